@@ -1,0 +1,73 @@
+"""The contract between clustering, code generators and the plan builder: clusters in, kernel calls out.
+
+A `Cluster` is a fragment of the program that becomes one or a few kernels. A code generator turns it
+into `KernelCall`s: kernel text that does not mention extents where that costs nothing, and the
+numbers to call it with. Next: `codegen/loops.py`, `codegen/gemm.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flambeau.dialects.graph import Graph
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """MLIR text of a module that defines one function `@kernel` with the ABI of `fb_kernel`:
+
+    `(%bufs: !llvm.ptr, %dims: !llvm.ptr, %lo: i64, %hi: i64, %scratch: !llvm.ptr)`.
+    The text is canonical (same computation, same text; no locations): it is the cache key. `label`
+    is for people: dumps, profiles, `explain()`.
+    """
+
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A pointer a kernel receives: a value of the cluster's graph, a temporary, or the status word."""
+
+    kind: str  # "value" | "temp" | "status"
+    index: int = 0
+    offset: int = 0  # bytes
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One plan step: run `source` over the parallel domain [0, n) in chunks of `grain` items.
+
+    `writes` are the positions in `operands` that the kernel stores to; `in_place` pairs (written position,
+    read position) that may be one buffer because each element is read before it is written, by the same item.
+    """
+
+    source: KernelSource
+    operands: tuple[Operand, ...]
+    dims: tuple[int, ...]
+    n: int
+    grain: int
+    writes: tuple[int, ...]
+    scratch: int = 0  # bytes per thread
+    in_place: tuple[tuple[int, int], ...] = ()
+    fallible: bool = False
+
+
+@dataclass
+class Cluster:
+    """Nodes compiled together. `graph` is a self-contained fragment: its inputs are the cluster's operands."""
+
+    kind: str  # "loops" | "contraction" | "host"
+    graph: Graph
+
+
+@dataclass
+class Lowered:
+    """What a code generator makes of a cluster: calls in order, and the byte sizes of its temporaries.
+
+    `aliases[output value] = value` when an output is the same memory as another value (a reshape).
+    """
+
+    calls: list[KernelCall] = field(default_factory=list)
+    temps: list[int] = field(default_factory=list)
+    aliases: dict[int, int] = field(default_factory=dict)

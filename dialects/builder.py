@@ -1,0 +1,127 @@
+"""Writing programs in ops: `Value` overloads operators, a `Builder` decides what emitting an op means.
+
+In: records called on values. Out: whatever the builder makes: `GraphBuilder` appends to a `Graph`;
+the frontend's inline builder records tensors. vjps and the rules of composite functions are written
+against this interface only. Next: `autodiff.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.dtypes import DType
+from flambeau.dialects.graph import Graph, Loc
+from flambeau.dialects.record import OpRecord, find
+
+
+class Builder:
+    """Emits ops. Subclasses implement `emit`; values carry their builder."""
+
+    def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Hashable, ...]) -> Value:
+        raise NotImplementedError
+
+    def constant(self, value: float | int | bool, dtype: DType, shape: tuple[int, ...] = ()) -> Value:
+        """A tensor of `shape` filled with `value`."""
+        scalar = self.emit(find("constant"), (), (value, dtype))
+        return scalar.expand(shape) if shape else scalar
+
+
+class Value:
+    """A value of a program under construction: `aval`, and operators between equal shapes and dtypes or with numbers."""
+
+    __slots__ = ("aval", "builder", "id")
+
+    def __init__(self, builder: Builder, id: Any, aval: Aval) -> None:
+        self.builder, self.id, self.aval = builder, id, aval
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.aval.dtype
+
+    def like(self, number: float | int | bool) -> Value:
+        """A constant of this value's shape and dtype."""
+        return self.builder.constant(number, self.dtype, self.shape)
+
+    def expand(self, shape: tuple[int, ...]) -> Value:
+        """Broadcast to `shape` by NumPy's rules (new leading axes, unit axes stretched)."""
+        if shape == self.shape:
+            return self
+        lead = (1,) * (len(shape) - len(self.shape))
+        x = find("reshape")(self, shape=lead + self.shape) if lead else self
+        return x if x.shape == shape else find("broadcast")(x, shape=shape)
+
+    def cast(self, dtype: DType) -> Value:
+        return self if dtype is self.dtype else find("cast")(self, dtype=dtype)
+
+    def _binary(self, name: str, other: Any, swap: bool = False) -> Value:
+        other = other if isinstance(other, Value) else self.like(other)
+        return find(name)(other, self) if swap else find(name)(self, other)
+
+    def __add__(self, other):
+        return self._binary("add", other)
+
+    def __radd__(self, other):
+        return self._binary("add", other, True)
+
+    def __sub__(self, other):
+        return self._binary("sub", other)
+
+    def __rsub__(self, other):
+        return self._binary("sub", other, True)
+
+    def __mul__(self, other):
+        return self._binary("mul", other)
+
+    def __rmul__(self, other):
+        return self._binary("mul", other, True)
+
+    def __truediv__(self, other):
+        return self._binary("div", other)
+
+    def __rtruediv__(self, other):
+        return self._binary("div", other, True)
+
+    def __neg__(self):
+        return find("neg")(self)
+
+    def __lt__(self, other):
+        return self._binary("lt", other)
+
+    def __le__(self, other):
+        return self._binary("le", other)
+
+    def __gt__(self, other):
+        return self._binary("gt", other)
+
+    def __ge__(self, other):
+        return self._binary("ge", other)
+
+    def eq(self, other):
+        return self._binary("eq", other)
+
+    def ne(self, other):
+        return self._binary("ne", other)
+
+
+class GraphBuilder(Builder):
+    """Appends to `graph`; every node gets the location in `loc`."""
+
+    def __init__(self, graph: Graph | None = None) -> None:
+        self.graph = graph if graph is not None else Graph()
+        self.loc: Loc | None = None
+
+    def input(self, aval: Aval) -> Value:
+        return Value(self, self.graph.add_input(aval), aval)
+
+    def value(self, id: int) -> Value:
+        return Value(self, id, self.graph.avals[id])
+
+    def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Hashable, ...]) -> Value:
+        (result,) = self.graph.add_node(op, [v.id for v in operands], attrs, self.loc)
+        return Value(self, result, self.graph.avals[result])

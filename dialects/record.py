@@ -1,0 +1,128 @@
+"""What an op is: one `OpRecord` holds its types, reference, gradient, lowering and samples.
+
+In: the families in `tape/`. Out: records, callable on `builder.Value`s. Tests, docs, the MLIR
+dialect and the recorder are generated from them. Next: `tape/elementwise.py` for examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.dtypes import DType
+
+
+class Kind(Enum):
+    """How an op touches memory: all that clustering needs to know about it."""
+
+    ELEMENTWISE = "elementwise"  # result[i] = f(operands[i]...), all shapes equal
+    SOURCE = "source"  # result[i] = f(i, 0-d operands): constant, iota, random bits
+    REDUCTION = "reduction"  # folds the axes named by attribute `axes`
+    VIEW = "view"  # result[i] = operand[affine(i)]: reshape, permute, broadcast, slice, flip
+    ASSEMBLE = "assemble"  # places operands into a larger result: pad, concat, update_slice
+    CONTRACTION = "contraction"  # matmul
+    GATHER = "gather"  # result[i] = operand[index[i]]
+    SCATTER = "scatter"  # result[index[i]] (+)= update[i]
+
+
+@dataclass(frozen=True)
+class NoGradient:
+    """Stands where a vjp would, with the reason why the op has none."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One call used by the generated tests: operand arrays are made from `operands` by the test's generator.
+
+    `operands` are NumPy arrays in the op's default dtype (cast by the test for the other dtypes);
+    `error` is the exception class and a fragment of its message when the call must be refused.
+    """
+
+    operands: tuple[Any, ...]
+    attrs: dict[str, Hashable] = field(default_factory=dict)
+    error: tuple[type[Exception], str] | None = None
+    gradient: bool = True
+
+
+REGISTRY: dict[str, OpRecord] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class OpRecord:
+    """A primitive op.
+
+    name       unique; `tape.<name>` is the MLIR op.
+    kind       see `Kind`.
+    attrs      names of the static attributes, in order; values are hashable and marshal-able
+               (ints, bools, floats, strings, None, dtypes, tuples of those).
+    infer      (operand avals..., attrs...) -> Aval; raises the user's error for bad operands.
+    reference  (operand arrays..., attrs...) -> array; NumPy, the meaning of the op.
+    vjp        (cotangent, result, operands..., attrs...) -> one cotangent or None per operand, written with
+               records on `builder.Value`s; or `NoGradient`.
+    lower      elementwise and source ops: (b, operands..., attrs...) -> value, on scalars or vectors alike, with
+               the emitter `b` of `compiler/codegen/emitter.py`. Reductions: a `Monoid`. Others: None, their
+               kind and attributes say it all.
+    dtypes     accepted dtypes of the first operand.
+    exact      the NumPy reference agrees with compiled code to the bit, so it may stand in for it.
+    fallible   may fail at run time on data (index out of range, division by zero).
+    keep       a flushed forward keeps this op's result for the backward instead of recomputing it.
+    ulp        accepted distance from the correctly rounded result, in units in the last place, per dtype name.
+    samples    good calls and bad ones.
+    doc        one line, shown in docs.
+    """
+
+    name: str
+    kind: Kind
+    attrs: tuple[str, ...]
+    infer: Callable[..., Aval]
+    reference: Callable[..., Any]
+    vjp: Callable[..., tuple[Any, ...]] | NoGradient
+    lower: Any
+    dtypes: tuple[DType, ...]
+    exact: bool = True
+    fallible: bool = False
+    keep: bool = False
+    ulp: dict[str, float] = field(default_factory=dict)
+    samples: Callable[[], list[Sample]] = list
+    doc: str = ""
+
+    def __post_init__(self) -> None:
+        if self.name in REGISTRY:
+            raise ValueError(f"[record] op '{self.name}' is defined twice. Choose another name.")
+        if not (callable(self.vjp) or isinstance(self.vjp, NoGradient)):
+            raise TypeError(f"[record] op '{self.name}' has no vjp. Give one, or NoGradient with the reason.")
+        REGISTRY[self.name] = self
+
+    def infer_results(self, avals: Sequence[Aval], attrs: tuple[Hashable, ...]) -> tuple[Aval, ...]:
+        return (self.infer(*avals, *attrs),)
+
+    def __call__(self, *operands: Any, **attrs: Hashable) -> Any:
+        """Apply to `builder.Value`s. Sources take the builder as `builder=`."""
+        builder = attrs.pop("builder", None) or operands[0].builder
+        return builder.emit(self, operands, tuple(attrs[name] for name in self.attrs))
+
+    def __repr__(self) -> str:
+        return f"tape.{self.name}"
+
+    def __reduce__(self):
+        return (find, (self.name,))
+
+
+@dataclass(frozen=True)
+class Monoid:
+    """The fold of a reduction: `identity(dtype)` is a Python number, `combine(b, x, y)` emits one step."""
+
+    identity: Callable[[DType], float | int | bool]
+    combine: Callable[..., Any]
+
+
+def find(name: str) -> OpRecord:
+    """The record called `name`. Importing `flambeau.dialects.tape` registers the built-in ones."""
+    if name not in REGISTRY:
+        import flambeau.dialects.tape  # noqa: F401
+    return REGISTRY[name]

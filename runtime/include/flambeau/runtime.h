@@ -1,0 +1,146 @@
+/* Flambeau runtime: buffers, thread pool and plan runner. Plain C11, no Python.
+ *
+ * Every call that can fail returns an fb_status; fb_last_error() then holds a message for this thread.
+ * Nothing here aborts, prints or allocates on the hot path except through fb_buffer_alloc's pool.
+ */
+#ifndef FLAMBEAU_RUNTIME_H
+#define FLAMBEAU_RUNTIME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define FB_API __attribute__((visibility("default")))
+#else
+#define FB_API
+#endif
+
+#define FB_ABI_VERSION 1
+
+typedef enum {
+  FB_OK = 0,
+  FB_OUT_OF_MEMORY = 1,     /* the pool's limit or the system's memory: message names the sizes */
+  FB_INVALID_ARGUMENT = 2,  /* a malformed plan or a wrong call */
+  FB_KERNEL_FAILED = 3,     /* a fallible kernel reported an error: see fb_run.failure */
+} fb_status;
+
+/* Message of the last failing call on this thread; never NULL. */
+FB_API const char *fb_last_error(void);
+
+/* ---- buffers ------------------------------------------------------------------------------------------- */
+
+/* A reference-counted block. Pool memory is 64-byte aligned and padded to a multiple of 64 bytes. */
+typedef struct fb_buffer fb_buffer;
+typedef void (*fb_release_fn)(void *owner);
+
+FB_API fb_status fb_buffer_alloc(size_t bytes, fb_buffer **out);
+/* Wrap memory owned elsewhere; release(owner) runs when the last reference goes. Never reused by the pool. */
+FB_API fb_status fb_buffer_wrap(void *data, size_t bytes, fb_release_fn release, void *owner, fb_buffer **out);
+FB_API void fb_buffer_retain(fb_buffer *b);
+FB_API void fb_buffer_release(fb_buffer *b); /* NULL is allowed */
+FB_API void *fb_buffer_data(const fb_buffer *b);
+FB_API size_t fb_buffer_bytes(const fb_buffer *b);
+FB_API int64_t fb_buffer_refs(const fb_buffer *b);
+FB_API bool fb_buffer_is_pooled(const fb_buffer *b);
+
+typedef struct {
+  size_t live_bytes, peak_bytes, reserved_bytes, limit_bytes; /* limit 0: none. reserved = live + cached */
+  size_t live_buffers, allocations, cache_hits;
+} fb_memory_stats;
+
+FB_API void fb_memory_get_stats(fb_memory_stats *out);
+FB_API void fb_memory_reset_peak(void);
+FB_API void fb_memory_set_limit(size_t bytes);
+FB_API size_t fb_memory_trim(void); /* give cached blocks back to the system; returns bytes */
+
+/* ---- threads ------------------------------------------------------------------------------------------- */
+
+/* A kernel's body: process items [lo, hi) of its parallel domain. `scratch` is private to the calling thread. */
+typedef void (*fb_kernel)(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi, void *scratch);
+typedef void (*fb_task)(void *context, int64_t lo, int64_t hi, int worker);
+
+FB_API fb_status fb_set_num_threads(int n); /* 1..256; not while a parallel loop runs */
+FB_API int fb_get_num_threads(void);
+/* Cut [0, n) into chunks of `grain` (the cut never depends on the thread count) and run them; returns when all are done. */
+FB_API void fb_parallel_for(int64_t n, int64_t grain, fb_task task, void *context);
+FB_API void fb_threads_shutdown(void);   /* join the workers; they come back on the next parallel loop */
+
+/* ---- plans --------------------------------------------------------------------------------------------- */
+
+/* Sizes are expressions over symbols (extents known only at run time), evaluated once per run, or once ever when
+ * the plan has no symbols. Operands a, b name earlier expressions; CONST and SYMBOL use `a` itself. */
+typedef enum { FB_X_CONST, FB_X_SYMBOL, FB_X_ADD, FB_X_SUB, FB_X_MUL, FB_X_FLOORDIV, FB_X_CEILDIV, FB_X_MIN, FB_X_MAX } fb_expr_op;
+typedef struct { int32_t op; int64_t a, b; } fb_expr;
+
+/* Where a kernel's pointer comes from, plus a byte offset. STATUS is the int64 word that fallible kernels lower with an
+ * atomic minimum to (error_code << 48 | position); it starts at INT64_MAX, which means no error. */
+typedef enum { FB_REF_INPUT, FB_REF_OUTPUT, FB_REF_ARENA, FB_REF_CONST, FB_REF_STATUS } fb_ref_kind;
+typedef struct { int32_t kind, index; int32_t offset; /* expression */ } fb_ref;
+
+/* Kernels with a negative index are built in: bufs = {dst, src}, dims = {bytes} / bufs = {dst}, dims = {bytes}. */
+#define FB_KERNEL_COPY (-1)
+#define FB_KERNEL_ZERO (-2)
+
+typedef struct {
+  int32_t kernel;
+  int32_t n, grain, scratch; /* expressions: domain, items per chunk, scratch bytes per thread */
+  int32_t first_ref, n_refs, first_dim, n_dims; /* ranges of fb_plan_spec.refs and .dims */
+} fb_step;
+
+typedef enum {
+  FB_OUT_NEW,     /* a fresh buffer, fully written by the steps */
+  FB_OUT_UPDATE,  /* starts as the value of input `source`: its buffer when donated, else a copy; read and written in place */
+  FB_OUT_REPLACE, /* fully written; may take the donated buffer of input `source`, which steps no longer read by then */
+  FB_OUT_INPUT,   /* is input `source` itself */
+  FB_OUT_OUTPUT,  /* is output `source` itself */
+} fb_out_mode;
+typedef struct { int32_t mode, source, bytes; /* expression */ } fb_output;
+
+typedef struct {
+  int32_t n_symbols, n_inputs, n_outputs, n_exprs, n_steps, n_fallible, n_refs, n_dims, n_kernels;
+  const int32_t *input_bytes; /* expressions: the least size of each input */
+  const fb_output *outputs;
+  const fb_expr *exprs;
+  const fb_step *steps;       /* the first n_fallible may fail and write no UPDATE or REPLACE output */
+  const fb_ref *refs;
+  const int32_t *dims;        /* expressions */
+  const fb_kernel *kernels;
+  int32_t arena_bytes;        /* expression */
+  const void *constants;
+  size_t constant_bytes;
+} fb_plan_spec;
+
+typedef struct fb_plan fb_plan;
+
+/* Checks and copies the spec (kernel code must outlive the plan). */
+FB_API fb_status fb_plan_create(const fb_plan_spec *spec, fb_plan **out);
+FB_API void fb_plan_retain(fb_plan *p);
+FB_API void fb_plan_release(fb_plan *p);
+
+typedef struct {
+  const void *data;  /* where the value lies: a buffer's data or, for host scalars, any 8 aligned bytes */
+  fb_buffer *buffer; /* its buffer, NULL for host scalars */
+  bool donated;      /* the caller gives this reference away if the run succeeds and an output takes it */
+  bool taken;        /* set by the run: an output took the buffer; its reference now belongs to that output */
+} fb_input;
+
+typedef struct {
+  fb_input *inputs;
+  fb_buffer **outputs;    /* filled with new references on success; all NULL after a failure */
+  const int64_t *symbols; /* NULL when the plan has none */
+  int64_t failure;        /* the status word after FB_KERNEL_FAILED */
+} fb_run;
+
+/* All or nothing: memory is reserved first, then the fallible steps run, then the commit steps, which cannot fail. */
+FB_API fb_status fb_plan_run(fb_plan *p, fb_run *run);
+FB_API size_t fb_plan_arena_bytes(const fb_plan *p); /* of the last run; 0 before the first */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
