@@ -40,6 +40,9 @@ class KernelCall:
 
     `writes` are the positions in `operands` that the kernel stores to; `in_place` pairs (written position,
     read position) that may be one buffer because each element is read before it is written, by the same item.
+
+    A `fallible` call gets one more dim from the plan builder, after `dims`: its base error code. The k-th fallible
+    node of the cluster's graph, in node order, reports by lowering the status word to `(base + k) << 48 | position`.
     """
 
     source: KernelSource
@@ -55,10 +58,16 @@ class KernelCall:
 
 @dataclass
 class Cluster:
-    """Nodes compiled together. `graph` is a self-contained fragment: its inputs are the cluster's operands."""
+    """Nodes compiled together. `graph` is a self-contained fragment: its inputs are the cluster's operands.
+
+    `operands` and `results` are the values of the whole program that the fragment's inputs and outputs stand for,
+    in order. The fragment is numbered canonically (inputs, then results in node order), so equal layers are equal.
+    """
 
     kind: str  # "loops" | "contraction" | "host"
     graph: Graph
+    operands: tuple[int, ...] = ()
+    results: tuple[int, ...] = ()
 
 
 @dataclass
