@@ -1,0 +1,209 @@
+"""Flambeau beside its peers: every peer in its own process, measured in turn, medians and ratios.
+
+    python benchmarks/run.py --workloads W1_b64,W7_mm512 --peers flambeau,jax,torch_eager --threads 1
+
+Per workload each peer's process starts, runs three steps (their time includes compilation; their losses are
+compared), then the peers take turns for `--rounds` rounds of `--seconds` each. The table shows medians, how many
+times faster Flambeau is than each peer, seconds to the end of the third step, and peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "peers"))
+
+import workloads  # noqa: E402
+
+PEERS = {
+    "flambeau": ("flambeau_peer", ""),
+    "torch_eager": ("torch_peer", "eager"),
+    "torch_fused": ("torch_peer", "fused"),
+    "torch_compile": ("torch_peer", "compile"),
+    "jax": ("jax_peer", "jit"),
+    "iree": ("iree_peer", ""),
+    "ort": ("ort_peer", ""),
+    "numpy": ("numpy_peer", ""),
+}
+GROUPS = {
+    "train": ["W1_b64", "W1_b512"],
+    "chain": [f"W6_{d}_{n}" for d in ("fwd", "fwdbwd") for n in ("1e3", "1e5", "1e7")],
+    "matmul": workloads.MM,
+    "rows": workloads.ROWS,
+    "dispatch": ["W8_add"],
+    "spine": ["W1_b64", "W1_b512", "W6_fwd_1e5", "W6_fwd_1e7", "W6_fwdbwd_1e5", "W6_fwdbwd_1e7"]
+    + workloads.MM + workloads.ROWS + ["W8_add"],
+}  # fmt: skip
+
+
+def environment(threads: int, cache: str) -> dict[str, str]:
+    """The child's environment: thread counts and private caches. Two OpenBLAS variables would halve NumPy's speed."""
+    t = str(threads)
+    env = dict(
+        os.environ, OMP_NUM_THREADS=t, MKL_NUM_THREADS=t, OPENBLAS_NUM_THREADS=t, NPROC=t, JAX_PLATFORMS="cpu",
+        TORCHINDUCTOR_CACHE_DIR=f"{cache}/inductor", TORCHINDUCTOR_COMPILE_THREADS=t, XDG_CACHE_HOME=cache,
+        TMPDIR=cache, PYTHONWARNINGS="ignore", FLAMBEAU_CACHE=f"{cache}/flambeau",
+    )  # fmt: skip
+    env.setdefault("FLAMBEAU_COMPILE", "blocking")
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        env.pop(name, None)
+    if threads == 1:
+        env["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    return env
+
+
+def memory_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def serve(peer: str, workload: str, threads: int) -> None:
+    """A peer's process: set up, report, then time steps for as long as each line on standard input asks."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    module, variant = PEERS[peer]
+    clock = time.perf_counter
+    started = clock()
+    m = importlib.import_module(module)
+    try:
+        versions = m.load(variant, threads)
+        imported = clock()
+        case = m.make(workload)
+        first, losses = [], []
+        for _ in range(3):
+            t = clock()
+            result = case.step()
+            first.append(clock() - t)
+            losses.append(case.loss(result))
+    except workloads.Unsupported as e:
+        print(json.dumps({"unsupported": str(e)}), file=out)
+        return
+    third = clock() - started
+    report = dict(versions=versions, import_s=imported - started, first=first, third_s=third, losses=losses)
+    print(json.dumps(report), file=out)
+    for line in sys.stdin:
+        end, times = clock() + float(line), []
+        while clock() < end or len(times) < 5:
+            t = clock()
+            case.step()
+            times.append((clock() - t) / case.inner)
+        print(json.dumps({"times": times[:100_000], "rss_mb": memory_mb()}), file=out)
+
+
+class Peer:
+    """A running peer process."""
+
+    def __init__(self, name: str, workload: str, args: argparse.Namespace) -> None:
+        self.name, self.times, self.rss_mb = name, [], 0.0
+        self.cache = tempfile.mkdtemp()
+        command = [sys.executable, __file__, "--serve", name, "--workloads", workload, "--threads", str(args.threads)]
+        if args.threads == 1:
+            command = ["taskset", "-c", args.core, *command]
+        self.log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            command, env=environment(args.threads, args.cache or self.cache), text=True, cwd=HERE,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
+        )  # fmt: skip
+        self.report = self.read()
+
+    def read(self) -> dict:
+        line = self.process.stdout.readline()
+        if line:
+            return json.loads(line)
+        self.log.seek(0)
+        return {"unsupported": "failed: " + (self.log.read().strip().splitlines() or ["no output"])[-1][:160]}
+
+    def measure(self, seconds: float) -> None:
+        if "unsupported" in self.report:
+            return
+        print(seconds, file=self.process.stdin, flush=True)
+        answer = self.read()
+        if "times" not in answer:
+            self.report = answer
+            return
+        self.times.append(statistics.median(answer["times"]))
+        self.rss_mb = answer["rss_mb"]
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(30)
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.times)
+
+
+def bench(workload: str, args: argparse.Namespace) -> dict:
+    peers = [Peer(name, workload, args) for name in args.peers.split(",")]
+    for peer in peers:
+        peer.measure(args.seconds / 2)  # warm up, not counted
+        peer.times.clear()
+    for _ in range(args.rounds):
+        for peer in peers:
+            peer.measure(args.seconds)
+    rows = {}
+    for peer in peers:
+        peer.close()
+        if not peer.times:
+            rows[peer.name] = {"unsupported": peer.report.get("unsupported", "no times")}
+            continue
+        rows[peer.name] = dict(
+            median_ms=peer.median * 1e3, spread=max(peer.times) / min(peer.times), rss_mb=peer.rss_mb,
+            third_step_s=peer.report["third_s"], loss=peer.report["losses"][-1], import_s=peer.report["import_s"],
+        )  # fmt: skip
+    return rows
+
+
+def show(workload: str, rows: dict) -> None:
+    ours = rows.get("flambeau", {}).get("median_ms")
+    print(f"\n{workload}")
+    for name, row in rows.items():
+        if "unsupported" in row:
+            print(f"  {name:14s} -- {row['unsupported']}")
+            continue
+        ratio = f"{row['median_ms'] / ours:6.2f}x" if ours else ""
+        print(
+            f"  {name:14s} {row['median_ms']:11.5f} ms {ratio}  spread {row['spread']:.2f}"
+            f"  3 steps {row['third_step_s']:6.2f} s"
+            f"  peak {row['rss_mb']:6.0f} MB  loss {row['loss']:.6f}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--peers", default="flambeau,torch_eager,torch_compile,jax,iree,numpy")
+    p.add_argument("--workloads", default="spine", help=f"names or groups: {', '.join(GROUPS)}")
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--core", default="1", help="the core to pin to with one thread")
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--seconds", type=float, default=0.7)
+    p.add_argument("--cache", default="", help="a cache folder to keep, for warm starts")
+    p.add_argument("--out", default="", help="append a JSON line per workload to this file")
+    p.add_argument("--serve", default="", help=argparse.SUPPRESS)
+    args = p.parse_args()
+    if args.serve:
+        return serve(args.serve, args.workloads, args.threads)
+    for name in args.workloads.split(","):
+        for workload in GROUPS.get(name, [name]):
+            rows = bench(workload, args)
+            show(workload, rows)
+            if args.out:
+                with open(args.out, "a") as f:
+                    f.write(json.dumps({"workload": workload, "threads": args.threads, "rows": rows}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Ops that only steer gradients: they compute nothing and are removed before compilation.
+
+In: a recorded trace, which has places where data and gradient part ways. Out: the records `stop_gradient`
+and `graft`, known to `autodiff.py` through their vjps, and `strip`. Next: `autodiff.py`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.dtypes import SUPPORTED
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.record import Kind, OpRecord, Sample
+
+
+def _same(x: Aval, *rest: Aval) -> Aval:
+    return x
+
+
+stop_gradient = OpRecord(
+    name="stop_gradient",
+    kind=Kind.VIEW,
+    attrs=(),
+    infer=_same,
+    reference=lambda x: x,
+    vjp=lambda ct, result, x: (None,),
+    lower=None,
+    dtypes=SUPPORTED,
+    samples=lambda: [Sample((np.arange(6.0).reshape(2, 3),), gradient=False)],
+    doc="The operand itself; no gradient passes. Marks leaves and detached reads.",
+)
+
+graft = OpRecord(
+    name="graft",
+    kind=Kind.VIEW,
+    attrs=(),
+    infer=_same,
+    reference=lambda data, history: data,
+    vjp=lambda ct, result, data, history: (None, ct),
+    lower=None,
+    dtypes=SUPPORTED,
+    samples=lambda: [Sample((np.arange(6.0), np.ones(6)), gradient=False)],
+    doc="The value of the first operand with the gradient history of the second: data was written outside of grad mode.",
+)
+
+_IDENTITIES = (stop_gradient, graft)
+
+
+def strip(graph: Graph) -> Graph:
+    """The same program without gradient markers: every use of one reads its first operand instead."""
+    if not any(node.op in _IDENTITIES for node in graph.nodes):
+        return graph
+    same: dict[int, int] = {}
+    nodes = []
+    for node in graph.nodes:
+        operands = tuple(same.get(v, v) for v in node.operands)
+        if node.op in _IDENTITIES:
+            same[node.results[0]] = operands[0]
+        else:
+            nodes.append(node._replace(operands=operands))
+    return Graph(graph.avals, graph.inputs, nodes, [same.get(v, v) for v in graph.outputs], dict(graph.updates))

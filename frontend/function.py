@@ -1,0 +1,75 @@
+"""Turning rules into recorded functions: `@function`, `@view` and `@inplace`.
+
+In: a rule, plain Python on `builder.Value`s that says what a function computes. Out: a recorder `Function`,
+callable free or as a Tensor method, whose rule runs only when the trie has not seen the call before.
+The annotations of a rule's parameters say how arguments enter a trace. Next: `engine.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flambeau.dialects.builder import Value
+from flambeau.runtime.recorder import REQUIRED, Function, Tensor
+
+Tensor_ = Value  #: a tensor
+Operand = Value  #: a tensor or a number; a number is a 0-d Value with `weak` set
+Tensors = list  #: a sequence of tensors
+Optional_ = Value  #: a tensor or None
+Number = Any  #: a Python number, specialised by value; a weak 0-d Value once many values were seen
+Static = Any  #: part of the key: None, bool, int, float, str, dtype, nested tuples of these
+Starts = Any  #: (views only) a tuple of ints that enter the trace as 0-d int64 Values
+
+_KINDS = {
+    "Tensor_": "tensor",
+    "Operand": "operand",
+    "Tensors": "tensors",
+    "Optional_": "optional",
+    "Number": "number",
+    "Static": "static",
+    "Starts": "starts",
+}
+
+
+def _params(rule: Callable) -> tuple[tuple[str, str, Any, bool], ...]:
+    """(name, kind, default, keyword only) of each parameter, read from the rule's signature and annotations."""
+    code = rule.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    defaults = dict(zip(reversed(names[: code.co_argcount]), reversed(rule.__defaults__ or ())))
+    defaults.update(rule.__kwdefaults__ or {})
+    return tuple(
+        (name, _KINDS[rule.__annotations__[name]], defaults.get(name, REQUIRED), i >= code.co_argcount)
+        for i, name in enumerate(names)
+    )
+
+
+def _define(rule: Callable, kind: str, name: str | None, method: bool | str, **flags: Any) -> Function:
+    name = name or rule.__name__.rstrip("_") + ("_" if kind == "inplace" else "")
+    made = Function(name, _params(rule), kind, rule, doc=rule.__doc__, **flags)
+    if method:
+        setattr(Tensor, method if isinstance(method, str) else name, made)
+    return made
+
+
+def function(
+    *, method: bool | str = False, name: str | None = None, variadic: bool = False, fallible: bool = False
+) -> Callable[[Callable], Function]:
+    """A pure function: its results are new tensors. `variadic`: the last static may be given as several arguments."""
+    return lambda rule: _define(rule, "pure", name, method, variadic=variadic, fallible=fallible)
+
+
+def view(
+    *, put: Callable | None = None, method: bool | str = False, name: str | None = None, variadic: bool = False
+) -> Callable[[Callable], Function]:
+    """A view: the result shares the first operand's storage. `put(base, new, ...)` gives the base with the viewed
+    elements replaced by `new`; without it, writing through the view is an error."""
+    return lambda rule: _define(rule, "view", name, method, variadic=variadic, put=put)
+
+
+def inplace(
+    *, method: bool | str = False, name: str | None = None, writes: int | str = 1, fallible: bool = False
+) -> Callable[[Callable], Function]:
+    """An in-place function: leading results replace the values of the first `writes` operands, or of every
+    tensor in the parameters named by a comma-separated string. The call returns the first operand, or None."""
+    return lambda rule: _define(rule, "inplace", name, method, writes=writes, fallible=fallible)
