@@ -1,0 +1,91 @@
+"""The plain-tuple form of a plan: what the compiler writes, caches on disk and hands to `Plan`.
+
+In: nothing. Out: `PlanSpec` and the names of its codes, which mirror `include/flambeau/runtime.h` one to one.
+Everything is a tuple, an int or bytes, so `marshal.dumps(tuple(spec))` stores it and `PlanSpec(*marshal.loads(data))`
+brings it back (marshal refuses NamedTuples themselves). `Plan` accepts either form and checks all of it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class ExprOp(IntEnum):
+    """Operators of size expressions. CONST and SYMBOL use `a` itself; the others name earlier expressions."""
+
+    CONST = 0
+    SYMBOL = 1
+    ADD = 2
+    SUB = 3
+    MUL = 4
+    FLOORDIV = 5
+    CEILDIV = 6
+    MIN = 7
+    MAX = 8
+
+
+class RefKind(IntEnum):
+    """Where a pointer of a step comes from. `index` counts inputs or outputs; it is 0 for the other three."""
+
+    INPUT = 0
+    OUTPUT = 1
+    ARENA = 2
+    CONST = 3
+    STATUS = 4
+
+
+class OutMode(IntEnum):
+    """How an output comes to be; see `fb_out_mode`. `source` is an input (UPDATE, REPLACE, INPUT) or an earlier output."""
+
+    NEW = 0
+    UPDATE = 1
+    REPLACE = 2
+    INPUT = 3
+    OUTPUT = 4
+
+
+KERNEL_COPY = -1
+"""Built-in kernel: refs are (destination, source), dims are (bytes,)."""
+
+KERNEL_ZERO = -2
+"""Built-in kernel: refs are (destination,), dims are (bytes,)."""
+
+
+class PlanSpec(NamedTuple):
+    """One plan. "Expression" below means an index into `exprs`.
+
+    A step with a negative kernel is built in; its `n`, `grain` and `scratch` are still expressions but are not used.
+    """
+
+    n_symbols: int
+    """How many extents are known only at run time; they are passed to `Plan.run(symbols=...)`."""
+
+    inputs: tuple[int, ...]
+    """Per input, the expression of its least size in bytes."""
+
+    outputs: tuple[tuple[int, int, int], ...]
+    """Per output, (`OutMode`, source, expression of its bytes). `source` is 0 for NEW."""
+
+    exprs: tuple[tuple[int, int, int], ...]
+    """(`ExprOp`, a, b), operands before their users. All arithmetic is int64; overflow is an error."""
+
+    steps: tuple[
+        tuple[int, int, int, int, tuple[tuple[int, int, int], ...], tuple[int, ...]],
+        ...,
+    ]
+    """(kernel, n, grain, scratch, refs, dims): kernel is an index into the addresses given to `Plan`, or negative for a
+    built-in; n, grain and scratch are expressions (items of the parallel domain, items per chunk, bytes per thread);
+    refs are (`RefKind`, index, expression of the byte offset), in the kernel's order; dims are expressions."""
+
+    n_fallible: int
+    """The first so many steps may fail; they must not touch UPDATE or REPLACE outputs."""
+
+    arena_bytes: int
+    """Expression: bytes of temporary memory borrowed for one run. Arena offsets should be multiples of 64."""
+
+    constants: bytes
+    """Data that steps read through `RefKind.CONST`; copied to 64-byte aligned memory."""
+
+    n_kernels: int
+    """How many kernel addresses the plan needs."""
