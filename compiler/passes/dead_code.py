@@ -1,0 +1,32 @@
+"""Dead code: what neither an output nor an error depends on is dropped. Next: `cluster.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flambeau.compiler.passes import Pass
+from flambeau.compiler.passes.rewrite import Copy
+from flambeau.dialects.graph import Graph
+
+
+@dataclass(frozen=True)
+class DeadCode(Pass):
+    """Drop nodes whose results no output depends on.
+
+    In: any graph. Out: the same outputs from fewer nodes; inputs all stay. Fallible nodes stay with all they read:
+    dropping one would lose the error that running op by op raises.
+    """
+
+    name = "dead-code"
+
+    def __call__(self, graph: Graph) -> Graph:
+        live = set(graph.outputs)
+        kept = []
+        for node in reversed(graph.nodes):
+            if node.op.fallible or not live.isdisjoint(node.results):
+                live.update(node.operands)
+                kept.append(node)
+        copy = Copy(graph)
+        for node in reversed(kept):
+            copy.keep(node)
+        return copy.finish()
