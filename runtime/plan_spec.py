@@ -1,17 +1,16 @@
 """The plain-tuple form of a plan: what the compiler writes, caches on disk and hands to `Plan`.
 
 In: nothing. Out: `PlanSpec` and the names of its codes, which mirror `include/flambeau/runtime.h` one to one.
-Everything is a tuple, an int or bytes, so `marshal.dumps(tuple(spec))` stores it and `PlanSpec(*marshal.loads(data))`
+Everything is a tuple, a plain int (no enum) or bytes, so `marshal.dumps(tuple(spec))` stores it and `PlanSpec(*marshal.loads(data))`
 brings it back (marshal refuses NamedTuples themselves). `Plan` accepts either form and checks all of it.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import NamedTuple
 
 
-class ExprOp(IntEnum):
+class ExprOp:
     """Operators of size expressions. CONST and SYMBOL use `a` itself; the others name earlier expressions."""
 
     CONST = 0
@@ -25,7 +24,7 @@ class ExprOp(IntEnum):
     MAX = 8
 
 
-class RefKind(IntEnum):
+class RefKind:
     """Where a pointer of a step comes from. `index` counts inputs or outputs; it is 0 for the other three."""
 
     INPUT = 0
@@ -35,7 +34,7 @@ class RefKind(IntEnum):
     STATUS = 4
 
 
-class OutMode(IntEnum):
+class OutMode:
     """How an output comes to be; see `fb_out_mode`. `source` is an input (UPDATE, REPLACE, INPUT) or an earlier output."""
 
     NEW = 0
