@@ -29,7 +29,7 @@ class Builder:
 
 
 class Value:
-    """A value of a program under construction: `aval`, and operators between equal shapes and dtypes or with numbers."""
+    """A value of a program under construction: `aval`, and operators with its equals in type or with numbers."""
 
     __slots__ = ("aval", "builder", "id")
 

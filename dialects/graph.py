@@ -87,7 +87,7 @@ class Graph:
         return {v: n for n in self.nodes for v in n.results}
 
     def structural_key(self) -> tuple[Hashable, ...]:
-        """Equal for graphs that compute the same thing the same way; stable across processes (names, not ids of objects)."""
+        """Equal for graphs that compute the same thing the same way; stable across processes."""
         return (
             tuple((self.avals[v].shape, self.avals[v].dtype.name) for v in self.inputs),
             tuple((n.op.name, n.operands, n.attrs, n.results) for n in self.nodes),

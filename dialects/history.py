@@ -7,7 +7,6 @@ and `graft`, known to `autodiff.py` through their vjps, and `strip`. Next: `auto
 from __future__ import annotations
 
 import numpy as np
-
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import SUPPORTED
 from flambeau.dialects.graph import Graph
@@ -41,7 +40,7 @@ graft = OpRecord(
     lower=None,
     dtypes=SUPPORTED,
     samples=lambda: [Sample((np.arange(6.0), np.ones(6)), gradient=False)],
-    doc="The value of the first operand with the gradient history of the second: data was written outside of grad mode.",
+    doc="The value of the first operand with the history of the second: data was written outside of grad mode.",
 )
 
 _IDENTITIES = (stop_gradient, graft)

@@ -1,0 +1,63 @@
+# make demo: set everything up and train the digits example.  make test: the whole test suite on a built wheel.
+# Needs Python 3.11+, a C compiler and make; everything else is installed into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find frontend dialects compiler runtime -type f \( -name '*.py' -o -name '*.pyi' -o -name '*.[ch]' \)) CMakeLists.txt pyproject.toml
+TESTS ?= tests
+PYTEST_ARGS ?= -n 2
+
+.PHONY: demo test test-c test-lit test-py lint types format clean
+
+demo: $(VENV)/.examples
+	$(BIN)/python examples/digits.py --out out
+
+test: test-c test-lit test-py
+
+test-c:
+	bash tests/c/run.sh
+
+test-lit: $(VENV)/.test
+	$(BIN)/lit -sv lit_tests
+
+test-py: $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(TESTS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $$(find runtime tests/c -name '*.[ch]')
+
+types: $(VENV)/.lint $(VENV)/.wheel
+	$(BIN)/mypy -p flambeau
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(find runtime tests/c -name '*.[ch]')
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.wheel: $(BIN)/python $(SOURCES)
+	rm -rf dist
+	$(BIN)/pip wheel -q --no-deps -w dist .
+	$(BIN)/pip install -q --force-reinstall --no-deps dist/flambeau-*.whl
+	$(BIN)/pip install -q flambeau --find-links dist
+	touch $@
+
+$(VENV)/.examples: $(VENV)/.wheel
+	$(BIN)/pip install -q "flambeau[examples]" --find-links dist
+	touch $@
+
+$(VENV)/.test: $(VENV)/.wheel
+	$(BIN)/pip install -q "flambeau[test]" --find-links dist
+	touch $@
+
+$(VENV)/.lint: $(BIN)/python pyproject.toml
+	$(BIN)/pip install -q ruff==0.17.5 mypy==2.4.1 clang-format==23.1.5
+	touch $@
+
+clean:
+	rm -rf build dist $(VENV) out

@@ -1,0 +1,234 @@
+"""The `tape` dialect: graphs as MLIR text, parsed and verified by MLIR.
+
+In: a `Graph`, or text. Out: text (`print_graph`, which needs no MLIR), or a verified `Graph` (`parse_graph`).
+The ops are generated from the records: attributes are the record's, and the verifier runs the record's own type
+rule. `plan.py` beside this file does the same for plans. Next: `compiler/opt.py`, the tool on top.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import struct
+from collections.abc import Hashable, Sequence
+from functools import cache
+from typing import Any
+
+from flambeau.dialects import dtypes
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.graph import Graph, Loc, Node
+from flambeau.dialects.record import REGISTRY, OpRecord, find
+
+# ---- printing -------------------------------------------------------------------------------------------------
+
+
+def _type(aval: Aval) -> str:
+    return f"tensor<{aval}>"
+
+
+def _float(x: float) -> str:
+    if math.isfinite(x):
+        text = repr(x)
+        return text if "." in text or "inf" in text else text.replace("e", ".0e")
+    return f"0x{struct.unpack('<Q', struct.pack('<d', x))[0]:016X}"
+
+
+def _attribute(x: Hashable) -> str:
+    """MLIR syntax of a static attribute; `_decode` is its inverse."""
+    match x:
+        case bool():
+            return "true" if x else "false"
+        case int():
+            return f"{x} : i64"
+        case float():
+            return f"{_float(x)} : f64"
+        case str():
+            return '"' + x.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case None:
+            return "unit"
+        case dtypes.DType():
+            return x.mlir
+        case tuple():
+            return "[" + ", ".join(map(_attribute, x)) + "]"
+    raise TypeError(
+        f"[tape] attribute {x!r} of type {type(x).__name__} has no MLIR form. Use numbers, strings, tuples."
+    )
+
+
+def _node(node: Node, graph: Graph) -> str:
+    operands = ", ".join(f"%{v}" for v in node.operands)
+    attrs = ", ".join(f"{k} = {_attribute(v)}" for k, v in zip(node.op.attrs, node.attrs))
+    types = ", ".join(_type(graph.avals[v]) for v in node.operands)
+    results = ", ".join(_type(graph.avals[v]) for v in node.results)
+    names = ", ".join(f"%{v}" for v in node.results)
+    loc = f' loc("{node.loc.file}":{node.loc.line}:0)' if node.loc else ""
+    attrs = f" {{{attrs}}}" if attrs else ""
+    return f'    {names} = "tape.{node.op.name}"({operands}){attrs} : ({types}) -> {results}{loc}'
+
+
+def print_graph(graph: Graph, name: str = "main") -> str:
+    """The graph as a module with one function in the `tape` dialect; value ids become SSA names."""
+    inputs = ", ".join(f"%{v}: {_type(graph.avals[v])}" for v in graph.inputs)
+    types = ", ".join(_type(graph.avals[v]) for v in graph.outputs)
+    updates = ", ".join(f"[{k} : i64, {i} : i64]" for k, i in sorted(graph.updates.items()))
+    attributes = f" attributes {{tape.updates = [{updates}]}}" if updates else ""
+    values = ", ".join(f"%{v}" for v in graph.outputs)
+    body = "\n".join(_node(n, graph) for n in graph.nodes)
+    result = f"    return {values} : {types}" if graph.outputs else "    return"
+    lines = [f"  func.func @{name}({inputs}) -> ({types}){attributes} {{", *([body] if body else []), result, "  }"]
+    return "module {\n" + "\n".join(lines) + "\n}\n"
+
+
+# ---- the dialect ----------------------------------------------------------------------------------------------
+
+
+def _mlir() -> Any:
+    from flambeau.dialects import mlir
+
+    return mlir
+
+
+def _decode(attribute: Any) -> Hashable:
+    ir = _mlir().ir
+    if isinstance(attribute, ir.BoolAttr):
+        return ir.BoolAttr(attribute).value
+    if isinstance(attribute, ir.IntegerAttr):
+        return ir.IntegerAttr(attribute).value
+    if isinstance(attribute, ir.FloatAttr):
+        return ir.FloatAttr(attribute).value
+    if isinstance(attribute, ir.StringAttr):
+        return ir.StringAttr(attribute).value
+    if isinstance(attribute, ir.UnitAttr):
+        return None
+    if isinstance(attribute, ir.TypeAttr):
+        return dtypes.by_mlir(str(ir.TypeAttr(attribute).value))
+    if isinstance(attribute, ir.ArrayAttr):
+        return tuple(_decode(a) for a in ir.ArrayAttr(attribute))
+    raise ValueError(f"[tape] attribute {attribute} is of no kind that ops use. Use numbers, strings, arrays, types.")
+
+
+def _aval(type_: Any) -> Aval:
+    ir = _mlir().ir
+    if not isinstance(type_, ir.RankedTensorType):
+        raise ValueError(f"[tape] {type_} is not a ranked tensor. Ops of the tape dialect take and give tensors.")
+    tensor = ir.RankedTensorType(type_)
+    if not tensor.has_static_shape:
+        raise ValueError(f"[tape] {type_} has unknown extents. Give static ones.")
+    try:
+        return Aval(tuple(tensor.shape), dtypes.by_mlir(str(tensor.element_type)))
+    except KeyError:
+        raise ValueError(f"[tape] element type {tensor.element_type} is not supported.") from None
+
+
+def _attributes(op: Any, record: OpRecord) -> tuple[Hashable, ...]:
+    missing = [name for name in record.attrs if name not in op.attributes]
+    if missing:
+        raise ValueError(f"[{record.name}] attribute '{missing[0]}' is missing. Attributes are {list(record.attrs)}.")
+    return tuple(_decode(op.attributes[name]) for name in record.attrs)
+
+
+def _check(op: Any, record: OpRecord) -> None:
+    """Raise unless the op's operand, attribute and result types are what its record says."""
+    expected = record.infer_results([_aval(v.type) for v in op.operands], _attributes(op, record))
+    found = tuple(_aval(v.type) for v in op.results)
+    if found != expected:
+        shown = ", ".join(map(_type, expected)), ", ".join(map(_type, found))
+        raise ValueError(f"[{record.name}] result is {shown[1]}, but the operands give {shown[0]}.")
+
+
+def _verifier(record: OpRecord) -> Any:
+    def verify_invariants(self) -> bool:
+        try:
+            _check(self.operation, record)
+        except Exception as e:
+            self.location.emit_error(str(e))
+            return False
+        return True
+
+    return verify_invariants
+
+
+def _operand_names(record: OpRecord) -> tuple[list[str], bool]:
+    """Names of the operands from the type rule's signature, and whether there is a variadic tail."""
+    parameters = list(inspect.signature(record.infer).parameters.values())
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    plain = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [n for n in plain if n not in record.attrs], variadic
+
+
+@cache
+def _dialect() -> Any:
+    """The dialect's class with one operation class per record known by now."""
+    import flambeau.dialects.history
+    import flambeau.dialects.tape  # noqa: F401
+
+    ext = _mlir().ext
+    tape = type("Tape", (ext.Dialect,), {}, name="tape")
+    for record in REGISTRY.values():
+        names, variadic = _operand_names(record)
+        fields: dict[str, Any] = {}
+        if variadic:
+            fields["operands_"] = Sequence[ext.Operand[Any]]
+        else:
+            fields.update({f"{n}_": ext.Operand[Any] for n in names})
+        fields["result_"] = ext.Result[Any]
+        members = {"__annotations__": fields, "verify_invariants": _verifier(record), "__module__": __name__}
+        type(f"Tape_{record.name}", (tape.Operation,), members, name=record.name, traits=[ext.Pure])
+    return tape
+
+
+def context() -> Any:
+    """A new MLIR context with the `tape` dialect loaded."""
+    ir = _mlir().ir
+    made = ir.Context()
+    with made, ir.Location.unknown():
+        _dialect().load()
+    return made
+
+
+# ---- parsing --------------------------------------------------------------------------------------------------
+
+
+def _loc(op: Any) -> Loc | None:
+    location = op.location
+    if isinstance(location, _mlir().ir.FileLineColLoc):
+        return Loc(location.filename, location.start_line)
+    return None
+
+
+def from_function(function: Any) -> Graph:
+    """The graph of a verified `func.func` whose body is in the tape dialect."""
+    graph = Graph()
+    block = function.regions[0].blocks[0]
+    ids = {argument: graph.add_input(_aval(argument.type)) for argument in block.arguments}
+    for op in block.operations:
+        op = op.operation
+        if op.name == "func.return":
+            graph.outputs = [ids[v] for v in op.operands]
+            continue
+        dialect, _, name = op.name.partition(".")
+        if dialect != "tape":
+            raise ValueError(f"[tape] {op.name} at {op.location} is not an op of the tape dialect.")
+        record = find(name)
+        results = graph.add_node(record, [ids[v] for v in op.operands], _attributes(op, record), _loc(op))
+        ids.update(zip(op.results, results))
+    if "tape.updates" in function.attributes:
+        graph.updates = dict(_decode(function.attributes["tape.updates"]))
+    return graph
+
+
+def parse_graph(text: str) -> Graph:
+    """Parse and verify a module in the tape dialect; its first function becomes the graph.
+
+    Raises ValueError with MLIR's diagnostics when the text does not parse or does not verify.
+    """
+    ir = _mlir().ir
+    with context():
+        try:
+            module = ir.Module.parse(text)
+        except ir.MLIRError as e:
+            raise ValueError(f"[tape] {e}") from None
+        functions = [op.operation for op in module.body.operations if op.operation.name == "func.func"]
+        if not functions:
+            raise ValueError("[tape] the module has no func.func.")
+        return from_function(functions[0])
