@@ -191,7 +191,7 @@ def context() -> Any:
 
 def _loc(op: Any) -> Loc | None:
     location = op.location
-    if isinstance(location, _mlir().ir.FileLineColLoc):
+    if isinstance(location, _mlir().ir.FileLineColLoc) and location.filename != "-":  # "-": the text itself
         return Loc(location.filename, location.start_line)
     return None
 
