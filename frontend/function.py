@@ -7,10 +7,11 @@ The annotations of a rule's parameters say how arguments enter a trace. Next: `e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from flambeau.dialects.builder import Value
+from flambeau.dialects.builder import Builder, Value
 from flambeau.runtime.recorder import REQUIRED, Function, Tensor
 
 Tensor_ = Value  #: a tensor
@@ -30,6 +31,24 @@ _KINDS = {
     "Static": "static",
     "Starts": "starts",
 }
+
+
+_builders: list[Builder] = []
+
+
+def builder() -> Builder:
+    """The builder of the rule being expanded: for rules without tensor operands (`zeros`, `rand`)."""
+    return _builders[-1]
+
+
+@contextmanager
+def building(b: Builder) -> Iterator[None]:
+    """Make `b` what `builder()` returns while a rule runs."""
+    _builders.append(b)
+    try:
+        yield
+    finally:
+        _builders.pop()
 
 
 def _params(rule: Callable) -> tuple[tuple[str, str, Any, bool], ...]:
