@@ -1,0 +1,305 @@
+"""The operations that record lowerings are written in: one method per op, for scalars and vectors alike.
+
+In: `Val`s and Python numbers. Out: text of arith, math and vector ops. A scalar operand beside a vector
+is splatted; a number takes the type of the other operand. Next: `emitter.py`, which mixes this in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flambeau.compiler.codegen.values import Number, Operand, Val, spell_number, spell_type
+
+_FLOAT_PREDICATE = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
+_SIGNED_PREDICATE = {"eq": "eq", "ne": "ne", "lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge"}
+_BOOL_PREDICATE = {"eq": "eq", "ne": "ne", "lt": "ult", "le": "ule", "gt": "ugt", "ge": "uge"}
+
+
+class Arithmetic:
+    """Mixed into `Emitter`, which provides `emit` and `constant_name`."""
+
+    def emit(self, text: str, element: str, lanes: int = 1) -> Val:
+        raise NotImplementedError
+
+    def constant_name(self, literal: str, type: str) -> str:
+        raise NotImplementedError
+
+    # ---- constants and shapes of values --------------------------------------------------------------------
+
+    def const(self, number: Number, like: Val | str, lanes: int = 1) -> Val:
+        """A constant of the type and lanes of `like`, or of the element type `like` with `lanes` lanes."""
+        element, lanes = (like.type, like.lanes) if isinstance(like, Val) else (like, lanes)
+        literal = spell_number(number, element)
+        text = literal if lanes == 1 else f"dense<{literal}>"
+        return Val(self.constant_name(text, spell_type(element, lanes)), element, lanes)
+
+    def const_vector(self, numbers: Sequence[Number], element: str) -> Val:
+        """A vector constant with one number per lane."""
+        if len(numbers) == 1:
+            return self.const(numbers[0], element)
+        literals = ", ".join(spell_number(n, element) for n in numbers)
+        return Val(self.constant_name(f"dense<[{literals}]>", spell_type(element, len(numbers))), element, len(numbers))
+
+    def iota(self, lanes: int, element: str = "i64") -> Val:
+        """The vector 0, 1, 2, ... ; for one lane the scalar 0."""
+        return self.const_vector(range(lanes), element)
+
+    def splat(self, x: Val, lanes: int) -> Val:
+        """`x` in every lane of a vector; `x` itself if it has that many lanes already."""
+        if x.lanes == lanes:
+            return x
+        if x.lanes != 1:
+            raise ValueError(f"[emitter] cannot splat {x.mlir} to {lanes} lanes. Splat scalars only.")
+        target = spell_type(x.type, lanes)
+        return self.emit(f"vector.broadcast {x.name} : {x.mlir} to {target}", x.type, lanes)
+
+    def unify(self, *operands: Operand) -> list[Val]:
+        """The operands as values with equal lanes; numbers become constants of the first value's type."""
+        model = next(x for x in operands if isinstance(x, Val))
+        lanes = max(x.lanes for x in operands if isinstance(x, Val))
+        return [self.splat(x, lanes) if isinstance(x, Val) else self.const(x, model.type, lanes) for x in operands]
+
+    def _same(self, op: str, *operands: Operand) -> Val:
+        """An op whose operands and result all have one type."""
+        vals = self.unify(*operands)
+        x = vals[0]
+        if any(v.type != x.type for v in vals):
+            raise TypeError(f"[emitter] {op} of {', '.join(v.mlir for v in vals)}. Cast the operands to one type.")
+        return self.emit(f"{op} {', '.join(v.name for v in vals)} : {x.mlir}", x.type, x.lanes)
+
+    def _numeric(self, name: str, x: Operand, y: Operand, kinds: tuple[str, str] = ("f", "i")) -> Val:
+        model = x if isinstance(x, Val) else y
+        return self._same(f"arith.{name}{kinds[0] if model.is_float else kinds[1]}", x, y)
+
+    # ---- arithmetic ----------------------------------------------------------------------------------------
+
+    def add(self, x: Operand, y: Operand) -> Val:
+        return self._numeric("add", x, y)
+
+    def sub(self, x: Operand, y: Operand) -> Val:
+        return self._numeric("sub", x, y)
+
+    def mul(self, x: Operand, y: Operand) -> Val:
+        return self._numeric("mul", x, y)
+
+    def div(self, x: Operand, y: Operand) -> Val:
+        """Float division; integers go through `int_div_floor`."""
+        return self._same("arith.divf", x, y)
+
+    def fma(self, x: Operand, y: Operand, z: Operand) -> Val:
+        """x * y + z, rounded once."""
+        return self._same("math.fma", x, y, z)
+
+    def neg(self, x: Val) -> Val:
+        return self._same("arith.negf", x) if x.is_float else self.sub(self.const(0, x), x)
+
+    def abs(self, x: Val) -> Val:
+        return self._same("math.absf" if x.is_float else "math.absi", x)
+
+    def sqrt(self, x: Val) -> Val:
+        return self._same("math.sqrt", x)
+
+    def floor(self, x: Val) -> Val:
+        return self._same("math.floor", x)
+
+    def ceil(self, x: Val) -> Val:
+        return self._same("math.ceil", x)
+
+    def trunc(self, x: Val) -> Val:
+        return self._same("math.trunc", x)
+
+    def round_even(self, x: Val) -> Val:
+        return self._same("math.roundeven", x)
+
+    def copysign(self, x: Operand, y: Operand) -> Val:
+        return self._same("math.copysign", x, y)
+
+    def minimum(self, x: Operand, y: Operand) -> Val:
+        """The lesser; NaN if either is NaN; -0.0 is less than 0.0. Of bools: and."""
+        return self._extreme("minimumf", "minsi", "andi", x, y)
+
+    def maximum(self, x: Operand, y: Operand) -> Val:
+        """The greater; NaN if either is NaN; 0.0 is greater than -0.0. Of bools: or."""
+        return self._extreme("maximumf", "maxsi", "ori", x, y)
+
+    def _extreme(self, floating: str, signed: str, boolean: str, x: Operand, y: Operand) -> Val:
+        model = x if isinstance(x, Val) else y
+        op = floating if model.is_float else boolean if model.type == "i1" else signed
+        return self._same(f"arith.{op}", x, y)
+
+    def int_div_floor(self, x: Operand, y: Operand) -> Val:
+        """Integer quotient rounded down; 0 for a zero divisor; wraps for the least integer by -1."""
+        return self._int_divide(x, y)[0]
+
+    def int_rem_floor(self, x: Operand, y: Operand) -> Val:
+        """Integer remainder with the divisor's sign; 0 for a zero divisor."""
+        return self._int_divide(x, y)[1]
+
+    def _int_divide(self, x: Operand, y: Operand) -> tuple[Val, Val]:
+        """Hardware division traps for y = 0 and for the least integer by -1: both are computed by other means."""
+        x, y = self.unify(x, y)
+        zero, one, is_minus_one = self.const(0, x), self.const(1, x), self.cmp("eq", y, -1)
+        is_zero = self.cmp("eq", y, zero)
+        divisor = self.select(self.or_(is_zero, is_minus_one), one, y)
+        quotient = self._same("arith.divsi", x, divisor)
+        remainder = self.sub(x, self.mul(quotient, divisor))
+        inexact = self.cmp("ne", remainder, zero)
+        opposite = self.cmp("lt", self.xor(remainder, divisor), zero)
+        down = self.and_(inexact, opposite)
+        quotient = self.select(down, self.sub(quotient, one), quotient)
+        remainder = self.select(down, self.add(remainder, divisor), remainder)
+        quotient = self.select(is_minus_one, self.sub(zero, x), quotient)
+        return self.select(is_zero, zero, quotient), remainder
+
+    def div_unsigned(self, x: Operand, y: Operand) -> Val:
+        """Quotient of integers known to be non-negative and positive: index arithmetic."""
+        return self._same("arith.divui", x, y)
+
+    def rem_unsigned(self, x: Operand, y: Operand) -> Val:
+        return self._same("arith.remui", x, y)
+
+    def mul_hi_u32(self, x: Operand, y: Operand) -> Val:
+        """The upper 32 bits of the 64-bit product of unsigned i32 values."""
+        wide = [self.extend_unsigned(v, "i64") for v in self.unify(x, y)]
+        return self.truncate(self.shr(self.mul(*wide), 32), "i32")
+
+    # ---- bits and logic ------------------------------------------------------------------------------------
+
+    def and_(self, x: Operand, y: Operand) -> Val:
+        return self._same("arith.andi", x, y)
+
+    def or_(self, x: Operand, y: Operand) -> Val:
+        return self._same("arith.ori", x, y)
+
+    def xor(self, x: Operand, y: Operand) -> Val:
+        return self._same("arith.xori", x, y)
+
+    def not_(self, x: Val) -> Val:
+        return self._same("arith.xori", x, self.const(-1, x))
+
+    def shl(self, x: Operand, y: Operand) -> Val:
+        """Left shift; the count must be below the bit width, as for `shr` and `shru`."""
+        return self._same("arith.shli", x, y)
+
+    def shr(self, x: Operand, y: Operand) -> Val:
+        """Arithmetic right shift (keeps the sign)."""
+        return self._same("arith.shrsi", x, y)
+
+    def shru(self, x: Operand, y: Operand) -> Val:
+        """Logical right shift (fills with zeros)."""
+        return self._same("arith.shrui", x, y)
+
+    def bitcast(self, x: Val, element: str) -> Val:
+        """The same bits as another type of the same width."""
+        if x.type == element:
+            return x
+        return self._convert("arith.bitcast", x, element)
+
+    # ---- comparison and choice -----------------------------------------------------------------------------
+
+    def cmp(self, predicate: str, x: Operand, y: Operand) -> Val:
+        """eq, ne, lt, le, gt, ge. Comparisons with NaN are false, except ne, which is true."""
+        x, y = self.unify(x, y)
+        if x.type != y.type:
+            raise TypeError(f"[emitter] cmp of {x.mlir}, {y.mlir}. Cast the operands to one type.")
+        if x.is_float:
+            text = f"arith.cmpf {_FLOAT_PREDICATE[predicate]}"
+        else:
+            text = f"arith.cmpi {(_BOOL_PREDICATE if x.type == 'i1' else _SIGNED_PREDICATE)[predicate]}"
+        return self.emit(f"{text}, {x.name}, {y.name} : {x.mlir}", "i1", x.lanes)
+
+    def is_nan(self, x: Val) -> Val:
+        return self.cmp("ne", x, x)
+
+    def select(self, c: Val, x: Operand, y: Operand) -> Val:
+        """x where c, else y; a scalar condition chooses between whole vectors."""
+        x, y = self.unify(x, y)
+        lanes = max(c.lanes, x.lanes)
+        x, y = self.splat(x, lanes), self.splat(y, lanes)
+        if x.type != y.type:
+            raise TypeError(f"[emitter] select of {x.mlir}, {y.mlir}. Cast the operands to one type.")
+        types = x.mlir if c.lanes == 1 and lanes == 1 else f"{c.mlir}, {x.mlir}"
+        return self.emit(f"arith.select {c.name}, {x.name}, {y.name} : {types}", x.type, lanes)
+
+    # ---- conversions ---------------------------------------------------------------------------------------
+
+    def cast(self, x: Val, element: str) -> Val:
+        """The language's cast: float to int saturates and takes NaN to 0; number to bool is x != 0."""
+        if x.type == element:
+            return x
+        if element == "i1":
+            return self.cmp("ne", x, self.const(0, x))
+        if x.is_float:
+            return self._from_float(x, element)
+        if element in ("f16", "bf16", "f32", "f64"):
+            return self._convert("arith.uitofp" if x.type == "i1" else "arith.sitofp", x, element)
+        if x.type == "i1":
+            return self.extend_unsigned(x, element)
+        return self.extend_signed(x, element) if Val("", element).bits > x.bits else self.truncate(x, element)
+
+    def _from_float(self, x: Val, element: str) -> Val:
+        result = Val("", element, x.lanes)
+        if not result.is_float:
+            return self._saturate(x, element)
+        if result.bits == x.bits:  # f16 and bf16: no direct conversion
+            return self.cast(self.cast(x, "f32"), element)
+        return self._convert("arith.extf" if result.bits > x.bits else "arith.truncf", x, element)
+
+    def _saturate(self, x: Val, element: str) -> Val:
+        result, suffix = Val("", element, x.lanes), f"v{x.lanes}" if x.lanes > 1 else ""
+        name = f"llvm.fptosi.sat.{suffix}{element}.{suffix}{x.type}"
+        return self.emit(f'llvm.call_intrinsic "{name}"({x.name}) : ({x.mlir}) -> {result.mlir}', element, x.lanes)
+
+    def to_int_unchecked(self, x: Val, element: str) -> Val:
+        """Float to integer for values known to be in range: cheaper than `cast`, undefined outside."""
+        return self._convert("arith.fptosi", x, element)
+
+    def extend_signed(self, x: Val, element: str) -> Val:
+        return self._convert("arith.extsi", x, element)
+
+    def extend_unsigned(self, x: Val, element: str) -> Val:
+        return self._convert("arith.extui", x, element)
+
+    def truncate(self, x: Val, element: str) -> Val:
+        """The low bits of an integer."""
+        return self._convert("arith.trunci", x, element)
+
+    def _convert(self, op: str, x: Val, element: str) -> Val:
+        return self.emit(f"{op} {x.name} : {x.mlir} to {spell_type(element, x.lanes)}", element, x.lanes)
+
+    # ---- lanes ---------------------------------------------------------------------------------------------
+
+    def extract(self, x: Val, lane: int) -> Val:
+        if x.lanes == 1:
+            return x
+        return self.emit(f"vector.extract {x.name}[{lane}] : {x.type} from {x.mlir}", x.type)
+
+    def insert(self, x: Val, into: Val, lane: int) -> Val:
+        return self.emit(f"vector.insert {x.name}, {into.name}[{lane}] : {x.type} into {into.mlir}", x.type, into.lanes)
+
+    def shuffle(self, x: Val, y: Val, lanes: Sequence[int]) -> Val:
+        """Lanes picked by number from `x` (0 ...) and `y` (x.lanes ...)."""
+        numbers = ", ".join(map(str, lanes))
+        return self.emit(f"vector.shuffle {x.name}, {y.name} [{numbers}] : {x.mlir}, {y.mlir}", x.type, len(lanes))
+
+    def slice_lanes(self, x: Val, start: int, count: int) -> Val:
+        """`count` adjacent lanes; one lane gives a scalar."""
+        if count == x.lanes:
+            return x
+        return self.extract(x, start) if count == 1 else self.shuffle(x, x, range(start, start + count))
+
+    def join_lanes(self, x: Val, y: Val) -> Val:
+        """The lanes of `x` followed by those of `y`, of equal count."""
+        if x.lanes == 1:
+            return self.insert(y, self.splat(x, 2), 1)
+        return self.shuffle(x, y, range(x.lanes + y.lanes))
+
+    def any(self, x: Val) -> Val:
+        """Whether some lane of an i1 vector is true."""
+        return self.reduce("or", x)
+
+    def reduce(self, kind: str, x: Val) -> Val:
+        """Fold the lanes of integers or bools, whose order does not matter: or, and, xor, add, minsi, maxsi."""
+        if x.lanes == 1:
+            return x
+        return self.emit(f"vector.reduction <{kind}>, {x.name} : {x.mlir} into {x.type}", x.type)

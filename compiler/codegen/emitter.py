@@ -1,0 +1,202 @@
+"""Writes the MLIR text of one kernel.
+
+In: calls of the methods of `Emitter`, made by code generators and by the `lower` functions of records.
+Out: `source(label)`, a canonical `KernelSource`: the same calls give the same text. Constants are
+deduplicated at the function's entry, pointers and extents are loaded there once. Values: `values.py`;
+operations: `arithmetic.py`; loads and stores: `memory.py`. Next: `backend.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from flambeau.compiler.codegen.memory import Memory
+from flambeau.compiler.codegen.values import POINTER, Operand, Val
+from flambeau.compiler.kernel import KernelSource
+
+__all__ = ["Emitter", "Loop", "Val"]
+
+_HEADER = f"""module {{
+  llvm.func @kernel(%bufs: {POINTER}, %dims: {POINTER}, %lo: i64, %hi: i64, %scratch: {POINTER}) attributes {{passthrough = ["nounwind", "no-builtins"]}} {{"""
+
+
+class Loop:
+    """The loop being written: `index` (i64), `args` (the carried values on entry to an iteration).
+
+    Call `carry` once with their values for the next iteration; after the `with` block `results` holds
+    the last ones.
+    """
+
+    def __init__(self, index: Val, args: list[Val]) -> None:
+        self.index, self.args, self.results = index, args, list[Val]()
+        self.carried: list[Val] | None = None if args else []
+
+    def carry(self, vals: Sequence[Val]) -> None:
+        if [v.mlir for v in vals] != [a.mlir for a in self.args]:
+            raise TypeError(
+                f"[emitter] loop carries {[a.mlir for a in self.args]}, got {[v.mlir for v in vals]}. Keep the types."
+            )
+        self.carried = list(vals)
+
+
+class Emitter(Memory):
+    """Text of one kernel under construction: SSA names, nesting, constants, control flow."""
+
+    def __init__(self) -> None:
+        self.lo, self.hi, self.scratch = Val("%lo", "i64"), Val("%hi", "i64"), Val("%scratch", POINTER)
+        self._constants: dict[tuple[str, str], str] = {}
+        self._entry: list[str] = []
+        self._arguments: dict[tuple[str, int], Val] = {}
+        self._lines: list[str] = []
+        self._depth = 2
+        self._names = 0
+        self._position: Val | None = None
+        self._indices: Sequence[Val] = ()
+
+    # ---- text ----------------------------------------------------------------------------------------------
+
+    def source(self, label: str) -> KernelSource:
+        """The finished kernel."""
+        constants = [f"    {name} = arith.constant {text} : {type}" for (text, type), name in self._constants.items()]
+        lines = [_HEADER, *constants, *self._entry, *self._lines, "    llvm.return", "  }", "}", ""]
+        return KernelSource("\n".join(lines), label)
+
+    def line(self, text: str) -> None:
+        """Append an op without results."""
+        self._lines.append("  " * self._depth + text)
+
+    def emit(self, text: str, element: str, lanes: int = 1) -> Val:
+        """Append an op with one result of the given type."""
+        name = self._name()
+        self._lines.append(f"{'  ' * self._depth}{name} = {text}")
+        return Val(name, element, lanes)
+
+    def constant_name(self, literal: str, type: str) -> str:
+        """The name of a constant at the function's entry, made on first use."""
+        return self._constants.setdefault((literal, type), f"%c{len(self._constants)}")
+
+    def _name(self) -> str:
+        self._names += 1
+        return f"%{self._names - 1}"
+
+    # ---- arguments -----------------------------------------------------------------------------------------
+
+    def buffer(self, k: int) -> Val:
+        """The pointer `bufs[k]`, loaded at entry."""
+        return self._argument("bufs", k, POINTER)
+
+    def dim(self, k: int) -> Val:
+        """The number `dims[k]` (i64), loaded at entry."""
+        return self._argument("dims", k, "i64")
+
+    def _argument(self, array: str, k: int, element: str) -> Val:
+        known = self._arguments.get((array, k))
+        if known is not None:
+            return known
+        name = f"%{array[:-1]}{k}"
+        self._entry.append(
+            f"    {name}_at = llvm.getelementptr inbounds %{array}[{k}] : ({POINTER}) -> {POINTER}, {element}"
+        )
+        self._entry.append(f"    {name} = llvm.load {name}_at {{alignment = 8 : i64}} : {POINTER} -> {element}")
+        return self._arguments.setdefault((array, k), Val(name, element))
+
+    # ---- where in the result -------------------------------------------------------------------------------
+
+    @contextmanager
+    def at(self, position: Val | None, indices: Sequence[Val] = ()) -> Iterator[None]:
+        """Say which elements are being computed, for lowerings of source ops."""
+        before = self._position, self._indices
+        self._position, self._indices = position, indices
+        yield
+        self._position, self._indices = before
+
+    def position(self) -> Val:
+        """The row-major linear index (i64) of each element being computed."""
+        if self._position is None:
+            raise RuntimeError("[emitter] position() outside of `with b.at(position)`. Set the position first.")
+        return self._position
+
+    def index(self, dim: int) -> Val:
+        """The coordinate (i64) along `dim` of each element being computed."""
+        return self._indices[dim]
+
+    # ---- control flow --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def loop(self, lo: Operand, hi: Operand, step: Operand = 1, carried: Sequence[Val] = ()) -> Iterator[Loop]:
+        """for index in range(lo, hi, step), all i64, step positive. See `Loop` for carried values."""
+        lo, hi, step = (x if isinstance(x, Val) else self.const(x, "i64") for x in (lo, hi, step))
+        index = Val(self._name(), "i64")
+        args = [Val(self._name(), x.type, x.lanes) for x in carried]
+        head = f"scf.for {index.name} = {lo.name} to {hi.name} step {step.name}"
+        base = self._name() if args else ""
+        if args:
+            pairs = ", ".join(f"{a.name} = {x.name}" for a, x in zip(args, carried))
+            head = f"{base}:{len(args)} = {head} iter_args({pairs}) -> ({', '.join(a.mlir for a in args)})"
+        loop = Loop(index, args)
+        self.line(f"{head} : i64 {{")
+        with self._nested():
+            yield loop
+            self._yield(loop.carried)
+        self.line("}")
+        loop.results = [Val(f"{base}#{i}", a.type, a.lanes) for i, a in enumerate(args)]
+
+    @contextmanager
+    def if_(self, condition: Val) -> Iterator[None]:
+        """Run the block only where the scalar i1 `condition` holds."""
+        self.line(f"scf.if {condition.name} {{")
+        with self._nested():
+            yield
+        self.line("}")
+
+    def if_else(
+        self, condition: Val, then: Callable[[], Sequence[Val]], otherwise: Callable[[], Sequence[Val]]
+    ) -> list[Val]:
+        """The values that `then()` or `otherwise()` returns (equal types), whichever branch runs."""
+        base = self._name()
+        branches = [self._branch(then), self._branch(otherwise)]
+        results, others = (vals for vals, _ in branches)
+        if [v.mlir for v in results] != [v.mlir for v in others]:
+            raise TypeError(
+                f"[emitter] branches give {[v.mlir for v in results]} and {[v.mlir for v in others]}. Make them agree."
+            )
+        types = ", ".join(v.mlir for v in results)
+        self.line(
+            f"{base}:{len(results)} = scf.if {condition.name} -> ({types}) {{"
+            if results
+            else f"scf.if {condition.name} {{"
+        )
+        self._lines += branches[0][1]
+        self.line("} else {")
+        self._lines += branches[1][1]
+        self.line("}")
+        return [Val(f"{base}#{i}", v.type, v.lanes) for i, v in enumerate(results)]
+
+    def report(self, failed: Val, status: Val, code: int, position: Val) -> None:
+        """Where `failed` (i1 lanes): lower the status word to (code << 48 | position), the first position winning."""
+        with self.if_(self.any(failed)):
+            word = self.or_(self.const(code << 48, position), position)
+            none = self.const((1 << 63) - 1, position)
+            self.atomic_min(status, self.reduce("minsi", self.select(failed, word, none)))
+
+    def _branch(self, body: Callable[[], Sequence[Val]]) -> tuple[list[Val], list[str]]:
+        outer, self._lines = self._lines, []
+        with self._nested():
+            vals = list(body())
+            if vals:
+                self._yield(vals)
+        lines, self._lines = self._lines, outer
+        return vals, lines
+
+    @contextmanager
+    def _nested(self) -> Iterator[None]:
+        self._depth += 1
+        yield
+        self._depth -= 1
+
+    def _yield(self, vals: Sequence[Val] | None) -> None:
+        if vals is None:
+            raise RuntimeError("[emitter] loop body ended without carry(). Call it with the next values.")
+        if vals:
+            self.line(f"scf.yield {', '.join(v.name for v in vals)} : {', '.join(v.mlir for v in vals)}")

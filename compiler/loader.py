@@ -1,0 +1,48 @@
+"""Maps object code into the process.
+
+In: the bytes of an object file that defines `kernel`. Out: its address, valid for the life of the process.
+One LLJIT for all; each object is a library of its own, so equal symbol names do not meet. Next: `kernel_cache.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from functools import cache
+from typing import Any
+
+SYMBOL = "kernel"
+
+_lock = threading.Lock()
+_numbers = itertools.count()
+_kept: list[Any] = []  # llvmlite unmaps a library when its tracker is collected
+
+
+class LoadError(RuntimeError):
+    """Object code that could not be linked."""
+
+
+def load(code: bytes) -> int:
+    """The address of `kernel`. Raises LoadError for bytes that are not an object or lack the symbol."""
+    import llvmlite.binding as llvm
+
+    library = llvm.JITLibraryBuilder().add_object_img(code)
+    library.export_symbol(SYMBOL)
+    with _lock:
+        try:
+            tracker = library.link(_jit(), f"kernel{next(_numbers)}")
+        except RuntimeError as error:
+            raise LoadError(
+                f"[load] object code of {len(code)} bytes does not link: {error}. Compile it again."
+            ) from None
+        _kept.append(tracker)
+    return tracker[SYMBOL]
+
+
+@cache
+def _jit() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.create_lljit_compiler(use_jit_link=True, suppress_errors=True)

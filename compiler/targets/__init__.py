@@ -1,0 +1,44 @@
+"""The machines that code is generated for: one frozen `Target` each, a module per family.
+
+In: a name from `Options.target`. Out: `find(name)`. Nothing else in the compiler asks which machine it is.
+Next: `backend.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine.
+
+    `triple`, `cpu` and `features` are LLVM's names; `vector_bytes` and `registers` describe the vector
+    register file; `l1`, `l2`, `l3` are data cache sizes in bytes as one core sees them.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+    registers: int
+    l1: int = 32 << 10
+    l2: int = 1 << 20
+    l3: int = 8 << 20
+
+    def lanes(self, itemsize: int) -> int:
+        """Elements of `itemsize` bytes in one vector register."""
+        return self.vector_bytes // itemsize
+
+
+@cache
+def find(name: str) -> Target:
+    """The target called `name`. Raises ValueError with the known names."""
+    from flambeau.compiler.targets import host, x86_64
+
+    makers = {"host": host.target, "x86-64-v3": lambda: x86_64.V3, "x86-64-v4": lambda: x86_64.V4}
+    if name not in makers:
+        raise ValueError(f"[target] unknown target '{name}'. Choose one of {', '.join(sorted(makers))}.")
+    return makers[name]()

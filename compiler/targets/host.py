@@ -1,0 +1,57 @@
+"""The machine this process runs on, as LLVM and sysfs describe it.
+
+Next: `__init__.py` for the fields.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flambeau.compiler.targets import Target
+
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+def target() -> Target:
+    """The host with all its features; cache sizes fall back to those of a small desktop core."""
+    import llvmlite.binding as llvm
+
+    features = dict(llvm.get_host_cpu_features())
+    vector_bytes, registers = _vectors(features)
+    text = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(features.items()))
+    if vector_bytes == 64:
+        text += ",-prefer-256-bit"
+    sizes = cache_sizes(_CACHES)
+    return Target(
+        name="host",
+        triple=llvm.get_process_triple(),
+        cpu=llvm.get_host_cpu_name(),
+        features=text,
+        vector_bytes=vector_bytes,
+        registers=registers,
+        l1=sizes.get(1, 32 << 10),
+        l2=sizes.get(2, 1 << 20),
+        l3=sizes.get(3, 8 << 20),
+    )
+
+
+def _vectors(features: dict[str, bool]) -> tuple[int, int]:
+    """Vector width in bytes and number of vector registers."""
+    if all(features.get(name) for name in ("avx512f", "avx512bw", "avx512dq", "avx512vl")):
+        return 64, 32
+    if features.get("avx2"):
+        return 32, 16
+    return 16, 32 if features.get("neon") else 16
+
+
+def cache_sizes(folder: Path) -> dict[int, int]:
+    """Bytes of data (or unified) cache per level, from sysfs; levels it does not tell are absent."""
+    sizes: dict[int, int] = {}
+    for index in folder.glob("index*"):
+        try:
+            kind, level, size = ((index / name).read_text().strip() for name in ("type", "level", "size"))
+            if kind != "Instruction":
+                sizes[int(level)] = int(size.rstrip("KM")) << {"K": 10, "M": 20}.get(size[-1], 0)
+        except (OSError, ValueError):
+            continue
+    return sizes
