@@ -17,8 +17,10 @@ from flambeau.compiler.kernel import KernelSource
 
 __all__ = ["Emitter", "Loop", "Val"]
 
+_PARAMETERS = f"%bufs: {POINTER}, %dims: {POINTER}, %lo: i64, %hi: i64, %scratch: {POINTER}"
+# no-builtins: or LLVM makes loops that fill or copy into calls of memset and memcpy, which kernels may not call.
 _HEADER = f"""module {{
-  llvm.func @kernel(%bufs: {POINTER}, %dims: {POINTER}, %lo: i64, %hi: i64, %scratch: {POINTER}) attributes {{passthrough = ["nounwind", "no-builtins"]}} {{"""
+  llvm.func @kernel({_PARAMETERS}) attributes {{passthrough = ["nounwind", "no-builtins"]}} {{"""
 
 
 class Loop:

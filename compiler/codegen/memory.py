@@ -36,7 +36,7 @@ class Memory(Arithmetic):
     def load(
         self, pointer: Val, index: Index, element: str, lanes: int = 1, mask: Val | None = None, other: Operand = 0
     ) -> Val:
-        """`lanes` adjacent elements from `index` on; where `mask` (i1 lanes) is false nothing is read and `other` given."""
+        """`lanes` adjacent elements from `index` on; lanes where `mask` is false are not read and become `other`."""
         unit = storage_type(element)
         address = self.address(pointer, index, element)
         if mask is None:
