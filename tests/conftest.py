@@ -1,0 +1,9 @@
+"""Shared by all tests: compile in the foreground into a cache of the test run, seeds, acceptance marks."""
+
+import os
+import tempfile
+
+os.environ.pop("OPENBLAS_CORETYPE", None)
+os.environ.pop("OPENBLAS_L2_SIZE", None)
+os.environ.setdefault("FLAMBEAU_COMPILE", "blocking")
+os.environ.setdefault("FLAMBEAU_CACHE", os.path.join(tempfile.gettempdir(), f"flambeau-tests-{os.getuid()}"))

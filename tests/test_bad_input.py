@@ -1,0 +1,199 @@
+"""Bad input: the class and text of each error, that it comes from the user's line, and that nothing is lost."""
+
+import inspect
+
+import flambeau as fb
+import flambeau.nn as nn
+import flambeau.nn.functional as F
+import pytest
+
+
+def here() -> int:
+    """The line number of the caller."""
+    return inspect.currentframe().f_back.f_lineno
+
+
+@pytest.mark.accept("ERR-01", "ERR-07")
+def test_shapes_that_do_not_broadcast():
+    with pytest.raises(RuntimeError, match=r"\[add\].*\(2, 3\).*\(2, 4\)"):
+        fb.zeros(2, 3) + fb.zeros(2, 4)
+
+
+def test_matmul_of_incompatible_shapes():
+    with pytest.raises(RuntimeError, match=r"\[matmul\].*\(2, 3\).*\(4, 5\)"):
+        fb.zeros(2, 3) @ fb.zeros(4, 5)
+
+
+def test_dtype_mismatch_in_matmul():
+    with pytest.raises(RuntimeError, match=r"\[matmul\].*float32.*float64"):
+        fb.zeros(2, 3) @ fb.zeros(3, 2, dtype=fb.float64)
+
+
+def test_axis_out_of_range():
+    with pytest.raises(IndexError, match=r"\[sum\].*dim.*2.*\[-2, 1\]"):
+        fb.zeros(2, 3).sum(dim=2)
+
+
+def test_in_place_result_of_another_category():
+    with pytest.raises(RuntimeError, match=r"float32.*int64|int64.*float32"):
+        x = fb.tensor([1, 2])
+        x += 0.5
+
+
+@pytest.mark.parametrize("name", ["max", "min", "argmax", "argmin"])
+def test_zero_size_reductions_without_identity(name):
+    with pytest.raises((RuntimeError, IndexError), match=rf"\[(a?{name}|amax|amin)\].*0"):
+        getattr(fb.zeros(0, 3), name)(dim=0)
+
+
+def test_sum_of_nothing_is_zero():
+    assert fb.zeros(0, 3).sum(dim=0).tolist() == [0.0, 0.0, 0.0]
+    assert fb.zeros(0).prod().item() == 1.0
+
+
+def test_integer_division_by_zero():
+    x, y = fb.tensor([4, 5]), fb.tensor([2, 0])
+    z = x // y
+    with pytest.raises(RuntimeError, match=r"division by zero|ZeroDivision"):
+        z.tolist()
+    assert (x + y).tolist() == [6, 5]
+
+
+def test_gather_index_out_of_range_names_the_recording_line():
+    x, index = fb.arange(6).reshape(2, 3), fb.tensor([[0, 1], [3, 2]])
+    line = here() + 1
+    y = x.gather(1, index)
+    z = y * 2
+    with pytest.raises(IndexError, match=r"\[gather\].*3.*3") as caught:
+        z.tolist()
+    assert f"{__file__.rsplit('/', 1)[1]}" in str(caught.value) and str(line) in str(caught.value)
+    with pytest.raises(IndexError, match=r"\[gather\]"):
+        z.tolist()
+    assert (x + 1).tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_a_failed_op_does_not_undo_or_lose_what_came_before_it():
+    x = fb.zeros(3)
+    x += 1
+    good = x * 2
+    bad = x.gather(0, fb.tensor([5]))
+    x += 10
+    with pytest.raises(IndexError):
+        bad.tolist()
+    assert good.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_class_index_out_of_range_in_cross_entropy():
+    loss = F.cross_entropy(fb.zeros(2, 3), fb.tensor([0, 3]))
+    with pytest.raises(IndexError, match=r"3"):
+        loss.item()
+
+
+@pytest.mark.accept("AG-10")
+def test_backward_twice():
+    x = fb.tensor([1.0, 2.0], requires_grad=True)
+    loss = (x * x).sum()
+    loss.backward()
+    with pytest.raises(RuntimeError, match=r"second time.*retain_graph"):
+        loss.backward()
+    assert x.grad.tolist() == [2.0, 4.0]
+
+
+def test_backward_twice_with_retain_graph():
+    x = fb.tensor([1.0, 2.0], requires_grad=True)
+    loss = (x * x).sum()
+    loss.backward(retain_graph=True)
+    loss.backward()
+    assert x.grad.tolist() == [4.0, 8.0]
+
+
+def test_backward_twice_across_a_flush():
+    x = fb.tensor([1.0, 2.0], requires_grad=True)
+    loss = (x * x).sum()
+    loss.item()
+    loss.backward()
+    x.grad.tolist()
+    with pytest.raises(RuntimeError, match=r"second time.*retain_graph"):
+        loss.backward()
+
+
+@pytest.mark.accept("AG-02")
+def test_backward_from_a_non_scalar():
+    x = fb.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"scalar"):
+        (x * 2).backward()
+
+
+def test_backward_without_history():
+    with pytest.raises(RuntimeError, match=r"does not require grad"):
+        fb.ones(1).sum().backward()
+
+
+def test_in_place_on_a_leaf():
+    x = fb.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"leaf"):
+        x += 1
+    with fb.no_grad():
+        x += 1
+    assert x.tolist() == [2.0, 3.0]
+
+
+def test_saved_tensor_changed_in_place():
+    x = fb.tensor([1.0, 2.0], requires_grad=True)
+    y = x.exp()
+    z = y * y
+    y.add_(1)
+    with pytest.raises(RuntimeError, match=r"modified.*in.?place"):
+        z.sum().backward()
+
+
+def test_saved_tensor_changed_in_place_across_a_flush():
+    x = fb.tensor([1.0, 2.0], requires_grad=True)
+    y = x.exp()
+    z = y * y
+    z.tolist()
+    y.add_(1)
+    y.tolist()
+    with pytest.raises(RuntimeError, match=r"modified.*in.?place"):
+        z.sum().backward()
+
+
+@pytest.mark.accept("CRE-02", "T-13")
+def test_element_counts_are_checked():
+    with pytest.raises((RuntimeError, ValueError), match=r"16|4"):
+        fb.from_buffer(bytes(16), dtype=fb.float32, shape=(5,))
+    with pytest.raises(RuntimeError, match=r"\[(reshape|view)\].*6"):
+        fb.arange(6).reshape(4, 2)
+
+
+@pytest.mark.accept("CRE-05", "T-12")
+def test_item_keeps_the_type_and_refuses_many_elements():
+    assert type(fb.tensor(3).item()) is int and type(fb.tensor(True).item()) is bool
+    assert type(fb.tensor(2.5).item()) is float
+    with pytest.raises((RuntimeError, ValueError), match=r"2"):
+        fb.ones(2).item()
+
+
+def test_cuda_is_refused_clearly():
+    with pytest.raises(RuntimeError, match=r"cuda"):
+        fb.device("cuda")
+        fb.zeros(2, device="cuda")
+
+
+@pytest.mark.accept("NN-04")
+def test_module_used_before_init():
+    class Forgot(nn.Module):
+        def __init__(self):
+            self.layer = nn.Linear(2, 2)
+
+    with pytest.raises(AttributeError, match=r"__init__"):
+        Forgot()
+
+
+@pytest.mark.accept("T-27", "NN-06")
+def test_strict_loading_reports_missing_and_unexpected():
+    model = nn.Linear(2, 2)
+    with pytest.raises(RuntimeError, match=r"(?s)bias.*extra|extra.*bias"):
+        model.load_state_dict({"weight": fb.zeros(2, 2), "extra": fb.zeros(1)})
+    report = model.load_state_dict({"weight": fb.zeros(2, 2), "extra": fb.zeros(1)}, strict=False)
+    assert report.missing_keys == ["bias"] and report.unexpected_keys == ["extra"]
