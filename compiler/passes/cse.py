@@ -10,7 +10,7 @@ from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.graph import Graph
 
 #: Ops whose operands may change places without changing a bit (payloads of NaNs aside).
-COMMUTATIVE = frozenset({"add", "mul", "eq", "ne", "and", "or", "xor"})
+COMMUTATIVE = frozenset({"add", "mul", "eq", "ne", "and_", "or_", "xor"})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,313 @@
+"""Local simplification: identities that hold to the bit, constants, and views of views.
+
+In: any graph. Out: one that computes the same bits with fewer or cheaper ops. A rule looks at one node and at the
+nodes that made its operands. What no longer has a reader is left for `dead_code.py`. Next: `cse.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from flambeau.compiler.identity import attrs_key
+from flambeau.compiler.passes import Pass
+from flambeau.compiler.passes.rewrite import Copy
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.record import Kind, OpRecord, find
+
+
+@dataclass(frozen=True)
+class Simplify(Pass):
+    """Apply the rules below to every node, operands first.
+
+    In: any graph. Out: the same outputs to the bit (up to the sign and payload of NaNs). No rule reassociates,
+    distributes, or trusts that a number is finite; -0.0 is not 0.0. Idempotent.
+    """
+
+    name = "simplify"
+
+    def __call__(self, graph: Graph) -> Graph:
+        work = Rewrite(graph)
+        for node in graph.nodes:
+            if len(node.results) != 1 or node.op.fallible:
+                work.keep(node)
+            else:
+                work.bind(node, (work.emit(node, Call(node.op, work.operands(node), node.attrs)),))
+        return work.finish()
+
+
+class Call(NamedTuple):
+    """A node being rewritten, on the new graph's numbers."""
+
+    op: OpRecord
+    operands: tuple[int, ...]
+    attrs: tuple[Hashable, ...]
+
+
+class Rewrite(Copy):
+    """The graph being written, what made its values, and which values are one constant repeated."""
+
+    def __init__(self, source: Graph) -> None:
+        super().__init__(source)
+        self.made: dict[int, Call] = {}
+        self.splats: dict[int, Any] = {}
+        self._known: dict[tuple, int] = {}
+
+    def aval(self, value: int) -> Aval:
+        return self.graph.avals[value]
+
+    def emit(self, at: Node, call: Call) -> int:
+        """Simplify `call` until no rule applies, and append what is left. Returns the value that is its result."""
+        while True:
+            for rule in RULES.get(call.op.name, (fold,) if call.op.kind is Kind.ELEMENTWISE else ()):
+                found = rule(self, call)
+                if found is not None:
+                    break
+            else:
+                return self._append(at, call)
+            if isinstance(found, int):
+                return found
+            if isinstance(found, Splat):
+                return self.splat(at, found.value, found.aval)
+            call = found
+
+    def splat(self, at: Node, value: Any, aval: Aval) -> int:
+        """A constant repeated over a shape: constant, reshaped to the rank, broadcast; each written once."""
+        key = (attrs_key((value, aval.dtype)), aval.shape)
+        if key not in self._known:
+            if not aval.shape:
+                call = Call(find("constant"), (), (value, aval.dtype))
+            elif aval.size == 1:
+                call = Call(find("reshape"), (self.splat(at, value, Aval((), aval.dtype)),), (aval.shape,))
+            else:
+                unit = self.splat(at, value, Aval((1,) * aval.rank, aval.dtype))
+                call = Call(find("broadcast"), (unit,), (aval.shape,))
+            self._known[key] = self._append(at, call, value)
+        return self._known[key]
+
+    def _append(self, at: Node, call: Call, splat: Any = None) -> int:
+        (aval,) = call.op.infer_results([self.aval(v) for v in call.operands], call.attrs)
+        (result,) = self.append(at, call.op, call.operands, call.attrs, [aval])
+        self.made[result] = call
+        if splat is not None:
+            self.splats[result] = splat
+        return result
+
+
+class Splat(NamedTuple):
+    """A rule's answer: the result is `value` everywhere."""
+
+    value: Any
+    aval: Aval
+
+
+Answer = int | Call | Splat | None
+Rule = Callable[[Rewrite, Call], Answer]
+
+
+# ---- constants ------------------------------------------------------------------------------------------------
+
+
+def constant(work: Rewrite, call: Call) -> Answer:
+    value, dtype = call.attrs
+    with np.errstate(all="ignore"):
+        rounded = np.asarray(value, dtype.numpy).item()
+    return None if _negative_zero(rounded) else Splat(rounded, Aval((), dtype))
+
+
+def _negative_zero(value: Any) -> bool:
+    return value == 0 and math.copysign(1.0, value) < 0
+
+
+def fold(work: Rewrite, call: Call) -> Answer:
+    """An exact elementwise op on constants is a constant, unless that is -0.0, which has no constant."""
+    values = [work.splats.get(v) for v in call.operands]
+    if not values or not call.op.exact or any(v is None for v in values):
+        return None
+    avals = [work.aval(v) for v in call.operands]
+    arrays = [np.asarray(v, a.dtype.numpy) for v, a in zip(values, avals)]
+    (aval,) = call.op.infer_results(avals, call.attrs)
+    result = np.asarray(call.op.reference(*arrays, *call.attrs)).astype(aval.dtype.numpy).item()
+    return None if _negative_zero(result) else Splat(result, aval)
+
+
+def view_of_constant(work: Rewrite, call: Call) -> Answer:
+    value = work.splats.get(call.operands[0])
+    if value is None:
+        return None
+    (aval,) = call.op.infer_results([work.aval(v) for v in call.operands], call.attrs)
+    return Splat(value, aval)
+
+
+# ---- identities -----------------------------------------------------------------------------------------------
+
+
+def neutral(*positions: int, integer: int | None, floating: float | None) -> Rule:
+    """`op(x, c) = x` where operand `position` is the number given for its category."""
+
+    def rule(work: Rewrite, call: Call) -> Answer:
+        for p in positions:
+            value, dtype = work.splats.get(call.operands[p]), work.aval(call.operands[p]).dtype
+            wanted = floating if dtype.is_floating_point else integer
+            if value is not None and wanted is not None and _same(value, wanted):
+                return call.operands[1 - p]
+        return None
+
+    return rule
+
+
+def _same(value: float, wanted: float) -> bool:
+    return value == wanted and math.copysign(1.0, value) == math.copysign(1.0, wanted)
+
+
+def involution(work: Rewrite, call: Call) -> Answer:
+    """op(op(x)) = x."""
+    inner = work.made.get(call.operands[0])
+    return inner.operands[0] if inner and inner.op is call.op else None
+
+
+def idempotent(work: Rewrite, call: Call) -> Answer:
+    """op(x, x) = x."""
+    return call.operands[0] if call.operands[0] == call.operands[1] else None
+
+
+def absorbs_sign(work: Rewrite, call: Call) -> Answer:
+    """|-x| = ||x|| = |x|."""
+    inner = work.made.get(call.operands[0])
+    return Call(call.op, inner.operands, ()) if inner and inner.op.name in ("neg", "abs") else None
+
+
+def select(work: Rewrite, call: Call) -> Answer:
+    condition, x, y = call.operands
+    chosen = work.splats.get(condition)
+    if chosen is not None:
+        return x if chosen else y
+    if x == y:
+        return x
+    inner = work.made.get(condition)
+    return Call(call.op, (inner.operands[0], y, x), ()) if inner and inner.op.name == "not_" else None
+
+
+#: Casts that lose nothing: a second cast may start from the first one's operand.
+LOSSLESS = {("int32", "int64"), ("int32", "float64"), ("float32", "float64")} | {
+    ("bool", name) for name in ("int32", "int64", "float32", "float64")
+}
+
+
+def cast(work: Rewrite, call: Call) -> Answer:
+    (x,), (dtype,) = call.operands, call.attrs
+    if work.aval(x).dtype is dtype:
+        return x
+    inner = work.made.get(x)
+    if inner is None or inner.op is not call.op:
+        return None
+    source = work.aval(inner.operands[0]).dtype
+    return Call(call.op, inner.operands, call.attrs) if (source.name, inner.attrs[0].name) in LOSSLESS else None
+
+
+# ---- views ----------------------------------------------------------------------------------------------------
+
+
+def same_shape(work: Rewrite, call: Call) -> Answer:
+    x = call.operands[0]
+    return x if work.aval(x).shape == call.attrs[0] else None
+
+
+def outer_wins(work: Rewrite, call: Call) -> Answer:
+    """A reshape of a reshape, or a broadcast of a broadcast, is the outer one."""
+    inner = work.made.get(call.operands[0])
+    return Call(call.op, inner.operands, call.attrs) if inner and inner.op is call.op else None
+
+
+def permute(work: Rewrite, call: Call) -> Answer:
+    (x,), (perm,) = call.operands, call.attrs
+    if perm == tuple(range(len(perm))):
+        return x
+    inner = work.made.get(x)
+    if inner and inner.op is call.op:
+        return Call(call.op, inner.operands, (tuple([inner.attrs[0][axis] for axis in perm]),))
+    shape = work.aval(x).shape
+    moved = [axis for axis in perm if shape[axis] != 1]
+    if moved == sorted(moved):  # only unit axes move
+        return Call(find("reshape"), (x,), (tuple([shape[axis] for axis in perm]),))
+    return None
+
+
+def window(work: Rewrite, call: Call) -> Answer:
+    (x,), (starts, sizes, steps) = call.operands, call.attrs
+    if sizes == work.aval(x).shape:
+        return x
+    unit = tuple([step if size > 1 else 1 for size, step in zip(sizes, steps)])
+    if unit != steps:
+        return Call(call.op, (x,), (starts, sizes, unit))
+    inner = work.made.get(x)
+    if not inner or inner.op is not call.op or 0 in sizes:
+        return None
+    first, _, stride = inner.attrs
+    starts = tuple([a + b * s for a, b, s in zip(first, starts, stride)])
+    return Call(call.op, inner.operands, (starts, sizes, tuple([a * b for a, b in zip(stride, steps)])))
+
+
+def dynamic_window(work: Rewrite, call: Call) -> Answer:
+    """Starts that are constants, or that cannot be anything but 0, make a static window."""
+    (x, *starts), (sizes, steps) = call.operands, call.attrs
+    shape = work.aval(x).shape
+    if sizes == shape:
+        return x
+    values = [work.splats.get(v) for v in starts]
+    if any(v is None for v in values):
+        return None
+    last = [n - (max(size - 1, 0) * step + min(size, 1)) for n, size, step in zip(shape, sizes, steps)]
+    clamped = tuple([min(max(v, 0), most) for v, most in zip(values, last)])
+    return Call(find("slice"), (x,), (clamped, sizes, steps))
+
+
+def flip(work: Rewrite, call: Call) -> Answer:
+    (x,), (axes,) = call.operands, call.attrs
+    shape = work.aval(x).shape
+    inner = work.made.get(x)
+    if inner and inner.op is call.op:
+        return Call(call.op, inner.operands, (tuple(sorted(set(axes) ^ set(inner.attrs[0]))),))
+    long = tuple([axis for axis in axes if shape[axis] > 1])
+    if not long:
+        return x
+    return Call(call.op, (x,), (long,)) if long != axes else None
+
+
+def one_operand(work: Rewrite, call: Call) -> Answer:
+    return call.operands[0] if len(call.operands) == 1 else None
+
+
+def no_padding(work: Rewrite, call: Call) -> Answer:
+    attrs = dict(zip(call.op.attrs, call.attrs))
+    return call.operands[0] if not any(attrs["low"]) and not any(attrs["high"]) else None
+
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "constant": (constant,),
+    "add": (fold, neutral(0, 1, integer=0, floating=-0.0)),
+    "sub": (fold, neutral(1, integer=0, floating=0.0)),
+    "mul": (fold, neutral(0, 1, integer=1, floating=1.0)),
+    "div": (fold, neutral(1, integer=None, floating=1.0)),
+    "neg": (fold, involution),
+    "not_": (fold, involution),
+    "abs": (fold, absorbs_sign),
+    "maximum": (fold, idempotent),
+    "minimum": (fold, idempotent),
+    "and_": (fold, idempotent),
+    "or_": (fold, idempotent),
+    "select": (fold, select),
+    "cast": (fold, cast),
+    "reshape": (view_of_constant, same_shape, outer_wins),
+    "broadcast": (view_of_constant, same_shape, outer_wins),
+    "permute": (view_of_constant, permute),
+    "slice": (view_of_constant, window),
+    "dynamic_slice": (view_of_constant, dynamic_window),
+    "flip": (view_of_constant, flip),
+    "concat": (one_operand,),
+    "pad": (no_padding,),
+}
