@@ -7,6 +7,7 @@ against this interface only. Next: `autodiff.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -17,14 +18,21 @@ from flambeau.dialects.record import OpRecord, find
 
 
 class Builder:
-    """Emits ops. Subclasses implement `emit`; values carry their builder."""
+    """Emits ops. Subclasses implement `emit`; values carry their builder. `loc` is the line that ops emitted now belong to."""
+
+    loc: Loc | None = None
 
     def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Hashable, ...]) -> Value:
         raise NotImplementedError
 
     def constant(self, value: float | int | bool, dtype: DType, shape: tuple[int, ...] = ()) -> Value:
-        """A tensor of `shape` filled with `value`."""
-        scalar = self.emit(find("constant"), (), (value, dtype))
+        """A tensor of `shape` filled with `value`. (-0.0 equals 0.0 as an attribute, so it is emitted as a negation.)"""
+        value = (bool, int, float)[dtype.category](value)
+        if value != value:
+            value = math.nan  # one object, so that equal programs have equal keys
+        negative_zero = value == 0 and math.copysign(1.0, value) < 0
+        scalar = self.emit(find("constant"), (), (0.0 if negative_zero else value, dtype))
+        scalar = find("neg")(scalar) if negative_zero else scalar
         return scalar.expand(shape) if shape else scalar
 
 

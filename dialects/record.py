@@ -39,8 +39,9 @@ class NoGradient:
 class Sample:
     """One call used by the generated tests: operand arrays are made from `operands` by the test's generator.
 
-    `operands` are NumPy arrays in the op's default dtype (cast by the test for the other dtypes);
-    `error` is the exception class and a fragment of its message when the call must be refused.
+    `operands` are NumPy arrays. float64 ones stand for data and are cast to each dtype of the record in turn
+    (saturating, as the op `cast` does); arrays of other dtypes are passed as they are, and so is everything in a bad call.
+    `gradient` says whether the operands are points where finite differences make sense; `error` is the exception class and a fragment of its message when the call must be refused.
     """
 
     operands: tuple[Any, ...]
@@ -67,13 +68,17 @@ class OpRecord:
     lower      elementwise and source ops: (b, operands..., attrs...) -> value, on scalars or vectors alike, with
                the emitter `b` of `compiler/codegen/emitter.py`. Reductions: a `Monoid`. Others: None, their
                kind and attributes say it all.
-    dtypes     accepted dtypes of the first operand.
+    dtypes     accepted dtypes of the data operands (conditions, indices, starts and seeds have a fixed dtype).
     exact      the NumPy reference agrees with compiled code to the bit, so it may stand in for it.
     fallible   may fail at run time on data (index out of range, division by zero).
     keep       a flushed forward keeps this op's result for the backward instead of recomputing it.
     ulp        accepted distance from the correctly rounded result, in units in the last place, per dtype name.
     samples    good calls and bad ones.
     doc        one line, shown in docs.
+    fails      fallible elementwise ops: (b, operands..., attrs...) -> i1, true where the op must fail; `lower` is then
+               still safe to run and its value there does not matter. Other fallible ops: None, their kind says it.
+    failure    fallible ops: (position, operand avals..., attrs...) -> the exception to raise when the op failed first at
+               row-major `position` (of the result; of the index operand for gather and scatter).
     """
 
     name: str
@@ -90,12 +95,16 @@ class OpRecord:
     ulp: dict[str, float] = field(default_factory=dict)
     samples: Callable[[], list[Sample]] = list
     doc: str = ""
+    fails: Callable[..., Any] | None = None
+    failure: Callable[..., Exception] | None = None
 
     def __post_init__(self) -> None:
         if self.name in REGISTRY:
             raise ValueError(f"[record] op '{self.name}' is defined twice. Choose another name.")
         if not (callable(self.vjp) or isinstance(self.vjp, NoGradient)):
             raise TypeError(f"[record] op '{self.name}' has no vjp. Give one, or NoGradient with the reason.")
+        if self.fallible != (self.failure is not None):
+            raise TypeError(f"[record] op '{self.name}': `fallible` and `failure` go together. Give both or neither.")
         REGISTRY[self.name] = self
 
     def infer_results(self, avals: Sequence[Aval], attrs: tuple[Hashable, ...]) -> tuple[Aval, ...]:

@@ -1,0 +1,183 @@
+"""Reverse-mode differentiation: calls the records' vjps in reverse order and adds up what reaches each value.
+
+In: a graph, its forward values and the cotangents of some of them. Out: cotangents of the values in `wrt`, emitted with
+any builder: the compiler passes a `GraphBuilder`, and where gradients must themselves be recorded the recorder passes
+its own. vjps are run once per op and types, on a scratch graph, where what nobody needs is dropped; the rest is then
+emitted. Next: `record.py` for what a vjp is.
+
+Order of addition, fixed so that gradients are reproducible to the bit: nodes are visited from last to first, the operands
+of a node from left to right, and a value's cotangent is ((given + first visited) + second visited) + ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from functools import lru_cache
+
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import Builder, GraphBuilder, Value
+from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.record import NoGradient, OpRecord, find
+
+
+def vjp(
+    builder: Builder,
+    graph: Graph,
+    values: dict[int, Value],
+    cotangents: dict[int, Value],
+    wrt: Sequence[int],
+) -> list[Value | None]:
+    """Emit the cotangents of `wrt`, given those of some values of `graph`; None where nothing flows.
+
+    `values` maps forward values to what they are in `builder`; those that are missing but read are computed again from
+    their operands (see `residuals`). Raises RuntimeError at an op without gradient on the way.
+    """
+    forward = _Forward(builder, graph, values)
+    needs = requires_gradient(graph, wrt)
+    found = {v: ct for v, ct in cotangents.items() if v in needs}
+    for node in reversed(graph.nodes):
+        ct = found.get(node.results[0])
+        if ct is None:
+            continue
+        builder.loc = node.loc
+        wanted = tuple(v in needs for v in node.operands)
+        if not any(wanted):
+            continue
+        for operand, part in zip(node.operands, _emit_vjp(builder, forward, node, ct, wanted), strict=True):
+            if part is not None:
+                found[operand] = part if operand not in found else find("add")(found[operand], part)
+    return [found.get(v) for v in wrt]
+
+
+def requires_gradient(graph: Graph, wrt: Iterable[int]) -> set[int]:
+    """The floating-point values that depend on `wrt` through differentiable ops' floating-point results."""
+    needs = {v for v in wrt if graph.avals[v].dtype.is_floating_point}
+    for node in graph.nodes:
+        if any(v in needs for v in node.operands):
+            needs.update(v for v in node.results if graph.avals[v].dtype.is_floating_point)
+    return needs
+
+
+def needed_values(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> list[int]:
+    """The forward values that the vjps on the way from `outputs` to `wrt` read, in order of definition."""
+    needs = requires_gradient(graph, wrt)
+    reached = {v for v in outputs if v in needs}
+    read: set[int] = set()
+    for node in reversed(graph.nodes):
+        wanted = tuple(v in needs for v in node.operands)
+        if node.results[0] not in reached or not any(wanted):
+            continue
+        fragment = _fragment(graph, node, wanted)
+        forward = (*node.results, *node.operands)
+        read.update(v for v, used in zip(forward, fragment.reads[1:], strict=True) if used)
+        reached.update(v for v, out in zip(node.operands, fragment.outputs, strict=True) if out is not None)
+    return sorted(read)
+
+
+def residuals(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> list[int]:
+    """The values to keep when the forward runs before the backward: everything `needed_values` names can be computed
+    again from them. Kept are the graph's inputs and the results of ops whose records say `keep`."""
+    producers = graph.producers()
+    keep: set[int] = set()
+    seen: set[int] = set()
+    pending = needed_values(graph, outputs, wrt)
+    while pending:
+        value = pending.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        node = producers.get(value)
+        if node is None or node.op.keep:
+            keep.add(value)
+        else:
+            pending.extend(node.operands)
+    return sorted(keep)
+
+
+class _Forward:
+    """The forward's values in a builder, computed again where they were not given."""
+
+    def __init__(self, builder: Builder, graph: Graph, values: dict[int, Value]) -> None:
+        self.builder, self.graph, self.values = builder, graph, dict(values)
+        self.producers: dict[int, Node] | None = None
+
+    def __getitem__(self, value: int) -> Value:
+        if value not in self.values:
+            self._recompute(value)
+        return self.values[value]
+
+    def _recompute(self, value: int) -> None:
+        if self.producers is None:
+            self.producers = self.graph.producers()
+        pending = [value]
+        while pending:
+            node = self.producers.get(pending[-1])
+            if node is None:
+                raise KeyError(f"[vjp] input {pending[-1]} of the graph is read by a gradient but was not given.")
+            missing = [v for v in node.operands if v not in self.values]
+            if missing:
+                pending.extend(reversed(missing))
+                continue
+            pending.pop()
+            if node.results[0] not in self.values:
+                self.builder.loc = node.loc
+                operands = [self.values[v] for v in node.operands]
+                self.values[node.results[0]] = self.builder.emit(node.op, operands, node.attrs)
+
+
+class _Fragment:
+    """A vjp as a graph without dead nodes. Inputs: cotangent, result, operands; `reads` says which are used.
+
+    `outputs` has one value, or None, per operand of the node.
+    """
+
+    def __init__(self, graph: Graph, outputs: tuple[int | None, ...]) -> None:
+        live = {v for v in outputs if v is not None}
+        nodes = []
+        for node in reversed(graph.nodes):
+            if node.results[0] in live:
+                nodes.append(node)
+                live.update(node.operands)
+        self.inputs, self.nodes, self.outputs = graph.inputs, nodes[::-1], outputs
+        self.reads = tuple(v in live for v in graph.inputs)
+
+
+def _fragment(graph: Graph, node: Node, wanted: tuple[bool, ...]) -> _Fragment:
+    if isinstance(node.op.vjp, NoGradient):
+        place = f" ({node.loc})" if node.loc else ""
+        raise RuntimeError(f"[{node.op.name}] has no gradient: {node.op.vjp.reason}. Detach its operands{place}.")
+    operands = tuple(graph.avals[v] for v in node.operands)
+    return _make_fragment(node.op, operands, graph.avals[node.results[0]], node.attrs, wanted)
+
+
+@lru_cache(maxsize=4096)
+def _make_fragment(
+    op: OpRecord, operands: tuple[Aval, ...], result: Aval, attrs: tuple[Hashable, ...], wanted: tuple[bool, ...]
+) -> _Fragment:
+    scratch = GraphBuilder()
+    ct, y, *xs = (scratch.input(aval) for aval in (result, result, *operands))
+    parts = op.vjp(ct, y, *xs, *attrs)
+    if len(parts) != len(operands):
+        raise RuntimeError(
+            f"[{op.name}] its vjp gives {len(parts)} cotangents for {len(operands)} operands. Fix the record."
+        )
+    outputs = []
+    for part, aval, want in zip(parts, operands, wanted, strict=True):
+        if want and part is not None and part.aval != aval:
+            raise RuntimeError(f"[{op.name}] its vjp gives {part.aval} for an operand of type {aval}. Fix the record.")
+        outputs.append(part.id if want and part is not None else None)
+    return _Fragment(scratch.graph, tuple(outputs))
+
+
+def _emit_vjp(
+    builder: Builder, forward: _Forward, node: Node, ct: Value, wanted: tuple[bool, ...]
+) -> list[Value | None]:
+    fragment = _fragment(forward.graph, node, wanted)
+    local: dict[int, Value] = {}
+    for slot, used, value in zip(fragment.inputs, fragment.reads, (None, *node.results, *node.operands), strict=True):
+        if used:
+            local[slot] = ct if value is None else forward[value]
+    for step in fragment.nodes:
+        builder.loc = node.loc
+        local[step.results[0]] = builder.emit(step.op, [local[v] for v in step.operands], step.attrs)
+    return [None if v is None else local[v] for v in fragment.outputs]

@@ -1,0 +1,209 @@
+"""What the op families share: operand checks, the maker of elementwise records, and sample operands.
+
+In: the families' functions. Out: `elementwise`, the checks used by `infer`, `ops` to write vjps with, and `Samples`.
+Next: `elementwise.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.dtypes import DType, bool_, by_name
+from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample, find
+
+
+class _Ops:
+    """`ops.sum` is the record "sum", looked up when used: a vjp may name ops of any family."""
+
+    def __getattr__(self, name: str) -> OpRecord:
+        return find(name)
+
+
+ops = _Ops()
+
+Samples = Callable[[], list[Sample]]
+
+#: Zeros, denormals, ordinary values, integers just beyond the 32-bit range, the largest values, infinities and NaN.
+SPECIALS = np.array(
+    [
+        0.0,
+        -0.0,
+        0.5,
+        -0.5,
+        1.0,
+        -1.0,
+        1.5,
+        -2.5,
+        2.0,
+        3.0,
+        -3.0,
+        100.0,
+        -100.0,
+        1e-310,
+        -1e-40,
+        1e-20,
+        1e20,
+        2147483648.0,
+    ]
+    + [-2147483649.0, 9.3e18, -9.3e18, 3e38, -1.7e308, np.inf, -np.inf, np.nan]
+)
+SHAPES = ((), (0,), (1,), (7,), (67,), (3, 5), (2, 0, 3), (4099,), (1, 1), (5, 1, 13))
+
+
+def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` without NumPy's warnings: infinities, NaNs and wrapping integers are results, not accidents."""
+
+    @functools.wraps(function)
+    def run(*args: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*args)
+
+    return run
+
+
+def names(dtypes: Sequence[DType]) -> str:
+    return ", ".join(d.name for d in dtypes)
+
+
+def check_dtype(op: str, aval: Aval, dtypes: Sequence[DType], what: str = "operand") -> None:
+    if aval.dtype not in dtypes:
+        raise RuntimeError(f"[{op}] {what} has dtype {aval.dtype.name}, not one of {names(dtypes)}. Cast it first.")
+
+
+def check_scalar(op: str, aval: Aval, dtype: DType, what: str) -> None:
+    if aval.shape or aval.dtype is not dtype:
+        found = f"{aval.dtype.name} of shape {aval.shape}"
+        raise RuntimeError(f"[{op}] {what} is {found}. Pass a 0-d {dtype.name}.")
+
+
+def check_same(op: str, avals: Sequence[Aval]) -> None:
+    """All operands have one shape and one dtype."""
+    if len({a.shape for a in avals}) > 1:
+        shapes = " and ".join(str(a.shape) for a in avals)
+        raise RuntimeError(f"[{op}] operands have shapes {shapes}. Broadcast them to one shape first.")
+    if len({a.dtype for a in avals}) > 1:
+        found = " and ".join(a.dtype.name for a in avals)
+        raise RuntimeError(f"[{op}] operands have dtypes {found}. Cast them to one dtype first.")
+
+
+def check_axis(op: str, axis: Any, rank: int, what: str = "axis") -> None:
+    if not isinstance(axis, int) or not 0 <= axis < rank:
+        allowed = f"Give one of 0..{rank - 1}." if rank else "A 0-d operand has no axes."
+        raise IndexError(f"[{op}] {what} {axis} is out of range for an operand of rank {rank}. {allowed}")
+
+
+def check_length(op: str, what: str, values: Sequence[Any], rank: int) -> None:
+    if len(values) != rank:
+        raise RuntimeError(
+            f"[{op}] `{what}` is {tuple(values)} for an operand of rank {rank}. Give one number per dimension."
+        )
+
+
+def coordinates(position: int, shape: tuple[int, ...]) -> str:
+    """A row-major position as text: `[1, 2]`."""
+    return str([int(i) for i in np.unravel_index(position, shape)])
+
+
+def elementwise(
+    name: str,
+    arity: int,
+    *,
+    dtypes: tuple[DType, ...],
+    reference: Callable[..., Any],
+    lower: Callable[..., Any],
+    vjp: Callable[..., tuple[Any, ...]] | NoGradient,
+    samples: Samples,
+    doc: str,
+    result: DType | None = None,
+    **fields: Any,
+) -> OpRecord:
+    """A record of kind ELEMENTWISE whose operands share shape and dtype; `result` is its dtype where that differs."""
+
+    def infer(*avals: Aval) -> Aval:
+        check_same(name, avals)
+        check_dtype(name, avals[0], dtypes)
+        return Aval(avals[0].shape, result or avals[0].dtype)
+
+    return OpRecord(
+        name=name,
+        kind=Kind.ELEMENTWISE,
+        attrs=(),
+        infer=infer,
+        reference=quiet(reference),
+        vjp=vjp,
+        lower=lower,
+        dtypes=dtypes,
+        samples=lambda: samples() + bad_operands(name, arity, dtypes),
+        doc=doc,
+        **fields,
+    )
+
+
+def bad_operands(name: str, arity: int, dtypes: tuple[DType, ...]) -> list[Sample]:
+    """Calls that every elementwise op with operands of one type must refuse."""
+    dtype = dtypes[0].numpy
+    bad = []
+    if arity > 1:
+        shapes = [np.zeros(2, dtype)] * (arity - 1) + [np.zeros(3, dtype)]
+        bad.append(Sample(tuple(shapes), error=(RuntimeError, f"[{name}] operands have shapes (2,) and")))
+        other = np.zeros(2, dtypes[-1].numpy)
+        mixed = [np.zeros(2, dtype)] * (arity - 1) + [other]
+        if other.dtype != dtype:
+            bad.append(
+                Sample(tuple(mixed), error=(RuntimeError, f"[{name}] operands have dtypes {dtypes[0].name} and"))
+            )
+    refused = next((d for d in (bool_, by_name("float32"), by_name("int32")) if d not in dtypes), None)
+    if refused is not None:
+        text = f"[{name}] operand has dtype {refused.name}, not one of {names(dtypes)}. Cast it first."
+        bad.append(Sample((np.zeros(2, refused.numpy),) * arity, error=(RuntimeError, text)))
+    return bad
+
+
+def random(shape: tuple[int, ...], low: float = -3.0, high: float = 3.0, seed: int = 0) -> np.ndarray:
+    """Reproducible data in [low, high)."""
+    generator = np.random.default_rng([seed, *shape])
+    return np.asarray(generator.uniform(low, high, shape))
+
+
+def points(arity: int = 1, values: np.ndarray = SPECIALS) -> list[Sample]:
+    """One sample with every combination of `values`; no gradient is checked there."""
+    grid = np.meshgrid(*[values] * arity, indexing="ij")
+    return [Sample(tuple(np.ascontiguousarray(g.ravel()) for g in grid), gradient=False)]
+
+
+def shapes(arity: int = 1, low: float = -3.0, high: float = 3.0) -> list[Sample]:
+    """One sample per shape in SHAPES, of ordinary values."""
+    return [
+        Sample(
+            tuple(random(shape, low, high, seed) for seed in range(arity)), gradient=len(shape) != 1 or shape[0] < 64
+        )
+        for shape in SHAPES
+    ]
+
+
+def samples_of(arity: int = 1, low: float = -3.0, high: float = 3.0, values: np.ndarray = SPECIALS) -> Samples:
+    return lambda: points(arity, values) + shapes(arity, low, high)
+
+
+def in_float64(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """The reference of a function that NumPy computes best in float64: evaluated there, rounded once."""
+
+    def run(*arrays: np.ndarray) -> np.ndarray:
+        result = function(*(np.asarray(a, np.float64) for a in arrays))
+        return np.asarray(result).astype(arrays[0].dtype)
+
+    return run
+
+
+def reduce_axes(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(n for i, n in enumerate(shape) if i not in axes)
+
+
+def product(*choices: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return list(itertools.product(*choices))

@@ -1,0 +1,293 @@
+"""Arithmetic, rounding, min/max, select and cast: ops whose NumPy reference is bit-identical to compiled code.
+
+In: operands of one shape and dtype. Next: `transcendental.py`, `integer.py`, `compare.py`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.dtypes import FLOATING, NUMERIC, SUPPORTED, DType, bool_, from_numpy
+from flambeau.dialects.record import Kind, OpRecord, Sample
+from flambeau.dialects.tape.common import (
+    SPECIALS,
+    check_dtype,
+    check_same,
+    elementwise,
+    names,
+    ops,
+    points,
+    quiet,
+    random,
+    samples_of,
+    shapes,
+)
+
+add = elementwise(
+    "add",
+    2,
+    dtypes=NUMERIC,
+    reference=np.add,
+    lower=lambda b, x, y: b.add(x, y),
+    vjp=lambda ct, r, x, y: (ct, ct),
+    samples=samples_of(2),
+    doc="x + y; integers wrap.",
+)
+
+sub = elementwise(
+    "sub",
+    2,
+    dtypes=NUMERIC,
+    reference=np.subtract,
+    lower=lambda b, x, y: b.sub(x, y),
+    vjp=lambda ct, r, x, y: (ct, -ct),
+    samples=samples_of(2),
+    doc="x - y; integers wrap.",
+)
+
+mul = elementwise(
+    "mul",
+    2,
+    dtypes=NUMERIC,
+    reference=np.multiply,
+    lower=lambda b, x, y: b.mul(x, y),
+    vjp=lambda ct, r, x, y: (ct * y, ct * x),
+    samples=samples_of(2),
+    doc="x * y; integers wrap.",
+)
+
+div = elementwise(
+    "div",
+    2,
+    dtypes=FLOATING,
+    reference=np.true_divide,
+    lower=lambda b, x, y: b.div(x, y),
+    vjp=lambda ct, r, x, y: (ct / y, -ct * (r / y)),
+    samples=samples_of(2, 0.5, 3.0),
+    doc="x / y, of floating-point numbers.",
+)
+
+neg = elementwise(
+    "neg",
+    1,
+    dtypes=NUMERIC,
+    reference=np.negative,
+    lower=lambda b, x: b.neg(x),
+    vjp=lambda ct, r, x: (-ct,),
+    samples=samples_of(),
+    doc="-x; the least integer stays itself.",
+)
+
+abs_ = elementwise(
+    "abs",
+    1,
+    dtypes=NUMERIC,
+    reference=np.abs,
+    lower=lambda b, x: b.abs(x),
+    vjp=lambda ct, r, x: (ct * ops.sign(x),),
+    samples=samples_of(),
+    doc="|x|; the least integer stays itself. The gradient at 0 is 0.",
+)
+
+
+def _sign(x: np.ndarray) -> np.ndarray:
+    return ((x > 0).astype(np.int8) - (x < 0)).astype(x.dtype)
+
+
+def _lower_sign(b, x):
+    zero, one = b.const(0, x), b.const(1, x)
+    negative = b.select(b.cmp("lt", x, zero), b.const(-1, x), zero)
+    return b.select(b.cmp("gt", x, zero), one, negative)
+
+
+sign = elementwise(
+    "sign",
+    1,
+    dtypes=NUMERIC,
+    reference=_sign,
+    lower=_lower_sign,
+    vjp=lambda ct, r, x: (x.like(0),),
+    samples=samples_of(),
+    doc="-1, 0 or 1; 0 for NaN and for both zeros.",
+)
+
+
+def _rounding(name: str, reference, lower, doc: str) -> OpRecord:
+    return elementwise(
+        name,
+        1,
+        dtypes=FLOATING,
+        reference=reference,
+        lower=lower,
+        vjp=lambda ct, r, x: (x.like(0),),
+        samples=samples_of(),
+        doc=doc,
+    )
+
+
+floor = _rounding("floor", np.floor, lambda b, x: b.floor(x), "The largest whole number not above x.")
+ceil = _rounding("ceil", np.ceil, lambda b, x: b.ceil(x), "The least whole number not below x.")
+round_ = _rounding("round", np.rint, lambda b, x: b.round_even(x), "The nearest whole number, halves to the even one.")
+trunc = _rounding("trunc", np.trunc, lambda b, x: b.trunc(x), "x without its fraction.")
+
+sqrt = elementwise(
+    "sqrt",
+    1,
+    dtypes=FLOATING,
+    reference=np.sqrt,
+    lower=lambda b, x: b.sqrt(x),
+    vjp=lambda ct, r, x: (ct / (r * 2.0),),
+    samples=samples_of(1, 0.5, 9.0),
+    doc="The square root, correctly rounded. The gradient at 0 is infinite.",
+)
+
+rsqrt = elementwise(
+    "rsqrt",
+    1,
+    dtypes=FLOATING,
+    reference=lambda x: np.true_divide(x.dtype.type(1), np.sqrt(x)),
+    lower=lambda b, x: b.div(b.const(1, x), b.sqrt(x)),
+    vjp=lambda ct, r, x: (ct * -0.5 * (r * r * r),),
+    samples=samples_of(1, 0.5, 9.0),
+    ulp={d.name: 1.5 for d in FLOATING},
+    doc="1 / sqrt(x), in two correctly rounded steps.",
+)
+
+
+def _maximum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    result = np.maximum(x, y)
+    if result.dtype.kind == "f":
+        result = np.where((x == y) & np.signbit(x), y, np.where(x == y, x, result))
+    return result
+
+
+def _minimum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    result = np.minimum(x, y)
+    if result.dtype.kind == "f":
+        result = np.where((x == y) & np.signbit(x), x, np.where(x == y, y, result))
+    return result
+
+
+def _vjp_extreme(ct, x, y, x_loses, y_loses):
+    """PyTorch's rule: the winner takes all, a tie is split in halves; beside a NaN both take all."""
+    tie, half, zero = x.eq(y), ct * 0.5, ct.like(0)
+    return tuple(ops.select(tie, half, ops.select(loses, zero, ct)) for loses in (x_loses, y_loses))
+
+
+maximum = elementwise(
+    "maximum",
+    2,
+    dtypes=NUMERIC,
+    reference=_maximum,
+    lower=lambda b, x, y: b.maximum(x, y),
+    vjp=lambda ct, r, x, y: _vjp_extreme(ct, x, y, x < y, x > y),
+    samples=samples_of(2),
+    doc="The larger of x and y; NaN if either is NaN; +0 is larger than -0. A tie splits the gradient in halves.",
+)
+
+minimum = elementwise(
+    "minimum",
+    2,
+    dtypes=NUMERIC,
+    reference=_minimum,
+    lower=lambda b, x, y: b.minimum(x, y),
+    vjp=lambda ct, r, x, y: _vjp_extreme(ct, x, y, x > y, x < y),
+    samples=samples_of(2),
+    doc="The smaller of x and y; NaN if either is NaN; -0 is smaller than +0. A tie splits the gradient in halves.",
+)
+
+
+def _infer_select(condition: Aval, x: Aval, y: Aval) -> Aval:
+    check_dtype("select", condition, (bool_,), "the condition")
+    check_same("select", (x, y))
+    check_dtype("select", x, SUPPORTED)
+    if condition.shape != x.shape:
+        raise RuntimeError(
+            f"[select] the condition has shape {condition.shape}, the operands {x.shape}. Broadcast them to one shape first."
+        )
+    return x
+
+
+def _samples_select() -> list[Sample]:
+    def condition(x: np.ndarray) -> np.ndarray:
+        return np.asarray(np.arange(x.size).reshape(x.shape) % 3 != 0)
+
+    good = points(2) + shapes(2)
+    one, two = np.zeros(1), np.zeros(2)
+    return [
+        *(Sample((condition(s.operands[0]), *s.operands), gradient=s.gradient) for s in good),
+        Sample((two, two, two), error=(RuntimeError, "[select] the condition has dtype float64, not one of bool.")),
+        Sample((two > 0, one, one), error=(RuntimeError, "[select] the condition has shape (2,), the operands (1,).")),
+        Sample((two > 0, two, two > 0), error=(RuntimeError, "[select] operands have dtypes float64 and bool.")),
+        Sample((two > 0, one, two), error=(RuntimeError, "[select] operands have shapes (1,) and (2,).")),
+    ]
+
+
+select = OpRecord(
+    name="select",
+    kind=Kind.ELEMENTWISE,
+    attrs=(),
+    infer=_infer_select,
+    reference=np.where,
+    lower=lambda b, condition, x, y: b.select(condition, x, y),
+    vjp=lambda ct, r, c, x, y: (None, ops.select(c, ct, ct.like(0)), ops.select(c, ct.like(0), ct)),
+    dtypes=SUPPORTED,
+    samples=_samples_select,
+    doc="x where the condition holds, else y. The operand not chosen gets gradient 0, whatever its value.",
+)
+
+
+@quiet
+def saturate(x: np.ndarray, dtype: DType) -> np.ndarray:
+    """The language's conversion: float to int truncates and saturates, NaN becomes 0; number to bool is x != 0."""
+    x = np.asarray(x)
+    if dtype.is_bool:
+        return np.asarray(x != 0)
+    if x.dtype.kind != "f" or not dtype.is_integer:
+        return x.astype(dtype.numpy)
+    info = np.iinfo(dtype.numpy)
+    low, high = x.dtype.type(info.min), x.dtype.type(info.max)  # high may round up to 2**31 or 2**63
+    inside = (x >= low) & (x < high)
+    result = np.where(inside, x, 0).astype(dtype.numpy)
+    result = np.where(x >= high, dtype.numpy.type(info.max), result)
+    return np.where(x < low, dtype.numpy.type(info.min), result)
+
+
+def _infer_cast(x: Aval, dtype: DType) -> Aval:
+    check_dtype("cast", x, SUPPORTED)
+    if dtype not in SUPPORTED:
+        raise RuntimeError(f"[cast] cannot cast to {dtype!r}. Choose one of {names(SUPPORTED)}.")
+    return Aval(x.shape, dtype)
+
+
+def _vjp_cast(ct, r, x, dtype):
+    differentiable = x.dtype.is_floating_point and dtype.is_floating_point
+    return (ct.cast(x.dtype) if differentiable else None,)
+
+
+def _samples_cast() -> list[Sample]:
+    integers = np.array([0, 1, -1, 2**24 + 1, 2**31 - 1, -(2**31), 2**53 + 1, 2**63 - 1, -(2**63)], np.int64)
+    return [
+        *(Sample((SPECIALS,), {"dtype": d}, gradient=False) for d in SUPPORTED),
+        *(Sample((random((5, 7)),), {"dtype": d}) for d in SUPPORTED),
+        *(Sample((integers,), {"dtype": d}, gradient=False) for d in SUPPORTED),
+        Sample((np.zeros((0, 2)),), {"dtype": from_numpy(np.dtype("float32"))}),
+        Sample(
+            (np.zeros(2),), {"dtype": "int"}, error=(RuntimeError, "[cast] cannot cast to 'int'. Choose one of bool,")
+        ),
+    ]
+
+
+cast = OpRecord(
+    name="cast",
+    kind=Kind.ELEMENTWISE,
+    attrs=("dtype",),
+    infer=_infer_cast,
+    reference=saturate,
+    lower=lambda b, x, dtype: b.cast(x, dtype.mlir),
+    vjp=_vjp_cast,
+    dtypes=SUPPORTED,
+    samples=_samples_cast,
+    doc="x in another dtype; float to int truncates and saturates, NaN becomes 0.",
+)

@@ -1,0 +1,147 @@
+"""Integer division, bitwise logic and shifts.
+
+In: integers, or for logic booleans too. Division fails at run time where the divisor is 0. Next: `compare.py`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.dtypes import INTEGER, bool_
+from flambeau.dialects.record import NoGradient, OpRecord, Sample
+from flambeau.dialects.tape.common import coordinates, elementwise, points, quiet, samples_of, shapes
+
+_LOGICAL = (bool_, *INTEGER)
+_DISCRETE = NoGradient("its result is discrete")
+
+
+def _division(name: str, divide, lower, doc: str) -> OpRecord:
+    def failure(position: int, x: Aval, y: Aval) -> Exception:
+        place = f" at {coordinates(position, y.shape)} of a divisor of shape {y.shape}" if y.shape else ""
+        return RuntimeError(f"[{name}] integer division by zero{place}. Replace zero divisors first.")
+
+    @quiet
+    def reference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        zeros = np.flatnonzero(y == 0)
+        if zeros.size:
+            raise failure(int(zeros[0]), Aval(np.shape(x), None), Aval(np.shape(y), None))
+        return divide(x, y)
+
+    return elementwise(
+        name,
+        2,
+        dtypes=INTEGER,
+        reference=reference,
+        lower=lower,
+        vjp=_DISCRETE,
+        samples=lambda: points(2, _NONZERO) + shapes(2, 1, 9) + [_by_zero(name)],
+        fallible=True,
+        failure=failure,
+        fails=lambda b, x, y: b.cmp("eq", y, b.const(0, y)),
+        doc=doc,
+    )
+
+
+def _by_zero(name: str) -> Sample:
+    x, y = np.ones((2, 3), np.int64), np.array([[1, 2, 3], [4, 0, 0]])
+    return Sample(
+        (x, y), error=(RuntimeError, f"[{name}] integer division by zero at [1, 1] of a divisor of shape (2, 3).")
+    )
+
+
+_NONZERO = np.array([1.0, -1.0, 2.0, 3.0, -3.0, 7.0, -100.0, 2147483648.0, -2147483649.0, 9.3e18, -9.3e18])
+
+
+def _safe_divisor(b, y):
+    """y, but 1 where it is 0 (the op fails there) or -1 (the machine traps on the least integer divided by -1)."""
+    trapping = b.or_(b.cmp("eq", y, b.const(0, y)), b.cmp("eq", y, b.const(-1, y)))
+    return b.select(trapping, b.const(1, y), y)
+
+
+def _lower_div(b, x, y):
+    quotient = b.int_div_floor(x, _safe_divisor(b, y))
+    return b.select(b.cmp("eq", y, b.const(-1, y)), b.neg(x), quotient)
+
+
+def _lower_rem(b, x, y):
+    return b.int_rem_floor(x, _safe_divisor(b, y))  # the remainder by 1 is that by -1: 0
+
+
+int_div = _division(
+    "int_div",
+    np.floor_divide,
+    _lower_div,
+    "The quotient rounded down; fails where y is 0; the least integer by -1 wraps.",
+)
+int_rem = _division(
+    "int_rem", np.remainder, _lower_rem, "The remainder of int_div, with the sign of y; fails where y is 0."
+)
+
+
+def _logic(name: str, arity: int, reference, lower, doc: str) -> OpRecord:
+    return elementwise(
+        name,
+        arity,
+        dtypes=_LOGICAL,
+        reference=reference,
+        lower=lower,
+        vjp=_DISCRETE,
+        samples=samples_of(arity),
+        doc=doc,
+    )
+
+
+and_ = _logic("and_", 2, np.bitwise_and, lambda b, x, y: b.and_(x, y), "Logical and; of integers, bit by bit.")
+or_ = _logic("or_", 2, np.bitwise_or, lambda b, x, y: b.or_(x, y), "Logical or; of integers, bit by bit.")
+xor = _logic("xor", 2, np.bitwise_xor, lambda b, x, y: b.xor(x, y), "Exclusive or; of integers, bit by bit.")
+not_ = _logic("not_", 1, np.bitwise_not, lambda b, x: b.not_(x), "Logical not; of integers, every bit flipped.")
+
+
+def _width(x: np.ndarray) -> int:
+    return x.dtype.itemsize * 8
+
+
+def _shl(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    inside = (y >= 0) & (y < _width(x))
+    return np.where(inside, np.left_shift(x, np.where(inside, y, 0)), 0).astype(x.dtype)
+
+
+def _shr(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    inside = (y >= 0) & (y < _width(x))
+    return np.right_shift(x, np.where(inside, y, _width(x) - 1).astype(x.dtype))
+
+
+def _inside(b, y):
+    return b.and_(b.cmp("ge", y, b.const(0, y)), b.cmp("lt", y, b.const(int(y.type[1:]), y)))
+
+
+def _lower_shl(b, x, y):
+    inside = _inside(b, y)
+    return b.select(inside, b.shl(x, b.select(inside, y, b.const(0, y))), b.const(0, x))
+
+
+def _lower_shr(b, x, y):
+    return b.shr(x, b.select(_inside(b, y), y, b.const(int(y.type[1:]) - 1, y)))
+
+
+def _shift(name: str, reference, lower, doc: str) -> OpRecord:
+    return elementwise(
+        name,
+        2,
+        dtypes=INTEGER,
+        reference=reference,
+        lower=lower,
+        vjp=_DISCRETE,
+        samples=samples_of(2, -4, 40),
+        doc=doc,
+    )
+
+
+shl = _shift("shl", _shl, _lower_shl, "x shifted left by y bits; 0 where y is negative or not below the width.")
+shr = _shift(
+    "shr",
+    _shr,
+    _lower_shr,
+    "x shifted right by y bits, copying the sign; all sign where y is out of the width's range.",
+)

@@ -1,0 +1,126 @@
+"""Cases generated from the op records: every good sample, in every dtype the record accepts, as a one-op graph.
+
+`cases(record)` yields `Case`s to run on the reference, compiled, on any tier. `compare` holds the results to the record:
+bit for bit where it says exact, else within its ulp. `graph_of` and `gradient_graph` build graphs to differentiate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import flambeau.dialects.tape  # noqa: F401
+import numpy as np
+from flambeau.dialects import autodiff, reference
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder
+from flambeau.dialects.dtypes import DType, from_numpy
+from flambeau.dialects.graph import Graph, Loc
+from flambeau.dialects.record import REGISTRY, OpRecord, Sample
+from flambeau.dialects.tape.elementwise import saturate
+
+LOC = Loc("model.py", 12)
+
+
+class Case(NamedTuple):
+    """One call: `graph` has the op as its only node and its result as its only output."""
+
+    id: str
+    graph: Graph
+    arrays: list[np.ndarray]
+    sample: Sample
+
+
+def records() -> list[OpRecord]:
+    return [REGISTRY[name] for name in sorted(REGISTRY)]
+
+
+def cast_operands(sample: Sample, dtype: DType) -> list[np.ndarray]:
+    """The sample's operands with data (float64) cast to `dtype`; C-contiguous."""
+    arrays = (np.asarray(x) for x in sample.operands)
+    return [np.require(saturate(x, dtype) if x.dtype == np.float64 else x, requirements="C") for x in arrays]
+
+
+def has_data(sample: Sample) -> bool:
+    return any(np.asarray(x).dtype == np.float64 for x in sample.operands)
+
+
+def graph_of(record: OpRecord, arrays: list[np.ndarray], attrs: dict) -> Graph:
+    graph = Graph()
+    operands = [graph.add_input(Aval(tuple(x.shape), from_numpy(x.dtype))) for x in arrays]
+    graph.outputs = list(graph.add_node(record, operands, tuple(attrs[name] for name in record.attrs), LOC))
+    return graph
+
+
+def cases(record: OpRecord) -> Iterator[Case]:
+    """Every good sample in every dtype."""
+    for number, sample in enumerate(record.samples()):
+        if sample.error is not None:
+            continue
+        fixed = not has_data(sample)
+        for dtype in record.dtypes[:1] if fixed else record.dtypes:
+            arrays = cast_operands(sample, dtype)
+            shapes = ",".join("x".join(map(str, x.shape)) or "scalar" for x in arrays)
+            label = f"{record.name}-{number}-{'fixed' if fixed else dtype.name}-{shapes}"
+            yield Case(label, graph_of(record, arrays, sample.attrs), arrays, sample)
+
+
+def ulp_distance(result: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Representable numbers between floats, elementwise; NaN equals NaN. Signed zeros are 0 apart."""
+    bits = {2: np.int16, 4: np.int32, 8: np.int64}[result.dtype.itemsize]
+
+    def ordered(x: np.ndarray) -> np.ndarray:
+        raw = x.view(bits).astype(object) if x.dtype.itemsize == 8 else x.view(bits).astype(np.int64)
+        return np.where(raw < 0, np.iinfo(bits).min - raw, raw)
+
+    result, expected = np.atleast_1d(result), np.atleast_1d(expected)
+    distance = np.abs(ordered(result) - ordered(expected)).astype(np.float64)
+    nans = np.isnan(result), np.isnan(expected)
+    return np.where(nans[0] & nans[1], 0.0, np.where(nans[0] | nans[1], np.inf, distance))
+
+
+def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
+    """Equal to the bit, up to the sign and payload of NaNs."""
+    if x.shape != y.shape or x.dtype != y.dtype:
+        return False
+    if x.dtype.kind != "f":
+        return bool(np.array_equal(x, y))
+    both = np.isnan(x) & np.isnan(y)
+    return bool(np.all(both | ((x == y) & (np.signbit(x) == np.signbit(y)))))
+
+
+def compare(record: OpRecord, case: Case, result: np.ndarray) -> str | None:
+    """None when `result` is what the record promises for this case, else what is wrong.
+
+    Exact ops and integers: bit for bit the reference. Contractions: 4 eps sqrt(K) of the sum of absolute products.
+    Approximations: within the record's ulp of the reference, which is itself within one of the correct answer.
+    """
+    (expected,) = reference.run(case.graph, case.arrays)
+    if result.shape != expected.shape or result.dtype != expected.dtype:
+        return f"{case.id}: got {result.dtype} {result.shape}, expected {expected.dtype} {expected.shape}"
+    if record.exact or expected.dtype.kind != "f":
+        return None if same_bits(result, expected) else f"{case.id}: bits differ\n{result}\n{expected}"
+    if record.name == "matmul":
+        a, b = (np.abs(x.astype(np.float64)) for x in case.arrays)
+        bound = 4 * np.finfo(expected.dtype).eps * np.sqrt(max(a.shape[-1], 1)) * (a @ b)
+        error = np.abs(result.astype(np.float64) - expected.astype(np.float64))
+        return None if np.all(error <= bound) else f"{case.id}: error {np.max(error - bound)} above the bound"
+    distance = ulp_distance(result, expected)
+    limit = record.ulp[from_numpy(expected.dtype).name]
+    if distance.size == 0 or np.max(distance) <= limit:
+        return None
+    worst = int(np.argmax(distance))
+    operands = [x.ravel()[worst] for x in case.arrays]
+    return f"{case.id}: {distance.ravel()[worst]} ulp at {operands}: {result.ravel()[worst]}, not {expected.ravel()[worst]}"
+
+
+def gradient_graph(forward: Graph, wrt: list[int]) -> Graph:
+    """A graph of the forward's inputs and the outputs' cotangents, to the cotangents of `wrt` (zeros where nothing flows)."""
+    builder = GraphBuilder()
+    inputs = [builder.input(forward.avals[v]) for v in forward.inputs]
+    values = dict(zip(forward.inputs, inputs, strict=True))
+    cts = {v: builder.input(forward.avals[v]) for v in forward.outputs}
+    found = autodiff.vjp(builder, forward, values, cts, wrt)
+    missing = [values[v].like(0) if ct is None else ct for v, ct in zip(wrt, found, strict=True)]
+    builder.graph.outputs = [ct.id for ct in missing]
+    return builder.graph
