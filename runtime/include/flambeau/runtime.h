@@ -66,8 +66,11 @@ typedef void (*fb_task)(void *context, int64_t lo, int64_t hi, int worker);
 
 FB_API fb_status fb_set_num_threads(int n); /* 1..256; not while a parallel loop runs */
 FB_API int fb_get_num_threads(void);
-/* Cut [0, n) into chunks of `grain` (the cut never depends on the thread count) and run them; returns when all are done. */
+/* Cut [0, n) into chunks of `grain` (the cut never depends on the thread count) and run them; returns when all are done.
+ * One call of the task may get several adjacent chunks: `lo` is a multiple of the grain, and so is `hi` unless it is n.
+ * The caller is worker 0. A loop inside a loop, or beside another thread's loop, runs on its caller alone. */
 FB_API void fb_parallel_for(int64_t n, int64_t grain, fb_task task, void *context);
+FB_API void fb_set_spin_time(int64_t nanoseconds); /* how long idle threads watch for work before they sleep */
 FB_API void fb_threads_shutdown(void);   /* join the workers; they come back on the next parallel loop */
 
 /* ---- plans --------------------------------------------------------------------------------------------- */
@@ -125,7 +128,7 @@ FB_API void fb_plan_release(fb_plan *p);
 typedef struct {
   const void *data;  /* where the value lies: a buffer's data or, for host scalars, any 8 aligned bytes */
   fb_buffer *buffer; /* its buffer, NULL for host scalars */
-  bool donated;      /* the caller gives this reference away if the run succeeds and an output takes it */
+  bool donated;      /* the caller gives this reference, the buffer's last, away if the run succeeds and an output takes it */
   bool taken;        /* set by the run: an output took the buffer; its reference now belongs to that output */
 } fb_input;
 
@@ -138,6 +141,9 @@ typedef struct {
 
 /* All or nothing: memory is reserved first, then the fallible steps run, then the commit steps, which cannot fail. */
 FB_API fb_status fb_plan_run(fb_plan *p, fb_run *run);
+FB_API int32_t fb_plan_inputs(const fb_plan *p);
+FB_API int32_t fb_plan_outputs(const fb_plan *p);
+FB_API int32_t fb_plan_symbols(const fb_plan *p);
 FB_API size_t fb_plan_arena_bytes(const fb_plan *p); /* of the last run; 0 before the first */
 
 #ifdef __cplusplus

@@ -1,0 +1,225 @@
+/* Making a plan: every index is checked once here, so that the runner checks none. Next: plan_run.c. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan.h"
+
+#define REQUIRE(condition, ...)                                                                                        \
+  do {                                                                                                                 \
+    if (FB_UNLIKELY(!(condition)))                                                                                     \
+      return fb_fail(FB_INVALID_ARGUMENT, "[plan] " __VA_ARGS__);                                                      \
+  } while (0)
+
+static bool in_range(int64_t index, int64_t count) { return index >= 0 && index < count; }
+
+/* ---- checks -------------------------------------------------------------------------------------------- */
+
+static fb_status check_counts(const fb_plan_spec *s) {
+  REQUIRE(s->n_symbols >= 0 && s->n_inputs >= 0 && s->n_outputs >= 0 && s->n_exprs >= 0 && s->n_steps >= 0 &&
+              s->n_refs >= 0 && s->n_dims >= 0 && s->n_kernels >= 0,
+          "a count is negative.");
+  REQUIRE(s->n_fallible >= 0 && s->n_fallible <= s->n_steps, "%d of %d steps are marked fallible.", s->n_fallible,
+          s->n_steps);
+  REQUIRE(in_range(s->arena_bytes, s->n_exprs), "the arena's size is expression %d of %d.", s->arena_bytes, s->n_exprs);
+  REQUIRE(s->constants != NULL || s->constant_bytes == 0, "constants are missing.");
+  for (int32_t i = 0; i < s->n_kernels; i++)
+    REQUIRE(s->kernels[i] != NULL, "kernel %d has no address.", i);
+  return FB_OK;
+}
+
+static fb_status check_exprs(const fb_plan_spec *s) {
+  for (int32_t i = 0; i < s->n_exprs; i++) {
+    const fb_expr *x = &s->exprs[i];
+    REQUIRE(x->op >= FB_X_CONST && x->op <= FB_X_MAX, "expression %d has operator %d.", i, x->op);
+    if (x->op == FB_X_SYMBOL)
+      REQUIRE(in_range(x->a, s->n_symbols), "expression %d reads symbol %lld of %d.", i, (long long)x->a, s->n_symbols);
+    else if (x->op != FB_X_CONST)
+      REQUIRE(in_range(x->a, i) && in_range(x->b, i), "expression %d reads expressions %lld and %lld, not earlier ones.", i,
+              (long long)x->a, (long long)x->b);
+  }
+  return FB_OK;
+}
+
+static fb_status check_boundary(const fb_plan_spec *s) {
+  for (int32_t i = 0; i < s->n_inputs; i++)
+    REQUIRE(in_range(s->input_bytes[i], s->n_exprs), "the size of input %d is expression %d of %d.", i,
+            s->input_bytes[i], s->n_exprs);
+  for (int32_t i = 0; i < s->n_outputs; i++) {
+    const fb_output *o = &s->outputs[i];
+    REQUIRE(o->mode >= FB_OUT_NEW && o->mode <= FB_OUT_OUTPUT, "output %d has mode %d.", i, o->mode);
+    REQUIRE(in_range(o->bytes, s->n_exprs), "the size of output %d is expression %d of %d.", i, o->bytes, s->n_exprs);
+    if (o->mode == FB_OUT_OUTPUT)
+      REQUIRE(in_range(o->source, i), "output %d is output %d, not an earlier one.", i, o->source);
+    else if (o->mode != FB_OUT_NEW)
+      REQUIRE(in_range(o->source, s->n_inputs), "output %d comes from input %d of %d.", i, o->source, s->n_inputs);
+  }
+  return FB_OK;
+}
+
+static fb_status check_refs(const fb_plan_spec *s) {
+  for (int32_t i = 0; i < s->n_refs; i++) {
+    const fb_ref *r = &s->refs[i];
+    REQUIRE(r->kind >= FB_REF_INPUT && r->kind <= FB_REF_STATUS, "ref %d has kind %d.", i, r->kind);
+    int32_t count = r->kind == FB_REF_INPUT ? s->n_inputs : r->kind == FB_REF_OUTPUT ? s->n_outputs : 1;
+    REQUIRE(in_range(r->index, count), "ref %d names number %d of %d.", i, r->index, count);
+    REQUIRE(in_range(r->offset, s->n_exprs), "the offset of ref %d is expression %d of %d.", i, r->offset, s->n_exprs);
+  }
+  for (int32_t i = 0; i < s->n_dims; i++)
+    REQUIRE(in_range(s->dims[i], s->n_exprs), "dim %d is expression %d of %d.", i, s->dims[i], s->n_exprs);
+  return FB_OK;
+}
+
+/* Whether a ref reaches a value that must not change before everything that can fail has succeeded. */
+static bool is_committed(const fb_plan_spec *s, const fb_ref *r) {
+  if (r->kind != FB_REF_OUTPUT)
+    return false;
+  const fb_output *o = &s->outputs[r->index];
+  while (o->mode == FB_OUT_OUTPUT)
+    o = &s->outputs[o->source];
+  return o->mode == FB_OUT_UPDATE || o->mode == FB_OUT_REPLACE;
+}
+
+static fb_status check_step(const fb_plan_spec *s, int32_t index) {
+  const fb_step *step = &s->steps[index];
+  REQUIRE(step->kernel >= FB_KERNEL_ZERO && step->kernel < s->n_kernels, "step %d calls kernel %d of %d.", index,
+          step->kernel, s->n_kernels);
+  REQUIRE(step->first_ref >= 0 && step->n_refs >= 0 && step->first_ref <= s->n_refs - step->n_refs,
+          "the refs of step %d are out of range.", index);
+  REQUIRE(step->first_dim >= 0 && step->n_dims >= 0 && step->first_dim <= s->n_dims - step->n_dims,
+          "the dims of step %d are out of range.", index);
+  REQUIRE(in_range(step->n, s->n_exprs) && in_range(step->grain, s->n_exprs) && in_range(step->scratch, s->n_exprs),
+          "step %d has domain, grain and scratch %d, %d, %d of %d expressions.", index, step->n, step->grain,
+          step->scratch, s->n_exprs);
+  if (step->kernel < 0)
+    REQUIRE(step->n_refs == (step->kernel == FB_KERNEL_COPY ? 2 : 1) && step->n_dims == 1,
+            "built-in step %d has %d refs and %d dims.", index, step->n_refs, step->n_dims);
+  for (int32_t i = 0; index < s->n_fallible && i < step->n_refs; i++)
+    REQUIRE(!is_committed(s, &s->refs[step->first_ref + i]),
+            "fallible step %d touches output %d, which updates or replaces an input. Do that after the fallible steps.",
+            index, s->refs[step->first_ref + i].index);
+  return FB_OK;
+}
+
+static fb_status check_spec(const fb_plan_spec *s) {
+  fb_status status = check_counts(s);
+  if (status != FB_OK || (status = check_exprs(s)) != FB_OK || (status = check_boundary(s)) != FB_OK ||
+      (status = check_refs(s)) != FB_OK)
+    return status;
+  for (int32_t i = 0; i < s->n_steps; i++)
+    if ((status = check_step(s, i)) != FB_OK)
+      return status;
+  return FB_OK;
+}
+
+/* ---- copying ------------------------------------------------------------------------------------------- */
+
+/* Hands out aligned pieces of one block; with no block yet it only counts. */
+typedef struct {
+  char *base;
+  size_t used;
+} fb_carver;
+
+static void *carve(fb_carver *c, size_t count, size_t size) {
+  void *piece = c->base == NULL ? NULL : c->base + c->used;
+  c->used += fb_round_up(count * size, 16);
+  return piece;
+}
+
+static void *carve_copy(fb_carver *c, const void *source, size_t count, size_t size) {
+  void *piece = carve(c, count, size);
+  if (piece != NULL && count > 0)
+    memcpy(piece, source, count * size);
+  return piece;
+}
+
+static void lay_out(fb_plan *p, const fb_plan_spec *s, fb_carver *c) {
+  p->spec = *s;
+  p->spec.constants = carve_copy(c, s->constants, s->constant_bytes, 1); /* first: the block is 64-byte aligned */
+  p->spec.input_bytes = carve_copy(c, s->input_bytes, (size_t)s->n_inputs, sizeof *s->input_bytes);
+  p->spec.outputs = carve_copy(c, s->outputs, (size_t)s->n_outputs, sizeof *s->outputs);
+  p->spec.exprs = carve_copy(c, s->exprs, (size_t)s->n_exprs, sizeof *s->exprs);
+  p->spec.steps = carve_copy(c, s->steps, (size_t)s->n_steps, sizeof *s->steps);
+  p->spec.refs = carve_copy(c, s->refs, (size_t)s->n_refs, sizeof *s->refs);
+  p->spec.dims = carve_copy(c, s->dims, (size_t)s->n_dims, sizeof *s->dims);
+  p->spec.kernels = carve_copy(c, s->kernels, (size_t)s->n_kernels, sizeof *s->kernels);
+  p->slots = carve(c, (size_t)s->n_refs, sizeof *p->slots);
+  p->input_kept = carve(c, (size_t)s->n_inputs, sizeof *p->input_kept);
+  p->sizes.values = carve(c, (size_t)s->n_exprs, sizeof(int64_t));
+  p->sizes.offsets = carve(c, (size_t)s->n_refs, sizeof(int64_t));
+  p->sizes.dims = carve(c, (size_t)s->n_dims, sizeof(int64_t));
+}
+
+static uint32_t slot_of(const fb_plan_spec *s, const fb_ref *r) {
+  switch (r->kind) {
+  case FB_REF_INPUT:
+    return (uint32_t)r->index;
+  case FB_REF_OUTPUT:
+    return (uint32_t)(s->n_inputs + r->index);
+  default:
+    return fb_arena_slot(s) + (uint32_t)(r->kind - FB_REF_ARENA);
+  }
+}
+
+static void derive(fb_plan *p) {
+  const fb_plan_spec *s = &p->spec;
+  for (int32_t i = 0; i < s->n_refs; i++)
+    p->slots[i] = slot_of(s, &s->refs[i]);
+  memset(p->input_kept, 0, (size_t)s->n_inputs * sizeof *p->input_kept);
+  for (int32_t i = 0; i < s->n_outputs; i++)
+    if (s->outputs[i].mode == FB_OUT_INPUT)
+      p->input_kept[s->outputs[i].source] = true;
+  int32_t max_refs = 0;
+  for (int32_t i = 0; i < s->n_steps; i++)
+    if (s->steps[i].n_refs > max_refs)
+      max_refs = s->steps[i].n_refs;
+  p->frame_pointers = fb_base_count(s) + (size_t)max_refs;
+  if (s->n_symbols > 0)
+    p->frame_numbers = (size_t)s->n_exprs + (size_t)s->n_refs + (size_t)s->n_dims;
+}
+
+fb_status fb_plan_create(const fb_plan_spec *spec, fb_plan **out) {
+  *out = NULL;
+  fb_status status = check_spec(spec);
+  if (status != FB_OK)
+    return status;
+  fb_plan counted;
+  fb_carver carver = {0};
+  lay_out(&counted, spec, &carver);
+  size_t bytes = fb_round_up(carver.used + 1, FB_ALIGN);
+  fb_plan *p = calloc(1, sizeof *p);
+  carver = (fb_carver){.base = aligned_alloc(FB_ALIGN, bytes)};
+  if (p == NULL || carver.base == NULL) {
+    free(p);
+    free(carver.base);
+    return fb_fail(FB_OUT_OF_MEMORY, "[plan] cannot allocate a plan of %zu bytes. Free memory.", bytes);
+  }
+  p->block = carver.base;
+  lay_out(p, spec, &carver);
+  derive(p);
+  atomic_init(&p->refs, 1);
+  if (spec->n_symbols == 0 && (status = fb_plan_measure(p, NULL, &p->sizes)) != FB_OK) {
+    fb_plan_release(p);
+    return status;
+  }
+  *out = p;
+  return FB_OK;
+}
+
+void fb_plan_retain(fb_plan *p) { atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed); }
+
+void fb_plan_release(fb_plan *p) {
+  if (p == NULL || atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) != 1)
+    return;
+  free(p->block);
+  free(p);
+}
+
+int32_t fb_plan_inputs(const fb_plan *p) { return p->spec.n_inputs; }
+
+int32_t fb_plan_outputs(const fb_plan *p) { return p->spec.n_outputs; }
+
+int32_t fb_plan_symbols(const fb_plan *p) { return p->spec.n_symbols; }
+
+size_t fb_plan_arena_bytes(const fb_plan *p) {
+  return atomic_load_explicit(&((fb_plan *)p)->last_arena, memory_order_relaxed);
+}

@@ -1,0 +1,259 @@
+/* Running a plan: reserve all memory, run the steps that may fail, then commit. */
+#include <string.h>
+
+#include "plan.h"
+
+#define FRAME_POINTERS 256
+#define FRAME_NUMBERS 256
+#define COPY_GRAIN ((int64_t)256 << 10)
+
+/* One run in progress. */
+typedef struct {
+  const fb_plan *plan;
+  fb_run *run;
+  const fb_sizes *sizes;
+  void **bases; /* per slot */
+  void **bufs;  /* of the current step */
+  char *scratch;
+  int threads;
+  atomic_int_least64_t status;
+} fb_execution;
+
+typedef struct {
+  fb_kernel kernel;
+  void *const *bufs;
+  const int64_t *dims;
+  char *scratch;
+  size_t scratch_stride;
+} fb_call;
+
+static void run_chunks(void *context, int64_t lo, int64_t hi, int worker) {
+  const fb_call *call = context;
+  call->kernel(call->bufs, call->dims, lo, hi, call->scratch + (size_t)worker * call->scratch_stride);
+}
+
+/* ---- built-in kernels ---------------------------------------------------------------------------------- */
+
+static void copy_chunks(void *context, int64_t lo, int64_t hi, int worker) {
+  void *const *bufs = context;
+  (void)worker;
+  memcpy((char *)bufs[0] + lo, (const char *)bufs[1] + lo, (size_t)(hi - lo));
+}
+
+static void clear_chunks(void *context, int64_t lo, int64_t hi, int worker) {
+  void *const *bufs = context;
+  (void)worker;
+  memset((char *)bufs[0] + lo, 0, (size_t)(hi - lo));
+}
+
+static void run_built_in(int32_t kernel, void **bufs, int64_t bytes) {
+  if (kernel == FB_KERNEL_ZERO)
+    fb_parallel_for(bytes, COPY_GRAIN, clear_chunks, bufs);
+  else if (bufs[0] != bufs[1])
+    fb_parallel_for(bytes, COPY_GRAIN, copy_chunks, bufs);
+}
+
+/* ---- steps --------------------------------------------------------------------------------------------- */
+
+static void *offset_by(void *base, int64_t offset) { return (void *)((uintptr_t)base + (uintptr_t)offset); }
+
+static void run_shared(fb_execution *e, fb_call call, int64_t n, int64_t grain) {
+  fb_parallel_for_within(n, grain, run_chunks, &call, e->threads);
+}
+
+static inline void run_step(fb_execution *e, const fb_step *step) {
+  const fb_plan *plan = e->plan;
+  const uint32_t *slots = plan->slots + step->first_ref;
+  const int64_t *offsets = e->sizes->offsets + step->first_ref;
+  const int64_t *dims = e->sizes->dims + step->first_dim;
+  for (int32_t i = 0; i < step->n_refs; i++)
+    e->bufs[i] = offset_by(e->bases[slots[i]], offsets[i]);
+  if (step->kernel < 0) {
+    run_built_in(step->kernel, e->bufs, dims[0]);
+    return;
+  }
+  fb_kernel kernel = plan->spec.kernels[step->kernel];
+  int64_t n = e->sizes->values[step->n], grain = e->sizes->values[step->grain];
+  if (FB_UNLIKELY(n > grain && e->threads > 1))
+    run_shared(e, (fb_call){kernel, e->bufs, dims, e->scratch, e->sizes->scratch}, n, grain);
+  else if (n > 0)
+    kernel(e->bufs, dims, 0, n, e->scratch);
+}
+
+/* Runs the steps; stops after the first fallible one that reports an error. */
+static fb_status run_steps(fb_execution *e) {
+  const fb_plan_spec *spec = &e->plan->spec;
+  for (int32_t i = 0; i < spec->n_fallible; i++) {
+    run_step(e, &spec->steps[i]);
+    int64_t word = atomic_load_explicit(&e->status, memory_order_relaxed);
+    if (FB_LIKELY(word == INT64_MAX))
+      continue;
+    e->run->failure = word;
+    return fb_fail(FB_KERNEL_FAILED, "[plan] step %d reported error %lld at position %lld.", (int)i,
+                   (long long)(word >> 48), (long long)(word & ((INT64_C(1) << 48) - 1)));
+  }
+  for (int32_t i = spec->n_fallible; i < spec->n_steps; i++)
+    run_step(e, &spec->steps[i]);
+  return FB_OK;
+}
+
+/* ---- inputs and outputs -------------------------------------------------------------------------------- */
+
+static fb_status check_inputs(const fb_execution *e) {
+  const fb_plan_spec *spec = &e->plan->spec;
+  for (int32_t i = 0; i < spec->n_inputs; i++) {
+    fb_input *input = &e->run->inputs[i];
+    size_t least = (size_t)e->sizes->values[spec->input_bytes[i]];
+    size_t bytes = input->buffer != NULL ? input->buffer->bytes : sizeof(int64_t);
+    if (FB_UNLIKELY(bytes < least || (input->data == NULL && least > 0)))
+      return fb_fail(FB_INVALID_ARGUMENT, "[plan] input %d has %zu bytes, but at least %zu are read.", (int)i,
+                     input->data == NULL ? 0 : bytes, least);
+    input->taken = false;
+    e->bases[i] = (void *)input->data;
+  }
+  return FB_OK;
+}
+
+static bool may_take(const fb_execution *e, int32_t source, size_t bytes) {
+  const fb_input *input = &e->run->inputs[source];
+  return input->donated && !input->taken && !e->plan->input_kept[source] && input->buffer != NULL &&
+         input->data == input->buffer->data && input->buffer->bytes >= bytes && fb_buffer_is_pooled(input->buffer) &&
+         fb_buffer_refs(input->buffer) == 1;
+}
+
+static fb_status copy_of_input(const fb_execution *e, int32_t source, size_t bytes, fb_buffer **out) {
+  fb_status status = fb_pool_take(bytes, out);
+  if (status == FB_OK)
+    run_built_in(FB_KERNEL_COPY, (void *[]){(*out)->data, (void *)e->run->inputs[source].data}, (int64_t)bytes);
+  return status;
+}
+
+static fb_status make_output(const fb_execution *e, const fb_output *spec, fb_buffer **out) {
+  size_t bytes = (size_t)e->sizes->values[spec->bytes];
+  if (spec->mode == FB_OUT_NEW)
+    return fb_pool_take(bytes, out);
+  if (spec->mode == FB_OUT_OUTPUT) {
+    *out = e->run->outputs[spec->source];
+    fb_buffer_retain(*out);
+    return FB_OK;
+  }
+  fb_input *input = &e->run->inputs[spec->source];
+  if (spec->mode == FB_OUT_INPUT && input->buffer != NULL && input->data == input->buffer->data) {
+    *out = input->buffer;
+    fb_buffer_retain(*out);
+    return FB_OK;
+  }
+  if (spec->mode != FB_OUT_INPUT && may_take(e, spec->source, bytes)) {
+    input->taken = true;
+    *out = input->buffer;
+    return FB_OK;
+  }
+  return spec->mode == FB_OUT_REPLACE ? fb_pool_take(bytes, out) : copy_of_input(e, spec->source, bytes, out);
+}
+
+static fb_status make_outputs(const fb_execution *e) {
+  const fb_plan_spec *spec = &e->plan->spec;
+  for (int32_t i = 0; i < spec->n_outputs; i++) {
+    fb_status status = make_output(e, &spec->outputs[i], &e->run->outputs[i]);
+    if (FB_UNLIKELY(status != FB_OK))
+      return status;
+    e->bases[spec->n_inputs + i] = e->run->outputs[i]->data;
+  }
+  return FB_OK;
+}
+
+/* After a failure: drops what was made and gives back what was taken. */
+static void undo_outputs(const fb_plan_spec *spec, fb_run *run) {
+  for (int32_t i = 0; i < spec->n_outputs; i++) {
+    int32_t mode = spec->outputs[i].mode;
+    bool from_input = mode == FB_OUT_UPDATE || mode == FB_OUT_REPLACE;
+    const fb_input *input = from_input ? &run->inputs[spec->outputs[i].source] : NULL;
+    if (input == NULL || !input->taken || input->buffer != run->outputs[i])
+      fb_buffer_release(run->outputs[i]);
+    run->outputs[i] = NULL;
+  }
+  for (int32_t i = 0; i < spec->n_inputs; i++)
+    run->inputs[i].taken = false;
+}
+
+/* ---- one run ------------------------------------------------------------------------------------------- */
+
+/* What cannot be counted cannot be had: the pool refuses SIZE_MAX. */
+static size_t working_bytes(const fb_execution *e) {
+  size_t areas = e->sizes->scratch_shared ? (size_t)e->threads : 1;
+  size_t bytes;
+  bool too_much = __builtin_mul_overflow(e->sizes->scratch, areas, &bytes);
+  return __builtin_add_overflow(bytes, e->sizes->arena, &bytes) || too_much ? SIZE_MAX : bytes;
+}
+
+/* With `bases` and `sizes` in place. */
+static fb_status execute(fb_execution *e) {
+  const fb_plan_spec *spec = &e->plan->spec;
+  fb_status status = check_inputs(e);
+  if (status != FB_OK)
+    return status;
+  fb_buffer *working = NULL;
+  size_t bytes = working_bytes(e);
+  if (bytes > 0 && (status = fb_pool_take(bytes, &working)) != FB_OK)
+    return status;
+  char *arena = working == NULL ? NULL : working->data;
+  e->scratch = offset_by(arena, (int64_t)e->sizes->arena);
+  e->bases[fb_arena_slot(spec)] = arena;
+  e->bases[fb_arena_slot(spec) + 1] = (void *)spec->constants;
+  e->bases[fb_arena_slot(spec) + 2] = &e->status;
+  if ((status = make_outputs(e)) == FB_OK)
+    status = run_steps(e);
+  fb_buffer_release(working);
+  return status;
+}
+
+static fb_status run_in_frame(fb_plan *p, fb_run *run, void **pointers, int64_t *numbers) {
+  fb_execution e = {
+      .plan = p,
+      .run = run,
+      .sizes = &p->sizes,
+      .bases = pointers,
+      .bufs = pointers + fb_base_count(&p->spec),
+      .threads = fb_get_num_threads(),
+  };
+  atomic_init(&e.status, INT64_MAX);
+  fb_sizes measured;
+  if (p->spec.n_symbols > 0) {
+    measured.values = numbers;
+    measured.offsets = measured.values + p->spec.n_exprs;
+    measured.dims = measured.offsets + p->spec.n_refs;
+    fb_status status = fb_plan_measure(p, run->symbols, &measured);
+    if (status != FB_OK)
+      return status;
+    e.sizes = &measured;
+  }
+  atomic_store_explicit(&p->last_arena, e.sizes->arena, memory_order_relaxed);
+  return execute(&e);
+}
+
+/* The pointers and numbers of one run, which for most plans fit the stack. */
+static fb_status run_with_frame(fb_plan *p, fb_run *run) {
+  if (FB_LIKELY(p->frame_pointers <= FRAME_POINTERS && p->frame_numbers <= FRAME_NUMBERS)) {
+    void *pointers[FRAME_POINTERS];
+    int64_t numbers[FRAME_NUMBERS];
+    return run_in_frame(p, run, pointers, numbers);
+  }
+  fb_buffer *frame;
+  size_t pointer_bytes = fb_round_up(p->frame_pointers * sizeof(void *), sizeof(int64_t));
+  fb_status status = fb_pool_take(pointer_bytes + p->frame_numbers * sizeof(int64_t), &frame);
+  if (status != FB_OK)
+    return status;
+  status = run_in_frame(p, run, frame->data, (int64_t *)((char *)frame->data + pointer_bytes));
+  fb_buffer_release(frame);
+  return status;
+}
+
+fb_status fb_plan_run(fb_plan *p, fb_run *run) {
+  run->failure = INT64_MAX;
+  for (int32_t i = 0; i < p->spec.n_outputs; i++)
+    run->outputs[i] = NULL;
+  fb_status status = run_with_frame(p, run);
+  if (FB_UNLIKELY(status != FB_OK))
+    undo_outputs(&p->spec, run);
+  return status;
+}

@@ -1,0 +1,153 @@
+/* Size expressions of a plan: evaluation with overflow checks, and the checks that depend on their values. */
+#include "plan.h"
+
+static int64_t floor_div(int64_t a, int64_t b) {
+  int64_t q = a / b;
+  return q - (a % b != 0 && (a < 0) != (b < 0));
+}
+
+static int64_t ceil_div(int64_t a, int64_t b) {
+  int64_t q = a / b;
+  return q + (a % b != 0 && (a < 0) == (b < 0));
+}
+
+/* True when the result does not fit or the divisor is zero. */
+static bool apply(int32_t op, int64_t a, int64_t b, int64_t *out) {
+  switch (op) {
+  case FB_X_ADD:
+    return __builtin_add_overflow(a, b, out);
+  case FB_X_SUB:
+    return __builtin_sub_overflow(a, b, out);
+  case FB_X_MUL:
+    return __builtin_mul_overflow(a, b, out);
+  case FB_X_FLOORDIV:
+  case FB_X_CEILDIV:
+    if (b == 0 || (a == INT64_MIN && b == -1))
+      return true;
+    *out = op == FB_X_FLOORDIV ? floor_div(a, b) : ceil_div(a, b);
+    return false;
+  case FB_X_MIN:
+    *out = a < b ? a : b;
+    return false;
+  default:
+    *out = a > b ? a : b;
+    return false;
+  }
+}
+
+static fb_status evaluate(const fb_plan_spec *spec, const int64_t *symbols, int64_t *values) {
+  for (int32_t i = 0; i < spec->n_exprs; i++) {
+    const fb_expr *x = &spec->exprs[i];
+    if (x->op == FB_X_CONST)
+      values[i] = x->a;
+    else if (x->op == FB_X_SYMBOL)
+      values[i] = symbols[x->a];
+    else if (FB_UNLIKELY(apply(x->op, values[x->a], values[x->b], &values[i])))
+      return fb_fail(FB_INVALID_ARGUMENT,
+                     "[plan] size expression %d (operator %d on %lld and %lld) has no 64-bit value. Use smaller extents.",
+                     (int)i, (int)x->op, (long long)values[x->a], (long long)values[x->b]);
+  }
+  return FB_OK;
+}
+
+static fb_status negative(const char *what, int32_t index, int64_t value) {
+  return fb_fail(FB_INVALID_ARGUMENT, "[plan] %s %d is %lld. It must not be negative.", what, (int)index,
+                 (long long)value);
+}
+
+/* How many bytes the region behind a ref has. */
+static int64_t region_bytes(const fb_plan_spec *spec, const fb_ref *ref, const int64_t *values) {
+  switch (ref->kind) {
+  case FB_REF_INPUT:
+    return values[spec->input_bytes[ref->index]];
+  case FB_REF_OUTPUT:
+    return values[spec->outputs[ref->index].bytes];
+  case FB_REF_ARENA:
+    return values[spec->arena_bytes];
+  case FB_REF_CONST:
+    return (int64_t)spec->constant_bytes;
+  default:
+    return 0;
+  }
+}
+
+static fb_status check_regions(const fb_plan_spec *spec, const int64_t *values) {
+  for (int32_t i = 0; i < spec->n_inputs; i++)
+    if (values[spec->input_bytes[i]] < 0)
+      return negative("the size of input", i, values[spec->input_bytes[i]]);
+  for (int32_t i = 0; i < spec->n_outputs; i++) {
+    const fb_output *output = &spec->outputs[i];
+    if (values[output->bytes] < 0)
+      return negative("the size of output", i, values[output->bytes]);
+    bool from_input = output->mode == FB_OUT_UPDATE || output->mode == FB_OUT_INPUT;
+    if (from_input && values[output->bytes] > values[spec->input_bytes[output->source]])
+      return fb_fail(FB_INVALID_ARGUMENT, "[plan] output %d has %lld bytes but comes from input %d of %lld bytes.", (int)i,
+                     (long long)values[output->bytes], (int)output->source,
+                     (long long)values[spec->input_bytes[output->source]]);
+  }
+  if (values[spec->arena_bytes] < 0)
+    return negative("the arena's size, expression", spec->arena_bytes, values[spec->arena_bytes]);
+  return FB_OK;
+}
+
+static fb_status check_refs(const fb_plan_spec *spec, const fb_sizes *sizes) {
+  for (int32_t i = 0; i < spec->n_refs; i++) {
+    int64_t bytes = region_bytes(spec, &spec->refs[i], sizes->values);
+    if (FB_UNLIKELY(sizes->offsets[i] < 0 || sizes->offsets[i] > bytes))
+      return fb_fail(FB_INVALID_ARGUMENT, "[plan] ref %d has offset %lld in a region of %lld bytes.", (int)i,
+                     (long long)sizes->offsets[i], (long long)bytes);
+  }
+  return FB_OK;
+}
+
+/* Built-in kernels are the only ones whose accesses can be checked. */
+static fb_status check_built_in(const fb_plan_spec *spec, int32_t index, const fb_sizes *sizes) {
+  const fb_step *step = &spec->steps[index];
+  int64_t bytes = sizes->dims[step->first_dim];
+  if (bytes < 0)
+    return negative("the bytes of step", index, bytes);
+  for (int32_t i = step->first_ref; i < step->first_ref + step->n_refs; i++)
+    if (bytes > region_bytes(spec, &spec->refs[i], sizes->values) - sizes->offsets[i])
+      return fb_fail(FB_INVALID_ARGUMENT, "[plan] step %d copies or clears %lld bytes past the end of its ref %d.",
+                     (int)index, (long long)bytes, (int)(i - step->first_ref));
+  return FB_OK;
+}
+
+static fb_status check_kernel(const fb_plan_spec *spec, int32_t index, fb_sizes *sizes) {
+  const fb_step *step = &spec->steps[index];
+  int64_t n = sizes->values[step->n], grain = sizes->values[step->grain], scratch = sizes->values[step->scratch];
+  if (n < 0)
+    return negative("the domain of step", index, n);
+  if (scratch < 0)
+    return negative("the scratch of step", index, scratch);
+  if (grain < 1)
+    return fb_fail(FB_INVALID_ARGUMENT, "[plan] the grain of step %d is %lld. It must be at least 1.", (int)index,
+                   (long long)grain);
+  size_t padded = fb_round_up((size_t)scratch, FB_ALIGN);
+  if (padded > sizes->scratch)
+    sizes->scratch = padded;
+  sizes->scratch_shared |= scratch > 0 && n > grain;
+  return FB_OK;
+}
+
+fb_status fb_plan_measure(const fb_plan *plan, const int64_t *symbols, fb_sizes *sizes) {
+  const fb_plan_spec *spec = &plan->spec;
+  sizes->scratch = 0;
+  sizes->scratch_shared = false;
+  fb_status status = evaluate(spec, symbols, sizes->values);
+  if (status != FB_OK)
+    return status;
+  for (int32_t i = 0; i < spec->n_refs; i++)
+    sizes->offsets[i] = sizes->values[spec->refs[i].offset];
+  for (int32_t i = 0; i < spec->n_dims; i++)
+    sizes->dims[i] = sizes->values[spec->dims[i]];
+  if ((status = check_regions(spec, sizes->values)) != FB_OK || (status = check_refs(spec, sizes)) != FB_OK)
+    return status;
+  for (int32_t i = 0; i < spec->n_steps; i++) {
+    status = spec->steps[i].kernel < 0 ? check_built_in(spec, i, sizes) : check_kernel(spec, i, sizes);
+    if (status != FB_OK)
+      return status;
+  }
+  sizes->arena = fb_round_up((size_t)sizes->values[spec->arena_bytes], FB_ALIGN);
+  return FB_OK;
+}

@@ -1,0 +1,37 @@
+/* Whole pages from the operating system, for big blocks: they go back to it at once when the cache is trimmed. */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "internal.h"
+
+#ifndef MAP_ANONYMOUS
+#define MAP_ANONYMOUS MAP_ANON
+#endif
+
+#define HUGE_PAGE ((size_t)2 << 20)
+#define HUGE_PAGE_WORTHWHILE ((size_t)4 << 20)
+
+static void *map(size_t bytes) {
+  void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return p == MAP_FAILED ? NULL : p;
+}
+
+/* Maps one huge page more than needed and returns the ends, so that the block starts on a huge page. */
+static void *map_aligned(size_t bytes) {
+  char *p = map(bytes + HUGE_PAGE);
+  if (p == NULL)
+    return NULL;
+  size_t head = (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
+  if (head > 0)
+    munmap(p, head);
+  munmap(p + head + bytes, HUGE_PAGE - head);
+#ifdef MADV_HUGEPAGE
+  madvise(p + head, bytes, MADV_HUGEPAGE);
+#endif
+  return p + head;
+}
+
+void *fb_pages_alloc(size_t bytes) { return bytes >= HUGE_PAGE_WORTHWHILE ? map_aligned(bytes) : map(bytes); }
+
+void fb_pages_free(void *pages, size_t bytes) { munmap(pages, bytes); }
