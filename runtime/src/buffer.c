@@ -10,7 +10,8 @@ fb_status fb_buffer_alloc(size_t bytes, fb_buffer **out) { return fb_pool_take(b
 fb_status fb_buffer_wrap(void *data, size_t bytes, fb_release_fn release, void *owner, fb_buffer **out) {
   *out = NULL;
   if (data == NULL && bytes > 0)
-    return fb_fail(FB_INVALID_ARGUMENT, "[memory] cannot wrap a null pointer of %zu bytes. Pass the data's address.", bytes);
+    return fb_fail(FB_INVALID_ARGUMENT, "[memory] cannot wrap a null pointer of %zu bytes. Pass the data's address.",
+                   bytes);
   fb_buffer *b = aligned_alloc(FB_ALIGN, sizeof *b);
   if (b == NULL)
     return fb_fail(FB_OUT_OF_MEMORY, "[memory] cannot allocate a buffer header of %zu bytes. Free memory.", sizeof *b);

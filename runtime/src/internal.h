@@ -33,7 +33,7 @@ struct fb_buffer {
   size_t bytes;
   size_t capacity; /* of the pool's size class; 0 for wrapped memory */
   union {
-    fb_release_fn release; /* wrapped memory; may be NULL */
+    fb_release_fn release;  /* wrapped memory; may be NULL */
     struct fb_buffer *next; /* a cached block */
   };
   void *owner;

@@ -34,8 +34,8 @@ static fb_status check_exprs(const fb_plan_spec *s) {
     if (x->op == FB_X_SYMBOL)
       REQUIRE(in_range(x->a, s->n_symbols), "expression %d reads symbol %lld of %d.", i, (long long)x->a, s->n_symbols);
     else if (x->op != FB_X_CONST)
-      REQUIRE(in_range(x->a, i) && in_range(x->b, i), "expression %d reads expressions %lld and %lld, not earlier ones.", i,
-              (long long)x->a, (long long)x->b);
+      REQUIRE(in_range(x->a, i) && in_range(x->b, i),
+              "expression %d reads expressions %lld and %lld, not earlier ones.", i, (long long)x->a, (long long)x->b);
   }
   return FB_OK;
 }

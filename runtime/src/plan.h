@@ -6,9 +6,9 @@
 
 /* What the expressions say for one run. Kept in the plan when it has no symbols. */
 typedef struct {
-  int64_t *values;  /* per expression */
-  int64_t *offsets; /* per ref, in bytes */
-  int64_t *dims;    /* per entry of the spec's dims */
+  int64_t *values;       /* per expression */
+  int64_t *offsets;      /* per ref, in bytes */
+  int64_t *dims;         /* per entry of the spec's dims */
   size_t arena, scratch; /* scratch: the most that any step wants, a multiple of 64 */
   bool scratch_shared;   /* a step with scratch may run on several threads: each gets its own */
 } fb_sizes;
@@ -17,10 +17,10 @@ struct fb_plan {
   fb_plan_spec spec; /* its arrays point into `block` */
   atomic_int_least64_t refs;
   atomic_size_t last_arena;
-  uint32_t *slots;     /* per ref, where its base address is found: inputs, outputs, arena, constants, status */
-  bool *input_kept;    /* per input: it is an output as it is, so nothing may overwrite it */
+  uint32_t *slots;  /* per ref, where its base address is found: inputs, outputs, arena, constants, status */
+  bool *input_kept; /* per input: it is an output as it is, so nothing may overwrite it */
   size_t frame_pointers, frame_numbers; /* working memory of one run */
-  fb_sizes sizes;      /* valid when n_symbols is 0 */
+  fb_sizes sizes;                       /* valid when n_symbols is 0 */
   void *block;
 };
 

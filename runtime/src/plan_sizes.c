@@ -43,9 +43,10 @@ static fb_status evaluate(const fb_plan_spec *spec, const int64_t *symbols, int6
     else if (x->op == FB_X_SYMBOL)
       values[i] = symbols[x->a];
     else if (FB_UNLIKELY(apply(x->op, values[x->a], values[x->b], &values[i])))
-      return fb_fail(FB_INVALID_ARGUMENT,
-                     "[plan] size expression %d (operator %d on %lld and %lld) has no 64-bit value. Use smaller extents.",
-                     (int)i, (int)x->op, (long long)values[x->a], (long long)values[x->b]);
+      return fb_fail(
+          FB_INVALID_ARGUMENT,
+          "[plan] size expression %d (operator %d on %lld and %lld) has no 64-bit value. Use smaller extents.", (int)i,
+          (int)x->op, (long long)values[x->a], (long long)values[x->b]);
   }
   return FB_OK;
 }
@@ -81,8 +82,8 @@ static fb_status check_regions(const fb_plan_spec *spec, const int64_t *values) 
       return negative("the size of output", i, values[output->bytes]);
     bool from_input = output->mode == FB_OUT_UPDATE || output->mode == FB_OUT_INPUT;
     if (from_input && values[output->bytes] > values[spec->input_bytes[output->source]])
-      return fb_fail(FB_INVALID_ARGUMENT, "[plan] output %d has %lld bytes but comes from input %d of %lld bytes.", (int)i,
-                     (long long)values[output->bytes], (int)output->source,
+      return fb_fail(FB_INVALID_ARGUMENT, "[plan] output %d has %lld bytes but comes from input %d of %lld bytes.",
+                     (int)i, (long long)values[output->bytes], (int)output->source,
                      (long long)values[spec->input_bytes[output->source]]);
   }
   if (values[spec->arena_bytes] < 0)

@@ -1,9 +1,10 @@
 /* The thread pool: fork-join loops in which the caller works too.
  *
- * A loop's chunks are dealt out as one contiguous range per participant. Each range has a ticket, a single word that holds
- * all a claim depends on: next chunk, end, and the last worker that may take part. A worker empties its own range first,
- * then helps with the others; nobody waits for a worker that claimed nothing. A claim is one compare-and-swap; it can
- * only succeed while the loop is unfinished, so what it then reads about the loop (task, context, extents) is stable.
+ * A loop's chunks are dealt out as one contiguous range per participant. Each range has a ticket, a single word that
+ * holds all a claim depends on: next chunk, end, and the last worker that may take part. A worker empties its own range
+ * first, then helps with the others; nobody waits for a worker that claimed nothing. A claim is one compare-and-swap;
+ * it can only succeed while the loop is unfinished, so what it then reads about the loop (task, context, extents) is
+ * stable.
  */
 #define _GNU_SOURCE
 #include <limits.h>
@@ -37,8 +38,8 @@ typedef struct {
 } fb_loop;
 
 static struct {
-  fb_loop loop;      /* written before the tickets, read after a claim */
-  atomic_int ranges; /* a hint for where to look */
+  fb_loop loop;                        /* written before the tickets, read after a claim */
+  atomic_int ranges;                   /* a hint for where to look */
   _Alignas(FB_ALIGN) atomic_uint done; /* chunks of the loop that are finished */
   atomic_uint caller_sleeps;
   _Alignas(FB_ALIGN) atomic_uint round; /* raised once per loop: what idle workers watch */
@@ -198,7 +199,8 @@ static void stop_workers(void) {
   pool.started = 0;
 }
 
-/* Joins idle workers at exit; leaves them alone when a loop still runs in another thread or exit was called inside one. */
+/* Joins idle workers at exit; leaves them alone when a loop still runs in another thread or exit was called inside one.
+ */
 static void stop_at_exit(void) {
   if (inside_loop || !try_enter())
     return;
@@ -224,7 +226,8 @@ static void start_workers(int workers) {
 
 fb_status fb_set_num_threads(int n) {
   if (n < 1 || n > FB_MAX_THREADS)
-    return fb_fail(FB_INVALID_ARGUMENT, "[set_num_threads] %d threads were asked for. Pass 1 to %d.", n, FB_MAX_THREADS);
+    return fb_fail(FB_INVALID_ARGUMENT, "[set_num_threads] %d threads were asked for. Pass 1 to %d.", n,
+                   FB_MAX_THREADS);
   if (inside_loop)
     return fb_fail(FB_INVALID_ARGUMENT, "[set_num_threads] called inside a parallel loop. Call it between loops.");
   enter();

@@ -1,0 +1,24 @@
+/* What the binding's source files share. */
+#ifndef FLAMBEAU_BINDING_H
+#define FLAMBEAU_BINDING_H
+
+#define PY_SSIZE_T_CLEAN
+#include "binding_api.h"
+
+typedef struct {
+  PyObject_HEAD fb_buffer *buffer; /* NULL once donated */
+  Py_ssize_t exports;              /* memoryviews that look at it: such a buffer is not donated */
+  int readonly;
+} BufferObject;
+
+extern PyType_Spec fb_buffer_type_spec, fb_plan_type_spec;
+extern fb_binding_api fb_api;
+
+PyObject *fb_buffer_object(fb_buffer *b, int readonly); /* takes over the reference */
+PyObject *fb_buffer_object_wrap(fb_buffer *b);
+fb_buffer *fb_buffer_object_get(PyObject *object);
+fb_buffer *fb_buffer_object_import(PyObject *object, int *readonly);
+fb_plan *fb_plan_object_get(PyObject *object);
+PyObject *fb_raise(fb_status status, int64_t failure);
+
+#endif

@@ -1,0 +1,31 @@
+/* What other extensions get from flambeau.runtime._binding: PyCapsule_Import(FB_BINDING_CAPSULE, 0). */
+#ifndef FLAMBEAU_BINDING_API_H
+#define FLAMBEAU_BINDING_API_H
+
+#include <Python.h>
+
+#include "flambeau/runtime.h"
+
+#define FB_BINDING_CAPSULE "flambeau.runtime._binding._C_API"
+#define FB_BINDING_VERSION 1
+
+typedef struct {
+  int version; /* FB_BINDING_VERSION: check it */
+  PyTypeObject *buffer_type, *plan_type;
+  PyObject *out_of_memory, *kernel_failed; /* exception classes */
+
+  /* A new Buffer that takes over the caller's reference; on failure the reference is released and NULL returned. */
+  PyObject *(*buffer_wrap)(fb_buffer *b);
+  /* The fb_buffer inside a Buffer, borrowed; NULL and an exception when it is no Buffer or was donated. */
+  fb_buffer *(*buffer_get)(PyObject *object);
+  /* A new reference to an fb_buffer that shares the memory of any C-contiguous buffer-protocol object and keeps the
+   * object alive; its last release may happen on any thread. `readonly` may be NULL. NULL and an exception on failure.
+   */
+  fb_buffer *(*buffer_import)(PyObject *object, int *readonly);
+  /* The fb_plan inside a Plan, borrowed; NULL and an exception when it is no Plan. */
+  fb_plan *(*plan_get)(PyObject *object);
+  /* Sets the exception for a failed call and returns NULL. `failure` is fb_run.failure, used for FB_KERNEL_FAILED. */
+  PyObject *(*raise)(fb_status status, int64_t failure);
+} fb_binding_api;
+
+#endif

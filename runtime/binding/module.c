@@ -1,0 +1,147 @@
+/* The module flambeau.runtime._binding: memory and thread settings, exceptions, types and the C API capsule. */
+#include "binding.h"
+
+fb_binding_api fb_api = {
+    .version = FB_BINDING_VERSION,
+    .buffer_wrap = fb_buffer_object_wrap,
+    .buffer_get = fb_buffer_object_get,
+    .buffer_import = fb_buffer_object_import,
+    .plan_get = fb_plan_object_get,
+    .raise = fb_raise,
+};
+
+static PyObject *raise_kernel_failed(int64_t failure) {
+  PyObject *error = PyObject_CallFunction(fb_api.kernel_failed, "s", fb_last_error());
+  PyObject *word = PyLong_FromLongLong(failure);
+  if (error != NULL && word != NULL && PyObject_SetAttrString(error, "status", word) == 0)
+    PyErr_SetObject(fb_api.kernel_failed, error);
+  Py_XDECREF(error);
+  Py_XDECREF(word);
+  return NULL;
+}
+
+PyObject *fb_raise(fb_status status, int64_t failure) {
+  if (status == FB_KERNEL_FAILED)
+    return raise_kernel_failed(failure);
+  PyErr_SetString(status == FB_OUT_OF_MEMORY ? fb_api.out_of_memory : PyExc_ValueError, fb_last_error());
+  return NULL;
+}
+
+/* ---- functions ----------------------------------------------------------------------------------------- */
+
+static PyObject *memory_stats(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  fb_memory_stats s;
+  fb_memory_get_stats(&s);
+  return Py_BuildValue("{sn sn sn sn sn sn sn}", "live_bytes", (Py_ssize_t)s.live_bytes, "peak_bytes",
+                       (Py_ssize_t)s.peak_bytes, "reserved_bytes", (Py_ssize_t)s.reserved_bytes, "limit_bytes",
+                       (Py_ssize_t)s.limit_bytes, "live_buffers", (Py_ssize_t)s.live_buffers, "allocations",
+                       (Py_ssize_t)s.allocations, "cache_hits", (Py_ssize_t)s.cache_hits);
+}
+
+static PyObject *reset_peak(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  fb_memory_reset_peak();
+  Py_RETURN_NONE;
+}
+
+static PyObject *set_memory_limit(PyObject *module, PyObject *argument) {
+  (void)module;
+  Py_ssize_t bytes = argument == Py_None ? 0 : PyNumber_AsSsize_t(argument, PyExc_OverflowError);
+  if (bytes == -1 && PyErr_Occurred())
+    return NULL;
+  if (bytes < 0)
+    return PyErr_Format(PyExc_ValueError, "[set_memory_limit] the limit is %zd bytes. Pass 0 or None for no limit.",
+                        bytes);
+  fb_memory_set_limit((size_t)bytes);
+  Py_RETURN_NONE;
+}
+
+static PyObject *trim(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  return PyLong_FromSize_t(fb_memory_trim());
+}
+
+static PyObject *set_num_threads(PyObject *module, PyObject *argument) {
+  (void)module;
+  long n = PyLong_AsLong(argument);
+  if (n == -1 && PyErr_Occurred())
+    return NULL;
+  if (n < 1 || n > 256)
+    return PyErr_Format(PyExc_ValueError, "[set_num_threads] %ld threads were asked for. Pass 1 to 256.", n);
+  fb_status status;
+  Py_BEGIN_ALLOW_THREADS;
+  status = fb_set_num_threads((int)n);
+  Py_END_ALLOW_THREADS;
+  if (status != FB_OK)
+    return fb_raise(status, 0);
+  Py_RETURN_NONE;
+}
+
+static PyObject *get_num_threads(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  return PyLong_FromLong(fb_get_num_threads());
+}
+
+static PyMethodDef functions[] = {
+    {"memory_stats", memory_stats, METH_NOARGS,
+     PyDoc_STR("memory_stats()\n--\n\nA dict of the pool's live, peak, reserved and limit bytes and its counters.")},
+    {"reset_peak", reset_peak, METH_NOARGS,
+     PyDoc_STR("reset_peak()\n--\n\nStart measuring the peak anew from what is live.")},
+    {"set_memory_limit", set_memory_limit, METH_O,
+     PyDoc_STR("set_memory_limit(nbytes)\n--\n\nRefuse to hold more than nbytes; 0 or None for no limit.")},
+    {"trim", trim, METH_NOARGS, PyDoc_STR("trim()\n--\n\nGive cached blocks back to the system; returns their bytes.")},
+    {"set_num_threads", set_num_threads, METH_O,
+     PyDoc_STR("set_num_threads(n)\n--\n\nUse n threads, 1 to 256, in parallel loops. Results do not depend on n.")},
+    {"get_num_threads", get_num_threads, METH_NOARGS,
+     PyDoc_STR("get_num_threads()\n--\n\nThreads used by parallel loops; by default the CPUs this process may use.")},
+    {0},
+};
+
+/* ---- the module ---------------------------------------------------------------------------------------- */
+
+static PyObject *add_error(PyObject *module, const char *qualified, const char *name, const char *doc) {
+  PyObject *error = PyErr_NewExceptionWithDoc(qualified, doc, PyExc_RuntimeError, NULL);
+  if (error != NULL && PyModule_AddObjectRef(module, name, error) < 0)
+    Py_CLEAR(error);
+  return error;
+}
+
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec) {
+  PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+  if (type != NULL && PyModule_AddType(module, (PyTypeObject *)type) < 0)
+    Py_CLEAR(type);
+  return (PyTypeObject *)type;
+}
+
+static int fill_module(PyObject *module) {
+  fb_api.out_of_memory =
+      add_error(module, "flambeau.runtime.OutOfMemory", "OutOfMemory",
+                "The memory limit, or the system's memory, is used up. The message names the sizes.");
+  fb_api.kernel_failed = add_error(module, "flambeau.runtime.KernelFailed", "KernelFailed",
+                                   "A kernel reported an error; `status` is its word: code << 48 | position.");
+  fb_api.buffer_type = add_type(module, &fb_buffer_type_spec);
+  fb_api.plan_type = add_type(module, &fb_plan_type_spec);
+  if (fb_api.out_of_memory == NULL || fb_api.kernel_failed == NULL || fb_api.buffer_type == NULL ||
+      fb_api.plan_type == NULL)
+    return -1;
+  PyObject *capsule = PyCapsule_New(&fb_api, FB_BINDING_CAPSULE, NULL);
+  int result = capsule == NULL ? -1 : PyModule_AddObjectRef(module, "_C_API", capsule);
+  Py_XDECREF(capsule);
+  return result;
+}
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "flambeau.runtime._binding",
+    .m_doc = "Binding of the C runtime: buffers, plans, memory and threads.",
+    .m_size = -1,
+    .m_methods = functions,
+};
+
+PyMODINIT_FUNC PyInit__binding(void) {
+  PyObject *module = PyModule_Create(&definition);
+  if (module != NULL && fill_module(module) < 0)
+    Py_CLEAR(module);
+  return module;
+}

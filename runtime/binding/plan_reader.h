@@ -1,0 +1,17 @@
+/* From Python tuples to an fb_plan_spec. */
+#ifndef FLAMBEAU_PLAN_READER_H
+#define FLAMBEAU_PLAN_READER_H
+
+#include "binding.h"
+
+/* The spec and the arrays it points into. Start from zeros; free after fb_plan_create has copied the spec. */
+typedef struct {
+  fb_plan_spec spec;
+  void *arrays[7];
+  int n_arrays;
+} fb_plan_reader;
+
+int fb_read_plan_spec(fb_plan_reader *r, PyObject *spec, PyObject *addresses); /* -1 and an exception on failure */
+void fb_plan_reader_free(fb_plan_reader *r);
+
+#endif
