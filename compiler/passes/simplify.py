@@ -68,7 +68,7 @@ class Rewrite(Copy):
                 if found is not None:
                     break
             else:
-                return self._append(at, call)
+                return self._append(at, call, self._minus_zero(call))
             if isinstance(found, int):
                 return found
             if isinstance(found, Splat):
@@ -88,6 +88,13 @@ class Rewrite(Copy):
                 call = Call(find("broadcast"), (unit,), (aval.shape,))
             self._known[key] = self._append(at, call, value)
         return self._known[key]
+
+    def _minus_zero(self, call: Call) -> float | None:
+        """-0.0 if that is what the result is everywhere: there is no such constant, it stays a negated 0.0."""
+        value = self.splats.get(call.operands[0]) if call.operands else None
+        if call.op.name == "neg" and value is not None and isinstance(value, float) and _same(value, 0.0):
+            return -0.0
+        return value if call.op.kind is Kind.VIEW and value is not None and _negative_zero(value) else None
 
     def _append(self, at: Node, call: Call, splat: Any = None) -> int:
         (aval,) = call.op.infer_results([self.aval(v) for v in call.operands], call.attrs)
@@ -137,7 +144,7 @@ def fold(work: Rewrite, call: Call) -> Answer:
 
 def view_of_constant(work: Rewrite, call: Call) -> Answer:
     value = work.splats.get(call.operands[0])
-    if value is None:
+    if value is None or _negative_zero(value):
         return None
     (aval,) = call.op.infer_results([work.aval(v) for v in call.operands], call.attrs)
     return Splat(value, aval)
@@ -287,6 +294,12 @@ def no_padding(work: Rewrite, call: Call) -> Answer:
     return call.operands[0] if not any(attrs["low"]) and not any(attrs["high"]) else None
 
 
+def overwritten(work: Rewrite, call: Call) -> Answer:
+    """An update of the whole operand is the update."""
+    x, update = call.operands[:2]
+    return update if work.aval(x).shape == work.aval(update).shape else None
+
+
 RULES: dict[str, tuple[Rule, ...]] = {
     "constant": (constant,),
     "add": (fold, neutral(0, 1, integer=0, floating=-0.0)),
@@ -310,4 +323,5 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "flip": (view_of_constant, flip),
     "concat": (one_operand,),
     "pad": (no_padding,),
+    "update_slice": (overwritten,),
 }

@@ -1,0 +1,274 @@
+"""Random programs over all records, with inputs: what the tests of passes, plans and tiers run on.
+
+In: a seed. Out: `Program(graph, inputs)`: small shapes, all dtypes, values shared between ops, some of them dead.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+from typing import NamedTuple
+
+import flambeau.dialects.tape  # noqa: F401
+import numpy as np
+from flambeau.dialects import dtypes
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.graph import Graph, Loc
+from flambeau.dialects.record import REGISTRY, Kind, find
+
+SHAPES = ((), (1,), (5,), (67,), (3, 4), (4, 3), (1, 4), (3, 1), (2, 3, 4), (1, 70), (130, 2), (0, 3))
+SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, 2.0, math.inf, -math.inf, math.nan, 1e-40, 3e38, 7.0)
+DIVISIONS = ("int_div", "int_rem")
+
+
+class Program(NamedTuple):
+    graph: Graph
+    inputs: list[np.ndarray]
+
+
+def program(seed: int, n_nodes: int = 25, exact: bool = False, fallible: bool = True, special: bool = True) -> Program:
+    """A random program. `exact`: only ops whose NumPy reference is exact; `fallible=False`: none that can fail."""
+    return _Generator(random.Random(seed), exact, fallible, special).program(n_nodes)
+
+
+def evaluate(graph: Graph, inputs: list[np.ndarray]) -> dict[int, np.ndarray]:
+    """Every value of the program by the records' references."""
+    values = dict(zip(graph.inputs, inputs, strict=True))
+    for node in graph.nodes:
+        result = node.op.reference(*(values[v] for v in node.operands), *node.attrs)
+        values[node.results[0]] = np.asarray(result, graph.avals[node.results[0]].dtype.numpy)
+    return values
+
+
+def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
+    """Equal shapes, types and bits; any NaN equals any other."""
+    if x.shape != y.shape or x.dtype != y.dtype:
+        return False
+    x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
+    if x.dtype.kind != "f":
+        return bool(np.array_equal(x, y))
+    bits = x.view(f"u{x.itemsize}") == y.view(f"u{x.itemsize}")
+    return bool(np.all(bits | (np.isnan(x) & np.isnan(y))))
+
+
+class _Generator:
+    def __init__(self, rng: random.Random, exact: bool, fallible: bool, special: bool) -> None:
+        self.rng, self.exact, self.fallible, self.special = rng, exact, fallible, special
+        self.graph = Graph()
+        self.arrays: list[np.ndarray] = []
+        self.values: list[int] = []
+        self.line = 0
+
+    def program(self, n_nodes: int) -> Program:
+        for _ in range(self.rng.randint(2, 5)):
+            self.input(Aval(self.rng.choice(SHAPES), self.rng.choice(dtypes.SUPPORTED)))
+        makers = (
+            (self.elementwise,) * 5
+            + (self.view,) * 3
+            + (self.reduction, self.source, self.assemble, self.matmul, self.index)
+        )
+        while len(self.graph.nodes) < n_nodes:
+            self.rng.choice(makers)()
+        made = [v for n in self.graph.nodes for v in n.results]
+        self.graph.outputs = self.rng.sample(made, min(len(made), self.rng.randint(1, 5)))
+        if self.rng.random() < 0.3:
+            self.graph.outputs.append(self.rng.choice([*self.graph.outputs, *self.graph.inputs]))
+        self.updates()
+        return Program(self.graph, self.arrays)
+
+    def updates(self) -> None:
+        free = list(range(len(self.graph.inputs)))
+        self.rng.shuffle(free)
+        for k, v in enumerate(self.graph.outputs):
+            for i in free:
+                if self.graph.avals[self.graph.inputs[i]] == self.graph.avals[v] and self.rng.random() < 0.7:
+                    self.graph.updates[k] = i
+                    free.remove(i)
+                    break
+
+    # ---- values
+
+    def input(self, aval: Aval, array: np.ndarray | None = None) -> int:
+        self.arrays.append(self.data(aval) if array is None else array)
+        value = self.graph.add_input(aval)
+        self.values.append(value)
+        return value
+
+    def data(self, aval: Aval) -> np.ndarray:
+        count = aval.size
+        if aval.dtype.is_bool:
+            flat = np.array([self.rng.random() < 0.5 for _ in range(count)])
+        elif aval.dtype.is_integer:
+            flat = np.array([self.rng.choice((self.rng.randint(-9, 9), 0, 1, 2**31 - 1)) for _ in range(count)])
+        else:
+            chance = 0.2 if self.special else 0
+            pick = lambda: self.rng.choice(SPECIAL) if self.rng.random() < chance else self.rng.gauss(0, 2)  # noqa: E731
+            flat = np.array([pick() for _ in range(count)])
+        with np.errstate(over="ignore"):
+            return flat.astype(aval.dtype.numpy).reshape(aval.shape)
+
+    def emit(self, name: str, operands: tuple[int, ...], attrs: tuple = ()) -> int | None:
+        op = find(name)
+        if (self.exact and not op.exact) or (op.fallible and not self.fallible):
+            return None
+        self.line += 1
+        (value,) = self.graph.add_node(op, operands, attrs, Loc("program.py", self.line))
+        self.values.append(value)
+        return value
+
+    def aval(self, value: int) -> Aval:
+        return self.graph.avals[value]
+
+    def any(self, wanted=lambda aval: True) -> int | None:
+        found = [v for v in self.values if wanted(self.aval(v))]
+        return self.rng.choice(found) if found else None
+
+    def like(self, value: int) -> int:
+        """A value of the same type: another one, often; else a new input or a constant."""
+        if self.rng.random() < 0.15:
+            scalar = self.constant(self.aval(value).dtype)
+            return self.expand(scalar, self.aval(value).shape)
+        found = self.any(lambda aval: aval == self.aval(value))
+        return found if found != value or self.rng.random() < 0.5 else self.input(self.aval(value))
+
+    def constant(self, dtype: dtypes.DType) -> int:
+        number = self.rng.choice((0, 1, 2, -1))
+        value = bool(number) if dtype.is_bool else float(number) if dtype.is_floating_point else number
+        return self.emit("constant", (), (value, dtype))
+
+    def expand(self, scalar: int, shape: tuple[int, ...]) -> int:
+        if not shape:
+            return scalar
+        return self.emit("broadcast", (self.emit("reshape", (scalar,), ((1,) * len(shape),)),), (shape,))
+
+    # ---- ops
+
+    def elementwise(self) -> None:
+        x = self.rng.choice(self.values)
+        names = [n for n, op in REGISTRY.items() if op.kind is Kind.ELEMENTWISE and self.aval(x).dtype in op.dtypes]
+        name = self.rng.choice([n for n in names if n not in DIVISIONS])
+        if name == "cast":
+            self.emit("cast", (x,), (self.rng.choice(dtypes.SUPPORTED),))
+        elif name == "select":
+            y = self.like(x)
+            self.emit(name, (self.emit("eq", (x, self.like(x))), x, y))
+        elif find(name).attrs == ():
+            self.emit(name, (x, *(self.like(x) for _ in range(_arity(name) - 1))))
+
+    def division(self, x: int) -> None:
+        aval = self.aval(x)
+        divisor = np.where(self.data(aval) == 0, 3, self.data(aval)).astype(aval.dtype.numpy)
+        divisor[divisor == 0] = 1
+        self.emit(self.rng.choice(DIVISIONS), (x, self.input(aval, divisor)))
+
+    def view(self) -> None:
+        x = self.rng.choice(self.values)
+        shape = self.aval(x).shape
+        name = self.rng.choice(("reshape", "permute", "broadcast", "slice", "dynamic_slice", "flip"))
+        if name == "reshape":
+            self.emit(
+                name, (x,), (self.rng.choice([s for s in (*SHAPES, (1, *shape)) if math.prod(s) == math.prod(shape)]),)
+            )
+        elif name == "permute":
+            self.emit(name, (x,), (tuple(self.rng.sample(range(len(shape)), len(shape))),))
+        elif name == "broadcast":
+            self.emit(name, (x,), (tuple(self.rng.choice((1, 3)) if n == 1 else n for n in shape),))
+        elif name == "flip":
+            self.emit(name, (x,), (tuple(a for a in range(len(shape)) if self.rng.random() < 0.5),))
+        else:
+            self.window(name, x, shape)
+
+    def window(self, name: str, x: int, shape: tuple[int, ...]) -> None:
+        spans = []
+        for n in shape:
+            start, step = (self.rng.randrange(n), self.rng.randint(1, 3)) if n else (0, 1)
+            spans.append(
+                (start, self.rng.randint(0 if not n else 1, max(1, (n - start + step - 1) // step)) if n else 0, step)
+            )
+        starts, sizes, steps = (tuple(s[k] for s in spans) for k in range(3))
+        if name == "slice":
+            self.emit(name, (x,), (starts, sizes, steps))
+        elif not self.exact or find(name).exact:
+            at = [self.start(s) for s in starts]
+            self.emit(name, (x, *at), (sizes, steps))
+
+    def start(self, value: int) -> int:
+        if self.rng.random() < 0.5:
+            return self.emit("constant", (), (value, dtypes.int64))
+        return self.input(Aval((), dtypes.int64), np.asarray(value + self.rng.choice((0, 0, 1, -1)), np.int64))
+
+    def reduction(self) -> None:
+        x = self.rng.choice(self.values)
+        aval = self.aval(x)
+        ops = [op for op in REGISTRY.values() if op.kind is Kind.REDUCTION and aval.dtype in op.dtypes]
+        if not ops or 0 in aval.shape:
+            return
+        op = self.rng.choice(ops)
+        axes = tuple(a for a in range(aval.rank) if self.rng.random() < 0.6)
+        if op.name in ("argmax", "argmin") and len(axes) not in (1, aval.rank):
+            axes = axes[:1] or (0,)
+        self.emit(op.name, (x,), (axes,))
+
+    def source(self) -> None:
+        shape = self.rng.choice(SHAPES)
+        if self.rng.random() < 0.4:
+            self.constant(self.rng.choice(dtypes.SUPPORTED))
+        elif shape and self.rng.random() < 0.6:
+            self.emit("iota", (), (shape, self.rng.randrange(len(shape)), self.rng.choice(dtypes.NUMERIC)))
+        else:
+            seed = self.input(Aval((), dtypes.int64))
+            self.emit("random_bits", (seed, self.start(5)), (shape,))
+
+    def assemble(self) -> None:
+        x = self.rng.choice(self.values)
+        aval = self.aval(x)
+        if not aval.shape:
+            return
+        name = self.rng.choice(("pad", "concat", "update_slice"))
+        if name == "pad":
+            low, high = (tuple(self.rng.choice((0, 0, 2)) for _ in aval.shape) for _ in range(2))
+            self.emit(name, (x, self.constant(aval.dtype)), (low, high))
+        elif name == "concat":
+            self.emit(
+                name, (x, *(self.like(x) for _ in range(self.rng.randint(0, 2)))), (self.rng.randrange(aval.rank),)
+            )
+        else:
+            sizes = tuple(self.rng.randint(0, n) for n in aval.shape)
+            update = self.input(Aval(sizes, aval.dtype))
+            self.emit(name, (x, update, *(self.start(0) for _ in sizes)), ((1,) * aval.rank,))
+
+    def matmul(self) -> None:
+        x = self.any(lambda a: a.rank >= 2 and a.dtype in dtypes.NUMERIC)
+        if x is None:
+            return
+        aval = self.aval(x)
+        n = self.rng.choice((1, 3, 17))
+        y = self.any(lambda a: a == Aval((*aval.shape[:-2], aval.shape[-1], n), aval.dtype))
+        self.emit(
+            "matmul", (x, self.input(Aval((*aval.shape[:-2], aval.shape[-1], n), aval.dtype)) if y is None else y)
+        )
+
+    def index(self) -> None:
+        x = self.rng.choice(self.values)
+        aval = self.aval(x)
+        if not self.fallible or not aval.rank or 0 in aval.shape:
+            return
+        if aval.dtype.is_integer and self.rng.random() < 0.4:
+            self.division(x)
+            return
+        axis = self.rng.randrange(aval.rank)
+        shape = tuple(self.rng.choice((1, 3, n)) if a == axis else n for a, n in enumerate(aval.shape))
+        index = np.array([self.rng.randrange(aval.shape[axis]) for _ in range(math.prod(shape))], np.int64).reshape(
+            shape
+        )
+        at = self.input(Aval(shape, dtypes.int64), index)
+        picked = self.emit("gather", (x, at), (axis,))
+        if aval.dtype in dtypes.NUMERIC and picked is not None:
+            self.emit("scatter_add", (x, at, picked), (axis,))
+
+
+@functools.cache
+def _arity(name: str) -> int:
+    """How many operands an elementwise op takes, from its first good sample."""
+    return next(len(s.operands) for s in find(name).samples() if s.error is None)
