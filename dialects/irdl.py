@@ -66,17 +66,50 @@ def _node(node: Node, graph: Graph) -> str:
     return f'    {names} = "tape.{node.op.name}"({operands}){attrs} : ({types}) -> {results}{loc}'
 
 
-def print_graph(graph: Graph, name: str = "main") -> str:
-    """The graph as a module with one function in the `tape` dialect; value ids become SSA names."""
+def _pairs(node: Node, graph: Graph) -> list[tuple[str, tuple[str, ...], tuple[Aval, ...], Aval]]:
+    """concat as a chain of two-operand ops: an IRDL op cannot list operands of different types. Same bits."""
+    (dim,) = node.attrs
+    names, avals = [f"%{v}" for v in node.operands], [graph.avals[v] for v in node.operands]
+    chain, left, shape = [], names[0], avals[0]
+    for i, (name, aval) in enumerate(zip(names[1:], avals[1:]), 1):
+        size = shape.shape[dim] + aval.shape[dim]
+        joined = Aval((*shape.shape[:dim], size, *shape.shape[dim + 1 :]), aval.dtype)
+        result = f"%{node.results[0]}" if i == len(names) - 1 else f"%part{node.results[0]}_{i}"
+        chain.append((result, (left, name), (shape, aval), joined))
+        left, shape = result, joined
+    return chain
+
+
+def _nodes(node: Node, graph: Graph) -> str:
+    if node.op.name != "concat":
+        return _node(node, graph)
+    if len(node.operands) == 1:
+        (x,), (y,) = node.operands, node.results
+        type_, shape = _type(graph.avals[x]), _attribute(graph.avals[x].shape)
+        return f'    %{y} = "tape.reshape"(%{x}) {{shape = {shape}}} : ({type_}) -> {type_}'
+    return "\n".join(
+        f'    {result} = "tape.concat"({", ".join(operands)}) {{dim = {_attribute(node.attrs[0])}}} : '
+        f"({', '.join(map(_type, types))}) -> {_type(aval)}"
+        for result, operands, types, aval in _pairs(node, graph)
+    )
+
+
+def print_function(graph: Graph, name: str = "main") -> str:
+    """The graph as a function in the `tape` dialect; value ids become SSA names."""
     inputs = ", ".join(f"%{v}: {_type(graph.avals[v])}" for v in graph.inputs)
     types = ", ".join(_type(graph.avals[v]) for v in graph.outputs)
     updates = ", ".join(f"[{k} : i64, {i} : i64]" for k, i in sorted(graph.updates.items()))
     attributes = f" attributes {{tape.updates = [{updates}]}}" if updates else ""
     values = ", ".join(f"%{v}" for v in graph.outputs)
-    body = "\n".join(_node(n, graph) for n in graph.nodes)
+    body = "\n".join(_nodes(n, graph) for n in graph.nodes)
     result = f"    return {values} : {types}" if graph.outputs else "    return"
     lines = [f"  func.func @{name}({inputs}) -> ({types}){attributes} {{", *([body] if body else []), result, "  }"]
-    return "module {\n" + "\n".join(lines) + "\n}\n"
+    return "\n".join(lines)
+
+
+def print_graph(graph: Graph) -> str:
+    """The graph as a module with one function."""
+    return f"module {{\n{print_function(graph)}\n}}\n"
 
 
 # ---- the dialect ----------------------------------------------------------------------------------------------
@@ -150,6 +183,8 @@ def _verifier(record: OpRecord) -> Any:
 
 def _operand_names(record: OpRecord) -> tuple[list[str], bool]:
     """Names of the operands from the type rule's signature, and whether there is a variadic tail."""
+    if record.name == "concat":
+        return ["lhs", "rhs"], False
     parameters = list(inspect.signature(record.infer).parameters.values())
     variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     plain = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -167,10 +202,9 @@ def _dialect() -> Any:
     for record in REGISTRY.values():
         names, variadic = _operand_names(record)
         fields: dict[str, Any] = {}
-        if variadic:
-            fields["operands_"] = Sequence[ext.Operand[Any]]
-        else:
-            fields.update({f"{n}_": ext.Operand[Any] for n in names})
+        fields.update({f"{n}_": ext.Operand[Any] for n in names})
+        if variadic:  # all of one type: an IRDL list has one constraint
+            fields["rest_"] = Sequence[ext.Operand[Any]]
         fields["result_"] = ext.Result[Any]
         members = {"__annotations__": fields, "verify_invariants": _verifier(record), "__module__": __name__}
         type(f"Tape_{record.name}", (tape.Operation,), members, name=record.name, traits=[ext.Pure])
@@ -217,8 +251,8 @@ def from_function(function: Any) -> Graph:
     return graph
 
 
-def parse_graph(text: str) -> Graph:
-    """Parse and verify a module in the tape dialect; its first function becomes the graph.
+def parse_functions(text: str) -> dict[str, Graph]:
+    """Parse and verify a module in the tape dialect: its functions by name, in order.
 
     Raises ValueError with MLIR's diagnostics when the text does not parse or does not verify.
     """
@@ -229,6 +263,12 @@ def parse_graph(text: str) -> Graph:
         except ir.MLIRError as e:
             raise ValueError(f"[tape] {e}") from None
         functions = [op.operation for op in module.body.operations if op.operation.name == "func.func"]
-        if not functions:
-            raise ValueError("[tape] the module has no func.func.")
-        return from_function(functions[0])
+        return {f.attributes["sym_name"].value: from_function(f) for f in functions}
+
+
+def parse_graph(text: str) -> Graph:
+    """The first function of a module in the tape dialect. Raises ValueError as `parse_functions` does."""
+    functions = parse_functions(text)
+    if not functions:
+        raise ValueError("[tape] the module has no func.func.")
+    return next(iter(functions.values()))

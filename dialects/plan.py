@@ -1,0 +1,233 @@
+"""The `plan` dialect: how to run a program, as MLIR text that MLIR parses and verifies.
+
+In: a `PlanSpec` (plain tuples, see `runtime/plan_spec.py`), or text. Out: text (`print_plan`, which needs no MLIR), or
+the spec (`parse_plan`). Sizes are SSA values of type index, storage is `memref<?xi8>`, a step is one op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from flambeau.runtime.plan_spec import ExprOp, OutMode, PlanSpec, RefKind
+
+_EXPR = {v: k.lower() for k, v in vars(ExprOp).items() if isinstance(v, int)}
+_MODE = {v: k.lower() for k, v in vars(OutMode).items() if isinstance(v, int)}
+_BUFFER = "memref<?xi8>"
+_SHARED = {RefKind.ARENA: "%arena", RefKind.CONST: "%constants", RefKind.STATUS: "%status"}
+
+
+def _ref(kind: int, index: int) -> str:
+    return {RefKind.INPUT: f"%in{index}", RefKind.OUTPUT: f"%out{index}"}.get(kind) or _SHARED[kind]
+
+
+def _expr(k: int, op: int, a: int, b: int) -> str:
+    if op in (ExprOp.CONST, ExprOp.SYMBOL):
+        return f'    %x{k} = "plan.{_EXPR[op]}"() {{value = {a} : i64}} : () -> index'
+    return f'    %x{k} = "plan.{_EXPR[op]}"(%x{a}, %x{b}) : (index, index) -> index'
+
+
+def _step(number: int, step: tuple, fallible: bool) -> list[str]:
+    kernel, n, grain, scratch, refs, dims = step
+    views = [f"%s{number}r{i}" for i in range(len(refs))]
+    lines = [
+        f'    {view} = "plan.view"({_ref(kind, index)}, %x{offset}) : ({_BUFFER}, index) -> {_BUFFER}'
+        for view, (kind, index, offset) in zip(views, refs)
+    ]
+    tensor = f"tensor<{len(dims)}xindex>"
+    numbers = ", ".join(f"%x{d}" for d in dims)
+    lines.append(f'    %s{number}d = "plan.dims"({numbers}) : ({", ".join(["index"] * len(dims))}) -> {tensor}')
+    operands = ", ".join([f"%x{n}", f"%x{grain}", f"%x{scratch}", f"%s{number}d", *views])
+    types = ", ".join(["index"] * 3 + [tensor] + [_BUFFER] * len(refs))
+    part = "true" if fallible else "false"
+    lines.append(f'    "plan.step"({operands}) {{fallible = {part}, kernel = {kernel} : i64}} : ({types}) -> ()')
+    return lines
+
+
+def print_plan(spec: PlanSpec) -> str:
+    """The plan as a module with one function; `parse_plan` gives the same spec back."""
+    lines = [_expr(k, *e) for k, e in enumerate(spec.exprs)]
+    lines += [f'    %in{i} = "plan.input"(%x{b}) : (index) -> {_BUFFER}' for i, b in enumerate(spec.inputs)]
+    for k, (mode, source, size) in enumerate(spec.outputs):
+        attributes = f'{{mode = "{_MODE[mode]}", source = {source} : i64}}'
+        lines.append(f'    %out{k} = "plan.output"(%x{size}) {attributes} : (index) -> {_BUFFER}')
+    lines.append(f'    %arena = "plan.arena"(%x{spec.arena_bytes}) : (index) -> {_BUFFER}')
+    lines.append(f'    %constants = "plan.constants"() {{data = "{spec.constants.hex()}"}} : () -> {_BUFFER}')
+    lines.append(f'    %status = "plan.status"() : () -> {_BUFFER}')
+    for i, step in enumerate(spec.steps):
+        lines += _step(i, step, i < spec.n_fallible)
+    attributes = f"attributes {{plan.kernels = {spec.n_kernels} : i64, plan.symbols = {spec.n_symbols} : i64}}"
+    return "module {\n  func.func @plan() " + attributes + " {\n" + "\n".join(lines) + "\n    return\n  }\n}\n"
+
+
+# ---- the dialect ----------------------------------------------------------------------------------------------
+
+
+def _mlir() -> Any:
+    from flambeau.dialects import mlir
+
+    return mlir
+
+
+def _check_step(op: Any) -> None:
+    types = [str(v.type) for v in op.operands]
+    if types[:3] != ["index"] * 3 or not types[3].endswith("xindex>") or set(types[4:]) - {_BUFFER}:
+        raise ValueError(f"[plan.step] operands are {types}. Give n, grain and scratch, dims, then buffers.")
+    if op.attributes["kernel"].value < -2:
+        raise ValueError("[plan.step] built-in kernels are -1 (copy) and -2 (zero).")
+
+
+def _check_dims(op: Any) -> None:
+    if str(op.results[0].type) != f"tensor<{len(op.operands)}xindex>":
+        raise ValueError(f"[plan.dims] the result is {op.results[0].type}, but there are {len(op.operands)} operands.")
+
+
+def _check_output(op: Any) -> None:
+    if op.attributes["mode"].value not in _MODE.values():
+        raise ValueError(f"[plan.output] mode {op.attributes['mode']} is unknown. Use one of {sorted(_MODE.values())}.")
+
+
+def _operation(
+    plan: Any,
+    name: str,
+    operands: int,
+    result: str,
+    attributes: tuple[str, ...] = (),
+    check: Any = None,
+    tail: bool = False,
+) -> None:
+    """Define `plan.<name>` with so many operands, a list of equally typed ones after them if `tail`, and a result whose
+    type starts with `result` (no result if empty)."""
+    ext = _mlir().ext
+    fields: dict[str, Any] = {f"operand{i}_": ext.Operand[Any] for i in range(operands)}
+    if tail:
+        fields["tail_"] = Sequence[ext.Operand[Any]]
+    if result:
+        fields["result_"] = ext.Result[Any]
+
+    def verify_invariants(self: Any) -> bool:
+        op = self.operation
+        try:
+            missing = [a for a in attributes if a not in op.attributes]
+            if missing:
+                raise ValueError(f"[plan.{name}] attribute '{missing[0]}' is missing.")
+            if result and not str(op.results[0].type).startswith(result):
+                raise ValueError(f"[plan.{name}] the result is {op.results[0].type}, not {result}.")
+            if check:
+                check(op)
+        except ValueError as e:
+            self.location.emit_error(str(e))
+            return False
+        return True
+
+    members = {"__annotations__": fields, "verify_invariants": verify_invariants, "__module__": __name__}
+    type(f"Plan_{name}", (plan.Operation,), members, name=name)
+
+
+@cache
+def _dialect() -> Any:
+    plan = type("Plan", (_mlir().ext.Dialect,), {}, name="plan")
+    for code, name in _EXPR.items():
+        leaf = code in (ExprOp.CONST, ExprOp.SYMBOL)
+        _operation(plan, name, 0 if leaf else 2, "index", ("value",) if leaf else ())
+    _operation(plan, "input", 1, _BUFFER)
+    _operation(plan, "output", 1, _BUFFER, ("mode", "source"), _check_output)
+    _operation(plan, "arena", 1, _BUFFER)
+    _operation(plan, "constants", 0, _BUFFER, ("data",))
+    _operation(plan, "status", 0, _BUFFER)
+    _operation(plan, "view", 2, _BUFFER)
+    _operation(plan, "dims", 0, "tensor<", (), _check_dims, tail=True)
+    _operation(plan, "step", 4, "", ("fallible", "kernel"), _check_step, tail=True)
+    return plan
+
+
+class _Reader:
+    """Collects the ops of a plan function into the fields of a spec."""
+
+    def __init__(self) -> None:
+        self.number: dict[Any, int] = {}  # index values -> expression
+        self.storage: dict[Any, tuple[int, int]] = {}  # buffers -> (RefKind, index)
+        self.views: dict[Any, tuple[int, int, int]] = {}  # views -> (RefKind, index, offset)
+        self.dims: dict[Any, tuple[int, ...]] = {}
+        self.exprs: list[tuple[int, int, int]] = []
+        self.inputs: list[int] = []
+        self.outputs: list[tuple[int, int, int]] = []
+        self.steps: list[tuple] = []
+        self.fallible: list[bool] = []
+        self.arena, self.constants = 0, b""
+
+    def read(self, op: Any) -> None:
+        name = op.name.partition(".")[2]
+        operands = [self.number.get(v) for v in op.operands]
+        code = {v: k for k, v in _EXPR.items()}.get(name)
+        if code is not None:
+            a, b = operands or (op.attributes["value"].value, 0)
+            self.number[op.results[0]] = len(self.exprs)
+            self.exprs.append((code, a, b))
+        elif name == "step":
+            self._step(op)
+        elif name == "view":
+            self.views[op.results[0]] = (*self.storage[op.operands[0]], operands[1])
+        elif name == "dims":
+            self.dims[op.results[0]] = tuple(operands)
+        else:
+            self.storage[op.results[0]] = getattr(self, f"_{name}")(op, operands)
+
+    def _input(self, op: Any, operands: list) -> tuple[int, int]:
+        self.inputs.append(operands[0])
+        return RefKind.INPUT, len(self.inputs) - 1
+
+    def _output(self, op: Any, operands: list) -> tuple[int, int]:
+        mode = {v: k for k, v in _MODE.items()}[op.attributes["mode"].value]
+        self.outputs.append((mode, op.attributes["source"].value, operands[0]))
+        return RefKind.OUTPUT, len(self.outputs) - 1
+
+    def _arena(self, op: Any, operands: list) -> tuple[int, int]:
+        self.arena = operands[0]
+        return RefKind.ARENA, 0
+
+    def _constants(self, op: Any, operands: list) -> tuple[int, int]:
+        self.constants = bytes.fromhex(op.attributes["data"].value)
+        return RefKind.CONST, 0
+
+    def _status(self, op: Any, operands: list) -> tuple[int, int]:
+        return RefKind.STATUS, 0
+
+    def _step(self, op: Any) -> None:
+        values = list(op.operands)
+        n, grain, scratch = (self.number[v] for v in values[:3])
+        refs = tuple(self.views[v] for v in values[4:])
+        self.steps.append((op.attributes["kernel"].value, n, grain, scratch, refs, self.dims[values[3]]))
+        self.fallible.append(op.attributes["fallible"].value)
+
+
+def parse_plan(text: str) -> PlanSpec:
+    """Parse and verify a plan. Raises ValueError with MLIR's diagnostics when it is not one."""
+    ir = _mlir().ir
+    with ir.Context(), ir.Location.unknown():
+        _dialect().load()
+        try:
+            module = ir.Module.parse(text)
+        except ir.MLIRError as e:
+            raise ValueError(f"[plan] {e}") from None
+        function = next((op.operation for op in module.body.operations if op.operation.name == "func.func"), None)
+        if function is None or "plan.kernels" not in function.attributes:
+            raise ValueError("[plan] the module has no func.func with the attributes plan.kernels and plan.symbols.")
+        reader = _Reader()
+        for op in function.regions[0].blocks[0].operations:
+            if op.operation.name != "func.return":
+                reader.read(op.operation)
+        if reader.fallible != sorted(reader.fallible, reverse=True):
+            raise ValueError("[plan] a fallible step follows a commit step. Put what may fail first.")
+        return PlanSpec(
+            n_symbols=function.attributes["plan.symbols"].value,
+            inputs=tuple(reader.inputs),
+            outputs=tuple(reader.outputs),
+            exprs=tuple(reader.exprs),
+            steps=tuple(reader.steps),
+            n_fallible=sum(reader.fallible),
+            arena_bytes=reader.arena,
+            constants=reader.constants,
+            n_kernels=function.attributes["plan.kernels"].value,
+        )
