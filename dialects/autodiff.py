@@ -5,8 +5,8 @@ any builder: the compiler passes a `GraphBuilder`, and where gradients must them
 its own. vjps are run once per op and types, on a scratch graph, where what nobody needs is dropped; the rest is then
 emitted. Next: `record.py` for what a vjp is.
 
-Order of addition, fixed so that gradients are reproducible to the bit: nodes are visited from last to first, the operands
-of a node from left to right, and a value's cotangent is ((given + first visited) + second visited) + ...
+Order of addition, fixed so that gradients are reproducible to the bit: nodes are visited from last to first, the
+operands of a node from left to right, and a value's cotangent is ((given + first visited) + second visited) + ...
 """
 
 from __future__ import annotations
@@ -50,11 +50,18 @@ def vjp(
 
 
 def requires_gradient(graph: Graph, wrt: Iterable[int]) -> set[int]:
-    """The floating-point values that depend on `wrt` through differentiable ops' floating-point results."""
+    """The floating-point values through which a cotangent can reach `wrt`, these included.
+
+    Integers and booleans never get one. Operands whose vjp gives None cut the path; an op without gradient does not, so
+    that `vjp` can refuse it when it is reached.
+    """
     needs = {v for v in wrt if graph.avals[v].dtype.is_floating_point}
     for node in graph.nodes:
-        if any(v in needs for v in node.operands):
-            needs.update(v for v in node.results if graph.avals[v].dtype.is_floating_point)
+        wanted = tuple(v in needs for v in node.operands)
+        if not any(wanted) or not graph.avals[node.results[0]].dtype.is_floating_point:
+            continue
+        if isinstance(node.op.vjp, NoGradient) or any(v is not None for v in _fragment(graph, node, wanted).outputs):
+            needs.add(node.results[0])
     return needs
 
 

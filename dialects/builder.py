@@ -18,7 +18,7 @@ from flambeau.dialects.record import OpRecord, find
 
 
 class Builder:
-    """Emits ops. Subclasses implement `emit`; values carry their builder. `loc` is the line that ops emitted now belong to."""
+    """Emits ops. Subclasses implement `emit`; values carry their builder. `loc` is the line emitted ops belong to."""
 
     loc: Loc | None = None
 
@@ -26,7 +26,7 @@ class Builder:
         raise NotImplementedError
 
     def constant(self, value: float | int | bool, dtype: DType, shape: tuple[int, ...] = ()) -> Value:
-        """A tensor of `shape` filled with `value`. (-0.0 equals 0.0 as an attribute, so it is emitted as a negation.)"""
+        """A tensor of `shape` filled with `value`. (-0.0 equals 0.0 as an attribute, so it becomes a negation.)"""
         value = (bool, int, float)[dtype.category](value)
         if value != value:
             value = math.nan  # one object, so that equal programs have equal keys

@@ -40,8 +40,9 @@ class Sample:
     """One call used by the generated tests: operand arrays are made from `operands` by the test's generator.
 
     `operands` are NumPy arrays. float64 ones stand for data and are cast to each dtype of the record in turn
-    (saturating, as the op `cast` does); arrays of other dtypes are passed as they are, and so is everything in a bad call.
-    `gradient` says whether the operands are points where finite differences make sense; `error` is the exception class and a fragment of its message when the call must be refused.
+    (saturating, as the op `cast` does); other arrays are passed as they are, and so is everything in a bad call.
+    `gradient` says whether finite differences make sense there; `error` is the exception class and a fragment of its
+    message when the call must be refused.
     """
 
     operands: tuple[Any, ...]
@@ -77,8 +78,8 @@ class OpRecord:
     doc        one line, shown in docs.
     fails      fallible elementwise ops: (b, operands..., attrs...) -> i1, true where the op must fail; `lower` is then
                still safe to run and its value there does not matter. Other fallible ops: None, their kind says it.
-    failure    fallible ops: (position, operand avals..., attrs...) -> the exception to raise when the op failed first at
-               row-major `position` (of the result; of the index operand for gather and scatter).
+    failure    fallible ops: (position, operand avals..., attrs...) -> the exception to raise when the op failed first
+               at row-major `position` (of the result; of the index operand for gather and scatter).
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Cases generated from the op records: every good sample, in every dtype the record accepts, as a one-op graph.
 
-`cases(record)` yields `Case`s to run on the reference, compiled, on any tier. `compare` holds the results to the record:
+`cases(record)` yields `Case`s to run on the reference, compiled, on any tier. `compare` holds results to the record:
 bit for bit where it says exact, else within its ulp. `graph_of` and `gradient_graph` build graphs to differentiate.
 """
 
@@ -13,7 +13,7 @@ import flambeau.dialects.tape  # noqa: F401
 import numpy as np
 from flambeau.dialects import autodiff, reference
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.builder import GraphBuilder
+from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import DType, from_numpy
 from flambeau.dialects.graph import Graph, Loc
 from flambeau.dialects.record import REGISTRY, OpRecord, Sample
@@ -111,15 +111,19 @@ def compare(record: OpRecord, case: Case, result: np.ndarray) -> str | None:
         return None
     worst = int(np.argmax(distance))
     operands = [x.ravel()[worst] for x in case.arrays]
-    return f"{case.id}: {distance.ravel()[worst]} ulp at {operands}: {result.ravel()[worst]}, not {expected.ravel()[worst]}"
+    got, wanted = result.ravel()[worst], expected.ravel()[worst]
+    return f"{case.id}: {distance.ravel()[worst]} ulp at {operands}: {got!r}, not {wanted!r}"
 
 
 def gradient_graph(forward: Graph, wrt: list[int]) -> Graph:
-    """A graph of the forward's inputs and the outputs' cotangents, to the cotangents of `wrt` (zeros where nothing flows)."""
+    """From the forward's inputs and its outputs' cotangents to the cotangents of `wrt` (zeros where nothing flows)."""
     builder = GraphBuilder()
     inputs = [builder.input(forward.avals[v]) for v in forward.inputs]
     values = dict(zip(forward.inputs, inputs, strict=True))
-    cts = {v: builder.input(forward.avals[v]) for v in forward.outputs}
+    cts: dict[int, Value] = {}
+    for v in forward.outputs:  # a value may be an output several times
+        ct = builder.input(forward.avals[v])
+        cts[v] = cts[v] + ct if v in cts else ct
     found = autodiff.vjp(builder, forward, values, cts, wrt)
     missing = [values[v].like(0) if ct is None else ct for v, ct in zip(wrt, found, strict=True)]
     builder.graph.outputs = [ct.id for ct in missing]

@@ -1,4 +1,7 @@
-"""The primitive ops: importing this package registers every record. Each module is a family; start with `elementwise.py`."""
+"""The primitive ops: importing this package registers every record. Each module is a family.
+
+In: `record.py`. Out: the records, by name. Start with `elementwise.py`.
+"""
 
 from flambeau.dialects.tape.assemble import concat, pad, update_slice
 from flambeau.dialects.tape.compare import eq, ge, gt, le, lt, ne

@@ -6,7 +6,6 @@ In: data, for `pad` a 0-d value, for `update_slice` 0-d starts. Next: `contracti
 from __future__ import annotations
 
 import numpy as np
-
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import SUPPORTED
 from flambeau.dialects.record import Kind, OpRecord, Sample
@@ -149,7 +148,8 @@ def _infer_update_slice(x: Aval, update: Aval, *rest) -> Aval:
     check_dtype("update_slice", x, SUPPORTED)
     if update.dtype is not x.dtype:
         raise RuntimeError(
-            f"[update_slice] the update has dtype {update.dtype.name}, the operand {x.dtype.name}. Cast the update first."
+            f"[update_slice] the update has dtype {update.dtype.name}, the operand {x.dtype.name}. "
+            "Cast the update first."
         )
     if update.rank != x.rank:
         raise RuntimeError(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import DType, bool_, by_name
 from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample, find

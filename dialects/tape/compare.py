@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-
 from flambeau.dialects.dtypes import SUPPORTED, bool_
 from flambeau.dialects.record import NoGradient, OpRecord
 from flambeau.dialects.tape.common import elementwise, samples_of

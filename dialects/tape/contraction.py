@@ -8,7 +8,6 @@ sums more accurately instead, so it is not `exact`. Next: `indexing.py`.
 from __future__ import annotations
 
 import numpy as np
-
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import NUMERIC
 from flambeau.dialects.record import Kind, OpRecord, Sample
@@ -28,8 +27,8 @@ def _infer(a: Aval, b: Aval) -> Aval:
         )
     if a.shape[-1] != b.shape[-2]:
         raise RuntimeError(
-            f"[matmul] shapes {a.shape} and {b.shape} cannot be multiplied: {a.shape[-1]} columns meet {b.shape[-2]} rows. "
-            "Transpose or reshape one of them."
+            f"[matmul] shapes {a.shape} and {b.shape} cannot be multiplied: "
+            f"{a.shape[-1]} columns meet {b.shape[-2]} rows. Transpose or reshape one of them."
         )
     return Aval((*a.shape[:-1], b.shape[-1]), a.dtype)
 

@@ -6,7 +6,6 @@ In: operands of one shape and dtype. Next: `transcendental.py`, `integer.py`, `c
 from __future__ import annotations
 
 import numpy as np
-
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import FLOATING, NUMERIC, SUPPORTED, DType, bool_, from_numpy
 from flambeau.dialects.record import Kind, OpRecord, Sample
@@ -204,7 +203,8 @@ def _infer_select(condition: Aval, x: Aval, y: Aval) -> Aval:
     check_dtype("select", x, SUPPORTED)
     if condition.shape != x.shape:
         raise RuntimeError(
-            f"[select] the condition has shape {condition.shape}, the operands {x.shape}. Broadcast them to one shape first."
+            f"[select] the condition has shape {condition.shape}, the operands {x.shape}. "
+            "Broadcast them to one shape first."
         )
     return x
 

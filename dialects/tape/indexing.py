@@ -6,7 +6,6 @@ In: data and an int64 index that agree in all other dimensions. Both fail at run
 from __future__ import annotations
 
 import numpy as np
-
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import NUMERIC, SUPPORTED, int64
 from flambeau.dialects.record import Kind, OpRecord, Sample
@@ -19,8 +18,8 @@ def _check_index(op: str, x: Aval, index: Aval, axis: int) -> None:
     outside = lambda shape: (*shape[:axis], *shape[axis + 1 :])  # noqa: E731
     if index.rank != x.rank or outside(index.shape) != outside(x.shape):
         raise RuntimeError(
-            f"[{op}] the index of shape {index.shape} and the operand of shape {x.shape} differ outside of axis {axis}. "
-            "Make them equal there."
+            f"[{op}] the index of shape {index.shape} and the operand of shape {x.shape} differ outside "
+            f"of axis {axis}. Make them equal there."
         )
 
 

@@ -6,7 +6,6 @@ In: integers, or for logic booleans too. Division fails at run time where the di
 from __future__ import annotations
 
 import numpy as np
-
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import INTEGER, bool_
 from flambeau.dialects.record import NoGradient, OpRecord, Sample
@@ -53,29 +52,17 @@ def _by_zero(name: str) -> Sample:
 _NONZERO = np.array([1.0, -1.0, 2.0, 3.0, -3.0, 7.0, -100.0, 2147483648.0, -2147483649.0, 9.3e18, -9.3e18])
 
 
-def _safe_divisor(b, y):
-    """y, but 1 where it is 0 (the op fails there) or -1 (the machine traps on the least integer divided by -1)."""
-    trapping = b.or_(b.cmp("eq", y, b.const(0, y)), b.cmp("eq", y, b.const(-1, y)))
-    return b.select(trapping, b.const(1, y), y)
-
-
-def _lower_div(b, x, y):
-    quotient = b.int_div_floor(x, _safe_divisor(b, y))
-    return b.select(b.cmp("eq", y, b.const(-1, y)), b.neg(x), quotient)
-
-
-def _lower_rem(b, x, y):
-    return b.int_rem_floor(x, _safe_divisor(b, y))  # the remainder by 1 is that by -1: 0
-
-
 int_div = _division(
     "int_div",
     np.floor_divide,
-    _lower_div,
+    lambda b, x, y: b.int_div_floor(x, y),
     "The quotient rounded down; fails where y is 0; the least integer by -1 wraps.",
 )
 int_rem = _division(
-    "int_rem", np.remainder, _lower_rem, "The remainder of int_div, with the sign of y; fails where y is 0."
+    "int_rem",
+    np.remainder,
+    lambda b, x, y: b.int_rem_floor(x, y),
+    "The remainder of int_div, with the sign of y; fails where y is 0.",
 )
 
 

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import NUMERIC, DType, bool_, from_numpy, int64
 from flambeau.dialects.record import Kind, Monoid, NoGradient, OpRecord, Sample

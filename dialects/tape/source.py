@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import NUMERIC, SUPPORTED, DType, bool_, float32, float64, int32, int64
 from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample

@@ -1,7 +1,7 @@
 """exp, log, tanh, ... and pow: functions that compiled code approximates, within the `ulp` of their records.
 
-In: floating-point operands (pow: integers too). Their NumPy references evaluate in float64 and round once; compiled code
-differs from them in the last places, so they are not `exact`. Next: `approximations.py` for how they are computed.
+In: floating-point operands (pow: integers too). Their NumPy references evaluate in float64 and round once; compiled
+code differs from them in the last places, so they are not `exact`. Next: `approximations.py` for how they are computed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-
 from flambeau.dialects.dtypes import FLOATING, NUMERIC
 from flambeau.dialects.record import OpRecord
 from flambeau.dialects.tape.common import elementwise, in_float64, ops, samples_of

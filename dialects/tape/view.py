@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import SUPPORTED, int64
 from flambeau.dialects.record import Kind, OpRecord, Sample
@@ -150,7 +149,8 @@ def check_window(op: str, shape: tuple[int, ...], sizes: tuple[int, ...], steps:
             )
         if size and (size - 1) * step + 1 > extent:
             raise RuntimeError(
-                f"[{op}] {size} elements {step} apart do not fit into axis {axis} of shape {shape}. Make the window smaller."
+                f"[{op}] {size} elements {step} apart do not fit into axis {axis} of shape {shape}. "
+                "Make the window smaller."
             )
 
 
