@@ -60,7 +60,10 @@ class Emitter(Memory):
 
     def source(self, label: str) -> KernelSource:
         """The finished kernel."""
-        constants = [f"    {name} = arith.constant {text} : {type}" for (text, type), name in self._constants.items()]
+        constants = [  # MLIR refuses a type after `true` and `false`
+            f"    {name} = arith.constant {text}{'' if type == 'i1' else f' : {type}'}"
+            for (text, type), name in self._constants.items()
+        ]
         lines = [_HEADER, *constants, *self._entry, *self._lines, "    llvm.return", "  }", "}", ""]
         return KernelSource("\n".join(lines), label)
 
