@@ -11,7 +11,7 @@ operands of a node from left to right, and a value's cotangent is ((given + firs
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from flambeau.dialects.aval import Aval
@@ -26,10 +26,11 @@ def vjp(
     values: dict[int, Value],
     cotangents: dict[int, Value],
     wrt: Sequence[int],
+    hooks: Mapping[int, Callable[[Value], Value]] | None = None,
 ) -> list[Value | None]:
     """Emit the cotangents of `wrt`, given those of some values of `graph`; None where nothing flows.
 
-    `values` maps forward values to what they are in `builder`; those that are missing but read are computed again from
+    `hooks[v]` may replace the cotangent of v, a node's result, once it is complete. `values` maps forward values to what they are in `builder`; those that are missing but read are computed again from
     their operands (see `residuals`). Raises RuntimeError at an op without gradient on the way.
     """
     forward = _Forward(builder, graph, values)
@@ -40,6 +41,8 @@ def vjp(
         if ct is None:
             continue
         builder.loc = node.loc
+        if hooks and node.results[0] in hooks:
+            ct = found[node.results[0]] = hooks[node.results[0]](ct)
         wanted = tuple(v in needs for v in node.operands)
         if not any(wanted):
             continue
