@@ -30,8 +30,9 @@ def vjp(
 ) -> list[Value | None]:
     """Emit the cotangents of `wrt`, given those of some values of `graph`; None where nothing flows.
 
-    `hooks[v]` may replace the cotangent of v, a node's result, once it is complete. `values` maps forward values to what they are in `builder`; those that are missing but read are computed again from
-    their operands (see `residuals`). Raises RuntimeError at an op without gradient on the way.
+    `values` maps forward values to what they are in `builder`; those that are missing but read are computed again from
+    their operands (see `residuals`). `hooks[v]` may replace the cotangent of v, a node's result, once it is complete.
+    Raises RuntimeError at an op without gradient on the way.
     """
     forward = _Forward(builder, graph, values)
     needs = requires_gradient(graph, wrt)
@@ -68,20 +69,27 @@ def requires_gradient(graph: Graph, wrt: Iterable[int]) -> set[int]:
     return needs
 
 
-def needed_values(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> list[int]:
-    """The forward values that the vjps on the way from `outputs` to `wrt` read, in order of definition."""
+def readers(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> dict[int, set[int]]:
+    """The forward values that the vjps on the way from `outputs` to `wrt` read, each with the results of the nodes whose
+    vjps read it."""
     needs = requires_gradient(graph, wrt)
     reached = {v for v in outputs if v in needs}
-    read: set[int] = set()
+    read: dict[int, set[int]] = {}
     for node in reversed(graph.nodes):
         wanted = tuple(v in needs for v in node.operands)
         if node.results[0] not in reached or not any(wanted):
             continue
         fragment = _fragment(graph, node, wanted)
-        forward = (*node.results, *node.operands)
-        read.update(v for v, used in zip(forward, fragment.reads[1:], strict=True) if used)
+        for value, used in zip((*node.results, *node.operands), fragment.reads[1:], strict=True):
+            if used:
+                read.setdefault(value, set()).add(node.results[0])
         reached.update(v for v, out in zip(node.operands, fragment.outputs, strict=True) if out is not None)
-    return sorted(read)
+    return read
+
+
+def needed_values(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> list[int]:
+    """The forward values that the vjps on the way from `outputs` to `wrt` read, in order of definition."""
+    return sorted(readers(graph, outputs, wrt))
 
 
 def residuals(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> list[int]:
