@@ -12,15 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from flambeau.compiler.codegen.memory import Memory
-from flambeau.compiler.codegen.values import POINTER, Operand, Val
+from flambeau.compiler.codegen.values import POINTER, Number, Operand, Val, spell_number
 from flambeau.compiler.kernel import KernelSource
 
 __all__ = ["Emitter", "Loop", "Val"]
 
 _PARAMETERS = f"%bufs: {POINTER}, %dims: {POINTER}, %lo: i64, %hi: i64, %scratch: {POINTER}"
 # no-builtins: or LLVM makes loops that fill or copy into calls of memset and memcpy, which kernels may not call.
-_HEADER = f"""module {{
-  llvm.func @kernel({_PARAMETERS}) attributes {{passthrough = ["nounwind", "no-builtins"]}} {{"""
+_HEADER = f"""  llvm.func @kernel({_PARAMETERS}) attributes {{passthrough = ["nounwind", "no-builtins"]}} {{"""
 
 
 class Loop:
@@ -48,8 +47,10 @@ class Emitter(Memory):
     def __init__(self) -> None:
         self.lo, self.hi, self.scratch = Val("%lo", "i64"), Val("%hi", "i64"), Val("%scratch", POINTER)
         self._constants: dict[tuple[str, str], str] = {}
+        self._globals: list[str] = []
         self._entry: list[str] = []
         self._arguments: dict[tuple[str, int], Val] = {}
+        self._tables: dict[tuple[str, str], str] = {}
         self._lines: list[str] = []
         self._depth = 2
         self._names = 0
@@ -64,7 +65,7 @@ class Emitter(Memory):
             f"    {name} = arith.constant {text}{'' if type == 'i1' else f' : {type}'}"
             for (text, type), name in self._constants.items()
         ]
-        lines = [_HEADER, *constants, *self._entry, *self._lines, "    llvm.return", "  }", "}", ""]
+        lines = ["module {", *self._globals, _HEADER, *constants, *self._entry, *self._lines, "    llvm.return", "  }", "}", ""]
         return KernelSource("\n".join(lines), label)
 
     def line(self, text: str) -> None:
@@ -105,6 +106,18 @@ class Emitter(Memory):
         )
         self._entry.append(f"    {name} = llvm.load {name}_at {{alignment = 8 : i64}} : {POINTER} -> {element}")
         return self._arguments.setdefault((array, k), Val(name, element))
+
+    def table(self, numbers: Sequence[Number], element: str) -> Val:
+        """A pointer to constant numbers in memory, to be read with `load` and `gather`."""
+        literals = ", ".join(spell_number(x, element) for x in numbers)
+        count, type = len(numbers), f"!llvm.array<{len(numbers)} x {element}>"
+        name = self._tables.get((literals, element))
+        if name is None:
+            name = self._tables[(literals, element)] = f"table{len(self._tables)}"
+            value = f"dense<[{literals}]> : tensor<{count}x{element}>"
+            self._globals.append(f"  llvm.mlir.global private constant @{name}({value}) : {type}")
+            self._entry.append(f"    %{name} = llvm.mlir.addressof @{name} : {POINTER}")
+        return Val(f"%{name}", POINTER)
 
     # ---- where in the result -------------------------------------------------------------------------------
 

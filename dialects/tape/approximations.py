@@ -1,0 +1,162 @@
+"""How compiled code computes the elementary functions: branch-free, for f32 and f64, scalars and vectors.
+
+In: an emitter `b` and its values. Out: a value within about one unit in the last place of the exact function,
+with every special value (signed zeros, infinities, NaN, subnormals) as in C. Coefficients are derived by
+`tools/derive_coefficients.py`. Next: `approximations_trigonometric.py`, `approximations_power.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from flambeau.dialects.tape import coefficients as c
+from flambeau.dialects.tape.approximations_common import (
+    at_least,
+    at_most,
+    format_of,
+    from_exponent,
+    polynomial,
+    round_scaled,
+    scale_by_shifted,
+    scale_within_range,
+    shifted_integer,
+    split_any_exponent,
+    split_exponent,
+)
+from flambeau.dialects.tape.approximations_power import pow
+from flambeau.dialects.tape.approximations_trigonometric import cos, sin
+
+__all__ = ["cos", "erf", "exp", "expm1", "log", "log1p", "philox", "pow", "rsqrt", "sigmoid", "sin", "tanh"]
+
+# Beyond these the result is 0, infinite, or the limit of the function, and stays that way.
+_EXP_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
+_EXPM1_LOWEST = {"f32": -20.0, "f64": -40.0}
+_TANH_END = {"f32": 10.0, "f64": 20.0}
+_TANH_SPLIT = 0.625
+_ERF_SPLIT = {"f32": 0.921875, "f64": 1.0}
+_ERF_END = {"f32": 3.96, "f64": 5.95}
+
+
+def _reduce_by_ln2(b, x):
+    """(r, n shifted) with x = n ln 2 + r and |r| <= ln(2)/2."""
+    high, low = c.LN2[x.type]
+    n, shifted = round_scaled(b, x, 1 / math.log(2))
+    return b.fma(n, -low, b.fma(n, -high, x)), shifted
+
+
+def _expm1_reduced(b, r):
+    """e^r - 1 for |r| <= ln(2)/2."""
+    return b.fma(b.mul(r, r), polynomial(b, r, c.EXP[r.type]), r)
+
+
+def _exp_in_range(b, x):
+    """e^x where that is a normal number."""
+    r, shifted = _reduce_by_ln2(b, x)
+    return scale_within_range(b, b.add(_expm1_reduced(b, r), 1.0), shifted)
+
+
+def exp(b, x):
+    lowest, highest = _EXP_RANGE[x.type]
+    r, shifted = _reduce_by_ln2(b, at_least(b, at_most(b, x, highest), lowest))
+    return scale_by_shifted(b, b.add(_expm1_reduced(b, r), 1.0), shifted)
+
+
+def expm1(b, x):
+    """2^n p + (2^n - 1) with p = e^r - 1, computed at half size so that 2^n does not overflow first."""
+    form = format_of(x)
+    clamped = at_least(b, at_most(b, x, _EXP_RANGE[x.type][1]), _EXPM1_LOWEST[x.type])
+    r, shifted = _reduce_by_ln2(b, clamped)
+    half_scale = from_exponent(b, shifted_integer(b, shifted, form.bias - 1), form)
+    half = b.fma(_expm1_reduced(b, r), half_scale, b.sub(half_scale, 0.5))
+    tiny = b.cmp("lt", b.abs(x), 2.0 ** -(form.mantissa + 2))  # there the result is x; keeps -0 and subnormals
+    return b.select(tiny, x, b.add(half, half))
+
+
+def _log_of_parts(b, exponent, f):
+    """exponent * ln 2 + ln(1 + f) for 1 + f from sqrt(1/2) to sqrt(2)."""
+    high, low = c.LN2[f.type]
+    square = b.mul(f, f)
+    if f.type == "f32":
+        tail = b.fma(square, b.fma(polynomial(b, f, c.LOG["f32"]), f, -0.5), f)
+        return b.fma(exponent, high, b.fma(exponent, low, tail))
+    half_square = b.mul(square, 0.5)
+    s = b.div(f, b.add(f, 2.0))
+    t = b.mul(s, s)
+    tail = b.fma(polynomial(b, t, c.LOG["f64"]), t, half_square)
+    correction = b.fma(s, tail, b.mul(exponent, low))
+    return b.fma(exponent, high, b.sub(f, b.sub(half_square, correction)))
+
+
+def _log_special(b, x, y):
+    """`y`, or the logarithm of x where x is 0, negative, infinite or NaN."""
+    zero, infinity = b.const(0.0, x), b.const(math.inf, x)
+    special = b.select(b.cmp("eq", x, zero), b.neg(infinity), b.select(b.cmp("eq", x, infinity), x, b.const(math.nan, x)))
+    ordinary = b.and_(b.cmp("gt", x, zero), b.cmp("lt", x, infinity))
+    return b.select(ordinary, y, special)
+
+
+def log(b, x):
+    exponent, m = split_any_exponent(b, x)
+    return _log_special(b, x, _log_of_parts(b, exponent, b.sub(m, 1.0)))
+
+
+def log1p(b, x):
+    """The logarithm of 1 + x = 2^e (1 + f), where f = 2^-e x + (2^-e - 1) does not suffer from the rounding of 1 + x."""
+    form = format_of(x)
+    u = b.add(x, 1.0)
+    exponent, m = split_exponent(b, u)
+    scale = from_exponent(b, b.sub(b.const(form.bias, exponent), exponent), form)
+    large = b.cmp("gt", exponent, form.mantissa + 4)  # there 1 + x = x
+    f = b.select(large, b.sub(m, 1.0), b.fma(x, scale, b.sub(scale, 1.0)))
+    y = _log_of_parts(b, b.cast(exponent, x.type), f)
+    return b.copysign(_log_special(b, u, y), x)
+
+
+def tanh(b, x):
+    """x + x^3 P(x^2) near 0, elsewhere 1 - 2 / (e^2|x| + 1)."""
+    magnitude, square = b.abs(x), b.mul(x, x)
+    near = b.fma(b.mul(magnitude, square), polynomial(b, square, c.TANH[x.type]), magnitude)
+    power = _exp_in_range(b, b.mul(at_most(b, magnitude, _TANH_END[x.type]), 2.0))
+    far = b.sub(1.0, b.div(2.0, b.add(power, 1.0)))
+    return b.copysign(b.select(b.cmp("lt", magnitude, _TANH_SPLIT), near, far), x)
+
+
+def sigmoid(b, x):
+    """z / (1 + z) or 1 / (1 + z) with z = e^-|x|, which cannot overflow."""
+    z = exp(b, b.neg(b.abs(x)))
+    return b.div(b.select(b.cmp("lt", x, 0.0), z, b.const(1.0, x)), b.add(z, 1.0))
+
+
+def erf(b, x):
+    """x + x P(x^2) near 0, elsewhere 1 - e^-(|x| + |x| Q(|x|))."""
+    magnitude, square = b.abs(x), b.mul(x, x)
+    near = b.fma(magnitude, polynomial(b, square, c.ERF_SMALL[x.type]), magnitude)
+    t = at_most(b, magnitude, _ERF_END[x.type])
+    exponent = b.fma(t, polynomial(b, t, c.ERF_LARGE[x.type]), t)
+    far = b.sub(1.0, _exp_in_range(b, b.neg(exponent)))
+    return b.copysign(b.select(b.cmp("lt", magnitude, _ERF_SPLIT[x.type]), near, far), x)
+
+
+def rsqrt(b, x):
+    return b.div(1.0, b.sqrt(x))
+
+
+def philox(b, seed, offset, position):
+    """Word 0 of Philox4x32-10 (Salmon et al. 2011) for the counter offset + position and the key seed; i64 to i32.
+
+    Words live in the low halves of i64, where one product gives both of its halves.
+    """
+    low_half, multipliers, increments = 0xFFFFFFFF, (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
+    counter = b.add(position, offset)
+    words = [b.and_(counter, low_half), b.shru(counter, 32), b.const(0, counter), b.const(0, counter)]
+    keys = [b.and_(seed, low_half), b.shru(seed, 32)]
+    for _ in range(10):
+        first, second = b.mul(words[0], multipliers[0]), b.mul(words[2], multipliers[1])
+        words = [
+            b.xor(b.xor(b.shru(second, 32), words[1]), keys[0]),
+            b.and_(second, low_half),
+            b.xor(b.xor(b.shru(first, 32), words[3]), keys[1]),
+            b.and_(first, low_half),
+        ]
+        keys = [b.and_(b.add(k, w), low_half) for k, w in zip(keys, increments)]
+    return b.truncate(words[0], "i32")
