@@ -40,6 +40,7 @@ class Value:
     """A value of a program under construction: `aval`, and operators with its equals in type or with numbers."""
 
     __slots__ = ("aval", "builder", "id")
+    weak = False  # True for a Python number: it yields to tensors in type promotion
 
     def __init__(self, builder: Builder, id: Any, aval: Aval) -> None:
         self.builder, self.id, self.aval = builder, id, aval
