@@ -1,0 +1,284 @@
+"""What a loop kernel needs to know of a cluster: where every operand comes from, and one loop nest that serves all.
+
+In: the graph of a cluster. Out: `Fragment` (views resolved to layouts) and its `Form`, or None where no single nest can
+compute it. The same rules decide in `passes/cluster.py` what may be fused. Next: `stages.py`, `nest.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import NamedTuple
+
+from flambeau.compiler.codegen.access import Layout, apply_view, chain, dense, merge, suffixes
+from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.record import Kind
+
+
+class Source(NamedTuple):
+    """A value as a view of `root`, which is an input, a leaf source (constant, iota) or a member's result."""
+
+    root: int
+    layout: Layout
+
+
+class Split(NamedTuple):
+    """A reduction's operand as (batch, count, columns), `count` being folded. Inner reductions have one column."""
+
+    inner: bool
+    batch: int
+    count: int
+    columns: int
+
+    @property
+    def is_trivial(self) -> bool:
+        """Nothing to fold: the result is the operand after one step from the identity."""
+        return self.count == 1
+
+
+class Form(NamedTuple):
+    """The loop nest of a fragment over `batch * count * columns` elements.
+
+    kind "map": no reductions. "rows": inner reductions; batch rows of count elements. "columns": outer reductions.
+    """
+
+    kind: str
+    batch: int
+    count: int
+    columns: int = 1
+
+    @property
+    def size(self) -> int:
+        return self.batch * self.count * self.columns
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """Where the element index must break into loops."""
+        if self.kind == "map":
+            return ()
+        return (self.count,) if self.kind == "rows" else (self.columns, self.columns * self.count)
+
+
+def is_leaf_source(node: Node) -> bool:
+    """Sources so cheap that every reader makes its own."""
+    return node.op.name in ("constant", "iota")
+
+
+def split_axes(shape: Sequence[int], axes: Sequence[int]) -> Split | None:
+    """How a reduction folds; None when the reduced axes do not lie together and must be moved first."""
+    runs: list[list] = []  # [is reduced, extent], alternating
+    for axis, extent in enumerate(shape):
+        if extent == 1:
+            continue
+        if runs and runs[-1][0] == (axis in axes):
+            runs[-1][1] *= extent
+        else:
+            runs.append([axis in axes, extent])
+    pattern = tuple(reduced for reduced, _ in runs)
+    extents = [extent for _, extent in runs]
+    if not any(pattern):
+        return Split(False, prod(extents), 1, 1)
+    if pattern in ((True,), (False, True)):
+        return Split(True, prod(extents[:-1]), extents[-1], 1)
+    if pattern in ((True, False), (False, True, False)):
+        return Split(False, prod(extents[:-2]), extents[-2], extents[-1])
+    return None
+
+
+def reduction_split(graph: Graph, node: Node) -> Split | None:
+    return split_axes(graph.avals[node.operands[0]].shape, node.attrs[0])
+
+
+class Fragment:
+    """A cluster's graph with every value resolved to a `Source`. `members` are the nodes that compute."""
+
+    def __init__(self, graph: Graph, error_numbers: dict[int, int] | None = None) -> None:
+        self.graph = graph
+        self.error_numbers = error_numbers if error_numbers is not None else number_fallible(graph)
+        self.avals = graph.avals
+        self.producers = graph.producers()
+        self.sources: dict[int, Source] = {v: Source(v, dense(graph.avals[v].shape)) for v in graph.inputs}
+        self.members = [n for n in graph.nodes if self._resolve(n)]
+        self.member_of = {v: n for n in self.members for v in n.results}
+        self.is_affine = None not in self.sources.values()
+
+    def _resolve(self, node: Node) -> bool:
+        """Note where the node's result comes from; true if it has to be computed."""
+        (result,) = node.results
+        shape = self.avals[result].shape
+        if node.op.kind is Kind.VIEW:
+            base = self.sources[node.operands[0]]
+            layout = base and apply_view(node, base.layout)
+            self.sources[result] = layout and Source(base.root, layout)
+            return False
+        self.sources[result] = Source(result, leaf_layout(node, shape))
+        return not is_leaf_source(node)
+
+    def size(self, value: int) -> int:
+        return self.avals[value].size
+
+    def split(self, node: Node) -> Split | None:
+        return reduction_split(self.graph, node)
+
+    def folds(self, node: Node) -> bool:
+        """Whether the node is a reduction with something to fold."""
+        return node.op.kind is Kind.REDUCTION and not self.split(node).is_trivial
+
+    def form(self) -> Form | None:
+        """The nest that computes all outputs, or None."""
+        if not self.is_affine or any(n.op.kind in _OTHER for n in self.members):
+            return None
+        form = self._shape_of_nest()
+        if form is None or not all(self._fits(node, form) for node in self.members):
+            return None
+        if any(self.size(v) not in (form.size, form.batch) for v in self.graph.outputs if v not in self.member_of):
+            return None
+        return form if nest_extents(form, self.elem_layouts(form), self.row_layouts(form)) is not None else None
+
+    def _shape_of_nest(self) -> Form | None:
+        splits = []
+        for node in self.members:
+            if node.op.kind is Kind.REDUCTION:
+                split = self.split(node)
+                if split is None or node.op.lower is None:
+                    return None
+                if not split.is_trivial:
+                    splits.append(split)
+        if not splits:
+            sizes = {self.size(v) for v in self.graph.outputs}
+            return Form("map", 1, sizes.pop()) if len(sizes) == 1 else None
+        if len(set(splits)) > 1:
+            return None
+        return form_of_split(splits[0])
+
+    def is_row_level(self, value: int, form: Form) -> bool:
+        """Whether a member's result has one element per row."""
+        return form.kind == "rows" and self.size(value) == form.batch
+
+    def _fits(self, node: Node, form: Form) -> bool:
+        (result,) = node.results
+        if self.folds(node):
+            return self._reads(node.operands[0], form, False)
+        row_level = self.is_row_level(result, form)
+        if self.size(result) != form.size and not row_level:
+            return False
+        if node.op.kind is Kind.GATHER:
+            return self._gather_fits(node, form, row_level)
+        return all(self._reads(v, form, row_level) for v in node.operands)
+
+    def _gather_fits(self, node: Node, form: Form, row_level: bool) -> bool:
+        operand, index = node.operands
+        root = self.sources[operand].root
+        if not self._reads(index, form, row_level):
+            return False
+        if root not in self.member_of:
+            return True
+        return row_level and self.picks_from_row(node, form)
+
+    def picks_from_row(self, node: Node, form: Form) -> bool:
+        """Whether a gather takes one element of each row of a member of the nest."""
+        operand, _ = node.operands
+        shape, axis = self.avals[operand].shape, node.attrs[0]
+        return (
+            self.size(operand) == form.size
+            and self.sources[operand].layout.is_identity
+            and shape[axis] == form.count
+            and prod(shape[axis + 1 :]) == 1
+        )
+
+    def _reads(self, value: int, form: Form, row_level: bool) -> bool:
+        """Whether the nest can read `value` element by element, or row by row."""
+        root, layout = self.sources[value]
+        if any(self.sources[start].root in self.member_of for start, _, _ in layout.dynamic):
+            return False
+        if root not in self.member_of:
+            return True
+        if self.is_row_level(root, form):
+            return layout.is_identity if row_level else is_row_broadcast(layout, form)
+        if self.folds(self.member_of[root]):
+            return False  # a column result inside its own nest
+        return not row_level and layout.is_identity and self.size(root) == form.size
+
+    def leaf_values(self) -> list[int]:
+        """Every value that some member, or an output, reads."""
+        seen = dict.fromkeys(v for node in self.members for v in read_operands(node))
+        seen.update(dict.fromkeys(v for v in self.graph.outputs if v not in self.member_of))
+        return list(seen)
+
+    def elem_layouts(self, form: Form) -> list[Layout]:
+        """The layouts that the innermost loops walk."""
+        return [x for x in self._walked() if x.size == form.size]
+
+    def row_layouts(self, form: Form) -> list[Layout]:
+        if form.kind != "rows":
+            return []
+        return [x for x in self._walked() if x.size == form.batch and x.size != form.size]
+
+    def _walked(self) -> list[Layout]:
+        layouts = [self.sources[v].layout for v in self.leaf_values() if self.sources[v].root not in self.member_of]
+        gathers = (n for n in self.members if n.op.kind is Kind.GATHER)
+        return layouts + [self.gather_layout(n) for n in gathers if self.sources[n.operands[0]].root not in self.member_of]
+
+    def gather_layout(self, node: Node) -> Layout:
+        """Where a gather reads, without the contribution of the index."""
+        layout, axis = self.sources[node.operands[0]].layout, node.attrs[0]
+        strides = tuple(0 if a == axis else s for a, s in enumerate(layout.strides))
+        return layout._replace(shape=self.avals[node.results[0]].shape, strides=strides)
+
+
+def number_fallible(graph: Graph) -> dict[int, int]:
+    """The error number of every fallible node's result: its place among the fallible nodes."""
+    fallible = [n for n in graph.nodes if n.op.fallible]
+    return {n.results[0]: k for k, n in enumerate(fallible)}
+
+
+_OTHER = (Kind.ASSEMBLE, Kind.SCATTER, Kind.CONTRACTION)
+
+
+def leaf_layout(node: Node, shape: tuple[int, ...]) -> Layout:
+    """Of an iota: its coordinate as a layout. Of others: dense."""
+    if node.op.name != "iota":
+        return dense(shape)
+    return Layout(shape, tuple(int(axis == node.attrs[1]) for axis in range(len(shape))))
+
+
+def read_operands(node: Node) -> tuple[int, ...]:
+    """The operands that a node reads element by element (a gather's table is not)."""
+    return node.operands[1:] if node.op.kind is Kind.GATHER else node.operands
+
+
+def form_of_split(split: Split) -> Form:
+    return Form("rows" if split.inner else "columns", split.batch, split.count, split.columns)
+
+
+def is_row_broadcast(layout: Layout, form: Form) -> bool:
+    """Whether `layout`, of as many elements as the nest, repeats one dense value per row."""
+    if layout.offset or layout.dynamic or layout.size != form.size:
+        return False
+    if form.size == 0:
+        return True
+    rows = [(form.batch, 1)] if form.batch > 1 else []
+    return merge(layout) == [*rows, (form.count, 0)] if form.batch > 1 else layout.is_uniform
+
+
+def nest_cuts(layouts: Iterable[Layout]) -> set[int]:
+    """Where layouts of one size need the element index to break."""
+    return {cut for layout in layouts for cut in suffixes([e for e, _ in merge(layout)])}
+
+
+def extents_of(form: Form, cuts: set[int]) -> tuple[int, ...] | None:
+    """Loop extents for a form, outermost first; None if the cuts clash or fall inside a fold."""
+    if form.size == 0:
+        return (form.batch, form.count) if form.kind == "rows" else (form.batch, form.count, form.columns)
+    fold = form.count * form.columns
+    if form.kind != "map" and any(cut < fold and cut != form.columns for cut in cuts):
+        return None
+    return chain({*cuts, *form.cuts}, form.size)
+
+
+def nest_extents(form: Form, elem: list[Layout], row: list[Layout]) -> tuple[int, ...] | None:
+    """The loop extents that make every layout affine."""
+    if form.size == 0:
+        return extents_of(form, set())
+    cuts = nest_cuts(elem) | {cut * form.count for cut in nest_cuts(row)}
+    return extents_of(form, cuts)

@@ -1,0 +1,162 @@
+"""Kernels for reductions over outer axes, and for inner reductions of few long rows: partial results, then a combine.
+
+In: a `Fragment` of form "columns", or of form "rows" with one pass. Out: a call that folds chains of 64 rows (or chunks
+of 4096 columns) in parallel and, where there are several, a call per reduction that combines them pairwise.
+Next: `loops.py`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flambeau.compiler.codegen.emitter import Val
+from flambeau.compiler.codegen.fragment import Form, Fragment
+from flambeau.compiler.codegen.loops_rows import GRAIN, finish, fold_columns, store_point, sweep, unroll
+from flambeau.compiler.codegen.nest import Nest, Point, Row, Writer
+from flambeau.compiler.codegen.reduce import CHAIN, CHUNK, Fold, pair_levels, walk_pairs
+from flambeau.compiler.kernel import KernelCall, Operand
+from flambeau.compiler.targets import Target
+
+#: Columns that one item of a column reduction folds.
+BLOCK = 1024
+
+
+class Parts(NamedTuple):
+    """The calls of a reduction in parts, and the sizes of the buffers that hold the partial results."""
+
+    calls: list[KernelCall]
+    temps: list[int]
+
+
+def lower_chunks(fragment: Fragment, form: Form, target: Target) -> Parts:
+    """Few long rows: chunks of 4096 columns in parallel, then one combine per reduction."""
+    nest = Nest(fragment, form, target)
+    b, count = nest.b, -(-form.count // CHUNK)
+    folds = [Fold(n, fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
+    nest.storing = set(nest.stages.stores[0])
+    partials = [nest.pointer(Operand("temp", k), written=True) for k in range(len(folds))]
+    written = range(len(folds))
+    cols, chunks = nest.number(nest.cols, "cols"), nest.number(count)
+    with b.apart(), b.loop(b.lo, b.hi) as item:
+        row = Row(nest, b.div_unsigned(item.index, chunks) if form.batch > 1 else None)
+        lo = b.mul(b.rem_unsigned(item.index, chunks), CHUNK)
+        results = fold_columns(nest, row, 0, lo, b.minimum(b.add(lo, CHUNK), cols), folds)
+        for partial, result in zip(partials, results, strict=True):
+            b.store(result, partial, item.index)
+    first = finish(nest, form.batch * count, max(1, GRAIN // CHUNK))
+    first = _with_writes(first, written)
+    calls = [_combine_rows(fold, k, form.batch, count) for k, fold in enumerate(folds)]
+    return Parts([first, *calls], [form.batch * count * fold.dtype.itemsize for fold in folds])
+
+
+def _with_writes(call: KernelCall, positions: range) -> KernelCall:
+    from dataclasses import replace
+
+    return replace(call, writes=tuple(sorted({*call.writes, *positions})))
+
+
+def _combine_rows(fold: Fold, temp: int, rows: int, count: int) -> KernelCall:
+    """Per row: fold `count` partial results into the reduction's output."""
+    b = Writer()
+    with b.apart(), b.loop(b.lo, b.hi) as row:
+        slots = b.address(b.buffer(0), b.mul(row.index, b.dim(0)), fold.dtype.mlir)
+        b.store(fold.fold_pairs(b, slots, b.dim(0), b.dim(1)), b.buffer(1), row.index)
+    operands = (Operand("temp", temp), Operand("value", fold.node.results[0]))
+    dims = (count, pair_levels(count))
+    source = b.source(f"combine {fold.node.op.name}")
+    return KernelCall(source, operands, dims, n=rows, grain=max(1, GRAIN // count), writes=(0, 1))
+
+
+def lower_columns(fragment: Fragment, form: Form, target: Target) -> Parts:
+    """Outer reductions: chains of 64 rows, blocks of columns in parallel; then the chains in pairs."""
+    nest = Nest(fragment, form, target)
+    b, chains = nest.b, max(1, -(-form.count // CHAIN))
+    folds = [Fold(n, fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
+    nest.storing = set(nest.stages.stores[0])
+    block = min(BLOCK, form.columns)
+    blocks = -(-form.columns // block)
+    homes = [Operand("temp", k) if chains > 1 else Operand("value", f.node.results[0]) for k, f in enumerate(folds)]
+    partials = [nest.pointer(home, written=True) for home in homes]
+    _emit_chains(nest, form, folds, partials, (chains, block, blocks))
+    first = finish(nest, form.batch * chains * blocks, max(1, GRAIN // (block * min(form.count, CHAIN) or 1)))
+    first = _with_writes(first, range(len(folds)))
+    if chains == 1:
+        return Parts([first], [])
+    calls = [_combine_columns(f, k, nest.lanes, form, (chains, block, blocks)) for k, f in enumerate(folds)]
+    return Parts([first, *calls], [form.batch * chains * form.columns * f.dtype.itemsize for f in folds])
+
+
+def _emit_chains(nest: Nest, form: Form, folds: list[Fold], partials: list[Val], counts: tuple[int, int, int]) -> None:
+    """Item (batch, chain, block of columns): fold the rows of a chain into its partial results, held in memory."""
+    b = nest.b
+    chains, block, blocks = (nest.number(n) for n in counts)
+    count, cols = nest.number(form.count), nest.number(form.columns, "cols")
+    with b.apart(), b.loop(b.lo, b.hi) as item:
+        slot = b.div_unsigned(item.index, blocks)
+        lo = b.mul(b.rem_unsigned(item.index, blocks), block)
+        hi = b.minimum(b.add(lo, block), cols)
+        batch, chain = b.div_unsigned(slot, chains), b.rem_unsigned(slot, chains)
+        first = b.mul(chain, CHAIN)
+        last = b.minimum(b.add(first, CHAIN), count)
+        base = b.mul(slot, cols)
+
+        def clear(col: Val, mask: Val | None) -> None:
+            for fold, partial in zip(folds, partials, strict=True):
+                b.store(fold.identity(b, nest.lanes), partial, b.add(base, col), mask)
+
+        sweep(nest, lo, hi, 1, clear)
+        start = b.mul(batch, count)
+        with b.apart(), b.loop(first, last) as r:
+            row = Row(nest, b.add(start, r.index))
+
+            def accumulate(col: Val, mask: Val | None) -> None:
+                point = Point(row, col, nest.lanes, mask)
+                at = b.add(base, col)
+                for fold, partial in zip(folds, partials, strict=True):
+                    sofar = b.load(partial, at, fold.dtype.mlir, nest.lanes, mask)
+                    x = b.splat(point.value(fold.node.operands[0]), nest.lanes)
+                    b.store(fold.combine(b, sofar, x), partial, at, mask)
+                store_point(nest, point, 0)
+
+            sweep(nest, lo, hi, unroll(nest), accumulate)
+
+
+def _combine_columns(fold: Fold, temp: int, lanes: int, form: Form, counts: tuple[int, int, int]) -> KernelCall:
+    """Item (batch, block of columns): combine the chains pairwise, in place, and copy the last one out."""
+    b, (chains, block, blocks) = Writer(), counts
+    partial, out = b.buffer(0), b.buffer(1)
+    count, levels, width, per_row, cols = (b.dim(k) for k in range(5))
+    element = fold.dtype.mlir
+    with b.apart(), b.loop(b.lo, b.hi) as item:
+        batch, lo = b.div_unsigned(item.index, per_row), b.mul(b.rem_unsigned(item.index, per_row), width)
+        hi = b.minimum(b.add(lo, width), cols)
+        slots = b.address(partial, b.mul(b.mul(batch, count), cols), element)
+
+        def columns(body) -> None:
+            with b.loop(lo, hi, lanes) as loop:
+                body(loop.index, b.tail_mask(b.sub(hi, loop.index), lanes))
+
+        def read(slot: Val, col: Val, mask: Val) -> Val:
+            return b.load(slots, b.add(b.mul(slot, cols), col), element, lanes, mask)
+
+        def combine(left: Val, right: Val, into: Val) -> None:
+            columns(
+                lambda col, mask: b.store(
+                    fold.combine(b, read(left, col, mask), read(right, col, mask)), slots, b.add(b.mul(into, cols), col), mask
+                )
+            )
+
+        def carry(left: Val, into: Val) -> None:
+            columns(lambda col, mask: b.store(read(left, col, mask), slots, b.add(b.mul(into, cols), col), mask))
+
+        walk_pairs(b, count, levels, combine, carry)
+        zero, at = b.const(0, "i64"), b.mul(batch, cols)
+        columns(lambda col, mask: b.store(read(zero, col, mask), out, b.add(at, col), mask))
+    return KernelCall(
+        b.source(f"combine {fold.node.op.name} of columns"),
+        (Operand("temp", temp), Operand("value", fold.node.results[0])),
+        (chains, pair_levels(chains), block, blocks, form.columns),
+        n=form.batch * blocks,
+        grain=max(1, GRAIN // (chains * block)),
+        writes=(0, 1),
+    )

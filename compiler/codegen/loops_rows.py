@@ -1,0 +1,213 @@
+"""Kernels that walk rows: elementwise maps, row reductions with any number of passes, and flat maps.
+
+In: a `Nest` of form "map" or "rows". Out: its `KernelCall`s. Rows run in parallel; the columns of a row are walked once
+per stage, a register or 64 lanes at a time. Next: `loops_columns.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flambeau.compiler.codegen.emitter import Emitter, Val
+from flambeau.compiler.codegen.fragment import Form, Fragment
+from flambeau.compiler.codegen.nest import Nest, Point, Row
+from flambeau.compiler.codegen.reduce import CHUNK, LANES, Fold, pair_levels
+from flambeau.compiler.codegen.stages import work
+from flambeau.compiler.kernel import KernelCall
+from flambeau.compiler.targets import Target
+
+#: Elements per parallel chunk of cheap work; the cut is fixed by shapes alone.
+GRAIN = 16384
+
+
+def lower_map(fragment: Fragment, form: Form, target: Target) -> KernelCall:
+    """One kernel for elementwise work."""
+    return emit_map(Nest(fragment, form, target))
+
+
+def emit_map(nest: Nest) -> KernelCall:
+    """The call of an elementwise nest: flat where every access runs on, by rows where not."""
+    fragment, form = nest.fragment, nest.form
+    if form.size == 1:
+        row = Row(nest, None)
+        store_point(nest, Point(row, nest.b.const(0, "i64"), 1), 0)
+        return finish(nest, 1, 1)
+    if not nest.extents:
+        row = Row(nest, None)
+        nest.storing = set(nest.stages.stores[0])
+        sweep(nest, nest.b.lo, nest.b.hi, unroll(nest), lambda col, mask: store_point(nest, Point(row, col, nest.lanes, mask), 0))
+        return finish(nest, form.size, grain_of(fragment, 1))
+    with nest.b.apart(), nest.b.loop(nest.b.lo, nest.b.hi) as rows:
+        emit_row(nest, Row(nest, rows.index))
+    return finish(nest, form.size // nest.cols, grain_of(fragment, nest.cols))
+
+
+def lower_rows(fragment: Fragment, form: Form, target: Target) -> KernelCall:
+    """One kernel in which every row makes all its passes before the next row begins."""
+    nest = Nest(fragment, form, target)
+    with nest.b.apart(), nest.b.loop(nest.b.lo, nest.b.hi) as rows:
+        emit_row(nest, Row(nest, rows.index))
+    return finish(nest, form.batch, grain_of(fragment, max(nest.cols, 1)))
+
+
+def grain_of(fragment: Fragment, cols: int) -> int:
+    """Rows per parallel chunk."""
+    elements = GRAIN if work(fragment) < 60 else GRAIN // 4
+    return max(1, elements // cols)
+
+
+def finish(nest: Nest, n: int, grain: int) -> KernelCall:
+    """The call of a finished nest."""
+    return KernelCall(
+        source=nest.source(label(nest.fragment)),
+        operands=tuple(nest.operands),
+        dims=tuple(nest.dims),
+        n=n,
+        grain=grain,
+        writes=tuple(sorted(nest.writes.values())),
+        scratch=nest.scratch,
+        in_place=in_place(nest),
+        fallible=nest.is_fallible,
+    )
+
+
+def label(fragment: Fragment) -> str:
+    """A name for people: the ops in order, shortened."""
+    names = [n.op.name for n in fragment.members] or ["copy"]
+    return "+".join(names[:6]) + (f"+{len(names) - 6}more" if len(names) > 6 else "")
+
+
+def in_place(nest: Nest) -> tuple[tuple[int, int], ...]:
+    """(written, read) operand pairs that may share a buffer: the same elements, written no earlier than last read."""
+    pairs = []
+    fragment, stages = nest.fragment, nest.stages
+    for value, written in nest.writes.items():
+        if value not in fragment.sources:
+            continue
+        if value in nest.placed or fragment.size(value) != nest.form.size or not fragment.sources[value].layout.is_identity:
+            continue
+        stage = stages.value_stage(value)
+        for read, operand in enumerate(nest.operands):
+            if operand.kind != "value" or operand.index not in fragment.graph.inputs or operand.offset:
+                continue
+            same = fragment.avals[operand.index].nbytes == fragment.avals[value].nbytes
+            if same and fragment.avals[operand.index].size == fragment.avals[value].size:
+                if nest.last_read.get(operand.index, 0) <= stage and nest.reads_only_itself(operand.index):
+                    pairs.append((written, read))
+    return tuple(pairs)
+
+
+def emit_row(nest: Nest, row: Row) -> None:
+    """All passes over one row, then its scalars."""
+    for stage in nest.stages.loops():
+        _pass(nest, row, stage)
+    nest.storing = set()
+    for value in nest.stages.row_outputs():
+        at = row.row if row.row is not None else 0
+        nest.b.store(row.value(value), nest.output(value), at)
+
+
+def _pass(nest: Nest, row: Row, stage: int) -> None:
+    """One pass over the columns: the reductions and stores of a stage."""
+    b = nest.b
+    nest.stage, nest.storing = stage, set(nest.stages.stores[stage])
+    folds = [Fold(n, nest.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[stage]]
+    cols = nest.number(nest.cols, "cols")
+    zero = b.const(0, "i64")
+    if not folds:
+        sweep(nest, zero, cols, unroll(nest), lambda col, mask: store_point(nest, Point(row, col, nest.lanes, mask), stage))
+    elif nest.cols > CHUNK:
+        _chunked(nest, row, stage, cols, folds)
+    else:
+        for fold, result in zip(folds, fold_columns(nest, row, stage, zero, cols, folds), strict=True):
+            row.values[fold.node.results[0]] = result
+    for value in nest.stages.stores[stage]:
+        if value in nest.scratch_of:
+            nest.kept[value] = nest.scratch_of[value]
+        else:
+            nest.stored.add(value)
+
+
+def _chunked(nest: Nest, row: Row, stage: int, cols: Val, folds: list[Fold]) -> None:
+    """A pass in chunks of 4096 columns, each folded by itself; then the chunks in pairs."""
+    b = nest.b
+    count = -(-nest.cols // CHUNK)
+    chunks, levels = nest.number(count, "chunks"), nest.number(pair_levels(count), "levels")
+    partials = [nest.reserve(count * fold.dtype.itemsize) for fold in folds]
+    with b.apart(), b.loop(0, chunks) as chunk:
+        lo = b.mul(chunk.index, CHUNK)
+        hi = b.minimum(b.add(lo, CHUNK), cols)
+        for partial, result in zip(partials, fold_columns(nest, row, stage, lo, hi, folds), strict=True):
+            b.store(result, partial, chunk.index)
+    for fold, partial in zip(folds, partials, strict=True):
+        row.values[fold.node.results[0]] = fold.fold_pairs(b, partial, chunks, levels)
+
+
+def sweep(nest: Nest, lo: Val, hi: Val, copies: int, body: Callable[[Val, Val | None], None]) -> None:
+    """body(col, mask) for every register of columns lo..hi: `copies` at a time without masks, then one by one with."""
+    b, lanes = nest.b, nest.lanes
+    block = copies * lanes
+    with b.apart():
+        main = whole_blocks(b, lo, hi, block)
+        with b.loop(lo, main, block) as loop:
+            for copy in range(copies):
+                body(b.add(loop.index, copy * lanes) if copy else loop.index, None)
+        with b.loop(main, hi, lanes) as tail:
+            body(tail.index, b.tail_mask(b.sub(hi, tail.index), lanes))
+
+
+def whole_blocks(b: Emitter, lo: Val, hi: Val, block: int) -> Val:
+    """The end of the whole blocks of lo..hi."""
+    return b.add(lo, b.mul(b.div_unsigned(b.sub(hi, lo), block), block))
+
+
+def fold_columns(nest: Nest, row: Row, stage: int, lo: Val, hi: Val, folds: list[Fold]) -> list[Val]:
+    """Fold columns lo..hi (at most a chunk) into scalars, 64 lanes at a time, and store what the stage stores."""
+    b, lanes = nest.b, nest.lanes
+    copies = LANES // lanes
+    with b.apart():
+        main = whole_blocks(b, lo, hi, LANES)
+        start = [register for fold in folds for register in fold.accumulators(b, lanes)]
+        with b.loop(lo, main, LANES, carried=start) as loop:
+            lanes_now = list(loop.args)
+            for copy in range(copies):
+                point = Point(row, b.add(loop.index, copy * lanes) if copy else loop.index, lanes)
+                for k, fold in enumerate(folds, 0):
+                    at = k * copies + copy
+                    lanes_now[at] = fold.combine(b, lanes_now[at], _operand(point, fold))
+                store_point(nest, point, stage)
+            loop.carry(lanes_now)
+        with b.loop(main, hi, lanes, carried=loop.results) as tail:
+            point = Point(row, tail.index, lanes, b.tail_mask(b.sub(hi, tail.index), lanes))
+            lanes_now = list(tail.args)
+            for k, fold in enumerate(folds):
+                x = b.select(point.mask, _operand(point, fold), fold.identity(b, lanes))
+                for copy in range(copies):
+                    at = k * copies + copy
+                    here = b.cmp("eq", b.sub(tail.index, main), copy * lanes)
+                    lanes_now[at] = b.select(here, fold.combine(b, lanes_now[at], x), lanes_now[at])
+            store_point(nest, point, stage)
+            tail.carry(lanes_now)
+        return [fold.fold_lanes(b, tail.results[k * copies : (k + 1) * copies]) for k, fold in enumerate(folds)]
+
+
+def _operand(point: Point, fold: Fold) -> Val:
+    return point.nest.b.splat(point.value(fold.node.operands[0]), point.lanes)
+
+
+def unroll(nest: Nest) -> int:
+    """Registers per iteration of a loop without reductions: enough to hide latency, few when the body is long."""
+    amount = work(nest.fragment)
+    return 4 if amount <= 8 else 2 if amount <= 40 else 1
+
+
+def store_point(nest: Nest, point: Point, stage: int) -> None:
+    """Write the elements that a stage computes: outputs to their buffers, kept ones to scratch."""
+    values = [(v, point.value(v)) for v in nest.stages.stores[stage]]
+    for value, x in values:
+        if value in nest.stages.kept:
+            point.store(x, nest.scratch_for(value), point.col)
+        elif value in nest.placed:
+            point.place(x, *nest.placed[value])
+        else:
+            point.store(x, nest.output(value), point.index(point.row.start()))

@@ -1,0 +1,81 @@
+"""scatter_add: a copy of the base, then the updates one after the other along the axis, in parallel over the rest.
+
+In: a `Fragment` whose one member is a scatter, its operands views of inputs. Out: two calls. Equal indices add up in
+the updates' order, whatever the number of threads. Next: `reduce.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+from flambeau.compiler.codegen.access import dense
+from flambeau.compiler.codegen.emitter import Val
+from flambeau.compiler.codegen.fragment import Form, Fragment, nest_extents
+from flambeau.compiler.codegen.loops_assemble import place
+from flambeau.compiler.codegen.loops_rows import GRAIN, finish, sweep
+from flambeau.compiler.codegen.nest import Nest, Point, Row, checked_index
+from flambeau.compiler.kernel import KernelCall, Operand
+from flambeau.compiler.targets import Target
+from flambeau.dialects.graph import Node
+
+#: Inner elements that one item updates.
+BLOCK = 256
+
+
+def lower(fragment: Fragment, target: Target) -> list[KernelCall] | None:
+    """The calls of a scatter_add; None if an operand's view cannot be walked."""
+    (node,) = fragment.members
+    base, index, updates = node.operands
+    out = node.results[0]
+    calls = []
+    if fragment.size(out):
+        calls.append(place(fragment.graph, base, out, dense(fragment.avals[out].shape), target))
+    if fragment.size(updates):
+        calls.append(_add(fragment, node, target))
+    return None if None in calls else calls
+
+
+def _add(fragment: Fragment, node: Node, target: Target) -> KernelCall | None:
+    _, index, updates = node.operands
+    shape, (axis,) = fragment.avals[index].shape, node.attrs
+    form = Form("columns", prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
+    walked = replace(fragment.graph, nodes=[n for n in fragment.graph.nodes if n is not node], outputs=[index, updates])
+    views = Fragment(walked, fragment.error_numbers)
+    extents = nest_extents(form, views.elem_layouts(form), [])
+    if extents is None:
+        return None
+    nest = Nest(views, form, target)
+    nest.extents, nest.cols = (extents[:-1], extents[-1]) if form.columns > 1 else (extents, 1)
+    nest.lanes = nest.lanes if form.columns > 1 else 1
+    block = min(BLOCK, form.columns)
+    blocks = -(-form.columns // block)
+    _emit_add(nest, node, form, block, blocks, fragment.avals[node.results[0]].shape[axis])
+    call = finish(nest, form.batch * blocks, max(1, GRAIN // (block * form.count)))
+    return replace(call, source=replace(call.source, label=node.op.name))
+
+
+def _emit_add(nest: Nest, node: Node, form: Form, block: int, blocks: int, extent: int) -> None:
+    """Item (outer index, block of inner indices): all updates along the axis, in order."""
+    b, (_, index, updates) = nest.b, node.operands
+    width, per_row, count, cols = nest.number(block), nest.number(blocks), nest.number(form.count), nest.number(nest.cols, "cols")
+    out = nest.pointer(Operand("value", node.results[0]), written=True)
+    nest.writes[node.results[0]] = len(nest.operands) - 1
+    element = nest.fragment.avals[updates].dtype.mlir
+    size = nest.number(extent, "target")
+    with b.apart(), b.loop(b.lo, b.hi) as item:
+        batch, lo = b.div_unsigned(item.index, per_row), b.mul(b.rem_unsigned(item.index, per_row), width)
+        hi = b.minimum(b.add(lo, width), cols)
+        start, base = b.mul(batch, count), b.mul(batch, size)
+        with b.apart(), b.loop(0, count) as k:
+            row = Row(nest, b.add(start, k.index))
+
+            def add(col: Val, mask: Val | None) -> None:
+                point = Point(row, col, nest.lanes, mask)
+                at = b.splat(checked_index(nest, node, b.splat(point.value(index), nest.lanes), point.position, mask), nest.lanes)
+                at = b.add(b.mul(b.add(at, base), cols), point.columns())
+                mask = mask if nest.lanes > 1 else None
+                x = b.add(b.gather(out, at, element, mask), b.splat(point.value(updates), nest.lanes))
+                b.scatter(x, out, at, mask)
+
+            sweep(nest, lo, hi, 1, add)

@@ -1,0 +1,117 @@
+"""The order of work inside a row: which pass over the columns computes what, and what is kept between passes.
+
+In: a `Fragment` and its `Form`. Out: `Stages`. A reduction of elements of stage t is known from stage t + 1 on; an
+element needed in a later stage is recomputed when that is cheap and kept in memory when it is not. Next: `nest.py`.
+"""
+
+from __future__ import annotations
+
+from flambeau.compiler.codegen.fragment import Form, Fragment, is_leaf_source
+from flambeau.dialects.graph import Node
+from flambeau.dialects.record import Kind
+
+#: Work of one element, in additions; everything not named here and not elementwise counts as HEAVY.
+_WEIGHTS = {
+    **dict.fromkeys(("add", "sub", "mul", "neg", "abs", "maximum", "minimum", "select", "sign", "floor", "ceil"), 1),
+    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "xor", "not_", "shl", "shr", "round", "trunc"), 1),
+    **dict.fromkeys(("div", "sqrt", "cast"), 3),
+    "rsqrt": 6,
+}
+HEAVY = 30
+#: An element that costs more than this is kept rather than computed again.
+RECOMPUTE = 6
+
+
+def weight(node: Node) -> int:
+    return _WEIGHTS.get(node.op.name, HEAVY)
+
+
+class Stages:
+    """`stage_of[v]` for every member's result and every row value; `kept` are the elements stored between stages."""
+
+    def __init__(self, fragment: Fragment, form: Form) -> None:
+        self.fragment, self.form = fragment, form
+        self.stage_of: dict[int, int] = {}
+        for node in fragment.members:
+            self.stage_of[node.results[0]] = self._stage(node)
+        self.last = max([0, *self.stage_of.values()])
+        self.kept: list[int] = []
+        self.reductions = [[n for n in fragment.members if self._folds_at(n, t)] for t in range(self.last + 1)]
+        self.stores = [self._outputs_at(t) for t in range(self.last + 1)]
+        self._choose_kept()
+
+    def value_stage(self, value: int) -> int:
+        """The stage from which any value of the graph can be read."""
+        return self.stage_of.get(self.fragment.sources[value].root, 0)
+
+    def _stage(self, node: Node) -> int:
+        first = max([0, *map(self.value_stage, node.operands)])
+        return first + 1 if self.fragment.folds(node) else first
+
+    def _folds_at(self, node: Node, stage: int) -> bool:
+        return self.fragment.folds(node) and self.stage_of[node.results[0]] == stage + 1
+
+    def _is_element(self, value: int) -> bool:
+        """Whether a member's result has an element per column."""
+        return not (self.fragment.folds(self.fragment.member_of[value]) or self.fragment.is_row_level(value, self.form))
+
+    def row_outputs(self) -> list[int]:
+        return [v for v in self.fragment.graph.outputs if v in self.stage_of and not self._is_element(v)]
+
+    def _outputs_at(self, stage: int) -> list[int]:
+        rows = set(self.row_outputs())
+        return [v for v in self.fragment.graph.outputs if v not in rows and self.value_stage(v) == stage]
+
+    def loops(self) -> list[int]:
+        """The stages that pass over the columns at all."""
+        return [t for t in range(self.last + 1) if self.reductions[t] or self.stores[t]]
+
+    def _choose_kept(self) -> None:
+        """From the last stage back: what a stage reads of earlier ones and cannot cheaply recompute is kept."""
+        for stage in range(self.last, -1, -1):
+            wanted = [n.operands[0] for n in self.reductions[stage]] + self.stores[stage]
+            wanted += [v for n in self._row_picks(stage) for v in n.operands[:1]]
+            seen: set[int] = set()
+            for value in wanted:
+                self._visit(value, stage, seen)
+
+    def _row_picks(self, stage: int) -> list[Node]:
+        """Gathers that take one computed element per row."""
+        return [
+            n
+            for n in self.fragment.members
+            if n.op.kind is Kind.GATHER
+            and self.fragment.sources[n.operands[0]].root in self.stage_of
+            and self.stage_of[n.results[0]] == stage
+        ]
+
+    def _visit(self, value: int, stage: int, seen: set[int]) -> None:
+        root = self.fragment.sources[value].root
+        if root in seen or root not in self.stage_of or not self._is_element(root):
+            return
+        seen.add(root)
+        at = self.stage_of[root]
+        if at < stage and root in self.stores[at]:
+            return
+        if at < stage and self._cost(root, at, {}) > RECOMPUTE:
+            self.kept.append(root)
+            self.stores[at].append(root)
+            return
+        for operand in self.fragment.member_of[root].operands:
+            self._visit(operand, stage, seen)
+
+    def _cost(self, root: int, stage: int, seen: dict[int, bool]) -> int:
+        """The work of computing an element again from what is in memory, diamonds counted once."""
+        if root in seen or root not in self.stage_of or not self._is_element(root):
+            return 0
+        seen[root] = True
+        if self.stage_of[root] < stage and root in self.stores[self.stage_of[root]]:
+            return 1
+        node = self.fragment.member_of[root]
+        below = sum(self._cost(self.fragment.sources[v].root, stage, seen) for v in node.operands)
+        return weight(node) + below
+
+
+def work(fragment: Fragment) -> int:
+    """The work of one element of the whole fragment."""
+    return sum(weight(n) for n in fragment.members if not is_leaf_source(n)) or 1

@@ -1,0 +1,164 @@
+"""Which ops are compiled together: a program becomes clusters, each one or a few kernels.
+
+In: a program after simplify and cse. Out: clusters in an order that respects their operands. The rules of what one loop
+nest can compute are those of `codegen/fragment.py`; here they are applied step by step, looking only at the groups that
+produce an op's operands, so that equal layers give equal clusters in time linear in the program.
+Next: `cluster_groups.py` (what a group is), `codegen/loops.py`, `codegen/gemm.py`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+from flambeau.compiler.kernel import Cluster
+from flambeau.compiler.options import Options
+from flambeau.compiler.passes import Pass
+from flambeau.compiler.passes.cluster_groups import Group, Program
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.record import Kind
+
+
+@dataclass(frozen=True)
+class ClusterKernels(Pass):
+    """Group a program's ops into clusters.
+
+    In: any graph. Out: clusters in which every op is computed once (views, constants and iotas by every reader), in an
+    order in which operands come first. `fuse=False` puts every op into a cluster of its own.
+    """
+
+    name = "cluster"
+    fuse: bool = True
+    max_ops: int = 200
+
+    def __call__(self, graph: Graph) -> list[Cluster]:
+        return _Clustering(graph, self.fuse, self.max_ops).run()
+
+
+def cluster(graph: Graph, options: Options) -> list[Cluster]:
+    """The clusters of a program under `options`."""
+    return ClusterKernels(options.fuse, options.max_cluster_ops)(graph)
+
+
+#: Groups looked at before a fusion is refused for fear of a cycle, and nodes that a producer may lie back.
+SEARCH = 64
+WINDOW = 512
+
+
+@dataclass
+class _Clustering:
+    graph: Graph
+    fuse: bool
+    max_ops: int
+    groups: dict[int, Group] = field(default_factory=dict)
+    group_of: dict[int, int] = field(default_factory=dict)  # value -> number of the group that stores it
+
+    def run(self) -> list[Cluster]:
+        self.program = Program(self.graph, self.fuse)
+        for index, node in enumerate(self.graph.nodes):
+            for value in self.program.resolve(node):
+                self._add_copy(value)
+            if self.program.is_computed(node):
+                self._add(index)
+        for value in dict.fromkeys(self.graph.outputs):
+            if value in self.program.producers and value not in self.group_of:
+                self._add_copy(value)
+        return [self._cluster(g) for g in self._ordered() if g.outputs]
+
+    # ---- groups ----------------------------------------------------------------------------------------------
+
+    def _add_copy(self, value: int) -> None:
+        """A group that stores a view, or a constant or iota, as a value of its own."""
+        if value in self.group_of:
+            return
+        self.program.stored.add(value)
+        group = self.program.copy_group(value)
+        self._enter(group)
+
+    def _enter(self, group: Group) -> None:
+        group.number = len(self.group_of) + len(self.groups)
+        while group.number in self.groups:
+            group.number += 1
+        self.groups[group.number] = group
+        for value in group.values:
+            self.group_of[value] = group.number
+        group.after = {self.group_of[v] for v in group.reads if v in self.group_of} - {group.number}
+
+    def _add(self, index: int) -> None:
+        """A new node: a group of its own, then joined to the groups of its operands where that is allowed."""
+        for value in self.program.clashing_operands(index):
+            self._add_copy(value)
+        group = self.program.group(index)
+        self._enter(group)
+        if not self.fuse:
+            return
+        here = group.number
+        for value in group.reads:
+            there = self.group_of.get(value)
+            if there is not None and there != here and self._may_join(there, here):
+                here = self._join(there, here)
+
+    def _may_join(self, producer: int, consumer: int) -> bool:
+        one, two = self.groups[producer], self.groups[consumer]
+        if len(one.nodes) + len(two.nodes) > self.max_ops or two.last - one.last > WINDOW:
+            return False
+        return self.program.joined(one, two) is not None and not self._would_cycle(producer, consumer)
+
+    def _would_cycle(self, one: int, two: int) -> bool:
+        """Whether some third group lies between the two (or the search for one became too long)."""
+        ends = {one, two}
+        pending = [g for end in ends for g in self.groups[end].after if g not in ends]
+        first = min(self.groups[one].first, self.groups[two].first)
+        seen = set(pending)
+        while pending:
+            group = self.groups[pending.pop()]
+            if group.last < first:
+                continue
+            if len(seen) > SEARCH or not ends.isdisjoint(group.after):
+                return True
+            fresh = group.after - seen
+            seen |= fresh
+            pending += fresh
+        return False
+
+    def _join(self, one: int, two: int) -> int:
+        """Replace two groups by their union; returns its number."""
+        kept, gone = (one, two) if len(self.groups[one].nodes) >= len(self.groups[two].nodes) else (two, one)
+        group = self.program.joined(self.groups[one], self.groups[two])
+        group.number = kept
+        absorbed = self.groups.pop(gone)
+        group.after = (self.groups[kept].after | absorbed.after) - {kept, gone}
+        self.groups[kept] = group
+        for value in absorbed.values:
+            self.group_of[value] = kept
+        for other in self.groups.values() if absorbed.is_read else ():
+            if gone in other.after:
+                other.after = (other.after - {gone}) | {kept}
+        return kept
+
+    # ---- the result ------------------------------------------------------------------------------------------
+
+    def _ordered(self) -> list[Group]:
+        """Groups with operands first, otherwise by their first node."""
+        self.program.find_outputs(self.groups.values(), self.group_of)
+        waiting = {n: len(g.after) for n, g in self.groups.items()}
+        readers: dict[int, list[int]] = {}
+        for number, group in self.groups.items():
+            for before in group.after:
+                readers.setdefault(before, []).append(number)
+        ready = [(self.groups[n].first, n) for n, count in waiting.items() if not count]
+        heapq.heapify(ready)
+        ordered = []
+        while ready:
+            _, number = heapq.heappop(ready)
+            ordered.append(self.groups[number])
+            for reader in readers.get(number, ()):
+                waiting[reader] -= 1
+                if not waiting[reader]:
+                    heapq.heappush(ready, (self.groups[reader].first, reader))
+        return ordered
+
+    def _cluster(self, group: Group) -> Cluster:
+        graph, operands, results = self.program.fragment(group)
+        is_product = any(n.op.kind is Kind.CONTRACTION for n in graph.nodes)
+        return Cluster("contraction" if is_product else "loops", graph, operands, results)

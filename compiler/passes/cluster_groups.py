@@ -1,0 +1,350 @@
+"""Groups of nodes under construction, and the rules by which two of them may become one loop nest or one product.
+
+In: the program. Out: `Group`s, and fragments of them with canonical numbers. A group is summed up by the form of its
+nest and by the cuts its accesses make in it, so that joining two is cheap. Next: `cluster.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import prod
+
+from flambeau.compiler.codegen.access import Layout, apply_view, dense, reshape
+from flambeau.compiler.codegen.fragment import (
+    Form,
+    Source,
+    extents_of,
+    form_of_split,
+    is_leaf_source,
+    is_row_broadcast,
+    leaf_layout,
+    nest_cuts,
+    read_operands,
+    reduction_split,
+)
+from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.record import Kind
+
+#: Longest row whose elements are computed from a reduction of that row in the same kernel: they must stay in cache.
+LONGEST_ROW = 1 << 16
+#: Outputs that a product's epilogue may store.
+MOST_EPILOGUE_OUTPUTS = 4
+
+
+@dataclass
+class Group:
+    """Nodes that become one cluster. `form` None: it stands alone. `after`: groups that must run before it."""
+
+    nodes: list[int]
+    values: list[int]
+    reads: dict[int, None]  # roots that its nodes read, its own values included
+    form: Form | None = None
+    product: int | None = None  # the matmul's result, of a contraction
+    cuts: frozenset[int] = frozenset()
+    number: int = -1
+    after: set[int] = field(default_factory=set)
+    outputs: list[int] = field(default_factory=list)
+    is_read: bool = False
+
+    @property
+    def first(self) -> int:
+        return self.nodes[0]
+
+    @property
+    def last(self) -> int:
+        return self.nodes[-1]
+
+
+class Program:
+    """The whole program with every value resolved to a view of a stored value."""
+
+    def __init__(self, graph: Graph, fold_views: bool) -> None:
+        self.graph, self.avals, self.fold_views = graph, graph.avals, fold_views
+        self.producers = graph.producers()
+        self.index_of = {v: i for i, n in enumerate(graph.nodes) for v in n.results}
+        self.sources: dict[int, Source] = {v: Source(v, dense(graph.avals[v].shape)) for v in graph.inputs}
+        self.stored: set[int] = set()  # views, constants and iotas that have memory of their own
+
+    # ---- values ----------------------------------------------------------------------------------------------
+
+    def resolve(self, node: Node) -> list[int]:
+        """Note where a node's result comes from; returns values that must be stored for that."""
+        (result,) = node.results
+        shape = self.avals[result].shape
+        if node.op.kind is not Kind.VIEW:
+            self.sources[result] = Source(result, leaf_layout(node, shape))
+            return [result] if is_leaf_source(node) and not self.fold_views and node.op.name != "constant" else []
+        if not self.fold_views:
+            self.sources[result] = Source(result, dense(shape))
+            return [result]
+        source = self.source(node.operands[0])
+        layout = apply_view(node, source.layout)
+        if layout is not None:
+            self.sources[result] = Source(source.root, layout)
+            return []
+        self.sources[result] = Source(node.operands[0], apply_view(node, dense(self.avals[node.operands[0]].shape)))
+        return [node.operands[0]]
+
+    def source(self, value: int) -> Source:
+        """What to read for a value: itself if it is stored."""
+        if value in self.stored:
+            return Source(value, dense(self.avals[value].shape))
+        return self.sources[value]
+
+    def is_computed(self, node: Node) -> bool:
+        return node.op.kind is not Kind.VIEW and not is_leaf_source(node)
+
+    def is_free(self, value: int) -> bool:
+        """Whether every reader makes the value itself: a constant or iota without memory."""
+        node = self.producers.get(value)
+        return node is not None and is_leaf_source(node) and value not in self.stored
+
+    def roots(self, value: int) -> list[int]:
+        """The stored values that reading `value` reads."""
+        root, layout = self.source(value)
+        found = [] if self.is_free(root) else [root]
+        return found + [r for start, _, _ in layout.dynamic for r in self.roots(start)]
+
+    # ---- new groups ------------------------------------------------------------------------------------------
+
+    def copy_group(self, value: int) -> Group:
+        """The group that stores a view, constant or iota."""
+        node = self.producers[value]
+        operands = node.operands if node.op.kind is Kind.VIEW else ()
+        reads = dict.fromkeys(r for v in operands for r in self.roots(v))
+        return Group([self.index_of[value]], [value], reads)
+
+    def group(self, index: int) -> Group:
+        """A group of one node."""
+        node = self.graph.nodes[index]
+        reads = dict.fromkeys(r for v in node.operands for r in self.roots(v))
+        group = Group([index], list(node.results), reads)
+        if node.op.kind is Kind.CONTRACTION:
+            group.product = node.results[0]
+            return group
+        group.form = self.form_of(node)
+        if group.form is not None:
+            group.cuts = frozenset(nest_cuts(self._external_layouts(node, set())))
+        return group
+
+    def form_of(self, node: Node) -> Form | None:
+        """The nest of a node by itself; None for what is lowered in its own way."""
+        if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER, Kind.CONTRACTION):
+            return None
+        if node.op.kind is not Kind.REDUCTION:
+            return Form("map", 1, self.avals[node.results[0]].size)
+        split = reduction_split(self.graph, node)
+        if split is None:
+            return None
+        if split.is_trivial:
+            return Form("map", 1, self.avals[node.results[0]].size) if node.op.lower is not None else None
+        return form_of_split(split) if split.inner or node.op.lower is not None else None
+
+    def _external_layouts(self, node: Node, members: set[int]) -> list[Layout]:
+        """The layouts that a node walks of values outside its group."""
+        sources = [self.source(v) for v in read_operands(node)]
+        layouts = [s.layout for s in sources if s.root not in members]
+        if node.op.kind is Kind.GATHER and self.source(node.operands[0]).root not in members:
+            layouts.append(self._table_layout(node))
+        return [x for x in layouts if x.size != 1]
+
+    def _table_layout(self, node: Node) -> Layout:
+        layout, axis = self.source(node.operands[0]).layout, node.attrs[0]
+        strides = tuple(0 if a == axis else s for a, s in enumerate(layout.strides))
+        return layout._replace(shape=self.avals[node.results[0]].shape, strides=strides)
+
+    def clashing_operands(self, index: int) -> list[int]:
+        """Operands that must be stored before the node can read them all in one nest."""
+        node = self.graph.nodes[index]
+        if node.op.kind is Kind.CONTRACTION:
+            return [v for v in dict.fromkeys(node.operands) if not self._is_product_operand(v)]
+        if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER):
+            return [v for v in dict.fromkeys(node.operands) if not self._is_plain(v)]
+        form = self.form_of(node)
+        if form is None:
+            return [v for v in dict.fromkeys(node.operands) if not self._is_plain(v)]
+        clashing, cuts = [], set(nest_cuts([self._table_layout(node)])) if node.op.kind is Kind.GATHER else set()
+        if node.op.kind is Kind.GATHER and extents_of(form, cuts) is None:
+            return [v for v in dict.fromkeys(node.operands) if not self._is_plain(v)]
+        for value in dict.fromkeys(read_operands(node)):
+            layout = self.source(value).layout
+            more = cuts | nest_cuts([layout]) if layout.size != 1 else cuts
+            if extents_of(form, more) is None:
+                clashing.append(value)
+            else:
+                cuts = more
+        return clashing
+
+    def _is_plain(self, value: int) -> bool:
+        return self.avals[value].size <= 1 or (self.source(value).layout.is_identity and not self.is_free(self.source(value).root))
+
+    def _is_product_operand(self, value: int) -> bool:
+        root, layout = self.source(value)
+        return not layout.dynamic and not self.is_free(root)
+
+    # ---- joining ---------------------------------------------------------------------------------------------
+
+    def joined(self, one: Group, two: Group) -> Group | None:
+        """The union of two groups, or None where no single kernel computes it."""
+        if one.product is not None or two.product is not None:
+            return self._joined_product(one, two)
+        if one.form is None or two.form is None:
+            return None
+        form = join_forms(one.form, two.form)
+        if form is None:
+            return None
+        members = {*one.values, *two.values}
+        nodes = sorted([*one.nodes, *two.nodes])
+        if not all(self._fits(self.graph.nodes[i], form, members) for i in nodes):
+            return None
+        cuts = self._cuts(nodes, form, members)
+        if extents_of(form, cuts) is None:
+            return None
+        return self._union(one, two, nodes, form=form, cuts=frozenset(cuts))
+
+    def _union(self, one: Group, two: Group, nodes: list[int], **fields) -> Group:
+        values = [v for i in nodes for v in self.graph.nodes[i].results]
+        return Group(nodes, values, {**one.reads, **two.reads}, is_read=one.is_read or two.is_read, **fields)
+
+    def _cuts(self, nodes: list[int], form: Form, members: set[int]) -> set[int]:
+        cuts: set[int] = set()
+        for i in nodes:
+            for layout in self._external_layouts(self.graph.nodes[i], members):
+                scale = form.count if layout.size == form.batch and form.kind == "rows" and layout.size != form.size else 1
+                cuts |= {cut * scale for cut in nest_cuts([layout])}
+        return cuts
+
+    def _folds(self, node: Node) -> bool:
+        return node.op.kind is Kind.REDUCTION and not reduction_split(self.graph, node).is_trivial
+
+    def _is_row_level(self, value: int, form: Form) -> bool:
+        return form.kind == "rows" and self.avals[value].size == form.batch
+
+    def _fits(self, node: Node, form: Form, members: set[int]) -> bool:
+        """Whether the nest `form` can compute a member; mirrors `Fragment.form`."""
+        (result,) = node.results
+        if self._folds(node):
+            return form_of_split(reduction_split(self.graph, node)) == form and self._reads(node.operands[0], form, False, members)
+        row_level = self._is_row_level(result, form)
+        if self.avals[result].size != form.size and not row_level:
+            return False
+        if node.op.kind is Kind.GATHER and self.source(node.operands[0]).root in members:
+            return row_level and self._picks_from_row(node, form) and self._reads(node.operands[1], form, True, members)
+        return all(self._reads(v, form, row_level, members) for v in read_operands(node))
+
+    def _picks_from_row(self, node: Node, form: Form) -> bool:
+        operand, _ = node.operands
+        shape, axis = self.avals[operand].shape, node.attrs[0]
+        fits = shape[axis] == form.count and prod(shape[axis + 1 :]) == 1 and self.avals[operand].size == form.size
+        return fits and self.source(operand).layout.is_identity
+
+    def _reads(self, value: int, form: Form, row_level: bool, members: set[int]) -> bool:
+        root, layout = self.source(value)
+        if any(r in members for start, _, _ in layout.dynamic for r in self.roots(start)):
+            return False
+        if root not in members:
+            return True
+        if self._is_row_level(root, form):
+            if row_level:
+                return layout.is_identity
+            return form.count <= LONGEST_ROW and is_row_broadcast(layout, form)
+        if self._folds(self.producers[root]):
+            return False
+        return not row_level and layout.is_identity and self.avals[root].size == form.size
+
+    def _joined_product(self, one: Group, two: Group) -> Group | None:
+        """A product and elementwise ops on its result."""
+        product = one.product if one.product is not None else two.product
+        if None not in (one.product, two.product):
+            return None
+        members = {*one.values, *two.values}
+        nodes = sorted([*one.nodes, *two.nodes])
+        dependent = {product}
+        for i in nodes:
+            node = self.graph.nodes[i]
+            if node.op.kind is Kind.CONTRACTION:
+                continue
+            if not self.epilogue_ok(node, product, members):
+                return None
+            if not any(self.source(v).root in dependent for v in node.operands):
+                return None
+            dependent.update(node.results)
+        if len(nodes) - 1 > MOST_EPILOGUE_OUTPUTS * 8:
+            return None
+        return self._union(one, two, nodes, product=product)
+
+    def epilogue_ok(self, node: Node, product: int, members: set[int]) -> bool:
+        """Whether `node` may run on the register tile of a product.
+
+        The form that `codegen/gemm.py` takes: elementwise ops that cannot fail, of the product's size, whose operands
+        are the product or other members element by element (reshapes allowed), 0-d constants, or views of stored values
+        that are affine over the product's (batch, M, N) coordinates: the same shape, rows, columns, scalars.
+        """
+        shape = self.avals[product].shape
+        if node.op.kind is not Kind.ELEMENTWISE or node.op.fallible or self.avals[node.results[0]].size != prod(shape):
+            return False
+        for value in node.operands:
+            root, layout = self.source(value)
+            if root in members:
+                if not layout.is_identity:
+                    return False
+            elif layout.dynamic or (not layout.is_uniform and reshape(layout, shape) is None):
+                return False
+            elif self.is_free(root) and self.producers[root].op.name != "constant":
+                return False
+        return True
+
+    # ---- fragments -------------------------------------------------------------------------------------------
+
+    def find_outputs(self, groups: Iterable[Group], group_of: dict[int, int]) -> None:
+        """What every group must store: what others read, what the program returns, what may fail."""
+        groups = list(groups)
+        wanted = {r for v in self.graph.outputs for r in ([v] if v in group_of else [])}
+        for group in groups:
+            wanted.update(r for r in group.reads if group_of.get(r, group.number) != group.number)
+        for group in groups:
+            group.outputs = [v for v in group.values if v in wanted or self.producers[v].op.fallible]
+
+    def fragment(self, group: Group) -> tuple[Graph, tuple[int, ...], tuple[int, ...]]:
+        """The group's nodes and the views they read through, numbered canonically; its operands and results."""
+        indices = set(group.nodes)
+        pending = [v for i in group.nodes for v in self.graph.nodes[i].operands]
+        while pending:
+            value = pending.pop()
+            index = self.index_of.get(value)
+            if index is None or index in indices or self._has_memory(value):
+                continue
+            indices.add(index)
+            pending += self.graph.nodes[index].operands
+        nodes = [self.graph.nodes[i] for i in sorted(indices)]
+        made = {v for n in nodes for v in n.results}
+        operands = tuple(dict.fromkeys(v for n in nodes for v in n.operands if v not in made))
+        names = {v: k for k, v in enumerate([*operands, *(v for n in nodes for v in n.results)])}
+        fragment = Graph(
+            avals=[self.avals[v] for v in names],
+            inputs=list(range(len(operands))),
+            nodes=[
+                n._replace(operands=tuple(names[v] for v in n.operands), results=tuple(names[v] for v in n.results))
+                for n in nodes
+            ],
+            outputs=[names[v] for v in group.outputs],
+        )
+        return fragment, operands, tuple(group.outputs)
+
+    def _has_memory(self, value: int) -> bool:
+        """Whether readers of `value` find it stored."""
+        return value in self.stored or self.is_computed(self.producers[value])
+
+
+def join_forms(one: Form, two: Form) -> Form | None:
+    """The form of a nest that computes what two forms compute."""
+    if one == two:
+        return one
+    if one.kind != "map":
+        one, two = two, one
+    if one.kind != "map" or two.kind == "map":
+        return None
+    if one.size == two.size or (two.kind == "rows" and one.size == two.batch):
+        return two
+    return None
