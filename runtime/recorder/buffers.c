@@ -1,0 +1,29 @@
+/* The binding's Buffer and Plan types, reached through its capsule. */
+#include "recorder.h"
+#include "../binding/binding_api.h"
+
+static const fb_binding_api *api;
+
+int fb_buffers_init(void) {
+  PyObject *binding = PyImport_ImportModule("flambeau.runtime._binding");
+  PyObject *capsule = binding ? PyObject_GetAttrString(binding, "_C_API") : NULL;
+  if (capsule)
+    api = PyCapsule_GetPointer(capsule, FB_BINDING_CAPSULE);
+  Py_XDECREF(capsule);
+  Py_XDECREF(binding);
+  if (api && api->version != FB_BINDING_VERSION) {
+    PyErr_SetString(PyExc_ImportError, "[recorder] the binding has another version. Reinstall flambeau.");
+    return -1;
+  }
+  return api ? 0 : -1;
+}
+
+PyObject *fb_buffer_to_python(fb_buffer *b) { return api->buffer_wrap(b); }
+fb_buffer *fb_buffer_from_python(PyObject *o) { return api->buffer_get(o); }
+fb_plan *fb_plan_from_python(PyObject *o) { return Py_IS_TYPE(o, api->plan_type) ? api->plan_get(o) : NULL; }
+PyObject *fb_raise_status(fb_status status, int64_t failure) { return api->raise(status, failure); }
+
+bool fb_is_interruption(PyObject *type) {
+  return PyErr_GivenExceptionMatches(type, api->out_of_memory) ||
+         PyErr_GivenExceptionMatches(type, PyExc_MemoryError) || !PyErr_GivenExceptionMatches(type, PyExc_Exception);
+}

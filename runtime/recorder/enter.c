@@ -1,0 +1,215 @@
+/* How values enter a trace: inputs, snapshots of shared memory, leaves, grafts. Each makes an entry of its own. */
+#include "recorder.h"
+
+fb_node *fb_step_entry(fb_recorder *rec, fb_node_kind kind, const uint64_t *words, uint32_t n, const fb_type *type) {
+  fb_node *node = fb_trie_step(rec->state, words, n);
+  if (!node) {
+    node = fb_trie_add(rec->state, kind, words, n, rec->n_slots);
+    if (!node || fb_trie_set_results(node, 1) < 0)
+      return NULL;
+    node->results[0] = (fb_result){type, -1};
+    node->type = type;
+  }
+  if (fb_recorder_reserve(rec, node->base + 1) < 0)
+    return NULL;
+  rec->owner[node->base] = NULL;
+  rec->state = node;
+  rec->n_slots = node->base + 1;
+  return node;
+}
+
+int fb_enter_value(fb_recorder *rec, fb_buffer *buffer, const fb_type *type, fb_cell *cell, uint32_t *slot) {
+  if (fb_grow((void **)&rec->inputs, &rec->cap_inputs, rec->n_inputs + 1, sizeof *rec->inputs) < 0)
+    return -1;
+  uint64_t word = FB_H_INPUT | (uint64_t)type->id << 32;
+  fb_node *node = fb_step_entry(rec, FB_INPUT, &word, 1, type);
+  if (!node)
+    return -1;
+  fb_buffer_retain(buffer);
+  fb_trace_input input = {.slot = node->base,
+                          .scalar = {.kind = FB_BUFFER},
+                          .buffer = buffer,
+                          .cell = cell,
+                          .type = type,
+                          .history = FB_NO_SLOT};
+  if (cell && cell->segment) {
+    input.segment = cell->segment;
+    input.segment->refs++;
+    input.segment_slot = cell->segment_slot;
+  }
+  rec->inputs[rec->n_inputs++] = input;
+  *slot = node->base;
+  return 0;
+}
+
+static int enter_graft(fb_recorder *rec, uint32_t data, uint32_t history, const fb_type *type, uint32_t *slot) {
+  uint64_t words[2] = {FB_H_GRAFT | (uint64_t)type->id << 32, data | (uint64_t)history << 32};
+  fb_node *node = fb_step_entry(rec, FB_GRAFT, words, 2, type);
+  if (!node)
+    return -1;
+  *slot = node->base;
+  return 0;
+}
+
+int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *type) {
+  if (a->epoch == rec->id) {
+    if (a->data == data)
+      return 0;
+    if (enter_graft(rec, data, a->slot, type, &a->slot) < 0)
+      return -1;
+    a->data = data;
+    return 0;
+  }
+  if (fb_grow((void **)&rec->leaves, &rec->cap_leaves, rec->n_leaves + 1, sizeof *rec->leaves) < 0)
+    return -1;
+  uint64_t words[2] = {FB_H_LEAF | (uint64_t)type->id << 32, data};
+  fb_node *node = fb_step_entry(rec, FB_LEAF, words, 2, type);
+  if (!node)
+    return -1;
+  a->epoch = rec->id;
+  a->slot = node->base;
+  a->data = data;
+  a->index = rec->n_leaves;
+  a->refs++;
+  rec->leaves[rec->n_leaves++] = a;
+  return 0;
+}
+
+static int raise_lost(const fb_cell *c) {
+  if (!c->error)
+    PyErr_SetString(PyExc_RuntimeError, "[tensor] this tensor's value was never computed. Compute it again.");
+  else
+    PyErr_SetObject(PyTuple_GET_ITEM(c->error, 0), PyTuple_GET_ITEM(c->error, 1));
+  return -1;
+}
+
+/* Make the cell's committed value available: no other trace still owes it. */
+int fb_cell_settle(fb_recorder *rec, fb_cell *c) {
+  if (fb_cell_pending(c) && (c->home != rec || c->shared) && fb_flush(c->home) < 0)
+    return -1;
+  return c->buffer || fb_cell_pending(c) ? 0 : raise_lost(c);
+}
+
+static fb_buffer *copy_of(fb_buffer *source, size_t bytes) {
+  fb_buffer *copy = NULL;
+  fb_status status = fb_buffer_alloc(bytes, &copy);
+  if (status != FB_OK)
+    return fb_raise_status(status, 0), NULL;
+  memcpy(fb_buffer_data(copy), fb_buffer_data(source), bytes);
+  return copy;
+}
+
+/* Shared memory may change at any time: each reading call gets its own copy of the base. */
+static int enter_snapshot(fb_recorder *rec, fb_cell *c, uint32_t *slot) {
+  fb_buffer *copy = copy_of(c->buffer, c->type->bytes);
+  if (!copy)
+    return -1;
+  int status = fb_enter_value(rec, copy, c->type, NULL, slot);
+  fb_buffer_release(copy);
+  if (status == 0 && c->segment) {
+    fb_trace_input *input = &rec->inputs[rec->n_inputs - 1];
+    input->segment = c->segment;
+    input->segment->refs++;
+    input->segment_slot = c->segment_slot;
+  }
+  return status;
+}
+
+/* ... or of just the elements that a view selects. */
+static int enter_view_snapshot(fb_recorder *rec, fb_tensor *t, uint64_t *word) {
+  PyObject *hook = fb_hook(fb_hooks.read_view, "read_view");
+  const fb_type *base = t->cell->type, *type = t->view->types[0];
+  PyObject *starts = hook ? fb_tensor_starts(t) : NULL;
+  if (!starts)
+    return -1;
+  fb_buffer_retain(t->cell->buffer);
+  PyObject *buffer = fb_buffer_to_python(t->cell->buffer);
+  PyObject *copy =
+      buffer ? PyObject_CallFunctionObjArgs(hook, buffer, base->shape, base->dtype, t->view->payload, starts, NULL)
+             : NULL;
+  Py_XDECREF(buffer);
+  Py_DECREF(starts);
+  fb_buffer *value = copy ? fb_buffer_from_python(copy) : NULL;
+  uint32_t slot;
+  int status = value ? fb_enter_value(rec, value, type, NULL, &slot) : -1;
+  Py_XDECREF(copy);
+  *word = slot;
+  return status;
+}
+
+static int enter_cell(fb_recorder *rec, fb_cell *c) {
+  uint32_t slot;
+  if (fb_enter_value(rec, c->buffer, c->type, c, &slot) < 0)
+    return -1;
+  c->home = rec;
+  c->epoch = rec->id;
+  c->slot = c->use = slot;
+  c->input = rec->n_inputs - 1;
+  return 0;
+}
+
+/* `unshared`: drop the flag once nobody else holds the exported memory. */
+static bool is_shared(fb_cell *c) {
+  if (c->shared && fb_buffer_is_pooled(c->buffer) && fb_buffer_refs(c->buffer) == 1)
+    c->shared = false;
+  return c->shared;
+}
+
+static int enter_shared(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word) {
+  uint32_t slot;
+  bool needs_history = rec->mode & 1 && (t->leaf || t->cell->type->requires_grad) && !(t->view && t->view->detached);
+  if (t->view && !whole && !needs_history)
+    return enter_view_snapshot(rec, t, word);
+  if (enter_snapshot(rec, t->cell, &slot) < 0)
+    return -1;
+  if (needs_history && t->leaf) {
+    fb_type *type = fb_type_with_grad(t->cell->type, true);
+    if (!type || fb_enter_leaf(rec, t->leaf->anchor, slot, type) < 0)
+      return -1;
+    slot = t->leaf->anchor->slot;
+  }
+  *word = slot | (t->view ? (uint64_t)t->view->id << 32 : 0);
+  return 0;
+}
+
+int fb_enter(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word) {
+  fb_cell *c = t->cell;
+  if (FB_UNLIKELY(fb_cell_settle(rec, c) < 0))
+    return -1;
+  if (FB_UNLIKELY(c->shared) && is_shared(c))
+    return enter_shared(rec, t, whole, word);
+  if (c->epoch != rec->id && enter_cell(rec, c) < 0)
+    return -1;
+  uint32_t slot = c->slot;
+  bool history = rec->mode & 1 && !(t->view && t->view->detached);
+  if (history && t->leaf) {
+    fb_type *type = fb_type_with_grad(c->type, true);
+    if (!type || fb_enter_leaf(rec, t->leaf->anchor, slot, type) < 0)
+      return -1;
+    slot = t->leaf->anchor->slot;
+  } else if (history) {
+    if (c->use == FB_NO_SLOT && enter_graft(rec, c->slot, c->history, c->type, &c->use) < 0)
+      return -1;
+    slot = c->use;
+  } else if (c->use != FB_NO_SLOT) {
+    slot = c->use;
+  }
+  *word = slot | (t->view ? (uint64_t)t->view->id << 32 : 0);
+  return 0;
+}
+
+int fb_call_tensor(fb_call *call, fb_tensor *t) {
+  uint64_t word;
+  if (FB_UNLIKELY(!fb_resident(call->rec, t, &word))) {
+    if (fb_enter(call->rec, t, call->function && call->function->kind == FB_INPLACE, &word) < 0)
+      return -1;
+  }
+  if (fb_call_word(call, word) < 0 || fb_call_note(call, t) < 0)
+    return -1;
+  if (FB_LIKELY(!fb_word_high(word)))
+    return 0;
+  for (uint32_t i = 0; i < t->view->n_starts; i++)
+    if (fb_call_scalar(call, (fb_scalar){.kind = FB_INT, .i = t->starts[i]}) < 0)
+      return -1;
+  return 0;
+}

@@ -1,0 +1,183 @@
+/* Traces as Python data for the hooks: the path from the root to a state, entry by entry. */
+#include "recorder.h"
+
+PyObject *fb_slot_tuple(const uint32_t *slots, uint32_t n) {
+  PyObject *tuple = PyTuple_New(n);
+  for (uint32_t i = 0; tuple && i < n; i++) {
+    PyObject *slot = PyLong_FromUnsignedLong(slots[i]);
+    if (!slot)
+      Py_CLEAR(tuple);
+    else
+      PyTuple_SET_ITEM(tuple, i, slot);
+  }
+  return tuple;
+}
+
+static PyObject *slot_range(uint32_t first, uint32_t n) {
+  PyObject *tuple = PyTuple_New(n);
+  for (uint32_t i = 0; tuple && i < n; i++) {
+    PyObject *slot = PyLong_FromUnsignedLong(first + i);
+    if (!slot)
+      Py_CLEAR(tuple);
+    else
+      PyTuple_SET_ITEM(tuple, i, slot);
+  }
+  return tuple;
+}
+
+static int append(PyObject *list, PyObject *item) {
+  int status = item ? PyList_Append(list, item) : -1;
+  Py_XDECREF(item);
+  return status;
+}
+
+/* (slot, view payload or None, slots of the view's starts); `next` is the next scalar slot. */
+static PyObject *tensor_ref(uint64_t word, uint32_t *next) {
+  const fb_view *view = fb_word_high(word) ? fb_view_by_id(fb_word_high(word)) : NULL;
+  PyObject *starts = slot_range(*next, view ? view->n_starts : 0);
+  if (!starts)
+    return NULL;
+  *next += view ? view->n_starts : 0;
+  return Py_BuildValue("(ION)", fb_word_slot(word), view ? view->payload : Py_None, starts);
+}
+
+static const char *const scalar_kinds[] = {"float", "int", "bool"};
+
+/* The operands of a call, flattened; appends the entries of its scalars to `entries`. */
+static PyObject *call_operands(const fb_node *node, PyObject *entries) {
+  PyObject *list = PyList_New(0);
+  uint32_t next = node->base, listed = 0;
+  for (uint32_t i = 1; list && i < node->n_words; i++) {
+    uint64_t w = node->words[i];
+    uint32_t first = next;
+    int status = 0;
+    switch (fb_word_slot(w)) {
+    case FB_TAG_LIST:
+      continue;
+    case FB_TAG_NUMBER:
+      i++; /* fall through */
+    case FB_TAG_NONE:
+    case FB_TAG_DEAD:
+      status = PyList_Append(list, Py_None);
+      break;
+    case FB_TAG_SCALAR:
+      status = append(entries, Py_BuildValue("(sIs)", "scalar", next, scalar_kinds[fb_word_high(w)]));
+      if (status == 0)
+        status = append(list, Py_BuildValue("(IO())", next, Py_None));
+      next++;
+      break;
+    default:
+      status = append(list, tensor_ref(w, &next));
+      for (listed = first; status == 0 && listed < next; listed++)
+        status = append(entries, Py_BuildValue("(sIs)", "scalar", listed, "int"));
+    }
+    if (status < 0)
+      Py_CLEAR(list);
+  }
+  PyObject *tuple = list ? PyList_AsTuple(list) : NULL;
+  Py_XDECREF(list);
+  return tuple;
+}
+
+static PyObject *result_slots(const fb_node *node) {
+  PyObject *tuple = PyTuple_New(node->n_results);
+  uint32_t first = node->base + node->n_scalars;
+  for (uint32_t i = 0; tuple && i < node->n_results; i++) {
+    PyObject *slot = node->results[i].type ? PyLong_FromUnsignedLong(first + i) : Py_NewRef(Py_None);
+    if (!slot)
+      Py_CLEAR(tuple);
+    else
+      PyTuple_SET_ITEM(tuple, i, slot);
+  }
+  return tuple;
+}
+
+static PyObject *result_writes(const fb_node *node) {
+  PyObject *tuple = PyTuple_New(node->n_results);
+  for (uint32_t i = 0; tuple && i < node->n_results; i++) {
+    PyObject *write = PyLong_FromLong(node->results[i].write);
+    if (!write)
+      Py_CLEAR(tuple);
+    else
+      PyTuple_SET_ITEM(tuple, i, write);
+  }
+  return tuple;
+}
+
+static PyObject *location(const fb_node *node, const fb_recorder *rec) {
+  PyObject *file = node->file;
+  int line = node->line;
+  for (uint32_t i = 0; rec && node->flags & FB_FALLIBLE && i < rec->n_locs; i++)
+    if (rec->locs[i].depth == node->depth) {
+      file = rec->locs[i].file;
+      line = rec->locs[i].line;
+    }
+  if (!file)
+    return Py_NewRef(Py_None);
+  return Py_BuildValue("(Oi)", file, line);
+}
+
+static int export_call(const fb_node *node, const char *name, PyObject *entries, const fb_recorder *rec) {
+  PyObject *operands = call_operands(node, entries);
+  if (!operands)
+    return -1;
+  return append(entries, Py_BuildValue("(sONNNNO)", name, node->payload ? node->payload : Py_None, operands,
+                                       result_slots(node), result_writes(node), location(node, rec),
+                                       node->function ? (PyObject *)node->function : Py_None));
+}
+
+static int export_segment(const fb_node *node, PyObject *entries) {
+  PyObject *provided = PyDict_New(), *inner = provided ? fb_export_state(node->imported, NULL) : NULL;
+  for (uint32_t i = 2; inner && i < node->n_words; i++) {
+    PyObject *old = PyLong_FromUnsignedLong(fb_word_slot(node->words[i])),
+             *now = PyLong_FromUnsignedLong(fb_word_high(node->words[i]));
+    if (!old || !now || PyDict_SetItem(provided, old, now) < 0)
+      Py_CLEAR(inner);
+    Py_XDECREF(old);
+    Py_XDECREF(now);
+  }
+  if (!inner) {
+    Py_XDECREF(provided);
+    return -1;
+  }
+  return append(entries, Py_BuildValue("(sINKN)", "segment", node->base, inner, (unsigned long long)node->imported->id,
+                                       provided));
+}
+
+static int export_node(const fb_node *node, PyObject *entries, const fb_recorder *rec) {
+  const fb_type *type = node->type;
+  switch ((fb_node_kind)node->kind) {
+  case FB_INPUT:
+    return append(entries, Py_BuildValue("(sIOOOO)", "input", node->base, type->shape, type->dtype,
+                                         type->requires_grad ? Py_True : Py_False, Py_False));
+  case FB_LEAF:
+    return append(entries, Py_BuildValue("(sII)", "leaf", node->base, fb_word_slot(node->words[1])));
+  case FB_GRAFT:
+    return append(entries, Py_BuildValue("(sIII)", "graft", node->base, fb_word_slot(node->words[1]),
+                                         fb_word_high(node->words[1])));
+  case FB_CALL:
+    return export_call(node, "call", entries, rec);
+  case FB_BACKWARD:
+    return export_call(node, "backward", entries, rec);
+  case FB_GRAD:
+    return export_call(node, "grad", entries, rec);
+  case FB_SEGMENT:
+    return export_segment(node, entries);
+  case FB_ROOT:
+  case FB_REACH:
+    break;
+  }
+  return 0;
+}
+
+PyObject *fb_export_state(fb_node *state, fb_recorder *rec) {
+  fb_node **path = fb_trie_path(state);
+  PyObject *entries = path ? PyList_New(0) : NULL;
+  for (uint32_t i = 0; entries && i < state->depth; i++)
+    if (export_node(path[i], entries, rec) < 0)
+      Py_CLEAR(entries);
+  PyMem_Free(path);
+  return entries;
+}
+
+PyObject *fb_export(fb_recorder *rec) { return fb_export_state(rec->state, rec); }

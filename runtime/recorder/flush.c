@@ -1,0 +1,307 @@
+/* Flushing: find what is alive, get the state's program, run it, and move the results into their cells. */
+#include "recorder.h"
+
+#define FB_MAX_WIDENINGS 4
+
+typedef struct {
+  uint32_t *live, n_live;       /* slots whose data a cell holds */
+  uint32_t *history, n_history; /* slots whose gradient history a cell holds */
+} fb_liveness;
+
+static uint32_t history_slot(const fb_cell *c) { return c->use == FB_NO_SLOT ? c->history : c->use; }
+
+static int find_live(fb_recorder *rec, fb_liveness *found) {
+  found->live = PyMem_Malloc((rec->n_slots + 1) * sizeof(uint32_t));
+  found->history = PyMem_Malloc((rec->n_slots + 1) * sizeof(uint32_t));
+  if (!found->live || !found->history)
+    return PyErr_NoMemory(), -1;
+  for (uint32_t s = 0; s < rec->n_slots; s++) {
+    const fb_cell *c = rec->owner[s];
+    if (!c)
+      continue;
+    found->live[found->n_live++] = s;
+    if (c->type->requires_grad && !fb_history_freed(rec, history_slot(c)))
+      found->history[found->n_history++] = history_slot(c);
+  }
+  return 0;
+}
+
+/* ---- programs -------------------------------------------------------------------------------------------- */
+
+static int compare_slots(const void *a, const void *b) {
+  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return (x > y) - (x < y);
+}
+
+/* The union of what is alive now and what the old program gave; past a few widenings, every computed slot. */
+static PyObject *wanted_slots(fb_recorder *rec, const fb_liveness *found, const fb_program *old, uint32_t widenings) {
+  uint32_t n_old = old ? old->n_outputs : 0, n = 0;
+  uint32_t *all = PyMem_Malloc((found->n_live + n_old + rec->n_slots + 1) * sizeof *all);
+  if (!all)
+    return PyErr_NoMemory();
+  memcpy(all, found->live, found->n_live * sizeof *all);
+  n = found->n_live;
+  if (n_old)
+    memcpy(all + n, old->outputs, n_old * sizeof *all);
+  n += n_old;
+  if (widenings >= FB_MAX_WIDENINGS)
+    for (const fb_node *node = rec->state; node->depth; node = node->parent)
+      for (uint32_t i = 0; node->kind >= FB_CALL && node->results && i < node->n_results; i++)
+        if (node->results[i].type && n < found->n_live + n_old + rec->n_slots)
+          all[n++] = node->base + node->n_scalars + i;
+  qsort(all, n, sizeof *all, compare_slots);
+  uint32_t unique = 0;
+  for (uint32_t i = 0; i < n; i++)
+    if (!i || all[i] != all[i - 1])
+      all[unique++] = all[i];
+  PyObject *slots = fb_slot_tuple(all, unique);
+  PyMem_Free(all);
+  return slots;
+}
+
+static fb_program *build_program(fb_recorder *rec, const fb_liveness *found) {
+  fb_node *state = rec->state;
+  fb_program *old = (fb_program *)state->program;
+  PyObject *hook = fb_hook(fb_hooks.build_program, "build_program"), *program = NULL;
+  PyObject *export = hook ? fb_export(rec) : NULL;
+  PyObject *live = export ? wanted_slots(rec, found, old, state->widenings) : NULL;
+  PyObject *history = live ? found->n_history || (old && old->has_history)
+                                 ? fb_slot_tuple(found->history, found->n_history)
+                                 : Py_NewRef(Py_None)
+                           : NULL;
+  uint64_t id = rec->id;
+  if (history)
+    program = PyObject_CallFunctionObjArgs(hook, export, live, history, NULL);
+  Py_XDECREF(export);
+  Py_XDECREF(live);
+  Py_XDECREF(history);
+  if (program && (rec->id != id || rec->state != state)) {
+    Py_CLEAR(program);
+    PyErr_SetString(PyExc_RuntimeError, "[flush] build_program recorded or flushed.");
+  }
+  if (!program)
+    return NULL;
+  if (Py_TYPE(program) != fb_program_type ||
+      !fb_program_covers((fb_program *)program, found->live, found->n_live, found->n_history > 0)) {
+    PyErr_Format(PyExc_TypeError, "[flush] build_program must return a Program with all asked outputs%s, got %R.",
+                 found->n_history ? " and residual_slots" : "", program);
+    Py_DECREF(program);
+    return NULL;
+  }
+  state->widenings += old != NULL;
+  Py_XSETREF(state->program, program);
+  fb_stats.builds++;
+  fb_explain(old ? "widen" : "build", state);
+  return (fb_program *)program;
+}
+
+/* ---- ending a trace -------------------------------------------------------------------------------------- */
+
+void fb_recorder_reset(fb_recorder *rec) {
+  rec->id = fb_next_trace_id();
+  rec->state = fb_trie_root();
+  rec->n_slots = 0;
+  rec->held_bytes = 0;
+  rec->flush_soon = false;
+  uint32_t n = rec->n_inputs;
+  rec->n_inputs = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    fb_buffer_release(rec->inputs[i].buffer);
+    if (rec->inputs[i].segment)
+      fb_segment_release(rec->inputs[i].segment);
+  }
+  for (uint32_t i = 0; i < rec->n_leaves; i++)
+    fb_anchor_release(rec->leaves[i]);
+  for (uint32_t i = 0; i < rec->n_locs; i++)
+    Py_XDECREF(rec->locs[i].file);
+  for (uint32_t i = 0; i < rec->n_imports; i++)
+    fb_segment_release(rec->imports[i].segment);
+  rec->n_leaves = rec->n_locs = rec->n_imports = 0;
+  if (fb_trie_states() > fb_limits.max_states)
+    fb_trie_collect(false);
+}
+
+static void set_value(fb_cell *c, fb_buffer *value) {
+  if (c->shared && c->buffer) {
+    memcpy(fb_buffer_data(c->buffer), fb_buffer_data(value), c->type->bytes);
+    fb_buffer_release(value);
+    return;
+  }
+  fb_buffer *old = c->buffer;
+  c->buffer = value;
+  fb_buffer_release(old);
+}
+
+static void set_history(fb_cell *c, fb_segment *segment, uint32_t slot) {
+  fb_segment *old = c->segment;
+  c->segment = segment;
+  c->segment_slot = slot;
+  if (segment)
+    segment->refs++;
+  if (old)
+    fb_segment_release(old);
+}
+
+static void commit_histories(fb_recorder *rec, fb_segment *segment) {
+  for (uint32_t s = 0; s < rec->n_slots; s++) {
+    fb_cell *c = rec->owner[s];
+    if (c && c->type->requires_grad)
+      set_history(c, fb_history_freed(rec, history_slot(c)) ? fb_segment_freed() : segment, history_slot(c));
+    else if (c && c->segment)
+      set_history(c, NULL, 0);
+  }
+}
+
+/* Cells take their new values; what nobody wants is released. Cells die only in fb_recorder_reset, if at all. */
+static void commit(fb_recorder *rec, const fb_program *p, fb_buffer **outputs) {
+  for (uint32_t i = 0; i < p->n_outputs; i++) {
+    fb_cell *c = rec->owner[p->outputs[i]];
+    if (c)
+      set_value(c, outputs[i]);
+    else
+      fb_buffer_release(outputs[i]);
+  }
+}
+
+/* ---- failures -------------------------------------------------------------------------------------------- */
+
+static PyObject *fetch_error(void) {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (traceback && value)
+    PyException_SetTraceback(value, traceback);
+  Py_XDECREF(type);
+  Py_XDECREF(traceback);
+  return value;
+}
+
+/* (class, args), without the traceback and the frames behind it. */
+static PyObject *summary_of(PyObject *error) {
+  PyObject *args = PyObject_GetAttrString(error, "args");
+  PyObject *made = args ? PyTuple_Pack(2, (PyObject *)Py_TYPE(error), args) : NULL;
+  Py_XDECREF(args);
+  return made;
+}
+
+/* Values of the prefix before the failing op: a dict from live slots to Buffers, or NULL. May replace the error. */
+static PyObject *replay(fb_recorder *rec, const fb_liveness *found, PyObject **error) {
+  if (!fb_hooks.replay)
+    return NULL;
+  PyObject *export = fb_export(rec), *live = fb_slot_tuple(found->live, found->n_live), *inputs = fb_input_values(rec),
+           *answer = NULL;
+  if (export && live && inputs)
+    answer = PyObject_CallFunctionObjArgs(fb_hooks.replay, export, live, inputs, *error, NULL);
+  Py_XDECREF(export);
+  Py_XDECREF(live);
+  Py_XDECREF(inputs);
+  PyObject *values = NULL, *replaced = NULL;
+  if (answer && PyTuple_Check(answer) && PyTuple_GET_SIZE(answer) == 2 && PyDict_Check(PyTuple_GET_ITEM(answer, 0)) &&
+      PyExceptionInstance_Check(PyTuple_GET_ITEM(answer, 1))) {
+    values = Py_NewRef(PyTuple_GET_ITEM(answer, 0));
+    replaced = Py_NewRef(PyTuple_GET_ITEM(answer, 1));
+  } else if (answer) {
+    PyErr_SetString(PyExc_TypeError, "[flush] replay must return ({slot: Buffer}, exception).");
+  }
+  Py_XDECREF(answer);
+  if (!replaced)
+    replaced = fetch_error();
+  if (replaced)
+    Py_SETREF(*error, replaced);
+  return values;
+}
+
+/* Cells go back to their committed values, or to those of the prefix; what was never computed keeps the error. */
+static void abandon(fb_recorder *rec, PyObject *values, PyObject *error) {
+  PyObject *summary = summary_of(error);
+  for (uint32_t i = 0; i < rec->n_inputs; i++)
+    if (rec->inputs[i].cell)
+      rec->inputs[i].cell->type = rec->inputs[i].type;
+  for (uint32_t s = 0; s < rec->n_slots; s++) {
+    fb_cell *c = rec->owner[s];
+    if (!c)
+      continue;
+    PyObject *key = values ? PyLong_FromUnsignedLong(s) : NULL, *value = key ? PyDict_GetItem(values, key) : NULL;
+    fb_buffer *buffer = value ? fb_buffer_from_python(value) : NULL;
+    Py_XDECREF(key);
+    if (buffer) {
+      fb_buffer_retain(buffer);
+      set_value(c, buffer);
+    } else if (!c->buffer) {
+      Py_XSETREF(c->error, Py_XNewRef(summary));
+    }
+  }
+  Py_XDECREF(summary);
+  PyErr_Clear();
+}
+
+static void fail(fb_recorder *rec, const fb_liveness *found) {
+  PyObject *error = fetch_error();
+  if (fb_is_interruption((PyObject *)Py_TYPE(error))) { /* the trace stays pending: the next observation tries again */
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_DECREF(error);
+    return;
+  }
+  fb_stats.failures++;
+  PyObject *values = replay(rec, found, &error);
+  abandon(rec, values, error);
+  Py_XDECREF(values);
+  fb_recorder_reset(rec);
+  PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+  Py_DECREF(error);
+}
+
+/* ---- the flush ------------------------------------------------------------------------------------------- */
+
+static int run(fb_recorder *rec, const fb_liveness *found) {
+  fb_program *p = (fb_program *)rec->state->program;
+  bool keeps_history = found->n_history > 0;
+  if (!p || !fb_program_covers(p, found->live, found->n_live, keeps_history))
+    p = build_program(rec, found);
+  if (!p)
+    return -1;
+  uint32_t n = p->n_outputs + p->n_residuals;
+  fb_buffer **outputs = PyMem_Calloc(n + 1, sizeof *outputs);
+  if (!outputs)
+    return PyErr_NoMemory(), -1;
+  Py_INCREF(p);
+  int status = fb_program_run(p, rec, !keeps_history, outputs);
+  if (status == 0) {
+    fb_segment *segment = keeps_history ? fb_segment_make(rec, p, outputs + p->n_outputs) : NULL;
+    commit(rec, p, outputs);
+    commit_histories(rec, segment);
+    if (segment)
+      fb_segment_release(segment);
+    for (uint32_t i = p->n_outputs; i < n; i++)
+      fb_buffer_release(outputs[i]);
+  }
+  Py_DECREF(p);
+  PyMem_Free(outputs);
+  return status;
+}
+
+int fb_flush(fb_recorder *rec) {
+  if (!rec->n_slots)
+    return 0;
+  if (rec->flushing) {
+    PyErr_SetString(PyExc_RuntimeError, "[flush] a value was read while its own trace was being compiled or run.");
+    return -1;
+  }
+  fb_liveness found = {0};
+  rec->flushing = true;
+  int status = find_live(rec, &found);
+  if (status == 0 && found.n_live) {
+    fb_explain("flush", rec->state);
+    status = run(rec, &found);
+    if (status < 0)
+      fail(rec, &found);
+  }
+  rec->flushing = false;
+  if (status == 0) {
+    fb_stats.flushes++;
+    fb_recorder_reset(rec);
+  }
+  PyMem_Free(found.live);
+  PyMem_Free(found.history);
+  return status;
+}

@@ -1,0 +1,96 @@
+/* Where the user's code stands, and the log that explains misses and flushes. */
+#include "recorder.h"
+
+PyObject *fb_explain_list;
+
+static bool is_ours(PyFrameObject *frame) {
+  PyObject *globals = PyFrame_GetGlobals(frame);
+  PyObject *name = PyDict_GetItemString(globals, "__name__");
+  bool ours = false;
+  if (name && PyUnicode_Check(name)) {
+    const char *text = PyUnicode_AsUTF8(name);
+    ours = text && !strncmp(text, "flambeau", 8) && (!text[8] || text[8] == '.');
+  }
+  Py_DECREF(globals);
+  return ours;
+}
+
+int fb_user_line(PyObject **file) {
+  *file = NULL;
+  PyFrameObject *frame = PyEval_GetFrame();
+  Py_XINCREF(frame);
+  while (frame && is_ours(frame)) {
+    PyFrameObject *back = PyFrame_GetBack(frame);
+    Py_DECREF(frame);
+    frame = back;
+  }
+  if (!frame)
+    return 0;
+  PyCodeObject *code = PyFrame_GetCode(frame);
+  int line = PyFrame_GetLineNumber(frame);
+  *file = Py_NewRef(code->co_filename);
+  Py_DECREF(code);
+  Py_DECREF(frame);
+  return line;
+}
+
+/* ---- the log --------------------------------------------------------------------------------------------- */
+
+#define FB_LOG_LIMIT 10000
+
+static PyObject *describe_word(const fb_node *node, const fb_node *other) {
+  if (node->n_words != other->n_words)
+    return PyUnicode_FromString("number of operands");
+  uint64_t mask = (1u << 20) - 1;
+  uint64_t a = node->words[0], b = other->words[0];
+  if ((a & mask) != (b & mask))
+    return PyUnicode_FromFormat("function: %U before", other->function ? other->function->name : node->function->name);
+  if ((uint32_t)a != (uint32_t)b)
+    return PyUnicode_FromFormat("mode: %u now, %u before", (uint32_t)a >> 20, (uint32_t)b >> 20);
+  if (a != b)
+    return PyUnicode_FromFormat("static arguments: %R now, %R before", fb_static_values(a >> 32),
+                                fb_static_values(b >> 32));
+  for (uint32_t i = 1; i < node->n_words; i++)
+    if (node->words[i] != other->words[i])
+      return PyUnicode_FromFormat("operand %u: another value, view or kind", i - 1);
+  return PyUnicode_FromString("nothing");
+}
+
+/* The sibling that agrees with the new node the longest, and the first field where it does not. */
+static PyObject *difference(const fb_node *node) {
+  const fb_node *nearest = NULL;
+  uint32_t best = 0;
+  for (const fb_node *s = node->parent->children; s; s = s->sibling) {
+    if (s == node || s->kind != node->kind)
+      continue;
+    uint32_t same = (s->function == node->function) + 1;
+    for (uint32_t i = 0; i < s->n_words && i < node->n_words; i++)
+      same += s->words[i] == node->words[i];
+    if (same > best) {
+      best = same;
+      nearest = s;
+    }
+  }
+  return nearest ? describe_word(node, nearest) : PyUnicode_FromString("first time here");
+}
+
+void fb_explain(const char *kind, const fb_node *node) {
+  if (!fb_explain_list || PyList_GET_SIZE(fb_explain_list) >= FB_LOG_LIMIT)
+    return;
+  PyObject *file = node->file, *field, *name;
+  int line = node->line;
+  bool is_miss = !strcmp(kind, "miss");
+  if (is_miss)
+    Py_XINCREF(file);
+  else
+    line = fb_user_line(&file);
+  field = is_miss ? difference(node) : PyUnicode_FromFormat("%u entries", node->depth);
+  name = node->function ? Py_NewRef(node->function->name) : PyUnicode_FromString("");
+  PyObject *entry = field && name ? Py_BuildValue("(sOiOO)", kind, file ? file : Py_None, line, name, field) : NULL;
+  if (!entry || PyList_Append(fb_explain_list, entry) < 0)
+    PyErr_Clear();
+  Py_XDECREF(entry);
+  Py_XDECREF(field);
+  Py_XDECREF(name);
+  Py_XDECREF(file);
+}

@@ -1,0 +1,382 @@
+/* The module flambeau.runtime._recorder: functions on tensors and traces, settings, statistics. */
+#include "recorder.h"
+
+static fb_tensor *as_tensor(PyObject *o, const char *what) {
+  if (fb_is_tensor(o))
+    return (fb_tensor *)o;
+  PyErr_Format(PyExc_TypeError, "[%s] expected a Tensor, got %.100s.", what, Py_TYPE(o)->tp_name);
+  return NULL;
+}
+
+/* ---- running --------------------------------------------------------------------------------------------- */
+
+static PyObject *do_flush(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  return fb_flush(fb_recorder_get()) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *flush_if_pending(PyObject *module, PyObject *o) {
+  (void)module;
+  fb_tensor *t = as_tensor(o, "flush_if_pending");
+  if (!t)
+    return NULL;
+  bool pending =
+      fb_cell_pending(t->cell) && t->cell->slot != FB_NO_SLOT && t->cell->home->owner[t->cell->slot] == t->cell;
+  if (pending && fb_flush(t->cell->home) < 0)
+    return NULL;
+  return PyBool_FromLong(pending);
+}
+
+static PyObject *realize(PyObject *module, PyObject *o) {
+  fb_tensor *t = as_tensor(o, "realize");
+  if (!t)
+    return NULL;
+  fb_cell *c = t->cell;
+  PyObject *was_pending = flush_if_pending(module, o);
+  if (!was_pending)
+    return NULL;
+  Py_DECREF(was_pending);
+  if (!c->buffer)
+    return fb_cell_settle(fb_recorder_get(), c), NULL;
+  fb_buffer_retain(c->buffer);
+  return fb_buffer_to_python(c->buffer);
+}
+
+static PyObject *set_mode(PyObject *module, PyObject *bits) {
+  (void)module;
+  unsigned long mode = PyLong_AsUnsignedLong(bits);
+  if (PyErr_Occurred())
+    return NULL;
+  if (mode >= 1u << 12)
+    return PyErr_Format(PyExc_ValueError, "[set_mode] a mode has 12 bits, got %lu.", mode);
+  fb_recorder *rec = fb_recorder_get();
+  uint32_t old = rec->mode;
+  rec->mode = (uint32_t)mode;
+  return PyLong_FromUnsignedLong(old);
+}
+
+static PyObject *get_mode(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  return PyLong_FromUnsignedLong(fb_recorder_get()->mode);
+}
+
+/* ---- tensors --------------------------------------------------------------------------------------------- */
+
+static int parse_class(PyObject *cls, PyTypeObject **type) {
+  *type = cls == Py_None ? NULL : (PyTypeObject *)cls;
+  if (*type && (!PyType_Check(cls) || !PyType_IsSubtype(*type, fb_tensor_type))) {
+    PyErr_Format(PyExc_TypeError, "[tensor] %R is not a subclass of Tensor.", cls);
+    return -1;
+  }
+  return 0;
+}
+
+/* Kernels rely on the alignment of pool memory; foreign memory that lacks it is copied unless it must stay shared. */
+static fb_buffer *usable_buffer(fb_buffer *b, bool shared) {
+  fb_buffer *copy = b;
+  if (shared || fb_buffer_is_pooled(b) || (uintptr_t)fb_buffer_data(b) % 64 == 0) {
+    fb_buffer_retain(b);
+    return b;
+  }
+  fb_status status = fb_buffer_alloc(fb_buffer_bytes(b), &copy);
+  if (status != FB_OK)
+    return fb_raise_status(status, 0), NULL;
+  memcpy(fb_buffer_data(copy), fb_buffer_data(b), fb_buffer_bytes(b));
+  return copy;
+}
+
+static PyObject *tensor_from_buffer(PyObject *module, PyObject *args, PyObject *kwargs) {
+  static char *names[] = {"buffer", "shape", "dtype", "requires_grad", "cls", "shared", NULL};
+  PyObject *buffer, *shape, *dtype, *cls = Py_None;
+  int requires_grad = 0, shared = 0;
+  PyTypeObject *type;
+  (void)module;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|pOp:tensor_from_buffer", names, &buffer, &shape, &dtype,
+                                   &requires_grad, &cls, &shared) ||
+      parse_class(cls, &type) < 0)
+    return NULL;
+  fb_type *described = fb_type_intern(shape, dtype, false);
+  fb_buffer *b = described ? fb_buffer_from_python(buffer) : NULL;
+  if (!b)
+    return NULL;
+  if (fb_buffer_bytes(b) < described->bytes)
+    return PyErr_Format(PyExc_ValueError, "[tensor] a buffer of %zu bytes is too small for shape %R of %R.",
+                        fb_buffer_bytes(b), shape, dtype);
+  fb_cell *c = fb_cell_new(described);
+  if (!c)
+    return NULL;
+  c->shared = shared;
+  c->buffer = usable_buffer(b, shared);
+  PyObject *made = c->buffer ? fb_tensor_new(c, type) : (fb_cell_release(c), NULL);
+  if (made && requires_grad && fb_tensor_make_leaf((fb_tensor *)made) < 0)
+    Py_CLEAR(made);
+  return made;
+}
+
+/* A leaf stands for a whole base: other views must be copied first. */
+static int check_leaf(fb_tensor *t, const char *what) {
+  if (!t->view || fb_type_with_grad(t->view->types[0], false) == fb_type_with_grad(t->cell->type, false))
+    return 0;
+  PyErr_Format(PyExc_ValueError, "[%s] the tensor is a view of another shape. Clone it first.", what);
+  return -1;
+}
+
+static PyObject *make_leaf(PyObject *module, PyObject *args) {
+  PyObject *o, *cls = Py_None;
+  int requires_grad;
+  PyTypeObject *type;
+  (void)module;
+  if (!PyArg_ParseTuple(args, "Op|O:make_leaf", &o, &requires_grad, &cls) || parse_class(cls, &type) < 0)
+    return NULL;
+  fb_tensor *t = as_tensor(o, "make_leaf");
+  if (!t || check_leaf(t, "make_leaf") < 0)
+    return NULL;
+  t->cell->refs++;
+  fb_tensor *made = (fb_tensor *)fb_tensor_new(t->cell, type);
+  if (made && requires_grad && fb_tensor_make_leaf(made) < 0)
+    Py_CLEAR(made);
+  return (PyObject *)made;
+}
+
+static PyObject *set_requires_grad(PyObject *module, PyObject *args) {
+  PyObject *o;
+  int requires_grad;
+  (void)module;
+  if (!PyArg_ParseTuple(args, "Op:set_requires_grad", &o, &requires_grad))
+    return NULL;
+  fb_tensor *t = as_tensor(o, "requires_grad_");
+  if (!t)
+    return NULL;
+  const fb_type *type = fb_tensor_get_type(t);
+  if (!type || type->requires_grad == requires_grad)
+    return type ? Py_NewRef(o) : NULL;
+  if (!fb_tensor_is_leaf(t))
+    return PyErr_Format(PyExc_RuntimeError,
+                        "[requires_grad_] only leaf tensors can stop requiring grad. Use detach().");
+  if (!requires_grad)
+    Py_CLEAR(t->leaf);
+  else if (check_leaf(t, "requires_grad_") < 0 || fb_tensor_make_leaf(t) < 0)
+    return NULL;
+  return Py_NewRef(o);
+}
+
+static PyObject *set_cell(PyObject *module, PyObject *args) {
+  PyObject *a, *b;
+  (void)module;
+  if (!PyArg_ParseTuple(args, "OO:set_cell", &a, &b))
+    return NULL;
+  fb_tensor *t = as_tensor(a, "data"), *other = as_tensor(b, "data");
+  if (!t || !other || (t->leaf && check_leaf(other, "data") < 0))
+    return NULL;
+  int64_t *starts = NULL;
+  if (other->starts) {
+    starts = PyMem_Malloc(other->view->n_starts * sizeof *starts);
+    if (!starts)
+      return PyErr_NoMemory();
+    memcpy(starts, other->starts, other->view->n_starts * sizeof *starts);
+  }
+  fb_cell *old = t->cell;
+  other->cell->refs++;
+  t->cell = other->cell;
+  t->view = t->leaf ? NULL : other->view;
+  int64_t *old_starts = t->starts;
+  t->starts = starts;
+  PyMem_Free(old_starts);
+  fb_cell_release(old);
+  Py_RETURN_NONE;
+}
+
+static PyObject *view_info(PyObject *module, PyObject *o) {
+  (void)module;
+  fb_tensor *t = as_tensor(o, "view_info");
+  PyObject *starts = t ? fb_tensor_starts(t) : NULL;
+  return starts ? Py_BuildValue("(OON)", t->view ? t->view->payload : Py_None, t->cell->type->shape, starts) : NULL;
+}
+
+static PyObject *same_storage(PyObject *module, PyObject *args) {
+  PyObject *a, *b;
+  (void)module;
+  if (!PyArg_ParseTuple(args, "OO:same_storage", &a, &b))
+    return NULL;
+  fb_tensor *x = as_tensor(a, "same_storage"), *y = x ? as_tensor(b, "same_storage") : NULL;
+  return y ? PyBool_FromLong(x->cell == y->cell) : NULL;
+}
+
+static PyObject *set_shared(PyObject *module, PyObject *args) {
+  PyObject *o;
+  int shared;
+  (void)module;
+  if (!PyArg_ParseTuple(args, "Op:set_shared", &o, &shared))
+    return NULL;
+  fb_tensor *t = as_tensor(o, "set_shared");
+  if (!t)
+    return NULL;
+  if (fb_cell_pending(t->cell) && fb_flush(t->cell->home) < 0)
+    return NULL;
+  t->cell->shared = shared;
+  Py_RETURN_NONE;
+}
+
+static PyObject *is_shared(PyObject *module, PyObject *o) {
+  (void)module;
+  fb_tensor *t = as_tensor(o, "is_shared");
+  return t ? PyBool_FromLong(t->cell->shared) : NULL;
+}
+
+static PyObject *slot_for_tensor(PyObject *module, PyObject *o) {
+  (void)module;
+  fb_tensor *t = as_tensor(o, "slot_for_tensor");
+  uint64_t word;
+  fb_recorder *rec = fb_recorder_get();
+  if (!t || (!fb_resident(rec, t, &word) && fb_enter(rec, t, true, &word) < 0))
+    return NULL;
+  return PyLong_FromUnsignedLong(fb_word_slot(word));
+}
+
+static PyObject *trace_export(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  return fb_export(fb_recorder_get());
+}
+
+/* ---- settings -------------------------------------------------------------------------------------------- */
+
+static PyObject *set_slot(PyObject *module, PyObject *args) {
+  PyObject *name, *callable;
+  (void)module;
+  if (!PyArg_ParseTuple(args, "UO:set_slot", &name, &callable) || fb_slots_register(name, callable) < 0)
+    return NULL;
+  Py_RETURN_NONE;
+}
+
+static PyObject *set_hooks(PyObject *module, PyObject *args, PyObject *kwargs) {
+  PyObject *name, *hook;
+  Py_ssize_t at = 0;
+  (void)module;
+  if (PyTuple_GET_SIZE(args))
+    return PyErr_Format(PyExc_TypeError, "[set_hooks] pass hooks by keyword.");
+  while (kwargs && PyDict_Next(kwargs, &at, &name, &hook)) {
+    PyObject *value = hook == Py_None ? NULL : Py_NewRef(hook);
+#define FB_SET(field)                                                                                                  \
+  if (PyUnicode_CompareWithASCIIString(name, #field) == 0) {                                                           \
+    Py_XSETREF(fb_hooks.field, value);                                                                                 \
+    continue;                                                                                                          \
+  }
+    FB_HOOKS(FB_SET)
+    Py_XDECREF(value);
+    return PyErr_Format(PyExc_TypeError, "[set_hooks] there is no hook '%U'.", name);
+  }
+  Py_RETURN_NONE;
+}
+
+static PyObject *set_limits(PyObject *module, PyObject *args, PyObject *kwargs) {
+  static char *names[] = {"max_ops", "max_bytes", "max_states", NULL};
+  Py_ssize_t ops = fb_limits.max_ops, bytes = (Py_ssize_t)fb_limits.max_bytes, states = fb_limits.max_states;
+  (void)module;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$nnn:set_limits", names, &ops, &bytes, &states))
+    return NULL;
+  if (ops < 1 || bytes < 1 || states < 1)
+    return PyErr_Format(PyExc_ValueError, "[set_limits] limits must be positive.");
+  fb_limits = (fb_limits_t){.max_ops = (uint32_t)ops, .max_bytes = (size_t)bytes, .max_states = (uint32_t)states};
+  Py_RETURN_NONE;
+}
+
+static PyObject *set_shadow(PyObject *module, PyObject *on) {
+  (void)module;
+  int truth = PyObject_IsTrue(on);
+  if (truth < 0)
+    return NULL;
+  fb_shadow = truth;
+  Py_RETURN_NONE;
+}
+
+static PyObject *explain_log(PyObject *module, PyObject *on) {
+  (void)module;
+  int truth = PyObject_IsTrue(on);
+  if (truth < 0)
+    return NULL;
+  PyObject *old = fb_explain_list;
+  fb_explain_list = truth ? PyList_New(0) : NULL;
+  return old ? old : PyList_New(0);
+}
+
+static PyObject *stats(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  fb_recorder *rec = fb_recorder_get();
+  return Py_BuildValue("{sK sK sK sK sK sI sI sI sI sK sI sI}", "hits", fb_stats.hits, "misses", fb_stats.misses,
+                       "flushes", fb_stats.flushes, "failures", fb_stats.failures, "builds", fb_stats.builds, "states",
+                       fb_trie_states(), "programs", fb_trie_programs(), "types", fb_type_count(), "views",
+                       fb_view_count(), "live_cells", fb_live_cells(), "pending_ops", rec->state->depth,
+                       "pending_slots", rec->n_slots);
+}
+
+static PyObject *clear(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  for (fb_recorder *r = fb_recorders(); r; r = r->next)
+    if (fb_flush(r) < 0)
+      return NULL;
+  fb_trie_collect(true);
+  fb_stats = (fb_counters){0};
+  Py_RETURN_NONE;
+}
+
+static PyObject *flush_all(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  for (fb_recorder *r = fb_recorders(); r; r = r->next)
+    if (fb_flush(r) < 0)
+      return NULL;
+  Py_RETURN_NONE;
+}
+
+static PyObject *flush_count(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  return PyLong_FromUnsignedLongLong(fb_stats.flushes);
+}
+
+#define FB_KEYWORDS(f) (PyCFunction)(void (*)(void))(f), METH_VARARGS | METH_KEYWORDS
+static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, NULL},
+                                {"flush_all", flush_all, METH_NOARGS, NULL},
+                                {"flush_if_pending", flush_if_pending, METH_O, NULL},
+                                {"flush_count", flush_count, METH_NOARGS, NULL},
+                                {"realize", realize, METH_O, NULL},
+                                {"set_mode", set_mode, METH_O, NULL},
+                                {"get_mode", get_mode, METH_NOARGS, NULL},
+                                {"tensor_from_buffer", FB_KEYWORDS(tensor_from_buffer), NULL},
+                                {"make_leaf", make_leaf, METH_VARARGS, NULL},
+                                {"set_requires_grad", set_requires_grad, METH_VARARGS, NULL},
+                                {"set_cell", set_cell, METH_VARARGS, NULL},
+                                {"view_info", view_info, METH_O, NULL},
+                                {"same_storage", same_storage, METH_VARARGS, NULL},
+                                {"set_shared", set_shared, METH_VARARGS, NULL},
+                                {"is_shared", is_shared, METH_O, NULL},
+                                {"slot_for_tensor", slot_for_tensor, METH_O, NULL},
+                                {"trace_export", trace_export, METH_NOARGS, NULL},
+                                {"set_slot", set_slot, METH_VARARGS, NULL},
+                                {"set_hooks", FB_KEYWORDS(set_hooks), NULL},
+                                {"set_limits", FB_KEYWORDS(set_limits), NULL},
+                                {"set_shadow", set_shadow, METH_O, NULL},
+                                {"explain_log", explain_log, METH_O, NULL},
+                                {"stats", stats, METH_NOARGS, NULL},
+                                {"clear", clear, METH_NOARGS, NULL},
+                                {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                                        "flambeau.runtime._recorder",
+                                        "The trace recorder; see recorder.py.",
+                                        -1,
+                                        methods,
+                                        NULL,
+                                        NULL,
+                                        NULL,
+                                        NULL};
+
+PyMODINIT_FUNC PyInit__recorder(void) {
+  PyObject *module = PyModule_Create(&definition);
+  if (!module)
+    return NULL;
+  if (fb_buffers_init() < 0 || fb_tensor_init(module) < 0 || fb_function_init(module) < 0 ||
+      fb_program_init(module) < 0 || !fb_trie_root()) {
+    Py_DECREF(module);
+    return NULL;
+  }
+  return module;
+}

@@ -1,0 +1,278 @@
+/* Program: what runs for one trace state and its outputs. A Plan runs in C, anything else is called. */
+#include "recorder.h"
+#include <structmember.h>
+#include <stddef.h>
+#include <time.h>
+
+PyTypeObject *fb_program_type;
+
+static uint64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- running --------------------------------------------------------------------------------------------- */
+
+/* Nobody but the trace, and the cell that was overwritten in it, holds the buffer. */
+static bool donatable(const fb_trace_input *in) {
+  if (in->scalar.kind != FB_BUFFER || !fb_buffer_is_pooled(in->buffer))
+    return false;
+  int64_t refs = fb_buffer_refs(in->buffer);
+  if (!in->cell)
+    return refs == 1;
+  return refs == 2 && in->cell->slot != in->slot;
+}
+
+static int resolve_inputs(fb_program *p, const fb_recorder *rec) {
+  if (!p->inputs || p->index)
+    return 0;
+  p->index = PyMem_Calloc(p->n_inputs + 1, sizeof *p->index);
+  if (!p->index)
+    return PyErr_NoMemory(), -1;
+  uint32_t k = 0;
+  for (uint32_t i = 0; i < p->n_inputs; i++) {
+    for (k = 0; k < rec->n_inputs && rec->inputs[k].slot != p->inputs[i];)
+      k++;
+    if (k == rec->n_inputs) {
+      PyErr_Format(PyExc_ValueError, "[program] input slot %u is no input of the trace.", p->inputs[i]);
+      return -1;
+    }
+    p->index[i] = k;
+  }
+  return 0;
+}
+
+static PyObject *input_object(const fb_trace_input *in) {
+  switch (in->scalar.kind) {
+  case FB_FLOAT:
+    return PyFloat_FromDouble(in->scalar.f);
+  case FB_INT:
+    return PyLong_FromLongLong(in->scalar.i);
+  case FB_BOOL:
+    return PyBool_FromLong(in->scalar.i != 0);
+  case FB_BUFFER:
+    break;
+  }
+  fb_buffer_retain(in->buffer);
+  return fb_buffer_to_python(in->buffer);
+}
+
+PyObject *fb_input_values(fb_recorder *rec) {
+  PyObject *list = PyList_New(rec->n_inputs);
+  for (uint32_t i = 0; list && i < rec->n_inputs; i++) {
+    PyObject *value = input_object(&rec->inputs[i]),
+             *pair = value ? Py_BuildValue("(IN)", rec->inputs[i].slot, value) : NULL;
+    if (!pair)
+      Py_CLEAR(list);
+    else
+      PyList_SET_ITEM(list, i, pair);
+  }
+  return list;
+}
+
+static int take_outputs(fb_program *p, PyObject *answer, fb_buffer **outputs) {
+  PyObject *list = PySequence_Fast(answer, "[program] an executable returns a list of Buffers.");
+  if (!list)
+    return -1;
+  uint32_t n = p->n_outputs + p->n_residuals;
+  int status = 0;
+  if (PySequence_Fast_GET_SIZE(list) != n) {
+    PyErr_Format(PyExc_ValueError, "[program] the executable returned %zd buffers, the program has %u outputs.",
+                 PySequence_Fast_GET_SIZE(list), n);
+    status = -1;
+  }
+  for (uint32_t i = 0; status == 0 && i < n; i++) {
+    outputs[i] = fb_buffer_from_python(PySequence_Fast_GET_ITEM(list, i));
+    if (outputs[i])
+      fb_buffer_retain(outputs[i]);
+    else
+      status = -1;
+  }
+  for (uint32_t i = 0; status < 0 && i < n; i++) {
+    fb_buffer_release(outputs[i]);
+    outputs[i] = NULL;
+  }
+  Py_DECREF(list);
+  return status;
+}
+
+static int run_callable(fb_program *p, fb_recorder *rec, uint32_t n, bool may_donate, fb_buffer **outputs) {
+  PyObject *inputs = PyList_New(n), *donate = PyList_New(n), *answer = NULL;
+  for (uint32_t i = 0; inputs && donate && i < n; i++) {
+    const fb_trace_input *in = &rec->inputs[p->index ? p->index[i] : i];
+    PyList_SET_ITEM(donate, i, PyBool_FromLong(may_donate && donatable(in)));
+    PyObject *value = input_object(in);
+    if (!value)
+      Py_CLEAR(inputs);
+    else
+      PyList_SET_ITEM(inputs, i, value);
+  }
+  if (inputs && donate)
+    answer = PyObject_CallFunctionObjArgs(p->executable, inputs, donate, NULL);
+  Py_XDECREF(inputs);
+  Py_XDECREF(donate);
+  int status = answer ? take_outputs(p, answer, outputs) : -1;
+  Py_XDECREF(answer);
+  return status;
+}
+
+static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, bool may_donate, fb_buffer **outputs) {
+  fb_input fixed[64], *inputs = n <= 64 ? fixed : PyMem_Malloc(n * sizeof *inputs);
+  if (!inputs)
+    return PyErr_NoMemory(), -1;
+  for (uint32_t i = 0; i < n; i++) {
+    fb_trace_input *in = &rec->inputs[p->index ? p->index[i] : i];
+    bool is_buffer = in->scalar.kind == FB_BUFFER;
+    inputs[i] = (fb_input){.data = is_buffer ? fb_buffer_data(in->buffer) : (void *)&in->scalar.i,
+                           .buffer = is_buffer ? in->buffer : NULL,
+                           .donated = may_donate && donatable(in)};
+  }
+  fb_run run = {.inputs = inputs, .outputs = outputs};
+  fb_status status = fb_plan_run(plan, &run);
+  for (uint32_t i = 0; status == FB_OK && i < n; i++)
+    if (inputs[i].taken) /* our reference now belongs to an output */
+      rec->inputs[p->index ? p->index[i] : i].buffer = NULL;
+  if (inputs != fixed)
+    PyMem_Free(inputs);
+  if (status != FB_OK)
+    fb_raise_status(status, run.failure);
+  return status == FB_OK ? 0 : -1;
+}
+
+int fb_program_run(fb_program *p, fb_recorder *rec, bool may_donate, fb_buffer **outputs) {
+  if (resolve_inputs(p, rec) < 0)
+    return -1;
+  uint32_t n = p->inputs ? p->n_inputs : rec->n_inputs;
+  uint64_t start = now_ns();
+  fb_plan *plan = fb_plan_from_python(p->executable);
+  int status = plan ? run_plan(p, plan, rec, n, may_donate, outputs) : run_callable(p, rec, n, may_donate, outputs);
+  p->runs++;
+  p->ns += now_ns() - start;
+  return status;
+}
+
+static bool contains(const uint32_t *sorted, uint32_t n, uint32_t slot) {
+  uint32_t low = 0, high = n;
+  while (low < high) {
+    uint32_t middle = (low + high) / 2;
+    if (sorted[middle] < slot)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low < n && sorted[low] == slot;
+}
+
+bool fb_program_covers(const fb_program *p, const uint32_t *slots, uint32_t n, bool history) {
+  if (history && !p->has_history)
+    return false;
+  for (uint32_t i = 0; i < n; i++)
+    if (!contains(p->outputs, p->n_outputs, slots[i]))
+      return false;
+  return true;
+}
+
+/* ---- the type -------------------------------------------------------------------------------------------- */
+
+static int read_slots(PyObject *value, uint32_t **slots, uint32_t *n) {
+  PyObject *items = PySequence_Fast(value, "[program] slots must be a sequence of ints.");
+  if (!items)
+    return -1;
+  *n = (uint32_t)PySequence_Fast_GET_SIZE(items);
+  *slots = PyMem_Calloc(*n + 1, sizeof **slots);
+  for (uint32_t i = 0; *slots && i < *n; i++)
+    (*slots)[i] = (uint32_t)PyLong_AsUnsignedLong(PySequence_Fast_GET_ITEM(items, i));
+  Py_DECREF(items);
+  return !*slots ? (PyErr_NoMemory(), -1) : PyErr_Occurred() ? -1 : 0;
+}
+
+static PyObject *program_new(PyTypeObject *cls, PyObject *args, PyObject *kwargs) {
+  static char *names[] = {"executable", "output_slots", "updates", "residual_slots", "input_slots", NULL};
+  PyObject *executable, *outputs, *updates = Py_None, *residuals = Py_None, *inputs = Py_None;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OOO:Program", names, &executable, &outputs, &updates, &residuals,
+                                   &inputs))
+    return NULL;
+  fb_program *p = (fb_program *)cls->tp_alloc(cls, 0);
+  if (!p)
+    return NULL;
+  p->executable = Py_NewRef(executable);
+  p->updates = Py_NewRef(updates);
+  p->has_history = residuals != Py_None;
+  if (read_slots(outputs, &p->outputs, &p->n_outputs) < 0 ||
+      (residuals != Py_None && read_slots(residuals, &p->residuals, &p->n_residuals) < 0) ||
+      (inputs != Py_None && read_slots(inputs, &p->inputs, &p->n_inputs) < 0))
+    Py_CLEAR(p);
+  for (uint32_t i = 1; p && i < p->n_outputs; i++)
+    if (p->outputs[i - 1] >= p->outputs[i]) {
+      PyErr_SetString(PyExc_ValueError, "[program] output_slots must ascend.");
+      Py_CLEAR(p);
+    }
+  return (PyObject *)p;
+}
+
+static int program_traverse(fb_program *p, visitproc visit, void *arg) {
+  Py_VISIT(Py_TYPE(p));
+  Py_VISIT(p->executable);
+  Py_VISIT(p->updates);
+  return 0;
+}
+
+static int program_clear(fb_program *p) {
+  Py_CLEAR(p->executable);
+  Py_CLEAR(p->updates);
+  return 0;
+}
+
+static void program_dealloc(fb_program *p) {
+  PyTypeObject *type = Py_TYPE(p);
+  PyObject_GC_UnTrack(p);
+  program_clear(p);
+  PyMem_Free(p->outputs);
+  PyMem_Free(p->residuals);
+  PyMem_Free(p->inputs);
+  PyMem_Free(p->index);
+  type->tp_free(p);
+  Py_DECREF(type);
+}
+
+static PyObject *get_outputs(fb_program *p, void *closure) {
+  (void)closure;
+  return fb_slot_tuple(p->outputs, p->n_outputs);
+}
+
+static PyObject *get_residuals(fb_program *p, void *closure) {
+  (void)closure;
+  return p->has_history ? fb_slot_tuple(p->residuals, p->n_residuals) : Py_NewRef(Py_None);
+}
+
+static PyObject *get_inputs(fb_program *p, void *closure) {
+  (void)closure;
+  return p->inputs ? fb_slot_tuple(p->inputs, p->n_inputs) : Py_NewRef(Py_None);
+}
+
+static PyGetSetDef program_getset[] = {
+    {"output_slots", (getter)get_outputs, NULL, "Slots of the outputs, ascending.", NULL},
+    {"residual_slots", (getter)get_residuals, NULL, "Further outputs, kept for backward().", NULL},
+    {"input_slots", (getter)get_inputs, NULL, "Slots of the inputs; None: all.", NULL},
+    {NULL, NULL, NULL, NULL, NULL}};
+static PyMemberDef program_members[] = {
+    {"executable", T_OBJECT, offsetof(fb_program, executable), 0, "A Plan or a callable; may be replaced."},
+    {"updates", T_OBJECT, offsetof(fb_program, updates), 0, "Whatever the frontend stores."},
+    {"runs", T_ULONGLONG, offsetof(fb_program, runs), 0, "How often it ran."},
+    {"ns", T_ULONGLONG, offsetof(fb_program, ns), 0, "Nanoseconds spent in it."},
+    {NULL, 0, 0, 0, NULL}};
+static PyType_Slot program_slots[] = {{Py_tp_new, program_new},
+                                      {Py_tp_dealloc, program_dealloc},
+                                      {Py_tp_traverse, program_traverse},
+                                      {Py_tp_clear, program_clear},
+                                      {Py_tp_getset, program_getset},
+                                      {Py_tp_members, program_members},
+                                      {0, NULL}};
+static PyType_Spec program_spec = {"flambeau.runtime._recorder.Program", sizeof(fb_program), 0,
+                                   Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, program_slots};
+
+int fb_program_init(PyObject *module) {
+  fb_program_type = (PyTypeObject *)PyType_FromSpec(&program_spec);
+  return fb_program_type ? PyModule_AddObjectRef(module, "Program", (PyObject *)fb_program_type) : -1;
+}

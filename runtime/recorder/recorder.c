@@ -1,0 +1,60 @@
+/* Recorders: one per thread, never freed, taken over by a new thread when theirs has ended. */
+#include "recorder.h"
+
+__thread fb_recorder *fb_current __attribute__((tls_model("initial-exec")));
+fb_limits_t fb_limits = {.max_ops = 10000, .max_states = 1u << 20, .max_bytes = (size_t)2 << 30};
+fb_counters fb_stats;
+bool fb_shadow;
+fb_hooks_t fb_hooks;
+
+static fb_recorder *recorders;
+static uint64_t last_trace_id;
+
+uint64_t fb_next_trace_id(void) { return ++last_trace_id; }
+fb_recorder *fb_recorders(void) { return recorders; }
+
+PyObject *fb_hook(PyObject *hook, const char *name) {
+  if (!hook)
+    PyErr_Format(PyExc_RuntimeError, "[recorder] hook '%s' is not set. Import flambeau first.", name);
+  return hook;
+}
+
+static void thread_ended(PyObject *capsule) {
+  fb_recorder *rec = PyCapsule_GetPointer(capsule, NULL);
+  if (rec)
+    rec->orphan = true;
+}
+
+/* Tell us when the thread ends, through an object in its state's dict. */
+static int watch_thread(fb_recorder *rec) {
+  PyObject *dict = PyThreadState_GetDict();
+  PyObject *capsule = dict ? PyCapsule_New(rec, NULL, thread_ended) : NULL;
+  int status = capsule ? PyDict_SetItemString(dict, "flambeau.runtime._recorder", capsule) : -1;
+  Py_XDECREF(capsule);
+  return status;
+}
+
+fb_recorder *fb_recorder_make(void) {
+  fb_recorder *rec = recorders;
+  while (rec && !(rec->orphan && !rec->n_slots))
+    rec = rec->next;
+  if (!rec) {
+    rec = PyMem_Calloc(1, sizeof *rec);
+    if (!rec || fb_recorder_reserve(rec, 256) < 0)
+      Py_FatalError("flambeau: out of memory while starting a thread");
+    rec->id = fb_next_trace_id();
+    rec->state = fb_trie_root();
+    rec->next = recorders;
+    recorders = rec;
+  }
+  rec->orphan = false;
+  rec->mode = 1;
+  fb_current = rec;
+  if (watch_thread(rec) < 0)
+    PyErr_Clear(); /* the recorder is then not handed on; nothing else is lost */
+  return rec;
+}
+
+int fb_recorder_reserve(fb_recorder *rec, uint32_t slots) {
+  return slots <= rec->cap_slots ? 0 : fb_grow((void **)&rec->owner, &rec->cap_slots, slots, sizeof *rec->owner);
+}

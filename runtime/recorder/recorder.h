@@ -1,0 +1,464 @@
+/* The trace recorder: tensors, functions, the trie of traces, flushing. See docs/architecture.md, "The recorder".
+ *
+ * Everything runs under the GIL. Files: types.c (interning), trie.c (states), tensor.c (handles and cells), slots.c
+ * (operators), function.c (argument binding), record.c (operands and results), export.c (traces as Python data),
+ * program.c and flush.c (running), history.c and backward.c (gradients), locate.c (user lines), module.c (the module).
+ */
+#ifndef FB_RECORDER_H
+#define FB_RECORDER_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "flambeau/runtime.h"
+
+#define FB_LIKELY(x) __builtin_expect(!!(x), 1)
+#define FB_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define FB_NOINLINE __attribute__((noinline))
+
+typedef struct fb_function fb_function;
+typedef struct fb_node fb_node;
+typedef struct fb_recorder fb_recorder;
+typedef struct fb_segment fb_segment;
+
+/* ---- interned descriptions ------------------------------------------------------------------------------ */
+
+typedef struct fb_type {
+  uint32_t id;
+  bool requires_grad;
+  int ndim;
+  size_t bytes;
+  PyObject *shape, *dtype;         /* tuple of ints; any object with `itemsize` */
+  struct fb_type *with_other_grad; /* same shape and dtype, requires_grad inverted; made on demand */
+  int64_t dims[];
+} fb_type;
+
+/* A chain of view functions from a cell's base value. Starts (run-time offsets) are held by the tensor. */
+typedef struct fb_view {
+  uint32_t id;
+  const void *origin; /* parent view, or the base type without grad */
+  const struct fb_view *parent;
+  fb_function *function;
+  uint32_t statics;
+  bool detached;            /* cut from gradient history, here or in a parent */
+  uint32_t n_starts, n_own; /* in the whole chain, in this link */
+  const fb_type *types[2];  /* by requires_grad of the base */
+  PyObject *payload;        /* the frontend's */
+  int64_t *limits;          /* greatest allowed own starts; NULL: unchecked */
+} fb_view;
+
+fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, bool requires_grad); /* borrowed arguments */
+fb_type *fb_type_with_grad(const fb_type *type, bool requires_grad);
+fb_type *fb_type_by_id(uint32_t id);
+int64_t fb_static_intern(PyObject *const *values, Py_ssize_t n, const char *function, PyObject *names); /* -1: error */
+PyObject *fb_static_values(uint32_t id);                                                                /* borrowed */
+bool fb_static_is_stable(PyObject *value); /* identity implies equality for ever */
+fb_view *fb_view_find(const void *origin, fb_function *function, uint32_t statics, bool detached, uint32_t n_own);
+fb_view *fb_view_add(const void *origin, const fb_view *parent, fb_function *function, uint32_t statics, bool detached,
+                     uint32_t n_own);
+fb_view *fb_view_by_id(uint32_t id);
+uint32_t fb_type_count(void);
+uint32_t fb_view_count(void);
+
+/* ---- cells, leaves, tensors ------------------------------------------------------------------------------ */
+
+#define FB_NO_SLOT UINT32_MAX
+
+/* One value of base storage: a slot of `home`'s trace while epoch == home->id, else `buffer`. */
+typedef struct fb_cell {
+  uint32_t refs, version;
+  uint64_t epoch;
+  uint32_t slot;    /* data, valid in `epoch` */
+  uint32_t use;     /* slot that operands use: data with history; FB_NO_SLOT: data parted from history, graft first */
+  uint32_t history; /* history slot while `use` is FB_NO_SLOT */
+  uint32_t input;   /* index into home->inputs when the committed value entered the trace, else FB_NO_SLOT */
+  fb_recorder *home;
+  const fb_type *type; /* base shape, dtype; requires_grad says whether the cell has (or had) gradient history */
+  fb_buffer *buffer;   /* the committed value */
+  fb_segment *segment; /* committed history: slot segment_slot of a flushed trace */
+  uint32_t segment_slot;
+  bool shared;     /* memory visible to others: snapshot on reading, write through */
+  PyObject *error; /* (class, args): why the value was never computed */
+} fb_cell;
+
+/* A leaf's place in traces and segments; outlives the leaf so that they need not keep it alive. */
+typedef struct fb_anchor {
+  uint32_t refs;
+  uint32_t slot, data; /* leaf slot, and the data slot it was made from, valid in `epoch` */
+  uint64_t epoch;
+  struct fb_leaf *leaf; /* NULL once dead */
+  uint32_t index;       /* position among the trace's leaves */
+} fb_anchor;
+
+typedef struct fb_leaf {
+  PyObject_HEAD fb_anchor *anchor;
+  PyObject *grad; /* Tensor or NULL */
+} fb_leaf;
+
+typedef struct fb_tensor {
+  PyObject_HEAD fb_cell *cell;
+  const fb_view *view; /* NULL: the base itself */
+  fb_leaf *leaf;       /* NULL unless this is a leaf requiring grad, or a view of one */
+  int64_t *starts;     /* view->n_starts numbers, or NULL */
+  PyObject *dict, *weakrefs;
+} fb_tensor;
+
+extern PyTypeObject *fb_tensor_type, *fb_leaf_type, *fb_function_type, *fb_program_type;
+
+static inline bool fb_is_tensor(PyObject *o) {
+  return Py_TYPE(o) == fb_tensor_type || PyType_IsSubtype(Py_TYPE(o), fb_tensor_type);
+}
+const fb_type *fb_tensor_get_type(const fb_tensor *t);
+bool fb_tensor_is_leaf(const fb_tensor *t);
+fb_cell *fb_cell_new(const fb_type *type);
+void fb_cell_release(fb_cell *c);
+/* A handle on `cell` (its reference is taken over). `cls` NULL: Tensor itself. */
+PyObject *fb_tensor_new(fb_cell *cell, PyTypeObject *cls);
+int fb_tensor_track(fb_tensor *t); /* let the garbage collector see it, once it may be part of a cycle */
+int fb_tensor_make_leaf(fb_tensor *t);
+void fb_anchor_release(fb_anchor *a);
+int fb_tensor_init(PyObject *module);
+int fb_slots_register(PyObject *name, PyObject *callable);
+extern PyType_Slot fb_operator_slots[];
+size_t fb_operator_slot_count(void);
+uint64_t fb_live_cells(void);
+
+/* ---- the trie -------------------------------------------------------------------------------------------- */
+
+typedef enum { FB_ROOT, FB_INPUT, FB_LEAF, FB_GRAFT, FB_CALL, FB_REACH, FB_BACKWARD, FB_GRAD, FB_SEGMENT } fb_node_kind;
+
+enum { FB_CUT = 1, FB_FALLIBLE = 2, FB_COMPLEX = 4 }; /* node flags; any but none leaves the fast path */
+
+/* Words of a key: first the header (function, mode, statics), then operands: slot | view << 32, or a tag. */
+enum {
+  FB_H_INPUT = 1,
+  FB_H_LEAF,
+  FB_H_GRAFT,
+  FB_H_REACH,
+  FB_H_BACKWARD,
+  FB_H_GRAD,
+  FB_H_SEGMENT
+}; /* headers below all functions */
+#define FB_TAG_FIRST 0xFFFFFFE0u
+#define FB_TAG_LIST 0xFFFFFFE0u   /* count << 32 */
+#define FB_TAG_NUMBER 0xFFFFFFE1u /* kind << 32; the next word is the value */
+#define FB_TAG_SCALAR 0xFFFFFFE2u /* kind << 32: a new scalar slot */
+#define FB_TAG_DEAD 0xFFFFFFE3u
+#define FB_TAG_NONE 0xFFFFFFE4u
+
+typedef enum { FB_FLOAT, FB_INT, FB_BOOL, FB_BUFFER } fb_scalar_kind;
+typedef struct {
+  fb_scalar_kind kind;
+  union {
+    double f;
+    int64_t i;
+  };
+} fb_scalar;
+
+typedef struct {
+  const fb_type *type; /* NULL: no value (a leaf without gradient) */
+  int32_t write;       /* which operand's cell it replaces, or -1 */
+} fb_result;
+
+/* A state, and the edge that leads to it from its parent. */
+struct fb_node {
+  fb_node *parent, *recent; /* recent: the child taken last */
+  fb_node *children, *sibling;
+  fb_node *hash_next, *all_next;
+  uint64_t hash, id;
+  fb_function *function;
+  PyObject *payload;
+  fb_result *results;
+  const fb_type *type; /* of the first result */
+  uint8_t kind, flags;
+  bool single; /* the call returns its only result, not a tuple */
+  bool marked;
+  uint32_t n_results, n_scalars;
+  uint32_t base; /* first slot made here: scalars, then results */
+  uint32_t depth;
+  fb_function **wide; /* NULL-terminated: functions whose numbers are operands at this state */
+  PyObject *program;  /* fb_program or NULL */
+  uint32_t widenings;
+  int line;
+  PyObject *file;
+  uint32_t *aux; /* FB_REACH: leaf indices; n_aux of them. FB_BACKWARD, FB_GRAD: slots whose history is freed */
+  uint32_t n_aux;
+  fb_node *imported; /* FB_SEGMENT: final state of the imported trace */
+  uint32_t n_words;
+  uint64_t words[];
+};
+
+static inline uint64_t fb_tag(uint32_t tag, uint64_t high) { return tag | high << 32; }
+static inline uint32_t fb_word_slot(uint64_t w) { return (uint32_t)w; }
+static inline uint32_t fb_word_high(uint64_t w) { return (uint32_t)(w >> 32); }
+
+fb_node *fb_trie_root(void);
+fb_node *fb_trie_find(fb_node *state, const uint64_t *words, uint32_t n); /* NULL: not there; updates `recent` */
+fb_node *fb_trie_add(fb_node *state, fb_node_kind kind, const uint64_t *words, uint32_t n, uint32_t base);
+int fb_trie_set_results(fb_node *node, uint32_t n);
+bool fb_trie_is_wide(const fb_node *state, const fb_function *f);
+int fb_trie_note_number(fb_node *state, fb_function *f, const uint64_t *words, uint32_t n); /* 1: became wide */
+void fb_trie_collect(bool everything); /* drop what no trace or segment stands on */
+uint32_t fb_trie_states(void);
+uint32_t fb_trie_programs(void);
+/* The states from the root (excluded) to `state`, in order; a malloc'd array of state->depth pointers. */
+fb_node **fb_trie_path(fb_node *state);
+
+static inline fb_node *fb_trie_step(fb_node *state, const uint64_t *words, uint32_t n) {
+  fb_node *c = state->recent;
+  if (FB_LIKELY(c && c->n_words == n)) {
+    uint32_t i = 0;
+    while (i < n && c->words[i] == words[i])
+      i++;
+    if (FB_LIKELY(i == n))
+      return c;
+  }
+  return fb_trie_find(state, words, n);
+}
+
+/* ---- traces ---------------------------------------------------------------------------------------------- */
+
+typedef struct {
+  uint32_t slot;
+  fb_scalar scalar; /* kind FB_BUFFER: `buffer` */
+  fb_buffer *buffer;
+  fb_cell *cell; /* borrowed; NULL when dead or when a snapshot was taken */
+  const fb_type *type;
+  fb_segment *segment; /* history of the value when it entered */
+  uint32_t segment_slot;
+  uint32_t history; /* where that history was imported to, or FB_NO_SLOT */
+} fb_trace_input;
+
+typedef struct {
+  uint32_t depth;
+  int line;
+  PyObject *file;
+} fb_loc;
+
+typedef struct {
+  fb_segment *segment;
+  uint32_t base; /* its slot s is slot base + s here */
+} fb_import;
+
+struct fb_recorder {
+  uint64_t id; /* of the current trace; process-unique */
+  fb_node *state;
+  uint32_t n_slots, cap_slots;
+  uint32_t mode;
+  bool flushing, orphan, flush_soon;
+  fb_cell **owner; /* per slot: the live cell whose data it is, for computed slots */
+  fb_trace_input *inputs;
+  uint32_t n_inputs, cap_inputs;
+  fb_anchor **leaves;
+  uint32_t n_leaves, cap_leaves;
+  fb_loc *locs;
+  uint32_t n_locs, cap_locs;
+  fb_import *imports;
+  uint32_t n_imports, cap_imports;
+  size_t held_bytes; /* inputs that only the trace keeps alive */
+  fb_recorder *next;
+};
+
+typedef struct {
+  uint32_t max_ops, max_states;
+  size_t max_bytes;
+} fb_limits_t;
+
+typedef struct {
+  uint64_t hits, misses, flushes, failures, builds;
+} fb_counters;
+
+extern fb_limits_t fb_limits;
+extern fb_counters fb_stats;
+extern __thread fb_recorder *fb_current __attribute__((tls_model("initial-exec")));
+fb_recorder *fb_recorder_make(void);
+fb_recorder *fb_recorders(void);
+static inline fb_recorder *fb_recorder_get(void) {
+  return FB_LIKELY(fb_current != NULL) ? fb_current : fb_recorder_make();
+}
+uint64_t fb_next_trace_id(void);
+void fb_recorder_reset(fb_recorder *rec); /* forget the trace; its cells are left to the caller */
+int fb_recorder_reserve(fb_recorder *rec, uint32_t slots);
+int fb_grow(void **array, uint32_t *cap, uint32_t need, size_t item);
+static inline bool fb_cell_pending(const fb_cell *c) {
+  return c->home && c->epoch == c->home->id && c->slot != FB_NO_SLOT;
+}
+
+/* One call being recorded. */
+#define FB_INLINE_WORDS 20
+typedef struct {
+  fb_recorder *rec;
+  fb_function *function;
+  uint64_t *words, words_[FB_INLINE_WORDS];
+  fb_scalar *scalars, scalars_[FB_INLINE_WORDS];
+  fb_tensor **operands, *operands_[FB_INLINE_WORDS]; /* flattened; NULL for scalars, None and numbers */
+  uint32_t n, cap, n_scalars, cap_scalars, n_operands, cap_operands;
+  PyObject *const *values; /* bound arguments */
+  uint32_t statics;
+  bool narrow;  /* has numbers specialised by value */
+  bool widened; /* they have just become operands: bind again */
+} fb_call;
+
+void fb_call_init(fb_call *call, fb_recorder *rec, fb_function *f, PyObject *const *values, uint32_t statics);
+void fb_call_restart(fb_call *call);
+void fb_call_clear(fb_call *call);
+int fb_call_word(fb_call *call, uint64_t word);
+int fb_call_scalar(fb_call *call, fb_scalar scalar);
+int fb_call_note(fb_call *call, fb_tensor *t);
+int fb_call_tensor(fb_call *call, fb_tensor *t); /* appends the operand's word (and its starts) */
+PyObject *fb_call_finish(fb_call *call);         /* step, expand on a miss, make results */
+/* Make the tensor's value and history slots of the trace; `whole`: never a snapshot of just a view's elements. */
+int fb_enter(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word);
+int fb_cell_settle(fb_recorder *rec, fb_cell *c); /* no other trace still owes its value; raises the stored error */
+int fb_enter_value(fb_recorder *rec, fb_buffer *buffer, const fb_type *type, fb_cell *cell, uint32_t *slot);
+int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *type);
+fb_node *fb_step_entry(fb_recorder *rec, fb_node_kind kind, const uint64_t *words, uint32_t n, const fb_type *type);
+void fb_take_scalars(fb_recorder *rec, const fb_scalar *scalars, uint32_t n, uint32_t base);
+int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *type);
+PyObject *fb_new_result(fb_recorder *rec, uint32_t slot, const fb_type *type);
+PyObject *fb_record_binary(fb_function *f, PyObject *a, PyObject *b); /* f takes two operands */
+int fb_number(PyObject *o, fb_scalar *out);                           /* 1: a number, 0: not, -1: error */
+
+/* The operand word of a tensor that is in the trace already and needs no scalars. */
+static inline bool fb_resident(const fb_recorder *rec, const fb_tensor *t, uint64_t *word) {
+  const fb_cell *c = t->cell;
+  if (FB_UNLIKELY(c->epoch != rec->id))
+    return false;
+  uint32_t slot = c->use;
+  if (t->leaf && rec->mode & 1) {
+    const fb_anchor *a = t->leaf->anchor;
+    if (FB_UNLIKELY(a->epoch != rec->id || a->data != c->slot))
+      return false;
+    slot = a->slot;
+  }
+  if (FB_UNLIKELY(slot == FB_NO_SLOT))
+    return false;
+  *word = slot;
+  if (t->view) {
+    if (t->view->n_starts)
+      return false;
+    *word |= (uint64_t)t->view->id << 32;
+  }
+  return true;
+}
+
+/* ---- functions ------------------------------------------------------------------------------------------- */
+
+typedef enum {
+  FB_P_TENSOR,
+  FB_P_OPERAND,
+  FB_P_TENSORS,
+  FB_P_OPTIONAL,
+  FB_P_NUMBER,
+  FB_P_STATIC,
+  FB_P_STARTS
+} fb_param_kind;
+typedef enum { FB_PURE, FB_VIEW, FB_INPLACE } fb_function_kind;
+
+typedef struct {
+  PyObject *name, *fallback; /* fallback NULL: required */
+  fb_param_kind kind;
+  bool keyword_only;
+} fb_param;
+
+#define FB_STATIC_CACHE 8
+struct fb_function {
+  PyObject_VAR_HEAD vectorcallfunc vectorcall;
+  uint32_t id, n_params, n_positional, n_static;
+  fb_function_kind kind;
+  bool binary; /* exactly two positional operands */
+  bool variadic, fallible, detach, has_numbers;
+  PyObject *name, *rule, *params, *extra;
+  PyObject **cache; /* rows of pinned statics, found by identity */
+  uint32_t cache_id[FB_STATIC_CACHE];
+  const fb_view *recent_view;
+  PyObject *weakrefs;
+  fb_param param[];
+};
+
+int fb_function_init(PyObject *module);
+PyObject *fb_record_view(fb_function *f, PyObject *const *values, uint32_t statics);
+PyObject *fb_function_statics(fb_function *f, uint32_t id); /* new dict */
+
+/* ---- hooks, locations, export, running ------------------------------------------------------------------- */
+
+#define FB_HOOKS(X) X(expand) X(build_program) X(expand_backward) X(expand_grad) X(read_view) X(replay)
+typedef struct {
+#define FB_FIELD(name) PyObject *name;
+  FB_HOOKS(FB_FIELD)
+#undef FB_FIELD
+} fb_hooks_t;
+extern fb_hooks_t fb_hooks;
+PyObject *fb_hook(PyObject *hook, const char *name); /* borrowed, or an error */
+
+int fb_user_line(PyObject **file); /* new reference; returns the line, 0 when there is none */
+void fb_explain(const char *kind, const fb_node *node);
+extern PyObject *fb_explain_list; /* NULL: off */
+extern bool fb_shadow;
+
+PyObject *fb_operand_info(fb_tensor *t);
+PyObject *fb_tensor_starts(const fb_tensor *t);
+PyObject *fb_slot_tuple(const uint32_t *slots, uint32_t n);
+PyObject *fb_export(fb_recorder *rec);
+PyObject *fb_export_state(fb_node *state, fb_recorder *rec); /* rec NULL: without per-call lines */
+
+int fb_flush(fb_recorder *rec);
+
+typedef struct {
+  PyObject_HEAD PyObject *executable, *updates;
+  uint32_t *outputs, n_outputs;     /* output_slots */
+  uint32_t *residuals, n_residuals; /* kept for the backward, when history is needed */
+  uint32_t *inputs, n_inputs;       /* input_slots; NULL: all */
+  uint32_t *index;                  /* their positions among the trace's inputs */
+  bool has_history;
+  uint64_t runs, ns;
+} fb_program;
+
+int fb_program_init(PyObject *module);
+/* Run on the inputs of rec's trace; outputs (n_outputs, then n_residuals) are new references. 0 done, -1 error. */
+int fb_program_run(fb_program *p, fb_recorder *rec, bool may_donate, fb_buffer **outputs);
+PyObject *fb_input_values(fb_recorder *rec); /* list of (slot, Buffer or number) */
+bool fb_program_covers(const fb_program *p, const uint32_t *slots, uint32_t n, bool history);
+
+/* Python buffers (the binding's types). */
+int fb_buffers_init(void);
+PyObject *fb_buffer_to_python(fb_buffer *b);   /* takes over the reference */
+fb_buffer *fb_buffer_from_python(PyObject *o); /* borrowed; NULL with TypeError */
+fb_plan *fb_plan_from_python(PyObject *o);     /* borrowed; NULL without error when not a Plan */
+PyObject *fb_raise_status(fb_status status, int64_t failure);
+bool fb_is_interruption(PyObject *type); /* KeyboardInterrupt, out of memory: nothing in the trace is to blame */
+
+/* ---- gradients ------------------------------------------------------------------------------------------- */
+
+/* A flushed trace that live cells' histories need. */
+struct fb_segment {
+  uint32_t refs;
+  bool freed;
+  uint64_t epoch;
+  uint32_t base; /* where it was imported in trace `epoch` */
+  fb_node *state;
+  fb_trace_input *inputs;
+  uint32_t n_inputs;
+  fb_anchor **leaves;
+  uint32_t n_leaves;
+  fb_import *imports;
+  uint32_t n_imports;
+  uint32_t *residual_slots;
+  fb_buffer **residuals;
+  uint32_t n_residuals;
+  fb_segment *next, *previous;
+};
+
+fb_segment *fb_segment_make(fb_recorder *rec, const fb_program *p, fb_buffer **residuals);
+fb_segment *fb_segment_freed(void); /* stands for a history that backward() has freed */
+void fb_segment_release(fb_segment *s);
+fb_segment *fb_segments(void);
+bool fb_history_freed(fb_recorder *rec, uint32_t slot);
+int fb_import_history(fb_recorder *rec, fb_tensor *t, uint32_t *slot);
+PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs);
+
+#endif

@@ -1,0 +1,216 @@
+/* The trie of traces: lookup, growth, states whose numbers are operands, and bounded memory. */
+#include "recorder.h"
+
+static fb_node *root, *all_nodes;
+static fb_node **table;
+static uint32_t table_mask, n_states;
+static uint64_t next_id = 1;
+
+static uint64_t key_hash(const fb_node *state, const uint64_t *words, uint32_t n) {
+  uint64_t h = state->id * 0x9E3779B97F4A7C15ull + n;
+  for (uint32_t i = 0; i < n; i++) {
+    h ^= words[i] * 0xC2B2AE3D27D4EB4Full;
+    h = (h << 27 | h >> 37) * 0x9E3779B97F4A7C15ull;
+  }
+  return h ^ h >> 32;
+}
+
+static fb_node *node_new(fb_node_kind kind, uint32_t n_words) {
+  fb_node *node = PyMem_Calloc(1, sizeof(fb_node) + n_words * sizeof(uint64_t));
+  if (!node)
+    return (fb_node *)PyErr_NoMemory();
+  node->kind = (uint8_t)kind;
+  node->id = next_id++;
+  node->n_words = n_words;
+  return node;
+}
+
+static void node_place(fb_node *node) {
+  fb_node **bucket = &table[node->hash & table_mask];
+  node->hash_next = *bucket;
+  *bucket = node;
+}
+
+static int table_resize(uint32_t size) {
+  fb_node **grown = PyMem_Calloc(size, sizeof *grown);
+  if (!grown) {
+    PyErr_NoMemory();
+    return -1;
+  }
+  PyMem_Free(table);
+  table = grown;
+  table_mask = size - 1;
+  for (fb_node *n = all_nodes; n; n = n->all_next)
+    node_place(n);
+  return 0;
+}
+
+fb_node *fb_trie_root(void) {
+  if (!root && table_resize(1024) == 0)
+    root = node_new(FB_ROOT, 0);
+  return root;
+}
+
+fb_node *fb_trie_find(fb_node *state, const uint64_t *words, uint32_t n) {
+  uint64_t hash = key_hash(state, words, n);
+  for (fb_node *c = table[hash & table_mask]; c; c = c->hash_next)
+    if (c->hash == hash && c->parent == state && c->n_words == n && !memcmp(c->words, words, n * sizeof *words))
+      return state->recent = c;
+  return NULL;
+}
+
+fb_node *fb_trie_add(fb_node *state, fb_node_kind kind, const uint64_t *words, uint32_t n, uint32_t base) {
+  if (n_states >= table_mask && table_resize((table_mask + 1) * 2) < 0)
+    return NULL;
+  fb_node *node = node_new(kind, n);
+  if (!node)
+    return NULL;
+  memcpy(node->words, words, n * sizeof *words);
+  node->hash = key_hash(state, words, n);
+  node->parent = state;
+  node->depth = state->depth + 1;
+  node->base = base;
+  if (node->depth >= fb_limits.max_ops)
+    node->flags |= FB_CUT;
+  node_place(node);
+  node->all_next = all_nodes;
+  all_nodes = node;
+  node->sibling = state->children;
+  state->children = node;
+  state->recent = node;
+  n_states++;
+  return node;
+}
+
+int fb_trie_set_results(fb_node *node, uint32_t n) {
+  node->n_results = n;
+  if (!n)
+    return 0;
+  node->results = PyMem_Calloc(n, sizeof(fb_result));
+  if (!node->results) {
+    node->n_results = 0;
+    PyErr_NoMemory();
+    return -1;
+  }
+  return 0;
+}
+
+/* ---- numbers: static until several values were seen at the same state ------------------------------------- */
+
+#define FB_DISTINCT_NUMBERS 3
+
+bool fb_trie_is_wide(const fb_node *state, const fb_function *f) {
+  for (fb_function **w = state->wide; w && *w; w++)
+    if (*w == f)
+      return true;
+  return false;
+}
+
+/* Do two keys differ in nothing but the values of numbers? */
+static bool same_but_numbers(const fb_node *node, const uint64_t *words, uint32_t n) {
+  if (node->n_words != n)
+    return false;
+  for (uint32_t i = 0; i < n; i++) {
+    if (node->words[i] != words[i])
+      return false;
+    if (i && fb_word_slot(words[i]) == FB_TAG_NUMBER)
+      i++;
+  }
+  return true;
+}
+
+int fb_trie_note_number(fb_node *state, fb_function *f, const uint64_t *words, uint32_t n) {
+  int seen = 1; /* the new value */
+  for (fb_node *node = state->children; node && seen < FB_DISTINCT_NUMBERS; node = node->sibling)
+    seen += node->function == f && same_but_numbers(node, words, n);
+  if (seen < FB_DISTINCT_NUMBERS)
+    return 0;
+  uint32_t count = 0;
+  while (state->wide && state->wide[count])
+    count++;
+  fb_function **wide = PyMem_Realloc(state->wide, (count + 2) * sizeof *wide);
+  if (!wide) {
+    PyErr_NoMemory();
+    return -1;
+  }
+  wide[count] = f;
+  wide[count + 1] = NULL;
+  state->wide = wide;
+  return 1;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------------------- */
+
+static void node_free(fb_node *node) {
+  Py_XDECREF((PyObject *)node->function);
+  Py_XDECREF(node->payload);
+  Py_XDECREF(node->program);
+  Py_XDECREF(node->file);
+  PyMem_Free(node->results);
+  PyMem_Free(node->wide);
+  PyMem_Free(node->aux);
+  PyMem_Free(node);
+}
+
+static void mark(fb_node *node) {
+  for (; node && !node->marked; node = node->parent) {
+    node->marked = true;
+    if (node->imported)
+      mark(node->imported);
+  }
+}
+
+void fb_trie_collect(bool everything) {
+  if (!fb_trie_root())
+    return;
+  for (fb_recorder *r = fb_recorders(); r; r = r->next)
+    if (r->n_slots || !everything)
+      mark(r->state);
+  for (fb_segment *s = fb_segments(); s; s = s->next)
+    mark(s->state);
+  fb_node *dropped = NULL, **link = &all_nodes;
+  while (*link) {
+    fb_node *node = *link;
+    if (node->marked) {
+      node->recent = node->children = NULL;
+      link = &node->all_next;
+    } else {
+      *link = node->all_next;
+      node->all_next = dropped;
+      dropped = node;
+      n_states--;
+    }
+  }
+  root->recent = root->children = NULL;
+  root->marked = false;
+  memset(table, 0, (table_mask + 1) * sizeof *table);
+  for (fb_node *n = all_nodes; n; n = n->all_next) {
+    n->marked = false;
+    node_place(n);
+    n->sibling = n->parent->children;
+    n->parent->children = n;
+  }
+  while (dropped) { /* last, since releasing payloads may run Python code */
+    fb_node *next = dropped->all_next;
+    node_free(dropped);
+    dropped = next;
+  }
+}
+
+uint32_t fb_trie_states(void) { return n_states; }
+
+uint32_t fb_trie_programs(void) {
+  uint32_t n = 0;
+  for (fb_node *node = all_nodes; node; node = node->all_next)
+    n += node->program != NULL;
+  return n + (root && root->program);
+}
+
+fb_node **fb_trie_path(fb_node *state) {
+  fb_node **path = PyMem_Malloc((state->depth + 1) * sizeof *path);
+  if (!path)
+    return (fb_node **)PyErr_NoMemory();
+  for (fb_node *n = state; n->depth; n = n->parent)
+    path[n->depth - 1] = n;
+  return path;
+}

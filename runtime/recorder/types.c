@@ -1,0 +1,309 @@
+/* Interning: types, static attribute tuples and views become small numbers that keys are made of. */
+#include "recorder.h"
+
+static PyObject *type_ids; /* (shape, dtype, requires_grad) -> index */
+static fb_type **types;
+static uint32_t n_types, cap_types;
+
+static PyObject *static_ids;  /* canonical key -> index */
+static PyObject *static_list; /* index -> tuple of values */
+
+static fb_view **views;
+static uint32_t n_views, cap_views;
+static uint32_t *view_table, view_mask; /* open addressing; id + 1, 0 is empty */
+
+int fb_grow(void **array, uint32_t *cap, uint32_t need, size_t item) {
+  if (need <= *cap)
+    return 0;
+  uint32_t wanted = *cap ? *cap * 2 : 16;
+  while (wanted < need)
+    wanted *= 2;
+  void *grown = PyMem_Realloc(*array, wanted * item);
+  if (!grown) {
+    PyErr_NoMemory();
+    return -1;
+  }
+  *array = grown;
+  *cap = wanted;
+  return 0;
+}
+
+/* ---- types ----------------------------------------------------------------------------------------------- */
+
+static int type_fill(fb_type *t, PyObject *shape, PyObject *dtype) {
+  PyObject *size = PyObject_GetAttrString(dtype, "itemsize");
+  if (!size)
+    return -1;
+  t->bytes = PyLong_AsSize_t(size);
+  Py_DECREF(size);
+  if (PyErr_Occurred())
+    return -1;
+  for (int i = 0; i < t->ndim; i++) {
+    t->dims[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(shape, i));
+    if (t->dims[i] < 0) {
+      if (!PyErr_Occurred())
+        PyErr_Format(PyExc_ValueError, "[tensor] shape %R has a negative size. Give sizes of at least 0.", shape);
+      return -1;
+    }
+    t->bytes *= (size_t)t->dims[i];
+  }
+  return 0;
+}
+
+static fb_type *type_add(PyObject *key, PyObject *shape, PyObject *dtype, bool requires_grad) {
+  Py_ssize_t ndim = PyTuple_GET_SIZE(shape);
+  fb_type *t = PyMem_Calloc(1, sizeof(fb_type) + (size_t)ndim * sizeof(int64_t));
+  if (!t)
+    return (fb_type *)PyErr_NoMemory();
+  t->id = n_types;
+  t->ndim = (int)ndim;
+  t->requires_grad = requires_grad;
+  PyObject *id = PyLong_FromUnsignedLong(n_types);
+  if (!id || type_fill(t, shape, dtype) < 0 || fb_grow((void **)&types, &cap_types, n_types + 1, sizeof *types) < 0 ||
+      PyDict_SetItem(type_ids, key, id) < 0) {
+    Py_XDECREF(id);
+    PyMem_Free(t);
+    return NULL;
+  }
+  Py_DECREF(id);
+  t->shape = Py_NewRef(shape);
+  t->dtype = Py_NewRef(dtype);
+  types[n_types++] = t;
+  return t;
+}
+
+fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, bool requires_grad) {
+  if (!type_ids && !(type_ids = PyDict_New()))
+    return NULL;
+  PyObject *sizes = PySequence_Tuple(shape);
+  if (!sizes)
+    return NULL;
+  fb_type *t = NULL;
+  PyObject *key = PyTuple_Pack(3, sizes, dtype, requires_grad ? Py_True : Py_False);
+  if (key) {
+    PyObject *found = PyDict_GetItemWithError(type_ids, key);
+    if (found)
+      t = types[PyLong_AsUnsignedLong(found)];
+    else if (!PyErr_Occurred())
+      t = type_add(key, sizes, dtype, requires_grad);
+    Py_DECREF(key);
+  }
+  Py_DECREF(sizes);
+  return t;
+}
+
+fb_type *fb_type_with_grad(const fb_type *type, bool requires_grad) {
+  if (type->requires_grad == requires_grad)
+    return (fb_type *)type;
+  if (!type->with_other_grad) {
+    fb_type *other = fb_type_intern(type->shape, type->dtype, requires_grad);
+    if (!other)
+      return NULL;
+    other->with_other_grad = (fb_type *)type;
+    ((fb_type *)type)->with_other_grad = other;
+  }
+  return type->with_other_grad;
+}
+
+fb_type *fb_type_by_id(uint32_t id) { return types[id]; }
+uint32_t fb_type_count(void) { return n_types; }
+
+/* ---- statics --------------------------------------------------------------------------------------------- */
+
+bool fb_static_is_stable(PyObject *o) {
+  if (PyTuple_Check(o)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); i++)
+      if (!fb_static_is_stable(PyTuple_GET_ITEM(o, i)))
+        return false;
+    return true;
+  }
+  return !PyList_Check(o);
+}
+
+/* Lists become tuples, index-like objects ints. New reference; NULL with an error. */
+static PyObject *normalised(PyObject *o) {
+  if (o == Py_None || PyBool_Check(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyUnicode_CheckExact(o))
+    return Py_NewRef(o);
+  if (PyTuple_Check(o) || PyList_Check(o)) {
+    Py_ssize_t n = PySequence_Fast_GET_SIZE(o);
+    PyObject *made = PyTuple_New(n);
+    for (Py_ssize_t i = 0; made && i < n; i++) {
+      PyObject *item = normalised(PySequence_Fast_GET_ITEM(o, i));
+      if (!item) {
+        Py_CLEAR(made);
+        break;
+      }
+      PyTuple_SET_ITEM(made, i, item);
+    }
+    return made;
+  }
+  if (fb_is_tensor(o)) {
+    PyErr_SetString(PyExc_TypeError, "must not be a Tensor");
+    return NULL;
+  }
+  if (PyFloat_Check(o))
+    return PyFloat_FromDouble(PyFloat_AS_DOUBLE(o));
+  if (PyIndex_Check(o) && !PySequence_Check(o))
+    return PyNumber_Index(o);
+  return Py_NewRef(o);
+}
+
+/* A key that tells 1, 1.0 and True apart, and 0.0 from -0.0. */
+static PyObject *canonical(PyObject *o) {
+  if (o == Py_None || PyLong_CheckExact(o) || PyUnicode_CheckExact(o))
+    return Py_NewRef(o);
+  if (PyTuple_Check(o)) {
+    Py_ssize_t n = PyTuple_GET_SIZE(o);
+    PyObject *made = PyTuple_New(n);
+    for (Py_ssize_t i = 0; made && i < n; i++) {
+      PyObject *item = canonical(PyTuple_GET_ITEM(o, i));
+      if (!item) {
+        Py_CLEAR(made);
+        break;
+      }
+      PyTuple_SET_ITEM(made, i, item);
+    }
+    return made;
+  }
+  if (PyFloat_CheckExact(o)) {
+    int64_t bits;
+    double value = PyFloat_AS_DOUBLE(o);
+    memcpy(&bits, &value, sizeof bits);
+    return Py_BuildValue("(OL)", (PyObject *)&PyFloat_Type, (long long)bits);
+  }
+  return PyTuple_Pack(2, (PyObject *)Py_TYPE(o), o);
+}
+
+static int64_t static_add(PyObject *values, PyObject *key) {
+  int64_t id = PyList_GET_SIZE(static_list);
+  PyObject *number = PyLong_FromLongLong(id);
+  if (!number || PyDict_SetItem(static_ids, key, number) < 0 || PyList_Append(static_list, values) < 0)
+    id = -1;
+  Py_XDECREF(number);
+  return id;
+}
+
+static int64_t static_lookup(PyObject *values) {
+  if (!static_ids && (!(static_ids = PyDict_New()) || !(static_list = PyList_New(0))))
+    return -1;
+  PyObject *key = canonical(values);
+  if (!key)
+    return -1;
+  int64_t id = -1;
+  PyObject *found = PyDict_GetItemWithError(static_ids, key);
+  if (found)
+    id = PyLong_AsLongLong(found);
+  else if (!PyErr_Occurred())
+    id = static_add(values, key);
+  Py_DECREF(key);
+  return id;
+}
+
+int64_t fb_static_intern(PyObject *const *values, Py_ssize_t n, const char *function, PyObject *names) {
+  PyObject *tuple = PyTuple_New(n);
+  if (!tuple)
+    return -1;
+  for (Py_ssize_t i = 0; i < n; i++) {
+    PyObject *value = normalised(values[i]);
+    Py_hash_t hash = value ? PyObject_Hash(value) : -1;
+    if (hash == -1) {
+      Py_XDECREF(value);
+      Py_DECREF(tuple);
+      if (PyErr_ExceptionMatches(PyExc_TypeError))
+        PyErr_Format(PyExc_TypeError, "[%s] argument '%U' has type %.100s, which is not a static value.%s", function,
+                     PyTuple_GET_ITEM(names, i), Py_TYPE(values[i])->tp_name,
+                     fb_is_tensor(values[i]) ? " Use `.item()` to pass a tensor's value."
+                                             : " Pass numbers, strings, dtypes or tuples of these.");
+      return -1;
+    }
+    PyTuple_SET_ITEM(tuple, i, value);
+  }
+  int64_t id = static_lookup(tuple);
+  Py_DECREF(tuple);
+  return id;
+}
+
+PyObject *fb_static_values(uint32_t id) { return PyList_GET_ITEM(static_list, id); }
+
+/* ---- views ----------------------------------------------------------------------------------------------- */
+
+static uint32_t view_hash(const void *origin, const fb_function *f, uint32_t statics, bool detached, uint32_t n_own) {
+  uint64_t h = (uint64_t)(uintptr_t)origin * 0x9E3779B97F4A7C15ull;
+  h ^= ((uint64_t)f->id << 32 | statics) * 0xC2B2AE3D27D4EB4Full;
+  h ^= (uint64_t)(n_own * 2 + detached) * 0xD6E8FEB86659FD93ull;
+  return (uint32_t)(h >> 29);
+}
+
+static bool view_is(const fb_view *v, const void *origin, const fb_function *f, uint32_t statics, bool detached,
+                    uint32_t n_own) {
+  return v->origin == origin && v->function == f && v->statics == statics && v->detached == detached &&
+         v->n_own == n_own;
+}
+
+fb_view *fb_view_find(const void *origin, fb_function *f, uint32_t statics, bool detached, uint32_t n_own) {
+  const fb_view *recent = f->recent_view;
+  if (FB_LIKELY(recent && view_is(recent, origin, f, statics, detached, n_own)))
+    return (fb_view *)recent;
+  if (!view_table)
+    return NULL;
+  for (uint32_t i = view_hash(origin, f, statics, detached, n_own) & view_mask; view_table[i];
+       i = (i + 1) & view_mask) {
+    fb_view *v = views[view_table[i] - 1];
+    if (view_is(v, origin, f, statics, detached, n_own)) {
+      f->recent_view = v;
+      return v;
+    }
+  }
+  return NULL;
+}
+
+static void view_place(const fb_view *v) {
+  uint32_t i = view_hash(v->origin, v->function, v->statics, v->detached, v->n_own) & view_mask;
+  while (view_table[i])
+    i = (i + 1) & view_mask;
+  view_table[i] = v->id + 1;
+}
+
+static int view_table_reserve(void) {
+  if (view_table && (n_views + 1) * 2 <= view_mask)
+    return 0;
+  uint32_t size = view_table ? (view_mask + 1) * 2 : 256;
+  uint32_t *table = PyMem_Calloc(size, sizeof *table);
+  if (!table) {
+    PyErr_NoMemory();
+    return -1;
+  }
+  PyMem_Free(view_table);
+  view_table = table;
+  view_mask = size - 1;
+  for (uint32_t i = 1; i < n_views; i++)
+    view_place(views[i]);
+  return 0;
+}
+
+/* View 0 stands for "the base itself" in keys, so ids start at 1. */
+fb_view *fb_view_add(const void *origin, const fb_view *parent, fb_function *f, uint32_t statics, bool detached,
+                     uint32_t n_own) {
+  if (!n_views)
+    n_views = 1;
+  if (view_table_reserve() < 0 || fb_grow((void **)&views, &cap_views, n_views + 1, sizeof *views) < 0)
+    return NULL;
+  fb_view *v = PyMem_Calloc(1, sizeof(fb_view));
+  if (!v)
+    return (fb_view *)PyErr_NoMemory();
+  v->id = n_views;
+  v->origin = origin;
+  v->parent = parent;
+  v->function = (fb_function *)Py_NewRef(f);
+  v->statics = statics;
+  v->detached = detached;
+  v->n_own = n_own;
+  v->n_starts = n_own + (parent ? parent->n_starts : 0);
+  views[n_views++] = v;
+  view_place(v);
+  f->recent_view = v;
+  return v;
+}
+
+fb_view *fb_view_by_id(uint32_t id) { return views[id]; }
+uint32_t fb_view_count(void) { return n_views ? n_views - 1 : 0; }

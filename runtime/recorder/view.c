@@ -1,0 +1,149 @@
+/* Views: handles on the same cell. Making one records nothing; its link of the chain is interned. */
+#include "recorder.h"
+
+PyObject *fb_tensor_starts(const fb_tensor *t) {
+  uint32_t n = t->view ? t->view->n_starts : 0;
+  PyObject *tuple = PyTuple_New(n);
+  for (uint32_t i = 0; tuple && i < n; i++) {
+    PyObject *start = PyLong_FromLongLong(t->starts[i]);
+    if (!start)
+      Py_CLEAR(tuple);
+    else
+      PyTuple_SET_ITEM(tuple, i, start);
+  }
+  return tuple;
+}
+
+/* ("tensor", shape, dtype, requires_grad, is_leaf, view payload or None, shape of the base) */
+PyObject *fb_operand_info(fb_tensor *t) {
+  const fb_type *type = fb_tensor_get_type(t);
+  if (!type)
+    return NULL;
+  return Py_BuildValue("(sOOOOOO)", "tensor", type->shape, type->dtype, type->requires_grad ? Py_True : Py_False,
+                       fb_tensor_is_leaf(t) ? Py_True : Py_False, t->view ? t->view->payload : Py_None,
+                       t->cell->type->shape);
+}
+
+static int set_limits(fb_view *v, PyObject *limits) {
+  if (limits == Py_None || !v->n_own)
+    return 0;
+  PyObject *items = PySequence_Tuple(limits);
+  if (!items)
+    return -1;
+  int status = -1;
+  if (PyTuple_GET_SIZE(items) != v->n_own)
+    PyErr_Format(PyExc_ValueError, "[%U] expand gave %zd limits for %u starts.", v->function->name,
+                 PyTuple_GET_SIZE(items), v->n_own);
+  else if (!(v->limits = PyMem_Calloc(v->n_own, sizeof *v->limits)))
+    PyErr_NoMemory();
+  else
+    status = 0;
+  for (uint32_t i = 0; status == 0 && i < v->n_own; i++) {
+    v->limits[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(items, i));
+    status = v->limits[i] == -1 && PyErr_Occurred() ? -1 : 0;
+  }
+  Py_DECREF(items);
+  return status;
+}
+
+static fb_view *learn(fb_function *f, fb_tensor *t, uint32_t statics, bool detached, uint32_t n_own,
+                      const void *origin) {
+  PyObject *hook = fb_hook(fb_hooks.expand, "expand"), *info = hook ? fb_operand_info(t) : NULL;
+  PyObject *values = info ? fb_function_statics(f, statics) : NULL, *answer = NULL;
+  if (values)
+    answer = PyObject_CallFunction(hook, "O[OI]OI", (PyObject *)f, info, n_own, values, fb_recorder_get()->mode);
+  Py_XDECREF(info);
+  Py_XDECREF(values);
+  PyObject *payload, *shape, *dtype, *limits = Py_None;
+  if (!answer)
+    return NULL;
+  fb_view *v = NULL;
+  if (PyTuple_Check(answer) &&
+      PyArg_ParseTuple(answer, "O(OO)|O;expand of a view returns (payload, (shape, dtype)[, limits])", &payload, &shape,
+                       &dtype, &limits)) {
+    fb_type *plain = fb_type_intern(shape, dtype, false), *grad = plain ? fb_type_with_grad(plain, !detached) : NULL;
+    v = grad ? fb_view_add(origin, t->view, f, statics, detached, n_own) : NULL;
+    if (v) {
+      v->types[0] = plain;
+      v->types[1] = grad;
+      v->payload = Py_NewRef(payload);
+      if (set_limits(v, limits) < 0)
+        v = NULL;
+    }
+  } else if (!PyErr_Occurred()) {
+    PyErr_SetString(PyExc_TypeError, "[expand] a view's expansion must be a tuple.");
+  }
+  Py_DECREF(answer);
+  return v;
+}
+
+static int read_starts(fb_function *f, PyObject *value, int64_t *own, uint32_t *n) {
+  if (!PyTuple_Check(value) || PyTuple_GET_SIZE(value) > 32) {
+    PyErr_Format(PyExc_TypeError, "[%U] starts must be a tuple of at most 32 ints.", f->name);
+    return -1;
+  }
+  *n = (uint32_t)PyTuple_GET_SIZE(value);
+  for (uint32_t i = 0; i < *n; i++) {
+    own[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(value, i));
+    if (own[i] == -1 && PyErr_Occurred())
+      return -1;
+  }
+  return 0;
+}
+
+static int check_starts(const fb_view *v, const int64_t *own) {
+  for (uint32_t i = 0; v->limits && i < v->n_own; i++)
+    if (own[i] < 0 || own[i] > v->limits[i]) {
+      PyErr_Format(PyExc_IndexError, "[%U] start %lld is out of range. It must be in [0, %lld].", v->function->name,
+                   (long long)own[i], (long long)v->limits[i]);
+      return -1;
+    }
+  return 0;
+}
+
+static PyObject *make_handle(fb_tensor *t, const fb_view *v, const int64_t *own) {
+  int64_t *starts = NULL;
+  if (v->n_starts) {
+    uint32_t inherited = v->n_starts - v->n_own;
+    starts = PyMem_Malloc(v->n_starts * sizeof *starts);
+    if (!starts)
+      return PyErr_NoMemory();
+    if (inherited)
+      memcpy(starts, t->starts, inherited * sizeof *starts);
+    memcpy(starts + inherited, own, v->n_own * sizeof *starts);
+  }
+  t->cell->refs++;
+  fb_tensor *made = (fb_tensor *)fb_tensor_new(t->cell, NULL);
+  if (!made) {
+    PyMem_Free(starts);
+    return NULL;
+  }
+  made->view = v;
+  made->starts = starts;
+  if (t->leaf && !v->detached)
+    made->leaf = (fb_leaf *)Py_NewRef(t->leaf);
+  return (PyObject *)made;
+}
+
+PyObject *fb_record_view(fb_function *f, PyObject *const *values, uint32_t statics) {
+  fb_tensor *t = (fb_tensor *)values[0];
+  if (!fb_is_tensor(values[0]))
+    return PyErr_Format(PyExc_TypeError, "[%U] argument '%U' must be a Tensor, got %.100s.", f->name, f->param[0].name,
+                        Py_TYPE(values[0])->tp_name);
+  int64_t own[32];
+  uint32_t n_own = 0;
+  for (uint32_t i = 1; i < f->n_params; i++)
+    if (f->param[i].kind == FB_P_STARTS && read_starts(f, values[i], own, &n_own) < 0)
+      return NULL;
+  bool detached = f->detach || (t->view && t->view->detached) ||
+                  (!(fb_recorder_get()->mode & 1) && (t->leaf || t->cell->type->requires_grad));
+  const void *origin = t->view;
+  if (!origin && !(origin = fb_type_with_grad(t->cell->type, false)))
+    return NULL;
+  fb_view *v = fb_view_find(origin, f, statics, detached, n_own);
+  if (FB_UNLIKELY(!v) && !(v = learn(f, t, statics, detached, n_own, origin)))
+    return NULL;
+  if (FB_UNLIKELY(v->limits && check_starts(v, own) < 0))
+    return NULL;
+  return make_handle(t, v, own);
+}
