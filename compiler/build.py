@@ -1,0 +1,84 @@
+"""Programs made in the background: lowered by one worker, their kernels compiled by all of them.
+
+In: a graph and `Options`. Out: a `Build` that is `done` once the parent has only to link. Next: `pool.py`.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from flambeau.compiler import kernel_cache, pool
+from flambeau.compiler.kernel import KernelSource
+from flambeau.compiler.options import Options
+from flambeau.compiler.plan import Program
+from flambeau.compiler.pool import Job
+from flambeau.dialects.graph import Graph
+
+
+class Build:
+    """Work on one program. When `done`: `program` and `objects` (code by kernel text), or `error`."""
+
+    def __init__(self, graph: Graph, options: Options, program: Program | None = None) -> None:
+        self.options = options
+        self.program = program
+        self.objects: dict[str, bytes] = {}
+        self.error: str | None = None
+        self.crash: str | None = None
+        self.seconds = 0.0  # of workers' time
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._jobs: list[Job] = []
+        self._missing = 0
+        if program is None:
+            self._jobs.append(pool.shared().submit("program", graph, options, self._lowered))
+        else:
+            self._compile_kernels()
+
+    @property
+    def done(self) -> bool:
+        return self._event.is_set()
+
+    @property
+    def lost(self) -> bool:
+        """Whether a fork left the work behind, in the parent."""
+        return any(job.lost for job in self._jobs)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._event.wait(timeout)
+
+    def _lowered(self, job: Job) -> None:
+        self.seconds += job.seconds
+        if job.error is not None:
+            self._fail(job)
+            return
+        self.program = job.result
+        self._compile_kernels()
+
+    def _compile_kernels(self) -> None:
+        missing = [k for k in self.program.kernels if not known(k, self.options)]
+        self._missing = len(missing)
+        if not missing:
+            self._event.set()
+        for source in missing:
+            self._jobs.append(pool.shared().submit("kernel", source, self.options, self._compiled))
+
+    def _compiled(self, job: Job) -> None:
+        with self._lock:
+            self.seconds += job.seconds
+            self._missing -= 1
+            last = self._missing == 0
+        if job.error is not None:
+            self._fail(job)
+            return
+        self.objects[job.request.what.text] = job.result
+        if last:
+            self._event.set()
+
+    def _fail(self, job: Job) -> None:
+        self.error, self.crash = job.error, job.crash
+        self._event.set()
+
+
+def known(source: KernelSource, options: Options) -> bool:
+    """Whether a kernel is in memory or on disk."""
+    return kernel_cache.shared().find(source, options) is not None

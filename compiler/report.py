@@ -1,0 +1,106 @@
+"""What happened to each program: the data behind `flambeau.explain()`.
+
+In: events of the driver. Out: `programs()`, one `ProgramReport` each, and `totals()`. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flambeau.compiler import options as options_module
+from flambeau.compiler.options import Options
+from flambeau.compiler.plan import Program
+from flambeau.dialects.graph import Graph
+
+_KEPT = 1024
+
+
+@dataclass
+class ProgramReport:
+    """One program.
+
+    tier      "generic" or "fused": what runs it now.
+    origin    where the fused plan came from: "compiled" here, by a "worker", or from "disk"; None without one.
+    seconds   compile and link time, workers' time included. `generic_seconds`: preparing the generic tier.
+    kernels   label of each kernel; `steps` counts their calls; `arena_bytes` is temporary memory.
+    error     why it was not fused, with `reproducer`, a file.
+    """
+
+    key: str
+    ops: int
+    inputs: int
+    outputs: int
+    mode: str
+    tier: str = "generic"
+    origin: str | None = None
+    seconds: float = 0.0
+    generic_seconds: float = 0.0
+    kernels: list[str] = field(default_factory=list)
+    steps: int = 0
+    arena_bytes: int = 0
+    error: str | None = None
+    reproducer: str | None = None
+
+    def fused(self, program: Program, origin: str, seconds: float) -> None:
+        """The fused plan is in use from now on."""
+        self.tier, self.origin, self.seconds = "fused", origin, seconds
+        self.kernels = [k.label for k in program.kernels]
+        self.steps = len(program.spec.steps)
+        self.arena_bytes = program.spec.exprs[program.spec.arena_bytes][1]
+
+    def failed(self, error: str, path: str) -> None:
+        self.error, self.reproducer = error, path
+
+
+_programs: deque[ProgramReport] = deque(maxlen=_KEPT)
+
+
+def add(key: str, graph: Graph, options: Options) -> ProgramReport:
+    """Begin the report of a program."""
+    found = ProgramReport(key, len(graph.nodes), len(graph.inputs), len(graph.outputs), options.mode)
+    _programs.append(found)
+    return found
+
+
+def programs() -> list[ProgramReport]:
+    """The programs seen by this process, oldest first; the last 1024 of them."""
+    return list(_programs)
+
+
+def totals() -> dict[str, Any]:
+    """Counts over all programs, and the caches' statistics."""
+    from flambeau.compiler import kernel_cache, plan_cache, pool
+
+    plans, kernels = plan_cache.shared(), kernel_cache.shared().statistics
+    return {
+        "programs": len(_programs),
+        "fused": sum(p.tier == "fused" for p in _programs),
+        "failed": sum(p.error is not None for p in _programs),
+        "compile_seconds": sum(p.seconds for p in _programs),
+        "plan_cache_hits": plans.hits,
+        "plan_cache_misses": plans.misses,
+        "kernels_from_memory": kernels.memory,
+        "kernels_from_disk": kernels.disk,
+        "kernels_compiled": kernels.compiled,
+        "worker_processes": pool.processes(),
+    }
+
+
+def reproducer(graph: Graph, key: str, error: str) -> str:
+    """Write a program that did not compile, as text for `flambeau-opt`; returns the path."""
+    from flambeau.dialects.irdl import print_graph
+
+    content = "".join(f"// {line}\n" for line in error.splitlines()) + print_graph(graph)
+    for folder in (options_module.default_cache_dir() / "failed", Path(tempfile.gettempdir())):
+        path = folder / f"flambeau-{key[:16]}.mlir"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+            return str(path)
+        except OSError:
+            continue
+    return "(no file could be written)"

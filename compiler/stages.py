@@ -1,0 +1,175 @@
+"""The stages from program to machine code, in order, one function each.
+
+    tape -> simplify -> cse -> dead-code -> cluster -> kernels -> plan -> llvm -> ir -> optimised -> assembly
+
+In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
+it, `Options.dump` writes it. Stages up to `plan` run once per program; those after it once per kernel, in `backend.py`.
+Next: `driver.py`, which runs them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flambeau.compiler import plan as plan_module
+from flambeau.compiler import targets
+from flambeau.compiler.identity import digest, graph_bytes, graph_key
+from flambeau.compiler.kernel import Cluster, Lowered
+from flambeau.compiler.options import Options
+from flambeau.compiler.passes import registry
+from flambeau.compiler.plan import Program
+from flambeau.dialects.graph import Graph
+
+
+@dataclass
+class Work:
+    """A program on its way: each stage fills in its part."""
+
+    graph: Graph
+    options: Options
+    clusters: list[Cluster] = field(default_factory=list)
+    lowered: list[Lowered] = field(default_factory=list)
+    program: Program | None = None
+
+
+def tape(work: Work) -> None:
+    """The program as it was recorded."""
+
+
+def simplify(work: Work) -> None:
+    work.graph = registry.find("simplify")()(work.graph)
+
+
+def cse(work: Work) -> None:
+    work.graph = registry.find("cse")()(work.graph)
+
+
+def dead_code(work: Work) -> None:
+    work.graph = registry.find("dead-code")()(work.graph)
+
+
+def cluster(work: Work) -> None:
+    """Fragments to compile together. Results of ops that may fail count as read: dropping them would lose the error."""
+    graph = work.graph
+    read = {v for n in graph.nodes for v in n.operands}.union(graph.outputs)
+    unread = [v for n in graph.nodes if n.op.fallible for v in n.results if v not in read]
+    grouping = registry.find("cluster")(fuse=work.options.fuse, max_ops=work.options.max_cluster_ops)
+    work.clusters = grouping(replace(graph, outputs=[*graph.outputs, *unread]) if unread else graph)
+
+
+def kernels(work: Work) -> None:
+    """Kernel text for every cluster; equal clusters are lowered once."""
+    work.lowered = [lower(c, work.options.target) for c in work.clusters]
+
+
+def plan(work: Work) -> None:
+    work.program = plan_module.build(work.graph, list(zip(work.clusters, work.lowered, strict=True)))
+
+
+#: The stages of a program, in order.
+PROGRAM: dict[str, Callable[[Work], None]] = {
+    "tape": tape,
+    "simplify": simplify,
+    "cse": cse,
+    "dead-code": dead_code,
+    "cluster": cluster,
+    "kernels": kernels,
+    "plan": plan,
+}
+#: The stages of a kernel, in order; `backend.compile_object` runs them.
+KERNEL = ("llvm", "ir", "optimised", "assembly")
+
+
+def names() -> list[str]:
+    """Every stage, in order."""
+    return [*PROGRAM, *KERNEL]
+
+
+def run(graph: Graph, options: Options) -> Work:
+    """All stages of a program. Each is written to `options.dump` when that is set."""
+    work = Work(graph, options)
+    folder = Path(options.dump) / f"program-{graph_key(graph)[:12]}" if options.dump else None
+    for number, (name, stage) in enumerate(PROGRAM.items()):
+        stage(work)
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number}-{name}.mlir").write_text(text(work, name))
+    return work
+
+
+# ---- lowering, once per distinct cluster ----------------------------------------------------------------------
+
+_REMEMBERED = 1024
+_lowered: OrderedDict[str, Lowered] = OrderedDict()
+
+
+def lower(cluster: Cluster, target: str) -> Lowered:
+    """What the cluster's code generator makes of it, remembered by the cluster's structure."""
+    key = digest(cluster.kind, target, graph_bytes(cluster.graph))
+    found = _lowered.get(key)
+    if found is None:
+        found = _lowered[key] = _code_generator(cluster.kind)(cluster, targets.find(target))
+        if len(_lowered) > _REMEMBERED:
+            _lowered.popitem(last=False)
+    else:
+        _lowered.move_to_end(key)
+    return found
+
+
+def _code_generator(kind: str) -> Callable[..., Lowered]:
+    if kind == "loops":
+        from flambeau.compiler.codegen import loops
+
+        return loops.lower
+    if kind == "contraction":
+        from flambeau.compiler.codegen import gemm
+
+        return gemm.lower
+    raise ValueError(f"[compile] no code generator lowers '{kind}' clusters. Use loops or contraction.")
+
+
+# ---- text -----------------------------------------------------------------------------------------------------
+
+
+def text_after(graph: Graph, stage: str) -> str:
+    """What `stage` makes of a program, as text. Raises ValueError for an unknown stage."""
+    if stage not in names():
+        raise ValueError(f"[stages] there is no stage named '{stage}'. The stages are {', '.join(names())}.")
+    work = Work(graph, Options(mode="blocking"))
+    for name, step in PROGRAM.items():
+        step(work)
+        if name == stage:
+            return text(work, stage)
+    return "".join(f"// kernel: {s.label}\n{_kernel_text(s.text, stage)}\n" for s in work.program.kernels)
+
+
+def text(work: Work, stage: str) -> str:
+    """The part of `work` that `stage` filled in."""
+    from flambeau.dialects.irdl import print_graph
+    from flambeau.dialects.plan import print_plan
+
+    if stage == "cluster":
+        return "".join(f"// {c.kind} cluster\n{print_graph(c.graph)}" for c in work.clusters)
+    if stage == "kernels":
+        sources = {call.source.text: call.source for low in work.lowered for call in low.calls}
+        return "".join(f"// kernel: {s.label}\n{s.text}\n" for s in sources.values())
+    return print_plan(work.program.spec) if stage == "plan" else print_graph(work.graph)
+
+
+def _kernel_text(source: str, stage: str) -> Any:
+    from flambeau.compiler import backend, mlir
+
+    module = mlir.parse(source)
+    backend.lower(module)
+    if stage == "llvm":
+        return module
+    ir_text = backend.translate(module)
+    if stage == "ir":
+        return ir_text
+    target = targets.find(Options().target)
+    optimised = backend.optimise(ir_text, target)
+    return optimised if stage == "optimised" else backend.machine(target).emit_assembly(optimised)

@@ -1,0 +1,126 @@
+"""A compiler process: `python -m flambeau.compiler.worker`, started and fed by `pool.py`.
+
+In: requests on standard input. Out: replies on standard output; both are length-prefixed pickles. It compiles and
+stores, it never runs what it made. It goes when its input ends, when it was idle for `IDLE` seconds, and, by an alarm
+that no library can hold up, when one request takes longer than its time limit.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import struct
+import sys
+import traceback
+from typing import Any, BinaryIO, NamedTuple
+
+IDLE = float(os.environ.get("FLAMBEAU_WORKER_IDLE", "30"))  # seconds
+_HEADER = struct.Struct("<Q")
+
+
+class Request(NamedTuple):
+    """`kind` "program": `what` is a Graph, the result a Program. "kernel": a KernelSource, the result object code."""
+
+    kind: str
+    what: Any
+    options: Any
+    limit: float  # seconds
+
+
+class Reply(NamedTuple):
+    """`result`, or the text of the error. `seconds` is what it took."""
+
+    result: Any
+    error: str | None
+    seconds: float
+
+
+def send(stream: BinaryIO, message: Any) -> None:
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    stream.write(_HEADER.pack(len(data)) + data)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> Any:
+    """The next message. Raises EOFError when the other side is gone."""
+    header = stream.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        raise EOFError
+    (size,) = _HEADER.unpack(header)
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError
+    return pickle.loads(data)
+
+
+def main() -> None:
+    source, sink = _own_streams()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(10)
+    try:
+        send(sink, Reply(os.getpid(), None, 0.0))
+        while select.select([source], [], [], IDLE)[0]:
+            request = receive(source)
+            signal.alarm(max(1, round(request.limit)))
+            reply = serve(request)
+            signal.alarm(0)
+            send(sink, reply)
+    except (EOFError, BrokenPipeError):
+        pass
+
+
+def serve(request: Request) -> Reply:
+    """Do what is asked; an exception becomes the reply's error."""
+    from time import perf_counter
+
+    start = perf_counter()
+    try:
+        result, error = _do(request), None
+    except Exception as e:
+        result, error = None, "".join(traceback.format_exception_only(e)).strip()
+    return Reply(result, error, perf_counter() - start)
+
+
+def _do(request: Request) -> Any:
+    from flambeau.compiler import kernel_cache, plan_cache, stages
+
+    if request.kind == "kernel":
+        return kernel_cache.shared().compile_and_store(request.what, request.options)
+    program = stages.run(request.what, request.options).program
+    plan_cache.shared().insert(plan_cache.key(request.what, request.options), program)
+    return program
+
+
+def _own_streams() -> tuple[BinaryIO, BinaryIO]:
+    """The pipes to the parent, out of reach of anything that prints or reads."""
+    source, sink = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return _Exact(source), sink
+
+
+class _Exact:
+    """An unbuffered stream whose `read(n)` returns n bytes or what is left: what `select` sees is what `read` gets."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+
+    def fileno(self) -> int:
+        return self.raw.fileno()
+
+    def read(self, size: int) -> bytes:
+        parts = []
+        while size and (part := self.raw.read(min(size, 1 << 20))):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
+if __name__ == "__main__":
+    from flambeau.compiler import worker  # so that messages pickle under the name the parent knows
+
+    worker.main()
