@@ -70,8 +70,8 @@ def requires_gradient(graph: Graph, wrt: Iterable[int]) -> set[int]:
 
 
 def readers(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> dict[int, set[int]]:
-    """The forward values that the vjps on the way from `outputs` to `wrt` read, each with the results of the nodes whose
-    vjps read it."""
+    """The forward values that the vjps on the way from `outputs` to `wrt` read, each with the results of the nodes
+    whose vjps read it."""
     needs = requires_gradient(graph, wrt)
     reached = {v for v in outputs if v in needs}
     read: dict[int, set[int]] = {}

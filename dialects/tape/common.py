@@ -7,7 +7,6 @@ Next: `elementwise.py`.
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -202,7 +201,3 @@ def in_float64(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]
 
 def reduce_axes(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(n for i, n in enumerate(shape) if i not in axes)
-
-
-def product(*choices: Sequence[Any]) -> list[tuple[Any, ...]]:
-    return list(itertools.product(*choices))

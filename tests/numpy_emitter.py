@@ -1,0 +1,53 @@
+"""An emitter that computes with NumPy at once: runs the records' lowerings without a compiler.
+
+It offers the operations that `compiler/codegen/arithmetic.py` does, with the same meaning; values are arrays.
+"""
+
+import numpy as np
+from flambeau.dialects.dtypes import by_mlir
+from flambeau.dialects.tape.elementwise import maximum, minimum, saturate
+
+_COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal}
+_COMPARE |= {"gt": np.greater, "ge": np.greater_equal}
+
+
+class Val:
+    """An array with the attributes of an emitter's value."""
+
+    def __init__(self, array) -> None:
+        self.array = np.asarray(array)
+        self.type = {"bool": "i1", "int32": "i32", "int64": "i64", "float32": "f32", "float64": "f64"}[
+            self.array.dtype.name
+        ]
+        self.lanes = 1
+
+
+def _method(function):
+    return lambda self, *operands: Val(function(*(v.array for v in operands)))
+
+
+class NumpyEmitter:
+    """`indices` are the coordinates that sources see."""
+
+    def __init__(self, indices=()) -> None:
+        self.indices = indices
+
+    def const(self, number, like) -> Val:
+        return Val(np.asarray(number, by_mlir(like if isinstance(like, str) else like.type).numpy))
+
+    add, sub, mul, div = (_method(f) for f in (np.add, np.subtract, np.multiply, np.true_divide))
+    neg, abs, sqrt, floor, ceil = (_method(f) for f in (np.negative, np.abs, np.sqrt, np.floor, np.ceil))
+    trunc, round_even, copysign = (_method(f) for f in (np.trunc, np.rint, np.copysign))
+    and_, or_, xor, not_ = (_method(f) for f in (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.bitwise_not))
+    shl, shr, select = (_method(f) for f in (np.left_shift, np.right_shift, np.where))
+    maximum, minimum = _method(maximum.reference), _method(minimum.reference)
+    int_div_floor, int_rem_floor = _method(np.floor_divide), _method(np.remainder)
+
+    def cmp(self, predicate: str, x: Val, y: Val) -> Val:
+        return Val(_COMPARE[predicate](x.array, y.array))
+
+    def cast(self, x: Val, type: str) -> Val:
+        return Val(saturate(x.array, by_mlir(type)))
+
+    def index(self, dim: int) -> Val:
+        return Val(self.indices[dim])
