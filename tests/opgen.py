@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import contraction_order
 import flambeau.dialects.tape  # noqa: F401
 import numpy as np
 from flambeau.dialects import autodiff, reference
@@ -128,3 +129,11 @@ def gradient_graph(forward: Graph, wrt: list[int]) -> Graph:
     missing = [values[v].like(0) if ct is None else ct for v, ct in zip(wrt, found, strict=True)]
     builder.graph.outputs = [ct.id for ct in missing]
     return builder.graph
+
+
+def exact_result(record: OpRecord, case: Case) -> np.ndarray | None:
+    """What compiled code must give to the bit; None for approximations, which the record bounds."""
+    if record.name == "matmul":
+        return contraction_order.matmul(*case.arrays)
+    (expected,) = reference.run(case.graph, case.arrays)
+    return expected if record.exact or expected.dtype.kind != "f" else None
