@@ -113,7 +113,7 @@ class OpRecord:
 
     def __call__(self, *operands: Any, **attrs: Hashable) -> Any:
         """Apply to `builder.Value`s. Sources take the builder as `builder=`."""
-        builder = attrs.pop("builder", None) or operands[0].builder
+        builder: Any = attrs.pop("builder", None) or operands[0].builder
         return builder.emit(self, operands, tuple(attrs[name] for name in self.attrs))
 
     def __repr__(self) -> str:
