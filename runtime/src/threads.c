@@ -23,7 +23,7 @@
 #define NEXT_SHIFT 8
 #define END_SHIFT 36
 #define CHUNK_MASK ((UINT64_C(1) << 28) - 1)
-#define MAX_CHUNKS (INT64_C(1) << 27)
+#define MAX_CHUNKS (INT64_C(1) << 20)
 #define NO_CHUNK (-1)
 
 typedef struct {
@@ -49,7 +49,6 @@ static struct {
   atomic_int wanted;                   /* threads including the caller; 0 until first asked for */
   atomic_llong spin_ns;
   int started; /* workers that exist; guarded by busy */
-  bool exit_hooked;
   pthread_t threads[FB_MAX_THREADS];
   fb_ticket tickets[FB_MAX_THREADS];
 } pool = {.spin_ns = 30000};
@@ -199,19 +198,8 @@ static void stop_workers(void) {
   pool.started = 0;
 }
 
-/* Joins idle workers at exit; leaves them alone when a loop still runs in another thread or exit was called inside one.
- */
-static void stop_at_exit(void) {
-  if (inside_loop || !try_enter())
-    return;
-  stop_workers();
-  leave();
-}
-
 /* Starts what is missing; a system that gives fewer threads gets a slower loop, not an error. */
 static void start_workers(int workers) {
-  if (!pool.exit_hooked)
-    pool.exit_hooked = atexit(stop_at_exit) == 0;
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the threads of the program */
