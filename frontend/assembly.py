@@ -1,0 +1,139 @@
+"""Traces as graphs: the recorder's export of a trace becomes one `Graph` of primitive ops.
+
+In: the export, a list of entries in recording order. Out: `Assembly`: the graph, which value each slot is, and which
+slots were overwritten. Gradient markers (`stop_gradient`, `graft`) are kept; `dialects/history.strip` removes them for
+the compiler. The numbering of values depends on the export alone, so backward expansions can refer to them.
+Next: `programs.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.graph import Graph, Loc
+from flambeau.dialects.history import graft, stop_gradient
+from flambeau.engine import SCALARS
+
+
+class Differentiated(NamedTuple):
+    """The expansion of a backward or grad entry: inputs of `graph` are values of the assembled prefix: `operands`."""
+
+    name: str
+    graph: Graph
+    operands: tuple[int, ...]
+
+
+class Overwrite(NamedTuple):
+    """The value of slot `slot` was replaced in its tensor by a call, which made the values `own`."""
+
+    slot: int
+    name: str
+    loc: Loc | None
+    own: frozenset[int]
+
+
+class Assembly:
+    """A trace as a graph.
+
+    `slots[s]` is the value of slot s. `inputs` are the slots that enter from outside, in order; `differentiable` those of
+    them with a history in an earlier trace; `leaves` those of leaf entries. `same[v] = w`: v need not be computed, w holds its value. `keeps` are slots worth keeping for a backward.
+    """
+
+    def __init__(self, export: Sequence[tuple]) -> None:
+        self.graph = Graph()
+        self.slots: dict[int, int] = {}
+        self.inputs: list[int] = []
+        self.leaves: list[int] = []
+        self.differentiable: list[int] = []
+        self.same: dict[int, int] = {}
+        self.overwrites: list[Overwrite] = []
+        self.keeps: set[int] = set()
+        self.roots: dict[int, int] = {}  # slot -> the input slot whose tensor came to hold it
+        self._entries(export, 0, {})
+
+    def _entries(self, export: Sequence[tuple], offset: int, provided: dict[int, int]) -> None:
+        for kind, *rest in export:
+            getattr(self, f"_{kind}")(offset, provided, *rest)
+
+    def _enter(self, offset: int, provided: dict[int, int], slot: int, aval: Aval) -> None:
+        if slot in provided:
+            self.slots[offset + slot] = self.slots[provided[slot]]
+        elif offset:  # an input of an imported trace that nothing reads any more
+            self.slots[offset + slot] = self.graph.add_value(aval)
+        else:
+            self.slots[slot] = self.graph.add_input(aval)
+            self.inputs.append(slot)
+            self.roots[slot] = slot
+
+    def _input(self, offset, provided, slot, shape, dtype, requires_grad, is_leaf) -> None:
+        self._enter(offset, provided, slot, Aval(shape, dtype))
+        if requires_grad and not is_leaf:
+            self.differentiable.append(offset + slot)
+        self.keeps.add(offset + slot)
+
+    def _scalar(self, offset, provided, slot, kind) -> None:
+        self._enter(offset, provided, slot, Aval((), SCALARS[kind]))
+        self.keeps.add(offset + slot)
+
+    def _leaf(self, offset, provided, slot, data) -> None:
+        (value,) = self.graph.add_node(stop_gradient, [self.slots[offset + data]])
+        self.slots[offset + slot] = value
+        self.leaves.append(offset + slot)
+        self._follow(offset + slot, offset + data)
+
+    def _graft(self, offset, provided, slot, data, history) -> None:
+        operands = [self.slots[offset + data], self.slots[offset + history]]
+        (self.slots[offset + slot],) = self.graph.add_node(graft, operands)
+        self._follow(offset + slot, offset + data)
+
+    def _follow(self, slot: int, old: int) -> None:
+        """The tensor that held slot `old` now holds `slot`."""
+        if old in self.roots:
+            self.roots[slot] = self.roots[old]
+
+    def _call(self, offset, provided, payload, operands, results, writes, loc, function) -> None:
+        values = []
+        for operand in operands:
+            if operand is not None:
+                values += [self.slots[offset + s] for s in (operand[0], *operand[2])]
+        start = len(self.graph.nodes)
+        outputs = self.graph.inline(payload.graph, values)
+        if loc:
+            place = Loc(*loc)
+            self.graph.nodes[start:] = [n._replace(loc=place) for n in self.graph.nodes[start:]]
+        keep = any(n.op.keep for n in payload.graph.nodes)
+        for slot, value in zip(results, outputs):
+            self._result(offset, provided, slot, value)
+            if keep:
+                self.keeps.add(offset + slot)
+        own = frozenset(n.results[0] for n in self.graph.nodes[start:])
+        for slot, write in zip(results, writes):
+            if write >= 0:
+                old = offset + operands[write][0]
+                self._follow(offset + slot, old)
+                self.overwrites.append(Overwrite(old, function.name, Loc(*loc) if loc else None, own))
+
+    def _result(self, offset: int, provided: dict[int, int], slot: int, value: int) -> None:
+        if slot in provided:
+            kept = self.slots[provided[slot]]
+            self.same[value] = kept
+            (value,) = self.graph.add_node(graft, [kept, value])
+        self.slots[offset + slot] = value
+
+    def _backward(self, offset, provided, payload, operands, results, writes, loc, function) -> None:
+        outputs = self.graph.inline(payload.graph, payload.operands)
+        for slot, value in zip([s for s in results if s is not None], outputs, strict=True):
+            self._result(offset, provided, slot, value)
+
+    _grad = _backward
+
+    def _segment(self, offset, provided, base, inner, state, given) -> None:
+        if offset:
+            given = {s: offset + now for s, now in given.items()}
+        self._entries(inner, offset + base, given)
+
+    def available(self, value: int) -> int:
+        """The value that holds what `value` is."""
+        return self.same.get(value, value)

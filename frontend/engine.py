@@ -1,0 +1,229 @@
+"""Between the recorder and the compiler: expands calls, assembles traces into graphs, asks for programs.
+
+In: the recorder's hooks, called on a miss only. Out: expansions (`Graph` fragments kept on trie edges), result types,
+`Program`s. Nothing here runs when a recording is seen again. Next: `assembly.py` for traces as graphs,
+`autograd.py` for backward, `function.py` for how functions are declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from flambeau.dialects import dtypes
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder, Value
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.history import stop_gradient
+from flambeau.function import building
+
+GRAD_MODE = 1  # bit of the recorder's mode word
+SCALARS = {"float": dtypes.float64, "int": dtypes.int64, "bool": dtypes.bool_}
+START = Aval((), dtypes.int64)
+
+
+class Weak(Value):
+    """A Python number inside a rule: a 0-d value that yields to tensors in type promotion."""
+
+    __slots__ = ()
+    weak = True
+
+
+# ---- views ----------------------------------------------------------------------------------------------------
+
+
+class ViewStep(NamedTuple):
+    """One view function applied. `statics` are its keyword arguments, without the starts."""
+
+    function: Any
+    statics: dict[str, Any]
+    n_starts: int
+
+    def arguments(self, starts: Sequence[Value]) -> dict[str, Any]:
+        name = next((p[0] for p in self.function.params if p[1] == "starts"), None)
+        return {**self.statics, name: tuple(starts)} if name else self.statics
+
+    def read(self, x: Value, starts: Sequence[Value]) -> Value:
+        return self.function.rule(x, **self.arguments(starts))
+
+    def put(self, base: Value, new: Value, starts: Sequence[Value]) -> Value:
+        put = getattr(self.function, "put", None)
+        if put is None:
+            raise RuntimeError(
+                f"[{self.function.name}] elements of this view share memory. Write to a copy: x.clone()."
+            )
+        return put(base, new, **self.arguments(starts))
+
+
+class View(NamedTuple):
+    """A chain of view functions from the base storage of type `base` to what a tensor of type `aval` shows."""
+
+    base: Aval
+    steps: tuple[ViewStep, ...]
+    aval: Aval
+    detached: bool = False
+
+    @property
+    def n_starts(self) -> int:
+        return sum(step.n_starts for step in self.steps)
+
+    def _split(self, starts: Sequence[Value]) -> list[Sequence[Value]]:
+        parts, at = [], 0
+        for step in self.steps:
+            parts.append(starts[at : at + step.n_starts])
+            at += step.n_starts
+        return parts
+
+    def read(self, base: Value, starts: Sequence[Value]) -> Value:
+        """What the tensor shows, given the base."""
+        x = stop_gradient(base) if self.detached else base
+        for step, own in zip(self.steps, self._split(starts)):
+            x = step.read(x, own)
+        return x
+
+    def write(self, base: Value, new: Value, starts: Sequence[Value]) -> Value:
+        """The base after the elements that the tensor shows have been replaced by `new`."""
+        values, parts = [base], self._split(starts)
+        for step, own in zip(self.steps[:-1], parts):
+            values.append(step.read(values[-1], own))
+        for step, own, before in zip(reversed(self.steps), reversed(parts), reversed(values)):
+            new = step.put(before, new, own)
+        return new
+
+
+# ---- operands of a call ---------------------------------------------------------------------------------------
+
+
+class Operand:
+    """One tensor or number of a call, as its rule sees it: `value`; `info` is what the recorder said of it."""
+
+    def __init__(self, info: Any, b: GraphBuilder) -> None:
+        self.info, self.value = info, None
+        self.view: View | None = None
+        self.requires_grad = self.is_leaf = False
+        if info is None:
+            return
+        if info[0] == "scalar":
+            v = b.input(Aval((), SCALARS[info[1]]))
+            self.value = Weak(b, v.id, v.aval)
+        elif info[0] == "number":
+            self.value = info[1]
+        else:
+            self._tensor(info, b)
+
+    def _tensor(self, info: tuple, b: GraphBuilder) -> None:
+        _, shape, dtype, self.requires_grad, self.is_leaf, self.view, _ = info
+        self.base = b.input(self.view.base if self.view else Aval(shape, dtype))
+        self.starts = [b.input(START) for _ in range(self.view.n_starts)] if self.view else []
+        self.value = self.view.read(self.base, self.starts) if self.view else self.base
+
+    def replaced(self, new: Value) -> Value:
+        """The base after this operand was overwritten by `new`."""
+        return self.view.write(self.base, new, self.starts) if self.view else new
+
+
+class Expansion(NamedTuple):
+    """What a call computes: inputs of `graph` are the call's operands in order (base, then starts), outputs its results."""
+
+    name: str
+    graph: Graph
+
+
+def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: int) -> tuple:
+    """Hook: run the rule of `function` on values.
+
+    Returns (payload, result types, writes, single); for a view (payload, result type).
+    """
+    if function.kind == "view":
+        return _expand_view(function, *infos, statics, mode)
+    b = GraphBuilder()
+    operands: list[Operand] = []
+    arguments, places = dict(statics), {}
+    names = [p[0] for p in function.params if p[1] not in ("static", "starts")]
+    for name, info in zip(names, infos, strict=True):
+        places[name] = len(operands)
+        if isinstance(info, list):
+            group = [Operand(i, b) for i in info]
+            operands += group
+            arguments[name] = [o.value for o in group]
+        else:
+            operands.append(Operand(info, b))
+            arguments[name] = operands[-1].value
+    with building(b):
+        found = function.rule(**arguments)
+    single = isinstance(found, Value)
+    results = [found] if single else list(found or ())
+    writes = [-1] * len(results)
+    grads = _requires_grad(results, operands, mode)
+    if function.kind == "inplace":
+        targets = _targets(function, operands, places, infos)
+        _write(function.name, results, operands, targets, grads, mode)
+        writes[: len(targets)] = targets
+    b.graph.outputs = [r.id for r in results]
+    types = tuple((r.shape, r.dtype, g) for r, g in zip(results, grads))
+    return Expansion(function.name, b.graph), types, tuple(writes), single
+
+
+def _expand_view(function: Any, info: tuple, n_starts: int, statics: dict[str, Any], mode: int) -> tuple:
+    """The chain of the operand with one more step. Outside of grad mode a view is cut from history, as in PyTorch."""
+    _, shape, dtype, requires_grad, _, parent, _ = info
+    step = ViewStep(function, statics, n_starts)
+    b = GraphBuilder()
+    x = b.input(Aval(shape, dtype))
+    with building(b):
+        result = step.read(x, [b.input(START) for _ in range(n_starts)])
+    detached = getattr(function, "detach", False) or (requires_grad and not mode & GRAD_MODE)
+    parent = parent or View(x.aval, (), x.aval)
+    steps = parent.steps if result is x else (*parent.steps, step)
+    return View(parent.base, steps, result.aval, parent.detached or bool(detached)), (result.shape, result.dtype)
+
+
+def _requires_grad(results: Sequence[Value], operands: Sequence[Operand], mode: int) -> list[bool]:
+    wanted = bool(mode & GRAD_MODE) and any(o.requires_grad for o in operands)
+    return [wanted and r.dtype.is_floating_point for r in results]
+
+
+def _targets(function: Any, operands: Sequence[Operand], places: dict[str, int], infos: Sequence[Any]) -> list[int]:
+    """The operands that leading results of an in-place call replace, in order."""
+    writes = getattr(function, "writes", 1)
+    if isinstance(writes, int):
+        return list(range(writes))
+    sizes = {name: len(info) if isinstance(info, list) else 1 for name, info in zip(places, infos)}
+    named = [places[n] + k for n in writes.split(",") for k in range(sizes[n])]
+    return [k for k in named if operands[k].info is not None]
+
+
+def _write(
+    name: str, results: list[Value], operands: list[Operand], targets: list[int], grads: list[bool], mode: int
+) -> None:
+    """Turn leading results into new values of the targets' bases, checking what PyTorch checks."""
+    for i, k in enumerate(targets):
+        target = operands[k]
+        if target.requires_grad and target.is_leaf and mode & GRAD_MODE:
+            what = "a view of a leaf" if target.view else "a leaf"
+            raise RuntimeError(
+                f"[{name}] {what} tensor that requires grad is changed in place. Use fb.no_grad() or a copy."
+            )
+        results[i] = target.replaced(_fit(name, results[i], target.value))
+        grads[i] = grads[i] or bool(mode & GRAD_MODE and target.requires_grad)
+
+
+def _fit(name: str, new: Value, old: Value) -> Value:
+    """`new` in the type of the operand it replaces."""
+    if new.dtype.category > old.dtype.category:
+        raise RuntimeError(
+            f"[{name}] the result is {new.dtype.name} and cannot be stored in {old.dtype.name}. Cast the operands first."
+        )
+    if new.shape != old.shape and new.aval.size != 0 and len(new.shape) > len(old.shape):
+        raise RuntimeError(
+            f"[{name}] the result has shape {new.shape}, the tensor it replaces {old.shape}. Use the form that returns a new one."
+        )
+    new = new.cast(old.dtype)
+    if new.shape == old.shape:
+        return new
+    try:
+        return new.expand(old.shape)
+    except (RuntimeError, ValueError):
+        raise RuntimeError(
+            f"[{name}] the result has shape {new.shape}, the tensor it replaces {old.shape}. Use the form that returns a new one."
+        ) from None
