@@ -102,9 +102,7 @@ def remez(samples: Samples, values: list[mpf], count: int) -> list[mpf]:
     reference = [round((1 - float(mp.cos(mp.pi * i / count))) / 2 * last) for i in range(count + 1)]
     for _ in range(40):
         terms, level = _solve(samples, values, count, reference)
-        errors = [
-            w * (g - mp.polyval(terms[::-1], t)) for t, g, w in zip(samples.points, values, samples.weights)
-        ]
+        errors = [w * (g - mp.polyval(terms[::-1], t)) for t, g, w in zip(samples.points, values, samples.weights)]
         found = _alternation(errors, count + 1)
         if found is None or max(map(abs, errors)) <= abs(level) * (1 + mpf(10) ** -6):
             break

@@ -62,12 +62,19 @@ def exp(b, x):
 
 
 def expm1(b, x):
-    """2^n p + (2^n - 1) with p = e^r - 1, computed at half size so that 2^n does not overflow first."""
+    """2^n e^r - 1 at half size, so that 2^n does not overflow first: 2^(n-1) tail + (2^(n-1) r + (2^(n-1) - 1/2)).
+
+    The tail is e^r - 1 - r, with the rounding error of r added to it.
+    """
     form = format_of(x)
     clamped = at_least(b, at_most(b, x, _EXP_RANGE[x.type][1]), _EXPM1_LOWEST[x.type])
-    r, shifted = _reduce_by_ln2(b, clamped)
-    half_scale = from_exponent(b, shifted_integer(b, shifted, form.bias - 1), form)
-    half = b.fma(_expm1_reduced(b, r), half_scale, b.sub(half_scale, 0.5))
+    high, low = c.LN2[x.type]
+    n, shifted = round_scaled(b, clamped, 1 / math.log(2))
+    exact, correction = b.fma(n, -high, clamped), b.mul(n, low)
+    r = b.sub(exact, correction)
+    tail = b.fma(b.mul(r, r), polynomial(b, r, c.EXP[x.type]), b.sub(b.sub(exact, r), correction))
+    scale = from_exponent(b, shifted_integer(b, shifted, form.bias - 1), form)
+    half = b.fma(tail, scale, b.fma(r, scale, b.sub(scale, 0.5)))
     tiny = b.cmp("lt", b.abs(x), 2.0 ** -(form.mantissa + 2))  # there the result is x; keeps -0 and subnormals
     return b.select(tiny, x, b.add(half, half))
 
@@ -90,7 +97,9 @@ def _log_of_parts(b, exponent, f):
 def _log_special(b, x, y):
     """`y`, or the logarithm of x where x is 0, negative, infinite or NaN."""
     zero, infinity = b.const(0.0, x), b.const(math.inf, x)
-    special = b.select(b.cmp("eq", x, zero), b.neg(infinity), b.select(b.cmp("eq", x, infinity), x, b.const(math.nan, x)))
+    special = b.select(
+        b.cmp("eq", x, zero), b.neg(infinity), b.select(b.cmp("eq", x, infinity), x, b.const(math.nan, x))
+    )
     ordinary = b.and_(b.cmp("gt", x, zero), b.cmp("lt", x, infinity))
     return b.select(ordinary, y, special)
 
@@ -122,9 +131,16 @@ def tanh(b, x):
 
 
 def sigmoid(b, x):
-    """z / (1 + z) or 1 / (1 + z) with z = e^-|x|, which cannot overflow."""
+    """z / (1 + z) or 1 / (1 + z) with z = e^-|x|, which cannot overflow; the quotient's residual corrects it."""
     z = exp(b, b.neg(b.abs(x)))
-    return b.div(b.select(b.cmp("lt", x, 0.0), z, b.const(1.0, x)), b.add(z, 1.0))
+    denominator = b.add(z, 1.0)
+    error = b.sub(z, b.sub(denominator, 1.0))
+    numerator = b.select(b.cmp("lt", x, 0.0), z, b.const(1.0, x))
+    inverse = b.div(1.0, denominator)
+    quotient = b.mul(numerator, inverse)
+    negated = b.neg(quotient)
+    residual = b.fma(negated, error, b.fma(negated, denominator, numerator))
+    return b.fma(residual, inverse, quotient)
 
 
 def erf(b, x):

@@ -26,7 +26,7 @@ _MODERATE = {"f32": 2.0**17, "f64": 2.0**30}
 
 def sin(b, x):
     r, quadrant = _reduce(b, x)
-    return _by_quadrant(b, r, quadrant)
+    return b.select(b.cmp("eq", x, 0.0), x, _by_quadrant(b, r, quadrant))  # keeps -0
 
 
 def cos(b, x):
