@@ -146,6 +146,9 @@ def _chunked(nest: Nest, row: Row, stage: int, cols: Val, folds: list[Fold]) -> 
 def sweep(nest: Nest, lo: Val, hi: Val, copies: int, body: Callable[[Val, Val | None], None]) -> None:
     """body(col, mask) for every register of columns lo..hi: `copies` at a time without masks, then one by one with."""
     b, lanes = nest.b, nest.lanes
+    if lanes == 1:
+        with b.apart(), b.loop(lo, hi) as loop:
+            return body(loop.index, None)
     block = copies * lanes
     with b.apart():
         main = whole_blocks(b, lo, hi, block)

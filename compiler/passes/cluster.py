@@ -51,34 +51,26 @@ class _Clustering:
     fuse: bool
     max_ops: int
     groups: dict[int, Group] = field(default_factory=dict)
+    entered: int = 0
     group_of: dict[int, int] = field(default_factory=dict)  # value -> number of the group that stores it
 
     def run(self) -> list[Cluster]:
         self.program = Program(self.graph, self.fuse)
         for index, node in enumerate(self.graph.nodes):
-            for value in self.program.resolve(node):
-                self._add_copy(value)
             if self.program.is_computed(node):
                 self._add(index)
+            elif node.results[0] in self.program.stored:
+                self._enter(self.program.copy_group(node.results[0]))
         for value in dict.fromkeys(self.graph.outputs):
             if value in self.program.producers and value not in self.group_of:
-                self._add_copy(value)
+                self._enter(self.program.copy_group(value))
         return [self._cluster(g) for g in self._ordered() if g.outputs]
 
     # ---- groups ----------------------------------------------------------------------------------------------
 
-    def _add_copy(self, value: int) -> None:
-        """A group that stores a view, or a constant or iota, as a value of its own."""
-        if value in self.group_of:
-            return
-        self.program.stored.add(value)
-        group = self.program.copy_group(value)
-        self._enter(group)
-
     def _enter(self, group: Group) -> None:
-        group.number = len(self.group_of) + len(self.groups)
-        while group.number in self.groups:
-            group.number += 1
+        group.number = self.entered
+        self.entered += 1
         self.groups[group.number] = group
         for value in group.values:
             self.group_of[value] = group.number
@@ -86,8 +78,6 @@ class _Clustering:
 
     def _add(self, index: int) -> None:
         """A new node: a group of its own, then joined to the groups of its operands where that is allowed."""
-        for value in self.program.clashing_operands(index):
-            self._add_copy(value)
         group = self.program.group(index)
         self._enter(group)
         if not self.fuse:

@@ -64,27 +64,34 @@ class Program:
         self.producers = graph.producers()
         self.index_of = {v: i for i, n in enumerate(graph.nodes) for v in n.results}
         self.sources: dict[int, Source] = {v: Source(v, dense(graph.avals[v].shape)) for v in graph.inputs}
-        self.stored: set[int] = set()  # views, constants and iotas that have memory of their own
+        self.stored: set[int] = set()  # views, constants and iotas that readers find in memory
+        while not self._resolve_all():
+            pass
 
     # ---- values ----------------------------------------------------------------------------------------------
 
-    def resolve(self, node: Node) -> list[int]:
+    def _resolve_all(self) -> bool:
+        """Resolve every value; false if more values had to be stored, which changes what depends on them."""
+        before = len(self.stored)
+        for index, node in enumerate(self.graph.nodes):
+            self.stored.update(self._resolve(node))
+            if self.is_computed(node):
+                self.stored.update(self._clashing_operands(index))
+        return len(self.stored) == before
+
+    def _resolve(self, node: Node) -> list[int]:
         """Note where a node's result comes from; returns values that must be stored for that."""
         (result,) = node.results
         shape = self.avals[result].shape
         if node.op.kind is not Kind.VIEW:
             self.sources[result] = Source(result, leaf_layout(node, shape))
             return [result] if is_leaf_source(node) and not self.fold_views and node.op.name != "constant" else []
-        if not self.fold_views:
-            self.sources[result] = Source(result, dense(shape))
-            return [result]
         source = self.source(node.operands[0])
         layout = apply_view(node, source.layout)
-        if layout is not None:
-            self.sources[result] = Source(source.root, layout)
-            return []
-        self.sources[result] = Source(node.operands[0], apply_view(node, dense(self.avals[node.operands[0]].shape)))
-        return [node.operands[0]]
+        self.sources[result] = Source(source.root, layout or dense(shape))
+        if not self.fold_views:
+            return [result]
+        return [] if layout is not None else [node.operands[0]]
 
     def source(self, value: int) -> Source:
         """What to read for a value: itself if it is stored."""
@@ -154,7 +161,7 @@ class Program:
         strides = tuple(0 if a == axis else s for a, s in enumerate(layout.strides))
         return layout._replace(shape=self.avals[node.results[0]].shape, strides=strides)
 
-    def clashing_operands(self, index: int) -> list[int]:
+    def _clashing_operands(self, index: int) -> list[int]:
         """Operands that must be stored before the node can read them all in one nest."""
         node = self.graph.nodes[index]
         if node.op.kind is Kind.CONTRACTION:
@@ -180,8 +187,16 @@ class Program:
         return self.avals[value].size <= 1 or (self.source(value).layout.is_identity and not self.is_free(self.source(value).root))
 
     def _is_product_operand(self, value: int) -> bool:
-        root, layout = self.source(value)
-        return not layout.dynamic and not self.is_free(root)
+        return not self.is_free(self.source(value).root) and not self._is_dynamic(value)
+
+    def _is_dynamic(self, value: int) -> bool:
+        """Whether a value is read through a window that is placed at run time."""
+        node = self.producers.get(value)
+        while node is not None and node.op.kind is Kind.VIEW and node.results[0] not in self.stored:
+            if node.op.name == "dynamic_slice":
+                return True
+            node = self.producers.get(node.operands[0])
+        return False
 
     # ---- joining ---------------------------------------------------------------------------------------------
 
@@ -289,7 +304,7 @@ class Program:
             if root in members:
                 if not layout.is_identity:
                     return False
-            elif layout.dynamic or (not layout.is_uniform and reshape(layout, shape) is None):
+            elif self._is_dynamic(value) or (not layout.is_uniform and reshape(layout, shape) is None):
                 return False
             elif self.is_free(root) and self.producers[root].op.name != "constant":
                 return False

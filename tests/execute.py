@@ -1,0 +1,118 @@
+"""Runs lowered clusters on NumPy arrays through ctypes: the plan runner's meaning without its machinery.
+
+In: a graph and its inputs. Out: its outputs, computed by compiled kernels. Buffers carry guard bytes on both sides, so a
+kernel that writes outside of its operands fails the test. Not for timing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+import numpy as np
+from flambeau.compiler import backend, loader
+from flambeau.compiler.codegen import gemm, loops
+from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered
+from flambeau.compiler.options import Options
+from flambeau.compiler.passes.cluster import cluster
+from flambeau.compiler.targets import find
+from flambeau.dialects.graph import Graph
+
+NO_ERROR = (1 << 63) - 1
+GUARD = 64
+_POISON = 0xA5
+
+_KERNEL = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
+)
+
+
+class Memory:
+    """Bytes aligned to 64 between two guards."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.whole = np.full(size + 2 * GUARD + 64, _POISON, np.uint8)
+        self.start = GUARD + (-(self.whole.ctypes.data + GUARD)) % 64
+        self.address = self.whole.ctypes.data + self.start
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        return self.whole[self.start : self.start + self.size].view(dtype).reshape(shape)
+
+    def check(self) -> None:
+        after = self.whole[self.start + self.size :]
+        assert np.all(self.whole[: self.start] == _POISON) and np.all(after == _POISON), "written outside of a buffer"
+
+
+@cache
+def compiled(source: KernelSource):
+    return _KERNEL(loader.load(backend.compile_object(source, Options(target="host"))))
+
+
+def lower(part: Cluster) -> Lowered:
+    generator = gemm.lower if part.kind == "contraction" else loops.lower
+    return generator(part, find("host"))
+
+
+def run_graph(graph: Graph, arrays: list[np.ndarray], options: Options, parts: int = 1) -> list[np.ndarray]:
+    """The outputs of `graph`, or the exception of the first op that failed. `parts`: cut the domains finer, backwards."""
+    memory = {}
+    for v, x in zip(graph.inputs, arrays, strict=True):
+        memory[v] = _filled(x)
+    for part in cluster(graph, options):
+        _run_cluster(graph, part, memory, parts)
+    for m in memory.values():
+        m.check()
+    return [memory[v].array(graph.avals[v].shape, graph.avals[v].dtype.numpy).copy() for v in graph.outputs]
+
+
+def _filled(x: np.ndarray) -> Memory:
+    m = Memory(x.nbytes)
+    m.array(x.shape, x.dtype)[...] = x
+    return m
+
+
+def _run_cluster(graph: Graph, part: Cluster, memory: dict[int, Memory], parts: int) -> None:
+    lowered = lower(part)
+    names = dict(zip([*part.graph.inputs, *part.graph.outputs], [*part.operands, *part.results], strict=True))
+    local = {v: memory[names[v]] for v in part.graph.inputs}
+    for v in part.graph.outputs:
+        source = v
+        while source in lowered.aliases:
+            source = lowered.aliases[source]
+        if source not in local:
+            local[source] = Memory(part.graph.avals[source].nbytes)
+        local[v] = local[source]
+        memory[names[v]] = local[source]
+    temps = [Memory(size) for size in lowered.temps]
+    status = np.array([NO_ERROR], np.int64)
+    for call in lowered.calls:
+        for o in call.operands:
+            if o.kind == "value" and o.index not in local:
+                local[o.index] = Memory(part.graph.avals[o.index].nbytes)
+        _run_call(call, local, temps, status, parts)
+    for m in temps:
+        m.check()
+    if status[0] != NO_ERROR:
+        raise _failure(part, int(status[0]))
+
+
+def _run_call(call: KernelCall, local: dict[int, Memory], temps: list[Memory], status: np.ndarray, parts: int) -> None:
+    kernel = compiled(call.source)
+    where = {"value": lambda o: local[o.index].address, "temp": lambda o: temps[o.index].address}
+    where["status"] = lambda o: status.ctypes.data
+    pointers = np.array([where[o.kind](o) + o.offset for o in call.operands] or [0], np.uint64)
+    dims = np.array([*call.dims, 0], np.int64)
+    scratch = Memory(call.scratch)
+    grain = max(1, call.grain // parts)
+    chunks = range(0, call.n, grain)
+    for lo in chunks if parts == 1 else reversed(chunks):
+        hi = min(lo + grain, call.n)
+        kernel(pointers.ctypes.data, dims.ctypes.data, lo, hi, scratch.address)
+    scratch.check()
+
+
+def _failure(part: Cluster, word: int) -> Exception:
+    code, position = word >> 48, word & ((1 << 48) - 1)
+    node = [n for n in part.graph.nodes if n.op.fallible][code]
+    return node.op.failure(position, *(part.graph.avals[v] for v in node.operands), *node.attrs)
