@@ -1,0 +1,110 @@
+"""What all contraction kernels share: named dims, the items of the parallel loop, applying an epilogue.
+
+In: an `Emitter`. Out: text; `Kernel.finish` gives the source and the names of its dims in order, so that `gemm.py`
+fills them in. Next: `gemm_tile.py`, `gemm_vector.py`, `gemm_pack.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flambeau.compiler.codegen.emitter import Emitter, Val
+from flambeau.compiler.codegen.gemm_operands import Ref, Step
+from flambeau.compiler.kernel import KernelSource
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """An epilogue operand as text sees it: element type and how it runs along columns ("fixed", "unit", "strided")."""
+
+    element: str
+    column: str
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What happens to a product before it is stored. `outputs` pairs a ref with an element type."""
+
+    leaves: tuple[Leaf, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[tuple[Ref, str], ...]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the product itself is all that is stored."""
+        return all(ref.kind == "acc" for ref, _ in self.outputs)
+
+    def apply(self, b: Emitter, acc: Val, load: Callable[[int], Val]) -> list[Val]:
+        """The outputs for one vector (or scalar) of the product; `load` reads a leaf at the same place."""
+        loaded: dict[int, Val] = {}
+        values: list[Val] = []
+
+        def value(ref: Ref) -> Val:
+            if ref.kind == "acc":
+                return acc
+            if ref.kind == "step":
+                return values[ref.index]
+            if ref.index not in loaded:
+                loaded[ref.index] = load(ref.index)
+            return loaded[ref.index]
+
+        for step in self.steps:
+            values.append(step.op.lower(b, *(value(r) for r in step.args), *step.attrs))
+        return [b.splat(value(ref), acc.lanes) for ref, _ in self.outputs]
+
+    @property
+    def label(self) -> str:
+        return "".join(f" + {step.op.name}" for step in self.steps if step.args)
+
+
+class Kernel:
+    """An `Emitter` whose dims have names, numbered in order of first use."""
+
+    def __init__(self) -> None:
+        self.b = Emitter()
+        self.names: dict[str, int] = {}
+
+    def dim(self, name: str) -> Val:
+        return self.b.dim(self.names.setdefault(name, len(self.names)))
+
+    def finish(self, label: str) -> tuple[KernelSource, tuple[str, ...]]:
+        return self.b.source(label), tuple(self.names)
+
+    def split(self, item: Val, names: Sequence[str]) -> list[Val]:
+        """Coordinates of `item` in a row-major space; `names` are the dims of its extents but the outermost."""
+        coordinates: list[Val] = []
+        for name in reversed(names):
+            extent = self.dim(name)
+            coordinates.append(self.b.rem_unsigned(item, extent))
+            item = self.b.div_unsigned(item, extent)
+        return [item, *reversed(coordinates)]
+
+    def batch_offsets(self, batch: Val, rank: int, operands: Sequence[str]) -> dict[str, Val]:
+        """Where the `batch`-th matrix of each operand begins, in elements."""
+        b = self.b
+        indices = self.split(batch, [f"batch{r}" for r in range(1, rank)]) if rank else []
+        offsets = {}
+        for name in operands:
+            total = b.const(0, "i64")
+            for r, index in enumerate(indices):
+                total = b.add(total, b.mul(index, self.dim(f"{name}.batch{r}")))
+            offsets[name] = total
+        return offsets
+
+    def multiply_add(self, x: Val, y: Val, z: Val) -> Val:
+        """x * y + z: fused for floats, wrapping for integers."""
+        return self.b.fma(x, y, z) if x.is_float else self.b.add(self.b.mul(x, y), z)
+
+    def load_leaf(self, leaf: Leaf, pointer: Val, start: Val, column: Val, name: str, lanes: int, mask: Val | None) -> Val:
+        """`lanes` elements of an epilogue operand from `column` on, in the row that begins at `start`."""
+        b = self.b
+        if leaf.column == "fixed":
+            return b.load(pointer, start, leaf.element)
+        if leaf.column == "unit":
+            return b.load(pointer, b.add(start, column), leaf.element, lanes, mask)
+        stride = self.dim(f"{name}.column")
+        first = b.add(start, b.mul(column, stride))
+        if lanes == 1:
+            return b.load(pointer, first, leaf.element)
+        return b.gather(pointer, b.add(first, b.mul(b.iota(lanes), stride)), leaf.element, mask)

@@ -1,0 +1,227 @@
+"""What a contraction cluster computes: accesses of its operands, its extents, and the epilogue as a list of steps.
+
+In: the cluster's graph (views on the operands, one matmul, elementwise ops on its result). Out: `Contraction`, with
+batch dimensions joined as far as every operand allows. Nothing here emits code. Next: `gemm.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any, NamedTuple
+
+from flambeau.compiler.codegen.access import Layout, apply_view, dense, reshape
+from flambeau.dialects.dtypes import DType
+from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.record import Kind, OpRecord
+
+
+class Access(NamedTuple):
+    """Element (batch..., row, column) of an operand lies at `offset + strides . coordinates` of graph input `value`."""
+
+    value: int
+    dtype: DType
+    offset: int
+    batch: tuple[int, ...]
+    row: int
+    column: int
+
+
+class Ref(NamedTuple):
+    """A value of the epilogue: the product ("acc"), a leaf by number, or the result of an earlier step."""
+
+    kind: str  # "acc" | "leaf" | "step"
+    index: int = 0
+
+
+class Step(NamedTuple):
+    """One elementwise op (or 0-d constant) of the epilogue."""
+
+    op: OpRecord
+    attrs: tuple[Hashable, ...]
+    args: tuple[Ref, ...]
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """C[batch, m, n] = sum over k of lhs[batch, m, k] * rhs[batch, k, n], then `steps`; `outputs` are (value, ref)."""
+
+    dtype: DType
+    result: int
+    batch: tuple[int, ...]
+    m: int
+    n: int
+    k: int
+    lhs: Access
+    rhs: Access
+    leaves: tuple[Access, ...] = ()
+    steps: tuple[Step, ...] = ()
+    outputs: tuple[tuple[int, Ref, DType], ...] = ()
+
+    @property
+    def batches(self) -> int:
+        return prod(self.batch)
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it is a dot or matrix-vector product, whose sums run over the lanes of inner reductions."""
+        return self.dtype.is_floating_point and (self.m == 1 or self.n == 1)
+
+
+@dataclass(frozen=True)
+class _Term:
+    """An expression over the cluster's inputs and the product; `acc` says whether it depends on the product."""
+
+    kind: str  # "acc" | "leaf" | "op"
+    acc: bool = False
+    value: int = 0
+    layout: Layout | None = None
+    node: Node | None = None
+    args: tuple[_Term, ...] = ()
+
+
+@dataclass
+class _Reader:
+    graph: Graph
+    terms: dict[int, _Term] = field(default_factory=dict)
+    matmul: Node | None = None
+
+    def read(self) -> Contraction:
+        for v in self.graph.inputs:
+            self.terms[v] = _Term("leaf", value=v, layout=dense(self.graph.avals[v].shape))
+        for node in self.graph.nodes:
+            self.terms[node.results[0]] = self._term(node)
+        if self.matmul is None:
+            raise ValueError("[gemm] the cluster has no matmul. Give it to another code generator.")
+        return self._contraction(self.matmul)
+
+    def _term(self, node: Node) -> _Term:
+        args = tuple(self.terms[v] for v in node.operands)
+        kind = node.op.kind
+        if kind is Kind.CONTRACTION and self.matmul is None:
+            self.matmul = node
+            return _Term("acc", acc=True)
+        if kind is Kind.VIEW and len(args) == 1:
+            return _view(node, args[0])
+        if kind is Kind.ELEMENTWISE or (kind is Kind.SOURCE and not self.graph.avals[node.results[0]].shape):
+            return _Term("op", any(a.acc for a in args), node=node, args=args)
+        raise ValueError(f"[gemm] a contraction cluster cannot hold {node.op.name}. Put it into another cluster.")
+
+    def _contraction(self, matmul: Node) -> Contraction:
+        result, avals = matmul.results[0], self.graph.avals
+        shape, k = avals[result].shape, avals[matmul.operands[0]].shape[-1]
+        lhs, rhs = (self._operand(v) for v in matmul.operands)
+        flat = _Flattener(self.graph, shape)
+        outputs = tuple((v, flat.ref(self.terms[v]), avals[v].dtype) for v in self.graph.outputs)
+        return Contraction(
+            avals[result].dtype, result, shape[:-2], shape[-2], shape[-1], k, lhs, rhs,
+            tuple(flat.leaves), tuple(flat.steps), outputs,
+        )  # fmt: skip
+
+    def _operand(self, v: int) -> Access:
+        term = self.terms[v]
+        if term.kind != "leaf":
+            raise ValueError("[gemm] a matmul operand is not a view of an input. Compute it in a cluster of its own.")
+        return _access(self.graph, term.value, term.layout)
+
+
+@dataclass
+class _Flattener:
+    """Turns terms into steps and leaves, each distinct one once."""
+
+    graph: Graph
+    shape: tuple[int, ...]
+    leaves: list[Access] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    known: dict[_Term, Ref] = field(default_factory=dict)
+
+    def ref(self, term: _Term) -> Ref:
+        found = self.known.get(term)
+        if found is None:
+            found = self.known[term] = self._make(term)
+        return found
+
+    def _make(self, term: _Term) -> Ref:
+        if term.kind == "acc":
+            return Ref("acc")
+        if term.kind == "leaf":
+            return self._leaf(_access(self.graph, term.value, _onto(term.layout, self.shape)))
+        step = Step(term.node.op, term.node.attrs, tuple(self.ref(a) for a in term.args))
+        self.steps.append(step)
+        return Ref("step", len(self.steps) - 1)
+
+    def _leaf(self, access: Access) -> Ref:
+        if access not in self.leaves:
+            self.leaves.append(access)
+        return Ref("leaf", self.leaves.index(access))
+
+
+def read(graph: Graph) -> Contraction:
+    """The contraction that a cluster's graph computes. Raises ValueError for a graph that is none."""
+    return _join_batches(_Reader(graph).read())
+
+
+def _view(node: Node, term: _Term) -> _Term:
+    if term.acc:
+        if node.op.name != "reshape":
+            raise ValueError(f"[gemm] {node.op.name} of a product's result. Put it into another cluster.")
+        return term
+    if term.kind == "leaf":
+        layout = apply_view(node, term.layout)
+        if layout is None or layout.dynamic:
+            raise ValueError(f"[gemm] {node.op.name} of an operand is not affine. Compute it in a cluster of its own.")
+        return replace(term, layout=layout)
+    return replace(term, args=tuple(_view(node, a) for a in term.args))
+
+
+def _onto(layout: Layout, shape: tuple[int, ...]) -> Layout:
+    """`layout` with the coordinates of the product's result, which has the same elements in the same order."""
+    if layout.shape == shape:
+        return layout
+    if layout.is_uniform:
+        return layout._replace(shape=shape, strides=(0,) * len(shape))
+    found = reshape(layout, shape)
+    if found is None:
+        raise ValueError("[gemm] an epilogue operand is not affine in the product's coordinates.")
+    return found
+
+
+def _access(graph: Graph, value: int, layout: Layout) -> Access:
+    strides = tuple(0 if extent == 1 else s for extent, s in zip(layout.shape, layout.strides, strict=True))
+    return Access(value, graph.avals[value].dtype, layout.offset, strides[:-2], strides[-2], strides[-1])
+
+
+# ---- fewer dimensions -----------------------------------------------------------------------------------------
+
+
+def _join_batches(c: Contraction) -> Contraction:
+    """Drop unit batch dimensions, join those that run on in every operand, and fold the last one into M where the
+    right operand does not vary over it (not for vectors: a product's order of sums depends on M and N)."""
+    accesses = [c.lhs, c.rhs, *c.leaves]
+    dims: list[list[Any]] = []
+    for extent, *strides in zip(c.batch, *(a.batch for a in accesses), strict=True):
+        if extent == 1:
+            continue
+        if dims and all(outer == extent * inner for outer, inner in zip(dims[-1][1], strides, strict=True)):
+            dims[-1] = [dims[-1][0] * extent, strides]
+        else:
+            dims.append([extent, strides])
+    m, rows = c.m, [a.row for a in accesses]
+    while dims and not c.is_vector and (folded := _fold(m, rows, *dims[-1])):
+        m, rows = folded
+        dims.pop()
+    columns = list(zip(*(strides for _, strides in dims), strict=True)) or [()] * len(accesses)
+    joined = [a._replace(batch=tuple(b), row=r) for a, b, r in zip(accesses, columns, rows, strict=True)]
+    return replace(
+        c, batch=tuple(e for e, _ in dims), m=m, lhs=joined[0], rhs=joined[1]._replace(row=c.rhs.row), leaves=tuple(joined[2:])
+    )
+
+
+def _fold(m: int, rows: Sequence[int], extent: int, strides: Sequence[int]) -> tuple[int, list[int]] | None:
+    """M and the row strides after folding a batch dimension into the rows; None where some operand forbids it."""
+    shared = strides[1] == 0
+    if m == 1:
+        return (extent, list(strides)) if shared else None
+    runs_on = all(s == m * row for k, (s, row) in enumerate(zip(strides, rows, strict=True)) if k != 1)
+    return (m * extent, list(rows)) if shared and runs_on else None

@@ -1,0 +1,112 @@
+"""Packing a block of B into a panel: `width` columns side by side, row after row, for the register tile to read in order.
+
+In: where the block lies and how its elements run. Out: text that fills the panel. Columns beyond the border may hold
+anything: they are computed with and never stored. Next: `gemm_tile.py`, which packs into scratch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flambeau.compiler.codegen.emitter import Emitter, Val
+
+
+@dataclass(frozen=True)
+class Block:
+    """`rows` x `columns` elements at `source`; (r, c) lies at r * row + c * column. All but `source` are i64."""
+
+    source: Val
+    row: Val
+    column: Val
+    rows: Val
+    columns: Val
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Writes panels of `width` columns of `lanes`-wide vectors. `masks`: the machine has masked loads."""
+
+    b: Emitter
+    element: str
+    lanes: int
+    width: int
+    masks: bool
+
+    def pack(self, block: Block, panel: Val, unit: str) -> None:
+        """Copy; `unit` says where adjacent elements are: along a "column" index, along a "row" index, or "neither".
+
+        The panel has room for a multiple of `lanes` rows.
+        """
+        if unit == "row":
+            self._transpose(block, panel)
+        else:
+            self._copy(block, panel, unit == "column")
+
+    def _copy(self, block: Block, panel: Val, adjacent: bool) -> None:
+        b = self.b
+        with b.loop(0, block.rows) as rs:
+            source = b.address(block.source, b.mul(rs.index, block.row), self.element)
+            target = b.address(panel, b.mul(rs.index, self.width), self.element)
+
+            def move(c: Val, lanes: int, mask: Val | None) -> None:
+                if adjacent:
+                    x = b.load(source, c, self.element, lanes, mask)
+                else:
+                    at = b.mul(b.add(b.iota(lanes), c), block.column)
+                    x = b.gather(source, at, self.element, mask)
+                b.store(x, target, c)
+
+            whole = b.mul(b.div_unsigned(block.columns, self.lanes), self.lanes)
+            with b.loop(0, whole, self.lanes) as cs:
+                move(cs.index, self.lanes, None)
+            if self.masks:
+                with b.if_(b.cmp("lt", whole, block.columns)):
+                    move(whole, self.lanes, b.tail_mask(b.sub(block.columns, whole), self.lanes))
+            else:
+                with b.loop(whole, block.columns) as cs:
+                    move(cs.index, 1, None)
+
+    def _transpose(self, block: Block, panel: Val) -> None:
+        """Square blocks through registers. The last rows are masked, or copied one by one."""
+        b = self.b
+        whole = b.mul(b.div_unsigned(block.rows, self.lanes), self.lanes)
+        with b.loop(0, block.columns, self.lanes) as cs:
+            with b.loop(0, whole, self.lanes) as rs:
+                self._transpose_square(block, panel, rs.index, cs.index, None)
+            if self.masks:
+                with b.if_(b.cmp("lt", whole, block.rows)):
+                    mask = b.tail_mask(b.sub(block.rows, whole), self.lanes)
+                    self._transpose_square(block, panel, whole, cs.index, mask)
+        if not self.masks:
+            with b.loop(whole, block.rows) as rs, b.loop(0, block.columns) as cs:
+                x = b.load(block.source, b.add(rs.index, b.mul(cs.index, block.column)), self.element)
+                b.store(x, panel, b.add(b.mul(rs.index, self.width), cs.index))
+
+    def _transpose_square(self, block: Block, panel: Val, r: Val, c: Val, mask: Val | None) -> None:
+        """`lanes` x `lanes` elements; columns beyond the border repeat the last one."""
+        b, last = self.b, self.b.sub(block.columns, 1)
+        lines = []
+        for i in range(self.lanes):
+            at = b.add(r, b.mul(b.minimum(b.add(c, i), last), block.column))
+            lines.append(b.load(block.source, at, self.element, self.lanes, mask))
+        target = b.address(panel, b.add(b.mul(r, self.width), c), self.element)
+        for i, line in enumerate(transposed(b, lines)):
+            b.store(line, target, i * self.width)
+
+
+def transposed(b: Emitter, lines: list[Val]) -> list[Val]:
+    """The transpose of a square block held in registers: lane j of line i becomes lane i of line j.
+
+    Blocks of 1, 2, 4, ... lanes change places between lines that far apart (Eklundh's method).
+    """
+    count, distance = len(lines), 1
+    lines = list(lines)
+    while distance < count:
+        upper = [j if not j & distance else count + j - distance for j in range(count)]
+        lower = [j + distance if not j & distance else count + j for j in range(count)]
+        for i in range(count):
+            if not i & distance:
+                x, y = lines[i], lines[i + distance]
+                lines[i], lines[i + distance] = b.shuffle(x, y, upper), b.shuffle(x, y, lower)
+        distance *= 2
+    return lines

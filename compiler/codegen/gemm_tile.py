@@ -1,0 +1,237 @@
+"""The matrix-product kernel: blocks of C, k-blocks of 256, register tiles of a few rows by a few vectors.
+
+In: `TileSpec`. Out: kernel text. A is read where it lies, by any strides; B too if its rows are adjacent and few rows of A
+share them, otherwise one panel at a time is packed into scratch. Items of the parallel loop are blocks of C.
+A full tile goes straight to C. Border tiles, and every tile that gets an epilogue, pass through scratch, where one
+loop over rows and vectors finishes them. Next: `gemm_pack.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flambeau.compiler.codegen.emitter import Val
+from flambeau.compiler.codegen.gemm_kernel import Epilogue, Kernel
+from flambeau.compiler.codegen.gemm_pack import Block, Packer
+from flambeau.compiler.codegen.values import storage_bytes
+from flambeau.compiler.kernel import KernelSource
+
+#: Length of an FMA chain; part of the language's meaning (docs/architecture.md, "Contractions").
+K_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class TileSpec:
+    """`rows` x `vectors` registers of `lanes` elements hold a tile. `masks`: the machine has masked loads and stores.
+
+    `b_unit` is the direction in which B's elements are adjacent: "column", "row" or "neither" (see `gemm_pack.py`);
+    `accumulator` is the output that holds partial sums between k-blocks, or None where a temporary does.
+    """
+
+    element: str
+    lanes: int
+    rows: int
+    vectors: int
+    masks: bool
+    b_unit: str
+    batch_rank: int
+    epilogue: Epilogue
+    accumulator: int | None
+
+    @property
+    def columns(self) -> int:
+        return self.lanes * self.vectors
+
+    @property
+    def scratch(self) -> int:
+        """Bytes for one tile and one packed panel of B."""
+        return (self.rows + K_BLOCK) * self.columns * storage_bytes(self.element)
+
+
+def tile_kernel(spec: TileSpec) -> tuple[KernelSource, tuple[str, ...]]:
+    """The kernel, and the names of its dims.
+
+    Buffers: A, B, C (partial sums), the epilogue's leaves, its outputs but the one that is C.
+    """
+    return _TileWriter(spec).write()
+
+
+class _TileWriter(Kernel):
+    def __init__(self, spec: TileSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.leaves = range(len(spec.epilogue.leaves))
+
+    def write(self) -> tuple[KernelSource, tuple[str, ...]]:
+        b = self.b
+        with b.loop(b.lo, b.hi) as items:
+            rest, mb = self.split(items.index, ["m_blocks"])
+            batch, nb = self.split(rest, ["n_blocks"])
+            self._block(batch, mb, nb)
+        return self.finish(f"matmul {self.spec.element}{self.spec.epilogue.label}")
+
+    def _block(self, batch: Val, mb: Val, nb: Val) -> None:
+        """One block of C, k-block after k-block."""
+        b, spec, d = self.b, self.spec, self.dim
+        names = ["a", "b", *(f"leaf{k}" for k in self.leaves)]
+        self.offsets = self.batch_offsets(batch, spec.batch_rank, names)
+        self.row0 = b.mul(batch, d("m"))
+        m0, n0 = b.mul(mb, d("m_block")), b.mul(nb, d("n_block"))
+        m1, n1 = b.minimum(b.add(m0, d("m_block")), d("m")), b.minimum(b.add(n0, d("n_block")), d("n"))
+        a0 = b.address(b.buffer(0), self.offsets["a"], spec.element)
+        b0 = b.address(b.buffer(1), self.offsets["b"], spec.element)
+        with b.loop(0, b.maximum(d("k"), 1), K_BLOCK) as ks:
+            self.kc = b.minimum(b.sub(d("k"), ks.index), K_BLOCK)
+            self.first, self.last = b.cmp("eq", ks.index, 0), b.cmp("ge", b.add(ks.index, K_BLOCK), d("k"))
+            a_k = b.address(a0, b.mul(ks.index, d("a.k")), spec.element)
+            b_k = b.address(b0, b.mul(ks.index, d("b.k")), spec.element)
+            with b.loop(n0, n1, spec.columns) as js:
+                columns = b.minimum(b.sub(n1, js.index), spec.columns)
+                b_at, stride = self._panel(b_k, js.index, columns)
+                with b.loop(m0, m1, spec.rows) as rows:
+                    a_at = b.address(a_k, b.mul(rows.index, d("a.row")), spec.element)
+                    count = b.minimum(b.sub(m1, rows.index), spec.rows)
+                    self._tile(a_at, b_at, stride, rows.index, js.index, count, columns)
+
+    def _panel(self, b_k: Val, n: Val, columns: Val) -> tuple[Val, Val]:
+        """Where the tile reads B from column `n` on, and the stride of its rows: in place, or packed into scratch."""
+        b, spec, d = self.b, self.spec, self.dim
+        panel = b.address(b.scratch, spec.rows * spec.columns, spec.element)
+        width = b.const(spec.columns, "i64")
+        packer = Packer(b, spec.element, spec.lanes, spec.columns, spec.masks)
+        if spec.b_unit != "column":
+            source = b.address(b_k, b.mul(n, d("b.column")), spec.element)
+            packer.pack(Block(source, d("b.k"), d("b.column"), self.kc, columns), panel, spec.b_unit)
+            return panel, width
+        source = b.address(b_k, n, spec.element)
+        packed = b.cmp("ne", d("b.packed"), 0)
+        with b.if_(packed):
+            packer.pack(Block(source, d("b.k"), b.const(1, "i64"), self.kc, columns), panel, "column")
+        return b.select(packed, panel, source), b.select(packed, width, d("b.k"))
+
+    def _tile(self, a: Val, b_at: Val, stride: Val, m: Val, n: Val, rows: Val, columns: Val) -> None:
+        """One register tile over one k-block."""
+        b, spec = self.b, self.spec
+        wide = b.cmp("eq", columns, spec.columns)
+        direct = b.and_(wide, b.cmp("eq", rows, spec.rows))
+        if not spec.epilogue.is_plain:
+            direct = b.and_(direct, b.not_(self.last))
+        c_index = b.add(b.mul(b.add(self.row0, m), self.dim("n")), n)
+        pointers = self._row_pointers(a, rows)
+
+        def full() -> list[Val]:
+            chains = self._chains(pointers, b_at, stride, spec.vectors, None)
+            c_at = b.address(b.buffer(2), c_index, spec.element)
+            target = b.select(direct, c_at, b.scratch)
+            c_stride = b.select(direct, self.dim("n"), b.const(spec.columns, "i64"))
+            fresh = b.or_(self.first, b.not_(direct))
+            b.if_else(
+                fresh,
+                lambda: self._write(chains, target, c_stride, False),
+                lambda: self._write(chains, target, c_stride, True),
+            )
+            return []
+
+        def border() -> list[Val]:
+            with b.loop(0, columns, spec.lanes) as vs:
+                mask = b.tail_mask(b.sub(columns, vs.index), spec.lanes) if spec.masks else None
+                chains = self._chains(pointers, b.address(b_at, vs.index, spec.element), stride, 1, mask)
+                target = b.address(b.scratch, vs.index, spec.element)
+                self._write(chains, target, b.const(spec.columns, "i64"), False)
+            return []
+
+        b.if_else(wide, full, border)
+        with b.if_(b.not_(direct)):
+            self._finish_tile(rows, columns, m, n)
+
+    def _row_pointers(self, a: Val, rows: Val) -> list[Val]:
+        """Where each row of A begins; rows beyond the border repeat the last one and are never stored."""
+        b, last = self.b, self.b.sub(rows, 1)
+        return [
+            b.address(a, b.mul(b.minimum(last, i), self.dim("a.row")), self.spec.element) for i in range(self.spec.rows)
+        ]
+
+    def _chains(self, pointers: list[Val], b_at: Val, stride: Val, vectors: int, mask: Val | None) -> list[Val]:
+        """The FMA chains over one k-block of a tile `vectors` wide, row by row."""
+        b, spec = self.b, self.spec
+        zero = b.const(0, spec.element, spec.lanes)
+        chains = [zero] * (len(pointers) * vectors)
+        with b.loop(0, self.kc, 1, [*chains, b.const(0, "i64"), b_at]) as ks:
+            *chains, a_k, b_k = ks.args
+            row = [b.load(b_k, v * spec.lanes, spec.element, spec.lanes, mask) for v in range(vectors)]
+            for i, pointer in enumerate(pointers):
+                x = b.splat(b.load(pointer, a_k, spec.element), spec.lanes)
+                for v in range(vectors):
+                    at = i * vectors + v
+                    chains[at] = self.multiply_add(x, row[v], chains[at])
+            ks.carry([*chains, b.add(a_k, self.dim("a.k")), b.address(b_k, stride, spec.element)])
+        return ks.results[:-2]
+
+    def _write(self, chains: list[Val], target: Val, stride: Val, accumulate: bool) -> list[Val]:
+        """Store a tile at `target`, or add it to what is there."""
+        b, spec = self.b, self.spec
+        vectors = len(chains) // spec.rows
+        for i in range(spec.rows):
+            at = b.address(target, b.mul(stride, i), spec.element)
+            for v in range(vectors):
+                x = chains[i * vectors + v]
+                if accumulate:
+                    x = b.add(b.load(at, v * spec.lanes, spec.element, spec.lanes), x)
+                b.store(x, at, v * spec.lanes)
+        return []
+
+    # ---- from scratch to memory ----------------------------------------------------------------------------
+
+    def _finish_tile(self, rows: Val, columns: Val, m: Val, n: Val) -> None:
+        b, spec = self.b, self.spec
+        with b.loop(0, rows) as rs:
+            row = b.add(m, rs.index)
+            place = (rs.index, row)
+            if spec.masks:
+                with b.loop(0, columns, spec.lanes) as vs:
+                    mask = b.tail_mask(b.sub(columns, vs.index), spec.lanes)
+                    self._finish_vector(*place, vs.index, n, spec.lanes, mask)
+            else:
+                whole = b.mul(b.div_unsigned(columns, spec.lanes), spec.lanes)
+                with b.loop(0, whole, spec.lanes) as vs:
+                    self._finish_vector(*place, vs.index, n, spec.lanes, None)
+                with b.loop(whole, columns) as vs:
+                    self._finish_vector(*place, vs.index, n, 1, None)
+
+    def _finish_vector(self, i: Val, row: Val, v: Val, n: Val, lanes: int, mask: Val | None) -> None:
+        """Add what earlier k-blocks left, apply the epilogue after the last one, store."""
+        b, spec = self.b, self.spec
+        column = b.add(n, v)
+        index = b.add(b.mul(b.add(self.row0, row), self.dim("n")), column)
+        x = b.load(b.scratch, b.add(b.mul(i, spec.columns), v), spec.element, lanes)
+        earlier = lambda: [b.add(b.load(b.buffer(2), index, spec.element, lanes, mask), x)]  # noqa: E731
+        (x,) = b.if_else(self.first, lambda: [x], earlier)
+
+        def partial() -> list[Val]:
+            b.store(x, b.buffer(2), index, mask)
+            return []
+
+        def final() -> list[Val]:
+            self._store_outputs(x, index, row, column, mask)
+            return []
+
+        if spec.epilogue.is_plain:
+            partial()
+        else:
+            b.if_else(self.last, final, partial)
+
+    def _store_outputs(self, x: Val, index: Val, row: Val, column: Val, mask: Val | None) -> None:
+        b, spec = self.b, self.spec
+
+        def load(k: int) -> Val:
+            name = f"leaf{k}"
+            start = b.add(self.offsets[name], b.mul(row, self.dim(f"{name}.row")))
+            return self.load_leaf(spec.epilogue.leaves[k], b.buffer(3 + k), start, column, name, x.lanes, mask)
+
+        position = 3 + len(self.leaves)
+        for k, y in enumerate(spec.epilogue.apply(b, x, load)):
+            if k == spec.accumulator:
+                b.store(y, b.buffer(2), index, mask)
+            else:
+                b.store(y, b.buffer(position), index, mask)
+                position += 1

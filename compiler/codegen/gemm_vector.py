@@ -1,0 +1,241 @@
+"""Dot and matrix-vector products: y[o] = sum over k of P[o, k] * x[k], in the lanes of inner reductions.
+
+In: `VectorSpec`. Out: kernel text. Element k of a chunk of 4096 goes to lane k mod 64 by one FMA; lanes are halved
+pairwise, chunk results combined pairwise (docs/architecture.md). Where the matrix's elements are adjacent along k, lanes
+lie in registers and each output has its own; otherwise vectors run over outputs and the lanes lie in scratch.
+Items of the parallel loop are groups of outputs. Next: `gemm.py`, which says what P and x are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flambeau.compiler.codegen.emitter import Val
+from flambeau.compiler.codegen.gemm_kernel import Epilogue, Kernel
+from flambeau.compiler.codegen.values import storage_bytes
+from flambeau.compiler.kernel import KernelSource
+
+#: The shape of inner reductions; part of the language's meaning.
+LANES, CHUNK = 64, 4096
+
+
+@dataclass(frozen=True)
+class VectorSpec:
+    """`unit` is where the matrix's elements are adjacent: along "k", along the "output", or "neither".
+
+    `group` outputs are an item: along "k" those that share loads of x, otherwise those that a row of lanes covers.
+    """
+
+    element: str
+    lanes: int
+    group: int
+    unit: str
+    masks: bool
+    batch_rank: int
+    epilogue: Epilogue
+
+    def scratch(self, k: int) -> int:
+        """Bytes for lanes and chunk results."""
+        chunks = max(1, -(-k // CHUNK))
+        return (LANES + chunks) * self.group * storage_bytes(self.element)
+
+
+def vector_kernel(spec: VectorSpec) -> tuple[KernelSource, tuple[str, ...]]:
+    """The kernel, and the names of its dims. Buffers: the matrix, the vector, the epilogue's leaves, its outputs."""
+    return (_AlongK(spec) if spec.unit == "k" else _AlongOutputs(spec)).write()
+
+
+class _VectorWriter(Kernel):
+    def __init__(self, spec: VectorSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def write(self) -> tuple[KernelSource, tuple[str, ...]]:
+        b, spec, d = self.b, self.spec, self.dim
+        leaves = [f"leaf{k}" for k in range(len(spec.epilogue.leaves))]
+        with b.loop(b.lo, b.hi) as items:
+            batch, block = self.split(items.index, ["blocks"])
+            self.offsets = self.batch_offsets(batch, spec.batch_rank, ["p", "x", *leaves])
+            self.p0 = b.address(b.buffer(0), self.offsets["p"], spec.element)
+            self.x0 = b.address(b.buffer(1), self.offsets["x"], spec.element)
+            self.y0 = b.mul(batch, d("outputs"))
+            self.o = b.mul(block, spec.group)
+            self.count = b.minimum(b.sub(d("outputs"), self.o), spec.group)
+            self.results = b.address(b.scratch, LANES * spec.group, spec.element)
+            self._chunks()
+        return self.finish(f"matvec {spec.element} {spec.unit}{spec.epilogue.label}")
+
+    def _chunks(self) -> None:
+        """Every chunk's result for the group, then their pairwise sum, then the outputs."""
+        b, k = self.b, self.dim("k")
+        with b.loop(0, self.dim("chunks")) as chunks:
+            start = b.mul(chunks.index, CHUNK)
+            self._chunk(start, b.minimum(b.sub(k, start), CHUNK), b.mul(chunks.index, self.spec.group))
+        self._combine()
+        self._store_group()
+
+    def _chunk(self, start: Val, length: Val, place: Val) -> None:
+        """Leave the chunk's sums at `results[place:]`, one per output of the group."""
+        raise NotImplementedError
+
+    def _combine(self) -> None:
+        """Chunk results (0, 1), (2, 3), ... are added until one is left; an odd last one is carried over."""
+        b, spec = self.b, self.spec
+        with b.loop(0, self.dim("levels"), 1, [self.dim("chunks")]) as levels:
+            (count,) = levels.args
+            half = b.shru(b.add(count, 1), 1)
+            with b.loop(0, half) as pairs:
+                i, j = b.mul(pairs.index, 2), b.add(b.mul(pairs.index, 2), 1)
+                paired = b.cmp("lt", j, count)
+                with b.loop(0, spec.group, self._width()) as vs:
+                    at = lambda row: b.add(b.mul(row, spec.group), vs.index)  # noqa: E731, B023
+                    x = b.load(self.results, at(i), spec.element, self._width())
+                    y = b.load(self.results, at(b.select(paired, j, i)), spec.element, self._width())
+                    b.store(b.select(paired, b.add(x, y), x), self.results, at(pairs.index))
+            levels.carry([half])
+
+    def _width(self) -> int:
+        """Lanes of the vectors that hold results of neighbouring outputs."""
+        return min(self.spec.lanes, self.spec.group)
+
+    def _store_group(self) -> None:
+        b, spec = self.b, self.spec
+        if spec.masks and self._width() > 1:
+            with b.loop(0, self.count, self._width()) as vs:
+                self._store(vs.index, self._width(), b.tail_mask(b.sub(self.count, vs.index), self._width()))
+            return
+        with b.loop(0, self.count) as vs:
+            self._store(vs.index, 1, None)
+
+    def _store(self, v: Val, lanes: int, mask: Val | None) -> None:
+        b, spec = self.b, self.spec
+        o = b.add(self.o, v)
+        total = b.load(self.results, v, spec.element, lanes)
+
+        def load(k: int) -> Val:
+            name = f"leaf{k}"
+            return self.load_leaf(spec.epilogue.leaves[k], b.buffer(2 + k), self.offsets[name], o, name, lanes, mask)
+
+        first = 2 + len(spec.epilogue.leaves)
+        for k, y in enumerate(spec.epilogue.apply(b, total, load)):
+            b.store(y, b.buffer(first + k), b.add(self.y0, o), mask)
+
+
+class _AlongK(_VectorWriter):
+    """Vectors run along k: `group` outputs, each with its 64 lanes in registers."""
+
+    def _chunk(self, start: Val, length: Val, place: Val) -> None:
+        b, spec = self.b, self.spec
+        vectors = LANES // spec.lanes
+        last = b.sub(self.count, 1)
+        rows = []
+        for g in range(spec.group):
+            row = b.mul(b.add(self.o, b.minimum(last, g)), self.dim("p.output"))
+            rows.append(b.address(self.p0, b.add(row, start), spec.element))
+        x = b.address(self.x0, start, spec.element)
+        zero = b.const(0, spec.element, spec.lanes)
+        whole = b.mul(b.div_unsigned(length, LANES), LANES)
+        with b.loop(0, whole, LANES, [zero] * (spec.group * vectors)) as ks:
+            ks.carry(self._step(rows, x, ks.index, ks.args, None))
+        lanes = self._tail(rows, x, whole, b.sub(length, whole), ks.results)
+        for g in range(spec.group):
+            b.store(self._halve(lanes[g * vectors : (g + 1) * vectors]), self.results, b.add(place, g))
+
+    def _step(self, rows: list[Val], x: Val, k: Val, lanes: list[Val], left: Val | None) -> list[Val]:
+        """64 elements into the lanes of every output, or only the first `left`; other lanes keep their value."""
+        b, spec = self.b, self.spec
+        vectors = LANES // spec.lanes
+        lanes = list(lanes)
+        for v in range(vectors):
+            mask = b.tail_mask(b.maximum(b.sub(left, v * spec.lanes), 0), spec.lanes) if left else None
+            at = b.add(k, v * spec.lanes)
+            xs = b.load(x, at, spec.element, spec.lanes, mask)
+            for g, row in enumerate(rows):
+                lane = lanes[g * vectors + v]
+                total = b.fma(b.load(row, at, spec.element, spec.lanes, mask), xs, lane)
+                lanes[g * vectors + v] = b.select(mask, total, lane) if mask else total
+        return lanes
+
+    def _tail(self, rows: list[Val], x: Val, k: Val, left: Val, lanes: list[Val]) -> list[Val]:
+        b, spec = self.b, self.spec
+        if spec.masks:
+            return b.if_else(b.cmp("gt", left, 0), lambda: self._step(rows, x, k, lanes, left), lambda: lanes)
+        vectors = LANES // spec.lanes
+        for i, lane in enumerate(lanes):
+            b.store(lane, b.scratch, i * spec.lanes)
+        with b.loop(0, left) as ks:
+            at = b.add(k, ks.index)
+            xs = b.load(x, at, spec.element)
+            for g, row in enumerate(rows):
+                place = b.add(ks.index, g * LANES)
+                lane = b.load(b.scratch, place, spec.element)
+                b.store(b.fma(b.load(row, at, spec.element), xs, lane), b.scratch, place)
+        return [b.load(b.scratch, i * spec.lanes, spec.element, spec.lanes) for i in range(spec.group * vectors)]
+
+    def _halve(self, lanes: list[Val]) -> Val:
+        """The sum of 64 lanes: lane j with lane j + 32, then 16, ... 1."""
+        b = self.b
+        while len(lanes) > 1:
+            half = len(lanes) // 2
+            lanes = [b.add(x, y) for x, y in zip(lanes[:half], lanes[half:], strict=True)]
+        (x,) = lanes
+        while x.lanes > 1:
+            half = x.lanes // 2
+            x = b.add(b.slice_lanes(x, 0, half), b.slice_lanes(x, half, half))
+        return x
+
+
+class _AlongOutputs(_VectorWriter):
+    """Vectors run over outputs: scratch holds 64 rows of lanes, `group` outputs wide."""
+
+    def _chunk(self, start: Val, length: Val, place: Val) -> None:
+        b, spec = self.b, self.spec
+        zero = b.const(0, spec.element, spec.lanes)
+        with b.loop(0, LANES * spec.group, spec.lanes) as vs:
+            b.store(zero, b.scratch, vs.index)
+        with b.loop(0, length) as ks:
+            k = b.add(start, ks.index)
+            x = b.load(self.x0, b.mul(k, self.dim("x.k")), spec.element)
+            row = b.address(self.p0, b.mul(k, self.dim("p.k")), spec.element)
+            lane = b.address(b.scratch, b.mul(b.and_(ks.index, LANES - 1), spec.group), spec.element)
+            self._row(x, row, lane)
+        distance = LANES // 2
+        while distance:
+            with b.loop(0, distance * spec.group, spec.lanes) as vs:
+                y = b.load(b.scratch, b.add(vs.index, distance * spec.group), spec.element, spec.lanes)
+                b.store(b.add(b.load(b.scratch, vs.index, spec.element, spec.lanes), y), b.scratch, vs.index)
+            distance //= 2
+        with b.loop(0, spec.group, spec.lanes) as vs:
+            b.store(
+                b.load(b.scratch, vs.index, spec.element, spec.lanes), self.results, b.add(place, vs.index)
+            )
+
+    def _row(self, x: Val, row: Val, lane: Val) -> None:
+        """One FMA per output: P[o, k] * x[k] into its lane."""
+        b, spec = self.b, self.spec
+
+        def step(v: Val, lanes: int, mask: Val | None) -> None:
+            o = b.add(self.o, v)
+            if spec.unit == "output":
+                p = b.load(row, o, spec.element, lanes, mask)
+            else:
+                p = b.gather(row, b.mul(b.add(b.iota(lanes), o), self.dim("p.output")), spec.element, mask)
+            b.store(b.fma(p, b.splat(x, lanes), b.load(lane, v, spec.element, lanes)), lane, v)
+
+        full = b.cmp("eq", self.count, spec.group)
+
+        def whole() -> list[Val]:
+            for v in range(0, spec.group, spec.lanes):
+                step(b.const(v, "i64"), spec.lanes, None)
+            return []
+
+        def border() -> list[Val]:
+            if spec.masks:
+                with b.loop(0, self.count, spec.lanes) as vs:
+                    step(vs.index, spec.lanes, b.tail_mask(b.sub(self.count, vs.index), spec.lanes))
+            else:
+                with b.loop(0, self.count) as vs:
+                    step(vs.index, 1, None)
+            return []
+
+        b.if_else(full, whole, border)
