@@ -231,7 +231,9 @@ def _is_dense(x: Access, c: Contraction) -> bool:
     for extent in reversed(c.batch[1:]):
         steps.append(steps[-1] * extent)
     rows_fit = x.row == c.n or c.m == 1
-    return x.offset == 0 and x.batch == tuple(reversed(steps[: len(c.batch)])) and rows_fit and (x.column == 1 or c.n == 1)
+    return (
+        x.offset == 0 and x.batch == tuple(reversed(steps[: len(c.batch)])) and rows_fit and (x.column == 1 or c.n == 1)
+    )
 
 
 def _multiple(x: int, unit: int) -> int:

@@ -96,7 +96,9 @@ class Kernel:
         """x * y + z: fused for floats, wrapping for integers."""
         return self.b.fma(x, y, z) if x.is_float else self.b.add(self.b.mul(x, y), z)
 
-    def load_leaf(self, leaf: Leaf, pointer: Val, start: Val, column: Val, name: str, lanes: int, mask: Val | None) -> Val:
+    def load_leaf(
+        self, leaf: Leaf, pointer: Val, start: Val, column: Val, name: str, lanes: int, mask: Val | None
+    ) -> Val:
         """`lanes` elements of an epilogue operand from `column` on, in the row that begins at `start`."""
         b = self.b
         if leaf.column == "fixed":

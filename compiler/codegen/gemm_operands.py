@@ -214,7 +214,12 @@ def _join_batches(c: Contraction) -> Contraction:
     columns = list(zip(*(strides for _, strides in dims), strict=True)) or [()] * len(accesses)
     joined = [a._replace(batch=tuple(b), row=r) for a, b, r in zip(accesses, columns, rows, strict=True)]
     return replace(
-        c, batch=tuple(e for e, _ in dims), m=m, lhs=joined[0], rhs=joined[1]._replace(row=c.rhs.row), leaves=tuple(joined[2:])
+        c,
+        batch=tuple(e for e, _ in dims),
+        m=m,
+        lhs=joined[0],
+        rhs=joined[1]._replace(row=c.rhs.row),
+        leaves=tuple(joined[2:]),
     )
 
 

@@ -206,9 +206,7 @@ class _AlongOutputs(_VectorWriter):
                 b.store(b.add(b.load(b.scratch, vs.index, spec.element, spec.lanes), y), b.scratch, vs.index)
             distance //= 2
         with b.loop(0, spec.group, spec.lanes) as vs:
-            b.store(
-                b.load(b.scratch, vs.index, spec.element, spec.lanes), self.results, b.add(place, vs.index)
-            )
+            b.store(b.load(b.scratch, vs.index, spec.element, spec.lanes), self.results, b.add(place, vs.index))
 
     def _row(self, x: Val, row: Val, lane: Val) -> None:
         """One FMA per output: P[o, k] * x[k] into its lane."""

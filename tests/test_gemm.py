@@ -1,0 +1,429 @@
+"""Contraction kernels against a literal implementation of the order in docs/architecture.md, to the bit.
+
+In: clusters built by hand. Out: calls run chunk by chunk through ctypes. `fma` below is exact: NumPy has none.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from flambeau.compiler import kernel_cache, targets
+from flambeau.compiler.codegen import gemm
+from flambeau.compiler.kernel import Cluster
+from flambeau.compiler.options import Options
+from flambeau.dialects import dtypes
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder, Value
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.record import find
+
+_KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, ctypes.c_void_p)
+_CACHE = kernel_cache.KernelCache(None)
+_EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
+
+# ---- running a cluster ----------------------------------------------------------------------------------------
+
+
+def run(graph: Graph, inputs, target="host", blocks=None, backwards=False, overwrite=None):
+    """The outputs of a cluster. `overwrite` maps an output's position to the input whose memory it takes."""
+    lowered = gemm.lower(Cluster("contraction", graph), targets.find(target), blocks)
+    memory = {v: np.ascontiguousarray(x) for v, x in zip(graph.inputs, inputs, strict=True)}
+    for k, v in enumerate(graph.outputs):
+        aval = graph.avals[v]
+        if overwrite and k in overwrite:
+            memory[graph.inputs[overwrite[k]]] = memory[v] = memory[graph.inputs[overwrite[k]]].copy()
+        else:
+            memory[v] = np.full(aval.shape, 77, aval.dtype.numpy)
+    temps = [np.full(size, 255, np.uint8) for size in lowered.temps]
+    for call in lowered.calls:
+        kernel = _KERNEL(_CACHE.get([call.source], Options(target=target))[0])
+        places = [memory[o.index] if o.kind == "value" else temps[o.index] for o in call.operands]
+        pointers = np.array([p.ctypes.data + o.offset for p, o in zip(places, call.operands, strict=True)], np.int64)
+        dims = np.array(call.dims, np.int64)
+        chunks = [(lo, min(call.n, lo + call.grain)) for lo in range(0, call.n, call.grain)]
+        for lo, hi in reversed(chunks) if backwards else chunks:
+            scratch = np.full(call.scratch + 64, 255, np.uint8)  # NaNs: nothing may be expected there
+            kernel(pointers.ctypes.data, dims.ctypes.data, lo, hi, scratch.ctypes.data)
+    return [memory[v] for v in graph.outputs]
+
+
+def product(a: Aval, b: Aval, transpose_a=False, transpose_b=False, epilogue=None) -> Graph:
+    """The graph of a @ b with operands of these types, transposed by views, and an epilogue on the result."""
+    build = GraphBuilder()
+    x, y = build.input(a), build.input(b)
+    result = find("matmul")(_transpose(x) if transpose_a else x, _transpose(y) if transpose_b else y)
+    outputs = epilogue(build, result) if epilogue else [result]
+    build.graph.outputs = [v.id for v in outputs]
+    return build.graph
+
+
+def _transpose(x: Value) -> Value:
+    rank = len(x.shape)
+    return find("permute")(x, perm=(*range(rank - 2), rank - 1, rank - 2))
+
+
+@cache
+def _random(shape, dtype: str, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    if dtype.startswith("int"):
+        info = np.iinfo(dtype)
+        return rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+    return (rng.standard_normal(shape) * np.exp2(rng.integers(-8, 8, shape))).astype(dtype)
+
+
+# ---- the meaning of a product ---------------------------------------------------------------------------------
+
+
+def _two_sum(x, y):
+    s = x + y
+    z = s - x
+    return s, (x - (s - z)) + (y - z)
+
+
+def _round_to_odd(s, error):
+    """The sum s + error with its last bit set if it is inexact, so that rounding once more is rounding once."""
+    even = (s.view(np.int64) & 1) == 0
+    toward = np.where(error > 0, np.inf, -np.inf)
+    return np.where((error != 0) & even, np.nextafter(s, toward), s)
+
+
+def _split(x):
+    high = x * 134217729.0
+    high = high - (high - x)
+    return high, x - high
+
+
+def fma(a, b, c):
+    """a * b + c rounded once (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008)."""
+    dtype = np.result_type(a, b, c)
+    a, b, c = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (a, b, c)))
+    p = a * b
+    if dtype == np.float32:  # the product is exact
+        return _round_to_odd(*_two_sum(p, c)).astype(np.float32)
+    (ah, al), (bh, bl) = _split(a), _split(b)
+    e = ((ah * bh - p) + ah * bl + al * bh) + al * bl
+    uh, ul = _two_sum(c, e)
+    th, tl = _two_sum(p, uh)
+    return th + _round_to_odd(*_two_sum(tl, ul))
+
+
+def _chains(a, b):
+    """FMA chains over k in blocks of 256, block results added in order."""
+    k = a.shape[-1]
+    total = np.zeros((*a.shape[:-1], b.shape[-1]), a.dtype)
+    for start in range(0, k, 256):
+        block = np.zeros_like(total)
+        for i in range(start, min(start + 256, k)):
+            block = fma(a[..., :, i, None], b[..., i, None, :], block)
+        total = block if start == 0 else total + block
+    return total
+
+
+def _lanes(a, b):
+    """The order of inner reductions, with one FMA per element."""
+    k = a.shape[-1]
+    chunks = []
+    for start in range(0, max(k, 1), 4096):
+        lane = np.zeros((64, *a.shape[:-1], b.shape[-1]), a.dtype)
+        for i in range(start, min(start + 4096, k)):
+            lane[i % 64] = fma(a[..., :, i, None], b[..., i, None, :], lane[i % 64])
+        while len(lane) > 1:
+            lane = lane[: len(lane) // 2] + lane[len(lane) // 2 :]
+        chunks.append(lane[0])
+    while len(chunks) > 1:
+        pairs = [chunks[i] + chunks[i + 1] for i in range(0, len(chunks) - 1, 2)]
+        chunks = pairs + ([chunks[-1]] if len(chunks) % 2 else [])
+    return chunks[0]
+
+
+def expected(a, b):
+    if a.dtype.kind == "i":
+        return np.matmul(a, b)
+    return (_lanes if a.shape[-2] == 1 or b.shape[-1] == 1 else _chains)(a, b)
+
+
+def check(shape_a, shape_b, dtype="float32", transpose_a=False, transpose_b=False, **how):
+    """One product against its meaning, to the bit, and against float64 within the bound."""
+    a, b = _random(shape_a, dtype, 1), _random(shape_b, dtype, 2)
+    stored = [np.swapaxes(x, -1, -2) if t else x for x, t in ((a, transpose_a), (b, transpose_b))]
+    avals = [Aval(x.shape, dtypes.by_name(dtype)) for x in stored]
+    (result,) = run(product(*avals, transpose_a, transpose_b), stored, **how)
+    np.testing.assert_array_equal(_bits(result), _bits(expected(a, b)))
+    if dtype in _EPS:
+        exact, size = (np.matmul(*(f(x).astype(np.longdouble) for x in (a, b))) for f in (np.asarray, np.abs))
+        assert (abs(result - exact) <= 4 * _EPS[dtype] * a.shape[-1] ** 0.5 * size).all()
+
+
+def _bits(x):
+    return x.view(np.uint8) if x.ndim else x[None].view(np.uint8)
+
+
+def test_the_emulated_fma_is_exact():
+    from fractions import Fraction
+
+    for dtype in (np.float32, np.float64):
+        a, b = (np.random.default_rng(s).standard_normal(300).astype(dtype) for s in (1, 2))
+        c = (-a * b * (1 + np.random.default_rng(3).integers(-2, 3, 300) * np.finfo(dtype).eps)).astype(dtype)
+        exact = [Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)) for x, y, z in zip(a, b, c, strict=True)]
+        got = fma(a, b, c)
+        for value, truth in zip(got, exact, strict=True):
+            below, above = (np.nextafter(value, dtype(x)) for x in (-np.inf, np.inf))
+            assert abs(Fraction(float(value)) - truth) <= min(abs(Fraction(float(x)) - truth) for x in (below, above))
+
+
+# ---- products -------------------------------------------------------------------------------------------------
+
+_MATRICES = [
+    (2, 2, 1), (2, 3, 5), (7, 11, 13), (8, 48, 16), (9, 49, 17), (16, 96, 256), (17, 97, 257),
+    (3, 100, 31), (50, 2, 300), (100, 10, 64), (13, 47, 513), (5, 64, 0), (23, 200, 3),
+]  # fmt: skip
+_TRANSPOSITIONS = list(itertools.product((False, True), repeat=2))
+
+
+@pytest.mark.accept("LIN-01")
+@pytest.mark.parametrize("m, n, k", _MATRICES)
+def test_matrices_in_every_transposition(m, n, k):
+    for ta, tb in _TRANSPOSITIONS:
+        check((m, k), (k, n), "float32", ta, tb)
+
+
+@pytest.mark.accept("LIN-01")
+@pytest.mark.parametrize("dtype", ["float64", "int32", "int64"])
+@pytest.mark.parametrize("m, n, k", [(2, 3, 5), (9, 25, 17), (17, 97, 257), (4, 4, 0)])
+def test_other_dtypes(dtype, m, n, k):
+    for ta, tb in _TRANSPOSITIONS:
+        check((m, k), (k, n), dtype, ta, tb)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_integer_vectors_wrap(dtype):
+    check((1, 9), (9, 1), dtype)
+    check((3, 1, 9), (3, 9, 5), dtype)
+
+
+@pytest.mark.accept("LIN-01")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k", [0, 1, 63, 64, 65, 300, 4096, 4097, 13000])
+def test_vectors_use_the_lanes_of_reductions(dtype, k):
+    outputs = 5 if k > 4000 else 37
+    for ta, tb in _TRANSPOSITIONS:
+        check((1, k), (k, outputs), dtype, ta, tb)
+        check((outputs, k), (k, 1), dtype, ta, tb)
+    check((1, k), (k, 1), dtype)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 16, 63, 64, 65, 130])
+def test_vectors_of_every_width(outputs):
+    for ta, tb in _TRANSPOSITIONS:
+        check((1, 70), (70, outputs), "float32", ta, tb)
+        check((outputs, 70), (70, 1), "float32", ta, tb)
+
+
+@pytest.mark.parametrize(
+    "shape_a, shape_b", [((0, 3), (3, 2)), ((2, 3), (3, 0)), ((0, 2, 3), (0, 3, 2)), ((2, 0), (0, 1))]
+)
+def test_empty(shape_a, shape_b):
+    check(shape_a, shape_b)
+
+
+@pytest.mark.accept("LIN-02")
+@pytest.mark.parametrize("batch", [(3,), (2, 3), (1, 4), (2, 1, 3)])
+def test_batches(batch):
+    for ta, tb in _TRANSPOSITIONS:
+        check((*batch, 9, 20), (*batch, 20, 50), "float32", ta, tb)
+    check((*batch, 1, 20), (*batch, 20, 50))
+    check((*batch, 9, 20), (*batch, 20, 1))
+
+
+def _broadcast_product(shape_a, shape_b, batch, transpose_b):
+    build = GraphBuilder()
+    operands = []
+    for shape, transpose in ((shape_a, False), (shape_b, transpose_b)):
+        stored = (*shape[:-2], shape[-1], shape[-2]) if transpose else shape
+        x = build.input(Aval(stored, dtypes.float32))
+        x = _transpose(x) if transpose else x
+        operands.append(x.expand((*batch, *shape[-2:])))
+    build.graph.outputs = [find("matmul")(*operands).id]
+    return build.graph
+
+
+@pytest.mark.accept("LIN-02")
+@pytest.mark.parametrize(
+    "batch_a, batch_b, m, n",
+    [
+        ((4,), (), 5, 50), ((4,), (1,), 1, 50), ((1, 3), (2, 1), 5, 7), ((2, 3), (3,), 5, 49), ((), (2,), 9, 20),
+        ((2, 1), (2, 3), 6, 1), ((2, 3, 4), (), 3, 30),
+    ],
+)  # fmt: skip
+def test_broadcast_batches(batch_a, batch_b, m, n):
+    k = 19
+    a, b = _random((*batch_a, m, k), "float32", 1), _random((*batch_b, k, n), "float32", 2)
+    batch = np.broadcast_shapes(batch_a, batch_b)
+    wide = [np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b)]
+    for transpose in (False, True):
+        graph = _broadcast_product(a.shape, b.shape, batch, transpose)
+        (result,) = run(graph, [a, np.swapaxes(b, -1, -2) if transpose else b])
+        np.testing.assert_array_equal(_bits(result), _bits(expected(*wide)))
+
+
+@pytest.mark.parametrize("perm_a", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("rest", [(3, 5, 7), (2, 1, 70), (2, 70, 1), (20, 3, 50)])
+def test_operands_strided_in_every_way(perm_a, rest):
+    batch, m, n = rest
+    k = 19
+    a, b = _random((batch, m, k), "float32", 1), _random((batch, k, n), "float32", 2)
+    inverse = tuple(int(i) for i in np.argsort(perm_a))
+    build = GraphBuilder()
+    x, y = (build.input(Aval(np.transpose(v, perm_a).shape, dtypes.float32)) for v in (a, b))
+    result = find("matmul")(*(find("permute")(v, perm=inverse) for v in (x, y)))
+    build.graph.outputs = [result.id]
+    (got,) = run(build.graph, [np.transpose(v, perm_a) for v in (a, b)])
+    np.testing.assert_array_equal(_bits(got), _bits(expected(a, b)))
+
+
+# ---- nothing but the order decides the bits -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(rows=4), dict(rows=12, vectors=2), dict(rows=1, vectors=1), dict(m_block=8, n_block=48), dict(pack_rows=0),
+        dict(pack_rows=1 << 40), dict(item_work=1),
+    ],
+)  # fmt: skip
+def test_blocking_changes_no_bit(change):
+    base = gemm.blocking(targets.find("host"), 4)
+    blocks = replace(base, **change)
+    unit = blocks.vectors * targets.find("host").lanes(4)
+    blocks = replace(
+        blocks, n_block=-(-blocks.n_block // unit) * unit, m_block=-(-blocks.m_block // blocks.rows) * blocks.rows
+    )
+    for tb in (False, True):
+        check((70, 300), (300, 101), "float32", False, tb, blocks=blocks)
+
+
+def test_the_order_of_chunks_changes_no_bit():
+    blocks = replace(gemm.blocking(targets.find("host"), 4), item_work=1)
+    check((70, 300), (300, 101), blocks=blocks, backwards=True)
+    check((1, 4100), (4100, 300), backwards=True)
+    check((300, 4100), (4100, 1), backwards=True)
+
+
+def test_machines_without_masks_agree():
+    if targets.find("host").vector_bytes < 32:
+        pytest.skip("this machine cannot run AVX2 code")
+    for dtype in ("float32", "float64"):
+        for ta, tb in _TRANSPOSITIONS:
+            check((17, 300), (300, 53), dtype, ta, tb, target="x86-64-v3")
+            check((1, 300), (300, 53), dtype, ta, tb, target="x86-64-v3")
+
+
+def test_extents_are_not_in_the_text():
+    target = targets.find("host")
+    texts = set()
+    for (m, n, k), ta in itertools.product(
+        [(64, 512, 784), (512, 10, 256), (33, 97, 1000), (2048, 2048, 2048)], (False, True)
+    ):
+        a = Aval((k, m) if ta else (m, k), dtypes.float32)
+        graph = product(a, Aval((k, n), dtypes.float32), transpose_a=ta)
+        texts.update(call.source.text for call in gemm.lower(Cluster("contraction", graph), target).calls)
+    assert len(texts) == 1
+
+
+# ---- epilogues ------------------------------------------------------------------------------------------------
+
+
+def _op(name, *args, **attrs):
+    return find(name)(*args, **attrs)
+
+
+def _bias_relu(build, y):
+    bias = build.input(Aval((y.shape[-1],), y.dtype)).expand(y.shape)
+    before = y + bias
+    return [before, _op("maximum", before, y.like(0.0))]
+
+
+def _apply_bias_relu(y, bias):
+    before = y + bias
+    return [before, np.maximum(before, np.zeros_like(y))]
+
+
+@pytest.mark.accept("LIN-03")
+@pytest.mark.parametrize("m, n, k", [(9, 50, 20), (64, 96, 256), (17, 100, 600), (1, 70, 300), (70, 1, 300), (4, 4, 0)])
+def test_bias_and_activation(m, n, k):
+    a, b, bias = (_random(s, "float32", i) for i, s in enumerate([(m, k), (k, n), (n,)]))
+    graph = product(*(Aval(x.shape, dtypes.float32) for x in (a, b)), epilogue=_bias_relu)
+    for got, want in zip(run(graph, [a, b, bias]), _apply_bias_relu(expected(a, b), bias), strict=True):
+        np.testing.assert_array_equal(_bits(got), _bits(want))
+
+
+@pytest.mark.parametrize("m, n, k", [(9, 50, 20), (17, 100, 600), (1, 70, 300), (70, 1, 300)])
+def test_every_kind_of_epilogue_operand(m, n, k):
+    """Full, per row, per column, transposed, scalar of another dtype, constant; results of other dtypes."""
+
+    def epilogue(build, y):
+        full, row = build.input(Aval((m, n), dtypes.float32)), build.input(Aval((m, 1), dtypes.float32)).expand((m, n))
+        turned = _transpose(build.input(Aval((n, m), dtypes.float32)))
+        scalar = build.input(Aval((), dtypes.float64)).cast(dtypes.float32).expand((m, n))
+        total = (y * scalar + full) * row - turned + 0.5
+        return [total.cast(dtypes.float64), total > full]
+
+    a, b, full, row, turned = (_random(s, "float32", i) for i, s in enumerate([(m, k), (k, n), (m, n), (m, 1), (n, m)]))
+    graph = product(*(Aval(x.shape, dtypes.float32) for x in (a, b)), epilogue=epilogue)
+    wide, mask = run(graph, [a, b, full, row, turned, np.float64(0.1)])
+    want = (expected(a, b) * np.float32(0.1) + full) * row - turned.T + np.float32(0.5)
+    np.testing.assert_array_equal(_bits(wide), _bits(want.astype(np.float64)))
+    np.testing.assert_array_equal(mask, want > full)
+
+
+def test_epilogue_of_batches_with_broadcast_operands():
+    def epilogue(build, y):
+        bias = build.input(Aval((50,), dtypes.float32)).expand(y.shape)
+        scale = build.input(Aval((2, 1, 9, 1), dtypes.float32)).expand(y.shape)
+        return [(y + bias) * scale, y]
+
+    a, b = _random((2, 3, 9, 20), "float32", 1), _random((2, 3, 20, 50), "float32", 2)
+    bias, scale = _random((50,), "float32", 3), _random((2, 1, 9, 1), "float32", 4)
+    graph = product(*(Aval(x.shape, dtypes.float32) for x in (a, b)), epilogue=epilogue)
+    scaled, plain = run(graph, [a, b, bias, scale])
+    np.testing.assert_array_equal(_bits(plain), _bits(expected(a, b)))
+    np.testing.assert_array_equal(_bits(scaled), _bits((expected(a, b) + bias) * scale))
+
+
+def test_a_reshaped_result():
+    def epilogue(build, y):
+        extra = build.input(Aval((6, 10), dtypes.float32))
+        return [_op("reshape", y, shape=(6, 10)) + extra]
+
+    a, b, extra = _random((2, 3, 7), "float32", 1), _random((2, 7, 10), "float32", 2), _random((6, 10), "float32", 3)
+    graph = product(*(Aval(x.shape, dtypes.float32) for x in (a, b)), epilogue=epilogue)
+    (got,) = run(graph, [a, b, extra])
+    np.testing.assert_array_equal(_bits(got), _bits(expected(a, b).reshape(6, 10) + extra))
+
+
+@pytest.mark.parametrize("k", [20, 600])
+def test_an_output_may_overwrite_an_operand_where_the_call_says_so(k):
+    def epilogue(build, y):
+        return [build.input(Aval(y.shape, dtypes.float32)) + y]
+
+    a, b, total = _random((9, k), "float32", 1), _random((k, 50), "float32", 2), _random((9, 50), "float32", 3)
+    graph = product(*(Aval(x.shape, dtypes.float32) for x in (a, b)), epilogue=epilogue)
+    (call,) = gemm.lower(Cluster("contraction", graph), targets.find("host")).calls
+    assert call.in_place == (((2, 3),) if k <= 256 else ())  # partial sums would destroy the operand
+    if call.in_place:
+        (got,) = run(graph, [a, b, total], overwrite={0: 2})
+        np.testing.assert_array_equal(_bits(got), _bits(total + expected(a, b)))
+
+
+def test_what_is_no_contraction_is_refused():
+    build = GraphBuilder()
+    x = build.input(Aval((2, 2), dtypes.float32))
+    build.graph.outputs = [(x + x).id]
+    with pytest.raises(ValueError, match=r"\[gemm\] the cluster has no matmul"):
+        gemm.lower(Cluster("contraction", build.graph), targets.find("host"))
