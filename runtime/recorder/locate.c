@@ -1,7 +1,7 @@
 /* Where the user's code stands, and the log that explains misses and flushes. */
 #include "recorder.h"
 
-PyObject *fb_explain_list;
+PyObject *fb_explain_list; /* a dict from event to count */
 
 static bool is_ours(PyFrameObject *frame) {
   PyObject *globals = PyFrame_GetGlobals(frame);
@@ -74,9 +74,20 @@ static PyObject *difference(const fb_node *node) {
   return nearest ? describe_word(node, nearest) : PyUnicode_FromString("first time here");
 }
 
+/* Counts (kind, file, line, name, field); at most FB_LOG_LIMIT different ones. */
+static int count_event(PyObject *key) {
+  if (!fb_explain_list && !(fb_explain_list = PyDict_New()))
+    return -1;
+  PyObject *old = PyDict_GetItemWithError(fb_explain_list, key);
+  if (!old && (PyErr_Occurred() || PyDict_GET_SIZE(fb_explain_list) >= FB_LOG_LIMIT))
+    return -1;
+  PyObject *count = PyLong_FromLong((old ? PyLong_AsLong(old) : 0) + 1);
+  int status = count ? PyDict_SetItem(fb_explain_list, key, count) : -1;
+  Py_XDECREF(count);
+  return status;
+}
+
 void fb_explain(const char *kind, const fb_node *node) {
-  if (!fb_explain_list || PyList_GET_SIZE(fb_explain_list) >= FB_LOG_LIMIT)
-    return;
   PyObject *file = node->file, *field, *name;
   int line = node->line;
   bool is_miss = !strcmp(kind, "miss");
@@ -86,10 +97,10 @@ void fb_explain(const char *kind, const fb_node *node) {
     line = fb_user_line(&file);
   field = is_miss ? difference(node) : PyUnicode_FromFormat("%u entries", node->depth);
   name = node->function ? Py_NewRef(node->function->name) : PyUnicode_FromString("");
-  PyObject *entry = field && name ? Py_BuildValue("(sOiOO)", kind, file ? file : Py_None, line, name, field) : NULL;
-  if (!entry || PyList_Append(fb_explain_list, entry) < 0)
+  PyObject *key = field && name ? Py_BuildValue("(sOiOO)", kind, file ? file : Py_None, line, name, field) : NULL;
+  if (!key || count_event(key) < 0)
     PyErr_Clear();
-  Py_XDECREF(entry);
+  Py_XDECREF(key);
   Py_XDECREF(field);
   Py_XDECREF(name);
   Py_XDECREF(file);

@@ -289,14 +289,9 @@ static PyObject *set_shadow(PyObject *module, PyObject *on) {
   Py_RETURN_NONE;
 }
 
-static PyObject *explain_log(PyObject *module, PyObject *on) {
-  (void)module;
-  int truth = PyObject_IsTrue(on);
-  if (truth < 0)
-    return NULL;
-  PyObject *old = fb_explain_list;
-  fb_explain_list = truth ? PyList_New(0) : NULL;
-  return old ? old : PyList_New(0);
+static PyObject *explain_log(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  return fb_explain_list ? PyDict_Copy(fb_explain_list) : PyDict_New();
 }
 
 static PyObject *stats(PyObject *module, PyObject *unused) {
@@ -354,7 +349,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, NULL},
                                 {"set_hooks", FB_KEYWORDS(set_hooks), NULL},
                                 {"set_limits", FB_KEYWORDS(set_limits), NULL},
                                 {"set_shadow", set_shadow, METH_O, NULL},
-                                {"explain_log", explain_log, METH_O, NULL},
+                                {"explain_log", explain_log, METH_NOARGS, NULL},
                                 {"stats", stats, METH_NOARGS, NULL},
                                 {"clear", clear, METH_NOARGS, NULL},
                                 {NULL, NULL, 0, NULL}};
