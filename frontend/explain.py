@@ -1,0 +1,88 @@
+"""What was recorded, run and compiled, and where: `flambeau.explain()`.
+
+In: the recorder's counters and log, the compiler's reports. Out: an `Explanation` to print or to ask. Next: the
+recorder's `explain_log`, `flambeau.compiler.report`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from flambeau.runtime import recorder
+
+_SHOWN = 12
+
+
+class Event(NamedTuple):
+    """Something the recorder did `count` times: a "miss" (a rule ran; `detail` names what differed from the nearest call
+    seen before), a "build" or "widen" (a program was made), or a "flush", with the user's line."""
+
+    kind: str
+    file: str | None
+    line: int
+    name: str
+    detail: str
+    count: int
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.file else "(unknown line)"
+        what = " ".join(x for x in (self.name, self.detail) if x)
+        return f"{self.count:6d} x  {place}  {what}"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Counters of this process. `programs` is how many programs were built, `reports` says what became of each."""
+
+    hits: int
+    misses: int
+    flushes: int
+    failures: int
+    programs: int
+    events: tuple[Event, ...]
+    reports: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        tiers = Counter(r.tier for r in self.reports)
+        lines = [
+            f"Flambeau recorded {self.hits + self.misses} calls ({self.misses} new), flushed {self.flushes} times, "
+            f"built {self.programs} programs ({tiers['fused']} fused, {tiers['generic']} op by op).",
+        ]
+        lines += _section("programs", [_program(r) for r in self.reports])
+        for kind, title in (("flush", "flushes"), ("build", "programs built at"), ("miss", "new calls")):
+            found = sorted((e for e in self.events if e.kind == kind), key=lambda e: -e.count)
+            lines += _section(title, list(map(str, found)))
+        return "\n".join(lines)
+
+
+def _section(title: str, rows: list[str]) -> list[str]:
+    if not rows:
+        return []
+    more = [f"  ... and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else []
+    return [f"{title}:", *(f"  {row}" for row in rows[:_SHOWN]), *more]
+
+
+def _program(report: Any) -> str:
+    made = f"{report.origin}, {report.seconds * 1e3:.0f} ms" if report.origin else "not fused"
+    failed = f"  FAILED: {report.error.splitlines()[0]} ({report.reproducer})" if report.error else ""
+    kernels = ", ".join(report.kernels[:4]) + (f", {len(report.kernels) - 4} more" if len(report.kernels) > 4 else "")
+    return f"{report.tier:8s} {made:22s} {report.ops:4d} ops in {report.steps:3d} steps  {kernels}{failed}"
+
+
+def explain() -> Explanation:
+    """What happened so far in this process; print it, or read its fields."""
+    stats = recorder.stats()
+    report = importlib.import_module("flambeau.compiler.report")
+    events = tuple(Event(*key, count) for key, count in recorder.explain_log().items())
+    return Explanation(
+        hits=stats["hits"],
+        misses=stats["misses"],
+        flushes=stats["flushes"],
+        failures=stats["failures"],
+        programs=stats["builds"],
+        events=events,
+        reports=tuple(report.programs()),
+    )
