@@ -1,8 +1,9 @@
 """The plain-tuple form of a plan: what the compiler writes, caches on disk and hands to `Plan`.
 
 In: nothing. Out: `PlanSpec` and the names of its codes, which mirror `include/flambeau/runtime.h` one to one.
-Everything is a tuple, a plain int (no enum) or bytes, so `marshal.dumps(tuple(spec))` stores it and `PlanSpec(*marshal.loads(data))`
-brings it back (marshal refuses NamedTuples themselves). `Plan` accepts either form and checks all of it.
+Everything is a tuple, a plain int (no enum) or bytes, so `marshal.dumps(tuple(spec))` stores it and
+`PlanSpec(*marshal.loads(data))` brings it back (marshal refuses NamedTuples themselves). `Plan` accepts either form and
+checks all of it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class RefKind:
 
 
 class OutMode:
-    """How an output comes to be; see `fb_out_mode`. `source` is an input (UPDATE, REPLACE, INPUT) or an earlier output."""
+    """How an output comes to be; see `fb_out_mode`. `source` is an input, or an earlier output (OUTPUT)."""
 
     NEW = 0
     UPDATE = 1
