@@ -331,7 +331,10 @@ class Row:
         operand, index = node.operands
         at = checked_index(nest, node, self.value(index), self.position, None)
         if fragment.sources[operand].root in fragment.member_of:
-            return Point(self, at, 1).value(operand)
+            point = Point(self, at, 1)
+            result = point.value(operand)
+            nest.tables.update(root for root, _ in point.leaves)  # read in another place than the row's elements
+            return result
         access = nest.table(node)
         return nest.b.load(
             access.pointer, gather_index(nest, node, self.base(access), at), fragment.avals[operand].dtype.mlir
