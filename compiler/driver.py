@@ -141,8 +141,8 @@ class Executable:
         try:
             program = stages.run(self.graph, self.options).program
             self._link_now(program, start)
-        except RuntimeError as error:
-            self._give_up(str(error), None)
+        except Exception as error:  # whatever went wrong, the program still runs op by op
+            self._give_up(str(error) if str(error).startswith("[") else f"{type(error).__name__}: {error}")
             return
         if not self.options.dump:
             plan_cache.shared().insert(self.key, program)
@@ -160,7 +160,7 @@ class Executable:
             if not build.done:  # lost in a fork: ask again on the next run
                 return
             if build.error is not None:
-                self._give_up(build.error, build.crash)
+                self._give_up(build.error)
                 return
             start = perf_counter()
             self._use(build.program, link(build), "worker", perf_counter() - start + build.seconds)
@@ -169,7 +169,7 @@ class Executable:
         self.plan = _plan(program, addresses)
         self.report.fused(program, origin, seconds)
 
-    def _give_up(self, error: str, crash: str | None) -> None:
+    def _give_up(self, error: str) -> None:
         """The program stays op by op; say so once."""
         self._hopeless = True
         path = report.reproducer(self.graph, self.key, error)
