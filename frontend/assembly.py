@@ -18,11 +18,15 @@ from flambeau.engine import SCALARS
 
 
 class Differentiated(NamedTuple):
-    """The expansion of a backward or grad entry: inputs of `graph` are values of the assembled prefix: `operands`."""
+    """The expansion of a backward or grad entry: inputs of `graph` are values of the assembled prefix: `operands`.
+
+    `freed` are the slots whose history it used up.
+    """
 
     name: str
     graph: Graph
     operands: tuple[int, ...]
+    freed: tuple[int, ...] = ()
 
 
 class Overwrite(NamedTuple):
@@ -37,8 +41,13 @@ class Overwrite(NamedTuple):
 class Assembly:
     """A trace as a graph.
 
-    `slots[s]` is the value of slot s. `inputs` are the slots that enter from outside, in order; `differentiable` those of
-    them with a history in an earlier trace; `leaves` those of leaf entries. `same[v] = w`: v need not be computed, w holds its value. `keeps` are slots worth keeping for a backward.
+    slots           slot -> its value
+    inputs          the slots that enter from outside, in order; `differentiable` those of them with a history in an
+                    earlier trace; `leaves` the slots of leaf entries
+    same            value -> the value that holds the same: it need not be computed
+    overwrites      which slots were replaced in their tensors; `roots` the input slot whose tensor came to hold a slot
+    keeps           slots worth keeping for a backward; `freed` those whose history was used up
+    made            slot -> the values of the call that made it
     """
 
     def __init__(self, export: Sequence[tuple]) -> None:
@@ -49,8 +58,10 @@ class Assembly:
         self.differentiable: list[int] = []
         self.same: dict[int, int] = {}
         self.overwrites: list[Overwrite] = []
+        self.freed: set[int] = set()
+        self.made: dict[int, frozenset[int]] = {}
         self.keeps: set[int] = set()
-        self.roots: dict[int, int] = {}  # slot -> the input slot whose tensor came to hold it
+        self.roots: dict[int, int] = {}
         self._entries(export, 0, {})
 
     def _entries(self, export: Sequence[tuple], offset: int, provided: dict[int, int]) -> None:
@@ -109,6 +120,7 @@ class Assembly:
             if keep:
                 self.keeps.add(offset + slot)
         own = frozenset(n.results[0] for n in self.graph.nodes[start:])
+        self.made.update((offset + slot, own) for slot in results)
         for slot, write in zip(results, writes):
             if write >= 0:
                 old = offset + operands[write][0]
@@ -123,9 +135,17 @@ class Assembly:
         self.slots[offset + slot] = value
 
     def _backward(self, offset, provided, payload, operands, results, writes, loc, function) -> None:
-        outputs = self.graph.inline(payload.graph, payload.operands)
-        for slot, value in zip([s for s in results if s is not None], outputs, strict=True):
+        """In an imported trace gradients are of no interest: they have no history."""
+        if offset:
+            outputs = [self.graph.add_value(payload.graph.avals[v]) for v in payload.graph.outputs]
+        else:
+            outputs = self.graph.inline(payload.graph, payload.operands)
+        existing = [(s, w) for s, w in zip(results, writes) if s is not None]
+        for (slot, write), value in zip(existing, outputs, strict=True):
             self._result(offset, provided, slot, value)
+            if write >= 0:
+                self._follow(offset + slot, offset + operands[write][0])
+        self.freed.update(offset + s for s in payload.freed)
 
     _grad = _backward
 

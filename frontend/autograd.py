@@ -99,14 +99,6 @@ def is_grad_enabled() -> bool:
 # ---- one entry: the hooks -------------------------------------------------------------------------------------
 
 
-def _check_freed(name: str, freed: bool) -> None:
-    if freed:
-        raise RuntimeError(
-            f"[{name}] this graph was freed by an earlier backward: it cannot be gone through a second time. "
-            "Pass retain_graph=True to the first."
-        )
-
-
 # ---- op by op: the inline engine ------------------------------------------------------------------------------
 
 

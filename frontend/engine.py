@@ -123,7 +123,7 @@ class Operand:
 
 
 class Expansion(NamedTuple):
-    """What a call computes: inputs of `graph` are the call's operands in order (base, then starts), outputs its results."""
+    """What a call computes: inputs of `graph` are the operands in order (base, then starts), outputs the results."""
 
     name: str
     graph: Graph
@@ -212,18 +212,13 @@ def _fit(name: str, new: Value, old: Value) -> Value:
     """`new` in the type of the operand it replaces."""
     if new.dtype.category > old.dtype.category:
         raise RuntimeError(
-            f"[{name}] the result is {new.dtype.name} and cannot be stored in {old.dtype.name}. Cast the operands first."
-        )
-    if new.shape != old.shape and new.aval.size != 0 and len(new.shape) > len(old.shape):
-        raise RuntimeError(
-            f"[{name}] the result has shape {new.shape}, the tensor it replaces {old.shape}. Use the form that returns a new one."
+            f"[{name}] the result is {new.dtype.name} and cannot be stored in {old.dtype.name}. Cast an operand first."
         )
     new = new.cast(old.dtype)
-    if new.shape == old.shape:
-        return new
     try:
-        return new.expand(old.shape)
+        return new if new.shape == old.shape else new.expand(old.shape)
     except (RuntimeError, ValueError):
         raise RuntimeError(
-            f"[{name}] the result has shape {new.shape}, the tensor it replaces {old.shape}. Use the form that returns a new one."
+            f"[{name}] the result has shape {new.shape}, the tensor it replaces {old.shape}. "
+            "Use the form that returns a new tensor."
         ) from None

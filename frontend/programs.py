@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -175,13 +175,21 @@ def residual_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) ->
 
 
 def differentiate(
-    name: str, asm: Assembly, seeds: dict[int, int | None], wrt: Sequence[int], added: Sequence[int | None]
+    name: str,
+    asm: Assembly,
+    seeds: dict[int, int | None],
+    wrt: Sequence[int],
+    added: Sequence[int | None],
+    retain: bool,
 ) -> tuple[Differentiated, list[bool]]:
     """Gradients of the values `wrt`, given for each seed value the value of its cotangent (None: one).
 
     `added[i]` is a value that gradient i is added to. Returns the expansion, whose outputs are the gradients that
     exist, and for each of `wrt` whether it does.
     """
+    read = autodiff.readers(asm.graph, list(seeds), wrt)
+    check_alive(name, asm, read)
+    check_unmodified(name, asm, read)
     b = GraphBuilder()
     operands: list[int] = []
 
@@ -189,32 +197,49 @@ def differentiate(
         operands.append(asm.available(value))
         return b.input(asm.graph.avals[value])
 
-    forward = {v: enter(v) for v in autodiff.needed_values(asm.graph, list(seeds), wrt)}
+    forward = {v: enter(v) for v in sorted(read)}
     cotangents = {v: _one(b, asm.graph.avals[v]) if ct is None else enter(ct) for v, ct in seeds.items()}
     found = autodiff.vjp(b, asm.graph, forward, cotangents, wrt)
     b.loc = None
-    for i, (gradient, old) in enumerate(zip(found, added)):
+    for i, (gradient, old) in enumerate(zip(found, added, strict=True)):
         if gradient is not None and old is not None:
             found[i] = enter(old) + gradient
     b.graph.outputs = [g.id for g in found if g is not None]
-    return Differentiated(name, b.graph, tuple(operands)), [g is not None for g in found]
+    freed = () if retain else tuple(_used_up(asm, seeds, wrt))
+    return Differentiated(name, b.graph, tuple(operands), freed), [g is not None for g in found]
+
+
+def _used_up(asm: Assembly, seeds: Iterable[int], wrt: Sequence[int]) -> list[int]:
+    """The slots between the seeds and `wrt`: their history is gone after a backward that does not retain the graph."""
+    needs = autodiff.requires_gradient(asm.graph, wrt) - set(wrt)
+    reached = set(seeds)
+    for node in reversed(asm.graph.nodes):
+        if reached.intersection(node.results):
+            reached.update(v for v in node.operands if v in needs)
+    return sorted(s for s, v in asm.slots.items() if v in reached and v in needs)
 
 
 def _one(b: GraphBuilder, aval: Aval) -> Value:
     return b.constant(1, aval.dtype, aval.shape)
 
 
-def check_unmodified(name: str, asm: Assembly, seeds: Sequence[int], wrt: Sequence[int]) -> None:
-    """Raise if a value that the backward reads has been overwritten in its tensor since, as PyTorch does.
+def check_alive(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:
+    """Raise if a vjp reads values on behalf of a call whose history an earlier backward used up."""
+    used = set().union(*read.values()) if asm.freed else ()
+    if any(not asm.made.get(slot, frozenset()).isdisjoint(used) for slot in asm.freed):
+        raise RuntimeError(
+            f"[{name}] this graph was freed by an earlier backward: it cannot be gone through a second time. "
+            "Pass retain_graph=True to the first."
+        )
+
+
+def check_unmodified(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:
+    """Raise if a value that a vjp reads has been overwritten in its tensor since, as PyTorch does.
 
     The overwriting call's own gradient may read it: it had the old value.
     """
-    if not asm.overwrites:
-        return
-    read = autodiff.readers(asm.graph, list(seeds), wrt)
     for o in asm.overwrites:
-        users = read.get(asm.slots[o.slot], set()) - o.own
-        if users:
+        if read.get(asm.slots[o.slot], set()) - o.own:
             where = f" at {o.loc}" if o.loc else ""
             raise RuntimeError(
                 f"[{name}] a tensor needed for the gradient was modified in place by {o.name}{where}. "
