@@ -4,6 +4,7 @@ In: `record.py`. Out: the records, by name. Start with `elementwise.py`.
 """
 
 from flambeau.dialects.tape.assemble import concat, pad, update_slice
+from flambeau.dialects.tape.check import check_index
 from flambeau.dialects.tape.compare import eq, ge, gt, le, lt, ne
 from flambeau.dialects.tape.contraction import matmul
 from flambeau.dialects.tape.elementwise import (
@@ -43,6 +44,7 @@ __all__ = [
     "broadcast",
     "cast",
     "ceil",
+    "check_index",
     "concat",
     "constant",
     "cos",

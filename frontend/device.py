@@ -1,0 +1,41 @@
+"""Devices: `device("cpu")`, the only one so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, init=False)
+class device:
+    """Where a tensor lives. `device("cpu")` compares equal to itself and prints as PyTorch's does.
+
+    Raises RuntimeError for devices that this build has no code for.
+    """
+
+    type: str
+    index: int | None
+
+    def __init__(self, type: str | device, index: int | None = None) -> None:
+        if isinstance(type, device):
+            type, index = type.type, type.index
+        name, _, number = str(type).partition(":")
+        if name != "cpu":
+            raise RuntimeError(f"[device] '{type}' is not available: this build runs on 'cpu' only. Use device('cpu').")
+        object.__setattr__(self, "type", name)
+        object.__setattr__(self, "index", int(number) if number else index)
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        index = "" if self.index is None else f", index={self.index}"
+        return f"device(type='{self.type}'{index})"
+
+
+CPU = device("cpu")
+
+
+def check_device(given: str | device | None) -> None:
+    """Raise RuntimeError unless `given` is None or the CPU."""
+    if given is not None and given is not CPU:
+        device(given)

@@ -1,0 +1,191 @@
+"""Activation functions and (log-)softmax.
+
+In: floating-point tensors. Out: the same shape and dtype. Formulas are chosen so that neither values nor gradients
+overflow. Next: `nn/activation.py` for their modules.
+"""
+
+from __future__ import annotations
+
+import math
+
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import DType, bool_
+from flambeau.function import Operand, Static, Tensor_, function
+from flambeau.functions.common import canonical_dim, check_floating, floating, ops, promoted
+
+
+@function(method=True)
+def relu(input: Tensor_):
+    """max(x, 0); its gradient at 0 is 0, NaN stays. Raises RuntimeError for bools."""
+    x = input
+    if x.dtype is bool_:
+        raise RuntimeError("[relu] is not defined for bool tensors. Cast the input first.")
+    return ops.select(x <= 0, x.like(0), x)
+
+
+@function(method=True)
+def sigmoid(input: Tensor_):
+    """1 / (1 + exp(-x))."""
+    return ops.sigmoid(floating(input))
+
+
+@function(method=True)
+def tanh(input: Tensor_):
+    """The hyperbolic tangent."""
+    return ops.tanh(floating(input))
+
+
+@function()
+def leaky_relu(input: Tensor_, negative_slope: Operand = 0.01):
+    """x above 0, `negative_slope * x` elsewhere."""
+    check_floating("leaky_relu", input)
+    x, slope = promoted("leaky_relu", input, negative_slope)
+    return ops.select(x > 0, x, x * slope)
+
+
+@function()
+def gelu(input: Tensor_, approximate: Static = "none"):
+    """x times the normal distribution function: exact, or with `approximate="tanh"` the usual approximation.
+
+    Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016).
+    """
+    x = input
+    check_floating("gelu", x)
+    if approximate == "none":
+        return x * 0.5 * (ops.erf(x * math.sqrt(0.5)) + 1.0)
+    if approximate != "tanh":
+        raise RuntimeError(f"[gelu] approximate is {approximate!r}. Use 'none' or 'tanh'.")
+    inner = (x + x * x * x * 0.044715) * math.sqrt(2.0 / math.pi)
+    return x * 0.5 * (ops.tanh(inner) + 1.0)
+
+
+@function()
+def silu(input: Tensor_):
+    """x * sigmoid(x), also called swish."""
+    check_floating("silu", input)
+    return input * ops.sigmoid(input)
+
+
+@function()
+def elu(input: Tensor_, alpha: Operand = 1.0):
+    """x above 0, `alpha * (exp(x) - 1)` elsewhere."""
+    check_floating("elu", input)
+    x, a = promoted("elu", input, alpha)
+    return ops.select(x > 0, x, a * _expm1_below(x))
+
+
+def _expm1_below(x: Value) -> Value:
+    """expm1(x) where x <= 0; the masked side computes expm1(0), so that nothing overflows in its gradient."""
+    return ops.expm1(ops.select(x > 0, x.like(0), x))
+
+
+@function()
+def selu(input: Tensor_):
+    """scale * elu(x, alpha) with the constants that keep mean 0 and variance 1. Klambauer et al. (2017)."""
+    check_floating("selu", input)
+    alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+    x = input
+    return ops.select(x > 0, x * scale, _expm1_below(x) * (alpha * scale))
+
+
+@function()
+def softplus(input: Tensor_, beta: Operand = 1.0, threshold: Operand = 20.0):
+    """log(1 + exp(beta * x)) / beta; x itself where beta * x is above `threshold`."""
+    check_floating("softplus", input)
+    x, b, t = promoted("softplus", input, beta, threshold)
+    scaled = x * b
+    linear = scaled > t
+    return ops.select(linear, x, ops.log1p(ops.exp(ops.select(linear, x.like(0), scaled))) / b)
+
+
+def log_sigmoid(x: Value) -> Value:
+    """log(sigmoid(x)) without overflow: min(x, 0) - log1p(exp(-|x|))."""
+    return ops.select(x < 0, x, x.like(0)) - ops.log1p(ops.exp(-ops.abs(x)))
+
+
+@function()
+def logsigmoid(input: Tensor_):
+    """log(sigmoid(x)), stable."""
+    check_floating("logsigmoid", input)
+    return log_sigmoid(input)
+
+
+@function()
+def mish(input: Tensor_):
+    """x * tanh(softplus(x)). Misra (2019)."""
+    check_floating("mish", input)
+    return input * ops.tanh(softplus.rule(input, input.like(1.0), input.like(20.0)))
+
+
+@function()
+def hardtanh(input: Tensor_, min_val: Operand = -1.0, max_val: Operand = 1.0):
+    """x limited to [min_val, max_val]; the gradient is 0 on the bounds."""
+    check_floating("hardtanh", input)
+    x, low, high = promoted("hardtanh", input, min_val, max_val)
+    return ops.select(x <= low, low, ops.select(x >= high, high, x))
+
+
+@function()
+def relu6(input: Tensor_):
+    """min(max(x, 0), 6)."""
+    check_floating("relu6", input)
+    return hardtanh.rule(input, input.like(0.0), input.like(6.0))
+
+
+@function()
+def hardsigmoid(input: Tensor_):
+    """min(max(x + 3, 0), 6) / 6."""
+    check_floating("hardsigmoid", input)
+    x = input
+    return ops.select(x <= -3.0, x.like(0.0), ops.select(x >= 3.0, x.like(1.0), (x + 3.0) / 6.0))
+
+
+@function()
+def hardswish(input: Tensor_):
+    """x * hardsigmoid(x). Howard et al. (2019)."""
+    check_floating("hardswish", input)
+    x = input
+    return ops.select(x <= -3.0, x.like(0.0), ops.select(x >= 3.0, x, x * (x + 3.0) / 6.0))
+
+
+# ---- softmax ----------------------------------------------------------------------------------------------
+
+
+def _prepared(op: str, x: Value, dim: int, dtype: DType | None) -> tuple[Value, int]:
+    x = x.cast(dtype) if dtype is not None else x
+    check_floating(op, x)
+    return x, canonical_dim(op, dim, len(x.shape))
+
+
+def _along(x: Value, record: str, dim: int) -> Value:
+    """The reduction of x along `dim`, broadcast back to x's shape."""
+    if not x.shape:
+        return x
+    kept = tuple(1 if d == dim else n for d, n in enumerate(x.shape))
+    reduced = getattr(ops, record)(x, axes=(dim,))
+    return ops.reshape(reduced, shape=kept).expand(x.shape)
+
+
+def _shifted(x: Value, dim: int) -> Value:
+    """x minus its largest element along `dim`, which is treated as a constant: it cancels in the gradient."""
+    return x - ops.stop_gradient(_along(x, "max", dim)) if 0 not in x.shape else x
+
+
+def log_softmax_of(x: Value, dim: int) -> Value:
+    shifted = _shifted(x, dim)
+    return shifted - ops.log(_along(ops.exp(shifted), "sum", dim))
+
+
+@function(method=True)
+def softmax(input: Tensor_, dim: Static, *, dtype: Static = None):
+    """exp(x) divided by its sum along `dim`; stable for large x. `dtype` converts the input first."""
+    x, dim = _prepared("softmax", input, dim, dtype)
+    grown = ops.exp(_shifted(x, dim))
+    return grown / _along(grown, "sum", dim)
+
+
+@function(method=True)
+def log_softmax(input: Tensor_, dim: Static, *, dtype: Static = None):
+    """log(softmax(x)) along `dim`, computed without the quotient; stable for large x."""
+    x, dim = _prepared("log_softmax", input, dim, dtype)
+    return log_softmax_of(x, dim)

@@ -1,0 +1,342 @@
+"""Arithmetic between tensors and numbers: add, mul, div, pow, remainders, minimum and maximum, clamp, where.
+
+In: operands of any dtypes and shapes that broadcast. Out: results in the promoted dtype. Next: `math.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import bool_, float32, float64
+from flambeau.function import Number, Operand, Static, Tensor_, function
+from flambeau.functions.common import (
+    as_value,
+    broadcast_shapes,
+    check_floating,
+    common_dtype,
+    matched,
+    ops,
+    promoted,
+)
+from flambeau.promotion import result_dtype
+from flambeau.runtime.recorder import Tensor
+
+# ---- sums and products ------------------------------------------------------------------------------------
+
+
+def _scaled(op: str, like: Value, other: Value, alpha: Number) -> Value:
+    """`alpha * other`; a fractional alpha is refused where it would be truncated."""
+    if not isinstance(alpha, Value) and alpha == 1:
+        return other
+    scale = as_value(like, alpha)
+    dtype = common_dtype(op, like, other)
+    if scale.dtype.category > dtype.category:
+        raise RuntimeError(f"[{op}] alpha is a {scale.dtype.name} but the result is {dtype.name}. Cast the tensors first.")
+    return ops.mul(*matched(op, dtype, other, scale))
+
+
+@function(method=True)
+def add(input: Operand, other: Operand, *, alpha: Number = 1):
+    """`input + alpha * other`, broadcast; bools add as logical or.
+
+    Dtype: the promoted one. Raises RuntimeError for shapes that do not broadcast.
+    Example: `flambeau.add(x, y, alpha=2)`.
+    """
+    x, y = promoted("add", input, _scaled("add", input, other, alpha))
+    return ops.or_(x, y) if x.dtype is bool_ else ops.add(x, y)
+
+
+@function(method=True)
+def sub(input: Operand, other: Operand, *, alpha: Number = 1):
+    """`input - alpha * other`, broadcast. Raises RuntimeError for bools and for shapes that do not broadcast."""
+    x, y = promoted("sub", input, _scaled("sub", input, other, alpha), number_only=True)
+    return ops.sub(x, y)
+
+
+@function(name="add")
+def plus(input: Operand, other: Operand):
+    """What `+` calls: `add` without alpha."""
+    return add.rule(input, other)
+
+
+@function(name="sub")
+def minus(input: Operand, other: Operand):
+    """What `-` calls: `sub` without alpha."""
+    return sub.rule(input, other)
+
+
+@function(name="div")
+def over(input: Operand, other: Operand):
+    """What `/` calls: `div` without rounding."""
+    return ops.div(*promoted("div", input, other, float_only=True))
+
+
+@function(method=True)
+def rsub(input: Operand, other: Operand, *, alpha: Number = 1):
+    """`other - alpha * input`."""
+    return sub.rule(other, input, alpha=alpha)
+
+
+@function(method=True)
+def mul(input: Operand, other: Operand):
+    """`input * other`, broadcast; bools multiply as logical and."""
+    x, y = promoted("mul", input, other)
+    return ops.and_(x, y) if x.dtype is bool_ else ops.mul(x, y)
+
+
+@function(method=True, fallible=True)
+def div(input: Operand, other: Operand, *, rounding_mode: Static = None):
+    """`input / other`, broadcast. `rounding_mode`: None (true division: integers give the default dtype), "floor" or "trunc".
+
+    Raises RuntimeError for an integer division by zero, which happens only with a rounding mode.
+    """
+    if rounding_mode is None:
+        return ops.div(*promoted("div", input, other, float_only=True))
+    if rounding_mode == "floor":
+        return floor_divide.rule(input, other)
+    if rounding_mode != "trunc":
+        raise RuntimeError(f"[div] rounding_mode is {rounding_mode!r}. Use None, 'trunc' or 'floor'.")
+    x, y = promoted("div", input, other, number_only=True)
+    if x.dtype.is_floating_point:
+        return ops.trunc(ops.div(*_wide(x, y))).cast(x.dtype)
+    quotient, rest = ops.int_div(x, y), ops.int_rem(x, y)
+    rounded_down = ops.and_(rest.ne(0), ops.xor(x < 0, y < 0))
+    return ops.select(rounded_down, quotient + 1, quotient)
+
+
+def _wide(x: Value, y: Value) -> tuple[Value, Value]:
+    """float32 operands as float64, in which the quotient of two of them is never rounded across a whole number."""
+    return (x.cast(float64), y.cast(float64)) if x.dtype is float32 else (x, y)
+
+
+@function(method=True, fallible=True)
+def floor_divide(input: Operand, other: Operand):
+    """`input // other`, rounded down. Raises RuntimeError for an integer division by zero."""
+    x, y = promoted("floor_divide", input, other, number_only=True)
+    if not x.dtype.is_floating_point:
+        return ops.int_div(x, y)
+    return ops.floor(ops.div(*_wide(x, y))).cast(x.dtype)
+
+
+def _float_rest(x: Value, y: Value, rounding: str) -> Value:
+    """x - y * round(x / y), computed in float64."""
+    wide_x, wide_y = _wide(x, y)
+    quotient = getattr(ops, rounding)(wide_x / wide_y)
+    return (wide_x - quotient * wide_y).cast(x.dtype)
+
+
+@function(method=True, fallible=True)
+def remainder(input: Operand, other: Operand):
+    """`input % other`, with the sign of `other`. Raises RuntimeError for an integer division by zero."""
+    x, y = promoted("remainder", input, other, number_only=True)
+    return _float_rest(x, y, "floor") if x.dtype.is_floating_point else ops.int_rem(x, y)
+
+
+@function(method=True, fallible=True)
+def fmod(input: Operand, other: Operand):
+    """The remainder of `input / other` with the sign of `input`. Raises RuntimeError for an integer division by zero."""
+    x, y = promoted("fmod", input, other, number_only=True)
+    if x.dtype.is_floating_point:
+        return _float_rest(x, y, "trunc")
+    rest = ops.int_rem(x, y)
+    return ops.select(ops.and_(rest.ne(0), ops.xor(x < 0, y < 0)), rest - y, rest)
+
+
+# ---- one operand ------------------------------------------------------------------------------------------
+
+
+@function(method=True)
+def neg(input: Tensor_):
+    """`-input`. Raises RuntimeError for bools."""
+    return ops.neg(*promoted("neg", input, number_only=True))
+
+
+@function(method=True)
+def positive(input: Tensor_):
+    """`+input`. Raises RuntimeError for bools."""
+    (x,) = promoted("positive", input, number_only=True)
+    return x
+
+
+@function(method=True)
+def abs(input: Tensor_):
+    """|input|; the gradient at 0 is 0."""
+    return input if input.dtype is bool_ else ops.abs(input)
+
+
+@function(method=True)
+def sign(input: Tensor_):
+    """-1, 0 or 1; 0 for NaN."""
+    return input if input.dtype is bool_ else ops.sign(input)
+
+
+@function(method=True)
+def square(input: Tensor_):
+    """`input * input`."""
+    x = input
+    return x if x.dtype is bool_ else ops.mul(x, x)
+
+
+@function(method=True)
+def reciprocal(input: Tensor_):
+    """`1 / input`; integers give the default dtype."""
+    (x,) = promoted("reciprocal", input, float_only=True)
+    return x.like(1.0) / x
+
+
+def power(x: Value, y: Value) -> Value:
+    """x ** y in their common dtype."""
+    x, y = promoted("pow", x, y)
+    return ops.or_(x, ops.not_(y)) if x.dtype is bool_ else ops.pow(x, y)
+
+
+@function(name="pow")
+def pow_tensor(input: Operand, exponent: Operand):
+    """`input ** exponent` with a tensor as exponent."""
+    return power(input, exponent)
+
+
+@function(name="pow")
+def pow_number(input: Tensor_, exponent: Number):
+    """`input ** exponent` with a number as exponent, which is specialised for: 2 is `x * x`."""
+    if not isinstance(exponent, Value) and not input.dtype.is_floating_point and isinstance(exponent, int) and exponent < 0:
+        raise RuntimeError(f"[pow] an integer tensor cannot be raised to {exponent}. Cast it to a float dtype first.")
+    if not isinstance(exponent, Value) and exponent == 2 and input.dtype is not bool_:
+        (x,) = promoted("pow", input, float_only=isinstance(exponent, float))
+        return ops.mul(x, x)
+    return power(input, as_value(input, exponent))
+
+
+def pow(input: Any, exponent: Any) -> Tensor:
+    """`input ** exponent`; either may be a number, which as exponent is specialised for: 2 is `x * x`.
+
+    Dtype: the promoted one. Raises RuntimeError for integers to a constant negative integer power.
+    """
+    return pow_tensor(input, exponent) if isinstance(exponent, Tensor) else pow_number(input, exponent)
+
+
+# ---- extremes ---------------------------------------------------------------------------------------------
+
+
+def _larger(x: Value, y: Value) -> Value:
+    return ops.or_(x, y) if x.dtype is bool_ else ops.maximum(x, y)
+
+
+def _smaller(x: Value, y: Value) -> Value:
+    return ops.and_(x, y) if x.dtype is bool_ else ops.minimum(x, y)
+
+
+@function(method=True)
+def maximum(input: Tensor_, other: Tensor_):
+    """The larger of two tensors, element by element; NaN wins; a tie splits the gradient in halves."""
+    return _larger(*promoted("maximum", input, other))
+
+
+@function(method=True)
+def minimum(input: Tensor_, other: Tensor_):
+    """The smaller of two tensors, element by element; NaN wins; a tie splits the gradient in halves."""
+    return _smaller(*promoted("minimum", input, other))
+
+
+def _limited(op: str, input: Value, lower: Value | None, upper: Value | None) -> Value:
+    """Selects rather than minimum and maximum: on a bound the whole gradient flows to the input, and NaN stays."""
+    bounds = [b for b in (lower, upper) if b is not None]
+    dtype = common_dtype(op, input, *bounds)
+    if dtype is bool_:
+        raise RuntimeError(f"[{op}] is not defined for bool tensors. Cast the input first.")
+    result, *limits = matched(op, dtype, input, *bounds)
+    if lower is not None:
+        result = ops.select(_below(result, limits[0]), limits[0], result)
+    if upper is not None:
+        result = ops.select(_below(limits[-1], result, limits[-1]), limits[-1], result)
+    return result
+
+
+def _below(x: Value, y: Value, bound: Value | None = None) -> Value:
+    """x < y, or the bound (y unless given) is NaN."""
+    bound = y if bound is None else bound
+    return ops.or_(x < y, bound.ne(bound)) if x.dtype.is_floating_point else x < y
+
+
+@function(name="clamp")
+def clamp_both(input: Tensor_, min: Operand, max: Operand):
+    """`input` limited to [min, max]."""
+    return _limited("clamp", input, min, max)
+
+
+@function(method=True)
+def clamp_min(input: Tensor_, min: Operand):
+    """`clamp(input, min=min)`."""
+    return _limited("clamp_min", input, min, None)
+
+
+@function(method=True)
+def clamp_max(input: Tensor_, max: Operand):
+    """`clamp(input, max=max)`."""
+    return _limited("clamp_max", input, None, max)
+
+
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """`input` limited to [min, max]; either bound may be a number, a tensor or None; `max` wins where they cross.
+
+    The gradient passes where the element lies within the bounds, ends included. Raises RuntimeError without bounds.
+    """
+    if min is None and max is None:
+        raise RuntimeError("[clamp] both bounds are None. Give min, max or both.")
+    if max is None:
+        return clamp_min(input, min)
+    return clamp_max(input, max) if min is None else clamp_both(input, min, max)
+
+
+# ---- choices and blends -----------------------------------------------------------------------------------
+
+
+def _choose(op: str, condition: Value, x: Value, y: Value) -> Value:
+    if condition.dtype is not bool_:
+        raise RuntimeError(f"[{op}] the condition has dtype {condition.dtype}. Pass a bool tensor, such as x > 0.")
+    dtype = result_dtype([x, y])
+    shape = broadcast_shapes(op, condition.shape, x.shape, y.shape)
+    return ops.select(condition.expand(shape), x.cast(dtype).expand(shape), y.cast(dtype).expand(shape))
+
+
+@function()
+def where(condition: Tensor_, input: Operand, other: Operand):
+    """`input` where `condition` holds, else `other`; all three broadcast. The operand not chosen gets gradient 0.
+
+    Raises RuntimeError unless `condition` is a bool tensor.
+    """
+    return _choose("where", condition, input, other)
+
+
+@function(method=True)
+def masked_fill(input: Tensor_, mask: Tensor_, value: Operand):
+    """`input` with `value` (a number or a 0-d tensor) where the bool tensor `mask` holds; keeps the dtype of `input`."""
+    if value.shape:
+        raise RuntimeError(f"[masked_fill] value has shape {value.shape}. Pass a number or a 0-d tensor.")
+    if value.dtype.category > input.dtype.category:
+        raise RuntimeError(f"[masked_fill] value is {value.dtype.name} but the input is {input.dtype.name}. Cast one of them.")
+    return _choose("masked_fill", mask, value.cast(input.dtype), input)
+
+
+@function(method=True)
+def lerp(input: Tensor_, end: Tensor_, weight: Operand):
+    """`input + weight * (end - input)`, from the nearer end so that weight 1 gives `end` exactly."""
+    x, y, w = promoted("lerp", input, end, weight, float_only=True)
+    return ops.select(ops.abs(w) < 0.5, x + w * (y - x), y - (y - x) * (1.0 - w))
+
+
+@function(method=True)
+def addcmul(input: Tensor_, tensor1: Tensor_, tensor2: Tensor_, *, value: Operand = 1):
+    """`input + value * tensor1 * tensor2`."""
+    x, a, b, v = promoted("addcmul", input, tensor1, tensor2, value)
+    return x + v * a * b
+
+
+@function(method=True)
+def addcdiv(input: Tensor_, tensor1: Tensor_, tensor2: Tensor_, *, value: Operand = 1):
+    """`input + value * tensor1 / tensor2`. Raises RuntimeError for integers."""
+    for x in (input, tensor1, tensor2):
+        check_floating("addcdiv", x)
+    x, a, b, v = promoted("addcdiv", input, tensor1, tensor2, value)
+    return x + v * (a / b)

@@ -1,0 +1,229 @@
+"""Copies in a new arrangement: cat, stack, pad, flip, roll, repeat, and one_hot.
+
+In: tensors. Out: new tensors that share nothing. Next: `indexing.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import bool_, int64
+from flambeau.function import Operand, Static, Tensor_, Tensors, function
+from flambeau.functions.common import canonical_dim, canonical_dims, ops
+from flambeau.functions.shape import _sizes
+from flambeau.promotion import result_dtype
+
+
+@function()
+def cat(tensors: Tensors, dim: Static = 0):
+    """The tensors one after the other along `dim`; all other sizes must agree. Dtype: the promoted one.
+
+    Raises RuntimeError for no tensors or sizes that differ; one-dimensional empty tensors are skipped, as in PyTorch.
+    """
+    if not tensors:
+        raise RuntimeError("[cat] got no tensors. Pass at least one.")
+    dtype = result_dtype(tensors)
+    used = [x for x in tensors if x.shape != (0,)] or [tensors[0]]
+    first = used[0]
+    if not first.shape:
+        raise RuntimeError("[cat] 0-d tensors cannot be concatenated. Use stack, or give them a dimension first.")
+    dim = canonical_dim("cat", dim, len(first.shape))
+    for x in used[1:]:
+        if len(x.shape) != len(first.shape) or any(d != dim and m != n for d, (m, n) in enumerate(zip(first.shape, x.shape))):
+            raise RuntimeError(
+                f"[cat] shapes {first.shape} and {x.shape} differ outside of dimension {dim}. Make the other sizes equal."
+            )
+    values = [x.cast(dtype) for x in used]
+    return ops.concat(*values, dim=dim)
+
+
+@function()
+def stack(tensors: Tensors, dim: Static = 0):
+    """Tensors of one shape joined along a new dimension `dim`. Raises RuntimeError for no tensors or differing shapes."""
+    if not tensors:
+        raise RuntimeError("[stack] got no tensors. Pass at least one.")
+    shape = tensors[0].shape
+    for x in tensors:
+        if x.shape != shape:
+            raise RuntimeError(f"[stack] shapes {shape} and {x.shape} differ. Stack tensors of one shape.")
+    dim = canonical_dim("stack", dim, len(shape) + 1)
+    dtype = result_dtype(tensors)
+    unit = (*shape[:dim], 1, *shape[dim:])
+    return ops.concat(*(ops.reshape(x.cast(dtype), shape=unit) for x in tensors), dim=dim)
+
+
+@function(method=True)
+def flip(input: Tensor_, dims: Static):
+    """With the order along each of `dims` (an int or tuple) reversed. A copy."""
+    dims = canonical_dims("flip", dims, len(input.shape)) if dims != () else ()
+    return ops.flip(input, axes=dims) if dims else input
+
+
+def _rolled(x: Value, shift: int, dim: int) -> Value:
+    extent = x.shape[dim]
+    shift = shift % extent if extent else 0
+    if not shift:
+        return x
+
+    def part(start: int, size: int) -> Value:
+        starts = tuple(start if d == dim else 0 for d in range(len(x.shape)))
+        sizes = tuple(size if d == dim else n for d, n in enumerate(x.shape))
+        return ops.slice(x, starts=starts, sizes=sizes, steps=(1,) * len(sizes))
+
+    return ops.concat(part(extent - shift, shift), part(0, extent - shift), dim=dim)
+
+
+@function(method=True)
+def roll(input: Tensor_, shifts: Static, dims: Static = None):
+    """Elements shifted by `shifts` along `dims`, those that leave at the end enter at the start; flattened if no dims."""
+    if dims is None:
+        flat = ops.reshape(input, shape=(-1 if 0 in input.shape else _count(input),)) if 0 not in input.shape else input
+        return ops.reshape(_rolled(flat, _sizes(shifts)[0], 0), shape=input.shape) if 0 not in input.shape else input
+    shifts, dims = _sizes(shifts), _sizes(dims)
+    if len(shifts) != len(dims):
+        raise RuntimeError(f"[roll] {len(shifts)} shifts for {len(dims)} dims. Give one shift per dimension.")
+    x = input
+    for shift, dim in zip(shifts, dims):
+        x = _rolled(x, shift, canonical_dim("roll", dim, len(x.shape)))
+    return x
+
+
+def _count(x: Value) -> int:
+    total = 1
+    for n in x.shape:
+        total *= n
+    return total
+
+
+@function(method=True, variadic=True)
+def repeat(input: Tensor_, repeats: Static):
+    """The tensor laid out `repeats[d]` times along each dimension d; new dimensions go in front.
+
+    Raises RuntimeError for fewer repeats than dimensions.
+    """
+    return _tiled("repeat", input, _sizes(repeats), strict=True)
+
+
+@function(method=True, variadic=True)
+def tile(input: Tensor_, dims: Static):
+    """`repeat`, with missing repeats in front taken as 1."""
+    return _tiled("tile", input, _sizes(dims), strict=False)
+
+
+def _tiled(op: str, x: Value, repeats: tuple[int, ...], strict: bool) -> Value:
+    rank = len(x.shape)
+    if any(n < 0 for n in repeats) or (strict and len(repeats) < rank):
+        raise RuntimeError(f"[{op}] repeats {repeats} do not fit the shape {x.shape}. Give one of at least 0 per dimension.")
+    repeats = (1,) * (rank - len(repeats)) + tuple(repeats)
+    shape = (1,) * (len(repeats) - rank) + x.shape
+    between = tuple(n for extent in shape for n in (1, extent))
+    stretched = tuple(n for count, extent in zip(repeats, shape) for n in (count, extent))
+    x = ops.broadcast(ops.reshape(x, shape=between), shape=stretched)
+    return ops.reshape(x, shape=tuple(count * extent for count, extent in zip(repeats, shape)))
+
+
+def _margins(op: str, pad: tuple[int, ...], rank: int) -> tuple[list[int], list[int]]:
+    """Margins per dimension from PyTorch's list, which starts at the last dimension."""
+    if len(pad) % 2 or len(pad) > 2 * rank:
+        raise RuntimeError(f"[{op}] pad {pad} has {len(pad)} entries for {rank} dimensions. Give (low, high) pairs, last first.")
+    low, high = [0] * rank, [0] * rank
+    for i in range(0, len(pad), 2):
+        low[rank - 1 - i // 2], high[rank - 1 - i // 2] = pad[i], pad[i + 1]
+    return low, high
+
+
+@function()
+def _pad_constant(input: Tensor_, pad: Static, value: Operand = 0.0):
+    low, high = _margins("pad", pad, len(input.shape))
+    x = input
+    cut_low, cut_high = [max(-n, 0) for n in low], [max(-n, 0) for n in high]
+    if any(cut_low) or any(cut_high):
+        sizes = tuple(n - a - b for n, a, b in zip(x.shape, cut_low, cut_high))
+        if min(sizes) < 0:
+            raise RuntimeError(f"[pad] pad {pad} leaves a negative size of shape {x.shape}. Use smaller margins.")
+        x = ops.slice(x, starts=tuple(cut_low), sizes=sizes, steps=(1,) * len(sizes))
+    return ops.pad(x, value.cast(x.dtype), low=tuple(max(n, 0) for n in low), high=tuple(max(n, 0) for n in high))
+
+
+def _mirrored(x: Value, dim: int, low: int, high: int, mode: str) -> Value:
+    """x with margins along one dimension taken from x itself."""
+    extent = x.shape[dim]
+
+    def part(start: int, size: int) -> Value:
+        starts = tuple(start if d == dim else 0 for d in range(len(x.shape)))
+        sizes = tuple(size if d == dim else n for d, n in enumerate(x.shape))
+        return ops.slice(x, starts=starts, sizes=sizes, steps=(1,) * len(sizes))
+
+    def edge(start: int, count: int) -> Value:
+        return ops.broadcast(part(start, 1), shape=tuple(count if d == dim else n for d, n in enumerate(x.shape)))
+
+    if mode == "reflect":
+        before, after = lambda: ops.flip(part(1, low), axes=(dim,)), lambda: ops.flip(part(extent - 1 - high, high), axes=(dim,))
+    elif mode == "replicate":
+        before, after = lambda: edge(0, low), lambda: edge(extent - 1, high)
+    else:
+        before, after = lambda: part(extent - low, low), lambda: part(0, high)
+    parts = [*([before()] if low else []), x, *([after()] if high else [])]
+    return ops.concat(*parts, dim=dim) if len(parts) > 1 else x
+
+
+@function()
+def _pad_self(input: Tensor_, pad: Static, mode: Static):
+    low, high = _margins("pad", pad, len(input.shape))
+    limit = {"reflect": -1, "replicate": 1 << 62, "circular": 0}[mode]
+    x = input
+    for dim, (a, b) in enumerate(zip(low, high)):
+        if min(a, b) < 0 or max(a, b) > x.shape[dim] + limit or ((a or b) and x.shape[dim] == 0):
+            raise RuntimeError(
+                f"[pad] {mode} margins ({a}, {b}) do not fit dimension {dim} of shape {input.shape}. Use smaller margins."
+            )
+        x = _mirrored(x, dim, a, b, mode)
+    return x
+
+
+def pad(input: Any, pad: tuple[int, ...], mode: str = "constant", value: float | None = None) -> Any:
+    """`input` with margins: `pad` has (low, high) pairs for the last dimension, the one before, ...; negative ones crop.
+
+    `mode`: "constant" (filled with `value`, default 0), "reflect", "replicate" or "circular". Raises RuntimeError for
+    margins that do not fit.
+    """
+    if mode == "constant":
+        return _pad_constant(input, tuple(pad), 0 if value is None else value)
+    if mode not in ("reflect", "replicate", "circular"):
+        raise NotImplementedError(f"[pad] mode {mode!r} is unknown. Use constant, reflect, replicate or circular.")
+    if value is not None and value != 0:
+        raise ValueError(f"[pad] mode {mode!r} takes no value, got {value}. Leave it out.")
+    return _pad_self(input, tuple(pad), mode)
+
+
+@function()
+def _one_hot(input: Tensor_, num_classes: Static):
+    shape = (*input.shape, num_classes)
+    classes = ops.iota(shape=shape, dim=len(input.shape), dtype=int64, builder=input.builder)
+    index = ops.reshape(input, shape=(*input.shape, 1)).expand(shape)
+    return classes.eq(index).cast(int64)
+
+
+def triangle(x: Value, diagonal: int, lower: bool) -> Value:
+    """x with zeros above (`lower`) or below its diagonal number `diagonal`."""
+    if len(x.shape) < 2:
+        raise RuntimeError(f"[{'tril' if lower else 'triu'}] the tensor has {len(x.shape)} dimensions. It takes at least 2.")
+    rank = len(x.shape)
+    row = ops.iota(shape=x.shape, dim=rank - 2, dtype=int64, builder=x.builder)
+    column = ops.iota(shape=x.shape, dim=rank - 1, dtype=int64, builder=x.builder)
+    offset = column - row
+    keep = offset <= diagonal if lower else offset >= diagonal
+    return ops.and_(x, keep) if x.dtype is bool_ else ops.select(keep, x, x.like(0))
+
+
+@function(method=True)
+def tril(input: Tensor_, diagonal: Static = 0):
+    """The lower triangle: zeros above diagonal number `diagonal` (0 the main one)."""
+    return triangle(input, diagonal, True)
+
+
+@function(method=True)
+def triu(input: Tensor_, diagonal: Static = 0):
+    """The upper triangle: zeros below diagonal number `diagonal` (0 the main one)."""
+    return triangle(input, diagonal, False)

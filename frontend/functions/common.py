@@ -1,0 +1,135 @@
+"""What rules share: promotion and broadcasting of operands, and checks of dimensions.
+
+In: `builder.Value`s and the arguments users wrote. Out: values that records accept, or the user's error.
+Next: `arithmetic.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import DType, bool_
+from flambeau.dialects.tape.common import ops
+from flambeau.engine import Weak
+from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
+
+__all__ = [  # `ops` among them
+    "as_value",
+    "broadcast_shapes",
+    "canonical_dim",
+    "canonical_dims",
+    "check_floating",
+    "common_dtype",
+    "floating",
+    "matched",
+    "moved",
+    "ops",
+    "promoted",
+    "size_of",
+]
+
+
+def common_dtype(op: str, *values: Value) -> DType:
+    """The dtype the operands of `op` are computed in; refuses calls without any tensor."""
+    if all(v.weak for v in values):
+        raise TypeError(f"[{op}] no operand is a tensor. Pass at least one tensor.")
+    return result_dtype(values)
+
+
+def broadcast_shapes(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that all `shapes` stretch to. Raises RuntimeError where extents differ and none is 1."""
+    rank = max(map(len, shapes))
+    padded = [(1,) * (rank - len(s)) + s for s in shapes]
+    result = []
+    for dim, extents in enumerate(zip(*padded, strict=True)):
+        wanted = {n for n in extents if n != 1}
+        if len(wanted) > 1:
+            found = " and ".join(str(s) for s in shapes)
+            sizes = " and ".join(map(str, sorted(wanted)))
+            raise RuntimeError(
+                f"[{op}] shapes {found} do not broadcast: sizes {sizes} at dimension {dim - rank}. "
+                "Make them equal or one of them 1."
+            )
+        result.append(wanted.pop() if wanted else 1)
+    return tuple(result)
+
+
+def matched(op: str, dtype: DType, *values: Value) -> list[Value]:
+    """`values` as `dtype`, broadcast to their common shape."""
+    shape = broadcast_shapes(op, *(v.shape for v in values))
+    return [v.cast(dtype).expand(shape) for v in values]
+
+
+def promoted(op: str, *values: Value, float_only: bool = False, number_only: bool = False) -> list[Value]:
+    """The operands in their common dtype and shape. `float_only`: integers become the default dtype;
+    `number_only`: refuses booleans."""
+    dtype = common_dtype(op, *values)
+    if float_only and not dtype.is_floating_point:
+        dtype = get_default_dtype()
+    if number_only and dtype is bool_:
+        raise RuntimeError(f"[{op}] is not defined for bool tensors. Use logical_not, ^ or cast them first.")
+    return matched(op, dtype, *values)
+
+
+def floating(x: Value) -> Value:
+    """`x`, converted to the default dtype unless it is floating-point."""
+    return x if x.dtype.is_floating_point else x.cast(get_default_dtype())
+
+
+def check_floating(op: str, x: Value, what: str = "input") -> None:
+    if not x.dtype.is_floating_point:
+        raise RuntimeError(f"[{op}] {what} has dtype {x.dtype}, expected a floating-point one. Cast it first.")
+
+
+def as_value(like: Value, number: Any) -> Value:
+    """`number`, which may already be a Value, as a weak 0-d value beside `like`."""
+    if isinstance(number, Value):
+        return number
+    dtype = number_dtype(number)
+    made = like.builder.constant(number, dtype)
+    return Weak(made.builder, made.id, made.aval)
+
+
+def canonical_dim(op: str, dim: Any, rank: int) -> int:
+    """`dim` counted from the front. Raises IndexError outside [-rank, rank), TypeError unless it is an int."""
+    if isinstance(dim, bool) or not isinstance(dim, int):
+        raise TypeError(f"[{op}] dim is {dim!r}, a {type(dim).__name__}. Pass an int.")
+    extent = max(rank, 1)
+    if not -extent <= dim < extent:
+        raise IndexError(
+            f"[{op}] dim {dim} is out of range for a tensor of {rank} dimensions. Use {-extent} to {extent - 1}."
+        )
+    return dim % extent
+
+
+def canonical_dims(op: str, dims: Any, rank: int) -> tuple[int, ...]:
+    """Sorted dims counted from the front; None and () mean all. Raises RuntimeError for one named twice."""
+    if dims is None or (isinstance(dims, (tuple, list)) and not dims):
+        return tuple(range(rank))
+    given = dims if isinstance(dims, (tuple, list)) else (dims,)
+    found = [canonical_dim(op, d, rank) for d in given]
+    if len(set(found)) < len(found):
+        raise RuntimeError(f"[{op}] dims {tuple(given)} name a dimension twice. Name each once.")
+    return tuple(sorted(d for d in found if d < rank))
+
+
+def moved(rank: int, source: int, target: int) -> tuple[int, ...]:
+    """The permutation that moves dimension `source` to position `target`."""
+    order = [d for d in range(rank) if d != source]
+    order.insert(target, source)
+    return tuple(order)
+
+
+def size_of(op: str, size: Sequence[Any]) -> tuple[int, ...]:
+    """A shape given as ints or as one sequence of ints. Raises for negative extents and other types."""
+    if len(size) == 1 and isinstance(size[0], (tuple, list)):
+        size = size[0]
+    for n in size:
+        if isinstance(n, bool) or not hasattr(n, "__index__"):
+            raise TypeError(f"[{op}] size {tuple(size)} has an entry of type {type(n).__name__}. Pass ints.")
+    result = tuple(n.__index__() for n in size)
+    if any(n < 0 for n in result):
+        raise RuntimeError(f"[{op}] size {result} has a negative entry. Pass sizes of at least 0.")
+    return result

@@ -1,0 +1,179 @@
+"""Comparisons and logic: eq, lt, logical_and, isnan, isclose, equal, allclose, and the bitwise operators.
+
+In: operands of any dtypes that broadcast. Out: bool tensors (bitwise ones: the promoted dtype). Next: `reduce.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import bool_
+from flambeau.function import Number, Operand, Tensor_, function
+from flambeau.functions.common import ops, promoted
+
+
+@function(method=True)
+def eq(input: Operand, other: Operand):
+    """`input == other`, element by element; NaN equals nothing."""
+    return ops.eq(*promoted("eq", input, other))
+
+
+@function(method=True)
+def ne(input: Operand, other: Operand):
+    """`input != other`, element by element; true beside a NaN."""
+    return ops.ne(*promoted("ne", input, other))
+
+
+@function(method=True)
+def lt(input: Operand, other: Operand):
+    """`input < other`, element by element."""
+    return ops.lt(*promoted("lt", input, other))
+
+
+@function(method=True)
+def le(input: Operand, other: Operand):
+    """`input <= other`, element by element."""
+    return ops.le(*promoted("le", input, other))
+
+
+@function(method=True)
+def gt(input: Operand, other: Operand):
+    """`input > other`, element by element."""
+    return ops.gt(*promoted("gt", input, other))
+
+
+@function(method=True)
+def ge(input: Operand, other: Operand):
+    """`input >= other`, element by element."""
+    return ops.ge(*promoted("ge", input, other))
+
+
+def _bits(op: str, input: Value, other: Value) -> list[Value]:
+    x, y = promoted(op, input, other)
+    if x.dtype.is_floating_point:
+        raise RuntimeError(f"[{op}] operands have dtype {x.dtype}. Use integer or bool tensors.")
+    return [x, y]
+
+
+@function(method=True)
+def bitwise_and(input: Operand, other: Operand):
+    """`input & other`: bit by bit, or logical and of bools. Raises RuntimeError for floats."""
+    return ops.and_(*_bits("bitwise_and", input, other))
+
+
+@function(method=True)
+def bitwise_or(input: Operand, other: Operand):
+    """`input | other`: bit by bit, or logical or of bools. Raises RuntimeError for floats."""
+    return ops.or_(*_bits("bitwise_or", input, other))
+
+
+@function(method=True)
+def bitwise_xor(input: Operand, other: Operand):
+    """`input ^ other`: bit by bit, or exclusive or of bools. Raises RuntimeError for floats."""
+    return ops.xor(*_bits("bitwise_xor", input, other))
+
+
+@function(method=True)
+def bitwise_not(input: Tensor_):
+    """`~input`: every bit flipped, or logical not of bools. Raises RuntimeError for floats."""
+    if input.dtype.is_floating_point:
+        raise RuntimeError(f"[bitwise_not] input has dtype {input.dtype}. Use an integer or bool tensor.")
+    return ops.not_(input)
+
+
+@function(method=True)
+def bitwise_left_shift(input: Operand, other: Operand):
+    """`input << other`, of integers."""
+    return ops.shl(*_bits("bitwise_left_shift", input, other))
+
+
+@function(method=True)
+def bitwise_right_shift(input: Operand, other: Operand):
+    """`input >> other`, of integers, copying the sign."""
+    return ops.shr(*_bits("bitwise_right_shift", input, other))
+
+
+def _truth(op: str, input: Value, other: Value) -> list[Value]:
+    return promoted(op, input.cast(bool_), other.cast(bool_))
+
+
+@function(method=True)
+def logical_and(input: Tensor_, other: Tensor_):
+    """Whether both elements are not zero."""
+    return ops.and_(*_truth("logical_and", input, other))
+
+
+@function(method=True)
+def logical_or(input: Tensor_, other: Tensor_):
+    """Whether one of the elements is not zero."""
+    return ops.or_(*_truth("logical_or", input, other))
+
+
+@function(method=True)
+def logical_xor(input: Tensor_, other: Tensor_):
+    """Whether exactly one of the elements is not zero."""
+    return ops.xor(*_truth("logical_xor", input, other))
+
+
+@function(method=True)
+def logical_not(input: Tensor_):
+    """Whether the element is zero."""
+    return ops.not_(input.cast(bool_))
+
+
+def _nowhere(x: Value) -> Value:
+    return x.builder.constant(False, bool_, x.shape)
+
+
+@function(method=True)
+def isnan(input: Tensor_):
+    """Whether the element is NaN."""
+    return input.ne(input) if input.dtype.is_floating_point else _nowhere(input)
+
+
+@function(method=True)
+def isinf(input: Tensor_):
+    """Whether the element is infinite."""
+    return ops.abs(input).eq(math.inf) if input.dtype.is_floating_point else _nowhere(input)
+
+
+@function(method=True)
+def isfinite(input: Tensor_):
+    """Whether the element is neither infinite nor NaN."""
+    if not input.dtype.is_floating_point:
+        return ops.not_(_nowhere(input))
+    return ops.abs(input) < math.inf
+
+
+def _close(op: str, input: Value, other: Value, rtol: Value, atol: Value, equal_nan: bool) -> Value:
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"[{op}] input is {input.dtype} and other {other.dtype}. Cast one of them.")
+    x, y = promoted(op, input, other)
+    near = x.eq(y)
+    if x.dtype is bool_:
+        return near
+    if equal_nan and x.dtype.is_floating_point:
+        near = ops.or_(near, ops.and_(x.ne(x), y.ne(y)))
+    a, b, r, t = promoted(op, x, y, rtol, atol)
+    distance = ops.abs(a - b)
+    within = distance <= t + ops.abs(r * b)
+    return ops.or_(near, ops.and_(within, distance < math.inf) if a.dtype.is_floating_point else within)
+
+
+@function(method=True)
+def isclose(input: Tensor_, other: Tensor_, rtol: Operand = 1e-05, atol: Operand = 1e-08, equal_nan: Number = False):
+    """Whether |input - other| <= atol + rtol * |other|, element by element."""
+    return _close("isclose", input, other, rtol, atol, equal_nan)
+
+
+@function()
+def _allclose(input: Tensor_, other: Tensor_, rtol: Operand, atol: Operand, equal_nan: Number):
+    near = _close("allclose", input, other, rtol, atol, equal_nan)
+    return ops.all(near, axes=tuple(range(len(near.shape))))
+
+
+@function()
+def _equal(input: Tensor_, other: Tensor_):
+    same = ops.eq(*promoted("equal", input, other))
+    return ops.all(same, axes=tuple(range(len(same.shape))))

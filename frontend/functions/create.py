@@ -1,0 +1,325 @@
+"""Creation: tensors from data (tensor, as_tensor, from_numpy, ...) and from nothing (zeros, full, arange, eye, ...).
+
+In: Python data, arrays, sizes. Out: tensors. Constants are recorded like any op, so they fold into what uses them.
+Next: `random.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from flambeau import host
+from flambeau.device import check_device
+from flambeau.dialects.dtypes import DType, bool_, float64, int64
+from flambeau.function import Number, Operand, Static, Tensor_, builder, function
+from flambeau.functions.assemble import _one_hot
+from flambeau.functions.common import ops, size_of
+from flambeau.promotion import get_default_dtype, number_dtype
+from flambeau.runtime import recorder
+from flambeau.runtime.recorder import Tensor
+
+# ---- from data --------------------------------------------------------------------------------------------
+
+
+def _with_grad(made: Tensor, requires_grad: bool) -> Tensor:
+    return made.requires_grad_() if requires_grad else made
+
+
+def _plain(data: Any) -> Any:
+    """Nested sequences with tensors replaced by their values."""
+    if isinstance(data, Tensor):
+        return data.tolist()
+    if isinstance(data, (list, tuple)):
+        return [_plain(item) for item in data]
+    return data
+
+
+def _array(op: str, data: Any) -> np.ndarray:
+    """Python data as an array: floats in the default dtype, ints as int64."""
+    if isinstance(data, (np.ndarray, np.generic)):
+        return np.asarray(data)
+    if isinstance(data, (bool, int, float)):
+        return np.asarray(data, number_dtype(data).numpy)
+    if hasattr(data, "__array__") and not isinstance(data, Tensor):
+        return np.asarray(data)
+    try:
+        array = np.array(_plain(data))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"[{op}] the data is ragged or out of range: {error}. Make all rows equally long.") from None
+    if array.dtype.kind == "f" and not _has_numpy(data):
+        return array.astype(get_default_dtype().numpy)
+    if array.size == 0 and array.dtype.kind == "f":
+        return array.astype(get_default_dtype().numpy)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"[{op}] data of type {type(data).__name__} does not make numbers. Pass numbers, lists or an array.")
+    return array
+
+
+def _has_numpy(data: Any) -> bool:
+    """Whether the first innermost item is a NumPy scalar or array, whose dtype is kept."""
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    return isinstance(data, (np.ndarray, np.generic, Tensor))
+
+
+def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor with a copy of `data`: a number, nested lists, a NumPy array.
+
+    Floats give the default dtype, ints int64, bools bool, arrays their own dtype. Raises ValueError for ragged lists,
+    TypeError for what is not numbers. Example: `flambeau.tensor([[1.0, 2.0], [3.0, 4.0]])`.
+    """
+    check_device(device)
+    if isinstance(data, Tensor):
+        warnings.warn("[tensor] to copy a tensor, use x.clone().detach() rather than tensor(x).", stacklevel=2)
+        data = host.array_of(data)
+    return _with_grad(host.copied(_array("tensor", data), dtype), requires_grad)
+
+
+def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
+    """`data` as a tensor: itself if it is one of that dtype, sharing memory with a NumPy array if possible, else a copy."""
+    check_device(device)
+    if isinstance(data, Tensor):
+        return data if dtype is None or data.dtype is dtype else data.to(dtype)
+    if isinstance(data, np.ndarray) and (dtype is None or dtype.numpy == data.dtype):
+        return host.shared(data)
+    return tensor(data, dtype=dtype)
+
+
+asarray = as_tensor
+
+
+def from_numpy(ndarray: np.ndarray) -> Tensor:
+    """A tensor that shares the memory of a NumPy array: writes to either are seen by the other.
+
+    Raises TypeError for other objects and unsupported dtypes, ValueError for strides that are not a permutation.
+    """
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"[from_numpy] expected a NumPy array, got {type(ndarray).__name__}. Use tensor(data).")
+    return host.shared(ndarray)
+
+
+def from_dlpack(ext_tensor: Any) -> Tensor:
+    """A tensor that shares the memory of any CPU array with `__dlpack__`."""
+    return host.shared(np.from_dlpack(ext_tensor))
+
+
+def frombuffer(
+    buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, requires_grad: bool = False
+) -> Tensor:
+    """A 1-d tensor on the memory of a bytes-like object, from byte `offset`; read-only objects are copied.
+
+    Raises ValueError if `count` elements do not fit.
+    """
+    whole = memoryview(buffer).nbytes
+    size = host.check_supported("frombuffer", dtype).itemsize
+    left = whole - offset
+    if count == -1 and (left < 0 or left % size):
+        raise ValueError(f"[frombuffer] {left} bytes are not a multiple of {size}, the size of {dtype.name}. Pass count.")
+    count = left // size if count == -1 else count
+    if offset < 0 or count < 0 or offset + count * size > whole:
+        raise ValueError(
+            f"[frombuffer] {count} elements of {size} bytes from offset {offset} leave a buffer of {whole} bytes. "
+            "Check count and offset."
+        )
+    array = np.frombuffer(buffer, dtype.numpy, count, offset)
+    return _with_grad(host.shared(array), requires_grad)
+
+
+def from_buffer(buffer: Any, dtype: DType, shape: tuple[int, ...], *, copy: bool = False) -> Tensor:
+    """A tensor of `shape` on the memory of a bytes-like object, or with `copy` on its own.
+
+    Raises ValueError unless the buffer holds exactly as many elements.
+    """
+    shape = size_of("from_buffer", shape)
+    found = memoryview(buffer).nbytes
+    wanted = math.prod(shape) * host.check_supported("from_buffer", dtype).itemsize
+    if found != wanted:
+        raise ValueError(f"[from_buffer] shape {shape} of {dtype.name} takes {wanted} bytes, the buffer has {found}.")
+    array = np.frombuffer(buffer, dtype.numpy).reshape(shape)
+    return host.copied(array) if copy else host.shared(array)
+
+
+# ---- constants --------------------------------------------------------------------------------------------
+
+
+@function(name="full")
+def _full(size: Static, dtype: Static, value: Number):
+    scalar = value if hasattr(value, "aval") else builder().constant(value, dtype)
+    return scalar.cast(dtype).expand(size)
+
+
+def _constant(op: str, size: Any, value: Any, dtype: DType | None, device: Any, requires_grad: bool) -> Tensor:
+    check_device(device)
+    dtype = host.check_supported(op, dtype or get_default_dtype())
+    return _with_grad(_full(size_of(op, size), dtype, value), requires_grad)
+
+
+def zeros(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of zeros: `zeros(2, 3)` or `zeros((2, 3))`. Dtype: the default one."""
+    return _constant("zeros", size, 0, dtype, device, requires_grad)
+
+
+def ones(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of ones: `ones(2, 3)` or `ones((2, 3))`. Dtype: the default one."""
+    return _constant("ones", size, 1, dtype, device, requires_grad)
+
+
+def full(
+    size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of shape `size` filled with a number. Dtype: that of the number."""
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    return _constant("full", (size,), fill_value, dtype or number_dtype(fill_value), device, requires_grad)
+
+
+def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor whose elements are not set."""
+    check_device(device)
+    dtype = host.check_supported("empty", dtype or get_default_dtype())
+    shape = size_of("empty", size)
+    buffer, array = host.empty_array(shape, dtype)
+    if dtype is bool_:
+        array[...] = False
+    return _with_grad(recorder.tensor_from_buffer(buffer, shape, dtype), requires_grad)
+
+
+def zeros_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros in the shape and dtype of `input`."""
+    return zeros(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+
+
+def ones_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones in the shape and dtype of `input`."""
+    return ones(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+
+
+def full_like(
+    input: Tensor, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """`fill_value` in the shape and dtype of `input`."""
+    return full(input.shape, fill_value, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+
+
+def empty_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """An unset tensor in the shape and dtype of `input`."""
+    return empty(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+
+
+# ---- ramps ------------------------------------------------------------------------------------------------
+
+
+@function(name="arange")
+def _ramp(size: Static, dtype: Static, start: Operand, step: Operand):
+    """start + i * step, in float64 or int64, rounded once to `dtype`."""
+    wide = start.dtype if start.dtype is step.dtype else float64
+    position = ops.iota(shape=(size,), dim=0, dtype=wide, builder=start.builder)
+    first, stride = start.cast(wide).expand((size,)), step.cast(wide).expand((size,))
+    return (first + position * stride).cast(dtype)
+
+
+def _steps(start: Any, end: Any, step: Any, inclusive: bool) -> int:
+    """How many elements a range has; exact for ints."""
+    if step == 0:
+        raise RuntimeError("[arange] step is 0. Use a step towards end.")
+    if (end - start) * (1 if step > 0 else -1) < 0:
+        raise RuntimeError(f"[arange] from {start} to {end} with step {step} goes the wrong way. Change the sign of step.")
+    if all(isinstance(v, int) for v in (start, end, step)):
+        return (end - start) // step + 1 if inclusive else -((start - end) // step)
+    if not all(math.isfinite(v) for v in (start, end, step)):
+        raise RuntimeError(f"[arange] start {start}, end {end} and step {step} must be finite.")
+    count = (end - start) / step
+    return math.floor(count) + 1 if inclusive else math.ceil(count)
+
+
+def arange(
+    start: Any,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    inclusive: bool = False,
+) -> Tensor:
+    """start, start + step, ... up to `end`, which is left out unless `inclusive`; `arange(n)` starts at 0.
+
+    Dtype: int64 if all three are ints, else the default one. Raises RuntimeError for a step of 0 or away from `end`.
+    """
+    check_device(device)
+    if end is None:
+        start, end = 0, start
+    start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
+    whole = all(isinstance(v, int) for v in (start, end, step))
+    dtype = host.check_supported("arange", dtype or (int64 if whole else get_default_dtype()))
+    if not whole:
+        start, step = float(start), float(step)
+    return _with_grad(_ramp(_steps(start, end, step, inclusive), dtype, start, step), requires_grad)
+
+
+@function(name="linspace")
+def _spaced(steps: Static, dtype: Static, start: Operand, end: Operand):
+    """From both ends to the middle, so that the last element is `end` exactly."""
+    wide = float64
+    first, last = start.cast(wide).expand((steps,)), end.cast(wide).expand((steps,))
+    if steps == 1:
+        return first.cast(dtype)
+    position = ops.iota(shape=(steps,), dim=0, dtype=wide, builder=start.builder)
+    stride = (last - first) / float(steps - 1)
+    from_end = (float(steps - 1) - position) * stride
+    return ops.select(position < steps / 2, first + position * stride, last - from_end).cast(dtype)
+
+
+def linspace(
+    start: Any, end: Any, steps: int, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """`steps` numbers from `start` to `end`, both included, evenly spaced; one step gives `start`.
+
+    Raises RuntimeError for negative steps.
+    """
+    check_device(device)
+    if steps < 0:
+        raise RuntimeError(f"[linspace] steps is {steps}. Use at least 0.")
+    dtype = host.check_supported("linspace", dtype or get_default_dtype())
+    return _with_grad(_spaced(steps, dtype, float(start), float(end)), requires_grad)
+
+
+@function(name="eye")
+def _eye(n: Static, m: Static, dtype: Static):
+    row, column = (ops.iota(shape=(n, m), dim=d, dtype=int64, builder=builder()) for d in (0, 1))
+    return row.eq(column).cast(dtype)
+
+
+def eye(
+    n: int, m: int | None = None, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """An [n, m] matrix with ones on the diagonal; `m` is n unless given."""
+    check_device(device)
+    shape = size_of("eye", (n, n if m is None else m))
+    return _with_grad(_eye(*shape, host.check_supported("eye", dtype or get_default_dtype())), requires_grad)
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """1 where the last, new dimension equals the element, else 0 (int64). `num_classes` -1 reads the largest element.
+
+    Raises RuntimeError for other dtypes than int64 and for elements outside of 0..num_classes-1.
+    """
+    if tensor.dtype is not int64:
+        raise RuntimeError(f"[one_hot] the tensor has dtype {tensor.dtype}. Convert it with .long().")
+    largest = int(tensor.max().item()) if 0 not in tensor.shape else -1
+    least = int(tensor.min().item()) if 0 not in tensor.shape else 0
+    if num_classes == -1:
+        num_classes = largest + 1
+    if least < 0 or largest >= num_classes or num_classes < 1:
+        raise RuntimeError(f"[one_hot] elements from {least} to {largest} do not fit {num_classes} classes.")
+    return _one_hot(tensor, num_classes)
+
+
+@function(method=True)
+def clone(input: Tensor_):
+    """A copy with its own storage, through which gradients flow."""
+    return input

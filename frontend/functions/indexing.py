@@ -1,0 +1,399 @@
+"""Indexing: windows (ints, slices, None, ...) as views, and reading and adding at positions given by a tensor.
+
+In: a tensor and what stands between the brackets. Out: for ints and slices a view whose starts are run-time numbers, so that
+a moving window never compiles twice; for index tensors a copy. Next: `operators.py`, which installs the brackets.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import bool_, int64
+from flambeau.function import Operand, Starts, Static, Tensor_, function, view
+from flambeau.functions.common import canonical_dim, check_floating, ops
+from flambeau.runtime.recorder import Tensor
+
+# ---- windows ----------------------------------------------------------------------------------------------
+
+
+def _put_window(base: Value, new: Value, starts: list[Value], sizes: Any, steps: Any, shape: Any) -> Value:
+    return ops.update_slice(base, ops.reshape(new, shape=sizes), *starts, steps=steps)
+
+
+@view(put=_put_window, name="getitem")
+def window(input: Tensor_, starts: Starts, sizes: Static, steps: Static, shape: Static):
+    """`sizes` elements from `starts`, `steps` apart, in another shape of as many elements."""
+    picked = ops.dynamic_slice(input, *starts, sizes=sizes, steps=steps)
+    return picked if picked.shape == shape else ops.reshape(picked, shape=shape)
+
+
+class _Window:
+    """The window that a basic index selects from `shape`, gathered item by item."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.extents = shape
+        self.starts: list[int] = []
+        self.sizes: list[int] = []
+        self.steps: list[int] = []
+        self.shape: list[int] = []
+
+    def take(self, start: int, size: int, step: int, keep: bool) -> None:
+        self.starts.append(start)
+        self.sizes.append(size)
+        self.steps.append(step)
+        if keep:
+            self.shape.append(size)
+
+    def integer(self, index: int) -> None:
+        dim = len(self.starts)
+        extent = self.extents[dim]
+        if not -extent <= index < extent:
+            raise IndexError(
+                f"[getitem] index {index} is out of range for dimension {dim} with size {extent}. Use {-extent} to {extent - 1}."
+                if extent
+                else f"[getitem] dimension {dim} of shape {self.extents} is empty and has no element {index}."
+            )
+        self.take(index + extent if index < 0 else index, 1, 1, False)
+
+    def slice(self, item: slice) -> None:
+        extent = self.extents[len(self.starts)]
+        start, stop, step = item.indices(extent)
+        if step < 0:
+            raise ValueError(f"[getitem] step {step} is negative. Use flip, then a positive step.")
+        size = max(0, -(-(stop - start) // step))
+        self.take(start if size else 0, size, step if size > 1 else 1, True)
+
+    def rest(self, n: int) -> None:
+        """The next n dimensions as they are."""
+        for extent in self.extents[len(self.starts) : len(self.starts) + n]:
+            self.take(0, extent, 1, True)
+
+
+def _is_index(item: Any) -> bool:
+    return isinstance(item, (int, np.integer)) and not isinstance(item, bool)
+
+
+def _basic(shape: tuple[int, ...], items: tuple[Any, ...]) -> _Window:
+    used = sum(1 for i in items if i is not None and i is not Ellipsis)
+    if used > len(shape):
+        raise IndexError(f"[getitem] {used} indices for a tensor of {len(shape)} dimensions. Remove {used - len(shape)}.")
+    found = _Window(shape)
+    for item in items:
+        if item is None:
+            found.shape.append(1)
+        elif item is Ellipsis:
+            found.rest(len(shape) - used)
+        elif isinstance(item, slice):
+            found.slice(item)
+        else:
+            found.integer(item.__index__())
+    found.rest(len(shape) - len(found.starts))
+    return found
+
+
+_UNKNOWN = (
+    "[getitem] a tensor cannot be indexed by {}. Use ints, slices, None and ..., or one index tensor; "
+    "for masks use where, masked_fill or multiplication."
+)
+
+
+def _split(tensor: Tensor, index: Any) -> tuple[tuple[Any, ...], int | None]:
+    """The items of an index, and which one is a tensor (or array, or list). Raises for what is not supported."""
+    items = index if isinstance(index, tuple) else (index,)
+    advanced = None
+    ellipses = 0
+    for i, item in enumerate(items):
+        if item is None or isinstance(item, slice) or _is_index(item):
+            continue
+        if item is Ellipsis:
+            ellipses += 1
+        elif isinstance(item, (Tensor, np.ndarray, list)):
+            if advanced is not None:
+                raise NotImplementedError(_UNKNOWN.format("several index tensors"))
+            advanced = i
+        elif hasattr(item, "__index__") and not isinstance(item, bool):
+            continue
+        else:
+            raise (NotImplementedError if isinstance(item, bool) else TypeError)(_UNKNOWN.format(type(item).__name__))
+    if ellipses > 1:
+        raise IndexError("[getitem] the index has more than one '...'. Keep one.")
+    return items, advanced
+
+
+_rows: dict[tuple[int, ...], tuple] = {}
+
+
+def _row(tensor: Tensor, index: int) -> Tensor:
+    """`tensor[index]`, the most frequent index, without parsing."""
+    shape = tensor.shape
+    known = _rows.get(shape)
+    if known is None:
+        if not shape:
+            raise IndexError("[getitem] a 0-d tensor cannot be indexed. Use .item() for its value.")
+        rest = shape[1:]
+        known = shape[0], (0,) * len(rest), (1, *rest), (1,) * len(shape), rest
+        if len(_rows) < 4096:
+            _rows[shape] = known
+    extent, zeros, sizes, steps, rest = known
+    if not -extent <= index < extent:
+        _Window(shape).integer(index)
+    return window(tensor, (index + extent if index < 0 else index, *zeros), sizes, steps, rest)
+
+
+def getitem(tensor: Tensor, index: Any) -> Tensor:
+    """`tensor[index]`: a view for ints, slices, None and `...`; a copy for one index tensor of int64 positions.
+
+    Raises IndexError for positions outside of the tensor, ValueError for negative steps, NotImplementedError for masks.
+    """
+    if type(index) is int:
+        return _row(tensor, index)
+    items, advanced = _split(tensor, index)
+    if advanced is not None:
+        return _read_at(tensor, items, advanced)
+    found = _basic(tensor.shape, items)
+    return window(tensor, tuple(found.starts), tuple(found.sizes), tuple(found.steps), tuple(found.shape))
+
+
+def setitem(tensor: Tensor, index: Any, value: Any) -> None:
+    """`tensor[index] = value` for the indices that give views, and for one bool mask of the tensor's shape with a number.
+
+    Raises RuntimeError for values that do not broadcast to the place.
+    """
+    from flambeau.functions.create import as_tensor
+    from flambeau.functions.inplace import FORMS, copy_, fill_
+
+    items, advanced = _split(tensor, index)
+    if advanced is not None:
+        mask = as_tensor(items[advanced])
+        if len(items) > 1 or mask.dtype is not bool_:
+            raise NotImplementedError(
+                "[setitem] values cannot be assigned at an index tensor yet. Use index_add_, scatter_add_ or where."
+            )
+        FORMS["masked_fill_"](tensor, mask, value)
+        return
+    place = getitem(tensor, index)
+    if isinstance(value, (bool, int, float)):
+        fill_(place, value)
+    else:
+        copy_(place, as_tensor(value))
+
+
+# ---- positions --------------------------------------------------------------------------------------------
+
+
+def _read_at(tensor: Tensor, items: tuple[Any, ...], advanced: int) -> Tensor:
+    """Basic items first, then the index tensor along the dimension where it stands."""
+    from flambeau.functions.create import as_tensor
+
+    index = as_tensor(items[advanced])
+    if index.dtype is bool_:
+        raise NotImplementedError(_UNKNOWN.format("a bool mask"))
+    if any(_is_index(i) for i in items):
+        raise NotImplementedError(_UNKNOWN.format("an index tensor together with ints"))
+    before = items[:advanced]
+    basic = getitem(tensor, (*before, slice(None), *items[advanced + 1 :])) if len(items) > 1 else tensor
+    skipped = sum(1 for i in before if i is not Ellipsis)
+    if Ellipsis in before:
+        used = sum(1 for i in items if i is not None and i is not Ellipsis)
+        skipped += tensor.ndim - used
+    return take_along_dim(basic, index, skipped)
+
+
+def _whole(op: str, index: Value, what: str = "index") -> Value:
+    if index.dtype.category != 1:
+        raise IndexError(f"[{op}] {what} has dtype {index.dtype}. Convert it with .long().")
+    return index.cast(int64)
+
+
+def _spread(index: Value, dim: int, shape: tuple[int, ...]) -> Value:
+    """A vector of positions along `dim` of `shape`, repeated over the other dimensions."""
+    unit = tuple(index.shape[0] if d == dim else 1 for d in range(len(shape)))
+    full = tuple(index.shape[0] if d == dim else n for d, n in enumerate(shape))
+    return ops.reshape(index, shape=unit).expand(full)
+
+
+@function(fallible=True, name="getitem")
+def take_along_dim(input: Tensor_, index: Tensor_, dim: Static):
+    """`input[:, ..., index]` with `index`, of any shape, at dimension `dim`; negative positions count from the end."""
+    if not input.shape:
+        raise IndexError("[getitem] a 0-d tensor cannot be indexed. Use .item() for its value.")
+    index = _whole("getitem", index)
+    extent = input.shape[dim]
+    flat = ops.reshape(index, shape=(math.prod(index.shape),))
+    flat = ops.select(flat < 0, flat + extent, flat)
+    picked = ops.gather(input, _spread(flat, dim, input.shape), axis=dim)
+    return ops.reshape(picked, shape=(*input.shape[:dim], *index.shape, *input.shape[dim + 1 :]))
+
+
+@function(method=True, fallible=True)
+def index_select(input: Tensor_, dim: Static, index: Tensor_):
+    """The slices of `input` at positions `index` (a vector of int64) along `dim`.
+
+    Raises IndexError for positions outside of 0..size-1 (when a value is read).
+    """
+    index = _whole("index_select", index)
+    if len(index.shape) > 1:
+        raise IndexError(f"[index_select] index has shape {index.shape}. Pass a vector of positions.")
+    dim = canonical_dim("index_select", dim, len(input.shape))
+    flat = ops.reshape(index, shape=(math.prod(index.shape),))
+    if not input.shape:
+        return ops.reshape(ops.gather(ops.reshape(input, shape=(1,)), flat, axis=0), shape=())
+    return ops.gather(input, _spread(flat, dim, input.shape), axis=dim)
+
+
+def _check_fit(op: str, input: Value, index: Value, dim: int) -> None:
+    if len(index.shape) != len(input.shape):
+        raise RuntimeError(
+            f"[{op}] index of shape {index.shape} and input of shape {input.shape} differ in dimensions. Make them equal."
+        )
+    for d, (n, limit) in enumerate(zip(index.shape, input.shape)):
+        if d != dim and n > limit:
+            raise RuntimeError(
+                f"[{op}] index of shape {index.shape} is larger than the input of shape {input.shape} at dimension {d}. "
+                f"Only dimension {dim} may be larger."
+            )
+
+
+def _corner(x: Value, sizes: tuple[int, ...]) -> Value:
+    """The first `sizes` elements along each dimension."""
+    if sizes == x.shape:
+        return x
+    return ops.slice(x, starts=(0,) * len(sizes), sizes=sizes, steps=(1,) * len(sizes))
+
+
+@function(method=True, fallible=True)
+def gather(input: Tensor_, dim: Static, index: Tensor_):
+    """`out[i, j] = input[index[i, j], j]` for `dim` 0, and so on; the result has the shape of `index`.
+
+    Raises RuntimeError for shapes that do not fit, IndexError for positions outside (when a value is read).
+    """
+    index = _whole("gather", index)
+    dim = canonical_dim("gather", dim, len(input.shape))
+    _check_fit("gather", input, index, dim)
+    if not input.shape:
+        return ops.reshape(ops.gather(ops.reshape(input, shape=(1,)), ops.reshape(index, shape=(1,)), axis=0), shape=())
+    sizes = tuple(input.shape[d] if d == dim else n for d, n in enumerate(index.shape))
+    return ops.gather(_corner(input, sizes), index, axis=dim)
+
+
+@function(method=True, fallible=True)
+def scatter_add(input: Tensor_, dim: Static, index: Tensor_, src: Tensor_):
+    """`input` with `src[i, j]` added at `[index[i, j], j]` for `dim` 0, and so on; equal positions add up in order.
+
+    Raises RuntimeError for shapes or dtypes that do not fit, IndexError for positions outside (when a value is read).
+    """
+    index = _whole("scatter_add", index)
+    dim = canonical_dim("scatter_add", dim, len(input.shape))
+    _check_fit("scatter_add", input, index, dim)
+    _check_fit("scatter_add", src, index, -1)
+    if src.dtype is not input.dtype:
+        raise RuntimeError(f"[scatter_add] src is {src.dtype}, the input {input.dtype}. Convert one with .to().")
+    if not input.shape:
+        one = (ops.reshape(v, shape=(1,)) for v in (input, index, src))
+        return ops.reshape(ops.scatter_add(*one, axis=0), shape=())
+    sizes = tuple(input.shape[d] if d == dim else n for d, n in enumerate(index.shape))
+    added = ops.scatter_add(_corner(input, sizes), index, _corner(src, index.shape), axis=dim)
+    if sizes == input.shape:
+        return added
+    zeros = [input.builder.constant(0, int64)] * len(sizes)
+    return ops.update_slice(input, added, *zeros, steps=(1,) * len(sizes))
+
+
+@function(method=True, fallible=True)
+def index_add(input: Tensor_, dim: Static, index: Tensor_, source: Tensor_, *, alpha: Operand = 1):
+    """`input` with the slices of `alpha * source` added at positions `index` along `dim`; equal positions add up in order.
+
+    Raises RuntimeError for shapes or dtypes that do not fit, IndexError for positions outside (when a value is read).
+    """
+    index = _whole("index_add", index)
+    dim = canonical_dim("index_add", dim, len(input.shape))
+    wanted = tuple(index.shape[0] if d == dim else n for d, n in enumerate(input.shape)) if len(index.shape) == 1 else None
+    if source.shape != wanted:
+        raise RuntimeError(
+            f"[index_add] index of shape {index.shape} and source of shape {source.shape} do not fit the input of shape "
+            f"{input.shape} along dimension {dim}. Give one slice of the input's other sizes per position."
+        )
+    if source.dtype is not input.dtype:
+        raise RuntimeError(f"[index_add] source is {source.dtype}, the input {input.dtype}. Convert one with .to().")
+    source = source * alpha.cast(source.dtype).expand(source.shape)
+    return ops.scatter_add(input, _spread(index, dim, input.shape), source, axis=dim)
+
+
+@function(fallible=True)
+def embedding(input: Tensor_, weight: Tensor_):
+    """Rows of `weight` [count, features] at the positions `input` (int64, any shape).
+
+    Raises IndexError for positions outside of 0..count-1 (when a value is read).
+    """
+    index = _whole("embedding", input, "input")
+    check_floating("embedding", weight, "weight")
+    flat = ops.reshape(index, shape=(math.prod(index.shape),))
+    picked = ops.gather(weight, _spread(flat, 0, weight.shape), axis=0)
+    return ops.reshape(picked, shape=(*index.shape, weight.shape[1]))
+
+
+# ---- windows by name --------------------------------------------------------------------------------------
+
+
+def _along(tensor: Tensor, dim: int, item: Any) -> Tensor:
+    return getitem(tensor, (slice(None),) * dim + (item,))
+
+
+def select(input: Tensor, dim: int, index: int) -> Tensor:
+    """The slice at position `index` along `dim`, which the result lacks. A view."""
+    dim = canonical_dim("select", dim, input.ndim)
+    if not input.ndim:
+        raise IndexError("[select] a 0-d tensor has no dimension to select from.")
+    return _along(input, dim, index)
+
+
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """`length` slices from position `start` along `dim`. A view. Raises RuntimeError if they leave the tensor."""
+    dim = canonical_dim("narrow", dim, input.ndim)
+    extent = input.shape[dim]
+    first = start + extent if start < 0 else start
+    if length < 0 or not 0 <= first <= extent - length:
+        raise RuntimeError(
+            f"[narrow] {length} slices from {start} do not fit dimension {dim} with size {extent}. Make the window smaller."
+        )
+    return _along(input, dim, slice(first, first + length))
+
+
+def split(tensor: Tensor, split_size_or_sections: int | list[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of `tensor` cut along `dim` into pieces of one size (the last may be smaller) or of the given sizes."""
+    dim = canonical_dim("split", dim, tensor.ndim)
+    extent = tensor.shape[dim]
+    size = split_size_or_sections
+    if isinstance(size, int):
+        if size < 0 or (size == 0 and extent):
+            raise RuntimeError(f"[split] size {size} is not positive. Use at least 1.")
+        sizes = [min(size, extent - at) for at in range(0, extent, max(size, 1))] or [0]
+    else:
+        sizes = list(size)
+        if sum(sizes) != extent or min(sizes, default=0) < 0:
+            raise RuntimeError(f"[split] sizes {sizes} do not add up to {extent}, dimension {dim} of shape {tensor.shape}.")
+    pieces, at = [], 0
+    for n in sizes:
+        pieces.append(_along(tensor, dim, slice(at, at + n)))
+        at += n
+    return tuple(pieces)
+
+
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most `chunks` views of equal size along `dim` (the last may be smaller)."""
+    if chunks < 1:
+        raise RuntimeError(f"[chunk] chunks is {chunks}. Use at least 1.")
+    extent = input.shape[canonical_dim("chunk", dim, input.ndim)]
+    return split(input, max(-(-extent // chunks), 1), dim)
+
+
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """The slices along `dim`, each without it. Views."""
+    dim = canonical_dim("unbind", dim, input.ndim)
+    if not input.ndim:
+        raise RuntimeError("[unbind] a 0-d tensor has no dimension to unbind.")
+    return tuple(_along(input, dim, i) for i in range(input.shape[dim]))

@@ -1,0 +1,294 @@
+"""Losses: mse, l1, huber, cross entropy, nll, binary cross entropies, kl_div.
+
+In: predictions and targets; `reduction` is "mean", "sum" or "none". Out: a 0-d tensor, or one loss per element.
+Formulas are those of PyTorch's documentation, arranged so that rows stay in one pass. Next: `nn/loss.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import int64
+from flambeau.function import Number, Operand, Optional_, Static, Tensor_, function
+from flambeau.functions.activation import log_sigmoid, log_softmax_of
+from flambeau.functions.common import as_value, broadcast_shapes, check_floating, ops, promoted
+
+
+def _all_axes(x: Value) -> tuple[int, ...]:
+    return tuple(range(len(x.shape)))
+
+
+def _total(x: Value) -> Value:
+    return ops.sum(x, axes=_all_axes(x)) if x.shape else x
+
+
+def reduce_loss(op: str, loss: Value, reduction: str) -> Value:
+    """`loss` as it is, summed, or averaged over its elements."""
+    check_reduction(op, reduction)
+    if reduction == "none":
+        return loss
+    total = _total(loss)
+    return total if reduction == "sum" else total / float(math.prod(loss.shape))
+
+
+def check_reduction(op: str, reduction: str, *more: str) -> None:
+    allowed = ("none", "mean", "sum", *more)
+    if reduction not in allowed:
+        raise ValueError(f"[{op}] reduction is {reduction!r}. Use one of {', '.join(map(repr, allowed))}.")
+
+
+# ---- distances --------------------------------------------------------------------------------------------
+
+
+def _pair(op: str, input: Value, target: Value) -> list[Value]:
+    if input.shape != target.shape:
+        warnings.warn(
+            f"[{op}] the target's shape {target.shape} differs from the input's {input.shape}; they broadcast, which is "
+            "rarely meant. Make the shapes equal.",
+            stacklevel=2,
+        )
+    return promoted(op, input, target)
+
+
+@function()
+def mse_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean"):
+    """The squared difference."""
+    x, y = _pair("mse_loss", input, target)
+    difference = x - y
+    return reduce_loss("mse_loss", difference * difference, reduction)
+
+
+@function()
+def l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean"):
+    """The absolute difference."""
+    x, y = _pair("l1_loss", input, target)
+    return reduce_loss("l1_loss", ops.abs(x - y), reduction)
+
+
+@function()
+def smooth_l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", beta: Operand = 1.0):
+    """Half the squared difference over `beta` where it is below `beta`, the absolute one minus beta / 2 elsewhere."""
+    x, y = _pair("smooth_l1_loss", input, target)
+    distance, bound = promoted("smooth_l1_loss", ops.abs(x - y), beta)
+    near = distance < bound
+    safe = ops.select(near, bound, bound.like(1.0))
+    loss = ops.select(near, distance * distance * 0.5 / safe, distance - bound * 0.5)
+    return reduce_loss("smooth_l1_loss", loss, reduction)
+
+
+@function()
+def huber_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", delta: Operand = 1.0):
+    """Half the squared difference up to `delta`, `delta` times the absolute one minus delta / 2 beyond."""
+    x, y = _pair("huber_loss", input, target)
+    distance, bound = promoted("huber_loss", ops.abs(x - y), delta)
+    loss = ops.select(distance <= bound, distance * distance * 0.5, bound * (distance - bound * 0.5))
+    return reduce_loss("huber_loss", loss, reduction)
+
+
+@function()
+def kl_div(input: Tensor_, target: Tensor_, reduction: Static = "mean", log_target: Static = False):
+    """target * (log(target) - input), `input` being log-probabilities; "batchmean" divides the sum by the first size."""
+    check_reduction("kl_div", reduction, "batchmean")
+    x, y = _pair("kl_div", input, target)
+    if log_target:
+        loss = ops.exp(y) * (y - x)
+    else:
+        positive = y > 0
+        safe = ops.select(positive, y, y.like(1.0))
+        loss = ops.select(positive, y * ops.log(safe), y.like(0.0)) - y * x
+    if reduction == "batchmean":
+        return _total(loss) / float(loss.shape[0])
+    return reduce_loss("kl_div", loss, reduction)
+
+
+# ---- classes ----------------------------------------------------------------------------------------------
+
+
+def _class_dim(op: str, input: Value, target: Value) -> int:
+    """Dimension 1, or 0 without a batch. Raises for class indices of another shape than the rest of `input`."""
+    check_floating(op, input)
+    if not input.shape:
+        raise RuntimeError(f"[{op}] input is 0-d. Pass [classes], [batch, classes] or [batch, classes, ...].")
+    dim = 1 if len(input.shape) > 1 else 0
+    rest = (*input.shape[:dim], *input.shape[dim + 1 :])
+    if target.shape != rest:
+        raise ValueError(
+            f"[{op}] input of shape {input.shape} needs class indices of shape {rest}, got {target.shape}. Check the target."
+        )
+    if target.dtype is not int64:
+        raise RuntimeError(f"[{op}] class indices have dtype {target.dtype}. Convert the target with .long().")
+    return dim
+
+
+def weight_along(op: str, x: Value, weight: Value, dim: int) -> Value:
+    """One weight per class, along the class dimension of x and as large as x."""
+    count = x.shape[dim]
+    if weight.shape != (count,):
+        raise RuntimeError(f"[{op}] weight has shape {weight.shape}. Give one weight for each of {count} classes.")
+    if weight.dtype is not x.dtype:
+        raise RuntimeError(f"[{op}] weight is {weight.dtype}, the input {x.dtype}. Convert it with .to().")
+    along = tuple(count if d == dim else 1 for d in range(len(x.shape)))
+    return ops.reshape(weight, shape=along).expand(x.shape)
+
+
+class _Classes:
+    """Class indices beside predictions x: which are counted, the mask of the target class, and weights."""
+
+    def __init__(self, op: str, x: Value, target: Value, dim: int, weight: Value | None, ignore_index: Value) -> None:
+        self.op, self.dim = op, dim
+        self.counted = target.ne(ignore_index.expand(target.shape))
+        index = ops.select(self.counted, target, target.like(0))
+        index = ops.check_index(index, size=x.shape[dim], op=op, what="target")
+        unit = tuple(1 if d == dim else n for d, n in enumerate(x.shape))
+        classes = ops.iota(shape=x.shape, dim=dim, dtype=int64, builder=x.builder)
+        self.mask = classes.eq(ops.reshape(index, shape=unit).expand(x.shape))
+        self.class_weight = None if weight is None else weight_along(op, x, weight, dim)
+        ones = self.counted.cast(x.dtype)
+        self.weight = ones if self.class_weight is None else self.pick(self.class_weight) * ones
+
+    def pick(self, x: Value) -> Value:
+        """x at the target class."""
+        return ops.sum(ops.select(self.mask, x, x.like(0)), axes=(self.dim,))
+
+    def reduce(self, loss: Value, reduction: str) -> Value:
+        """Ignored rows count nothing; the mean divides by the sum of weights."""
+        check_reduction(self.op, reduction)
+        loss = ops.select(self.counted, loss, loss.like(0))
+        if reduction == "none":
+            return loss
+        total = _total(loss)
+        return total if reduction == "sum" else total / _total(self.weight)
+
+
+@function(fallible=True)
+def nll_loss(
+    input: Tensor_, target: Tensor_, weight: Optional_ = None, *, ignore_index: Number = -100, reduction: Static = "mean"
+):
+    """The negative log-probability of the target class: `input` [N, C, ...] holds log-probabilities, `target` [N, ...] class
+    indices; `weight` [C] scales classes; targets equal to `ignore_index` count nothing. The mean is weighted.
+
+    Raises ValueError for shapes that do not fit, IndexError for a target outside 0..C-1 (when the value is read).
+    """
+    dim = _class_dim("nll_loss", input, target)
+    classes = _Classes("nll_loss", input, target, dim, weight, as_value(target, ignore_index))
+    return classes.reduce(-(classes.pick(input) * classes.weight), reduction)
+
+
+@function(fallible=True)
+def cross_entropy(
+    input: Tensor_,
+    target: Tensor_,
+    weight: Optional_ = None,
+    *,
+    ignore_index: Number = -100,
+    reduction: Static = "mean",
+    label_smoothing: Number = 0.0,
+):
+    """`nll_loss` of `log_softmax(input)` along the class dimension.
+
+    `input` [N, C, ...] or [C] holds scores; `target` holds class indices [N, ...], or probabilities of the input's shape;
+    `weight` [C] scales classes; targets equal to `ignore_index` count nothing; `label_smoothing` in [0, 1] mixes the
+    target with the uniform distribution. Raises ValueError for shapes that do not fit, IndexError for a target outside
+    0..C-1 (when the value is read).
+    """
+    check_floating("cross_entropy", input)
+    smoothing = _smoothing(input, label_smoothing)
+    if target.dtype.is_floating_point:
+        return _from_probabilities(input, target, weight, reduction, smoothing)
+    dim = _class_dim("cross_entropy", input, target)
+    classes = _Classes("cross_entropy", input, target, dim, weight, as_value(target, ignore_index))
+    log_probability = log_softmax_of(input, dim)
+    loss = -(classes.pick(log_probability) * classes.weight)
+    if smoothing is not None:
+        scaled = log_probability * classes.class_weight if weight is not None else log_probability
+        loss = _mixed(loss, -ops.sum(scaled, axes=(dim,)), smoothing, input.shape[dim])
+    return classes.reduce(loss, reduction)
+
+
+def _smoothing(x: Value, label_smoothing: Any) -> Value | None:
+    """The share of the uniform distribution, or None for none. Raises RuntimeError outside [0, 1]."""
+    if isinstance(label_smoothing, Value):
+        return label_smoothing.cast(x.dtype)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise RuntimeError(f"[cross_entropy] label_smoothing is {label_smoothing}. Use a number from 0 to 1.")
+    return x.builder.constant(label_smoothing, x.dtype) if label_smoothing else None
+
+
+def _mixed(at_target: Value, over_classes: Value, smoothing: Value, count: int) -> Value:
+    """(1 - smoothing) * at_target + smoothing / count * over_classes."""
+    rest, part = smoothing.like(1.0) - smoothing, smoothing / float(count)
+    return at_target * rest.expand(at_target.shape) + over_classes * part.expand(over_classes.shape)
+
+
+def _from_probabilities(x: Value, target: Value, weight: Value | None, reduction: str, smoothing: Value | None) -> Value:
+    check_reduction("cross_entropy", reduction)
+    if target.shape != x.shape:
+        raise ValueError(
+            f"[cross_entropy] input of shape {x.shape} needs probabilities of the same shape, got {target.shape}. "
+            "For class indices, pass an int64 target."
+        )
+    dim = 1 if len(x.shape) > 1 else 0
+    count = x.shape[dim]
+    target = target.cast(x.dtype)
+    if smoothing is not None:
+        target = _mixed(target, target.like(1.0), smoothing, count)
+    terms = log_softmax_of(x, dim) * target
+    if weight is not None:
+        terms = terms * weight_along("cross_entropy", x, weight, dim)
+    loss = -ops.sum(terms, axes=(dim,))
+    if reduction == "none":
+        return loss
+    return _total(loss) if reduction == "sum" else _total(loss) / float(math.prod(x.shape) / count)
+
+
+# ---- truth values -----------------------------------------------------------------------------------------
+
+
+def _same_shape(op: str, input: Value, target: Value) -> None:
+    if input.shape != target.shape:
+        raise ValueError(f"[{op}] input has shape {input.shape}, target {target.shape}. Make them equal.")
+
+
+def _weighted(op: str, loss: Value, weight: Value | None) -> Value:
+    if weight is None:
+        return loss
+    if broadcast_shapes(op, loss.shape, weight.shape) != loss.shape:
+        raise RuntimeError(f"[{op}] weight of shape {weight.shape} does not broadcast to the input's shape {loss.shape}.")
+    return loss * weight.cast(loss.dtype).expand(loss.shape)
+
+
+@function()
+def binary_cross_entropy(input: Tensor_, target: Tensor_, weight: Optional_ = None, *, reduction: Static = "mean"):
+    """-(t log(x) + (1 - t) log(1 - x)) of probabilities x; logarithms are held above -100, as in PyTorch."""
+    _same_shape("binary_cross_entropy", input, target)
+    x, t = promoted("binary_cross_entropy", input, target)
+    floor = x.like(-100.0)
+    log_x, log_rest = ops.maximum(ops.log(x), floor), ops.maximum(ops.log1p(-x), floor)
+    loss = (t - 1.0) * log_rest - t * log_x
+    return reduce_loss("binary_cross_entropy", _weighted("binary_cross_entropy", loss, weight), reduction)
+
+
+@function()
+def binary_cross_entropy_with_logits(
+    input: Tensor_,
+    target: Tensor_,
+    weight: Optional_ = None,
+    *,
+    reduction: Static = "mean",
+    pos_weight: Optional_ = None,
+):
+    """`binary_cross_entropy` of `sigmoid(input)`, stable for large scores; `pos_weight` scales the positive terms.
+
+    Raises ValueError for shapes that differ.
+    """
+    op = "binary_cross_entropy_with_logits"
+    _same_shape(op, input, target)
+    x, t = promoted(op, input, target)
+    positive = log_sigmoid(x)
+    if pos_weight is not None:
+        positive = positive * (_weighted(op, t, pos_weight) - t + 1.0)
+    loss = (1.0 - t) * x - positive
+    return reduce_loss(op, _weighted(op, loss, weight), reduction)

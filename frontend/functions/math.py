@@ -1,0 +1,150 @@
+"""Functions of one number: exp, log, sqrt, sin, rounding and relatives.
+
+In: a tensor; integers and bools are converted to the default dtype (rounding keeps integers). Next: `activation.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import bool_, float32, float64
+from flambeau.function import Operand, Static, Tensor_, function
+from flambeau.functions.common import floating, ops, promoted
+
+
+@function(method=True)
+def exp(input: Tensor_):
+    """e to the power of the element."""
+    return ops.exp(floating(input))
+
+
+@function(method=True)
+def expm1(input: Tensor_):
+    """exp(x) - 1, accurate near 0."""
+    return ops.expm1(floating(input))
+
+
+@function(method=True)
+def log(input: Tensor_):
+    """The natural logarithm; NaN below 0."""
+    return ops.log(floating(input))
+
+
+@function(method=True)
+def log1p(input: Tensor_):
+    """log(1 + x), accurate near 0."""
+    return ops.log1p(floating(input))
+
+
+def _via_float64(x: Value, formula: Callable[[Value], Value]) -> Value:
+    """`formula` in float64, so that its one extra rounding does not show in float32."""
+    x = floating(x)
+    return formula(x.cast(float64)).cast(x.dtype) if x.dtype is float32 else formula(x)
+
+
+@function(method=True)
+def log2(input: Tensor_):
+    """The logarithm to base 2."""
+    return _via_float64(input, lambda x: ops.log(x) * (1.0 / math.log(2.0)))
+
+
+@function(method=True)
+def log10(input: Tensor_):
+    """The logarithm to base 10."""
+    return _via_float64(input, lambda x: ops.log(x) / math.log(10.0))
+
+
+@function(method=True)
+def exp2(input: Tensor_):
+    """2 to the power of the element."""
+    x = floating(input)
+    return ops.pow(x.like(2.0), x)
+
+
+@function(method=True)
+def sqrt(input: Tensor_):
+    """The square root; NaN below 0."""
+    return ops.sqrt(floating(input))
+
+
+@function(method=True)
+def rsqrt(input: Tensor_):
+    """1 / sqrt(x)."""
+    return ops.rsqrt(floating(input))
+
+
+@function(method=True)
+def sin(input: Tensor_):
+    """The sine of x radians."""
+    return ops.sin(floating(input))
+
+
+@function(method=True)
+def cos(input: Tensor_):
+    """The cosine of x radians."""
+    return ops.cos(floating(input))
+
+
+@function(method=True)
+def tan(input: Tensor_):
+    """The tangent of x radians."""
+    return _via_float64(input, lambda x: ops.sin(x) / ops.cos(x))
+
+
+@function(method=True)
+def erf(input: Tensor_):
+    """The error function."""
+    return ops.erf(floating(input))
+
+
+def _rounded(x: Value, record: str) -> Value:
+    if x.dtype is bool_:
+        raise RuntimeError(f"[{record}] is not defined for bool tensors. Cast the input first.")
+    return getattr(ops, record)(x) if x.dtype.is_floating_point else x
+
+
+@function(method=True)
+def floor(input: Tensor_):
+    """The largest whole number not above the element. Its gradient is 0."""
+    return _rounded(input, "floor")
+
+
+@function(method=True)
+def ceil(input: Tensor_):
+    """The least whole number not below the element. Its gradient is 0."""
+    return _rounded(input, "ceil")
+
+
+@function(method=True)
+def trunc(input: Tensor_):
+    """The element without its fraction. Its gradient is 0."""
+    return _rounded(input, "trunc")
+
+
+@function(method=True)
+def frac(input: Tensor_):
+    """The fraction of the element, with its sign."""
+    x = floating(input)
+    return x - ops.trunc(x)
+
+
+@function(method=True)
+def round(input: Tensor_, *, decimals: Static = 0):
+    """The nearest whole number (or multiple of 10**-decimals), halves to the even one. Its gradient is 0."""
+    if not decimals or not input.dtype.is_floating_point:
+        return _rounded(input, "round")
+    if decimals < 0:
+        return ops.round(input / 10.0**-decimals) * 10.0**-decimals
+    return ops.round(input * 10.0**decimals) / 10.0**decimals
+
+
+@function(method=True)
+def heaviside(input: Tensor_, values: Operand):
+    """0 below 0, `values` at 0, 1 above 0; NaN stays."""
+    x, at_zero = promoted("heaviside", input, values)
+    if x.dtype is bool_:
+        return ops.or_(x, at_zero)
+    step = ops.select(x.eq(0), at_zero, (x > 0).cast(x.dtype))
+    return ops.select(x.ne(x), x, step) if x.dtype.is_floating_point else step

@@ -1,0 +1,285 @@
+"""Reductions: sum, mean, prod, max, min, argmax, any, all, var, std, logsumexp, norm, count_nonzero.
+
+In: a tensor, the dims to fold (None: all) and `keepdim`. Out: a smaller tensor; `max` and `min` along a dim also give
+positions. Folding order and NaN rules are the records'. Next: `linear.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import bool_, int64
+from flambeau.function import Number, Static, Tensor_, function
+from flambeau.functions.arithmetic import maximum, minimum
+from flambeau.functions.common import canonical_dim, canonical_dims, check_floating, floating, ops
+from flambeau.runtime.recorder import Tensor
+
+
+def _kept(x: Value, axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(1 if d in axes else n for d, n in enumerate(x.shape))
+
+
+def reduced(record: str, x: Value, axes: tuple[int, ...], keepdim: bool) -> Value:
+    """`record` over `axes`, which stay with size 1 if `keepdim`."""
+    result = getattr(ops, record)(x, axes=axes) if axes else x
+    return ops.reshape(result, shape=_kept(x, axes)) if keepdim and axes else result
+
+
+def _count(x: Value, axes: tuple[int, ...]) -> int:
+    return math.prod(x.shape[d] for d in axes)
+
+
+@function(method=True)
+def sum(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: Static = None):
+    """The sum over `dim` (an int, a tuple, or None for all). Integers and bools give int64, unless `dtype` says otherwise.
+
+    Raises IndexError for a dim that does not exist.
+    """
+    x = input.cast(dtype) if dtype is not None else input
+    if dtype is None and not x.dtype.is_floating_point:
+        x = x.cast(int64)
+    return reduced("sum", x, canonical_dims("sum", dim, len(x.shape)), keepdim)
+
+
+@function(method=True)
+def mean(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: Static = None):
+    """The mean over `dim` (an int, a tuple, or None for all); NaN of nothing. Raises RuntimeError for integers."""
+    x = input.cast(dtype) if dtype is not None else input
+    check_floating("mean", x)
+    axes = canonical_dims("mean", dim, len(x.shape))
+    return reduced("sum", x, axes, keepdim) / float(_count(x, axes))
+
+
+@function(method=True)
+def prod(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: Static = None):
+    """The product over one `dim`, or of all elements. Integers and bools give int64. The gradient is right beside zeros."""
+    x = input.cast(dtype) if dtype is not None else input
+    if dtype is None and not x.dtype.is_floating_point:
+        x = x.cast(int64)
+    axes = canonical_dims("prod", dim, len(x.shape)) if dim is None else _one_dim("prod", x, dim)
+    return reduced("prod", x, axes, keepdim)
+
+
+def _one_dim(op: str, x: Value, dim: int) -> tuple[int, ...]:
+    dim = canonical_dim(op, dim, len(x.shape))
+    return (dim,) if x.shape else ()
+
+
+# ---- extremes ---------------------------------------------------------------------------------------------
+
+
+def _extreme(op: str, record: str, x: Value, axes: tuple[int, ...], keepdim: bool) -> Value:
+    if x.dtype is bool_:
+        return reduced({"max": "any", "min": "all"}[record], x, axes, keepdim)
+    for d in axes:
+        if x.shape[d] == 0:
+            raise IndexError(f"[{op}] dimension {d} of shape {x.shape} is empty and has no {record}. Check the shape first.")
+    return reduced(record, x, axes, keepdim)
+
+
+@function(method=True)
+def amax(input: Tensor_, dim: Static = (), keepdim: Static = False):
+    """The largest element over `dim` (an int or tuple; () for all). Ties share the gradient evenly; NaN wins."""
+    return _extreme("amax", "max", input, canonical_dims("amax", dim, len(input.shape)), keepdim)
+
+
+@function(method=True)
+def amin(input: Tensor_, dim: Static = (), keepdim: Static = False):
+    """The smallest element over `dim` (an int or tuple; () for all). Ties share the gradient evenly; NaN wins."""
+    return _extreme("amin", "min", input, canonical_dims("amin", dim, len(input.shape)), keepdim)
+
+
+def _full_extreme(op: str, x: Value) -> Value:
+    if 0 in x.shape:
+        raise RuntimeError(f"[{op}] the tensor of shape {x.shape} has no elements. Give a dim that is not empty.")
+    return _extreme(op, op, x, tuple(range(len(x.shape))), False)
+
+
+@function()
+def _max_full(input: Tensor_):
+    return _full_extreme("max", input)
+
+
+@function()
+def _min_full(input: Tensor_):
+    return _full_extreme("min", input)
+
+
+def position(record: str, x: Value, dim: int | None, keepdim: bool) -> Value:
+    """argmax or argmin along `dim`, or of all elements."""
+    if x.dtype is bool_:
+        x = x.cast(int64)
+    if not x.shape:
+        return x.builder.constant(0, int64)
+    axes = tuple(range(len(x.shape))) if dim is None else _one_dim(record, x, dim)
+    for d in axes:
+        if x.shape[d] == 0:
+            raise IndexError(f"[{record}] dimension {d} of shape {x.shape} is empty. Check the shape first.")
+    return reduced(record, x, axes, keepdim)
+
+
+def _along(op: str, x: Value, dim: int, keepdim: bool) -> tuple[Value, Value]:
+    """Values and positions of the extreme along `dim`. Values select by comparing with the position, not by gathering:
+    no check at run time is needed."""
+    if not x.shape:
+        canonical_dim(op, dim, 0)
+        return ops.reshape(x, shape=()), x.builder.constant(0, int64)
+    axis = canonical_dim(op, dim, len(x.shape))
+    where = position("arg" + op, x, axis, True)
+    if x.dtype is bool_:
+        value = _extreme(op, op, x, (axis,), True)
+    else:
+        here = ops.iota(shape=x.shape, dim=axis, dtype=int64, builder=x.builder).eq(where.expand(x.shape))
+        value = _selected(x, here, axis)
+    if keepdim:
+        return value, where
+    shape = (*x.shape[:axis], *x.shape[axis + 1 :])
+    return ops.reshape(value, shape=shape), ops.reshape(where, shape=shape)
+
+
+def _selected(x: Value, here: Value, axis: int) -> Value:
+    """The only element along `axis` where `here` holds: everything else adds 0 to it, and gets gradient 0."""
+    return reduced("sum", ops.select(here, x, x.like(0)), (axis,), True)
+
+
+@function()
+def _max_dim(input: Tensor_, dim: Static, keepdim: Static):
+    return _along("max", input, dim, keepdim)
+
+
+@function()
+def _min_dim(input: Tensor_, dim: Static, keepdim: Static):
+    return _along("min", input, dim, keepdim)
+
+
+class MaxResult(NamedTuple):
+    """What `max` along a dim returns."""
+
+    values: Tensor
+    indices: Tensor
+
+
+class MinResult(NamedTuple):
+    """What `min` along a dim returns."""
+
+    values: Tensor
+    indices: Tensor
+
+
+MaxResult.__name__ = MaxResult.__qualname__ = "max"
+MinResult.__name__ = MinResult.__qualname__ = "min"
+
+
+def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """`max(x)`: the largest element. `max(x, dim, keepdim)`: (values, indices) along `dim`, the first of equal ones.
+    `max(x, other)`: the larger of two tensors, element by element. NaN counts as largest."""
+    if dim is None:
+        return _max_full(input)
+    if isinstance(dim, Tensor):
+        return maximum(input, dim)
+    return MaxResult(*_max_dim(input, dim, keepdim))
+
+
+def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """`min(x)`: the smallest element. `min(x, dim, keepdim)`: (values, indices) along `dim`, the first of equal ones.
+    `min(x, other)`: the smaller of two tensors, element by element. NaN counts as smallest."""
+    if dim is None:
+        return _min_full(input)
+    if isinstance(dim, Tensor):
+        return minimum(input, dim)
+    return MinResult(*_min_dim(input, dim, keepdim))
+
+
+@function(method=True)
+def argmax(input: Tensor_, dim: Static = None, keepdim: Static = False):
+    """The position (int64) of the first largest element along `dim`, or in row-major order of all; NaN counts as largest."""
+    return position("argmax", input, dim, keepdim)
+
+
+@function(method=True)
+def argmin(input: Tensor_, dim: Static = None, keepdim: Static = False):
+    """The position (int64) of the first smallest element along `dim`, or in row-major order of all."""
+    return position("argmin", input, dim, keepdim)
+
+
+# ---- truth ------------------------------------------------------------------------------------------------
+
+
+@function(method=True)
+def any(input: Tensor_, dim: Static = None, keepdim: Static = False):
+    """Whether one element over `dim` (an int, a tuple, or None for all) is not zero; false of nothing."""
+    return reduced("any", input.cast(bool_), canonical_dims("any", dim, len(input.shape)), keepdim)
+
+
+@function(method=True)
+def all(input: Tensor_, dim: Static = None, keepdim: Static = False):
+    """Whether every element over `dim` (an int, a tuple, or None for all) is not zero; true of nothing."""
+    return reduced("all", input.cast(bool_), canonical_dims("all", dim, len(input.shape)), keepdim)
+
+
+@function(method=True)
+def count_nonzero(input: Tensor_, dim: Static = None):
+    """How many elements over `dim` (an int, a tuple, or None for all) are not zero."""
+    counted = input.cast(bool_).cast(int64)
+    return reduced("sum", counted, canonical_dims("count_nonzero", dim, len(input.shape)), False)
+
+
+# ---- moments ----------------------------------------------------------------------------------------------
+
+
+def variance(op: str, x: Value, dim: Any, correction: float, keepdim: bool) -> Value:
+    """The mean squared distance from the mean, in two passes, with `count - correction` as divisor."""
+    check_floating(op, x)
+    axes = canonical_dims(op, dim, len(x.shape))
+    count = _count(x, axes)
+    centre = reduced("sum", x, axes, True) / float(count)
+    distance = x - centre.expand(x.shape)
+    divisor = float(count - correction) if count > correction else 0.0
+    return reduced("sum", distance * distance, axes, keepdim) / divisor
+
+
+@function(method=True)
+def var(input: Tensor_, dim: Static = None, *, correction: Static = 1, keepdim: Static = False):
+    """The variance over `dim` (an int, a tuple, or None for all), divided by `count - correction`."""
+    return variance("var", input, dim, correction, keepdim)
+
+
+@function(method=True)
+def std(input: Tensor_, dim: Static = None, *, correction: Static = 1, keepdim: Static = False):
+    """The standard deviation over `dim` (an int, a tuple, or None for all): the root of `var`."""
+    return ops.sqrt(variance("std", input, dim, correction, keepdim))
+
+
+@function(method=True)
+def logsumexp(input: Tensor_, dim: Static, keepdim: Static = False):
+    """log(sum(exp(x))) over `dim` (an int or tuple), stable for large x."""
+    x = floating(input)
+    axes = canonical_dims("logsumexp", dim, len(x.shape))
+    if _count(x, axes) == 0:
+        return ops.log(reduced("sum", ops.exp(x), axes, keepdim))
+    peak = ops.stop_gradient(reduced("max", x, axes, True))
+    peak = ops.select(ops.abs(peak).eq(math.inf), peak.like(0.0), peak)
+    total = ops.log(reduced("sum", ops.exp(x - peak.expand(x.shape)), axes, True)) + peak
+    return total if keepdim else ops.reshape(total, shape=tuple(n for d, n in enumerate(x.shape) if d not in axes))
+
+
+@function(method=True)
+def norm(input: Tensor_, p: Number = 2.0, dim: Static = None, keepdim: Static = False):
+    """The p-norm over `dim` (an int, a tuple, or None for all): sum(|x|**p)**(1/p); `p` may be infinite. Gradient 0 at 0."""
+    x = input
+    check_floating("norm", x)
+    axes = canonical_dims("norm", dim, len(x.shape))
+    if not isinstance(p, (int, float)):
+        raise RuntimeError("[norm] p changes from call to call. Pass a constant.")
+    if math.isinf(p):
+        return _extreme("norm", "max" if p > 0 else "min", ops.abs(x), axes, keepdim)
+    if p == 0:
+        return reduced("sum", x.ne(0).cast(x.dtype), axes, keepdim)
+    if p == 1:
+        return reduced("sum", ops.abs(x), axes, keepdim)
+    total = reduced("sum", x * x if p == 2 else ops.pow(ops.abs(x), x.like(float(p))), axes, keepdim)
+    nothing = total.eq(0)
+    root = ops.sqrt if p == 2 else lambda s: ops.pow(s, s.like(1.0 / p))
+    return ops.select(nothing, total, root(ops.select(nothing, total.like(1.0), total)))

@@ -1,0 +1,229 @@
+"""Views: reshape, permute, transpose, squeeze, expand and relatives share storage with their input.
+
+In: a tensor and static sizes or dims. Out: a tensor on the same storage; writing to it writes to the input. Every view is
+made of the records reshape, permute and broadcast. Next: `indexing.py` for windows, `assemble.py` for copies.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from flambeau.dialects.builder import Value
+from flambeau.function import Static, Tensor_, view
+from flambeau.functions.common import canonical_dim, canonical_dims, ops, size_of
+
+# ---- reshape ----------------------------------------------------------------------------------------------
+
+
+def solve_shape(op: str, size: int, shape: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...]:
+    """`shape` with its -1, if any, replaced so that it holds `size` elements. Raises RuntimeError if none fits."""
+    wanted = tuple(n.__index__() for n in shape)
+    known = math.prod(n for n in wanted if n != -1)
+    holes = wanted.count(-1)
+    if holes > 1 or any(n < -1 for n in wanted):
+        raise RuntimeError(f"[{op}] shape {wanted} is not valid. Use sizes of at least 0 and at most one -1.")
+    if holes and known == 0:
+        raise RuntimeError(f"[{op}] shape {wanted} leaves -1 open for {size} elements. Replace the -1.")
+    result = tuple(size // known if n == -1 else n for n in wanted) if holes else wanted
+    if math.prod(result) != size:
+        raise RuntimeError(
+            f"[{op}] shape {wanted} does not fit the {size} elements of shape {found}. Give sizes whose product is {size}."
+        )
+    return result
+
+
+def _sizes(shape: Any) -> tuple[int, ...]:
+    """The sizes of a variadic argument: `f(2, 3)`, `f((2, 3))` and `f([2, 3])` are alike."""
+    if isinstance(shape, tuple) and len(shape) == 1 and isinstance(shape[0], tuple):
+        return shape[0]
+    return shape if isinstance(shape, tuple) else (shape,)
+
+
+def _unreshape(base: Value, new: Value, *_: Any) -> Value:
+    return ops.reshape(new, shape=base.shape)
+
+
+def _reshaped(op: str, x: Value, shape: Any) -> Value:
+    return ops.reshape(x, shape=solve_shape(op, math.prod(x.shape), _sizes(shape), x.shape))
+
+
+@view(method=True, variadic=True, put=_unreshape)
+def reshape(input: Tensor_, shape: Static):
+    """The same elements in row-major order in another shape; one size may be -1.
+
+    Raises RuntimeError if the shape holds another number of elements. Example: `x.reshape(2, -1)`.
+    """
+    return _reshaped("reshape", input, shape)
+
+
+@view(method="view", name="view", variadic=True, put=_unreshape)
+def view_as_shape(input: Tensor_, shape: Static):
+    """`reshape`: a view of the same elements in another shape."""
+    return _reshaped("view", input, shape)
+
+
+@view(method=True, put=_unreshape)
+def flatten(input: Tensor_, start_dim: Static = 0, end_dim: Static = -1):
+    """Dimensions `start_dim` to `end_dim` (included) merged into one; a 0-d tensor becomes one element."""
+    rank = len(input.shape)
+    start, end = canonical_dim("flatten", start_dim, rank), canonical_dim("flatten", end_dim, rank)
+    if start > end:
+        raise RuntimeError(f"[flatten] start_dim {start_dim} comes after end_dim {end_dim}. Swap them.")
+    merged = math.prod(input.shape[start : end + 1])
+    return ops.reshape(input, shape=(*input.shape[:start], merged, *input.shape[end + 1 :]))
+
+
+@view(method=True, put=_unreshape)
+def unflatten(input: Tensor_, dim: Static, sizes: Static):
+    """Dimension `dim` split into `sizes`, of which one may be -1."""
+    dim = canonical_dim("unflatten", dim, len(input.shape))
+    shape = input.shape
+    split = solve_shape("unflatten", shape[dim], _sizes(sizes), (shape[dim],))
+    return ops.reshape(input, shape=(*shape[:dim], *split, *shape[dim + 1 :]))
+
+
+@view(method=True, put=_unreshape)
+def squeeze(input: Tensor_, dim: Static = None):
+    """Without the dimensions of size 1, or without those of `dim` (an int or tuple) that have size 1."""
+    dims = canonical_dims("squeeze", dim, len(input.shape)) if dim is not None else range(len(input.shape))
+    return ops.reshape(input, shape=tuple(n for d, n in enumerate(input.shape) if n != 1 or d not in dims))
+
+
+@view(method=True, put=_unreshape)
+def unsqueeze(input: Tensor_, dim: Static):
+    """With a new dimension of size 1 at `dim`. Raises IndexError for dims outside of the result."""
+    rank = len(input.shape) + 1
+    dim = canonical_dim("unsqueeze", dim, rank)
+    return ops.reshape(input, shape=(*input.shape[:dim], 1, *input.shape[dim:]))
+
+
+# ---- permutations -----------------------------------------------------------------------------------------
+
+
+def _permuted(x: Value, order: tuple[int, ...]) -> Value:
+    return x if order == tuple(range(len(order))) else ops.permute(x, perm=order)
+
+
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(order.index(d) for d in range(len(order)))
+
+
+def permutation(op: str, dims: Any, rank: int) -> tuple[int, ...]:
+    """`dims` counted from the front. Raises RuntimeError unless each dimension is named once."""
+    dims = _sizes(dims)
+    if len(dims) != rank:
+        raise RuntimeError(f"[{op}] dims {dims} name {len(dims)} dimensions of a tensor that has {rank}. Name each once.")
+    order = tuple(canonical_dim(op, d, rank) for d in dims)
+    if len(set(order)) != rank:
+        raise RuntimeError(f"[{op}] dims {dims} name a dimension twice. Name each once.")
+    return order
+
+
+def _unpermute(base: Value, new: Value, dims: Any) -> Value:
+    return _permuted(new, _inverse(permutation("permute", dims, len(base.shape))))
+
+
+@view(method=True, variadic=True, put=_unpermute)
+def permute(input: Tensor_, dims: Static):
+    """Dimension i of the result is dimension `dims[i]` of the input."""
+    return _permuted(input, permutation("permute", dims, len(input.shape)))
+
+
+def _swapped(op: str, rank: int, dim0: int, dim1: int) -> tuple[int, ...]:
+    order = list(range(rank))
+    if rank:
+        a, b = canonical_dim(op, dim0, rank), canonical_dim(op, dim1, rank)
+        order[a], order[b] = order[b], order[a]
+    return tuple(order)
+
+
+def _swap(base: Value, new: Value, dim0: int, dim1: int) -> Value:
+    return _permuted(new, _swapped("transpose", len(base.shape), dim0, dim1))
+
+
+@view(method=True, put=_swap)
+def transpose(input: Tensor_, dim0: Static, dim1: Static):
+    """With two dimensions swapped."""
+    canonical_dim("transpose", dim0, len(input.shape)), canonical_dim("transpose", dim1, len(input.shape))
+    return _permuted(input, _swapped("transpose", len(input.shape), dim0, dim1))
+
+
+def _untranspose(base: Value, new: Value) -> Value:
+    return _permuted(new, tuple(reversed(range(len(base.shape)))))
+
+
+@view(method=True, put=_untranspose)
+def t(input: Tensor_):
+    """The transposed matrix; a tensor of fewer dimensions as it is. Raises RuntimeError for more than two."""
+    rank = len(input.shape)
+    if rank > 2:
+        raise RuntimeError(f"[t] the tensor has {rank} dimensions, at most 2 are allowed. Use transpose(dim0, dim1).")
+    return _permuted(input, tuple(reversed(range(rank))))
+
+
+@view(put=_untranspose)
+def reversed_dims(input: Tensor_):
+    """All dimensions in reverse order: `Tensor.T`."""
+    return _permuted(input, tuple(reversed(range(len(input.shape)))))
+
+
+@view(put=lambda base, new: _swap(base, new, -2, -1))
+def matrix_transpose(input: Tensor_):
+    """The last two dimensions swapped: `Tensor.mT`. Raises RuntimeError for fewer than two."""
+    rank = len(input.shape)
+    if rank < 2:
+        raise RuntimeError(f"[mT] the tensor has {rank} dimensions. It takes at least 2.")
+    return _permuted(input, _swapped("mT", rank, -2, -1))
+
+
+def _moves(rank: int, source: Any, destination: Any) -> tuple[int, ...]:
+    sources = [canonical_dim("movedim", d, rank) for d in _sizes(source)]
+    targets = [canonical_dim("movedim", d, rank) for d in _sizes(destination)]
+    if len(sources) != len(targets) or len(set(sources)) != len(sources) or len(set(targets)) != len(targets):
+        raise RuntimeError(f"[movedim] cannot move {source} to {destination}. Name as many dimensions on both sides, each once.")
+    rest = iter([d for d in range(rank) if d not in sources])
+    placed = dict(zip(targets, sources, strict=True))
+    return tuple(placed[d] if d in placed else next(rest) for d in range(rank))
+
+
+@view(
+    method=True, put=lambda base, new, source, destination: _permuted(new, _inverse(_moves(len(base.shape), source, destination)))
+)
+def movedim(input: Tensor_, source: Static, destination: Static):
+    """With dimensions `source` moved to positions `destination`; the others keep their order."""
+    return _permuted(input, _moves(len(input.shape), source, destination))
+
+
+# ---- expansion --------------------------------------------------------------------------------------------
+
+
+def _expanded(op: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
+    new = len(wanted) - len(found)
+    if new < 0:
+        raise RuntimeError(f"[{op}] sizes {wanted} have fewer dimensions than the shape {found}. Give at least {len(found)}.")
+    result = []
+    for dim, n in enumerate(wanted):
+        old = found[dim - new] if dim >= new else 1
+        if n == -1 and dim < new:
+            raise RuntimeError(f"[{op}] sizes {wanted} have -1 at the new dimension {dim}. Give its size.")
+        n = old if n == -1 else n
+        if old not in (1, n):
+            raise RuntimeError(f"[{op}] dimension {dim} has size {old} in shape {found}, not 1, so it cannot expand to {n}.")
+        result.append(n)
+    return tuple(result)
+
+
+@view(method=True, variadic=True)
+def expand(input: Tensor_, size: Static):
+    """Dimensions of size 1 stretched to `size` without copying; -1 keeps a size, new dimensions go in front.
+
+    The result cannot be written to. Raises RuntimeError for sizes that do not fit.
+    """
+    return input.expand(_expanded("expand", input.shape, _sizes(size)))
+
+
+@view()
+def broadcast_to(input: Tensor_, size: Static):
+    """`expand` to the shape `size`."""
+    return input.expand(_expanded("broadcast_to", input.shape, size_of("broadcast_to", _sizes(size))))

@@ -1,0 +1,85 @@
+"""The state of random numbers: a seed and how many were drawn, both plain ints.
+
+In: `manual_seed`. Out: (seed, offset) pairs that enter traces as scalars, so that drawing never compiles anew. The numbers
+are those of Philox4x32-10 and the same on every machine. Next: `functions/random.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def _signed(seed: int) -> int:
+    """The int64 with the bits of `seed`. Raises ValueError if there is none."""
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"[manual_seed] seed {seed} does not fit 64 bits. Use -2**63 to 2**64 - 1.")
+    return seed - 2**64 if seed >= 2**63 else seed
+
+
+class Generator:
+    """A stream of random numbers. `Generator().manual_seed(0)` starts it at a known place."""
+
+    def __init__(self, device: Any = "cpu") -> None:
+        from flambeau.device import device as device_type
+
+        self.device = device_type(device)
+        self._seed, self._offset = 67280421310721, 0
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start anew from `seed`."""
+        self._seed, self._offset = _signed(int(seed)), 0
+        return self
+
+    def seed(self) -> int:
+        """Start anew from a seed of the operating system; returns it."""
+        self.manual_seed(int.from_bytes(os.urandom(8), "little"))
+        return self.initial_seed()
+
+    def initial_seed(self) -> int:
+        """The seed last set."""
+        return self._seed % 2**64
+
+    def get_state(self) -> Any:
+        """The state as an int64 tensor, for `set_state`."""
+        from flambeau.functions.create import tensor
+
+        return tensor([self._seed, self._offset])
+
+    def set_state(self, state: Any) -> None:
+        """Continue from what `get_state` returned."""
+        self._seed, self._offset = state.tolist()
+
+    def advance(self, count: int) -> tuple[int, int]:
+        """The (seed, offset) at which `count` numbers are drawn now."""
+        offset = self._offset
+        self._offset = (offset + count) % 2**63
+        return self._seed, offset
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Start the default generator anew from `seed`; returns it."""
+    return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    """Start the default generator anew from a seed of the operating system; returns it."""
+    return default_generator.seed()
+
+
+def initial_seed() -> int:
+    """The seed of the default generator."""
+    return default_generator.initial_seed()
+
+
+def get_rng_state() -> Any:
+    """The state of the default generator."""
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state: Any) -> None:
+    """Continue the default generator from `new_state`."""
+    default_generator.set_state(new_state)

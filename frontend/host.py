@@ -1,0 +1,97 @@
+"""Between tensors and host memory: NumPy arrays, raw bytes, DLPack.
+
+In: Python data, arrays, buffers. Out: tensors, copied or sharing memory; and back. Reading a tensor runs what was recorded.
+Next: `functions/create.py` for the functions users call, `methods.py` for the methods.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import Builder, Value
+from flambeau.dialects.dtypes import SUPPORTED, DType, from_numpy
+from flambeau.runtime import Buffer, recorder
+from flambeau.runtime.recorder import Tensor
+
+
+def check_supported(op: str, dtype: DType) -> DType:
+    """`dtype` itself. Raises TypeError if there are no kernels for it yet."""
+    if dtype not in SUPPORTED:
+        names = ", ".join(d.name for d in SUPPORTED)
+        raise TypeError(f"[{op}] dtype {dtype!r} is not supported yet. Use one of {names}.")
+    return dtype
+
+
+# ---- to tensors -------------------------------------------------------------------------------------------
+
+
+def empty_array(shape: tuple[int, ...], dtype: DType) -> tuple[Buffer, np.ndarray]:
+    """A block of the runtime's memory and a NumPy array on it."""
+    buffer = Buffer.alloc(math.prod(shape) * dtype.itemsize)
+    return buffer, np.ndarray(shape, dtype.numpy, buffer=buffer)
+
+
+def copied(array: np.ndarray, dtype: DType | None = None, *, cls: type | None = None) -> Tensor:
+    """A tensor of its own memory with the elements of `array`."""
+    dtype = check_supported("tensor", dtype or from_numpy(array.dtype))
+    buffer, target = empty_array(array.shape, dtype)
+    target[...] = array
+    return recorder.tensor_from_buffer(buffer, array.shape, dtype, cls=cls)
+
+
+def shared(array: np.ndarray) -> Tensor:
+    """A tensor on the memory of `array`, which may be a permutation of a C-contiguous one. Read-only arrays are copied.
+
+    Raises ValueError for other strides.
+    """
+    dtype = check_supported("from_numpy", from_numpy(array.dtype))
+    if not array.flags.writeable:
+        return copied(array)
+    order = sorted(range(array.ndim), key=lambda d: -array.strides[d])
+    dense = array if array.flags.c_contiguous else array.transpose(order)
+    if not dense.flags.c_contiguous:
+        raise ValueError(
+            f"[from_numpy] an array with strides {array.strides} cannot be shared. Pass numpy.ascontiguousarray(array)."
+        )
+    buffer = Buffer.from_object(dense)
+    made = recorder.tensor_from_buffer(buffer, dense.shape, dtype, shared=True)
+    if dense is array:
+        return made
+    return made.permute(*(order.index(d) for d in range(array.ndim)))
+
+
+# ---- from tensors -----------------------------------------------------------------------------------------
+
+
+class _ArrayBuilder(Builder):
+    """Runs records on NumPy arrays at once: the views of a tensor, applied to the array of its storage."""
+
+    def emit(self, op: Any, operands: Any, attrs: tuple) -> Value:
+        result = np.asarray(op.reference(*(v.id for v in operands), *attrs))
+        return self.wrap(result)
+
+    def wrap(self, array: np.ndarray) -> Value:
+        return Value(self, array, Aval(array.shape, from_numpy(array.dtype)))
+
+
+def array_of(tensor: Tensor) -> np.ndarray:
+    """The elements of `tensor` in an array that may share its memory and must not be written to."""
+    buffer = recorder.realize(tensor)
+    view, base_shape, starts = recorder.view_info(tensor)
+    dtype = tensor.dtype.numpy
+    base = np.ndarray(base_shape, dtype, buffer=buffer)
+    if view is None:
+        return base
+    b = _ArrayBuilder()
+    return view.read(b.wrap(base), [b.wrap(np.asarray(s, np.int64)) for s in starts]).id
+
+
+def exported(tensor: Tensor) -> np.ndarray:
+    """An array that shares the memory of `tensor`, or a copy if its view cannot be expressed in strides."""
+    array = array_of(tensor)
+    recorder.set_shared(tensor, True)
+    return array

@@ -1,0 +1,37 @@
+"""Parameters and buffers: tensors that a `Module` registers when they are assigned to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.runtime import recorder
+from flambeau.runtime.recorder import Tensor
+
+
+class Parameter(Tensor):
+    """A tensor to be trained: a leaf that requires grad, and that modules register.
+
+    `Parameter(data)` shares the storage of `data`, a tensor; without data it is empty.
+    """
+
+    _text_name = "tensor"
+
+    def __new__(cls, data: Any = None, requires_grad: bool = True) -> Parameter:
+        from flambeau.functions.create import as_tensor, empty
+
+        data = empty(0) if data is None else as_tensor(data)
+        return recorder.make_leaf(data.detach() if data.requires_grad else data, requires_grad, cls)
+
+    def __repr__(self) -> str:
+        return "Parameter containing:\n" + Tensor.__repr__(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        made = memo[id(self)] = type(self)(self.detach().clone(), self.requires_grad)
+        return made
+
+
+class Buffer:
+    """`self.mean = nn.Buffer(tensor)` registers the tensor as a buffer; `persistent=False` keeps it out of state dicts."""
+
+    def __init__(self, data: Tensor, *, persistent: bool = True) -> None:
+        self.tensor, self.persistent = data, persistent

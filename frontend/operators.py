@@ -1,0 +1,66 @@
+"""Python's operators on tensors: `+`, `@`, `<`, `x[i]`, `bool(x)`, ... registered with the recorder by slot name.
+
+In: functions. Out: nothing; importing this module installs them. Binary slots take functions of exactly two operands,
+which the recorder calls without binding arguments. Next: `methods.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.functions import arithmetic, compare, indexing, inplace, linear
+from flambeau.methods import to_bool, to_float, to_index, to_int
+from flambeau.runtime.recorder import Tensor, set_slot
+
+
+def _inplace_matmul(x: Tensor, y: Tensor) -> Tensor:
+    return inplace.copy_(x, linear.matmul(x, y))
+
+
+_SLOTS: dict[str, Any] = {
+    "nb_add": arithmetic.plus,
+    "nb_subtract": arithmetic.minus,
+    "nb_multiply": arithmetic.mul,
+    "nb_true_divide": arithmetic.over,
+    "nb_floor_divide": arithmetic.floor_divide,
+    "nb_remainder": arithmetic.remainder,
+    "nb_power": arithmetic.pow,
+    "nb_matrix_multiply": linear.matmul_operator,
+    "nb_and": compare.bitwise_and,
+    "nb_or": compare.bitwise_or,
+    "nb_xor": compare.bitwise_xor,
+    "nb_lshift": compare.bitwise_left_shift,
+    "nb_rshift": compare.bitwise_right_shift,
+    "nb_negative": arithmetic.neg,
+    "nb_positive": arithmetic.positive,
+    "nb_absolute": arithmetic.abs,
+    "nb_invert": compare.bitwise_not,
+    "lt": compare.lt,
+    "le": compare.le,
+    "eq": compare.eq,
+    "ne": compare.ne,
+    "gt": compare.gt,
+    "ge": compare.ge,
+    "nb_inplace_add": inplace.plus_,
+    "nb_inplace_subtract": inplace.minus_,
+    "nb_inplace_multiply": inplace.FORMS["mul_"],
+    "nb_inplace_true_divide": inplace.over_,
+    "nb_inplace_floor_divide": inplace.FORMS["floor_divide_"],
+    "nb_inplace_remainder": inplace.FORMS["remainder_"],
+    "nb_inplace_power": inplace.pow_,
+    "nb_inplace_matrix_multiply": _inplace_matmul,
+    "nb_inplace_and": inplace.FORMS["bitwise_and_"],
+    "nb_inplace_or": inplace.FORMS["bitwise_or_"],
+    "nb_inplace_xor": inplace.FORMS["bitwise_xor_"],
+    "nb_inplace_lshift": inplace.FORMS["bitwise_left_shift_"],
+    "nb_inplace_rshift": inplace.FORMS["bitwise_right_shift_"],
+    "nb_bool": to_bool,
+    "nb_int": to_int,
+    "nb_float": to_float,
+    "nb_index": to_index,
+    "mp_subscript": indexing.getitem,
+    "mp_ass_subscript": indexing.setitem,
+}
+
+for _name, _callable in _SLOTS.items():
+    set_slot(_name, _callable)

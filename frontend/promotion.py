@@ -1,0 +1,91 @@
+"""Which dtype a mix of tensors and Python numbers computes in: PyTorch's category rules, and the default dtype.
+
+In: `builder.Value`s (or tensors). Out: a dtype. A tensor with dimensions decides before a 0-d tensor, and that before a
+number, unless the lesser one is of a higher category (bool < integer < floating). Next: `functions/common.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from flambeau.dialects.dtypes import DType, bool_, float32, float64, int64, promote
+from flambeau.runtime import recorder
+
+_FLOAT64_MODE = 2  # bit of the recorder's mode word, so that traces under different defaults are different
+
+
+def get_default_dtype() -> DType:
+    """The dtype of tensors made from Python floats, and of true division of integers."""
+    return float64 if recorder.get_mode() & _FLOAT64_MODE else float32
+
+
+def set_default_dtype(dtype: DType) -> None:
+    """Make `dtype` (float32 or float64) the default in this thread. Raises TypeError for others."""
+    if dtype not in (float32, float64):
+        raise TypeError(f"[set_default_dtype] {dtype!r} cannot be the default. Use float32 or float64.")
+    mode = recorder.get_mode() & ~_FLOAT64_MODE
+    recorder.set_mode(mode | _FLOAT64_MODE if dtype is float64 else mode)
+
+
+def number_dtype(value: bool | int | float) -> DType:
+    """The dtype a Python number has by itself. Raises TypeError for other objects."""
+    if isinstance(value, bool):
+        return bool_
+    if isinstance(value, int):
+        return int64
+    if isinstance(value, float):
+        return get_default_dtype()
+    raise TypeError(f"[dtype] {type(value).__name__} is not a number. Pass a bool, int or float.")
+
+
+def _combine(higher: DType | None, lower: DType | None) -> DType | None:
+    if higher is None or lower is None:
+        return higher or lower
+    if lower.category <= higher.category:
+        return higher
+    return lower
+
+
+def _common(dtypes: Iterable[DType]) -> DType | None:
+    result: DType | None = None
+    for dtype in dtypes:
+        result = dtype if result is None else promote(result, dtype)
+    return result
+
+
+def result_dtype(values: Iterable[Any]) -> DType:
+    """The dtype that an op on `values` (with `shape`, `dtype` and `weak`) computes in."""
+    values = list(values)
+    full = _common(v.dtype for v in values if v.shape and not v.weak)
+    scalar = _common(v.dtype for v in values if not v.shape and not v.weak)
+    number = _common(get_default_dtype() if v.dtype.is_floating_point else v.dtype for v in values if v.weak)
+    found = _combine(_combine(full, scalar), number)
+    if found is None:
+        raise TypeError("[result_type] there is nothing to take a dtype from. Pass at least one tensor or number.")
+    return found
+
+
+class _Plain:
+    """A tensor or number as `result_dtype` sees it."""
+
+    def __init__(self, value: Any) -> None:
+        number = isinstance(value, (bool, int, float))
+        self.weak = number
+        self.shape = () if number else tuple(value.shape)
+        self.dtype = number_dtype(value) if number else value.dtype
+
+
+def result_type(tensor1: Any, tensor2: Any) -> DType:
+    """The dtype of arithmetic between two tensors or numbers: `result_type(int_tensor, 1.5)` is float32."""
+    return result_dtype([_Plain(tensor1), _Plain(tensor2)])
+
+
+def promote_types(type1: DType, type2: DType) -> DType:
+    """The smallest dtype that both convert to."""
+    return promote(type1, type2)
+
+
+def can_cast(from_: DType, to: DType) -> bool:
+    """Whether an in-place op may store a `from_` result in a `to` tensor: categories may only go up."""
+    return from_.category <= to.category
