@@ -127,9 +127,11 @@ static int donate_one(Call *c, Py_ssize_t i) {
                  holder->exports);
     return -1;
   }
-  if (c->inputs[i].buffer != holder->buffer) /* an aligned copy went in: there is nothing to gain */
+  /* Two references: the object's, and the one read_input took. More: somebody else may read it; other: a copy went in.
+   */
+  if (c->inputs[i].buffer != holder->buffer || fb_buffer_refs(holder->buffer) != 2)
     return 0;
-  fb_buffer_release(holder->buffer); /* the reference that read_input took */
+  fb_buffer_release(holder->buffer);
   holder->buffer = NULL;
   c->inputs[i].donated = true;
   return 0;

@@ -117,8 +117,7 @@ static fb_status check_inputs(const fb_execution *e) {
 static bool may_take(const fb_execution *e, int32_t source, size_t bytes) {
   const fb_input *input = &e->run->inputs[source];
   return input->donated && !input->taken && !e->plan->input_kept[source] && input->buffer != NULL &&
-         input->data == input->buffer->data && input->buffer->bytes >= bytes && fb_buffer_is_pooled(input->buffer) &&
-         fb_buffer_refs(input->buffer) == 1;
+         input->data == input->buffer->data && input->buffer->bytes >= bytes && fb_buffer_is_pooled(input->buffer);
 }
 
 static fb_status copy_of_input(const fb_execution *e, int32_t source, size_t bytes, fb_buffer **out) {

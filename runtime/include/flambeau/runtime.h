@@ -24,9 +24,9 @@ extern "C" {
 
 typedef enum {
   FB_OK = 0,
-  FB_OUT_OF_MEMORY = 1,     /* the pool's limit or the system's memory: message names the sizes */
-  FB_INVALID_ARGUMENT = 2,  /* a malformed plan or a wrong call */
-  FB_KERNEL_FAILED = 3,     /* a fallible kernel reported an error: see fb_run.failure */
+  FB_OUT_OF_MEMORY = 1,    /* the pool's limit or the system's memory: message names the sizes */
+  FB_INVALID_ARGUMENT = 2, /* a malformed plan or a wrong call */
+  FB_KERNEL_FAILED = 3,    /* a fallible kernel reported an error: see fb_run.failure */
 } fb_status;
 
 /* Message of the last failing call on this thread; never NULL. */
@@ -66,24 +66,40 @@ typedef void (*fb_task)(void *context, int64_t lo, int64_t hi, int worker);
 
 FB_API fb_status fb_set_num_threads(int n); /* 1..256; not while a parallel loop runs */
 FB_API int fb_get_num_threads(void);
-/* Cut [0, n) into chunks of `grain` (the cut never depends on the thread count) and run them; returns when all are done.
- * One call of the task may get several adjacent chunks: `lo` is a multiple of the grain, and so is `hi` unless it is n.
- * The caller is worker 0. A loop inside a loop, or beside another thread's loop, runs on its caller alone. */
+/* Cut [0, n) into chunks of `grain` (the cut never depends on the thread count) and run them; returns when all are
+ * done. One call of the task may get several adjacent chunks: `lo` is a multiple of the grain, and so is `hi` unless it
+ * is n. The caller is worker 0. A loop inside a loop, or beside another thread's loop, runs on its caller alone. */
 FB_API void fb_parallel_for(int64_t n, int64_t grain, fb_task task, void *context);
 FB_API void fb_set_spin_time(int64_t nanoseconds); /* how long idle threads watch for work before they sleep */
-FB_API void fb_threads_shutdown(void);   /* join the workers; they come back on the next parallel loop */
+FB_API void fb_threads_shutdown(void);             /* join the workers; they come back on the next parallel loop */
 
 /* ---- plans --------------------------------------------------------------------------------------------- */
 
 /* Sizes are expressions over symbols (extents known only at run time), evaluated once per run, or once ever when
  * the plan has no symbols. Operands a, b name earlier expressions; CONST and SYMBOL use `a` itself. */
-typedef enum { FB_X_CONST, FB_X_SYMBOL, FB_X_ADD, FB_X_SUB, FB_X_MUL, FB_X_FLOORDIV, FB_X_CEILDIV, FB_X_MIN, FB_X_MAX } fb_expr_op;
-typedef struct { int32_t op; int64_t a, b; } fb_expr;
+typedef enum {
+  FB_X_CONST,
+  FB_X_SYMBOL,
+  FB_X_ADD,
+  FB_X_SUB,
+  FB_X_MUL,
+  FB_X_FLOORDIV,
+  FB_X_CEILDIV,
+  FB_X_MIN,
+  FB_X_MAX
+} fb_expr_op;
+typedef struct {
+  int32_t op;
+  int64_t a, b;
+} fb_expr;
 
 /* Where a kernel's pointer comes from, plus a byte offset. STATUS is the int64 word that fallible kernels lower with an
  * atomic minimum to (error_code << 48 | position); it starts at INT64_MAX, which means no error. */
 typedef enum { FB_REF_INPUT, FB_REF_OUTPUT, FB_REF_ARENA, FB_REF_CONST, FB_REF_STATUS } fb_ref_kind;
-typedef struct { int32_t kind, index; int32_t offset; /* expression */ } fb_ref;
+typedef struct {
+  int32_t kind, index;
+  int32_t offset; /* expression */
+} fb_ref;
 
 /* Kernels with a negative index are built in: bufs = {dst, src}, dims = {bytes} / bufs = {dst}, dims = {bytes}. */
 #define FB_KERNEL_COPY (-1)
@@ -91,29 +107,32 @@ typedef struct { int32_t kind, index; int32_t offset; /* expression */ } fb_ref;
 
 typedef struct {
   int32_t kernel;
-  int32_t n, grain, scratch; /* expressions: domain, items per chunk, scratch bytes per thread */
+  int32_t n, grain, scratch;                    /* expressions: domain, items per chunk, scratch bytes per thread */
   int32_t first_ref, n_refs, first_dim, n_dims; /* ranges of fb_plan_spec.refs and .dims */
 } fb_step;
 
 typedef enum {
   FB_OUT_NEW,     /* a fresh buffer, fully written by the steps */
-  FB_OUT_UPDATE,  /* starts as the value of input `source`: its buffer when donated, else a copy; read and written in place */
+  FB_OUT_UPDATE,  /* starts as the value of input `source`: its buffer when donated, else a copy; read and written in
+                     place */
   FB_OUT_REPLACE, /* fully written; may take the donated buffer of input `source`, which steps no longer read by then */
   FB_OUT_INPUT,   /* is input `source` itself */
   FB_OUT_OUTPUT,  /* is output `source` itself */
 } fb_out_mode;
-typedef struct { int32_t mode, source, bytes; /* expression */ } fb_output;
+typedef struct {
+  int32_t mode, source, bytes; /* expression */
+} fb_output;
 
 typedef struct {
   int32_t n_symbols, n_inputs, n_outputs, n_exprs, n_steps, n_fallible, n_refs, n_dims, n_kernels;
   const int32_t *input_bytes; /* expressions: the least size of each input */
   const fb_output *outputs;
   const fb_expr *exprs;
-  const fb_step *steps;       /* the first n_fallible may fail and write no UPDATE or REPLACE output */
+  const fb_step *steps; /* the first n_fallible may fail and write no UPDATE or REPLACE output */
   const fb_ref *refs;
-  const int32_t *dims;        /* expressions */
+  const int32_t *dims; /* expressions */
   const fb_kernel *kernels;
-  int32_t arena_bytes;        /* expression */
+  int32_t arena_bytes; /* expression */
   const void *constants;
   size_t constant_bytes;
 } fb_plan_spec;
@@ -128,7 +147,8 @@ FB_API void fb_plan_release(fb_plan *p);
 typedef struct {
   const void *data;  /* where the value lies: a buffer's data or, for host scalars, any 8 aligned bytes */
   fb_buffer *buffer; /* its buffer, NULL for host scalars */
-  bool donated;      /* the caller gives this reference, the buffer's last, away if the run succeeds and an output takes it */
+  bool donated;      /* the caller gives this reference away if the run succeeds and an output takes it; nobody else may
+                      * then read the buffer again. Wrapped memory is never taken. */
   bool taken;        /* set by the run: an output took the buffer; its reference now belongs to that output */
 } fb_input;
 
