@@ -82,3 +82,12 @@ class Build:
 def known(source: KernelSource, options: Options) -> bool:
     """Whether a kernel is in memory or on disk."""
     return kernel_cache.shared().find(source, options) is not None
+
+
+def link(build: Build) -> list[int]:
+    """The addresses of a finished build's kernels."""
+    cache, options = kernel_cache.shared(), build.options
+    return [
+        cache.insert(k, options, build.objects[k.text]) if k.text in build.objects else cache.find(k, options)
+        for k in build.program.kernels
+    ]

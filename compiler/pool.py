@@ -189,20 +189,30 @@ class Pool:
         os.write(self._wake_write, b"x")
 
     def _run(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._wake_read, selectors.EVENT_READ)
-            while not self._closing:
-                for key, _ in selector.select(self._patience()):
-                    if key.data is None:
-                        with contextlib.suppress(BlockingIOError):
-                            os.read(self._wake_read, 4096)
-                    elif self._hear(key.data):
-                        selector.unregister(key.fileobj)
-                        self._bury(key.data)
-                self._stop_late()
-                self._assign(selector)
-        for worker in self._workers:
-            worker.close()
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._wake_read, selectors.EVENT_READ)
+                while not self._closing:
+                    self._turn(selector)
+        finally:  # whoever waits must hear that nobody works any more
+            jobs = [*self._waiting, *(w.job for w in self._workers if w.job)]
+            for worker in self._workers:
+                worker.close()
+            for job in jobs:
+                job.crash = job.error = "the compiler processes were shut down"
+                job.finish()
+
+    def _turn(self, selector: selectors.BaseSelector) -> None:
+        """Wait for something to happen, and deal with it."""
+        for key, _ in selector.select(self._patience()):
+            if key.data is None:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake_read, 4096)
+            elif self._hear(key.data):
+                selector.unregister(key.fileobj)
+                self._bury(key.data)
+        self._stop_late()
+        self._assign(selector)
 
     def _patience(self) -> float | None:
         """Seconds until a worker is late."""

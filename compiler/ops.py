@@ -1,0 +1,69 @@
+"""Plans of one-op programs, for the generic tier: from memory, from disk, or compiled.
+
+In: graphs of one node. Out: runtime plans. In background mode workers compile, so that a compiler that crashes takes
+nothing with it; otherwise this process does. Next: `generic.py`, the user.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.compiler import build as build_module
+from flambeau.compiler import kernel_cache, plan_cache
+from flambeau.compiler.build import Build
+from flambeau.compiler.options import Options
+from flambeau.compiler.plan import Program
+from flambeau.dialects.graph import Graph
+from flambeau.runtime import _binding as runtime
+
+_REMEMBERED = 2048
+_plans: OrderedDict[str, Any] = OrderedDict()
+_lock = threading.Lock()
+
+
+def link(graphs: Sequence[Graph], options: Options) -> list[Any]:
+    """One plan per graph. Raises RuntimeError where one cannot be compiled."""
+    keys = [plan_cache.key(g, options) for g in graphs]
+    missing = {k: g for k, g in zip(keys, graphs) if k not in _plans}
+    made = _make(missing, options) if missing else {}
+    with _lock:
+        plans = [made.get(k) or _plans[k] for k in keys]
+        _plans.update(made)
+        while len(_plans) > _REMEMBERED:
+            _plans.popitem(last=False)
+    return plans
+
+
+def _make(graphs: dict[str, Graph], options: Options) -> dict[str, Any]:
+    programs = {k: plan_cache.shared().find(k) or _lower(k, g, options) for k, g in graphs.items()}
+    if options.mode != "background":
+        return {k: _plan(p, kernel_cache.get(p.kernels, options)) for k, p in programs.items()}
+    builds = {k: Build(graphs[k], options, p) for k, p in programs.items()}
+    return {k: _finish(b, graphs[k]) for k, b in builds.items()}
+
+
+def _finish(build: Build, graph: Graph) -> Any:
+    """Wait for a build. A worker that died may have been killed from outside, so it is given a second chance."""
+    build.wait()
+    if build.crash is not None:
+        build = Build(graph, build.options, build.program)
+        build.wait()
+    if build.error is not None:
+        op = graph.nodes[0].op.name
+        raise RuntimeError(f"[{op}] cannot be compiled: {build.error}. Report this as a bug.")
+    return _plan(build.program, build_module.link(build))
+
+
+def _lower(key: str, graph: Graph, options: Options) -> Program:
+    from flambeau.compiler import stages
+
+    program = stages.run(graph, options).program
+    plan_cache.shared().insert(key, program)
+    return program
+
+
+def _plan(program: Program, addresses: Sequence[int]) -> Any:
+    return runtime.Plan(tuple(program.spec), tuple(addresses))
