@@ -1,0 +1,61 @@
+"""Normalization: layer_norm, and vectors of unit length.
+
+In: floating-point tensors. Out: the same shape. Means and variances take two passes over a row. Next: `nn/normalization.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from flambeau.dialects.builder import Value
+from flambeau.function import Number, Operand, Optional_, Static, Tensor_, function
+from flambeau.functions.common import canonical_dim, check_floating, ops
+from flambeau.functions.reduce import norm
+
+
+@function()
+def layer_norm(
+    input: Tensor_,
+    normalized_shape: Static,
+    weight: Optional_ = None,
+    bias: Optional_ = None,
+    eps: Operand = 1e-05,
+):
+    """(x - mean) / sqrt(var + eps) over the last dimensions, which have `normalized_shape`; then times `weight`, plus `bias`.
+
+    Ba, Kiros, Hinton, "Layer normalization" (2016). Raises RuntimeError for shapes that do not fit.
+    """
+    x = input
+    check_floating("layer_norm", x)
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape or x.shape[len(x.shape) - len(shape) :] != shape:
+        raise RuntimeError(f"[layer_norm] input of shape {x.shape} does not end in normalized_shape {shape}. Check the module.")
+    axes = tuple(range(len(x.shape) - len(shape), len(x.shape)))
+    count = float(math.prod(shape))
+
+    def mean(v: Value) -> Value:
+        total = ops.sum(v, axes=axes) / count
+        return ops.reshape(total, shape=(*total.shape, *(1 for _ in axes)))
+
+    centred = x - mean(x).expand(x.shape)
+    variance = mean(centred * centred)
+    result = centred * ops.rsqrt(variance + eps.cast(x.dtype).expand(variance.shape)).expand(x.shape)
+    for name, extra in (("weight", weight), ("bias", bias)):
+        if extra is None:
+            continue
+        if extra.shape != shape or extra.dtype is not x.dtype:
+            raise RuntimeError(
+                f"[layer_norm] {name} is {extra.dtype.name} of shape {extra.shape}. Pass {x.dtype.name} of shape {shape}."
+            )
+        spread = extra.expand(x.shape)
+        result = result * spread if name == "weight" else result + spread
+    return result
+
+
+@function()
+def normalize(input: Tensor_, p: Number = 2.0, dim: Static = 1, eps: Operand = 1e-12):
+    """`input` divided by its p-norm along `dim`, or by `eps` if that is larger."""
+    check_floating("normalize", input)
+    dim = canonical_dim("normalize", dim, len(input.shape))
+    length = norm.rule(input, p, dim, True)
+    return input / ops.maximum(length, eps.cast(input.dtype).expand(length.shape)).expand(input.shape)

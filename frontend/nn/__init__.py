@@ -1,0 +1,1 @@
+"""Neural networks: `Module`, layers, losses, `functional` and `init`. Start with `module.py`."""

@@ -1,0 +1,48 @@
+"""Comparisons used by several test files: against NumPy always, against PyTorch where it is installed."""
+
+import flambeau as fb
+import numpy as np
+import pytest
+
+
+def arrays(*shape, seed=0, dtype=np.float32):
+    """Reproducible normal numbers."""
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
+
+
+def against_numpy(result, wanted, ulp=4):
+    """Same shape, dtype and values, up to `ulp` units in the last place."""
+    wanted = np.asarray(wanted)
+    assert tuple(result.shape) == wanted.shape
+    assert result.dtype.name == wanted.dtype.name
+    if wanted.dtype.kind == "f":
+        np.testing.assert_array_max_ulp(result.numpy(), wanted, ulp)
+    else:
+        np.testing.assert_array_equal(result.numpy(), wanted)
+
+
+def against_torch(op, *data, ulp=4):
+    """`op(module, *tensors)` gives what PyTorch gives: shape, dtype, values."""
+    torch = pytest.importorskip("torch")
+    ours = op(fb, *(fb.tensor(a) for a in data))
+    theirs = op(torch, *(torch.tensor(a) for a in data))
+    against_numpy(ours, theirs.numpy(), ulp)
+
+
+def gradients_against_torch(op, *data, rtol=3e-6):
+    """Values and gradients of `op(module, *tensors)` under one random cotangent are those of PyTorch."""
+    torch = pytest.importorskip("torch")
+    ours = [fb.tensor(a, requires_grad=True) for a in data]
+    theirs = [torch.tensor(a, requires_grad=True) for a in data]
+    mine, other = op(fb, *ours), op(torch, *theirs)
+    scale = max(1.0, float(np.abs(other.detach().numpy()[np.isfinite(other.detach().numpy())]).max(initial=0)))
+    np.testing.assert_allclose(mine.detach().numpy(), other.detach().numpy(), rtol=rtol, atol=rtol * scale * 0.1)
+    cotangent = arrays(*other.shape, seed=9).astype(other.detach().numpy().dtype)
+    mine.backward(fb.tensor(cotangent))
+    other.backward(torch.tensor(cotangent))
+    for x, y in zip(ours, theirs):
+        if y.grad is None:
+            assert x.grad is None
+            continue
+        size = max(1.0, float(np.abs(y.grad.numpy()).max(initial=0)))
+        np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), rtol=rtol, atol=rtol * size)
