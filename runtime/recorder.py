@@ -3,11 +3,11 @@
 In: functions (`Function`), hooks (`set_hooks`) and buffers. Out: tensors whose operations are recorded, and programs
 run when a value is needed. See docs/architecture.md, "The recorder". Next: `frontend/engine.py`, which gives the hooks.
 
-**Function(name, params, kind, rule, \\*\\*extra)**: `params` is a tuple of (name, kind, default or REQUIRED[, keyword_only])
-with kinds tensor, operand, tensors, optional, number, static, starts (views only); `kind` is "pure", "view" or "inplace".
-`extra` keywords become attributes (`f.put`, `f.writes`, `f.doc`); three of them mean something here: `variadic` (the last
-positional static may be given as several arguments), `fallible` (keep the user's line of every call, not just of the
-first) and `detach` (a view that cuts gradient history).
+**Function(name, params, kind, rule, **extra)**: `params` is a tuple of (name, kind, default or REQUIRED[,
+keyword_only]) with kinds tensor, operand, tensors, optional, number, static, starts (views only); `kind` is "pure",
+"view" or "inplace". `extra` keywords become attributes (`f.put`, `f.writes`, `f.doc`); three of them mean something
+here: `variadic` (the last positional static may be given as several arguments), `fallible` (keep the user's line of
+every call, not just of the first) and `detach` (a view that cuts gradient history).
 
 **Operand infos** (given to hooks; one per parameter that is not static or starts, in the order of the parameters):
 - `("tensor", shape, dtype, requires_grad, is_leaf, view_payload or None, shape of the base)`
@@ -18,18 +18,24 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
 
 **Hooks**
 - `expand(function, operands, statics, mode) -> (payload, results, writes[, single])`. `results` is a sequence of
-  (shape, dtype, requires_grad). `writes` is None or, per result, the index of the operand it replaces or -1, counted over
-  the *flattened* operands (lists opened; None and numbers count). `single` (default: exactly one result): return the only
-  new tensor bare, else a tuple. In-place calls without new results return the first argument when its kind is tensor,
-  else None. A result that replaces an operand has the shape and dtype of the operand's *base*.
-- `expand` of a view: `operands` is `[tensor info, number of starts]`; answers `(payload, (shape, dtype)[, limits])`, where
-  `limits` has the greatest allowed value of each start (the least is 0; outside: IndexError) or is None.
+  (shape, dtype, requires_grad). `writes` is None or, per result, the index of the operand it replaces or -1, counted
+  over the *flattened* operands (lists opened; None and numbers count). `single` (default: exactly one result): return
+  the only new tensor bare, else a tuple. In-place calls without new results return the first argument if it is a
+  tensor, else None. A result that replaces an operand has the shape and dtype of the operand's *base*.
+- `expand` of a view: `operands` is `[tensor info, number of starts]`; answers `(payload, (shape, dtype)[, limits])`,
+  where `limits` has the greatest allowed value of each start (the least is 0; outside: IndexError) or is None.
   A view made where gradients are off, from a tensor that requires grad, is detached without asking.
-- `build_program(export, live_slots, history_slots) -> Program`. `live_slots` ascend; the Program must give at least these.
-  `history_slots` is None when no gradient history is needed after the flush, else the slots whose history live tensors
-  hold; then the Program must have `residual_slots` (possibly empty): what `backward()` later needs besides the inputs.
-- `expand_backward(export, loss_slot, gradient_slot or None, leaves, flags) -> (payload, results[, freed_slots])`, see below
-- `expand_grad(export, output_slots, gradient_slots, input_slots, flags) -> (payload, results[, freed_slots])`
+- `build_program(export, live_slots, history_slots) -> Program`. `live_slots` ascend; the Program must give at least
+  these. `history_slots` is None when no gradient history is needed after the flush, else the slots whose history live
+  tensors hold; then the Program must have `residual_slots` (possibly empty).
+- `expand_backward(export, loss, gradient or None, leaves, flags, freed) -> (payload, results[, freed_slots])`: `loss`
+  and `gradient` are operand references as in the export; `leaves` is a list of (slot of the leaf entry, reference of
+  its existing .grad or None), those that the loss reaches or that were asked for; `flags & 1` is retain_graph, the rest
+  is `backward`'s `flags`; `freed` is the frozenset of slots whose history earlier entries of this trace have freed.
+  `results`: per leaf None or (shape, dtype, requires_grad), where with an existing .grad the result is the new value
+  of its base. `freed_slots`: slots whose history is now used up (none with retain_graph). Errors are not remembered.
+- `expand_grad(export, outputs, gradients, inputs, flags, freed) -> (payload, results[, freed_slots])` likewise, with
+  lists of references (`gradients` may hold None); `flags` is `grad_entry`'s.
 - `read_view(buffer, base_shape, dtype, view_payload, starts) -> Buffer`: the elements a view selects, contiguous
 - `replay(export, live_slots, inputs, error) -> ({slot: Buffer}, exception)` after a failed run: `inputs` is a list of
   (slot, Buffer or number); the dict has the live slots that eager execution would have computed before the failing op
@@ -38,20 +44,46 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
 
 **Export**: a list of entries in order; slots are small ints.
 - `("input", slot, shape, dtype, requires_grad, False)`; `("scalar", slot, "float" | "int" | "bool")`
-- `("leaf", slot, data_slot)`: a leaf that requires grad; the same data
+- `("leaf", slot, data_slot or None)`: a leaf that requires grad; the same data. None: only its place in the history is
+  known here (it was met through an imported trace), nothing reads its data
 - `("graft", slot, data_slot, history_slot)`: the data of one, the gradient history of the other
-- `("call", payload, operands, result_slots, writes, (file, line) or None, function)`; `operands` is flattened like the
-  operand infos: `(slot, view_payload or None, slots of the view's starts)` for tensors, `(slot, None, ())` for scalars,
-  None for None and for numbers specialised by value. `writes` per result: operand index or -1
-- `("backward" | "grad", payload, operands, result_slots, writes, loc, None)`: a result slot is None where there is none
+- `("call", payload, operands, result_slots, writes, (file, line) or None, function)`; `operands` is flattened like
+  operand infos: `(slot, view_payload or None, slots of the view's starts)` for tensors, `(slot, None, ())` for
+  scalars, None for None and for numbers specialised by value. `writes` per result: operand index or -1
+- `("backward" | "grad", payload, operands, result_slots, writes, loc, None)`: operands of backward are loss, gradient
+  or None, then per leaf its .grad or None; of grad: outputs, gradients, inputs. A missing result's slot is None
 - `("segment", base, entries, id, {old slot: slot})`: an imported trace; its slot s is slot base + s here. The dict gives
-  the slots whose values are provided; the others are recomputed. `id` is the same for the same entries
+  the slots whose values are provided (inputs of the current trace): its `residual_slots` and all its scalars; the
+  others must be recomputed if they are needed. `id` is the same for the same entries
+- `("link", slot, history_slot)`: gradients that arrive at `slot` go on to `history_slot`. Links lead from an input to
+  the imported slot that computed it, from an imported leaf (base + s) to the leaf's entry in this trace, and from an
+  imported input to the slot of its own, earlier import. They may lead forward: sort by dependence, not by position
 
-**Program(executable, output_slots, updates=None, residual_slots=None, input_slots=None)**: `executable` is a `Plan` or a
-callable `(inputs, donate) -> list of Buffer` for output_slots then residual_slots. Inputs are the trace's inputs and
-scalars in slot order (only those in `input_slots`, if given): Buffers and Python numbers. `donate[i]` says that the
-buffer may be overwritten, if the run cannot fail any more. `executable` and `updates` may be replaced at any time;
-`runs` and `ns` count.
+**Program(executable, output_slots, updates=None, residual_slots=None, input_slots=None)**: `executable` is a `Plan` or
+a callable `(inputs, donate) -> list of Buffer` for output_slots, which ascend. `residual_slots` (ascending; required
+when history was asked for) are the slots whose values `backward()` will need: each must be an output or an input of the
+trace; scalars are always kept. Inputs of the executable are the trace's inputs and scalars in slot order (only those in
+`input_slots`, if given): Buffers and Python numbers. `donate[i]` says that the buffer may be overwritten once the run
+cannot fail any more. `executable` and `updates` may be replaced at any time; `runs` and `ns` count.
+
+**Functions**
+- `flush()`, `flush_all()` (every thread), `flush_if_pending(tensor) -> bool`, `flush_count()`, `realize(tensor) -> Buffer`
+  of the base
+- `set_mode(bits) -> old bits`, `get_mode()`: per thread, 12 bits; bit 0 is grad mode
+- `tensor_from_buffer(buffer, shape, dtype, requires_grad=False, cls=None, shared=False)`
+- `make_leaf(tensor, requires_grad, cls=None)`: a new handle of class `cls` on the same storage
+- `set_requires_grad(tensor, flag)`; a tensor that is a view of another shape must be cloned first (ValueError)
+- `set_cell(tensor, other)`: `tensor.data = other`
+- `view_info(tensor) -> (view payload or None, shape of the base, starts)`, `same_storage(a, b)`
+- `set_shared(tensor, flag)`, `is_shared(tensor)`: memory that others can see. Exported memory counts as shared until
+  nobody else holds it
+- `backward(tensor, gradient=None, retain_graph=False, leaves_hint=None, flags=0)`,
+  `grad_entry(outputs, inputs, grad_outputs=None, flags=0) -> tuple of Tensor or None`
+- for recording gradients op by op: `trace_export()`, `slot_for_tensor(tensor)`, `tensor_for_slot(slot)`,
+  `import_history(tensor) -> slot`
+- `set_slot(name, callable)`: operators, named nb_add ... nb_inplace_add ... mp_subscript, lt, le, eq, ne, gt, ge
+- `set_hooks(**hooks)`, `set_limits(max_ops=, max_bytes=, max_states=)`, `set_shadow(flag)`, `stats()`, `clear()`
+- `explain_log()`: counts of misses, builds and flushes by place
 """
 
 from __future__ import annotations
@@ -61,6 +93,10 @@ from flambeau.runtime._recorder import (
     Function,
     Program,
     Tensor,
+    backward,
+    grad_entry,
+    import_history,
+    tensor_for_slot,
     clear,
     explain_log,
     flush,
@@ -92,6 +128,10 @@ __all__ = [
     "Function",
     "Program",
     "Tensor",
+    "backward",
+    "grad_entry",
+    "import_history",
+    "tensor_for_slot",
     "clear",
     "explain_log",
     "flush",

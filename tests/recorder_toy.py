@@ -32,8 +32,9 @@ requested: list = []
 class View:
     """One link: `read(base, *starts)` and `write(base, new, *starts)`, with the parent's chain."""
 
-    def __init__(self, parent, read, write, n_starts):
+    def __init__(self, parent, read, write, n_starts, detached=False):
         self.parent, self.own_read, self.own_write, self.n = parent, read, write, n_starts
+        self.detached = detached or (parent is not None and parent.detached)
 
     def read(self, base, starts=()):
         own = starts[len(starts) - self.n :]
@@ -151,7 +152,7 @@ def slice_rule(function, operands, statics, mode):
 
 def detach_rule(function, operands, statics, mode):
     x = operands[0]
-    return View(x[5], lambda a: a, lambda a, new: new, 0), (x[1], x[2])
+    return View(x[5], lambda a: a, lambda a, new: new, 0, detached=True), (x[1], x[2])
 
 
 def fail_rule(function, operands, statics, mode):

@@ -71,7 +71,7 @@ int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *
   a->data = data;
   a->index = rec->n_leaves;
   a->refs++;
-  rec->leaves[rec->n_leaves++] = a;
+  rec->leaves[rec->n_leaves++] = (fb_trace_leaf){a, node->base};
   return 0;
 }
 
@@ -201,7 +201,7 @@ int fb_enter(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word) {
 int fb_call_tensor(fb_call *call, fb_tensor *t) {
   uint64_t word;
   if (FB_UNLIKELY(!fb_resident(call->rec, t, &word))) {
-    if (fb_enter(call->rec, t, call->function && call->function->kind == FB_INPLACE, &word) < 0)
+    if (fb_enter(call->rec, t, !call->function || call->function->kind == FB_INPLACE, &word) < 0)
       return -1;
   }
   if (fb_call_word(call, word) < 0 || fb_call_note(call, t) < 0)

@@ -32,7 +32,9 @@ static int append(PyObject *list, PyObject *item) {
 }
 
 /* (slot, view payload or None, slots of the view's starts); `next` is the next scalar slot. */
-static PyObject *tensor_ref(uint64_t word, uint32_t *next) {
+PyObject *fb_ref_of_word(uint64_t word, uint32_t *next) {
+  if (fb_word_slot(word) == FB_TAG_NONE)
+    return Py_NewRef(Py_None);
   const fb_view *view = fb_word_high(word) ? fb_view_by_id(fb_word_high(word)) : NULL;
   PyObject *starts = slot_range(*next, view ? view->n_starts : 0);
   if (!starts)
@@ -57,7 +59,6 @@ static PyObject *call_operands(const fb_node *node, PyObject *entries) {
     case FB_TAG_NUMBER:
       i++; /* fall through */
     case FB_TAG_NONE:
-    case FB_TAG_DEAD:
       status = PyList_Append(list, Py_None);
       break;
     case FB_TAG_SCALAR:
@@ -67,7 +68,7 @@ static PyObject *call_operands(const fb_node *node, PyObject *entries) {
       next++;
       break;
     default:
-      status = append(list, tensor_ref(w, &next));
+      status = append(list, fb_ref_of_word(w, &next));
       for (listed = first; status == 0 && listed < next; listed++)
         status = append(entries, Py_BuildValue("(sIs)", "scalar", listed, "int"));
     }
@@ -126,22 +127,35 @@ static int export_call(const fb_node *node, const char *name, PyObject *entries,
                                        node->function ? (PyObject *)node->function : Py_None));
 }
 
-static int export_segment(const fb_node *node, PyObject *entries) {
-  PyObject *provided = PyDict_New(), *inner = provided ? fb_export_state(node->imported, NULL) : NULL;
-  for (uint32_t i = 2; inner && i < node->n_words; i++) {
-    PyObject *old = PyLong_FromUnsignedLong(fb_word_slot(node->words[i])),
-             *now = PyLong_FromUnsignedLong(fb_word_high(node->words[i]));
-    if (!old || !now || PyDict_SetItem(provided, old, now) < 0)
-      Py_CLEAR(inner);
-    Py_XDECREF(old);
-    Py_XDECREF(now);
+/* Words of a segment entry: header, id, then old | new << 32 for values; scalars are a tag and then the old slot. */
+static PyObject *provided_slots(const fb_node *node, PyObject *entries) {
+  PyObject *provided = PyDict_New();
+  uint32_t next = node->base;
+  for (uint32_t i = 2; provided && i < node->n_words; i++) {
+    uint32_t old = fb_word_slot(node->words[i]), now = fb_word_high(node->words[i]);
+    int status = 0;
+    if (old == FB_TAG_SCALAR) {
+      status = append(entries, Py_BuildValue("(sIs)", "scalar", next, scalar_kinds[now]));
+      old = fb_word_slot(node->words[++i]);
+      now = next++;
+    }
+    PyObject *key = PyLong_FromUnsignedLong(old), *value = PyLong_FromUnsignedLong(now);
+    if (status < 0 || !key || !value || PyDict_SetItem(provided, key, value) < 0)
+      Py_CLEAR(provided);
+    Py_XDECREF(key);
+    Py_XDECREF(value);
   }
+  return provided;
+}
+
+static int export_segment(const fb_node *node, PyObject *entries) {
+  PyObject *provided = provided_slots(node, entries), *inner = provided ? fb_export_state(node->imported, NULL) : NULL;
   if (!inner) {
     Py_XDECREF(provided);
     return -1;
   }
-  return append(entries, Py_BuildValue("(sINKN)", "segment", node->base, inner, (unsigned long long)node->imported->id,
-                                       provided));
+  return append(entries, Py_BuildValue("(sINKN)", "segment", node->base + node->n_scalars, inner,
+                                       (unsigned long long)node->imported->id, provided));
 }
 
 static int export_node(const fb_node *node, PyObject *entries, const fb_recorder *rec) {
@@ -151,7 +165,11 @@ static int export_node(const fb_node *node, PyObject *entries, const fb_recorder
     return append(entries, Py_BuildValue("(sIOOOO)", "input", node->base, type->shape, type->dtype,
                                          type->requires_grad ? Py_True : Py_False, Py_False));
   case FB_LEAF:
-    return append(entries, Py_BuildValue("(sII)", "leaf", node->base, fb_word_slot(node->words[1])));
+    return append(entries, fb_word_slot(node->words[1]) == FB_NO_SLOT
+                               ? Py_BuildValue("(sIO)", "leaf", node->base, Py_None)
+                               : Py_BuildValue("(sII)", "leaf", node->base, fb_word_slot(node->words[1])));
+  case FB_LINK:
+    return append(entries, Py_BuildValue("(sII)", "link", fb_word_slot(node->words[1]), fb_word_high(node->words[1])));
   case FB_GRAFT:
     return append(entries, Py_BuildValue("(sIII)", "graft", node->base, fb_word_slot(node->words[1]),
                                          fb_word_high(node->words[1])));

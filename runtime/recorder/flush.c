@@ -10,6 +10,11 @@ typedef struct {
 
 static uint32_t history_slot(const fb_cell *c) { return c->use == FB_NO_SLOT ? c->history : c->use; }
 
+/* A cell whose history lies in this trace, or was imported from another and has not been freed since. */
+static bool needs_history(const fb_recorder *rec, const fb_cell *c) {
+  return c->type->requires_grad && !fb_history_freed(rec, history_slot(c));
+}
+
 static int find_live(fb_recorder *rec, fb_liveness *found) {
   found->live = PyMem_Malloc((rec->n_slots + 1) * sizeof(uint32_t));
   found->history = PyMem_Malloc((rec->n_slots + 1) * sizeof(uint32_t));
@@ -20,7 +25,7 @@ static int find_live(fb_recorder *rec, fb_liveness *found) {
     if (!c)
       continue;
     found->live[found->n_live++] = s;
-    if (c->type->requires_grad && !fb_history_freed(rec, history_slot(c)))
+    if (needs_history(rec, c))
       found->history[found->n_history++] = history_slot(c);
   }
   return 0;
@@ -111,12 +116,12 @@ void fb_recorder_reset(fb_recorder *rec) {
       fb_segment_release(rec->inputs[i].segment);
   }
   for (uint32_t i = 0; i < rec->n_leaves; i++)
-    fb_anchor_release(rec->leaves[i]);
+    fb_anchor_release(rec->leaves[i].anchor);
   for (uint32_t i = 0; i < rec->n_locs; i++)
     Py_XDECREF(rec->locs[i].file);
   for (uint32_t i = 0; i < rec->n_imports; i++)
-    fb_segment_release(rec->imports[i].segment);
-  rec->n_leaves = rec->n_locs = rec->n_imports = 0;
+    fb_segment_release(rec->imports[i]);
+  rec->n_leaves = rec->n_locs = rec->n_imports = rec->n_backwards = 0;
   if (fb_trie_states() > fb_limits.max_states)
     fb_trie_collect(false);
 }
@@ -149,6 +154,16 @@ static void commit_histories(fb_recorder *rec, fb_segment *segment) {
       set_history(c, fb_history_freed(rec, history_slot(c)) ? fb_segment_freed() : segment, history_slot(c));
     else if (c && c->segment)
       set_history(c, NULL, 0);
+  }
+}
+
+/* Segments that a backward() of this trace went through without retain_graph lose their values. */
+static void free_imports(fb_recorder *rec) {
+  for (uint32_t i = 0; i < rec->n_imports; i++) {
+    fb_segment *s = rec->imports[i];
+    for (uint32_t k = 0; k < s->n_slots && !s->freed; k++)
+      if (fb_history_freed(rec, s->base + k))
+        fb_segment_drop_values(s);
   }
 }
 
@@ -260,21 +275,21 @@ static int run(fb_recorder *rec, const fb_liveness *found) {
     p = build_program(rec, found);
   if (!p)
     return -1;
-  uint32_t n = p->n_outputs + p->n_residuals;
-  fb_buffer **outputs = PyMem_Calloc(n + 1, sizeof *outputs);
+  fb_buffer **outputs = PyMem_Calloc(p->n_outputs + 1, sizeof *outputs);
   if (!outputs)
     return PyErr_NoMemory(), -1;
   Py_INCREF(p);
-  int status = fb_program_run(p, rec, !keeps_history, outputs);
+  fb_segment *segment = NULL;
+  int status = fb_program_run(p, rec, keeps_history, outputs);
+  if (status == 0 && keeps_history && !(segment = fb_segment_make(rec, p, outputs)))
+    status = -1;
   if (status == 0) {
-    fb_segment *segment = keeps_history ? fb_segment_make(rec, p, outputs + p->n_outputs) : NULL;
+    free_imports(rec);
     commit(rec, p, outputs);
     commit_histories(rec, segment);
-    if (segment)
-      fb_segment_release(segment);
-    for (uint32_t i = p->n_outputs; i < n; i++)
-      fb_buffer_release(outputs[i]);
   }
+  if (segment)
+    fb_segment_release(segment);
   Py_DECREF(p);
   PyMem_Free(outputs);
   return status;

@@ -1,11 +1,14 @@
-/* Segments: flushed traces that the gradient history of live cells still needs. */
+/* Segments: flushed traces that the gradient history of live cells still needs, and importing them into a trace. */
 #include "recorder.h"
 
 static fb_segment *segments;
 
 fb_segment *fb_segments(void) { return segments; }
-bool fb_history_freed(fb_recorder *rec, uint32_t slot) {
-  (void)rec, (void)slot;
+
+bool fb_history_freed(const fb_recorder *rec, uint32_t slot) {
+  for (uint32_t i = 0; i < rec->n_backwards; i++)
+    if (fb_contains(rec->backwards[i]->aux, rec->backwards[i]->n_aux, slot))
+      return true;
   return false;
 }
 
@@ -14,9 +17,217 @@ fb_segment *fb_segment_freed(void) {
   return &freed;
 }
 
-fb_segment *fb_segment_make(fb_recorder *rec, const fb_program *p, fb_buffer **residuals) {
-  (void)rec, (void)p, (void)residuals;
+/* ---- what a slot depends on ------------------------------------------------------------------------------ */
+
+static bool reach_edge(uint8_t *needed, uint32_t from, uint32_t to) {
+  if (!needed[from] || needed[to])
+    return false;
+  needed[to] = 1;
+  return true;
+}
+
+static bool has_links(fb_node **path, uint32_t depth) {
+  for (uint32_t i = 0; i < depth; i++)
+    if (path[i]->kind == FB_LINK)
+      return true;
+  return false;
+}
+
+static void reach_call(const fb_node *node, uint8_t *needed) {
+  bool wanted = false;
+  for (uint32_t i = 0; i < node->n_results; i++)
+    wanted |= node->results[i].type && node->results[i].type->requires_grad && needed[node->base + node->n_scalars + i];
+  for (uint32_t i = 1; wanted && i < node->n_words; i++) {
+    uint32_t slot = fb_word_slot(node->words[i]), view = fb_word_high(node->words[i]);
+    if (slot == FB_TAG_NUMBER)
+      i++;
+    if (slot < FB_TAG_FIRST && !(view && fb_view_by_id(view)->detached))
+      needed[slot] = 1;
+  }
+}
+
+/* One sweep from the end to the beginning; *again when an edge that leads forward was followed. */
+static int reach_sweep(fb_node **path, uint32_t depth, uint8_t *needed, bool *again) {
+  for (uint32_t i = depth; i-- > 0;) {
+    const fb_node *node = path[i];
+    uint8_t *inner = needed + node->base + node->n_scalars;
+    switch ((fb_node_kind)node->kind) {
+    case FB_CALL:
+    case FB_BACKWARD:
+    case FB_GRAD:
+      reach_call(node, needed);
+      break;
+    case FB_GRAFT:
+      reach_edge(needed, node->base, fb_word_high(node->words[1]));
+      break;
+    case FB_LINK:
+      *again |= reach_edge(needed, fb_word_slot(node->words[1]), fb_word_high(node->words[1]));
+      break;
+    case FB_SEGMENT:
+      if (memchr(inner, 1, node->n_results) && fb_reach(node->imported, inner) < 0)
+        return -1;
+      break;
+    default:
+      break;
+    }
+  }
+  return 0;
+}
+
+int fb_reach(fb_node *state, uint8_t *needed) {
+  fb_node **path = fb_trie_path(state);
+  if (!path)
+    return -1;
+  bool again = true;
+  int status = 0;
+  for (int sweep = 0; status == 0 && (again || sweep < 2); sweep++) { /* the first sweep may wake up links behind it */
+    again = false;
+    status = reach_sweep(path, state->depth, needed, &again);
+    if (sweep == 0 && !has_links(path, state->depth))
+      break;
+  }
+  PyMem_Free(path);
+  return status;
+}
+
+const fb_type *fb_slot_type(fb_node *state, uint32_t slot) {
+  for (fb_node *n = state; n->depth; n = n->parent) {
+    uint32_t first = n->base + n->n_scalars;
+    if (slot < first || slot >= first + n->n_results)
+      continue;
+    return n->kind == FB_SEGMENT ? fb_slot_type(n->imported, slot - first) : n->results[slot - first].type;
+  }
   return NULL;
 }
 
-void fb_segment_release(fb_segment *s) { s->refs--; }
+/* ---- making and releasing -------------------------------------------------------------------------------- */
+
+void fb_segment_drop_values(fb_segment *s) {
+  s->freed = true;
+  for (uint32_t i = 0; i < s->n_residuals; i++)
+    fb_buffer_release(s->residuals[i]);
+  s->n_residuals = 0;
+  uint32_t n = s->n_inputs;
+  s->n_inputs = 0;
+  for (uint32_t i = 0; i < n; i++)
+    if (s->inputs[i].segment)
+      fb_segment_release(s->inputs[i].segment);
+  for (uint32_t i = 0; i < s->n_leaves; i++)
+    fb_anchor_release(s->leaves[i].anchor);
+  s->n_leaves = 0;
+}
+
+static void segment_free(fb_segment *s) {
+  if (s->previous)
+    s->previous->next = s->next;
+  else
+    segments = s->next;
+  if (s->next)
+    s->next->previous = s->previous;
+  PyMem_Free(s->inputs);
+  PyMem_Free(s->leaves);
+  PyMem_Free(s->linked);
+  PyMem_Free(s->residuals);
+  PyMem_Free(s);
+}
+
+/* Chains of segments can be long: parents are released one by one, not by recursion. */
+void fb_segment_release(fb_segment *s) {
+  static fb_segment *pending;
+  static bool busy;
+  if (--s->refs)
+    return;
+  s->epoch = 0;
+  s->residual_slots = (uint32_t *)pending; /* borrowed as the list's link: the values' slots are not needed now */
+  pending = s;
+  if (busy)
+    return;
+  busy = true;
+  while (pending) {
+    fb_segment *dead = pending;
+    pending = (fb_segment *)dead->residual_slots;
+    fb_segment_drop_values(dead);
+    segment_free(dead);
+  }
+  busy = false;
+}
+
+static int find_residual_types(fb_program *p, fb_node *state) {
+  if (p->residual_types)
+    return 0;
+  const fb_type **types = PyMem_Calloc(p->n_residuals + 1, sizeof *types);
+  if (!types)
+    return PyErr_NoMemory(), -1;
+  for (uint32_t i = 0; i < p->n_residuals; i++)
+    if (!(types[i] = fb_slot_type(state, p->residuals[i]))) {
+      PyErr_Format(PyExc_ValueError, "[program] residual slot %u holds no tensor.", p->residuals[i]);
+      PyMem_Free(types);
+      return -1;
+    }
+  p->residual_types = types;
+  return 0;
+}
+
+static fb_buffer *value_of(const fb_recorder *rec, const fb_program *p, fb_buffer **outputs, uint32_t slot) {
+  for (uint32_t i = 0; i < p->n_outputs; i++)
+    if (p->outputs[i] == slot)
+      return outputs[i];
+  for (uint32_t i = 0; i < rec->n_inputs; i++)
+    if (rec->inputs[i].slot == slot)
+      return rec->inputs[i].buffer;
+  return NULL;
+}
+
+static int take_values(fb_segment *s, fb_recorder *rec, fb_program *p, fb_buffer **outputs) {
+  if (find_residual_types(p, rec->state) < 0)
+    return -1;
+  s->residual_slots = p->residuals;
+  s->residual_types = p->residual_types;
+  for (uint32_t i = 0; i < p->n_residuals; i++) {
+    fb_buffer *value = value_of(rec, p, outputs, p->residuals[i]);
+    if (!value) {
+      PyErr_Format(PyExc_ValueError, "[program] residual slot %u is neither an output nor an input.", p->residuals[i]);
+      return -1;
+    }
+    fb_buffer_retain(value);
+    s->residuals[s->n_residuals++] = value;
+  }
+  for (uint32_t i = 0; i < rec->n_inputs; i++) {
+    fb_trace_input in = rec->inputs[i];
+    in.buffer = NULL;
+    in.cell = NULL;
+    if (in.segment)
+      in.segment->refs++;
+    s->inputs[s->n_inputs++] = in;
+  }
+  for (uint32_t i = 0; i < rec->n_leaves; i++) {
+    rec->leaves[i].anchor->refs++;
+    s->leaves[s->n_leaves++] = rec->leaves[i];
+  }
+  return 0;
+}
+
+fb_segment *fb_segment_make(fb_recorder *rec, const fb_program *p, fb_buffer **outputs) {
+  fb_segment *s = PyMem_Calloc(1, sizeof *s);
+  if (!s)
+    return (fb_segment *)PyErr_NoMemory();
+  s->refs = 1;
+  s->state = rec->state;
+  s->n_slots = rec->n_slots;
+  s->inputs = PyMem_Calloc(rec->n_inputs + 1, sizeof *s->inputs);
+  s->leaves = PyMem_Calloc(rec->n_leaves + 1, sizeof *s->leaves);
+  s->linked = PyMem_Calloc(rec->n_leaves + 1, sizeof *s->linked);
+  s->residuals = PyMem_Calloc(p->n_residuals + 1, sizeof *s->residuals);
+  s->next = segments;
+  if (segments)
+    segments->previous = s;
+  segments = s;
+  bool allocated = s->inputs && s->leaves && s->linked && s->residuals;
+  if (!allocated)
+    PyErr_NoMemory();
+  if (!allocated || take_values(s, rec, (fb_program *)p, outputs) < 0) {
+    fb_segment_release(s);
+    return NULL;
+  }
+  return s;
+}

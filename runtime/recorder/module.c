@@ -233,6 +233,15 @@ static PyObject *slot_for_tensor(PyObject *module, PyObject *o) {
   return PyLong_FromUnsignedLong(fb_word_slot(word));
 }
 
+static PyObject *import_history(PyObject *module, PyObject *o) {
+  (void)module;
+  fb_tensor *t = as_tensor(o, "import_history");
+  uint64_t word;
+  if (!t || fb_import_history(fb_recorder_get(), t, &word) < 0)
+    return NULL;
+  return PyLong_FromUnsignedLong(fb_word_slot(word));
+}
+
 static PyObject *trace_export(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   return fb_export(fb_recorder_get());
@@ -344,6 +353,10 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, NULL},
                                 {"set_shared", set_shared, METH_VARARGS, NULL},
                                 {"is_shared", is_shared, METH_O, NULL},
                                 {"slot_for_tensor", slot_for_tensor, METH_O, NULL},
+                                {"backward", FB_KEYWORDS(fb_backward), NULL},
+                                {"grad_entry", FB_KEYWORDS(fb_grad_entry), NULL},
+                                {"import_history", import_history, METH_O, NULL},
+                                {"tensor_for_slot", fb_tensor_for_slot, METH_O, NULL},
                                 {"trace_export", trace_export, METH_NOARGS, NULL},
                                 {"set_slot", set_slot, METH_VARARGS, NULL},
                                 {"set_hooks", FB_KEYWORDS(set_hooks), NULL},

@@ -15,8 +15,10 @@ static uint64_t now_ns(void) {
 /* ---- running --------------------------------------------------------------------------------------------- */
 
 /* Nobody but the trace, and the cell that was overwritten in it, holds the buffer. */
-static bool donatable(const fb_trace_input *in) {
+static bool donatable(const fb_program *p, const fb_trace_input *in, bool keep) {
   if (in->scalar.kind != FB_BUFFER || !fb_buffer_is_pooled(in->buffer))
+    return false;
+  if (keep && fb_contains(p->residuals, p->n_residuals, in->slot))
     return false;
   int64_t refs = fb_buffer_refs(in->buffer);
   if (!in->cell)
@@ -75,7 +77,7 @@ static int take_outputs(fb_program *p, PyObject *answer, fb_buffer **outputs) {
   PyObject *list = PySequence_Fast(answer, "[program] an executable returns a list of Buffers.");
   if (!list)
     return -1;
-  uint32_t n = p->n_outputs + p->n_residuals;
+  uint32_t n = p->n_outputs;
   int status = 0;
   if (PySequence_Fast_GET_SIZE(list) != n) {
     PyErr_Format(PyExc_ValueError, "[program] the executable returned %zd buffers, the program has %u outputs.",
@@ -97,11 +99,11 @@ static int take_outputs(fb_program *p, PyObject *answer, fb_buffer **outputs) {
   return status;
 }
 
-static int run_callable(fb_program *p, fb_recorder *rec, uint32_t n, bool may_donate, fb_buffer **outputs) {
+static int run_callable(fb_program *p, fb_recorder *rec, uint32_t n, bool keep, fb_buffer **outputs) {
   PyObject *inputs = PyList_New(n), *donate = PyList_New(n), *answer = NULL;
   for (uint32_t i = 0; inputs && donate && i < n; i++) {
     const fb_trace_input *in = &rec->inputs[p->index ? p->index[i] : i];
-    PyList_SET_ITEM(donate, i, PyBool_FromLong(may_donate && donatable(in)));
+    PyList_SET_ITEM(donate, i, PyBool_FromLong(donatable(p, in, keep)));
     PyObject *value = input_object(in);
     if (!value)
       Py_CLEAR(inputs);
@@ -117,7 +119,7 @@ static int run_callable(fb_program *p, fb_recorder *rec, uint32_t n, bool may_do
   return status;
 }
 
-static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, bool may_donate, fb_buffer **outputs) {
+static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, bool keep, fb_buffer **outputs) {
   fb_input fixed[64], *inputs = n <= 64 ? fixed : PyMem_Malloc(n * sizeof *inputs);
   if (!inputs)
     return PyErr_NoMemory(), -1;
@@ -126,7 +128,7 @@ static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, 
     bool is_buffer = in->scalar.kind == FB_BUFFER;
     inputs[i] = (fb_input){.data = is_buffer ? fb_buffer_data(in->buffer) : (void *)&in->scalar.i,
                            .buffer = is_buffer ? in->buffer : NULL,
-                           .donated = may_donate && donatable(in)};
+                           .donated = donatable(p, in, keep)};
   }
   fb_run run = {.inputs = inputs, .outputs = outputs};
   fb_status status = fb_plan_run(plan, &run);
@@ -140,19 +142,19 @@ static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, 
   return status == FB_OK ? 0 : -1;
 }
 
-int fb_program_run(fb_program *p, fb_recorder *rec, bool may_donate, fb_buffer **outputs) {
+int fb_program_run(fb_program *p, fb_recorder *rec, bool keep, fb_buffer **outputs) {
   if (resolve_inputs(p, rec) < 0)
     return -1;
   uint32_t n = p->inputs ? p->n_inputs : rec->n_inputs;
   uint64_t start = now_ns();
   fb_plan *plan = fb_plan_from_python(p->executable);
-  int status = plan ? run_plan(p, plan, rec, n, may_donate, outputs) : run_callable(p, rec, n, may_donate, outputs);
+  int status = plan ? run_plan(p, plan, rec, n, keep, outputs) : run_callable(p, rec, n, keep, outputs);
   p->runs++;
   p->ns += now_ns() - start;
   return status;
 }
 
-static bool contains(const uint32_t *sorted, uint32_t n, uint32_t slot) {
+bool fb_contains(const uint32_t *sorted, uint32_t n, uint32_t slot) {
   uint32_t low = 0, high = n;
   while (low < high) {
     uint32_t middle = (low + high) / 2;
@@ -168,7 +170,7 @@ bool fb_program_covers(const fb_program *p, const uint32_t *slots, uint32_t n, b
   if (history && !p->has_history)
     return false;
   for (uint32_t i = 0; i < n; i++)
-    if (!contains(p->outputs, p->n_outputs, slots[i]))
+    if (!fb_contains(p->outputs, p->n_outputs, slots[i]))
       return false;
   return true;
 }
@@ -187,6 +189,13 @@ static int read_slots(PyObject *value, uint32_t **slots, uint32_t *n) {
   return !*slots ? (PyErr_NoMemory(), -1) : PyErr_Occurred() ? -1 : 0;
 }
 
+static bool ascend(const uint32_t *slots, uint32_t n) {
+  for (uint32_t i = 1; i < n; i++)
+    if (slots[i - 1] >= slots[i])
+      return false;
+  return true;
+}
+
 static PyObject *program_new(PyTypeObject *cls, PyObject *args, PyObject *kwargs) {
   static char *names[] = {"executable", "output_slots", "updates", "residual_slots", "input_slots", NULL};
   PyObject *executable, *outputs, *updates = Py_None, *residuals = Py_None, *inputs = Py_None;
@@ -203,11 +212,10 @@ static PyObject *program_new(PyTypeObject *cls, PyObject *args, PyObject *kwargs
       (residuals != Py_None && read_slots(residuals, &p->residuals, &p->n_residuals) < 0) ||
       (inputs != Py_None && read_slots(inputs, &p->inputs, &p->n_inputs) < 0))
     Py_CLEAR(p);
-  for (uint32_t i = 1; p && i < p->n_outputs; i++)
-    if (p->outputs[i - 1] >= p->outputs[i]) {
-      PyErr_SetString(PyExc_ValueError, "[program] output_slots must ascend.");
-      Py_CLEAR(p);
-    }
+  if (p && (!ascend(p->outputs, p->n_outputs) || !ascend(p->residuals, p->n_residuals))) {
+    PyErr_SetString(PyExc_ValueError, "[program] output_slots and residual_slots must ascend.");
+    Py_CLEAR(p);
+  }
   return (PyObject *)p;
 }
 
@@ -230,6 +238,7 @@ static void program_dealloc(fb_program *p) {
   program_clear(p);
   PyMem_Free(p->outputs);
   PyMem_Free(p->residuals);
+  PyMem_Free((void *)p->residual_types);
   PyMem_Free(p->inputs);
   PyMem_Free(p->index);
   type->tp_free(p);
@@ -253,7 +262,8 @@ static PyObject *get_inputs(fb_program *p, void *closure) {
 
 static PyGetSetDef program_getset[] = {
     {"output_slots", (getter)get_outputs, NULL, "Slots of the outputs, ascending.", NULL},
-    {"residual_slots", (getter)get_residuals, NULL, "Further outputs, kept for backward().", NULL},
+    {"residual_slots", (getter)get_residuals, NULL,
+     "Outputs and inputs that backward() needs; None: no history was asked for.", NULL},
     {"input_slots", (getter)get_inputs, NULL, "Slots of the inputs; None: all.", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 static PyMemberDef program_members[] = {

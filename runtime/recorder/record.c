@@ -165,7 +165,7 @@ static PyObject *collect_results(fb_call *call, const fb_node *node, uint32_t fi
   PyObject *result = Py_None;
   if (n_new)
     result = PyTuple_GET_ITEM(results, 0);
-  else if (call->function->n_params && call->function->param[0].kind == FB_P_TENSOR)
+  else if (call->function->n_params && fb_is_tensor(call->values[0]))
     result = call->values[0];
   Py_INCREF(result);
   Py_DECREF(results);

@@ -128,7 +128,18 @@ uint64_t fb_live_cells(void);
 
 /* ---- the trie -------------------------------------------------------------------------------------------- */
 
-typedef enum { FB_ROOT, FB_INPUT, FB_LEAF, FB_GRAFT, FB_CALL, FB_REACH, FB_BACKWARD, FB_GRAD, FB_SEGMENT } fb_node_kind;
+typedef enum {
+  FB_ROOT,
+  FB_INPUT,
+  FB_LEAF,
+  FB_GRAFT,
+  FB_CALL,
+  FB_REACH,
+  FB_BACKWARD,
+  FB_GRAD,
+  FB_SEGMENT,
+  FB_LINK
+} fb_node_kind;
 
 enum { FB_CUT = 1, FB_FALLIBLE = 2, FB_COMPLEX = 4 }; /* node flags; any but none leaves the fast path */
 
@@ -140,13 +151,13 @@ enum {
   FB_H_REACH,
   FB_H_BACKWARD,
   FB_H_GRAD,
-  FB_H_SEGMENT
+  FB_H_SEGMENT,
+  FB_H_LINK
 }; /* headers below all functions */
 #define FB_TAG_FIRST 0xFFFFFFE0u
 #define FB_TAG_LIST 0xFFFFFFE0u   /* count << 32 */
 #define FB_TAG_NUMBER 0xFFFFFFE1u /* kind << 32; the next word is the value */
 #define FB_TAG_SCALAR 0xFFFFFFE2u /* kind << 32: a new scalar slot */
-#define FB_TAG_DEAD 0xFFFFFFE3u
 #define FB_TAG_NONE 0xFFFFFFE4u
 
 typedef enum { FB_FLOAT, FB_INT, FB_BOOL, FB_BUFFER } fb_scalar_kind;
@@ -239,9 +250,9 @@ typedef struct {
 } fb_loc;
 
 typedef struct {
-  fb_segment *segment;
-  uint32_t base; /* its slot s is slot base + s here */
-} fb_import;
+  fb_anchor *anchor;
+  uint32_t slot; /* of its leaf entry */
+} fb_trace_leaf;
 
 struct fb_recorder {
   uint64_t id; /* of the current trace; process-unique */
@@ -252,12 +263,14 @@ struct fb_recorder {
   fb_cell **owner; /* per slot: the live cell whose data it is, for computed slots */
   fb_trace_input *inputs;
   uint32_t n_inputs, cap_inputs;
-  fb_anchor **leaves;
+  fb_trace_leaf *leaves;
   uint32_t n_leaves, cap_leaves;
   fb_loc *locs;
   uint32_t n_locs, cap_locs;
-  fb_import *imports;
+  fb_segment **imports; /* segments that were imported into this trace */
   uint32_t n_imports, cap_imports;
+  fb_node **backwards; /* its backward and grad entries */
+  uint32_t n_backwards, cap_backwards;
   size_t held_bytes; /* inputs that only the trace keeps alive */
   fb_recorder *next;
 };
@@ -410,7 +423,8 @@ int fb_flush(fb_recorder *rec);
 typedef struct {
   PyObject_HEAD PyObject *executable, *updates;
   uint32_t *outputs, n_outputs;     /* output_slots */
-  uint32_t *residuals, n_residuals; /* kept for the backward, when history is needed */
+  uint32_t *residuals, n_residuals; /* outputs and inputs that the backward needs, when history is kept */
+  const fb_type **residual_types;   /* found when the first segment is made */
   uint32_t *inputs, n_inputs;       /* input_slots; NULL: all */
   uint32_t *index;                  /* their positions among the trace's inputs */
   bool has_history;
@@ -418,8 +432,9 @@ typedef struct {
 } fb_program;
 
 int fb_program_init(PyObject *module);
-/* Run on the inputs of rec's trace; outputs (n_outputs, then n_residuals) are new references. 0 done, -1 error. */
-int fb_program_run(fb_program *p, fb_recorder *rec, bool may_donate, fb_buffer **outputs);
+/* Run on the inputs of rec's trace; the n_outputs outputs are new references. `keep`: donate no residual. */
+int fb_program_run(fb_program *p, fb_recorder *rec, bool keep, fb_buffer **outputs);
+bool fb_contains(const uint32_t *sorted, uint32_t n, uint32_t slot);
 PyObject *fb_input_values(fb_recorder *rec); /* list of (slot, Buffer or number) */
 bool fb_program_covers(const fb_program *p, const uint32_t *slots, uint32_t n, bool history);
 
@@ -436,29 +451,38 @@ bool fb_is_interruption(PyObject *type); /* KeyboardInterrupt, out of memory: no
 /* A flushed trace that live cells' histories need. */
 struct fb_segment {
   uint32_t refs;
-  bool freed;
-  uint64_t epoch;
-  uint32_t base; /* where it was imported in trace `epoch` */
+  bool freed;     /* backward() without retain_graph has been here: values are gone */
+  uint64_t epoch; /* of the trace it was last imported into */
+  uint32_t base;  /* its slot s is slot base + s there */
   fb_node *state;
-  fb_trace_input *inputs;
+  uint32_t n_slots;
+  fb_trace_input *inputs; /* those without a value that is needed have no buffer; `history` marks links in `epoch` */
   uint32_t n_inputs;
-  fb_anchor **leaves;
+  fb_trace_leaf *leaves;
   uint32_t n_leaves;
-  fb_import *imports;
-  uint32_t n_imports;
+  bool *linked; /* per leaf, in `epoch` */
   uint32_t *residual_slots;
+  const fb_type **residual_types;
   fb_buffer **residuals;
   uint32_t n_residuals;
   fb_segment *next, *previous;
 };
 
-fb_segment *fb_segment_make(fb_recorder *rec, const fb_program *p, fb_buffer **residuals);
+fb_segment *fb_segment_make(fb_recorder *rec, const fb_program *p, fb_buffer **outputs);
 fb_segment *fb_segment_freed(void); /* stands for a history that backward() has freed */
 void fb_segment_release(fb_segment *s);
+void fb_segment_drop_values(fb_segment *s);
 fb_segment *fb_segments(void);
-bool fb_history_freed(fb_recorder *rec, uint32_t slot);
-int fb_import_history(fb_recorder *rec, fb_tensor *t, uint32_t *slot);
+bool fb_history_freed(const fb_recorder *rec, uint32_t slot);
+/* Mark in `needed` (one byte per slot) all slots that marked ones depend on through gradient history. */
+int fb_reach(fb_node *state, uint8_t *needed);
+const fb_type *fb_slot_type(fb_node *state, uint32_t slot); /* NULL: the slot has none */
+/* Enter the tensor and import what the history of its value needs; the word of its place in that history. */
+int fb_import_history(fb_recorder *rec, fb_tensor *t, uint64_t *word);
+int fb_import_reachable(fb_recorder *rec, const uint64_t *words, uint32_t n);
 PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *fb_tensor_for_slot(PyObject *module, PyObject *slot);
+PyObject *fb_ref_of_word(uint64_t word, uint32_t *next_scalar);
 
 #endif

@@ -1,0 +1,472 @@
+/* backward() and grad() as one entry each. On a hit no Python runs, neither rules nor per parameter. */
+#include "recorder.h"
+
+static PyObject *freed_slots(const fb_recorder *rec) {
+  PyObject *set = PyFrozenSet_New(NULL), *all = set ? PyList_New(0) : NULL;
+  for (uint32_t i = 0; all && i < rec->n_backwards; i++) {
+    PyObject *slots = fb_slot_tuple(rec->backwards[i]->aux, rec->backwards[i]->n_aux);
+    if (!slots || PyList_SetSlice(all, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, slots) < 0)
+      Py_CLEAR(all);
+    Py_XDECREF(slots);
+  }
+  Py_XSETREF(set, all ? PyFrozenSet_New(all) : NULL);
+  Py_XDECREF(all);
+  return set;
+}
+
+static int compare_slots(const void *a, const void *b) {
+  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return (x > y) - (x < y);
+}
+
+static int read_freed(fb_node *node, PyObject *freed) {
+  PyObject *items = freed ? PySequence_Tuple(freed) : PyTuple_New(0);
+  if (!items)
+    return -1;
+  node->n_aux = (uint32_t)PyTuple_GET_SIZE(items);
+  node->aux = PyMem_Calloc(node->n_aux + 1, sizeof *node->aux);
+  for (uint32_t i = 0; node->aux && i < node->n_aux; i++)
+    node->aux[i] = (uint32_t)PyLong_AsUnsignedLong(PyTuple_GET_ITEM(items, i));
+  Py_DECREF(items);
+  if (!node->aux)
+    return PyErr_NoMemory(), -1;
+  qsort(node->aux, node->n_aux, sizeof *node->aux, compare_slots);
+  return PyErr_Occurred() ? -1 : 0;
+}
+
+/* Results: None or (shape, dtype, requires_grad). `writes[i]` is the operand that result i replaces, or -1. */
+static int read_results(fb_result *results, uint32_t n, PyObject *list, const int32_t *writes) {
+  PyObject *items = PySequence_Tuple(list);
+  if (!items)
+    return -1;
+  int status = 0;
+  if (PyTuple_GET_SIZE(items) != (Py_ssize_t)n) {
+    PyErr_Format(PyExc_ValueError, "[backward] the expansion has %zd results for %u places.", PyTuple_GET_SIZE(items),
+                 n);
+    status = -1;
+  }
+  for (uint32_t i = 0; status == 0 && i < n; i++) {
+    PyObject *item = PyTuple_GET_ITEM(items, i), *shape, *dtype;
+    int requires_grad;
+    results[i].write = -1;
+    if (item == Py_None)
+      continue;
+    if (!PyArg_ParseTuple(item, "OOp;a gradient is None or (shape, dtype, requires_grad)", &shape, &dtype,
+                          &requires_grad) ||
+        !(results[i].type = fb_type_intern(shape, dtype, requires_grad)))
+      status = -1;
+    results[i].write = writes[i];
+  }
+  Py_DECREF(items);
+  return status;
+}
+
+/* Make the entry from the hook's answer (payload, results[, freed slots]), which is consumed. */
+static fb_node *learn(fb_call *call, fb_node_kind kind, PyObject *answer, uint32_t n, const int32_t *writes) {
+  PyObject *payload, *list, *freed = NULL;
+  fb_result *results = PyMem_Calloc(n + 1, sizeof *results);
+  fb_node *node = NULL;
+  if (!results)
+    PyErr_NoMemory();
+  else if (!PyTuple_Check(answer))
+    PyErr_SetString(PyExc_TypeError, "[backward] the expansion must be a tuple (payload, results[, freed slots]).");
+  else if (PyArg_ParseTuple(answer, "OO|O;(payload, results[, freed slots])", &payload, &list, &freed) &&
+           read_results(results, n, list, writes) == 0)
+    node = fb_trie_add(call->rec->state, kind, call->words, call->n, call->rec->n_slots);
+  if (node) {
+    node->results = results;
+    node->n_results = n;
+    node->n_scalars = call->n_scalars;
+    node->payload = Py_NewRef(payload);
+    node->line = fb_user_line(&node->file);
+    fb_stats.misses++;
+    fb_explain("miss", node);
+    if (read_freed(node, freed == Py_None ? NULL : freed) < 0)
+      node = NULL;
+  } else {
+    PyMem_Free(results);
+  }
+  Py_DECREF(answer);
+  return node;
+}
+
+static int advance(fb_call *call, fb_node *node) {
+  fb_recorder *rec = call->rec;
+  uint32_t end = node->base + node->n_scalars + node->n_results;
+  if (fb_recorder_reserve(rec, end) < 0 ||
+      fb_grow((void **)&rec->inputs, &rec->cap_inputs, rec->n_inputs + call->n_scalars, sizeof *rec->inputs) < 0 ||
+      fb_grow((void **)&rec->backwards, &rec->cap_backwards, rec->n_backwards + 1, sizeof *rec->backwards) < 0)
+    return -1;
+  fb_take_scalars(rec, call->scalars, call->n_scalars, node->base);
+  for (uint32_t s = node->base + node->n_scalars; s < end; s++)
+    rec->owner[s] = NULL;
+  rec->backwards[rec->n_backwards++] = node;
+  rec->state = node;
+  rec->n_slots = end;
+  return 0;
+}
+
+/* The trie knows the call, or the hook is asked. `refs` makes the hook's arguments between export and flags. */
+static fb_node *step(fb_call *call, fb_node_kind kind, uint32_t header, uint32_t flags, uint32_t n,
+                     const int32_t *writes, PyObject *(*ask)(fb_call *call, void *context, uint32_t flags),
+                     void *context) {
+  call->words[0] = header | (uint64_t)call->rec->mode << 20 | (uint64_t)flags << 32;
+  fb_node *node = fb_trie_step(call->rec->state, call->words, call->n);
+  if (node) {
+    fb_stats.hits++;
+  } else {
+    uint64_t id = call->rec->id;
+    fb_node *state = call->rec->state;
+    PyObject *answer = ask(call, context, flags);
+    if (answer && (call->rec->id != id || call->rec->state != state)) {
+      Py_CLEAR(answer);
+      PyErr_SetString(PyExc_RuntimeError, "[backward] the expansion recorded or flushed.");
+    }
+    node = answer ? learn(call, kind, answer, n, writes) : NULL;
+  }
+  return node && advance(call, node) == 0 ? node : NULL;
+}
+
+static int raise_freed(void) {
+  PyErr_SetString(PyExc_RuntimeError,
+                  "[backward] the graph of this tensor was freed by an earlier backward(): gradients cannot go "
+                  "through it a second time. Pass retain_graph=True to the earlier call.");
+  return -1;
+}
+
+static int add_output(fb_call *call, PyObject *o) {
+  uint64_t word;
+  if (!fb_is_tensor(o)) {
+    PyErr_Format(PyExc_TypeError, "[backward] expected a Tensor, got %.100s.", Py_TYPE(o)->tp_name);
+    return -1;
+  }
+  const fb_type *type = fb_tensor_get_type((fb_tensor *)o);
+  if (!type || !type->requires_grad) {
+    if (type)
+      PyErr_Format(PyExc_RuntimeError,
+                   "[backward] a tensor of shape %R does not require grad and has no gradient history. "
+                   "Compute it from tensors that require grad, outside of no_grad().",
+                   type->shape);
+    return -1;
+  }
+  if (fb_import_history(call->rec, (fb_tensor *)o, &word) < 0)
+    return -1;
+  if (fb_history_freed(call->rec, fb_word_slot(word)))
+    return raise_freed();
+  if (fb_call_word(call, word) < 0 || fb_call_note(call, (fb_tensor *)o) < 0)
+    return -1;
+  for (uint32_t i = 0; fb_word_high(word) && i < ((fb_tensor *)o)->view->n_starts; i++)
+    if (fb_call_scalar(call, (fb_scalar){.kind = FB_INT, .i = ((fb_tensor *)o)->starts[i]}) < 0)
+      return -1;
+  return 0;
+}
+
+static int add_gradient(fb_call *call, PyObject *o) {
+  if (o == Py_None)
+    return fb_call_word(call, FB_TAG_NONE) < 0 ? -1 : fb_call_note(call, NULL);
+  if (fb_is_tensor(o))
+    return fb_call_tensor(call, (fb_tensor *)o);
+  PyErr_Format(PyExc_TypeError, "[backward] a gradient must be a Tensor or None, got %.100s.", Py_TYPE(o)->tp_name);
+  return -1;
+}
+
+/* ---- backward -------------------------------------------------------------------------------------------- */
+
+/* The entry that says which leaves the loss reaches (indices into the trace's leaves), or which ones were asked for. */
+static fb_node *step_reach(fb_recorder *rec, uint64_t loss, PyObject *hint) {
+  Py_ssize_t n_hint = hint == Py_None ? 0 : PySequence_Fast_GET_SIZE(hint);
+  uint64_t *words = PyMem_Malloc((size_t)(n_hint + 2) * sizeof *words);
+  if (!words)
+    return (fb_node *)PyErr_NoMemory();
+  uint32_t n = 2;
+  words[0] = FB_H_REACH | (uint64_t)(hint != Py_None) << 32;
+  words[1] = loss;
+  for (Py_ssize_t i = 0; i < n_hint; i++) {
+    fb_tensor *t = (fb_tensor *)PySequence_Fast_GET_ITEM(hint, i);
+    fb_anchor *a = fb_is_tensor((PyObject *)t) && t->leaf ? t->leaf->anchor : NULL;
+    if (a && a->epoch == rec->id)
+      words[n++] = a->index;
+  }
+  fb_node *node = fb_trie_step(rec->state, words, n);
+  uint8_t *needed = NULL;
+  if (!node && (needed = PyMem_Calloc(rec->n_slots + 1, 1))) {
+    needed[fb_word_slot(loss)] = 1;
+    if (fb_reach(rec->state, needed) == 0 && (node = fb_trie_add(rec->state, FB_REACH, words, n, rec->n_slots)))
+      node->aux = PyMem_Calloc(rec->n_leaves + (size_t)n_hint + 1, sizeof *node->aux);
+    for (uint32_t i = 0; node && node->aux && hint == Py_None && i < rec->n_leaves; i++)
+      if (needed[rec->leaves[i].slot])
+        node->aux[node->n_aux++] = i;
+    for (uint32_t i = 2; node && node->aux && i < n; i++)
+      node->aux[node->n_aux++] = (uint32_t)words[i];
+    PyMem_Free(needed);
+  }
+  PyMem_Free(words);
+  if (node && !node->aux)
+    return (fb_node *)PyErr_NoMemory();
+  if (node)
+    rec->state = node;
+  return node;
+}
+
+static PyObject *ask_backward(fb_call *call, void *context, uint32_t flags) {
+  const fb_node *reach = context;
+  PyObject *hook = fb_hook(fb_hooks.expand_backward, "expand_backward");
+  uint32_t next = call->rec->n_slots, at = 1;
+  PyObject *loss = hook ? fb_ref_of_word(call->words[at++], &next) : NULL;
+  PyObject *gradient = loss ? fb_ref_of_word(call->words[at++], &next) : NULL;
+  PyObject *leaves = gradient ? PyList_New(reach->n_aux) : NULL;
+  for (uint32_t i = 0; leaves && i < reach->n_aux; i++) {
+    PyObject *grad = fb_ref_of_word(call->words[at++], &next);
+    PyObject *item = grad ? Py_BuildValue("(IN)", call->rec->leaves[reach->aux[i]].slot, grad) : NULL;
+    if (!item)
+      Py_CLEAR(leaves);
+    else
+      PyList_SET_ITEM(leaves, i, item);
+  }
+  PyObject *export = leaves ? fb_export(call->rec) : NULL, *freed = export ? freed_slots(call->rec) : NULL,
+           *answer = NULL;
+  if (freed)
+    answer = PyObject_CallFunction(hook, "OOOOIO", export, loss, gradient, leaves, flags, freed);
+  Py_XDECREF(loss);
+  Py_XDECREF(gradient);
+  Py_XDECREF(leaves);
+  Py_XDECREF(export);
+  Py_XDECREF(freed);
+  return answer;
+}
+
+static int store_gradients(fb_call *call, const fb_node *node, const fb_node *reach) {
+  fb_recorder *rec = call->rec;
+  for (uint32_t i = 0; i < node->n_results; i++) {
+    const fb_result *r = &node->results[i];
+    uint32_t slot = node->base + node->n_scalars + i;
+    if (!r->type)
+      continue;
+    if (r->write >= 0) {
+      if (fb_write_cell(rec, call->operands[r->write], slot, r->type) < 0)
+        return -1;
+      continue;
+    }
+    fb_leaf *leaf = rec->leaves[reach->aux[i]].anchor->leaf;
+    if (!leaf) /* nobody can read it any more */
+      continue;
+    PyObject *grad = fb_new_result(rec, slot, r->type);
+    if (!grad)
+      return -1;
+    Py_XSETREF(leaf->grad, grad);
+  }
+  return 0;
+}
+
+static int record_backward(fb_call *call, PyObject *loss, PyObject *gradient, PyObject *hint, uint32_t flags) {
+  fb_recorder *rec = call->rec;
+  if (add_output(call, loss) < 0 || add_gradient(call, gradient) < 0)
+    return -1;
+  const fb_node *reach = step_reach(rec, call->words[1], hint);
+  int32_t *writes = reach ? PyMem_Calloc(reach->n_aux + 1, sizeof *writes) : NULL;
+  if (!writes)
+    return reach ? (PyErr_NoMemory(), -1) : -1;
+  int status = 0;
+  for (uint32_t i = 0; status == 0 && i < reach->n_aux; i++) {
+    fb_leaf *leaf = rec->leaves[reach->aux[i]].anchor->leaf;
+    writes[i] = leaf && leaf->grad ? (int32_t)call->n_operands : -1;
+    status = add_gradient(call, leaf && leaf->grad ? leaf->grad : Py_None);
+  }
+  fb_node *node = status == 0
+                      ? step(call, FB_BACKWARD, FB_H_BACKWARD, flags, reach->n_aux, writes, ask_backward, (void *)reach)
+                      : NULL;
+  PyMem_Free(writes);
+  return node ? store_gradients(call, node, reach) : -1;
+}
+
+PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs) {
+  static char *names[] = {"tensor", "gradient", "retain_graph", "leaves_hint", "flags", NULL};
+  PyObject *loss, *gradient = Py_None, *hint = Py_None;
+  int retain = 0;
+  unsigned int flags = 0;
+  (void)module;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OpOI:backward", names, &loss, &gradient, &retain, &hint, &flags))
+    return NULL;
+  PyObject *leaves =
+      hint == Py_None ? Py_NewRef(Py_None) : PySequence_Fast(hint, "[backward] inputs must be a sequence of Tensors.");
+  if (!leaves)
+    return NULL;
+  fb_call call;
+  fb_call_init(&call, fb_recorder_get(), NULL, NULL, 0);
+  int status = record_backward(&call, loss, gradient, leaves, flags << 1 | (uint32_t)retain);
+  fb_call_clear(&call);
+  Py_DECREF(leaves);
+  if (status == 0 && call.rec->flush_soon)
+    status = fb_flush(call.rec);
+  return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* ---- grad ------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+  uint32_t n_outputs, n_inputs;
+} fb_grad_shape;
+
+static PyObject *refs_of(fb_call *call, uint32_t *at, uint32_t n, uint32_t *next) {
+  ++*at; /* the list tag */
+  PyObject *list = PyList_New(n);
+  for (uint32_t i = 0; list && i < n; i++) {
+    PyObject *ref = fb_ref_of_word(call->words[(*at)++], next);
+    if (!ref)
+      Py_CLEAR(list);
+    else
+      PyList_SET_ITEM(list, i, ref);
+  }
+  return list;
+}
+
+static PyObject *ask_grad(fb_call *call, void *context, uint32_t flags) {
+  const fb_grad_shape *shape = context;
+  PyObject *hook = fb_hook(fb_hooks.expand_grad, "expand_grad");
+  uint32_t next = call->rec->n_slots, at = 1;
+  PyObject *outputs = hook ? refs_of(call, &at, shape->n_outputs, &next) : NULL;
+  PyObject *gradients = outputs ? refs_of(call, &at, shape->n_outputs, &next) : NULL;
+  PyObject *inputs = gradients ? refs_of(call, &at, shape->n_inputs, &next) : NULL;
+  PyObject *export = inputs ? fb_export(call->rec) : NULL, *freed = export ? freed_slots(call->rec) : NULL,
+           *answer = NULL;
+  if (freed)
+    answer = PyObject_CallFunction(hook, "OOOOIO", export, outputs, gradients, inputs, flags, freed);
+  Py_XDECREF(outputs);
+  Py_XDECREF(gradients);
+  Py_XDECREF(inputs);
+  Py_XDECREF(export);
+  Py_XDECREF(freed);
+  return answer;
+}
+
+static int add_list(fb_call *call, PyObject *list, int (*add)(fb_call *call, PyObject *o)) {
+  if (fb_call_word(call, fb_tag(FB_TAG_LIST, (uint64_t)PySequence_Fast_GET_SIZE(list))) < 0)
+    return -1;
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list); i++)
+    if (add(call, PySequence_Fast_GET_ITEM(list, i)) < 0)
+      return -1;
+  return 0;
+}
+
+/* For a leaf, the slot of its leaf entry: that is where its gradients meet. */
+static int add_input(fb_call *call, PyObject *o) {
+  uint64_t word;
+  if (!fb_is_tensor(o)) {
+    PyErr_Format(PyExc_TypeError, "[grad] inputs must be Tensors, got %.100s.", Py_TYPE(o)->tp_name);
+    return -1;
+  }
+  fb_tensor *t = (fb_tensor *)o;
+  if (fb_import_history(call->rec, t, &word) < 0)
+    return -1;
+  if (t->leaf && !t->view)
+    word = call->rec->leaves[t->leaf->anchor->index].slot;
+  if (fb_call_word(call, word) < 0 || fb_call_note(call, t) < 0)
+    return -1;
+  for (uint32_t i = 0; fb_word_high(word) && i < t->view->n_starts; i++)
+    if (fb_call_scalar(call, (fb_scalar){.kind = FB_INT, .i = t->starts[i]}) < 0)
+      return -1;
+  return 0;
+}
+
+static PyObject *record_grad(fb_call *call, PyObject *outputs, PyObject *gradients, PyObject *inputs, uint32_t flags) {
+  fb_grad_shape shape = {(uint32_t)PySequence_Fast_GET_SIZE(outputs), (uint32_t)PySequence_Fast_GET_SIZE(inputs)};
+  if (add_list(call, outputs, add_output) < 0 || add_list(call, gradients, add_gradient) < 0 ||
+      add_list(call, inputs, add_input) < 0)
+    return NULL;
+  int32_t *writes = PyMem_Malloc((shape.n_inputs + 1) * sizeof *writes);
+  if (!writes)
+    return PyErr_NoMemory();
+  for (uint32_t i = 0; i < shape.n_inputs; i++)
+    writes[i] = -1;
+  fb_node *node = step(call, FB_GRAD, FB_H_GRAD, flags, shape.n_inputs, writes, ask_grad, &shape);
+  PyMem_Free(writes);
+  PyObject *results = node ? PyTuple_New(shape.n_inputs) : NULL;
+  for (uint32_t i = 0; results && i < shape.n_inputs; i++) {
+    const fb_type *type = node->results[i].type;
+    PyObject *made = type ? fb_new_result(call->rec, node->base + node->n_scalars + i, type) : Py_NewRef(Py_None);
+    if (!made)
+      Py_CLEAR(results);
+    else
+      PyTuple_SET_ITEM(results, i, made);
+  }
+  return results;
+}
+
+PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs) {
+  static char *names[] = {"outputs", "inputs", "grad_outputs", "flags", NULL};
+  PyObject *outputs, *inputs, *gradients = Py_None;
+  unsigned int flags = 0;
+  (void)module;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OI:grad_entry", names, &outputs, &inputs, &gradients, &flags))
+    return NULL;
+  PyObject *result = NULL, *out = PySequence_Fast(outputs, "[grad] outputs must be a sequence of Tensors.");
+  PyObject *in = out ? PySequence_Fast(inputs, "[grad] inputs must be a sequence of Tensors.") : NULL, *seeds = NULL;
+  if (in && gradients == Py_None) {
+    PyObject *one = Py_BuildValue("(O)", Py_None);
+    seeds = one ? PySequence_Repeat(one, PySequence_Fast_GET_SIZE(out)) : NULL;
+    Py_XDECREF(one);
+  } else if (in) {
+    seeds = PySequence_Fast(gradients, "[grad] grad_outputs must be a sequence of Tensors or None.");
+  }
+  if (seeds && PySequence_Fast_GET_SIZE(seeds) != PySequence_Fast_GET_SIZE(out)) {
+    PyErr_Format(PyExc_ValueError, "[grad] %zd outputs have %zd grad_outputs. Give one, or None, for each.",
+                 PySequence_Fast_GET_SIZE(out), PySequence_Fast_GET_SIZE(seeds));
+  } else if (seeds) {
+    fb_call call;
+    fb_call_init(&call, fb_recorder_get(), NULL, NULL, 0);
+    result = record_grad(&call, out, seeds, in, flags);
+    fb_call_clear(&call);
+  }
+  Py_XDECREF(out);
+  Py_XDECREF(in);
+  Py_XDECREF(seeds);
+  return result;
+}
+
+/* ---- tensors for slots ----------------------------------------------------------------------------------- */
+
+/* A cell for a value of the trace whose own cell is gone or has moved on. */
+static fb_cell *cell_for_slot(fb_recorder *rec, uint32_t slot, const fb_type *type) {
+  fb_cell *owner = rec->owner[slot];
+  if (owner && owner->slot == slot && owner->use == slot) {
+    owner->refs++;
+    return owner;
+  }
+  fb_cell *c = fb_cell_new(type);
+  if (!c)
+    return NULL;
+  c->epoch = rec->id;
+  c->home = rec;
+  c->slot = c->use = slot;
+  for (uint32_t i = 0; i < rec->n_inputs; i++)
+    if (rec->inputs[i].slot == slot && rec->inputs[i].scalar.kind == FB_BUFFER) {
+      fb_buffer_retain(rec->inputs[i].buffer);
+      c->buffer = rec->inputs[i].buffer;
+      return c;
+    }
+  if (!owner)
+    rec->owner[slot] = c;
+  return c;
+}
+
+PyObject *fb_tensor_for_slot(PyObject *module, PyObject *number) {
+  (void)module;
+  fb_recorder *rec = fb_recorder_get();
+  unsigned long slot = PyLong_AsUnsignedLong(number);
+  if (PyErr_Occurred())
+    return NULL;
+  const fb_type *type = slot < rec->n_slots ? fb_slot_type(rec->state, (uint32_t)slot) : NULL;
+  if (!type)
+    return PyErr_Format(PyExc_ValueError, "[tensor_for_slot] slot %lu holds no tensor of the current trace.", slot);
+  fb_anchor *leaf = NULL;
+  for (uint32_t i = 0; i < rec->n_leaves; i++)
+    if (rec->leaves[i].slot == slot)
+      leaf = rec->leaves[i].anchor;
+  fb_cell *c = cell_for_slot(rec, (uint32_t)slot, type);
+  PyObject *made = c ? fb_tensor_new(c, NULL) : NULL;
+  if (made && leaf && leaf->leaf) {
+    ((fb_tensor *)made)->leaf = (fb_leaf *)Py_NewRef(leaf->leaf);
+    fb_tensor_track((fb_tensor *)made);
+  }
+  return made;
+}

@@ -1,0 +1,176 @@
+/* Importing segments: a flushed trace becomes one entry of the current one, and links join the two histories. */
+#include "recorder.h"
+
+static int import_slot(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t *imported);
+
+/* Gradients that arrive at slot `from` go on to slot `to`. */
+static int add_link(fb_recorder *rec, uint32_t from, uint32_t to) {
+  uint64_t words[2] = {FB_H_LINK, from | (uint64_t)to << 32};
+  fb_node *node = fb_trie_step(rec->state, words, 2);
+  if (!node && !(node = fb_trie_add(rec->state, FB_LINK, words, 2, rec->n_slots)))
+    return -1;
+  rec->state = node;
+  return 0;
+}
+
+/* The key of a segment entry: header, id, slots of provided values, scalars. */
+static int make_key(fb_recorder *rec, fb_segment *s, fb_call *call) {
+  if (fb_call_word(call, s->state->id) < 0)
+    return -1;
+  for (uint32_t i = 0; i < s->n_residuals; i++) {
+    uint32_t slot;
+    if (fb_enter_value(rec, s->residuals[i], fb_type_with_grad(s->residual_types[i], false), NULL, &slot) < 0 ||
+        fb_call_word(call, s->residual_slots[i] | (uint64_t)slot << 32) < 0)
+      return -1;
+  }
+  for (uint32_t i = 0; i < s->n_inputs; i++) {
+    const fb_trace_input *in = &s->inputs[i];
+    if (in->scalar.kind == FB_BUFFER)
+      continue;
+    if (fb_call_word(call, fb_tag(FB_TAG_SCALAR, in->scalar.kind)) < 0 || fb_call_word(call, in->slot) < 0 ||
+        fb_call_scalar(call, in->scalar) < 0)
+      return -1;
+  }
+  return 0;
+}
+
+static int step_segment(fb_recorder *rec, fb_segment *s, fb_call *call) {
+  call->words[0] = FB_H_SEGMENT;
+  fb_node *node = fb_trie_step(rec->state, call->words, call->n);
+  if (!node) {
+    if (!(node = fb_trie_add(rec->state, FB_SEGMENT, call->words, call->n, rec->n_slots)))
+      return -1;
+    node->n_results = s->n_slots; /* their types are those of the imported trace */
+    node->n_scalars = call->n_scalars;
+    node->imported = s->state;
+  }
+  uint32_t end = node->base + node->n_scalars + node->n_results;
+  if (fb_recorder_reserve(rec, end) < 0 ||
+      fb_grow((void **)&rec->inputs, &rec->cap_inputs, rec->n_inputs + call->n_scalars, sizeof *rec->inputs) < 0)
+    return -1;
+  fb_take_scalars(rec, call->scalars, call->n_scalars, node->base);
+  memset(rec->owner + node->base, 0, (end - node->base) * sizeof *rec->owner);
+  rec->state = node;
+  rec->n_slots = end;
+  s->base = node->base + node->n_scalars;
+  return 0;
+}
+
+static int enter_segment(fb_recorder *rec, fb_segment *s) {
+  if (fb_grow((void **)&rec->imports, &rec->cap_imports, rec->n_imports + 1, sizeof *rec->imports) < 0)
+    return -1;
+  fb_call call;
+  fb_call_init(&call, rec, NULL, NULL, 0);
+  int status = make_key(rec, s, &call) == 0 ? step_segment(rec, s, &call) : -1;
+  fb_call_clear(&call);
+  if (status < 0)
+    return -1;
+  s->epoch = rec->id;
+  s->refs++;
+  rec->imports[rec->n_imports++] = s;
+  memset(s->linked, 0, s->n_leaves * sizeof *s->linked);
+  for (uint32_t i = 0; i < s->n_inputs; i++)
+    s->inputs[i].history = FB_NO_SLOT;
+  return 0;
+}
+
+static int link_leaf(fb_recorder *rec, fb_segment *s, uint32_t i) {
+  fb_anchor *a = s->leaves[i].anchor;
+  const fb_type *type = fb_slot_type(s->state, s->leaves[i].slot);
+  if (a->epoch != rec->id && fb_enter_leaf(rec, a, FB_NO_SLOT, type) < 0)
+    return -1;
+  s->linked[i] = true;
+  return add_link(rec, s->base + s->leaves[i].slot, a->slot);
+}
+
+static int link_input(fb_recorder *rec, fb_segment *s, uint32_t i) {
+  fb_trace_input *in = &s->inputs[i];
+  uint32_t parent;
+  if (import_slot(rec, in->segment, in->segment_slot, &parent) < 0)
+    return -1;
+  in->history = parent;
+  return add_link(rec, s->base + in->slot, parent);
+}
+
+/* Join the leaves and the parents that `slot` of the segment depends on. */
+static int link_needed(fb_recorder *rec, fb_segment *s, uint32_t slot) {
+  uint8_t *needed = PyMem_Calloc(s->n_slots + 1, 1);
+  if (!needed)
+    return PyErr_NoMemory(), -1;
+  needed[slot] = 1;
+  int status = fb_reach(s->state, needed);
+  for (uint32_t i = 0; status == 0 && i < s->n_leaves; i++)
+    if (needed[s->leaves[i].slot] && !s->linked[i])
+      status = link_leaf(rec, s, i);
+  for (uint32_t i = 0; status == 0 && i < s->n_inputs; i++)
+    if (needed[s->inputs[i].slot] && s->inputs[i].segment && s->inputs[i].history == FB_NO_SLOT)
+      status = link_input(rec, s, i);
+  PyMem_Free(needed);
+  return status;
+}
+
+static int import_slot(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t *imported) {
+  if (s->freed) {
+    PyErr_SetString(
+        PyExc_RuntimeError,
+        "[backward] the graph of this tensor was freed by an earlier backward(): gradients cannot go through "
+        "it a second time. Pass retain_graph=True to the earlier call.");
+    return -1;
+  }
+  if (Py_EnterRecursiveCall(" while importing gradient history"))
+    return -1;
+  int status = s->epoch == rec->id ? 0 : enter_segment(rec, s);
+  if (status == 0)
+    status = link_needed(rec, s, slot);
+  Py_LeaveRecursiveCall();
+  *imported = s->base + slot;
+  return status;
+}
+
+static int link_trace_input(fb_recorder *rec, uint32_t i) {
+  fb_trace_input in = rec->inputs[i];
+  uint32_t slot;
+  if (import_slot(rec, in.segment, in.segment_slot, &slot) < 0)
+    return -1;
+  rec->inputs[i].history = slot; /* by index: importing may have moved the array */
+  return add_link(rec, in.slot, slot);
+}
+
+static bool has_unlinked_inputs(const fb_recorder *rec) {
+  for (uint32_t i = 0; i < rec->n_inputs; i++)
+    if (rec->inputs[i].segment && rec->inputs[i].history == FB_NO_SLOT)
+      return true;
+  return false;
+}
+
+int fb_import_reachable(fb_recorder *rec, const uint64_t *words, uint32_t n) {
+  if (!has_unlinked_inputs(rec))
+    return 0;
+  uint32_t n_inputs = rec->n_inputs; /* what importing adds is linked already */
+  uint8_t *needed = PyMem_Calloc(rec->n_slots + 1, 1);
+  if (!needed)
+    return PyErr_NoMemory(), -1;
+  for (uint32_t i = 0; i < n; i++)
+    needed[fb_word_slot(words[i])] = 1;
+  int status = fb_reach(rec->state, needed);
+  for (uint32_t i = 0; status == 0 && i < n_inputs; i++) {
+    const fb_trace_input *in = &rec->inputs[i];
+    if (in->segment && in->history == FB_NO_SLOT && needed[in->slot])
+      status = link_trace_input(rec, i);
+  }
+  PyMem_Free(needed);
+  return status;
+}
+
+int fb_import_history(fb_recorder *rec, fb_tensor *t, uint64_t *word) {
+  uint32_t mode = rec->mode;
+  rec->mode |= 1; /* history is wanted, whatever the mode says about new results */
+  int status = fb_resident(rec, t, word) ? 0 : fb_enter(rec, t, true, word);
+  rec->mode = mode;
+  if (status < 0 || fb_import_reachable(rec, word, 1) < 0)
+    return -1;
+  for (uint32_t i = 0; i < rec->n_inputs; i++)
+    if (rec->inputs[i].slot == fb_word_slot(*word) && rec->inputs[i].segment)
+      *word = (*word & ~(uint64_t)UINT32_MAX) | rec->inputs[i].history;
+  return 0;
+}
