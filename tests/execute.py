@@ -54,13 +54,26 @@ def lower(part: Cluster) -> Lowered:
     return generator(part, find("host"))
 
 
-def run_graph(graph: Graph, arrays: list[np.ndarray], options: Options, parts: int = 1) -> list[np.ndarray]:
-    """The outputs of `graph`, or the exception of the first op that failed. `parts`: cut the domains finer, backwards."""
-    memory = {}
-    for v, x in zip(graph.inputs, arrays, strict=True):
-        memory[v] = _filled(x)
-    for part in cluster(graph, options):
-        _run_cluster(graph, part, memory, parts)
+def calls(graph: Graph, options: Options) -> list[KernelCall]:
+    """All calls of a compiled graph."""
+    return [call for part in cluster(graph, options) for call in lower(part).calls]
+
+
+def run_graph(
+    graph: Graph, arrays: list[np.ndarray], options: Options, parts: int = 1, in_place: bool = False
+) -> list[np.ndarray]:
+    """The outputs of `graph`; raises the error of the first op that failed.
+
+    `parts`: cut the domains finer and run them backwards. `in_place`: results take the buffers of operands that the
+    calls allow them to take and that nothing reads later.
+    """
+    memory = {v: _filled(x) for v, x in zip(graph.inputs, arrays, strict=True)}
+    clusters = cluster(graph, options)
+    for k, part in enumerate(clusters):
+        later = {v for c in clusters[k + 1 :] for v in c.operands} | set(graph.outputs)
+        live = {id(memory[v]) for v in later if v in memory}
+        dying = {v for v in part.operands if id(memory[v]) not in live}
+        _run_cluster(part, memory, parts, dying if in_place else set())
     for m in memory.values():
         m.check()
     return [memory[v].array(graph.avals[v].shape, graph.avals[v].dtype.numpy).copy() for v in graph.outputs]
@@ -72,7 +85,8 @@ def _filled(x: np.ndarray) -> Memory:
     return m
 
 
-def _run_cluster(graph: Graph, part: Cluster, memory: dict[int, Memory], parts: int) -> None:
+def _run_cluster(part: Cluster, memory: dict[int, Memory], parts: int, dying: set[int]) -> None:
+    """Run one cluster; results may take the memory of the operands in `dying`."""
     lowered = lower(part)
     names = dict(zip([*part.graph.inputs, *part.graph.outputs], [*part.operands, *part.results], strict=True))
     local = {v: memory[names[v]] for v in part.graph.inputs}
@@ -81,7 +95,8 @@ def _run_cluster(graph: Graph, part: Cluster, memory: dict[int, Memory], parts: 
         while source in lowered.aliases:
             source = lowered.aliases[source]
         if source not in local:
-            local[source] = Memory(part.graph.avals[source].nbytes)
+            taken = _taken(part, lowered, source, local, names, dying)
+            local[source] = taken or Memory(part.graph.avals[source].nbytes)
         local[v] = local[source]
         memory[names[v]] = local[source]
     temps = [Memory(size) for size in lowered.temps]
@@ -95,6 +110,20 @@ def _run_cluster(graph: Graph, part: Cluster, memory: dict[int, Memory], parts: 
         m.check()
     if status[0] != NO_ERROR:
         raise _failure(part, int(status[0]))
+
+
+def _taken(part: Cluster, lowered: Lowered, value: int, local, names, dying: set[int]) -> Memory | None:
+    """The memory of a dying operand that the only call that reads it lets `value` take."""
+    for call in lowered.calls:
+        for written, read in call.in_place:
+            o = call.operands[read]
+            readers = [c for c in lowered.calls if any(x.kind == "value" and x.index == o.index for x in c.operands)]
+            if call.operands[written].index == value and names.get(o.index) in dying and readers == [call]:
+                same = [v for v in part.graph.inputs if local[v] is local[o.index]]
+                if len(same) == 1:
+                    dying.discard(names[o.index])
+                    return local[o.index]
+    return None
 
 
 def _run_call(call: KernelCall, local: dict[int, Memory], temps: list[Memory], status: np.ndarray, parts: int) -> None:

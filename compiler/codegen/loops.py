@@ -97,9 +97,9 @@ def _nest(fragment: Fragment, form: Form, target: Target) -> tuple[list[KernelCa
 def _is_one_pass(fragment: Fragment, form: Form) -> bool:
     """Whether nothing but the reductions themselves depends on a reduction."""
     stages = Stages(fragment, form)
-    folds = [n for n in fragment.members if fragment.folds(n)]
-    late = [v for v, stage in stages.stage_of.items() if stage > 0]
-    return len(late) == len(folds) and len(stages.row_outputs()) == len(folds)
+    folds = {n.results[0] for n in fragment.members if fragment.folds(n)}
+    late = {v for v, stage in stages.stage_of.items() if stage > 0}
+    return late == folds and folds.issuperset(stages.row_outputs())
 
 
 def _lower_apart(graph: Graph, expanded: Graph, target: Target, errors: dict[int, int], lowered: Lowered) -> None:
@@ -107,6 +107,8 @@ def _lower_apart(graph: Graph, expanded: Graph, target: Target, errors: dict[int
     from flambeau.compiler.options import Options
     from flambeau.compiler.passes.cluster import cluster
 
+    if len(expanded.nodes) == 1:
+        raise ValueError(f"[loops] {expanded.nodes[0].op.name} has no lowering. Teach `codegen/loops.py` its kind.")
     temps: dict[int, int] = {}
     aliases: dict[int, int] = {}
     known = {*graph.inputs, *graph.outputs, *lowered.aliases.values()}

@@ -53,6 +53,8 @@ class _Clustering:
     groups: dict[int, Group] = field(default_factory=dict)
     entered: int = 0
     group_of: dict[int, int] = field(default_factory=dict)  # value -> number of the group that stores it
+    readers: dict[int, int] = field(default_factory=dict)  # value -> number of the last group that read all of it
+    absorbed_by: dict[int, int] = field(default_factory=dict)
 
     def run(self) -> list[Cluster]:
         self.program = Program(self.graph, self.fuse)
@@ -83,10 +85,25 @@ class _Clustering:
         if not self.fuse:
             return
         here = group.number
-        for value in group.reads:
-            there = self.group_of.get(value)
+        neighbours = [self.group_of.get(v) for v in group.reads] + [self.readers.get(v) for v in group.reads]
+        for found in dict.fromkeys(neighbours):
+            there = None if found is None else self._current(found)
             if there is not None and there != here and self._may_join(there, here):
                 here = self._join(there, here)
+        for value in self.program.whole_reads(group):
+            self.readers[value] = here
+
+    def _current(self, number: int) -> int:
+        """The group that a group has become part of."""
+        while number in self.absorbed_by:
+            number = self.absorbed_by[number]
+        return number
+
+    def _before(self, number: int) -> set[int]:
+        """The groups that must run before a group."""
+        group = self.groups[number]
+        group.after = {self._current(n) for n in group.after} - {number}
+        return group.after
 
     def _may_join(self, producer: int, consumer: int) -> bool:
         one, two = self.groups[producer], self.groups[consumer]
@@ -97,16 +114,17 @@ class _Clustering:
     def _would_cycle(self, one: int, two: int) -> bool:
         """Whether some third group lies between the two (or the search for one became too long)."""
         ends = {one, two}
-        pending = [g for end in ends for g in self.groups[end].after if g not in ends]
+        pending = [g for end in ends for g in self._before(end) if g not in ends]
         first = min(self.groups[one].first, self.groups[two].first)
         seen = set(pending)
         while pending:
-            group = self.groups[pending.pop()]
-            if group.last < first:
+            number = pending.pop()
+            if self.groups[number].last < first:
                 continue
-            if len(seen) > SEARCH or not ends.isdisjoint(group.after):
+            before = self._before(number)
+            if len(seen) > SEARCH or not ends.isdisjoint(before):
                 return True
-            fresh = group.after - seen
+            fresh = before - seen
             seen |= fresh
             pending += fresh
         return False
@@ -117,13 +135,11 @@ class _Clustering:
         group = self.program.joined(self.groups[one], self.groups[two])
         group.number = kept
         absorbed = self.groups.pop(gone)
-        group.after = (self.groups[kept].after | absorbed.after) - {kept, gone}
+        group.after = self.groups[kept].after | absorbed.after
         self.groups[kept] = group
+        self.absorbed_by[gone] = kept
         for value in absorbed.values:
             self.group_of[value] = kept
-        for other in self.groups.values() if absorbed.is_read else ():
-            if gone in other.after:
-                other.after = (other.after - {gone}) | {kept}
         return kept
 
     # ---- the result ------------------------------------------------------------------------------------------
@@ -131,10 +147,10 @@ class _Clustering:
     def _ordered(self) -> list[Group]:
         """Groups with operands first, otherwise by their first node."""
         self.program.find_outputs(self.groups.values(), self.group_of)
-        waiting = {n: len(g.after) for n, g in self.groups.items()}
+        waiting = {n: len(self._before(n)) for n in self.groups}
         readers: dict[int, list[int]] = {}
-        for number, group in self.groups.items():
-            for before in group.after:
+        for number in self.groups:
+            for before in self._before(number):
                 readers.setdefault(before, []).append(number)
         ready = [(self.groups[n].first, n) for n, count in waiting.items() if not count]
         heapq.heapify(ready)

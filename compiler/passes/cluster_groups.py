@@ -45,7 +45,6 @@ class Group:
     number: int = -1
     after: set[int] = field(default_factory=set)
     outputs: list[int] = field(default_factory=list)
-    is_read: bool = False
 
     @property
     def first(self) -> int:
@@ -135,6 +134,12 @@ class Program:
             group.cuts = frozenset(nest_cuts(self._external_layouts(node, set())))
         return group
 
+    def whole_reads(self, group: Group) -> list[int]:
+        """Values that a nest reads element by element: another reader of them is worth joining."""
+        if group.form is None:
+            return []
+        return [v for v in group.reads if self.avals[v].size == group.form.size > 1]
+
     def form_of(self, node: Node) -> Form | None:
         """The nest of a node by itself; None for what is lowered in its own way."""
         if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER, Kind.CONTRACTION):
@@ -189,14 +194,17 @@ class Program:
     def _is_product_operand(self, value: int) -> bool:
         return not self.is_free(self.source(value).root) and not self._is_dynamic(value)
 
+    def _views(self, value: int) -> list[str]:
+        """The names of the views through which a value is read."""
+        names, node = [], self.producers.get(value)
+        while node is not None and node.op.kind is Kind.VIEW and node.results[0] not in self.stored:
+            names.append(node.op.name)
+            node = self.producers.get(node.operands[0])
+        return names
+
     def _is_dynamic(self, value: int) -> bool:
         """Whether a value is read through a window that is placed at run time."""
-        node = self.producers.get(value)
-        while node is not None and node.op.kind is Kind.VIEW and node.results[0] not in self.stored:
-            if node.op.name == "dynamic_slice":
-                return True
-            node = self.producers.get(node.operands[0])
-        return False
+        return "dynamic_slice" in self._views(value)
 
     # ---- joining ---------------------------------------------------------------------------------------------
 
@@ -220,7 +228,7 @@ class Program:
 
     def _union(self, one: Group, two: Group, nodes: list[int], **fields) -> Group:
         values = [v for i in nodes for v in self.graph.nodes[i].results]
-        return Group(nodes, values, {**one.reads, **two.reads}, is_read=one.is_read or two.is_read, **fields)
+        return Group(nodes, values, {**one.reads, **two.reads}, **fields)
 
     def _cuts(self, nodes: list[int], form: Form, members: set[int]) -> set[int]:
         cuts: set[int] = set()
@@ -302,7 +310,7 @@ class Program:
         for value in node.operands:
             root, layout = self.source(value)
             if root in members:
-                if not layout.is_identity:
+                if any(name != "reshape" for name in self._views(value)):
                     return False
             elif self._is_dynamic(value) or (not layout.is_uniform and reshape(layout, shape) is None):
                 return False
