@@ -1,6 +1,6 @@
 """The stages from program to machine code, in order, one function each.
 
-    tape -> simplify -> cse -> dead-code -> cluster -> kernels -> plan -> llvm -> ir -> optimised -> assembly
+    tape -> simplify -> transpose-products -> cse -> dead-code -> cluster -> kernels -> plan -> llvm -> ir -> optimised -> assembly
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
 it, `Options.dump` writes it. Stages up to `plan` run once per program; those after it once per kernel, in `backend.py`.
@@ -44,6 +44,10 @@ def simplify(work: Work) -> None:
     work.graph = registry.find("simplify")()(work.graph)
 
 
+def transpose_products(work: Work) -> None:
+    work.graph = registry.find("simplify")()(registry.find("transpose-products")()(work.graph))
+
+
 def cse(work: Work) -> None:
     work.graph = registry.find("cse")()(work.graph)
 
@@ -74,6 +78,7 @@ def plan(work: Work) -> None:
 PROGRAM: dict[str, Callable[[Work], None]] = {
     "tape": tape,
     "simplify": simplify,
+    "transpose-products": transpose_products,
     "cse": cse,
     "dead-code": dead_code,
     "cluster": cluster,

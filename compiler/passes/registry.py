@@ -16,6 +16,7 @@ GROUP = "flambeau.passes"
 #: Name -> "module:class". Modules are imported when asked for.
 BUILT_IN = {
     "simplify": "flambeau.compiler.passes.simplify:Simplify",
+    "transpose-products": "flambeau.compiler.passes.transpose_products:TransposeProducts",
     "cse": "flambeau.compiler.passes.cse:CommonSubexpressions",
     "dead-code": "flambeau.compiler.passes.dead_code:DeadCode",
     "cluster": "flambeau.compiler.passes.cluster:ClusterKernels",
