@@ -1,6 +1,7 @@
-from collections.abc import Buffer as BufferLike
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
+
+from typing_extensions import Buffer as BufferLike
 
 class MemoryStats(TypedDict):
     live_bytes: int

@@ -88,6 +88,32 @@ static void test_fork_beside_a_busy_thread(void) {
   pthread_join(thread, NULL);
 }
 
+static void *keep_locked(void *unused) {
+  (void)unused;
+  while (!atomic_load(&stop))
+    stats_now();
+  return NULL;
+}
+
+/* The pool's lock is hardly ever free, yet never held in the child. */
+static void test_fork_beside_a_thread_in_the_pool(void) {
+  pthread_t thread;
+  atomic_store(&stop, false);
+  CHECK(pthread_create(&thread, NULL, keep_locked, NULL) == 0);
+  for (int round = 0; round < 30; round++) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+      alarm(10);
+      fb_buffer_release(must_alloc(64));
+      _exit(0);
+    }
+    expect_success(child);
+  }
+  atomic_store(&stop, true);
+  pthread_join(thread, NULL);
+}
+
 static void exit_inside(void *context, int64_t lo, int64_t hi, int worker) {
   (void)context, (void)lo, (void)hi, (void)worker;
   _exit(0);
@@ -129,6 +155,7 @@ int main(void) {
   alarm(60); /* a hang is a failure */
   RUN(test_fork_with_live_workers);
   RUN(test_fork_beside_a_busy_thread);
+  RUN(test_fork_beside_a_thread_in_the_pool);
   RUN(test_exit_inside_a_loop);
 #if !defined(__SANITIZE_THREAD__)
   RUN(test_exit_beside_a_loop);

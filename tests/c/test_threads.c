@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "harness.h"
+#include "internal.h"
 
 enum { N = 100000 };
 
@@ -139,6 +140,16 @@ static void test_very_many_chunks(void) {
   }
 }
 
+/* A plan has scratch for so many workers; more may exist by the time its loop runs. */
+static void test_no_more_workers_than_the_caller_has_room_for(void) {
+  CHECK(fb_set_num_threads(5) == FB_OK);
+  for (int round = 0; round < 500; round++) {
+    Cut cut = {.grain = 1, .n = 200};
+    fb_parallel_for_within(200, 1, visit, &cut, 2);
+    CHECK(cut.max_worker < 2);
+  }
+}
+
 static void test_shutdown_and_restart(void) {
   CHECK(fb_set_num_threads(3) == FB_OK);
   for (int round = 0; round < 20; round++) {
@@ -156,6 +167,7 @@ int main(void) {
   RUN(test_rounds_in_a_row);
   RUN(test_sleeping_workers_wake);
   RUN(test_very_many_chunks);
+  RUN(test_no_more_workers_than_the_caller_has_room_for);
   RUN(test_shutdown_and_restart);
 #if !defined(__SANITIZE_THREAD__) /* TSan reports threads that live at exit */
   CHECK(fb_set_num_threads(4) == FB_OK);
