@@ -52,23 +52,23 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
   scalars, None for None and for numbers specialised by value. `writes` per result: operand index or -1
 - `("backward" | "grad", payload, operands, result_slots, writes, loc, None)`: operands of backward are loss, gradient
   or None, then per leaf its .grad or None; of grad: outputs, gradients, inputs. A missing result's slot is None
-- `("segment", base, entries, id, {old slot: slot})`: an imported trace; its slot s is slot base + s here. The dict gives
-  the slots whose values are provided (inputs of the current trace): its `residual_slots` and all its scalars; the
-  others must be recomputed if they are needed. `id` is the same for the same entries
+- `("segment", base, entries, id, {old slot: slot})`: an imported trace; its slot s is slot base + s here. The dict
+  gives the slots whose values are provided (inputs of the current trace): its `residual_slots` and all its scalars;
+  the others must be recomputed if they are needed. `id` is the same for the same entries
 - `("link", slot, history_slot)`: gradients that arrive at `slot` go on to `history_slot`. Links lead from an input to
   the imported slot that computed it, from an imported leaf (base + s) to the leaf's entry in this trace, and from an
   imported input to the slot of its own, earlier import. They may lead forward: sort by dependence, not by position
 
 **Program(executable, output_slots, updates=None, residual_slots=None, input_slots=None)**: `executable` is a `Plan` or
-a callable `(inputs, donate) -> list of Buffer` for output_slots, which ascend. `residual_slots` (ascending; required
-when history was asked for) are the slots whose values `backward()` will need: each must be an output or an input of the
-trace; scalars are always kept. Inputs of the executable are the trace's inputs and scalars in slot order (only those in
-`input_slots`, if given): Buffers and Python numbers. `donate[i]` says that the buffer may be overwritten once the run
-cannot fail any more. `executable` and `updates` may be replaced at any time; `runs` and `ns` count.
+a callable `(inputs, donate) -> list of Buffer` for output_slots, then residual_slots; each ascends. `residual_slots`
+(required when history was asked for) are the slots whose values `backward()` will need; they may be inputs or also be
+in output_slots; scalars are kept anyway. Inputs of the executable are the trace's inputs and scalars in slot order
+(only those in `input_slots`, if given): Buffers and Python numbers. `donate[i]` says that the buffer may be overwritten
+once the run cannot fail any more. `executable` and `updates` may be replaced at any time; `runs` and `ns` count.
 
 **Functions**
-- `flush()`, `flush_all()` (every thread), `flush_if_pending(tensor) -> bool`, `flush_count()`, `realize(tensor) -> Buffer`
-  of the base
+- `flush()`, `flush_all()` (every thread), `flush_if_pending(tensor) -> bool`, `flush_count()`,
+  `realize(tensor) -> Buffer` of the base
 - `set_mode(bits) -> old bits`, `get_mode()`: per thread, 12 bits; bit 0 is grad mode
 - `tensor_from_buffer(buffer, shape, dtype, requires_grad=False, cls=None, shared=False)`
 - `make_leaf(tensor, requires_grad, cls=None)`: a new handle of class `cls` on the same storage
@@ -94,9 +94,6 @@ from flambeau.runtime._recorder import (
     Program,
     Tensor,
     backward,
-    grad_entry,
-    import_history,
-    tensor_for_slot,
     clear,
     explain_log,
     flush,
@@ -104,6 +101,8 @@ from flambeau.runtime._recorder import (
     flush_count,
     flush_if_pending,
     get_mode,
+    grad_entry,
+    import_history,
     is_shared,
     make_leaf,
     realize,
@@ -118,6 +117,7 @@ from flambeau.runtime._recorder import (
     set_slot,
     slot_for_tensor,
     stats,
+    tensor_for_slot,
     tensor_from_buffer,
     trace_export,
     view_info,
@@ -129,9 +129,6 @@ __all__ = [
     "Program",
     "Tensor",
     "backward",
-    "grad_entry",
-    "import_history",
-    "tensor_for_slot",
     "clear",
     "explain_log",
     "flush",
@@ -139,6 +136,8 @@ __all__ = [
     "flush_count",
     "flush_if_pending",
     "get_mode",
+    "grad_entry",
+    "import_history",
     "is_shared",
     "make_leaf",
     "realize",
@@ -153,6 +152,7 @@ __all__ = [
     "set_slot",
     "slot_for_tensor",
     "stats",
+    "tensor_for_slot",
     "tensor_from_buffer",
     "trace_export",
     "view_info",

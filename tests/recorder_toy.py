@@ -8,7 +8,6 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
-
 from flambeau.runtime import _binding
 from flambeau.runtime import recorder as R
 
@@ -62,7 +61,10 @@ def broadcast(function, a, b):
 
 def expand(function, operands, statics, mode):
     counts["expand"] += 1
-    return function.rule(function, operands, statics, mode)
+    answer = function.rule(function, operands, statics, mode)
+    if function.kind != "view":
+        answer[0].types = [(shape, dtype) for shape, dtype, _ in answer[1]]
+    return answer
 
 
 def elementwise(np_op):

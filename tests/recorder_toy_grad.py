@@ -75,7 +75,7 @@ def gradients(entries, seeds, env, wanted):
             _, refs, name = by_result[slot]
             args = [env[r[0]] if r[1] is None else r[1].read(env[r[0]]) for r in refs]
             for ref, ct in zip(refs, VJPS[name](g, *args), strict=True):
-                if ref is None or np.ndim(env[ref[0]]) == 0 and not isinstance(env[ref[0]], np.ndarray):
+                if ref is None or (np.ndim(env[ref[0]]) == 0 and not isinstance(env[ref[0]], np.ndarray)):
                     continue
                 if ref[1] is not None:
                     if ref[1].detached:
@@ -90,20 +90,19 @@ def avals(entries, offset=0, found=None):
     for e in entries:
         if e[0] == "input":
             found[offset + e[1]] = (e[2], e[3])
-        elif e[0] == "leaf" and e[2] is not None:
+        elif e[0] in ("leaf", "graft") and e[2] is not None:
             found[offset + e[1]] = found[offset + e[2]]
+        elif e[0] == "call":
+            found.update((offset + s, t) for s, t in zip(e[3], e[1].types, strict=True))
+        elif e[0] == "segment":
+            avals(e[2], offset + e[1], found)
+        elif e[0] == "link" and offset + e[1] in found:
+            found.setdefault(offset + e[2], found[offset + e[1]])
     return found
 
 
 def leaf_types(entries, slots):
     found = avals(entries)
-    for e in entries:
-        if e[0] == "segment":
-            inner = avals(e[2])
-            for k, v in inner.items():
-                found[e[1] + k] = v
-        if e[0] == "link" and e[2] not in found and e[1] in found:
-            found[e[2]] = found[e[1]]
     return [found[s] for s in slots]
 
 
@@ -138,20 +137,8 @@ def expand_grad(export, outputs, seeds, inputs, flags, freed):
         return grads
 
     run.backward = True
-    types = slot_types(export)
+    types = avals(export)
     return run, [(*types[s], False) if s in order else None for s in slots], () if flags & 1 else sorted(order)
-
-
-def slot_types(export):
-    """Input and leaf types; all other slots are taken to have the type of the first input (true of the tests)."""
-    found = avals(export)
-    first = next(iter(found.values()))
-
-    class Default(dict):
-        def __missing__(self, key):
-            return first
-
-    return Default(found)
 
 
 def gradients_static(export, loss):
@@ -229,13 +216,12 @@ def build_program(export, live, history):
     if history is not None:  # keep everything that is a tensor: the plainest choice
         tensors = {e[1] for e in export if e[0] == "input"}
         kept = {e[3][0] for e in export if e[0] == "call" and e[6].name in ("matmul", "sum")}
-        outputs = sorted(set(live) | kept)
         residuals = sorted(tensors | kept)
 
     def execute(inputs, donate):
         T.counts["runs"] += 1
         env = machine.run(inputs)
-        return [T.to_buffer(env[s], np.float32) for s in outputs]
+        return [T.to_buffer(env[s], np.float32) for s in [*outputs, *(residuals or ())]]
 
     return R.Program(execute, outputs, None, residuals)
 

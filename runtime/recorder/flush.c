@@ -275,13 +275,13 @@ static int run(fb_recorder *rec, const fb_liveness *found) {
     p = build_program(rec, found);
   if (!p)
     return -1;
-  fb_buffer **outputs = PyMem_Calloc(p->n_outputs + 1, sizeof *outputs);
+  fb_buffer **outputs = PyMem_Calloc(p->n_outputs + p->n_residuals + 1, sizeof *outputs);
   if (!outputs)
     return PyErr_NoMemory(), -1;
   Py_INCREF(p);
   fb_segment *segment = NULL;
   int status = fb_program_run(p, rec, keeps_history, outputs);
-  if (status == 0 && keeps_history && !(segment = fb_segment_make(rec, p, outputs)))
+  if (status == 0 && keeps_history && !(segment = fb_segment_make(rec, p, outputs + p->n_outputs)))
     status = -1;
   if (status == 0) {
     free_imports(rec);
@@ -290,6 +290,8 @@ static int run(fb_recorder *rec, const fb_liveness *found) {
   }
   if (segment)
     fb_segment_release(segment);
+  for (uint32_t i = 0; i < p->n_residuals; i++)
+    fb_buffer_release(outputs[p->n_outputs + i]);
   Py_DECREF(p);
   PyMem_Free(outputs);
   return status;

@@ -128,6 +128,7 @@ static void segment_free(fb_segment *s) {
   PyMem_Free(s->leaves);
   PyMem_Free(s->linked);
   PyMem_Free(s->residuals);
+  Py_XDECREF(s->program);
   PyMem_Free(s);
 }
 
@@ -138,14 +139,14 @@ void fb_segment_release(fb_segment *s) {
   if (--s->refs)
     return;
   s->epoch = 0;
-  s->residual_slots = (uint32_t *)pending; /* borrowed as the list's link: the values' slots are not needed now */
+  s->dying = pending;
   pending = s;
   if (busy)
     return;
   busy = true;
   while (pending) {
     fb_segment *dead = pending;
-    pending = (fb_segment *)dead->residual_slots;
+    pending = dead->dying;
     fb_segment_drop_values(dead);
     segment_free(dead);
   }
@@ -155,42 +156,21 @@ void fb_segment_release(fb_segment *s) {
 static int find_residual_types(fb_program *p, fb_node *state) {
   if (p->residual_types)
     return 0;
-  const fb_type **types = PyMem_Calloc(p->n_residuals + 1, sizeof *types);
-  if (!types)
+  p->residual_types = PyMem_Calloc(p->n_residuals + 1, sizeof *p->residual_types);
+  if (!p->residual_types)
     return PyErr_NoMemory(), -1;
   for (uint32_t i = 0; i < p->n_residuals; i++)
-    if (!(types[i] = fb_slot_type(state, p->residuals[i]))) {
-      PyErr_Format(PyExc_ValueError, "[program] residual slot %u holds no tensor.", p->residuals[i]);
-      PyMem_Free(types);
-      return -1;
-    }
-  p->residual_types = types;
+    p->residual_types[i] = fb_slot_type(state, p->residuals[i]); /* NULL: a scalar, kept with the inputs anyway */
   return 0;
 }
 
-static fb_buffer *value_of(const fb_recorder *rec, const fb_program *p, fb_buffer **outputs, uint32_t slot) {
-  for (uint32_t i = 0; i < p->n_outputs; i++)
-    if (p->outputs[i] == slot)
-      return outputs[i];
-  for (uint32_t i = 0; i < rec->n_inputs; i++)
-    if (rec->inputs[i].slot == slot)
-      return rec->inputs[i].buffer;
-  return NULL;
-}
-
-static int take_values(fb_segment *s, fb_recorder *rec, fb_program *p, fb_buffer **outputs) {
+static int take_values(fb_segment *s, fb_recorder *rec, fb_program *p, fb_buffer **values) {
   if (find_residual_types(p, rec->state) < 0)
     return -1;
-  s->residual_slots = p->residuals;
-  s->residual_types = p->residual_types;
+  s->program = (fb_program *)Py_NewRef(p);
   for (uint32_t i = 0; i < p->n_residuals; i++) {
-    fb_buffer *value = value_of(rec, p, outputs, p->residuals[i]);
-    if (!value) {
-      PyErr_Format(PyExc_ValueError, "[program] residual slot %u is neither an output nor an input.", p->residuals[i]);
-      return -1;
-    }
-    fb_buffer_retain(value);
-    s->residuals[s->n_residuals++] = value;
+    fb_buffer_retain(values[i]);
+    s->residuals[s->n_residuals++] = values[i];
   }
   for (uint32_t i = 0; i < rec->n_inputs; i++) {
     fb_trace_input in = rec->inputs[i];
@@ -207,7 +187,7 @@ static int take_values(fb_segment *s, fb_recorder *rec, fb_program *p, fb_buffer
   return 0;
 }
 
-fb_segment *fb_segment_make(fb_recorder *rec, const fb_program *p, fb_buffer **outputs) {
+fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values) {
   fb_segment *s = PyMem_Calloc(1, sizeof *s);
   if (!s)
     return (fb_segment *)PyErr_NoMemory();
@@ -225,7 +205,7 @@ fb_segment *fb_segment_make(fb_recorder *rec, const fb_program *p, fb_buffer **o
   bool allocated = s->inputs && s->leaves && s->linked && s->residuals;
   if (!allocated)
     PyErr_NoMemory();
-  if (!allocated || take_values(s, rec, (fb_program *)p, outputs) < 0) {
+  if (!allocated || take_values(s, rec, p, values) < 0) {
     fb_segment_release(s);
     return NULL;
   }

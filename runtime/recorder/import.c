@@ -18,9 +18,12 @@ static int make_key(fb_recorder *rec, fb_segment *s, fb_call *call) {
   if (fb_call_word(call, s->state->id) < 0)
     return -1;
   for (uint32_t i = 0; i < s->n_residuals; i++) {
+    const fb_type *type = s->program->residual_types[i];
     uint32_t slot;
-    if (fb_enter_value(rec, s->residuals[i], fb_type_with_grad(s->residual_types[i], false), NULL, &slot) < 0 ||
-        fb_call_word(call, s->residual_slots[i] | (uint64_t)slot << 32) < 0)
+    if (!type)
+      continue;
+    if (!(type = fb_type_with_grad(type, false)) || fb_enter_value(rec, s->residuals[i], type, NULL, &slot) < 0 ||
+        fb_call_word(call, s->program->residuals[i] | (uint64_t)slot << 32) < 0)
       return -1;
   }
   for (uint32_t i = 0; i < s->n_inputs; i++) {

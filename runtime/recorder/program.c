@@ -77,7 +77,7 @@ static int take_outputs(fb_program *p, PyObject *answer, fb_buffer **outputs) {
   PyObject *list = PySequence_Fast(answer, "[program] an executable returns a list of Buffers.");
   if (!list)
     return -1;
-  uint32_t n = p->n_outputs;
+  uint32_t n = p->n_outputs + p->n_residuals;
   int status = 0;
   if (PySequence_Fast_GET_SIZE(list) != n) {
     PyErr_Format(PyExc_ValueError, "[program] the executable returned %zd buffers, the program has %u outputs.",
@@ -263,7 +263,7 @@ static PyObject *get_inputs(fb_program *p, void *closure) {
 static PyGetSetDef program_getset[] = {
     {"output_slots", (getter)get_outputs, NULL, "Slots of the outputs, ascending.", NULL},
     {"residual_slots", (getter)get_residuals, NULL,
-     "Outputs and inputs that backward() needs; None: no history was asked for.", NULL},
+     "Further outputs, which backward() needs; None: no history was asked for.", NULL},
     {"input_slots", (getter)get_inputs, NULL, "Slots of the inputs; None: all.", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 static PyMemberDef program_members[] = {

@@ -423,7 +423,7 @@ int fb_flush(fb_recorder *rec);
 typedef struct {
   PyObject_HEAD PyObject *executable, *updates;
   uint32_t *outputs, n_outputs;     /* output_slots */
-  uint32_t *residuals, n_residuals; /* outputs and inputs that the backward needs, when history is kept */
+  uint32_t *residuals, n_residuals; /* further outputs, which the backward needs */
   const fb_type **residual_types;   /* found when the first segment is made */
   uint32_t *inputs, n_inputs;       /* input_slots; NULL: all */
   uint32_t *index;                  /* their positions among the trace's inputs */
@@ -460,15 +460,14 @@ struct fb_segment {
   uint32_t n_inputs;
   fb_trace_leaf *leaves;
   uint32_t n_leaves;
-  bool *linked; /* per leaf, in `epoch` */
-  uint32_t *residual_slots;
-  const fb_type **residual_types;
+  bool *linked;        /* per leaf, in `epoch` */
+  fb_program *program; /* whose residuals these are */
   fb_buffer **residuals;
   uint32_t n_residuals;
-  fb_segment *next, *previous;
+  fb_segment *next, *previous, *dying;
 };
 
-fb_segment *fb_segment_make(fb_recorder *rec, const fb_program *p, fb_buffer **outputs);
+fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values);
 fb_segment *fb_segment_freed(void); /* stands for a history that backward() has freed */
 void fb_segment_release(fb_segment *s);
 void fb_segment_drop_values(fb_segment *s);
