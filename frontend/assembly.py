@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.graph import Graph, Loc
+from flambeau.dialects.dtypes import bool_
+from flambeau.dialects.graph import Graph, Loc, Node
 from flambeau.dialects.history import graft, stop_gradient
 from flambeau.engine import SCALARS
+
+_UNKNOWN = Aval((), bool_)
 
 
 class Differentiated(NamedTuple):
@@ -48,6 +51,7 @@ class Assembly:
     overwrites      which slots were replaced in their tensors; `roots` the input slot whose tensor came to hold a slot
     keeps           slots worth keeping for a backward; `freed` those whose history was used up
     made            slot -> the values of the call that made it
+    links           (a, b): gradients that arrive at slot a of an imported trace go on to slot b
     """
 
     def __init__(self, export: Sequence[tuple]) -> None:
@@ -59,6 +63,7 @@ class Assembly:
         self.same: dict[int, int] = {}
         self.overwrites: list[Overwrite] = []
         self.freed: set[int] = set()
+        self.links: list[tuple[int, int]] = []
         self.made: dict[int, frozenset[int]] = {}
         self.keeps: set[int] = set()
         self.roots: dict[int, int] = {}
@@ -84,15 +89,23 @@ class Assembly:
             self.differentiable.append(offset + slot)
         self.keeps.add(offset + slot)
 
+    def enter_scalar(self, slot: int, kind: str) -> None:
+        """A scalar of the entry that is about to be made."""
+        self._scalar(0, {}, slot, kind)
+
     def _scalar(self, offset, provided, slot, kind) -> None:
         self._enter(offset, provided, slot, Aval((), SCALARS[kind]))
         self.keeps.add(offset + slot)
 
     def _leaf(self, offset, provided, slot, data) -> None:
-        (value,) = self.graph.add_node(stop_gradient, [self.slots[offset + data]])
+        if data is None:  # known for its gradient only; `_link` will tell its type
+            value = self.graph.add_value(_UNKNOWN)
+        else:
+            (value,) = self.graph.add_node(stop_gradient, [self.slots[offset + data]])
+            self._follow(offset + slot, offset + data)
         self.slots[offset + slot] = value
-        self.leaves.append(offset + slot)
-        self._follow(offset + slot, offset + data)
+        if not offset:
+            self.leaves.append(slot)
 
     def _graft(self, offset, provided, slot, data, history) -> None:
         operands = [self.slots[offset + data], self.slots[offset + history]]
@@ -149,6 +162,14 @@ class Assembly:
 
     _grad = _backward
 
+    def _link(self, offset, provided, here, there) -> None:
+        if offset:
+            return
+        self.links.append((here, there))
+        target = self.slots[there]
+        if self.graph.avals[target] is _UNKNOWN:
+            self.graph.avals[target] = self.graph.avals[self.slots[here]]
+
     def _segment(self, offset, provided, base, inner, state, given) -> None:
         if offset:
             given = {s: offset + now for s, now in given.items()}
@@ -156,4 +177,42 @@ class Assembly:
 
     def available(self, value: int) -> int:
         """The value that holds what `value` is."""
-        return self.same.get(value, value)
+        while value in self.same:
+            value = self.same[value]
+        return value
+
+    def history(self) -> Graph:
+        """The graph to differentiate: that of the trace, with links made into operands. May number more values."""
+        if not self.links:
+            return self.graph
+        graph = Graph(list(self.graph.avals), self.graph.inputs, [], [])
+        joined, nodes = {}, []
+        for here, there in self.links:
+            data, parent = self.slots[here], self.slots[there]
+            g = graph.add_value(graph.avals[data])
+            joined[data], self.same[g] = g, data
+            nodes.append(Node(graft, (data, parent), (), (g,)))
+        for node in self.graph.nodes:
+            nodes.append(node._replace(operands=tuple(joined.get(v, v) for v in node.operands)))
+        graph.nodes = _sorted(nodes)
+        return graph
+
+
+def _sorted(nodes: list[Node]) -> list[Node]:
+    """In an order in which every value is made before it is read."""
+    producers = {v: n for n in nodes for v in n.results}
+    done: set[int] = set()
+    result = []
+    for first in nodes:
+        pending = [first]
+        while pending:
+            node = pending[-1]
+            missing = [producers[v] for v in node.operands if v in producers and v not in done]
+            if missing:
+                pending += missing
+                continue
+            pending.pop()
+            if node.results[0] not in done:
+                done.update(node.results)
+                result.append(node)
+    return result

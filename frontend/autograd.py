@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flambeau import programs
-from flambeau.assembly import Assembly
-from flambeau.dialects import autodiff
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Builder, Value
 from flambeau.dialects.record import OpRecord
@@ -128,10 +125,3 @@ class TensorBuilder(Builder):
 
     def value(self, tensor: Tensor) -> Value:
         return Value(self, tensor, Aval(tensor.shape, tensor.dtype))
-
-
-def expand_backward(*args: Any) -> Any:
-    raise RuntimeError("[backward] not wired yet")
-
-
-expand_grad = expand_backward

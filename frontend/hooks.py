@@ -1,20 +1,20 @@
 """Wires the recorder to the frontend: importing this module makes tensors work.
 
-In: the hooks of `engine.py`, `programs.py` and `autograd.py`. Out: nothing. Next: `engine.py`.
+In: the hooks of `engine.py` and `programs.py`. Out: nothing. Next: `engine.py`.
 """
 
 from __future__ import annotations
 
 import os
 
-from flambeau import autograd, engine, programs
+from flambeau import engine, programs
 from flambeau.runtime import recorder
 
 recorder.set_hooks(
     expand=engine.expand,
     build_program=programs.build_program,
-    expand_backward=autograd.expand_backward,
-    expand_grad=autograd.expand_grad,
+    expand_backward=programs.expand_backward,
+    expand_grad=programs.expand_grad,
     read_view=programs.read_view,
     replay=programs.replay,
 )

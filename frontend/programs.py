@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from flambeau.assembly import Assembly, Differentiated
 from flambeau.dialects import autodiff, reference
@@ -18,7 +18,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import strip
-from flambeau.engine import START
+from flambeau.engine import START, View
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Program
 
@@ -153,11 +153,12 @@ def residual_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) ->
 
     Kept are inputs and results of calls that contain a contraction or a reduction (`OpRecord.keep`).
     """
+    graph = asm.history()
     slot_of = {v: s for s, v in asm.slots.items()}
-    producers = asm.graph.producers()
+    producers = graph.producers()
     found: set[int] = set()
     seen: set[int] = set()
-    pending = autodiff.needed_values(asm.graph, [asm.slots[s] for s in outputs], wrt)
+    pending = autodiff.needed_values(graph, [asm.slots[s] for s in outputs], wrt)
     while pending:
         value = asm.available(pending.pop())
         if value in seen:
@@ -174,53 +175,131 @@ def residual_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) ->
 # ---- gradients ------------------------------------------------------------------------------------------------
 
 
-def differentiate(
-    name: str,
-    asm: Assembly,
-    seeds: dict[int, int | None],
-    wrt: Sequence[int],
-    added: Sequence[int | None],
-    retain: bool,
-) -> tuple[Differentiated, list[bool]]:
-    """Gradients of the values `wrt`, given for each seed value the value of its cotangent (None: one).
+class Ref(NamedTuple):
+    """A tensor that an entry reads: a slot, the view through which it is seen, and the slots of the view's starts."""
 
-    `added[i]` is a value that gradient i is added to. Returns the expansion, whose outputs are the gradients that
-    exist, and for each of `wrt` whether it does.
+    slot: int
+    view: View | None
+    starts: tuple[int, ...]
+
+    @staticmethod
+    def of(operand: tuple | None) -> Ref | None:
+        return Ref(*operand) if operand is not None else None
+
+
+class Differentiation:
+    """Gradients over an assembled trace, collected as the fragment of a backward or grad entry.
+
+    `name` is for errors. `refs` are all tensors that the entry reads, in order: their starts are scalars of the entry.
     """
-    read = autodiff.readers(asm.graph, list(seeds), wrt)
-    check_alive(name, asm, read)
-    check_unmodified(name, asm, read)
-    b = GraphBuilder()
-    operands: list[int] = []
 
-    def enter(value: int) -> Value:
-        operands.append(asm.available(value))
-        return b.input(asm.graph.avals[value])
+    def __init__(self, name: str, asm: Assembly, refs: Sequence[Ref | None]) -> None:
+        self.name, self.asm = name, asm
+        self.b = GraphBuilder()
+        self.operands: list[int] = []
+        for ref in refs:
+            for slot in ref.starts if ref else ():
+                asm.enter_scalar(slot, "int")
+        self.history = asm.history()
+        if self.history is asm.graph:
+            self.history = dataclasses.replace(asm.graph, avals=list(asm.graph.avals), nodes=list(asm.graph.nodes))
 
-    forward = {v: enter(v) for v in sorted(read)}
-    cotangents = {v: _one(b, asm.graph.avals[v]) if ct is None else enter(ct) for v, ct in seeds.items()}
-    found = autodiff.vjp(b, asm.graph, forward, cotangents, wrt)
-    b.loc = None
-    for i, (gradient, old) in enumerate(zip(found, added, strict=True)):
-        if gradient is not None and old is not None:
-            found[i] = enter(old) + gradient
-    b.graph.outputs = [g.id for g in found if g is not None]
-    freed = () if retain else tuple(_used_up(asm, seeds, wrt))
-    return Differentiated(name, b.graph, tuple(operands), freed), [g is not None for g in found]
+    def output(self, ref: Ref) -> int:
+        """The value of a tensor to differentiate, in the history graph."""
+        b = GraphBuilder(self.history)
+        base = b.value(self.asm.slots[ref.slot])
+        return ref.view.read(base, [b.value(self.asm.slots[s]) for s in ref.starts]).id if ref.view else base.id
+
+    def enter(self, value: int) -> Value:
+        """A value of the trace as an input of the fragment."""
+        self.operands.append(self.asm.available(value))
+        return self.b.input(self.history.avals[value])
+
+    def read(self, ref: Ref) -> tuple[Value, Value, list[Value]]:
+        """A tensor's value in the fragment; with its base and starts."""
+        base = self.enter(self.asm.slots[ref.slot])
+        starts = [self.enter(self.asm.slots[s]) for s in ref.starts]
+        return (ref.view.read(base, starts) if ref.view else base), base, starts
+
+    def run(self, seeds: dict[int, Value], wrt: Sequence[int]) -> list[Value | None]:
+        """The gradients of `wrt` given the cotangents of some values."""
+        read = autodiff.readers(self.history, list(seeds), wrt)
+        check_alive(self.name, self.asm, read)
+        check_unmodified(self.name, self.asm, read)
+        forward = {v: self.enter(v) for v in sorted(read)}
+        found = autodiff.vjp(self.b, self.history, forward, seeds, wrt)
+        self.b.loc = None
+        return found
+
+    def seed(self, ref: Ref, gradient: Ref | None) -> tuple[int, Value]:
+        """An output and its cotangent: the tensor given for it, or one."""
+        value = self.output(ref)
+        aval = self.history.avals[value]
+        if gradient is None:
+            if aval.size != 1:
+                raise RuntimeError(
+                    f"[{self.name}] a gradient can be left out only for a scalar, this tensor has shape {aval.shape}. "
+                    "Reduce it, or pass the gradient."
+                )
+            return value, self.b.constant(1, aval.dtype, aval.shape)
+        ct = self.read(gradient)[0]
+        if ct.aval != aval:
+            raise RuntimeError(
+                f"[{self.name}] the gradient is {ct.dtype.name} of shape {ct.shape}, "
+                f"the tensor {aval.dtype.name} of shape {aval.shape}. Make them equal."
+            )
+        return value, ct
+
+    def expansion(self, gradients: Sequence[Value | None], freed: Sequence[int]) -> tuple:
+        """The hook's answer: (payload, result types, freed slots)."""
+        self.b.graph.outputs = [g.id for g in gradients if g is not None]
+        payload = Differentiated(self.name, self.b.graph, tuple(self.operands), tuple(freed))
+        return payload, [None if g is None else (g.shape, g.dtype, False) for g in gradients], freed
+
+    def used_up(self, outputs: Iterable[int], wrt: Sequence[int]) -> list[int]:
+        """The slots between the outputs and `wrt`: a backward that does not retain the graph ends their history."""
+        needs = autodiff.requires_gradient(self.history, wrt) - set(wrt)
+        reached = set(outputs)
+        for node in reversed(self.history.nodes):
+            if reached.intersection(node.results):
+                reached.update(v for v in node.operands if v in needs)
+        return sorted(s for s, v in self.asm.slots.items() if v in reached and v in needs)
 
 
-def _used_up(asm: Assembly, seeds: Iterable[int], wrt: Sequence[int]) -> list[int]:
-    """The slots between the seeds and `wrt`: their history is gone after a backward that does not retain the graph."""
-    needs = autodiff.requires_gradient(asm.graph, wrt) - set(wrt)
-    reached = set(seeds)
-    for node in reversed(asm.graph.nodes):
-        if reached.intersection(node.results):
-            reached.update(v for v in node.operands if v in needs)
-    return sorted(s for s, v in asm.slots.items() if v in reached and v in needs)
+def expand_backward(
+    export: Sequence[tuple], loss: tuple, gradient: tuple | None, leaves: Sequence[tuple], flags: int, freed: frozenset
+) -> tuple:
+    """Hook: the gradients of the leaves [(slot, ref of its .grad or None)], added to what they have."""
+    refs = [Ref.of(loss), Ref.of(gradient), *(Ref.of(grad) for _, grad in leaves)]
+    asm = Assembly(export)
+    asm.freed |= freed
+    d = Differentiation("backward", asm, refs)
+    output, seed = d.seed(refs[0], refs[1])
+    wrt = [asm.slots[s] for s, _ in leaves]
+    gradients = d.run({output: seed}, wrt)
+    for i, (new, old) in enumerate(zip(gradients, refs[2:], strict=True)):
+        if new is not None and old is not None:
+            shown, base, starts = d.read(old)
+            total = shown + new
+            gradients[i] = old.view.write(base, total, starts) if old.view else total
+    return d.expansion(gradients, () if flags & 1 else d.used_up([output], wrt))
 
 
-def _one(b: GraphBuilder, aval: Aval) -> Value:
-    return b.constant(1, aval.dtype, aval.shape)
+def expand_grad(
+    export: Sequence[tuple], outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int, freed: frozenset
+) -> tuple:
+    """Hook: the gradients of `inputs`, as new tensors."""
+    asm = Assembly(export)
+    asm.freed |= freed
+    outs, given, wanted = ([Ref.of(r) for r in refs] for refs in (outputs, gradients, inputs))
+    d = Differentiation("grad", asm, [*outs, *given, *wanted])
+    seeds: dict[int, Value] = {}
+    for out, gradient in zip(outs, given, strict=True):
+        value, ct = d.seed(out, gradient)
+        seeds[value] = seeds[value] + ct if value in seeds else ct
+    wrt = [d.output(ref) for ref in wanted]
+    found = d.run(seeds, wrt)
+    return d.expansion(found, () if flags & 1 else d.used_up(seeds, wrt))
 
 
 def check_alive(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:
