@@ -1,6 +1,7 @@
 """The stages from program to machine code, in order, one function each.
 
-    tape -> simplify -> transpose-products -> cse -> dead-code -> cluster -> kernels -> plan -> llvm -> ir -> optimised -> assembly
+    tape -> simplify -> transpose-products -> cse -> dead-code -> cluster -> kernels -> plan
+         -> llvm -> ir -> optimised -> assembly
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
 it, `Options.dump` writes it. Stages up to `plan` run once per program; those after it once per kernel, in `backend.py`.

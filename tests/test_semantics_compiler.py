@@ -1,0 +1,129 @@
+"""One semantics below the frontend: fused or op by op, one thread or two, the bits are the same.
+
+Programs of exact ops have the reference's bits too.
+"""
+
+import numpy as np
+import pytest
+from flambeau.compiler import driver
+from flambeau.compiler.generic import to_array
+from flambeau.compiler.options import Options
+from flambeau.dialects import reference
+from flambeau.runtime import _binding as runtime
+from mlp_step import arrays, step
+from random_graphs import program, same_bits
+
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+
+FUSED = Options(mode="blocking")
+UNFUSED = Options(mode="blocking", fuse=False)
+SMALL_CLUSTERS = Options(mode="blocking", max_cluster_ops=3)
+GENERIC = Options(mode="off")
+
+
+@pytest.fixture(params=[1, 2], ids=["1-thread", "2-threads"])
+def threads(request):
+    before = runtime.get_num_threads()
+    runtime.set_num_threads(request.param)
+    yield request.param
+    runtime.set_num_threads(before)
+
+
+def run(graph, inputs, options):
+    """The outputs as arrays; asserts that the tier that is meant has run."""
+    executable = driver.compile(graph, options)
+    outputs = executable(inputs)
+    assert executable.report.tier == ("generic" if options.mode == "off" else "fused")
+    return [to_array(x, graph.avals[v]) for x, v in zip(outputs, graph.outputs, strict=True)]
+
+
+def assert_equal(graph, wanted, found, what):
+    for k, (x, y) in enumerate(zip(wanted, found, strict=True)):
+        assert same_bits(x, y), f"{what}: output {k}, {graph.avals[graph.outputs[k]]}"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_tier_agrees_bitwise(seed, threads):
+    graph, inputs = program(seed, n_nodes=20)
+    wanted = run(graph, inputs, GENERIC)
+    for options in (FUSED, UNFUSED, SMALL_CLUSTERS):
+        assert_equal(graph, wanted, run(graph, inputs, options), f"{options}")
+
+
+@pytest.mark.parametrize("seed", range(1000, 1040))
+def test_exact_programs_agree_with_the_reference(seed, threads):
+    graph, inputs = program(seed, n_nodes=30, exact=True)
+    wanted = reference.run(graph, inputs)
+    assert_equal(graph, wanted, run(graph, inputs, FUSED), "fused")
+    assert_equal(graph, wanted, run(graph, inputs, GENERIC), "generic")
+
+
+@pytest.mark.parametrize("seed", range(2000, 2010))
+def test_outputs_do_not_depend_on_what_else_is_asked_for(seed):
+    """A value is the same whether it is an output alone or among others (and whatever it is then fused with)."""
+    graph, inputs = program(seed, n_nodes=20)
+    wanted = driver.compile(graph, GENERIC).run_prefix(inputs).values
+    for node in graph.nodes[::3]:
+        (v,) = node.results
+        alone = type(graph)(graph.avals, graph.inputs, graph.nodes, [v])
+        assert_equal(alone, [to_array(wanted[v], graph.avals[v])], run(alone, inputs, FUSED), node.op.name)
+
+
+def buffers(inputs):
+    """Pool buffers with the inputs' bytes."""
+    made = []
+    for x in inputs:
+        buffer = runtime.Buffer.alloc(x.nbytes)
+        if x.size:
+            np.frombuffer(buffer, x.dtype)[:] = x.ravel()
+        made.append(buffer)
+    return made
+
+
+@pytest.mark.parametrize("seed", range(3000, 3030))
+def test_donated_inputs_change_nothing_but_where_outputs_lie(seed):
+    graph, inputs = program(seed, n_nodes=20)
+    plan = driver.compile(graph, FUSED).ready()
+    wanted = run(graph, inputs, GENERIC)
+    given = buffers(inputs)
+    found = plan.run(given, donate=sorted(set(graph.updates.values())))
+    assert_equal(graph, wanted, [to_array(x, graph.avals[v]) for x, v in zip(found, graph.outputs)], "donated")
+    for k, (buffer, x) in enumerate(zip(given, inputs)):
+        if k not in graph.updates.values() and x.size:
+            assert np.frombuffer(buffer, np.uint8).tobytes() == x.tobytes(), f"input {k} was overwritten"
+
+
+def test_a_training_step_agrees_on_all_tiers_over_several_steps(threads):
+    layers = (20, 33, 16, 10)
+    graph = step(64, layers)
+    final = {}
+    for options in (GENERIC, FUSED, UNFUSED):
+        state = arrays(64, layers)
+        losses = []
+        for _ in range(4):
+            outputs = run(graph, state, options)
+            losses.append(outputs[0].copy())
+            for k, i in graph.updates.items():
+                state[i] = outputs[k].copy()
+        final[options] = [*losses, *state]
+    for options in (FUSED, UNFUSED):
+        assert all(same_bits(x, y) for x, y in zip(final[GENERIC], final[options], strict=True))
+    assert final[GENERIC][3] < final[GENERIC][0]
+
+
+def test_a_training_step_updates_every_parameter_in_place():
+    graph = step(64, (20, 33, 16, 10))
+    inputs = arrays(64, (20, 33, 16, 10))
+    plan = driver.compile(graph, FUSED).ready()
+    given = buffers(inputs)
+    addresses = [b.address for b in given]
+    outputs = plan.run(given, donate=list(graph.updates.values()))
+    for k, i in graph.updates.items():
+        assert given[i].donated and outputs[k].address == addresses[i]
+
+
+def test_a_training_step_matches_the_reference_to_rounding():
+    layers = (20, 33, 16, 10)
+    graph, inputs = step(64, layers), arrays(64, layers)
+    for x, y in zip(reference.run(graph, inputs), run(graph, inputs, FUSED), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
