@@ -18,6 +18,8 @@ from flambeau.compiler.targets import Target
 
 #: Elements per parallel chunk of cheap work; the cut is fixed by shapes alone.
 GRAIN = 16384
+#: Work of an element from which on a loop body is not repeated: its code would cost more than its branches.
+LONG_BODY = 40
 
 
 def lower_map(fragment: Fragment, form: Form, target: Target) -> KernelCall:
@@ -170,28 +172,45 @@ def fold_columns(nest: Nest, row: Row, stage: int, lo: Val, hi: Val, folds: list
     copies = LANES // lanes
     with b.apart():
         main = whole_blocks(b, lo, hi, LANES)
-        start = [register for fold in folds for register in fold.accumulators(b, lanes)]
-        with b.loop(lo, main, LANES, carried=start) as loop:
-            lanes_now = list(loop.args)
-            for copy in range(copies):
-                point = Point(row, b.add(loop.index, copy * lanes) if copy else loop.index, lanes)
-                for k, fold in enumerate(folds, 0):
-                    at = k * copies + copy
-                    lanes_now[at] = fold.combine(b, lanes_now[at], _operand(point, fold))
-                store_point(nest, point, stage)
-            loop.carry(lanes_now)
-        with b.loop(main, hi, lanes, carried=loop.results) as tail:
+        registers = [fold.accumulators(b, lanes) for fold in folds]
+        registers = _fold_blocks(nest, row, stage, (lo, main), folds, registers)
+        with b.loop(main, hi, lanes, carried=_flat(registers)) as tail:
             point = Point(row, tail.index, lanes, b.tail_mask(b.sub(hi, tail.index), lanes))
-            lanes_now = list(tail.args)
-            for k, fold in enumerate(folds):
+            registers = _groups(tail.args, copies)
+            for fold, mine in zip(folds, registers, strict=True):
                 x = b.select(point.mask, _operand(point, fold), fold.identity(b, lanes))
                 for copy in range(copies):
-                    at = k * copies + copy
                     here = b.cmp("eq", b.sub(tail.index, main), copy * lanes)
-                    lanes_now[at] = b.select(here, fold.combine(b, lanes_now[at], x), lanes_now[at])
+                    mine[copy] = b.select(here, fold.combine(b, mine[copy], x), mine[copy])
             store_point(nest, point, stage)
-            tail.carry(lanes_now)
-        return [fold.fold_lanes(b, tail.results[k * copies : (k + 1) * copies]) for k, fold in enumerate(folds)]
+            tail.carry(_flat(registers))
+        return [fold.fold_lanes(b, mine) for fold, mine in zip(folds, _groups(tail.results, copies), strict=True)]
+
+
+def _fold_blocks(
+    nest: Nest, row: Row, stage: int, span: tuple[Val, Val], folds: list[Fold], registers: list[list[Val]]
+) -> list[list[Val]]:
+    """Fold whole blocks of 64. A long body is written once and the registers take turns, a short one once per register."""
+    b, lanes = nest.b, nest.lanes
+    copies = LANES // lanes
+    at_once = 1 if work(nest.fragment) > LONG_BODY else copies
+    with b.loop(*span, at_once * lanes, carried=_flat(registers)) as loop:
+        registers = _groups(loop.args, copies)
+        for copy in range(at_once):
+            point = Point(row, b.add(loop.index, copy * lanes) if copy else loop.index, lanes)
+            for fold, mine in zip(folds, registers, strict=True):
+                mine.append(fold.combine(b, mine.pop(0), _operand(point, fold)))
+            store_point(nest, point, stage)
+        loop.carry(_flat(registers))
+    return _groups(loop.results, copies)
+
+
+def _flat(registers: list[list[Val]]) -> list[Val]:
+    return [register for mine in registers for register in mine]
+
+
+def _groups(registers: list[Val], size: int) -> list[list[Val]]:
+    return [list(registers[k : k + size]) for k in range(0, len(registers), size)]
 
 
 def _operand(point: Point, fold: Fold) -> Val:
