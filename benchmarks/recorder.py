@@ -30,7 +30,7 @@ def expand(function: R.Function, operands: list, statics: dict, mode: int) -> tu
 def build_program(export: list, live: tuple, history: tuple | None) -> R.Program:
     """Gives each live slot the same block: there is nothing to compute here."""
     block = Buffer.alloc(256)
-    return R.Program(lambda inputs, donate: [block] * len(live), live)
+    return R.Program(lambda inputs, donate: [block] * len(live), live, input_slots=())
 
 
 def install() -> tuple[R.Tensor, R.Tensor]:

@@ -439,7 +439,7 @@ static fb_cell *cell_for_slot(fb_recorder *rec, uint32_t slot, const fb_type *ty
   c->home = rec;
   c->slot = c->use = slot;
   for (uint32_t i = 0; i < rec->n_inputs; i++)
-    if (rec->inputs[i].slot == slot && rec->inputs[i].scalar.kind == FB_BUFFER) {
+    if (rec->inputs[i].slot == slot && rec->inputs[i].kind == FB_BUFFER) {
       fb_buffer_retain(rec->inputs[i].buffer);
       c->buffer = rec->inputs[i].buffer;
       return c;

@@ -26,19 +26,20 @@ int fb_enter_value(fb_recorder *rec, fb_buffer *buffer, const fb_type *type, fb_
   if (!node)
     return -1;
   fb_buffer_retain(buffer);
-  fb_trace_input input = {.slot = node->base,
-                          .scalar = {.kind = FB_BUFFER},
-                          .buffer = buffer,
-                          .cell = cell,
-                          .type = type,
-                          .history = FB_NO_SLOT};
-  if (cell && cell->segment) {
-    input.segment = cell->segment;
-    input.segment->refs++;
-    input.segment_slot = cell->segment_slot;
-  }
-  rec->inputs[rec->n_inputs++] = input;
+  rec->inputs[rec->n_inputs++] =
+      (fb_trace_input){.slot = node->base, .kind = FB_BUFFER, .buffer = buffer, .cell = cell, .type = type};
   *slot = node->base;
+  return 0;
+}
+
+/* The value that has just entered has history of its own. */
+static int note_origin(fb_recorder *rec, const fb_cell *c, uint32_t slot) {
+  if (!c->segment)
+    return 0;
+  if (fb_grow((void **)&rec->origins, &rec->cap_origins, rec->n_origins + 1, sizeof *rec->origins) < 0)
+    return -1;
+  c->segment->refs++;
+  rec->origins[rec->n_origins++] = (fb_origin){slot, c->segment, c->segment_slot, FB_NO_SLOT};
   return 0;
 }
 
@@ -106,13 +107,7 @@ static int enter_snapshot(fb_recorder *rec, fb_cell *c, uint32_t *slot) {
     return -1;
   int status = fb_enter_value(rec, copy, c->type, NULL, slot);
   fb_buffer_release(copy);
-  if (status == 0 && c->segment) {
-    fb_trace_input *input = &rec->inputs[rec->n_inputs - 1];
-    input->segment = c->segment;
-    input->segment->refs++;
-    input->segment_slot = c->segment_slot;
-  }
-  return status;
+  return status == 0 ? note_origin(rec, c, *slot) : -1;
 }
 
 /* ... or of just the elements that a view selects. */
@@ -139,7 +134,7 @@ static int enter_view_snapshot(fb_recorder *rec, fb_tensor *t, uint64_t *word) {
 
 static int enter_cell(fb_recorder *rec, fb_cell *c) {
   uint32_t slot;
-  if (fb_enter_value(rec, c->buffer, c->type, c, &slot) < 0)
+  if (fb_enter_value(rec, c->buffer, c->type, c, &slot) < 0 || note_origin(rec, c, slot) < 0)
     return -1;
   c->home = rec;
   c->epoch = rec->id;

@@ -110,11 +110,13 @@ void fb_recorder_reset(fb_recorder *rec) {
   rec->flush_soon = false;
   uint32_t n = rec->n_inputs;
   rec->n_inputs = 0;
-  for (uint32_t i = 0; i < n; i++) {
-    fb_buffer_release(rec->inputs[i].buffer);
-    if (rec->inputs[i].segment)
-      fb_segment_release(rec->inputs[i].segment);
-  }
+  for (uint32_t i = 0; i < n; i++)
+    if (rec->inputs[i].kind == FB_BUFFER)
+      fb_buffer_release(rec->inputs[i].buffer);
+  n = rec->n_origins;
+  rec->n_origins = 0;
+  for (uint32_t i = 0; i < n; i++)
+    fb_segment_release(rec->origins[i].segment);
   for (uint32_t i = 0; i < rec->n_leaves; i++)
     fb_anchor_release(rec->leaves[i].anchor);
   for (uint32_t i = 0; i < rec->n_locs; i++)

@@ -107,11 +107,10 @@ void fb_segment_drop_values(fb_segment *s) {
   for (uint32_t i = 0; i < s->n_residuals; i++)
     fb_buffer_release(s->residuals[i]);
   s->n_residuals = 0;
-  uint32_t n = s->n_inputs;
-  s->n_inputs = 0;
+  uint32_t n = s->n_origins;
+  s->n_origins = 0;
   for (uint32_t i = 0; i < n; i++)
-    if (s->inputs[i].segment)
-      fb_segment_release(s->inputs[i].segment);
+    fb_segment_release(s->origins[i].segment);
   for (uint32_t i = 0; i < s->n_leaves; i++)
     fb_anchor_release(s->leaves[i].anchor);
   s->n_leaves = 0;
@@ -124,7 +123,8 @@ static void segment_free(fb_segment *s) {
     segments = s->next;
   if (s->next)
     s->next->previous = s->previous;
-  PyMem_Free(s->inputs);
+  PyMem_Free(s->scalars);
+  PyMem_Free(s->origins);
   PyMem_Free(s->leaves);
   PyMem_Free(s->linked);
   PyMem_Free(s->residuals);
@@ -172,13 +172,12 @@ static int take_values(fb_segment *s, fb_recorder *rec, fb_program *p, fb_buffer
     fb_buffer_retain(values[i]);
     s->residuals[s->n_residuals++] = values[i];
   }
-  for (uint32_t i = 0; i < rec->n_inputs; i++) {
-    fb_trace_input in = rec->inputs[i];
-    in.buffer = NULL;
-    in.cell = NULL;
-    if (in.segment)
-      in.segment->refs++;
-    s->inputs[s->n_inputs++] = in;
+  for (uint32_t i = 0; i < rec->n_inputs; i++)
+    if (rec->inputs[i].kind != FB_BUFFER)
+      s->scalars[s->n_scalars++] = rec->inputs[i];
+  for (uint32_t i = 0; i < rec->n_origins; i++) {
+    rec->origins[i].segment->refs++;
+    s->origins[s->n_origins++] = rec->origins[i];
   }
   for (uint32_t i = 0; i < rec->n_leaves; i++) {
     rec->leaves[i].anchor->refs++;
@@ -194,7 +193,8 @@ fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values)
   s->refs = 1;
   s->state = rec->state;
   s->n_slots = rec->n_slots;
-  s->inputs = PyMem_Calloc(rec->n_inputs + 1, sizeof *s->inputs);
+  s->scalars = PyMem_Calloc(rec->n_inputs + 1, sizeof *s->scalars);
+  s->origins = PyMem_Calloc(rec->n_origins + 1, sizeof *s->origins);
   s->leaves = PyMem_Calloc(rec->n_leaves + 1, sizeof *s->leaves);
   s->linked = PyMem_Calloc(rec->n_leaves + 1, sizeof *s->linked);
   s->residuals = PyMem_Calloc(p->n_residuals + 1, sizeof *s->residuals);
@@ -202,7 +202,7 @@ fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values)
   if (segments)
     segments->previous = s;
   segments = s;
-  bool allocated = s->inputs && s->leaves && s->linked && s->residuals;
+  bool allocated = s->scalars && s->origins && s->leaves && s->linked && s->residuals;
   if (!allocated)
     PyErr_NoMemory();
   if (!allocated || take_values(s, rec, p, values) < 0) {

@@ -26,12 +26,10 @@ static int make_key(fb_recorder *rec, fb_segment *s, fb_call *call) {
         fb_call_word(call, s->program->residuals[i] | (uint64_t)slot << 32) < 0)
       return -1;
   }
-  for (uint32_t i = 0; i < s->n_inputs; i++) {
-    const fb_trace_input *in = &s->inputs[i];
-    if (in->scalar.kind == FB_BUFFER)
-      continue;
-    if (fb_call_word(call, fb_tag(FB_TAG_SCALAR, in->scalar.kind)) < 0 || fb_call_word(call, in->slot) < 0 ||
-        fb_call_scalar(call, in->scalar) < 0)
+  for (uint32_t i = 0; i < s->n_scalars; i++) {
+    const fb_trace_input *in = &s->scalars[i];
+    if (fb_call_word(call, fb_tag(FB_TAG_SCALAR, in->kind)) < 0 || fb_call_word(call, in->slot) < 0 ||
+        fb_call_scalar(call, (fb_scalar){.kind = in->kind, .i = in->i}) < 0)
       return -1;
   }
   return 0;
@@ -72,8 +70,8 @@ static int enter_segment(fb_recorder *rec, fb_segment *s) {
   s->refs++;
   rec->imports[rec->n_imports++] = s;
   memset(s->linked, 0, s->n_leaves * sizeof *s->linked);
-  for (uint32_t i = 0; i < s->n_inputs; i++)
-    s->inputs[i].history = FB_NO_SLOT;
+  for (uint32_t i = 0; i < s->n_origins; i++)
+    s->origins[i].history = FB_NO_SLOT;
   return 0;
 }
 
@@ -86,8 +84,8 @@ static int link_leaf(fb_recorder *rec, fb_segment *s, uint32_t i) {
   return add_link(rec, s->base + s->leaves[i].slot, a->slot);
 }
 
-static int link_input(fb_recorder *rec, fb_segment *s, uint32_t i) {
-  fb_trace_input *in = &s->inputs[i];
+static int link_origin(fb_recorder *rec, fb_segment *s, uint32_t i) {
+  fb_origin *in = &s->origins[i];
   uint32_t parent;
   if (import_slot(rec, in->segment, in->segment_slot, &parent) < 0)
     return -1;
@@ -105,9 +103,9 @@ static int link_needed(fb_recorder *rec, fb_segment *s, uint32_t slot) {
   for (uint32_t i = 0; status == 0 && i < s->n_leaves; i++)
     if (needed[s->leaves[i].slot] && !s->linked[i])
       status = link_leaf(rec, s, i);
-  for (uint32_t i = 0; status == 0 && i < s->n_inputs; i++)
-    if (needed[s->inputs[i].slot] && s->inputs[i].segment && s->inputs[i].history == FB_NO_SLOT)
-      status = link_input(rec, s, i);
+  for (uint32_t i = 0; status == 0 && i < s->n_origins; i++)
+    if (needed[s->origins[i].slot] && s->origins[i].history == FB_NO_SLOT)
+      status = link_origin(rec, s, i);
   PyMem_Free(needed);
   return status;
 }
@@ -130,37 +128,34 @@ static int import_slot(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t 
   return status;
 }
 
-static int link_trace_input(fb_recorder *rec, uint32_t i) {
-  fb_trace_input in = rec->inputs[i];
-  uint32_t slot;
-  if (import_slot(rec, in.segment, in.segment_slot, &slot) < 0)
-    return -1;
-  rec->inputs[i].history = slot; /* by index: importing may have moved the array */
-  return add_link(rec, in.slot, slot);
-}
-
-static bool has_unlinked_inputs(const fb_recorder *rec) {
-  for (uint32_t i = 0; i < rec->n_inputs; i++)
-    if (rec->inputs[i].segment && rec->inputs[i].history == FB_NO_SLOT)
+static bool has_unlinked(const fb_recorder *rec) {
+  for (uint32_t i = 0; i < rec->n_origins; i++)
+    if (rec->origins[i].history == FB_NO_SLOT)
       return true;
   return false;
 }
 
+static int link_trace_input(fb_recorder *rec, uint32_t i) {
+  fb_origin in = rec->origins[i];
+  uint32_t slot;
+  if (import_slot(rec, in.segment, in.segment_slot, &slot) < 0)
+    return -1;
+  rec->origins[i].history = slot;
+  return add_link(rec, in.slot, slot);
+}
+
 int fb_import_reachable(fb_recorder *rec, const uint64_t *words, uint32_t n) {
-  if (!has_unlinked_inputs(rec))
+  if (!has_unlinked(rec))
     return 0;
-  uint32_t n_inputs = rec->n_inputs; /* what importing adds is linked already */
   uint8_t *needed = PyMem_Calloc(rec->n_slots + 1, 1);
   if (!needed)
     return PyErr_NoMemory(), -1;
   for (uint32_t i = 0; i < n; i++)
     needed[fb_word_slot(words[i])] = 1;
   int status = fb_reach(rec->state, needed);
-  for (uint32_t i = 0; status == 0 && i < n_inputs; i++) {
-    const fb_trace_input *in = &rec->inputs[i];
-    if (in->segment && in->history == FB_NO_SLOT && needed[in->slot])
+  for (uint32_t i = 0; status == 0 && i < rec->n_origins; i++)
+    if (rec->origins[i].history == FB_NO_SLOT && needed[rec->origins[i].slot])
       status = link_trace_input(rec, i);
-  }
   PyMem_Free(needed);
   return status;
 }
@@ -172,8 +167,8 @@ int fb_import_history(fb_recorder *rec, fb_tensor *t, uint64_t *word) {
   rec->mode = mode;
   if (status < 0 || fb_import_reachable(rec, word, 1) < 0)
     return -1;
-  for (uint32_t i = 0; i < rec->n_inputs; i++)
-    if (rec->inputs[i].slot == fb_word_slot(*word) && rec->inputs[i].segment)
-      *word = (*word & ~(uint64_t)UINT32_MAX) | rec->inputs[i].history;
+  for (uint32_t i = 0; i < rec->n_origins; i++)
+    if (rec->origins[i].slot == fb_word_slot(*word))
+      *word = (*word & ~(uint64_t)UINT32_MAX) | rec->origins[i].history;
   return 0;
 }

@@ -16,7 +16,7 @@ static uint64_t now_ns(void) {
 
 /* Nobody but the trace, and the cell that was overwritten in it, holds the buffer. */
 static bool donatable(const fb_program *p, const fb_trace_input *in, bool keep) {
-  if (in->scalar.kind != FB_BUFFER || !fb_buffer_is_pooled(in->buffer))
+  if (in->kind != FB_BUFFER || !fb_buffer_is_pooled(in->buffer))
     return false;
   if (keep && fb_contains(p->residuals, p->n_residuals, in->slot))
     return false;
@@ -46,13 +46,13 @@ static int resolve_inputs(fb_program *p, const fb_recorder *rec) {
 }
 
 static PyObject *input_object(const fb_trace_input *in) {
-  switch (in->scalar.kind) {
+  switch (in->kind) {
   case FB_FLOAT:
-    return PyFloat_FromDouble(in->scalar.f);
+    return PyFloat_FromDouble(in->f);
   case FB_INT:
-    return PyLong_FromLongLong(in->scalar.i);
+    return PyLong_FromLongLong(in->i);
   case FB_BOOL:
-    return PyBool_FromLong(in->scalar.i != 0);
+    return PyBool_FromLong(in->i != 0);
   case FB_BUFFER:
     break;
   }
@@ -125,8 +125,8 @@ static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, 
     return PyErr_NoMemory(), -1;
   for (uint32_t i = 0; i < n; i++) {
     fb_trace_input *in = &rec->inputs[p->index ? p->index[i] : i];
-    bool is_buffer = in->scalar.kind == FB_BUFFER;
-    inputs[i] = (fb_input){.data = is_buffer ? fb_buffer_data(in->buffer) : (void *)&in->scalar.i,
+    bool is_buffer = in->kind == FB_BUFFER;
+    inputs[i] = (fb_input){.data = is_buffer ? fb_buffer_data(in->buffer) : (void *)&in->i,
                            .buffer = is_buffer ? in->buffer : NULL,
                            .donated = donatable(p, in, keep)};
   }

@@ -107,7 +107,7 @@ PyObject *fb_new_result(fb_recorder *rec, uint32_t slot, const fb_type *type) {
 void fb_take_scalars(fb_recorder *rec, const fb_scalar *scalars, uint32_t n, uint32_t base) {
   for (uint32_t i = 0; i < n; i++) {
     rec->owner[base + i] = NULL;
-    rec->inputs[rec->n_inputs++] = (fb_trace_input){.slot = base + i, .scalar = scalars[i]};
+    rec->inputs[rec->n_inputs++] = (fb_trace_input){.slot = base + i, .kind = scalars[i].kind, .i = scalars[i].i};
   }
 }
 
@@ -414,14 +414,11 @@ PyObject *fb_record_binary(fb_function *f, PyObject *a, PyObject *b) {
   uint32_t n_scalars = 0;
   if (FB_UNLIKELY(!fb_is_tensor(a) || !fb_resident(rec, (fb_tensor *)a, &words[1]) || fb_shadow))
     return binary_slow(f, a, b);
-  if (FB_LIKELY(fb_is_tensor(b))) {
-    if (FB_UNLIKELY(!fb_resident(rec, (fb_tensor *)b, &words[2])))
-      return binary_slow(f, a, b);
-  } else if (PyFloat_CheckExact(b) && rec->n_inputs < rec->cap_inputs) {
+  if (PyFloat_CheckExact(b) && rec->n_inputs < rec->cap_inputs) {
     scalar = (fb_scalar){.kind = FB_FLOAT, .f = PyFloat_AS_DOUBLE(b)};
     words[2] = fb_tag(FB_TAG_SCALAR, FB_FLOAT);
     n_scalars = 1;
-  } else {
+  } else if (FB_UNLIKELY(!fb_is_tensor(b) || !fb_resident(rec, (fb_tensor *)b, &words[2]))) {
     return binary_slow(f, a, b);
   }
   words[0] = f->id | (uint64_t)rec->mode << 20;

@@ -234,14 +234,23 @@ static inline fb_node *fb_trie_step(fb_node *state, const uint64_t *words, uint3
 
 typedef struct {
   uint32_t slot;
-  fb_scalar scalar; /* kind FB_BUFFER: `buffer` */
-  fb_buffer *buffer;
-  fb_cell *cell; /* borrowed; NULL when dead or when a snapshot was taken */
+  fb_scalar_kind kind;
+  union {
+    double f;
+    int64_t i;
+    fb_buffer *buffer; /* NULL once a plan took it */
+  };
+  fb_cell *cell; /* borrowed; NULL for scalars, snapshots and cells that have died since */
   const fb_type *type;
-  fb_segment *segment; /* history of the value when it entered */
+} fb_trace_input;
+
+/* An input that has gradient history in a flushed trace. */
+typedef struct {
+  uint32_t slot;
+  fb_segment *segment;
   uint32_t segment_slot;
   uint32_t history; /* where that history was imported to, or FB_NO_SLOT */
-} fb_trace_input;
+} fb_origin;
 
 typedef struct {
   uint32_t depth;
@@ -263,6 +272,8 @@ struct fb_recorder {
   fb_cell **owner; /* per slot: the live cell whose data it is, for computed slots */
   fb_trace_input *inputs;
   uint32_t n_inputs, cap_inputs;
+  fb_origin *origins;
+  uint32_t n_origins, cap_origins;
   fb_trace_leaf *leaves;
   uint32_t n_leaves, cap_leaves;
   fb_loc *locs;
@@ -456,8 +467,10 @@ struct fb_segment {
   uint32_t base;  /* its slot s is slot base + s there */
   fb_node *state;
   uint32_t n_slots;
-  fb_trace_input *inputs; /* those without a value that is needed have no buffer; `history` marks links in `epoch` */
-  uint32_t n_inputs;
+  fb_trace_input *scalars;
+  uint32_t n_scalars;
+  fb_origin *origins;
+  uint32_t n_origins;
   fb_trace_leaf *leaves;
   uint32_t n_leaves;
   bool *linked;        /* per leaf, in `epoch` */
