@@ -233,9 +233,9 @@ class Pool:
 
     def _bury(self, worker: _Worker) -> None:
         """A worker that ends while idle has gone home; one that ends at work has crashed, and its job fails."""
-        self._workers.remove(worker)
         job, ready = worker.job, worker.ready
         ending = worker.close()
+        self._workers.remove(worker)
         if job is None and not ready:
             job = self._next()  # it never came up: somebody must be told
         if job is None:
