@@ -2,105 +2,215 @@
 
     flambeau-opt program.mlir --simplify --cse
     flambeau-opt program.mlir --cluster=max_ops=50
-    flambeau-opt program.mlir --to kernels
+    flambeau-opt program.mlir --to kernels --target x86-64-v3
+    flambeau-opt kernel.mlir --from kernels --to assembly
 
-In: programs in the `tape` dialect, several separated by `// -----`. Out: the same after each named pass in order (or
-every kernel's text after a stage). Exit code 1 and the error on standard error when a program or a pass is refused.
+In: programs in the `tape` dialect, or the text of the stage named by --from; several are separated by `// -----`. A
+module's functions are programs of their own. Plans are recognised. Out: the same after each named pass in order, then
+after the stages up to --to. A part that is refused is reported on standard error with its line, the others go on, and
+the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
+from flambeau.compiler import stage_text, stages, targets
+from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, registry
-from flambeau.dialects.graph import Graph
-from flambeau.dialects.irdl import parse_graph, print_graph
 
-SEPARATOR = "// -----"
-
-
-class _AppendPass(argparse.Action):
-    """Remembers the passes in the order in which they were named."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        namespace.passes.append((self.dest, values or ""))
+#: What bad input raises; anything else is a mistake of ours.
+REFUSED = (ValueError, TypeError, RuntimeError, OSError)
 
 
-def _option(text: str, type_: Any) -> Any:
-    if type_ in (bool, "bool"):
-        return text.lower() in ("1", "true", "yes")
-    return {"int": int, "float": float}.get(getattr(type_, "__name__", type_), str)(text)
+# ---- passes and their options ---------------------------------------------------------------------------------
+
+
+def _option(name: str, key: str, text: str, type_: Any) -> Any:
+    """A pass's option from its text and its field's type."""
+    kind = getattr(type_, "__name__", type_)
+    try:
+        if kind == "bool":
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        return {"int": int, "float": float, "str": str}[kind](text)
+    except (KeyError, ValueError):
+        raise ValueError(f"[{name}] option {key} is '{text}'. Give a value of type {kind}.") from None
 
 
 def make_pass(name: str, options: str) -> Pass:
     """The pass called `name` with its fields set from "field=value,field=value"."""
-    cls = registry.find(name)
+    try:
+        cls = registry.find(name)
+    except (ImportError, AttributeError) as e:
+        raise ValueError(f"[{name}] the package that offers the pass cannot be imported: {e}.") from e
     types = {f.name: f.type for f in fields(cls)}
-    settings = dict(item.split("=", 1) for item in options.split(",") if item)
-    unknown = settings.keys() - types.keys()
-    if unknown:
-        raise ValueError(f"[{name}] has no option '{min(unknown)}'. Its options: {', '.join(types) or 'none'}.")
-    return cls(**{k: _option(v, types[k]) for k, v in settings.items()})
+    settings = {}
+    for item in filter(None, options.split(",")):
+        key, equals, value = item.partition("=")
+        if key not in types:
+            raise ValueError(f"[{name}] has no option '{key}'. Its options: {', '.join(types) or 'none'}.")
+        if not equals:
+            raise ValueError(f"[{name}] option {key} has no value. Write --{name}={key}=VALUE.")
+        settings[key] = _option(name, key, value, types[key])
+    return cls(**settings)
 
 
-def _show(result: Any) -> str:
-    if isinstance(result, Graph):
-        return print_graph(result)
-    return "".join(f"// {c.kind} cluster\n{print_graph(c.graph)}" for c in result)
+# ---- one file -------------------------------------------------------------------------------------------------
 
 
-def run(text: str, passes: Sequence[Pass], stage: str = "") -> str:
-    """Every program in `text` after `passes`, or after the stages up to `stage`."""
-    shown = []
-    for part in text.split(SEPARATOR):
-        result: Any = parse_graph(part)
-        for each in passes:
-            result = each(result)
-        shown.append(_stages(result, stage) if stage else _show(result))
-    return f"{SEPARATOR}\n".join(shown)
+def first_stage(part: str) -> str:
+    """The stage whose form a text has that was given without --from."""
+    return "plan" if '"plan.' in part and '"tape.' not in part else "tape"
 
 
-def _stages(graph: Graph, stage: str) -> str:
-    from flambeau.compiler import stages
+def run(
+    text: str, passes: Sequence[Pass], first: str, last: str, options: Options, refuse: Callable[[Exception], None]
+) -> Iterator[str]:
+    """What becomes of every part of `text` after `passes` and the stages up to `last`, with separators between them.
+    `refuse` is told what a part raised."""
+    separator = ""
+    for part in stage_text.split(text):
+        start = first or first_stage(part)
+        try:
+            shown = stage_text.convert(part, passes, start, last, options)
+        except Exception as e:
+            refuse(e)
+            continue
+        yield separator + shown
+        separator = stage_text.separator(last or start)
 
-    return stages.text_after(graph, stage)
+
+def describe(error: Exception, path: str) -> str:
+    """The error for people, with the file's name where the parsers have none."""
+    if isinstance(error, REFUSED):
+        message = str(error).replace('loc("-":', f'loc("{path}":').replace('"-":', f"{path}:")
+        return message.replace("<string>:", f"{path}:").rstrip()
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(at.filename)}:{at.lineno}"
+    return f"[internal] {type(error).__name__}: {error} ({place}). This is a bug in Flambeau. Report it with the input."
+
+
+def _complain(message: str) -> None:
+    sys.stdout.flush()
+    print(f"flambeau-opt: {message}", file=sys.stderr, flush=True)
+
+
+# ---- the command ----------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of ending the process with code 2."""
+
+    def error(self, message: str) -> Any:
+        raise ValueError(f"[opt] {message}. --help says what there is, --list-passes names the passes.")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "flambeau-opt", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
+        "flambeau-opt",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        usage="flambeau-opt [FILE] [--PASS[=OPTION=VALUE,...]]... [--from STAGE] [--to STAGE] [--target TARGET]",
+        epilog=f"passes: {', '.join(registry.names())}\nstages: {', '.join(stages.names())}",
     )
-    parser.add_argument("file", nargs="?", default="-", help="the program; - is standard input")
-    parser.add_argument("--to", default="", metavar="STAGE", help="run the stages up to this one")
-    parser.add_argument("--list-passes", action="store_true")
-    parser.add_argument("--list-stages", action="store_true")
-    parser.set_defaults(passes=[])
-    for name in registry.names():
-        parser.add_argument(f"--{name}", dest=name, nargs="?", metavar="OPTIONS", action=_AppendPass)
+    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="the text; - is standard input")
+    parser.add_argument("--from", dest="first", default="", metavar="STAGE", help="the text is what this stage writes")
+    parser.add_argument("--to", dest="last", default="", metavar="STAGE", help="run the stages up to this one")
+    parser.add_argument("--target", default="host", help="the machine to compile for (default: %(default)s)")
+    parser.add_argument("--list-passes", action="store_true", help="name the passes")
+    parser.add_argument("--list-stages", action="store_true", help="name the stages")
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    args = _parser().parse_args(arguments)
-    if args.list_passes:
-        print("\n".join(registry.names()))
-        return 0
-    if args.list_stages:
-        from flambeau.compiler import stages
+def _passes_named(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """(name, options) of the passes among the arguments, in order, and the other arguments."""
+    known = set(registry.names())
+    passes, others = [], []
+    for argument in arguments:
+        name, _, options = argument.removeprefix("--").partition("=")
+        if argument.startswith("--") and name in known:
+            passes.append((name, options))
+        else:
+            others.append(argument)
+    return passes, others
 
-        print("\n".join(stages.names()))
-        return 0
+
+def _read(path: str) -> str:
+    if path == "-":
+        return sys.stdin.read()
     try:
-        text = sys.stdin.read() if args.file == "-" else open(args.file).read()
-        sys.stdout.write(run(text, [make_pass(n, o) for n, o in args.passes], args.to))
-    except (ValueError, TypeError, RuntimeError, OSError) as e:
-        print(f"flambeau-opt: {e}", file=sys.stderr)
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except UnicodeDecodeError as e:
+        raise ValueError(f"[opt] {path} is not text in UTF-8: {e}.") from None
+
+
+def _execute(arguments: Sequence[str]) -> int:
+    named, others = _passes_named(arguments)
+    args = _parser().parse_args(others)
+    if args.list_passes or args.list_stages:
+        print("\n".join(registry.names() if args.list_passes else stages.names()))
+        return 0
+    targets.find(args.target)
+    passes = [make_pass(name, options) for name, options in named]
+    refused: list[Exception] = []
+
+    def refuse(error: Exception) -> None:
+        refused.append(error)
+        _complain(describe(error, args.file))
+
+    options = Options(mode="blocking", target=args.target)
+    sys.stdout.writelines(run(_read(args.file), passes, args.first, args.last, options, refuse))
+    sys.stdout.flush()
+    return 1 if refused else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code. Without `arguments`, those of the process, in a child process."""
+    if arguments is None:
+        return _isolated(lambda: main(sys.argv[1:]))
+    try:
+        return _execute(arguments)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as e:  # --help
+        sys.stdout.flush()
+        return int(e.code or 0)
+    except Exception as e:
+        _complain(describe(e, "-"))
         return 1
-    return 0
+
+
+def _isolated(work: Callable[[], int]) -> int:
+    """`work` in a child process: MLIR and LLVM end the process on some misuse, and that too must be an error."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = work()
+        except KeyboardInterrupt:
+            code = 130
+        finally:
+            os._exit(code)
+    try:
+        _, status = os.waitpid(child, 0)
+    except KeyboardInterrupt:
+        return 130
+    if os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        _complain(f"[opt] MLIR or LLVM ended its process with {name}: it aborts on some text. What it said is above.")
+        return 1
+    return os.waitstatus_to_exitcode(status)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
 it, `Options.dump` writes it. Stages up to `plan` run once per program; those after it once per kernel, in `backend.py`.
-Next: `driver.py`, which runs them.
+Next: `driver.py`, which runs them; `stage_text.py`, which shows them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from flambeau.compiler import plan as plan_module
 from flambeau.compiler import targets
@@ -102,8 +101,10 @@ def run(graph: Graph, options: Options) -> Work:
     for number, (name, stage) in enumerate(PROGRAM.items()):
         stage(work)
         if folder:
+            from flambeau.compiler import stage_text
+
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{number}-{name}.mlir").write_text(text(work, name))
+            (folder / f"{number}-{name}.mlir").write_text(stage_text.text(work, name))
     return work
 
 
@@ -136,46 +137,3 @@ def _code_generator(kind: str) -> Callable[..., Lowered]:
 
         return gemm.lower
     raise ValueError(f"[compile] no code generator lowers '{kind}' clusters. Use loops or contraction.")
-
-
-# ---- text -----------------------------------------------------------------------------------------------------
-
-
-def text_after(graph: Graph, stage: str) -> str:
-    """What `stage` makes of a program, as text. Raises ValueError for an unknown stage."""
-    if stage not in names():
-        raise ValueError(f"[stages] there is no stage named '{stage}'. The stages are {', '.join(names())}.")
-    work = Work(graph, Options(mode="blocking"))
-    for name, step in PROGRAM.items():
-        step(work)
-        if name == stage:
-            return text(work, stage)
-    return "".join(f"// kernel: {s.label}\n{_kernel_text(s.text, stage)}\n" for s in work.program.kernels)
-
-
-def text(work: Work, stage: str) -> str:
-    """The part of `work` that `stage` filled in."""
-    from flambeau.dialects.irdl import print_graph
-    from flambeau.dialects.plan import print_plan
-
-    if stage == "cluster":
-        return "".join(f"// {c.kind} cluster\n{print_graph(c.graph)}" for c in work.clusters)
-    if stage == "kernels":
-        sources = {call.source.text: call.source for low in work.lowered for call in low.calls}
-        return "".join(f"// kernel: {s.label}\n{s.text}\n" for s in sources.values())
-    return print_plan(work.program.spec) if stage == "plan" else print_graph(work.graph)
-
-
-def _kernel_text(source: str, stage: str) -> Any:
-    from flambeau.compiler import backend, mlir
-
-    module = mlir.parse(source)
-    backend.lower(module)
-    if stage == "llvm":
-        return module
-    ir_text = backend.translate(module)
-    if stage == "ir":
-        return ir_text
-    target = targets.find(Options().target)
-    optimised = backend.optimise(ir_text, target)
-    return optimised if stage == "optimised" else backend.machine(target).emit_assembly(optimised)

@@ -134,7 +134,7 @@ def _decode(attribute: Any) -> Hashable:
     if isinstance(attribute, ir.UnitAttr):
         return None
     if isinstance(attribute, ir.TypeAttr):
-        return dtypes.by_mlir(str(ir.TypeAttr(attribute).value))
+        return _dtype(ir.TypeAttr(attribute).value)
     if isinstance(attribute, ir.ArrayAttr):
         return tuple(_decode(a) for a in ir.ArrayAttr(attribute))
     raise ValueError(f"[tape] attribute {attribute} is of no kind that ops use. Use numbers, strings, arrays, types.")
@@ -147,10 +147,15 @@ def _aval(type_: Any) -> Aval:
     tensor = ir.RankedTensorType(type_)
     if not tensor.has_static_shape:
         raise ValueError(f"[tape] {type_} has unknown extents. Give static ones.")
+    return Aval(tuple(tensor.shape), _dtype(tensor.element_type))
+
+
+def _dtype(type_: Any) -> dtypes.DType:
     try:
-        return Aval(tuple(tensor.shape), dtypes.by_mlir(str(tensor.element_type)))
+        return dtypes.by_mlir(str(type_))
     except KeyError:
-        raise ValueError(f"[tape] element type {tensor.element_type} is not supported.") from None
+        known = ", ".join(d.mlir for d in dtypes.SUPPORTED)
+        raise ValueError(f"[tape] {type_} is no element type of ours. Use one of {known}.") from None
 
 
 def _attributes(op: Any, record: OpRecord) -> tuple[Hashable, ...]:
@@ -174,11 +179,20 @@ def _verifier(record: OpRecord) -> Any:
         try:
             _check(self.operation, record)
         except Exception as e:
-            self.location.emit_error(str(e))
+            self.location.emit_error(_words(e, record))
             return False
         return True
 
     return verify_invariants
+
+
+def _words(error: Exception, record: OpRecord) -> str:
+    """What a type rule raised. One that was given too few operands or odd attributes fails in its own code."""
+    if str(error).startswith("["):
+        return str(error)
+    names, variadic = _operand_names(record)
+    takes = ", ".join([*names, *(["more"] if variadic else [])]) or "no operands"
+    return f"[{record.name}] {error}. It takes {takes}, and attributes {list(record.attrs)}."
 
 
 def _operand_names(record: OpRecord) -> tuple[list[str], bool]:
@@ -233,7 +247,10 @@ def _loc(op: Any) -> Loc | None:
 def from_function(function: Any) -> Graph:
     """The graph of a verified `func.func` whose body is in the tape dialect."""
     graph = Graph()
-    block = function.regions[0].blocks[0]
+    blocks = function.regions[0].blocks
+    if len(blocks) != 1:
+        raise ValueError(f"[tape] the function at {function.location} has {len(blocks)} blocks. Give it one body.")
+    block = blocks[0]
     ids = {argument: graph.add_input(_aval(argument.type)) for argument in block.arguments}
     for op in block.operations:
         op = op.operation
@@ -247,8 +264,20 @@ def from_function(function: Any) -> Graph:
         results = graph.add_node(record, [ids[v] for v in op.operands], _attributes(op, record), _loc(op))
         ids.update(zip(op.results, results))
     if "tape.updates" in function.attributes:
-        graph.updates = dict(_decode(function.attributes["tape.updates"]))
+        graph.updates = _updates(function.attributes["tape.updates"], graph)
     return graph
+
+
+def _updates(attribute: Any, graph: Graph) -> dict[int, int]:
+    pairs = _decode(attribute)
+    limits = (len(graph.outputs), len(graph.inputs))
+    well_formed = isinstance(pairs, tuple) and all(isinstance(p, tuple) and len(p) == 2 for p in pairs)
+    if not well_formed or not all(type(n) is int and 0 <= n < limit for p in pairs for n, limit in zip(p, limits)):
+        raise ValueError(
+            f"[tape] tape.updates is {attribute}. "
+            f"Give pairs [output, input] by position, below {limits[0]} and {limits[1]}."
+        )
+    return dict(pairs)
 
 
 def parse_functions(text: str) -> dict[str, Graph]:
@@ -262,7 +291,11 @@ def parse_functions(text: str) -> dict[str, Graph]:
             module = ir.Module.parse(text)
         except ir.MLIRError as e:
             raise ValueError(f"[tape] {e}") from None
-        functions = [op.operation for op in module.body.operations if op.operation.name == "func.func"]
+        functions = [op.operation for op in module.body.operations]
+        if foreign := [op for op in functions if op.name != "func.func"]:
+            raise ValueError(
+                f"[tape] {foreign[0].name} at {foreign[0].location} is no program. Programs are func.funcs."
+            )
         return {f.attributes["sym_name"].value: from_function(f) for f in functions}
 
 

@@ -25,7 +25,7 @@ BUILT_IN = {
 
 def names() -> list[str]:
     """Every pass that `find` knows, built-in ones first."""
-    return [*BUILT_IN, *sorted(e.name for e in entry_points(group=GROUP) if e.name not in BUILT_IN)]
+    return [*BUILT_IN, *sorted({e.name for e in entry_points(group=GROUP)} - BUILT_IN.keys())]
 
 
 def find(name: str) -> type[Pass]:

@@ -124,6 +124,8 @@ def elementwise(
     """A record of kind ELEMENTWISE whose operands share shape and dtype; `result` is its dtype where that differs."""
 
     def infer(*avals: Aval) -> Aval:
+        if len(avals) != arity:
+            raise TypeError(f"[{name}] takes {arity} operand(s), got {len(avals)}. Give every operand once.")
         check_same(name, avals)
         check_dtype(name, avals[0], dtypes)
         return Aval(avals[0].shape, result or avals[0].dtype)

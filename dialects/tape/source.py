@@ -28,6 +28,8 @@ def _check_target(op: str, dtype: DType, dtypes: tuple[DType, ...]) -> None:
 
 def _infer_constant(value: float | int | bool, dtype: DType) -> Aval:
     _check_target("constant", dtype, SUPPORTED)
+    if not isinstance(value, bool | int | float):
+        raise TypeError(f"[constant] {value!r} is no number. Give a bool, int or float.")
     if value == 0 and math.copysign(1.0, value) < 0:
         raise RuntimeError("[constant] -0.0 equals 0.0 and would be merged with it. Negate a constant 0.0 instead.")
     if dtype.is_integer:

@@ -1,0 +1,248 @@
+"""Stages on text: what each one reads and writes, and the way from one to a later one.
+
+In: text in the form of one stage. Out: text in the form of another. The forms are programs and clusters in the `tape`
+dialect, kernels in MLIR, plans in the `plan` dialect, LLVM IR, assembly. What one stage writes the next one reads:
+several clusters or kernels stand one after the other with a separator between them. Next: `opt.py`, the tool on top.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from flambeau.compiler import stages, targets
+from flambeau.compiler.kernel import Cluster
+from flambeau.compiler.options import Options
+from flambeau.compiler.passes import Pass
+from flambeau.compiler.stages import KERNEL, PROGRAM, Work
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.record import Kind
+
+#: Stages whose form is a program in the `tape` dialect: all before the first that makes clusters.
+TAPE = tuple(PROGRAM)[: list(PROGRAM).index("cluster")]
+#: What starts a comment in a stage's form, where that is not MLIR's `//`.
+_COMMENT = {"ir": ";", "optimised": ";", "assembly": "#"}
+_SEPARATOR = re.compile(r"^(?://|;|#) -----\s*$", re.MULTILINE)
+_TITLE = re.compile(r"\s*(?://|;|#) (kernel .*)\n")
+
+
+def split(text: str) -> list[str]:
+    """The parts between separators (`// -----` on a line, or with the form's own comment sign), without those that hold
+    nothing but comments. Each is moved down with empty lines, so that line numbers in errors are those of `text`."""
+    parts, start = [], 0
+    for end in [*_SEPARATOR.finditer(text), None]:
+        part = text[start : end.start() if end else len(text)]
+        if any(line and not line.lstrip().startswith("//") for line in map(str.strip, part.splitlines())):
+            parts.append("\n" * text.count("\n", 0, start) + part)
+        start = end.end() if end else start
+    return parts
+
+
+def join(parts: Iterable[str], stage: str) -> str:
+    """The inverse of `split`."""
+    return separator(stage).join(parts)
+
+
+def separator(stage: str) -> str:
+    """The line between two parts in the form of `stage`."""
+    return f"{_COMMENT.get(stage, '//')} -----\n"
+
+
+def convert(text: str, passes: Sequence[Pass], first: str, last: str, options: Options) -> str:
+    """One part of a text in the form of stage `first`, after `passes` and the stages up to `last`.
+
+    With no `last`, what there is after the passes. Raises ValueError or RuntimeError for text that does not parse or
+    verify, for unknown stages, and where there is no way between the two.
+    """
+    for stage in (first, last):
+        if stage not in ("", *stages.names()):
+            raise ValueError(f"[stages] there is no stage named '{stage}'. The stages are {', '.join(stages.names())}.")
+    if first in TAPE:
+        return _programs(text, passes, first, last, options)
+    if passes:
+        raise ValueError(f"[opt] passes work on programs, and the text is that of stage '{first}'. Name stages only.")
+    last = last or first
+    _check_order(first, last)
+    if first == "plan":
+        return _plan(text, last)
+    if first == "cluster":
+        return _clusters(text, last, options)
+    return _kernel(text, first, last, options.target)
+
+
+def _check_order(first: str, last: str) -> None:
+    order = stages.names()
+    if order.index(last) < order.index(first):
+        raise ValueError(f"[stages] '{last}' comes before '{first}'. The order is {', '.join(order)}.")
+    if last == "plan" and first in ("cluster", "kernels"):
+        raise ValueError(f"[plan] the text of stage '{first}' does not say what its parts share. Start from a program.")
+
+
+# ---- programs -------------------------------------------------------------------------------------------------
+
+
+def _programs(text: str, passes: Sequence[Pass], first: str, last: str, options: Options) -> str:
+    from flambeau.dialects.irdl import parse_functions
+
+    graphs = parse_functions(text)
+    if not graphs:
+        raise ValueError("[tape] the module has no func.func.")
+    works = {}
+    for name, graph in graphs.items():
+        works[name], at = run_passes(graph, passes, first, options)
+    last = last or at
+    _check_order(first, last)
+    for work in works.values():
+        run_stages(work, at, last)
+    return _text(works, last)
+
+
+def run_passes(graph: Graph, passes: Sequence[Pass], first: str, options: Options) -> tuple[Work, str]:
+    """The program of stage `first` after `passes`, and the stage whose form it then has."""
+    work, at = Work(graph, options), first
+    for each in passes:
+        if at == "cluster":
+            raise ValueError(f"[{each.name}] there are clusters already. Name the pass that makes them last.")
+        result = each(work.graph)
+        if isinstance(result, Graph):
+            work.graph = result
+        elif isinstance(result, list) and all(isinstance(c, Cluster) for c in result):
+            work.clusters, at = result, "cluster"
+        else:
+            raise TypeError(f"[{each.name}] the pass gave {type(result).__name__}. A pass gives a Graph or clusters.")
+    return work, at
+
+
+def run_stages(work: Work, first: str, last: str) -> None:
+    """The stages after `first` up to `last`, as far as they work on whole programs."""
+    order = list(PROGRAM)
+    end = "kernels" if last in KERNEL else last
+    if order.index(end) < order.index(first):
+        raise ValueError(f"[stages] '{last}' comes before '{first}', which the passes already reached.")
+    for stage in order[order.index(first) + 1 : order.index(end) + 1]:
+        PROGRAM[stage](work)
+
+
+def _clusters(text: str, last: str, options: Options) -> str:
+    from flambeau.dialects.irdl import parse_functions
+
+    works = {}
+    for name, graph in parse_functions(text).items():
+        is_product = any(n.op.kind is Kind.CONTRACTION for n in graph.nodes)
+        work = works[name] = Work(graph, options)
+        work.clusters = [Cluster("contraction" if is_product else "loops", graph)]
+        run_stages(work, "cluster", last)
+    return _text(works, last)
+
+
+# ---- writing --------------------------------------------------------------------------------------------------
+
+
+def text(work: Work, stage: str, name: str = "main") -> str:
+    """What `stage` made of the program called `name`."""
+    return _text({name: work}, stage)
+
+
+def _text(works: Mapping[str, Work], stage: str) -> str:
+    from flambeau.dialects.irdl import print_function
+
+    if stage in TAPE:
+        functions = "".join(f"{print_function(work.graph, name)}\n" for name, work in works.items())
+        return f"module {{\n{functions}}}\n"
+    parts: list[str] = []
+    for name, work in works.items():
+        if stage == "cluster":
+            parts += _cluster_texts(work, name)
+        elif stage == "plan":
+            parts.append(_plan_text(work, name))
+        else:
+            parts += _kernel_texts(work, name, stage)
+    return join(parts, stage)
+
+
+def _cluster_texts(work: Work, name: str) -> list[str]:
+    from flambeau.dialects.irdl import print_function
+
+    names = [f"{name}_{k}" if len(work.clusters) > 1 else name for k in range(len(work.clusters))]
+    return [f"// {c.kind} cluster\nmodule {{\n{print_function(c.graph, n)}\n}}\n" for n, c in zip(names, work.clusters)]
+
+
+def _plan_text(work: Work, name: str) -> str:
+    from flambeau.dialects.plan import print_plan
+
+    assert work.program is not None
+    kernels = [f"//   kernel {k}: {source.label}\n" for k, source in enumerate(work.program.kernels)]
+    errors = [f"//   error {k}: {op}\n" for k, op in enumerate(work.program.errors, 1)]
+    return "".join([f"// plan of @{name}\n", *kernels, *errors, print_plan(work.program.spec)])
+
+
+def _kernel_texts(work: Work, name: str, stage: str) -> list[str]:
+    sources = {call.source.text: call.source for low in work.lowered for call in low.calls if call.source.text}
+    titles = [f"kernel {k} of @{name}: {source.label}" for k, source in enumerate(sources.values())]
+    return [
+        _titled(title, lower_kernel(source, "kernels", stage, work.options.target), stage)
+        for title, source in zip(titles, sources)
+    ]
+
+
+def _titled(title: str, text: str, stage: str) -> str:
+    return f"{_COMMENT.get(stage, '//')} {title}\n{text.rstrip()}\n"
+
+
+# ---- kernels and plans ----------------------------------------------------------------------------------------
+
+
+def _kernel(text: str, first: str, last: str, target: str) -> str:
+    title = _TITLE.match(text)
+    body = lower_kernel(_read(text, first), first, last, target)
+    return _titled(title[1], body, last) if title else body.rstrip() + "\n"
+
+
+def _read(text: str, stage: str) -> str:
+    """The text of a kernel as its parser prints it. Raises RuntimeError when it does not parse or verify."""
+    if stage in ("kernels", "llvm"):
+        from flambeau.compiler import mlir
+
+        return str(mlir.parse(text))
+    if stage == "assembly":
+        raise ValueError("[stages] assembly is the last form; nothing reads it.")
+    return str(_llvm_module(text))
+
+
+def lower_kernel(text: str, first: str, last: str, target: str) -> str:
+    """A kernel's text taken from the form of one stage to that of a later one."""
+    order = ("kernels", *KERNEL)
+    for stage in order[order.index(first) + 1 : order.index(last) + 1]:
+        text = _lower_once(text, stage, target)
+    return text
+
+
+def _lower_once(text: str, stage: str, target_name: str) -> str:
+    from flambeau.compiler import backend, mlir
+
+    target = targets.find(target_name)
+    if stage == "llvm":
+        module = mlir.parse(text)
+        backend.lower(module)
+        return str(module)
+    if stage == "ir":
+        return backend.translate(mlir.parse(text))
+    if stage == "optimised":
+        return str(backend.optimise(text, target))
+    return backend.machine(target).emit_assembly(_llvm_module(text))
+
+
+def _llvm_module(text: str) -> object:
+    import llvmlite.binding as llvm
+
+    module = llvm.parse_assembly(text)
+    module.verify()
+    return module
+
+
+def _plan(text: str, last: str) -> str:
+    from flambeau.dialects.plan import parse_plan, print_plan
+
+    if last != "plan":
+        raise ValueError(f"[plan] a plan does not hold its kernels, so there is no way from it to '{last}'.")
+    return print_plan(parse_plan(text))
