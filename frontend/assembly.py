@@ -46,7 +46,7 @@ class Assembly:
 
     slots           slot -> its value
     inputs          the slots that enter from outside, in order; `differentiable` those of them with a history in an
-                    earlier trace; `leaves` the slots of leaf entries
+                    earlier trace; `scalars` those that are numbers; `leaves` the slots of leaf entries
     same            value -> the value that holds the same: it need not be computed
     overwrites      which slots were replaced in their tensors; `roots` the input slot whose tensor came to hold a slot
     keeps           slots worth keeping for a backward; `freed` those whose history was used up
@@ -60,6 +60,8 @@ class Assembly:
         self.inputs: list[int] = []
         self.leaves: list[int] = []
         self.differentiable: list[int] = []
+        self.scalars: set[int] = set()
+        self.scalars: set[int] = set()
         self.same: dict[int, int] = {}
         self.overwrites: list[Overwrite] = []
         self.freed: set[int] = set()
@@ -95,6 +97,8 @@ class Assembly:
 
     def _scalar(self, offset, provided, slot, kind) -> None:
         self._enter(offset, provided, slot, Aval((), SCALARS[kind]))
+        self.scalars.add(offset + slot)
+        self.scalars.add(offset + slot)
         self.keeps.add(offset + slot)
 
     def _leaf(self, offset, provided, slot, data) -> None:

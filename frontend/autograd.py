@@ -1,8 +1,8 @@
 """Reverse mode as users see it: `backward`, `grad`, grad modes, tensor hooks.
 
 In: tensors with history. Out: gradients. Without hooks or `create_graph` a backward is one recorded entry whose
-expansion comes from `expand_backward`, run on a miss only; with them the engine below records every op of the gradient
-as it goes, on tensors. Both call the same `dialects/autodiff.vjp`. Next: `programs.py`.
+expansion comes from `programs.expand_backward`, on a miss only; with them `inline.py` records every op of the gradient as
+it goes. Both call the same `dialects/autodiff.vjp`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flambeau.dialects.aval import Aval
-from flambeau.dialects.builder import Builder, Value
-from flambeau.dialects.record import OpRecord
+from flambeau import inline
+from flambeau.dialects.dtypes import DType
 from flambeau.engine import GRAD_MODE
 from flambeau.runtime import recorder
-from flambeau.runtime.recorder import REQUIRED, Function, Tensor
+from flambeau.runtime.recorder import Tensor
 
 # ---- grad mode ------------------------------------------------------------------------------------------------
 
@@ -93,35 +92,83 @@ def is_grad_enabled() -> bool:
     return bool(recorder.get_mode() & GRAD_MODE)
 
 
-# ---- one entry: the hooks -------------------------------------------------------------------------------------
+# ---- backward and grad ----------------------------------------------------------------------------------------
 
 
-# ---- op by op: the inline engine ------------------------------------------------------------------------------
+def backward(
+    tensor: Tensor,
+    gradient: Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
+    """Add the gradients of `tensor` to the `.grad` of the leaves it was computed from (of `inputs` only, if given).
+
+    `gradient` is the cotangent, of the tensor's shape and dtype; it may be left out for a scalar. The graph can be gone
+    through again only with `retain_graph`; `create_graph` makes the gradients differentiable and retains it too.
+    Raises RuntimeError without history, for a freed graph, and for a value that was needed but modified in place.
+    """
+    wanted = [inputs] if isinstance(inputs, Tensor) else inputs
+    retain = create_graph if retain_graph is None else retain_graph
+    if create_graph or inline.hooked() or (wanted is not None and not all(t.is_leaf for t in wanted)):
+        inline.backward(tensor, gradient, wanted, create_graph)
+    else:
+        recorder.backward(tensor, gradient, retain, wanted)
 
 
-def _primitive(op: OpRecord) -> Function:
-    """A recorded function that is one primitive op."""
-    found = _primitives.get(op.name)
-    if found is None:
-        params = (("operands", "tensors", REQUIRED, False), ("attrs", "static", REQUIRED, False))
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of `outputs`, weighted by `grad_outputs`, with respect to `inputs`, as new tensors.
 
-        def rule(operands: list[Value], attrs: tuple) -> Value:
-            from flambeau.function import builder
+    Arguments as for `backward`. Raises RuntimeError for an input that does not matter, unless `allow_unused`, which gives
+    None for it.
+    """
+    outs, ins = ([x] if isinstance(x, Tensor) else list(x) for x in (outputs, inputs))
+    given = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    given = given * len(outs) if given == [None] else given
+    for t in ins:
+        if not t.requires_grad:
+            raise RuntimeError("[grad] an input does not require grad. Call requires_grad_() before using it.")
+    if create_graph or inline.hooked():
+        found = inline.gradients("grad", outs, given, ins, create_graph)
+    else:
+        found = recorder.grad_entry(outs, ins, given, flags=int(bool(retain_graph)))
+    if not allow_unused and any(g is None for g in found):
+        raise RuntimeError(
+            f"[grad] input {[g is None for g in found].index(True)} was not used to compute the outputs. "
+            "Pass allow_unused=True to get None for it."
+        )
+    return tuple(found)
 
-            return builder().emit(op, operands, attrs)
 
-        found = _primitives[op.name] = Function(f"tape.{op.name}", params, "pure", rule, fallible=op.fallible)
-    return found
+# ---- tensor methods -------------------------------------------------------------------------------------------
 
 
-_primitives: dict[str, Function] = {}
+def requires_grad_(tensor: Tensor, requires_grad: bool = True) -> Tensor:
+    """Make a leaf tensor require grad, or not. Raises RuntimeError for integer dtypes and for tensors with history."""
+    dtype: DType = tensor.dtype
+    if requires_grad and not dtype.is_floating_point:
+        raise RuntimeError(
+            f"[requires_grad_] only floating-point tensors can require grad, this one is {dtype.name}. Cast it first."
+        )
+    return recorder.set_requires_grad(tensor, bool(requires_grad))
 
 
-class TensorBuilder(Builder):
-    """Records every op it is given: values are tensors."""
+def _set_requires_grad(tensor: Tensor, value: bool) -> None:
+    requires_grad_(tensor, value)
 
-    def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple) -> Value:
-        return self.value(_primitive(op)([v.id for v in operands], attrs))
 
-    def value(self, tensor: Tensor) -> Value:
-        return Value(self, tensor, Aval(tensor.shape, tensor.dtype))
+_requires_grad = Tensor.__dict__["requires_grad"]
+Tensor.requires_grad = property(  # type: ignore[assignment]
+    _requires_grad.__get__, _set_requires_grad, doc=_requires_grad.__doc__
+)
+Tensor.requires_grad_ = requires_grad_  # type: ignore[attr-defined]
+Tensor.backward = backward  # type: ignore[attr-defined]
+Tensor.register_hook = inline.register_hook  # type: ignore[attr-defined]
+Tensor.retain_grad = inline.retain_grad  # type: ignore[attr-defined]
