@@ -1,11 +1,45 @@
 """Flambeau: an array framework with PyTorch's API in which every operation is compiled."""
 
+import importlib
+
 from flambeau import hooks  # noqa: F401  (first: tensors work from here on)
+
 from flambeau import operators  # noqa: F401  isort: skip
 from flambeau import public as _public
 from flambeau.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from flambeau.runtime import get_num_threads, set_num_threads
+from flambeau.runtime.recorder import flush
 
 __version__ = "0.1.0"
 
 globals().update(_public.NAMES)
-__all__ = [*_public.NAMES, "enable_grad", "inference_mode", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+
+#: Imported when first used: submodules, and names of submodules.
+_SUBMODULES = ("autograd", "data", "nn", "optim", "utils")
+_LAZY = {"save": "flambeau.serialization", "load": "flambeau.serialization"}
+
+__all__ = [
+    *_public.NAMES,
+    *_SUBMODULES,
+    *_LAZY,
+    "enable_grad",
+    "flush",
+    "get_num_threads",
+    "inference_mode",
+    "is_grad_enabled",
+    "no_grad",
+    "set_grad_enabled",
+    "set_num_threads",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"flambeau.{name}")
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'flambeau' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 import numpy as np
-
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Builder, Value
 from flambeau.dialects.dtypes import SUPPORTED, DType, from_numpy

@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 import numpy as np
-
 from flambeau import host
 from flambeau.device import CPU
 from flambeau.dialects.dtypes import bool_, int64

@@ -32,7 +32,9 @@ def _scaled(op: str, like: Value, other: Value, alpha: Number) -> Value:
     scale = as_value(like, alpha)
     dtype = common_dtype(op, like, other)
     if scale.dtype.category > dtype.category:
-        raise RuntimeError(f"[{op}] alpha is a {scale.dtype.name} but the result is {dtype.name}. Cast the tensors first.")
+        raise RuntimeError(
+            f"[{op}] alpha is a {scale.dtype.name} but the result is {dtype.name}. Cast the tensors first."
+        )
     return ops.mul(*matched(op, dtype, other, scale))
 
 
@@ -200,7 +202,12 @@ def pow_tensor(input: Operand, exponent: Operand):
 @function(name="pow")
 def pow_number(input: Tensor_, exponent: Number):
     """`input ** exponent` with a number as exponent, which is specialised for: 2 is `x * x`."""
-    if not isinstance(exponent, Value) and not input.dtype.is_floating_point and isinstance(exponent, int) and exponent < 0:
+    if (
+        not isinstance(exponent, Value)
+        and not input.dtype.is_floating_point
+        and isinstance(exponent, int)
+        and exponent < 0
+    ):
         raise RuntimeError(f"[pow] an integer tensor cannot be raised to {exponent}. Cast it to a float dtype first.")
     if not isinstance(exponent, Value) and exponent == 2 and input.dtype is not bool_:
         (x,) = promoted("pow", input, float_only=isinstance(exponent, float))
@@ -315,7 +322,9 @@ def masked_fill(input: Tensor_, mask: Tensor_, value: Operand):
     if value.shape:
         raise RuntimeError(f"[masked_fill] value has shape {value.shape}. Pass a number or a 0-d tensor.")
     if value.dtype.category > input.dtype.category:
-        raise RuntimeError(f"[masked_fill] value is {value.dtype.name} but the input is {input.dtype.name}. Cast one of them.")
+        raise RuntimeError(
+            f"[masked_fill] value is {value.dtype.name} but the input is {input.dtype.name}. Cast one of them."
+        )
     return _choose("masked_fill", mask, value.cast(input.dtype), input)
 
 

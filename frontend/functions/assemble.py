@@ -30,7 +30,9 @@ def cat(tensors: Tensors, dim: Static = 0):
         raise RuntimeError("[cat] 0-d tensors cannot be concatenated. Use stack, or give them a dimension first.")
     dim = canonical_dim("cat", dim, len(first.shape))
     for x in used[1:]:
-        if len(x.shape) != len(first.shape) or any(d != dim and m != n for d, (m, n) in enumerate(zip(first.shape, x.shape))):
+        if len(x.shape) != len(first.shape) or any(
+            d != dim and m != n for d, (m, n) in enumerate(zip(first.shape, x.shape))
+        ):
             raise RuntimeError(
                 f"[cat] shapes {first.shape} and {x.shape} differ outside of dimension {dim}. Make the other sizes equal."
             )
@@ -114,7 +116,9 @@ def tile(input: Tensor_, dims: Static):
 def _tiled(op: str, x: Value, repeats: tuple[int, ...], strict: bool) -> Value:
     rank = len(x.shape)
     if any(n < 0 for n in repeats) or (strict and len(repeats) < rank):
-        raise RuntimeError(f"[{op}] repeats {repeats} do not fit the shape {x.shape}. Give one of at least 0 per dimension.")
+        raise RuntimeError(
+            f"[{op}] repeats {repeats} do not fit the shape {x.shape}. Give one of at least 0 per dimension."
+        )
     repeats = (1,) * (rank - len(repeats)) + tuple(repeats)
     shape = (1,) * (len(repeats) - rank) + x.shape
     between = tuple(n for extent in shape for n in (1, extent))
@@ -126,7 +130,9 @@ def _tiled(op: str, x: Value, repeats: tuple[int, ...], strict: bool) -> Value:
 def _margins(op: str, pad: tuple[int, ...], rank: int) -> tuple[list[int], list[int]]:
     """Margins per dimension from PyTorch's list, which starts at the last dimension."""
     if len(pad) % 2 or len(pad) > 2 * rank:
-        raise RuntimeError(f"[{op}] pad {pad} has {len(pad)} entries for {rank} dimensions. Give (low, high) pairs, last first.")
+        raise RuntimeError(
+            f"[{op}] pad {pad} has {len(pad)} entries for {rank} dimensions. Give (low, high) pairs, last first."
+        )
     low, high = [0] * rank, [0] * rank
     for i in range(0, len(pad), 2):
         low[rank - 1 - i // 2], high[rank - 1 - i // 2] = pad[i], pad[i + 1]
@@ -159,7 +165,10 @@ def _mirrored(x: Value, dim: int, low: int, high: int, mode: str) -> Value:
         return ops.broadcast(part(start, 1), shape=tuple(count if d == dim else n for d, n in enumerate(x.shape)))
 
     if mode == "reflect":
-        before, after = lambda: ops.flip(part(1, low), axes=(dim,)), lambda: ops.flip(part(extent - 1 - high, high), axes=(dim,))
+        before, after = (
+            lambda: ops.flip(part(1, low), axes=(dim,)),
+            lambda: ops.flip(part(extent - 1 - high, high), axes=(dim,)),
+        )
     elif mode == "replicate":
         before, after = lambda: edge(0, low), lambda: edge(extent - 1, high)
     else:
@@ -208,7 +217,9 @@ def _one_hot(input: Tensor_, num_classes: Static):
 def triangle(x: Value, diagonal: int, lower: bool) -> Value:
     """x with zeros above (`lower`) or below its diagonal number `diagonal`."""
     if len(x.shape) < 2:
-        raise RuntimeError(f"[{'tril' if lower else 'triu'}] the tensor has {len(x.shape)} dimensions. It takes at least 2.")
+        raise RuntimeError(
+            f"[{'tril' if lower else 'triu'}] the tensor has {len(x.shape)} dimensions. It takes at least 2."
+        )
     rank = len(x.shape)
     row = ops.iota(shape=x.shape, dim=rank - 2, dtype=int64, builder=x.builder)
     column = ops.iota(shape=x.shape, dim=rank - 1, dtype=int64, builder=x.builder)

@@ -43,7 +43,9 @@ def parse_to(op: str, *args: Any, **kwargs: Any) -> tuple[Any, DType | None]:
         elif isinstance(value, Tensor):
             found_dtype = value.dtype
         elif value is not None and not isinstance(value, bool):
-            raise TypeError(f"[{op}] got an argument of type {type(value).__name__}. Pass a dtype, a device or a tensor.")
+            raise TypeError(
+                f"[{op}] got an argument of type {type(value).__name__}. Pass a dtype, a device or a tensor."
+            )
     check_device(found_device)
     return found_device, found_dtype
 

@@ -11,7 +11,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-
 from flambeau import host
 from flambeau.device import check_device
 from flambeau.dialects.dtypes import DType, bool_, float64, int64
@@ -55,7 +54,9 @@ def _array(op: str, data: Any) -> np.ndarray:
     if array.size == 0 and array.dtype.kind == "f":
         return array.astype(get_default_dtype().numpy)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"[{op}] data of type {type(data).__name__} does not make numbers. Pass numbers, lists or an array.")
+        raise TypeError(
+            f"[{op}] data of type {type(data).__name__} does not make numbers. Pass numbers, lists or an array."
+        )
     return array
 
 
@@ -107,9 +108,7 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
     return host.shared(np.from_dlpack(ext_tensor))
 
 
-def frombuffer(
-    buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, requires_grad: bool = False
-) -> Tensor:
+def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
     """A 1-d tensor on the memory of a bytes-like object, from byte `offset`; read-only objects are copied.
 
     Raises ValueError if `count` elements do not fit.
@@ -118,7 +117,9 @@ def frombuffer(
     size = host.check_supported("frombuffer", dtype).itemsize
     left = whole - offset
     if count == -1 and (left < 0 or left % size):
-        raise ValueError(f"[frombuffer] {left} bytes are not a multiple of {size}, the size of {dtype.name}. Pass count.")
+        raise ValueError(
+            f"[frombuffer] {left} bytes are not a multiple of {size}, the size of {dtype.name}. Pass count."
+        )
     count = left // size if count == -1 else count
     if offset < 0 or count < 0 or offset + count * size > whole:
         raise ValueError(
@@ -227,7 +228,9 @@ def _steps(start: Any, end: Any, step: Any, inclusive: bool) -> int:
     if step == 0:
         raise RuntimeError("[arange] step is 0. Use a step towards end.")
     if (end - start) * (1 if step > 0 else -1) < 0:
-        raise RuntimeError(f"[arange] from {start} to {end} with step {step} goes the wrong way. Change the sign of step.")
+        raise RuntimeError(
+            f"[arange] from {start} to {end} with step {step} goes the wrong way. Change the sign of step."
+        )
     if all(isinstance(v, int) for v in (start, end, step)):
         return (end - start) // step + 1 if inclusive else -((start - end) // step)
     if not all(math.isfinite(v) for v in (start, end, step)):

@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 import numpy as np
-
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Operand, Starts, Static, Tensor_, function, view
@@ -80,7 +79,9 @@ def _is_index(item: Any) -> bool:
 def _basic(shape: tuple[int, ...], items: tuple[Any, ...]) -> _Window:
     used = sum(1 for i in items if i is not None and i is not Ellipsis)
     if used > len(shape):
-        raise IndexError(f"[getitem] {used} indices for a tensor of {len(shape)} dimensions. Remove {used - len(shape)}.")
+        raise IndexError(
+            f"[getitem] {used} indices for a tensor of {len(shape)} dimensions. Remove {used - len(shape)}."
+        )
     found = _Window(shape)
     for item in items:
         if item is None:
@@ -311,7 +312,9 @@ def index_add(input: Tensor_, dim: Static, index: Tensor_, source: Tensor_, *, a
     """
     index = _whole("index_add", index)
     dim = canonical_dim("index_add", dim, len(input.shape))
-    wanted = tuple(index.shape[0] if d == dim else n for d, n in enumerate(input.shape)) if len(index.shape) == 1 else None
+    wanted = (
+        tuple(index.shape[0] if d == dim else n for d, n in enumerate(input.shape)) if len(index.shape) == 1 else None
+    )
     if source.shape != wanted:
         raise RuntimeError(
             f"[index_add] index of shape {index.shape} and source of shape {source.shape} do not fit the input of shape "
@@ -375,7 +378,9 @@ def split(tensor: Tensor, split_size_or_sections: int | list[int], dim: int = 0)
     else:
         sizes = list(size)
         if sum(sizes) != extent or min(sizes, default=0) < 0:
-            raise RuntimeError(f"[split] sizes {sizes} do not add up to {extent}, dimension {dim} of shape {tensor.shape}.")
+            raise RuntimeError(
+                f"[split] sizes {sizes} do not add up to {extent}, dimension {dim} of shape {tensor.shape}."
+            )
     pieces, at = [], 0
     for n in sizes:
         pieces.append(_along(tensor, dim, slice(at, at + n)))

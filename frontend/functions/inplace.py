@@ -75,10 +75,14 @@ def fill_(input: Tensor_, value: Operand):
 def copy_values(input: Tensor_, src: Tensor_):
     """Replace the elements by those of `src`, which is converted and broadcast."""
     if len(src.shape) > len(input.shape):
-        raise RuntimeError(f"[copy_] source of shape {src.shape} does not broadcast to shape {input.shape}. Reshape it.")
+        raise RuntimeError(
+            f"[copy_] source of shape {src.shape} does not broadcast to shape {input.shape}. Reshape it."
+        )
     for have, want in zip(reversed(src.shape), reversed(input.shape)):
         if have not in (1, want):
-            raise RuntimeError(f"[copy_] source of shape {src.shape} does not broadcast to shape {input.shape}. Reshape it.")
+            raise RuntimeError(
+                f"[copy_] source of shape {src.shape} does not broadcast to shape {input.shape}. Reshape it."
+            )
     return src.cast(input.dtype).expand(input.shape)
 
 

@@ -45,7 +45,9 @@ def product(x: Value, y: Value) -> Value:
 
 def _matmul(x: Value, y: Value) -> Value:
     if not x.shape or not y.shape:
-        raise RuntimeError(f"[matmul] shapes {x.shape} and {y.shape}: both operands need a dimension. Use * for 0-d tensors.")
+        raise RuntimeError(
+            f"[matmul] shapes {x.shape} and {y.shape}: both operands need a dimension. Use * for 0-d tensors."
+        )
     _same_dtype("matmul", x, y)
     _check_inner("matmul", x, y)
     row, column = len(x.shape) == 1, len(y.shape) == 1
@@ -93,7 +95,9 @@ def bmm(input: Tensor_, mat2: Tensor_):
     _check_rank("bmm", input, 3, "input")
     _check_rank("bmm", mat2, 3, "mat2")
     if input.shape[0] != mat2.shape[0]:
-        raise RuntimeError(f"[bmm] batches have sizes {input.shape[0]} and {mat2.shape[0]}. Make them equal, or use matmul.")
+        raise RuntimeError(
+            f"[bmm] batches have sizes {input.shape[0]} and {mat2.shape[0]}. Make them equal, or use matmul."
+        )
     _same_dtype("bmm", input, mat2)
     _check_inner("bmm", input, mat2)
     return ops.matmul(input, mat2)
@@ -138,7 +142,9 @@ def addmm(input: Tensor_, mat1: Tensor_, mat2: Tensor_, *, beta: Operand = 1, al
     _check_inner("addmm", mat1, mat2)
     made = _scaled(ops.matmul(mat1, mat2), alpha)
     if broadcast_shapes("addmm", input.shape, made.shape) != made.shape:
-        raise RuntimeError(f"[addmm] input of shape {input.shape} does not broadcast to the product's shape {made.shape}.")
+        raise RuntimeError(
+            f"[addmm] input of shape {input.shape} does not broadcast to the product's shape {made.shape}."
+        )
     return _scaled(input.expand(made.shape), beta) + made
 
 

@@ -165,7 +165,12 @@ class _Classes:
 
 @function(fallible=True)
 def nll_loss(
-    input: Tensor_, target: Tensor_, weight: Optional_ = None, *, ignore_index: Number = -100, reduction: Static = "mean"
+    input: Tensor_,
+    target: Tensor_,
+    weight: Optional_ = None,
+    *,
+    ignore_index: Number = -100,
+    reduction: Static = "mean",
 ):
     """The negative log-probability of the target class: `input` [N, C, ...] holds log-probabilities, `target` [N, ...] class
     indices; `weight` [C] scales classes; targets equal to `ignore_index` count nothing. The mean is weighted.
@@ -223,7 +228,9 @@ def _mixed(at_target: Value, over_classes: Value, smoothing: Value, count: int) 
     return at_target * rest.expand(at_target.shape) + over_classes * part.expand(over_classes.shape)
 
 
-def _from_probabilities(x: Value, target: Value, weight: Value | None, reduction: str, smoothing: Value | None) -> Value:
+def _from_probabilities(
+    x: Value, target: Value, weight: Value | None, reduction: str, smoothing: Value | None
+) -> Value:
     check_reduction("cross_entropy", reduction)
     if target.shape != x.shape:
         raise ValueError(
@@ -256,7 +263,9 @@ def _weighted(op: str, loss: Value, weight: Value | None) -> Value:
     if weight is None:
         return loss
     if broadcast_shapes(op, loss.shape, weight.shape) != loss.shape:
-        raise RuntimeError(f"[{op}] weight of shape {weight.shape} does not broadcast to the input's shape {loss.shape}.")
+        raise RuntimeError(
+            f"[{op}] weight of shape {weight.shape} does not broadcast to the input's shape {loss.shape}."
+        )
     return loss * weight.cast(loss.dtype).expand(loss.shape)
 
 

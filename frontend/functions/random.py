@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import numpy as np
-
 from flambeau import generator as generators
 from flambeau import host
 from flambeau.device import check_device
@@ -84,7 +83,9 @@ def _floating(op: str, dtype: DType | None) -> DType:
     return dtype
 
 
-def _drawn(function: Any, size: tuple[int, ...], dtype: DType, count: int, generator: Generator | None, *rest: Any) -> Tensor:
+def _drawn(
+    function: Any, size: tuple[int, ...], dtype: DType, count: int, generator: Generator | None, *rest: Any
+) -> Tensor:
     return function(size, dtype, *(generator or generators.default_generator).advance(count), *rest)
 
 
@@ -153,9 +154,7 @@ def permutation(n: int, generator: Generator | None = None) -> np.ndarray:
     return np.argsort(words[:n] << np.uint64(32) | words[n:], kind="stable")
 
 
-def randperm(
-    n: int, *, generator: Generator | None = None, dtype: DType = int64, device: Any = None
-) -> Tensor:
+def randperm(n: int, *, generator: Generator | None = None, dtype: DType = int64, device: Any = None) -> Tensor:
     """The numbers 0..n-1 in random order."""
     check_device(device)
     return host.copied(permutation(n, generator), dtype)

@@ -75,7 +75,9 @@ def _extreme(op: str, record: str, x: Value, axes: tuple[int, ...], keepdim: boo
         return reduced({"max": "any", "min": "all"}[record], x, axes, keepdim)
     for d in axes:
         if x.shape[d] == 0:
-            raise IndexError(f"[{op}] dimension {d} of shape {x.shape} is empty and has no {record}. Check the shape first.")
+            raise IndexError(
+                f"[{op}] dimension {d} of shape {x.shape} is empty and has no {record}. Check the shape first."
+            )
     return reduced(record, x, axes, keepdim)
 
 

@@ -113,7 +113,9 @@ def permutation(op: str, dims: Any, rank: int) -> tuple[int, ...]:
     """`dims` counted from the front. Raises RuntimeError unless each dimension is named once."""
     dims = _sizes(dims)
     if len(dims) != rank:
-        raise RuntimeError(f"[{op}] dims {dims} name {len(dims)} dimensions of a tensor that has {rank}. Name each once.")
+        raise RuntimeError(
+            f"[{op}] dims {dims} name {len(dims)} dimensions of a tensor that has {rank}. Name each once."
+        )
     order = tuple(canonical_dim(op, d, rank) for d in dims)
     if len(set(order)) != rank:
         raise RuntimeError(f"[{op}] dims {dims} name a dimension twice. Name each once.")
@@ -181,14 +183,17 @@ def _moves(rank: int, source: Any, destination: Any) -> tuple[int, ...]:
     sources = [canonical_dim("movedim", d, rank) for d in _sizes(source)]
     targets = [canonical_dim("movedim", d, rank) for d in _sizes(destination)]
     if len(sources) != len(targets) or len(set(sources)) != len(sources) or len(set(targets)) != len(targets):
-        raise RuntimeError(f"[movedim] cannot move {source} to {destination}. Name as many dimensions on both sides, each once.")
+        raise RuntimeError(
+            f"[movedim] cannot move {source} to {destination}. Name as many dimensions on both sides, each once."
+        )
     rest = iter([d for d in range(rank) if d not in sources])
     placed = dict(zip(targets, sources, strict=True))
     return tuple(placed[d] if d in placed else next(rest) for d in range(rank))
 
 
 @view(
-    method=True, put=lambda base, new, source, destination: _permuted(new, _inverse(_moves(len(base.shape), source, destination)))
+    method=True,
+    put=lambda base, new, source, destination: _permuted(new, _inverse(_moves(len(base.shape), source, destination))),
 )
 def movedim(input: Tensor_, source: Static, destination: Static):
     """With dimensions `source` moved to positions `destination`; the others keep their order."""
@@ -201,7 +206,9 @@ def movedim(input: Tensor_, source: Static, destination: Static):
 def _expanded(op: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
     new = len(wanted) - len(found)
     if new < 0:
-        raise RuntimeError(f"[{op}] sizes {wanted} have fewer dimensions than the shape {found}. Give at least {len(found)}.")
+        raise RuntimeError(
+            f"[{op}] sizes {wanted} have fewer dimensions than the shape {found}. Give at least {len(found)}."
+        )
     result = []
     for dim, n in enumerate(wanted):
         old = found[dim - new] if dim >= new else 1
@@ -209,7 +216,9 @@ def _expanded(op: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> tuple
             raise RuntimeError(f"[{op}] sizes {wanted} have -1 at the new dimension {dim}. Give its size.")
         n = old if n == -1 else n
         if old not in (1, n):
-            raise RuntimeError(f"[{op}] dimension {dim} has size {old} in shape {found}, not 1, so it cannot expand to {n}.")
+            raise RuntimeError(
+                f"[{op}] dimension {dim} has size {old} in shape {found}, not 1, so it cannot expand to {n}."
+            )
         result.append(n)
     return tuple(result)
 

@@ -53,7 +53,9 @@ def eye_(tensor: Tensor) -> Tensor:
 def _fans(tensor: Tensor) -> tuple[int, int]:
     """How many inputs feed an output, and how many outputs an input feeds. Raises ValueError below two dimensions."""
     if tensor.ndim < 2:
-        raise ValueError(f"[init] a tensor of shape {tensor.shape} has no fan-in and fan-out. Pass at least 2 dimensions.")
+        raise ValueError(
+            f"[init] a tensor of shape {tensor.shape} has no fan-in and fan-out. Pass at least 2 dimensions."
+        )
     field = math.prod(tensor.shape[2:])
     return tensor.shape[1] * field, tensor.shape[0] * field
 
@@ -73,7 +75,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     if nonlinearity in ("linear", "sigmoid", "conv1d", "conv2d", "conv3d"):
         return 1.0
     if nonlinearity not in gains:
-        raise ValueError(f"[calculate_gain] nonlinearity {nonlinearity!r} is unknown. Use linear, relu, leaky_relu, tanh, ...")
+        raise ValueError(
+            f"[calculate_gain] nonlinearity {nonlinearity!r} is unknown. Use linear, relu, leaky_relu, tanh, ..."
+        )
     return gains[nonlinearity]
 
 

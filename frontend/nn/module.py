@@ -51,7 +51,7 @@ class Module:
             return self.forward(*args, **kwargs)
         return self._call_with_hooks(args, kwargs)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: F811
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's outputs. Subclasses define it; it takes and returns anything."""
         raise NotImplementedError(f"[forward] module {type(self).__name__} has no forward(). Define it.")
 
@@ -133,9 +133,7 @@ class Module:
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter, or None to reserve its name."""
         if param is not None and not isinstance(param, Parameter):
-            raise TypeError(
-                f"[register_parameter] '{name}' is a {type(param).__name__}. Pass a Parameter or None."
-            )
+            raise TypeError(f"[register_parameter] '{name}' is a {type(param).__name__}. Pass a Parameter or None.")
         self._check_name("register_parameter", name, PARAMETER)
         self._register(name, param, PARAMETER)
 
@@ -161,7 +159,7 @@ class Module:
             raise TypeError(f"[{op}] name is a {type(name).__name__}. Pass a string.")
         if not name or "." in name:
             raise KeyError(f"[{op}] name {name!r} is empty or has a dot. Choose another name.")
-        if name not in members and hasattr(self, name) or members.get(name, kinds[0]) not in kinds:
+        if (name not in members and hasattr(self, name)) or members.get(name, kinds[0]) not in kinds:
             raise KeyError(f"[{op}] attribute '{name}' already exists. Choose another name.")
 
     def _of_kind(self, *kinds: str) -> Mapping[str, Any]:
@@ -258,7 +256,9 @@ class Module:
         for name in target.split(".") if target else ():
             found = module._modules.get(name)
             if found is None:
-                raise AttributeError(f"[get_submodule] {type(module).__name__} has no submodule '{name}' of '{target}'.")
+                raise AttributeError(
+                    f"[get_submodule] {type(module).__name__} has no submodule '{name}' of '{target}'."
+                )
             module = found
         return module
 

@@ -1,0 +1,67 @@
+"""LayerNorm and Dropout.
+
+In: a tensor. Out: the same shape. Next: `loss.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.functions.create import empty
+from flambeau.functions.normalize import layer_norm
+from flambeau.functions.random import dropout
+from flambeau.nn import init
+from flambeau.nn.module import Module
+from flambeau.nn.parameter import Parameter
+from flambeau.runtime.recorder import Tensor
+
+
+class LayerNorm(Module):
+    """Mean 0 and variance 1 over the last dimensions, which have `normalized_shape`; then a learned scale and shift."""
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        eps: float = 1e-05,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        for name, wanted in (("weight", elementwise_affine), ("bias", elementwise_affine and bias)):
+            made = Parameter(empty(self.normalized_shape, dtype=dtype, device=device)) if wanted else None
+            self.register_parameter(name, made)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale 1, shift 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class Dropout(Module):
+    """In training, elements set to 0 with probability `p` and the others divided by 1 - p; the identity in evaluation."""
+
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
+        super().__init__()
+        if not 0.0 <= p <= 1.0:
+            raise ValueError(f"[Dropout] p is {p}. Use a probability from 0 to 1.")
+        self.p, self.inplace = p, inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        dropped = dropout(input, self.p, self.training)
+        return input.copy_(dropped) if self.inplace and dropped is not input else dropped
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, inplace={self.inplace}"

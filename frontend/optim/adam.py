@@ -1,0 +1,181 @@
+"""Adam and AdamW. Kingma and Ba (2015); Loshchilov and Hutter, "Decoupled weight decay regularization" (2019).
+
+With t the step, counted in a 0-d tensor: m = lerp(m, g, 1 - beta1); v = beta2 * v + (1 - beta2) * g * g;
+p = p - lr / (1 - beta1**t) * m / (sqrt(v) / sqrt(1 - beta2**t) + eps). Adam adds weight_decay * p to g, AdamW
+multiplies p by 1 - lr * weight_decay first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import float64
+from flambeau.function import Operand, Static, Tensors, inplace
+from flambeau.functions.common import ops
+from flambeau.functions.create import zeros, zeros_like
+from flambeau.optim.optimizer import Optimizer
+from flambeau.optim.sgd import decayed, spread
+from flambeau.runtime.recorder import Tensor
+
+
+def _decoupled(p: Value, lr: Value, weight_decay: Value) -> Value:
+    return p * spread(1.0 - lr * weight_decay, p)
+
+
+class _Scales:
+    """The numbers of one step, in float64 as Python would compute them; `t` is the step's number."""
+
+    def __init__(self, t: Value, lr: Value, beta1: Value, beta2: Value) -> None:
+        t, beta1, beta2 = t.cast(float64), beta1.cast(float64), beta2.cast(float64)
+        self.rest1, self.beta2, self.rest2 = 1.0 - beta1, beta2, 1.0 - beta2
+        self.step_size = lr.cast(float64) / (1.0 - ops.pow(beta1, t))
+        self.root = ops.sqrt(1.0 - ops.pow(beta2, t))
+
+
+@inplace(name="adam", writes="params,firsts,seconds,largest,steps")
+def _adam(
+    params: Tensors,
+    grads: Tensors,
+    firsts: Tensors,
+    seconds: Tensors,
+    largest: Tensors,
+    steps: Tensors,
+    lr: Operand,
+    beta1: Operand,
+    beta2: Operand,
+    eps: Operand,
+    weight_decay: Operand,
+    clocks: Static,
+    decay: Static,
+    decoupled: Static,
+    maximize: Static,
+):
+    """One step; parameter i is at step number `steps[clocks[i]]`."""
+    new_steps = [t + 1.0 for t in steps]
+    scales = [_Scales(t, lr, beta1, beta2) for t in new_steps]
+    new: tuple[list[Value], ...] = ([], [], [], [])
+    for i, (p, g, m, v) in enumerate(zip(params, grads, firsts, seconds)):
+        scale = scales[clocks[i]]
+        g = decayed(g, p, weight_decay if decay and not decoupled else None, maximize)
+        p = _decoupled(p, lr, weight_decay) if decay and decoupled else p
+        m = m + spread(scale.rest1, p) * (g - m)
+        v = v * spread(scale.beta2, p) + spread(scale.rest2, p) * g * g
+        top = ops.maximum(largest[i], v) if largest else v
+        divisor = ops.sqrt(top) / spread(scale.root, p) + spread(eps, p)
+        p = p - spread(scale.step_size, p) * (m / divisor)
+        for part, value in zip(new, (p, m, v, top)):
+            part.append(value)
+    return [*new[0], *new[1], *new[2], *(new[3] if largest else []), *new_steps]
+
+
+class Adam(Optimizer):
+    """Adam with L2 regularization. `lr`, `betas`, `eps` and `weight_decay` may change at any time.
+
+    Raises ValueError for negative options and for betas outside of [0, 1).
+    """
+
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "amsgrad": amsgrad,
+                "maximize": maximize,
+            },
+        )
+
+    def _check_options(self, group: dict[str, Any]) -> None:
+        super()._check_options(group)
+        if not all(0.0 <= beta < 1.0 for beta in group["betas"]):
+            raise ValueError(
+                f"[{type(self).__name__}] betas are {group['betas']}. Use numbers from 0 up to, not including, 1."
+            )
+
+    def _states(self, group: dict[str, Any], params: list[Tensor]) -> list[dict[str, Any]]:
+        """The state of each parameter, made at its first step. Those that start together share the counter of steps."""
+        states = [self.state[p] for p in params]
+        fresh = [(p, s) for p, s in zip(params, states) if not s]
+        if fresh:
+            step = zeros(())
+            for p, state in fresh:
+                state.update(step=step, exp_avg=zeros_like(p), exp_avg_sq=zeros_like(p))
+        if group["amsgrad"]:
+            for p, state in zip(params, states):
+                state.setdefault("max_exp_avg_sq", None)
+                if state["max_exp_avg_sq"] is None:
+                    state["max_exp_avg_sq"] = zeros_like(p)
+        return states
+
+    def _stop_clocks(self, group: dict[str, Any], params: list[Tensor], states: list[dict[str, Any]]) -> None:
+        """Give the parameters that skip this step counters of their own, which do not advance."""
+        moving = {id(s["step"]) for s in states}
+        updated = {id(p) for p in params}
+        copies: dict[int, Tensor] = {}
+        for p in group["params"]:
+            state = self.state[p] if p in self.state else {}
+            if id(p) in updated or id(state.get("step")) not in moving:
+                continue
+            step = state["step"]
+            copy = copies.get(id(step))
+            if copy is None:
+                copy = copies[id(step)] = step.clone()
+            state["step"] = copy
+
+    def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        states = self._states(group, params)
+        if len(params) < len(group["params"]):
+            self._stop_clocks(group, params, states)
+        steps = {id(s["step"]): s["step"] for s in states}
+        order = {key: i for i, key in enumerate(steps)}
+        _adam(
+            params,
+            grads,
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+            [s["max_exp_avg_sq"] for s in states] if group["amsgrad"] else [],
+            list(steps.values()),
+            group["lr"],
+            *group["betas"],
+            group["eps"],
+            group["weight_decay"],
+            tuple(order[id(s["step"])] for s in states),
+            group["weight_decay"] != 0,
+            self.decoupled,
+            group["maximize"],
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, 0.01 by default."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

@@ -1,0 +1,163 @@
+"""`Optimizer`: parameter groups, state, and steps that are one recorded call each.
+
+In: parameters with gradients. Out: parameters updated in place. A subclass gives defaults, state and `_update`.
+Next: `sgd.py`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from typing import Any
+
+from flambeau.autograd import enable_grad, no_grad
+from flambeau.nn.hooks import RemovableHandle
+from flambeau.runtime.recorder import Tensor, flush
+
+
+class Optimizer:
+    """Base class of optimizers.
+
+    `params` is an iterable of tensors, of (name, tensor) pairs, or of dicts with "params" and options of their own.
+    Options are read at every step: changing `param_groups[0]["lr"]` never compiles anew.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError("[Optimizer] params is a Tensor. Pass a list of tensors, or dicts with 'params'.")
+        self.defaults = defaults
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[dict[str, Any]] = []
+        self._step_pre_hooks: dict | None = None
+        self._step_hooks: dict | None = None
+        groups = list(params)
+        if not groups:
+            raise ValueError("[Optimizer] there are no parameters. Pass model.parameters() of a model that has some.")
+        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add tensors with options of their own. Raises TypeError for what is not a leaf tensor, ValueError for duplicates."""
+        if not isinstance(param_group, dict):
+            raise TypeError(
+                f"[Optimizer] a parameter group is a {type(param_group).__name__}. Pass a dict with 'params'."
+            )
+        given = param_group["params"]
+        params = [given] if isinstance(given, Tensor) else list(given)
+        names = [p[0] for p in params if isinstance(p, tuple)]
+        params = [p[1] if isinstance(p, tuple) else p for p in params]
+        known = {id(p) for group in self.param_groups for p in group["params"]}
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"[Optimizer] a parameter is a {type(p).__name__}. Pass tensors.")
+            if not p.is_leaf:
+                raise ValueError("[Optimizer] a parameter is the result of an operation. Pass leaf tensors.")
+            if id(p) in known:
+                raise ValueError("[Optimizer] a parameter is in more than one group or twice in one. Pass each once.")
+            known.add(id(p))
+        group = {**param_group, "params": params}
+        if names:
+            group["param_names"] = names
+        for name, value in self.defaults.items():
+            group.setdefault(name, value)
+        self._check_options(group)
+        self.param_groups.append(group)
+
+    def _check_options(self, group: dict[str, Any]) -> None:
+        """Raise ValueError for options without meaning; subclasses add theirs."""
+        for name in ("lr", "weight_decay", "eps", "momentum"):
+            if name in group and not isinstance(group[name], Tensor) and not group[name] >= 0.0:
+                raise ValueError(f"[{type(self).__name__}] {name} is {group[name]}. Use at least 0.")
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop all gradients, or fill them with zeros."""
+        for p in self._all_params():
+            if set_to_none:
+                p.grad = None
+            elif p.grad is not None:
+                p.grad.detach().zero_()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient, then run everything recorded so far.
+
+        `closure`, if given, computes the loss (with gradients) first; its result is returned.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        if self._step_pre_hooks is not None:
+            self._run_hooks(self._step_pre_hooks)
+        with no_grad():
+            for group in self.param_groups:
+                params = [p for p in group["params"] if p.grad is not None]
+                if params:
+                    self._update(group, params, [p.grad for p in params])
+        flush()
+        if self._step_hooks is not None:
+            self._run_hooks(self._step_hooks)
+        return loss
+
+    def _run_hooks(self, hooks: dict) -> None:
+        for hook in tuple(hooks.values()):
+            hook(self, (), {})
+
+    def register_step_pre_hook(self, hook: Callable) -> RemovableHandle:
+        """Call `hook(optimizer, args, kwargs)` before every step."""
+        return RemovableHandle(self, "_step_pre_hooks", hook)
+
+    def register_step_post_hook(self, hook: Callable) -> RemovableHandle:
+        """Call `hook(optimizer, args, kwargs)` after every step."""
+        return RemovableHandle(self, "_step_hooks", hook)
+
+    def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        """Update `params`, whose gradients are `grads`, with the options of `group`."""
+        raise NotImplementedError(f"[Optimizer] {type(self).__name__} has no _update(). Define it.")
+
+    # ---- state -----------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Options and state, parameters replaced by their positions: what `load_state_dict` takes."""
+        position = {id(p): i for i, p in enumerate(self._all_params())}
+        groups = [
+            {k: [position[id(p)] for p in v] if k == "params" else v for k, v in group.items()}
+            for group in self.param_groups
+        ]
+        state = {position[id(p)]: dict(entry) for p, entry in self.state.items() if id(p) in position}
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over options and (copied) state of an optimizer with groups of the same sizes. Raises ValueError otherwise."""
+        groups = state_dict["param_groups"]
+        sizes, mine = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
+        if sizes != mine:
+            raise ValueError(
+                f"[load_state_dict] the state has groups of {sizes} parameters, this optimizer of {mine}. Make them equal."
+            )
+        params = self._all_params()
+        order = [i for g in groups for i in g["params"]]
+        found = {index: params[k] for k, index in enumerate(order)}
+        copies: dict[int, Any] = {}
+        self.state = defaultdict(dict)
+        for index, entry in state_dict["state"].items():
+            self.state[found[int(index)]] = {k: _copied(v, copies) for k, v in entry.items()}
+        for group, given in zip(self.param_groups, groups):
+            group.update({k: deepcopy(v) for k, v in given.items() if k != "params"})
+
+    def _all_params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {k}: {group[k]}" for k in sorted(group) if k != "params"]
+        return "\n".join(lines) + "\n)"
+
+
+def _copied(value: Any, copies: dict[int, Any]) -> Any:
+    """A copy; what was one tensor stays one."""
+    if id(value) not in copies:
+        copies[id(value)] = value.detach().clone() if isinstance(value, Tensor) else deepcopy(value)
+    return copies[id(value)]

@@ -1,0 +1,122 @@
+"""Stochastic gradient descent, with momentum, Nesterov momentum and weight decay.
+
+The update is PyTorch's: g = grad + weight_decay * p; v = momentum * v + (1 - dampening) * g, v = g at first;
+p = p - lr * (nesterov: g + momentum * v, else v).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from flambeau.dialects.builder import Value
+from flambeau.function import Operand, Static, Tensors, inplace
+from flambeau.functions.create import zeros_like
+from flambeau.optim.optimizer import Optimizer
+from flambeau.runtime.recorder import Tensor
+
+
+def spread(scalar: Value, like: Value) -> Value:
+    """A number as a tensor of the dtype and shape of `like`."""
+    return scalar.cast(like.dtype).expand(like.shape)
+
+
+def decayed(g: Value, p: Value, weight_decay: Value | None, maximize: bool) -> Value:
+    """The gradient to descend along: negated for `maximize`, plus weight_decay * p."""
+    g = -g if maximize else g
+    return g if weight_decay is None else g + spread(weight_decay, p) * p
+
+
+@inplace(name="sgd", writes="params")
+def _plain(params: Tensors, grads: Tensors, lr: Operand, weight_decay: Operand, decay: Static, maximize: Static):
+    new = []
+    for p, g in zip(params, grads):
+        g = decayed(g, p, weight_decay if decay else None, maximize)
+        new.append(p - spread(lr, p) * g)
+    return new
+
+
+@inplace(name="sgd_momentum", writes="params,buffers")
+def _momentum(
+    params: Tensors,
+    grads: Tensors,
+    buffers: Tensors,
+    lr: Operand,
+    weight_decay: Operand,
+    momentum: Operand,
+    dampening: Operand,
+    first: Static,
+    decay: Static,
+    nesterov: Static,
+    maximize: Static,
+):
+    new_params, new_buffers = [], []
+    for p, g, v in zip(params, grads, buffers):
+        g = decayed(g, p, weight_decay if decay else None, maximize)
+        mu = spread(momentum, p)
+        v = g if first else v * mu + g * (1.0 - spread(dampening, p))
+        new_buffers.append(v)
+        new_params.append(p - spread(lr, p) * (g + mu * v if nesterov else v))
+    return new_params + new_buffers
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent. `lr` and the other options may change at any time.
+
+    Raises ValueError for negative options, and for `nesterov` without momentum or with dampening.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+                "maximize": maximize,
+            },
+        )
+
+    def _check_options(self, group: dict[str, Any]) -> None:
+        super()._check_options(group)
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError("[SGD] nesterov needs a momentum above 0 and dampening 0.")
+
+    def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        decay = group["weight_decay"] != 0
+        if not group["momentum"]:
+            _plain(params, grads, group["lr"], group["weight_decay"], decay, group["maximize"])
+            return
+        fresh = [p for p in params if self.state[p].get("momentum_buffer") is None]
+        for p in fresh:
+            self.state[p]["momentum_buffer"] = zeros_like(p)
+        new = {id(p) for p in fresh}
+        for first in (False, True):
+            chosen = [(p, g) for p, g in zip(params, grads) if (id(p) in new) is first]
+            if not chosen:
+                continue
+            _momentum(
+                [p for p, _ in chosen],
+                [g for _, g in chosen],
+                [self.state[p]["momentum_buffer"] for p, _ in chosen],
+                group["lr"],
+                group["weight_decay"],
+                group["momentum"],
+                group["dampening"],
+                first,
+                decay,
+                group["nesterov"],
+                group["maximize"],
+            )
