@@ -13,6 +13,7 @@ from typing import Any
 from flambeau import inline
 from flambeau.dialects.dtypes import DType
 from flambeau.engine import GRAD_MODE
+from flambeau.function import Tensor_, view
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
@@ -147,6 +148,26 @@ def grad(
     return tuple(found)
 
 
+# ---- detaching ------------------------------------------------------------------------------------------------
+
+
+@view(method=True, detach=True)
+def detach(input: Tensor_):
+    """The same storage without gradient history: writes to either are seen by both."""
+    return input
+
+
+def detach_(tensor: Tensor) -> Tensor:
+    """Cut this tensor from its gradient history: it becomes a leaf that does not require grad."""
+    recorder.set_cell(tensor, detach(tensor))
+    return tensor
+
+
+def _set_data(tensor: Tensor, value: Tensor) -> None:
+    """`tensor.data = value`: share the storage of `value` from now on, leaving history and identity alone."""
+    recorder.set_cell(tensor, detach(value))
+
+
 # ---- tensor methods -------------------------------------------------------------------------------------------
 
 
@@ -169,6 +190,8 @@ Tensor.requires_grad = property(  # type: ignore[assignment]
     _requires_grad.__get__, _set_requires_grad, doc=_requires_grad.__doc__
 )
 Tensor.requires_grad_ = requires_grad_  # type: ignore[attr-defined]
+Tensor.data = property(detach, _set_data, doc="The storage without gradient history; assignable.")  # type: ignore
+Tensor.detach_ = detach_  # type: ignore[attr-defined]
 Tensor.backward = backward  # type: ignore[attr-defined]
 Tensor.register_hook = inline.register_hook  # type: ignore[attr-defined]
 Tensor.retain_grad = inline.retain_grad  # type: ignore[attr-defined]

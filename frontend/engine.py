@@ -7,7 +7,8 @@ In: the recorder's hooks, called on a miss only. Out: expansions (`Graph` fragme
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from flambeau.dialects import dtypes
@@ -16,6 +17,7 @@ from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import stop_gradient
 from flambeau.function import building
+from flambeau.runtime import recorder
 
 GRAD_MODE = 1  # bit of the recorder's mode word
 SCALARS = {"float": dtypes.float64, "int": dtypes.int64, "bool": dtypes.bool_}
@@ -222,3 +224,13 @@ def _fit(name: str, new: Value, old: Value) -> Value:
             f"[{name}] the result has shape {new.shape}, the tensor it replaces {old.shape}. "
             "Use the form that returns a new tensor."
         ) from None
+
+
+@contextmanager
+def shadow_mode() -> Iterator[None]:
+    """Run every rule again inside, also when the trie knows the call, and raise where it says something else."""
+    recorder.set_shadow(True)
+    try:
+        yield
+    finally:
+        recorder.set_shadow(False)

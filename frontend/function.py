@@ -79,11 +79,16 @@ def function(
 
 
 def view(
-    *, put: Callable | None = None, method: bool | str = False, name: str | None = None, variadic: bool = False
+    *,
+    put: Callable | None = None,
+    method: bool | str = False,
+    name: str | None = None,
+    variadic: bool = False,
+    detach: bool = False,
 ) -> Callable[[Callable], Function]:
     """A view: the result shares the first operand's storage. `put(base, new, ...)` gives the base with the viewed
-    elements replaced by `new`; without it, writing through the view is an error."""
-    return lambda rule: _define(rule, "view", name, method, variadic=variadic, put=put)
+    elements replaced by `new`; without it, writing through the view is an error. `detach` cuts gradient history."""
+    return lambda rule: _define(rule, "view", name, method, variadic=variadic, put=put, detach=detach)
 
 
 def inplace(

@@ -160,7 +160,7 @@ class _Tape:
     def value_of(self, tensor: Tensor) -> int:
         """The graph's value for a tensor; a view is read in nodes added to the graph."""
         slot = recorder.import_history(tensor)
-        view, starts = recorder.view_info(tensor)
+        view, starts, *_ = recorder.view_info(tensor)
         if view is None:
             return self.asm.slots[slot]
         b = GraphBuilder(self.graph)

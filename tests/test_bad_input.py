@@ -30,7 +30,7 @@ def test_dtype_mismatch_in_matmul():
 
 
 def test_axis_out_of_range():
-    with pytest.raises(IndexError, match=r"\[sum\].*dim.*2.*\[-2, 1\]"):
+    with pytest.raises(IndexError, match=r"\[sum\] dim 2 is out of range.*-2 to 1"):
         fb.zeros(2, 3).sum(dim=2)
 
 
@@ -42,7 +42,7 @@ def test_in_place_result_of_another_category():
 
 @pytest.mark.parametrize("name", ["max", "min", "argmax", "argmin"])
 def test_zero_size_reductions_without_identity(name):
-    with pytest.raises((RuntimeError, IndexError), match=rf"\[(a?{name}|amax|amin)\].*0"):
+    with pytest.raises((RuntimeError, IndexError), match=rf"\[(arg)?{name}\] dimension 0 of shape .* is empty"):
         getattr(fb.zeros(0, 3), name)(dim=0)
 
 
@@ -64,7 +64,9 @@ def test_gather_index_out_of_range_names_the_recording_line():
     line = here() + 1
     y = x.gather(1, index)
     z = y * 2
-    with pytest.raises(IndexError, match=r"\[gather\].*3.*3") as caught:
+    with pytest.raises(
+        IndexError, match=r"\[gather\] index\[1, 0\] is out of range for axis 1 of shape \(2, 3\)"
+    ) as caught:
         z.tolist()
     assert f"{__file__.rsplit('/', 1)[1]}" in str(caught.value) and str(line) in str(caught.value)
     with pytest.raises(IndexError, match=r"\[gather\]"):
