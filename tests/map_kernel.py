@@ -1,4 +1,4 @@
-"""Compiles emitter code written by a test and runs it on NumPy arrays. In: a function of the emitter. Out: a callable."""
+"""Compiles emitter code that a test writes and runs it on NumPy arrays. In: a function of the emitter. Out: a callable."""
 
 from __future__ import annotations
 

@@ -65,7 +65,18 @@ class Emitter(Memory):
             f"    {name} = arith.constant {text}{'' if type == 'i1' else f' : {type}'}"
             for (text, type), name in self._constants.items()
         ]
-        lines = ["module {", *self._globals, _HEADER, *constants, *self._entry, *self._lines, "    llvm.return", "  }", "}", ""]
+        lines = [
+            "module {",
+            *self._globals,
+            _HEADER,
+            *constants,
+            *self._entry,
+            *self._lines,
+            "    llvm.return",
+            "  }",
+            "}",
+            "",
+        ]
         return KernelSource("\n".join(lines), label)
 
     def line(self, text: str) -> None:

@@ -110,7 +110,7 @@ def log(b, x):
 
 
 def log1p(b, x):
-    """The logarithm of 1 + x = 2^e (1 + f), where f = 2^-e x + (2^-e - 1) does not suffer from the rounding of 1 + x."""
+    """ln(1 + x) for 1 + x = 2^e (1 + f): f = 2^-e x + (2^-e - 1) does not suffer from the rounding of 1 + x."""
     form = format_of(x)
     u = b.add(x, 1.0)
     exponent, m = split_exponent(b, u)

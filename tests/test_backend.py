@@ -1,0 +1,168 @@
+"""The stages from kernel text to mapped code: what they keep, what they refuse, what they write when asked."""
+
+import ctypes
+import re
+
+import numpy as np
+import pytest
+from flambeau.compiler import backend, elf, literals, loader, mlir, targets
+from flambeau.compiler.codegen.emitter import Emitter
+from flambeau.compiler.kernel import KernelSource
+from flambeau.compiler.options import Options
+
+OPTIONS = Options()
+
+
+def source(write, label: str = "sample") -> KernelSource:
+    b = Emitter()
+    write(b)
+    return b.source(label)
+
+
+def doubling(b):
+    with b.loop(b.lo, b.hi, 16) as loop:
+        x = b.load(b.buffer(0), loop.index, "f32", 16)
+        b.store(b.add(b.mul(x, x), 1.0), b.buffer(1), loop.index)
+
+
+def with_body(body: str) -> KernelSource:
+    empty = Emitter().source("broken").text
+    return KernelSource(empty.replace("    llvm.return", f"    {body}\n    llvm.return"), "broken")
+
+
+def assembly(write, target: str, tmp_path) -> str:
+    backend.compile_object(source(write), Options(target=target, dump=str(tmp_path / target)))
+    (path,) = (tmp_path / target).glob("*.s")
+    return path.read_text()
+
+
+def test_every_stage_can_be_dumped(tmp_path):
+    backend.compile_object(source(doubling, "a label/with * signs"), Options(dump=str(tmp_path)))
+    stages = {p.name.split(".", 1)[1]: p.read_text() for p in tmp_path.iterdir()}
+    assert sorted(stages) == ["0-kernel.mlir", "1-llvm.mlir", "2-translated.ll", "3-optimised.ll", "4-assembly.s"]
+    assert "scf.for" in stages["0-kernel.mlir"] and "scf.for" not in stages["1-llvm.mlir"]
+    assert "define" in stages["2-translated.ll"] and "kernel:" in stages["4-assembly.s"]
+    assert all(re.fullmatch(r"a-label-with---signs-[0-9a-f]{12}", p.name.split(".")[0]) for p in tmp_path.iterdir())
+
+
+def test_object_code_is_reproducible():
+    assert backend.compile_object(source(doubling), OPTIONS) == backend.compile_object(source(doubling, "b"), OPTIONS)
+
+
+def test_nothing_is_contracted(tmp_path):
+    for target in ("x86-64-v3", "x86-64-v4"):
+        text = assembly(doubling, target, tmp_path)
+        assert "vmulps" in text and "vaddps" in text and "vfmadd" not in text
+
+
+def test_targets_use_their_vectors(tmp_path):
+    assert "%zmm" in assembly(doubling, "x86-64-v4", tmp_path)
+    narrow = assembly(doubling, "x86-64-v3", tmp_path)
+    assert "%ymm" in narrow and "%zmm" not in narrow
+
+
+def test_targets():
+    host = targets.find("host")
+    assert host is targets.find("host") and host.vector_bytes in (16, 32, 64)
+    assert host.lanes(4) == host.vector_bytes // 4 and host.l1 >= 8 << 10 and host.l2 >= host.l1
+    with pytest.raises(ValueError, match=r"\[target\] unknown target 'vax'. Choose one of host, x86-64-v3, x86-64-v4"):
+        targets.find("vax")
+
+
+def test_cache_sizes_come_from_sysfs(tmp_path):
+    from flambeau.compiler.targets.host import cache_sizes
+
+    for i, (kind, level, size) in enumerate([("Data", 1, "48K"), ("Instruction", 1, "32K"), ("Unified", 2, "2M")]):
+        folder = tmp_path / f"index{i}"
+        folder.mkdir()
+        for name, text in (("type", kind), ("level", level), ("size", size)):
+            (folder / name).write_text(f"{text}\n")
+    (tmp_path / "index9").mkdir()
+    assert cache_sizes(tmp_path) == {1: 48 << 10, 2: 2 << 20}
+    assert cache_sizes(tmp_path / "absent") == {}
+
+
+def test_loops_that_fill_or_copy_call_nothing():
+    def write(b):
+        with b.loop(0, b.hi) as loop:
+            b.store(b.const(0.0, "f32"), b.buffer(0), loop.index)
+        with b.loop(0, b.hi, 8) as loop:
+            b.store(b.load(b.buffer(1), loop.index, "f32", 8), b.buffer(2), loop.index)
+
+    assert elf.undefined_symbols(backend.compile_object(source(write), OPTIONS)) == []
+
+
+@pytest.mark.accept("ERR-01")
+def test_bad_text_names_kernel_stage_diagnostic_and_reproducer(tmp_path):
+    with pytest.raises(backend.CompileError) as caught:
+        backend.compile_object(with_body("%x = arith.addf %lo, %lo : i64"), Options(dump=str(tmp_path)))
+    message = str(caught.value)
+    assert message.startswith("[compile] kernel 'broken' failed at stage 'parse': ")
+    assert "arith.addf" in message
+    path = re.search(r"The kernel's text is in (\S+)\.$", message).group(1)
+    assert "arith.addf" in open(path).read()
+
+
+@pytest.mark.parametrize(
+    ("body", "stage", "words"),
+    [
+        ("gpu.barrier", "translate", "ops not lowered to the llvm dialect: gpu.barrier"),
+        ("%y = arith.sitofp %lo : i64 to f32\n    %z = math.exp %y : f32\n    llvm.store %z, %bufs : f32, !llvm.ptr",
+         "emit", "the code calls expf"),
+        ("this is no op", "parse", "not found for custom op"),
+    ],
+)  # fmt: skip
+def test_what_does_not_compile_raises(body, stage, words, tmp_path):
+    with pytest.raises(backend.CompileError, match=f"failed at stage '{stage}': .*{re.escape(words)}"):
+        backend.compile_object(with_body(body), Options(dump=str(tmp_path)))
+    backend.compile_object(source(doubling), OPTIONS)  # and the next kernel does
+
+
+def test_unknown_passes_raise():
+    with pytest.raises(mlir.MlirError, match="no-such-pass"):
+        mlir.run(mlir.parse("module {}"), "builtin.module(no-such-pass)")
+
+
+def test_damaged_objects_do_not_load():
+    code = backend.compile_object(source(doubling), OPTIONS)
+    for bad in (b"", b"not an object", code[: len(code) // 2], b"\0" * 4096):
+        with pytest.raises(loader.LoadError, match="does not link"):
+            loader.load(bad)
+
+
+def test_equal_symbols_are_loaded_side_by_side():
+    out = np.zeros(1, np.int64)
+    bufs = (ctypes.c_void_p * 1)(out.ctypes.data)
+    kernel_type = ctypes.CFUNCTYPE(
+        None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
+    )
+    addresses = [
+        loader.load(backend.compile_object(source(lambda b, n=n: b.store(b.const(n, "i64"), b.buffer(0), 0)), OPTIONS))
+        for n in range(3)
+    ]
+    for number, address in reversed(list(enumerate(addresses))):
+        kernel_type(address)(bufs, None, 0, 1, None)
+        assert out[0] == number
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("float 1.5", "float 0x3FF8000000000000"),
+        ("float 0.1", "float 0x3FB99999A0000000"),
+        ("double 0.1", "double 0x3FB999999999999A"),
+        ("double -0.0", "double 0x8000000000000000"),
+        ("float +inf", "float 0x7FF0000000000000"),
+        ("float -inf", "float 0xFFF0000000000000"),
+        ("float +qnan", "float 0x7FF8000000000000"),
+        ("float -nan(0x1)", "float 0xFFF8000020000000"),
+        ("float f0x00000001", "float 0x36A0000000000000"),
+        ("float 1.0e-45", "float 0x36A0000000000000"),
+        ("half 1.0", "half 0xH3C00"),
+        ("bfloat -2.5", "bfloat 0xRC020"),
+        ("i32 15, float 2.0", "i32 15, float 0x4000000000000000"),
+        ('"a float 1.5 string"', '"a float 1.5 string"'),
+    ],
+)
+def test_literals_become_hexadecimal(text, want):
+    assert literals.to_hexadecimal(text) == want
