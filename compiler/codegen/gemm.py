@@ -27,7 +27,8 @@ _VECTOR_GRAIN = 65_536
 class Blocking:
     """How a product is cut: rows and vectors of the register tile, bounds of C's blocks, when packing pays.
 
-    `item_work` is the least number of vector multiply-adds worth an item of the parallel loop.
+    B is packed where `pack_rows` rows share it. An item of the parallel loop has at least `item_work` vector
+    multiply-adds, and a product is not cut into more than `items` for the sake of threads.
     """
 
     rows: int
@@ -36,14 +37,14 @@ class Blocking:
     n_block: int
     pack_rows: int = 192
     item_work: int = 40_000
-    items: int = 64
+    items: int = 24
 
 
 def blocking(target: Target, itemsize: int) -> Blocking:
     """The register tile that leaves room for one row of B and one element of A; half of L2 for a block of A."""
     rows, vectors = (8, 3) if target.registers >= 32 else (4, 3)
     m_block = _multiple(target.l2 // 2 // (K_BLOCK * itemsize), rows)
-    n_block = _multiple(target.l3 // 4 // (K_BLOCK * itemsize), vectors * target.lanes(itemsize))
+    n_block = 10 * vectors * target.lanes(itemsize)
     return Blocking(rows, vectors, m_block, n_block)
 
 
@@ -160,22 +161,20 @@ class _Tiled:
     # ---- items ---------------------------------------------------------------------------------------------
 
     def _cut(self) -> tuple[int, int]:
-        """Rows and columns of a block of C: within the caches' bounds, and enough equal items to share out."""
+        """Rows and columns of a block of C: within the caches' bounds, and enough equal items to share out.
+
+        Cutting columns costs nothing; every cut of rows packs B once more.
+        """
         c, blocks = self.c, self.blocks
-        m_blocks, n_blocks = -(-c.m // blocks.m_block), -(-c.n // blocks.n_block)
-        work = c.batches * c.m * -(-c.n // self.lanes) * max(c.k, 1)
-        wanted = min(blocks.items, work // blocks.item_work)
-        while c.batches * m_blocks * n_blocks < wanted:
-            m_extent, n_extent = c.m / m_blocks, c.n / n_blocks
-            if n_extent >= m_extent and n_extent >= 2 * self.columns:
-                n_blocks *= 2
-            elif m_extent >= 2 * blocks.rows:
-                m_blocks *= 2
-            elif n_extent >= 2 * self.columns:
-                n_blocks *= 2
-            else:
-                break
-        return _multiple_up(-(-c.m // m_blocks), blocks.rows), _multiple_up(-(-c.n // n_blocks), self.columns)
+        panels = -(-c.n // self.columns)
+        m_blocks = -(-c.m // blocks.m_block)
+        n_blocks = -(-panels * self.columns // blocks.n_block)
+        wanted = min(blocks.items, c.batches * c.m * -(-c.n // self.lanes) * max(c.k, 1) // blocks.item_work)
+        rest = -(-wanted // (c.batches * m_blocks))
+        n_blocks = min(panels, max(n_blocks, rest))
+        while c.batches * m_blocks * n_blocks < min(wanted, blocks.items // 4) and c.m > m_blocks * blocks.pack_rows:
+            m_blocks += 1
+        return _multiple_up(-(-c.m // m_blocks), blocks.rows), -(-panels // n_blocks) * self.columns
 
 
 # ---- dot and matrix-vector products -----------------------------------------------------------------------------

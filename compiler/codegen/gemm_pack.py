@@ -43,28 +43,39 @@ class Packer:
             self._copy(block, panel, unit == "column")
 
     def _copy(self, block: Block, panel: Val, adjacent: bool) -> None:
+        b, lanes = self.b, self.lanes
+
+        def whole() -> list[Val]:
+            with b.loop(0, block.rows) as rs:
+                source, target = self._row(block, panel, rs.index)
+                for c in range(0, self.width, lanes):
+                    self._move(block, source, target, b.const(c, "i64"), lanes, None, adjacent)
+            return []
+
+        def border() -> list[Val]:
+            with b.loop(0, block.rows) as rs:
+                source, target = self._row(block, panel, rs.index)
+                with b.loop(0, block.columns, lanes if self.masks else 1) as cs:
+                    mask = b.tail_mask(b.sub(block.columns, cs.index), lanes) if self.masks else None
+                    self._move(block, source, target, cs.index, lanes if self.masks else 1, mask, adjacent)
+            return []
+
+        b.if_else(b.cmp("eq", block.columns, self.width), whole, border)
+
+    def _row(self, block: Block, panel: Val, r: Val) -> tuple[Val, Val]:
         b = self.b
-        with b.loop(0, block.rows) as rs:
-            source = b.address(block.source, b.mul(rs.index, block.row), self.element)
-            target = b.address(panel, b.mul(rs.index, self.width), self.element)
+        source = b.address(block.source, b.mul(r, block.row), self.element)
+        return source, b.address(panel, b.mul(r, self.width), self.element)
 
-            def move(c: Val, lanes: int, mask: Val | None) -> None:
-                if adjacent:
-                    x = b.load(source, c, self.element, lanes, mask)
-                else:
-                    at = b.mul(b.add(b.iota(lanes), c), block.column)
-                    x = b.gather(source, at, self.element, mask)
-                b.store(x, target, c)
-
-            whole = b.mul(b.div_unsigned(block.columns, self.lanes), self.lanes)
-            with b.loop(0, whole, self.lanes) as cs:
-                move(cs.index, self.lanes, None)
-            if self.masks:
-                with b.if_(b.cmp("lt", whole, block.columns)):
-                    move(whole, self.lanes, b.tail_mask(b.sub(block.columns, whole), self.lanes))
-            else:
-                with b.loop(whole, block.columns) as cs:
-                    move(cs.index, 1, None)
+    def _move(
+        self, block: Block, source: Val, target: Val, c: Val, lanes: int, mask: Val | None, adjacent: bool
+    ) -> None:
+        b = self.b
+        if adjacent:
+            x = b.load(source, c, self.element, lanes, mask)
+        else:
+            x = b.gather(source, b.mul(b.add(b.iota(lanes), c), block.column), self.element, mask)
+        b.store(x, target, c)
 
     def _transpose(self, block: Block, panel: Val) -> None:
         """Square blocks through registers. The last rows are masked, or copied one by one."""
