@@ -1,12 +1,8 @@
 /* Flushing: find what is alive, get the state's program, run it, and move the results into their cells. */
 #include "recorder.h"
+#include <time.h>
 
 #define FB_MAX_WIDENINGS 4
-
-typedef struct {
-  uint32_t *live, n_live;       /* slots whose data a cell holds */
-  uint32_t *history, n_history; /* slots whose gradient history a cell holds */
-} fb_liveness;
 
 static uint32_t history_slot(const fb_cell *c) { return c->use == FB_NO_SLOT ? c->history : c->use; }
 
@@ -38,66 +34,97 @@ static int compare_slots(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* The union of what is alive now and what the old program gave; past a few widenings, every computed slot. */
-static PyObject *wanted_slots(fb_recorder *rec, const fb_liveness *found, const fb_program *old, uint32_t widenings) {
-  uint32_t n_old = old ? old->n_outputs : 0, n = 0;
-  uint32_t *all = PyMem_Malloc((found->n_live + n_old + rec->n_slots + 1) * sizeof *all);
+static uint32_t *joined(const uint32_t *a, uint32_t n_a, const uint32_t *b, uint32_t n_b, uint32_t spare, uint32_t *n) {
+  uint32_t *all = PyMem_Malloc((n_a + n_b + spare + 1) * sizeof *all);
   if (!all)
-    return PyErr_NoMemory();
-  memcpy(all, found->live, found->n_live * sizeof *all);
-  n = found->n_live;
-  if (n_old)
-    memcpy(all + n, old->outputs, n_old * sizeof *all);
-  n += n_old;
-  if (widenings >= FB_MAX_WIDENINGS)
-    for (const fb_node *node = rec->state; node->depth; node = node->parent)
-      for (uint32_t i = 0; node->kind >= FB_CALL && node->results && i < node->n_results; i++)
-        if (node->results[i].type && n < found->n_live + n_old + rec->n_slots)
-          all[n++] = node->base + node->n_scalars + i;
-  qsort(all, n, sizeof *all, compare_slots);
-  uint32_t unique = 0;
-  for (uint32_t i = 0; i < n; i++)
-    if (!i || all[i] != all[i - 1])
-      all[unique++] = all[i];
-  PyObject *slots = fb_slot_tuple(all, unique);
-  PyMem_Free(all);
-  return slots;
+    return (uint32_t *)PyErr_NoMemory();
+  memcpy(all, a, n_a * sizeof *all);
+  if (n_b)
+    memcpy(all + n_a, b, n_b * sizeof *all);
+  *n = n_a + n_b;
+  return all;
 }
 
-static fb_program *build_program(fb_recorder *rec, const fb_liveness *found) {
-  fb_node *state = rec->state;
-  fb_program *old = (fb_program *)state->program;
+static void sort_unique(uint32_t *slots, uint32_t *n) {
+  uint32_t unique = 0;
+  qsort(slots, *n, sizeof *slots, compare_slots);
+  for (uint32_t i = 0; i < *n; i++)
+    if (!i || slots[i] != slots[i - 1])
+      slots[unique++] = slots[i];
+  *n = unique;
+}
+
+static uint32_t add_computed(const fb_node *state, uint32_t *slots, uint32_t n) {
+  for (const fb_node *node = state; node->depth; node = node->parent)
+    for (uint32_t i = 0; node->kind >= FB_CALL && node->results && i < node->n_results; i++)
+      if (node->results[i].type)
+        slots[n++] = node->base + node->n_scalars + i;
+  return n;
+}
+
+/* What is alive now and what the old program gave; past a few widenings, every computed slot. */
+static int wanted(fb_recorder *rec, const fb_liveness *found, fb_liveness *all) {
+  const fb_node *state = rec->state;
+  const fb_program *old = (const fb_program *)state->program;
+  all->live = joined(found->live, found->n_live, old ? old->outputs : NULL, old ? old->n_outputs : 0, rec->n_slots,
+                     &all->n_live);
+  all->history =
+      joined(found->history, found->n_history, old ? old->history : NULL, old ? old->n_history : 0, 0, &all->n_history);
+  if (!all->live || !all->history)
+    return -1;
+  if (state->widenings >= FB_MAX_WIDENINGS)
+    all->n_live = add_computed(state, all->live, all->n_live);
+  sort_unique(all->live, &all->n_live);
+  sort_unique(all->history, &all->n_history);
+  return 0;
+}
+
+static PyObject *ask_program(fb_recorder *rec, const fb_liveness *all) {
   PyObject *hook = fb_hook(fb_hooks.build_program, "build_program"), *program = NULL;
   PyObject *export = hook ? fb_export(rec) : NULL;
-  PyObject *live = export ? wanted_slots(rec, found, old, state->widenings) : NULL;
-  PyObject *history = live ? found->n_history || (old && old->has_history)
-                                 ? fb_slot_tuple(found->history, found->n_history)
-                                 : Py_NewRef(Py_None)
-                           : NULL;
-  uint64_t id = rec->id;
+  PyObject *live = export ? fb_slot_tuple(all->live, all->n_live) : NULL;
+  PyObject *history = NULL;
+  if (live)
+    history = all->n_history ? fb_slot_tuple(all->history, all->n_history) : Py_NewRef(Py_None);
   if (history)
     program = PyObject_CallFunctionObjArgs(hook, export, live, history, NULL);
   Py_XDECREF(export);
   Py_XDECREF(live);
   Py_XDECREF(history);
-  if (program && (rec->id != id || rec->state != state)) {
+  return program;
+}
+
+static int check_program(PyObject *program, const fb_liveness *found, bool history) {
+  fb_liveness values = {found->live, found->n_live, NULL, 0};
+  if (Py_TYPE(program) == fb_program_type && fb_program_covers((fb_program *)program, &values) &&
+      (!history || ((fb_program *)program)->has_history))
+    return 0;
+  PyErr_Format(PyExc_TypeError, "[flush] build_program must return a Program with all asked outputs%s, got %R.",
+               history ? " and residual_slots" : "", program);
+  return -1;
+}
+
+static fb_program *build_program(fb_recorder *rec, const fb_liveness *found) {
+  fb_node *state = rec->state;
+  fb_liveness all = {0};
+  PyObject *program = wanted(rec, found, &all) == 0 ? ask_program(rec, &all) : NULL;
+  PyMem_Free(all.live);
+  if (program && check_program(program, found, all.n_history > 0) < 0)
     Py_CLEAR(program);
-    PyErr_SetString(PyExc_RuntimeError, "[flush] build_program recorded or flushed.");
-  }
-  if (!program)
-    return NULL;
-  if (Py_TYPE(program) != fb_program_type ||
-      !fb_program_covers((fb_program *)program, found->live, found->n_live, found->n_history > 0)) {
-    PyErr_Format(PyExc_TypeError, "[flush] build_program must return a Program with all asked outputs%s, got %R.",
-                 found->n_history ? " and residual_slots" : "", program);
-    Py_DECREF(program);
+  if (!program) {
+    PyMem_Free(all.history);
     return NULL;
   }
-  state->widenings += old != NULL;
+  fb_program *made = (fb_program *)program;
+  PyMem_Free(made->history);
+  made->history = all.history;
+  made->n_history = all.n_history;
+  bool widened = state->program != NULL;
+  state->widenings += widened;
   Py_XSETREF(state->program, program);
   fb_stats.builds++;
-  fb_explain(old ? "widen" : "build", state);
-  return (fb_program *)program;
+  fb_explain(widened ? "widen" : "build", state);
+  return made;
 }
 
 /* ---- ending a trace -------------------------------------------------------------------------------------- */
@@ -124,8 +151,7 @@ void fb_recorder_reset(fb_recorder *rec) {
   for (uint32_t i = 0; i < rec->n_imports; i++)
     fb_segment_release(rec->imports[i]);
   rec->n_leaves = rec->n_locs = rec->n_imports = rec->n_backwards = 0;
-  if (fb_trie_states() > fb_limits.max_states)
-    fb_trie_collect(false);
+  fb_trie_limit();
 }
 
 static void set_value(fb_cell *c, fb_buffer *value) {
@@ -273,7 +299,7 @@ static void fail(fb_recorder *rec, const fb_liveness *found) {
 static int run(fb_recorder *rec, const fb_liveness *found) {
   fb_program *p = (fb_program *)rec->state->program;
   bool keeps_history = found->n_history > 0;
-  if (!p || !fb_program_covers(p, found->live, found->n_live, keeps_history))
+  if (!p || !fb_program_covers(p, found))
     p = build_program(rec, found);
   if (!p)
     return -1;
@@ -282,7 +308,12 @@ static int run(fb_recorder *rec, const fb_liveness *found) {
     return PyErr_NoMemory(), -1;
   Py_INCREF(p);
   fb_segment *segment = NULL;
+  const fb_node *state = rec->state;
   int status = fb_program_run(p, rec, keeps_history, outputs);
+  if (status == 0 && rec->state != state) {
+    PyErr_SetString(PyExc_RuntimeError, "[flush] an operation was recorded while the trace was running.");
+    status = -1;
+  }
   if (status == 0 && keeps_history && !(segment = fb_segment_make(rec, p, outputs + p->n_outputs)))
     status = -1;
   if (status == 0) {
@@ -299,15 +330,34 @@ static int run(fb_recorder *rec, const fb_liveness *found) {
   return status;
 }
 
-int fb_flush(fb_recorder *rec) {
-  if (!rec->n_slots)
-    return 0;
-  if (rec->flushing) {
+/* Another thread may be running this trace with the GIL released. 1: we may go on, 0: it is done, -1: error. */
+static int wait_for_flusher(fb_recorder *rec) {
+  if (!rec->flushing)
+    return 1;
+  if (rec->flusher == PyThread_get_thread_ident()) {
     PyErr_SetString(PyExc_RuntimeError, "[flush] a value was read while its own trace was being compiled or run.");
     return -1;
   }
+  uint64_t id = rec->id;
+  while (rec->flushing && rec->id == id) {
+    Py_BEGIN_ALLOW_THREADS;
+    nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    Py_END_ALLOW_THREADS;
+    if (PyErr_CheckSignals() < 0)
+      return -1;
+  }
+  return rec->id == id;
+}
+
+int fb_flush(fb_recorder *rec) {
+  if (!rec->n_slots)
+    return 0;
+  int free_to_run = wait_for_flusher(rec);
+  if (free_to_run <= 0)
+    return free_to_run;
   fb_liveness found = {0};
   rec->flushing = true;
+  rec->flusher = PyThread_get_thread_ident();
   int status = find_live(rec, &found);
   if (status == 0 && found.n_live) {
     fb_explain("flush", rec->state);

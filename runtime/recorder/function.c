@@ -278,7 +278,9 @@ done:
 static PyObject *function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
   fb_function *f = (fb_function *)self;
   Py_ssize_t n = PyVectorcall_NARGS(nargsf);
-  PyObject *values[64];
+  PyObject *values[64], *quick;
+  if (f->binary && n == 2 && !kwnames && fb_try_binary(f, args[0], args[1], &quick))
+    return quick;
   for (uint32_t i = 0; i < f->n_params; i++)
     values[i] = NULL;
   PyObject *const *rest = NULL;

@@ -115,9 +115,9 @@ static PyObject *tensor_from_buffer(PyObject *module, PyObject *args, PyObject *
 
 /* A leaf stands for a whole base: other views must be copied first. */
 static int check_leaf(fb_tensor *t, const char *what) {
-  if (!t->view || fb_type_with_grad(t->view->types[0], false) == fb_type_with_grad(t->cell->type, false))
+  if (!t->view || t->view->identity)
     return 0;
-  PyErr_Format(PyExc_ValueError, "[%s] the tensor is a view of another shape. Clone it first.", what);
+  PyErr_Format(PyExc_ValueError, "[%s] the tensor is a view of another one's elements. Clone it first.", what);
   return -1;
 }
 
@@ -247,6 +247,23 @@ static PyObject *trace_export(PyObject *module, PyObject *unused) {
   return fb_export(fb_recorder_get());
 }
 
+/* {slot: number} of the scalars that entered the current trace. */
+static PyObject *trace_scalars(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  fb_recorder *rec = fb_recorder_get();
+  PyObject *found = PyDict_New(), *inputs = found ? fb_input_values(rec) : NULL;
+  for (uint32_t i = 0; inputs && i < rec->n_inputs; i++) {
+    PyObject *pair = PyList_GET_ITEM(inputs, i);
+    if (rec->inputs[i].scalar.kind != FB_BUFFER &&
+        PyDict_SetItem(found, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1)) < 0)
+      Py_CLEAR(inputs);
+  }
+  if (!inputs)
+    Py_CLEAR(found);
+  Py_XDECREF(inputs);
+  return found;
+}
+
 /* ---- settings -------------------------------------------------------------------------------------------- */
 
 static PyObject *set_slot(PyObject *module, PyObject *args) {
@@ -318,7 +335,7 @@ static PyObject *clear(PyObject *module, PyObject *unused) {
   for (fb_recorder *r = fb_recorders(); r; r = r->next)
     if (fb_flush(r) < 0)
       return NULL;
-  fb_trie_collect(true);
+  fb_trie_collect();
   fb_stats = (fb_counters){0};
   Py_RETURN_NONE;
 }
@@ -328,6 +345,12 @@ static PyObject *flush_all(PyObject *module, PyObject *unused) {
   for (fb_recorder *r = fb_recorders(); r; r = r->next)
     if (fb_flush(r) < 0)
       return NULL;
+  Py_RETURN_NONE;
+}
+
+static PyObject *after_fork(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  fb_recorders_after_fork();
   Py_RETURN_NONE;
 }
 
@@ -341,6 +364,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, NULL},
                                 {"flush_all", flush_all, METH_NOARGS, NULL},
                                 {"flush_if_pending", flush_if_pending, METH_O, NULL},
                                 {"flush_count", flush_count, METH_NOARGS, NULL},
+                                {"_after_fork", after_fork, METH_NOARGS, NULL},
                                 {"realize", realize, METH_O, NULL},
                                 {"set_mode", set_mode, METH_O, NULL},
                                 {"get_mode", get_mode, METH_NOARGS, NULL},
@@ -358,6 +382,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, NULL},
                                 {"import_history", import_history, METH_O, NULL},
                                 {"tensor_for_slot", fb_tensor_for_slot, METH_O, NULL},
                                 {"trace_export", trace_export, METH_NOARGS, NULL},
+                                {"trace_scalars", trace_scalars, METH_NOARGS, NULL},
                                 {"set_slot", set_slot, METH_VARARGS, NULL},
                                 {"set_hooks", FB_KEYWORDS(set_hooks), NULL},
                                 {"set_limits", FB_KEYWORDS(set_limits), NULL},

@@ -6,6 +6,8 @@
 
 PyTypeObject *fb_program_type;
 
+#define FB_LONG_RUN_NS 100000 /* plans that take longer let other threads run meanwhile */
+
 static uint64_t now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -131,7 +133,14 @@ static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, 
                            .donated = donatable(p, in, keep)};
   }
   fb_run run = {.inputs = inputs, .outputs = outputs};
-  fb_status status = fb_plan_run(plan, &run);
+  fb_status status;
+  if (p->runs && p->ns / p->runs > FB_LONG_RUN_NS) {
+    Py_BEGIN_ALLOW_THREADS;
+    status = fb_plan_run(plan, &run);
+    Py_END_ALLOW_THREADS;
+  } else {
+    status = fb_plan_run(plan, &run);
+  }
   for (uint32_t i = 0; status == FB_OK && i < n; i++)
     if (inputs[i].taken) /* our reference now belongs to an output */
       rec->inputs[p->index ? p->index[i] : i].buffer = NULL;
@@ -166,13 +175,16 @@ bool fb_contains(const uint32_t *sorted, uint32_t n, uint32_t slot) {
   return low < n && sorted[low] == slot;
 }
 
-bool fb_program_covers(const fb_program *p, const uint32_t *slots, uint32_t n, bool history) {
-  if (history && !p->has_history)
-    return false;
+static bool covers(const uint32_t *has, uint32_t n_has, const uint32_t *wanted, uint32_t n) {
   for (uint32_t i = 0; i < n; i++)
-    if (!fb_contains(p->outputs, p->n_outputs, slots[i]))
+    if (!fb_contains(has, n_has, wanted[i]))
       return false;
   return true;
+}
+
+bool fb_program_covers(const fb_program *p, const fb_liveness *found) {
+  return covers(p->outputs, p->n_outputs, found->live, found->n_live) &&
+         covers(p->history, p->n_history, found->history, found->n_history);
 }
 
 /* ---- the type -------------------------------------------------------------------------------------------- */
@@ -241,6 +253,7 @@ static void program_dealloc(fb_program *p) {
   PyMem_Free((void *)p->residual_types);
   PyMem_Free(p->inputs);
   PyMem_Free(p->index);
+  PyMem_Free(p->history);
   type->tp_free(p);
   Py_DECREF(type);
 }

@@ -285,6 +285,12 @@ static int parse_answer(fb_call *call, PyObject *answer, PyObject **payload, fb_
   return status;
 }
 
+static uint8_t result_flags(const fb_result *results, uint32_t n, bool single) {
+  if (n != 1 || !single)
+    return FB_COMPLEX;
+  return results[0].write < 0 ? 0 : results[0].write == 0 ? FB_OVERWRITE : FB_COMPLEX;
+}
+
 static FB_NOINLINE fb_node *miss(fb_call *call) {
   fb_recorder *rec = call->rec;
   if (call->narrow) {
@@ -310,8 +316,7 @@ static FB_NOINLINE fb_node *miss(fb_call *call) {
     node->n_scalars = call->n_scalars;
     node->type = n ? results[0].type : NULL;
     node->single = single;
-    node->flags |=
-        (call->function->fallible ? FB_FALLIBLE : 0) | (n != 1 || !single || results[0].write >= 0 ? FB_COMPLEX : 0);
+    node->flags |= (call->function->fallible ? FB_FALLIBLE : 0) | result_flags(results, n, single);
     node->line = fb_user_line(&file);
     node->file = file;
     fb_stats.misses++;
@@ -386,8 +391,8 @@ PyObject *fb_call_finish(fb_call *call) {
   if (call->n_scalars)
     fb_take_scalars(rec, call->scalars, call->n_scalars, node->base);
   uint32_t first = node->base + node->n_scalars;
-  PyObject *result = FB_LIKELY(!(node->flags & FB_COMPLEX)) ? fb_new_result(rec, first, node->type)
-                                                            : collect_results(call, node, first);
+  PyObject *result = FB_LIKELY(!(node->flags & (FB_COMPLEX | FB_OVERWRITE))) ? fb_new_result(rec, first, node->type)
+                                                                             : collect_results(call, node, first);
   if (FB_UNLIKELY(must_flush(rec, node)) && result && fb_flush(rec) < 0)
     Py_CLEAR(result);
   return result;
@@ -407,28 +412,38 @@ static FB_NOINLINE PyObject *binary_slow(fb_function *f, PyObject *a, PyObject *
   return f->vectorcall((PyObject *)f, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
-PyObject *fb_record_binary(fb_function *f, PyObject *a, PyObject *b) {
+bool fb_try_binary(fb_function *f, PyObject *a, PyObject *b, PyObject **result) {
   fb_recorder *rec = fb_recorder_get();
   uint64_t words[3];
   fb_scalar scalar;
   uint32_t n_scalars = 0;
   if (FB_UNLIKELY(!fb_is_tensor(a) || !fb_resident(rec, (fb_tensor *)a, &words[1]) || fb_shadow))
-    return binary_slow(f, a, b);
+    return false;
   if (PyFloat_CheckExact(b) && rec->n_inputs < rec->cap_inputs) {
     scalar = (fb_scalar){.kind = FB_FLOAT, .f = PyFloat_AS_DOUBLE(b)};
     words[2] = fb_tag(FB_TAG_SCALAR, FB_FLOAT);
     n_scalars = 1;
   } else if (FB_UNLIKELY(!fb_is_tensor(b) || !fb_resident(rec, (fb_tensor *)b, &words[2]))) {
-    return binary_slow(f, a, b);
+    return false;
   }
   words[0] = f->id | (uint64_t)rec->mode << 20;
   fb_node *node = fb_trie_step(rec->state, words, 3);
-  if (FB_UNLIKELY(!node || node->flags || rec->flush_soon))
-    return binary_slow(f, a, b);
+  if (FB_UNLIKELY(!node || (node->flags & ~FB_OVERWRITE) || rec->flush_soon))
+    return false;
+  *result = NULL;
   if (FB_UNLIKELY(advance(rec, node) < 0))
-    return NULL;
+    return true;
   fb_stats.hits++;
   if (n_scalars)
     fb_take_scalars(rec, &scalar, 1, node->base);
-  return fb_new_result(rec, node->base + n_scalars, node->type);
+  if (!node->flags)
+    *result = fb_new_result(rec, node->base + n_scalars, node->type);
+  else if (fb_write_cell(rec, (fb_tensor *)a, node->base + n_scalars, node->type) == 0)
+    *result = Py_NewRef(a);
+  return true;
+}
+
+PyObject *fb_record_binary(fb_function *f, PyObject *a, PyObject *b) {
+  PyObject *result;
+  return FB_LIKELY(fb_try_binary(f, a, b, &result)) ? result : binary_slow(f, a, b);
 }

@@ -34,9 +34,19 @@ static int watch_thread(fb_recorder *rec) {
   return status;
 }
 
+/* Finish what an ended thread left behind. True when the recorder is free. */
+static bool settle_orphan(fb_recorder *rec) {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  if (fb_flush(rec) < 0)
+    PyErr_Clear(); /* whoever reads the values gets the error */
+  PyErr_Restore(type, value, traceback);
+  return !rec->n_slots;
+}
+
 fb_recorder *fb_recorder_make(void) {
   fb_recorder *rec = recorders;
-  while (rec && !(rec->orphan && !rec->n_slots))
+  while (rec && !(rec->orphan && settle_orphan(rec)))
     rec = rec->next;
   if (!rec) {
     rec = PyMem_Calloc(1, sizeof *rec);
@@ -53,6 +63,13 @@ fb_recorder *fb_recorder_make(void) {
   if (watch_thread(rec) < 0)
     PyErr_Clear(); /* the recorder is then not handed on; nothing else is lost */
   return rec;
+}
+
+void fb_recorders_after_fork(void) {
+  for (fb_recorder *r = recorders; r; r = r->next) {
+    r->orphan |= r != fb_current;
+    r->flushing = false;
+  }
 }
 
 int fb_recorder_reserve(fb_recorder *rec, uint32_t slots) {

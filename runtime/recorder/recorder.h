@@ -44,6 +44,7 @@ typedef struct fb_view {
   fb_function *function;
   uint32_t statics;
   bool detached;            /* cut from gradient history, here or in a parent */
+  bool identity;            /* nothing but that */
   uint32_t n_starts, n_own; /* in the whole chain, in this link */
   const fb_type *types[2];  /* by requires_grad of the base */
   PyObject *payload;        /* the frontend's */
@@ -141,7 +142,8 @@ typedef enum {
   FB_LINK
 } fb_node_kind;
 
-enum { FB_CUT = 1, FB_FALLIBLE = 2, FB_COMPLEX = 4 }; /* node flags; any but none leaves the fast path */
+/* Node flags; any of them leaves the fast path. OVERWRITE: the only result replaces operand 0. */
+enum { FB_CUT = 1, FB_FALLIBLE = 2, FB_COMPLEX = 4, FB_OVERWRITE = 8 };
 
 /* Words of a key: first the header (function, mode, statics), then operands: slot | view << 32, or a tag. */
 enum {
@@ -212,7 +214,8 @@ fb_node *fb_trie_add(fb_node *state, fb_node_kind kind, const uint64_t *words, u
 int fb_trie_set_results(fb_node *node, uint32_t n);
 bool fb_trie_is_wide(const fb_node *state, const fb_function *f);
 int fb_trie_note_number(fb_node *state, fb_function *f, const uint64_t *words, uint32_t n); /* 1: became wide */
-void fb_trie_collect(bool everything); /* drop what no trace or segment stands on */
+void fb_trie_collect(void); /* drop what no trace or segment stands on */
+void fb_trie_limit(void);   /* do so when there are too many states */
 uint32_t fb_trie_states(void);
 uint32_t fb_trie_programs(void);
 /* The states from the root (excluded) to `state`, in order; a malloc'd array of state->depth pointers. */
@@ -269,7 +272,8 @@ struct fb_recorder {
   uint32_t n_slots, cap_slots;
   uint32_t mode;
   bool flushing, orphan, flush_soon;
-  fb_cell **owner; /* per slot: the live cell whose data it is, for computed slots */
+  unsigned long flusher; /* the thread that is flushing it */
+  fb_cell **owner;       /* per slot: the live cell whose data it is, for computed slots */
   fb_trace_input *inputs;
   uint32_t n_inputs, cap_inputs;
   fb_origin *origins;
@@ -300,6 +304,7 @@ extern fb_counters fb_stats;
 extern __thread fb_recorder *fb_current __attribute__((tls_model("initial-exec")));
 fb_recorder *fb_recorder_make(void);
 fb_recorder *fb_recorders(void);
+void fb_recorders_after_fork(void); /* in the child: only this thread is left */
 static inline fb_recorder *fb_recorder_get(void) {
   return FB_LIKELY(fb_current != NULL) ? fb_current : fb_recorder_make();
 }
@@ -344,7 +349,9 @@ void fb_take_scalars(fb_recorder *rec, const fb_scalar *scalars, uint32_t n, uin
 int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *type);
 PyObject *fb_new_result(fb_recorder *rec, uint32_t slot, const fb_type *type);
 PyObject *fb_record_binary(fb_function *f, PyObject *a, PyObject *b); /* f takes two operands */
-int fb_number(PyObject *o, fb_scalar *out);                           /* 1: a number, 0: not, -1: error */
+/* Record a hit on plain operands. False: nothing was done, take the general way. */
+bool fb_try_binary(fb_function *f, PyObject *a, PyObject *b, PyObject **result);
+int fb_number(PyObject *o, fb_scalar *out); /* 1: a number, 0: not, -1: error */
 
 /* The operand word of a tensor that is in the trace already and needs no scalars. */
 static inline bool fb_resident(const fb_recorder *rec, const fb_tensor *t, uint64_t *word) {
@@ -431,6 +438,12 @@ PyObject *fb_export_state(fb_node *state, fb_recorder *rec); /* rec NULL: withou
 
 int fb_flush(fb_recorder *rec);
 
+/* What has to outlive a trace. */
+typedef struct {
+  uint32_t *live, n_live;       /* slots whose data a cell holds; they ascend */
+  uint32_t *history, n_history; /* slots whose gradient history a cell holds */
+} fb_liveness;
+
 typedef struct {
   PyObject_HEAD PyObject *executable, *updates;
   uint32_t *outputs, n_outputs;     /* output_slots */
@@ -438,6 +451,7 @@ typedef struct {
   const fb_type **residual_types;   /* found when the first segment is made */
   uint32_t *inputs, n_inputs;       /* input_slots; NULL: all */
   uint32_t *index;                  /* their positions among the trace's inputs */
+  uint32_t *history, n_history;     /* the slots for whose history the residuals suffice */
   bool has_history;
   uint64_t runs, ns;
 } fb_program;
@@ -447,7 +461,7 @@ int fb_program_init(PyObject *module);
 int fb_program_run(fb_program *p, fb_recorder *rec, bool keep, fb_buffer **outputs);
 bool fb_contains(const uint32_t *sorted, uint32_t n, uint32_t slot);
 PyObject *fb_input_values(fb_recorder *rec); /* list of (slot, Buffer or number) */
-bool fb_program_covers(const fb_program *p, const uint32_t *slots, uint32_t n, bool history);
+bool fb_program_covers(const fb_program *p, const fb_liveness *found);
 
 /* Python buffers (the binding's types). */
 int fb_buffers_init(void);

@@ -43,6 +43,7 @@ static FB_NOINLINE void cell_release_values(fb_cell *c) {
 static FB_NOINLINE void cell_leave_input(fb_cell *c, fb_recorder *rec) {
   rec->inputs[c->input].cell = NULL;
   rec->held_bytes += c->type->bytes;
+  rec->flush_soon |= rec->held_bytes > fb_limits.max_bytes;
 }
 
 void fb_cell_release(fb_cell *c) {

@@ -4,6 +4,7 @@
 static fb_node *root, *all_nodes;
 static fb_node **table;
 static uint32_t table_mask, n_states;
+static uint32_t collect_at; /* what is left after a collection is not looked through again at once */
 static uint64_t next_id = 1;
 
 static uint64_t key_hash(const fb_node *state, const uint64_t *words, uint32_t n) {
@@ -160,12 +161,11 @@ static void mark(fb_node *node) {
   }
 }
 
-void fb_trie_collect(bool everything) {
+void fb_trie_collect(void) {
   if (!fb_trie_root())
     return;
   for (fb_recorder *r = fb_recorders(); r; r = r->next)
-    if (r->n_slots || !everything)
-      mark(r->state);
+    mark(r->state);
   for (fb_segment *s = fb_segments(); s; s = s->next)
     mark(s->state);
   fb_node *dropped = NULL, **link = &all_nodes;
@@ -190,11 +190,17 @@ void fb_trie_collect(bool everything) {
     n->sibling = n->parent->children;
     n->parent->children = n;
   }
+  collect_at = n_states * 2;
   while (dropped) { /* last, since releasing payloads may run Python code */
     fb_node *next = dropped->all_next;
     node_free(dropped);
     dropped = next;
   }
+}
+
+void fb_trie_limit(void) {
+  if (n_states > fb_limits.max_states && n_states > collect_at)
+    fb_trie_collect();
 }
 
 uint32_t fb_trie_states(void) { return n_states; }

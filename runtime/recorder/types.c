@@ -298,6 +298,7 @@ fb_view *fb_view_add(const void *origin, const fb_view *parent, fb_function *f, 
   v->statics = statics;
   v->detached = detached;
   v->n_own = n_own;
+  v->identity = f->detach && (!parent || parent->identity);
   v->n_starts = n_own + (parent ? parent->n_starts : 0);
   views[n_views++] = v;
   view_place(v);
