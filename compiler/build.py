@@ -46,6 +46,16 @@ class Build:
     def wait(self, timeout: float | None = None) -> bool:
         return self._event.wait(timeout)
 
+    def link(self) -> list[int]:
+        """The addresses of the kernels, once the build is done."""
+        cache = kernel_cache.shared()
+        return [
+            cache.insert(k, self.options, self.objects[k.text])
+            if k.text in self.objects
+            else cache.find(k, self.options)
+            for k in self.program.kernels
+        ]
+
     def _lowered(self, job: Job) -> None:
         self.seconds += job.seconds
         if job.error is not None:
@@ -82,12 +92,3 @@ class Build:
 def known(source: KernelSource, options: Options) -> bool:
     """Whether a kernel is in memory or on disk."""
     return kernel_cache.shared().find(source, options) is not None
-
-
-def link(build: Build) -> list[int]:
-    """The addresses of a finished build's kernels."""
-    cache, options = kernel_cache.shared(), build.options
-    return [
-        cache.insert(k, options, build.objects[k.text]) if k.text in build.objects else cache.find(k, options)
-        for k in build.program.kernels
-    ]

@@ -15,8 +15,7 @@ from functools import cached_property
 from time import perf_counter
 from typing import Any
 
-from flambeau.compiler import kernel_cache, ops, plan_cache, report
-from flambeau.compiler.build import Build, link
+from flambeau.compiler import kernel_cache, plan_cache, report
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.dialects.graph import Graph
@@ -78,6 +77,7 @@ class Executable:
     @cached_property
     def interpreter(self) -> Any:
         """The generic tier of this program."""
+        from flambeau.compiler import ops
         from flambeau.compiler.generic import Interpreter
 
         start = perf_counter()
@@ -106,7 +106,7 @@ class Compiled:
         self.plan: Any = None
         self.report = report.add(key, graph, options)
         self._requests = 0
-        self._build: Build | None = None
+        self._build: Any = None  # a `Build` while workers compile
         self._hopeless = options.mode == "off"
 
     def request(self) -> None:
@@ -118,7 +118,7 @@ class Compiled:
             if self._requests == 1:
                 self._from_disk()
             elif self.options.mode == "background":
-                self._build = Build(self.graph, self.options)
+                self._start_build(None)
 
     def ready(self) -> Any:
         """The plan; in blocking mode it is compiled now."""
@@ -147,7 +147,7 @@ class Compiled:
         if self.options.mode == "background":
             addresses = [kernel_cache.shared().find(k, self.options) for k in program.kernels]
             if None in addresses:
-                self._build = Build(self.graph, self.options, program)
+                self._start_build(program)
                 return
         else:
             addresses = kernel_cache.get(program.kernels, self.options)
@@ -169,6 +169,11 @@ class Compiled:
         if not self.options.dump:
             plan_cache.shared().insert(self.key, program)
 
+    def _start_build(self, program: Program | None) -> None:
+        from flambeau.compiler.build import Build  # a start from the caches needs no processes
+
+        self._build = Build(self.graph, self.options, program)
+
     def _collect(self) -> None:
         """Link what the workers made; what a fork left with the parent is asked for again on the next run."""
         with _lock:
@@ -179,7 +184,7 @@ class Compiled:
                 self._give_up(build.error)
                 return
             start = perf_counter()
-            self._use(build.program, link(build), "worker", perf_counter() - start + build.seconds)
+            self._use(build.program, build.link(), "worker", perf_counter() - start + build.seconds)
 
     def _use(self, program: Program, addresses: Sequence[int], origin: str, seconds: float) -> None:
         self.plan = runtime.Plan(tuple(program.spec), tuple(addresses))

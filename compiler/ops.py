@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.compiler import build as build_module
 from flambeau.compiler import kernel_cache, plan_cache
 from flambeau.compiler.build import Build
 from flambeau.compiler.options import Options
@@ -54,7 +53,7 @@ def _finish(build: Build, graph: Graph) -> Any:
     if build.error is not None:
         op = graph.nodes[0].op.name
         raise RuntimeError(f"[{op}] cannot be compiled: {build.error}. Report this as a bug.")
-    return _plan(build.program, build_module.link(build))
+    return _plan(build.program, build.link())
 
 
 def _lower(key: str, graph: Graph, options: Options) -> Program:

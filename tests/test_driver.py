@@ -8,7 +8,7 @@ import textwrap
 
 import numpy as np
 import pytest
-from flambeau.compiler import driver, kernel_cache, plan_cache, pool, report, stages
+from flambeau.compiler import driver, kernel_cache, ops, plan_cache, pool, report, stages
 from flambeau.compiler.generic import to_array
 from flambeau.compiler.options import Options
 from flambeau.dialects import reference
@@ -57,7 +57,7 @@ def fresh(tmp_path, monkeypatch):
     for module in (kernel_cache, plan_cache):
         module.shared.cache_clear()
     monkeypatch.setattr(driver, "_compiled", type(driver._compiled)())
-    monkeypatch.setattr(driver.ops, "_plans", type(driver.ops._plans)())
+    monkeypatch.setattr(ops, "_plans", type(ops._plans)())
     yield tmp_path / "cache"
     pool.shutdown()
     for module in (kernel_cache, plan_cache):
@@ -376,25 +376,6 @@ def test_options_target_and_sources_are_part_of_the_key(fresh, monkeypatch):
 
 
 # ---- stages, dumps, reports
-
-
-def test_every_stage_has_text(fresh):
-    graph = build(softmax, F32)
-    passes = ("tape", "simplify", "transpose-products", "cse", "dead-code")
-    marks = dict.fromkeys(passes, "tape.exp") | {
-        "cluster": "loops cluster",
-        "kernels": "@kernel",
-        "plan": "plan.step",
-        "llvm": "llvm.func",
-        "ir": "define ",
-        "optimised": "define ",
-        "assembly": ".globl",
-    }
-    assert list(marks) == stages.names()
-    for stage, mark in marks.items():
-        assert mark in stages.text_after(graph, stage), stage
-    with pytest.raises(ValueError, match=r"\[stages\] there is no stage named 'tile'. The stages are tape, simpl"):
-        stages.text_after(graph, "tile")
 
 
 def test_a_dump_holds_every_stage(fresh, tmp_path):

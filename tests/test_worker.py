@@ -9,8 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from flambeau.compiler import build as build_module
-from flambeau.compiler import driver, kernel_cache, plan_cache, pool
+from flambeau.compiler import driver, kernel_cache, ops, plan_cache, pool
 from flambeau.compiler.build import Build
 from flambeau.compiler.generic import to_array
 from flambeau.compiler.kernel import KernelSource
@@ -49,7 +48,7 @@ def fresh(tmp_path, monkeypatch):
 def clear():
     pool.shutdown()
     driver._compiled.clear()
-    driver.ops._plans.clear()
+    ops._plans.clear()
     plan_cache.shared.cache_clear()
     kernel_cache.shared.cache_clear()
 
@@ -351,6 +350,6 @@ def test_the_messages_of_a_build_are_complete(fresh):
     build = Build(chain(), BACKGROUND)
     assert build.wait(60) and build.error is None and not build.lost
     assert set(build.objects) == {k.text for k in build.program.kernels}
-    assert all(isinstance(address, int) for address in build_module.link(build))
+    assert all(isinstance(address, int) for address in build.link())
     again = Build(chain(), BACKGROUND, build.program)
     assert again.done and not again.objects

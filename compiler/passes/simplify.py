@@ -123,7 +123,12 @@ def constant(work: Rewrite, call: Call) -> Answer:
     value, dtype = call.attrs
     with np.errstate(all="ignore"):
         rounded = np.asarray(value, dtype.numpy).item()
-    return None if _negative_zero(rounded) else Splat(rounded, Aval((), dtype))
+    return None if _negative_zero(rounded) else Splat(_one_nan(rounded), Aval((), dtype))
+
+
+def _one_nan(value: Any) -> Any:
+    """All NaNs become one, so that equal programs have equal text."""
+    return value if value == value else math.nan
 
 
 def _negative_zero(value: Any) -> bool:
@@ -139,7 +144,7 @@ def fold(work: Rewrite, call: Call) -> Answer:
     arrays = [np.asarray(v, a.dtype.numpy) for v, a in zip(values, avals)]
     (aval,) = call.op.infer_results(avals, call.attrs)
     result = np.asarray(call.op.reference(*arrays, *call.attrs)).astype(aval.dtype.numpy).item()
-    return None if _negative_zero(result) else Splat(result, aval)
+    return None if _negative_zero(result) else Splat(_one_nan(result), aval)
 
 
 def view_of_constant(work: Rewrite, call: Call) -> Answer:
