@@ -99,8 +99,9 @@ def softplus(input: Tensor_, beta: Operand = 1.0, threshold: Operand = 20.0):
 
 
 def log_sigmoid(x: Value) -> Value:
-    """log(sigmoid(x)) without overflow: min(x, 0) - log1p(exp(-|x|))."""
-    return ops.select(x < 0, x, x.like(0)) - ops.log1p(ops.exp(-ops.abs(x)))
+    """log(sigmoid(x)) without overflow: min(x, 0) - log1p(exp(-|x|)), whose gradient at 0 is 0.5 as it should be."""
+    negative = x < 0
+    return ops.select(negative, x, x.like(0)) - ops.log1p(ops.exp(ops.select(negative, x, -x)))
 
 
 @function()

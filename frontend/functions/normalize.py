@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from flambeau.dialects.builder import Value
-from flambeau.function import Number, Operand, Optional_, Static, Tensor_, function
+from flambeau.function import Operand, Optional_, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_floating, ops
 from flambeau.functions.reduce import norm
 
@@ -55,7 +55,7 @@ def layer_norm(
 
 
 @function()
-def normalize(input: Tensor_, p: Number = 2.0, dim: Static = 1, eps: Operand = 1e-12):
+def normalize(input: Tensor_, p: Static = 2.0, dim: Static = 1, eps: Operand = 1e-12):
     """`input` divided by its p-norm along `dim`, or by `eps` if that is larger."""
     check_floating("normalize", input)
     dim = canonical_dim("normalize", dim, len(input.shape))

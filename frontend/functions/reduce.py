@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
-from flambeau.function import Number, Static, Tensor_, function
+from flambeau.function import Static, Tensor_, function
 from flambeau.functions.arithmetic import maximum, minimum
 from flambeau.functions.common import canonical_dim, canonical_dims, check_floating, floating, ops
 from flambeau.runtime.recorder import Tensor
@@ -268,13 +268,11 @@ def logsumexp(input: Tensor_, dim: Static, keepdim: Static = False):
 
 
 @function(method=True)
-def norm(input: Tensor_, p: Number = 2.0, dim: Static = None, keepdim: Static = False):
+def norm(input: Tensor_, p: Static = 2.0, dim: Static = None, keepdim: Static = False):
     """The p-norm over `dim` (an int, a tuple, or None for all): sum(|x|**p)**(1/p); `p` may be infinite. Gradient 0 at 0."""
     x = input
     check_floating("norm", x)
     axes = canonical_dims("norm", dim, len(x.shape))
-    if not isinstance(p, (int, float)):
-        raise RuntimeError("[norm] p changes from call to call. Pass a constant.")
     if math.isinf(p):
         return _extreme("norm", "max" if p > 0 else "min", ops.abs(x), axes, keepdim)
     if p == 0:

@@ -40,7 +40,7 @@ def _sizes(shape: Any) -> tuple[int, ...]:
     return shape if isinstance(shape, tuple) else (shape,)
 
 
-def _unreshape(base: Value, new: Value, *_: Any) -> Value:
+def _unreshape(base: Value, new: Value, **_: Any) -> Value:
     return ops.reshape(new, shape=base.shape)
 
 
