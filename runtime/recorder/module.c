@@ -254,7 +254,7 @@ static PyObject *trace_scalars(PyObject *module, PyObject *unused) {
   PyObject *found = PyDict_New(), *inputs = found ? fb_input_values(rec) : NULL;
   for (uint32_t i = 0; inputs && i < rec->n_inputs; i++) {
     PyObject *pair = PyList_GET_ITEM(inputs, i);
-    if (rec->inputs[i].scalar.kind != FB_BUFFER &&
+    if (rec->inputs[i].kind != FB_BUFFER &&
         PyDict_SetItem(found, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1)) < 0)
       Py_CLEAR(inputs);
   }

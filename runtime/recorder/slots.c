@@ -14,8 +14,8 @@
   X(nb_inplace_true_divide)                                                                                            \
   X(nb_inplace_floor_divide)                                                                                           \
   X(nb_inplace_remainder)                                                                                              \
-  X(nb_inplace_matrix_multiply) X(nb_inplace_and) X(nb_inplace_or) X(nb_inplace_xor) X(nb_inplace_lshift)              \
-      X(nb_inplace_rshift)
+  X(nb_inplace_matrix_multiply)                                                                                        \
+  X(nb_inplace_and) X(nb_inplace_or) X(nb_inplace_xor) X(nb_inplace_lshift) X(nb_inplace_rshift)
 #define UNARY(X) X(nb_negative) X(nb_positive) X(nb_absolute) X(nb_invert) X(nb_int) X(nb_float) X(nb_index)
 #define OTHER(X)                                                                                                       \
   X(nb_power) X(nb_inplace_power) X(nb_bool) X(mp_subscript) X(mp_ass_subscript) X(lt) X(le) X(eq) X(ne) X(gt) X(ge)
