@@ -104,7 +104,8 @@ def translate(parsed: Any) -> str:
     if foreign := foreign_ops(parsed):
         raise MlirError(f"ops not lowered to the llvm dialect: {', '.join(foreign)}")
     parsed.operation.verify()
-    return module("dialects.llvm").translate_module_to_llvmir(parsed.operation)
+    # The extension itself, not "dialects.llvm", which imports some 30 ms of op classes besides.
+    return module("_mlir_libs._mlirDialectsLLVM").translate_module_to_llvmir(parsed.operation)
 
 
 def _describe(error: Any) -> str:

@@ -96,12 +96,10 @@ def _log_of_parts(b, exponent, f):
 
 def _log_special(b, x, y):
     """`y`, or the logarithm of x where x is 0, negative, infinite or NaN."""
-    zero, infinity = b.const(0.0, x), b.const(math.inf, x)
-    special = b.select(
-        b.cmp("eq", x, zero), b.neg(infinity), b.select(b.cmp("eq", x, infinity), x, b.const(math.nan, x))
-    )
-    ordinary = b.and_(b.cmp("gt", x, zero), b.cmp("lt", x, infinity))
-    return b.select(ordinary, y, special)
+    infinity = b.const(math.inf, x)
+    y = b.select(b.cmp("eq", x, infinity), infinity, y)
+    y = b.select(b.cmp("eq", x, 0.0), b.const(-math.inf, x), y)
+    return b.select(b.cmp("ge", x, 0.0), y, b.const(math.nan, x))
 
 
 def log(b, x):
