@@ -9,6 +9,7 @@ Next: `cluster_groups.py` (what a group is), `codegen/loops.py`, `codegen/gemm.p
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from flambeau.compiler.kernel import Cluster
@@ -55,6 +56,7 @@ class _Clustering:
     group_of: dict[int, int] = field(default_factory=dict)  # value -> number of the group that stores it
     readers: dict[int, int] = field(default_factory=dict)  # value -> number of the last group that read all of it
     absorbed_by: dict[int, int] = field(default_factory=dict)
+    scalars: int | None = None  # the last group of 0-d values: these gather in few kernels, related or not
 
     def run(self) -> list[Cluster]:
         self.program = Program(self.graph, self.fuse)
@@ -66,6 +68,7 @@ class _Clustering:
         for value in dict.fromkeys(self.graph.outputs):
             if value in self.program.producers and value not in self.group_of:
                 self._enter(self.program.copy_group(value))
+        self._repair_products()
         return [self._cluster(g) for g in self._ordered() if g.outputs]
 
     # ---- groups ----------------------------------------------------------------------------------------------
@@ -86,12 +89,16 @@ class _Clustering:
             return
         here = group.number
         neighbours = [self.group_of.get(v) for v in group.reads] + [self.readers.get(v) for v in group.reads]
+        if group.is_scalar:
+            neighbours.append(self.scalars)
         for found in dict.fromkeys(neighbours):
             there = None if found is None else self._current(found)
             if there is not None and there != here and self._may_join(there, here):
                 here = self._join(there, here)
         for value in self.program.whole_reads(group):
             self.readers[value] = here
+        if group.is_scalar and self.groups[here].is_scalar:
+            self.scalars = here
 
     def _current(self, number: int) -> int:
         """The group that a group has become part of."""
@@ -141,6 +148,54 @@ class _Clustering:
         for value in absorbed.values:
             self.group_of[value] = kept
         return kept
+
+    # ---- second thoughts -------------------------------------------------------------------------------------
+
+    def _repair_products(self) -> None:
+        """Move an epilogue into the nest that reads several of its results: then only the product itself crosses.
+
+        An optimizer's update is the usual case: its first steps depend on the gradient, which is a product, its later
+        ones also on other things.
+        """
+        products = [n for n, g in self.groups.items() if g.product is not None and len(g.nodes) > 1]
+        made_by = {v: n for n in products for v in self.groups[n].values}
+        readers: dict[int, dict[int, int]] = {n: {} for n in products}
+        for number, group in self.groups.items():
+            for producer in (made_by[v] for v in group.reads if v in made_by):
+                readers[producer][number] = readers[producer].get(number, 0) + 1
+        for number in products:
+            for reader, count in readers[number].items():
+                here = self._current(reader)
+                if (
+                    count > 1
+                    and self.groups[here].form is not None
+                    and self._move_epilogue(number, here, readers[number])
+                ):
+                    break
+
+    def _move_epilogue(self, number: int, reader: int, readers: Iterable[int]) -> bool:
+        """Give the epilogue of a product to a group that reads it, if one nest computes both and no cycle arises."""
+        whole = self.groups[number]
+        product, epilogue = self.program.without_epilogue(whole)
+        if self.program.joined(epilogue, self.groups[reader]) is None:
+            return False
+        self.groups[number] = product
+        product.number, product.after = number, whole.after
+        self._enter(epilogue)
+        epilogue.after |= whole.after
+        if (
+            self._would_cycle(epilogue.number, reader)
+            or len(epilogue.nodes) + len(self.groups[reader].nodes) > self.max_ops
+        ):
+            del self.groups[epilogue.number]
+            self.groups[number] = whole
+            self.group_of.update(dict.fromkeys(whole.values, number))
+            return False
+        for other in readers:  # they depend on the epilogue now, not on the product alone
+            if self._current(other) != number:
+                self.groups[self._current(other)].after.add(epilogue.number)
+        self._join(epilogue.number, reader)
+        return True
 
     # ---- the result ------------------------------------------------------------------------------------------
 

@@ -54,6 +54,10 @@ class Group:
     def last(self) -> int:
         return self.nodes[-1]
 
+    @property
+    def is_scalar(self) -> bool:
+        return self.form is not None and self.form.size == 1
+
 
 class Program:
     """The whole program with every value resolved to a view of a stored value."""
@@ -189,7 +193,9 @@ class Program:
         return clashing
 
     def _is_plain(self, value: int) -> bool:
-        return self.avals[value].size <= 1 or (self.source(value).layout.is_identity and not self.is_free(self.source(value).root))
+        return self.avals[value].size <= 1 or (
+            self.source(value).layout.is_identity and not self.is_free(self.source(value).root)
+        )
 
     def _is_product_operand(self, value: int) -> bool:
         return not self.is_free(self.source(value).root) and not self._is_dynamic(value)
@@ -226,6 +232,22 @@ class Program:
             return None
         return self._union(one, two, nodes, form=form, cuts=frozenset(cuts))
 
+    def without_epilogue(self, group: Group) -> tuple[Group, Group]:
+        """A product by itself, and its epilogue as a nest."""
+        (index,) = (i for i in group.nodes if self.graph.nodes[i].op.kind is Kind.CONTRACTION)
+        product, epilogue = self.group(index), None
+        for i in group.nodes:
+            if i != index:
+                one = self.group(i)
+                epilogue = (
+                    one
+                    if epilogue is None
+                    else self._union(
+                        epilogue, one, sorted([*epilogue.nodes, i]), form=one.form, cuts=epilogue.cuts | one.cuts
+                    )
+                )
+        return product, epilogue
+
     def _union(self, one: Group, two: Group, nodes: list[int], **fields) -> Group:
         values = [v for i in nodes for v in self.graph.nodes[i].results]
         return Group(nodes, values, {**one.reads, **two.reads}, **fields)
@@ -234,7 +256,9 @@ class Program:
         cuts: set[int] = set()
         for i in nodes:
             for layout in self._external_layouts(self.graph.nodes[i], members):
-                scale = form.count if layout.size == form.batch and form.kind == "rows" and layout.size != form.size else 1
+                scale = (
+                    form.count if layout.size == form.batch and form.kind == "rows" and layout.size != form.size else 1
+                )
                 cuts |= {cut * scale for cut in nest_cuts([layout])}
         return cuts
 
@@ -248,7 +272,9 @@ class Program:
         """Whether the nest `form` can compute a member; mirrors `Fragment.form`."""
         (result,) = node.results
         if self._folds(node):
-            return form_of_split(reduction_split(self.graph, node)) == form and self._reads(node.operands[0], form, False, members)
+            return form_of_split(reduction_split(self.graph, node)) == form and self._reads(
+                node.operands[0], form, False, members
+            )
         row_level = self._is_row_level(result, form)
         if self.avals[result].size != form.size and not row_level:
             return False
@@ -327,7 +353,21 @@ class Program:
         for group in groups:
             wanted.update(r for r in group.reads if group_of.get(r, group.number) != group.number)
         for group in groups:
-            group.outputs = [v for v in group.values if v in wanted or self.producers[v].op.fallible]
+            wanted.update(self._unread_failures(group, wanted))
+            group.outputs = [v for v in group.values if v in wanted]
+
+    def _unread_failures(self, group: Group, wanted: set[int]) -> list[int]:
+        """Results of fallible nodes that no output of the group depends on: they are computed for their errors."""
+        live: set[int] = set()
+        found = []
+        for i in reversed(group.nodes):
+            node = self.graph.nodes[i]
+            if live.isdisjoint(node.results) and wanted.isdisjoint(node.results):
+                if not node.op.fallible:
+                    continue
+                found += node.results
+            live.update(r for v in node.operands for r in self.roots(v))
+        return found
 
     def fragment(self, group: Group) -> tuple[Graph, tuple[int, ...], tuple[int, ...]]:
         """The group's nodes and the views they read through, numbered canonically; its operands and results."""
