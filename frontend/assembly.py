@@ -46,7 +46,8 @@ class Assembly:
 
     slots           slot -> its value
     inputs          the slots that enter from outside, in order; `differentiable` those of them with a history in an
-                    earlier trace; `scalars` those that are numbers; `leaves` the slots of leaf entries
+                    earlier trace; `leaves` the slots of leaf entries; `imported` those of earlier traces
+                    whose values were not kept
     same            value -> the value that holds the same: it need not be computed
     overwrites      which slots were replaced in their tensors; `roots` the input slot whose tensor came to hold a slot
     keeps           slots worth keeping for a backward; `freed` those whose history was used up
@@ -60,8 +61,7 @@ class Assembly:
         self.inputs: list[int] = []
         self.leaves: list[int] = []
         self.differentiable: list[int] = []
-        self.scalars: set[int] = set()
-        self.scalars: set[int] = set()
+        self.imported: set[int] = set()
         self.same: dict[int, int] = {}
         self.overwrites: list[Overwrite] = []
         self.freed: set[int] = set()
@@ -80,6 +80,7 @@ class Assembly:
             self.slots[offset + slot] = self.slots[provided[slot]]
         elif offset:  # an input of an imported trace that nothing reads any more
             self.slots[offset + slot] = self.graph.add_value(aval)
+            self.imported.add(offset + slot)
         else:
             self.slots[slot] = self.graph.add_input(aval)
             self.inputs.append(slot)
@@ -97,8 +98,6 @@ class Assembly:
 
     def _scalar(self, offset, provided, slot, kind) -> None:
         self._enter(offset, provided, slot, Aval((), SCALARS[kind]))
-        self.scalars.add(offset + slot)
-        self.scalars.add(offset + slot)
         self.keeps.add(offset + slot)
 
     def _leaf(self, offset, provided, slot, data) -> None:
@@ -108,13 +107,17 @@ class Assembly:
             (value,) = self.graph.add_node(stop_gradient, [self.slots[offset + data]])
             self._follow(offset + slot, offset + data)
         self.slots[offset + slot] = value
-        if not offset:
+        if offset:
+            self.imported.add(offset + slot)
+        else:
             self.leaves.append(slot)
 
     def _graft(self, offset, provided, slot, data, history) -> None:
         operands = [self.slots[offset + data], self.slots[offset + history]]
         (self.slots[offset + slot],) = self.graph.add_node(graft, operands)
         self._follow(offset + slot, offset + data)
+        if offset:
+            self.imported.add(offset + slot)
 
     def _follow(self, slot: int, old: int) -> None:
         """The tensor that held slot `old` now holds `slot`."""
@@ -149,6 +152,8 @@ class Assembly:
             kept = self.slots[provided[slot]]
             self.same[value] = kept
             (value,) = self.graph.add_node(graft, [kept, value])
+        elif offset:
+            self.imported.add(offset + slot)
         self.slots[offset + slot] = value
 
     def _backward(self, offset, provided, payload, operands, results, writes, loc, function) -> None:
@@ -175,9 +180,8 @@ class Assembly:
             self.graph.avals[target] = self.graph.avals[self.slots[here]]
 
     def _segment(self, offset, provided, base, inner, state, given) -> None:
-        if offset:
-            given = {s: offset + now for s, now in given.items()}
-        self._entries(inner, offset + base, given)
+        kept = {slot - base: now for slot, now in provided.items() if slot >= base}
+        self._entries(inner, offset + base, kept | {slot: offset + now for slot, now in given.items()})
 
     def available(self, value: int) -> int:
         """The value that holds what `value` is."""

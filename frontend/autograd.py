@@ -110,9 +110,9 @@ def backward(
     Raises RuntimeError without history, for a freed graph, and for a value that was needed but modified in place.
     """
     wanted = [inputs] if isinstance(inputs, Tensor) else inputs
-    retain = create_graph if retain_graph is None else retain_graph
+    retain = create_graph if retain_graph is None else bool(retain_graph)
     if create_graph or inline.hooked() or (wanted is not None and not all(t.is_leaf for t in wanted)):
-        inline.backward(tensor, gradient, wanted, create_graph)
+        inline.backward(tensor, gradient, wanted, create_graph, retain)
     else:
         recorder.backward(tensor, gradient, retain, wanted)
 
@@ -133,13 +133,14 @@ def grad(
     outs, ins = ([x] if isinstance(x, Tensor) else list(x) for x in (outputs, inputs))
     given = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
     given = given * len(outs) if given == [None] else given
+    retain = create_graph if retain_graph is None else bool(retain_graph)
     for t in ins:
         if not t.requires_grad:
             raise RuntimeError("[grad] an input does not require grad. Call requires_grad_() before using it.")
     if create_graph or inline.hooked():
-        found = inline.gradients("grad", outs, given, ins, create_graph)
+        found = inline.gradients("grad", outs, given, ins, create_graph, retain)
     else:
-        found = recorder.grad_entry(outs, ins, given, flags=int(bool(retain_graph)))
+        found = recorder.grad_entry(outs, ins, given, flags=int(retain))
     if not allow_unused and any(g is None for g in found):
         raise RuntimeError(
             f"[grad] input {[g is None for g in found].index(True)} was not used to compute the outputs. "

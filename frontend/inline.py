@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from flambeau import programs
 from flambeau.assembly import Assembly
@@ -50,6 +51,11 @@ class TensorBuilder(Builder):
         return Value(self, tensor, Aval(tensor.shape, tensor.dtype))
 
 
+_number = Function(
+    "number", (("value", "operand", REQUIRED, False),), "pure", lambda value: find("reshape")(value, shape=())
+)  # a Python number as a 0-d tensor
+
+
 # ---- hooks ----------------------------------------------------------------------------------------------------
 
 
@@ -71,12 +77,14 @@ class Hooks:
         self.fns: list[Callable] = []
         self.weak = weakref.ref(tensor)
         self.strong = None if tensor.is_leaf else tensor
+        self.ran = False
 
     @property
     def tensor(self) -> Tensor | None:
         return self.weak()
 
     def run(self, ct: Value) -> Value:
+        self.ran = True
         gradient = ct.id
         for fn in list(self.fns):
             replaced = fn(gradient)
@@ -148,6 +156,7 @@ class _Tape:
         self.graph = Graph(list(history.avals), history.inputs, list(history.nodes), [])
         self.slot_of = {v: s for s, v in self.asm.slots.items()}
         self.builder = TensorBuilder()
+        self.scalars = recorder.trace_scalars()
 
     def _importable(self, hooks: Hooks) -> bool:
         try:
@@ -177,14 +186,17 @@ class _Tape:
                 continue
             seen.add(v)
             slot = self.slot_of.get(self.asm.available(v))
-            if slot is not None and self._is_tensor(slot):
+            if slot in self.scalars:
+                found[v] = self.builder.value(_number(self.scalars[slot]))
+            elif slot is not None and self._has_value(slot):
                 found[v] = self.builder.value(recorder.tensor_for_slot(slot))
             elif v in producers:
                 pending.extend(producers[v].operands)
         return found
 
-    def _is_tensor(self, slot: int) -> bool:
-        return slot not in self.asm.scalars
+    def _has_value(self, slot: int) -> bool:
+        """Whether the trace computes or was given the slot: not so in imported traces, unless it was provided."""
+        return slot not in self.asm.imported
 
     def run(self, seeds: dict[int, Value], wrt: Sequence[int]) -> list[Value | None]:
         read = autodiff.readers(self.graph, list(seeds), wrt)
@@ -216,8 +228,9 @@ def _differentiate(
     gradients: Sequence[Tensor | None],
     inputs: Sequence[Tensor] | None,
     create_graph: bool,
-) -> tuple[list[Tensor | None], list[Tensor]]:
-    """Gradients of `inputs`, or of all leaves; and the tensors they belong to."""
+    retain_graph: bool,
+) -> tuple[list[Tensor | None], list[Any]]:
+    """Gradients of `inputs`, or of all leaves; and the objects whose `grad` they belong to."""
     for t in outputs:
         if not t.requires_grad:
             raise RuntimeError(
@@ -232,11 +245,14 @@ def _differentiate(
         for t, gradient in zip(outputs, gradients, strict=True):
             value, ct = tape.value_of(t), _seed(tape, t, gradient)
             seeds[value] = seeds[value] + ct if value in seeds else ct
-        owners = list(inputs) if inputs is not None else [recorder.tensor_for_slot(s) for s in tape.asm.leaves]
-        wrt = [tape.value_of(t) for t in inputs] if inputs is not None else [tape.asm.slots[s] for s in tape.asm.leaves]
+        leaves = recorder.trace_leaves()
+        owners = [leaf for _, leaf in leaves] if inputs is None else list(inputs)
+        wrt = [tape.asm.slots[s] for s, _ in leaves] if inputs is None else [tape.value_of(t) for t in inputs]
         found = tape.run(seeds, wrt)
     finally:
         recorder.set_mode(before)
+    if not retain_graph:  # intermediate results whose hooks ran are not needed again
+        _hooks[:] = [h for h in _hooks if h.strong is None or not h.ran]
     return [None if g is None else g.id for g in found], owners
 
 
@@ -246,14 +262,21 @@ def gradients(
     grad_outputs: Sequence[Tensor | None],
     inputs: Sequence[Tensor],
     create_graph: bool,
+    retain_graph: bool,
 ) -> list[Tensor | None]:
     """As `autograd.grad`, recorded op by op."""
-    return _differentiate(name, outputs, grad_outputs, inputs, create_graph)[0]
+    return _differentiate(name, outputs, grad_outputs, inputs, create_graph, retain_graph)[0]
 
 
-def backward(tensor: Tensor, gradient: Tensor | None, inputs: Sequence[Tensor] | None, create_graph: bool) -> None:
+def backward(
+    tensor: Tensor,
+    gradient: Tensor | None,
+    inputs: Sequence[Tensor] | None,
+    create_graph: bool,
+    retain_graph: bool,
+) -> None:
     """As `autograd.backward`, recorded op by op."""
-    found, owners = _differentiate("backward", [tensor], [gradient], inputs, create_graph)
+    found, owners = _differentiate("backward", [tensor], [gradient], inputs, create_graph, retain_graph)
     for owner, new in zip(owners, found, strict=True):
         if new is None:
             continue

@@ -96,7 +96,13 @@ def replay(export: Sequence[tuple], live: Sequence[int], inputs: Sequence[tuple[
     prefix = compiler().compile(graph, options()).run_prefix([given[s] for s in slots])
     values = dict(zip(graph.outputs, live))
     kept = {slot: prefix.values[v] for v, slot in values.items() if v in prefix.values}
-    return kept, prefix.error or error
+    return kept, _located(prefix.error) if prefix.error else error
+
+
+def _located(error: Exception) -> Exception:
+    """The error with the line that recorded the op, kept as a note so far, in its message."""
+    notes = getattr(error, "__notes__", None)
+    return type(error)("\n".join([str(error), *notes])) if notes and len(error.args) == 1 else error
 
 
 def read_view(buffer: Any, shape: tuple[int, ...], dtype: Any, view: Any, starts: Sequence[int]) -> Any:
@@ -165,7 +171,7 @@ def residual_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) ->
             continue
         seen.add(value)
         slot, node = slot_of.get(value), producers.get(value)
-        if slot is not None and (slot in asm.keeps or node is None):
+        if slot is not None and slot not in asm.imported and (slot in asm.keeps or node is None):
             found.add(slot)
         elif node is not None:
             pending.extend(node.operands)
