@@ -9,14 +9,10 @@ Compiled kernels handle four vector registers per iteration, as fused kernels do
 from __future__ import annotations
 
 import ctypes
-import os
 import statistics
 import sys
 from collections.abc import Callable
 from time import perf_counter
-
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[name] = "1"
 
 import numpy as np
 from flambeau.compiler import backend, loader, targets
