@@ -79,11 +79,12 @@ once the run cannot fail any more. `executable` and `updates` may be replaced at
   nobody else holds it
 - `backward(tensor, gradient=None, retain_graph=False, leaves_hint=None, flags=0)`,
   `grad_entry(outputs, inputs, grad_outputs=None, flags=0) -> tuple of Tensor or None`
-- for recording gradients op by op: `trace_export()`, `trace_scalars() -> {slot: number}`, `slot_for_tensor(tensor)`,
+- for recording gradients op by op: `trace_export()`, `trace_scalars() -> {slot: number}`,
+  `trace_leaves() -> [(slot, object with grad)]`, `slot_for_tensor(tensor)`,
   `tensor_for_slot(slot)`,
   `import_history(tensor) -> slot`
-- `set_slot(name, callable)`: operators, named nb_add ... nb_inplace_add ... mp_subscript, lt, le, eq, ne, gt, ge
-- `set_hooks(**hooks)`, `set_limits(max_ops=, max_bytes=, max_states=)`, `set_shadow(flag)`, `stats()`, `clear()`
+- `set_slot(name, callable) -> what was there`: operators, named nb_add ... nb_inplace_add ... mp_subscript, lt ... ge
+- `set_hooks(**hooks) -> those before`, `set_limits(max_ops=, max_bytes=, max_states=)`, `set_shadow(flag)`, `stats()`, `clear()`
 - `explain_log()`: counts of misses, builds and flushes by place
 """
 
@@ -124,6 +125,7 @@ from flambeau.runtime._recorder import (
     tensor_for_slot,
     tensor_from_buffer,
     trace_export,
+    trace_leaves,
     trace_scalars,
     view_info,
 )
@@ -160,6 +162,7 @@ __all__ = [
     "tensor_for_slot",
     "tensor_from_buffer",
     "trace_export",
+    "trace_leaves",
     "trace_scalars",
     "view_info",
 ]

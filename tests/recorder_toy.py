@@ -5,6 +5,7 @@ Payloads of calls are `fn(*arrays) -> list of arrays`; payloads of views are cha
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from math import prod
 
 import numpy as np
@@ -23,6 +24,7 @@ class DType:
 
 f32, f64, i64 = DType("float32"), DType("float64"), DType("int64")
 GRAD = 1
+LIMITS = {"max_ops": 10_000, "max_bytes": 2 << 30, "max_states": 1 << 20}
 counts = {"expand": 0, "build": 0, "runs": 0}
 last_export: list = []
 requested: list = []
@@ -114,7 +116,7 @@ def inplace_rule(np_op):
 
 def addcdiv_rule(function, operands, statics, mode):
     """params[i] += grads[i] * lr, all at once, like an optimizer."""
-    params, grads, _ = operands
+    params, _, _ = operands
     n = len(params)
 
     def run(*arrays):
@@ -239,7 +241,7 @@ class Machine:
         return env
 
     def call(self, entry, env):
-        _, payload, operands, results, writes, _, _ = entry
+        _, payload, operands, results, _, _, _ = entry
         args, kwargs = [], {}
         for i, ref in enumerate(operands):
             if ref is None:
@@ -304,39 +306,52 @@ def value(t):
     return np.array(payload.read(base, starts) if payload is not None else base)
 
 
-def install():
-    R.set_hooks(
-        expand=expand,
-        build_program=build_program,
-        read_view=read_view,
-        replay=None,
-        expand_backward=None,
-        expand_grad=None,
-    )
-    for name, function in {
-        "nb_add": add,
-        "nb_subtract": sub,
-        "nb_multiply": mul,
-        "nb_matrix_multiply": matmul,
-        "nb_power": power,
-        "nb_inplace_add": add_,
-        "nb_inplace_multiply": mul_,
-    }.items():
-        R.set_slot(name, function)
-    for name, function in {
-        "sum": total,
-        "add": add,
-        "add_": add_,
-        "mul_": mul_,
-        "reshape": reshape,
-        "rows": rows,
-        "detach": detach,
-        "split": split,
-        "pow": power,
-        "checked": checked,
-    }.items():
-        setattr(R.Tensor, name, function)
-    R.set_mode(GRAD)
-    R.set_limits(max_ops=10_000)
+SLOTS = {
+    "nb_add": add,
+    "nb_subtract": sub,
+    "nb_multiply": mul,
+    "nb_matrix_multiply": matmul,
+    "nb_power": power,
+    "nb_inplace_add": add_,
+    "nb_inplace_multiply": mul_,
+}
+METHODS = {
+    "sum": total,
+    "add": add,
+    "add_": add_,
+    "mul_": mul_,
+    "reshape": reshape,
+    "rows": rows,
+    "detach": detach,
+    "split": split,
+    "pow": power,
+    "checked": checked,
+}
+HOOKS = {"expand": expand, "build_program": build_program, "read_view": read_view}
+NO_HOOKS = {"replay": None, "expand_backward": None, "expand_grad": None}
+
+
+@contextmanager
+def installed(**hooks):
+    """The toy in place of the real frontend, with an empty trie and fresh counts."""
+    R.flush_all()
+    mode = R.set_mode(GRAD)
+    before_hooks = R.set_hooks(**{**HOOKS, **NO_HOOKS, **hooks})
+    before_slots = {name: R.set_slot(name, f) for name, f in SLOTS.items()}
+    before_methods = {name: R.Tensor.__dict__.get(name) for name in METHODS}
+    for name, f in METHODS.items():
+        setattr(R.Tensor, name, f)
     R.clear()
     counts.update(expand=0, build=0, runs=0)
+    try:
+        yield
+    finally:
+        R.set_limits(**LIMITS)
+        R.set_shadow(False)
+        R.clear()
+        R.set_hooks(**before_hooks)
+        for name, f in before_slots.items():
+            R.set_slot(name, f)
+        for name, f in before_methods.items():
+            setattr(R.Tensor, name, f) if f is not None else delattr(R.Tensor, name)
+        R.set_mode(mode)

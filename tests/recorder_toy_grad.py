@@ -132,7 +132,8 @@ def expand_grad(export, outputs, seeds, inputs, flags, freed):
         raise RuntimeError("[grad] the graph was freed; pass retain_graph=True.")
 
     def run(env, values):
-        start = {o[0]: np.ones_like(env[o[0]]) if s is None else s for o, s in zip(outputs, values[n : 2 * n], strict=True)}
+        seeds = zip(outputs, values[n : 2 * n], strict=True)
+        start = {o[0]: np.ones_like(env[o[0]]) if s is None else s for o, s in seeds}
         grads, _ = gradients(export, start, env, slots)
         return grads
 
@@ -226,6 +227,8 @@ def build_program(export, live, history):
     return R.Program(execute, outputs, None, residuals)
 
 
-def install():
-    T.install()
-    R.set_hooks(build_program=build_program, expand_backward=expand_backward, expand_grad=expand_grad)
+HOOKS = {"build_program": build_program, "expand_backward": expand_backward, "expand_grad": expand_grad}
+
+
+def installed():
+    return T.installed(**HOOKS)

@@ -247,6 +247,21 @@ static PyObject *trace_export(PyObject *module, PyObject *unused) {
   return fb_export(fb_recorder_get());
 }
 
+/* [(slot, Leaf)] of the leaves of the current trace that are alive. */
+static PyObject *trace_leaves(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  fb_recorder *rec = fb_recorder_get();
+  PyObject *list = PyList_New(0);
+  for (uint32_t i = 0; list && i < rec->n_leaves; i++) {
+    fb_leaf *leaf = rec->leaves[i].anchor->leaf;
+    PyObject *pair = leaf ? Py_BuildValue("(IO)", rec->leaves[i].slot, leaf) : NULL;
+    if (leaf && (!pair || PyList_Append(list, pair) < 0))
+      Py_CLEAR(list);
+    Py_XDECREF(pair);
+  }
+  return list;
+}
+
 /* {slot: number} of the scalars that entered the current trace. */
 static PyObject *trace_scalars(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
@@ -267,11 +282,20 @@ static PyObject *trace_scalars(PyObject *module, PyObject *unused) {
 /* ---- settings -------------------------------------------------------------------------------------------- */
 
 static PyObject *set_slot(PyObject *module, PyObject *args) {
-  PyObject *name, *callable;
+  PyObject *name, *callable, *old;
   (void)module;
-  if (!PyArg_ParseTuple(args, "UO:set_slot", &name, &callable) || fb_slots_register(name, callable) < 0)
+  if (!PyArg_ParseTuple(args, "UO:set_slot", &name, &callable) || fb_slots_register(name, callable, &old) < 0)
     return NULL;
-  Py_RETURN_NONE;
+  return old;
+}
+
+static PyObject **hook_named(PyObject *name) {
+#define FB_NAMED(field)                                                                                                \
+  if (PyUnicode_CompareWithASCIIString(name, #field) == 0)                                                             \
+    return &fb_hooks.field;
+  FB_HOOKS(FB_NAMED)
+  PyErr_Format(PyExc_TypeError, "[set_hooks] there is no hook '%U'.", name);
+  return NULL;
 }
 
 static PyObject *set_hooks(PyObject *module, PyObject *args, PyObject *kwargs) {
@@ -280,18 +304,15 @@ static PyObject *set_hooks(PyObject *module, PyObject *args, PyObject *kwargs) {
   (void)module;
   if (PyTuple_GET_SIZE(args))
     return PyErr_Format(PyExc_TypeError, "[set_hooks] pass hooks by keyword.");
-  while (kwargs && PyDict_Next(kwargs, &at, &name, &hook)) {
-    PyObject *value = hook == Py_None ? NULL : Py_NewRef(hook);
-#define FB_SET(field)                                                                                                  \
-  if (PyUnicode_CompareWithASCIIString(name, #field) == 0) {                                                           \
-    Py_XSETREF(fb_hooks.field, value);                                                                                 \
-    continue;                                                                                                          \
+  PyObject *before = PyDict_New();
+  while (before && kwargs && PyDict_Next(kwargs, &at, &name, &hook)) {
+    PyObject **place = hook_named(name);
+    if (!place || PyDict_SetItem(before, name, *place ? *place : Py_None) < 0)
+      Py_CLEAR(before);
+    else
+      Py_XSETREF(*place, hook == Py_None ? NULL : Py_NewRef(hook));
   }
-    FB_HOOKS(FB_SET)
-    Py_XDECREF(value);
-    return PyErr_Format(PyExc_TypeError, "[set_hooks] there is no hook '%U'.", name);
-  }
-  Py_RETURN_NONE;
+  return before;
 }
 
 static PyObject *set_limits(PyObject *module, PyObject *args, PyObject *kwargs) {
@@ -382,6 +403,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, NULL},
                                 {"import_history", import_history, METH_O, NULL},
                                 {"tensor_for_slot", fb_tensor_for_slot, METH_O, NULL},
                                 {"trace_export", trace_export, METH_NOARGS, NULL},
+                                {"trace_leaves", trace_leaves, METH_NOARGS, NULL},
                                 {"trace_scalars", trace_scalars, METH_NOARGS, NULL},
                                 {"set_slot", set_slot, METH_VARARGS, NULL},
                                 {"set_hooks", FB_KEYWORDS(set_hooks), NULL},

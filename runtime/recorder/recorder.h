@@ -122,7 +122,7 @@ int fb_tensor_track(fb_tensor *t); /* let the garbage collector see it, once it 
 int fb_tensor_make_leaf(fb_tensor *t);
 void fb_anchor_release(fb_anchor *a);
 int fb_tensor_init(PyObject *module);
-int fb_slots_register(PyObject *name, PyObject *callable);
+int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old); /* `old`: a new reference */
 extern PyType_Slot fb_operator_slots[];
 size_t fb_operator_slot_count(void);
 uint64_t fb_live_cells(void);

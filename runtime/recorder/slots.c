@@ -30,10 +30,11 @@ static const char *const slot_names[] = {
     ALL(NAME)};
 static PyObject *registered[N_SLOTS];
 
-int fb_slots_register(PyObject *name, PyObject *callable) {
+int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old) {
   for (int i = 0; i < N_SLOTS; i++)
     if (PyUnicode_CompareWithASCIIString(name, slot_names[i]) == 0) {
-      Py_XSETREF(registered[i], callable == Py_None ? NULL : Py_NewRef(callable));
+      *old = registered[i] ? registered[i] : Py_NewRef(Py_None);
+      registered[i] = callable == Py_None ? NULL : Py_NewRef(callable);
       return 0;
     }
   PyErr_Format(PyExc_ValueError, "[set_slot] there is no slot '%U'.", name);
