@@ -15,6 +15,11 @@ _SIGNED_PREDICATE = {"eq": "eq", "ne": "ne", "lt": "slt", "le": "sle", "gt": "sg
 _BOOL_PREDICATE = {"eq": "eq", "ne": "ne", "lt": "ult", "le": "ule", "gt": "ugt", "ge": "uge"}
 
 
+def _model(*operands: Operand) -> Val:
+    """The first operand that is no number: it says which type numbers take."""
+    return next(x for x in operands if isinstance(x, Val))
+
+
 class Arithmetic:
     """Mixed into `Emitter`, which provides `emit` and `constant_name`."""
 
@@ -55,7 +60,7 @@ class Arithmetic:
 
     def unify(self, *operands: Operand) -> list[Val]:
         """The operands as values with equal lanes; numbers become constants of the first value's type."""
-        model = next(x for x in operands if isinstance(x, Val))
+        model = _model(*operands)
         lanes = max(x.lanes for x in operands if isinstance(x, Val))
         return [self.splat(x, lanes) if isinstance(x, Val) else self.const(x, model.type, lanes) for x in operands]
 
@@ -68,7 +73,7 @@ class Arithmetic:
         return self.emit(f"{op} {', '.join(v.name for v in vals)} : {x.mlir}", x.type, x.lanes)
 
     def _numeric(self, name: str, x: Operand, y: Operand, kinds: tuple[str, str] = ("f", "i")) -> Val:
-        model = x if isinstance(x, Val) else y
+        model = _model(x, y)
         return self._same(f"arith.{name}{kinds[0] if model.is_float else kinds[1]}", x, y)
 
     # ---- arithmetic ----------------------------------------------------------------------------------------
@@ -123,7 +128,7 @@ class Arithmetic:
         return self._extreme("maximumf", "maxsi", "ori", x, y)
 
     def _extreme(self, floating: str, signed: str, boolean: str, x: Operand, y: Operand) -> Val:
-        model = x if isinstance(x, Val) else y
+        model = _model(x, y)
         op = floating if model.is_float else boolean if model.type == "i1" else signed
         return self._same(f"arith.{op}", x, y)
 
