@@ -255,10 +255,6 @@ class Arithmetic:
         name = f"llvm.fptosi.sat.{suffix}{element}.{suffix}{x.type}"
         return self.emit(f'llvm.call_intrinsic "{name}"({x.name}) : ({x.mlir}) -> {result.mlir}', element, x.lanes)
 
-    def to_int_unchecked(self, x: Val, element: str) -> Val:
-        """Float to integer for values known to be in range: cheaper than `cast`, undefined outside."""
-        return self._convert("arith.fptosi", x, element)
-
     def extend_signed(self, x: Val, element: str) -> Val:
         return self._convert("arith.extsi", x, element)
 

@@ -90,14 +90,6 @@ class Memory(Arithmetic):
         near = self.truncate(self.minimum(count, lanes), "i32")
         return self.cmp("lt", self.iota(lanes, "i32"), near)
 
-    def prefetch(self, pointer: Val, index: Index, element: str, locality: int = 3) -> None:
-        """Ask for the cache line of an element to be read soon; the address may be invalid."""
-        address = self.address(pointer, index, element)
-        self.line(
-            f'"llvm.intr.prefetch"({address.name}) <{{cache = 1 : i32, hint = {locality} : i32, rw = 0 : i32}}> '
-            f": ({POINTER}) -> ()"
-        )
-
     def atomic_min(self, pointer: Val, x: Val) -> None:
         """Lower the i64 at `pointer` to `x`, safely against other threads."""
         self.emit(f"llvm.atomicrmw min {pointer.name}, {x.name} monotonic : {POINTER}, i64", "i64")
