@@ -167,6 +167,10 @@ def _attributes(op: Any, record: OpRecord) -> tuple[Hashable, ...]:
 
 def _check(op: Any, record: OpRecord) -> None:
     """Raise unless the op's operand, attribute and result types are what its record says."""
+    names, variadic = _operand_names(record)
+    if len(op.operands) != len(names) and not variadic:
+        takes = ", ".join(names) or "no operands"
+        raise ValueError(f"[{record.name}] takes {takes}, got {len(op.operands)} operand(s). Give every operand once.")
     expected = record.infer_results([_aval(v.type) for v in op.operands], _attributes(op, record))
     found = tuple(_aval(v.type) for v in op.results)
     if found != expected:
@@ -187,12 +191,10 @@ def _verifier(record: OpRecord) -> Any:
 
 
 def _words(error: Exception, record: OpRecord) -> str:
-    """What a type rule raised. One that was given too few operands or odd attributes fails in its own code."""
+    """What a type rule raised. One that was given attributes of another kind fails in its own code."""
     if str(error).startswith("["):
         return str(error)
-    names, variadic = _operand_names(record)
-    takes = ", ".join([*names, *(["more"] if variadic else [])]) or "no operands"
-    return f"[{record.name}] {error}. It takes {takes}, and attributes {list(record.attrs)}."
+    return f"[{record.name}] bad attributes: {error}. Give {list(record.attrs)} as the op's record says."
 
 
 def _operand_names(record: OpRecord) -> tuple[list[str], bool]:
