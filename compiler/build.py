@@ -6,6 +6,7 @@ In: a graph and `Options`. Out: a `Build` that is `done` once the parent has onl
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from flambeau.compiler import kernel_cache, pool
 from flambeau.compiler.kernel import KernelSource
@@ -20,7 +21,7 @@ class Build:
 
     def __init__(self, graph: Graph, options: Options, program: Program | None = None) -> None:
         self.options = options
-        self.program = program
+        self.program: Any = program
         self.objects: dict[str, bytes] = {}
         self.error: str | None = None
         self.crash: str | None = None

@@ -111,13 +111,17 @@ def to_buffer(array: np.ndarray) -> Any:
     owner = array.base
     while isinstance(owner, np.ndarray | memoryview):
         owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
-    whole = isinstance(owner, runtime.Buffer) and array.flags.c_contiguous and owner.nbytes == array.nbytes
-    if whole and owner.address == array.ctypes.data:
+    if isinstance(owner, runtime.Buffer) and _covers(owner, array):
         return owner
     buffer = runtime.Buffer.alloc(array.nbytes)
     if array.size:
         np.copyto(np.frombuffer(buffer, array.dtype, count=array.size).reshape(array.shape), array)
     return buffer
+
+
+def _covers(buffer: Any, array: np.ndarray) -> bool:
+    """Whether the array's elements, row-major, are all of the buffer."""
+    return array.flags.c_contiguous and buffer.nbytes == array.nbytes and buffer.address == array.ctypes.data
 
 
 def _link_ops(graph: Graph, link: Link) -> dict[int, Any]:

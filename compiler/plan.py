@@ -48,6 +48,13 @@ class Block:
     reads: list[int] = field(default_factory=list)  # positions of steps
     writes: list[int] = field(default_factory=list)
 
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """`ref`, once decided."""
+        if self.ref is None:
+            raise RuntimeError("[plan] a value that is read is never written. Report this as a bug.")
+        return self.ref
+
 
 @dataclass
 class Step:
@@ -264,7 +271,7 @@ def place_temporaries(steps: list[Step], storage: Storage) -> int:
                 block.ref = (RefKind.ARENA, 0, arena.take(block.bytes) if offset is None else offset)
         for block in _distinct(step.blocks):
             if last.get(id(block)) == position and id(block) not in inherited:
-                arena.give(block.ref[2], block.bytes)
+                arena.give(block.place[2], block.bytes)
     return arena.size
 
 
@@ -344,5 +351,5 @@ def _ref(step: Step, position: int, exprs: Exprs) -> tuple[int, int, int]:
     block = step.blocks[position]
     if block is None:
         return (RefKind.STATUS, 0, exprs.const(0))
-    kind, index, base = step.updates.get(id(block), block).ref
+    kind, index, base = step.updates.get(id(block), block).place
     return (kind, index, exprs.const(base + step.call.operands[position].offset))

@@ -32,10 +32,11 @@ class PlanCache:
 
     def find(self, name: str) -> Program | None:
         """The program stored as `name`. An entry that cannot be read is discarded."""
-        data = self.store.read(name) if self.store else None
-        program = None if data is None else _decode(data)
-        if data is not None and program is None:
-            self.store.discard(name)
+        program = None
+        if self.store is not None and (data := self.store.read(name)) is not None:
+            program = _decode(data)
+            if program is None:
+                self.store.discard(name)
         self.hits += program is not None
         self.misses += program is None
         return program

@@ -51,6 +51,11 @@ class Job:
     def wait(self, timeout: float | None = None) -> bool:
         return self._event.wait(timeout)
 
+    def fail(self, crash: str) -> None:
+        """Done, without a reply."""
+        self.crash = self.error = crash
+        self.finish()
+
     def finish(self) -> None:
         if self._finished:
             self._finished(self)
@@ -71,7 +76,9 @@ class _Worker:
             start_new_session=True,  # Ctrl-C is for the parent
             env={**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path)},
         )
-        os.set_blocking(self.process.stdout.fileno(), False)
+        pipes: Any = self.process
+        self.requests, self.replies = pipes.stdin, pipes.stdout
+        os.set_blocking(self.replies.fileno(), False)
         self.ready = False
         self.job: Job | None = None
         self.timed_out = False
@@ -85,14 +92,14 @@ class _Worker:
         rest = memoryview(_HEADER.pack(len(data)) + data)
         with contextlib.suppress(BrokenPipeError):  # its end is seen on the other pipe
             while rest:
-                rest = rest[self.process.stdin.write(rest) :]
+                rest = rest[self.requests.write(rest) :]
 
     def read(self) -> tuple[list[Any], bool]:
         """The replies that have arrived, and whether the worker is gone."""
         gone = False
         while True:
             try:
-                part = self.process.stdout.read(1 << 20)
+                part = self.replies.read(1 << 20)
             except BlockingIOError:
                 break
             if part is None:
@@ -122,7 +129,7 @@ class _Worker:
         return f"{ending}: {said}" if said else ending
 
     def forget(self) -> None:
-        for stream in (self.process.stdin, self.process.stdout, self.stderr):
+        for stream in (self.requests, self.replies, self.stderr):
             with contextlib.suppress(OSError):
                 stream.close()
 
@@ -199,8 +206,7 @@ class Pool:
             for worker in self._workers:
                 worker.close()
             for job in jobs:
-                job.crash = job.error = "the compiler processes were shut down"
-                job.finish()
+                job.fail("the compiler processes were shut down")
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
         """Wait for something to happen, and deal with it."""
@@ -227,8 +233,9 @@ class Pool:
                 worker.ready = True
                 continue
             job, worker.job = worker.job, None
-            job.result, job.error, job.seconds = reply
-            job.finish()
+            if job is not None:
+                job.result, job.error, job.seconds = reply
+                job.finish()
         return gone
 
     def _bury(self, worker: _Worker) -> None:
@@ -244,8 +251,7 @@ class Pool:
             with self._lock:
                 self._waiting.appendleft(job)  # it left before it saw the request
             return
-        job.crash = job.error = f"the compiler process {ending}"
-        job.finish()
+        job.fail(f"the compiler process {ending}")
 
     def _next(self) -> Job | None:
         with self._lock:
@@ -269,14 +275,13 @@ class Pool:
             try:
                 worker = _Worker()
             except OSError as error:
-                job = self._next()
-                job.crash = job.error = f"the compiler process did not start ({error})"
-                job.finish()
+                if job := self._next():
+                    job.fail(f"the compiler process did not start ({error})")
                 return
             self.started += 1
             starting += 1
             self._workers.append(worker)
-            selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+            selector.register(worker.replies, selectors.EVENT_READ, worker)
 
 
 _pool: Pool | None = None

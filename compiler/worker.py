@@ -37,13 +37,13 @@ class Reply(NamedTuple):
     seconds: float
 
 
-def send(stream: BinaryIO, message: Any) -> None:
+def send(stream: Any, message: Any) -> None:
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     stream.write(_HEADER.pack(len(data)) + data)
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> Any:
+def receive(stream: Any) -> Any:
     """The next message. Raises EOFError when the other side is gone."""
     header = stream.read(_HEADER.size)
     if len(header) < _HEADER.size:
@@ -93,7 +93,7 @@ def _do(request: Request) -> Any:
     return program
 
 
-def _own_streams() -> tuple[BinaryIO, BinaryIO]:
+def _own_streams() -> tuple[_Exact, BinaryIO]:
     """The pipes to the parent, out of reach of anything that prints or reads."""
     source, sink = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDONLY)

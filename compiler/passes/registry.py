@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Any
 
 from flambeau.compiler.passes import Pass
 
@@ -38,7 +39,7 @@ def find(name: str) -> type[Pass]:
     raise ValueError(f"[passes] there is no pass named '{name}'. Known passes: {', '.join(names())}.")
 
 
-def _checked(name: str, found: object) -> type[Pass]:
-    if not (isinstance(found, type) and issubclass(found, Pass) and found.name == name):
+def _checked(name: str, found: Any) -> type[Pass]:
+    if not (isinstance(found, type) and issubclass(found, Pass)) or getattr(found, "name", None) != name:
         raise TypeError(f"[passes] entry point '{name}' gives {found!r}. Make it a Pass subclass with name '{name}'.")
     return found

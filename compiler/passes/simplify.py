@@ -7,7 +7,7 @@ nodes that made its operands. What no longer has a reader is left for `dead_code
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,7 +45,7 @@ class Call(NamedTuple):
 
     op: OpRecord
     operands: tuple[int, ...]
-    attrs: tuple[Hashable, ...]
+    attrs: tuple[Any, ...]
 
 
 class Rewrite(Copy):
@@ -270,8 +270,8 @@ def dynamic_window(work: Rewrite, call: Call) -> Answer:
     shape = work.aval(x).shape
     if sizes == shape:
         return x
-    values = [work.splats.get(v) for v in starts]
-    if any(v is None for v in values):
+    values = [work.splats[v] for v in starts if v in work.splats]
+    if len(values) < len(starts):
         return None
     last = [n - (max(size - 1, 0) * step + min(size, 1)) for n, size, step in zip(shape, sizes, steps)]
     clamped = tuple([min(max(v, 0), most) for v, most in zip(values, last)])
