@@ -16,6 +16,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import stop_gradient
+from flambeau.dialects.record import find
 from flambeau.function import building
 from flambeau.runtime import recorder
 
@@ -161,9 +162,20 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
         targets = _targets(function, operands, places, infos)
         _write(function.name, results, operands, targets, grads, mode)
         writes[: len(targets)] = targets
-    b.graph.outputs = [r.id for r in results]
+    b.graph.outputs = _own(b, results)
     types = tuple((r.shape, r.dtype, g) for r, g in zip(results, grads))
     return Expansion(function.name, b.graph), types, tuple(writes), single
+
+
+def _own(b: GraphBuilder, results: Sequence[Value]) -> list[int]:
+    """The results' ids, each a value of its own: gradients find an operand and its copy in different places."""
+    taken = set(b.graph.inputs)
+    ids = []
+    for r in results:
+        own = r if r.id not in taken else find("reshape")(r, shape=r.shape)
+        taken.add(own.id)
+        ids.append(own.id)
+    return ids
 
 
 def _expand_view(function: Any, info: tuple, n_starts: int, statics: dict[str, Any], mode: int) -> tuple:
