@@ -7,7 +7,18 @@ from flambeau import hooks  # noqa: F401  (first: tensors work from here on)
 from flambeau import operators  # noqa: F401  isort: skip
 from flambeau import public as _public
 from flambeau.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
-from flambeau.runtime import get_num_threads, set_num_threads
+from flambeau.engine import shadow_mode
+from flambeau.explain import explain
+from flambeau.programs import compiler_options
+from flambeau.runtime import (
+    OutOfMemory,
+    get_num_threads,
+    memory_stats,
+    reset_peak,
+    set_memory_limit,
+    set_num_threads,
+    trim,
+)
 from flambeau.runtime.recorder import flush
 
 __version__ = "0.1.0"
@@ -19,6 +30,14 @@ _SUBMODULES = ("autograd", "data", "nn", "optim", "utils")
 _LAZY = {"save": "flambeau.serialization", "load": "flambeau.serialization"}
 
 __all__ = [
+    "OutOfMemory",
+    "compiler_options",
+    "explain",
+    "memory_stats",
+    "reset_peak",
+    "set_memory_limit",
+    "shadow_mode",
+    "trim",
     *_public.NAMES,
     *_SUBMODULES,
     *_LAZY,
