@@ -5,8 +5,9 @@ any builder: the compiler passes a `GraphBuilder`, and where gradients must them
 its own. vjps are run once per op and types, on a scratch graph, where what nobody needs is dropped; the rest is then
 emitted. Next: `record.py` for what a vjp is.
 
-Order of addition, fixed so that gradients are reproducible to the bit: nodes are visited from last to first, the
-operands of a node from left to right, and a value's cotangent is ((given + first visited) + second visited) + ...
+Order of addition, fixed by the structure of the program alone, so that it matters neither in which order nor in how
+many traces independent ops were recorded: nodes are visited in reverse of the depth-first order in which the outputs
+reach them, operands from left to right; a value's cotangent is ((given + first visited) + second visited) + ...
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def vjp(
     forward = _Forward(builder, graph, values)
     needs = requires_gradient(graph, wrt)
     found = {v: ct for v, ct in cotangents.items() if v in needs}
-    for node in reversed(graph.nodes):
+    for node in reversed(depth_first(graph, found, needs)):
         ct = found.get(node.results[0])
         if ct is None:
             continue
@@ -51,6 +52,27 @@ def vjp(
             if part is not None:
                 found[operand] = part if operand not in found else find("add")(found[operand], part)
     return [found.get(v) for v in wrt]
+
+
+def depth_first(graph: Graph, roots: Iterable[int], values: set[int]) -> list[Node]:
+    """The nodes that `roots` depend on through `values`, each after those it depends on: depth first, left to right."""
+    producers = graph.producers()
+    order: list[Node] = []
+    entered: set[int] = set()
+    for root in roots:
+        pending = [(root, False)]
+        while pending:
+            value, left = pending.pop()
+            node = producers.get(value)
+            if node is None:
+                continue
+            if left:
+                order.append(node)
+            elif value not in entered:
+                entered.add(value)
+                pending.append((value, True))
+                pending.extend((v, False) for v in reversed(node.operands) if v in values)
+    return order
 
 
 def requires_gradient(graph: Graph, wrt: Iterable[int]) -> set[int]:

@@ -17,6 +17,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Builder, GraphBuilder, Value
 from flambeau.dialects.dtypes import int64
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.history import graft
 from flambeau.dialects.record import OpRecord, find
 from flambeau.engine import GRAD_MODE
 from flambeau.function import builder
@@ -175,6 +176,14 @@ class _Tape:
         b = GraphBuilder(self.graph)
         return view.read(b.value(self.asm.slots[slot]), [b.constant(s, int64) for s in starts]).id
 
+    def target_of(self, tensor: Tensor) -> int:
+        """Where the gradients of a tensor meet: its history, if that has parted from its data."""
+        value = self.value_of(tensor)
+        producers = self.graph.producers()
+        while value in producers and producers[value].op is graft:
+            value = producers[value].operands[1]
+        return value
+
     def tensors(self, needed: Sequence[int]) -> dict[int, Value]:
         """Tensors for the needed values, or for the slots from which they can be recorded again."""
         producers = self.graph.producers()
@@ -247,7 +256,7 @@ def _differentiate(
             seeds[value] = seeds[value] + ct if value in seeds else ct
         leaves = recorder.trace_leaves()
         owners = [leaf for _, leaf in leaves] if inputs is None else list(inputs)
-        wrt = [tape.asm.slots[s] for s, _ in leaves] if inputs is None else [tape.value_of(t) for t in inputs]
+        wrt = [tape.asm.slots[s] for s, _ in leaves] if inputs is None else [tape.target_of(t) for t in inputs]
         found = tape.run(seeds, wrt)
     finally:
         recorder.set_mode(before)
