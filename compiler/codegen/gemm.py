@@ -41,9 +41,9 @@ class Blocking:
 
 
 def blocking(target: Target, itemsize: int) -> Blocking:
-    """The register tile that leaves room for one row of B and one element of A; half of L2 for a block of A."""
+    """The register tile that leaves room for one row of B and one element of A; a block of A as large as L2."""
     rows, vectors = (8, 3) if target.registers >= 32 else (4, 3)
-    m_block = _multiple(target.l2 // 2 // (K_BLOCK * itemsize), rows)
+    m_block = _multiple(target.l2 // (K_BLOCK * itemsize), rows)
     n_block = 10 * vectors * target.lanes(itemsize)
     return Blocking(rows, vectors, m_block, n_block)
 

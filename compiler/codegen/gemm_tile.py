@@ -9,6 +9,7 @@ loop over rows and vectors finishes them. Next: `gemm_pack.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.gemm_kernel import Epilogue, Kernel
@@ -56,6 +57,18 @@ def tile_kernel(spec: TileSpec) -> tuple[KernelSource, tuple[str, ...]]:
     return _TileWriter(spec).write()
 
 
+class _Panel(NamedTuple):
+    """`columns` columns of B over one k-block: where tiles read them, `stride` apart, and where they come from.
+
+    `pending` (i1) says that the first tile has to pack them; None if they never are.
+    """
+
+    rows: Val
+    stride: Val
+    source: Val
+    pending: Val | None
+
+
 class _TileWriter(Kernel):
     def __init__(self, spec: TileSpec) -> None:
         super().__init__()
@@ -87,30 +100,35 @@ class _TileWriter(Kernel):
             b_k = b.address(b0, b.mul(ks.index, d("b.k")), spec.element)
             with b.loop(n0, n1, spec.columns) as js:
                 columns = b.minimum(b.sub(n1, js.index), spec.columns)
-                b_at, stride = self._panel(b_k, js.index, columns)
+                panel = self._panel(b_k, js.index, columns)
                 with b.loop(m0, m1, spec.rows) as rows:
                     a_at = b.address(a_k, b.mul(rows.index, d("a.row")), spec.element)
                     count = b.minimum(b.sub(m1, rows.index), spec.rows)
-                    self._tile(a_at, b_at, stride, rows.index, js.index, count, columns)
+                    packs = b.and_(panel.pending, b.cmp("eq", rows.index, m0)) if panel.pending else None
+                    self._tile(a_at, panel, packs, rows.index, js.index, count, columns)
 
-    def _panel(self, b_k: Val, n: Val, columns: Val) -> tuple[Val, Val]:
-        """Where the tile reads B from column `n` on, and the stride of its rows: in place, or packed into scratch."""
+    def _panel(self, b_k: Val, n: Val, columns: Val) -> _Panel:
+        """Where tiles read B from column `n` on: in place, or packed into scratch.
+
+        A whole panel of adjacent columns is packed by its first tile, so that the copy hides behind the arithmetic.
+        """
         b, spec, d = self.b, self.spec, self.dim
-        panel = b.address(b.scratch, spec.rows * spec.columns, spec.element)
+        scratch = b.address(b.scratch, spec.rows * spec.columns, spec.element)
         width = b.const(spec.columns, "i64")
         packer = Packer(b, spec.element, spec.lanes, spec.columns, spec.masks)
         if spec.b_unit != "column":
             source = b.address(b_k, b.mul(n, d("b.column")), spec.element)
-            packer.pack(Block(source, d("b.k"), d("b.column"), self.kc, columns), panel, spec.b_unit)
-            return panel, width
+            packer.pack(Block(source, d("b.k"), d("b.column"), self.kc, columns), scratch, spec.b_unit)
+            return _Panel(scratch, width, source, None)
         source = b.address(b_k, n, spec.element)
-        packed = b.cmp("ne", d("b.packed"), 0)
-        with b.if_(packed):
-            packer.pack(Block(source, d("b.k"), b.const(1, "i64"), self.kc, columns), panel, "column")
-        return b.select(packed, panel, source), b.select(packed, width, d("b.k"))
+        packed, whole = b.cmp("ne", d("b.packed"), 0), b.cmp("eq", columns, spec.columns)
+        with b.if_(b.and_(packed, b.not_(whole))):
+            packer.pack(Block(source, d("b.k"), b.const(1, "i64"), self.kc, columns), scratch, "column")
+        rows, stride = b.select(packed, scratch, source), b.select(packed, width, d("b.k"))
+        return _Panel(rows, stride, source, b.and_(packed, whole))
 
-    def _tile(self, a: Val, b_at: Val, stride: Val, m: Val, n: Val, rows: Val, columns: Val) -> None:
-        """One register tile over one k-block."""
+    def _tile(self, a: Val, panel: _Panel, packs: Val | None, m: Val, n: Val, rows: Val, columns: Val) -> None:
+        """One register tile over one k-block; where `packs` holds it reads B in place and fills the panel."""
         b, spec = self.b, self.spec
         wide = b.cmp("eq", columns, spec.columns)
         direct = b.and_(wide, b.cmp("eq", rows, spec.rows))
@@ -120,7 +138,9 @@ class _TileWriter(Kernel):
         pointers = self._row_pointers(a, rows)
 
         def full() -> list[Val]:
-            chains = self._chains(pointers, b_at, stride, spec.vectors, None)
+            read = lambda: self._chains(pointers, panel.rows, panel.stride, spec.vectors)  # noqa: E731
+            pack = lambda: self._chains(pointers, panel.source, self.dim("b.k"), spec.vectors, fill=panel.rows)  # noqa: E731
+            chains = b.if_else(packs, pack, read) if packs else read()
             c_at = b.address(b.buffer(2), c_index, spec.element)
             target = b.select(direct, c_at, b.scratch)
             c_stride = b.select(direct, self.dim("n"), b.const(spec.columns, "i64"))
@@ -135,7 +155,8 @@ class _TileWriter(Kernel):
         def border() -> list[Val]:
             with b.loop(0, columns, spec.lanes) as vs:
                 mask = b.tail_mask(b.sub(columns, vs.index), spec.lanes) if spec.masks else None
-                chains = self._chains(pointers, b.address(b_at, vs.index, spec.element), stride, 1, mask)
+                b_at = b.address(panel.rows, vs.index, spec.element)
+                chains = self._chains(pointers, b_at, panel.stride, 1, mask)
                 target = b.address(b.scratch, vs.index, spec.element)
                 self._write(chains, target, b.const(spec.columns, "i64"), False)
             return []
@@ -151,14 +172,26 @@ class _TileWriter(Kernel):
             b.address(a, b.mul(b.minimum(last, i), self.dim("a.row")), self.spec.element) for i in range(self.spec.rows)
         ]
 
-    def _chains(self, pointers: list[Val], b_at: Val, stride: Val, vectors: int, mask: Val | None) -> list[Val]:
-        """The FMA chains over one k-block of a tile `vectors` wide, row by row."""
+    def _chains(
+        self,
+        pointers: list[Val],
+        b_at: Val,
+        stride: Val,
+        vectors: int,
+        mask: Val | None = None,
+        fill: Val | None = None,
+    ) -> list[Val]:
+        """The FMA chains over one k-block of a tile `vectors` wide, row by row; what is read of B goes to `fill` too."""
         b, spec = self.b, self.spec
         zero = b.const(0, spec.element, spec.lanes)
         chains = [zero] * (len(pointers) * vectors)
         with b.loop(0, self.kc, 1, [*chains, b.const(0, "i64"), b_at]) as ks:
             *chains, a_k, b_k = ks.args
             row = [b.load(b_k, v * spec.lanes, spec.element, spec.lanes, mask) for v in range(vectors)]
+            if fill:
+                target = b.address(fill, b.mul(ks.index, spec.columns), spec.element)
+                for v, x in enumerate(row):
+                    b.store(x, target, v * spec.lanes)
             for i, pointer in enumerate(pointers):
                 x = b.splat(b.load(pointer, a_k, spec.element), spec.lanes)
                 for v in range(vectors):
