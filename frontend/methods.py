@@ -17,6 +17,7 @@ from flambeau.functions import arithmetic, assemble, compare, convert, indexing,
 from flambeau.functions.create import empty, full, ones, tensor, zeros
 from flambeau.printing import tensor_text
 from flambeau.promotion import get_default_dtype
+from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
 # ---- values -----------------------------------------------------------------------------------------------
@@ -98,6 +99,30 @@ def dlpack(self: Tensor, **kwargs: Any) -> Any:
 def dlpack_device(self: Tensor) -> tuple[int, int]:
     """Device type 1, the CPU."""
     return (1, 0)
+
+
+def deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
+    """A leaf of its own storage with the same values. Raises RuntimeError for a tensor with gradient history."""
+    if not self.is_leaf:
+        raise RuntimeError("[deepcopy] only leaf tensors can be copied deeply. Use x.detach().clone().")
+    made = memo[id(self)] = _leaf(host.copied(host.array_of(self)), self.requires_grad, type(self))
+    return made
+
+
+def _leaf(data: Tensor, requires_grad: bool, cls: type) -> Tensor:
+    return data if cls is Tensor and not requires_grad else recorder.make_leaf(data, requires_grad, cls)
+
+
+def rebuild(array: np.ndarray, requires_grad: bool, cls: type) -> Tensor:
+    """A leaf from what `__reduce_ex__` stored."""
+    return _leaf(host.copied(array), requires_grad, cls)
+
+
+def reduce_ex(self: Tensor, protocol: int) -> tuple[Any, ...]:
+    """Pickling, by value. Raises RuntimeError for a tensor with gradient history."""
+    if not self.is_leaf:
+        raise RuntimeError("[pickle] only leaf tensors can be pickled. Use x.detach().")
+    return rebuild, (host.array_of(self).copy(), self.requires_grad, type(self))
 
 
 # ---- text -------------------------------------------------------------------------------------------------
@@ -218,6 +243,8 @@ _METHODS: dict[str, Any] = {
     "__array__": to_array,
     "__dlpack__": dlpack,
     "__dlpack_device__": dlpack_device,
+    "__deepcopy__": deepcopy,
+    "__reduce_ex__": reduce_ex,
     "__repr__": text,
     "__str__": text,
     "__format__": formatted,

@@ -25,10 +25,6 @@ class Parameter(Tensor):
     def __repr__(self) -> str:
         return "Parameter containing:\n" + Tensor.__repr__(self)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
-        made = memo[id(self)] = type(self)(self.detach().clone(), self.requires_grad)
-        return made
-
 
 class Buffer:
     """`self.mean = nn.Buffer(tensor)` registers the tensor as a buffer; `persistent=False` keeps it out of state dicts."""

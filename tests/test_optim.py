@@ -1,0 +1,200 @@
+"""Optimizers: PyTorch's trajectories for every option, closed forms, groups, state, hooks, skipped parameters."""
+
+import flambeau as fb
+import numpy as np
+import pytest
+from flambeau.optim import SGD, Adam, AdamW
+from flambeau.runtime import recorder
+from support import arrays
+
+SHAPES = [(3, 4), (5,), (2, 1, 3), ()]
+OPTIONS = {
+    "SGD": [
+        {"lr": 0.1}, {"lr": 0.1, "weight_decay": 0.2}, {"lr": 0.1, "momentum": 0.9}, {"lr": 0.1, "maximize": True},
+        {"lr": 0.1, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1}, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+    ],
+    "Adam": [
+        {"lr": 0.01}, {"lr": 0.01, "betas": (0.5, 0.9), "eps": 1e-3}, {"lr": 0.01, "weight_decay": 0.3}, {"lr": 0.01, "amsgrad": True},
+        {"lr": 0.01, "maximize": True},
+    ],
+    "AdamW": [{"lr": 0.01}, {"lr": 0.01, "weight_decay": 0.3, "amsgrad": True}, {"lr": 0.01, "weight_decay": 0}],
+}  # fmt: skip
+CASES = [(name, options) for name, many in OPTIONS.items() for options in many]
+ROWS = {"SGD": ("OPT-01", "OPT-02"), "Adam": ("OPT-03",), "AdamW": ("OPT-04",)}
+
+
+def trajectory(module, name, options, dtype, steps=5, skip=None):
+    """Parameters after some steps on fixed gradients; parameter `skip` has none in step 2."""
+    params = [module.tensor(arrays(*s, seed=1).astype(dtype), requires_grad=True) for s in SHAPES]
+    opt = getattr(module.optim, name)(params, **options)
+    for step in range(steps):
+        for i, p in enumerate(params):
+            p.grad = None if (i, step) == (skip, 2) else module.tensor(arrays(*SHAPES[i], seed=10 + step).astype(dtype))
+        opt.step()
+    return [p.detach().numpy() for p in params], opt
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [pytest.param(n, o, marks=pytest.mark.accept(*ROWS[n]), id=f"{n}-{o}") for n, o in CASES]
+)
+@pytest.mark.parametrize("skip", [None, 1])
+def test_trajectories_are_those_of_torch(name, options, skip):
+    torch = pytest.importorskip("torch")
+    for dtype, rtol in ((np.float32, 2e-6), (np.float64, 1e-13)):
+        mine, _ = trajectory(fb, name, options, dtype, skip=skip)
+        other, _ = trajectory(torch, name, options, dtype, skip=skip)
+        for a, b in zip(mine, other):
+            np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.accept("OPT-01", "OPT-02", "VER-02")
+def test_sgd_by_hand():
+    p = fb.tensor([1.0], dtype=fb.float64, requires_grad=True)
+    opt = SGD([p], lr=0.1, momentum=0.5, weight_decay=0.1)
+    v, x = None, 1.0
+    for g in (2.0, -1.0, 0.5):
+        p.grad = fb.tensor([g], dtype=fb.float64)
+        opt.step()
+        d = g + 0.1 * x
+        v = d if v is None else 0.5 * v + d
+        x -= 0.1 * v
+    assert p.item() == pytest.approx(x, rel=1e-15)
+
+
+@pytest.mark.accept("OPT-03", "OPT-04", "VER-02")
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_adam_by_hand(decoupled):
+    p = fb.tensor([1.0], dtype=fb.float64, requires_grad=True)
+    opt = (AdamW if decoupled else Adam)([p], lr=0.1, betas=(0.8, 0.9), eps=1e-4, weight_decay=0.2)
+    m = v = 0.0
+    x = 1.0
+    for t, g in enumerate((2.0, -1.0, 0.5), 1):
+        p.grad = fb.tensor([g], dtype=fb.float64)
+        opt.step()
+        if decoupled:
+            x *= 1 - 0.1 * 0.2
+        else:
+            g += 0.2 * x
+        m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g * g
+        x -= 0.1 * (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.9**t)) + 1e-4)
+    assert p.item() == pytest.approx(x, rel=1e-13)
+    assert opt.state[p]["step"].item() == 3.0
+
+
+@pytest.mark.accept("OPT-08")
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_a_changing_learning_rate_never_compiles_anew(name):
+    p = fb.ones(4, requires_grad=True)
+    opt = getattr(fb.optim, name)([p], lr=0.1)
+    for step in range(8):
+        p.grad = fb.ones(4)
+        opt.param_groups[0]["lr"] = 0.1 / (step + 1)
+        before = recorder.stats()
+        opt.step()
+        after = recorder.stats()
+        if step > 3:
+            assert after["misses"] == before["misses"] and after["builds"] == before["builds"]
+
+
+@pytest.mark.accept("OPT-07")
+def test_parameter_groups():
+    a, b, c = (fb.ones(2, requires_grad=True) for _ in range(3))
+    opt = SGD([{"params": [a]}, {"params": b, "lr": 1.0}], lr=0.1)
+    opt.add_param_group({"params": [("c", c)], "lr": 0.5})
+    for p in (a, b, c):
+        p.grad = fb.ones(2)
+    opt.step()
+    assert [p[0].item() for p in (a, b, c)] == pytest.approx([0.9, 0.0, 0.5])
+    assert opt.param_groups[2]["param_names"] == ["c"]
+    text = repr(opt)
+    assert text.startswith("SGD (\nParameter Group 0\n    dampening: 0.0\n    lr: 0.1\n")
+
+
+@pytest.mark.accept("OPT-09")
+def test_zero_grad_and_skipped_parameters():
+    a, b = fb.ones(2, requires_grad=True), fb.ones(2, requires_grad=True)
+    opt = Adam([a, b])
+    (a * 2).sum().backward()
+    opt.step()
+    assert b.tolist() == [1.0, 1.0] and b not in opt.state
+    opt.zero_grad(set_to_none=False)
+    assert a.grad.tolist() == [0.0, 0.0]
+    opt.zero_grad()
+    assert a.grad is None
+
+
+def test_closure_and_hooks():
+    x, seen = fb.tensor([3.0], requires_grad=True), []
+    opt = SGD([x], lr=0.1)
+    before = opt.register_step_pre_hook(lambda o, a, k: seen.append("before"))
+    opt.register_step_post_hook(lambda o, a, k: seen.append("after"))
+
+    def closure():
+        opt.zero_grad()
+        loss = (x * x).sum()
+        loss.backward()
+        return loss
+
+    with fb.no_grad():
+        loss = opt.step(closure)
+    assert loss.item() == 9.0 and x.item() == pytest.approx(2.4) and seen == ["before", "after"]
+    before.remove()
+    opt.step(closure)
+    assert seen == ["before", "after", "after"]
+
+
+@pytest.mark.accept("OPT-11")
+@pytest.mark.parametrize(("name", "options"), [("SGD", {"lr": 0.1, "momentum": 0.9}), ("Adam", {"lr": 0.01}), ("AdamW", {"amsgrad": True})])
+def test_state_continues_where_it_was_saved(name, options):
+    params, opt = trajectory(fb, name, options, np.float64, steps=3)
+    fresh = [fb.tensor(p, requires_grad=True) for p in params]
+    other = getattr(fb.optim, name)(fresh, lr=5.0)
+    other.load_state_dict(opt.state_dict())
+    assert other.param_groups[0]["lr"] == opt.param_groups[0]["lr"]
+    for i, p in enumerate(fresh):
+        p.grad = fb.tensor(arrays(*SHAPES[i], seed=13).astype(np.float64))
+    other.step()
+    straight, _ = trajectory(fb, name, options, np.float64, steps=4)
+    for p, wanted in zip(fresh, straight):
+        np.testing.assert_array_equal(p.detach().numpy(), wanted)
+    with pytest.raises(ValueError, match=r"groups of \[4\] parameters, this optimizer of \[1\]"):
+        SGD([fb.ones(1, requires_grad=True)]).load_state_dict(opt.state_dict())
+
+
+def test_state_dict_has_the_form_of_torch():
+    torch = pytest.importorskip("torch")
+    for name in ("SGD", "Adam"):
+        options = {"momentum": 0.9, "lr": 0.1} if name == "SGD" else {}
+        mine, other = (trajectory(m, name, options, np.float32, steps=1)[1].state_dict() for m in (fb, torch))
+        assert mine["param_groups"][0]["params"] == other["param_groups"][0]["params"]
+        assert {k: set(v) for k, v in mine["state"].items()} == {k: set(v) for k, v in other["state"].items()}
+
+
+@pytest.mark.accept("NN-06", "OPT-01")
+def test_state_dict_of_the_model_aliases_across_a_step():
+    model = fb.nn.Linear(2, 2)
+    opt = SGD(model.parameters(), lr=1.0)
+    state = model.state_dict()
+    model(fb.ones(1, 2)).sum().backward()
+    before = state["weight"].numpy().copy()
+    opt.step()
+    np.testing.assert_allclose(state["weight"].numpy(), before - 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: SGD([]), ValueError, r"\[Optimizer\] there are no parameters"),
+        (lambda: SGD(fb.ones(2)), TypeError, r"\[Optimizer\] params is a Tensor"),
+        (lambda: SGD([1]), TypeError, r"\[Optimizer\] a parameter is a int"),
+        (lambda: SGD([fb.ones(2, requires_grad=True) * 2]), ValueError, r"a parameter is the result of an operation"),
+        (lambda: SGD([fb.ones(2)] * 2), ValueError, r"in more than one group or twice in one"),
+        (lambda: SGD([fb.ones(2)], lr=-1), ValueError, r"\[SGD\] lr is -1. Use at least 0"),
+        (lambda: SGD([fb.ones(2)], nesterov=True), ValueError, r"\[SGD\] nesterov needs a momentum above 0"),
+        (lambda: Adam([fb.ones(2)], betas=(0.9, 1.0)), ValueError, r"\[Adam\] betas are \(0.9, 1.0\)"),
+        (lambda: AdamW([fb.ones(2)], eps=-1.0), ValueError, r"\[AdamW\] eps is -1.0"),
+    ],
+)
+def test_bad_options(call, error, text):
+    with pytest.raises(error, match=text):
+        call()
