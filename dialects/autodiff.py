@@ -37,8 +37,12 @@ def vjp(
     """
     forward = _Forward(builder, graph, values)
     needs = requires_gradient(graph, wrt)
-    found = {v: ct for v, ct in cotangents.items() if v in needs}
-    for node in reversed(depth_first(graph, found, needs)):
+    root = histories(graph)
+    found: dict[int, Value] = {}
+    for v, ct in cotangents.items():
+        if v in needs:
+            _accumulate(found, root.get(v, v), ct)
+    for node in reversed(depth_first(graph, found, needs, root)):
         ct = found.get(node.results[0])
         if ct is None:
             continue
@@ -50,17 +54,34 @@ def vjp(
             continue
         for operand, part in zip(node.operands, _emit_vjp(builder, forward, node, ct, wanted), strict=True):
             if part is not None:
-                found[operand] = part if operand not in found else find("add")(found[operand], part)
-    return [found.get(v) for v in wrt]
+                _accumulate(found, root.get(operand, operand), part)
+    return [found.get(root.get(v, v)) for v in wrt]
 
 
-def depth_first(graph: Graph, roots: Iterable[int], values: set[int]) -> list[Node]:
-    """The nodes that `roots` depend on through `values`, each after those it depends on: depth first, left to right."""
+def _accumulate(found: dict[int, Value], value: int, part: Value) -> None:
+    found[value] = part if value not in found else find("add")(found[value], part)
+
+
+def histories(graph: Graph) -> dict[int, int]:
+    """Where the cotangents of grafted values go: the result of a `graft` stands for its second operand. So it does not
+    matter for the order of addition how many traces a value has passed through."""
+    root: dict[int, int] = {}
+    for node in graph.nodes:
+        if node.op.name == "graft":
+            root[node.results[0]] = root.get(node.operands[1], node.operands[1])
+    return root
+
+
+def depth_first(graph: Graph, outputs: Iterable[int], values: set[int], root: Mapping[int, int]) -> list[Node]:
+    """The nodes that `outputs` depend on through `values`, each after those it depends on: depth first, left to right.
+
+    `root[v]` stands for v, see `histories`.
+    """
     producers = graph.producers()
     order: list[Node] = []
     entered: set[int] = set()
-    for root in roots:
-        pending = [(root, False)]
+    for output in outputs:
+        pending = [(output, False)]
         while pending:
             value, left = pending.pop()
             node = producers.get(value)
@@ -71,7 +92,7 @@ def depth_first(graph: Graph, roots: Iterable[int], values: set[int]) -> list[No
             elif value not in entered:
                 entered.add(value)
                 pending.append((value, True))
-                pending.extend((v, False) for v in reversed(node.operands) if v in values)
+                pending.extend((root.get(v, v), False) for v in reversed(node.operands) if v in values)
     return order
 
 
