@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
+from flambeau.compiler.codegen.values import storage_bytes
 
 
 @dataclass(frozen=True)
@@ -78,16 +79,12 @@ class Packer:
         b.store(x, target, c)
 
     def _transpose(self, block: Block, panel: Val) -> None:
-        """Square blocks through registers. The last rows are masked, or copied one by one."""
-        b = self.b
-        whole = b.mul(b.div_unsigned(block.rows, self.lanes), self.lanes)
-        with b.loop(0, block.columns, self.lanes) as cs:
-            with b.loop(0, whole, self.lanes) as rs:
-                self._transpose_square(block, panel, rs.index, cs.index, None)
-            if self.masks:
-                with b.if_(b.cmp("lt", whole, block.rows)):
-                    mask = b.tail_mask(b.sub(block.rows, whole), self.lanes)
-                    self._transpose_square(block, panel, whole, cs.index, mask)
+        """Square blocks through registers. Rows beyond the last are masked, or the last few are copied one by one."""
+        b, lanes = self.b, self.lanes
+        whole = block.rows if self.masks else b.mul(b.div_unsigned(block.rows, lanes), lanes)
+        with b.loop(0, block.columns, lanes) as cs, b.loop(0, whole, lanes) as rs:
+            mask = b.tail_mask(b.sub(block.rows, rs.index), lanes) if self.masks else None
+            self._transpose_square(block, panel, rs.index, cs.index, mask)
         if not self.masks:
             with b.loop(whole, block.rows) as rs, b.loop(0, block.columns) as cs:
                 x = b.load(block.source, b.add(rs.index, b.mul(cs.index, block.column)), self.element)
@@ -108,16 +105,37 @@ class Packer:
 def transposed(b: Emitter, lines: list[Val]) -> list[Val]:
     """The transpose of a square block held in registers: lane j of line i becomes lane i of line j.
 
-    Blocks of 1, 2, 4, ... lanes change places between lines that far apart (Eklundh's method).
+    First blocks as large as 128 bits, which one instruction interleaves, then the 128-bit parts.
     """
-    count, distance = len(lines), 1
-    lines = list(lines)
-    while distance < count:
-        upper = [j if not j & distance else count + j - distance for j in range(count)]
-        lower = [j + distance if not j & distance else count + j for j in range(count)]
-        for i in range(count):
-            if not i & distance:
-                x, y = lines[i], lines[i + distance]
-                lines[i], lines[i + distance] = b.shuffle(x, y, upper), b.shuffle(x, y, lower)
-        distance *= 2
+    part = min(len(lines), 16 // storage_bytes(lines[0].type))
+    groups = [_transposed_parts(b, lines[i : i + part], part) for i in range(0, len(lines), part)]
+    columns = [_gathered_parts(b, [group[j] for group in groups], part) for j in range(part)]
+    return [columns[i % part][i // part] for i in range(len(lines))]
+
+
+def _transposed_parts(b: Emitter, lines: list[Val], part: int) -> list[Val]:
+    """Transposes the squares of `part` lines by `part` lanes that lie side by side."""
+    if part == 4:
+        even, odd = lines[0::2], lines[1::2]
+        low, high = ([_interleaved(b, x, y, part, 1, up) for x, y in zip(even, odd, strict=True)] for up in (0, 1))
+        return [_interleaved(b, *pair, part, 2, up) for pair in (low, high) for up in (0, 1)]
+    return [_interleaved(b, *lines, part, 1, up) for up in (0, 1)] if part == 2 else lines
+
+
+def _interleaved(b: Emitter, x: Val, y: Val, part: int, run: int, upper: int) -> Val:
+    """Runs of `run` lanes of x and y in turn, from the lower or upper halves of their parts."""
+    picked: list[int] = []
+    for start in range(upper * part // 2, x.lanes, part):
+        for lane in range(start, start + part // 2, run):
+            picked += [*range(lane, lane + run), *range(x.lanes + lane, x.lanes + lane + run)]
+    return b.shuffle(x, y, picked)
+
+
+def _gathered_parts(b: Emitter, lines: list[Val], part: int) -> list[Val]:
+    """Line i of the result holds part i of every line, in order: parts with even and odd numbers, again and again."""
+    count = lines[0].lanes
+    for _ in range(len(lines).bit_length() - 1):
+        pairs = list(zip(lines[0::2], lines[1::2], strict=True))
+        halves = ([lane for lane in range(2 * count) if lane // part % 2 == odd] for odd in (0, 1))
+        lines = [b.shuffle(x, y, half) for half in halves for x, y in pairs]
     return lines
