@@ -37,10 +37,10 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
 - `expand_grad(export, outputs, gradients, inputs, flags, freed) -> (payload, results[, freed_slots])` likewise, with
   lists of references (`gradients` may hold None); `flags` is `grad_entry`'s.
 - `read_view(buffer, base_shape, dtype, view_payload, starts) -> Buffer`: the elements a view selects, contiguous
-- `replay(export, live_slots, inputs, error) -> ({slot: Buffer}, exception)` after a failed run: `inputs` is a list of
-  (slot, Buffer or number); the dict has the live slots that eager execution would have computed before the failing op
-  (for a slot that is a write, what the written storage then held). Live tensors that are missing keep their value
-  from before the trace, or else raise the exception whenever they are read.
+- `replay(export, slots, inputs, error) -> ({slot: Buffer}, exception)` after a failed run: `inputs` is a list of (slot,
+  Buffer or number), `slots` the live slots and those that writes replaced; the dict has the ones that are computed
+  before the failing op. Live tensors get the latest value of their storage in it, or keep the one from before the
+  trace, or else raise the exception whenever they are read
 
 **Export**: a list of entries in order; slots are small ints.
 - `("input", slot, shape, dtype, requires_grad, False)`; `("scalar", slot, "float" | "int" | "bool")`

@@ -264,23 +264,35 @@ def to_buffer(array, dtype=None):
     return buffer
 
 
-def result_dtypes(export):
-    """Slot -> numpy dtype is not known to the toy; all its values are float32 unless NumPy says otherwise."""
-    return np.float32
+def avals(entries, offset=0, found=None):
+    """Slot -> (shape, dtype)."""
+    found = {} if found is None else found
+    for e in entries:
+        if e[0] == "input":
+            found[offset + e[1]] = (e[2], e[3])
+        elif e[0] in ("leaf", "graft") and e[2] is not None:
+            found[offset + e[1]] = found[offset + e[2]]
+        elif e[0] in ("call", "backward", "grad"):
+            found.update((offset + s, t) for s, t in zip(e[3], e[1].types, strict=True) if s is not None)
+        elif e[0] == "segment":
+            avals(e[2], offset + e[1], found)
+        elif e[0] == "link" and offset + e[1] in found:
+            found.setdefault(offset + e[2], found[offset + e[1]])
+    return found
 
 
 def build_program(export, live, history):
     counts["build"] += 1
     last_export[:] = export
     requested[:] = [live, history]
-    machine = Machine(export)
+    machine, types = Machine(export), avals(export)
 
     def execute(inputs, donate):
         counts["runs"] += 1
         env = machine.run(inputs)
-        return [to_buffer(env[s], np.float32) for s in live]
+        return [to_buffer(env[s], types[s][1].numpy) for s in live]
 
-    return R.Program(execute, live)
+    return R.Program(execute, live, None, None if history is None else ())
 
 
 def read_view(buffer, shape, dtype, view, starts):

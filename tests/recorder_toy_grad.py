@@ -82,67 +82,53 @@ def gradients(entries, seeds, env, wanted):
                         continue
                     ct = np.asarray(ct).reshape(env[ref[0]].shape)  # the toy differentiates reshapes only
                 cotangents[ref[0]] = cotangents.get(ref[0], 0) + ct
-    return [cotangents.get(s) for s in wanted], set(order)
-
-
-def avals(entries, offset=0, found=None):
-    found = {} if found is None else found
-    for e in entries:
-        if e[0] == "input":
-            found[offset + e[1]] = (e[2], e[3])
-        elif e[0] in ("leaf", "graft") and e[2] is not None:
-            found[offset + e[1]] = found[offset + e[2]]
-        elif e[0] == "call":
-            found.update((offset + s, t) for s, t in zip(e[3], e[1].types, strict=True))
-        elif e[0] == "segment":
-            avals(e[2], offset + e[1], found)
-        elif e[0] == "link" and offset + e[1] in found:
-            found.setdefault(offset + e[2], found[offset + e[1]])
-    return found
+    return [cotangents.get(s) for s in wanted]
 
 
 def leaf_types(entries, slots):
-    found = avals(entries)
+    found = T.avals(entries)
     return [found[s] for s in slots]
 
 
 def expand_backward(export, loss, gradient, leaves, flags, freed):
     T.counts["expand"] += 1
     slots = [s for s, _ in leaves]
-    _, order = gradients_static(export, loss[0])
-    if order & freed:
+    _, used = reached(export, loss[0])
+    if used & freed:
         raise RuntimeError("[backward] the graph was freed; pass retain_graph=True.")
     has = [grad is not None for _, grad in leaves]
 
     def run(env, values):
         seed = np.float32(1) if values[1] is None else values[1]
         seed = np.broadcast_to(seed, env[loss[0]].shape)
-        grads, _ = gradients(export, {loss[0]: seed}, env, slots)
+        grads = gradients(export, {loss[0]: seed}, env, slots)
         return [g if not h else old + g for g, h, old in zip(grads, has, values[2:], strict=True)]
 
-    run.backward = True
-    return run, [(*t, False) for t in leaf_types(export, slots)], () if flags & 1 else sorted(order - set(slots))
+    run.types = leaf_types(export, slots)
+    return run, [(*t, False) for t in run.types], () if flags & 1 else sorted(used)
 
 
 def expand_grad(export, outputs, seeds, inputs, flags, freed):
     slots = [r[0] for r in inputs]
     n = len(outputs)
-    order = set().union(*(gradients_static(export, o[0])[1] for o in outputs))
-    if order & freed:
+    places = [reached(export, o[0]) for o in outputs]
+    found, used = (set().union(*sets) for sets in zip(*places))
+    if used & freed:
         raise RuntimeError("[grad] the graph was freed; pass retain_graph=True.")
 
     def run(env, values):
         seeds = zip(outputs, values[n : 2 * n], strict=True)
         start = {o[0]: np.ones_like(env[o[0]]) if s is None else s for o, s in seeds}
-        grads, _ = gradients(export, start, env, slots)
+        grads = gradients(export, start, env, slots)
         return grads
 
-    run.backward = True
-    types = avals(export)
-    return run, [(*types[s], False) if s in order else None for s in slots], () if flags & 1 else sorted(order)
+    types = T.avals(export)
+    run.types = [types[s] if s in found else None for s in slots]
+    return run, [t and (*t, False) for t in run.types], () if flags & 1 else sorted(used)
 
 
-def gradients_static(export, loss):
+def reached(export, loss):
+    """The slots that the loss depends on, and those of them that calls computed."""
     calls, links = flatten(export)
     by_result = {c[0]: c for c in calls}
     seen, todo = set(), [loss]
@@ -153,7 +139,7 @@ def gradients_static(export, loss):
         seen.add(slot)
         todo += [r[0] for r in by_result.get(slot, (0, ()))[1] if r is not None]
         todo += [links[slot]] if slot in links else []
-    return None, seen
+    return seen, {s for s in seen if s in by_result}
 
 
 class Machine(T.Machine):
@@ -163,7 +149,7 @@ class Machine(T.Machine):
             if e[0] == "segment":
                 self.segment(e, env)
             elif e[0] in ("backward", "grad"):
-                values = [None if r is None else env[r[0]] for r in e[2]]
+                values = [None if r is None else env.get(r[0]) for r in e[2]]
                 for slot, value in zip(e[3], e[1](env, values), strict=True):
                     if slot is not None:
                         env[slot] = value
@@ -211,7 +197,7 @@ def build_program(export, live, history):
     T.counts["build"] += 1
     T.last_export[:] = export
     T.requested[:] = [live, history]
-    machine = Machine(export)
+    machine, types = Machine(export), T.avals(export)
     residuals = None
     outputs = list(live)
     if history is not None:  # keep everything that is a tensor: the plainest choice
@@ -222,7 +208,7 @@ def build_program(export, live, history):
     def execute(inputs, donate):
         T.counts["runs"] += 1
         env = machine.run(inputs)
-        return [T.to_buffer(env[s], np.float32) for s in [*outputs, *(residuals or ())]]
+        return [T.to_buffer(env[s], types[s][1].numpy) for s in [*outputs, *(residuals or ())]]
 
     return R.Program(execute, outputs, None, residuals)
 

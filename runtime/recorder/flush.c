@@ -154,7 +154,7 @@ void fb_recorder_reset(fb_recorder *rec) {
   fb_trie_limit();
 }
 
-static void set_value(fb_cell *c, fb_buffer *value) {
+void fb_cell_set_value(fb_cell *c, fb_buffer *value) {
   if (c->shared && c->buffer) {
     memcpy(fb_buffer_data(c->buffer), fb_buffer_data(value), c->type->bytes);
     fb_buffer_release(value);
@@ -165,7 +165,7 @@ static void set_value(fb_cell *c, fb_buffer *value) {
   fb_buffer_release(old);
 }
 
-static void set_history(fb_cell *c, fb_segment *segment, uint32_t slot) {
+void fb_cell_set_history(fb_cell *c, fb_segment *segment, uint32_t slot) {
   fb_segment *old = c->segment;
   c->segment = segment;
   c->segment_slot = slot;
@@ -179,9 +179,9 @@ static void commit_histories(fb_recorder *rec, fb_segment *segment) {
   for (uint32_t s = 0; s < rec->n_slots; s++) {
     fb_cell *c = rec->owner[s];
     if (c && c->type->requires_grad)
-      set_history(c, fb_history_freed(rec, history_slot(c)) ? fb_segment_freed() : segment, history_slot(c));
+      fb_cell_set_history(c, fb_history_freed(rec, history_slot(c)) ? fb_segment_freed() : segment, history_slot(c));
     else if (c && c->segment)
-      set_history(c, NULL, 0);
+      fb_cell_set_history(c, NULL, 0);
   }
 }
 
@@ -195,103 +195,27 @@ static void free_imports(fb_recorder *rec) {
   }
 }
 
+static int check_sizes(const fb_recorder *rec, const fb_program *p, fb_buffer **outputs) {
+  for (uint32_t i = 0; i < p->n_outputs; i++) {
+    const fb_cell *c = rec->owner[p->outputs[i]];
+    if (!c || fb_buffer_bytes(outputs[i]) >= c->type->bytes)
+      continue;
+    PyErr_Format(PyExc_ValueError, "[flush] output %u has %zu bytes, its tensor needs %zu.", i,
+                 fb_buffer_bytes(outputs[i]), c->type->bytes);
+    return -1;
+  }
+  return 0;
+}
+
 /* Cells take their new values; what nobody wants is released. Cells die only in fb_recorder_reset, if at all. */
 static void commit(fb_recorder *rec, const fb_program *p, fb_buffer **outputs) {
   for (uint32_t i = 0; i < p->n_outputs; i++) {
     fb_cell *c = rec->owner[p->outputs[i]];
     if (c)
-      set_value(c, outputs[i]);
+      fb_cell_set_value(c, outputs[i]);
     else
       fb_buffer_release(outputs[i]);
   }
-}
-
-/* ---- failures -------------------------------------------------------------------------------------------- */
-
-static PyObject *fetch_error(void) {
-  PyObject *type, *value, *traceback;
-  PyErr_Fetch(&type, &value, &traceback);
-  PyErr_NormalizeException(&type, &value, &traceback);
-  if (traceback && value)
-    PyException_SetTraceback(value, traceback);
-  Py_XDECREF(type);
-  Py_XDECREF(traceback);
-  return value;
-}
-
-/* (class, args), without the traceback and the frames behind it. */
-static PyObject *summary_of(PyObject *error) {
-  PyObject *args = PyObject_GetAttrString(error, "args");
-  PyObject *made = args ? PyTuple_Pack(2, (PyObject *)Py_TYPE(error), args) : NULL;
-  Py_XDECREF(args);
-  return made;
-}
-
-/* Values of the prefix before the failing op: a dict from live slots to Buffers, or NULL. May replace the error. */
-static PyObject *replay(fb_recorder *rec, const fb_liveness *found, PyObject **error) {
-  if (!fb_hooks.replay)
-    return NULL;
-  PyObject *export = fb_export(rec), *live = fb_slot_tuple(found->live, found->n_live), *inputs = fb_input_values(rec),
-           *answer = NULL;
-  if (export && live && inputs)
-    answer = PyObject_CallFunctionObjArgs(fb_hooks.replay, export, live, inputs, *error, NULL);
-  Py_XDECREF(export);
-  Py_XDECREF(live);
-  Py_XDECREF(inputs);
-  PyObject *values = NULL, *replaced = NULL;
-  if (answer && PyTuple_Check(answer) && PyTuple_GET_SIZE(answer) == 2 && PyDict_Check(PyTuple_GET_ITEM(answer, 0)) &&
-      PyExceptionInstance_Check(PyTuple_GET_ITEM(answer, 1))) {
-    values = Py_NewRef(PyTuple_GET_ITEM(answer, 0));
-    replaced = Py_NewRef(PyTuple_GET_ITEM(answer, 1));
-  } else if (answer) {
-    PyErr_SetString(PyExc_TypeError, "[flush] replay must return ({slot: Buffer}, exception).");
-  }
-  Py_XDECREF(answer);
-  if (!replaced)
-    replaced = fetch_error();
-  if (replaced)
-    Py_SETREF(*error, replaced);
-  return values;
-}
-
-/* Cells go back to their committed values, or to those of the prefix; what was never computed keeps the error. */
-static void abandon(fb_recorder *rec, PyObject *values, PyObject *error) {
-  PyObject *summary = summary_of(error);
-  for (uint32_t i = 0; i < rec->n_inputs; i++)
-    if (rec->inputs[i].cell)
-      rec->inputs[i].cell->type = rec->inputs[i].type;
-  for (uint32_t s = 0; s < rec->n_slots; s++) {
-    fb_cell *c = rec->owner[s];
-    if (!c)
-      continue;
-    PyObject *key = values ? PyLong_FromUnsignedLong(s) : NULL, *value = key ? PyDict_GetItem(values, key) : NULL;
-    fb_buffer *buffer = value ? fb_buffer_from_python(value) : NULL;
-    Py_XDECREF(key);
-    if (buffer) {
-      fb_buffer_retain(buffer);
-      set_value(c, buffer);
-    } else if (!c->buffer) {
-      Py_XSETREF(c->error, Py_XNewRef(summary));
-    }
-  }
-  Py_XDECREF(summary);
-  PyErr_Clear();
-}
-
-static void fail(fb_recorder *rec, const fb_liveness *found) {
-  PyObject *error = fetch_error();
-  if (fb_is_interruption((PyObject *)Py_TYPE(error))) { /* the trace stays pending: the next observation tries again */
-    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_DECREF(error);
-    return;
-  }
-  fb_stats.failures++;
-  PyObject *values = replay(rec, found, &error);
-  abandon(rec, values, error);
-  Py_XDECREF(values);
-  fb_recorder_reset(rec);
-  PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-  Py_DECREF(error);
 }
 
 /* ---- the flush ------------------------------------------------------------------------------------------- */
@@ -314,6 +238,8 @@ static int run(fb_recorder *rec, const fb_liveness *found) {
     PyErr_SetString(PyExc_RuntimeError, "[flush] an operation was recorded while the trace was running.");
     status = -1;
   }
+  if (status == 0)
+    status = check_sizes(rec, p, outputs);
   if (status == 0 && keeps_history && !(segment = fb_segment_make(rec, p, outputs + p->n_outputs)))
     status = -1;
   if (status == 0) {
@@ -323,8 +249,8 @@ static int run(fb_recorder *rec, const fb_liveness *found) {
   }
   if (segment)
     fb_segment_release(segment);
-  for (uint32_t i = 0; i < p->n_residuals; i++)
-    fb_buffer_release(outputs[p->n_outputs + i]);
+  for (uint32_t i = status == 0 ? p->n_outputs : 0; i < p->n_outputs + p->n_residuals; i++)
+    fb_buffer_release(outputs[i]); /* the others belong to their cells now */
   Py_DECREF(p);
   PyMem_Free(outputs);
   return status;
@@ -363,7 +289,7 @@ int fb_flush(fb_recorder *rec) {
     fb_explain("flush", rec->state);
     status = run(rec, &found);
     if (status < 0)
-      fail(rec, &found);
+      fb_abandon(rec, &found);
   }
   rec->flushing = false;
   if (status == 0) {

@@ -132,7 +132,15 @@ PyObject *fb_function_statics(fb_function *f, uint32_t id) {
 /* ---- arguments ------------------------------------------------------------------------------------------- */
 
 static int keyword_error(fb_function *f, PyObject *keyword) {
-  PyErr_Format(PyExc_TypeError, "[%U] there is no argument '%U'. Arguments: %R.", f->name, keyword, f->params);
+  PyObject *names = PyTuple_New(f->n_params), *separator = PyUnicode_FromString(", ");
+  for (uint32_t i = 0; names && i < f->n_params; i++)
+    PyTuple_SET_ITEM(names, i, Py_NewRef(f->param[i].name));
+  PyObject *list = names && separator ? PyUnicode_Join(separator, names) : NULL;
+  if (list)
+    PyErr_Format(PyExc_TypeError, "[%U] there is no argument '%U'. It takes: %U.", f->name, keyword, list);
+  Py_XDECREF(names);
+  Py_XDECREF(separator);
+  Py_XDECREF(list);
   return -1;
 }
 

@@ -436,13 +436,17 @@ PyObject *fb_slot_tuple(const uint32_t *slots, uint32_t n);
 PyObject *fb_export(fb_recorder *rec);
 PyObject *fb_export_state(fb_node *state, fb_recorder *rec); /* rec NULL: without per-call lines */
 
-int fb_flush(fb_recorder *rec);
-
 /* What has to outlive a trace. */
 typedef struct {
   uint32_t *live, n_live;       /* slots whose data a cell holds; they ascend */
   uint32_t *history, n_history; /* slots whose gradient history a cell holds */
 } fb_liveness;
+
+int fb_flush(fb_recorder *rec);
+void fb_cell_set_value(fb_cell *c, fb_buffer *value); /* takes over the reference */
+void fb_cell_set_history(fb_cell *c, fb_segment *segment, uint32_t slot);
+/* A run has failed with the current exception: cells keep what eager execution would have left them. */
+void fb_abandon(fb_recorder *rec, const fb_liveness *found);
 
 typedef struct {
   PyObject_HEAD PyObject *executable, *updates;

@@ -110,8 +110,8 @@ static void leaf_dealloc(fb_leaf *self) {
   Py_DECREF(type);
 }
 
-static PyMemberDef leaf_members[] = {
-    {"grad", T_OBJECT, offsetof(fb_leaf, grad), 0, "The gradient, a Tensor or None."}, {NULL, 0, 0, 0, NULL}};
+static PyMemberDef leaf_members[] = {{"grad", T_OBJECT, offsetof(fb_leaf, grad), 0, "The gradient, a Tensor or None."},
+                                     {NULL, 0, 0, 0, NULL}};
 static PyType_Slot leaf_slots[] = {{Py_tp_traverse, leaf_traverse},
                                    {Py_tp_clear, leaf_clear},
                                    {Py_tp_dealloc, leaf_dealloc},
