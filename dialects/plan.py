@@ -70,6 +70,32 @@ def _mlir() -> Any:
     return mlir
 
 
+#: The kind of every attribute of the dialect's ops.
+_KINDS = {
+    "value": "integer",
+    "source": "integer",
+    "kernel": "integer",
+    "fallible": "bool",
+    "mode": "string",
+    "data": "string",
+}
+
+
+def _attribute(attributes: Any, name: str, kind: str, owner: str) -> Any:
+    """The value of an attribute of the given kind. Raises ValueError when it is missing or of another kind."""
+    ir = _mlir().ir
+    if name not in attributes:
+        raise ValueError(f"[{owner}] attribute '{name}' is missing.")
+    found = attributes[name]
+    class_ = {"integer": ir.IntegerAttr, "bool": ir.BoolAttr, "string": ir.StringAttr}[kind]
+    if not isinstance(found, class_) or (kind == "integer" and str(found.type) != "i64"):
+        raise ValueError(f"[{owner}] attribute '{name}' is {found}. Give {_ARTICLES[kind]}.")
+    return found.value
+
+
+_ARTICLES = {"integer": "an integer (i64)", "bool": "true or false", "string": "a string"}
+
+
 def _check_step(op: Any) -> None:
     types = [str(v.type) for v in op.operands]
     if types[:3] != ["index"] * 3 or not types[3].endswith("xindex>") or set(types[4:]) - {_BUFFER}:
@@ -86,6 +112,21 @@ def _check_dims(op: Any) -> None:
 def _check_output(op: Any) -> None:
     if op.attributes["mode"].value not in _MODE.values():
         raise ValueError(f"[plan.output] mode {op.attributes['mode']} is unknown. Use one of {sorted(_MODE.values())}.")
+
+
+def _check_constants(op: Any) -> None:
+    try:
+        bytes.fromhex(op.attributes["data"].value)
+    except ValueError:
+        raise ValueError("[plan.constants] data is not hexadecimal. Give two digits per byte.") from None
+
+
+def _check_types(op: Any, name: str) -> None:
+    """Operands are sizes, but for the storage that a view is of; steps have a check of their own."""
+    types = [str(v.type) for v in op.operands]
+    expected = [_BUFFER, "index"] if name == "view" else ["index"] * len(types)
+    if name != "step" and types != expected:
+        raise ValueError(f"[plan.{name}] operands are {', '.join(types)}. Give {', '.join(expected)}.")
 
 
 def _operation(
@@ -109,9 +150,9 @@ def _operation(
     def verify_invariants(self: Any) -> bool:
         op = self.operation
         try:
-            missing = [a for a in attributes if a not in op.attributes]
-            if missing:
-                raise ValueError(f"[plan.{name}] attribute '{missing[0]}' is missing.")
+            for attribute in attributes:
+                _attribute(op.attributes, attribute, _KINDS[attribute], f"plan.{name}")
+            _check_types(op, name)
             if result and not str(op.results[0].type).startswith(result):
                 raise ValueError(f"[plan.{name}] the result is {op.results[0].type}, not {result}.")
             if check:
@@ -134,7 +175,7 @@ def _dialect() -> Any:
     _operation(plan, "input", 1, _BUFFER)
     _operation(plan, "output", 1, _BUFFER, ("mode", "source"), _check_output)
     _operation(plan, "arena", 1, _BUFFER)
-    _operation(plan, "constants", 0, _BUFFER, ("data",))
+    _operation(plan, "constants", 0, _BUFFER, ("data",), _check_constants)
     _operation(plan, "status", 0, _BUFFER)
     _operation(plan, "view", 2, _BUFFER)
     _operation(plan, "dims", 0, "tensor<", (), _check_dims, tail=True)
@@ -156,9 +197,12 @@ class _Reader:
         self.steps: list[tuple] = []
         self.fallible: list[bool] = []
         self.arena, self.constants = 0, b""
+        self.once: list[str] = []  # arena, constants and status as they were met
 
     def read(self, op: Any) -> None:
-        name = op.name.partition(".")[2]
+        dialect, _, name = op.name.partition(".")
+        if dialect != "plan":
+            raise ValueError(f"[plan] {op.name} at {op.location} is not an op of the plan dialect.")
         operands = [self.number.get(v) for v in op.operands]
         code = {v: k for k, v in _EXPR.items()}.get(name)
         if code is not None:
@@ -168,6 +212,8 @@ class _Reader:
         elif name == "step":
             self._step(op)
         elif name == "view":
+            if op.operands[0] not in self.storage:
+                raise ValueError(f"[plan.view] at {op.location} is a view of a view. Add the offsets.")
             self.views[op.results[0]] = (*self.storage[op.operands[0]], operands[1])
         elif name == "dims":
             self.dims[op.results[0]] = tuple(operands)
@@ -184,19 +230,24 @@ class _Reader:
         return RefKind.OUTPUT, len(self.outputs) - 1
 
     def _arena(self, op: Any, operands: list) -> tuple[int, int]:
+        self.once.append("arena")
         self.arena = operands[0]
         return RefKind.ARENA, 0
 
     def _constants(self, op: Any, operands: list) -> tuple[int, int]:
+        self.once.append("constants")
         self.constants = bytes.fromhex(op.attributes["data"].value)
         return RefKind.CONST, 0
 
     def _status(self, op: Any, operands: list) -> tuple[int, int]:
+        self.once.append("status")
         return RefKind.STATUS, 0
 
     def _step(self, op: Any) -> None:
         values = list(op.operands)
         n, grain, scratch = (self.number[v] for v in values[:3])
+        if not all(v in self.views for v in values[4:]):
+            raise ValueError(f"[plan.step] at {op.location} reads storage itself. Give views of it.")
         refs = tuple(self.views[v] for v in values[4:])
         self.steps.append((op.attributes["kernel"].value, n, grain, scratch, refs, self.dims[values[3]]))
         self.fallible.append(op.attributes["fallible"].value)
@@ -212,22 +263,35 @@ def parse_plan(text: str) -> PlanSpec:
         except ir.MLIRError as e:
             raise ValueError(f"[plan] {e}") from None
         function = next((op.operation for op in module.body.operations if op.operation.name == "func.func"), None)
-        if function is None or "plan.kernels" not in function.attributes:
-            raise ValueError("[plan] the module has no func.func with the attributes plan.kernels and plan.symbols.")
-        reader = _Reader()
-        for op in function.regions[0].blocks[0].operations:
-            if op.operation.name != "func.return":
-                reader.read(op.operation)
-        if reader.fallible != sorted(reader.fallible, reverse=True):
-            raise ValueError("[plan] a fallible step follows a commit step. Put what may fail first.")
-        return PlanSpec(
-            n_symbols=function.attributes["plan.symbols"].value,
-            inputs=tuple(reader.inputs),
-            outputs=tuple(reader.outputs),
-            exprs=tuple(reader.exprs),
-            steps=tuple(reader.steps),
-            n_fallible=sum(reader.fallible),
-            arena_bytes=reader.arena,
-            constants=reader.constants,
-            n_kernels=function.attributes["plan.kernels"].value,
+        if function is None:
+            raise ValueError("[plan] the module has no func.func.")
+        return _spec(function)
+
+
+def _spec(function: Any) -> PlanSpec:
+    """The plan that a verified function says."""
+    counts = {n: _attribute(function.attributes, f"plan.{n}", "integer", "plan") for n in ("symbols", "kernels")}
+    blocks = function.regions[0].blocks
+    if len(blocks) != 1 or len(blocks[0].arguments):
+        raise ValueError("[plan] the function has arguments, or not one block. Give a body, and inputs as plan.input.")
+    reader = _Reader()
+    for op in blocks[0].operations:
+        if op.operation.name != "func.return":
+            reader.read(op.operation)
+    if sorted(reader.once) != ["arena", "constants", "status"]:
+        raise ValueError(
+            f"[plan] there is {reader.once or 'nothing'}. Give plan.arena, plan.constants and plan.status once."
         )
+    if reader.fallible != sorted(reader.fallible, reverse=True):
+        raise ValueError("[plan] a fallible step follows a commit step. Put what may fail first.")
+    return PlanSpec(
+        n_symbols=counts["symbols"],
+        inputs=tuple(reader.inputs),
+        outputs=tuple(reader.outputs),
+        exprs=tuple(reader.exprs),
+        steps=tuple(reader.steps),
+        n_fallible=sum(reader.fallible),
+        arena_bytes=reader.arena,
+        constants=reader.constants,
+        n_kernels=counts["kernels"],
+    )
