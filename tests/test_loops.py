@@ -10,12 +10,12 @@ import numpy as np
 import opgen
 import pytest
 import random_graphs
+from flambeau.compiler.options import Options
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import bool_, float32, float64, int32, int64
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import Kind, find
-from flambeau.compiler.options import Options
 
 FUSED, UNFUSED = Options(fuse=True), Options(fuse=False)
 LOOPS = [r for r in opgen.records() if r.kind is not Kind.CONTRACTION]
@@ -141,7 +141,19 @@ class Rows:
         self.row_values.append(op("reshape", picked, shape=(rows,)))
 
 
-ROW_SHAPES = ((1, 2), (3, 7), (64, 10), (5, 64), (130, 65), (7, 129), (2, 4099), (33, 4097), (70, 1), (1, 8200), (200, 3))
+ROW_SHAPES = (
+    (1, 2),
+    (3, 7),
+    (64, 10),
+    (5, 64),
+    (130, 65),
+    (7, 129),
+    (2, 4099),
+    (33, 4097),
+    (70, 1),
+    (1, 8200),
+    (200, 3),
+)
 
 
 @pytest.mark.parametrize("shape", ROW_SHAPES, ids=str)

@@ -153,9 +153,7 @@ def refine(layouts: Iterable[Layout], size: int, cuts: tuple[int, ...] = ()) -> 
     return chain(breaks, size)
 
 
-def dynamic_window(
-    x: Layout, starts: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]
-) -> Layout:
+def dynamic_window(x: Layout, starts: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> Layout:
     """The window of `x` from run-time `starts` (0-d values), moved to where it fits."""
     dynamic = []
     for start, extent, size, step, stride in zip(starts, x.shape, sizes, steps, x.strides, strict=True):
@@ -184,4 +182,6 @@ def apply_view(node: Node, x: Layout) -> Layout | None:
             return dynamic_window(x, node.operands[1:], attrs["sizes"], attrs["steps"])
         case "stop_gradient" | "graft":
             return x
-    raise ValueError(f"[loops] the view {node.op.name} has no layout. Teach `access.apply_view` where its elements lie.")
+    raise ValueError(
+        f"[loops] the view {node.op.name} has no layout. Teach `access.apply_view` where its elements lie."
+    )

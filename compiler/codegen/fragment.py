@@ -217,7 +217,9 @@ class Fragment:
     def _walked(self) -> list[Layout]:
         layouts = [self.sources[v].layout for v in self.leaf_values() if self.sources[v].root not in self.member_of]
         gathers = (n for n in self.members if n.op.kind is Kind.GATHER)
-        return layouts + [self.gather_layout(n) for n in gathers if self.sources[n.operands[0]].root not in self.member_of]
+        return layouts + [
+            self.gather_layout(n) for n in gathers if self.sources[n.operands[0]].root not in self.member_of
+        ]
 
     def gather_layout(self, node: Node) -> Layout:
         """Where a gather reads, without the contribution of the index."""

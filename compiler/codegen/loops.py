@@ -76,7 +76,9 @@ def _without_aliases(graph: Graph, aliases: dict[int, int]) -> list[int]:
 
 def _can_fail(graph: Graph, value: int) -> bool:
     """Whether an empty result may still raise: a scatter into nothing."""
-    return any(n.op.kind is Kind.SCATTER and value in n.results and graph.avals[n.operands[1]].size for n in graph.nodes)
+    return any(
+        n.op.kind is Kind.SCATTER and value in n.results and graph.avals[n.operands[1]].size for n in graph.nodes
+    )
 
 
 def _is_stored(graph: Graph, root: int) -> bool:

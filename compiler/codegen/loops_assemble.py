@@ -29,7 +29,9 @@ def lower(fragment: Fragment, target: Target) -> list[KernelCall] | None:
         case "pad":
             x, value = node.operands
             graph, filled = _filled(graph, value, graph.avals[out].shape)
-            inner = strided(dense(graph.avals[out].shape), node.attrs[0], graph.avals[x].shape, (1,) * len(node.attrs[0]))
+            inner = strided(
+                dense(graph.avals[out].shape), node.attrs[0], graph.avals[x].shape, (1,) * len(node.attrs[0])
+            )
             parts = [(filled, dense(graph.avals[out].shape)), (x, inner)]
         case "update_slice":
             x, update, *starts = node.operands

@@ -7,12 +7,24 @@ Next: `loops.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.fragment import Form, Fragment
-from flambeau.compiler.codegen.loops_rows import GRAIN, finish, fold_columns, store_point, sweep, unroll
-from flambeau.compiler.codegen.nest import Nest, Point, Row, Writer
+from flambeau.compiler.codegen.loops_rows import (
+    GRAIN,
+    finish,
+    fold_columns,
+    is_short,
+    short_columns,
+    store_point,
+    sweep,
+    unroll,
+)
+from flambeau.compiler.codegen.nest import Nest, Writer
+from flambeau.compiler.codegen.points import Point, Row
 from flambeau.compiler.codegen.reduce import CHAIN, CHUNK, Fold, pair_levels, walk_pairs
 from flambeau.compiler.kernel import KernelCall, Operand
 from flambeau.compiler.targets import Target
@@ -50,8 +62,7 @@ def lower_chunks(fragment: Fragment, form: Form, target: Target) -> Parts:
 
 
 def _with_writes(call: KernelCall, positions: range) -> KernelCall:
-    from dataclasses import replace
-
+    """The call, which also writes the operands at `positions`."""
     return replace(call, writes=tuple(sorted({*call.writes, *positions})))
 
 
@@ -70,7 +81,7 @@ def _combine_rows(fold: Fold, temp: int, rows: int, count: int) -> KernelCall:
 def lower_columns(fragment: Fragment, form: Form, target: Target) -> Parts:
     """Outer reductions: chains of 64 rows, blocks of columns in parallel; then the chains in pairs."""
     nest = Nest(fragment, form, target)
-    b, chains = nest.b, max(1, -(-form.count // CHAIN))
+    chains = max(1, -(-form.count // CHAIN))
     folds = [Fold(n, fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
     nest.storing = set(nest.stages.stores[0])
     block = min(BLOCK, form.columns)
@@ -87,10 +98,11 @@ def lower_columns(fragment: Fragment, form: Form, target: Target) -> Parts:
 
 
 def _emit_chains(nest: Nest, form: Form, folds: list[Fold], partials: list[Val], counts: tuple[int, int, int]) -> None:
-    """Item (batch, chain, block of columns): fold the rows of a chain into its partial results, held in memory."""
+    """Item (batch, chain, block of columns): fold the rows of a chain into its partial results."""
     b = nest.b
     chains, block, blocks = (nest.number(n) for n in counts)
     count, cols = nest.number(form.count), nest.number(form.columns, "cols")
+    fold = _fold_in_registers if is_short(nest) else _fold_in_memory
     with b.apart(), b.loop(b.lo, b.hi) as item:
         slot = b.div_unsigned(item.index, blocks)
         lo = b.mul(b.rem_unsigned(item.index, blocks), block)
@@ -98,27 +110,56 @@ def _emit_chains(nest: Nest, form: Form, folds: list[Fold], partials: list[Val],
         batch, chain = b.div_unsigned(slot, chains), b.rem_unsigned(slot, chains)
         first = b.mul(chain, CHAIN)
         last = b.minimum(b.add(first, CHAIN), count)
-        base = b.mul(slot, cols)
-
-        def clear(col: Val, mask: Val | None) -> None:
-            for fold, partial in zip(folds, partials, strict=True):
-                b.store(fold.identity(b, nest.lanes), partial, b.add(base, col), mask)
-
-        sweep(nest, lo, hi, 1, clear)
         start = b.mul(batch, count)
-        with b.apart(), b.loop(first, last) as r:
-            row = Row(nest, b.add(start, r.index))
+        homes = [(f, partial, b.mul(slot, cols)) for f, partial in zip(folds, partials, strict=True)]
+        fold(nest, homes, (b.add(start, first), b.add(start, last)), (lo, hi))
 
-            def accumulate(col: Val, mask: Val | None) -> None:
-                point = Point(row, col, nest.lanes, mask)
+
+Home = tuple[Fold, Val, Val]  # a fold, the buffer of its partial results and where the item's begin
+
+
+def _fold_in_memory(nest: Nest, homes: list[Home], rows: tuple[Val, Val], span: tuple[Val, Val]) -> None:
+    """Row by row into partial results in memory: wide rows are streamed, the partial results stay in cache."""
+    b, lanes = nest.b, nest.lanes
+
+    def clear(col: Val, mask: Val | None) -> None:
+        for fold, partial, base in homes:
+            b.store(fold.identity(b, lanes), partial, b.add(base, col), mask)
+
+    sweep(nest, *span, 1, clear)
+    with b.apart(), b.loop(*rows) as r:
+        row = Row(nest, r.index)
+
+        def accumulate(col: Val, mask: Val | None) -> None:
+            point = Point(row, col, lanes, mask)
+            for fold, partial, base in homes:
                 at = b.add(base, col)
-                for fold, partial in zip(folds, partials, strict=True):
-                    sofar = b.load(partial, at, fold.dtype.mlir, nest.lanes, mask)
-                    x = b.splat(point.value(fold.node.operands[0]), nest.lanes)
-                    b.store(fold.combine(b, sofar, x), partial, at, mask)
-                store_point(nest, point, 0)
+                sofar = b.load(partial, at, fold.dtype.mlir, lanes, mask)
+                x = b.splat(point.value(fold.node.operands[0]), lanes)
+                b.store(fold.combine(b, sofar, x), partial, at, mask)
+            store_point(nest, point, 0)
 
-            sweep(nest, lo, hi, unroll(nest), accumulate)
+        sweep(nest, *span, unroll(nest), accumulate)
+
+
+def _fold_in_registers(nest: Nest, homes: list[Home], rows: tuple[Val, Val], span: tuple[Val, Val]) -> None:
+    """A few columns: their partial results are carried from row to row."""
+    b, lanes = nest.b, nest.lanes
+    columns = short_columns(nest)
+    with b.apart():
+        start = [fold.identity(b, lanes) for fold, _, _ in homes for _ in columns]
+        with b.loop(*rows, carried=start) as r:
+            row, results = Row(nest, r.index), list(r.args)
+            for k, (col, mask) in enumerate(columns):
+                point = Point(row, col, lanes, mask)
+                for j, (fold, _, _) in enumerate(homes):
+                    at = j * len(columns) + k
+                    results[at] = fold.combine(b, results[at], b.splat(point.value(fold.node.operands[0]), lanes))
+                store_point(nest, point, 0)
+            r.carry(results)
+        for j, (_, partial, base) in enumerate(homes):
+            for k, (col, mask) in enumerate(columns):
+                b.store(r.results[j * len(columns) + k], partial, b.add(base, col), mask)
 
 
 def _combine_columns(fold: Fold, temp: int, lanes: int, form: Form, counts: tuple[int, int, int]) -> KernelCall:
@@ -132,7 +173,7 @@ def _combine_columns(fold: Fold, temp: int, lanes: int, form: Form, counts: tupl
         hi = b.minimum(b.add(lo, width), cols)
         slots = b.address(partial, b.mul(b.mul(batch, count), cols), element)
 
-        def columns(body) -> None:
+        def columns(body: Callable[[Val, Val], None]) -> None:
             with b.loop(lo, hi, lanes) as loop:
                 body(loop.index, b.tail_mask(b.sub(hi, loop.index), lanes))
 
@@ -142,7 +183,10 @@ def _combine_columns(fold: Fold, temp: int, lanes: int, form: Form, counts: tupl
         def combine(left: Val, right: Val, into: Val) -> None:
             columns(
                 lambda col, mask: b.store(
-                    fold.combine(b, read(left, col, mask), read(right, col, mask)), slots, b.add(b.mul(into, cols), col), mask
+                    fold.combine(b, read(left, col, mask), read(right, col, mask)),
+                    slots,
+                    b.add(b.mul(into, cols), col),
+                    mask,
                 )
             )
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Form, Fragment
-from flambeau.compiler.codegen.nest import Nest, Point, Row
+from flambeau.compiler.codegen.nest import Nest
+from flambeau.compiler.codegen.points import Point, Row
 from flambeau.compiler.codegen.reduce import CHUNK, LANES, Fold, pair_levels
 from flambeau.compiler.codegen.stages import work
 from flambeau.compiler.kernel import KernelCall
@@ -19,7 +20,7 @@ from flambeau.compiler.targets import Target
 #: Elements per parallel chunk of cheap work; the cut is fixed by shapes alone.
 GRAIN = 16384
 #: Work of an element from which on a loop body is not repeated: its code would cost more than its branches.
-LONG_BODY = 40
+LONG_BODY = 100
 
 
 def lower_map(fragment: Fragment, form: Form, target: Target) -> KernelCall:
@@ -37,7 +38,13 @@ def emit_map(nest: Nest) -> KernelCall:
     if not nest.extents:
         row = Row(nest, None)
         nest.storing = set(nest.stages.stores[0])
-        sweep(nest, nest.b.lo, nest.b.hi, unroll(nest), lambda col, mask: store_point(nest, Point(row, col, nest.lanes, mask), 0))
+        sweep(
+            nest,
+            nest.b.lo,
+            nest.b.hi,
+            unroll(nest),
+            lambda col, mask: store_point(nest, Point(row, col, nest.lanes, mask), 0),
+        )
         return finish(nest, form.size, grain_of(fragment, 1))
     with nest.b.apart(), nest.b.loop(nest.b.lo, nest.b.hi) as rows:
         emit_row(nest, Row(nest, rows.index))
@@ -81,22 +88,23 @@ def label(fragment: Fragment) -> str:
 
 def in_place(nest: Nest) -> tuple[tuple[int, int], ...]:
     """(written, read) operand pairs that may share a buffer: the same elements, written no earlier than last read."""
+    fragment = nest.fragment
     pairs = []
-    fragment, stages = nest.fragment, nest.stages
     for value, written in nest.writes.items():
-        if value not in fragment.sources:
-            continue
-        if value in nest.placed or fragment.size(value) != nest.form.size or not fragment.sources[value].layout.is_identity:
-            continue
-        stage = stages.value_stage(value)
-        for read, operand in enumerate(nest.operands):
-            if operand.kind != "value" or operand.index not in fragment.graph.inputs or operand.offset:
-                continue
-            same = fragment.avals[operand.index].nbytes == fragment.avals[value].nbytes
-            if same and fragment.avals[operand.index].size == fragment.avals[value].size:
-                if nest.last_read.get(operand.index, 0) <= stage and nest.reads_only_itself(operand.index):
-                    pairs.append((written, read))
+        whole = value in fragment.sources and value not in nest.placed and fragment.size(value) == nest.form.size
+        if whole and fragment.sources[value].layout.is_identity:
+            pairs += [(written, read) for read in range(len(nest.operands)) if _may_overwrite(nest, value, read)]
     return tuple(pairs)
+
+
+def _may_overwrite(nest: Nest, value: int, read: int) -> bool:
+    """Whether writing `value` may destroy the operand at position `read` element by element."""
+    operand, avals = nest.operands[read], nest.fragment.avals
+    if operand.kind != "value" or operand.index not in nest.fragment.graph.inputs or operand.offset:
+        return False
+    old, new = avals[operand.index], avals[value]
+    in_time = nest.last_read.get(operand.index, 0) <= nest.stages.value_stage(value)
+    return (old.size, old.nbytes) == (new.size, new.nbytes) and in_time and nest.reads_only_itself(operand.index)
 
 
 def emit_row(nest: Nest, row: Row) -> None:
@@ -116,8 +124,16 @@ def _pass(nest: Nest, row: Row, stage: int) -> None:
     folds = [Fold(n, nest.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[stage]]
     cols = nest.number(nest.cols, "cols")
     zero = b.const(0, "i64")
-    if not folds:
-        sweep(nest, zero, cols, unroll(nest), lambda col, mask: store_point(nest, Point(row, col, nest.lanes, mask), stage))
+    if is_short(nest):
+        _short_pass(nest, row, stage, folds)
+    elif not folds:
+        sweep(
+            nest,
+            zero,
+            cols,
+            unroll(nest),
+            lambda col, mask: store_point(nest, Point(row, col, nest.lanes, mask), stage),
+        )
     elif nest.cols > CHUNK:
         _chunked(nest, row, stage, cols, folds)
     else:
@@ -126,8 +142,39 @@ def _pass(nest: Nest, row: Row, stage: int) -> None:
     for value in nest.stages.stores[stage]:
         if value in nest.scratch_of:
             nest.kept[value] = nest.scratch_of[value]
-        else:
+        elif value not in nest.stages.kept:
             nest.stored.add(value)
+
+
+def is_short(nest: Nest) -> bool:
+    """Whether a row fits into the registers of one step: it is then read once and stays there through all passes."""
+    return nest.lanes > 1 and 0 < nest.cols <= LANES
+
+
+def _short_pass(nest: Nest, row: Row, stage: int, folds: list[Fold]) -> None:
+    """One pass over a row that is held in registers."""
+    b, lanes = nest.b, nest.lanes
+    points = row.points or [Point(row, col, lanes, mask) for col, mask in short_columns(nest)]
+    row.points = points
+    for fold in folds:
+        registers = []
+        for point in points:
+            x, identity = _operand(point, fold), fold.identity(b, lanes)
+            registers.append(fold.combine(b, identity, x if point.mask is None else b.select(point.mask, x, identity)))
+        row.values[fold.node.results[0]] = fold.fold_few(b, registers, nest.cols)
+    for point in points:
+        store_point(nest, point, stage)
+
+
+def short_columns(nest: Nest) -> list[tuple[Val, Val | None]]:
+    """The first column of each register of a short row, and the mask of the last one if it is not full."""
+    b, lanes = nest.b, nest.lanes
+    columns: list[tuple[Val, Val | None]] = [(b.const(col, "i64"), None) for col in range(0, nest.cols, lanes)]
+    if nest.cols % lanes:
+        with b.into(nest.top):
+            last, _ = columns[-1]
+            columns[-1] = last, b.tail_mask(b.sub(nest.number(nest.cols, "cols"), last), lanes)
+    return columns
 
 
 def _chunked(nest: Nest, row: Row, stage: int, cols: Val, folds: list[Fold]) -> None:
@@ -227,6 +274,8 @@ def store_point(nest: Nest, point: Point, stage: int) -> None:
     """Write the elements that a stage computes: outputs to their buffers, kept ones to scratch."""
     values = [(v, point.value(v)) for v in nest.stages.stores[stage]]
     for value, x in values:
+        if value in nest.stages.kept and point.row.points:
+            continue  # the row is in registers
         if value in nest.stages.kept:
             point.store(x, nest.scratch_for(value), point.col)
         elif value in nest.placed:

@@ -14,7 +14,8 @@ from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.fragment import Form, Fragment, nest_extents
 from flambeau.compiler.codegen.loops_assemble import place
 from flambeau.compiler.codegen.loops_rows import GRAIN, finish, sweep
-from flambeau.compiler.codegen.nest import Nest, Point, Row, checked_index
+from flambeau.compiler.codegen.nest import Nest
+from flambeau.compiler.codegen.points import Point, Row, checked_index
 from flambeau.compiler.kernel import KernelCall, Operand
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Node
@@ -26,7 +27,7 @@ BLOCK = 256
 def lower(fragment: Fragment, target: Target) -> list[KernelCall] | None:
     """The calls of a scatter_add; None if an operand's view cannot be walked."""
     (node,) = fragment.members
-    base, index, updates = node.operands
+    base, _, updates = node.operands
     out = node.results[0]
     calls = []
     if fragment.size(out):
@@ -58,7 +59,12 @@ def _add(fragment: Fragment, node: Node, target: Target) -> KernelCall | None:
 def _emit_add(nest: Nest, node: Node, form: Form, block: int, blocks: int, extent: int) -> None:
     """Item (outer index, block of inner indices): all updates along the axis, in order."""
     b, (_, index, updates) = nest.b, node.operands
-    width, per_row, count, cols = nest.number(block), nest.number(blocks), nest.number(form.count), nest.number(nest.cols, "cols")
+    width, per_row, count, cols = (
+        nest.number(block),
+        nest.number(blocks),
+        nest.number(form.count),
+        nest.number(nest.cols, "cols"),
+    )
     out = nest.pointer(Operand("value", node.results[0]), written=True)
     nest.writes[node.results[0]] = len(nest.operands) - 1
     element = nest.fragment.avals[updates].dtype.mlir
@@ -72,7 +78,9 @@ def _emit_add(nest: Nest, node: Node, form: Form, block: int, blocks: int, exten
 
             def add(col: Val, mask: Val | None) -> None:
                 point = Point(row, col, nest.lanes, mask)
-                at = b.splat(checked_index(nest, node, b.splat(point.value(index), nest.lanes), point.position, mask), nest.lanes)
+                at = b.splat(
+                    checked_index(nest, node, b.splat(point.value(index), nest.lanes), point.position, mask), nest.lanes
+                )
                 at = b.add(b.mul(b.add(at, base), cols), point.columns())
                 mask = mask if nest.lanes > 1 else None
                 x = b.add(b.gather(out, at, element, mask), b.splat(point.value(updates), nest.lanes))

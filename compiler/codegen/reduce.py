@@ -5,6 +5,7 @@ In: the registers of a chunk, or partial results in memory. Out: text that folds
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
@@ -49,6 +50,22 @@ class Fold:
             x = self.combine(b, b.slice_lanes(x, 0, half), b.slice_lanes(x, half, half))
         return x
 
+    def fold_few(self, b: Emitter, registers: list[Val], count: int) -> Val:
+        """`fold_lanes` of `count` elements in fewer registers than 64 lanes fill.
+
+        The lanes left out hold the identity, which changes no lane that started from it.
+        """
+        slots: list[Val | None] = [*registers, *[None] * (LANES // registers[0].lanes - len(registers))]
+        while len(slots) > 1:
+            half = len(slots) // 2
+            slots = [x if y is None else self.combine(b, x, y) for x, y in zip(slots[:half], slots[half:], strict=True)]
+        x = slots[0]
+        while x.lanes > 1:
+            half = x.lanes // 2
+            low = b.slice_lanes(x, 0, half)
+            x = self.combine(b, low, b.slice_lanes(x, half, half)) if count > half else low
+        return x
+
     def fold_pairs(self, b: Emitter, pointer: Val, count: Val, levels: Val) -> Val:
         """Combine `count` partial results at `pointer` pairwise, in place; `levels` is ceil(log2(count))."""
 
@@ -63,7 +80,13 @@ class Fold:
         return b.load(pointer, 0, self.dtype.mlir)
 
 
-def walk_pairs(b: Emitter, count: Val, levels: Val, combine, carry) -> None:
+def walk_pairs(
+    b: Emitter,
+    count: Val,
+    levels: Val,
+    combine: Callable[[Val, Val, Val], None],
+    carry: Callable[[Val, Val], None],
+) -> None:
     """The pairwise tree over slots 0..count-1: combine(2i, 2i+1, into i); an odd last slot is carried over."""
     with b.loop(0, levels, carried=[count]) as level:
         (left,) = level.args

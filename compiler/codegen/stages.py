@@ -13,7 +13,9 @@ from flambeau.dialects.record import Kind
 #: Work of one element, in additions; everything not named here and not elementwise counts as HEAVY.
 _WEIGHTS = {
     **dict.fromkeys(("add", "sub", "mul", "neg", "abs", "maximum", "minimum", "select", "sign", "floor", "ceil"), 1),
-    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "xor", "not_", "shl", "shr", "round", "trunc"), 1),
+    **dict.fromkeys(
+        ("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "xor", "not_", "shl", "shr", "round", "trunc"), 1
+    ),
     **dict.fromkeys(("div", "sqrt", "cast"), 3),
     "rsqrt": 6,
 }

@@ -1,0 +1,148 @@
+"""What every value of a program is read as while clusters are formed: a view of a stored value.
+
+In: the program. Out: `Values`, which decides what must be stored because no nest could read it otherwise: views that are
+not affine, operands whose layouts clash, tables of gathers. Next: `cluster_groups.py`.
+"""
+
+from __future__ import annotations
+
+from flambeau.compiler.codegen.access import Layout, apply_view, dense
+from flambeau.compiler.codegen.fragment import (
+    Form,
+    Source,
+    extents_of,
+    form_of_split,
+    is_leaf_source,
+    leaf_layout,
+    nest_cuts,
+    read_operands,
+    reduction_split,
+)
+from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.record import Kind
+
+
+class Values:
+    """The whole program with every value resolved to a view of a stored value."""
+
+    def __init__(self, graph: Graph, fold_views: bool) -> None:
+        self.graph, self.avals, self.fold_views = graph, graph.avals, fold_views
+        self.producers = graph.producers()
+        self.index_of = {v: i for i, n in enumerate(graph.nodes) for v in n.results}
+        self.sources: dict[int, Source] = {v: Source(v, dense(graph.avals[v].shape)) for v in graph.inputs}
+        self.stored: set[int] = set()  # views, constants and iotas that readers find in memory
+        while not self._resolve_all():
+            pass
+
+    def _resolve_all(self) -> bool:
+        """Resolve every value; false if more values had to be stored, which changes what depends on them."""
+        before = len(self.stored)
+        for index, node in enumerate(self.graph.nodes):
+            self.stored.update(self._resolve(node))
+            if self.is_computed(node):
+                self.stored.update(self._clashing_operands(index))
+        return len(self.stored) == before
+
+    def _resolve(self, node: Node) -> list[int]:
+        """Note where a node's result comes from; returns values that must be stored for that."""
+        (result,) = node.results
+        shape = self.avals[result].shape
+        if node.op.kind is not Kind.VIEW:
+            self.sources[result] = Source(result, leaf_layout(node, shape))
+            return [result] if is_leaf_source(node) and not self.fold_views and node.op.name != "constant" else []
+        source = self.source(node.operands[0])
+        layout = apply_view(node, source.layout)
+        self.sources[result] = Source(source.root, layout or dense(shape))
+        if not self.fold_views:
+            return [result]
+        return [] if layout is not None else [node.operands[0]]
+
+    def source(self, value: int) -> Source:
+        """What to read for a value: itself if it is stored."""
+        if value in self.stored:
+            return Source(value, dense(self.avals[value].shape))
+        return self.sources[value]
+
+    def is_computed(self, node: Node) -> bool:
+        return node.op.kind is not Kind.VIEW and not is_leaf_source(node)
+
+    def is_free(self, value: int) -> bool:
+        """Whether every reader makes the value itself: a constant or iota without memory."""
+        node = self.producers.get(value)
+        return node is not None and is_leaf_source(node) and value not in self.stored
+
+    def roots(self, value: int) -> list[int]:
+        """The stored values that reading `value` reads."""
+        root, layout = self.source(value)
+        found = [] if self.is_free(root) else [root]
+        return found + [r for start, _, _ in layout.dynamic for r in self.roots(start)]
+
+    def form_of(self, node: Node) -> Form | None:
+        """The nest of a node by itself; None for what is lowered in its own way."""
+        if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER, Kind.CONTRACTION):
+            return None
+        if node.op.kind is not Kind.REDUCTION:
+            return Form("map", 1, self.avals[node.results[0]].size)
+        split = reduction_split(self.graph, node)
+        if split is None:
+            return None
+        if split.is_trivial:
+            return Form("map", 1, self.avals[node.results[0]].size) if node.op.lower is not None else None
+        return form_of_split(split) if split.inner or node.op.lower is not None else None
+
+    def external_layouts(self, node: Node, members: set[int]) -> list[Layout]:
+        """The layouts that a node walks of values outside its group."""
+        sources = [self.source(v) for v in read_operands(node)]
+        layouts = [s.layout for s in sources if s.root not in members]
+        if node.op.kind is Kind.GATHER and self.source(node.operands[0]).root not in members:
+            layouts.append(self._table_layout(node))
+        return [x for x in layouts if x.size != 1]
+
+    def _table_layout(self, node: Node) -> Layout:
+        layout, axis = self.source(node.operands[0]).layout, node.attrs[0]
+        strides = tuple(0 if a == axis else s for a, s in enumerate(layout.strides))
+        return layout._replace(shape=self.avals[node.results[0]].shape, strides=strides)
+
+    def _clashing_operands(self, index: int) -> list[int]:
+        """Operands that must be stored before the node can read them all in one nest."""
+        node = self.graph.nodes[index]
+        if node.op.kind is Kind.CONTRACTION:
+            return [v for v in dict.fromkeys(node.operands) if not self._is_product_operand(v)]
+        if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER):
+            return [v for v in dict.fromkeys(node.operands) if not self._is_plain(v)]
+        form = self.form_of(node)
+        if form is None:
+            return [v for v in dict.fromkeys(node.operands) if not self._is_plain(v)]
+        clashing, cuts = [], set(nest_cuts([self._table_layout(node)])) if node.op.kind is Kind.GATHER else set()
+        if node.op.kind is Kind.GATHER and extents_of(form, cuts) is None:
+            return [v for v in dict.fromkeys(node.operands) if not self._is_plain(v)]
+        if node.op.kind is Kind.GATHER and self.is_free(self.source(node.operands[0]).root):
+            clashing.append(node.operands[0])  # a table lies in memory
+        for value in dict.fromkeys(read_operands(node)):
+            layout = self.source(value).layout
+            more = cuts | nest_cuts([layout]) if layout.size != 1 else cuts
+            if extents_of(form, more) is None:
+                clashing.append(value)
+            else:
+                cuts = more
+        return clashing
+
+    def _is_plain(self, value: int) -> bool:
+        return self.avals[value].size <= 1 or (
+            self.source(value).layout.is_identity and not self.is_free(self.source(value).root)
+        )
+
+    def _is_product_operand(self, value: int) -> bool:
+        return not self.is_free(self.source(value).root) and not self.is_dynamic(value)
+
+    def views(self, value: int) -> list[str]:
+        """The names of the views through which a value is read."""
+        names, node = [], self.producers.get(value)
+        while node is not None and node.op.kind is Kind.VIEW and node.results[0] not in self.stored:
+            names.append(node.op.name)
+            node = self.producers.get(node.operands[0])
+        return names
+
+    def is_dynamic(self, value: int) -> bool:
+        """Whether a value is read through a window that is placed at run time."""
+        return "dynamic_slice" in self.views(value)
