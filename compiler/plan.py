@@ -52,7 +52,7 @@ class Block:
     def place(self) -> tuple[int, int, int]:
         """`ref`, once decided."""
         if self.ref is None:
-            raise RuntimeError("[plan] a value that is read is never written. Report this as a bug.")
+            raise RuntimeError("[plan] a step's operand has no place. Report this as a bug.")
         return self.ref
 
 
@@ -267,6 +267,10 @@ def place_temporaries(steps: list[Step], storage: Storage) -> int:
     for position, step in enumerate(steps):
         for block in _distinct(step.blocks):
             if block.ref is None:
+                if block.writes[:1] != [position]:
+                    raise RuntimeError(
+                        f"[plan] '{step.call.source.label}' reads what nobody wrote. Report this as a bug."
+                    )
                 offset = _inherit(step, block, position, last, inherited)
                 block.ref = (RefKind.ARENA, 0, arena.take(block.bytes) if offset is None else offset)
         for block in _distinct(step.blocks):

@@ -27,7 +27,9 @@ from flambeau.compiler.options import Options
 from flambeau.compiler.worker import _HEADER, Request
 
 #: Seconds one request may take.
-LIMIT = float(os.environ.get("FLAMBEAU_COMPILE_TIMEOUT", "120"))
+LIMIT = 120.0
+#: Seconds after which a worker that has nothing to do goes.
+IDLE = 30.0
 _START_LIMIT = 60.0  # seconds until a new process must have said hello
 
 
@@ -68,7 +70,7 @@ class _Worker:
     def __init__(self) -> None:
         self.stderr = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "flambeau.compiler.worker"],
+            [sys.executable, "-P", "-m", "flambeau.compiler.worker", str(IDLE)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,

@@ -1,4 +1,4 @@
-"""A compiler process: `python -m flambeau.compiler.worker`, started and fed by `pool.py`.
+"""A compiler process: `python -m flambeau.compiler.worker IDLE`, started and fed by `pool.py`.
 
 In: requests on standard input. Out: replies on standard output; both are length-prefixed pickles. It compiles and
 stores, it never runs what it made. It goes when its input ends, when it was idle for `IDLE` seconds, and, by an alarm
@@ -16,7 +16,6 @@ import sys
 import traceback
 from typing import Any, BinaryIO, NamedTuple
 
-IDLE = float(os.environ.get("FLAMBEAU_WORKER_IDLE", "30"))  # seconds
 _HEADER = struct.Struct("<Q")
 
 
@@ -55,13 +54,13 @@ def receive(stream: Any) -> Any:
     return pickle.loads(data)
 
 
-def main() -> None:
+def main(idle: float) -> None:
     source, sink = _own_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(10)
     try:
         send(sink, Reply(os.getpid(), None, 0.0))
-        while select.select([source], [], [], IDLE)[0]:
+        while select.select([source], [], [], idle)[0]:
             request = receive(source)
             signal.alarm(max(1, round(request.limit)))
             reply = serve(request)
@@ -123,4 +122,4 @@ class _Exact:
 if __name__ == "__main__":
     from flambeau.compiler import worker  # so that messages pickle under the name the parent knows
 
-    worker.main()
+    worker.main(float(sys.argv[1]))

@@ -17,7 +17,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Loc
 from flambeau.dialects.record import REGISTRY, Kind, find
 
-SHAPES = ((), (1,), (5,), (67,), (3, 4), (4, 3), (1, 4), (3, 1), (2, 3, 4), (1, 70), (130, 2), (0, 3))
+SHAPES = ((), (1,), (5,), (67,), (3, 4), (4, 3), (1, 4), (3, 1), (2, 3, 4), (1, 70), (130, 2), (0, 3), (9, 67))
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, 2.0, math.inf, -math.inf, math.nan, 1e-40, 3e38, 7.0)
 DIVISIONS = ("int_div", "int_rem")
 
@@ -63,11 +63,8 @@ class _Generator:
     def program(self, n_nodes: int) -> Program:
         for _ in range(self.rng.randint(2, 5)):
             self.input(Aval(self.rng.choice(SHAPES), self.rng.choice(dtypes.SUPPORTED)))
-        makers = (
-            (self.elementwise,) * 5
-            + (self.view,) * 3
-            + (self.reduction, self.source, self.assemble, self.matmul, self.index)
-        )
+        makers = [self.elementwise] * 5 + [self.view] * 3 + [self.reduction, self.source, self.assemble, self.matmul]
+        makers += [self.index, self.rows, self.moments]
         while len(self.graph.nodes) < n_nodes:
             self.rng.choice(makers)()
         made = [v for n in self.graph.nodes for v in n.results]
@@ -209,6 +206,38 @@ class _Generator:
         if op.name in ("argmax", "argmin") and len(axes) not in (1, aval.rank):
             axes = axes[:1] or (0,)
         self.emit(op.name, (x,), (axes,))
+
+    def rows(self) -> None:
+        """A softmax along one axis, perhaps its logarithm, perhaps an element picked from every row."""
+        x = self.any(lambda a: a.rank >= 1 and a.dtype.is_floating_point and a.size > 0)
+        if x is None or self.exact:
+            return
+        aval = self.aval(x)
+        axis = self.rng.randrange(aval.rank)
+        shifted = self.emit("sub", (x, self.stretched(self.emit("max", (x,), ((axis,),)), aval.shape, axis)))
+        powers = self.emit("exp", (shifted,))
+        total = self.stretched(self.emit("sum", (powers,), ((axis,),)), aval.shape, axis)
+        result = self.emit(*self.rng.choice((("div", (powers, total)), ("sub", (shifted, self.emit("log", (total,)))))))
+        if self.fallible and self.rng.random() < 0.5:
+            shape = tuple(1 if a == axis else n for a, n in enumerate(aval.shape))
+            index = np.array([self.rng.randrange(aval.shape[axis]) for _ in range(math.prod(shape))], np.int64)
+            self.emit("gather", (result, self.input(Aval(shape, dtypes.int64), index.reshape(shape))), (axis,))
+        self.emit("mul", (result, self.like(result)))
+
+    def stretched(self, value: int, shape: tuple[int, ...], axis: int) -> int:
+        unit = tuple(1 if a == axis else n for a, n in enumerate(shape))
+        return self.emit("broadcast", (self.emit("reshape", (value,), (unit,)),), (shape,))
+
+    def moments(self) -> None:
+        """An optimizer's update: a decayed sum, and a value moved by it."""
+        x = self.any(lambda a: a.dtype.is_floating_point)
+        if x is None:
+            return
+        aval = self.aval(x)
+        old, gradient = self.input(aval), self.like(x)
+        rate = self.expand(self.emit("constant", (), (0.5, aval.dtype)), aval.shape)
+        new = self.emit("add", (self.emit("mul", (old, rate)), gradient))
+        self.emit("sub", (x, self.emit("mul", (new, rate))))
 
     def source(self) -> None:
         shape = self.rng.choice(SHAPES)

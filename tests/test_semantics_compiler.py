@@ -9,6 +9,10 @@ from flambeau.compiler import driver
 from flambeau.compiler.generic import to_array
 from flambeau.compiler.options import Options
 from flambeau.dialects import reference
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder
+from flambeau.dialects.dtypes import float32, int64
+from flambeau.dialects.record import find
 from flambeau.runtime import _binding as runtime
 from mlp_step import arrays, step
 from random_graphs import program, same_bits
@@ -67,6 +71,18 @@ def test_outputs_do_not_depend_on_what_else_is_asked_for(seed):
         (v,) = node.results
         alone = type(graph)(graph.avals, graph.inputs, graph.nodes, [v])
         assert_equal(alone, [to_array(wanted[v], graph.avals[v])], run(alone, inputs, FUSED), node.op.name)
+
+
+@pytest.mark.parametrize("source", ["constant", "iota"])
+def test_a_gather_from_a_source_finds_it_in_memory(source):
+    builder = GraphBuilder()
+    index = builder.input(Aval((3, 2), int64))
+    table = find("iota")(builder=builder, shape=(3, 4), dim=1, dtype=float32)
+    table = table if source == "iota" else builder.constant(2.5, float32, (3, 4))
+    builder.graph.outputs = [find("gather")(table, index, axis=1).id]
+    inputs = [np.array([[1, 0], [2, 3], [3, 1]])]
+    wanted = reference.run(builder.graph, inputs)
+    assert_equal(builder.graph, wanted, run(builder.graph, inputs, FUSED), source)
 
 
 def buffers(inputs):

@@ -78,7 +78,7 @@ def started(graph=None):
 
 def sabotage(monkeypatch, text):
     """Run `text` in every worker as it serves its first request."""
-    code = f"import flambeau.compiler.worker as w\n{textwrap.dedent(text)}\nw.main()"
+    code = f"import flambeau.compiler.worker as w\n{textwrap.dedent(text)}\nw.main(30.0)"
     real = subprocess.Popen
 
     def start(command, **kwargs):
@@ -149,10 +149,9 @@ def test_an_error_in_a_worker_is_reported_with_its_text(fresh):
 
 
 def test_a_worker_goes_when_idle_and_leaves_no_zombie(fresh, monkeypatch):
-    monkeypatch.setenv("FLAMBEAU_WORKER_IDLE", "0.2")
+    monkeypatch.setattr(pool, "IDLE", 0.2)
     started().wait(60)
-    wait_until(lambda: pool.processes() == [])
-    assert not _children()
+    wait_until(lambda: pool.processes() == [] and not _children())
     executable = started(chain(4))
     assert executable.wait(60) is not None
 
