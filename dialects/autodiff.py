@@ -12,7 +12,7 @@ reach them, operands from left to right; a value's cotangent is ((given + first 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from flambeau.dialects.aval import Aval
@@ -213,7 +213,7 @@ def _fragment(graph: Graph, node: Node, wanted: tuple[bool, ...]) -> _Fragment:
 
 @lru_cache(maxsize=4096)
 def _make_fragment(
-    op: OpRecord, operands: tuple[Aval, ...], result: Aval, attrs: tuple[Hashable, ...], wanted: tuple[bool, ...]
+    op: OpRecord, operands: tuple[Aval, ...], result: Aval, attrs: tuple[Any, ...], wanted: tuple[bool, ...]
 ) -> _Fragment:
     scratch = GraphBuilder()
     ct, y, *xs = (scratch.input(aval) for aval in (result, result, *operands))

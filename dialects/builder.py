@@ -8,7 +8,7 @@ against this interface only. Next: `autodiff.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from flambeau.dialects.aval import Aval
@@ -22,7 +22,7 @@ class Builder:
 
     loc: Loc | None = None
 
-    def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Hashable, ...]) -> Value:
+    def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...]) -> Value:
         raise NotImplementedError
 
     def constant(self, value: float | int | bool, dtype: DType, shape: tuple[int, ...] = ()) -> Value:
@@ -131,6 +131,6 @@ class GraphBuilder(Builder):
     def value(self, id: int) -> Value:
         return Value(self, id, self.graph.avals[id])
 
-    def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Hashable, ...]) -> Value:
+    def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...]) -> Value:
         (result,) = self.graph.add_node(op, [v.id for v in operands], attrs, self.loc)
         return Value(self, result, self.graph.avals[result])

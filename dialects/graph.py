@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.record import OpRecord
@@ -31,7 +31,7 @@ class Node(NamedTuple):
 
     op: OpRecord
     operands: tuple[int, ...]
-    attrs: tuple[Hashable, ...]
+    attrs: tuple[Any, ...]
     results: tuple[int, ...]
     loc: Loc | None = None
 
@@ -60,7 +60,7 @@ class Graph:
         return value
 
     def add_node(
-        self, op: OpRecord, operands: Sequence[int], attrs: tuple[Hashable, ...] = (), loc: Loc | None = None
+        self, op: OpRecord, operands: Sequence[int], attrs: tuple[Any, ...] = (), loc: Loc | None = None
     ) -> tuple[int, ...]:
         """Append `op`; its record checks operand types and gives the result types. Returns the results' ids."""
         results = tuple(self.add_value(a) for a in op.infer_results([self.avals[v] for v in operands], attrs))

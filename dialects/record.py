@@ -108,7 +108,7 @@ class OpRecord:
             raise TypeError(f"[record] op '{self.name}': `fallible` and `failure` go together. Give both or neither.")
         REGISTRY[self.name] = self
 
-    def infer_results(self, avals: Sequence[Aval], attrs: tuple[Hashable, ...]) -> tuple[Aval, ...]:
+    def infer_results(self, avals: Sequence[Aval], attrs: tuple[Any, ...]) -> tuple[Aval, ...]:
         return (self.infer(*avals, *attrs),)
 
     def __call__(self, *operands: Any, **attrs: Hashable) -> Any:
