@@ -179,6 +179,10 @@ class Assembly:
         if self.graph.avals[target] is _UNKNOWN:
             self.graph.avals[target] = self.graph.avals[self.slots[here]]
 
+    def _modified(self, offset, provided, slots) -> None:
+        if not offset:
+            self.overwrites += [Overwrite(s, "an operation after it was computed", None, frozenset()) for s in slots]
+
     def _segment(self, offset, provided, base, inner, state, given) -> None:
         kept = {slot - base: now for slot, now in provided.items() if slot >= base}
         self._entries(inner, offset + base, kept | {slot: offset + now for slot, now in given.items()})

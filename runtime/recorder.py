@@ -59,6 +59,8 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
   the imported slot that computed it, from an imported leaf (base + s) to the leaf's entry in this trace, and from an
   imported input to the slot of its own, earlier import. They may lead forward: sort by dependence, not by position
 
+- `("modified", slots)`: the tensors of these slots of an imported trace have been written since
+
 **Program(executable, output_slots, updates=None, residual_slots=None, input_slots=None)**: `executable` is a `Plan` or
 a callable `(inputs, donate) -> list of Buffer` for output_slots, then residual_slots; each ascends. `residual_slots`
 (required when history was asked for) are the slots whose values `backward()` will need; they may be inputs or also be

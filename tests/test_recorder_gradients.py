@@ -202,6 +202,20 @@ def test_data_changed_outside_of_history_is_grafted():
     np.testing.assert_allclose(T.value(w.grad), X.T @ (2 * 2 * (X @ W)))
 
 
+def test_writes_after_a_flush_are_reported_to_the_backward():
+    x, w = model()
+    for write in (False, True, False):
+        h = x @ w
+        loss = (h * h).sum()
+        T.value(loss)
+        if write:
+            h.add_(1.0)
+            R.flush()
+        R.backward(loss)
+        assert [e for e in R.trace_export() if e[0] == "modified"] == ([("modified", (8,))] if write else [])
+        R.flush()
+
+
 def test_in_place_operations_have_history():
     x, w = model()
     y = x + 0.0

@@ -158,6 +158,18 @@ static int export_segment(const fb_node *node, PyObject *entries) {
                                        (unsigned long long)node->imported->id, provided));
 }
 
+static int export_modified(const fb_node *node, PyObject *entries) {
+  PyObject *slots = PyTuple_New(node->n_words - 1);
+  for (uint32_t i = 1; slots && i < node->n_words; i++) {
+    PyObject *slot = PyLong_FromUnsignedLong(fb_word_slot(node->words[i]));
+    if (!slot)
+      Py_CLEAR(slots);
+    else
+      PyTuple_SET_ITEM(slots, i - 1, slot);
+  }
+  return slots ? append(entries, Py_BuildValue("(sN)", "modified", slots)) : -1;
+}
+
 static int export_node(const fb_node *node, PyObject *entries, const fb_recorder *rec) {
   const fb_type *type = node->type;
   switch ((fb_node_kind)node->kind) {
@@ -181,6 +193,8 @@ static int export_node(const fb_node *node, PyObject *entries, const fb_recorder
     return export_call(node, "grad", entries, rec);
   case FB_SEGMENT:
     return export_segment(node, entries);
+  case FB_MODIFIED:
+    return export_modified(node, entries);
   case FB_ROOT:
   case FB_REACH:
     break;

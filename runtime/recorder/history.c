@@ -116,6 +116,18 @@ void fb_segment_drop_values(fb_segment *s) {
   s->n_leaves = 0;
 }
 
+int fb_segment_note_write(fb_segment *s, uint32_t slot) {
+  if (s->freed || fb_contains(s->modified, s->n_modified, slot))
+    return 0;
+  if (fb_grow((void **)&s->modified, &s->cap_modified, s->n_modified + 1, sizeof *s->modified) < 0)
+    return -1;
+  uint32_t at = s->n_modified++;
+  for (; at && s->modified[at - 1] > slot; at--)
+    s->modified[at] = s->modified[at - 1];
+  s->modified[at] = slot;
+  return 0;
+}
+
 static void segment_free(fb_segment *s) {
   if (s->previous)
     s->previous->next = s->next;
@@ -128,6 +140,7 @@ static void segment_free(fb_segment *s) {
   PyMem_Free(s->leaves);
   PyMem_Free(s->linked);
   PyMem_Free(s->residuals);
+  PyMem_Free(s->modified);
   Py_XDECREF(s->program);
   PyMem_Free(s);
 }

@@ -3,14 +3,34 @@
 
 static int import_slot(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t *imported);
 
-/* Gradients that arrive at slot `from` go on to slot `to`. */
-static int add_link(fb_recorder *rec, uint32_t from, uint32_t to) {
-  uint64_t words[2] = {FB_H_LINK, from | (uint64_t)to << 32};
-  fb_node *node = fb_trie_step(rec->state, words, 2);
-  if (!node && !(node = fb_trie_add(rec->state, FB_LINK, words, 2, rec->n_slots)))
+/* An entry without slots: only the state changes. */
+static int add_mark(fb_recorder *rec, fb_node_kind kind, const uint64_t *words, uint32_t n) {
+  fb_node *node = fb_trie_step(rec->state, words, n);
+  if (!node && !(node = fb_trie_add(rec->state, kind, words, n, rec->n_slots)))
     return -1;
   rec->state = node;
   return 0;
+}
+
+/* Gradients that arrive at slot `from` go on to slot `to`. */
+static int add_link(fb_recorder *rec, uint32_t from, uint32_t to) {
+  uint64_t words[2] = {FB_H_LINK, from | (uint64_t)to << 32};
+  return add_mark(rec, FB_LINK, words, 2);
+}
+
+/* Which tensors of the segment have been written since: their old values may not be differentiated through. */
+static int add_modified(fb_recorder *rec, const fb_segment *s) {
+  if (!s->n_modified)
+    return 0;
+  uint64_t *words = PyMem_Malloc((s->n_modified + 1) * sizeof *words);
+  if (!words)
+    return PyErr_NoMemory(), -1;
+  words[0] = FB_H_MODIFIED;
+  for (uint32_t i = 0; i < s->n_modified; i++)
+    words[i + 1] = s->base + s->modified[i];
+  int status = add_mark(rec, FB_MODIFIED, words, s->n_modified + 1);
+  PyMem_Free(words);
+  return status;
 }
 
 /* The key of a segment entry: header, id, slots of provided values, scalars. */
@@ -69,6 +89,8 @@ static int enter_segment(fb_recorder *rec, fb_segment *s) {
   s->epoch = rec->id;
   s->refs++;
   rec->imports[rec->n_imports++] = s;
+  if (add_modified(rec, s) < 0)
+    return -1;
   memset(s->linked, 0, s->n_leaves * sizeof *s->linked);
   for (uint32_t i = 0; i < s->n_origins; i++)
     s->origins[i].history = FB_NO_SLOT;

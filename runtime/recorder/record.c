@@ -120,6 +120,8 @@ int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *
     c->slot = c->use = c->input = FB_NO_SLOT;
     rec->flush_soon = true;
   }
+  if (FB_UNLIKELY(c->segment != NULL) && fb_segment_note_write(c->segment, c->segment_slot) < 0)
+    return -1;
   if (c->slot != FB_NO_SLOT && rec->owner[c->slot] == c)
     rec->owner[c->slot] = NULL;
   if (!differentiable && c->type->requires_grad) {

@@ -139,7 +139,8 @@ typedef enum {
   FB_BACKWARD,
   FB_GRAD,
   FB_SEGMENT,
-  FB_LINK
+  FB_LINK,
+  FB_MODIFIED
 } fb_node_kind;
 
 /* Node flags; any of them leaves the fast path. OVERWRITE: the only result replaces operand 0. */
@@ -154,7 +155,8 @@ enum {
   FB_H_BACKWARD,
   FB_H_GRAD,
   FB_H_SEGMENT,
-  FB_H_LINK
+  FB_H_LINK,
+  FB_H_MODIFIED
 }; /* headers below all functions */
 #define FB_TAG_FIRST 0xFFFFFFE0u
 #define FB_TAG_LIST 0xFFFFFFE0u   /* count << 32 */
@@ -495,6 +497,8 @@ struct fb_segment {
   fb_program *program; /* whose residuals these are */
   fb_buffer **residuals;
   uint32_t n_residuals;
+  uint32_t *modified; /* ascending: slots whose cells were written since */
+  uint32_t n_modified, cap_modified;
   fb_segment *next, *previous, *dying;
 };
 
@@ -502,6 +506,7 @@ fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values)
 fb_segment *fb_segment_freed(void); /* stands for a history that backward() has freed */
 void fb_segment_release(fb_segment *s);
 void fb_segment_drop_values(fb_segment *s);
+int fb_segment_note_write(fb_segment *s, uint32_t slot); /* the cell that `slot` went to is being written */
 fb_segment *fb_segments(void);
 bool fb_history_freed(const fb_recorder *rec, uint32_t slot);
 /* Mark in `needed` (one byte per slot) all slots that marked ones depend on through gradient history. */
