@@ -156,22 +156,30 @@ def _min_dim(input: Tensor_, dim: Static, keepdim: Static):
     return _along("min", input, dim, keepdim)
 
 
-class MaxResult(NamedTuple):
-    """What `max` along a dim returns."""
-
+class _Extremes(NamedTuple):
     values: Tensor
     indices: Tensor
 
 
-class MinResult(NamedTuple):
-    """What `min` along a dim returns."""
+class _Named(_Extremes):
+    """Values and indices, written as PyTorch writes them; `_op` is the function that returned them."""
 
-    values: Tensor
-    indices: Tensor
+    _op = ""
+
+    def __repr__(self) -> str:
+        return f"flambeau.return_types.{self._op}(\nvalues={self.values!r},\nindices={self.indices!r})"
 
 
-MaxResult.__name__ = MaxResult.__qualname__ = "max"
-MinResult.__name__ = MinResult.__qualname__ = "min"
+class MaxResult(_Named):
+    """What `max` along a dim returns: `values` and `indices`."""
+
+    _op = "max"
+
+
+class MinResult(_Named):
+    """What `min` along a dim returns: `values` and `indices`."""
+
+    _op = "min"
 
 
 def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
