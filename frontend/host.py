@@ -83,10 +83,16 @@ def array_of(tensor: Tensor) -> np.ndarray:
     view, base_shape, starts = recorder.view_info(tensor)
     dtype = tensor.dtype.numpy
     base = np.ndarray(base_shape, dtype, buffer=buffer)
-    if view is None:
+    if view is None or not view.steps:
         return base
     b = _ArrayBuilder()
     return view.read(b.wrap(base), [b.wrap(np.asarray(s, np.int64)) for s in starts]).id
+
+
+def is_whole(tensor: Tensor) -> bool:
+    """Whether a tensor shows all of its storage as it lies there."""
+    view = recorder.view_info(tensor)[0]
+    return view is None or not view.steps
 
 
 def exported(tensor: Tensor) -> np.ndarray:

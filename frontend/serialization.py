@@ -11,7 +11,7 @@ import os
 import tempfile
 from typing import Any
 
-from flambeau import safetensors_format
+from flambeau import host, safetensors_format
 from flambeau.dialects import dtypes
 from flambeau.dialects.dtypes import DType
 from flambeau.runtime import recorder
@@ -30,8 +30,7 @@ class _Packer:
 
     def tensor(self, t: Tensor, path: str) -> str:
         """The name under which `t` is stored: that of the same memory if it was stored before."""
-        whole = recorder.view_info(t)[0] is None
-        key = (recorder.realize(t).address, t.shape, t.dtype) if whole and 0 not in t.shape else (path,)
+        key = (recorder.realize(t).address, t.shape, t.dtype) if host.is_whole(t) and 0 not in t.shape else (path,)
         if key not in self._names:
             name = path
             while name in self.tensors or name == "__metadata__":
