@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Builder, GraphBuilder, Value
@@ -43,9 +44,9 @@ def vjp(
         if v in needs:
             _accumulate(found, root.get(v, v), ct)
     for node in reversed(depth_first(graph, found, needs, root)):
-        ct = found.get(node.results[0])
-        if ct is None:
+        if node.results[0] not in found:
             continue
+        ct = found[node.results[0]]
         builder.loc = node.loc
         if hooks and node.results[0] in hooks:
             ct = found[node.results[0]] = hooks[node.results[0]](ct)
@@ -217,7 +218,8 @@ def _make_fragment(
 ) -> _Fragment:
     scratch = GraphBuilder()
     ct, y, *xs = (scratch.input(aval) for aval in (result, result, *operands))
-    parts = op.vjp(ct, y, *xs, *attrs)
+    vjp_rule: Any = op.vjp
+    parts = vjp_rule(ct, y, *xs, *attrs)
     if len(parts) != len(operands):
         raise RuntimeError(
             f"[{op.name}] its vjp gives {len(parts)} cotangents for {len(operands)} operands. Fix the record."

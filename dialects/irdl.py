@@ -33,7 +33,7 @@ def _float(x: float) -> str:
     return f"0x{struct.unpack('<Q', struct.pack('<d', x))[0]:016X}"
 
 
-def _attribute(x: Hashable) -> str:
+def _attribute(x: Any) -> str:
     """MLIR syntax of a static attribute; `_decode` is its inverse."""
     match x:
         case bool():
@@ -70,7 +70,8 @@ def _pairs(node: Node, graph: Graph) -> list[tuple[str, tuple[str, ...], tuple[A
     """concat as a chain of two-operand ops: an IRDL op cannot list operands of different types. Same bits."""
     (dim,) = node.attrs
     names, avals = [f"%{v}" for v in node.operands], [graph.avals[v] for v in node.operands]
-    chain, left, shape = [], names[0], avals[0]
+    chain: list[tuple[str, tuple[str, ...], tuple[Aval, ...], Aval]] = []
+    left, shape = names[0], avals[0]
     for i, (name, aval) in enumerate(zip(names[1:], avals[1:]), 1):
         size = shape.shape[dim] + aval.shape[dim]
         joined = Aval((*shape.shape[:dim], size, *shape.shape[dim + 1 :]), aval.dtype)
@@ -115,13 +116,17 @@ def print_graph(graph: Graph) -> str:
 # ---- the dialect ----------------------------------------------------------------------------------------------
 
 
+def _list_of(operand: Any) -> Any:
+    return Sequence[operand]
+
+
 def _mlir() -> Any:
     from flambeau.dialects import mlir
 
     return mlir
 
 
-def _decode(attribute: Any) -> Hashable:
+def _decode(attribute: Any) -> Any:
     ir = _mlir().ir
     if isinstance(attribute, ir.BoolAttr):
         return ir.BoolAttr(attribute).value
@@ -214,13 +219,13 @@ def _dialect() -> Any:
     import flambeau.dialects.tape  # noqa: F401
 
     ext = _mlir().ext
-    tape = type("Tape", (ext.Dialect,), {}, name="tape")
+    tape: Any = type("Tape", (ext.Dialect,), {}, name="tape")
     for record in REGISTRY.values():
         names, variadic = _operand_names(record)
         fields: dict[str, Any] = {}
         fields.update({f"{n}_": ext.Operand[Any] for n in names})
         if variadic:  # all of one type: an IRDL list has one constraint
-            fields["rest_"] = Sequence[ext.Operand[Any]]
+            fields["rest_"] = _list_of(ext.Operand[Any])
         fields["result_"] = ext.Result[Any]
         members = {"__annotations__": fields, "verify_invariants": _verifier(record), "__module__": __name__}
         type(f"Tape_{record.name}", (tape.Operation,), members, name=record.name, traits=[ext.Pure])

@@ -64,6 +64,10 @@ def print_plan(spec: PlanSpec) -> str:
 # ---- the dialect ----------------------------------------------------------------------------------------------
 
 
+def _list_of(operand: Any) -> Any:
+    return Sequence[operand]
+
+
 def _mlir() -> Any:
     from flambeau.dialects import mlir
 
@@ -143,7 +147,7 @@ def _operation(
     ext = _mlir().ext
     fields: dict[str, Any] = {f"operand{i}_": ext.Operand[Any] for i in range(operands)}
     if tail:
-        fields["tail_"] = Sequence[ext.Operand[Any]]
+        fields["tail_"] = _list_of(ext.Operand[Any])
     if result:
         fields["result_"] = ext.Result[Any]
 
@@ -187,7 +191,7 @@ class _Reader:
     """Collects the ops of a plan function into the fields of a spec."""
 
     def __init__(self) -> None:
-        self.number: dict[Any, int] = {}  # index values -> expression
+        self.number: dict[Any, Any] = {}  # index values -> expression
         self.storage: dict[Any, tuple[int, int]] = {}  # buffers -> (RefKind, index)
         self.views: dict[Any, tuple[int, int, int]] = {}  # views -> (RefKind, index, offset)
         self.dims: dict[Any, tuple[int, ...]] = {}
@@ -203,7 +207,7 @@ class _Reader:
         dialect, _, name = op.name.partition(".")
         if dialect != "plan":
             raise ValueError(f"[plan] {op.name} at {op.location} is not an op of the plan dialect.")
-        operands = [self.number.get(v) for v in op.operands]
+        operands: Any = [self.number.get(v) for v in op.operands]
         code = {v: k for k, v in _EXPR.items()}.get(name)
         if code is not None:
             a, b = operands or (op.attributes["value"].value, 0)

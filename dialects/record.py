@@ -46,7 +46,7 @@ class Sample:
     """
 
     operands: tuple[Any, ...]
-    attrs: dict[str, Hashable] = field(default_factory=dict)
+    attrs: dict[str, Any] = field(default_factory=dict)
     error: tuple[type[Exception], str] | None = None
     gradient: bool = True
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ _SHOWN = 12
 
 
 class Event(NamedTuple):
-    """Something the recorder did `count` times: a "miss" (a rule ran; `detail` names what differed from the nearest call
+    """Something the recorder did `times` times: a "miss" (a rule ran; `detail` names what differed from the nearest call
     seen before), a "build" or "widen" (a program was made), or a "flush", with the user's line."""
 
     kind: str
@@ -25,12 +26,12 @@ class Event(NamedTuple):
     line: int
     name: str
     detail: str
-    count: int
+    times: int
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.file else "(unknown line)"
         what = " ".join(x for x in (self.name, self.detail) if x)
-        return f"{self.count:6d} x  {place}  {what}"
+        return f"{self.times:6d} x  {place}  {what}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Explanation:
         ]
         lines += _section("programs", [_program(r) for r in self.reports])
         for kind, title in (("flush", "flushes"), ("build", "programs built at"), ("miss", "new calls")):
-            found = sorted((e for e in self.events if e.kind == kind), key=lambda e: -e.count)
+            found = sorted((e for e in self.events if e.kind == kind), key=lambda e: -e.times)
             lines += _section(title, list(map(str, found)))
         return "\n".join(lines)
 
@@ -72,11 +73,15 @@ def _program(report: Any) -> str:
     return f"{report.tier:8s} {made:22s} {report.ops:4d} ops in {report.steps:3d} steps  {kernels}{failed}"
 
 
+def _log() -> Iterable[tuple[tuple[str, str | None, int, str, str], int]]:
+    return recorder.explain_log().items()
+
+
 def explain() -> Explanation:
     """What happened so far in this process; print it, or read its fields."""
     stats = recorder.stats()
     report = importlib.import_module("flambeau.compiler.report")
-    events = tuple(Event(*key, count) for key, count in recorder.explain_log().items())
+    events = tuple(Event(*key, times) for key, times in _log())
     return Explanation(
         hits=stats["hits"],
         misses=stats["misses"],

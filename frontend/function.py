@@ -17,7 +17,7 @@ from flambeau.runtime.recorder import REQUIRED, Function, Tensor
 Tensor_ = Value  #: a tensor
 Operand = Value  #: a tensor or a number; a number is a 0-d Value with `weak` set
 Tensors = list  #: a sequence of tensors
-Optional_ = Value  #: a tensor or None
+Optional_ = Any  #: a tensor or None
 Number = Any  #: a Python number, specialised by value; a weak 0-d Value once many values were seen
 Static = Any  #: part of the key: None, bool, int, float, str, dtype, nested tuples of these
 Starts = Any  #: (views only) a tuple of ints that enter the trace as 0-d int64 Values

@@ -53,7 +53,7 @@ def _swaps_last_two(perm: tuple[int, ...]) -> bool:
 def _swap(copy: Copy, node: Node, product: Node) -> None:
     permute, matmul = find("permute"), find("matmul")
     graph = copy.graph
-    transposed = []
+    transposed: list[int] = []
     for v in reversed(product.operands):
         shape, dtype = graph.avals[copy.ids[v]]
         aval = Aval((*shape[:-2], shape[-1], shape[-2]), dtype)

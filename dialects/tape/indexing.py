@@ -36,7 +36,7 @@ def _out_of_range(op: str, position: int, x: Aval, index: Aval, axis: int) -> Ex
 def _require_in_range(op: str, x: np.ndarray, index: np.ndarray, axis: int) -> None:
     wrong = np.flatnonzero((index < 0) | (index >= x.shape[axis]))
     if wrong.size:
-        avals = Aval(x.shape, None), Aval(index.shape, int64)
+        avals = Aval(x.shape, int64), Aval(index.shape, int64)
         raise _out_of_range(op, int(wrong[0]), *avals, axis)
 
 

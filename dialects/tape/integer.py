@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import INTEGER, bool_
+from flambeau.dialects.dtypes import INTEGER, bool_, int64
 from flambeau.dialects.record import NoGradient, OpRecord, Sample
 from flambeau.dialects.tape.common import coordinates, elementwise, points, quiet, samples_of, shapes
 
@@ -24,7 +24,7 @@ def _division(name: str, divide, lower, doc: str) -> OpRecord:
     def reference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         zeros = np.flatnonzero(y == 0)
         if zeros.size:
-            raise failure(int(zeros[0]), Aval(np.shape(x), None), Aval(np.shape(y), None))
+            raise failure(int(zeros[0]), Aval(np.shape(x), int64), Aval(np.shape(y), int64))
         return divide(x, y)
 
     return elementwise(
