@@ -9,28 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 from flambeau.dialects.builder import Builder, Value
 from flambeau.runtime.recorder import REQUIRED, Function, Tensor
 
-Tensor_ = Value  #: a tensor
-Operand = Value  #: a tensor or a number; a number is a 0-d Value with `weak` set
-Tensors = list  #: a sequence of tensors
-Optional_ = Any  #: a tensor or None
-Number = Any  #: a Python number, specialised by value; a weak 0-d Value once many values were seen
-Static = Any  #: part of the key: None, bool, int, float, str, dtype, nested tuples of these
-Starts = Any  #: (views only) a tuple of ints that enter the trace as 0-d int64 Values
+Tensor_ = Annotated[Value, "tensor"]  #: a tensor
+Operand = Annotated[Value, "operand"]  #: a tensor or a number; a number is a 0-d Value with `weak` set
+Tensors = Annotated[list, "tensors"]  #: a sequence of tensors
+Optional_ = Annotated[Any, "optional"]  #: a tensor or None
+Number = Annotated[Any, "number"]  #: a number, specialised by value; a weak 0-d Value once many values were seen
+Static = Annotated[Any, "static"]  #: part of the key: None, bool, int, float, str, dtype, nested tuples of these
+Starts = Annotated[Any, "starts"]  #: (views only) a tuple of ints that enter the trace as 0-d int64 Values
 
-_KINDS = {
-    "Tensor_": "tensor",
-    "Operand": "operand",
-    "Tensors": "tensors",
-    "Optional_": "optional",
-    "Number": "number",
-    "Static": "static",
-    "Starts": "starts",
-}
+
+def _kind(annotation: Any) -> str:
+    """How an argument enters a trace, from its annotation (or the annotation's name)."""
+    marker = globals().get(annotation) if isinstance(annotation, str) else annotation
+    if not hasattr(marker, "__metadata__"):
+        raise TypeError(
+            f"[function] annotation {annotation!r} is none of Tensor_, Operand, Tensors, Optional_, Number, Static, Starts."
+        )
+    return marker.__metadata__[0]
 
 
 _builders: list[Builder] = []
@@ -58,7 +58,7 @@ def _params(rule: Callable) -> tuple[tuple[str, str, Any, bool], ...]:
     defaults = dict(zip(reversed(names[: code.co_argcount]), reversed(rule.__defaults__ or ())))
     defaults.update(rule.__kwdefaults__ or {})
     return tuple(
-        (name, _KINDS[rule.__annotations__[name]], defaults.get(name, REQUIRED), i >= code.co_argcount)
+        (name, _kind(rule.__annotations__.get(name)), defaults.get(name, REQUIRED), i >= code.co_argcount)
         for i, name in enumerate(names)
     )
 
