@@ -292,3 +292,31 @@ def test_equal_computations_on_other_extents_share_their_text():
         texts.add(call.source.text)
         assert call.in_place == ((2, 0), (2, 1)) or call.in_place
     assert len(texts) == 1
+
+
+@pytest.mark.parametrize("dtype", (float32, float64, int64, bool_), ids=str)
+@pytest.mark.parametrize(
+    "shape, perm",
+    (((67, 131), (1, 0)), ((3, 200), (1, 0)), ((200, 3), (1, 0)), ((4, 33, 65), (0, 2, 1)), ((5, 40, 18), (2, 1, 0))),
+    ids=str,
+)
+def test_transposes_are_read_in_tiles(shape, perm, dtype):
+    data = (np.random.default_rng(0).normal(size=shape) * 9).astype(dtype.numpy)
+    b = GraphBuilder()
+    x = b.input(Aval(shape, dtype))
+    turned = op("permute", x, perm=perm)
+    y = b.input(turned.aval)
+    b.graph.outputs = [turned.id, op("select", op("eq", turned, y), turned, y).id]
+    other = np.ascontiguousarray(data.transpose(perm)[::-1])
+    copy, _ = assert_one_semantics(b.graph, [data, other])
+    assert np.array_equal(copy, data.transpose(perm))
+
+
+def test_few_long_rows_are_cut_into_parts():
+    b = GraphBuilder()
+    x, scale = b.input(Aval((2, 70_001), float32)), b.input(Aval((2, 1), float32))
+    b.graph.outputs = [(x * op("broadcast", scale, shape=x.shape)).id]
+    (call,) = execute.calls(b.graph, FUSED)
+    assert call.n == 6
+    data, factors = np.arange(140_002, dtype=np.float32).reshape(2, -1), np.array([[2], [3]], np.float32)
+    assert np.array_equal(assert_one_semantics(b.graph, [data, factors])[0], data * factors)

@@ -66,4 +66,14 @@ def place(graph: Graph, value: int, out: int, layout: Layout, target: Target) ->
     if not fragment.is_affine or nest_extents(form, [*fragment.elem_layouts(form), layout], []) is None:
         return None
     nest = Nest(fragment, form, target, placed={value: (out, layout)})
-    return emit_map(nest)
+    return replace(call := emit_map(nest), copies=_whole_copy(fragment, value, out, layout, call))
+
+
+def _whole_copy(fragment: Fragment, value: int, out: int, layout: Layout, call: KernelCall) -> tuple[int, int] | None:
+    """(written, read) if the call copies all of an input to all of `out`."""
+    source = fragment.sources[value]
+    whole = source.layout.is_identity and layout.is_identity and source.root in fragment.graph.inputs
+    if not whole or len({fragment.avals[v].size for v in (value, out, source.root)}) > 1:
+        return None
+    at = {o.index: p for p, o in enumerate(call.operands) if o.kind == "value"}
+    return at[out], at[source.root]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Form, Fragment
+from flambeau.compiler.codegen.loops_tiles import emit_tiles, tiled_loop
 from flambeau.compiler.codegen.nest import Nest
 from flambeau.compiler.codegen.points import Point, Row
 from flambeau.compiler.codegen.reduce import CHUNK, LANES, Fold, pair_levels
@@ -21,6 +22,8 @@ from flambeau.compiler.targets import Target
 GRAIN = 16384
 #: Work of an element from which on a loop body is not repeated: its code would cost more than its branches.
 LONG_BODY = 100
+#: An elementwise nest of fewer rows than MANY, longer than LONG_ROW, is cut inside of its rows.
+MANY, LONG_ROW = 32, 1 << 15
 
 
 def lower_map(fragment: Fragment, form: Form, target: Target) -> KernelCall:
@@ -35,20 +38,35 @@ def emit_map(nest: Nest) -> KernelCall:
         row = Row(nest, None)
         store_point(nest, Point(row, nest.b.const(0, "i64"), 1), 0)
         return finish(nest, 1, 1)
+    nest.storing = set(nest.stages.stores[0])
     if not nest.extents:
-        row = Row(nest, None)
-        nest.storing = set(nest.stages.stores[0])
-        sweep(
-            nest,
-            nest.b.lo,
-            nest.b.hi,
-            unroll(nest),
-            lambda col, mask: store_point(nest, Point(row, col, nest.lanes, mask), 0),
-        )
+        _store_span(nest, Row(nest, None), nest.b.lo, nest.b.hi)
         return finish(nest, form.size, grain_of(fragment, 1))
-    with nest.b.apart(), nest.b.loop(nest.b.lo, nest.b.hi) as rows:
-        emit_row(nest, Row(nest, rows.index))
-    return finish(nest, form.size // nest.cols, grain_of(fragment, nest.cols))
+    rows = form.size // nest.cols
+    if (across := tiled_loop(nest)) is not None:
+        items, height = emit_tiles(nest, across, lambda row, lo, hi: _store_span(nest, row, lo, hi))
+        return finish(nest, items, grain_of(fragment, nest.cols * height))
+    if rows < MANY and nest.cols > LONG_ROW:
+        _emit_parts_of_rows(nest)
+        return finish(nest, rows * -(-nest.cols // LONG_ROW), 1)
+    with nest.b.apart(), nest.b.loop(nest.b.lo, nest.b.hi) as loop:
+        emit_row(nest, Row(nest, loop.index))
+    return finish(nest, rows, grain_of(fragment, nest.cols))
+
+
+def _store_span(nest: Nest, row: Row, lo: Val, hi: Val) -> None:
+    """Compute and store columns lo..hi of an elementwise nest."""
+    sweep(nest, lo, hi, unroll(nest), lambda col, mask: store_point(nest, Point(row, col, nest.lanes, mask), 0))
+
+
+def _emit_parts_of_rows(nest: Nest) -> None:
+    """A few long rows: an item is a part of a row."""
+    b, cols = nest.b, nest.number(nest.cols, "cols")
+    parts = nest.number(-(-nest.cols // LONG_ROW), "parts")
+    with b.apart(), b.loop(b.lo, b.hi) as item:
+        lo = b.mul(b.rem_unsigned(item.index, parts), LONG_ROW)
+        row = Row(nest, b.div_unsigned(item.index, parts))
+        _store_span(nest, row, lo, b.minimum(b.add(lo, LONG_ROW), cols))
 
 
 def lower_rows(fragment: Fragment, form: Form, target: Target) -> KernelCall:

@@ -7,6 +7,7 @@ Next: `loops_rows.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from flambeau.compiler.codegen.access import Layout
 from flambeau.compiler.codegen.emitter import Val
@@ -19,6 +20,13 @@ from flambeau.dialects.record import Kind
 Position = Callable[[], Val]
 
 
+class Tile(NamedTuple):
+    """Part of an operand copied into scratch: column `col` of the row lies at element `base + col`."""
+
+    pointer: Val
+    base: Val
+
+
 class Row:
     """One row (or, where the nest is flat, the whole kernel): scalars of `row`, an i64, or None for a flat nest."""
 
@@ -26,6 +34,7 @@ class Row:
         self.nest, self.row = nest, row
         self.lines = nest.b.here()
         self.values: dict[int, Val] = {}
+        self.tiles: dict[tuple[int, Layout], Tile] = {}
         self.points: list[Point] = []  # the elements of a row that is held in registers
         self.bases: dict[Access, Val | None] = {}
         self.indices: dict[Layout, Val] = {}
@@ -185,6 +194,10 @@ class Point:
         if (root, layout) not in self.leaves:
             if producer is not None:
                 self.leaves[root, layout] = index_value(nest, producer, self._index(layout, rows, stride))
+            elif (root, layout) in self.row.tiles:
+                pointer, base = self.row.tiles[root, layout]
+                element = nest.fragment.avals[root].dtype.mlir
+                self.leaves[root, layout] = nest.b.load(pointer, self.index(base), element, self.lanes, self.mask)
             else:
                 access = nest.access(root, layout)
                 self.leaves[root, layout] = self.load(

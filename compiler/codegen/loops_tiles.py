@@ -1,0 +1,101 @@
+"""Elementwise kernels in which some operand runs across the columns: tiles are transposed into scratch first.
+
+In: a `Nest` of form "map" with an access whose unit stride lies in a row loop. Out: its `KernelCall`. An item is a block of
+rows along that loop; of each such operand a tile of these rows and 64 columns is read along the rows, turned in registers
+and kept in the thread's scratch, where the rows then read it along the columns. Next: `loops_rows.py`.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from flambeau.compiler.codegen.access import Layout
+from flambeau.compiler.codegen.emitter import Emitter, Val
+from flambeau.compiler.codegen.nest import Nest
+from flambeau.compiler.codegen.points import Row, Tile
+from flambeau.compiler.codegen.reduce import LANES
+
+#: Register widths, in lanes, for which turning a tile in registers pays.
+WIDTHS = (4, 8, 16)
+
+
+def tiled_loop(nest: Nest) -> int | None:
+    """The row loop along which tiles are read: the unit stride of the first access that runs across the columns."""
+    if nest.cols < nest.lanes or nest.lanes not in WIDTHS:
+        return None
+    for _, layout in _crossing(nest):
+        rows, _ = nest.walk(layout)
+        if 1 in rows:
+            return rows.index(1)
+    return None
+
+
+def _crossing(nest: Nest) -> list[tuple[int, Layout]]:
+    """The inputs that are read with a stride along the columns."""
+    fragment = nest.fragment
+    sources = dict.fromkeys(fragment.sources[v] for v in fragment.leaf_values())
+    stored = [s for s in sources if s.root not in fragment.producers and s.layout.size == nest.form.size]
+    return [(s.root, s.layout) for s in stored if nest.walk(s.layout)[1] not in (0, 1)]
+
+
+def emit_tiles(nest: Nest, loop: int, walk_row) -> tuple[int, int]:
+    """Write the kernel; returns the number of items and the rows of each. `walk_row(row, lo, hi)` walks columns."""
+    b, height = nest.b, nest.lanes
+    extent, step = nest.extents[loop], prod(nest.extents[loop + 1 :])
+    blocks = -(-extent // height)
+    tiles = [
+        (s, nest.reserve(height * LANES * _itemsize(nest, s[0])))
+        for s in _crossing(nest)
+        if nest.walk(s[1])[0][loop] == 1
+    ]
+    cols, per_loop, along, stride = (nest.number(n) for n in (nest.cols, blocks, extent, step))
+    with b.apart(), b.loop(b.lo, b.hi) as item:
+        inside, rest = b.rem_unsigned(item.index, stride), b.div_unsigned(item.index, stride)
+        first = b.mul(b.rem_unsigned(rest, per_loop), height)
+        count = b.minimum(b.sub(along, first), height)
+        start = b.add(b.mul(b.add(b.mul(b.div_unsigned(rest, per_loop), along), first), stride), inside)
+        with b.apart(), b.loop(0, cols, LANES) as part:
+            end = b.minimum(b.add(part.index, LANES), cols)
+            corner = Row(nest, start)
+            for (root, layout), scratch in tiles:
+                _turn(nest, corner, (root, layout), scratch, (part.index, end), b.tail_mask(count, height))
+            with b.apart(), b.loop(0, count) as r:
+                row = Row(nest, b.add(start, b.mul(r.index, stride)))
+                base = b.sub(b.mul(r.index, LANES), part.index)
+                row.tiles = {key: Tile(scratch, base) for key, scratch in tiles}
+                walk_row(row, part.index, end)
+    return prod(nest.extents) // extent * blocks, height
+
+
+def _itemsize(nest: Nest, root: int) -> int:
+    return nest.fragment.avals[root].dtype.itemsize
+
+
+def _turn(nest: Nest, corner: Row, key: tuple[int, Layout], scratch: Val, span: tuple[Val, Val], rows: Val) -> None:
+    """Copy columns `span` of the rows from `corner` on into scratch, one row after the other."""
+    b, height = nest.b, nest.lanes
+    access, element = nest.access(*key), nest.fragment.avals[key[0]].dtype.mlir
+    base, stride = corner.base(access), nest.number(access.stride, (access, "column"))
+    lo, hi = span
+    with b.apart(), b.loop(lo, hi, height) as group:
+        columns = []
+        for k in range(height):
+            col = b.add(group.index, k) if k else group.index
+            at = b.mul(col, stride)
+            mask = b.and_(rows, b.splat(b.cmp("lt", col, hi), height))
+            columns.append(b.load(access.pointer, at if base is None else b.add(at, base), element, height, mask))
+        for r, x in enumerate(transposed(b, columns)):
+            b.store(x, scratch, b.add(b.sub(group.index, lo), r * LANES))
+
+
+def transposed(b: Emitter, rows: list[Val]) -> list[Val]:
+    """The square matrix held in `rows`, turned: halves of the off-diagonal blocks change places, ever smaller ones."""
+    size, half = len(rows), len(rows) // 2
+    while half:
+        for i in range(size):
+            if not i & half:
+                x, y = rows[i], rows[i + half]
+                rows[i] = b.shuffle(x, y, [size + lane - half if lane & half else lane for lane in range(size)])
+                rows[i + half] = b.shuffle(x, y, [size + lane if lane & half else lane + half for lane in range(size)])
+        half //= 2
+    return rows
