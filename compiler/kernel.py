@@ -41,6 +41,9 @@ class KernelCall:
     `writes` are the positions in `operands` that the kernel stores to; `in_place` pairs (written position,
     read position) that may be one buffer because each element is read before it is written, by the same item.
 
+    `copies` is (written position, read position) where the call does nothing but copy all of one operand to all of the
+    other: the plan drops it where the two can be one buffer.
+
     A `fallible` call gets one more dim from the plan builder, after `dims`: its base error code. The k-th fallible
     node of the cluster's graph, in node order, reports by lowering the status word to `(base + k) << 48 | position`.
     """
@@ -54,6 +57,7 @@ class KernelCall:
     scratch: int = 0  # bytes per thread
     in_place: tuple[tuple[int, int], ...] = ()
     fallible: bool = False
+    copies: tuple[int, int] | None = None
 
 
 @dataclass

@@ -2,16 +2,17 @@
 
 In: the program and its clusters with what the code generators made of them. Out: a `Program`, plain data: the
 `PlanSpec` the runtime interprets, the kernels it calls and the ops its error codes stand for. Nothing here knows
-MLIR or addresses. Next: `arena.py` for offsets, `driver.py` for who calls this.
+MLIR or addresses. Next: `schedule.py` for the steps, `arena.py` for offsets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from flambeau.compiler.arena import Arena
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
+from flambeau.compiler.schedule import Block, Step, Storage, collect, distinct, drop_copies, schedule
 from flambeau.dialects.graph import Graph
 from flambeau.runtime.plan_spec import KERNEL_COPY, ExprOp, OutMode, PlanSpec, RefKind
 
@@ -30,154 +31,11 @@ def build(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]]) -> Program:
     storage = Storage(graph)
     steps = collect(storage, clusters)
     steps, n_fallible = schedule(steps, storage)
+    steps, n_fallible = drop_copies(steps, n_fallible, storage)
     outputs = place_outputs(steps, n_fallible, storage)
+    steps = [s for s in steps if not s.is_done]
     arena_bytes = place_temporaries(steps, storage)
     return emit(steps, n_fallible, outputs, arena_bytes, storage)
-
-
-# ---- storage and steps ----------------------------------------------------------------------------------------
-
-
-@dataclass
-class Block:
-    """A piece of memory that steps read and write. `ref` is where it lies once that is decided."""
-
-    bytes: int
-    input: int | None = None  # position in graph.inputs
-    ref: tuple[int, int, int] | None = None  # (RefKind, index, byte offset)
-    reads: list[int] = field(default_factory=list)  # positions of steps
-    writes: list[int] = field(default_factory=list)
-
-    @property
-    def place(self) -> tuple[int, int, int]:
-        """`ref`, once decided."""
-        if self.ref is None:
-            raise RuntimeError("[plan] a step's operand has no place. Report this as a bug.")
-        return self.ref
-
-
-@dataclass
-class Step:
-    """One kernel call on blocks. `blocks` matches `call.operands`; None stands for the status word."""
-
-    call: KernelCall
-    blocks: tuple[Block | None, ...]
-    ops: tuple[str, ...] = ()  # the fallible ops of its cluster
-    updates: dict[int, Block] = field(
-        default_factory=dict
-    )  # id(input block) -> the output that is it, updated in place
-
-    def written(self) -> list[Block]:
-        return _distinct(self.blocks[p] for p in self.call.writes)
-
-    def read(self) -> list[Block]:
-        return _distinct(b for p, b in enumerate(self.blocks) if p not in self.call.writes)
-
-
-class Storage:
-    """Which block each value of the program lives in; aliases share one."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.blocks: dict[int, Block] = {v: Block(graph.avals[v].nbytes, input=k) for k, v in enumerate(graph.inputs)}
-
-    def of(self, value: int) -> Block:
-        block = self.blocks.get(value)
-        if block is None:
-            block = self.blocks[value] = Block(self.graph.avals[value].nbytes)
-        return block
-
-
-def collect(storage: Storage, clusters: Iterable[tuple[Cluster, Lowered]]) -> list[Step]:
-    """Bind every call's operands to blocks. Calls over empty domains are dropped."""
-    steps = []
-    for cluster, lowered in clusters:
-        local = _local_blocks(storage, cluster, lowered)
-        temps = [Block(size) for size in lowered.temps]
-        ops = tuple(n.op.name for n in cluster.graph.nodes if n.op.fallible)
-        for call in lowered.calls:
-            blocks = tuple(_block(cluster, local, temps, o.kind, o.index) for o in call.operands)
-            if call.n > 0:
-                steps.append(Step(call, blocks, ops if call.fallible else ()))
-    return steps
-
-
-def _local_blocks(storage: Storage, cluster: Cluster, lowered: Lowered) -> dict[int, Block]:
-    """The blocks of the cluster's own values, aliases joined."""
-    local = {v: storage.of(p) for v, p in zip(cluster.graph.inputs, cluster.operands, strict=True)}
-    for v, p in zip(cluster.graph.outputs, cluster.results, strict=True):
-        source = v
-        while source in lowered.aliases:
-            source = lowered.aliases[source]
-        if source not in local:
-            local[source] = storage.of(p) if source == v else Block(cluster.graph.avals[source].nbytes)
-        local[v] = storage.blocks[p] = local[source]
-    return local
-
-
-def _block(cluster: Cluster, local: dict[int, Block], temps: list[Block], kind: str, index: int) -> Block | None:
-    if kind == "status":
-        return None
-    if kind == "temp":
-        return temps[index]
-    if index not in local:  # a value that only this cluster's calls see
-        local[index] = Block(cluster.graph.avals[index].nbytes)
-    return local[index]
-
-
-def _distinct(blocks: Iterable[Block | None]) -> list[Block]:
-    return list({id(b): b for b in blocks if b is not None}.values())
-
-
-# ---- order ----------------------------------------------------------------------------------------------------
-
-
-def schedule(steps: list[Step], storage: Storage) -> tuple[list[Step], int]:
-    """Fallible steps and what they need first, updates that nobody waits for last. Returns the number that may fail.
-
-    Readers and writers of each block are noted on it, by position in the new order.
-    """
-    early = _needed_by_fallible(steps)
-    first = [s for k, s in enumerate(steps) if k in early]
-    rest = [s for k, s in enumerate(steps) if k not in early]
-    late = _postponed(rest, storage)
-    ordered = first + [s for k, s in enumerate(rest) if k not in late] + [rest[k] for k in sorted(late)]
-    for position, step in enumerate(ordered):
-        for block in step.read():
-            block.reads.append(position)
-        for block in step.written():
-            block.writes.append(position)
-    return ordered, len(first)
-
-
-def _needed_by_fallible(steps: list[Step]) -> set[int]:
-    """Positions of fallible steps and of those they depend on."""
-    needed: set[int] = set()
-    blocks: set[int] = set()
-    for k in range(len(steps) - 1, -1, -1):
-        step = steps[k]
-        if step.call.fallible or any(id(b) in blocks for b in step.written()):
-            needed.add(k)
-            blocks.update(id(b) for b in (*step.read(), *step.written()))
-    return needed
-
-
-def _postponed(steps: list[Step], storage: Storage) -> set[int]:
-    """Steps that write the new value of an input which later steps still read, and whose results nobody reads."""
-    graph = storage.graph
-    donors = {id(storage.of(graph.outputs[k])): id(storage.of(graph.inputs[i])) for k, i in graph.updates.items()}
-    read_later: set[int] = set()
-    written_later: set[int] = set()
-    late: set[int] = set()
-    for k in range(len(steps) - 1, -1, -1):
-        read, written = {id(b) for b in steps[k].read()}, {id(b) for b in steps[k].written()}
-        overwrites = any(donors.get(b) in read_later for b in written)
-        movable = written_later.isdisjoint(read | written) and read_later.isdisjoint(written)
-        if overwrites and movable:
-            late.add(k)
-        read_later |= read
-        written_later |= written
-    return late
 
 
 # ---- outputs --------------------------------------------------------------------------------------------------
@@ -240,7 +98,13 @@ def _donation(steps: list[Step], n_fallible: int, block: Block, donor: Block) ->
     first = block.writes[0]
     if not donor.reads or donor.reads[-1] < first:
         return OutMode.REPLACE
-    if donor.reads[-1] > first or len(block.writes) > 1 or not in_place(steps[first], block, donor):
+    if donor.reads[-1] > first:
+        return OutMode.NEW
+    pair = steps[first].copied()
+    if pair is not None and pair[0] is block and pair[1] is donor:
+        steps[first].is_done = True
+        return OutMode.UPDATE
+    if len(block.writes) > 1 or not in_place(steps[first], block, donor):
         return OutMode.NEW
     steps[first].updates[id(donor)] = block
     return OutMode.UPDATE
@@ -262,18 +126,18 @@ def place_temporaries(steps: list[Step], storage: Storage) -> int:
     arena = Arena()
     last: dict[int, int] = {}
     for position, step in enumerate(steps):
-        last.update((id(b), position) for b in _distinct(step.blocks) if b.ref is None)
+        last.update((id(b), position) for b in distinct(step.blocks) if b.ref is None)
     inherited: set[int] = set()
     for position, step in enumerate(steps):
-        for block in _distinct(step.blocks):
+        for block in distinct(step.blocks):
             if block.ref is None:
-                if block.writes[:1] != [position]:
+                if not any(b is block for b in step.written()):
                     raise RuntimeError(
                         f"[plan] '{step.call.source.label}' reads what nobody wrote. Report this as a bug."
                     )
                 offset = _inherit(step, block, position, last, inherited)
                 block.ref = (RefKind.ARENA, 0, arena.take(block.bytes) if offset is None else offset)
-        for block in _distinct(step.blocks):
+        for block in distinct(step.blocks):
             if last.get(id(block)) == position and id(block) not in inherited:
                 arena.give(block.place[2], block.bytes)
     return arena.size

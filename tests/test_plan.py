@@ -5,6 +5,7 @@ wrong order shows up as a wrong result.
 """
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from flambeau.compiler.plan import build
 from flambeau.dialects import reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
-from flambeau.dialects.dtypes import float32, int32
-from flambeau.dialects.graph import Graph
+from flambeau.dialects.dtypes import float32, int32, int64
+from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import Kind, find
 from flambeau.runtime.plan_spec import KERNEL_COPY, ExprOp, OutMode, RefKind
 from hypothesis import given, settings
@@ -62,9 +63,19 @@ class Stub:
                 temps[result] = len(lowered.temps)
                 lowered.temps.append(graph.avals[result].nbytes)
         for node in graph.nodes:
-            if node.results[0] not in lowered.aliases:
-                lowered.calls.append(self.call(graph, node, lowered.aliases, temps))
+            if node.results[0] in lowered.aliases:
+                continue
+            if node.op.name in ("update_slice", "scatter_add") and self.rng.random() < 0.7:
+                lowered.calls.append(self.copy(graph, node, lowered.aliases, temps))
+                node = node._replace(operands=(node.results[0], *node.operands[1:]))
+            lowered.calls.append(self.call(graph, node, lowered.aliases, temps))
         return lowered
+
+    def copy(self, graph, node, aliases, temps) -> KernelCall:
+        """What starts an op that changes a part of its first operand."""
+        shape = graph.avals[node.operands[0]].shape
+        reshape = Node(find("reshape"), node.operands[:1], (shape,), node.results)
+        return replace(self.call(graph, reshape, aliases, temps), copies=(1, 0))
 
     def call(self, graph, node, aliases, temps) -> KernelCall:
         def operand(value):
@@ -281,6 +292,42 @@ def test_a_0d_input_that_is_an_output_is_copied():
     found, made = modes(lambda s: (s,), Aval((), float32), updates={}, inputs=[np.float32(3).reshape(())])
     assert found == [(OutMode.NEW, 0)]
     assert [s[0] for s in made.spec.steps] == [KERNEL_COPY]
+
+
+def update_rows(x, u):
+    start = x.builder.constant(0, int64)
+    return find("update_slice")(x, u, start, steps=(1,))
+
+
+def always(monkeypatch):
+    monkeypatch.setattr(random.Random, "random", lambda self: 0.1)
+
+
+def test_a_write_to_a_part_of_a_donated_buffer_copies_nothing(monkeypatch):
+    always(monkeypatch)
+    found, made = modes(
+        lambda x, u: (update_rows(x, u),), A, Aval((2,), float32), updates={0: 0}, inputs=[X, X[:2] * 5]
+    )
+    assert found == [(OutMode.UPDATE, 0)]
+    assert [made.kernels[s[0]].label for s in made.spec.steps] == ["constant", "update_slice"]
+
+
+def test_a_write_to_a_part_of_a_temporary_copies_nothing(monkeypatch):
+    always(monkeypatch)
+    make = lambda x, u: (update_rows(x * x, u),)  # noqa: E731
+    _, made = modes(make, A, Aval((2,), float32), updates={}, inputs=[X, X[:2] * 5])
+    assert [made.kernels[s[0]].label for s in made.spec.steps] == ["mul", "constant", "update_slice"]
+
+
+def test_a_write_to_a_part_of_a_value_that_is_still_needed_copies_it(monkeypatch):
+    always(monkeypatch)
+
+    def make(x, u):
+        y = x * x
+        return update_rows(y, u), find("neg")(y)
+
+    _, made = modes(make, A, Aval((2,), float32), updates={0: 0}, inputs=[X, X[:2] * 5])
+    assert "reshape" in [made.kernels[s[0]].label for s in made.spec.steps]
 
 
 # ---- the fallible part

@@ -1,0 +1,197 @@
+"""The steps of a plan: kernel calls bound to blocks of memory, and the order they run in.
+
+In: the program and its lowered clusters. Out: `Step`s on `Block`s: what may fail first, updates that nobody waits for
+last, copies that need not be made left out. Next: `plan.py`, which gives every block a place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from flambeau.compiler.kernel import Cluster, KernelCall, Lowered
+from flambeau.dialects.graph import Graph
+
+# ---- storage and steps ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Block:
+    """A piece of memory that steps read and write. `ref` is where it lies once that is decided."""
+
+    bytes: int
+    input: int | None = None  # position in graph.inputs
+    ref: tuple[int, int, int] | None = None  # (RefKind, index, byte offset)
+    reads: list[int] = field(default_factory=list)  # positions of steps
+    writes: list[int] = field(default_factory=list)
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """`ref`, once decided."""
+        if self.ref is None:
+            raise RuntimeError("[plan] a step's operand has no place. Report this as a bug.")
+        return self.ref
+
+
+@dataclass
+class Step:
+    """One kernel call on blocks. `blocks` matches `call.operands`; None stands for the status word."""
+
+    call: KernelCall
+    blocks: tuple[Block | None, ...]
+    ops: tuple[str, ...] = ()  # the fallible ops of its cluster
+    updates: dict[int, Block] = field(default_factory=dict)  # id(input block) -> the output that is it, in place
+    is_done: bool = False  # a copy of an input to the output that takes its buffer
+
+    def written(self) -> list[Block]:
+        return distinct(self.blocks[p] for p in self.call.writes)
+
+    def copied(self) -> tuple[Block, Block] | None:
+        """(written, read) if the call only copies one block to another."""
+        if self.call.copies is None:
+            return None
+        written, read = (self.blocks[p] for p in self.call.copies)
+        return None if written is None or read is None else (written, read)
+
+    def read(self) -> list[Block]:
+        return distinct(b for p, b in enumerate(self.blocks) if p not in self.call.writes)
+
+
+class Storage:
+    """Which block each value of the program lives in; aliases share one."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.blocks: dict[int, Block] = {v: Block(graph.avals[v].nbytes, input=k) for k, v in enumerate(graph.inputs)}
+
+    def of(self, value: int) -> Block:
+        block = self.blocks.get(value)
+        if block is None:
+            block = self.blocks[value] = Block(self.graph.avals[value].nbytes)
+        return block
+
+
+def collect(storage: Storage, clusters: Iterable[tuple[Cluster, Lowered]]) -> list[Step]:
+    """Bind every call's operands to blocks. Calls over empty domains are dropped."""
+    steps = []
+    for cluster, lowered in clusters:
+        local = _local_blocks(storage, cluster, lowered)
+        temps = [Block(size) for size in lowered.temps]
+        ops = tuple(n.op.name for n in cluster.graph.nodes if n.op.fallible)
+        for call in lowered.calls:
+            blocks = tuple(_block(cluster, local, temps, o.kind, o.index) for o in call.operands)
+            if call.n > 0:
+                steps.append(Step(call, blocks, ops if call.fallible else ()))
+    return steps
+
+
+def _local_blocks(storage: Storage, cluster: Cluster, lowered: Lowered) -> dict[int, Block]:
+    """The blocks of the cluster's own values, aliases joined."""
+    local = {v: storage.of(p) for v, p in zip(cluster.graph.inputs, cluster.operands, strict=True)}
+    for v, p in zip(cluster.graph.outputs, cluster.results, strict=True):
+        source = v
+        while source in lowered.aliases:
+            source = lowered.aliases[source]
+        if source not in local:
+            local[source] = storage.of(p) if source == v else Block(cluster.graph.avals[source].nbytes)
+        local[v] = storage.blocks[p] = local[source]
+    return local
+
+
+def _block(cluster: Cluster, local: dict[int, Block], temps: list[Block], kind: str, index: int) -> Block | None:
+    if kind == "status":
+        return None
+    if kind == "temp":
+        return temps[index]
+    if index not in local:  # a value that only this cluster's calls see
+        local[index] = Block(cluster.graph.avals[index].nbytes)
+    return local[index]
+
+
+def distinct(blocks: Iterable[Block | None]) -> list[Block]:
+    return list({id(b): b for b in blocks if b is not None}.values())
+
+
+# ---- order ----------------------------------------------------------------------------------------------------
+
+
+def schedule(steps: list[Step], storage: Storage) -> tuple[list[Step], int]:
+    """Fallible steps and what they need first, updates that nobody waits for last. Returns the number that may fail."""
+    early = _needed_by_fallible(steps)
+    first = [s for k, s in enumerate(steps) if k in early]
+    rest = [s for k, s in enumerate(steps) if k not in early]
+    late = _postponed(rest, storage)
+    return first + [s for k, s in enumerate(rest) if k not in late] + [rest[k] for k in sorted(late)], len(first)
+
+
+def note_uses(steps: list[Step]) -> None:
+    """Note on each block the positions of the steps that read and write it."""
+    for block in distinct(b for step in steps for b in step.blocks):
+        block.reads, block.writes = [], []
+    for position, step in enumerate(steps):
+        for block in step.read():
+            block.reads.append(position)
+        for block in step.written():
+            block.writes.append(position)
+
+
+def drop_copies(steps: list[Step], n_fallible: int, storage: Storage) -> tuple[list[Step], int]:
+    """Let a copy and a temporary that is not read after it be one block, and drop the step. Notes all uses."""
+    note_uses(steps)
+    escaping = {id(storage.of(v)) for v in storage.graph.outputs}
+    same: dict[int, Block] = {}
+    kept = []
+    for position, step in enumerate(steps):
+        pair = step.copied()
+        if pair is not None and _is_last_read(pair[1], pair[0], position, escaping):
+            same[id(pair[1])] = pair[0]
+            n_fallible -= position < n_fallible
+        else:
+            kept.append(step)
+    for step in kept:
+        step.blocks = tuple(_representative(b, same) for b in step.blocks)
+    note_uses(kept)
+    return kept, n_fallible
+
+
+def _is_last_read(block: Block, copy: Block, position: int, escaping: set[int]) -> bool:
+    """Whether `block` is a temporary that only the copy at `position` reads, last of all, and the copy starts there."""
+    if block.input is not None or id(block) in escaping or block.bytes != copy.bytes:
+        return False
+    return block.reads[-1] == position and block.writes[-1] < position and copy.writes[0] == position
+
+
+def _representative(block: Block | None, same: dict[int, Block]) -> Block | None:
+    while block is not None and id(block) in same:
+        block = same[id(block)]
+    return block
+
+
+def _needed_by_fallible(steps: list[Step]) -> set[int]:
+    """Positions of fallible steps and of those they depend on."""
+    needed: set[int] = set()
+    blocks: set[int] = set()
+    for k in range(len(steps) - 1, -1, -1):
+        step = steps[k]
+        if step.call.fallible or any(id(b) in blocks for b in step.written()):
+            needed.add(k)
+            blocks.update(id(b) for b in (*step.read(), *step.written()))
+    return needed
+
+
+def _postponed(steps: list[Step], storage: Storage) -> set[int]:
+    """Steps that write the new value of an input which later steps still read, and whose results nobody reads."""
+    graph = storage.graph
+    donors = {id(storage.of(graph.outputs[k])): id(storage.of(graph.inputs[i])) for k, i in graph.updates.items()}
+    read_later: set[int] = set()
+    written_later: set[int] = set()
+    late: set[int] = set()
+    for k in range(len(steps) - 1, -1, -1):
+        read, written = {id(b) for b in steps[k].read()}, {id(b) for b in steps[k].written()}
+        overwrites = any(donors.get(b) in read_later for b in written)
+        movable = written_later.isdisjoint(read | written) and read_later.isdisjoint(written)
+        if overwrites and movable:
+            late.add(k)
+        read_later |= read
+        written_later |= written
+    return late
