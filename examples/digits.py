@@ -26,7 +26,12 @@ class Classifier(nn.Module):
     def __init__(self, hidden=128):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(64, hidden), nn.ReLU(), nn.Dropout(0.1), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 10)
+            nn.Linear(64, hidden),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 10),
         )
 
     def forward(self, images):
@@ -48,7 +53,9 @@ def show_progress(epoch, epochs, step, steps, loss, seconds):
     filled = width * (epoch * steps + step) // (epochs * steps)
     bar = "█" * filled + "·" * (width - filled)
     end = "\n" if (epoch, step) == (epochs - 1, steps) else ""
-    print(f"\r[{bar}] epoch {epoch + 1:2d}/{epochs}  loss {loss:.4f}  {seconds * 1e3:7.3f} ms/step", end=end, flush=True)
+    print(
+        f"\r[{bar}] epoch {epoch + 1:2d}/{epochs}  loss {loss:.4f}  {seconds * 1e3:7.3f} ms/step", end=end, flush=True
+    )
 
 
 def train(model, data, epochs, batch_size):
@@ -112,7 +119,9 @@ def main():
     print("\nWhat was compiled:")
     print(fb.explain())
     first, last = statistics.median(durations[:5]), statistics.median(durations[-200:])
-    print(f"\nA step took {first * 1e3:.2f} ms at first and {last * 1e3:.3f} ms in the end ({first / last:.0f}x faster).")
+    print(
+        f"\nA step took {first * 1e3:.2f} ms at first and {last * 1e3:.3f} ms in the end ({first / last:.0f}x faster)."
+    )
 
     score = accuracy(model, test_x, test_y)
     print(f"Test accuracy: {score:.2%}")

@@ -50,7 +50,9 @@ class _Packer:
         if isinstance(obj, dict):
             for key in obj:
                 if not (key is None or isinstance(key, _PLAIN)):
-                    raise TypeError(f"[save] the dict at '{path}' has a key of type {type(key).__name__}. Use strings or numbers.")
+                    raise TypeError(
+                        f"[save] the dict at '{path}' has a key of type {type(key).__name__}. Use strings or numbers."
+                    )
             return {"dict": [[key, self.tree(value, f"{inner}{key}")] for key, value in obj.items()]}
         if isinstance(obj, (list, tuple)):
             kind = "list" if isinstance(obj, list) else "tuple"

@@ -47,7 +47,7 @@ def test_batches_in_order(drop_last, sizes):
     loader = DataLoader(TensorDataset(X, Y), batch_size=4, drop_last=drop_last)
     batches = list(loader)
     assert len(loader) == len(batches) and [len(b[1]) for b in batches] == sizes
-    assert sum((b[1].tolist() for b in batches), []) == list(range(sum(sizes)))
+    assert [v for b in batches for v in b[1].tolist()] == list(range(sum(sizes)))
     assert batches[1][0].tolist() == X[4:8].tolist()
     assert isinstance(batches[0], list)
 
@@ -55,10 +55,10 @@ def test_batches_in_order(drop_last, sizes):
 @pytest.mark.accept("DAT-03", "T-20")
 def test_shuffling_visits_everything_in_a_new_order_each_epoch():
     loader = DataLoader(TensorDataset(X, Y), batch_size=3, shuffle=True, generator=fb.Generator().manual_seed(5))
-    epochs = [sum((y.tolist() for _, y in loader), []) for _ in range(3)]
+    epochs = [[v for _, y in loader for v in y.tolist()] for _ in range(3)]
     assert all(sorted(e) == list(range(10)) for e in epochs) and len({tuple(e) for e in epochs}) == 3
     again = DataLoader(TensorDataset(X, Y), batch_size=3, shuffle=True, generator=fb.Generator().manual_seed(5))
-    assert sum((y.tolist() for _, y in again), []) == epochs[0]
+    assert [v for _, y in again for v in y.tolist()] == epochs[0]
     for x, y in loader:
         np.testing.assert_array_equal(x.numpy()[:, 0], 2.0 * y.numpy())
 
@@ -87,7 +87,9 @@ def test_collating_dicts_tuples_numbers_and_strings():
     assert [len(b["name"]) for b in batches] == [3, 3, 1]
     first = batches[1]
     assert first["x"].tolist() == [3.0, 4.0, 5.0] and first["name"] == ["3", "4", "5"]
-    assert first["y"][0].dtype is fb.int64 and first["y"][0].tolist() == [9, 16, 25] and first["y"][1].dtype is fb.float32
+    assert (
+        first["y"][0].dtype is fb.int64 and first["y"][0].tolist() == [9, 16, 25] and first["y"][1].dtype is fb.float32
+    )
     Point = namedtuple("Point", "a b")
     points = [Point(fb.ones(2), 1), Point(fb.zeros(2), 2)]
     batch = next(iter(DataLoader(points, batch_size=2)))

@@ -51,7 +51,10 @@ def test_mse_by_hand_and_its_warning():
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_cross_entropy_of_indices(reduction, weight, smoothing):
     compare(
-        lambda f, x, t, w: f.cross_entropy(x, t, w, reduction=reduction, label_smoothing=smoothing), SCORES, LABELS, weight
+        lambda f, x, t, w: f.cross_entropy(x, t, w, reduction=reduction, label_smoothing=smoothing),
+        SCORES,
+        LABELS,
+        weight,
     )
     compare(
         lambda f, x, t, w: f.cross_entropy(x, t, w, ignore_index=4, reduction=reduction, label_smoothing=smoothing),
@@ -68,7 +71,9 @@ def test_cross_entropy_of_indices(reduction, weight, smoothing):
 def test_cross_entropy_of_probabilities(reduction, weight, smoothing):
     p = np.exp(arrays(6, 5, seed=2))
     p /= p.sum(1, keepdims=True)
-    compare(lambda f, x, t, w: f.cross_entropy(x, t, w, reduction=reduction, label_smoothing=smoothing), SCORES, p, weight)
+    compare(
+        lambda f, x, t, w: f.cross_entropy(x, t, w, reduction=reduction, label_smoothing=smoothing), SCORES, p, weight
+    )
 
 
 @pytest.mark.accept("LOS-02")
@@ -146,7 +151,9 @@ def test_modules_are_the_functions():
 @pytest.mark.parametrize("target", [[0, 5], [-1, 0]])
 def test_a_class_out_of_range_names_the_position(target):
     x = fb.ones(2, 5, requires_grad=True)
-    with pytest.raises(IndexError, match=r"\[cross_entropy\] target\[\d\] is out of range for size 5. Indices must lie in 0..4"):
+    with pytest.raises(
+        IndexError, match=r"\[cross_entropy\] target\[\d\] is out of range for size 5. Indices must lie in 0..4"
+    ):
         F.cross_entropy(x, fb.tensor(target)).item()
     assert F.cross_entropy(x, fb.tensor([0, 4])).item() == pytest.approx(math.log(5))
 
@@ -154,14 +161,42 @@ def test_a_class_out_of_range_names_the_position(target):
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda: F.cross_entropy(fb.ones(2, 5), fb.tensor([0, 1, 2])), ValueError, r"needs class indices of shape \(2,\), got \(3,\)"),
-        (lambda: F.cross_entropy(fb.ones(2, 5), fb.ones(2, 4)), ValueError, r"needs probabilities of the same shape, got \(2, 4\)"),
-        (lambda: F.cross_entropy(fb.ones(2, 5), fb.tensor([0, 1]).int()), RuntimeError, r"class indices have dtype flambeau.int32"),
-        (lambda: F.cross_entropy(fb.ones(2, 5), fb.tensor([0, 1]), fb.ones(4)), RuntimeError, r"weight has shape \(4,\). Give one"),
-        (lambda: F.cross_entropy(fb.ones(2, 5), fb.tensor([0, 1]), label_smoothing=2.0), RuntimeError, r"label_smoothing is 2.0"),
-        (lambda: F.cross_entropy(fb.tensor([[1]]), fb.tensor([0])), RuntimeError, r"\[cross_entropy\] input has dtype flambeau.int64"),
+        (
+            lambda: F.cross_entropy(fb.ones(2, 5), fb.tensor([0, 1, 2])),
+            ValueError,
+            r"needs class indices of shape \(2,\), got \(3,\)",
+        ),
+        (
+            lambda: F.cross_entropy(fb.ones(2, 5), fb.ones(2, 4)),
+            ValueError,
+            r"needs probabilities of the same shape, got \(2, 4\)",
+        ),
+        (
+            lambda: F.cross_entropy(fb.ones(2, 5), fb.tensor([0, 1]).int()),
+            RuntimeError,
+            r"class indices have dtype flambeau.int32",
+        ),
+        (
+            lambda: F.cross_entropy(fb.ones(2, 5), fb.tensor([0, 1]), fb.ones(4)),
+            RuntimeError,
+            r"weight has shape \(4,\). Give one",
+        ),
+        (
+            lambda: F.cross_entropy(fb.ones(2, 5), fb.tensor([0, 1]), label_smoothing=2.0),
+            RuntimeError,
+            r"label_smoothing is 2.0",
+        ),
+        (
+            lambda: F.cross_entropy(fb.tensor([[1]]), fb.tensor([0])),
+            RuntimeError,
+            r"\[cross_entropy\] input has dtype flambeau.int64",
+        ),
         (lambda: F.nll_loss(fb.tensor(1.0), fb.tensor(0)), RuntimeError, r"\[nll_loss\] input is 0-d"),
-        (lambda: F.binary_cross_entropy_with_logits(fb.ones(2), fb.ones(3)), ValueError, r"input has shape \(2,\), target \(3,\)"),
+        (
+            lambda: F.binary_cross_entropy_with_logits(fb.ones(2), fb.ones(3)),
+            ValueError,
+            r"input has shape \(2,\), target \(3,\)",
+        ),
         (lambda: nn.CrossEntropyLoss(reduction="avg"), ValueError, r"\[CrossEntropyLoss\] reduction is 'avg'"),
     ],
 )

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from support import against_numpy, against_torch, arrays, gradients_against_torch
 
-FLOATS = {"x": arrays(3, 5), "y": arrays(3, 5, seed=1), "row": arrays(5, seed=2), "positive": np.abs(arrays(3, 5)) + 0.5}
+FLOATS = {
+    "x": arrays(3, 5),
+    "y": arrays(3, 5, seed=1),
+    "row": arrays(5, seed=2),
+    "positive": np.abs(arrays(3, 5)) + 0.5,
+}
 UNARY = {
     "abs": np.abs, "neg": np.negative, "exp": np.exp, "expm1": np.expm1, "sin": np.sin, "cos": np.cos, "tan": np.tan,
     "tanh": np.tanh, "floor": np.floor, "ceil": np.ceil, "round": np.rint, "trunc": np.trunc, "sign": np.sign,
@@ -46,12 +51,16 @@ def test_unary_function_of_positive_numbers(name):
         against_numpy(getattr(fb, name)(fb.tensor(x)), POSITIVE[name](x).astype(dtype))
 
 
-@pytest.mark.parametrize("name", [n for n in {**UNARY, **POSITIVE} if n not in ("isnan", "isinf", "isfinite", "logical_not")])
+@pytest.mark.parametrize(
+    "name", [n for n in {**UNARY, **POSITIVE} if n not in ("isnan", "isinf", "isfinite", "logical_not")]
+)
 def test_unary_gradient_is_that_of_torch(name):
     gradients_against_torch(lambda m, x: getattr(m, name)(x), FLOATS["positive"] if name in POSITIVE else FLOATS["x"])
 
 
-@pytest.mark.parametrize("name", ["exp", "log", "sqrt", "sigmoid", "tanh", "floor", "round", "abs", "neg", "sign", "square", "relu"])
+@pytest.mark.parametrize(
+    "name", ["exp", "log", "sqrt", "sigmoid", "tanh", "floor", "round", "abs", "neg", "sign", "square", "relu"]
+)
 def test_unary_of_integers_has_the_dtype_of_torch(name):
     against_torch(lambda m, x: getattr(m, name)(x), np.arange(1, 7))
 
@@ -281,7 +290,10 @@ def test_softmax(name, dim):
     e = np.exp(x64 - x64.max(dim, keepdims=True))
     p = e / e.sum(dim, keepdims=True)
     np.testing.assert_allclose(
-        getattr(fb.tensor(x), name)(dim).numpy(), p if name == "softmax" else np.log(np.maximum(p, 1e-300)), rtol=3e-6, atol=1e-30
+        getattr(fb.tensor(x), name)(dim).numpy(),
+        p if name == "softmax" else np.log(np.maximum(p, 1e-300)),
+        rtol=3e-6,
+        atol=1e-30,
     ) if name == "softmax" else None
     with pytest.raises(IndexError, match=rf"\[{name}\] dim 2 is out of range"):
         getattr(fb, name)(fb.tensor(x), 2)
@@ -290,7 +302,11 @@ def test_softmax(name, dim):
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda: fb.ones(2, 3) + fb.ones(4), RuntimeError, r"\[add\] shapes \(2, 3\) and \(4,\) do not broadcast: sizes 3 and 4 at"),
+        (
+            lambda: fb.ones(2, 3) + fb.ones(4),
+            RuntimeError,
+            r"\[add\] shapes \(2, 3\) and \(4,\) do not broadcast: sizes 3 and 4 at",
+        ),
         (lambda: fb.ones(2) + "a", TypeError, "unsupported operand"),
         (lambda: fb.add(fb.ones(2), "a"), TypeError, r"\[add\] argument 'other' must be a Tensor or a number"),
         (lambda: fb.add(fb.ones(2)), TypeError, r"\[add\] argument 'other' is missing"),

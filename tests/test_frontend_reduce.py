@@ -15,7 +15,10 @@ DIMS = [None, 0, 1, -1, (0, 2), (1,), (0, 1, 2), (-1, 0)]
 @pytest.mark.parametrize("name", ["sum", "mean"])
 def test_sum_and_mean(name, dim, keepdim):
     wanted = getattr(np, name)(X.astype(np.float64), axis=dim, keepdims=keepdim)
-    for result in (getattr(fb, name)(fb.tensor(X), dim, keepdim), getattr(fb.tensor(X), name)(dim=dim, keepdim=keepdim)):
+    for result in (
+        getattr(fb, name)(fb.tensor(X), dim, keepdim),
+        getattr(fb.tensor(X), name)(dim=dim, keepdim=keepdim),
+    ):
         assert result.shape == wanted.shape
         np.testing.assert_allclose(result.numpy(), wanted, rtol=1e-5, atol=1e-6)
     gradients_against_torch(lambda m, x: getattr(m, name)(x, dim, keepdim), X)
@@ -100,7 +103,9 @@ def test_any_and_all_over_dims():
 @pytest.mark.parametrize("name", ["var", "std"])
 def test_moments(name, dim):
     for correction in (0, 1):
-        gradients_against_torch(lambda m, x, c=correction: getattr(m, name)(x, dim, correction=c, keepdim=True), X, rtol=1e-5)
+        gradients_against_torch(
+            lambda m, x, c=correction: getattr(m, name)(x, dim, correction=c, keepdim=True), X, rtol=1e-5
+        )
 
 
 def test_logsumexp_and_norm():
@@ -133,7 +138,11 @@ def test_of_0d():
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda: fb.ones(2, 3).sum(2), IndexError, r"\[sum\] dim 2 is out of range for a tensor of 2 dimensions. Use -2 to 1"),
+        (
+            lambda: fb.ones(2, 3).sum(2),
+            IndexError,
+            r"\[sum\] dim 2 is out of range for a tensor of 2 dimensions. Use -2 to 1",
+        ),
         (lambda: fb.ones(2, 3).sum((0, 0)), RuntimeError, r"\[sum\] dims \(0, 0\) name a dimension twice"),
         (lambda: fb.ones(2, 3).sum(1.5), TypeError, r"\[sum\] dim is 1.5, a float"),
         (lambda: fb.tensor([1, 2]).mean(), RuntimeError, r"\[mean\] input has dtype flambeau.int64"),

@@ -12,24 +12,50 @@ ROWS = {
     "unsqueeze": "SHP-07", "flatten": "SHP-08", "expand": "SHP-09",
 }  # fmt: skip
 VIEWS = [
-    ("reshape", lambda m, x: x.reshape(6, 4)), ("reshape", lambda m, x: m.reshape(x, (2, -1))), ("reshape", lambda m, x: x.reshape([-1])),
-    ("view", lambda m, x: x.view(4, 6)), ("view", lambda m, x: x.view(-1, 2)), ("view", lambda m, x: x.view((24,))),
-    ("transpose", lambda m, x: x.transpose(0, 2)), ("transpose", lambda m, x: m.transpose(x, -1, 1)),
-    ("transpose", lambda m, x: x[0].t()), ("transpose", lambda m, x: x[0].T), ("transpose", lambda m, x: x.mT),
-    ("permute", lambda m, x: x.permute(2, 0, 1)), ("permute", lambda m, x: m.permute(x, (1, 2, 0))), ("permute", lambda m, x: x.permute(-1, 0, 1)),
-    ("movedim", lambda m, x: m.movedim(x, 0, -1)), ("movedim", lambda m, x: m.movedim(x, (0, 1), (1, 2))),
-    ("squeeze", lambda m, x: x[:, :1].squeeze()), ("squeeze", lambda m, x: x[:, :1].squeeze(1)), ("squeeze", lambda m, x: x.squeeze(0)),
-    ("squeeze", lambda m, x: x[:1, :1].squeeze((0, 1))), ("unsqueeze", lambda m, x: x.unsqueeze(0)), ("unsqueeze", lambda m, x: m.unsqueeze(x, -1)),
-    ("flatten", lambda m, x: x.flatten()), ("flatten", lambda m, x: m.flatten(x, 1)), ("flatten", lambda m, x: x.flatten(0, 1)),
+    ("reshape", lambda m, x: x.reshape(6, 4)),
+    ("reshape", lambda m, x: m.reshape(x, (2, -1))),
+    ("reshape", lambda m, x: x.reshape([-1])),
+    ("view", lambda m, x: x.view(4, 6)),
+    ("view", lambda m, x: x.view(-1, 2)),
+    ("view", lambda m, x: x.view((24,))),
+    ("transpose", lambda m, x: x.transpose(0, 2)),
+    ("transpose", lambda m, x: m.transpose(x, -1, 1)),
+    ("transpose", lambda m, x: x[0].t()),
+    ("transpose", lambda m, x: x[0].T),
+    ("transpose", lambda m, x: x.mT),
+    ("permute", lambda m, x: x.permute(2, 0, 1)),
+    ("permute", lambda m, x: m.permute(x, (1, 2, 0))),
+    ("permute", lambda m, x: x.permute(-1, 0, 1)),
+    ("movedim", lambda m, x: m.movedim(x, 0, -1)),
+    ("movedim", lambda m, x: m.movedim(x, (0, 1), (1, 2))),
+    ("squeeze", lambda m, x: x[:, :1].squeeze()),
+    ("squeeze", lambda m, x: x[:, :1].squeeze(1)),
+    ("squeeze", lambda m, x: x.squeeze(0)),
+    ("squeeze", lambda m, x: x[:1, :1].squeeze((0, 1))),
+    ("unsqueeze", lambda m, x: x.unsqueeze(0)),
+    ("unsqueeze", lambda m, x: m.unsqueeze(x, -1)),
+    ("flatten", lambda m, x: x.flatten()),
+    ("flatten", lambda m, x: m.flatten(x, 1)),
+    ("flatten", lambda m, x: x.flatten(0, 1)),
     ("unflatten", lambda m, x: x.unflatten(2, (2, -1))),
-    ("expand", lambda m, x: x[:1].expand(3, 3, 4)), ("expand", lambda m, x: x[:, :1].expand(-1, 5, -1)), ("expand", lambda m, x: x[0, 0].expand(2, 3, 4)),
-    ("narrow", lambda m, x: m.narrow(x, 2, 1, 2)), ("select", lambda m, x: x.select(1, -1)), ("unbind", lambda m, x: m.unbind(x, 1)[2]),
-    ("split", lambda m, x: x.split(3, 2)[1]), ("split", lambda m, x: m.split(x, [1, 3], -1)[1]), ("chunk", lambda m, x: x.chunk(2, 1)[0]),
-]  # fmt: skip
+    ("expand", lambda m, x: x[:1].expand(3, 3, 4)),
+    ("expand", lambda m, x: x[:, :1].expand(-1, 5, -1)),
+    ("expand", lambda m, x: x[0, 0].expand(2, 3, 4)),
+    ("narrow", lambda m, x: m.narrow(x, 2, 1, 2)),
+    ("select", lambda m, x: x.select(1, -1)),
+    ("unbind", lambda m, x: m.unbind(x, 1)[2]),
+    ("split", lambda m, x: x.split(3, 2)[1]),
+    ("split", lambda m, x: m.split(x, [1, 3], -1)[1]),
+    ("chunk", lambda m, x: x.chunk(2, 1)[0]),
+]
 
 
 @pytest.mark.parametrize(
-    "op", [pytest.param(op, marks=pytest.mark.accept(ROWS[n]) if n in ROWS else (), id=f"{n}{i}") for i, (n, op) in enumerate(VIEWS)]
+    "op",
+    [
+        pytest.param(op, marks=pytest.mark.accept(ROWS[n]) if n in ROWS else (), id=f"{n}{i}")
+        for i, (n, op) in enumerate(VIEWS)
+    ],
 )
 def test_view_values_gradients_and_sharing(op):
     torch = pytest.importorskip("torch")
@@ -58,10 +84,27 @@ def test_expanded_views_cannot_be_written():
 
 
 INDICES = [
-    0, -1, slice(1, None), slice(None, None, 2), (0, 1), (slice(None), 1), (Ellipsis, 0), (None, 0), (slice(None), slice(1, 3), None),
-    (0, slice(None, None, 2), slice(1, 3)), (Ellipsis, slice(-2, None)), (slice(5, 9),), (slice(None), slice(2, 1)), (1, 2, 3),
-    (slice(None), None, slice(None), 0), (), Ellipsis, (0, Ellipsis, 1), np.int64(1), (slice(0, 2, 5), 0),
-]  # fmt: skip
+    0,
+    -1,
+    slice(1, None),
+    slice(None, None, 2),
+    (0, 1),
+    (slice(None), 1),
+    (Ellipsis, 0),
+    (None, 0),
+    (slice(None), slice(1, 3), None),
+    (0, slice(None, None, 2), slice(1, 3)),
+    (Ellipsis, slice(-2, None)),
+    (slice(5, 9),),
+    (slice(None), slice(2, 1)),
+    (1, 2, 3),
+    (slice(None), None, slice(None), 0),
+    (),
+    Ellipsis,
+    (0, Ellipsis, 1),
+    np.int64(1),
+    (slice(0, 2, 5), 0),
+]
 
 
 @pytest.mark.accept("IDX-01", "IDX-02", "IDX-03")
@@ -155,7 +198,11 @@ def test_index_add():
 
 @pytest.mark.accept("IDX-07")
 def test_gather_and_scatter_add():
-    for index, dim in ((np.array([[[0, 1, 1]]]), 0), (np.array([[[2], [0]], [[1], [1]]]), 1), (np.zeros((2, 3, 6), int), 2)):
+    for index, dim in (
+        (np.array([[[0, 1, 1]]]), 0),
+        (np.array([[[2], [0]], [[1], [1]]]), 1),
+        (np.zeros((2, 3, 6), int), 2),
+    ):
         gradients_against_torch(lambda m, x, i=index, d=dim: m.gather(x, d, m.tensor(i)), X)
         source = arrays(*index.shape, seed=6)
         gradients_against_torch(lambda m, x, s, i=index, d=dim: m.scatter_add(x, d, m.tensor(i), s), X, source)
@@ -197,19 +244,34 @@ def test_pad(mode):
 
 def test_flip_roll_repeat_triangles():
     for op in (
-        lambda m, x: m.flip(x, (0, 2)), lambda m, x: x.flip((1,)), lambda m, x: m.roll(x, 1, 0), lambda m, x: m.roll(x, (1, -2), (0, 2)),
-        lambda m, x: m.roll(x, 5), lambda m, x: x.repeat(2, 1, 3), lambda m, x: x.repeat(2, 1, 1, 2), lambda m, x: m.tile(x, (2, 2)),
-        lambda m, x: m.tril(x), lambda m, x: m.triu(x, 1),
-    ):  # fmt: skip
+        lambda m, x: m.flip(x, (0, 2)),
+        lambda m, x: x.flip((1,)),
+        lambda m, x: m.roll(x, 1, 0),
+        lambda m, x: m.roll(x, (1, -2), (0, 2)),
+        lambda m, x: m.roll(x, 5),
+        lambda m, x: x.repeat(2, 1, 3),
+        lambda m, x: x.repeat(2, 1, 1, 2),
+        lambda m, x: m.tile(x, (2, 2)),
+        lambda m, x: m.tril(x),
+        lambda m, x: m.triu(x, 1),
+    ):
         gradients_against_torch(op, X)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda x: x.reshape(5, 5), RuntimeError, r"\[reshape\] shape \(5, 5\) does not fit the 24 elements of shape \(2, 3, 4\)"),
+        (
+            lambda x: x.reshape(5, 5),
+            RuntimeError,
+            r"\[reshape\] shape \(5, 5\) does not fit the 24 elements of shape \(2, 3, 4\)",
+        ),
         (lambda x: x.view(-1, -1), RuntimeError, r"\[view\] shape \(-1, -1\) is not valid"),
-        (lambda x: x.permute(0, 1), RuntimeError, r"\[permute\] dims \(0, 1\) name 2 dimensions of a tensor that has 3"),
+        (
+            lambda x: x.permute(0, 1),
+            RuntimeError,
+            r"\[permute\] dims \(0, 1\) name 2 dimensions of a tensor that has 3",
+        ),
         (lambda x: x.permute(0, 1, 1), RuntimeError, r"\[permute\] dims \(0, 1, 1\) name a dimension twice"),
         (lambda x: x.transpose(0, 3), IndexError, r"\[transpose\] dim 3 is out of range"),
         (lambda x: x.t(), RuntimeError, r"\[t\] the tensor has 3 dimensions"),
@@ -232,14 +294,28 @@ def test_bad_shapes(call, error, text):
 
 # ---- products ---------------------------------------------------------------------------------------------
 
-PRODUCTS = [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((2, 3), (3, 4)), ((5, 2, 3), (3, 4)), ((5, 2, 3), (5, 3, 4)), ((2, 3), (5, 3, 4)), ((6, 1, 2, 3), (5, 3, 4)), ((5, 2, 3), (3,)), ((0, 3), (3, 2)), ((2, 0), (0, 3))]  # fmt: skip
+PRODUCTS = [
+    ((3,), (3,)),
+    ((2, 3), (3,)),
+    ((3,), (3, 4)),
+    ((2, 3), (3, 4)),
+    ((5, 2, 3), (3, 4)),
+    ((5, 2, 3), (5, 3, 4)),
+    ((2, 3), (5, 3, 4)),
+    ((6, 1, 2, 3), (5, 3, 4)),
+    ((5, 2, 3), (3,)),
+    ((0, 3), (3, 2)),
+    ((2, 0), (0, 3)),
+]
 
 
 @pytest.mark.accept("LIN-02")
 @pytest.mark.parametrize(("a", "b"), PRODUCTS)
 def test_matmul(a, b):
     for dtype in (np.float32, np.float64):
-        gradients_against_torch(lambda m, x, y: x @ y, arrays(*a, dtype=dtype), arrays(*b, seed=1, dtype=dtype), rtol=1e-5)
+        gradients_against_torch(
+            lambda m, x, y: x @ y, arrays(*a, dtype=dtype), arrays(*b, seed=1, dtype=dtype), rtol=1e-5
+        )
     x, y = np.arange(np.prod(a)).reshape(a), np.arange(np.prod(b)).reshape(b)
     against_numpy(fb.matmul(fb.tensor(x), fb.tensor(y)), x @ y)
 
@@ -259,13 +335,19 @@ def test_mm_bmm_addmm_mv_dot_outer():
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: fb.ones(2, 3) @ fb.ones(2, 3), r"\[matmul\] shapes \(2, 3\) and \(2, 3\) cannot be multiplied: 3 columns meet 2 rows"),
+        (
+            lambda: fb.ones(2, 3) @ fb.ones(2, 3),
+            r"\[matmul\] shapes \(2, 3\) and \(2, 3\) cannot be multiplied: 3 columns meet 2 rows",
+        ),
         (lambda: fb.ones(2, 3) @ 2, r"\[matmul\] an operand is a number. Use \* instead"),
         (lambda: fb.tensor(1.0) @ fb.ones(2), r"\[matmul\] shapes \(\) and \(2,\): both operands need a dimension"),
         (lambda: fb.ones(2, 3) @ fb.ones(3, 2).double(), r"\[matmul\] operands have dtypes float32 and float64"),
         (lambda: fb.mm(fb.ones(2), fb.ones(2, 2)), r"\[mm\] input has shape \(2,\), expected 2 dimensions"),
         (lambda: fb.ones(2, 2, 3).bmm(fb.ones(3, 3, 2)), r"\[bmm\] batches have sizes 2 and 3"),
-        (lambda: F.linear(fb.ones(2, 3), fb.ones(4, 5)), r"\[linear\] input of shape \(2, 3\) and weight of shape \(4, 5\) do not fit"),
+        (
+            lambda: F.linear(fb.ones(2, 3), fb.ones(4, 5)),
+            r"\[linear\] input of shape \(2, 3\) and weight of shape \(4, 5\) do not fit",
+        ),
     ],
 )
 def test_bad_products(call, text):

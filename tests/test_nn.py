@@ -33,7 +33,15 @@ def test_registration_and_names():
     assert [n for n, _ in net.named_parameters()] == NAMES
     assert [n for n, _ in net.named_buffers()] == ["count", "scratch"]
     assert list(net.state_dict()) == ["scale", "count", *NAMES[1:]]
-    assert [n for n, _ in net.named_modules()] == ["", "first", "blocks", "blocks.0", "blocks.1", "blocks.1.0", "blocks.1.1"]
+    assert [n for n, _ in net.named_modules()] == [
+        "",
+        "first",
+        "blocks",
+        "blocks.0",
+        "blocks.1",
+        "blocks.1.0",
+        "blocks.1.1",
+    ]
     assert [n for n, _ in net.named_children()] == ["first", "blocks"]
     assert len(list(net.parameters())) == 6 and len(list(net.buffers())) == 2 and len(list(net.modules())) == 7
     assert net.get_parameter("blocks.1.1.weight") is net.blocks[1][1].weight
@@ -110,7 +118,9 @@ def test_strict_loading_reports_missing_and_unexpected_and_changes_nothing():
     state["other"] = state.pop("scale") * 0
     state["first.bias"] = state["first.bias"] * 0 + 7
     before = net.first.bias.tolist()
-    with pytest.raises(RuntimeError, match=r"(?s)nothing was loaded.*Missing key\(s\): 'scale'.*Unexpected key\(s\): 'other'"):
+    with pytest.raises(
+        RuntimeError, match=r"(?s)nothing was loaded.*Missing key\(s\): 'scale'.*Unexpected key\(s\): 'other'"
+    ):
         net.load_state_dict(state)
     assert net.first.bias.tolist() == before
     report = net.load_state_dict(state, strict=False)
@@ -119,7 +129,9 @@ def test_strict_loading_reports_missing_and_unexpected_and_changes_nothing():
     assert repr(net.load_state_dict(net.state_dict())) == "<All keys matched successfully>"
     state = net.state_dict()
     state["scale"] = fb.ones(3)
-    with pytest.raises(RuntimeError, match=r"Size mismatch for scale: the state dict has \(3,\), the module has \(2,\)"):
+    with pytest.raises(
+        RuntimeError, match=r"Size mismatch for scale: the state dict has \(3,\), the module has \(2,\)"
+    ):
         net.load_state_dict(state, strict=False)
 
 
@@ -251,11 +263,30 @@ def test_text_is_that_of_torch():
 
     def make(nn):
         return nn.Sequential(
-            nn.Linear(3, 4), nn.ReLU(), nn.ReLU(inplace=True), nn.GELU(), nn.GELU("tanh"), nn.Dropout(0.1), nn.LayerNorm(4), nn.Flatten(),
-            nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4), nn.Tanh()]), nn.Softmax(dim=1), nn.LeakyReLU(0.2), nn.Identity(),
-            nn.Embedding(5, 2), nn.ELU(), nn.Softplus(), nn.Hardtanh(), nn.PReLU(), nn.Sequential(), nn.CrossEntropyLoss(), nn.SiLU(),
-            nn.ModuleDict({"a": nn.Sigmoid()}), nn.LogSoftmax(-1), nn.ModuleList(),
-        )  # fmt: skip
+            nn.Linear(3, 4),
+            nn.ReLU(),
+            nn.ReLU(inplace=True),
+            nn.GELU(),
+            nn.GELU("tanh"),
+            nn.Dropout(0.1),
+            nn.LayerNorm(4),
+            nn.Flatten(),
+            nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4), nn.Tanh()]),
+            nn.Softmax(dim=1),
+            nn.LeakyReLU(0.2),
+            nn.Identity(),
+            nn.Embedding(5, 2),
+            nn.ELU(),
+            nn.Softplus(),
+            nn.Hardtanh(),
+            nn.PReLU(),
+            nn.Sequential(),
+            nn.CrossEntropyLoss(),
+            nn.SiLU(),
+            nn.ModuleDict({"a": nn.Sigmoid()}),
+            nn.LogSoftmax(-1),
+            nn.ModuleList(),
+        )
 
     assert repr(make(nn)) == repr(make(torch.nn))
 
@@ -291,7 +322,9 @@ def test_linear(shape, bias):
 def test_layer_norm(shape, affine):
     same_layer(lambda nn: nn.LayerNorm(shape, elementwise_affine=affine), arrays(3, 4, 6) * 5 + 2, rtol=2e-5)
     same_layer(lambda nn: nn.LayerNorm(shape, eps=0.1, bias=False), arrays(3, 4, 6), rtol=2e-5)
-    with pytest.raises(RuntimeError, match=r"\[layer_norm\] input of shape \(2, 5\) does not end in normalized_shape \(6,\)"):
+    with pytest.raises(
+        RuntimeError, match=r"\[layer_norm\] input of shape \(2, 5\) does not end in normalized_shape \(6,\)"
+    ):
         nn.LayerNorm(6)(fb.ones(2, 5))
 
 
@@ -302,7 +335,27 @@ def test_embedding_and_flatten():
         nn.Embedding(7, 3)(fb.tensor([7])).tolist()
 
 
-@pytest.mark.parametrize("name", ["ReLU", "GELU", "Tanh", "Sigmoid", "LeakyReLU", "SiLU", "ELU", "SELU", "Softplus", "Mish", "Hardswish", "Hardsigmoid", "Hardtanh", "ReLU6", "LogSigmoid", "PReLU"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ReLU",
+        "GELU",
+        "Tanh",
+        "Sigmoid",
+        "LeakyReLU",
+        "SiLU",
+        "ELU",
+        "SELU",
+        "Softplus",
+        "Mish",
+        "Hardswish",
+        "Hardsigmoid",
+        "Hardtanh",
+        "ReLU6",
+        "LogSigmoid",
+        "PReLU",
+    ],
+)
 def test_activation_modules(name):
     same_layer(lambda nn: getattr(nn, name)(), arrays(4, 5), rtol=1e-5)
 

@@ -10,15 +10,22 @@ from support import arrays
 SHAPES = [(3, 4), (5,), (2, 1, 3), ()]
 OPTIONS = {
     "SGD": [
-        {"lr": 0.1}, {"lr": 0.1, "weight_decay": 0.2}, {"lr": 0.1, "momentum": 0.9}, {"lr": 0.1, "maximize": True},
-        {"lr": 0.1, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1}, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+        {"lr": 0.1},
+        {"lr": 0.1, "weight_decay": 0.2},
+        {"lr": 0.1, "momentum": 0.9},
+        {"lr": 0.1, "maximize": True},
+        {"lr": 0.1, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1},
+        {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
     ],
     "Adam": [
-        {"lr": 0.01}, {"lr": 0.01, "betas": (0.5, 0.9), "eps": 1e-3}, {"lr": 0.01, "weight_decay": 0.3}, {"lr": 0.01, "amsgrad": True},
+        {"lr": 0.01},
+        {"lr": 0.01, "betas": (0.5, 0.9), "eps": 1e-3},
+        {"lr": 0.01, "weight_decay": 0.3},
+        {"lr": 0.01, "amsgrad": True},
         {"lr": 0.01, "maximize": True},
     ],
     "AdamW": [{"lr": 0.01}, {"lr": 0.01, "weight_decay": 0.3, "amsgrad": True}, {"lr": 0.01, "weight_decay": 0}],
-}  # fmt: skip
+}
 CASES = [(name, options) for name, many in OPTIONS.items() for options in many]
 ROWS = {"SGD": ("OPT-01", "OPT-02"), "Adam": ("OPT-03",), "AdamW": ("OPT-04",)}
 
@@ -144,7 +151,9 @@ def test_closure_and_hooks():
 
 
 @pytest.mark.accept("OPT-11")
-@pytest.mark.parametrize(("name", "options"), [("SGD", {"lr": 0.1, "momentum": 0.9}), ("Adam", {"lr": 0.01}), ("AdamW", {"amsgrad": True})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("SGD", {"lr": 0.1, "momentum": 0.9}), ("Adam", {"lr": 0.01}), ("AdamW", {"amsgrad": True})]
+)
 def test_state_continues_where_it_was_saved(name, options):
     params, opt = trajectory(fb, name, options, np.float64, steps=3)
     fresh = [fb.tensor(p, requires_grad=True) for p in params]

@@ -43,7 +43,23 @@ def same(ours, theirs):
     return re.sub(r",\s+dtype=flambeau", ", dtype=torch", ours) == re.sub(r",\s+dtype=torch", ", dtype=torch", theirs)
 
 
-SHAPES = [(), (1,), (7,), (0,), (2, 0), (3, 4), (2, 3, 4), (40,), (999,), (1001,), (30, 40), (11, 12, 13), (7, 200), (2000, 2), (1, 1, 1, 2)]
+SHAPES = [
+    (),
+    (1,),
+    (7,),
+    (0,),
+    (2, 0),
+    (3, 4),
+    (2, 3, 4),
+    (40,),
+    (999,),
+    (1001,),
+    (30, 40),
+    (11, 12, 13),
+    (7, 200),
+    (2000, 2),
+    (1, 1, 1, 2),
+]
 
 
 @pytest.mark.accept("DTY-07")
@@ -65,7 +81,15 @@ def test_text_is_that_of_torch(shape, dtype):
 def test_print_options():
     torch = pytest.importorskip("torch")
     array = np.random.default_rng(1).standard_normal((60, 30))
-    for options in ({"precision": 2}, {"edgeitems": 1}, {"threshold": 5}, {"linewidth": 40}, {"sci_mode": True}, {"profile": "short"}, {"profile": "full"}):  # fmt: skip
+    for options in (
+        {"precision": 2},
+        {"edgeitems": 1},
+        {"threshold": 5},
+        {"linewidth": 40},
+        {"sci_mode": True},
+        {"profile": "short"},
+        {"profile": "full"},
+    ):
         fb.set_printoptions(**options), torch.set_printoptions(**options)
         try:
             assert same(repr(fb.tensor(array)), repr(torch.tensor(array)))

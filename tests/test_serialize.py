@@ -32,7 +32,12 @@ def test_the_safetensors_package_reads_and_writes_the_same(tmp_path):
     fb.save(net.state_dict(), path)
     read = st.load_file(path)
     assert {k: v.tolist() for k, v in read.items()} == {k: v.tolist() for k, v in net.state_dict().items()}
-    arrays = {"b": np.arange(6).reshape(2, 3), "a": np.array([True, False]), "e": np.zeros((0, 2), np.float32), "s": np.array(2.5)}
+    arrays = {
+        "b": np.arange(6).reshape(2, 3),
+        "a": np.array([True, False]),
+        "e": np.zeros((0, 2), np.float32),
+        "s": np.array(2.5),
+    }
     st.save_file(arrays, path)
     found = fb.load(path)
     assert set(found) == set(arrays)
@@ -59,14 +64,29 @@ def test_nested_checkpoint():
     opt = fb.optim.Adam(net.parameters(), lr=0.1, amsgrad=True)
     net(fb.ones(1, 3)).sum().backward()
     opt.step()
-    given = {"model": net.state_dict(), "optimizer": opt.state_dict(), "epoch": 3, "best": (0.5, None), "names": ["a", True], "dtype": fb.float32}
+    given = {
+        "model": net.state_dict(),
+        "optimizer": opt.state_dict(),
+        "epoch": 3,
+        "best": (0.5, None),
+        "names": ["a", True],
+        "dtype": fb.float32,
+    }
     stream = io.BytesIO()
     fb.save(given, stream)
     stream.seek(0)
     found = fb.load(stream)
-    assert found["epoch"] == 3 and found["best"] == (0.5, None) and found["names"] == ["a", True] and found["dtype"] is fb.float32
+    assert (
+        found["epoch"] == 3
+        and found["best"] == (0.5, None)
+        and found["names"] == ["a", True]
+        and found["dtype"] is fb.float32
+    )
     assert list(found["model"]) == list(given["model"])
-    assert found["optimizer"]["state"][0]["step"].item() == 1.0 and found["optimizer"]["param_groups"][0]["betas"] == (0.9, 0.999)
+    assert found["optimizer"]["state"][0]["step"].item() == 1.0 and found["optimizer"]["param_groups"][0]["betas"] == (
+        0.9,
+        0.999,
+    )
     fresh = model()
     fresh.load_state_dict(found["model"])
     other = fb.optim.Adam(fresh.parameters())
@@ -91,7 +111,12 @@ def test_shared_tensors_are_stored_once_and_come_back_shared():
 
 
 def test_names_that_collide_and_views():
-    given = {"a.b": fb.ones(1), "a": {"b": fb.zeros(1)}, "__metadata__": fb.full((1,), 5.0), "t": fb.arange(6).reshape(2, 3).t()}
+    given = {
+        "a.b": fb.ones(1),
+        "a": {"b": fb.zeros(1)},
+        "__metadata__": fb.full((1,), 5.0),
+        "t": fb.arange(6).reshape(2, 3).t(),
+    }
     stream = io.BytesIO()
     fb.save(given, stream)
     stream.seek(0)
@@ -139,7 +164,10 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
         (packed(b'{"x": 1, "x": 2}'), "stands in the header twice"),
         (packed({"x": entry("BOOL", (2,), (0, 2))}, b"\x01\x02"), "bool bytes other than 0 and 1"),
         (packed({"__metadata__": {"a": 1}}), "its metadata is not made of strings"),
-        (packed({"__metadata__": {"flambeau.structure": '{"tensor": "x"}'}}), "structure in the file's metadata is malformed"),
+        (
+            packed({"__metadata__": {"flambeau.structure": '{"tensor": "x"}'}}),
+            "structure in the file's metadata is malformed",
+        ),
     ],
 )
 def test_malformed_files_are_refused(content, text, tmp_path):

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-
 from flambeau import host
 from flambeau.functions.random import permutation
 from flambeau.generator import Generator

@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-
 from flambeau.data.dataset import IterableDataset, Subset, TensorDataset
 from flambeau.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 from flambeau.functions.assemble import stack
@@ -69,14 +68,18 @@ class DataLoader:
         if sampler is not None and shuffle:
             raise ValueError("[DataLoader] sampler and shuffle exclude each other. Give one.")
         if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
-            raise ValueError("[DataLoader] batch_sampler excludes batch_size, shuffle, sampler and drop_last. Leave them out.")
+            raise ValueError(
+                "[DataLoader] batch_sampler excludes batch_size, shuffle, sampler and drop_last. Leave them out."
+            )
         if batch_size is None and drop_last:
             raise ValueError("[DataLoader] drop_last needs a batch_size. Give one.")
         self.dataset, self.generator, self.num_workers, self.pin_memory = dataset, generator, 0, pin_memory
         self.drop_last, self.collate_fn = drop_last, collate_fn or default_collate
         self._iterable = isinstance(dataset, IterableDataset)
         if self._iterable and (shuffle or sampler is not None or batch_sampler is not None):
-            raise ValueError("[DataLoader] a stream of samples has no indices to shuffle or sample. Leave these options out.")
+            raise ValueError(
+                "[DataLoader] a stream of samples has no indices to shuffle or sample. Leave these options out."
+            )
         self.batch_size = None if batch_sampler is not None else batch_size
         self.sampler, self.batch_sampler = sampler, batch_sampler
         if not self._iterable and batch_sampler is None:

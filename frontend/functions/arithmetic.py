@@ -32,9 +32,7 @@ def _scaled(op: str, like: Value, other: Value, alpha: Number) -> Value:
     scale = as_value(like, alpha)
     dtype = common_dtype(op, like, other)
     if scale.dtype.category > dtype.category:
-        raise RuntimeError(
-            f"[{op}] alpha is a float but the result is {dtype.name}. Cast the tensors first."
-        )
+        raise RuntimeError(f"[{op}] alpha is a float but the result is {dtype.name}. Cast the tensors first.")
     return ops.mul(*matched(op, dtype, other, scale))
 
 

@@ -129,7 +129,7 @@ class Adam(Optimizer):
         updated = {id(p) for p in params}
         copies: dict[int, Tensor] = {}
         for p in group["params"]:
-            state = self.state[p] if p in self.state else {}
+            state = self.state.get(p, {})
             if id(p) in updated or id(state.get("step")) not in moving:
                 continue
             step = state["step"]
