@@ -94,7 +94,7 @@ def describe(error: Exception, path: str) -> str:
         return message.replace("<string>:", f"{path}:").rstrip()
     at = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(at.filename)}:{at.lineno}"
-    return f"[internal] {type(error).__name__}: {error} ({place}). This is a bug in Flambeau. Report it with the input."
+    return f"[internal] {type(error).__name__}: {error} ({place}). This is a bug there, not in the input. Report it."
 
 
 def _complain(message: str) -> None:
@@ -130,9 +130,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+#: The tool's own options, which no pass can take over.
+_OPTIONS = frozenset({"help", "from", "to", "target", "list-passes", "list-stages"})
+
+
 def _passes_named(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
     """(name, options) of the passes among the arguments, in order, and the other arguments."""
-    known = set(registry.names())
+    known = set(registry.names()) - _OPTIONS
     passes, others = [], []
     for argument in arguments:
         name, _, options = argument.removeprefix("--").partition("=")
