@@ -7,6 +7,7 @@ the second sight on; "off" stays op by op. Next: `stages.py` (what compiling is)
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections import OrderedDict
@@ -24,6 +25,15 @@ from flambeau.runtime import _binding as runtime
 _REMEMBERED = 2048
 _compiled: OrderedDict[tuple[str, Options], Compiled] = OrderedDict()
 _lock = threading.RLock()
+
+
+def _after_fork() -> None:
+    """Another thread may have held the lock."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def compile(graph: Graph, options: Options | None = None) -> Executable:
@@ -85,9 +95,9 @@ class Executable:
         self.report.generic_seconds += perf_counter() - start
         return made
 
-    def run_prefix(self, inputs: Sequence[Any], stop: int | None = None) -> Any:
+    def run_prefix(self, inputs: Sequence[Any], stop: int | None = None, everything: bool = False) -> Any:
         """What running op by op leaves, up to the op that fails: see `generic.Interpreter.run_prefix`."""
-        return self.interpreter.run_prefix(inputs, stop)
+        return self.interpreter.run_prefix(inputs, stop, everything)
 
     def _error(self, inputs: Sequence[Any], failure: Exception) -> Exception:
         """The exception behind a failed run of the plan: that of the first op that fails when run op by op."""

@@ -40,16 +40,18 @@ class Interpreter:
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """The outputs, as Buffers. Raises the failing op's error, with its line."""
-        values = self._bind(inputs)
-        for position, node in enumerate(self.graph.nodes):
-            values[node.results[0]] = self._run(position, node, values)
-            for v in self._dead[position]:
-                del values[v]
-        return [to_buffer(values[v]) for v in self.graph.outputs]
+        prefix = self.run_prefix(inputs)
+        if prefix.error is not None:
+            raise prefix.error
+        return [prefix.values[v] for v in self.graph.outputs]
 
-    def run_prefix(self, inputs: Sequence[Any], stop: int | None = None) -> Prefix:
-        """Run the nodes before `stop`, or all of them, until one fails; keep every value they made, as Buffers."""
+    def run_prefix(self, inputs: Sequence[Any], stop: int | None = None, everything: bool = False) -> Prefix:
+        """Run the nodes before `stop`, or all of them, until one fails.
+
+        Gives the outputs that exist by then (those that are inputs, too), as Buffers; or `everything` that was computed.
+        """
         values = self._bind(inputs)
+        wanted = {v for n in self.graph.nodes for v in n.results} if everything else set(self.graph.outputs)
         prefix = Prefix()
         for position, node in enumerate(self.graph.nodes[:stop]):
             try:
@@ -57,8 +59,10 @@ class Interpreter:
             except Exception as error:
                 prefix.failed, prefix.error = position, error
                 break
-        ran = self.graph.nodes[: stop if prefix.failed is None else prefix.failed]
-        prefix.values = {v: to_buffer(values[v]) for node in ran for v in node.results}
+            for v in self._dead[position]:
+                if v not in wanted:
+                    del values[v]
+        prefix.values = {v: to_buffer(x) for v, x in values.items() if v in wanted}
         return prefix
 
     def _bind(self, inputs: Sequence[Any]) -> dict[int, np.ndarray]:

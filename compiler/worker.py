@@ -54,7 +54,7 @@ def receive(stream: Any) -> Any:
     return pickle.loads(data)
 
 
-def main(idle: float) -> None:
+def main(idle: float = 30.0) -> None:
     source, sink = _own_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(10)
@@ -122,4 +122,4 @@ class _Exact:
 if __name__ == "__main__":
     from flambeau.compiler import worker  # so that messages pickle under the name the parent knows
 
-    worker.main(float(sys.argv[1]))
+    worker.main(*map(float, sys.argv[1:2]))

@@ -164,6 +164,7 @@ def gather(x, index):
     return find("gather")(x + x, index, axis=1)
 
 
+@pytest.mark.accept("ERR-01")
 @pytest.mark.parametrize("mode", ["blocking", "off"])
 def test_an_index_out_of_range_names_values_and_line(fresh, mode):
     graph = build(gather, F32, Aval((3, 2), int64))
@@ -225,14 +226,25 @@ def test_a_prefix_runs_up_to_the_op_that_fails(fresh):
     graph = build(make, I32, I32)
     executable = driver.compile(graph, Options(mode="blocking"))
     inputs = [np.arange(4, dtype=np.int32), np.zeros(4, np.int32)]
-    prefix = executable.run_prefix(inputs)
+    prefix = executable.run_prefix(inputs, everything=True)
     assert prefix.failed == 1 and "[int_div]" in str(prefix.error)
     assert set(prefix.values) == {graph.nodes[0].results[0]}
     assert executable.run_prefix(inputs, stop=1).error is None
     inputs[1] += 3
     whole = executable.run_prefix(inputs)
-    assert whole.failed is None and len(whole.values) == 3
+    assert whole.failed is None and set(whole.values) == set(graph.outputs)
     assert executable.compiled.plan is None, "replaying a prefix must not compile the fused program"
+
+
+def test_an_op_that_only_a_kernel_computes_fails_like_its_reference(fresh, request):
+    record = find("gather")
+    request.addfinalizer(lambda: object.__setattr__(record, "exact", True))
+    object.__setattr__(record, "exact", False)
+    executable = driver.compile(build(gather, F32, Aval((3, 2), int64)), Options(mode="off"))
+    index = np.array([[0, 1], [2, 3], [4, 0]])
+    with pytest.raises(IndexError, match=r"\[gather\] index\[2, 0\] is out of range for axis 1 of shape") as caught:
+        executable([X, index])
+    assert caught.value.__notes__ == ["recorded at user.py:2"]
 
 
 def test_a_wrong_number_of_inputs_is_refused(fresh):
@@ -241,6 +253,7 @@ def test_a_wrong_number_of_inputs_is_refused(fresh):
         executable([X, X])
 
 
+@pytest.mark.accept("ERR-07")
 def test_what_cannot_be_compiled_runs_op_by_op_and_says_so_once(fresh, monkeypatch):
     graph = build(lambda x: x * x - x, F32)
     monkeypatch.setitem(stages.PROGRAM, "cluster", lambda work: 1 // 0)
