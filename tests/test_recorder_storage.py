@@ -89,6 +89,10 @@ def test_only_whole_tensors_become_leaves():
     d = x.detach()
     assert R.set_requires_grad(d, True) is d and d.is_leaf and not x.requires_grad
     assert not R.set_requires_grad(d, False).requires_grad
+    rows = R.make_leaf(x.rows((1,), 2), False)
+    np.testing.assert_array_equal(T.value(rows), [1, 2])
+    with pytest.raises(ValueError, match="Clone it first"):
+        R.make_leaf(rows, True)
     with pytest.raises(RuntimeError, match="only leaf tensors"):
         R.set_requires_grad(R.set_requires_grad(x, True) + 1.0, False)
 

@@ -121,6 +121,16 @@ static int check_leaf(fb_tensor *t, const char *what) {
   return -1;
 }
 
+static int copy_starts(const fb_tensor *t, int64_t **starts) {
+  *starts = NULL;
+  if (!t->starts)
+    return 0;
+  if (!(*starts = PyMem_Malloc(t->view->n_starts * sizeof **starts)))
+    return PyErr_NoMemory(), -1;
+  memcpy(*starts, t->starts, t->view->n_starts * sizeof **starts);
+  return 0;
+}
+
 static PyObject *make_leaf(PyObject *module, PyObject *args) {
   PyObject *o, *cls = Py_None;
   int requires_grad;
@@ -129,11 +139,20 @@ static PyObject *make_leaf(PyObject *module, PyObject *args) {
   if (!PyArg_ParseTuple(args, "Op|O:make_leaf", &o, &requires_grad, &cls) || parse_class(cls, &type) < 0)
     return NULL;
   fb_tensor *t = as_tensor(o, "make_leaf");
-  if (!t || check_leaf(t, "make_leaf") < 0)
+  if (!t || (requires_grad && check_leaf(t, "make_leaf") < 0))
+    return NULL;
+  int64_t *starts = NULL;
+  if (!requires_grad && copy_starts(t, &starts) < 0)
     return NULL;
   t->cell->refs++;
   fb_tensor *made = (fb_tensor *)fb_tensor_new(t->cell, type);
-  if (made && requires_grad && fb_tensor_make_leaf(made) < 0)
+  if (!made) {
+    PyMem_Free(starts);
+    return NULL;
+  }
+  made->starts = starts;
+  made->view = requires_grad ? NULL : t->view;
+  if (requires_grad && fb_tensor_make_leaf(made) < 0)
     Py_CLEAR(made);
   return (PyObject *)made;
 }
@@ -168,13 +187,9 @@ static PyObject *set_cell(PyObject *module, PyObject *args) {
   fb_tensor *t = as_tensor(a, "data"), *other = as_tensor(b, "data");
   if (!t || !other || (t->leaf && check_leaf(other, "data") < 0))
     return NULL;
-  int64_t *starts = NULL;
-  if (other->starts) {
-    starts = PyMem_Malloc(other->view->n_starts * sizeof *starts);
-    if (!starts)
-      return PyErr_NoMemory();
-    memcpy(starts, other->starts, other->view->n_starts * sizeof *starts);
-  }
+  int64_t *starts;
+  if (copy_starts(other, &starts) < 0)
+    return NULL;
   fb_cell *old = t->cell;
   other->cell->refs++;
   t->cell = other->cell;
