@@ -1,6 +1,6 @@
-"""Contraction kernels against a literal implementation of the order in docs/architecture.md, to the bit.
+"""Contraction kernels against `contraction_order.py`, the order of docs/architecture.md written in NumPy, to the bit.
 
-In: clusters built by hand. Out: calls run chunk by chunk through ctypes. `fma` below is exact: NumPy has none.
+In: clusters built by hand. Out: calls run chunk by chunk through ctypes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import itertools
 from dataclasses import replace
 from functools import cache
 
+import contraction_order
 import numpy as np
 import pytest
-
 from flambeau.compiler import kernel_cache, targets
 from flambeau.compiler.codegen import gemm
+from flambeau.compiler.codegen.gemm_blocking import blocking
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.dialects import dtypes
@@ -80,72 +81,10 @@ def _random(shape, dtype: str, seed: int) -> np.ndarray:
 # ---- the meaning of a product ---------------------------------------------------------------------------------
 
 
-def _two_sum(x, y):
-    s = x + y
-    z = s - x
-    return s, (x - (s - z)) + (y - z)
-
-
-def _round_to_odd(s, error):
-    """The sum s + error with its last bit set if it is inexact, so that rounding once more is rounding once."""
-    even = (s.view(np.int64) & 1) == 0
-    toward = np.where(error > 0, np.inf, -np.inf)
-    return np.where((error != 0) & even, np.nextafter(s, toward), s)
-
-
-def _split(x):
-    high = x * 134217729.0
-    high = high - (high - x)
-    return high, x - high
-
-
-def fma(a, b, c):
-    """a * b + c rounded once (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008)."""
-    dtype = np.result_type(a, b, c)
-    a, b, c = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (a, b, c)))
-    p = a * b
-    if dtype == np.float32:  # the product is exact
-        return _round_to_odd(*_two_sum(p, c)).astype(np.float32)
-    (ah, al), (bh, bl) = _split(a), _split(b)
-    e = ((ah * bh - p) + ah * bl + al * bh) + al * bl
-    uh, ul = _two_sum(c, e)
-    th, tl = _two_sum(p, uh)
-    return th + _round_to_odd(*_two_sum(tl, ul))
-
-
-def _chains(a, b):
-    """FMA chains over k in blocks of 256, block results added in order."""
-    k = a.shape[-1]
-    total = np.zeros((*a.shape[:-1], b.shape[-1]), a.dtype)
-    for start in range(0, k, 256):
-        block = np.zeros_like(total)
-        for i in range(start, min(start + 256, k)):
-            block = fma(a[..., :, i, None], b[..., i, None, :], block)
-        total = block if start == 0 else total + block
-    return total
-
-
-def _lanes(a, b):
-    """The order of inner reductions, with one FMA per element."""
-    k = a.shape[-1]
-    chunks = []
-    for start in range(0, max(k, 1), 4096):
-        lane = np.zeros((64, *a.shape[:-1], b.shape[-1]), a.dtype)
-        for i in range(start, min(start + 4096, k)):
-            lane[i % 64] = fma(a[..., :, i, None], b[..., i, None, :], lane[i % 64])
-        while len(lane) > 1:
-            lane = lane[: len(lane) // 2] + lane[len(lane) // 2 :]
-        chunks.append(lane[0])
-    while len(chunks) > 1:
-        pairs = [chunks[i] + chunks[i + 1] for i in range(0, len(chunks) - 1, 2)]
-        chunks = pairs + ([chunks[-1]] if len(chunks) % 2 else [])
-    return chunks[0]
-
-
 def expected(a, b):
     if a.dtype.kind == "i":
         return np.matmul(a, b)
-    return (_lanes if a.shape[-2] == 1 or b.shape[-1] == 1 else _chains)(a, b)
+    return contraction_order.matmul(a, b)
 
 
 def check(shape_a, shape_b, dtype="float32", transpose_a=False, transpose_b=False, **how):
@@ -162,19 +101,6 @@ def check(shape_a, shape_b, dtype="float32", transpose_a=False, transpose_b=Fals
 
 def _bits(x):
     return x.view(np.uint8) if x.ndim else x[None].view(np.uint8)
-
-
-def test_the_emulated_fma_is_exact():
-    from fractions import Fraction
-
-    for dtype in (np.float32, np.float64):
-        a, b = (np.random.default_rng(s).standard_normal(300).astype(dtype) for s in (1, 2))
-        c = (-a * b * (1 + np.random.default_rng(3).integers(-2, 3, 300) * np.finfo(dtype).eps)).astype(dtype)
-        exact = [Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)) for x, y, z in zip(a, b, c, strict=True)]
-        got = fma(a, b, c)
-        for value, truth in zip(got, exact, strict=True):
-            below, above = (np.nextafter(value, dtype(x)) for x in (-np.inf, np.inf))
-            assert abs(Fraction(float(value)) - truth) <= min(abs(Fraction(float(x)) - truth) for x in (below, above))
 
 
 # ---- products -------------------------------------------------------------------------------------------------
@@ -298,7 +224,7 @@ def test_operands_strided_in_every_way(perm_a, rest):
     ],
 )  # fmt: skip
 def test_blocking_changes_no_bit(change):
-    base = gemm.blocking(targets.find("host"), 4)
+    base = blocking(targets.find("host"), 4)
     blocks = replace(base, **change)
     unit = blocks.vectors * targets.find("host").lanes(4)
     blocks = replace(
@@ -309,7 +235,7 @@ def test_blocking_changes_no_bit(change):
 
 
 def test_the_order_of_chunks_changes_no_bit():
-    blocks = replace(gemm.blocking(targets.find("host"), 4), item_work=1)
+    blocks = replace(blocking(targets.find("host"), 4), item_work=1)
     check((70, 300), (300, 101), blocks=blocks, backwards=True)
     check((1, 4100), (4100, 300), backwards=True)
     check((300, 4100), (4100, 1), backwards=True)
@@ -324,7 +250,7 @@ def test_machines_without_masks_agree():
             check((1, 300), (300, 53), dtype, ta, tb, target="x86-64-v3")
 
 
-def test_extents_are_not_in_the_text():
+def test_text_depends_on_extents_by_the_tile_only():
     target = targets.find("host")
     texts = set()
     for (m, n, k), ta in itertools.product(
@@ -333,7 +259,7 @@ def test_extents_are_not_in_the_text():
         a = Aval((k, m) if ta else (m, k), dtypes.float32)
         graph = product(a, Aval((k, n), dtypes.float32), transpose_a=ta)
         texts.update(call.source.text for call in gemm.lower(Cluster("contraction", graph), target).calls)
-    assert len(texts) == 1
+    assert len(texts) == 2, "one for each width of the register tile"
 
 
 # ---- epilogues ------------------------------------------------------------------------------------------------

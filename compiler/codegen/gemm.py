@@ -8,8 +8,9 @@ Next: `gemm_operands.py` (what is computed), `gemm_tile.py`, `gemm_vector.py`, `
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from flambeau.compiler.codegen.gemm_blocking import Blocking, Cut, blocking, cut
 from flambeau.compiler.codegen.gemm_kernel import Epilogue, Leaf
 from flambeau.compiler.codegen.gemm_operands import Access, Contraction, read
 from flambeau.compiler.codegen.gemm_tile import K_BLOCK, TileSpec, tile_kernel
@@ -18,34 +19,8 @@ from flambeau.compiler.kernel import Cluster, KernelCall, Lowered, Operand
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 
-
 #: Multiply-adds worth a chunk of a matrix-vector product's parallel loop.
 _VECTOR_GRAIN = 65_536
-
-
-@dataclass(frozen=True)
-class Blocking:
-    """How a product is cut: rows and vectors of the register tile, bounds of C's blocks, when packing pays.
-
-    B is packed where `pack_rows` rows share it. An item of the parallel loop has at least `item_work` vector
-    multiply-adds, and a product is not cut into more than `items` for the sake of threads.
-    """
-
-    rows: int
-    vectors: int
-    m_block: int
-    n_block: int
-    pack_rows: int = 192
-    item_work: int = 40_000
-    items: int = 24
-
-
-def blocking(target: Target, itemsize: int) -> Blocking:
-    """The register tile that leaves room for one row of B and one element of A; a block of A as large as L2."""
-    rows, vectors = (8, 3) if target.registers >= 32 else (4, 3)
-    m_block = _multiple(target.l2 // (K_BLOCK * itemsize), rows)
-    n_block = 10 * vectors * target.lanes(itemsize)
-    return Blocking(rows, vectors, m_block, n_block)
 
 
 def lower(cluster: Cluster, target: Target, blocks: Blocking | None = None) -> Lowered:
@@ -68,73 +43,48 @@ class _Tiled:
     target: Target
     blocks: Blocking
     lowered: Lowered
-    numbers: dict[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.lanes = self.target.lanes(self.c.dtype.itemsize)
-        self.masks = self.target.vector_bytes == 64
-        self.columns = self.lanes * self.blocks.vectors
 
     def lower(self) -> None:
-        c, numbers = self.c, self.numbers
-        b_unit = self._place_operands()
-        epilogue = make_epilogue(c)
-        accumulator, c_operand = self._accumulator()
-        spec = TileSpec(
-            c.dtype.mlir, self.lanes, self.blocks.rows, self.blocks.vectors, self.masks, b_unit, len(c.batch), epilogue, accumulator
-        )  # fmt: skip
+        c, blocks = self.c, self.blocks
+        lanes, masks = self.target.lanes(c.dtype.itemsize), self.target.vector_bytes == 64
+        unit = "column" if c.rhs.column == 1 or c.n == 1 else "row" if c.rhs.row == 1 or c.k == 1 else "neither"
+        chosen = cut(c, unit, lanes, masks, blocks)
+        accumulator, sums = self._accumulator()
+        rank, epilogue = len(c.batch), make_epilogue(c)
+        spec = TileSpec(c.dtype.mlir, lanes, blocks.rows, chosen.vectors, masks, unit, rank, epilogue, accumulator)
         source, names = tile_kernel(spec)
         outputs = [Operand("value", v) for v, _, _ in c.outputs]
         if accumulator is not None:
             del outputs[accumulator]
-        leaves = [_operand(leaf) for leaf in c.leaves]
-        operands = (_operand(c.lhs), _operand(c.rhs), c_operand, *leaves, *outputs)
-        m_block, n_block = self._cut()
-        m_blocks, n_blocks = -(-c.m // m_block), -(-c.n // n_block)
-        numbers.update(m=c.m, n=c.n, k=c.k, m_block=m_block, n_block=n_block, m_blocks=m_blocks, n_blocks=n_blocks)
+        operands = (_operand(c.lhs), _operand(c.rhs), sums, *map(_operand, c.leaves), *outputs)
+        first_output = 3 + len(c.leaves)
+        numbers = self._numbers(chosen)
+        n = c.batches * chosen.m_blocks * chosen.n_blocks
+        work = min(chosen.m_block, c.m) * -(-min(chosen.n_block, c.n) // lanes) * max(c.k, 1)
+        grain = min(n, max(1, blocks.item_work // work))
+        dims = tuple(numbers[name] for name in names)
+        writes, in_place = (2, *range(first_output, len(operands))), self._in_place(operands, first_output)
+        self.lowered.calls.append(KernelCall(source, operands, dims, n, grain, writes, spec.scratch, in_place))
+
+    def _numbers(self, chosen: Cut) -> dict[str, int]:
+        """The kernel's dims by name."""
+        c = self.c
+        numbers = {"m": c.m, "n": c.n, "k": c.k, "b.packed": int(chosen.packed)}
+        numbers.update({name: getattr(chosen, name) for name in ("m_block", "n_block", "m_blocks", "n_blocks")})
+        numbers.update({"a.row": c.lhs.row, "a.k": c.lhs.column, "b.k": c.rhs.row, "b.column": c.rhs.column})
         numbers.update({f"batch{r}": extent for r, extent in enumerate(c.batch)})
+        for name, x in (("a", c.lhs), ("b", c.rhs), *((f"leaf{k}", leaf) for k, leaf in enumerate(c.leaves))):
+            numbers.update({f"{name}.batch{r}": s for r, s in enumerate(x.batch)})
         for k, leaf in enumerate(c.leaves):
             numbers.update({f"leaf{k}.row": leaf.row, f"leaf{k}.column": leaf.column})
-            self._place_batch(f"leaf{k}", leaf)
-        first_output = 3 + len(leaves)
-        written = tuple(range(first_output, len(operands)))
-        n = c.batches * m_blocks * n_blocks
-        work = min(m_block, c.m) * -(-min(n_block, c.n) // self.lanes) * max(c.k, 1)
-        self.lowered.calls.append(
-            KernelCall(
-                source,
-                operands,
-                tuple(numbers[name] for name in names),
-                n,
-                min(n, max(1, self.blocks.item_work // max(work, 1))),
-                (2, *written),
-                spec.scratch,
-                self._in_place(operands, first_output),
-            )
-        )
-
-    # ---- operands ------------------------------------------------------------------------------------------
-
-    def _place_operands(self) -> str:
-        """Fill in the strides of A and B; returns the direction in which B's elements are adjacent."""
-        c, a, b = self.c, self.c.lhs, self.c.rhs
-        unit = "column" if b.column == 1 or c.n == 1 else "row" if b.row == 1 or c.k == 1 else "neither"
-        in_place = c.m < self.blocks.pack_rows and (self.masks or c.n % self.columns == 0)
-        self.numbers.update({"a.row": a.row, "a.k": a.column, "b.k": b.row, "b.column": b.column})
-        self.numbers["b.packed"] = int(not in_place)
-        self._place_batch("a", a)
-        self._place_batch("b", b)
-        return unit
-
-    def _place_batch(self, name: str, x: Access) -> None:
-        self.numbers.update({f"{name}.batch{r}": s for r, s in enumerate(x.batch)})
+        return numbers
 
     # ---- results -------------------------------------------------------------------------------------------
 
     def _accumulator(self) -> tuple[int | None, Operand]:
         """Where partial sums lie: an output of the product's dtype, else a temporary if there are several k-blocks."""
         c = self.c
-        for k, (v, ref, dtype) in enumerate(c.outputs):
+        for k, (v, ref, _) in enumerate(c.outputs):
             if ref.kind == "acc":
                 return k, Operand("value", v)
         for k, (v, _, dtype) in enumerate(c.outputs):
@@ -157,24 +107,6 @@ class _Tiled:
                 if leaf.dtype.itemsize == itemsize and _is_dense(leaf, c):
                     pairs.append((p, 3 + k))
         return tuple(pairs)
-
-    # ---- items ---------------------------------------------------------------------------------------------
-
-    def _cut(self) -> tuple[int, int]:
-        """Rows and columns of a block of C: within the caches' bounds, and enough equal items to share out.
-
-        Cutting columns costs nothing; every cut of rows packs B once more.
-        """
-        c, blocks = self.c, self.blocks
-        panels = -(-c.n // self.columns)
-        m_blocks = -(-c.m // blocks.m_block)
-        n_blocks = -(-panels * self.columns // blocks.n_block)
-        wanted = min(blocks.items, c.batches * c.m * -(-c.n // self.lanes) * max(c.k, 1) // blocks.item_work)
-        rest = -(-wanted // (c.batches * m_blocks))
-        n_blocks = min(panels, max(n_blocks, rest))
-        while c.batches * m_blocks * n_blocks < min(wanted, blocks.items // 4) and c.m > m_blocks * blocks.pack_rows:
-            m_blocks += 1
-        return _multiple_up(-(-c.m // m_blocks), blocks.rows), -(-panels // n_blocks) * self.columns
 
 
 # ---- dot and matrix-vector products -----------------------------------------------------------------------------
@@ -233,11 +165,3 @@ def _is_dense(x: Access, c: Contraction) -> bool:
     return (
         x.offset == 0 and x.batch == tuple(reversed(steps[: len(c.batch)])) and rows_fit and (x.column == 1 or c.n == 1)
     )
-
-
-def _multiple(x: int, unit: int) -> int:
-    return max(unit, x // unit * unit)
-
-
-def _multiple_up(x: int, unit: int) -> int:
-    return -(-x // unit) * unit

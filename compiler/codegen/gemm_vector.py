@@ -88,7 +88,7 @@ class _VectorWriter(Kernel):
                 i, j = b.mul(pairs.index, 2), b.add(b.mul(pairs.index, 2), 1)
                 paired = b.cmp("lt", j, count)
                 with b.loop(0, spec.group, self._width()) as vs:
-                    at = lambda row: b.add(b.mul(row, spec.group), vs.index)  # noqa: E731, B023
+                    at = lambda row: b.add(b.mul(row, spec.group), vs.index)  # noqa: E731
                     x = b.load(self.results, at(i), spec.element, self._width())
                     y = b.load(self.results, at(b.select(paired, j, i)), spec.element, self._width())
                     b.store(b.select(paired, b.add(x, y), x), self.results, at(pairs.index))
