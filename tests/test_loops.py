@@ -320,3 +320,24 @@ def test_few_long_rows_are_cut_into_parts():
     assert call.n == 6
     data, factors = np.arange(140_002, dtype=np.float32).reshape(2, -1), np.array([[2], [3]], np.float32)
     assert np.array_equal(assert_one_semantics(b.graph, [data, factors])[0], data * factors)
+
+
+def test_a_long_chain_of_small_ops_is_one_kernel():
+    b = GraphBuilder()
+    x = y = b.input(Aval((1000,), float32))
+    for _ in range(199):
+        y = y + x
+    b.graph.outputs = [y.id, op("sum", y, axes=(0,)).id]
+    assert len(execute.calls(b.graph, FUSED)) == 1
+    assert_one_semantics(b.graph, [np.random.default_rng(0).normal(size=1000).astype(np.float32)])
+
+
+def test_a_long_chain_of_row_values_is_one_kernel():
+    b = GraphBuilder()
+    x = b.input(Aval((30, 70), float32))
+    y = op("sum", x, axes=(1,))
+    for _ in range(190):
+        y = y * 0.5 + y
+    b.graph.outputs = [(x - rows_of(y, (30, 70))).id]
+    assert len(execute.calls(b.graph, Options(max_cluster_ops=1000))) == 1
+    assert_one_semantics(b.graph, [np.random.default_rng(0).normal(size=(30, 70)).astype(np.float32)])

@@ -11,13 +11,28 @@ from typing import NamedTuple
 
 from flambeau.compiler.codegen.access import Layout
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.fragment import Source
+from flambeau.compiler.codegen.fragment import Source, read_operands
 from flambeau.compiler.codegen.nest import Access, Nest, index_value
 from flambeau.dialects.graph import Node
 from flambeau.dialects.record import Kind
 
 #: Gives the linear index of the lanes being computed, on demand.
 Position = Callable[[], Val]
+
+
+def post_order(root: int, below: Callable[[int], list[int]]) -> list[int]:
+    """What `root` needs, operands first, without recursion: chains of ops are long."""
+    order: dict[int, None] = {}
+    pending = [(root, iter(below(root)))]
+    while pending:
+        value, rest = pending[-1]
+        deeper = next((v for v in rest if v not in order), None)
+        if deeper is not None:
+            pending.append((deeper, iter(below(deeper))))
+        else:
+            order[value] = None
+            pending.pop()
+    return list(order)[:-1]
 
 
 class Tile(NamedTuple):
@@ -82,8 +97,19 @@ class Row:
         """A scalar that every column of the row shares."""
         if value not in self.values:
             with self.nest.b.into(self.lines):
+                for root in post_order(self.nest.fragment.sources[value].root, self._operands):
+                    self.values[root] = self._compute(root)
                 self.values[value] = self._compute(value)
         return self.values[value]
+
+    def _operands(self, root: int) -> list[int]:
+        """The members that the row's value `root` reads and that are not known yet."""
+        fragment = self.nest.fragment
+        node = fragment.member_of.get(root)
+        if node is None or root in self.values:
+            return []
+        roots = [fragment.sources[v].root for v in read_operands(node)]
+        return [r for r in roots if r in fragment.member_of and r not in self.values]
 
     def _compute(self, value: int) -> Val:
         nest, fragment = self.nest, self.nest.fragment
@@ -95,9 +121,7 @@ class Row:
             return self.values[root]
         if node.op.kind is Kind.GATHER:
             return self._gather(node)
-        result = compute(nest, node, [self.value(v) for v in node.operands], self.position, None)
-        self.values[root] = result
-        return result
+        return compute(nest, node, [self.value(v) for v in node.operands], self.position, None)
 
     def _leaf(self, value: int, root: int, layout: Layout) -> Val:
         producer = self.nest.fragment.producers.get(root)
@@ -159,8 +183,26 @@ class Point:
     def value(self, value: int) -> Val:
         """The elements of a value; a scalar where all lanes share one."""
         if value not in self.values:
+            for root in post_order(self.nest.fragment.sources[value].root, self._operands):
+                self.values[root] = self._compute(root)
             self.values[value] = self._compute(value)
         return self.values[value]
+
+    def _operands(self, root: int) -> list[int]:
+        """The members that the element `root` is computed from and that are not known yet."""
+        fragment = self.nest.fragment
+        if root in self.values or not self._is_computed(root):
+            return []
+        roots = [fragment.sources[v].root for v in read_operands(fragment.member_of[root])]
+        return [r for r in roots if r not in self.values and self._is_computed(r)]
+
+    def _is_computed(self, root: int) -> bool:
+        """Whether the element `root` is computed here: not a leaf, nor shared by the row, nor read back from memory."""
+        nest = self.nest
+        node = nest.fragment.member_of.get(root)
+        if node is None or nest.fragment.folds(node) or nest.fragment.is_row_level(root, nest.form):
+            return False
+        return root in nest.storing or (root not in nest.kept and root not in nest.stored)
 
     def _compute(self, value: int) -> Val:
         nest = self.nest
@@ -170,9 +212,7 @@ class Point:
             return self._leaf(value, Source(root, layout))
         if nest.fragment.folds(node) or nest.fragment.is_row_level(root, nest.form):
             return self.row.value(root)
-        if root == value or root not in self.values:
-            self.values[root] = self._member(node, root)
-        return self.values[root]
+        return self.values[root] if root in self.values else self._member(node, root)
 
     def _member(self, node: Node, root: int) -> Val:
         dtype = self.nest.fragment.avals[root].dtype.mlir

@@ -73,9 +73,7 @@ class Stages:
         for stage in range(self.last, -1, -1):
             wanted = [n.operands[0] for n in self.reductions[stage]] + self.stores[stage]
             wanted += [v for n in self._row_picks(stage) for v in n.operands[:1]]
-            seen: set[int] = set()
-            for value in wanted:
-                self._visit(value, stage, seen)
+            self._keep_for(stage, [self.fragment.sources[v].root for v in wanted])
 
     def _row_picks(self, stage: int) -> list[Node]:
         """Gathers that take one computed element per row."""
@@ -87,31 +85,37 @@ class Stages:
             and self.stage_of[n.results[0]] == stage
         ]
 
-    def _visit(self, value: int, stage: int, seen: set[int]) -> None:
-        root = self.fragment.sources[value].root
-        if root in seen or root not in self.stage_of or not self._is_element(root):
-            return
-        seen.add(root)
-        at = self.stage_of[root]
-        if at < stage and root in self.stores[at]:
-            return
-        if at < stage and self._cost(root, at, {}) > RECOMPUTE:
-            self.kept.append(root)
-            self.stores[at].append(root)
-            return
-        for operand in self.fragment.member_of[root].operands:
-            self._visit(operand, stage, seen)
+    def _keep_for(self, stage: int, pending: list[int]) -> None:
+        """Decide for all elements below `pending` which earlier ones this stage reads from memory."""
+        seen: set[int] = set()
+        while pending:
+            root = pending.pop(0)
+            if root in seen or root not in self.stage_of or not self._is_element(root):
+                continue
+            seen.add(root)
+            at = self.stage_of[root]
+            if at < stage and root in self.stores[at]:
+                continue
+            if at < stage and self._cost(root, at) > RECOMPUTE:
+                self.kept.append(root)
+                self.stores[at].append(root)
+                continue
+            pending += [self.fragment.sources[v].root for v in self.fragment.member_of[root].operands]
 
-    def _cost(self, root: int, stage: int, seen: dict[int, bool]) -> int:
-        """The work of computing an element again from what is in memory, diamonds counted once."""
-        if root in seen or root not in self.stage_of or not self._is_element(root):
-            return 0
-        seen[root] = True
-        if self.stage_of[root] < stage and root in self.stores[self.stage_of[root]]:
-            return 1
-        node = self.fragment.member_of[root]
-        below = sum(self._cost(self.fragment.sources[v].root, stage, seen) for v in node.operands)
-        return weight(node) + below
+    def _cost(self, root: int, stage: int) -> int:
+        """The work of computing an element of `stage` again from what is in memory; once it is too much, just that."""
+        pending, seen, cost = [root], set(), 0
+        while pending and cost <= RECOMPUTE:
+            value = pending.pop()
+            if value in seen or value not in self.stage_of or not self._is_element(value):
+                continue
+            seen.add(value)
+            if self.stage_of[value] < stage and value in self.stores[self.stage_of[value]]:
+                cost += 1
+                continue
+            cost += weight(self.fragment.member_of[value])
+            pending += [self.fragment.sources[v].root for v in self.fragment.member_of[value].operands]
+        return cost
 
 
 def work(fragment: Fragment) -> int:
