@@ -62,13 +62,15 @@ class Rewrite(Copy):
 
     def emit(self, at: Node, call: Call) -> int:
         """Simplify `call` until no rule applies, and append what is left. Returns the value that is its result."""
+        original = call
         while True:
             for rule in RULES.get(call.op.name, (fold,) if call.op.kind is Kind.ELEMENTWISE else ()):
                 found = rule(self, call)
                 if found is not None:
                     break
             else:
-                return self._append(at, call, self._minus_zero(call))
+                aval = self.source.avals[at.results[0]] if call is original else None
+                return self._append(at, call, self._minus_zero(call), aval)
             if isinstance(found, int):
                 return found
             if isinstance(found, Splat):
@@ -96,8 +98,9 @@ class Rewrite(Copy):
             return -0.0
         return value if call.op.kind is Kind.VIEW and value is not None and _negative_zero(value) else None
 
-    def _append(self, at: Node, call: Call, splat: Any = None) -> int:
-        (aval,) = call.op.infer_results([self.aval(v) for v in call.operands], call.attrs)
+    def _append(self, at: Node, call: Call, splat: Any = None, aval: Aval | None = None) -> int:
+        if aval is None:
+            (aval,) = call.op.infer_results([self.aval(v) for v in call.operands], call.attrs)
         (result,) = self.append(at, call.op, call.operands, call.attrs, [aval])
         self.made[result] = call
         if splat is not None:
