@@ -83,8 +83,11 @@ def array_of(tensor: Tensor) -> np.ndarray:
     view, base_shape, starts = recorder.view_info(tensor)
     dtype = tensor.dtype.numpy
     base = np.ndarray(base_shape, dtype, buffer=buffer)
-    if view is None or not view.steps:
-        return base
+    return base if view is None or not view.steps else view_of(base, view, starts)
+
+
+def view_of(base: np.ndarray, view: Any, starts: tuple[int, ...]) -> np.ndarray:
+    """What a tensor with this view shows, given the array of its storage; shares memory where strides allow."""
     b = _ArrayBuilder()
     return view.read(b.wrap(base), [b.wrap(np.asarray(s, np.int64)) for s in starts]).id
 

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
-from flambeau import host
+from flambeau import host, layout
 from flambeau.device import CPU
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.functions import arithmetic, assemble, compare, convert, indexing, inplace, random, reduce, shape
@@ -165,12 +165,14 @@ def numel(self: Tensor) -> int:
 
 
 def stride(self: Tensor, dim: int | None = None) -> Any:
-    """Steps in elements between neighbours along each dimension, as if the tensor were laid out row by row."""
-    steps, step = [], 1
-    for n in reversed(self.shape):
-        steps.append(step)
-        step *= max(n, 1)
-    return tuple(reversed(steps)) if dim is None else tuple(reversed(steps))[dim]
+    """Steps in elements between neighbours along each dimension, or along one."""
+    steps = layout.strides(self)
+    return steps if dim is None else steps[dim]
+
+
+def is_contiguous(self: Tensor) -> bool:
+    """Whether the elements lie row by row in the storage."""
+    return layout.is_dense(self.shape, layout.strides(self))
 
 
 def iterate(self: Tensor) -> Any:
@@ -185,11 +187,6 @@ def contains(self: Tensor, element: Any) -> bool:
     return bool((self == element).any())
 
 
-def contiguous(self: Tensor) -> Tensor:
-    """The tensor itself: layouts are the compiler's business."""
-    return self
-
-
 def expand_as(self: Tensor, other: Tensor) -> Tensor:
     """Expanded to the shape of `other`."""
     return shape.expand(self, other.shape)
@@ -198,6 +195,11 @@ def expand_as(self: Tensor, other: Tensor) -> Tensor:
 def reshape_as(self: Tensor, other: Tensor) -> Tensor:
     """Reshaped to the shape of `other`."""
     return shape.reshape(self, other.shape)
+
+
+def view_as(self: Tensor, other: Tensor) -> Tensor:
+    """Viewed in the shape of `other`."""
+    return shape.view_as_shape(self, other.shape)
 
 
 def where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
@@ -259,8 +261,11 @@ _METHODS: dict[str, Any] = {
     "element_size": lambda self: self.dtype.itemsize,
     "stride": stride,
     "is_floating_point": lambda self: self.dtype.is_floating_point,
-    "is_contiguous": lambda self: True,
-    "contiguous": contiguous,
+    "is_contiguous": is_contiguous,
+    "contiguous": shape.contiguous,
+    "reshape": shape.reshape,
+    "view": shape.view_as_shape,
+    "flatten": shape.flatten,
     "cpu": lambda self: self,
     "pow": arithmetic.pow,
     "pow_": inplace.pow_,
@@ -281,7 +286,7 @@ _METHODS: dict[str, Any] = {
     "unbind": indexing.unbind,
     "expand_as": expand_as,
     "reshape_as": reshape_as,
-    "view_as": reshape_as,
+    "view_as": view_as,
     "where": where,
     "allclose": allclose,
     "equal": equal,

@@ -292,7 +292,6 @@ def test_requires_grad_at_construction():
 # ---- conversion -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.accept("DTY-05")
 def test_conversions():
     x = fb.tensor([1.7, -1.7, 0.0])
     assert x.int().tolist() == [1, -1, 0] and x.long().dtype is fb.int64 and x.bool().tolist() == [True, True, False]
@@ -380,7 +379,7 @@ def test_distributions(dtype):
     )
 
 
-@pytest.mark.accept("CRE-17", "CRE-18")
+@pytest.mark.accept("CRE-17")
 def test_integers_permutations_and_coins():
     i = fb.randint(-3, 4, (20000,)).numpy()
     assert i.dtype == np.int64 and set(i) == set(range(-3, 4)) and np.abs(np.bincount(i + 3) - 20000 / 7).max() < 250

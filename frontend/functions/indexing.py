@@ -14,6 +14,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Operand, Starts, Static, Tensor_, function, view
 from flambeau.functions.common import canonical_dim, check_floating, ops
+from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
 # ---- windows ----------------------------------------------------------------------------------------------
@@ -177,10 +178,20 @@ def setitem(tensor: Tensor, index: Any, value: Any) -> None:
         FORMS["masked_fill_"](tensor, mask, value)
         return
     place = getitem(tensor, index)
+    if isinstance(value, Tensor) and _is_same(place, value):
+        return  # what `x[i] += y` assigns at last
     if isinstance(value, (bool, int, float)):
         fill_(place, value)
     else:
         copy_(place, as_tensor(value))
+
+
+def _is_same(x: Tensor, y: Tensor) -> bool:
+    """Whether two tensors show the same elements of the same storage."""
+    if not recorder.same_storage(x, y):
+        return False
+    (view, _, starts), (other, _, other_starts) = recorder.view_info(x), recorder.view_info(y)
+    return view is other and starts == other_starts
 
 
 # ---- positions --------------------------------------------------------------------------------------------

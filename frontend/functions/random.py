@@ -181,7 +181,10 @@ def _dropout(input: Tensor_, p: Operand, seed: Operand, offset: Operand):
     return ops.select(keep, x, x.like(0.0)) * ops.select(p < 1.0, scale, p.like(0.0)).expand(x.shape)
 
 
-def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+_dropout_ = inplace(name="dropout_")(_dropout.rule)
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """`input` with elements set to 0 with probability `p` and the others divided by 1 - p; itself unless `training`.
 
     Raises ValueError for p outside of [0, 1].
@@ -190,7 +193,8 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
         raise ValueError(f"[dropout] p is {p}. Use a probability from 0 to 1.")
     if not training or p == 0.0:
         return input
-    return _dropout(input, p, *generators.default_generator.advance(_draws(input.shape, input.dtype)))
+    function = _dropout_ if inplace else _dropout
+    return function(input, p, *generators.default_generator.advance(_draws(input.shape, input.dtype)))
 
 
 # ---- in place ---------------------------------------------------------------------------------------------

@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from flambeau import layout
 from flambeau.dialects.builder import Value
-from flambeau.function import Static, Tensor_, view
+from flambeau.function import Static, Tensor_, function, view
 from flambeau.functions.common import canonical_dim, canonical_dims, ops, size_of
+from flambeau.host import is_whole
+from flambeau.runtime.recorder import Tensor
 
 # ---- reshape ----------------------------------------------------------------------------------------------
 
@@ -45,33 +48,83 @@ def _unreshape(base: Value, new: Value, **_: Any) -> Value:
 
 
 def _reshaped(op: str, x: Value, shape: Any) -> Value:
+    """`x` in the shape that users wrote."""
     return ops.reshape(x, shape=solve_shape(op, math.prod(x.shape), _sizes(shape), x.shape))
 
 
-@view(method=True, variadic=True, put=_unreshape)
-def reshape(input: Tensor_, shape: Static):
-    """The same elements in row-major order in another shape; one size may be -1.
-
-    Raises RuntimeError if the shape holds another number of elements. Example: `x.reshape(2, -1)`.
-    """
+@view(name="reshape", variadic=True, put=_unreshape)
+def _reshape_view(input: Tensor_, shape: Static):
+    """The same elements in another shape, sharing storage."""
     return _reshaped("reshape", input, shape)
 
 
-@view(method="view", name="view", variadic=True, put=_unreshape)
-def view_as_shape(input: Tensor_, shape: Static):
-    """`reshape`: a view of the same elements in another shape."""
+@view(name="view", variadic=True, put=_unreshape)
+def _view(input: Tensor_, shape: Static):
     return _reshaped("view", input, shape)
 
 
-@view(method=True, put=_unreshape)
-def flatten(input: Tensor_, start_dim: Static = 0, end_dim: Static = -1):
-    """Dimensions `start_dim` to `end_dim` (included) merged into one; a 0-d tensor becomes one element."""
-    rank = len(input.shape)
-    start, end = canonical_dim("flatten", start_dim, rank), canonical_dim("flatten", end_dim, rank)
+@function(name="reshape", variadic=True)
+def _reshape_copy(input: Tensor_, shape: Static):
+    """The same elements in another shape, copied."""
+    return _reshaped("reshape", input, shape)
+
+
+def _shares(tensor: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether `tensor` in the valid new shape can share its storage: always, unless it is a view with gaps or reordered."""
+    found = tensor.shape
+    return layout.fits(found, layout.strides(tensor), solve_shape("reshape", math.prod(found), shape, found))
+
+
+def reshape(input: Tensor, *shape: Any) -> Tensor:
+    """The same elements in row-major order in another shape; one size may be -1. A view where strides allow, else a copy.
+
+    Raises RuntimeError if the shape holds another number of elements. Example: `x.reshape(2, -1)`.
+    """
+    if is_whole(input) or _shares(input, _sizes(shape)):
+        return _reshape_view(input, *shape)
+    return _reshape_copy(input, *shape)
+
+
+def view_as_shape(input: Tensor, *shape: Any) -> Tensor:
+    """The same elements in another shape, sharing storage: `x.view(2, -1)`.
+
+    Raises RuntimeError if the shape holds another number of elements, or if strides do not allow a view.
+    """
+    if is_whole(input) or _shares(input, _sizes(shape)):
+        return _view(input, *shape)
+    raise RuntimeError(
+        f"[view] shape {_sizes(shape)} cannot be a view of a tensor of shape {input.shape} and strides "
+        f"{layout.strides(input)}. Use reshape, which copies."
+    )
+
+
+def _flat_shape(shape: tuple[int, ...], start_dim: int, end_dim: int) -> tuple[int, ...]:
+    start, end = canonical_dim("flatten", start_dim, len(shape)), canonical_dim("flatten", end_dim, len(shape))
     if start > end:
         raise RuntimeError(f"[flatten] start_dim {start_dim} comes after end_dim {end_dim}. Swap them.")
-    merged = math.prod(input.shape[start : end + 1])
-    return ops.reshape(input, shape=(*input.shape[:start], merged, *input.shape[end + 1 :]))
+    return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
+
+
+@view(name="flatten", put=_unreshape)
+def _flatten_view(input: Tensor_, start_dim: Static, end_dim: Static):
+    return ops.reshape(input, shape=_flat_shape(input.shape, start_dim, end_dim))
+
+
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Dimensions `start_dim` to `end_dim` (included) merged into one; a 0-d tensor becomes one element.
+
+    A view where strides allow, else a copy.
+    """
+    if is_whole(input) or _shares(input, _flat_shape(input.shape, start_dim, end_dim)):
+        return _flatten_view(input, start_dim, end_dim)
+    return _reshape_copy(input, _flat_shape(input.shape, start_dim, end_dim))
+
+
+def contiguous(input: Tensor) -> Tensor:
+    """The tensor itself if its elements lie row by row, else a copy in which they do."""
+    if is_whole(input) or layout.is_dense(input.shape, layout.strides(input)):
+        return input
+    return _reshape_copy(input, input.shape)
 
 
 @view(method=True, put=_unreshape)
@@ -223,7 +276,13 @@ def _expanded(op: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> tuple
     return tuple(result)
 
 
-@view(method=True, variadic=True)
+def _unexpand(base: Value, new: Value, size: Any) -> Value:
+    if math.prod(base.shape) != math.prod(new.shape):
+        raise RuntimeError("[expand] elements of this view share memory. Write to a copy: x.clone().")
+    return ops.reshape(new, shape=base.shape)
+
+
+@view(method=True, variadic=True, put=_unexpand)
 def expand(input: Tensor_, size: Static):
     """Dimensions of size 1 stretched to `size` without copying; -1 keeps a size, new dimensions go in front.
 
@@ -232,7 +291,7 @@ def expand(input: Tensor_, size: Static):
     return input.expand(_expanded("expand", input.shape, _sizes(size)))
 
 
-@view()
+@view(put=_unexpand)
 def broadcast_to(input: Tensor_, size: Static):
     """`expand` to the shape `size`."""
     return input.expand(_expanded("broadcast_to", input.shape, size_of("broadcast_to", _sizes(size))))

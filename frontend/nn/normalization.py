@@ -61,8 +61,7 @@ class Dropout(Module):
         self.p, self.inplace = p, inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        dropped = dropout(input, self.p, self.training)
-        return input.copy_(dropped) if self.inplace and dropped is not input else dropped
+        return dropout(input, self.p, self.training, self.inplace)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"

@@ -1,0 +1,83 @@
+"""Strides of tensors: how a view lies over its storage, as PyTorch would tell.
+
+In: a tensor. Out: its strides in elements, and whether a new shape can be a view of them. Storage itself is always dense and
+row-major; strides only decide which tensors share it. Next: `functions/reshape.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from flambeau import host
+from flambeau.runtime import recorder
+from flambeau.runtime.recorder import Tensor
+
+Strides = tuple[int, ...]
+
+_known: dict[int, tuple[Any, Strides]] = {}
+
+
+def dense(shape: tuple[int, ...]) -> Strides:
+    """The strides of a row-major tensor."""
+    steps, step = [], 1
+    for n in reversed(shape):
+        steps.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(steps))
+
+
+def strides(tensor: Tensor) -> Strides:
+    """The distance in elements, within the storage, between neighbours along each dimension."""
+    view, base_shape, starts = recorder.view_info(tensor)
+    if view is None or not view.steps:
+        return dense(tensor.shape)
+    found = _known.get(id(view))
+    if found is None or found[0] is not view:
+        found = _known[id(view)] = view, _measured(view, base_shape, starts)
+    return found[1]
+
+
+def _measured(view: Any, base_shape: tuple[int, ...], starts: tuple[int, ...]) -> Strides:
+    """Strides found by applying the view to an array of one byte per element that takes up no memory."""
+    base = np.lib.stride_tricks.as_strided(np.zeros(1, np.bool_), base_shape, dense(base_shape))
+    shown = host.view_of(base, view, starts)
+    return tuple(shown.strides) if math.prod(shown.shape) else dense(shown.shape)
+
+
+def is_dense(shape: tuple[int, ...], steps: Strides) -> bool:
+    """Whether the elements lie row by row; dimensions of size 1 do not count."""
+    wanted = 1
+    for n, step in zip(reversed(shape), reversed(steps)):
+        if n == 0:
+            return True
+        if n != 1 and step != wanted:
+            return False
+        wanted *= n
+    return True
+
+
+def fits(shape: tuple[int, ...], steps: Strides, new_shape: tuple[int, ...]) -> bool:
+    """Whether `new_shape`, of as many elements, can be a view of a tensor with these strides.
+
+    Neighbouring dimensions merge where the outer one steps over exactly the inner one; every run of merged
+    dimensions must be cut into whole new dimensions.
+    """
+    if 0 in shape or is_dense(shape, steps):
+        return True
+    runs: list[int] = []
+    inner = 0
+    for n, step in reversed([(n, s) for n, s in zip(shape, steps) if n != 1]):
+        if runs and step == inner:
+            runs[-1] *= n
+        else:
+            runs.append(n)
+        inner = step * n
+    rest = [n for n in reversed(new_shape) if n != 1]
+    for run in runs:
+        while run > 1:
+            if not rest or run % rest[0]:
+                return False
+            run //= rest.pop(0)
+    return True
