@@ -71,6 +71,8 @@ once the run cannot fail any more. `executable` and `updates` may be replaced at
 **Functions**
 - `flush()`, `flush_all()` (every thread), `flush_if_pending(tensor) -> bool`, `flush_count()`,
   `realize(tensor) -> Buffer` of the base
+- `flush_point()`: flush if the trace is long (soft_ops). Called where programs repeat, so that long loops are cut at the
+  same place in every round; the end of a second backward() is such a place too
 - `set_mode(bits) -> old bits`, `get_mode()`: per thread, 12 bits; bit 0 is grad mode
 - `tensor_from_buffer(buffer, shape, dtype, requires_grad=False, cls=None, shared=False)`
 - `make_leaf(tensor, requires_grad, cls=None)`: a new handle of class `cls` on the same storage
@@ -86,7 +88,8 @@ once the run cannot fail any more. `executable` and `updates` may be replaced at
   `tensor_for_slot(slot)`,
   `import_history(tensor) -> slot`
 - `set_slot(name, callable) -> what was there`: operators, named nb_add ... nb_inplace_add ... mp_subscript, lt ... ge
-- `set_hooks(**hooks) -> those before`, `set_limits(max_ops=, max_bytes=, max_states=)`, `set_shadow(flag)`, `stats()`, `clear()`
+- `set_hooks(**hooks) -> those before`, `set_limits(max_ops=, soft_ops=, max_bytes=, max_states=)`, `set_shadow(flag)`,
+  `stats()`, `clear()`
 - `explain_log()`: counts of misses, builds and flushes by place
 """
 
@@ -107,6 +110,7 @@ from flambeau.runtime._recorder import (
     flush_all,
     flush_count,
     flush_if_pending,
+    flush_point,
     get_mode,
     grad_entry,
     import_history,
@@ -144,6 +148,7 @@ __all__ = [
     "flush_all",
     "flush_count",
     "flush_if_pending",
+    "flush_point",
     "get_mode",
     "grad_entry",
     "import_history",

@@ -340,6 +340,15 @@ def test_long_chains_of_flushed_history_are_released_without_recursion():
     assert R.stats()["live_cells"] <= live
 
 
+def test_loops_that_accumulate_gradients_are_cut_after_a_backward():
+    R.set_limits(soft_ops=30)
+    x, w = model()
+    for _ in range(40):
+        R.backward(loss_of(x, w))
+    np.testing.assert_allclose(T.value(w.grad), 40 * expected())
+    assert 5 < R.stats()["flushes"] < 20 and R.stats()["programs"] <= 3
+
+
 def test_memory_is_flat_over_training_with_flushed_forwards():
     x, w = model()
 

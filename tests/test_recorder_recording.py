@@ -191,6 +191,17 @@ def test_the_key_of_a_trace_is_bounded_in_length_and_cut_where_it_was_cut_before
     assert R.stats()["states"] == 50
 
 
+def test_long_loops_are_cut_where_they_repeat():
+    R.set_limits(soft_ops=100)
+    total = T.tensor([0.0])
+    for _ in range(200):
+        R.flush_point()
+        for _ in range(7):
+            total = total + 1.0
+    assert T.value(total) == 1400
+    assert R.stats()["programs"] == 2 and R.stats()["flushes"] == 14  # the rounds, and the rest at the end
+
+
 def test_memory_that_only_the_trace_holds_is_bounded():
     R.set_limits(max_bytes=10_000)
     total = T.tensor(np.zeros(250))

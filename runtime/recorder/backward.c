@@ -279,6 +279,11 @@ static int record_backward(fb_call *call, PyObject *loss, PyObject *gradient, Py
   return node ? store_gradients(call, node, reach) : -1;
 }
 
+/* A loop that only accumulates gradients repeats itself after each backward(). */
+static bool ends_round(const fb_recorder *rec) {
+  return rec->flush_soon || (rec->n_backwards > 1 && rec->state->depth >= fb_limits.soft_ops);
+}
+
 PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs) {
   static char *names[] = {"tensor", "gradient", "retain_graph", "leaves_hint", "flags", NULL};
   PyObject *loss, *gradient = Py_None, *hint = Py_None;
@@ -296,7 +301,7 @@ PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs) {
   int status = record_backward(&call, loss, gradient, leaves, flags << 1 | (uint32_t)retain);
   fb_call_clear(&call);
   Py_DECREF(leaves);
-  if (status == 0 && call.rec->flush_soon)
+  if (status == 0 && ends_round(call.rec))
     status = fb_flush(call.rec);
   return status < 0 ? NULL : Py_NewRef(Py_None);
 }

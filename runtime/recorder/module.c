@@ -15,6 +15,13 @@ static PyObject *do_flush(PyObject *module, PyObject *unused) {
   return fb_flush(fb_recorder_get()) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* Called where programs repeat: a loader's next batch, an outermost module call. */
+static PyObject *flush_point(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  fb_recorder *rec = fb_recorder_get();
+  return rec->state->depth >= fb_limits.soft_ops && fb_flush(rec) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 static PyObject *flush_if_pending(PyObject *module, PyObject *o) {
   (void)module;
   fb_tensor *t = as_tensor(o, "flush_if_pending");
@@ -331,14 +338,16 @@ static PyObject *set_hooks(PyObject *module, PyObject *args, PyObject *kwargs) {
 }
 
 static PyObject *set_limits(PyObject *module, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"max_ops", "max_bytes", "max_states", NULL};
-  Py_ssize_t ops = fb_limits.max_ops, bytes = (Py_ssize_t)fb_limits.max_bytes, states = fb_limits.max_states;
+  static char *names[] = {"max_ops", "soft_ops", "max_bytes", "max_states", NULL};
+  Py_ssize_t ops = fb_limits.max_ops, soft = fb_limits.soft_ops, bytes = (Py_ssize_t)fb_limits.max_bytes;
+  Py_ssize_t states = fb_limits.max_states;
   (void)module;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$nnn:set_limits", names, &ops, &bytes, &states))
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$nnnn:set_limits", names, &ops, &soft, &bytes, &states))
     return NULL;
-  if (ops < 1 || bytes < 1 || states < 1)
+  if (ops < 1 || soft < 1 || bytes < 1 || states < 1)
     return PyErr_Format(PyExc_ValueError, "[set_limits] limits must be positive.");
-  fb_limits = (fb_limits_t){.max_ops = (uint32_t)ops, .max_bytes = (size_t)bytes, .max_states = (uint32_t)states};
+  fb_limits = (fb_limits_t){
+      .max_ops = (uint32_t)ops, .soft_ops = (uint32_t)soft, .max_bytes = (size_t)bytes, .max_states = (uint32_t)states};
   Py_RETURN_NONE;
 }
 
@@ -399,6 +408,7 @@ static PyObject *flush_count(PyObject *module, PyObject *unused) {
 static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, NULL},
                                 {"flush_all", flush_all, METH_NOARGS, NULL},
                                 {"flush_if_pending", flush_if_pending, METH_O, NULL},
+                                {"flush_point", flush_point, METH_NOARGS, NULL},
                                 {"flush_count", flush_count, METH_NOARGS, NULL},
                                 {"_after_fork", after_fork, METH_NOARGS, NULL},
                                 {"realize", realize, METH_O, NULL},

@@ -2,7 +2,7 @@
 #include "recorder.h"
 
 __thread fb_recorder *fb_current __attribute__((tls_model("initial-exec")));
-fb_limits_t fb_limits = {.max_ops = 10000, .max_states = 1u << 20, .max_bytes = (size_t)2 << 30};
+fb_limits_t fb_limits = {.max_ops = 10000, .soft_ops = 1000, .max_states = 1u << 20, .max_bytes = (size_t)2 << 30};
 fb_counters fb_stats;
 bool fb_shadow;
 fb_hooks_t fb_hooks;

@@ -293,7 +293,7 @@ struct fb_recorder {
 };
 
 typedef struct {
-  uint32_t max_ops, max_states;
+  uint32_t max_ops, soft_ops, max_states; /* soft_ops: traces this long end where the program repeats itself */
   size_t max_bytes;
 } fb_limits_t;
 
