@@ -18,6 +18,8 @@ from flambeau.dialects.graph import Graph, Loc
 from flambeau.dialects.record import REGISTRY, Kind, find
 
 SHAPES = ((), (1,), (5,), (67,), (3, 4), (4, 3), (1, 4), (3, 1), (2, 3, 4), (1, 70), (130, 2), (0, 3), (9, 67))
+#: Large enough that parallel loops are cut into several chunks, and reductions too.
+LARGE = ((70001,), (300, 257), (2, 40000), (40000, 2), (17, 33, 129), (1, 300), (300, 1), (257, 300))
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, 2.0, math.inf, -math.inf, math.nan, 1e-40, 3e38, 7.0)
 DIVISIONS = ("int_div", "int_rem")
 
@@ -27,9 +29,11 @@ class Program(NamedTuple):
     inputs: list[np.ndarray]
 
 
-def program(seed: int, n_nodes: int = 25, exact: bool = False, fallible: bool = True, special: bool = True) -> Program:
+def program(
+    seed: int, n_nodes: int = 25, exact: bool = False, fallible: bool = True, special: bool = True, shapes=SHAPES
+) -> Program:
     """A random program. `exact`: only ops whose NumPy reference is exact; `fallible=False`: none that can fail."""
-    return _Generator(random.Random(seed), exact, fallible, special).program(n_nodes)
+    return _Generator(random.Random(seed), exact, fallible, special, shapes).program(n_nodes)
 
 
 def evaluate(graph: Graph, inputs: list[np.ndarray]) -> dict[int, np.ndarray]:
@@ -53,8 +57,8 @@ def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
 
 
 class _Generator:
-    def __init__(self, rng: random.Random, exact: bool, fallible: bool, special: bool) -> None:
-        self.rng, self.exact, self.fallible, self.special = rng, exact, fallible, special
+    def __init__(self, rng: random.Random, exact: bool, fallible: bool, special: bool, shapes) -> None:
+        self.rng, self.exact, self.fallible, self.special, self.shapes = rng, exact, fallible, special, shapes
         self.graph = Graph()
         self.arrays: list[np.ndarray] = []
         self.values: list[int] = []
@@ -62,7 +66,7 @@ class _Generator:
 
     def program(self, n_nodes: int) -> Program:
         for _ in range(self.rng.randint(2, 5)):
-            self.input(Aval(self.rng.choice(SHAPES), self.rng.choice(dtypes.SUPPORTED)))
+            self.input(Aval(self.rng.choice(self.shapes), self.rng.choice(dtypes.SUPPORTED)))
         makers = [self.elementwise] * 5 + [self.view] * 3 + [self.reduction, self.source, self.assemble, self.matmul]
         makers += [self.index, self.rows, self.moments]
         while len(self.graph.nodes) < n_nodes:
@@ -93,17 +97,22 @@ class _Generator:
         return value
 
     def data(self, aval: Aval) -> np.ndarray:
-        count = aval.size
+        numbers = np.random.default_rng(self.rng.getrandbits(32))
         if aval.dtype.is_bool:
-            flat = np.array([self.rng.random() < 0.5 for _ in range(count)])
-        elif aval.dtype.is_integer:
-            flat = np.array([self.rng.choice((self.rng.randint(-9, 9), 0, 1, 2**31 - 1)) for _ in range(count)])
+            return numbers.random(aval.shape) < 0.5
+        if aval.dtype.is_integer:
+            array = numbers.integers(-9, 10, aval.shape)
+            rare = np.array((0, 1, 2**31 - 1))
+            array = np.where(numbers.random(aval.shape) < 0.4, rare[numbers.integers(0, 3, aval.shape)], array)
         else:
-            chance = 0.2 if self.special else 0
-            pick = lambda: self.rng.choice(SPECIAL) if self.rng.random() < chance else self.rng.gauss(0, 2)  # noqa: E731
-            flat = np.array([pick() for _ in range(count)])
+            array = numbers.normal(0, 2, aval.shape)
+            chosen = np.array(SPECIAL)[numbers.integers(0, len(SPECIAL), aval.shape)]
+            array = np.where(numbers.random(aval.shape) < (0.2 if self.special else 0), chosen, array)
         with np.errstate(over="ignore"):
-            return flat.astype(aval.dtype.numpy).reshape(aval.shape)
+            return np.asarray(array).astype(aval.dtype.numpy)
+
+    def indices(self, shape: tuple[int, ...], extent: int) -> np.ndarray:
+        return np.random.default_rng(self.rng.getrandbits(32)).integers(0, extent, shape)
 
     def emit(self, name: str, operands: tuple[int, ...], attrs: tuple = ()) -> int | None:
         op = find(name)
@@ -165,7 +174,9 @@ class _Generator:
         name = self.rng.choice(("reshape", "permute", "broadcast", "slice", "dynamic_slice", "flip"))
         if name == "reshape":
             self.emit(
-                name, (x,), (self.rng.choice([s for s in (*SHAPES, (1, *shape)) if math.prod(s) == math.prod(shape)]),)
+                name,
+                (x,),
+                (self.rng.choice([s for s in (*self.shapes, (1, *shape)) if math.prod(s) == math.prod(shape)]),),
             )
         elif name == "permute":
             self.emit(name, (x,), (tuple(self.rng.sample(range(len(shape)), len(shape))),))
@@ -220,8 +231,8 @@ class _Generator:
         result = self.emit(*self.rng.choice((("div", (powers, total)), ("sub", (shifted, self.emit("log", (total,)))))))
         if self.fallible and self.rng.random() < 0.5:
             shape = tuple(1 if a == axis else n for a, n in enumerate(aval.shape))
-            index = np.array([self.rng.randrange(aval.shape[axis]) for _ in range(math.prod(shape))], np.int64)
-            self.emit("gather", (result, self.input(Aval(shape, dtypes.int64), index.reshape(shape))), (axis,))
+            index = self.input(Aval(shape, dtypes.int64), self.indices(shape, aval.shape[axis]))
+            self.emit("gather", (result, index), (axis,))
         self.emit("mul", (result, self.like(result)))
 
     def stretched(self, value: int, shape: tuple[int, ...], axis: int) -> int:
@@ -240,7 +251,7 @@ class _Generator:
         self.emit("sub", (x, self.emit("mul", (new, rate))))
 
     def source(self) -> None:
-        shape = self.rng.choice(SHAPES)
+        shape = self.rng.choice(self.shapes)
         if self.rng.random() < 0.4:
             self.constant(self.rng.choice(dtypes.SUPPORTED))
         elif shape and self.rng.random() < 0.6:

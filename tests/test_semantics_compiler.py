@@ -15,7 +15,7 @@ from flambeau.dialects.dtypes import float32, int64
 from flambeau.dialects.record import find
 from flambeau.runtime import _binding as runtime
 from mlp_step import arrays, step
-from random_graphs import program, same_bits
+from random_graphs import LARGE, program, same_bits
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -52,6 +52,19 @@ def test_every_tier_agrees_bitwise(seed, threads):
     wanted = run(graph, inputs, GENERIC)
     for options in (FUSED, UNFUSED, SMALL_CLUSTERS):
         assert_equal(graph, wanted, run(graph, inputs, options), f"{options}")
+
+
+@pytest.mark.parametrize("seed", range(5000, 5012))
+def test_large_values_agree_bitwise_on_one_thread_and_two(seed):
+    graph, inputs = program(seed, n_nodes=20, shapes=LARGE)
+    wanted = run(graph, inputs, GENERIC)
+    before = runtime.get_num_threads()
+    for n in (1, 2, 5):
+        runtime.set_num_threads(n)
+        try:
+            assert_equal(graph, wanted, run(graph, inputs, FUSED), f"{n} threads")
+        finally:
+            runtime.set_num_threads(before)
 
 
 @pytest.mark.parametrize("seed", range(1000, 1040))
