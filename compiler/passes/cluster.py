@@ -33,7 +33,8 @@ class ClusterKernels(Pass):
     max_ops: int = 200
 
     def __call__(self, graph: Graph) -> list[Cluster]:
-        return _Clustering(graph, self.fuse, self.max_ops).run()
+        fast = _Clustering(graph, self.fuse, self.max_ops).run()
+        return fast if fast is not None else _Clustering(graph, self.fuse, self.max_ops, careful=True).clusters()
 
 
 def cluster(graph: Graph, options: Options) -> list[Cluster]:
@@ -51,6 +52,7 @@ class _Clustering:
     graph: Graph
     fuse: bool
     max_ops: int
+    careful: bool = False  # look for cycles everywhere: the short search can miss one through groups that interleave
     groups: dict[int, Group] = field(default_factory=dict)
     entered: int = 0
     group_of: dict[int, int] = field(default_factory=dict)  # value -> number of the group that stores it
@@ -58,7 +60,15 @@ class _Clustering:
     absorbed_by: dict[int, int] = field(default_factory=dict)
     scalars: int | None = None  # the last group of 0-d values: these gather in few kernels, related or not
 
-    def run(self) -> list[Cluster]:
+    def clusters(self) -> list[Cluster]:
+        """As `run`; raises RuntimeError instead of losing groups that wait for each other."""
+        found = self.run()
+        if found is None:
+            raise RuntimeError("[cluster] groups wait for each other. Report this as a bug.")
+        return found
+
+    def run(self) -> list[Cluster] | None:
+        """The clusters, or None if groups were joined that wait for each other."""
         self.program = Program(self.graph, self.fuse)
         for index, node in enumerate(self.graph.nodes):
             if self.program.is_computed(node):
@@ -69,7 +79,8 @@ class _Clustering:
             if value in self.program.producers and value not in self.group_of:
                 self._enter(self.program.copy_group(value))
         self._repair_products()
-        return [self._cluster(g) for g in self._ordered() if g.outputs]
+        ordered = self._ordered()
+        return [self._cluster(g) for g in ordered if g.outputs] if len(ordered) == len(self.groups) else None
 
     # ---- groups ----------------------------------------------------------------------------------------------
 
@@ -93,8 +104,8 @@ class _Clustering:
             neighbours.append(self.scalars)
         for found in dict.fromkeys(neighbours):
             there = None if found is None else self._current(found)
-            if there is not None and there != here and self._may_join(there, here):
-                here = self._join(there, here)
+            if there is not None and there != here:
+                here = self._try_join(there, here)
         for value in self.program.whole_reads(group):
             self.readers[value] = here
         if group.is_scalar and self.groups[here].is_scalar:
@@ -112,11 +123,13 @@ class _Clustering:
         group.after = {self._current(n) for n in group.after} - {number}
         return group.after
 
-    def _may_join(self, producer: int, consumer: int) -> bool:
-        one, two = self.groups[producer], self.groups[consumer]
+    def _try_join(self, there: int, here: int) -> int:
+        """Join two groups if one kernel may compute both; returns the number of the group that `here` is now in."""
+        one, two = self.groups[there], self.groups[here]
         if len(one.nodes) + len(two.nodes) > self.max_ops or two.last - one.last > WINDOW:
-            return False
-        return self.program.joined(one, two) is not None and not self._would_cycle(producer, consumer)
+            return here
+        union = self.program.joined(one, two)
+        return here if union is None or self._would_cycle(there, here) else self._join(there, here, union)
 
     def _would_cycle(self, one: int, two: int) -> bool:
         """Whether some third group lies between the two (or the search for one became too long)."""
@@ -126,7 +139,7 @@ class _Clustering:
         seen = set(pending)
         while pending:
             number = pending.pop()
-            if self.groups[number].last < first:
+            if self.groups[number].last < first and not self.careful:
                 continue
             before = self._before(number)
             if len(seen) > SEARCH or not ends.isdisjoint(before):
@@ -136,14 +149,12 @@ class _Clustering:
             pending += fresh
         return False
 
-    def _join(self, one: int, two: int) -> int:
+    def _join(self, one: int, two: int, union: Group) -> int:
         """Replace two groups by their union; returns its number."""
         kept, gone = (one, two) if len(self.groups[one].nodes) >= len(self.groups[two].nodes) else (two, one)
-        group = self.program.joined(self.groups[one], self.groups[two])
-        group.number = kept
         absorbed = self.groups.pop(gone)
-        group.after = self.groups[kept].after | absorbed.after
-        self.groups[kept] = group
+        union.number, union.after = kept, self.groups[kept].after | absorbed.after
+        self.groups[kept] = union
         self.absorbed_by[gone] = kept
         for value in absorbed.values:
             self.group_of[value] = kept
@@ -177,12 +188,16 @@ class _Clustering:
         """Give the epilogue of a product to a group that reads it, if one nest computes both and no cycle arises."""
         whole = self.groups[number]
         product, epilogue = self.program.without_epilogue(whole)
-        if self.program.joined(epilogue, self.groups[reader]) is None:
+        union = self.program.joined(epilogue, self.groups[reader])
+        if union is None:
             return False
         self.groups[number] = product
         product.number, product.after = number, whole.after
         self._enter(epilogue)
         epilogue.after |= whole.after
+        dependent = [self.groups[n] for n in {self._current(other) for other in readers} - {number}]
+        for group in dependent:  # on the epilogue now, not on the product alone
+            group.after.add(epilogue.number)
         if (
             self._would_cycle(epilogue.number, reader)
             or len(epilogue.nodes) + len(self.groups[reader].nodes) > self.max_ops
@@ -190,11 +205,10 @@ class _Clustering:
             del self.groups[epilogue.number]
             self.groups[number] = whole
             self.group_of.update(dict.fromkeys(whole.values, number))
+            for group in dependent:
+                group.after.discard(epilogue.number)
             return False
-        for other in readers:  # they depend on the epilogue now, not on the product alone
-            if self._current(other) != number:
-                self.groups[self._current(other)].after.add(epilogue.number)
-        self._join(epilogue.number, reader)
+        self._join(epilogue.number, reader, union)
         return True
 
     # ---- the result ------------------------------------------------------------------------------------------

@@ -100,13 +100,16 @@ class Program(Values):
         if form is None:
             return None
         members = {*one.values, *two.values}
-        nodes = sorted([*one.nodes, *two.nodes])
+        large, small = (one, two) if len(one.nodes) >= len(two.nodes) else (two, one)
+        nodes, known = small.nodes, large.cuts
+        if form != large.form or not large.reads.keys().isdisjoint(small.values):
+            nodes, known = one.nodes + two.nodes, frozenset()
         if not all(self._fits(self.graph.nodes[i], form, members) for i in nodes):
             return None
-        cuts = self._cuts(nodes, form, members)
-        if extents_of(form, cuts) is None:
+        cuts = known | self._cuts(nodes, form, members)
+        if extents_of(form, set(cuts)) is None:
             return None
-        return self._union(one, two, nodes, form=form, cuts=frozenset(cuts))
+        return self._union(one, two, form=form, cuts=cuts)
 
     def without_epilogue(self, group: Group) -> tuple[Group, Group]:
         """A product by itself, and its epilogue as a nest."""
@@ -115,18 +118,21 @@ class Program(Values):
         for i in group.nodes:
             if i != index:
                 one = self.group(i)
-                epilogue = (
-                    one
-                    if epilogue is None
-                    else self._union(
-                        epilogue, one, sorted([*epilogue.nodes, i]), form=one.form, cuts=epilogue.cuts | one.cuts
-                    )
-                )
+                joined = epilogue and self._union(epilogue, one, form=one.form, cuts=epilogue.cuts | one.cuts)
+                epilogue = joined or one
         return product, epilogue
 
-    def _union(self, one: Group, two: Group, nodes: list[int], **fields) -> Group:
+    def _union(
+        self,
+        one: Group,
+        two: Group,
+        form: Form | None = None,
+        cuts: frozenset[int] = frozenset(),
+        product: int | None = None,
+    ) -> Group:
+        nodes = sorted([*one.nodes, *two.nodes])
         values = [v for i in nodes for v in self.graph.nodes[i].results]
-        return Group(nodes, values, {**one.reads, **two.reads}, **fields)
+        return Group(nodes, values, {**one.reads, **two.reads}, form, product, cuts)
 
     def _cuts(self, nodes: list[int], form: Form, members: set[int]) -> set[int]:
         cuts: set[int] = set()
@@ -197,7 +203,7 @@ class Program(Values):
             dependent.update(node.results)
         if len(nodes) - 1 > MOST_EPILOGUE_OUTPUTS * 8:
             return None
-        return self._union(one, two, nodes, product=product)
+        return self._union(one, two, product=product)
 
     def epilogue_ok(self, node: Node, product: int, members: set[int]) -> bool:
         """Whether `node` may run on the register tile of a product.
