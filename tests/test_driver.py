@@ -1,5 +1,6 @@
 """The driver end to end: modes, sharing, errors, warm starts in a fresh process, damaged caches, dumps, reports."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32, int32, int64
 from flambeau.dialects.graph import Loc
-from flambeau.dialects.record import find
+from flambeau.dialects.record import REGISTRY, find
 from flambeau.runtime import _binding as runtime
 from random_graphs import program, same_bits
 
@@ -386,6 +387,24 @@ def test_options_target_and_sources_are_part_of_the_key(fresh, monkeypatch):
     assert plan_cache.key(graph, Options(target="x86-64-v3")) != base
     monkeypatch.setattr(plan_cache, "toolchain", lambda: "other sources")
     assert plan_cache.key(graph, Options()) != base
+
+
+def test_an_op_of_another_package_brings_its_source_into_the_key(fresh, tmp_path, monkeypatch):
+    source = """
+from dataclasses import replace
+from flambeau.dialects.record import REGISTRY, find
+REGISTRY.pop("twice", None)
+twice = replace(find("neg"), name="twice", lower=lambda b, x: b.add(x, x), reference=lambda x: x + x)
+"""
+    keys = []
+    monkeypatch.syspath_prepend(tmp_path)
+    for n, text in enumerate((source, source + "# changed")):
+        (tmp_path / f"other_ops_{n}.py").write_text(text)
+        graph = build(importlib.import_module(f"other_ops_{n}").twice, F32)
+        keys.append(plan_cache.key(graph, Options()))
+        assert same_bits(arrays(graph, driver.compile(graph, Options(mode="blocking"))([X]))[0], X + X)
+    REGISTRY.pop("twice")
+    assert keys[0] != keys[1]
 
 
 # ---- stages, dumps, reports
