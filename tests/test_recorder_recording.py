@@ -333,3 +333,9 @@ def test_explain_names_the_line_and_the_field_that_differs():
     line = sys._getframe().f_lineno - 1
     found = [k for k in R.explain_log() if k[0] == "miss" and k[1] == __file__ and k[2] == line]
     assert found and "static arguments: (1, False) now, (0, False) before" in found[0][4]
+    R.flush()
+    T.tensor([1.0]) + 1.0
+    R.flush()
+    T.tensor([1.0, 2.0]) + 1.0
+    details = [k[4] for k in R.explain_log() if k[1] == __file__ and k[2] == sys._getframe().f_lineno - 1]
+    assert "input: shape (2,), dtype float32 now, (1,), float32 before" in details

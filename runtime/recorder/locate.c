@@ -56,6 +56,22 @@ static PyObject *describe_word(const fb_node *node, const fb_node *other) {
   return PyUnicode_FromString("nothing");
 }
 
+/* A new call on a value that had another type the last time. */
+static PyObject *other_input(const fb_node *node) {
+  for (const fb_node *p = node->parent; p->depth && p->kind != FB_CALL; p = p->parent) {
+    const fb_node *before = p->sibling; /* children are listed from the newest on */
+    while (before && before->kind != FB_INPUT)
+      before = before->sibling;
+    if (p->kind != FB_INPUT || !before)
+      continue;
+    const fb_type *a = p->type, *b = before->type;
+    return PyUnicode_FromFormat("input: shape %R, dtype %R%s now, %R, %R%s before", a->shape, a->dtype,
+                                a->requires_grad ? ", requires grad" : "", b->shape, b->dtype,
+                                b->requires_grad ? ", requires grad" : "");
+  }
+  return PyUnicode_FromString("first time here");
+}
+
 /* The sibling that agrees with the new node the longest, and the first field where it does not. */
 static PyObject *difference(const fb_node *node) {
   const fb_node *nearest = NULL;
@@ -71,7 +87,7 @@ static PyObject *difference(const fb_node *node) {
       nearest = s;
     }
   }
-  return nearest ? describe_word(node, nearest) : PyUnicode_FromString("first time here");
+  return nearest ? describe_word(node, nearest) : other_input(node);
 }
 
 /* Counts (kind, file, line, name, field); at most FB_LOG_LIMIT different ones. */

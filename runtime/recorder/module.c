@@ -1,7 +1,7 @@
 /* The module flambeau.runtime._recorder: functions on tensors and traces, settings, statistics. */
 #include "recorder.h"
 
-static fb_tensor *as_tensor(PyObject *o, const char *what) {
+fb_tensor *fb_as_tensor(PyObject *o, const char *what) {
   if (fb_is_tensor(o))
     return (fb_tensor *)o;
   PyErr_Format(PyExc_TypeError, "[%s] expected a Tensor, got %.100s.", what, Py_TYPE(o)->tp_name);
@@ -24,7 +24,7 @@ static PyObject *flush_point(PyObject *module, PyObject *unused) {
 
 static PyObject *flush_if_pending(PyObject *module, PyObject *o) {
   (void)module;
-  fb_tensor *t = as_tensor(o, "flush_if_pending");
+  fb_tensor *t = fb_as_tensor(o, "flush_if_pending");
   if (!t)
     return NULL;
   bool pending =
@@ -35,7 +35,7 @@ static PyObject *flush_if_pending(PyObject *module, PyObject *o) {
 }
 
 static PyObject *realize(PyObject *module, PyObject *o) {
-  fb_tensor *t = as_tensor(o, "realize");
+  fb_tensor *t = fb_as_tensor(o, "realize");
   if (!t)
     return NULL;
   fb_cell *c = t->cell;
@@ -145,7 +145,7 @@ static PyObject *make_leaf(PyObject *module, PyObject *args) {
   (void)module;
   if (!PyArg_ParseTuple(args, "Op|O:make_leaf", &o, &requires_grad, &cls) || parse_class(cls, &type) < 0)
     return NULL;
-  fb_tensor *t = as_tensor(o, "make_leaf");
+  fb_tensor *t = fb_as_tensor(o, "make_leaf");
   if (!t || (requires_grad && check_leaf(t, "make_leaf") < 0))
     return NULL;
   int64_t *starts = NULL;
@@ -170,7 +170,7 @@ static PyObject *set_requires_grad(PyObject *module, PyObject *args) {
   (void)module;
   if (!PyArg_ParseTuple(args, "Op:set_requires_grad", &o, &requires_grad))
     return NULL;
-  fb_tensor *t = as_tensor(o, "requires_grad_");
+  fb_tensor *t = fb_as_tensor(o, "requires_grad_");
   if (!t)
     return NULL;
   const fb_type *type = fb_tensor_get_type(t);
@@ -191,7 +191,7 @@ static PyObject *set_cell(PyObject *module, PyObject *args) {
   (void)module;
   if (!PyArg_ParseTuple(args, "OO:set_cell", &a, &b))
     return NULL;
-  fb_tensor *t = as_tensor(a, "data"), *other = as_tensor(b, "data");
+  fb_tensor *t = fb_as_tensor(a, "data"), *other = fb_as_tensor(b, "data");
   if (!t || !other || (t->leaf && check_leaf(other, "data") < 0))
     return NULL;
   int64_t *starts;
@@ -210,7 +210,7 @@ static PyObject *set_cell(PyObject *module, PyObject *args) {
 
 static PyObject *view_info(PyObject *module, PyObject *o) {
   (void)module;
-  fb_tensor *t = as_tensor(o, "view_info");
+  fb_tensor *t = fb_as_tensor(o, "view_info");
   PyObject *starts = t ? fb_tensor_starts(t) : NULL;
   return starts ? Py_BuildValue("(OON)", t->view ? t->view->payload : Py_None, t->cell->type->shape, starts) : NULL;
 }
@@ -220,7 +220,7 @@ static PyObject *same_storage(PyObject *module, PyObject *args) {
   (void)module;
   if (!PyArg_ParseTuple(args, "OO:same_storage", &a, &b))
     return NULL;
-  fb_tensor *x = as_tensor(a, "same_storage"), *y = x ? as_tensor(b, "same_storage") : NULL;
+  fb_tensor *x = fb_as_tensor(a, "same_storage"), *y = x ? fb_as_tensor(b, "same_storage") : NULL;
   return y ? PyBool_FromLong(x->cell == y->cell) : NULL;
 }
 
@@ -230,7 +230,7 @@ static PyObject *set_shared(PyObject *module, PyObject *args) {
   (void)module;
   if (!PyArg_ParseTuple(args, "Op:set_shared", &o, &shared))
     return NULL;
-  fb_tensor *t = as_tensor(o, "set_shared");
+  fb_tensor *t = fb_as_tensor(o, "set_shared");
   if (!t)
     return NULL;
   if (fb_cell_pending(t->cell) && fb_flush(t->cell->home) < 0)
@@ -241,64 +241,8 @@ static PyObject *set_shared(PyObject *module, PyObject *args) {
 
 static PyObject *is_shared(PyObject *module, PyObject *o) {
   (void)module;
-  fb_tensor *t = as_tensor(o, "is_shared");
+  fb_tensor *t = fb_as_tensor(o, "is_shared");
   return t ? PyBool_FromLong(t->cell->shared) : NULL;
-}
-
-static PyObject *slot_for_tensor(PyObject *module, PyObject *o) {
-  (void)module;
-  fb_tensor *t = as_tensor(o, "slot_for_tensor");
-  uint64_t word;
-  fb_recorder *rec = fb_recorder_get();
-  if (!t || (!fb_resident(rec, t, &word) && fb_enter(rec, t, true, &word) < 0))
-    return NULL;
-  return PyLong_FromUnsignedLong(fb_word_slot(word));
-}
-
-static PyObject *import_history(PyObject *module, PyObject *o) {
-  (void)module;
-  fb_tensor *t = as_tensor(o, "import_history");
-  uint64_t word;
-  if (!t || fb_import_history(fb_recorder_get(), t, &word) < 0)
-    return NULL;
-  return PyLong_FromUnsignedLong(fb_word_slot(word));
-}
-
-static PyObject *trace_export(PyObject *module, PyObject *unused) {
-  (void)module, (void)unused;
-  return fb_export(fb_recorder_get());
-}
-
-/* [(slot, Leaf)] of the leaves of the current trace that are alive. */
-static PyObject *trace_leaves(PyObject *module, PyObject *unused) {
-  (void)module, (void)unused;
-  fb_recorder *rec = fb_recorder_get();
-  PyObject *list = PyList_New(0);
-  for (uint32_t i = 0; list && i < rec->n_leaves; i++) {
-    fb_leaf *leaf = rec->leaves[i].anchor->leaf;
-    PyObject *pair = leaf ? Py_BuildValue("(IO)", rec->leaves[i].slot, leaf) : NULL;
-    if (leaf && (!pair || PyList_Append(list, pair) < 0))
-      Py_CLEAR(list);
-    Py_XDECREF(pair);
-  }
-  return list;
-}
-
-/* {slot: number} of the scalars that entered the current trace. */
-static PyObject *trace_scalars(PyObject *module, PyObject *unused) {
-  (void)module, (void)unused;
-  fb_recorder *rec = fb_recorder_get();
-  PyObject *found = PyDict_New(), *inputs = found ? fb_input_values(rec) : NULL;
-  for (uint32_t i = 0; inputs && i < rec->n_inputs; i++) {
-    PyObject *pair = PyList_GET_ITEM(inputs, i);
-    if (rec->inputs[i].kind != FB_BUFFER &&
-        PyDict_SetItem(found, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1)) < 0)
-      Py_CLEAR(inputs);
-  }
-  if (!inputs)
-    Py_CLEAR(found);
-  Py_XDECREF(inputs);
-  return found;
 }
 
 /* ---- settings -------------------------------------------------------------------------------------------- */
@@ -422,14 +366,14 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, NULL},
                                 {"same_storage", same_storage, METH_VARARGS, NULL},
                                 {"set_shared", set_shared, METH_VARARGS, NULL},
                                 {"is_shared", is_shared, METH_O, NULL},
-                                {"slot_for_tensor", slot_for_tensor, METH_O, NULL},
+                                {"slot_for_tensor", fb_py_slot_for_tensor, METH_O, NULL},
                                 {"backward", FB_KEYWORDS(fb_backward), NULL},
                                 {"grad_entry", FB_KEYWORDS(fb_grad_entry), NULL},
-                                {"import_history", import_history, METH_O, NULL},
-                                {"tensor_for_slot", fb_tensor_for_slot, METH_O, NULL},
-                                {"trace_export", trace_export, METH_NOARGS, NULL},
-                                {"trace_leaves", trace_leaves, METH_NOARGS, NULL},
-                                {"trace_scalars", trace_scalars, METH_NOARGS, NULL},
+                                {"import_history", fb_py_import_history, METH_O, NULL},
+                                {"tensor_for_slot", fb_py_tensor_for_slot, METH_O, NULL},
+                                {"trace_export", fb_py_trace_export, METH_NOARGS, NULL},
+                                {"trace_leaves", fb_py_trace_leaves, METH_NOARGS, NULL},
+                                {"trace_scalars", fb_py_trace_scalars, METH_NOARGS, NULL},
                                 {"set_slot", set_slot, METH_VARARGS, NULL},
                                 {"set_hooks", FB_KEYWORDS(set_hooks), NULL},
                                 {"set_limits", FB_KEYWORDS(set_limits), NULL},

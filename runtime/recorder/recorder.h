@@ -1,131 +1,14 @@
 /* The trace recorder: tensors, functions, the trie of traces, flushing. See docs/architecture.md, "The recorder".
  *
- * Everything runs under the GIL. Files: types.c (interning), trie.c (states), tensor.c (handles and cells), slots.c
- * (operators), function.c (argument binding), record.c (operands and results), export.c (traces as Python data),
- * program.c and flush.c (running), history.c and backward.c (gradients), locate.c (user lines), module.c (the module).
+ * Everything runs under the GIL. Where things are: values.h, types.c (interning), tensor.c (handles, cells, leaves),
+ * view.c; function.c, statics.c, slots.c (how calls arrive); record.c, enter.c (calls and values become entries);
+ * trie.c; recorder.c (one per thread); flush.c, program.c, failure.c (running); history.h, history.c, import.c,
+ * backward.c (gradients); export.c, inline.c, locate.c (what Python gets to see); buffers.c; module.c.
  */
 #ifndef FB_RECORDER_H
 #define FB_RECORDER_H
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <string.h>
-
-#include "flambeau/runtime.h"
-
-#define FB_LIKELY(x) __builtin_expect(!!(x), 1)
-#define FB_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define FB_NOINLINE __attribute__((noinline))
-
-typedef struct fb_function fb_function;
-typedef struct fb_node fb_node;
-typedef struct fb_recorder fb_recorder;
-typedef struct fb_segment fb_segment;
-
-/* ---- interned descriptions ------------------------------------------------------------------------------ */
-
-typedef struct fb_type {
-  uint32_t id;
-  bool requires_grad;
-  int ndim;
-  size_t bytes;
-  PyObject *shape, *dtype;         /* tuple of ints; any object with `itemsize` */
-  struct fb_type *with_other_grad; /* same shape and dtype, requires_grad inverted; made on demand */
-  int64_t dims[];
-} fb_type;
-
-/* A chain of view functions from a cell's base value. Starts (run-time offsets) are held by the tensor. */
-typedef struct fb_view {
-  uint32_t id;
-  const void *origin; /* parent view, or the base type without grad */
-  const struct fb_view *parent;
-  fb_function *function;
-  uint32_t statics;
-  bool detached;            /* cut from gradient history, here or in a parent */
-  bool identity;            /* nothing but that */
-  uint32_t n_starts, n_own; /* in the whole chain, in this link */
-  const fb_type *types[2];  /* by requires_grad of the base */
-  PyObject *payload;        /* the frontend's */
-  int64_t *limits;          /* greatest allowed own starts; NULL: unchecked */
-} fb_view;
-
-fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, bool requires_grad); /* borrowed arguments */
-fb_type *fb_type_with_grad(const fb_type *type, bool requires_grad);
-fb_type *fb_type_by_id(uint32_t id);
-int64_t fb_static_intern(PyObject *const *values, Py_ssize_t n, const char *function, PyObject *names); /* -1: error */
-PyObject *fb_static_values(uint32_t id);                                                                /* borrowed */
-bool fb_static_is_stable(PyObject *value); /* identity implies equality for ever */
-fb_view *fb_view_find(const void *origin, fb_function *function, uint32_t statics, bool detached, uint32_t n_own);
-fb_view *fb_view_add(const void *origin, const fb_view *parent, fb_function *function, uint32_t statics, bool detached,
-                     uint32_t n_own);
-fb_view *fb_view_by_id(uint32_t id);
-uint32_t fb_type_count(void);
-uint32_t fb_view_count(void);
-
-/* ---- cells, leaves, tensors ------------------------------------------------------------------------------ */
-
-#define FB_NO_SLOT UINT32_MAX
-
-/* One value of base storage: a slot of `home`'s trace while epoch == home->id, else `buffer`. */
-typedef struct fb_cell {
-  uint32_t refs, version;
-  uint64_t epoch;
-  uint32_t slot;    /* data, valid in `epoch` */
-  uint32_t use;     /* slot that operands use: data with history; FB_NO_SLOT: data parted from history, graft first */
-  uint32_t history; /* history slot while `use` is FB_NO_SLOT */
-  uint32_t input;   /* index into home->inputs when the committed value entered the trace, else FB_NO_SLOT */
-  fb_recorder *home;
-  const fb_type *type; /* base shape, dtype; requires_grad says whether the cell has (or had) gradient history */
-  fb_buffer *buffer;   /* the committed value */
-  fb_segment *segment; /* committed history: slot segment_slot of a flushed trace */
-  uint32_t segment_slot;
-  bool shared;     /* memory visible to others: snapshot on reading, write through */
-  PyObject *error; /* (class, args): why the value was never computed */
-} fb_cell;
-
-/* A leaf's place in traces and segments; outlives the leaf so that they need not keep it alive. */
-typedef struct fb_anchor {
-  uint32_t refs;
-  uint32_t slot, data; /* leaf slot, and the data slot it was made from, valid in `epoch` */
-  uint64_t epoch;
-  struct fb_leaf *leaf; /* NULL once dead */
-  uint32_t index;       /* position among the trace's leaves */
-} fb_anchor;
-
-typedef struct fb_leaf {
-  PyObject_HEAD fb_anchor *anchor;
-  PyObject *grad; /* Tensor or NULL */
-} fb_leaf;
-
-typedef struct fb_tensor {
-  PyObject_HEAD fb_cell *cell;
-  const fb_view *view; /* NULL: the base itself */
-  fb_leaf *leaf;       /* NULL unless this is a leaf requiring grad, or a view of one */
-  int64_t *starts;     /* view->n_starts numbers, or NULL */
-  PyObject *dict, *weakrefs;
-} fb_tensor;
-
-extern PyTypeObject *fb_tensor_type, *fb_leaf_type, *fb_function_type, *fb_program_type;
-
-static inline bool fb_is_tensor(PyObject *o) {
-  return Py_TYPE(o) == fb_tensor_type || PyType_IsSubtype(Py_TYPE(o), fb_tensor_type);
-}
-const fb_type *fb_tensor_get_type(const fb_tensor *t);
-bool fb_tensor_is_leaf(const fb_tensor *t);
-fb_cell *fb_cell_new(const fb_type *type);
-void fb_cell_release(fb_cell *c);
-/* A handle on `cell` (its reference is taken over). `cls` NULL: Tensor itself. */
-PyObject *fb_tensor_new(fb_cell *cell, PyTypeObject *cls);
-int fb_tensor_track(fb_tensor *t); /* let the garbage collector see it, once it may be part of a cycle */
-int fb_tensor_make_leaf(fb_tensor *t);
-void fb_anchor_release(fb_anchor *a);
-int fb_tensor_init(PyObject *module);
-int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old); /* `old`: a new reference */
-extern PyType_Slot fb_operator_slots[];
-size_t fb_operator_slot_count(void);
-uint64_t fb_live_cells(void);
+#include "values.h"
 
 /* ---- the trie -------------------------------------------------------------------------------------------- */
 
@@ -413,6 +296,10 @@ struct fb_function {
 };
 
 int fb_function_init(PyObject *module);
+/* The id of a call's static arguments; `rest`: several arguments for a variadic one. -1: error. */
+int64_t fb_bind_statics(fb_function *f, PyObject *const *values, PyObject *const *rest, Py_ssize_t n_rest);
+PyObject **fb_new_statics(void);
+void fb_free_statics(fb_function *f);
 PyObject *fb_record_view(fb_function *f, PyObject *const *values, uint32_t statics);
 PyObject *fb_function_statics(fb_function *f, uint32_t id); /* new dict */
 
@@ -477,47 +364,6 @@ fb_plan *fb_plan_from_python(PyObject *o);     /* borrowed; NULL without error w
 PyObject *fb_raise_status(fb_status status, int64_t failure);
 bool fb_is_interruption(PyObject *type); /* KeyboardInterrupt, out of memory: nothing in the trace is to blame */
 
-/* ---- gradients ------------------------------------------------------------------------------------------- */
-
-/* A flushed trace that live cells' histories need. */
-struct fb_segment {
-  uint32_t refs;
-  bool freed;     /* backward() without retain_graph has been here: values are gone */
-  uint64_t epoch; /* of the trace it was last imported into */
-  uint32_t base;  /* its slot s is slot base + s there */
-  fb_node *state;
-  uint32_t n_slots;
-  fb_trace_input *scalars;
-  uint32_t n_scalars;
-  fb_origin *origins;
-  uint32_t n_origins;
-  fb_trace_leaf *leaves;
-  uint32_t n_leaves;
-  bool *linked;        /* per leaf, in `epoch` */
-  fb_program *program; /* whose residuals these are */
-  fb_buffer **residuals;
-  uint32_t n_residuals;
-  uint32_t *modified; /* ascending: slots whose cells were written since */
-  uint32_t n_modified, cap_modified;
-  fb_segment *next, *previous, *dying;
-};
-
-fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values);
-fb_segment *fb_segment_freed(void); /* stands for a history that backward() has freed */
-void fb_segment_release(fb_segment *s);
-void fb_segment_drop_values(fb_segment *s);
-int fb_segment_note_write(fb_segment *s, uint32_t slot); /* the cell that `slot` went to is being written */
-fb_segment *fb_segments(void);
-bool fb_history_freed(const fb_recorder *rec, uint32_t slot);
-/* Mark in `needed` (one byte per slot) all slots that marked ones depend on through gradient history. */
-int fb_reach(fb_node *state, uint8_t *needed);
-const fb_type *fb_slot_type(fb_node *state, uint32_t slot); /* NULL: the slot has none */
-/* Enter the tensor and import what the history of its value needs; the word of its place in that history. */
-int fb_import_history(fb_recorder *rec, fb_tensor *t, uint64_t *word);
-int fb_import_reachable(fb_recorder *rec, const uint64_t *words, uint32_t n);
-PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs);
-PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs);
-PyObject *fb_tensor_for_slot(PyObject *module, PyObject *slot);
-PyObject *fb_ref_of_word(uint64_t word, uint32_t *next_scalar);
+#include "history.h"
 
 #endif

@@ -1,0 +1,52 @@
+/* Segments, backward and grad entries. Included by recorder.h. */
+#ifndef FB_HISTORY_H
+#define FB_HISTORY_H
+
+/* A flushed trace that live cells' histories need. */
+struct fb_segment {
+  uint32_t refs;
+  bool freed;     /* backward() without retain_graph has been here: values are gone */
+  uint64_t epoch; /* of the trace it was last imported into */
+  uint32_t base;  /* its slot s is slot base + s there */
+  fb_node *state;
+  uint32_t n_slots;
+  fb_trace_input *scalars;
+  uint32_t n_scalars;
+  fb_origin *origins;
+  uint32_t n_origins;
+  fb_trace_leaf *leaves;
+  uint32_t n_leaves;
+  bool *linked;        /* per leaf, in `epoch` */
+  fb_program *program; /* whose residuals these are */
+  fb_buffer **residuals;
+  uint32_t n_residuals;
+  uint32_t *modified; /* ascending: slots whose cells were written since */
+  uint32_t n_modified, cap_modified;
+  fb_segment *next, *previous, *dying;
+};
+
+fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values);
+fb_segment *fb_segment_freed(void); /* stands for a history that backward() has freed */
+void fb_segment_release(fb_segment *s);
+void fb_segment_drop_values(fb_segment *s);
+int fb_segment_note_write(fb_segment *s, uint32_t slot); /* the cell that `slot` went to is being written */
+fb_segment *fb_segments(void);
+bool fb_history_freed(const fb_recorder *rec, uint32_t slot);
+/* Mark in `needed` (one byte per slot) all slots that marked ones depend on through gradient history. */
+int fb_reach(fb_node *state, uint8_t *needed);
+const fb_type *fb_slot_type(fb_node *state, uint32_t slot); /* NULL: the slot has none */
+/* Enter the tensor and import what the history of its value needs; the word of its place in that history. */
+int fb_import_history(fb_recorder *rec, fb_tensor *t, uint64_t *word);
+int fb_import_reachable(fb_recorder *rec, const uint64_t *words, uint32_t n);
+PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *fb_py_tensor_for_slot(PyObject *module, PyObject *slot);
+PyObject *fb_py_slot_for_tensor(PyObject *module, PyObject *tensor);
+PyObject *fb_py_import_history(PyObject *module, PyObject *tensor);
+PyObject *fb_py_trace_export(PyObject *module, PyObject *unused);
+PyObject *fb_py_trace_scalars(PyObject *module, PyObject *unused);
+PyObject *fb_py_trace_leaves(PyObject *module, PyObject *unused);
+fb_tensor *fb_as_tensor(PyObject *o, const char *what); /* borrowed, or NULL with TypeError */
+PyObject *fb_ref_of_word(uint64_t word, uint32_t *next_scalar);
+
+#endif

@@ -1,0 +1,104 @@
+/* What a gradient engine in Python needs to record op by op: the trace as data, slots as tensors and back. */
+#include "recorder.h"
+
+PyObject *fb_py_slot_for_tensor(PyObject *module, PyObject *o) {
+  (void)module;
+  fb_tensor *t = fb_as_tensor(o, "slot_for_tensor");
+  uint64_t word;
+  fb_recorder *rec = fb_recorder_get();
+  if (!t || (!fb_resident(rec, t, &word) && fb_enter(rec, t, true, &word) < 0))
+    return NULL;
+  return PyLong_FromUnsignedLong(fb_word_slot(word));
+}
+
+PyObject *fb_py_import_history(PyObject *module, PyObject *o) {
+  (void)module;
+  fb_tensor *t = fb_as_tensor(o, "import_history");
+  uint64_t word;
+  if (!t || fb_import_history(fb_recorder_get(), t, &word) < 0)
+    return NULL;
+  return PyLong_FromUnsignedLong(fb_word_slot(word));
+}
+
+PyObject *fb_py_trace_export(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  return fb_export(fb_recorder_get());
+}
+
+/* {slot: number} of the scalars that entered the current trace. */
+PyObject *fb_py_trace_scalars(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  fb_recorder *rec = fb_recorder_get();
+  PyObject *found = PyDict_New(), *inputs = found ? fb_input_values(rec) : NULL;
+  for (uint32_t i = 0; inputs && i < rec->n_inputs; i++) {
+    PyObject *pair = PyList_GET_ITEM(inputs, i);
+    if (rec->inputs[i].kind != FB_BUFFER &&
+        PyDict_SetItem(found, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1)) < 0)
+      Py_CLEAR(inputs);
+  }
+  if (!inputs)
+    Py_CLEAR(found);
+  Py_XDECREF(inputs);
+  return found;
+}
+
+/* [(slot, Leaf)] of the leaves of the current trace that are alive. */
+PyObject *fb_py_trace_leaves(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  fb_recorder *rec = fb_recorder_get();
+  PyObject *list = PyList_New(0);
+  for (uint32_t i = 0; list && i < rec->n_leaves; i++) {
+    fb_leaf *leaf = rec->leaves[i].anchor->leaf;
+    PyObject *pair = leaf ? Py_BuildValue("(IO)", rec->leaves[i].slot, leaf) : NULL;
+    if (leaf && (!pair || PyList_Append(list, pair) < 0))
+      Py_CLEAR(list);
+    Py_XDECREF(pair);
+  }
+  return list;
+}
+
+/* A cell for a value of the trace whose own cell is gone or has moved on. */
+static fb_cell *cell_for_slot(fb_recorder *rec, uint32_t slot, const fb_type *type) {
+  fb_cell *owner = rec->owner[slot];
+  if (owner && owner->slot == slot && owner->use == slot) {
+    owner->refs++;
+    return owner;
+  }
+  fb_cell *c = fb_cell_new(type);
+  if (!c)
+    return NULL;
+  c->epoch = rec->id;
+  c->home = rec;
+  c->slot = c->use = slot;
+  for (uint32_t i = 0; i < rec->n_inputs; i++)
+    if (rec->inputs[i].slot == slot && rec->inputs[i].kind == FB_BUFFER) {
+      fb_buffer_retain(rec->inputs[i].buffer);
+      c->buffer = rec->inputs[i].buffer;
+      return c;
+    }
+  if (!owner)
+    rec->owner[slot] = c;
+  return c;
+}
+
+PyObject *fb_py_tensor_for_slot(PyObject *module, PyObject *number) {
+  (void)module;
+  fb_recorder *rec = fb_recorder_get();
+  unsigned long slot = PyLong_AsUnsignedLong(number);
+  if (PyErr_Occurred())
+    return NULL;
+  const fb_type *type = slot < rec->n_slots ? fb_slot_type(rec->state, (uint32_t)slot) : NULL;
+  if (!type)
+    return PyErr_Format(PyExc_ValueError, "[tensor_for_slot] slot %lu holds no tensor of the current trace.", slot);
+  fb_anchor *leaf = NULL;
+  for (uint32_t i = 0; i < rec->n_leaves; i++)
+    if (rec->leaves[i].slot == slot)
+      leaf = rec->leaves[i].anchor;
+  fb_cell *c = cell_for_slot(rec, (uint32_t)slot, type);
+  PyObject *made = c ? fb_tensor_new(c, NULL) : NULL;
+  if (made && leaf && leaf->leaf) {
+    ((fb_tensor *)made)->leaf = (fb_leaf *)Py_NewRef(leaf->leaf);
+    fb_tensor_track((fb_tensor *)made);
+  }
+  return made;
+}

@@ -1,0 +1,127 @@
+/* Static arguments of a call: found by identity in a small cache of each function, interned by value otherwise. */
+#include "recorder.h"
+
+#define FB_ROW 14
+typedef struct {
+  uint32_t n;
+  const void *item[FB_ROW];
+} fb_row;
+
+static inline bool row_push(fb_row *row, const void *item) {
+  if (row->n == FB_ROW)
+    return false;
+  row->item[row->n++] = item;
+  return true;
+}
+
+static bool row_push_items(fb_row *row, PyObject *const *items, Py_ssize_t n) {
+  if (!row_push(row, (void *)(uintptr_t)(n << 1 | 1))) /* odd: cannot be an object */
+    return false;
+  for (Py_ssize_t i = 0; i < n; i++)
+    if (!fb_static_is_stable(items[i]) || !row_push(row, items[i]))
+      return false;
+  return true;
+}
+
+static bool row_push_value(fb_row *row, PyObject *value, bool variadic) {
+  if (PyTuple_CheckExact(value))
+    return row_push_items(row, ((PyTupleObject *)value)->ob_item, PyTuple_GET_SIZE(value));
+  if (variadic && !PyList_Check(value))
+    return row_push_items(row, &value, 1);
+  return !PyList_Check(value) && row_push(row, value);
+}
+
+static void row_pin(fb_function *f, uint32_t index, const fb_row *row, uint32_t id) {
+  PyObject **line = f->cache + index * (FB_ROW + 1);
+  for (uint32_t i = 0; i < row->n; i++)
+    if (!((uintptr_t)row->item[i] & 1))
+      Py_INCREF((PyObject *)row->item[i]);
+  for (uintptr_t i = 0; i < (uintptr_t)line[FB_ROW]; i++)
+    if (!((uintptr_t)line[i] & 1))
+      Py_DECREF(line[i]);
+  memcpy(line, row->item, row->n * sizeof *line);
+  line[FB_ROW] = (PyObject *)(uintptr_t)row->n;
+  f->cache_id[index] = id;
+}
+
+static int64_t statics_slow(fb_function *f, PyObject *const *values, PyObject *const *rest, Py_ssize_t n_rest) {
+  PyObject *given[64], *packed = NULL;
+  PyObject *names = PyTuple_New(f->n_static);
+  if (!names)
+    return -1;
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < f->n_params; i++) {
+    if (f->param[i].kind != FB_P_STATIC && !(f->kind == FB_VIEW && f->param[i].kind == FB_P_NUMBER))
+      continue;
+    PyTuple_SET_ITEM(names, n, Py_NewRef(f->param[i].name));
+    given[n] = values[i];
+    if (f->variadic && i + 1 == f->n_positional) {
+      if (n_rest)
+        packed = PyTuple_New(n_rest);
+      else if (!PyTuple_Check(values[i]) && !PyList_Check(values[i]))
+        packed = PyTuple_Pack(1, values[i]);
+      for (Py_ssize_t j = 0; packed && j < n_rest; j++)
+        PyTuple_SET_ITEM(packed, j, Py_NewRef(rest[j]));
+      if (packed)
+        given[n] = packed;
+    }
+    n++;
+  }
+  int64_t id = PyErr_Occurred() ? -1 : fb_static_intern(given, n, PyUnicode_AsUTF8(f->name), names);
+  Py_XDECREF(packed);
+  Py_DECREF(names);
+  return id;
+}
+
+int64_t fb_bind_statics(fb_function *f, PyObject *const *values, PyObject *const *rest, Py_ssize_t n_rest) {
+  if (!f->n_static)
+    return 0;
+  fb_row row = {0};
+  bool cached = true;
+  for (uint32_t i = 0; cached && i < f->n_params; i++) {
+    if (f->param[i].kind != FB_P_STATIC && !(f->kind == FB_VIEW && f->param[i].kind == FB_P_NUMBER))
+      continue;
+    bool variadic = f->variadic && i + 1 == f->n_positional;
+    cached = variadic && n_rest ? row_push_items(&row, rest, n_rest) : row_push_value(&row, values[i], variadic);
+  }
+  if (!cached)
+    return statics_slow(f, values, rest, n_rest);
+  uintptr_t hash = 0;
+  for (uint32_t i = 0; i < row.n; i++)
+    hash = (hash ^ (uintptr_t)row.item[i]) * 0x9E3779B97F4A7C15ull;
+  uint32_t index = (uint32_t)(hash >> 40) % FB_STATIC_CACHE;
+  PyObject **line = f->cache + index * (FB_ROW + 1);
+  if (FB_LIKELY((uintptr_t)line[FB_ROW] == row.n && !memcmp(line, row.item, row.n * sizeof *line)))
+    return f->cache_id[index];
+  int64_t id = statics_slow(f, values, rest, n_rest);
+  if (id >= 0)
+    row_pin(f, index, &row, (uint32_t)id);
+  return id;
+}
+
+PyObject **fb_new_statics(void) {
+  PyObject **cache = PyMem_Calloc(FB_STATIC_CACHE * (FB_ROW + 1), sizeof *cache);
+  return cache ? cache : (PyObject **)PyErr_NoMemory();
+}
+
+void fb_free_statics(fb_function *f) {
+  fb_row empty = {0};
+  for (uint32_t i = 0; f->cache && i < FB_STATIC_CACHE; i++)
+    row_pin(f, i, &empty, 0);
+  PyMem_Free(f->cache);
+}
+
+PyObject *fb_function_statics(fb_function *f, uint32_t id) {
+  PyObject *dict = PyDict_New();
+  if (!dict || !f->n_static)
+    return dict;
+  PyObject *values = fb_static_values(id);
+  Py_ssize_t n = 0;
+  for (uint32_t i = 0; i < f->n_params; i++)
+    if (f->param[i].kind == FB_P_STATIC || (f->kind == FB_VIEW && f->param[i].kind == FB_P_NUMBER))
+      if (PyDict_SetItem(dict, f->param[i].name, PyTuple_GET_ITEM(values, n++)) < 0) {
+        Py_DECREF(dict);
+        return NULL;
+      }
+  return dict;
+}

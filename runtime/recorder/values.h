@@ -1,0 +1,125 @@
+/* Types, views, cells, leaves and tensors: what values are, before anything is recorded. */
+#ifndef FB_VALUES_H
+#define FB_VALUES_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "flambeau/runtime.h"
+
+#define FB_LIKELY(x) __builtin_expect(!!(x), 1)
+#define FB_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define FB_NOINLINE __attribute__((noinline))
+
+typedef struct fb_function fb_function;
+typedef struct fb_node fb_node;
+typedef struct fb_recorder fb_recorder;
+typedef struct fb_segment fb_segment;
+
+/* ---- interned descriptions ------------------------------------------------------------------------------ */
+
+typedef struct fb_type {
+  uint32_t id;
+  bool requires_grad;
+  int ndim;
+  size_t bytes;
+  PyObject *shape, *dtype;         /* tuple of ints; any object with `itemsize` */
+  struct fb_type *with_other_grad; /* same shape and dtype, requires_grad inverted; made on demand */
+  int64_t dims[];
+} fb_type;
+
+/* A chain of view functions from a cell's base value. Starts (run-time offsets) are held by the tensor. */
+typedef struct fb_view {
+  uint32_t id;
+  const void *origin; /* parent view, or the base type without grad */
+  const struct fb_view *parent;
+  fb_function *function;
+  uint32_t statics;
+  bool detached;            /* cut from gradient history, here or in a parent */
+  bool identity;            /* nothing but that */
+  uint32_t n_starts, n_own; /* in the whole chain, in this link */
+  const fb_type *types[2];  /* by requires_grad of the base */
+  PyObject *payload;        /* the frontend's */
+  int64_t *limits;          /* greatest allowed own starts; NULL: unchecked */
+} fb_view;
+
+fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, bool requires_grad); /* borrowed arguments */
+fb_type *fb_type_with_grad(const fb_type *type, bool requires_grad);
+fb_type *fb_type_by_id(uint32_t id);
+int64_t fb_static_intern(PyObject *const *values, Py_ssize_t n, const char *function, PyObject *names); /* -1: error */
+PyObject *fb_static_values(uint32_t id);                                                                /* borrowed */
+bool fb_static_is_stable(PyObject *value); /* identity implies equality for ever */
+fb_view *fb_view_find(const void *origin, fb_function *function, uint32_t statics, bool detached, uint32_t n_own);
+fb_view *fb_view_add(const void *origin, const fb_view *parent, fb_function *function, uint32_t statics, bool detached,
+                     uint32_t n_own);
+fb_view *fb_view_by_id(uint32_t id);
+uint32_t fb_type_count(void);
+uint32_t fb_view_count(void);
+
+/* ---- cells, leaves, tensors ------------------------------------------------------------------------------ */
+
+#define FB_NO_SLOT UINT32_MAX
+
+/* One value of base storage: a slot of `home`'s trace while epoch == home->id, else `buffer`. */
+typedef struct fb_cell {
+  uint32_t refs, version;
+  uint64_t epoch;
+  uint32_t slot;    /* data, valid in `epoch` */
+  uint32_t use;     /* slot that operands use: data with history; FB_NO_SLOT: data parted from history, graft first */
+  uint32_t history; /* history slot while `use` is FB_NO_SLOT */
+  uint32_t input;   /* index into home->inputs when the committed value entered the trace, else FB_NO_SLOT */
+  fb_recorder *home;
+  const fb_type *type; /* base shape, dtype; requires_grad says whether the cell has (or had) gradient history */
+  fb_buffer *buffer;   /* the committed value */
+  fb_segment *segment; /* committed history: slot segment_slot of a flushed trace */
+  uint32_t segment_slot;
+  bool shared;     /* memory visible to others: snapshot on reading, write through */
+  PyObject *error; /* (class, args): why the value was never computed */
+} fb_cell;
+
+/* A leaf's place in traces and segments; outlives the leaf so that they need not keep it alive. */
+typedef struct fb_anchor {
+  uint32_t refs;
+  uint32_t slot, data; /* leaf slot, and the data slot it was made from, valid in `epoch` */
+  uint64_t epoch;
+  struct fb_leaf *leaf; /* NULL once dead */
+  uint32_t index;       /* position among the trace's leaves */
+} fb_anchor;
+
+typedef struct fb_leaf {
+  PyObject_HEAD fb_anchor *anchor;
+  PyObject *grad; /* Tensor or NULL */
+} fb_leaf;
+
+typedef struct fb_tensor {
+  PyObject_HEAD fb_cell *cell;
+  const fb_view *view; /* NULL: the base itself */
+  fb_leaf *leaf;       /* NULL unless this is a leaf requiring grad, or a view of one */
+  int64_t *starts;     /* view->n_starts numbers, or NULL */
+  PyObject *dict, *weakrefs;
+} fb_tensor;
+
+extern PyTypeObject *fb_tensor_type, *fb_leaf_type, *fb_function_type, *fb_program_type;
+
+static inline bool fb_is_tensor(PyObject *o) {
+  return Py_TYPE(o) == fb_tensor_type || PyType_IsSubtype(Py_TYPE(o), fb_tensor_type);
+}
+const fb_type *fb_tensor_get_type(const fb_tensor *t);
+bool fb_tensor_is_leaf(const fb_tensor *t);
+fb_cell *fb_cell_new(const fb_type *type);
+void fb_cell_release(fb_cell *c);
+/* A handle on `cell` (its reference is taken over). `cls` NULL: Tensor itself. */
+PyObject *fb_tensor_new(fb_cell *cell, PyTypeObject *cls);
+int fb_tensor_track(fb_tensor *t); /* let the garbage collector see it, once it may be part of a cycle */
+int fb_tensor_make_leaf(fb_tensor *t);
+void fb_anchor_release(fb_anchor *a);
+int fb_tensor_init(PyObject *module);
+int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old); /* `old`: a new reference */
+extern PyType_Slot fb_operator_slots[];
+size_t fb_operator_slot_count(void);
+uint64_t fb_live_cells(void);
+
+#endif
