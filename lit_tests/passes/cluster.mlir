@@ -111,9 +111,115 @@ func.func @through_a_view(%x: tensor<20x30xf32>, %y: tensor<30x20xf32>) -> tenso
 // CHECK: func.func @sizes_1(
 // CHECK: "tape.sub"
 // CHECK: return
-// CHECK-NOT: cluster
+// CHECK-NOT: func.func @sizes_2(
 func.func @sizes(%x: tensor<64xf32>, %y: tensor<64xf32>, %u: tensor<70xf32>, %v: tensor<70xf32>) -> (tensor<64xf32>, tensor<70xf32>) {
   %0 = "tape.sub"(%x, %y) : (tensor<64xf32>, tensor<64xf32>) -> tensor<64xf32>
   %1 = "tape.sub"(%u, %v) : (tensor<70xf32>, tensor<70xf32>) -> tensor<70xf32>
   return %0, %1 : tensor<64xf32>, tensor<70xf32>
+}
+
+// An optimizer's update of the weights whose gradient is a product: applied to its register tile, three results stored.
+// CHECK: contraction cluster
+// CHECK: func.func @update_of_a_product(
+// CHECK: "tape.matmul"
+// CHECK: "tape.sqrt"
+// CHECK: return %{{.*}}, %{{.*}}, %{{.*}} :
+func.func @update_of_a_product(%x: tensor<32x64xf32>, %ct: tensor<64x48xf32>, %w: tensor<32x48xf32>, %m: tensor<32x48xf32>, %v: tensor<32x48xf32>) -> (tensor<32x48xf32>, tensor<32x48xf32>, tensor<32x48xf32>) attributes {tape.updates = [[0, 2], [1, 3], [2, 4]]} {
+  %g = "tape.matmul"(%x, %ct) : (tensor<32x64xf32>, tensor<64x48xf32>) -> tensor<32x48xf32>
+  %square = "tape.mul"(%g, %g) : (tensor<32x48xf32>, tensor<32x48xf32>) -> tensor<32x48xf32>
+  %m1 = "tape.add"(%m, %g) : (tensor<32x48xf32>, tensor<32x48xf32>) -> tensor<32x48xf32>
+  %v1 = "tape.add"(%v, %square) : (tensor<32x48xf32>, tensor<32x48xf32>) -> tensor<32x48xf32>
+  %root = "tape.sqrt"(%v1) : (tensor<32x48xf32>) -> tensor<32x48xf32>
+  %step = "tape.div"(%m1, %root) : (tensor<32x48xf32>, tensor<32x48xf32>) -> tensor<32x48xf32>
+  %w1 = "tape.sub"(%w, %step) : (tensor<32x48xf32>, tensor<32x48xf32>) -> tensor<32x48xf32>
+  return %w1, %m1, %v1 : tensor<32x48xf32>, tensor<32x48xf32>, tensor<32x48xf32>
+}
+
+// A bias stays with its product, whose result is then read by rows: one matrix crosses.
+// CHECK: contraction cluster
+// CHECK: func.func @logits_0(
+// CHECK-NEXT: "tape.matmul"
+// CHECK-NEXT: "tape.add"
+// CHECK-NEXT: return
+// CHECK: loops cluster
+// CHECK: func.func @logits_1(
+// CHECK: "tape.max"
+// CHECK: "tape.sub"
+// CHECK: return
+func.func @logits(%x: tensor<64x32xf32>, %w: tensor<32x10xf32>, %b: tensor<64x10xf32>) -> tensor<64x10xf32> {
+  %0 = "tape.matmul"(%x, %w) : (tensor<64x32xf32>, tensor<32x10xf32>) -> tensor<64x10xf32>
+  %1 = "tape.add"(%0, %b) : (tensor<64x10xf32>, tensor<64x10xf32>) -> tensor<64x10xf32>
+  %2 = "tape.max"(%1) {axes = [1]} : (tensor<64x10xf32>) -> tensor<64xf32>
+  %3 = "tape.reshape"(%2) {shape = [64, 1]} : (tensor<64xf32>) -> tensor<64x1xf32>
+  %4 = "tape.broadcast"(%3) {shape = [64, 10]} : (tensor<64x1xf32>) -> tensor<64x10xf32>
+  %5 = "tape.sub"(%1, %4) : (tensor<64x10xf32>, tensor<64x10xf32>) -> tensor<64x10xf32>
+  return %5 : tensor<64x10xf32>
+}
+
+// Two results of an epilogue that one nest reads are computed there: again one matrix crosses, the product.
+// CHECK: contraction cluster
+// CHECK: func.func @two_results_0(
+// CHECK-NEXT: %[[P:.*]] = "tape.matmul"
+// CHECK-NEXT: return %[[P]]
+// CHECK: loops cluster
+// CHECK: func.func @two_results_1(
+// CHECK: "tape.add"
+// CHECK: "tape.exp"
+// CHECK: "tape.max"
+// CHECK: "tape.sub"
+// CHECK: return
+// CHECK-NOT: func.func @two_results_2(
+func.func @two_results(%x: tensor<64x32xf32>, %w: tensor<32x10xf32>, %b: tensor<64x10xf32>) -> tensor<64x10xf32> {
+  %0 = "tape.matmul"(%x, %w) : (tensor<64x32xf32>, tensor<32x10xf32>) -> tensor<64x10xf32>
+  %1 = "tape.add"(%0, %b) : (tensor<64x10xf32>, tensor<64x10xf32>) -> tensor<64x10xf32>
+  %2 = "tape.exp"(%0) : (tensor<64x10xf32>) -> tensor<64x10xf32>
+  %3 = "tape.max"(%1) {axes = [1]} : (tensor<64x10xf32>) -> tensor<64xf32>
+  %4 = "tape.reshape"(%3) {shape = [64, 1]} : (tensor<64xf32>) -> tensor<64x1xf32>
+  %5 = "tape.broadcast"(%4) {shape = [64, 10]} : (tensor<64x1xf32>) -> tensor<64x10xf32>
+  %6 = "tape.sub"(%2, %5) : (tensor<64x10xf32>, tensor<64x10xf32>) -> tensor<64x10xf32>
+  return %6 : tensor<64x10xf32>
+}
+
+// Two nests that read one value are one nest; so are computations on single numbers, related or not.
+// CHECK: loops cluster
+// CHECK: func.func @siblings(
+// CHECK: "tape.exp"
+// CHECK: "tape.log"
+// CHECK: return
+func.func @siblings(%x: tensor<100xf32>) -> (tensor<100xf32>, tensor<100xf32>) {
+  %0 = "tape.exp"(%x) : (tensor<100xf32>) -> tensor<100xf32>
+  %1 = "tape.log"(%x) : (tensor<100xf32>) -> tensor<100xf32>
+  return %0, %1 : tensor<100xf32>, tensor<100xf32>
+}
+
+// CHECK: loops cluster
+// CHECK: func.func @numbers(
+// CHECK: "tape.neg"
+// CHECK: "tape.sqrt"
+// CHECK: return
+func.func @numbers(%x: tensor<f32>, %y: tensor<f64>) -> (tensor<f32>, tensor<f64>) {
+  %0 = "tape.neg"(%x) : (tensor<f32>) -> tensor<f32>
+  %1 = "tape.sqrt"(%y) : (tensor<f64>) -> tensor<f64>
+  return %0, %1 : tensor<f32>, tensor<f64>
+}
+
+// An op that may fail is computed although nobody reads it; its result is an output of its cluster.
+// CHECK: func.func @unread_failure
+// CHECK: %[[Q:.*]] = "tape.int_div"
+// CHECK: return {{.*}}%[[Q]]
+func.func @unread_failure(%x: tensor<8xi32>, %y: tensor<8xi32>) -> tensor<8xi32> {
+  %0 = "tape.int_div"(%x, %y) : (tensor<8xi32>, tensor<8xi32>) -> tensor<8xi32>
+  %1 = "tape.add"(%x, %y) : (tensor<8xi32>, tensor<8xi32>) -> tensor<8xi32>
+  return %1 : tensor<8xi32>
+}
+
+// An output that is an input needs no cluster; one that is a view of an input needs a copy.
+// CHECK: loops cluster
+// CHECK: func.func @outputs(
+// CHECK: "tape.permute"
+// CHECK: return
+// CHECK-NOT: cluster
+func.func @outputs(%x: tensor<4x5xf32>) -> (tensor<4x5xf32>, tensor<5x4xf32>) {
+  %0 = "tape.permute"(%x) {perm = [1, 0]} : (tensor<4x5xf32>) -> tensor<5x4xf32>
+  return %x, %0 : tensor<4x5xf32>, tensor<5x4xf32>
 }
