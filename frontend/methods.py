@@ -19,6 +19,7 @@ from flambeau.printing import tensor_text
 from flambeau.promotion import get_default_dtype
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
+from flambeau.ufuncs import array_ufunc
 
 # ---- values -----------------------------------------------------------------------------------------------
 
@@ -243,6 +244,7 @@ _METHODS: dict[str, Any] = {
     "numpy": numpy,
     "tobytes": tobytes,
     "__array__": to_array,
+    "__array_ufunc__": array_ufunc,
     "__dlpack__": dlpack,
     "__dlpack_device__": dlpack_device,
     "__deepcopy__": deepcopy,

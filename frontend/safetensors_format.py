@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
 from flambeau import host
 from flambeau.dialects import dtypes
 from flambeau.dialects.dtypes import DType
@@ -131,7 +132,7 @@ def _data(stream: BinaryIO, e: _Entry) -> Tensor:
         if not found:
             raise _refuse(f"it ends within the data of '{e.name}'")
         at += found
-    if e.dtype is dtypes.bool_ and any(b > 1 for b in bytes(place)):
+    if e.dtype is dtypes.bool_ and (np.frombuffer(place, np.uint8) > 1).any():
         raise _refuse(f"'{e.name}' has bool bytes other than 0 and 1")
     return recorder.tensor_from_buffer(buffer, e.shape, e.dtype)
 

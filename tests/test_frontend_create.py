@@ -1,6 +1,7 @@
 """Creation, host data, conversions, random numbers."""
 
 import math
+import os
 import subprocess
 import sys
 
@@ -135,6 +136,28 @@ def test_from_numpy_shares_memory_both_ways():
         fb.from_numpy(np.arange(6.0)[::2])
     with pytest.raises(TypeError, match=r"\[from_numpy\] expected a NumPy array, got list"):
         fb.from_numpy([1])
+
+
+def test_arrays_beside_tensors():
+    t, a = fb.tensor([1.0, 2.0]), np.array([10.0, 20.0], np.float32)
+    for result, wanted in (
+        (a + t, [11, 22]),
+        (t + a, [11, 22]),
+        (a - t, [9, 18]),
+        (t * a, [10, 40]),
+        (t @ a, 50),
+        (np.float32(2) * t, [2, 4]),
+    ):
+        assert type(result) is fb.Tensor and result.tolist() == wanted
+    assert (a > t).tolist() == [True, True] and (t == a).tolist() == [False, False]
+    assert isinstance(np.exp(t), np.ndarray) and np.add.reduce(t) == 3.0
+    x = fb.ones(2, requires_grad=True)
+    (a * x).sum().backward()
+    assert x.grad.tolist() == [10.0, 20.0]
+    with pytest.raises(RuntimeError, match="requires grad"):
+        np.exp(x)
+    with pytest.raises(TypeError, match="cannot write to a tensor"):
+        np.exp(a, out=t)
 
 
 @pytest.mark.accept("CRE-02")
@@ -408,6 +431,31 @@ def test_drawing_again_never_compiles_anew():
         (fb.rand(10) + fb.randn(10)).sum().item()
         after = recorder.stats()
     assert after["misses"] == before["misses"] and after["builds"] == before["builds"]
+
+
+INIT = """
+import flambeau as fb, flambeau.nn as nn
+fb.manual_seed(7)
+layer = nn.Linear(5, 3)
+other = nn.init.xavier_normal_(fb.empty(3, 70))
+print(layer.weight.detach().numpy().tobytes().hex(), other.numpy().tobytes().hex())
+"""
+
+
+@pytest.mark.accept("INI-04")
+def test_initial_values_are_the_same_on_every_tier():
+    def run(mode):
+        environment = {**os.environ, "FLAMBEAU_COMPILE": mode}
+        return subprocess.run([sys.executable, "-c", INIT], check=True, capture_output=True, env=environment).stdout
+
+    first = run("blocking")
+    assert first == run("off")
+    weight = np.frombuffer(bytes.fromhex(first.split()[0].decode()), np.float32)
+    from flambeau.dialects.tape.source import philox
+
+    unit = (philox(7, np.arange(15)).view(np.uint32) >> 8).astype(np.float32) * np.float32(2**-24)
+    bound = np.float32(1 / np.sqrt(5))
+    np.testing.assert_allclose(weight, -bound + 2 * bound * unit, atol=1e-7)
 
 
 # ---- import -----------------------------------------------------------------------------------------------
