@@ -144,7 +144,7 @@ def test_vectors_use_the_lanes_of_reductions(dtype, k):
     check((1, k), (k, 1), dtype)
 
 
-@pytest.mark.parametrize("outputs", [1, 2, 16, 63, 64, 65, 130])
+@pytest.mark.parametrize("outputs", [1, 2, 16, 63, 64, 65, 130, 600])
 def test_vectors_of_every_width(outputs):
     for ta, tb in _TRANSPOSITIONS:
         check((1, 70), (70, outputs), "float32", ta, tb)

@@ -121,9 +121,14 @@ def _lower_vector(c: Contraction, target: Target, lowered: Lowered) -> None:
     x_k = x.row if over_rows else x.column
     along_k = (p_k == 1 and x_k == 1) or c.k <= 1
     unit = "k" if along_k else "output" if p_output == 1 or outputs == 1 else "neither"
-    group = max(1, target.registers // 2 // (LANES // lanes)) if along_k else 4 * lanes
+    chains = target.registers // 2
+    if along_k:
+        group, depth = max(1, chains // (LANES // lanes)), 1
+    else:  # long rows of the matrix are read in long runs
+        depth = 1 if outputs >= 2 * chains * lanes else chains // 4
+        group = chains // depth * lanes
     leaves = [(leaf.row if over_rows else leaf.column) for leaf in c.leaves]
-    spec = VectorSpec(c.dtype.mlir, lanes, group, unit, masks, len(c.batch), make_epilogue(c, leaves))
+    spec = VectorSpec(c.dtype.mlir, lanes, group, depth, unit, masks, len(c.batch), make_epilogue(c, leaves))
     source, names = vector_kernel(spec)
     chunks, blocks = max(1, -(-c.k // CHUNK)), -(-outputs // group)
     numbers = {

@@ -23,12 +23,14 @@ LANES, CHUNK = 64, 4096
 class VectorSpec:
     """`unit` is where the matrix's elements are adjacent: along "k", along the "output", or "neither".
 
-    `group` outputs are an item: along "k" those that share loads of x, otherwise those that a row of lanes covers.
+    `group` outputs are an item: along "k" those that share loads of x, otherwise those that a row of lanes covers,
+    of which `depth` rows stay in registers.
     """
 
     element: str
     lanes: int
     group: int
+    depth: int
     unit: str
     masks: bool
     batch_rank: int
@@ -190,15 +192,13 @@ class _AlongOutputs(_VectorWriter):
 
     def _chunk(self, start: Val, length: Val, place: Val) -> None:
         b, spec = self.b, self.spec
-        zero = b.const(0, spec.element, spec.lanes)
-        with b.loop(0, LANES * spec.group, spec.lanes) as vs:
-            b.store(zero, b.scratch, vs.index)
-        with b.loop(0, length) as ks:
-            k = b.add(start, ks.index)
-            x = b.load(self.x0, b.mul(k, self.dim("x.k")), spec.element)
-            row = b.address(self.p0, b.mul(k, self.dim("p.k")), spec.element)
-            lane = b.address(b.scratch, b.mul(b.and_(ks.index, LANES - 1), spec.group), spec.element)
-            self._row(x, row, lane)
+        x = b.address(self.x0, b.mul(start, self.dim("x.k")), spec.element)
+        p = b.address(self.p0, b.mul(start, self.dim("p.k")), spec.element)
+        if spec.unit == "output":
+            whole = b.cmp("eq", self.count, spec.group)
+            b.if_else(whole, lambda: self._in_registers(p, x, length), lambda: self._in_scratch(p, x, length))
+        else:
+            self._in_scratch(p, x, length)
         distance = LANES // 2
         while distance:
             with b.loop(0, distance * spec.group, spec.lanes) as vs:
@@ -206,34 +206,65 @@ class _AlongOutputs(_VectorWriter):
                 b.store(b.add(b.load(b.scratch, vs.index, spec.element, spec.lanes), y), b.scratch, vs.index)
             distance //= 2
         with b.loop(0, spec.group, spec.lanes) as vs:
-            b.store(b.load(b.scratch, vs.index, spec.element, spec.lanes), self.results, b.add(place, vs.index))
+            total = b.load(b.scratch, vs.index, spec.element, spec.lanes)
+            b.store(total, self.results, b.add(place, vs.index))
 
-    def _row(self, x: Val, row: Val, lane: Val) -> None:
-        """One FMA per output: P[o, k] * x[k] into its lane."""
+    def _in_registers(self, p: Val, x: Val, length: Val) -> list[Val]:
+        """A whole group: a few lanes at a time stay in registers while every 64th row goes by."""
         b, spec = self.b, self.spec
+        vectors = spec.group // spec.lanes
+        zero = b.const(0, spec.element, spec.lanes)
+        with b.loop(0, LANES, spec.depth) as lanes:
+            first = lanes.index
+            end = b.mul(b.div_unsigned(b.add(b.sub(length, first), LANES - spec.depth), LANES), LANES)
+            with b.loop(0, end, LANES, [zero] * (spec.depth * vectors)) as ks:
+                totals = []
+                for i in range(spec.depth):
+                    k = b.add(b.add(ks.index, first), i)
+                    row = b.address(p, b.add(b.mul(k, self.dim("p.k")), self.o), spec.element)
+                    xk = b.splat(b.load(x, b.mul(k, self.dim("x.k")), spec.element), spec.lanes)
+                    for v in range(vectors):
+                        loaded = b.load(row, v * spec.lanes, spec.element, spec.lanes)
+                        totals.append(b.fma(loaded, xk, ks.args[i * vectors + v]))
+                ks.carry(totals)
+            for i in range(spec.depth):
+                lane = b.address(b.scratch, b.mul(b.add(first, i), spec.group), spec.element)
+                for v in range(vectors):
+                    b.store(ks.results[i * vectors + v], lane, v * spec.lanes)
+            rest = b.add(end, first)
+            with b.loop(rest, b.minimum(b.add(rest, spec.depth), length)) as ks:
+                self._add_row(p, x, ks.index)
+        return []
+
+    def _in_scratch(self, p: Val, x: Val, length: Val) -> list[Val]:
+        """Row by row."""
+        b, spec = self.b, self.spec
+        zero = b.const(0, spec.element, spec.lanes)
+        with b.loop(0, LANES * spec.group, spec.lanes) as vs:
+            b.store(zero, b.scratch, vs.index)
+        with b.loop(0, length) as ks:
+            self._add_row(p, x, ks.index)
+        return []
+
+    def _add_row(self, p: Val, x: Val, k: Val) -> None:
+        """One FMA per output: P[o, k] * x[k] into its lane in scratch."""
+        b, spec = self.b, self.spec
+        xk = b.load(x, b.mul(k, self.dim("x.k")), spec.element)
+        row = b.address(p, b.mul(k, self.dim("p.k")), spec.element)
+        lane = b.address(b.scratch, b.mul(b.and_(k, LANES - 1), spec.group), spec.element)
 
         def step(v: Val, lanes: int, mask: Val | None) -> None:
             o = b.add(self.o, v)
             if spec.unit == "output":
-                p = b.load(row, o, spec.element, lanes, mask)
+                loaded = b.load(row, o, spec.element, lanes, mask)
             else:
-                p = b.gather(row, b.mul(b.add(b.iota(lanes), o), self.dim("p.output")), spec.element, mask)
-            b.store(b.fma(p, b.splat(x, lanes), b.load(lane, v, spec.element, lanes)), lane, v)
+                at = b.mul(b.add(b.iota(lanes), o), self.dim("p.output"))
+                loaded = b.gather(row, at, spec.element, mask)
+            b.store(b.fma(loaded, b.splat(xk, lanes), b.load(lane, v, spec.element, lanes)), lane, v)
 
-        full = b.cmp("eq", self.count, spec.group)
-
-        def whole() -> list[Val]:
-            for v in range(0, spec.group, spec.lanes):
-                step(b.const(v, "i64"), spec.lanes, None)
-            return []
-
-        def border() -> list[Val]:
-            if spec.masks:
-                with b.loop(0, self.count, spec.lanes) as vs:
-                    step(vs.index, spec.lanes, b.tail_mask(b.sub(self.count, vs.index), spec.lanes))
-            else:
-                with b.loop(0, self.count) as vs:
-                    step(vs.index, 1, None)
-            return []
-
-        b.if_else(full, whole, border)
+        if spec.masks:
+            with b.loop(0, self.count, spec.lanes) as vs:
+                step(vs.index, spec.lanes, b.tail_mask(b.sub(self.count, vs.index), spec.lanes))
+        else:
+            with b.loop(0, self.count) as vs:
+                step(vs.index, 1, None)
