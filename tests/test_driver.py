@@ -309,7 +309,6 @@ def test_a_warm_start_needs_no_mlir_and_no_code_generator(tmp_path):
         assert found["origin"] == "disk" and found["loss"] == cold["loss"]
         heavy = [m for m in found["modules"] if "mlir" in m or "codegen" in m or "passes" in m or "backend" in m]
         assert heavy == []
-    assert warm["seconds"] < cold["seconds"] / 2
 
 
 # ---- damaged, foreign and unwritable caches
