@@ -164,6 +164,7 @@ def _execute(arguments: Sequence[str]) -> int:
         print("\n".join(registry.names() if args.list_passes else stages.names()))
         return 0
     targets.find(args.target)
+    stage_text.check_names(args.first, args.last)
     passes = [make_pass(name, options) for name, options in named]
     refused: list[Exception] = []
 

@@ -54,9 +54,7 @@ def convert(text: str, passes: Sequence[Pass], first: str, last: str, options: O
     With no `last`, what there is after the passes. Raises ValueError or RuntimeError for text that does not parse or
     verify, for unknown stages, and where there is no way between the two.
     """
-    for stage in (first, last):
-        if stage not in ("", *stages.names()):
-            raise ValueError(f"[stages] there is no stage named '{stage}'. The stages are {', '.join(stages.names())}.")
+    check_names(first, last)
     if first in TAPE:
         return _programs(text, passes, first, last, options)
     if passes:
@@ -68,6 +66,13 @@ def convert(text: str, passes: Sequence[Pass], first: str, last: str, options: O
     if first == "cluster":
         return _clusters(text, last, options)
     return _kernel(text, first, last, options.target)
+
+
+def check_names(*names: str) -> None:
+    """Raise ValueError unless every name is that of a stage, or empty."""
+    for name in names:
+        if name not in ("", *stages.names()):
+            raise ValueError(f"[stages] there is no stage named '{name}'. The stages are {', '.join(stages.names())}.")
 
 
 def _check_order(first: str, last: str) -> None:
