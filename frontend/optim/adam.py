@@ -31,7 +31,7 @@ class _Scales:
         t, beta1, beta2 = t.cast(float64), beta1.cast(float64), beta2.cast(float64)
         self.rest1, self.beta2, self.rest2 = 1.0 - beta1, beta2, 1.0 - beta2
         self.step_size = lr.cast(float64) / (1.0 - ops.pow(beta1, t))
-        self.root = ops.sqrt(1.0 - ops.pow(beta2, t))
+        self.inverse_root = 1.0 / ops.sqrt(1.0 - ops.pow(beta2, t))
 
 
 @inplace(name="adam", writes="params,firsts,seconds,largest,steps")
@@ -63,7 +63,7 @@ def _adam(
         m = m + spread(scale.rest1, p) * (g - m)
         v = v * spread(scale.beta2, p) + spread(scale.rest2, p) * g * g
         top = ops.maximum(largest[i], v) if largest else v
-        divisor = ops.sqrt(top) / spread(scale.root, p) + spread(eps, p)
+        divisor = ops.sqrt(top) * spread(scale.inverse_root, p) + spread(eps, p)
         p = p - spread(scale.step_size, p) * (m / divisor)
         for part, value in zip(new, (p, m, v, top)):
             part.append(value)
