@@ -1,7 +1,7 @@
 """Nanoseconds of Python time per recorded operation on a trie hit, net of an empty loop. Nothing is computed.
 
-    python benchmarks/recorder.py            prints a table
-    python benchmarks/recorder.py --check    exits with 1 when a budget is exceeded (25 ns an operator, 60 ns a method)
+`python benchmarks/recorder.py` prints a table; with `--check` it exits with 1 when a budget is exceeded: 25 ns for an
+operator expression, 60 ns for a method with keywords.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def install() -> tuple[R.Tensor, R.Tensor]:
 
 def make_loop(statement: str, setup: str = "pass") -> Callable:
     body = f"   {statement}\n" * UNROLL
-    source = f"def loop(x, b, flush):\n for _ in range({ROUNDS}):\n  flush()\n  {setup}\n  for _ in range({INNER}):\n{body}"
+    source = (
+        f"def loop(x, b, flush):\n for _ in range({ROUNDS}):\n  flush()\n  {setup}\n  for _ in range({INNER}):\n{body}"
+    )
     names: dict = {}
     exec(source, names)
     return names["loop"]
