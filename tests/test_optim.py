@@ -1,5 +1,7 @@
 """Optimizers: PyTorch's trajectories for every option, closed forms, groups, state, hooks, skipped parameters."""
 
+import gc
+
 import flambeau as fb
 import numpy as np
 import pytest
@@ -207,3 +209,49 @@ def test_state_dict_of_the_model_aliases_across_a_step():
 def test_bad_options(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+@pytest.mark.accept("OPT-12", "T-26")
+@pytest.mark.parametrize("norm_type", [2.0, 1.0, 3.0, float("inf")])
+def test_gradient_clipping_is_that_of_torch(norm_type):
+    torch = pytest.importorskip("torch")
+    for limit in (0.5, 100.0):
+        grads = [arrays(*s, seed=3) for s in SHAPES]
+        ours, theirs = ([m.tensor(arrays(*s), requires_grad=True) for s in SHAPES] for m in (fb, torch))
+        for i, g in enumerate(grads):
+            ours[i].grad, theirs[i].grad = fb.tensor(g), torch.tensor(g)
+        shared = [*ours, ours[0]]
+        mine = fb.nn.utils.clip_grad_norm_(shared, limit, norm_type)
+        other = torch.nn.utils.clip_grad_norm_(theirs, limit, norm_type)
+        assert mine.item() == pytest.approx(other.item(), rel=1e-5)
+        for a, b in zip(ours, theirs):
+            np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-5)
+        fb.nn.utils.clip_grad_value_(ours, 0.1), torch.nn.utils.clip_grad_value_(theirs, 0.1)
+        for a, b in zip(ours, theirs):
+            np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-5)
+    assert fb.nn.utils.clip_grad_norm_([], 1.0).item() == 0.0
+
+
+@pytest.mark.accept("T-16", "VER-06")
+def test_a_training_loop_leaves_nothing_behind():
+    """With the cycle collector off: models, optimizers and gradients go when their last name goes, and steps keep nothing."""
+    gc.collect()
+    gc.disable()
+    try:
+        fb.flush()
+        start = recorder.stats()["live_cells"]
+        model = fb.nn.Sequential(fb.nn.Linear(3, 4), fb.nn.ReLU(), fb.nn.Linear(4, 2))
+        opt = Adam(model.parameters())
+        counts, bytes_ = [], []
+        for _ in range(6):
+            opt.zero_grad()
+            loss = fb.nn.functional.mse_loss(model(fb.ones(5, 3)), fb.zeros(5, 2))
+            loss.backward()
+            opt.step()
+            counts.append(recorder.stats()["live_cells"])
+            bytes_.append(fb.memory_stats()["live_bytes"])
+        assert len(set(counts[1:])) == 1 and len(set(bytes_[2:])) == 1
+        del model, opt, loss
+        assert recorder.stats()["live_cells"] == start
+    finally:
+        gc.enable()

@@ -146,6 +146,18 @@ def _row(tensor: Tensor, index: int) -> Tensor:
     return window(tensor, (index + extent if index < 0 else index, *zeros), sizes, steps, rest)
 
 
+def _run(tensor: Tensor, index: slice) -> Tensor:
+    """`tensor[a:b]`, the most frequent slice, without parsing."""
+    shape = tensor.shape
+    if not shape:
+        raise IndexError("[getitem] 1 indices for a tensor of 0 dimensions. Use .item() for its value.")
+    start, stop, _ = index.indices(shape[0])
+    n = stop - start if stop > start else 0
+    sizes = (n, *shape[1:])
+    zeros = (0,) * (len(shape) - 1)
+    return window(tensor, (start if n else 0, *zeros), sizes, (1,) * len(shape), sizes)
+
+
 def getitem(tensor: Tensor, index: Any) -> Tensor:
     """`tensor[index]`: a view for ints, slices, None and `...`; a copy for one index tensor of int64 positions.
 
@@ -153,6 +165,8 @@ def getitem(tensor: Tensor, index: Any) -> Tensor:
     """
     if type(index) is int:
         return _row(tensor, index)
+    if type(index) is slice and index.step is None:
+        return _run(tensor, index)
     items, advanced = _split(tensor, index)
     if advanced is not None:
         return _read_at(tensor, items, advanced)

@@ -1,6 +1,6 @@
 """Neural networks: `Module`, layers, losses, `functional` and `init`. Start with `module.py`."""
 
-from flambeau.nn import functional, init
+from flambeau.nn import functional, init, utils
 from flambeau.nn.activation import (
     ELU,
     GELU,
@@ -82,4 +82,5 @@ __all__ = [
     "Unflatten",
     "functional",
     "init",
+    "utils",
 ]
