@@ -76,6 +76,7 @@ class Hooks:
 
     def __init__(self, tensor: Tensor) -> None:
         self.fns: list[Callable] = []
+        self.retain = False  # keep the gradient that the hooks leave in `.grad`
         self.weak = weakref.ref(tensor)
         self.strong = None if tensor.is_leaf else tensor
         self.ran = False
@@ -95,6 +96,9 @@ class Hooks:
                         f"[hook] a hook returned a gradient of shape {replaced.shape} for one of {gradient.shape}."
                     )
                 gradient = replaced
+        if self.retain and (tensor := self.tensor) is not None:
+            before = tensor.grad
+            tensor.__dict__["_retained_grad"] = gradient if before is None else before + gradient
         return ct.builder.value(gradient)
 
 
@@ -104,7 +108,7 @@ _hooks: list[Hooks] = []
 def hooked() -> bool:
     """Whether any tensor has hooks."""
     if _hooks:
-        _hooks[:] = [h for h in _hooks if h.fns and h.tensor is not None]
+        _hooks[:] = [h for h in _hooks if (h.fns or h.retain) and h.tensor is not None]
     return bool(_hooks)
 
 
@@ -113,14 +117,19 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Ha
     takes its place. Returns a handle with `remove()`. Raises RuntimeError for a tensor that does not require grad."""
     if not tensor.requires_grad:
         raise RuntimeError("[register_hook] the tensor does not require grad. Call requires_grad_() first.")
+    hooks = _hooks_of(tensor)
+    hooks.fns.append(hook)
+    return Handle(hooks, hook)
+
+
+def _hooks_of(tensor: Tensor) -> Hooks:
     if recorder.view_info(tensor)[0] is not None:  # gradients of a view have no place of their own
         recorder.set_cell(tensor, primitive(find("add"))([tensor, _zeros(tensor)], ()))
     hooks = next((h for h in _hooks if h.tensor is tensor), None)
     if hooks is None:
         hooks = Hooks(tensor)
         _hooks.append(hooks)
-    hooks.fns.append(hook)
-    return Handle(hooks, hook)
+    return hooks
 
 
 def _zeros(tensor: Tensor) -> Tensor:
@@ -129,16 +138,11 @@ def _zeros(tensor: Tensor) -> Tensor:
 
 def retain_grad(tensor: Tensor) -> None:
     """Have `backward()` set `.grad` of this intermediate result too."""
+    if not tensor.requires_grad:
+        raise RuntimeError("[retain_grad] the tensor does not require grad. Compute it from tensors that do.")
     if tensor.is_leaf:
         return
-    target = weakref.ref(tensor)
-
-    def keep(gradient: Tensor) -> None:
-        t = target()
-        if t is not None:
-            t.__dict__["_retained"] = gradient
-
-    register_hook(tensor, keep)
+    _hooks_of(tensor).retain = True
 
 
 # ---- the engine -----------------------------------------------------------------------------------------------

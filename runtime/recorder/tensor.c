@@ -280,9 +280,16 @@ static PyObject *get_version(fb_tensor *t, void *closure) {
   return PyLong_FromUnsignedLong(t->cell->version);
 }
 
+#define RETAINED_GRAD "_retained_grad"
+
 static PyObject *get_grad(fb_tensor *t, void *closure) {
   (void)closure;
-  return Py_NewRef(t->leaf && !t->view && t->leaf->grad ? t->leaf->grad : Py_None);
+  PyObject *grad = NULL;
+  if (t->leaf && !t->view)
+    grad = t->leaf->grad;
+  else if (t->dict) /* where the frontend's retain_grad() puts it */
+    grad = PyDict_GetItemString(t->dict, RETAINED_GRAD);
+  return Py_NewRef(grad ? grad : Py_None);
 }
 
 static int set_grad(fb_tensor *t, PyObject *value, void *closure) {
@@ -299,7 +306,7 @@ static int set_grad(fb_tensor *t, PyObject *value, void *closure) {
   }
   if (!t->leaf || t->view) {
     if (!value)
-      return 0;
+      return t->dict && PyDict_GetItemString(t->dict, RETAINED_GRAD) ? PyDict_DelItemString(t->dict, RETAINED_GRAD) : 0;
     PyErr_SetString(PyExc_RuntimeError,
                     "[grad] only a leaf tensor that requires grad holds a gradient. Call requires_grad_() first.");
     return -1;

@@ -1,0 +1,121 @@
+"""Whole programs as users write them: run by Flambeau and by PyTorch on the same numbers, values and gradients compared."""
+
+import types
+
+import flambeau as fb
+import numpy as np
+import pytest
+
+
+class Library:
+    """A library under test, and random numbers that do not depend on it."""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        self.t, self.nn, self.F, self.optim = module, module.nn, module.nn.functional, module.optim
+        self.rng = np.random.default_rng(0)
+
+    def randn(self, *shape, grad=False, dtype=np.float32):
+        x = self.t.tensor(self.rng.standard_normal(shape).astype(dtype))
+        return x.requires_grad_() if grad else x
+
+    def integers(self, low, high, *shape):
+        return self.t.tensor(self.rng.integers(low, high, shape))
+
+    def initialised(self, model):
+        with self.t.no_grad():
+            for p in model.parameters():
+                p.copy_(self.randn(*p.shape) * 0.3)
+        return model
+
+    def mlp(self, *sizes, activation="ReLU"):
+        layers = []
+        for n_in, n_out in zip(sizes, sizes[1:]):
+            layers += [self.nn.Linear(n_in, n_out), getattr(self.nn, activation)()]
+        return self.initialised(self.nn.Sequential(*layers[:-1]))
+
+
+def plain(x):
+    """Tensors as arrays, errors as names of their classes."""
+    if hasattr(x, "detach"):
+        return np.array(x.detach().numpy())
+    if isinstance(x, dict):
+        return {k: plain(v) for k, v in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [plain(v) for v in x]
+    return type(x).__name__ if isinstance(x, BaseException) else x
+
+
+def compare(found, expected, tolerance, path="result"):
+    assert type(found) is type(expected), f"{path}: {found!r} is no {type(expected).__name__}"
+    if isinstance(found, dict):
+        assert list(found) == list(expected), path
+        for k in found:
+            compare(found[k], expected[k], tolerance, f"{path}.{k}")
+    elif isinstance(found, list):
+        assert len(found) == len(expected), path
+        for i, (x, y) in enumerate(zip(found, expected)):
+            compare(x, y, tolerance, f"{path}[{i}]")
+    elif isinstance(found, np.ndarray):
+        assert (found.shape, found.dtype) == (expected.shape, expected.dtype), path
+        np.testing.assert_allclose(found, expected, tolerance, tolerance, err_msg=path)
+    elif isinstance(found, float):
+        assert found == pytest.approx(expected, rel=tolerance, abs=tolerance, nan_ok=True), path
+    else:
+        assert found == expected, path
+
+
+def check(program, tolerance=2e-5):
+    """`program(library)` gives the same in Flambeau and in PyTorch."""
+    torch = pytest.importorskip("torch")
+    compare(plain(program(Library(fb))), plain(program(Library(torch))), tolerance)
+
+
+# ---- models and training loops --------------------------------------------------------------------------------
+
+
+@pytest.mark.accept("NN-22", "AG-12", "T-26")
+def test_embedding_tied_to_the_output_layer():
+    def program(l):
+        class Model(l.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.embed, self.middle = l.nn.Embedding(10, 6), l.nn.Linear(6, 6)
+                self.out = l.nn.Linear(6, 10, bias=False)
+                self.out.weight = self.embed.weight
+
+            def forward(self, i):
+                return self.out(l.F.gelu(self.middle(self.embed(i))).mean(1))
+
+        model = l.initialised(Model())
+        optimizer = l.optim.AdamW(model.parameters(), lr=1e-2)
+        for _ in range(4):
+            loss = l.F.cross_entropy(model(l.integers(0, 10, 7, 3)), l.integers(0, 10, 7))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        shared = model.embed.weight is model.out.weight
+        return loss, list(model.parameters()), shared, sorted(model.state_dict())
+
+    check(program)
+
+
+# ---- gradients ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.accept("AG-08")
+def test_hooks_and_retained_gradients():
+    def program(l):
+        model, x, seen = l.mlp(3, 5, 2), l.randn(4, 3, grad=True), []
+        hidden = model[0](x)
+        hidden.retain_grad()
+        handle = hidden.register_hook(lambda g: g.clamp(-0.1, 0.1) * 2)
+        x.register_hook(lambda g: seen.append(g.clone()))
+        model[2](model[1](hidden)).sum().backward(retain_graph=True)
+        handle.remove()
+        first = hidden.grad.clone()
+        model[2](model[1](hidden)).sum().backward()
+        total = hidden.grad.clone()
+        hidden.grad = None
+        return first, total, hidden.grad, seen, x.grad, [p.grad for p in model.parameters()]
+
+    check(program)
