@@ -107,6 +107,14 @@ def test_bce(reduction):
     compare(lambda f, x, t, w: f.binary_cross_entropy(x, t, w, reduction=reduction), x, t, w, rtol=1e-5)
 
 
+def test_bce_of_certainties_is_finite():
+    x = fb.tensor([0.0, 1.0, 0.0, 1.0], requires_grad=True)
+    loss = F.binary_cross_entropy(x, fb.tensor([0.0, 1.0, 1.0, 0.0]), reduction="none")
+    assert loss.tolist() == [0.0, 0.0, 100.0, 100.0]
+    loss.sum().backward()
+    assert np.isfinite(x.grad.numpy()).all()
+
+
 @pytest.mark.accept("LOS-06")
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("pos_weight", [None, np.array([1.0, 0.5, 3.0], np.float32)])

@@ -269,13 +269,18 @@ def _weighted(op: str, loss: Value, weight: Value | None) -> Value:
     return loss * weight.cast(loss.dtype).expand(loss.shape)
 
 
+def _held_log(x: Value) -> Value:
+    """log(x), or -100 and no gradient where that is larger."""
+    held = x <= math.exp(-100.0)
+    return ops.select(held, x.like(-100.0), ops.log(ops.select(held, x.like(1.0), x)))
+
+
 @function()
 def binary_cross_entropy(input: Tensor_, target: Tensor_, weight: Optional_ = None, *, reduction: Static = "mean"):
     """-(t log(x) + (1 - t) log(1 - x)) of probabilities x; logarithms are held above -100, as in PyTorch."""
     _same_shape("binary_cross_entropy", input, target)
     x, t = promoted("binary_cross_entropy", input, target)
-    floor = x.like(-100.0)
-    log_x, log_rest = ops.maximum(ops.log(x), floor), ops.maximum(ops.log1p(-x), floor)
+    log_x, log_rest = _held_log(x), _held_log(1.0 - x)
     loss = (t - 1.0) * log_rest - t * log_x
     return reduce_loss("binary_cross_entropy", _weighted("binary_cross_entropy", loss, weight), reduction)
 
