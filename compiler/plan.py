@@ -131,7 +131,7 @@ def place_temporaries(steps: list[Step], storage: Storage) -> int:
     for position, step in enumerate(steps):
         for block in distinct(step.blocks):
             if block.ref is None:
-                if not any(b is block for b in step.written()):
+                if block.bytes and not any(b is block for b in step.written()):
                     raise RuntimeError(
                         f"[plan] '{step.call.source.label}' reads what nobody wrote. Report this as a bug."
                     )

@@ -99,6 +99,18 @@ def test_embedding_tied_to_the_output_layer():
     check(program)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning:flambeau")
+def test_a_batch_of_no_rows():
+    def program(l):
+        model, x = l.mlp(4, 6, 2), l.t.zeros(0, 4)
+        y = model(x)
+        y.sum().backward()
+        joined = l.t.cat([l.t.zeros(0, 2), y, l.t.ones(2, 2)])
+        return y, joined, [p.grad for p in model.parameters()], y.mean(), l.F.mse_loss(y, y), l.F.layer_norm(x, (4,))
+
+    check(program)
+
+
 # ---- gradients ------------------------------------------------------------------------------------------------
 
 
