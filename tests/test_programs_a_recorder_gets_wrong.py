@@ -326,3 +326,30 @@ def test_indexing_in_a_loop_does_not_recompile():
         assert x[i].tolist() == [2 * i, 2 * i + 1]
         counts.append(programs())
     assert counts[-1] == counts[1]
+
+
+def test_long_evaluation_loops_are_cut_where_they_repeat():
+    fb.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    x = fb.randn(6, 4)
+    counts = []
+    for _ in range(4):
+        total = fb.zeros(())
+        with fb.no_grad():
+            for _ in range(700):
+                total += model(x).sum()
+        total.item()
+        counts.append(programs())
+    assert counts[-1] == counts[1]
+
+
+def test_long_loader_loops_are_cut_where_they_repeat():
+    loader = fb.data.DataLoader(fb.data.TensorDataset(fb.arange(1400).reshape(700, 2) * 1.0), batch_size=2)
+    counts = []
+    for _ in range(4):
+        total = fb.zeros(2)
+        for (batch,) in loader:
+            total += (batch * 2 + 1).sin().sum(dim=0)
+        total.tolist()
+        counts.append(programs())
+    assert counts[-1] == counts[1]

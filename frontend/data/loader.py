@@ -16,7 +16,7 @@ from flambeau.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 from flambeau.functions.assemble import stack
 from flambeau.functions.create import as_tensor, tensor
 from flambeau.generator import Generator
-from flambeau.runtime.recorder import Tensor
+from flambeau.runtime.recorder import Tensor, flush_point
 
 
 def default_collate(batch: list[Any]) -> Any:
@@ -89,6 +89,11 @@ class DataLoader:
                 self.batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)
 
     def __iter__(self) -> Iterator[Any]:
+        for batch in self._source():
+            flush_point()  # loops repeat here: a long trace is cut where the next round will be cut too
+            yield batch
+
+    def _source(self) -> Iterator[Any]:
         if self._iterable:
             return self._stream()
         return self._samples() if self.batch_sampler is None else self._batches()

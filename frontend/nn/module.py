@@ -6,17 +6,21 @@ so that `self.weight` is a plain attribute access; `_members` remembers what kin
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from flambeau.engine import GRAD_MODE
 from flambeau.nn.hooks import RemovableHandle
 from flambeau.nn.parameter import Buffer, Parameter
 from flambeau.nn.state import IncompatibleKeys, load_state, module_state
+from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
 PARAMETER, BUFFER, TRANSIENT, MODULE = "parameter", "buffer", "buffer (not saved)", "module"
 _BUFFERS = (BUFFER, TRANSIENT)
+_calls = threading.local()  # depth: how many module calls without grad enclose this one
 Self = TypeVar("Self", bound="Module")
 
 
@@ -47,9 +51,24 @@ class Module:
     # ---- calling ---------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not recorder.get_mode() & GRAD_MODE:
+            return self._call_without_grad(args, kwargs)
         if self._forward_hooks is None and self._forward_pre_hooks is None:
             return self.forward(*args, **kwargs)
         return self._call_with_hooks(args, kwargs)
+
+    def _call_without_grad(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The outermost module call of an evaluation loop is a place where the loop repeats: a long trace is cut here."""
+        depth = getattr(_calls, "depth", 0)
+        if depth == 0:
+            recorder.flush_point()
+        _calls.depth = depth + 1
+        try:
+            if self._forward_hooks is None and self._forward_pre_hooks is None:
+                return self.forward(*args, **kwargs)
+            return self._call_with_hooks(args, kwargs)
+        finally:
+            _calls.depth = depth
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's outputs. Subclasses define it; it takes and returns anything."""
