@@ -15,7 +15,7 @@ from flambeau.compiler.codegen import gemm, loops
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
-from flambeau.compiler.targets import find
+from flambeau.compiler.targets import Target, find
 from flambeau.dialects.graph import Graph
 
 NO_ERROR = (1 << 63) - 1
@@ -47,9 +47,9 @@ def compiled(source: KernelSource):
     return _KERNEL(loader.load(backend.compile_object(source, Options(target="host"))))
 
 
-def lower(part: Cluster) -> Lowered:
+def lower(part: Cluster, target: Target | None = None) -> Lowered:
     generator = gemm.lower if part.kind == "contraction" else loops.lower
-    return generator(part, find("host"))
+    return generator(part, target or find("host"))
 
 
 def calls(graph: Graph, options: Options) -> list[KernelCall]:
@@ -58,12 +58,17 @@ def calls(graph: Graph, options: Options) -> list[KernelCall]:
 
 
 def run_graph(
-    graph: Graph, arrays: list[np.ndarray], options: Options, parts: int = 1, in_place: bool = False
+    graph: Graph,
+    arrays: list[np.ndarray],
+    options: Options,
+    parts: int = 1,
+    in_place: bool = False,
+    target: Target | None = None,
 ) -> list[np.ndarray]:
     """The outputs of `graph`; raises the error of the first op that failed.
 
     `parts`: cut the domains finer and run them backwards. `in_place`: results take the buffers of operands that the
-    calls allow them to take and that nothing reads later.
+    calls allow them to take and that nothing reads later. `target`: generate code as for this machine.
     """
     memory = {v: _filled(x) for v, x in zip(graph.inputs, arrays, strict=True)}
     clusters = cluster(graph, options)
@@ -71,7 +76,7 @@ def run_graph(
         later = {v for c in clusters[k + 1 :] for v in c.operands} | set(graph.outputs)
         live = {id(memory[v]) for v in later if v in memory}
         dying = {v for v in part.operands if id(memory[v]) not in live}
-        _run_cluster(part, memory, parts, dying if in_place else set())
+        _run_cluster(part, lower(part, target), memory, parts, dying if in_place else set())
     for m in memory.values():
         m.check()
     return [memory[v].array(graph.avals[v].shape, graph.avals[v].dtype.numpy).copy() for v in graph.outputs]
@@ -83,9 +88,8 @@ def _filled(x: np.ndarray) -> Memory:
     return m
 
 
-def _run_cluster(part: Cluster, memory: dict[int, Memory], parts: int, dying: set[int]) -> None:
+def _run_cluster(part: Cluster, lowered: Lowered, memory: dict[int, Memory], parts: int, dying: set[int]) -> None:
     """Run one cluster; results may take the memory of the operands in `dying`."""
-    lowered = lower(part)
     names = dict(zip([*part.graph.inputs, *part.graph.outputs], [*part.operands, *part.results], strict=True))
     local = {v: memory[names[v]] for v in part.graph.inputs}
     for v in part.graph.outputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import execute
@@ -10,7 +11,9 @@ import numpy as np
 import opgen
 import pytest
 import random_graphs
+from flambeau.compiler import targets
 from flambeau.compiler.options import Options
+from flambeau.compiler.passes.cluster import cluster
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import bool_, float32, float64, int32, int64
@@ -341,3 +344,19 @@ def test_a_long_chain_of_row_values_is_one_kernel():
     b.graph.outputs = [(x - rows_of(y, (30, 70))).id]
     assert len(execute.calls(b.graph, Options(max_cluster_ops=1000))) == 1
     assert_one_semantics(b.graph, [np.random.default_rng(0).normal(size=(30, 70)).astype(np.float32)])
+
+
+@pytest.mark.parametrize("shape", ((100_003,), (40, 1024), (40, 1000), (3, 9000)), ids=str)
+def test_large_outputs_are_streamed_past_the_caches(shape):
+    tiny = dataclasses.replace(targets.find("host"), l3=4096)
+    b = GraphBuilder()
+    x = b.input(Aval(shape, float32))
+    unit = (*shape[:-1], 1)
+    mean = op("broadcast", op("reshape", op("sum", x, axes=(len(shape) - 1,)), shape=unit), shape=shape)
+    b.graph.outputs = [(x * 3.0).id, (x - mean * 0.001).id]
+    texts = "".join(c.source.text for part in cluster(b.graph, FUSED) for c in execute.lower(part, tiny).calls)
+    assert ("nontemporal" in texts) == (len(shape) == 1 or shape[-1] % 16 == 0)
+    arrays = [np.random.default_rng(0).normal(size=shape).astype(np.float32)]
+    expected = execute.run_graph(b.graph, arrays, FUSED)
+    for how in ({}, {"parts": 3}, {"in_place": True}):
+        assert_same(execute.run_graph(b.graph, arrays, FUSED, target=tiny, **how), expected)

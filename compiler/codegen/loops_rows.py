@@ -85,6 +85,8 @@ def grain_of(fragment: Fragment, cols: int) -> int:
 
 def finish(nest: Nest, n: int, grain: int) -> KernelCall:
     """The call of a finished nest."""
+    if nest.streamed:
+        nest.b.fence()
     return KernelCall(
         source=nest.source(label(nest.fragment)),
         operands=tuple(nest.operands),
@@ -219,11 +221,30 @@ def sweep(nest: Nest, lo: Val, hi: Val, copies: int, body: Callable[[Val, Val | 
     block = copies * lanes
     with b.apart():
         main = whole_blocks(b, lo, hi, block)
-        with b.loop(lo, main, block) as loop:
-            for copy in range(copies):
-                body(b.add(loop.index, copy * lanes) if copy else loop.index, None)
+
+        def blocks() -> list[Val]:
+            with b.loop(lo, main, block) as loop:
+                for copy in range(copies):
+                    body(b.add(loop.index, copy * lanes) if copy else loop.index, None)
+            return []
+
+        streamed_or_not(nest, blocks)
         with b.loop(main, hi, lanes) as tail:
             body(tail.index, b.tail_mask(b.sub(hi, tail.index), lanes))
+
+
+def streamed_or_not(nest: Nest, loop: Callable[[], list[Val]]) -> list[Val]:
+    """Write a loop of unmasked stores; twice where it stores large outputs, for aligned buffers past the caches."""
+    if nest.storing.isdisjoint(nest.streamed):
+        return loop()
+
+    def streamed() -> list[Val]:
+        nest.streaming = True
+        results = loop()
+        nest.streaming = False
+        return results
+
+    return nest.b.if_else(nest.aligned(), streamed, loop)
 
 
 def whole_blocks(b: Emitter, lo: Val, hi: Val, block: int) -> Val:
@@ -259,15 +280,19 @@ def _fold_blocks(
     b, lanes = nest.b, nest.lanes
     copies = LANES // lanes
     at_once = 1 if work(nest.fragment) > LONG_BODY else copies
-    with b.loop(*span, at_once * lanes, carried=_flat(registers)) as loop:
-        registers = _groups(loop.args, copies)
-        for copy in range(at_once):
-            point = Point(row, b.add(loop.index, copy * lanes) if copy else loop.index, lanes)
-            for fold, mine in zip(folds, registers, strict=True):
-                mine.append(fold.combine(b, mine.pop(0), _operand(point, fold)))
-            store_point(nest, point, stage)
-        loop.carry(_flat(registers))
-    return _groups(loop.results, copies)
+
+    def blocks() -> list[Val]:
+        with b.loop(*span, at_once * lanes, carried=_flat(registers)) as loop:
+            taking_turns = _groups(loop.args, copies)
+            for copy in range(at_once):
+                point = Point(row, b.add(loop.index, copy * lanes) if copy else loop.index, lanes)
+                for fold, mine in zip(folds, taking_turns, strict=True):
+                    mine.append(fold.combine(b, mine.pop(0), _operand(point, fold)))
+                store_point(nest, point, stage)
+            loop.carry(_flat(taking_turns))
+        return loop.results
+
+    return _groups(streamed_or_not(nest, blocks), copies)
 
 
 def _flat(registers: list[list[Val]]) -> list[Val]:
@@ -298,5 +323,7 @@ def store_point(nest: Nest, point: Point, stage: int) -> None:
             point.store(x, nest.scratch_for(value), point.col)
         elif value in nest.placed:
             point.place(x, *nest.placed[value])
+        elif nest.streaming and value in nest.streamed:
+            nest.b.stream(nest.b.splat(x, point.lanes), nest.output(value), point.index(point.row.start()))
         else:
             point.store(x, nest.output(value), point.index(point.row.start()))

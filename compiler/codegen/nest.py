@@ -15,9 +15,12 @@ from flambeau.compiler.codegen.access import Layout, merge, spread
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Form, Fragment, nest_extents
 from flambeau.compiler.codegen.stages import Stages
+from flambeau.compiler.codegen.values import POINTER
 from flambeau.compiler.kernel import KernelSource, Operand
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Node
+
+LINE = 64  # bytes of a cache line
 
 
 class Writer(Emitter):
@@ -41,6 +44,23 @@ class Writer(Emitter):
         yield
         block, self._lines = self._lines, outer
         self._lines += block
+
+    def stream(self, x: Val, pointer: Val, index: Val) -> None:
+        """Write past the caches to an address that is aligned to the vector; `fence` before others read it."""
+        address, alignment = self.address(pointer, index, x.type), min(x.lanes * x.bits // 8, 64)
+        self.line(
+            f"llvm.store {x.name}, {address.name} {{alignment = {alignment} : i64, nontemporal}} : {x.mlir}, {POINTER}"
+        )
+
+    def fence(self) -> None:
+        """Make streamed stores visible before anything that follows."""
+        self.line("llvm.fence seq_cst")
+
+    def aligned(self, pointer: Val, offset: Val | None, bytes_: int) -> Val:
+        """Whether `pointer`, moved by `offset` bytes, is a multiple of `bytes_`."""
+        address = self.emit(f"llvm.ptrtoint {pointer.name} : {POINTER} to i64", "i64")
+        address = address if offset is None else self.add(address, offset)
+        return self.cmp("eq", self.and_(address, bytes_ - 1), 0)
 
 
 class Access(NamedTuple):
@@ -83,6 +103,9 @@ class Nest:
         self._numbers: dict[object, Val] = {}
         self._code: Val | None = None
         self.top = self.b.here()
+        self.streamed = {v for v in fragment.graph.outputs if self._is_streamed(v)}
+        self.streaming = False  # whether the loop being written stores past the caches
+        self._aligned: Val | None = None
 
     def _lanes(self) -> int:
         """Elements per step: a full register of the narrowest number, at most 64."""
@@ -90,6 +113,29 @@ class Nest:
         values = [*graph.inputs, *graph.outputs, *(v for n in self.fragment.members for v in n.results)]
         sizes = {graph.avals[v].dtype.itemsize for v in values if graph.avals[v].size == self.form.size}
         return min(self.target.vector_bytes // min(sizes - {1}, default=1), 64)
+
+    def _is_streamed(self, value: int) -> bool:
+        """Whether an output is so large that the caches would not keep it: it need not pass through them.
+
+        Its rows must begin on cache lines, its registers be full ones, and no later stage read it back.
+        """
+        aval = self.fragment.avals[value]
+        is_whole = aval.size == self.form.size and value not in self.placed and value not in self.stages.read_back
+        starts_lines = not self.extents or self.cols * aval.dtype.itemsize % LINE == 0
+        is_full = self.lanes * aval.dtype.itemsize >= self.target.vector_bytes and not aval.dtype.is_bool
+        return is_whole and starts_lines and is_full and aval.nbytes >= self.target.l3 // 4
+
+    def aligned(self) -> Val:
+        """Whether the streamed outputs of this call begin on cache lines; decided at run time, once."""
+        if self._aligned is None:
+            with self.b.into(self.top):
+                for value in sorted(self.streamed):
+                    size = self.fragment.avals[value].dtype.itemsize
+                    is_flat = self.form.kind == "map" and not self.extents
+                    offset = self.b.mul(self.b.lo, size) if is_flat else None
+                    one = self.b.aligned(self.output(value), offset, LINE)
+                    self._aligned = one if self._aligned is None else self.b.and_(self._aligned, one)
+        return self._aligned
 
     # ---- numbers and pointers ------------------------------------------------------------------------------
 

@@ -299,6 +299,7 @@ class Point:
         b.scatter(x, access.pointer, at if base is None else b.add(at, base), self.mask)
 
     def store(self, x: Val, pointer: Val, index: Val) -> None:
+        """Write to adjacent elements from `index` on."""
         self.nest.b.store(self.nest.b.splat(x, self.lanes), pointer, index, self.mask)
 
 

@@ -38,6 +38,7 @@ class Stages:
             self.stage_of[node.results[0]] = self._stage(node)
         self.last = max([0, *self.stage_of.values()])
         self.kept: list[int] = []
+        self.read_back: set[int] = set()  # outputs that a later stage reads from their buffers
         self.reductions = [[n for n in fragment.members if self._folds_at(n, t)] for t in range(self.last + 1)]
         self.stores = [self._outputs_at(t) for t in range(self.last + 1)]
         self._choose_kept()
@@ -95,6 +96,7 @@ class Stages:
             seen.add(root)
             at = self.stage_of[root]
             if at < stage and root in self.stores[at]:
+                self.read_back.add(root)
                 continue
             if at < stage and self._cost(root, at) > RECOMPUTE:
                 self.kept.append(root)
