@@ -69,6 +69,17 @@ class _Panel(NamedTuple):
     pending: Val | None
 
 
+class _Source(NamedTuple):
+    """Where a tile reads B: rows of `vectors` vectors (under `mask`), `stride` apart; `fill` is where a copy goes."""
+
+    rows: Val
+    stride: Val
+    vectors: int
+    mask: Val | None = None
+    fill: Val | None = None
+    unrolled: bool = False
+
+
 class _TileWriter(Kernel):
     def __init__(self, spec: TileSpec) -> None:
         super().__init__()
@@ -138,8 +149,9 @@ class _TileWriter(Kernel):
         pointers = self._row_pointers(a, rows)
 
         def full() -> list[Val]:
-            read = lambda: self._chains(pointers, panel.rows, panel.stride, spec.vectors)  # noqa: E731
-            pack = lambda: self._chains(pointers, panel.source, self.dim("b.k"), spec.vectors, fill=panel.rows)  # noqa: E731
+            in_panel = _Source(panel.rows, panel.stride, spec.vectors, unrolled=True)
+            in_place = _Source(panel.source, self.dim("b.k"), spec.vectors, fill=panel.rows)
+            read, pack = (lambda x=x: self._chains(pointers, x) for x in (in_panel, in_place))
             chains = b.if_else(packs, pack, read) if packs else read()
             c_at = b.address(b.buffer(2), c_index, spec.element)
             target = b.select(direct, c_at, b.scratch)
@@ -155,8 +167,8 @@ class _TileWriter(Kernel):
         def border() -> list[Val]:
             with b.loop(0, columns, spec.lanes) as vs:
                 mask = b.tail_mask(b.sub(columns, vs.index), spec.lanes) if spec.masks else None
-                b_at = b.address(panel.rows, vs.index, spec.element)
-                chains = self._chains(pointers, b_at, panel.stride, 1, mask)
+                rows_of_b = b.address(panel.rows, vs.index, spec.element)
+                chains = self._chains(pointers, _Source(rows_of_b, panel.stride, 1, mask))
                 target = b.address(b.scratch, vs.index, spec.element)
                 self._write(chains, target, b.const(spec.columns, "i64"), False)
             return []
@@ -172,33 +184,39 @@ class _TileWriter(Kernel):
             b.address(a, b.mul(b.minimum(last, i), self.dim("a.row")), self.spec.element) for i in range(self.spec.rows)
         ]
 
-    def _chains(
-        self,
-        pointers: list[Val],
-        b_at: Val,
-        stride: Val,
-        vectors: int,
-        mask: Val | None = None,
-        fill: Val | None = None,
-    ) -> list[Val]:
-        """The FMA chains over one k-block of a tile `vectors` wide, row by row; what is read of B goes to `fill` too."""
+    def _chains(self, pointers: list[Val], source: _Source) -> list[Val]:
+        """The FMA chains over one k-block of a tile, row by row."""
         b, spec = self.b, self.spec
         zero = b.const(0, spec.element, spec.lanes)
-        chains = [zero] * (len(pointers) * vectors)
-        with b.loop(0, self.kc, 1, [*chains, b.const(0, "i64"), b_at]) as ks:
+        state = [*[zero] * (len(pointers) * source.vectors), b.const(0, "i64"), source.rows]
+        start = b.const(0, "i64")
+        if source.unrolled:
+            whole = b.and_(self.kc, -2)
+            state = self._steps(pointers, source, start, whole, 2, state)
+            start = whole
+        return self._steps(pointers, source, start, self.kc, 1, state)[:-2]
+
+    def _steps(
+        self, pointers: list[Val], source: _Source, start: Val, end: Val, count: int, state: list[Val]
+    ) -> list[Val]:
+        """Extends the chains from `start` to `end`, `count` steps per round; what is read of B goes to `fill` too."""
+        b, spec, vectors = self.b, self.spec, source.vectors
+        with b.loop(start, end, count, state) as ks:
             *chains, a_k, b_k = ks.args
-            row = [b.load(b_k, v * spec.lanes, spec.element, spec.lanes, mask) for v in range(vectors)]
-            if fill:
-                target = b.address(fill, b.mul(ks.index, spec.columns), spec.element)
-                for v, x in enumerate(row):
-                    b.store(x, target, v * spec.lanes)
-            for i, pointer in enumerate(pointers):
-                x = b.splat(b.load(pointer, a_k, spec.element), spec.lanes)
-                for v in range(vectors):
-                    at = i * vectors + v
-                    chains[at] = self.multiply_add(x, row[v], chains[at])
-            ks.carry([*chains, b.add(a_k, self.dim("a.k")), b.address(b_k, stride, spec.element)])
-        return ks.results[:-2]
+            for _ in range(count):
+                row = [b.load(b_k, v * spec.lanes, spec.element, spec.lanes, source.mask) for v in range(vectors)]
+                if source.fill:
+                    target = b.address(source.fill, b.mul(ks.index, spec.columns), spec.element)
+                    for v, x in enumerate(row):
+                        b.store(x, target, v * spec.lanes)
+                for i, pointer in enumerate(pointers):
+                    x = b.splat(b.load(pointer, a_k, spec.element), spec.lanes)
+                    for v in range(vectors):
+                        at = i * vectors + v
+                        chains[at] = self.multiply_add(x, row[v], chains[at])
+                a_k, b_k = b.add(a_k, self.dim("a.k")), b.address(b_k, source.stride, spec.element)
+            ks.carry([*chains, a_k, b_k])
+        return ks.results
 
     def _write(self, chains: list[Val], target: Val, stride: Val, accumulate: bool) -> list[Val]:
         """Store a tile at `target`, or add it to what is there."""
