@@ -44,10 +44,10 @@ class Epilogue:
             if ref.kind == "acc":
                 return acc
             if ref.kind == "step":
-                return values[ref.index]
-            if ref.index not in loaded:
-                loaded[ref.index] = load(ref.index)
-            return loaded[ref.index]
+                return values[ref.number]
+            if ref.number not in loaded:
+                loaded[ref.number] = load(ref.number)
+            return loaded[ref.number]
 
         for step in self.steps:
             values.append(step.op.lower(b, *(value(r) for r in step.args), *step.attrs))

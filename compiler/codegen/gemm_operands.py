@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from flambeau.compiler.codegen.access import Layout, apply_view, dense, reshape
 from flambeau.dialects.dtypes import DType
@@ -32,7 +32,7 @@ class Ref(NamedTuple):
     """A value of the epilogue: the product ("acc"), a leaf by number, or the result of an earlier step."""
 
     kind: str  # "acc" | "leaf" | "step"
-    index: int = 0
+    number: int = 0
 
 
 class Step(NamedTuple):
@@ -147,7 +147,8 @@ class _Flattener:
             return Ref("acc")
         if term.kind == "leaf":
             return self._leaf(_access(self.graph, term.value, _onto(term.layout, self.shape)))
-        step = Step(term.node.op, term.node.attrs, tuple(self.ref(a) for a in term.args))
+        node = cast(Node, term.node)
+        step = Step(node.op, node.attrs, tuple(self.ref(a) for a in term.args))
         self.steps.append(step)
         return Ref("step", len(self.steps) - 1)
 

@@ -118,8 +118,8 @@ def _transposed_parts(b: Emitter, lines: list[Val], part: int) -> list[Val]:
     if part == 4:
         even, odd = lines[0::2], lines[1::2]
         low, high = ([_interleaved(b, x, y, part, 1, up) for x, y in zip(even, odd, strict=True)] for up in (0, 1))
-        return [_interleaved(b, *pair, part, 2, up) for pair in (low, high) for up in (0, 1)]
-    return [_interleaved(b, *lines, part, 1, up) for up in (0, 1)] if part == 2 else lines
+        return [_interleaved(b, x, y, part, 2, up) for x, y in (low, high) for up in (0, 1)]
+    return [_interleaved(b, lines[0], lines[1], part, 1, up) for up in (0, 1)] if part == 2 else lines
 
 
 def _interleaved(b: Emitter, x: Val, y: Val, part: int, run: int, upper: int) -> Val:
