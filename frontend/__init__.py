@@ -19,7 +19,7 @@ from flambeau.runtime import (
     set_num_threads,
     trim,
 )
-from flambeau.runtime.recorder import flush
+from flambeau.runtime.recorder import flush, set_limits
 
 __version__ = "0.1.0"
 
@@ -35,6 +35,7 @@ __all__ = [
     "explain",
     "memory_stats",
     "reset_peak",
+    "set_limits",
     "set_memory_limit",
     "shadow_mode",
     "trim",

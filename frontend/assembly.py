@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flambeau.dialects.aval import Aval
+from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.dtypes import bool_
 from flambeau.dialects.graph import Graph, Loc, Node
 from flambeau.dialects.history import graft, stop_gradient
@@ -31,14 +32,23 @@ class Differentiated(NamedTuple):
     operands: tuple[int, ...]
     freed: tuple[int, ...] = ()
 
+    @property
+    def cost(self) -> int:
+        """The estimated run time in ns."""
+        return nanoseconds(self.graph)
+
 
 class Overwrite(NamedTuple):
-    """The value of slot `slot` was replaced in its tensor by a call, which made the values `own`."""
+    """The value of slot `slot` was replaced in its tensor by a call, which made the values `own`.
+
+    `detached`: through an alias without history, as with `tensor.data`.
+    """
 
     slot: int
     name: str
     loc: Loc | None
     own: frozenset[int]
+    detached: bool = False
 
 
 class Assembly:
@@ -145,7 +155,8 @@ class Assembly:
             if write >= 0:
                 old = offset + operands[write][0]
                 self._follow(offset + slot, old)
-                self.overwrites.append(Overwrite(old, function.name, Loc(*loc) if loc else None, own))
+                detached = bool(operands[write][1]) and operands[write][1].detached
+                self.overwrites.append(Overwrite(old, function.name, Loc(*loc) if loc else None, own, detached))
 
     def _result(self, offset: int, provided: dict[int, int], slot: int, value: int) -> None:
         if slot in provided:
@@ -192,6 +203,15 @@ class Assembly:
         while value in self.same:
             value = self.same[value]
         return value
+
+    def data_of(self, graph: Graph) -> dict[int, int]:
+        """Values that only add or cut gradient history -> the value whose data they show."""
+        found: dict[int, int] = {}
+        for node in graph.nodes:
+            if node.op in (stop_gradient, graft):
+                data = self.available(node.operands[0])
+                found[node.results[0]] = found.get(data, data)
+        return found
 
     def history(self) -> Graph:
         """The graph to differentiate: that of the trace, with links made into operands. May number more values."""

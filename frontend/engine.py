@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
+from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import stop_gradient
 from flambeau.dialects.record import find
@@ -101,7 +102,8 @@ class Operand:
     """One tensor or number of a call, as its rule sees it: `value`; `info` is what the recorder said of it."""
 
     def __init__(self, info: Any, b: GraphBuilder) -> None:
-        self.info, self.value = info, None
+        self.info = info
+        self.value: Any = None
         self.view: View | None = None
         self.requires_grad = self.is_leaf = False
         if info is None:
@@ -131,6 +133,11 @@ class Expansion(NamedTuple):
     name: str
     graph: Graph
 
+    @property
+    def cost(self) -> int:
+        """The estimated run time in ns: the recorder cuts traces that have grown too long."""
+        return nanoseconds(self.graph)
+
 
 def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: int) -> tuple:
     """Hook: run the rule of `function` on values.
@@ -138,7 +145,8 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
     Returns (payload, result types, writes, single); for a view (payload, result type).
     """
     if function.kind == "view":
-        return _expand_view(function, *infos, statics, mode)
+        info, n_starts = infos
+        return _expand_view(function, info, n_starts, statics, mode)
     b = GraphBuilder()
     operands: list[Operand] = []
     arguments, places = dict(statics), {}

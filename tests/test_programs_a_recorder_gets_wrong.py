@@ -353,3 +353,29 @@ def test_long_loader_loops_are_cut_where_they_repeat():
         total.tolist()
         counts.append(programs())
     assert counts[-1] == counts[1]
+
+
+def test_much_recorded_work_is_run_before_anyone_looks():
+    x = fb.ones(512, 512)
+    fb.flush()
+    before = fb.explain().flushes
+    fb.set_limits(max_ns=20_000_000)
+    try:
+        for _ in range(40):
+            x = x @ x * 1e-3
+        assert fb.explain().flushes >= before + 4
+    finally:
+        fb.set_limits(max_ns=10_000_000_000)
+
+
+def test_evaluation_is_cut_where_it_repeats_once_there_is_enough_work():
+    model = nn.Sequential(nn.Linear(512, 512), nn.Linear(512, 512))
+    x = fb.randn(512, 512)
+    fb.flush()
+    before = fb.explain().flushes
+    total = fb.zeros(())
+    with fb.no_grad():
+        for _ in range(40):
+            total += model(x).sum()
+    assert fb.explain().flushes >= before + 3
+    total.item()

@@ -78,6 +78,7 @@ static fb_node *learn(fb_call *call, fb_node_kind kind, PyObject *answer, uint32
     node->n_results = n;
     node->n_scalars = call->n_scalars;
     node->payload = Py_NewRef(payload);
+    fb_trie_charge(node, payload);
     node->line = fb_user_line(&node->file);
     fb_stats.misses++;
     fb_explain("miss", node);
@@ -281,7 +282,7 @@ static int record_backward(fb_call *call, PyObject *loss, PyObject *gradient, Py
 
 /* A loop that only accumulates gradients repeats itself after each backward(). */
 static bool ends_round(const fb_recorder *rec) {
-  return rec->flush_soon || (rec->n_backwards > 1 && rec->state->depth >= fb_limits.soft_ops);
+  return rec->flush_soon || (rec->n_backwards > 1 && fb_trace_is_long(rec));
 }
 
 PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs) {

@@ -19,7 +19,7 @@ static PyObject *do_flush(PyObject *module, PyObject *unused) {
 static PyObject *flush_point(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   fb_recorder *rec = fb_recorder_get();
-  return rec->state->depth >= fb_limits.soft_ops && fb_flush(rec) < 0 ? NULL : Py_NewRef(Py_None);
+  return fb_trace_is_long(rec) && fb_flush(rec) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *flush_if_pending(PyObject *module, PyObject *o) {
@@ -282,16 +282,21 @@ static PyObject *set_hooks(PyObject *module, PyObject *args, PyObject *kwargs) {
 }
 
 static PyObject *set_limits(PyObject *module, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"max_ops", "soft_ops", "max_bytes", "max_states", NULL};
+  static char *names[] = {"max_ops", "soft_ops", "max_bytes", "max_states", "max_ns", "soft_ns", NULL};
   Py_ssize_t ops = fb_limits.max_ops, soft = fb_limits.soft_ops, bytes = (Py_ssize_t)fb_limits.max_bytes;
-  Py_ssize_t states = fb_limits.max_states;
+  Py_ssize_t states = fb_limits.max_states, ns = (Py_ssize_t)fb_limits.max_ns, soft_ns = (Py_ssize_t)fb_limits.soft_ns;
   (void)module;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$nnnn:set_limits", names, &ops, &soft, &bytes, &states))
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$nnnnnn:set_limits", names, &ops, &soft, &bytes, &states, &ns,
+                                   &soft_ns))
     return NULL;
-  if (ops < 1 || soft < 1 || bytes < 1 || states < 1)
+  if (ops < 1 || soft < 1 || bytes < 1 || states < 1 || ns < 1 || soft_ns < 1)
     return PyErr_Format(PyExc_ValueError, "[set_limits] limits must be positive.");
-  fb_limits = (fb_limits_t){
-      .max_ops = (uint32_t)ops, .soft_ops = (uint32_t)soft, .max_bytes = (size_t)bytes, .max_states = (uint32_t)states};
+  fb_limits = (fb_limits_t){.max_ops = (uint32_t)ops,
+                            .soft_ops = (uint32_t)soft,
+                            .max_states = (uint32_t)states,
+                            .max_bytes = (size_t)bytes,
+                            .max_ns = (uint64_t)ns,
+                            .soft_ns = (uint64_t)soft_ns};
   Py_RETURN_NONE;
 }
 

@@ -313,6 +313,7 @@ static FB_NOINLINE fb_node *miss(fb_call *call) {
   if (node) {
     node->function = (fb_function *)Py_NewRef(call->function);
     node->payload = Py_NewRef(payload);
+    fb_trie_charge(node, payload);
     node->results = results;
     node->n_results = n;
     node->n_scalars = call->n_scalars;

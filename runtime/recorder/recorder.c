@@ -2,7 +2,12 @@
 #include "recorder.h"
 
 __thread fb_recorder *fb_current __attribute__((tls_model("initial-exec")));
-fb_limits_t fb_limits = {.max_ops = 10000, .soft_ops = 1000, .max_states = 1u << 20, .max_bytes = (size_t)2 << 30};
+fb_limits_t fb_limits = {.max_ops = 10000,
+                         .soft_ops = 1000,
+                         .max_states = 1u << 20,
+                         .max_bytes = (size_t)2 << 30,
+                         .max_ns = 10000000000u,
+                         .soft_ns = 50000000u};
 fb_counters fb_stats;
 bool fb_shadow;
 fb_hooks_t fb_hooks;
@@ -74,4 +79,8 @@ void fb_recorders_after_fork(void) {
 
 int fb_recorder_reserve(fb_recorder *rec, uint32_t slots) {
   return slots <= rec->cap_slots ? 0 : fb_grow((void **)&rec->owner, &rec->cap_slots, slots, sizeof *rec->owner);
+}
+
+bool fb_trace_is_long(const fb_recorder *rec) {
+  return rec->state->depth >= fb_limits.soft_ops || rec->state->ns >= fb_limits.soft_ns;
 }

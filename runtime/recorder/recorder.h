@@ -77,6 +77,7 @@ struct fb_node {
   uint32_t n_results, n_scalars;
   uint32_t base; /* first slot made here: scalars, then results */
   uint32_t depth;
+  uint64_t ns;        /* estimated run time of the trace up to here */
   fb_function **wide; /* NULL-terminated: functions whose numbers are operands at this state */
   PyObject *program;  /* fb_program or NULL */
   uint32_t widenings;
@@ -95,6 +96,7 @@ static inline uint32_t fb_word_high(uint64_t w) { return (uint32_t)(w >> 32); }
 
 fb_node *fb_trie_root(void);
 fb_node *fb_trie_find(fb_node *state, const uint64_t *words, uint32_t n); /* NULL: not there; updates `recent` */
+void fb_trie_charge(fb_node *node, PyObject *payload); /* add the payload's `cost`, in ns, to the state */
 fb_node *fb_trie_add(fb_node *state, fb_node_kind kind, const uint64_t *words, uint32_t n, uint32_t base);
 int fb_trie_set_results(fb_node *node, uint32_t n);
 bool fb_trie_is_wide(const fb_node *state, const fb_function *f);
@@ -176,7 +178,8 @@ struct fb_recorder {
 };
 
 typedef struct {
-  uint32_t max_ops, soft_ops, max_states; /* soft_ops: traces this long end where the program repeats itself */
+  uint32_t max_ops, soft_ops, max_states; /* soft: traces this long end where the program repeats itself */
+  uint64_t max_ns, soft_ns;               /* the same for estimated run time */
   size_t max_bytes;
 } fb_limits_t;
 
@@ -190,6 +193,7 @@ extern __thread fb_recorder *fb_current __attribute__((tls_model("initial-exec")
 fb_recorder *fb_recorder_make(void);
 fb_recorder *fb_recorders(void);
 void fb_recorders_after_fork(void); /* in the child: only this thread is left */
+bool fb_trace_is_long(const fb_recorder *rec);
 static inline fb_recorder *fb_recorder_get(void) {
   return FB_LIKELY(fb_current != NULL) ? fb_current : fb_recorder_make();
 }

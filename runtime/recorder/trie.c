@@ -60,6 +60,19 @@ fb_node *fb_trie_find(fb_node *state, const uint64_t *words, uint32_t n) {
   return NULL;
 }
 
+void fb_trie_charge(fb_node *node, PyObject *payload) {
+  PyObject *cost = PyObject_GetAttrString(payload, "cost");
+  unsigned long long ns = cost ? PyLong_AsUnsignedLongLong(cost) : 0;
+  Py_XDECREF(cost);
+  if (PyErr_Occurred()) { /* a payload without an estimate costs nothing */
+    PyErr_Clear();
+    return;
+  }
+  node->ns += ns;
+  if (node->ns >= fb_limits.max_ns)
+    node->flags |= FB_CUT;
+}
+
 fb_node *fb_trie_add(fb_node *state, fb_node_kind kind, const uint64_t *words, uint32_t n, uint32_t base) {
   if (n_states >= table_mask && table_resize((table_mask + 1) * 2) < 0)
     return NULL;
@@ -70,6 +83,7 @@ fb_node *fb_trie_add(fb_node *state, fb_node_kind kind, const uint64_t *words, u
   node->hash = key_hash(state, words, n);
   node->parent = state;
   node->depth = state->depth + 1;
+  node->ns = state->ns;
   node->base = base;
   if (node->depth >= fb_limits.max_ops)
     node->flags |= FB_CUT;
