@@ -16,8 +16,6 @@ class device:
     index: int | None
 
     def __init__(self, type: str | device, index: int | None = None) -> None:
-        if isinstance(type, device):
-            type, index = type.type, type.index
         name, _, number = str(type).partition(":")
         if name != "cpu":
             raise RuntimeError(f"[device] '{type}' is not available: this build runs on 'cpu' only. Use device('cpu').")

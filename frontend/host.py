@@ -31,7 +31,7 @@ def check_supported(op: str, dtype: DType) -> DType:
 def empty_array(shape: tuple[int, ...], dtype: DType) -> tuple[Buffer, np.ndarray]:
     """A block of the runtime's memory and a NumPy array on it."""
     buffer = Buffer.alloc(math.prod(shape) * dtype.itemsize)
-    return buffer, np.ndarray(shape, dtype.numpy, buffer=buffer)
+    return buffer, np.ndarray(shape, dtype.numpy, buffer=memoryview(buffer))
 
 
 def copied(array: np.ndarray, dtype: DType | None = None, *, cls: type | None = None) -> Tensor:
@@ -56,7 +56,7 @@ def shared(array: np.ndarray) -> Tensor:
         raise ValueError(
             f"[from_numpy] an array with strides {array.strides} cannot be shared. Pass numpy.ascontiguousarray(array)."
         )
-    buffer = Buffer.from_object(dense)
+    buffer = Buffer.from_object(dense.data)
     made = recorder.tensor_from_buffer(buffer, dense.shape, dtype, shared=True)
     if dense is array:
         return made

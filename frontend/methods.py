@@ -133,10 +133,9 @@ def text(self: Tensor) -> str:
     """`repr(x)`, as PyTorch prints: values, then dtype and gradient where they are not the usual ones."""
     array = host.array_of(self)
     usual = (get_default_dtype(), int64, bool_) if array.size else (get_default_dtype(),)
-    if self.requires_grad and not self.is_leaf:
-        gradient = "grad_fn=<Backward>"
-    else:
-        gradient = "requires_grad=True" if self.requires_grad else None
+    gradient: str | None = None
+    if self.requires_grad:
+        gradient = "requires_grad=True" if self.is_leaf else "grad_fn=<Backward>"
     dtype = None if self.dtype in usual else repr(self.dtype)
     name = getattr(type(self), "_text_name", None) or ("tensor" if type(self) is Tensor else type(self).__name__)
     return tensor_text(array, dtype=dtype, gradient=gradient, name=name)
@@ -227,7 +226,7 @@ def _new(make: Any) -> Any:
     return method
 
 
-_PROPERTIES = {
+_PROPERTIES: dict[str, Any] = {
     "T": shape.reversed_dims,
     "mT": shape.matrix_transpose,
     "device": lambda self: CPU,

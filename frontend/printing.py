@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,12 @@ def set_printoptions(
     if profile is not None and profile not in _PROFILES:
         raise ValueError(f"[set_printoptions] profile {profile!r} is unknown. Use one of {sorted(_PROFILES)}.")
     base = _PROFILES[profile] if profile is not None else _options
-    given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
+    given: dict[str, Any] = {
+        "precision": precision,
+        "threshold": threshold,
+        "edgeitems": edgeitems,
+        "linewidth": linewidth,
+    }
     _options = replace(base, sci_mode=sci_mode, **{k: v for k, v in given.items() if v is not None})
 
 

@@ -17,6 +17,7 @@ from flambeau.functions import (
     assemble,
     compare,
     create,
+    gathering,
     indexing,
     linear,
     math,
@@ -38,7 +39,8 @@ _MODULES: dict[ModuleType, str] = {
     shape: "reshape flatten unflatten squeeze unsqueeze permute transpose t movedim broadcast_to",
     assemble: "cat stack flip roll tile tril triu",
     linear: "matmul mm bmm mv dot outer addmm",
-    indexing: "index_select gather scatter_add index_add select narrow split chunk unbind",
+    gathering: "index_select gather scatter_add index_add",
+    indexing: "select narrow split chunk unbind",
     create: "tensor as_tensor asarray from_numpy from_dlpack frombuffer from_buffer zeros ones full empty zeros_like "
     "ones_like full_like empty_like arange linspace eye clone",
     random: "rand randn rand_like randn_like randint randint_like randperm bernoulli dropout",

@@ -115,7 +115,7 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | 
     Raises ValueError if they do not add up.
     """
     total = len(dataset)
-    sizes = list(lengths)
+    sizes: list[Any] = list(lengths)
     if math.isclose(sum(sizes), 1) and sum(sizes) <= 1 + 1e-9:
         sizes = [math.floor(total * share) for share in sizes]
         for i in range(total - sum(sizes)):

@@ -84,9 +84,10 @@ class DataLoader:
         self.sampler, self.batch_sampler = sampler, batch_sampler
         if not self._iterable and batch_sampler is None:
             if sampler is None:
-                self.sampler = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
+                sampler = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
+            self.sampler = sampler
             if batch_size is not None:
-                self.batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)
+                self.batch_sampler = BatchSampler(sampler, batch_size, drop_last)
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self._source():

@@ -1,19 +1,19 @@
-"""Indexing: windows (ints, slices, None, ...) as views, and reading and adding at positions given by a tensor.
+"""Indexing: `x[...]` and its assignment, select, narrow, split, chunk, unbind.
 
 In: a tensor and what stands between the brackets. Out: for ints and slices a view whose starts are run-time numbers, so that
-a moving window never compiles twice; for index tensors a copy. Next: `operators.py`, which installs the brackets.
+a moving window never compiles twice; for index tensors a copy. Next: `gathering.py` for index tensors.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import bool_, int64
-from flambeau.function import Operand, Starts, Static, Tensor_, function, view
-from flambeau.functions.common import canonical_dim, check_floating, ops
+from flambeau.dialects.dtypes import bool_
+from flambeau.function import Starts, Static, Tensor_, view
+from flambeau.functions import gathering
+from flambeau.functions.common import canonical_dim, ops
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
@@ -226,142 +226,7 @@ def _read_at(tensor: Tensor, items: tuple[Any, ...], advanced: int) -> Tensor:
     if Ellipsis in before:
         used = sum(1 for i in items if i is not None and i is not Ellipsis)
         skipped += tensor.ndim - used
-    return take_along_dim(basic, index, skipped)
-
-
-def _whole(op: str, index: Value, what: str = "index") -> Value:
-    if index.dtype.category != 1:
-        raise IndexError(f"[{op}] {what} has dtype {index.dtype}. Convert it with .long().")
-    return index.cast(int64)
-
-
-def _spread(index: Value, dim: int, shape: tuple[int, ...]) -> Value:
-    """A vector of positions along `dim` of `shape`, repeated over the other dimensions."""
-    unit = tuple(index.shape[0] if d == dim else 1 for d in range(len(shape)))
-    full = tuple(index.shape[0] if d == dim else n for d, n in enumerate(shape))
-    return ops.reshape(index, shape=unit).expand(full)
-
-
-@function(fallible=True, name="getitem")
-def take_along_dim(input: Tensor_, index: Tensor_, dim: Static):
-    """`input[:, ..., index]` with `index`, of any shape, at dimension `dim`; negative positions count from the end."""
-    if not input.shape:
-        raise IndexError("[getitem] a 0-d tensor cannot be indexed. Use .item() for its value.")
-    index = _whole("getitem", index)
-    extent = input.shape[dim]
-    flat = ops.reshape(index, shape=(math.prod(index.shape),))
-    flat = ops.select(flat < 0, flat + extent, flat)
-    picked = ops.gather(input, _spread(flat, dim, input.shape), axis=dim)
-    return ops.reshape(picked, shape=(*input.shape[:dim], *index.shape, *input.shape[dim + 1 :]))
-
-
-@function(method=True, fallible=True)
-def index_select(input: Tensor_, dim: Static, index: Tensor_):
-    """The slices of `input` at positions `index` (a vector of int64) along `dim`.
-
-    Raises IndexError for positions outside of 0..size-1 (when a value is read).
-    """
-    index = _whole("index_select", index)
-    if len(index.shape) > 1:
-        raise IndexError(f"[index_select] index has shape {index.shape}. Pass a vector of positions.")
-    dim = canonical_dim("index_select", dim, len(input.shape))
-    flat = ops.reshape(index, shape=(math.prod(index.shape),))
-    if not input.shape:
-        return ops.reshape(ops.gather(ops.reshape(input, shape=(1,)), flat, axis=0), shape=())
-    return ops.gather(input, _spread(flat, dim, input.shape), axis=dim)
-
-
-def _check_fit(op: str, input: Value, index: Value, dim: int) -> None:
-    if len(index.shape) != len(input.shape):
-        raise RuntimeError(
-            f"[{op}] index of shape {index.shape} and input of shape {input.shape} differ in dimensions. Make them equal."
-        )
-    for d, (n, limit) in enumerate(zip(index.shape, input.shape)):
-        if d != dim and n > limit:
-            raise RuntimeError(
-                f"[{op}] index of shape {index.shape} is larger than the input of shape {input.shape} at dimension {d}. "
-                f"Only dimension {dim} may be larger."
-            )
-
-
-def _corner(x: Value, sizes: tuple[int, ...]) -> Value:
-    """The first `sizes` elements along each dimension."""
-    if sizes == x.shape:
-        return x
-    return ops.slice(x, starts=(0,) * len(sizes), sizes=sizes, steps=(1,) * len(sizes))
-
-
-@function(method=True, fallible=True)
-def gather(input: Tensor_, dim: Static, index: Tensor_):
-    """`out[i, j] = input[index[i, j], j]` for `dim` 0, and so on; the result has the shape of `index`.
-
-    Raises RuntimeError for shapes that do not fit, IndexError for positions outside (when a value is read).
-    """
-    index = _whole("gather", index)
-    dim = canonical_dim("gather", dim, len(input.shape))
-    _check_fit("gather", input, index, dim)
-    if not input.shape:
-        return ops.reshape(ops.gather(ops.reshape(input, shape=(1,)), ops.reshape(index, shape=(1,)), axis=0), shape=())
-    sizes = tuple(input.shape[d] if d == dim else n for d, n in enumerate(index.shape))
-    return ops.gather(_corner(input, sizes), index, axis=dim)
-
-
-@function(method=True, fallible=True)
-def scatter_add(input: Tensor_, dim: Static, index: Tensor_, src: Tensor_):
-    """`input` with `src[i, j]` added at `[index[i, j], j]` for `dim` 0, and so on; equal positions add up in order.
-
-    Raises RuntimeError for shapes or dtypes that do not fit, IndexError for positions outside (when a value is read).
-    """
-    index = _whole("scatter_add", index)
-    dim = canonical_dim("scatter_add", dim, len(input.shape))
-    _check_fit("scatter_add", input, index, dim)
-    _check_fit("scatter_add", src, index, -1)
-    if src.dtype is not input.dtype:
-        raise RuntimeError(f"[scatter_add] src is {src.dtype}, the input {input.dtype}. Convert one with .to().")
-    if not input.shape:
-        one = (ops.reshape(v, shape=(1,)) for v in (input, index, src))
-        return ops.reshape(ops.scatter_add(*one, axis=0), shape=())
-    sizes = tuple(input.shape[d] if d == dim else n for d, n in enumerate(index.shape))
-    added = ops.scatter_add(_corner(input, sizes), index, _corner(src, index.shape), axis=dim)
-    if sizes == input.shape:
-        return added
-    zeros = [input.builder.constant(0, int64)] * len(sizes)
-    return ops.update_slice(input, added, *zeros, steps=(1,) * len(sizes))
-
-
-@function(method=True, fallible=True)
-def index_add(input: Tensor_, dim: Static, index: Tensor_, source: Tensor_, *, alpha: Operand = 1):
-    """`input` with the slices of `alpha * source` added at positions `index` along `dim`; equal positions add up in order.
-
-    Raises RuntimeError for shapes or dtypes that do not fit, IndexError for positions outside (when a value is read).
-    """
-    index = _whole("index_add", index)
-    dim = canonical_dim("index_add", dim, len(input.shape))
-    wanted = (
-        tuple(index.shape[0] if d == dim else n for d, n in enumerate(input.shape)) if len(index.shape) == 1 else None
-    )
-    if source.shape != wanted:
-        raise RuntimeError(
-            f"[index_add] index of shape {index.shape} and source of shape {source.shape} do not fit the input of shape "
-            f"{input.shape} along dimension {dim}. Give one slice of the input's other sizes per position."
-        )
-    if source.dtype is not input.dtype:
-        raise RuntimeError(f"[index_add] source is {source.dtype}, the input {input.dtype}. Convert one with .to().")
-    source = source * alpha.cast(source.dtype).expand(source.shape)
-    return ops.scatter_add(input, _spread(index, dim, input.shape), source, axis=dim)
-
-
-@function(fallible=True)
-def embedding(input: Tensor_, weight: Tensor_):
-    """Rows of `weight` [count, features] at the positions `input` (int64, any shape).
-
-    Raises IndexError for positions outside of 0..count-1 (when a value is read).
-    """
-    index = _whole("embedding", input, "input")
-    check_floating("embedding", weight, "weight")
-    flat = ops.reshape(index, shape=(math.prod(index.shape),))
-    picked = ops.gather(weight, _spread(flat, 0, weight.shape), axis=0)
-    return ops.reshape(picked, shape=(*index.shape, weight.shape[1]))
+    return gathering.take_along_dim(basic, index, skipped)
 
 
 # ---- windows by name --------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.function import Operand, Tensor_, inplace
-from flambeau.functions import activation, arithmetic, assemble, compare, indexing, math
+from flambeau.functions import activation, arithmetic, assemble, compare, gathering, math
 from flambeau.runtime.recorder import Function, Tensor
 
 _NAMES = {
@@ -19,7 +19,7 @@ _NAMES = {
     activation: "relu sigmoid tanh",
     compare: "eq ne lt le gt ge bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift "
     "logical_and logical_or logical_xor logical_not",
-    indexing: "scatter_add index_add",
+    gathering: "scatter_add index_add",
     assemble: "tril triu",
 }
 _FALLIBLE = {"div", "floor_divide", "remainder", "fmod", "scatter_add", "index_add"}

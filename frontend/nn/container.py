@@ -45,7 +45,7 @@ class _Indexed(Module):
             self.register_module(str(i), module)
 
     def _of(self, modules: list[Module]) -> Module:
-        return type(self)(modules)
+        raise NotImplementedError
 
     def append(self, module: Module) -> Any:
         """Add a module at the end."""
@@ -104,6 +104,9 @@ class ModuleList(_Indexed):
         super().__init__()
         self.extend(modules)
 
+    def _of(self, modules: list[Module]) -> Module:
+        return type(self)(modules)
+
     def __iadd__(self, modules: Iterable[Module]) -> ModuleList:
         return self.extend(modules)
 
@@ -130,7 +133,7 @@ class ModuleDict(Module):
         super().__init__()
         self.update(modules)
 
-    def __getitem__(self, key: str) -> Module:
+    def __getitem__(self, key: str) -> Any:
         return self._modules[key]
 
     def __setitem__(self, key: str, module: Module) -> None:
@@ -152,11 +155,11 @@ class ModuleDict(Module):
         """The names."""
         return self._modules.keys()
 
-    def values(self) -> Iterable[Module]:
+    def values(self) -> Iterable[Any]:
         """The modules."""
         return self._modules.values()
 
-    def items(self) -> Iterable[tuple[str, Module]]:
+    def items(self) -> Iterable[tuple[str, Any]]:
         """(name, module) pairs."""
         return self._modules.items()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.functions import indexing
+from flambeau.functions import gathering
 from flambeau.functions.create import empty
 from flambeau.nn import init
 from flambeau.nn.module import Module
@@ -17,7 +17,7 @@ def embedding(input: Tensor, weight: Tensor) -> Tensor:
 
     Raises IndexError for positions outside of 0..count-1 (when a value is read).
     """
-    return indexing.embedding(input, weight)
+    return gathering.embedding(input, weight)
 
 
 class Embedding(Module):
@@ -34,7 +34,7 @@ class Embedding(Module):
         init.normal_(self.weight)
 
     def forward(self, input: Tensor) -> Tensor:
-        return indexing.embedding(input, self.weight)
+        return gathering.embedding(input, self.weight)
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"

@@ -39,7 +39,6 @@ class Module:
     """
 
     training: bool
-    forward: Callable[..., Any]
 
     def __init__(self) -> None:
         attributes = self.__dict__
@@ -341,7 +340,7 @@ class Module:
                 if parameter is None:
                     continue
                 gradient = parameter.grad
-                parameter.data = convert(parameter.data)
+                parameter.data = convert(parameter.data)  # type: ignore[attr-defined]
                 if gradient is not None:
                     parameter.grad = None
                     parameter.grad = convert(gradient.detach())

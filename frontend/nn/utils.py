@@ -55,7 +55,7 @@ def _clip_value(grads: Tensors, limit: Operand):
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    params = [parameters] if isinstance(parameters, Tensor) else parameters
+    params: Iterable[Tensor] = [parameters] if isinstance(parameters, Tensor) else parameters  # type: ignore[list-item]
     return list({id(p): p.grad for p in params if p.grad is not None}.values())
 
 
