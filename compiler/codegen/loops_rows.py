@@ -179,7 +179,7 @@ def _short_pass(nest: Nest, row: Row, stage: int, folds: list[Fold]) -> None:
     for fold in folds:
         registers = []
         for point in points:
-            x, identity = _operand(point, fold), fold.identity(b, lanes)
+            x, identity = lanes_of(point, fold), fold.lane_identity(b, lanes)
             registers.append(fold.combine(b, identity, x if point.mask is None else b.select(point.mask, x, identity)))
         row.values[fold.node.results[0]] = fold.fold_few(b, registers, nest.cols)
     for point in points:
@@ -261,10 +261,11 @@ def fold_columns(nest: Nest, row: Row, stage: int, lo: Val, hi: Val, folds: list
         registers = [fold.accumulators(b, lanes) for fold in folds]
         registers = _fold_blocks(nest, row, stage, (lo, main), folds, registers)
         with b.loop(main, hi, lanes, carried=_flat(registers)) as tail:
-            point = Point(row, tail.index, lanes, b.tail_mask(b.sub(hi, tail.index), lanes))
+            mask = b.tail_mask(b.sub(hi, tail.index), lanes)
+            point = Point(row, tail.index, lanes, mask)
             registers = _groups(tail.args, copies)
             for fold, mine in zip(folds, registers, strict=True):
-                x = b.select(point.mask, _operand(point, fold), fold.identity(b, lanes))
+                x = b.select(mask, lanes_of(point, fold), fold.lane_identity(b, lanes))
                 for copy in range(copies):
                     here = b.cmp("eq", b.sub(tail.index, main), copy * lanes)
                     mine[copy] = b.select(here, fold.combine(b, mine[copy], x), mine[copy])
@@ -287,7 +288,7 @@ def _fold_blocks(
             for copy in range(at_once):
                 point = Point(row, b.add(loop.index, copy * lanes) if copy else loop.index, lanes)
                 for fold, mine in zip(folds, taking_turns, strict=True):
-                    mine.append(fold.combine(b, mine.pop(0), _operand(point, fold)))
+                    mine.append(fold.combine(b, mine.pop(0), lanes_of(point, fold)))
                 store_point(nest, point, stage)
             loop.carry(_flat(taking_turns))
         return loop.results
@@ -303,8 +304,9 @@ def _groups(registers: list[Val], size: int) -> list[list[Val]]:
     return [list(registers[k : k + size]) for k in range(0, len(registers), size)]
 
 
-def _operand(point: Point, fold: Fold) -> Val:
-    return point.nest.b.splat(point.value(fold.node.operands[0]), point.lanes)
+def lanes_of(point: Point, fold: Fold) -> Val:
+    """The elements that a fold takes at a point, as its lanes hold them."""
+    return fold.lane(point.nest.b, point.nest.b.splat(point.value(fold.node.operands[0]), point.lanes))
 
 
 def unroll(nest: Nest) -> int:
