@@ -50,12 +50,10 @@ class Build:
     def link(self) -> list[int]:
         """The addresses of the kernels, once the build is done."""
         cache = kernel_cache.shared()
-        return [
-            cache.insert(k, self.options, self.objects[k.text])
-            if k.text in self.objects
-            else cache.find(k, self.options)
-            for k in self.program.kernels
-        ]
+        for source in self.program.kernels:
+            if source.text in self.objects:
+                cache.insert(source, self.options, self.objects[source.text])
+        return cache.get(self.program.kernels, self.options)
 
     def _lowered(self, job: Job) -> None:
         self.seconds += job.seconds

@@ -155,8 +155,9 @@ class Compiled:
         if program is None:
             return
         if self.options.mode == "background":
-            addresses = [kernel_cache.shared().find(k, self.options) for k in program.kernels]
-            if None in addresses:
+            found = [kernel_cache.shared().find(k, self.options) for k in program.kernels]
+            addresses = [address for address in found if address is not None]
+            if len(addresses) < len(found):
                 self._start_build(program)
                 return
         else:

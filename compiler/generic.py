@@ -83,6 +83,8 @@ class Interpreter:
             (result,) = plan.run([np.ascontiguousarray(x).reshape(x.shape) for x in operands])
             return to_array(result, aval)
         except runtime.KernelFailed as error:
+            if node.op.failure is None:
+                raise located(error, node) from None
             position_in_result = error.status & ((1 << 48) - 1)
             avals = [self.graph.avals[v] for v in node.operands]
             raise located(node.op.failure(position_in_result, *avals, *node.attrs), node) from None
@@ -119,7 +121,7 @@ def to_buffer(array: np.ndarray) -> Any:
         return owner
     buffer = runtime.Buffer.alloc(array.nbytes)
     if array.size:
-        np.copyto(np.frombuffer(buffer, array.dtype, count=array.size).reshape(array.shape), array)
+        np.copyto(np.frombuffer(memoryview(buffer), array.dtype, count=array.size).reshape(array.shape), array)
     return buffer
 
 

@@ -175,7 +175,6 @@ def _cluster_texts(work: Work, name: str) -> list[str]:
 def _plan_text(work: Work, name: str) -> str:
     from flambeau.dialects.plan import print_plan
 
-    assert work.program is not None
     kernels = [f"//   kernel {k}: {source.label}\n" for k, source in enumerate(work.program.kernels)]
     errors = [f"//   error {k}: {op}\n" for k, op in enumerate(work.program.errors, 1)]
     return "".join([f"// plan of @{name}\n", *kernels, *errors, print_plan(work.program.spec)])

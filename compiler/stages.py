@@ -20,7 +20,7 @@ from flambeau.compiler import targets
 from flambeau.compiler.identity import digest, graph_bytes, graph_key
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.options import Options
-from flambeau.compiler.passes import registry
+from flambeau.compiler.passes import Pass, registry
 from flambeau.compiler.plan import Program
 from flambeau.dialects.graph import Graph
 
@@ -33,7 +33,7 @@ class Work:
     options: Options
     clusters: list[Cluster] = field(default_factory=list)
     lowered: list[Lowered] = field(default_factory=list)
-    program: Program | None = None
+    program: Program = field(init=False, repr=False)  # made by the last stage
 
 
 def tape(work: Work) -> None:
@@ -61,7 +61,8 @@ def cluster(work: Work) -> None:
     graph = work.graph
     read = {v for n in graph.nodes for v in n.operands}.union(graph.outputs)
     unread = [v for n in graph.nodes if n.op.fallible for v in n.results if v not in read]
-    grouping = registry.find("cluster")(fuse=work.options.fuse, max_ops=work.options.max_cluster_ops)
+    make: Callable[..., Pass] = registry.find("cluster")
+    grouping = make(fuse=work.options.fuse, max_ops=work.options.max_cluster_ops)
     work.clusters = grouping(replace(graph, outputs=[*graph.outputs, *unread]) if unread else graph)
 
 

@@ -27,7 +27,7 @@ class Split(NamedTuple):
 
     inner: bool
     batch: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     columns: int
 
     @property
@@ -44,7 +44,7 @@ class Form(NamedTuple):
 
     kind: str
     batch: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     columns: int = 1
 
     @property
@@ -90,7 +90,10 @@ def reduction_split(graph: Graph, node: Node) -> Split | None:
 
 
 class Fragment:
-    """A cluster's graph with every value resolved to a `Source`. `members` are the nodes that compute."""
+    """A cluster's graph with every value resolved to a `Source`. `members` are the nodes that compute.
+
+    `is_affine` says that `sources` has every value: views that are not affine are left out.
+    """
 
     def __init__(self, graph: Graph, error_numbers: dict[int, int] | None = None) -> None:
         self.graph = graph
@@ -98,18 +101,21 @@ class Fragment:
         self.avals = graph.avals
         self.producers = graph.producers()
         self.sources: dict[int, Source] = {v: Source(v, dense(graph.avals[v].shape)) for v in graph.inputs}
+        self.is_affine = True
         self.members = [n for n in graph.nodes if self._resolve(n)]
         self.member_of = {v: n for n in self.members for v in n.results}
-        self.is_affine = None not in self.sources.values()
 
     def _resolve(self, node: Node) -> bool:
         """Note where the node's result comes from; true if it has to be computed."""
         (result,) = node.results
         shape = self.avals[result].shape
         if node.op.kind is Kind.VIEW:
-            base = self.sources[node.operands[0]]
-            layout = base and apply_view(node, base.layout)
-            self.sources[result] = layout and Source(base.root, layout)
+            base = self.sources.get(node.operands[0])
+            layout = apply_view(node, base.layout) if base is not None else None
+            if base is not None and layout is not None:
+                self.sources[result] = Source(base.root, layout)
+            else:
+                self.is_affine = False
             return False
         self.sources[result] = Source(result, leaf_layout(node, shape))
         return not is_leaf_source(node)
@@ -122,7 +128,8 @@ class Fragment:
 
     def folds(self, node: Node) -> bool:
         """Whether the node is a reduction with something to fold."""
-        return node.op.kind is Kind.REDUCTION and not self.split(node).is_trivial
+        split = self.split(node) if node.op.kind is Kind.REDUCTION else None
+        return split is not None and not split.is_trivial
 
     def form(self) -> Form | None:
         """The nest that computes all outputs, or None."""

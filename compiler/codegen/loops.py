@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from flambeau.compiler.codegen import loops_assemble, loops_scatter
 from flambeau.compiler.codegen.expand import expand
-from flambeau.compiler.codegen.fragment import Form, Fragment, number_fallible
+from flambeau.compiler.codegen.fragment import Form, Fragment, Source, number_fallible
 from flambeau.compiler.codegen.loops_columns import lower_chunks, lower_columns
 from flambeau.compiler.codegen.loops_rows import lower_map, lower_rows
 from flambeau.compiler.codegen.reduce import CHUNK
@@ -64,14 +64,20 @@ def _without_aliases(graph: Graph, aliases: dict[int, int]) -> list[int]:
     sources = Fragment(graph).sources
     needed: dict[int, None] = {}
     for value in graph.outputs:
-        source = sources[value]
-        is_alias = source is not None and source.root != value and source.layout.is_identity
-        if is_alias and graph.avals[value].size == graph.avals[source.root].size and _is_stored(graph, source.root):
+        source = sources.get(value)
+        if source is not None and _is_alias(graph, value, source):
             aliases[value] = source.root
             value = source.root
         if value not in graph.inputs and (graph.avals[value].size or _can_fail(graph, value)):
             needed[value] = None
     return list(needed)
+
+
+def _is_alias(graph: Graph, value: int, source: Source) -> bool:
+    """Whether `value` is all of another value that has memory of its own."""
+    if source.root == value or not source.layout.is_identity:
+        return False
+    return graph.avals[value].size == graph.avals[source.root].size and _is_stored(graph, source.root)
 
 
 def _can_fail(graph: Graph, value: int) -> bool:
@@ -90,9 +96,11 @@ def _nest(fragment: Fragment, form: Form, target: Target) -> tuple[list[KernelCa
     if form.kind == "map":
         return [lower_map(fragment, form, target)], []
     if form.kind == "columns":
-        return tuple(lower_columns(fragment, form, target))
+        calls, temps = lower_columns(fragment, form, target)
+        return calls, temps
     if form.count > CHUNK and form.batch < MANY_ROWS and _is_one_pass(fragment, form):
-        return tuple(lower_chunks(fragment, form, target))
+        calls, temps = lower_chunks(fragment, form, target)
+        return calls, temps
     return [lower_rows(fragment, form, target)], []
 
 

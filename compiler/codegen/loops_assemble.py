@@ -39,7 +39,8 @@ def lower(fragment: Fragment, target: Target) -> list[KernelCall] | None:
             window = dynamic_window(whole, tuple(starts), graph.avals[update].shape, node.attrs[0])
             parts = [(x, whole), (update, window)]
     calls = [place(graph, value, out, layout, target) for value, layout in parts if graph.avals[value].size]
-    return None if None in calls else calls
+    made = [call for call in calls if call is not None]
+    return made if len(made) == len(calls) else None
 
 
 def _concat_parts(graph: Graph, operands: tuple[int, ...], out: int, dim: int) -> list[tuple[int, Layout]]:

@@ -34,7 +34,8 @@ def lower(fragment: Fragment, target: Target) -> list[KernelCall] | None:
         calls.append(place(fragment.graph, base, out, dense(fragment.avals[out].shape), target))
     if fragment.size(updates):
         calls.append(_add(fragment, node, target))
-    return None if None in calls else calls
+    made = [call for call in calls if call is not None]
+    return made if len(made) == len(calls) else None
 
 
 def _add(fragment: Fragment, node: Node, target: Target) -> KernelCall | None:

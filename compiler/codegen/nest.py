@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
 from typing import NamedTuple
 
 from flambeau.compiler.codegen.access import Layout, merge, spread
@@ -129,13 +130,13 @@ class Nest:
         """Whether the streamed outputs of this call begin on cache lines; decided at run time, once."""
         if self._aligned is None:
             with self.b.into(self.top):
-                for value in sorted(self.streamed):
-                    size = self.fragment.avals[value].dtype.itemsize
-                    is_flat = self.form.kind == "map" and not self.extents
-                    offset = self.b.mul(self.b.lo, size) if is_flat else None
-                    one = self.b.aligned(self.output(value), offset, LINE)
-                    self._aligned = one if self._aligned is None else self.b.and_(self._aligned, one)
+                self._aligned = reduce(self.b.and_, map(self._begins_aligned, sorted(self.streamed)))
         return self._aligned
+
+    def _begins_aligned(self, value: int) -> Val:
+        is_flat = self.form.kind == "map" and not self.extents
+        offset = self.b.mul(self.b.lo, self.fragment.avals[value].dtype.itemsize) if is_flat else None
+        return self.b.aligned(self.output(value), offset, LINE)
 
     # ---- numbers and pointers ------------------------------------------------------------------------------
 

@@ -66,13 +66,17 @@ class Row:
     def coordinates(self) -> list[Val]:
         """The row's index along each row loop."""
         if self._coordinates is None:
-            b, left, found = self.nest.b, self.row, []
-            for extent in reversed(self.nest.extents[1:]):
-                n = self.nest.number(extent)
-                found.append(b.rem_unsigned(left, n))
-                left = b.div_unsigned(left, n)
-            self._coordinates = [*([left] if self.nest.extents else []), *reversed(found)]
+            self._coordinates = [] if self.row is None else self._split(self.row)
         return self._coordinates
+
+    def _split(self, row: Val) -> list[Val]:
+        b, left = self.nest.b, row
+        found: list[Val] = []
+        for extent in reversed(self.nest.extents[1:]):
+            n = self.nest.number(extent)
+            found.append(b.rem_unsigned(left, n))
+            left = b.div_unsigned(left, n)
+        return [*([left] if self.nest.extents else []), *reversed(found)]
 
     def base(self, access: Access) -> Val | None:
         """The index of the row's first element in an access; None for 0."""

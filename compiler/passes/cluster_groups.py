@@ -13,6 +13,7 @@ from math import prod
 from flambeau.compiler.codegen.access import reshape
 from flambeau.compiler.codegen.fragment import (
     Form,
+    Split,
     extents_of,
     form_of_split,
     is_row_broadcast,
@@ -112,15 +113,12 @@ class Program(Values):
         return self._union(one, two, form=form, cuts=cuts)
 
     def without_epilogue(self, group: Group) -> tuple[Group, Group]:
-        """A product by itself, and its epilogue as a nest."""
+        """A product that has an epilogue by itself, and the epilogue as a nest."""
         (index,) = (i for i in group.nodes if self.graph.nodes[i].op.kind is Kind.CONTRACTION)
-        product, epilogue = self.group(index), None
-        for i in group.nodes:
-            if i != index:
-                one = self.group(i)
-                joined = epilogue and self._union(epilogue, one, form=one.form, cuts=epilogue.cuts | one.cuts)
-                epilogue = joined or one
-        return product, epilogue
+        epilogue, *rest = (self.group(i) for i in group.nodes if i != index)
+        for one in rest:
+            epilogue = self._union(epilogue, one, form=one.form, cuts=epilogue.cuts | one.cuts)
+        return self.group(index), epilogue
 
     def _union(
         self,
@@ -144,8 +142,10 @@ class Program(Values):
                 cuts |= {cut * scale for cut in nest_cuts([layout])}
         return cuts
 
-    def _folds(self, node: Node) -> bool:
-        return node.op.kind is Kind.REDUCTION and not reduction_split(self.graph, node).is_trivial
+    def _fold(self, node: Node) -> Split | None:
+        """How a reduction with something to fold does it; None for other nodes."""
+        split = reduction_split(self.graph, node) if node.op.kind is Kind.REDUCTION else None
+        return None if split is None or split.is_trivial else split
 
     def _is_row_level(self, value: int, form: Form) -> bool:
         return form.kind == "rows" and self.avals[value].size == form.batch
@@ -153,10 +153,9 @@ class Program(Values):
     def _fits(self, node: Node, form: Form, members: set[int]) -> bool:
         """Whether the nest `form` can compute a member; mirrors `Fragment.form`."""
         (result,) = node.results
-        if self._folds(node):
-            return form_of_split(reduction_split(self.graph, node)) == form and self._reads(
-                node.operands[0], form, False, members
-            )
+        split = self._fold(node)
+        if split is not None:
+            return form_of_split(split) == form and self._reads(node.operands[0], form, False, members)
         row_level = self._is_row_level(result, form)
         if self.avals[result].size != form.size and not row_level:
             return False
@@ -180,14 +179,14 @@ class Program(Values):
             if row_level:
                 return layout.is_identity
             return form.count <= LONGEST_ROW and is_row_broadcast(layout, form)
-        if self._folds(self.producers[root]):
+        if self._fold(self.producers[root]) is not None:
             return False
         return not row_level and layout.is_identity and self.avals[root].size == form.size
 
     def _joined_product(self, one: Group, two: Group) -> Group | None:
         """A product and elementwise ops on its result."""
         product = one.product if one.product is not None else two.product
-        if None not in (one.product, two.product):
+        if product is None or None not in (one.product, two.product):
             return None
         members = {*one.values, *two.values}
         nodes = sorted([*one.nodes, *two.nodes])
@@ -242,7 +241,7 @@ class Program(Values):
     def _unread_failures(self, group: Group, wanted: set[int]) -> list[int]:
         """Results of fallible nodes that no output of the group depends on: they are computed for their errors."""
         live: set[int] = set()
-        found = []
+        found: list[int] = []
         for i in reversed(group.nodes):
             node = self.graph.nodes[i]
             if live.isdisjoint(node.results) and wanted.isdisjoint(node.results):
