@@ -137,6 +137,7 @@ def grad(
     for t in ins:
         if not t.requires_grad:
             raise RuntimeError("[grad] an input does not require grad. Call requires_grad_() before using it.")
+    found: Sequence[Tensor | None]
     if create_graph or inline.hooked():
         found = inline.gradients("grad", outs, given, ins, create_graph, retain)
     else:

@@ -15,7 +15,7 @@ from flambeau.dialects.builder import Builder, Value
 from flambeau.runtime.recorder import REQUIRED, Function, Tensor
 
 Tensor_ = Annotated[Value, "tensor"]  #: a tensor
-Operand = Annotated[Value, "operand"]  #: a tensor or a number; a number is a 0-d Value with `weak` set
+Operand = Annotated[Any, "operand"]  #: a tensor or a number; the rule gets a Value, 0-d with `weak` set for a number
 Tensors = Annotated[list, "tensors"]  #: a sequence of tensors
 Optional_ = Annotated[Any, "optional"]  #: a tensor or None
 Number = Annotated[Any, "number"]  #: a number, specialised by value; a weak 0-d Value once many values were seen
@@ -25,7 +25,7 @@ Starts = Annotated[Any, "starts"]  #: (views only) a tuple of ints that enter th
 
 def _kind(annotation: Any) -> str:
     """How an argument enters a trace, from its annotation (or the annotation's name)."""
-    marker = globals().get(annotation) if isinstance(annotation, str) else annotation
+    marker: Any = globals().get(annotation) if isinstance(annotation, str) else annotation
     if not hasattr(marker, "__metadata__"):
         raise TypeError(
             f"[function] annotation {annotation!r} is none of Tensor_, Operand, Tensors, Optional_, Number, Static, Starts."
