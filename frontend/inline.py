@@ -99,7 +99,7 @@ class Hooks:
         if self.retain and (tensor := self.tensor) is not None:
             before = tensor.grad
             tensor.__dict__["_retained_grad"] = gradient if before is None else before + gradient
-        return ct.builder.value(gradient)
+        return Value(ct.builder, gradient, ct.aval)
 
 
 _hooks: list[Hooks] = []

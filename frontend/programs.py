@@ -116,7 +116,7 @@ def read_view(buffer: Any, shape: tuple[int, ...], dtype: Any, view: Any, starts
     array = np.frombuffer(buffer, dtype.numpy).reshape(shape)
     (result,) = reference.run(strip(b.graph), [array, *(np.asarray(s, np.int64) for s in starts)])
     copy = Buffer.alloc(result.nbytes)
-    np.frombuffer(copy, dtype.numpy)[:] = result.reshape(-1)
+    np.frombuffer(memoryview(copy), dtype.numpy)[:] = result.reshape(-1)
     return copy
 
 
@@ -276,14 +276,14 @@ def expand_backward(
     export: Sequence[tuple], loss: tuple, gradient: tuple | None, leaves: Sequence[tuple], flags: int, freed: frozenset
 ) -> tuple:
     """Hook: the gradients of the leaves [(slot, ref of its .grad or None)], added to what they have."""
-    refs = [Ref.of(loss), Ref.of(gradient), *(Ref.of(grad) for _, grad in leaves)]
+    root, given, held = Ref(*loss), Ref.of(gradient), [Ref.of(grad) for _, grad in leaves]
     asm = Assembly(export)
     asm.freed |= freed
-    d = Differentiation("backward", asm, refs)
-    output, seed = d.seed(refs[0], refs[1])
+    d = Differentiation("backward", asm, [root, given, *held])
+    output, seed = d.seed(root, given)
     wrt = [asm.slots[s] for s, _ in leaves]
     gradients = d.run({output: seed}, wrt)
-    for i, (new, old) in enumerate(zip(gradients, refs[2:], strict=True)):
+    for i, (new, old) in enumerate(zip(gradients, held, strict=True)):
         if new is not None and old is not None:
             shown, base, starts = d.read(old)
             total = shown + new
@@ -297,7 +297,7 @@ def expand_grad(
     """Hook: the gradients of `inputs`, as new tensors."""
     asm = Assembly(export)
     asm.freed |= freed
-    outs, given, wanted = ([Ref.of(r) for r in refs] for refs in (outputs, gradients, inputs))
+    outs, given, wanted = [Ref(*r) for r in outputs], [Ref.of(r) for r in gradients], [Ref(*r) for r in inputs]
     d = Differentiation("grad", asm, [*outs, *given, *wanted])
     seeds: dict[int, Value] = {}
     for out, gradient in zip(outs, given, strict=True):
