@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.access import Layout, apply_view, dense, reshape
 from flambeau.dialects.dtypes import DType
@@ -71,7 +71,10 @@ class Contraction:
 
 @dataclass(frozen=True)
 class _Term:
-    """An expression over the cluster's inputs and the product; `acc` says whether it depends on the product."""
+    """An expression over the cluster's inputs and the product; `acc` says whether it depends on the product.
+
+    A leaf has a `layout`, an op its `node`, the product neither.
+    """
 
     kind: str  # "acc" | "leaf" | "op"
     acc: bool = False
@@ -121,7 +124,7 @@ class _Reader:
 
     def _operand(self, v: int) -> Access:
         term = self.terms[v]
-        if term.kind != "leaf":
+        if term.layout is None:
             raise ValueError("[gemm] a matmul operand is not a view of an input. Compute it in a cluster of its own.")
         return _access(self.graph, term.value, term.layout)
 
@@ -143,12 +146,11 @@ class _Flattener:
         return found
 
     def _make(self, term: _Term) -> Ref:
-        if term.kind == "acc":
-            return Ref("acc")
-        if term.kind == "leaf":
+        if term.layout is not None:
             return self._leaf(_access(self.graph, term.value, _onto(term.layout, self.shape)))
-        node = cast(Node, term.node)
-        step = Step(node.op, node.attrs, tuple(self.ref(a) for a in term.args))
+        if term.node is None:
+            return Ref("acc")
+        step = Step(term.node.op, term.node.attrs, tuple(self.ref(a) for a in term.args))
         self.steps.append(step)
         return Ref("step", len(self.steps) - 1)
 
@@ -168,7 +170,7 @@ def _view(node: Node, term: _Term) -> _Term:
         if node.op.name != "reshape":
             raise ValueError(f"[gemm] {node.op.name} of a product's result. Put it into another cluster.")
         return term
-    if term.kind == "leaf":
+    if term.layout is not None:
         layout = apply_view(node, term.layout)
         if layout is None or layout.dynamic:
             raise ValueError(f"[gemm] {node.op.name} of an operand is not affine. Compute it in a cluster of its own.")
