@@ -10,8 +10,8 @@
 // CHECK: fadd <8 x float> %[[P]], %[[P]]
 // CHECK: ret void
 // CHECK-LABEL: kernel 0 of @softmax
-// CHECK: float 0xFFF0000000000000
-// CHECK: call <8 x float> @llvm.maximum.v8f32
+// CHECK: call <8 x i32> @llvm.smax.v8i32
+// CHECK: float 0x3FF7154760000000
 // CHECK: call <8 x float> @llvm.fma.v8f32
 // CHECK-LABEL: kernel 0 of @layer
 // CHECK: call <8 x float> @llvm.fma.v8f32

@@ -27,11 +27,12 @@
 // V4: iter_args{{.*}} -> (vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>)
 // V4: arith.addf {{.*}} : vector<8xf32>
 
-// A row at a time: the largest element (a NaN is larger), exp of the differences, their sum, the quotients.
+// A row at a time: the largest element, as an integer key in whose order a NaN is largest (the least key is that of -inf),
+// exp of the differences, their sum, the quotients.
 // CHECK-LABEL: kernel 0 of @softmax: max+sub+exp+sum+div
-// CHECK-DAG: dense<0xFF800000>
+// CHECK-DAG: dense<-2139095041>
 // CHECK-NOT: maxnumf
-// CHECK: arith.maximumf
+// CHECK: arith.maxsi {{.*}} : vector
 // CHECK: arith.subf
 // CHECK: math.fma
 // CHECK: arith.divf

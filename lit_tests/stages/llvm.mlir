@@ -9,7 +9,7 @@
 // CHECK: %[[P:.*]] = llvm.fmul %{{.*}}, %{{.*}} : vector<8xf32>
 // CHECK: llvm.fadd %[[P]], %[[P]] : vector<8xf32>
 // CHECK-LABEL: kernel 0 of @softmax
-// CHECK: llvm.intr.maximum({{.*}}) : (vector<8xf32>, vector<8xf32>)
+// CHECK: llvm.intr.smax({{.*}}) : (vector<8xi32>, vector<8xi32>)
 // CHECK: llvm.intr.fma
 // CHECK: llvm.fdiv
 // CHECK-LABEL: kernel 0 of @layer
