@@ -31,6 +31,7 @@ _CODE = (
     "literals.py",
     "mlir.py",
     "targets/__init__.py",
+    "targets/aarch64.py",
     "targets/x86_64.py",
     "targets/host.py",
 )

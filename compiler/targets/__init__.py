@@ -36,9 +36,9 @@ class Target:
 @cache
 def find(name: str) -> Target:
     """The target called `name`. Raises ValueError with the known names."""
-    from flambeau.compiler.targets import host, x86_64
+    from flambeau.compiler.targets import aarch64, host, x86_64
 
-    makers = {"host": host.target, "x86-64-v3": lambda: x86_64.V3, "x86-64-v4": lambda: x86_64.V4}
+    makers = {"host": host.target, **{t.name: lambda t=t: t for t in (x86_64.V3, x86_64.V4, aarch64.NEON)}}
     if name not in makers:
         raise ValueError(f"[target] unknown target '{name}'. Choose one of {', '.join(sorted(makers))}.")
     return makers[name]()
