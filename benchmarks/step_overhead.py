@@ -18,9 +18,9 @@ from pathlib import Path
 os.environ.setdefault("FLAMBEAU_COMPILE", "blocking")
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 
-import flambeau_peer as peer  # noqa: E402
-from flambeau import programs  # noqa: E402
-from flambeau.runtime import recorder  # noqa: E402
+import flambeau_peer as peer
+from flambeau import programs
+from flambeau.runtime import recorder
 
 
 def resident_kb() -> int:

@@ -32,7 +32,5 @@ class Options:
     def from_environment() -> Options:
         mode = os.environ.get("FLAMBEAU_COMPILE", "background")
         if mode not in ("background", "blocking", "off"):
-            raise ValueError(
-                f"[options] FLAMBEAU_COMPILE is '{mode}'. Set it to background, blocking or off."
-            )
+            raise ValueError(f"[options] FLAMBEAU_COMPILE is '{mode}'. Set it to background, blocking or off.")
         return Options(mode=mode, dump=os.environ.get("FLAMBEAU_DUMP") or None)

@@ -71,8 +71,8 @@ once the run cannot fail any more. `executable` and `updates` may be replaced at
 **Functions**
 - `flush()`, `flush_all()` (every thread), `flush_if_pending(tensor) -> bool`, `flush_count()`,
   `realize(tensor) -> Buffer` of the base
-- `flush_point()`: flush if the trace is long (soft_ops, or soft_ns of the payloads' `cost`). Called where programs repeat, so that long loops are cut at the
-  same place in every round; the end of a second backward() is such a place too
+- `flush_point()`: flush if the trace is long (soft_ops, or soft_ns of the payloads' `cost`). Called where programs repeat,
+  so that long loops are cut at the same place in every round; the end of a second backward() is such a place too
 - `set_mode(bits) -> old bits`, `get_mode()`: per thread, 12 bits; bit 0 is grad mode
 - `tensor_from_buffer(buffer, shape, dtype, requires_grad=False, cls=None, shared=False)`
 - `make_leaf(tensor, requires_grad, cls=None)`: a new handle of class `cls` on the same storage
@@ -88,8 +88,8 @@ once the run cannot fail any more. `executable` and `updates` may be replaced at
   `tensor_for_slot(slot)`,
   `import_history(tensor) -> slot`
 - `set_slot(name, callable) -> what was there`: operators, named nb_add ... nb_inplace_add ... mp_subscript, lt ... ge
-- `set_hooks(**hooks) -> those before`, `set_limits(max_ops=, soft_ops=, max_bytes=, max_states=, max_ns=, soft_ns=)`, `set_shadow(flag)`,
-  `stats()`, `clear()`
+- `set_hooks(**hooks) -> those before`, `set_limits(max_ops=, soft_ops=, max_bytes=, max_states=, max_ns=, soft_ns=)`,
+  `set_shadow(flag)`, `stats()`, `clear()`
 - `explain_log()`: counts of misses, builds and flushes by place
 """
 

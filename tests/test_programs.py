@@ -1,6 +1,7 @@
 """Whole programs as users write them: run by Flambeau and by PyTorch on the same numbers, values and gradients compared."""
 
 import types
+from itertools import pairwise
 
 import flambeau as fb
 import numpy as np
@@ -29,7 +30,7 @@ class Library:
 
     def mlp(self, *sizes, activation="ReLU"):
         layers = []
-        for n_in, n_out in zip(sizes, sizes[1:]):
+        for n_in, n_out in pairwise(sizes):
             layers += [self.nn.Linear(n_in, n_out), getattr(self.nn, activation)()]
         return self.initialised(self.nn.Sequential(*layers[:-1]))
 
@@ -75,21 +76,21 @@ def check(program, tolerance=2e-5):
 
 @pytest.mark.accept("NN-22", "AG-12", "T-26")
 def test_embedding_tied_to_the_output_layer():
-    def program(l):
-        class Model(l.nn.Module):
+    def program(lib):
+        class Model(lib.nn.Module):
             def __init__(self):
                 super().__init__()
-                self.embed, self.middle = l.nn.Embedding(10, 6), l.nn.Linear(6, 6)
-                self.out = l.nn.Linear(6, 10, bias=False)
+                self.embed, self.middle = lib.nn.Embedding(10, 6), lib.nn.Linear(6, 6)
+                self.out = lib.nn.Linear(6, 10, bias=False)
                 self.out.weight = self.embed.weight
 
             def forward(self, i):
-                return self.out(l.F.gelu(self.middle(self.embed(i))).mean(1))
+                return self.out(lib.F.gelu(self.middle(self.embed(i))).mean(1))
 
-        model = l.initialised(Model())
-        optimizer = l.optim.AdamW(model.parameters(), lr=1e-2)
+        model = lib.initialised(Model())
+        optimizer = lib.optim.AdamW(model.parameters(), lr=1e-2)
         for _ in range(4):
-            loss = l.F.cross_entropy(model(l.integers(0, 10, 7, 3)), l.integers(0, 10, 7))
+            loss = lib.F.cross_entropy(model(lib.integers(0, 10, 7, 3)), lib.integers(0, 10, 7))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -101,12 +102,19 @@ def test_embedding_tied_to_the_output_layer():
 
 @pytest.mark.filterwarnings("error::RuntimeWarning:flambeau")
 def test_a_batch_of_no_rows():
-    def program(l):
-        model, x = l.mlp(4, 6, 2), l.t.zeros(0, 4)
+    def program(lib):
+        model, x = lib.mlp(4, 6, 2), lib.t.zeros(0, 4)
         y = model(x)
         y.sum().backward()
-        joined = l.t.cat([l.t.zeros(0, 2), y, l.t.ones(2, 2)])
-        return y, joined, [p.grad for p in model.parameters()], y.mean(), l.F.mse_loss(y, y), l.F.layer_norm(x, (4,))
+        joined = lib.t.cat([lib.t.zeros(0, 2), y, lib.t.ones(2, 2)])
+        return (
+            y,
+            joined,
+            [p.grad for p in model.parameters()],
+            y.mean(),
+            lib.F.mse_loss(y, y),
+            lib.F.layer_norm(x, (4,)),
+        )
 
     check(program)
 
@@ -116,8 +124,8 @@ def test_a_batch_of_no_rows():
 
 @pytest.mark.accept("AG-08")
 def test_hooks_and_retained_gradients():
-    def program(l):
-        model, x, seen = l.mlp(3, 5, 2), l.randn(4, 3, grad=True), []
+    def program(lib):
+        model, x, seen = lib.mlp(3, 5, 2), lib.randn(4, 3, grad=True), []
         hidden = model[0](x)
         hidden.retain_grad()
         handle = hidden.register_hook(lambda g: g.clamp(-0.1, 0.1) * 2)
