@@ -119,7 +119,6 @@ def _lower_apart(graph: Graph, expanded: Graph, target: Target, errors: dict[int
 
     if len(expanded.nodes) == 1:
         raise ValueError(f"[loops] {expanded.nodes[0].op.name} has no lowering. Teach `codegen/loops.py` its kind.")
-    temps: dict[int, int] = {}
     aliases: dict[int, int] = {}
     known = {*graph.inputs, *graph.outputs, *lowered.aliases.values()}
     for part in cluster(expanded, Options(fuse=False)):
@@ -131,7 +130,7 @@ def _lower_apart(graph: Graph, expanded: Graph, target: Target, errors: dict[int
         lowered.temps += piece.temps
         for call in piece.calls:
             lowered.calls.append(replace(call, operands=tuple(_renamed(call.operands, names, first))))
-    _place(graph, expanded, lowered, aliases, known, temps)
+    _give_homes(graph, expanded, lowered, aliases, known)
 
 
 def _renamed(operands: Iterable[Operand], names: dict[int, int], first_temp: int) -> list[Operand]:
@@ -146,8 +145,9 @@ def _renamed(operands: Iterable[Operand], names: dict[int, int], first_temp: int
     return renamed
 
 
-def _place(graph: Graph, expanded: Graph, lowered: Lowered, aliases, known: set[int], temps: dict[int, int]) -> None:
+def _give_homes(graph: Graph, expanded: Graph, lowered: Lowered, aliases: dict[int, int], known: set[int]) -> None:
     """Give values that only the expanded graph has a temporary each, following aliases."""
+    temps: dict[int, int] = {}
 
     def home(operand: Operand) -> Operand:
         if operand.kind != "value":
