@@ -16,6 +16,7 @@ from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.dtypes import bool_
 from flambeau.dialects.graph import Graph, Loc, Node
 from flambeau.dialects.history import graft, stop_gradient
+from flambeau.dialects.record import Kind
 from flambeau.engine import SCALARS
 
 _UNKNOWN = Aval((), bool_)
@@ -205,10 +206,11 @@ class Assembly:
         return value
 
     def data_of(self, graph: Graph) -> dict[int, int]:
-        """Values that only add or cut gradient history -> the value whose data they show."""
+        """Values that show the data of another -> that one. The result of a call is a copy, even if it looks the same."""
+        copies = {self.slots[slot] for slot in self.made}
         found: dict[int, int] = {}
         for node in graph.nodes:
-            if node.op in (stop_gradient, graft):
+            if node.op.kind is Kind.VIEW and node.results[0] not in copies:
                 data = self.available(node.operands[0])
                 found[node.results[0]] = found.get(data, data)
         return found

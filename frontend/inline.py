@@ -214,7 +214,7 @@ class _Tape:
     def run(self, seeds: dict[int, Value], wrt: Sequence[int]) -> list[Value | None]:
         read = autodiff.readers(self.graph, list(seeds), wrt)
         programs.check_alive(self.name, self.asm, read)
-        programs.check_unmodified(self.name, self.asm, read)
+        programs.check_unmodified(self.name, self.asm, self.graph, read)
         hooks = {self.asm.slots[slot]: h.run for h, slot in self.hooks.items()}
         return autodiff.vjp(self.builder, self.graph, self.tensors(list(read)), seeds, wrt, hooks)
 

@@ -231,7 +231,7 @@ class Differentiation:
         """The gradients of `wrt` given the cotangents of some values."""
         read = autodiff.readers(self.history, list(seeds), wrt)
         check_alive(self.name, self.asm, read)
-        check_unmodified(self.name, self.asm, read)
+        check_unmodified(self.name, self.asm, self.history, read)
         forward = {v: self.enter(v) for v in sorted(read)}
         found = autodiff.vjp(self.b, self.history, forward, seeds, wrt)
         self.b.loc = None
@@ -318,13 +318,22 @@ def check_alive(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:
         )
 
 
-def check_unmodified(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:
+def check_unmodified(name: str, asm: Assembly, graph: Graph, read: dict[int, set[int]]) -> None:
     """Raise if a value that a vjp reads has been overwritten in its tensor since, as PyTorch does.
 
-    The overwriting call's own gradient may read it: it had the old value.
+    The overwriting call's own gradient may read it: it had the old value. Writes to a leaf through `.data` are allowed.
     """
+    if not asm.overwrites:
+        return
+    data = asm.data_of(graph)
+    shown: dict[int, set[int]] = {}
+    for value, by in read.items():
+        value = asm.available(value)
+        shown.setdefault(data.get(value, value), set()).update(by)
     for o in asm.overwrites:
-        if read.get(asm.slots[o.slot], set()) - o.own:
+        old = asm.slots[o.slot]
+        by = read.get(old, set()) if o.detached else shown.get(data.get(old, old), set())
+        if by - o.own:
             where = f" at {o.loc}" if o.loc else ""
             raise RuntimeError(
                 f"[{name}] a tensor needed for the gradient was modified in place by {o.name}{where}. "

@@ -139,3 +139,133 @@ def test_hooks_and_retained_gradients():
         return first, total, hidden.grad, seen, x.grad, [p.grad for p in model.parameters()]
 
     check(program)
+
+
+def outcome(f):
+    """What `f` returns, or the error it raises, by class."""
+    try:
+        return f()
+    except RuntimeError as error:
+        return error
+
+
+@pytest.mark.accept("AG-01")
+@pytest.mark.parametrize("observe", [False, True])
+def test_values_that_a_gradient_needs_are_not_changed_unnoticed(observe):
+    def program(lib):
+        t = lib.t
+
+        def leaf_through_views():
+            w, x = lib.randn(3, 3, grad=True), lib.randn(2, 3, grad=True)
+            y = lib.F.linear(x, w).sum()
+            if observe:
+                y.item()
+            with t.no_grad():
+                w.add_(1)
+            y.backward()
+
+        def parameters_by_a_step():
+            model, x = lib.mlp(3, 3, 3), lib.randn(2, 3)
+            optimizer = lib.optim.SGD(model.parameters(), lr=0.1)
+            loss = model(x).pow(2).sum()
+            if observe:
+                loss.item()
+            loss.backward(retain_graph=True)
+            optimizer.step()
+            loss.backward()
+
+        def intermediate_through_an_alias():
+            x = lib.randn(3, grad=True)
+            y = x * 2
+            z = y * y
+            if observe:
+                z.tolist()
+            y.detach().add_(1)
+            z.sum().backward()
+
+        def input_of_a_product():
+            w, x = lib.randn(3, 3, grad=True), lib.randn(3, 3)
+            y = (x @ w).sum()
+            x.add_(1)
+            y.backward()
+
+        programs = (leaf_through_views, parameters_by_a_step, intermediate_through_an_alias, input_of_a_product)
+        return [outcome(f) for f in programs]
+
+    check(program)
+
+
+@pytest.mark.accept("AG-01")
+@pytest.mark.parametrize("observe", [False, True])
+def test_changes_that_no_gradient_needs_are_allowed(observe):
+    def program(lib):
+        t = lib.t
+
+        def copies():
+            x = lib.randn(3, grad=True)
+            y = x.clone()
+            z = y * y
+            if observe:
+                z.tolist()
+            with t.no_grad():
+                x.add_(1)
+            z.sum().backward()
+            return x.grad
+
+        def linear_uses():
+            w, x = lib.randn(3, 3, grad=True), lib.randn(2, 3)
+            y = (x @ w).sum()
+            if observe:
+                y.item()
+            with t.no_grad():
+                w.zero_()
+            y.backward()
+            return w.grad
+
+        def through_data():
+            x = lib.randn(3, grad=True)
+            y = (x * 3).sum()
+            x.data.add_(1)
+            y.backward()
+            return x.grad
+
+        def results_in_place():
+            x = lib.randn(3, grad=True)
+            y = x.exp()
+            y = y * 2
+            y += 1
+            y.mul_(3)
+            if observe:
+                y.tolist()
+            y[1] = 0
+            y.sum().backward()
+            return x.grad
+
+        def steps():
+            model, x = lib.mlp(3, 4, 1), lib.randn(2, 3)
+            optimizer = lib.optim.Adam(model.parameters())
+            for _ in range(3):
+                optimizer.zero_grad()
+                loss = model(x).pow(2).sum()
+                if observe:
+                    loss.item()
+                loss.backward()
+                optimizer.step()
+                after = model(x).sum()
+            after.backward()
+            return [p.grad for p in model.parameters()]
+
+        def buffer_filled_step_by_step():
+            x, out, h = lib.randn(4, 3, grad=True), t.zeros(4, 3), t.zeros(3)
+            for i in range(4):
+                h = t.tanh(h + x[i])
+                out[i] = h
+                if observe:
+                    out.tolist()
+            (out**2).sum().backward()
+            return out, x.grad
+
+        programs = (copies, linear_uses, through_data, results_in_place, steps, buffer_filled_step_by_step)
+        return [f() for f in programs]
+
+    check(program)

@@ -72,7 +72,7 @@ int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *
   a->data = data;
   a->index = rec->n_leaves;
   a->refs++;
-  rec->leaves[rec->n_leaves++] = (fb_trace_leaf){a, node->base};
+  rec->leaves[rec->n_leaves++] = (fb_trace_leaf){.anchor = a, .slot = node->base};
   return 0;
 }
 

@@ -193,8 +193,10 @@ static int take_values(fb_segment *s, fb_recorder *rec, fb_program *p, fb_buffer
     s->origins[s->n_origins++] = rec->origins[i];
   }
   for (uint32_t i = 0; i < rec->n_leaves; i++) {
-    rec->leaves[i].anchor->refs++;
-    s->leaves[s->n_leaves++] = rec->leaves[i];
+    fb_anchor *a = rec->leaves[i].anchor;
+    a->refs++;
+    s->leaves[s->n_leaves++] =
+        (fb_trace_leaf){.anchor = a, .slot = rec->leaves[i].slot, .last = a->slot, .writes = a->writes};
   }
   return 0;
 }

@@ -20,15 +20,17 @@ static int add_link(fb_recorder *rec, uint32_t from, uint32_t to) {
 
 /* Which tensors of the segment have been written since: their old values may not be differentiated through. */
 static int add_modified(fb_recorder *rec, const fb_segment *s) {
-  if (!s->n_modified)
-    return 0;
-  uint64_t *words = PyMem_Malloc((s->n_modified + 1) * sizeof *words);
+  uint64_t *words = PyMem_Malloc((s->n_modified + s->n_leaves + 1) * sizeof *words);
   if (!words)
     return PyErr_NoMemory(), -1;
+  uint32_t n = 1;
   words[0] = FB_H_MODIFIED;
   for (uint32_t i = 0; i < s->n_modified; i++)
-    words[i + 1] = s->base + s->modified[i];
-  int status = add_mark(rec, FB_MODIFIED, words, s->n_modified + 1);
+    words[n++] = s->base + s->modified[i];
+  for (uint32_t i = 0; i < s->n_leaves; i++)
+    if (s->leaves[i].anchor->writes != s->leaves[i].writes)
+      words[n++] = s->base + s->leaves[i].last;
+  int status = n > 1 ? add_mark(rec, FB_MODIFIED, words, n) : 0;
   PyMem_Free(words);
   return status;
 }

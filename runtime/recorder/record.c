@@ -122,6 +122,8 @@ int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *
   }
   if (FB_UNLIKELY(c->segment != NULL) && fb_segment_note_write(c->segment, c->segment_slot) < 0)
     return -1;
+  if (t->leaf)
+    t->leaf->anchor->writes++;
   if (c->slot != FB_NO_SLOT && rec->owner[c->slot] == c)
     rec->owner[c->slot] = NULL;
   if (!differentiable && c->type->requires_grad) {

@@ -150,7 +150,8 @@ typedef struct {
 
 typedef struct {
   fb_anchor *anchor;
-  uint32_t slot; /* of its leaf entry */
+  uint32_t slot;         /* of its leaf entry */
+  uint32_t last, writes; /* (segments) its slot and `anchor->writes` at the end of the trace */
 } fb_trace_leaf;
 
 struct fb_recorder {

@@ -87,6 +87,7 @@ typedef struct fb_anchor {
   uint64_t epoch;
   struct fb_leaf *leaf; /* NULL once dead */
   uint32_t index;       /* position among the trace's leaves */
+  uint32_t writes;      /* how often the leaf's storage was written, detached aliases apart */
 } fb_anchor;
 
 typedef struct fb_leaf {
