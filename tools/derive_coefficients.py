@@ -189,7 +189,6 @@ HALF_LN2 = mp.log(2) / 2 * mpf("1.01")
 QUARTER_TURN = (mp.pi / 4 * mpf("1.02")) ** 2
 ROOT = mp.sqrt(2)
 ATANH_LIMIT = ((ROOT - 1) / (ROOT + 1)) ** 2
-TANH_LIMIT = mpf("0.625")
 ERF_SPLIT = {"f32": mpf("0.921875"), "f64": mpf(1)}
 ERF_END = {"f32": mpf("3.96"), "f64": mpf("5.95")}
 
@@ -210,12 +209,6 @@ def fits() -> Iterator[Fit]:
         "LOG", "f64", 6, mpf(0), ATANH_LIMIT, atanh_tail(1), lambda t: t / 2,
         "(2 atanh(s)/s - 2) / t for t = s^2, |s| <= (sqrt(2)-1)/(sqrt(2)+1)",
     )  # fmt: skip
-    for format, degree in (("f32", 4), ("f64", 10)):
-        yield Fit(
-            "TANH", format, degree, mpf(0), TANH_LIMIT**2,
-            by_square(lambda x: (mp.tanh(x) / x - 1) / x**2), by_square(lambda x: x**3 / mp.tanh(x)),
-            f"(tanh(x)/x - 1) / t for t = x^2, |x| <= {TANH_LIMIT}",
-        )  # fmt: skip
     for format, small, large in (("f32", 6, 6), ("f64", 12, 18)):
         split, end = ERF_SPLIT[format], ERF_END[format]
         yield Fit(

@@ -32,7 +32,6 @@ __all__ = ["cos", "erf", "exp", "expm1", "log", "log1p", "philox", "pow", "rsqrt
 _EXP_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
 _EXPM1_LOWEST = {"f32": -20.0, "f64": -40.0}
 _TANH_END = {"f32": 10.0, "f64": 20.0}
-_TANH_SPLIT = 0.625
 _ERF_SPLIT = {"f32": 0.921875, "f64": 1.0}
 _ERF_END = {"f32": 3.96, "f64": 5.95}
 
@@ -120,25 +119,20 @@ def log1p(b, x):
 
 
 def tanh(b, x):
-    """x + x^3 P(x^2) near 0, elsewhere 1 - 2 / (e^2|x| + 1)."""
-    magnitude, square = b.abs(x), b.mul(x, x)
-    near = b.fma(b.mul(magnitude, square), polynomial(b, square, c.TANH[x.type]), magnitude)
-    power = _exp_in_range(b, b.mul(at_most(b, magnitude, _TANH_END[x.type]), 2.0))
-    far = b.sub(1.0, b.div(2.0, b.add(power, 1.0)))
-    return b.copysign(b.select(b.cmp("lt", magnitude, _TANH_SPLIT), near, far), x)
+    """(e^2|x| - 1) / (e^2|x| + 1), the numerator exact near 0 as in `expm1`."""
+    form = format_of(x)
+    doubled = b.mul(at_most(b, b.abs(x), _TANH_END[x.type]), 2.0)
+    r, shifted = _reduce_by_ln2(b, doubled)
+    scale = from_exponent(b, shifted_integer(b, shifted, form.bias), form)
+    less_one = b.fma(_expm1_reduced(b, r), scale, b.sub(scale, 1.0))
+    return b.copysign(b.div(less_one, b.add(less_one, 2.0)), x)
 
 
 def sigmoid(b, x):
-    """z / (1 + z) or 1 / (1 + z) with z = e^-|x|, which cannot overflow; the quotient's residual corrects it."""
+    """z / (1 + z) or 1 / (1 + z) with z = e^-|x|, which cannot overflow."""
     z = exp(b, b.neg(b.abs(x)))
-    denominator = b.add(z, 1.0)
-    error = b.sub(z, b.sub(denominator, 1.0))
     numerator = b.select(b.cmp("lt", x, 0.0), z, b.const(1.0, x))
-    inverse = b.div(1.0, denominator)
-    quotient = b.mul(numerator, inverse)
-    negated = b.neg(quotient)
-    residual = b.fma(negated, error, b.fma(negated, denominator, numerator))
-    return b.fma(residual, inverse, quotient)
+    return b.div(numerator, b.add(z, 1.0))
 
 
 def erf(b, x):
