@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,20 @@ class CompileError(RuntimeError):
 
 def compile_object(source: KernelSource, options: Options) -> bytes:
     """The object code of a kernel. Raises CompileError."""
+    return _compile(source, options, emit_object)
+
+
+def compile_module(source: KernelSource, options: Options) -> Any:
+    """The optimised llvmlite module of a kernel. Raises CompileError."""
+    return _compile(source, options, lambda module, target: module)
+
+
+def compile_assembly(source: KernelSource, options: Options) -> str:
+    """The assembly text of a kernel; PTX for GPUs. Raises CompileError."""
+    return _compile(source, options, lambda module, target: machine(target).emit_assembly(module))
+
+
+def _compile(source: KernelSource, options: Options, finish: Callable[[Any, Target], Any]) -> Any:
     target = find(options.target)
     dump = _Dump(source, options.dump)
     stage = "parse"
@@ -54,7 +69,7 @@ def compile_object(source: KernelSource, options: Options) -> bytes:
             stage = "emit"
             if dump.folder:
                 dump.write("4-assembly.s", machine(target).emit_assembly(module))
-            return emit_object(module, target)
+            return finish(module, target)
         except (mlir.MlirError, RuntimeError) as error:
             raise CompileError(_failure(source, options, stage, error)) from error
 
@@ -87,6 +102,8 @@ def optimise(ir_text: str, target: Target) -> Any:
 
 def emit_object(module: Any, target: Target) -> bytes:
     """Machine code. Raises RuntimeError if it would call a library: kernels stand alone."""
+    if target.family == "gpu":
+        raise RuntimeError(f"code for {target.name} is PTX text, not an object file: ask for assembly")
     code = machine(target).emit_object(module)
     if undefined := elf.undefined_symbols(code):
         raise RuntimeError(f"the code calls {', '.join(undefined)}, and kernels may call nothing")

@@ -27,7 +27,11 @@ globals().update(_public.NAMES)
 
 #: Imported when first used: submodules, and names of submodules.
 _SUBMODULES = ("autograd", "data", "nn", "optim", "utils")
-_LAZY = {"save": "flambeau.serialization", "load": "flambeau.serialization"}
+_LAZY = {
+    "save": "flambeau.serialization",
+    "load": "flambeau.serialization",
+    "export": "flambeau.exporting",
+}
 
 __all__ = [
     "OutOfMemory",

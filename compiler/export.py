@@ -1,0 +1,100 @@
+"""Graphs compiled ahead of time: object file, C header and runtime sources, and an executable.
+
+In: a `Request`: a graph, where its inputs come from, a sample. Out: files in a folder. The frontend reaches this
+module by name and owns the folder. Next: `export_object.py` (the object file), `linker.py` (the executable),
+`targets/platforms.py` (what can be exported for).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import flambeau.runtime
+import numpy as np
+from flambeau.compiler import linker, stages
+from flambeau.compiler.export_header import header
+from flambeau.compiler.export_object import Contents, object_code
+from flambeau.compiler.options import Options
+from flambeau.compiler.targets import platforms
+from flambeau.compiler.targets.platforms import Platform
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.dtypes import SUPPORTED, from_numpy
+from flambeau.dialects.graph import Graph
+
+_RUNTIME = Path(flambeau.runtime.__file__).parent
+
+
+@dataclass
+class Request:
+    """What to export. `sources` has, per graph input, the number of the caller's input or the array that it always is;
+    `sample_inputs` are the caller's inputs of an example and `expected` the graph's outputs for them."""
+
+    name: str
+    graph: Graph
+    sources: Sequence[int | np.ndarray]
+    sample_inputs: Sequence[np.ndarray]
+    expected: Sequence[np.ndarray]
+
+
+def check_target(target: str, executable: bool) -> Platform:
+    """The platform called `target`. Raises ValueError if there is none, RuntimeError without a linker if one is needed."""
+    platform = platforms.find(target)
+    if executable:
+        linker.find(platform)
+    return platform
+
+
+def problems(graph: Graph) -> list[str]:
+    """Why the graph cannot be compiled ahead of time, op by op; empty when it can."""
+    found = []
+    for node in graph.nodes:
+        where = f" at {node.loc}" if node.loc else ""
+        if node.op.name == "random_bits":
+            found.append(f"{node.op.name}{where} would draw the same numbers in every run: pass them as an input")
+        for v in (*node.operands, *node.results):
+            if graph.avals[v].dtype not in SUPPORTED:
+                found.append(
+                    f"{node.op.name}{where} works on {graph.avals[v].dtype.name}, for which there are no kernels"
+                )
+                break
+    return found
+
+
+def write(folder: Path, request: Request, target: str, executable: bool) -> Path | None:
+    """Write the program's files into `folder`; returns the executable. Raises RuntimeError where compiling fails."""
+    platform = platforms.find(target)
+    contents = compile(request, platform)
+    object_file = folder / f"{request.name}.o"
+    object_file.write_bytes(object_code(contents, platform.machine_target()))
+    (folder / f"{request.name}.h").write_text(header(contents, platform))
+    copy_runtime(folder)
+    if not executable:
+        return None
+    output = folder / request.name
+    sources = [folder / "runtime" / "main.c", *sorted((folder / "runtime" / "src").glob("*.c"))]
+    defines = [f"FB_PROGRAM={request.name}_program"]
+    linker.find(platform).link([*sources, object_file], folder / "runtime" / "include", defines, output)
+    return output
+
+
+def compile(request: Request, platform: Platform) -> Contents:
+    """The fused plan of the request's graph for the platform's machine, with everything else that the object needs."""
+    graph = request.graph
+    work = stages.run(graph, Options(mode="blocking", target=platform.target))
+    assert work.program is not None
+    inputs = [Aval(a.shape, from_numpy(a.dtype)) for a in request.sample_inputs]
+    outputs = [graph.avals[v] for v in graph.outputs]
+    return Contents(
+        request.name, work.program, inputs, outputs, request.sources, request.sample_inputs, request.expected
+    )
+
+
+def copy_runtime(folder: Path) -> None:
+    """The C runtime's sources, and the executable's main.c, into `folder/runtime`."""
+    target = folder / "runtime"
+    shutil.copytree(_RUNTIME / "include", target / "include")
+    shutil.copytree(_RUNTIME / "src", target / "src")
+    shutil.copy(_RUNTIME / "export" / "main.c", target / "main.c")

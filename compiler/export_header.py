@@ -1,0 +1,75 @@
+"""The C header of an exported program: its functions, and the shapes and dtypes of what they take and give.
+
+In: `Contents`, a `Platform`. Out: text. Next: `export_object.py`, which defines the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flambeau.compiler.export_object import Contents
+from flambeau.compiler.targets.platforms import Platform
+from flambeau.dialects.aval import Aval
+
+_C_TYPES = {"bool": "uint8_t", "int32": "int32_t", "int64": "int64_t", "float32": "float", "float64": "double"}
+
+_TEMPLATE = """\
+/* {name}: compiled ahead of time by Flambeau for {platform} ({target}).
+ *
+ * Build:  cc -O2 -Iruntime/include your_program.c {name}.o $(find runtime/src -name '*.c') -pthread
+ *
+ * Tensors are row-major without gaps, in the machine's byte order.
+{tensors}
+ */
+#ifndef {guard}_H
+#define {guard}_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+{sizes}
+
+/* Computes all outputs; 0 on success, else the outputs are untouched and {name}_error() says why. Thread-safe. */
+int {name}_run(const void *const inputs[{n_inputs}], void *const outputs[{n_outputs}]);
+
+/* Runs the embedded sample and compares every output bit for bit with what Python computed; 0 if all are equal. */
+int {name}_check(void);
+
+/* The message of this thread's last failure. */
+const char *{name}_error(void);
+
+#ifdef __cplusplus
+}}
+#endif
+#endif
+"""
+
+
+def header(contents: Contents, platform: Platform) -> str:
+    """The header's text."""
+    guard = contents.name.upper()
+    return _TEMPLATE.format(
+        name=contents.name,
+        guard=guard,
+        platform=platform.name,
+        target=platform.target,
+        tensors="\n".join([*_lines("input", contents.inputs), *_lines("output", contents.outputs)]),
+        sizes="\n".join([*_sizes(guard, "INPUT", contents.inputs), *_sizes(guard, "OUTPUT", contents.outputs)]),
+        n_inputs=max(1, len(contents.inputs)),
+        n_outputs=len(contents.outputs),
+    )
+
+
+def _lines(kind: str, avals: Sequence[Aval]) -> list[str]:
+    return [
+        f" *   {kind}s[{k}]: {_C_TYPES[a.dtype.name]}{''.join(f'[{extent}]' for extent in a.shape)}"
+        for k, a in enumerate(avals)
+    ]
+
+
+def _sizes(guard: str, kind: str, avals: Sequence[Aval]) -> list[str]:
+    return [f"#define {guard}_{kind}_{k}_BYTES {a.nbytes}" for k, a in enumerate(avals)]

@@ -1,0 +1,215 @@
+"""The object file of an exported program: kernels, plan, weights and the functions of its C interface.
+
+In: a `Contents`. Out: LLVM IR text of the tables (`tables`), which mirror `flambeau/runtime.h` and `flambeau/program.h`
+one to one, and the object code of tables and kernels together (`object_code`). Next: `export.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flambeau.compiler import backend, elf
+from flambeau.compiler.options import Options
+from flambeau.compiler.plan import Program
+from flambeau.compiler.targets import Target
+from flambeau.dialects.aval import Aval
+
+#: What the object expects from the runtime.
+RUNTIME_SYMBOLS = {"fb_program_run", "fb_program_check", "fb_last_error"}
+
+_TENSOR, _SOURCE = "{ ptr, i32, ptr, i64 }", "{ i32, ptr, i64 }"
+
+
+@dataclass
+class Contents:
+    """Everything a program consists of.
+
+    `inputs` and `outputs` are what the caller passes; `sources` has, per input of the plan, the number of the caller's
+    input or the array that it always is; `sample_inputs` and `expected` are arrays like `inputs` and `outputs`.
+    """
+
+    name: str
+    program: Program
+    inputs: Sequence[Aval]
+    outputs: Sequence[Aval]
+    sources: Sequence[int | np.ndarray]
+    sample_inputs: Sequence[np.ndarray]
+    expected: Sequence[np.ndarray]
+
+
+# ---- tables as LLVM IR ----------------------------------------------------------------------------------------
+
+_ESCAPED = [f"\\{byte:02X}" for byte in range(256)]
+
+
+class Tables:
+    """Constant data under construction; every method returns a pointer operand to what it added."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.lines: list[str] = []
+
+    def blob(self, data: bytes) -> str:
+        """Bytes on a 64-byte boundary."""
+        text = "".join([_ESCAPED[b] for b in data])
+        return self._add(f'[{len(data)} x i8] c"{text}"', 64) if data else "null"
+
+    def text(self, text: str) -> str:
+        return self.blob(text.encode() + b"\0")
+
+    def numbers(self, kind: str, values: Sequence[int]) -> str:
+        return self.array(kind, [str(v) for v in values])
+
+    def array(self, kind: str, values: Sequence[str]) -> str:
+        """An array of `kind`; NULL when it is empty."""
+        return self._add(f"[{len(values)} x {kind}] [{', '.join(f'{kind} {v}' for v in values)}]") if values else "null"
+
+    def structs(self, kind: str, rows: Sequence[Sequence[Any]]) -> str:
+        """An array of structs of type `kind`, written "{ i32, ptr }"."""
+        return self.array(kind, [struct(kind, row) for row in rows])
+
+    def _add(self, value: str, align: int = 8) -> str:
+        name = f"@{self.prefix}.{len(self.lines)}"
+        self.lines.append(f"{name} = private constant {value}, align {align}")
+        return name
+
+
+def struct(kind: str, row: Sequence[Any]) -> str:
+    """A struct literal."""
+    types = kind.strip("{ }").split(", ")
+    return "{ " + ", ".join(f"{t} {v}" for t, v in zip(types, row, strict=True)) + " }"
+
+
+def kernel_name(program: str, index: int) -> str:
+    """The symbol of a kernel, unique among programs of different names."""
+    return f"{program}_kernel_{index}"
+
+
+def tables(contents: Contents, target: str) -> str:
+    """The tables and functions of a program, as the text of an LLVM module."""
+    t, name = Tables(contents.name), contents.name
+    plan_type, plan = _struct(_plan(t, contents))
+    type_, value = _struct(_program(t, contents, target))
+    kernels = [kernel_name(name, k) for k in range(len(contents.program.kernels))]
+    lines = [
+        *t.lines,
+        f"@{name}.state = private global ptr null, align 8",
+        f"@{name}.plan = private constant {plan_type} {plan}, align 8",
+        f"@{name}_program = constant {type_} {value}, align 8",
+        *(f"declare void @{kernel}(ptr, ptr, i64, i64, ptr)" for kernel in kernels),
+        _FUNCTIONS.replace("NAME", name),
+    ]
+    return "\n".join(lines)
+
+
+#: The C interface; see `export_header.py`.
+_FUNCTIONS = """
+declare i32 @fb_program_run(ptr, ptr, ptr)
+declare i32 @fb_program_check(ptr)
+declare ptr @fb_last_error()
+define i32 @NAME_run(ptr %inputs, ptr %outputs) {
+  %status = tail call i32 @fb_program_run(ptr @NAME_program, ptr %inputs, ptr %outputs)
+  ret i32 %status
+}
+define i32 @NAME_check() {
+  %status = tail call i32 @fb_program_check(ptr @NAME_program)
+  ret i32 %status
+}
+define ptr @NAME_error() {
+  %message = tail call ptr @fb_last_error()
+  ret ptr %message
+}
+"""
+
+
+def _struct(fields: Sequence[tuple[str, Any]]) -> tuple[str, str]:
+    """Type and literal of a struct of (type, value) fields."""
+    kind = "{ " + ", ".join(k for k, _ in fields) + " }"
+    return kind, struct(kind, [v for _, v in fields])
+
+
+def _plan(t: Tables, contents: Contents) -> list[tuple[str, Any]]:
+    """The fields of the `fb_plan_spec`."""
+    spec = contents.program.spec
+    refs: list[tuple[int, int, int]] = []
+    dims: list[int] = []
+    steps = []
+    for kernel, n, grain, scratch, step_refs, step_dims in spec.steps:
+        steps.append((kernel, n, grain, scratch, len(refs), len(step_refs), len(dims), len(step_dims)))
+        refs += step_refs
+        dims += step_dims
+    kernels = [f"@{kernel_name(contents.name, k)}" for k in range(spec.n_kernels)]
+    counts = (spec.n_symbols, len(spec.inputs), len(spec.outputs), len(spec.exprs), len(steps), spec.n_fallible)
+    return [
+        *(("i32", c) for c in (*counts, len(refs), len(dims), spec.n_kernels)),
+        ("ptr", t.numbers("i32", spec.inputs)),
+        ("ptr", t.structs("{ i32, i32, i32 }", spec.outputs)),
+        ("ptr", t.structs("{ i32, i64, i64 }", spec.exprs)),
+        ("ptr", t.structs("{ i32, i32, i32, i32, i32, i32, i32, i32 }", steps)),
+        ("ptr", t.structs("{ i32, i32, i32 }", refs)),
+        ("ptr", t.numbers("i32", dims)),
+        ("ptr", t.array("ptr", kernels)),
+        ("i32", spec.arena_bytes),
+        ("ptr", t.blob(spec.constants)),
+        ("i64", len(spec.constants)),
+    ]
+
+
+def _program(t: Tables, contents: Contents, target: str) -> list[tuple[str, Any]]:
+    """The fields of the `fb_program`."""
+    errors = [t.text(e) for e in contents.program.errors]
+    return [
+        ("ptr", t.text(contents.name)),
+        ("ptr", t.text(target)),
+        ("ptr", f"@{contents.name}.plan"),
+        ("i32", len(contents.inputs)),
+        ("i32", len(contents.outputs)),
+        ("i32", len(errors)),
+        ("ptr", t.structs(_TENSOR, [_tensor(t, aval) for aval in contents.inputs])),
+        ("ptr", t.structs(_TENSOR, [_tensor(t, aval) for aval in contents.outputs])),
+        ("ptr", t.structs(_SOURCE, [_source(t, source) for source in contents.sources])),
+        ("ptr", t.array("ptr", errors)),
+        ("ptr", t.array("ptr", [t.blob(_bytes(a)) for a in contents.sample_inputs])),
+        ("ptr", t.array("ptr", [t.blob(_bytes(a)) for a in contents.expected])),
+        ("ptr", f"@{contents.name}.state"),
+    ]
+
+
+def _tensor(t: Tables, aval: Aval) -> tuple[Any, ...]:
+    return t.text(aval.dtype.name), len(aval.shape), t.numbers("i64", aval.shape), aval.nbytes
+
+
+def _source(t: Tables, source: int | np.ndarray) -> tuple[Any, ...]:
+    return (source, "null", 0) if isinstance(source, int) else (-1, t.blob(_bytes(source)), source.nbytes)
+
+
+def _bytes(array: np.ndarray) -> bytes:
+    return np.ascontiguousarray(array).tobytes()
+
+
+# ---- object code ----------------------------------------------------------------------------------------------
+
+
+def object_code(contents: Contents, target: Target) -> bytes:
+    """The object file. Raises CompileError, or RuntimeError if it would need more than the runtime."""
+    import llvmlite.binding as llvm
+
+    machine = backend.machine(target)
+    module = llvm.parse_assembly(tables(contents, target.name))
+    module.triple = target.triple
+    module.data_layout = str(machine.target_data)
+    options = Options(target=target.name)
+    for k, source in enumerate(contents.program.kernels):
+        kernel = backend.compile_module(source, options)
+        kernel.get_function("kernel").name = kernel_name(contents.name, k)
+        module.link_in(kernel)
+    module.verify()
+    code = machine.emit_object(module)
+    if unknown := set(elf.undefined_symbols(code)) - RUNTIME_SYMBOLS:
+        raise RuntimeError(
+            f"[export] the code calls {', '.join(sorted(unknown))}, which the runtime lacks. Report this."
+        )
+    return code

@@ -1,0 +1,56 @@
+"""Finds a C compiler for a platform and links exported programs with it.
+
+In: a `Platform`. Out: `find`, a command that compiles and links: Zig's (`pip install "flambeau[export]"`), which has
+everything for every platform, else the machine's own C compiler for programs of this machine. Next: `export.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flambeau.compiler.options import default_cache_dir
+from flambeau.compiler.targets.platforms import Platform
+
+
+@dataclass(frozen=True)
+class Linker:
+    """A C compiler that makes static executables: `command` and what to add to the environment."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def link(self, inputs: Sequence[Path], include: Path, defines: Sequence[str], output: Path) -> None:
+        """Compile and link `inputs`, C sources and objects. Raises RuntimeError with what the compiler said."""
+        command = [*self.command, "-std=gnu11", "-O2", "-static", "-s", *(f"-D{d}" for d in defines)]
+        command += [f"-I{include}", *map(str, inputs), "-o", str(output), "-pthread", "-lm"]
+        try:
+            done = subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True)
+        except OSError as error:
+            raise RuntimeError(f"[export] the linker {self.name} does not start: {error}. Reinstall it.") from error
+        if done.returncode or not output.exists():
+            said = (done.stderr or done.stdout).strip()[-2000:]
+            raise RuntimeError(f"[export] the linker {self.name} failed with code {done.returncode}:\n{said}")
+
+
+def find(platform: Platform) -> Linker:
+    """The linker for `platform`. Raises RuntimeError naming what to install."""
+    if importlib.util.find_spec("ziglang") is not None:
+        cache = str(default_cache_dir() / "zig")
+        environment = {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
+        command = (sys.executable, "-m", "ziglang", "cc", "-target", platform.zig)
+        return Linker("zig cc", command, environment)
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None) if platform.is_here else None
+    if compiler:
+        return Linker(compiler, (compiler,))
+    raise RuntimeError(
+        f"[export] there is no linker for {platform.name} on this machine. "
+        'Run: pip install "flambeau[export]", or pass executable=False and link the object file elsewhere.'
+    )

@@ -1,0 +1,233 @@
+"""Programs without Python: `flambeau.export` compiles what a model does with example inputs ahead of time.
+
+In: a model, example inputs, a target. Out: a folder with an object file, a C header, the weights, the C runtime and, if
+asked for, an executable. The model is recorded as always; the trace is taken before it runs. Next: `programs.py` for
+traces as graphs, the compiler's `export.py` (found by name, see `EXPORTER`) for the files.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from flambeau import host, safetensors_format
+from flambeau.assembly import Assembly
+from flambeau.autograd import no_grad
+from flambeau.dialects.graph import Graph
+from flambeau.programs import program_graph
+from flambeau.runtime import recorder
+from flambeau.runtime.recorder import Tensor
+
+EXPORTER = "flambeau.compiler.export"
+#: In every exported folder: what may be replaced by the next export.
+MARK = "EXPORTED"
+
+
+class Exported(NamedTuple):
+    """What `export` wrote: paths of the folder, the object file, the header, the weights and the executable (or None),
+    and how long it took."""
+
+    folder: Path
+    object_file: Path
+    header: Path
+    weights: Path
+    executable: Path | None
+    seconds: float
+
+
+class Trace(NamedTuple):
+    """A model's recorded call: its graph, per graph input the number of the caller's input or the tensor it reads, the
+    names of those tensors, and what it computed for the example."""
+
+    graph: Graph
+    sources: list[int | Tensor | float]
+    names: list[str]
+    expected: list[np.ndarray]
+
+
+def export(
+    model: Callable[..., Any], example_inputs: Any, path: Any, target: str = "x86_64-linux", executable: bool = False
+) -> Exported:
+    """Compile `model(*example_inputs)` for `target` into the folder `path`, to run without Python.
+
+    `example_inputs` is a tensor or a sequence of tensors: their shapes and dtypes are those of the program. The model is
+    recorded in eval mode under `no_grad`; its parameters and buffers, and other tensors it reads, become part of the
+    program. It returns a tensor, or a tuple or list of tensors. `executable` also links a static executable that reads
+    and writes raw bytes (with Zig, `pip install "flambeau[export]"`, or for this machine with its C compiler).
+
+    Nothing is left behind by a failure: ValueError for an unknown target or a name that C cannot have, TypeError for
+    examples or results that are not tensors, RuntimeError that lists everything in the model that cannot be exported,
+    or says that there is no linker, OSError where the folder cannot be written.
+    """
+    start = perf_counter()
+    exporter = importlib.import_module(EXPORTER)
+    exporter.check_target(target, executable)
+    folder = Path(os.path.abspath(path))
+    name = program_name(folder)
+    inputs = _example_arrays(example_inputs)
+    with staged(folder) as partial:
+        trace = record(model, inputs, exporter.problems)
+        weights = {n: s for n, s in zip(trace.names, trace.sources) if isinstance(s, Tensor)}
+        with open(partial / f"{name}.safetensors", "wb") as stream:
+            safetensors_format.write(stream, weights, {"format": "pt"})
+        sources = [s if isinstance(s, int) else _array(s) for s in trace.sources]
+        request = exporter.Request(name, trace.graph, sources, inputs, trace.expected)
+        made = exporter.write(partial, request, target, executable)
+    files = (folder / f"{name}{suffix}" for suffix in (".o", ".h", ".safetensors"))
+    return Exported(folder, *files, folder / made.name if made else None, perf_counter() - start)
+
+
+def program_name(folder: Path) -> str:
+    """The folder's name as a C identifier."""
+    name = re.sub(r"\W", "_", folder.name, flags=re.ASCII)
+    if not re.match(r"[A-Za-z_]\w*$", name):
+        raise ValueError(f"[export] '{folder.name}' cannot name C functions. Let the path end in a letter and words.")
+    return name
+
+
+# ---- recording ------------------------------------------------------------------------------------------------
+
+
+def record(model: Callable[..., Any], inputs: Sequence[np.ndarray], problems: Callable[[Graph], list[str]]) -> Trace:
+    """Record one call of the model and take its trace. Raises RuntimeError with all that `problems` and we find."""
+    recorder.flush()
+    with no_grad(), evaluating(model):
+        examples = [host.copied(a) for a in inputs]
+        flushes = recorder.flush_count()
+        returned = model(*examples)
+        results = [r.clone() for r in _tensors(returned)]
+        if recorder.flush_count() != flushes:
+            raise RuntimeError(
+                "[export] the model reads values while it runs (item(), print, if on a tensor, ...), so what it does "
+                "next depends on them. Compute with tensors only: where() chooses between values."
+            )
+        slots = [recorder.slot_for_tensor(r) for r in results]
+        own = {recorder.slot_for_tensor(x): k for k, x in enumerate(examples)}
+        names = {recorder.slot_for_tensor(t): n for n, t in _named_tensors(model)}
+        scalars = recorder.trace_scalars()
+        asm = Assembly(recorder.trace_export())
+        graph, used = program_graph(asm, slots)
+        graph.updates = {}
+        _refuse(problems(graph) + _written(asm, own, names))
+        sources = [own[s] if s in own else scalars[s] if s in scalars else recorder.tensor_for_slot(s) for s in used]
+        labels = [names.get(s, f"constant_{k}") for k, s in enumerate(used)]
+        expected = [np.array(host.array_of(r)) for r in results]
+    return Trace(graph, sources, labels, expected)
+
+
+def _refuse(found: Sequence[str]) -> None:
+    if found:
+        listed = "".join(f"\n  - {problem}" for problem in found)
+        raise RuntimeError(f"[export] the model cannot be compiled ahead of time:{listed}")
+
+
+def _written(asm: Assembly, own: dict[int, int], names: dict[int, str]) -> list[str]:
+    """Tensors from outside that the model changes: an exported program has no state."""
+    roots = {asm.roots.get(o.slot): o for o in asm.overwrites}
+    return [
+        f"{o.name}{f' at {o.loc}' if o.loc else ''} changes {names.get(root, 'a tensor')} in place, which outlives the call"
+        for root, o in roots.items()
+        if root is not None and root not in own
+    ]
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Eval mode, if the model has modes; then every module is as it was."""
+    modules = list(model.modules()) if hasattr(model, "modules") else []
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes):
+            module.training = mode
+
+
+def _named_tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
+    if hasattr(model, "named_parameters"):
+        yield from model.named_parameters()
+        yield from model.named_buffers()
+
+
+def _tensors(returned: Any) -> list[Tensor]:
+    results = list(returned) if isinstance(returned, (tuple, list)) else [returned]
+    for r in results:
+        if not isinstance(r, Tensor):
+            raise TypeError(
+                f"[export] the model returned a {type(r).__name__}. Return a tensor, or a tuple of tensors."
+            )
+    if not results:
+        raise TypeError("[export] the model returned nothing. Return a tensor, or a tuple of tensors.")
+    return results
+
+
+def _example_arrays(examples: Any) -> list[np.ndarray]:
+    """Copies of the example inputs. Raises TypeError if they are not tensors or arrays of a supported dtype."""
+    listed = list(examples) if isinstance(examples, (tuple, list)) else [examples]
+    arrays = []
+    for k, x in enumerate(listed):
+        if not isinstance(x, (Tensor, np.ndarray)):
+            raise TypeError(
+                f"[export] example input {k} is a {type(x).__name__}. Pass tensors: flambeau.tensor(value)."
+            )
+        arrays.append(np.array(host.array_of(x) if isinstance(x, Tensor) else x, order="C"))
+        host.check_supported("export", host.from_numpy(arrays[-1].dtype))
+    return arrays
+
+
+def _array(value: Any) -> np.ndarray:
+    """A tensor's elements, or a number as the 0-d array that enters a trace."""
+    if isinstance(value, Tensor):
+        return np.ascontiguousarray(host.array_of(value))
+    kind = np.bool_ if isinstance(value, bool) else np.int64 if isinstance(value, int) else np.float64
+    return np.asarray(value, kind)
+
+
+# ---- the folder -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` that takes its place if the block succeeds, and is removed otherwise.
+
+    Raises FileExistsError if `folder` holds anything but an earlier export.
+    """
+    if folder.exists() and not (folder.is_dir() and ((folder / MARK).exists() or not any(folder.iterdir()))):
+        raise FileExistsError(f"[export] {folder} exists and is not an earlier export. Choose another path.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise type(error)(f"[export] cannot write to {folder.parent}: {error}. Choose another path.") from error
+    try:
+        partial.chmod(0o755)
+        yield partial
+        (partial / MARK).write_text("Written by flambeau.export; a new export to this path replaces the folder.\n")
+        _replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(partial: Path, folder: Path) -> None:
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+        os.replace(folder, old)
+        try:
+            os.replace(partial, folder)
+        except OSError:
+            os.replace(old, folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(partial, folder)

@@ -1,0 +1,141 @@
+/* Programs compiled ahead of time: makes the plan at the first run, hands weights and inputs to it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "flambeau/program.h"
+#include "internal.h"
+
+/* What the first run makes; lives as long as the process. */
+typedef struct {
+  fb_plan *plan;
+  int32_t n;
+  fb_buffer *constants[]; /* per input of the plan; NULL for the caller's */
+} program_state;
+
+static void free_state(program_state *state) {
+  if (state == NULL)
+    return;
+  for (int32_t i = 0; i < state->n; i++)
+    fb_buffer_release(state->constants[i]);
+  fb_plan_release(state->plan);
+  free(state);
+}
+
+static fb_status make_state(const fb_program *p, program_state **out) {
+  int32_t n = p->plan->n_inputs;
+  program_state *state = calloc(1, sizeof *state + (size_t)n * sizeof(fb_buffer *));
+  if (state == NULL)
+    return fb_fail(FB_OUT_OF_MEMORY, "[%s] no memory for the program's tables.", p->name);
+  state->n = n;
+  fb_status status = fb_plan_create(p->plan, &state->plan);
+  for (int32_t i = 0; status == FB_OK && i < n; i++)
+    if (p->sources[i].input < 0)
+      status = fb_buffer_wrap((void *)p->sources[i].data, p->sources[i].bytes, NULL, NULL, &state->constants[i]);
+  if (status != FB_OK) {
+    free_state(state);
+    state = NULL;
+  }
+  *out = state;
+  return status;
+}
+
+/* Of two threads that are first at the same time, one throws its work away. */
+static fb_status get_state(const fb_program *p, const program_state **out) {
+  _Atomic(program_state *) *cell = p->state;
+  program_state *state = atomic_load_explicit(cell, memory_order_acquire);
+  if (FB_UNLIKELY(state == NULL)) {
+    program_state *made = NULL;
+    fb_status status = make_state(p, &made);
+    if (status != FB_OK)
+      return status;
+    if (atomic_compare_exchange_strong(cell, &state, made))
+      state = made;
+    else
+      free_state(made);
+  }
+  *out = state;
+  return FB_OK;
+}
+
+static fb_status gather_inputs(const fb_program *p, const program_state *state, const void *const *inputs,
+                               fb_input *gathered) {
+  for (int32_t i = 0; i < state->n; i++) {
+    const fb_source *source = &p->sources[i];
+    fb_buffer *buffer = state->constants[i];
+    if (source->input >= 0) {
+      void *data = (void *)inputs[source->input];
+      fb_status status = fb_buffer_wrap(data, p->inputs[source->input].bytes, NULL, NULL, &buffer);
+      if (status != FB_OK)
+        return status;
+    }
+    gathered[i] = (fb_input){.data = fb_buffer_data(buffer), .buffer = buffer};
+  }
+  return FB_OK;
+}
+
+static fb_status explain(const fb_program *p, int64_t failure) {
+  int64_t code = failure >> 48, position = failure & ((INT64_C(1) << 48) - 1);
+  const char *op = code >= 1 && code <= p->n_errors ? p->errors[code - 1] : "an op";
+  return fb_fail(FB_KERNEL_FAILED, "[%s] %s cannot be computed on these inputs: element %lld is out of its domain.",
+                 p->name, op, (long long)position);
+}
+
+static fb_status run(const fb_program *p, const program_state *state, const void *const *inputs, void *const *outputs,
+                     fb_input *gathered, fb_buffer **made) {
+  fb_run call = {.inputs = gathered, .outputs = made};
+  fb_status status = gather_inputs(p, state, inputs, gathered);
+  if (status == FB_OK)
+    status = fb_plan_run(state->plan, &call);
+  if (status == FB_KERNEL_FAILED)
+    return explain(p, call.failure);
+  for (int32_t i = 0; status == FB_OK && i < p->n_outputs; i++)
+    memcpy(outputs[i], fb_buffer_data(made[i]), p->outputs[i].bytes);
+  return status;
+}
+
+fb_status fb_program_run(const fb_program *p, const void *const *inputs, void *const *outputs) {
+  const program_state *state;
+  fb_status status = get_state(p, &state);
+  if (status != FB_OK)
+    return status;
+  size_t input_bytes = (size_t)state->n * sizeof(fb_input), output_bytes = (size_t)p->n_outputs * sizeof(fb_buffer *);
+  fb_buffer *frame; /* from the pool: after the first run it costs no allocation */
+  if ((status = fb_buffer_alloc(input_bytes + output_bytes, &frame)) != FB_OK)
+    return status;
+  fb_input *gathered = fb_buffer_data(frame);
+  fb_buffer **made = (fb_buffer **)(gathered + state->n);
+  memset(gathered, 0, input_bytes + output_bytes);
+  status = run(p, state, inputs, outputs, gathered, made);
+  for (int32_t i = 0; i < p->n_outputs; i++)
+    fb_buffer_release(made[i]);
+  for (int32_t i = 0; i < state->n; i++)
+    if (p->sources[i].input >= 0)
+      fb_buffer_release(gathered[i].buffer);
+  fb_buffer_release(frame);
+  return status;
+}
+
+static fb_status compare(const fb_program *p, int32_t output, const unsigned char *found) {
+  const unsigned char *expected = p->expected[output];
+  for (size_t i = 0; i < p->outputs[output].bytes; i++)
+    if (found[i] != expected[i])
+      return fb_fail(FB_INVALID_ARGUMENT, "[check] %s: byte %zu of output %d is %02x, but %02x is expected.", p->name,
+                     i, (int)output, found[i], expected[i]);
+  return FB_OK;
+}
+
+fb_status fb_program_check(const fb_program *p) {
+  void **outputs = calloc((size_t)p->n_outputs, sizeof *outputs);
+  fb_status status = outputs == NULL ? fb_fail(FB_OUT_OF_MEMORY, "[check] no memory for the outputs.") : FB_OK;
+  for (int32_t i = 0; status == FB_OK && i < p->n_outputs; i++)
+    if ((outputs[i] = malloc(p->outputs[i].bytes + 1)) == NULL)
+      status = fb_fail(FB_OUT_OF_MEMORY, "[check] no memory for %zu bytes of output %d.", p->outputs[i].bytes, (int)i);
+  if (status == FB_OK)
+    status = fb_program_run(p, p->sample_inputs, outputs);
+  for (int32_t i = 0; status == FB_OK && i < p->n_outputs; i++)
+    status = compare(p, i, outputs[i]);
+  for (int32_t i = 0; outputs != NULL && i < p->n_outputs; i++)
+    free(outputs[i]);
+  free(outputs);
+  return status;
+}
