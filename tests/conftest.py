@@ -1,4 +1,4 @@
-"""Shared by all tests: compile in the foreground into a cache of the test run, seeds, acceptance marks."""
+"""Shared by all tests: programs are compiled in the foreground, into a cache of the tests' own."""
 
 import os
 import tempfile

@@ -152,7 +152,6 @@ def test_pow_special_values(dtype):
     assert agree.all(), list(zip(x[~agree], y[~agree], want[~agree]))
 
 
-@pytest.mark.accept("VER-08")
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("name", EXACT)
 def test_bits_do_not_depend_on_lanes_or_neighbours(name, dtype):
