@@ -71,7 +71,6 @@ NUMERIC = INTEGER + FLOATING
 
 _BY_NAME = {d.name: d for d in ALL}
 _BY_MLIR = {d.mlir: d for d in ALL}
-_BY_CODE = {d.code: d for d in ALL}
 
 
 def by_name(name: str) -> DType:
@@ -80,10 +79,6 @@ def by_name(name: str) -> DType:
 
 def by_mlir(text: str) -> DType:
     return _BY_MLIR[text]
-
-
-def by_code(code: int) -> DType:
-    return _BY_CODE[code]
 
 
 def from_numpy(dtype: np.dtype) -> DType:

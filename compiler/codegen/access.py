@@ -1,7 +1,7 @@
 """Where elements lie: views as strides, and the common refinement of the loops that several accesses need.
 
-In: shapes and view ops. Out: `Layout`s (affine maps from coordinates to positions in a root value) and `refine`, which
-turns the layouts of one loop nest into few loop dimensions. Nothing here emits code. Next: `fragment.py`.
+In: shapes and view ops. Out: `Layout`s (affine maps from coordinates to positions in a root value), and `merge` and
+`chain`, which turn the layouts of one loop nest into few loop dimensions. Nothing here emits code. Next: `fragment.py`.
 """
 
 from __future__ import annotations
@@ -143,14 +143,6 @@ def spread(dims: list[tuple[int, int]], extents: tuple[int, ...]) -> tuple[int, 
         if inner == whole:
             inner, position = 1, position + 1
     return tuple(reversed(strides))
-
-
-def refine(layouts: Iterable[Layout], size: int, cuts: tuple[int, ...] = ()) -> tuple[int, ...] | None:
-    """The fewest loop extents, outermost first, over which every layout is affine, breaking also at `cuts`."""
-    breaks = set(cuts)
-    for layout in layouts:
-        breaks.update(suffixes([e for e, _ in merge(layout)]))
-    return chain(breaks, size)
 
 
 def dynamic_window(x: Layout, starts: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> Layout:
