@@ -60,6 +60,15 @@ class KernelCall:
     copies: tuple[int, int] | None = None
 
 
+@dataclass(frozen=True)
+class Launch(KernelCall):
+    """One launch of a GPU kernel, whose parameters are the operands and then the dims: `grid` blocks of `block` threads
+    along x, y and z. `n` is the number of blocks."""
+
+    grid: tuple[int, int, int] = (1, 1, 1)
+    block: tuple[int, int, int] = (1, 1, 1)
+
+
 @dataclass
 class Cluster:
     """Nodes compiled together. `graph` is a self-contained fragment: its inputs are the cluster's operands.

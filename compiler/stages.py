@@ -10,6 +10,7 @@ Next: `driver.py`, which runs them; `stage_text.py`, which shows them.
 
 from __future__ import annotations
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -72,6 +73,8 @@ def kernels(work: Work) -> None:
 
 
 def plan(work: Work) -> None:
+    if targets.find(work.options.target).family != "cpu":
+        raise ValueError(f"[plan] plans run on CPUs, and {work.options.target} is none. Stop at the stage 'kernels'.")
     work.program = plan_module.build(work.graph, list(zip(work.clusters, work.lowered, strict=True)))
 
 
@@ -120,7 +123,8 @@ def lower(cluster: Cluster, target: str) -> Lowered:
     key = digest(cluster.kind, target, graph_bytes(cluster.graph))
     found = _lowered.get(key)
     if found is None:
-        found = _lowered[key] = _code_generator(cluster.kind)(cluster, targets.find(target))
+        machine = targets.find(target)
+        found = _lowered[key] = _code_generator(machine.family, cluster.kind)(cluster, machine)
         if len(_lowered) > _REMEMBERED:
             _lowered.popitem(last=False)
     else:
@@ -128,13 +132,17 @@ def lower(cluster: Cluster, target: str) -> Lowered:
     return found
 
 
-def _code_generator(kind: str) -> Callable[..., Lowered]:
-    if kind == "loops":
-        from flambeau.compiler.codegen import loops
+#: The module whose `lower` makes kernels of a cluster, per family of targets and kind of cluster.
+_CODE_GENERATORS = {
+    ("cpu", "loops"): "loops",
+    ("cpu", "contraction"): "gemm",
+    ("gpu", "loops"): "gpu_loops",
+    ("gpu", "contraction"): "gpu_matmul",
+}
 
-        return loops.lower
-    if kind == "contraction":
-        from flambeau.compiler.codegen import gemm
 
-        return gemm.lower
-    raise ValueError(f"[compile] no code generator lowers '{kind}' clusters. Use loops or contraction.")
+def _code_generator(family: str, kind: str) -> Callable[..., Lowered]:
+    name = _CODE_GENERATORS.get((family, kind))
+    if name is None:
+        raise ValueError(f"[compile] no code generator lowers '{kind}' clusters. Use loops or contraction.")
+    return importlib.import_module(f"flambeau.compiler.codegen.{name}").lower

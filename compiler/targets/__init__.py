@@ -15,7 +15,8 @@ class Target:
     """A machine.
 
     `triple`, `cpu` and `features` are LLVM's names; `vector_bytes` and `registers` describe the vector
-    register file; `l1`, `l2`, `l3` are data cache sizes in bytes as one core sees them.
+    register file; `l1`, `l2`, `l3` are data cache sizes in bytes as one core sees them. `family` names the set of code
+    generators.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Target:
     l1: int = 32 << 10
     l2: int = 1 << 20
     l3: int = 8 << 20
+    family: str = "cpu"  # | "gpu"
 
     def lanes(self, itemsize: int) -> int:
         """Elements of `itemsize` bytes in one vector register."""
@@ -36,9 +38,10 @@ class Target:
 @cache
 def find(name: str) -> Target:
     """The target called `name`. Raises ValueError with the known names."""
-    from flambeau.compiler.targets import aarch64, host, x86_64
+    from flambeau.compiler.targets import aarch64, host, nvptx, x86_64
 
     makers = {"host": host.target, **{t.name: lambda t=t: t for t in (x86_64.V3, x86_64.V4, aarch64.NEON)}}
+    makers.update({name: lambda t=t: t for name, t in nvptx.TARGETS.items()})
     if name not in makers:
         raise ValueError(f"[target] unknown target '{name}'. Choose one of {', '.join(sorted(makers))}.")
     return makers[name]()

@@ -1,0 +1,176 @@
+"""The GPU code generator for matrix products with their epilogues: one launch per cluster.
+
+64 x 64 tiles of the result, 16 steps along k at a time through shared memory, 4 x 4 results per thread. Sums keep the
+order of docs/architecture.md: fused multiply-adds along k in blocks of 256, block results added in order; products with
+a single row or column are folded as rows are. Next: `gemm_operands.py` for what is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flambeau.compiler.codegen.gemm_operands import Access, Contraction, Ref, read
+from flambeau.compiler.codegen.gpu_fold import Accumulator, Fold, threads_for
+from flambeau.compiler.codegen.gpu_kernel import Kernel
+from flambeau.compiler.codegen.values import Val
+from flambeau.compiler.kernel import Cluster, KernelCall, Lowered
+from flambeau.compiler.targets import Target
+
+_TILE, _DEPTH, _THREADS = 64, 16, 256
+#: Results per thread along each side, and threads along each side.
+_EACH, _SIDE = 4, 16
+#: Rows of a shared tile are a little longer than the tile, so that writing along k meets different banks.
+_PITCH = _TILE + 4
+_BLOCK = 256
+
+
+def lower(cluster: Cluster, target: Target) -> Lowered:
+    """The launch of a contraction cluster. Raises ValueError for element types without a GPU kernel."""
+    c = read(cluster.graph)
+    if not c.dtype.is_floating_point:
+        raise ValueError(f"[matmul] {c.dtype.name} has no GPU kernel yet. Compile it for a CPU target, or use float32.")
+    if 0 in (c.batches, c.m, c.n):
+        return Lowered()
+    return Lowered([_vector(c) if c.is_vector else _Tiled(c).call()])
+
+
+def _label(c: Contraction) -> str:
+    return "+".join(["matmul", *(s.op.name for s in c.steps)])
+
+
+class _Product(Kernel):
+    """What both kinds of kernel share: operands by strides, and the epilogue."""
+
+    def __init__(self, c: Contraction, threads: int) -> None:
+        super().__init__(threads)
+        self.c = c
+        self.m, self.n, self.k = self.extent(c.m), self.extent(c.n), self.extent(c.k)
+
+    def base(self, x: Access, batch: Val) -> Val:
+        """Where a batch's part of an operand begins."""
+        b, total, left = self.b, self.b.const(x.offset, "i64"), batch
+        for extent, stride in reversed(list(zip(self.c.batch, x.batch, strict=True))):
+            total = b.add(total, b.mul(b.rem_unsigned(left, extent), stride))
+            left = b.div_unsigned(left, extent)
+        return total
+
+    def element(self, x: Access, base: Val, row: Val, column: Val) -> Val:
+        b = self.b
+        at = b.add(base, b.add(b.mul(row, x.row), b.mul(column, x.column)))
+        return b.load(self.pointer(x.value), at, x.dtype.mlir)
+
+    def finish(self, product: Val, batch: Val, row: Val, column: Val) -> None:
+        """The epilogue of one element of the product, and its stores."""
+        b = self.b
+        leaves = [self.element(x, self.base(x, batch), row, column) for x in self.c.leaves]
+        steps: list[Val] = []
+
+        def value(ref: Ref) -> Val:
+            return product if ref.kind == "acc" else (leaves if ref.kind == "leaf" else steps)[ref.number]
+
+        for step in self.c.steps:
+            steps.append(step.op.lower(b, *map(value, step.args), *step.attrs))
+        at = b.add(b.mul(b.add(b.mul(batch, self.m), row), self.n), column)
+        for v, ref, _ in self.c.outputs:
+            b.store(value(ref), self.pointer(v, written=True), at)
+
+
+def _vector(c: Contraction) -> KernelCall:
+    """A block per result, which folds along k."""
+    kernel = _Product(c, threads_for(c.k))
+    b = kernel.b
+    row, column = (b.const(0, "i64"), b.block()) if c.m == 1 else (b.block(), b.const(0, "i64"))
+    batch = b.block("y")
+    lhs, rhs = kernel.base(c.lhs, batch), kernel.base(c.rhs, batch)
+
+    def step(k: Val, totals: Sequence[Val]) -> list[Val]:
+        x, y = kernel.element(c.lhs, lhs, row, k), kernel.element(c.rhs, rhs, k, column)
+        return [b.fma(x, y, totals[0])]
+
+    addition = Accumulator(0.0, c.dtype.mlir, lambda b, x, y: b.add(x, y))
+    (product,) = Fold(b, c.k, kernel.k).run([addition], step)
+    with b.if_(b.cmp("eq", b.thread(), 0)):
+        kernel.finish(product, batch, row, column)
+    return kernel.launch(_label(c), (max(c.m, c.n), c.batches, 1))
+
+
+class _Tiled:
+    """Writes the kernel of a product of matrices."""
+
+    def __init__(self, c: Contraction) -> None:
+        self.c, self.kernel = c, _Product(c, _THREADS)
+        self.b = b = self.kernel.b
+        self.type = c.dtype.mlir
+        self.tile_a, self.tile_b = (b.shared(_DEPTH * _PITCH, self.type) for _ in range(2))
+        self.batch = b.block("z")
+        self.row0, self.column0 = b.mul(b.block("y"), _TILE), b.mul(b.block("x"), _TILE)
+        self.lhs, self.rhs = self.kernel.base(c.lhs, self.batch), self.kernel.base(c.rhs, self.batch)
+        self.x = b.mul(b.rem_unsigned(b.thread(), _SIDE), _EACH)
+        self.y = b.mul(b.div_unsigned(b.thread(), _SIDE), _EACH)
+
+    def call(self) -> KernelCall:
+        c, b = self.c, self.b
+        if c.k > _BLOCK:
+            zeros = [b.const(0.0, self.type)] * _EACH**2
+            with b.loop(0, self.kernel.k, _BLOCK, zeros) as blocks:
+                end = b.minimum(self.kernel.k, b.add(blocks.index, _BLOCK))
+                sums = self._block(blocks.index, end)
+                is_first = b.cmp("eq", blocks.index, 0)
+                blocks.carry([b.select(is_first, x, b.add(t, x)) for t, x in zip(blocks.args, sums, strict=True)])
+            totals = blocks.results
+        else:
+            totals = self._block(b.const(0, "i64"), self.kernel.k)
+        self._store(totals)
+        return self.kernel.launch(_label(c), (-(-c.n // _TILE), -(-c.m // _TILE), c.batches))
+
+    def _block(self, start: Val, end: Val) -> list[Val]:
+        """The sums of one block along k."""
+        b = self.b
+        with b.loop(start, end, _DEPTH, [b.const(0.0, self.type)] * _EACH**2) as loop:
+            self._fill(self.tile_a, loop.index, end, self._element_of_lhs, self.c.lhs.column == 1)
+            self._fill(self.tile_b, loop.index, end, self._element_of_rhs, self.c.rhs.row == 1)
+            b.barrier()
+            loop.carry(self._multiply(loop.args))
+            b.barrier()
+        return loop.results
+
+    def _fill(self, tile: Val, k0: Val, end: Val, element, along_k: bool) -> None:
+        """Bring 64 x 16 elements into a tile, k outermost there; adjacent threads read adjacent elements."""
+        b = self.b
+        for part in range(_TILE * _DEPTH // _THREADS):
+            number = b.add(b.thread(), part * _THREADS)
+            inner = _DEPTH if along_k else _TILE
+            near, far = b.rem_unsigned(number, inner), b.div_unsigned(number, inner)
+            k, side = (near, far) if along_k else (far, near)
+            b.store(element(b.add(k0, k), end, side), tile, b.add(b.mul(k, _PITCH), side))
+
+    def _element_of_lhs(self, k: Val, end: Val, side: Val) -> Val:
+        row = self.b.add(self.row0, side)
+        return self._or_zero(row, self.kernel.m, k, end, lambda: self.kernel.element(self.c.lhs, self.lhs, row, k))
+
+    def _element_of_rhs(self, k: Val, end: Val, side: Val) -> Val:
+        column = self.b.add(self.column0, side)
+        return self._or_zero(
+            column, self.kernel.n, k, end, lambda: self.kernel.element(self.c.rhs, self.rhs, k, column)
+        )
+
+    def _or_zero(self, at: Val, extent: Val, k: Val, end: Val, load) -> Val:
+        b = self.b
+        inside = b.and_(b.cmp("lt", at, extent), b.cmp("lt", k, end))
+        return b.if_else(inside, lambda: [load()], lambda: [b.const(0.0, self.type)])[0]
+
+    def _multiply(self, sums: Sequence[Val]) -> list[Val]:
+        b, sums = self.b, list(sums)
+        for k in range(_DEPTH):
+            left = b.load_vector(self.tile_a, b.add(self.y, k * _PITCH), self.type, _EACH)
+            right = b.load_vector(self.tile_b, b.add(self.x, k * _PITCH), self.type, _EACH)
+            sums = [b.fma(left[i // _EACH], right[i % _EACH], sums[i]) for i in range(_EACH**2)]
+        return sums
+
+    def _store(self, totals: Sequence[Val]) -> None:
+        b = self.b
+        for i, total in enumerate(totals):
+            row = b.add(self.row0, b.add(self.y, i // _EACH))
+            column = b.add(self.column0, b.add(self.x, i % _EACH))
+            with b.if_(b.and_(b.cmp("lt", row, self.kernel.m), b.cmp("lt", column, self.kernel.n))):
+                self.kernel.finish(total, self.batch, row, column)

@@ -1,0 +1,324 @@
+"""Runs the MLIR text of GPU kernels in NumPy: all threads of all blocks in lock step, no GPU needed.
+
+In: a `Launch` and its operands as arrays. Out: the arrays as the kernel leaves them. Beyond the numbers it checks what a
+GPU would not tell: every access lies inside its operand, no operand's byte is written twice, all threads of a block
+meet at barriers and all threads of a warp at shuffles, and no thread reads or overwrites what another thread wrote to
+shared memory since the last barrier. Shared memory starts as garbage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from contraction_order import fma
+from flambeau.compiler import mlir
+from flambeau.compiler.kernel import Launch
+from flambeau.dialects.tape.elementwise import maximum, minimum, saturate
+
+_DTYPES = {"i1": np.bool_, "i8": np.int8, "i32": np.int32, "i64": np.int64, "f32": np.float32, "f64": np.float64}
+_WARP = 32
+_NONE, _SEVERAL = -1, -2
+
+
+class Memory:
+    """One operand: bytes that all threads see."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.bytes = array.reshape(-1).view(np.uint8)
+        self.written = np.zeros(self.bytes.size, bool)
+
+    def check(self, index: np.ndarray) -> None:
+        assert index.size == 0 or (index.min() >= 0 and index.max() < self.bytes.size), "access outside of an operand"
+
+    def read(self, index: np.ndarray, threads: np.ndarray) -> np.ndarray:
+        self.check(index)
+        return self.bytes[index]
+
+    def write(self, index: np.ndarray, data: np.ndarray, threads: np.ndarray) -> None:
+        self.check(index)
+        assert not self.written[index].any() and np.unique(index).size == index.size, "an element is written twice"
+        self.bytes[index], self.written[index] = data, True
+
+
+class Shared:
+    """A shared array of every block, with the last writer and reader of each byte since the last barrier."""
+
+    def __init__(self, size: int, blocks: int, per_block: int) -> None:
+        self.bytes = np.full((blocks, size), 0xA5, np.uint8)
+        self.writer, self.reader = (np.full((blocks, size), _NONE, np.int64) for _ in range(2))
+        self.per_block = per_block
+
+    def read(self, index: np.ndarray, threads: np.ndarray) -> np.ndarray:
+        at = self._at(index, threads)
+        writer, reader, me = self.writer[at], self.reader[at], threads[:, None]
+        assert np.all((writer == _NONE) | (writer == me)), "a thread reads what another wrote before the barrier"
+        self.reader[at] = np.where((reader == _NONE) | (reader == me), me, _SEVERAL)
+        claimed = self.reader[at]
+        self.reader[at] = np.where(claimed == me, claimed, _SEVERAL)
+        return self.bytes[at]
+
+    def write(self, index: np.ndarray, data: np.ndarray, threads: np.ndarray) -> None:
+        at = self._at(index, threads)
+        me = threads[:, None]
+        for others in (self.writer[at], self.reader[at]):
+            assert np.all((others == _NONE) | (others == me)), (
+                "a thread overwrites what another used before the barrier"
+            )
+        self.writer[at], self.bytes[at] = me, data
+        assert np.all(self.writer[at] == me), "two threads write one element"
+
+    def barrier(self, blocks: np.ndarray) -> None:
+        self.writer[blocks] = self.reader[blocks] = _NONE
+
+    def _at(self, index: np.ndarray, threads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert index.size == 0 or (index.min() >= 0 and index.max() < self.bytes.shape[1]), "access outside of shared"
+        return threads[:, None] // self.per_block, index
+
+
+@dataclass(frozen=True)
+class Pointer:
+    memory: Memory | Shared
+    offset: np.ndarray  # bytes
+
+    def moved(self, distance: np.ndarray) -> Pointer:
+        return Pointer(self.memory, self.offset + distance)
+
+
+def run(launch: Launch, operands: list[np.ndarray]) -> None:
+    """Run one launch on contiguous arrays, which it writes to."""
+    with np.errstate(all="ignore"):
+        _Machine(launch, [Memory(a) for a in operands]).run()
+
+
+def _unsigned(x: np.ndarray) -> np.ndarray:
+    return x.view(x.dtype.str.replace("i", "u"))
+
+
+def _on_unsigned(function):
+    return lambda x, y: function(_unsigned(x), _unsigned(y)).view(x.dtype)
+
+
+def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    quotient = x // y
+    return np.where((quotient * y != x) & ((x < 0) != (y < 0)), quotient + 1, quotient)
+
+
+_BINARY = {
+    "arith.addi": np.add, "arith.subi": np.subtract, "arith.muli": np.multiply, "arith.divsi": _divide,
+    "arith.divui": _on_unsigned(np.floor_divide), "arith.remui": _on_unsigned(np.remainder),
+    "arith.andi": np.bitwise_and, "arith.ori": np.bitwise_or, "arith.xori": np.bitwise_xor,
+    "arith.shli": np.left_shift, "arith.shrsi": np.right_shift, "arith.shrui": _on_unsigned(np.right_shift),
+    "arith.minsi": np.minimum, "arith.maxsi": np.maximum,
+    "arith.addf": np.add, "arith.subf": np.subtract, "arith.mulf": np.multiply, "arith.divf": np.divide,
+    "arith.minimumf": minimum.reference, "arith.maximumf": maximum.reference, "math.copysign": np.copysign,
+    "math.fma": fma, "math.sqrt": np.sqrt, "math.absf": np.abs, "math.absi": np.abs, "math.floor": np.floor,
+    "math.ceil": np.ceil, "math.trunc": np.trunc, "math.roundeven": np.rint, "arith.negf": np.negative,
+    "arith.select": np.where,
+}  # fmt: skip
+_SIGNED = (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
+_CMPI = (*_SIGNED, *(_on_unsigned(f) for f in _SIGNED[2:]))
+_CMPF = {1: np.equal, 2: np.greater, 3: np.greater_equal, 4: np.less, 5: np.less_equal, 13: np.not_equal}
+
+
+class _Machine:
+    """All threads of a launch; `active` says which of them execute the current op."""
+
+    def __init__(self, launch: Launch, operands: list[Memory]) -> None:
+        self.per_block = int(np.prod(launch.block))
+        self.blocks = int(np.prod(launch.grid))
+        self.count = self.per_block * self.blocks
+        self.threads = np.arange(self.count)
+        self.active = np.ones(self.count, bool)
+        block = self.threads // self.per_block
+        x, y, _ = launch.grid
+        self.registers = {
+            "tid.x": self.threads % self.per_block, "ctaid.x": block % x, "ctaid.y": block // x % y,
+            "ctaid.z": block // (x * y),
+        }  # fmt: skip
+        self.values: dict = {}
+        self.globals: dict[str, Memory | Shared] = {}
+        self.module = module = mlir.parse(launch.source.text)
+        for op in module.body.operations:
+            if op.operation.name == "llvm.mlir.global":
+                self._define(op.operation)
+            else:
+                self.entry = op.operation
+        arguments = list(self.entry.regions[0].blocks[0].arguments)
+        assert len(arguments) == len(operands) + len(launch.dims)
+        zero = np.zeros(self.count, np.int64)
+        given = [Pointer(m, zero) for m in operands] + [np.full(self.count, d, np.int64) for d in launch.dims]
+        self.values.update(zip(arguments, given, strict=True))
+
+    def _define(self, op) -> None:
+        ir = mlir.module("ir")
+        name = ir.StringAttr(op.attributes["sym_name"]).value
+        if "value" in op.attributes:
+            self.globals[name] = Memory(np.array(ir.DenseElementsAttr(op.attributes["value"])))
+            return
+        length, element = str(ir.TypeAttr(op.attributes["global_type"]).value)[len("!llvm.array<") : -1].split(" x ")
+        size = int(length) * np.dtype(_DTYPES[element]).itemsize
+        self.globals[name] = Shared(size, self.blocks, self.per_block)
+
+    def run(self) -> None:
+        self._block(self.entry.regions[0].blocks[0])
+
+    def _block(self, block) -> list:
+        for op in block.operations:
+            op = op.operation
+            operands = [self.values[v] for v in op.operands]
+            if op.name in ("scf.yield", "llvm.return"):
+                return operands
+            results = self._op(op, operands)
+            self.values.update(zip(op.results, results, strict=True))
+        return []
+
+    def _op(self, op, operands: list) -> list:
+        if function := _BINARY.get(op.name):
+            return [self._typed(op, function(*operands))]
+        special = getattr(self, "_" + op.name.replace(".", "_"), None)
+        assert special is not None, f"the simulator does not know {op.name}"
+        result = special(op, *operands)
+        return result if isinstance(result, list) else [result]
+
+    def _dtype(self, op):
+        return _DTYPES[str(op.results[0].type)]
+
+    def _typed(self, op, x: np.ndarray) -> np.ndarray:
+        assert x.dtype == self._dtype(op), f"{op.name} gave {x.dtype}"
+        return x
+
+    # ---- arithmetic ----------------------------------------------------------------------------------------
+
+    def _arith_constant(self, op):
+        value = op.attributes["value"]
+        number = value.value if hasattr(value, "value") else bool(str(value) == "true")
+        return np.full(self.count, number, self._dtype(op))
+
+    def _arith_cmpi(self, op, x, y):
+        predicate = op.attributes["predicate"].value
+        return (
+            (x > y if predicate == 8 else _CMPI[predicate](x, y))
+            if x.dtype == bool
+            else _CMPI[predicate](x, y).astype(bool)
+        )
+
+    def _arith_cmpf(self, op, x, y):
+        return _CMPF[op.attributes["predicate"].value](x, y)
+
+    def _cast(self, op, x):
+        return x.astype(self._dtype(op))
+
+    _arith_extsi = _arith_trunci = _arith_sitofp = _arith_extf = _arith_truncf = _cast
+
+    def _arith_extui(self, op, x):
+        return (x if x.dtype == bool else _unsigned(x)).astype(self._dtype(op))
+
+    _arith_uitofp = _arith_extui
+
+    def _arith_bitcast(self, op, x):
+        return np.ascontiguousarray(x).view(self._dtype(op))
+
+    # ---- memory --------------------------------------------------------------------------------------------
+
+    def _llvm_mlir_addressof(self, op):
+        name = mlir.module("ir").FlatSymbolRefAttr(op.attributes["global_name"]).value
+        return Pointer(self.globals[name], np.zeros(self.count, np.int64))
+
+    def _llvm_addrspacecast(self, op, x):
+        return x
+
+    def _llvm_getelementptr(self, op, pointer, *indices):
+        element = str(mlir.module("ir").TypeAttr(op.attributes["elem_type"]).value)
+        (constant,) = list(mlir.module("ir").DenseI32ArrayAttr(op.attributes["rawConstantIndices"]))
+        index = indices[0] if indices else np.full(self.count, constant, np.int64)
+        return pointer.moved(index * np.dtype(_DTYPES[element]).itemsize)
+
+    def _bytes(self, pointer: Pointer, size: int) -> np.ndarray:
+        return pointer.offset[self.active][:, None] + np.arange(size)
+
+    def _llvm_load(self, op, pointer):
+        lanes, element = _vector(str(op.results[0].type))
+        dtype = np.dtype(_DTYPES[element])
+        size = dtype.itemsize * lanes
+        alignment = op.attributes["alignment"].value
+        assert np.all(pointer.offset[self.active] % alignment == 0), "a load is not aligned"
+        read = pointer.memory.read(self._bytes(pointer, size), self.threads[self.active])
+        result = np.zeros((self.count, lanes), dtype)
+        result[self.active] = np.ascontiguousarray(read).view(dtype)
+        return result if lanes > 1 else result[:, 0]
+
+    def _llvm_store(self, op, x, pointer):
+        data = np.ascontiguousarray(x[self.active])[:, None].view(np.uint8)
+        pointer.memory.write(self._bytes(pointer, x.dtype.itemsize), data, self.threads[self.active])
+        return []
+
+    def _vector_extract(self, op, x):
+        (lane,) = list(mlir.module("ir").DenseI64ArrayAttr(op.attributes["static_position"]))
+        return x[:, lane]
+
+    # ---- threads -------------------------------------------------------------------------------------------
+
+    def _llvm_call_intrinsic(self, op, *operands):
+        name = mlir.module("ir").StringAttr(op.attributes["intrin"]).value.removeprefix("llvm.")
+        if name.startswith("nvvm.read.ptx.sreg."):
+            return self.registers[name.removeprefix("nvvm.read.ptx.sreg.")].astype(np.int32)
+        if name.startswith("fptosi.sat."):
+            return saturate(operands[0], _dtype_named(str(op.results[0].type)))
+        return {"nvvm.barrier.cta.sync.aligned.all": self._barrier, "nvvm.shfl.sync.down.i32": self._shuffle}[name](
+            *operands
+        )
+
+    def _barrier(self, _):
+        arrived = self.active.reshape(self.blocks, self.per_block)
+        assert np.all(arrived.all(1) | ~arrived.any(1)), "only some threads of a block reach a barrier"
+        for memory in self.globals.values():
+            if isinstance(memory, Shared):
+                memory.barrier(arrived.all(1))
+        return []
+
+    def _shuffle(self, members, x, distance, clamp):
+        warps = self.active.reshape(-1, _WARP)
+        assert np.all(warps.all(1) | ~warps.any(1)), "only some threads of a warp reach a shuffle"
+        assert np.all(members == -1) and np.all(clamp == _WARP - 1)
+        lane = self.threads % _WARP
+        return x[np.where(lane + distance < _WARP, self.threads + distance, self.threads) % self.count]
+
+    # ---- control flow --------------------------------------------------------------------------------------
+
+    def _within(self, mask: np.ndarray, block) -> list:
+        outer, self.active = self.active, self.active & mask
+        results = self._block(block)
+        self.active = outer
+        return results
+
+    def _scf_if(self, op, condition):
+        branches = [r.blocks[0] for r in op.regions if len(r.blocks)]
+        if not len(op.results):
+            if (self.active & condition).any():
+                self._within(condition, branches[0])
+            return []
+        results = [self._within(mask, block) for mask, block in zip((condition, ~condition), branches, strict=True)]
+        return [np.where(condition, x, y) for x, y in zip(*results, strict=True)]
+
+    def _scf_for(self, op, lower, upper, step, *carried):
+        block, index, carried = op.regions[0].blocks[0], lower.copy(), list(carried)
+        while (running := self.active & (index < upper)).any():
+            self.values.update(zip(block.arguments, [index, *carried], strict=True))
+            following = self._within(running, block)
+            carried = [np.where(running, x, y) for x, y in zip(following, carried, strict=True)]
+            index = np.where(running, index + step, index)
+        return carried
+
+
+def _vector(type: str) -> tuple[int, str]:
+    if not type.startswith("vector<"):
+        return 1, type
+    lanes, element = type[len("vector<") : -1].split("x")
+    return int(lanes), element
+
+
+def _dtype_named(element: str):
+    from flambeau.dialects.dtypes import by_mlir
+
+    return by_mlir(element)
