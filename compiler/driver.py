@@ -12,15 +12,19 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flambeau.compiler import kernel_cache, plan_cache, report
+from flambeau.compiler import foreign, kernel_cache, plan_cache, report
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.dialects.graph import Graph
 from flambeau.runtime import _binding as runtime
+
+if TYPE_CHECKING:
+    from flambeau.compiler.build import Build
 
 _REMEMBERED = 2048
 _compiled: OrderedDict[tuple[str, Options], Compiled] = OrderedDict()
@@ -154,11 +158,12 @@ class Compiled:
         program = plan_cache.shared().find(self.key)
         if program is None:
             return
-        if self.options.mode == "background":
+        if self.options.mode == "background" or foreign.involved(self.graph, self.options):
             found = [kernel_cache.shared().find(k, self.options) for k in program.kernels]
             addresses = [address for address in found if address is not None]
             if len(addresses) < len(found):
-                self._start_build(program)
+                if self.options.mode == "background":
+                    self._start_build(program)
                 return
         else:
             addresses = kernel_cache.get(program.kernels, self.options)
@@ -168,6 +173,9 @@ class Compiled:
         from flambeau.compiler import stages
 
         if self.plan is not None:
+            return
+        if foreign.involved(self.graph, self.options):
+            self._compile_elsewhere()
             return
         start = perf_counter()
         try:
@@ -180,10 +188,17 @@ class Compiled:
         if not self.options.dump:
             plan_cache.shared().insert(self.key, program)
 
-    def _start_build(self, program: Program | None) -> None:
+    def _compile_elsewhere(self) -> None:
+        """Compile now, but in a worker: code of plug-ins takes part, and that may end its process."""
+        self._start_build(None)
+        while self._build is not None:
+            self._build.wait()
+            self._collect()
+
+    def _start_build(self, program: Program | None, options: Options | None = None) -> None:
         from flambeau.compiler.build import Build  # a start from the caches needs no processes
 
-        self._build = Build(self.graph, self.options, program)
+        self._build = Build(self.graph, options or self.options, program)
 
     def _collect(self) -> None:
         """Link what the workers made; what a fork left with the parent is asked for again on the next run."""
@@ -192,10 +207,24 @@ class Compiled:
             if build is None or not build.done:
                 return
             if build.error is not None:
-                self._give_up(build.error)
+                if not self._without_passes(build):
+                    self._give_up(build.error)
                 return
             start = perf_counter()
             self._use(build.program, build.link(), "worker", perf_counter() - start + build.seconds)
+
+    def _without_passes(self, build: Build) -> bool:
+        """If passes of plug-ins may be why a build failed, say so and start one without them."""
+        suspects = foreign.passes(build.options)
+        if not suspects or not (build.crash or "[plug-in] pass " in build.error):
+            return False
+        warnings.warn(
+            f"[compile] {build.error}. Passes of plug-ins: {foreign.named(suspects)}. The program is compiled without them.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        self._start_build(None, replace(self.options, plugins=False))
+        return True
 
     def _use(self, program: Program, addresses: Sequence[int], origin: str, seconds: float) -> None:
         self.plan = runtime.Plan(tuple(program.spec), tuple(addresses))
@@ -204,6 +233,8 @@ class Compiled:
     def _give_up(self, error: str) -> None:
         """The program stays op by op; say so once."""
         self._hopeless = True
+        if offered := foreign.ops(self.graph):
+            error = f"{error} (it has ops of plug-ins: {foreign.named(offered)})"
         path = report.reproducer(self.graph, self.key, error)
         self.report.failed(error, path)
         warnings.warn(

@@ -7,11 +7,13 @@ Next: `driver.py`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from flambeau.compiler import foreign
 from flambeau.compiler.identity import graph_key
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Node
@@ -139,8 +141,23 @@ def _link_ops(graph: Graph, link: Link) -> dict[int, Any]:
             single = one_op(graph, node)
             keys[position] = graph_key(single)
             singles.setdefault(keys[position], single)
-    plans = dict(zip(singles, link(list(singles.values())), strict=True)) if singles else {}
-    return {position: plans[key] for position, key in keys.items()}
+    ours = {k: g for k, g in singles.items() if not foreign.ops(g)}
+    plans = dict(zip(ours, link(list(ours.values())), strict=True)) if ours else {}
+    plans |= {k: plan for k, g in singles.items() if k not in ours and (plan := _link_foreign(g, link)) is not None}
+    return {position: plans[key] for position, key in keys.items() if key in plans}
+
+
+def _link_foreign(single: Graph, link: Link) -> Any:
+    """The plan of a plug-in's op, or None where its lowering does not work: then its reference stands in for good."""
+    try:
+        return link([single])[0]
+    except Exception as error:
+        warnings.warn(
+            f"[plug-in] {foreign.named(foreign.ops(single))} does not compile: {error} Its NumPy reference runs instead.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
 
 
 def one_op(graph: Graph, node: Node) -> Graph:

@@ -1,7 +1,7 @@
 """Plans of one-op programs, for the generic tier: from memory, from disk, or compiled.
 
 In: graphs of one node. Out: runtime plans. In background mode workers compile, so that a compiler that crashes takes
-nothing with it; otherwise this process does. Next: `generic.py`, the user.
+nothing with it; otherwise this process does, except for ops of plug-ins. Next: `generic.py`, the user.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from flambeau.compiler import kernel_cache, plan_cache
+from flambeau.compiler import foreign, kernel_cache, plan_cache
 from flambeau.compiler.build import Build
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
@@ -24,7 +25,8 @@ _lock = threading.Lock()
 
 
 def link(graphs: Sequence[Graph], options: Options) -> list[Any]:
-    """One plan per graph. Raises RuntimeError where one cannot be compiled."""
+    """One plan per graph. Raises RuntimeError where one cannot be compiled. Passes of plug-ins have no part in it."""
+    options = replace(options, plugins=False)
     keys = [plan_cache.key(g, options) for g in graphs]
     missing = {k: g for k, g in zip(keys, graphs) if k not in _plans}
     made = _make(missing, options) if missing else {}
@@ -37,11 +39,15 @@ def link(graphs: Sequence[Graph], options: Options) -> list[Any]:
 
 
 def _make(graphs: dict[str, Graph], options: Options) -> dict[str, Any]:
-    programs = {k: plan_cache.shared().find(k) or _lower(k, g, options) for k, g in graphs.items()}
-    if options.mode != "background":
-        return {k: _plan(p, kernel_cache.get(p.kernels, options)) for k, p in programs.items()}
-    builds = {k: Build(graphs[k], options, p) for k, p in programs.items()}
-    return {k: _finish(b, graphs[k]) for k, b in builds.items()}
+    made, builds = {}, {}
+    for k, g in graphs.items():
+        elsewhere = foreign.involved(g, options)  # a worker lowers it
+        program = plan_cache.shared().find(k) or (None if elsewhere else _lower(k, g, options))
+        if program is not None and options.mode != "background":
+            made[k] = _plan(program, kernel_cache.get(program.kernels, options))
+        else:
+            builds[k] = Build(g, options, program)
+    return made | {k: _finish(b, graphs[k]) for k, b in builds.items()}
 
 
 def _finish(build: Build, graph: Graph) -> Any:

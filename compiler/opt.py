@@ -19,12 +19,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from flambeau.compiler import stage_text, stages, targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, registry
+from flambeau.dialects import plugins
+from flambeau.dialects.plugins import PluginError
 
 #: What bad input raises; anything else is a mistake of ours.
 REFUSED = (ValueError, TypeError, RuntimeError, OSError)
@@ -46,10 +48,7 @@ def _option(name: str, key: str, text: str, type_: Any) -> Any:
 
 def make_pass(name: str, options: str) -> Pass:
     """The pass called `name` with its fields set from "field=value,field=value"."""
-    try:
-        cls = registry.find(name)
-    except (ImportError, AttributeError) as e:
-        raise ValueError(f"[{name}] the package that offers the pass cannot be imported: {e}.") from e
+    cls = registry.find(name)
     types = {f.name: f.type for f in fields(cls)}
     settings = {}
     for item in filter(None, options.split(",")):
@@ -79,12 +78,23 @@ def run(
     for part in stage_text.split(text):
         start = first or first_stage(part)
         try:
-            shown = stage_text.convert(part, passes, start, last, options)
+            shown = _convert(part, passes, start, last, options)
         except Exception as e:
             refuse(e)
             continue
         yield separator + shown
         separator = stage_text.separator(last or start)
+
+
+def _convert(part: str, passes: Sequence[Pass], first: str, last: str, options: Options) -> str:
+    """`stage_text.convert`, without the passes that plug-ins add to the stages if one of these does not work."""
+    try:
+        return stage_text.convert(part, passes, first, last, options)
+    except PluginError as e:
+        if not options.plugins:
+            raise
+        _complain(f"{e} The stages run without passes of plug-ins.")
+        return stage_text.convert(part, passes, first, last, replace(options, plugins=False))
 
 
 def describe(error: Exception, path: str) -> str:
@@ -125,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--from", dest="first", default="", metavar="STAGE", help="the text is what this stage writes")
     parser.add_argument("--to", dest="last", default="", metavar="STAGE", help="run the stages up to this one")
     parser.add_argument("--target", default="host", help="the machine to compile for (default: %(default)s)")
-    parser.add_argument("--list-passes", action="store_true", help="name the passes")
+    parser.add_argument("--list-passes", action="store_true", help="name the passes and where each comes from")
     parser.add_argument("--list-stages", action="store_true", help="name the stages")
     return parser
 
@@ -147,6 +157,13 @@ def _passes_named(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list
     return passes, others
 
 
+def _pass_lines() -> list[str]:
+    """Each pass and the package that it comes from."""
+    origins = registry.origins()
+    width = max(map(len, origins))
+    return [f"{name:{width}}  {origin}" for name, origin in origins.items()]
+
+
 def _read(path: str) -> str:
     if path == "-":
         return sys.stdin.read()
@@ -161,7 +178,7 @@ def _execute(arguments: Sequence[str]) -> int:
     named, others = _passes_named(arguments)
     args = _parser().parse_args(others)
     if args.list_passes or args.list_stages:
-        print("\n".join(registry.names() if args.list_passes else stages.names()))
+        print("\n".join(_pass_lines() if args.list_passes else stages.names()))
         return 0
     targets.find(args.target)
     stage_text.check_names(args.first, args.last)
@@ -203,6 +220,7 @@ def _isolated(work: Callable[[], int]) -> int:
         code = 1
         try:
             code = work()
+            sys.stdout.flush()
         except KeyboardInterrupt:
             code = 130
         finally:
@@ -213,9 +231,15 @@ def _isolated(work: Callable[[], int]) -> int:
         return 130
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
-        _complain(f"[opt] MLIR or LLVM ended its process with {name}: it aborts on some text. What it said is above.")
+        _complain(f"[opt] {_suspects()} ended its process with {name}: it aborts on some text. What it said is above.")
         return 1
     return os.waitstatus_to_exitcode(status)
+
+
+def _suspects() -> str:
+    found = [*plugins.offers(plugins.PASSES), *plugins.offers(plugins.OPS)]
+    packages = ", ".join(dict.fromkeys(o.package for o in found))
+    return f"MLIR, LLVM or a plug-in ({packages})" if packages else "MLIR or LLVM"
 
 
 if __name__ == "__main__":

@@ -20,13 +20,15 @@ def default_cache_dir() -> Path:
 @dataclass(frozen=True)
 class Options:
     """`mode`: "background" runs new programs op by op while workers compile the fused one, "blocking" compiles at first
-    sight, "off" never fuses. `fuse` and `max_cluster_ops` shape the fused program; `dump` is a folder for every stage."""
+    sight, "off" never fuses. `fuse` and `max_cluster_ops` shape the fused program; `dump` is a folder for every stage;
+    `plugins` says whether passes of other packages take part."""
 
     mode: str = "background"
     fuse: bool = True
     max_cluster_ops: int = 200
     target: str = "host"
     dump: str | None = None
+    plugins: bool = True
 
     @staticmethod
     def from_environment() -> Options:

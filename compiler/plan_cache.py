@@ -7,11 +7,10 @@ A program that is found needs no pass, no code generator and no MLIR. Next: `dri
 from __future__ import annotations
 
 import marshal
-import sys
 from functools import cache
 from pathlib import Path
 
-from flambeau.compiler import kernel_cache, targets
+from flambeau.compiler import foreign, kernel_cache, targets
 from flambeau.compiler import options as options_module
 from flambeau.compiler.identity import digest, graph_bytes
 from flambeau.compiler.kernel import KernelSource
@@ -19,7 +18,6 @@ from flambeau.compiler.object_store import ObjectStore
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import OpRecord
 from flambeau.runtime.plan_spec import PlanSpec
 
 _LIMIT = 128 << 20  # bytes of all entries
@@ -49,19 +47,9 @@ class PlanCache:
 
 
 def key(graph: Graph, options: Options) -> str:
-    """A program's name: structure, options that shape it, target, compiler and wheels. Locations have no part in it."""
+    """A program's name: structure, options that shape it, target, compiler, plug-ins and wheels. Locations have no part in it."""
     shape = f"{options.fuse} {options.max_cluster_ops} {targets.find(options.target)!r}"
-    foreign = [origin for op in {n.op: None for n in graph.nodes} if (origin := foreign_source(op))]
-    return digest(graph_bytes(graph), shape, toolchain(), *foreign)
-
-
-@cache
-def foreign_source(op: OpRecord) -> bytes:
-    """The source of the modules that define an op, where these are not ours: `toolchain` does not know them."""
-    parts = [f for f in (op.infer, op.reference, op.lower, op.fails) if callable(f)]
-    names = dict.fromkeys(getattr(f, "__module__", None) or "" for f in parts)
-    files = [getattr(sys.modules.get(name), "__file__", None) for name in names if not name.startswith("flambeau.")]
-    return b"".join(Path(file).read_bytes() for file in files if file)
+    return digest(graph_bytes(graph), shape, toolchain(), *foreign.sources(graph, options))
 
 
 @cache

@@ -19,7 +19,7 @@ from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import Kind
 
 #: Stages whose form is a program in the `tape` dialect: all before the first that makes clusters.
-TAPE = tuple(PROGRAM)[: list(PROGRAM).index("cluster")]
+TAPE = stages.ON_PROGRAMS
 #: What starts a comment in a stage's form, where that is not MLIR's `//`.
 _COMMENT = {"ir": ";", "optimised": ";", "assembly": "#"}
 _SEPARATOR = re.compile(r"^(?://|;|#) -----\s*$", re.MULTILINE)
@@ -125,7 +125,7 @@ def run_stages(work: Work, first: str, last: str) -> None:
     if order.index(end) < order.index(first):
         raise ValueError(f"[stages] '{last}' comes before '{first}', which the passes already reached.")
     for stage in order[order.index(first) + 1 : order.index(end) + 1]:
-        PROGRAM[stage](work)
+        stages.advance(work, stage)
 
 
 def _clusters(text: str, last: str, options: Options) -> str:

@@ -16,12 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from flambeau.compiler import foreign, targets
 from flambeau.compiler import plan as plan_module
-from flambeau.compiler import targets
 from flambeau.compiler.identity import digest, graph_bytes, graph_key
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.options import Options
-from flambeau.compiler.passes import Pass, registry
+from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.plan import Program
 from flambeau.dialects.graph import Graph
 
@@ -93,6 +93,17 @@ PROGRAM: dict[str, Callable[[Work], None]] = {
 KERNEL = ("llvm", "ir", "optimised", "assembly")
 
 
+#: The stages that work on whole programs; passes of other packages may run after each.
+ON_PROGRAMS = tuple(PROGRAM)[: list(PROGRAM).index("cluster")]
+
+
+def advance(work: Work, stage: str) -> None:
+    """One stage of a program, and the passes of other packages that follow it."""
+    PROGRAM[stage](work)
+    if stage in ON_PROGRAMS and foreign.passes(work.options):
+        work.graph = pipeline.run(work.graph, stage, work.options, ON_PROGRAMS)
+
+
 def names() -> list[str]:
     """Every stage, in order."""
     return [*PROGRAM, *KERNEL]
@@ -102,8 +113,8 @@ def run(graph: Graph, options: Options) -> Work:
     """All stages of a program. Each is written to `options.dump` when that is set."""
     work = Work(graph, options)
     folder = Path(options.dump) / f"program-{graph_key(graph)[:12]}" if options.dump else None
-    for number, (name, stage) in enumerate(PROGRAM.items()):
-        stage(work)
+    for number, name in enumerate(PROGRAM):
+        advance(work, name)
         if folder:
             from flambeau.compiler import stage_text
 

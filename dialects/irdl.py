@@ -10,8 +10,9 @@ from __future__ import annotations
 import inspect
 import math
 import struct
+import warnings
 from collections.abc import Hashable, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from flambeau.dialects import dtypes
@@ -212,15 +213,22 @@ def _operand_names(record: OpRecord) -> tuple[list[str], bool]:
     return [n for n in plain if n not in record.attrs], variadic
 
 
-@cache
 def _dialect() -> Any:
-    """The dialect's class with one operation class per record known by now."""
+    """The dialect's class with one operation class per record: built-in ones, plug-ins', and those defined by now."""
     import flambeau.dialects.history
     import flambeau.dialects.tape  # noqa: F401
+    from flambeau.dialects import plugins
 
+    for error in plugins.load_ops():
+        warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+    return _dialect_of(tuple(REGISTRY.values()))
+
+
+@lru_cache(maxsize=4)
+def _dialect_of(records: tuple[OpRecord, ...]) -> Any:
     ext = _mlir().ext
     tape: Any = type("Tape", (ext.Dialect,), {}, name="tape")
-    for record in REGISTRY.values():
+    for record in records:
         names, variadic = _operand_names(record)
         fields: dict[str, Any] = {}
         fields.update({f"{n}_": ext.Operand[Any] for n in names})

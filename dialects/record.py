@@ -132,7 +132,12 @@ class Monoid:
 
 
 def find(name: str) -> OpRecord:
-    """The record called `name`. Importing `flambeau.dialects.tape` registers the built-in ones."""
+    """The record called `name`: a built-in one, which importing `flambeau.dialects.tape` registers, or a plug-in's.
+    Raises KeyError when there is none, PluginError when its plug-in cannot be imported."""
     if name not in REGISTRY:
         import flambeau.dialects.tape  # noqa: F401
+    if name not in REGISTRY:
+        from flambeau.dialects import plugins
+
+        plugins.load_op(name)
     return REGISTRY[name]

@@ -69,7 +69,9 @@ def test_every_stage_has_a_lit_file_of_its_name(name):
 
 
 def test_passes_and_stages_are_listed(tool):
-    assert tool("--list-passes") == (0, "\n".join(registry.names()) + "\n", "")
+    code, out, err = tool("--list-passes")
+    assert (code, err) == (0, "")
+    assert dict(line.split(None, 1) for line in out.splitlines()) == dict.fromkeys(registry.BUILT_IN, "flambeau")
     assert tool("--list-stages") == (0, "\n".join(stages.names()) + "\n", "")
 
 
@@ -308,9 +310,9 @@ def plugin(tmp_path, monkeypatch):
 
 
 def test_a_pass_of_another_package_is_listed_and_run_with_typed_options(plugin, tool):
-    assert tool("--list-passes")[1].split()[-7:] == [
-        *("absent", "broken", "misnamed", "nothing", "repeat", "to", "unimportable"),
-    ]
+    listed = dict(line.split(None, 1) for line in tool("--list-passes")[1].splitlines())
+    assert list(listed)[-7:] == ["absent", "broken", "misnamed", "nothing", "repeat", "to", "unimportable"]
+    assert listed["repeat"] == "a-plugin-of-the-tests 1.0" and listed["cse"] == "flambeau"
     assert tool("--repeat")[1].startswith("// 3.0 ops\nmodule {")
     out = tool("--simplify", "--dead-code", "--repeat=times=2,scale=0.5,loud=true,word=nodes")[1]
     assert out.startswith("// 0.5 NODES\n// 0.5 NODES\nmodule {")
@@ -324,15 +326,17 @@ def test_a_pass_of_another_package_is_found_by_the_command(plugin):
 
 def test_built_in_passes_and_options_keep_their_names(plugin, tool):
     assert tool("--cse") == (0, tool()[1], "")
-    assert tool("--to", "cluster")[0] == 0
+    code, out, err = tool("--to", "cluster")
+    assert (code, out[:16]) == (0, "// loops cluster")
+    assert "'absent' of a-plugin-of-the-tests 1.0 cannot be imported" in err and "run without passes of plug-ins" in err
 
 
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("misnamed", "[passes] entry point 'misnamed' gives <class 'a_plugin_of_the_tests.Misnamed'>. Make it a Pass"),
-        ("absent", "[absent] the package that offers the pass cannot be imported: module"),
-        ("unimportable", "cannot be imported: No module named 'no_module_of_this_name'."),
+        ("misnamed", "'misnamed' of a-plugin-of-the-tests 1.0 is <class 'a_plugin_of_the_tests.Misnamed'>. Make it a"),
+        ("absent", "[plug-in] 'absent' of a-plugin-of-the-tests 1.0 cannot be imported: AttributeError: module"),
+        ("unimportable", "cannot be imported: ModuleNotFoundError: No module named 'no_module_of_this_name'."),
         ("nothing", "[nothing] the pass gave NoneType. A pass gives a Graph or clusters."),
         ("broken", "[internal] ZeroDivisionError: integer division or modulo by zero (a_plugin_of_the_tests.py:"),
     ],

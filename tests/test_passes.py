@@ -1,6 +1,8 @@
 """Graph passes keep every bit, are idempotent, deterministic and linear; the registry finds them by name."""
 
 import math
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +14,12 @@ from flambeau.compiler.passes.dead_code import DeadCode
 from flambeau.compiler.passes.rewrite import renumber, without_locations
 from flambeau.compiler.passes.simplify import Simplify
 from flambeau.compiler.passes.transpose_products import TransposeProducts
-from flambeau.dialects import reference
+from flambeau.dialects import plugins, reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import bool_, float32, float64, int32, int64
 from flambeau.dialects.graph import Loc
+from flambeau.dialects.plugins import Offer
 from flambeau.dialects.record import find
 from random_graphs import program, same_bits
 
@@ -273,23 +276,16 @@ def test_passes_are_found_by_name():
         registry.find("simplfy")
 
 
-class _Entry:
-    def __init__(self, name, value):
-        self.name, self.value = name, value
-
-    def load(self):
-        return self.value
+class Mine(Pass):
+    name = "mine"
 
 
 def test_other_packages_add_passes_by_entry_point(monkeypatch):
-    class Mine(Pass):
-        name = "mine"
-
-    entries = [_Entry("mine", Mine), _Entry("bad", int)]
-    monkeypatch.setattr(
-        registry, "entry_points", lambda group, name=None: [e for e in entries if name in (None, e.name)]
-    )
+    monkeypatch.setitem(sys.modules, "a_module_with_passes", SimpleNamespace(Mine=Mine))
+    offers = (Offer("bad", "theirs 1.0", "builtins:int"), Offer("mine", "theirs 1.0", "a_module_with_passes:Mine"))
+    monkeypatch.setattr(plugins, "offers", lambda group: offers)
     assert registry.find("mine") is Mine
     assert registry.names()[-2:] == ["bad", "mine"]
-    with pytest.raises(TypeError, match=r"\[passes\] entry point 'bad' gives <class 'int'>. Make it a Pass subclass"):
+    assert registry.origins()["mine"] == "theirs 1.0" and registry.origins()["cse"] == "flambeau"
+    with pytest.raises(RuntimeError, match=r"pass 'bad' of theirs 1.0 is <class 'int'>. Make it a Pass subclass"):
         registry.find("bad")

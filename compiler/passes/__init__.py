@@ -16,10 +16,13 @@ from flambeau.dialects.graph import Graph
 class Pass:
     """A named step on graphs. Subclasses set `name`, add options as fields and implement `__call__`.
 
-    A pass never changes its input, takes time linear in it, and gives equal outputs for equal inputs.
+    A pass never changes its input, takes time linear in it, and gives equal outputs for equal inputs. One of another
+    package runs in every compilation if it sets `after` to a stage that works on programs (`stages.py`); a pass without
+    it is for `flambeau-opt`.
     """
 
     name: ClassVar[str] = ""
+    after: ClassVar[str] = ""
 
     def __call__(self, graph: Graph) -> Any:
         raise NotImplementedError

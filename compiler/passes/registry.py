@@ -7,12 +7,11 @@ group `flambeau.passes`: the entry's name is the pass's name, its value the `Pas
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from flambeau.compiler.passes import Pass
-
-GROUP = "flambeau.passes"
+from flambeau.dialects import plugins
+from flambeau.dialects.plugins import Offer, PluginError
 
 #: Name -> "module:class". Modules are imported when asked for.
 BUILT_IN = {
@@ -26,7 +25,13 @@ BUILT_IN = {
 
 def names() -> list[str]:
     """Every pass that `find` knows, built-in ones first."""
-    return [*BUILT_IN, *sorted({e.name for e in entry_points(group=GROUP)} - BUILT_IN.keys())]
+    return [*BUILT_IN, *sorted({o.name for o in plugins.offers(plugins.PASSES)} - BUILT_IN.keys())]
+
+
+def origins() -> dict[str, str]:
+    """Where each pass comes from: "flambeau", or the package that offers it."""
+    found = {o.name: o.package for o in reversed(plugins.offers(plugins.PASSES))}
+    return {name: "flambeau" if name in BUILT_IN else found[name] for name in names()}
 
 
 def find(name: str) -> type[Pass]:
@@ -34,12 +39,18 @@ def find(name: str) -> type[Pass]:
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         return getattr(import_module(module), attribute)
-    for entry in entry_points(group=GROUP, name=name):
-        return _checked(entry.name, entry.load())
+    for offer in plugins.offers(plugins.PASSES):
+        if offer.name == name:
+            return load(offer)
     raise ValueError(f"[passes] there is no pass named '{name}'. Known passes: {', '.join(names())}.")
 
 
-def _checked(name: str, found: Any) -> type[Pass]:
-    if not (isinstance(found, type) and issubclass(found, Pass)) or getattr(found, "name", None) != name:
-        raise TypeError(f"[passes] entry point '{name}' gives {found!r}. Make it a Pass subclass with name '{name}'.")
+def load(offer: Offer) -> type[Pass]:
+    """The class that a plug-in offers. Raises PluginError when it cannot be imported or is none."""
+    found: Any = offer.load()
+    if not (isinstance(found, type) and issubclass(found, Pass)) or getattr(found, "name", None) != offer.name:
+        raise PluginError(
+            f"[plug-in] pass '{offer.name}' of {offer.package} is {found!r}. "
+            f"Make it a Pass subclass with name '{offer.name}'."
+        )
     return found

@@ -1,0 +1,67 @@
+"""What the compiler makes of plug-ins: which programs involve them, what of them cache keys hold, how to name them.
+
+In: graphs and `Options`; the offers of `dialects/plugins.py`. Out: bytes for keys, names for messages. Programs that
+involve a plug-in are lowered and compiled in a worker process, whatever the mode: a plug-in may end its process.
+Next: `passes/pipeline.py`, which runs the passes.
+"""
+
+from __future__ import annotations
+
+import marshal
+import sys
+from functools import cache
+from pathlib import Path
+
+from flambeau.compiler.options import Options
+from flambeau.dialects import plugins
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.plugins import Offer
+from flambeau.dialects.record import OpRecord
+
+
+def passes(options: Options) -> tuple[Offer, ...]:
+    """The passes of plug-ins that take part in compiling with `options`."""
+    return plugins.offers(plugins.PASSES) if options.plugins else ()
+
+
+def ops(graph: Graph) -> list[Offer]:
+    """The plug-ins' ops in a graph, in order of first use."""
+    if not plugins.offers(plugins.OPS):
+        return []
+    found = {n.op.name: plugins.op_offer(n.op.name) for n in graph.nodes}
+    return [offer for offer in found.values() if offer is not None]
+
+
+def involved(graph: Graph, options: Options) -> bool:
+    """Whether code of a plug-in runs when the graph is compiled."""
+    return bool(passes(options) or ops(graph))
+
+
+def named(offers: tuple[Offer, ...] | list[Offer]) -> str:
+    """The offers for people: `'fma' of flambeau-example 0.1, ...`."""
+    return ", ".join(f"'{o.name}' of {o.package}" for o in offers)
+
+
+# ---- cache keys -----------------------------------------------------------------------------------------------
+
+
+def sources(graph: Graph, options: Options) -> list[bytes]:
+    """What of others' code decides what becomes of a graph: sources of plug-ins, and of records defined elsewhere."""
+    offered = ops(graph)
+    names = {o.name for o in offered}
+    others = [
+        origin for op in {n.op: None for n in graph.nodes} if op.name not in names and (origin := record_source(op))
+    ]
+    return [o.source() for o in (*passes(options), *offered)] + others
+
+
+@cache
+def record_source(op: OpRecord) -> bytes:
+    """The source of the modules that define an op, where these are not ours; of functions without a file, their code."""
+    parts = [f for f in (op.infer, op.reference, op.lower, op.fails) if callable(f)]
+    foreign = {f: getattr(f, "__module__", None) or "" for f in parts}
+    foreign = {f: name for f, name in foreign.items() if not name.startswith("flambeau.")}
+    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in foreign.values()}
+    found = [Path(file).read_bytes() for file in files.values() if file]
+    codes = [code for f, name in foreign.items() if not files[name] and (code := getattr(f, "__code__", None))]
+    return b"".join([*found, *map(marshal.dumps, codes)])
