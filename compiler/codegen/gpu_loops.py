@@ -1,17 +1,16 @@
 """The GPU code generator for everything that is not a matrix product: a cluster in, launches out.
 
-Three kinds of kernel: a thread per element; 32 x 32 tiles through shared memory where operands are read transposed; a
-block per row where rows are folded, passing over the row once per dependent reduction and once more for its elements.
-What a later pass needs of an earlier one is computed again. Next: `gpu_points.py` for what one element is.
+A thread per element; 32 x 32 tiles through shared memory where operands are read transposed; a block per row where rows
+are folded, passing over the row once per dependent reduction and once more for its elements. What a later pass needs of
+an earlier one is computed again. Outer reductions: `gpu_columns.py`. Next: `gpu_points.py` for what one element is.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from flambeau.compiler.codegen.access import merge
 from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Form, Fragment, Source
+from flambeau.compiler.codegen.gpu_columns import lower_columns
 from flambeau.compiler.codegen.gpu_fold import Accumulator, Fold, threads_for
 from flambeau.compiler.codegen.gpu_points import NestKernel, Point, label_of, refuse_unsupported
 from flambeau.compiler.codegen.stages import Stages
@@ -28,7 +27,7 @@ _ROWS = _THREADS // _TILE
 
 def lower(cluster: Cluster, target: Target) -> Lowered:
     """The launches of a cluster. Raises ValueError for what has no GPU kernel yet."""
-    fragment = Fragment(expand(replace(cluster.graph)))
+    fragment = Fragment(expand(cluster.graph))
     refuse_unsupported(fragment)
     form = fragment.form()
     if form is None:
@@ -42,7 +41,7 @@ def _call(fragment: Fragment, form: Form) -> KernelCall:
     if form.kind == "rows":
         return _rows(fragment, form)
     if form.kind == "columns":
-        return _columns(fragment, form)
+        return lower_columns(fragment, form)
     transposed = _transposed(fragment)
     return _tiles(fragment, form, transposed) if transposed else _map(fragment, form)
 
@@ -116,7 +115,7 @@ def _tiles(fragment: Fragment, form: Form, transposed: dict[Source, tuple[int, i
         for step in range(0, _TILE, _ROWS):
             local = b.add(y, step)
             row, column = b.add(row0, x), b.add(column0, local)
-            with b.if_(_both(kernel, b.cmp("lt", row, height), b.cmp("lt", column, width))):
+            with b.if_(b.and_(b.cmp("lt", row, height), b.cmp("lt", column, width))):
                 at = b.add(base, b.add(b.mul(column, height), row))
                 loaded = b.load(kernel.pointer(source.root), at, element)
                 b.store(loaded, tile, b.add(b.mul(local, _TILE + 1), x))
@@ -124,7 +123,7 @@ def _tiles(fragment: Fragment, form: Form, transposed: dict[Source, tuple[int, i
     for step in range(0, _TILE, _ROWS):
         local = b.add(y, step)
         row, column = b.add(row0, local), b.add(column0, x)
-        with b.if_(_both(kernel, b.cmp("lt", row, height), b.cmp("lt", column, width))):
+        with b.if_(b.and_(b.cmp("lt", row, height), b.cmp("lt", column, width))):
             point = Point(kernel, b.add(base, b.add(b.mul(row, width), column)))
             for source, tile in tiles.items():
                 element = fragment.avals[source.root].dtype.mlir
@@ -132,10 +131,6 @@ def _tiles(fragment: Fragment, form: Form, transposed: dict[Source, tuple[int, i
             _store(point)
     label = f"{label_of(fragment)} transposed"
     return kernel.launch(label, (-(-columns // _TILE), -(-rows // _TILE), batch))
-
-
-def _both(kernel: NestKernel, x: Val, y: Val) -> Val:
-    return kernel.b.and_(x, y)
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,90 @@
+"""Reductions over outer axes on a GPU: 32 columns per block, 8 threads each, in the order that every target keeps.
+
+Every chain of 64 rows is folded by one thread; a column's chains are combined in pairs by its first thread. In: a
+fragment whose form is "columns". Out: its launch. Next: `gpu_points.py`.
+"""
+
+from __future__ import annotations
+
+from flambeau.compiler.codegen.fragment import Form, Fragment
+from flambeau.compiler.codegen.gpu_points import NestKernel, Point, label_of
+from flambeau.compiler.codegen.values import Val
+from flambeau.compiler.kernel import KernelCall
+from flambeau.dialects.graph import Node
+from flambeau.dialects.tape.reduction_order import CHAIN
+
+_WIDTH, _WORKERS = 32, 8
+#: Bytes of shared memory that every device gives a block.
+_SHARED = 48 << 10
+
+
+def lower_columns(fragment: Fragment, form: Form) -> KernelCall:
+    """The launch that folds every column. Raises ValueError where the chains of a block do not fit shared memory."""
+    return _Columns(fragment, form).call()
+
+
+class _Columns:
+    def __init__(self, fragment: Fragment, form: Form) -> None:
+        self.fragment, self.form = fragment, form
+        self.nodes = [n for n in fragment.members if fragment.folds(n)]
+        self.elements = [v for v in fragment.graph.outputs if fragment.size(v) == form.size]
+        self.chains = max(1, -(-form.count // CHAIN))
+        dtypes = [fragment.avals[n.results[0]].dtype for n in self.nodes]
+        if self.chains * _WIDTH * sum(d.itemsize for d in dtypes) > _SHARED:
+            raise ValueError(
+                f"[{label_of(fragment)}] {form.count} rows are too many for one kernel. Reduce in two steps."
+            )
+        self.kernel = NestKernel(fragment, form, _WIDTH * _WORKERS)
+        self.b = b = self.kernel.b
+        self.parts = [b.shared(self.chains * _WIDTH, d.mlir) for d in dtypes]
+        self.identities = [b.const(n.op.lower.identity(d), d.mlir) for n, d in zip(self.nodes, dtypes, strict=True)]
+        self.count, self.columns = self.kernel.extent(form.count), self.kernel.extent(form.columns)
+        self.x, self.worker = b.rem_unsigned(b.thread(), _WIDTH), b.div_unsigned(b.thread(), _WIDTH)
+        self.column = b.add(b.mul(b.block(), _WIDTH), self.x)
+        self.batch = b.block("y")
+
+    def call(self) -> KernelCall:
+        b, form = self.b, self.form
+        exists = b.cmp("lt", self.column, self.columns)
+        with b.if_(exists), b.loop(self.worker, self.chains, _WORKERS) as chains:
+            self._chain(chains.index)
+        b.barrier()
+        with b.if_(b.and_(exists, b.cmp("eq", self.worker, 0))):
+            for node, part in zip(self.nodes, self.parts, strict=True):
+                self._finish(node, part)
+        return self.kernel.launch(label_of(self.fragment), (-(-form.columns // _WIDTH), form.batch, 1))
+
+    def _chain(self, chain: Val) -> None:
+        """Fold one chain of rows in order; elements that are results themselves are written on the way."""
+        b = self.b
+        start = b.mul(chain, CHAIN)
+        with b.loop(start, b.minimum(self.count, b.add(start, CHAIN)), 1, self.identities) as rows:
+            row = b.add(b.mul(self.batch, self.count), rows.index)
+            point = Point(self.kernel, b.add(b.mul(row, self.columns), self.column))
+            operands = [point.value(n.operands[0]) for n in self.nodes]
+            for v in self.elements:
+                point.store(v)
+            rows.carry([n.op.lower.combine(b, t, x) for n, t, x in zip(self.nodes, rows.args, operands, strict=True)])
+        for part, total in zip(self.parts, rows.results, strict=True):
+            b.store(total, part, self._at(chain))
+
+    def _at(self, chain: Val) -> Val:
+        return self.b.add(self.b.mul(chain, _WIDTH), self.x)
+
+    def _finish(self, node: Node, part: Val) -> None:
+        """Combine neighbouring chains until one is left; an odd last one is carried over."""
+        b, (result,) = self.b, node.results
+        element, left = self.fragment.avals[result].dtype.mlir, self.chains
+        while left > 1:
+            with b.loop(0, left // 2) as pairs:
+                first = b.mul(pairs.index, 2)
+                x = b.load(part, self._at(first), element)
+                y = b.load(part, self._at(b.add(first, 1)), element)
+                b.store(node.op.lower.combine(b, x, y), part, self._at(pairs.index))
+            if left % 2:
+                last = b.load(part, self._at(b.const(left - 1, "i64")), element)
+                b.store(last, part, self._at(b.const(left // 2, "i64")))
+            left = -(-left // 2)
+        if result in self.fragment.graph.outputs:
+            at = b.add(b.mul(self.batch, self.columns), self.column)
+            b.store(b.load(part, self.x, element), self.kernel.pointer(result, written=True), at)
