@@ -1,5 +1,5 @@
 from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from typing import TypedDict, final
 
 from typing_extensions import Buffer as BufferLike
 
@@ -17,6 +17,7 @@ class OutOfMemory(RuntimeError): ...
 class KernelFailed(RuntimeError):
     status: int
 
+@final
 class Buffer:
     @staticmethod
     def alloc(nbytes: int, /) -> Buffer: ...
@@ -36,6 +37,7 @@ class Buffer:
     def donated(self) -> bool: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@final
 class Plan:
     def __new__(cls, spec: tuple, kernel_addresses: tuple[int, ...]) -> Plan: ...
     def run(
