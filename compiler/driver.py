@@ -216,7 +216,7 @@ class Compiled:
     def _without_passes(self, build: Build) -> bool:
         """If passes of plug-ins may be why a build failed, say so and start one without them."""
         suspects = foreign.passes(build.options)
-        if not suspects or not (build.crash or "[plug-in] pass " in build.error):
+        if not suspects or not (build.crash or "[plug-in] pass " in (build.error or "")):
             return False
         warnings.warn(
             f"[compile] {build.error}. Passes of plug-ins: {foreign.named(suspects)}. The program is compiled without them.",

@@ -82,8 +82,9 @@ def export(
         sources = [s if isinstance(s, int) else _array(s) for s in trace.sources]
         request = exporter.Request(name, trace.graph, sources, inputs, trace.expected)
         made = exporter.write(partial, request, target, executable)
-    files = (folder / f"{name}{suffix}" for suffix in (".o", ".h", ".safetensors"))
-    return Exported(folder, *files, folder / made.name if made else None, perf_counter() - start)
+    object_file, header, weight_file = (folder / f"{name}{suffix}" for suffix in (".o", ".h", ".safetensors"))
+    program = folder / made.name if made else None
+    return Exported(folder, object_file, header, weight_file, program, perf_counter() - start)
 
 
 def program_name(folder: Path) -> str:

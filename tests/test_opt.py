@@ -165,7 +165,7 @@ def _without_comments(text):
         (["--to"], "[opt] argument --to: expected one argument."),
         (["--to", "asm"], "[stages] there is no stage named 'asm'. The stages are tape, simplify,"),
         (["--from", "asm"], "[stages] there is no stage named 'asm'."),
-        (["--target", "z80"], "[target] unknown target 'z80'. Choose one of host, x86-64-v3, x86-64-v4."),
+        (["--target", "z80"], "[target] unknown target 'z80'. Choose one of aarch64-neon, host, sm_100, "),
         (["--cse=fast=true"], "[cse] has no option 'fast'. Its options: none."),
         (["--cluster=size=3"], "[cluster] has no option 'size'. Its options: fuse, max_ops."),
         (["--cluster=max_ops"], "[cluster] option max_ops has no value. Write --cluster=max_ops=VALUE."),

@@ -40,8 +40,9 @@ def find(name: str) -> Target:
     """The target called `name`. Raises ValueError with the known names."""
     from flambeau.compiler.targets import aarch64, host, nvptx, x86_64
 
-    makers = {"host": host.target, **{t.name: lambda t=t: t for t in (x86_64.V3, x86_64.V4, aarch64.NEON)}}
-    makers.update({name: lambda t=t: t for name, t in nvptx.TARGETS.items()})
-    if name not in makers:
-        raise ValueError(f"[target] unknown target '{name}'. Choose one of {', '.join(sorted(makers))}.")
-    return makers[name]()
+    if name == "host":
+        return host.target()
+    known = {t.name: t for t in (x86_64.V3, x86_64.V4, aarch64.NEON)} | nvptx.TARGETS
+    if name not in known:
+        raise ValueError(f"[target] unknown target '{name}'. Choose one of {', '.join(sorted(['host', *known]))}.")
+    return known[name]
