@@ -215,11 +215,11 @@ class Compiled:
 
     def _without_passes(self, build: Build) -> bool:
         """If passes of plug-ins may be why a build failed, say so and start one without them."""
-        suspects = foreign.passes(build.options)
-        if not suspects or not (build.crash or "[plug-in] pass " in (build.error or "")):
+        suspects, error = foreign.passes(build.options), build.error or ""
+        if not suspects or not (build.crash or any(foreign.named([s]) in error for s in suspects)):
             return False
         warnings.warn(
-            f"[compile] {build.error}. Passes of plug-ins: {foreign.named(suspects)}. The program is compiled without them.",
+            f"[compile] {error}. Passes of plug-ins: {foreign.named(suspects)}. The program is compiled without them.",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from flambeau.compiler.options import Options
 from flambeau.dialects import plugins
-from flambeau.dialects.graph import Graph
-from flambeau.dialects.plugins import Offer
-from flambeau.dialects.record import OpRecord
+from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.plugins import Offer, PluginError
+from flambeau.dialects.record import Kind, OpRecord
 
 
 def passes(options: Options) -> tuple[Offer, ...]:
@@ -40,6 +40,31 @@ def involved(graph: Graph, options: Options) -> bool:
 def named(offers: tuple[Offer, ...] | list[Offer]) -> str:
     """The offers for people: `'fma' of flambeau-example 0.1, ...`."""
     return ", ".join(f"'{o.name}' of {o.package}" for o in offers)
+
+
+# ---- lowerings ------------------------------------------------------------------------------------------------
+
+
+def check_lowerings(graph: Graph) -> None:
+    """Raise PluginError where the lowering of a plug-in's op gives a value of another type than its record says: that
+    would be stored as it is, and only show as wrong numbers."""
+    offered = {o.name: o for o in ops(graph)}
+    for node in graph.nodes:
+        if node.op.name in offered and node.op.kind is Kind.ELEMENTWISE:
+            for lanes in (1, 4):
+                _check_lowering(graph, node, offered[node.op.name], lanes)
+
+
+def _check_lowering(graph: Graph, node: Node, offer: Offer, lanes: int) -> None:
+    from flambeau.compiler.codegen.emitter import Emitter
+    from flambeau.compiler.codegen.values import Val
+
+    operands = [Val(f"%x{k}", graph.avals[v].dtype.mlir, lanes) for k, v in enumerate(node.operands)]
+    found = node.op.lower(Emitter(), *operands, *node.attrs)
+    wanted = graph.avals[node.results[0]].dtype.mlir
+    if not isinstance(found, Val) or found.type != wanted or found.lanes not in (1, lanes):
+        what = found.mlir if isinstance(found, Val) else type(found).__name__
+        raise PluginError(f"[plug-in] the lowering of {named([offer])} gives {what} where the result is {wanted}.")
 
 
 # ---- cache keys -----------------------------------------------------------------------------------------------

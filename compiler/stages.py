@@ -69,6 +69,7 @@ def cluster(work: Work) -> None:
 
 def kernels(work: Work) -> None:
     """Kernel text for every cluster; equal clusters are lowered once."""
+    foreign.check_lowerings(work.graph)
     work.lowered = [lower(c, work.options.target) for c in work.clusters]
 
 
