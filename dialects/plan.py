@@ -12,8 +12,8 @@ from typing import Any
 
 from flambeau.runtime.plan_spec import ExprOp, OutMode, PlanSpec, RefKind
 
-_EXPR = {v: k.lower() for k, v in vars(ExprOp).items() if isinstance(v, int)}
-_MODE = {v: k.lower() for k, v in vars(OutMode).items() if isinstance(v, int)}
+_EXPR = {v: k.lower() for k, v in vars(ExprOp).items() if k.isupper()}
+_MODE = {v: k.lower() for k, v in vars(OutMode).items() if k.isupper()}
 _BUFFER = "memref<?xi8>"
 _SHARED = {RefKind.ARENA: "%arena", RefKind.CONST: "%constants", RefKind.STATUS: "%status"}
 
