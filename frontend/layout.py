@@ -1,7 +1,7 @@
 """Strides of tensors: how a view lies over its storage, as PyTorch would tell.
 
 In: a tensor. Out: its strides in elements, and whether a new shape can be a view of them. Storage itself is always dense and
-row-major; strides only decide which tensors share it. Next: `functions/reshape.py`.
+row-major; strides only decide which tensors share it. Next: `functions/shape.py`.
 """
 
 from __future__ import annotations
