@@ -27,6 +27,8 @@ typedef enum {
   FB_OUT_OF_MEMORY = 1,    /* the pool's limit or the system's memory: message names the sizes */
   FB_INVALID_ARGUMENT = 2, /* a malformed plan or a wrong call */
   FB_KERNEL_FAILED = 3,    /* a fallible kernel reported an error: see fb_run.failure */
+  FB_NO_DEVICE = 4,        /* no driver, or no such device */
+  FB_DEVICE_FAILED = 5,    /* a device refused code, a launch or a copy */
 } fb_status;
 
 /* Message of the last failing call on this thread; never NULL. */
