@@ -32,7 +32,7 @@ class Linker:
         command = [*self.command, "-std=gnu11", "-O2", "-static", "-s", *(f"-D{d}" for d in defines)]
         command += [f"-I{include}", *map(str, inputs), "-o", str(output), "-pthread", "-lm"]
         try:
-            done = subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True)
+            done = subprocess.run(command, env={**self.environment, **os.environ}, capture_output=True, text=True)
         except OSError as error:
             raise RuntimeError(f"[export] the linker {self.name} does not start: {error}. Reinstall it.") from error
         if done.returncode or not output.exists():
@@ -42,15 +42,26 @@ class Linker:
 
 def find(platform: Platform) -> Linker:
     """The linker for `platform`. Raises RuntimeError naming what to install."""
-    if importlib.util.find_spec("ziglang") is not None:
-        cache = str(default_cache_dir() / "zig")
-        environment = {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
-        command = (sys.executable, "-m", "ziglang", "cc", "-target", platform.zig)
-        return Linker("zig cc", command, environment)
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None) if platform.is_here else None
-    if compiler:
-        return Linker(compiler, (compiler,))
-    raise RuntimeError(
-        f"[export] there is no linker for {platform.name} on this machine. "
-        'Run: pip install "flambeau[export]", or pass executable=False and link the object file elsewhere.'
-    )
+    found = zig(platform) or native(platform)
+    if found is None:
+        raise RuntimeError(
+            f"[export] there is no linker for {platform.name} on this machine. "
+            'Run: pip install "flambeau[export]", or pass executable=False and link the object file elsewhere.'
+        )
+    return found
+
+
+def zig(platform: Platform) -> Linker | None:
+    """Zig's C compiler, if it is installed. Its first program for a platform compiles a C library, which is kept."""
+    if importlib.util.find_spec("ziglang") is None:
+        return None
+    cache = str(default_cache_dir() / "zig")
+    command = (sys.executable, "-m", "ziglang", "cc", "-target", platform.zig)
+    return Linker("zig cc", command, {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache})
+
+
+def native(platform: Platform) -> Linker | None:
+    """This machine's C compiler, if the platform is this machine's."""
+    names = ("cc", "gcc", "clang") if platform.is_here else ()
+    path = next(filter(None, map(shutil.which, names)), None)
+    return Linker(path, (path,)) if path else None

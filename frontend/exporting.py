@@ -45,11 +45,11 @@ class Exported(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """A model's recorded call: its graph, per graph input the number of the caller's input or the tensor it reads, the
-    names of those tensors, and what it computed for the example."""
+    """A model's recorded call: its graph, per graph input the number of the caller's input or the value it always has,
+    the names of those values, and what it computed for the example."""
 
     graph: Graph
-    sources: list[int | Tensor | float]
+    sources: list[int | Tensor | np.ndarray]
     names: list[str]
     expected: list[np.ndarray]
 
@@ -79,7 +79,7 @@ def export(
         weights = {n: s for n, s in zip(trace.names, trace.sources) if isinstance(s, Tensor)}
         with open(partial / f"{name}.safetensors", "wb") as stream:
             safetensors_format.write(stream, weights, {"format": "pt"})
-        sources = [s if isinstance(s, int) else _array(s) for s in trace.sources]
+        sources = [np.array(host.array_of(s)) if isinstance(s, Tensor) else s for s in trace.sources]
         request = exporter.Request(name, trace.graph, sources, inputs, trace.expected)
         made = exporter.write(partial, request, target, executable)
     object_file, header, weight_file = (folder / f"{name}{suffix}" for suffix in (".o", ".h", ".safetensors"))
@@ -116,10 +116,12 @@ def record(model: Callable[..., Any], inputs: Sequence[np.ndarray], problems: Ca
         names = {recorder.slot_for_tensor(t): n for n, t in _named_tensors(model)}
         scalars = recorder.trace_scalars()
         asm = Assembly(recorder.trace_export())
+        own, names = ({asm.roots.get(s, s): x for s, x in table.items()} for table in (own, names))
         graph, used = program_graph(asm, slots)
         graph.updates = {}
         _refuse(problems(graph) + _written(asm, own, names))
-        sources = [own[s] if s in own else scalars[s] if s in scalars else recorder.tensor_for_slot(s) for s in used]
+        numbers = {s: np.asarray(x, graph.avals[asm.slots[s]].dtype.numpy) for s, x in scalars.items()}
+        sources = [own[s] if s in own else numbers[s] if s in numbers else recorder.tensor_for_slot(s) for s in used]
         labels = [names.get(s, f"constant_{k}") for k, s in enumerate(used)]
         expected = [np.array(host.array_of(r)) for r in results]
     return Trace(graph, sources, labels, expected)
@@ -185,14 +187,6 @@ def _example_arrays(examples: Any) -> list[np.ndarray]:
         arrays.append(np.array(host.array_of(x) if isinstance(x, Tensor) else x, order="C"))
         host.check_supported("export", host.from_numpy(arrays[-1].dtype))
     return arrays
-
-
-def _array(value: Any) -> np.ndarray:
-    """A tensor's elements, or a number as the 0-d array that enters a trace."""
-    if isinstance(value, Tensor):
-        return np.ascontiguousarray(host.array_of(value))
-    kind = np.bool_ if isinstance(value, bool) else np.int64 if isinstance(value, int) else np.float64
-    return np.asarray(value, kind)
 
 
 # ---- the folder -----------------------------------------------------------------------------------------------

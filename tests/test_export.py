@@ -1,0 +1,312 @@
+"""Programs exported by `flambeau.export` compute what Python computes, to the bit, here and on the other machine."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import flambeau as fb
+import flambeau.nn as nn
+import flambeau.nn.functional as F
+import numpy as np
+import pytest
+from flambeau.compiler import elf, linker
+from flambeau.compiler.targets import platforms
+
+ROOT = Path(__file__).resolve().parent.parent
+HERE = next((p for p in platforms.PLATFORMS.values() if p.is_here), None)
+needs_native = pytest.mark.skipif(HERE is None or shutil.which("cc") is None, reason="needs Linux and a C compiler")
+
+
+@pytest.fixture(autouse=True)
+def fast_linker(monkeypatch):
+    """Programs for this machine are linked by its C compiler: Zig would first compile a C library for them."""
+    monkeypatch.setattr(
+        linker, "zig", lambda platform: None if platform.is_here and shutil.which("cc") else zig(platform)
+    )
+
+
+zig = linker.zig
+
+
+def missing(reason: str) -> None:
+    """Skip; where these tests are required, fail."""
+    if os.environ.get("FLAMBEAU_TEST_EXPORT") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def launcher(target: str) -> list[str]:
+    """What runs executables for `target` on this machine."""
+    platform = platforms.find(target)
+    if linker.zig(platform) is None and linker.native(platform) is None:
+        missing(f"no linker for {target}: pip install ziglang")
+    if platform.is_here:
+        return []
+    if shutil.which(platform.emulator) is None:
+        missing(f"{platform.emulator} is not installed: apt-get install qemu-user-static")
+    return [platform.emulator]
+
+
+def run(command: list, data: bytes = b"") -> subprocess.CompletedProcess:
+    return subprocess.run([str(c) for c in command], input=data, capture_output=True, timeout=60)
+
+
+def outputs(made, target: str, *inputs) -> bytes:
+    """What the executable writes for the inputs; the sample must be right, too."""
+    check = run([*launcher(target), made.executable, "--check"])
+    assert check.returncode == 0, check.stderr.decode()
+    done = run([*launcher(target), made.executable], b"".join(np.ascontiguousarray(x).tobytes() for x in inputs))
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def called(model, *inputs) -> bytes:
+    with fb.no_grad():
+        results = model(*(fb.tensor(x) for x in inputs))
+    results = results if isinstance(results, tuple) else (results,)
+    return b"".join(np.ascontiguousarray(r.numpy()).tobytes() for r in results)
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.linear(x).tanh()
+
+
+# ---- the digits ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The example's model after one epoch, and its test images."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    try:
+        example = pytest.importorskip("digits")
+    finally:
+        sys.path.pop(0)
+    fb.manual_seed(0)
+    model = example.Classifier()
+    train, images, _ = example.load_data()
+    example.train(model, train, 1, 64)
+    return model.eval(), images.numpy()
+
+
+@pytest.mark.accept("SER-16", "DEV-04")
+@pytest.mark.parametrize("target", ["x86_64-linux", "aarch64-linux"])
+def test_digits_are_predicted_alike_to_the_bit(digits, target, tmp_path):
+    launcher(target)
+    model, images = digits
+    made = fb.export(model, (fb.tensor(images[:1]),), tmp_path / "digits", target=target, executable=True)
+    found = np.frombuffer(outputs(made, target, images), np.float32).reshape(-1, 10)
+    rows = np.concatenate([np.frombuffer(called(model, images[i : i + 1]), np.float32) for i in range(len(images))])
+    assert found.tobytes() == rows.tobytes()
+    assert made.executable.stat().st_size < 1_200_000  # most of it is the C library
+    weights = fb.load(made.weights)
+    assert {k: v.tolist() for k, v in weights.items()} == {k: v.tolist() for k, v in model.state_dict().items()}
+
+
+class Mixture(nn.Module):
+    """Ops of every kind: transcendental functions, reductions, indices, integers, doubles, sorting out by masks."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(11, 8)
+        self.norm = nn.LayerNorm(8)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, index, x):
+        h = self.norm(self.table(index) + x)
+        logits = self.out(h.tanh() * h.sigmoid())
+        wide = logits.double()
+        table = wide.exp().sum(1) + wide.abs().log1p().mean(1) - wide.sin().prod(1) + wide.cos().amax(1)
+        return (
+            F.log_softmax(logits, 1),
+            logits.argmax(1),
+            table,
+            (index * 7 // 3) % 5,
+            (h > 0.5).any(0),
+            F.gelu(h).T.reshape(-1)[::3],
+            (h.abs() + 1e-3).pow(1.7).rsqrt(),
+            F.softmax(logits * 30, 0),
+        )
+
+
+@pytest.mark.accept("SER-16")
+@pytest.mark.parametrize("target", ["x86_64-linux", "aarch64-linux"])
+def test_ops_of_every_kind_agree_to_the_bit(target, tmp_path):
+    launcher(target)
+    fb.manual_seed(3)
+    rng = np.random.default_rng(5)
+    model, index = Mixture(), np.arange(37) % 11
+    x = rng.normal(size=(37, 8)).astype(np.float32)
+    made = fb.export(model, (fb.tensor(index), fb.tensor(x)), tmp_path / "mixture", target=target, executable=True)
+    other = np.roll(index, 3), (x * 3 - 1).astype(np.float32)
+    assert outputs(made, target, *other) == called(model, *other)
+    failed = run([*launcher(target), made.executable], (index * 100).tobytes() + x.tobytes())
+    assert failed.returncode == 1 and b"cannot be computed on these inputs" in failed.stderr and failed.stdout == b""
+
+
+# ---- the C interface ----------------------------------------------------------------------------------------------
+
+CALLER = """
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include "small.h"
+
+static float x[2][5] = {{1, -2, 3, 0, 1}, {0, 1, 2, 3, 4}};
+
+static void *call(void *y) {
+  for (int i = 0; i < 200; i++)
+    if (small_run((const void *const[]){x}, (void *const[]){y}) != 0)
+      return "failed";
+  return NULL;
+}
+
+int main(void) {
+  _Static_assert(SMALL_INPUT_0_BYTES == sizeof x && SMALL_OUTPUT_0_BYTES == 24, "sizes");
+  static float y[3][2][3];
+  pthread_t threads[3];
+  for (int i = 0; i < 3; i++)
+    pthread_create(&threads[i], NULL, call, y[i]);
+  for (int i = 0; i < 3; i++) {
+    void *failed;
+    pthread_join(threads[i], &failed);
+    if (failed)
+      return puts(small_error()), 1;
+  }
+  if (memcmp(y[0], y[1], sizeof y[0]) || memcmp(y[0], y[2], sizeof y[0]) || small_check())
+    return puts(small_error()), 2;
+  return fwrite(y[0], sizeof y[0], 1, stdout) != 1;
+}
+"""
+
+
+@needs_native
+@pytest.mark.accept("SER-16")
+def test_c_programs_call_the_exported_functions_from_threads(tmp_path):
+    fb.manual_seed(1)
+    model = Small()
+    x = np.array([[1, -2, 3, 0, 1], [0, 1, 2, 3, 4]], np.float32)
+    made = fb.export(model, fb.tensor(x), tmp_path / "small", target=HERE.name)
+    assert made.executable is None
+    assert "inputs[0]: float[2][5]" in made.header.read_text() and elf.undefined_symbols(made.object_file.read_bytes())
+    (tmp_path / "call.c").write_text(CALLER)
+    sources = [tmp_path / "call.c", made.object_file, *(made.folder / "runtime" / "src").glob("*.c")]
+    include = [f"-I{made.folder}", f"-I{made.folder}/runtime/include"]
+    flags = ["-Wall", "-Wextra", "-Werror", "-O1", "-g", "-fsanitize=address,undefined", "-pthread"]
+    built = run(["cc", *flags, *include, *sources, "-o", tmp_path / "call"])
+    assert built.returncode == 0, built.stderr.decode()
+    done = run([tmp_path / "call"])
+    assert done.returncode == 0 and done.stdout == called(model, x), (done.stdout, done.stderr)
+
+
+@needs_native
+def test_the_executable_reports_what_is_wrong(tmp_path):
+    x = np.ones((2, 5), np.float32)
+    made = fb.export(Small(), fb.tensor(x), tmp_path / "small", target=HERE.name, executable=True)
+    program = made.executable
+    info = run([program, "--info"]).stdout.decode()
+    assert "input 0: float32 [2, 5], 40 bytes" in info and "output 0: float32 [2, 3], 24 bytes" in info
+    short = run([program], x.tobytes() + b"123")
+    assert short.returncode == 1 and b"record 1 has 3 of 40 bytes" in short.stderr
+    assert run([program], b"").returncode == 1
+    absent = run([program, tmp_path / "absent"])
+    assert absent.returncode == 1 and b"No such file" in absent.stderr
+    assert run([program, "--unknown"]).returncode == 2
+    (tmp_path / "in").write_bytes(x.tobytes() * 2)
+    assert run([program, "--threads", "2", tmp_path / "in", tmp_path / "out"]).returncode == 0
+    assert len((tmp_path / "out").read_bytes()) == 48
+    data = program.read_bytes()  # a wrong expectation is found
+    sample = run([program], x.tobytes()).stdout
+    assert data.count(sample) == 1
+    program.write_bytes(data.replace(sample, b"\x07" + sample[1:]))
+    wrong = run([program, "--check"])
+    assert wrong.returncode == 1 and b"[check] small: byte 0 of output 0 is" in wrong.stderr
+
+
+# ---- what is refused ----------------------------------------------------------------------------------------------
+
+
+def refused(tmp_path, error, match, *arguments, **options):
+    with pytest.raises(error, match=match):
+        fb.export(*arguments, **options)
+    assert not list(tmp_path.iterdir()), "something was left behind"
+
+
+def test_unknown_targets_and_missing_linkers(tmp_path, monkeypatch):
+    x = fb.ones(2, 5)
+    refused(
+        tmp_path, ValueError, r"unknown target 'vax'. Choose one of aarch64-linux, ", Small(), x, tmp_path / "a", "vax"
+    )
+    monkeypatch.setattr(linker, "zig", lambda platform: None)
+    other = next(p.name for p in platforms.PLATFORMS.values() if not p.is_here)
+    refused(tmp_path, RuntimeError, r"no linker for .*flambeau\[export\]", Small(), x, tmp_path / "a", other, True)
+    broken = linker.Linker("cc", (sys.executable, "-c", "import sys; sys.exit('out of paper')"))
+    monkeypatch.setattr(linker, "zig", lambda platform: broken)
+    refused(tmp_path, RuntimeError, r"failed with code 1:\nout of paper", Small(), x, tmp_path / "a", executable=True)
+
+
+def test_models_that_cannot_be_exported(tmp_path):
+    class State(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("count", fb.zeros(1))
+
+        def forward(self, x):
+            self.count += 1
+            return x + fb.rand(2) + fb.randn(2)
+
+    match = r"(?s)cannot be compiled ahead of time:.*random_bits.*random_bits.*changes count in place"
+    refused(tmp_path, RuntimeError, match, State(), fb.ones(2), tmp_path / "a")
+    reads = lambda x: x * 2 if x.sum().item() > 0 else x  # noqa: E731
+    refused(tmp_path, RuntimeError, "reads values while it runs", reads, fb.ones(2), tmp_path / "a")
+    refused(tmp_path, TypeError, "the model returned a int", lambda x: 3, fb.ones(2), tmp_path / "a")
+    refused(tmp_path, TypeError, "example input 0 is a int", Small(), 3, tmp_path / "a")
+    refused(tmp_path, TypeError, "float16 is not supported", Small(), np.ones((2, 5), np.float16), tmp_path / "a")
+    refused(tmp_path, ValueError, "cannot name C functions", Small(), fb.ones(2, 5), tmp_path / "5")
+    refused(tmp_path, RuntimeError, "shape", Small(), fb.ones(2, 6), tmp_path / "a")
+
+
+def test_unwritable_and_taken_paths(tmp_path):
+    x = fb.ones(2, 5)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match=r"\[export\]"):
+        fb.export(Small(), x, tmp_path / "file" / "small")
+    with pytest.raises(FileExistsError, match="is not an earlier export"):
+        fb.export(Small(), x, tmp_path / "file")
+    with pytest.raises(FileExistsError, match="is not an earlier export"):
+        fb.export(Small(), x, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_export_replaces_an_earlier_one_and_leaves_the_model_alone(tmp_path):
+    model = Small().train()
+    x = fb.ones(2, 5)
+    first = fb.export(model, x, tmp_path / "small").object_file.read_bytes()
+    assert fb.export(model, x, tmp_path / "small").object_file.read_bytes() == first
+    assert [p.name for p in tmp_path.iterdir()] == ["small"]
+    assert model.training and model.linear.training and x.sum().item() == 10
+
+
+def test_views_numbers_and_captured_tensors_become_part_of_the_program(tmp_path):
+    launcher("x86_64-linux")
+    shift, factors = fb.arange(5).float(), iter((2.5, 7.5))
+    factor = next(factors)
+
+    def model(x, unused):
+        y = x.T * factor + shift[:, None]
+        x += 1  # only the caller's copy changes
+        return y, x, x[1:, ::2]
+
+    x = np.arange(15, dtype=np.float32).reshape(3, 5)
+    examples = (fb.tensor(np.stack([x, x], 2))[:, :, 1], fb.ones(3))
+    made = fb.export(model, examples, tmp_path / "captured", executable=True)
+    assert outputs(made, "x86_64-linux", x + 1, np.zeros(3, np.float32)) == called(
+        model, x + 1, np.zeros(3, np.float32)
+    )
