@@ -1,8 +1,10 @@
-"""Devices: `device("cpu")`, the only one so far."""
+"""Devices: `device("cpu")`, the only one so far; what is missing for `device("cuda")` is said when it is asked for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from flambeau.runtime import _binding as runtime
 
 
 @dataclass(frozen=True, init=False)
@@ -17,6 +19,8 @@ class device:
 
     def __init__(self, type: str | device, index: int | None = None) -> None:
         name, _, number = str(type).partition(":")
+        if name == "cuda":
+            raise RuntimeError(f"[device] '{type}' is not available: {_cuda_reason(int(number or index or 0))}")
         if name != "cpu":
             raise RuntimeError(f"[device] '{type}' is not available: this build runs on 'cpu' only. Use device('cpu').")
         object.__setattr__(self, "type", name)
@@ -28,6 +32,15 @@ class device:
     def __repr__(self) -> str:
         index = "" if self.index is None else f", index={self.index}"
         return f"device(type='{self.type}'{index})"
+
+
+def _cuda_reason(number: int) -> str:
+    """Why tensors cannot live on an NVIDIA GPU."""
+    try:
+        found = runtime.cuda_device(None, number)
+    except RuntimeError as e:
+        return str(e)
+    return f"tensors cannot live on {found['name']} yet, kernels can be compiled for it only. Use device('cpu')."
 
 
 CPU = device("cpu")

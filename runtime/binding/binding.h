@@ -20,5 +20,6 @@ fb_buffer *fb_buffer_object_get(PyObject *object);
 fb_buffer *fb_buffer_object_import(PyObject *object, int *readonly);
 fb_plan *fb_plan_object_get(PyObject *object);
 PyObject *fb_raise(fb_status status, int64_t failure);
+PyObject *fb_cuda_probe(PyObject *module, PyObject *arguments);
 
 #endif

@@ -23,7 +23,12 @@ static PyObject *raise_kernel_failed(int64_t failure) {
 PyObject *fb_raise(fb_status status, int64_t failure) {
   if (status == FB_KERNEL_FAILED)
     return raise_kernel_failed(failure);
-  PyErr_SetString(status == FB_OUT_OF_MEMORY ? fb_api.out_of_memory : PyExc_ValueError, fb_last_error());
+  PyObject *type = PyExc_ValueError;
+  if (status == FB_OUT_OF_MEMORY)
+    type = fb_api.out_of_memory;
+  else if (status == FB_NO_DEVICE || status == FB_DEVICE_FAILED)
+    type = PyExc_RuntimeError;
+  PyErr_SetString(type, fb_last_error());
   return NULL;
 }
 
@@ -95,6 +100,9 @@ static PyMethodDef functions[] = {
      PyDoc_STR("set_num_threads(n)\n--\n\nUse n threads, 1 to 256, in parallel loops. Results do not depend on n.")},
     {"get_num_threads", get_num_threads, METH_NOARGS,
      PyDoc_STR("get_num_threads()\n--\n\nThreads used by parallel loops; by default the CPUs this process may use.")},
+    {"cuda_device", fb_cuda_probe, METH_VARARGS,
+     PyDoc_STR("cuda_device(driver=None, device=0)\n--\n\nA dict of an NVIDIA GPU's name, compute capability and bytes "
+               "of memory. `driver` is the path of the\ndriver's library, None the system's. Raises RuntimeError.")},
     {0},
 };
 
