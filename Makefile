@@ -8,7 +8,7 @@ SOURCES := $(shell find frontend dialects compiler runtime -type f \( -name '*.p
 TESTS ?= tests
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test test-c test-lit test-py lint types format clean
+.PHONY: demo test test-c test-lit test-py test-plugin lint types format clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/digits.py --out out
@@ -23,6 +23,18 @@ test-lit: $(VENV)/.test
 
 test-py: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(TESTS)
+
+# The example plug-in, installed from its own folder into a fresh environment on top of the one with the wheel.
+PLUGIN_ENV := build/plugin-env
+PURELIB := "import sysconfig; print(sysconfig.get_path('purelib'))"
+test-plugin: $(VENV)/.test
+	rm -rf $(PLUGIN_ENV)
+	$(BIN)/python -m venv $(PLUGIN_ENV)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c $(PURELIB))')" > $$($(PLUGIN_ENV)/bin/python -c $(PURELIB))/base.pth
+	$(PLUGIN_ENV)/bin/pip install -q --no-deps ./examples/plugin
+	FLAMBEAU_COMPILE=blocking $(PLUGIN_ENV)/bin/python -m pytest -q examples/plugin/tests
+	PATH="$(abspath $(PLUGIN_ENV))/bin:$(abspath $(BIN)):$$PATH" \
+		$(PLUGIN_ENV)/bin/python -c "from lit.main import main; main()" -sv examples/plugin/tests
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -31,7 +31,9 @@ class DropNegations(Pass):
 
 
 def _without_signs(node: Node, negated: dict[int, int]) -> Node:
-    x, y, *rest = (*node.operands, None, None)[:2] + node.operands[2:]
-    if node.op.name not in ("mul", "fma") or x not in negated or y not in negated:
+    if node.op.name not in ("mul", "fma"):
+        return node
+    x, y, *rest = node.operands
+    if x not in negated or y not in negated:
         return node
     return node._replace(operands=(negated[x], negated[y], *rest))

@@ -8,6 +8,7 @@ import lit.formats
 
 config.name = "flambeau-example"  # noqa: F821
 config.test_format = lit.formats.ShTest(execute_external=False)  # noqa: F821
+config.substitutions.append(("flambeau-opt", f"{sys.executable} -m flambeau.compiler.opt"))  # noqa: F821
 config.suffixes = [".mlir"]  # noqa: F821
 config.test_source_root = os.path.dirname(__file__)  # noqa: F821
 config.test_exec_root = tempfile.mkdtemp()  # noqa: F821
