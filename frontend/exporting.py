@@ -116,7 +116,8 @@ def record(model: Callable[..., Any], inputs: Sequence[np.ndarray], problems: Ca
         names = {recorder.slot_for_tensor(t): n for n, t in _named_tensors(model)}
         scalars = recorder.trace_scalars()
         asm = Assembly(recorder.trace_export())
-        own, names = ({asm.roots.get(s, s): x for s, x in table.items()} for table in (own, names))
+        own = {asm.roots.get(s, s): k for s, k in own.items()}
+        names = {asm.roots.get(s, s): n for s, n in names.items()}
         graph, used = program_graph(asm, slots)
         graph.updates = {}
         _refuse(problems(graph) + _written(asm, own, names))

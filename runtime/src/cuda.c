@@ -320,8 +320,8 @@ fb_status fb_cuda_launch(fb_cuda *c, const fb_cuda_kernel *k, const unsigned gri
     numbers[i] = dims[i];
     parameters[n_blocks + i] = &numbers[i];
   }
-  CUresult r = c->driver.launch(k->function, grid[0], grid[1], grid[2], block[0], block[1], block[2], 0, NULL,
-                                parameters, NULL);
+  CUresult r =
+      c->driver.launch(k->function, grid[0], grid[1], grid[2], block[0], block[1], block[2], 0, NULL, parameters, NULL);
   if (r == 0)
     return FB_OK;
   char call[128];

@@ -184,7 +184,8 @@ static void test_copy_failures(void) {
     fb_cuda *c = open_fake();
     fb_cuda_block *b = must_get(c, 8);
     CHECK(fb_cuda_upload(c, b, 8, host, 0) == FB_OK);
-    CHECK(fb_cuda_upload(c, b, 1, host, 8) == FB_INVALID_ARGUMENT && says("copy of 8 bytes at offset 1 of a block of 8"));
+    CHECK(fb_cuda_upload(c, b, 1, host, 8) == FB_INVALID_ARGUMENT &&
+          says("copy of 8 bytes at offset 1 of a block of 8"));
     CHECK(fb_cuda_download(c, host, b, 9, 0) == FB_INVALID_ARGUMENT);
     snprintf(fake->fail, sizeof fake->fail, "%s", calls[i]);
     fake->fail_call = 1;
