@@ -8,10 +8,11 @@ shared memory since the last barrier. Shared memory starts as garbage.
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 
+import contraction_order
 import numpy as np
-from contraction_order import fma
 from flambeau.compiler import mlir
 from flambeau.compiler.kernel import Launch
 from flambeau.dialects.tape.elementwise import maximum, minimum, saturate
@@ -99,6 +100,21 @@ def _on_unsigned(function):
     return lambda x, y: function(_unsigned(x), _unsigned(y)).view(x.dtype)
 
 
+_libm = ctypes.CDLL("libm.so.6")
+_libm.fma.restype, _libm.fma.argtypes = ctypes.c_double, [ctypes.c_double] * 3
+_exact_fma = np.vectorize(_libm.fma, otypes=[np.float64])
+
+
+def _fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Rounded once; the quick way is right for numbers of ordinary magnitude only."""
+    result = contraction_order.fma(x, y, z)
+    if x.dtype == np.float64:
+        sizes = np.abs([x, y, z, result])
+        odd = ~np.all((sizes < 1e150) & ((sizes > 1e-130) | (sizes == 0)), axis=0) | (result == 0)
+        result[odd] = _exact_fma(x[odd], y[odd], z[odd]) if odd.any() else 0
+    return result
+
+
 def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     quotient = x // y
     return np.where((quotient * y != x) & ((x < 0) != (y < 0)), quotient + 1, quotient)
@@ -112,7 +128,7 @@ _BINARY = {
     "arith.minsi": np.minimum, "arith.maxsi": np.maximum,
     "arith.addf": np.add, "arith.subf": np.subtract, "arith.mulf": np.multiply, "arith.divf": np.divide,
     "arith.minimumf": minimum.reference, "arith.maximumf": maximum.reference, "math.copysign": np.copysign,
-    "math.fma": fma, "math.sqrt": np.sqrt, "math.absf": np.abs, "math.absi": np.abs, "math.floor": np.floor,
+    "math.fma": _fma, "math.sqrt": np.sqrt, "math.absf": np.abs, "math.absi": np.abs, "math.floor": np.floor,
     "math.ceil": np.ceil, "math.trunc": np.trunc, "math.roundeven": np.rint, "arith.negf": np.negative,
     "arith.select": np.where,
 }  # fmt: skip

@@ -145,8 +145,9 @@ def _rows(fragment: Fragment, form: Form) -> KernelCall:
     start = b.mul(b.block(), length)
     fold = Fold(b, form.count, length)
     for stage in range(stages.last):
-        nodes = stages.reductions[stage]
-        row.values.update(_fold_stage(kernel, row, start, fold, nodes))
+        _compute_row(row, stages, stage)
+        row.values.update(_fold_stage(kernel, row, start, fold, stages.reductions[stage]))
+    _compute_row(row, stages, stages.last)
     row_outputs = set(stages.row_outputs())
     if elements := [v for v in fragment.graph.outputs if v not in row_outputs]:
         with b.loop(b.thread(), length, b.threads) as loop:
@@ -160,6 +161,15 @@ def _rows(fragment: Fragment, form: Form) -> KernelCall:
             for v in sorted(row_outputs):
                 row.store(v)
     return kernel.launch(label_of(fragment), (form.batch, 1, 1))
+
+
+def _compute_row(row: Point, stages: Stages, stage: int) -> None:
+    """Compute what the row's elements share and what is known by `stage`, before the loops that read it."""
+    fragment = row.fragment
+    for node in fragment.members:
+        (result,) = node.results
+        if fragment.is_row_level(result, row.kernel.form) and stages.stage_of[result] <= stage:
+            row.value(result)
 
 
 def _fold_stage(kernel: NestKernel, row: Point, start: Val, fold: Fold, nodes: list[Node]) -> dict[int, Val]:

@@ -45,19 +45,33 @@ class _Product(Kernel):
         super().__init__(threads)
         self.c = c
         self.m, self.n, self.k = self.extent(c.m), self.extent(c.n), self.extent(c.k)
+        self._numbers: dict[tuple[Access | None, str], Val] = {}
 
     def base(self, x: Access, batch: Val) -> Val:
         """Where a batch's part of an operand begins."""
         b, total, left = self.b, self.b.const(x.offset, "i64"), batch
-        for extent, stride in reversed(list(zip(self.c.batch, x.batch, strict=True))):
-            total = b.add(total, b.mul(b.rem_unsigned(left, extent), stride))
-            left = b.div_unsigned(left, extent)
+        for axis in range(len(x.batch) - 1, -1, -1):
+            extent = self._number(None, f"batch {axis}", self.c.batch[axis])
+            at = b.rem_unsigned(left, extent) if axis else left
+            total = b.add(total, self._times(at, x, f"batch {axis}", x.batch[axis]))
+            left = b.div_unsigned(left, extent) if axis else left
         return total
 
     def element(self, x: Access, base: Val, row: Val, column: Val) -> Val:
         b = self.b
-        at = b.add(base, b.add(b.mul(row, x.row), b.mul(column, x.column)))
-        return b.load(self.pointer(x.value), at, x.dtype.mlir)
+        at = b.add(self._times(row, x, "row", x.row), self._times(column, x, "column", x.column))
+        return b.load(self.pointer(x.value), b.add(base, at), x.dtype.mlir)
+
+    def _times(self, index: Val, x: Access, axis: str, stride: int) -> Val:
+        """`index` times the stride of an operand; strides 0 and 1 are in the text, others are dims."""
+        if stride in (0, 1):
+            return index if stride else self.b.const(0, "i64")
+        return self.b.mul(index, self._number(x, axis, stride))
+
+    def _number(self, x: Access | None, axis: str, number: int) -> Val:
+        if (x, axis) not in self._numbers:
+            self._numbers[x, axis] = self.extent(number)
+        return self._numbers[x, axis]
 
     def finish(self, product: Val, batch: Val, row: Val, column: Val) -> None:
         """The epilogue of one element of the product, and its stores."""
