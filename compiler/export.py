@@ -93,8 +93,8 @@ def compile(request: Request, platform: Platform) -> Contents:
 
 
 def copy_runtime(folder: Path) -> None:
-    """The C runtime's sources, and the executable's main.c, into `folder/runtime`."""
-    target = folder / "runtime"
-    shutil.copytree(_RUNTIME / "include", target / "include")
-    shutil.copytree(_RUNTIME / "src", target / "src")
+    """The C runtime's sources but the GPU's, and the executable's main.c, into `folder/runtime`."""
+    target, no_gpu = folder / "runtime", shutil.ignore_patterns("cuda*")
+    shutil.copytree(_RUNTIME / "include", target / "include", ignore=no_gpu)
+    shutil.copytree(_RUNTIME / "src", target / "src", ignore=no_gpu)
     shutil.copy(_RUNTIME / "export" / "main.c", target / "main.c")

@@ -29,7 +29,8 @@ class Linker:
 
     def link(self, inputs: Sequence[Path], include: Path, defines: Sequence[str], output: Path) -> None:
         """Compile and link `inputs`, C sources and objects. Raises RuntimeError with what the compiler said."""
-        command = [*self.command, "-std=gnu11", "-O2", "-static", "-s", *(f"-D{d}" for d in defines)]
+        command = [*self.command, "-std=gnu11", "-O2", "-static", "-s", "-ffunction-sections", "-Wl,--gc-sections"]
+        command += [f"-D{d}" for d in defines]
         command += [f"-I{include}", *map(str, inputs), "-o", str(output), "-pthread", "-lm"]
         try:
             done = subprocess.run(command, env={**self.environment, **os.environ}, capture_output=True, text=True)

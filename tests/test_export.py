@@ -188,8 +188,9 @@ int main(void) {
 
 
 @needs_native
-@pytest.mark.accept("SER-16")
-def test_c_programs_call_the_exported_functions_from_threads(tmp_path):
+@pytest.mark.accept("SER-16", "VER-04")
+@pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
+def test_c_programs_call_the_exported_functions_from_threads(sanitizer, tmp_path):
     fb.manual_seed(1)
     model = Small()
     x = np.array([[1, -2, 3, 0, 1], [0, 1, 2, 3, 4]], np.float32)
@@ -199,7 +200,7 @@ def test_c_programs_call_the_exported_functions_from_threads(tmp_path):
     (tmp_path / "call.c").write_text(CALLER)
     sources = [tmp_path / "call.c", made.object_file, *(made.folder / "runtime" / "src").glob("*.c")]
     include = [f"-I{made.folder}", f"-I{made.folder}/runtime/include"]
-    flags = ["-Wall", "-Wextra", "-Werror", "-O1", "-g", "-fsanitize=address,undefined", "-pthread"]
+    flags = ["-Wall", "-Wextra", "-Werror", "-O1", "-g", f"-fsanitize={sanitizer}", "-pthread"]
     built = run(["cc", *flags, *include, *sources, "-o", tmp_path / "call"])
     assert built.returncode == 0, built.stderr.decode()
     done = run([tmp_path / "call"])
@@ -310,3 +311,27 @@ def test_views_numbers_and_captured_tensors_become_part_of_the_program(tmp_path)
     assert outputs(made, "x86_64-linux", x + 1, np.zeros(3, np.float32)) == called(
         model, x + 1, np.zeros(3, np.float32)
     )
+
+
+@pytest.mark.parametrize("target", ["x86_64-linux", "aarch64-linux"])
+def test_only_the_sign_of_new_nans_depends_on_the_machine(target, tmp_path):
+    launcher(target)
+    x = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-45, 3e38], np.float32)
+
+    def model(x):
+        return x / x, x - x, x.sqrt(), x * x, fb.maximum(x, -x), (x * 3).long(), 1 / x
+
+    made = fb.export(model, fb.tensor(x), tmp_path / "edges", target=target, executable=True)
+    found = (
+        outputs(made, target, x)
+        if target == "x86_64-linux"
+        else run([*launcher(target), made.executable], x.tobytes()).stdout
+    )
+    expected, at = called(model, x), 0
+    for dtype in (*[np.float32] * 5, np.int64, np.float32):
+        size = len(x) * np.dtype(dtype).itemsize
+        f, e = (np.frombuffer(data[at : at + size], dtype) for data in (found, expected))
+        np.testing.assert_array_equal(f, e)
+        np.testing.assert_array_equal(np.signbit(f[f == f]), np.signbit(e[e == e]))
+        at += size
+    assert at == len(found) == len(expected)
