@@ -76,3 +76,16 @@ def test_the_walk_through_the_compiler_is_up_to_date():
     page = tool.PAGE.read_text()
     assert "vdivps" in page and "arith.divf" in page
     assert tool.rewritten(page) == page, "docs/compiler.md is stale: run python tools/compiler_page.py"
+
+
+def test_softmaxes_of_other_lengths_share_the_kernel_as_the_walk_says():
+    from flambeau.compiler import stage_text
+    from flambeau.compiler.options import Options
+
+    page = (ROOT / "docs" / "compiler.md").read_text()
+    program = re.search(r"generated: tape -->\n```mlir\n(.*?)```", page, re.S)[1]
+    options = Options(mode="blocking", target="x86-64-v3", plugins=False)
+    lengths = ["100", *re.search(r"softmax over rows of (\d+) or of (\d+) elements", page).groups()]
+    programs = [program.replace("x100x", f"x{n}x").replace("100 :", f"{n} :") for n in lengths]
+    kernels = [stage_text.convert(text, [], "tape", "kernels", options) for text in programs]
+    assert kernels[0] == kernels[1] == kernels[2]
