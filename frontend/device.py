@@ -19,6 +19,8 @@ class device:
 
     def __init__(self, type: str | device, index: int | None = None) -> None:
         name, _, number = str(type).partition(":")
+        if number and not number.isdecimal():
+            raise RuntimeError(f"[device] '{type}' is no device. Write its number after the colon, as in '{name}:0'.")
         if name == "cuda":
             raise RuntimeError(f"[device] '{type}' is not available: {_cuda_reason(int(number or index or 0))}")
         if name != "cpu":

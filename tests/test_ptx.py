@@ -345,6 +345,8 @@ def test_cuda_without_a_driver_is_refused_clearly():
         fb.device("cuda")
     with pytest.raises(RuntimeError, match=r"\[device\] 'cuda:1' is not available"):
         fb.zeros(2, device="cuda:1")
+    with pytest.raises(RuntimeError, match=r"\[device\] 'cuda:x' is no device"):
+        fb.device("cuda:x")
 
 
 @pytest.mark.accept("T-30")
