@@ -114,6 +114,7 @@ class Assembly:
     def _leaf(self, offset, provided, slot, data) -> None:
         if data is None:  # known for its gradient only; `_link` will tell its type
             value = self.graph.add_value(_UNKNOWN)
+            self.imported.add(offset + slot)
         else:
             (value,) = self.graph.add_node(stop_gradient, [self.slots[offset + data]])
             self._follow(offset + slot, offset + data)
@@ -184,12 +185,11 @@ class Assembly:
     _grad = _backward
 
     def _link(self, offset, provided, here, there) -> None:
-        if offset:
-            return
-        self.links.append((here, there))
-        target = self.slots[there]
+        target = self.slots[offset + there]
         if self.graph.avals[target] is _UNKNOWN:
-            self.graph.avals[target] = self.graph.avals[self.slots[here]]
+            self.graph.avals[target] = self.graph.avals[self.slots[offset + here]]
+        if not offset:
+            self.links.append((here, there))
 
     def _modified(self, offset, provided, slots) -> None:
         if not offset:

@@ -269,3 +269,18 @@ def test_changes_that_no_gradient_needs_are_allowed(observe):
         return [f() for f in programs]
 
     check(program)
+
+
+@pytest.mark.accept("AG-08", "AG-10")
+def test_a_retained_graph_is_gone_through_again_after_its_value_was_read():
+    def program(lib):
+        model, losses = lib.mlp(6, 8, 3, activation="Tanh"), []
+        for _ in range(4):
+            model.zero_grad()
+            loss = model(lib.randn(4, 6)).sum()
+            loss.backward(retain_graph=True)
+            losses.append(loss.item())
+            loss.backward()
+        return losses, [p.grad for p in model.parameters()]
+
+    check(program)
