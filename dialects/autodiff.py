@@ -33,12 +33,13 @@ def vjp(
     """Emit the cotangents of `wrt`, given those of some values of `graph`; None where nothing flows.
 
     `values` maps forward values to what they are in `builder`; those that are missing but read are computed again from
-    their operands (see `residuals`). `hooks[v]` may replace the cotangent of v, a node's result, once it is complete.
+    their operands (see `residuals`). `hooks[v]` may replace the cotangent of v, no graft's result, once it is complete.
     Raises RuntimeError at an op without gradient on the way.
     """
     forward = _Forward(builder, graph, values)
     needs = requires_gradient(graph, wrt)
     root = histories(graph)
+    producers = graph.producers() if hooks else {}
     found: dict[int, Value] = {}
     for v, ct in cotangents.items():
         if v in needs:
@@ -56,6 +57,9 @@ def vjp(
         for operand, part in zip(node.operands, _emit_vjp(builder, forward, node, ct, wanted), strict=True):
             if part is not None:
                 _accumulate(found, root.get(operand, operand), part)
+    for v, hook in (hooks or {}).items():
+        if v in found and v not in producers:
+            found[v] = hook(found[v])
     return [found.get(root.get(v, v)) for v in wrt]
 
 
@@ -176,12 +180,15 @@ class _Forward:
             node = self.producers.get(pending[-1])
             if node is None:
                 raise KeyError(f"[vjp] input {pending[-1]} of the graph is read by a gradient but was not given.")
-            missing = [v for v in node.operands if v not in self.values]
+            is_graft = node.op.name == "graft"  # the data alone; its history may have no value
+            missing = [v for v in (node.operands[:1] if is_graft else node.operands) if v not in self.values]
             if missing:
                 pending.extend(reversed(missing))
                 continue
             pending.pop()
-            if node.results[0] not in self.values:
+            if is_graft:
+                self.values[node.results[0]] = self.values[node.operands[0]]
+            elif node.results[0] not in self.values:
                 self.builder.loc = node.loc
                 operands = [self.values[v] for v in node.operands]
                 self.values[node.results[0]] = self.builder.emit(node.op, operands, node.attrs)

@@ -205,6 +205,10 @@ class Assembly:
             value = self.same[value]
         return value
 
+    def slot_of(self) -> dict[int, int]:
+        """value -> its slot; of several the first: those of imported traces show what was provided for them."""
+        return {v: s for s, v in reversed(self.slots.items())}
+
     def data_of(self, graph: Graph) -> dict[int, int]:
         """Values that show the data of another -> that one. The result of a call is a copy, even if it looks the same."""
         copies = {self.slots[slot] for slot in self.made}

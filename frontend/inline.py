@@ -159,13 +159,16 @@ class _Tape:
         self.asm = Assembly(recorder.trace_export())
         history = self.asm.history()
         self.graph = Graph(list(history.avals), history.inputs, list(history.nodes), [])
-        self.slot_of = {v: s for s, v in self.asm.slots.items()}
+        self.slot_of = self.asm.slot_of()
         self.builder = TensorBuilder()
         self.scalars = recorder.trace_scalars()
 
     def _importable(self, hooks: Hooks) -> bool:
+        tensor = hooks.tensor
+        if tensor is None:
+            return False
         try:
-            recorder.import_history(hooks.tensor)
+            recorder.import_history(tensor)
         except RuntimeError:  # its graph is gone
             _hooks.remove(hooks)
             return False
@@ -182,7 +185,9 @@ class _Tape:
 
     def target_of(self, tensor: Tensor) -> int:
         """Where the gradients of a tensor meet: its history, if that has parted from its data."""
-        value = self.value_of(tensor)
+        return self._history_of(self.value_of(tensor))
+
+    def _history_of(self, value: int) -> int:
         producers = self.graph.producers()
         while value in producers and producers[value].op is graft:
             value = producers[value].operands[1]
@@ -204,7 +209,8 @@ class _Tape:
             elif slot is not None and self._has_value(slot):
                 found[v] = self.builder.value(recorder.tensor_for_slot(slot))
             elif v in producers:
-                pending.extend(producers[v].operands)
+                node = producers[v]
+                pending.extend(node.operands[:1] if node.op is graft else node.operands)
         return found
 
     def _has_value(self, slot: int) -> bool:
@@ -215,7 +221,7 @@ class _Tape:
         read = autodiff.readers(self.graph, list(seeds), wrt)
         programs.check_alive(self.name, self.asm, read)
         programs.check_unmodified(self.name, self.asm, self.graph, read)
-        hooks = {self.asm.slots[slot]: h.run for h, slot in self.hooks.items()}
+        hooks = {self._history_of(self.asm.slots[slot]): h.run for h, slot in self.hooks.items()}
         return autodiff.vjp(self.builder, self.graph, self.tensors(list(read)), seeds, wrt, hooks)
 
 
@@ -278,7 +284,9 @@ def gradients(
     retain_graph: bool,
 ) -> list[Tensor | None]:
     """As `autograd.grad`, recorded op by op."""
-    return _differentiate(name, outputs, grad_outputs, inputs, create_graph, retain_graph)[0]
+    found, _ = _differentiate(name, outputs, grad_outputs, inputs, create_graph, retain_graph)
+    recorder.flush_point()
+    return found
 
 
 def backward(
@@ -304,3 +312,4 @@ def backward(
                 old.add_(new)
             finally:
                 recorder.set_mode(before)
+    recorder.flush_point()

@@ -160,7 +160,7 @@ def residual_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) ->
     Kept are inputs and results of calls that contain a contraction or a reduction (`OpRecord.keep`).
     """
     graph = asm.history()
-    slot_of = {v: s for s, v in asm.slots.items()}
+    slot_of = asm.slot_of()
     producers = graph.producers()
     found: set[int] = set()
     seen: set[int] = set()

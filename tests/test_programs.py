@@ -284,3 +284,47 @@ def test_a_retained_graph_is_gone_through_again_after_its_value_was_read():
         return losses, [p.grad for p in model.parameters()]
 
     check(program)
+
+
+@pytest.mark.accept("AG-08")
+@pytest.mark.parametrize("create_graph", [False])
+def test_hooks_run_also_after_the_loss_was_read(create_graph):
+    def program(lib):
+        model, seen = lib.mlp(3, 5, 2, activation="Tanh"), []
+        model[2].bias.register_hook(lambda g: g * 10)
+        model[0].weight.register_hook(lambda g: seen.append(g.clone()))
+        for _ in range(3):
+            hidden = model[0](lib.randn(4, 3))
+            hidden.retain_grad()
+            hidden.register_hook(lambda g: g.clamp(-0.1, 0.1) * 2)
+            loss = model[2](model[1](hidden)).pow(2).sum()
+            loss.item()
+            if create_graph:
+                (gradient,) = lib.t.autograd.grad(loss, model[2].weight, create_graph=True)
+                loss = loss + gradient.pow(2).sum()
+                loss.item()
+            loss.backward()
+            seen.append(hidden.grad.clone())
+        return seen, [p.grad for p in model.parameters()]
+
+    check(program)
+
+
+def losses_read_before_backward(library, rounds):
+    """Gradients that accumulate over rounds in which nothing but the loss is read."""
+    model, x = library.mlp(3, 4, 1), library.randn(5, 3)
+    for _ in range(rounds):
+        loss = model(x).pow(2).mean()
+        loss.item()
+        loss.backward()
+    return [p.grad for p in model.parameters()]
+
+
+@pytest.mark.accept("AG-18")
+def test_accumulating_gradients_for_long_repeats_itself():
+    check(lambda lib: losses_read_before_backward(lib, 5))
+    losses_read_before_backward(Library(fb), 600)
+    before = fb.explain()
+    losses_read_before_backward(Library(fb), 600)
+    assert fb.explain().programs == before.programs
+    assert fb.explain().misses == before.misses

@@ -280,9 +280,10 @@ static int record_backward(fb_call *call, PyObject *loss, PyObject *gradient, Py
   return node ? store_gradients(call, node, reach) : -1;
 }
 
-/* A loop that only accumulates gradients repeats itself after each backward(). */
+/* A loop that only accumulates gradients repeats itself after each backward(). If it reads its loss in between, every
+ * trace would import the one before it, with all that that one has imported. */
 static bool ends_round(const fb_recorder *rec) {
-  return rec->flush_soon || (rec->n_backwards > 1 && fb_trace_is_long(rec));
+  return rec->flush_soon || fb_imports_nest(rec) || (rec->n_backwards > 1 && fb_trace_is_long(rec));
 }
 
 PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs) {
@@ -422,6 +423,8 @@ PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs) {
     fb_call_init(&call, fb_recorder_get(), NULL, NULL, 0);
     result = record_grad(&call, out, seeds, in, flags);
     fb_call_clear(&call);
+    if (result && ends_round(call.rec) && fb_flush(call.rec) < 0)
+      Py_CLEAR(result);
   }
   Py_XDECREF(out);
   Py_XDECREF(in);

@@ -19,7 +19,7 @@ static PyObject *do_flush(PyObject *module, PyObject *unused) {
 static PyObject *flush_point(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   fb_recorder *rec = fb_recorder_get();
-  return fb_trace_is_long(rec) && fb_flush(rec) < 0 ? NULL : Py_NewRef(Py_None);
+  return (fb_trace_is_long(rec) || fb_imports_nest(rec)) && fb_flush(rec) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *flush_if_pending(PyObject *module, PyObject *o) {

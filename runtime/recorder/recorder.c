@@ -81,6 +81,13 @@ int fb_recorder_reserve(fb_recorder *rec, uint32_t slots) {
   return slots <= rec->cap_slots ? 0 : fb_grow((void **)&rec->owner, &rec->cap_slots, slots, sizeof *rec->owner);
 }
 
+bool fb_imports_nest(const fb_recorder *rec) {
+  for (uint32_t i = 0; i < rec->n_imports; i++)
+    if (rec->imports[i]->state->has_import)
+      return true;
+  return false;
+}
+
 bool fb_trace_is_long(const fb_recorder *rec) {
   return rec->state->depth >= fb_limits.soft_ops || rec->state->ns >= fb_limits.soft_ns;
 }

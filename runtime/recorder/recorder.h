@@ -78,6 +78,7 @@ struct fb_node {
   uint32_t base; /* first slot made here: scalars, then results */
   uint32_t depth;
   uint64_t ns;        /* estimated run time of the trace up to here */
+  bool has_import;    /* a trace was imported on the way here */
   fb_function **wide; /* NULL-terminated: functions whose numbers are operands at this state */
   PyObject *program;  /* fb_program or NULL */
   uint32_t widenings;
@@ -195,6 +196,7 @@ fb_recorder *fb_recorder_make(void);
 fb_recorder *fb_recorders(void);
 void fb_recorders_after_fork(void); /* in the child: only this thread is left */
 bool fb_trace_is_long(const fb_recorder *rec);
+bool fb_imports_nest(const fb_recorder *rec); /* an imported trace had imported another: such chains must not grow */
 static inline fb_recorder *fb_recorder_get(void) {
   return FB_LIKELY(fb_current != NULL) ? fb_current : fb_recorder_make();
 }

@@ -84,6 +84,7 @@ fb_node *fb_trie_add(fb_node *state, fb_node_kind kind, const uint64_t *words, u
   node->parent = state;
   node->depth = state->depth + 1;
   node->ns = state->ns;
+  node->has_import = state->has_import || kind == FB_SEGMENT;
   node->base = base;
   if (node->depth >= fb_limits.max_ops)
     node->flags |= FB_CUT;
