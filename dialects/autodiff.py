@@ -180,15 +180,12 @@ class _Forward:
             node = self.producers.get(pending[-1])
             if node is None:
                 raise KeyError(f"[vjp] input {pending[-1]} of the graph is read by a gradient but was not given.")
-            is_graft = node.op.name == "graft"  # the data alone; its history may have no value
-            missing = [v for v in (node.operands[:1] if is_graft else node.operands) if v not in self.values]
+            missing = [v for v in node.operands if v not in self.values]
             if missing:
                 pending.extend(reversed(missing))
                 continue
             pending.pop()
-            if is_graft:
-                self.values[node.results[0]] = self.values[node.operands[0]]
-            elif node.results[0] not in self.values:
+            if node.results[0] not in self.values:
                 self.builder.loc = node.loc
                 operands = [self.values[v] for v in node.operands]
                 self.values[node.results[0]] = self.builder.emit(node.op, operands, node.attrs)

@@ -197,7 +197,7 @@ class Assembly:
 
     def _segment(self, offset, provided, base, inner, state, given) -> None:
         kept = {slot - base: now for slot, now in provided.items() if slot >= base}
-        self._entries(inner, offset + base, kept | {slot: offset + now for slot, now in given.items()})
+        self._entries(inner, offset + base, {slot: offset + now for slot, now in given.items()} | kept)
 
     def available(self, value: int) -> int:
         """The value that holds what `value` is."""

@@ -209,9 +209,18 @@ class _Tape:
             elif slot is not None and self._has_value(slot):
                 found[v] = self.builder.value(recorder.tensor_for_slot(slot))
             elif v in producers:
-                node = producers[v]
-                pending.extend(node.operands[:1] if node.op is graft else node.operands)
+                operands = producers[v].operands
+                place = self._place(operands[1]) if producers[v].op is graft else None
+                if place is not None:  # of a history only the place is needed
+                    found[operands[1]] = place
+                    operands = operands[:1]
+                pending.extend(operands)
         return found
+
+    def _place(self, value: int) -> Value | None:
+        """A tensor where a value's history is, of which nothing may read the data."""
+        slot = self.slot_of.get(self.asm.available(value))
+        return None if slot is None else self.builder.value(recorder.tensor_for_slot(slot))
 
     def _has_value(self, slot: int) -> bool:
         """Whether the trace computes or was given the slot: not so in imported traces, unless it was provided."""

@@ -7,6 +7,9 @@ import flambeau as fb
 import numpy as np
 import pytest
 
+#: A program that the compiler gives up on warns.
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning:flambeau")
+
 
 class Library:
     """A library under test, and random numbers that do not depend on it."""
@@ -100,7 +103,6 @@ def test_embedding_tied_to_the_output_layer():
     check(program)
 
 
-@pytest.mark.filterwarnings("error::RuntimeWarning:flambeau")
 def test_a_batch_of_no_rows():
     def program(lib):
         model, x = lib.mlp(4, 6, 2), lib.t.zeros(0, 4)
@@ -287,7 +289,7 @@ def test_a_retained_graph_is_gone_through_again_after_its_value_was_read():
 
 
 @pytest.mark.accept("AG-08")
-@pytest.mark.parametrize("create_graph", [False])
+@pytest.mark.parametrize("create_graph", [False, True])
 def test_hooks_run_also_after_the_loss_was_read(create_graph):
     def program(lib):
         model, seen = lib.mlp(3, 5, 2, activation="Tanh"), []
@@ -328,3 +330,25 @@ def test_accumulating_gradients_for_long_repeats_itself():
     losses_read_before_backward(Library(fb), 600)
     assert fb.explain().programs == before.programs
     assert fb.explain().misses == before.misses
+
+
+@pytest.mark.accept("AG-14")
+@pytest.mark.parametrize("observe", [False, True])
+def test_a_gradient_penalty_whose_parts_are_read_on_the_way(observe):
+    def program(lib):
+        model, x, found = lib.mlp(3, 5, 2, activation="Tanh"), lib.randn(4, 3, grad=True), []
+        look = (lambda v: v.sum().item()) if observe else (lambda v: None)
+        for _ in range(3):
+            hidden = model[0](x)
+            hidden.retain_grad()
+            loss = model[2](model[1](hidden)).pow(2).sum()
+            look(loss)
+            (gradient,) = lib.t.autograd.grad(loss, x, create_graph=True)
+            look(gradient)
+            penalty = gradient.pow(2).sum()
+            look(penalty)
+            (loss + penalty).backward()
+            found.append([hidden.grad, x.grad.clone(), *(p.grad.clone() for p in model.parameters())])
+        return found
+
+    check(program)

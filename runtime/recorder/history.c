@@ -177,6 +177,59 @@ static int find_residual_types(fb_program *p, fb_node *state) {
   return 0;
 }
 
+/* ---- histories that pass through an imported trace ------------------------------------------------------- */
+
+/* Mark the slots that calls of the trace read, and those where live cells have their history. */
+static int mark_read(const fb_recorder *rec, uint8_t *read) {
+  fb_node **path = fb_trie_path(rec->state);
+  if (!path)
+    return -1;
+  for (uint32_t k = 0; k < rec->state->depth; k++)
+    for (uint32_t i = 1; path[k]->kind == FB_CALL && i < path[k]->n_words; i++) {
+      uint32_t slot = fb_word_slot(path[k]->words[i]);
+      if (slot == FB_TAG_NUMBER)
+        i++;
+      else if (slot < FB_TAG_FIRST)
+        read[slot] = 1;
+    }
+  PyMem_Free(path);
+  for (uint32_t slot = 0; slot < rec->n_slots; slot++) {
+    const fb_cell *c = rec->owner[slot];
+    if (c && c->type->requires_grad)
+      read[c->use == FB_NO_SLOT ? c->history : c->use] = 1;
+  }
+  return 0;
+}
+
+/* Where the history of slot `slot` of an imported trace is: there, or where that trace had it from. */
+static fb_origin origin_of(const fb_segment *s, uint32_t slot) {
+  for (uint32_t i = 0; i < s->n_origins; i++)
+    if (s->origins[i].slot == slot)
+      return (fb_origin){s->base + slot, s->origins[i].segment, s->origins[i].segment_slot, FB_NO_SLOT};
+  return (fb_origin){s->base + slot, (fb_segment *)s, slot, FB_NO_SLOT};
+}
+
+/* Gradients recorded op by op read values of imported traces: their history goes on in those traces themselves. */
+static int take_imports(fb_segment *s, const fb_recorder *rec) {
+  uint8_t *read = rec->n_imports ? PyMem_Calloc(rec->n_slots + 1, 1) : NULL;
+  uint32_t room = s->n_origins + 1;
+  int status = !rec->n_imports ? 0 : !read ? (PyErr_NoMemory(), -1) : mark_read(rec, read);
+  for (uint32_t k = 0; status == 0 && k < rec->n_imports; k++) {
+    const fb_segment *in = rec->imports[k];
+    for (uint32_t slot = 0; status == 0 && slot < in->n_slots; slot++) {
+      if (!read[in->base + slot])
+        continue;
+      if ((status = fb_grow((void **)&s->origins, &room, s->n_origins + 1, sizeof *s->origins)) < 0)
+        break;
+      fb_origin origin = origin_of(in, slot);
+      origin.segment->refs++;
+      s->origins[s->n_origins++] = origin;
+    }
+  }
+  PyMem_Free(read);
+  return status;
+}
+
 static int take_values(fb_segment *s, fb_recorder *rec, fb_program *p, fb_buffer **values) {
   if (find_residual_types(p, rec->state) < 0)
     return -1;
@@ -192,6 +245,8 @@ static int take_values(fb_segment *s, fb_recorder *rec, fb_program *p, fb_buffer
     rec->origins[i].segment->refs++;
     s->origins[s->n_origins++] = rec->origins[i];
   }
+  if (take_imports(s, rec) < 0)
+    return -1;
   for (uint32_t i = 0; i < rec->n_leaves; i++) {
     fb_anchor *a = rec->leaves[i].anchor;
     a->refs++;
