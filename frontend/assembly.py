@@ -175,9 +175,11 @@ class Assembly:
             outputs = [self.graph.add_value(payload.graph.avals[v]) for v in payload.graph.outputs]
         else:
             outputs = self.graph.inline(payload.graph, payload.operands)
+            outputs = [self.graph.add_node(stop_gradient, [v])[0] for v in outputs]  # gradients have no history
         existing = [(s, w) for s, w in zip(results, writes) if s is not None]
         for (slot, write), value in zip(existing, outputs, strict=True):
             self._result(offset, provided, slot, value)
+            self.keeps.add(offset + slot)  # an imported trace cannot compute it again
             if write >= 0:
                 self._follow(offset + slot, offset + operands[write][0])
         self.freed.update(offset + s for s in payload.freed)

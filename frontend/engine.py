@@ -171,8 +171,15 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
         _write(function.name, results, operands, targets, grads, mode)
         writes[: len(targets)] = targets
     b.graph.outputs = _own(b, results)
+    if any(o.requires_grad for o in operands):
+        b.graph.outputs = [v if g else _cut(b, v) for v, g in zip(b.graph.outputs, grads)]
     types = tuple((r.shape, r.dtype, g) for r, g in zip(results, grads))
     return Expansion(function.name, b.graph), types, tuple(writes), single
+
+
+def _cut(b: GraphBuilder, value: int) -> int:
+    """The value without gradient history: it was computed outside of grad mode."""
+    return stop_gradient(b.value(value)).id
 
 
 def _own(b: GraphBuilder, results: Sequence[Value]) -> list[int]:

@@ -1,5 +1,8 @@
 """Whole programs as users write them: run by Flambeau and by PyTorch on the same numbers, values and gradients compared."""
 
+import concurrent.futures
+import copy
+import gc
 import types
 from itertools import pairwise
 
@@ -101,6 +104,182 @@ def test_embedding_tied_to_the_output_layer():
         return loss, list(model.parameters()), shared, sorted(model.state_dict())
 
     check(program)
+
+
+@pytest.mark.accept("AG-05")
+def test_adversarial_training_with_detached_and_shared_graphs():
+    def program(lib):
+        generator, critic = lib.mlp(4, 16, 6), lib.mlp(6, 16, 1, activation="Tanh")
+        for_generator = lib.optim.Adam(generator.parameters(), lr=1e-2, betas=(0.5, 0.9))
+        for_critic = lib.optim.Adam(critic.parameters(), lr=1e-2)
+        loss, losses = lib.F.binary_cross_entropy_with_logits, []
+        for _ in range(4):
+            real, fake = lib.randn(8, 6), generator(lib.randn(8, 4))
+            for_critic.zero_grad()
+            critic_loss = loss(critic(real), lib.t.ones(8, 1)) + loss(critic(fake.detach()), lib.t.zeros(8, 1))
+            critic_loss.backward()
+            for_critic.step()
+            for_generator.zero_grad()
+            generator_loss = loss(critic(fake), lib.t.ones(8, 1))
+            generator_loss.backward()
+            for_generator.step()
+            losses += [critic_loss.item(), generator_loss.item()]
+        return losses, list(generator.parameters()), [p.grad for p in critic.parameters()]
+
+    check(program)
+
+
+@pytest.mark.accept("AG-18", "OPT-02")
+def test_gradients_accumulated_over_uneven_micro_batches():
+    def program(lib):
+        model, x, y = lib.mlp(5, 12, 3), lib.randn(32, 5), lib.integers(0, 3, 32)
+        optimizer = lib.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
+        for sizes in ([8, 8, 8, 8], [10, 22], [1, 30, 1], [32]):
+            optimizer.zero_grad()
+            for first, n in zip(np.cumsum([0, *sizes]).tolist(), sizes):
+                part = slice(first, first + n)
+                (lib.F.cross_entropy(model(x[part]), y[part], reduction="sum") / 32).backward()
+            optimizer.step()
+        return [p.grad for p in model.parameters()], list(model.parameters())
+
+    check(program)
+
+
+@pytest.mark.accept("AG-17")
+def test_recurrence_truncated_by_detach():
+    def program(lib):
+        cell, head = lib.mlp(3 + 8, 8), lib.mlp(8, 1)
+        optimizer = lib.optim.SGD([*cell.parameters(), *head.parameters()], lr=0.05)
+        xs, ys, state, losses = lib.randn(20, 4, 3), lib.randn(20, 4, 1), lib.t.zeros(4, 8), []
+        for start, length in ((0, 5), (5, 1), (6, 9), (15, 5)):
+            state, loss = state.detach(), 0.0
+            for step in range(start, start + length):
+                state = lib.t.tanh(cell(lib.t.cat([xs[step], state], 1)))
+                loss = loss + lib.F.mse_loss(head(state), ys[step])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses, state, list(cell.parameters())
+
+    check(program)
+
+
+@pytest.mark.accept("NN-17", "OPT-13")
+def test_freezing_parameters_and_averaging_them_by_hand():
+    def program(lib):
+        model, seen = lib.mlp(4, 8, 8, 2), []
+        average = copy.deepcopy(model).requires_grad_(False)
+        optimizer = lib.optim.AdamW(model.parameters(), lr=1e-2)
+        for i in range(7):
+            model[0].requires_grad_(i % 3 != 1)
+            optimizer.zero_grad()
+            x = lib.randn(6, 4)
+            loss = model(x).square().mean() + lib.F.mse_loss(model(x), average(x))
+            loss.backward()
+            seen += [[p.grad is None for p in model.parameters()], loss.item()]
+            optimizer.step()
+            with lib.t.no_grad():
+                for mean, new in zip(average.state_dict().values(), model.state_dict().values()):
+                    mean.mul_(0.9).add_(new, alpha=0.1)
+        return seen, list(model.parameters()), list(average.parameters())
+
+    check(program)
+
+
+def test_statistics_in_buffers_updated_in_place():
+    def program(lib):
+        class Standardise(lib.nn.Module):
+            def __init__(self, n):
+                super().__init__()
+                self.register_buffer("mean", lib.t.zeros(n))
+                self.register_buffer("steps", lib.t.tensor(0))
+                self.floor = lib.t.tensor(1e-3)
+
+            def forward(self, x):
+                if self.training:
+                    with lib.t.no_grad():
+                        self.mean.mul_(0.9).add_(0.1 * x.mean(0))
+                        self.steps += 1
+                return (x - self.mean) / (x.std(0) + self.floor)
+
+        model = lib.nn.Sequential(lib.mlp(4, 6), Standardise(6), lib.mlp(6, 2))
+        optimizer, seen = lib.optim.SGD(model.parameters(), lr=0.1), []
+        for _ in range(4):
+            x = lib.randn(9, 4)
+            loss = model.train()(x).pow(2).sum(1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with lib.t.no_grad():
+                seen.append(model.eval()(x).sum().item())
+        return seen, dict(model.state_dict())
+
+    check(program)
+
+
+@pytest.mark.accept("OPT-11", "T-28")
+def test_steps_that_are_broken_off():
+    def program(lib):
+        model, seen = lib.mlp(4, 3), []
+        optimizer = lib.optim.Adam(model.parameters(), lr=0.1)
+        for i in range(7):
+            try:
+                optimizer.zero_grad()
+                loss = lib.F.cross_entropy(model(lib.randn(5, 4)), lib.integers(0, 3, 5))
+                if i == 1:
+                    model(lib.randn(5, 5))
+                loss.backward()
+                if i == 2:
+                    raise KeyboardInterrupt
+                if i == 3:
+                    with lib.t.no_grad():
+                        raise KeyError
+                optimizer.step()
+            except (RuntimeError, KeyError, KeyboardInterrupt) as error:
+                seen.append(error)
+            seen += [loss.item(), lib.t.is_grad_enabled()]
+            if i == 4:
+                saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+        model.load_state_dict(saved[0])
+        optimizer.load_state_dict(saved[1])
+        model(lib.randn(5, 4)).sum().backward()
+        optimizer.step()
+        return seen, list(model.parameters())
+
+    check(program)
+
+
+def train(seed, steps=40):
+    lib = Library(fb)
+    lib.rng = np.random.default_rng(seed)
+    model = lib.mlp(6, 16, 3, activation="GELU")
+    optimizer = lib.optim.AdamW(model.parameters(), lr=1e-2)
+    for i in range(steps):
+        loss = lib.F.cross_entropy(model(lib.randn(16 - i % 3, 6)), lib.integers(0, 3, 16 - i % 3))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if i % 7 == seed:
+            loss.item()
+    return [loss.item(), *(p.tolist() for p in model.parameters())]
+
+
+def test_two_models_trained_in_two_threads():
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(train, (0, 1)))
+    assert found == [train(0), train(1)]
+
+
+@pytest.mark.accept("VER-06")
+def test_memory_and_programs_do_not_grow():
+    train(2, 100)
+    gc.collect()
+    before, programs = fb.memory_stats()["live_bytes"], fb.explain().programs
+    train(2, 900)
+    gc.collect()
+    assert fb.memory_stats()["live_bytes"] == before
+    assert fb.explain().programs == programs
 
 
 def test_a_batch_of_no_rows():
@@ -349,6 +528,70 @@ def test_a_gradient_penalty_whose_parts_are_read_on_the_way(observe):
             look(penalty)
             (loss + penalty).backward()
             found.append([hidden.grad, x.grad.clone(), *(p.grad.clone() for p in model.parameters())])
+        return found
+
+    check(program)
+
+
+@pytest.mark.accept("AG-06", "AG-05")
+@pytest.mark.parametrize("observe", [False, True])
+def test_no_gradient_flows_through_what_was_computed_without(observe):
+    def program(lib):
+        t, found = lib.t, []
+
+        def finish(w, y):
+            if observe:
+                y.item()
+            y.backward()
+            found.append(w.grad)
+
+        def computed_without():
+            w = lib.randn(4, grad=True)
+            h = w * 3
+            with t.no_grad():
+                k = h * 2
+            finish(w, (h * k).sum())
+
+        def from_a_leaf():
+            w = lib.randn(4, grad=True)
+            with t.no_grad():
+                k = w[1:].exp().sum()
+            finish(w, (w * k).sum())
+
+        def written_without(write):
+            w, m = lib.randn(4, grad=True), t.zeros(4)
+            h = w * 3
+            with t.no_grad():
+                write(m, h)
+            finish(w, (h * m).sum())
+
+        def written_over_history():
+            w = lib.randn(4, grad=True)
+            m = w * 2
+            with t.no_grad():
+                m.add_((w * 3).exp())
+            finish(w, (m + w.exp() * m.detach()).sum())
+
+        def gradients_as_numbers():
+            w = lib.randn(4, grad=True)
+            w.exp().sum().backward()
+            g = w.grad
+            w.grad = None
+            finish(w, (w * g).sum())
+
+        def gradients_asked_for():
+            w = lib.randn(4, grad=True)
+            (g,) = t.autograd.grad(w.exp().sum(), w)
+            finish(w, (w * g * g).sum())
+
+        computed_without()
+        from_a_leaf()
+        written_without(lambda m, h: m.add_(h))
+        written_without(lambda m, h: m.copy_(h))
+        written_without(lambda m, h: m.__setitem__(slice(1, 3), h[1:3]))
+        written_over_history()
+        gradients_as_numbers()
+        gradients_asked_for()
         return found
 
     check(program)
