@@ -234,7 +234,8 @@ def _write(
                 f"[{name}] {what} tensor that requires grad is changed in place. Use fb.no_grad() or a copy."
             )
         results[i] = target.replaced(_fit(name, results[i], target.value))
-        grads[i] = grads[i] or bool(mode & GRAD_MODE and target.requires_grad)
+        detached = target.view is not None and target.view.detached
+        grads[i] = not detached and (grads[i] or bool(mode & GRAD_MODE and target.requires_grad))
 
 
 def _fit(name: str, new: Value, old: Value) -> Value:

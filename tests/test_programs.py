@@ -572,6 +572,11 @@ def test_no_gradient_flows_through_what_was_computed_without(observe):
                 m.add_((w * 3).exp())
             finish(w, (m + w.exp() * m.detach()).sum())
 
+        def written_through_data():
+            w, m = lib.randn(4, grad=True), t.zeros(4)
+            m.data.add_(w * 3)
+            finish(w, (w * m).sum())
+
         def gradients_as_numbers():
             w = lib.randn(4, grad=True)
             w.exp().sum().backward()
@@ -590,6 +595,7 @@ def test_no_gradient_flows_through_what_was_computed_without(observe):
         written_without(lambda m, h: m.copy_(h))
         written_without(lambda m, h: m.__setitem__(slice(1, 3), h[1:3]))
         written_over_history()
+        written_through_data()
         gradients_as_numbers()
         gradients_asked_for()
         return found
