@@ -235,19 +235,10 @@ class _Tape:
 
 
 def _seed(tape: _Tape, tensor: Tensor, gradient: Tensor | None) -> Value:
-    if gradient is None:
-        if tensor.shape and max(tensor.shape) != 1:
-            raise RuntimeError(
-                f"[{tape.name}] a gradient can be left out only for a scalar, this tensor has shape {tensor.shape}. "
-                "Reduce it, or pass the gradient."
-            )
-        return tape.builder.constant(1, tensor.dtype, tensor.shape)
-    if (gradient.shape, gradient.dtype) != (tensor.shape, tensor.dtype):
-        raise RuntimeError(
-            f"[{tape.name}] the gradient is {gradient.dtype.name} of shape {gradient.shape}, "
-            f"the tensor {tensor.dtype.name} of shape {tensor.shape}. Make them equal."
-        )
-    return tape.builder.value(gradient)
+    output = tape.builder.value(tensor)
+    ct = None if gradient is None else tape.builder.value(gradient)
+    programs.check_seed(tape.name, output.aval, None if ct is None else ct.aval)
+    return output.like(1) if ct is None else ct
 
 
 def _differentiate(

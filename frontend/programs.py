@@ -241,20 +241,9 @@ class Differentiation:
         """An output and its cotangent: the tensor given for it, or one."""
         value = self.output(ref)
         aval = self.history.avals[value]
-        if gradient is None:
-            if aval.size != 1:
-                raise RuntimeError(
-                    f"[{self.name}] a gradient can be left out only for a scalar, this tensor has shape {aval.shape}. "
-                    "Reduce it, or pass the gradient."
-                )
-            return value, self.b.constant(1, aval.dtype, aval.shape)
-        ct = self.read(gradient)[0]
-        if ct.aval != aval:
-            raise RuntimeError(
-                f"[{self.name}] the gradient is {ct.dtype.name} of shape {ct.shape}, "
-                f"the tensor {aval.dtype.name} of shape {aval.shape}. Make them equal."
-            )
-        return value, ct
+        ct = None if gradient is None else self.read(gradient)[0]
+        check_seed(self.name, aval, None if ct is None else ct.aval)
+        return value, self.b.constant(1, aval.dtype, aval.shape) if ct is None else ct
 
     def expansion(self, gradients: Sequence[Value | None], freed: Sequence[int]) -> tuple:
         """The hook's answer: (payload, result types, freed slots)."""
@@ -306,6 +295,20 @@ def expand_grad(
     wrt = [d.output(ref) for ref in wanted]
     found = d.run(seeds, wrt)
     return d.expansion(found, () if flags & 1 else d.used_up(seeds, wrt))
+
+
+def check_seed(name: str, aval: Aval, gradient: Aval | None) -> None:
+    """Raise unless a gradient of type `gradient` (None: left out) fits an output of type `aval`."""
+    if gradient is None and aval.size != 1:
+        raise RuntimeError(
+            f"[{name}] a gradient can be left out only for a scalar, this tensor has shape {aval.shape}. "
+            "Reduce it, or pass the gradient."
+        )
+    if gradient is not None and gradient != aval:
+        raise RuntimeError(
+            f"[{name}] the gradient is {gradient.dtype.name} of shape {gradient.shape}, "
+            f"the tensor {aval.dtype.name} of shape {aval.shape}. Make them equal."
+        )
 
 
 def check_alive(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:
