@@ -6,15 +6,15 @@ In: a shape and a dtype. Out: `Aval`, compared and hashed by value. Next: `graph
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flambeau.dialects.dtypes import DType
 
 
 class Aval(NamedTuple):
-    """Shape (a tuple of ints, outermost first) and element type of a value stored row-major and dense."""
+    """Shape (a tuple of ints or `Size`s, outermost first) and element type of a value stored row-major and dense."""
 
-    shape: tuple[int, ...]
+    shape: tuple[Any, ...]
     dtype: DType
 
     @property

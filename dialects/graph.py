@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.record import OpRecord
+from flambeau.dialects.size import Int, substitute
 
 
 class Loc(NamedTuple):
@@ -42,6 +43,9 @@ class Graph:
 
     Such an output may be written into the buffer of input i once nothing else reads it. Scalars
     written by the user are ordinary 0-d inputs (float64, int64 or bool).
+
+    Shapes and attributes may be `Size`s over the symbols whose values are given to each run; `sizes` are the values
+    at which the program was recorded, one per symbol. Work on such a graph goes on inside `size.scope(graph.sizes)`.
     """
 
     avals: list[Aval] = field(default_factory=list)
@@ -49,6 +53,7 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     updates: dict[int, int] = field(default_factory=dict)
+    sizes: tuple[int, ...] = ()
 
     def add_value(self, aval: Aval) -> int:
         self.avals.append(aval)
@@ -81,6 +86,16 @@ class Graph:
                 )
             )
         return [ids[v] for v in fragment.outputs]
+
+    def bind(self, sizes: Sequence[Int]) -> Graph:
+        """The same program with these values for its symbols: numbering and lines are kept."""
+        return Graph(
+            [Aval(substitute(a.shape, sizes), a.dtype) for a in self.avals],
+            list(self.inputs),
+            [n._replace(attrs=substitute(n.attrs, sizes)) for n in self.nodes],
+            list(self.outputs),
+            dict(self.updates),
+        )
 
     def producers(self) -> dict[int, Node]:
         """The node that defines each value; inputs are absent."""

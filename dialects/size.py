@@ -1,0 +1,532 @@
+"""Sizes that are known only when a program runs: integer expressions of a trace's symbols.
+
+In: symbols, numbered from 0, each at least 2 (sizes 0 and 1 are always literal). Out: `Size`, which behaves like an int
+where shapes are computed. A question about its value (a comparison, `int()`, printing) is answered from the values at
+hand, the *hints*, and the answer is noted as a *guard*: what was built holds for all sizes for which the guards do.
+Inside `scope(hints)` guards are collected; elsewhere a question that has no certain answer is an error.
+Next: `graph.py`, `aval.py`.
+
+A size is a polynomial with integer coefficients over symbols and divisions, in a normal form: equal sizes are equal
+objects, and `a == b` needs no guard when the two forms agree.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from math import inf
+from typing import Any, NamedTuple, Union
+
+from flambeau.runtime.plan_spec import ExprOp
+
+LEAST = 2  #: the least value of a symbol
+
+Int = Union[int, "Size"]
+_Monomial = tuple["_Atom", ...]  # a product
+
+
+class _Atom:
+    """A symbol, or floor(a / b) that has no simpler form; compared and ordered by its text, which asks nothing."""
+
+    __slots__ = ("parts", "symbol", "text")
+
+    def __init__(self, symbol: int, parts: tuple[Int, ...] = ()) -> None:
+        self.symbol = symbol  # -1 for a division
+        self.parts = parts
+        self.text = f"s{symbol}" if symbol >= 0 else "(({}) // ({}))".format(*map(repr_of, parts))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Atom) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __reduce__(self) -> tuple:
+        return _Atom, (self.symbol, self.parts)
+
+
+class Guard(NamedTuple):
+    """`size relation 0`, where relation is "==", "!=", "<" or ">="."""
+
+    relation: str
+    size: Size
+
+    def holds(self, values: Sequence[int]) -> bool:
+        """Whether it does for these values of the symbols."""
+        return _RELATIONS[self.relation](evaluate(self.size, values))
+
+    @property
+    def program(self) -> tuple[int, tuple[tuple[int, int, int], ...]]:
+        """(index of the relation in `RELATIONS`, the size's `program`): what the runtime evaluates."""
+        return RELATIONS.index(self.relation), program(self.size)
+
+
+RELATIONS = ("==", "!=", "<", ">=")
+_RELATIONS: dict[str, Callable[[int], bool]] = {
+    "==": lambda v: v == 0,
+    "!=": lambda v: v != 0,
+    "<": lambda v: v < 0,
+    ">=": lambda v: v >= 0,
+}
+_OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<"}
+
+
+class Scope:
+    """The values that questions are answered from, and the guards that the answers depend on, in order."""
+
+    def __init__(self, hints: Sequence[int]) -> None:
+        self.hints = tuple(hints)
+        self._guards: dict[Guard, None] = {}
+
+    @property
+    def guards(self) -> tuple[Guard, ...]:
+        return tuple(self._guards)
+
+    def note(self, guard: Guard) -> None:
+        self._guards[guard] = None
+
+    def ask(self, relation: str, size: Size) -> bool:
+        """Whether `size relation 0` at the hints; noted."""
+        guard = Guard(relation, size)
+        if not guard.holds(self.hints):
+            self.note(Guard(_OPPOSITE[relation], size))
+            return False
+        self.note(guard)
+        return True
+
+    def pin(self) -> None:
+        """Make everything hold for exactly these hints."""
+        for i, value in enumerate(self.hints):
+            self.note(Guard("==", _size(symbol(i) - value)))
+
+
+_local = threading.local()
+
+
+def _stack() -> list[Scope]:
+    if not hasattr(_local, "stack"):
+        _local.stack = []
+    return _local.stack
+
+
+@contextmanager
+def scope(hints: Sequence[int]) -> Iterator[Scope]:
+    """Answer questions about sizes from `hints` inside, and collect the guards."""
+    made = Scope(hints)
+    _stack().append(made)
+    try:
+        yield made
+    finally:
+        _stack().pop()
+
+
+def current() -> Scope | None:
+    """The innermost scope of this thread."""
+    stack = _stack()
+    return stack[-1] if stack else None
+
+
+class Size:
+    """An integer that depends on symbols. Arithmetic gives sizes (or ints, where the symbols cancel out)."""
+
+    __slots__ = ("_hash", "terms")
+    terms: tuple[
+        tuple[_Monomial, int], ...
+    ]  # monomials in order with their coefficients, none zero; () is the constant
+
+    def __init__(self, terms: tuple[tuple[_Monomial, int], ...]) -> None:
+        self.terms = terms
+        self._hash = hash(terms)
+
+    # ---- arithmetic
+
+    def __add__(self, other: Any) -> Int:
+        if not _is_size(other):
+            return NotImplemented
+        terms = dict(self.terms)
+        for monomial, c in _terms(other):
+            terms[monomial] = terms.get(monomial, 0) + c
+        return _make(terms)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Int:
+        return Size(tuple((m, -c) for m, c in self.terms))
+
+    def __pos__(self) -> Int:
+        return self
+
+    def __sub__(self, other: Any) -> Int:
+        return self + -other if _is_size(other) else NotImplemented
+
+    def __rsub__(self, other: Any) -> Int:
+        return -self + other if _is_size(other) else NotImplemented
+
+    def __mul__(self, other: Any) -> Int:
+        if not _is_size(other):
+            return NotImplemented
+        terms: dict[_Monomial, int] = {}
+        for m, c in self.terms:
+            for n, d in _terms(other):
+                product = tuple(sorted(m + n, key=lambda a: a.text))
+                terms[product] = terms.get(product, 0) + c * d
+        return _make(terms)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Any) -> Int:
+        return _floordiv(self, other) if _is_size(other) else NotImplemented
+
+    def __rfloordiv__(self, other: Any) -> Int:
+        return _floordiv(other, self) if _is_size(other) else NotImplemented
+
+    def __mod__(self, other: Any) -> Int:
+        return self - self // other * other if _is_size(other) else NotImplemented
+
+    def __rmod__(self, other: Any) -> Int:
+        return other - other // self * self if _is_size(other) else NotImplemented
+
+    def __divmod__(self, other: Any) -> tuple[Int, Int]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Int, Int]:
+        return other // self, other % self
+
+    def __abs__(self) -> Int:
+        return self if self >= 0 else -self
+
+    def bit_length(self) -> int:
+        """Of the value at hand; guarded to within that power of two."""
+        bits = int(evaluate(self, _asking("bit_length").hints)).bit_length()
+        if bits and not (self >= 1 << (bits - 1) and self < 1 << bits):
+            raise AssertionError
+        return bits
+
+    # ---- questions
+
+    def __eq__(self, other: object) -> bool:
+        if not _is_size(other):
+            return NotImplemented
+        if isinstance(other, Size) and self.terms == other.terms:
+            return True
+        return _ask("==", self - other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other if _is_size(other) else NotImplemented
+
+    def __lt__(self, other: Any) -> bool:
+        return _ask("<", self - other) if _is_size(other) else NotImplemented
+
+    def __ge__(self, other: Any) -> bool:
+        return _ask(">=", self - other) if _is_size(other) else NotImplemented
+
+    def __gt__(self, other: Any) -> bool:
+        return _ask("<", other - self) if _is_size(other) else NotImplemented
+
+    def __le__(self, other: Any) -> bool:
+        return _ask(">=", other - self) if _is_size(other) else NotImplemented
+
+    def __bool__(self) -> bool:
+        return self != 0
+
+    def __index__(self) -> int:
+        """The value at hand; whatever is made with it holds for this value only."""
+        asking = _asking("int")
+        value = evaluate(self, asking.hints)
+        asking.note(Guard("==", _size(self - value)))
+        return value
+
+    __int__ = __index__
+
+    def __float__(self) -> float:
+        return float(self.__index__())
+
+    def __truediv__(self, other: Any) -> float:
+        return int(self) / other
+
+    def __rtruediv__(self, other: Any) -> float:
+        return other / int(self)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        """The value at hand (as `int` gives it); outside of scopes the expression."""
+        return str(int(self)) if current() else repr_of(self)
+
+    __repr__ = __str__
+
+    def __format__(self, spec: str) -> str:
+        return format(int(self), spec) if current() else format(repr_of(self), spec)
+
+    def __reduce__(self) -> tuple:
+        return Size, (self.terms,)
+
+
+def symbol(index: int) -> Size:
+    """The size that symbol `index` stands for."""
+    return Size((((_Atom(index),), 1),))
+
+
+# ---- sizes and whatever contains them -------------------------------------------------------------------------
+
+
+def is_static(x: Any) -> bool:
+    """Whether `x`, a size, an attribute or a nested tuple of these, mentions no symbol."""
+    return all(map(is_static, x)) if isinstance(x, tuple) else not isinstance(x, Size)
+
+
+def evaluate(size: Int, values: Sequence[int]) -> int:
+    """The value of a size for these values of the symbols."""
+    if not isinstance(size, Size):
+        return size
+    total = 0
+    for monomial, c in size.terms:
+        for atom in monomial:
+            if atom.symbol >= 0:
+                c *= values[atom.symbol]
+            else:
+                a, b = atom.parts
+                c *= evaluate(a, values) // evaluate(b, values)
+        total += c
+    return total
+
+
+def substitute(x: Any, sizes: Sequence[Int] | Mapping[int, Int]) -> Any:
+    """`x`, a size, an attribute or a nested tuple of these, with symbol i replaced by `sizes[i]`."""
+    if isinstance(x, tuple):
+        made = [substitute(i, sizes) for i in x]
+        return type(x)(*made) if hasattr(x, "_fields") else tuple(made)
+    if not isinstance(x, Size):
+        return x
+    total: Int = 0
+    for monomial, c in x.terms:
+        product: Int = c
+        for atom in monomial:
+            if atom.symbol >= 0:
+                product = product * sizes[atom.symbol]
+            else:
+                a, b = (substitute(p, sizes) for p in atom.parts)
+                product = product * (a // b)
+        total = total + product
+    return total
+
+
+def symbols(x: Any) -> frozenset[int]:
+    """The symbols that `x`, a size, an attribute or a nested tuple of these, mentions."""
+    if isinstance(x, tuple):
+        return frozenset().union(*map(symbols, x))
+    if not isinstance(x, Size):
+        return frozenset()
+    atoms = [a for m, _ in x.terms for a in m]
+    return frozenset(a.symbol for a in atoms if a.symbol >= 0).union(*(symbols(a.parts) for a in atoms))
+
+
+def hint(size: Int) -> int:
+    """The value at hand, without a guard: for estimates, and choices that change nothing but speed."""
+    return evaluate(size, _asking("hint").hints) if isinstance(size, Size) else size
+
+
+def maximum(a: Int, b: Int) -> Int:
+    """The greater one; guarded when that is not certain."""
+    return a if a >= b else b
+
+
+def repr_of(size: Int) -> str:
+    """The expression as text, such as `s0*64 + s1 - 1`."""
+    if not isinstance(size, Size):
+        return str(size)
+    text = ""
+    for monomial, c in size.terms:
+        factors = [*([str(abs(c))] if abs(c) != 1 or not monomial else []), *(a.text for a in monomial)]
+        sign = " - " if c < 0 else " + "
+        text += (sign if text else "-" if c < 0 else "") + "*".join(factors)
+    return text
+
+
+def parse(text: str) -> Int:
+    """The size that `repr_of` wrote."""
+    import ast
+
+    def build(node: ast.AST) -> Int:
+        match node:
+            case ast.Expression(body):
+                return build(body)
+            case ast.Constant(int() as value):
+                return value
+            case ast.Name(id) if id[0] == "s" and id[1:].isdigit():
+                return symbol(int(id[1:]))
+            case ast.UnaryOp(ast.USub(), operand):
+                return -build(operand)
+            case ast.BinOp(left, ast.Add(), right):
+                return build(left) + build(right)
+            case ast.BinOp(left, ast.Sub(), right):
+                return build(left) - build(right)
+            case ast.BinOp(left, ast.Mult(), right):
+                return build(left) * build(right)
+            case ast.BinOp(left, ast.FloorDiv(), right):
+                return build(left) // build(right)
+        raise ValueError(f"[size] {text!r} is no size. Write sums and products of s0, s1, ... and ints.")
+
+    try:
+        return build(ast.parse(text.strip(), mode="eval"))
+    except SyntaxError:
+        raise ValueError(f"[size] {text!r} is no size. Write sums and products of s0, s1, ... and ints.") from None
+
+
+# ---- programs that the runtime evaluates ----------------------------------------------------------------------
+
+
+class Table:
+    """Expressions in the form of `PlanSpec.exprs`: (operator, a, b), operands before their users, each once."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, int, int], int] = {}
+
+    def row(self, op: int, a: int, b: int = 0) -> int:
+        return self.rows.setdefault((op, a, b), len(self.rows))
+
+    def add(self, size: Int) -> int:
+        """The index of the row whose value is the size."""
+        if not isinstance(size, Size):
+            return self.row(ExprOp.CONST, int(size))
+        total = None
+        for monomial, c in size.terms:
+            rows = [self._atom(a) for a in monomial]
+            if c != 1 or not rows:
+                rows.append(self.row(ExprOp.CONST, c))
+            product = rows[0]
+            for r in rows[1:]:
+                product = self.row(ExprOp.MUL, product, r)
+            total = product if total is None else self.row(ExprOp.ADD, total, product)
+        assert total is not None
+        return total
+
+    def _atom(self, atom: _Atom) -> int:
+        if atom.symbol >= 0:
+            return self.row(ExprOp.SYMBOL, atom.symbol)
+        a, b = map(self.add, atom.parts)
+        return self.row(ExprOp.FLOORDIV, a, b)
+
+    @property
+    def exprs(self) -> tuple[tuple[int, int, int], ...]:
+        return tuple(self.rows)
+
+
+def program(size: Int) -> tuple[tuple[int, int, int], ...]:
+    """The size as rows of which the last is its value."""
+    table = Table()
+    last = table.add(size)
+    assert last == len(table.rows) - 1
+    return table.exprs
+
+
+# ---- the normal form ------------------------------------------------------------------------------------------
+
+
+def _is_size(x: object) -> bool:
+    return isinstance(x, Size | int) and not isinstance(x, bool)
+
+
+def _terms(x: Int) -> tuple[tuple[_Monomial, int], ...]:
+    return x.terms if isinstance(x, Size) else (((), int(x)),)
+
+
+def _make(terms: dict[_Monomial, int]) -> Int:
+    kept = sorted(((m, c) for m, c in terms.items() if c), key=lambda t: (-len(t[0]), [a.text for a in t[0]]))
+    if not kept:
+        return 0
+    if len(kept) == 1 and not kept[0][0]:
+        return kept[0][1]
+    return Size(tuple(kept))
+
+
+def _size(x: Int) -> Size:
+    return x if isinstance(x, Size) else Size((((), x),))
+
+
+def _quotient(monomial: _Monomial, c: int, divisor: tuple[_Monomial, int]) -> tuple[_Monomial, int] | None:
+    """The term divided by another term, where that goes without a rest."""
+    rest = list(monomial)
+    for atom in divisor[0]:
+        if atom not in rest:
+            return None
+        rest.remove(atom)
+    return (tuple(rest), c // divisor[1]) if c % divisor[1] == 0 else None
+
+
+def _floordiv(a: Int, b: Int) -> Int:
+    """floor(a / b): what divides evenly is taken out, the rest becomes an atom unless it is a small constant."""
+    if not isinstance(a, Size) and not isinstance(b, Size):
+        return a // b
+    if not isinstance(b, Size) and b == 0:
+        raise ZeroDivisionError("integer division or modulo by zero")
+    if _terms(a) == _terms(b):
+        return 1
+    whole: dict[_Monomial, int] = {}
+    rest: dict[_Monomial, int] = {}
+    divisor = _terms(b)[0] if len(_terms(b)) == 1 else None
+    for m, c in _terms(a):
+        found = _quotient(m, c, divisor) if divisor else None
+        into, (m, c) = (whole, found) if found else (rest, (m, c))
+        into[m] = into.get(m, 0) + c
+    left = _make(rest)
+    if not isinstance(left, Size) and not isinstance(b, Size):
+        return _make(whole) + left // b
+    if not isinstance(left, Size) and left == 0:
+        return _make(whole)
+    if _bounds(left)[0] >= 0 and _bounds(_size(b) - left)[0] > 0:
+        return _make(whole)
+    return _make(whole) + Size((((_Atom(-1, (left, b)),), 1),))
+
+
+@lru_cache(4096)
+def _bounds(size: Int) -> tuple[float, float]:
+    """The least and the greatest value that symbols of at least `LEAST` allow."""
+    if not isinstance(size, Size):
+        return size, size
+    low = high = 0.0
+    for monomial, c in size.terms:
+        a, b = 1.0, 1.0
+        for atom in monomial:
+            x, y = _atom_bounds(atom)
+            if x < 0:
+                return -inf, inf
+            a, b = a * x, b * y
+        low, high = (low + c * a, high + c * b) if c > 0 else (low + c * b, high + c * a)
+    return low, high
+
+
+def _atom_bounds(atom: _Atom) -> tuple[float, float]:
+    if atom.symbol >= 0:
+        return LEAST, inf
+    (a, b), (c, d) = (_bounds(p) for p in atom.parts)
+    if a < 0 or c <= 0:
+        return -inf, inf
+    return (0 if d == inf else a // d), (inf if b == inf else b // c)
+
+
+def _asking(what: str) -> Scope:
+    found = current()
+    if found is None:
+        raise RuntimeError(f"[size] {what} of a size that is not known here. Ask inside `size.scope(hints)`.")
+    return found
+
+
+def _ask(relation: str, difference: Int) -> bool:
+    if not isinstance(difference, Size):
+        return _RELATIONS[relation](difference)
+    low, high = _bounds(difference)
+    if low == high == 0:
+        return relation in ("==", ">=")
+    if low > 0:
+        return relation in ("!=", ">=")
+    if high < 0:
+        return relation in ("!=", "<")
+    if relation == ">=" and low >= 0:
+        return True
+    if relation == "<" and low >= 0:
+        return False
+    return _asking("a comparison").ask(relation, difference)

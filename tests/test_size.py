@@ -1,0 +1,118 @@
+"""Sizes known at run time only: arithmetic, certain answers, guards."""
+
+from __future__ import annotations
+
+import pickle
+import random
+
+import pytest
+from flambeau.dialects import size as sizes
+from flambeau.dialects.size import Size, evaluate, parse, program, repr_of, scope, substitute, symbol
+from flambeau.runtime.plan_spec import ExprOp
+
+s, t = symbol(0), symbol(1)
+
+
+def test_arithmetic_has_one_normal_form():
+    assert (s * 64 + t) * 2 == t * 2 + s * 128
+    assert s - s == 0 and isinstance(s - s, int)
+    assert (s * t + s) // s == t + 1
+    assert (s * 64 + 3) // 64 == s and (s * 64 + 130) // 64 == s + 2
+    assert s * 12 % 4 == 0 and s // s == 1
+    assert sizes.symbols((s * t // 3, "x", (2,))) == {0, 1} and not sizes.is_static((1, (s,)))
+
+
+def random_size(rng: random.Random, depth: int):
+    if not depth:
+        return rng.choice([s, t, rng.randint(0, 9)])
+    a, b = random_size(rng, depth - 1), random_size(rng, depth - 1)
+    match rng.randrange(5):
+        case 0:
+            return a + b
+        case 1:
+            return a - b
+        case 2:
+            return a * b
+        case 3:
+            return a // rng.randint(1, 5)
+        case _:
+            return a % rng.randint(1, 5)
+
+
+def run(rows, values):
+    found = []
+    for op, a, b in rows:
+        found.append(
+            {
+                ExprOp.CONST: lambda a, b: a,
+                ExprOp.SYMBOL: lambda a, b: values[a],
+                ExprOp.ADD: lambda a, b: found[a] + found[b],
+                ExprOp.MUL: lambda a, b: found[a] * found[b],
+                ExprOp.FLOORDIV: lambda a, b: found[a] // found[b],
+            }[op](a, b)
+        )
+    return found[-1]
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_arithmetic_agrees_with_ints(seed):
+    rng = random.Random(seed)
+    values = (rng.randint(2, 50), rng.randint(2, 50))
+    plain = rng.getstate()
+    size = random_size(rng, 4)
+    rng.setstate(plain)
+    expected = evaluated_random(rng, 4, values)
+    assert evaluate(size, values) == expected
+    assert substitute(size, values) == expected and isinstance(substitute(size, values), int)
+    if isinstance(size, Size):
+        assert run(program(size), values) == expected
+        assert repr_of(parse(repr_of(size))) == repr_of(size)
+        assert pickle.loads(pickle.dumps(size)) == size and hash(size) == hash(parse(repr_of(size)))
+
+
+def evaluated_random(rng: random.Random, depth: int, values):
+    if not depth:
+        return rng.choice([values[0], values[1], rng.randint(0, 9)])
+    a, b = evaluated_random(rng, depth - 1, values), evaluated_random(rng, depth - 1, values)
+    match rng.randrange(5):
+        case 0:
+            return a + b
+        case 1:
+            return a - b
+        case 2:
+            return a * b
+        case 3:
+            return a // rng.randint(1, 5)
+        case _:
+            return a % rng.randint(1, 5)
+
+
+def test_what_is_certain_needs_no_guard():
+    with scope((5, 7)) as asked:
+        assert s > 1 and s != 1 and s != 0 and s * t >= 4 and s + 3 != 2 and s // 2 >= 1 and bool(s)
+        assert s * 64 == 64 * s and (s, t) == (s, t) and s + t >= s
+    assert asked.guards == ()
+
+
+def test_answers_come_from_the_hints_and_are_noted():
+    with scope((5, 7)) as asked:
+        assert s != t and s < t and s == 5 and int(s + 1) == 6 and f"{t}" == "7" and [0] * s == [0] * 5
+        assert max(s, t) == 7
+    for values, holds in (((5, 7), True), ((5, 8), False), ((6, 7), False)):
+        assert all(g.holds(values) for g in asked.guards) == holds
+    with scope((5, 7)) as asked:
+        assert s < 8
+    assert [g.holds((7, 9)) for g in asked.guards] == [True] and [g.holds((8, 9)) for g in asked.guards] == [False]
+    with scope((100, 2)) as asked:
+        assert s.bit_length() == 7
+    assert [all(g.holds((v, 2)) for g in asked.guards) for v in (63, 64, 127, 128)] == [False, True, True, False]
+
+
+def test_outside_of_scopes_uncertain_questions_are_errors():
+    with pytest.raises(RuntimeError, match=r"\[size\] a comparison of a size that is not known here"):
+        bool(s == 5)
+    with pytest.raises(RuntimeError, match=r"\[size\] int of a size"):
+        int(s)
+    with pytest.raises(ValueError, match=r"\[size\] 's0 \*\* 2' is no size"):
+        parse("s0 ** 2")
+    assert str(s + 1) == "s0 + 1"
