@@ -6,8 +6,9 @@ hand, the *hints*, and the answer is noted as a *guard*: what was built holds fo
 Inside `scope(hints)` guards are collected; elsewhere a question that has no certain answer is an error.
 Next: `graph.py`, `aval.py`.
 
-A size is a polynomial with integer coefficients over symbols and divisions, in a normal form: equal sizes are equal
-objects, and `a == b` needs no guard when the two forms agree.
+A size is a polynomial with integer coefficients over symbols, divisions and extremes, in a normal form: equal sizes are
+equal objects, and `a == b` needs no guard when the two forms agree. The compiler works in scopes that are `by_form`:
+there sizes are equal only if their forms are, so that no program depends on a coincidence.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from math import inf
+from math import gcd, inf
+from operator import floordiv
 from typing import Any, NamedTuple, Union
 
 from flambeau.runtime.plan_spec import ExprOp
@@ -25,17 +27,25 @@ LEAST = 2  #: the least value of a symbol
 
 Int = Union[int, "Size"]
 _Monomial = tuple["_Atom", ...]  # a product
+_Term = tuple[_Monomial, int]
+
+
+_QUOTIENT, _LEAST, _GREATEST = -1, -2, -3
+_TEXTS = {_QUOTIENT: "(({}) // ({}))", _LEAST: "min({}, {})", _GREATEST: "max({}, {})"}
+_OPERATIONS: dict[int, Callable[[int, int], int]] = {_QUOTIENT: floordiv, _LEAST: min, _GREATEST: max}
+_EXPR_OPS = {_QUOTIENT: ExprOp.FLOORDIV, _LEAST: ExprOp.MIN, _GREATEST: ExprOp.MAX}
 
 
 class _Atom:
-    """A symbol, or floor(a / b) that has no simpler form; compared and ordered by its text, which asks nothing."""
+    """A symbol, or a quotient or extreme of `parts` that has no simpler form; compared and ordered by its text, which
+    asks nothing."""
 
     __slots__ = ("parts", "symbol", "text")
 
     def __init__(self, symbol: int, parts: tuple[Int, ...] = ()) -> None:
-        self.symbol = symbol  # -1 for a division
+        self.symbol = symbol  # negative: what is made of the parts
         self.parts = parts
-        self.text = f"s{symbol}" if symbol >= 0 else "(({}) // ({}))".format(*map(repr_of, parts))
+        self.text = f"s{symbol}" if symbol >= 0 else _TEXTS[symbol].format(*map(repr_of, parts))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Atom) and self.text == other.text
@@ -74,11 +84,13 @@ _OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<"}
 
 
 class Scope:
-    """The values that questions are answered from, and the guards that the answers depend on, in order."""
+    """The values that questions are answered from, and the guards that the answers depend on, in order. What follows
+    from earlier guards needs none. `by_form`: sizes whose forms differ are not equal, which needs no guard either."""
 
-    def __init__(self, hints: Sequence[int]) -> None:
-        self.hints = tuple(hints)
+    def __init__(self, hints: Sequence[int], by_form: bool = False) -> None:
+        self.hints, self.by_form = tuple(hints), by_form
         self._guards: dict[Guard, None] = {}
+        self._known: dict[tuple[_Term, ...], float] = {}  # sums of terms without a constant, and their least values
 
     @property
     def guards(self) -> tuple[Guard, ...]:
@@ -86,9 +98,33 @@ class Scope:
 
     def note(self, guard: Guard) -> None:
         self._guards[guard] = None
+        if guard.relation in ("==", ">="):
+            self._learn(guard.size)
+        if guard.relation in ("==", "<"):
+            self._learn(_size(-guard.size - int(guard.relation == "<")))
+
+    def _learn(self, size: Size) -> None:
+        """`size >= 0`."""
+        terms, constant, factor = _primitive(size)
+        self._known[terms] = max(self._known.get(terms, -inf), -(constant // factor))
+
+    def bounds(self, size: Size) -> tuple[float, float]:
+        """The least and the greatest value that the guards so far allow."""
+        low, high = _bounds(size)
+        for negated, x in ((False, size), (True, _size(-size))):
+            terms, constant, factor = _primitive(x)
+            if terms in self._known:
+                bound = self._known[terms] * factor + constant
+                low, high = (low, min(high, -bound)) if negated else (max(low, bound), high)
+        return low, high
 
     def ask(self, relation: str, size: Size) -> bool:
-        """Whether `size relation 0` at the hints; noted."""
+        """Whether `size relation 0` at the hints; noted unless it is certain."""
+        certain = _decide(relation, *self.bounds(size))
+        if certain is not None:
+            return certain
+        if self.by_form and relation in ("==", "!="):
+            return relation == "!="
         guard = Guard(relation, size)
         if not guard.holds(self.hints):
             self.note(Guard(_OPPOSITE[relation], size))
@@ -112,9 +148,9 @@ def _stack() -> list[Scope]:
 
 
 @contextmanager
-def scope(hints: Sequence[int]) -> Iterator[Scope]:
-    """Answer questions about sizes from `hints` inside, and collect the guards."""
-    made = Scope(hints)
+def scope(hints: Sequence[int], by_form: bool = False) -> Iterator[Scope]:
+    """Answer questions about sizes from `hints` inside, and collect the guards. `by_form`: see `Scope`."""
+    made = Scope(hints, by_form)
     _stack().append(made)
     try:
         yield made
@@ -289,7 +325,7 @@ def evaluate(size: Int, values: Sequence[int]) -> int:
                 c *= values[atom.symbol]
             else:
                 a, b = atom.parts
-                c *= evaluate(a, values) // evaluate(b, values)
+                c *= _OPERATIONS[atom.symbol](evaluate(a, values), evaluate(b, values))
         total += c
     return total
 
@@ -309,7 +345,7 @@ def substitute(x: Any, sizes: Sequence[Int] | Mapping[int, Int]) -> Any:
                 product = product * sizes[atom.symbol]
             else:
                 a, b = (substitute(p, sizes) for p in atom.parts)
-                product = product * (a // b)
+                product = product * _BUILDERS[atom.symbol](a, b)
         total = total + product
     return total
 
@@ -329,9 +365,19 @@ def hint(size: Int) -> int:
     return evaluate(size, _asking("hint").hints) if isinstance(size, Size) else size
 
 
+def minimum(a: Int, b: Int) -> Int:
+    """The lesser one; asks nothing."""
+    return _extreme(_LEAST, a, b)
+
+
 def maximum(a: Int, b: Int) -> Int:
-    """The greater one; guarded when that is not certain."""
-    return a if a >= b else b
+    """The greater one; asks nothing."""
+    return _extreme(_GREATEST, a, b)
+
+
+def ceil_div(a: Int, b: Int) -> Int:
+    """a / b rounded up."""
+    return -(-a // b)
 
 
 def repr_of(size: Int) -> str:
@@ -368,6 +414,10 @@ def parse(text: str) -> Int:
                 return build(left) * build(right)
             case ast.BinOp(left, ast.FloorDiv(), right):
                 return build(left) // build(right)
+            case ast.Call(ast.Name("min"), [left, right]):
+                return minimum(build(left), build(right))
+            case ast.Call(ast.Name("max"), [left, right]):
+                return maximum(build(left), build(right))
         raise ValueError(f"[size] {text!r} is no size. Write sums and products of s0, s1, ... and ints.")
 
     try:
@@ -408,7 +458,7 @@ class Table:
         if atom.symbol >= 0:
             return self.row(ExprOp.SYMBOL, atom.symbol)
         a, b = map(self.add, atom.parts)
-        return self.row(ExprOp.FLOORDIV, a, b)
+        return self.row(_EXPR_OPS[atom.symbol], a, b)
 
     @property
     def exprs(self) -> tuple[tuple[int, int, int], ...]:
@@ -447,6 +497,20 @@ def _size(x: Int) -> Size:
     return x if isinstance(x, Size) else Size((((), x),))
 
 
+def _primitive(size: Size) -> tuple[tuple[_Term, ...], int, int]:
+    """(terms, constant, factor): the size is `factor * terms + constant`, the terms without a common divisor."""
+    constant = sum(c for m, c in size.terms if not m)
+    factor = gcd(*(c for m, c in size.terms if m)) or 1
+    return tuple((m, c // factor) for m, c in size.terms if m), constant, factor
+
+
+def _extreme(which: int, a: Int, b: Int) -> Int:
+    low, high = _bounds(b - a)
+    if low >= 0 or high <= 0:
+        return a if (low >= 0) == (which == _LEAST) else b
+    return Size((((_Atom(which, tuple(sorted((a, b), key=repr_of))),), 1),))
+
+
 def _quotient(monomial: _Monomial, c: int, divisor: tuple[_Monomial, int]) -> tuple[_Monomial, int] | None:
     """The term divided by another term, where that goes without a rest."""
     rest = list(monomial)
@@ -479,7 +543,14 @@ def _floordiv(a: Int, b: Int) -> Int:
         return _make(whole)
     if _bounds(left)[0] >= 0 and _bounds(_size(b) - left)[0] > 0:
         return _make(whole)
-    return _make(whole) + Size((((_Atom(-1, (left, b)),), 1),))
+    return _make(whole) + Size((((_Atom(_QUOTIENT, (left, b)),), 1),))
+
+
+_BUILDERS: dict[int, Callable[[Int, Int], Int]] = {
+    _QUOTIENT: lambda a, b: a // b,
+    _LEAST: minimum,
+    _GREATEST: maximum,
+}
 
 
 @lru_cache(4096)
@@ -503,6 +574,9 @@ def _atom_bounds(atom: _Atom) -> tuple[float, float]:
     if atom.symbol >= 0:
         return LEAST, inf
     (a, b), (c, d) = (_bounds(p) for p in atom.parts)
+    if atom.symbol != _QUOTIENT:
+        pick = min if atom.symbol == _LEAST else max
+        return pick(a, c), pick(b, d)
     if a < 0 or c <= 0:
         return -inf, inf
     return (0 if d == inf else a // d), (inf if b == inf else b // c)
@@ -515,18 +589,21 @@ def _asking(what: str) -> Scope:
     return found
 
 
-def _ask(relation: str, difference: Int) -> bool:
-    if not isinstance(difference, Size):
-        return _RELATIONS[relation](difference)
-    low, high = _bounds(difference)
+def _decide(relation: str, low: float, high: float) -> bool | None:
+    """Whether a value between the bounds stands in the relation to 0; None where that is not certain."""
     if low == high == 0:
         return relation in ("==", ">=")
     if low > 0:
         return relation in ("!=", ">=")
     if high < 0:
         return relation in ("!=", "<")
-    if relation == ">=" and low >= 0:
-        return True
-    if relation == "<" and low >= 0:
-        return False
-    return _asking("a comparison").ask(relation, difference)
+    if low >= 0 and relation in (">=", "<"):
+        return relation == ">="
+    return None
+
+
+def _ask(relation: str, difference: Int) -> bool:
+    if not isinstance(difference, Size):
+        return _RELATIONS[relation](difference)
+    certain = _decide(relation, *_bounds(difference))
+    return _asking("a comparison").ask(relation, difference) if certain is None else certain

@@ -49,6 +49,8 @@ def run(rows, values):
                 ExprOp.ADD: lambda a, b: found[a] + found[b],
                 ExprOp.MUL: lambda a, b: found[a] * found[b],
                 ExprOp.FLOORDIV: lambda a, b: found[a] // found[b],
+                ExprOp.MIN: lambda a, b: min(found[a], found[b]),
+                ExprOp.MAX: lambda a, b: max(found[a], found[b]),
             }[op](a, b)
         )
     return found[-1]
@@ -106,6 +108,40 @@ def test_answers_come_from_the_hints_and_are_noted():
     with scope((100, 2)) as asked:
         assert s.bit_length() == 7
     assert [all(g.holds((v, 2)) for g in asked.guards) for v in (63, 64, 127, 128)] == [False, True, True, False]
+
+
+def test_what_follows_from_a_guard_needs_none():
+    with scope((5, 7)) as asked:
+        assert s * 2 - 1 >= 5 and s >= 3 and s + 1 > 3 and not s * 3 < 9 and s - 2 != 0 and not s == 2
+        assert t < 10 and t * 2 <= 18 and t != 10
+    assert len(asked.guards) == 2
+    with scope((5, 7)) as asked:
+        assert s + t == 12 and s + t >= 12 and s * 2 + t * 2 < 25
+    assert len(asked.guards) == 1
+
+
+def test_by_form_sizes_are_equal_only_for_all_values():
+    with scope((64, 4), by_form=True) as asked:
+        assert s != 64 and not s == 64 and s * t != 256 and bool(s - 64) and s * 64 == 64 * s
+        assert (s, 64) != (64, s) and s not in (64, t * 16)
+        assert asked.guards == ()
+        assert s < 65 and not s < 64
+    assert len(asked.guards) == 2
+
+
+def test_extremes_are_expressions():
+    assert sizes.minimum(s, s + 1) == s and sizes.maximum(1, s) == s and sizes.maximum(3, 4) == 4
+    least, most = sizes.minimum(s * 2, t + 1), sizes.maximum(t + 1, s * 2)
+    assert repr_of(least) == "min(2*s0, s1 + 1)"
+    assert least >= 3 and sizes.minimum(t + 1, s * 2) == least
+    for values in ((2, 9), (9, 2), (4, 7)):
+        expected = min(2 * values[0], values[1] + 1), max(2 * values[0], values[1] + 1)
+        assert (evaluate(least, values), evaluate(most, values)) == expected
+        assert (run(program(least), values), run(program(most), values)) == expected
+        assert (substitute(least, values), substitute(most, values)) == expected
+    assert parse(repr_of(least + most // 3)) == least + most // 3
+    assert pickle.loads(pickle.dumps(least)) == least
+    assert sizes.ceil_div(s * 64 + 1, 64) == s + 1
 
 
 def test_outside_of_scopes_uncertain_questions_are_errors():
