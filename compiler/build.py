@@ -20,7 +20,7 @@ class Build:
     """Work on one program. When `done`: `program` and `objects` (code by kernel text), or `error`."""
 
     def __init__(self, graph: Graph, options: Options, program: Program | None = None) -> None:
-        self.options = options
+        self.graph, self.options = graph, options
         self.program: Any = program
         self.objects: dict[str, bytes] = {}
         self.error: str | None = None

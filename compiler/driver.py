@@ -2,7 +2,8 @@
 
 In: a graph and `Options`. Out: an `Executable`, which always runs and gets faster. The frontend reaches `compile` by
 name. Modes: "blocking" compiles the fused program at once; "background" runs op by op and has workers compile it from
-the second sight on; "off" stays op by op. Next: `stages.py` (what compiling is), `generic.py` (op by op).
+the second sight on; "off" stays op by op. A graph with symbols may have several plans, made when sizes come that the
+others do not serve. Next: `stages.py` (what compiling is), `generic.py` (op by op).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,14 @@ from flambeau.compiler import foreign, kernel_cache, plan_cache, report
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.size import LEAST, fits
 from flambeau.runtime import _binding as runtime
 
 if TYPE_CHECKING:
     from flambeau.compiler.build import Build
 
 _REMEMBERED = 2048
+_BOUND = 8  # interpreters that a program with symbols keeps, one per sizes
 _compiled: OrderedDict[tuple[str, Options], Compiled] = OrderedDict()
 _lock = threading.RLock()
 
@@ -51,61 +53,71 @@ def compile(graph: Graph, options: Options | None = None) -> Executable:
             if len(_compiled) > _REMEMBERED:
                 _compiled.popitem(last=False)
         _compiled.move_to_end((key, options))
-    found.request()
+    found.request(graph.sizes)
     return Executable(graph, found)
 
 
 class Executable:
-    """A program in the best form there is: the fused plan once that is linked, else op by op.
+    """A program in the best form there is: a fused plan once that is linked, else op by op.
 
-    Call it with one Buffer, array or number per input; it returns Buffers.
+    Call it with one Buffer, array or number per input; it returns Buffers. `sizes` are the values of the graph's symbols:
+    a plan serves those for which its guards hold, and others get a plan of their own.
     """
 
     def __init__(self, graph: Graph, compiled: Compiled) -> None:
         self.graph, self.compiled = graph, compiled
+        self._interpreters: OrderedDict[tuple[int, ...], Any] = OrderedDict()
 
-    def __call__(self, inputs: Sequence[Any], donate: Sequence[int] = ()) -> list[Any]:
+    def __call__(self, inputs: Sequence[Any], donate: Sequence[int] = (), sizes: Sequence[int] = ()) -> list[Any]:
         """Run once. Raises what the failing op raises, with the line that recorded it; inputs are then intact."""
-        plan = self.ready()
+        plan = self.ready(sizes)
         if plan is None:
-            outputs = self.interpreter(inputs)
-            self.compiled.request()
+            outputs = self.interpreter(sizes)(inputs)
+            self.compiled.request(sizes)
             return outputs
         try:
-            return plan.run(inputs, donate=donate)
+            return plan.run(inputs, sizes, donate)
         except runtime.KernelFailed as failure:
-            raise self._error(inputs, failure) from None
+            raise self._error(inputs, failure, sizes) from None
 
-    def ready(self) -> Any:
-        """The fused plan, or None while there is none. Cheap enough to ask before every run."""
-        return self.compiled.plan or self.compiled.ready()
+    def ready(self, sizes: Sequence[int] = ()) -> Any:
+        """The fused plan for these sizes, or None while there is none. Cheap enough to ask before every run."""
+        return self.compiled.find(sizes) or self.compiled.ready(sizes)
 
-    def wait(self, timeout: float | None = None) -> Any:
+    def wait(self, timeout: float | None = None, sizes: Sequence[int] = ()) -> Any:
         """`ready()`, after waiting for work that is under way."""
-        return self.compiled.wait(timeout)
+        return self.compiled.wait(timeout, sizes)
 
     @property
     def report(self) -> report.ProgramReport:
         return self.compiled.report
 
-    @cached_property
-    def interpreter(self) -> Any:
-        """The generic tier of this program."""
+    def interpreter(self, sizes: Sequence[int] = ()) -> Any:
+        """The generic tier of this program, for these values of its symbols."""
         from flambeau.compiler import ops
         from flambeau.compiler.generic import Interpreter
 
-        start = perf_counter()
-        made = Interpreter(self.graph, lambda graphs: ops.link(graphs, self.compiled.options))
-        self.report.generic_seconds += perf_counter() - start
-        return made
+        sizes = self.compiled.checked(sizes)
+        found = self._interpreters.get(sizes)
+        if found is None:
+            start = perf_counter()
+            graph = self.graph.bind(sizes) if sizes else self.graph
+            found = Interpreter(graph, lambda graphs: ops.link(graphs, self.compiled.options))
+            self._interpreters[sizes] = found
+            if len(self._interpreters) > _BOUND:
+                self._interpreters.popitem(last=False)
+            self.report.generic_seconds += perf_counter() - start
+        return found
 
-    def run_prefix(self, inputs: Sequence[Any], stop: int | None = None, everything: bool = False) -> Any:
+    def run_prefix(
+        self, inputs: Sequence[Any], stop: int | None = None, everything: bool = False, sizes: Sequence[int] = ()
+    ) -> Any:
         """What running op by op leaves, up to the op that fails: see `generic.Interpreter.run_prefix`."""
-        return self.interpreter.run_prefix(inputs, stop, everything)
+        return self.interpreter(sizes).run_prefix(inputs, stop, everything)
 
-    def _error(self, inputs: Sequence[Any], failure: Exception) -> Exception:
+    def _error(self, inputs: Sequence[Any], failure: Exception, sizes: Sequence[int]) -> Exception:
         """The exception behind a failed run of the plan: that of the first op that fails when run op by op."""
-        found = self.run_prefix(inputs).error
+        found = self.run_prefix(inputs, sizes=sizes).error
         if found is not None:
             return found
         failure.add_note("[run] no op fails when run alone. Report this as a bug.")
@@ -113,92 +125,140 @@ class Executable:
 
 
 class Compiled:
-    """What equal graphs share: the plan, or the work that will make it."""
+    """What equal graphs share: the plans, or the work that will make them.
+
+    A graph without symbols has one plan. One with symbols may have several: each serves the sizes for which its guards
+    hold, and at most `plan_cache.MOST_VARIANTS` are made. For what they leave out the program runs op by op.
+    """
 
     def __init__(self, graph: Graph, options: Options, key: str) -> None:
         self.graph, self.options, self.key = graph, options, key
-        self.plan: Any = None
+        self.plans: list[Any] = []
         self.report = report.add(key, graph, options)
-        self._requests = 0
+        self._stored: list[Program] | None = None  # programs on disk that are not linked yet; None: nobody looked
+        self._requests = 0  # for sizes without a plan, since there last was a new one
         self._build: Any = None  # a `Build` while workers compile
         self._hopeless = options.mode == "off"
 
-    def request(self) -> None:
-        """Note that the program is wanted: the first time look on disk, the second time let workers compile it."""
-        with _lock:
-            self._requests += 1
-            if self.plan is not None or self._hopeless or self._build is not None:
-                return
-            if self._requests == 1:
-                self._from_disk()
-            elif self.options.mode == "background":
-                self._start_build(None)
+    @property
+    def plan(self) -> Any:
+        """The first plan, or None."""
+        return self.plans[0] if self.plans else None
 
-    def ready(self) -> Any:
-        """The plan; in blocking mode it is compiled now."""
+    def checked(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """`sizes`, one per symbol. Raises ValueError where that is not so."""
+        if len(sizes) != len(self.graph.sizes):
+            raise ValueError(f"[run] the program has {len(self.graph.sizes)} symbols, got {len(sizes)} sizes.")
+        return tuple(sizes)
+
+    def find(self, sizes: Sequence[int]) -> Any:
+        """The plan that serves these sizes, if there is one."""
+        if not sizes:
+            return self.plans[0] if self.plans and not self.graph.sizes else None
+        return next((plan for plan in self.plans if plan.fits(sizes)), None) if min(sizes) >= LEAST else None
+
+    def request(self, sizes: Sequence[int]) -> None:
+        """Note that a program for these sizes is wanted: the first time look on disk, the second time let workers
+        compile it."""
+        with _lock:
+            if self._build is not None or not self._wants(sizes) or self._from_disk(sizes):
+                return
+            self._requests += 1
+            if self._requests > 1 and self.options.mode == "background":
+                self._start_build(None, sizes)
+
+    def ready(self, sizes: Sequence[int]) -> Any:
+        """The plan for these sizes; in blocking mode it is compiled now."""
+        self.checked(sizes)
         if self._build is not None:
             if self._build.done or self._build.lost:
                 self._collect()
-        elif self.options.mode == "blocking" and self.plan is None and not self._hopeless:
+        elif self.options.mode == "blocking":
             with _lock:
-                self._compile()
-        return self.plan
+                self._compile(sizes)
+        return self.find(sizes)
 
-    def wait(self, timeout: float | None) -> Any:
+    def wait(self, timeout: float | None, sizes: Sequence[int]) -> Any:
         build = self._build
         if build is not None:
             build.wait(timeout)
-        return self.ready()
+        return self.ready(sizes)
 
-    def _from_disk(self) -> None:
-        """Take the program from the cache. Kernels that are missing are compiled, in the way of the mode."""
-        if self.options.dump:
-            return
+    def _wants(self, sizes: Sequence[int]) -> bool:
+        """Whether there should be a plan for these sizes, and is none."""
+        if self._hopeless or self.find(sizes) is not None or (sizes and min(sizes) < LEAST):
+            return False
+        if len(self.plans) < plan_cache.MOST_VARIANTS:
+            return True
+        self.report.is_full = True
+        return False
+
+    def _from_disk(self, sizes: Sequence[int]) -> bool:
+        """Take a program from the cache. Kernels that are missing are compiled, in the way of the mode."""
+        if self._stored is None:
+            self._stored = [] if self.options.dump else self._look()
         start = perf_counter()
-        program = plan_cache.shared().find(self.key)
+        program = next((p for p in self._stored if not sizes or fits(p.spec, sizes)), None)
         if program is None:
-            return
+            return False
         if self.options.mode == "background" or foreign.involved(self.graph, self.options):
             found = [kernel_cache.shared().find(k, self.options) for k in program.kernels]
             addresses = [address for address in found if address is not None]
             if len(addresses) < len(found):
-                if self.options.mode == "background":
-                    self._start_build(program)
-                return
+                if self.options.mode != "background":
+                    return False
+                self._start_build(program, sizes)
+                return True
         else:
             addresses = kernel_cache.get(program.kernels, self.options)
         self._use(program, addresses, "disk", perf_counter() - start)
+        return True
 
-    def _compile(self) -> None:
+    def _look(self) -> list[Program]:
+        """The programs on disk."""
+        cache = plan_cache.shared()
+        if self.graph.sizes:
+            return cache.variants(self.key)
+        program = cache.find(self.key)
+        return [] if program is None else [program]
+
+    def _compile(self, sizes: Sequence[int]) -> None:
         from flambeau.compiler import stages
 
-        if self.plan is not None:
+        if not self._wants(sizes) or self._from_disk(sizes):
             return
-        if foreign.involved(self.graph, self.options):
-            self._compile_elsewhere()
+        graph = self._at(sizes)
+        if foreign.involved(graph, self.options):
+            self._compile_elsewhere(sizes)
             return
         start = perf_counter()
         try:
-            program = stages.run(self.graph, self.options).program
+            program = stages.compile_program(graph, self.options)
             addresses = kernel_cache.get(program.kernels, self.options)
         except Exception as error:  # whatever went wrong, the program still runs op by op
+            if sizes and self.options.strict_sizes:
+                raise
             self._give_up(str(error) if str(error).startswith("[") else f"{type(error).__name__}: {error}")
             return
         self._use(program, addresses, "compiled", perf_counter() - start)
         if not self.options.dump:
-            plan_cache.shared().insert(self.key, program)
+            plan_cache.shared().insert(self.key, program, sizes)
 
-    def _compile_elsewhere(self) -> None:
+    def _at(self, sizes: Sequence[int]) -> Graph:
+        """The graph as it would have been recorded at these sizes."""
+        return replace(self.graph, sizes=tuple(sizes)) if sizes else self.graph
+
+    def _compile_elsewhere(self, sizes: Sequence[int]) -> None:
         """Compile now, but in a worker: code of plug-ins takes part, and that may end its process."""
-        self._start_build(None)
+        self._start_build(None, sizes)
         while self._build is not None:
             self._build.wait()
             self._collect()
 
-    def _start_build(self, program: Program | None, options: Options | None = None) -> None:
+    def _start_build(self, program: Program | None, sizes: Sequence[int], options: Options | None = None) -> None:
         from flambeau.compiler.build import Build  # a start from the caches needs no processes
 
-        self._build = Build(self.graph, options or self.options, program)
+        self._build = Build(self._at(sizes), options or self.options, program)
 
     def _collect(self) -> None:
         """Link what the workers made; what a fork left with the parent is asked for again on the next run."""
@@ -207,6 +267,8 @@ class Compiled:
             if build is None or not build.done:
                 return
             if build.error is not None:
+                if build.graph.sizes and self.options.strict_sizes:
+                    raise RuntimeError(f"[compile] {build.error}")
                 if not self._without_passes(build):
                     self._give_up(build.error)
                 return
@@ -223,11 +285,13 @@ class Compiled:
             RuntimeWarning,
             stacklevel=2,
         )
-        self._start_build(None, replace(self.options, plugins=False))
+        self._start_build(None, build.graph.sizes, replace(self.options, plugins=False))
         return True
 
     def _use(self, program: Program, addresses: Sequence[int], origin: str, seconds: float) -> None:
-        self.plan = runtime.Plan(tuple(program.spec), tuple(addresses))
+        self.plans.append(runtime.Plan(tuple(program.spec), tuple(addresses)))
+        self._requests = 0
+        self._stored = [p for p in self._stored or [] if p is not program]
         self.report.fused(program, origin, seconds)
 
     def _give_up(self, error: str) -> None:

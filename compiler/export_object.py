@@ -155,6 +155,8 @@ def _plan(t: Tables, contents: Contents) -> list[tuple[str, Any]]:
         ("i32", spec.arena_bytes),
         ("ptr", t.blob(spec.constants)),
         ("i64", len(spec.constants)),
+        ("ptr", t.structs("{ i32, i32 }", spec.guards)),
+        ("i32", len(spec.guards)),
     ]
 
 

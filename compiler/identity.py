@@ -13,6 +13,7 @@ from typing import Any
 
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.size import Size, repr_of
 
 _VERSION = 2  # the last marshal format without back-references: equal values give equal bytes
 
@@ -23,15 +24,17 @@ def attrs_key(attrs: tuple[Hashable, ...]) -> bytes:
 
 
 def graph_bytes(graph: Graph) -> bytes:
-    """A serialization that is equal for graphs that compute the same thing the same way. Locations are left out."""
+    """A serialization that is equal for graphs that compute the same thing the same way. Locations are left out, and so
+    are the values that symbols had."""
     avals = graph.avals
     return marshal.dumps(
         (
-            tuple((avals[v].shape, avals[v].dtype.name) for v in graph.inputs),
+            tuple((_plain(avals[v].shape), avals[v].dtype.name) for v in graph.inputs),
             tuple((n.op.name, n.operands, _plain(n.attrs), n.results) for n in graph.nodes),
             tuple(graph.inputs),
             tuple(graph.outputs),
             tuple(sorted(graph.updates.items())),
+            len(graph.sizes),
         ),
         _VERSION,
     )
@@ -55,4 +58,6 @@ def graph_key(graph: Graph) -> str:
 def _plain(value: Any) -> Any:
     if type(value) is tuple:
         return tuple([_plain(v) for v in value])
+    if isinstance(value, Size):
+        return repr_of(value).encode()
     return "dtype " + value.name if isinstance(value, DType) else value

@@ -6,7 +6,7 @@ In: environment variables, which only set defaults. Out: `Options`. Next: `drive
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -21,7 +21,8 @@ def default_cache_dir() -> Path:
 class Options:
     """`mode`: "background" runs new programs op by op while workers compile the fused one, "blocking" compiles at first
     sight, "off" never fuses. `fuse` and `max_cluster_ops` shape the fused program; `dump` is a folder for every stage;
-    `plugins` says whether passes of other packages take part."""
+    `plugins` says whether passes of other packages take part;
+    `strict_sizes` raises where a program cannot be compiled for all sizes, instead of compiling it for those at hand."""
 
     mode: str = "background"
     fuse: bool = True
@@ -29,6 +30,7 @@ class Options:
     target: str = "host"
     dump: str | None = None
     plugins: bool = True
+    strict_sizes: bool = field(default_factory=lambda: os.environ.get("FLAMBEAU_STRICT_SIZES") == "1")
 
     @staticmethod
     def from_environment() -> Options:

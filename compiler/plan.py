@@ -2,28 +2,33 @@
 
 In: the program and its clusters with what the code generators made of them. Out: a `Program`, plain data: the
 `PlanSpec` the runtime interprets, the kernels it calls and the ops its error codes stand for. Nothing here knows
-MLIR or addresses. Next: `schedule.py` for the steps, `arena.py` for offsets.
+MLIR or addresses. Sizes of the program's symbols become expressions, and what was asked about them so far becomes the
+plan's guards; nothing here asks more. Next: `schedule.py` for the steps, `arena.py` for offsets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from flambeau.compiler.arena import Arena
+from flambeau.compiler.arena import Arenas
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
 from flambeau.compiler.schedule import Block, Step, Storage, collect, distinct, drop_copies, schedule
+from flambeau.dialects import size
 from flambeau.dialects.graph import Graph
-from flambeau.runtime.plan_spec import KERNEL_COPY, ExprOp, OutMode, PlanSpec, RefKind
+from flambeau.dialects.size import RELATIONS, Guard, Int, Table, same, strongest
+from flambeau.runtime.plan_spec import KERNEL_COPY, OutMode, PlanSpec, RefKind, Relation
 
 
 @dataclass(frozen=True)
 class Program:
-    """A plan without addresses: `spec` calls `kernels` by position, `errors[code - 1]` is the op a code means."""
+    """A plan without addresses: `spec` calls `kernels` by position, `errors[code - 1]` is the op a code means. `pinned`
+    is why it serves one value of its symbols only, where that is not how it should be."""
 
     spec: PlanSpec
     kernels: tuple[KernelSource, ...]
     errors: tuple[str, ...] = ()
+    pinned: str = ""
 
 
 def build(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]]) -> Program:
@@ -41,7 +46,7 @@ def build(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]]) -> Program:
 # ---- outputs --------------------------------------------------------------------------------------------------
 
 
-def place_outputs(steps: list[Step], n_fallible: int, storage: Storage) -> list[tuple[int, int, int]]:
+def place_outputs(steps: list[Step], n_fallible: int, storage: Storage) -> list[tuple[int, int, Int]]:
     """(mode, source, bytes) per output, and the refs of inputs and outputs. May append copies to `steps`."""
     graph = storage.graph
     for k, v in enumerate(graph.inputs):
@@ -65,7 +70,7 @@ def place_outputs(steps: list[Step], n_fallible: int, storage: Storage) -> list[
             mode, source = OutMode.NEW, 0
             for i in wanted.get(id(block), ()):
                 donor = storage.of(graph.inputs[i])
-                if id(donor) in escaping or i in given or donor.bytes != block.bytes:
+                if id(donor) in escaping or i in given or not same(donor.bytes, block.bytes):
                     continue
                 mode = _donation(steps, n_fallible, block, donor)
                 if mode != OutMode.NEW:
@@ -76,12 +81,12 @@ def place_outputs(steps: list[Step], n_fallible: int, storage: Storage) -> list[
     return outputs
 
 
-def _input_output(k: int, block: Block, steps: list[Step], storage: Storage) -> tuple[int, int, int]:
+def _input_output(k: int, block: Block, steps: list[Step], storage: Storage) -> tuple[int, int, Int]:
     """An output that is an input: the same buffer. A 0-d one may be a host scalar, which has none: it is copied."""
     assert block.input is not None
     if storage.graph.avals[storage.graph.inputs[block.input]].shape:
         return (OutMode.INPUT, block.input, block.bytes)
-    copy = KernelCall(COPY, (Operand("value"), Operand("value")), (block.bytes,), 1, 1, writes=(0,))
+    copy = KernelCall(COPY, (Operand("value"), Operand("value")), (int(block.bytes),), 1, 1, writes=(0,))
     target = Block(block.bytes, ref=(RefKind.OUTPUT, k, 0))
     steps.append(Step(copy, (target, block)))
     return (OutMode.NEW, 0, block.bytes)
@@ -115,15 +120,18 @@ def in_place(step: Step, written: Block, read: Block) -> bool:
     operands, blocks = step.call.operands, step.blocks
     writes = [p for p in step.call.writes if blocks[p] is written]
     reads = [p for p, b in enumerate(blocks) if b is read]
-    return all((w, r) in step.call.in_place and operands[w].offset == operands[r].offset for w in writes for r in reads)
+    return all(
+        (w, r) in step.call.in_place and same(operands[w].offset, operands[r].offset) for w in writes for r in reads
+    )
 
 
 # ---- temporaries ----------------------------------------------------------------------------------------------
 
 
-def place_temporaries(steps: list[Step], storage: Storage) -> int:
+def place_temporaries(steps: list[Step], storage: Storage) -> Int:
     """Give every block that has no place yet an offset in the arena; returns the arena's size in bytes."""
-    arena = Arena()
+    arena = Arenas()
+    placed: list[Block] = []
     last: dict[int, int] = {}
     for position, step in enumerate(steps):
         last.update((id(b), position) for b in distinct(step.blocks) if b.ref is None)
@@ -131,25 +139,28 @@ def place_temporaries(steps: list[Step], storage: Storage) -> int:
     for position, step in enumerate(steps):
         for block in distinct(step.blocks):
             if block.ref is None:
-                if block.bytes and not any(b is block for b in step.written()):
+                if not same(block.bytes, 0) and not any(b is block for b in step.written()):
                     raise RuntimeError(
                         f"[plan] '{step.call.source.label}' reads what nobody wrote. Report this as a bug."
                     )
                 offset = _inherit(step, block, position, last, inherited)
                 block.ref = (RefKind.ARENA, 0, arena.take(block.bytes) if offset is None else offset)
+                placed.append(block)
         for block in distinct(step.blocks):
             if last.get(id(block)) == position and id(block) not in inherited:
                 arena.give(block.place[2], block.bytes)
+    for block in placed:
+        block.ref = (RefKind.ARENA, 0, arena.offset(block.place[2], block.bytes))
     return arena.size
 
 
-def _inherit(step: Step, block: Block, position: int, last: dict[int, int], inherited: set[int]) -> int | None:
+def _inherit(step: Step, block: Block, position: int, last: dict[int, int], inherited: set[int]) -> Int | None:
     """The offset of a temporary that dies in this step and that `block` may overwrite in place."""
     for w, r in step.call.in_place:
         dying = step.blocks[r]
         if step.blocks[w] is not block or dying is None or dying.ref is None or dying.ref[0] != RefKind.ARENA:
             continue
-        usable = last[id(dying)] == position and id(dying) not in inherited and dying.bytes == block.bytes
+        usable = last[id(dying)] == position and id(dying) not in inherited and same(dying.bytes, block.bytes)
         if usable and in_place(step, block, dying):
             inherited.add(id(dying))
             return dying.ref[2]
@@ -159,31 +170,13 @@ def _inherit(step: Step, block: Block, position: int, last: dict[int, int], inhe
 # ---- the spec -------------------------------------------------------------------------------------------------
 
 
-class Exprs:
-    """The table of size expressions, each once."""
-
-    def __init__(self) -> None:
-        self.index: dict[tuple[int, int, int], int] = {}
-
-    def const(self, value: int) -> int:
-        return self._add(ExprOp.CONST, value, 0)
-
-    def symbol(self, number: int) -> int:
-        return self._add(ExprOp.SYMBOL, number, 0)
-
-    def apply(self, op: int, a: int, b: int) -> int:
-        """The expression `a op b` of earlier expressions."""
-        return self._add(op, a, b)
-
-    def _add(self, op: int, a: int, b: int) -> int:
-        return self.index.setdefault((op, a, b), len(self.index))
-
-
 def emit(
-    steps: list[Step], n_fallible: int, outputs: list[tuple[int, int, int]], arena_bytes: int, storage: Storage
+    steps: list[Step], n_fallible: int, outputs: list[tuple[int, int, Int]], arena_bytes: Int, storage: Storage
 ) -> Program:
     """Write everything down as plain tuples."""
-    exprs = Exprs()
+    exprs = Table()
+    asked = size.current()
+    guards = _guards(asked.guards, exprs) if asked else ()
     kernels: dict[str, int] = {}
     sources: list[KernelSource] = []
     errors: list[str] = []
@@ -198,26 +191,42 @@ def emit(
         if kernel == len(sources):
             sources.append(call.source)
         refs = tuple(_ref(step, p, exprs) for p in range(len(step.blocks)))
-        sizes = (exprs.const(call.n), exprs.const(call.grain), exprs.const(call.scratch))
-        rows.append((kernel, *sizes, refs, tuple(exprs.const(d) for d in dims)))
+        sizes = (exprs.add(call.n), exprs.add(call.grain), exprs.add(call.scratch))
+        rows.append((kernel, *sizes, refs, tuple(exprs.add(d) for d in dims)))
     graph = storage.graph
     spec = PlanSpec(
-        n_symbols=0,
-        inputs=tuple(exprs.const(graph.avals[v].nbytes) for v in graph.inputs),
-        outputs=tuple((mode, source, exprs.const(size)) for mode, source, size in outputs),
+        n_symbols=len(asked.hints) if asked else 0,
+        inputs=tuple(exprs.add(graph.avals[v].nbytes) for v in graph.inputs),
+        outputs=tuple((mode, source, exprs.add(nbytes)) for mode, source, nbytes in outputs),
         steps=tuple(rows),
         n_fallible=n_fallible,
-        arena_bytes=exprs.const(arena_bytes),
+        arena_bytes=exprs.add(arena_bytes),
         constants=b"",
         n_kernels=len(kernels),
-        exprs=(),
+        exprs=exprs.exprs,
+        guards=guards,
     )
-    return Program(spec._replace(exprs=tuple(exprs.index)), tuple(sources), tuple(errors))
+    return Program(spec, tuple(sources), tuple(errors))
 
 
-def _ref(step: Step, position: int, exprs: Exprs) -> tuple[int, int, int]:
+def _guards(asked: Sequence[Guard], exprs: Table) -> tuple[tuple[int, int], ...]:
+    """What was asked about sizes, without what follows from the rest."""
+    return tuple((RELATIONS.index(g.relation), exprs.add(g.size)) for g in strongest(asked))
+
+
+def pinned(program: Program, values: Sequence[int], reason: str) -> Program:
+    """A program made without symbols as one with symbols that serves these values of theirs."""
+    spec, table = program.spec, Table()
+    for row in spec.exprs:
+        table.row(*row)
+    guards = tuple((Relation.EQUAL, table.add(size.symbol(i) - v)) for i, v in enumerate(values))
+    spec = spec._replace(n_symbols=len(values), exprs=table.exprs, guards=guards)
+    return replace(program, spec=spec, pinned=reason)
+
+
+def _ref(step: Step, position: int, exprs: Table) -> tuple[int, int, int]:
     block = step.blocks[position]
     if block is None:
-        return (RefKind.STATUS, 0, exprs.const(0))
+        return (RefKind.STATUS, 0, exprs.add(0))
     kind, index, base = step.updates.get(id(block), block).place
-    return (kind, index, exprs.const(base + step.call.operands[position].offset))
+    return (kind, index, exprs.add(base + step.call.operands[position].offset))

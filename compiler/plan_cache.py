@@ -1,12 +1,14 @@
 """Whole programs on disk: a plan and its kernels' texts under the structural hash of the graph they came from.
 
 In: graphs and `Options`. Out: `Program`s. What is stored is plain data (marshal); object code lies in the kernel cache.
-A program that is found needs no pass, no code generator and no MLIR. Next: `driver.py`.
+A program that is found needs no pass, no code generator and no MLIR. A graph with symbols may have several programs, each
+with guards of its own: entries of the same name and a number. Next: `driver.py`.
 """
 
 from __future__ import annotations
 
 import marshal
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -18,9 +20,11 @@ from flambeau.compiler.object_store import ObjectStore
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.size import fits
 from flambeau.runtime.plan_spec import PlanSpec
 
 _LIMIT = 128 << 20  # bytes of all entries
+MOST_VARIANTS = 8  #: programs of one graph with symbols
 
 
 class PlanCache:
@@ -41,14 +45,32 @@ class PlanCache:
         self.misses += program is None
         return program
 
-    def insert(self, name: str, program: Program) -> None:
-        if self.store:
-            self.store.write(name, _encode(program))
+    def variants(self, name: str) -> list[Program]:
+        """The programs of a graph with symbols, in the order in which they were stored."""
+        found = []
+        for number in range(MOST_VARIANTS):
+            program = self.find(_numbered(name, number))
+            if program is None:
+                break
+            found.append(program)
+        return found
+
+    def insert(self, name: str, program: Program, sizes: Sequence[int] = ()) -> None:
+        """Store a program; that of a graph with symbols beside its others, unless there is one for these sizes."""
+        if self.store is None:
+            return
+        if sizes:
+            known = self.variants(name)
+            if len(known) == MOST_VARIANTS or any(fits(p.spec, sizes) for p in known):
+                return
+            name = _numbered(name, len(known))
+        self.store.write(name, _encode(program))
 
 
 def key(graph: Graph, options: Options) -> str:
     """A program's name: structure, options that shape it, target, compiler, plug-ins and wheels. Locations have no part in it."""
-    shape = f"{options.fuse} {options.max_cluster_ops} {targets.find(options.target)!r}"
+    strict = options.strict_sizes and bool(graph.sizes)
+    shape = f"{options.fuse} {options.max_cluster_ops} {strict} {targets.find(options.target)!r}"
     return digest(graph_bytes(graph), shape, toolchain(), *foreign.sources(graph, options))
 
 
@@ -69,14 +91,18 @@ def shared() -> PlanCache:
     return PlanCache(ObjectStore.open(options_module.default_cache_dir() / "plans", _LIMIT))
 
 
+def _numbered(name: str, number: int) -> str:
+    return f"{name}{number:02x}"
+
+
 def _encode(program: Program) -> bytes:
     kernels = tuple((k.text, k.label) for k in program.kernels)
-    return marshal.dumps((tuple(program.spec), kernels, program.errors), 2)
+    return marshal.dumps((tuple(program.spec), kernels, program.errors, program.pinned), 2)
 
 
 def _decode(data: bytes) -> Program | None:
     try:
-        spec, kernels, errors = marshal.loads(data)
-        return Program(PlanSpec(*spec), tuple(KernelSource(*k) for k in kernels), tuple(errors))
+        spec, kernels, errors, pinned = marshal.loads(data)
+        return Program(PlanSpec(*spec), tuple(KernelSource(*k) for k in kernels), tuple(errors), pinned)
     except (ValueError, EOFError, TypeError):
         return None

@@ -15,6 +15,7 @@ from flambeau.compiler import options as options_module
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.size import Guard, guards_of
 
 _KEPT = 1024
 
@@ -26,8 +27,12 @@ class ProgramReport:
     tier      "generic" or "fused": what runs it now.
     origin    where the fused plan came from: "compiled" here, by a "worker", or from "disk"; None without one.
     seconds   compile and link time, workers' time included. `generic_seconds`: preparing the generic tier.
-    kernels   label of each kernel; `steps` counts their calls; `arena_bytes` is temporary memory.
+    kernels   label of each kernel; `steps` counts their calls; `arena_bytes` is temporary memory (0
+              where that depends on symbols).
     error     why it was not fused, with `reproducer`, a file.
+    symbols   how many extents are known at run time only. `plans`: the guards of each plan, none for all sizes;
+              `pinned`: why a plan serves one value only where it should serve more; `is_full`: sizes came that no plan
+              serves, and there are too many plans already.
     """
 
     key: str
@@ -44,13 +49,20 @@ class ProgramReport:
     arena_bytes: int = 0
     error: str | None = None
     reproducer: str | None = None
+    symbols: int = 0
+    plans: list[tuple[Guard, ...]] = field(default_factory=list)
+    pinned: str | None = None
+    is_full: bool = False
 
     def fused(self, program: Program, origin: str, seconds: float) -> None:
-        """The fused plan is in use from now on."""
+        """A fused plan is in use from now on."""
         self.tier, self.origin, self.seconds = "fused", origin, seconds
         self.kernels = [k.label for k in program.kernels]
         self.steps = len(program.spec.steps)
-        self.arena_bytes = program.spec.exprs[program.spec.arena_bytes][1]
+        self.plans.append(tuple(guards_of(program.spec)))
+        self.pinned = program.pinned or self.pinned
+        if not self.symbols:
+            self.arena_bytes = program.spec.exprs[program.spec.arena_bytes][1]
 
     def failed(self, error: str, path: str) -> None:
         self.error, self.reproducer = error, path
@@ -61,7 +73,9 @@ _programs: deque[ProgramReport] = deque(maxlen=_KEPT)
 
 def add(key: str, graph: Graph, options: Options) -> ProgramReport:
     """Begin the report of a program."""
-    found = ProgramReport(key, len(graph.nodes), len(graph.inputs), len(graph.outputs), options.mode)
+    found = ProgramReport(
+        key, len(graph.nodes), len(graph.inputs), len(graph.outputs), options.mode, symbols=len(graph.sizes)
+    )
     _programs.append(found)
     return found
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from flambeau.compiler.kernel import Cluster, KernelCall, Lowered
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.size import Int, Size, same
 
 # ---- storage and steps ----------------------------------------------------------------------------------------
 
@@ -19,14 +20,14 @@ from flambeau.dialects.graph import Graph
 class Block:
     """A piece of memory that steps read and write. `ref` is where it lies once that is decided."""
 
-    bytes: int
+    bytes: Int
     input: int | None = None  # position in graph.inputs
-    ref: tuple[int, int, int] | None = None  # (RefKind, index, byte offset)
+    ref: tuple[int, int, Int] | None = None  # (RefKind, index, byte offset)
     reads: list[int] = field(default_factory=list)  # positions of steps
     writes: list[int] = field(default_factory=list)
 
     @property
-    def place(self) -> tuple[int, int, int]:
+    def place(self) -> tuple[int, int, Int]:
         """`ref`, once decided."""
         if self.ref is None:
             raise RuntimeError("[plan] a step's operand has no place. Report this as a bug.")
@@ -72,7 +73,7 @@ class Storage:
 
 
 def collect(storage: Storage, clusters: Iterable[tuple[Cluster, Lowered]]) -> list[Step]:
-    """Bind every call's operands to blocks. Calls over empty domains are dropped."""
+    """Bind every call's operands to blocks. Calls over domains that are always empty are dropped."""
     steps = []
     for cluster, lowered in clusters:
         local = _local_blocks(storage, cluster, lowered)
@@ -80,7 +81,7 @@ def collect(storage: Storage, clusters: Iterable[tuple[Cluster, Lowered]]) -> li
         ops = tuple(n.op.name for n in cluster.graph.nodes if n.op.fallible)
         for call in lowered.calls:
             blocks = tuple(_block(cluster, local, temps, o.kind, o.index) for o in call.operands)
-            if call.n > 0:
+            if isinstance(call.n, Size) or call.n > 0:
                 steps.append(Step(call, blocks, ops if call.fallible else ()))
     return steps
 
@@ -156,7 +157,7 @@ def drop_copies(steps: list[Step], n_fallible: int, storage: Storage) -> tuple[l
 
 def _is_last_read(block: Block, copy: Block, position: int, escaping: set[int]) -> bool:
     """Whether `block` is a temporary that only the copy at `position` reads, last of all, and the copy starts there."""
-    if block.input is not None or id(block) in escaping or block.bytes != copy.bytes:
+    if block.input is not None or id(block) in escaping or not same(block.bytes, copy.bytes):
         return False
     return block.reads[-1] == position and block.writes[-1] < position and copy.writes[0] == position
 

@@ -4,7 +4,8 @@
          -> llvm -> ir -> optimised -> assembly
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
-it, `Options.dump` writes it. Stages up to `plan` run once per program; those after it once per kernel, in `backend.py`.
+it, `Options.dump` writes it. A graph with symbols is worked on inside the scope of its sizes: what the stages ask about
+them becomes the plan's guards. Stages up to `plan` run once per program; those after it once per kernel, in `backend.py`.
 Next: `driver.py`, which runs them; `stage_text.py`, which shows them.
 """
 
@@ -15,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from flambeau.compiler import foreign, targets
 from flambeau.compiler import plan as plan_module
@@ -23,7 +25,9 @@ from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.plan import Program
+from flambeau.dialects import size
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.size import Guard
 
 
 @dataclass
@@ -112,7 +116,24 @@ def names() -> list[str]:
 
 def run(graph: Graph, options: Options) -> Work:
     """All stages of a program. Each is written to `options.dump` when that is set."""
-    work = Work(graph, options)
+    with size.scope(graph.sizes, by_form=True):
+        return _run(Work(graph, options), options)
+
+
+def compile_program(graph: Graph, options: Options) -> Program:
+    """The program of all stages. Where they fail on a graph with symbols, it serves only the sizes at hand, and says why;
+    `Options.strict_sizes` raises instead."""
+    try:
+        return run(graph, options).program
+    except Exception as error:
+        if not graph.sizes or options.strict_sizes:
+            raise
+        reason = str(error) if str(error).startswith("[") else f"{type(error).__name__}: {error}"
+        return plan_module.pinned(run(graph.bind(graph.sizes), options).program, graph.sizes, reason)
+
+
+def _run(work: Work, options: Options) -> Work:
+    graph = work.graph
     folder = Path(options.dump) / f"program-{graph_key(graph)[:12]}" if options.dump else None
     for number, name in enumerate(PROGRAM):
         advance(work, name)
@@ -127,21 +148,36 @@ def run(graph: Graph, options: Options) -> Work:
 # ---- lowering, once per distinct cluster ----------------------------------------------------------------------
 
 _REMEMBERED = 1024
-_lowered: OrderedDict[str, Lowered] = OrderedDict()
+_lowered: OrderedDict[str, list[Guarded]] = OrderedDict()
+
+
+class Guarded(NamedTuple):
+    """What a code generator made, and the guards under which it would make the same."""
+
+    lowered: Lowered
+    guards: tuple[Guard, ...]
 
 
 def lower(cluster: Cluster, target: str) -> Lowered:
     """What the cluster's code generator makes of it, remembered by the cluster's structure."""
-    key = digest(cluster.kind, target, graph_bytes(cluster.graph))
-    found = _lowered.get(key)
+    asked = size.current()
+    hints = asked.hints if asked else ()
+    name = digest(cluster.kind, target, graph_bytes(cluster.graph))
+    known = _lowered.setdefault(name, [])
+    _lowered.move_to_end(name)
+    if len(_lowered) > _REMEMBERED:
+        _lowered.popitem(last=False)
+    found = next((g for g in known if all(guard.holds(hints) for guard in g.guards)), None)
     if found is None:
         machine = targets.find(target)
-        found = _lowered[key] = _code_generator(machine.family, cluster.kind)(cluster, machine)
-        if len(_lowered) > _REMEMBERED:
-            _lowered.popitem(last=False)
-    else:
-        _lowered.move_to_end(key)
-    return found
+        with size.scope(hints, by_form=True) as inner:
+            lowered = _code_generator(machine.family, cluster.kind)(cluster, machine)
+        found = Guarded(lowered, inner.guards)
+        known.append(found)
+    if asked:
+        for guard in found.guards:
+            asked.note(guard)
+    return found.lowered
 
 
 #: The module whose `lower` makes kernels of a cluster, per family of targets and kind of cluster.

@@ -87,8 +87,9 @@ def _do(request: Request) -> Any:
 
     if request.kind == "kernel":
         return kernel_cache.shared().compile_and_store(request.what, request.options)
-    program = stages.run(request.what, request.options).program
-    plan_cache.shared().insert(plan_cache.key(request.what, request.options), program)
+    graph = request.what
+    program = stages.compile_program(graph, request.options)
+    plan_cache.shared().insert(plan_cache.key(graph, request.options), program, graph.sizes)
     return program
 
 

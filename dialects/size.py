@@ -21,7 +21,7 @@ from math import gcd, inf
 from operator import floordiv
 from typing import Any, NamedTuple, Union
 
-from flambeau.runtime.plan_spec import ExprOp
+from flambeau.runtime.plan_spec import ExprOp, PlanSpec
 
 LEAST = 2  #: the least value of a symbol
 
@@ -81,6 +81,27 @@ _RELATIONS: dict[str, Callable[[int], bool]] = {
     ">=": lambda v: v >= 0,
 }
 _OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<"}
+
+
+def strongest(guards: Sequence[Guard]) -> list[Guard]:
+    """The guards without the inequalities that follow from another one: its expression differs by a factor and a
+    constant only."""
+    found: dict[tuple[_Term, ...], tuple[int, Guard]] = {}
+    kept = []
+    for guard in guards:
+        if guard.relation in ("==", "!="):
+            kept.append(guard)
+            continue
+        form, least = _at_least(guard)
+        if form not in found or found[form][0] < least:
+            found[form] = least, guard
+    return kept + [guard for _, guard in found.values()]
+
+
+def _at_least(guard: Guard) -> tuple[tuple[_Term, ...], int]:
+    """An inequality as (sum of terms without a constant, the least value that it may have)."""
+    terms, constant, factor = _primitive(guard.size if guard.relation == ">=" else _size(-guard.size - 1))
+    return terms, -(constant // factor)
 
 
 class Scope:
@@ -174,7 +195,7 @@ class Size:
 
     def __init__(self, terms: tuple[tuple[_Monomial, int], ...]) -> None:
         self.terms = terms
-        self._hash = hash(terms)
+        self._hash = hash(tuple([(m, 2 * c + 1) for m, c in terms]))  # odd: -1 and -2 have one hash
 
     # ---- arithmetic
 
@@ -370,6 +391,18 @@ def minimum(a: Int, b: Int) -> Int:
     return _extreme(_LEAST, a, b)
 
 
+def same(a: Int, b: Int) -> bool:
+    """Whether the two are one expression, and so equal for all values; asks nothing."""
+    if isinstance(a, Size) or isinstance(b, Size):
+        return _terms(a) == _terms(b)
+    return a == b
+
+
+def at_most(a: Int, b: Int) -> bool:
+    """Whether a <= b for all values of the symbols, as far as that is certain; asks nothing."""
+    return _bounds(b - a)[0] >= 0
+
+
 def maximum(a: Int, b: Int) -> Int:
     """The greater one; asks nothing."""
     return _extreme(_GREATEST, a, b)
@@ -463,6 +496,38 @@ class Table:
     @property
     def exprs(self) -> tuple[tuple[int, int, int], ...]:
         return tuple(self.rows)
+
+
+def guards_of(spec: PlanSpec) -> list[Guard]:
+    """A plan's guards, as they were asked."""
+    values: list[Int] = []
+    for op, a, b in spec.exprs[: 1 + max((x for _, x in spec.guards), default=-1)]:
+        match op:
+            case ExprOp.CONST:
+                values.append(a)
+            case ExprOp.SYMBOL:
+                values.append(symbol(a))
+            case ExprOp.ADD:
+                values.append(values[a] + values[b])
+            case ExprOp.MUL:
+                values.append(values[a] * values[b])
+            case ExprOp.FLOORDIV:
+                values.append(values[a] // values[b])
+            case ExprOp.MIN:
+                values.append(minimum(values[a], values[b]))
+            case ExprOp.MAX:
+                values.append(maximum(values[a], values[b]))
+            case _:
+                raise ValueError(f"[size] guards have no operator {op}.")
+    return [Guard(RELATIONS[relation], _size(values[x])) for relation, x in spec.guards]
+
+
+def fits(spec: PlanSpec, values: Sequence[int]) -> bool:
+    """Whether a plan's guards hold for these values of its symbols: what the runtime says, without a plan."""
+    try:
+        return all(guard.holds(values) for guard in guards_of(spec))
+    except ZeroDivisionError:
+        return False
 
 
 def program(size: Int) -> tuple[tuple[int, int, int], ...]:

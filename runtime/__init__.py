@@ -12,6 +12,7 @@ from flambeau.runtime import _binding
 from flambeau.runtime._binding import (
     Buffer,
     KernelFailed,
+    OtherSizes,
     OutOfMemory,
     Plan,
     get_num_threads,
@@ -21,7 +22,7 @@ from flambeau.runtime._binding import (
     set_num_threads,
     trim,
 )
-from flambeau.runtime.plan_spec import KERNEL_COPY, KERNEL_ZERO, ExprOp, OutMode, PlanSpec, RefKind
+from flambeau.runtime.plan_spec import KERNEL_COPY, KERNEL_ZERO, ExprOp, OutMode, PlanSpec, RefKind, Relation
 
 __all__ = [
     "KERNEL_COPY",
@@ -29,11 +30,13 @@ __all__ = [
     "Buffer",
     "ExprOp",
     "KernelFailed",
+    "OtherSizes",
     "OutMode",
     "OutOfMemory",
     "Plan",
     "PlanSpec",
     "RefKind",
+    "Relation",
     "get_num_threads",
     "include_dir",
     "lib_dir",

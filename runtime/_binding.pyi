@@ -22,6 +22,8 @@ class OutOfMemory(RuntimeError): ...
 class KernelFailed(RuntimeError):
     status: int
 
+class OtherSizes(RuntimeError): ...
+
 @final
 class Buffer:
     @staticmethod
@@ -51,6 +53,7 @@ class Plan:
         symbols: Sequence[int] | None = None,
         donate: Iterable[int] = (),
     ) -> list[Buffer]: ...
+    def fits(self, symbols: Sequence[int], /) -> bool: ...
     @property
     def arena_bytes(self) -> int: ...
 

@@ -45,6 +45,15 @@ class OutMode:
     OUTPUT = 4
 
 
+class Relation:
+    """How the expression of a guard compares with 0."""
+
+    EQUAL = 0
+    NOT_EQUAL = 1
+    LESS = 2
+    NOT_LESS = 3
+
+
 KERNEL_COPY = -1
 """Built-in kernel: refs are (destination, source), dims are (bytes,)."""
 
@@ -89,3 +98,7 @@ class PlanSpec(NamedTuple):
 
     n_kernels: int
     """How many kernel addresses the plan needs."""
+
+    guards: tuple[tuple[int, int], ...] = ()
+    """(`Relation`, expression): the plan serves only symbols for which `expression relation 0` holds for all of them.
+    They are checked before anything else. Expressions that guards need should come first."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from flambeau import runtime
-from flambeau.runtime import KERNEL_COPY, KERNEL_ZERO, Buffer, ExprOp, OutMode, Plan, PlanSpec, RefKind
+from flambeau.runtime import KERNEL_COPY, KERNEL_ZERO, Buffer, ExprOp, OutMode, Plan, PlanSpec, RefKind, Relation
 
 KERNEL = ctypes.CFUNCTYPE(
     None,
@@ -288,6 +288,21 @@ def test_symbols():
         plan.run([x])
 
 
+def test_a_plan_refuses_sizes_that_its_guards_exclude():
+    exprs = ((ExprOp.CONST, -4, 0), (ExprOp.SYMBOL, 0, 0), (ExprOp.ADD, 1, 0))
+    spec = PlanSpec(1, (1,), ((OutMode.UPDATE, 0, 1),), exprs, (), 0, 3, b"", 0, ((Relation.NOT_LESS, 2),))
+    plan = Plan(spec._replace(arena_bytes=1), ())
+    assert [plan.fits((n,)) for n in (3, 4, 9)] == [False, True, True]
+    x = buffer_of(*range(3))
+    with pytest.raises(runtime.OtherSizes, match="one of its guards does not hold"):
+        plan.run([x], (3,), (0,))
+    assert not x.donated and numbers(x) == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"\[plan\] 2 symbols were passed. The plan has 1."):
+        plan.fits((3, 3))
+    with pytest.raises(TypeError):
+        plan.fits(("3",))
+
+
 def test_kernel_failure_is_typed_and_changes_nothing():
     check = (0, N, N, 0, ((RefKind.INPUT, 0, 0), (RefKind.STATUS, 0, 0)), ())
     zero = (KERNEL_ZERO, 0, 0, 0, ((RefKind.OUTPUT, 0, 0),), (BYTES,))
@@ -315,6 +330,10 @@ def test_kernel_failure_is_typed_and_changes_nothing():
         ({"n_kernels": -1}, ValueError, "n_kernels is -1"),
         ({"constants": "text"}, TypeError, "expected bytes"),
         ({"inputs": ("x",)}, TypeError, "integer"),
+        ({"guards": [(0, 0)]}, TypeError, "guards is a list. Pass a tuple."),
+        ({"guards": ((0, 0, 0),)}, TypeError, "a guard has 3 items. It needs 2."),
+        ({"guards": ((0, 0),)}, ValueError, "1 guards on 0 symbols"),
+        ({"n_symbols": 1, "guards": ((4, 0),)}, ValueError, "guard 0 has relation 4"),
         ({"arena_bytes": 4}, ValueError, "the arena's size is expression 4 of 1"),
     ],
 )
@@ -323,7 +342,7 @@ def test_malformed_specs_raise(change, error, text):
     Plan(spec, ())
     with pytest.raises(error, match=text):
         Plan(spec._replace(**change), ())
-    with pytest.raises(TypeError, match=r"the spec has 3 items. It needs 9."):
+    with pytest.raises(TypeError, match=r"the spec has 3 items. It needs 10."):
         Plan(tuple(spec)[:3], ())
 
 

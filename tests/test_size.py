@@ -22,6 +22,12 @@ def test_arithmetic_has_one_normal_form():
     assert sizes.symbols((s * t // 3, "x", (2,))) == {0, 1} and not sizes.is_static((1, (s,)))
 
 
+def test_sizes_of_dictionaries_ask_nothing():
+    """Python hashes -1 and -2 alike; a lookup must not compare the two."""
+    assert hash(-s) != hash(-2 * s)
+    assert {-s: "one", -2 * s: "two", s: "three"}[-2 * s] == "two"
+
+
 def random_size(rng: random.Random, depth: int):
     if not depth:
         return rng.choice([s, t, rng.randint(0, 9)])

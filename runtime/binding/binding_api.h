@@ -12,7 +12,7 @@
 typedef struct {
   int version; /* FB_BINDING_VERSION: check it */
   PyTypeObject *buffer_type, *plan_type;
-  PyObject *out_of_memory, *kernel_failed; /* exception classes */
+  PyObject *out_of_memory, *kernel_failed, *other_sizes; /* exception classes */
 
   /* A new Buffer that takes over the caller's reference; on failure the reference is released and NULL returned. */
   PyObject *(*buffer_wrap)(fb_buffer *b);

@@ -26,6 +26,8 @@ PyObject *fb_raise(fb_status status, int64_t failure) {
   PyObject *type = PyExc_ValueError;
   if (status == FB_OUT_OF_MEMORY)
     type = fb_api.out_of_memory;
+  else if (status == FB_OTHER_SIZES)
+    type = fb_api.other_sizes;
   else if (status == FB_NO_DEVICE || status == FB_DEVICE_FAILED)
     type = PyExc_RuntimeError;
   PyErr_SetString(type, fb_last_error());
@@ -128,10 +130,12 @@ static int fill_module(PyObject *module) {
                 "The memory limit, or the system's memory, is used up. The message names the sizes.");
   fb_api.kernel_failed = add_error(module, "flambeau.runtime.KernelFailed", "KernelFailed",
                                    "A kernel reported an error; `status` is its word: code << 48 | position.");
+  fb_api.other_sizes = add_error(module, "flambeau.runtime.OtherSizes", "OtherSizes",
+                                 "The plan is not for these sizes. Nothing has happened.");
   fb_api.buffer_type = add_type(module, &fb_buffer_type_spec);
   fb_api.plan_type = add_type(module, &fb_plan_type_spec);
-  if (fb_api.out_of_memory == NULL || fb_api.kernel_failed == NULL || fb_api.buffer_type == NULL ||
-      fb_api.plan_type == NULL)
+  if (fb_api.out_of_memory == NULL || fb_api.kernel_failed == NULL || fb_api.other_sizes == NULL ||
+      fb_api.buffer_type == NULL || fb_api.plan_type == NULL)
     return -1;
   PyObject *capsule = PyCapsule_New(&fb_api, FB_BINDING_CAPSULE, NULL);
   int result = capsule == NULL ? -1 : PyModule_AddObjectRef(module, "_C_API", capsule);

@@ -77,6 +77,22 @@ static int read_outputs(fb_plan_reader *r, PyObject *outputs) {
   return 0;
 }
 
+static int read_guards(fb_plan_reader *r, PyObject *guards) {
+  Py_ssize_t count = tuple_size(guards, "guards", -1);
+  fb_guard *array = count < 0 ? NULL : new_array(r, count, sizeof *array);
+  if (array == NULL)
+    return -1;
+  r->spec.n_guards = (int32_t)count;
+  r->spec.guards = array;
+  for (Py_ssize_t i = 0; i < count; i++) {
+    int32_t row[2];
+    if (read_row(PyTuple_GET_ITEM(guards, i), "a guard", row, 2) < 0)
+      return -1;
+    array[i] = (fb_guard){row[0], row[1]};
+  }
+  return 0;
+}
+
 static int read_exprs(fb_plan_reader *r, PyObject *exprs) {
   Py_ssize_t count = tuple_size(exprs, "exprs", -1);
   fb_expr *array = count < 0 ? NULL : new_array(r, count, sizeof *array);
@@ -177,13 +193,13 @@ static int read_kernels(fb_plan_reader *r, PyObject *addresses) {
 }
 
 int fb_read_plan_spec(fb_plan_reader *r, PyObject *spec, PyObject *addresses) {
-  if (tuple_size(spec, "the spec", 9) < 0)
+  if (tuple_size(spec, "the spec", 10) < 0)
     return -1;
   PyObject **fields = &PyTuple_GET_ITEM(spec, 0);
   if (read_int32(fields[0], &r->spec.n_symbols) < 0 || read_inputs(r, fields[1]) < 0 ||
       read_outputs(r, fields[2]) < 0 || read_exprs(r, fields[3]) < 0 || read_steps(r, fields[4]) < 0 ||
       read_int32(fields[5], &r->spec.n_fallible) < 0 || read_int32(fields[6], &r->spec.arena_bytes) < 0 ||
-      read_int32(fields[8], &r->spec.n_kernels) < 0)
+      read_int32(fields[8], &r->spec.n_kernels) < 0 || read_guards(r, fields[9]) < 0)
     return -1;
   if (r->spec.n_kernels < 0) {
     PyErr_Format(PyExc_ValueError, "[plan] n_kernels is %d.", (int)r->spec.n_kernels);

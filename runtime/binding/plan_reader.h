@@ -7,7 +7,7 @@
 /* The spec and the arrays it points into. Start from zeros; free after fb_plan_create has copied the spec. */
 typedef struct {
   fb_plan_spec spec;
-  void *arrays[7];
+  void *arrays[8];
   int n_arrays;
 } fb_plan_reader;
 

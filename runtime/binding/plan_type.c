@@ -242,6 +242,18 @@ static PyObject *plan_run(PyObject *self, PyObject *args, PyObject *kwargs) {
   return result;
 }
 
+static PyObject *plan_fits(PyObject *self, PyObject *symbols) {
+  fb_plan *plan = ((PlanObject *)self)->plan;
+  Call call = {.symbols = PyMem_Calloc((size_t)fb_plan_symbols(plan) + 1, sizeof(int64_t))};
+  PyObject *result = NULL;
+  if (call.symbols == NULL)
+    PyErr_NoMemory();
+  else if (read_symbols(&call, symbols, fb_plan_symbols(plan)) == 0)
+    result = PyBool_FromLong(fb_plan_fits(plan, call.symbols));
+  PyMem_Free(call.symbols);
+  return result;
+}
+
 static PyObject *get_arena_bytes(PyObject *self, void *closure) {
   (void)closure;
   return PyLong_FromSize_t(fb_plan_arena_bytes(((PlanObject *)self)->plan));
@@ -254,7 +266,9 @@ static PyMethodDef methods[] = {
          "Run once. Inputs are Buffers, C-contiguous buffer-protocol objects or numbers (float: f64, int and bool: "
          "i64).\n"
          "`donate` names inputs whose Buffer the plan may take; a taken one is empty afterwards. Returns a list of\n"
-         "Buffers. Raises OutOfMemory or KernelFailed, and then inputs are as they were.")},
+         "Buffers. Raises OutOfMemory, KernelFailed or OtherSizes, and then inputs are as they were.")},
+    {"fits", plan_fits, METH_O,
+     PyDoc_STR("fits(symbols)\n--\n\nWhether the plan's guards hold for these values of its symbols.")},
     {0},
 };
 

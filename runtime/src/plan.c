@@ -40,6 +40,18 @@ static fb_status check_exprs(const fb_plan_spec *s) {
   return FB_OK;
 }
 
+static fb_status check_guards(const fb_plan_spec *s) {
+  REQUIRE(s->n_guards >= 0 && (s->n_guards == 0 || s->n_symbols > 0), "%d guards on %d symbols.", s->n_guards,
+          s->n_symbols);
+  for (int32_t i = 0; i < s->n_guards; i++) {
+    const fb_guard *g = &s->guards[i];
+    REQUIRE(g->relation >= FB_IS_ZERO && g->relation <= FB_IS_NOT_NEGATIVE, "guard %d has relation %d.", i,
+            g->relation);
+    REQUIRE(in_range(g->x, s->n_exprs), "guard %d is on expression %d of %d.", i, g->x, s->n_exprs);
+  }
+  return FB_OK;
+}
+
 static fb_status check_boundary(const fb_plan_spec *s) {
   for (int32_t i = 0; i < s->n_inputs; i++)
     REQUIRE(in_range(s->input_bytes[i], s->n_exprs), "the size of input %d is expression %d of %d.", i,
@@ -102,8 +114,8 @@ static fb_status check_step(const fb_plan_spec *s, int32_t index) {
 
 static fb_status check_spec(const fb_plan_spec *s) {
   fb_status status = check_counts(s);
-  if (status != FB_OK || (status = check_exprs(s)) != FB_OK || (status = check_boundary(s)) != FB_OK ||
-      (status = check_refs(s)) != FB_OK)
+  if (status != FB_OK || (status = check_exprs(s)) != FB_OK || (status = check_guards(s)) != FB_OK ||
+      (status = check_boundary(s)) != FB_OK || (status = check_refs(s)) != FB_OK)
     return status;
   for (int32_t i = 0; i < s->n_steps; i++)
     if ((status = check_step(s, i)) != FB_OK)
@@ -142,6 +154,7 @@ static void lay_out(fb_plan *p, const fb_plan_spec *s, fb_carver *c) {
   p->spec.refs = carve_copy(c, s->refs, (size_t)s->n_refs, sizeof *s->refs);
   p->spec.dims = carve_copy(c, s->dims, (size_t)s->n_dims, sizeof *s->dims);
   p->spec.kernels = carve_copy(c, s->kernels, (size_t)s->n_kernels, sizeof *s->kernels);
+  p->spec.guards = carve_copy(c, s->guards, (size_t)s->n_guards, sizeof *s->guards);
   p->slots = carve(c, (size_t)s->n_refs, sizeof *p->slots);
   p->input_kept = carve(c, (size_t)s->n_inputs, sizeof *p->input_kept);
   p->sizes.values = carve(c, (size_t)s->n_exprs, sizeof(int64_t));
@@ -173,6 +186,9 @@ static void derive(fb_plan *p) {
     if (s->steps[i].n_refs > max_refs)
       max_refs = s->steps[i].n_refs;
   p->frame_pointers = fb_base_count(s) + (size_t)max_refs;
+  for (int32_t i = 0; i < s->n_guards; i++)
+    if (s->guards[i].x >= p->guard_exprs)
+      p->guard_exprs = s->guards[i].x + 1;
   if (s->n_symbols > 0)
     p->frame_numbers = (size_t)s->n_exprs + (size_t)s->n_refs + (size_t)s->n_dims;
 }

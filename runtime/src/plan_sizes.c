@@ -35,20 +35,57 @@ static bool apply(int32_t op, int64_t a, int64_t b, int64_t *out) {
   }
 }
 
-static fb_status evaluate(const fb_plan_spec *spec, const int64_t *symbols, int64_t *values) {
-  for (int32_t i = 0; i < spec->n_exprs; i++) {
+/* Evaluates expressions from `first` on, up to the first one that has no value, or `end`; returns where it stopped. */
+static int32_t evaluate_range(const fb_plan_spec *spec, const int64_t *symbols, int64_t *values, int32_t first,
+                              int32_t end) {
+  for (int32_t i = first; i < end; i++) {
     const fb_expr *x = &spec->exprs[i];
     if (x->op == FB_X_CONST)
       values[i] = x->a;
     else if (x->op == FB_X_SYMBOL)
       values[i] = symbols[x->a];
     else if (FB_UNLIKELY(apply(x->op, values[x->a], values[x->b], &values[i])))
-      return fb_fail(
-          FB_INVALID_ARGUMENT,
-          "[plan] size expression %d (operator %d on %lld and %lld) has no 64-bit value. Use smaller extents.", (int)i,
-          (int)x->op, (long long)values[x->a], (long long)values[x->b]);
+      return i;
   }
-  return FB_OK;
+  return end;
+}
+
+static bool holds(int32_t relation, int64_t value) {
+  switch (relation) {
+  case FB_IS_ZERO:
+    return value == 0;
+  case FB_IS_NOT_ZERO:
+    return value != 0;
+  case FB_IS_NEGATIVE:
+    return value < 0;
+  default:
+    return value >= 0;
+  }
+}
+
+/* Evaluates what the guards need and checks them. A later guard may make sense only where an earlier one holds. */
+static bool check_guards(const fb_plan *plan, const int64_t *symbols, int64_t *values) {
+  const fb_plan_spec *spec = &plan->spec;
+  int32_t known = evaluate_range(spec, symbols, values, 0, plan->guard_exprs);
+  for (int32_t i = 0; i < spec->n_guards; i++) {
+    const fb_guard *g = &spec->guards[i];
+    if (g->x >= known || !holds(g->relation, values[g->x]))
+      return false;
+  }
+  return true;
+}
+
+static fb_status evaluate(const fb_plan *plan, const int64_t *symbols, int64_t *values) {
+  const fb_plan_spec *spec = &plan->spec;
+  if (FB_UNLIKELY(!check_guards(plan, symbols, values)))
+    return fb_fail(FB_OTHER_SIZES, "[plan] the plan is not for these sizes: one of its guards does not hold.");
+  int32_t i = evaluate_range(spec, symbols, values, plan->guard_exprs, spec->n_exprs);
+  if (FB_LIKELY(i == spec->n_exprs))
+    return FB_OK;
+  const fb_expr *x = &spec->exprs[i];
+  return fb_fail(FB_INVALID_ARGUMENT,
+                 "[plan] size expression %d (operator %d on %lld and %lld) has no 64-bit value. Use smaller extents.",
+                 (int)i, (int)x->op, (long long)values[x->a], (long long)values[x->b]);
 }
 
 static fb_status negative(const char *what, int32_t index, int64_t value) {
@@ -135,7 +172,7 @@ fb_status fb_plan_measure(const fb_plan *plan, const int64_t *symbols, fb_sizes 
   const fb_plan_spec *spec = &plan->spec;
   sizes->scratch = 0;
   sizes->scratch_shared = false;
-  fb_status status = evaluate(spec, symbols, sizes->values);
+  fb_status status = evaluate(plan, symbols, sizes->values);
   if (status != FB_OK)
     return status;
   for (int32_t i = 0; i < spec->n_refs; i++)
@@ -151,4 +188,17 @@ fb_status fb_plan_measure(const fb_plan *plan, const int64_t *symbols, fb_sizes 
   }
   sizes->arena = fb_round_up((size_t)sizes->values[spec->arena_bytes], FB_ALIGN);
   return FB_OK;
+}
+
+bool fb_plan_fits(const fb_plan *plan, const int64_t *symbols) {
+  enum { ON_STACK = 256 };
+  int64_t values[ON_STACK];
+  if (plan->guard_exprs <= ON_STACK)
+    return check_guards(plan, symbols, values);
+  fb_buffer *frame;
+  if (fb_pool_take((size_t)plan->guard_exprs * sizeof(int64_t), &frame) != FB_OK)
+    return false;
+  bool fits = check_guards(plan, symbols, frame->data);
+  fb_buffer_release(frame);
+  return fits;
 }

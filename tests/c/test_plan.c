@@ -300,6 +300,66 @@ static void test_symbols_and_scratch(void) {
   fb_plan_release(plan);
 }
 
+/* A copy of n bytes for 4 <= n < 10, n != 7, where n is a symbol: the arrays must outlive the call that builds it. */
+static fb_plan *guarded_copy(void) {
+  Builder *b = new_builder();
+  b->spec.n_symbols = 1;
+  int32_t n = expr(b, FB_X_SYMBOL, 0, 0);
+  fb_guard guards[] = {{FB_IS_NOT_NEGATIVE, expr(b, FB_X_SUB, n, constant(b, 4))},
+                       {FB_IS_NEGATIVE, expr(b, FB_X_SUB, n, constant(b, 10))},
+                       {FB_IS_NOT_ZERO, expr(b, FB_X_SUB, n, constant(b, 7))}};
+  b->spec.guards = guards;
+  b->spec.n_guards = 3;
+  add_input(b, n);
+  add_output(b, FB_OUT_UPDATE, 0, n);
+  return build(b);
+}
+
+/* Outside of its guards a plan does nothing, whatever else is wrong. */
+static void test_guards(void) {
+  fb_plan *plan = guarded_copy();
+  for (int64_t n = 0; n < 16; n++) {
+    fb_buffer *x = must_alloc(64), *outputs[1];
+    fb_input inputs[] = {from_buffer(x)};
+    inputs[0].donated = true;
+    fb_run run = {.inputs = inputs, .outputs = outputs, .symbols = &n};
+    bool fits = n >= 4 && n < 10 && n != 7;
+    CHECK(fb_plan_fits(plan, &n) == fits);
+    CHECK(fb_plan_run(plan, &run) == (fits ? FB_OK : FB_OTHER_SIZES));
+    CHECK(inputs[0].taken == fits && outputs[0] == (fits ? x : NULL));
+    fb_buffer_release(x);
+  }
+  int64_t n = 12;
+  fb_input absent[] = {{.data = NULL}};
+  fb_buffer *outputs[1];
+  fb_run run = {.inputs = absent, .outputs = outputs, .symbols = &n};
+  CHECK(fb_plan_run(plan, &run) == FB_OTHER_SIZES && strstr(fb_last_error(), "not for these sizes") != NULL);
+  fb_plan_release(plan);
+}
+
+/* 100 // (n - 3) has no value at n = 3: there a guard on it does not hold, nor do the plan's other sizes matter. */
+static void test_guards_without_a_value(void) {
+  Builder *b = new_builder();
+  b->spec.n_symbols = 1;
+  int32_t quotient =
+      expr(b, FB_X_FLOORDIV, constant(b, 100), expr(b, FB_X_SUB, expr(b, FB_X_SYMBOL, 0, 0), constant(b, 3)));
+  fb_guard guards[] = {{FB_IS_NOT_NEGATIVE, quotient}};
+  b->spec.guards = guards;
+  b->spec.n_guards = 1;
+  add_output(b, FB_OUT_NEW, 0, expr(b, FB_X_FLOORDIV, constant(b, 64), quotient));
+  fb_plan *plan = build(b);
+  fb_buffer *outputs[1];
+  int64_t n = 3;
+  fb_run run = {.outputs = outputs, .symbols = &n};
+  CHECK(fb_plan_run(plan, &run) == FB_OTHER_SIZES && !fb_plan_fits(plan, &n));
+  n = 104;
+  CHECK(fb_plan_fits(plan, &n) && fb_plan_run(plan, &run) == FB_INVALID_ARGUMENT);
+  n = 13;
+  CHECK(fb_plan_run(plan, &run) == FB_OK && fb_buffer_bytes(outputs[0]) == 6);
+  fb_buffer_release(outputs[0]);
+  fb_plan_release(plan);
+}
+
 /* More refs, inputs and steps than the frame on the stack holds. */
 static void test_big_frame(void) {
   Builder *b = new_builder();
@@ -388,6 +448,8 @@ int main(void) {
   RUN(test_failures_change_nothing);
   RUN(test_bad_inputs);
   RUN(test_symbols_and_scratch);
+  RUN(test_guards);
+  RUN(test_guards_without_a_value);
   RUN(test_big_frame);
   RUN(test_empty_domain_runs_nothing);
   RUN(test_big_copy);

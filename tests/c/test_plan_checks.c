@@ -44,6 +44,11 @@ static void bad_symbol(Builder *b) { b->exprs[4] = (fb_expr){FB_X_SYMBOL, 0, 0};
 static void later_operand(Builder *b) { b->exprs[4].b = 4; }
 static void overflow(Builder *b) { b->exprs[2].a = INT64_MAX; }
 static void division(Builder *b) { b->exprs[4] = (fb_expr){FB_X_FLOORDIV, 2, 0}; }
+static const fb_guard known = {FB_IS_ZERO, 0}, bad_relation = {4, 0}, bad_expression = {FB_IS_ZERO, 5};
+static void guards_without_symbols(Builder *b) { b->spec.guards = &known, b->spec.n_guards = 1; }
+static void guards_missing(Builder *b) { b->spec.n_symbols = 1, b->spec.n_guards = -1; }
+static void guard_relation(Builder *b) { b->spec.n_symbols = 1, b->spec.guards = &bad_relation, b->spec.n_guards = 1; }
+static void guard_unknown(Builder *b) { b->spec.n_symbols = 1, b->spec.guards = &bad_expression, b->spec.n_guards = 1; }
 static void input_size_unknown(Builder *b) { b->input_bytes[0] = -1; }
 static void output_mode(Builder *b) { b->outputs[0].mode = 5; }
 static void output_size_unknown(Builder *b) { b->outputs[0].bytes = 99; }
@@ -97,6 +102,10 @@ static const Case cases[] = {
     {"[plan] ref 1 has offset -8 in a region of 64 bytes.", ref_offset_negative},
     {"[plan] dim 0 is expression 5 of 5.", dim_unknown},
     {"[plan] step 0 calls kernel 1 of 1.", step_kernel},
+    {"[plan] 1 guards on 0 symbols.", guards_without_symbols},
+    {"[plan] -1 guards on 1 symbols.", guards_missing},
+    {"[plan] guard 0 has relation 4.", guard_relation},
+    {"[plan] guard 0 is on expression 5 of 5.", guard_unknown},
     {"[plan] step 0 calls kernel -3 of 1.", step_built_in},
     {"[plan] the refs of step 1 are out of range.", step_refs},
     {"[plan] the dims of step 0 are out of range.", step_dims},

@@ -29,6 +29,7 @@ typedef enum {
   FB_KERNEL_FAILED = 3,    /* a fallible kernel reported an error: see fb_run.failure */
   FB_NO_DEVICE = 4,        /* no driver, or no such device */
   FB_DEVICE_FAILED = 5,    /* a device refused code, a launch or a copy */
+  FB_OTHER_SIZES = 6,      /* the plan is not for these sizes: one of its guards does not hold */
 } fb_status;
 
 /* Message of the last failing call on this thread; never NULL. */
@@ -113,6 +114,13 @@ typedef struct {
   int32_t first_ref, n_refs, first_dim, n_dims; /* ranges of fb_plan_spec.refs and .dims */
 } fb_step;
 
+/* A condition on the symbols, `x relation 0`: the plan serves only sizes for which all of its guards hold. Guards are
+ * checked before anything else, in order; an expression of a guard that has no value makes the guard fail. */
+typedef enum { FB_IS_ZERO, FB_IS_NOT_ZERO, FB_IS_NEGATIVE, FB_IS_NOT_NEGATIVE } fb_relation;
+typedef struct {
+  int32_t relation, x; /* expression */
+} fb_guard;
+
 typedef enum {
   FB_OUT_NEW,     /* a fresh buffer, fully written by the steps */
   FB_OUT_UPDATE,  /* starts as the value of input `source`: its buffer when donated, else a copy; read and written in
@@ -137,6 +145,8 @@ typedef struct {
   int32_t arena_bytes; /* expression */
   const void *constants;
   size_t constant_bytes;
+  const fb_guard *guards; /* only where the plan has symbols */
+  int32_t n_guards;
 } fb_plan_spec;
 
 typedef struct fb_plan fb_plan;
@@ -161,11 +171,14 @@ typedef struct {
   int64_t failure;        /* the status word after FB_KERNEL_FAILED */
 } fb_run;
 
-/* All or nothing: memory is reserved first, then the fallible steps run, then the commit steps, which cannot fail. */
+/* All or nothing: memory is reserved first, then the fallible steps run, then the commit steps, which cannot fail.
+ * FB_OTHER_SIZES comes before all of this: then nothing has happened. */
 FB_API fb_status fb_plan_run(fb_plan *p, fb_run *run);
 FB_API int32_t fb_plan_inputs(const fb_plan *p);
 FB_API int32_t fb_plan_outputs(const fb_plan *p);
 FB_API int32_t fb_plan_symbols(const fb_plan *p);
+/* Whether the plan's guards hold for these values of its symbols. */
+FB_API bool fb_plan_fits(const fb_plan *p, const int64_t *symbols);
 FB_API size_t fb_plan_arena_bytes(const fb_plan *p); /* of the last run; 0 before the first */
 
 #ifdef __cplusplus
