@@ -54,6 +54,15 @@ def test_tensor_with_dtype_and_copies():
         fb.tensor(x)
 
 
+@pytest.mark.accept("CRE-01")
+@pytest.mark.parametrize("data", [0.1, [0.1, 1 / 3], [[0.1], [fb.tensor(0.5)]], 1e9 + 1, 2**53 + 1], ids=repr)
+@pytest.mark.parametrize("dtype", ["float64", "int64", "float32"])
+def test_numbers_are_rounded_once_to_the_given_dtype(data, dtype):
+    found = fb.tensor(data, dtype=getattr(fb, dtype))
+    plain = [[0.1], [0.5]] if isinstance(data, list) and isinstance(data[0], list) else data
+    assert np.array_equal(found.numpy(), np.asarray(plain).astype(dtype))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [

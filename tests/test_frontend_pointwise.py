@@ -150,6 +150,17 @@ def test_pow_by_a_number(exponent):
 
 
 @pytest.mark.accept("PW-07")
+def test_numbers_beside_float64_tensors_are_not_rounded_to_the_default_dtype():
+    x = np.array([0.3, 1.7, 2.9])
+    for i in range(5):  # the first values are compiled in, later ones enter as operands
+        number = 0.1 + i / 7
+        t = fb.tensor(x)
+        assert np.array_equal(t.add(t, alpha=number).numpy(), x + number * x)
+        assert np.array_equal(t.sub_(fb.ones(3, dtype=fb.float64), alpha=number).numpy(), x - number)
+        np.testing.assert_allclose((fb.tensor(x) ** number).numpy(), x**number, 1e-14)
+
+
+@pytest.mark.accept("PW-07")
 def test_pow_of_tensors_and_integers():
     x, y = FLOATS["positive"], FLOATS["y"]
     against_torch(lambda m, x, y: x**y, x, y, ulp=8)

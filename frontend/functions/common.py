@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import DType, bool_
+from flambeau.dialects.dtypes import DType, bool_, float64
 from flambeau.dialects.tape.common import ops
 from flambeau.engine import Weak
 from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
@@ -84,11 +84,10 @@ def check_floating(op: str, x: Value, what: str = "input") -> None:
 
 
 def as_value(like: Value, number: Any) -> Value:
-    """`number`, which may already be a Value, as a weak 0-d value beside `like`."""
+    """`number`, which may already be a Value, as a weak 0-d value beside `like`; floats in full, as operands are."""
     if isinstance(number, Value):
         return number
-    dtype = number_dtype(number)
-    made = like.builder.constant(number, dtype)
+    made = like.builder.constant(number, float64 if isinstance(number, float) else number_dtype(number))
     return Weak(made.builder, made.id, made.aval)
 
 

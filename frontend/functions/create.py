@@ -37,22 +37,21 @@ def _plain(data: Any) -> Any:
     return data
 
 
-def _array(op: str, data: Any) -> np.ndarray:
-    """Python data as an array: floats in the default dtype, ints as int64."""
+def _array(op: str, data: Any, dtype: DType | None) -> np.ndarray:
+    """Python data as an array: floats in the default dtype (as they are if `dtype` is given), ints as int64."""
+    floats = np.float64 if dtype else get_default_dtype().numpy
     if isinstance(data, (np.ndarray, np.generic)):
         return np.asarray(data)
     if isinstance(data, (bool, int, float)):
-        return np.asarray(data, number_dtype(data).numpy)
+        return np.asarray(data, floats if isinstance(data, float) else number_dtype(data).numpy)
     if hasattr(data, "__array__") and not isinstance(data, Tensor):
         return np.asarray(data)
     try:
         array = np.array(_plain(data))
     except (ValueError, OverflowError) as error:
         raise ValueError(f"[{op}] the data is ragged or out of range: {error}. Make all rows equally long.") from None
-    if array.dtype.kind == "f" and not _has_numpy(data):
-        return array.astype(get_default_dtype().numpy)
-    if array.size == 0 and array.dtype.kind == "f":
-        return array.astype(get_default_dtype().numpy)
+    if array.dtype.kind == "f" and (array.size == 0 or not _has_numpy(data)):
+        return array.astype(floats)
     if array.dtype.kind not in "biuf":
         raise TypeError(
             f"[{op}] data of type {type(data).__name__} does not make numbers. Pass numbers, lists or an array."
@@ -77,7 +76,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     if isinstance(data, Tensor):
         warnings.warn("[tensor] to copy a tensor, use x.clone().detach() rather than tensor(x).", stacklevel=2)
         data = host.array_of(data)
-    return _with_grad(host.copied(_array("tensor", data), dtype), requires_grad)
+    return _with_grad(host.copied(_array("tensor", data, dtype), dtype), requires_grad)
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
