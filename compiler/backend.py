@@ -49,6 +49,13 @@ def compile_assembly(source: KernelSource, options: Options) -> str:
     return _compile(source, options, lambda module, target: machine(target).emit_assembly(module))
 
 
+def prepare(target: str) -> None:
+    """Load what compiling for a target needs, so that the first kernel takes no longer than others."""
+    with _lock:
+        mlir.prepare(LOWERING)
+        machine(find(target))
+
+
 def _compile(source: KernelSource, options: Options, finish: Callable[[Any, Target], Any]) -> Any:
     target = find(options.target)
     dump = _Dump(source, options.dump)

@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from flambeau.compiler import foreign, kernel_cache, plan_cache, report
+from flambeau.compiler.crew import Crew
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.dialects.graph import Graph
@@ -210,7 +211,8 @@ class Compiled:
                 self._start_build(program, sizes)
                 return True
         else:
-            addresses = kernel_cache.get(program.kernels, self.options)
+            with Crew(self.options) as crew:
+                addresses = crew.addresses(program.kernels)
         self._use(program, addresses, "disk", perf_counter() - start)
         return True
 
@@ -233,14 +235,15 @@ class Compiled:
             return
         start = perf_counter()
         try:
-            program = stages.compile_program(graph, self.options)
-            addresses = kernel_cache.get(program.kernels, self.options)
+            with Crew(self.options) as crew:
+                program = stages.compile_program(graph, self.options, crew.offer)
+                addresses = crew.addresses(program.kernels)
         except Exception as error:  # whatever went wrong, the program still runs op by op
             if sizes and self.options.strict_sizes:
                 raise
             self._give_up(str(error) if str(error).startswith("[") else f"{type(error).__name__}: {error}")
             return
-        self._use(program, addresses, "compiled", perf_counter() - start)
+        self._use(program, addresses, "compiled", perf_counter() - start + crew.seconds)
         if not self.options.dump:
             plan_cache.shared().insert(self.key, program, sizes)
 

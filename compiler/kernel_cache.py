@@ -3,7 +3,7 @@
 In: `KernelSource`s and `Options`. Out: addresses. Each kernel is one entry of its own (`object_store.py`),
 so equal layers, other programs and other processes share it. A lookup imports neither MLIR nor a code
 generator. `get` compiles what is missing; `find` only looks; worker processes call `compile_and_store`
-and the parent finds the entry on disk, or is handed the object for `insert`. Next: `loader.py`.
+and the parent finds the entry on disk, or is handed the object for `insert` or `adopt`. Next: `loader.py`.
 """
 
 from __future__ import annotations
@@ -70,6 +70,18 @@ class KernelCache:
                 return known
             code = self._stored(name, options)
             return None if code is None else self._load_stored(name, code)
+
+    def holds(self, source: KernelSource, options: Options) -> bool:
+        """Whether the kernel is in memory, or seems to be on disk: `find` has the last word."""
+        name = key(source, options)
+        return name in self._addresses or bool(self.store and not options.dump and self.store.holds(name))
+
+    def adopt(self, source: KernelSource, options: Options, code: bytes) -> int:
+        """Load and store an object that a worker compiled on behalf of this process."""
+        self.statistics.compiled += 1
+        if self.store:
+            self.store.write(key(source, options), code)
+        return self.insert(source, options, code)
 
     def insert(self, source: KernelSource, options: Options, code: bytes) -> int:
         """Load an object that was compiled elsewhere."""

@@ -74,6 +74,11 @@ def _pass_manager(pipeline: str) -> Any:
             raise MlirError(str(error)) from None
 
 
+def prepare(pipeline: str) -> None:
+    """Load the bindings and the passes of a pipeline."""
+    _pass_manager(pipeline)
+
+
 def run(parsed: Any, pipeline: str) -> None:
     """Run a pass pipeline, such as "builtin.module(canonicalize,cse)", on a module in place. Raises MlirError."""
     ir = module("ir")

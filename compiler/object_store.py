@@ -67,6 +67,10 @@ class ObjectStore:
                 os.utime(path)
         return payload
 
+    def holds(self, name: str) -> bool:
+        """Whether there is an entry, sound or not."""
+        return os.path.exists(self._path(name))
+
     def write(self, name: str, payload: bytes) -> None:
         """Store an entry; another writer of the same name does no harm. The first failure to write warns."""
         if not self._writable:

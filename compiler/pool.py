@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from flambeau.compiler import worker as worker_module
 from flambeau.compiler.options import Options
 from flambeau.compiler.worker import _HEADER, Request
 
@@ -34,10 +35,11 @@ _START_LIMIT = 60.0  # seconds until a new process must have said hello
 
 
 class Job:
-    """A request and, once `done`, its outcome. `crash` says how the worker died, if it did."""
+    """A request and, once `done`, its outcome. `crash` says how the worker died, if it did. A worker that is started for
+    the job lowers its priority by `nice`."""
 
-    def __init__(self, request: Request, finished: Callable[[Job], None] | None = None) -> None:
-        self.request = request
+    def __init__(self, request: Request, finished: Callable[[Job], None] | None = None, nice: int = 10) -> None:
+        self.request, self.nice = request, nice
         self.result: Any = None
         self.error: str | None = None
         self.crash: str | None = None
@@ -67,17 +69,20 @@ class Job:
 class _Worker:
     """One process, the job it works on, and the bytes of its reply so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, nice: int) -> None:
         self.stderr = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "flambeau.compiler.worker", str(IDLE)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.stderr,
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C is for the parent
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path)},
-        )
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(self.stderr)
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", worker_module.__file__, str(IDLE), str(nice)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.stderr,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is for the parent
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path)},
+            )
+            undo.pop_all()
         pipes: Any = self.process
         self.requests, self.replies = pipes.stdin, pipes.stdout
         os.set_blocking(self.replies.fileno(), False)
@@ -162,14 +167,28 @@ class Pool:
         self._thread.start()
 
     def submit(
-        self, kind: str, what: Any, options: Options, finished: Callable[[Job], None] | None = None, limit: float = 0.0
+        self,
+        kind: str,
+        what: Any,
+        options: Options,
+        finished: Callable[[Job], None] | None = None,
+        limit: float = 0.0,
+        nice: int = 10,
     ) -> Job:
         """Queue a request. `finished` is called on the pool's thread just before the job is done."""
-        job = Job(Request(kind, what, options, limit or LIMIT), finished)
+        job = Job(Request(kind, what, options, limit or LIMIT), finished, nice)
         with self._lock:
             self._waiting.append(job)
         self._wake()
         return job
+
+    def withdraw(self, job: Job) -> bool:
+        """Take back a job, if no worker has it yet. It will never be done."""
+        with self._lock:
+            if job not in self._waiting:
+                return False
+            self._waiting.remove(job)
+            return True
 
     def processes(self) -> list[int]:
         """The process ids of the workers."""
@@ -275,7 +294,7 @@ class Pool:
         starting = sum(not w.ready for w in self._workers)
         while len(self._waiting) > starting and len(self._workers) < self.most:
             try:
-                worker = _Worker()
+                worker = _Worker(min((job.nice for job in list(self._waiting)), default=0))
             except OSError as error:
                 if job := self._next():
                     job.fail(f"the compiler process did not start ({error})")

@@ -21,13 +21,15 @@ from typing import NamedTuple
 from flambeau.compiler import foreign, targets
 from flambeau.compiler import plan as plan_module
 from flambeau.compiler.identity import digest, graph_bytes, graph_key
-from flambeau.compiler.kernel import Cluster, Lowered
+from flambeau.compiler.kernel import Cluster, KernelSource, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.plan import Program
 from flambeau.dialects import size
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Guard
+
+Announce = Callable[[KernelSource], None]
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Work:
 
     graph: Graph
     options: Options
+    announce: Announce = lambda source: None  # told of every kernel once it is lowered
     clusters: list[Cluster] = field(default_factory=list)
     lowered: list[Lowered] = field(default_factory=list)
     program: Program = field(init=False, repr=False)  # made by the last stage
@@ -74,7 +77,10 @@ def cluster(work: Work) -> None:
 def kernels(work: Work) -> None:
     """Kernel text for every cluster; equal clusters are lowered once."""
     foreign.check_lowerings(work.graph)
-    work.lowered = [lower(c, work.options.target) for c in work.clusters]
+    for fragment in work.clusters:
+        work.lowered.append(lower(fragment, work.options.target))
+        for call in work.lowered[-1].calls:
+            work.announce(call.source)
 
 
 def plan(work: Work) -> None:
@@ -114,22 +120,23 @@ def names() -> list[str]:
     return [*PROGRAM, *KERNEL]
 
 
-def run(graph: Graph, options: Options) -> Work:
-    """All stages of a program. Each is written to `options.dump` when that is set."""
+def run(graph: Graph, options: Options, announce: Announce = lambda source: None) -> Work:
+    """All stages of a program. Each is written to `options.dump` when that is set. `announce` is called with every kernel
+    as soon as there is one; the plan may find that it can do without some."""
     with size.scope(graph.sizes, by_form=True):
-        return _run(Work(graph, options), options)
+        return _run(Work(graph, options, announce), options)
 
 
-def compile_program(graph: Graph, options: Options) -> Program:
+def compile_program(graph: Graph, options: Options, announce: Announce = lambda source: None) -> Program:
     """The program of all stages. Where they fail on a graph with symbols, it serves only the sizes at hand, and says why;
     `Options.strict_sizes` raises instead."""
     try:
-        return run(graph, options).program
+        return run(graph, options, announce).program
     except Exception as error:
         if not graph.sizes or options.strict_sizes:
             raise
         reason = str(error) if str(error).startswith("[") else f"{type(error).__name__}: {error}"
-        return plan_module.pinned(run(graph.bind(graph.sizes), options).program, graph.sizes, reason)
+        return plan_module.pinned(run(graph.bind(graph.sizes), options, announce).program, graph.sizes, reason)
 
 
 def _run(work: Work, options: Options) -> Work:

@@ -1,12 +1,15 @@
-"""A compiler process: `python -m flambeau.compiler.worker IDLE`, started and fed by `pool.py`.
+"""A compiler process: `python worker.py IDLE NICE`, started and fed by `pool.py`.
 
 In: requests on standard input. Out: replies on standard output; both are length-prefixed pickles. It compiles and
 stores, it never runs what it made. It goes when its input ends, when it was idle for `IDLE` seconds, and, by an alarm
-that no library can hold up, when one request takes longer than its time limit.
+that no library can hold up, when one request takes longer than its time limit. Run as a file, it leaves the frontend
+alone until a plug-in asks for it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import pickle
 import select
@@ -20,7 +23,8 @@ _HEADER = struct.Struct("<Q")
 
 
 class Request(NamedTuple):
-    """`kind` "program": `what` is a Graph, the result a Program. "kernel": a KernelSource, the result object code."""
+    """`kind` "program": `what` is a Graph, the result a Program. "kernel": a KernelSource, the result object code.
+    "object": the same, and the disk is left to the parent."""
 
     kind: str
     what: Any
@@ -54,10 +58,11 @@ def receive(stream: Any) -> Any:
     return pickle.loads(data)
 
 
-def main(idle: float = 30.0) -> None:
+def main(idle: float = 30.0, nice: float = 10) -> None:
     source, sink = _own_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(10)
+    os.nice(int(nice))
+    _prepare()
     try:
         send(sink, Reply(os.getpid(), None, 0.0))
         while select.select([source], [], [], idle)[0]:
@@ -82,11 +87,23 @@ def serve(request: Request) -> Reply:
     return Reply(result, error, perf_counter() - start)
 
 
-def _do(request: Request) -> Any:
-    from flambeau.compiler import kernel_cache, plan_cache, stages
+def _prepare() -> None:
+    """Load MLIR and LLVM before the first word to the parent: until then it may still do the work itself."""
+    from flambeau.compiler import backend
 
+    with contextlib.suppress(Exception):  # the first request will say what is wrong
+        backend.prepare("host")
+
+
+def _do(request: Request) -> Any:
+    from flambeau.compiler import backend, kernel_cache
+
+    if request.kind == "object":
+        return backend.compile_object(request.what, request.options)
     if request.kind == "kernel":
         return kernel_cache.shared().compile_and_store(request.what, request.options)
+    from flambeau.compiler import plan_cache, stages
+
     graph = request.what
     program = stages.compile_program(graph, request.options)
     plan_cache.shared().insert(plan_cache.key(graph, request.options), program, graph.sizes)
@@ -120,7 +137,41 @@ class _Exact:
         return b"".join(parts)
 
 
+# ---- without the frontend -------------------------------------------------------------------------------------
+
+_PARTS = ("compiler", "dialects", "runtime")  # what a compiler process is made of
+
+
+class _Frontend:
+    """The package `flambeau` with its own module not yet run, which takes longer than a kernel takes to compile. It is
+    run as soon as code of a plug-in imports a module of the frontend or looks for a name in the package."""
+
+    def __init__(self) -> None:
+        spec: Any = importlib.util.find_spec("flambeau")
+        self.spec, self.package = spec, importlib.util.module_from_spec(spec)
+        vars(self.package)["__getattr__"] = self.look
+        sys.modules["flambeau"] = self.package
+        sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        """Asked before any module is imported; finds none."""
+        package, _, rest = name.partition(".")
+        if package == "flambeau" and rest.partition(".")[0] not in _PARTS:
+            self.run()
+
+    def look(self, name: str) -> Any:
+        self.run()
+        return getattr(self.package, name)
+
+    def run(self) -> None:
+        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        del vars(self.package)["__getattr__"]
+        self.spec.loader.exec_module(self.package)
+
+
 if __name__ == "__main__":
+    if "flambeau" not in sys.modules:
+        _Frontend()
     from flambeau.compiler import worker  # so that messages pickle under the name the parent knows
 
-    worker.main(*map(float, sys.argv[1:2]))
+    worker.main(*map(float, sys.argv[1:3]))

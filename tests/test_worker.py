@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 
 import numpy as np
 import pytest
-from flambeau.compiler import driver, kernel_cache, ops, plan_cache, pool
+import workers
+from flambeau.compiler import driver, kernel_cache, pool
 from flambeau.compiler.build import Build
 from flambeau.compiler.generic import to_array
 from flambeau.compiler.kernel import KernelSource
@@ -21,9 +21,15 @@ from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32
 from flambeau.dialects.record import find
 from random_graphs import same_bits
+from workers import sabotage, wait_until
 
 BACKGROUND = Options(mode="background")
 X = np.arange(12, dtype=np.float32) / 5
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    yield from workers.without(tmp_path, monkeypatch)
 
 
 def chain(n=3):
@@ -34,30 +40,6 @@ def chain(n=3):
         x = x * x.like(k + 0.5) - x
     builder.graph.outputs = [x.id]
     return builder.graph
-
-
-@pytest.fixture
-def fresh(tmp_path, monkeypatch):
-    """Empty caches and no workers."""
-    monkeypatch.setenv("FLAMBEAU_CACHE", str(tmp_path / "cache"))
-    clear()
-    yield tmp_path / "cache"
-    clear()
-
-
-def clear():
-    pool.shutdown()
-    driver._compiled.clear()
-    ops._plans.clear()
-    plan_cache.shared.cache_clear()
-    kernel_cache.shared.cache_clear()
-
-
-def wait_until(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def alive(pid):
@@ -74,17 +56,6 @@ def started(graph=None):
     executable = driver.compile(graph or chain(), BACKGROUND)
     executable([X])
     return executable
-
-
-def sabotage(monkeypatch, text):
-    """Run `text` in every worker as it serves its first request."""
-    code = f"import flambeau.compiler.worker as w\n{textwrap.dedent(text)}\nw.main(30.0)"
-    real = subprocess.Popen
-
-    def start(command, **kwargs):
-        return real([sys.executable, "-P", "-c", code], **kwargs)
-
-    monkeypatch.setattr(pool.subprocess, "Popen", start)
 
 
 # ---- the ordinary case
@@ -120,14 +91,14 @@ def test_workers_are_niced_and_hear_no_ctrl_c(fresh):
 
 
 def test_kernels_of_a_big_program_compile_in_parallel(fresh):
-    workers = Pool(most=2)
+    two = Pool(most=2)
     try:
         texts = [_kernel(k + 1.5) for k in range(6)]
-        jobs = [workers.submit("kernel", KernelSource(t, "k"), Options()) for t in texts]
+        jobs = [two.submit("kernel", KernelSource(t, "k"), Options()) for t in texts]
         assert all(job.wait(60) and job.error is None and job.result for job in jobs)
-        assert len(workers.processes()) == workers.started == 2
+        assert len(two.processes()) == two.started == 2
     finally:
-        workers.close()
+        two.close()
 
 
 def _kernel(number):

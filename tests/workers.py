@@ -1,0 +1,42 @@
+"""Shared by the tests of compiler processes: a process without any, and ways to make them fail."""
+
+import subprocess
+import sys
+import textwrap
+import time
+
+from flambeau.compiler import driver, kernel_cache, ops, plan_cache, pool
+
+
+def without(tmp_path, monkeypatch):
+    """For fixtures: empty caches and no workers; gives the caches' folder."""
+    monkeypatch.setenv("FLAMBEAU_CACHE", str(tmp_path / "cache"))
+    clear()
+    yield tmp_path / "cache"
+    clear()
+
+
+def clear():
+    pool.shutdown()
+    driver._compiled.clear()
+    ops._plans.clear()
+    plan_cache.shared.cache_clear()
+    kernel_cache.shared.cache_clear()
+
+
+def wait_until(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def sabotage(monkeypatch, text):
+    """Run `text` in every worker as it serves its first request."""
+    code = f"import flambeau.compiler.worker as w\n{textwrap.dedent(text)}\nw.main(30.0)"
+    real = subprocess.Popen
+
+    def start(command, **kwargs):
+        return real([sys.executable, "-P", "-c", code], **kwargs)
+
+    monkeypatch.setattr(pool.subprocess, "Popen", start)
