@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from flambeau.compiler import stages, targets
 from flambeau.compiler.kernel import Cluster
@@ -17,6 +18,7 @@ from flambeau.compiler.passes import Pass
 from flambeau.compiler.stages import KERNEL, PROGRAM, Work
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import Kind
+from flambeau.dialects.size import within
 
 #: Stages whose form is a program in the `tape` dialect: all before the first that makes clusters.
 TAPE = stages.ON_PROGRAMS
@@ -108,7 +110,8 @@ def run_passes(graph: Graph, passes: Sequence[Pass], first: str, options: Option
     for each in passes:
         if at == "cluster":
             raise ValueError(f"[{each.name}] there are clusters already. Name the pass that makes them last.")
-        result = each(work.graph)
+        with within(work.asked):
+            result = each(work.graph)
         if isinstance(result, Graph):
             work.graph = result
         elif isinstance(result, list) and all(isinstance(c, Cluster) for c in result):
@@ -124,8 +127,9 @@ def run_stages(work: Work, first: str, last: str) -> None:
     end = "kernels" if last in KERNEL else last
     if order.index(end) < order.index(first):
         raise ValueError(f"[stages] '{last}' comes before '{first}', which the passes already reached.")
-    for stage in order[order.index(first) + 1 : order.index(end) + 1]:
-        stages.advance(work, stage)
+    with within(work.asked):
+        for stage in order[order.index(first) + 1 : order.index(end) + 1]:
+            stages.advance(work, stage)
 
 
 def _clusters(text: str, last: str, options: Options) -> str:
@@ -152,7 +156,7 @@ def _text(works: Mapping[str, Work], stage: str) -> str:
     from flambeau.dialects.irdl import print_function
 
     if stage in TAPE:
-        functions = "".join(f"{print_function(work.graph, name)}\n" for name, work in works.items())
+        functions = "".join(f"{print_function(_at_hints(work, work.graph), name)}\n" for name, work in works.items())
         return f"module {{\n{functions}}}\n"
     parts: list[str] = []
     for name, work in works.items():
@@ -169,7 +173,13 @@ def _cluster_texts(work: Work, name: str) -> list[str]:
     from flambeau.dialects.irdl import print_function
 
     names = [f"{name}_{k}" if len(work.clusters) > 1 else name for k in range(len(work.clusters))]
-    return [f"// {c.kind} cluster\nmodule {{\n{print_function(c.graph, n)}\n}}\n" for n, c in zip(names, work.clusters)]
+    texts = [print_function(_at_hints(work, c.graph), n) for n, c in zip(names, work.clusters)]
+    return [f"// {c.kind} cluster\nmodule {{\n{text}\n}}\n" for c, text in zip(work.clusters, texts)]
+
+
+def _at_hints(work: Work, graph: Graph) -> Graph:
+    """A part of the program, with the values that its symbols had: its text stands alone."""
+    return replace(graph, sizes=work.asked.hints)
 
 
 def _plan_text(work: Work, name: str) -> str:

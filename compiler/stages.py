@@ -27,7 +27,7 @@ from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.plan import Program
 from flambeau.dialects import size
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.size import Guard
+from flambeau.dialects.size import Guard, Scope
 
 Announce = Callable[[KernelSource], None]
 
@@ -42,6 +42,10 @@ class Work:
     clusters: list[Cluster] = field(default_factory=list)
     lowered: list[Lowered] = field(default_factory=list)
     program: Program = field(init=False, repr=False)  # made by the last stage
+    asked: Scope = field(init=False, repr=False)  # what the stages so far have asked about sizes
+
+    def __post_init__(self) -> None:
+        self.asked = Scope(self.graph.sizes, by_form=True)
 
 
 def tape(work: Work) -> None:
@@ -123,8 +127,17 @@ def names() -> list[str]:
 def run(graph: Graph, options: Options, announce: Announce = lambda source: None) -> Work:
     """All stages of a program. Each is written to `options.dump` when that is set. `announce` is called with every kernel
     as soon as there is one; the plan may find that it can do without some."""
-    with size.scope(graph.sizes, by_form=True):
-        return _run(Work(graph, options, announce), options)
+    work = Work(graph, options, announce)
+    folder = Path(options.dump) / f"program-{graph_key(graph)[:12]}" if options.dump else None
+    with size.within(work.asked):
+        for number, name in enumerate(PROGRAM):
+            advance(work, name)
+            if folder:
+                from flambeau.compiler import stage_text
+
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / f"{number}-{name}.mlir").write_text(stage_text.text(work, name))
+    return work
 
 
 def compile_program(graph: Graph, options: Options, announce: Announce = lambda source: None) -> Program:
@@ -137,19 +150,6 @@ def compile_program(graph: Graph, options: Options, announce: Announce = lambda 
             raise
         reason = str(error) if str(error).startswith("[") else f"{type(error).__name__}: {error}"
         return plan_module.pinned(run(graph.bind(graph.sizes), options, announce).program, graph.sizes, reason)
-
-
-def _run(work: Work, options: Options) -> Work:
-    graph = work.graph
-    folder = Path(options.dump) / f"program-{graph_key(graph)[:12]}" if options.dump else None
-    for number, name in enumerate(PROGRAM):
-        advance(work, name)
-        if folder:
-            from flambeau.compiler import stage_text
-
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{number}-{name}.mlir").write_text(stage_text.text(work, name))
-    return work
 
 
 # ---- lowering, once per distinct cluster ----------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 In: a `Graph`, or text. Out: text (`print_graph`, which needs no MLIR), or a verified `Graph` (`parse_graph`).
 The ops are generated from the records: attributes are the record's, and the verifier runs the record's own type
-rule. `plan.py` beside this file does the same for plans. Next: `compiler/opt.py`, the tool on top.
+rule. Extents in symbols are `?` in a type, whose encoding has their expressions in order; as attributes they are
+dictionaries with the entry `size`; the function's `tape.sizes` are values for the symbols, at which types are checked.
+`plan.py` beside this file does the same for plans. Next: `compiler/opt.py`, the tool on top.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Loc, Node
 from flambeau.dialects.record import REGISTRY, OpRecord, find
+from flambeau.dialects.size import Size, parse, repr_of, scope, symbols
 
 # ---- printing -------------------------------------------------------------------------------------------------
 
 
 def _type(aval: Aval) -> str:
-    return f"tensor<{aval}>"
+    extents = ["?" if isinstance(d, Size) else str(d) for d in aval.shape]
+    unknown = ", ".join(f'"{repr_of(d)}"' for d in aval.shape if isinstance(d, Size))
+    return f"tensor<{'x'.join([*extents, aval.dtype.mlir])}{f', [{unknown}]' if unknown else ''}>"
 
 
 def _float(x: float) -> str:
@@ -45,6 +50,8 @@ def _attribute(x: Any) -> str:
             return f"{_float(x)} : f64"
         case str():
             return '"' + x.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case Size():
+            return f'{{size = "{repr_of(x)}"}}'
         case None:
             return "unit"
         case dtypes.DType():
@@ -101,7 +108,9 @@ def print_function(graph: Graph, name: str = "main") -> str:
     inputs = ", ".join(f"%{v}: {_type(graph.avals[v])}" for v in graph.inputs)
     types = ", ".join(_type(graph.avals[v]) for v in graph.outputs)
     updates = ", ".join(f"[{k} : i64, {i} : i64]" for k, i in sorted(graph.updates.items()))
-    attributes = f" attributes {{tape.updates = [{updates}]}}" if updates else ""
+    entries = [f"tape.sizes = {_attribute(graph.sizes)}"] if graph.sizes else []
+    entries += [f"tape.updates = [{updates}]"] if updates else []
+    attributes = f" attributes {{{', '.join(entries)}}}" if entries else ""
     values = ", ".join(f"%{v}" for v in graph.outputs)
     body = "\n".join(_nodes(n, graph) for n in graph.nodes)
     result = f"    return {values} : {types}" if graph.outputs else "    return"
@@ -143,6 +152,8 @@ def _decode(attribute: Any) -> Any:
         return _dtype(ir.TypeAttr(attribute).value)
     if isinstance(attribute, ir.ArrayAttr):
         return tuple(_decode(a) for a in ir.ArrayAttr(attribute))
+    if isinstance(attribute, ir.DictAttr) and "size" in attribute:
+        return parse(_decode(attribute["size"]))
     raise ValueError(f"[tape] attribute {attribute} is of no kind that ops use. Use numbers, strings, arrays, types.")
 
 
@@ -151,9 +162,16 @@ def _aval(type_: Any) -> Aval:
     if not isinstance(type_, ir.RankedTensorType):
         raise ValueError(f"[tape] {type_} is not a ranked tensor. Ops of the tape dialect take and give tensors.")
     tensor = ir.RankedTensorType(type_)
-    if not tensor.has_static_shape:
-        raise ValueError(f"[tape] {type_} has unknown extents. Give static ones.")
-    return Aval(tuple(tensor.shape), _dtype(tensor.element_type))
+    unknown = [k for k in range(tensor.rank) if tensor.is_dynamic_dim(k)]
+    shape: list[Any] = [0 if k in unknown else d for k, d in enumerate(tensor.shape)]
+    texts = () if tensor.encoding is None else _decode(tensor.encoding)
+    if not isinstance(texts, tuple) or len(texts) != len(unknown):
+        raise ValueError(
+            f'[tape] {type_} has unknown extents. Give an expression for each, as in tensor<?xf32, ["s0"]>.'
+        )
+    for k, text in zip(unknown, texts):
+        shape[k] = parse(text)
+    return Aval(tuple(shape), _dtype(tensor.element_type))
 
 
 def _dtype(type_: Any) -> dtypes.DType:
@@ -177,11 +195,25 @@ def _check(op: Any, record: OpRecord) -> None:
     if len(op.operands) != len(names) and not variadic:
         takes = ", ".join(names) or "no operands"
         raise ValueError(f"[{record.name}] takes {takes}, got {len(op.operands)} operand(s). Give every operand once.")
-    expected = record.infer_results([_aval(v.type) for v in op.operands], _attributes(op, record))
+    avals, attrs = [_aval(v.type) for v in op.operands], _attributes(op, record)
     found = tuple(_aval(v.type) for v in op.results)
-    if found != expected:
+    with _scope(op.parent, (*(a.shape for a in (*avals, *found)), attrs)):
+        expected = record.infer_results(avals, attrs)
+        differs = found != expected
+    if differs:
         shown = ", ".join(map(_type, expected)), ", ".join(map(_type, found))
         raise ValueError(f"[{record.name}] result is {shown[1]}, but the operands give {shown[0]}.")
+
+
+def _scope(function: Any, sizes: tuple) -> Any:
+    """The scope in which a function's sizes are looked at. Raises ValueError if one of `sizes` has no value there."""
+    found = function.attributes
+    values = _decode(found["tape.sizes"]) if "tape.sizes" in found else ()
+    if not isinstance(values, tuple) or not all(type(v) is int for v in values):
+        raise ValueError(f"[tape] tape.sizes is {values!r}. Give the value of each symbol.")
+    if unknown := [i for i in symbols(sizes) if i >= len(values)]:
+        raise ValueError(f"[tape] s{min(unknown)} has no value. Give the function one in tape.sizes.")
+    return scope(values)
 
 
 def _verifier(record: OpRecord) -> Any:
@@ -267,6 +299,16 @@ def from_function(function: Any) -> Graph:
         raise ValueError(f"[tape] the function at {function.location} has {len(blocks)} blocks. Give it one body.")
     block = blocks[0]
     ids = {argument: graph.add_input(_aval(argument.type)) for argument in block.arguments}
+    with _scope(function, tuple(a.shape for a in graph.avals)) as asked:
+        _add_nodes(graph, block, ids)
+    graph.sizes = asked.hints
+    if "tape.updates" in function.attributes:
+        graph.updates = _updates(function.attributes["tape.updates"], graph)
+    return graph
+
+
+def _add_nodes(graph: Graph, block: Any, ids: dict[Any, int]) -> None:
+    """The ops of a block, and what it returns; `ids` has its arguments."""
     for op in block.operations:
         op = op.operation
         if op.name == "func.return":
@@ -278,9 +320,6 @@ def from_function(function: Any) -> Graph:
         record = find(name)
         results = graph.add_node(record, [ids[v] for v in op.operands], _attributes(op, record), _loc(op))
         ids.update(zip(op.results, results))
-    if "tape.updates" in function.attributes:
-        graph.updates = _updates(function.attributes["tape.updates"], graph)
-    return graph
 
 
 def _updates(attribute: Any, graph: Graph) -> dict[int, int]:

@@ -1,7 +1,8 @@
 """The `plan` dialect: how to run a program, as MLIR text that MLIR parses and verifies.
 
 In: a `PlanSpec` (plain tuples, see `runtime/plan_spec.py`), or text. Out: text (`print_plan`, which needs no MLIR), or
-the spec (`parse_plan`). Sizes are SSA values of type index, storage is `memref<?xi8>`, a step is one op.
+the spec (`parse_plan`). Sizes are SSA values of type index, guards are ops on them, storage is `memref<?xi8>`, a step is one
+op.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from flambeau.dialects.size import RELATIONS
 from flambeau.runtime.plan_spec import ExprOp, OutMode, PlanSpec, RefKind
 
 _EXPR = {v: k.lower() for k, v in vars(ExprOp).items() if k.isupper()}
@@ -48,6 +50,9 @@ def _step(number: int, step: tuple, fallible: bool) -> list[str]:
 def print_plan(spec: PlanSpec) -> str:
     """The plan as a module with one function; `parse_plan` gives the same spec back."""
     lines = [_expr(k, *e) for k, e in enumerate(spec.exprs)]
+    lines += [
+        f'    "plan.guard"(%x{x}) {{relation = "{RELATIONS[relation]}"}} : (index) -> ()' for relation, x in spec.guards
+    ]
     lines += [f'    %in{i} = "plan.input"(%x{b}) : (index) -> {_BUFFER}' for i, b in enumerate(spec.inputs)]
     for k, (mode, source, size) in enumerate(spec.outputs):
         attributes = f'{{mode = "{_MODE[mode]}", source = {source} : i64}}'
@@ -82,6 +87,7 @@ _KINDS = {
     "fallible": "bool",
     "mode": "string",
     "data": "string",
+    "relation": "string",
 }
 
 
@@ -116,6 +122,11 @@ def _check_dims(op: Any) -> None:
 def _check_output(op: Any) -> None:
     if op.attributes["mode"].value not in _MODE.values():
         raise ValueError(f"[plan.output] mode {op.attributes['mode']} is unknown. Use one of {sorted(_MODE.values())}.")
+
+
+def _check_guard(op: Any) -> None:
+    if op.attributes["relation"].value not in RELATIONS:
+        raise ValueError(f"[plan.guard] relation {op.attributes['relation']} is unknown. Use one of {list(RELATIONS)}.")
 
 
 def _check_constants(op: Any) -> None:
@@ -176,6 +187,7 @@ def _dialect() -> Any:
     for code, name in _EXPR.items():
         leaf = code in (ExprOp.CONST, ExprOp.SYMBOL)
         _operation(plan, name, 0 if leaf else 2, "index", ("value",) if leaf else ())
+    _operation(plan, "guard", 1, "", ("relation",), _check_guard)
     _operation(plan, "input", 1, _BUFFER)
     _operation(plan, "output", 1, _BUFFER, ("mode", "source"), _check_output)
     _operation(plan, "arena", 1, _BUFFER)
@@ -196,6 +208,7 @@ class _Reader:
         self.views: dict[Any, tuple[int, int, int]] = {}  # views -> (RefKind, index, offset)
         self.dims: dict[Any, tuple[int, ...]] = {}
         self.exprs: list[tuple[int, int, int]] = []
+        self.guards: list[tuple[int, int]] = []
         self.inputs: list[int] = []
         self.outputs: list[tuple[int, int, int]] = []
         self.steps: list[tuple] = []
@@ -213,6 +226,8 @@ class _Reader:
             a, b = operands or (op.attributes["value"].value, 0)
             self.number[op.results[0]] = len(self.exprs)
             self.exprs.append((code, a, b))
+        elif name == "guard":
+            self.guards.append((RELATIONS.index(op.attributes["relation"].value), operands[0]))
         elif name == "step":
             self._step(op)
         elif name == "view":
@@ -298,4 +313,5 @@ def _spec(function: Any) -> PlanSpec:
         arena_bytes=reader.arena,
         constants=reader.constants,
         n_kernels=counts["kernels"],
+        guards=tuple(reader.guards),
     )

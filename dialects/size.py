@@ -171,7 +171,13 @@ def _stack() -> list[Scope]:
 @contextmanager
 def scope(hints: Sequence[int], by_form: bool = False) -> Iterator[Scope]:
     """Answer questions about sizes from `hints` inside, and collect the guards. `by_form`: see `Scope`."""
-    made = Scope(hints, by_form)
+    with within(Scope(hints, by_form)) as made:
+        yield made
+
+
+@contextmanager
+def within(made: Scope) -> Iterator[Scope]:
+    """Go on in a scope that was left."""
     _stack().append(made)
     try:
         yield made

@@ -294,3 +294,24 @@ func.func @plan() attributes {plan.kernels = 1, plan.symbols = 1} {
   "plan.step"(%x, %x, %x, %d, %v) {fallible = true, kernel = 0} : (index, index, index, tensor<1xindex>, memref<?xi8>) -> ()
   return
 }
+
+// -----
+
+// CHECK: [plan.guard] relation "<=" is unknown. Use one of ['==', '!=', '<', '>='].
+func.func @plan() attributes {plan.kernels = 1, plan.symbols = 1} {
+  %x = "plan.const"() {value = 64} : () -> index
+  "plan.guard"(%x) {relation = "<="} : (index) -> ()
+  return
+}
+
+// -----
+
+// CHECK: [plan] 1 guards on 0 symbols.
+func.func @plan() attributes {plan.kernels = 1, plan.symbols = 0} {
+  %x = "plan.const"() {value = 64} : () -> index
+  "plan.guard"(%x) {relation = "!="} : (index) -> ()
+  %arena = "plan.arena"(%x) : (index) -> memref<?xi8>
+  %constants = "plan.constants"() {data = ""} : () -> memref<?xi8>
+  %status = "plan.status"() : () -> memref<?xi8>
+  return
+}

@@ -16,6 +16,8 @@
 // CHECK-NEXT: %x7 = "plan.ceildiv"(%x5, %x0)
 // CHECK-NEXT: %x8 = "plan.min"(%x6, %x7)
 // CHECK-NEXT: %x9 = "plan.max"(%x6, %x7)
+// CHECK-NEXT: "plan.guard"(%x6) {relation = ">="} : (index) -> ()
+// CHECK-NEXT: "plan.guard"(%x3) {relation = "=="} : (index) -> ()
 // CHECK-NEXT: %in0 = "plan.input"(%x2)
 // CHECK-NEXT: %out0 = "plan.output"(%x2) {mode = "new", source = 0 : i64}
 // CHECK-NEXT: %out1 = "plan.output"(%x2) {mode = "replace", source = 0 : i64}
@@ -47,6 +49,8 @@ func.func @anything() attributes {plan.symbols = 1, plan.kernels = 1} {
   %d = "plan.ceildiv"(%b, %line) : (index, index) -> index
   %e = "plan.min"(%c, %d) : (index, index) -> index
   %f = "plan.max"(%c, %d) : (index, index) -> index
+  "plan.guard"(%c) {relation = ">="} : (index) -> ()
+  "plan.guard"(%zero) {relation = "=="} : (index) -> ()
   %x = "plan.input"(%bytes) : (index) -> memref<?xi8>
   %y = "plan.output"(%bytes) {mode = "new", source = 0} : (index) -> memref<?xi8>
   %z = "plan.output"(%bytes) {mode = "replace", source = 0} : (index) -> memref<?xi8>

@@ -191,7 +191,7 @@ func.func @f(%x: f32) {
 
 // -----
 
-// CHECK: [tape] tensor<?xf32> has unknown extents.
+// CHECK: [tape] tensor<?xf32> has unknown extents. Give an expression for each, as in tensor<?xf32, ["s0"]>.
 func.func @f(%x: tensor<?xf32>) {
   return
 }
@@ -283,4 +283,26 @@ module {
 // CHECK: func.func @right(
 func.func @right(%x: tensor<4xf32>) -> tensor<4xf32> {
   return %x : tensor<4xf32>
+}
+
+// -----
+
+// CHECK: [tape] s1 has no value. Give the function one in tape.sizes.
+func.func @f(%x: tensor<?x?xf32, ["s0", "s1"]>) attributes {tape.sizes = [5]} {
+  return
+}
+
+// -----
+
+// CHECK: [neg] result is tensor<?xf32, ["s0 + 1"]>, but the operands give tensor<?xf32, ["s0"]>.
+func.func @f(%x: tensor<?xf32, ["s0"]>) attributes {tape.sizes = [5]} {
+  %0 = "tape.neg"(%x) : (tensor<?xf32, ["s0"]>) -> tensor<?xf32, ["s0 + 1"]>
+  return
+}
+
+// -----
+
+// CHECK: [size] 's0 ** 2' is no size.
+func.func @f(%x: tensor<?xf32, ["s0 ** 2"]>) attributes {tape.sizes = [5]} {
+  return
 }

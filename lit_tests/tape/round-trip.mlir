@@ -63,3 +63,16 @@ func.func @locations(%x: tensor<4xf32>) -> tensor<4xf32> {
 func.func @no_inputs() {
   return
 }
+
+// Extents that are known at run time only are `?` with an expression each, in types and in attributes; tape.sizes are the
+// values of the symbols when the program was recorded.
+// CHECK-LABEL: func.func @symbols(
+// CHECK-SAME: %0: tensor<?x8xf32, ["s0"]>, %1: tensor<?x1x?xf32, ["s0 - 1", "max(2*s1, s0)"]>)
+// CHECK-SAME: -> (tensor<?x8xf32, ["s0 - 1"]>, tensor<?x8xf32, ["2*s0 - 1"]>) attributes {tape.sizes = [5 : i64, 7 : i64]}
+// CHECK-NEXT: "tape.slice"(%0) {starts = [1 : i64, 0 : i64], sizes = [{size = "s0 - 1"}, 8 : i64], steps = [1 : i64, 1 : i64]}
+// CHECK-NEXT: "tape.concat"(%0, %2) {dim = 0 : i64} : (tensor<?x8xf32, ["s0"]>, tensor<?x8xf32, ["s0 - 1"]>) -> tensor<?x8xf32, ["2*s0 - 1"]>
+func.func @symbols(%x: tensor<?x8xf32, ["s0"]>, %y: tensor<?x1x?xf32, ["s0 - 1", "max(s0, 2*s1)"]>) -> (tensor<?x8xf32, ["s0 - 1"]>, tensor<?x8xf32, ["2*s0 - 1"]>) attributes {tape.sizes = [5, 7]} {
+  %0 = "tape.slice"(%x) {starts = [1, 0], sizes = [{size = "-1 + s0"}, 8], steps = [1, 1]} : (tensor<?x8xf32, ["s0"]>) -> tensor<?x8xf32, ["s0 - 1"]>
+  %1 = "tape.concat"(%x, %0) {dim = 0} : (tensor<?x8xf32, ["s0"]>, tensor<?x8xf32, ["s0 - 1"]>) -> tensor<?x8xf32, ["2*s0 - 1"]>
+  return %0, %1 : tensor<?x8xf32, ["s0 - 1"]>, tensor<?x8xf32, ["2*s0 - 1"]>
+}

@@ -1,0 +1,246 @@
+"""Which plan runs a graph with symbols: variants, the caches, workers, what happens when compiling fails."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from flambeau.compiler import driver, kernel_cache, ops, plan_cache, pool, stages
+from flambeau.compiler.options import Options
+from flambeau.dialects.dtypes import float32, int32
+from flambeau.dialects.record import find
+from flambeau.dialects.size import Guard, current, fits, symbol
+from flambeau.runtime import _binding as runtime
+from random_graphs import same_bits
+from symbolic import STRICT, record
+
+s, t = symbol(0), symbol(1)
+
+
+def graph_of(hints=(40,), name="neg"):
+    return record(lambda x: find("flip")(find(name)(x), axes=(1,)), ((s, 64), float32), hints=hints)
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """Empty caches, in memory and on disk."""
+    monkeypatch.setenv("FLAMBEAU_CACHE", str(tmp_path / "cache"))
+    for module in (kernel_cache, plan_cache):
+        module.shared.cache_clear()
+    forget(monkeypatch)
+    yield
+    pool.shutdown()
+    for module in (kernel_cache, plan_cache):
+        module.shared.cache_clear()
+
+
+def forget(monkeypatch):
+    """As in a process that starts with what is on disk."""
+    for module, name in ((driver, "_compiled"), (ops, "_plans"), (stages, "_lowered")):
+        monkeypatch.setattr(module, name, type(getattr(module, name))())
+
+
+@pytest.fixture
+def halves(monkeypatch):
+    """A compiler that makes one program for each half of the sizes up to a power of two, as thresholds would."""
+    kernels = stages.PROGRAM["kernels"]
+
+    def asking(work):
+        kernels(work)
+        if work.graph.inputs:
+            work.graph.avals[work.graph.inputs[0]].shape[0].bit_length()
+
+    monkeypatch.setitem(stages.PROGRAM, "kernels", asking)
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A compiler that does not handle symbols."""
+    kernels = stages.PROGRAM["kernels"]
+
+    def refusing(work):
+        if current().hints:
+            raise ValueError("[kernels] no symbols, please.")
+        kernels(work)
+
+    monkeypatch.setitem(stages.PROGRAM, "kernels", refusing)
+
+
+def run(executable, n):
+    """Run at one size; the result is right."""
+    x = np.random.default_rng(n).standard_normal((n, 64)).astype(np.float32)
+    (found,) = executable([x], sizes=(n,))
+    assert same_bits(np.frombuffer(found, np.float32).reshape(n, 64), -x[:, ::-1])
+
+
+# ---- variants
+
+
+def test_a_plan_serves_what_its_guards_allow_and_other_sizes_get_another(fresh, halves):
+    executable = driver.compile(graph_of(), STRICT)
+    for n in (40, 33, 63):
+        run(executable, n)
+    assert len(executable.compiled.plans) == 1
+    for n in (64, 100, 65, 40):
+        run(executable, n)
+    assert len(executable.compiled.plans) == 2
+    assert executable.ready((40,)) is executable.ready((50,)) is not executable.ready((90,))
+    assert all(plan.fits((40,)) != plan.fits((90,)) for plan in executable.compiled.plans)
+
+
+def test_there_are_only_so_many_plans(fresh, halves):
+    executable = driver.compile(graph_of(), STRICT)
+    for k in range(1, plan_cache.MOST_VARIANTS + 3):
+        run(executable, 2**k)
+    assert len(executable.compiled.plans) == plan_cache.MOST_VARIANTS
+    assert executable.report.is_full and executable.ready((2**10,)) is None and executable.ready((4,)) is not None
+    run(executable, 3)
+
+
+def test_graphs_recorded_at_different_sizes_share_plans(fresh):
+    one, two = driver.compile(graph_of((40,)), STRICT), driver.compile(graph_of((300,)), STRICT)
+    assert one.ready((77,)) is two.ready((77,)) is not None
+
+
+def test_sizes_0_and_1_are_no_values_of_symbols(fresh):
+    executable = driver.compile(graph_of(), STRICT)
+    run(executable, 40)
+    assert executable.ready((1,)) is None
+    run(executable, 1)
+    run(executable, 0)
+    assert len(executable.compiled.plans) == 1
+
+
+def test_the_number_of_sizes_is_checked(fresh):
+    executable = driver.compile(graph_of(), STRICT)
+    with pytest.raises(ValueError, match=r"\[run\] the program has 1 symbols, got 0 sizes."):
+        executable([np.zeros((40, 64), np.float32)])
+    with pytest.raises(ValueError, match=r"\[run\] the program has 1 symbols, got 0 sizes."):
+        executable.run_prefix([np.zeros((40, 64), np.float32)])
+
+
+def test_an_update_takes_the_buffer_of_its_input(fresh):
+    graph = record(lambda x: find("exp")(x), ((s, 64), float32), hints=(40,), updates={0: 0})
+    executable = driver.compile(graph, STRICT)
+    for n in (40, 50):
+        buffer = runtime.Buffer.alloc(n * 256)
+        np.frombuffer(buffer, np.float32)[:] = 0
+        address = buffer.address
+        (found,) = executable([buffer], (0,), (n,))
+        assert found.address == address and buffer.donated and set(np.frombuffer(found, np.float32)) == {1}
+
+
+def test_a_failing_op_is_named_whatever_the_sizes(fresh):
+    graph = record(lambda x, y: find("int_div")(x + x, y), ((s,), int32), ((s,), int32), hints=(40,))
+    executable = driver.compile(graph, STRICT)
+    for n in (40, 50):
+        with pytest.raises(RuntimeError, match=rf"division by zero .* \({n},\)"):
+            executable([np.ones(n, np.int32), np.zeros(n, np.int32)], sizes=(n,))
+        assert executable([np.ones(n, np.int32)] * 2, sizes=(n,))
+
+
+# ---- the generic tier
+
+
+def test_the_generic_tier_runs_any_sizes(fresh):
+    executable = driver.compile(graph_of(name="exp"), Options(mode="off"))
+    wanted = driver.compile(graph_of(name="exp"), STRICT)
+    for n in (0, 1, 2, 40, 41):
+        x = np.random.default_rng(n).standard_normal((n, 64)).astype(np.float32)
+        assert executable.ready((n,)) is None
+        assert bytes(executable([x], sizes=(n,))[0]) == bytes(wanted([x], sizes=(n,))[0])
+
+
+# ---- caches and workers
+
+
+def test_programs_on_disk_are_found_by_their_guards(fresh, halves, monkeypatch):
+    executable = driver.compile(graph_of(), STRICT)
+    for n in (40, 90, 300):
+        run(executable, n)
+    forget(monkeypatch)
+    monkeypatch.setattr(stages, "run", None)
+    warm = driver.compile(graph_of((7,)), STRICT)
+    assert warm.compiled.plans == []
+    for n in (290, 33, 120):
+        run(warm, n)
+    assert warm.report.origin == "disk" and len(warm.compiled.plans) == 3
+
+
+def test_a_program_is_stored_once_for_the_same_sizes(fresh):
+    program, cache = stages.run(graph_of(), STRICT).program, plan_cache.shared()
+    name = plan_cache.key(graph_of(), STRICT)
+    for _ in range(3):
+        cache.insert(name, program, (40,))
+    assert cache.variants(name) == [program]
+
+
+def test_the_key_does_not_know_the_values(fresh):
+    assert plan_cache.key(graph_of((40,)), STRICT) == plan_cache.key(graph_of((50,)), STRICT)
+    assert plan_cache.key(graph_of((40,)), STRICT) != plan_cache.key(graph_of((40,)).bind((40,)), STRICT)
+    assert plan_cache.key(graph_of((40,)), STRICT) != plan_cache.key(graph_of((40,), "exp"), STRICT)
+
+
+def test_workers_compile_for_sizes_that_come_twice(fresh):
+    executable = driver.compile(graph_of(), Options(mode="background", strict_sizes=True))
+    run(executable, 40)
+    assert executable.wait(60, (55,)) is not None
+    run(executable, 70)
+    assert executable.report.origin == "worker" and executable.report.tier == "fused"
+    assert len(executable.compiled.plans) == 1
+    stored = plan_cache.shared().variants(executable.compiled.key)
+    assert len(stored) == 1 and not stored[0].pinned
+
+
+# ---- failures
+
+
+def test_what_cannot_be_compiled_for_all_sizes_is_compiled_for_those_at_hand(fresh, failing):
+    executable = driver.compile(graph_of(), Options(mode="blocking", strict_sizes=False))
+    for n in (40, 50, 40):
+        run(executable, n)
+    assert executable.report.pinned == "[kernels] no symbols, please."
+    assert executable.report.plans == [(Guard("==", s - 40),), (Guard("==", s - 50),)]
+    assert executable.ready((40,)) is not None
+
+
+def test_pinned_programs_come_back_from_disk(fresh, failing, monkeypatch):
+    options = Options(mode="blocking", strict_sizes=False)
+    run(driver.compile(graph_of(), options), 40)
+    forget(monkeypatch)
+    monkeypatch.setattr(stages, "run", None)
+    warm = driver.compile(graph_of((60,)), options)
+    run(warm, 40)
+    assert warm.report.pinned == "[kernels] no symbols, please."
+
+
+@pytest.mark.parametrize("variable", ["1", "0"])
+def test_strict_mode_raises_instead(fresh, failing, monkeypatch, variable):
+    monkeypatch.setenv("FLAMBEAU_STRICT_SIZES", variable)
+    executable = driver.compile(graph_of(), Options(mode="blocking"))
+    if variable == "0":
+        run(executable, 40)
+    else:
+        with pytest.raises(ValueError, match=r"\[kernels\] no symbols, please."):
+            run(executable, 40)
+
+
+# ---- lowering
+
+
+def test_what_was_lowered_is_used_again_where_its_guards_hold(fresh, monkeypatch):
+    made = []
+    generator = stages._code_generator
+
+    def counting(family, kind):
+        def lower(cluster, machine):
+            rows = cluster.graph.avals[cluster.graph.inputs[0]].shape[0]
+            made.append(bool(rows < 100))
+            return generator(family, kind)(cluster, machine)
+
+        return lower
+
+    monkeypatch.setattr(stages, "_code_generator", counting)
+    first = stages.run(graph_of((40,)), STRICT)
+    found = [first.program, *(stages.run(graph_of((n,)), STRICT).program for n in (50, 200, 99, 300))]
+    assert made == [True] * len(first.clusters) + [False] * len(first.clusters)
+    assert [fits(program.spec, (70,)) for program in found] == [True, True, False, True, False]
