@@ -25,6 +25,7 @@ class Build:
         self.objects: dict[str, bytes] = {}
         self.error: str | None = None
         self.crash: str | None = None
+        self.pin: tuple[tuple[int, ...], str] | None = None  # sizes that the program is for, and why no others
         self.seconds = 0.0  # of workers' time
         self._event = threading.Event()
         self._lock = threading.Lock()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from flambeau.compiler import foreign, kernel_cache, plan_cache, report
 from flambeau.compiler.crew import Crew
 from flambeau.compiler.options import Options
-from flambeau.compiler.plan import Program
+from flambeau.compiler.plan import Program, pinned
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import LEAST, fits
 from flambeau.runtime import _binding as runtime
@@ -225,8 +225,6 @@ class Compiled:
         return [] if program is None else [program]
 
     def _compile(self, sizes: Sequence[int]) -> None:
-        from flambeau.compiler import stages
-
         if not self._wants(sizes) or self._from_disk(sizes):
             return
         graph = self._at(sizes)
@@ -235,17 +233,30 @@ class Compiled:
             return
         start = perf_counter()
         try:
-            with Crew(self.options) as crew:
-                program = stages.compile_program(graph, self.options, crew.offer)
-                addresses = crew.addresses(program.kernels)
+            program, addresses, workers = self._make(graph, bool(sizes) and not self.options.strict_sizes)
         except Exception as error:  # whatever went wrong, the program still runs op by op
             if sizes and self.options.strict_sizes:
                 raise
-            self._give_up(str(error) if str(error).startswith("[") else f"{type(error).__name__}: {error}")
+            self._give_up(_words(error))
             return
-        self._use(program, addresses, "compiled", perf_counter() - start + crew.seconds)
+        self._use(program, addresses, "compiled", perf_counter() - start + workers)
         if not self.options.dump:
             plan_cache.shared().insert(self.key, program, sizes)
+
+    def _make(self, graph: Graph, may_pin: bool) -> tuple[Program, list[int], float]:
+        """The program, its kernels' addresses, and seconds that workers took. Where it cannot be compiled for all sizes
+        and `may_pin`, it serves only those at hand, and says why."""
+        from flambeau.compiler import stages
+
+        try:
+            with Crew(self.options) as crew:
+                program = stages.run(graph, self.options, crew.offer).program
+                return program, crew.addresses(program.kernels), crew.seconds
+        except Exception as error:
+            if not may_pin:
+                raise
+            program, addresses, seconds = self._make(graph.bind(graph.sizes), False)
+            return pinned(program, graph.sizes, _words(error)), addresses, seconds
 
     def _at(self, sizes: Sequence[int]) -> Graph:
         """The graph as it would have been recorded at these sizes."""
@@ -263,6 +274,14 @@ class Compiled:
 
         self._build = Build(self._at(sizes), options or self.options, program)
 
+    def _start_pinned(self, failed: Build) -> None:
+        """A build for one value of the symbols, where the one for all values failed."""
+        from flambeau.compiler.build import Build
+
+        sizes = failed.graph.sizes
+        self._build = Build(self.graph.bind(sizes), failed.options)
+        self._build.pin = sizes, failed.error
+
     def _collect(self) -> None:
         """Link what the workers made; what a fork left with the parent is asked for again on the next run."""
         with _lock:
@@ -270,13 +289,25 @@ class Compiled:
             if build is None or not build.done:
                 return
             if build.error is not None:
-                if build.graph.sizes and self.options.strict_sizes:
-                    raise RuntimeError(f"[compile] {build.error}")
-                if not self._without_passes(build):
-                    self._give_up(build.error)
+                self._failed(build)
                 return
             start = perf_counter()
-            self._use(build.program, build.link(), "worker", perf_counter() - start + build.seconds)
+            program, addresses = build.program, build.link()
+            if build.pin is not None:
+                program = pinned(program, *build.pin)
+                plan_cache.shared().insert(self.key, program, build.pin[0])
+            self._use(program, addresses, "worker", perf_counter() - start + build.seconds)
+
+    def _failed(self, build: Build) -> None:
+        """Try again without what may have been the reason, else stay op by op."""
+        if self._without_passes(build):
+            return
+        if not build.graph.sizes:
+            self._give_up(build.error or "")
+        elif self.options.strict_sizes:
+            raise RuntimeError(f"[compile] {build.error}")
+        else:
+            self._start_pinned(build)
 
     def _without_passes(self, build: Build) -> bool:
         """If passes of plug-ins may be why a build failed, say so and start one without them."""
@@ -310,3 +341,7 @@ class Compiled:
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+def _words(error: Exception) -> str:
+    return str(error) if str(error).startswith("[") else f"{type(error).__name__}: {error}"

@@ -140,18 +140,6 @@ def run(graph: Graph, options: Options, announce: Announce = lambda source: None
     return work
 
 
-def compile_program(graph: Graph, options: Options, announce: Announce = lambda source: None) -> Program:
-    """The program of all stages. Where they fail on a graph with symbols, it serves only the sizes at hand, and says why;
-    `Options.strict_sizes` raises instead."""
-    try:
-        return run(graph, options, announce).program
-    except Exception as error:
-        if not graph.sizes or options.strict_sizes:
-            raise
-        reason = str(error) if str(error).startswith("[") else f"{type(error).__name__}: {error}"
-        return plan_module.pinned(run(graph.bind(graph.sizes), options, announce).program, graph.sizes, reason)
-
-
 # ---- lowering, once per distinct cluster ----------------------------------------------------------------------
 
 _REMEMBERED = 1024

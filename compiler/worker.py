@@ -105,7 +105,7 @@ def _do(request: Request) -> Any:
     from flambeau.compiler import plan_cache, stages
 
     graph = request.what
-    program = stages.compile_program(graph, request.options)
+    program = stages.run(graph, request.options).program
     plan_cache.shared().insert(plan_cache.key(graph, request.options), program, graph.sizes)
     return program
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from flambeau.compiler import driver, kernel_cache, ops, plan_cache, pool, stages
@@ -211,6 +213,25 @@ def test_pinned_programs_come_back_from_disk(fresh, failing, monkeypatch):
     warm = driver.compile(graph_of((60,)), options)
     run(warm, 40)
     assert warm.report.pinned == "[kernels] no symbols, please."
+
+
+def test_workers_fall_back_to_the_sizes_at_hand(fresh, monkeypatch):
+    submit = pool.Pool.submit
+
+    def failing_for_symbols(self, kind, what, options, done, *args, **kwargs):
+        if kind == "program" and what.sizes:
+            what = replace(what, outputs=[999])
+        return submit(self, kind, what, options, done, *args, **kwargs)
+
+    monkeypatch.setattr(pool.Pool, "submit", failing_for_symbols)
+    executable = driver.compile(graph_of(), Options(mode="background", strict_sizes=False))
+    run(executable, 40)
+    assert executable.wait(60, (40,)) is None, "the first build failed, the second is under way"
+    assert executable.wait(60, (40,)) is not None
+    run(executable, 40)
+    run(executable, 41)
+    assert executable.report.pinned and executable.report.plans == [(Guard("==", s - 40),)]
+    assert [p.pinned for p in plan_cache.shared().variants(executable.compiled.key)] == [executable.report.pinned]
 
 
 @pytest.mark.parametrize("variable", ["1", "0"])
