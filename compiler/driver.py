@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from flambeau.compiler.build import Build
 
 _REMEMBERED = 2048
-_BOUND = 8  # interpreters that a program with symbols keeps, one per sizes
 _compiled: OrderedDict[tuple[str, Options], Compiled] = OrderedDict()
 _lock = threading.RLock()
 
@@ -67,13 +66,13 @@ class Executable:
 
     def __init__(self, graph: Graph, compiled: Compiled) -> None:
         self.graph, self.compiled = graph, compiled
-        self._interpreters: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._generic: Any = None  # the generic tier, once it is needed
 
     def __call__(self, inputs: Sequence[Any], donate: Sequence[int] = (), sizes: Sequence[int] = ()) -> list[Any]:
         """Run once. Raises what the failing op raises, with the line that recorded it; inputs are then intact."""
         plan = self.ready(sizes)
         if plan is None:
-            outputs = self.interpreter(sizes)(inputs)
+            outputs = self._interpreter(sizes)(inputs, sizes)
             self.compiled.request(sizes)
             return outputs
         try:
@@ -93,28 +92,23 @@ class Executable:
     def report(self) -> report.ProgramReport:
         return self.compiled.report
 
-    def interpreter(self, sizes: Sequence[int] = ()) -> Any:
-        """The generic tier of this program, for these values of its symbols."""
+    def _interpreter(self, sizes: Sequence[int]) -> Any:
+        """The generic tier of this program, ready for these values of its symbols."""
         from flambeau.compiler import ops
         from flambeau.compiler.generic import Interpreter
 
         sizes = self.compiled.checked(sizes)
-        found = self._interpreters.get(sizes)
-        if found is None:
+        if self._generic is None:
             start = perf_counter()
-            graph = self.graph.bind(sizes) if sizes else self.graph
-            found = Interpreter(graph, lambda graphs: ops.link(graphs, self.compiled.options))
-            self._interpreters[sizes] = found
-            if len(self._interpreters) > _BOUND:
-                self._interpreters.popitem(last=False)
+            self._generic = Interpreter(self.graph, lambda graphs: ops.link(graphs, self.compiled.options), sizes)
             self.report.generic_seconds += perf_counter() - start
-        return found
+        return self._generic
 
     def run_prefix(
         self, inputs: Sequence[Any], stop: int | None = None, everything: bool = False, sizes: Sequence[int] = ()
     ) -> Any:
         """What running op by op leaves, up to the op that fails: see `generic.Interpreter.run_prefix`."""
-        return self.interpreter(sizes).run_prefix(inputs, stop, everything)
+        return self._interpreter(sizes).run_prefix(inputs, stop, everything, sizes)
 
     def _error(self, inputs: Sequence[Any], failure: Exception, sizes: Sequence[int]) -> Exception:
         """The exception behind a failed run of the plan: that of the first op that fails when run op by op."""

@@ -1,26 +1,24 @@
 """The generic tier: a program run op by op, with the same bits as the fused one.
 
-In: a graph and its inputs. Out: `Buffer`s. Where a record's NumPy reference is exact it stands in; every other op is a
-one-op program compiled like any other (`link` says how). This tier also names the op that failed: `run_prefix`.
-Next: `driver.py`.
+In: a graph, its inputs and the sizes its symbols stand for. Out: `Buffer`s. Where a record's NumPy reference is exact it
+stands in; every other op is a one-op program compiled like any other (`one_op.py`). This tier also names the op that
+failed: `run_prefix`. Next: `driver.py`.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flambeau.compiler import foreign
-from flambeau.compiler.identity import graph_key
+from flambeau.compiler.one_op import Link, OneOps
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Node
 from flambeau.runtime import _binding as runtime
 
-#: Makes plans of one-op programs.
-Link = Callable[[list[Graph]], list[Any]]
+_BOUND = 8  # sizes for which a program with symbols is kept bound
 
 
 @dataclass
@@ -33,31 +31,35 @@ class Prefix:
 
 
 class Interpreter:
-    """Runs one graph op by op. Making one compiles the one-op programs that are missing."""
+    """Runs one graph op by op. Making one compiles the one-op programs that are missing for a run at `sizes`."""
 
-    def __init__(self, graph: Graph, link: Link) -> None:
+    def __init__(self, graph: Graph, link: Link, sizes: Sequence[int] = ()) -> None:
         self.graph = graph
-        self._plans = _link_ops(graph, link)
+        self._ops = OneOps(graph, link, sizes)
         self._dead = _last_uses(graph)
+        self._bound: OrderedDict[tuple[int, ...], Graph] = OrderedDict()
 
-    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
+    def __call__(self, inputs: Sequence[Any], sizes: Sequence[int] = ()) -> list[Any]:
         """The outputs, as Buffers. Raises the failing op's error, with its line."""
-        prefix = self.run_prefix(inputs)
+        prefix = self.run_prefix(inputs, sizes=sizes)
         if prefix.error is not None:
             raise prefix.error
         return [prefix.values[v] for v in self.graph.outputs]
 
-    def run_prefix(self, inputs: Sequence[Any], stop: int | None = None, everything: bool = False) -> Prefix:
+    def run_prefix(
+        self, inputs: Sequence[Any], stop: int | None = None, everything: bool = False, sizes: Sequence[int] = ()
+    ) -> Prefix:
         """Run the nodes before `stop`, or all of them, until one fails.
 
         Gives the outputs that exist by then (those that are inputs, too), as Buffers; or `everything` that was computed.
         """
-        values = self._bind(inputs)
-        wanted = {v for n in self.graph.nodes for v in n.results} if everything else set(self.graph.outputs)
+        graph = self._at(tuple(sizes))
+        values = _read_inputs(graph, inputs)
+        wanted = {v for n in graph.nodes for v in n.results} if everything else set(graph.outputs)
         prefix = Prefix()
-        for position, node in enumerate(self.graph.nodes[:stop]):
+        for position, node in enumerate(graph.nodes[:stop]):
             try:
-                values[node.results[0]] = self._run(position, node, values)
+                values[node.results[0]] = self._run(graph, position, values, sizes)
             except Exception as error:
                 prefix.failed, prefix.error = position, error
                 break
@@ -67,31 +69,42 @@ class Interpreter:
         prefix.values = {v: to_buffer(x) for v, x in values.items() if v in wanted}
         return prefix
 
-    def _bind(self, inputs: Sequence[Any]) -> dict[int, np.ndarray]:
-        avals = self.graph.avals
-        if len(inputs) != len(self.graph.inputs):
-            raise RuntimeError(
-                f"[run] the program has {len(self.graph.inputs)} inputs, got {len(inputs)}. Pass one each."
-            )
-        return {v: to_array(x, avals[v]) for v, x in zip(self.graph.inputs, inputs)}
+    def _at(self, sizes: tuple[int, ...]) -> Graph:
+        """The graph with these values for its symbols."""
+        if not self.graph.sizes:
+            return self.graph
+        found = self._bound.get(sizes)
+        if found is None:
+            found = self._bound[sizes] = self.graph.bind(sizes)
+            if len(self._bound) > _BOUND:
+                self._bound.popitem(last=False)
+        return found
 
-    def _run(self, position: int, node: Node, values: dict[int, np.ndarray]) -> np.ndarray:
+    def _run(self, graph: Graph, position: int, values: dict[int, np.ndarray], sizes: Sequence[int]) -> np.ndarray:
+        node = graph.nodes[position]
         operands = [values[v] for v in node.operands]
-        aval = self.graph.avals[node.results[0]]
+        aval = graph.avals[node.results[0]]
         try:
-            plan = self._plans.get(position)
-            if plan is None:
+            found = self._ops.find(position, sizes)
+            if found is None:
                 return np.asarray(node.op.reference(*operands, *node.attrs), aval.dtype.numpy)
-            (result,) = plan.run([np.ascontiguousarray(x).reshape(x.shape) for x in operands])
+            plan, symbols = found
+            (result,) = plan.run([np.ascontiguousarray(x).reshape(x.shape) for x in operands], symbols)
             return to_array(result, aval)
         except runtime.KernelFailed as error:
             if node.op.failure is None:
                 raise located(error, node) from None
             position_in_result = error.status & ((1 << 48) - 1)
-            avals = [self.graph.avals[v] for v in node.operands]
+            avals = [graph.avals[v] for v in node.operands]
             raise located(node.op.failure(position_in_result, *avals, *node.attrs), node) from None
         except Exception as error:
             raise located(error, node) from None
+
+
+def _read_inputs(graph: Graph, inputs: Sequence[Any]) -> dict[int, np.ndarray]:
+    if len(inputs) != len(graph.inputs):
+        raise RuntimeError(f"[run] the program has {len(graph.inputs)} inputs, got {len(inputs)}. Pass one each.")
+    return {v: to_array(x, graph.avals[v]) for v, x in zip(graph.inputs, inputs)}
 
 
 def located(error: Exception, node: Node) -> Exception:
@@ -130,44 +143,6 @@ def to_buffer(array: np.ndarray) -> Any:
 def _covers(buffer: Any, array: np.ndarray) -> bool:
     """Whether the array's elements, row-major, are all of the buffer."""
     return array.flags.c_contiguous and buffer.nbytes == array.nbytes and buffer.address == array.ctypes.data
-
-
-def _link_ops(graph: Graph, link: Link) -> dict[int, Any]:
-    """A plan for each node that needs one, by position; equal ones are made once."""
-    singles: dict[str, Graph] = {}
-    keys: dict[int, str] = {}
-    for position, node in enumerate(graph.nodes):
-        if not node.op.exact:
-            single = one_op(graph, node)
-            keys[position] = graph_key(single)
-            singles.setdefault(keys[position], single)
-    ours = {k: g for k, g in singles.items() if not foreign.ops(g)}
-    plans = dict(zip(ours, link(list(ours.values())), strict=True)) if ours else {}
-    plans |= {k: plan for k, g in singles.items() if k not in ours and (plan := _link_foreign(g, link)) is not None}
-    return {position: plans[key] for position, key in keys.items() if key in plans}
-
-
-def _link_foreign(single: Graph, link: Link) -> Any:
-    """The plan of a plug-in's op, or None where its lowering does not work: then its reference stands in for good."""
-    try:
-        return link([single])[0]
-    except Exception as error:
-        warnings.warn(
-            f"[plug-in] {foreign.named(foreign.ops(single))} does not compile: {error} Its NumPy reference runs instead.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
-
-
-def one_op(graph: Graph, node: Node) -> Graph:
-    """The program that is just this node, with an input per operand, also where one value is read twice."""
-    single = Graph()
-    operands = tuple(single.add_input(graph.avals[v]) for v in node.operands)
-    result = single.add_value(graph.avals[node.results[0]])
-    single.nodes.append(Node(node.op, operands, node.attrs, (result,)))
-    single.outputs = [result]
-    return single
 
 
 def _last_uses(graph: Graph) -> list[list[int]]:

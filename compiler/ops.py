@@ -20,29 +20,36 @@ from flambeau.dialects.graph import Graph
 from flambeau.runtime import _binding as runtime
 
 _REMEMBERED = 2048
-_plans: OrderedDict[str, Any] = OrderedDict()
+_plans: OrderedDict[str, list[Any]] = OrderedDict()  # several where symbols have guards
 _lock = threading.Lock()
 
 
 def link(graphs: Sequence[Graph], options: Options) -> list[Any]:
-    """One plan per graph. Raises RuntimeError where one cannot be compiled. Passes of plug-ins have no part in it."""
+    """One plan per graph, which serves the values at hand of its symbols, if it has any. Raises RuntimeError where one
+    cannot be compiled. Passes of plug-ins have no part in it."""
     options = replace(options, plugins=False)
     keys = [plan_cache.key(g, options) for g in graphs]
-    missing = {k: g for k, g in zip(keys, graphs) if k not in _plans}
+    found = {k: _remembered(k, g) for k, g in zip(keys, graphs)}
+    missing = {k: g for k, g in zip(keys, graphs) if found[k] is None}
     made = _make(missing, options) if missing else {}
     with _lock:
-        plans = [made.get(k) or _plans[k] for k in keys]
-        _plans.update(made)
+        for k, plan in made.items():
+            _plans.setdefault(k, []).append(plan)
         while len(_plans) > _REMEMBERED:
             _plans.popitem(last=False)
-    return plans
+    return [made.get(k) or found[k] for k in keys]
+
+
+def _remembered(key: str, graph: Graph) -> Any:
+    known = _plans.get(key, ())
+    return next((plan for plan in known if not graph.sizes or plan.fits(graph.sizes)), None)
 
 
 def _make(graphs: dict[str, Graph], options: Options) -> dict[str, Any]:
     made, builds = {}, {}
     for k, g in graphs.items():
         elsewhere = foreign.involved(g, options)  # a worker lowers it
-        program = plan_cache.shared().find(k) or (None if elsewhere else _lower(k, g, options))
+        program = plan_cache.shared().find(k, g.sizes) or (None if elsewhere else _lower(k, g, options))
         if program is not None and options.mode != "background":
             made[k] = _plan(program, kernel_cache.get(program.kernels, options))
         else:
@@ -66,7 +73,7 @@ def _lower(key: str, graph: Graph, options: Options) -> Program:
     from flambeau.compiler import stages
 
     program = stages.run(graph, options).program
-    plan_cache.shared().insert(key, program)
+    plan_cache.shared().insert(key, program, graph.sizes)
     return program
 
 

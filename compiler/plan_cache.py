@@ -34,8 +34,14 @@ class PlanCache:
         self.store = store
         self.hits = self.misses = 0
 
-    def find(self, name: str) -> Program | None:
-        """The program stored as `name`. An entry that cannot be read is discarded."""
+    def find(self, name: str, sizes: Sequence[int] = ()) -> Program | None:
+        """The program stored as `name`; of a graph with symbols, one that serves these sizes."""
+        if sizes:
+            return next((p for p in self.variants(name) if fits(p.spec, sizes)), None)
+        return self._read(name)
+
+    def _read(self, name: str) -> Program | None:
+        """An entry. One that cannot be read is discarded."""
         program = None
         if self.store is not None and (data := self.store.read(name)) is not None:
             program = _decode(data)
@@ -49,7 +55,7 @@ class PlanCache:
         """The programs of a graph with symbols, in the order in which they were stored."""
         found = []
         for number in range(MOST_VARIANTS):
-            program = self.find(_numbered(name, number))
+            program = self._read(_numbered(name, number))
             if program is None:
                 break
             found.append(program)

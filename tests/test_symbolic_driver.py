@@ -13,7 +13,7 @@ from flambeau.dialects.record import find
 from flambeau.dialects.size import Guard, current, fits, symbol
 from flambeau.runtime import _binding as runtime
 from random_graphs import same_bits
-from symbolic import STRICT, record
+from symbolic import STRICT, check, record
 
 s, t = symbol(0), symbol(1)
 
@@ -150,6 +150,43 @@ def test_the_generic_tier_runs_any_sizes(fresh):
         x = np.random.default_rng(n).standard_normal((n, 64)).astype(np.float32)
         assert executable.ready((n,)) is None
         assert bytes(executable([x], sizes=(n,))[0]) == bytes(wanted([x], sizes=(n,))[0])
+
+
+def counted(monkeypatch):
+    """The graphs that are planned from now on."""
+    planned, run = [], stages.run
+    monkeypatch.setattr(stages, "run", lambda graph, *rest: planned.append(graph) or run(graph, *rest))
+    return planned
+
+
+def test_new_sizes_cost_the_generic_tier_no_planning(fresh, monkeypatch):
+    planned = counted(monkeypatch)
+
+    def make(x, y):
+        e = find("exp")(x)
+        return find("exp")(e), find("exp")(find("flip")(e, axes=(0,))), find("log")(y)
+
+    graph = record(make, ((s, 64), float32), ((t, 3, s), float32), hints=(40, 5))
+    outcome = check(graph, [(n, m) for n in (40, 41, 300, 2) for m in (5, 64)], Options(mode="off"))
+    assert not outcome.plans
+    assert {n.op.name for g in planned if g.sizes for n in g.nodes} == {"exp", "log"}
+    assert len([g for g in planned if g.sizes]) <= 6
+
+
+def test_the_generic_tier_takes_extents_that_shrink_to_one_and_to_none(fresh):
+    make = lambda x: find("exp")(find("slice")(x, starts=(2,), sizes=(s - 2,), steps=(1,)))  # noqa: E731
+    graph = record(make, ((s,), float32), hints=(40,))
+    check(graph, [(2,), (3,), (4,), (400,)], Options(mode="off"))
+
+
+def test_the_generic_tier_compiles_each_size_where_it_must(fresh, failing):
+    executable = driver.compile(graph_of(name="exp"), Options(mode="off"))
+    wanted = driver.compile(graph_of(name="exp").bind((50,)), STRICT)
+    x = [np.ones((50, 64), np.float32)]
+    with pytest.warns(RuntimeWarning, match=r"\[exp\] is compiled for each size by itself: .*no symbols, please."):
+        found = executable(x, sizes=(50,))
+    assert bytes(found[0]) == bytes(wanted(x)[0])
+    assert bytes(executable(x, sizes=(50,))[0]) == bytes(wanted(x)[0])
 
 
 # ---- caches and workers
