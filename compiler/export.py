@@ -50,6 +50,8 @@ def check_target(target: str, executable: bool) -> Platform:
 def problems(graph: Graph) -> list[str]:
     """Why the graph cannot be compiled ahead of time, op by op; empty when it can."""
     found = []
+    if graph.sizes:
+        found.append(f"{len(graph.sizes)} extents are known at run time only: record the program for one shape")
     for node in graph.nodes:
         where = f" at {node.loc}" if node.loc else ""
         if node.op.name == "random_bits":

@@ -1,6 +1,7 @@
 """How long a program will take, roughly: enough to decide when a recording has grown too long.
 
-In: a graph. Out: nanoseconds on one core of an ordinary machine, from arithmetic and memory traffic. Next: `graph.py`.
+In: a graph; extents that depend on symbols count as the values it was recorded at. Out: nanoseconds on one core of an
+ordinary machine, from arithmetic and memory traffic. Next: `graph.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ _BYTES_PER_NS = 10.0
 
 def nanoseconds(graph: Graph) -> int:
     """The estimated run time of a graph, views being free."""
+    if graph.sizes:
+        graph = graph.bind(graph.sizes)
     return int(sum(_node(graph, n) for n in graph.nodes if n.op.kind is not Kind.VIEW))
 
 

@@ -18,8 +18,8 @@ def aval_of(array: np.ndarray) -> Aval:
     return Aval(tuple(array.shape), from_numpy(array.dtype))
 
 
-def run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The outputs of `graph` for these inputs.
+def run(graph: Graph, arrays: Sequence[np.ndarray], sizes: Sequence[int] = ()) -> list[np.ndarray]:
+    """The outputs of `graph` for these inputs. `sizes` are the values of its symbols, by default those it was recorded at.
 
     Raises what the references raise (index out of range, division by zero), naming the line that recorded the op; and
     RuntimeError when arrays do not fit the inputs, or when a record's reference contradicts its own type rule.
@@ -28,6 +28,8 @@ def run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         raise RuntimeError(
             f"[reference] the graph has {len(graph.inputs)} inputs, got {len(arrays)} arrays. Pass one each."
         )
+    if graph.sizes:
+        graph = graph.bind(sizes or graph.sizes)
     values: dict[int, np.ndarray] = {}
     for position, (value, array) in enumerate(zip(graph.inputs, arrays, strict=True)):
         values[value] = _checked(np.asarray(array), graph.avals[value], f"input {position}")

@@ -70,7 +70,19 @@ def _program(report: Any) -> str:
     made = f"{report.origin}, {report.seconds * 1e3:.0f} ms" if report.origin else "not fused"
     failed = f"  FAILED: {report.error.splitlines()[0]} ({report.reproducer})" if report.error else ""
     kernels = ", ".join(report.kernels[:4]) + (f", {len(report.kernels) - 4} more" if len(report.kernels) > 4 else "")
-    return f"{report.tier:8s} {made:22s} {report.ops:4d} ops in {report.steps:3d} steps  {kernels}{failed}"
+    return (
+        f"{report.tier:8s} {made:22s} {report.ops:4d} ops in {report.steps:3d} steps  {kernels}{_sizes(report)}{failed}"
+    )
+
+
+def _sizes(report: Any) -> str:
+    """How a program whose extents differ from run to run is served."""
+    if not report.symbols:
+        return ""
+    plans = f"  for {report.symbols} sizes known at run time only, {len(report.plans)} plans"
+    full = "; no more are made, other sizes run op by op" if report.is_full else ""
+    pinned = f"; ONE SIZE ONLY: {report.pinned.splitlines()[0]}" if report.pinned else ""
+    return plans + full + pinned
 
 
 def _log() -> Iterable[tuple[tuple[str, str | None, int, str, str], int]]:

@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from flambeau.compiler import driver, kernel_cache, ops, plan_cache, pool, stages
+from flambeau.compiler import driver, export, kernel_cache, ops, plan_cache, pool, report, stages
 from flambeau.compiler.options import Options
+from flambeau.dialects import reference
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.dtypes import float32, int32
 from flambeau.dialects.record import find
-from flambeau.dialects.size import Guard, current, fits, symbol
+from flambeau.dialects.size import Guard, current, fits, scope, symbol
+from flambeau.dialects.verify import verify
 from flambeau.runtime import _binding as runtime
 from random_graphs import same_bits
 from symbolic import STRICT, check, record
@@ -37,7 +41,7 @@ def fresh(tmp_path, monkeypatch):
 
 def forget(monkeypatch):
     """As in a process that starts with what is on disk."""
-    for module, name in ((driver, "_compiled"), (ops, "_plans"), (stages, "_lowered")):
+    for module, name in ((driver, "_compiled"), (ops, "_plans"), (stages, "_lowered"), (report, "_programs")):
         monkeypatch.setattr(module, name, type(getattr(module, name))())
 
 
@@ -280,6 +284,44 @@ def test_strict_mode_raises_instead(fresh, failing, monkeypatch, variable):
     else:
         with pytest.raises(ValueError, match=r"\[kernels\] no symbols, please."):
             run(executable, 40)
+
+
+def test_explain_says_how_sizes_are_served(fresh, halves, failing):
+    from flambeau.explain import explain
+
+    executable = driver.compile(graph_of(), Options(mode="blocking", strict_sizes=False))
+    for k in range(1, plan_cache.MOST_VARIANTS + 2):
+        run(executable, 2**k)
+    shown = str(explain())
+    assert "for 1 sizes known at run time only, 8 plans; no more are made, other sizes run op by op" in shown
+    assert "ONE SIZE ONLY: [kernels] no symbols, please." in shown
+
+
+# ---- around the compiler
+
+
+def test_estimates_and_the_reference_take_the_sizes_at_hand():
+    graph = record(lambda x: find("exp")(find("neg")(x)), ((s, 64), float32), hints=(40,))
+    assert nanoseconds(graph) == nanoseconds(graph.bind((40,))) < nanoseconds(graph.bind((50,)))
+    for n, sizes in ((40, ()), (50, (50,))):
+        assert np.array_equal(reference.run(graph, [np.zeros((n, 64), np.float32)], sizes)[0], np.ones((n, 64)))
+    with pytest.raises(RuntimeError, match=r"its type says float32 of shape \(40, 64\)"):
+        reference.run(graph, [np.zeros((50, 64), np.float32)])
+
+
+def test_exports_have_one_shape():
+    assert export.problems(graph_of()) == ["1 extents are known at run time only: record the program for one shape"]
+    assert not export.problems(graph_of().bind((40,)))
+
+
+def test_verification_looks_at_a_graph_for_all_its_sizes():
+    graph = record(lambda x: find("neg")(x), ((s, 64), float32), hints=(40,))
+    with scope(graph.sizes, by_form=True) as asked:
+        verify(graph)
+        assert not asked.guards
+        graph.avals[graph.outputs[0]] = Aval((40, 64), float32)
+        with pytest.raises(ValueError, match="node 0"):
+            verify(graph)
 
 
 # ---- lowering
