@@ -2,7 +2,7 @@
 
 A `Cluster` is a fragment of the program that becomes one or a few kernels. A code generator turns it
 into `KernelCall`s: kernel text that does not mention extents where that costs nothing, and the
-numbers to call it with. Next: `codegen/loops.py`, `codegen/gemm.py`.
+numbers to call it with, which may be expressions of sizes known at run time. Next: `codegen/loops.py`, `codegen/gemm.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.size import Int
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Operand:
 
     kind: str  # "value" | "temp" | "status"
     index: int = 0
-    offset: int = 0  # bytes
+    offset: Int = 0  # bytes
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ class KernelCall:
 
     source: KernelSource
     operands: tuple[Operand, ...]
-    dims: tuple[int, ...]
-    n: int
-    grain: int
+    dims: tuple[Int, ...]
+    n: Int
+    grain: Int
     writes: tuple[int, ...]
-    scratch: int = 0  # bytes per thread
+    scratch: Int = 0  # bytes per thread
     in_place: tuple[tuple[int, int], ...] = ()
     fallible: bool = False
     copies: tuple[int, int] | None = None
@@ -91,5 +92,5 @@ class Lowered:
     """
 
     calls: list[KernelCall] = field(default_factory=list)
-    temps: list[int] = field(default_factory=list)
+    temps: list[Int] = field(default_factory=list)
     aliases: dict[int, int] = field(default_factory=dict)

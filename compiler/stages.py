@@ -25,6 +25,7 @@ from flambeau.compiler.kernel import Cluster, KernelSource, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.plan import Program
+from flambeau.compiler.settle import settle
 from flambeau.dialects import size
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Guard, Scope
@@ -49,7 +50,8 @@ class Work:
 
 
 def tape(work: Work) -> None:
-    """The program as it was recorded."""
+    """The program as it was recorded, its sizes settled."""
+    work.graph = settle(work.graph)
 
 
 def simplify(work: Work) -> None:

@@ -15,6 +15,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Loc
 from flambeau.dialects.record import OpRecord, find
+from flambeau.dialects.size import Int, Size
 
 
 class Builder:
@@ -25,8 +26,11 @@ class Builder:
     def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...]) -> Value:
         raise NotImplementedError
 
-    def constant(self, value: float | int | bool, dtype: DType, shape: tuple[int, ...] = ()) -> Value:
-        """A tensor of `shape` filled with `value`. (-0.0 equals 0.0 as an attribute, so it becomes a negation.)"""
+    def constant(self, value: float | Int | bool, dtype: DType, shape: tuple[Int, ...] = ()) -> Value:
+        """A tensor of `shape` filled with `value`, which may be a size. (-0.0 equals 0.0 as an attribute, so it becomes
+        a negation.)"""
+        if isinstance(value, Size):
+            return self.emit(find("constant"), (), (value, dtype)).expand(shape)
         value = (bool, int, float)[dtype.category](value)
         if value != value:
             value = math.nan  # one object, so that equal programs have equal keys
@@ -46,18 +50,18 @@ class Value:
         self.builder, self.id, self.aval = builder, id, aval
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[Any, ...]:
         return self.aval.shape
 
     @property
     def dtype(self) -> DType:
         return self.aval.dtype
 
-    def like(self, number: float | int | bool) -> Value:
+    def like(self, number: float | Int | bool) -> Value:
         """A constant of this value's shape and dtype."""
         return self.builder.constant(number, self.dtype, self.shape)
 
-    def expand(self, shape: tuple[int, ...]) -> Value:
+    def expand(self, shape: tuple[Int, ...]) -> Value:
         """Broadcast to `shape` by NumPy's rules (new leading axes, unit axes stretched)."""
         if shape == self.shape:
             return self

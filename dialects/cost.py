@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import Kind
+from flambeau.dialects.size import hint
 
 _FLOPS_PER_NS = 100.0
 _BYTES_PER_NS = 10.0
@@ -22,7 +23,7 @@ def nanoseconds(graph: Graph) -> int:
 
 def _node(graph: Graph, node: Node) -> float:
     result = graph.avals[node.results[0]]
-    traffic = (result.nbytes + sum(graph.avals[v].nbytes for v in node.operands)) / _BYTES_PER_NS
+    traffic = hint(result.nbytes + sum(graph.avals[v].nbytes for v in node.operands)) / _BYTES_PER_NS
     if node.op.kind is not Kind.CONTRACTION:
         return traffic
-    return traffic + 2.0 * result.size * graph.avals[node.operands[0]].shape[-1] / _FLOPS_PER_NS
+    return traffic + 2.0 * hint(result.size * graph.avals[node.operands[0]].shape[-1]) / _FLOPS_PER_NS

@@ -58,4 +58,6 @@ def strip(graph: Graph) -> Graph:
             same[node.results[0]] = operands[0]
         else:
             nodes.append(node._replace(operands=operands))
-    return Graph(graph.avals, graph.inputs, nodes, [same.get(v, v) for v in graph.outputs], dict(graph.updates))
+    return Graph(
+        graph.avals, graph.inputs, nodes, [same.get(v, v) for v in graph.outputs], dict(graph.updates), graph.sizes
+    )

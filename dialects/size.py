@@ -153,10 +153,10 @@ class Scope:
         self.note(guard)
         return True
 
-    def pin(self) -> None:
-        """Make everything hold for exactly these hints."""
-        for i, value in enumerate(self.hints):
-            self.note(Guard("==", _size(symbol(i) - value)))
+    def pin(self, *symbols: int) -> None:
+        """Make everything hold for exactly these hints, or for those of some symbols."""
+        for i in symbols or range(len(self.hints)):
+            self.note(Guard("==", _size(symbol(i) - self.hints[i])))
 
 
 _local = threading.local()
@@ -592,6 +592,9 @@ def _quotient(monomial: _Monomial, c: int, divisor: tuple[_Monomial, int]) -> tu
     return (tuple(rest), c // divisor[1]) if c % divisor[1] == 0 else None
 
 
+_LONGEST_DIVISION = 16  # terms of a quotient that are looked for
+
+
 def _floordiv(a: Int, b: Int) -> Int:
     """floor(a / b): what divides evenly is taken out, the rest becomes an atom unless it is a small constant."""
     if not isinstance(a, Size) and not isinstance(b, Size):
@@ -612,9 +615,31 @@ def _floordiv(a: Int, b: Int) -> Int:
         return _make(whole) + left // b
     if not isinstance(left, Size) and left == 0:
         return _make(whole)
-    if _bounds(left)[0] >= 0 and _bounds(_size(b) - left)[0] > 0:
+    if _is_rest(left, b):
         return _make(whole)
+    quotient, left = _long_division(left, b)
+    if _is_rest(left, b):
+        return _make(whole) + quotient
+    left = left + quotient * b
     return _make(whole) + Size((((_Atom(_QUOTIENT, (left, b)),), 1),))
+
+
+def _is_rest(a: Int, b: Int) -> bool:
+    """Whether 0 <= a < b for certain."""
+    return _bounds(a)[0] >= 0 and _bounds(b - a)[0] > 0
+
+
+def _long_division(a: Int, b: Int) -> tuple[Int, Int]:
+    """(quotient, rest): a = quotient * b + rest, as far as terms divide by the leading term of b."""
+    quotient: Int = 0
+    leading = _terms(b)[0]
+    for _ in range(_LONGEST_DIVISION):
+        found = next((q for m, c in _terms(a) if (q := _quotient(m, c, leading))), None)
+        if found is None:
+            break
+        term = _make(dict([found]))
+        quotient, a = quotient + term, a - term * b
+    return quotient, a
 
 
 _BUILDERS: dict[int, Callable[[Int, Int], Int]] = {

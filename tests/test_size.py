@@ -19,6 +19,7 @@ def test_arithmetic_has_one_normal_form():
     assert (s * t + s) // s == t + 1
     assert (s * 64 + 3) // 64 == s and (s * 64 + 130) // 64 == s + 2
     assert s * 12 % 4 == 0 and s // s == 1
+    assert (s * 4 - 4) // (s - 1) == 4 and (s * t - t + s - 1) // (s - 1) == t + 1 and (s * t - s) % (t - 1) == 0
     assert sizes.symbols((s * t // 3, "x", (2,))) == {0, 1} and not sizes.is_static((1, (s,)))
 
 
@@ -32,7 +33,7 @@ def random_size(rng: random.Random, depth: int):
     if not depth:
         return rng.choice([s, t, rng.randint(0, 9)])
     a, b = random_size(rng, depth - 1), random_size(rng, depth - 1)
-    match rng.randrange(5):
+    match rng.randrange(6):
         case 0:
             return a + b
         case 1:
@@ -41,6 +42,8 @@ def random_size(rng: random.Random, depth: int):
             return a * b
         case 3:
             return a // rng.randint(1, 5)
+        case 4:
+            return a // (s + rng.randint(-1, 3))
         case _:
             return a % rng.randint(1, 5)
 
@@ -82,7 +85,7 @@ def evaluated_random(rng: random.Random, depth: int, values):
     if not depth:
         return rng.choice([values[0], values[1], rng.randint(0, 9)])
     a, b = evaluated_random(rng, depth - 1, values), evaluated_random(rng, depth - 1, values)
-    match rng.randrange(5):
+    match rng.randrange(6):
         case 0:
             return a + b
         case 1:
@@ -91,6 +94,8 @@ def evaluated_random(rng: random.Random, depth: int, values):
             return a * b
         case 3:
             return a // rng.randint(1, 5)
+        case 4:
+            return a // (values[0] + rng.randint(-1, 3))
         case _:
             return a % rng.randint(1, 5)
 
@@ -118,7 +123,7 @@ def test_answers_come_from_the_hints_and_are_noted():
 
 def test_what_follows_from_a_guard_needs_none():
     with scope((5, 7)) as asked:
-        assert s * 2 - 1 >= 5 and s >= 3 and s + 1 > 3 and not s * 3 < 9 and s - 2 != 0 and not s == 2
+        assert s * 2 - 1 >= 5 and s >= 3 and s + 1 > 3 and not s * 3 < 9 and s - 2 != 0 and (s == 2) is False
         assert t < 10 and t * 2 <= 18 and t != 10
     assert len(asked.guards) == 2
     with scope((5, 7)) as asked:
@@ -128,7 +133,7 @@ def test_what_follows_from_a_guard_needs_none():
 
 def test_by_form_sizes_are_equal_only_for_all_values():
     with scope((64, 4), by_form=True) as asked:
-        assert s != 64 and not s == 64 and s * t != 256 and bool(s - 64) and s * 64 == 64 * s
+        assert s != 64 and (s == 64) is False and s * t != 256 and bool(s - 64) and s * 64 == 64 * s
         assert (s, 64) != (64, s) and s not in (64, t * 16)
         assert asked.guards == ()
         assert s < 65 and not s < 64

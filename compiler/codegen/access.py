@@ -1,16 +1,19 @@
 """Where elements lie: views as strides, and the common refinement of the loops that several accesses need.
 
-In: shapes and view ops. Out: `Layout`s (affine maps from coordinates to positions in a root value), and `merge` and
-`chain`, which turn the layouts of one loop nest into few loop dimensions. Nothing here emits code. Next: `fragment.py`.
+In: shapes and view ops; numbers are ints or `Size`s. Out: `Layout`s (affine maps from coordinates to positions in a root
+value), and `merge` and `chain`, which turn the layouts of one loop nest into few loop dimensions. Nothing here emits
+code. Next: `fragment.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flambeau.dialects.graph import Node
+from flambeau.dialects.size import hint
+from flambeau.dialects.tape.view import reach
 
 
 class Layout(NamedTuple):
@@ -19,13 +22,13 @@ class Layout(NamedTuple):
     `dynamic` holds (0-d value, limit, scale) triples: starts known only at run time, clamped to 0..limit.
     """
 
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    offset: int = 0
-    dynamic: tuple[tuple[int, int, int], ...] = ()
+    shape: tuple[Any, ...]
+    strides: tuple[Any, ...]
+    offset: Any = 0
+    dynamic: tuple[tuple[int, Any, Any], ...] = ()
 
     @property
-    def size(self) -> int:
+    def size(self) -> Any:
         return prod(self.shape)
 
     @property
@@ -35,7 +38,7 @@ class Layout(NamedTuple):
             return True
         if self.offset or self.dynamic:
             return False
-        expected = 1
+        expected: Any = 1
         for extent, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
             if extent != 1 and stride != expected:
                 return False
@@ -48,9 +51,10 @@ class Layout(NamedTuple):
         return all(extent == 1 or stride == 0 for extent, stride in zip(self.shape, self.strides, strict=True))
 
 
-def dense(shape: tuple[int, ...]) -> Layout:
+def dense(shape: tuple[Any, ...]) -> Layout:
     """The layout of a value stored row-major."""
-    strides, step = [], 1
+    strides: list[Any] = []
+    step: Any = 1
     for extent in reversed(shape):
         strides.append(step)
         step *= extent
@@ -61,13 +65,13 @@ def permute(x: Layout, axes: tuple[int, ...]) -> Layout:
     return x._replace(shape=tuple(x.shape[a] for a in axes), strides=tuple(x.strides[a] for a in axes))
 
 
-def broadcast(x: Layout, shape: tuple[int, ...]) -> Layout:
+def broadcast(x: Layout, shape: tuple[Any, ...]) -> Layout:
     """Stretch unit axes to `shape`, which has the same rank."""
     pairs = zip(x.shape, shape, x.strides, strict=True)
     return x._replace(shape=shape, strides=tuple(0 if old == 1 and new != 1 else s for old, new, s in pairs))
 
 
-def strided(x: Layout, starts: tuple[int, ...], shape: tuple[int, ...], steps: tuple[int, ...]) -> Layout:
+def strided(x: Layout, starts: tuple[Any, ...], shape: tuple[Any, ...], steps: tuple[int, ...]) -> Layout:
     """The part of `x` of the given shape from `starts` on, every `steps`-th element."""
     offset = x.offset + sum(start * stride for start, stride in zip(starts, x.strides, strict=True))
     strides = tuple(step * stride for step, stride in zip(steps, x.strides, strict=True))
@@ -80,7 +84,7 @@ def flip(x: Layout, axes: tuple[int, ...]) -> Layout:
     return x._replace(strides=strides, offset=offset)
 
 
-def reshape(x: Layout, shape: tuple[int, ...]) -> Layout | None:
+def reshape(x: Layout, shape: tuple[Any, ...]) -> Layout | None:
     """The same elements in another shape, or None where that is not affine."""
     if prod(shape) == 0:
         return x._replace(shape=shape, strides=(0,) * len(shape))
@@ -93,9 +97,9 @@ def reshape(x: Layout, shape: tuple[int, ...]) -> Layout | None:
     return x._replace(shape=shape, strides=tuple(0 if n == 1 else next(strides) for n in shape))
 
 
-def merge(x: Layout) -> list[tuple[int, int]]:
+def merge(x: Layout) -> list[tuple[Any, Any]]:
     """(extent, stride) pairs, outermost first, with unit dims dropped and dims that run on joined."""
-    dims: list[tuple[int, int]] = []
+    dims: list[tuple[Any, Any]] = []
     for extent, stride in zip(x.shape, x.strides, strict=True):
         if extent == 1:
             continue
@@ -106,19 +110,23 @@ def merge(x: Layout) -> list[tuple[int, int]]:
     return dims
 
 
-def suffixes(extents: Iterable[int]) -> list[int]:
+def suffixes(extents: Iterable[Any]) -> list[Any]:
     """Products of the inner extents at every boundary between two dims."""
-    extents, products, step = list(extents), [], 1
+    extents, products = list(extents), []
+    step: Any = 1
     for extent in reversed(extents[1:]):
         step *= extent
         products.append(step)
     return products
 
 
-def chain(cuts: Iterable[int], size: int) -> tuple[int, ...] | None:
-    """The extents of the loops over `size` elements that break at every cut, outermost first; None if cuts clash."""
-    extents, below = [], 1
-    for cut in [*sorted(set(cuts)), size]:
+def chain(cuts: Iterable[Any], size: Any) -> tuple[Any, ...] | None:
+    """The extents of the loops over `size` elements that break at every cut, outermost first; None if cuts clash.
+
+    A cut that divides another for all values of the symbols comes before it in any order by value."""
+    extents: list[Any] = []
+    below: Any = 1
+    for cut in [*sorted(set(cuts), key=hint), size]:
         if cut == below or below == size:
             continue
         if cut % below:
@@ -128,11 +136,12 @@ def chain(cuts: Iterable[int], size: int) -> tuple[int, ...] | None:
     return tuple(reversed(extents))
 
 
-def spread(dims: list[tuple[int, int]], extents: tuple[int, ...]) -> tuple[int, ...]:
+def spread(dims: list[tuple[Any, Any]], extents: tuple[Any, ...]) -> tuple[Any, ...]:
     """The strides of merged `dims` over finer loops of `extents`."""
-    strides: list[int] = []
+    strides: list[Any] = []
     pending = list(reversed(dims))
-    inner, position = 1, 0  # elements of the current dim already covered
+    inner: Any = 1
+    position = 0  # elements of the current dim already covered
     for extent in reversed(extents):
         if position == len(pending):  # a uniform access has no dims left
             strides.append(0)
@@ -145,11 +154,11 @@ def spread(dims: list[tuple[int, int]], extents: tuple[int, ...]) -> tuple[int, 
     return tuple(reversed(strides))
 
 
-def dynamic_window(x: Layout, starts: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> Layout:
+def dynamic_window(x: Layout, starts: tuple[int, ...], sizes: tuple[Any, ...], steps: tuple[int, ...]) -> Layout:
     """The window of `x` from run-time `starts` (0-d values), moved to where it fits."""
     dynamic = []
     for start, extent, size, step, stride in zip(starts, x.shape, sizes, steps, x.strides, strict=True):
-        limit = extent - (max(size - 1, 0) * step + min(size, 1))
+        limit = extent - reach(size, step)
         if limit and stride:
             dynamic.append((start, limit, stride))
     window = strided(x, (0,) * len(sizes), sizes, steps)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flambeau.compiler.codegen.values import Number, Operand, Val, spell_number, spell_type
+from flambeau.dialects.size import Size
 
 _FLOAT_PREDICATE = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
 _SIGNED_PREDICATE = {"eq": "eq", "ne": "ne", "lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge"}
@@ -29,11 +30,17 @@ class Arithmetic:
     def constant_name(self, literal: str, type: str) -> str:
         raise NotImplementedError
 
+    def size(self, number: Size) -> Val:
+        raise NotImplementedError
+
     # ---- constants and shapes of values --------------------------------------------------------------------
 
     def const(self, number: Number, like: Val | str, lanes: int = 1) -> Val:
-        """A constant of the type and lanes of `like`, or of the element type `like` with `lanes` lanes."""
+        """A constant of the type and lanes of `like`, or of the element type `like` with `lanes` lanes. A size is read
+        when the kernel is called."""
         element, lanes = (like.type, like.lanes) if isinstance(like, Val) else (like, lanes)
+        if isinstance(number, Size):
+            return self.splat(self.cast(self.size(number), element), lanes)
         literal = spell_number(number, element)
         text = literal if lanes == 1 else f"dense<{literal}>"
         return Val(self.constant_name(text, spell_type(element, lanes)), element, lanes)
@@ -97,6 +104,10 @@ class Arithmetic:
 
     def neg(self, x: Val) -> Val:
         return self._same("arith.negf", x) if x.is_float else self.sub(self.const(0, x), x)
+
+    def bit_length(self, x: Val) -> Val:
+        """The bits that integers, not negative, need: 0 for 0."""
+        return self.sub(x.bits, self._same("math.ctlz", x))
 
     def abs(self, x: Val) -> Val:
         return self._same("math.absf" if x.is_float else "math.absi", x)

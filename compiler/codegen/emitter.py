@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from flambeau.compiler.codegen.memory import Memory
 from flambeau.compiler.codegen.values import POINTER, Number, Operand, Val, spell_number
 from flambeau.compiler.kernel import KernelSource
+from flambeau.dialects.size import Size
 
 __all__ = ["Emitter", "Loop", "Val"]
 
@@ -44,7 +45,8 @@ class Loop:
 class Emitter(Memory):
     """Text of one kernel under construction: SSA names, nesting, constants, control flow."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: Callable[[Size], Val] | None = None) -> None:
+        self._size = size
         self.lo, self.hi, self.scratch = Val("%lo", "i64"), Val("%hi", "i64"), Val("%scratch", POINTER)
         self._constants: dict[tuple[str, str], str] = {}
         self._globals: list[str] = []
@@ -106,6 +108,12 @@ class Emitter(Memory):
     def dim(self, k: int) -> Val:
         """The number `dims[k]` (i64), loaded at entry."""
         return self._argument("dims", k, "i64")
+
+    def size(self, number: Size) -> Val:
+        """The value (i64) of a size that is known when the kernel is called."""
+        if self._size is None:
+            raise RuntimeError("[emitter] this kernel has no place for sizes known at run time only. Bind them first.")
+        return self._size(number)
 
     def _argument(self, array: str, k: int, element: str) -> Val:
         known = self._arguments.get((array, k))

@@ -1,14 +1,15 @@
 """What a loop kernel needs to know of a cluster: where every operand comes from, and one loop nest that serves all.
 
-In: the graph of a cluster. Out: `Fragment` (views resolved to layouts) and its `Form`, or None where no single nest can
-compute it. The same rules decide in `passes/cluster.py` what may be fused. Next: `stages.py`, `nest.py`.
+In: the graph of a cluster; its sizes are ints or `Size`s. Out: `Fragment` (views resolved to layouts) and its `Form`, or
+None where no single nest can compute it. The same rules decide in `passes/cluster.py` what may be fused.
+Next: `stages.py`, `nest.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.access import Layout, apply_view, chain, dense, merge, suffixes
 from flambeau.dialects.graph import Graph, Node
@@ -26,9 +27,9 @@ class Split(NamedTuple):
     """A reduction's operand as (batch, count, columns), `count` being folded. Inner reductions have one column."""
 
     inner: bool
-    batch: int
-    count: int  # type: ignore[assignment]  # hides tuple.count
-    columns: int
+    batch: Any
+    count: Any  # type: ignore[assignment]  # hides tuple.count
+    columns: Any
 
     @property
     def is_trivial(self) -> bool:
@@ -43,16 +44,16 @@ class Form(NamedTuple):
     """
 
     kind: str
-    batch: int
-    count: int  # type: ignore[assignment]  # hides tuple.count
-    columns: int = 1
+    batch: Any
+    count: Any  # type: ignore[assignment]  # hides tuple.count
+    columns: Any = 1
 
     @property
-    def size(self) -> int:
+    def size(self) -> Any:
         return self.batch * self.count * self.columns
 
     @property
-    def cuts(self) -> tuple[int, ...]:
+    def cuts(self) -> tuple[Any, ...]:
         """Where the element index must break into loops."""
         if self.kind == "map":
             return ()
@@ -64,7 +65,7 @@ def is_leaf_source(node: Node) -> bool:
     return node.op.name in ("constant", "iota")
 
 
-def split_axes(shape: Sequence[int], axes: Sequence[int]) -> Split | None:
+def split_axes(shape: Sequence[Any], axes: Sequence[int]) -> Split | None:
     """How a reduction folds; None when the reduced axes do not lie together and must be moved first."""
     runs: list[list] = []  # [is reduced, extent], alternating
     for axis, extent in enumerate(shape):
@@ -120,7 +121,7 @@ class Fragment:
         self.sources[result] = Source(result, leaf_layout(node, shape))
         return not is_leaf_source(node)
 
-    def size(self, value: int) -> int:
+    def size(self, value: int) -> Any:
         return self.avals[value].size
 
     def split(self, node: Node) -> Split | None:
@@ -244,7 +245,7 @@ def number_fallible(graph: Graph) -> dict[int, int]:
 _OTHER = (Kind.ASSEMBLE, Kind.SCATTER, Kind.CONTRACTION)
 
 
-def leaf_layout(node: Node, shape: tuple[int, ...]) -> Layout:
+def leaf_layout(node: Node, shape: tuple[Any, ...]) -> Layout:
     """Of an iota: its coordinate as a layout. Of others: dense."""
     if node.op.name != "iota":
         return dense(shape)
@@ -266,26 +267,26 @@ def is_row_broadcast(layout: Layout, form: Form) -> bool:
         return False
     if form.size == 0:
         return True
-    rows = [(form.batch, 1)] if form.batch > 1 else []
+    rows: list[tuple[Any, Any]] = [(form.batch, 1)] if form.batch > 1 else []
     return merge(layout) == [*rows, (form.count, 0)] if form.batch > 1 else layout.is_uniform
 
 
-def nest_cuts(layouts: Iterable[Layout]) -> set[int]:
+def nest_cuts(layouts: Iterable[Layout]) -> set[Any]:
     """Where layouts of one size need the element index to break."""
     return {cut for layout in layouts for cut in suffixes([e for e, _ in merge(layout)])}
 
 
-def extents_of(form: Form, cuts: set[int]) -> tuple[int, ...] | None:
+def extents_of(form: Form, cuts: set[Any]) -> tuple[Any, ...] | None:
     """Loop extents for a form, outermost first; None if the cuts clash or fall inside a fold."""
     if form.size == 0:
         return (form.batch, form.count) if form.kind == "rows" else (form.batch, form.count, form.columns)
     fold = form.count * form.columns
-    if form.kind != "map" and any(cut < fold and cut != form.columns for cut in cuts):
+    if form.kind != "map" and any(cut % fold != 0 and cut != form.columns for cut in cuts):
         return None
     return chain({*cuts, *form.cuts}, form.size)
 
 
-def nest_extents(form: Form, elem: list[Layout], row: list[Layout]) -> tuple[int, ...] | None:
+def nest_extents(form: Form, elem: list[Layout], row: list[Layout]) -> tuple[Any, ...] | None:
     """The loop extents that make every layout affine."""
     if form.size == 0:
         return extents_of(form, set())

@@ -18,6 +18,7 @@ from flambeau.compiler.codegen.gemm_vector import CHUNK, LANES, VectorSpec, vect
 from flambeau.compiler.kernel import Cluster, KernelCall, Lowered, Operand
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.size import Int, Size, at_most, ceil_div, maximum, minimum
 
 #: Multiply-adds worth a chunk of a matrix-vector product's parallel loop.
 _VECTOR_GRAIN = 65_536
@@ -60,16 +61,16 @@ class _Tiled:
         first_output = 3 + len(c.leaves)
         numbers = self._numbers(chosen)
         n = c.batches * chosen.m_blocks * chosen.n_blocks
-        work = min(chosen.m_block, c.m) * -(-min(chosen.n_block, c.n) // lanes) * max(c.k, 1)
-        grain = min(n, max(1, blocks.item_work // work))
-        dims = tuple(numbers[name] for name in names)
+        work = minimum(chosen.m_block, c.m) * ceil_div(minimum(chosen.n_block, c.n), lanes) * maximum(c.k, 1)
+        grain = minimum(n, maximum(1, blocks.item_work // work))
+        dims = in_order(names, numbers)
         writes, in_place = (2, *range(first_output, len(operands))), self._in_place(operands, first_output)
         self.lowered.calls.append(KernelCall(source, operands, dims, n, grain, writes, spec.scratch, in_place))
 
-    def _numbers(self, chosen: Cut) -> dict[str, int]:
+    def _numbers(self, chosen: Cut) -> dict[str, Int]:
         """The kernel's dims by name."""
         c = self.c
-        numbers = {"m": c.m, "n": c.n, "k": c.k, "b.packed": int(chosen.packed)}
+        numbers = {"m": c.m, "n": c.n, "k": c.k, "b.packed": chosen.packed}
         numbers.update({name: getattr(chosen, name) for name in ("m_block", "n_block", "m_blocks", "n_blocks")})
         numbers.update({"a.row": c.lhs.row, "a.k": c.lhs.column, "b.k": c.rhs.row, "b.column": c.rhs.column})
         numbers.update({f"batch{r}": extent for r, extent in enumerate(c.batch)})
@@ -90,7 +91,7 @@ class _Tiled:
         for k, (v, _, dtype) in enumerate(c.outputs):
             if dtype is c.dtype:
                 return k, Operand("value", v)
-        size = c.batches * c.m * c.n if c.k > K_BLOCK else 0
+        size = 0 if at_most(c.k, K_BLOCK) else c.batches * c.m * c.n
         self.lowered.temps.append(size * c.dtype.itemsize)
         return None, Operand("temp", len(self.lowered.temps) - 1)
 
@@ -98,7 +99,7 @@ class _Tiled:
         """Outputs may overwrite dense epilogue operands; where partial sums lie, only if there are none."""
         c = self.c
         written = [p for p in range(first_output, len(operands))]
-        if c.k <= K_BLOCK and operands[2].kind == "value":
+        if at_most(c.k, K_BLOCK) and operands[2].kind == "value":
             written.append(2)
         pairs = []
         for p in written:
@@ -130,9 +131,9 @@ def _lower_vector(c: Contraction, target: Target, lowered: Lowered) -> None:
     leaves = [(leaf.row if over_rows else leaf.column) for leaf in c.leaves]
     spec = VectorSpec(c.dtype.mlir, lanes, group, depth, unit, masks, len(c.batch), make_epilogue(c, leaves))
     source, names = vector_kernel(spec)
-    chunks, blocks = max(1, -(-c.k // CHUNK)), -(-outputs // group)
+    chunks, blocks = maximum(1, ceil_div(c.k, CHUNK)), ceil_div(outputs, group)
     numbers = {
-        "blocks": blocks, "outputs": outputs, "k": c.k, "chunks": chunks, "levels": (chunks - 1).bit_length(),
+        "blocks": blocks, "outputs": outputs, "k": c.k, "chunks": chunks,
         "p.output": p_output, "p.k": p_k, "x.k": x_k,
         **{f"batch{r}": extent for r, extent in enumerate(c.batch)},
         **{f"leaf{k}.column": stride for k, stride in enumerate(leaves)},
@@ -142,9 +143,13 @@ def _lower_vector(c: Contraction, target: Target, lowered: Lowered) -> None:
     operands = (_operand(p), _operand(x), *map(_operand, c.leaves), *(Operand("value", v) for v, _, _ in c.outputs))
     written = tuple(range(2 + len(leaves), len(operands)))
     n = c.batches * blocks
-    grain = min(n, max(1, _VECTOR_GRAIN // max(1, group * c.k)))
-    dims = tuple(numbers[name] for name in names)
-    lowered.calls.append(KernelCall(source, operands, dims, n, grain, written, spec.scratch(c.k)))
+    grain = minimum(n, maximum(1, _VECTOR_GRAIN // maximum(1, group * c.k)))
+    lowered.calls.append(KernelCall(source, operands, in_order(names, numbers), n, grain, written, spec.scratch(c.k)))
+
+
+def in_order(names: tuple[str | Size, ...], numbers: dict[str, Int]) -> tuple[Int, ...]:
+    """A kernel's dims, given their names in order; a size that the epilogue reads names itself."""
+    return tuple(name if isinstance(name, Size) else numbers[name] for name in names)
 
 
 def make_epilogue(c: Contraction, columns: list[int] | None = None) -> Epilogue:

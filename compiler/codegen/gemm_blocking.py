@@ -7,10 +7,12 @@ threads. Measured choices are the defaults of `Blocking`; `benchmarks/gemm.py` m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from flambeau.compiler.codegen.gemm_operands import Contraction
 from flambeau.compiler.codegen.gemm_tile import K_BLOCK
 from flambeau.compiler.targets import Target
+from flambeau.dialects.size import Size, ceil_div, hint, maximum, minimum
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,15 @@ class Blocking:
 
 @dataclass(frozen=True)
 class Cut:
-    """What is chosen for one product: `vectors` of the tile, and the rows and columns of a block of C."""
+    """What is chosen for one product: `vectors` of the tile, whether B is packed (not 0), and the rows and columns of a
+    block of C; all but the tile may depend on sizes known at run time."""
 
     vectors: int
-    packed: bool
-    m_block: int
-    n_block: int
-    m_blocks: int
-    n_blocks: int
+    packed: Any
+    m_block: Any
+    n_block: Any
+    m_blocks: Any
+    n_blocks: Any
 
 
 def blocking(target: Target, itemsize: int) -> Blocking:
@@ -64,24 +67,30 @@ def cut(c: Contraction, b_unit: str, lanes: int, masks: bool, blocks: Blocking) 
     """
     vectors = _vectors(c, b_unit, lanes, blocks)
     width = lanes * vectors
-    packed = b_unit != "column" or c.m >= blocks.pack_rows or not (masks or c.n % width == 0)
-    panels = -(-c.n // width)
-    m_blocks = -(-c.m // blocks.m_block)
-    wanted = min(blocks.items, c.batches * c.m * -(-c.n // lanes) * max(c.k, 1) // blocks.item_work)
-    n_blocks = min(panels, max(-(-c.n // blocks.n_block), -(-wanted // (c.batches * m_blocks))))
-    while c.batches * m_blocks * n_blocks < min(wanted, blocks.items // 4) and c.m > m_blocks * blocks.pack_rows:
-        m_blocks += 1
-    m_block = -(-c.m // (m_blocks * blocks.rows)) * blocks.rows
-    n_block = -(-panels // n_blocks) * width
-    return Cut(vectors, packed, m_block, n_block, -(-c.m // m_block), -(-c.n // n_block))
+    always = b_unit != "column" or not (masks or c.n % width == 0)
+    packed = 1 if always else c.m // max(1, blocks.pack_rows)
+    wanted = minimum(blocks.items, c.batches * c.m * ceil_div(c.n, lanes) * maximum(c.k, 1) // blocks.item_work)
+    m_blocks, n_blocks = _blocks(c, ceil_div(c.n, width), wanted, blocks)
+    m_block = ceil_div(c.m, m_blocks * blocks.rows) * blocks.rows
+    n_block = ceil_div(ceil_div(c.n, width), n_blocks) * width
+    return Cut(vectors, packed, m_block, n_block, ceil_div(c.m, m_block), ceil_div(c.n, n_block))
+
+
+def _blocks(c: Contraction, panels: Any, wanted: Any, blocks: Blocking) -> tuple[Any, Any]:
+    """Blocks of rows and of columns."""
+    m_blocks = ceil_div(c.m, blocks.m_block)
+    n_blocks = minimum(panels, maximum(ceil_div(c.n, blocks.n_block), ceil_div(wanted, c.batches * m_blocks)))
+    missing = ceil_div(minimum(wanted, blocks.items // 4), c.batches * n_blocks)
+    return maximum(m_blocks, minimum(missing, ceil_div(c.m, max(1, blocks.pack_rows)))), n_blocks
 
 
 def _vectors(c: Contraction, b_unit: str, lanes: int, blocks: Blocking) -> int:
     """The wide tile reads A less often; the narrow one fits more columns exactly, and its packed panel fits L1."""
-    if blocks.narrow == blocks.vectors:
+    if blocks.narrow == blocks.vectors or isinstance(c.n, Size):
         return blocks.vectors
-    shared = b_unit != "column" or c.m >= blocks.pack_rows
-    near = c.m * K_BLOCK * c.dtype.itemsize <= blocks.l2 // 2
+    m = hint(c.m)
+    shared = b_unit != "column" or m >= blocks.pack_rows
+    near = m * K_BLOCK * c.dtype.itemsize <= blocks.l2 // 2
     return min(
         (blocks.vectors, blocks.narrow),
         key=lambda v: _column_cost(c.n, lanes, v) * (1.0 if v == blocks.vectors else 0.98 if shared and near else 1.03),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.gemm_operands import Ref, Step
 from flambeau.compiler.kernel import KernelSource
+from flambeau.dialects.size import Size
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,16 @@ class Epilogue:
 
 
 class Kernel:
-    """An `Emitter` whose dims have names, numbered in order of first use."""
+    """An `Emitter` whose dims have names (a size that is read names itself), numbered in order of first use."""
 
     def __init__(self) -> None:
-        self.b = Emitter()
-        self.names: dict[str, int] = {}
+        self.b = Emitter(self.dim)
+        self.names: dict[str | Size, int] = {}
 
-    def dim(self, name: str) -> Val:
+    def dim(self, name: str | Size) -> Val:
         return self.b.dim(self.names.setdefault(name, len(self.names)))
 
-    def finish(self, label: str) -> tuple[KernelSource, tuple[str, ...]]:
+    def finish(self, label: str) -> tuple[KernelSource, tuple[str | Size, ...]]:
         return self.b.source(label), tuple(self.names)
 
     def split(self, item: Val, names: Sequence[str]) -> list[Val]:

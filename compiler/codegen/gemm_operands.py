@@ -22,10 +22,10 @@ class Access(NamedTuple):
 
     value: int
     dtype: DType
-    offset: int
-    batch: tuple[int, ...]
-    row: int
-    column: int
+    offset: Any
+    batch: tuple[Any, ...]
+    row: Any
+    column: Any
 
 
 class Ref(NamedTuple):
@@ -49,10 +49,10 @@ class Contraction:
 
     dtype: DType
     result: int
-    batch: tuple[int, ...]
-    m: int
-    n: int
-    k: int
+    batch: tuple[Any, ...]
+    m: Any
+    n: Any
+    k: Any
     lhs: Access
     rhs: Access
     leaves: tuple[Access, ...] = ()
@@ -60,7 +60,7 @@ class Contraction:
     outputs: tuple[tuple[int, Ref, DType], ...] = ()
 
     @property
-    def batches(self) -> int:
+    def batches(self) -> Any:
         return prod(self.batch)
 
     @property

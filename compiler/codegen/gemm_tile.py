@@ -16,6 +16,7 @@ from flambeau.compiler.codegen.gemm_kernel import Epilogue, Kernel
 from flambeau.compiler.codegen.gemm_pack import Block, Packer
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
+from flambeau.dialects.size import Size
 
 #: Length of an FMA chain; part of the language's meaning (docs/architecture.md, "Contractions").
 K_BLOCK = 256
@@ -49,7 +50,7 @@ class TileSpec:
         return (self.rows + K_BLOCK) * self.columns * storage_bytes(self.element)
 
 
-def tile_kernel(spec: TileSpec) -> tuple[KernelSource, tuple[str, ...]]:
+def tile_kernel(spec: TileSpec) -> tuple[KernelSource, tuple[str | Size, ...]]:
     """The kernel, and the names of its dims.
 
     Buffers: A, B, C (partial sums), the epilogue's leaves, its outputs but the one that is C.
@@ -86,7 +87,7 @@ class _TileWriter(Kernel):
         self.spec = spec
         self.leaves = range(len(spec.epilogue.leaves))
 
-    def write(self) -> tuple[KernelSource, tuple[str, ...]]:
+    def write(self) -> tuple[KernelSource, tuple[str | Size, ...]]:
         b = self.b
         with b.loop(b.lo, b.hi) as items:
             rest, mb = self.split(items.index, ["m_blocks"])

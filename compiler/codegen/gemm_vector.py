@@ -14,6 +14,7 @@ from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.gemm_kernel import Epilogue, Kernel
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
+from flambeau.dialects.size import Int, Size, ceil_div, maximum
 
 #: The shape of inner reductions; part of the language's meaning.
 LANES, CHUNK = 64, 4096
@@ -36,13 +37,13 @@ class VectorSpec:
     batch_rank: int
     epilogue: Epilogue
 
-    def scratch(self, k: int) -> int:
+    def scratch(self, k: Int) -> Int:
         """Bytes for lanes and chunk results."""
-        chunks = max(1, -(-k // CHUNK))
+        chunks = maximum(1, ceil_div(k, CHUNK))
         return (LANES + chunks) * self.group * storage_bytes(self.element)
 
 
-def vector_kernel(spec: VectorSpec) -> tuple[KernelSource, tuple[str, ...]]:
+def vector_kernel(spec: VectorSpec) -> tuple[KernelSource, tuple[str | Size, ...]]:
     """The kernel, and the names of its dims. Buffers: the matrix, the vector, the epilogue's leaves, its outputs."""
     return (_AlongK(spec) if spec.unit == "k" else _AlongOutputs(spec)).write()
 
@@ -52,7 +53,7 @@ class _VectorWriter(Kernel):
         super().__init__()
         self.spec = spec
 
-    def write(self) -> tuple[KernelSource, tuple[str, ...]]:
+    def write(self) -> tuple[KernelSource, tuple[str | Size, ...]]:
         b, spec, d = self.b, self.spec, self.dim
         leaves = [f"leaf{k}" for k in range(len(spec.epilogue.leaves))]
         with b.loop(b.lo, b.hi) as items:
@@ -83,7 +84,8 @@ class _VectorWriter(Kernel):
     def _combine(self) -> None:
         """Chunk results (0, 1), (2, 3), ... are added until one is left; an odd last one is carried over."""
         b, spec = self.b, self.spec
-        with b.loop(0, self.dim("levels"), 1, [self.dim("chunks")]) as levels:
+        levels_of = b.bit_length(b.sub(self.dim("chunks"), 1))
+        with b.loop(0, levels_of, 1, [self.dim("chunks")]) as levels:
             (count,) = levels.args
             half = b.shru(b.add(count, 1), 1)
             with b.loop(0, half) as pairs:

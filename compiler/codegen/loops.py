@@ -20,6 +20,7 @@ from flambeau.compiler.kernel import Cluster, KernelCall, Lowered, Operand
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import Kind
+from flambeau.dialects.size import Int
 
 #: Rows enough to keep the threads busy without cutting the rows.
 MANY_ROWS = 32
@@ -92,13 +93,13 @@ def _is_stored(graph: Graph, root: int) -> bool:
     return root in graph.inputs or all(n.op.name not in ("constant", "iota") for n in graph.nodes if root in n.results)
 
 
-def _nest(fragment: Fragment, form: Form, target: Target) -> tuple[list[KernelCall], list[int]]:
+def _nest(fragment: Fragment, form: Form, target: Target) -> tuple[list[KernelCall], list[Int]]:
     if form.kind == "map":
         return [lower_map(fragment, form, target)], []
     if form.kind == "columns":
         calls, temps = lower_columns(fragment, form, target)
         return calls, temps
-    if form.count > CHUNK and form.batch < MANY_ROWS and _is_one_pass(fragment, form):
+    if _is_one_pass(fragment, form) and form.count > CHUNK and form.batch < MANY_ROWS:
         calls, temps = lower_chunks(fragment, form, target)
         return calls, temps
     return [lower_rows(fragment, form, target)], []

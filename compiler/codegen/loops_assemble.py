@@ -16,6 +16,7 @@ from flambeau.compiler.kernel import KernelCall
 from flambeau.compiler.targets import Target
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.size import Int
 
 
 def lower(fragment: Fragment, target: Target) -> list[KernelCall] | None:
@@ -44,7 +45,8 @@ def lower(fragment: Fragment, target: Target) -> list[KernelCall] | None:
 
 
 def _concat_parts(graph: Graph, operands: tuple[int, ...], out: int, dim: int) -> list[tuple[int, Layout]]:
-    whole, start, parts = dense(graph.avals[out].shape), 0, []
+    whole, parts = dense(graph.avals[out].shape), []
+    start: Int = 0
     for x in operands:
         shape = graph.avals[x].shape
         starts = tuple(start if a == dim else 0 for a in range(len(shape)))
@@ -53,7 +55,7 @@ def _concat_parts(graph: Graph, operands: tuple[int, ...], out: int, dim: int) -
     return parts
 
 
-def _filled(graph: Graph, value: int, shape: tuple[int, ...]) -> tuple[Graph, int]:
+def _filled(graph: Graph, value: int, shape: tuple[Int, ...]) -> tuple[Graph, int]:
     """A graph that also has `value` stretched to `shape`."""
     grown = replace(graph, avals=list(graph.avals), nodes=list(graph.nodes))
     return grown, GraphBuilder(grown).value(value).expand(shape).id

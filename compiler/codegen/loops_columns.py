@@ -25,9 +25,10 @@ from flambeau.compiler.codegen.loops_rows import (
 )
 from flambeau.compiler.codegen.nest import Nest, Writer
 from flambeau.compiler.codegen.points import Point, Row
-from flambeau.compiler.codegen.reduce import CHAIN, CHUNK, Fold, pair_levels, walk_pairs
+from flambeau.compiler.codegen.reduce import CHAIN, CHUNK, Fold, walk_pairs
 from flambeau.compiler.kernel import KernelCall, Operand
 from flambeau.compiler.targets import Target
+from flambeau.dialects.size import Int, ceil_div, maximum, minimum
 
 #: Columns that one item of a column reduction folds.
 BLOCK = 1024
@@ -37,13 +38,13 @@ class Parts(NamedTuple):
     """The calls of a reduction in parts, and the sizes of the buffers that hold the partial results."""
 
     calls: list[KernelCall]
-    temps: list[int]
+    temps: list[Int]
 
 
 def lower_chunks(fragment: Fragment, form: Form, target: Target) -> Parts:
     """Few long rows: chunks of 4096 columns in parallel, then one combine per reduction."""
     nest = Nest(fragment, form, target)
-    b, count = nest.b, -(-form.count // CHUNK)
+    b, count = nest.b, ceil_div(form.count, CHUNK)
     folds = [Fold(n, fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
     nest.storing = set(nest.stages.stores[0])
     partials = [nest.pointer(Operand("temp", k), written=True) for k in range(len(folds))]
@@ -66,38 +67,38 @@ def _with_writes(call: KernelCall, positions: range) -> KernelCall:
     return replace(call, writes=tuple(sorted({*call.writes, *positions})))
 
 
-def _combine_rows(fold: Fold, temp: int, rows: int, count: int) -> KernelCall:
+def _combine_rows(fold: Fold, temp: int, rows: Int, count: Int) -> KernelCall:
     """Per row: fold `count` partial results into the reduction's output."""
     b = Writer()
     with b.apart(), b.loop(b.lo, b.hi) as row:
         slots = b.address(b.buffer(0), b.mul(row.index, b.dim(0)), fold.dtype.mlir)
-        b.store(fold.fold_pairs(b, slots, b.dim(0), b.dim(1)), b.buffer(1), row.index)
+        b.store(fold.fold_pairs(b, slots, b.dim(0)), b.buffer(1), row.index)
     operands = (Operand("temp", temp), Operand("value", fold.node.results[0]))
-    dims = (count, pair_levels(count))
     source = b.source(f"combine {fold.node.op.name}")
-    return KernelCall(source, operands, dims, n=rows, grain=max(1, GRAIN // count), writes=(0, 1))
+    return KernelCall(source, operands, (count,), n=rows, grain=maximum(1, GRAIN // count), writes=(0, 1))
 
 
 def lower_columns(fragment: Fragment, form: Form, target: Target) -> Parts:
     """Outer reductions: chains of 64 rows, blocks of columns in parallel; then the chains in pairs."""
     nest = Nest(fragment, form, target)
-    chains = max(1, -(-form.count // CHAIN))
+    is_one, chains = form.count <= CHAIN, maximum(1, ceil_div(form.count, CHAIN))
     folds = [Fold(n, fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
     nest.storing = set(nest.stages.stores[0])
-    block = min(BLOCK, form.columns)
-    blocks = -(-form.columns // block)
-    homes = [Operand("temp", k) if chains > 1 else Operand("value", f.node.results[0]) for k, f in enumerate(folds)]
+    block = minimum(BLOCK, form.columns)
+    blocks = ceil_div(form.columns, block)
+    homes = [Operand("value", f.node.results[0]) if is_one else Operand("temp", k) for k, f in enumerate(folds)]
     partials = [nest.pointer(home, written=True) for home in homes]
     _emit_chains(nest, form, folds, partials, (chains, block, blocks))
-    first = finish(nest, form.batch * chains * blocks, max(1, GRAIN // (block * min(form.count, CHAIN) or 1)))
+    height = maximum(1, minimum(form.count, CHAIN))
+    first = finish(nest, form.batch * chains * blocks, maximum(1, GRAIN // (block * height)))
     first = _with_writes(first, range(len(folds)))
-    if chains == 1:
+    if is_one:
         return Parts([first], [])
     calls = [_combine_columns(f, k, nest.lanes, form, (chains, block, blocks)) for k, f in enumerate(folds)]
     return Parts([first, *calls], [form.batch * chains * form.columns * f.dtype.itemsize for f in folds])
 
 
-def _emit_chains(nest: Nest, form: Form, folds: list[Fold], partials: list[Val], counts: tuple[int, int, int]) -> None:
+def _emit_chains(nest: Nest, form: Form, folds: list[Fold], partials: list[Val], counts: tuple[Int, Int, Int]) -> None:
     """Item (batch, chain, block of columns): fold the rows of a chain into its partial results."""
     b = nest.b
     chains, block, blocks = (nest.number(n) for n in counts)
@@ -162,11 +163,11 @@ def _fold_in_registers(nest: Nest, homes: list[Home], rows: tuple[Val, Val], spa
                 b.store(r.results[j * len(columns) + k], partial, b.add(base, col), mask)
 
 
-def _combine_columns(fold: Fold, temp: int, lanes: int, form: Form, counts: tuple[int, int, int]) -> KernelCall:
+def _combine_columns(fold: Fold, temp: int, lanes: int, form: Form, counts: tuple[Int, Int, Int]) -> KernelCall:
     """Item (batch, block of columns): combine the chains pairwise, in place, and copy the last one out."""
     b, (chains, block, blocks) = Writer(), counts
     partial, out = b.buffer(0), b.buffer(1)
-    count, levels, width, per_row, cols = (b.dim(k) for k in range(5))
+    count, width, per_row, cols = (b.dim(k) for k in range(4))
     element = fold.dtype.mlir
     with b.apart(), b.loop(b.lo, b.hi) as item:
         batch, lo = b.div_unsigned(item.index, per_row), b.mul(b.rem_unsigned(item.index, per_row), width)
@@ -193,14 +194,14 @@ def _combine_columns(fold: Fold, temp: int, lanes: int, form: Form, counts: tupl
         def carry(left: Val, into: Val) -> None:
             columns(lambda col, mask: b.store(read(left, col, mask), slots, b.add(b.mul(into, cols), col), mask))
 
-        walk_pairs(b, count, levels, combine, carry)
+        walk_pairs(b, count, combine, carry)
         zero, at = b.const(0, "i64"), b.mul(batch, cols)
         columns(lambda col, mask: b.store(read(zero, col, mask), out, b.add(at, col), mask))
     return KernelCall(
         b.source(f"combine {fold.node.op.name} of columns"),
         (Operand("temp", temp), Operand("value", fold.node.results[0])),
-        (chains, pair_levels(chains), block, blocks, form.columns),
+        (chains, block, blocks, form.columns),
         n=form.batch * blocks,
-        grain=max(1, GRAIN // (chains * block)),
+        grain=maximum(1, GRAIN // (chains * block)),
         writes=(0, 1),
     )

@@ -13,10 +13,11 @@ from flambeau.compiler.codegen.fragment import Form, Fragment
 from flambeau.compiler.codegen.loops_tiles import emit_tiles, tiled_loop
 from flambeau.compiler.codegen.nest import Nest
 from flambeau.compiler.codegen.points import Point, Row
-from flambeau.compiler.codegen.reduce import CHUNK, LANES, Fold, pair_levels
+from flambeau.compiler.codegen.reduce import CHUNK, LANES, Fold
 from flambeau.compiler.codegen.stages import work
 from flambeau.compiler.kernel import KernelCall
 from flambeau.compiler.targets import Target
+from flambeau.dialects.size import Int, Size, ceil_div, maximum, minimum
 
 #: Elements per parallel chunk of cheap work; the cut is fixed by shapes alone.
 GRAIN = 16384
@@ -46,9 +47,10 @@ def emit_map(nest: Nest) -> KernelCall:
     if (across := tiled_loop(nest)) is not None:
         items, height = emit_tiles(nest, across, lambda row, lo, hi: _store_span(nest, row, lo, hi))
         return finish(nest, items, grain_of(fragment, nest.cols * height))
-    if rows < MANY and nest.cols > LONG_ROW:
+    if isinstance(nest.cols, Size) or (nest.cols > LONG_ROW and rows < MANY):
         _emit_parts_of_rows(nest)
-        return finish(nest, rows * -(-nest.cols // LONG_ROW), 1)
+        grain = grain_of(fragment, minimum(nest.cols, LONG_ROW))
+        return finish(nest, rows * ceil_div(nest.cols, LONG_ROW), grain)
     with nest.b.apart(), nest.b.loop(nest.b.lo, nest.b.hi) as loop:
         emit_row(nest, Row(nest, loop.index))
     return finish(nest, rows, grain_of(fragment, nest.cols))
@@ -60,9 +62,9 @@ def _store_span(nest: Nest, row: Row, lo: Val, hi: Val) -> None:
 
 
 def _emit_parts_of_rows(nest: Nest) -> None:
-    """A few long rows: an item is a part of a row."""
+    """A few long rows, or rows that may be: an item is a part of a row."""
     b, cols = nest.b, nest.number(nest.cols, "cols")
-    parts = nest.number(-(-nest.cols // LONG_ROW), "parts")
+    parts = nest.number(ceil_div(nest.cols, LONG_ROW), "parts")
     with b.apart(), b.loop(b.lo, b.hi) as item:
         lo = b.mul(b.rem_unsigned(item.index, parts), LONG_ROW)
         row = Row(nest, b.div_unsigned(item.index, parts))
@@ -74,16 +76,16 @@ def lower_rows(fragment: Fragment, form: Form, target: Target) -> KernelCall:
     nest = Nest(fragment, form, target)
     with nest.b.apart(), nest.b.loop(nest.b.lo, nest.b.hi) as rows:
         emit_row(nest, Row(nest, rows.index))
-    return finish(nest, form.batch, grain_of(fragment, max(nest.cols, 1)))
+    return finish(nest, form.batch, grain_of(fragment, maximum(nest.cols, 1)))
 
 
-def grain_of(fragment: Fragment, cols: int) -> int:
+def grain_of(fragment: Fragment, cols: Int) -> Int:
     """Rows per parallel chunk."""
     elements = GRAIN if work(fragment) < 60 else GRAIN // 4
-    return max(1, elements // cols)
+    return maximum(1, elements // cols)
 
 
-def finish(nest: Nest, n: int, grain: int) -> KernelCall:
+def finish(nest: Nest, n: Int, grain: Int) -> KernelCall:
     """The call of a finished nest."""
     if nest.streamed:
         nest.b.fence()
@@ -167,7 +169,9 @@ def _pass(nest: Nest, row: Row, stage: int) -> None:
 
 
 def is_short(nest: Nest) -> bool:
-    """Whether a row fits into the registers of one step: it is then read once and stays there through all passes."""
+    """Whether a row fits into the registers of one step: it is then read once and stays there through all passes.
+
+    That lengths known at run time do is a condition on their values; then all registers of a step are masked."""
     return nest.lanes > 1 and 0 < nest.cols <= LANES
 
 
@@ -181,15 +185,25 @@ def _short_pass(nest: Nest, row: Row, stage: int, folds: list[Fold]) -> None:
         for point in points:
             x, identity = lanes_of(point, fold), fold.lane_identity(b, lanes)
             registers.append(fold.combine(b, identity, x if point.mask is None else b.select(point.mask, x, identity)))
-        row.values[fold.node.results[0]] = fold.fold_few(b, registers, nest.cols)
+        row.values[fold.node.results[0]] = fold.fold_few(b, registers, _short_length(nest))
     for point in points:
         store_point(nest, point, stage)
 
 
+def _short_length(nest: Nest) -> int:
+    """The columns of a short row, or the most it may have."""
+    return LANES if isinstance(nest.cols, Size) else nest.cols
+
+
 def short_columns(nest: Nest) -> list[tuple[Val, Val | None]]:
-    """The first column of each register of a short row, and the mask of the last one if it is not full."""
+    """The first column of each register of a short row, and the masks of those that may not be full."""
     b, lanes = nest.b, nest.lanes
-    columns: list[tuple[Val, Val | None]] = [(b.const(col, "i64"), None) for col in range(0, nest.cols, lanes)]
+    starts = [b.const(col, "i64") for col in range(0, _short_length(nest), lanes)]
+    if isinstance(nest.cols, Size):
+        with b.into(nest.top):
+            cols = nest.number(nest.cols, "cols")
+            return [(col, b.tail_mask(b.maximum(b.sub(cols, col), 0), lanes)) for col in starts]
+    columns: list[tuple[Val, Val | None]] = [(col, None) for col in starts]
     if nest.cols % lanes:
         with b.into(nest.top):
             last, _ = columns[-1]
@@ -200,8 +214,8 @@ def short_columns(nest: Nest) -> list[tuple[Val, Val | None]]:
 def _chunked(nest: Nest, row: Row, stage: int, cols: Val, folds: list[Fold]) -> None:
     """A pass in chunks of 4096 columns, each folded by itself; then the chunks in pairs."""
     b = nest.b
-    count = -(-nest.cols // CHUNK)
-    chunks, levels = nest.number(count, "chunks"), nest.number(pair_levels(count), "levels")
+    count = ceil_div(nest.cols, CHUNK)
+    chunks = nest.number(count, "chunks")
     partials = [nest.reserve(count * fold.dtype.itemsize) for fold in folds]
     with b.apart(), b.loop(0, chunks) as chunk:
         lo = b.mul(chunk.index, CHUNK)
@@ -209,7 +223,7 @@ def _chunked(nest: Nest, row: Row, stage: int, cols: Val, folds: list[Fold]) -> 
         for partial, result in zip(partials, fold_columns(nest, row, stage, lo, hi, folds), strict=True):
             b.store(result, partial, chunk.index)
     for fold, partial in zip(folds, partials, strict=True):
-        row.values[fold.node.results[0]] = fold.fold_pairs(b, partial, chunks, levels)
+        row.values[fold.node.results[0]] = fold.fold_pairs(b, partial, chunks)
 
 
 def sweep(nest: Nest, lo: Val, hi: Val, copies: int, body: Callable[[Val, Val | None], None]) -> None:

@@ -19,6 +19,7 @@ from flambeau.compiler.codegen.points import Point, Row, checked_index
 from flambeau.compiler.kernel import KernelCall, Operand
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Node
+from flambeau.dialects.size import Int, ceil_div, maximum, minimum
 
 #: Inner elements that one item updates.
 BLOCK = 256
@@ -50,14 +51,14 @@ def _add(fragment: Fragment, node: Node, target: Target) -> KernelCall | None:
     nest = Nest(views, form, target)
     nest.extents, nest.cols = (extents[:-1], extents[-1]) if form.columns > 1 else (extents, 1)
     nest.lanes = nest.lanes if form.columns > 1 else 1
-    block = min(BLOCK, form.columns)
-    blocks = -(-form.columns // block)
+    block = minimum(BLOCK, form.columns)
+    blocks = ceil_div(form.columns, block)
     _emit_add(nest, node, form, block, blocks, fragment.avals[node.results[0]].shape[axis])
-    call = finish(nest, form.batch * blocks, max(1, GRAIN // (block * form.count)))
+    call = finish(nest, form.batch * blocks, maximum(1, GRAIN // (block * form.count)))
     return replace(call, source=replace(call.source, label=node.op.name))
 
 
-def _emit_add(nest: Nest, node: Node, form: Form, block: int, blocks: int, extent: int) -> None:
+def _emit_add(nest: Nest, node: Node, form: Form, block: Int, blocks: Int, extent: Int) -> None:
     """Item (outer index, block of inner indices): all updates along the axis, in order."""
     b, (_, index, updates) = nest.b, node.operands
     width, per_row, count, cols = (

@@ -14,6 +14,7 @@ from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.nest import Nest
 from flambeau.compiler.codegen.points import Row, Tile
 from flambeau.compiler.codegen.reduce import LANES
+from flambeau.dialects.size import Int, ceil_div
 
 #: Register widths, in lanes, for which turning a tile in registers pays.
 WIDTHS = (4, 8, 16)
@@ -21,7 +22,8 @@ WIDTHS = (4, 8, 16)
 
 def tiled_loop(nest: Nest) -> int | None:
     """The row loop along which tiles are read: the unit stride of the first access that runs across the columns."""
-    if nest.cols < nest.lanes or nest.lanes not in WIDTHS:
+    is_narrow = isinstance(nest.cols, int) and nest.cols < nest.lanes
+    if is_narrow or nest.lanes not in WIDTHS:
         return None
     for _, layout in _crossing(nest):
         rows, _ = nest.walk(layout)
@@ -38,11 +40,11 @@ def _crossing(nest: Nest) -> list[tuple[int, Layout]]:
     return [(s.root, s.layout) for s in stored if nest.walk(s.layout)[1] not in (0, 1)]
 
 
-def emit_tiles(nest: Nest, loop: int, walk_row) -> tuple[int, int]:
+def emit_tiles(nest: Nest, loop: int, walk_row) -> tuple[Int, int]:
     """Write the kernel; returns the number of items and the rows of each. `walk_row(row, lo, hi)` walks columns."""
     b, height = nest.b, nest.lanes
     extent, step = nest.extents[loop], prod(nest.extents[loop + 1 :])
-    blocks = -(-extent // height)
+    blocks = ceil_div(extent, height)
     tiles = [
         (s, nest.reserve(height * LANES * _itemsize(nest, s[0])))
         for s in _crossing(nest)

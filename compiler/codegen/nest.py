@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.access import Layout, merge, spread
 from flambeau.compiler.codegen.emitter import Emitter, Val
@@ -20,6 +20,7 @@ from flambeau.compiler.codegen.values import POINTER
 from flambeau.compiler.kernel import KernelSource, Operand
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Node
+from flambeau.dialects.size import Int, ceil_div
 
 LINE = 64  # bytes of a cache line
 
@@ -68,8 +69,8 @@ class Access(NamedTuple):
     """An affine access: element `base(row) + column * stride` of `pointer`'s buffer."""
 
     pointer: Val
-    row_strides: tuple[int, ...]
-    stride: int
+    row_strides: tuple[Any, ...]
+    stride: Any
     is_linear: bool  # element i of the nest is element i of the buffer
     dynamic: Val | None
 
@@ -83,12 +84,15 @@ class Nest:
         self.fragment, self.form, self.target = fragment, form, target
         self.placed = placed or {}  # output -> (buffer, where in it), if not the buffer of its own
         self.stages = Stages(fragment, form)
-        self.b = Writer()
+        self.b = Writer(lambda n: self.number(n, n))
         self.operands: list[Operand] = []
-        self.dims: list[int] = []
+        self.dims: list[Int] = []
         written = [layout for _, layout in self.placed.values()]
-        extents = nest_extents(form, fragment.elem_layouts(form) + written, fragment.row_layouts(form)) or ()
-        self.extents, self.cols = (extents[:-1], extents[-1]) if extents else ((), 1)
+        extents: tuple[Any, ...] = (
+            nest_extents(form, fragment.elem_layouts(form) + written, fragment.row_layouts(form)) or ()
+        )
+        self.extents = extents[:-1]
+        self.cols: Any = extents[-1] if extents else 1
         self.lanes = 1 if form.size == 1 else self._lanes()
         self.uniform: dict[int, Val] = {}
         self.accesses: dict[tuple, Access] = {}
@@ -100,7 +104,7 @@ class Nest:
         self.stage = 0
         self.last_read: dict[int, int] = {}  # input -> last stage that reads it
         self.tables: set[int] = set()  # inputs read at computed places
-        self.scratch = 0
+        self.scratch: Int = 0
         self._numbers: dict[object, Val] = {}
         self._code: Val | None = None
         self.top = self.b.here()
@@ -124,7 +128,7 @@ class Nest:
         is_whole = aval.size == self.form.size and value not in self.placed and value not in self.stages.read_back
         starts_lines = not self.extents or self.cols * aval.dtype.itemsize % LINE == 0
         is_full = self.lanes * aval.dtype.itemsize >= self.target.vector_bytes and not aval.dtype.is_bool
-        return is_whole and starts_lines and is_full and aval.nbytes >= self.target.l3 // 4
+        return is_whole and starts_lines and is_full and bool(aval.nbytes >= self.target.l3 // 4)
 
     def aligned(self) -> Val:
         """Whether the streamed outputs of this call begin on cache lines; decided at run time, once."""
@@ -140,7 +144,7 @@ class Nest:
 
     # ---- numbers and pointers ------------------------------------------------------------------------------
 
-    def number(self, n: int, key: object = None) -> Val:
+    def number(self, n: Int, key: object = None) -> Val:
         """A dim: a number known when the kernel is called. What is asked for again by `key` is the same dim."""
         if key is not None and key in self._numbers:
             return self._numbers[key]
@@ -169,11 +173,11 @@ class Nest:
             self.scratch_of[value] = self.reserve(self.cols * self.fragment.avals[value].dtype.itemsize)
         return self.scratch_of[value]
 
-    def reserve(self, size: int) -> Val:
+    def reserve(self, size: Int) -> Val:
         """A pointer to `size` bytes of the thread's scratch, aligned to a cache line."""
         with self.b.into(self.top):
             at = self.b.address(self.b.scratch, self.number(self.scratch), "i8") if self.scratch else self.b.scratch
-        self.scratch += -(-size // 64) * 64
+        self.scratch += ceil_div(size, 64) * 64
         return at
 
     def access(self, root: int, layout: Layout) -> Access:
@@ -210,7 +214,7 @@ class Nest:
         layouts = [key[1] for key in self.accesses if key[0] == root]
         return root not in self.tables and all(x.is_identity and x.size == self.form.size for x in layouts)
 
-    def walk(self, layout: Layout) -> tuple[tuple[int, ...], int]:
+    def walk(self, layout: Layout) -> tuple[tuple[Any, ...], Any]:
         """The strides of a layout over the row loops, and over the columns."""
         if layout.size == 0 or layout.size == 1:
             return (0,) * len(self.extents), 0
@@ -233,18 +237,19 @@ class Nest:
         if value not in self.uniform:
             root, layout = self.fragment.sources[value]
             producer = self.fragment.producers.get(root)
-            if producer is not None and producer.op.name == "constant":
-                return self.b.const(producer.attrs[0], self.fragment.avals[value].dtype.mlir)
             with self.b.into(self.top):
                 self.uniform[value] = self._uniform(value, producer, root, layout)
         return self.uniform[value]
 
     def _uniform(self, value: int, producer: Node | None, root: int, layout: Layout) -> Val:
+        element = self.fragment.avals[value].dtype.mlir
+        if producer is not None and producer.op.name == "constant":
+            return self.b.const(producer.attrs[0], element)
         if producer is not None:
             return index_value(self, producer, self.index_origin(layout))
         access = self.access(root, layout)
         index = access.dynamic if access.dynamic is not None else 0
-        return self.b.load(access.pointer, index, self.fragment.avals[value].dtype.mlir)
+        return self.b.load(access.pointer, index, element)
 
     def index_origin(self, layout: Layout) -> Val:
         """Where the coordinates of an iota begin."""

@@ -84,8 +84,8 @@ class Fold:
             x = self.combine(b, low, b.slice_lanes(x, half, half)) if count > half else low
         return self._leave(b, x)
 
-    def fold_pairs(self, b: Emitter, pointer: Val, count: Val, levels: Val) -> Val:
-        """Combine `count` partial results at `pointer` pairwise, in place; `levels` is ceil(log2(count))."""
+    def fold_pairs(self, b: Emitter, pointer: Val, count: Val) -> Val:
+        """Combine `count` (at least 1) partial results at `pointer` pairwise, in place."""
 
         def combine(left: Val, right: Val, into: Val) -> None:
             x = self.combine(b, b.load(pointer, left, self.dtype.mlir), b.load(pointer, right, self.dtype.mlir))
@@ -94,7 +94,7 @@ class Fold:
         def carry(last: Val, into: Val) -> None:
             b.store(b.load(pointer, last, self.dtype.mlir), pointer, into)
 
-        walk_pairs(b, count, levels, combine, carry)
+        walk_pairs(b, count, combine, carry)
         return b.load(pointer, 0, self.dtype.mlir)
 
 
@@ -119,12 +119,11 @@ def _flip_negative(b: Emitter, bits: Val) -> Val:
 def walk_pairs(
     b: Emitter,
     count: Val,
-    levels: Val,
     combine: Callable[[Val, Val, Val], None],
     carry: Callable[[Val, Val], None],
 ) -> None:
     """The pairwise tree over slots 0..count-1: combine(2i, 2i+1, into i); an odd last slot is carried over."""
-    with b.loop(0, levels, carried=[count]) as level:
+    with b.loop(0, b.bit_length(b.sub(count, 1)), carried=[count]) as level:
         (left,) = level.args
         half = b.shru(left, 1)
         with b.loop(0, half) as pair:
@@ -133,8 +132,3 @@ def walk_pairs(
         with b.if_(b.cmp("ne", b.and_(left, 1), 0)):
             carry(b.sub(left, 1), half)
         level.carry([b.shru(b.add(left, 1), 1)])
-
-
-def pair_levels(count: int) -> int:
-    """Rounds of pairing until one of `count` is left."""
-    return max(count - 1, 0).bit_length()

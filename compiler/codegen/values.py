@@ -10,6 +10,8 @@ import ctypes
 import struct
 from typing import NamedTuple
 
+from flambeau.dialects.size import Size
+
 FLOAT_BITS = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
 INTEGER_BITS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64}
 POINTER = "!llvm.ptr"
@@ -36,7 +38,7 @@ class Val(NamedTuple):
         return FLOAT_BITS.get(self.type) or INTEGER_BITS[self.type]
 
 
-Number = int | float | bool
+Number = int | float | bool | Size
 Operand = Val | Number
 
 
@@ -55,7 +57,7 @@ def storage_bytes(element: str) -> int:
     return (FLOAT_BITS.get(element) or INTEGER_BITS[storage_type(element)]) // 8
 
 
-def float_bits(number: float, element: str) -> int:
+def float_bits(number: Number, element: str) -> int:
     """The bit pattern of `number` rounded to a float type; too large a number becomes infinite."""
     number = float(number)
     if element == "f64":

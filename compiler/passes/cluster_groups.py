@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 from flambeau.compiler.codegen.access import reshape
 from flambeau.compiler.codegen.fragment import (
@@ -40,7 +41,7 @@ class Group:
     reads: dict[int, None]  # roots that its nodes read, its own values included
     form: Form | None = None
     product: int | None = None  # the matmul's result, of a contraction
-    cuts: frozenset[int] = frozenset()
+    cuts: frozenset[Any] = frozenset()
     number: int = -1
     after: set[int] = field(default_factory=set)
     outputs: list[int] = field(default_factory=list)
@@ -125,15 +126,15 @@ class Program(Values):
         one: Group,
         two: Group,
         form: Form | None = None,
-        cuts: frozenset[int] = frozenset(),
+        cuts: frozenset[Any] = frozenset(),
         product: int | None = None,
     ) -> Group:
         nodes = sorted([*one.nodes, *two.nodes])
         values = [v for i in nodes for v in self.graph.nodes[i].results]
         return Group(nodes, values, {**one.reads, **two.reads}, form, product, cuts)
 
-    def _cuts(self, nodes: list[int], form: Form, members: set[int]) -> set[int]:
-        cuts: set[int] = set()
+    def _cuts(self, nodes: list[int], form: Form, members: set[int]) -> set[Any]:
+        cuts: set[Any] = set()
         for i in nodes:
             for layout in self.external_layouts(self.graph.nodes[i], members):
                 scale = (

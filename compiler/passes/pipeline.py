@@ -35,7 +35,8 @@ def run(graph: Graph, stage: str, options: Options, stages: tuple[str, ...]) -> 
 
 def _run(cls: type[Pass], offer: Offer, graph: Graph) -> Graph:
     """One pass, on a copy: what it does to its input is its own affair."""
-    copy = Graph(list(graph.avals), list(graph.inputs), list(graph.nodes), list(graph.outputs), dict(graph.updates))
+    copy = replace(graph, avals=list(graph.avals), inputs=list(graph.inputs), nodes=list(graph.nodes))
+    copy.outputs, copy.updates = list(graph.outputs), dict(graph.updates)
     try:
         found = cls()(copy)
     except Exception as e:

@@ -19,7 +19,7 @@ class Copy:
 
     def __init__(self, source: Graph) -> None:
         self.source = source
-        self.graph = Graph()
+        self.graph = Graph(sizes=source.sizes)
         self.ids = {v: self.graph.add_input(source.avals[v]) for v in source.inputs}
 
     def operands(self, node: Node) -> tuple[int, ...]:

@@ -18,6 +18,8 @@ from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import Kind, OpRecord, find
+from flambeau.dialects.size import Size, minimum
+from flambeau.dialects.tape.view import reach
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ Rule = Callable[[Rewrite, Call], Answer]
 
 def constant(work: Rewrite, call: Call) -> Answer:
     value, dtype = call.attrs
+    if isinstance(value, Size):
+        return None
     with np.errstate(all="ignore"):
         rounded = np.asarray(value, dtype.numpy).item()
     return None if _negative_zero(rounded) else Splat(_one_nan(rounded), Aval((), dtype))
@@ -276,8 +280,8 @@ def dynamic_window(work: Rewrite, call: Call) -> Answer:
     values = [work.splats[v] for v in starts if v in work.splats]
     if len(values) < len(starts):
         return None
-    last = [n - (max(size - 1, 0) * step + min(size, 1)) for n, size, step in zip(shape, sizes, steps)]
-    clamped = tuple([min(max(v, 0), most) for v, most in zip(values, last)])
+    last = [n - reach(size, step) for n, size, step in zip(shape, sizes, steps)]
+    clamped = tuple([minimum(max(v, 0), most) for v, most in zip(values, last)])
     return Call(find("slice"), (x,), (clamped, sizes, steps))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import SUPPORTED
 from flambeau.dialects.record import Kind, OpRecord, Sample
+from flambeau.dialects.size import Int
 from flambeau.dialects.tape.common import check_axis, check_dtype, check_length, check_scalar, ops, random
 from flambeau.dialects.tape.view import check_starts, check_window, clamp_starts, place, scalars, window
 
@@ -18,7 +19,7 @@ def _infer_pad(x: Aval, value: Aval, low: tuple[int, ...], high: tuple[int, ...]
     check_scalar("pad", value, x.dtype, "the value")
     check_length("pad", "low", low, x.rank)
     check_length("pad", "high", high, x.rank)
-    if min((*low, *high, 0)) < 0:
+    if any(n < 0 for n in (*low, *high)):
         raise RuntimeError(f"[pad] low {low} and high {high} must not be negative. Slice to make an operand smaller.")
     return Aval(tuple(a + n + b for a, n, b in zip(low, x.shape, high, strict=True)), x.dtype)
 
@@ -95,7 +96,7 @@ def _infer_concat(*rest) -> Aval:
             raise RuntimeError(
                 f"[concat] shapes {first.shape} and {x.shape} differ outside of dim {dim}. Make them equal there."
             )
-    total = sum(x.shape[dim] for x in xs)
+    total: Int = sum(x.shape[dim] for x in xs)
     return Aval((*first.shape[:dim], total, *first.shape[dim + 1 :]), first.dtype)
 
 

@@ -11,13 +11,14 @@ import numpy as np
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import NUMERIC, SUPPORTED, DType, bool_, float32, float64, int32, int64
 from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample
+from flambeau.dialects.size import Int, Size
 from flambeau.dialects.tape.common import check_axis, check_scalar, names, quiet
 
 _NO_OPERANDS = NoGradient("it has no differentiable operands")
 
 
-def check_shape(op: str, shape: tuple[int, ...]) -> None:
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
+def check_shape(op: str, shape: tuple[Int, ...]) -> None:
+    if not isinstance(shape, tuple) or not all(isinstance(n, int | Size) and n >= 0 for n in shape):
         raise RuntimeError(f"[{op}] shape {shape} is not a tuple of non-negative ints. Give one extent per dimension.")
 
 
@@ -26,8 +27,10 @@ def _check_target(op: str, dtype: DType, dtypes: tuple[DType, ...]) -> None:
         raise RuntimeError(f"[{op}] dtype {dtype!r} is not one of {names(dtypes)}. Choose one of these.")
 
 
-def _infer_constant(value: float | int | bool, dtype: DType) -> Aval:
+def _infer_constant(value: float | Int | bool, dtype: DType) -> Aval:
     _check_target("constant", dtype, SUPPORTED)
+    if isinstance(value, Size):
+        return Aval((), dtype)
     if not isinstance(value, bool | int | float):
         raise TypeError(f"[constant] {value!r} is no number. Give a bool, int or float.")
     if value == 0 and math.copysign(1.0, value) < 0:
@@ -59,7 +62,7 @@ constant = OpRecord(
         ),
         Sample((), {"value": 1.5, "dtype": int32}, error=(RuntimeError, "[constant] 1.5 is not a value of int32.")),
     ],
-    doc="A 0-d constant, rounded to its dtype.",
+    doc="A 0-d constant, rounded to its dtype. Its value may be a size.",
 )
 
 

@@ -6,6 +6,7 @@ In: one operand (`dynamic_slice`: starts too). Next: `assemble.py`.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from flambeau.dialects.aval import Aval
@@ -101,7 +102,7 @@ def _infer_broadcast(x: Aval, shape: tuple[int, ...]) -> tuple[int, ...]:
     check_shape("broadcast", shape)
     check_length("broadcast", "shape", shape, x.rank)
     for axis, (old, new) in enumerate(zip(x.shape, shape, strict=True)):
-        if old not in (1, new):
+        if old not in ((1, new) if isinstance(old, int) else (new, 1)):
             raise RuntimeError(
                 f"[broadcast] axis {axis} has extent {old} in shape {x.shape} and {new} in {shape}. "
                 "Only axes of extent 1 can be stretched."
@@ -154,27 +155,28 @@ def check_window(op: str, shape: tuple[int, ...], sizes: tuple[int, ...], steps:
             )
 
 
+def reach(size: Any, step: int) -> Any:
+    """How many elements lie between the ends of a window's axis, these included."""
+    return (size - 1) * step + 1 if size else 0
+
+
 def window(starts, sizes: tuple[int, ...], steps: tuple[int, ...]) -> tuple[slice, ...]:
     """The NumPy index of a window."""
     spans = zip(starts, sizes, steps, strict=True)
-    return tuple(
-        slice(int(start), int(start) + max(size - 1, 0) * step + min(size, 1), step) for start, size, step in spans
-    )
+    return tuple(slice(int(start), int(start) + reach(size, step), step) for start, size, step in spans)
 
 
 def clamp_starts(starts, shape: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> list[int]:
     """Starts moved to where the window fits."""
-    reach = [
-        extent - (max(size - 1, 0) * step + min(size, 1))
-        for extent, size, step in zip(shape, sizes, steps, strict=True)
-    ]
-    return [min(max(int(start), 0), last) for start, last in zip(starts, reach, strict=True)]
+    last = [extent - reach(size, step) for extent, size, step in zip(shape, sizes, steps, strict=True)]
+    return [min(max(int(start), 0), most) for start, most in zip(starts, last, strict=True)]
 
 
 def _infer_slice(x: Aval, starts, sizes, steps) -> tuple[int, ...]:
     check_length("slice", "starts", starts, x.rank)
     check_window("slice", x.shape, sizes, steps)
-    if clamp_starts(starts, x.shape, sizes, steps) != list(starts):
+    spans = zip(starts, x.shape, sizes, steps, strict=True)
+    if not all(0 <= start <= extent - reach(size, step) for start, extent, size, step in spans):
         raise IndexError(
             f"[slice] starts {starts}, sizes {sizes}, steps {steps} leave the shape {x.shape}. Keep the window inside."
         )
