@@ -83,7 +83,7 @@ def run(
             refuse(e)
             continue
         yield separator + shown
-        separator = stage_text.separator(last or start)
+        separator = stage_text.separator(last or start, options.target)
 
 
 def _convert(part: str, passes: Sequence[Pass], first: str, last: str, options: Options) -> str:

@@ -22,7 +22,7 @@ from flambeau.dialects.size import within
 
 #: Stages whose form is a program in the `tape` dialect: all before the first that makes clusters.
 TAPE = stages.ON_PROGRAMS
-#: What starts a comment in a stage's form, where that is not MLIR's `//`.
+#: What starts a comment in a stage's form, where that is not the `//` of MLIR and PTX.
 _COMMENT = {"ir": ";", "optimised": ";", "assembly": "#"}
 _SEPARATOR = re.compile(r"^(?://|;|#) -----\s*$", re.MULTILINE)
 _TITLE = re.compile(r"\s*(?://|;|#) (kernel .*)\n")
@@ -40,14 +40,19 @@ def split(text: str) -> list[str]:
     return parts
 
 
-def join(parts: Iterable[str], stage: str) -> str:
+def join(parts: Iterable[str], stage: str, target: str = "host") -> str:
     """The inverse of `split`."""
-    return separator(stage).join(parts)
+    return separator(stage, target).join(parts)
 
 
-def separator(stage: str) -> str:
+def separator(stage: str, target: str = "host") -> str:
     """The line between two parts in the form of `stage`."""
-    return f"{_COMMENT.get(stage, '//')} -----\n"
+    return f"{_comment(stage, target)} -----\n"
+
+
+def _comment(stage: str, target: str) -> str:
+    is_ptx = stage == "assembly" and targets.find(target).family == "gpu"
+    return "//" if is_ptx else _COMMENT.get(stage, "//")
 
 
 def convert(text: str, passes: Sequence[Pass], first: str, last: str, options: Options) -> str:
@@ -101,7 +106,7 @@ def _programs(text: str, passes: Sequence[Pass], first: str, last: str, options:
     _check_order(first, last)
     for work in works.values():
         run_stages(work, at, last)
-    return _text(works, last)
+    return _text(works, last, options.target)
 
 
 def run_passes(graph: Graph, passes: Sequence[Pass], first: str, options: Options) -> tuple[Work, str]:
@@ -141,7 +146,7 @@ def _clusters(text: str, last: str, options: Options) -> str:
         work = works[name] = Work(graph, options)
         work.clusters = [Cluster("contraction" if is_product else "loops", graph)]
         run_stages(work, "cluster", last)
-    return _text(works, last)
+    return _text(works, last, options.target)
 
 
 # ---- writing --------------------------------------------------------------------------------------------------
@@ -149,10 +154,10 @@ def _clusters(text: str, last: str, options: Options) -> str:
 
 def text(work: Work, stage: str, name: str = "main") -> str:
     """What `stage` made of the program called `name`."""
-    return _text({name: work}, stage)
+    return _text({name: work}, stage, work.options.target)
 
 
-def _text(works: Mapping[str, Work], stage: str) -> str:
+def _text(works: Mapping[str, Work], stage: str, target: str) -> str:
     from flambeau.dialects.irdl import print_function
 
     if stage in TAPE:
@@ -166,7 +171,7 @@ def _text(works: Mapping[str, Work], stage: str) -> str:
             parts.append(_plan_text(work, name))
         else:
             parts += _kernel_texts(work, name, stage)
-    return join(parts, stage)
+    return join(parts, stage, target)
 
 
 def _cluster_texts(work: Work, name: str) -> list[str]:
@@ -194,13 +199,13 @@ def _kernel_texts(work: Work, name: str, stage: str) -> list[str]:
     sources = {call.source.text: call.source for low in work.lowered for call in low.calls if call.source.text}
     titles = [f"kernel {k} of @{name}: {source.label}" for k, source in enumerate(sources.values())]
     return [
-        _titled(title, lower_kernel(source, "kernels", stage, work.options.target), stage)
+        _titled(title, lower_kernel(source, "kernels", stage, work.options.target), stage, work.options.target)
         for title, source in zip(titles, sources)
     ]
 
 
-def _titled(title: str, text: str, stage: str) -> str:
-    return f"{_COMMENT.get(stage, '//')} {title}\n{text.rstrip()}\n"
+def _titled(title: str, text: str, stage: str, target: str) -> str:
+    return f"{_comment(stage, target)} {title}\n{text.rstrip()}\n"
 
 
 # ---- kernels and plans ----------------------------------------------------------------------------------------
@@ -209,7 +214,7 @@ def _titled(title: str, text: str, stage: str) -> str:
 def _kernel(text: str, first: str, last: str, target: str) -> str:
     title = _TITLE.match(text)
     body = lower_kernel(_read(text, first), first, last, target)
-    return _titled(title[1], body, last) if title else body.rstrip() + "\n"
+    return _titled(title[1], body, last, target) if title else body.rstrip() + "\n"
 
 
 def _read(text: str, stage: str) -> str:

@@ -208,6 +208,22 @@ def test_c_programs_call_the_exported_functions_from_threads(sanitizer, tmp_path
 
 
 @needs_native
+def test_what_is_exported_needs_a_c_library_and_threads_only(tmp_path):
+    """No dlopen, which is a library of its own in older C libraries; no libm either: the documented command links."""
+    made = fb.export(Small(), fb.tensor(np.ones((2, 5), np.float32)), tmp_path / "small", target=HERE.name)
+    sources = sorted((made.folder / "runtime" / "src").glob("*.c"))
+    needed: set[str] = set()
+    for source in sources:
+        code = tmp_path / f"{source.stem}.o"
+        built = run(["cc", "-O1", "-c", f"-I{made.folder}/runtime/include", source, "-o", code])
+        assert built.returncode == 0, built.stderr.decode()
+        needed |= set(elf.undefined_symbols(code.read_bytes()))
+    assert "pthread_create" in needed and {"program.c", "plan_run.c"} <= {s.name for s in sources}
+    assert not {n for n in needed if n.startswith(("dl", "cu", "fb_cuda"))}
+    assert not needed & {"exp", "log", "pow", "sqrt", "floor", "fmod", "fma"}
+
+
+@needs_native
 def test_the_executable_reports_what_is_wrong(tmp_path):
     x = np.ones((2, 5), np.float32)
     made = fb.export(Small(), fb.tensor(x), tmp_path / "small", target=HERE.name, executable=True)

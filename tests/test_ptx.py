@@ -18,7 +18,7 @@ import gpu_device
 import gpu_simulator
 import numpy as np
 import pytest
-from flambeau.compiler import backend, stages, targets
+from flambeau.compiler import backend, stage_text, stages, targets
 from flambeau.compiler.codegen.gpu_emitter import GpuEmitter
 from flambeau.compiler.kernel import Cluster, Launch, Operand
 from flambeau.compiler.options import Options
@@ -244,6 +244,27 @@ def test_ptx_assembles_without_spills(target, tmp_path):
             done = subprocess.run(command, capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, f"{name}: {done.stderr}"
             assert "0 bytes spill stores, 0 bytes spill loads" in done.stderr, f"{name}: {done.stderr}"
+
+
+@needs_ptxas
+def test_titles_are_comments_of_ptx(tmp_path):
+    """What `flambeau-opt --to assembly` prints for a GPU goes into ptxas as it is."""
+    text = stage_text.convert(f"module {{ {GRAPHS} }}", [], "tape", "assembly", Options(target="sm_90"))
+    parts = stage_text.split(text)
+    assert [p.strip().splitlines()[0] for p in parts] == ["// kernel 0 of @f: neg", "// kernel 0 of @g: abs"]
+    assert stage_text.separator("assembly", "sm_90") == "// -----\n" and stage_text.separator("assembly") == "# -----\n"
+    for part in parts:
+        (tmp_path / "kernel.ptx").write_text(part)
+        command = [PTXAS, "-arch=sm_90", str(tmp_path / "kernel.ptx"), "-o", str(tmp_path / "kernel.cubin")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
+GRAPHS = "".join(
+    f'func.func @{name}(%x: tensor<8xf32>) -> tensor<8xf32> {{ %y = "tape.{op}"(%x) : (tensor<8xf32>) -> tensor<8xf32> '
+    "return %y : tensor<8xf32> }\n"
+    for name, op in (("f", "neg"), ("g", "abs"))
+)
 
 
 def test_kernel_text_serves_other_extents():
