@@ -130,7 +130,8 @@ def run(graph: Graph, options: Options, announce: Announce = lambda source: None
     """All stages of a program. Each is written to `options.dump` when that is set. `announce` is called with every kernel
     as soon as there is one; the plan may find that it can do without some."""
     work = Work(graph, options, announce)
-    folder = Path(options.dump) / f"program-{graph_key(graph)[:12]}" if options.dump else None
+    name = "-".join(["program", graph_key(graph)[:12], *map(str, graph.sizes)])
+    folder = Path(options.dump) / name if options.dump else None
     with size.within(work.asked):
         for number, name in enumerate(PROGRAM):
             advance(work, name)
