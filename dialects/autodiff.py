@@ -13,13 +13,13 @@ reach them, operands from left to right; a value's cotangent is ((given + first 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Builder, GraphBuilder, Value
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import NoGradient, OpRecord, find
+from flambeau.dialects.size import remembered
 
 
 def vjp(
@@ -216,7 +216,7 @@ def _fragment(graph: Graph, node: Node, wanted: tuple[bool, ...]) -> _Fragment:
     return _make_fragment(node.op, operands, graph.avals[node.results[0]], node.attrs, wanted)
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _make_fragment(
     op: OpRecord, operands: tuple[Aval, ...], result: Aval, attrs: tuple[Any, ...], wanted: tuple[bool, ...]
 ) -> _Fragment:

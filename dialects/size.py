@@ -16,12 +16,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, wraps
 from math import gcd, inf
 from operator import floordiv
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, TypeVar, Union
 
 from flambeau.runtime.plan_spec import ExprOp, PlanSpec
+
+_T = TypeVar("_T")
 
 LEAST = 2  #: the least value of a symbol
 
@@ -124,6 +126,11 @@ class Scope:
         if guard.relation in ("==", "<"):
             self._learn(_size(-guard.size - int(guard.relation == "<")))
 
+    def require(self, guard: Guard) -> None:
+        """Note a guard, known to hold, unless it follows from earlier ones."""
+        if not _decide(guard.relation, *self.bounds(guard.size)):
+            self.note(guard)
+
     def _learn(self, size: Size) -> None:
         """`size >= 0`."""
         terms, constant, factor = _primitive(size)
@@ -189,6 +196,42 @@ def current() -> Scope | None:
     """The innermost scope of this thread."""
     stack = _stack()
     return stack[-1] if stack else None
+
+
+def _with_guards(function: Callable[..., _T], args: tuple, asked: Scope | None) -> tuple[_T, tuple[Guard, ...]]:
+    """What a function gives, and the guards that it would give the same under."""
+    if asked is None:
+        return function(*args), ()
+    with scope(asked.hints, asked.by_form) as inner:
+        return function(*args), inner.guards
+
+
+def remembered(limit: int) -> Callable[[Callable[..., _T]], Callable[..., _T]]:
+    """Remember the results of a function of hashable arguments, each for the sizes for which its guards hold."""
+
+    def wrap(function: Callable[..., _T]) -> Callable[..., _T]:
+        known: dict[tuple, list[tuple[_T, tuple[Guard, ...]]]] = {}
+        lock = threading.Lock()
+
+        @wraps(function)
+        def run(*args: Any) -> _T:
+            asked = current()
+            key = (asked is not None and asked.by_form, *args)
+            entries = known.get(key, ())
+            found = next((f for f in entries if all(g.holds(asked.hints if asked else ()) for g in f[1])), None)
+            if found is None:
+                found = _with_guards(function, args, asked)
+                with lock:
+                    if len(known) >= limit:
+                        known.pop(next(iter(known)))
+                    known.setdefault(key, []).append(found)
+            for guard in found[1]:
+                _asking("what is remembered").require(guard)
+            return found[0]
+
+        return run
+
+    return wrap
 
 
 class Size:
@@ -417,6 +460,16 @@ def maximum(a: Int, b: Int) -> Int:
 def ceil_div(a: Int, b: Int) -> Int:
     """a / b rounded up."""
     return -(-a // b)
+
+
+def solve(size: Size) -> tuple[int, Int] | None:
+    """(a symbol, what it must be for `size` to be 0), if there is one that it takes no division to find."""
+    for monomial, c in size.terms:
+        if len(monomial) == 1 and c in (1, -1) and monomial[0].symbol >= 0:
+            rest = size - Size(((monomial, c),))
+            if monomial[0].symbol not in symbols(rest):
+                return monomial[0].symbol, -rest if c == 1 else rest
+    return None
 
 
 def repr_of(size: Int) -> str:

@@ -155,6 +155,23 @@ def test_extremes_are_expressions():
     assert sizes.ceil_div(s * 64 + 1, 64) == s + 1
 
 
+def test_what_is_remembered_holds_where_its_guards_do():
+    ran = []
+
+    @sizes.remembered(2)
+    def parts(n, by):
+        ran.append(by)
+        return "few" if n < 10 else "many"
+
+    for hints, expected in (((5,), "few"), ((9,), "few"), ((10,), "many"), ((2,), "few"), ((50,), "many")):
+        with scope(hints) as asked:
+            assert parts(s, 1) == expected and parts(s, 1) == expected
+        assert [g.holds((9,)) for g in asked.guards] == [expected == "few"]
+    assert ran == [1, 1]
+    assert parts(3, 1) == parts(3, 1) == "few" and ran == [1, 1, 1]
+    assert parts(3, 2) == parts(3, 3) == parts(3, 1) == "few" and ran == [1, 1, 1, 2, 3, 1]
+
+
 def test_outside_of_scopes_uncertain_questions_are_errors():
     with pytest.raises(RuntimeError, match=r"\[size\] a comparison of a size that is not known here"):
         bool(s == 5)

@@ -9,7 +9,7 @@ import pytest
 import symbolic
 from flambeau.dialects.dtypes import float32, int64
 from flambeau.dialects.record import find
-from flambeau.dialects.size import symbol
+from flambeau.dialects.size import repr_of, symbol
 
 s, t = symbol(0), symbol(1)
 
@@ -150,3 +150,15 @@ def test_bits_are_those_of_the_bound_program(name):
     outcome = symbolic.check(symbolic.record(make, *inputs, hints=sizes[2]), sizes)
     assert len(outcome.plans) <= plans
     assert outcome.pins == [] or name == "differences"  # one of 2 leaves an axis of 1
+
+
+def test_sizes_that_an_op_demands_to_be_equal_become_one():
+    u = symbol(2)
+
+    def both(x, y, z):
+        return find("sum")((x + y) * find("reshape")(z, shape=(s, 8)), axes=(1,))
+
+    graph = symbolic.record(both, ((s, 8), float32), ((t, 8), float32), ((u,), float32), hints=(5, 5, 40))
+    outcome = symbolic.check(graph, [(n, n, 8 * n) for n in (5, 7, 300)])
+    (guards,) = outcome.plans
+    assert {repr_of(g.size) for g in guards if g.relation == "=="} == {"-s0 + s1", "8*s1 - s2"}

@@ -82,7 +82,7 @@ def check_scalar(op: str, aval: Aval, dtype: DType, what: str) -> None:
 
 def check_same(op: str, avals: Sequence[Aval]) -> None:
     """All operands have one shape and one dtype."""
-    if len({a.shape for a in avals}) > 1:
+    if any(a.shape != avals[0].shape for a in avals):
         shapes = " and ".join(str(a.shape) for a in avals)
         raise RuntimeError(f"[{op}] operands have shapes {shapes}. Broadcast them to one shape first.")
     if len({a.dtype for a in avals}) > 1:

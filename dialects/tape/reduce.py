@@ -136,11 +136,12 @@ def _vjp_extreme(ct, r, x, axes):
 def _vjp_prod(ct, r, x, axes):
     """Each element gets the product of the others, by a tree of partial products.
 
-    No division: right beside any number of zeros, and so is the derivative of this formula.
+    No division: right beside any number of zeros, and so is the derivative of this formula. The tree depends on the number
+    of elements: a size that is not known is taken to be the one at hand.
     """
     kept = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
     order = kept + axes
-    count = math.prod(x.shape[axis] for axis in axes)
+    count = int(math.prod(x.shape[axis] for axis in axes))
     if count == 0:
         return (x.like(0),)
     flat = ops.permute(x, perm=order)
