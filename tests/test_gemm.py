@@ -5,102 +5,48 @@ In: clusters built by hand. Out: calls run chunk by chunk through ctypes.
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 from dataclasses import replace
-from functools import cache
 
-import contraction_order
 import numpy as np
 import pytest
-from flambeau.compiler import kernel_cache, targets
+from flambeau.compiler import targets
 from flambeau.compiler.codegen import gemm
 from flambeau.compiler.codegen.gemm_blocking import blocking
 from flambeau.compiler.kernel import Cluster
-from flambeau.compiler.options import Options
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.builder import GraphBuilder, Value
+from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import find
+from products import bits, expected, random, run, transpose
 
-_KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, ctypes.c_void_p)
-_CACHE = kernel_cache.KernelCache(None)
 _EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
-
-# ---- running a cluster ----------------------------------------------------------------------------------------
-
-
-def run(graph: Graph, inputs, target="host", blocks=None, backwards=False, overwrite=None):
-    """The outputs of a cluster. `overwrite` maps an output's position to the input whose memory it takes."""
-    lowered = gemm.lower(Cluster("contraction", graph), targets.find(target), blocks)
-    memory = {v: np.ascontiguousarray(x) for v, x in zip(graph.inputs, inputs, strict=True)}
-    for k, v in enumerate(graph.outputs):
-        aval = graph.avals[v]
-        if overwrite and k in overwrite:
-            memory[graph.inputs[overwrite[k]]] = memory[v] = memory[graph.inputs[overwrite[k]]].copy()
-        else:
-            memory[v] = np.full(aval.shape, 77, aval.dtype.numpy)
-    temps = [np.full(size, 255, np.uint8) for size in lowered.temps]
-    for call in lowered.calls:
-        kernel = _KERNEL(_CACHE.get([call.source], Options(target=target))[0])
-        places = [memory[o.index] if o.kind == "value" else temps[o.index] for o in call.operands]
-        pointers = np.array([p.ctypes.data + o.offset for p, o in zip(places, call.operands, strict=True)], np.int64)
-        dims = np.array(call.dims, np.int64)
-        chunks = [(lo, min(call.n, lo + call.grain)) for lo in range(0, call.n, call.grain)]
-        for lo, hi in reversed(chunks) if backwards else chunks:
-            scratch = np.full(call.scratch + 64, 255, np.uint8)  # NaNs: nothing may be expected there
-            kernel(pointers.ctypes.data, dims.ctypes.data, lo, hi, scratch.ctypes.data)
-    return [memory[v] for v in graph.outputs]
 
 
 def product(a: Aval, b: Aval, transpose_a=False, transpose_b=False, epilogue=None) -> Graph:
     """The graph of a @ b with operands of these types, transposed by views, and an epilogue on the result."""
     build = GraphBuilder()
     x, y = build.input(a), build.input(b)
-    result = find("matmul")(_transpose(x) if transpose_a else x, _transpose(y) if transpose_b else y)
+    result = find("matmul")(transpose(x) if transpose_a else x, transpose(y) if transpose_b else y)
     outputs = epilogue(build, result) if epilogue else [result]
     build.graph.outputs = [v.id for v in outputs]
     return build.graph
 
 
-def _transpose(x: Value) -> Value:
-    rank = len(x.shape)
-    return find("permute")(x, perm=(*range(rank - 2), rank - 1, rank - 2))
-
-
-@cache
-def _random(shape, dtype: str, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    if dtype.startswith("int"):
-        info = np.iinfo(dtype)
-        return rng.integers(info.min, info.max, shape, dtype, endpoint=True)
-    return (rng.standard_normal(shape) * np.exp2(rng.integers(-8, 8, shape))).astype(dtype)
-
-
 # ---- the meaning of a product ---------------------------------------------------------------------------------
-
-
-def expected(a, b):
-    if a.dtype.kind == "i":
-        return np.matmul(a, b)
-    return contraction_order.matmul(a, b)
 
 
 def check(shape_a, shape_b, dtype="float32", transpose_a=False, transpose_b=False, **how):
     """One product against its meaning, to the bit, and against float64 within the bound."""
-    a, b = _random(shape_a, dtype, 1), _random(shape_b, dtype, 2)
+    a, b = random(shape_a, dtype, 1), random(shape_b, dtype, 2)
     stored = [np.swapaxes(x, -1, -2) if t else x for x, t in ((a, transpose_a), (b, transpose_b))]
     avals = [Aval(x.shape, dtypes.by_name(dtype)) for x in stored]
     (result,) = run(product(*avals, transpose_a, transpose_b), stored, **how)
-    np.testing.assert_array_equal(_bits(result), _bits(expected(a, b)))
+    np.testing.assert_array_equal(bits(result), bits(expected(a, b)))
     if dtype in _EPS:
         exact, size = (np.matmul(*(f(x).astype(np.longdouble) for x in (a, b))) for f in (np.asarray, np.abs))
         assert (abs(result - exact) <= 4 * _EPS[dtype] * a.shape[-1] ** 0.5 * size).all()
-
-
-def _bits(x):
-    return x.view(np.uint8) if x.ndim else x[None].view(np.uint8)
 
 
 # ---- products -------------------------------------------------------------------------------------------------
@@ -170,10 +116,10 @@ def test_batches(batch):
 def _broadcast_product(shape_a, shape_b, batch, transpose_b):
     build = GraphBuilder()
     operands = []
-    for shape, transpose in ((shape_a, False), (shape_b, transpose_b)):
-        stored = (*shape[:-2], shape[-1], shape[-2]) if transpose else shape
+    for shape, turned in ((shape_a, False), (shape_b, transpose_b)):
+        stored = (*shape[:-2], shape[-1], shape[-2]) if turned else shape
         x = build.input(Aval(stored, dtypes.float32))
-        x = _transpose(x) if transpose else x
+        x = transpose(x) if turned else x
         operands.append(x.expand((*batch, *shape[-2:])))
     build.graph.outputs = [find("matmul")(*operands).id]
     return build.graph
@@ -189,27 +135,27 @@ def _broadcast_product(shape_a, shape_b, batch, transpose_b):
 )  # fmt: skip
 def test_broadcast_batches(batch_a, batch_b, m, n):
     k = 19
-    a, b = _random((*batch_a, m, k), "float32", 1), _random((*batch_b, k, n), "float32", 2)
+    a, b = random((*batch_a, m, k), "float32", 1), random((*batch_b, k, n), "float32", 2)
     batch = np.broadcast_shapes(batch_a, batch_b)
     wide = [np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b)]
-    for transpose in (False, True):
-        graph = _broadcast_product(a.shape, b.shape, batch, transpose)
-        (result,) = run(graph, [a, np.swapaxes(b, -1, -2) if transpose else b])
-        np.testing.assert_array_equal(_bits(result), _bits(expected(*wide)))
+    for turned in (False, True):
+        graph = _broadcast_product(a.shape, b.shape, batch, turned)
+        (result,) = run(graph, [a, np.swapaxes(b, -1, -2) if turned else b])
+        np.testing.assert_array_equal(bits(result), bits(expected(*wide)))
 
 
 def _check_permuted(perm, rest, target="host"):
     """A batched product of operands stored with their three axes in another order."""
     batch, m, n = rest
     k = 19
-    a, b = _random((batch, m, k), "float32", 1), _random((batch, k, n), "float32", 2)
+    a, b = random((batch, m, k), "float32", 1), random((batch, k, n), "float32", 2)
     inverse = tuple(int(i) for i in np.argsort(perm))
     build = GraphBuilder()
     x, y = (build.input(Aval(np.transpose(v, perm).shape, dtypes.float32)) for v in (a, b))
     result = find("matmul")(*(find("permute")(v, perm=inverse) for v in (x, y)))
     build.graph.outputs = [result.id]
     (got,) = run(build.graph, [np.transpose(v, perm) for v in (a, b)], target)
-    np.testing.assert_array_equal(_bits(got), _bits(expected(a, b)))
+    np.testing.assert_array_equal(bits(got), bits(expected(a, b)))
 
 
 @pytest.mark.parametrize("perm", list(itertools.permutations(range(3))))
@@ -290,10 +236,10 @@ def _apply_bias_relu(y, bias):
 @pytest.mark.accept("LIN-03")
 @pytest.mark.parametrize("m, n, k", [(9, 50, 20), (64, 96, 256), (17, 100, 600), (1, 70, 300), (70, 1, 300), (4, 4, 0)])
 def test_bias_and_activation(m, n, k):
-    a, b, bias = (_random(s, "float32", i) for i, s in enumerate([(m, k), (k, n), (n,)]))
+    a, b, bias = (random(s, "float32", i) for i, s in enumerate([(m, k), (k, n), (n,)]))
     graph = product(*(Aval(x.shape, dtypes.float32) for x in (a, b)), epilogue=_bias_relu)
     for got, want in zip(run(graph, [a, b, bias]), _apply_bias_relu(expected(a, b), bias), strict=True):
-        np.testing.assert_array_equal(_bits(got), _bits(want))
+        np.testing.assert_array_equal(bits(got), bits(want))
 
 
 @pytest.mark.parametrize("m, n, k", [(9, 50, 20), (17, 100, 600), (1, 70, 300), (70, 1, 300)])
@@ -302,16 +248,16 @@ def test_every_kind_of_epilogue_operand(m, n, k):
 
     def epilogue(build, y):
         full, row = build.input(Aval((m, n), dtypes.float32)), build.input(Aval((m, 1), dtypes.float32)).expand((m, n))
-        turned = _transpose(build.input(Aval((n, m), dtypes.float32)))
+        turned = transpose(build.input(Aval((n, m), dtypes.float32)))
         scalar = build.input(Aval((), dtypes.float64)).cast(dtypes.float32).expand((m, n))
         total = (y * scalar + full) * row - turned + 0.5
         return [total.cast(dtypes.float64), total > full]
 
-    a, b, full, row, turned = (_random(s, "float32", i) for i, s in enumerate([(m, k), (k, n), (m, n), (m, 1), (n, m)]))
+    a, b, full, row, turned = (random(s, "float32", i) for i, s in enumerate([(m, k), (k, n), (m, n), (m, 1), (n, m)]))
     graph = product(*(Aval(x.shape, dtypes.float32) for x in (a, b)), epilogue=epilogue)
     wide, mask = run(graph, [a, b, full, row, turned, np.float64(0.1)])
     want = (expected(a, b) * np.float32(0.1) + full) * row - turned.T + np.float32(0.5)
-    np.testing.assert_array_equal(_bits(wide), _bits(want.astype(np.float64)))
+    np.testing.assert_array_equal(bits(wide), bits(want.astype(np.float64)))
     np.testing.assert_array_equal(mask, want > full)
 
 
@@ -321,12 +267,12 @@ def test_epilogue_of_batches_with_broadcast_operands():
         scale = build.input(Aval((2, 1, 9, 1), dtypes.float32)).expand(y.shape)
         return [(y + bias) * scale, y]
 
-    a, b = _random((2, 3, 9, 20), "float32", 1), _random((2, 3, 20, 50), "float32", 2)
-    bias, scale = _random((50,), "float32", 3), _random((2, 1, 9, 1), "float32", 4)
+    a, b = random((2, 3, 9, 20), "float32", 1), random((2, 3, 20, 50), "float32", 2)
+    bias, scale = random((50,), "float32", 3), random((2, 1, 9, 1), "float32", 4)
     graph = product(*(Aval(x.shape, dtypes.float32) for x in (a, b)), epilogue=epilogue)
     scaled, plain = run(graph, [a, b, bias, scale])
-    np.testing.assert_array_equal(_bits(plain), _bits(expected(a, b)))
-    np.testing.assert_array_equal(_bits(scaled), _bits((expected(a, b) + bias) * scale))
+    np.testing.assert_array_equal(bits(plain), bits(expected(a, b)))
+    np.testing.assert_array_equal(bits(scaled), bits((expected(a, b) + bias) * scale))
 
 
 def test_a_reshaped_result():
@@ -334,10 +280,10 @@ def test_a_reshaped_result():
         extra = build.input(Aval((6, 10), dtypes.float32))
         return [_op("reshape", y, shape=(6, 10)) + extra]
 
-    a, b, extra = _random((2, 3, 7), "float32", 1), _random((2, 7, 10), "float32", 2), _random((6, 10), "float32", 3)
+    a, b, extra = random((2, 3, 7), "float32", 1), random((2, 7, 10), "float32", 2), random((6, 10), "float32", 3)
     graph = product(*(Aval(x.shape, dtypes.float32) for x in (a, b)), epilogue=epilogue)
     (got,) = run(graph, [a, b, extra])
-    np.testing.assert_array_equal(_bits(got), _bits(expected(a, b).reshape(6, 10) + extra))
+    np.testing.assert_array_equal(bits(got), bits(expected(a, b).reshape(6, 10) + extra))
 
 
 @pytest.mark.parametrize("k", [20, 600])
@@ -345,13 +291,13 @@ def test_an_output_may_overwrite_an_operand_where_the_call_says_so(k):
     def epilogue(build, y):
         return [build.input(Aval(y.shape, dtypes.float32)) + y]
 
-    a, b, total = _random((9, k), "float32", 1), _random((k, 50), "float32", 2), _random((9, 50), "float32", 3)
+    a, b, total = random((9, k), "float32", 1), random((k, 50), "float32", 2), random((9, 50), "float32", 3)
     graph = product(*(Aval(x.shape, dtypes.float32) for x in (a, b)), epilogue=epilogue)
     (call,) = gemm.lower(Cluster("contraction", graph), targets.find("host")).calls
     assert call.in_place == (((2, 3),) if k <= 256 else ())  # partial sums would destroy the operand
     if call.in_place:
         (got,) = run(graph, [a, b, total], overwrite={0: 2})
-        np.testing.assert_array_equal(_bits(got), _bits(total + expected(a, b)))
+        np.testing.assert_array_equal(bits(got), bits(total + expected(a, b)))
 
 
 def test_what_is_no_contraction_is_refused():

@@ -1,9 +1,9 @@
 """Contractions: a matmul with its epilogue becomes one call.
 
-In: a cluster (views on two operands, one matmul, elementwise ops on the result) and a target. Out: `Lowered`. Kernel
-text depends on element type, epilogue and register tile only; extents, strides and blocking are dims. Which operands
-are packed, and how C is cut into items, depends on extents and cache sizes, never on the number of threads.
-Next: `gemm_operands.py` (what is computed), `gemm_tile.py`, `gemm_vector.py`, `gemm_pack.py` (the kernels).
+In: a cluster (views and elementwise ops on two operands, one matmul, elementwise ops on the result) and a target. Out:
+`Lowered`. Kernel text depends on element type, prologues, epilogue and register tile only; extents, strides and blocking
+are dims. Which operands are packed, and how C is cut into items, depends on extents and cache sizes, never on the number
+of threads. Next: `gemm_operands.py` (what is computed), `gemm_tile.py`, `gemm_vector.py`, `gemm_pack.py` (the kernels).
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flambeau.compiler.codegen.gemm_blocking import Blocking, Cut, blocking, cut
-from flambeau.compiler.codegen.gemm_kernel import Epilogue, Leaf
-from flambeau.compiler.codegen.gemm_operands import Access, Contraction, read
+from flambeau.compiler.codegen.gemm_kernel import Epilogue, make_leaf
+from flambeau.compiler.codegen.gemm_operands import Access, Contraction, Factor, read
+from flambeau.compiler.codegen.gemm_prologue import Prologue, prologue, strides
 from flambeau.compiler.codegen.gemm_tile import K_BLOCK, TileSpec, tile_kernel
 from flambeau.compiler.codegen.gemm_vector import CHUNK, LANES, VectorSpec, vector_kernel
 from flambeau.compiler.kernel import Cluster, KernelCall, Lowered, Operand
@@ -48,34 +49,45 @@ class _Tiled:
     def lower(self) -> None:
         c, blocks = self.c, self.blocks
         lanes, masks = self.target.lanes(c.dtype.itemsize), self.target.vector_bytes == 64
-        unit = "column" if c.rhs.column == 1 or c.n == 1 else "row" if c.rhs.row == 1 or c.k == 1 else "neither"
+        unit = _unit_of_rhs(c)
         chosen = cut(c, unit, lanes, masks, blocks)
         accumulator, sums = self._accumulator()
         rank, epilogue = len(c.batch), make_epilogue(c)
-        spec = TileSpec(c.dtype.mlir, lanes, blocks.rows, chosen.vectors, masks, unit, rank, epilogue, accumulator)
+        left, right = prologue("a", c.lhs, c.dtype.mlir), prologue("b", c.rhs, c.dtype.mlir)
+        spec = TileSpec(
+            c.dtype.mlir, lanes, blocks.rows, chosen.vectors, masks, unit, rank, epilogue, accumulator, left, right
+        )
         source, names = tile_kernel(spec)
         outputs = [Operand("value", v) for v, _, _ in c.outputs]
         if accumulator is not None:
             del outputs[accumulator]
-        operands = (_operand(c.lhs), _operand(c.rhs), sums, *map(_operand, c.leaves), *outputs)
-        first_output = 3 + len(c.leaves)
-        numbers = self._numbers(chosen)
+        factors = [_operand(x) for x in (*c.lhs.leaves, *c.rhs.leaves)]
+        operands = (*factors, sums, *map(_operand, c.leaves), *outputs)
+        first_output = spec.sums + 1 + len(c.leaves)
+        numbers = self._numbers(spec, chosen)
         n = c.batches * chosen.m_blocks * chosen.n_blocks
         work = minimum(chosen.m_block, c.m) * ceil_div(minimum(chosen.n_block, c.n), lanes) * maximum(c.k, 1)
         grain = minimum(n, maximum(1, blocks.item_work // work))
         dims = in_order(names, numbers)
-        writes, in_place = (2, *range(first_output, len(operands))), self._in_place(operands, first_output)
-        self.lowered.calls.append(KernelCall(source, operands, dims, n, grain, writes, spec.scratch, in_place))
+        writes = (spec.sums, *range(first_output, len(operands)))
+        in_place, scratch = self._in_place(operands, spec.sums), spec.scratch(chosen.m_block)
+        self.lowered.calls.append(KernelCall(source, operands, dims, n, grain, writes, scratch, in_place))
 
-    def _numbers(self, chosen: Cut) -> dict[str, Int]:
+    def _numbers(self, spec: TileSpec, chosen: Cut) -> dict[str, Int]:
         """The kernel's dims by name."""
         c = self.c
         numbers = {"m": c.m, "n": c.n, "k": c.k, "b.packed": chosen.packed}
         numbers.update({name: getattr(chosen, name) for name in ("m_block", "n_block", "m_blocks", "n_blocks")})
-        numbers.update({"a.row": c.lhs.row, "a.k": c.lhs.column, "b.k": c.rhs.row, "b.column": c.rhs.column})
+        if spec.lhs is None:
+            numbers.update({"a.row": c.lhs.row, "a.k": c.lhs.column})
+        else:
+            numbers["a.pitch"] = spec.pitch(chosen.m_block)
+        if spec.rhs is None:
+            numbers.update({"b.k": c.rhs.row, "b.column": c.rhs.column})
+        numbers.update(_factor_numbers("a", c.lhs, spec.lhs) | _factor_numbers("b", c.rhs, spec.rhs))
         numbers.update({f"batch{r}": extent for r, extent in enumerate(c.batch)})
-        for name, x in (("a", c.lhs), ("b", c.rhs), *((f"leaf{k}", leaf) for k, leaf in enumerate(c.leaves))):
-            numbers.update({f"{name}.batch{r}": s for r, s in enumerate(x.batch)})
+        for k, leaf in enumerate(c.leaves):
+            numbers.update({f"leaf{k}.batch{r}": s for r, s in enumerate(leaf.batch)})
         for k, leaf in enumerate(c.leaves):
             numbers.update({f"leaf{k}.row": leaf.row, f"leaf{k}.column": leaf.column})
         return numbers
@@ -95,18 +107,18 @@ class _Tiled:
         self.lowered.temps.append(size * c.dtype.itemsize)
         return None, Operand("temp", len(self.lowered.temps) - 1)
 
-    def _in_place(self, operands: tuple[Operand, ...], first_output: int) -> tuple[tuple[int, int], ...]:
+    def _in_place(self, operands: tuple[Operand, ...], sums: int) -> tuple[tuple[int, int], ...]:
         """Outputs may overwrite dense epilogue operands; where partial sums lie, only if there are none."""
         c = self.c
-        written = [p for p in range(first_output, len(operands))]
-        if at_most(c.k, K_BLOCK) and operands[2].kind == "value":
-            written.append(2)
+        written = [p for p in range(sums + 1 + len(c.leaves), len(operands))]
+        if at_most(c.k, K_BLOCK) and operands[sums].kind == "value":
+            written.append(sums)
         pairs = []
         for p in written:
             itemsize = self.graph.avals[operands[p].index].dtype.itemsize
             for k, leaf in enumerate(c.leaves):
                 if leaf.dtype.itemsize == itemsize and _is_dense(leaf, c):
-                    pairs.append((p, 3 + k))
+                    pairs.append((p, sums + 1 + k))
         return tuple(pairs)
 
 
@@ -118,10 +130,8 @@ def _lower_vector(c: Contraction, target: Target, lowered: Lowered) -> None:
     lanes, masks = target.lanes(c.dtype.itemsize), target.vector_bytes == 64
     over_rows = c.n == 1
     p, x, outputs = (c.lhs, c.rhs, c.m) if over_rows else (c.rhs, c.lhs, c.n)
-    p_output, p_k = (p.row, p.column) if over_rows else (p.column, p.row)
-    x_k = x.row if over_rows else x.column
-    along_k = (p_k == 1 and x_k == 1) or c.k <= 1
-    unit = "k" if along_k else "output" if p_output == 1 or outputs == 1 else "neither"
+    unit = _unit_of_vector(p, x, over_rows, outputs, c.k)
+    along_k = unit == "k"
     chains = target.registers // 2
     if along_k:
         group, depth = max(1, chains // (LANES // lanes)), 1
@@ -129,19 +139,29 @@ def _lower_vector(c: Contraction, target: Target, lowered: Lowered) -> None:
         depth = 1 if outputs >= 2 * chains * lanes else chains // 4
         group = chains // depth * lanes
     leaves = [(leaf.row if over_rows else leaf.column) for leaf in c.leaves]
-    spec = VectorSpec(c.dtype.mlir, lanes, group, depth, unit, masks, len(c.batch), make_epilogue(c, leaves))
+    over_k, across_k = ("row", "column") if over_rows else ("column", "row")  # the lines of P that run along k, or not
+    matrix = prologue("p", p, c.dtype.mlir, over_k if along_k else across_k)
+    vector = prologue("x", x, c.dtype.mlir, across_k)
+    spec = VectorSpec(
+        c.dtype.mlir, lanes, group, depth, unit, masks, len(c.batch), make_epilogue(c, leaves), matrix, vector
+    )
     source, names = vector_kernel(spec)
     chunks, blocks = maximum(1, ceil_div(c.k, CHUNK)), ceil_div(outputs, group)
     numbers = {
         "blocks": blocks, "outputs": outputs, "k": c.k, "chunks": chunks,
-        "p.output": p_output, "p.k": p_k, "x.k": x_k,
         **{f"batch{r}": extent for r, extent in enumerate(c.batch)},
         **{f"leaf{k}.column": stride for k, stride in enumerate(leaves)},
     }  # fmt: skip
-    for name, access in (("p", p), ("x", x), *((f"leaf{k}", leaf) for k, leaf in enumerate(c.leaves))):
-        numbers.update({f"{name}.batch{r}": s for r, s in enumerate(access.batch)})
-    operands = (_operand(p), _operand(x), *map(_operand, c.leaves), *(Operand("value", v) for v, _, _ in c.outputs))
-    written = tuple(range(2 + len(leaves), len(operands)))
+    if matrix is None:
+        numbers["p.output"], numbers["p.k"] = (p.row, p.column) if over_rows else (p.column, p.row)
+    if vector is None:
+        numbers["x.k"] = x.row if over_rows else x.column
+    numbers.update(_factor_numbers("p", p, matrix) | _factor_numbers("x", x, vector))
+    for k, leaf in enumerate(c.leaves):
+        numbers.update({f"leaf{k}.batch{r}": s for r, s in enumerate(leaf.batch)})
+    outputs_of = [Operand("value", v) for v, _, _ in c.outputs]
+    operands = (*map(_operand, (*p.leaves, *x.leaves, *c.leaves)), *outputs_of)
+    written = tuple(range(spec.first_leaf + len(leaves), len(operands)))
     n = c.batches * blocks
     grain = minimum(n, maximum(1, _VECTOR_GRAIN // maximum(1, group * c.k)))
     lowered.calls.append(KernelCall(source, operands, in_order(names, numbers), n, grain, written, spec.scratch(c.k)))
@@ -152,14 +172,40 @@ def in_order(names: tuple[str | Size, ...], numbers: dict[str, Int]) -> tuple[In
     return tuple(name if isinstance(name, Size) else numbers[name] for name in names)
 
 
+def _unit_of_vector(p: Factor, x: Factor, over_rows: bool, outputs: Int, k: Int) -> str:
+    """Where vectors run: along "k", along the "output", or "neither", which takes elements from everywhere."""
+    along_k = p.runs_along_columns if over_rows else p.runs_along_rows
+    x_along_k = x.is_computed or (x.row if over_rows else x.column) == 1
+    if (along_k and x_along_k) or k <= 1:
+        return "k"
+    if p.is_computed or outputs == 1:
+        return "output"
+    return "output" if (p.row if over_rows else p.column) == 1 else "neither"
+
+
 def make_epilogue(c: Contraction, columns: list[int] | None = None) -> Epilogue:
     """The epilogue as kernel text sees it; `columns` are the strides of its leaves along vectors."""
-    names = {0: "fixed", 1: "unit"}
     columns = [x.column for x in c.leaves] if columns is None else columns
-    leaves = tuple(
-        Leaf(x.dtype.mlir, names.get(stride, "strided")) for x, stride in zip(c.leaves, columns, strict=True)
-    )
+    leaves = tuple(make_leaf(x, stride) for x, stride in zip(c.leaves, columns, strict=True))
     return Epilogue(leaves, c.steps, tuple((ref, dtype.mlir) for _, ref, dtype in c.outputs))
+
+
+def _unit_of_rhs(c: Contraction) -> str:
+    """The direction in which B's elements are adjacent; a computed B is brought into the one that tiles read."""
+    if c.rhs.is_computed:
+        return "neither"
+    return "column" if c.rhs.column == 1 or c.n == 1 else "row" if c.rhs.row == 1 or c.k == 1 else "neither"
+
+
+def _factor_numbers(name: str, factor: Factor, computed: Prologue | None) -> dict[str, Int]:
+    """Dims that say where the leaves of an operand lie; a view of memory is the one leaf `name`."""
+    numbers: dict[str, Int] = {}
+    for k, leaf in enumerate(factor.leaves):
+        own = name if computed is None else computed.names[k]
+        numbers.update({f"{own}.batch{r}": s for r, s in enumerate(leaf.batch)})
+        if computed is not None:
+            numbers[f"{own}.line"], numbers[f"{own}.column"] = strides(leaf, computed.lines)
+    return numbers
 
 
 def _operand(x: Access) -> Operand:

@@ -1,23 +1,24 @@
 """What all contraction kernels share: named dims, the items of the parallel loop, applying an epilogue.
 
 In: an `Emitter`. Out: text; `Kernel.finish` gives the source and the names of its dims in order, so that `gemm.py`
-fills them in. Next: `gemm_tile.py`, `gemm_vector.py`, `gemm_pack.py`.
+fills them in. Next: `gemm_tile.py`, `gemm_vector.py`, `gemm_pack.py`, `gemm_prologue.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.gemm_operands import Ref, Step
+from flambeau.compiler.codegen.gemm_operands import Access, Ref, Step
 from flambeau.compiler.kernel import KernelSource
 from flambeau.dialects.size import Size
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """An epilogue operand as text sees it: element type and how it runs along columns ("fixed", "unit", "strided")."""
+    """What steps read, as text sees it: element type and how it runs along columns ("fixed", "unit", "strided")."""
 
     element: str
     column: str
@@ -38,25 +39,38 @@ class Epilogue:
 
     def apply(self, b: Emitter, acc: Val, load: Callable[[int], Val]) -> list[Val]:
         """The outputs for one vector (or scalar) of the product; `load` reads a leaf at the same place."""
-        loaded: dict[int, Val] = {}
-        values: list[Val] = []
-
-        def value(ref: Ref) -> Val:
-            if ref.kind == "acc":
-                return acc
-            if ref.kind == "step":
-                return values[ref.number]
-            if ref.number not in loaded:
-                loaded[ref.number] = load(ref.number)
-            return loaded[ref.number]
-
-        for step in self.steps:
-            values.append(step.op.lower(b, *(value(r) for r in step.args), *step.attrs))
-        return [b.splat(value(ref), acc.lanes) for ref, _ in self.outputs]
+        values = evaluate(b, self.steps, [ref for ref, _ in self.outputs], load, acc)
+        return [b.splat(x, acc.lanes) for x in values]
 
     @property
     def label(self) -> str:
         return "".join(f" + {step.op.name}" for step in self.steps if step.args)
+
+
+def make_leaf(x: Access, column: Any) -> Leaf:
+    """An access as text sees it, given its stride along columns."""
+    return Leaf(x.dtype.mlir, {0: "fixed", 1: "unit"}.get(column, "strided"))
+
+
+def evaluate(
+    b: Emitter, steps: Sequence[Step], refs: Sequence[Ref], load: Callable[[int], Val], acc: Val | None = None
+) -> list[Val]:
+    """The values that `refs` stand for at one place; `load` reads a leaf there, `acc` is the product."""
+    loaded: dict[int, Val] = {}
+    values: list[Val] = []
+
+    def value(ref: Ref) -> Val:
+        if ref.kind == "step":
+            return values[ref.number]
+        if ref.kind == "acc" and acc is not None:
+            return acc
+        if ref.number not in loaded:
+            loaded[ref.number] = load(ref.number)
+        return loaded[ref.number]
+
+    for step in steps:
+        values.append(step.op.lower(b, *(value(r) for r in step.args), *step.attrs))
+    return [value(ref) for ref in refs]
 
 
 class Kernel:
@@ -100,7 +114,7 @@ class Kernel:
     def load_leaf(
         self, leaf: Leaf, pointer: Val, start: Val, column: Val, name: str, lanes: int, mask: Val | None
     ) -> Val:
-        """`lanes` elements of an epilogue operand from `column` on, in the row that begins at `start`."""
+        """`lanes` elements of a leaf from `column` on, in the row that begins at `start`."""
         b = self.b
         if leaf.column == "fixed":
             return b.load(pointer, start, leaf.element)

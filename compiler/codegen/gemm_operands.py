@@ -1,7 +1,7 @@
-"""What a contraction cluster computes: accesses of its operands, its extents, and the epilogue as a list of steps.
+"""What a contraction cluster computes: its extents, its operands, and the epilogue as a list of steps.
 
-In: the cluster's graph (views on the operands, one matmul, elementwise ops on its result). Out: `Contraction`, with
-batch dimensions joined as far as every operand allows. Nothing here emits code. Next: `gemm.py`.
+In: the cluster's graph (views and elementwise ops on the operands, one matmul, elementwise ops on its result). Out:
+`Contraction`, with batch dimensions joined as far as every operand allows. Nothing here emits code. Next: `gemm.py`.
 """
 
 from __future__ import annotations
@@ -29,18 +29,62 @@ class Access(NamedTuple):
 
 
 class Ref(NamedTuple):
-    """A value of the epilogue: the product ("acc"), a leaf by number, or the result of an earlier step."""
+    """A value of an operand or the epilogue: the product ("acc"), a leaf by number, or an earlier step's result."""
 
     kind: str  # "acc" | "leaf" | "step"
     number: int = 0
 
 
 class Step(NamedTuple):
-    """One elementwise op (or 0-d constant) of the epilogue."""
+    """One elementwise op (or 0-d constant) of an operand or the epilogue."""
 
     op: OpRecord
     attrs: tuple[Hashable, ...]
     args: tuple[Ref, ...]
+
+
+class Factor(NamedTuple):
+    """An operand of a product: element (batch..., row, column) is `ref`, computed by `steps` from the `leaves` there."""
+
+    leaves: tuple[Access, ...]
+    steps: tuple[Step, ...]
+    ref: Ref
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether it is more than a view of memory."""
+        return bool(self.steps)
+
+    @property
+    def row(self) -> Any:
+        """The stride between rows of a view of memory."""
+        return self.leaves[0].row
+
+    @property
+    def column(self) -> Any:
+        return self.leaves[0].column
+
+    @property
+    def runs_along_columns(self) -> bool:
+        """Whether (most) elements that are adjacent in memory are neighbours in a row."""
+        return self._adjacent_columns > 0 and self._adjacent_columns >= self._adjacent_rows
+
+    @property
+    def runs_along_rows(self) -> bool:
+        return self._adjacent_rows > 0 and self._adjacent_rows >= self._adjacent_columns
+
+    @property
+    def _adjacent_columns(self) -> int:
+        return sum(x.column == 1 for x in self._matrices)
+
+    @property
+    def _adjacent_rows(self) -> int:
+        return sum(x.row == 1 for x in self._matrices)
+
+    @property
+    def _matrices(self) -> list[Access]:
+        """The leaves that vary along rows and columns; where there are none, all."""
+        return [x for x in self.leaves if x.row and x.column] or list(self.leaves)
 
 
 @dataclass(frozen=True)
@@ -53,8 +97,8 @@ class Contraction:
     m: Any
     n: Any
     k: Any
-    lhs: Access
-    rhs: Access
+    lhs: Factor
+    rhs: Factor
     leaves: tuple[Access, ...] = ()
     steps: tuple[Step, ...] = ()
     outputs: tuple[tuple[int, Ref, DType], ...] = ()
@@ -122,11 +166,12 @@ class _Reader:
             tuple(flat.leaves), tuple(flat.steps), outputs,
         )  # fmt: skip
 
-    def _operand(self, v: int) -> Access:
-        term = self.terms[v]
-        if term.layout is None:
-            raise ValueError("[gemm] a matmul operand is not a view of an input. Compute it in a cluster of its own.")
-        return _access(self.graph, term.value, term.layout)
+    def _operand(self, v: int) -> Factor:
+        if self.terms[v].acc:
+            raise ValueError("[gemm] an operand depends on the product. Compute it in a cluster of its own.")
+        flat = _Flattener(self.graph, self.graph.avals[v].shape)
+        ref = flat.ref(self.terms[v])
+        return Factor(tuple(flat.leaves), tuple(flat.steps), ref)
 
 
 @dataclass
@@ -201,7 +246,9 @@ def _access(graph: Graph, value: int, layout: Layout) -> Access:
 def _join_batches(c: Contraction) -> Contraction:
     """Drop unit batch dimensions, join those that run on in every operand, and fold the last one into M where the
     right operand does not vary over it (not for vectors: a product's order of sums depends on M and N)."""
-    accesses = [c.lhs, c.rhs, *c.leaves]
+    left, right = len(c.lhs.leaves), len(c.lhs.leaves) + len(c.rhs.leaves)
+    accesses = [*c.lhs.leaves, *c.rhs.leaves, *c.leaves]
+    of_rhs = range(left, right)
     dims: list[list[Any]] = []
     for extent, *strides in zip(c.batch, *(a.batch for a in accesses), strict=True):
         if extent == 1:
@@ -211,25 +258,30 @@ def _join_batches(c: Contraction) -> Contraction:
         else:
             dims.append([extent, strides])
     m, rows = c.m, [a.row for a in accesses]
-    while dims and not c.is_vector and (folded := _fold(m, rows, *dims[-1])):
+    while dims and not c.is_vector and (folded := _fold(m, rows, of_rhs, *dims[-1])):
         m, rows = folded
         dims.pop()
     columns = list(zip(*(strides for _, strides in dims), strict=True)) or [()] * len(accesses)
-    joined = [a._replace(batch=tuple(b), row=r) for a, b, r in zip(accesses, columns, rows, strict=True)]
+    joined = [
+        a._replace(batch=tuple(b), row=a.row if k in of_rhs else r)
+        for k, (a, b, r) in enumerate(zip(accesses, columns, rows, strict=True))
+    ]
     return replace(
         c,
         batch=tuple(e for e, _ in dims),
         m=m,
-        lhs=joined[0],
-        rhs=joined[1]._replace(row=c.rhs.row),
-        leaves=tuple(joined[2:]),
+        lhs=c.lhs._replace(leaves=tuple(joined[:left])),
+        rhs=c.rhs._replace(leaves=tuple(joined[left:right])),
+        leaves=tuple(joined[right:]),
     )
 
 
-def _fold(m: int, rows: Sequence[int], extent: int, strides: Sequence[int]) -> tuple[int, list[int]] | None:
+def _fold(
+    m: int, rows: Sequence[int], of_rhs: range, extent: int, strides: Sequence[int]
+) -> tuple[int, list[int]] | None:
     """M and the row strides after folding a batch dimension into the rows; None where some operand forbids it."""
-    shared = strides[1] == 0
+    shared = all(strides[k] == 0 for k in of_rhs)
     if m == 1:
         return (extent, list(strides)) if shared else None
-    runs_on = all(s == m * row for k, (s, row) in enumerate(zip(strides, rows, strict=True)) if k != 1)
+    runs_on = all(s == m * row for k, (s, row) in enumerate(zip(strides, rows, strict=True)) if k not in of_rhs)
     return (m * extent, list(rows)) if shared and runs_on else None

@@ -1,25 +1,30 @@
 """The matrix-product kernel: blocks of C, k-blocks of 256, register tiles of a few rows by a few vectors.
 
 In: `TileSpec`. Out: kernel text. A is read where it lies, by any strides; B too if its rows are adjacent and few rows of A
-share them, otherwise one panel at a time is packed into scratch. Items of the parallel loop are blocks of C.
-A full tile goes straight to C. Border tiles, and every tile that gets an epilogue, pass through scratch, where one
-loop over rows and vectors finishes them. Next: `gemm_pack.py`.
+share them, otherwise one panel at a time is packed into scratch. Computed operands are computed into scratch: a block
+of A at the start of each k-block, B panel by panel. Items of the parallel loop are blocks of C. A full tile goes straight
+to C. Border tiles, and every tile that gets an epilogue, pass through scratch, where one loop over rows and vectors
+finishes them. Next: `gemm_pack.py`, `gemm_prologue.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.gemm_kernel import Epilogue, Kernel
 from flambeau.compiler.codegen.gemm_pack import Block, Packer
+from flambeau.compiler.codegen.gemm_prologue import Computer, Lines, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
-from flambeau.dialects.size import Size
+from flambeau.dialects.size import Int, Size, ceil_div
 
 #: Length of an FMA chain; part of the language's meaning (docs/architecture.md, "Contractions").
 K_BLOCK = 256
+#: Rows of B that are asked for before a panel's first tile needs them: they lie far apart, which caches do not foresee.
+AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,8 @@ class TileSpec:
     """`rows` x `vectors` registers of `lanes` elements hold a tile. `masks`: the machine has masked loads and stores.
 
     `b_unit` is the direction in which B's elements are adjacent: "column", "row" or "neither" (see `gemm_pack.py`);
-    `accumulator` is the output that holds partial sums between k-blocks, or None where a temporary does.
+    `accumulator` is the output that holds partial sums between k-blocks, or None where a temporary does. `lhs` and `rhs`
+    say how operands are computed that do not lie in memory.
     """
 
     element: str
@@ -39,39 +45,75 @@ class TileSpec:
     batch_rank: int
     epilogue: Epilogue
     accumulator: int | None
+    lhs: Prologue | None = None
+    rhs: Prologue | None = None
 
     @property
     def columns(self) -> int:
         return self.lanes * self.vectors
 
     @property
-    def scratch(self) -> int:
-        """Bytes for one tile and one packed panel of B."""
-        return (self.rows + K_BLOCK) * self.columns * storage_bytes(self.element)
+    def first_rhs(self) -> int:
+        """The position of the first buffer that B is read from."""
+        return 1 if self.lhs is None else len(self.lhs.leaves)
+
+    @property
+    def sums(self) -> int:
+        """The position of the buffer of partial sums."""
+        return self.first_rhs + (1 if self.rhs is None else len(self.rhs.leaves))
+
+    def pitch(self, m_block: Int) -> Int:
+        """The distance between lines of a computed block of A: an odd number of vectors, for the sake of cache sets."""
+        length: Int = K_BLOCK if self.lhs is not None and self.lhs.lines == "row" else m_block
+        return (ceil_div(length, self.lanes) // 2 * 2 + 1) * self.lanes
+
+    def scratch(self, m_block: Int) -> Int:
+        """Bytes for one tile, one packed panel of B and, where A is computed, a block of it."""
+        elements: Int = (self.rows + K_BLOCK) * self.columns
+        if self.lhs is not None:
+            elements += self.pitch(m_block) * (m_block if self.lhs.lines == "row" else K_BLOCK)
+        return elements * storage_bytes(self.element)
 
 
 def tile_kernel(spec: TileSpec) -> tuple[KernelSource, tuple[str | Size, ...]]:
     """The kernel, and the names of its dims.
 
-    Buffers: A, B, C (partial sums), the epilogue's leaves, its outputs but the one that is C.
+    Buffers: A, B (their leaves where they are computed), C (partial sums), the epilogue's leaves, its outputs but the one
+    that is C.
     """
     return _TileWriter(spec).write()
+
+
+_Compute = Callable[[Val, int], Val]
+
+
+class _Rows(NamedTuple):
+    """Where tiles read A over one k-block: row `first` begins at `start`; the strides between rows and along k."""
+
+    start: Val
+    first: Val | None
+    row: Val
+    k: Val
 
 
 class _Panel(NamedTuple):
     """`columns` columns of B over one k-block: where tiles read them, `stride` apart, and where they come from.
 
-    `pending` (i1) says that the first tile has to pack them; None if they never are.
+    `pending` (i1) says that the first tile has to pack them, from `source` or by `compute`; None if it never has.
     """
 
     rows: Val
     stride: Val
     source: Val
     pending: Val | None
+    compute: _Compute | None = None
 
 
 class _Source(NamedTuple):
-    """Where a tile reads B: rows of `vectors` vectors (under `mask`), `stride` apart; `fill` is where a copy goes."""
+    """Where a tile reads B: rows of `vectors` vectors (under `mask`), `stride` apart; `fill` is where a copy goes.
+
+    With `compute` it does not read them: that gives the vector of a row of the k-block from a column of the tile on.
+    """
 
     rows: Val
     stride: Val
@@ -79,6 +121,7 @@ class _Source(NamedTuple):
     mask: Val | None = None
     fill: Val | None = None
     unrolled: bool = False
+    compute: _Compute | None = None
 
 
 class _TileWriter(Kernel):
@@ -93,40 +136,60 @@ class _TileWriter(Kernel):
             rest, mb = self.split(items.index, ["m_blocks"])
             batch, nb = self.split(rest, ["n_blocks"])
             self._block(batch, mb, nb)
-        return self.finish(f"matmul {self.spec.element}{self.spec.epilogue.label}")
+        before = "".join(side.label for side in (self.spec.lhs, self.spec.rhs) if side)
+        return self.finish(f"{before}matmul {self.spec.element}{self.spec.epilogue.label}")
 
     def _block(self, batch: Val, mb: Val, nb: Val) -> None:
         """One block of C, k-block after k-block."""
         b, spec, d = self.b, self.spec, self.dim
-        names = ["a", "b", *(f"leaf{k}" for k in self.leaves)]
+        left, right = (["ab"[k]] if side is None else side.names for k, side in enumerate((spec.lhs, spec.rhs)))
+        names = [*left, *right, *(f"leaf{k}" for k in self.leaves)]
         self.offsets = self.batch_offsets(batch, spec.batch_rank, names)
         self.row0 = b.mul(batch, d("m"))
         m0, n0 = b.mul(mb, d("m_block")), b.mul(nb, d("n_block"))
         m1, n1 = b.minimum(b.add(m0, d("m_block")), d("m")), b.minimum(b.add(n0, d("n_block")), d("n"))
-        a0 = b.address(b.buffer(0), self.offsets["a"], spec.element)
-        b0 = b.address(b.buffer(1), self.offsets["b"], spec.element)
+        a0 = None if spec.lhs else b.address(b.buffer(0), self.offsets["a"], spec.element)
+        b0 = None if spec.rhs else b.address(b.buffer(spec.first_rhs), self.offsets["b"], spec.element)
         with b.loop(0, b.maximum(d("k"), 1), K_BLOCK) as ks:
             self.kc = b.minimum(b.sub(d("k"), ks.index), K_BLOCK)
             self.first, self.last = b.cmp("eq", ks.index, 0), b.cmp("ge", b.add(ks.index, K_BLOCK), d("k"))
-            a_k = b.address(a0, b.mul(ks.index, d("a.k")), spec.element)
-            b_k = b.address(b0, b.mul(ks.index, d("b.k")), spec.element)
+            a_k = self._rows(a0, ks.index, m0, m1)
+            b_k = b.address(b0, b.mul(ks.index, d("b.k")), spec.element) if b0 else None
             with b.loop(n0, n1, spec.columns) as js:
                 columns = b.minimum(b.sub(n1, js.index), spec.columns)
-                panel = self._panel(b_k, js.index, columns)
+                panel = self._panel(b_k, ks.index, js.index, columns)
                 with b.loop(m0, m1, spec.rows) as rows:
-                    a_at = b.address(a_k, b.mul(rows.index, d("a.row")), spec.element)
+                    row = rows.index if a_k.first is None else b.sub(rows.index, a_k.first)
+                    a_at = a_k._replace(start=b.address(a_k.start, b.mul(row, a_k.row), spec.element))
                     count = b.minimum(b.sub(m1, rows.index), spec.rows)
                     packs = b.and_(panel.pending, b.cmp("eq", rows.index, m0)) if panel.pending else None
                     self._tile(a_at, panel, packs, rows.index, js.index, count, columns)
 
-    def _panel(self, b_k: Val, n: Val, columns: Val) -> _Panel:
-        """Where tiles read B from column `n` on: in place, or packed into scratch.
+    def _rows(self, a0: Val | None, k: Val, m0: Val, m1: Val) -> _Rows:
+        """Where tiles read A from `k` on: in place, or in a block of scratch that is computed now."""
+        b, spec, d = self.b, self.spec, self.dim
+        if a0 is not None:
+            return _Rows(b.address(a0, b.mul(k, d("a.k")), spec.element), None, d("a.row"), d("a.k"))
+        assert spec.lhs is not None
+        block = b.address(b.scratch, (spec.rows + K_BLOCK) * spec.columns, spec.element)
+        computer = Computer(self, spec.lhs, 0, self.offsets, spec.lanes, spec.masks)
+        one, pitch, count = b.const(1, "i64"), d("a.pitch"), b.sub(m1, m0)
+        if spec.lhs.lines == "row":
+            computer.fill(Lines(m0, count, k, self.kc), block, pitch)
+            return _Rows(block, m0, pitch, one)
+        computer.fill(Lines(k, self.kc, m0, count), block, pitch)
+        return _Rows(block, m0, one, pitch)
+
+    def _panel(self, b_k: Val | None, k: Val, n: Val, columns: Val) -> _Panel:
+        """Where tiles read B from row `k` and column `n` on: in place, or packed or computed into scratch.
 
         A whole panel of adjacent columns is packed by its first tile, so that the copy hides behind the arithmetic.
         """
         b, spec, d = self.b, self.spec, self.dim
         scratch = b.address(b.scratch, spec.rows * spec.columns, spec.element)
         width = b.const(spec.columns, "i64")
+        if b_k is None:
+            return self._computed_panel(k, n, columns, scratch, width)
         packer = Packer(b, spec.element, spec.lanes, spec.columns, spec.masks)
         if spec.b_unit != "column":
             source = b.address(b_k, b.mul(n, d("b.column")), spec.element)
@@ -139,7 +202,28 @@ class _TileWriter(Kernel):
         rows, stride = b.select(packed, scratch, source), b.select(packed, width, d("b.k"))
         return _Panel(rows, stride, source, b.and_(packed, whole))
 
-    def _tile(self, a: Val, panel: _Panel, packs: Val | None, m: Val, n: Val, rows: Val, columns: Val) -> None:
+    def _computed_panel(self, k: Val, n: Val, columns: Val, scratch: Val, width: Val) -> _Panel:
+        """Computed before the first tile reads it, or by the first tile if that has registers left for it."""
+        b, spec = self.b, self.spec
+        assert spec.rhs is not None
+        computer = Computer(self, spec.rhs, spec.first_rhs, self.offsets, spec.lanes, spec.masks)
+        if spec.rhs.lines == "column":
+            computer.fill_transposed(Lines(n, columns, k, self.kc), scratch, spec.columns)
+            return _Panel(scratch, width, scratch, None)
+        lines = Lines(k, self.kc, n, columns)
+        if not spec.rhs.is_short:
+            computer.fill(lines, scratch, width)
+            return _Panel(scratch, width, scratch, None)
+        whole = b.cmp("eq", columns, spec.columns)
+        with b.if_(b.not_(whole)):
+            computer.fill(lines, scratch, width)
+
+        def compute(row: Val, column: int) -> Val:
+            return computer.vector(b.add(k, row), b.add(n, column), spec.lanes, None, AHEAD)
+
+        return _Panel(scratch, width, scratch, whole, compute)
+
+    def _tile(self, a: _Rows, panel: _Panel, packs: Val | None, m: Val, n: Val, rows: Val, columns: Val) -> None:
         """One register tile over one k-block; where `packs` holds it reads B in place and fills the panel."""
         b, spec = self.b, self.spec
         wide = b.cmp("eq", columns, spec.columns)
@@ -151,10 +235,9 @@ class _TileWriter(Kernel):
 
         def full() -> list[Val]:
             in_panel = _Source(panel.rows, panel.stride, spec.vectors, unrolled=True)
-            in_place = _Source(panel.source, self.dim("b.k"), spec.vectors, fill=panel.rows)
-            read, pack = (lambda x=x: self._chains(pointers, x) for x in (in_panel, in_place))
-            chains = b.if_else(packs, pack, read) if packs else read()
-            c_at = b.address(b.buffer(2), c_index, spec.element)
+            read = lambda: self._chains(pointers, a.k, in_panel)  # noqa: E731
+            chains = b.if_else(packs, lambda: self._chains_that_pack(pointers, a.k, panel), read) if packs else read()
+            c_at = b.address(b.buffer(spec.sums), c_index, spec.element)
             target = b.select(direct, c_at, b.scratch)
             c_stride = b.select(direct, self.dim("n"), b.const(spec.columns, "i64"))
             fresh = b.or_(self.first, b.not_(direct))
@@ -169,7 +252,7 @@ class _TileWriter(Kernel):
             with b.loop(0, columns, spec.lanes) as vs:
                 mask = b.tail_mask(b.sub(columns, vs.index), spec.lanes) if spec.masks else None
                 rows_of_b = b.address(panel.rows, vs.index, spec.element)
-                chains = self._chains(pointers, _Source(rows_of_b, panel.stride, 1, mask))
+                chains = self._chains(pointers, a.k, _Source(rows_of_b, panel.stride, 1, mask))
                 target = b.address(b.scratch, vs.index, spec.element)
                 self._write(chains, target, b.const(spec.columns, "i64"), False)
             return []
@@ -178,14 +261,18 @@ class _TileWriter(Kernel):
         with b.if_(b.not_(direct)):
             self._finish_tile(rows, columns, m, n)
 
-    def _row_pointers(self, a: Val, rows: Val) -> list[Val]:
+    def _row_pointers(self, a: _Rows, rows: Val) -> list[Val]:
         """Where each row of A begins; rows beyond the border repeat the last one and are never stored."""
         b, last = self.b, self.b.sub(rows, 1)
-        return [
-            b.address(a, b.mul(b.minimum(last, i), self.dim("a.row")), self.spec.element) for i in range(self.spec.rows)
-        ]
+        return [b.address(a.start, b.mul(b.minimum(last, i), a.row), self.spec.element) for i in range(self.spec.rows)]
 
-    def _chains(self, pointers: list[Val], source: _Source) -> list[Val]:
+    def _chains_that_pack(self, pointers: list[Val], a_k: Val, panel: _Panel) -> list[Val]:
+        """The chains of a panel's first tile, which fills the panel."""
+        stride = panel.stride if panel.compute else self.dim("b.k")
+        in_place = _Source(panel.source, stride, self.spec.vectors, fill=panel.rows, compute=panel.compute)
+        return self._chains(pointers, a_k, in_place)
+
+    def _chains(self, pointers: list[Val], a_k: Val, source: _Source) -> list[Val]:
         """The FMA chains over one k-block of a tile, row by row."""
         b, spec = self.b, self.spec
         zero = b.const(0, spec.element, spec.lanes)
@@ -193,19 +280,25 @@ class _TileWriter(Kernel):
         start = b.const(0, "i64")
         if source.unrolled:
             whole = b.and_(self.kc, -2)
-            state = self._steps(pointers, source, start, whole, 2, state)
+            state = self._steps(pointers, a_k, source, start, whole, 2, state)
             start = whole
-        return self._steps(pointers, source, start, self.kc, 1, state)[:-2]
+        return self._steps(pointers, a_k, source, start, self.kc, 1, state)[:-2]
 
     def _steps(
-        self, pointers: list[Val], source: _Source, start: Val, end: Val, count: int, state: list[Val]
+        self, pointers: list[Val], a_stride: Val, source: _Source, start: Val, end: Val, count: int, state: list[Val]
     ) -> list[Val]:
         """Extends the chains from `start` to `end`, `count` steps per round; what is read of B goes to `fill` too."""
         b, spec, vectors = self.b, self.spec, source.vectors
         with b.loop(start, end, count, state) as ks:
             *chains, a_k, b_k = ks.args
             for _ in range(count):
-                row = [b.load(b_k, v * spec.lanes, spec.element, spec.lanes, source.mask) for v in range(vectors)]
+                if source.compute:
+                    row = [source.compute(ks.index, v * spec.lanes) for v in range(vectors)]
+                else:
+                    row = [b.load(b_k, v * spec.lanes, spec.element, spec.lanes, source.mask) for v in range(vectors)]
+                if source.fill and not source.compute:
+                    for v in range(vectors):
+                        b.prefetch(b_k, b.add(b.mul(source.stride, AHEAD), v * spec.lanes), spec.element)
                 if source.fill:
                     target = b.address(source.fill, b.mul(ks.index, spec.columns), spec.element)
                     for v, x in enumerate(row):
@@ -215,7 +308,7 @@ class _TileWriter(Kernel):
                     for v in range(vectors):
                         at = i * vectors + v
                         chains[at] = self.multiply_add(x, row[v], chains[at])
-                a_k, b_k = b.add(a_k, self.dim("a.k")), b.address(b_k, source.stride, spec.element)
+                a_k, b_k = b.add(a_k, a_stride), b.address(b_k, source.stride, spec.element)
             ks.carry([*chains, a_k, b_k])
         return ks.results
 
@@ -256,11 +349,11 @@ class _TileWriter(Kernel):
         column = b.add(n, v)
         index = b.add(b.mul(b.add(self.row0, row), self.dim("n")), column)
         x = b.load(b.scratch, b.add(b.mul(i, spec.columns), v), spec.element, lanes)
-        earlier = lambda: [b.add(b.load(b.buffer(2), index, spec.element, lanes, mask), x)]  # noqa: E731
+        earlier = lambda: [b.add(b.load(b.buffer(spec.sums), index, spec.element, lanes, mask), x)]  # noqa: E731
         (x,) = b.if_else(self.first, lambda: [x], earlier)
 
         def partial() -> list[Val]:
-            b.store(x, b.buffer(2), index, mask)
+            b.store(x, b.buffer(spec.sums), index, mask)
             return []
 
         def final() -> list[Val]:
@@ -278,12 +371,14 @@ class _TileWriter(Kernel):
         def load(k: int) -> Val:
             name = f"leaf{k}"
             start = b.add(self.offsets[name], b.mul(row, self.dim(f"{name}.row")))
-            return self.load_leaf(spec.epilogue.leaves[k], b.buffer(3 + k), start, column, name, x.lanes, mask)
+            return self.load_leaf(
+                spec.epilogue.leaves[k], b.buffer(spec.sums + 1 + k), start, column, name, x.lanes, mask
+            )
 
-        position = 3 + len(self.leaves)
+        position = spec.sums + 1 + len(self.leaves)
         for k, y in enumerate(spec.epilogue.apply(b, x, load)):
             if k == spec.accumulator:
-                b.store(y, b.buffer(2), index, mask)
+                b.store(y, b.buffer(spec.sums), index, mask)
             else:
                 b.store(y, b.buffer(position), index, mask)
                 position += 1

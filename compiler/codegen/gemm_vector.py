@@ -2,16 +2,19 @@
 
 In: `VectorSpec`. Out: kernel text. Element k of a chunk of 4096 goes to lane k mod 64 by one FMA; lanes are halved
 pairwise, chunk results combined pairwise (docs/architecture.md). Where the matrix's elements are adjacent along k, lanes
-lie in registers and each output has its own; otherwise vectors run over outputs and the lanes lie in scratch.
-Items of the parallel loop are groups of outputs. Next: `gemm.py`, which says what P and x are.
+lie in registers and each output has its own; otherwise vectors run over outputs and the lanes lie in scratch. Computed
+operands are computed where they would be loaded. Items of the parallel loop are groups of outputs. Next: `gemm.py`, which
+says what P and x are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.gemm_kernel import Epilogue, Kernel
+from flambeau.compiler.codegen.gemm_prologue import Computer, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
 from flambeau.dialects.size import Int, Size, ceil_div, maximum
@@ -19,13 +22,17 @@ from flambeau.dialects.size import Int, Size, ceil_div, maximum
 #: The shape of inner reductions; part of the language's meaning.
 LANES, CHUNK = 64, 4096
 
+#: `load(at, lanes, mask)`: elements of a line of the matrix, or of the vector, from `at` on.
+Load = Callable[[Val, int, Val | None], Val]
+
 
 @dataclass(frozen=True)
 class VectorSpec:
     """`unit` is where the matrix's elements are adjacent: along "k", along the "output", or "neither".
 
     `group` outputs are an item: along "k" those that share loads of x, otherwise those that a row of lanes covers,
-    of which `depth` rows stay in registers.
+    of which `depth` rows stay in registers. `p` and `x` say how the matrix and the vector are computed, if they are; the
+    matrix then has lines along `unit`.
     """
 
     element: str
@@ -36,6 +43,18 @@ class VectorSpec:
     masks: bool
     batch_rank: int
     epilogue: Epilogue
+    p: Prologue | None = None
+    x: Prologue | None = None
+
+    @property
+    def first_x(self) -> int:
+        """The position of the first buffer that the vector is read from."""
+        return 1 if self.p is None else len(self.p.leaves)
+
+    @property
+    def first_leaf(self) -> int:
+        """The position of the epilogue's first leaf."""
+        return self.first_x + (1 if self.x is None else len(self.x.leaves))
 
     def scratch(self, k: Int) -> Int:
         """Bytes for lanes and chunk results."""
@@ -44,7 +63,8 @@ class VectorSpec:
 
 
 def vector_kernel(spec: VectorSpec) -> tuple[KernelSource, tuple[str | Size, ...]]:
-    """The kernel, and the names of its dims. Buffers: the matrix, the vector, the epilogue's leaves, its outputs."""
+    """The kernel, and the names of its dims. Buffers: the matrix and the vector (or their leaves), the epilogue's leaves,
+    its outputs."""
     return (_AlongK(spec) if spec.unit == "k" else _AlongOutputs(spec)).write()
 
 
@@ -58,15 +78,28 @@ class _VectorWriter(Kernel):
         leaves = [f"leaf{k}" for k in range(len(spec.epilogue.leaves))]
         with b.loop(b.lo, b.hi) as items:
             batch, block = self.split(items.index, ["blocks"])
-            self.offsets = self.batch_offsets(batch, spec.batch_rank, ["p", "x", *leaves])
-            self.p0 = b.address(b.buffer(0), self.offsets["p"], spec.element)
-            self.x0 = b.address(b.buffer(1), self.offsets["x"], spec.element)
+            matrix, vector = (["px"[k]] if side is None else side.names for k, side in enumerate((spec.p, spec.x)))
+            self.offsets = self.batch_offsets(batch, spec.batch_rank, [*matrix, *vector, *leaves])
+            if spec.p is None:
+                self.p0 = b.address(b.buffer(0), self.offsets["p"], spec.element)
+            if spec.x is None:
+                self.x0 = b.address(b.buffer(spec.first_x), self.offsets["x"], spec.element)
             self.y0 = b.mul(batch, d("outputs"))
             self.o = b.mul(block, spec.group)
             self.count = b.minimum(b.sub(d("outputs"), self.o), spec.group)
             self.results = b.address(b.scratch, LANES * spec.group, spec.element)
             self._chunks()
-        return self.finish(f"matvec {spec.element} {spec.unit}{spec.epilogue.label}")
+        before = "".join(side.label for side in (spec.p, spec.x) if side)
+        return self.finish(f"{before}matvec {spec.element} {spec.unit}{spec.epilogue.label}")
+
+    def _computed(self, side: Prologue, buffer: int, line: Val, start: Val) -> Load:
+        """Reads a line of a computed operand, counting from `start`."""
+        computer = Computer(self, side, buffer, self.offsets, self.spec.lanes, self.spec.masks)
+        return lambda at, lanes, mask: computer.vector(line, self.b.add(start, at), lanes, mask)
+
+    def _in_memory(self, pointer: Val) -> Load:
+        """Reads adjacent elements."""
+        return lambda at, lanes, mask: self.b.load(pointer, at, self.spec.element, lanes, mask)
 
     def _chunks(self) -> None:
         """Every chunk's result for the group, then their pairwise sum, then the outputs."""
@@ -118,9 +151,11 @@ class _VectorWriter(Kernel):
 
         def load(k: int) -> Val:
             name = f"leaf{k}"
-            return self.load_leaf(spec.epilogue.leaves[k], b.buffer(2 + k), self.offsets[name], o, name, lanes, mask)
+            return self.load_leaf(
+                spec.epilogue.leaves[k], b.buffer(spec.first_leaf + k), self.offsets[name], o, name, lanes, mask
+            )
 
-        first = 2 + len(spec.epilogue.leaves)
+        first = spec.first_leaf + len(spec.epilogue.leaves)
         for k, y in enumerate(spec.epilogue.apply(b, total, load)):
             b.store(y, b.buffer(first + k), b.add(self.y0, o), mask)
 
@@ -132,11 +167,11 @@ class _AlongK(_VectorWriter):
         b, spec = self.b, self.spec
         vectors = LANES // spec.lanes
         last = b.sub(self.count, 1)
-        rows = []
-        for g in range(spec.group):
-            row = b.mul(b.add(self.o, b.minimum(last, g)), self.dim("p.output"))
-            rows.append(b.address(self.p0, b.add(row, start), spec.element))
-        x = b.address(self.x0, start, spec.element)
+        rows = [self._row(b.add(self.o, b.minimum(last, g)), start) for g in range(spec.group)]
+        if spec.x is None:
+            x = self._in_memory(b.address(self.x0, start, spec.element))
+        else:
+            x = self._computed(spec.x, spec.first_x, b.const(0, "i64"), start)
         zero = b.const(0, spec.element, spec.lanes)
         whole = b.mul(b.div_unsigned(length, LANES), LANES)
         with b.loop(0, whole, LANES, [zero] * (spec.group * vectors)) as ks:
@@ -145,7 +180,15 @@ class _AlongK(_VectorWriter):
         for g in range(spec.group):
             b.store(self._halve(lanes[g * vectors : (g + 1) * vectors]), self.results, b.add(place, g))
 
-    def _step(self, rows: list[Val], x: Val, k: Val, lanes: list[Val], left: Val | None) -> list[Val]:
+    def _row(self, o: Val, start: Val) -> Load:
+        """Reads what output `o` multiplies, from `start` on."""
+        b, spec = self.b, self.spec
+        if spec.p is not None:
+            return self._computed(spec.p, 0, o, start)
+        row = b.mul(o, self.dim("p.output"))
+        return self._in_memory(b.address(self.p0, b.add(row, start), spec.element))
+
+    def _step(self, rows: list[Load], x: Load, k: Val, lanes: list[Val], left: Val | None) -> list[Val]:
         """64 elements into the lanes of every output, or only the first `left`; other lanes keep their value."""
         b, spec = self.b, self.spec
         vectors = LANES // spec.lanes
@@ -153,14 +196,14 @@ class _AlongK(_VectorWriter):
         for v in range(vectors):
             mask = b.tail_mask(b.maximum(b.sub(left, v * spec.lanes), 0), spec.lanes) if left else None
             at = b.add(k, v * spec.lanes)
-            xs = b.load(x, at, spec.element, spec.lanes, mask)
+            xs = x(at, spec.lanes, mask)
             for g, row in enumerate(rows):
                 lane = lanes[g * vectors + v]
-                total = b.fma(b.load(row, at, spec.element, spec.lanes, mask), xs, lane)
+                total = b.fma(row(at, spec.lanes, mask), xs, lane)
                 lanes[g * vectors + v] = b.select(mask, total, lane) if mask else total
         return lanes
 
-    def _tail(self, rows: list[Val], x: Val, k: Val, left: Val, lanes: list[Val]) -> list[Val]:
+    def _tail(self, rows: list[Load], x: Load, k: Val, left: Val, lanes: list[Val]) -> list[Val]:
         b, spec = self.b, self.spec
         if spec.masks:
             return b.if_else(b.cmp("gt", left, 0), lambda: self._step(rows, x, k, lanes, left), lambda: lanes)
@@ -169,11 +212,11 @@ class _AlongK(_VectorWriter):
             b.store(lane, b.scratch, i * spec.lanes)
         with b.loop(0, left) as ks:
             at = b.add(k, ks.index)
-            xs = b.load(x, at, spec.element)
+            xs = x(at, 1, None)
             for g, row in enumerate(rows):
                 place = b.add(ks.index, g * LANES)
                 lane = b.load(b.scratch, place, spec.element)
-                b.store(b.fma(b.load(row, at, spec.element), xs, lane), b.scratch, place)
+                b.store(b.fma(row(at, 1, None), xs, lane), b.scratch, place)
         return [b.load(b.scratch, i * spec.lanes, spec.element, spec.lanes) for i in range(spec.group * vectors)]
 
     def _halve(self, lanes: list[Val]) -> Val:
@@ -194,13 +237,16 @@ class _AlongOutputs(_VectorWriter):
 
     def _chunk(self, start: Val, length: Val, place: Val) -> None:
         b, spec = self.b, self.spec
-        x = b.address(self.x0, b.mul(start, self.dim("x.k")), spec.element)
-        p = b.address(self.p0, b.mul(start, self.dim("p.k")), spec.element)
+        if spec.x is None:
+            self.x = b.address(self.x0, b.mul(start, self.dim("x.k")), spec.element)
+        if spec.p is None:
+            self.p = b.address(self.p0, b.mul(start, self.dim("p.k")), spec.element)
+        self.start = start
         if spec.unit == "output":
             whole = b.cmp("eq", self.count, spec.group)
-            b.if_else(whole, lambda: self._in_registers(p, x, length), lambda: self._in_scratch(p, x, length))
+            b.if_else(whole, lambda: self._in_registers(length), lambda: self._in_scratch(length))
         else:
-            self._in_scratch(p, x, length)
+            self._in_scratch(length)
         distance = LANES // 2
         while distance:
             with b.loop(0, distance * spec.group, spec.lanes) as vs:
@@ -211,7 +257,25 @@ class _AlongOutputs(_VectorWriter):
             total = b.load(b.scratch, vs.index, spec.element, spec.lanes)
             b.store(total, self.results, b.add(place, vs.index))
 
-    def _in_registers(self, p: Val, x: Val, length: Val) -> list[Val]:
+    def _x(self, k: Val) -> Val:
+        """Element `k` of the vector's chunk."""
+        b, spec = self.b, self.spec
+        if spec.x is not None:
+            return self._computed(spec.x, spec.first_x, b.const(0, "i64"), self.start)(k, 1, None)
+        return b.load(self.x, b.mul(k, self.dim("x.k")), spec.element)
+
+    def _line(self, k: Val) -> Load:
+        """Reads what element `k` of the vector's chunk is multiplied with, output by output."""
+        b, spec = self.b, self.spec
+        if spec.p is not None:
+            return self._computed(spec.p, 0, b.add(self.start, k), b.const(0, "i64"))
+        line = b.address(self.p, b.mul(k, self.dim("p.k")), spec.element)
+        if spec.unit == "output":
+            return self._in_memory(line)
+        at = lambda o, lanes: b.mul(b.add(b.iota(lanes), o), self.dim("p.output"))  # noqa: E731
+        return lambda o, lanes, mask: b.gather(line, at(o, lanes), spec.element, mask)
+
+    def _in_registers(self, length: Val) -> list[Val]:
         """A whole group: a few lanes at a time stay in registers while every 64th row goes by."""
         b, spec = self.b, self.spec
         vectors = spec.group // spec.lanes
@@ -223,10 +287,9 @@ class _AlongOutputs(_VectorWriter):
                 totals = []
                 for i in range(spec.depth):
                     k = b.add(b.add(ks.index, first), i)
-                    row = b.address(p, b.add(b.mul(k, self.dim("p.k")), self.o), spec.element)
-                    xk = b.splat(b.load(x, b.mul(k, self.dim("x.k")), spec.element), spec.lanes)
+                    line, xk = self._line(k), b.splat(self._x(k), spec.lanes)
                     for v in range(vectors):
-                        loaded = b.load(row, v * spec.lanes, spec.element, spec.lanes)
+                        loaded = line(b.add(self.o, v * spec.lanes), spec.lanes, None)
                         totals.append(b.fma(loaded, xk, ks.args[i * vectors + v]))
                 ks.carry(totals)
             for i in range(spec.depth):
@@ -235,33 +298,27 @@ class _AlongOutputs(_VectorWriter):
                     b.store(ks.results[i * vectors + v], lane, v * spec.lanes)
             rest = b.add(end, first)
             with b.loop(rest, b.minimum(b.add(rest, spec.depth), length)) as ks:
-                self._add_row(p, x, ks.index)
+                self._add_row(ks.index)
         return []
 
-    def _in_scratch(self, p: Val, x: Val, length: Val) -> list[Val]:
+    def _in_scratch(self, length: Val) -> list[Val]:
         """Row by row."""
         b, spec = self.b, self.spec
         zero = b.const(0, spec.element, spec.lanes)
         with b.loop(0, LANES * spec.group, spec.lanes) as vs:
             b.store(zero, b.scratch, vs.index)
         with b.loop(0, length) as ks:
-            self._add_row(p, x, ks.index)
+            self._add_row(ks.index)
         return []
 
-    def _add_row(self, p: Val, x: Val, k: Val) -> None:
+    def _add_row(self, k: Val) -> None:
         """One FMA per output: P[o, k] * x[k] into its lane in scratch."""
         b, spec = self.b, self.spec
-        xk = b.load(x, b.mul(k, self.dim("x.k")), spec.element)
-        row = b.address(p, b.mul(k, self.dim("p.k")), spec.element)
+        xk, line = self._x(k), self._line(k)
         lane = b.address(b.scratch, b.mul(b.and_(k, LANES - 1), spec.group), spec.element)
 
         def step(v: Val, lanes: int, mask: Val | None) -> None:
-            o = b.add(self.o, v)
-            if spec.unit == "output":
-                loaded = b.load(row, o, spec.element, lanes, mask)
-            else:
-                at = b.mul(b.add(b.iota(lanes), o), self.dim("p.output"))
-                loaded = b.gather(row, at, spec.element, mask)
+            loaded = line(b.add(self.o, v), lanes, mask)
             b.store(b.fma(loaded, b.splat(xk, lanes), b.load(lane, v, spec.element, lanes)), lane, v)
 
         if spec.masks:

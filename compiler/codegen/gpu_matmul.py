@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flambeau.compiler.codegen.gemm_operands import Access, Contraction, Ref, read
+from flambeau.compiler.codegen.gemm_kernel import evaluate
+from flambeau.compiler.codegen.gemm_operands import Access, Contraction, Factor, read
 from flambeau.compiler.codegen.gpu_fold import Accumulator, Fold, threads_for
 from flambeau.compiler.codegen.gpu_kernel import Kernel
 from flambeau.compiler.codegen.values import Val
@@ -35,11 +36,12 @@ def lower(cluster: Cluster, target: Target) -> Lowered:
 
 
 def _label(c: Contraction) -> str:
-    return "+".join(["matmul", *(s.op.name for s in c.steps)])
+    before = [s.op.name for s in (*c.lhs.steps, *c.rhs.steps) if s.args]
+    return "+".join([*before, "matmul", *(s.op.name for s in c.steps)])
 
 
 class _Product(Kernel):
-    """What both kinds of kernel share: operands by strides, and the epilogue."""
+    """What both kinds of kernel share: operands by strides, prologues and the epilogue."""
 
     def __init__(self, c: Contraction, threads: int) -> None:
         super().__init__(threads)
@@ -62,6 +64,15 @@ class _Product(Kernel):
         at = b.add(self._times(row, x, "row", x.row), self._times(column, x, "column", x.column))
         return b.load(self.pointer(x.value), b.add(base, at), x.dtype.mlir)
 
+    def bases(self, x: Factor, batch: Val) -> list[Val]:
+        """Where a batch's part of each leaf of an operand begins."""
+        return [self.base(leaf, batch) for leaf in x.leaves]
+
+    def factor(self, x: Factor, bases: Sequence[Val], row: Val, column: Val) -> Val:
+        """One element of an operand, read or computed."""
+        load = lambda k: self.element(x.leaves[k], bases[k], row, column)  # noqa: E731
+        return evaluate(self.b, x.steps, [x.ref], load)[0]
+
     def _times(self, index: Val, x: Access, axis: str, stride: int) -> Val:
         """`index` times the stride of an operand; strides 0 and 1 are in the text, others are dims."""
         if stride in (0, 1):
@@ -77,16 +88,10 @@ class _Product(Kernel):
         """The epilogue of one element of the product, and its stores."""
         b = self.b
         leaves = [self.element(x, self.base(x, batch), row, column) for x in self.c.leaves]
-        steps: list[Val] = []
-
-        def value(ref: Ref) -> Val:
-            return product if ref.kind == "acc" else (leaves if ref.kind == "leaf" else steps)[ref.number]
-
-        for step in self.c.steps:
-            steps.append(step.op.lower(b, *map(value, step.args), *step.attrs))
+        values = evaluate(b, self.c.steps, [ref for _, ref, _ in self.c.outputs], lambda k: leaves[k], product)
         at = b.add(b.mul(b.add(b.mul(batch, self.m), row), self.n), column)
-        for v, ref, _ in self.c.outputs:
-            b.store(value(ref), self.pointer(v, written=True), at)
+        for (v, _, _), x in zip(self.c.outputs, values, strict=True):
+            b.store(x, self.pointer(v, written=True), at)
 
 
 def _vector(c: Contraction) -> KernelCall:
@@ -95,10 +100,10 @@ def _vector(c: Contraction) -> KernelCall:
     b = kernel.b
     row, column = (b.const(0, "i64"), b.block()) if c.m == 1 else (b.block(), b.const(0, "i64"))
     batch = b.block("y")
-    lhs, rhs = kernel.base(c.lhs, batch), kernel.base(c.rhs, batch)
+    lhs, rhs = kernel.bases(c.lhs, batch), kernel.bases(c.rhs, batch)
 
     def step(k: Val, totals: Sequence[Val]) -> list[Val]:
-        x, y = kernel.element(c.lhs, lhs, row, k), kernel.element(c.rhs, rhs, k, column)
+        x, y = kernel.factor(c.lhs, lhs, row, k), kernel.factor(c.rhs, rhs, k, column)
         return [b.fma(x, y, totals[0])]
 
     addition = Accumulator(0.0, c.dtype.mlir, lambda b, x, y: b.add(x, y))
@@ -118,7 +123,7 @@ class _Tiled:
         self.tile_a, self.tile_b = (b.shared(_DEPTH * _PITCH, self.type) for _ in range(2))
         self.batch = b.block("z")
         self.row0, self.column0 = b.mul(b.block("y"), _TILE), b.mul(b.block("x"), _TILE)
-        self.lhs, self.rhs = self.kernel.base(c.lhs, self.batch), self.kernel.base(c.rhs, self.batch)
+        self.lhs, self.rhs = self.kernel.bases(c.lhs, self.batch), self.kernel.bases(c.rhs, self.batch)
         self.x = b.mul(b.rem_unsigned(b.thread(), _SIDE), _EACH)
         self.y = b.mul(b.div_unsigned(b.thread(), _SIDE), _EACH)
 
@@ -141,8 +146,8 @@ class _Tiled:
         """The sums of one block along k."""
         b = self.b
         with b.loop(start, end, _DEPTH, [b.const(0.0, self.type)] * _EACH**2) as loop:
-            self._fill(self.tile_a, loop.index, end, self._element_of_lhs, self.c.lhs.column == 1)
-            self._fill(self.tile_b, loop.index, end, self._element_of_rhs, self.c.rhs.row == 1)
+            self._fill(self.tile_a, loop.index, end, self._element_of_lhs, self.c.lhs.runs_along_columns)
+            self._fill(self.tile_b, loop.index, end, self._element_of_rhs, self.c.rhs.runs_along_rows)
             b.barrier()
             loop.carry(self._multiply(loop.args))
             b.barrier()
@@ -160,13 +165,11 @@ class _Tiled:
 
     def _element_of_lhs(self, k: Val, end: Val, side: Val) -> Val:
         row = self.b.add(self.row0, side)
-        return self._or_zero(row, self.kernel.m, k, end, lambda: self.kernel.element(self.c.lhs, self.lhs, row, k))
+        return self._or_zero(row, self.kernel.m, k, end, lambda: self.kernel.factor(self.c.lhs, self.lhs, row, k))
 
     def _element_of_rhs(self, k: Val, end: Val, side: Val) -> Val:
         column = self.b.add(self.column0, side)
-        return self._or_zero(
-            column, self.kernel.n, k, end, lambda: self.kernel.element(self.c.rhs, self.rhs, k, column)
-        )
+        return self._or_zero(column, self.kernel.n, k, end, lambda: self.kernel.factor(self.c.rhs, self.rhs, k, column))
 
     def _or_zero(self, at: Val, extent: Val, k: Val, end: Val, load) -> Val:
         b = self.b

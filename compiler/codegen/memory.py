@@ -61,6 +61,16 @@ class Memory(Arithmetic):
             f"{stored.mlir}, {mask.mlir} into {POINTER}"
         )
 
+    def prefetch(self, pointer: Val, index: Val, element: str) -> None:
+        """Bring the cache line of an element nearer, which may lie outside of any buffer."""
+        text = (
+            f"llvm.getelementptr {pointer.name}[{index.name}] : ({POINTER}, i64) -> {POINTER}, {storage_type(element)}"
+        )
+        address = self.emit(text, POINTER)
+        self.line(
+            f'"llvm.intr.prefetch"({address.name}) <{{rw = 0 : i32, hint = 3 : i32, cache = 1 : i32}}> : ({POINTER}) -> ()'
+        )
+
     def gather(self, pointer: Val, indices: Val, element: str, mask: Val | None = None, other: Operand = 0) -> Val:
         """One element per lane of `indices` (i64)."""
         if indices.lanes == 1 and mask is None:

@@ -1,0 +1,171 @@
+"""What fusing a value into its reader gains: `taskset -c 1 python benchmarks/fusion.py [name ...]`, on one thread.
+
+Each case is compiled twice: as it is, and with the value in question returned as well, so that it has to be stored and
+its reader reads it. The two take turns; medians in milliseconds, and how many kernels each has.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder, Value
+from flambeau.dialects.dtypes import DType, float32
+from loop_kernels import Compiled, op, rows
+
+
+class Case(NamedTuple):
+    """The results of a program, and the values between its ops that may be fused away."""
+
+    results: list[Value]
+    between: list[Value]
+
+
+def array(b: GraphBuilder, *shape: int, dtype: DType = float32) -> Value:
+    return b.input(Aval(shape, dtype))
+
+
+def turned(x: Value) -> Value:
+    rank = len(x.shape)
+    return op("permute", x, perm=(*range(rank - 2), rank - 1, rank - 2))
+
+
+def relu(x: Value) -> Value:
+    return op("maximum", x, x.like(0.0))
+
+
+# ---- elementwise into products ----------------------------------------------------------------------------------
+
+
+def relu_left(b: GraphBuilder, m: int, n: int, k: int) -> Case:
+    y = relu(array(b, m, k))
+    return Case([op("matmul", y, array(b, k, n))], [y])
+
+
+def relu_left_turned(b: GraphBuilder, m: int, n: int, k: int) -> Case:
+    """The right operand is read in place of its transpose, as a layer's weights are."""
+    y = relu(array(b, m, k))
+    return Case([op("matmul", y, turned(array(b, n, k)))], [y])
+
+
+def normed(b: GraphBuilder, m: int, n: int, k: int) -> Case:
+    x = array(b, m, k)
+    y = (x - rows(array(b, m), x.shape)) * rows(array(b, m), x.shape)
+    return Case([op("matmul", y, array(b, k, n))], [y])
+
+
+def gelu_left(b: GraphBuilder, m: int, n: int, k: int) -> Case:
+    x = array(b, m, k)
+    y = x * (op("erf", x * 0.70710678) + 1.0) * 0.5
+    return Case([op("matmul", y, array(b, k, n))], [y])
+
+
+def masked_right(b: GraphBuilder, m: int, n: int, k: int) -> Case:
+    """The gradient of a layer's weights: x.T @ (dy * mask)."""
+    dy, h = array(b, k, n), array(b, k, n)
+    y = op("select", h > h.like(0.0), dy, dy.like(0.0))
+    return Case([op("matmul", turned(array(b, k, m)), y)], [y])
+
+
+def masked_left(b: GraphBuilder, m: int, n: int, k: int) -> Case:
+    """The gradient of a layer's input: (dy * mask) @ w."""
+    dy, h = array(b, m, k), array(b, m, k)
+    y = op("select", h > h.like(0.0), dy, dy.like(0.0))
+    return Case([op("matmul", y, array(b, k, n))], [y])
+
+
+def masked_left_turned(b: GraphBuilder, m: int, n: int, k: int) -> Case:
+    """The gradient of a layer's weights, transposed: (dy * mask).T @ x."""
+    dy, h = array(b, k, m), array(b, k, m)
+    y = op("select", h > h.like(0.0), dy, dy.like(0.0))
+    return Case([op("matmul", turned(y), array(b, k, n))], [y])
+
+
+def scores(b: GraphBuilder, heads: int, n: int, k: int) -> Case:
+    """(q * scale) @ k.T of every head."""
+    y = array(b, heads, n, k) * 0.125
+    return Case([op("matmul", y, turned(array(b, heads, n, k)))], [y])
+
+
+def scaled_keys(b: GraphBuilder, heads: int, n: int, k: int) -> Case:
+    y = array(b, heads, n, k) * 0.125
+    return Case([op("matmul", array(b, heads, n, k), turned(y))], [y])
+
+
+def matvec(b: GraphBuilder, m: int, k: int) -> Case:
+    y = relu(array(b, m, k))
+    return Case([op("matmul", y, array(b, k, 1))], [y])
+
+
+def vecmat(b: GraphBuilder, n: int, k: int) -> Case:
+    y = relu(array(b, k, n))
+    return Case([op("matmul", array(b, 1, k), y)], [y])
+
+
+CASES: dict[str, tuple[Callable[..., Case], tuple[int, ...]]] = {
+    "relu(x) @ w 64x512x784": (relu_left, (64, 512, 784)),
+    "relu(x) @ w 512x512x784": (relu_left, (512, 512, 784)),
+    "relu(x) @ w.T 512x512x784": (relu_left_turned, (512, 512, 784)),
+    "relu(x) @ w 512x10x256": (relu_left, (512, 10, 256)),
+    "relu(x) @ w 4096x64x1024": (relu_left, (4096, 64, 1024)),
+    "relu(x) @ w 8x1024x1024": (relu_left, (8, 1024, 1024)),
+    "normed @ w 1024x1024x1024": (normed, (1024, 1024, 1024)),
+    "normed @ w 4096x256x256": (normed, (4096, 256, 256)),
+    "gelu(x) @ w 512x256x1024": (gelu_left, (512, 256, 1024)),
+    "x.T @ masked 784x512x512": (masked_right, (784, 512, 512)),
+    "x.T @ masked 784x512x64": (masked_right, (784, 512, 64)),
+    "masked @ w 512x784x512": (masked_left, (512, 784, 512)),
+    "masked.T @ x 512x784x512": (masked_left_turned, (512, 784, 512)),
+    "(q/8) @ k.T 96x128x64": (scores, (96, 128, 64)),
+    "q @ (k/8).T 96x128x64": (scaled_keys, (96, 128, 64)),
+    "(q/8) @ k.T 8x1024x64": (scores, (8, 1024, 64)),
+    "relu(x) @ v 2048x2048": (matvec, (2048, 2048)),
+    "v @ relu(x) 2048x2048": (vecmat, (2048, 2048)),
+    "relu(x) @ w 16x16x16": (relu_left, (16, 16, 16)),
+}
+
+
+def compiled(make: Callable[..., Case], sizes: tuple[int, ...], stores: bool) -> Compiled:
+    b = GraphBuilder()
+    case = make(b, *sizes)
+    b.graph.outputs = [v.id for v in (*case.results, *(case.between if stores else ()))]
+    return Compiled(b.graph)
+
+
+def medians(contestants: list[Compiled], seconds: float) -> list[float]:
+    """Milliseconds of processor time of each, taking turns of about a millisecond."""
+    times: list[list[float]] = [[] for _ in contestants]
+    counts = []
+    for c in contestants:
+        c.run()
+        begin = time.process_time()
+        c.run()
+        counts.append(max(1, int(1e-3 / (time.process_time() - begin))))
+    end = time.process_time() + seconds
+    while time.process_time() < end or len(times[0]) < 5:
+        for c, found, count in zip(contestants, times, counts, strict=True):
+            begin = time.process_time()
+            for _ in range(count):
+                c.run()
+            found.append((time.process_time() - begin) / count * 1e3)
+    return [sorted(found)[len(found) // 2] for found in times]
+
+
+def main(wanted: list[str]) -> None:
+    for name, (make, sizes) in CASES.items():
+        if wanted and not any(w in name for w in wanted):
+            continue
+        pair = [compiled(make, sizes, stores) for stores in (False, True)]
+        fused, apart = medians(pair, 1.0)
+        kernels = " and ".join(str(len(c.calls)) for c in pair)
+        print(
+            f"{name:28} fused {fused:8.4f} ms  apart {apart:8.4f} ms  x{apart / fused:5.2f}  {kernels} kernels",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
