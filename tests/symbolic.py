@@ -18,6 +18,7 @@ from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Guard, scope
+from flambeau.runtime import _binding as runtime
 from random_graphs import same_bits
 
 STRICT = Options(mode="blocking", strict_sizes=True)
@@ -73,7 +74,8 @@ def check(
     options: Options = STRICT,
     inputs: Callable[[Graph], list[np.ndarray]] = arguments,
 ) -> Outcome:
-    """Run `graph` at all `sizes` (one tuple of the symbols' values each) and compare with the bound graphs' programs.
+    """Run `graph` at all `sizes` (one tuple of the symbols' values each) and compare with the bound graphs' programs, updating inputs
+    in place, too, where the graph may.
     `inputs` makes the arrays for a bound graph; in strict mode (the default) no plan may be for one size only because
     compiling it for more failed."""
     executable = driver.compile(graph, options)
@@ -82,9 +84,21 @@ def check(
         bound = graph.bind(values)
         arrays = inputs(bound)
         wanted = driver.compile(bound, concrete)(arrays)
-        found = executable(arrays, sizes=values)
-        for k, (v, x, y) in enumerate(zip(bound.outputs, wanted, found, strict=True)):
-            aval = bound.avals[v]
-            same = same_bits(to_array(x, aval), to_array(y, aval))
-            assert same, f"output {k} differs at sizes {tuple(values)}"
+        _compare(bound, wanted, executable(arrays, sizes=values), f"at sizes {tuple(values)}")
+        if graph.updates:
+            donated = executable(list(map(_buffer, arrays)), tuple(set(graph.updates.values())), values)
+            _compare(bound, wanted, donated, f"at sizes {tuple(values)}, updated in place")
     return Outcome(executable, executable.report.plans)
+
+
+def _compare(bound: Graph, wanted: Sequence[Any], found: Sequence[Any], when: str) -> None:
+    for k, (v, x, y) in enumerate(zip(bound.outputs, wanted, found, strict=True)):
+        aval = bound.avals[v]
+        assert same_bits(to_array(x, aval), to_array(y, aval)), f"output {k} differs {when}"
+
+
+def _buffer(array: np.ndarray) -> runtime.Buffer:
+    buffer = runtime.Buffer.alloc(array.nbytes)
+    if array.size:
+        np.frombuffer(buffer, array.dtype, count=array.size)[:] = array.reshape(-1)
+    return buffer
