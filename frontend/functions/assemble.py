@@ -146,7 +146,7 @@ def _pad_constant(input: Tensor_, pad: Static, value: Operand = 0.0):
     cut_low, cut_high = [max(-n, 0) for n in low], [max(-n, 0) for n in high]
     if any(cut_low) or any(cut_high):
         sizes = tuple(n - a - b for n, a, b in zip(x.shape, cut_low, cut_high))
-        if min(sizes) < 0:
+        if any(n < 0 for n in sizes):
             raise RuntimeError(f"[pad] pad {pad} leaves a negative size of shape {x.shape}. Use smaller margins.")
         x = ops.slice(x, starts=tuple(cut_low), sizes=sizes, steps=(1,) * len(sizes))
     return ops.pad(x, value.cast(x.dtype), low=tuple(max(n, 0) for n in low), high=tuple(max(n, 0) for n in high))

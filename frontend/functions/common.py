@@ -11,6 +11,7 @@ from typing import Any
 
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float64
+from flambeau.dialects.size import Size
 from flambeau.dialects.tape.common import ops
 from flambeau.engine import Weak
 from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
@@ -44,15 +45,15 @@ def broadcast_shapes(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     padded = [(1,) * (rank - len(s)) + s for s in shapes]
     result = []
     for dim, extents in enumerate(zip(*padded, strict=True)):
-        wanted = {n for n in extents if n != 1}
-        if len(wanted) > 1:
+        wanted = [n for n in extents if n != 1]
+        if any(n != wanted[0] for n in wanted):
             found = " and ".join(str(s) for s in shapes)
-            sizes = " and ".join(map(str, sorted(wanted)))
+            sizes = " and ".join(map(str, sorted(set(map(int, wanted)))))
             raise RuntimeError(
                 f"[{op}] shapes {found} do not broadcast: sizes {sizes} at dimension {dim - rank}. "
                 "Make them equal or one of them 1."
             )
-        result.append(wanted.pop() if wanted else 1)
+        result.append(wanted[0] if wanted else 1)
     return tuple(result)
 
 
@@ -121,14 +122,14 @@ def moved(rank: int, source: int, target: int) -> tuple[int, ...]:
     return tuple(order)
 
 
-def size_of(op: str, size: Sequence[Any]) -> tuple[int, ...]:
+def size_of(op: str, size: Sequence[Any]) -> tuple[Any, ...]:
     """A shape given as ints or as one sequence of ints. Raises for negative extents and other types."""
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = size[0]
     for n in size:
         if isinstance(n, bool) or not hasattr(n, "__index__"):
             raise TypeError(f"[{op}] size {tuple(size)} has an entry of type {type(n).__name__}. Pass ints.")
-    result = tuple(n.__index__() for n in size)
+    result = tuple(n if isinstance(n, Size) else n.__index__() for n in size)
     if any(n < 0 for n in result):
         raise RuntimeError(f"[{op}] size {result} has a negative entry. Pass sizes of at least 0.")
     return result

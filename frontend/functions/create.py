@@ -271,9 +271,9 @@ def _spaced(steps: Static, dtype: Static, start: Operand, end: Operand):
     if steps == 1:
         return first.cast(dtype)
     position = ops.iota(shape=(steps,), dim=0, dtype=wide, builder=start.builder)
-    stride = (last - first) / float(steps - 1)
-    from_end = (float(steps - 1) - position) * stride
-    return ops.select(position < steps / 2, first + position * stride, last - from_end).cast(dtype)
+    stride = (last - first) / (steps - 1)
+    from_end = (position.like(steps - 1) - position) * stride
+    return ops.select(position * 2.0 < steps, first + position * stride, last - from_end).cast(dtype)
 
 
 def linspace(

@@ -31,7 +31,7 @@ def reduce_loss(op: str, loss: Value, reduction: str) -> Value:
     if reduction == "none":
         return loss
     total = _total(loss)
-    return total if reduction == "sum" else total / float(math.prod(loss.shape))
+    return total if reduction == "sum" else total / math.prod(loss.shape)
 
 
 def check_reduction(op: str, reduction: str, *more: str) -> None:
@@ -100,7 +100,7 @@ def kl_div(input: Tensor_, target: Tensor_, reduction: Static = "mean", log_targ
         safe = ops.select(positive, y, y.like(1.0))
         loss = ops.select(positive, y * ops.log(safe), y.like(0.0)) - y * x
     if reduction == "batchmean":
-        return _total(loss) / float(loss.shape[0])
+        return _total(loss) / loss.shape[0]
     return reduce_loss("kl_div", loss, reduction)
 
 
@@ -224,7 +224,7 @@ def _smoothing(x: Value, label_smoothing: Any) -> Value | None:
 
 def _mixed(at_target: Value, over_classes: Value, smoothing: Value, count: int) -> Value:
     """(1 - smoothing) * at_target + smoothing / count * over_classes."""
-    rest, part = smoothing.like(1.0) - smoothing, smoothing / float(count)
+    rest, part = smoothing.like(1.0) - smoothing, smoothing / count
     return at_target * rest.expand(at_target.shape) + over_classes * part.expand(over_classes.shape)
 
 
@@ -248,7 +248,7 @@ def _from_probabilities(
     loss = -ops.sum(terms, axes=(dim,))
     if reduction == "none":
         return loss
-    return _total(loss) if reduction == "sum" else _total(loss) / float(math.prod(x.shape) / count)
+    return _total(loss) if reduction == "sum" else _total(loss) / (math.prod(x.shape) // count)
 
 
 # ---- truth values -----------------------------------------------------------------------------------------

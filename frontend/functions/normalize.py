@@ -27,13 +27,13 @@ def layer_norm(
     """
     x = input
     check_floating("layer_norm", x)
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    shape = tuple(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
     if not shape or x.shape[len(x.shape) - len(shape) :] != shape:
         raise RuntimeError(
             f"[layer_norm] input of shape {x.shape} does not end in normalized_shape {shape}. Check the module."
         )
     axes = tuple(range(len(x.shape) - len(shape), len(x.shape)))
-    count = float(math.prod(shape))
+    count = math.prod(shape)
 
     def mean(v: Value) -> Value:
         total = ops.sum(v, axes=axes) / count

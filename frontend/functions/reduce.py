@@ -27,7 +27,7 @@ def reduced(record: str, x: Value, axes: tuple[int, ...], keepdim: bool) -> Valu
     return ops.reshape(result, shape=_kept(x, axes)) if keepdim and axes else result
 
 
-def _count(x: Value, axes: tuple[int, ...]) -> int:
+def _count(x: Value, axes: tuple[int, ...]) -> Any:
     return math.prod(x.shape[d] for d in axes)
 
 
@@ -49,7 +49,7 @@ def mean(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: 
     x = input.cast(dtype) if dtype is not None else input
     check_floating("mean", x)
     axes = canonical_dims("mean", dim, len(x.shape))
-    return reduced("sum", x, axes, keepdim) / float(_count(x, axes))
+    return reduced("sum", x, axes, keepdim) / _count(x, axes)
 
 
 @function(method=True)
@@ -243,10 +243,10 @@ def variance(op: str, x: Value, dim: Any, correction: float, keepdim: bool) -> V
     """The mean squared distance from the mean, in two passes, with `count - correction` as divisor."""
     check_floating(op, x)
     axes = canonical_dims(op, dim, len(x.shape))
-    count = _count(x, axes)
-    centre = reduced("sum", x, axes, True) / float(count)
+    count = _count(x, axes) if isinstance(correction, int) else int(_count(x, axes))
+    centre = reduced("sum", x, axes, True) / count
     distance = x - centre.expand(x.shape)
-    divisor = float(count - correction) if count > correction else 0.0
+    divisor = count - correction if count > correction else 0.0
     return reduced("sum", distance * distance, axes, keepdim) / divisor
 
 

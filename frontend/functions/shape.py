@@ -11,6 +11,7 @@ from typing import Any
 
 from flambeau import layout
 from flambeau.dialects.builder import Value
+from flambeau.dialects.size import Size
 from flambeau.function import Static, Tensor_, function, view
 from flambeau.functions.common import canonical_dim, canonical_dims, ops, size_of
 from flambeau.host import is_whole
@@ -21,7 +22,7 @@ from flambeau.runtime.recorder import Tensor
 
 def solve_shape(op: str, size: int, shape: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...]:
     """`shape` with its -1, if any, replaced so that it holds `size` elements. Raises RuntimeError if none fits."""
-    wanted = tuple(n.__index__() for n in shape)
+    wanted = tuple(n if isinstance(n, Size) else n.__index__() for n in shape)
     known = math.prod(n for n in wanted if n != -1)
     holes = wanted.count(-1)
     if holes > 1 or any(n < -1 for n in wanted):
