@@ -20,6 +20,7 @@ from functools import lru_cache, wraps
 from math import gcd, inf
 from operator import floordiv
 from typing import Any, NamedTuple, TypeVar, Union
+from weakref import WeakValueDictionary
 
 from flambeau.runtime.plan_spec import ExprOp, PlanSpec
 
@@ -39,24 +40,24 @@ _EXPR_OPS = {_QUOTIENT: ExprOp.FLOORDIV, _LEAST: ExprOp.MIN, _GREATEST: ExprOp.M
 
 
 class _Atom:
-    """A symbol, or a quotient or extreme of `parts` that has no simpler form; compared and ordered by its text, which
-    asks nothing."""
+    """A symbol, or a quotient or extreme of `parts` that has no simpler form. Ordered by its text. There is one object
+    for each text, made by `_atom`, so that comparing two asks nothing and costs nothing."""
 
-    __slots__ = ("parts", "symbol", "text")
+    __slots__ = ("__weakref__", "parts", "symbol", "text")
 
-    def __init__(self, symbol: int, parts: tuple[Int, ...] = ()) -> None:
-        self.symbol = symbol  # negative: what is made of the parts
-        self.parts = parts
-        self.text = f"s{symbol}" if symbol >= 0 else _TEXTS[symbol].format(*map(repr_of, parts))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Atom) and self.text == other.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
+    def __init__(self, symbol: int, parts: tuple[Int, ...], text: str) -> None:
+        self.symbol, self.parts, self.text = symbol, parts, text  # symbol < 0: what is made of the parts
 
     def __reduce__(self) -> tuple:
-        return _Atom, (self.symbol, self.parts)
+        return _atom, (self.symbol, self.parts)
+
+
+_atoms: WeakValueDictionary[str, _Atom] = WeakValueDictionary()
+
+
+def _atom(symbol: int, parts: tuple[Int, ...] = ()) -> _Atom:
+    text = f"s{symbol}" if symbol >= 0 else _TEXTS[symbol].format(*map(repr_of, parts))
+    return _atoms.get(text) or _atoms.setdefault(text, _Atom(symbol, parts, text))
 
 
 class Guard(NamedTuple):
@@ -114,6 +115,7 @@ class Scope:
         self.hints, self.by_form = tuple(hints), by_form
         self._guards: dict[Guard, None] = {}
         self._known: dict[tuple[_Term, ...], float] = {}  # sums of terms without a constant, and their least values
+        self._answers: dict[tuple[str, Size], bool] = {}  # since the last guard
 
     @property
     def guards(self) -> tuple[Guard, ...]:
@@ -121,6 +123,7 @@ class Scope:
 
     def note(self, guard: Guard) -> None:
         self._guards[guard] = None
+        self._answers.clear()
         if guard.relation in ("==", ">="):
             self._learn(guard.size)
         if guard.relation in ("==", "<"):
@@ -148,6 +151,13 @@ class Scope:
 
     def ask(self, relation: str, size: Size) -> bool:
         """Whether `size relation 0` at the hints; noted unless it is certain."""
+        found = self._answers.get((relation, size))
+        if found is None:
+            found = self._answer(relation, size)
+            self._answers[relation, size] = found
+        return found
+
+    def _answer(self, relation: str, size: Size) -> bool:
         certain = _decide(relation, *self.bounds(size))
         if certain is not None:
             return certain
@@ -244,19 +254,28 @@ class Size:
 
     def __init__(self, terms: tuple[tuple[_Monomial, int], ...]) -> None:
         self.terms = terms
-        self._hash = hash(tuple([(m, 2 * c + 1) for m, c in terms]))  # odd: -1 and -2 have one hash
+        self._hash: int | None = None
 
     # ---- arithmetic
 
     def __add__(self, other: Any) -> Int:
         if not _is_size(other):
             return NotImplemented
+        if not isinstance(other, Size):
+            return self._plus(other)
         terms = dict(self.terms)
         for monomial, c in _terms(other):
             terms[monomial] = terms.get(monomial, 0) + c
         return _make(terms)
 
     __radd__ = __add__
+
+    def _plus(self, constant: int) -> Int:
+        """The constant is the last term."""
+        *rest, (monomial, c) = self.terms
+        if monomial:
+            return Size((*self.terms, ((), constant))) if constant else self
+        return Size((*rest, ((), c + constant))) if c + constant else Size(tuple(rest))
 
     def __neg__(self) -> Int:
         return Size(tuple((m, -c) for m, c in self.terms))
@@ -273,9 +292,11 @@ class Size:
     def __mul__(self, other: Any) -> Int:
         if not _is_size(other):
             return NotImplemented
+        if not isinstance(other, Size):
+            return Size(tuple([(m, c * other) for m, c in self.terms])) if other else 0
         terms: dict[_Monomial, int] = {}
         for m, c in self.terms:
-            for n, d in _terms(other):
+            for n, d in other.terms:
                 product = tuple(sorted(m + n, key=lambda a: a.text))
                 terms[product] = terms.get(product, 0) + c * d
         return _make(terms)
@@ -356,6 +377,8 @@ class Size:
         return other / int(self)
 
     def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(tuple([(m, 2 * c + 1) for m, c in self.terms]))  # odd: -1 and -2 have one hash
         return self._hash
 
     def __str__(self) -> str:
@@ -373,7 +396,7 @@ class Size:
 
 def symbol(index: int) -> Size:
     """The size that symbol `index` stands for."""
-    return Size((((_Atom(index),), 1),))
+    return Size((((_atom(index),), 1),))
 
 
 # ---- sizes and whatever contains them -------------------------------------------------------------------------
@@ -632,7 +655,7 @@ def _extreme(which: int, a: Int, b: Int) -> Int:
     low, high = _bounds(b - a)
     if low >= 0 or high <= 0:
         return a if (low >= 0) == (which == _LEAST) else b
-    return Size((((_Atom(which, tuple(sorted((a, b), key=repr_of))),), 1),))
+    return Size((((_atom(which, tuple(sorted((a, b), key=repr_of))),), 1),))
 
 
 def _quotient(monomial: _Monomial, c: int, divisor: tuple[_Monomial, int]) -> tuple[_Monomial, int] | None:
@@ -674,7 +697,7 @@ def _floordiv(a: Int, b: Int) -> Int:
     if _is_rest(left, b):
         return _make(whole) + quotient
     left = left + quotient * b
-    return _make(whole) + Size((((_Atom(_QUOTIENT, (left, b)),), 1),))
+    return _make(whole) + Size((((_atom(_QUOTIENT, (left, b)),), 1),))
 
 
 def _is_rest(a: Int, b: Int) -> bool:
