@@ -64,6 +64,8 @@ class Assembly:
     keeps           slots worth keeping for a backward; `freed` those whose history was used up
     made            slot -> the values of the call that made it
     links           (a, b): gradients that arrive at slot a of an imported trace go on to slot b
+    grafts          slot -> the slot where its history is; `joined`: value of `history()` that has history through a link
+                    -> the slot that was linked
     """
 
     def __init__(self, export: Sequence[tuple]) -> None:
@@ -77,6 +79,8 @@ class Assembly:
         self.overwrites: list[Overwrite] = []
         self.freed: set[int] = set()
         self.links: list[tuple[int, int]] = []
+        self.grafts: dict[int, int] = {}
+        self.joined: dict[int, int] = {}
         self.made: dict[int, frozenset[int]] = {}
         self.keeps: set[int] = set()
         self.roots: dict[int, int] = {}
@@ -127,6 +131,7 @@ class Assembly:
     def _graft(self, offset, provided, slot, data, history) -> None:
         operands = [self.slots[offset + data], self.slots[offset + history]]
         (self.slots[offset + slot],) = self.graph.add_node(graft, operands)
+        self.grafts[offset + slot] = offset + history
         self._follow(offset + slot, offset + data)
         if offset:
             self.imported.add(offset + slot)
@@ -142,7 +147,7 @@ class Assembly:
             if operand is not None:
                 values += [self.slots[offset + s] for s in (operand[0], *operand[2])]
         start = len(self.graph.nodes)
-        outputs = self.graph.inline(payload.graph, values)
+        outputs = self._inline(offset, payload.graph, values, operands, writes)
         if loc:
             place = Loc(*loc)
             self.graph.nodes[start:] = [n._replace(loc=place) for n in self.graph.nodes[start:]]
@@ -159,6 +164,12 @@ class Assembly:
                 self._follow(offset + slot, old)
                 detached = bool(operands[write][1]) and operands[write][1].detached
                 self.overwrites.append(Overwrite(old, function.name, Loc(*loc) if loc else None, own, detached))
+
+    def _inline(
+        self, offset: int, graph: Graph, values: list[int], operands: Sequence[tuple | None], writes: Sequence[int]
+    ) -> list[int]:
+        """Append a call's fragment; its operands are `values`."""
+        return self.graph.inline(graph, values)
 
     def _result(self, offset: int, provided: dict[int, int], slot: int, value: int) -> None:
         if slot in provided:
@@ -201,6 +212,13 @@ class Assembly:
         kept = {slot - base: now for slot, now in provided.items() if slot >= base}
         self._entries(inner, offset + base, {slot: offset + now for slot, now in given.items()} | kept)
 
+    def root_of(self, slot: int) -> int:
+        """The slot where the history of a slot is: in the trace that it came from."""
+        links = dict(self.links)
+        while slot in links or slot in self.grafts:
+            slot = links[slot] if slot in links else self.grafts[slot]
+        return slot
+
     def available(self, value: int) -> int:
         """The value that holds what `value` is."""
         while value in self.same:
@@ -230,15 +248,18 @@ class Assembly:
         for here, there in self.links:
             data, parent = self.slots[here], self.slots[there]
             g = graph.add_value(graph.avals[data])
-            joined[data], self.same[g] = g, data
+            joined[data], self.same[g], self.joined[g] = g, data, here
             nodes.append(Node(graft, (data, parent), (), (g,)))
+        nodes = [
+            node._replace(operands=(node.operands[0], joined.get(node.operands[1], node.operands[1]))) for node in nodes
+        ]
         for node in self.graph.nodes:
             nodes.append(node._replace(operands=tuple(joined.get(v, v) for v in node.operands)))
-        graph.nodes = _sorted(nodes)
+        graph.nodes = in_order(nodes)
         return graph
 
 
-def _sorted(nodes: list[Node]) -> list[Node]:
+def in_order(nodes: list[Node]) -> list[Node]:
     """In an order in which every value is made before it is read."""
     producers = {v: n for n in nodes for v in n.results}
     done: set[int] = set()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flambeau import inline
+from flambeau import inline, tensor_hooks
 from flambeau.dialects.dtypes import DType
 from flambeau.engine import GRAD_MODE
 from flambeau.function import Tensor_, view
@@ -111,7 +111,7 @@ def backward(
     """
     wanted = [inputs] if isinstance(inputs, Tensor) else inputs
     retain = create_graph if retain_graph is None else bool(retain_graph)
-    if create_graph or inline.hooked() or (wanted is not None and not all(t.is_leaf for t in wanted)):
+    if create_graph or tensor_hooks.hooked() or (wanted is not None and not all(t.is_leaf for t in wanted)):
         inline.backward(tensor, gradient, wanted, create_graph, retain)
     else:
         recorder.backward(tensor, gradient, retain, wanted)
@@ -138,7 +138,8 @@ def grad(
         if not t.requires_grad:
             raise RuntimeError("[grad] an input does not require grad. Call requires_grad_() before using it.")
     found: Sequence[Tensor | None]
-    if create_graph or inline.hooked():
+    views = any(recorder.view_info(t)[0] is not None for t in ins)  # these are no values of a trace
+    if create_graph or views or tensor_hooks.hooked():
         found = inline.gradients("grad", outs, given, ins, create_graph, retain)
     else:
         found = recorder.grad_entry(outs, ins, given, flags=int(retain))
@@ -161,13 +162,29 @@ def detach(input: Tensor_):
 
 def detach_(tensor: Tensor) -> Tensor:
     """Cut this tensor from its gradient history: it becomes a leaf that does not require grad."""
+    if tensor.is_leaf:
+        return recorder.set_requires_grad(tensor, False)
     recorder.set_cell(tensor, detach(tensor))
     return tensor
 
 
 def _set_data(tensor: Tensor, value: Tensor) -> None:
-    """`tensor.data = value`: share the storage of `value` from now on, leaving history and identity alone."""
-    recorder.set_cell(tensor, detach(value))
+    """`tensor.data = value`: a leaf shares the storage of `value` from now on; a result keeps its history and gets a
+    copy of the elements. Raises RuntimeError for a result of another shape or dtype."""
+    if tensor.is_leaf:
+        recorder.set_cell(tensor, detach(value))
+        return
+    if (tensor.shape, tensor.dtype) != (value.shape, value.dtype):
+        raise RuntimeError(
+            f"[data] {value.dtype.name} of shape {value.shape} is assigned to a result that is {tensor.dtype.name} of "
+            f"shape {tensor.shape} and has gradient history. Detach the tensor first."
+        )
+    with no_grad():
+        new = detach(value).clone()
+    with enable_grad():
+        recorder.set_cell(tensor, inline.same(tensor))
+    with no_grad():
+        detach(tensor).copy_(new)
 
 
 # ---- tensor methods -------------------------------------------------------------------------------------------
@@ -195,5 +212,5 @@ Tensor.requires_grad_ = requires_grad_  # type: ignore[attr-defined]
 Tensor.data = property(detach, _set_data, doc="The storage without gradient history; assignable.")  # type: ignore
 Tensor.detach_ = detach_  # type: ignore[attr-defined]
 Tensor.backward = backward  # type: ignore[attr-defined]
-Tensor.register_hook = inline.register_hook  # type: ignore[attr-defined]
-Tensor.retain_grad = inline.retain_grad  # type: ignore[attr-defined]
+Tensor.register_hook = tensor_hooks.register_hook  # type: ignore[attr-defined]
+Tensor.retain_grad = tensor_hooks.retain_grad  # type: ignore[attr-defined]

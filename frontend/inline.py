@@ -6,16 +6,15 @@ The forward values that vjps read are the trace's own; what has no slot is recor
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from flambeau import programs
-from flambeau.assembly import Assembly
+from flambeau import programs, tensor_hooks
+from flambeau.assembly import Assembly, Differentiated
 from flambeau.dialects import autodiff
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.builder import Builder, GraphBuilder, Value
-from flambeau.dialects.dtypes import int64
+from flambeau.dialects.builder import Builder, Value
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import graft
 from flambeau.dialects.record import OpRecord, find
@@ -23,6 +22,7 @@ from flambeau.engine import GRAD_MODE
 from flambeau.function import builder
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import REQUIRED, Function, Tensor
+from flambeau.shared_views import Place, SharedViews
 
 # ---- a builder that records -----------------------------------------------------------------------------------
 
@@ -57,92 +57,9 @@ _number = Function(
 )  # a Python number as a 0-d tensor
 
 
-# ---- hooks ----------------------------------------------------------------------------------------------------
-
-
-class Handle:
-    """A registered hook; `remove()` takes it away."""
-
-    def __init__(self, hooks: Hooks, fn: Callable) -> None:
-        self.hooks, self.fn = hooks, fn
-
-    def remove(self) -> None:
-        if self.fn in self.hooks.fns:
-            self.hooks.fns.remove(self.fn)
-
-
-class Hooks:
-    """The hooks of one tensor. An intermediate result is kept alive until its graph has been gone through."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.fns: list[Callable] = []
-        self.retain = False  # keep the gradient that the hooks leave in `.grad`
-        self.weak = weakref.ref(tensor)
-        self.strong = None if tensor.is_leaf else tensor
-        self.ran = False
-
-    @property
-    def tensor(self) -> Tensor | None:
-        return self.weak()
-
-    def run(self, ct: Value) -> Value:
-        self.ran = True
-        gradient = ct.id
-        for fn in list(self.fns):
-            replaced = fn(gradient)
-            if replaced is not None:
-                if (replaced.shape, replaced.dtype) != (gradient.shape, gradient.dtype):
-                    raise RuntimeError(
-                        f"[hook] a hook returned a gradient of shape {replaced.shape} for one of {gradient.shape}."
-                    )
-                gradient = replaced
-        if self.retain and (tensor := self.tensor) is not None:
-            before = tensor.grad
-            tensor.__dict__["_retained_grad"] = gradient if before is None else before + gradient
-        return Value(ct.builder, gradient, ct.aval)
-
-
-_hooks: list[Hooks] = []
-
-
-def hooked() -> bool:
-    """Whether any tensor has hooks."""
-    if _hooks:
-        _hooks[:] = [h for h in _hooks if (h.fns or h.retain) and h.tensor is not None]
-    return bool(_hooks)
-
-
-def register_hook(tensor: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Handle:
-    """Call `hook(gradient)` in every backward, once the gradient of this tensor is complete; what it returns, if anything,
-    takes its place. Returns a handle with `remove()`. Raises RuntimeError for a tensor that does not require grad."""
-    if not tensor.requires_grad:
-        raise RuntimeError("[register_hook] the tensor does not require grad. Call requires_grad_() first.")
-    hooks = _hooks_of(tensor)
-    hooks.fns.append(hook)
-    return Handle(hooks, hook)
-
-
-def _hooks_of(tensor: Tensor) -> Hooks:
-    if recorder.view_info(tensor)[0] is not None:  # gradients of a view have no place of their own
-        recorder.set_cell(tensor, primitive(find("add"))([tensor, _zeros(tensor)], ()))
-    hooks = next((h for h in _hooks if h.tensor is tensor), None)
-    if hooks is None:
-        hooks = Hooks(tensor)
-        _hooks.append(hooks)
-    return hooks
-
-
-def _zeros(tensor: Tensor) -> Tensor:
-    return TensorBuilder().constant(-0.0, tensor.dtype, tensor.shape).id
-
-
-def retain_grad(tensor: Tensor) -> None:
-    """Have `backward()` set `.grad` of this intermediate result too."""
-    if not tensor.requires_grad:
-        raise RuntimeError("[retain_grad] the tensor does not require grad. Compute it from tensors that do.")
-    if tensor.is_leaf:
-        return
-    _hooks_of(tensor).retain = True
+def same(tensor: Tensor) -> Tensor:
+    """A tensor with the same elements, computed from `tensor`: its history goes on there."""
+    return primitive(find("add"))([tensor, TensorBuilder().constant(-0.0, tensor.dtype, tensor.shape).id], ())
 
 
 # ---- the engine -----------------------------------------------------------------------------------------------
@@ -151,43 +68,41 @@ def retain_grad(tensor: Tensor) -> None:
 class _Tape:
     """The current trace, seen as a graph whose values are tensors."""
 
-    def __init__(self, name: str, roots: Sequence[Tensor]) -> None:
+    def __init__(self, name: str, outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
         self.name = name
-        for t in roots:
-            recorder.import_history(t)
-        self.hooks = {h: recorder.import_history(h.tensor) for h in list(_hooks) if self._importable(h)}
-        self.asm = Assembly(recorder.trace_export())
+        self.roots = [self._place_of(t, recorder.import_history(t)) for t in outputs]
+        slots = [(t, recorder.known_history(t)) for t in inputs]  # elsewhere it does not matter for the outputs
+        targets = [None if slot is None else self._place_of(t, slot) for t, slot in slots]
+        self.scalars = recorder.trace_scalars()
+        self.hooks = tensor_hooks.places()
+        self.asm = self._assembly([*(p for p, _ in self.hooks), *self.roots, *filter(None, targets)])
         history = self.asm.history()
         self.graph = Graph(list(history.avals), history.inputs, list(history.nodes), [])
         self.slot_of = self.asm.slot_of()
         self.builder = TensorBuilder()
-        self.scalars = recorder.trace_scalars()
+        self.targets = [None if p is None else self._history_of(self.value_at(p)) for p in targets]
 
-    def _importable(self, hooks: Hooks) -> bool:
-        tensor = hooks.tensor
-        if tensor is None:
-            return False
-        try:
-            recorder.import_history(tensor)
-        except RuntimeError:  # its graph is gone
-            _hooks.remove(hooks)
-            return False
-        return True
+    def _assembly(self, places: Sequence[Place]) -> Assembly:
+        """The trace; with one value for each of the places that are views."""
+        export = recorder.trace_export()
+        plain = Assembly(export)
+        views = [p for p in places if p.view is not None]
+        return SharedViews(export, plain, views, self.scalars) if views else plain
 
-    def value_of(self, tensor: Tensor) -> int:
-        """The graph's value for a tensor; a view is read in nodes added to the graph."""
-        slot = recorder.import_history(tensor)
-        view, starts, *_ = recorder.view_info(tensor)
-        if view is None:
-            return self.asm.slots[slot]
-        b = GraphBuilder(self.graph)
-        return view.read(b.value(self.asm.slots[slot]), [b.constant(s, int64) for s in starts]).id
+    @staticmethod
+    def _place_of(tensor: Tensor, slot: int) -> Place:
+        view, _, starts = recorder.view_info(tensor)
+        return Place(slot, view, starts)
 
-    def target_of(self, tensor: Tensor) -> int:
-        """Where the gradients of a tensor meet: its history, if that has parted from its data."""
-        return self._history_of(self.value_of(tensor))
+    def value_at(self, place: Place) -> int:
+        """The graph's value for a place."""
+        if place.view is None:
+            return self.asm.slots[self.asm.root_of(place.slot)]
+        assert isinstance(self.asm, SharedViews)
+        return self.asm.alias(place)
 
     def _history_of(self, value: int) -> int:
+        """Where the gradients of a value meet: its history, if that has parted from its data."""
         producers = self.graph.producers()
         while value in producers and producers[value].op is graft:
             value = producers[value].operands[1]
@@ -203,7 +118,7 @@ class _Tape:
             if v in seen:
                 continue
             seen.add(v)
-            slot = self.slot_of.get(self.asm.available(v))
+            slot = self.asm.joined.get(v, self.slot_of.get(self.asm.available(v)))
             if slot in self.scalars:
                 found[v] = self.builder.value(_number(self.scalars[slot]))
             elif slot is not None and self._has_value(slot):
@@ -218,20 +133,50 @@ class _Tape:
         return found
 
     def _place(self, value: int) -> Value | None:
-        """A tensor where a value's history is, of which nothing may read the data."""
+        """A tensor where a value's history is; its data are not there, and nothing reads them: zeros."""
         slot = self.slot_of.get(self.asm.available(value))
-        return None if slot is None else self.builder.value(recorder.tensor_for_slot(slot))
+        if slot is None:
+            return None
+        if self._has_value(slot):
+            return self.builder.value(recorder.tensor_for_slot(slot))
+        aval = self.graph.avals[value]
+        empty = self.builder.constant(0, aval.dtype, aval.shape)
+        return self.builder.value(recorder.graft_history(empty.id, slot))
 
     def _has_value(self, slot: int) -> bool:
         """Whether the trace computes or was given the slot: not so in imported traces, unless it was provided."""
         return slot not in self.asm.imported
 
-    def run(self, seeds: dict[int, Value], wrt: Sequence[int]) -> list[Value | None]:
-        read = autodiff.readers(self.graph, list(seeds), wrt)
+    def run(
+        self, seeds: dict[int, Value], wrt: Sequence[int], passed: Sequence[int], retain_graph: bool
+    ) -> list[Value | None]:
+        """The gradients of `wrt`, and of `passed` on the way there, given the cotangents of some values."""
+        wanted = [*wrt, *passed]
+        read = autodiff.readers(self.graph, list(seeds), wanted)
         programs.check_alive(self.name, self.asm, read)
         programs.check_unmodified(self.name, self.asm, self.graph, read)
-        hooks = {self._history_of(self.asm.slots[slot]): h.run for h, slot in self.hooks.items()}
-        return autodiff.vjp(self.builder, self.graph, self.tensors(list(read)), seeds, wrt, hooks)
+        forward = self.tensors(list(read))
+        if not retain_graph:
+            freed = programs.used_up(self.asm, self.graph, seeds, wrt, passed)
+            recorder.free_history(Differentiated(self.name, Graph(), (), tuple(freed)))
+        return autodiff.vjp(self.builder, self.graph, forward, seeds, wanted, self._hooks_by_value())
+
+    def hooked(self) -> list[int]:
+        """The values that have hooks: these run also where no leaf is alive any more."""
+        return [self._history_of(self.value_at(place)) for place, _ in self.hooks]
+
+    def _hooks_by_value(self) -> dict[int, Callable[[Value], Value]]:
+        groups: dict[int, list[tensor_hooks.Hook]] = {}
+        for place, hook in self.hooks:
+            groups.setdefault(self._history_of(self.value_at(place)), []).append(hook)
+        return {value: partial(_run_hooks, hooks) for value, hooks in groups.items()}
+
+
+def _run_hooks(hooks: Sequence[tensor_hooks.Hook], ct: Value) -> Value:
+    gradient = ct.id
+    for hook in hooks:
+        gradient = hook.run(gradient)
+    return Value(ct.builder, gradient, ct.aval)
 
 
 def _seed(tape: _Tape, tensor: Tensor, gradient: Tensor | None) -> Value:
@@ -259,19 +204,19 @@ def _differentiate(
     before = recorder.get_mode()
     recorder.set_mode(before | GRAD_MODE if create_graph else before & ~GRAD_MODE)
     try:
-        tape = _Tape(name, [*outputs, *(inputs or ())])
+        tape = _Tape(name, outputs, inputs or ())
         seeds: dict[int, Value] = {}
-        for t, gradient in zip(outputs, gradients, strict=True):
-            value, ct = tape.value_of(t), _seed(tape, t, gradient)
+        for t, root, gradient in zip(outputs, tape.roots, gradients, strict=True):
+            value, ct = tape.value_at(root), _seed(tape, t, gradient)
             seeds[value] = seeds[value] + ct if value in seeds else ct
         leaves = recorder.trace_leaves()
         owners = [leaf for _, leaf in leaves] if inputs is None else list(inputs)
-        wrt = [tape.asm.slots[s] for s, _ in leaves] if inputs is None else [tape.target_of(t) for t in inputs]
-        found = tape.run(seeds, wrt)
+        targets = [tape.asm.slots[s] for s, _ in leaves] if inputs is None else tape.targets
+        wrt = [v for v in targets if v is not None]
+        reached = iter(tape.run(seeds, wrt, tape.hooked() if inputs is None else [], retain_graph))
+        found = [None if v is None else next(reached) for v in targets]
     finally:
         recorder.set_mode(before)
-    if not retain_graph:  # intermediate results whose hooks ran are not needed again
-        _hooks[:] = [h for h in _hooks if h.strong is None or not h.ran]
     return [None if g is None else g.id for g in found], owners
 
 

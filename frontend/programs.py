@@ -252,13 +252,22 @@ class Differentiation:
         return payload, [None if g is None else (g.shape, g.dtype, False) for g in gradients], freed
 
     def used_up(self, outputs: Iterable[int], wrt: Sequence[int]) -> list[int]:
-        """The slots between the outputs and `wrt`: a backward that does not retain the graph ends their history."""
-        needs = autodiff.requires_gradient(self.history, wrt) - set(wrt)
-        reached = set(outputs)
-        for node in reversed(self.history.nodes):
-            if reached.intersection(node.results):
-                reached.update(v for v in node.operands if v in needs)
-        return sorted(s for s, v in self.asm.slots.items() if v in reached and v in needs)
+        return used_up(self.asm, self.history, outputs, wrt)
+
+
+def used_up(
+    asm: Assembly, history: Graph, outputs: Iterable[int], wrt: Sequence[int], passed: Sequence[int] = ()
+) -> list[int]:
+    """The slots between the outputs and `wrt`: a backward that does not retain the graph ends their history.
+
+    Gradients also flow to the values `passed`, and on from there.
+    """
+    needs = autodiff.requires_gradient(history, [*wrt, *passed]) - set(wrt)
+    reached = set(outputs)
+    for node in reversed(history.nodes):
+        if reached.intersection(node.results):
+            reached.update(v for v in node.operands if v in needs)
+    return sorted(s for s, v in asm.slots.items() if v in reached and v in needs)
 
 
 def expand_backward(
@@ -286,14 +295,15 @@ def expand_grad(
     """Hook: the gradients of `inputs`, as new tensors."""
     asm = Assembly(export)
     asm.freed |= freed
-    outs, given, wanted = [Ref(*r) for r in outputs], [Ref.of(r) for r in gradients], [Ref(*r) for r in inputs]
+    outs, given, wanted = [Ref(*r) for r in outputs], [Ref.of(r) for r in gradients], [Ref.of(r) for r in inputs]
     d = Differentiation("grad", asm, [*outs, *given, *wanted])
     seeds: dict[int, Value] = {}
     for out, gradient in zip(outs, given, strict=True):
         value, ct = d.seed(out, gradient)
         seeds[value] = seeds[value] + ct if value in seeds else ct
-    wrt = [d.output(ref) for ref in wanted]
-    found = d.run(seeds, wrt)
+    wrt = [d.output(ref) for ref in wanted if ref]
+    reached = iter(d.run(seeds, wrt))
+    found = [next(reached) if ref else None for ref in wanted]  # no ref: its history is gone
     return d.expansion(found, () if flags & 1 else d.used_up(seeds, wrt))
 
 

@@ -85,8 +85,11 @@ once the run cannot fail any more. `executable` and `updates` may be replaced at
   `grad_entry(outputs, inputs, grad_outputs=None, flags=0) -> tuple of Tensor or None`
 - for recording gradients op by op: `trace_export()`, `trace_scalars() -> {slot: number}`,
   `trace_leaves() -> [(slot, object with grad)]`, `slot_for_tensor(tensor)`,
-  `tensor_for_slot(slot)`,
-  `import_history(tensor) -> slot`
+  `tensor_for_slot(slot)`, `graft_history(tensor, slot)`: the history of the slot for a tensor made in this trace,
+  `import_history(tensor) -> slot`, `known_history(tensor) -> slot or None` (if it is in the trace or imported),
+  `free_history(payload)`: an entry like a backward without results, which ends the history of the slots `payload.freed`
+- `mark_history(tensor, object)`: the object lives as long as the place in a history that the tensor, a result, has now;
+  `trace_marks() -> [(slot, object)]` of the trace and its imports; `is_of_leaf(tensor)`: a leaf or a view of one
 - `set_slot(name, callable) -> what was there`: operators, named nb_add ... nb_inplace_add ... mp_subscript, lt ... ge
 - `set_hooks(**hooks) -> those before`, `set_limits(max_ops=, soft_ops=, max_bytes=, max_states=, max_ns=, soft_ns=)`,
   `set_shadow(flag)`, `stats()`, `clear()`
@@ -111,11 +114,16 @@ from flambeau.runtime._recorder import (
     flush_count,
     flush_if_pending,
     flush_point,
+    free_history,
     get_mode,
     grad_entry,
+    graft_history,
     import_history,
+    is_of_leaf,
     is_shared,
+    known_history,
     make_leaf,
+    mark_history,
     realize,
     same_storage,
     set_cell,
@@ -132,6 +140,7 @@ from flambeau.runtime._recorder import (
     tensor_from_buffer,
     trace_export,
     trace_leaves,
+    trace_marks,
     trace_scalars,
     view_info,
 )
@@ -149,11 +158,16 @@ __all__ = [
     "flush_count",
     "flush_if_pending",
     "flush_point",
+    "free_history",
     "get_mode",
     "grad_entry",
+    "graft_history",
     "import_history",
+    "is_of_leaf",
     "is_shared",
+    "known_history",
     "make_leaf",
+    "mark_history",
     "realize",
     "same_storage",
     "set_cell",
@@ -170,6 +184,7 @@ __all__ = [
     "tensor_from_buffer",
     "trace_export",
     "trace_leaves",
+    "trace_marks",
     "trace_scalars",
     "view_info",
 ]

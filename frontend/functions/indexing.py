@@ -197,7 +197,10 @@ def setitem(tensor: Tensor, index: Any, value: Any) -> None:
     if isinstance(value, (bool, int, float)):
         fill_(place, value)
     else:
-        copy_(place, as_tensor(value))
+        source = as_tensor(value, None if isinstance(value, np.ndarray) else tensor.dtype)
+        while source.ndim > place.ndim and source.shape[0] == 1:
+            source = source[0]
+        copy_(place, source)
 
 
 def _is_same(x: Tensor, y: Tensor) -> bool:

@@ -244,7 +244,11 @@ static int store_gradients(fb_call *call, const fb_node *node, const fb_node *re
     if (!r->type)
       continue;
     if (r->write >= 0) {
-      if (fb_write_cell(rec, call->operands[r->write], slot, r->type) < 0)
+      uint32_t mode = rec->mode;
+      rec->mode &= ~1u; /* what is added has no history; what it is added to keeps its own */
+      int status = fb_write_cell(rec, call->operands[r->write], slot, r->type);
+      rec->mode = mode;
+      if (status < 0)
         return -1;
       continue;
     }
@@ -308,6 +312,37 @@ PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs) {
   return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* ---- gradients recorded op by op ------------------------------------------------------------------------- */
+
+enum { FREE_ONLY = 1 << 16 }; /* a flag that tells these entries from backwards */
+
+static PyObject *ask_freed(fb_call *call, void *context, uint32_t flags) {
+  (void)call, (void)flags;
+  PyObject *payload = context, *freed = PyObject_GetAttrString(payload, "freed");
+  return freed ? Py_BuildValue("(O[]N)", payload, freed) : NULL;
+}
+
+/* End the history of the slots `payload.freed`, as a backward() that does not retain the graph does. */
+PyObject *fb_py_free_history(PyObject *module, PyObject *payload) {
+  (void)module;
+  PyObject *freed = PyObject_GetAttrString(payload, "freed"), *slots = freed ? PySequence_Tuple(freed) : NULL;
+  Py_XDECREF(freed);
+  if (!slots)
+    return NULL;
+  fb_call call;
+  fb_call_init(&call, fb_recorder_get(), NULL, NULL, 0);
+  int status = 0;
+  for (Py_ssize_t i = 0; status == 0 && i < PyTuple_GET_SIZE(slots); i++) {
+    unsigned long slot = PyLong_AsUnsignedLong(PyTuple_GET_ITEM(slots, i));
+    status = PyErr_Occurred() ? -1 : fb_call_word(&call, slot);
+  }
+  if (status == 0 && PyTuple_GET_SIZE(slots))
+    status = step(&call, FB_BACKWARD, FB_H_BACKWARD, FREE_ONLY, 0, NULL, ask_freed, payload) ? 0 : -1;
+  fb_call_clear(&call);
+  Py_DECREF(slots);
+  return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 /* ---- grad ------------------------------------------------------------------------------------------------ */
 
 typedef struct {
@@ -363,6 +398,8 @@ static int add_input(fb_call *call, PyObject *o) {
     return -1;
   }
   fb_tensor *t = (fb_tensor *)o;
+  if (fb_tensor_is_freed(call->rec, t)) /* nothing leads there any more */
+    return fb_call_word(call, FB_TAG_NONE) < 0 ? -1 : fb_call_note(call, NULL);
   if (fb_import_history(call->rec, t, &word) < 0)
     return -1;
   if (t->leaf && !t->view)

@@ -11,6 +11,14 @@ static bool needs_history(const fb_recorder *rec, const fb_cell *c) {
   return c->type->requires_grad && !fb_history_freed(rec, history_slot(c));
 }
 
+/* Where the history of an input is that has only had its data written: still in the trace that it came from. */
+static const fb_origin *kept_origin(const fb_recorder *rec, const fb_cell *c) {
+  for (uint32_t i = 0; i < rec->n_origins; i++)
+    if (rec->origins[i].slot == history_slot(c))
+      return &rec->origins[i];
+  return NULL;
+}
+
 static int find_live(fb_recorder *rec, fb_liveness *found) {
   found->live = PyMem_Malloc((rec->n_slots + 1) * sizeof(uint32_t));
   found->history = PyMem_Malloc((rec->n_slots + 1) * sizeof(uint32_t));
@@ -21,7 +29,7 @@ static int find_live(fb_recorder *rec, fb_liveness *found) {
     if (!c)
       continue;
     found->live[found->n_live++] = s;
-    if (needs_history(rec, c))
+    if (needs_history(rec, c) && !kept_origin(rec, c))
       found->history[found->n_history++] = history_slot(c);
   }
   return 0;
@@ -152,6 +160,7 @@ void fb_recorder_reset(fb_recorder *rec) {
     fb_segment_release(rec->imports[i]);
   rec->n_leaves = rec->n_locs = rec->n_imports = rec->n_backwards = 0;
   fb_trie_limit();
+  fb_marks_drop(&rec->marks, &rec->n_marks, &rec->cap_marks);
 }
 
 void fb_cell_set_value(fb_cell *c, fb_buffer *value) {
@@ -175,11 +184,21 @@ void fb_cell_set_history(fb_cell *c, fb_segment *segment, uint32_t slot) {
     fb_segment_release(old);
 }
 
+static void commit_history(fb_recorder *rec, fb_cell *c, fb_segment *segment) {
+  const fb_origin *kept = kept_origin(rec, c);
+  if (fb_history_freed(rec, history_slot(c)))
+    fb_cell_set_history(c, fb_segment_freed(), 0);
+  else if (kept)
+    fb_cell_set_history(c, kept->segment, kept->segment_slot);
+  else
+    fb_cell_set_history(c, segment, history_slot(c));
+}
+
 static void commit_histories(fb_recorder *rec, fb_segment *segment) {
   for (uint32_t s = 0; s < rec->n_slots; s++) {
     fb_cell *c = rec->owner[s];
     if (c && c->type->requires_grad)
-      fb_cell_set_history(c, fb_history_freed(rec, history_slot(c)) ? fb_segment_freed() : segment, history_slot(c));
+      commit_history(rec, c, segment);
     else if (c && c->segment)
       fb_cell_set_history(c, NULL, 0);
   }

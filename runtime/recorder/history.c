@@ -114,6 +114,7 @@ void fb_segment_drop_values(fb_segment *s) {
   for (uint32_t i = 0; i < s->n_leaves; i++)
     fb_anchor_release(s->leaves[i].anchor);
   s->n_leaves = 0;
+  fb_marks_drop(&s->marks, &s->n_marks, &s->cap_marks);
 }
 
 int fb_segment_note_write(fb_segment *s, uint32_t slot) {
@@ -245,7 +246,7 @@ static int take_values(fb_segment *s, fb_recorder *rec, fb_program *p, fb_buffer
     rec->origins[i].segment->refs++;
     s->origins[s->n_origins++] = rec->origins[i];
   }
-  if (take_imports(s, rec) < 0)
+  if (take_imports(s, rec) < 0 || fb_marks_keep(s, rec) < 0)
     return -1;
   for (uint32_t i = 0; i < rec->n_leaves; i++) {
     fb_anchor *a = rec->leaves[i].anchor;

@@ -2,6 +2,12 @@
 #ifndef FB_HISTORY_H
 #define FB_HISTORY_H
 
+/* An object of the frontend's (tensor hooks) that belongs to a place in a history and lives as long as that does. */
+typedef struct fb_mark {
+  uint32_t slot;
+  PyObject *object;
+} fb_mark;
+
 /* A flushed trace that live cells' histories need. */
 struct fb_segment {
   uint32_t refs;
@@ -22,6 +28,8 @@ struct fb_segment {
   uint32_t n_residuals;
   uint32_t *modified; /* ascending: slots whose cells were written since */
   uint32_t n_modified, cap_modified;
+  fb_mark *marks;
+  uint32_t n_marks, cap_marks;
   fb_segment *next, *previous, *dying;
 };
 
@@ -38,9 +46,17 @@ const fb_type *fb_slot_type(fb_node *state, uint32_t slot); /* NULL: the slot ha
 /* Enter the tensor and import what the history of its value needs; the word of its place in that history. */
 int fb_import_history(fb_recorder *rec, fb_tensor *t, uint64_t *word);
 int fb_import_reachable(fb_recorder *rec, const uint64_t *words, uint32_t n);
+int fb_marks_keep(fb_segment *s, const fb_recorder *rec);
+bool fb_tensor_is_freed(const fb_recorder *rec, const fb_tensor *t); /* a backward() has ended its history */
+void fb_marks_drop(fb_mark **marks, uint32_t *n, uint32_t *cap);     /* may run Python code: last of all */
+PyObject *fb_py_mark_history(PyObject *module, PyObject *args);
+PyObject *fb_py_trace_marks(PyObject *module, PyObject *unused);
+PyObject *fb_py_known_history(PyObject *module, PyObject *tensor);
+PyObject *fb_py_free_history(PyObject *module, PyObject *slots);
 PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *fb_py_tensor_for_slot(PyObject *module, PyObject *slot);
+PyObject *fb_py_graft_history(PyObject *module, PyObject *args);
 PyObject *fb_py_slot_for_tensor(PyObject *module, PyObject *tensor);
 PyObject *fb_py_import_history(PyObject *module, PyObject *tensor);
 PyObject *fb_py_trace_export(PyObject *module, PyObject *unused);

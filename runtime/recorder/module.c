@@ -192,7 +192,11 @@ static PyObject *set_cell(PyObject *module, PyObject *args) {
   if (!PyArg_ParseTuple(args, "OO:set_cell", &a, &b))
     return NULL;
   fb_tensor *t = fb_as_tensor(a, "data"), *other = fb_as_tensor(b, "data");
-  if (!t || !other || (t->leaf && check_leaf(other, "data") < 0))
+  if (!t || !other)
+    return NULL;
+  if (t->view) /* no leaf itself, at most a view of one */
+    Py_CLEAR(t->leaf);
+  if (t->leaf && check_leaf(other, "data") < 0)
     return NULL;
   int64_t *starts;
   if (copy_starts(other, &starts) < 0)
@@ -206,6 +210,12 @@ static PyObject *set_cell(PyObject *module, PyObject *args) {
   PyMem_Free(old_starts);
   fb_cell_release(old);
   Py_RETURN_NONE;
+}
+
+static PyObject *is_of_leaf(PyObject *module, PyObject *o) {
+  (void)module;
+  fb_tensor *t = fb_as_tensor(o, "is_of_leaf");
+  return t ? PyBool_FromLong(t->leaf != NULL) : NULL;
 }
 
 static PyObject *view_info(PyObject *module, PyObject *o) {
@@ -367,6 +377,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, NULL},
                                 {"make_leaf", make_leaf, METH_VARARGS, NULL},
                                 {"set_requires_grad", set_requires_grad, METH_VARARGS, NULL},
                                 {"set_cell", set_cell, METH_VARARGS, NULL},
+                                {"is_of_leaf", is_of_leaf, METH_O, NULL},
                                 {"view_info", view_info, METH_O, NULL},
                                 {"same_storage", same_storage, METH_VARARGS, NULL},
                                 {"set_shared", set_shared, METH_VARARGS, NULL},
@@ -374,6 +385,11 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, NULL},
                                 {"slot_for_tensor", fb_py_slot_for_tensor, METH_O, NULL},
                                 {"backward", FB_KEYWORDS(fb_backward), NULL},
                                 {"grad_entry", FB_KEYWORDS(fb_grad_entry), NULL},
+                                {"graft_history", fb_py_graft_history, METH_VARARGS, NULL},
+                                {"free_history", fb_py_free_history, METH_O, NULL},
+                                {"mark_history", fb_py_mark_history, METH_VARARGS, NULL},
+                                {"trace_marks", fb_py_trace_marks, METH_NOARGS, NULL},
+                                {"known_history", fb_py_known_history, METH_O, NULL},
                                 {"import_history", fb_py_import_history, METH_O, NULL},
                                 {"tensor_for_slot", fb_py_tensor_for_slot, METH_O, NULL},
                                 {"trace_export", fb_py_trace_export, METH_NOARGS, NULL},

@@ -3,7 +3,7 @@
  * Everything runs under the GIL. Where things are: values.h, types.c (interning), tensor.c (handles, cells, leaves),
  * view.c; function.c, statics.c, slots.c (how calls arrive); record.c, enter.c (calls and values become entries);
  * trie.c; recorder.c (one per thread); flush.c, program.c, failure.c (running); history.h, history.c, import.c,
- * backward.c (gradients); export.c, inline.c, locate.c (what Python gets to see); buffers.c; module.c.
+ * backward.c, marks.c (gradients); export.c, inline.c, locate.c (what Python gets to see); buffers.c; module.c.
  */
 #ifndef FB_RECORDER_H
 #define FB_RECORDER_H
@@ -175,6 +175,8 @@ struct fb_recorder {
   uint32_t n_imports, cap_imports;
   fb_node **backwards; /* its backward and grad entries */
   uint32_t n_backwards, cap_backwards;
+  struct fb_mark *marks;
+  uint32_t n_marks, cap_marks;
   size_t held_bytes; /* inputs that only the trace keeps alive */
   fb_recorder *next;
 };

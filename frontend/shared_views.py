@@ -1,0 +1,141 @@
+"""Views whose gradients are asked for: every read of such a view goes through one value of the graph.
+
+A view is read anew by each call that takes it, so in a trace it is no value of its own. Where tensor hooks or `grad` need
+its whole gradient, the trace is assembled with an alias for it. Two views of the same elements of the same tensor are one.
+In: the export of a trace, places of views. Out: an `Assembly` with `aliases`. Next: `inline.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from flambeau.assembly import Assembly, in_order
+from flambeau.dialects.builder import GraphBuilder
+from flambeau.dialects.dtypes import int64
+from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.record import find
+from flambeau.engine import START, View
+
+
+class Place(NamedTuple):
+    """Where a tensor is in a history: a slot, and the view through which it is seen."""
+
+    slot: int
+    view: View | None = None
+    starts: tuple[int, ...] = ()
+
+    def within(self, view: View, starts: Sequence[int | None]) -> bool:
+        """Whether what `view` shows is seen through this view. A view of all elements as they are has no parts."""
+        assert self.view is not None
+        steps = self.view.steps
+        same = view.steps[: len(steps)] == steps if steps else not view.steps
+        return same and not view.detached and tuple(starts[: len(self.starts)]) == self.starts
+
+
+class SharedViews(Assembly):
+    """A trace in which all reads of the views at `places` are one value each: `alias(place)`.
+
+    `plain` is the same trace without, `numbers` has the scalars that entered it.
+    """
+
+    def __init__(self, export: Sequence[tuple], plain: Assembly, places: Sequence[Place], numbers: Mapping) -> None:
+        self.plain, self.numbers = plain, numbers
+        self.places: list[Place] = []
+        for place in map(self.rooted, places):
+            if place not in self.places:
+                self.places.append(place)
+        self.aliases: dict[int, int] = {}  # by position in `places`
+        self.shown: dict[int, int] = {}  # alias -> the read that it takes its data from
+        self.known: dict[int, int] = {}  # value -> the number it is
+        super().__init__(export)
+        self._finish()
+
+    def rooted(self, place: Place) -> Place:
+        """The place in the trace that the history came from."""
+        return place._replace(slot=self.plain.root_of(place.slot))
+
+    def alias(self, place: Place) -> int:
+        """The value that all reads of a view go through."""
+        return self.aliases[self.places.index(self.rooted(place))]
+
+    def _read(self, k: int) -> None:
+        """A view that no call of the trace reads, added to the graph."""
+        place = self.places[k]
+        assert place.view is not None
+        b = GraphBuilder(self.graph)
+        starts = [b.constant(s, int64) for s in place.starts]
+        self._add(k, place.view.read(b.value(self.slots[place.slot]), starts).id, 0)
+
+    def _finish(self) -> None:
+        """Put the aliases into the graph, each after what it shows."""
+        for k in range(len(self.places)):
+            if k not in self.aliases:
+                self._read(k)
+        reshape, avals = find("reshape"), self.graph.avals
+        self.graph.nodes += [Node(reshape, (v,), (avals[a].shape,), (a,)) for a, v in self.shown.items()]
+        self.graph.nodes = in_order(self.graph.nodes)
+
+    # ---- assembling
+
+    def _scalar(self, offset, provided, slot, kind) -> None:
+        super()._scalar(offset, provided, slot, kind)
+        if not offset and slot in self.numbers:
+            self.known[self.slots[slot]] = self.numbers[slot]
+
+    def _inline(
+        self, offset: int, graph: Graph, values: list[int], operands: Sequence[tuple | None], writes: Sequence[int]
+    ) -> list[int]:
+        reads = self._reads(offset, graph, operands, writes)
+        if not reads:
+            return super()._inline(offset, graph, values, operands, writes)
+        ids = {v: self._through(reads.get(v), now, offset) for v, now in zip(graph.inputs, values, strict=True)}
+        for node in graph.nodes:
+            made = tuple(self.graph.add_value(graph.avals[v]) for v in node.results)
+            self.graph.nodes.append(node._replace(operands=tuple(ids[v] for v in node.operands), results=made))
+            ids.update((v, self._through(reads.get(v), now, offset)) for v, now in zip(node.results, made))
+        return [ids[v] for v in graph.outputs]
+
+    def _reads(
+        self, offset: int, graph: Graph, operands: Sequence[tuple | None], writes: Sequence[int]
+    ) -> dict[int, int]:
+        """The values of a call's fragment that are reads of one of the places. Operands are read first, in order.
+
+        A call that writes to a view starts from the tensor's history, not from the view's.
+        """
+        found: dict[int, int] = {}
+        at = 0
+        for i, operand in enumerate(operands):
+            if operand is None:
+                continue
+            slot, view, starts = operand
+            if view is not None and i not in writes:
+                numbers = tuple(self.known.get(self.slots[offset + s]) for s in starts)
+                root = self.rooted(Place(offset + slot)).slot
+                for k, place in enumerate(self.places):
+                    if place.slot == root and place.within(view, numbers):
+                        found[graph.inputs[at] + _position(place.view, len(starts))] = k
+            at += 1 + len(starts)
+        return found
+
+    def _through(self, k: int | None, value: int, offset: int) -> int:
+        if k is None:
+            return value
+        self._add(k, value, offset)
+        return self.aliases[k]
+
+    def _add(self, k: int, value: int, offset: int) -> None:
+        if k not in self.aliases:
+            self.aliases[k] = self.graph.add_value(self.graph.avals[value])
+            self.shown[self.aliases[k]] = value
+        elif not offset:  # the data are here; those of an imported trace may be gone
+            self.shown[self.aliases[k]] = value
+
+
+def _position(view: View | None, n_starts: int) -> int:
+    """Which value of a fragment the read of an operand is, counted from its base. `n_starts`: of the whole operand."""
+    assert view is not None
+    b = GraphBuilder()
+    base = b.input(view.base)
+    starts = [b.input(START) for _ in range(n_starts)]
+    return view.read(base, starts[: view.n_starts]).id - base.id

@@ -1,0 +1,113 @@
+/* Marks: objects of the frontend's that belong to a place in a gradient history. They live as long as it can be
+ * reached: with the current trace, then with its segment until a backward() frees that. */
+#include "recorder.h"
+
+static int add_mark(fb_mark **marks, uint32_t *n, uint32_t *cap, uint32_t slot, PyObject *object) {
+  if (fb_grow((void **)marks, cap, *n + 1, sizeof **marks) < 0)
+    return -1;
+  (*marks)[(*n)++] = (fb_mark){slot, Py_NewRef(object)};
+  return 0;
+}
+
+void fb_marks_drop(fb_mark **marks, uint32_t *n, uint32_t *cap) {
+  fb_mark *dropped = *marks;
+  uint32_t count = *n;
+  *marks = NULL;
+  *n = *cap = 0;
+  for (uint32_t i = 0; i < count; i++)
+    Py_DECREF(dropped[i].object);
+  PyMem_Free(dropped);
+}
+
+int fb_marks_keep(fb_segment *s, const fb_recorder *rec) {
+  int status = 0;
+  for (uint32_t i = 0; status == 0 && i < rec->n_marks; i++)
+    status = add_mark(&s->marks, &s->n_marks, &s->cap_marks, rec->marks[i].slot, rec->marks[i].object);
+  return status;
+}
+
+/* Where a cell's history is: a slot of the current trace, or of *segment. */
+static uint32_t place_of(const fb_recorder *rec, const fb_cell *c, fb_segment **segment) {
+  *segment = NULL;
+  if (c->epoch != rec->id) {
+    *segment = c->segment;
+    return c->segment ? c->segment_slot : FB_NO_SLOT;
+  }
+  uint32_t slot = c->use == FB_NO_SLOT ? c->history : c->use;
+  for (uint32_t i = 0; i < rec->n_origins; i++)
+    if (rec->origins[i].slot == slot) {
+      *segment = rec->origins[i].segment;
+      return rec->origins[i].segment_slot;
+    }
+  return slot;
+}
+
+bool fb_tensor_is_freed(const fb_recorder *rec, const fb_tensor *t) {
+  fb_segment *s = NULL;
+  if (!t->leaf && t->cell->type->requires_grad)
+    place_of(rec, t->cell, &s);
+  return s && s->freed;
+}
+
+PyObject *fb_py_mark_history(PyObject *module, PyObject *args) {
+  PyObject *o, *object;
+  (void)module;
+  if (!PyArg_ParseTuple(args, "OO:mark_history", &o, &object))
+    return NULL;
+  fb_tensor *t = fb_as_tensor(o, "mark_history");
+  fb_recorder *rec = fb_recorder_get();
+  if (!t || fb_cell_settle(rec, t->cell) < 0)
+    return NULL;
+  fb_segment *s;
+  uint32_t slot = place_of(rec, t->cell, &s);
+  if (t->leaf || slot == FB_NO_SLOT)
+    return PyErr_Format(PyExc_ValueError, "[mark_history] the tensor is no result with gradient history.");
+  int status = s && s->freed ? 0
+               : s           ? add_mark(&s->marks, &s->n_marks, &s->cap_marks, slot, object)
+                             : add_mark(&rec->marks, &rec->n_marks, &rec->cap_marks, slot, object);
+  return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static int list_marks(PyObject *list, const fb_mark *marks, uint32_t n, uint32_t base) {
+  for (uint32_t i = 0; i < n; i++) {
+    PyObject *pair = Py_BuildValue("(IO)", base + marks[i].slot, marks[i].object);
+    int status = pair ? PyList_Append(list, pair) : -1;
+    Py_XDECREF(pair);
+    if (status < 0)
+      return -1;
+  }
+  return 0;
+}
+
+/* [(slot, object)] of the current trace and of those imported into it, in the order in which they were made there. */
+PyObject *fb_py_trace_marks(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  const fb_recorder *rec = fb_recorder_get();
+  PyObject *list = PyList_New(0);
+  for (uint32_t i = 0; list && i < rec->n_imports; i++) {
+    const fb_segment *s = rec->imports[i];
+    if (list_marks(list, s->marks, s->n_marks, s->base) < 0)
+      Py_CLEAR(list);
+  }
+  if (list && list_marks(list, rec->marks, rec->n_marks, 0) < 0)
+    Py_CLEAR(list);
+  return list;
+}
+
+/* The slot of a tensor's history in the current trace, if it is there or was imported; else None. */
+PyObject *fb_py_known_history(PyObject *module, PyObject *o) {
+  (void)module;
+  fb_tensor *t = fb_as_tensor(o, "known_history");
+  const fb_recorder *rec = fb_recorder_get();
+  if (!t)
+    return NULL;
+  if (t->leaf) {
+    const fb_anchor *a = t->leaf->anchor;
+    return a->epoch == rec->id ? PyLong_FromUnsignedLong(rec->leaves[a->index].slot) : Py_NewRef(Py_None);
+  }
+  fb_segment *s;
+  uint32_t slot = t->cell->type->requires_grad ? place_of(rec, t->cell, &s) : FB_NO_SLOT;
+  if (slot == FB_NO_SLOT || (s && s->epoch != rec->id))
+    Py_RETURN_NONE;
+  return PyLong_FromUnsignedLong(s ? s->base + slot : slot);
+}

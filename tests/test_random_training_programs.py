@@ -1,0 +1,156 @@
+"""Random programs, and the smallest ones that once went wrong, run by Flambeau and by PyTorch.
+
+Each runs three times in Flambeau: as it is, once more from what was learnt, and with everything run after every line. All
+give PyTorch's values and gradients, and one another's to the bit, and leave no value behind.
+"""
+
+import gc
+
+import flambeau as fb
+import pytest
+import random_training
+from flambeau.runtime import recorder
+
+#: What went wrong is said in the comment above each.
+PROGRAMS = """
+# A gradient did not find its way through two traces in which only the data were written.
+m = initialised(nn.Linear(3, 3))
+x = m(data(2, 3))
+x.data.mul_(0.9)
+x.sum().backward()
+
+# The first, second and third trace of a value whose gradient is differentiated once more.
+x = data(3, grad=True)
+y = T.stack([x, x])
+z = y * y
+z.sum().backward(create_graph=True)
+x.grad.sum().backward()
+
+# A view was no place that `grad` could name, and one with a hook was cut off from its tensor.
+x = data(3, 3, grad=True)
+y = x * 2
+v = y[0]
+w = y.view(-1)
+z = (v * 3).sum() + (y * y).sum() + (w * w).sum() + v[1:].sum()
+a, b, c, d = gradients(z, [v, w, y, x], retain_graph=True)
+h = v.register_hook(log.hook('v', 2.0))
+i = w.register_hook(log.hook('w', 3.0))
+w.retain_grad()
+z.backward()
+seen.append(w.grad.tolist())
+with T.no_grad(): y.mul_(2)
+
+# Views of leaves, too.
+x = data(3, 3, grad=True)
+v = x[0]
+w = x.view_as(x)
+h = v.register_hook(log.hook('v', 2.0))
+i = w.register_hook(log.hook('w', 3.0))
+z = v.sum() + (w * w).sum() + (x * x).sum() + v[1]
+z.backward(retain_graph=True)
+z.backward()
+
+# A hook belongs to the value that the tensor had when it was registered.
+x = data(3, 3, grad=True)
+y = x.tanh() + 1
+h = y.register_hook(log.hook('before', 2.0))
+y.mul_(2)
+i = y.register_hook(log.hook('after', 3.0))
+y.retain_grad()
+y *= 3
+y.sum().backward()
+seen.append(y.grad.tolist())
+
+# It outlives the tensor.
+x = data(3, 3, grad=True)
+y = x.tanh() + 1
+h = y[0].register_hook(log.hook('h'))
+z = y.sum() * 2
+i = z.register_hook(log.hook('i', 2.0))
+del y
+z.backward()
+
+# It runs where there is no leaf left to have a gradient.
+x = data(3, grad=True)
+y = x * 2
+del x
+h = y.register_hook(log.hook('h'))
+(y * y).sum().backward()
+
+# A graph gone through with hooks is freed as any other.
+x = data(3, grad=True)
+y = x * x
+h = y.register_hook(log.hook('h'))
+z = y * y
+z.sum().backward()
+z.sum().backward()
+
+# Results keep their history when their data are replaced.
+x = data(4, 3, grad=True)
+y = x * x
+y.data = y.detach() * 3
+z = y * y
+z.sum().backward()
+
+# A leaf that is detached in place requires no gradient any more.
+x = data(4, 3, grad=True)
+x.detach_()
+
+# So does a view of a leaf.
+x = data(4, 3, grad=True)
+y = x * 1
+y.detach_()
+z = y * 2
+
+# Gradients added later have no history, but those that are there keep theirs.
+x = data(2, 3, grad=True)
+y = x * 2
+(x * x).sum().backward(create_graph=True)
+y.sum().backward()
+x.grad.sum().backward()
+
+# A quotient may be overwritten before its gradient is asked for.
+x = data(2, 3, grad=True)
+y = x / (1.0 + x * x)
+y.view(-1)[0] = 0.25
+(y * y).mean().backward()
+
+# A tensor whose graph is gone does not matter for others.
+x = data(2, 3, grad=True)
+y = x * x
+z = x * 3
+y.sum().backward()
+a, b = gradients(z.sum(), [x, y], allow_unused=True)
+
+# Leading dimensions of size 1 are dropped where elements are assigned.
+x = data(2, 3)
+x[0] = data(1, 3)
+"""
+
+
+def programs():
+    texts = [text.split("\n") for text in PROGRAMS.strip().split("\n\n")]
+    return [pytest.param(tuple(lines), id=comment[2:-1]) for comment, *lines in texts]
+
+
+def check(program):
+    torch = pytest.importorskip("torch")
+    expected = random_training.reference(program, torch)
+    first = None
+    for between in (None, None, fb.flush):
+        gc.collect()
+        before = recorder.stats()["live_cells"]
+        found = random_training.run(program, fb, between)
+        assert random_training.disagreement(found, expected) is None, random_training.source(program)
+        first = first or found
+        assert random_training.disagreement(found, first, 0.0) is None, random_training.source(program)
+        fb.flush()
+    gc.collect()
+    assert recorder.stats()["live_cells"] == before, random_training.source(program)
+
+
+@pytest.mark.accept("AG-05", "AG-08")
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph")
+@pytest.mark.parametrize("program", programs())
+def test_programs_that_went_wrong(program):
+    check(program)
