@@ -69,10 +69,10 @@ class _Sized(_Generator):
         raise NotImplementedError
 
     def window(self, name: str, x: int, shape: tuple) -> None:
-        spans = [self._span(n) for n in shape]
-        starts, sizes, steps = (tuple(span[k] for span in spans) for k in range(3))
         if not all(map(_is_large, shape)):
             return
+        spans = [self._span(n) for n in shape]
+        starts, sizes, steps = (tuple(span[k] for span in spans) for k in range(3))
         if name == "slice":
             self.emit(name, (x,), (starts, sizes, steps))
         else:
