@@ -79,6 +79,11 @@ class Executable:
             return plan.run(inputs, sizes, donate)
         except runtime.KernelFailed as failure:
             raise self._error(inputs, failure, sizes) from None
+        except runtime.OtherSizes as error:  # the guards hold, but a size has no value: something was not asked
+            if self.compiled.options.strict_sizes:
+                raise
+            self.report.pinned = f"{error} (sizes {tuple(sizes)})"
+            return self._interpreter(sizes)(inputs, sizes)
 
     def ready(self, sizes: Sequence[int] = ()) -> Any:
         """The fused plan for these sizes, or None while there is none. Cheap enough to ask before every run."""

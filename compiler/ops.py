@@ -34,7 +34,9 @@ def link(graphs: Sequence[Graph], options: Options) -> list[Any]:
     made = _make(missing, options) if missing else {}
     with _lock:
         for k, plan in made.items():
-            _plans.setdefault(k, []).append(plan)
+            known = _plans.setdefault(k, [])
+            known.append(plan)
+            del known[: -plan_cache.MOST_VARIANTS]
         while len(_plans) > _REMEMBERED:
             _plans.popitem(last=False)
     return [made.get(k) or found[k] for k in keys]

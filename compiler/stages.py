@@ -146,7 +146,7 @@ def run(graph: Graph, options: Options, announce: Announce = lambda source: None
 
 # ---- lowering, once per distinct cluster ----------------------------------------------------------------------
 
-_REMEMBERED = 1024
+_REMEMBERED, _VARIANTS = 1024, 8  # clusters, and what is made of one under different guards
 _lowered: OrderedDict[str, list[Guarded]] = OrderedDict()
 
 
@@ -173,6 +173,7 @@ def lower(cluster: Cluster, target: str) -> Lowered:
             lowered = _code_generator(machine.family, cluster.kind)(cluster, machine)
         found = Guarded(lowered, inner.guards)
         known.append(found)
+        del known[:-_VARIANTS]
     if asked:
         for guard in found.guards:
             asked.note(guard)

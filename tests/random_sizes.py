@@ -81,9 +81,10 @@ class _Sized(_Generator):
     def _span(self, n) -> tuple:
         if not isinstance(n, Size):
             start = self.rng.randrange(n)
-            return start, self.rng.randint(0, n - start), 1
+            return start, self.rng.randint(1, n - start), 1
         start, step = self.rng.randint(0, 1), self.rng.randint(1, 3)
-        return start, self.rng.choice(((n - start + step - 1) // step, 1, (n - start) // step)), step
+        extent = self.rng.choice(((n - start + step - 1) // step, 1, (n - start) // step))
+        return start, extent if at_most(1, extent) else 1, step  # nothing is empty: some reductions would refuse it
 
     def assemble(self) -> None:
         x = self.rng.choice(self.values)

@@ -16,6 +16,7 @@ from flambeau.dialects.record import find
 from flambeau.dialects.size import Guard, current, fits, scope, symbol
 from flambeau.dialects.verify import verify
 from flambeau.runtime import _binding as runtime
+from flambeau.runtime.plan_spec import ExprOp
 from random_graphs import same_bits
 from symbolic import STRICT, check, record
 
@@ -273,6 +274,31 @@ def test_workers_fall_back_to_the_sizes_at_hand(fresh, monkeypatch):
     run(executable, 41)
     assert executable.report.pinned and executable.report.plans == [(Guard("==", s - 40),)]
     assert [p.pinned for p in plan_cache.shared().variants(executable.compiled.key)] == [executable.report.pinned]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_sizes_for_which_a_plan_makes_no_sense_run_op_by_op(fresh, monkeypatch, strict):
+    plan = stages.PROGRAM["plan"]
+
+    def careless(work):
+        plan(work)
+        spec = work.program.spec
+        if spec.n_symbols:  # the arena has less than no bytes from 50 rows on
+            n = len(spec.exprs)
+            leaves = ((ExprOp.SYMBOL, 0, 0), (ExprOp.CONST, 49, 0), (ExprOp.CONST, 1 << 20, 0))
+            rows = (*leaves, (ExprOp.SUB, n + 1, n), (ExprOp.MUL, n + 3, n + 2))
+            work.program = replace(work.program, spec=spec._replace(exprs=spec.exprs + rows, arena_bytes=n + 4))
+
+    monkeypatch.setitem(stages.PROGRAM, "plan", careless)
+    executable = driver.compile(graph_of(), Options(mode="blocking", strict_sizes=strict))
+    run(executable, 40)
+    if strict:
+        with pytest.raises(runtime.OtherSizes, match="expression .* is -1048576. It must not be negative."):
+            run(executable, 50)
+    else:
+        run(executable, 50)
+        assert "is -1048576. It must not be negative. (sizes (50,))" in executable.report.pinned
+    run(executable, 41)
 
 
 @pytest.mark.parametrize("variable", ["1", "0"])

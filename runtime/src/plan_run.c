@@ -222,8 +222,8 @@ static fb_status run_in_frame(fb_plan *p, fb_run *run, void **pointers, int64_t 
     measured.offsets = measured.values + p->spec.n_exprs;
     measured.dims = measured.offsets + p->spec.n_refs;
     fb_status status = fb_plan_measure(p, run->symbols, &measured);
-    if (status != FB_OK)
-      return status;
+    if (FB_UNLIKELY(status != FB_OK))
+      return status == FB_INVALID_ARGUMENT ? FB_OTHER_SIZES : status;
     e.sizes = &measured;
   }
   atomic_store_explicit(&p->last_arena, e.sizes->arena, memory_order_relaxed);

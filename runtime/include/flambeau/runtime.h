@@ -29,7 +29,7 @@ typedef enum {
   FB_KERNEL_FAILED = 3,    /* a fallible kernel reported an error: see fb_run.failure */
   FB_NO_DEVICE = 4,        /* no driver, or no such device */
   FB_DEVICE_FAILED = 5,    /* a device refused code, a launch or a copy */
-  FB_OTHER_SIZES = 6,      /* the plan is not for these sizes: one of its guards does not hold */
+  FB_OTHER_SIZES = 6,      /* the plan is not for these sizes: a guard does not hold, or an expression makes no sense */
 } fb_status;
 
 /* Message of the last failing call on this thread; never NULL. */
