@@ -150,7 +150,7 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
     b = GraphBuilder()
     operands: list[Operand] = []
     arguments, places = dict(statics), {}
-    names = [p[0] for p in function.params if p[1] not in ("static", "starts")]
+    names = [p[0] for p in function.params if p[1] not in ("static", "starts", "default")]
     for name, info in zip(names, infos, strict=True):
         places[name] = len(operands)
         if isinstance(info, list):

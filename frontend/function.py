@@ -20,6 +20,7 @@ Tensors = Annotated[list, "tensors"]  #: a sequence of tensors
 Optional_ = Annotated[Any, "optional"]  #: a tensor or None
 Number = Annotated[Any, "number"]  #: a number, specialised by value; a weak 0-d Value once many values were seen
 Static = Annotated[Any, "static"]  #: part of the key: None, bool, int, float, str, dtype, nested tuples of these
+Default = Annotated[Any, "default"]  #: given any other value than the default, the call goes to `otherwise`
 Starts = Annotated[Any, "starts"]  #: (views only) a tuple of ints that enter the trace as 0-d int64 Values
 
 
@@ -28,7 +29,8 @@ def _kind(annotation: Any) -> str:
     marker: Any = globals().get(annotation) if isinstance(annotation, str) else annotation
     if not hasattr(marker, "__metadata__"):
         raise TypeError(
-            f"[function] annotation {annotation!r} is none of Tensor_, Operand, Tensors, Optional_, Number, Static, Starts."
+            f"[function] annotation {annotation!r} is none of Tensor_, Operand, Tensors, Optional_, Number, Static, "
+            "Default, Starts."
         )
     return marker.__metadata__[0]
 
@@ -72,10 +74,17 @@ def _define(rule: Callable, kind: str, name: str | None, method: bool | str, **f
 
 
 def function(
-    *, method: bool | str = False, name: str | None = None, variadic: bool = False, fallible: bool = False
+    *,
+    method: bool | str = False,
+    name: str | None = None,
+    variadic: bool = False,
+    fallible: bool = False,
+    otherwise: Callable | None = None,
 ) -> Callable[[Callable], Function]:
-    """A pure function: its results are new tensors. `variadic`: the last static may be given as several arguments."""
-    return lambda rule: _define(rule, "pure", name, method, variadic=variadic, fallible=fallible)
+    """A pure function: its results are new tensors. `variadic`: the last static may be given as several arguments.
+    `otherwise` is called with the arguments of every call that raises TypeError: it serves rare forms, or raises."""
+    flags = {"otherwise": otherwise} if otherwise else {}
+    return lambda rule: _define(rule, "pure", name, method, variadic=variadic, fallible=fallible, **flags)
 
 
 def view(

@@ -4,12 +4,14 @@ In: functions (`Function`), hooks (`set_hooks`) and buffers. Out: tensors whose 
 run when a value is needed. See docs/architecture.md, "The recorder". Next: `frontend/engine.py`, which gives the hooks.
 
 **Function(name, params, kind, rule, **extra)**: `params` is a tuple of (name, kind, default or REQUIRED[,
-keyword_only]) with kinds tensor, operand, tensors, optional, number, static, starts (views only); `kind` is "pure",
-"view" or "inplace". `extra` keywords become attributes (`f.put`, `f.writes`, `f.doc`); three of them mean something
-here: `variadic` (the last positional static may be given as several arguments), `fallible` (keep the user's line of
-every call, not just of the first) and `detach` (a view that cuts gradient history).
+keyword_only]) with kinds tensor, operand, tensors, optional, number, static, starts (views only), default; `kind` is
+"pure", "view" or "inplace". `extra` keywords become attributes (`f.put`, `f.writes`, `f.doc`); four of them mean
+something here: `variadic` (the last positional static may be given as several arguments), `fallible` (keep the user's
+line of every call, not just of the first), `detach` (a view that cuts gradient history) and `otherwise`, a callable
+that gets the arguments of a call that raised TypeError: rare forms of a call are its business. An argument of kind
+default that is given another value is such a form; the rule does not get to see it.
 
-**Operand infos** (given to hooks; one per parameter that is not static or starts, in the order of the parameters):
+**Operand infos** (given to hooks; one per parameter that is not static, starts or default, in their order):
 - `("tensor", shape, dtype, requires_grad, is_leaf, view_payload or None, shape of the base)`
 - `("scalar", "float" | "int" | "bool")`: a number that enters the trace as an operand
 - `("number", value)`: a number specialised by value

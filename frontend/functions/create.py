@@ -14,10 +14,10 @@ import numpy as np
 from flambeau import host
 from flambeau.device import check_device
 from flambeau.dialects.dtypes import DType, bool_, float64, int64
-from flambeau.function import Number, Operand, Static, Tensor_, builder, function
+from flambeau.function import Default, Number, Operand, Static, Tensor_, builder, function
 from flambeau.functions.assemble import _one_hot
 from flambeau.functions.common import ops, size_of
-from flambeau.promotion import get_default_dtype, number_dtype
+from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
@@ -158,23 +158,53 @@ def _constant(op: str, size: Any, value: Any, dtype: DType | None, device: Any, 
     return _with_grad(_full(size_of(op, size), dtype, value), requires_grad)
 
 
-def zeros(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """A tensor of zeros: `zeros(2, 3)` or `zeros((2, 3))`. Dtype: the default one."""
+def _zeros(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     return _constant("zeros", size, 0, dtype, device, requires_grad)
 
 
-def ones(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """A tensor of ones: `ones(2, 3)` or `ones((2, 3))`. Dtype: the default one."""
+@function(variadic=True, otherwise=_zeros)
+def zeros(size: Static = (), *, dtype: Static = None, device: Static = None, requires_grad: Default = False):
+    """A tensor of zeros: `zeros(2, 3)` or `zeros((2, 3))`. Dtype: the default one."""
+    return _filled("zeros", size, 0, dtype or get_default_dtype(), device)
+
+
+def _ones(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     return _constant("ones", size, 1, dtype, device, requires_grad)
 
 
-def full(
+@function(variadic=True, otherwise=_ones)
+def ones(size: Static = (), *, dtype: Static = None, device: Static = None, requires_grad: Default = False):
+    """A tensor of ones: `ones(2, 3)` or `ones((2, 3))`. Dtype: the default one."""
+    return _filled("ones", size, 1, dtype or get_default_dtype(), device)
+
+
+def _filled(op: str, size: Any, value: Any, dtype: DType, device: Any) -> Any:
+    """What `_constant` records, inside a rule."""
+    check_device(device)
+    return _full.rule(size_of(op, size), host.check_supported(op, dtype), value)
+
+
+def _full_with(
     size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """A tensor of shape `size` filled with a number. Dtype: that of the number."""
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
     return _constant("full", (size,), fill_value, dtype or number_dtype(fill_value), device, requires_grad)
+
+
+@function(otherwise=_full_with)
+def full(
+    size: Static,
+    fill_value: Number,
+    *,
+    dtype: Static = None,
+    device: Static = None,
+    requires_grad: Default = False,
+):
+    """A tensor of shape `size` filled with a number. Dtype: that of the number."""
+    if dtype is None:
+        dtype = result_dtype([fill_value]) if hasattr(fill_value, "aval") else number_dtype(fill_value)
+    return _filled("full", (size,), fill_value, dtype, device)
 
 
 def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -238,7 +268,7 @@ def _steps(start: Any, end: Any, step: Any, inclusive: bool) -> int:
     return math.floor(count) + 1 if inclusive else math.ceil(count)
 
 
-def arange(
+def _arange(
     start: Any,
     end: Any = None,
     step: Any = 1,
@@ -248,10 +278,6 @@ def arange(
     requires_grad: bool = False,
     inclusive: bool = False,
 ) -> Tensor:
-    """start, start + step, ... up to `end`, which is left out unless `inclusive`; `arange(n)` starts at 0.
-
-    Dtype: int64 if all three are ints, else the default one. Raises RuntimeError for a step of 0 or away from `end`.
-    """
     check_device(device)
     if end is None:
         start, end = 0, start
@@ -261,6 +287,30 @@ def arange(
     if not whole:
         start, step = float(start), float(step)
     return _with_grad(_ramp(_steps(start, end, step, inclusive), dtype, start, step), requires_grad)
+
+
+@function(otherwise=_arange)
+def arange(
+    start: Static,
+    end: Default = None,
+    step: Default = 1,
+    *,
+    dtype: Static = None,
+    device: Static = None,
+    requires_grad: Default = False,
+    inclusive: Default = False,
+):
+    """start, start + step, ... up to `end`, which is left out unless `inclusive`; `arange(n)` starts at 0.
+
+    Dtype: int64 if all three are ints, else the default one. Raises RuntimeError for a step of 0 or away from `end`.
+    """
+    check_device(device)
+    if not isinstance(start, (int, float)):
+        raise TypeError(f"[arange] {start!r} is not a number. Pass an int or a float.")
+    whole = isinstance(start, int)
+    dtype = host.check_supported("arange", dtype or (int64 if whole else get_default_dtype()))
+    first, stride = (builder().constant(n, int64 if whole else float64) for n in (0, 1))
+    return _ramp.rule(_steps(0, start, 1, False), dtype, first, stride)
 
 
 @function(name="linspace")

@@ -7,10 +7,12 @@ PyTypeObject *fb_function_type;
 static PyObject *required;        /* the REQUIRED marker */
 static uint32_t n_functions = 16; /* small ids are header words of other entries */
 
-static const char *const kind_names[] = {"tensor", "operand", "tensors", "optional", "number", "static", "starts"};
+static const char *const kind_names[] = {"tensor", "operand", "tensors", "optional",
+                                         "number", "static",  "starts",  "default"};
 static const char *const function_kinds[] = {"pure", "view", "inplace"};
 static const char *const wanted[] = {
-    "a Tensor", "a Tensor or a number", "a sequence of Tensors", "a Tensor or None", "a number", "", "a tuple of ints"};
+    "a Tensor", "a Tensor or a number", "a sequence of Tensors", "a Tensor or None", "a number", "", "a tuple of ints",
+    ""};
 
 /* ---- arguments ------------------------------------------------------------------------------------------- */
 
@@ -47,6 +49,10 @@ static int bind_keyword(fb_function *f, PyObject **values, PyObject *keyword, Py
 }
 
 static int count_error(fb_function *f, Py_ssize_t n) {
+  if (f->otherwise) { /* no message that nobody sees */
+    PyErr_SetNone(PyExc_TypeError);
+    return -1;
+  }
   PyErr_Format(PyExc_TypeError, "[%U] takes at most %u positional arguments, got %zd.", f->name, f->n_positional, n);
   return -1;
 }
@@ -116,6 +122,7 @@ static int add_argument(fb_call *call, uint32_t i, PyObject *value) {
     return add_number(call, i, value);
   case FB_P_STATIC:
   case FB_P_STARTS:
+  case FB_P_DEFAULT:
     return 0;
   case FB_P_OPERAND:
     if (FB_LIKELY(fb_is_tensor(value)))
@@ -166,9 +173,17 @@ done:
   return result;
 }
 
-static PyObject *function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
-  fb_function *f = (fb_function *)self;
-  Py_ssize_t n = PyVectorcall_NARGS(nargsf);
+/* Whether every argument that has to be left at its default is. */
+static int check_defaults(fb_function *f, PyObject *const *values) {
+  for (uint32_t i = 0; i < f->n_params; i++)
+    if (f->param[i].kind == FB_P_DEFAULT && values[i] != f->param[i].fallback) {
+      PyErr_SetNone(PyExc_TypeError);
+      return -1;
+    }
+  return 0;
+}
+
+static PyObject *bind_and_record(fb_function *f, PyObject *const *args, Py_ssize_t n, PyObject *kwnames) {
   PyObject *values[64], *quick;
   if (f->binary && n == 2 && !kwnames && fb_try_binary(f, args[0], args[1], &quick))
     return quick;
@@ -195,12 +210,23 @@ static PyObject *function_vectorcall(PyObject *self, PyObject *const *args, size
         return missing_error(f, i), NULL;
       values[i] = f->param[i].fallback;
     }
+  if (f->otherwise && FB_UNLIKELY(check_defaults(f, values) < 0))
+    return NULL;
   int64_t statics = fb_bind_statics(f, values, rest, n_rest);
   if (FB_UNLIKELY(statics < 0))
     return NULL;
   if (f->kind == FB_VIEW)
     return fb_record_view(f, values, (uint32_t)statics);
   return record_call(f, values, (uint32_t)statics);
+}
+
+static PyObject *function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+  fb_function *f = (fb_function *)self;
+  PyObject *result = bind_and_record(f, args, PyVectorcall_NARGS(nargsf), kwnames);
+  if (FB_LIKELY(result != NULL) || !f->otherwise || !PyErr_ExceptionMatches(PyExc_TypeError))
+    return result;
+  PyErr_Clear();
+  return PyObject_Vectorcall(f->otherwise, args, nargsf, kwnames);
 }
 
 /* ---- the type -------------------------------------------------------------------------------------------- */
@@ -217,7 +243,7 @@ static int parse_param(fb_function *f, fb_param *p, PyObject *item) {
   int keyword_only = 0;
   if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "UUO|p", &name, &kind, &fallback, &keyword_only))
     return -1;
-  int code = index_of(kind, kind_names, 7);
+  int code = index_of(kind, kind_names, 8);
   if (code < 0) {
     PyErr_Format(PyExc_ValueError, "[function] parameter '%U' of '%U' has unknown kind '%U'.", name, f->name, kind);
     return -1;
@@ -252,8 +278,15 @@ static int function_fill(fb_function *f, PyObject *params, PyObject *kind, PyObj
   if (take_flag(extra, "variadic", &f->variadic) < 0 || take_flag(extra, "fallible", &f->fallible) < 0 ||
       take_flag(extra, "detach", &f->detach) < 0)
     return -1;
-  for (uint32_t i = 0; i < f->n_params; i++)
+  f->otherwise = PyDict_GetItemString(extra, "otherwise");
+  for (uint32_t i = 0; i < f->n_params; i++) {
     f->has_numbers |= f->param[i].kind == FB_P_NUMBER;
+    if (f->param[i].kind == FB_P_DEFAULT && (!f->otherwise || !f->param[i].fallback)) {
+      PyErr_Format(PyExc_ValueError, "[function] parameter '%U' of '%U' needs a default, and the function `otherwise`.",
+                   f->param[i].name, f->name);
+      return -1;
+    }
+  }
   if (f->variadic && (!f->n_positional || f->param[f->n_positional - 1].kind != FB_P_STATIC)) {
     PyErr_Format(PyExc_ValueError, "[function] the last positional parameter of variadic '%U' must be static.",
                  f->name);
@@ -303,6 +336,7 @@ static int function_traverse(fb_function *f, visitproc visit, void *arg) {
 }
 
 static int function_clear(fb_function *f) {
+  f->otherwise = NULL;
   Py_CLEAR(f->rule);
   Py_CLEAR(f->extra);
   return 0;

@@ -279,7 +279,8 @@ typedef enum {
   FB_P_OPTIONAL,
   FB_P_NUMBER,
   FB_P_STATIC,
-  FB_P_STARTS
+  FB_P_STARTS,
+  FB_P_DEFAULT
 } fb_param_kind;
 typedef enum { FB_PURE, FB_VIEW, FB_INPLACE } fb_function_kind;
 
@@ -297,7 +298,8 @@ struct fb_function {
   bool binary; /* exactly two positional operands */
   bool variadic, fallible, detach, has_numbers;
   PyObject *name, *rule, *params, *extra;
-  PyObject **cache; /* rows of pinned statics, found by identity */
+  PyObject *otherwise; /* called instead when binding fails with a TypeError; `extra` holds it */
+  PyObject **cache;    /* rows of pinned statics, found by identity */
   uint32_t cache_id[FB_STATIC_CACHE];
   const fb_view *recent_view;
   PyObject *weakrefs;
