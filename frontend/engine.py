@@ -18,7 +18,7 @@ from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import stop_gradient
 from flambeau.dialects.record import find
-from flambeau.function import building
+from flambeau.function import RuleBuilder, building
 from flambeau.runtime import recorder
 
 GRAD_MODE = 1  # bit of the recorder's mode word
@@ -132,6 +132,7 @@ class Expansion(NamedTuple):
 
     name: str
     graph: Graph
+    draws: int  # numbers taken from a stream
 
     @property
     def cost(self) -> int:
@@ -147,7 +148,7 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
     if function.kind == "view":
         info, n_starts = infos
         return _expand_view(function, info, n_starts, statics, mode)
-    b = GraphBuilder()
+    b = RuleBuilder()
     operands: list[Operand] = []
     arguments, places = dict(statics), {}
     names = [p[0] for p in function.params if p[1] not in ("static", "starts", "default")]
@@ -174,7 +175,7 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
     if any(o.requires_grad for o in operands):
         b.graph.outputs = [v if g else _cut(b, v) for v, g in zip(b.graph.outputs, grads)]
     types = tuple((r.shape, r.dtype, g) for r, g in zip(results, grads))
-    return Expansion(function.name, b.graph), types, tuple(writes), single
+    return Expansion(function.name, b.graph, b.draws), types, tuple(writes), single
 
 
 def _cut(b: GraphBuilder, value: int) -> int:
@@ -197,7 +198,7 @@ def _expand_view(function: Any, info: tuple, n_starts: int, statics: dict[str, A
     """The chain of the operand with one more step. Outside of grad mode a view is cut from history, as in PyTorch."""
     _, shape, dtype, requires_grad, _, parent, _ = info
     step = ViewStep(function, statics, n_starts)
-    b = GraphBuilder()
+    b = RuleBuilder()
     x = b.input(Aval(shape, dtype))
     with building(b):
         result = step.read(x, [b.input(START) for _ in range(n_starts)])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-from flambeau.dialects.builder import Builder, Value
+from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.runtime.recorder import REQUIRED, Function, Tensor
 
 Tensor_ = Annotated[Value, "tensor"]  #: a tensor
@@ -19,6 +19,7 @@ Operand = Annotated[Any, "operand"]  #: a tensor or a number; the rule gets a Va
 Tensors = Annotated[list, "tensors"]  #: a sequence of tensors
 Optional_ = Annotated[Any, "optional"]  #: a tensor or None
 Number = Annotated[Any, "number"]  #: a number, specialised by value; a weak 0-d Value once many values were seen
+Stream_ = Annotated[Any, "stream"]  #: a generator; the rule gets (seed, offset) and adds to `builder().draws`
 Static = Annotated[Any, "static"]  #: part of the key: None, bool, int, float, str, dtype, nested tuples of these
 Default = Annotated[Any, "default"]  #: given any other value than the default, the call goes to `otherwise`
 Starts = Annotated[Any, "starts"]  #: (views only) a tuple of ints that enter the trace as 0-d int64 Values
@@ -29,22 +30,28 @@ def _kind(annotation: Any) -> str:
     marker: Any = globals().get(annotation) if isinstance(annotation, str) else annotation
     if not hasattr(marker, "__metadata__"):
         raise TypeError(
-            f"[function] annotation {annotation!r} is none of Tensor_, Operand, Tensors, Optional_, Number, Static, "
+            f"[function] annotation {annotation!r} is none of Tensor_, Operand, Tensors, Optional_, Number, Stream_, Static, "
             "Default, Starts."
         )
     return marker.__metadata__[0]
 
 
-_builders: list[Builder] = []
+class RuleBuilder(GraphBuilder):
+    """The builder of a rule. `draws` counts the random numbers that the rule takes from its stream."""
+
+    draws = 0
 
 
-def builder() -> Builder:
+_builders: list[RuleBuilder] = []
+
+
+def builder() -> RuleBuilder:
     """The builder of the rule being expanded: for rules without tensor operands (`zeros`, `rand`)."""
     return _builders[-1]
 
 
 @contextmanager
-def building(b: Builder) -> Iterator[None]:
+def building(b: RuleBuilder) -> Iterator[None]:
     """Make `b` what `builder()` returns while a rule runs."""
     _builders.append(b)
     try:
@@ -83,8 +90,14 @@ def function(
 ) -> Callable[[Callable], Function]:
     """A pure function: its results are new tensors. `variadic`: the last static may be given as several arguments.
     `otherwise` is called with the arguments of every call that raises TypeError: it serves rare forms, or raises."""
-    flags = {"otherwise": otherwise} if otherwise else {}
-    return lambda rule: _define(rule, "pure", name, method, variadic=variadic, fallible=fallible, **flags)
+    flags: dict[str, Any] = {"otherwise": otherwise} if otherwise else {}
+
+    def define(rule: Callable) -> Function:
+        if otherwise:
+            otherwise.__qualname__ = rule.__name__  # Python's own errors about arguments name it
+        return _define(rule, "pure", name, method, variadic=variadic, fallible=fallible, **flags)
+
+    return define
 
 
 def view(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from flambeau.runtime.recorder import Stream
+
 
 def _signed(seed: int) -> int:
     """The int64 with the bits of `seed`. Raises ValueError if there is none."""
@@ -17,7 +19,7 @@ def _signed(seed: int) -> int:
     return seed - 2**64 if seed >= 2**63 else seed
 
 
-class Generator:
+class Generator(Stream):
     """A stream of random numbers. `Generator().manual_seed(0)` starts it at a known place."""
 
     def __init__(self, device: Any = "cpu") -> None:
@@ -25,6 +27,9 @@ class Generator:
 
         self.device = device_type(device)
         self._seed, self._offset = 67280421310721, 0
+
+    def __reduce__(self) -> Any:
+        return _generator, (type(self), self._seed, self._offset)
 
     def manual_seed(self, seed: int) -> Generator:
         """Start anew from `seed`."""
@@ -55,6 +60,13 @@ class Generator:
         offset = self._offset
         self._offset = (offset + count) % 2**63
         return self._seed, offset
+
+
+def _generator(cls: type[Generator], seed: int, offset: int) -> Generator:
+    """A copy, or what comes out of a pickle."""
+    made = cls()
+    made._seed, made._offset = seed, offset
+    return made
 
 
 default_generator = Generator()

@@ -61,6 +61,10 @@ class Function:
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def __getattr__(self, name: str) -> Any: ...
 
+class Stream:
+    _seed: int
+    _offset: int
+
 @final
 class Program:
     executable: Any

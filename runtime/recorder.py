@@ -4,18 +4,20 @@ In: functions (`Function`), hooks (`set_hooks`) and buffers. Out: tensors whose 
 run when a value is needed. See docs/architecture.md, "The recorder". Next: `frontend/engine.py`, which gives the hooks.
 
 **Function(name, params, kind, rule, **extra)**: `params` is a tuple of (name, kind, default or REQUIRED[,
-keyword_only]) with kinds tensor, operand, tensors, optional, number, static, starts (views only), default; `kind` is
+keyword_only]) with kinds tensor, operand, tensors, optional, number, stream, static, starts (views only), default; `kind` is
 "pure", "view" or "inplace". `extra` keywords become attributes (`f.put`, `f.writes`, `f.doc`); four of them mean
 something here: `variadic` (the last positional static may be given as several arguments), `fallible` (keep the user's
 line of every call, not just of the first), `detach` (a view that cuts gradient history) and `otherwise`, a callable
 that gets the arguments of a call that raised TypeError: rare forms of a call are its business. An argument of kind
-default that is given another value is such a form; the rule does not get to see it.
+default that is given another value is such a form; the rule does not get to see it. A `stream` (a `Stream`, which has a
+seed and an offset; None is the default one) enters as two scalars and moves on by the payload's `draws`.
 
 **Operand infos** (given to hooks; one per parameter that is not static, starts or default, in their order):
 - `("tensor", shape, dtype, requires_grad, is_leaf, view_payload or None, shape of the base)`
 - `("scalar", "float" | "int" | "bool")`: a number that enters the trace as an operand
 - `("number", value)`: a number specialised by value
-- `None` for an optional that is None; a list of tensor infos for a `tensors` parameter
+- `None` for an optional that is None; a list of tensor infos for a `tensors` parameter; a list of two scalars, the seed
+  and the offset, for a stream
 Statics are a dict by parameter name; lists have become tuples, a variadic one always is a tuple.
 
 **Hooks**
@@ -107,6 +109,7 @@ from flambeau.runtime._recorder import (
     REQUIRED,
     Function,
     Program,
+    Stream,
     Tensor,
     backward,
     clear,
@@ -151,6 +154,7 @@ __all__ = [
     "REQUIRED",
     "Function",
     "Program",
+    "Stream",
     "Tensor",
     "backward",
     "clear",

@@ -126,6 +126,8 @@ def size_of(op: str, size: Sequence[Any]) -> tuple[Any, ...]:
     """A shape given as ints or as one sequence of ints. Raises for negative extents and other types."""
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = size[0]
+    if all([type(n) is int and n >= 0 for n in size]):
+        return tuple(size)
     for n in size:
         if isinstance(n, bool) or not hasattr(n, "__index__"):
             raise TypeError(f"[{op}] size {tuple(size)} has an entry of type {type(n).__name__}. Pass ints.")

@@ -158,8 +158,10 @@ def _constant(op: str, size: Any, value: Any, dtype: DType | None, device: Any, 
     return _with_grad(_full(size_of(op, size), dtype, value), requires_grad)
 
 
-def _zeros(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    return _constant("zeros", size, 0, dtype, device, requires_grad)
+def _zeros(
+    *args: Any, size: Any = (), dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    return _constant("zeros", args or size, 0, dtype, device, requires_grad)
 
 
 @function(variadic=True, otherwise=_zeros)
@@ -168,8 +170,10 @@ def zeros(size: Static = (), *, dtype: Static = None, device: Static = None, req
     return _filled("zeros", size, 0, dtype or get_default_dtype(), device)
 
 
-def _ones(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    return _constant("ones", size, 1, dtype, device, requires_grad)
+def _ones(
+    *args: Any, size: Any = (), dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    return _constant("ones", args or size, 1, dtype, device, requires_grad)
 
 
 @function(variadic=True, otherwise=_ones)
@@ -252,6 +256,10 @@ def _ramp(size: Static, dtype: Static, start: Operand, step: Operand):
     return (first + position * stride).cast(dtype)
 
 
+def _whole(start: Any, end: Any, step: Any) -> bool:
+    return isinstance(start, int) and isinstance(end, int) and isinstance(step, int)
+
+
 def _steps(start: Any, end: Any, step: Any, inclusive: bool) -> int:
     """How many elements a range has; exact for ints."""
     if step == 0:
@@ -260,9 +268,9 @@ def _steps(start: Any, end: Any, step: Any, inclusive: bool) -> int:
         raise RuntimeError(
             f"[arange] from {start} to {end} with step {step} goes the wrong way. Change the sign of step."
         )
-    if all(isinstance(v, int) for v in (start, end, step)):
+    if _whole(start, end, step):
         return (end - start) // step + 1 if inclusive else -((start - end) // step)
-    if not all(math.isfinite(v) for v in (start, end, step)):
+    if not (math.isfinite(start) and math.isfinite(end) and math.isfinite(step)):
         raise RuntimeError(f"[arange] start {start}, end {end} and step {step} must be finite.")
     count = (end - start) / step
     return math.floor(count) + 1 if inclusive else math.ceil(count)
@@ -281,8 +289,9 @@ def _arange(
     check_device(device)
     if end is None:
         start, end = 0, start
-    start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
-    whole = all(isinstance(v, int) for v in (start, end, step))
+    if not (whole := _whole(start, end, step)):
+        start, end, step = [v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step)]
+        whole = _whole(start, end, step)
     dtype = host.check_supported("arange", dtype or (int64 if whole else get_default_dtype()))
     if not whole:
         start, step = float(start), float(step)

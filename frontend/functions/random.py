@@ -1,8 +1,8 @@
 """Random tensors: rand, randn, randint, randperm, bernoulli, dropout, uniform_, normal_.
 
-In: a generator's seed and offset, as run-time scalars. Out: numbers made from Philox bits; equal seeds give equal bits on
-every machine. Uniform numbers have 24 (float64: 53) random bits; normal ones come from pairs of them by Box and Muller's
-formula, so float32 normals lie within 5.8 standard deviations. Next: `inplace.py`.
+In: a generator, whose seed and offset enter as run-time scalars. Out: numbers made from Philox bits; equal seeds give
+equal bits on every machine. Uniform numbers have 24 (float64: 53) random bits; normal ones come from pairs of them by Box
+and Muller's formula, so float32 normals lie within 5.8 standard deviations. Next: `inplace.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from flambeau import host
 from flambeau.device import check_device
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float32, float64, int64
-from flambeau.function import Operand, Static, Tensor_, function, inplace
+from flambeau.function import Default, Operand, Static, Stream_, Tensor_, builder, function, inplace
 from flambeau.functions.common import check_floating, ops, size_of
 from flambeau.generator import Generator
 from flambeau.promotion import get_default_dtype
@@ -44,8 +44,17 @@ def _draws(size: tuple[int, ...], dtype: DType) -> int:
     return math.prod(size) * (2 if dtype is float64 else 1)
 
 
-def _normal_unit(seed: Value, offset: Value, shape: tuple[int, ...], dtype: DType) -> Value:
-    """Box and Muller (1958): sqrt(-2 log(1 - u)) cos(2 pi v)."""
+def _uniform(generator: Any, shape: tuple[int, ...], dtype: DType) -> Value:
+    """Uniform numbers, drawn from the generator of the rule being expanded."""
+    seed, offset = generator
+    builder().draws += _draws(shape, dtype)
+    return uniform_unit(seed, offset, shape, dtype)
+
+
+def _normal(generator: Any, shape: tuple[int, ...], dtype: DType) -> Value:
+    """Normal numbers, likewise. Box and Muller (1958): sqrt(-2 log(1 - u)) cos(2 pi v)."""
+    seed, offset = generator
+    builder().draws += 2 * _draws(shape, dtype)
     first = uniform_unit(seed, offset, shape, dtype)
     second = uniform_unit(seed, offset + _draws(shape, dtype), shape, dtype)
     return ops.sqrt(ops.log(1.0 - first) * -2.0) * ops.cos(second * (2.0 * math.pi))
@@ -59,19 +68,11 @@ def _between(unit: Value, low: Value, high: Value) -> Value:
 # ---- new tensors ------------------------------------------------------------------------------------------
 
 
-@function(name="rand")
-def _rand(size: Static, dtype: Static, seed: Operand, offset: Operand):
-    return uniform_unit(seed, offset, size, dtype)
-
-
-@function(name="randn")
-def _randn(size: Static, dtype: Static, seed: Operand, offset: Operand):
-    return _normal_unit(seed, offset, size, dtype)
-
-
 @function(name="randint")
-def _randint(size: Static, dtype: Static, seed: Operand, offset: Operand, low: Operand, high: Operand):
-    unit = uniform_unit(seed, offset, size, float64)
+def _randint(
+    size: Static, dtype: Static, low: Operand, high: Operand, generator: Stream_ = generators.default_generator
+):
+    unit = _uniform(generator, size, float64)
     width = (high - low).cast(float64).expand(size)
     return (ops.floor(unit * width).cast(int64) + low.expand(size)).cast(dtype)
 
@@ -83,38 +84,66 @@ def _floating(op: str, dtype: DType | None) -> DType:
     return dtype
 
 
-def _drawn(
-    function: Any, size: tuple[int, ...], dtype: DType, count: int, generator: Generator | None, *rest: Any
-) -> Tensor:
-    return function(size, dtype, *(generator or generators.default_generator).advance(count), *rest)
-
-
-def rand(
-    *size: Any,
+def _rand(
+    *args: Any,
+    size: Any = (),
     generator: Generator | None = None,
     dtype: DType | None = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
+    return _plainly(rand, args or size, generator, dtype, device, requires_grad)
+
+
+def _randn(
+    *args: Any,
+    size: Any = (),
+    generator: Generator | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    return _plainly(randn, args or size, generator, dtype, device, requires_grad)
+
+
+def _plainly(function: Any, size: Any, generator: Any, dtype: DType | None, device: Any, requires_grad: bool) -> Tensor:
+    """A call that was not recorded as it stands, in a form that is. Raises TypeError where there is none."""
+    check_device(device)
+    if not isinstance(generator, Generator | None):
+        raise TypeError(f"[{function.name}] generator is {generator!r}. Pass a Generator.")
+    shape = size_of(function.name, size)
+    made = function(shape, dtype=_floating(function.name, dtype), generator=generator)
+    return made.requires_grad_() if requires_grad else made
+
+
+@function(variadic=True, otherwise=_rand)
+def rand(
+    size: Static = (),
+    *,
+    generator: Stream_ = generators.default_generator,
+    dtype: Static = None,
+    device: Static = None,
+    requires_grad: Default = False,
+):
     """Uniform random numbers in [0, 1): `rand(2, 3)` or `rand((2, 3))`."""
     check_device(device)
     dtype, shape = _floating("rand", dtype), size_of("rand", size)
-    made = _drawn(_rand, shape, dtype, _draws(shape, dtype), generator)
-    return made.requires_grad_() if requires_grad else made
+    return _uniform(generator, shape, dtype)
 
 
+@function(variadic=True, otherwise=_randn)
 def randn(
-    *size: Any,
-    generator: Generator | None = None,
-    dtype: DType | None = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
+    size: Static = (),
+    *,
+    generator: Stream_ = generators.default_generator,
+    dtype: Static = None,
+    device: Static = None,
+    requires_grad: Default = False,
+):
     """Normally distributed random numbers with mean 0 and variance 1."""
     check_device(device)
     dtype, shape = _floating("randn", dtype), size_of("randn", size)
-    made = _drawn(_randn, shape, dtype, 2 * _draws(shape, dtype), generator)
-    return made.requires_grad_() if requires_grad else made
+    return _normal(generator, shape, dtype)
 
 
 def rand_like(input: Tensor, *, dtype: DType | None = None, generator: Generator | None = None) -> Tensor:
@@ -137,7 +166,8 @@ def randint(*args: Any, generator: Generator | None = None, dtype: DType = int64
     if high <= low:
         raise RuntimeError(f"[randint] there is no integer from {low} to {high} - 1. Make high larger than low.")
     shape = size_of("randint", (size,))
-    return _drawn(_randint, shape, host.check_supported("randint", dtype), 2 * math.prod(shape), generator, low, high)
+    dtype = host.check_supported("randint", dtype)
+    return _randint(shape, dtype, low, high, generator)
 
 
 def randint_like(input: Tensor, *args: int, dtype: DType | None = None) -> Tensor:
@@ -161,22 +191,21 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: DType = int64
 
 
 @function(name="bernoulli")
-def _bernoulli(input: Tensor_, seed: Operand, offset: Operand):
+def _bernoulli(input: Tensor_, generator: Stream_ = generators.default_generator):
     check_floating("bernoulli", input)
-    return (uniform_unit(seed, offset, input.shape, input.dtype) < input).cast(input.dtype)
+    return (_uniform(generator, input.shape, input.dtype) < input).cast(input.dtype)
 
 
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability that the element gives, else 0."""
-    count = _draws(input.shape, input.dtype)
-    return _bernoulli(input, *(generator or generators.default_generator).advance(count))
+    return _bernoulli(input, generator)
 
 
 @function(name="dropout")
-def _dropout(input: Tensor_, p: Operand, seed: Operand, offset: Operand):
+def _dropout(input: Tensor_, p: Operand, generator: Stream_ = generators.default_generator):
     check_floating("dropout", input)
     x, p = input, p.cast(input.dtype)
-    keep = uniform_unit(seed, offset, x.shape, x.dtype) >= p.expand(x.shape)
+    keep = _uniform(generator, x.shape, x.dtype) >= p.expand(x.shape)
     scale = p.like(1.0) / (p.like(1.0) - p)
     return ops.select(keep, x, x.like(0.0)) * ops.select(p < 1.0, scale, p.like(0.0)).expand(x.shape)
 
@@ -193,29 +222,30 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         raise ValueError(f"[dropout] p is {p}. Use a probability from 0 to 1.")
     if not training or p == 0.0:
         return input
-    function = _dropout_ if inplace else _dropout
-    return function(input, p, *generators.default_generator.advance(_draws(input.shape, input.dtype)))
+    return (_dropout_ if inplace else _dropout)(input, p)
 
 
 # ---- in place ---------------------------------------------------------------------------------------------
 
 
 @inplace(name="uniform_")
-def _uniform_(input: Tensor_, low: Operand, high: Operand, seed: Operand, offset: Operand):
+def _uniform_(input: Tensor_, low: Operand, high: Operand, generator: Stream_ = generators.default_generator):
     check_floating("uniform_", input)
-    return _between(uniform_unit(seed, offset, input.shape, input.dtype), low, high)
+    return _between(_uniform(generator, input.shape, input.dtype), low, high)
 
 
 @inplace(name="normal_")
-def _normal_(input: Tensor_, mean: Operand, std: Operand, seed: Operand, offset: Operand):
+def _normal_(input: Tensor_, mean: Operand, std: Operand, generator: Stream_ = generators.default_generator):
     check_floating("normal_", input)
-    drawn = _normal_unit(seed, offset, input.shape, input.dtype)
+    drawn = _normal(generator, input.shape, input.dtype)
     mean, std = (v.cast(input.dtype).expand(input.shape) for v in (mean, std))
     return mean + std * drawn
 
 
 @inplace(name="bernoulli_")
-def _bernoulli_(input: Tensor_, p: Operand, seed: Operand, offset: Operand):
+def _bernoulli_(input: Tensor_, p: Operand, generator: Stream_ = generators.default_generator):
+    seed, offset = generator
+    builder().draws += _draws(input.shape, input.dtype)
     unit = uniform_unit(seed, offset, input.shape, float32)
     return (unit < p.cast(float32).expand(input.shape)).cast(input.dtype if input.dtype is not bool_ else bool_)
 
@@ -224,20 +254,16 @@ def uniform_(input: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: G
     """Fill with uniform numbers in [from_, to). Raises RuntimeError if they are the wrong way round."""
     if from_ > to:
         raise RuntimeError(f"[uniform_] from {from_} to {to} is empty. Swap the bounds.")
-    return _uniform_(input, from_, to, *_state(input, 1, generator))
+    return _uniform_(input, from_, to, generator)
 
 
 def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with normally distributed numbers. Raises RuntimeError for a negative `std`."""
     if std < 0:
         raise RuntimeError(f"[normal_] std is {std}. Use at least 0.")
-    return _normal_(input, mean, std, *_state(input, 2, generator))
+    return _normal_(input, mean, std, generator)
 
 
 def bernoulli_(input: Tensor, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill with 1 with probability `p`, else 0."""
-    return _bernoulli_(input, p, *_state(input, 1, generator))
-
-
-def _state(input: Tensor, draws: int, generator: Generator | None) -> tuple[int, int]:
-    return (generator or generators.default_generator).advance(draws * _draws(input.shape, input.dtype))
+    return _bernoulli_(input, p, generator)

@@ -7,12 +7,18 @@ PyTypeObject *fb_function_type;
 static PyObject *required;        /* the REQUIRED marker */
 static uint32_t n_functions = 16; /* small ids are header words of other entries */
 
-static const char *const kind_names[] = {"tensor", "operand", "tensors", "optional",
-                                         "number", "static",  "starts",  "default"};
+static const char *const kind_names[] = {"tensor", "operand", "tensors", "optional", "number",
+                                         "stream", "static",  "starts",  "default"};
 static const char *const function_kinds[] = {"pure", "view", "inplace"};
-static const char *const wanted[] = {
-    "a Tensor", "a Tensor or a number", "a sequence of Tensors", "a Tensor or None", "a number", "", "a tuple of ints",
-    ""};
+static const char *const wanted[] = {"a Tensor",
+                                     "a Tensor or a number",
+                                     "a sequence of Tensors",
+                                     "a Tensor or None",
+                                     "a number",
+                                     "a Generator",
+                                     "",
+                                     "a tuple of ints",
+                                     ""};
 
 /* ---- arguments ------------------------------------------------------------------------------------------- */
 
@@ -108,6 +114,18 @@ static int add_number(fb_call *call, uint32_t i, PyObject *value) {
              : 0;
 }
 
+/* The seed and the offset; None stands for the stream that is the default. */
+static int add_stream(fb_call *call, uint32_t i, PyObject *value) {
+  PyObject *fallback = call->function->param[i].fallback;
+  fb_stream *s = fb_stream_of(value == Py_None && fallback ? fallback : value);
+  if (!s)
+    return type_error(call->function, i, value);
+  call->stream = s;
+  return add_scalar(call, (fb_scalar){.kind = FB_INT, .i = s->seed}) < 0
+             ? -1
+             : add_scalar(call, (fb_scalar){.kind = FB_INT, .i = s->offset});
+}
+
 static int add_argument(fb_call *call, uint32_t i, PyObject *value) {
   fb_scalar scalar;
   int is_number;
@@ -120,6 +138,8 @@ static int add_argument(fb_call *call, uint32_t i, PyObject *value) {
     return add_tensors(call, i, value);
   case FB_P_NUMBER:
     return add_number(call, i, value);
+  case FB_P_STREAM:
+    return add_stream(call, i, value);
   case FB_P_STATIC:
   case FB_P_STARTS:
   case FB_P_DEFAULT:
@@ -243,7 +263,7 @@ static int parse_param(fb_function *f, fb_param *p, PyObject *item) {
   int keyword_only = 0;
   if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "UUO|p", &name, &kind, &fallback, &keyword_only))
     return -1;
-  int code = index_of(kind, kind_names, 8);
+  int code = index_of(kind, kind_names, 9);
   if (code < 0) {
     PyErr_Format(PyExc_ValueError, "[function] parameter '%U' of '%U' has unknown kind '%U'.", name, f->name, kind);
     return -1;

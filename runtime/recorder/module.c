@@ -419,7 +419,7 @@ PyMODINIT_FUNC PyInit__recorder(void) {
   if (!module)
     return NULL;
   if (fb_buffers_init() < 0 || fb_tensor_init(module) < 0 || fb_function_init(module) < 0 ||
-      fb_program_init(module) < 0 || !fb_trie_root()) {
+      fb_stream_init(module) < 0 || fb_program_init(module) < 0 || !fb_trie_root()) {
     Py_DECREF(module);
     return NULL;
   }

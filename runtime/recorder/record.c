@@ -18,6 +18,7 @@ void fb_call_init(fb_call *call, fb_recorder *rec, fb_function *f, PyObject *con
   call->cap = call->cap_scalars = call->cap_operands = FB_INLINE_WORDS;
   call->values = values;
   call->statics = statics;
+  call->stream = NULL;
   fb_call_restart(call);
 }
 
@@ -196,6 +197,10 @@ static PyObject *operand_info(fb_call *call, uint32_t i, uint32_t *next) {
     return list;
   }
   ++*next;
+  if (call->function->param[i].kind == FB_P_STREAM) {
+    ++*next;
+    return Py_BuildValue("[(ss)(ss)]", "scalar", "int", "scalar", "int");
+  }
   if (fb_is_tensor(value))
     return fb_operand_info((fb_tensor *)value);
   if (value == Py_None)
@@ -309,13 +314,16 @@ static FB_NOINLINE fb_node *miss(fb_call *call) {
   fb_result *results = NULL;
   uint32_t n;
   int single;
+  uint64_t draws = 0;
   fb_node *node = NULL;
-  if (parse_answer(call, answer, &payload, &results, &n, &single) == 0)
+  if (parse_answer(call, answer, &payload, &results, &n, &single) == 0 &&
+      (!call->stream || fb_stream_draws(payload, &draws) == 0))
     node = fb_trie_add(rec->state, FB_CALL, call->words, call->n, rec->n_slots);
   if (node) {
     node->function = (fb_function *)Py_NewRef(call->function);
     node->payload = Py_NewRef(payload);
     fb_trie_charge(node, payload);
+    node->draws = draws;
     node->results = results;
     node->n_results = n;
     node->n_scalars = call->n_scalars;
@@ -395,6 +403,8 @@ PyObject *fb_call_finish(fb_call *call) {
     return NULL;
   if (call->n_scalars)
     fb_take_scalars(rec, call->scalars, call->n_scalars, node->base);
+  if (call->stream)
+    fb_stream_advance(call->stream, node->draws);
   uint32_t first = node->base + node->n_scalars;
   PyObject *result = FB_LIKELY(!(node->flags & (FB_COMPLEX | FB_OVERWRITE))) ? fb_new_result(rec, first, node->type)
                                                                              : collect_results(call, node, first);

@@ -2,8 +2,9 @@
  *
  * Everything runs under the GIL. Where things are: values.h, types.c (interning), tensor.c (handles, cells, leaves),
  * view.c; function.c, statics.c, slots.c (how calls arrive); record.c, enter.c (calls and values become entries);
- * trie.c; recorder.c (one per thread); flush.c, program.c, failure.c (running); history.h, history.c, import.c,
- * backward.c, marks.c (gradients); export.c, inline.c, locate.c (what Python gets to see); buffers.c; module.c.
+ * stream.c; trie.c; recorder.c (one per thread); flush.c, program.c, failure.c (running); history.h, history.c,
+ * import.c, backward.c, marks.c (gradients); export.c, inline.c, locate.c (what Python gets to see); buffers.c;
+ * module.c.
  */
 #ifndef FB_RECORDER_H
 #define FB_RECORDER_H
@@ -77,6 +78,7 @@ struct fb_node {
   uint32_t n_results, n_scalars;
   uint32_t base; /* first slot made here: scalars, then results */
   uint32_t depth;
+  uint64_t draws;     /* random numbers taken from the stream */
   uint64_t ns;        /* estimated run time of the trace up to here */
   bool has_import;    /* a trace was imported on the way here */
   fb_function **wide; /* NULL-terminated: functions whose numbers are operands at this state */
@@ -210,6 +212,15 @@ static inline bool fb_cell_pending(const fb_cell *c) {
   return c->home && c->epoch == c->home->id && c->slot != FB_NO_SLOT;
 }
 
+typedef struct {
+  PyObject_HEAD int64_t seed, offset;
+} fb_stream;
+
+int fb_stream_init(PyObject *module);
+fb_stream *fb_stream_of(PyObject *o); /* borrowed; NULL without error for other objects */
+void fb_stream_advance(fb_stream *s, uint64_t draws);
+int fb_stream_draws(PyObject *payload, uint64_t *draws); /* how many an expansion says it draws */
+
 /* One call being recorded. */
 #define FB_INLINE_WORDS 20
 typedef struct {
@@ -221,8 +232,9 @@ typedef struct {
   uint32_t n, cap, n_scalars, cap_scalars, n_operands, cap_operands;
   PyObject *const *values; /* bound arguments */
   uint32_t statics;
-  bool narrow;  /* has numbers specialised by value */
-  bool widened; /* they have just become operands: bind again */
+  fb_stream *stream; /* that it draws from, or NULL */
+  bool narrow;       /* has numbers specialised by value */
+  bool widened;      /* they have just become operands: bind again */
 } fb_call;
 
 void fb_call_init(fb_call *call, fb_recorder *rec, fb_function *f, PyObject *const *values, uint32_t statics);
@@ -278,6 +290,7 @@ typedef enum {
   FB_P_TENSORS,
   FB_P_OPTIONAL,
   FB_P_NUMBER,
+  FB_P_STREAM,
   FB_P_STATIC,
   FB_P_STARTS,
   FB_P_DEFAULT
