@@ -7,6 +7,7 @@ The annotations of a rule's parameters say how arguments enter a trace. Next: `e
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -42,22 +43,29 @@ class RuleBuilder(GraphBuilder):
     draws = 0
 
 
-_builders: list[RuleBuilder] = []
+class _Rules(threading.local):
+    """The builders of the rules that this thread is expanding, innermost last."""
+
+    def __init__(self) -> None:
+        self.builders: list[RuleBuilder] = []
+
+
+_rules = _Rules()
 
 
 def builder() -> RuleBuilder:
     """The builder of the rule being expanded: for rules without tensor operands (`zeros`, `rand`)."""
-    return _builders[-1]
+    return _rules.builders[-1]
 
 
 @contextmanager
 def building(b: RuleBuilder) -> Iterator[None]:
     """Make `b` what `builder()` returns while a rule runs."""
-    _builders.append(b)
+    _rules.builders.append(b)
     try:
         yield
     finally:
-        _builders.pop()
+        _rules.builders.pop()
 
 
 def _params(rule: Callable) -> tuple[tuple[str, str, Any, bool], ...]:

@@ -1,12 +1,15 @@
 """Creation functions are recorded without Python: every form of a call means the same, draws are counted, errors are kept."""
 
+import concurrent.futures
 import copy
 import pickle
 import sys
+import threading
 
 import flambeau as fb
 import numpy as np
 import pytest
+from flambeau.function import Static, builder, function
 from flambeau.runtime.recorder import REQUIRED, Function
 
 
@@ -211,3 +214,22 @@ def test_what_raises_type_error_goes_to_the_other_function():
 
     f = Function("f", (("x", "tensor", None),), "pure", lambda x: x, otherwise=other)
     assert f(1, 2, y=3) == ((1, 2), {"y": 3}) and f("a") == (("a",), {})
+
+
+def test_rules_that_run_in_two_threads_have_builders_of_their_own():
+    """Both rules have begun when they ask for their builders, and neither has ended."""
+    both = threading.Barrier(2)
+
+    def make(name, number):
+        def rule(size: Static):
+            both.wait(20)
+            mine = builder()
+            both.wait(20)
+            return mine.constant(number, fb.float32).expand(size)
+
+        return function(name=name)(rule)
+
+    rules = [make("one", 1.0), make("two", 2.0)]
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda f: f((3,)).tolist(), rules))
+    assert found == [[1.0] * 3, [2.0] * 3]
