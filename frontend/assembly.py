@@ -208,6 +208,9 @@ class Assembly:
         if not offset:
             self.overwrites += [Overwrite(s, "an operation after it was computed", None, frozenset()) for s in slots]
 
+    def _freed(self, offset, provided, slots) -> None:
+        self.freed.update(offset + s for s in slots)
+
     def _segment(self, offset, provided, base, inner, state, given) -> None:
         kept = {slot - base: now for slot, now in provided.items() if slot >= base}
         self._entries(inner, offset + base, {slot: offset + now for slot, now in given.items()} | kept)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from flambeau import programs, tensor_hooks
-from flambeau.assembly import Assembly, Differentiated
+from flambeau.assembly import Assembly
 from flambeau.dialects import autodiff
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Builder, Value
@@ -157,8 +157,7 @@ class _Tape:
         programs.check_unmodified(self.name, self.asm, self.graph, read)
         forward = self.tensors(list(read))
         if not retain_graph:
-            freed = programs.used_up(self.asm, self.graph, seeds, wrt, passed)
-            recorder.free_history(Differentiated(self.name, Graph(), (), tuple(freed)))
+            recorder.free_history(programs.used_up(self.asm, self.graph, seeds, wrt, passed))
         return autodiff.vjp(self.builder, self.graph, forward, seeds, wanted, self._hooks_by_value())
 
     def hooked(self) -> list[int]:

@@ -59,6 +59,7 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
 - `("segment", base, entries, id, {old slot: slot})`: an imported trace; its slot s is slot base + s here. The dict
   gives the slots whose values are provided (inputs of the current trace): its `residual_slots` and all its scalars;
   the others must be recomputed if they are needed. `id` is the same for the same entries
+- `("freed", slots)`: their history was used up, by a gradient recorded op by op or before their trace was imported
 - `("link", slot, history_slot)`: gradients that arrive at `slot` go on to `history_slot`. Links lead from an input to
   the imported slot that computed it, from an imported leaf (base + s) to the leaf's entry in this trace, and from an
   imported input to the slot of its own, earlier import. They may lead forward: sort by dependence, not by position
@@ -91,7 +92,7 @@ once the run cannot fail any more. `executable` and `updates` may be replaced at
   `trace_leaves() -> [(slot, object with grad)]`, `slot_for_tensor(tensor)`,
   `tensor_for_slot(slot)`, `graft_history(tensor, slot)`: the history of the slot for a tensor made in this trace,
   `import_history(tensor) -> slot`, `known_history(tensor) -> slot or None` (if it is in the trace or imported),
-  `free_history(payload)`: an entry like a backward without results, which ends the history of the slots `payload.freed`
+  `free_history(slots)`: as a backward that does not retain the graph; the slots ascend
 - `mark_history(tensor, object)`: the object lives as long as the place in a history that the tensor, a result, has now;
   `trace_marks() -> [(slot, object)]` of the trace and its imports; `is_of_leaf(tensor)`: a leaf or a view of one
 - `set_slot(name, callable) -> what was there`: operators, named nb_add ... nb_inplace_add ... mp_subscript, lt ... ge

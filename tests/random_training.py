@@ -206,7 +206,7 @@ VIEWS = (
     "{x}[0]", "{x}[-1]", "{x}[1:]", "{x}[:2]", "{x}[..., 0]", "{x}[:, 1:]", "{x}.t()", "{x}.view(-1)", "{x}.reshape(-1)",
     "{x}.unsqueeze(0)", "{x}.squeeze()", "{x}.detach()", "{x}.data", "{x}.transpose(0, 1)", "{x}.flatten()",
     "{x}.narrow(0, 0, 1)", "{x}.select(0, 1)", "{x}.expand(2, *{x}.shape)", "{x}.view_as({x})", "{x}[::2]",
-    "{x}[1:][0]", "{x}.T", "{x}.chunk(2)[0]", "{x}.split(1)[1]", "{x}.unbind(0)[1]", "{x}[None]", "{x}",
+    "{x}[1:][0]", "{x}.T", "{x}.chunk(2)[0] * 1", "{x}.split(1)[1] * 1", "{x}.unbind(0)[1] * 1", "{x}[None]", "{x}",
 )  # fmt: skip
 INPLACE = (
     "{x}.mul_(0.5)", "{x}.add_(1.0)", "{x}.zero_()", "{x}.fill_(0.3)", "{x}.tanh_()", "{x}.neg_()", "{x}.clamp_(-0.4, 0.4)",

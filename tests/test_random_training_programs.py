@@ -122,6 +122,20 @@ z = x * 3
 y.sum().backward()
 a, b = gradients(z.sum(), [x, y], allow_unused=True)
 
+# Two losses of one trace that was run before either was gone through.
+x = data(3, grad=True)
+h = x.tanh()
+a = (h * h).sum()
+b = (x * x * x).sum()
+c = (h * 2).mean()
+seen.append(a.item())
+b.backward()
+seen.append(x.grad.tolist())
+a.backward(retain_graph=True)
+c.backward()
+seen.append(x.grad.tolist())
+a.backward()
+
 # Leading dimensions of size 1 are dropped where elements are assigned.
 x = data(2, 3)
 x[0] = data(1, 3)

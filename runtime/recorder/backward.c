@@ -312,37 +312,6 @@ PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs) {
   return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* ---- gradients recorded op by op ------------------------------------------------------------------------- */
-
-enum { FREE_ONLY = 1 << 16 }; /* a flag that tells these entries from backwards */
-
-static PyObject *ask_freed(fb_call *call, void *context, uint32_t flags) {
-  (void)call, (void)flags;
-  PyObject *payload = context, *freed = PyObject_GetAttrString(payload, "freed");
-  return freed ? Py_BuildValue("(O[]N)", payload, freed) : NULL;
-}
-
-/* End the history of the slots `payload.freed`, as a backward() that does not retain the graph does. */
-PyObject *fb_py_free_history(PyObject *module, PyObject *payload) {
-  (void)module;
-  PyObject *freed = PyObject_GetAttrString(payload, "freed"), *slots = freed ? PySequence_Tuple(freed) : NULL;
-  Py_XDECREF(freed);
-  if (!slots)
-    return NULL;
-  fb_call call;
-  fb_call_init(&call, fb_recorder_get(), NULL, NULL, 0);
-  int status = 0;
-  for (Py_ssize_t i = 0; status == 0 && i < PyTuple_GET_SIZE(slots); i++) {
-    unsigned long slot = PyLong_AsUnsignedLong(PyTuple_GET_ITEM(slots, i));
-    status = PyErr_Occurred() ? -1 : fb_call_word(&call, slot);
-  }
-  if (status == 0 && PyTuple_GET_SIZE(slots))
-    status = step(&call, FB_BACKWARD, FB_H_BACKWARD, FREE_ONLY, 0, NULL, ask_freed, payload) ? 0 : -1;
-  fb_call_clear(&call);
-  Py_DECREF(slots);
-  return status < 0 ? NULL : Py_NewRef(Py_None);
-}
-
 /* ---- grad ------------------------------------------------------------------------------------------------ */
 
 typedef struct {

@@ -158,7 +158,7 @@ static int export_segment(const fb_node *node, PyObject *entries) {
                                        (unsigned long long)node->imported->id, provided));
 }
 
-static int export_modified(const fb_node *node, PyObject *entries) {
+static int export_mark(const fb_node *node, const char *kind, PyObject *entries) {
   PyObject *slots = PyTuple_New(node->n_words - 1);
   for (uint32_t i = 1; slots && i < node->n_words; i++) {
     PyObject *slot = PyLong_FromUnsignedLong(fb_word_slot(node->words[i]));
@@ -167,7 +167,7 @@ static int export_modified(const fb_node *node, PyObject *entries) {
     else
       PyTuple_SET_ITEM(slots, i - 1, slot);
   }
-  return slots ? append(entries, Py_BuildValue("(sN)", "modified", slots)) : -1;
+  return slots ? append(entries, Py_BuildValue("(sN)", kind, slots)) : -1;
 }
 
 static int export_node(const fb_node *node, PyObject *entries, const fb_recorder *rec) {
@@ -194,7 +194,9 @@ static int export_node(const fb_node *node, PyObject *entries, const fb_recorder
   case FB_SEGMENT:
     return export_segment(node, entries);
   case FB_MODIFIED:
-    return export_modified(node, entries);
+    return export_mark(node, "modified", entries);
+  case FB_FREED:
+    return export_mark(node, "freed", entries);
   case FB_ROOT:
   case FB_REACH:
     break;

@@ -208,9 +208,8 @@ static void commit_histories(fb_recorder *rec, fb_segment *segment) {
 static void free_imports(fb_recorder *rec) {
   for (uint32_t i = 0; i < rec->n_imports; i++) {
     fb_segment *s = rec->imports[i];
-    for (uint32_t k = 0; k < s->n_slots && !s->freed; k++)
-      if (fb_history_freed(rec, s->base + k))
-        fb_segment_drop_values(s);
+    if (fb_segment_end(rec, s) < 0)
+      PyErr_Clear(); /* out of memory: the values stay */
   }
 }
 
@@ -259,7 +258,8 @@ static int run(fb_recorder *rec, const fb_liveness *found) {
   }
   if (status == 0)
     status = check_sizes(rec, p, outputs);
-  if (status == 0 && keeps_history && !(segment = fb_segment_make(rec, p, outputs + p->n_outputs)))
+  if (status == 0 && keeps_history &&
+      !(segment = fb_segment_make(rec, p, outputs + p->n_outputs, found->history, found->n_history)))
     status = -1;
   if (status == 0) {
     free_imports(rec);

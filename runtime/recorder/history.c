@@ -117,16 +117,32 @@ void fb_segment_drop_values(fb_segment *s) {
   fb_marks_drop(&s->marks, &s->n_marks, &s->cap_marks);
 }
 
-int fb_segment_note_write(fb_segment *s, uint32_t slot) {
-  if (s->freed || fb_contains(s->modified, s->n_modified, slot))
+static int insert(uint32_t **slots, uint32_t *n, uint32_t *cap, uint32_t slot) {
+  if (fb_contains(*slots, *n, slot))
     return 0;
-  if (fb_grow((void **)&s->modified, &s->cap_modified, s->n_modified + 1, sizeof *s->modified) < 0)
+  if (fb_grow((void **)slots, cap, *n + 1, sizeof **slots) < 0)
     return -1;
-  uint32_t at = s->n_modified++;
-  for (; at && s->modified[at - 1] > slot; at--)
-    s->modified[at] = s->modified[at - 1];
-  s->modified[at] = slot;
+  uint32_t at = (*n)++;
+  for (; at && (*slots)[at - 1] > slot; at--)
+    (*slots)[at] = (*slots)[at - 1];
+  (*slots)[at] = slot;
   return 0;
+}
+
+int fb_segment_note_write(fb_segment *s, uint32_t slot) {
+  return s->freed ? 0 : insert(&s->modified, &s->n_modified, &s->cap_modified, slot);
+}
+
+int fb_segment_end(fb_recorder *rec, fb_segment *s) {
+  int status = 0;
+  for (uint32_t k = 0; k < s->n_slots && !s->freed && status == 0; k++)
+    if (fb_history_freed(rec, s->base + k))
+      status = insert(&s->ended, &s->n_ended, &s->cap_ended, k);
+  for (uint32_t i = 0; i < s->n_roots; i++)
+    if (!fb_contains(s->ended, s->n_ended, s->roots[i]))
+      return status;
+  fb_segment_drop_values(s);
+  return status;
 }
 
 static void segment_free(fb_segment *s) {
@@ -142,6 +158,8 @@ static void segment_free(fb_segment *s) {
   PyMem_Free(s->linked);
   PyMem_Free(s->residuals);
   PyMem_Free(s->modified);
+  PyMem_Free(s->roots);
+  PyMem_Free(s->ended);
   Py_XDECREF(s->program);
   PyMem_Free(s);
 }
@@ -223,6 +241,8 @@ static int take_imports(fb_segment *s, const fb_recorder *rec) {
       if ((status = fb_grow((void **)&s->origins, &room, s->n_origins + 1, sizeof *s->origins)) < 0)
         break;
       fb_origin origin = origin_of(in, slot);
+      status =
+          insert(&origin.segment->roots, &origin.segment->n_roots, &origin.segment->cap_roots, origin.segment_slot);
       origin.segment->refs++;
       s->origins[s->n_origins++] = origin;
     }
@@ -257,7 +277,8 @@ static int take_values(fb_segment *s, fb_recorder *rec, fb_program *p, fb_buffer
   return 0;
 }
 
-fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values) {
+fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values, const uint32_t *roots,
+                            uint32_t n_roots) {
   fb_segment *s = PyMem_Calloc(1, sizeof *s);
   if (!s)
     return (fb_segment *)PyErr_NoMemory();
@@ -276,7 +297,10 @@ fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values)
   bool allocated = s->scalars && s->origins && s->leaves && s->linked && s->residuals;
   if (!allocated)
     PyErr_NoMemory();
-  if (!allocated || take_values(s, rec, p, values) < 0) {
+  int status = allocated ? take_values(s, rec, p, values) : -1;
+  for (uint32_t i = 0; status == 0 && i < n_roots; i++)
+    status = insert(&s->roots, &s->n_roots, &s->cap_roots, roots[i]);
+  if (status < 0) {
     fb_segment_release(s);
     return NULL;
   }

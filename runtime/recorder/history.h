@@ -11,7 +11,7 @@ typedef struct fb_mark {
 /* A flushed trace that live cells' histories need. */
 struct fb_segment {
   uint32_t refs;
-  bool freed;     /* backward() without retain_graph has been here: values are gone */
+  bool freed;     /* backward() without retain_graph has been through all of its roots: values are gone */
   uint64_t epoch; /* of the trace it was last imported into */
   uint32_t base;  /* its slot s is slot base + s there */
   fb_node *state;
@@ -28,12 +28,18 @@ struct fb_segment {
   uint32_t n_residuals;
   uint32_t *modified; /* ascending: slots whose cells were written since */
   uint32_t n_modified, cap_modified;
+  uint32_t *roots,
+      *ended; /* both ascending: where cells and other traces go on from it; what backwards have been through */
+  uint32_t n_roots, cap_roots, n_ended, cap_ended;
   fb_mark *marks;
   uint32_t n_marks, cap_marks;
   fb_segment *next, *previous, *dying;
 };
 
-fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values);
+fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values, const uint32_t *roots,
+                            uint32_t n_roots);
+int fb_segment_end(fb_recorder *rec, fb_segment *s); /* a run has gone through what its backwards in this trace freed */
+int fb_add_freed(fb_recorder *rec, const uint32_t *slots, uint32_t n, uint32_t base);
 fb_segment *fb_segment_freed(void); /* stands for a history that backward() has freed */
 void fb_segment_release(fb_segment *s);
 void fb_segment_drop_values(fb_segment *s);

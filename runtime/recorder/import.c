@@ -35,6 +35,27 @@ static int add_modified(fb_recorder *rec, const fb_segment *s) {
   return status;
 }
 
+/* The history of these slots is used up: an entry as of a backward without results. */
+int fb_add_freed(fb_recorder *rec, const uint32_t *slots, uint32_t n, uint32_t base) {
+  uint64_t *words = PyMem_Malloc((n + (size_t)1) * sizeof *words);
+  if (!words)
+    return PyErr_NoMemory(), -1;
+  words[0] = FB_H_FREED;
+  for (uint32_t i = 0; i < n; i++)
+    words[i + 1] = base + slots[i];
+  int status = n ? fb_grow((void **)&rec->backwards, &rec->cap_backwards, rec->n_backwards + 1, sizeof(fb_node *)) : 0;
+  if (n && status == 0 && (status = add_mark(rec, FB_FREED, words, n + 1)) == 0) {
+    if (!rec->state->aux && (rec->state->aux = PyMem_Malloc(n * sizeof *slots))) {
+      for (uint32_t i = 0; i < n; i++)
+        rec->state->aux[i] = base + slots[i];
+      rec->state->n_aux = n;
+    }
+    rec->backwards[rec->n_backwards++] = rec->state;
+  }
+  PyMem_Free(words);
+  return status;
+}
+
 /* The key of a segment entry: header, id, slots of provided values, scalars. */
 static int make_key(fb_recorder *rec, fb_segment *s, fb_call *call) {
   if (fb_call_word(call, s->state->id) < 0)
@@ -91,7 +112,7 @@ static int enter_segment(fb_recorder *rec, fb_segment *s) {
   s->epoch = rec->id;
   s->refs++;
   rec->imports[rec->n_imports++] = s;
-  if (add_modified(rec, s) < 0)
+  if (add_modified(rec, s) < 0 || fb_add_freed(rec, s->ended, s->n_ended, s->base) < 0)
     return -1;
   memset(s->linked, 0, s->n_leaves * sizeof *s->linked);
   for (uint32_t i = 0; i < s->n_origins; i++)

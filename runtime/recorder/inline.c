@@ -25,6 +25,20 @@ PyObject *fb_py_trace_export(PyObject *module, PyObject *unused) {
   return fb_export(fb_recorder_get());
 }
 
+/* End the history of these slots, in ascending order, as a backward() that does not retain the graph does. */
+PyObject *fb_py_free_history(PyObject *module, PyObject *o) {
+  (void)module;
+  PyObject *items = PySequence_Tuple(o);
+  uint32_t n = items ? (uint32_t)PyTuple_GET_SIZE(items) : 0;
+  uint32_t *slots = items ? PyMem_Malloc((n + (size_t)1) * sizeof *slots) : NULL;
+  for (uint32_t i = 0; slots && i < n; i++)
+    slots[i] = (uint32_t)PyLong_AsUnsignedLong(PyTuple_GET_ITEM(items, i));
+  int status = slots && !PyErr_Occurred() ? fb_add_freed(fb_recorder_get(), slots, n, 0) : -1;
+  PyMem_Free(slots);
+  Py_XDECREF(items);
+  return status < 0 ? (PyErr_Occurred() ? NULL : PyErr_NoMemory()) : Py_NewRef(Py_None);
+}
+
 /* {slot: number} of the scalars that entered the current trace. */
 PyObject *fb_py_trace_scalars(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;

@@ -44,9 +44,8 @@ static uint32_t place_of(const fb_recorder *rec, const fb_cell *c, fb_segment **
 
 bool fb_tensor_is_freed(const fb_recorder *rec, const fb_tensor *t) {
   fb_segment *s = NULL;
-  if (!t->leaf && t->cell->type->requires_grad)
-    place_of(rec, t->cell, &s);
-  return s && s->freed;
+  uint32_t slot = !t->leaf && t->cell->type->requires_grad ? place_of(rec, t->cell, &s) : FB_NO_SLOT;
+  return s && (s->freed || fb_contains(s->ended, s->n_ended, slot));
 }
 
 PyObject *fb_py_mark_history(PyObject *module, PyObject *args) {

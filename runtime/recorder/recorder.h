@@ -24,7 +24,8 @@ typedef enum {
   FB_GRAD,
   FB_SEGMENT,
   FB_LINK,
-  FB_MODIFIED
+  FB_MODIFIED,
+  FB_FREED
 } fb_node_kind;
 
 /* Node flags; any of them leaves the fast path. OVERWRITE: the only result replaces operand 0. */
@@ -40,7 +41,8 @@ enum {
   FB_H_GRAD,
   FB_H_SEGMENT,
   FB_H_LINK,
-  FB_H_MODIFIED
+  FB_H_MODIFIED,
+  FB_H_FREED
 }; /* headers below all functions */
 #define FB_TAG_FIRST 0xFFFFFFE0u
 #define FB_TAG_LIST 0xFFFFFFE0u   /* count << 32 */
