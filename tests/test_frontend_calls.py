@@ -9,7 +9,8 @@ import threading
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau.function import Static, builder, function
+from flambeau import engine
+from flambeau.function import Static, Tensor_, builder, function
 from flambeau.runtime.recorder import REQUIRED, Function
 
 
@@ -233,3 +234,33 @@ def test_rules_that_run_in_two_threads_have_builders_of_their_own():
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         found = list(threads.map(lambda f: f((3,)).tolist(), rules))
     assert found == [[1.0] * 3, [2.0] * 3]
+
+
+def test_a_new_entry_is_found_by_other_threads_only_when_it_is_complete(monkeypatch):
+    """One thread learns a call, and is held up where it asks for the cost; another one makes the same call meanwhile."""
+    begun, done = threading.Event(), threading.Event()
+    real = engine.Expansion.cost.fget
+
+    def cost(expansion):
+        if expansion.name == "twice" and not begun.is_set():
+            begun.set()
+            assert done.wait(20)
+        return real(expansion)
+
+    monkeypatch.setattr(engine.Expansion, "cost", property(cost))
+
+    def rule(x: Tensor_):
+        return x + x
+
+    twice = function(name="twice")(rule)
+
+    def other():
+        assert begun.wait(20)
+        try:
+            return twice(fb.tensor([3.0, 4.0])).tolist()
+        finally:
+            done.set()
+
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        late = threads.submit(lambda: twice(fb.tensor([1.0, 2.0])).tolist())
+        assert threads.submit(other).result() == [6.0, 8.0] and late.result() == [2.0, 4.0]

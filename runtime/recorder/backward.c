@@ -66,23 +66,27 @@ static fb_node *learn(fb_call *call, fb_node_kind kind, PyObject *answer, uint32
   PyObject *payload, *list, *freed = NULL;
   fb_result *results = PyMem_Calloc(n + 1, sizeof *results);
   fb_node *node = NULL;
+  uint64_t cost = 0;
   if (!results)
     PyErr_NoMemory();
   else if (!PyTuple_Check(answer))
     PyErr_SetString(PyExc_TypeError, "[backward] the expansion must be a tuple (payload, results[, freed slots]).");
   else if (PyArg_ParseTuple(answer, "OO|O;(payload, results[, freed slots])", &payload, &list, &freed) &&
-           read_results(results, n, list, writes) == 0)
+           read_results(results, n, list, writes) == 0) {
+    cost = fb_trie_cost(payload);
     node = fb_trie_add(call->rec->state, kind, call->words, call->n, call->rec->n_slots);
+  }
   if (node) {
     node->results = results;
     node->n_results = n;
     node->n_scalars = call->n_scalars;
     node->payload = Py_NewRef(payload);
-    fb_trie_charge(node, payload);
+    fb_trie_charge(node, cost);
+    int status = read_freed(node, freed == Py_None ? NULL : freed);
     node->line = fb_user_line(&node->file);
     fb_stats.misses++;
     fb_explain("miss", node);
-    if (read_freed(node, freed == Py_None ? NULL : freed) < 0)
+    if (status < 0)
       node = NULL;
   } else {
     PyMem_Free(results);

@@ -314,15 +314,17 @@ static FB_NOINLINE fb_node *miss(fb_call *call) {
   fb_result *results = NULL;
   uint32_t n;
   int single;
-  uint64_t draws = 0;
+  uint64_t draws = 0, cost = 0;
   fb_node *node = NULL;
   if (parse_answer(call, answer, &payload, &results, &n, &single) == 0 &&
-      (!call->stream || fb_stream_draws(payload, &draws) == 0))
+      (!call->stream || fb_stream_draws(payload, &draws) == 0)) {
+    cost = fb_trie_cost(payload);
     node = fb_trie_add(rec->state, FB_CALL, call->words, call->n, rec->n_slots);
+  }
   if (node) {
     node->function = (fb_function *)Py_NewRef(call->function);
     node->payload = Py_NewRef(payload);
-    fb_trie_charge(node, payload);
+    fb_trie_charge(node, cost);
     node->draws = draws;
     node->results = results;
     node->n_results = n;

@@ -101,7 +101,9 @@ static inline uint32_t fb_word_high(uint64_t w) { return (uint32_t)(w >> 32); }
 
 fb_node *fb_trie_root(void);
 fb_node *fb_trie_find(fb_node *state, const uint64_t *words, uint32_t n); /* NULL: not there; updates `recent` */
-void fb_trie_charge(fb_node *node, PyObject *payload); /* add the payload's `cost`, in ns, to the state */
+uint64_t fb_trie_cost(PyObject *payload); /* its `cost`, in ns. Runs Python: ask before fb_trie_add */
+void fb_trie_charge(fb_node *node, uint64_t ns);
+/* Other threads find the new state at once: until it is complete, nothing may run that can let them. */
 fb_node *fb_trie_add(fb_node *state, fb_node_kind kind, const uint64_t *words, uint32_t n, uint32_t base);
 int fb_trie_set_results(fb_node *node, uint32_t n);
 bool fb_trie_is_wide(const fb_node *state, const fb_function *f);

@@ -60,14 +60,17 @@ fb_node *fb_trie_find(fb_node *state, const uint64_t *words, uint32_t n) {
   return NULL;
 }
 
-void fb_trie_charge(fb_node *node, PyObject *payload) {
+uint64_t fb_trie_cost(PyObject *payload) {
   PyObject *cost = PyObject_GetAttrString(payload, "cost");
   unsigned long long ns = cost ? PyLong_AsUnsignedLongLong(cost) : 0;
   Py_XDECREF(cost);
-  if (PyErr_Occurred()) { /* a payload without an estimate costs nothing */
-    PyErr_Clear();
-    return;
-  }
+  if (!PyErr_Occurred())
+    return ns;
+  PyErr_Clear(); /* a payload without an estimate costs nothing */
+  return 0;
+}
+
+void fb_trie_charge(fb_node *node, uint64_t ns) {
   node->ns += ns;
   if (node->ns >= fb_limits.max_ns)
     node->flags |= FB_CUT;
