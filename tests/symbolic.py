@@ -74,8 +74,8 @@ def check(
     options: Options = STRICT,
     inputs: Callable[[Graph], list[np.ndarray]] = arguments,
 ) -> Outcome:
-    """Run `graph` at all `sizes` (one tuple of the symbols' values each) and compare with the bound graphs' programs, updating inputs
-    in place, too, where the graph may.
+    """Run `graph` at all `sizes` (one tuple of the symbols' values each) and compare with the bound graphs' programs, updating
+    inputs in place, too, where the graph may.
     `inputs` makes the arrays for a bound graph; in strict mode (the default) no plan may be for one size only because
     compiling it for more failed."""
     executable = driver.compile(graph, options)

@@ -293,7 +293,7 @@ def test_sizes_for_which_a_plan_makes_no_sense_run_op_by_op(fresh, monkeypatch, 
     executable = driver.compile(graph_of(), Options(mode="blocking", strict_sizes=strict))
     run(executable, 40)
     if strict:
-        with pytest.raises(runtime.OtherSizes, match="expression .* is -1048576. It must not be negative."):
+        with pytest.raises(runtime.OtherSizes, match=r"expression .* is -1048576. It must not be negative."):
             run(executable, 50)
     else:
         run(executable, 50)
