@@ -43,7 +43,8 @@ class KernelCall:
     read position) that may be one buffer because each element is read before it is written, by the same item.
 
     `copies` is (written position, read position) where the call does nothing but copy all of one operand to all of the
-    other: the plan drops it where the two can be one buffer.
+    other: the plan drops it where the two can be one buffer. `places` is the same where it copies to adjacent elements of
+    the other, from the written operand's offset on, that no other call writes: the first may then be a part of the other.
 
     A `fallible` call gets one more dim from the plan builder, after `dims`: its base error code. The k-th fallible
     node of the cluster's graph, in node order, reports by lowering the status word to `(base + k) << 48 | position`.
@@ -59,6 +60,7 @@ class KernelCall:
     in_place: tuple[tuple[int, int], ...] = ()
     fallible: bool = False
     copies: tuple[int, int] | None = None
+    places: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

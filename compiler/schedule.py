@@ -7,7 +7,7 @@ last, copies that need not be made left out. Next: `plan.py`, which gives every 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flambeau.compiler.kernel import Cluster, KernelCall, Lowered
 from flambeau.dialects.graph import Graph
@@ -49,9 +49,16 @@ class Step:
 
     def copied(self) -> tuple[Block, Block] | None:
         """(written, read) if the call only copies one block to another."""
-        if self.call.copies is None:
+        return self._pair(self.call.copies)
+
+    def placed(self) -> tuple[Block, Block] | None:
+        """(written, read) if the call only copies one block to a part of another."""
+        return self._pair(self.call.places)
+
+    def _pair(self, positions: tuple[int, int] | None) -> tuple[Block, Block] | None:
+        if positions is None:
             return None
-        written, read = (self.blocks[p] for p in self.call.copies)
+        written, read = (self.blocks[p] for p in positions)
         return None if written is None or read is None else (written, read)
 
     def read(self) -> list[Block]:
@@ -137,35 +144,60 @@ def note_uses(steps: list[Step]) -> None:
 
 
 def drop_copies(steps: list[Step], n_fallible: int, storage: Storage) -> tuple[list[Step], int]:
-    """Let a copy and a temporary that is not read after it be one block, and drop the step. Notes all uses."""
+    """Let a copy and a temporary that is not read after it be one block, and drop the step. Notes all uses.
+
+    A copy to a part of a block: the temporary is that part.
+    """
     note_uses(steps)
     escaping = {id(storage.of(v)) for v in storage.graph.outputs}
-    same: dict[int, Block] = {}
+    homes: dict[int, tuple[Block, Int]] = {}  # id of a block that is gone -> where it lies, and from which byte on
     kept = []
     for position, step in enumerate(steps):
-        pair = step.copied()
-        if pair is not None and _is_last_read(pair[1], pair[0], position, escaping):
-            same[id(pair[1])] = pair[0]
+        home = _home(step, position, escaping)
+        if home is not None:
+            block, where = home
+            homes[id(block)] = where
             n_fallible -= position < n_fallible
         else:
             kept.append(step)
     for step in kept:
-        step.blocks = tuple(_representative(b, same) for b in step.blocks)
+        _move(step, homes)
     note_uses(kept)
     return kept, n_fallible
 
 
-def _is_last_read(block: Block, copy: Block, position: int, escaping: set[int]) -> bool:
-    """Whether `block` is a temporary that only the copy at `position` reads, last of all, and the copy starts there."""
-    if block.input is not None or id(block) in escaping or not same(block.bytes, copy.bytes):
+def _home(step: Step, position: int, escaping: set[int]) -> tuple[Block, tuple[Block, Int]] | None:
+    """The temporary that a copy reads last of all, and where it may lie from the beginning."""
+    whole, part = step.copied(), step.placed()
+    if whole is not None:
+        copy, block = whole
+        if same(block.bytes, copy.bytes) and copy.writes[0] == position and _is_last_read(block, position, escaping):
+            return block, (copy, 0)
+    elif part is not None:
+        copy, block = part
+        if copy is not block and _is_last_read(block, position, escaping):
+            return block, (copy, step.call.operands[step.call.places[0]].offset)  # type: ignore[index]
+    return None
+
+
+def _is_last_read(block: Block, position: int, escaping: set[int]) -> bool:
+    """Whether `block` is a temporary that the copy at `position` reads, last of all."""
+    if block.input is not None or id(block) in escaping:
         return False
-    return block.reads[-1] == position and block.writes[-1] < position and copy.writes[0] == position
+    return block.reads[-1] == position and block.writes[-1] < position
 
 
-def _representative(block: Block | None, same: dict[int, Block]) -> Block | None:
-    while block is not None and id(block) in same:
-        block = same[id(block)]
-    return block
+def _move(step: Step, homes: dict[int, tuple[Block, Int]]) -> None:
+    """Bind a step to the blocks that are left."""
+    blocks, operands = list(step.blocks), list(step.call.operands)
+    for p, block in enumerate(blocks):
+        while block is not None and id(block) in homes:
+            block, offset = homes[id(block)]
+            operands[p] = replace(operands[p], offset=operands[p].offset + offset)
+        blocks[p] = block
+    step.blocks = tuple(blocks)
+    if operands != list(step.call.operands):
+        step.call = replace(step.call, operands=tuple(operands))
 
 
 def _needed_by_fallible(steps: list[Step]) -> set[int]:

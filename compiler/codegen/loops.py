@@ -51,13 +51,17 @@ def lower_graph(graph: Graph, target: Target, error_numbers: dict[int, int] | No
 
 
 def _special(fragment: Fragment, target: Target) -> list[KernelCall] | None:
-    """The calls of a lone assembly or scatter; None for anything else."""
-    if len(fragment.members) != 1 or not fragment.is_affine:
+    """The calls of a lone assembly or scatter, or of a concat of computed parts; None for anything else."""
+    if not fragment.is_affine or not fragment.members:
         return None
-    kind = fragment.members[0].op.kind
-    if kind is Kind.ASSEMBLE:
+    *others, last = fragment.members
+    if last.op.name == "concat" and all(n.op.kind is Kind.ELEMENTWISE and not n.op.fallible for n in others):
         return loops_assemble.lower(fragment, target)
-    return loops_scatter.lower(fragment, target) if kind is Kind.SCATTER else None
+    if others:
+        return None
+    if last.op.kind is Kind.ASSEMBLE:
+        return loops_assemble.lower(fragment, target)
+    return loops_scatter.lower(fragment, target) if last.op.kind is Kind.SCATTER else None
 
 
 def _without_aliases(graph: Graph, aliases: dict[int, int]) -> list[int]:

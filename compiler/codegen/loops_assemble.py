@@ -1,32 +1,35 @@
 """Assembly of larger values: pad, concat, update_slice as copies into parts of the result.
 
-In: a `Fragment` whose one member is an assembly, its operands views of inputs. Out: one call per part.
-Next: `loops_scatter.py`.
+In: a `Fragment` with one assembly, its operands views of inputs or, of a concat, computed element by element. Out: one call
+per part. Next: `loops_scatter.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from flambeau.compiler.codegen.access import Layout, dense, dynamic_window, strided
+from flambeau.compiler.codegen.access import Layout, dense, dynamic_window, merge, strided
 from flambeau.compiler.codegen.fragment import Form, Fragment, nest_extents
 from flambeau.compiler.codegen.loops_rows import emit_map
 from flambeau.compiler.codegen.nest import Nest
 from flambeau.compiler.kernel import KernelCall
 from flambeau.compiler.targets import Target
+from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
-from flambeau.dialects.graph import Graph
+from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.record import Kind
 from flambeau.dialects.size import Int
 
 
 def lower(fragment: Fragment, target: Target) -> list[KernelCall] | None:
-    """Copies that fill the result, in order; None if an operand's view cannot be walked."""
-    (node,) = fragment.members
+    """Calls that fill the result, in order; None if an operand's view cannot be walked."""
+    (node,) = (n for n in fragment.members if n.op.kind is Kind.ASSEMBLE)
     graph, out = fragment.graph, node.results[0]
     parts: list[tuple[int, Layout]] = []
     match node.op.name:
         case "concat":
-            parts = _concat_parts(graph, node.operands, out, node.attrs[0])
+            parts = concat_parts(graph.avals, node)
         case "pad":
             x, value = node.operands
             graph, filled = _filled(graph, value, graph.avals[out].shape)
@@ -39,16 +42,18 @@ def lower(fragment: Fragment, target: Target) -> list[KernelCall] | None:
             whole = dense(graph.avals[out].shape)
             window = dynamic_window(whole, tuple(starts), graph.avals[update].shape, node.attrs[0])
             parts = [(x, whole), (update, window)]
-    calls = [place(graph, value, out, layout, target) for value, layout in parts if graph.avals[value].size]
+    alone = node.op.name == "concat"
+    calls = [place(graph, value, out, layout, target, alone) for value, layout in parts if graph.avals[value].size]
     made = [call for call in calls if call is not None]
     return made if len(made) == len(calls) else None
 
 
-def _concat_parts(graph: Graph, operands: tuple[int, ...], out: int, dim: int) -> list[tuple[int, Layout]]:
-    whole, parts = dense(graph.avals[out].shape), []
+def concat_parts(avals: Sequence[Aval], node: Node) -> list[tuple[int, Layout]]:
+    """The operands of a concat, each with its place in the result."""
+    (dim,), whole, parts = node.attrs, dense(avals[node.results[0]].shape), []
     start: Int = 0
-    for x in operands:
-        shape = graph.avals[x].shape
+    for x in node.operands:
+        shape = avals[x].shape
         starts = tuple(start if a == dim else 0 for a in range(len(shape)))
         parts.append((x, strided(whole, starts, shape, (1,) * len(shape))))
         start += shape[dim]
@@ -61,22 +66,53 @@ def _filled(graph: Graph, value: int, shape: tuple[Int, ...]) -> tuple[Graph, in
     return grown, GraphBuilder(grown).value(value).expand(shape).id
 
 
-def place(graph: Graph, value: int, out: int, layout: Layout, target: Target) -> KernelCall | None:
-    """A call that writes `value`, a view of inputs, to the elements `layout` of `out`."""
-    views = [n for n in graph.nodes if out not in n.results]
-    fragment = Fragment(replace(graph, nodes=views, outputs=[value]))
-    form = Form("map", 1, graph.avals[value].size)
-    if not fragment.is_affine or nest_extents(form, [*fragment.elem_layouts(form), layout], []) is None:
+def place(
+    graph: Graph, value: int, out: int, layout: Layout, target: Target, alone: bool = False
+) -> KernelCall | None:
+    """A call that writes `value`, a view of inputs or computed from such, to the elements `layout` of `out`, which no other
+    call writes if it does so `alone`."""
+    fragment, form = _part(graph, value, layout), Form("map", 1, graph.avals[value].size)
+    if not _can_walk(fragment, form, layout):
         return None
     nest = Nest(fragment, form, target, placed={value: (out, layout)})
-    return replace(call := emit_map(nest), copies=_whole_copy(fragment, value, out, layout, call))
+    call = emit_map(nest)
+    pair = _copied(fragment, value, out, call)
+    if pair is None or not is_run(layout):
+        return call
+    if layout.is_identity and fragment.avals[out].size == form.size:
+        return replace(call, copies=pair)
+    return replace(call, places=pair) if alone else call
 
 
-def _whole_copy(fragment: Fragment, value: int, out: int, layout: Layout, call: KernelCall) -> tuple[int, int] | None:
-    """(written, read) if the call copies all of an input to all of `out`."""
-    source = fragment.sources[value]
-    whole = source.layout.is_identity and layout.is_identity and source.root in fragment.graph.inputs
-    if not whole or len({fragment.avals[v].size for v in (value, out, source.root)}) > 1:
+def can_place(graph: Graph, value: int, layout: Layout) -> bool:
+    """Whether `place` finds a nest."""
+    return _can_walk(_part(graph, value, layout), Form("map", 1, graph.avals[value].size), layout)
+
+
+def _can_walk(fragment: Fragment, form: Form, layout: Layout) -> bool:
+    return fragment.is_affine and nest_extents(form, [*fragment.elem_layouts(form), layout], []) is not None
+
+
+def _part(graph: Graph, value: int, layout: Layout) -> Fragment:
+    """The nodes of `graph` that `value` and its place are made of."""
+    needed, nodes = {value, *(start for start, _, _ in layout.dynamic)}, []
+    for node in reversed(graph.nodes):
+        if not needed.isdisjoint(node.results):
+            nodes.append(node)
+            needed.update(node.operands)
+    return Fragment(replace(graph, nodes=nodes[::-1], outputs=[value]))
+
+
+def is_run(layout: Layout) -> bool:
+    """Whether elements lie one after the other, in order."""
+    return all(stride == 1 for _, stride in merge(layout)[-1:]) and len(merge(layout)) <= 1 and not layout.dynamic
+
+
+def _copied(fragment: Fragment, value: int, out: int, call: KernelCall) -> tuple[int, int] | None:
+    """(written, read) if the call copies all of an input."""
+    root, layout = fragment.sources[value]
+    is_all = layout.is_identity and fragment.avals[value].size == fragment.avals[root].size
+    if not is_all or root not in fragment.graph.inputs:
         return None
     at = {o.index: p for p, o in enumerate(call.operands) if o.kind == "value"}
-    return at[out], at[source.root]
+    return at[out], at[root]
