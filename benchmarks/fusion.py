@@ -6,15 +6,20 @@ its reader reads it. The two take turns; medians in milliseconds, and how many k
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+from flambeau.compiler import driver
+from flambeau.compiler.options import Options
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import DType, float32
-from loop_kernels import Compiled, op, rows
+from flambeau.runtime import _binding as runtime
+from loop_kernels import op, rows
 
 
 class Case(NamedTuple):
@@ -105,6 +110,32 @@ def vecmat(b: GraphBuilder, n: int, k: int) -> Case:
     return Case([op("matmul", array(b, 1, k), y)], [y])
 
 
+# ---- into concats -----------------------------------------------------------------------------------------------
+
+
+def rotated(b: GraphBuilder, n: int, k: int) -> Case:
+    """cat([-x2, x1], -1), as rotary embeddings do."""
+    x = array(b, n, k)
+    first, second = (op("slice", x, starts=(0, at), sizes=(n, k // 2), steps=(1, 1)) for at in (0, k // 2))
+    y = op("neg", second)
+    return Case([op("concat", y, first, dim=1)], [y])
+
+
+def columns_joined(b: GraphBuilder, n: int, k: int) -> Case:
+    parts = [relu(array(b, n, k)), array(b, n, k) * 2.0]
+    return Case([op("concat", *parts, dim=1)], parts)
+
+
+def rows_joined(b: GraphBuilder, n: int, k: int) -> Case:
+    parts = [relu(array(b, n, k)), array(b, n, k) * 2.0]
+    return Case([op("concat", *parts, dim=0)], parts)
+
+
+def products_joined(b: GraphBuilder, m: int, n: int, k: int) -> Case:
+    parts = [op("matmul", array(b, m, k), array(b, k, n)) for _ in range(2)]
+    return Case([op("concat", *parts, dim=0)], parts)
+
+
 CASES: dict[str, tuple[Callable[..., Case], tuple[int, ...]]] = {
     "relu(x) @ w 64x512x784": (relu_left, (64, 512, 784)),
     "relu(x) @ w 512x512x784": (relu_left, (512, 512, 784)),
@@ -125,14 +156,36 @@ CASES: dict[str, tuple[Callable[..., Case], tuple[int, ...]]] = {
     "relu(x) @ v 2048x2048": (matvec, (2048, 2048)),
     "v @ relu(x) 2048x2048": (vecmat, (2048, 2048)),
     "relu(x) @ w 16x16x16": (relu_left, (16, 16, 16)),
+    "cat([-x2, x1], 1) 12288x64": (rotated, (12288, 64)),
+    "cat([relu, 2y], 1) 4096x512": (columns_joined, (4096, 512)),
+    "cat([relu, 2y], 0) 4096x512": (rows_joined, (4096, 512)),
+    "cat([a@b, c@d], 0) 512x512x64": (products_joined, (512, 512, 64)),
 }
 
 
-def compiled(make: Callable[..., Case], sizes: tuple[int, ...], stores: bool) -> Compiled:
-    b = GraphBuilder()
-    case = make(b, *sizes)
-    b.graph.outputs = [v.id for v in (*case.results, *(case.between if stores else ()))]
-    return Compiled(b.graph)
+def random(shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers between 0 and 1 that begin on a cache line, as buffers do."""
+    room = np.empty(4 * math.prod(shape) + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    x = room[start : start + 4 * math.prod(shape)].view(np.float32).reshape(shape)
+    x[...] = np.random.default_rng(0).random(shape)
+    return x
+
+
+class Compiled:
+    """The fused plan of a program; `run` runs it on inputs that all programs of a case share."""
+
+    def __init__(self, make: Callable[..., Case], sizes: tuple[int, ...], stores: bool, like: Compiled | None) -> None:
+        b = GraphBuilder()
+        case = make(b, *sizes)
+        b.graph.outputs = [v.id for v in (*case.results, *(case.between if stores else ()))]
+        self.inputs = like.inputs if like else [random(b.graph.avals[v].shape) for v in b.graph.inputs]
+        self.executable = driver.compile(b.graph, Options(mode="blocking"))
+        self.run()
+        self.steps = self.executable.report.steps
+
+    def run(self) -> None:
+        self.executable(self.inputs)
 
 
 def medians(contestants: list[Compiled], seconds: float) -> list[float]:
@@ -155,12 +208,14 @@ def medians(contestants: list[Compiled], seconds: float) -> list[float]:
 
 
 def main(wanted: list[str]) -> None:
+    runtime.set_num_threads(1)
     for name, (make, sizes) in CASES.items():
         if wanted and not any(w in name for w in wanted):
             continue
-        pair = [compiled(make, sizes, stores) for stores in (False, True)]
+        plain = Compiled(make, sizes, False, None)
+        pair = [plain, Compiled(make, sizes, True, plain)]
         fused, apart = medians(pair, 1.0)
-        kernels = " and ".join(str(len(c.calls)) for c in pair)
+        kernels = " and ".join(str(c.steps) for c in pair)
         print(
             f"{name:28} fused {fused:8.4f} ms  apart {apart:8.4f} ms  x{apart / fused:5.2f}  {kernels} kernels",
             flush=True,

@@ -66,13 +66,11 @@ def _filled(graph: Graph, value: int, shape: tuple[Int, ...]) -> tuple[Graph, in
     return grown, GraphBuilder(grown).value(value).expand(shape).id
 
 
-def place(
-    graph: Graph, value: int, out: int, layout: Layout, target: Target, alone: bool = False
-) -> KernelCall | None:
+def place(graph: Graph, value: int, out: int, layout: Layout, target: Target, alone: bool = False) -> KernelCall | None:
     """A call that writes `value`, a view of inputs or computed from such, to the elements `layout` of `out`, which no other
     call writes if it does so `alone`."""
     fragment, form = _part(graph, value, layout), Form("map", 1, graph.avals[value].size)
-    if not _can_walk(fragment, form, layout):
+    if not _can_walk(fragment, form, value, layout):
         return None
     nest = Nest(fragment, form, target, placed={value: (out, layout)})
     call = emit_map(nest)
@@ -86,10 +84,13 @@ def place(
 
 def can_place(graph: Graph, value: int, layout: Layout) -> bool:
     """Whether `place` finds a nest."""
-    return _can_walk(_part(graph, value, layout), Form("map", 1, graph.avals[value].size), layout)
+    return _can_walk(_part(graph, value, layout), Form("map", 1, graph.avals[value].size), value, layout)
 
 
-def _can_walk(fragment: Fragment, form: Form, layout: Layout) -> bool:
+def _can_walk(fragment: Fragment, form: Form, value: int, layout: Layout) -> bool:
+    """Whether one nest computes `value`, in the order of its elements, and walks its place."""
+    if fragment.members and (fragment.form() != form or not fragment.sources[value].layout.is_identity):
+        return False
     return fragment.is_affine and nest_extents(form, [*fragment.elem_layouts(form), layout], []) is not None
 
 

@@ -16,7 +16,7 @@ from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.cluster_groups import Group, Program
-from flambeau.compiler.passes.cluster_prologues import Prologues
+from flambeau.compiler.passes.cluster_producers import Producers
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import Kind
 
@@ -26,8 +26,8 @@ class ClusterKernels(Pass):
     """Group a program's ops into clusters.
 
     In: any graph. Out: clusters in which every op is computed once (views, constants and iotas by every reader, and cheap
-    ops of a product's operand also by their other readers), in an order in which operands come first. `fuse=False` puts
-    every op into a cluster of its own.
+    ops of an operand of a product or concat also by their other readers), in an order in which operands come first.
+    `fuse=False` puts every op into a cluster of its own.
     """
 
     name = "cluster"
@@ -82,7 +82,7 @@ class _Clustering:
                 self._enter(self.program.copy_group(value))
         self._repair_products()
         if self.fuse:
-            self._find_prologues()
+            self._move_producers()
         ordered = self._ordered()
         return [self._cluster(g) for g in ordered if g.outputs] if len(ordered) == len(self.groups) else None
 
@@ -215,9 +215,9 @@ class _Clustering:
         self._join(epilogue.number, reader, union)
         return True
 
-    def _find_prologues(self) -> None:
-        """Move elementwise producers of matmul operands into their products."""
-        emptied = Prologues(self.program, self.groups, self.group_of, self.max_ops).run()
+    def _move_producers(self) -> None:
+        """Move elementwise ops into the product or concat that reads them."""
+        emptied = Producers(self.program, self.groups, self.group_of, self.max_ops).run()
         for number in emptied:
             del self.groups[number]
         for group in self.groups.values():

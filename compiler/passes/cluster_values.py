@@ -18,6 +18,7 @@ from flambeau.compiler.codegen.fragment import (
     read_operands,
     reduction_split,
 )
+from flambeau.compiler.codegen.loops_assemble import concat_parts
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import Kind
 
@@ -108,6 +109,8 @@ class Values:
         node = self.graph.nodes[index]
         if node.op.kind is Kind.CONTRACTION:
             return [v for v in dict.fromkeys(node.operands) if not self._is_product_operand(v)]
+        if node.op.name == "concat":
+            return list(dict.fromkeys(v for v, place in concat_parts(self.avals, node) if not self._is_part(v, place)))
         if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER):
             return [v for v in dict.fromkeys(node.operands) if not self._is_plain(v)]
         form = self.form_of(node)
@@ -126,6 +129,15 @@ class Values:
             else:
                 cuts = more
         return clashing
+
+    def _is_part(self, value: int, place: Layout) -> bool:
+        """Whether a concat can copy the value from where it lies to its place."""
+        root, layout = self.source(value)
+        if self._is_plain(value):
+            return True
+        if layout.dynamic or (self.is_free(root) and self.producers[root].op.name != "constant"):
+            return False
+        return extents_of(Form("map", 1, layout.size), nest_cuts([layout, place])) is not None
 
     def _is_plain(self, value: int) -> bool:
         return self.avals[value].size <= 1 or (
