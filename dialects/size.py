@@ -334,14 +334,11 @@ class Size:
     # ---- questions
 
     def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
         if not _is_size(other):
             return NotImplemented
         if isinstance(other, Size) and self.terms == other.terms:
             return True
-        asked = current()
-        return False if asked is not None and asked.by_form else _ask("==", self - other)
+        return _ask("==", self - other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other if _is_size(other) else NotImplemented
@@ -395,6 +392,17 @@ class Size:
 
     def __reduce__(self) -> tuple:
         return Size, (self.terms,)
+
+    # ---- for the recorder
+
+    @property
+    def program(self) -> tuple[tuple[int, int, int], ...]:
+        """The size as rows of `PlanSpec.exprs`; the last is its value."""
+        return program(self)
+
+    def substitute(self, sizes: Sequence[Int]) -> Int:
+        """With symbol i replaced by `sizes[i]`."""
+        return substitute(self, sizes)
 
 
 def symbol(index: int) -> Size:
@@ -623,11 +631,52 @@ def program(size: Int) -> tuple[tuple[int, int, int], ...]:
     return table.exprs
 
 
+def read_program(rows: Sequence[tuple[int, int, int]]) -> Int:
+    """The size that `program` gave as rows."""
+    found: list[Int] = []
+    for op, a, b in rows:
+        found.append(_READERS[op](a, b) if op in (ExprOp.CONST, ExprOp.SYMBOL) else _READERS[op](found[a], found[b]))
+    return found[-1]
+
+
+_READERS: dict[int, Callable[[Any, Any], Int]] = {
+    ExprOp.CONST: lambda a, b: a,
+    ExprOp.SYMBOL: lambda a, b: symbol(a),
+    ExprOp.ADD: lambda a, b: a + b,
+    ExprOp.MUL: lambda a, b: a * b,
+    ExprOp.FLOORDIV: lambda a, b: a // b,
+    ExprOp.MIN: minimum,
+    ExprOp.MAX: maximum,
+}
+
+
+def solved(equations: Sequence[Size], n: int) -> list[Int]:
+    """What each of `n` symbols is where all the sizes in `equations` are 0: itself, a constant, or made of others.
+
+    Equations that no symbol can be taken out of are left out, so the result may say less than they do, never something
+    else.
+    """
+    found: list[Int] = [symbol(i) for i in range(n)]
+    for equation in equations:
+        zero = substitute(equation, found)
+        candidates = zero.terms if isinstance(zero, Size) else ()
+        for monomial, c in candidates:
+            index = monomial[0].symbol if len(monomial) == 1 else -1
+            if index < 0 or any(d % c for _, d in candidates):
+                continue
+            value = symbol(index) - Size(tuple((m, d // c) for m, d in candidates))
+            if index not in symbols(value):
+                replacement = [value if i == index else symbol(i) for i in range(n)]
+                found = [substitute(f, replacement) for f in found]
+                break
+    return found
+
+
 # ---- the normal form ------------------------------------------------------------------------------------------
 
 
 def _is_size(x: object) -> bool:
-    return isinstance(x, (Size, int)) and x is not True and x is not False
+    return isinstance(x, Size | int) and not isinstance(x, bool)
 
 
 def _terms(x: Int) -> tuple[tuple[_Monomial, int], ...]:

@@ -8,16 +8,16 @@ Next: `programs.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.dtypes import bool_
 from flambeau.dialects.graph import Graph, Loc, Node
 from flambeau.dialects.history import graft, stop_gradient
 from flambeau.dialects.record import Kind
-from flambeau.engine import SCALARS
+from flambeau.dialects.size import Int, Size, substitute
+from flambeau.engine import SCALARS, View
 
 _UNKNOWN = Aval((), bool_)
 
@@ -32,11 +32,7 @@ class Differentiated(NamedTuple):
     graph: Graph
     operands: tuple[int, ...]
     freed: tuple[int, ...] = ()
-
-    @property
-    def cost(self) -> int:
-        """The estimated run time in ns."""
-        return nanoseconds(self.graph)
+    cost: int = 0  # the estimated run time in ns
 
 
 class Overwrite(NamedTuple):
@@ -50,6 +46,33 @@ class Overwrite(NamedTuple):
     loc: Loc | None
     own: frozenset[int]
     detached: bool = False
+
+
+def translated(export: Sequence[tuple], sizes: Sequence[Int]) -> list[tuple]:
+    """An export with `sizes[i]` for symbol i. Imported traces keep their symbols, what these are changes."""
+    return [_translators[kind](entry, sizes) if (kind := entry[0]) in _translators else entry for entry in export]
+
+
+def _translated_call(entry: tuple, sizes: Sequence[Int]) -> tuple:
+    kind, payload, operands, *rest = entry
+    operands = tuple(o and (o[0], o[1] and translated_view(o[1], sizes), o[2]) for o in operands)
+    return (kind, payload._replace(graph=payload.graph.bind(sizes)), operands, *rest)
+
+
+def translated_view(view: View, sizes: Sequence[Int]) -> View:
+    """A view with `sizes[i]` for symbol i."""
+    steps = [s._replace(statics={n: substitute(x, sizes) for n, x in s.statics.items()}) for s in view.steps]
+    base, aval = (Aval(substitute(a.shape, sizes), a.dtype) for a in (view.base, view.aval))
+    return View(base, tuple(steps), aval, view.detached)
+
+
+_translators: dict[str, Callable[[tuple, Sequence[Int]], tuple]] = {
+    "input": lambda entry, sizes: (*entry[:2], substitute(entry[2], sizes), *entry[3:]),
+    "segment": lambda entry, sizes: (*entry[:-1], substitute(entry[-1], sizes)),
+    "call": _translated_call,
+    "backward": _translated_call,
+    "grad": _translated_call,
+}
 
 
 class Assembly:
@@ -66,10 +89,14 @@ class Assembly:
     links           (a, b): gradients that arrive at slot a of an imported trace go on to slot b
     grafts          slot -> the slot where its history is; `joined`: value of `history()` that has history through a link
                     -> the slot that was linked
+    zeros           sizes that are 0, or symbols of imported traces would not agree with those of this one
+
+    `sizes` are the values of the trace's symbols.
     """
 
-    def __init__(self, export: Sequence[tuple]) -> None:
-        self.graph = Graph()
+    def __init__(self, export: Sequence[tuple], sizes: Sequence[int] = ()) -> None:
+        self.graph = Graph(sizes=tuple(sizes))
+        self.zeros: list[Size] = []
         self.slots: dict[int, int] = {}
         self.inputs: list[int] = []
         self.leaves: list[int] = []
@@ -90,9 +117,15 @@ class Assembly:
         for kind, *rest in export:
             getattr(self, f"_{kind}")(offset, provided, *rest)
 
+    def _same_shape(self, inner: Aval, outer: Aval) -> None:
+        """A value of an imported trace was provided: what that says of symbols."""
+        apart = [a - b for a, b in zip(inner.shape, outer.shape, strict=True)]
+        self.zeros += [zero for zero in apart if isinstance(zero, Size)]
+
     def _enter(self, offset: int, provided: dict[int, int], slot: int, aval: Aval) -> None:
         if slot in provided:
             self.slots[offset + slot] = self.slots[provided[slot]]
+            self._same_shape(aval, self.graph.avals[self.slots[offset + slot]])
         elif offset:  # an input of an imported trace that nothing reads any more
             self.slots[offset + slot] = self.graph.add_value(aval)
             self.imported.add(offset + slot)
@@ -174,6 +207,7 @@ class Assembly:
     def _result(self, offset: int, provided: dict[int, int], slot: int, value: int) -> None:
         if slot in provided:
             kept = self.slots[provided[slot]]
+            self._same_shape(self.graph.avals[value], self.graph.avals[kept])
             self.same[value] = kept
             (value,) = self.graph.add_node(graft, [kept, value])
         elif offset:
@@ -211,7 +245,8 @@ class Assembly:
     def _freed(self, offset, provided, slots) -> None:
         self.freed.update(offset + s for s in slots)
 
-    def _segment(self, offset, provided, base, inner, state, given) -> None:
+    def _segment(self, offset, provided, base, inner, state, given, sizes) -> None:
+        inner = translated(inner, sizes) if sizes else inner
         kept = {slot - base: now for slot, now in provided.items() if slot >= base}
         self._entries(inner, offset + base, {slot: offset + now for slot, now in given.items()} | kept)
 
@@ -246,7 +281,7 @@ class Assembly:
         """The graph to differentiate: that of the trace, with links made into operands. May number more values."""
         if not self.links:
             return self.graph
-        graph = Graph(list(self.graph.avals), self.graph.inputs, [], [])
+        graph = Graph(list(self.graph.avals), self.graph.inputs, [], [], sizes=self.graph.sizes)
         joined, nodes = {}, []
         for here, there in self.links:
             data, parent = self.slots[here], self.slots[there]

@@ -18,6 +18,7 @@ from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import stop_gradient
 from flambeau.dialects.record import find
+from flambeau.dialects.size import Int, current
 from flambeau.function import RuleBuilder, building
 from flambeau.runtime import recorder
 
@@ -132,12 +133,8 @@ class Expansion(NamedTuple):
 
     name: str
     graph: Graph
-    draws: int  # numbers taken from a stream
-
-    @property
-    def cost(self) -> int:
-        """The estimated run time in ns: the recorder cuts traces that have grown too long."""
-        return nanoseconds(self.graph)
+    cost: int  # the estimated run time in ns: the recorder cuts traces that have grown too long
+    draws: Int  # numbers taken from a stream
 
 
 def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: int) -> tuple:
@@ -151,7 +148,7 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
     b = RuleBuilder()
     operands: list[Operand] = []
     arguments, places = dict(statics), {}
-    names = [p[0] for p in function.params if p[1] not in ("static", "starts", "default")]
+    names = [p[0] for p in function.params if p[1] not in ("static", "size", "starts", "default")]
     for name, info in zip(names, infos, strict=True):
         places[name] = len(operands)
         if isinstance(info, list):
@@ -175,7 +172,8 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
     if any(o.requires_grad for o in operands):
         b.graph.outputs = [v if g else _cut(b, v) for v, g in zip(b.graph.outputs, grads)]
     types = tuple((r.shape, r.dtype, g) for r, g in zip(results, grads))
-    return Expansion(function.name, b.graph, b.draws), types, tuple(writes), single
+    cost = 0 if current() else nanoseconds(b.graph)
+    return Expansion(function.name, b.graph, cost, b.draws), types, tuple(writes), single
 
 
 def _cut(b: GraphBuilder, value: int) -> int:
@@ -204,8 +202,12 @@ def _expand_view(function: Any, info: tuple, n_starts: int, statics: dict[str, A
         result = step.read(x, [b.input(START) for _ in range(n_starts)])
     detached = getattr(function, "detach", False) or (requires_grad and not mode & GRAD_MODE)
     parent = parent or View(x.aval, (), x.aval)
-    steps = parent.steps if result is x else (*parent.steps, step)
-    return View(parent.base, steps, result.aval, parent.detached or bool(detached)), (result.shape, result.dtype)
+    sized = any(p[1] == "size" for p in function.params)  # of these the recorder keeps the sizes, so the step stays
+    steps = parent.steps if result is x and not sized else (*parent.steps, step)
+    return View(parent.base, steps, result.aval, parent.detached or bool(detached)), (
+        result.shape,
+        result.dtype,
+    )
 
 
 def _requires_grad(results: Sequence[Value], operands: Sequence[Operand], mode: int) -> list[bool]:

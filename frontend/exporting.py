@@ -26,6 +26,7 @@ from flambeau.dialects.graph import Graph
 from flambeau.programs import program_graph
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
+from flambeau.sizing import bound
 
 EXPORTER = "flambeau.compiler.export"
 #: In every exported folder: what may be replaced by the next export.
@@ -115,7 +116,7 @@ def record(model: Callable[..., Any], inputs: Sequence[np.ndarray], problems: Ca
         own = {recorder.slot_for_tensor(x): k for k, x in enumerate(examples)}
         names = {recorder.slot_for_tensor(t): n for n, t in _named_tensors(model)}
         scalars = recorder.trace_scalars()
-        asm = Assembly(recorder.trace_export())
+        asm = Assembly(bound(recorder.trace_export()))
         own = {asm.roots.get(s, s): k for s, k in own.items()}
         names = {asm.roots.get(s, s): n for s, n in names.items()}
         graph, used = program_graph(asm, slots)

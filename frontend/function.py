@@ -23,6 +23,7 @@ Number = Annotated[Any, "number"]  #: a number, specialised by value; a weak 0-d
 Stream_ = Annotated[Any, "stream"]  #: a generator; the rule gets (seed, offset) and adds to `builder().draws`
 Static = Annotated[Any, "static"]  #: part of the key: None, bool, int, float, str, dtype, nested tuples of these
 Default = Annotated[Any, "default"]  #: given any other value than the default, the call goes to `otherwise`
+Sizes = Annotated[Any, "size"]  #: static, and its ints are sizes: ones that keep changing become symbols
 Starts = Annotated[Any, "starts"]  #: (views only) a tuple of ints that enter the trace as 0-d int64 Values
 
 
@@ -32,7 +33,7 @@ def _kind(annotation: Any) -> str:
     if not hasattr(marker, "__metadata__"):
         raise TypeError(
             f"[function] annotation {annotation!r} is none of Tensor_, Operand, Tensors, Optional_, Number, Stream_, Static, "
-            "Default, Starts."
+            "Sizes, Default, Starts."
         )
     return marker.__metadata__[0]
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 
-from flambeau import engine, programs
+from flambeau import engine, programs, sizing
 from flambeau.runtime import recorder
 
 recorder.set_hooks(
     expand=engine.expand,
+    expand_sized=sizing.expand_sized,
+    fit_sizes=sizing.fit_sizes,
     build_program=programs.build_program,
     expand_backward=programs.expand_backward,
     expand_grad=programs.expand_grad,

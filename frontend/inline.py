@@ -23,20 +23,24 @@ from flambeau.function import builder
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import REQUIRED, Function, Tensor
 from flambeau.shared_views import Place, SharedViews
+from flambeau.sizing import bound
 
 # ---- a builder that records -----------------------------------------------------------------------------------
 
+SIZE_ATTRIBUTES = {"shape", "sizes", "low", "high"}  #: attributes of ops in which ints are extents
 _primitives: dict[str, Function] = {}
 
 
 def primitive(op: OpRecord) -> Function:
-    """A recorded function that is one primitive op: called with a list of tensors and the op's attributes."""
+    """A recorded function that is one primitive op: called with a list of tensors and the op's attributes in order."""
     found = _primitives.get(op.name)
     if found is None:
-        params = (("operands", "tensors", REQUIRED, False), ("attrs", "static", REQUIRED, False))
+        kinds = [(name, "size" if name in SIZE_ATTRIBUTES else "static", REQUIRED, False) for name in op.attrs]
 
-        def rule(operands: list[Value], attrs: tuple) -> Value:
-            return builder().emit(op, operands, attrs)
+        def rule(operands: list[Value], **attrs: Any) -> Value:
+            return builder().emit(op, operands, tuple(attrs[name] for name in op.attrs))
+
+        params = (("operands", "tensors", REQUIRED, False), *kinds)
 
         found = _primitives[op.name] = Function(op.name, params, "pure", rule, fallible=op.fallible)
     return found
@@ -46,7 +50,7 @@ class TensorBuilder(Builder):
     """Records every op it is given; the `id` of its values is a tensor."""
 
     def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple) -> Value:
-        return self.value(primitive(op)([v.id for v in operands], attrs))
+        return self.value(primitive(op)([v.id for v in operands], *attrs))
 
     def value(self, tensor: Tensor) -> Value:
         return Value(self, tensor, Aval(tensor.shape, tensor.dtype))
@@ -59,7 +63,7 @@ _number = Function(
 
 def same(tensor: Tensor) -> Tensor:
     """A tensor with the same elements, computed from `tensor`: its history goes on there."""
-    return primitive(find("add"))([tensor, TensorBuilder().constant(-0.0, tensor.dtype, tensor.shape).id], ())
+    return primitive(find("add"))([tensor, TensorBuilder().constant(-0.0, tensor.dtype, tensor.shape).id])
 
 
 # ---- the engine -----------------------------------------------------------------------------------------------
@@ -84,7 +88,7 @@ class _Tape:
 
     def _assembly(self, places: Sequence[Place]) -> Assembly:
         """The trace; with one value for each of the places that are views."""
-        export = recorder.trace_export()
+        export = bound(recorder.trace_export())
         plain = Assembly(export)
         views = [p for p in places if p.view is not None]
         return SharedViews(export, plain, views, self.scalars) if views else plain

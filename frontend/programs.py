@@ -16,11 +16,15 @@ from flambeau.assembly import Assembly, Differentiated
 from flambeau.dialects import autodiff, reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
+from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import strip
+from flambeau.dialects.size import scope
+from flambeau.dialects.verify import verify
 from flambeau.engine import START, View
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Program
+from flambeau.sizing import answered, assembled, bound
 
 COMPILER = "flambeau.compiler.driver"
 
@@ -36,33 +40,66 @@ def compiler() -> Any:
 def build_program(export: Sequence[tuple], live: Sequence[int], history: Sequence[int] | None) -> Program:
     """Hook: a program that computes the live slots and, if `history` names slots whose gradient may still be asked
     for, the residuals of their backward."""
-    asm = Assembly(export)
-    residuals = None if history is None else residual_slots(asm, history, [asm.slots[s] for s in sources(asm)])
-    graph, inputs = program_graph(asm, [*live, *(residuals or ())])
+    sizes = recorder.trace_sizes()
+    with scope(sizes):
+        asm = assembled(export)
+        residuals = None if history is None else residual_slots(asm, history, [asm.slots[s] for s in sources(asm)])
+        graph, inputs = program_graph(asm, [*live, *(residuals or ())])
     runner = Runner(graph)
     runner.program = Program(runner, live, None, residuals, inputs)
-    runner.promote()
+    runner.promote(sizes)
     return runner.program
 
 
 class Runner:
-    """What a program runs until its plan is there, then the recorder runs the plan without Python."""
+    """What a program runs until its plan is there, then the recorder runs the plan without Python.
+
+    Sizes of the graph may be equal only because the trace's guards say so, in a way that its expressions do not show.
+    Such a graph is compiled for each set of values by itself.
+    """
 
     program: Program
 
     def __init__(self, graph: Graph) -> None:
-        self.executable = compiler().compile(graph, options())
+        self.graph = graph
+        self.apart = bool(graph.sizes) and not is_consistent(graph)
+        self._executables: dict[tuple[int, ...], Any] = {}
 
-    def promote(self) -> bool:
-        """Hand the plan to the recorder if it is ready."""
-        plan = self.executable.ready()
+    def executable(self, sizes: Sequence[int]) -> Any:
+        """What runs for these values of the symbols."""
+        key = tuple(sizes) if self.apart else ()
+        found = self._executables.get(key)
+        if found is None:
+            while len(self._executables) >= _MOST_APART:
+                self._executables.pop(next(iter(self._executables)))
+            graph = self.graph.bind(sizes) if self.apart else self.graph
+            found = self._executables[key] = compiler().compile(graph, options())
+        return found
+
+    def promote(self, sizes: Sequence[int]) -> bool:
+        """Hand the plan for these sizes to the recorder if it is ready."""
+        plan = None if self.apart else self.executable(sizes).ready(sizes)
         if plan is not None:
             self.program.executable = plan
         return plan is not None
 
-    def __call__(self, inputs: Sequence[Any], donate: Sequence[bool]) -> list[Any]:
-        self.promote()
-        return self.executable(inputs, [i for i, given in enumerate(donate) if given])
+    def __call__(self, inputs: Sequence[Any], donate: Sequence[bool], sizes: Sequence[int] = ()) -> list[Any]:
+        self.promote(sizes)
+        given = [i for i, may in enumerate(donate) if may]
+        return self.executable(sizes)(inputs, given, () if self.apart else sizes)
+
+
+_MOST_APART = 64  # executables of one program that are kept
+
+
+def is_consistent(graph: Graph) -> bool:
+    """Whether the types of a graph agree for all values of its symbols, not only where the trace's guards hold."""
+    try:
+        with scope(graph.sizes, by_form=True):
+            verify(graph)
+    except ValueError:
+        return False
+    return True
 
 
 _options: list[Any] = []  # a stack; the last one counts
@@ -90,7 +127,7 @@ def compiler_options(**changes: Any) -> Iterator[None]:
 
 def replay(export: Sequence[tuple], live: Sequence[int], inputs: Sequence[tuple[int, Any]], error: Exception) -> tuple:
     """Hook: after a failed run, what running op by op leaves: ({live slot: Buffer}, the failing op's error)."""
-    asm = Assembly(export)
+    asm = Assembly(bound(export))
     given = dict(inputs)
     graph, slots = program_graph(asm, live)
     prefix = compiler().compile(graph, options()).run_prefix([given[s] for s in slots])
@@ -125,7 +162,8 @@ def program_graph(asm: Assembly, outputs: Sequence[int]) -> tuple[Graph, list[in
 
     An output whose tensor entered as an input may take that input's buffer: `updates`.
     """
-    graph = strip(Graph(asm.graph.avals, asm.graph.inputs, asm.graph.nodes, [asm.slots[s] for s in outputs]))
+    values = [asm.slots[s] for s in outputs]
+    graph = strip(Graph(asm.graph.avals, asm.graph.inputs, asm.graph.nodes, values, sizes=asm.graph.sizes))
     graph, used = _live(graph)
     slots = [s for s in asm.inputs if asm.slots[s] in used]
     graph.inputs = [asm.slots[s] for s in slots]
@@ -143,7 +181,7 @@ def _live(graph: Graph) -> tuple[Graph, set[int]]:
         if live.intersection(node.results):
             nodes.append(node)
             live.update(node.operands)
-    return Graph(graph.avals, graph.inputs, nodes[::-1], graph.outputs), live
+    return Graph(graph.avals, graph.inputs, nodes[::-1], graph.outputs, sizes=graph.sizes), live
 
 
 # ---- residuals ------------------------------------------------------------------------------------------------
@@ -248,7 +286,9 @@ class Differentiation:
     def expansion(self, gradients: Sequence[Value | None], freed: Sequence[int]) -> tuple:
         """The hook's answer: (payload, result types, freed slots)."""
         self.b.graph.outputs = [g.id for g in gradients if g is not None]
-        payload = Differentiated(self.name, self.b.graph, tuple(self.operands), tuple(freed))
+        sizes = self.asm.graph.sizes
+        cost = nanoseconds(self.b.graph.bind(sizes) if sizes else self.b.graph)
+        payload = Differentiated(self.name, self.b.graph, tuple(self.operands), tuple(freed), cost)
         return payload, [None if g is None else (g.shape, g.dtype, False) for g in gradients], freed
 
     def used_up(self, outputs: Iterable[int], wrt: Sequence[int]) -> list[int]:
@@ -274,8 +314,13 @@ def expand_backward(
     export: Sequence[tuple], loss: tuple, gradient: tuple | None, leaves: Sequence[tuple], flags: int, freed: frozenset
 ) -> tuple:
     """Hook: the gradients of the leaves [(slot, ref of its .grad or None)], added to what they have."""
+    return answered(export, lambda asm: _backward(asm, loss, gradient, leaves, flags, freed))
+
+
+def _backward(
+    asm: Assembly, loss: tuple, gradient: tuple | None, leaves: Sequence[tuple], flags: int, freed: frozenset
+) -> tuple:
     root, given, held = Ref(*loss), Ref.of(gradient), [Ref.of(grad) for _, grad in leaves]
-    asm = Assembly(export)
     asm.freed |= freed
     d = Differentiation("backward", asm, [root, given, *held])
     output, seed = d.seed(root, given)
@@ -293,7 +338,12 @@ def expand_grad(
     export: Sequence[tuple], outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int, freed: frozenset
 ) -> tuple:
     """Hook: the gradients of `inputs`, as new tensors."""
-    asm = Assembly(export)
+    return answered(export, lambda asm: _grad(asm, outputs, gradients, inputs, flags, freed))
+
+
+def _grad(
+    asm: Assembly, outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int, freed: frozenset
+) -> tuple:
     asm.freed |= freed
     outs, given, wanted = [Ref(*r) for r in outputs], [Ref.of(r) for r in gradients], [Ref.of(r) for r in inputs]
     d = Differentiation("grad", asm, [*outs, *given, *wanted])

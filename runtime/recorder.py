@@ -144,10 +144,12 @@ from flambeau.runtime._recorder import (
     stats,
     tensor_for_slot,
     tensor_from_buffer,
+    trace_equations,
     trace_export,
     trace_leaves,
     trace_marks,
     trace_scalars,
+    trace_sizes,
     view_info,
 )
 
@@ -189,10 +191,12 @@ __all__ = [
     "stats",
     "tensor_for_slot",
     "tensor_from_buffer",
+    "trace_equations",
     "trace_export",
     "trace_leaves",
     "trace_marks",
     "trace_scalars",
+    "trace_sizes",
     "view_info",
 ]
 

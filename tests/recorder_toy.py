@@ -348,7 +348,7 @@ def installed(**hooks):
     """The toy in place of the real frontend, with an empty trie and fresh counts."""
     R.flush_all()
     mode = R.set_mode(GRAD)
-    before_hooks = R.set_hooks(**{**HOOKS, **NO_HOOKS, **hooks})
+    before_hooks = R.set_hooks(**{**HOOKS, **NO_HOOKS, "fit_sizes": None, "expand_sized": None, **hooks})
     before_slots = {name: R.set_slot(name, f) for name, f in SLOTS.items()}
     before_methods = {name: R.Tensor.__dict__.get(name) for name in METHODS}
     for name, f in METHODS.items():

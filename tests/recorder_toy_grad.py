@@ -166,7 +166,7 @@ class Machine(T.Machine):
 
     def segment(self, e, env):
         """Recompute what can be recomputed from the provided values."""
-        _, base, entries, _, provided = e
+        _, base, entries, _, provided, _ = e
         inner = {old: env[new] for old, new in provided.items()}
         for x in entries:
             if x[0] in ("leaf", "graft") and x[1] not in inner and x[2] in inner:

@@ -180,3 +180,12 @@ def test_outside_of_scopes_uncertain_questions_are_errors():
     with pytest.raises(ValueError, match=r"\[size\] 's0 \*\* 2' is no size"):
         parse("s0 ** 2")
     assert str(s + 1) == "s0 + 1"
+
+
+def test_equations_are_solved_for_symbols():
+    u = symbol(2)
+    assert sizes.solved([s - 5], 2) == [5, t]
+    assert sizes.solved([s - t, t * 2 - u * 4], 3) == [u * 2, u * 2, u]
+    assert sizes.solved([s * 2 - 4, s * t - 6], 2) == [2, 3]
+    assert sizes.solved([s * t - 6], 2) == [s, t], "no symbol can be taken out"
+    assert sizes.solved([s * 2 - t], 2) == [s, s * 2]

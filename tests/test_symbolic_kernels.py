@@ -7,11 +7,9 @@ from collections.abc import Callable
 
 import pytest
 import symbolic
-from flambeau.compiler import stages
-from flambeau.compiler.options import Options
 from flambeau.dialects.dtypes import float32, int64
 from flambeau.dialects.record import find
-from flambeau.dialects.size import repr_of, symbol, within
+from flambeau.dialects.size import repr_of, symbol
 
 s, t = symbol(0), symbol(1)
 
@@ -164,14 +162,3 @@ def test_sizes_that_an_op_demands_to_be_equal_become_one():
     outcome = symbolic.check(graph, [(n, n, 8 * n) for n in (5, 7, 300)])
     (guards,) = outcome.plans
     assert {repr_of(g.size) for g in guards if g.relation == "=="} == {"-s0 + s1", "8*s1 - s2"}
-
-
-def test_kernels_of_gpus_are_for_the_sizes_at_hand():
-    graph = symbolic.record(softmax, ((7, s), float32), hints=(100,))
-    work, bound = (stages.Work(g, Options(target="sm_90")) for g in (graph, graph.bind((100,))))
-    for made in (work, bound):
-        with within(made.asked):
-            for stage in list(stages.PROGRAM)[:-1]:
-                stages.advance(made, stage)
-    assert [c for part in work.lowered for c in part.calls] == [c for part in bound.lowered for c in part.calls]
-    assert [repr_of(g.size) + g.relation for g in work.asked.guards] == ["s0 - 100=="]

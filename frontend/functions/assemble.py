@@ -9,7 +9,7 @@ from typing import Any
 
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
-from flambeau.function import Operand, Static, Tensor_, Tensors, function
+from flambeau.function import Operand, Sizes, Static, Tensor_, Tensors, function
 from flambeau.functions.common import canonical_dim, canonical_dims, ops
 from flambeau.functions.shape import _sizes
 from flambeau.promotion import result_dtype
@@ -77,7 +77,7 @@ def _rolled(x: Value, shift: int, dim: int) -> Value:
 
 
 @function(method=True)
-def roll(input: Tensor_, shifts: Static, dims: Static = None):
+def roll(input: Tensor_, shifts: Sizes, dims: Static = None):
     """Elements shifted by `shifts` along `dims`, those that leave at the end enter at the start; flattened if no dims."""
     if dims is None:
         flat = ops.reshape(input, shape=(-1 if 0 in input.shape else _count(input),)) if 0 not in input.shape else input
@@ -99,7 +99,7 @@ def _count(x: Value) -> int:
 
 
 @function(method=True, variadic=True)
-def repeat(input: Tensor_, repeats: Static):
+def repeat(input: Tensor_, repeats: Sizes):
     """The tensor laid out `repeats[d]` times along each dimension d; new dimensions go in front.
 
     Raises RuntimeError for fewer repeats than dimensions.
@@ -108,7 +108,7 @@ def repeat(input: Tensor_, repeats: Static):
 
 
 @function(method=True, variadic=True)
-def tile(input: Tensor_, dims: Static):
+def tile(input: Tensor_, dims: Sizes):
     """`repeat`, with missing repeats in front taken as 1."""
     return _tiled("tile", input, _sizes(dims), strict=False)
 
@@ -140,7 +140,7 @@ def _margins(op: str, pad: tuple[int, ...], rank: int) -> tuple[list[int], list[
 
 
 @function()
-def _pad_constant(input: Tensor_, pad: Static, value: Operand = 0.0):
+def _pad_constant(input: Tensor_, pad: Sizes, value: Operand = 0.0):
     low, high = _margins("pad", pad, len(input.shape))
     x = input
     cut_low, cut_high = [max(-n, 0) for n in low], [max(-n, 0) for n in high]
@@ -178,7 +178,7 @@ def _mirrored(x: Value, dim: int, low: int, high: int, mode: str) -> Value:
 
 
 @function()
-def _pad_self(input: Tensor_, pad: Static, mode: Static):
+def _pad_self(input: Tensor_, pad: Sizes, mode: Static):
     low, high = _margins("pad", pad, len(input.shape))
     limit = {"reflect": -1, "replicate": 1 << 62, "circular": 0}[mode]
     x = input
@@ -207,7 +207,7 @@ def pad(input: Any, pad: tuple[int, ...], mode: str = "constant", value: float |
 
 
 @function()
-def _one_hot(input: Tensor_, num_classes: Static):
+def _one_hot(input: Tensor_, num_classes: Sizes):
     shape = (*input.shape, num_classes)
     classes = ops.iota(shape=shape, dim=len(input.shape), dtype=int64, builder=input.builder)
     index = ops.reshape(input, shape=(*input.shape, 1)).expand(shape)
@@ -229,12 +229,12 @@ def triangle(x: Value, diagonal: int, lower: bool) -> Value:
 
 
 @function(method=True)
-def tril(input: Tensor_, diagonal: Static = 0):
+def tril(input: Tensor_, diagonal: Sizes = 0):
     """The lower triangle: zeros above diagonal number `diagonal` (0 the main one)."""
     return triangle(input, diagonal, True)
 
 
 @function(method=True)
-def triu(input: Tensor_, diagonal: Static = 0):
+def triu(input: Tensor_, diagonal: Sizes = 0):
     """The upper triangle: zeros below diagonal number `diagonal` (0 the main one)."""
     return triangle(input, diagonal, False)

@@ -14,7 +14,7 @@ import numpy as np
 from flambeau import host
 from flambeau.device import check_device
 from flambeau.dialects.dtypes import DType, bool_, float64, int64
-from flambeau.function import Default, Number, Operand, Static, Tensor_, builder, function
+from flambeau.function import Default, Number, Operand, Sizes, Static, Tensor_, builder, function
 from flambeau.functions.assemble import _one_hot
 from flambeau.functions.common import ops, size_of
 from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
@@ -147,7 +147,7 @@ def from_buffer(buffer: Any, dtype: DType, shape: tuple[int, ...], *, copy: bool
 
 
 @function(name="full")
-def _full(size: Static, dtype: Static, value: Number):
+def _full(size: Sizes, dtype: Static, value: Number):
     scalar = value if hasattr(value, "aval") else builder().constant(value, dtype)
     return scalar.cast(dtype).expand(size)
 
@@ -165,7 +165,7 @@ def _zeros(
 
 
 @function(variadic=True, otherwise=_zeros)
-def zeros(size: Static = (), *, dtype: Static = None, device: Static = None, requires_grad: Default = False):
+def zeros(size: Sizes = (), *, dtype: Static = None, device: Static = None, requires_grad: Default = False):
     """A tensor of zeros: `zeros(2, 3)` or `zeros((2, 3))`. Dtype: the default one."""
     return _filled("zeros", size, 0, dtype or get_default_dtype(), device)
 
@@ -177,7 +177,7 @@ def _ones(
 
 
 @function(variadic=True, otherwise=_ones)
-def ones(size: Static = (), *, dtype: Static = None, device: Static = None, requires_grad: Default = False):
+def ones(size: Sizes = (), *, dtype: Static = None, device: Static = None, requires_grad: Default = False):
     """A tensor of ones: `ones(2, 3)` or `ones((2, 3))`. Dtype: the default one."""
     return _filled("ones", size, 1, dtype or get_default_dtype(), device)
 
@@ -198,7 +198,7 @@ def _full_with(
 
 @function(otherwise=_full_with)
 def full(
-    size: Static,
+    size: Sizes,
     fill_value: Number,
     *,
     dtype: Static = None,
@@ -248,7 +248,7 @@ def empty_like(input: Tensor, *, dtype: DType | None = None, device: Any = None,
 
 
 @function(name="arange")
-def _ramp(size: Static, dtype: Static, start: Operand, step: Operand):
+def _ramp(size: Sizes, dtype: Static, start: Operand, step: Operand):
     """start + i * step, in float64 or int64, rounded once to `dtype`."""
     wide = start.dtype if start.dtype is step.dtype else float64
     position = ops.iota(shape=(size,), dim=0, dtype=wide, builder=start.builder)
@@ -300,7 +300,7 @@ def _arange(
 
 @function(otherwise=_arange)
 def arange(
-    start: Static,
+    start: Sizes,
     end: Default = None,
     step: Default = 1,
     *,
@@ -314,16 +314,16 @@ def arange(
     Dtype: int64 if all three are ints, else the default one. Raises RuntimeError for a step of 0 or away from `end`.
     """
     check_device(device)
-    if not isinstance(start, (int, float)):
+    if not isinstance(start, int | float | Size):
         raise TypeError(f"[arange] {start!r} is not a number. Pass an int or a float.")
-    whole = isinstance(start, int)
+    whole = isinstance(start, int | Size)
     dtype = host.check_supported("arange", dtype or (int64 if whole else get_default_dtype()))
     first, stride = (builder().constant(n, int64 if whole else float64) for n in (0, 1))
     return _ramp.rule(_steps(0, start, 1, False), dtype, first, stride)
 
 
 @function(name="linspace")
-def _spaced(steps: Static, dtype: Static, start: Operand, end: Operand):
+def _spaced(steps: Sizes, dtype: Static, start: Operand, end: Operand):
     """From both ends to the middle, so that the last element is `end` exactly."""
     wide = float64
     first, last = start.cast(wide).expand((steps,)), end.cast(wide).expand((steps,))
@@ -350,7 +350,7 @@ def linspace(
 
 
 @function(name="eye")
-def _eye(n: Static, m: Static, dtype: Static):
+def _eye(n: Sizes, m: Sizes, dtype: Static):
     row, column = (ops.iota(shape=(n, m), dim=d, dtype=int64, builder=builder()) for d in (0, 1))
     return row.eq(column).cast(dtype)
 

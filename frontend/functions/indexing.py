@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_
-from flambeau.function import Starts, Static, Tensor_, view
+from flambeau.function import Sizes, Starts, Static, Tensor_, view
 from flambeau.functions import gathering
 from flambeau.functions.common import canonical_dim, ops
 from flambeau.runtime import recorder
@@ -25,7 +25,7 @@ def _put_window(base: Value, new: Value, starts: list[Value], sizes: Any, steps:
 
 
 @view(put=_put_window, name="getitem")
-def window(input: Tensor_, starts: Starts, sizes: Static, steps: Static, shape: Static):
+def window(input: Tensor_, starts: Starts, sizes: Sizes, steps: Static, shape: Sizes):
     """`sizes` elements from `starts`, `steps` apart, in another shape of as many elements."""
     picked = ops.dynamic_slice(input, *starts, sizes=sizes, steps=steps)
     return picked if picked.shape == shape else ops.reshape(picked, shape=shape)

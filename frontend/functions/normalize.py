@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from flambeau.dialects.builder import Value
-from flambeau.function import Operand, Optional_, Static, Tensor_, function
+from flambeau.function import Operand, Optional_, Sizes, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_floating, ops
 from flambeau.functions.reduce import norm
 
@@ -16,7 +16,7 @@ from flambeau.functions.reduce import norm
 @function()
 def layer_norm(
     input: Tensor_,
-    normalized_shape: Static,
+    normalized_shape: Sizes,
     weight: Optional_ = None,
     bias: Optional_ = None,
     eps: Operand = 1e-05,

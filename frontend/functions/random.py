@@ -16,7 +16,7 @@ from flambeau import host
 from flambeau.device import check_device
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float32, float64, int64
-from flambeau.function import Default, Operand, Static, Stream_, Tensor_, builder, function, inplace
+from flambeau.function import Default, Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
 from flambeau.functions.common import check_floating, ops, size_of
 from flambeau.generator import Generator
 from flambeau.promotion import get_default_dtype
@@ -70,7 +70,7 @@ def _between(unit: Value, low: Value, high: Value) -> Value:
 
 @function(name="randint")
 def _randint(
-    size: Static, dtype: Static, low: Operand, high: Operand, generator: Stream_ = generators.default_generator
+    size: Sizes, dtype: Static, low: Operand, high: Operand, generator: Stream_ = generators.default_generator
 ):
     unit = _uniform(generator, size, float64)
     width = (high - low).cast(float64).expand(size)
@@ -118,7 +118,7 @@ def _plainly(function: Any, size: Any, generator: Any, dtype: DType | None, devi
 
 @function(variadic=True, otherwise=_rand)
 def rand(
-    size: Static = (),
+    size: Sizes = (),
     *,
     generator: Stream_ = generators.default_generator,
     dtype: Static = None,
@@ -133,7 +133,7 @@ def rand(
 
 @function(variadic=True, otherwise=_randn)
 def randn(
-    size: Static = (),
+    size: Sizes = (),
     *,
     generator: Stream_ = generators.default_generator,
     dtype: Static = None,

@@ -12,7 +12,7 @@ from typing import Any
 from flambeau import layout
 from flambeau.dialects.builder import Value
 from flambeau.dialects.size import Size
-from flambeau.function import Static, Tensor_, function, view
+from flambeau.function import Sizes, Static, Tensor_, function, view
 from flambeau.functions.common import canonical_dim, canonical_dims, ops, size_of
 from flambeau.host import is_whole
 from flambeau.runtime.recorder import Tensor
@@ -54,18 +54,18 @@ def _reshaped(op: str, x: Value, shape: Any) -> Value:
 
 
 @view(name="reshape", variadic=True, put=_unreshape)
-def _reshape_view(input: Tensor_, shape: Static):
+def _reshape_view(input: Tensor_, shape: Sizes):
     """The same elements in another shape, sharing storage."""
     return _reshaped("reshape", input, shape)
 
 
 @view(name="view", variadic=True, put=_unreshape)
-def _view(input: Tensor_, shape: Static):
+def _view(input: Tensor_, shape: Sizes):
     return _reshaped("view", input, shape)
 
 
 @function(name="reshape", variadic=True)
-def _reshape_copy(input: Tensor_, shape: Static):
+def _reshape_copy(input: Tensor_, shape: Sizes):
     """The same elements in another shape, copied."""
     return _reshaped("reshape", input, shape)
 
@@ -129,7 +129,7 @@ def contiguous(input: Tensor) -> Tensor:
 
 
 @view(method=True, put=_unreshape)
-def unflatten(input: Tensor_, dim: Static, sizes: Static):
+def unflatten(input: Tensor_, dim: Static, sizes: Sizes):
     """Dimension `dim` split into `sizes`, of which one may be -1."""
     dim = canonical_dim("unflatten", dim, len(input.shape))
     shape = input.shape
@@ -284,7 +284,7 @@ def _unexpand(base: Value, new: Value, size: Any) -> Value:
 
 
 @view(method=True, variadic=True, put=_unexpand)
-def expand(input: Tensor_, size: Static):
+def expand(input: Tensor_, size: Sizes):
     """Dimensions of size 1 stretched to `size` without copying; -1 keeps a size, new dimensions go in front.
 
     The result cannot be written to. Raises RuntimeError for sizes that do not fit.
@@ -293,6 +293,6 @@ def expand(input: Tensor_, size: Static):
 
 
 @view(put=_unexpand)
-def broadcast_to(input: Tensor_, size: Static):
+def broadcast_to(input: Tensor_, size: Sizes):
     """`expand` to the shape `size`."""
     return input.expand(_expanded("broadcast_to", input.shape, size_of("broadcast_to", _sizes(size))))

@@ -61,9 +61,9 @@ static int read_results(fb_result *results, uint32_t n, PyObject *list, const in
   return status;
 }
 
-/* Make the entry from the hook's answer (payload, results[, freed slots]), which is consumed. */
+/* Make the entry from the hook's answer (payload, results[, freed slots[, guards]]), which is consumed. */
 static fb_node *learn(fb_call *call, fb_node_kind kind, PyObject *answer, uint32_t n, const int32_t *writes) {
-  PyObject *payload, *list, *freed = NULL;
+  PyObject *payload, *list, *freed = NULL, *guards = NULL;
   fb_result *results = PyMem_Calloc(n + 1, sizeof *results);
   fb_node *node = NULL;
   uint64_t cost = 0;
@@ -71,7 +71,8 @@ static fb_node *learn(fb_call *call, fb_node_kind kind, PyObject *answer, uint32
     PyErr_NoMemory();
   else if (!PyTuple_Check(answer))
     PyErr_SetString(PyExc_TypeError, "[backward] the expansion must be a tuple (payload, results[, freed slots]).");
-  else if (PyArg_ParseTuple(answer, "OO|O;(payload, results[, freed slots])", &payload, &list, &freed) &&
+  else if (PyArg_ParseTuple(answer, "OO|OO;(payload, results[, freed slots[, guards]])", &payload, &list, &freed,
+                            &guards) &&
            read_results(results, n, list, writes) == 0) {
     cost = fb_trie_cost(payload);
     node = fb_trie_add(call->rec->state, kind, call->words, call->n, call->rec->n_slots);
@@ -83,6 +84,8 @@ static fb_node *learn(fb_call *call, fb_node_kind kind, PyObject *answer, uint32
     node->payload = Py_NewRef(payload);
     fb_trie_charge(node, cost);
     int status = read_freed(node, freed == Py_None ? NULL : freed);
+    if (status == 0)
+      status = fb_node_guard(node, guards);
     node->line = fb_user_line(&node->file);
     fb_stats.misses++;
     fb_explain("miss", node);
@@ -116,7 +119,7 @@ static fb_node *step(fb_call *call, fb_node_kind kind, uint32_t header, uint32_t
                      const int32_t *writes, PyObject *(*ask)(fb_call *call, void *context, uint32_t flags),
                      void *context) {
   call->words[0] = header | (uint64_t)call->rec->mode << 20 | (uint64_t)flags << 32;
-  fb_node *node = fb_trie_step(call->rec->state, call->words, call->n);
+  fb_node *node = fb_trie_step(call->rec, call->words, call->n);
   if (node) {
     fb_stats.hits++;
   } else {
@@ -192,7 +195,7 @@ static fb_node *step_reach(fb_recorder *rec, uint64_t loss, PyObject *hint) {
     if (a && a->epoch == rec->id)
       words[n++] = a->index;
   }
-  fb_node *node = fb_trie_step(rec->state, words, n);
+  fb_node *node = fb_trie_step(rec, words, n);
   uint8_t *needed = NULL;
   if (!node && (needed = PyMem_Calloc(rec->n_slots + 1, 1))) {
     needed[fb_word_slot(loss)] = 1;

@@ -1,15 +1,42 @@
 /* How values enter a trace: inputs, snapshots of shared memory, leaves, grafts. Each makes an entry of its own. */
 #include "recorder.h"
 
-fb_node *fb_step_entry(fb_recorder *rec, fb_node_kind kind, const uint64_t *words, uint32_t n, const fb_type *type) {
-  fb_node *node = fb_trie_step(rec->state, words, n);
-  if (!node) {
-    node = fb_trie_add(rec->state, kind, words, n, rec->n_slots);
-    if (!node || fb_trie_set_results(node, 1) < 0)
+/* The type of a new entry of the trace: as `type`, with symbols for sizes that differ from run to run. */
+static const fb_type *entry_type(const fb_recorder *rec, const fb_fit *fit, fb_node_kind kind, const uint64_t *words,
+                                 const fb_type *type) {
+  bool copies = kind == FB_GRAFT || (kind == FB_LEAF && fb_word_slot(words[1]) != FB_NO_SLOT);
+  if (copies && rec->state->n_symbols) {
+    const fb_type *data = fb_slot_type(rec->state, fb_word_slot(words[1]));
+    if (PyErr_Occurred())
       return NULL;
-    node->results[0] = (fb_result){type, -1};
-    node->type = type;
+    return data && data->symbolic ? fb_type_with_grad(data, type->requires_grad) : type;
   }
+  return fit->by_pattern ? fb_type_intern(fit->exprs, type->dtype, type->requires_grad) : type;
+}
+
+static FB_NOINLINE fb_node *learn_entry(fb_recorder *rec, fb_node_kind kind, const uint64_t *words, uint32_t n,
+                                        const fb_type *type) {
+  fb_fit fit;
+  fb_node *node = NULL;
+  const fb_type *learnt =
+      fb_fit_make(&fit, rec, kind, NULL, words, n) == 0 ? entry_type(rec, &fit, kind, words, type) : NULL;
+  if (learnt && (node = fb_trie_add(rec->state, kind, words, n, rec->n_slots))) {
+    node->type = learnt;
+    if (fb_trie_set_results(node, 1) < 0 || fb_fit_apply(&fit, rec, node, NULL, NULL) < 0)
+      node = NULL;
+    else
+      node->results[0] = (fb_result){learnt, -1};
+    if (node)
+      node->line = fb_user_line(&node->file);
+  }
+  fb_fit_clear(&fit);
+  return node;
+}
+
+fb_node *fb_step_entry(fb_recorder *rec, fb_node_kind kind, const uint64_t *words, uint32_t n, const fb_type *type) {
+  fb_node *node = fb_trie_lookup(rec, kind, NULL, words, n);
+  if (!node && !(node = learn_entry(rec, kind, words, n, type)))
+    return NULL;
   if (fb_recorder_reserve(rec, node->base + 1) < 0)
     return NULL;
   rec->owner[node->base] = NULL;
@@ -44,7 +71,7 @@ static int note_origin(fb_recorder *rec, const fb_cell *c, uint32_t slot) {
 }
 
 static int enter_graft(fb_recorder *rec, uint32_t data, uint32_t history, const fb_type *type, uint32_t *slot) {
-  uint64_t words[2] = {FB_H_GRAFT | (uint64_t)type->id << 32, data | (uint64_t)history << 32};
+  uint64_t words[2] = {FB_H_GRAFT | (uint64_t)type->requires_grad << 32, data | (uint64_t)history << 32};
   fb_node *node = fb_step_entry(rec, FB_GRAFT, words, 2, type);
   if (!node)
     return -1;
@@ -63,7 +90,7 @@ int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *
   }
   if (fb_grow((void **)&rec->leaves, &rec->cap_leaves, rec->n_leaves + 1, sizeof *rec->leaves) < 0)
     return -1;
-  uint64_t words[2] = {FB_H_LEAF | (uint64_t)type->id << 32, data};
+  uint64_t words[2] = {FB_H_LEAF | (data == FB_NO_SLOT ? (uint64_t)type->id << 32 : 0), data};
   fb_node *node = fb_step_entry(rec, FB_LEAF, words, 2, type);
   if (!node)
     return -1;

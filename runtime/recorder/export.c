@@ -134,6 +134,8 @@ static PyObject *provided_slots(const fb_node *node, PyObject *entries) {
   for (uint32_t i = 2; provided && i < node->n_words; i++) {
     uint32_t old = fb_word_slot(node->words[i]), now = fb_word_high(node->words[i]);
     int status = 0;
+    if (old == FB_TAG_SIZE)
+      break; /* they come last, and are in the node's expressions */
     if (old == FB_TAG_SCALAR) {
       status = append(entries, Py_BuildValue("(sIs)", "scalar", next, scalar_kinds[now]));
       old = fb_word_slot(node->words[++i]);
@@ -154,8 +156,9 @@ static int export_segment(const fb_node *node, PyObject *entries) {
     Py_XDECREF(provided);
     return -1;
   }
-  return append(entries, Py_BuildValue("(sINKN)", "segment", node->base + node->n_scalars, inner,
-                                       (unsigned long long)node->imported->id, provided));
+  PyObject *sizes = node->sized && node->sized->exprs ? Py_NewRef(node->sized->exprs) : PyTuple_New(0);
+  return append(entries, Py_BuildValue("(sINKNN)", "segment", node->base + node->n_scalars, inner,
+                                       (unsigned long long)node->imported->id, provided, sizes));
 }
 
 static int export_mark(const fb_node *node, const char *kind, PyObject *entries) {

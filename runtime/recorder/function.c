@@ -8,7 +8,7 @@ static PyObject *required;        /* the REQUIRED marker */
 static uint32_t n_functions = 16; /* small ids are header words of other entries */
 
 static const char *const kind_names[] = {"tensor", "operand", "tensors", "optional", "number",
-                                         "stream", "static",  "starts",  "default"};
+                                         "stream", "static",  "starts",  "default",  "size"};
 static const char *const function_kinds[] = {"pure", "view", "inplace"};
 static const char *const wanted[] = {"a Tensor",
                                      "a Tensor or a number",
@@ -263,11 +263,15 @@ static int parse_param(fb_function *f, fb_param *p, PyObject *item) {
   int keyword_only = 0;
   if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "UUO|p", &name, &kind, &fallback, &keyword_only))
     return -1;
-  int code = index_of(kind, kind_names, 9);
+  int code = index_of(kind, kind_names, 10);
   if (code < 0) {
     PyErr_Format(PyExc_ValueError, "[function] parameter '%U' of '%U' has unknown kind '%U'.", name, f->name, kind);
     return -1;
   }
+  p->is_size = code == FB_P_DEFAULT + 1;
+  f->has_sizes |= p->is_size;
+  if (p->is_size)
+    code = FB_P_STATIC;
   p->name = Py_NewRef(name);
   PyUnicode_InternInPlace(&p->name);
   p->kind = (fb_param_kind)code;

@@ -90,12 +90,31 @@ int fb_reach(fb_node *state, uint8_t *needed) {
   return status;
 }
 
+/* A type of an imported trace, in what its symbols are in this one. */
+static const fb_type *translated(const fb_type *type, const fb_node *segment) {
+  if (!type || !type->symbolic)
+    return type;
+  PyObject *shape = PyTuple_New(type->ndim);
+  for (int i = 0; shape && i < type->ndim; i++) {
+    PyObject *size = PyTuple_GET_ITEM(type->shape, i);
+    size = type->sizes[i] ? PyObject_CallMethod(size, "substitute", "(O)", segment->sized->exprs) : Py_NewRef(size);
+    if (!size)
+      Py_CLEAR(shape);
+    else
+      PyTuple_SET_ITEM(shape, i, size);
+  }
+  type = shape ? fb_type_intern(shape, type->dtype, type->requires_grad) : NULL;
+  Py_XDECREF(shape);
+  return type;
+}
+
 const fb_type *fb_slot_type(fb_node *state, uint32_t slot) {
   for (fb_node *n = state; n->depth; n = n->parent) {
     uint32_t first = n->base + n->n_scalars;
     if (slot < first || slot >= first + n->n_results)
       continue;
-    return n->kind == FB_SEGMENT ? fb_slot_type(n->imported, slot - first) : n->results[slot - first].type;
+    return n->kind == FB_SEGMENT ? translated(fb_slot_type(n->imported, slot - first), n)
+                                 : n->results[slot - first].type;
   }
   return NULL;
 }
@@ -152,6 +171,7 @@ static void segment_free(fb_segment *s) {
     segments = s->next;
   if (s->next)
     s->next->previous = s->previous;
+  PyMem_Free(s->symbols);
   PyMem_Free(s->scalars);
   PyMem_Free(s->origins);
   PyMem_Free(s->leaves);
@@ -193,7 +213,7 @@ static int find_residual_types(fb_program *p, fb_node *state) {
     return PyErr_NoMemory(), -1;
   for (uint32_t i = 0; i < p->n_residuals; i++)
     p->residual_types[i] = fb_slot_type(state, p->residuals[i]); /* NULL: a scalar, kept with the inputs anyway */
-  return 0;
+  return PyErr_Occurred() ? -1 : 0;
 }
 
 /* ---- histories that pass through an imported trace ------------------------------------------------------- */
@@ -285,6 +305,9 @@ fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values,
   s->refs = 1;
   s->state = rec->state;
   s->n_slots = rec->n_slots;
+  s->symbols = PyMem_Calloc(rec->state->n_symbols + 1, sizeof *s->symbols);
+  if (s->symbols)
+    memcpy(s->symbols, rec->symbols, rec->state->n_symbols * sizeof *s->symbols);
   s->scalars = PyMem_Calloc(rec->n_inputs + 1, sizeof *s->scalars);
   s->origins = PyMem_Calloc(rec->n_origins + 1, sizeof *s->origins);
   s->leaves = PyMem_Calloc(rec->n_leaves + 1, sizeof *s->leaves);
@@ -294,7 +317,7 @@ fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values,
   if (segments)
     segments->previous = s;
   segments = s;
-  bool allocated = s->scalars && s->origins && s->leaves && s->linked && s->residuals;
+  bool allocated = s->symbols && s->scalars && s->origins && s->leaves && s->linked && s->residuals;
   if (!allocated)
     PyErr_NoMemory();
   int status = allocated ? take_values(s, rec, p, values) : -1;

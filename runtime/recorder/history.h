@@ -15,6 +15,7 @@ struct fb_segment {
   uint64_t epoch; /* of the trace it was last imported into */
   uint32_t base;  /* its slot s is slot base + s there */
   fb_node *state;
+  int64_t *symbols; /* values of its state's symbols */
   uint32_t n_slots;
   fb_trace_input *scalars;
   uint32_t n_scalars;
@@ -48,7 +49,8 @@ fb_segment *fb_segments(void);
 bool fb_history_freed(const fb_recorder *rec, uint32_t slot);
 /* Mark in `needed` (one byte per slot) all slots that marked ones depend on through gradient history. */
 int fb_reach(fb_node *state, uint8_t *needed);
-const fb_type *fb_slot_type(fb_node *state, uint32_t slot); /* NULL: the slot has none */
+/* With symbols of the state's; in an imported trace expressed in those of `state`. NULL: the slot has none. */
+const fb_type *fb_slot_type(fb_node *state, uint32_t slot);
 /* Enter the tensor and import what the history of its value needs; the word of its place in that history. */
 int fb_import_history(fb_recorder *rec, fb_tensor *t, uint64_t *word);
 int fb_import_reachable(fb_recorder *rec, const uint64_t *words, uint32_t n);
@@ -66,6 +68,8 @@ PyObject *fb_py_graft_history(PyObject *module, PyObject *args);
 PyObject *fb_py_slot_for_tensor(PyObject *module, PyObject *tensor);
 PyObject *fb_py_import_history(PyObject *module, PyObject *tensor);
 PyObject *fb_py_trace_export(PyObject *module, PyObject *unused);
+PyObject *fb_py_trace_sizes(PyObject *module, PyObject *unused);
+PyObject *fb_py_trace_equations(PyObject *module, PyObject *unused);
 PyObject *fb_py_trace_scalars(PyObject *module, PyObject *unused);
 PyObject *fb_py_trace_leaves(PyObject *module, PyObject *unused);
 fb_tensor *fb_as_tensor(PyObject *o, const char *what); /* borrowed, or NULL with TypeError */

@@ -5,7 +5,7 @@ static int import_slot(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t 
 
 /* An entry without slots: only the state changes. */
 static int add_mark(fb_recorder *rec, fb_node_kind kind, const uint64_t *words, uint32_t n) {
-  fb_node *node = fb_trie_step(rec->state, words, n);
+  fb_node *node = fb_trie_step(rec, words, n);
   if (!node && !(node = fb_trie_add(rec->state, kind, words, n, rec->n_slots)))
     return -1;
   rec->state = node;
@@ -56,7 +56,7 @@ int fb_add_freed(fb_recorder *rec, const uint32_t *slots, uint32_t n, uint32_t b
   return status;
 }
 
-/* The key of a segment entry: header, id, slots of provided values, scalars. */
+/* The key of a segment entry: header, id, slots of provided values, scalars, values of its symbols. */
 static int make_key(fb_recorder *rec, fb_segment *s, fb_call *call) {
   if (fb_call_word(call, s->state->id) < 0)
     return -1;
@@ -65,7 +65,8 @@ static int make_key(fb_recorder *rec, fb_segment *s, fb_call *call) {
     uint32_t slot;
     if (!type)
       continue;
-    if (!(type = fb_type_with_grad(type, false)) || fb_enter_value(rec, s->residuals[i], type, NULL, &slot) < 0 ||
+    if (!(type = fb_type_at(type, s->symbols)) || !(type = fb_type_with_grad(type, false)) ||
+        fb_enter_value(rec, s->residuals[i], type, NULL, &slot) < 0 ||
         fb_call_word(call, s->program->residuals[i] | (uint64_t)slot << 32) < 0)
       return -1;
   }
@@ -75,19 +76,34 @@ static int make_key(fb_recorder *rec, fb_segment *s, fb_call *call) {
         fb_call_scalar(call, (fb_scalar){.kind = in->kind, .i = in->i}) < 0)
       return -1;
   }
+  for (uint32_t i = 0; i < s->state->n_symbols; i++)
+    if (fb_call_word(call, FB_TAG_SIZE) < 0 || fb_call_word(call, (uint64_t)s->symbols[i]) < 0)
+      return -1;
   return 0;
+}
+
+static fb_node *learn_segment(fb_recorder *rec, fb_segment *s, fb_call *call) {
+  fb_fit fit;
+  fb_node *node = NULL;
+  if (fb_fit_make(&fit, rec, FB_SEGMENT, NULL, call->words, call->n) == 0 &&
+      (node = fb_trie_add(rec->state, FB_SEGMENT, call->words, call->n, rec->n_slots))) {
+    node->n_results = s->n_slots; /* their types are those of the imported trace */
+    node->n_scalars = call->n_scalars;
+    node->imported = s->state;
+    if (fb_fit_apply(&fit, rec, node, NULL, NULL) < 0)
+      node = NULL;
+    else
+      node->line = fb_user_line(&node->file);
+  }
+  fb_fit_clear(&fit);
+  return node;
 }
 
 static int step_segment(fb_recorder *rec, fb_segment *s, fb_call *call) {
   call->words[0] = FB_H_SEGMENT;
-  fb_node *node = fb_trie_step(rec->state, call->words, call->n);
-  if (!node) {
-    if (!(node = fb_trie_add(rec->state, FB_SEGMENT, call->words, call->n, rec->n_slots)))
-      return -1;
-    node->n_results = s->n_slots; /* their types are those of the imported trace */
-    node->n_scalars = call->n_scalars;
-    node->imported = s->state;
-  }
+  fb_node *node = fb_trie_lookup(rec, FB_SEGMENT, NULL, call->words, call->n);
+  if (!node && !(node = learn_segment(rec, s, call)))
+    return -1;
   uint32_t end = node->base + node->n_scalars + node->n_results;
   if (fb_recorder_reserve(rec, end) < 0 ||
       fb_grow((void **)&rec->inputs, &rec->cap_inputs, rec->n_inputs + call->n_scalars, sizeof *rec->inputs) < 0)
@@ -123,6 +139,8 @@ static int enter_segment(fb_recorder *rec, fb_segment *s) {
 static int link_leaf(fb_recorder *rec, fb_segment *s, uint32_t i) {
   fb_anchor *a = s->leaves[i].anchor;
   const fb_type *type = fb_slot_type(s->state, s->leaves[i].slot);
+  if (!type || !(type = fb_type_at(type, s->symbols)))
+    return -1;
   if (a->epoch != rec->id && fb_enter_leaf(rec, a, FB_NO_SLOT, type) < 0)
     return -1;
   s->linked[i] = true;

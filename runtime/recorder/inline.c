@@ -39,6 +39,48 @@ PyObject *fb_py_free_history(PyObject *module, PyObject *o) {
   return status < 0 ? (PyErr_Occurred() ? NULL : PyErr_NoMemory()) : Py_NewRef(Py_None);
 }
 
+/* The values of the sizes of the current trace that differ from run to run: those of symbols 0, 1, ... */
+PyObject *fb_py_trace_sizes(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  fb_recorder *rec = fb_recorder_get();
+  return fb_symbol_tuple(rec->symbols, rec->state->n_symbols);
+}
+
+static PyObject *equations(const fb_node *state);
+
+static int add_equations(PyObject *list, const fb_node *n) {
+  int status = 0;
+  for (uint32_t i = 0; status == 0 && i < n->sized->n_guards; i++) {
+    if (n->sized->guards[i].relation != 0)
+      continue;
+    PyObject *rows = fb_size_rows(n->sized->guards[i].size);
+    status = rows ? PyList_Append(list, rows) : -1;
+    Py_XDECREF(rows);
+  }
+  if (status < 0 || n->kind != FB_SEGMENT || !n->sized->exprs)
+    return status;
+  PyObject *inner = equations(n->imported), *item = inner ? PyTuple_Pack(2, n->sized->exprs, inner) : NULL;
+  status = item ? PyList_Append(list, item) : -1;
+  Py_XDECREF(item);
+  Py_XDECREF(inner);
+  return status;
+}
+
+static PyObject *equations(const fb_node *state) {
+  PyObject *list = PyList_New(0);
+  for (const fb_node *n = state; list && n->depth; n = n->parent)
+    if (n->sized && add_equations(list, n) < 0)
+      Py_CLEAR(list);
+  return list;
+}
+
+/* What is 0 because the current trace has come here: programs of sizes, and of imported traces (what their symbols are
+ * in this one, their list). */
+PyObject *fb_py_trace_equations(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  return equations(fb_recorder_get()->state);
+}
+
 /* {slot: number} of the scalars that entered the current trace. */
 PyObject *fb_py_trace_scalars(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
@@ -122,12 +164,16 @@ PyObject *fb_py_tensor_for_slot(PyObject *module, PyObject *number) {
   if (PyErr_Occurred())
     return NULL;
   const fb_type *type = slot < rec->n_slots ? fb_slot_type(rec->state, (uint32_t)slot) : NULL;
+  if (!type && PyErr_Occurred())
+    return NULL;
   if (!type)
     return PyErr_Format(PyExc_ValueError, "[tensor_for_slot] slot %lu holds no tensor of the current trace.", slot);
   fb_anchor *leaf = NULL;
   for (uint32_t i = 0; i < rec->n_leaves; i++)
     if (rec->leaves[i].slot == slot)
       leaf = rec->leaves[i].anchor;
+  if (!(type = fb_type_at(type, rec->symbols)))
+    return NULL;
   fb_cell *c = cell_for_slot(rec, (uint32_t)slot, type);
   PyObject *made = c ? fb_tensor_new(c, NULL) : NULL;
   if (made && leaf && leaf->leaf) {

@@ -101,7 +101,10 @@ static int take_outputs(fb_program *p, PyObject *answer, fb_buffer **outputs) {
   return status;
 }
 
-static int run_callable(fb_program *p, fb_recorder *rec, uint32_t n, bool keep, fb_buffer **outputs) {
+static int run_callable(fb_program *p, PyObject *executable, fb_recorder *rec, uint32_t n, bool keep,
+                        fb_buffer **outputs) {
+  uint32_t n_symbols = rec->state->n_symbols;
+  PyObject *sizes = n_symbols ? fb_symbol_tuple(rec->symbols, n_symbols) : NULL;
   PyObject *inputs = PyList_New(n), *donate = PyList_New(n), *answer = NULL;
   for (uint32_t i = 0; inputs && donate && i < n; i++) {
     const fb_trace_input *in = &rec->inputs[p->index ? p->index[i] : i];
@@ -112,8 +115,9 @@ static int run_callable(fb_program *p, fb_recorder *rec, uint32_t n, bool keep, 
     else
       PyList_SET_ITEM(inputs, i, value);
   }
-  if (inputs && donate)
-    answer = PyObject_CallFunctionObjArgs(p->executable, inputs, donate, NULL);
+  if (inputs && donate && (sizes || !n_symbols))
+    answer = PyObject_CallFunctionObjArgs(executable, inputs, donate, sizes, NULL);
+  Py_XDECREF(sizes);
   Py_XDECREF(inputs);
   Py_XDECREF(donate);
   int status = answer ? take_outputs(p, answer, outputs) : -1;
@@ -132,7 +136,7 @@ static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, 
                            .buffer = is_buffer ? in->buffer : NULL,
                            .donated = donatable(p, in, keep)};
   }
-  fb_run run = {.inputs = inputs, .outputs = outputs};
+  fb_run run = {.inputs = inputs, .outputs = outputs, .symbols = rec->symbols};
   fb_status status;
   if (p->runs && p->ns / p->runs > FB_LONG_RUN_NS) {
     Py_BEGIN_ALLOW_THREADS;
@@ -146,6 +150,8 @@ static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, 
       rec->inputs[p->index ? p->index[i] : i].buffer = NULL;
   if (inputs != fixed)
     PyMem_Free(inputs);
+  if (status == FB_OTHER_SIZES && p->fallback)
+    return run_callable(p, p->fallback, rec, n, keep, outputs);
   if (status != FB_OK)
     fb_raise_status(status, run.failure);
   return status == FB_OK ? 0 : -1;
@@ -157,7 +163,7 @@ int fb_program_run(fb_program *p, fb_recorder *rec, bool keep, fb_buffer **outpu
   uint32_t n = p->inputs ? p->n_inputs : rec->n_inputs;
   uint64_t start = now_ns();
   fb_plan *plan = fb_plan_from_python(p->executable);
-  int status = plan ? run_plan(p, plan, rec, n, keep, outputs) : run_callable(p, rec, n, keep, outputs);
+  int status = plan ? run_plan(p, plan, rec, n, keep, outputs) : run_callable(p, p->executable, rec, n, keep, outputs);
   p->runs++;
   p->ns += now_ns() - start;
   return status;
@@ -218,6 +224,7 @@ static PyObject *program_new(PyTypeObject *cls, PyObject *args, PyObject *kwargs
   if (!p)
     return NULL;
   p->executable = Py_NewRef(executable);
+  p->fallback = fb_plan_from_python(executable) ? NULL : Py_NewRef(executable);
   p->updates = Py_NewRef(updates);
   p->has_history = residuals != Py_None;
   if (read_slots(outputs, &p->outputs, &p->n_outputs) < 0 ||
@@ -234,12 +241,14 @@ static PyObject *program_new(PyTypeObject *cls, PyObject *args, PyObject *kwargs
 static int program_traverse(fb_program *p, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(p));
   Py_VISIT(p->executable);
+  Py_VISIT(p->fallback);
   Py_VISIT(p->updates);
   return 0;
 }
 
 static int program_clear(fb_program *p) {
   Py_CLEAR(p->executable);
+  Py_CLEAR(p->fallback);
   Py_CLEAR(p->updates);
   return 0;
 }

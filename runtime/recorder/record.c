@@ -95,6 +95,8 @@ int fb_number(PyObject *o, fb_scalar *out) {
 /* ---- results --------------------------------------------------------------------------------------------- */
 
 PyObject *fb_new_result(fb_recorder *rec, uint32_t slot, const fb_type *type) {
+  if (FB_UNLIKELY(type->symbolic) && !(type = fb_type_at(type, rec->symbols)))
+    return NULL;
   fb_cell *c = fb_cell_new(type);
   if (FB_UNLIKELY(!c))
     return NULL;
@@ -215,10 +217,10 @@ static PyObject *operand_info(fb_call *call, uint32_t i, uint32_t *next) {
                                                 : PyLong_FromLongLong(scalar.i));
 }
 
-/* Ask the frontend: (payload, results, writes[, single]). New reference. */
-static PyObject *run_expand(fb_call *call) {
+/* Ask the frontend: (payload, results, writes[, single]), and with symbols (..., guards, views). New reference. */
+static PyObject *run_expand(fb_call *call, const fb_fit *fit) {
   fb_function *f = call->function;
-  PyObject *hook = fb_hook(fb_hooks.expand, "expand");
+  PyObject *hook = fit ? fb_hook(fb_hooks.expand_sized, "expand_sized") : fb_hook(fb_hooks.expand, "expand");
   PyObject *operands = hook ? PyList_New(0) : NULL;
   uint32_t next = 0;
   for (uint32_t i = 0; operands && i < f->n_params; i++) {
@@ -234,7 +236,10 @@ static PyObject *run_expand(fb_call *call) {
   PyObject *statics = fb_function_statics(f, call->statics), *answer = NULL;
   uint64_t id = call->rec->id;
   fb_node *state = call->rec->state;
-  if (statics)
+  if (statics && fit)
+    answer = PyObject_CallFunction(hook, "OOOIOOO", (PyObject *)f, operands, statics, call->rec->mode, fit->values,
+                                   fit->bases, fit->exprs);
+  else if (statics)
     answer = PyObject_CallFunction(hook, "OOOI", (PyObject *)f, operands, statics, call->rec->mode);
   Py_XDECREF(statics);
   Py_DECREF(operands);
@@ -264,33 +269,45 @@ static int fill_result(fb_call *call, fb_result *r, PyObject *item, PyObject *wr
   if (PyErr_Occurred() || r->write < 0)
     return PyErr_Occurred() ? -1 : 0;
   fb_tensor *t = (uint32_t)r->write < call->n_operands ? call->operands[r->write] : NULL;
-  if (t && fb_type_with_grad(t->cell->type, false) == fb_type_with_grad(r->type, false))
+  const fb_type *type = fb_type_at(r->type, call->rec->symbols);
+  if (type && t && fb_type_with_grad(t->cell->type, false) == fb_type_with_grad(type, false))
     return 0;
   PyErr_Format(PyExc_RuntimeError, "[%U] result %zd of shape %R and dtype %R cannot replace operand %d.",
                call->function->name, i, r->type->shape, r->type->dtype, (int)r->write);
   return -1;
 }
 
-/* Parse an expansion into `payload` and results; *single tells whether one bare result is returned. */
-static int parse_answer(fb_call *call, PyObject *answer, PyObject **payload, fb_result **results, uint32_t *n,
-                        int *single) {
+typedef struct {
+  PyObject *answer, *payload, *guards, *views; /* the last three are borrowed from the first, or NULL */
+  fb_result *results;
+  uint32_t n;
+  int single; /* one bare result is returned */
+} fb_expansion;
+
+static void expansion_clear(fb_expansion *e) {
+  Py_XDECREF(e->answer);
+  PyMem_Free(e->results);
+}
+
+static int parse_answer(fb_call *call, fb_expansion *e) {
   PyObject *list, *writes;
-  *single = -1;
-  if (!PyTuple_Check(answer) || !PyArg_ParseTuple(answer, "OOO|i;expand returns (payload, results, writes[, single])",
-                                                  payload, &list, &writes, single))
+  e->single = -1;
+  if (!PyTuple_Check(e->answer) ||
+      !PyArg_ParseTuple(e->answer, "OOO|iOO!;expand returns (payload, results, writes[, single[, guards, views]])",
+                        &e->payload, &list, &writes, &e->single, &e->guards, &PyTuple_Type, &e->views))
     return -1;
   PyObject *items = PySequence_Tuple(list);
   if (!items)
     return -1;
   Py_ssize_t count = PyTuple_GET_SIZE(items);
-  *n = (uint32_t)count;
-  *results = PyMem_Calloc((size_t)count + 1, sizeof **results);
-  int status = *results ? 0 : (PyErr_NoMemory(), -1);
+  e->n = (uint32_t)count;
+  e->results = PyMem_Calloc((size_t)count + 1, sizeof *e->results);
+  int status = e->results ? 0 : (PyErr_NoMemory(), -1);
   for (Py_ssize_t i = 0; status == 0 && i < count; i++)
-    status = fill_result(call, &(*results)[i], PyTuple_GET_ITEM(items, i), writes, i);
+    status = fill_result(call, &e->results[i], PyTuple_GET_ITEM(items, i), writes, i);
   Py_DECREF(items);
-  if (*single < 0)
-    *single = count == 1;
+  if (e->single < 0)
+    e->single = count == 1;
   return status;
 }
 
@@ -298,6 +315,66 @@ static uint8_t result_flags(const fb_result *results, uint32_t n, bool single) {
   if (n != 1 || !single)
     return FB_COMPLEX;
   return results[0].write < 0 ? 0 : results[0].write == 0 ? FB_OVERWRITE : FB_COMPLEX;
+}
+
+static int expand(fb_call *call, const fb_fit *fit, fb_expansion *e) {
+  *e = (fb_expansion){.answer = run_expand(call, fit)};
+  return e->answer ? parse_answer(call, e) : -1;
+}
+
+/* The expansion for all sizes that the fit admits or, where the rule cannot do without values, for those at hand. */
+static int expand_fitted(fb_call *call, fb_fit *fit, fb_expansion *e, bool *pinned) {
+  *pinned = false;
+  if (!fit->sized)
+    return expand(call, NULL, e);
+  if (expand(call, fit, e) == 0)
+    return 0;
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  expansion_clear(e);
+  *pinned = true;
+  int status = expand(call, NULL, e); /* the user's error, if it is one */
+  if (status == 0 && (fb_strict_sizes() || fb_is_interruption(type))) {
+    PyErr_Restore(type, value, traceback);
+    return -1;
+  }
+  Py_XDECREF(type);
+  Py_XDECREF(value);
+  Py_XDECREF(traceback);
+  return status;
+}
+
+static fb_node *learn(fb_call *call, fb_fit *fit, fb_expansion *e, bool pinned) {
+  fb_recorder *rec = call->rec;
+  fb_size *draws_size = NULL;
+  uint64_t draws = 0, cost = fb_trie_cost(e->payload);
+  if (call->stream && fb_stream_draws(e->payload, &draws, &draws_size) < 0)
+    return NULL;
+  fb_node *node = fb_trie_add(rec->state, FB_CALL, call->words, call->n, rec->n_slots);
+  if (!node) {
+    PyMem_Free(draws_size);
+    return NULL;
+  }
+  node->function = (fb_function *)Py_NewRef(call->function);
+  node->payload = Py_NewRef(e->payload);
+  fb_trie_charge(node, cost);
+  node->draws = draws;
+  node->results = e->results;
+  e->results = NULL;
+  node->n_results = e->n;
+  node->n_scalars = call->n_scalars;
+  node->type = e->n ? node->results[0].type : NULL;
+  node->single = e->single;
+  node->flags |= (call->function->fallible ? FB_FALLIBLE : 0) | result_flags(node->results, e->n, e->single);
+  int status = pinned ? fb_node_pin(node, rec->symbols) : fb_fit_apply(fit, rec, node, e->guards, e->views);
+  if (draws_size && node->sized)
+    node->sized->draws = draws_size;
+  else
+    PyMem_Free(draws_size);
+  node->line = fb_user_line(&node->file);
+  fb_stats.misses++;
+  fb_explain("miss", node);
+  return status < 0 ? NULL : node;
 }
 
 static FB_NOINLINE fb_node *miss(fb_call *call) {
@@ -308,56 +385,32 @@ static FB_NOINLINE fb_node *miss(fb_call *call) {
     if (widened)
       return NULL;
   }
-  PyObject *answer = run_expand(call), *payload, *file = NULL;
-  if (!answer)
-    return NULL;
-  fb_result *results = NULL;
-  uint32_t n;
-  int single;
-  uint64_t draws = 0, cost = 0;
+  fb_fit fit;
+  fb_expansion e = {0};
+  bool pinned;
   fb_node *node = NULL;
-  if (parse_answer(call, answer, &payload, &results, &n, &single) == 0 &&
-      (!call->stream || fb_stream_draws(payload, &draws) == 0)) {
-    cost = fb_trie_cost(payload);
-    node = fb_trie_add(rec->state, FB_CALL, call->words, call->n, rec->n_slots);
-  }
-  if (node) {
-    node->function = (fb_function *)Py_NewRef(call->function);
-    node->payload = Py_NewRef(payload);
-    fb_trie_charge(node, cost);
-    node->draws = draws;
-    node->results = results;
-    node->n_results = n;
-    node->n_scalars = call->n_scalars;
-    node->type = n ? results[0].type : NULL;
-    node->single = single;
-    node->flags |= (call->function->fallible ? FB_FALLIBLE : 0) | result_flags(results, n, single);
-    node->line = fb_user_line(&file);
-    node->file = file;
-    fb_stats.misses++;
-    fb_explain("miss", node);
-  } else {
-    PyMem_Free(results);
-  }
-  Py_DECREF(answer);
+  if (fb_fit_make(&fit, rec, FB_CALL, call->function, call->words, call->n) == 0 &&
+      expand_fitted(call, &fit, &e, &pinned) == 0)
+    node = learn(call, &fit, &e, pinned);
+  expansion_clear(&e);
+  fb_fit_clear(&fit);
   return node;
 }
 
 /* Shadow mode: the rules must say today what they said when the trie learnt it. */
 static FB_NOINLINE int check_shadow(fb_call *call, const fb_node *node) {
-  PyObject *answer = run_expand(call), *payload;
-  if (!answer)
-    return -1;
-  fb_result *results = NULL;
-  uint32_t n;
-  int single, status = parse_answer(call, answer, &payload, &results, &n, &single);
-  if (status == 0 && (n != node->n_results || memcmp(results, node->results, n * sizeof *results) != 0)) {
+  fb_expansion e;
+  int status = expand(call, NULL, &e);
+  bool same = status == 0 && e.n == node->n_results;
+  for (uint32_t i = 0; same && i < e.n; i++)
+    same = e.results[i].write == node->results[i].write &&
+           e.results[i].type == fb_type_at(node->results[i].type, call->rec->symbols);
+  if (status == 0 && !same) {
     PyErr_Format(PyExc_RuntimeError, "[%U] shadow check: the rule's results differ from the recorded ones.",
                  call->function->name);
     status = -1;
   }
-  PyMem_Free(results);
-  Py_DECREF(answer);
+  expansion_clear(&e);
   return status;
 }
 
@@ -385,10 +438,18 @@ static inline int advance(fb_recorder *rec, fb_node *node) {
   return 0;
 }
 
+static uint64_t draws_of(const fb_recorder *rec, const fb_node *node) {
+  int64_t draws = 0;
+  if (!node->sized || !node->sized->draws)
+    return node->draws;
+  fb_size_value(node->sized->draws, rec->symbols, &draws);
+  return (uint64_t)draws;
+}
+
 PyObject *fb_call_finish(fb_call *call) {
   fb_recorder *rec = call->rec;
   call->words[0] = call->function->id | (uint64_t)rec->mode << 20 | (uint64_t)call->statics << 32;
-  fb_node *node = fb_trie_step(rec->state, call->words, call->n);
+  fb_node *node = fb_trie_lookup(rec, FB_CALL, call->function, call->words, call->n);
   if (FB_LIKELY(node != NULL)) {
     if (FB_UNLIKELY(fb_shadow) && check_shadow(call, node) < 0)
       return NULL;
@@ -406,7 +467,7 @@ PyObject *fb_call_finish(fb_call *call) {
   if (call->n_scalars)
     fb_take_scalars(rec, call->scalars, call->n_scalars, node->base);
   if (call->stream)
-    fb_stream_advance(call->stream, node->draws);
+    fb_stream_advance(call->stream, draws_of(rec, node));
   uint32_t first = node->base + node->n_scalars;
   PyObject *result = FB_LIKELY(!(node->flags & (FB_COMPLEX | FB_OVERWRITE))) ? fb_new_result(rec, first, node->type)
                                                                              : collect_results(call, node, first);
@@ -444,7 +505,7 @@ bool fb_try_binary(fb_function *f, PyObject *a, PyObject *b, PyObject **result) 
     return false;
   }
   words[0] = f->id | (uint64_t)rec->mode << 20;
-  fb_node *node = fb_trie_step(rec->state, words, 3);
+  fb_node *node = fb_trie_step(rec, words, 3);
   if (FB_UNLIKELY(!node || (node->flags & ~FB_OVERWRITE) || rec->flush_soon))
     return false;
   *result = NULL;

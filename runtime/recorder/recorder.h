@@ -2,14 +2,15 @@
  *
  * Everything runs under the GIL. Where things are: values.h, types.c (interning), tensor.c (handles, cells, leaves),
  * view.c; function.c, statics.c, slots.c (how calls arrive); record.c, enter.c (calls and values become entries);
- * stream.c; trie.c; recorder.c (one per thread); flush.c, program.c, failure.c (running); history.h, history.c,
- * import.c, backward.c, marks.c (gradients); export.c, inline.c, locate.c (what Python gets to see); buffers.c;
- * module.c.
+ * stream.c; trie.c, sizes.h, sizes.c, fit.c (states whose sizes differ from run to run); recorder.c (one per thread);
+ * flush.c, program.c, failure.c (running); history.h, history.c, import.c, backward.c, marks.c (gradients); export.c,
+ * inline.c, locate.c (what Python gets to see); buffers.c; module.c.
  */
 #ifndef FB_RECORDER_H
 #define FB_RECORDER_H
 
 #include "values.h"
+#include "sizes.h"
 
 /* ---- the trie -------------------------------------------------------------------------------------------- */
 
@@ -28,8 +29,9 @@ typedef enum {
   FB_FREED
 } fb_node_kind;
 
-/* Node flags; any of them leaves the fast path. OVERWRITE: the only result replaces operand 0. */
-enum { FB_CUT = 1, FB_FALLIBLE = 2, FB_COMPLEX = 4, FB_OVERWRITE = 8 };
+/* Node flags; any of them leaves the fast path. OVERWRITE: the only result replaces operand 0. CHECKED: a step leads
+ * here only when the conditions and guards in `sized` hold. */
+enum { FB_CUT = 1, FB_FALLIBLE = 2, FB_COMPLEX = 4, FB_OVERWRITE = 8, FB_CHECKED = 16 };
 
 /* Words of a key: first the header (function, mode, statics), then operands: slot | view << 32, or a tag. */
 enum {
@@ -49,6 +51,8 @@ enum {
 #define FB_TAG_NUMBER 0xFFFFFFE1u /* kind << 32; the next word is the value */
 #define FB_TAG_SCALAR 0xFFFFFFE2u /* kind << 32: a new scalar slot */
 #define FB_TAG_NONE 0xFFFFFFE4u
+#define FB_TAG_SIZE 0xFFFFFFE5u    /* the next word is the value of a symbol of an imported trace */
+#define FB_TAG_PATTERN 0xFFFFFFE6u /* ends a key in which skeletons stand for types, statics and views */
 
 typedef enum { FB_FLOAT, FB_INT, FB_BOOL, FB_BUFFER } fb_scalar_kind;
 typedef struct {
@@ -90,7 +94,10 @@ struct fb_node {
   PyObject *file;
   uint32_t *aux; /* FB_REACH: leaf indices; n_aux of them. FB_BACKWARD, FB_GRAD: slots whose history is freed */
   uint32_t n_aux;
-  fb_node *imported; /* FB_SEGMENT: final state of the imported trace */
+  fb_node *imported;  /* FB_SEGMENT: final state of the imported trace */
+  uint32_t n_symbols; /* sizes of the trace up to here that differ from run to run */
+  bool patterned;     /* has children that are found by patterns */
+  fb_sized *sized;    /* NULL: nothing here depends on symbols */
   uint32_t n_words;
   uint64_t words[];
 };
@@ -100,7 +107,10 @@ static inline uint32_t fb_word_slot(uint64_t w) { return (uint32_t)w; }
 static inline uint32_t fb_word_high(uint64_t w) { return (uint32_t)(w >> 32); }
 
 fb_node *fb_trie_root(void);
-fb_node *fb_trie_find(fb_node *state, const uint64_t *words, uint32_t n); /* NULL: not there; updates `recent` */
+/* The step from rec's state; NULL: not there. Updates `recent`, and rec's symbols. fb_trie_lookup: patterns, too. */
+fb_node *fb_trie_find(fb_recorder *rec, const uint64_t *words, uint32_t n, const fb_pattern *pattern);
+fb_node *fb_trie_lookup(fb_recorder *rec, fb_node_kind kind, fb_function *f, const uint64_t *words, uint32_t n);
+void fb_trie_place(fb_node *node, const uint64_t *key, uint32_t n); /* find it by this key from now on */
 uint64_t fb_trie_cost(PyObject *payload); /* its `cost`, in ns. Runs Python: ask before fb_trie_add */
 void fb_trie_charge(fb_node *node, uint64_t ns);
 /* Other threads find the new state at once: until it is complete, nothing may run that can let them. */
@@ -114,18 +124,6 @@ uint32_t fb_trie_states(void);
 uint32_t fb_trie_programs(void);
 /* The states from the root (excluded) to `state`, in order; a malloc'd array of state->depth pointers. */
 fb_node **fb_trie_path(fb_node *state);
-
-static inline fb_node *fb_trie_step(fb_node *state, const uint64_t *words, uint32_t n) {
-  fb_node *c = state->recent;
-  if (FB_LIKELY(c && c->n_words == n)) {
-    uint32_t i = 0;
-    while (i < n && c->words[i] == words[i])
-      i++;
-    if (FB_LIKELY(i == n))
-      return c;
-  }
-  return fb_trie_find(state, words, n);
-}
 
 /* ---- traces ---------------------------------------------------------------------------------------------- */
 
@@ -164,6 +162,8 @@ typedef struct {
 struct fb_recorder {
   uint64_t id; /* of the current trace; process-unique */
   fb_node *state;
+  int64_t *symbols; /* values of the state's symbols */
+  uint32_t cap_symbols;
   uint32_t n_slots, cap_slots;
   uint32_t mode;
   bool flushing, orphan, flush_soon;
@@ -212,6 +212,18 @@ uint64_t fb_next_trace_id(void);
 void fb_recorder_reset(fb_recorder *rec); /* forget the trace; its cells are left to the caller */
 int fb_recorder_reserve(fb_recorder *rec, uint32_t slots);
 int fb_grow(void **array, uint32_t *cap, uint32_t need, size_t item);
+static inline fb_node *fb_trie_step(fb_recorder *rec, const uint64_t *words, uint32_t n) {
+  fb_node *c = rec->state->recent;
+  if (FB_LIKELY(c && c->n_words == n && !(c->flags & FB_CHECKED))) {
+    uint32_t i = 0;
+    while (i < n && c->words[i] == words[i])
+      i++;
+    if (FB_LIKELY(i == n))
+      return c;
+  }
+  return fb_trie_find(rec, words, n, NULL);
+}
+
 static inline bool fb_cell_pending(const fb_cell *c) {
   return c->home && c->epoch == c->home->id && c->slot != FB_NO_SLOT;
 }
@@ -223,7 +235,8 @@ typedef struct {
 int fb_stream_init(PyObject *module);
 fb_stream *fb_stream_of(PyObject *o); /* borrowed; NULL without error for other objects */
 void fb_stream_advance(fb_stream *s, uint64_t draws);
-int fb_stream_draws(PyObject *payload, uint64_t *draws); /* how many an expansion says it draws */
+/* How many an expansion says it draws: a number, or a new expression of symbols. */
+int fb_stream_draws(PyObject *payload, uint64_t *draws, fb_size **size);
 
 /* One call being recorded. */
 #define FB_INLINE_WORDS 20
@@ -305,6 +318,7 @@ typedef struct {
   PyObject *name, *fallback; /* fallback NULL: required */
   fb_param_kind kind;
   bool keyword_only;
+  bool is_size; /* static: the ints in it are sizes, which may differ from run to run */
 } fb_param;
 
 #define FB_STATIC_CACHE 8
@@ -313,7 +327,7 @@ struct fb_function {
   uint32_t id, n_params, n_positional, n_static;
   fb_function_kind kind;
   bool binary; /* exactly two positional operands */
-  bool variadic, fallible, detach, has_numbers;
+  bool variadic, fallible, detach, has_numbers, has_sizes;
   PyObject *name, *rule, *params, *extra;
   PyObject *otherwise; /* called instead when binding fails with a TypeError; `extra` holds it */
   PyObject **cache;    /* rows of pinned statics, found by identity */
@@ -333,7 +347,8 @@ PyObject *fb_function_statics(fb_function *f, uint32_t id); /* new dict */
 
 /* ---- hooks, locations, export, running ------------------------------------------------------------------- */
 
-#define FB_HOOKS(X) X(expand) X(build_program) X(expand_backward) X(expand_grad) X(read_view) X(replay)
+#define FB_HOOKS(X)                                                                                                    \
+  X(expand) X(expand_sized) X(fit_sizes) X(build_program) X(expand_backward) X(expand_grad) X(read_view) X(replay)
 typedef struct {
 #define FB_FIELD(name) PyObject *name;
   FB_HOOKS(FB_FIELD)
@@ -367,6 +382,7 @@ void fb_abandon(fb_recorder *rec, const fb_liveness *found);
 
 typedef struct {
   PyObject_HEAD PyObject *executable, *updates;
+  PyObject *fallback;               /* called when the executable is a plan for other sizes */
   uint32_t *outputs, n_outputs;     /* output_slots */
   uint32_t *residuals, n_residuals; /* further outputs, which the backward needs */
   const fb_type **residual_types;   /* found when the first segment is made */

@@ -12,9 +12,14 @@ void fb_stream_advance(fb_stream *s, uint64_t draws) {
   s->offset = (int64_t)(((uint64_t)s->offset + draws) & INT64_MAX);
 }
 
-int fb_stream_draws(PyObject *payload, uint64_t *draws) {
+int fb_stream_draws(PyObject *payload, uint64_t *draws, fb_size **size) {
   PyObject *found = PyObject_GetAttrString(payload, "draws");
-  *draws = found ? PyLong_AsUnsignedLongLong(found) : 0;
+  *draws = 0;
+  *size = NULL;
+  if (found && PyLong_Check(found))
+    *draws = PyLong_AsUnsignedLongLong(found);
+  else if (found)
+    *size = fb_size_read(found);
   Py_XDECREF(found);
   return PyErr_Occurred() ? -1 : 0;
 }

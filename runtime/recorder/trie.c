@@ -52,12 +52,42 @@ fb_node *fb_trie_root(void) {
   return root;
 }
 
-fb_node *fb_trie_find(fb_node *state, const uint64_t *words, uint32_t n) {
+static bool has_key(const fb_node *node, const uint64_t *words, uint32_t n) {
+  bool by_pattern = node->sized && node->sized->key;
+  const uint64_t *key = by_pattern ? node->sized->key : node->words;
+  return (by_pattern ? node->sized->n_key : node->n_words) == n && !memcmp(key, words, n * sizeof *words);
+}
+
+fb_node *fb_trie_find(fb_recorder *rec, const uint64_t *words, uint32_t n, const fb_pattern *pattern) {
+  fb_node *state = rec->state;
   uint64_t hash = key_hash(state, words, n);
   for (fb_node *c = table[hash & table_mask]; c; c = c->hash_next)
-    if (c->hash == hash && c->parent == state && c->n_words == n && !memcmp(c->words, words, n * sizeof *words))
+    if (c->hash == hash && c->parent == state && has_key(c, words, n) &&
+        (!(c->flags & FB_CHECKED) || fb_sized_admits(c, rec, pattern)))
       return state->recent = c;
   return NULL;
+}
+
+fb_node *fb_trie_lookup(fb_recorder *rec, fb_node_kind kind, fb_function *f, const uint64_t *words, uint32_t n) {
+  fb_node *node = fb_trie_step(rec, words, n);
+  if (node || !rec->state->patterned)
+    return node;
+  fb_pattern pattern = {0};
+  if (fb_pattern_make(&pattern, kind, f, words, n) == 0)
+    node = fb_trie_find(rec, pattern.words, pattern.n, &pattern);
+  else
+    PyErr_Clear();
+  fb_pattern_clear(&pattern);
+  return node;
+}
+
+void fb_trie_place(fb_node *node, const uint64_t *key, uint32_t n) {
+  fb_node **link = &table[node->hash & table_mask];
+  while (*link != node)
+    link = &(*link)->hash_next;
+  *link = node->hash_next;
+  node->hash = key_hash(node->parent, key, n);
+  node_place(node);
 }
 
 uint64_t fb_trie_cost(PyObject *payload) {
@@ -87,6 +117,7 @@ fb_node *fb_trie_add(fb_node *state, fb_node_kind kind, const uint64_t *words, u
   node->parent = state;
   node->depth = state->depth + 1;
   node->ns = state->ns;
+  node->n_symbols = state->n_symbols;
   node->has_import = state->has_import || kind == FB_SEGMENT;
   node->base = base;
   if (node->depth >= fb_limits.max_ops)
@@ -168,6 +199,7 @@ static void node_free(fb_node *node) {
   PyMem_Free(node->results);
   PyMem_Free(node->wide);
   PyMem_Free(node->aux);
+  fb_sized_free(node->sized);
   PyMem_Free(node);
 }
 

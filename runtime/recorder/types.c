@@ -39,7 +39,15 @@ static int type_fill(fb_type *t, PyObject *shape, PyObject *dtype) {
   if (PyErr_Occurred())
     return -1;
   for (int i = 0; i < t->ndim; i++) {
-    t->dims[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(shape, i));
+    PyObject *item = PyTuple_GET_ITEM(shape, i);
+    if (!PyLong_Check(item)) {
+      if ((!t->sizes && !(t->sizes = PyMem_Calloc((size_t)t->ndim, sizeof *t->sizes))) ||
+          !(t->sizes[i] = fb_size_read(item)))
+        return PyErr_Occurred() ? -1 : (PyErr_NoMemory(), -1);
+      t->symbolic = true;
+      continue;
+    }
+    t->dims[i] = PyLong_AsLongLong(item);
     if (t->dims[i] < 0) {
       if (!PyErr_Occurred())
         PyErr_Format(PyExc_ValueError, "[tensor] shape %R has a negative size. Give sizes of at least 0.", shape);
@@ -50,6 +58,13 @@ static int type_fill(fb_type *t, PyObject *shape, PyObject *dtype) {
   return 0;
 }
 
+static void type_free(fb_type *t) {
+  for (int i = 0; t->sizes && i < t->ndim; i++)
+    PyMem_Free(t->sizes[i]);
+  PyMem_Free(t->sizes);
+  PyMem_Free(t);
+}
+
 static fb_type *type_add(PyObject *key, PyObject *shape, PyObject *dtype, bool requires_grad) {
   Py_ssize_t ndim = PyTuple_GET_SIZE(shape);
   fb_type *t = PyMem_Calloc(1, sizeof(fb_type) + (size_t)ndim * sizeof(int64_t));
@@ -58,11 +73,13 @@ static fb_type *type_add(PyObject *key, PyObject *shape, PyObject *dtype, bool r
   t->id = n_types;
   t->ndim = (int)ndim;
   t->requires_grad = requires_grad;
-  PyObject *id = PyLong_FromUnsignedLong(n_types);
+  uint64_t skeleton[3] = {(uint64_t)ndim, (uint64_t)(uintptr_t)dtype, requires_grad};
+  t->skeleton = fb_skeleton_intern(skeleton, 3);
+  PyObject *id = t->skeleton ? PyLong_FromUnsignedLong(n_types) : NULL;
   if (!id || type_fill(t, shape, dtype) < 0 || fb_grow((void **)&types, &cap_types, n_types + 1, sizeof *types) < 0 ||
       PyDict_SetItem(type_ids, key, id) < 0) {
     Py_XDECREF(id);
-    PyMem_Free(t);
+    type_free(t);
     return NULL;
   }
   Py_DECREF(id);
@@ -103,6 +120,34 @@ fb_type *fb_type_with_grad(const fb_type *type, bool requires_grad) {
     ((fb_type *)type)->with_other_grad = other;
   }
   return type->with_other_grad;
+}
+
+const fb_type *fb_type_at(const fb_type *type, const int64_t *symbols) {
+  if (!type->symbolic)
+    return type;
+  int64_t fixed[16], *dims = type->ndim <= 16 ? fixed : PyMem_Malloc((size_t)type->ndim * sizeof *dims);
+  const fb_type *found = NULL;
+  bool known = dims != NULL;
+  for (int i = 0; known && i < type->ndim; i++) {
+    dims[i] = type->dims[i];
+    known = !type->sizes[i] || fb_size_value(type->sizes[i], symbols, &dims[i]);
+  }
+  size_t bytes = (size_t)type->ndim * sizeof *dims;
+  if (known && type->recent && !memcmp(dims, type->recent->dims, bytes)) {
+    found = type->recent;
+  } else if (known) {
+    PyObject *shape = fb_symbol_tuple(dims, (uint32_t)type->ndim);
+    found = shape ? fb_type_intern(shape, type->dtype, type->requires_grad) : NULL;
+    ((fb_type *)type)->recent = found;
+    Py_XDECREF(shape);
+  } else if (dims) {
+    PyErr_Format(PyExc_RuntimeError, "[tensor] a size of %R has no 64-bit value.", type->shape);
+  } else {
+    PyErr_NoMemory();
+  }
+  if (dims != fixed)
+    PyMem_Free(dims);
+  return found;
 }
 
 fb_type *fb_type_by_id(uint32_t id) { return types[id]; }
@@ -277,8 +322,44 @@ static int view_table_reserve(void) {
   view_table = table;
   view_mask = size - 1;
   for (uint32_t i = 1; i < n_views; i++)
-    view_place(views[i]);
+    if (views[i]->origin)
+      view_place(views[i]);
   return 0;
+}
+
+/* The sizes among its own statics after its parent's, and what is left of the chain without them. */
+static int view_split(fb_view *v) {
+  const int64_t *own;
+  uint32_t n, inherited = v->parent ? v->parent->n_sizes : 0;
+  int64_t statics = fb_static_sizes(v->function, v->statics, &own, &n);
+  if (statics < 0 || !(v->sizes = PyMem_Malloc((inherited + n + 1) * sizeof *v->sizes)))
+    return PyErr_Occurred() ? -1 : (PyErr_NoMemory(), -1);
+  if (inherited)
+    memcpy(v->sizes, v->parent->sizes, inherited * sizeof *v->sizes);
+  if (n)
+    memcpy(v->sizes + inherited, own, n * sizeof *v->sizes);
+  v->n_sizes = inherited + n;
+  uint64_t words[5] = {v->parent ? v->parent->skeleton : 0, v->function->id, (uint64_t)statics, v->detached, v->n_own};
+  v->skeleton = fb_skeleton_intern(words, 5);
+  return v->skeleton ? 0 : -1;
+}
+
+fb_view *fb_view_like(const fb_view *like, PyObject *payload) {
+  if (fb_grow((void **)&views, &cap_views, n_views + 1, sizeof *views) < 0)
+    return NULL;
+  fb_view *v = PyMem_Calloc(1, sizeof *v);
+  if (!v)
+    return (fb_view *)PyErr_NoMemory();
+  *v = *like;
+  v->limits = NULL;
+  v->sizes = NULL;
+  v->n_sizes = 0;
+  v->origin = NULL;
+  v->id = n_views;
+  v->function = (fb_function *)Py_NewRef(like->function);
+  v->payload = Py_NewRef(payload);
+  views[n_views++] = v;
+  return v;
 }
 
 /* View 0 stands for "the base itself" in keys, so ids start at 1. */
@@ -300,6 +381,12 @@ fb_view *fb_view_add(const void *origin, const fb_view *parent, fb_function *f, 
   v->n_own = n_own;
   v->identity = f->detach && (!parent || parent->identity);
   v->n_starts = n_own + (parent ? parent->n_starts : 0);
+  if (view_split(v) < 0) {
+    Py_DECREF(v->function);
+    PyMem_Free(v->sizes);
+    PyMem_Free(v);
+    return NULL;
+  }
   views[n_views++] = v;
   view_place(v);
   f->recent_view = v;

@@ -21,13 +21,19 @@ typedef struct fb_segment fb_segment;
 
 /* ---- interned descriptions ------------------------------------------------------------------------------ */
 
+typedef struct fb_size fb_size; /* an expression over a trace's symbols; see sizes.h */
+
+/* With symbols in its shape it describes slots of a trace's states, never tensors: see fb_type_at. */
 typedef struct fb_type {
   uint32_t id;
-  bool requires_grad;
+  uint32_t skeleton; /* the same for all types that differ in sizes only */
+  bool requires_grad, symbolic;
   int ndim;
   size_t bytes;
-  PyObject *shape, *dtype;         /* tuple of ints; any object with `itemsize` */
+  PyObject *shape, *dtype;         /* tuple of ints (or Sizes); any object with `itemsize` */
   struct fb_type *with_other_grad; /* same shape and dtype, requires_grad inverted; made on demand */
+  fb_size **sizes;                 /* symbolic: per dim, NULL where it is in `dims` */
+  const struct fb_type *recent;    /* symbolic: what it was the last time */
   int64_t dims[];
 } fb_type;
 
@@ -44,11 +50,15 @@ typedef struct fb_view {
   const fb_type *types[2];  /* by requires_grad of the base */
   PyObject *payload;        /* the frontend's */
   int64_t *limits;          /* greatest allowed own starts; NULL: unchecked */
+  uint32_t skeleton;        /* the same for all chains that differ in sizes only */
+  uint32_t n_sizes;         /* sizes among the static arguments of the whole chain */
+  int64_t *sizes;
 } fb_view;
 
 fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, bool requires_grad); /* borrowed arguments */
 fb_type *fb_type_with_grad(const fb_type *type, bool requires_grad);
 fb_type *fb_type_by_id(uint32_t id);
+const fb_type *fb_type_at(const fb_type *type, const int64_t *symbols); /* for these values; NULL: error */
 int64_t fb_static_intern(PyObject *const *values, Py_ssize_t n, const char *function, PyObject *names); /* -1: error */
 PyObject *fb_static_values(uint32_t id);                                                                /* borrowed */
 bool fb_static_is_stable(PyObject *value); /* identity implies equality for ever */
@@ -56,6 +66,7 @@ fb_view *fb_view_find(const void *origin, fb_function *function, uint32_t static
 fb_view *fb_view_add(const void *origin, const fb_view *parent, fb_function *function, uint32_t statics, bool detached,
                      uint32_t n_own);
 fb_view *fb_view_by_id(uint32_t id);
+fb_view *fb_view_like(const fb_view *v, PyObject *payload); /* for keys of traces with symbols; not interned */
 uint32_t fb_type_count(void);
 uint32_t fb_view_count(void);
 

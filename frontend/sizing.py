@@ -1,0 +1,211 @@
+"""Sizes that differ from run to run: which sizes of a call become symbols, and its expansion for all their values.
+
+In: the recorder's questions at a miss, where the same call was seen with other sizes, or where its operands' shapes have
+symbols. Out: expressions for the sizes; expansions whose shapes are `Size`s, with the guards under which they hold.
+Nothing here runs when a recording is seen again. Next: `engine.py`, `dialects/size.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from flambeau.assembly import Assembly, translated
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder
+from flambeau.dialects.cost import nanoseconds
+from flambeau.dialects.size import LEAST, Int, Scope, Size, evaluate, read_program, scope, solved, substitute, symbol
+from flambeau.engine import START, View, ViewStep, expand
+from flambeau.runtime import recorder
+
+Seen = tuple[Sequence[int], Sequence[int]]  #: the values of the symbols at that time, and the sizes
+
+
+# ---- which sizes are symbols ----------------------------------------------------------------------------------
+
+
+def fit_sizes(
+    values: Sequence[int], sizes: Sequence[int], seen: Sequence[Seen], bases: Sequence[tuple | None]
+) -> tuple[tuple[Int, ...], tuple[int, ...]] | None:
+    """Hook: what the sizes of a call are, given what they were before at the same place and the symbols' values.
+
+    Returns an expression per size, and the values of all symbols, new ones last; None if that does not work. A guess
+    that turns out wrong costs another miss: the recorder checks all of it whenever it comes here.
+    """
+    found: list[Int] = []
+    now = list(values)
+    then = [list(v) for v, _ in seen]
+    shown = [d for base in bases if base for d in base if isinstance(d, Size)]
+    for k, size in enumerate(sizes):
+        before = [s[k] for _, s in seen]
+        if any(b != size for b in before):
+            expr = _relation(size, before, now, then)
+            if expr is None:
+                if size < LEAST:
+                    return None
+                expr = symbol(len(now))
+                now.append(size)
+                for symbols, b in zip(then, before):
+                    symbols.append(b)
+        else:
+            expr = size if before else _guess(size, now, shown)
+        found.append(expr)
+    return tuple(found), tuple(now)
+
+
+def _relation(size: int, before: Sequence[int], now: Sequence[int], then: Sequence[Sequence[int]]) -> Int | None:
+    """A symbol, a symbol and a constant, or a multiple of a symbol that has been this size all the time."""
+    pairs = [*zip(before, then), (size, now)]
+    for i in range(len(now)):
+        if all(s == symbols[i] for s, symbols in pairs):
+            return symbol(i)
+    for i in range(len(now)):
+        apart = size - now[i]
+        if all(s - symbols[i] == apart for s, symbols in pairs):
+            return symbol(i) + apart
+        times = size // now[i]
+        if times > 1 and all(s == times * symbols[i] for s, symbols in pairs):
+            return symbol(i) * times
+    return None
+
+
+def _guess(size: int, now: Sequence[int], shown: Sequence[Size]) -> Int:
+    """Seen for the first time: a symbol or a size of an operand that happens to be equal, else a constant."""
+    if size < LEAST:
+        return size
+    for i, value in enumerate(now):
+        if value == size:
+            return symbol(i)
+    return next((s for s in shown if evaluate(s, now) == size), size)
+
+
+# ---- expansions -----------------------------------------------------------------------------------------------
+
+
+def expand_sized(
+    function: Any,
+    infos: Sequence[Any],
+    statics: dict[str, Any],
+    mode: int,
+    values: Sequence[int],
+    bases: Sequence[tuple | None],
+    exprs: Sequence[Int],
+) -> tuple:
+    """Hook: as `engine.expand`, for operands whose bases have the shapes `bases` (None: as the infos say) and where the
+    sizes among the statics and in the operands' views are `exprs`, in order.
+
+    Returns (payload, result types, writes, single, guards, views): the views with these sizes.
+    """
+    with scope(values) as asked:
+        sizes, shapes = iter(exprs), iter(bases)
+        statics = resized(function, statics, sizes)
+        views: list[View | None] = []
+
+        def renewed(info: Any) -> Any:
+            shape = next(shapes)
+            if info is None or info[0] != "tensor":
+                return info
+            return _renewed(info, shape, sizes, views)
+
+        infos = [[renewed(i) for i in info] if isinstance(info, list) else renewed(info) for info in infos]
+        payload, types, writes, single = expand(function, infos, statics, mode)
+        payload = payload._replace(cost=nanoseconds(payload.graph.bind(values)))
+    return payload, types, writes, single, programs_of(asked), tuple(views)
+
+
+def programs_of(asked: Scope) -> tuple:
+    """The guards of a scope in the recorder's form."""
+    return tuple(g.program for g in asked.guards)
+
+
+def _renewed(info: tuple, shape: tuple | None, sizes: Iterator[Int], views: list[View | None]) -> tuple:
+    """An operand's info with symbols in its shape and its view."""
+    kind, own, dtype, requires_grad, is_leaf, view, base = info
+    if view is not None:
+        view = _view_at(view, shape or view.base.shape, sizes)
+        views.append(view)
+        own, base = view.aval.shape, view.base.shape
+    elif shape is not None:
+        own = base = shape
+    return kind, own, dtype, requires_grad, is_leaf, view, base
+
+
+def _view_at(view: View, shape: tuple, sizes: Iterator[Int]) -> View:
+    steps = tuple(ViewStep(s.function, resized(s.function, s.statics, sizes), s.n_starts) for s in view.steps)
+    made = View(Aval(shape, view.base.dtype), steps, view.aval, view.detached)
+    b = GraphBuilder()
+    result = made.read(b.input(made.base), [b.input(START) for _ in range(made.n_starts)])
+    return made._replace(aval=result.aval)
+
+
+def resized(function: Any, statics: dict[str, Any], sizes: Iterator[Int]) -> dict[str, Any]:
+    """The static arguments with the next sizes for their ints."""
+    kinds = {p[0]: p[1] for p in function.params}
+    return {name: _replaced(x, sizes) if kinds[name] == "size" else x for name, x in statics.items()}
+
+
+def _replaced(x: Any, sizes: Iterator[Int]) -> Any:
+    if isinstance(x, tuple):
+        return tuple(_replaced(i, sizes) for i in x)
+    return next(sizes) if type(x) is int else x
+
+
+# ---- whole traces ---------------------------------------------------------------------------------------------
+
+
+def assembled(export: Sequence[tuple]) -> Assembly:
+    """The current trace, with what its guards say of its symbols put in their place."""
+    values = recorder.trace_sizes()
+    if not values:
+        return Assembly(export)
+    zeros = _zeros(recorder.trace_equations())
+    asm = Assembly(translated(export, solved(zeros, len(values))), values)
+    while asm.zeros:
+        found = solved(zeros := zeros + asm.zeros, len(values))
+        before, asm = asm, Assembly(translated(export, found), values)
+        if len(asm.zeros) >= len(before.zeros):
+            return asm  # what is left says nothing about a single symbol
+    return asm
+
+
+def bound(export: Sequence[tuple]) -> Sequence[tuple]:
+    """The export of the current trace with the values of its symbols."""
+    values = recorder.trace_sizes()
+    return translated(export, values) if values else export
+
+
+def _zeros(equations: Sequence) -> list[Size]:
+    """The sizes that are 0 in a trace, with those of traces it has imported."""
+    found: list[Int] = []
+    for item in equations:
+        if isinstance(item[1], list):
+            exprs, inner = item
+            found += [substitute(zero, exprs) for zero in _zeros(inner)]
+        else:
+            found.append(read_program(item))
+    return [zero for zero in found if isinstance(zero, Size)]
+
+
+def answered(export: Sequence[tuple], ask: Callable[[Assembly], tuple]) -> tuple:
+    """The answer of a hook that looks at a whole trace, and the guards it depends on: where it cannot be given for all
+    sizes, for those at hand."""
+    values = recorder.trace_sizes()
+    if not values:
+        return (*ask(assembled(export)), ())
+    try:
+        with scope(values) as asked:
+            answer = ask(assembled(export))
+        return (*answer, programs_of(asked))
+    except Exception:
+        answer = ask(Assembly(bound(export)))
+        if strict():
+            raise
+        asked = Scope(values)
+        asked.pin()
+        return (*answer, programs_of(asked))
+
+
+def strict() -> bool:
+    """Whether what cannot be done for all sizes is an error rather than done for those at hand."""
+    return os.environ.get("FLAMBEAU_STRICT_SIZES", "0") not in ("", "0")

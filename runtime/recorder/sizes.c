@@ -1,0 +1,347 @@
+/* Expressions, skeletons and patterns: keys without sizes, and whether sizes meet a node's conditions and guards. */
+#include "recorder.h"
+
+/* ---- expressions ----------------------------------------------------------------------------------------- */
+
+fb_size *fb_size_read(PyObject *o) {
+  PyObject *rows = PyTuple_Check(o) ? Py_NewRef(o) : PyObject_GetAttrString(o, "program");
+  if (!rows)
+    return NULL;
+  Py_ssize_t n = PyTuple_Check(rows) ? PyTuple_GET_SIZE(rows) : 0;
+  fb_size *s = PyMem_Calloc(1, sizeof *s + (size_t)n * sizeof *s->rows);
+  if (!s)
+    PyErr_NoMemory();
+  else if (!n)
+    PyErr_SetString(PyExc_TypeError, "[size] a program is a tuple of rows.");
+  for (Py_ssize_t i = 0; s && i < n; i++, s->n++) {
+    long long a, b;
+    int op;
+    if (!PyArg_ParseTuple(PyTuple_GET_ITEM(rows, i), "iLL;a row is (operator, a, b)", &op, &a, &b))
+      break;
+    bool known = op >= FB_X_CONST && op <= FB_X_MAX;
+    bool leaf = op == FB_X_CONST || op == FB_X_SYMBOL;
+    if (!known || (!leaf && (a < 0 || a >= i || b < 0 || b >= i))) {
+      PyErr_SetString(PyExc_ValueError, "[size] a row has an unknown operator or names a later row.");
+      break;
+    }
+    s->rows[i] = (fb_expr){op, a, b};
+  }
+  Py_DECREF(rows);
+  if (s && (!n || s->n < (uint32_t)n)) {
+    PyMem_Free(s);
+    s = NULL;
+  }
+  return s;
+}
+
+PyObject *fb_size_rows(const fb_size *s) {
+  PyObject *rows = PyTuple_New(s->n);
+  for (uint32_t i = 0; rows && i < s->n; i++) {
+    PyObject *row = Py_BuildValue("(iLL)", s->rows[i].op, (long long)s->rows[i].a, (long long)s->rows[i].b);
+    if (!row)
+      Py_CLEAR(rows);
+    else
+      PyTuple_SET_ITEM(rows, i, row);
+  }
+  return rows;
+}
+
+/* floor(a / b); false when there is no such number. */
+static bool quotient(int64_t a, int64_t b, int64_t *out) {
+  if (b == 0 || (a == INT64_MIN && b == -1))
+    return false;
+  *out = a / b - (a % b != 0 && (a < 0) != (b < 0));
+  return true;
+}
+
+static bool row_value(const fb_expr *x, const int64_t *values, const int64_t *symbols, int64_t *out) {
+  if (x->op == FB_X_CONST || x->op == FB_X_SYMBOL) {
+    *out = x->op == FB_X_CONST ? x->a : symbols[x->a];
+    return true;
+  }
+  int64_t a = values[x->a], b = values[x->b];
+  switch (x->op) {
+  case FB_X_ADD:
+    return !__builtin_add_overflow(a, b, out);
+  case FB_X_SUB:
+    return !__builtin_sub_overflow(a, b, out);
+  case FB_X_MUL:
+    return !__builtin_mul_overflow(a, b, out);
+  case FB_X_FLOORDIV:
+    return quotient(a, b, out);
+  case FB_X_CEILDIV:
+    return b != INT64_MIN && quotient(a, -b, out) && !__builtin_sub_overflow(0, *out, out);
+  case FB_X_MIN:
+    *out = a < b ? a : b;
+    return true;
+  default:
+    *out = a > b ? a : b;
+    return true;
+  }
+}
+
+bool fb_size_value(const fb_size *s, const int64_t *symbols, int64_t *value) {
+  int64_t fixed[32], *values = s->n <= 32 ? fixed : PyMem_Malloc(s->n * sizeof *values);
+  bool has = values != NULL;
+  for (uint32_t i = 0; has && i < s->n; i++)
+    has = row_value(&s->rows[i], values, symbols, &values[i]);
+  if (has)
+    *value = values[s->n - 1];
+  if (values != fixed)
+    PyMem_Free(values);
+  return has;
+}
+
+/* ---- skeletons ------------------------------------------------------------------------------------------- */
+
+static PyObject *skeletons; /* bytes of words -> id */
+
+uint32_t fb_skeleton_intern(const uint64_t *words, uint32_t n) {
+  if (!skeletons && !(skeletons = PyDict_New()))
+    return 0;
+  PyObject *key = PyBytes_FromStringAndSize((const char *)words, n * (Py_ssize_t)sizeof *words);
+  PyObject *found = key ? PyDict_GetItemWithError(skeletons, key) : NULL;
+  uint32_t id = found ? (uint32_t)PyLong_AsUnsignedLong(found) : 0;
+  if (key && !found && !PyErr_Occurred()) {
+    id = (uint32_t)PyDict_GET_SIZE(skeletons) + 1;
+    PyObject *number = PyLong_FromUnsignedLong(id);
+    if (!number || PyDict_SetItem(skeletons, key, number) < 0)
+      id = 0;
+    Py_XDECREF(number);
+  }
+  Py_XDECREF(key);
+  return id;
+}
+
+typedef struct {
+  uint64_t key; /* function and statics; 0: empty */
+  uint32_t skeleton, n;
+  int64_t *sizes;
+} fb_split;
+static fb_split *splits;
+static uint32_t split_mask, n_splits;
+
+static fb_split *split_place(uint64_t key) {
+  uint32_t i = (uint32_t)(key * 0x9E3779B97F4A7C15ull >> 32) & split_mask;
+  while (splits[i].key && splits[i].key != key)
+    i = (i + 1) & split_mask;
+  return &splits[i];
+}
+
+static int split_reserve(void) {
+  if (splits && (n_splits + 1) * 2 <= split_mask)
+    return 0;
+  uint32_t old_size = splits ? split_mask + 1 : 0, size = old_size ? old_size * 2 : 64;
+  fb_split *old = splits;
+  if (!(splits = PyMem_Calloc(size, sizeof *splits))) {
+    splits = old;
+    return PyErr_NoMemory(), -1;
+  }
+  split_mask = size - 1;
+  for (uint32_t i = 0; i < old_size; i++)
+    if (old[i].key)
+      *split_place(old[i].key) = old[i];
+  PyMem_Free(old);
+  return 0;
+}
+
+/* `o` with Ellipsis for its ints, which are appended to `sizes`. New reference. */
+static PyObject *without_ints(PyObject *o, int64_t **sizes, uint32_t *n, uint32_t *cap) {
+  if (PyLong_CheckExact(o)) {
+    int overflow;
+    int64_t value = PyLong_AsLongLongAndOverflow(o, &overflow);
+    if (overflow)
+      return Py_NewRef(o);
+    if (fb_grow((void **)sizes, cap, *n + 1, sizeof **sizes) < 0)
+      return NULL;
+    (*sizes)[(*n)++] = value;
+    return Py_NewRef(Py_Ellipsis);
+  }
+  if (!PyTuple_Check(o))
+    return Py_NewRef(o);
+  PyObject *made = PyTuple_New(PyTuple_GET_SIZE(o));
+  for (Py_ssize_t i = 0; made && i < PyTuple_GET_SIZE(o); i++) {
+    PyObject *item = without_ints(PyTuple_GET_ITEM(o, i), sizes, n, cap);
+    if (!item)
+      Py_CLEAR(made);
+    else
+      PyTuple_SET_ITEM(made, i, item);
+  }
+  return made;
+}
+
+static int64_t split_statics(fb_function *f, uint32_t statics, fb_split *split) {
+  PyObject *given = fb_static_values(statics), *items[64];
+  uint32_t count = 0, cap = 0;
+  int64_t id = 0;
+  for (uint32_t i = 0; id >= 0 && i < f->n_params; i++) {
+    if (f->param[i].kind != FB_P_STATIC && !(f->kind == FB_VIEW && f->param[i].kind == FB_P_NUMBER))
+      continue;
+    PyObject *value = PyTuple_GET_ITEM(given, count);
+    items[count] = f->param[i].is_size ? without_ints(value, &split->sizes, &split->n, &cap) : Py_NewRef(value);
+    id = items[count] ? 0 : -1;
+    count += id == 0;
+  }
+  if (id == 0)
+    id = fb_static_intern(items, count, PyUnicode_AsUTF8(f->name), f->params);
+  for (uint32_t i = 0; i < count; i++)
+    Py_DECREF(items[i]);
+  return id;
+}
+
+int64_t fb_static_sizes(fb_function *f, uint32_t statics, const int64_t **sizes, uint32_t *n) {
+  *n = 0;
+  if (!f->has_sizes)
+    return statics;
+  if (split_reserve() < 0)
+    return -1;
+  uint64_t key = (uint64_t)f->id << 32 | statics;
+  fb_split *place = split_place(key);
+  if (!place->key) {
+    fb_split made = {.key = key};
+    int64_t skeleton = split_statics(f, statics, &made);
+    if (skeleton < 0) {
+      PyMem_Free(made.sizes);
+      return -1;
+    }
+    made.skeleton = (uint32_t)skeleton;
+    *place = made;
+    n_splits++;
+  }
+  *sizes = place->sizes;
+  *n = place->n;
+  return place->skeleton;
+}
+
+/* ---- patterns -------------------------------------------------------------------------------------------- */
+
+static int pattern_word(fb_pattern *p, uint64_t word) {
+  if (fb_grow((void **)&p->words, &p->cap, p->n + 1, sizeof word) < 0)
+    return -1;
+  p->words[p->n++] = word;
+  return 0;
+}
+
+static int pattern_sizes(fb_pattern *p, const int64_t *sizes, uint32_t n) {
+  if (fb_grow((void **)&p->sizes, &p->cap_sizes, p->n_sizes + n + 1, sizeof *sizes) < 0)
+    return -1;
+  if (n)
+    memcpy(p->sizes + p->n_sizes, sizes, n * sizeof *sizes);
+  p->n_sizes += n;
+  return 0;
+}
+
+static int pattern_header(fb_pattern *p, int kind, fb_function *f, uint64_t word) {
+  const int64_t *sizes;
+  uint32_t n;
+  if (kind == FB_CALL) {
+    int64_t skeleton = fb_static_sizes(f, fb_word_high(word), &sizes, &n);
+    if (skeleton < 0 || pattern_sizes(p, sizes, n) < 0)
+      return -1;
+    word = (uint32_t)word | (uint64_t)skeleton << 32;
+  } else if (kind == FB_INPUT || (kind == FB_LEAF && fb_word_high(word))) {
+    const fb_type *type = fb_type_by_id(fb_word_high(word));
+    if (pattern_sizes(p, type->dims, (uint32_t)type->ndim) < 0)
+      return -1;
+    word = (uint32_t)word | (uint64_t)type->skeleton << 32;
+  }
+  return pattern_word(p, word);
+}
+
+static bool has_operands(int kind) {
+  return kind == FB_CALL || kind == FB_REACH || kind == FB_BACKWARD || kind == FB_GRAD;
+}
+
+int fb_pattern_make(fb_pattern *p, int kind, fb_function *f, const uint64_t *words, uint32_t n) {
+  p->n = p->n_sizes = 0;
+  if (pattern_header(p, kind, f, words[0]) < 0)
+    return -1;
+  for (uint32_t i = 1; i < n; i++) {
+    uint64_t word = words[i];
+    uint32_t slot = fb_word_slot(word);
+    int status = 0;
+    if (slot == FB_TAG_SIZE) {
+      int64_t value = (int64_t)words[++i];
+      status = pattern_sizes(p, &value, 1);
+    } else if (slot == FB_TAG_NUMBER && has_operands(kind)) {
+      status = pattern_word(p, word);
+      word = words[++i];
+    } else if (has_operands(kind) && slot < FB_TAG_FIRST && fb_word_high(word)) {
+      const fb_view *view = fb_view_by_id(fb_word_high(word));
+      status = pattern_sizes(p, view->sizes, view->n_sizes);
+      word = slot | (uint64_t)view->skeleton << 32;
+    }
+    if (status < 0 || pattern_word(p, word) < 0)
+      return -1;
+  }
+  return pattern_word(p, FB_TAG_PATTERN);
+}
+
+void fb_pattern_clear(fb_pattern *p) {
+  PyMem_Free(p->words);
+  PyMem_Free(p->sizes);
+  *p = (fb_pattern){0};
+}
+
+/* ---- conditions and guards ------------------------------------------------------------------------------- */
+
+static bool holds(int relation, int64_t value) {
+  switch (relation) {
+  case 0:
+    return value == 0;
+  case 1:
+    return value != 0;
+  case 2:
+    return value < 0;
+  default:
+    return value >= 0;
+  }
+}
+
+static bool is_here(const fb_node *node) {
+  PyObject *file;
+  int line = fb_user_line(&file);
+  bool here = line == node->line && file && node->file && PyUnicode_Compare(file, node->file) == 0;
+  Py_XDECREF(file);
+  return here;
+}
+
+bool fb_sized_admits(const fb_node *node, fb_recorder *rec, const fb_pattern *pattern) {
+  const fb_sized *s = node->sized;
+  uint32_t at = node->parent->n_symbols;
+  int64_t value;
+  if (fb_grow((void **)&rec->symbols, &rec->cap_symbols, node->n_symbols + 1, sizeof *rec->symbols) < 0) {
+    PyErr_Clear();
+    return false;
+  }
+  for (uint32_t i = 0; s->conditions && i < s->n_sizes; i++) {
+    const fb_condition *c = &s->conditions[i];
+    int64_t size = pattern->sizes[i];
+    if (c->kind == FB_ANY && size >= 2)
+      rec->symbols[at++] = size;
+    else if (c->kind == FB_ANY || (c->kind == FB_IS && size != c->value) ||
+             (c->kind == FB_EQUALS && (!fb_size_value(c->size, rec->symbols, &value) || size != value)))
+      return false;
+  }
+  for (uint32_t i = 0; i < s->n_guards; i++)
+    if (!fb_size_value(s->guards[i].size, rec->symbols, &value) || !holds(s->guards[i].relation, value))
+      return false;
+  return !s->here || is_here(node);
+}
+
+void fb_sized_free(fb_sized *s) {
+  if (!s)
+    return;
+  for (uint32_t i = 0; s->conditions && i < s->n_sizes; i++)
+    PyMem_Free(s->conditions[i].size);
+  for (uint32_t i = 0; i < s->n_guards; i++)
+    PyMem_Free(s->guards[i].size);
+  PyMem_Free(s->key);
+  PyMem_Free(s->conditions);
+  PyMem_Free(s->guards);
+  PyMem_Free(s->sizes);
+  PyMem_Free(s->born);
+  PyMem_Free(s->draws);
+  Py_XDECREF(s->exprs);
+  PyMem_Free(s);
+}
