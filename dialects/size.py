@@ -746,7 +746,7 @@ def _floordiv(a: Int, b: Int) -> Int:
     if _is_rest(left, b):
         return _make(whole)
     quotient, left = _long_division(left, b)
-    if _is_rest(left, b):
+    if (not isinstance(left, Size) and left == 0) or _is_rest(left, b):
         return _make(whole) + quotient
     left = left + quotient * b
     return _make(whole) + Size((((_atom(_QUOTIENT, (left, b)),), 1),))

@@ -18,6 +18,7 @@ def test_arithmetic_has_one_normal_form():
     assert s - s == 0 and isinstance(s - s, int)
     assert (s * t + s) // s == t + 1
     assert (s * 64 + 3) // 64 == s and (s * 64 + 130) // 64 == s + 2
+    assert (s * 4 - 12) // (s - 3) == 4 and (s * 4 - 12) % (s - 3) == 0
     assert s * 12 % 4 == 0 and s // s == 1
     assert (s * 4 - 4) // (s - 1) == 4 and (s * t - t + s - 1) // (s - 1) == t + 1 and (s * t - s) % (t - 1) == 0
     assert sizes.symbols((s * t // 3, "x", (2,))) == {0, 1} and not sizes.is_static((1, (s,)))
