@@ -99,7 +99,7 @@ CALLS: dict[str, tuple[Callable[..., Any], list, list]] = {
     ),
     "repeat": (lambda x: functions.assemble.repeat.rule(x, (2, 3)), [((s, 5), float32)], SIZES),
     "dropout": (
-        lambda x, seed, offset: functions.random._dropout.rule(x, number(x, 0.5), seed, offset),
+        lambda x, seed, offset: functions.random._dropout.rule(x, number(x, 0.5), (seed, offset)),
         [((s, 6), float32), ((), int64), ((), int64)],
         SIZES,
     ),
@@ -117,6 +117,7 @@ def recorded(make: Callable[..., Any], inputs: list, hints: tuple[int, ...]) -> 
     """The graph of a call, after checking that recording it pinned nothing."""
 
     def run(*values: Value) -> Any:
+        values[0].builder.draws = 0  # which the builders of rules have
         with building(values[0].builder):
             return make(*values)
 

@@ -14,6 +14,7 @@ import numpy as np
 from flambeau import host
 from flambeau.device import check_device
 from flambeau.dialects.dtypes import DType, bool_, float64, int64
+from flambeau.dialects.size import Size
 from flambeau.function import Default, Number, Operand, Sizes, Static, Tensor_, builder, function
 from flambeau.functions.assemble import _one_hot
 from flambeau.functions.common import ops, size_of
@@ -257,7 +258,7 @@ def _ramp(size: Sizes, dtype: Static, start: Operand, step: Operand):
 
 
 def _whole(start: Any, end: Any, step: Any) -> bool:
-    return isinstance(start, int) and isinstance(end, int) and isinstance(step, int)
+    return all(isinstance(n, int | Size) for n in (start, end, step))
 
 
 def _steps(start: Any, end: Any, step: Any, inclusive: bool) -> int:
