@@ -239,7 +239,7 @@ def test_rules_that_run_in_two_threads_have_builders_of_their_own():
 def test_a_new_entry_is_found_by_other_threads_only_when_it_is_complete(monkeypatch):
     """One thread learns a call, and is held up where it asks for the cost; another one makes the same call meanwhile."""
     begun, done = threading.Event(), threading.Event()
-    real = engine.Expansion.cost.fget
+    real = engine.Expansion.cost.__get__
 
     def cost(expansion):
         if expansion.name == "twice" and not begun.is_set():
