@@ -13,7 +13,7 @@ default that is given another value is such a form; the rule does not get to see
 seed and an offset; None is the default one) enters as two scalars and moves on by the payload's `draws`.
 
 **Operand infos** (given to hooks; one per parameter that is not static, starts or default, in their order):
-- `("tensor", shape, dtype, requires_grad, is_leaf, view_payload or None, shape of the base)`
+- `("tensor", shape, dtype, requires_grad, is_leaf, view_payload or None, shape of the base)`; `is_leaf`: also a view of one
 - `("scalar", "float" | "int" | "bool")`: a number that enters the trace as an operand
 - `("number", value)`: a number specialised by value
 - `None` for an optional that is None; a list of tensor infos for a `tensors` parameter; a list of two scalars, the seed

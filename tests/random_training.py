@@ -94,18 +94,60 @@ def run(program: Program, library: types.ModuleType, between: Callable[[], None]
 
 
 def reference(program: Program, torch: types.ModuleType) -> tuple:
-    """What PyTorch makes of the program, and the number of the line where it refuses a gradient because a value that it
-    needs was modified in place, if it does. It is run on, as Flambeau may, with the values as they were when they were
-    needed: Flambeau finds some of them again from others."""
+    """What PyTorch makes of the program, and the numbers of the lines where Flambeau may refuse a gradient.
+
+    These are: where PyTorch does since a value that it needs was modified in place, and where a graph is gone through once
+    more that was freed (PyTorch allows that if nothing was saved for it). The program is run on, as Flambeau may, with the
+    values as they were when they were needed.
+    """
     strict, _ = run(program, torch)
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t):
-        outcomes, facts = run(program, torch)
-    refused = (
-        len(strict) - 1
-        if len(strict) < len(outcomes) or strict[-1:] != outcomes[len(strict) - 1 : len(strict)]
-        else None
-    )
-    return outcomes, facts, refused
+    gone = _Gone(torch)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t), gone:
+        outcomes, facts = run(program, torch, gone.next_line)
+    refused = {i for i, (a, b) in enumerate(zip(strict, outcomes)) if a != b}
+    return outcomes, facts, refused | gone.lines
+
+
+class _Gone:
+    """Notes the lines in which PyTorch goes through nodes of graphs that were freed."""
+
+    def __init__(self, torch: types.ModuleType) -> None:
+        self.torch, self.nodes, self.kept = torch, set[int](), list[Any]()
+        self.line, self.lines = 0, set[int]()
+
+    def next_line(self) -> None:
+        self.line += 1
+
+    def passed(self, roots: Sequence[Any], retain_graph: bool | None, create_graph: bool) -> None:
+        nodes, pending = {}, [t.grad_fn for t in roots]
+        while pending:
+            node = pending.pop()
+            if node is not None and id(node) not in nodes:
+                nodes[id(node)] = node
+                pending += [f for f, _ in node.next_functions if "Accumulate" not in type(f).__name__]
+        if self.nodes & set(nodes):
+            self.lines.add(self.line)
+        if not (create_graph if retain_graph is None else retain_graph):
+            self.nodes |= set(nodes)
+            self.kept += nodes.values()  # so that their ids stay theirs
+
+    def __enter__(self) -> None:
+        torch = self.torch
+        self.saved = torch.Tensor.backward, torch.autograd.grad
+        backward, grad = self.saved
+
+        def backward_(tensor, gradient=None, retain_graph=None, create_graph=False, inputs=None):
+            self.passed([tensor], retain_graph, create_graph)
+            return backward(tensor, gradient, retain_graph, create_graph, inputs)
+
+        def grad_(outputs, inputs, retain_graph=None, create_graph=False, **options):
+            self.passed([outputs], retain_graph, create_graph)
+            return grad(outputs, inputs, retain_graph=retain_graph, create_graph=create_graph, **options)
+
+        torch.Tensor.backward, torch.autograd.grad = backward_, grad_
+
+    def __exit__(self, *exc: object) -> None:
+        self.torch.Tensor.backward, self.torch.autograd.grad = self.saved
 
 
 def _run_item(item: str | Block, env: dict[str, Any], outcomes: list, between: Callable | None) -> bool:
@@ -153,7 +195,7 @@ def observed(env: dict[str, Any], library: types.ModuleType) -> dict[str, Any]:
 def describe(x: Any) -> dict[str, Any]:
     facts = {"value": plain(x), "requires_grad": x.requires_grad, "is_leaf": x.is_leaf}
     grad = x.grad if x.is_leaf else None
-    if grad is not None:
+    if grad is not None and plain(grad).any():  # PyTorch has zeros where Flambeau has none: after x.fill_(0.3)
         facts |= {"grad": plain(grad), "grad.requires_grad": grad.requires_grad}
     return facts
 
@@ -216,7 +258,7 @@ INPLACE = (
 )  # fmt: skip
 INPLACE2 = (
     "{x}.add_({y})", "{x}.mul_({y})", "{x}.copy_({y})", "{x} += {y}", "{x} -= 0.1 * {y}", "{x}[0] = {y}", "{x}[1:] = {y}",
-    "{x}.data.copy_({y})", "{x}.sub_({y}, alpha=0.1)", "{x}[0] += {y}", "{x}[..., 0] = {y}", "{x}.data = {y}.detach()",
+    "{x}.data.copy_({y})", "{x}.sub_({y}, alpha=0.1)", "{x}[0] += {y}", "{x}[..., 0] = {y}", "{x}.data = {x} * 0.5",
     "{x}.data = {y}", "{x}.data.add_({y})", "{x}.addcmul_({y}, {y}, value=0.1)", "{x}.lerp_({y}, 0.2)",
     "{x}.detach().copy_({y})", "{x}.view(-1)[:2] = {y}",
 )  # fmt: skip
@@ -358,7 +400,10 @@ class Generator:
         return f"with T.no_grad(): {line}" if self.rng.random() < 0.2 else line
 
     def inplace2(self) -> str:
-        line = self.rng.choice(INPLACE2).format(x=self._target(), y=self.any())
+        form, x, y = self.rng.choice(INPLACE2), self._target(), self.any()
+        if form == "{x}.data = {y}" and self.env[x].shape != self.env[y].shape:
+            raise IndexError
+        line = form.format(x=x, y=y)
         return f"with T.no_grad(): {line}" if self.rng.random() < 0.2 else line
 
     def _backward_arguments(self) -> str:
@@ -505,7 +550,7 @@ def disagreement(found: tuple, expected: tuple, tolerance: float = 1e-9) -> str 
     """Where two runs of a program differ: in which lines failed, or in what can be seen at the end."""
     for i, ((line, a), (_, b)) in enumerate(zip(found[0], expected[0])):
         if a != b:
-            if "RuntimeError" in (a, b) and _may_refuse(found, i, expected[2] if expected[2:] else None):
+            if "RuntimeError" in (a, b) and _may_refuse(found, i, expected[2] if expected[2:] else set()):
                 return None
             return f"`{line}` gives {a or 'no error'} instead of {b or 'none'}"
     if len(found[0]) != len(expected[0]):
@@ -515,9 +560,9 @@ def disagreement(found: tuple, expected: tuple, tolerance: float = 1e-9) -> str 
     return difference(found[1], expected[1], tolerance)
 
 
-def _may_refuse(found: tuple, i: int, refused: int | None) -> bool:
-    """Whether Flambeau may refuse a gradient at line i: where PyTorch does, and after writes that PyTorch does not see."""
-    return i == refused or any(".data" in line or ".detach()" in line for line, _ in found[0][:i])
+def _may_refuse(found: tuple, i: int, refused: set[int]) -> bool:
+    """Whether Flambeau may refuse a gradient at line i: see `reference`; and after writes that PyTorch does not see."""
+    return i in refused or any(".data" in line or ".detach()" in line for line, _ in found[0][:i])
 
 
 def shrink(program: Program, fails: Callable[[Program], bool]) -> Program:

@@ -177,10 +177,18 @@ static bool is_shared(fb_cell *c) {
   return c->shared;
 }
 
+static bool shared_needs_history(const fb_recorder *rec, const fb_tensor *t) {
+  return rec->mode & 1 && (t->leaf || t->cell->type->requires_grad) && !(t->view && t->view->detached);
+}
+
+bool fb_enters_as_elements(const fb_recorder *rec, const fb_tensor *t, bool whole) {
+  return t->view && t->cell->shared && !whole && !shared_needs_history(rec, t);
+}
+
 static int enter_shared(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word) {
   uint32_t slot;
-  bool needs_history = rec->mode & 1 && (t->leaf || t->cell->type->requires_grad) && !(t->view && t->view->detached);
-  if (t->view && !whole && !needs_history)
+  bool needs_history = shared_needs_history(rec, t);
+  if (fb_enters_as_elements(rec, t, whole))
     return enter_view_snapshot(rec, t, word);
   if (enter_snapshot(rec, t->cell, &slot) < 0)
     return -1;

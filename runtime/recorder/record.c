@@ -181,6 +181,11 @@ static PyObject *collect_results(fb_call *call, const fb_node *node, uint32_t fi
 
 /* ---- misses ---------------------------------------------------------------------------------------------- */
 
+static PyObject *tensor_info(const fb_call *call, PyObject *o) {
+  fb_tensor *t = (fb_tensor *)o;
+  return fb_operand_info(t, fb_enters_as_elements(call->rec, t, call->function->kind == FB_INPLACE));
+}
+
 static PyObject *operand_info(fb_call *call, uint32_t i, uint32_t *next) {
   static const char *const kinds[] = {"float", "int", "bool"};
   fb_scalar scalar;
@@ -189,7 +194,7 @@ static PyObject *operand_info(fb_call *call, uint32_t i, uint32_t *next) {
     Py_ssize_t n = PySequence_Fast_GET_SIZE(value);
     PyObject *list = PyList_New(n);
     for (Py_ssize_t j = 0; list && j < n; j++) {
-      PyObject *info = fb_operand_info((fb_tensor *)PySequence_Fast_GET_ITEM(value, j));
+      PyObject *info = tensor_info(call, PySequence_Fast_GET_ITEM(value, j));
       if (!info)
         Py_CLEAR(list);
       else
@@ -204,7 +209,7 @@ static PyObject *operand_info(fb_call *call, uint32_t i, uint32_t *next) {
     return Py_BuildValue("[(ss)(ss)]", "scalar", "int", "scalar", "int");
   }
   if (fb_is_tensor(value))
-    return fb_operand_info((fb_tensor *)value);
+    return tensor_info(call, value);
   if (value == Py_None)
     return Py_NewRef(Py_None);
   if (fb_number(value, &scalar) < 0)

@@ -264,6 +264,8 @@ int fb_call_tensor(fb_call *call, fb_tensor *t); /* appends the operand's word (
 PyObject *fb_call_finish(fb_call *call);         /* step, expand on a miss, make results */
 /* Make the tensor's value and history slots of the trace; `whole`: never a snapshot of just a view's elements. */
 int fb_enter(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word);
+/* Whether a view of shared memory enters, or has entered, as a copy of its elements alone. */
+bool fb_enters_as_elements(const fb_recorder *rec, const fb_tensor *t, bool whole);
 int fb_cell_settle(fb_recorder *rec, fb_cell *c); /* no other trace still owes its value; raises the stored error */
 int fb_enter_value(fb_recorder *rec, fb_buffer *buffer, const fb_type *type, fb_cell *cell, uint32_t *slot);
 int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *type);
@@ -362,7 +364,7 @@ void fb_explain(const char *kind, const fb_node *node);
 extern PyObject *fb_explain_list; /* NULL: off */
 extern bool fb_shadow;
 
-PyObject *fb_operand_info(fb_tensor *t);
+PyObject *fb_operand_info(fb_tensor *t, bool elements); /* `elements`: it entered as a copy of just what it shows */
 PyObject *fb_tensor_starts(const fb_tensor *t);
 PyObject *fb_slot_tuple(const uint32_t *slots, uint32_t n);
 PyObject *fb_export(fb_recorder *rec);

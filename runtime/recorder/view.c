@@ -14,14 +14,15 @@ PyObject *fb_tensor_starts(const fb_tensor *t) {
   return tuple;
 }
 
-/* ("tensor", shape, dtype, requires_grad, is_leaf, view payload or None, shape of the base) */
-PyObject *fb_operand_info(fb_tensor *t) {
+/* ("tensor", shape, dtype, requires_grad, of a leaf, view payload or None, shape of the base) */
+PyObject *fb_operand_info(fb_tensor *t, bool elements) {
   const fb_type *type = fb_tensor_get_type(t);
   if (!type)
     return NULL;
+  bool viewed = t->view && !elements;
   return Py_BuildValue("(sOOOOOO)", "tensor", type->shape, type->dtype, type->requires_grad ? Py_True : Py_False,
-                       fb_tensor_is_leaf(t) ? Py_True : Py_False, t->view ? t->view->payload : Py_None,
-                       t->cell->type->shape);
+                       t->leaf || fb_tensor_is_leaf(t) ? Py_True : Py_False, viewed ? t->view->payload : Py_None,
+                       elements ? type->shape : t->cell->type->shape);
 }
 
 static int set_limits(fb_view *v, PyObject *limits) {
@@ -48,7 +49,7 @@ static int set_limits(fb_view *v, PyObject *limits) {
 
 static fb_view *learn(fb_function *f, fb_tensor *t, uint32_t statics, bool detached, uint32_t n_own,
                       const void *origin) {
-  PyObject *hook = fb_hook(fb_hooks.expand, "expand"), *info = hook ? fb_operand_info(t) : NULL;
+  PyObject *hook = fb_hook(fb_hooks.expand, "expand"), *info = hook ? fb_operand_info(t, false) : NULL;
   PyObject *values = info ? fb_function_statics(f, statics) : NULL, *answer = NULL;
   if (values)
     answer = PyObject_CallFunction(hook, "O[OI]OI", (PyObject *)f, info, n_own, values, fb_recorder_get()->mode);
