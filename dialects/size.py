@@ -208,6 +208,9 @@ def current() -> Scope | None:
     return stack[-1] if stack else None
 
 
+_MOST_ANSWERS = 16  # that are remembered for equal arguments
+
+
 def _with_guards(function: Callable[..., _T], args: tuple, asked: Scope | None) -> tuple[_T, tuple[Guard, ...]]:
     """What a function gives, and the guards that it would give the same under."""
     if asked is None:
@@ -234,7 +237,7 @@ def remembered(limit: int) -> Callable[[Callable[..., _T]], Callable[..., _T]]:
                 with lock:
                     if len(known) >= limit:
                         known.pop(next(iter(known)))
-                    known.setdefault(key, []).append(found)
+                    known[key] = [*known.get(key, [])[1 - _MOST_ANSWERS :], found]
             for guard in found[1]:
                 _asking("what is remembered").require(guard)
             return found[0]

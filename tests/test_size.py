@@ -164,12 +164,27 @@ def test_what_is_remembered_holds_where_its_guards_do():
         ran.append(by)
         return "few" if n < 10 else "many"
 
+    built = []
+
+    @sizes.remembered(2)
+    def pinned(n):
+        built.append(n)
+        return int(n)
+
     for hints, expected in (((5,), "few"), ((9,), "few"), ((10,), "many"), ((2,), "few"), ((50,), "many")):
         with scope(hints) as asked:
             assert parts(s, 1) == expected and parts(s, 1) == expected
         assert [g.holds((9,)) for g in asked.guards] == [expected == "few"]
     assert ran == [1, 1]
     assert parts(3, 1) == parts(3, 1) == "few" and ran == [1, 1, 1]
+    for n in range(100):
+        with scope((n,)):
+            assert pinned(s) == n
+    assert len(built) == 100
+    with scope((99,)):
+        assert pinned(s) == 99 and len(built) == 100
+    with scope((0,)):
+        assert pinned(s) == 0 and len(built) == 101
     assert parts(3, 2) == parts(3, 3) == parts(3, 1) == "few" and ran == [1, 1, 1, 2, 3, 1]
 
 

@@ -93,6 +93,45 @@ def generated(seed, offset, x):
     return bits, count + x, x * s
 
 
+def cached(q, cache_k, cache_v, k, v, position):
+    """Attention to the first elements of caches of fixed size, after new ones are written to them."""
+    zero = q.builder.constant(0, int64)
+    starts = (zero, zero, position, zero)
+    keys, values = (find("update_slice")(c, x, *starts, steps=(1,) * 4) for c, x in ((cache_k, k), (cache_v, v)))
+
+    def part(x):
+        return find("dynamic_slice")(x, *[zero] * 4, sizes=(1, 8, s, 16), steps=(1,) * 4)
+
+    scores = find("matmul")(q, transposed(part(keys))) * 0.25
+    return find("matmul")(softmax(scores), part(values)), keys, values
+
+
+def rotated(x, cosines):
+    """Half of a rotary embedding."""
+
+    def half(start):
+        return find("slice")(x, starts=(0, 0, 0, start), sizes=(s, 2, t, 8), steps=(1,) * 4)
+
+    turned = find("concat")(-half(8), half(0), dim=3)
+    part = find("slice")(cosines, starts=(0, 0), sizes=(t, 16), steps=(1, 1))
+    return turned * find("reshape")(part, shape=(1, 1, t, 16)).expand(x.shape) + x
+
+
+def triangle(x):
+    i, j = (find("iota")(shape=(s, s), dim=d, dtype=int64, builder=x.builder) for d in (0, 1))
+    return softmax(find("select")(i >= j, x, x.like(-1e9))), find("matmul")((i >= j).cast(float32), x)
+
+
+def rounded_up(x):
+    zero = x.builder.constant(0.0, float32)
+    return find("sum")(find("pad")(x, zero, low=(0, 0), high=(0, -x.shape[1] % 8)), axes=(0,))
+
+
+def last(x, position):
+    zero = x.builder.constant(0, int64)
+    return find("dynamic_slice")(x, zero, position, zero, sizes=(4, 1, 16), steps=(1,) * 3) + 1.0
+
+
 PROGRAMS: dict[str, tuple[Callable, list, list, int]] = {
     "elementwise": (lambda x, b: find("tanh")(x) + row(b, x.shape), [((s, 64), float32), ((64,), float32)], SIZES, 1),
     "softmax of fixed rows": (softmax, [((s, 100), float32)], SIZES, 1),
@@ -135,6 +174,16 @@ PROGRAMS: dict[str, tuple[Callable, list, list, int]] = {
         SIZES,
         3,
     ),
+    "decoding into a cache": (
+        cached,
+        [((1, 8, 1, 16), float32), *[((1, 8, 1024, 16), float32)] * 2, *[((1, 8, 1, 16), float32)] * 2, ((), int64)],
+        [(n,) for n in (5, 2, 17, 64, 65, 1000, 1024)],
+        2,
+    ),
+    "rotary embedding": (rotated, [((s, 2, t, 16), float32), ((1024, 16), float32)], PAIRS, 1),
+    "triangle": (triangle, [((s, s), float32)], SMALL, 2),
+    "padding to multiples": (rounded_up, [((3, s), float32)], SIZES, 2),
+    "last element": (last, [((4, s, 16), float32), ((), int64)], SMALL, 1),
     "attention": (
         attention,
         [((s, t, 64), float32), *[((64, 64), float32)] * 3, ((1, 1, 1024, 1024), float32)],

@@ -281,7 +281,7 @@ def dynamic_window(work: Rewrite, call: Call) -> Answer:
     if len(values) < len(starts):
         return None
     last = [n - reach(size, step) for n, size, step in zip(shape, sizes, steps)]
-    clamped = tuple([minimum(max(v, 0), most) for v, most in zip(values, last)])
+    clamped = tuple([0 if v <= 0 else minimum(v, most) for v, most in zip(values, last)])
     return Call(find("slice"), (x,), (clamped, sizes, steps))
 
 
