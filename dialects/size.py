@@ -500,13 +500,37 @@ def ceil_div(a: Int, b: Int) -> Int:
 
 
 def solve(size: Size) -> tuple[int, Int] | None:
-    """(a symbol, what it must be for `size` to be 0), if there is one that it takes no division to find."""
+    """(a symbol, what it must be for `size` to be 0), if one can be found. That a symbol must be a multiple of something is
+    said with itself: `4*(s0 // 4)` for s0."""
+    size = _without_common_factor(size)
     for monomial, c in size.terms:
         if len(monomial) == 1 and c in (1, -1) and monomial[0].symbol >= 0:
-            rest = size - Size(((monomial, c),))
-            if monomial[0].symbol not in symbols(rest):
-                return monomial[0].symbol, -rest if c == 1 else rest
+            index, rest = monomial[0].symbol, size - Size(((monomial, c),))
+            found = -rest if c == 1 else rest
+            if index not in symbols(found) or same(substitute(found, _Replaced(index, found)), found):
+                return index, found
     return None
+
+
+def _without_common_factor(size: Size) -> Size:
+    """A size that is 0 for the same values: without the number and the symbols that divide every term."""
+    factor = gcd(*(c for _, c in size.terms))
+    terms = tuple((m, c // factor) for m, c in size.terms)
+    for atom in size.terms[0][0]:
+        divided = [_quotient(m, c, ((atom,), 1)) for m, c in terms]
+        if atom.symbol >= 0 and all(divided):
+            terms = tuple(t for t in divided if t is not None)
+    return _size(_make(dict(terms)))
+
+
+class _Replaced(dict[int, Int]):
+    """Symbols, of which one is replaced."""
+
+    def __init__(self, index: int, size: Int) -> None:
+        super().__init__({index: size})
+
+    def __missing__(self, index: int) -> Int:
+        return symbol(index)
 
 
 def repr_of(size: Int) -> str:

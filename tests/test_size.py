@@ -156,6 +156,14 @@ def test_extremes_are_expressions():
     assert sizes.ceil_div(s * 64 + 1, 64) == s + 1
 
 
+def test_equations_are_solved_where_that_takes_no_more_than_a_look():
+    u = symbol(2)
+    assert sizes.solve(s - t * 2 + 1) == (0, t * 2 - 1) and sizes.solve(t * 64 - u) == (2, t * 64)
+    assert sizes.solve(s // 4 * 4 - s) == (0, s // 4 * 4) and sizes.solve(s - s // t * t) == (0, s // t * t)
+    assert sizes.solve(s // 4 * 32 * t - s * 8 * t) == (0, s // 4 * 4) and sizes.solve(s * t * t - t * t * 7) == (0, 7)
+    assert sizes.solve(s * 2 - t * 3) is None and sizes.solve(s - s // 2 - 7) is None
+
+
 def test_what_is_remembered_holds_where_its_guards_do():
     ran = []
 

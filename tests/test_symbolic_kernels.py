@@ -211,3 +211,25 @@ def test_sizes_that_an_op_demands_to_be_equal_become_one():
     outcome = symbolic.check(graph, [(n, n, 8 * n) for n in (5, 7, 300)])
     (guards,) = outcome.plans
     assert {repr_of(g.size) for g in guards if g.relation == "=="} == {"-s0 + s1", "8*s1 - s2"}
+
+
+def test_a_size_that_must_be_a_multiple_is_one():
+    def paired(x):
+        halves = find("reshape")(x, shape=(s // 4, 4, 8))
+        return find("sum")(halves * 2.0, axes=(1,)), find("tanh")(x)
+
+    graph = symbolic.record(paired, ((s, 8), float32), hints=(40,))
+    outcome = symbolic.check(graph, [(n,) for n in (40, 8, 12, 400, 4096)])
+    (guards,) = outcome.plans
+    assert [repr_of(g.size) for g in guards if g.relation == "=="] == ["32*((s0) // (4)) - 8*s0"]
+
+
+def test_kernels_of_gpus_are_for_the_sizes_at_hand():
+    graph = symbolic.record(softmax, ((7, s), float32), hints=(100,))
+    work, bound = (stages.Work(g, Options(target="sm_90")) for g in (graph, graph.bind((100,))))
+    for made in (work, bound):
+        with within(made.asked):
+            for stage in list(stages.PROGRAM)[:-1]:
+                stages.advance(made, stage)
+    assert [c for part in work.lowered for c in part.calls] == [c for part in bound.lowered for c in part.calls]
+    assert [repr_of(g.size) + g.relation for g in work.asked.guards] == ["s0 - 100=="]
