@@ -337,11 +337,14 @@ class Size:
     # ---- questions
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         if not _is_size(other):
             return NotImplemented
         if isinstance(other, Size) and self.terms == other.terms:
             return True
-        return _ask("==", self - other)
+        asked = current()
+        return False if asked is not None and asked.by_form else _ask("==", self - other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other if _is_size(other) else NotImplemented
@@ -703,7 +706,7 @@ def solved(equations: Sequence[Size], n: int) -> list[Int]:
 
 
 def _is_size(x: object) -> bool:
-    return isinstance(x, Size | int) and not isinstance(x, bool)
+    return isinstance(x, (Size, int)) and x is not True and x is not False
 
 
 def _terms(x: Int) -> tuple[tuple[_Monomial, int], ...]:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import pytest
 import symbolic
+from flambeau.compiler import stages
+from flambeau.compiler.options import Options
 from flambeau.dialects.dtypes import float32, int64
 from flambeau.dialects.record import find
-from flambeau.dialects.size import repr_of, symbol
+from flambeau.dialects.size import repr_of, symbol, within
 
 s, t = symbol(0), symbol(1)
 
