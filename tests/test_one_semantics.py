@@ -1,11 +1,13 @@
 """One semantics: random programs give the same bits wherever they are cut, on every tier, on any threads."""
 
 import random
+from contextlib import contextmanager
 
 import flambeau as fb
 import flambeau.nn.functional as F
 import numpy as np
 import pytest
+from flambeau.runtime import recorder
 
 UNARY = [
     fb.exp, fb.tanh, fb.sigmoid, fb.relu, fb.abs, fb.neg, fb.sin, fb.cos, F.gelu, fb.floor, fb.erf, fb.expm1,
@@ -27,11 +29,12 @@ INPLACE = [
 ]  # fmt: skip
 
 
-def program(seed: int, cut) -> list[np.ndarray]:
+def program(seed: int, cut, shape: tuple[int, int] | None = None) -> list[np.ndarray]:
     """Run a random program; `cut()` is called after every op and may flush. Returns everything it computed."""
     r = random.Random(seed)
     rng = np.random.default_rng(seed)
-    shape = r.choice([(3, 5), (7, 4), (1, 9), (17, 33), (2, 70), (66, 3), (5, 4100)])
+    usual = r.choice([(3, 5), (7, 4), (1, 9), (17, 33), (2, 70), (66, 3), (5, 4100)])
+    shape = shape or usual
     dtype = r.choice([np.float32, np.float32, np.float64])
     make = lambda *s: fb.tensor(rng.standard_normal(s).astype(dtype))  # noqa: E731
     leaves = [make(*shape).requires_grad_(), make(*shape).requires_grad_()]
@@ -100,3 +103,33 @@ def test_python_rules_agree_with_the_trie_on_every_hit(seed):
     expected = bits(program(seed, lambda: None))
     with fb.shadow_mode():
         assert bits(program(seed, lambda: None)) == expected
+
+
+@contextmanager
+def every_size_by_itself():
+    """No size becomes a symbol inside: what other sizes are compared with."""
+    recorder.clear()
+    before = recorder.set_hooks(fit_sizes=None)
+    try:
+        yield
+    finally:
+        recorder.clear()
+        recorder.set_hooks(**before)
+
+
+@pytest.mark.parametrize("seed", range(200, 208))
+def test_sizes_that_change_give_the_bits_of_each_by_itself(seed):
+    r = random.Random(seed)
+    rows, columns = r.choice([(True, True), (True, False), (False, True)])
+    fixed = r.randint(2, 9)
+    sizes = [2, 3, 5, 4, 1, 7, 66, r.randint(8, 64)]
+    shapes = [(n if rows else fixed, m if columns else fixed) for n, m in zip(sizes, r.sample(sizes, len(sizes)))]
+    with every_size_by_itself():
+        expected = [bits(program(seed, lambda: None, shape)) for shape in shapes]
+    for cut in (lambda: None, random_cut(seed), fb.flush):
+        assert [bits(program(seed, cut, shape)) for shape in shapes] == expected
+        assert recorder.stats()["patterns"] > 0, "sizes became symbols"
+    with fb.compiler_options(mode="off"):
+        assert [bits(program(seed, lambda: None, shape)) for shape in shapes] == expected, "generic tier"
+    with fb.shadow_mode():
+        assert [bits(program(seed, lambda: None, shape)) for shape in shapes] == expected, "rules run again"

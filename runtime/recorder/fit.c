@@ -316,6 +316,7 @@ int fb_fit_apply(fb_fit *fit, fb_recorder *rec, fb_node *node, PyObject *guards,
     return -1;
   node->flags |= FB_CHECKED;
   node->parent->patterned = true;
+  fb_stats.patterns++;
   fb_trie_place(node, s->key, s->n_key);
   return 0;
 }

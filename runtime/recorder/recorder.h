@@ -194,7 +194,7 @@ typedef struct {
 } fb_limits_t;
 
 typedef struct {
-  uint64_t hits, misses, flushes, failures, builds;
+  uint64_t hits, misses, flushes, failures, builds, patterns; /* patterns: entries for sizes that differ */
 } fb_counters;
 
 extern fb_limits_t fb_limits;
