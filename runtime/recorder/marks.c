@@ -64,7 +64,9 @@ PyObject *fb_py_mark_history(PyObject *module, PyObject *args) {
   int status = s && s->freed ? 0
                : s           ? add_mark(&s->marks, &s->n_marks, &s->cap_marks, slot, object)
                              : add_mark(&rec->marks, &rec->n_marks, &rec->cap_marks, slot, object);
-  return status < 0 ? NULL : Py_NewRef(Py_None);
+  if (status < 0 || fb_tensor_track(t) < 0) /* the object may refer to the tensor */
+    return NULL;
+  Py_RETURN_NONE;
 }
 
 static int list_marks(PyObject *list, const fb_mark *marks, uint32_t n, uint32_t base) {
