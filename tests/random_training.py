@@ -195,7 +195,7 @@ def observed(env: dict[str, Any], library: types.ModuleType) -> dict[str, Any]:
 def describe(x: Any) -> dict[str, Any]:
     facts = {"value": plain(x), "requires_grad": x.requires_grad, "is_leaf": x.is_leaf}
     grad = x.grad if x.is_leaf else None
-    if grad is not None and plain(grad).any():  # PyTorch has zeros where Flambeau has none: after x.fill_(0.3)
+    if grad is not None and abs(plain(grad)).max(initial=0) > 1e-12:  # PyTorch has zeros for what x.fill_(0.3) replaced
         facts |= {"grad": plain(grad), "grad.requires_grad": grad.requires_grad}
     return facts
 

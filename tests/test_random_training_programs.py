@@ -136,6 +136,21 @@ c.backward()
 seen.append(x.grad.tolist())
 a.backward()
 
+# A gradient outlasts the time in which its leaf requires none.
+x = data(3, grad=True)
+(x * x).sum().backward()
+x.requires_grad_(False)
+y = x * 2
+seen.append(x.grad.tolist())
+o = T.optim.SGD([x], lr=0.1)
+o.step()
+x.requires_grad_(True)
+(x * 3).sum().backward()
+x.requires_grad_(False)
+x.grad = None
+x.requires_grad_()
+seen.append(x.grad is None)
+
 # Parts of memory that is shared with NumPy.
 a = np.arange(12.0).reshape(4, 3)
 x = T.from_numpy(a)

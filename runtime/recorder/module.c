@@ -179,11 +179,11 @@ static PyObject *set_requires_grad(PyObject *module, PyObject *args) {
   if (!fb_tensor_is_leaf(t))
     return PyErr_Format(PyExc_RuntimeError,
                         "[requires_grad_] only leaf tensors can stop requiring grad. Use detach().");
-  if (!requires_grad)
-    Py_CLEAR(t->leaf);
-  else if (check_leaf(t, "requires_grad_") < 0 || fb_tensor_make_leaf(t) < 0)
-    return NULL;
-  return Py_NewRef(o);
+  int status = !requires_grad                        ? fb_tensor_end_leaf(t)
+               : check_leaf(t, "requires_grad_") < 0 ? -1
+               : fb_tensor_make_leaf(t) < 0          ? -1
+                                                     : fb_tensor_restore_grad(t);
+  return status < 0 ? NULL : Py_NewRef(o);
 }
 
 static PyObject *set_cell(PyObject *module, PyObject *args) {

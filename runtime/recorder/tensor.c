@@ -294,6 +294,23 @@ static PyObject *get_version(fb_tensor *t, void *closure) {
 
 #define RETAINED_GRAD "_retained_grad"
 
+/* While a leaf does not require grad, its gradient is kept where those of other tensors are. */
+int fb_tensor_end_leaf(fb_tensor *t) {
+  PyObject *grad = t->leaf->grad;
+  if (grad && PyObject_SetAttrString((PyObject *)t, RETAINED_GRAD, grad) < 0)
+    return -1;
+  Py_CLEAR(t->leaf);
+  return 0;
+}
+
+int fb_tensor_restore_grad(fb_tensor *t) {
+  PyObject *grad = t->dict ? PyDict_GetItemString(t->dict, RETAINED_GRAD) : NULL;
+  if (!grad)
+    return 0;
+  Py_XSETREF(t->leaf->grad, Py_NewRef(grad));
+  return PyDict_DelItemString(t->dict, RETAINED_GRAD);
+}
+
 static PyObject *get_grad(fb_tensor *t, void *closure) {
   (void)closure;
   PyObject *grad = NULL;

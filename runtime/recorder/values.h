@@ -127,6 +127,8 @@ void fb_cell_release(fb_cell *c);
 PyObject *fb_tensor_new(fb_cell *cell, PyTypeObject *cls);
 int fb_tensor_track(fb_tensor *t); /* let the garbage collector see it, once it may be part of a cycle */
 int fb_tensor_make_leaf(fb_tensor *t);
+int fb_tensor_end_leaf(fb_tensor *t);     /* it does not require grad any more */
+int fb_tensor_restore_grad(fb_tensor *t); /* it does again */
 void fb_anchor_release(fb_anchor *a);
 int fb_tensor_init(PyObject *module);
 int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old); /* `old`: a new reference */
