@@ -4,7 +4,7 @@ In: functions (`Function`), hooks (`set_hooks`) and buffers. Out: tensors whose 
 run when a value is needed. See docs/architecture.md, "The recorder". Next: `frontend/engine.py`, which gives the hooks.
 
 **Function(name, params, kind, rule, **extra)**: `params` is a tuple of (name, kind, default or REQUIRED[,
-keyword_only]) with kinds tensor, operand, tensors, optional, number, stream, static, starts (views only), default; `kind` is
+keyword_only]) with kinds tensor, operand, tensors, optional, number, stream, static, size (static, its ints are sizes), starts (views only), default; `kind` is
 "pure", "view" or "inplace". `extra` keywords become attributes (`f.put`, `f.writes`, `f.doc`); four of them mean
 something here: `variadic` (the last positional static may be given as several arguments), `fallible` (keep the user's
 line of every call, not just of the first), `detach` (a view that cuts gradient history) and `otherwise`, a callable
@@ -29,10 +29,18 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
 - `expand` of a view: `operands` is `[tensor info, number of starts]`; answers `(payload, (shape, dtype)[, limits])`,
   where `limits` has the greatest allowed value of each start (the least is 0; outside: IndexError) or is None.
   A view made where gradients are off, from a tensor that requires grad, is detached without asking.
+- `fit_sizes(values, sizes, seen, bases) -> (exprs, values) or None`: the sizes of a key that was not found (dims of the
+  types of entering values, ints in `size` parameters, of the call and of its operands' views, in order); `values` are those of
+  the trace's symbols, `seen` has (values, sizes) of earlier keys that differ in sizes only, `bases` per operand
+  the shape of its slot where that has symbols, else None. Answers what each size is, an int or a Size, and the values of all
+  symbols, new ones last; a new one appears by itself where its value comes from.
+- `expand_sized(function, operands, statics, mode, values, bases, exprs)` as `expand`, where symbols take part; answers
+  (payload, results, writes, single, guards, views): `guards` are (index of the relation to 0 among ==, !=, <, >=; rows of
+  `Size.program`), `views` payloads with these sizes for the operands that are views, in order.
 - `build_program(export, live_slots, history_slots) -> Program`. `live_slots` ascend; the Program must give at least
   these. `history_slots` is None when no gradient history is needed after the flush, else the slots whose history live
   tensors hold; then the Program must have `residual_slots` (possibly empty).
-- `expand_backward(export, loss, gradient or None, leaves, flags, freed) -> (payload, results[, freed_slots])`: `loss`
+- `expand_backward(export, loss, gradient or None, leaves, flags, freed) -> (payload, results[, freed_slots[, guards]])`: `loss`
   and `gradient` are operand references as in the export; `leaves` is a list of (slot of the leaf entry, reference of
   its existing .grad or None), those that the loss reaches or that were asked for; `flags & 1` is retain_graph, the rest
   is `backward`'s `flags`; `freed` is the frozenset of slots whose history earlier entries of this trace have freed.
@@ -56,9 +64,10 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
   scalars, None for None and for numbers specialised by value. `writes` per result: operand index or -1
 - `("backward" | "grad", payload, operands, result_slots, writes, loc, None)`: operands of backward are loss, gradient
   or None, then per leaf its .grad or None; of grad: outputs, gradients, inputs. A missing result's slot is None
-- `("segment", base, entries, id, {old slot: slot})`: an imported trace; its slot s is slot base + s here. The dict
+- `("segment", base, entries, id, {old slot: slot}, sizes)`: an imported trace; its slot s is slot base + s here. The dict
   gives the slots whose values are provided (inputs of the current trace): its `residual_slots` and all its scalars;
-  the others must be recomputed if they are needed. `id` is the same for the same entries
+  the others must be recomputed if they are needed. `id` is the same for the same entries; `sizes` is what its symbols are in this trace, in whose
+  terms its entries are written
 - `("freed", slots)`: their history was used up, by a gradient recorded op by op or before their trace was imported
 - `("link", slot, history_slot)`: gradients that arrive at `slot` go on to `history_slot`. Links lead from an input to
   the imported slot that computed it, from an imported leaf (base + s) to the leaf's entry in this trace, and from an
@@ -88,6 +97,8 @@ once the run cannot fail any more. `executable` and `updates` may be replaced at
   nobody else holds it
 - `backward(tensor, gradient=None, retain_graph=False, leaves_hint=None, flags=0)`,
   `grad_entry(outputs, inputs, grad_outputs=None, flags=0) -> tuple of Tensor or None`
+- `trace_sizes()`: the values of the symbols of the current trace; `trace_equations()`: programs of what is 0 because
+  of its guards, and for imported traces (what their symbols are here, their list)
 - for recording gradients op by op: `trace_export()`, `trace_scalars() -> {slot: number}`,
   `trace_leaves() -> [(slot, object with grad)]`, `slot_for_tensor(tensor)`,
   `tensor_for_slot(slot)`, `graft_history(tensor, slot)`: the history of the slot for a tensor made in this trace,
