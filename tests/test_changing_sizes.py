@@ -264,6 +264,14 @@ def test_two_sizes_are_specialised_and_a_third_becomes_a_symbol():
     assert patterns_of([2, 1, 0]) == 0, "0 and 1 never are symbols"
 
 
+def test_explain_names_the_call_whose_sizes_became_symbols():
+    recorder.clear()
+    for size in [3, 4, 5, 6]:
+        fb.zeros(size).add(1.0).numpy()
+    said = [key for key in recorder.explain_log() if "from now on for all of them" in key[4]]
+    assert [key[3] for key in said if key[1] == __file__] == ["zeros"]
+
+
 def test_other_lines_do_not_count():
     recorder.clear()
     a = (fb.tensor(arrays(4, 3)) * 2).numpy()

@@ -76,6 +76,8 @@ static PyObject *other_input(const fb_node *node) {
 static PyObject *difference(const fb_node *node) {
   const fb_node *nearest = NULL;
   uint32_t best = 0;
+  if (node->sized && node->sized->key)
+    return PyUnicode_FromString("sizes differ: from now on for all of them");
   for (const fb_node *s = node->parent->children; s; s = s->sibling) {
     if (s == node || s->kind != node->kind)
       continue;
