@@ -142,6 +142,7 @@ PROGRAMS: dict[str, tuple[Callable, list, list, int]] = {
     "mean of all": (lambda x: mean(x, 0, 1), [((s, 64), float32)], SIZES, 2),
     "mean of columns": (lambda x: mean(x, 0), [((s, 64), float32)], SIZES, 2),
     "mean of symbolic columns": (lambda x: mean(x, 0), [((100, s), float32)], SIZES, 2),
+    "mean over many columns": (lambda x: mean(x, 0), [((100, s, 32), float32)], SIZES, 1),
     "mean of rows": (lambda x: mean(x, 1), [((64, s), float32)], SIZES, 3),
     "layer norm": (layer_norm, [((s, t, 64), float32)], PAIRS, 1),
     "layer norm of symbolic rows": (layer_norm, [((5, s), float32)], SIZES, 3),

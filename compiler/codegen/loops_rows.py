@@ -17,7 +17,7 @@ from flambeau.compiler.codegen.reduce import CHUNK, LANES, Fold
 from flambeau.compiler.codegen.stages import work
 from flambeau.compiler.kernel import KernelCall
 from flambeau.compiler.targets import Target
-from flambeau.dialects.size import Int, Size, ceil_div, maximum, minimum
+from flambeau.dialects.size import Int, Size, at_most, ceil_div, maximum, minimum
 
 #: Elements per parallel chunk of cheap work; the cut is fixed by shapes alone.
 GRAIN = 16384
@@ -171,7 +171,10 @@ def _pass(nest: Nest, row: Row, stage: int) -> None:
 def is_short(nest: Nest) -> bool:
     """Whether a row fits into the registers of one step: it is then read once and stays there through all passes.
 
-    That lengths known at run time do is a condition on their values; then all registers of a step are masked."""
+    That lengths known at run time do is a condition on their values, asked unless hardly any would meet it; then all
+    registers of a step are masked."""
+    if isinstance(nest.cols, Size) and at_most(LANES // 2, nest.cols):
+        return False
     return nest.lanes > 1 and 0 < nest.cols <= LANES
 
 
