@@ -104,10 +104,21 @@ def serve(peer: str, workload: str, threads: int) -> None:
 class Peer:
     """A running peer process."""
 
+    script = __file__
+
     def __init__(self, name: str, workload: str, args: argparse.Namespace) -> None:
         self.name, self.times, self.rss_mb = name, [], 0.0
         self.cache = tempfile.mkdtemp()
-        command = [sys.executable, __file__, "--serve", name, "--workloads", workload, "--threads", str(args.threads)]
+        command = [
+            sys.executable,
+            self.script,
+            "--serve",
+            name,
+            "--workloads",
+            workload,
+            "--threads",
+            str(args.threads),
+        ]
         if args.threads == 1:
             command = ["taskset", "-c", args.core, *command]
         self.log = tempfile.TemporaryFile("w+")

@@ -77,10 +77,12 @@ class Runner:
         return found
 
     def promote(self, sizes: Sequence[int]) -> bool:
-        """Hand the plan for these sizes to the recorder if it is ready."""
+        """Hand the plan for these sizes to the recorder if it is ready, beside those that it has for others."""
         plan = None if self.apart else self.executable(sizes).ready(sizes)
         if plan is not None:
-            self.program.executable = plan
+            program = self.program
+            known = () if program.executable is self else (program.executable, *(program.others or ()))
+            program.executable, program.others = plan, tuple(p for p in known if p is not plan)
         return plan is not None
 
     def __call__(self, inputs: Sequence[Any], donate: Sequence[bool], sizes: Sequence[int] = ()) -> list[Any]:

@@ -68,6 +68,7 @@ class Stream:
 @final
 class Program:
     executable: Any
+    others: tuple[Any, ...] | None
     updates: Any
     runs: int
     ns: int

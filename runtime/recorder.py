@@ -80,7 +80,8 @@ a callable `(inputs, donate) -> list of Buffer` for output_slots, then residual_
 (required when history was asked for) are the slots whose values `backward()` will need; they may be inputs or also be
 in output_slots; scalars are kept anyway. Inputs of the executable are the trace's inputs and scalars in slot order
 (only those in `input_slots`, if given): Buffers and Python numbers. `donate[i]` says that the buffer may be overwritten
-once the run cannot fail any more. `executable` and `updates` may be replaced at any time; `runs` and `ns` count.
+once the run cannot fail any more. `executable`, `others` (None, or a tuple of Plans for sizes that the executable, a Plan,
+is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
 
 **Functions**
 - `flush()`, `flush_all()` (every thread), `flush_if_pending(tensor) -> bool`, `flush_count()`,

@@ -157,12 +157,26 @@ static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, 
   return status == FB_OK ? 0 : -1;
 }
 
+/* The plan to run: the executable, or the first of the others that is for these sizes. NULL: call the executable. */
+static fb_plan *choose_plan(const fb_program *p, const int64_t *symbols) {
+  fb_plan *first = fb_plan_from_python(p->executable);
+  Py_ssize_t n = first && p->others && PyTuple_Check(p->others) ? PyTuple_GET_SIZE(p->others) : 0;
+  if (FB_LIKELY(!n) || fb_plan_fits(first, symbols))
+    return first;
+  for (Py_ssize_t i = 0; i < n; i++) {
+    fb_plan *plan = fb_plan_from_python(PyTuple_GET_ITEM(p->others, i));
+    if (plan && fb_plan_fits(plan, symbols))
+      return plan;
+  }
+  return first;
+}
+
 int fb_program_run(fb_program *p, fb_recorder *rec, bool keep, fb_buffer **outputs) {
   if (resolve_inputs(p, rec) < 0)
     return -1;
   uint32_t n = p->inputs ? p->n_inputs : rec->n_inputs;
   uint64_t start = now_ns();
-  fb_plan *plan = fb_plan_from_python(p->executable);
+  fb_plan *plan = choose_plan(p, rec->symbols);
   int status = plan ? run_plan(p, plan, rec, n, keep, outputs) : run_callable(p, p->executable, rec, n, keep, outputs);
   p->runs++;
   p->ns += now_ns() - start;
@@ -241,6 +255,7 @@ static PyObject *program_new(PyTypeObject *cls, PyObject *args, PyObject *kwargs
 static int program_traverse(fb_program *p, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(p));
   Py_VISIT(p->executable);
+  Py_VISIT(p->others);
   Py_VISIT(p->fallback);
   Py_VISIT(p->updates);
   return 0;
@@ -248,6 +263,7 @@ static int program_traverse(fb_program *p, visitproc visit, void *arg) {
 
 static int program_clear(fb_program *p) {
   Py_CLEAR(p->executable);
+  Py_CLEAR(p->others);
   Py_CLEAR(p->fallback);
   Py_CLEAR(p->updates);
   return 0;
@@ -290,6 +306,7 @@ static PyGetSetDef program_getset[] = {
     {NULL, NULL, NULL, NULL, NULL}};
 static PyMemberDef program_members[] = {
     {"executable", T_OBJECT, offsetof(fb_program, executable), 0, "A Plan or a callable; may be replaced."},
+    {"others", T_OBJECT, offsetof(fb_program, others), 0, "A tuple of Plans for other sizes, or None."},
     {"updates", T_OBJECT, offsetof(fb_program, updates), 0, "Whatever the frontend stores."},
     {"runs", T_ULONGLONG, offsetof(fb_program, runs), 0, "How often it ran."},
     {"ns", T_ULONGLONG, offsetof(fb_program, ns), 0, "Nanoseconds spent in it."},

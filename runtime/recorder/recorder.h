@@ -384,7 +384,8 @@ void fb_abandon(fb_recorder *rec, const fb_liveness *found);
 
 typedef struct {
   PyObject_HEAD PyObject *executable, *updates;
-  PyObject *fallback;               /* called when the executable is a plan for other sizes */
+  PyObject *others;                 /* tuple of plans, for when the executable is one for other sizes, or NULL */
+  PyObject *fallback;               /* called when none of them is for these sizes */
   uint32_t *outputs, n_outputs;     /* output_slots */
   uint32_t *residuals, n_residuals; /* further outputs, which the backward needs */
   const fb_type **residual_types;   /* found when the first segment is made */

@@ -1,0 +1,41 @@
+"""What sizes that change cost once they are known: no Python to pick a plan, to make a view or to find a type."""
+
+import flambeau as fb
+import flambeau.nn.functional as F
+import pytest
+from flambeau import programs
+from flambeau.runtime import recorder
+
+
+def attention(length):
+    q, k, v = (fb.ones(1, 4, length, 16) * 0.1 for _ in range(3))
+    return F.softmax(q @ k.transpose(-1, -2), dim=-1) @ v
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """Programs that are built."""
+    found = []
+
+    def build(*args):
+        found.append(programs.build_program(*args))
+        return found[-1]
+
+    recorder.clear()
+    before = recorder.set_hooks(build_program=build)
+    yield found
+    recorder.set_hooks(**before)
+    recorder.clear()
+
+
+def test_regimes_that_alternate_run_without_python(built, monkeypatch):
+    for length in (20, 30, 40, 50, 100, 30, 120):
+        attention(length).numpy()
+    program = built[-1]
+    assert len(program.others) == 1  # a plan for short sequences and one for long ones
+    calls, run = [], programs.Runner.__call__
+    monkeypatch.setattr(programs.Runner, "__call__", lambda *args: calls.append(1) or run(*args))
+    runs = program.runs
+    for length in (21, 101, 31, 121):
+        assert attention(length).numpy() == pytest.approx(0.1)
+    assert program.runs == runs + 4 and not calls
