@@ -259,7 +259,7 @@ INPLACE = (
 INPLACE2 = (
     "{x}.add_({y})", "{x}.mul_({y})", "{x}.copy_({y})", "{x} += {y}", "{x} -= 0.1 * {y}", "{x}[0] = {y}", "{x}[1:] = {y}",
     "{x}.data.copy_({y})", "{x}.sub_({y}, alpha=0.1)", "{x}[0] += {y}", "{x}[..., 0] = {y}", "{x}.data = {x} * 0.5",
-    "{x}.data = {y}", "{x}.data.add_({y})", "{x}.addcmul_({y}, {y}, value=0.1)", "{x}.lerp_({y}, 0.2)",
+    "{x}.data = {y}.clone()", "{x}.data.add_({y})", "{x}.addcmul_({y}, {y}, value=0.1)", "{x}.lerp_({y}, 0.2)",
     "{x}.detach().copy_({y})", "{x}.view(-1)[:2] = {y}",
 )  # fmt: skip
 MODELS = (
@@ -401,7 +401,7 @@ class Generator:
 
     def inplace2(self) -> str:
         form, x, y = self.rng.choice(INPLACE2), self._target(), self.any()
-        if form == "{x}.data = {y}" and self.env[x].shape != self.env[y].shape:
+        if form == "{x}.data = {y}.clone()" and self.env[x].shape != self.env[y].shape:
             raise IndexError
         line = form.format(x=x, y=y)
         return f"with T.no_grad(): {line}" if self.rng.random() < 0.2 else line

@@ -139,3 +139,53 @@ def test_nothing_grows(iteration):
             found.append([stats[k] for k in ("live_cells", "misses", "states", "programs", "types", "views")])
             found[-1].append(fb.memory_stats()["live_bytes"])
     assert found[-1] == found[-2] == found[-3]
+
+
+def averages(tensors):
+    kept = [p.clone() for p in tensors]
+    while True:
+        kept = [k * 0.9 + p * 0.1 for k, p in zip(kept, tensors)]
+        yield
+
+
+def in_place(tensors):
+    total = fb.zeros(())
+    while True:
+        for p in tensors:
+            p.mul_(0.999).add_(0.001)
+            total += p.sum()
+        yield
+
+
+def changing_numbers(tensors):
+    x, n = tensors[0], 0
+    while True:
+        n += 1
+        x = (x * (1.0 / n)).sin() + n
+        yield
+
+
+@pytest.mark.parametrize("loop", [averages, in_place, changing_numbers], ids=lambda f: f.__name__)
+def test_loops_that_look_at_nothing_are_cut_where_they_repeat(loop):
+    """... without a module, a loader or a backward: also after something else, and whatever their period is."""
+    for offset in (0, 5):
+        recorder.clear()
+        tensors = [fb.full((3,), float(i)) for i in range(3)]
+        for _ in range(offset):
+            tensors[0] = tensors[0].cos()
+        rounds = loop(tensors)
+        misses = []
+        for i in range(4000):
+            next(rounds)
+            if i % 1000 == 999:
+                misses.append(recorder.stats()["misses"])
+        assert misses[-1] == misses[-3] and misses[-1] < 1500
+        assert recorder.stats()["flushes"] < 200
+
+
+def test_a_loop_with_history_is_not_cut():
+    recorder.clear()
+    x = w = fb.ones(3, requires_grad=True)
+    for _ in range(200):
+        x = (x * w).sin()
+    assert recorder.stats()["flushes"] == 0

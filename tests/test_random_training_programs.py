@@ -151,6 +151,13 @@ x.grad = None
 x.requires_grad_()
 seen.append(x.grad is None)
 
+# A leaf that requires no gradient gets none, though views of it are still about.
+x = data(3, grad=True)
+y = x.view_as(x)
+(x * 2).sum().backward()
+x.requires_grad_(False)
+(y * 3).sum().backward()
+
 # Parts of memory that is shared with NumPy.
 a = np.arange(12.0).reshape(4, 3)
 x = T.from_numpy(a)
@@ -206,3 +213,10 @@ def check(program):
 @pytest.mark.parametrize("program", programs())
 def test_programs_that_went_wrong(program):
     check(program)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(12))
+def test_random_programs(seed):
+    torch = pytest.importorskip("torch")
+    check(random_training.generate(seed * 100 + 7, torch, 15))

@@ -143,6 +143,7 @@ void fb_recorder_reset(fb_recorder *rec) {
   rec->n_slots = 0;
   rec->held_bytes = 0;
   rec->flush_soon = false;
+  rec->calls_left = rec->look_again = 0;
   uint32_t n = rec->n_inputs;
   rec->n_inputs = 0;
   for (uint32_t i = 0; i < n; i++)

@@ -19,6 +19,7 @@ static PyObject *do_flush(PyObject *module, PyObject *unused) {
 static PyObject *flush_point(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   fb_recorder *rec = fb_recorder_get();
+  rec->look_again = UINT32_MAX; /* it says itself where it repeats */
   return (fb_trace_is_long(rec) || fb_imports_nest(rec)) && fb_flush(rec) < 0 ? NULL : Py_NewRef(Py_None);
 }
 

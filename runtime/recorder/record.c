@@ -397,6 +397,8 @@ static FB_NOINLINE fb_node *miss(fb_call *call) {
   if (fb_fit_make(&fit, rec, FB_CALL, call->function, call->words, call->n) == 0 &&
       expand_fitted(call, &fit, &e, &pinned) == 0)
     node = learn(call, &fit, &e, pinned);
+  if (node)
+    fb_note_repetition(rec, node);
   expansion_clear(&e);
   fb_fit_clear(&fit);
   return node;

@@ -2,9 +2,9 @@
  *
  * Everything runs under the GIL. Where things are: values.h, types.c (interning), tensor.c (handles, cells, leaves),
  * view.c; function.c, statics.c, slots.c (how calls arrive); record.c, enter.c (calls and values become entries);
- * stream.c; trie.c, sizes.h, sizes.c, fit.c (states whose sizes differ from run to run); recorder.c (one per thread);
- * flush.c, program.c, failure.c (running); history.h, history.c, import.c, backward.c, marks.c (gradients); export.c,
- * inline.c, locate.c (what Python gets to see); buffers.c; module.c.
+ * stream.c; period.c; trie.c, sizes.h, sizes.c, fit.c (states whose sizes differ from run to run); recorder.c (one per
+ * thread); flush.c, program.c, failure.c (running); history.h, history.c, import.c, backward.c, marks.c (gradients);
+ * export.c, inline.c, locate.c (what Python gets to see); buffers.c; module.c.
  */
 #ifndef FB_RECORDER_H
 #define FB_RECORDER_H
@@ -183,7 +183,8 @@ struct fb_recorder {
   uint32_t n_backwards, cap_backwards;
   struct fb_mark *marks;
   uint32_t n_marks, cap_marks;
-  size_t held_bytes; /* inputs that only the trace keeps alive */
+  uint32_t calls_left, look_again; /* until the trace is cut where the program repeats; see fb_note_repetition */
+  size_t held_bytes;               /* inputs that only the trace keeps alive */
   fb_recorder *next;
 };
 
@@ -209,7 +210,8 @@ static inline fb_recorder *fb_recorder_get(void) {
   return FB_LIKELY(fb_current != NULL) ? fb_current : fb_recorder_make();
 }
 uint64_t fb_next_trace_id(void);
-void fb_recorder_reset(fb_recorder *rec); /* forget the trace; its cells are left to the caller */
+void fb_note_repetition(fb_recorder *rec, fb_node *node); /* a new call: cut the trace after it if a loop ends there */
+void fb_recorder_reset(fb_recorder *rec);                 /* forget the trace; its cells are left to the caller */
 int fb_recorder_reserve(fb_recorder *rec, uint32_t slots);
 int fb_grow(void **array, uint32_t *cap, uint32_t need, size_t item);
 static inline fb_node *fb_trie_step(fb_recorder *rec, const uint64_t *words, uint32_t n) {

@@ -299,6 +299,8 @@ int fb_tensor_end_leaf(fb_tensor *t) {
   PyObject *grad = t->leaf->grad;
   if (grad && PyObject_SetAttrString((PyObject *)t, RETAINED_GRAD, grad) < 0)
     return -1;
+  t->leaf->anchor->leaf = NULL; /* views of it may keep it: it gets no more gradients */
+  Py_CLEAR(t->leaf->grad);
   Py_CLEAR(t->leaf);
   return 0;
 }
