@@ -158,6 +158,12 @@ y = x.view_as(x)
 x.requires_grad_(False)
 (y * 3).sum().backward()
 
+# A tensor of one dimension is flat: it is the leaf itself.
+x = data(3, grad=True)
+y = x.flatten()
+(y * y).sum().backward()
+seen.append(y.grad.tolist())
+
 # Parts of memory that is shared with NumPy.
 a = np.arange(12.0).reshape(4, 3)
 x = T.from_numpy(a)

@@ -114,8 +114,11 @@ def _flatten_view(input: Tensor_, start_dim: Static, end_dim: Static):
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Dimensions `start_dim` to `end_dim` (included) merged into one; a 0-d tensor becomes one element.
 
-    A view where strides allow, else a copy.
+    A view where strides allow, else a copy; the tensor itself if it has one dimension already.
     """
+    if input.ndim == 1:
+        _flat_shape(input.shape, start_dim, end_dim)  # checks the dimensions
+        return input
     if is_whole(input) or _shares(input, _flat_shape(input.shape, start_dim, end_dim)):
         return _flatten_view(input, start_dim, end_dim)
     return _reshape_copy(input, _flat_shape(input.shape, start_dim, end_dim))
