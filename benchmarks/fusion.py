@@ -136,6 +136,31 @@ def products_joined(b: GraphBuilder, m: int, n: int, k: int) -> Case:
     return Case([op("concat", *parts, dim=0)], parts)
 
 
+# ---- into reductions --------------------------------------------------------------------------------------------
+
+
+def squared_error(b: GraphBuilder, n: int, k: int) -> Case:
+    """The sum of (x - target)^2 with a target per row, over all axes."""
+    x = array(b, n, k)
+    y = x - rows(array(b, n), x.shape)
+    square = y * y
+    return Case([op("sum", square, axes=(0, 1))], [square])
+
+
+def weighted_rows(b: GraphBuilder, n: int, m: int, k: int) -> Case:
+    """Sums over two outer axes of values with a weight along one of them."""
+    x = array(b, n, m, k)
+    y = x * op("broadcast", array(b, n, 1, 1), shape=x.shape)
+    return Case([op("sum", y, axes=(0, 1))], [y])
+
+
+def small_weights(b: GraphBuilder, n: int, k: int) -> Case:
+    x = array(b, n, k)
+    w = op("tanh", array(b, k))
+    stretched = op("broadcast", op("reshape", w, shape=(1, k)), shape=x.shape)
+    return Case([op("sum", x * stretched, axes=(1,))], [w])
+
+
 CASES: dict[str, tuple[Callable[..., Case], tuple[int, ...]]] = {
     "relu(x) @ w 64x512x784": (relu_left, (64, 512, 784)),
     "relu(x) @ w 512x512x784": (relu_left, (512, 512, 784)),
@@ -160,6 +185,10 @@ CASES: dict[str, tuple[Callable[..., Case], tuple[int, ...]]] = {
     "cat([relu, 2y], 1) 4096x512": (columns_joined, (4096, 512)),
     "cat([relu, 2y], 0) 4096x512": (rows_joined, (4096, 512)),
     "cat([a@b, c@d], 0) 512x512x64": (products_joined, (512, 512, 64)),
+    "sum((x-t)^2) 1024x1024": (squared_error, (1024, 1024)),
+    "sum((x-t)^2) 64x512": (squared_error, (64, 512)),
+    "sum(x*w, (0,1)) 64x32x512": (weighted_rows, (64, 32, 512)),
+    "sum(x*tanh(w), 1) 8x64": (small_weights, (8, 64)),
 }
 
 

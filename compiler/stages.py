@@ -1,6 +1,6 @@
 """The stages from program to machine code, in order, one function each.
 
-    tape -> simplify -> transpose-products -> cse -> dead-code -> cluster -> kernels -> plan
+    tape -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> cluster -> kernels -> plan
          -> llvm -> ir -> optimised -> assembly
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
@@ -71,6 +71,11 @@ def dead_code(work: Work) -> None:
     work.graph = registry.find("dead-code")()(work.graph)
 
 
+def push_broadcasts(work: Work) -> None:
+    if work.options.fuse:
+        work.graph = registry.find("push-broadcasts")()(work.graph)
+
+
 def cluster(work: Work) -> None:
     """Fragments to compile together. Results of ops that may fail count as read: dropping them would lose the error."""
     graph = work.graph
@@ -103,6 +108,7 @@ PROGRAM: dict[str, Callable[[Work], None]] = {
     "transpose-products": transpose_products,
     "cse": cse,
     "dead-code": dead_code,
+    "push-broadcasts": push_broadcasts,
     "cluster": cluster,
     "kernels": kernels,
     "plan": plan,

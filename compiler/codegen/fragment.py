@@ -15,6 +15,9 @@ from flambeau.compiler.codegen.access import Layout, apply_view, chain, dense, m
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import Kind
 
+#: Lanes of an inner reduction, a multiple of those of any register.
+LANES = 64
+
 
 class Source(NamedTuple):
     """A value as a view of `root`, which is an input, a leaf source (constant, iota) or a member's result."""
@@ -177,7 +180,7 @@ class Fragment:
     def _gather_fits(self, node: Node, form: Form, row_level: bool) -> bool:
         operand, index = node.operands
         root = self.sources[operand].root
-        if not self._reads(index, form, row_level):
+        if not self._reads(index, form, row_level) or breaks_rows(self.gather_layout(node), form):
             return False
         if root not in self.member_of:
             return True
@@ -277,13 +280,28 @@ def nest_cuts(layouts: Iterable[Layout]) -> set[Any]:
 
 
 def extents_of(form: Form, cuts: set[Any]) -> tuple[Any, ...] | None:
-    """Loop extents for a form, outermost first; None if the cuts clash or fall inside a fold."""
+    """Loop extents for a form, outermost first; None if the cuts clash or fall inside a fold where it cannot be broken.
+
+    The rows that an outer reduction folds are loops of their own. The columns that an inner one folds stay one loop:
+    what breaks inside of it is read by quotients of the column, and every register must lie between two breaks.
+    """
     if form.size == 0:
         return (form.batch, form.count) if form.kind == "rows" else (form.batch, form.count, form.columns)
-    fold = form.count * form.columns
-    if form.kind != "map" and any(cut % fold != 0 and cut != form.columns for cut in cuts):
+    if form.kind == "map":
+        return chain(cuts, form.size)
+    if form.kind == "columns":
+        return chain({*cuts, *form.cuts}, form.size) if all(cut % form.columns == 0 for cut in cuts) else None
+    inside = {cut for cut in cuts if cut % form.count != 0}
+    if any(cut % LANES != 0 or form.count % cut != 0 for cut in inside):
         return None
-    return chain({*cuts, *form.cuts}, form.size)
+    return chain({*(cuts - inside), *form.cuts}, form.size)
+
+
+def breaks_rows(layout: Layout, form: Form) -> bool:
+    """Whether a layout of the nest's size breaks inside the columns that an inner reduction folds."""
+    if form.kind != "rows" or layout.size != form.size or form.size == 0:
+        return False
+    return any(cut % form.count != 0 for cut in nest_cuts([layout]))
 
 
 def nest_extents(form: Form, elem: list[Layout], row: list[Layout]) -> tuple[Any, ...] | None:

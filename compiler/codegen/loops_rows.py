@@ -303,7 +303,8 @@ def _fold_blocks(
         with b.loop(*span, at_once * lanes, carried=_flat(registers)) as loop:
             taking_turns = _groups(loop.args, copies)
             for copy in range(at_once):
-                point = Point(row, b.add(loop.index, copy * lanes) if copy else loop.index, lanes)
+                col, block = b.add(loop.index, copy * lanes) if copy else loop.index, (loop.index, copy * lanes)
+                point = Point(row, col, lanes, None, block if at_once == copies else None)
                 for fold, mine in zip(folds, taking_turns, strict=True):
                     mine.append(fold.combine(b, mine.pop(0), lanes_of(point, fold)))
                 store_point(nest, point, stage)

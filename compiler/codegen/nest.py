@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from functools import reduce
 from typing import Any, NamedTuple
 
-from flambeau.compiler.codegen.access import Layout, merge, spread
+from flambeau.compiler.codegen.access import Layout, chain, merge, spread, suffixes
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.fragment import Form, Fragment, nest_extents
+from flambeau.compiler.codegen.fragment import Form, Fragment, breaks_rows, nest_cuts, nest_extents
 from flambeau.compiler.codegen.stages import Stages
 from flambeau.compiler.codegen.values import POINTER
 from flambeau.compiler.kernel import KernelSource, Operand
@@ -73,6 +73,15 @@ class Access(NamedTuple):
     stride: Any
     is_linear: bool  # element i of the nest is element i of the buffer
     dynamic: Val | None
+    inside: tuple[Loop, ...] = ()  # the loops that columns stand for where the access breaks inside of them
+
+
+class Loop(NamedTuple):
+    """A loop that is part of a row's columns: column c is its iteration `c // below % extent`."""
+
+    below: Any
+    extent: Any
+    stride: Any
 
 
 class Nest:
@@ -207,7 +216,7 @@ class Nest:
     def _make_access(self, root: int, layout: Layout) -> Access:
         itemsize = self.fragment.avals[root].dtype.itemsize
         pointer = self.pointer(Operand("value", root, layout.offset * itemsize))
-        return Access(pointer, *self.walk(layout), layout.is_identity, self._dynamic(layout))
+        return Access(pointer, *self.walk(layout), layout.is_identity, self._dynamic(layout), self.inside(layout))
 
     def reads_only_itself(self, root: int) -> bool:
         """Whether every element of the nest reads of this input only the element in its own place."""
@@ -219,9 +228,25 @@ class Nest:
         if layout.size == 0 or layout.size == 1:
             return (0,) * len(self.extents), 0
         if layout.size == self.form.size:
-            strides = spread(merge(layout), (*self.extents, self.cols))
-            return strides[:-1], strides[-1]
+            strides = spread(merge(layout), self._loops(layout))
+            return strides[: len(self.extents)], strides[-1]
         return spread(merge(layout), self.extents), 0
+
+    def _loops(self, layout: Layout) -> tuple[Any, ...]:
+        """The extents of the row loops and of the loops into which a layout breaks the columns."""
+        own = (*self.extents, self.cols)
+        if not breaks_rows(layout, self.form):
+            return own
+        return chain({*suffixes(own), *nest_cuts([layout])}, self.form.size) or own
+
+    def inside(self, layout: Layout) -> tuple[Loop, ...]:
+        """The loops into which a layout breaks the columns, outermost first; none if it does not."""
+        if not breaks_rows(layout, self.form):
+            return ()
+        loops = self._loops(layout)
+        strides, extents = (x[len(self.extents) :] for x in (spread(merge(layout), loops), loops))
+        below = [*suffixes(extents)[::-1], 1]
+        return tuple(Loop(*parts) for parts in zip(below, extents, strides, strict=True))
 
     def _dynamic(self, layout: Layout) -> Val | None:
         total = None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from flambeau.compiler.codegen.access import Layout
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.fragment import Source, read_operands
-from flambeau.compiler.codegen.nest import Access, Nest, index_value
+from flambeau.compiler.codegen.nest import Access, Loop, Nest, index_value
 from flambeau.dialects.graph import Node
 from flambeau.dialects.record import Kind
 
@@ -159,10 +159,16 @@ class Row:
 
 
 class Point:
-    """The elements of a row in columns `col`, `col + 1`, ... of one vector; `mask` says which exist (None: all)."""
+    """The elements of a row in columns `col`, `col + 1`, ... of one vector; `mask` says which exist (None: all).
 
-    def __init__(self, row: Row, col: Val, lanes: int, mask: Val | None = None) -> None:
+    `block` is (first column, distance from it) where `col` belongs to a block of 64 columns that are computed together.
+    """
+
+    def __init__(
+        self, row: Row, col: Val, lanes: int, mask: Val | None = None, block: tuple[Val, int] | None = None
+    ) -> None:
         self.row, self.col, self.lanes, self.mask = row, col, lanes, mask
+        self.block, self.shift = block or (col, 0)
         self.nest = row.nest
         self.values: dict[int, Val] = {}
         self.leaves: dict[tuple[int, Layout], Val] = {}
@@ -233,7 +239,7 @@ class Point:
         root, layout = source
         producer = nest.fragment.producers.get(root)
         rows, stride = nest.walk(layout)
-        if stride == 0:
+        if stride == 0 and not nest.inside(layout):
             return self.row.value(value)
         if (root, layout) not in self.leaves:
             if producer is not None:
@@ -251,6 +257,8 @@ class Point:
 
     def _index(self, layout: Layout, rows: tuple[int, ...], stride: int) -> Val:
         b = self.nest.b
+        if inside := self.nest.inside(layout):
+            return b.add(self._inside(inside, layout, True), index_base(self.row, layout, rows))
         along = self.columns()
         if stride != 1:
             along = b.mul(along, self.nest.number(stride, (layout, "index")))
@@ -259,6 +267,8 @@ class Point:
     def load(self, access: Access, base: Val | None, element: str) -> Val:
         """One element per lane of an affine access whose row starts at `base`."""
         b = self.nest.b
+        if access.inside:
+            return self._load_inside(access, base, element)
         if access.stride == 0:
             return b.load(access.pointer, 0 if base is None else base, element)
         if access.stride == 1:
@@ -267,13 +277,43 @@ class Point:
         at = at if base is None else b.add(at, base)
         return b.gather(access.pointer, at, element, self.mask if self.lanes > 1 else None)
 
+    def _load_inside(self, access: Access, base: Val | None, element: str) -> Val:
+        """As `load`, of an access that breaks inside the columns; between two breaks lie whole registers."""
+        b, adjacent = self.nest.b, access.stride in (0, 1)
+        at = self._inside(access.inside, access, not adjacent)
+        at = at if base is None else b.add(base, at)
+        if access.stride == 0:
+            return b.load(access.pointer, at, element)
+        if access.stride == 1:
+            return b.load(access.pointer, at, element, self.lanes, self.mask)
+        return b.gather(access.pointer, at, element, self.mask if self.lanes > 1 else None)
+
+    def _inside(self, loops: tuple[Loop, ...], key: object, each: bool) -> Val:
+        """Where the first lane lies, counted from the row's first element, or where `each` lane does.
+
+        No break lies inside of a block of 64: quotients of its first column serve all of it.
+        """
+        b, number, last = self.nest.b, self.nest.number, loops[-1]
+        total = b.const(0, "i64")
+        for k, (below, extent, stride) in enumerate(loops):
+            if stride == 0:
+                continue
+            at = self.block if below == 1 else b.div_unsigned(self.block, number(below, (key, "below", k)))
+            at = b.rem_unsigned(at, number(extent, (key, "extent", k))) if k else at
+            at = b.add(at, self.shift) if below == 1 and self.shift else at
+            total = b.add(total, at if stride == 1 else b.mul(at, number(stride, (key, "inside", k))))
+        if not each or self.lanes == 1 or last.stride == 0:
+            return total
+        lanes = b.iota(self.lanes)
+        return b.add(total, lanes if last.stride == 1 else b.mul(lanes, number(last.stride, (key, "lane"))))
+
     def _gather(self, node: Node) -> Val:
         nest, b = self.nest, self.nest.b
         operand, index = node.operands
         element = nest.fragment.avals[operand].dtype.mlir
         access = nest.table(node)
-        base = self.row.base(access)
-        if nest.walk(nest.fragment.sources[index].layout)[1] == 0 and self.row.row is not None:
+        base, layout = self.row.base(access), nest.fragment.sources[index].layout
+        if nest.walk(layout)[1] == 0 and not nest.inside(layout) and self.row.row is not None:
             return self.load(access, self._row_of_table(node, index, base), element)
         at = checked_index(nest, node, b.splat(self.value(index), self.lanes), self.position, self.mask)
         if access.stride:

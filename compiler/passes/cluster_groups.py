@@ -15,6 +15,7 @@ from flambeau.compiler.codegen.access import reshape
 from flambeau.compiler.codegen.fragment import (
     Form,
     Split,
+    breaks_rows,
     extents_of,
     form_of_split,
     is_row_broadcast,
@@ -159,6 +160,8 @@ class Program(Values):
             return form_of_split(split) == form and self._reads(node.operands[0], form, False, members)
         row_level = self._is_row_level(result, form)
         if self.avals[result].size != form.size and not row_level:
+            return False
+        if node.op.kind is Kind.GATHER and breaks_rows(self.table_layout(node), form):
             return False
         if node.op.kind is Kind.GATHER and self.source(node.operands[0]).root in members:
             return row_level and self._picks_from_row(node, form) and self._reads(node.operands[1], form, True, members)

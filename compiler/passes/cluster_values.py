@@ -96,10 +96,10 @@ class Values:
         sources = [self.source(v) for v in read_operands(node)]
         layouts = [s.layout for s in sources if s.root not in members]
         if node.op.kind is Kind.GATHER and self.source(node.operands[0]).root not in members:
-            layouts.append(self._table_layout(node))
+            layouts.append(self.table_layout(node))
         return [x for x in layouts if x.size != 1]
 
-    def _table_layout(self, node: Node) -> Layout:
+    def table_layout(self, node: Node) -> Layout:
         layout, axis = self.source(node.operands[0]).layout, node.attrs[0]
         strides = tuple(0 if a == axis else s for a, s in enumerate(layout.strides))
         return layout._replace(shape=self.avals[node.results[0]].shape, strides=strides)
@@ -116,7 +116,7 @@ class Values:
         form = self.form_of(node)
         if form is None:
             return [v for v in dict.fromkeys(node.operands) if not self._is_plain(v)]
-        clashing, cuts = [], set(nest_cuts([self._table_layout(node)])) if node.op.kind is Kind.GATHER else set()
+        clashing, cuts = [], set(nest_cuts([self.table_layout(node)])) if node.op.kind is Kind.GATHER else set()
         if node.op.kind is Kind.GATHER and extents_of(form, cuts) is None:
             return [v for v in dict.fromkeys(node.operands) if not self._is_plain(v)]
         if node.op.kind is Kind.GATHER and self.is_free(self.source(node.operands[0]).root):

@@ -17,6 +17,7 @@ from flambeau.dialects.plugins import Offer, PluginError
 BUILT_IN = {
     "simplify": "flambeau.compiler.passes.simplify:Simplify",
     "transpose-products": "flambeau.compiler.passes.transpose_products:TransposeProducts",
+    "push-broadcasts": "flambeau.compiler.passes.push_broadcasts:PushBroadcasts",
     "cse": "flambeau.compiler.passes.cse:CommonSubexpressions",
     "dead-code": "flambeau.compiler.passes.dead_code:DeadCode",
     "cluster": "flambeau.compiler.passes.cluster:ClusterKernels",
