@@ -107,11 +107,13 @@ ROWS = {
     "softmax": (softmax, floats(37, 100)),
     "long softmax": (softmax, floats(3, 5000)),
     "layer norm": (layer_norm, floats(9, 130)),
+    "stretched inside": (lambda x, y: find("sum")(x * y.expand(x.shape), axes=(1, 2)), floats(3, 5, 64), floats(5, 1)),
 }
 COLUMNS = {
     "columns": (lambda x: find("sum")(x * x, axes=(0,)), floats(700, 70)),
     "few rows": (lambda x: find("max")(x, axes=(0,)), floats(5, 70)),
     "middle": (lambda x: [find("sum")(x * x, axes=(1,)), x * x], floats(3, 70, 37)),
+    "stretched inside": (lambda x, y: find("sum")(x * y.expand(x.shape), axes=(0, 1)), floats(6, 5, 7), floats(5, 1)),
 }
 TRANSPOSE = {
     "transpose": (permute(1, 0), floats(67, 130)),
@@ -133,6 +135,8 @@ PRODUCTS = {
     "vector": (matmul, floats(1, 300), floats(300, 90)),
     "long dot": (matmul, floats(1, 9000), floats(9000, 1)),
     "batched vectors": (matmul, floats(3, 40, 70), floats(3, 70, 1)),
+    "computed operands": (lambda x, y: matmul(x * 0.5, permute(1, 0)(-y)), floats(33, 30), floats(40, 30)),
+    "computed matrix": (lambda x, y: matmul(find("exp")(x), y), floats(40, 70), floats(70, 1)),
 }
 FAMILIES = {"elementwise": ELEMENTWISE, "rows": ROWS, "columns": COLUMNS, "transpose": TRANSPOSE, "matmul": PRODUCTS}
 PROGRAMS = {f"{family}: {name}": case for family, cases in FAMILIES.items() for name, case in cases.items()}
