@@ -4,8 +4,8 @@ In: functions (`Function`), hooks (`set_hooks`) and buffers. Out: tensors whose 
 run when a value is needed. See docs/architecture.md, "The recorder". Next: `frontend/engine.py`, which gives the hooks.
 
 **Function(name, params, kind, rule, **extra)**: `params` is a tuple of (name, kind, default or REQUIRED[,
-keyword_only]) with kinds tensor, operand, tensors, optional, number, stream, static, size (static, its ints are sizes), starts (views only), default; `kind` is
-"pure", "view" or "inplace". `extra` keywords become attributes (`f.put`, `f.writes`, `f.doc`); four of them mean
+keyword_only]) with kinds tensor, operand, tensors, optional, number, stream, static, size (static, and its ints are
+sizes), starts (views only), default; `kind` is "pure", "view" or "inplace". `extra` keywords become attributes (`f.put`, `f.writes`, `f.doc`); four of them mean
 something here: `variadic` (the last positional static may be given as several arguments), `fallible` (keep the user's
 line of every call, not just of the first), `detach` (a view that cuts gradient history) and `otherwise`, a callable
 that gets the arguments of a call that raised TypeError: rare forms of a call are its business. An argument of kind
@@ -66,8 +66,8 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
   or None, then per leaf its .grad or None; of grad: outputs, gradients, inputs. A missing result's slot is None
 - `("segment", base, entries, id, {old slot: slot}, sizes)`: an imported trace; its slot s is slot base + s here. The dict
   gives the slots whose values are provided (inputs of the current trace): its `residual_slots` and all its scalars;
-  the others must be recomputed if they are needed. `id` is the same for the same entries; `sizes` is what its symbols are in this trace, in whose
-  terms its entries are written
+  the others must be recomputed if they are needed. `id` is the same for the same entries. These are written in symbols
+  of their own; `sizes` is what those are in this trace
 - `("freed", slots)`: their history was used up, by a gradient recorded op by op or before their trace was imported
 - `("link", slot, history_slot)`: gradients that arrive at `slot` go on to `history_slot`. Links lead from an input to
   the imported slot that computed it, from an imported leaf (base + s) to the leaf's entry in this trace, and from an
