@@ -5,14 +5,15 @@ run when a value is needed. See docs/architecture.md, "The recorder". Next: `fro
 
 **Function(name, params, kind, rule, **extra)**: `params` is a tuple of (name, kind, default or REQUIRED[,
 keyword_only]) with kinds tensor, operand, tensors, optional, number, stream, static, size (static, and its ints are
-sizes), starts (views only), default; `kind` is "pure", "view" or "inplace". `extra` keywords become attributes (`f.put`, `f.writes`, `f.doc`); four of them mean
-something here: `variadic` (the last positional static may be given as several arguments), `fallible` (keep the user's
-line of every call, not just of the first), `detach` (a view that cuts gradient history) and `otherwise`, a callable
-that gets the arguments of a call that raised TypeError: rare forms of a call are its business. An argument of kind
-default that is given another value is such a form; the rule does not get to see it. A `stream` (a `Stream`, which has a
-seed and an offset; None is the default one) enters as two scalars and moves on by the payload's `draws`.
+sizes), starts (views only), default; `kind` is "pure", "view" or "inplace". `extra` keywords become attributes
+(`f.put`, `f.writes`, `f.doc`); four of them mean something here: `variadic` (the last positional static may be given
+as several arguments), `fallible` (keep the user's line of every call, not just of the first), `detach` (a view that
+cuts gradient history) and `otherwise`, a callable that gets the arguments of a call that raised TypeError: rare forms
+of a call are its business. An argument of kind default that is given another value is such a form; the rule does not
+get to see it. A `stream` (a `Stream`, which has a seed and an offset; None is the default one) enters as two scalars
+and moves on by the payload's `draws`.
 
-**Operand infos** (given to hooks; one per parameter that is not static, starts or default, in their order):
+**Operand infos** (given to hooks; one per parameter that is not static, size, starts or default, in their order):
 - `("tensor", shape, dtype, requires_grad, is_leaf, view_payload or None, shape of the base)`; `is_leaf`: also a view of one
 - `("scalar", "float" | "int" | "bool")`: a number that enters the trace as an operand
 - `("number", value)`: a number specialised by value
