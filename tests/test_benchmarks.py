@@ -11,13 +11,22 @@ import pytest
 RUN = Path(__file__).parent.parent / "benchmarks" / "run.py"
 
 
-@pytest.fixture
-def run(monkeypatch):
+def loaded(monkeypatch, path):
     monkeypatch.setattr(sys, "path", list(sys.path))
-    spec = importlib.util.spec_from_file_location("benchmark_run", RUN)
+    spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def run(monkeypatch):
+    return loaded(monkeypatch, RUN)
+
+
+@pytest.fixture
+def decode(monkeypatch):
+    return loaded(monkeypatch, RUN.parent / "decode.py")
 
 
 @pytest.mark.accept("VER-08")
@@ -58,3 +67,24 @@ def test_a_peer_that_cannot_run_is_said_to(run, capsys):
     assert "median_ms" not in rows["numpy"]
     run.show("W1_b64", rows)
     assert rows["numpy"]["unsupported"] in capsys.readouterr().out
+
+
+@pytest.mark.accept("VER-08")
+def test_decoding_reports_its_cold_episode_apart(decode, capsys):
+    core = str(min(os.sched_getaffinity(0)))
+    args = argparse.Namespace(peers="flambeau", threads=1, core=core, rounds=2, cache="")
+    row = decode.bench("decode", args)["flambeau"]
+    assert 2 <= row["compilations"] <= 12  # not one per token
+    assert 0 < row["step_ms"] * 1e-3 * 256 < 2 * row["episode_s"] and row["cold_s"] > row["episode_s"]
+    decode.show("decode", {"flambeau": row})
+    assert "1.00x" in capsys.readouterr().out
+
+
+def test_a_peer_that_computes_something_else_is_an_error(decode):
+    def peer(name, answers):
+        return argparse.Namespace(name=name, report={"answers": answers})
+
+    decode.check(peer("a", [3, 1.00001]), peer("b", [3, 1.0]))
+    for answers in ([4, 1.0], [3, 1.1]):
+        with pytest.raises(SystemExit, match="a computes something else than b"):
+            decode.check(peer("a", answers), peer("b", [3, 1.0]))

@@ -1,4 +1,4 @@
-"""What sizes that change cost once they are known: no Python to pick a plan, to make a view or to find a type."""
+"""What sizes that change cost once they are known: no Python to pick a plan, no further memory."""
 
 import flambeau as fb
 import flambeau.nn.functional as F
@@ -39,3 +39,26 @@ def test_regimes_that_alternate_run_without_python(built, monkeypatch):
     for length in (21, 101, 31, 121):
         assert attention(length).numpy() == pytest.approx(0.1)
     assert program.runs == runs + 4 and not calls
+
+
+def test_sizes_that_return_keep_nothing_more(built):
+    def decode():
+        keys = fb.ones(1, 4, 1, 16)
+        for _ in range(40):
+            keys = fb.cat([keys, fb.ones(1, 4, 1, 16)], dim=2)
+            part, _ = keys.split([1, keys.shape[2] - 1], dim=2)
+            (part @ keys.transpose(-1, -2)).sum().item()
+
+    def known():
+        stats = recorder.stats()
+        return {name: stats[name] for name in ("types", "views", "states", "misses", "builds")}
+
+    before = known()
+    decode()
+    once = known()
+    assert once["types"] >= before["types"] + 40 and once["views"] >= before["views"] + 40  # they are kept per size
+    decode()
+    twice = known()
+    decode()
+    assert known() == twice
+    assert (twice["types"], twice["views"]) == (once["types"], once["views"])
