@@ -26,8 +26,15 @@ def load(variant: str, threads: int) -> dict[str, str]:
     return {"jax": jax.__version__}
 
 
+def arrays(c: dict[str, int]) -> dict[str, Any]:
+    """The weights, matrices as JAX's layers keep them: (in, out)."""
+    return {
+        name: jnp.asarray(a.T if a.ndim == 2 and name.endswith("weight") else a) for name, a in C.weights(c).items()
+    }
+
+
 def linear(p: dict, name: str, x: Any) -> Any:
-    return x @ p[f"{name}.weight"].T + p[f"{name}.bias"]
+    return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
 
 
 def norm(p: dict, name: str, x: Any) -> Any:
@@ -51,7 +58,7 @@ def block(p: dict, i: int, heads: int, h: Any, mask: Any, keep: Any = lambda k, 
 
 def decode() -> C.Case:
     c = C.DECODE
-    p = {name: jnp.asarray(a) for name, a in C.weights(c).items()}
+    p = arrays(c)
     state: dict[str, Any] = {}
 
     @partial(jax.jit, donate_argnums=3)
@@ -89,7 +96,7 @@ def padded(x: np.ndarray) -> np.ndarray:
 
 def train() -> C.Case:
     c = C.TRAIN
-    p = {name: jnp.asarray(a) for name, a in C.weights(c).items()}
+    p = arrays(c)
     zeros = jax.tree.map(jnp.zeros_like, p)
     state = {"now": (p, zeros, jax.tree.map(jnp.zeros_like, p), jnp.zeros(()))}
     change = padded if V == "pad" else (lambda x: x)
