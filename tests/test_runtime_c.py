@@ -16,4 +16,4 @@ SCRIPT = Path(__file__).parent / "c" / "run.sh"
 def test_c_tests_pass_under_sanitizers():
     done = subprocess.run([str(SCRIPT)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("100% tests passed, 0 tests failed") == 3
+    assert done.stdout.count("100% tests passed") == 3  # and newer ones say no more
