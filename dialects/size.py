@@ -689,16 +689,11 @@ def solved(equations: Sequence[Size], n: int) -> list[Int]:
     found: list[Int] = [symbol(i) for i in range(n)]
     for equation in equations:
         zero = substitute(equation, found)
-        candidates = zero.terms if isinstance(zero, Size) else ()
-        for monomial, c in candidates:
-            index = monomial[0].symbol if len(monomial) == 1 else -1
-            if index < 0 or any(d % c for _, d in candidates):
-                continue
-            value = symbol(index) - Size(tuple((m, d // c) for m, d in candidates))
-            if index not in symbols(value):
-                replacement = [value if i == index else symbol(i) for i in range(n)]
-                found = [substitute(f, replacement) for f in found]
-                break
+        answer = solve(zero) if isinstance(zero, Size) else None
+        if answer is not None:
+            index, value = answer
+            replacement = [value if i == index else symbol(i) for i in range(n)]
+            found = [substitute(f, replacement) for f in found]
     return found
 
 
