@@ -623,25 +623,7 @@ class Table:
 
 def guards_of(spec: PlanSpec) -> list[Guard]:
     """A plan's guards, as they were asked."""
-    values: list[Int] = []
-    for op, a, b in spec.exprs[: 1 + max((x for _, x in spec.guards), default=-1)]:
-        match op:
-            case ExprOp.CONST:
-                values.append(a)
-            case ExprOp.SYMBOL:
-                values.append(symbol(a))
-            case ExprOp.ADD:
-                values.append(values[a] + values[b])
-            case ExprOp.MUL:
-                values.append(values[a] * values[b])
-            case ExprOp.FLOORDIV:
-                values.append(values[a] // values[b])
-            case ExprOp.MIN:
-                values.append(minimum(values[a], values[b]))
-            case ExprOp.MAX:
-                values.append(maximum(values[a], values[b]))
-            case _:
-                raise ValueError(f"[size] guards have no operator {op}.")
+    values = _read_rows(spec.exprs[: 1 + max((x for _, x in spec.guards), default=-1)])
     return [Guard(RELATIONS[relation], _size(values[x])) for relation, x in spec.guards]
 
 
@@ -663,10 +645,16 @@ def program(size: Int) -> tuple[tuple[int, int, int], ...]:
 
 def read_program(rows: Sequence[tuple[int, int, int]]) -> Int:
     """The size that `program` gave as rows."""
+    return _read_rows(rows)[-1]
+
+
+def _read_rows(rows: Sequence[tuple[int, int, int]]) -> list[Int]:
     found: list[Int] = []
     for op, a, b in rows:
+        if op not in _READERS:
+            raise ValueError(f"[size] a size has no operator {op}.")
         found.append(_READERS[op](a, b) if op in (ExprOp.CONST, ExprOp.SYMBOL) else _READERS[op](found[a], found[b]))
-    return found[-1]
+    return found
 
 
 _READERS: dict[int, Callable[[Any, Any], Int]] = {
@@ -691,9 +679,7 @@ def solved(equations: Sequence[Size], n: int) -> list[Int]:
         zero = substitute(equation, found)
         answer = solve(zero) if isinstance(zero, Size) else None
         if answer is not None:
-            index, value = answer
-            replacement = [value if i == index else symbol(i) for i in range(n)]
-            found = [substitute(f, replacement) for f in found]
+            found = [substitute(f, _Replaced(*answer)) for f in found]
     return found
 
 

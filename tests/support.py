@@ -1,8 +1,11 @@
 """Comparisons used by several test files: against NumPy always, against PyTorch where it is installed."""
 
+from contextlib import contextmanager
+
 import flambeau as fb
 import numpy as np
 import pytest
+from flambeau.runtime import recorder
 
 
 def arrays(*shape, seed=0, dtype=np.float32):
@@ -46,3 +49,15 @@ def gradients_against_torch(op, *data, rtol=3e-6):
             continue
         size = max(1.0, float(np.abs(y.grad.numpy()).max(initial=0)))
         np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), rtol=rtol, atol=rtol * size)
+
+
+@contextmanager
+def every_size_by_itself():
+    """No size becomes a symbol inside: what programs whose sizes change are compared with."""
+    recorder.clear()
+    before = recorder.set_hooks(fit_sizes=None)
+    try:
+        yield
+    finally:
+        recorder.clear()
+        recorder.set_hooks(**before)

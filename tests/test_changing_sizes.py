@@ -2,7 +2,6 @@
 
 import math
 import threading
-from contextlib import contextmanager
 
 import flambeau as fb
 import flambeau.nn.functional as F
@@ -10,21 +9,9 @@ import numpy as np
 import pytest
 from flambeau import nn
 from flambeau.runtime import recorder
-from support import arrays
+from support import arrays, every_size_by_itself
 
 LENGTHS = [5, 9, 3, 12, 7, 2, 64, 65, 33, 8, 100, 17]
-
-
-@contextmanager
-def every_size_by_itself():
-    """No size becomes a symbol inside."""
-    recorder.clear()
-    before = recorder.set_hooks(fit_sizes=None)
-    try:
-        yield
-    finally:
-        recorder.clear()
-        recorder.set_hooks(**before)
 
 
 def check(program, least_patterns=1):

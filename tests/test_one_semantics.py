@@ -1,13 +1,13 @@
 """One semantics: random programs give the same bits wherever they are cut, on every tier, on any threads."""
 
 import random
-from contextlib import contextmanager
 
 import flambeau as fb
 import flambeau.nn.functional as F
 import numpy as np
 import pytest
 from flambeau.runtime import recorder
+from support import every_size_by_itself
 
 UNARY = [
     fb.exp, fb.tanh, fb.sigmoid, fb.relu, fb.abs, fb.neg, fb.sin, fb.cos, F.gelu, fb.floor, fb.erf, fb.expm1,
@@ -103,18 +103,6 @@ def test_python_rules_agree_with_the_trie_on_every_hit(seed):
     expected = bits(program(seed, lambda: None))
     with fb.shadow_mode():
         assert bits(program(seed, lambda: None)) == expected
-
-
-@contextmanager
-def every_size_by_itself():
-    """No size becomes a symbol inside: what other sizes are compared with."""
-    recorder.clear()
-    before = recorder.set_hooks(fit_sizes=None)
-    try:
-        yield
-    finally:
-        recorder.clear()
-        recorder.set_hooks(**before)
 
 
 @pytest.mark.parametrize("seed", range(200, 208))

@@ -30,10 +30,11 @@ def test_sizes_of_dictionaries_ask_nothing():
     assert {-s: "one", -2 * s: "two", s: "three"}[-2 * s] == "two"
 
 
-def random_size(rng: random.Random, depth: int):
+def random_size(rng: random.Random, depth: int, s, t):
+    """An expression of s and t: the same one of sizes and of ints, from the same state of `rng`."""
     if not depth:
         return rng.choice([s, t, rng.randint(0, 9)])
-    a, b = random_size(rng, depth - 1), random_size(rng, depth - 1)
+    a, b = random_size(rng, depth - 1, s, t), random_size(rng, depth - 1, s, t)
     match rng.randrange(6):
         case 0:
             return a + b
@@ -71,34 +72,15 @@ def test_arithmetic_agrees_with_ints(seed):
     rng = random.Random(seed)
     values = (rng.randint(2, 50), rng.randint(2, 50))
     plain = rng.getstate()
-    size = random_size(rng, 4)
+    size = random_size(rng, 4, s, t)
     rng.setstate(plain)
-    expected = evaluated_random(rng, 4, values)
+    expected = random_size(rng, 4, *values)
     assert evaluate(size, values) == expected
     assert substitute(size, values) == expected and isinstance(substitute(size, values), int)
     if isinstance(size, Size):
         assert run(program(size), values) == expected
         assert repr_of(parse(repr_of(size))) == repr_of(size)
         assert pickle.loads(pickle.dumps(size)) == size and hash(size) == hash(parse(repr_of(size)))
-
-
-def evaluated_random(rng: random.Random, depth: int, values):
-    if not depth:
-        return rng.choice([values[0], values[1], rng.randint(0, 9)])
-    a, b = evaluated_random(rng, depth - 1, values), evaluated_random(rng, depth - 1, values)
-    match rng.randrange(6):
-        case 0:
-            return a + b
-        case 1:
-            return a - b
-        case 2:
-            return a * b
-        case 3:
-            return a // rng.randint(1, 5)
-        case 4:
-            return a // (values[0] + rng.randint(-1, 3))
-        case _:
-            return a % rng.randint(1, 5)
 
 
 def test_what_is_certain_needs_no_guard():
