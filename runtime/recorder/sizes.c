@@ -46,45 +46,9 @@ PyObject *fb_size_rows(const fb_size *s) {
   return rows;
 }
 
-/* floor(a / b); false when there is no such number. */
-static bool quotient(int64_t a, int64_t b, int64_t *out) {
-  if (b == 0 || (a == INT64_MIN && b == -1))
-    return false;
-  *out = a / b - (a % b != 0 && (a < 0) != (b < 0));
-  return true;
-}
-
-static bool row_value(const fb_expr *x, const int64_t *values, const int64_t *symbols, int64_t *out) {
-  if (x->op == FB_X_CONST || x->op == FB_X_SYMBOL) {
-    *out = x->op == FB_X_CONST ? x->a : symbols[x->a];
-    return true;
-  }
-  int64_t a = values[x->a], b = values[x->b];
-  switch (x->op) {
-  case FB_X_ADD:
-    return !__builtin_add_overflow(a, b, out);
-  case FB_X_SUB:
-    return !__builtin_sub_overflow(a, b, out);
-  case FB_X_MUL:
-    return !__builtin_mul_overflow(a, b, out);
-  case FB_X_FLOORDIV:
-    return quotient(a, b, out);
-  case FB_X_CEILDIV:
-    return b != INT64_MIN && quotient(a, -b, out) && !__builtin_sub_overflow(0, *out, out);
-  case FB_X_MIN:
-    *out = a < b ? a : b;
-    return true;
-  default:
-    *out = a > b ? a : b;
-    return true;
-  }
-}
-
 bool fb_size_value(const fb_size *s, const int64_t *symbols, int64_t *value) {
   int64_t fixed[32], *values = s->n <= 32 ? fixed : PyMem_Malloc(s->n * sizeof *values);
-  bool has = values != NULL;
-  for (uint32_t i = 0; has && i < s->n; i++)
-    has = row_value(&s->rows[i], values, symbols, &values[i]);
+  bool has = values && fb_evaluate(s->rows, 0, (int32_t)s->n, symbols, values) == (int32_t)s->n;
   if (has)
     *value = values[s->n - 1];
   if (values != fixed)
@@ -285,19 +249,6 @@ void fb_pattern_clear(fb_pattern *p) {
 
 /* ---- conditions and guards ------------------------------------------------------------------------------- */
 
-static bool holds(int relation, int64_t value) {
-  switch (relation) {
-  case 0:
-    return value == 0;
-  case 1:
-    return value != 0;
-  case 2:
-    return value < 0;
-  default:
-    return value >= 0;
-  }
-}
-
 static bool is_here(const fb_node *node) {
   PyObject *file;
   int line = fb_user_line(&file);
@@ -324,7 +275,7 @@ bool fb_sized_admits(const fb_node *node, fb_recorder *rec, const fb_pattern *pa
       return false;
   }
   for (uint32_t i = 0; i < s->n_guards; i++)
-    if (!fb_size_value(s->guards[i].size, rec->symbols, &value) || !holds(s->guards[i].relation, value))
+    if (!fb_size_value(s->guards[i].size, rec->symbols, &value) || !fb_holds(s->guards[i].relation, value))
       return false;
   return !s->here || is_here(node);
 }

@@ -35,11 +35,9 @@ static bool apply(int32_t op, int64_t a, int64_t b, int64_t *out) {
   }
 }
 
-/* Evaluates expressions from `first` on, up to the first one that has no value, or `end`; returns where it stopped. */
-static int32_t evaluate_range(const fb_plan_spec *spec, const int64_t *symbols, int64_t *values, int32_t first,
-                              int32_t end) {
+int32_t fb_evaluate(const fb_expr *exprs, int32_t first, int32_t end, const int64_t *symbols, int64_t *values) {
   for (int32_t i = first; i < end; i++) {
-    const fb_expr *x = &spec->exprs[i];
+    const fb_expr *x = &exprs[i];
     if (x->op == FB_X_CONST)
       values[i] = x->a;
     else if (x->op == FB_X_SYMBOL)
@@ -50,7 +48,7 @@ static int32_t evaluate_range(const fb_plan_spec *spec, const int64_t *symbols, 
   return end;
 }
 
-static bool holds(int32_t relation, int64_t value) {
+bool fb_holds(int32_t relation, int64_t value) {
   switch (relation) {
   case FB_IS_ZERO:
     return value == 0;
@@ -66,10 +64,10 @@ static bool holds(int32_t relation, int64_t value) {
 /* Evaluates what the guards need and checks them. A later guard may make sense only where an earlier one holds. */
 static bool check_guards(const fb_plan *plan, const int64_t *symbols, int64_t *values) {
   const fb_plan_spec *spec = &plan->spec;
-  int32_t known = evaluate_range(spec, symbols, values, 0, plan->guard_exprs);
+  int32_t known = fb_evaluate(spec->exprs, 0, plan->guard_exprs, symbols, values);
   for (int32_t i = 0; i < spec->n_guards; i++) {
     const fb_guard *g = &spec->guards[i];
-    if (g->x >= known || !holds(g->relation, values[g->x]))
+    if (g->x >= known || !fb_holds(g->relation, values[g->x]))
       return false;
   }
   return true;
@@ -79,7 +77,7 @@ static fb_status evaluate(const fb_plan *plan, const int64_t *symbols, int64_t *
   const fb_plan_spec *spec = &plan->spec;
   if (FB_UNLIKELY(!check_guards(plan, symbols, values)))
     return fb_fail(FB_OTHER_SIZES, "[plan] the plan is not for these sizes: one of its guards does not hold.");
-  int32_t i = evaluate_range(spec, symbols, values, plan->guard_exprs, spec->n_exprs);
+  int32_t i = fb_evaluate(spec->exprs, plan->guard_exprs, spec->n_exprs, symbols, values);
   if (FB_LIKELY(i == spec->n_exprs))
     return FB_OK;
   const fb_expr *x = &spec->exprs[i];
