@@ -1,11 +1,18 @@
 """Comparisons used by several test files: against NumPy always, against PyTorch where it is installed."""
 
+import os
 from contextlib import contextmanager
 
 import flambeau as fb
 import numpy as np
 import pytest
 from flambeau.runtime import recorder
+
+
+def rounds(quick, long, full):
+    """How often a test of chance repeats itself: `make test` runs it `quick` times, `.ci/run` (FLAMBEAU_TESTS=long) `long`
+    times, `tools/full_tests.sh` (FLAMBEAU_TESTS=full) `full` times. docs/testing.md has the minutes and the results."""
+    return {"quick": quick, "long": long, "full": full}[os.environ.get("FLAMBEAU_TESTS", "quick")]
 
 
 def arrays(*shape, seed=0, dtype=np.float32):
