@@ -8,21 +8,27 @@ SOURCES := $(shell find frontend dialects compiler runtime -type f \( -name '*.p
 TESTS ?= tests
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test test-c test-lit test-py test-plugin lint types format clean
+.PHONY: demo test test-c test-lit test-py test-skipped test-plugin lint types format clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/digits.py --out out
 
-test: test-c test-lit test-py
+test: test-lit test-py
 
-test-c:
-	bash tests/c/run.sh
+# The C tests by themselves; test-py runs them, too.
+test-c: $(VENV)/.test
+	PATH="$(abspath $(BIN)):$$PATH" bash tests/c/run.sh
 
 test-lit: $(VENV)/.test
 	$(BIN)/lit -sv lit_tests
 
 test-py: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(TESTS)
+
+# What the last run skipped, with more installed: REQUIRE names what must be there now.
+REQUIRE ?=
+test-skipped: $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --skipped-before --require "$(REQUIRE)" $(TESTS)
 
 # The example plug-in, installed from its own folder into a fresh environment on top of the one with the wheel.
 PLUGIN_ENV := build/plugin-env

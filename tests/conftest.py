@@ -1,10 +1,91 @@
-"""Shared by all tests: programs are compiled in the foreground, into a cache of the tests' own."""
+"""Shared by all tests: programs are compiled in the foreground, into a cache of the tests' own; skips are accounted for.
+
+A test may be skipped for want of what `NEEDS` lists, and for nothing else. The run's last lines say what was missing, and
+how many tests did not run for it. `--require torch,ptxas` makes a skip for want of these a failure; `--skipped-before` runs
+just what the last run skipped, so that a second run with more installed repeats nothing.
+"""
 
 import os
+import re
 import tempfile
+from collections import Counter
+
+import pytest
 
 os.environ.pop("OPENBLAS_CORETYPE", None)
 os.environ.pop("OPENBLAS_L2_SIZE", None)
 os.environ.setdefault("FLAMBEAU_COMPILE", "blocking")
 os.environ.setdefault("FLAMBEAU_CACHE", os.path.join(tempfile.gettempdir(), f"flambeau-tests-{os.getuid()}"))
 os.environ.setdefault("FLAMBEAU_STRICT_SIZES", "1")
+
+#: What may be missing: a pattern of the reasons that tests give.
+NEEDS = {
+    "torch": r"could not import 'torch'",
+    "export": r"no linker for|qemu-\S+ is not installed",
+    "ptxas": r"needs ptxas",
+    "cc": r"needs (Linux and )?a C compiler|cannot link with -fsanitize",
+    "gpu": r"\[cuda\]|no driver",
+    "no gpu": r"there is a GPU",
+    "avx2": r"this machine cannot run AVX2 code",
+    "long double": r"long double is no wider than float64 here",
+    "fork": r"no fork on this system",
+}
+_LAST = "flambeau/skipped"
+
+
+def need(reason: str) -> str | None:
+    """What a test that was skipped for `reason` lacked, None if that is no reason to skip."""
+    return next((name for name, pattern in NEEDS.items() if re.search(pattern, reason)), None)
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("flambeau")
+    group.addoption(
+        "--require", default="", metavar="NEEDS", help="tests that lack one of these fail: torch,export,..."
+    )
+    group.addoption("--skipped-before", action="store_true", help="run just the tests that the last run skipped")
+
+
+def pytest_configure(config):
+    unknown = set(filter(None, config.getoption("--require").split(","))) - NEEDS.keys()
+    if unknown:
+        raise pytest.UsageError(f"--require knows {', '.join(NEEDS)}, not {', '.join(sorted(unknown))}")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--skipped-before"):
+        return
+    before = set(config.cache.get(_LAST, []))
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in before])
+    items[:] = [item for item in items if item.nodeid in before]
+
+
+def skips(config) -> list[tuple[str, str]]:
+    """(test, reason) of what was skipped."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reports = reporter.stats.get("skipped", []) if reporter else []
+    return [(report.nodeid, str(report.longrepr[2])) for report in reports]
+
+
+def refused(config) -> list[tuple[str, str]]:
+    """Skips that count as failures: for no reason that is known, or for want of what is required."""
+    required = config.getoption("--require").split(",")
+    return [(test, reason) for test, reason in skips(config) if need(reason) is None or need(reason) in required]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workerinput"):  # a worker of xdist: the process that reports is another
+        return
+    session.config.cache.set(_LAST, [test for test, _ in skips(session.config)])
+    if refused(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for test, reason in refused(config):
+        terminalreporter.write_line(f"NOT TO BE SKIPPED {test}: {reason}", red=True)
+    counts = Counter(need(reason) or "unknown reasons" for _, reason in skips(config))
+    if counts:
+        said = ", ".join(f"{count} for want of {name}" for name, count in counts.most_common())
+        terminalreporter.write_line(f"skipped: {said}")

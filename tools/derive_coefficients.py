@@ -70,6 +70,14 @@ def expansion(x: mpf, count: int, bits: int, down: bool = False) -> list[mpf]:
     return parts
 
 
+def value(coefficients: list[mpf], t: mpf) -> mpf:
+    """c0 + c1 t + c2 t^2 + ..., by Horner's rule (which order mpmath's `polyval` takes depends on its version)."""
+    result = mpf(0)
+    for c in reversed(coefficients):
+        result = result * t + c
+    return result
+
+
 # ---- Remez exchange ---------------------------------------------------------------------------------------------
 
 
@@ -93,7 +101,7 @@ class Samples:
             self.targets = [fit.target(t) for t in self.points]
 
     def residuals(self, coefficients: list[mpf]) -> list[mpf]:
-        return [g - mp.polyval(coefficients[::-1], t) for t, g in zip(self.points, self.targets)]
+        return [g - value(coefficients, t) for t, g in zip(self.points, self.targets)]
 
 
 def remez(samples: Samples, values: list[mpf], count: int) -> list[mpf]:
@@ -102,7 +110,7 @@ def remez(samples: Samples, values: list[mpf], count: int) -> list[mpf]:
     reference = [round((1 - float(mp.cos(mp.pi * i / count))) / 2 * last) for i in range(count + 1)]
     for _ in range(40):
         terms, level = _solve(samples, values, count, reference)
-        errors = [w * (g - mp.polyval(terms[::-1], t)) for t, g, w in zip(samples.points, values, samples.weights)]
+        errors = [w * (g - value(terms, t)) for t, g, w in zip(samples.points, values, samples.weights)]
         found = _alternation(errors, count + 1)
         if found is None or max(map(abs, errors)) <= abs(level) * (1 + mpf(10) ** -6):
             break

@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# Builds the C tests plain, under ASan+UBSan and under TSan in build/c-*, and runs them. Arguments go to ctest.
+# Builds the C tests in build/c-* and runs them: run.sh [plain|asan|tsan ...], all three unless named.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-run() { # name, sanitizers, further arguments of ctest
-  local name=$1 sanitize=$2
-  shift 2
-  cmake -S . -B "build/c-$name" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DFLAMBEAU_TESTS=ON -DFLAMBEAU_SANITIZE="$sanitize" >/dev/null
-  cmake --build "build/c-$name" --parallel >/dev/null
-  echo "== $name"
-  ctest --test-dir "build/c-$name" --output-on-failure --no-tests=error "$@"
+run() { # name, sanitizers
+  cmake -S . -B "build/c-$1" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DFLAMBEAU_TESTS=ON -DFLAMBEAU_SANITIZE="$2" >/dev/null
+  cmake --build "build/c-$1" --parallel >/dev/null
+  echo "== $1"
+  ctest --test-dir "build/c-$1" --output-on-failure --no-tests=error
 }
 
-run plain "" "$@"
-run asan address,undefined "$@"
-run tsan thread "$@"
+[ $# -gt 0 ] || set -- plain asan tsan
+for name; do
+  case $name in
+  plain) run plain "" ;;
+  asan) run asan address,undefined ;;
+  tsan) run tsan thread ;;
+  *) echo "run.sh knows plain, asan and tsan, not $name" >&2 && exit 2 ;;
+  esac
+done
