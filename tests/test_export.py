@@ -62,6 +62,11 @@ def called(model, *inputs) -> bytes:
     return b"".join(np.ascontiguousarray(r.numpy()).tobytes() for r in results)
 
 
+class Roots(nn.Module):
+    def forward(self, x):
+        return x.sqrt()
+
+
 class Small(nn.Module):
     def __init__(self):
         super().__init__()
@@ -238,6 +243,29 @@ def test_the_executable_reports_what_is_wrong(tmp_path):
     program.write_bytes(data.replace(sample, b"\x07" + sample[1:]))
     wrong = run([program, "--check"])
     assert wrong.returncode == 1 and b"[check] small: byte 0 of output 0 is" in wrong.stderr
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_check_takes_all_nans_for_one(tmp_path, dtype):
+    """Machines may differ in the sign and payload of the NaNs they make; a NaN beside a number is an error."""
+    x = np.array([[-1.0, 0.3, -2.0, 0.7]], dtype)
+    made = fb.export(Roots(), fb.tensor(x), tmp_path / "roots", target=HERE.name, executable=True)
+    program = made.executable
+    assert run([program, "--check"]).returncode == 0
+    expected = np.frombuffer(run([program], x.tobytes()).stdout, dtype).reshape(1, 4)
+    assert np.isnan(expected).tolist() == [[True, False, True, False]]
+    data = program.read_bytes()
+    assert data.count(expected.tobytes()) == 1
+    bits = np.dtype(f"u{x.itemsize}")
+    other = expected.copy()
+    other.view(bits)[0, [0, 2]] ^= (1 << (8 * x.itemsize - 1)) | 12345  # another sign and payload
+    program.write_bytes(data.replace(expected.tobytes(), other.tobytes()))
+    assert run([program, "--check"]).returncode == 0
+    other[0, 2] = 1.0
+    program.write_bytes(data.replace(expected.tobytes(), other.tobytes()))
+    wrong = run([program, "--check"])
+    assert wrong.returncode == 1 and b"of output 0 is" in wrong.stderr
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------------
