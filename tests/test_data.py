@@ -16,6 +16,7 @@ from flambeau.data import (
     Subset,
     SubsetRandomSampler,
     TensorDataset,
+    default_collate,
     random_split,
 )
 from flambeau.runtime import recorder
@@ -96,6 +97,18 @@ def test_collating_dicts_tuples_numbers_and_strings():
     assert type(batch) is Point and batch.a.shape == (2, 2) and batch.b.tolist() == [1, 2]
     with pytest.raises(TypeError, match=r"\[default_collate\] samples of type object cannot be stacked"):
         list(DataLoader([object()]))
+
+
+def test_collated_floats_are_double_as_pythons_are():
+    """Nothing of a target is rounded on the way; the first sample decides, as in PyTorch."""
+    plain = default_collate([0.1, 0.2])
+    assert plain.dtype is fb.float64 and plain.tolist() == [0.1, 0.2]
+    floats, ints = default_collate([(0.1, 1), (0.2, 2)])
+    assert floats.dtype is fb.float64 and floats.tolist() == [0.1, 0.2] and ints.dtype is fb.int64
+    assert default_collate([{"a": 0.5}])["a"].dtype is fb.float64
+    assert default_collate([2.5, 1]).dtype is fb.float64 and default_collate([1, 2.5]).dtype is fb.float32
+    assert default_collate([True, False]).dtype is fb.bool and default_collate([np.float32(1)]).dtype is fb.float32
+    assert next(iter(DataLoader([0.1, 0.2], batch_size=2))).tolist() == [0.1, 0.2]
 
 
 def test_batch_size_none_collate_and_samplers():

@@ -85,6 +85,58 @@ def test_bad_creation(call, error, text):
         call()
 
 
+_X = fb.arange(4.0)
+NESTED = {  # what is in the list -> the dtype that PyTorch finds for it
+    "float32 tensors": (lambda: [_X[0], _X[1]], fb.float32),
+    "float64 tensors": (lambda: [_X[0].double(), _X[1].double()], fb.float64),
+    "int32 tensors": (lambda: [fb.tensor(1, dtype=fb.int32)], fb.int32),
+    "bool tensors": (lambda: (fb.tensor(True), fb.tensor(False)), fb.bool),
+    "losses": (lambda: [(_X * 2).sum(), (_X * 3).mean()], fb.float32),
+    "tensors of one element": (lambda: [_X[:1], _X[1:2]], fb.float32),
+    "rows": (lambda: [[_X[0], _X[1]], [_X[2], _X[3]]], fb.float32),
+    "whole rows": (lambda: [_X.double(), _X.double()], fb.float64),
+    "a wider one behind": (lambda: [_X[0], _X[1].double()], fb.float64),
+    "an int32 and an int64": (lambda: [fb.tensor(1, dtype=fb.int32), fb.tensor(1)], fb.int64),
+    "an int32 and an int": (lambda: [fb.tensor(1, dtype=fb.int32), 1], fb.int64),
+    "an int32 and a float": (lambda: [1.5, fb.tensor(1, dtype=fb.int32)], fb.float32),
+    "a float32 and a float": (lambda: [_X[0], 1.5], fb.float32),
+    "a float and a float64": (lambda: [1.5, _X[0].double()], fb.float64),
+    "a bool tensor and an int": (lambda: [fb.tensor(True), 2], fb.int64),
+    "NumPy scalars": (lambda: [np.float32(1), np.float32(2)], fb.float32),
+    "a row and an array": (lambda: [[1, 2], np.ones(2)], fb.float64),
+    "a large int and a float": (lambda: [2**62, 1.0], fb.float32),
+    "nothing": (list, fb.float32),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_lists_of_tensors_and_numbers_have_their_common_dtype(name):
+    make, dtype = NESTED[name]
+    for build in (fb.tensor, fb.as_tensor):
+        made = build(make())
+        assert made.dtype is dtype and not made.requires_grad
+        assert made.flatten().tolist() == np.array(_flat(make())).astype(dtype.numpy).tolist()
+    assert fb.tensor(make(), dtype=fb.float64).dtype is fb.float64
+    fb.set_default_dtype(fb.float64)
+    try:
+        assert fb.tensor([_X[0], _X[1]]).dtype is fb.float32 and fb.tensor([_X[0], 1.5]).dtype is fb.float64
+    finally:
+        fb.set_default_dtype(fb.float32)
+
+
+def _flat(data):
+    """The numbers in nested sequences, as Python's."""
+    if isinstance(data, (list, tuple)):
+        return [number for item in data for number in _flat(item)]
+    return np.asarray(data).ravel().tolist()
+
+
+def test_tensors_of_one_element_are_numbers_in_a_list():
+    assert fb.tensor([_X[:1], _X[1:2]]).shape == (2,) and fb.tensor([_X[None, :1], 3.0]).tolist() == [0.0, 3.0]
+    with pytest.raises(ValueError, match=r"\[tensor\] the data is ragged"):
+        fb.tensor([_X[:2], _X[:3]])
+
+
 @pytest.mark.accept("CRE-02", "CRE-03", "T-13")
 def test_buffers_are_checked_and_shared_when_writable():
     memory = bytearray(np.arange(6, dtype=np.float32).tobytes())

@@ -197,6 +197,9 @@ def test_state_dict_of_the_model_aliases_across_a_step():
     [
         (lambda: SGD([]), ValueError, r"\[Optimizer\] there are no parameters"),
         (lambda: SGD(fb.ones(2)), TypeError, r"\[Optimizer\] params is a Tensor"),
+        (lambda: SGD({fb.ones(2)}), TypeError, r"\[Optimizer\] params is a set, whose order changes"),
+        (lambda: Adam([{"params": {fb.ones(2)}}]), TypeError, r"\[Optimizer\] 'params' of a group is a set"),
+        (lambda: SGD([{"params": frozenset([fb.ones(2)])}]), TypeError, r"\[Optimizer\] 'params' of a group is a froz"),
         (lambda: SGD([1]), TypeError, r"\[Optimizer\] a parameter is a int"),
         (lambda: SGD([fb.ones(2, requires_grad=True) * 2]), ValueError, r"a parameter is the result of an operation"),
         (lambda: SGD([fb.ones(2)] * 2), ValueError, r"in more than one group or twice in one"),

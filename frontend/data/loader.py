@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from flambeau.data.dataset import IterableDataset, Subset, TensorDataset
 from flambeau.data.sampler import BatchSampler, RandomSampler, SequentialSampler
+from flambeau.dialects.dtypes import float64
 from flambeau.functions.assemble import stack
 from flambeau.functions.create import as_tensor, tensor
 from flambeau.generator import Generator
@@ -22,6 +23,7 @@ from flambeau.runtime.recorder import Tensor, flush_point
 def default_collate(batch: list[Any]) -> Any:
     """Samples stacked: tensors, arrays and numbers along a new first dimension, inside dicts, tuples and lists alike.
 
+    Python floats give float64, in which nothing is lost; ints give int64.
     Raises TypeError for other types, RuntimeError for samples of different lengths or shapes.
     """
     first = batch[0]
@@ -29,7 +31,9 @@ def default_collate(batch: list[Any]) -> Any:
         return stack(batch)
     if isinstance(first, (np.ndarray, np.generic)):
         return stack([as_tensor(np.asarray(x)) for x in batch])
-    if isinstance(first, (bool, int, float)):
+    if isinstance(first, float):
+        return tensor(batch, dtype=float64)
+    if isinstance(first, (bool, int)):
         return tensor(batch)
     if isinstance(first, (str, bytes)):
         return batch

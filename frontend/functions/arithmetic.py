@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import bool_, float32, float64
+from flambeau.dialects.dtypes import bool_, float32, float64, int64
 from flambeau.function import Number, Operand, Static, Tensor_, function
 from flambeau.functions.common import (
     as_value,
@@ -173,9 +173,9 @@ def sign(input: Tensor_):
 
 @function(method=True)
 def square(input: Tensor_):
-    """`input * input`."""
-    x = input
-    return x if x.dtype is bool_ else ops.mul(x, x)
+    """`input * input`; bools give int64, as `** 2` does."""
+    x = input.cast(int64) if input.dtype is bool_ else input
+    return ops.mul(x, x)
 
 
 @function(method=True)

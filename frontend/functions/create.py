@@ -16,6 +16,7 @@ from flambeau.device import check_device
 from flambeau.dialects.dtypes import DType, bool_, float64, int64
 from flambeau.dialects.size import Size
 from flambeau.function import Default, Number, Operand, Sizes, Static, Tensor_, builder, function
+from flambeau.functions import literals
 from flambeau.functions.assemble import _one_hot
 from flambeau.functions.common import ops, size_of
 from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
@@ -29,55 +30,17 @@ def _with_grad(made: Tensor, requires_grad: bool) -> Tensor:
     return made.requires_grad_() if requires_grad else made
 
 
-def _plain(data: Any) -> Any:
-    """Nested sequences with tensors replaced by their values."""
-    if isinstance(data, Tensor):
-        return data.tolist()
-    if isinstance(data, (list, tuple)):
-        return [_plain(item) for item in data]
-    return data
-
-
-def _array(op: str, data: Any, dtype: DType | None) -> np.ndarray:
-    """Python data as an array: floats in the default dtype (as they are if `dtype` is given), ints as int64."""
-    floats = np.float64 if dtype else get_default_dtype().numpy
-    if isinstance(data, (np.ndarray, np.generic)):
-        return np.asarray(data)
-    if isinstance(data, (bool, int, float)):
-        return np.asarray(data, floats if isinstance(data, float) else number_dtype(data).numpy)
-    if hasattr(data, "__array__") and not isinstance(data, Tensor):
-        return np.asarray(data)
-    try:
-        array = np.array(_plain(data))
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"[{op}] the data is ragged or out of range: {error}. Make all rows equally long.") from None
-    if array.dtype.kind == "f" and (array.size == 0 or not _has_numpy(data)):
-        return array.astype(floats)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(
-            f"[{op}] data of type {type(data).__name__} does not make numbers. Pass numbers, lists or an array."
-        )
-    return array
-
-
-def _has_numpy(data: Any) -> bool:
-    """Whether the first innermost item is a NumPy scalar or array, whose dtype is kept."""
-    while isinstance(data, (list, tuple)) and data:
-        data = data[0]
-    return isinstance(data, (np.ndarray, np.generic, Tensor))
-
-
 def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """A tensor with a copy of `data`: a number, nested lists, a NumPy array.
+    """A tensor with a copy of `data`: a number, nested lists of numbers, arrays and tensors, a NumPy array.
 
-    Floats give the default dtype, ints int64, bools bool, arrays their own dtype. Raises ValueError for ragged lists,
-    TypeError for what is not numbers. Example: `flambeau.tensor([[1.0, 2.0], [3.0, 4.0]])`.
+    Floats give the default dtype, ints int64, bools bool, arrays and tensors their own dtype; a mix gives the common one.
+    Raises ValueError for ragged lists, TypeError for what is not numbers. Example: `flambeau.tensor([[1.0, 2.0], [3.0, 4.0]])`.
     """
     check_device(device)
     if isinstance(data, Tensor):
         warnings.warn("[tensor] to copy a tensor, use x.clone().detach() rather than tensor(x).", stacklevel=2)
         data = host.array_of(data)
-    return _with_grad(host.copied(_array("tensor", data, dtype), dtype), requires_grad)
+    return _with_grad(host.copied(literals.array_of("tensor", data, dtype), dtype), requires_grad)
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:

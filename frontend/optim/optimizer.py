@@ -16,6 +16,14 @@ from flambeau.nn.hooks import RemovableHandle
 from flambeau.runtime.recorder import Tensor, flush
 
 
+def _check_ordered(what: str, params: Any) -> None:
+    """Refuse sets: state dicts follow the order of the parameters, and that of a set changes from run to run."""
+    if isinstance(params, (set, frozenset)):
+        raise TypeError(
+            f"[Optimizer] {what} is a {type(params).__name__}, whose order changes from run to run. Pass a list."
+        )
+
+
 class Optimizer:
     """Base class of optimizers.
 
@@ -26,6 +34,7 @@ class Optimizer:
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
             raise TypeError("[Optimizer] params is a Tensor. Pass a list of tensors, or dicts with 'params'.")
+        _check_ordered("params", params)
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
@@ -38,12 +47,14 @@ class Optimizer:
             self.add_param_group(group)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add tensors with options of their own. Raises TypeError for what is not a leaf tensor, ValueError for duplicates."""
+        """Add tensors with options of their own. Raises TypeError for a set and for what is not a tensor, ValueError for
+        duplicates and for tensors that are no leaves."""
         if not isinstance(param_group, dict):
             raise TypeError(
                 f"[Optimizer] a parameter group is a {type(param_group).__name__}. Pass a dict with 'params'."
             )
         given = param_group["params"]
+        _check_ordered("'params' of a group", given)
         params = [given] if isinstance(given, Tensor) else list(given)
         names = [p[0] for p in params if isinstance(p, tuple)]
         params = [p[1] if isinstance(p, tuple) else p for p in params]

@@ -1,0 +1,76 @@
+"""Python data as arrays: numbers and nested sequences of numbers, arrays and tensors.
+
+In: what users give to `tensor`. Out: a NumPy array in the dtype that the tensor gets. Next: `create.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from flambeau import host
+from flambeau.dialects.dtypes import DType, bool_, from_numpy, int64, promote
+from flambeau.promotion import get_default_dtype, number_dtype
+from flambeau.runtime.recorder import Tensor
+
+
+def array_of(op: str, data: Any, dtype: DType | None) -> np.ndarray:
+    """`data` as an array. Its dtype is the common one of all numbers in it: floats count as the default dtype (unless
+    `dtype` is given: then they are left as they are, to be converted once), ints as int64; arrays and tensors as theirs.
+
+    Raises ValueError for ragged rows, TypeError for what is not numbers.
+    """
+    if isinstance(data, (np.ndarray, np.generic)):
+        return np.asarray(data)
+    if isinstance(data, (bool, int, float)):
+        floats = np.float64 if dtype else get_default_dtype().numpy
+        return np.asarray(data, floats if isinstance(data, float) else number_dtype(data).numpy)
+    if hasattr(data, "__array__") and not isinstance(data, Tensor):
+        return np.asarray(data)
+    try:
+        array = np.array(_without_tensors(data))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"[{op}] the data is ragged or out of range: {error}. Make all rows equally long.") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"[{op}] data of type {type(data).__name__} does not make numbers. Pass numbers, lists or an array."
+        )
+    return array if dtype else array.astype(_dtype(data).numpy, copy=False)
+
+
+def _without_tensors(data: Any) -> Any:
+    """Nested sequences with tensors replaced by their values; a tensor of one element is a number, as in PyTorch."""
+    if isinstance(data, Tensor):
+        return data.item() if data.numel() == 1 else host.array_of(data)
+    if isinstance(data, (list, tuple)):
+        return data if _NUMBERS.issuperset(map(type, data)) else [_without_tensors(item) for item in data]
+    return data
+
+
+_NUMBERS = {bool, int, float}
+
+
+def _dtype(data: Any) -> DType:
+    """The common dtype of everything in nested sequences; the default one of nothing."""
+    found: DType | None = None
+    for dtype in _dtypes(data):
+        found = dtype if found is None else promote(found, dtype)
+    return found or get_default_dtype()
+
+
+def _dtypes(data: Any) -> set[DType]:
+    if isinstance(data, (list, tuple)):
+        kinds = set(map(type, data))
+        plain = {_number_kind(kind) for kind in kinds & _NUMBERS}
+        return (
+            plain.union(*(_dtypes(item) for item in data if type(item) not in _NUMBERS)) if kinds - _NUMBERS else plain
+        )
+    if isinstance(data, Tensor):
+        return {data.dtype}
+    if isinstance(data, (bool, int, float)) and not isinstance(data, np.generic):
+        return {number_dtype(data)}
+    return {from_numpy(np.asarray(data).dtype)}
+
+
+def _number_kind(kind: type) -> DType:
+    return bool_ if kind is bool else int64 if kind is int else get_default_dtype()
