@@ -42,8 +42,8 @@ typedef struct {
  * overlap inputs. Safe to call from several threads at once. After a failure the outputs are as they were. */
 FB_API fb_status fb_program_run(const fb_program *p, const void *const *inputs, void *const *outputs);
 
-/* Runs the program on its sample inputs and compares every output with the expected one, bit for bit; all NaNs are equal.
- * FB_INVALID_ARGUMENT when one differs: the message names the first byte. */
+/* Runs the program on its sample inputs and compares every output with the expected one, bit for bit; all NaNs are
+ * equal. FB_INVALID_ARGUMENT when one differs: the message names the first byte. */
 FB_API fb_status fb_program_check(const fb_program *p);
 
 #ifdef __cplusplus
