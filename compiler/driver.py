@@ -17,7 +17,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from flambeau.compiler import foreign, kernel_cache, plan_cache, report
+from flambeau.compiler import foreign, kernel_cache, plan_cache, report, targets
 from flambeau.compiler.crew import Crew
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program, pinned
@@ -43,8 +43,10 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def compile(graph: Graph, options: Options | None = None) -> Executable:
-    """The executable of `graph`. Equal graphs share all that is compiled; each keeps its own lines."""
+    """The executable of `graph`. Equal graphs share all that is compiled; each keeps its own lines. Raises ValueError for
+    a target whose code cannot run here."""
     options = options or Options.from_environment()
+    targets.check_runs_here(options.target)
     key = plan_cache.key(graph, options)
     with _lock:
         found = _compiled.get((key, options))

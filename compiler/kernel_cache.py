@@ -34,6 +34,7 @@ _CODE = (
     "targets/aarch64.py",
     "targets/x86_64.py",
     "targets/host.py",
+    "targets/target.py",
 )
 
 
@@ -62,6 +63,7 @@ class KernelCache:
 
     def find(self, source: KernelSource, options: Options) -> int | None:
         """The address if the kernel is in memory or on disk. Dumping asks for the stages, so it ignores the disk."""
+        targets.check_runs_here(options.target)
         name = key(source, options)
         with self._lock:
             known = self._addresses.get(name)
@@ -84,8 +86,9 @@ class KernelCache:
         return self.insert(source, options, code)
 
     def insert(self, source: KernelSource, options: Options, code: bytes) -> int:
-        """Load an object that was compiled elsewhere."""
+        """Load an object that was compiled elsewhere. Raises ValueError if it is for another machine."""
         name = key(source, options)
+        targets.check_runs_here(options.target)
         with self._lock:
             if name not in self._addresses:
                 self._addresses[name] = loader.load(code)

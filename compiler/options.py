@@ -1,40 +1,109 @@
 """Every switch of the compiler, in one object that is part of the cache key.
 
-In: environment variables, which only set defaults. Out: `Options`. Next: `driver.py`.
+In: environment variables, which only set defaults. Out: `Options`, whose fields are checked when it is made. Next:
+`driver.py`.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from flambeau.compiler import targets
+from flambeau.runtime import environment
 
 
 def default_cache_dir() -> Path:
-    """`FLAMBEAU_CACHE`, else the user's cache folder."""
-    if path := os.environ.get("FLAMBEAU_CACHE"):
+    """`FLAMBEAU_CACHE`, else the user's cache folder. Raises RuntimeError where there is neither."""
+    if path := environment.path("FLAMBEAU_CACHE"):
         return Path(path)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flambeau"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "flambeau"
+
+
+class Rule(NamedTuple):
+    """What a field accepts, as a test and in words; values of other types than `types` raise TypeError."""
+
+    types: tuple[type, ...]
+    words: str
+    accepts: Callable[[Any], bool] = lambda value: True
+
+
+def _option(rule: Rule, default: Any = None, make: Callable[[], Any] | None = None) -> Any:
+    metadata = {"rule": rule}
+    return field(default_factory=make, metadata=metadata) if make else field(default=default, metadata=metadata)
+
+
+def _one_of(words: tuple[str, ...]) -> Rule:
+    return Rule((str,), environment.either(tuple(f"'{w}'" for w in words)), lambda value: value in words)
+
+
+_BOOL = Rule((bool,), "True or False")
+_COUNT = Rule((int,), "an int of at least 1", lambda value: value >= 1)
+_NAMES = Rule((tuple,), "a tuple of names", lambda value: all(isinstance(v, str) for v in value))
+_TARGET = _one_of(("host", *targets.KNOWN))
+_FOLDER = Rule((str, type(None)), "None or a folder that can be written", lambda value: not value or _writable(value))
 
 
 @dataclass(frozen=True)
 class Options:
     """`mode`: "background" runs new programs op by op while workers compile the fused one, "blocking" compiles at first
-    sight, "off" never fuses. `fuse` and `max_cluster_ops` shape the fused program; `dump` is a folder for every stage;
-    `plugins` says whether passes of other packages take part;
-    `strict_sizes` raises where a program cannot be compiled for all sizes, instead of compiling it for those at hand."""
+    sight, "off" never fuses. `fuse` and `max_cluster_ops` shape the fused program; `target` is the machine to compile
+    for; `dump` is a folder for every stage; `plugins` says whether passes of other packages take part, but for those that
+    `without` names; `strict_sizes` raises where a program cannot be compiled for all sizes, instead of compiling it for
+    those at hand.
 
-    mode: str = "background"
-    fuse: bool = True
-    max_cluster_ops: int = 200
-    target: str = "host"
-    dump: str | None = None
-    plugins: bool = True
-    strict_sizes: bool = field(default_factory=lambda: os.environ.get("FLAMBEAU_STRICT_SIZES") == "1")
+    Raises TypeError or ValueError for a value that a field does not take."""
+
+    mode: str = _option(_one_of(environment.VARIABLES["FLAMBEAU_COMPILE"] or ()), "background")
+    fuse: bool = _option(_BOOL, True)
+    max_cluster_ops: int = _option(_COUNT, 200)
+    target: str = _option(_TARGET, "host")
+    dump: str | None = _option(_FOLDER, None)
+    plugins: bool = _option(_BOOL, True)
+    without: tuple[str, ...] = _option(_NAMES, ())
+    strict_sizes: bool = _option(_BOOL, make=lambda: environment.flag("FLAMBEAU_STRICT_SIZES"))
+
+    def __post_init__(self) -> None:
+        if isinstance(self.dump, os.PathLike):
+            object.__setattr__(self, "dump", os.fspath(self.dump))
+        for each in fields(self):
+            _check(each.name, getattr(self, each.name), each.metadata["rule"])
+        if self.dump:  # whoever writes there may have another working folder
+            object.__setattr__(self, "dump", os.path.abspath(self.dump))
 
     @staticmethod
     def from_environment() -> Options:
-        mode = os.environ.get("FLAMBEAU_COMPILE", "background")
-        if mode not in ("background", "blocking", "off"):
-            raise ValueError(f"[options] FLAMBEAU_COMPILE is '{mode}'. Set it to background, blocking or off.")
-        return Options(mode=mode, dump=os.environ.get("FLAMBEAU_DUMP") or None)
+        """The defaults. Raises ValueError for a variable whose value means nothing."""
+        environment.warn_of_misspelt()
+        mode = environment.value("FLAMBEAU_COMPILE") or "background"
+        return Options(mode=mode, dump=environment.path("FLAMBEAU_DUMP"))
+
+    def changed(self, **changes: Any) -> Options:
+        """These options with some fields changed, to run programs with. Raises TypeError or ValueError for fields that
+        there are not, values that they do not take, and targets whose code cannot run here."""
+        known = [each.name for each in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise TypeError(f"[options] there is no option '{name}'. The options are {', '.join(known)}.")
+        found = replace(self, **changes)
+        targets.check_runs_here(found.target)
+        return found
+
+
+def _check(name: str, value: Any, rule: Rule) -> None:
+    if type(value) not in rule.types:
+        raise TypeError(f"[options] {name} is {value!r}, of type {type(value).__name__}. Give {rule.words}.")
+    if not rule.accepts(value):
+        raise ValueError(f"[options] {name} is {value!r}. Give {rule.words}.")
+
+
+def _writable(path: str) -> bool:
+    """Whether `path` is a folder that files can be made in, or could be made one."""
+    path = os.path.abspath(path)
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)

@@ -19,9 +19,12 @@ from flambeau.runtime import (
     set_num_threads,
     trim,
 )
+from flambeau.runtime import environment as _environment
 from flambeau.runtime.recorder import flush, set_limits
 
 __version__ = "0.1.0"
+
+_environment.check()
 
 globals().update(_public.NAMES)
 

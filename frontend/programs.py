@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 from flambeau.assembly import Assembly, Differentiated
@@ -112,19 +112,34 @@ def options() -> Any:
     return _options[-1] if _options else None
 
 
-@contextmanager
-def compiler_options(**changes: Any) -> Iterator[None]:
-    """Compile differently inside the block; fields as in the compiler's `Options`. Known programs are forgotten."""
+def compiler_options(**changes: Any) -> AbstractContextManager[None]:
+    """Compile differently inside the block; fields as in the compiler's `Options`. Known programs are forgotten.
+
+    Raises, when called, TypeError for a name that is no option and for a value of the wrong type, ValueError for a value
+    that the option does not take, and for a target whose code cannot run on this machine."""
+    _changed(changes)
+    return _compiling(changes)
+
+
+def _changed(changes: dict[str, Any]) -> Any:
     base = options() or importlib.import_module("flambeau.compiler.options").Options.from_environment()
+    return base.changed(**changes)
+
+
+@contextmanager
+def _compiling(changes: dict[str, Any]) -> Iterator[None]:
+    changed = _changed(changes)
     recorder.flush()
     recorder.clear()
-    _options.append(dataclasses.replace(base, **changes))
+    _options.append(changed)
     try:
         yield
     finally:
-        recorder.flush()
-        recorder.clear()
-        _options.pop()
+        try:
+            recorder.flush()
+        finally:
+            recorder.clear()
+            _options.pop()
 
 
 def replay(export: Sequence[tuple], live: Sequence[int], inputs: Sequence[tuple[int, Any]], error: Exception) -> tuple:

@@ -7,7 +7,6 @@ Nothing here runs when a recording is seen again. Next: `engine.py`, `dialects/s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.size import LEAST, Int, Scope, Size, evaluate, read_program, scope, solved, substitute, symbol
 from flambeau.engine import START, View, ViewStep, expand
-from flambeau.runtime import recorder
+from flambeau.runtime import environment, recorder
 
 Seen = tuple[Sequence[int], Sequence[int]]  #: the values of the symbols at that time, and the sizes
 
@@ -208,4 +207,4 @@ def answered(export: Sequence[tuple], ask: Callable[[Assembly], tuple]) -> tuple
 
 def strict() -> bool:
     """Whether what cannot be done for all sizes is an error rather than done for those at hand."""
-    return os.environ.get("FLAMBEAU_STRICT_SIZES", "0") not in ("", "0")
+    return environment.flag("FLAMBEAU_STRICT_SIZES")

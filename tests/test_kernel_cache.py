@@ -46,9 +46,9 @@ def test_memory_then_disk_then_compiler(tmp_path):
     assert len(entries(tmp_path / "k")) == 1
 
 
-def test_keys_tell_text_and_target_apart_and_nothing_else():
+def test_keys_tell_text_and_target_apart_and_nothing_else(tmp_path):
     key = kernel_cache.key(source(), OPTIONS)
-    assert key == kernel_cache.key(source(label="other"), replace(OPTIONS, dump="/nowhere", mode="off", fuse=False))
+    assert key == kernel_cache.key(source(label="other"), replace(OPTIONS, dump=str(tmp_path), mode="off", fuse=False))
     assert key != kernel_cache.key(source(2), OPTIONS)
     assert key != kernel_cache.key(source(), replace(OPTIONS, target="x86-64-v3"))
 

@@ -1,48 +1,44 @@
 """The machines that code is generated for: one frozen `Target` each, a module per family.
 
 In: a name from `Options.target`. Out: `find(name)`. Nothing else in the compiler asks which machine it is.
-Next: `backend.py`.
+Next: `target.py`; `backend.py`, which compiles for one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
+from flambeau.compiler.targets import aarch64, nvptx, x86_64
+from flambeau.compiler.targets.target import Target
 
-@dataclass(frozen=True)
-class Target:
-    """A machine.
+__all__ = ["KNOWN", "Target", "check_runs_here", "find"]
 
-    `triple`, `cpu` and `features` are LLVM's names; `vector_bytes` and `registers` describe the vector
-    register file; `l1`, `l2`, `l3` are data cache sizes in bytes as one core sees them. `family` names the set of code
-    generators.
-    """
-
-    name: str
-    triple: str
-    cpu: str
-    features: str
-    vector_bytes: int
-    registers: int
-    l1: int = 32 << 10
-    l2: int = 1 << 20
-    l3: int = 8 << 20
-    family: str = "cpu"  # | "gpu"
-
-    def lanes(self, itemsize: int) -> int:
-        """Elements of `itemsize` bytes in one vector register."""
-        return self.vector_bytes // itemsize
+#: Every target but "host", the machine that this process runs on.
+KNOWN: dict[str, Target] = {t.name: t for t in (x86_64.V3, x86_64.V4, aarch64.NEON)} | nvptx.TARGETS
 
 
 @cache
 def find(name: str) -> Target:
     """The target called `name`. Raises ValueError with the known names."""
-    from flambeau.compiler.targets import aarch64, host, nvptx, x86_64
-
     if name == "host":
+        from flambeau.compiler.targets import host
+
         return host.target()
-    known = {t.name: t for t in (x86_64.V3, x86_64.V4, aarch64.NEON)} | nvptx.TARGETS
-    if name not in known:
-        raise ValueError(f"[target] unknown target '{name}'. Choose one of {', '.join(sorted(['host', *known]))}.")
-    return known[name]
+    if name not in KNOWN:
+        raise ValueError(f"[target] unknown target '{name}'. Choose one of {', '.join(sorted(['host', *KNOWN]))}.")
+    return KNOWN[name]
+
+
+@cache
+def check_runs_here(name: str) -> None:
+    """Raise ValueError where this process cannot run code for the target called `name`."""
+    target = find(name)
+    if name == "host":
+        return
+    from flambeau.compiler.targets import host
+
+    if (obstacle := host.obstacle(target)) is not None:
+        here = ", ".join(["host", *(t for t in KNOWN if host.obstacle(KNOWN[t]) is None)])
+        raise ValueError(
+            f"[target] code for {name} cannot run here: {obstacle}. Choose {here}; flambeau.export compiles for others."
+        )

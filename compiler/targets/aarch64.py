@@ -5,6 +5,6 @@ Next: `x86_64.py`; `platforms.py`, which says what programs for it are linked ag
 
 from __future__ import annotations
 
-from flambeau.compiler.targets import Target
+from flambeau.compiler.targets.target import Target
 
 NEON = Target("aarch64-neon", "aarch64-unknown-linux-gnu", "generic", "+neon", vector_bytes=16, registers=32)

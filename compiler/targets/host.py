@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flambeau.compiler.targets import Target
+from flambeau.compiler.targets.target import Target
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
@@ -33,6 +33,26 @@ def target() -> Target:
         l2=sizes.get(2, 1 << 20),
         l3=sizes.get(3, 8 << 20),
     )
+
+
+def obstacle(target: Target) -> str | None:
+    """Why this process cannot run code for `target`; None where it can."""
+    import llvmlite.binding as llvm
+
+    if target.family != "cpu":
+        return f"it is for a {target.family.upper()}"
+    wanted, found = _system(target.triple), _system(llvm.get_process_triple())
+    if wanted != found:
+        return f"it is for {wanted}, and this is {found}"
+    features = llvm.get_host_cpu_features()
+    lacking = [name for name in target.requires if not features.get(name)]
+    return f"this CPU has no {', '.join(lacking)}" if lacking else None
+
+
+def _system(triple: str) -> str:
+    """Architecture and operating system of a triple."""
+    architecture, *_, system = triple.split("-")[:3]
+    return f"{architecture} {system}"
 
 
 def _vectors(features: dict[str, bool]) -> tuple[int, int]:

@@ -6,7 +6,7 @@ toolkit takes part. Next: `codegen/gpu_loops.py`, the code generator.
 
 from __future__ import annotations
 
-from flambeau.compiler.targets import Target
+from flambeau.compiler.targets.target import Target
 
 #: The PTX version to write per architecture: the first that knows it, or one that drivers of its time read. LLVM ends
 #: the process when it is too low.

@@ -1,0 +1,31 @@
+"""What the compiler knows of a machine. Next: `x86_64.py`, one that is written down; `host.py`, the one at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine.
+
+    `triple`, `cpu` and `features` are LLVM's names; `vector_bytes` and `registers` describe the vector
+    register file; `l1`, `l2`, `l3` are data cache sizes in bytes as one core sees them. `family` names the set of code
+    generators.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+    registers: int
+    l1: int = 32 << 10
+    l2: int = 1 << 20
+    l3: int = 8 << 20
+    family: str = "cpu"  # | "gpu"
+    requires: tuple[str, ...] = ()  # LLVM's names of what a CPU must have to run the code, beyond its architecture
+
+    def lanes(self, itemsize: int) -> int:
+        """Elements of `itemsize` bytes in one vector register."""
+        return self.vector_bytes // itemsize
