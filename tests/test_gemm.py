@@ -204,7 +204,7 @@ def test_machines_without_masks_agree():
 
 
 def test_text_depends_on_extents_by_the_tile_only():
-    target = targets.find("host")
+    target = targets.find("x86-64-v4")
     texts = set()
     for (m, n, k), ta in itertools.product(
         [(64, 512, 784), (512, 10, 256), (33, 97, 1000), (2048, 2048, 2048)], (False, True)

@@ -1,0 +1,137 @@
+"""Process replay: which kernels a change to the compiler alters, over every cluster that a test run lowers.
+
+    python tools/process_replay.py record OUT -- tests/test_records_values.py -n 2     # arguments of pytest; before, and after
+    python tools/process_replay.py compare BEFORE AFTER                                # status 1 where something differs
+    python tools/process_replay.py show BEFORE AFTER DIGEST                            # one difference, as a diff
+
+A cluster is known by the digest of its graph, target and guards; what was made of it is the kernel calls: text, dims,
+items, grain, operands, writes, in-place pairs. A refactoring leaves every digest as it was; any other change says which
+differ, and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import gzip
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+_FOLDER = "FLAMBEAU_REPLAY_FOLDER"
+
+
+# ---- recording: this file is a plug-in of pytest then ---------------------------------------------------------
+
+
+def described(lowered) -> str:
+    """What a code generator made, as text: equal for equal calls."""
+    calls = [
+        {name: repr(value) for name, value in vars(call).items() if name != "source"}
+        | {"label": call.source.label, "text": call.source.text}
+        for call in lowered.calls
+    ]
+    return json.dumps([calls, repr(lowered.temps), repr(sorted(lowered.aliases.items()))], indent=0, sort_keys=True)
+
+
+def pytest_configure() -> None:
+    """Wrap the code generators; every process appends to a file of its own."""
+    path = Path(os.environ[_FOLDER]) / f"{os.getpid()}.jsonl.gz"
+    seen: set[str] = set()
+    for name in ("loops", "gemm", "gpu_loops", "gpu_matmul"):
+        module = importlib.import_module(f"flambeau.compiler.codegen.{name}")
+        module.lower = recording(name, module.lower, path, seen)
+
+
+def recording(generator: str, lower: Callable[..., Any], path: Path, seen: set[str]) -> Callable[..., Any]:
+    from flambeau.compiler.identity import digest, graph_bytes
+    from flambeau.dialects import size
+
+    def recorded(cluster, target, *options):
+        lowered = lower(cluster, target, *options)
+        asked = size.current()
+        guards = repr(asked.guards) if asked else ""
+        name = digest(generator, repr(target), repr(options), graph_bytes(cluster.graph), guards)
+        if name not in seen:
+            seen.add(name)
+            ops = " ".join(node.op.name for node in cluster.graph.nodes)
+            with gzip.open(path, "at") as file:
+                file.write(json.dumps([name, ops, described(lowered)]) + "\n")
+        return lowered
+
+    return recorded
+
+
+def record(folder: Path, arguments: list[str]) -> int:
+    folder.mkdir(parents=True, exist_ok=False)
+    tools = str(Path(__file__).resolve().parent)
+    path = os.pathsep.join(filter(None, [tools, os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, _FOLDER: str(folder.resolve()), "PYTHONPATH": path}
+    cache = folder.resolve() / "cache"  # of its own, and empty: a plan that is found there lowers nothing
+    cache.mkdir(mode=0o700)
+    command = [sys.executable, "-m", "pytest", "-p", "process_replay", *arguments]
+    return subprocess.run(command, env={**environment, "FLAMBEAU_CACHE": str(cache)}).returncode
+
+
+# ---- comparing ------------------------------------------------------------------------------------------------
+
+
+def read(folder: Path) -> dict[str, tuple[str, str]]:
+    """digest -> (names of the cluster's ops, what was made of it)."""
+    return {name: (ops, made) for path in sorted(folder.glob("*.jsonl.gz")) for name, ops, made in rows(path)}
+
+
+def rows(path: Path) -> Iterator[list[str]]:
+    with gzip.open(path, "rt") as file:
+        yield from map(json.loads, file)
+
+
+def compare(before: Path, after: Path) -> int:
+    old, new = read(before), read(after)
+    both = old.keys() & new.keys()
+    different = sorted(name for name in both if old[name][1] != new[name][1])
+    for name in different:
+        print(f"{name}  {old[name][0][:90]}")
+    print(
+        f"{len(both)} clusters in both runs, {len(different)} lowered otherwise; "
+        f"{len(old) - len(both)} only before, {len(new) - len(both)} only after"
+    )
+    return int(bool(different) or not both)
+
+
+def show(before: Path, after: Path, name: str) -> int:
+    old, new = read(before), read(after)
+    matches = [key for key in old.keys() & new.keys() if key.startswith(name)]
+    for key in matches:
+        texts = [made[key][1].replace("\\n", "\n").splitlines() for made in (old, new)]
+        print("\n".join(difflib.unified_diff(*texts, "before", "after", lineterm="")))
+    return int(not matches)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("record")
+    one.add_argument("folder", type=Path)
+    one.add_argument("arguments", nargs="*", metavar="-- PYTEST ARGUMENTS")
+    two = commands.add_parser("compare")
+    three = commands.add_parser("show")
+    for command in (two, three):
+        command.add_argument("before", type=Path)
+        command.add_argument("after", type=Path)
+    three.add_argument("digest")
+    words = parser.parse_args()
+    if words.command == "record":
+        return record(words.folder, words.arguments)
+    if words.command == "compare":
+        return compare(words.before, words.after)
+    return show(words.before, words.after, words.digest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
