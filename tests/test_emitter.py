@@ -227,6 +227,29 @@ def test_loops_carry_values_and_nest():
     assert power.tolist() == [64.0] * 4
 
 
+@pytest.mark.parametrize("lanes", LANES)
+def test_a_repeated_body_runs_while_a_lane_needs_it_and_no_longer_than_told(lanes):
+    """Halve what is at least 1; the second value counts in every lane."""
+
+    def write(b):
+        x = b.load(b.buffer(0), 0, "f64", lanes)
+        halved, count = b.repeat(
+            [x, b.const(0, "i32")],
+            lambda x, count: b.cmp("ge", x, 1.0),
+            lambda x, count: [b.select(b.cmp("ge", x, 1.0), b.mul(x, 0.5), x), b.add(count, 1)],
+            20,
+        )
+        b.store(halved, b.buffer(1), 0)
+        b.store(count, b.buffer(2), 0)
+
+    kernel = Kernel(write)
+    for x, want, steps in ((0.7, 0.7, 0), (1.0, 0.5, 1), (1000.0, 1000 / 1024, 10), (2.0**30, 2.0**10, 20)):
+        data, out, count = np.full(lanes, 0.25), np.zeros(lanes), np.zeros(1, np.int32)
+        data[-1] = x
+        kernel([data, out, count])
+        assert (out[-1], count[0]) == (want, steps) and (out[:-1] == 0.25).all()
+
+
 def test_branches_give_values():
     def write(b):
         small = b.cmp("lt", b.dim(0), 10)
@@ -315,5 +338,7 @@ def test_misuse_is_refused_with_the_types():
         loop.carry([y])
     with pytest.raises(RuntimeError, match=r"ended without carry\(\)"), b.loop(0, 1, carried=[x]):
         pass
+    with pytest.raises(TypeError, match=r"loop carries \['f32'\], got \['f64'\]"):
+        b.repeat([x], lambda x: b.cmp("lt", x, 0), lambda x: [y], 3)
     with pytest.raises(TypeError, match="branches give"):
         b.if_else(b.const(True, "i1"), lambda: [x], lambda: [y])
