@@ -8,14 +8,13 @@ shared memory since the last barrier. Shared memory starts as garbage.
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 
-import contraction_order
 import numpy as np
 from flambeau.compiler import mlir
 from flambeau.compiler.kernel import Launch
 from flambeau.dialects.tape.elementwise import maximum, minimum, saturate
+from fused import fma
 
 _DTYPES = {"i1": np.bool_, "i8": np.int8, "i32": np.int32, "i64": np.int64, "f32": np.float32, "f64": np.float64}
 _WARP = 32
@@ -100,21 +99,6 @@ def _on_unsigned(function):
     return lambda x, y: function(_unsigned(x), _unsigned(y)).view(x.dtype)
 
 
-_libm = ctypes.CDLL("libm.so.6")
-_libm.fma.restype, _libm.fma.argtypes = ctypes.c_double, [ctypes.c_double] * 3
-_exact_fma = np.vectorize(_libm.fma, otypes=[np.float64])
-
-
-def _fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Rounded once; the quick way is right for numbers of ordinary magnitude only."""
-    result = contraction_order.fma(x, y, z)
-    if x.dtype == np.float64:
-        sizes = np.abs([x, y, z, result])
-        odd = ~np.all((sizes < 1e150) & ((sizes > 1e-130) | (sizes == 0)), axis=0) | (result == 0)
-        result[odd] = _exact_fma(x[odd], y[odd], z[odd]) if odd.any() else 0
-    return result
-
-
 def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     quotient = x // y
     return np.where((quotient * y != x) & ((x < 0) != (y < 0)), quotient + 1, quotient)
@@ -128,7 +112,7 @@ _BINARY = {
     "arith.minsi": np.minimum, "arith.maxsi": np.maximum,
     "arith.addf": np.add, "arith.subf": np.subtract, "arith.mulf": np.multiply, "arith.divf": np.divide,
     "arith.minimumf": minimum.reference, "arith.maximumf": maximum.reference, "math.copysign": np.copysign,
-    "math.fma": _fma, "math.sqrt": np.sqrt, "math.absf": np.abs, "math.absi": np.abs, "math.floor": np.floor,
+    "math.fma": fma, "math.sqrt": np.sqrt, "math.absf": np.abs, "math.absi": np.abs, "math.floor": np.floor,
     "math.ceil": np.ceil, "math.trunc": np.trunc, "math.roundeven": np.rint, "arith.negf": np.negative,
     "arith.select": np.where,
 }  # fmt: skip
@@ -183,7 +167,7 @@ class _Machine:
         for op in block.operations:
             op = op.operation
             operands = [self.values[v] for v in op.operands]
-            if op.name in ("scf.yield", "llvm.return"):
+            if op.name in ("scf.yield", "scf.condition", "llvm.return"):
                 return operands
             results = self._op(op, operands)
             self.values.update(zip(op.results, results, strict=True))
@@ -324,6 +308,22 @@ class _Machine:
             following = self._within(running, block)
             carried = [np.where(running, x, y) for x, y in zip(following, carried, strict=True)]
             index = np.where(running, index + step, index)
+        return carried
+
+    def _scf_while(self, op, *carried):
+        before, after = (region.blocks[0] for region in op.regions)
+        outer, running, carried = self.active, self.active.copy(), list(carried)
+        while running.any():
+            self.active = running
+            self.values.update(zip(before.arguments, carried, strict=True))
+            more, *passed = self._block(before)
+            carried = [np.where(running, x, y) for x, y in zip(passed, carried, strict=True)]
+            running = running & more
+            if running.any():
+                self.active = running
+                self.values.update(zip(after.arguments, carried, strict=True))
+                carried = [np.where(running, x, y) for x, y in zip(self._block(after), carried, strict=True)]
+        self.active = outer
         return carried
 
 

@@ -6,6 +6,7 @@ It offers the operations that `compiler/codegen/arithmetic.py` does, with the sa
 import numpy as np
 from flambeau.dialects.dtypes import by_mlir
 from flambeau.dialects.tape.elementwise import maximum, minimum, saturate
+from fused import fma
 
 _COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal}
 _COMPARE |= {"gt": np.greater, "ge": np.greater_equal}
@@ -42,6 +43,14 @@ class NumpyEmitter:
     shl, shr, select = (_method(f) for f in (np.left_shift, np.right_shift, np.where))
     maximum, minimum = _method(maximum.reference), _method(minimum.reference)
     int_div_floor, int_rem_floor = _method(np.floor_divide), _method(np.remainder)
+
+    def fma(self, x: Val, y: Val, z: Val) -> Val:
+        return Val(fma(x.array, y.array, z.array))
+
+    def repeat(self, carried, condition, body, at_most: int) -> list:
+        while at_most and condition(*carried).array.any():
+            carried, at_most = body(*carried), at_most - 1
+        return list(carried)
 
     def cmp(self, predicate: str, x: Val, y: Val) -> Val:
         return Val(_COMPARE[predicate](x.array, y.array))

@@ -131,6 +131,9 @@ class Mixture(nn.Module):
             F.gelu(h).T.reshape(-1)[::3],
             (h.abs() + 1e-3).pow(1.7).rsqrt(),
             F.softmax(logits * 30, 0),
+            (wide * 1e200).fmod(0.3),
+            (logits * 1e30) % -0.7,
+            logits // 0.3,
         )
 
 

@@ -17,6 +17,7 @@ UNARY = [
 BINARY = [
     fb.add, fb.sub, fb.mul, fb.maximum, fb.minimum, lambda x, y: x / (fb.abs(y) + 1),
     lambda x, y: fb.where(x > y, x, y),
+    fb.fmod, fb.remainder, fb.floor_divide,
 ]  # fmt: skip
 REDUCE = [fb.sum, fb.mean, fb.amax, fb.amin, fb.prod]
 VIEW = [

@@ -84,6 +84,9 @@ FLOAT_ORACLES = {
     "trunc": math.trunc,
     "sign": lambda x: (x > 0) - (x < 0),
     "maximum": lambda x, y: math.nan if x != x or y != y else max(x, y),
+    "fmod": math.fmod,
+    "remainder": lambda x, y: x % y,
+    "floor_div": operator.floordiv,
     "minimum": lambda x, y: math.nan if x != x or y != y else min(x, y),
     **{name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
 }

@@ -7,6 +7,7 @@ from flambeau.dialects.tape.assemble import concat, pad, update_slice
 from flambeau.dialects.tape.check import check_index
 from flambeau.dialects.tape.compare import eq, ge, gt, le, lt, ne
 from flambeau.dialects.tape.contraction import matmul
+from flambeau.dialects.tape.division import floor_div, fmod, remainder
 from flambeau.dialects.tape.elementwise import (
     abs_,
     add,
@@ -56,6 +57,8 @@ __all__ = [
     "expm1",
     "flip",
     "floor",
+    "floor_div",
+    "fmod",
     "gather",
     "ge",
     "gt",
@@ -81,6 +84,7 @@ __all__ = [
     "pow_",
     "prod",
     "random_bits",
+    "remainder",
     "reshape",
     "round_",
     "rsqrt",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import bool_, float32, float64, int64
+from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Number, Operand, Static, Tensor_, function
 from flambeau.functions.common import (
     as_value,
@@ -87,7 +87,8 @@ def mul(input: Operand, other: Operand):
 
 @function(method=True, fallible=True)
 def div(input: Operand, other: Operand, *, rounding_mode: Static = None):
-    """`input / other`, broadcast. `rounding_mode`: None (true division: integers give the default dtype), "floor" or "trunc".
+    """`input / other`, broadcast. `rounding_mode`: None (true division: integers give the default dtype), "floor" (as `//`) or
+    "trunc" (the rounded quotient without its fraction).
 
     Raises RuntimeError for an integer division by zero, which happens only with a rounding mode.
     """
@@ -99,46 +100,41 @@ def div(input: Operand, other: Operand, *, rounding_mode: Static = None):
         raise RuntimeError(f"[div] rounding_mode is {rounding_mode!r}. Use None, 'trunc' or 'floor'.")
     x, y = promoted("div", input, other, number_only=True)
     if x.dtype.is_floating_point:
-        return ops.trunc(ops.div(*_wide(x, y))).cast(x.dtype)
+        return ops.trunc(ops.div(x, y))
     quotient, rest = ops.int_div(x, y), ops.int_rem(x, y)
     rounded_down = ops.and_(rest.ne(0), ops.xor(x < 0, y < 0))
     return ops.select(rounded_down, quotient + 1, quotient)
 
 
-def _wide(x: Value, y: Value) -> tuple[Value, Value]:
-    """float32 operands as float64, in which the quotient of two of them is never rounded across a whole number."""
-    return (x.cast(float64), y.cast(float64)) if x.dtype is float32 else (x, y)
-
-
 @function(method=True, fallible=True)
 def floor_divide(input: Operand, other: Operand):
-    """`input // other`, rounded down. Raises RuntimeError for an integer division by zero."""
+    """`input // other`, rounded down; of floats `(input - input % other) / other`, as in Python.
+
+    Raises RuntimeError for an integer division by zero; floats give infinities and NaN there.
+    """
     x, y = promoted("floor_divide", input, other, number_only=True)
-    if not x.dtype.is_floating_point:
-        return ops.int_div(x, y)
-    return ops.floor(ops.div(*_wide(x, y))).cast(x.dtype)
-
-
-def _float_rest(x: Value, y: Value, rounding: str) -> Value:
-    """x - y * round(x / y), computed in float64."""
-    wide_x, wide_y = _wide(x, y)
-    quotient = getattr(ops, rounding)(wide_x / wide_y)
-    return (wide_x - quotient * wide_y).cast(x.dtype)
+    return ops.floor_div(x, y) if x.dtype.is_floating_point else ops.int_div(x, y)
 
 
 @function(method=True, fallible=True)
 def remainder(input: Operand, other: Operand):
-    """`input % other`, with the sign of `other`. Raises RuntimeError for an integer division by zero."""
+    """`input % other`, with the sign of `other`; of floats `fmod`, plus `other` where their signs differ.
+
+    Raises RuntimeError for an integer division by zero; floats give NaN there.
+    """
     x, y = promoted("remainder", input, other, number_only=True)
-    return _float_rest(x, y, "floor") if x.dtype.is_floating_point else ops.int_rem(x, y)
+    return ops.remainder(x, y) if x.dtype.is_floating_point else ops.int_rem(x, y)
 
 
 @function(method=True, fallible=True)
 def fmod(input: Operand, other: Operand):
-    """The remainder of `input / other` with the sign of `input`. Raises RuntimeError for an integer division by zero."""
+    """The remainder of `input / other` with the sign of `input`; of floats exact, however large the quotient.
+
+    Raises RuntimeError for an integer division by zero; floats give NaN there.
+    """
     x, y = promoted("fmod", input, other, number_only=True)
     if x.dtype.is_floating_point:
-        return _float_rest(x, y, "trunc")
+        return ops.fmod(x, y)
     rest = ops.int_rem(x, y)
     return ops.select(ops.and_(rest.ne(0), ops.xor(x < 0, y < 0)), rest - y, rest)
 
