@@ -151,19 +151,19 @@ def drop_copies(steps: list[Step], n_fallible: int, storage: Storage) -> tuple[l
     note_uses(steps)
     escaping = {id(storage.of(v)) for v in storage.graph.outputs}
     homes: dict[int, tuple[Block, Int]] = {}  # id of a block that is gone -> where it lies, and from which byte on
-    kept = []
+    early, late = [], []
     for position, step in enumerate(steps):
         home = _home(step, position, escaping)
         if home is not None:
             block, where = home
             homes[id(block)] = where
-            n_fallible -= position < n_fallible
         else:
-            kept.append(step)
+            (early if position < n_fallible else late).append(step)
+    kept = early + late
     for step in kept:
         _move(step, homes)
     note_uses(kept)
-    return kept, n_fallible
+    return kept, len(early)
 
 
 def _home(step: Step, position: int, escaping: set[int]) -> tuple[Block, tuple[Block, Int]] | None:

@@ -166,6 +166,8 @@ def check_rules(made):
     """What the runtime demands of every plan."""
     spec = made.spec
     size = lambda e: spec.exprs[e][1]  # noqa: E731
+    may_fail = [k for k, step in enumerate(spec.steps) if any(ref[0] == RefKind.STATUS for ref in step[4])]
+    assert spec.n_fallible == max(may_fail, default=-1) + 1  # nothing that need not run early does
     moved = {k for k, (mode, _, _) in enumerate(spec.outputs) if mode in (OutMode.UPDATE, OutMode.REPLACE)}
     for position, (kernel, _, _, _, refs, _) in enumerate(spec.steps):
         assert kernel < spec.n_kernels
@@ -318,6 +320,22 @@ def test_a_write_to_a_part_of_a_temporary_copies_nothing(monkeypatch):
     make = lambda x, u: (update_rows(x * x, u),)  # noqa: E731
     _, made = modes(make, A, Aval((2,), float32), updates={}, inputs=[X, X[:2] * 5])
     assert [made.kernels[s[0]].label for s in made.spec.steps] == ["mul", "constant", "update_slice"]
+
+
+@pytest.mark.parametrize("copies", [1, 2, 9])
+def test_copies_left_out_of_the_fallible_part_are_not_counted_in_it(monkeypatch, copies):
+    always(monkeypatch)
+
+    def make(x, u):
+        for _ in range(copies):
+            x = update_rows(x * x, u)
+        index = find("reshape")(x.builder.constant(0, int64), shape=(1,))
+        return (find("gather")(x, index, axis=0),)
+
+    _, made = modes(make, A, Aval((2,), float32), updates={}, inputs=[X, X[:2] * 5])
+    labels = [made.kernels[s[0]].label for s in made.spec.steps]
+    assert labels.count("update_slice") == copies and labels[-1] == "gather"
+    assert made.spec.n_fallible == len(labels)
 
 
 def test_a_write_to_a_part_of_a_value_that_is_still_needed_copies_it(monkeypatch):
