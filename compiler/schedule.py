@@ -151,7 +151,8 @@ def drop_copies(steps: list[Step], n_fallible: int, storage: Storage) -> tuple[l
     note_uses(steps)
     escaping = {id(storage.of(v)) for v in storage.graph.outputs}
     homes: dict[int, tuple[Block, Int]] = {}  # id of a block that is gone -> where it lies, and from which byte on
-    early, late = [], []
+    early: list[Step] = []
+    late: list[Step] = []
     for position, step in enumerate(steps):
         home = _home(step, position, escaping)
         if home is not None:

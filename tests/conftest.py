@@ -3,6 +3,9 @@
 A test may be skipped for want of what `NEEDS` lists, and for nothing else. The run's last lines say what was missing, and
 how many tests did not run for it. `--require torch,ptxas` makes a skip for want of these a failure; `--skipped-before` runs
 just what the last run skipped, so that a second run with more installed repeats nothing.
+
+FLAMBEAU_TESTS_GUARD=end (or start) runs any of them with every buffer between pages that nobody may touch, such that it ends
+(or starts) at one: what reads or writes next to a buffer ends the process.
 """
 
 import os
@@ -17,6 +20,11 @@ os.environ.pop("OPENBLAS_L2_SIZE", None)
 os.environ.setdefault("FLAMBEAU_COMPILE", "blocking")
 os.environ.setdefault("FLAMBEAU_CACHE", os.path.join(tempfile.gettempdir(), f"flambeau-tests-{os.getuid()}"))
 os.environ.setdefault("FLAMBEAU_STRICT_SIZES", "1")
+
+if guard := os.environ.get("FLAMBEAU_TESTS_GUARD"):
+    from flambeau.runtime import _binding
+
+    _binding.set_memory_guard(guard)
 
 #: What may be missing: a pattern of the reasons that tests give.
 NEEDS = {

@@ -1,7 +1,7 @@
 """Runs lowered clusters on NumPy arrays through ctypes: the plan runner's meaning without its machinery.
 
-In: a graph and its inputs. Out: its outputs, computed by compiled kernels. Buffers carry guard bytes on both sides, so a
-kernel that writes outside of its operands fails the test. Not for timing.
+In: a graph and its inputs. Out: its outputs, computed by compiled kernels. Every operand, temporary and scratch area lies
+between two pages that nobody may touch, so a kernel that reads or writes next to one ends the process. Not for timing.
 """
 
 from __future__ import annotations
@@ -17,29 +17,35 @@ from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
 from flambeau.compiler.targets import Target, find
 from flambeau.dialects.graph import Graph
+from flambeau.runtime import _binding as runtime
 
 NO_ERROR = (1 << 63) - 1
-GUARD = 64
-_POISON = 0xA5
-
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
 class Memory:
-    """Bytes aligned to 64 between two guards."""
+    """Bytes that end (or start) at a page that nobody may touch; behind the other end lie bytes that nobody may write."""
+
+    at = "end"
+    _POISON = 0xA5
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.whole = np.full(size + 2 * GUARD + 64, _POISON, np.uint8)
-        self.start = GUARD + (-(self.whole.ctypes.data + GUARD)) % 64
-        self.address = self.whole.ctypes.data + self.start
+        self.slack = -size % 64 if self.at == "start" else 0
+        runtime.set_memory_guard(self.at)
+        try:
+            self.buffer = runtime.Buffer.alloc(size + self.slack)
+        finally:
+            runtime.set_memory_guard("off")
+        self.address = self.buffer.address
+        self.whole = np.frombuffer(self.buffer, np.uint8) if size + self.slack else np.empty(0, np.uint8)
+        self.whole[:] = self._POISON
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        return self.whole[self.start : self.start + self.size].view(dtype).reshape(shape)
+        return self.whole[: self.size].view(dtype).reshape(shape)
 
     def check(self) -> None:
-        after = self.whole[self.start + self.size :]
-        assert np.all(self.whole[: self.start] == _POISON) and np.all(after == _POISON), "written outside of a buffer"
+        assert np.all(self.whole[self.size :] == self._POISON), "written outside of a buffer"
 
 
 @cache

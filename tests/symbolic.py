@@ -86,7 +86,7 @@ def check(
         wanted = driver.compile(bound, concrete)(arrays)
         _compare(bound, wanted, executable(arrays, sizes=values), f"at sizes {tuple(values)}")
         if graph.updates:
-            donated = executable(list(map(_buffer, arrays)), tuple(set(graph.updates.values())), values)
+            donated = executable(list(map(buffer, arrays)), tuple(set(graph.updates.values())), values)
             _compare(bound, wanted, donated, f"at sizes {tuple(values)}, updated in place")
     return Outcome(executable, executable.report.plans)
 
@@ -97,8 +97,9 @@ def _compare(bound: Graph, wanted: Sequence[Any], found: Sequence[Any], when: st
         assert same_bits(to_array(x, aval), to_array(y, aval)), f"output {k} differs {when}"
 
 
-def _buffer(array: np.ndarray) -> runtime.Buffer:
-    buffer = runtime.Buffer.alloc(array.nbytes)
+def buffer(array: np.ndarray) -> runtime.Buffer:
+    """A buffer of the pool with the array's elements."""
+    made = runtime.Buffer.alloc(array.nbytes)
     if array.size:
-        np.frombuffer(buffer, array.dtype, count=array.size)[:] = array.reshape(-1)
-    return buffer
+        np.frombuffer(made, array.dtype, count=array.size)[:] = array.reshape(-1)
+    return made

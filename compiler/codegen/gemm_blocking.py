@@ -111,6 +111,8 @@ def _wide_blocks(c: Contraction, panels: Any, wanted: Any, blocks: Blocking) -> 
 
 def computations(c: Contraction) -> tuple[int, int]:
     """How often each element of A and of B is computed if it is, at most, on any machine, for the sizes at hand."""
+    if hint(c.batches * c.m * c.n) == 0:
+        return 1, 1  # nothing is computed
     if c.is_vector:
         return (1, hint(c.m)) if c.n == 1 else (hint(c.n), 1)
     if not c.lhs.is_computed:

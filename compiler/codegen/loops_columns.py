@@ -103,7 +103,7 @@ def _emit_chains(nest: Nest, form: Form, folds: list[Fold], partials: list[Val],
     b = nest.b
     chains, block, blocks = (nest.number(n) for n in counts)
     count, cols = nest.number(form.count), nest.number(form.columns, "cols")
-    fold = _fold_in_registers if is_short(nest) else _fold_in_memory
+    fold = _fold_in_registers if is_short(nest) and not nest.is_empty else _fold_in_memory
     with b.apart(), b.loop(b.lo, b.hi) as item:
         slot = b.div_unsigned(item.index, blocks)
         lo = b.mul(b.rem_unsigned(item.index, blocks), block)
@@ -128,6 +128,8 @@ def _fold_in_memory(nest: Nest, homes: list[Home], rows: tuple[Val, Val], span: 
             b.store(fold.identity(b, lanes), partial, b.add(base, col), mask)
 
     sweep(nest, *span, 1, clear)
+    if nest.is_empty:
+        return
     with b.apart(), b.loop(*rows) as r:
         row = Row(nest, r.index)
 

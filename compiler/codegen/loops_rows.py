@@ -144,6 +144,9 @@ def _pass(nest: Nest, row: Row, stage: int) -> None:
     b = nest.b
     nest.stage, nest.storing = stage, set(nest.stages.stores[stage])
     folds = [Fold(n, nest.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[stage]]
+    if nest.is_empty:
+        row.values.update({fold.node.results[0]: fold.identity(b) for fold in folds})
+        return
     cols = nest.number(nest.cols, "cols")
     zero = b.const(0, "i64")
     if is_short(nest):

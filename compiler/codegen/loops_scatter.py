@@ -83,6 +83,8 @@ def _emit_add(nest: Nest, node: Node, form: Form, block: Int, blocks: Int, exten
                 at = b.splat(
                     checked_index(nest, node, b.splat(point.value(index), nest.lanes), point.position, mask), nest.lanes
                 )
+                if nest.fragment.size(node.results[0]) == 0:
+                    return  # every index is out of range, and there is no place to write instead
                 at = b.add(b.mul(b.add(at, base), cols), point.columns())
                 mask = mask if nest.lanes > 1 else None
                 x = b.add(b.gather(out, at, element, mask), b.splat(point.value(updates), nest.lanes))

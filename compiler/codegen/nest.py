@@ -121,6 +121,11 @@ class Nest:
         self.streaming = False  # whether the loop being written stores past the caches
         self._aligned: Val | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no element to compute: then none is read, not even what rows would share of them."""
+        return bool(self.form.size == 0)
+
     def _lanes(self) -> int:
         """Elements per step: a full register of the narrowest number, at most 64."""
         graph = self.fragment.graph

@@ -147,6 +147,8 @@ class Row:
         nest, fragment = self.nest, self.nest.fragment
         operand, index = node.operands
         at = checked_index(nest, node, self.value(index), self.position, None)
+        if fragment.size(operand) == 0:
+            return nothing(nest, node)
         if fragment.sources[operand].root in fragment.member_of:
             point = Point(self, at, 1)
             result = point.value(operand)
@@ -310,6 +312,9 @@ class Point:
     def _gather(self, node: Node) -> Val:
         nest, b = self.nest, self.nest.b
         operand, index = node.operands
+        if nest.fragment.size(operand) == 0:
+            checked_index(nest, node, b.splat(self.value(index), self.lanes), self.position, self.mask)
+            return nothing(nest, node)
         element = nest.fragment.avals[operand].dtype.mlir
         access = nest.table(node)
         base, layout = self.row.base(access), nest.fragment.sources[index].layout
@@ -371,6 +376,11 @@ def checked_index(nest: Nest, node: Node, index: Val, position: Position, mask: 
     failed = b.or_(b.cmp("lt", index, 0), b.cmp("ge", index, b.splat(extent, index.lanes)))
     nest.report(node, failed if mask is None else b.and_(failed, mask), position())
     return b.select(failed, 0, index)
+
+
+def nothing(nest: Nest, node: Node) -> Val:
+    """What a gather from an operand without elements gives, where every index is out of range: it may not read at 0."""
+    return nest.b.const(0, nest.fragment.avals[node.operands[0]].dtype.mlir)
 
 
 def gather_index(nest: Nest, node: Node, base: Val | None, at: Val) -> Val:

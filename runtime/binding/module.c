@@ -1,6 +1,8 @@
 /* The module flambeau.runtime._binding: memory and thread settings, exceptions, types and the C API capsule. */
 #include "binding.h"
 
+#include <string.h>
+
 fb_binding_api fb_api = {
     .version = FB_BINDING_VERSION,
     .buffer_wrap = fb_buffer_object_wrap,
@@ -69,6 +71,20 @@ static PyObject *trim(PyObject *module, PyObject *unused) {
   return PyLong_FromSize_t(fb_memory_trim());
 }
 
+static PyObject *set_memory_guard(PyObject *module, PyObject *argument) {
+  (void)module;
+  static const char *const names[] = {"off", "end", "start"};
+  const char *name = PyUnicode_Check(argument) ? PyUnicode_AsUTF8(argument) : "";
+  for (int mode = FB_GUARD_OFF; name != NULL && mode <= FB_GUARD_START; mode++)
+    if (strcmp(name, names[mode]) == 0) {
+      fb_memory_set_guard((fb_guard_mode)mode);
+      Py_RETURN_NONE;
+    }
+  return name == NULL ? NULL
+                      : PyErr_Format(PyExc_ValueError,
+                                     "[set_memory_guard] there is no mode %R. Pass 'off', 'end' or 'start'.", argument);
+}
+
 static PyObject *set_num_threads(PyObject *module, PyObject *argument) {
   (void)module;
   long n = PyLong_AsLong(argument);
@@ -97,6 +113,9 @@ static PyMethodDef functions[] = {
      PyDoc_STR("reset_peak()\n--\n\nStart measuring the peak anew from what is live.")},
     {"set_memory_limit", set_memory_limit, METH_O,
      PyDoc_STR("set_memory_limit(nbytes)\n--\n\nRefuse to hold more than nbytes; 0 or None for no limit.")},
+    {"set_memory_guard", set_memory_guard, METH_O,
+     PyDoc_STR("set_memory_guard(mode)\n--\n\nFor tests. 'end' or 'start': every block from now on ends, or starts, at "
+               "a page that nobody may touch. 'off': no more.")},
     {"trim", trim, METH_NOARGS, PyDoc_STR("trim()\n--\n\nGive cached blocks back to the system; returns their bytes.")},
     {"set_num_threads", set_num_threads, METH_O,
      PyDoc_STR("set_num_threads(n)\n--\n\nUse n threads, 1 to 256, in parallel loops. Results do not depend on n.")},

@@ -44,6 +44,9 @@ struct fb_buffer {
 #define FB_BIG_BLOCK ((size_t)1 << 20)
 void *fb_pages_alloc(size_t bytes);
 void fb_pages_free(void *pages, size_t bytes);
+/* `bytes` between two pages that may not be touched, next to the second one or to the first. */
+void *fb_guarded_alloc(size_t bytes, bool at_end);
+void fb_guarded_free(void *data, size_t bytes);
 
 fb_status fb_pool_take(size_t bytes, fb_buffer **out);
 void fb_pool_give(fb_buffer *b);

@@ -14,14 +14,17 @@
 
 #define SMALL_CLASSES 4 /* 64, 128, 192, 256 bytes; then steps of a quarter of a power of two */
 #define MAX_LOG2 47
-#define CLASSES (SMALL_CLASSES + 4 * (MAX_LOG2 - 8))
+#define GUARDED (SMALL_CLASSES + 4 * (MAX_LOG2 - 8)) /* blocks between guard pages: nobody takes them from a list */
+#define CLASSES (GUARDED + 1)
 #define CACHE_SLACK ((size_t)64 << 20) /* cached bytes may exceed the most ever live by this much */
 
 static struct {
   _Alignas(FB_ALIGN) atomic_int locked;
   size_t live, cached, peak, high_water, limit, live_buffers, allocations, cache_hits;
+  size_t most; /* live and cached bytes up to which a freed block is kept: the limit, if there is one */
+  fb_guard_mode guard;
   fb_buffer *free[CLASSES];
-} pool;
+} pool = {.most = SIZE_MAX};
 
 static void lock(void) {
   while (FB_UNLIKELY(atomic_exchange_explicit(&pool.locked, 1, memory_order_acquire)))
@@ -49,17 +52,21 @@ static int class_of(size_t bytes, size_t *capacity) {
   return SMALL_CLASSES + 4 * (log2 - 8) + quarter;
 }
 
-static fb_buffer *system_alloc(size_t capacity) {
-  if (capacity < FB_BIG_BLOCK) {
-    fb_buffer *b = aligned_alloc(FB_ALIGN, sizeof *b + capacity);
-    if (b != NULL)
-      b->data = b + 1;
-    return b;
-  }
-  fb_buffer *b = aligned_alloc(FB_ALIGN, sizeof *b);
+/* A block with `bytes`, `capacity` and `size_class` filled in. */
+static fb_buffer *system_alloc(size_t bytes, size_t capacity, int size_class, fb_guard_mode guard) {
+  bool is_small = capacity < FB_BIG_BLOCK && guard == FB_GUARD_OFF;
+  fb_buffer *b = aligned_alloc(FB_ALIGN, sizeof *b + (is_small ? capacity : 0));
   if (b == NULL)
     return NULL;
-  b->data = fb_pages_alloc(capacity);
+  b->bytes = bytes;
+  b->capacity = capacity;
+  b->size_class = guard == FB_GUARD_OFF ? size_class : GUARDED;
+  if (is_small)
+    b->data = b + 1;
+  else if (guard == FB_GUARD_OFF)
+    b->data = fb_pages_alloc(capacity);
+  else
+    b->data = fb_guarded_alloc(bytes, guard == FB_GUARD_END);
   if (b->data != NULL)
     return b;
   free(b);
@@ -67,7 +74,9 @@ static fb_buffer *system_alloc(size_t capacity) {
 }
 
 static void system_free(fb_buffer *b) {
-  if (b->capacity >= FB_BIG_BLOCK)
+  if (b->size_class == GUARDED)
+    fb_guarded_free(b->data, b->bytes);
+  else if (b->capacity >= FB_BIG_BLOCK)
     fb_pages_free(b->data, b->capacity);
   free(b);
 }
@@ -128,8 +137,9 @@ static fb_status out_of_memory(size_t bytes, const char *who) {
 }
 
 /* Makes room for a block that the system is about to be asked for; false when not even an empty cache leaves room. */
-static bool reserve(size_t capacity) {
+static bool reserve(size_t capacity, fb_guard_mode *guard) {
   lock();
+  *guard = pool.guard;
   bool crowded = pool.limit > 0 && pool.live + pool.cached + capacity > pool.limit;
   bool stale = pool.cached > pool.high_water + CACHE_SLACK;
   fb_buffer *list = crowded || stale ? detach_cache() : NULL;
@@ -151,19 +161,17 @@ static void finish_reservation(size_t capacity, bool succeeded) {
 }
 
 static fb_status take_from_system(size_t bytes, size_t capacity, int size_class, fb_buffer **out) {
-  if (!reserve(capacity))
+  fb_guard_mode guard;
+  if (!reserve(capacity, &guard))
     return out_of_memory(bytes, "cannot allocate");
-  fb_buffer *b = system_alloc(capacity);
+  fb_buffer *b = system_alloc(bytes, capacity, size_class, guard);
   if (b == NULL) {
     trim();
-    b = system_alloc(capacity);
+    b = system_alloc(bytes, capacity, size_class, guard);
   }
   finish_reservation(capacity, b != NULL);
   if (b == NULL)
     return out_of_memory(bytes, "the system refused");
-  b->bytes = bytes;
-  b->capacity = capacity;
-  b->size_class = size_class;
   b->next = NULL;
   b->owner = NULL;
   atomic_init(&b->refs, 1);
@@ -199,7 +207,7 @@ void fb_pool_give(fb_buffer *b) {
   lock();
   pool.live -= b->capacity;
   pool.live_buffers--;
-  bool fits = pool.limit == 0 || pool.live + pool.cached + b->capacity <= pool.limit;
+  bool fits = pool.live + pool.cached + b->capacity <= pool.most;
   if (FB_LIKELY(fits)) {
     pool.cached += b->capacity;
     b->next = pool.free[b->size_class];
@@ -230,9 +238,13 @@ void fb_memory_reset_peak(void) {
   unlock();
 }
 
+/* Called with the lock held, after the limit or the guard has changed. */
+static void choose_most(void) { pool.most = pool.guard != FB_GUARD_OFF ? 0 : pool.limit > 0 ? pool.limit : SIZE_MAX; }
+
 void fb_memory_set_limit(size_t bytes) {
   lock();
   pool.limit = bytes;
+  choose_most();
   fb_buffer *list = bytes > 0 && pool.live + pool.cached > bytes ? detach_cache() : NULL;
   unlock();
   free_list(list);
@@ -248,4 +260,13 @@ size_t fb_memory_trim(void) {
   malloc_trim(0);
 #endif
   return bytes;
+}
+
+void fb_memory_set_guard(fb_guard_mode mode) {
+  lock();
+  pool.guard = mode;
+  choose_most();
+  fb_buffer *list = detach_cache();
+  unlock();
+  free_list(list);
 }

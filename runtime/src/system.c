@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "internal.h"
 
@@ -35,3 +36,23 @@ static void *map_aligned(size_t bytes) {
 void *fb_pages_alloc(size_t bytes) { return bytes >= HUGE_PAGE_WORTHWHILE ? map_aligned(bytes) : map(bytes); }
 
 void fb_pages_free(void *pages, size_t bytes) { munmap(pages, bytes); }
+
+static size_t page_bytes(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+
+void *fb_guarded_alloc(size_t bytes, bool at_end) {
+  size_t page = page_bytes(), inside = fb_round_up(bytes, page);
+  char *p = map(inside + 2 * page);
+  if (p == NULL)
+    return NULL;
+  if (mprotect(p, page, PROT_NONE) != 0 || mprotect(p + page + inside, page, PROT_NONE) != 0) {
+    munmap(p, inside + 2 * page);
+    return NULL;
+  }
+  return p + page + (at_end ? inside - bytes : 0);
+}
+
+void fb_guarded_free(void *data, size_t bytes) {
+  size_t page = page_bytes();
+  char *first = (char *)data - (uintptr_t)data % page;
+  munmap(first - page, fb_round_up(bytes, page) + 2 * page);
+}

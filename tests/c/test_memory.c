@@ -1,5 +1,7 @@
 /* The caching pool: size classes, reuse, statistics, limits, wrapped memory, threads. */
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "harness.h"
 
@@ -16,6 +18,45 @@ static void test_alignment_and_size_classes(void) {
     memset(fb_buffer_data(b), 0xa5, block);
     fb_buffer_release(b);
   }
+}
+
+/* Whether a child that touches `at` is ended by that. */
+static bool ends_a_process(volatile char *at) {
+  pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    (void)freopen("/dev/null", "w", stderr); /* a sanitizer's report */
+    *at = 1;
+    _exit(0);
+  }
+  int status;
+  CHECK(waitpid(child, &status, 0) == child);
+  return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+}
+
+static void test_guard_pages(void) {
+  static const size_t sizes[] = {0, 28, 4097};
+  fb_buffer *before = must_alloc(28);
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    fb_memory_set_guard(FB_GUARD_END);
+    fb_buffer *end = must_alloc(sizes[i]);
+    fb_memory_set_guard(FB_GUARD_START);
+    fb_buffer *start = must_alloc(sizes[i]);
+    char *last = (char *)fb_buffer_data(end) + sizes[i], *first = fb_buffer_data(start);
+    memset(fb_buffer_data(end), 1, sizes[i]);
+    memset(first, 1, sizes[i]);
+    CHECK(ends_a_process(last) && ends_a_process(first - 1));
+    CHECK(sizes[i] > 0 || ends_a_process(first));
+    fb_memory_set_guard(FB_GUARD_OFF);
+    fb_buffer_release(end);
+    fb_buffer_release(start);
+  }
+  fb_memory_set_guard(FB_GUARD_END);
+  fb_buffer_release(before);
+  CHECK(fb_memory_trim() == 0); /* nothing is kept while blocks are guarded */
+  fb_memory_set_guard(FB_GUARD_OFF);
+  fb_memory_trim();
+  CHECK(stats_now().live_bytes == 0 && stats_now().reserved_bytes == 0);
 }
 
 static void test_every_size_up_to_a_page(void) {
@@ -176,6 +217,7 @@ static void test_last_reference_on_another_thread(void) {
 
 int main(void) {
   RUN(test_alignment_and_size_classes);
+  RUN(test_guard_pages);
   RUN(test_every_size_up_to_a_page);
   RUN(test_reuse_and_statistics);
   RUN(test_limit);

@@ -37,7 +37,8 @@ FB_API const char *fb_last_error(void);
 
 /* ---- buffers ------------------------------------------------------------------------------------------- */
 
-/* A reference-counted block. Pool memory is 64-byte aligned and padded to a multiple of 64 bytes. */
+/* A reference-counted block. Pool memory is 64-byte aligned, for speed: nothing relies on more alignment than the
+ * elements need, and nobody touches a byte outside of a block's `bytes`. */
 typedef struct fb_buffer fb_buffer;
 typedef void (*fb_release_fn)(void *owner);
 
@@ -61,9 +62,16 @@ FB_API void fb_memory_reset_peak(void);
 FB_API void fb_memory_set_limit(size_t bytes);
 FB_API size_t fb_memory_trim(void); /* give cached blocks back to the system; returns bytes */
 
+/* For tests: from now on each block lies alone between two pages that end the process when they are touched. Its last
+ * byte (FB_GUARD_END: its data is then aligned no better than its size is) or its first one is next to such a page. */
+typedef enum { FB_GUARD_OFF, FB_GUARD_END, FB_GUARD_START } fb_guard_mode;
+FB_API void fb_memory_set_guard(fb_guard_mode mode);
+
 /* ---- threads ------------------------------------------------------------------------------------------- */
 
-/* A kernel's body: process items [lo, hi) of its parallel domain. `scratch` is private to the calling thread. */
+/* A kernel's body: process items [lo, hi) of its parallel domain. `scratch` is private to the calling thread. It reads
+ * and writes nothing but the elements of its operands, which are aligned to their own size only, and its scratch: no
+ * vector reaches past the end of either, and of an empty operand not even the first element is touched. */
 typedef void (*fb_kernel)(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi, void *scratch);
 typedef void (*fb_task)(void *context, int64_t lo, int64_t hi, int worker);
 
