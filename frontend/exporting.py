@@ -22,6 +22,7 @@ import numpy as np
 from flambeau import host, safetensors_format
 from flambeau.assembly import Assembly
 from flambeau.autograd import no_grad
+from flambeau.capture import Capture, captured
 from flambeau.dialects.graph import Graph
 from flambeau.programs import program_graph
 from flambeau.runtime import recorder
@@ -101,48 +102,60 @@ def program_name(folder: Path) -> str:
 
 def record(model: Callable[..., Any], inputs: Sequence[np.ndarray], problems: Callable[[Graph], list[str]]) -> Trace:
     """Record one call of the model and take its trace. Raises RuntimeError with all that `problems` and we find."""
-    recorder.flush()
-    with no_grad(), evaluating(model):
+    with captured(model) as capture, no_grad(), evaluating(model):
         examples = [host.copied(a) for a in inputs]
-        flushes = recorder.flush_count()
-        returned = model(*examples)
+        returned = _called(model, [x.clone() for x in examples], capture)  # not computed: reading one is noticed
         results = [r.clone() for r in _tensors(returned)]
-        if recorder.flush_count() != flushes:
-            raise RuntimeError(
-                "[export] the model reads values while it runs (item(), print, if on a tensor, ...), so what it does "
-                "next depends on them. Compute with tensors only: where() chooses between values."
-            )
         slots = [recorder.slot_for_tensor(r) for r in results]
         own = {recorder.slot_for_tensor(x): k for k, x in enumerate(examples)}
         names = {recorder.slot_for_tensor(t): n for n, t in _named_tensors(model)}
         scalars = recorder.trace_scalars()
         asm = Assembly(bound(recorder.trace_export()))
-        own = {asm.roots.get(s, s): k for s, k in own.items()}
         names = {asm.roots.get(s, s): n for s, n in names.items()}
         graph, used = program_graph(asm, slots)
         graph.updates = {}
-        _refuse(problems(graph) + _written(asm, own, names))
+        read = set(used)
+        _refuse(
+            problems(graph)
+            + capture.problems(lambda t: asm.roots.get(s := recorder.slot_for_tensor(t), s) in read)
+            + _reading()
+        )
         numbers = {s: np.asarray(x, graph.avals[asm.slots[s]].dtype.numpy) for s, x in scalars.items()}
         sources = [own[s] if s in own else numbers[s] if s in numbers else recorder.tensor_for_slot(s) for s in used]
         labels = [names.get(s, f"constant_{k}") for k, s in enumerate(used)]
+        recorder.capture_open()
         expected = [np.array(host.array_of(r)) for r in results]
     return Trace(graph, sources, labels, expected)
 
 
-def _refuse(found: Sequence[str]) -> None:
+def _called(model: Callable[..., Any], arguments: Sequence[Tensor], capture: Capture) -> Any:
+    """What the model returns. If it fails because it reads what is not computed yet, that is said, and all else so far."""
+    try:
+        return model(*arguments)
+    except Exception as error:
+        if reading := _reading():
+            _refuse(reading + capture.problems(), error)
+        raise
+
+
+def _reading() -> list[str]:
+    place = recorder.capture_read()
+    if place is None:
+        return []
+    return [
+        f"the model reads values while it runs{_at(place)} (item(), print, if on a tensor, ...), so what it does next "
+        "depends on them: compute with tensors only; where() chooses between values"
+    ]
+
+
+def _at(place: Sequence[Any]) -> str:
+    return f" at {place[0]}:{place[1]}" if place else ""
+
+
+def _refuse(found: Sequence[str], cause: Exception | None = None) -> None:
     if found:
         listed = "".join(f"\n  - {problem}" for problem in found)
-        raise RuntimeError(f"[export] the model cannot be compiled ahead of time:{listed}")
-
-
-def _written(asm: Assembly, own: dict[int, int], names: dict[int, str]) -> list[str]:
-    """Tensors from outside that the model changes: an exported program has no state."""
-    roots = {asm.roots.get(o.slot): o for o in asm.overwrites}
-    return [
-        f"{o.name}{f' at {o.loc}' if o.loc else ''} changes {names.get(root, 'a tensor')} in place, which outlives the call"
-        for root, o in roots.items()
-        if root is not None and root not in own
-    ]
+        raise RuntimeError(f"[export] the model cannot be compiled ahead of time:{listed}") from cause
 
 
 @contextmanager

@@ -111,6 +111,13 @@ is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
 - `set_slot(name, callable) -> what was there`: operators, named nb_add ... nb_inplace_add ... mp_subscript, lt ... ge
 - `set_hooks(**hooks) -> those before`, `set_limits(max_ops=, soft_ops=, max_bytes=, max_states=, max_ns=, soft_ns=)`,
   `set_shadow(flag)`, `stats()`, `clear()`
+- for recording a call without consequences: `capture_begin()` flushes; then this thread's trace does not run until
+  `capture_open()` (who needs a value gets RuntimeError, and `capture_read()` says where that was: (file, line), () if unknown,
+  or None), and `capture_end()` drops what has not run and undoes every change of what existed before: storage, versions,
+  gradients, streams, handles. `capture_changes() -> [(kind, name of what did it, (file, line) or None, what)]` with
+  "write" and a tensor on the changed storage, "grad" and a leaf (`leaf_of(tensor)`) that has got another gradient, or "note" and
+  the tensors given to `capture_note(name, tensors)`, by who cares to announce a change instead of making it.
+  `capturing()`; `capture_outside(tensor)`: its storage existed before
 - `explain_log()`: counts of misses, builds and flushes by place
 """
 
@@ -126,6 +133,14 @@ from flambeau.runtime._recorder import (
     Stream,
     Tensor,
     backward,
+    capture_begin,
+    capture_changes,
+    capture_end,
+    capture_note,
+    capture_open,
+    capture_outside,
+    capture_read,
+    capturing,
     clear,
     explain_log,
     flush,
@@ -141,6 +156,7 @@ from flambeau.runtime._recorder import (
     is_of_leaf,
     is_shared,
     known_history,
+    leaf_of,
     make_leaf,
     mark_history,
     realize,
@@ -173,6 +189,14 @@ __all__ = [
     "Stream",
     "Tensor",
     "backward",
+    "capture_begin",
+    "capture_changes",
+    "capture_end",
+    "capture_note",
+    "capture_open",
+    "capture_outside",
+    "capture_read",
+    "capturing",
     "clear",
     "explain_log",
     "flush",
@@ -188,6 +212,7 @@ __all__ = [
     "is_of_leaf",
     "is_shared",
     "known_history",
+    "leaf_of",
     "make_leaf",
     "mark_history",
     "realize",

@@ -13,7 +13,8 @@ from typing import Any
 
 from flambeau.autograd import enable_grad, no_grad
 from flambeau.nn.hooks import RemovableHandle
-from flambeau.runtime.recorder import Tensor, flush
+from flambeau.runtime import recorder
+from flambeau.runtime.recorder import Tensor
 
 
 def _check_ordered(what: str, params: Any) -> None:
@@ -100,15 +101,22 @@ class Optimizer:
                 loss = closure()
         if self._step_pre_hooks is not None:
             self._run_hooks(self._step_pre_hooks)
+        if recorder.capturing() and (outside := self._outside()):  # a model that is being exported keeps its parameters
+            recorder.capture_note(f"{type(self).__name__}.step", outside)
+            return loss
         with no_grad():
             for group in self.param_groups:
                 params = [p for p in group["params"] if p.grad is not None]
                 if params:
                     self._update(group, params, [p.grad for p in params])
-        flush()
+        recorder.flush()
         if self._step_hooks is not None:
             self._run_hooks(self._step_hooks)
         return loss
+
+    def _outside(self) -> list[Tensor]:
+        """The parameters to be stepped that existed before the capture began."""
+        return [p for p in self._all_params() if p.grad is not None and recorder.capture_outside(p)]
 
     def _run_hooks(self, hooks: dict) -> None:
         for hook in tuple(hooks.values()):

@@ -262,7 +262,7 @@ static int store_gradients(fb_call *call, const fb_node *node, const fb_node *re
     fb_leaf *leaf = rec->leaves[reach->aux[i]].anchor->leaf;
     if (!leaf) /* nobody can read it any more */
       continue;
-    PyObject *grad = fb_new_result(rec, slot, r->type);
+    PyObject *grad = fb_capture_grad(leaf, "backward") == 0 ? fb_new_result(rec, slot, r->type) : NULL;
     if (!grad)
       return -1;
     Py_XSETREF(leaf->grad, grad);
@@ -315,7 +315,7 @@ PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs) {
   fb_call_clear(&call);
   Py_DECREF(leaves);
   if (status == 0 && ends_round(call.rec))
-    status = fb_flush(call.rec);
+    status = fb_cut(call.rec);
   return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -436,7 +436,7 @@ PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs) {
     fb_call_init(&call, fb_recorder_get(), NULL, NULL, 0);
     result = record_grad(&call, out, seeds, in, flags);
     fb_call_clear(&call);
-    if (result && ends_round(call.rec) && fb_flush(call.rec) < 0)
+    if (result && ends_round(call.rec) && fb_cut(call.rec) < 0)
       Py_CLEAR(result);
   }
   Py_XDECREF(out);

@@ -263,7 +263,8 @@ static int run(fb_recorder *rec, const fb_liveness *found) {
       !(segment = fb_segment_make(rec, p, outputs + p->n_outputs, found->history, found->n_history)))
     status = -1;
   if (status == 0) {
-    free_imports(rec);
+    if (!rec->capture)
+      free_imports(rec);
     commit(rec, p, outputs);
     commit_histories(rec, segment);
   }
@@ -295,9 +296,13 @@ static int wait_for_flusher(fb_recorder *rec) {
   return rec->id == id;
 }
 
+int fb_cut(fb_recorder *rec) { return fb_capture_holds(rec) ? 0 : fb_flush(rec); }
+
 int fb_flush(fb_recorder *rec) {
   if (!rec->n_slots)
     return 0;
+  if (FB_UNLIKELY(fb_capture_holds(rec)))
+    return fb_capture_refuse(rec);
   int free_to_run = wait_for_flusher(rec);
   if (free_to_run <= 0)
     return free_to_run;

@@ -12,7 +12,7 @@ fb_tensor *fb_as_tensor(PyObject *o, const char *what) {
 
 static PyObject *do_flush(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
-  return fb_flush(fb_recorder_get()) < 0 ? NULL : Py_NewRef(Py_None);
+  return fb_cut(fb_recorder_get()) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* Called where programs repeat: a loader's next batch, an outermost module call. */
@@ -20,7 +20,7 @@ static PyObject *flush_point(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   fb_recorder *rec = fb_recorder_get();
   rec->look_again = UINT32_MAX; /* it says itself where it repeats */
-  return (fb_trace_is_long(rec) || fb_imports_nest(rec)) && fb_flush(rec) < 0 ? NULL : Py_NewRef(Py_None);
+  return (fb_trace_is_long(rec) || fb_imports_nest(rec)) && fb_cut(rec) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *flush_if_pending(PyObject *module, PyObject *o) {
@@ -114,7 +114,7 @@ static PyObject *tensor_from_buffer(PyObject *module, PyObject *args, PyObject *
   if (!c)
     return NULL;
   c->shared = shared;
-  c->buffer = usable_buffer(b, shared);
+  c->buffer = fb_capture_cell(c) == 0 ? usable_buffer(b, shared) : NULL;
   PyObject *made = c->buffer ? fb_tensor_new(c, type) : (fb_cell_release(c), NULL);
   if (made && requires_grad && fb_tensor_make_leaf((fb_tensor *)made) < 0)
     Py_CLEAR(made);
@@ -194,6 +194,8 @@ static PyObject *set_cell(PyObject *module, PyObject *args) {
     return NULL;
   fb_tensor *t = fb_as_tensor(a, "data"), *other = fb_as_tensor(b, "data");
   if (!t || !other)
+    return NULL;
+  if (fb_capture_handle(t) < 0)
     return NULL;
   if (t->view) /* no leaf itself, at most a view of one */
     Py_CLEAR(t->leaf);
@@ -338,7 +340,7 @@ static PyObject *stats(PyObject *module, PyObject *unused) {
 static PyObject *clear(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   for (fb_recorder *r = fb_recorders(); r; r = r->next)
-    if (fb_flush(r) < 0)
+    if ((r == fb_current || !fb_capture_holds(r)) && fb_flush(r) < 0)
       return NULL;
   fb_trie_collect();
   fb_stats = (fb_counters){0};
@@ -348,7 +350,7 @@ static PyObject *clear(PyObject *module, PyObject *unused) {
 static PyObject *flush_all(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   for (fb_recorder *r = fb_recorders(); r; r = r->next)
-    if (fb_flush(r) < 0)
+    if ((r == fb_current || !fb_capture_holds(r)) && fb_flush(r) < 0)
       return NULL;
   Py_RETURN_NONE;
 }
@@ -404,6 +406,15 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, NULL},
                                 {"set_shadow", set_shadow, METH_O, NULL},
                                 {"explain_log", explain_log, METH_NOARGS, NULL},
                                 {"stats", stats, METH_NOARGS, NULL},
+                                {"capture_begin", fb_py_capture_begin, METH_NOARGS, NULL},
+                                {"capture_open", fb_py_capture_open, METH_NOARGS, NULL},
+                                {"capture_end", fb_py_capture_end, METH_NOARGS, NULL},
+                                {"capture_read", fb_py_capture_read, METH_NOARGS, NULL},
+                                {"capture_changes", fb_py_capture_changes, METH_NOARGS, NULL},
+                                {"capture_note", fb_py_capture_note, METH_VARARGS, NULL},
+                                {"capture_outside", fb_py_capture_outside, METH_O, NULL},
+                                {"capturing", fb_py_capturing, METH_NOARGS, NULL},
+                                {"leaf_of", fb_py_leaf_of, METH_O, NULL},
                                 {"clear", clear, METH_NOARGS, NULL},
                                 {NULL, NULL, 0, NULL}};
 

@@ -117,6 +117,8 @@ void fb_take_scalars(fb_recorder *rec, const fb_scalar *scalars, uint32_t n, uin
 int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *type) {
   fb_cell *c = t->cell;
   bool differentiable = rec->mode & 1 && !(t->view && t->view->detached);
+  if (FB_UNLIKELY(rec->capture != NULL) && fb_capture_write(rec, t) < 0)
+    return -1;
   if (c->epoch != rec->id) { /* a shared cell: only snapshots of it are in the trace */
     c->epoch = rec->id;
     c->home = rec;
@@ -473,12 +475,12 @@ PyObject *fb_call_finish(fb_call *call) {
     return NULL;
   if (call->n_scalars)
     fb_take_scalars(rec, call->scalars, call->n_scalars, node->base);
-  if (call->stream)
-    fb_stream_advance(call->stream, draws_of(rec, node));
+  if (call->stream && fb_stream_advance(call->stream, draws_of(rec, node)) < 0)
+    return NULL;
   uint32_t first = node->base + node->n_scalars;
   PyObject *result = FB_LIKELY(!(node->flags & (FB_COMPLEX | FB_OVERWRITE))) ? fb_new_result(rec, first, node->type)
                                                                              : collect_results(call, node, first);
-  if (FB_UNLIKELY(must_flush(rec, node)) && result && fb_flush(rec) < 0)
+  if (FB_UNLIKELY(must_flush(rec, node)) && result && fb_cut(rec) < 0)
     Py_CLEAR(result);
   return result;
 }

@@ -4,7 +4,8 @@
  * view.c; function.c, statics.c, slots.c (how calls arrive); record.c, enter.c (calls and values become entries);
  * stream.c; period.c; trie.c, sizes.h, sizes.c, fit.c (states whose sizes differ from run to run); recorder.c (one per
  * thread); flush.c, program.c, failure.c (running); history.h, history.c, import.c, backward.c, marks.c (gradients);
- * export.c, inline.c, locate.c (what Python gets to see); buffers.c; module.c.
+ * capture.c (calls recorded without consequences); export.c, inline.c, locate.c (what Python gets to see); buffers.c;
+ * module.c.
  */
 #ifndef FB_RECORDER_H
 #define FB_RECORDER_H
@@ -159,6 +160,8 @@ typedef struct {
   uint32_t last, writes; /* (segments) its slot and `anchor->writes` at the end of the trace */
 } fb_trace_leaf;
 
+typedef struct fb_capture fb_capture;
+
 struct fb_recorder {
   uint64_t id; /* of the current trace; process-unique */
   fb_node *state;
@@ -185,6 +188,7 @@ struct fb_recorder {
   uint32_t n_marks, cap_marks;
   uint32_t calls_left, look_again; /* until the trace is cut where the program repeats; see fb_note_repetition */
   size_t held_bytes;               /* inputs that only the trace keeps alive */
+  fb_capture *capture;             /* NULL, or what is being captured */
   fb_recorder *next;
 };
 
@@ -236,7 +240,7 @@ typedef struct {
 
 int fb_stream_init(PyObject *module);
 fb_stream *fb_stream_of(PyObject *o); /* borrowed; NULL without error for other objects */
-void fb_stream_advance(fb_stream *s, uint64_t draws);
+int fb_stream_advance(fb_stream *s, uint64_t draws);
 /* How many an expansion says it draws: a number, or a new expression of symbols. */
 int fb_stream_draws(PyObject *payload, uint64_t *draws, fb_size **size);
 
@@ -378,7 +382,8 @@ typedef struct {
   uint32_t *history, n_history; /* slots whose gradient history a cell holds */
 } fb_liveness;
 
-int fb_flush(fb_recorder *rec);
+int fb_flush(fb_recorder *rec);                       /* a value is needed */
+int fb_cut(fb_recorder *rec);                         /* a good place to end the trace; does nothing while capturing */
 void fb_cell_set_value(fb_cell *c, fb_buffer *value); /* takes over the reference */
 void fb_cell_set_history(fb_cell *c, fb_segment *segment, uint32_t slot);
 /* A run has failed with the current exception: cells keep what eager execution would have left them. */
@@ -413,6 +418,7 @@ fb_plan *fb_plan_from_python(PyObject *o);     /* borrowed; NULL without error w
 PyObject *fb_raise_status(fb_status status, int64_t failure);
 bool fb_is_interruption(PyObject *type); /* KeyboardInterrupt, out of memory: nothing in the trace is to blame */
 
+#include "capture.h"
 #include "history.h"
 
 #endif

@@ -1,15 +1,16 @@
 /* Stream: where random numbers are drawn from, a seed and how many were drawn. Calls that draw enter both as scalars.
  */
 #include "recorder.h"
-#include <structmember.h>
-#include <stddef.h>
 
 static PyTypeObject *stream_type;
 
 fb_stream *fb_stream_of(PyObject *o) { return PyObject_TypeCheck(o, stream_type) ? (fb_stream *)o : NULL; }
 
-void fb_stream_advance(fb_stream *s, uint64_t draws) {
+int fb_stream_advance(fb_stream *s, uint64_t draws) {
+  if (fb_capture_stream(s) < 0)
+    return -1;
   s->offset = (int64_t)(((uint64_t)s->offset + draws) & INT64_MAX);
+  return 0;
 }
 
 int fb_stream_draws(PyObject *payload, uint64_t *draws, fb_size **size) {
@@ -30,12 +31,30 @@ static void stream_dealloc(PyObject *self) {
   Py_DECREF(type);
 }
 
-static PyMemberDef members[] = {{"_seed", T_LONGLONG, offsetof(fb_stream, seed), 0, NULL},
-                                {"_offset", T_LONGLONG, offsetof(fb_stream, offset), 0, NULL},
-                                {NULL, 0, 0, 0, NULL}};
+static int64_t *field_of(PyObject *self, void *closure) {
+  fb_stream *s = (fb_stream *)self;
+  return closure ? &s->offset : &s->seed;
+}
+
+static PyObject *get_field(PyObject *self, void *closure) { return PyLong_FromLongLong(*field_of(self, closure)); }
+
+static int set_field(PyObject *self, PyObject *value, void *closure) {
+  int64_t number = value ? PyLong_AsLongLong(value) : -1;
+  if (!value)
+    PyErr_SetString(PyExc_AttributeError, "[Stream] its state cannot be deleted.");
+  if (PyErr_Occurred() || fb_capture_stream((fb_stream *)self) < 0)
+    return -1;
+  *field_of(self, closure) = number;
+  return 0;
+}
+
+static char is_offset[] = "offset";
+static PyGetSetDef attributes[] = {{"_seed", get_field, set_field, NULL, NULL},
+                                   {"_offset", get_field, set_field, NULL, is_offset},
+                                   {NULL, NULL, NULL, NULL, NULL}};
 static PyType_Slot slots[] = {{Py_tp_new, PyType_GenericNew},
                               {Py_tp_dealloc, stream_dealloc},
-                              {Py_tp_members, members},
+                              {Py_tp_getset, attributes},
                               {Py_tp_doc, "A seed and how many numbers were drawn: `_seed`, `_offset`."},
                               {0, NULL}};
 static PyType_Spec spec = {"flambeau.runtime._recorder.Stream", sizeof(fb_stream), 0,

@@ -124,8 +124,7 @@ static PyType_Spec leaf_spec = {"flambeau.runtime._recorder.Leaf", sizeof(fb_lea
 int fb_tensor_make_leaf(fb_tensor *t) {
   if (t->leaf)
     return 0;
-  t->leaf = leaf_new();
-  if (!t->leaf)
+  if (fb_capture_handle(t) < 0 || !(t->leaf = leaf_new()) || fb_capture_leaf(t->leaf) < 0)
     return -1;
   t->view = NULL; /* callers make sure that it selects the whole base */
   return fb_tensor_track(t);
@@ -297,6 +296,8 @@ static PyObject *get_version(fb_tensor *t, void *closure) {
 /* While a leaf does not require grad, its gradient is kept where those of other tensors are. */
 int fb_tensor_end_leaf(fb_tensor *t) {
   PyObject *grad = t->leaf->grad;
+  if (fb_capture_handle(t) < 0 || fb_capture_grad(t->leaf, "requires_grad_") < 0)
+    return -1;
   if (grad && PyObject_SetAttrString((PyObject *)t, RETAINED_GRAD, grad) < 0)
     return -1;
   t->leaf->anchor->leaf = NULL; /* views of it may keep it: it gets no more gradients */
@@ -354,6 +355,8 @@ static int set_grad(fb_tensor *t, PyObject *value, void *closure) {
       return -1;
     }
   }
+  if (fb_capture_grad(t->leaf, "an assignment") < 0)
+    return -1;
   Py_XSETREF(t->leaf->grad, Py_XNewRef(value));
   return 0;
 }
