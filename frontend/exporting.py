@@ -10,10 +10,8 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -25,6 +23,7 @@ from flambeau.autograd import no_grad
 from flambeau.capture import Capture, captured
 from flambeau.dialects.graph import Graph
 from flambeau.programs import program_graph
+from flambeau.replacing import replaced_folder
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 from flambeau.sizing import bound
@@ -79,8 +78,7 @@ def export(
     with staged(folder) as partial:
         trace = record(model, inputs, exporter.problems)
         weights = {n: s for n, s in zip(trace.names, trace.sources) if isinstance(s, Tensor)}
-        with open(partial / f"{name}.safetensors", "wb") as stream:
-            safetensors_format.write(stream, weights, {"format": "pt"})
+        safetensors_format.write(partial / f"{name}.safetensors", weights, {"format": "pt"})
         sources = [np.array(host.array_of(s)) if isinstance(s, Tensor) else s for s in trace.sources]
         request = exporter.Request(name, trace.graph, sources, inputs, trace.expected)
         made = exporter.write(partial, request, target, executable)
@@ -209,35 +207,16 @@ def _example_arrays(examples: Any) -> list[np.ndarray]:
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder` that takes its place if the block succeeds, and is removed otherwise.
+    """A new folder that takes the place of `folder` if the block succeeds, and is removed otherwise.
 
     Raises FileExistsError if `folder` holds anything but an earlier export.
     """
     if folder.exists() and not (folder.is_dir() and ((folder / MARK).exists() or not any(folder.iterdir()))):
         raise FileExistsError(f"[export] {folder} exists and is not an earlier export. Choose another path.")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    except OSError as error:
-        raise type(error)(f"[export] cannot write to {folder.parent}: {error}. Choose another path.") from error
-    try:
-        partial.chmod(0o755)
+    with ExitStack() as stack:
+        try:
+            partial = stack.enter_context(replaced_folder(folder))
+        except OSError as error:
+            raise type(error)(f"[export] cannot write to {folder.parent}: {error}. Choose another path.") from error
         yield partial
         (partial / MARK).write_text("Written by flambeau.export; a new export to this path replaces the folder.\n")
-        _replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _replace(partial: Path, folder: Path) -> None:
-    if folder.exists():
-        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-        os.replace(folder, old)
-        try:
-            os.replace(partial, folder)
-        except OSError:
-            os.replace(old, folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.replace(partial, folder)

@@ -1,148 +1,220 @@
-"""The safetensors file format: a JSON header and raw tensor data. https://huggingface.co/docs/safetensors
+"""Named tensors and safetensors files, by way of the package `safetensors`, imported when it is needed.
 
-In: named tensors and string metadata. Out: a stream of bytes; and back, trusting nothing: every size, offset, shape and
-dtype of a file is checked before memory is reserved. Next: `serialization.py`.
+In: tensors by name and string metadata; out: a file or a stream; and back, trusting nothing: the package checks that sizes,
+offsets, shapes and dtypes of the header agree with the file before memory is reserved. Done here is what it does not do:
+it takes a name that stands twice for one, and sizes that no array can have; it reads streams whole, so they are
+bounded by what their header speaks of; and it says of files of other kinds that their header is too large. Next: `foreign.py`
+for those, `serialization.py`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from flambeau import host
+from flambeau import foreign, host
 from flambeau.dialects import dtypes
-from flambeau.dialects.dtypes import DType
-from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
-_NAMES = {
-    dtypes.bool_: "BOOL",
-    dtypes.uint8: "U8",
-    dtypes.int8: "I8",
-    dtypes.int16: "I16",
-    dtypes.int32: "I32",
-    dtypes.int64: "I64",
-    dtypes.float16: "F16",
-    dtypes.bfloat16: "BF16",
-    dtypes.float32: "F32",
-    dtypes.float64: "F64",
+_DTYPES = {
+    "BOOL": dtypes.bool_,
+    "U8": dtypes.uint8,
+    "I8": dtypes.int8,
+    "I16": dtypes.int16,
+    "I32": dtypes.int32,
+    "I64": dtypes.int64,
+    "F16": dtypes.float16,
+    "BF16": dtypes.bfloat16,
+    "F32": dtypes.float32,
+    "F64": dtypes.float64,
 }
-_DTYPES = {name: dtype for dtype, name in _NAMES.items()}
-_LARGEST_HEADER = 100_000_000
+_MOST_DIMENSIONS = 64  # of a NumPy array
+_CHUNK = 1 << 24
 
 
-def write(stream: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors, in order, and metadata."""
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    at = 0
-    for name, t in tensors.items():
-        size = math.prod(t.shape) * t.dtype.itemsize
-        header[name] = {"dtype": _NAMES[t.dtype], "shape": list(t.shape), "data_offsets": [at, at + size]}
-        at += size
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    stream.write(len(text).to_bytes(8, "little"))
-    stream.write(text)
-    for t in tensors.values():
-        stream.write(host.array_of(t).tobytes())
+# ---- writing --------------------------------------------------------------------------------------------------
+
+
+def write(target: Path | BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and metadata. Raises OSError, and ValueError for a name that is not Unicode."""
+    from safetensors import SafetensorError, numpy
+
+    for name in tensors:
+        if not name.isascii() and re.search("[\ud800-\udfff]", name):
+            raise ValueError(f"[save] the name {name!a} is not Unicode. Rename it.")
+    arrays = {name: np.asarray(host.array_of(t), order="C") for name, t in tensors.items()}
+    try:
+        if isinstance(target, Path):
+            numpy.save_file(arrays, target, dict(metadata))
+        else:
+            target.write(numpy.save(arrays, dict(metadata)))
+    except SafetensorError as error:
+        raise _system_error(error) from None
+
+
+def _system_error(error: Exception) -> OSError:
+    """The OSError that the package's error tells of."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
+
+
+# ---- reading --------------------------------------------------------------------------------------------------
 
 
 class _Entry(NamedTuple):
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-    start: int
-    stop: int
+    dtype: str
+    shape: list[int]
+    array: Any  # a function that reads it
 
 
-def _refuse(fact: str) -> ValueError:
-    return ValueError(f"[load] this is not a valid safetensors file: {fact}. Check that it was written completely.")
+def read(source: BinaryIO, path: Any = None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, in the header's order, and metadata. `path` is that of a stream which has just been opened.
+
+    Raises ValueError for a malformed file, TypeError for unsupported dtypes.
+    """
+    from safetensors import SafetensorError, deserialize, safe_open
+
+    text, header = _header(source)
+    given = 0
+    try:
+        if path is not None and stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+            given = os.fstat(source.fileno()).st_size - 8 - len(text)
+            with safe_open(_same(source, path), "np", backend="pread") as file:
+                entries = {n: _Entry(s.get_dtype(), s.get_shape(), _reader(file, n)) for n, s in _slices(file)}
+                return _tensors(entries, header), _metadata(header)
+        data = _data(source, header)
+        given = sum(map(len, data))
+        found = deserialize(b"".join([len(text).to_bytes(8, "little"), text, *data]))
+        entries = {n: _Entry(e["dtype"], e["shape"], lambda e=e: e.pop("data")) for n, e in found}
+        return _tensors(entries, header), _metadata(header)
+    except SafetensorError as error:
+        wanted = _needed(header)
+        more = "or more " if path is None and given > wanted else ""
+        sizes = f" (its tensors need {wanted} bytes, {given} {more}follow the header)" if given != wanted else ""
+        raise refuse(_shortened(str(error).partition(": ")[2] or str(error)) + sizes) from None
 
 
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _slices(file: Any) -> Iterator[tuple[str, Any]]:
+    return ((name, file.get_slice(name)) for name in file.offset_keys())
 
 
-def _entry(name: str, given: Any) -> _Entry:
-    if not isinstance(given, dict) or set(given) != {"dtype", "shape", "data_offsets"}:
-        raise _refuse(f"the entry of '{name}' is malformed")
-    shape, offsets = given["shape"], given["data_offsets"]
-    if given["dtype"] not in _DTYPES:
-        raise _refuse(f"'{name}' has the unknown dtype {given['dtype']!r}")
-    if not isinstance(shape, list) or not all(map(_is_size, shape)):
-        raise _refuse(f"'{name}' has the shape {shape!r}")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)):
-        raise _refuse(f"'{name}' has the offsets {offsets!r}")
-    dtype = _DTYPES[given["dtype"]]
-    start, stop = offsets
-    if stop - start != math.prod(shape) * dtype.itemsize:
-        raise _refuse(f"'{name}' of shape {shape} and dtype {dtype.name} has {stop - start} bytes")
-    return _Entry(name, dtype, tuple(shape), start, stop)
+def _reader(file: Any, name: str) -> Any:
+    return lambda: file.get_tensor(name)
+
+
+def _tensors(entries: dict[str, _Entry], header: dict[str, Any]) -> dict[str, Tensor]:
+    """All are looked at before the first is read."""
+    for name, e in entries.items():
+        if e.dtype not in _DTYPES:
+            raise TypeError(
+                f"[load] '{_shortened(name)}' has dtype {e.dtype}, which is not supported. Convert it first."
+            )
+        host.check_supported("load", _DTYPES[e.dtype])
+        size = math.prod([max(1, n) for n in e.shape[: _MOST_DIMENSIONS + 1]]) * _DTYPES[e.dtype].itemsize
+        if len(e.shape) > _MOST_DIMENSIONS or size >= 2**63:
+            raise refuse(f"'{_shortened(name)}' has the shape {_shortened(str(e.shape))}, which no tensor can have")
+    return {name: _tensor(name, entries[name]) for name in header if name != "__metadata__"}
+
+
+def _tensor(name: str, e: _Entry) -> Tensor:
+    dtype = _DTYPES[e.dtype]
+    array = np.frombuffer(e.array(), np.uint8)
+    if dtype is dtypes.bool_ and (array > 1).any():
+        raise refuse(f"'{_shortened(name)}' has bool bytes other than 0 and 1")
+    return host.copied(array.view(dtype.numpy).reshape(e.shape))
+
+
+def _metadata(header: dict[str, Any]) -> dict[str, str]:
+    return header.get("__metadata__") or {}
+
+
+# ---- the header -----------------------------------------------------------------------------------------------
+
+
+def _header(stream: BinaryIO) -> tuple[bytes, dict[str, Any]]:
+    """The header, as bytes and as JSON whose numbers have remained text: no size in it has been believed."""
+    start = _upto(stream, 8)
+    try:
+        return _parsed(stream, start)
+    except ValueError:
+        if kind := foreign.kind(stream, start):
+            raise ValueError(f"[load] {kind}") from None
+        raise
+
+
+def _parsed(stream: BinaryIO, start: bytes) -> tuple[bytes, dict[str, Any]]:
+    length = int.from_bytes(start, "little")
+    if len(start) < 8:
+        raise refuse("it ends within its length")
+    if length > foreign.LARGEST_HEADER:
+        raise refuse(f"its header would have {length} bytes")
+    text = _upto(stream, length)
+    if len(text) < length:
+        raise refuse("it ends within its header")
+    try:
+        header = json.loads(text.decode(), object_pairs_hook=_unique, parse_int=str, parse_float=str)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise refuse("its header is not JSON") from None
+    if not isinstance(header, dict):
+        raise refuse("its header is not an object")
+    return text, header
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise _refuse("a name stands in the header twice")
-    return dict(pairs)
-
-
-def _header(stream: BinaryIO) -> tuple[list[_Entry], dict[str, str]]:
-    length = int.from_bytes(_exactly(stream, 8, "its length"), "little")
-    if length > _LARGEST_HEADER:
-        raise _refuse(f"its header would have {length} bytes")
-    try:
-        header = json.loads(_exactly(stream, length, "its header"), object_pairs_hook=_unique)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise _refuse("its header is not JSON") from None
-    if not isinstance(header, dict):
-        raise _refuse("its header is not an object")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _refuse("its metadata is not made of strings")
-    entries = sorted((_entry(name, given) for name, given in header.items()), key=lambda e: (e.start, e.stop))
-    at = 0
-    for e in entries:
-        if e.start != at:
-            raise _refuse(f"the data of '{e.name}' starts at {e.start}, not at {at}")
-        at = e.stop
-    return entries, metadata
-
-
-def _exactly(stream: BinaryIO, size: int, what: str) -> bytes:
-    found = stream.read(size)
-    if len(found) != size:
-        raise _refuse(f"it ends within {what}")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise refuse(f"'{_shortened(name)}' stands in its header twice")
+        found[name] = value
     return found
 
 
-def _data(stream: BinaryIO, e: _Entry) -> Tensor:
-    buffer, _ = host.empty_array(e.shape, e.dtype)
-    place = memoryview(buffer).cast("B")[: e.stop - e.start]
-    at = 0
-    while at < len(place):
-        found = stream.readinto(place[at:]) if hasattr(stream, "readinto") else None  # type: ignore[attr-defined]
-        if found is None:
-            chunk = stream.read(len(place) - at)
-            found = len(chunk)
-            place[at : at + found] = chunk
-        if not found:
-            raise _refuse(f"it ends within the data of '{e.name}'")
-        at += found
-    if e.dtype is dtypes.bool_ and (np.frombuffer(place, np.uint8) > 1).any():
-        raise _refuse(f"'{e.name}' has bool bytes other than 0 and 1")
-    return recorder.tensor_from_buffer(buffer, e.shape, e.dtype)
+def _same(source: BinaryIO, path: Any) -> Any:
+    """A path of the file that is open, where the system has one: under its own it may have been replaced since."""
+    name = f"/proc/self/fd/{source.fileno()}"
+    return name if os.path.exists(name) else os.fsdecode(path)
 
 
-def read(stream: BinaryIO) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, and metadata. Raises ValueError for a malformed file, TypeError for unsupported dtypes."""
-    entries, metadata = _header(stream)
-    for e in entries:
-        host.check_supported("load", e.dtype)
-    tensors = {e.name: _data(stream, e) for e in entries}
-    if stream.read(1):
-        raise _refuse("there are bytes after the last tensor")
-    return tensors, metadata
+def _data(stream: BinaryIO, header: dict[str, Any]) -> list[bytes]:
+    """What follows the header, as far as the tensors reach, and a byte more if there is one."""
+    left = _needed(header) + 1
+    chunks = []
+    while left > 0 and (chunk := _upto(stream, min(left, _CHUNK))):
+        chunks.append(chunk)
+        left -= len(chunk)
+    return chunks
+
+
+def _needed(header: dict[str, Any]) -> int:
+    """How many bytes the tensors reach into what follows the header."""
+    return max((_end(entry) for name, entry in header.items() if name != "__metadata__"), default=0)
+
+
+def _end(entry: Any) -> int:
+    """Where the data of an entry ends; 0 for what the package will refuse."""
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    last = offsets[-1] if isinstance(offsets, list) and offsets else None
+    return int(last) if isinstance(last, str) and re.fullmatch(r"[0-9]{1,19}", last) else 0
+
+
+def _upto(stream: BinaryIO, size: int) -> bytes:
+    """`size` bytes, or fewer where the stream ends."""
+    found = bytearray()
+    while len(found) < size and (chunk := stream.read(min(size - len(found), _CHUNK))):
+        found += chunk
+    return bytes(found)
+
+
+def refuse(fact: str) -> ValueError:
+    return ValueError(f"[load] this is not a valid safetensors file: {fact}. Check that it was written completely.")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:100]}...{text[-50:]}"

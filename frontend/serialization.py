@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from typing import Any
 
-from flambeau import host, safetensors_format
+from flambeau import host, replacing, safetensors_format
 from flambeau.dialects import dtypes
 from flambeau.dialects.dtypes import DType
 from flambeau.runtime import recorder
@@ -63,39 +62,41 @@ class _Packer:
         )
 
 
-def _is_flat(obj: Any, packer: _Packer) -> bool:
-    """Whether names and tensors say it all."""
-    return type(obj) is dict and list(obj) == list(packer.tensors) and all(isinstance(v, Tensor) for v in obj.values())
-
-
 def save(obj: Any, f: Any) -> None:
-    """Write `obj` to a path or a binary stream. A path is replaced only when everything has been written.
+    """Write `obj` to a path or a binary stream.
 
-    Raises TypeError for what is not tensors, numbers, strings, dicts, lists or tuples.
+    A path is replaced whole, when everything is on the disk: whoever reads it, also after a crash, finds the old file or the
+    new one. Permissions remain, a link stays a link; a device or pipe is written to.
+    Raises TypeError for what is not tensors, numbers, strings, dicts, lists or tuples, ValueError for what is nested too
+    deeply, OSError where the file cannot be written; an existing file is then as it was.
     """
     packer = _Packer()
-    tree = packer.tree(dict(obj) if isinstance(obj, dict) else obj)
-    flat = _is_flat(dict(obj) if isinstance(obj, dict) else obj, packer)
-    metadata = {"format": "pt"} if flat else {"format": "pt", _STRUCTURE: json.dumps(tree)}
+    try:
+        structure = json.dumps(packer.tree(dict(obj) if isinstance(obj, dict) else obj))
+    except RecursionError:
+        raise ValueError("[save] the object is nested too deeply, or contains itself. Save less of it.") from None
+    except ValueError as error:
+        raise ValueError(f"[save] a number cannot be written: {error}. Save it as a string.") from None
+    metadata = {"format": "pt", _STRUCTURE: structure}
     if hasattr(f, "write"):
         safetensors_format.write(f, packer.tensors, metadata)
         return
-    path = os.fspath(f)
-    handle, partial = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), prefix=os.path.basename(path) + ".")
+    path = os.fsdecode(f)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            safetensors_format.write(stream, packer.tensors, metadata)
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+        _write(path, packer.tensors, metadata)
+    except OSError as error:
+        told = type(error)(f"[save] cannot write {path}: {error.strerror or error}. The file is as it was.")
+        told.errno = error.errno
+        raise told from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _write(path: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as stream:
+            safetensors_format.write(stream, tensors, metadata)
+        return
+    with replacing.replaced_file(path) as partial:
+        safetensors_format.write(partial, tensors, metadata)
 
 
 def _malformed() -> ValueError:
@@ -110,20 +111,32 @@ def _unpack(tree: Any, tensors: dict[str, Tensor]) -> Any:
         return tensors[value]
     if kind == "value" and (value is None or isinstance(value, _PLAIN)):
         return value
-    if kind == "dtype" and value in {d.name for d in dtypes.ALL}:
+    if kind == "dtype" and isinstance(value, str) and value in {d.name for d in dtypes.ALL}:
         return dtypes.by_name(value)
-    if kind == "dict" and isinstance(value, list) and all(isinstance(p, list) and len(p) == 2 for p in value):
-        return {key: _unpack(item, tensors) for key, item in value}
+    if kind == "dict" and isinstance(value, list):
+        return _unpack_dict(value, tensors)
     if kind in ("list", "tuple") and isinstance(value, list):
         items = [_unpack(item, tensors) for item in value]
         return items if kind == "list" else tuple(items)
     raise _malformed()
 
 
+def _unpack_dict(pairs: list[Any], tensors: dict[str, Tensor]) -> dict:
+    found: dict[Any, Any] = {}
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2 or not (pair[0] is None or isinstance(pair[0], _PLAIN)):
+            raise _malformed()
+        if pair[0] in found:
+            raise _malformed()
+        found[pair[0]] = _unpack(pair[1], tensors)
+    return found
+
+
 def load(f: Any, map_location: Any = None) -> Any:
     """Read what `save` wrote, or any safetensors file (a dict of tensors), from a path or a binary stream.
 
-    Raises ValueError for a malformed file, TypeError for dtypes that are not supported yet.
+    Raises ValueError for a malformed file and for one of another kind, TypeError for dtypes that are not supported yet,
+    OSError for a path that cannot be read.
     """
     from flambeau.device import check_device
 
@@ -132,11 +145,17 @@ def load(f: Any, map_location: Any = None) -> Any:
         tensors, metadata = safetensors_format.read(f)
     else:
         with open(f, "rb") as stream:
-            tensors, metadata = safetensors_format.read(stream)
+            tensors, metadata = safetensors_format.read(stream, f)
     if _STRUCTURE not in metadata:
         return tensors
     try:
-        tree = json.loads(metadata[_STRUCTURE])
-    except (json.JSONDecodeError, RecursionError):
+        return _unpack(json.loads(metadata[_STRUCTURE], object_pairs_hook=_single), tensors)
+    except (ValueError, RecursionError):
         raise _malformed() from None
-    return _unpack(tree, tensors)
+
+
+def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Objects of the structure have one member each."""
+    if len(pairs) != 1:
+        raise _malformed()
+    return dict(pairs)
