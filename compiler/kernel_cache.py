@@ -16,7 +16,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from flambeau.compiler import loader, targets
-from flambeau.compiler import options as options_module
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.object_store import ObjectStore
 from flambeau.compiler.options import Options
@@ -24,12 +23,13 @@ from flambeau.compiler.options import Options
 #: The version of `fb_kernel` in `flambeau/runtime.h` that kernels are compiled for.
 ABI_VERSION = 1
 
-#: What turns kernel text into bytes; a change in any of them makes old entries unreachable.
+#: What turns kernel text into bytes, and into entries; a change in any of them makes old entries unreachable.
 _CODE = (
     "backend.py",
     "elf.py",
     "literals.py",
     "mlir.py",
+    "object_store.py",
     "targets/__init__.py",
     "targets/aarch64.py",
     "targets/x86_64.py",
@@ -163,7 +163,7 @@ def _mlir_version() -> str:
 @cache
 def shared() -> KernelCache:
     """The process's cache, in `FLAMBEAU_CACHE` or the user's cache folder."""
-    return KernelCache(ObjectStore.open(options_module.default_cache_dir() / "kernels"))
+    return KernelCache(ObjectStore.of_user("kernel"))
 
 
 def get(sources: Sequence[KernelSource], options: Options) -> list[int]:

@@ -11,21 +11,23 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from flambeau.compiler.options import default_cache_dir
+from flambeau.compiler import private
 from flambeau.compiler.targets.platforms import Platform
 
 
 @dataclass(frozen=True)
 class Linker:
-    """A C compiler that makes static executables: `command` and what to add to the environment."""
+    """A C compiler that makes static executables: `command`, and a folder that only this user can write, in which Zig keeps
+    what it compiled for the next time."""
 
     name: str
     command: tuple[str, ...]
-    environment: dict[str, str] = field(default_factory=dict)
+    cache: Path | None = None
 
     def link(self, inputs: Sequence[Path], include: Path, defines: Sequence[str], output: Path) -> None:
         """Compile and link `inputs`, C sources and objects. Raises RuntimeError with what the compiler said."""
@@ -33,7 +35,12 @@ class Linker:
         command += [f"-D{d}" for d in defines]
         command += [f"-I{include}", *map(str, inputs), "-o", str(output), "-pthread", "-lm"]
         try:
-            done = subprocess.run(command, env={**self.environment, **os.environ}, capture_output=True, text=True)
+            with tempfile.TemporaryDirectory(prefix="flambeau-") as temporary:
+                cache = str(self.cache or temporary)
+                caches = {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
+                done = subprocess.run(
+                    command, env={**caches, **os.environ}, stdin=subprocess.DEVNULL, capture_output=True, text=True
+                )
         except OSError as error:
             raise RuntimeError(f"[export] the linker {self.name} does not start: {error}. Reinstall it.") from error
         if done.returncode or not output.exists():
@@ -56,9 +63,8 @@ def zig(platform: Platform) -> Linker | None:
     """Zig's C compiler, if it is installed. Its first program for a platform compiles a C library, which is kept."""
     if importlib.util.find_spec("ziglang") is None:
         return None
-    cache = str(default_cache_dir() / "zig")
     command = (sys.executable, "-m", "ziglang", "cc", "-target", platform.zig)
-    return Linker("zig cc", command, {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache})
+    return Linker("zig cc", command, private.cache_folder("zig"))
 
 
 def native(platform: Platform) -> Linker | None:

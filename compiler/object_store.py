@@ -1,9 +1,9 @@
 """A bounded folder of checked entries that many processes may read and write at once.
 
-In: bytes under a hexadecimal name. Out: the same bytes, or nothing if they were lost, cut short or altered.
-The folder must belong to this user alone, since what lies in it is executed. Writers make a temporary
-file and rename it; readers verify a checksum; the least recently used entries go when the folder grows
-too large. Next: `kernel_cache.py`.
+In: bytes under a hexadecimal name. Out: the same bytes, or nothing if they were lost, cut short, altered or stored under
+another name. The folder must belong to this user alone, since what lies in it is executed; that is looked at anew each time.
+Writers make a temporary file and rename it; readers verify a checksum of kind, name and content; the least recently used
+entries go when the folder grows too large. Next: `private.py`; `kernel_cache.py`.
 """
 
 from __future__ import annotations
@@ -11,60 +11,64 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import stat
 import tempfile
 import time
 import warnings
 from pathlib import Path
 
-_MAGIC = b"FLMB\x01"
+from flambeau.compiler import private
+
+_MAGIC = b"FLMB\x02"  # the last byte is the version of this form
 _DIGEST_BYTES = 32
 _TEMPORARY = ".tmp"
 _STALE_SECONDS = 3600  # a temporary file this old has lost its writer
 _REFRESH_SECONDS = 3600  # how fresh a time of last use is kept
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # nothing but a file answers
 
 
 class ObjectStore:
-    """Entries `<folder>/<first two digits of name>/<name>`, at most about `limit` bytes in all."""
+    """Entries `<folder>/<first two digits of name>/<name>`, at most about `limit` bytes in all. `kind` says what they are:
+    an entry of another kind is none."""
 
-    def __init__(self, folder: Path, limit: int = 512 << 20) -> None:
-        self.folder, self.limit = folder, limit
+    def __init__(self, folder: Path, kind: str, limit: int = 512 << 20) -> None:
+        self.folder, self.kind, self.limit = folder, kind, limit
         self.damaged = 0
         self._writable = True
+        self._is_exposed = False  # there was a warning
         self._used: int | None = None  # bytes in the folder when it was last measured, plus what was written since
 
     @staticmethod
-    def open(folder: Path, limit: int = 512 << 20) -> ObjectStore | None:
+    def open(folder: Path, kind: str, limit: int = 512 << 20) -> ObjectStore | None:
         """The store in `folder`, made with mode 0700; None, after a warning, where that is not possible or not safe."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            reason = unsafe(folder)
-        except OSError as error:
-            reason = f"cannot be made ({error.strerror})"
-        if reason is None:
-            return ObjectStore(folder, limit)
-        warnings.warn(
-            f"[cache] {folder} {reason}. Compiled code is kept in memory only; set FLAMBEAU_CACHE to a private folder.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        if (reason := private.make(folder)) is None:
+            return ObjectStore(folder, kind, limit)
+        private.warn(folder, reason)
         return None
+
+    @staticmethod
+    def of_user(kind: str, limit: int = 512 << 20) -> ObjectStore | None:
+        """The store of the user's cache for entries of a kind, or None as for `open`."""
+        folder = private.cache_folder(f"{kind}s")
+        return None if folder is None else ObjectStore(folder, kind, limit)
 
     def read(self, name: str) -> bytes | None:
         """The entry's bytes. An entry that is damaged, or not ours, is removed and reported as absent."""
         path = self._path(name)
         try:
-            with open(path, "rb") as file:
-                content, status = file.read(), os.fstat(file.fileno())
-        except OSError:
+            if not self._is_private(path.parent):
+                return None
+            content, modified = self._content(path)
+        except FileNotFoundError:
             return None
-        payload = None if _foreign(status) else _unseal(content)
+        except OSError:  # a link, or what cannot be read: never an entry of ours
+            content, modified = b"", 0.0
+        payload = self._unseal(name, content)
         if payload is None:
             self.damaged += 1
             self.discard(name)
-        elif time.time() - status.st_mtime > _REFRESH_SECONDS:
+        elif time.time() - modified > _REFRESH_SECONDS:
             with contextlib.suppress(OSError):
-                os.utime(path)
+                os.utime(path, follow_symlinks=False)
         return payload
 
     def holds(self, name: str) -> bool:
@@ -76,7 +80,7 @@ class ObjectStore:
         if not self._writable:
             return
         try:
-            self._write(self._path(name), _seal(payload))
+            self._write(self._path(name), self._seal(name, payload))
         except OSError as error:
             self._writable = False
             warnings.warn(
@@ -106,6 +110,8 @@ class ObjectStore:
 
     def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not self._is_private(path.parent):
+            return
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=_TEMPORARY)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -125,36 +131,43 @@ class ObjectStore:
         found = []
         for path in self.folder.glob("??/*"):
             with contextlib.suppress(OSError):
-                status = path.stat()
+                status = path.lstat()
                 found.append((status.st_mtime, status.st_size, path))
         return found
 
     def _path(self, name: str) -> Path:
         return self.folder / name[:2] / name
 
+    def _content(self, path: Path) -> tuple[bytes, float]:
+        """What a file of ours holds, nothing of any other; and when it was last used."""
+        descriptor = os.open(path, _READ)
+        try:
+            status = os.fstat(descriptor)
+            if private.is_foreign(status) or status.st_size > self.limit:
+                return b"", 0.0
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(), status.st_mtime
+        finally:
+            os.close(descriptor)
 
-def unsafe(folder: Path) -> str | None:
-    """Why code must not be loaded from `folder`, or None."""
-    status = folder.stat()
-    if not stat.S_ISDIR(status.st_mode):
-        return "is not a folder"
-    if status.st_uid != os.geteuid():
-        return f"belongs to another user (uid {status.st_uid})"
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"can be written by others (mode {stat.S_IMODE(status.st_mode):04o})"
-    return None
+    def _is_private(self, folder: Path) -> bool:
+        """Whether nobody else can write to a folder of entries, by now. The first time that it is not so warns."""
+        reason = private.exposure(folder, own=3)
+        if reason is not None and not self._is_exposed:
+            self._is_exposed = True
+            private.warn(folder, reason)
+        return reason is None
 
+    def _seal(self, name: str, payload: bytes) -> bytes:
+        return _MAGIC + self._digest(name, payload) + payload
 
-def _foreign(status: os.stat_result) -> bool:
-    return status.st_uid != os.geteuid() or bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    def _unseal(self, name: str, content: bytes) -> bytes | None:
+        """The payload, or None if the content is not what `_seal` made for this name."""
+        start = len(_MAGIC) + _DIGEST_BYTES
+        digest, payload = content[len(_MAGIC) : start], content[start:]
+        return payload if content.startswith(_MAGIC) and self._digest(name, payload) == digest else None
 
-
-def _seal(payload: bytes) -> bytes:
-    return _MAGIC + hashlib.sha256(payload).digest() + payload
-
-
-def _unseal(content: bytes) -> bytes | None:
-    """The payload, or None if the content is not what `_seal` made."""
-    start = len(_MAGIC) + _DIGEST_BYTES
-    digest, payload = content[len(_MAGIC) : start], content[start:]
-    return payload if content[: len(_MAGIC)] == _MAGIC and hashlib.sha256(payload).digest() == digest else None
+    def _digest(self, name: str, payload: bytes) -> bytes:
+        digest = hashlib.sha256(_MAGIC + f"{self.kind}\0{name}\0".encode())
+        digest.update(payload)
+        return digest.digest()

@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 
 from flambeau.compiler import foreign, kernel_cache, targets
-from flambeau.compiler import options as options_module
 from flambeau.compiler.identity import digest, graph_bytes
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.object_store import ObjectStore
@@ -94,7 +93,7 @@ def toolchain() -> str:
 @cache
 def shared() -> PlanCache:
     """The process's cache, in `FLAMBEAU_CACHE` or the user's cache folder."""
-    return PlanCache(ObjectStore.open(options_module.default_cache_dir() / "plans", _LIMIT))
+    return PlanCache(ObjectStore.of_user("plan", _LIMIT))
 
 
 def _numbered(name: str, number: int) -> str:

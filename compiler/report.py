@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flambeau.compiler import options as options_module
+from flambeau.compiler import private
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Guard, guards_of
 
-_KEPT = 1024
+_KEPT = 1024  # programs, and files of those that failed
 
 
 @dataclass
@@ -109,12 +109,12 @@ def reproducer(graph: Graph, key: str, error: str) -> str:
     from flambeau.dialects.irdl import print_graph
 
     content = "".join(f"// {line}\n" for line in error.splitlines()) + print_graph(graph)
-    for folder in (options_module.default_cache_dir() / "failed", Path(tempfile.gettempdir())):
+    try:
+        folder = private.cache_folder("failed") or Path(tempfile.mkdtemp(prefix="flambeau-"))
         path = folder / f"flambeau-{key[:16]}.mlir"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
-            return str(path)
-        except OSError:
-            continue
-    return "(no file could be written)"
+        path.write_text(content)
+        for old in sorted(folder.iterdir(), key=lambda p: p.stat().st_mtime)[:-_KEPT]:
+            old.unlink()
+        return str(path)
+    except OSError:
+        return "(no file could be written)"
