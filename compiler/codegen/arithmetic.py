@@ -1,7 +1,8 @@
 """The operations that record lowerings are written in: one method per op, for scalars and vectors alike.
 
-In: `Val`s and Python numbers. Out: text of arith, math and vector ops. A scalar operand beside a vector
-is splatted; a number takes the type of the other operand. Next: `emitter.py`, which mixes this in.
+In: `Val`s and Python numbers. Out: arith, math and vector ops, each handed to `op` as what it is: name, operands, attribute
+and result type. A scalar operand beside a vector is splatted; a number takes the type of the other operand.
+Next: `spelling.py`, how an op is written; `emitter.py`, which mixes this in.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ def _model(*operands: Operand) -> Val:
 
 
 class Arithmetic:
-    """Mixed into `Emitter`, which provides `emit` and `constant_name`."""
+    """Mixed into `Emitter`, which provides `op`, `constant_name` and `size`."""
 
-    def emit(self, text: str, element: str, lanes: int = 1) -> Val:
+    def op(self, name: str, operands: Sequence[Val], element: str, lanes: int = 1, attribute: str = "") -> Val:
+        """An op with one result; all that lowerings do, but for constants and control flow, comes through here."""
         raise NotImplementedError
 
     def constant_name(self, literal: str, type: str) -> str:
@@ -62,8 +64,7 @@ class Arithmetic:
             return x
         if x.lanes != 1:
             raise ValueError(f"[emitter] cannot splat {x.mlir} to {lanes} lanes. Splat scalars only.")
-        target = spell_type(x.type, lanes)
-        return self.emit(f"vector.broadcast {x.name} : {x.mlir} to {target}", x.type, lanes)
+        return self.op("vector.broadcast", [x], x.type, lanes)
 
     def unify(self, *operands: Operand) -> list[Val]:
         """The operands as values with equal lanes; numbers become constants of the first value's type."""
@@ -77,7 +78,7 @@ class Arithmetic:
         x = vals[0]
         if any(v.type != x.type for v in vals):
             raise TypeError(f"[emitter] {op} of {', '.join(v.mlir for v in vals)}. Cast the operands to one type.")
-        return self.emit(f"{op} {', '.join(v.name for v in vals)} : {x.mlir}", x.type, x.lanes)
+        return self.op(op, vals, x.type, x.lanes)
 
     def _numeric(self, name: str, x: Operand, y: Operand, kinds: tuple[str, str] = ("f", "i")) -> Val:
         model = _model(x, y)
@@ -219,10 +220,9 @@ class Arithmetic:
         if x.type != y.type:
             raise TypeError(f"[emitter] cmp of {x.mlir}, {y.mlir}. Cast the operands to one type.")
         if x.is_float:
-            text = f"arith.cmpf {_FLOAT_PREDICATE[predicate]}"
-        else:
-            text = f"arith.cmpi {(_BOOL_PREDICATE if x.type == 'i1' else _SIGNED_PREDICATE)[predicate]}"
-        return self.emit(f"{text}, {x.name}, {y.name} : {x.mlir}", "i1", x.lanes)
+            return self.op("arith.cmpf", [x, y], "i1", x.lanes, _FLOAT_PREDICATE[predicate])
+        names = _BOOL_PREDICATE if x.type == "i1" else _SIGNED_PREDICATE
+        return self.op("arith.cmpi", [x, y], "i1", x.lanes, names[predicate])
 
     def is_nan(self, x: Val) -> Val:
         return self.cmp("ne", x, x)
@@ -234,8 +234,7 @@ class Arithmetic:
         x, y = self.splat(x, lanes), self.splat(y, lanes)
         if x.type != y.type:
             raise TypeError(f"[emitter] select of {x.mlir}, {y.mlir}. Cast the operands to one type.")
-        types = x.mlir if c.lanes == 1 and lanes == 1 else f"{c.mlir}, {x.mlir}"
-        return self.emit(f"arith.select {c.name}, {x.name}, {y.name} : {types}", x.type, lanes)
+        return self.op("arith.select", [c, x, y], x.type, lanes)
 
     # ---- conversions ---------------------------------------------------------------------------------------
 
@@ -262,9 +261,7 @@ class Arithmetic:
         return self._convert("arith.extf" if result.bits > x.bits else "arith.truncf", x, element)
 
     def _saturate(self, x: Val, element: str) -> Val:
-        result, suffix = Val("", element, x.lanes), f"v{x.lanes}" if x.lanes > 1 else ""
-        name = f"llvm.fptosi.sat.{suffix}{element}.{suffix}{x.type}"
-        return self.emit(f'llvm.call_intrinsic "{name}"({x.name}) : ({x.mlir}) -> {result.mlir}', element, x.lanes)
+        return self.op("llvm.fptosi.sat", [x], element, x.lanes)
 
     def extend_signed(self, x: Val, element: str) -> Val:
         return self._convert("arith.extsi", x, element)
@@ -277,22 +274,21 @@ class Arithmetic:
         return self._convert("arith.trunci", x, element)
 
     def _convert(self, op: str, x: Val, element: str) -> Val:
-        return self.emit(f"{op} {x.name} : {x.mlir} to {spell_type(element, x.lanes)}", element, x.lanes)
+        return self.op(op, [x], element, x.lanes)
 
     # ---- lanes ---------------------------------------------------------------------------------------------
 
     def extract(self, x: Val, lane: int) -> Val:
         if x.lanes == 1:
             return x
-        return self.emit(f"vector.extract {x.name}[{lane}] : {x.type} from {x.mlir}", x.type)
+        return self.op("vector.extract", [x], x.type, attribute=str(lane))
 
     def insert(self, x: Val, into: Val, lane: int) -> Val:
-        return self.emit(f"vector.insert {x.name}, {into.name}[{lane}] : {x.type} into {into.mlir}", x.type, into.lanes)
+        return self.op("vector.insert", [x, into], x.type, into.lanes, str(lane))
 
     def shuffle(self, x: Val, y: Val, lanes: Sequence[int]) -> Val:
         """Lanes picked by number from `x` (0 ...) and `y` (x.lanes ...)."""
-        numbers = ", ".join(map(str, lanes))
-        return self.emit(f"vector.shuffle {x.name}, {y.name} [{numbers}] : {x.mlir}, {y.mlir}", x.type, len(lanes))
+        return self.op("vector.shuffle", [x, y], x.type, len(lanes), ", ".join(map(str, lanes)))
 
     def slice_lanes(self, x: Val, start: int, count: int) -> Val:
         """`count` adjacent lanes; one lane gives a scalar."""
@@ -314,4 +310,4 @@ class Arithmetic:
         """Fold the lanes of integers or bools, whose order does not matter: or, and, xor, add, minsi, maxsi."""
         if x.lanes == 1:
             return x
-        return self.emit(f"vector.reduction <{kind}>, {x.name} : {x.mlir} into {x.type}", x.type)
+        return self.op("vector.reduction", [x], x.type, attribute=kind)

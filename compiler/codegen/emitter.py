@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from flambeau.compiler.codegen.memory import Memory
+from flambeau.compiler.codegen.spelling import spell
 from flambeau.compiler.codegen.values import POINTER, Number, Operand, Val, spell_number
 from flambeau.compiler.kernel import KernelSource
 from flambeau.dialects.size import Size
@@ -84,6 +85,9 @@ class Emitter(Memory):
     def line(self, text: str) -> None:
         """Append an op without results."""
         self._lines.append("  " * self._depth + text)
+
+    def op(self, name: str, operands: Sequence[Val], element: str, lanes: int = 1, attribute: str = "") -> Val:
+        return self.emit(spell(name, operands, attribute, Val("", element, lanes)), element, lanes)
 
     def emit(self, text: str, element: str, lanes: int = 1) -> Val:
         """Append an op with one result of the given type."""

@@ -14,7 +14,10 @@ Index = Val | int
 
 
 class Memory(Arithmetic):
-    """Mixed into `Emitter`."""
+    """Mixed into `Emitter`, which provides `line` and `emit`."""
+
+    def emit(self, text: str, element: str, lanes: int = 1) -> Val:
+        raise NotImplementedError
 
     def line(self, text: str) -> None:
         raise NotImplementedError
