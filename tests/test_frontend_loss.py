@@ -211,3 +211,12 @@ def test_a_class_out_of_range_names_the_position(target):
 def test_bad_losses(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+def test_a_label_smoothing_of_zero_is_none_whatever_was_smoothed_before():
+    """A number that keeps changing becomes an operand: 0 times the score of an impossible class is still no NaN."""
+    scores, target = fb.tensor([[0.0, -math.inf, 1.0]]), fb.tensor([2])
+    plain = F.cross_entropy(scores, target).item()
+    for smoothing in (0.1, 0.2, 0.3, 0.4, 0.0, 0.5, 0.0):
+        loss = F.cross_entropy(scores, target, label_smoothing=smoothing).item()
+        assert loss == plain if smoothing == 0 else loss == math.inf

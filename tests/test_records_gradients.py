@@ -155,12 +155,18 @@ def test_binary_gradients_as_in_torch(name: str) -> None:
 @pytest.mark.accept("VER-03")
 def test_reduction_gradients_as_in_torch() -> None:
     torch = pytest.importorskip("torch")
-    x = np.array([[1.0, 3.0, 3.0], [0.0, 0.0, 2.0], [np.nan, 1.0, np.inf]])
+    numbers = np.array([[1.0, 3.0, 3.0], [0.0, 0.0, 2.0], [-np.inf, 1.0, np.inf]])
     for name, torch_name in (("sum", "sum"), ("max", "amax"), ("min", "amin")):
         for axes in ((0,), (1,), (0, 1)):
-            leaf = torch.tensor(x, requires_grad=True)
+            leaf = torch.tensor(numbers, requires_grad=True)
             getattr(torch, torch_name)(leaf, axes).sum().backward()
-            np.testing.assert_allclose(gradients(name, [x], {"axes": axes})[0], leaf.grad.numpy(), rtol=1e-15)
+            np.testing.assert_allclose(gradients(name, [numbers], {"axes": axes})[0], leaf.grad.numpy(), rtol=1e-15)
+    x = np.array([[1.0, 3.0, 3.0], [0.0, np.nan, 2.0], [np.nan, 1.0, np.inf]])
+    for name in ("max", "min"):  # at NaN as torch.max(x), also where some axes are reduced
+        leaf = torch.tensor(x, requires_grad=True)
+        getattr(torch, name)(leaf).backward()
+        np.testing.assert_allclose(gradients(name, [x], {"axes": (0, 1)})[0], leaf.grad.numpy(), rtol=1e-15)
+    x = numbers
     leaf = torch.tensor(x[:2], requires_grad=True)
     leaf.prod(1).sum().backward()
     np.testing.assert_allclose(gradients("prod", [x[:2]], {"axes": (1,)})[0], leaf.grad.numpy(), rtol=1e-15)

@@ -146,7 +146,7 @@ fmod = elementwise(
     dtypes=FLOATING,
     reference=_fmod,
     lower=_lower_fmod,
-    vjp=lambda ct, r, x, y: (ct, -ct * ops.trunc(x / y)),
+    vjp=lambda ct, r, x, y: (ct, -ct * ops.stop_gradient(ops.trunc(x / y))),
     samples=_samples(),
     doc="The exact remainder of x / y with the sign of x; x where y is infinite, NaN where x is or y is 0.",
 )

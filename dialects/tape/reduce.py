@@ -127,8 +127,11 @@ def _greatest(dtype: DType) -> float | int:
 
 
 def _vjp_extreme(ct, r, x, axes):
-    """PyTorch's amax rule: elements equal to the extreme share its gradient evenly."""
-    ties = x.eq(restore(r, x.shape, axes)).cast(x.dtype)
+    """PyTorch's rule: elements equal to the extreme share its gradient evenly, the NaNs if it is one."""
+    ties = x.eq(restore(r, x.shape, axes))
+    if x.dtype.is_floating_point:
+        ties = ops.or_(ties, x.ne(x))
+    ties = ties.cast(x.dtype)
     share = ct / ops.sum(ties, axes=axes)
     return (restore(share, x.shape, axes) * ties,)
 

@@ -68,15 +68,15 @@ def silu(input: Tensor_):
 
 @function()
 def elu(input: Tensor_, alpha: Operand = 1.0):
-    """x above 0, `alpha * (exp(x) - 1)` elsewhere."""
+    """x above 0, `alpha * (exp(x) - 1)` elsewhere; NaN stays, with slope 1."""
     check_floating("elu", input)
     x, a = promoted("elu", input, alpha)
-    return ops.select(x > 0, x, a * _expm1_below(x))
+    return ops.select(x <= 0, a * _expm1_below(x), x)
 
 
 def _expm1_below(x: Value) -> Value:
     """expm1(x) where x <= 0; the masked side computes expm1(0), so that nothing overflows in its gradient."""
-    return ops.expm1(ops.select(x > 0, x.like(0), x))
+    return ops.expm1(ops.select(x <= 0, x, x.like(0)))
 
 
 @function()
@@ -85,7 +85,7 @@ def selu(input: Tensor_):
     check_floating("selu", input)
     alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
     x = input
-    return ops.select(x > 0, x * scale, _expm1_below(x) * (alpha * scale))
+    return ops.select(x <= 0, _expm1_below(x) * (alpha * scale), x * scale)
 
 
 @function()
@@ -135,10 +135,11 @@ def relu6(input: Tensor_):
 
 @function()
 def hardsigmoid(input: Tensor_):
-    """min(max(x + 3, 0), 6) / 6."""
+    """min(max(x + 3, 0), 6) / 6; NaN stays, with slope 0."""
     check_floating("hardsigmoid", input)
     x = input
-    return ops.select(x <= -3.0, x.like(0.0), ops.select(x >= 3.0, x.like(1.0), (x + 3.0) / 6.0))
+    flat = ops.select(x >= 3.0, x.like(1.0), ops.select(x <= -3.0, x.like(0.0), ops.stop_gradient(x)))
+    return ops.select(ops.and_(x > -3.0, x < 3.0), (x + 3.0) / 6.0, flat)
 
 
 @function()
@@ -146,7 +147,9 @@ def hardswish(input: Tensor_):
     """x * hardsigmoid(x). Howard et al. (2019)."""
     check_floating("hardswish", input)
     x = input
-    return ops.select(x <= -3.0, x.like(0.0), ops.select(x >= 3.0, x, x * (x + 3.0) / 6.0))
+    curved = ops.and_(x > -3.0, x < 3.0)
+    inner = ops.select(curved, x, x.like(0.0))  # the masked side: no infinity in its gradient
+    return ops.select(curved, inner * (inner + 3.0) / 6.0, ops.select(x <= -3.0, x.like(0.0), x))
 
 
 # ---- softmax ----------------------------------------------------------------------------------------------

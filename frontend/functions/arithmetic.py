@@ -18,6 +18,7 @@ from flambeau.functions.common import (
     matched,
     ops,
     promoted,
+    without_slope,
 )
 from flambeau.promotion import result_dtype
 from flambeau.runtime.recorder import Tensor
@@ -100,7 +101,7 @@ def div(input: Operand, other: Operand, *, rounding_mode: Static = None):
         raise RuntimeError(f"[div] rounding_mode is {rounding_mode!r}. Use None, 'trunc' or 'floor'.")
     x, y = promoted("div", input, other, number_only=True)
     if x.dtype.is_floating_point:
-        return ops.trunc(ops.div(x, y))
+        return without_slope(ops.trunc(ops.div(x, y)), x, y)
     quotient, rest = ops.int_div(x, y), ops.int_rem(x, y)
     rounded_down = ops.and_(rest.ne(0), ops.xor(x < 0, y < 0))
     return ops.select(rounded_down, quotient + 1, quotient)
@@ -241,23 +242,44 @@ def minimum(input: Tensor_, other: Tensor_):
 
 
 def _limited(op: str, input: Value, lower: Value | None, upper: Value | None) -> Value:
-    """Selects rather than minimum and maximum: on a bound the whole gradient flows to the input, and NaN stays."""
+    """`input` where it lies within the bounds, ends included: the whole gradient flows there. Elsewhere the bound that
+    holds, and gets the gradient; a NaN, on either side, gives NaN and no gradient."""
     bounds = [b for b in (lower, upper) if b is not None]
     dtype = common_dtype(op, input, *bounds)
     if dtype is bool_:
         raise RuntimeError(f"[{op}] is not defined for bool tensors. Cast the input first.")
-    result, *limits = matched(op, dtype, input, *bounds)
-    if lower is not None:
-        result = ops.select(_below(result, limits[0]), limits[0], result)
-    if upper is not None:
-        result = ops.select(_below(limits[-1], result, limits[-1]), limits[-1], result)
-    return result
+    x, *limits = matched(op, dtype, input, *bounds)
+    low = limits[0] if lower is not None else None
+    high = limits[-1] if upper is not None else None
+    if not dtype.is_floating_point:
+        return _between(x, low, high)
+    result = ops.stop_gradient(_between(x, low, high))
+    for given, (bound, holds) in zip(bounds, _holding(x, low, high), strict=True):
+        if not given.weak:  # numbers get no gradient
+            result = ops.select(holds, bound, result)
+    return ops.select(_within(x, low, high), x, result)
 
 
-def _below(x: Value, y: Value, bound: Value | None = None) -> Value:
-    """x < y, or the bound (y unless given) is NaN."""
-    bound = y if bound is None else bound
-    return ops.or_(x < y, bound.ne(bound)) if x.dtype.is_floating_point else x < y
+def _between(x: Value, low: Value | None, high: Value | None) -> Value:
+    x = x if low is None else ops.maximum(x, low)
+    return x if high is None else ops.minimum(x, high)
+
+
+def _within(x: Value, low: Value | None, high: Value | None) -> Value:
+    if low is None:
+        return x <= high
+    return x >= low if high is None else ops.and_(x >= low, x <= high)
+
+
+def _holding(x: Value, low: Value | None, high: Value | None) -> list[tuple[Value, Value]]:
+    """Each bound, and where it is the result and gets the gradient: PyTorch's rule. Equal bounds get none from below."""
+    if low is not None and high is not None:
+        numbers = ops.and_(x.eq(x), low.eq(low))
+        return [
+            (low, ops.and_(x < low, low < high)),
+            (high, ops.and_(ops.or_(x > high, high < low), numbers)),
+        ]
+    return [(low, x < low)] if low is not None else [] if high is None else [(high, x > high)]
 
 
 @function(name="clamp")
@@ -326,7 +348,8 @@ def masked_fill(input: Tensor_, mask: Tensor_, value: Operand):
 def lerp(input: Tensor_, end: Tensor_, weight: Operand):
     """`input + weight * (end - input)`, from the nearer end so that weight 1 gives `end` exactly."""
     x, y, w = promoted("lerp", input, end, weight, float_only=True)
-    return ops.select(ops.abs(w) < 0.5, x + w * (y - x), y - (y - x) * (1.0 - w))
+    near = ops.abs(w) < 0.5
+    return ops.select(near, x, y) + ops.select(near, w, w - 1.0) * (y - x)
 
 
 @function(method=True)

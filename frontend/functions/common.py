@@ -29,6 +29,7 @@ __all__ = [  # `ops` among them
     "ops",
     "promoted",
     "size_of",
+    "without_slope",
 ]
 
 
@@ -72,6 +73,15 @@ def promoted(op: str, *values: Value, float_only: bool = False, number_only: boo
     if number_only and dtype is bool_:
         raise RuntimeError(f"[{op}] is not defined for bool tensors. Use logical_not, ^ or cast them first.")
     return matched(op, dtype, *values)
+
+
+def without_slope(result: Value, *operands: Value) -> Value:
+    """`result`, whose gradient with respect to `operands` is 0: neither none, nor 0 times an infinite slope of what made it."""
+    result = ops.stop_gradient(result)
+    nowhere = result.builder.constant(False, bool_, result.shape)
+    for operand in operands:
+        result = ops.select(nowhere, operand, result)
+    return result
 
 
 def floating(x: Value) -> Value:

@@ -9,7 +9,7 @@ import math
 
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_
-from flambeau.function import Number, Operand, Tensor_, function
+from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.common import ops, promoted
 
 
@@ -162,13 +162,13 @@ def _close(op: str, input: Value, other: Value, rtol: Value, atol: Value, equal_
 
 
 @function(method=True)
-def isclose(input: Tensor_, other: Tensor_, rtol: Operand = 1e-05, atol: Operand = 1e-08, equal_nan: Number = False):
+def isclose(input: Tensor_, other: Tensor_, rtol: Operand = 1e-05, atol: Operand = 1e-08, equal_nan: Static = False):
     """Whether |input - other| <= atol + rtol * |other|, element by element."""
     return _close("isclose", input, other, rtol, atol, equal_nan)
 
 
 @function()
-def _allclose(input: Tensor_, other: Tensor_, rtol: Operand, atol: Operand, equal_nan: Number):
+def _allclose(input: Tensor_, other: Tensor_, rtol: Operand, atol: Operand, equal_nan: Static):
     near = _close("allclose", input, other, rtol, atol, equal_nan)
     return ops.all(near, axes=tuple(range(len(near.shape))))
 

@@ -10,6 +10,7 @@ import math
 
 from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Optional_, Tensor_, function
+from flambeau.functions.arithmetic import mul
 from flambeau.functions.common import broadcast_shapes, ops
 
 
@@ -121,12 +122,11 @@ def dot(input: Tensor_, tensor: Tensor_):
 
 @function(method=True)
 def outer(input: Tensor_, vec2: Tensor_):
-    """The outer product of two vectors: [M] and [N] give [M, N]."""
+    """The outer product of two vectors, in their common dtype: [M] and [N] give [M, N]."""
     _check_rank("outer", input, 1, "input")
     _check_rank("outer", vec2, 1, "vec2")
-    _same_dtype("outer", input, vec2)
     shape = (input.shape[0], vec2.shape[0])
-    return ops.reshape(input, shape=(shape[0], 1)).expand(shape) * vec2.expand(shape)
+    return mul.rule(ops.reshape(input, shape=(shape[0], 1)).expand(shape), vec2.expand(shape))
 
 
 def _scaled(x: Value, factor: Value) -> Value:

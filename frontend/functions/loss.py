@@ -72,10 +72,12 @@ def l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean"):
 def smooth_l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", beta: Operand = 1.0):
     """Half the squared difference over `beta` where it is below `beta`, the absolute one minus beta / 2 elsewhere."""
     x, y = _pair("smooth_l1_loss", input, target)
-    distance, bound = promoted("smooth_l1_loss", ops.abs(x - y), beta)
-    near = distance < bound
+    difference, bound = promoted("smooth_l1_loss", x - y, beta)
+    distance = ops.abs(difference)
+    near = ops.and_(ops.not_(distance >= bound), bound > 0)  # NaN is near, as in PyTorch
+    inner = ops.select(near, difference, difference.like(0.0))  # the masked side: no infinity in its gradient
     safe = ops.select(near, bound, bound.like(1.0))
-    loss = ops.select(near, distance * distance * 0.5 / safe, distance - bound * 0.5)
+    loss = ops.select(near, inner * inner * 0.5 / safe, distance - bound * 0.5)
     return reduce_loss("smooth_l1_loss", loss, reduction)
 
 
@@ -83,8 +85,11 @@ def smooth_l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", 
 def huber_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", delta: Operand = 1.0):
     """Half the squared difference up to `delta`, `delta` times the absolute one minus delta / 2 beyond."""
     x, y = _pair("huber_loss", input, target)
-    distance, bound = promoted("huber_loss", ops.abs(x - y), delta)
-    loss = ops.select(distance <= bound, distance * distance * 0.5, bound * (distance - bound * 0.5))
+    difference, bound = promoted("huber_loss", x - y, delta)
+    distance = ops.abs(difference)
+    near = ops.not_(distance >= bound)  # NaN is near, as in PyTorch
+    inner = ops.select(near, difference, difference.like(0.0))  # the masked side: no infinity in its gradient
+    loss = ops.select(near, inner * inner * 0.5, bound * (distance - bound * 0.5))
     return reduce_loss("huber_loss", loss, reduction)
 
 
@@ -96,9 +101,9 @@ def kl_div(input: Tensor_, target: Tensor_, reduction: Static = "mean", log_targ
     if log_target:
         loss = ops.exp(y) * (y - x)
     else:
-        positive = y > 0
-        safe = ops.select(positive, y, y.like(1.0))
-        loss = ops.select(positive, y * ops.log(safe), y.like(0.0)) - y * x
+        nothing = y.eq(0)
+        safe = ops.select(nothing, y.like(1.0), y)
+        loss = ops.select(nothing, y.like(0.0), y * ops.log(safe)) - y * x
     if reduction == "batchmean":
         return _total(loss) / loss.shape[0]
     return reduce_loss("kl_div", loss, reduction)
@@ -223,8 +228,11 @@ def _smoothing(x: Value, label_smoothing: Any) -> Value | None:
 
 
 def _mixed(at_target: Value, over_classes: Value, smoothing: Value, count: int) -> Value:
-    """(1 - smoothing) * at_target + smoothing / count * over_classes."""
+    """(1 - smoothing) * at_target + smoothing / count * over_classes; `at_target` itself for smoothing 0, which says nothing
+    of classes that are impossible."""
     rest, part = smoothing.like(1.0) - smoothing, smoothing / count
+    plain = smoothing.eq(0).expand(at_target.shape)
+    over_classes = ops.select(plain, over_classes.like(0), over_classes)
     return at_target * rest.expand(at_target.shape) + over_classes * part.expand(over_classes.shape)
 
 

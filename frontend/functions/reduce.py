@@ -7,6 +7,7 @@ positions. Folding order and NaN rules are the records'. Next: `linear.py`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flambeau.dialects.builder import Value
@@ -258,8 +259,14 @@ def var(input: Tensor_, dim: Static = None, *, correction: Static = 1, keepdim: 
 
 @function(method=True)
 def std(input: Tensor_, dim: Static = None, *, correction: Static = 1, keepdim: Static = False):
-    """The standard deviation over `dim` (an int, a tuple, or None for all): the root of `var`."""
-    return ops.sqrt(variance("std", input, dim, correction, keepdim))
+    """The standard deviation over `dim` (an int, a tuple, or None for all): the root of `var`. Gradient 0 at 0."""
+    return _root(variance("std", input, dim, correction, keepdim), ops.sqrt)
+
+
+def _root(x: Value, root: Callable[[Value], Value]) -> Value:
+    """`root(x)` whose gradients of any order are 0 at 0, where the slope is infinite."""
+    nothing = x.eq(0)
+    return ops.select(nothing, x.like(0.0), root(ops.select(nothing, x.like(1.0), x)))
 
 
 @function(method=True)
@@ -287,7 +294,12 @@ def norm(input: Tensor_, p: Static = 2.0, dim: Static = None, keepdim: Static = 
         return reduced("sum", x.ne(0).cast(x.dtype), axes, keepdim)
     if p == 1:
         return reduced("sum", ops.abs(x), axes, keepdim)
-    total = reduced("sum", x * x if p == 2 else ops.pow(ops.abs(x), x.like(float(p))), axes, keepdim)
-    nothing = total.eq(0)
-    root = ops.sqrt if p == 2 else lambda s: ops.pow(s, s.like(1.0 / p))
-    return ops.select(nothing, total, root(ops.select(nothing, total.like(1.0), total)))
+    return _root(
+        reduced("sum", x * x if p == 2 else _power(ops.abs(x), float(p)), axes, keepdim),
+        ops.sqrt if p == 2 else lambda s: ops.pow(s, s.like(1.0 / p)),
+    )
+
+
+def _power(x: Value, p: float) -> Value:
+    """x ** p of what is not negative. Below 2 a derivative is infinite at 0; there the gradients of any order are 0."""
+    return ops.pow(x, x.like(p)) if p >= 2 else _root(x, lambda v: ops.pow(v, v.like(p)))

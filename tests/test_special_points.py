@@ -1,0 +1,151 @@
+"""Values, first and second derivatives at zeros, ties, kinks, infinities and NaN are PyTorch's: see `special_points.py`.
+
+What PyTorch computes is stored in `pytorch_facts.json`; where we differ, and why, stands in `DIFFERENT` below."""
+
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import flambeau as fb
+import flambeau.nn.functional as F
+import numpy as np
+import pytest
+import special_points
+from flambeau.runtime.recorder import Tensor
+
+FACTS = json.loads((Path(__file__).parent / "pytorch_facts.json").read_text())["points"]
+NAN = np.nan
+A_NUMBER, ANYTHING = object(), object()
+
+
+class Different(NamedTuple):
+    """Cases and keys ("value", "first 0": the derivative by operand 0, ...), both patterns; where (of PyTorch's result and
+    the operands that have its shape); what we give there."""
+
+    cases: str
+    keys: str
+    where: object
+    ours: object
+
+
+def theirs_is_nan(theirs, *operands):
+    return np.isnan(theirs)
+
+
+def nan_of_numbers(theirs, *operands):
+    return np.isnan(theirs) & ~np.any([np.isnan(x) for x in operands], axis=0)
+
+
+DIFFERENT = [
+    # PyTorch's second derivative is NaN by 0 * inf, or by an overflow on the way, where there is a number.
+    Different(r"pow base 0(\.0)?", "second", nan_of_numbers, 0.0),
+    Different("addcdiv", "second 2", theirs_is_nan, ANYTHING),
+    Different("gelu functional|mish functional", "second", lambda r, x: np.isnan(r) & np.isfinite(x), 0.0),
+    Different("norm.*|normalize", "first|second", theirs_is_nan, ANYTHING),
+    Different("prod.*", "first|second", theirs_is_nan, ANYTHING),  # the product of the others, no quotient
+    # An exponent of 0.5 is a square root, to the bit. PyTorch drops mixed second derivatives at a base or exponent of 0.
+    Different("pow tensors", "value|first 0", lambda r, x, y: (y == 0.5) & ((x == 0) | (x == -np.inf)), ANYTHING),
+    Different("pow tensors", "second", lambda r, x, y: (x == 0) | (y == 0) | ((x == -np.inf) & (y == 0.5)), ANYTHING),
+    # The second derivative at a kink: PyTorch's is of the other side than its first one.
+    Different("s?elu .*", "second", lambda r, x: x == 0, A_NUMBER),
+    Different("softplus functional", "second", lambda r, x: x == 20, A_NUMBER),
+    Different("softplus 2", "second", lambda r, x: x == 2, A_NUMBER),
+    Different("(huber|smooth_l1)_loss", "second", lambda r, x, y: np.isnan(x), A_NUMBER),
+    # PyTorch divides by no tie when the largest is NaN, unless all dims are reduced by `max`.
+    Different("am(ax|in).*", "first", theirs_is_nan, A_NUMBER),
+    Different("var.*", "first", lambda r, x: np.isinf(r), NAN),  # of an infinite mean
+    Different("heaviside", "first", lambda r, x: np.isnan(x), NAN),  # PyTorch: heaviside(NaN) is 0
+    Different(
+        "clamp tensors", "first 2", lambda r, x, low, high: np.isnan(low) | np.isnan(x), 0.0
+    ),  # what is NaN gives no gradient
+    Different("hardswish functional", "value", lambda r, x: x == -np.inf, 0.0),
+    Different("binary_cross_entropy", ".*", lambda r, p, t: (p == 0) | (p == 1), ANYTHING),  # see docs/differences.md
+    Different("kl_div", "(first|second) 1", lambda r, x, t: t == 0, ANYTHING),
+]
+
+
+def check(name, key, ours, theirs, operands):
+    """Equal but for rounding, and for what `DIFFERENT` says."""
+    operands = [np.asarray(x, float) for x in operands]
+    theirs = np.asarray(theirs, float)
+    if name == "hardsigmoid functional" and key.startswith("first"):
+        theirs = theirs / float(np.float32(1 / 6)) / 6  # PyTorch's slope is a sixth in float32
+    compared = np.ones(theirs.shape, bool)
+    for rule in DIFFERENT:
+        if not (re.fullmatch(rule.cases, name) and re.match(rule.keys, key)):
+            continue
+        here = rule.where(theirs, *operands)
+        if rule.ours is A_NUMBER:
+            assert not np.isnan(np.asarray(ours)[here]).any(), (name, key)
+        if isinstance(rule.ours, float):
+            theirs = np.where(here, rule.ours, theirs)
+        else:
+            compared &= ~here
+    np.testing.assert_allclose(np.asarray(ours)[compared], theirs[compared], 1e-9, 1e-12, err_msg=f"{name}, {key}")
+
+
+def spread(gradients, operands):
+    """Gradients as arrays; none is 0 everywhere."""
+    given = gradients or [None] * len(operands)
+    return [np.zeros(np.shape(x)) if g is None else np.asarray(g, float) for g, x in zip(given, operands, strict=True)]
+
+
+@pytest.mark.filterwarnings("ignore:.*target's shape")
+@pytest.mark.parametrize("name", special_points.CASES)
+def test_derivatives_at_special_points_are_those_of_pytorch(name):
+    operands, theirs = special_points.CASES[name].operands, FACTS[name]
+    with fb.compiler_options(mode="off"):
+        ours = special_points.facts(fb, name)
+    check(name, "value", ours["value"], theirs["value"], operands)
+    for order in ("first", "second"):
+        if theirs[order] == "not implemented":
+            continue
+        for i, (x, y) in enumerate(zip(spread(ours[order], operands), spread(theirs[order], operands), strict=True)):
+            check(name, f"{order} {i}", x, y, operands)
+
+
+def test_the_stored_facts_are_of_these_cases():
+    assert list(FACTS) == list(special_points.CASES)
+
+
+def test_the_facts_are_what_pytorch_says():
+    torch = pytest.importorskip("torch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in special_points.CASES:
+            np.testing.assert_equal(special_points.facts(torch, name), FACTS[name], err_msg=name)
+
+
+# ---- nothing is left out ------------------------------------------------------------------------------------------
+
+#: Public callables that need no case, and why.
+LEFT_OUT = {
+    "the result has no gradient": """all allclose any argmax argmin bitwise_and bitwise_left_shift bitwise_not bitwise_or
+        bitwise_right_shift bitwise_xor count_nonzero eq equal ge gt isclose isfinite isinf isnan le logical_and logical_not
+        logical_or logical_xor lt ne one_hot bool int long is_contiguous is_floating_point""",
+    "it makes tensors or draws numbers": """arange as_tensor asarray bernoulli empty empty_like eye from_buffer from_dlpack
+        from_numpy frombuffer full full_like linspace ones ones_like rand rand_like randint randint_like randn randn_like
+        randperm tensor zeros zeros_like new_empty new_full new_ones new_tensor new_zeros dropout""",
+    "it is another name of one that has a case": """absolute clip concat concatenate divide expand_as multiply negative
+        reshape_as subtract true_divide view_as""",
+    "it converts or copies": "cpu detach double float type",
+    "it is no function of tensors": """backward can_cast compiler_options dim element_size explain export find_nan flush
+        get_default_dtype get_num_threads get_rng_state initial_seed is_grad_enabled item load manual_seed memory_stats
+        ndimension nelement numel numpy promote_types register_hook requires_grad_ reset_peak result_type retain_grad save
+        seed set_default_dtype set_limits set_memory_limit set_num_threads set_printoptions set_rng_state shadow_mode size
+        stride tobytes tolist trim""",
+}
+
+
+def test_every_public_function_has_a_case():
+    """In-place twins compute with the same rules."""
+    known = special_points.COVERED.union(*(names.split() for names in LEFT_OUT.values()))
+    public = {n for m in (fb, F, Tensor) for n in dir(m) if not n.startswith("_") and not n.endswith("_")}
+    functions = {n for n in public if any(_is_function(getattr(m, n, None)) for m in (fb, F, Tensor))}
+    assert not sorted(functions - known)
+
+
+def _is_function(x):
+    return callable(x) and not isinstance(x, type)
