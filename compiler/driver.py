@@ -122,8 +122,11 @@ class Executable:
         found = self.run_prefix(inputs, sizes=sizes).error
         if found is not None:
             return found
-        failure.add_note("[run] no op fails when run alone. Report this as a bug.")
-        return failure
+        return self.bug(failure)
+
+    def bug(self, failure: Exception) -> Exception:
+        """What a user is told of a plan that failed although no op fails when run alone, or that could not be run."""
+        return report.bug(self.graph, self.compiled.key, failure)
 
 
 class Compiled:

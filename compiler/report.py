@@ -14,6 +14,7 @@ from typing import Any
 from flambeau.compiler import private
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
+from flambeau.dialects import bugs
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Guard, guards_of
 
@@ -102,6 +103,14 @@ def totals() -> dict[str, Any]:
         "kernels_compiled": kernels.compiled,
         "worker_processes": pool.processes(),
     }
+
+
+def bug(graph: Graph, key: str, failure: Exception) -> Exception:
+    """`failure` of a whole program as users are told it: the ops that may have failed, their lines, and the program in a file."""
+    suspects = [n for n in graph.nodes if n.op.fallible] or graph.nodes[-1:]
+    names = ", ".join(dict.fromkeys(n.op.name for n in suspects)) or "run"
+    lines = ", ".join(dict.fromkeys(str(n.loc) for n in suspects if n.loc is not None))
+    return bugs.bug(names, failure, lines, reproducer(graph, key, str(failure)))
 
 
 def reproducer(graph: Graph, key: str, error: str) -> str:

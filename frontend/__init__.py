@@ -1,10 +1,13 @@
 """Flambeau: an array framework with PyTorch's API in which every operation is compiled."""
 
 import importlib
+import sys
 
 from flambeau import hooks  # noqa: F401  (first: tensors work from here on)
 
 from flambeau import operators  # noqa: F401  isort: skip
+from flambeau import border as _border
+from flambeau import missing as _missing
 from flambeau import public as _public
 from flambeau.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from flambeau.engine import shadow_mode
@@ -27,6 +30,8 @@ __version__ = "0.1.0"
 _environment.check()
 
 globals().update(_public.NAMES)
+_border.publish_methods(_public.Tensor)
+_missing.install(_public.Tensor, "Tensor")
 
 #: Imported when first used: submodules, and names of submodules.
 _SUBMODULES = ("autograd", "data", "nn", "optim", "utils")
@@ -64,9 +69,12 @@ def __getattr__(name: str) -> object:
     if name in _SUBMODULES:
         return importlib.import_module(f"flambeau.{name}")
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'flambeau' has no attribute '{name}'")
+        return _border.public(getattr(importlib.import_module(_LAZY[name]), name), name, "flambeau")
+    raise _missing.error("flambeau", name, sys.modules[__name__])
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+_border.publish(globals(), __all__)

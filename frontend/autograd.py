@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from flambeau import border as _border
 from flambeau import inline, tensor_hooks
+from flambeau import missing as _missing
 from flambeau.dialects.dtypes import DType
 from flambeau.engine import GRAD_MODE
 from flambeau.function import Tensor_, view
@@ -214,3 +216,9 @@ Tensor.detach_ = detach_  # type: ignore[attr-defined]
 Tensor.backward = backward  # type: ignore[attr-defined]
 Tensor.register_hook = tensor_hooks.register_hook  # type: ignore[attr-defined]
 Tensor.retain_grad = tensor_hooks.retain_grad  # type: ignore[attr-defined]
+
+
+__all__ = ["backward", "grad", "is_grad_enabled"]
+
+_border.publish(globals(), __all__)
+__getattr__ = _missing.module_getattr("flambeau.autograd")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from flambeau.runtime import _binding as runtime
 
@@ -44,6 +45,9 @@ def _cuda_reason(number: int) -> str:
         return str(e)
     return f"tensors cannot live on {found['name']} yet, kernels can be compiled for it only. Use device('cpu')."
 
+
+#: How functions take a device; None is the CPU.
+Device: TypeAlias = "str | device | None"
 
 CPU = device("cpu")
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
+from flambeau.border import public
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.runtime.recorder import REQUIRED, Function, Tensor
 
@@ -99,11 +100,11 @@ def function(
 ) -> Callable[[Callable], Function]:
     """A pure function: its results are new tensors. `variadic`: the last static may be given as several arguments.
     `otherwise` is called with the arguments of every call that raises TypeError: it serves rare forms, or raises."""
-    flags: dict[str, Any] = {"otherwise": otherwise} if otherwise else {}
+    flags: dict[str, Any] = {}
 
     def define(rule: Callable) -> Function:
         if otherwise:
-            otherwise.__qualname__ = rule.__name__  # Python's own errors about arguments name it
+            flags["otherwise"] = public(otherwise, rule.__name__)
         return _define(rule, "pure", name, method, variadic=variadic, fallible=fallible, **flags)
 
     return define

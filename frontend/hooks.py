@@ -8,17 +8,18 @@ from __future__ import annotations
 import os
 
 from flambeau import engine, programs, sizing
+from flambeau.border import told
 from flambeau.runtime import recorder
 
 recorder.set_hooks(
-    expand=engine.expand,
-    expand_sized=sizing.expand_sized,
-    fit_sizes=sizing.fit_sizes,
-    build_program=programs.build_program,
-    expand_backward=programs.expand_backward,
-    expand_grad=programs.expand_grad,
-    read_view=programs.read_view,
-    replay=programs.replay,
+    expand=told("record", engine.expand),
+    expand_sized=told("record", sizing.expand_sized),
+    fit_sizes=told("record", sizing.fit_sizes),
+    build_program=told("compile", programs.build_program),
+    expand_backward=told("backward", programs.expand_backward),
+    expand_grad=told("grad", programs.expand_grad),
+    read_view=told("view", programs.read_view),
+    replay=told("replay", programs.replay),
 )
 recorder.set_mode(engine.GRAD_MODE)
 if hasattr(os, "register_at_fork"):

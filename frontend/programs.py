@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from flambeau.assembly import Assembly, Differentiated
 from flambeau.dialects import autodiff, reference
 from flambeau.dialects.aval import Aval
+from flambeau.dialects.bugs import is_internal
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.graph import Graph
@@ -147,10 +148,13 @@ def replay(export: Sequence[tuple], live: Sequence[int], inputs: Sequence[tuple[
     asm = Assembly(bound(export))
     given = dict(inputs)
     graph, slots = program_graph(asm, live)
-    prefix = compiler().compile(graph, options()).run_prefix([given[s] for s in slots])
+    executable = compiler().compile(graph, options())
+    prefix = executable.run_prefix([given[s] for s in slots])
     values = dict(zip(graph.outputs, live))
     kept = {slot: prefix.values[v] for v, slot in values.items() if v in prefix.values}
-    return kept, _located(prefix.error) if prefix.error else error
+    if prefix.error is not None:
+        return kept, _located(prefix.error)
+    return kept, executable.bug(error) if is_internal(error) else error
 
 
 def _located(error: Exception) -> Exception:

@@ -61,6 +61,17 @@ class Function:
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def __getattr__(self, name: str) -> Any: ...
 
+@final
+class Public:
+    __wrapped__: Callable[..., Any]
+    def __new__(
+        cls,
+        function: Callable[..., Any],
+        name: str,
+        report: Callable[[Callable[..., Any], str, Exception, tuple[Any, ...], dict[str, Any]], Exception],
+    ) -> Public: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
 class Stream:
     _seed: int
     _offset: int

@@ -13,6 +13,9 @@ of a call are its business. An argument of kind default that is given another va
 get to see it. A `stream` (a `Stream`, which has a seed and an offset; None is the default one) enters as two scalars
 and moves on by the payload's `draws`.
 
+**Public(function, name, report)** is a callable that forwards to `function` at the cost of a C call. Where that raises an
+Exception, `report(function, name, exception, args, kwargs)` gives the one to raise.
+
 **Operand infos** (given to hooks; one per parameter that is not static, size, starts or default, in their order):
 - `("tensor", shape, dtype, requires_grad, is_leaf, view_payload or None, shape of the base)`; `is_leaf`: also a view of one
 - `("scalar", "float" | "int" | "bool")`: a number that enters the trace as an operand
@@ -130,6 +133,7 @@ from flambeau.runtime._recorder import (
     REQUIRED,
     Function,
     Program,
+    Public,
     Stream,
     Tensor,
     backward,
@@ -186,6 +190,7 @@ __all__ = [
     "REQUIRED",
     "Function",
     "Program",
+    "Public",
     "Stream",
     "Tensor",
     "backward",

@@ -31,6 +31,7 @@ from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.nest import Nest
 from flambeau.compiler.options import Options
 from flambeau.dialects.aval import Aval
+from flambeau.dialects.bugs import is_internal
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import float32, from_numpy
 from flambeau.dialects.graph import Graph
@@ -234,7 +235,7 @@ def attempt(run: Callable[[], Any]) -> None:
     try:
         run()
     except (*REFUSALS, AttributeError, NotImplementedError) as error:
-        if str(error).startswith(("[compile]", "[plan]", "[emitter]")):
+        if is_internal(error) or "bug of Flambeau's" in str(error) or str(error).startswith("[compile]"):
             raise
 
 

@@ -67,7 +67,7 @@ def test_numbers_are_rounded_once_to_the_given_dtype(data, dtype):
     ("call", "error", "text"),
     [
         (lambda: fb.tensor([[1, 2], [3]]), ValueError, r"\[tensor\] the data is ragged"),
-        (lambda: fb.tensor("text"), TypeError, r"\[tensor\] data of type str does not make numbers"),
+        (lambda: fb.tensor("text"), TypeError, r"\[tensor\] the str 'text' is no number"),
         (
             lambda: fb.tensor(np.ones(2, np.float16)),
             TypeError,

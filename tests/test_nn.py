@@ -98,7 +98,7 @@ def test_reassignment_and_deletion():
         net.first.weight = fb.ones(8, 4)
     with pytest.raises(KeyError, match="attribute 'size' already exists"):
         net.register_buffer("size", fb.ones(1))
-    with pytest.raises(AttributeError, match=r"Net has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match=r"\[Net\] there is no 'nothing'"):
         _ = net.nothing
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from flambeau import host
-from flambeau.device import check_device
+from flambeau.device import Device, check_device
 from flambeau.dialects.dtypes import DType, bool_, float64, int64
 from flambeau.dialects.size import Size
 from flambeau.function import Default, Number, Operand, Sizes, Static, Tensor_, builder, function
@@ -30,7 +30,7 @@ def _with_grad(made: Tensor, requires_grad: bool) -> Tensor:
     return made.requires_grad_() if requires_grad else made
 
 
-def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """A tensor with a copy of `data`: a number, nested lists of numbers, arrays and tensors, a NumPy array.
 
     Floats give the default dtype, ints int64, bools bool, arrays and tensors their own dtype; a mix gives the common one.
@@ -43,7 +43,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     return _with_grad(host.copied(literals.array_of("tensor", data, dtype), dtype), requires_grad)
 
 
-def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
+def as_tensor(data: Any, dtype: DType | None = None, device: Device = None) -> Tensor:
     """`data` as a tensor: itself if it is one of that dtype, sharing memory with a NumPy array if possible, else a copy."""
     check_device(device)
     if isinstance(data, Tensor):
@@ -116,14 +116,14 @@ def _full(size: Sizes, dtype: Static, value: Number):
     return scalar.cast(dtype).expand(size)
 
 
-def _constant(op: str, size: Any, value: Any, dtype: DType | None, device: Any, requires_grad: bool) -> Tensor:
+def _constant(op: str, size: Any, value: Any, dtype: DType | None, device: Device, requires_grad: bool) -> Tensor:
     check_device(device)
     dtype = host.check_supported(op, dtype or get_default_dtype())
     return _with_grad(_full(size_of(op, size), dtype, value), requires_grad)
 
 
 def _zeros(
-    *args: Any, size: Any = (), dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    *args: Any, size: Any = (), dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
     return _constant("zeros", args or size, 0, dtype, device, requires_grad)
 
@@ -135,7 +135,7 @@ def zeros(size: Sizes = (), *, dtype: Static = None, device: Static = None, requ
 
 
 def _ones(
-    *args: Any, size: Any = (), dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    *args: Any, size: Any = (), dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
     return _constant("ones", args or size, 1, dtype, device, requires_grad)
 
@@ -146,14 +146,14 @@ def ones(size: Sizes = (), *, dtype: Static = None, device: Static = None, requi
     return _filled("ones", size, 1, dtype or get_default_dtype(), device)
 
 
-def _filled(op: str, size: Any, value: Any, dtype: DType, device: Any) -> Any:
+def _filled(op: str, size: Any, value: Any, dtype: DType, device: Device) -> Any:
     """What `_constant` records, inside a rule."""
     check_device(device)
     return _full.rule(size_of(op, size), host.check_supported(op, dtype), value)
 
 
 def _full_with(
-    size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    size: Any, fill_value: Any, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
@@ -175,7 +175,7 @@ def full(
     return _filled("full", (size,), fill_value, dtype, device)
 
 
-def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(*size: Any, dtype: DType | None = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """A tensor whose elements are not set."""
     check_device(device)
     dtype = host.check_supported("empty", dtype or get_default_dtype())
@@ -186,24 +186,30 @@ def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_g
     return _with_grad(recorder.tensor_from_buffer(buffer, shape, dtype), requires_grad)
 
 
-def zeros_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros_like(
+    input: Tensor, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
+) -> Tensor:
     """Zeros in the shape and dtype of `input`."""
     return zeros(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
 
-def ones_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones_like(
+    input: Tensor, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
+) -> Tensor:
     """Ones in the shape and dtype of `input`."""
     return ones(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
 
 def full_like(
-    input: Tensor, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    input: Tensor, fill_value: Any, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
     """`fill_value` in the shape and dtype of `input`."""
     return full(input.shape, fill_value, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
 
-def empty_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty_like(
+    input: Tensor, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
+) -> Tensor:
     """An unset tensor in the shape and dtype of `input`."""
     return empty(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
@@ -246,7 +252,7 @@ def _arange(
     step: Any = 1,
     *,
     dtype: DType | None = None,
-    device: Any = None,
+    device: Device = None,
     requires_grad: bool = False,
     inclusive: bool = False,
 ) -> Tensor:
@@ -300,7 +306,7 @@ def _spaced(steps: Sizes, dtype: Static, start: Operand, end: Operand):
 
 
 def linspace(
-    start: Any, end: Any, steps: int, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    start: Any, end: Any, steps: int, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
     """`steps` numbers from `start` to `end`, both included, evenly spaced; one step gives `start`.
 
@@ -320,7 +326,7 @@ def _eye(n: Sizes, m: Sizes, dtype: Static):
 
 
 def eye(
-    n: int, m: int | None = None, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    n: int, m: int | None = None, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
     """An [n, m] matrix with ones on the diagonal; `m` is n unless given."""
     check_device(device)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from flambeau import host
+from flambeau.border import shown
 from flambeau.dialects.dtypes import DType, bool_, from_numpy, int64, promote
 from flambeau.promotion import get_default_dtype, number_dtype
 from flambeau.runtime.recorder import Tensor
@@ -32,9 +33,7 @@ def array_of(op: str, data: Any, dtype: DType | None) -> np.ndarray:
     except (ValueError, OverflowError) as error:
         raise ValueError(f"[{op}] the data is ragged or out of range: {error}. Make all rows equally long.") from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(
-            f"[{op}] data of type {type(data).__name__} does not make numbers. Pass numbers, lists or an array."
-        )
+        raise TypeError(f"[{op}] {_no_number(data)} is no number. Pass numbers, lists or an array.")
     return array if dtype else array.astype(_dtype(data).numpy, copy=False)
 
 
@@ -74,3 +73,14 @@ def _dtypes(data: Any) -> set[DType]:
 
 def _number_kind(kind: type) -> DType:
     return bool_ if kind is bool else int64 if kind is int else get_default_dtype()
+
+
+def _no_number(data: Any, where: str = "") -> str:
+    """The first element of nested data that is no number, with its place."""
+    if isinstance(data, list | tuple):
+        found = (_no_number(x, f"{where}[{i}]") for i, x in enumerate(data))
+        return next((text for text in found if text), "")
+    if isinstance(data, bool | int | float | np.number | np.bool_ | Tensor):
+        return ""
+    value = "None" if data is None else f"the {shown(data)}"
+    return f"{value} at data{where}" if where else value

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from flambeau import generator as generators
 from flambeau import host
-from flambeau.device import check_device
+from flambeau.device import Device, check_device
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float32, float64, int64
 from flambeau.function import Default, Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
@@ -89,7 +89,7 @@ def _rand(
     size: Any = (),
     generator: Generator | None = None,
     dtype: DType | None = None,
-    device: Any = None,
+    device: Device = None,
     requires_grad: bool = False,
 ) -> Tensor:
     return _plainly(rand, args or size, generator, dtype, device, requires_grad)
@@ -100,13 +100,15 @@ def _randn(
     size: Any = (),
     generator: Generator | None = None,
     dtype: DType | None = None,
-    device: Any = None,
+    device: Device = None,
     requires_grad: bool = False,
 ) -> Tensor:
     return _plainly(randn, args or size, generator, dtype, device, requires_grad)
 
 
-def _plainly(function: Any, size: Any, generator: Any, dtype: DType | None, device: Any, requires_grad: bool) -> Tensor:
+def _plainly(
+    function: Any, size: Any, generator: Any, dtype: DType | None, device: Device, requires_grad: bool
+) -> Tensor:
     """A call that was not recorded as it stands, in a form that is. Raises TypeError where there is none."""
     check_device(device)
     if not isinstance(generator, Generator | None):
@@ -156,7 +158,7 @@ def randn_like(input: Tensor, *, dtype: DType | None = None, generator: Generato
     return randn(input.shape, dtype=dtype or input.dtype, generator=generator)
 
 
-def randint(*args: Any, generator: Generator | None = None, dtype: DType = int64, device: Any = None) -> Tensor:
+def randint(*args: Any, generator: Generator | None = None, dtype: DType = int64, device: Device = None) -> Tensor:
     """`randint(high, size)` or `randint(low, high, size)`: integers from `low` (0) to `high` - 1, of int64.
 
     Raises RuntimeError for an empty range.
@@ -184,7 +186,7 @@ def permutation(n: int, generator: Generator | None = None) -> np.ndarray:
     return np.argsort(words[:n] << np.uint64(32) | words[n:], kind="stable")
 
 
-def randperm(n: int, *, generator: Generator | None = None, dtype: DType = int64, device: Any = None) -> Tensor:
+def randperm(n: int, *, generator: Generator | None = None, dtype: DType = int64, device: Device = None) -> Tensor:
     """The numbers 0..n-1 in random order."""
     check_device(device)
     return host.copied(permutation(n, generator), dtype)

@@ -1,5 +1,7 @@
 """Neural networks: `Module`, layers, losses, `functional` and `init`. Start with `module.py`."""
 
+from flambeau import border as _border
+from flambeau import missing as _missing
 from flambeau.nn import functional, init, utils
 from flambeau.nn.activation import (
     ELU,
@@ -84,3 +86,6 @@ __all__ = [
     "init",
     "utils",
 ]
+
+_border.publish(globals(), __all__)
+__getattr__ = _missing.module_getattr("flambeau.nn")

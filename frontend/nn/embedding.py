@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.device import Device
 from flambeau.functions import gathering
 from flambeau.functions.create import empty
 from flambeau.nn import init
@@ -23,7 +24,7 @@ def embedding(input: Tensor, weight: Tensor) -> Tensor:
 class Embedding(Module):
     """A table [num_embeddings, embedding_dim] of vectors, drawn from the normal distribution."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, device: Any = None, dtype: Any = None) -> None:
+    def __init__(self, num_embeddings: int, embedding_dim: int, device: Device = None, dtype: Any = None) -> None:
         super().__init__()
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.weight = Parameter(empty(num_embeddings, embedding_dim, dtype=dtype, device=device))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from flambeau import border as _border
+from flambeau import missing as _missing
 from flambeau.functions.activation import (
     elu,
     gelu,
@@ -74,3 +76,6 @@ __all__ = [
     "softplus",
     "tanh",
 ]
+
+_border.publish(globals(), __all__)
+__getattr__ = _missing.module_getattr("flambeau.nn.functional")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+from flambeau import border as _border
+from flambeau import missing as _missing
 from flambeau.autograd import no_grad
 from flambeau.functions import inplace, random
 from flambeau.functions.create import eye
@@ -113,3 +115,21 @@ def kaiming_normal_(
 ) -> Tensor:
     """Normal with deviation gain / sqrt(fan). He et al. (2015)."""
     return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator)
+
+
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "eye_",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "normal_",
+    "ones_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
+_border.publish(globals(), __all__)
+__getattr__ = _missing.module_getattr("flambeau.nn.init")

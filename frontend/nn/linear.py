@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from flambeau.device import Device
 from flambeau.functions.create import empty
 from flambeau.functions.linear import linear
 from flambeau.functions.shape import flatten, unflatten
@@ -34,7 +35,7 @@ class Linear(Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+        self, in_features: int, out_features: int, bias: bool = True, device: Device = None, dtype: Any = None
     ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from flambeau import missing
 from flambeau.engine import GRAD_MODE
 from flambeau.nn.hooks import RemovableHandle
 from flambeau.nn.parameter import Buffer, Parameter
@@ -146,7 +147,7 @@ class Module:
     def __getattr__(self, name: str) -> Any:
         if "_members" not in self.__dict__:
             self._registered()
-        raise AttributeError(f"[Module] {type(self).__name__} has no attribute '{name}'.")
+        raise missing.error("Module", name, self, type(self).__name__)
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter, or None to reserve its name."""

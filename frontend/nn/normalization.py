@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.device import Device
 from flambeau.functions.create import empty
 from flambeau.functions.normalize import layer_norm
 from flambeau.functions.random import dropout
@@ -25,7 +26,7 @@ class LayerNorm(Module):
         eps: float = 1e-05,
         elementwise_affine: bool = True,
         bias: bool = True,
-        device: Any = None,
+        device: Device = None,
         dtype: Any = None,
     ) -> None:
         super().__init__()

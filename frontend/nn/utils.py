@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from flambeau import border as _border
+from flambeau import missing as _missing
 from flambeau.autograd import no_grad
 from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Static, Tensors, inplace
@@ -78,3 +80,9 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     if grads:
         with no_grad():
             _clip_value(grads, clip_value)
+
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_"]
+
+_border.publish(globals(), __all__)
+__getattr__ = _missing.module_getattr("flambeau.nn.utils")

@@ -366,8 +366,9 @@ static PyObject *flush_count(PyObject *module, PyObject *unused) {
   return PyLong_FromUnsignedLongLong(fb_stats.flushes);
 }
 
+#define FLUSH_DOC PyDoc_STR("flush()\n--\n\nRun what this thread has recorded.")
 #define FB_KEYWORDS(f) (PyCFunction)(void (*)(void))(f), METH_VARARGS | METH_KEYWORDS
-static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, NULL},
+static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"flush_all", flush_all, METH_NOARGS, NULL},
                                 {"flush_if_pending", flush_if_pending, METH_O, NULL},
                                 {"flush_point", flush_point, METH_NOARGS, NULL},
@@ -433,7 +434,7 @@ PyMODINIT_FUNC PyInit__recorder(void) {
   if (!module)
     return NULL;
   if (fb_buffers_init() < 0 || fb_tensor_init(module) < 0 || fb_function_init(module) < 0 ||
-      fb_stream_init(module) < 0 || fb_program_init(module) < 0 || !fb_trie_root()) {
+      fb_stream_init(module) < 0 || fb_program_init(module) < 0 || fb_public_init(module) < 0 || !fb_trie_root()) {
     Py_DECREF(module);
     return NULL;
   }

@@ -346,6 +346,7 @@ struct fb_function {
 };
 
 int fb_function_init(PyObject *module);
+int fb_public_init(PyObject *module);
 /* The id of a call's static arguments; `rest`: several arguments for a variadic one. -1: error. */
 int64_t fb_bind_statics(fb_function *f, PyObject *const *values, PyObject *const *rest, Py_ssize_t n_rest);
 PyObject **fb_new_statics(void);

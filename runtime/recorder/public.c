@@ -1,0 +1,166 @@
+/* Public: a callable that users call, such that its errors can be told in their words. It forwards each call; only an
+ * exception costs something: report(function, name, exception, args, kwargs) then says which exception to raise. */
+#include "recorder.h"
+
+#include <structmember.h>
+
+typedef struct {
+  PyObject_HEAD vectorcallfunc vectorcall;
+  PyObject *function, *name, *report, *dict, *weakrefs;
+} fb_public;
+
+static PyObject *keywords(PyObject *const *values, PyObject *names) {
+  PyObject *made = PyDict_New();
+  for (Py_ssize_t i = 0; made && names && i < PyTuple_GET_SIZE(names); i++)
+    if (PyDict_SetItem(made, PyTuple_GET_ITEM(names, i), values[i]) < 0)
+      Py_CLEAR(made);
+  return made;
+}
+
+static PyObject *positionals(PyObject *const *values, Py_ssize_t n) {
+  PyObject *made = PyTuple_New(n);
+  for (Py_ssize_t i = 0; made && i < n; i++)
+    PyTuple_SET_ITEM(made, i, Py_NewRef(values[i]));
+  return made;
+}
+
+static void throw(PyObject *error) {
+  PyObject *traceback = PyException_GetTraceback(error);
+  PyErr_Restore(Py_NewRef(Py_TYPE(error)), Py_NewRef(error), traceback);
+}
+
+/* Replaces the exception that is set by what `report` makes of it. */
+static void explain(fb_public *p, PyObject *const *args, Py_ssize_t n, PyObject *kwnames) {
+  PyObject *type, *error, *traceback;
+  PyErr_Fetch(&type, &error, &traceback);
+  PyErr_NormalizeException(&type, &error, &traceback);
+  if (traceback)
+    PyException_SetTraceback(error, traceback);
+  PyObject *positional = positionals(args, n), *named = keywords(args + n, kwnames), *found = NULL;
+  if (positional && named)
+    found = PyObject_CallFunctionObjArgs(p->report, p->function, p->name, error, positional, named, NULL);
+  PyErr_Clear(); /* whatever went wrong here, the exception itself counts */
+  throw(found && PyExceptionInstance_Check(found) ? found : error);
+  Py_XDECREF(found);
+  Py_XDECREF(positional);
+  Py_XDECREF(named);
+  Py_XDECREF(type);
+  Py_XDECREF(error);
+  Py_XDECREF(traceback);
+}
+
+static PyObject *call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+  fb_public *p = (fb_public *)self;
+  PyObject *result = PyObject_Vectorcall(p->function, args, nargsf, kwnames);
+  if (FB_UNLIKELY(!result) && PyErr_ExceptionMatches(PyExc_Exception))
+    explain(p, args, PyVectorcall_NARGS(nargsf), kwnames);
+  return result;
+}
+
+/* ---- the type -------------------------------------------------------------------------------------------- */
+
+static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+  PyObject *function, *name, *report;
+  static char *names[] = {"function", "name", "report", NULL};
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OUO:Public", names, &function, &name, &report))
+    return NULL;
+  fb_public *p = (fb_public *)type->tp_alloc(type, 0);
+  if (!p)
+    return NULL;
+  p->vectorcall = call;
+  p->function = Py_NewRef(function);
+  p->name = Py_NewRef(name);
+  p->report = Py_NewRef(report);
+  return (PyObject *)p;
+}
+
+static PyObject *bind_to(PyObject *self, PyObject *object, PyObject *type) {
+  (void)type;
+  return object && object != Py_None ? PyMethod_New(self, object) : Py_NewRef(self);
+}
+
+/* What is not its own is the function's: __name__, __defaults__, __code__, ... */
+static PyObject *get_attribute(PyObject *self, PyObject *name) {
+  PyObject *found = PyObject_GenericGetAttr(self, name);
+  if (found || !PyErr_ExceptionMatches(PyExc_AttributeError))
+    return found;
+  PyErr_Clear();
+  return PyObject_GetAttr(((fb_public *)self)->function, name);
+}
+
+/* The function's own, unless it was set here. */
+static PyObject *get_forwarded(PyObject *self, void *name) {
+  fb_public *p = (fb_public *)self;
+  PyObject *found = p->dict ? PyDict_GetItemString(p->dict, name) : NULL;
+  return found ? Py_NewRef(found) : PyObject_GetAttrString(p->function, name);
+}
+
+static PyObject *represent(PyObject *self) { return PyObject_Repr(((fb_public *)self)->function); }
+
+/* Pickled, and copied, by name. */
+static PyObject *reduce(PyObject *self, PyObject *unused) {
+  (void)unused;
+  return get_forwarded(self, "__qualname__");
+}
+
+static int traverse(PyObject *self, visitproc visit, void *arg) {
+  fb_public *p = (fb_public *)self;
+  Py_VISIT(Py_TYPE(self));
+  Py_VISIT(p->function);
+  Py_VISIT(p->report);
+  Py_VISIT(p->dict);
+  return 0;
+}
+
+static int clear(PyObject *self) {
+  fb_public *p = (fb_public *)self;
+  Py_CLEAR(p->function);
+  Py_CLEAR(p->report);
+  Py_CLEAR(p->dict);
+  return 0;
+}
+
+static void dealloc(PyObject *self) {
+  PyTypeObject *type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  if (((fb_public *)self)->weakrefs)
+    PyObject_ClearWeakRefs(self);
+  clear(self);
+  Py_CLEAR(((fb_public *)self)->name);
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+static PyMemberDef members[] = {{"__wrapped__", T_OBJECT, offsetof(fb_public, function), READONLY, NULL},
+                                {"__vectorcalloffset__", T_PYSSIZET, offsetof(fb_public, vectorcall), READONLY, NULL},
+                                {"__dictoffset__", T_PYSSIZET, offsetof(fb_public, dict), READONLY, NULL},
+                                {"__weaklistoffset__", T_PYSSIZET, offsetof(fb_public, weakrefs), READONLY, NULL},
+                                {0}};
+
+static PyGetSetDef getters[] = {{"__doc__", get_forwarded, NULL, NULL, "__doc__"},
+                                {"__module__", get_forwarded, NULL, NULL, "__module__"},
+                                {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+                                {0}};
+
+static PyMethodDef methods[] = {{"__reduce__", reduce, METH_NOARGS, NULL}, {0}};
+
+static PyType_Slot slots[] = {{Py_tp_new, make},          {Py_tp_call, PyVectorcall_Call},
+                              {Py_tp_descr_get, bind_to}, {Py_tp_getattro, get_attribute},
+                              {Py_tp_repr, represent},    {Py_tp_traverse, traverse},
+                              {Py_tp_clear, clear},       {Py_tp_dealloc, dealloc},
+                              {Py_tp_members, members},   {Py_tp_getset, getters},
+                              {Py_tp_methods, methods},   {0, NULL}};
+
+static PyType_Spec spec = {
+    .name = "flambeau.runtime._recorder.Public",
+    .basicsize = sizeof(fb_public),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+    .slots = slots,
+};
+
+int fb_public_init(PyObject *module) {
+  PyObject *type = PyType_FromSpec(&spec);
+  int result = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+  Py_XDECREF(type);
+  return result;
+}
