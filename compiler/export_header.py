@@ -21,8 +21,8 @@ _TEMPLATE = """\
  * Tensors are row-major without gaps, in the machine's byte order.
 {tensors}
  */
-#ifndef {guard}_H
-#define {guard}_H
+#ifndef FLAMBEAU_EXPORTED_{name}_H
+#define FLAMBEAU_EXPORTED_{name}_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -54,7 +54,6 @@ def header(contents: Contents, platform: Platform) -> str:
     guard = contents.name.upper()
     return _TEMPLATE.format(
         name=contents.name,
-        guard=guard,
         platform=platform.name,
         target=platform.target,
         tensors="\n".join([*_lines("input", contents.inputs), *_lines("output", contents.outputs)]),

@@ -48,8 +48,7 @@ _ESCAPED = [f"\\{byte:02X}" for byte in range(256)]
 class Tables:
     """Constant data under construction; every method returns a pointer operand to what it added."""
 
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
+    def __init__(self) -> None:
         self.lines: list[str] = []
 
     def blob(self, data: bytes) -> str:
@@ -72,7 +71,7 @@ class Tables:
         return self.array(kind, [struct(kind, row) for row in rows])
 
     def _add(self, value: str, align: int = 8) -> str:
-        name = f"@{self.prefix}.{len(self.lines)}"
+        name = f"@table.{len(self.lines)}"
         self.lines.append(f"{name} = private constant {value}, align {align}")
         return name
 
@@ -90,14 +89,14 @@ def kernel_name(program: str, index: int) -> str:
 
 def tables(contents: Contents, target: str) -> str:
     """The tables and functions of a program, as the text of an LLVM module."""
-    t, name = Tables(contents.name), contents.name
+    t, name = Tables(), contents.name
     plan_type, plan = _struct(_plan(t, contents))
     type_, value = _struct(_program(t, contents, target))
     kernels = [kernel_name(name, k) for k in range(len(contents.program.kernels))]
     lines = [
         *t.lines,
-        f"@{name}.state = private global ptr null, align 8",
-        f"@{name}.plan = private constant {plan_type} {plan}, align 8",
+        "@state = private global ptr null, align 8",
+        f"@plan = private constant {plan_type} {plan}, align 8",
         f"@{name}_program = constant {type_} {value}, align 8",
         *(f"declare void @{kernel}(ptr, ptr, i64, i64, ptr)" for kernel in kernels),
         _FUNCTIONS.replace("NAME", name),
@@ -166,7 +165,7 @@ def _program(t: Tables, contents: Contents, target: str) -> list[tuple[str, Any]
     return [
         ("ptr", t.text(contents.name)),
         ("ptr", t.text(target)),
-        ("ptr", f"@{contents.name}.plan"),
+        ("ptr", "@plan"),
         ("i32", len(contents.inputs)),
         ("i32", len(contents.outputs)),
         ("i32", len(errors)),
@@ -176,7 +175,7 @@ def _program(t: Tables, contents: Contents, target: str) -> list[tuple[str, Any]
         ("ptr", t.array("ptr", errors)),
         ("ptr", t.array("ptr", [t.blob(_bytes(a)) for a in contents.sample_inputs])),
         ("ptr", t.array("ptr", [t.blob(_bytes(a)) for a in contents.expected])),
-        ("ptr", f"@{contents.name}.state"),
+        ("ptr", "@state"),
     ]
 
 

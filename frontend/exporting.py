@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from flambeau import host, safetensors_format
 from flambeau.assembly import Assembly
 from flambeau.autograd import no_grad
+from flambeau.c_names import program_name
 from flambeau.capture import Capture, captured
 from flambeau.dialects.graph import Graph
 from flambeau.programs import program_graph
@@ -73,7 +73,7 @@ def export(
     exporter = importlib.import_module(EXPORTER)
     exporter.check_target(target, executable)
     folder = Path(os.path.abspath(path))
-    name = program_name(folder)
+    name = program_name(folder.name)
     inputs = _example_arrays(example_inputs)
     with staged(folder) as partial:
         trace = record(model, inputs, exporter.problems)
@@ -85,14 +85,6 @@ def export(
     object_file, header, weight_file = (folder / f"{name}{suffix}" for suffix in (".o", ".h", ".safetensors"))
     program = folder / made.name if made else None
     return Exported(folder, object_file, header, weight_file, program, perf_counter() - start)
-
-
-def program_name(folder: Path) -> str:
-    """The folder's name as a C identifier."""
-    name = re.sub(r"\W", "_", folder.name, flags=re.ASCII)
-    if not re.match(r"[A-Za-z_]\w*$", name):
-        raise ValueError(f"[export] '{folder.name}' cannot name C functions. Let the path end in a letter and words.")
-    return name
 
 
 # ---- recording ------------------------------------------------------------------------------------------------

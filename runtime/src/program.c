@@ -89,13 +89,32 @@ static fb_status run(const fb_program *p, const program_state *state, const void
   if (status == FB_KERNEL_FAILED)
     return explain(p, call.failure);
   for (int32_t i = 0; status == FB_OK && i < p->n_outputs; i++)
-    memcpy(outputs[i], fb_buffer_data(made[i]), p->outputs[i].bytes);
+    if (p->outputs[i].bytes > 0)
+      memcpy(outputs[i], fb_buffer_data(made[i]), p->outputs[i].bytes);
   return status;
+}
+
+/* No list where there are tensors, or no memory where there are elements. */
+static fb_status check_pointers(const fb_program *p, const char *kind, const void *const *pointers, int32_t n,
+                                const fb_tensor_info *tensors) {
+  if (n > 0 && pointers == NULL)
+    return fb_fail(FB_INVALID_ARGUMENT, "[%s] the list of %ss is NULL. Pass %d pointers.", p->name, kind, (int)n);
+  for (int32_t i = 0; i < n; i++)
+    if (pointers[i] == NULL && tensors[i].bytes > 0)
+      return fb_fail(FB_INVALID_ARGUMENT, "[%s] %s %d is NULL. Pass the address of its %zu bytes.", p->name, kind,
+                     (int)i, tensors[i].bytes);
+  return FB_OK;
 }
 
 fb_status fb_program_run(const fb_program *p, const void *const *inputs, void *const *outputs) {
   const program_state *state;
-  fb_status status = get_state(p, &state);
+  if (p == NULL)
+    return fb_fail(FB_INVALID_ARGUMENT, "[program] the program is NULL. Pass the address of <name>_program.");
+  fb_status status = check_pointers(p, "input", inputs, p->n_inputs, p->inputs);
+  if (status == FB_OK)
+    status = check_pointers(p, "output", (const void *const *)outputs, p->n_outputs, p->outputs);
+  if (status == FB_OK)
+    status = get_state(p, &state);
   if (status != FB_OK)
     return status;
   size_t input_bytes = (size_t)state->n * sizeof(fb_input), output_bytes = (size_t)p->n_outputs * sizeof(fb_buffer *);
@@ -144,6 +163,8 @@ static fb_status compare(const fb_program *p, int32_t output, const unsigned cha
 }
 
 fb_status fb_program_check(const fb_program *p) {
+  if (p == NULL)
+    return fb_fail(FB_INVALID_ARGUMENT, "[check] the program is NULL. Pass the address of <name>_program.");
   void **outputs = calloc((size_t)p->n_outputs, sizeof *outputs);
   fb_status status = outputs == NULL ? fb_fail(FB_OUT_OF_MEMORY, "[check] no memory for the outputs.") : FB_OK;
   for (int32_t i = 0; status == FB_OK && i < p->n_outputs; i++)
