@@ -16,6 +16,8 @@ def fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     if result.dtype == np.float64:
         x, y, z = np.broadcast_arrays(x, y, z)
         sizes = np.abs([x, y, z, result])
-        odd = ~np.all((sizes < 1e150) & ((sizes > 1e-130) | (sizes == 0)), axis=0) | (result == 0)
+        nothing = (x == 0) | (y == 0)
+        result = np.where(nothing, x * y + z, result)
+        odd = ~np.all((sizes < 1e150) & ((sizes > 1e-130) | (sizes == 0)), axis=0) | (result == 0) & ~nothing
         result[odd] = _one(x[odd], y[odd], z[odd]) if odd.any() else 0
     return result
