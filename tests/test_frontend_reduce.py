@@ -108,6 +108,53 @@ def test_moments(name, dim):
         )
 
 
+FAR_SHAPES = [
+    ((64, 5), 0),
+    ((5, 64), 1),
+    ((700, 9), 0),
+    ((3, 5000), 1),
+    ((4, 130, 6), (0, 2)),
+    ((5, 66, 7), 1),
+    ((41, 37), None),
+]
+
+
+@pytest.mark.parametrize(("shape", "dim"), FAR_SHAPES)
+@pytest.mark.parametrize(("dtype", "offset"), [(np.float32, 1e3), (np.float32, 1e6), (np.float64, 1e14)])
+def test_moments_of_a_mean_that_is_far_larger_than_the_distances(shape, dim, dtype, offset):
+    """As exact along every dim as if there were no mean; and so are the gradients, of which the second ones are constant."""
+    data = (arrays(*shape, dtype=np.float64) * 2 + offset).astype(dtype)
+    exact, eps = (
+        data.astype(np.longdouble) - data.ravel()[0],
+        float(np.finfo(dtype).eps),
+    )  # a difference without rounding
+    wanted = exact.var(axis=dim, ddof=1)
+    x = fb.tensor(data, requires_grad=True)
+    np.testing.assert_allclose(x.var(dim).detach().numpy(), wanted.astype(np.float64), rtol=8 * eps)
+    np.testing.assert_allclose(x.std(dim).detach().numpy(), np.sqrt(wanted).astype(np.float64), rtol=8 * eps)
+    count = data.size // wanted.size
+    (gradient,) = fb.autograd.grad(x.var(dim).sum(), [x], create_graph=True)
+    slope = 2 * (exact - exact.mean(axis=dim, keepdims=True)) / (count - 1)
+    np.testing.assert_allclose(gradient.detach().numpy(), slope.astype(np.float64), rtol=0, atol=32 * eps / (count - 1))
+    cotangent = arrays(*shape, seed=1, dtype=dtype)
+    (second,) = fb.autograd.grad(gradient, [x], fb.tensor(cotangent))
+    curved = 2 * (cotangent - cotangent.mean(axis=dim, keepdims=True, dtype=np.float64)) / (count - 1)
+    np.testing.assert_allclose(second.numpy(), curved, rtol=0, atol=32 * eps / (count - 1))
+
+
+@pytest.mark.parametrize(("shape", "dim"), FAR_SHAPES)
+def test_equal_numbers_have_no_variance(shape, dim):
+    for number in (0.1, 1e6 + 0.3, -1e-30, 16777215.0):
+        for dtype in (np.float32, np.float64):
+            assert not fb.tensor(np.full(shape, number, dtype)).var(dim).numpy().any(), number
+
+
+def test_variances_are_not_negative():
+    """With more elements than integers fit a mantissa, the correction leaves a rounding error below 0 here."""
+    x = fb.tensor(np.full(17_000_001, 3.3, np.float32))
+    assert x.var().item() == 0 and x.std().item() == 0
+
+
 def test_logsumexp_and_norm():
     gradients_against_torch(lambda m, x: m.logsumexp(x, (0, 2)), X, rtol=1e-5)
     assert fb.logsumexp(fb.tensor([1000.0, 1000.0]), 0).item() == pytest.approx(1000 + np.log(2))

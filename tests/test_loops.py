@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 
 import execute
 import flambeau.dialects.tape  # noqa: F401
@@ -283,6 +284,24 @@ def test_bools_are_bytes_and_fold_in_any_number():
     data[3, 99] = True
     any_, all_, not_ = assert_one_semantics(b.graph, [data])
     assert any_.tolist() == [False, False, False, True, False] and not all_.any() and np.array_equal(not_, ~data)
+
+
+def test_only_the_work_of_an_element_makes_the_body_of_a_loop_long():
+    """A loop over a row that does little per element is written out for all 64 lanes, however many folds and scalars of a row
+    the kernel has."""
+    target = dataclasses.replace(targets.find("host"), vector_bytes=32)
+    for functions in (1, 3, 6):
+        b = GraphBuilder()
+        x = b.input(Aval((4, 640), float32))
+        level = x
+        for _ in range(functions):
+            level = level - rows_of(op("sum", level, axes=(1,)) / 640.0, x.shape)
+        b.graph.outputs = [op("sum", level * level, axes=(1,)).id]
+        (part,) = cluster(b.graph, Options())
+        (call,) = execute.lower(part, target).calls
+        steps = re.findall(r"scf\.for .* step (%\w+) iter_args", call.source.text)
+        (whole,) = re.findall(r"(%\w+) = arith.constant 64 : i64", call.source.text)
+        assert steps.count(whole) == functions + 1, "one loop of 64 lanes a step per pass"
 
 
 def test_equal_computations_on_other_extents_share_their_text():

@@ -300,7 +300,7 @@ def _fold_blocks(
     """Fold whole blocks of 64. A long body is written once and the registers take turns, a short one once per register."""
     b, lanes = nest.b, nest.lanes
     copies = LANES // lanes
-    at_once = 1 if work(nest.fragment) > LONG_BODY else copies
+    at_once = 1 if nest.stages.element_work() > LONG_BODY else copies
 
     def blocks() -> list[Val]:
         with b.loop(*span, at_once * lanes, carried=_flat(registers)) as loop:

@@ -58,6 +58,10 @@ class Stages:
         """Whether a member's result has an element per column."""
         return not (self.fragment.folds(self.fragment.member_of[value]) or self.fragment.is_row_level(value, self.form))
 
+    def element_work(self) -> int:
+        """The work of one element in all stages: what a loop's body does, without the scalars of a row and the folds."""
+        return sum(weight(n) for n in self.fragment.members if self._is_element(n.results[0]) and not is_leaf_source(n))
+
     def row_outputs(self) -> list[int]:
         return [v for v in self.fragment.graph.outputs if v in self.stage_of and not self._is_element(v)]
 

@@ -245,10 +245,22 @@ def variance(op: str, x: Value, dim: Any, correction: float, keepdim: bool) -> V
     check_floating(op, x)
     axes = canonical_dims(op, dim, len(x.shape))
     count = _count(x, axes) if isinstance(correction, int) else int(_count(x, axes))
-    centre = reduced("sum", x, axes, True) / count
-    distance = x - centre.expand(x.shape)
-    divisor = count - correction if count > correction else 0.0
-    return reduced("sum", distance * distance, axes, keepdim) / divisor
+    return _scatter(x, axes, count, keepdim) / (count - correction if count > correction else 0.0)
+
+
+def _scatter(x: Value, axes: tuple[int, ...], count: Any, keepdim: bool) -> Value:
+    """The sum of squared distances from the mean, to the dtype's precision however large the mean is beside them.
+
+    Distances are taken from the rounded mean, and what rounding it costs is taken off: sum(d**2) - sum(d)**2 / count (Chan,
+    Golub, LeVeque, "Algorithms for computing the sample variance", 1983). That is the same for distances from any place, so
+    no gradient flows through the place.
+    """
+    place = ops.stop_gradient(reduced("sum", x, axes, True) / count)
+    distance = x - place.expand(x.shape)
+    total = reduced("sum", distance, axes, keepdim)
+    squares = reduced("sum", distance * distance, axes, keepdim) - total * (total / count)
+    below_zero = ops.select(squares < 0.0, -squares, squares.like(0.0))  # by a rounding error
+    return squares + ops.stop_gradient(below_zero)
 
 
 @function(method=True)
