@@ -13,6 +13,7 @@ import numpy as np
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Builder, Value
 from flambeau.dialects.dtypes import SUPPORTED, DType, from_numpy
+from flambeau.dialects.tape.elementwise import saturate
 from flambeau.runtime import Buffer, recorder
 from flambeau.runtime.recorder import Tensor
 
@@ -35,10 +36,10 @@ def empty_array(shape: tuple[int, ...], dtype: DType) -> tuple[Buffer, np.ndarra
 
 
 def copied(array: np.ndarray, dtype: DType | None = None, *, cls: type | None = None) -> Tensor:
-    """A tensor of its own memory with the elements of `array`."""
+    """A tensor of its own memory with the elements of `array`, converted as the op `cast` converts."""
     dtype = check_supported("tensor", dtype or from_numpy(array.dtype))
     buffer, target = empty_array(array.shape, dtype)
-    target[...] = array
+    target[...] = saturate(array, dtype) if array.dtype.kind == "f" and dtype.is_integer else array
     return recorder.tensor_from_buffer(buffer, array.shape, dtype, cls=cls)
 
 

@@ -4,7 +4,7 @@ In: `record.py`. Out: the records, by name. Start with `elementwise.py`.
 """
 
 from flambeau.dialects.tape.assemble import concat, pad, update_slice
-from flambeau.dialects.tape.check import check_index
+from flambeau.dialects.tape.check import check_index, check_range
 from flambeau.dialects.tape.compare import eq, ge, gt, le, lt, ne
 from flambeau.dialects.tape.contraction import matmul
 from flambeau.dialects.tape.division import floor_div, fmod, remainder
@@ -46,6 +46,7 @@ __all__ = [
     "cast",
     "ceil",
     "check_index",
+    "check_range",
     "concat",
     "constant",
     "cos",

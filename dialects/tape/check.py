@@ -1,16 +1,16 @@
-"""check_index: an index handed through, failing at run time where it is out of range.
+"""check_index and check_range: operands handed through, failing at run time where they are out of range.
 
 In: an int64 index. Out: the same index, known to lie in 0..size-1, so that comparing it with
-an iota finds exactly one place. Next: `indexing.py`.
+an iota finds exactly one place. Or numbers that must lie between two bounds. Next: `indexing.py`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import int64
+from flambeau.dialects.dtypes import NUMERIC, int64
 from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample
-from flambeau.dialects.tape.common import check_dtype, coordinates
+from flambeau.dialects.tape.common import check_dtype, coordinates, random
 
 
 def _infer(index: Aval, size: int, op: str, what: str) -> Aval:
@@ -67,4 +67,60 @@ check_index = OpRecord(
     failure=_failure,
     samples=_samples,
     doc="The index itself; fails where it does not lie in 0..size-1. `op` and `what` name it in the error.",
+)
+
+
+# ---- numbers between bounds -------------------------------------------------------------------------------
+
+
+def _infer_range(x: Aval, low: float, high: float, op: str, what: str, text: str) -> Aval:
+    check_dtype("check_range", x, NUMERIC)
+    return x
+
+
+def _out_of_range(position: int, x: Aval, low: float, high: float, op: str, what: str, text: str) -> Exception:
+    place = coordinates(position, x.shape) if x.shape else ""
+    return RuntimeError(f"[{op}] {what}{place} {text}")
+
+
+def _checked_range(x: np.ndarray, low: float, high: float, op: str, what: str, text: str) -> np.ndarray:
+    wrong = np.flatnonzero(~((x >= low) & (x <= high)))
+    if wrong.size:
+        raise _out_of_range(int(wrong[0]), Aval(np.shape(x), int64), low, high, op, what, text)
+    return x
+
+
+def _outside(b, x, low: float, high: float, op: str, what: str, text: str):
+    """Comparisons with NaN are false: it is outside."""
+    return b.not_(b.and_(b.cmp("ge", x, b.const(low, x)), b.cmp("le", x, b.const(high, x))))
+
+
+def _samples_of_range() -> list[Sample]:
+    attrs = {"low": -4, "high": 4, "op": "draw", "what": "input", "text": "is too far from 0. Draw again."}
+    good = (random((3, 5)), np.array([4.0, -4.0, 0.0, -0.0]), np.array(2.0), np.zeros((0, 2)), random((4099,)))
+    text = attrs["text"]
+    return [
+        *(Sample((x,), attrs, gradient=x.size < 64 and np.abs(x).max(initial=0) < 4) for x in good),
+        Sample((np.array([[0.0, 1.0], [4.5, 5.0]]),), attrs, error=(RuntimeError, f"[draw] input[1, 0] {text}")),
+        Sample((np.array([0.0, np.nan]),), attrs, error=(RuntimeError, f"[draw] input[1] {text}")),
+        Sample((np.array(-5.0),), attrs, error=(RuntimeError, f"[draw] input {text}")),
+        Sample((np.array([7]),), attrs, error=(RuntimeError, f"[draw] input[0] {text}")),
+        Sample((np.zeros(2, bool),), attrs, error=(RuntimeError, "[check_range] operand has dtype bool, not one of")),
+    ]
+
+
+check_range = OpRecord(
+    name="check_range",
+    kind=Kind.ELEMENTWISE,
+    attrs=("low", "high", "op", "what", "text"),
+    infer=_infer_range,
+    reference=_checked_range,
+    vjp=lambda ct, r, x, low, high, op, what, text: (ct,),
+    lower=lambda b, x, low, high, op, what, text: x,
+    dtypes=NUMERIC,
+    fallible=True,
+    fails=_outside,
+    failure=_out_of_range,
+    samples=_samples_of_range,
+    doc="x itself; fails where it does not lie in low..high, as no NaN does. `op`, `what` and `text` make the error.",
 )

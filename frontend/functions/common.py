@@ -21,6 +21,7 @@ __all__ = [  # `ops` among them
     "broadcast_shapes",
     "canonical_dim",
     "canonical_dims",
+    "check_between",
     "check_floating",
     "common_dtype",
     "floating",
@@ -92,6 +93,14 @@ def floating(x: Value) -> Value:
 def check_floating(op: str, x: Value, what: str = "input") -> None:
     if not x.dtype.is_floating_point:
         raise RuntimeError(f"[{op}] {what} has dtype {x.dtype}, expected a floating-point one. Cast it first.")
+
+
+def check_between(op: str, what: str, x: Value, low: float, high: float, text: str) -> Value:
+    """`x`, whose elements must lie in low..high, as no NaN does: RuntimeError "[op] what[place] text" where the values are
+    known, at run time."""
+    wide = x if x.dtype.is_floating_point else x.cast(float64)
+    checked = ops.check_range(wide, low=low, high=high, op=op, what=what, text=text)
+    return Weak(checked.builder, checked.id, checked.aval) if x.weak else checked.cast(x.dtype)
 
 
 def as_value(like: Value, number: Any) -> Value:

@@ -112,6 +112,8 @@ def from_buffer(buffer: Any, dtype: DType, shape: tuple[int, ...], *, copy: bool
 
 @function(name="full")
 def _full(size: Sizes, dtype: Static, value: Number):
+    if isinstance(value, float) and dtype.is_integer and not math.isfinite(value):
+        raise RuntimeError(f"[full] {value} is no value of {dtype.name}. Use a float dtype.")
     scalar = value if hasattr(value, "aval") else builder().constant(value, dtype)
     return scalar.cast(dtype).expand(size)
 

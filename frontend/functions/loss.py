@@ -14,7 +14,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
 from flambeau.function import Number, Operand, Optional_, Static, Tensor_, function
 from flambeau.functions.activation import log_sigmoid, log_softmax_of
-from flambeau.functions.common import as_value, broadcast_shapes, check_floating, ops, promoted
+from flambeau.functions.common import as_value, broadcast_shapes, check_between, check_floating, ops, promoted
 
 
 def _all_axes(x: Value) -> tuple[int, ...]:
@@ -38,6 +38,9 @@ def check_reduction(op: str, reduction: str, *more: str) -> None:
     allowed = ("none", "mean", "sum", *more)
     if reduction not in allowed:
         raise ValueError(f"[{op}] reduction is {reduction!r}. Use one of {', '.join(map(repr, allowed))}.")
+
+
+_LEAST = math.ulp(0.0)  # the least number above 0
 
 
 # ---- distances --------------------------------------------------------------------------------------------
@@ -68,10 +71,11 @@ def l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean"):
     return reduce_loss("l1_loss", ops.abs(x - y), reduction)
 
 
-@function()
+@function(fallible=True)
 def smooth_l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", beta: Operand = 1.0):
     """Half the squared difference over `beta` where it is below `beta`, the absolute one minus beta / 2 elsewhere."""
     x, y = _pair("smooth_l1_loss", input, target)
+    beta = check_between("smooth_l1_loss", "beta", beta, 0, math.inf, "is negative or NaN. Use at least 0.")
     difference, bound = promoted("smooth_l1_loss", x - y, beta)
     distance = ops.abs(difference)
     near = ops.and_(ops.not_(distance >= bound), bound > 0)  # NaN is near, as in PyTorch
@@ -81,10 +85,11 @@ def smooth_l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", 
     return reduce_loss("smooth_l1_loss", loss, reduction)
 
 
-@function()
+@function(fallible=True)
 def huber_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", delta: Operand = 1.0):
     """Half the squared difference up to `delta`, `delta` times the absolute one minus delta / 2 beyond."""
     x, y = _pair("huber_loss", input, target)
+    delta = check_between("huber_loss", "delta", delta, _LEAST, math.inf, "is not above 0. Use a number above 0.")
     difference, bound = promoted("huber_loss", x - y, delta)
     distance = ops.abs(difference)
     near = ops.not_(distance >= bound)  # NaN is near, as in PyTorch
@@ -283,11 +288,19 @@ def _held_log(x: Value) -> Value:
     return ops.select(held, x.like(-100.0), ops.log(ops.select(held, x.like(1.0), x)))
 
 
-@function()
+@function(fallible=True)
 def binary_cross_entropy(input: Tensor_, target: Tensor_, weight: Optional_ = None, *, reduction: Static = "mean"):
-    """-(t log(x) + (1 - t) log(1 - x)) of probabilities x; logarithms are held above -100, as in PyTorch."""
-    _same_shape("binary_cross_entropy", input, target)
-    x, t = promoted("binary_cross_entropy", input, target)
+    """-(t log(x) + (1 - t) log(1 - x)) of probabilities x; logarithms are held above -100, as in PyTorch.
+
+    Raises ValueError for shapes that differ, RuntimeError for an input or target outside [0, 1] (when the value is read).
+    """
+    op = "binary_cross_entropy"
+    _same_shape(op, input, target)
+    x, t = promoted(op, input, target)
+    x = check_between(
+        op, "input", x, 0, 1, "is not between 0 and 1. Apply sigmoid first, or use binary_cross_entropy_with_logits."
+    )
+    t = check_between(op, "target", t, 0, 1, "is not between 0 and 1. Pass probabilities.")
     log_x, log_rest = _held_log(x), _held_log(1.0 - x)
     loss = (t - 1.0) * log_rest - t * log_x
     return reduce_loss("binary_cross_entropy", _weighted("binary_cross_entropy", loss, weight), reduction)

@@ -17,7 +17,7 @@ from flambeau.device import Device, check_device
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float32, float64, int64
 from flambeau.function import Default, Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
-from flambeau.functions.common import check_floating, ops, size_of
+from flambeau.functions.common import check_between, check_floating, ops, size_of
 from flambeau.generator import Generator
 from flambeau.promotion import get_default_dtype
 from flambeau.runtime.recorder import Tensor
@@ -63,6 +63,9 @@ def _normal(generator: Any, shape: tuple[int, ...], dtype: DType) -> Value:
 def _between(unit: Value, low: Value, high: Value) -> Value:
     low, high = (v.cast(unit.dtype).expand(unit.shape) for v in (low, high))
     return low + (high - low) * unit
+
+
+_PROBABILITY = "is not between 0 and 1. Use a probability."
 
 
 # ---- new tensors ------------------------------------------------------------------------------------------
@@ -187,19 +190,23 @@ def permutation(n: int, generator: Generator | None = None) -> np.ndarray:
 
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: DType = int64, device: Device = None) -> Tensor:
-    """The numbers 0..n-1 in random order."""
+    """The numbers 0..n-1 in random order. Raises RuntimeError for a negative `n`."""
     check_device(device)
+    if n < 0:
+        raise RuntimeError(f"[randperm] n is {n}. Use at least 0.")
     return host.copied(permutation(n, generator), dtype)
 
 
-@function(name="bernoulli")
+@function(name="bernoulli", fallible=True)
 def _bernoulli(input: Tensor_, generator: Stream_ = generators.default_generator):
     check_floating("bernoulli", input)
+    input = check_between("bernoulli", "input", input, 0, 1, _PROBABILITY)
     return (_uniform(generator, input.shape, input.dtype) < input).cast(input.dtype)
 
 
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """1 with the probability that the element gives, else 0."""
+    """1 with the probability that the element gives, else 0. Raises RuntimeError for one outside [0, 1] (when the value is
+    read)."""
     return _bernoulli(input, generator)
 
 
@@ -244,8 +251,10 @@ def _normal_(input: Tensor_, mean: Operand, std: Operand, generator: Stream_ = g
     return mean + std * drawn
 
 
-@inplace(name="bernoulli_")
+@inplace(name="bernoulli_", fallible=True)
 def _bernoulli_(input: Tensor_, p: Operand, generator: Stream_ = generators.default_generator):
+    if not p.weak:
+        p = check_between("bernoulli_", "p", p, 0, 1, _PROBABILITY)
     seed, offset = generator
     builder().draws += _draws(input.shape, input.dtype)
     unit = uniform_unit(seed, offset, input.shape, float32)
@@ -253,19 +262,23 @@ def _bernoulli_(input: Tensor_, p: Operand, generator: Stream_ = generators.defa
 
 
 def uniform_(input: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None) -> Tensor:
-    """Fill with uniform numbers in [from_, to). Raises RuntimeError if they are the wrong way round."""
+    """Fill with uniform numbers in [from_, to). Raises RuntimeError for bounds that are not finite or the wrong way round."""
+    if not (math.isfinite(from_) and math.isfinite(to)):
+        raise RuntimeError(f"[uniform_] from {from_} to {to} is no finite range. Use finite bounds.")
     if from_ > to:
         raise RuntimeError(f"[uniform_] from {from_} to {to} is empty. Swap the bounds.")
     return _uniform_(input, from_, to, generator)
 
 
 def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
-    """Fill with normally distributed numbers. Raises RuntimeError for a negative `std`."""
-    if std < 0:
+    """Fill with normally distributed numbers. Raises RuntimeError for a `std` that is negative or NaN."""
+    if not std >= 0:
         raise RuntimeError(f"[normal_] std is {std}. Use at least 0.")
     return _normal_(input, mean, std, generator)
 
 
 def bernoulli_(input: Tensor, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
-    """Fill with 1 with probability `p`, else 0."""
+    """Fill with 1 with probability `p`, else 0. Raises RuntimeError for one outside [0, 1]."""
+    if not isinstance(p, Tensor) and not 0 <= p <= 1:
+        raise RuntimeError(f"[bernoulli_] p is {p}. Use a probability from 0 to 1.")
     return _bernoulli_(input, p, generator)
