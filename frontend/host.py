@@ -101,6 +101,5 @@ def is_whole(tensor: Tensor) -> bool:
 
 def exported(tensor: Tensor) -> np.ndarray:
     """An array that shares the memory of `tensor`, or a copy if its view cannot be expressed in strides."""
-    array = array_of(tensor)
     recorder.set_shared(tensor, True)
-    return array
+    return array_of(tensor)

@@ -25,18 +25,24 @@ class _Packer:
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
-        self._names: dict[tuple, str] = {}
+        self._names: dict[tuple, list[str]] = {}
 
     def tensor(self, t: Tensor, path: str) -> str:
-        """The name under which `t` is stored: that of the same memory if it was stored before."""
+        """The name under which `t` is stored: that of the same storage if it was stored before.
+
+        A clone may lie in the memory of what it was cloned from until one of them is written, and is none the less another.
+        """
         key = (recorder.realize(t).address, t.shape, t.dtype) if host.is_whole(t) and 0 not in t.shape else (path,)
-        if key not in self._names:
-            name = path
-            while name in self.tensors or name == "__metadata__":
-                name += "~"
-            self.tensors[name] = t.detach()
-            self._names[key] = name
-        return self._names[key]
+        known = self._names.setdefault(key, [])
+        for name in known:
+            if recorder.same_storage(self.tensors[name], t):
+                return name
+        name = path
+        while name in self.tensors or name == "__metadata__":
+            name += "~"
+        self.tensors[name] = t.detach()
+        known.append(name)
+        return name
 
     def tree(self, obj: Any, path: str = "") -> Any:
         inner = f"{path}." if path else ""

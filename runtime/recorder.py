@@ -98,15 +98,15 @@ is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
 - `set_requires_grad(tensor, flag)`; a tensor that is a view of another shape must be cloned first (ValueError)
 - `set_cell(tensor, other)`: `tensor.data = other`
 - `view_info(tensor) -> (view payload or None, shape of the base, starts)`, `same_storage(a, b)`
-- `set_shared(tensor, flag)`, `is_shared(tensor)`: memory that others can see. Exported memory counts as shared until
-  nobody else holds it
+- `set_shared(tensor, flag)`, `is_shared(tensor)`: memory that others can see. First say so, then hand it out: it becomes
+  this tensor's alone, if others lay in it. Exported memory counts as shared until nobody else holds it
 - `backward(tensor, gradient=None, retain_graph=False, leaves_hint=None, flags=0)`,
   `grad_entry(outputs, inputs, grad_outputs=None, flags=0) -> tuple of Tensor or None`
 - `trace_sizes()`: the values of the symbols of the current trace; `trace_equations()`: programs of what is 0 because
   of its guards, and for imported traces (what their symbols are here, their list)
 - for recording gradients op by op: `trace_export()`, `trace_scalars() -> {slot: number}`,
   `trace_leaves() -> [(slot, object with grad)]`, `slot_for_tensor(tensor)`,
-  `tensor_for_slot(slot)`, `graft_history(tensor, slot)`: the history of the slot for a tensor made in this trace,
+  `tensor_for_slot(slot)`: with the slot's value and history, also where it is one of an imported trace,
   `import_history(tensor) -> slot`, `known_history(tensor) -> slot or None` (if it is in the trace or imported),
   `free_history(slots)`: as a backward that does not retain the graph; the slots ascend
 - `mark_history(tensor, object)`: the object lives as long as the place in a history that the tensor, a result, has now;
@@ -155,7 +155,6 @@ from flambeau.runtime._recorder import (
     free_history,
     get_mode,
     grad_entry,
-    graft_history,
     import_history,
     is_of_leaf,
     is_shared,
@@ -212,7 +211,6 @@ __all__ = [
     "free_history",
     "get_mode",
     "grad_entry",
-    "graft_history",
     "import_history",
     "is_of_leaf",
     "is_shared",

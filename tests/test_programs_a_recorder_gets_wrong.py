@@ -95,6 +95,30 @@ def test_a_numpy_array_overwritten_between_recording_and_reading():
     assert (x + 1).tolist() == [51.0, 51.0]
 
 
+def test_memory_given_to_numpy_belongs_to_one_tensor():
+    """A clone may lie in the buffer of what it was cloned from, until one of them can be written from outside."""
+    x = fb.tensor([1.0, 2.0, 3.0])
+    y = x.clone()
+    y.tolist()
+    array = y.numpy()
+    array[:] = 7.0
+    assert x.tolist() == [1.0, 2.0, 3.0] and y.tolist() == [7.0, 7.0, 7.0]
+    assert y.numpy().ctypes.data == array.ctypes.data, "the same memory every time"
+    x.numpy()
+    x.neg_()
+    assert x.tolist() == [-1.0, -2.0, -3.0] and y.tolist() == [7.0, 7.0, 7.0]
+
+
+def test_memory_given_to_numpy_is_not_what_a_gradient_needs():
+    x = fb.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = x * 2
+    z = (y @ y).exp().log()
+    z.item()
+    y.detach().numpy()[:] = 7.0
+    z.backward()
+    np.testing.assert_allclose(x.grad.numpy(), [8.0, 16.0, 24.0], 1e-5)
+
+
 def test_writing_a_shared_tensor_writes_the_array():
     a = np.zeros(3, np.float32)
     x = fb.from_numpy(a)

@@ -160,8 +160,8 @@ def test_writes_to_shared_memory_are_seen_by_its_owner_at_once():
 
 def test_exported_memory_stays_shared_until_it_is_let_go():
     x = T.tensor([1.0, 2.0])
-    array = np.frombuffer(R.realize(x), np.float32)
     R.set_shared(x, True)
+    array = np.frombuffer(R.realize(x), np.float32)
     x.add_(1.0)
     np.testing.assert_array_equal(array, [2, 3])
     before = address(x)

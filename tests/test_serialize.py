@@ -100,6 +100,16 @@ def test_nested_checkpoint():
 
 
 @pytest.mark.accept("T-26")
+def test_clones_come_back_as_tensors_of_their_own(tmp_path):
+    x = fb.tensor([1.0, 2.0])
+    y = x.clone()
+    assert x.tolist() == y.tolist()
+    fb.save({"x": x, "y": y}, tmp_path / "both")
+    loaded = fb.load(tmp_path / "both")
+    loaded["x"].add_(1.0)
+    assert loaded["y"].tolist() == [1.0, 2.0]
+
+
 def test_shared_tensors_are_stored_once_and_come_back_shared():
     x = fb.ones(1000)
     stream = io.BytesIO()

@@ -237,6 +237,20 @@ static PyObject *same_storage(PyObject *module, PyObject *args) {
   return y ? PyBool_FromLong(x->cell == y->cell) : NULL;
 }
 
+/* What is about to be seen from outside must be this cell's alone: copies and kept values may lie in the same buffer.
+ */
+static int own_buffer(fb_cell *c) {
+  if (c->shared || fb_buffer_refs(c->buffer) == 1)
+    return 0;
+  fb_buffer *copy = NULL;
+  fb_status status = fb_buffer_alloc(c->type->bytes, &copy);
+  if (status != FB_OK)
+    return fb_raise_status(status, 0), -1;
+  memcpy(fb_buffer_data(copy), fb_buffer_data(c->buffer), c->type->bytes);
+  fb_cell_set_value(c, copy);
+  return 0;
+}
+
 static PyObject *set_shared(PyObject *module, PyObject *args) {
   PyObject *o;
   int shared;
@@ -247,6 +261,8 @@ static PyObject *set_shared(PyObject *module, PyObject *args) {
   if (!t)
     return NULL;
   if (fb_cell_pending(t->cell) && fb_flush(t->cell->home) < 0)
+    return NULL;
+  if (fb_cell_settle(fb_recorder_get(), t->cell) < 0 || (shared && own_buffer(t->cell) < 0))
     return NULL;
   t->cell->shared = shared;
   Py_RETURN_NONE;
@@ -389,7 +405,6 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"slot_for_tensor", fb_py_slot_for_tensor, METH_O, NULL},
                                 {"backward", FB_KEYWORDS(fb_backward), NULL},
                                 {"grad_entry", FB_KEYWORDS(fb_grad_entry), NULL},
-                                {"graft_history", fb_py_graft_history, METH_VARARGS, NULL},
                                 {"free_history", fb_py_free_history, METH_O, NULL},
                                 {"mark_history", fb_py_mark_history, METH_VARARGS, NULL},
                                 {"trace_marks", fb_py_trace_marks, METH_NOARGS, NULL},
