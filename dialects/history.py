@@ -1,7 +1,7 @@
 """Ops that only steer gradients: they compute nothing and are removed before compilation.
 
-In: a recorded trace, which has places where data and gradient part ways. Out: the records `stop_gradient`
-and `graft`, known to `autodiff.py` through their vjps, and `strip`. Next: `autodiff.py`.
+In: a recorded trace, which has places where data and gradient part ways. Out: the records `stop_gradient`, `graft` and
+`overwrite`, known to `autodiff.py` through their vjps, and `strip`. Next: `autodiff.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import SUPPORTED
-from flambeau.dialects.graph import Graph
+from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import Kind, OpRecord, Sample
 
 
@@ -43,7 +43,25 @@ graft = OpRecord(
     doc="The value of the first operand with the history of the second: data was written outside of grad mode.",
 )
 
-_IDENTITIES = (stop_gradient, graft)
+overwrite = OpRecord(
+    name="overwrite",
+    kind=Kind.VIEW,
+    attrs=(),
+    infer=_same,
+    reference=lambda new, old: new,
+    vjp=lambda ct, result, new, old: (ct, ct.like(0)),
+    lower=None,
+    dtypes=SUPPORTED,
+    samples=lambda: [Sample((np.arange(6.0), np.ones(6)))],
+    doc="The first operand, in the place of the second, none of whose elements is left: its gradient is 0, as in PyTorch.",
+)
+
+_IDENTITIES = (stop_gradient, graft, overwrite)
+
+
+def data_operands(node: Node) -> tuple[int, ...]:
+    """The operands whose values the node's own follows from: of a marker's others only the place in a history counts."""
+    return node.operands[:1] if node.op in _IDENTITIES else node.operands
 
 
 def strip(graph: Graph) -> Graph:

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from flambeau.dialects import dtypes
+from flambeau.dialects.autodiff import requires_gradient
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.history import stop_gradient
+from flambeau.dialects.history import overwrite, stop_gradient
 from flambeau.dialects.record import find
 from flambeau.dialects.size import Int, current
 from flambeau.function import RuleBuilder, building
@@ -72,6 +73,10 @@ class View(NamedTuple):
     def n_starts(self) -> int:
         return sum(step.n_starts for step in self.steps)
 
+    def after(self, first: View) -> View:
+        """The rest of this chain, of which `first` is the beginning."""
+        return View(first.aval, self.steps[len(first.steps) :], self.aval)
+
     def _split(self, starts: Sequence[Value]) -> list[Sequence[Value]]:
         parts, at = [], 0
         for step in self.steps:
@@ -103,7 +108,7 @@ class Operand:
     """One tensor or number of a call, as its rule sees it: `value`; `info` is what the recorder said of it."""
 
     def __init__(self, info: Any, b: GraphBuilder) -> None:
-        self.info = info
+        self.info, self.graph = info, b.graph
         self.value: Any = None
         self.view: View | None = None
         self.requires_grad = self.is_leaf = False
@@ -126,6 +131,10 @@ class Operand:
     def replaced(self, new: Value) -> Value:
         """The base after this operand was overwritten by `new`."""
         return self.view.write(self.base, new, self.starts) if self.view else new
+
+    def succeeded(self, new: Value) -> Value:
+        """`new`, the next base, such that gradients go on to this one: zeros, where nothing of it is left."""
+        return new if new.id in requires_gradient(self.graph, [self.base.id]) else overwrite(new, self.base)
 
 
 class Expansion(NamedTuple):
@@ -238,7 +247,10 @@ def _write(
             )
         results[i] = target.replaced(_fit(name, results[i], target.value))
         detached = target.view is not None and target.view.detached
-        grads[i] = not detached and (grads[i] or bool(mode & GRAD_MODE and target.requires_grad))
+        keeps = not detached and bool(mode & GRAD_MODE and target.requires_grad)
+        grads[i] = keeps or (grads[i] and not detached)
+        if keeps and target.base.dtype.is_floating_point:
+            results[i] = target.succeeded(results[i])
 
 
 def _fit(name: str, new: Value, old: Value) -> Value:

@@ -35,7 +35,7 @@ def test_record_tells_its_whole_story(record: OpRecord) -> None:
         assert record.keep or set(record.ulp) == {d.name for d in FLOATING}
 
 
-_NOTHING_TO_REFUSE = ("stop_gradient", "graft")
+_NOTHING_TO_REFUSE = ("stop_gradient", "graft", "overwrite")
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=str)
