@@ -60,12 +60,24 @@ class SharedViews(Assembly):
         return self.aliases[self.places.index(self.rooted(place))]
 
     def _read(self, k: int) -> None:
-        """A view that no call of the trace reads, added to the graph."""
+        """A view that no call of the trace reads, added to the graph: seen through the other views that it is within."""
         place = self.places[k]
         assert place.view is not None
         b = GraphBuilder(self.graph)
         starts = [b.constant(s, int64) for s in place.starts]
-        self._add(k, place.view.read(b.value(self.slots[place.slot]), starts).id, 0)
+        around = [
+            j
+            for j, p in enumerate(self.places)
+            if j != k and p.slot == place.slot and p.within(place.view, place.starts)
+        ]
+        if not around:
+            self._add(k, place.view.read(b.value(self.slots[place.slot]), starts).id, 0)
+            return
+        nearest = max(around, key=lambda j: len(_view(self.places[j]).steps))
+        if nearest not in self.aliases:
+            self._read(nearest)
+        rest = place.view.after(_view(self.places[nearest]))
+        self._add(k, rest.read(b.value(self.aliases[nearest]), starts[len(self.places[nearest].starts) :]).id, 0)
 
     def _finish(self) -> None:
         """Put the aliases into the graph, each after what it shows."""
@@ -130,6 +142,11 @@ class SharedViews(Assembly):
             self.shown[self.aliases[k]] = value
         elif not offset:  # the data are here; those of an imported trace may be gone
             self.shown[self.aliases[k]] = value
+
+
+def _view(place: Place) -> View:
+    assert place.view is not None
+    return place.view
 
 
 def _position(view: View | None, n_starts: int) -> int:

@@ -85,6 +85,14 @@ z = y * y
 z.sum().backward()
 z.sum().backward()
 
+# A view of a view has the hooks of both, also where nothing but its gradient is asked for.
+x = data(1, 3, grad=True)
+y = x.transpose(0, 1)
+h = y.register_hook(log.hook('h', 2.0))
+z = y.flatten()
+i = z.register_hook(log.hook('i', 3.0))
+z.backward(T.ones_like(z))
+
 # Results keep their history when their data are replaced.
 x = data(4, 3, grad=True)
 y = x * x
