@@ -14,7 +14,7 @@ from typing import NamedTuple
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import bool_
 from flambeau.dialects.graph import Graph, Loc, Node
-from flambeau.dialects.history import graft, stop_gradient
+from flambeau.dialects.history import data_operands, graft, stop_gradient
 from flambeau.dialects.record import Kind
 from flambeau.dialects.size import Int, Size, substitute
 from flambeau.engine import SCALARS, View
@@ -80,9 +80,9 @@ class Assembly:
 
     slots           slot -> its value
     inputs          the slots that enter from outside, in order; `differentiable` those of them with a history in an
-                    earlier trace; `leaves` the slots of leaf entries; `imported` those of earlier traces
-                    whose values were not kept
+                    earlier trace; `leaves` the slots of leaf entries
     same            value -> the value that holds the same: it need not be computed
+    provided        value of an imported trace that was kept -> its slot
     overwrites      which slots were replaced in their tensors; `roots` the input slot whose tensor came to hold a slot
     keeps           slots worth keeping for a backward; `freed` those whose history was used up
     made            slot -> the values of the call that made it
@@ -101,8 +101,8 @@ class Assembly:
         self.inputs: list[int] = []
         self.leaves: list[int] = []
         self.differentiable: list[int] = []
-        self.imported: set[int] = set()
         self.same: dict[int, int] = {}
+        self.provided: dict[int, int] = {}
         self.overwrites: list[Overwrite] = []
         self.freed: set[int] = set()
         self.links: list[tuple[int, int]] = []
@@ -128,7 +128,6 @@ class Assembly:
             self._same_shape(aval, self.graph.avals[self.slots[offset + slot]])
         elif offset:  # an input of an imported trace that nothing reads any more
             self.slots[offset + slot] = self.graph.add_value(aval)
-            self.imported.add(offset + slot)
         else:
             self.slots[slot] = self.graph.add_input(aval)
             self.inputs.append(slot)
@@ -151,14 +150,11 @@ class Assembly:
     def _leaf(self, offset, provided, slot, data) -> None:
         if data is None:  # known for its gradient only; `_link` will tell its type
             value = self.graph.add_value(_UNKNOWN)
-            self.imported.add(offset + slot)
         else:
             (value,) = self.graph.add_node(stop_gradient, [self.slots[offset + data]])
             self._follow(offset + slot, offset + data)
         self.slots[offset + slot] = value
-        if offset:
-            self.imported.add(offset + slot)
-        else:
+        if not offset:
             self.leaves.append(slot)
 
     def _graft(self, offset, provided, slot, data, history) -> None:
@@ -166,8 +162,6 @@ class Assembly:
         (self.slots[offset + slot],) = self.graph.add_node(graft, operands)
         self.grafts[offset + slot] = offset + history
         self._follow(offset + slot, offset + data)
-        if offset:
-            self.imported.add(offset + slot)
 
     def _follow(self, slot: int, old: int) -> None:
         """The tensor that held slot `old` now holds `slot`."""
@@ -208,10 +202,8 @@ class Assembly:
         if slot in provided:
             kept = self.slots[provided[slot]]
             self._same_shape(self.graph.avals[value], self.graph.avals[kept])
-            self.same[value] = kept
+            self.same[value], self.provided[value] = kept, offset + slot
             (value,) = self.graph.add_node(graft, [kept, value])
-        elif offset:
-            self.imported.add(offset + slot)
         self.slots[offset + slot] = value
 
     def _backward(self, offset, provided, payload, operands, results, writes, loc, function) -> None:
@@ -266,6 +258,15 @@ class Assembly:
     def slot_of(self) -> dict[int, int]:
         """value -> its slot; of several the first: those of imported traces show what was provided for them."""
         return {v: s for s, v in reversed(self.slots.items())}
+
+    def computable(self) -> set[int]:
+        """The slots whose values follow from the inputs: all but those of imported traces of whose operands too little
+        was kept."""
+        found = set(self.graph.inputs)
+        for node in self.graph.nodes:
+            if found.issuperset(data_operands(node)):
+                found.update(node.results)
+        return {slot for slot, value in self.slots.items() if value in found}
 
     def data_of(self, graph: Graph) -> dict[int, int]:
         """Values that show the data of another -> that one. The result of a call is a copy, even if it looks the same."""

@@ -113,8 +113,13 @@ class _Tape:
         return value
 
     def tensors(self, needed: Sequence[int]) -> dict[int, Value]:
-        """Tensors for the needed values, or for the slots from which they can be recorded again."""
-        producers = self.graph.producers()
+        """Tensors for the needed values, or for the slots from which they can be recorded again.
+
+        The tensor of a slot has the history of that slot, also in an imported trace, whether its value was kept or is
+        computed once more: so derivatives of what is recorded here go the way they would have gone in one trace.
+        """
+        producers, computable = self.graph.producers(), self.asm.computable()
+        slot_of = {**self.slot_of, **self.asm.provided, **self.asm.joined}
         found: dict[int, Value] = {}
         pending, seen = list(needed), set()
         while pending:
@@ -122,34 +127,14 @@ class _Tape:
             if v in seen:
                 continue
             seen.add(v)
-            slot = self.asm.joined.get(v, self.slot_of.get(self.asm.available(v)))
+            slot = slot_of.get(v)
             if slot in self.scalars:
                 found[v] = self.builder.value(_number(self.scalars[slot]))
-            elif slot is not None and self._has_value(slot):
+            elif slot in computable:
                 found[v] = self.builder.value(recorder.tensor_for_slot(slot))
             elif v in producers:
-                operands = producers[v].operands
-                place = self._place(operands[1]) if producers[v].op is graft else None
-                if place is not None:  # of a history only the place is needed
-                    found[operands[1]] = place
-                    operands = operands[:1]
-                pending.extend(operands)
+                pending.extend(producers[v].operands)
         return found
-
-    def _place(self, value: int) -> Value | None:
-        """A tensor where a value's history is; its data are not there, and nothing reads them: zeros."""
-        slot = self.slot_of.get(self.asm.available(value))
-        if slot is None:
-            return None
-        if self._has_value(slot):
-            return self.builder.value(recorder.tensor_for_slot(slot))
-        aval = self.graph.avals[value]
-        empty = self.builder.constant(0, aval.dtype, aval.shape)
-        return self.builder.value(recorder.graft_history(empty.id, slot))
-
-    def _has_value(self, slot: int) -> bool:
-        """Whether the trace computes or was given the slot: not so in imported traces, unless it was provided."""
-        return slot not in self.asm.imported
 
     def run(
         self, seeds: dict[int, Value], wrt: Sequence[int], passed: Sequence[int], retain_graph: bool

@@ -219,7 +219,7 @@ def residual_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) ->
     Kept are inputs and results of calls that contain a contraction or a reduction (`OpRecord.keep`).
     """
     graph = asm.history()
-    slot_of = asm.slot_of()
+    slot_of, computable = asm.slot_of(), asm.computable()
     producers = graph.producers()
     found: set[int] = set()
     seen: set[int] = set()
@@ -230,7 +230,7 @@ def residual_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) ->
             continue
         seen.add(value)
         slot, node = slot_of.get(value), producers.get(value)
-        if slot is not None and slot not in asm.imported and (slot in asm.keeps or node is None):
+        if slot in computable and (slot in asm.keeps or node is None):
             found.add(slot)
         elif node is not None:
             pending.extend(node.operands)

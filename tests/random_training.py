@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from random_graphs import same_bits
 
 
 class Block(NamedTuple):
@@ -195,7 +196,7 @@ def observed(env: dict[str, Any], library: types.ModuleType) -> dict[str, Any]:
 def describe(x: Any) -> dict[str, Any]:
     facts = {"value": plain(x), "requires_grad": x.requires_grad, "is_leaf": x.is_leaf}
     grad = x.grad if x.is_leaf else None
-    if grad is not None and abs(plain(grad)).max(initial=0) > 1e-12:  # PyTorch has zeros for what x.fill_(0.3) replaced
+    if grad is not None:
         facts |= {"grad": plain(grad), "grad.requires_grad": grad.requires_grad}
     return facts
 
@@ -211,7 +212,7 @@ def _states(optimizer: Any, library: types.ModuleType) -> dict[str, Any]:
 
 
 def difference(found: Any, expected: Any, tolerance: float, path: str = "") -> str | None:
-    """Where two observations differ, if they do."""
+    """Where two observations differ, if they do. No tolerance: to the bit."""
     if isinstance(expected, dict):
         if set(found) != set(expected):
             return f"{path}: {sorted(set(found) ^ set(expected))} on one side only"
@@ -224,8 +225,11 @@ def difference(found: Any, expected: Any, tolerance: float, path: str = "") -> s
     a, b = np.asarray(found), np.asarray(expected)
     if a.shape != b.shape or a.dtype != b.dtype:
         return f"{path}: {a.dtype}{a.shape} instead of {b.dtype}{b.shape}"
-    scale = max(1.0, float(np.abs(b[np.isfinite(b)]).max(initial=0.0))) if b.dtype.kind == "f" else 1.0
-    same = np.allclose(a, b, 0, tolerance * scale, equal_nan=True) if b.dtype.kind == "f" else np.array_equal(a, b)
+    if b.dtype.kind == "f" and tolerance:
+        scale = max(1.0, float(np.abs(b[np.isfinite(b)]).max(initial=0.0)))
+        same = np.allclose(a, b, 0, tolerance * scale, equal_nan=True)
+    else:
+        same = same_bits(a, b)
     return None if same else f"{path}: {found} instead of {expected}"
 
 

@@ -64,7 +64,6 @@ PyObject *fb_py_free_history(PyObject *module, PyObject *slots);
 PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *fb_py_tensor_for_slot(PyObject *module, PyObject *slot);
-PyObject *fb_py_graft_history(PyObject *module, PyObject *args);
 PyObject *fb_py_slot_for_tensor(PyObject *module, PyObject *tensor);
 PyObject *fb_py_import_history(PyObject *module, PyObject *tensor);
 PyObject *fb_py_trace_export(PyObject *module, PyObject *unused);

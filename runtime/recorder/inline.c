@@ -137,26 +137,6 @@ static fb_cell *cell_for_slot(fb_recorder *rec, uint32_t slot, const fb_type *ty
   return c;
 }
 
-/* The tensor, made in the current trace, gets the gradient history of slot `slot`. */
-PyObject *fb_py_graft_history(PyObject *module, PyObject *args) {
-  PyObject *o;
-  unsigned int slot;
-  (void)module;
-  if (!PyArg_ParseTuple(args, "OI:graft_history", &o, &slot))
-    return NULL;
-  const fb_recorder *rec = fb_recorder_get();
-  fb_tensor *t = fb_as_tensor(o, "graft_history");
-  if (!t)
-    return NULL;
-  const fb_type *type = fb_type_with_grad(t->cell->type, true);
-  if (!type || t->cell->epoch != rec->id || slot >= rec->n_slots)
-    return type ? PyErr_Format(PyExc_ValueError, "[graft_history] slot %u is not of the tensor's trace.", slot) : NULL;
-  t->cell->type = type;
-  t->cell->history = slot;
-  t->cell->use = FB_NO_SLOT;
-  return Py_NewRef(o);
-}
-
 PyObject *fb_py_tensor_for_slot(PyObject *module, PyObject *number) {
   (void)module;
   fb_recorder *rec = fb_recorder_get();

@@ -1,0 +1,47 @@
+"""Random programs of derivatives of derivatives give the same bits wherever they are looked at, and PyTorch's values."""
+
+import random
+
+import flambeau as fb
+import pytest
+import random_derivatives
+import random_training
+from support import rounds
+
+
+@pytest.fixture(scope="module", autouse=True)
+def op_by_op():
+    """Where traces are cut is the same on every tier, and this one compiles least."""
+    with fb.compiler_options(mode="off"):
+        yield
+
+
+def ways(seed):
+    """How a program is run, that must not be seen in what it does."""
+    rng = random.Random(seed)
+    yield "from the trie", {}
+    yield "run after every line", {"between": lambda env: fb.flush()}
+    yield "looked at now and then", {"between": random_derivatives.looks(seed, 0.3, fb)}
+    yield "looked at often", {"between": random_derivatives.looks(seed + 1, 0.6, fb)}
+    yield "by two threads in turn", {"elsewhere": lambda: rng.random() < 0.4}
+
+
+@pytest.mark.parametrize("seed", range(rounds(25, 400, 4000)))
+def test_where_a_program_is_cut_cannot_be_seen(seed):
+    program = random_derivatives.generate(seed)
+    expected = random_derivatives.run(program, fb)
+    for name, way in ways(seed):
+        found = random_derivatives.run(program, fb, **way)
+        difference = random_derivatives.difference(found, expected)
+        assert difference is None, f"{name}: {difference}\n" + "\n".join(program)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(rounds(15, 150, 1500)))
+def test_derivatives_are_those_of_pytorch(seed):
+    torch = pytest.importorskip("torch")
+    program = random_derivatives.generate(seed + 10_000, common=True)
+    program = random_derivatives.before_refusals(program, fb, torch)
+    found, expected = (random_derivatives.run(program, library) for library in (fb, torch))
+    difference = random_training.difference(found[1], expected[1], 1e-9)
+    assert difference is None, f"{difference}\n" + "\n".join(program)
