@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Any
 
 os.environ.setdefault("FLAMBEAU_COMPILE", "blocking")
@@ -36,7 +37,6 @@ from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import float32, from_numpy
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import Kind, OpRecord, Sample, find
-from flambeau.dialects.size import scope
 from flambeau.runtime import _binding as runtime
 from test_symbolic_records import samples as symbolic_samples
 from test_symbolic_records import symbolic_graph
@@ -181,17 +181,15 @@ def sizes(seed: int, side: str) -> None:
     good = symbolic_samples(record)
     if not good:
         return
-    graph, _ = symbolic_graph(record, rng.choice(good))
+    graph, asked = symbolic_graph(record, rng.choice(good))
     runtime.set_memory_guard(side)
     executable = driver.compile(graph, Options(mode="blocking", strict_sizes=False))
-    for _ in range(3):
-        values = tuple(rng.choice(EXTENTS[2:]) for _ in graph.sizes)
-        try:
-            with scope(values):
-                bound = graph.bind(values)
-        except REFUSALS:
-            continue
-        buffers = list(map(symbolic.buffer, symbolic.arguments(bound, seed)))
+    drawn = (tuple(rng.choice(EXTENTS[2:]) for _ in graph.sizes) for _ in range(60))
+    recorded = (
+        values for values in drawn if all(guard.holds(values) for guard in asked)
+    )  # others are another recording
+    for values in islice(recorded, 3):
+        buffers = list(map(symbolic.buffer, symbolic.arguments(graph.bind(values), seed)))
         attempt(partial(executable, buffers, sizes=values))
 
 
