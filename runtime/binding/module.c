@@ -66,6 +66,15 @@ static PyObject *set_memory_limit(PyObject *module, PyObject *argument) {
   Py_RETURN_NONE;
 }
 
+static PyObject *refuse_memory(PyObject *module, PyObject *argument) {
+  (void)module;
+  Py_ssize_t nth = PyNumber_AsSsize_t(argument, PyExc_OverflowError);
+  if (nth < 0)
+    return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "[refuse_memory] %zd is negative.", nth);
+  fb_memory_refuse((size_t)nth);
+  Py_RETURN_NONE;
+}
+
 static PyObject *trim(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   return PyLong_FromSize_t(fb_memory_trim());
@@ -116,6 +125,8 @@ static PyMethodDef functions[] = {
     {"set_memory_guard", set_memory_guard, METH_O,
      PyDoc_STR("set_memory_guard(mode)\n--\n\nFor tests. 'end' or 'start': every block from now on ends, or starts, at "
                "a page that nobody may touch. 'off': no more.")},
+    {"_refuse_memory", refuse_memory, METH_O,
+     PyDoc_STR("_refuse_memory(nth)\n--\n\nFor tests: the nth allocation from now on fails; 0: none.")},
     {"trim", trim, METH_NOARGS, PyDoc_STR("trim()\n--\n\nGive cached blocks back to the system; returns their bytes.")},
     {"set_num_threads", set_num_threads, METH_O,
      PyDoc_STR("set_num_threads(n)\n--\n\nUse n threads, 1 to 256, in parallel loops. Results do not depend on n.")},

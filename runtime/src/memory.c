@@ -23,6 +23,7 @@ static struct {
   size_t live, cached, peak, high_water, limit, live_buffers, allocations, cache_hits;
   size_t most; /* live and cached bytes up to which a freed block is kept: the limit, if there is one */
   fb_guard_mode guard;
+  size_t until_refusal; /* allocations, up to the one that a test wants to fail; 0: none */
   fb_buffer *free[CLASSES];
 } pool = {.most = SIZE_MAX};
 
@@ -186,6 +187,10 @@ fb_status fb_pool_take(size_t bytes, fb_buffer **out) {
   size_t capacity;
   int size_class = class_of(bytes, &capacity);
   lock();
+  if (FB_UNLIKELY(pool.until_refusal > 0) && --pool.until_refusal == 0) {
+    unlock();
+    return out_of_memory(bytes, "a test refuses");
+  }
   fb_buffer *b = pool.free[size_class];
   if (FB_UNLIKELY(b == NULL)) {
     unlock();
@@ -248,6 +253,12 @@ void fb_memory_set_limit(size_t bytes) {
   fb_buffer *list = bytes > 0 && pool.live + pool.cached > bytes ? detach_cache() : NULL;
   unlock();
   free_list(list);
+}
+
+void fb_memory_refuse(size_t nth) {
+  lock();
+  pool.until_refusal = nth;
+  unlock();
 }
 
 size_t fb_memory_trim(void) {

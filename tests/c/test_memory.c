@@ -116,6 +116,19 @@ static void test_limit(void) {
   fb_memory_set_limit(0);
 }
 
+static void test_refusals(void) {
+  fb_buffer *b, *c;
+  fb_memory_refuse(2);
+  b = must_alloc(1000);
+  CHECK(fb_buffer_alloc(500, &c) == FB_OUT_OF_MEMORY && c == NULL);
+  c = must_alloc(500);
+  fb_memory_refuse(1);
+  fb_memory_refuse(0);
+  fb_buffer_release(must_alloc(500));
+  fb_buffer_release(b);
+  fb_buffer_release(c);
+}
+
 static void test_impossible_sizes(void) {
   fb_buffer *b;
   CHECK(fb_buffer_alloc(SIZE_MAX, &b) == FB_OUT_OF_MEMORY && b == NULL);
@@ -221,6 +234,7 @@ int main(void) {
   RUN(test_every_size_up_to_a_page);
   RUN(test_reuse_and_statistics);
   RUN(test_limit);
+  RUN(test_refusals);
   RUN(test_impossible_sizes);
   RUN(test_cache_is_bounded);
   RUN(test_wrapped);

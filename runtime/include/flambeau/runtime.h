@@ -60,6 +60,8 @@ typedef struct {
 FB_API void fb_memory_get_stats(fb_memory_stats *out);
 FB_API void fb_memory_reset_peak(void);
 FB_API void fb_memory_set_limit(size_t bytes);
+FB_API void
+fb_memory_refuse(size_t nth);       /* for tests: the nth allocation from now on fails (1: the next one); 0: none */
 FB_API size_t fb_memory_trim(void); /* give cached blocks back to the system; returns bytes */
 
 /* For tests: from now on each block lies alone between two pages that end the process when they are touched. Its last
