@@ -97,8 +97,16 @@ class Interpreter:
             position_in_result = error.status & ((1 << 48) - 1)
             avals = [graph.avals[v] for v in node.operands]
             raise located(node.op.failure(position_in_result, *avals, *node.attrs), node) from None
+        except MemoryError as error:
+            raise located(out_of_memory(error), node) from None
         except Exception as error:
             raise located(error, node) from None
+
+
+def out_of_memory(error: MemoryError) -> Exception:
+    """What NumPy or Python says when memory runs out, as the error that the pool raises."""
+    said = str(error).rstrip(".") or "there is no memory left"
+    return runtime.OutOfMemory(f"[memory] {said[:1].lower()}{said[1:]}. Free tensors or use smaller ones.")
 
 
 def _read_inputs(graph: Graph, inputs: Sequence[Any]) -> dict[int, np.ndarray]:

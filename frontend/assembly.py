@@ -86,6 +86,7 @@ class Assembly:
     overwrites      which slots were replaced in their tensors; `roots` the input slot whose tensor came to hold a slot
     keeps           slots worth keeping for a backward; `freed` those whose history was used up
     made            slot -> the values of the call that made it
+    calls           (how many values there were before, first slot) of each call, backward and grad of this trace
     links           (a, b): gradients that arrive at slot a of an imported trace go on to slot b
     grafts          slot -> the slot where its history is; `joined`: value of `history()` that has history through a link
                     -> the slot that was linked
@@ -109,6 +110,7 @@ class Assembly:
         self.grafts: dict[int, int] = {}
         self.joined: dict[int, int] = {}
         self.made: dict[int, frozenset[int]] = {}
+        self.calls: list[tuple[int, int]] = []
         self.keeps: set[int] = set()
         self.roots: dict[int, int] = {}
         self._entries(export, 0, {})
@@ -174,6 +176,7 @@ class Assembly:
             if operand is not None:
                 values += [self.slots[offset + s] for s in (operand[0], *operand[2])]
         start = len(self.graph.nodes)
+        self._begin(offset, results)
         outputs = self._inline(offset, payload.graph, values, operands, writes)
         if loc:
             place = Loc(*loc)
@@ -191,6 +194,15 @@ class Assembly:
                 self._follow(offset + slot, old)
                 detached = bool(operands[write][1]) and operands[write][1].detached
                 self.overwrites.append(Overwrite(old, function.name, Loc(*loc) if loc else None, own, detached))
+
+    def _begin(self, offset: int, results: Sequence[int | None]) -> None:
+        first = next((s for s in results if s is not None), None)
+        if not offset and first is not None:
+            self.calls.append((len(self.graph.avals), first))
+
+    def call_of(self, value: int) -> int:
+        """The first slot of the call of this trace whose expansion makes a value."""
+        return next((slot for before, slot in reversed(self.calls) if before <= value), 0)
 
     def _inline(
         self, offset: int, graph: Graph, values: list[int], operands: Sequence[tuple | None], writes: Sequence[int]
@@ -211,6 +223,7 @@ class Assembly:
         if offset:
             outputs = [self.graph.add_value(payload.graph.avals[v]) for v in payload.graph.outputs]
         else:
+            self._begin(offset, results)
             outputs = self.graph.inline(payload.graph, payload.operands)
             outputs = [self.graph.add_node(stop_gradient, [v])[0] for v in outputs]  # gradients have no history
         existing = [(s, w) for s, w in zip(results, writes) if s is not None]

@@ -235,10 +235,10 @@ def backward(
         if new is None:
             continue
         old = owner.grad
-        if old is None:
-            owner.grad = new if create_graph else new.detach()
-        elif create_graph:
-            owner.grad = old + new
+        if old is None or create_graph:
+            recorder.if_lost(new, partial(setattr, owner, "grad", old))
+            total = new if old is None else old + new
+            owner.grad = total if create_graph else total.detach()
         else:
             before = recorder.set_mode(recorder.get_mode() & ~GRAD_MODE)
             try:

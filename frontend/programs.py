@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
+from flambeau import runtime
 from flambeau.assembly import Assembly, Differentiated
 from flambeau.dialects import autodiff, reference
 from flambeau.dialects.aval import Aval
@@ -28,6 +29,7 @@ from flambeau.runtime.recorder import Program
 from flambeau.sizing import answered, assembled, bound
 
 COMPILER = "flambeau.compiler.driver"
+NO_SLOT = 2**32 - 1
 
 
 def compiler() -> Any:
@@ -144,7 +146,8 @@ def _compiling(changes: dict[str, Any]) -> Iterator[None]:
 
 
 def replay(export: Sequence[tuple], live: Sequence[int], inputs: Sequence[tuple[int, Any]], error: Exception) -> tuple:
-    """Hook: after a failed run, what running op by op leaves: ({live slot: Buffer}, the failing op's error)."""
+    """Hook: after a failed run, what running op by op leaves: ({live slot: Buffer}, the failing op's error, the first slot
+    of the call it belongs to)."""
     asm = Assembly(bound(export))
     given = dict(inputs)
     graph, slots = program_graph(asm, live)
@@ -152,9 +155,11 @@ def replay(export: Sequence[tuple], live: Sequence[int], inputs: Sequence[tuple[
     prefix = executable.run_prefix([given[s] for s in slots])
     values = dict(zip(graph.outputs, live))
     kept = {slot: prefix.values[v] for v, slot in values.items() if v in prefix.values}
-    if prefix.error is not None:
-        return kept, _located(prefix.error)
-    return kept, executable.bug(error) if is_internal(error) else error
+    if prefix.failed is None or prefix.error is None:
+        return kept, executable.bug(error) if is_internal(error) else error, NO_SLOT
+    if isinstance(prefix.error, (runtime.OutOfMemory, MemoryError)):
+        raise prefix.error
+    return kept, _located(prefix.error), asm.call_of(graph.nodes[prefix.failed].results[0])
 
 
 def _located(error: Exception) -> Exception:

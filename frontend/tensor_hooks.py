@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
@@ -57,6 +58,7 @@ class Retained(Hook):
         tensor = self.owner() if self.owner is not None else None
         if tensor is not None:
             before = tensor.grad
+            recorder.if_lost(gradient, partial(setattr, tensor, "grad", before))
             tensor.__dict__["_retained_grad"] = gradient if before is None else before + gradient
 
 

@@ -53,10 +53,11 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
 - `expand_grad(export, outputs, gradients, inputs, flags, freed) -> (payload, results[, freed_slots])` likewise, with
   lists of references (`gradients` may hold None); `flags` is `grad_entry`'s.
 - `read_view(buffer, base_shape, dtype, view_payload, starts) -> Buffer`: the elements a view selects, contiguous
-- `replay(export, slots, inputs, error) -> ({slot: Buffer}, exception)` after a failed run: `inputs` is a list of (slot,
-  Buffer or number), `slots` the live slots and those that writes replaced; the dict has the ones that are computed
-  before the failing op. Live tensors get the latest value of their storage in it, or keep the one from before the
-  trace, or else raise the exception whenever they are read
+- `replay(export, slots, inputs, error) -> ({slot: Buffer}, exception, slot)` after a failed run: `inputs` is a list of
+  (slot, Buffer or number), `slots` the live slots and those that writes replaced; the dict has the ones that are computed
+  before the failing op, the last slot is the first one that is not. Live tensors get the latest value of their storage in
+  it, or keep the one from before the trace, or else raise the exception whenever they are read. Not asked where memory
+  ran out (all of the trace is dropped) or for what is no Exception (the trace stays, and runs before the next call)
 
 **Export**: a list of entries in order; slots are small ints.
 - `("input", slot, shape, dtype, requires_grad, False)`; `("scalar", slot, "float" | "int" | "bool")`
@@ -90,10 +91,14 @@ is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
 **Functions**
 - `flush()`, `flush_all()` (every thread), `flush_if_pending(tensor) -> bool`, `flush_count()`,
   `realize(tensor) -> Buffer` of the base
+- `abandon(error)`: drop the current trace because of an OutOfMemory or MemoryError, which is raised
+- `if_lost(tensor, call)`: if the value that the tensor now waits for is never computed, call `call()`. For what Python
+  remembers beside the trace; to be safe from interrupts it must run no Python code, as `partial(d.pop, key)`
 - `flush_point()`: flush if the trace is long (soft_ops, or soft_ns of the payloads' `cost`). Called where programs repeat,
   so that long loops are cut at the same place in every round; the end of a second backward() is such a place too
 - `set_mode(bits) -> old bits`, `get_mode()`: per thread, 12 bits; bit 0 is grad mode
-- `tensor_from_buffer(buffer, shape, dtype, requires_grad=False, cls=None, shared=False)`
+- `tensor_from_buffer(buffer, shape, dtype, requires_grad=False, cls=None, shared=False, unset=False)`;
+  unset: nothing was written to it yet
 - `make_leaf(tensor, requires_grad, cls=None)`: a new handle of class `cls` on the same storage
 - `set_requires_grad(tensor, flag)`; a tensor that is a view of another shape must be cloned first (ValueError)
 - `set_cell(tensor, other)`: `tensor.data = other`
@@ -136,6 +141,7 @@ from flambeau.runtime._recorder import (
     Public,
     Stream,
     Tensor,
+    abandon,
     backward,
     capture_begin,
     capture_changes,
@@ -155,6 +161,7 @@ from flambeau.runtime._recorder import (
     free_history,
     get_mode,
     grad_entry,
+    if_lost,
     import_history,
     is_of_leaf,
     is_shared,
@@ -192,6 +199,7 @@ __all__ = [
     "Public",
     "Stream",
     "Tensor",
+    "abandon",
     "backward",
     "capture_begin",
     "capture_changes",
@@ -211,6 +219,7 @@ __all__ = [
     "free_history",
     "get_mode",
     "grad_entry",
+    "if_lost",
     "import_history",
     "is_of_leaf",
     "is_shared",

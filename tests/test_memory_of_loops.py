@@ -185,7 +185,7 @@ def test_loops_that_look_at_nothing_are_cut_where_they_repeat(loop):
 
 def test_a_loop_with_history_is_not_cut():
     recorder.clear()
-    x = w = fb.ones(3, requires_grad=True)
+    x = w = fb.tensor([1.0, 1.0, 1.0], requires_grad=True)
     for _ in range(200):
         x = (x * w).sin()
     assert recorder.stats()["flushes"] == 0

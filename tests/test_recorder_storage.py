@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -190,7 +191,7 @@ def replay(export, slots, inputs, error):
                 file, line = entry[5]
                 error = IndexError(f"{failed} [{Path(file).name}:{line}]")
                 break
-    return {s: T.to_buffer(env[s], np.float32) for s in slots if s in env}, error
+    return {s: T.to_buffer(env[s], np.float32) for s in slots if s in env}, error, entry[3][0]
 
 
 def test_a_failing_op_leaves_what_eager_execution_would_have_left():
@@ -226,28 +227,81 @@ def test_without_a_replay_cells_keep_their_committed_values():
     np.testing.assert_array_equal(T.value(w + 1.0), [2, 2])
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OutOfMemory, MemoryError])
-def test_interruptions_leave_the_trace_pending(error):
-    raising = [True]
+def failing_runs(error, times=1):
+    """Executables raise `error` in the next runs."""
+    raising = [error("stop") for _ in range(times)]
 
     def build(export, live, history):
         program = T.build_program(export, live, history)
         inner = program.executable
 
         def execute(inputs, donate):
-            if raising.pop() if raising else False:
-                raise error("stop")
+            if raising:
+                raise raising.pop()
             return inner(inputs, donate)
 
         program.executable = execute
         return program
 
     R.set_hooks(build_program=build)
+
+
+def test_an_interrupt_leaves_the_trace_pending():
+    failing_runs(KeyboardInterrupt)
     w = T.tensor([1.0, 1.0])
     w.add_(1.0)
-    with pytest.raises(error):
+    with pytest.raises(KeyboardInterrupt):
         T.value(w)
     assert R.stats()["pending_ops"] == 2
+    w.add_(1.0)
+    np.testing.assert_array_equal(T.value(w), [3, 3])
+
+
+def test_interrupts_do_not_pile_up_work():
+    """What was interrupted runs before anything else is recorded, or that call is interrupted, too."""
+    failing_runs(KeyboardInterrupt, times=20)
+    w = T.tensor([1.0, 1.0])
+    done = interrupted = 0
+    while done < 3:
+        try:
+            w.add_(1.0)
+            T.value(w)
+            done += 1
+        except KeyboardInterrupt:
+            interrupted += 1
+        assert R.stats()["pending_ops"] <= 2
+    assert interrupted == 20
+    np.testing.assert_array_equal(T.value(w), [5, 5])  # the first addition, and the three that were not interrupted
+
+
+def test_bounds_hold_across_interrupts():
+    R.set_limits(max_ops=8)
+    failing_runs(KeyboardInterrupt, times=30)
+    w = T.tensor([1.0, 1.0])
+    for _ in range(60):
+        with contextlib.suppress(KeyboardInterrupt):
+            w.add_(1.0)
+        assert R.stats()["pending_ops"] <= 8
+
+
+@pytest.mark.parametrize("error", [OutOfMemory, MemoryError])
+def test_what_ran_out_of_memory_is_dropped_whole(error):
+    w = T.tensor([1.0, 1.0])
+    w.add_(1.0)
+    R.flush()
+    failing_runs(error)
+    version = w._version
+    w.add_(1.0)
+    w.add_(1.0)
+    y = w * 2.0
+    with pytest.raises(OutOfMemory, match="stop"):
+        T.value(y)
+    assert R.stats()["pending_ops"] == 0
+    assert w._version == version
+    np.testing.assert_array_equal(T.value(w), [2, 2])
+    for _ in range(2):
+        with pytest.raises(OutOfMemory, match="stop"):
+            T.value(y)
     w.add_(1.0)
     np.testing.assert_array_equal(T.value(w), [3, 3])
 

@@ -185,7 +185,7 @@ def empty(*size: Any, dtype: DType | None = None, device: Device = None, require
     buffer, array = host.empty_array(shape, dtype)
     if dtype is bool_:
         array[...] = False
-    return _with_grad(recorder.tensor_from_buffer(buffer, shape, dtype), requires_grad)
+    return _with_grad(recorder.tensor_from_buffer(buffer, shape, dtype, unset=True), requires_grad)
 
 
 def zeros_like(

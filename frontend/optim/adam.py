@@ -114,13 +114,12 @@ class Adam(Optimizer):
         fresh = [(p, s) for p, s in zip(params, states) if not s]
         if fresh:
             step = zeros(())
-            for p, state in fresh:
-                state.update(step=step, exp_avg=zeros_like(p), exp_avg_sq=zeros_like(p))
+            for p, _ in fresh:
+                self._remember(p, step=step, exp_avg=zeros_like(p), exp_avg_sq=zeros_like(p))
         if group["amsgrad"]:
             for p, state in zip(params, states):
-                state.setdefault("max_exp_avg_sq", None)
-                if state["max_exp_avg_sq"] is None:
-                    state["max_exp_avg_sq"] = zeros_like(p)
+                if state.get("max_exp_avg_sq") is None:
+                    self._remember(p, max_exp_avg_sq=zeros_like(p))
         return states
 
     def _stop_clocks(self, group: dict[str, Any], params: list[Tensor], states: list[dict[str, Any]]) -> None:
@@ -136,7 +135,7 @@ class Adam(Optimizer):
             copy = copies.get(id(step))
             if copy is None:
                 copy = copies[id(step)] = step.clone()
-            state["step"] = copy
+            self._remember(p, step=copy)
 
     def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
         states = self._states(group, params)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 from flambeau.autograd import enable_grad, no_grad
 from flambeau.nn.hooks import RemovableHandle
-from flambeau.runtime import recorder
+from flambeau.runtime import OutOfMemory, recorder
 from flambeau.runtime.recorder import Tensor
 
 
@@ -93,7 +94,8 @@ class Optimizer:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient, then run everything recorded so far.
 
-        `closure`, if given, computes the loss (with gradients) first; its result is returned.
+        `closure`, if given, computes the loss (with gradients) first; its result is returned. Raises OutOfMemory, and then
+        nothing has changed: neither parameters nor gradients nor state.
         """
         loss = None
         if closure is not None:
@@ -104,11 +106,14 @@ class Optimizer:
         if recorder.capturing() and (outside := self._outside()):  # a model that is being exported keeps its parameters
             recorder.capture_note(f"{type(self).__name__}.step", outside)
             return loss
-        with no_grad():
-            for group in self.param_groups:
-                params = [p for p in group["params"] if p.grad is not None]
-                if params:
-                    self._update(group, params, [p.grad for p in params])
+        try:
+            with no_grad():
+                for group in self.param_groups:
+                    params = [p for p in group["params"] if p.grad is not None]
+                    if params:
+                        self._update(group, params, [p.grad for p in params])
+        except (OutOfMemory, MemoryError) as error:  # groups before this one were recorded
+            recorder.abandon(error)
         recorder.flush()
         if self._step_hooks is not None:
             self._run_hooks(self._step_hooks)
@@ -136,6 +141,15 @@ class Optimizer:
 
     # ---- state -----------------------------------------------------------------------------------------
 
+    def _remember(self, p: Tensor, **made: Tensor) -> None:
+        """Put tensors that were just computed into the state of `p`; if their values are lost, as where memory runs out,
+        the entries are what they were before."""
+        entry = self.state[p]
+        for name, tensor in made.items():
+            undo = partial(entry.__setitem__, name, entry[name]) if name in entry else partial(entry.pop, name, None)
+            recorder.if_lost(tensor, undo)
+        entry.update(made)
+
     def state_dict(self) -> dict[str, Any]:
         """Options and state, parameters replaced by their positions: what `load_state_dict` takes."""
         position = {id(p): i for i, p in enumerate(self._all_params())}
@@ -143,7 +157,7 @@ class Optimizer:
             {k: [position[id(p)] for p in v] if k == "params" else v for k, v in group.items()}
             for group in self.param_groups
         ]
-        state = {position[id(p)]: dict(entry) for p, entry in self.state.items() if id(p) in position}
+        state = {position[id(p)]: dict(entry) for p, entry in self.state.items() if entry and id(p) in position}
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -158,9 +172,11 @@ class Optimizer:
         order = [i for g in groups for i in g["params"]]
         found = {index: params[k] for k, index in enumerate(order)}
         copies: dict[int, Any] = {}
-        self.state = defaultdict(dict)
+        state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for index, entry in state_dict["state"].items():
-            self.state[found[int(index)]] = {k: _copied(v, copies) for k, v in entry.items()}
+            state[found[int(index)]] = {k: _copied(v, copies) for k, v in entry.items()}
+        recorder.flush()  # where memory runs out, the state is still the old one
+        self.state = state
         for group, given in zip(self.param_groups, groups):
             group.update({k: deepcopy(v) for k, v in given.items() if k != "params"})
 

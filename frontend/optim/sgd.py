@@ -101,7 +101,7 @@ class SGD(Optimizer):
             return
         fresh = [p for p in params if self.state[p].get("momentum_buffer") is None]
         for p in fresh:
-            self.state[p]["momentum_buffer"] = zeros_like(p)
+            self._remember(p, momentum_buffer=zeros_like(p))
         new = {id(p) for p in fresh}
         for first in (False, True):
             chosen = [(p, g) for p, g in zip(params, grads) if (id(p) in new) is first]

@@ -307,8 +307,8 @@ PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs) {
     return NULL;
   PyObject *leaves =
       hint == Py_None ? Py_NewRef(Py_None) : PySequence_Fast(hint, "[backward] inputs must be a sequence of Tensors.");
-  if (!leaves)
-    return NULL;
+  if (!leaves || fb_flush_due(fb_recorder_get()) < 0)
+    return Py_XDECREF(leaves), NULL;
   fb_call call;
   fb_call_init(&call, fb_recorder_get(), NULL, NULL, 0);
   int status = record_backward(&call, loss, gradient, leaves, flags << 1 | (uint32_t)retain);
@@ -431,7 +431,7 @@ PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs) {
   if (seeds && PySequence_Fast_GET_SIZE(seeds) != PySequence_Fast_GET_SIZE(out)) {
     PyErr_Format(PyExc_ValueError, "[grad] %zd outputs have %zd grad_outputs. Give one, or None, for each.",
                  PySequence_Fast_GET_SIZE(out), PySequence_Fast_GET_SIZE(seeds));
-  } else if (seeds) {
+  } else if (seeds && fb_flush_due(fb_recorder_get()) == 0) {
     fb_call call;
     fb_call_init(&call, fb_recorder_get(), NULL, NULL, 0);
     result = record_grad(&call, out, seeds, in, flags);

@@ -23,7 +23,10 @@ fb_buffer *fb_buffer_from_python(PyObject *o) { return api->buffer_get(o); }
 fb_plan *fb_plan_from_python(PyObject *o) { return Py_IS_TYPE(o, api->plan_type) ? api->plan_get(o) : NULL; }
 PyObject *fb_raise_status(fb_status status, int64_t failure) { return api->raise(status, failure); }
 
-bool fb_is_interruption(PyObject *type) {
-  return PyErr_GivenExceptionMatches(type, api->out_of_memory) ||
-         PyErr_GivenExceptionMatches(type, PyExc_MemoryError) || !PyErr_GivenExceptionMatches(type, PyExc_Exception);
+PyObject *fb_out_of_memory(void) { return api->out_of_memory; }
+
+bool fb_is_interruption(PyObject *type) { return !PyErr_GivenExceptionMatches(type, PyExc_Exception); }
+
+bool fb_is_out_of_memory(PyObject *type) {
+  return PyErr_GivenExceptionMatches(type, api->out_of_memory) || PyErr_GivenExceptionMatches(type, PyExc_MemoryError);
 }

@@ -186,21 +186,13 @@ int fb_capture_refuse(fb_recorder *rec) {
 
 /* ---- undoing --------------------------------------------------------------------------------------------- */
 
-static void forget_write(fb_segment *s, uint32_t slot) {
-  uint32_t kept = 0;
-  for (uint32_t i = 0; i < s->n_modified; i++)
-    if (s->modified[i] != slot)
-      s->modified[kept++] = s->modified[i];
-  s->n_modified = kept;
-}
-
 static void undo_cell(const fb_change *change) {
   change->cell->version = change->version;
   change->cell->type = change->type;
   if (change->anchor)
     change->anchor->writes = change->writes;
   if (change->segment)
-    forget_write(change->segment, change->segment_slot);
+    fb_segment_forget_write(change->segment, change->segment_slot);
 }
 
 static void undo_handle(fb_change *change) {

@@ -1,5 +1,5 @@
-/* After a failed run: existing cells get the values of the prefix before the failing op, later results keep the error.
- */
+/* After a failed run. An op that fails: existing cells get the values of the prefix before it, later results keep the
+ * error. No memory: all of the trace is dropped. An interrupt: the trace stays. */
 #include "recorder.h"
 
 static PyObject *fetch_error(void) {
@@ -97,22 +97,25 @@ static PyObject *ask_replay(fb_recorder *rec, PyObject *slots, PyObject *error) 
   Py_XDECREF(export);
   Py_XDECREF(inputs);
   if (answer &&
-      (!PyTuple_Check(answer) || PyTuple_GET_SIZE(answer) != 2 || !PyDict_Check(PyTuple_GET_ITEM(answer, 0)) ||
-       !PyExceptionInstance_Check(PyTuple_GET_ITEM(answer, 1)))) {
-    PyErr_SetString(PyExc_TypeError, "[flush] replay must return ({slot: Buffer}, exception).");
+      (!PyTuple_Check(answer) || PyTuple_GET_SIZE(answer) != 3 || !PyDict_Check(PyTuple_GET_ITEM(answer, 0)) ||
+       !PyExceptionInstance_Check(PyTuple_GET_ITEM(answer, 1)) || !PyLong_Check(PyTuple_GET_ITEM(answer, 2)))) {
+    PyErr_SetString(PyExc_TypeError, "[flush] replay must return ({slot: Buffer}, exception, slot).");
     Py_CLEAR(answer);
   }
   return answer;
 }
 
-/* Values of the prefix: a dict from slots to Buffers, or NULL. *error is replaced by the one to raise. */
-static PyObject *replay(fb_recorder *rec, const fb_liveness *found, const uint32_t *previous, PyObject **error) {
+/* Values of the prefix: a dict from slots to Buffers, or NULL. *error is replaced by the one to raise, *failed by the
+ * first slot that is not of the prefix. */
+static PyObject *replay(fb_recorder *rec, const fb_liveness *found, const uint32_t *previous, PyObject **error,
+                        uint32_t *failed) {
   if (!fb_hooks.replay || !previous)
     return NULL;
   PyObject *slots = wanted_slots(rec, found, previous), *answer = slots ? ask_replay(rec, slots, *error) : NULL;
   Py_XDECREF(slots);
   PyObject *values = answer ? Py_NewRef(PyTuple_GET_ITEM(answer, 0)) : NULL;
   PyObject *replaced = answer ? Py_NewRef(PyTuple_GET_ITEM(answer, 1)) : fetch_error();
+  *failed = answer ? (uint32_t)PyLong_AsUnsignedLongMask(PyTuple_GET_ITEM(answer, 2)) : 0;
   Py_XDECREF(answer);
   if (replaced)
     Py_SETREF(*error, replaced);
@@ -130,7 +133,15 @@ static fb_buffer *prefix_value(PyObject *values, const uint32_t *previous, uint3
   return NULL;
 }
 
-static void restore(fb_recorder *rec, PyObject *values, const uint32_t *previous, PyObject *error) {
+/* How often the cell's storage was written by entries that do not come to pass. */
+static uint32_t lost_writes(const uint32_t *previous, uint32_t slot, uint32_t failed) {
+  uint32_t n = 0;
+  for (uint32_t s = slot; previous && s != FB_NO_SLOT && s >= failed; s = previous[s])
+    n += previous[s] != FB_NO_SLOT;
+  return n;
+}
+
+static void restore(fb_recorder *rec, PyObject *values, const uint32_t *previous, PyObject *error, uint32_t failed) {
   PyObject *summary = summary_of(error);
   for (uint32_t i = 0; i < rec->n_inputs; i++)
     if (rec->inputs[i].cell)
@@ -138,6 +149,13 @@ static void restore(fb_recorder *rec, PyObject *values, const uint32_t *previous
   for (uint32_t s = 0; s < rec->n_slots; s++) {
     fb_cell *c = rec->owner[s];
     fb_buffer *value = c ? prefix_value(values, previous, s) : NULL;
+    uint32_t lost = c ? lost_writes(previous, s, failed) : 0;
+    if (c)
+      c->version -= lost;
+    if (lost && c->unset && !c->shared) { /* not even what was there before */
+      fb_buffer_release(c->buffer);
+      c->buffer = NULL;
+    }
     if (value && fb_buffer_bytes(value) >= c->type->bytes) {
       fb_buffer_retain(value);
       fb_cell_set_value(c, value);
@@ -151,20 +169,91 @@ static void restore(fb_recorder *rec, PyObject *values, const uint32_t *previous
   PyErr_Clear();
 }
 
-void fb_abandon(fb_recorder *rec, const fb_liveness *found) {
-  PyObject *error = fetch_error();
-  if (fb_is_interruption((PyObject *)Py_TYPE(error))) { /* the trace stays pending: the next observation tries again */
-    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_DECREF(error);
-    return;
+/* Whether the value that storage had at first, before it was written, is a gradient that a backward() made. */
+static bool began_as_gradient(const fb_recorder *rec, const uint32_t *previous, uint32_t slot) {
+  while (previous[slot] != FB_NO_SLOT)
+    slot = previous[slot];
+  for (uint32_t i = 0; i < rec->n_backwards; i++) {
+    const fb_node *node = rec->backwards[i];
+    uint32_t first = node->base + node->n_scalars;
+    if (node->kind == FB_BACKWARD && slot >= first && slot < first + node->n_results)
+      return true;
   }
-  fb_stats.failures++;
-  uint32_t *previous = find_previous(rec);
-  PyObject *values = replay(rec, found, previous, &error);
-  restore(rec, values, previous, error);
-  Py_XDECREF(values);
-  PyMem_Free(previous);
-  fb_recorder_reset(rec);
+  return false;
+}
+
+/* Leaves do not keep a gradient that was never computed: where there was none there is none. */
+static void drop_gradients(fb_recorder *rec, const uint32_t *previous) {
+  for (uint32_t i = 0; previous && i < rec->n_leaves; i++) {
+    fb_leaf *leaf = rec->leaves[i].anchor->leaf;
+    const fb_cell *c = leaf && leaf->grad ? ((fb_tensor *)leaf->grad)->cell : NULL;
+    if (c && c->home == rec && fb_cell_pending(c) && !c->buffer && began_as_gradient(rec, previous, c->slot))
+      fb_undo_note_gradient(rec, leaf);
+  }
+}
+
+/* ---- what becomes of the trace --------------------------------------------------------------------------- */
+
+/* What a MemoryError of Python's or NumPy's says, as the error that all lack of memory raises. */
+static PyObject *as_out_of_memory(PyObject *error) {
+  if (PyErr_GivenExceptionMatches((PyObject *)Py_TYPE(error), fb_out_of_memory()))
+    return error;
+  PyObject *words = PyObject_Str(error);
+  if (words && !PyUnicode_GET_LENGTH(words))
+    Py_SETREF(words, PyUnicode_FromString("there is no memory left"));
+  PyObject *text = words ? PyUnicode_FromFormat("[memory] %U. Free tensors or use smaller ones.", words) : NULL;
+  PyObject *made = text ? PyObject_CallOneArg(fb_out_of_memory(), text) : NULL;
+  Py_XDECREF(words);
+  Py_XDECREF(text);
+  if (!made) {
+    PyErr_Clear();
+    return error;
+  }
+  Py_DECREF(error);
+  return made;
+}
+
+/* Nobody is to blame: the trace stays, and runs before anything else is recorded. */
+static bool stays(fb_recorder *rec, PyObject *error) {
+  if (!fb_is_interruption((PyObject *)Py_TYPE(error)))
+    return false;
+  rec->flush_soon = true;
   PyErr_SetObject((PyObject *)Py_TYPE(error), error);
   Py_DECREF(error);
+  return true;
+}
+
+void fb_abandon(fb_recorder *rec, const fb_liveness *found) {
+  PyObject *error = fetch_error();
+  if (stays(rec, error))
+    return;
+  uint32_t failed = 0, *previous = find_previous(rec);
+  PyObject *values = NULL;
+  if (!fb_is_out_of_memory((PyObject *)Py_TYPE(error)))
+    values = replay(rec, found, previous, &error, &failed);
+  if (!stays(rec, error)) {
+    if (fb_is_out_of_memory((PyObject *)Py_TYPE(error)))
+      error = as_out_of_memory(error);
+    fb_stats.failures++;
+    restore(rec, values, previous, error, failed);
+    drop_gradients(rec, previous);
+    fb_undo_from(rec, failed);
+    fb_recorder_reset(rec);
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_DECREF(error);
+  }
+  Py_XDECREF(values);
+  PyMem_Free(previous);
+}
+
+/* Drop what was recorded and has not run, because of an error of lacking memory, which is raised. */
+PyObject *fb_py_abandon(PyObject *module, PyObject *error) {
+  (void)module;
+  fb_recorder *rec = fb_recorder_get();
+  if (!PyExceptionInstance_Check(error) || !fb_is_out_of_memory((PyObject *)Py_TYPE(error)))
+    return PyErr_Format(PyExc_TypeError, "[abandon] expected an OutOfMemory or MemoryError, got %R.", error);
+  PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+  if (rec->n_slots && !rec->flushing)
+    fb_abandon(rec, &(fb_liveness){0});
+  return NULL;
 }

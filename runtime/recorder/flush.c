@@ -142,7 +142,7 @@ void fb_recorder_reset(fb_recorder *rec) {
   rec->state = fb_trie_root();
   rec->n_slots = 0;
   rec->held_bytes = 0;
-  rec->flush_soon = false;
+  rec->flush_soon = rec->new_leaves = false;
   rec->calls_left = rec->look_again = 0;
   uint32_t n = rec->n_inputs;
   rec->n_inputs = 0;
@@ -161,10 +161,12 @@ void fb_recorder_reset(fb_recorder *rec) {
     fb_segment_release(rec->imports[i]);
   rec->n_leaves = rec->n_locs = rec->n_imports = rec->n_backwards = 0;
   fb_trie_limit();
+  fb_undo_forget(rec);
   fb_marks_drop(&rec->marks, &rec->n_marks, &rec->cap_marks);
 }
 
 void fb_cell_set_value(fb_cell *c, fb_buffer *value) {
+  c->unset = false;
   if (c->shared && c->buffer) {
     memcpy(fb_buffer_data(c->buffer), fb_buffer_data(value), c->type->bytes);
     fb_buffer_release(value);
@@ -252,17 +254,20 @@ static int run(fb_recorder *rec, const fb_liveness *found) {
   Py_INCREF(p);
   fb_segment *segment = NULL;
   const fb_node *state = rec->state;
-  int status = fb_program_run(p, rec, keeps_history, outputs);
+  int status = 0;
+  if (keeps_history && !(segment = fb_segment_make(rec, p, found->history, found->n_history)))
+    status = -1;
+  if (status == 0)
+    status = fb_program_run(p, rec, keeps_history, outputs);
   if (status == 0 && rec->state != state) {
     PyErr_SetString(PyExc_RuntimeError, "[flush] an operation was recorded while the trace was running.");
     status = -1;
   }
   if (status == 0)
     status = check_sizes(rec, p, outputs);
-  if (status == 0 && keeps_history &&
-      !(segment = fb_segment_make(rec, p, outputs + p->n_outputs, found->history, found->n_history)))
-    status = -1;
   if (status == 0) {
+    if (segment)
+      fb_segment_take_values(segment, outputs + p->n_outputs);
     if (!rec->capture)
       free_imports(rec);
     commit(rec, p, outputs);
@@ -313,9 +318,9 @@ int fb_flush(fb_recorder *rec) {
   if (status == 0 && found.n_live) {
     fb_explain("flush", rec->state);
     status = run(rec, &found);
-    if (status < 0)
-      fb_abandon(rec, &found);
   }
+  if (status < 0)
+    fb_abandon(rec, &found);
   rec->flushing = false;
   if (status == 0) {
     fb_stats.flushes++;

@@ -173,9 +173,38 @@ static int enter_tensors(fb_call *call, PyObject *const *values) {
   return 0;
 }
 
+static bool is_new_leaf(const fb_recorder *rec, PyObject *o) {
+  if (!fb_is_tensor(o) || !((fb_tensor *)o)->leaf)
+    return false;
+  const fb_cell *c = ((fb_tensor *)o)->cell;
+  return c->home == rec && fb_cell_pending(c) && (c->input == FB_NO_SLOT || rec->inputs[c->input].slot != c->slot);
+}
+
+static bool reads_new_leaf(const fb_recorder *rec, const fb_function *f, PyObject *const *values) {
+  for (uint32_t i = 0; i < f->n_params; i++) {
+    if (f->param[i].kind != FB_P_TENSORS && is_new_leaf(rec, values[i]))
+      return true;
+    bool is_list = f->param[i].kind == FB_P_TENSORS && (PyList_Check(values[i]) || PyTuple_Check(values[i]));
+    for (Py_ssize_t k = 0; is_list && k < PySequence_Fast_GET_SIZE(values[i]); k++)
+      if (is_new_leaf(rec, PySequence_Fast_GET_ITEM(values[i], k)))
+        return true;
+  }
+  return false;
+}
+
+/* What must run before this call is recorded: what was interrupted or is over a bound; and where a new round of
+ * training begins, the values that its parameters have by then. A round that fails then loses nothing but itself. */
+static int flush_before(fb_recorder *rec, const fb_function *f, PyObject *const *values) {
+  bool due = rec->flush_soon || (rec->mode & 1 && reads_new_leaf(rec, f, values));
+  return due ? fb_cut(rec) : 0;
+}
+
 static PyObject *record_call(fb_function *f, PyObject *const *values, uint32_t statics) {
   fb_call call;
-  fb_call_init(&call, fb_recorder_get(), f, values, statics);
+  fb_recorder *rec = fb_recorder_get();
+  if (FB_UNLIKELY(rec->flush_soon | rec->new_leaves) && flush_before(rec, f, values) < 0)
+    return NULL;
+  fb_call_init(&call, rec, f, values, statics);
   PyObject *result = NULL;
   if (f->has_numbers && FB_UNLIKELY(enter_tensors(&call, values) < 0))
     goto done;

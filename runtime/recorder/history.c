@@ -148,8 +148,20 @@ static int insert(uint32_t **slots, uint32_t *n, uint32_t *cap, uint32_t slot) {
   return 0;
 }
 
-int fb_segment_note_write(fb_segment *s, uint32_t slot) {
-  return s->freed ? 0 : insert(&s->modified, &s->n_modified, &s->cap_modified, slot);
+int fb_segment_note_write(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t now) {
+  if (s->freed || fb_contains(s->modified, s->n_modified, slot))
+    return 0;
+  if (insert(&s->modified, &s->n_modified, &s->cap_modified, slot) < 0)
+    return -1;
+  return fb_undo_note_modified(rec, s, slot, now);
+}
+
+void fb_segment_forget_write(fb_segment *s, uint32_t slot) {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < s->n_modified; i++)
+    if (s->modified[i] != slot)
+      s->modified[kept++] = s->modified[i];
+  s->n_modified = kept;
 }
 
 int fb_segment_end(fb_recorder *rec, fb_segment *s) {
@@ -248,6 +260,17 @@ static fb_origin origin_of(const fb_segment *s, uint32_t slot) {
   return (fb_origin){s->base + slot, (fb_segment *)s, slot, FB_NO_SLOT};
 }
 
+/* A place more that histories go on from: what is made room for here is noted in fb_segment_take_values. */
+static int add_origin(fb_segment *s, uint32_t *room, fb_origin origin) {
+  fb_segment *from = origin.segment;
+  if (fb_grow((void **)&s->origins, room, s->n_origins + 1, sizeof *s->origins) < 0 ||
+      fb_grow((void **)&from->roots, &from->cap_roots, from->n_roots + s->n_origins + 1, sizeof *from->roots) < 0)
+    return -1;
+  from->refs++;
+  s->origins[s->n_origins++] = origin;
+  return 0;
+}
+
 /* Gradients recorded op by op read values of imported traces: their history goes on in those traces themselves. */
 static int take_imports(fb_segment *s, const fb_recorder *rec) {
   uint8_t *read = rec->n_imports ? PyMem_Calloc(rec->n_slots + 1, 1) : NULL;
@@ -255,30 +278,18 @@ static int take_imports(fb_segment *s, const fb_recorder *rec) {
   int status = !rec->n_imports ? 0 : !read ? (PyErr_NoMemory(), -1) : mark_read(rec, read);
   for (uint32_t k = 0; status == 0 && k < rec->n_imports; k++) {
     const fb_segment *in = rec->imports[k];
-    for (uint32_t slot = 0; status == 0 && slot < in->n_slots; slot++) {
-      if (!read[in->base + slot])
-        continue;
-      if ((status = fb_grow((void **)&s->origins, &room, s->n_origins + 1, sizeof *s->origins)) < 0)
-        break;
-      fb_origin origin = origin_of(in, slot);
-      status =
-          insert(&origin.segment->roots, &origin.segment->n_roots, &origin.segment->cap_roots, origin.segment_slot);
-      origin.segment->refs++;
-      s->origins[s->n_origins++] = origin;
-    }
+    for (uint32_t slot = 0; status == 0 && slot < in->n_slots; slot++)
+      if (read[in->base + slot])
+        status = add_origin(s, &room, origin_of(in, slot));
   }
   PyMem_Free(read);
   return status;
 }
 
-static int take_values(fb_segment *s, fb_recorder *rec, fb_program *p, fb_buffer **values) {
+static int take_trace(fb_segment *s, fb_recorder *rec, fb_program *p) {
   if (find_residual_types(p, rec->state) < 0)
     return -1;
   s->program = (fb_program *)Py_NewRef(p);
-  for (uint32_t i = 0; i < p->n_residuals; i++) {
-    fb_buffer_retain(values[i]);
-    s->residuals[s->n_residuals++] = values[i];
-  }
   for (uint32_t i = 0; i < rec->n_inputs; i++)
     if (rec->inputs[i].kind != FB_BUFFER)
       s->scalars[s->n_scalars++] = rec->inputs[i];
@@ -286,6 +297,7 @@ static int take_values(fb_segment *s, fb_recorder *rec, fb_program *p, fb_buffer
     rec->origins[i].segment->refs++;
     s->origins[s->n_origins++] = rec->origins[i];
   }
+  s->n_entered = s->n_origins;
   if (take_imports(s, rec) < 0 || fb_marks_keep(s, rec) < 0)
     return -1;
   for (uint32_t i = 0; i < rec->n_leaves; i++) {
@@ -297,8 +309,7 @@ static int take_values(fb_segment *s, fb_recorder *rec, fb_program *p, fb_buffer
   return 0;
 }
 
-fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values, const uint32_t *roots,
-                            uint32_t n_roots) {
+fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, const uint32_t *roots, uint32_t n_roots) {
   fb_segment *s = PyMem_Calloc(1, sizeof *s);
   if (!s)
     return (fb_segment *)PyErr_NoMemory();
@@ -320,7 +331,7 @@ fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values,
   bool allocated = s->symbols && s->scalars && s->origins && s->leaves && s->linked && s->residuals;
   if (!allocated)
     PyErr_NoMemory();
-  int status = allocated ? take_values(s, rec, p, values) : -1;
+  int status = allocated ? take_trace(s, rec, p) : -1;
   for (uint32_t i = 0; status == 0 && i < n_roots; i++)
     status = insert(&s->roots, &s->n_roots, &s->cap_roots, roots[i]);
   if (status < 0) {
@@ -328,4 +339,16 @@ fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values,
     return NULL;
   }
   return s;
+}
+
+void fb_segment_take_values(fb_segment *s, fb_buffer **values) {
+  for (uint32_t i = 0; i < s->program->n_residuals; i++) {
+    fb_buffer_retain(values[i]);
+    s->residuals[s->n_residuals++] = values[i];
+  }
+  for (uint32_t i = s->n_entered; i < s->n_origins; i++) {
+    fb_segment *from = s->origins[i].segment;
+    if (insert(&from->roots, &from->n_roots, &from->cap_roots, s->origins[i].segment_slot) < 0)
+      PyErr_Clear(); /* cannot be: there is room */
+  }
 }

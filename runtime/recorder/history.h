@@ -20,7 +20,7 @@ struct fb_segment {
   fb_trace_input *scalars;
   uint32_t n_scalars;
   fb_origin *origins;
-  uint32_t n_origins;
+  uint32_t n_origins, n_entered; /* the first n_entered came in as inputs */
   fb_trace_leaf *leaves;
   uint32_t n_leaves;
   bool *linked;        /* per leaf, in `epoch` */
@@ -37,14 +37,17 @@ struct fb_segment {
   fb_segment *next, *previous, *dying;
 };
 
-fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, fb_buffer **values, const uint32_t *roots,
-                            uint32_t n_roots);
+/* A segment is made before the run, where that may fail; after it it takes the residuals' values, which cannot. */
+fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, const uint32_t *roots, uint32_t n_roots);
+void fb_segment_take_values(fb_segment *s, fb_buffer **values);
 int fb_segment_end(fb_recorder *rec, fb_segment *s); /* a run has gone through what its backwards in this trace freed */
 int fb_add_freed(fb_recorder *rec, const uint32_t *slots, uint32_t n, uint32_t base);
 fb_segment *fb_segment_freed(void); /* stands for a history that backward() has freed */
 void fb_segment_release(fb_segment *s);
 void fb_segment_drop_values(fb_segment *s);
-int fb_segment_note_write(fb_segment *s, uint32_t slot); /* the cell that `slot` went to is being written */
+/* The cell that `slot` of the segment went to is being written: it gets slot `now` of the trace. */
+int fb_segment_note_write(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t now);
+void fb_segment_forget_write(fb_segment *s, uint32_t slot);
 fb_segment *fb_segments(void);
 bool fb_history_freed(const fb_recorder *rec, uint32_t slot);
 /* Mark in `needed` (one byte per slot) all slots that marked ones depend on through gradient history. */

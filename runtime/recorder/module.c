@@ -20,7 +20,8 @@ static PyObject *flush_point(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   fb_recorder *rec = fb_recorder_get();
   rec->look_again = UINT32_MAX; /* it says itself where it repeats */
-  return (fb_trace_is_long(rec) || fb_imports_nest(rec)) && fb_cut(rec) < 0 ? NULL : Py_NewRef(Py_None);
+  return (rec->new_leaves || fb_trace_is_long(rec) || fb_imports_nest(rec)) && fb_cut(rec) < 0 ? NULL
+                                                                                               : Py_NewRef(Py_None);
 }
 
 static PyObject *flush_if_pending(PyObject *module, PyObject *o) {
@@ -94,13 +95,13 @@ static fb_buffer *usable_buffer(fb_buffer *b, bool shared) {
 }
 
 static PyObject *tensor_from_buffer(PyObject *module, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"buffer", "shape", "dtype", "requires_grad", "cls", "shared", NULL};
+  static char *names[] = {"buffer", "shape", "dtype", "requires_grad", "cls", "shared", "unset", NULL};
   PyObject *buffer, *shape, *dtype, *cls = Py_None;
-  int requires_grad = 0, shared = 0;
+  int requires_grad = 0, shared = 0, unset = 0;
   PyTypeObject *type;
   (void)module;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|pOp:tensor_from_buffer", names, &buffer, &shape, &dtype,
-                                   &requires_grad, &cls, &shared) ||
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|pOpp:tensor_from_buffer", names, &buffer, &shape, &dtype,
+                                   &requires_grad, &cls, &shared, &unset) ||
       parse_class(cls, &type) < 0)
     return NULL;
   fb_type *described = fb_type_intern(shape, dtype, false);
@@ -114,6 +115,7 @@ static PyObject *tensor_from_buffer(PyObject *module, PyObject *args, PyObject *
   if (!c)
     return NULL;
   c->shared = shared;
+  c->unset = unset;
   c->buffer = fb_capture_cell(c) == 0 ? usable_buffer(b, shared) : NULL;
   PyObject *made = c->buffer ? fb_tensor_new(c, type) : (fb_cell_release(c), NULL);
   if (made && requires_grad && fb_tensor_make_leaf((fb_tensor *)made) < 0)
@@ -353,22 +355,29 @@ static PyObject *stats(PyObject *module, PyObject *unused) {
                        rec->state->depth, "pending_slots", rec->n_slots);
 }
 
-static PyObject *clear(PyObject *module, PyObject *unused) {
-  (void)module, (void)unused;
-  for (fb_recorder *r = fb_recorders(); r; r = r->next)
-    if ((r == fb_current || !fb_capture_holds(r)) && fb_flush(r) < 0)
-      return NULL;
-  fb_trie_collect();
-  fb_stats = (fb_counters){0};
-  Py_RETURN_NONE;
-}
-
+/* Those of all threads; one that fails keeps none of the others. The first error. */
 static PyObject *flush_all(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
-  for (fb_recorder *r = fb_recorders(); r; r = r->next)
-    if ((r == fb_current || !fb_capture_holds(r)) && fb_flush(r) < 0)
-      return NULL;
-  Py_RETURN_NONE;
+  PyObject *type = NULL, *value = NULL, *traceback = NULL;
+  for (fb_recorder *r = fb_recorders(); r; r = r->next) {
+    if ((r != fb_current && fb_capture_holds(r)) || fb_flush(r) == 0)
+      continue;
+    if (type)
+      PyErr_Clear();
+    else
+      PyErr_Fetch(&type, &value, &traceback);
+  }
+  if (!type)
+    Py_RETURN_NONE;
+  PyErr_Restore(type, value, traceback);
+  return NULL;
+}
+
+static PyObject *clear(PyObject *module, PyObject *unused) {
+  PyObject *done = flush_all(module, unused);
+  fb_trie_collect(); /* what a trace that was interrupted stands on stays */
+  fb_stats = (fb_counters){0};
+  return done;
 }
 
 static PyObject *after_fork(PyObject *module, PyObject *unused) {
@@ -386,6 +395,8 @@ static PyObject *flush_count(PyObject *module, PyObject *unused) {
 #define FB_KEYWORDS(f) (PyCFunction)(void (*)(void))(f), METH_VARARGS | METH_KEYWORDS
 static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"flush_all", flush_all, METH_NOARGS, NULL},
+                                {"abandon", fb_py_abandon, METH_O, NULL},
+                                {"if_lost", fb_py_if_lost, METH_VARARGS, NULL},
                                 {"flush_if_pending", flush_if_pending, METH_O, NULL},
                                 {"flush_point", flush_point, METH_NOARGS, NULL},
                                 {"flush_count", flush_count, METH_NOARGS, NULL},

@@ -125,10 +125,14 @@ int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *
     c->slot = c->use = c->input = FB_NO_SLOT;
     rec->flush_soon = true;
   }
-  if (FB_UNLIKELY(c->segment != NULL) && fb_segment_note_write(c->segment, c->segment_slot) < 0)
+  if (FB_UNLIKELY(c->segment != NULL) && fb_segment_note_write(rec, c->segment, c->segment_slot, slot) < 0)
     return -1;
-  if (t->leaf)
+  if (t->leaf) {
+    if (FB_UNLIKELY(fb_undo_note_write(rec, t->leaf->anchor, slot) < 0))
+      return -1;
     t->leaf->anchor->writes++;
+    rec->new_leaves = true;
+  }
   if (c->slot != FB_NO_SLOT && rec->owner[c->slot] == c)
     rec->owner[c->slot] = NULL;
   if (!differentiable && c->type->requires_grad) {
@@ -339,9 +343,11 @@ static int expand_fitted(fb_call *call, fb_fit *fit, fb_expansion *e, bool *pinn
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   expansion_clear(e);
+  *e = (fb_expansion){0};
   *pinned = true;
-  int status = expand(call, NULL, e); /* the user's error, if it is one */
-  if (status == 0 && (fb_strict_sizes() || fb_is_interruption(type))) {
+  bool asked_too_much = !fb_is_interruption(type) && !fb_is_out_of_memory(type);
+  int status = asked_too_much ? expand(call, NULL, e) : 0; /* the user's error, if it is one */
+  if (status == 0 && (fb_strict_sizes() || !asked_too_much)) {
     PyErr_Restore(type, value, traceback);
     return -1;
   }
@@ -475,7 +481,7 @@ PyObject *fb_call_finish(fb_call *call) {
     return NULL;
   if (call->n_scalars)
     fb_take_scalars(rec, call->scalars, call->n_scalars, node->base);
-  if (call->stream && fb_stream_advance(call->stream, draws_of(rec, node)) < 0)
+  if (call->stream && fb_undo_draw(rec, call->stream, draws_of(rec, node), node->base) < 0)
     return NULL;
   uint32_t first = node->base + node->n_scalars;
   PyObject *result = FB_LIKELY(!(node->flags & (FB_COMPLEX | FB_OVERWRITE))) ? fb_new_result(rec, first, node->type)

@@ -43,8 +43,11 @@ static int watch_thread(fb_recorder *rec) {
 static bool settle_orphan(fb_recorder *rec) {
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
-  if (fb_flush(rec) < 0)
-    PyErr_Clear(); /* whoever reads the values gets the error */
+  if (fb_flush(rec) < 0) {
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+      PyErr_SetInterrupt(); /* not for us: it is raised when Python code runs again */
+    PyErr_Clear();          /* whoever reads the values gets the error */
+  }
   PyErr_Restore(type, value, traceback);
   return !rec->n_slots;
 }

@@ -2,10 +2,10 @@
  *
  * Everything runs under the GIL. Where things are: values.h, types.c (interning), tensor.c (handles, cells, leaves),
  * view.c; function.c, statics.c, slots.c (how calls arrive); record.c, enter.c (calls and values become entries);
- * stream.c; period.c; trie.c, sizes.h, sizes.c, fit.c (states whose sizes differ from run to run); recorder.c (one per
- * thread); flush.c, program.c, failure.c (running); history.h, history.c, import.c, backward.c, marks.c (gradients);
- * capture.c (calls recorded without consequences); export.c, inline.c, locate.c (what Python gets to see); buffers.c;
- * module.c.
+ * stream.c; undo.c; period.c; trie.c, sizes.h, sizes.c, fit.c (states whose sizes differ from run to run); recorder.c
+ * (one per thread); flush.c, program.c, failure.c (running); history.h, history.c, import.c, backward.c, marks.c
+ * (gradients); capture.c (calls recorded without consequences); export.c, inline.c, locate.c (what Python gets to see);
+ * buffers.c; module.c.
  */
 #ifndef FB_RECORDER_H
 #define FB_RECORDER_H
@@ -161,6 +161,8 @@ typedef struct {
 } fb_trace_leaf;
 
 typedef struct fb_capture fb_capture;
+/* Something outside of the trace that recording it has changed. */
+typedef struct fb_undo fb_undo;
 
 struct fb_recorder {
   uint64_t id; /* of the current trace; process-unique */
@@ -170,6 +172,7 @@ struct fb_recorder {
   uint32_t n_slots, cap_slots;
   uint32_t mode;
   bool flushing, orphan, flush_soon;
+  bool new_leaves;       /* leaves have been made of, or overwritten with, values that are not computed yet */
   unsigned long flusher; /* the thread that is flushing it */
   fb_cell **owner;       /* per slot: the live cell whose data it is, for computed slots */
   fb_trace_input *inputs;
@@ -186,6 +189,8 @@ struct fb_recorder {
   uint32_t n_backwards, cap_backwards;
   struct fb_mark *marks;
   uint32_t n_marks, cap_marks;
+  fb_undo *undos; /* the latest last */
+  uint32_t n_undos, cap_undos;
   uint32_t calls_left, look_again; /* until the trace is cut where the program repeats; see fb_note_repetition */
   size_t held_bytes;               /* inputs that only the trace keeps alive */
   fb_capture *capture;             /* NULL, or what is being captured */
@@ -241,6 +246,14 @@ typedef struct {
 int fb_stream_init(PyObject *module);
 fb_stream *fb_stream_of(PyObject *o); /* borrowed; NULL without error for other objects */
 int fb_stream_advance(fb_stream *s, uint64_t draws);
+/* What has to be taken back if the trace, or its end, does not come to pass. `slot`: one of the entry that did it. */
+int fb_undo_draw(fb_recorder *rec, fb_stream *s, uint64_t draws, uint32_t slot); /* the stream moves on */
+int fb_undo_note_write(fb_recorder *rec, fb_anchor *a, uint32_t slot);           /* a->writes is about to be raised */
+int fb_undo_note_modified(fb_recorder *rec, fb_segment *s, uint32_t modified, uint32_t slot); /* s->modified has it */
+void fb_undo_note_gradient(fb_recorder *rec, struct fb_leaf *leaf); /* its gradient was never computed */
+PyObject *fb_py_if_lost(PyObject *module, PyObject *args);
+void fb_undo_from(fb_recorder *rec, uint32_t failed); /* what entries from slot `failed` on did */
+void fb_undo_forget(fb_recorder *rec);                /* last of all: runs what is to be called, and any destructors */
 /* How many an expansion says it draws: a number, or a new expression of symbols. */
 int fb_stream_draws(PyObject *payload, uint64_t *draws, fb_size **size);
 
@@ -383,12 +396,16 @@ typedef struct {
   uint32_t *history, n_history; /* slots whose gradient history a cell holds */
 } fb_liveness;
 
-int fb_flush(fb_recorder *rec);                       /* a value is needed */
-int fb_cut(fb_recorder *rec);                         /* a good place to end the trace; does nothing while capturing */
+int fb_flush(fb_recorder *rec); /* a value is needed */
+int fb_cut(fb_recorder *rec);   /* a good place to end the trace; does nothing while capturing */
+/* Before a call is recorded: what was interrupted, or is over a bound, runs first, so that pending work never piles up.
+ */
+static inline int fb_flush_due(fb_recorder *rec) { return FB_UNLIKELY(rec->flush_soon) ? fb_cut(rec) : 0; }
 void fb_cell_set_value(fb_cell *c, fb_buffer *value); /* takes over the reference */
 void fb_cell_set_history(fb_cell *c, fb_segment *segment, uint32_t slot);
 /* A run has failed with the current exception: cells keep what eager execution would have left them. */
 void fb_abandon(fb_recorder *rec, const fb_liveness *found);
+PyObject *fb_py_abandon(PyObject *module, PyObject *error);
 
 typedef struct {
   PyObject_HEAD PyObject *executable, *updates;
@@ -417,7 +434,9 @@ PyObject *fb_buffer_to_python(fb_buffer *b);   /* takes over the reference */
 fb_buffer *fb_buffer_from_python(PyObject *o); /* borrowed; NULL with TypeError */
 fb_plan *fb_plan_from_python(PyObject *o);     /* borrowed; NULL without error when not a Plan */
 PyObject *fb_raise_status(fb_status status, int64_t failure);
-bool fb_is_interruption(PyObject *type); /* KeyboardInterrupt, out of memory: nothing in the trace is to blame */
+bool fb_is_interruption(PyObject *type);  /* no Exception, as KeyboardInterrupt */
+bool fb_is_out_of_memory(PyObject *type); /* OutOfMemory or MemoryError */
+PyObject *fb_out_of_memory(void);         /* the class; borrowed */
 
 #include "capture.h"
 #include "history.h"

@@ -34,7 +34,7 @@ static FB_NOINLINE void cell_release_values(fb_cell *c) {
   c->buffer = NULL;
   fb_segment *s = c->segment;
   c->segment = NULL;
-  c->shared = false;
+  c->shared = c->unset = false;
   Py_CLEAR(c->error);
   if (s)
     fb_segment_release(s);
@@ -127,6 +127,8 @@ int fb_tensor_make_leaf(fb_tensor *t) {
   if (fb_capture_handle(t) < 0 || !(t->leaf = leaf_new()) || fb_capture_leaf(t->leaf) < 0)
     return -1;
   t->view = NULL; /* callers make sure that it selects the whole base */
+  if (fb_cell_pending(t->cell))
+    t->cell->home->new_leaves = true;
   return fb_tensor_track(t);
 }
 

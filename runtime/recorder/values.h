@@ -88,6 +88,7 @@ typedef struct fb_cell {
   fb_segment *segment; /* committed history: slot segment_slot of a flushed trace */
   uint32_t segment_slot;
   bool shared;     /* memory visible to others: snapshot on reading, write through */
+  bool unset;      /* nothing was ever written to the buffer */
   PyObject *error; /* (class, args): why the value was never computed */
 } fb_cell;
 
