@@ -14,7 +14,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Builder, Value
 from flambeau.dialects.dtypes import SUPPORTED, DType, from_numpy
 from flambeau.dialects.tape.elementwise import saturate
-from flambeau.runtime import Buffer, recorder
+from flambeau.runtime import Buffer, OutOfMemory, recorder
 from flambeau.runtime.recorder import Tensor
 
 
@@ -26,12 +26,22 @@ def check_supported(op: str, dtype: DType) -> DType:
     return dtype
 
 
+def byte_count(shape: tuple[int, ...], dtype: DType) -> int:
+    """How many bytes a tensor has. Raises OutOfMemory, as the recorder does, for more than int64 counts."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes > 2**63 - 1:
+        raise OutOfMemory(
+            f"[memory] a tensor of shape {shape} and dtype {dtype} has more bytes than int64 counts. Use smaller sizes."
+        )
+    return nbytes
+
+
 # ---- to tensors -------------------------------------------------------------------------------------------
 
 
 def empty_array(shape: tuple[int, ...], dtype: DType) -> tuple[Buffer, np.ndarray]:
     """A block of the runtime's memory and a NumPy array on it."""
-    buffer = Buffer.alloc(math.prod(shape) * dtype.itemsize)
+    buffer = Buffer.alloc(byte_count(shape, dtype))
     return buffer, np.ndarray(shape, dtype.numpy, buffer=memoryview(buffer))
 
 

@@ -20,6 +20,7 @@ from flambeau.function import Default, Operand, Sizes, Static, Stream_, Tensor_,
 from flambeau.functions.common import check_between, check_floating, ops, size_of
 from flambeau.generator import Generator
 from flambeau.promotion import get_default_dtype
+from flambeau.runtime import OutOfMemory
 from flambeau.runtime.recorder import Tensor
 
 # ---- bits to numbers --------------------------------------------------------------------------------------
@@ -41,6 +42,7 @@ def uniform_unit(seed: Value, offset: Value, shape: tuple[int, ...], dtype: DTyp
 
 
 def _draws(size: tuple[int, ...], dtype: DType) -> int:
+    host.byte_count(size, dtype)  # twice as many numbers can still be counted
     return math.prod(size) * (2 if dtype is float64 else 1)
 
 
@@ -181,11 +183,18 @@ def randint_like(input: Tensor, *args: int, dtype: DType | None = None) -> Tenso
 
 
 def permutation(n: int, generator: Generator | None = None) -> np.ndarray:
-    """0..n-1 in random order, on the host: the order of n random keys."""
+    """0..n-1 in random order, on the host: the order of n random keys. Raises OutOfMemory, and then nothing is drawn."""
     from flambeau.dialects.tape.source import philox
 
+    nbytes = host.byte_count((2 * n,), int64)
+    try:
+        places = np.arange(2 * n, dtype=np.int64)
+    except MemoryError:
+        raise OutOfMemory(
+            f"[memory] the system refused {nbytes} bytes for a permutation of {n} numbers. Use a smaller one."
+        ) from None
     seed, offset = (generator or generators.default_generator).advance(2 * n)
-    words = philox(seed, np.arange(2 * n, dtype=np.int64) + offset).view(np.uint32).astype(np.uint64)
+    words = philox(seed, places + offset).view(np.uint32).astype(np.uint64)
     return np.argsort(words[:n] << np.uint64(32) | words[n:], kind="stable")
 
 

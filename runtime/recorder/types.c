@@ -30,11 +30,20 @@ int fb_grow(void **array, uint32_t *cap, uint32_t need, size_t item) {
 
 /* ---- types ----------------------------------------------------------------------------------------------- */
 
+static int too_large(PyObject *shape, PyObject *dtype) {
+  PyErr_Format(fb_out_of_memory(),
+               "[memory] a tensor of shape %R and dtype %S has more bytes than int64 counts. Use smaller sizes.", shape,
+               dtype);
+  return -1;
+}
+
+/* Bytes fit int64, so that no arithmetic on sizes, here or in programs, ever overflows. */
 static int type_fill(fb_type *t, PyObject *shape, PyObject *dtype) {
   PyObject *size = PyObject_GetAttrString(dtype, "itemsize");
   if (!size)
     return -1;
-  t->bytes = PyLong_AsSize_t(size);
+  int64_t bytes = PyLong_AsLongLong(size);
+  bool is_empty = false, fits = true;
   Py_DECREF(size);
   if (PyErr_Occurred())
     return -1;
@@ -47,14 +56,21 @@ static int type_fill(fb_type *t, PyObject *shape, PyObject *dtype) {
       t->symbolic = true;
       continue;
     }
-    t->dims[i] = PyLong_AsLongLong(item);
-    if (t->dims[i] < 0) {
+    int overflow;
+    t->dims[i] = PyLong_AsLongLongAndOverflow(item, &overflow);
+    if (overflow > 0)
+      return too_large(shape, dtype);
+    if (overflow < 0 || t->dims[i] < 0) {
       if (!PyErr_Occurred())
         PyErr_Format(PyExc_ValueError, "[tensor] shape %R has a negative size. Give sizes of at least 0.", shape);
       return -1;
     }
-    t->bytes *= (size_t)t->dims[i];
+    is_empty |= t->dims[i] == 0;
+    fits &= !__builtin_mul_overflow(bytes, t->dims[i], &bytes);
   }
+  if (!is_empty && !fits)
+    return too_large(shape, dtype);
+  t->bytes = is_empty ? 0 : (size_t)bytes;
   return 0;
 }
 
