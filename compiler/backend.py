@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,13 +20,14 @@ from flambeau.compiler import elf, literals, mlir
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
 from flambeau.compiler.targets import Target, find
+from flambeau.dialects.locks import process_lock
 
 LOWERING = (
     "builtin.module(convert-scf-to-cf,convert-vector-to-llvm,convert-math-to-llvm,convert-arith-to-llvm,"
     "convert-cf-to-llvm,reconcile-unrealized-casts)"
 )
 
-_lock = threading.RLock()  # MLIR's context and LLVM's passes are shared by all threads
+_lock = process_lock()  # MLIR's context and LLVM's passes are shared by all threads
 
 
 class CompileError(RuntimeError):

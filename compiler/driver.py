@@ -8,8 +8,6 @@ others do not serve. Next: `stages.py` (what compiling is), `generic.py` (op by 
 
 from __future__ import annotations
 
-import os
-import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,6 +20,7 @@ from flambeau.compiler.crew import Crew
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program, pinned
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size import LEAST, fits
 from flambeau.runtime import _binding as runtime
 
@@ -30,16 +29,7 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 2048
 _compiled: OrderedDict[tuple[str, Options], Compiled] = OrderedDict()
-_lock = threading.RLock()
-
-
-def _after_fork() -> None:
-    """Another thread may have held the lock."""
-    global _lock
-    _lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+_lock = process_lock()
 
 
 def compile(graph: Graph, options: Options | None = None) -> Executable:
@@ -175,8 +165,9 @@ class Compiled:
     def ready(self, sizes: Sequence[int]) -> Any:
         """The plan for these sizes; in blocking mode it is compiled now."""
         self.checked(sizes)
-        if self._build is not None:
-            if self._build.done or self._build.lost:
+        build = self._build  # another thread may collect it meanwhile
+        if build is not None:
+            if build.done or build.lost:
                 self._collect()
         elif self.options.mode == "blocking":
             with _lock:

@@ -9,7 +9,6 @@ and the parent finds the entry on disk, or is handed the object for `insert` or 
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -19,6 +18,7 @@ from flambeau.compiler import loader, targets
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.object_store import ObjectStore
 from flambeau.compiler.options import Options
+from flambeau.dialects.locks import process_lock
 
 #: The version of `fb_kernel` in `flambeau/runtime.h` that kernels are compiled for.
 ABI_VERSION = 1
@@ -55,7 +55,7 @@ class KernelCache:
         self.store = store
         self.statistics = Statistics()
         self._addresses: dict[str, int] = {}
-        self._lock = threading.RLock()
+        self._lock = process_lock()
 
     def get(self, sources: Sequence[KernelSource], options: Options) -> list[int]:
         """The address of each kernel, compiled now if it is nowhere. Raises CompileError."""

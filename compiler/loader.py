@@ -7,13 +7,14 @@ One LLJIT for all; each object is a library of its own, so equal symbol names do
 from __future__ import annotations
 
 import itertools
-import threading
 from functools import cache
 from typing import Any
 
+from flambeau.dialects.locks import process_lock
+
 SYMBOL = "kernel"
 
-_lock = threading.Lock()
+_lock = process_lock()
 _numbers = itertools.count()
 _kept: list[Any] = []  # llvmlite unmaps a library when its tracker is collected
 

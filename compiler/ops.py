@@ -6,7 +6,6 @@ nothing with it; otherwise this process does, except for ops of plug-ins. Next: 
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,11 +16,12 @@ from flambeau.compiler.build import Build
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.locks import process_lock
 from flambeau.runtime import _binding as runtime
 
 _REMEMBERED = 2048
 _plans: OrderedDict[str, list[Any]] = OrderedDict()  # several where symbols have guards
-_lock = threading.Lock()
+_lock = process_lock()
 
 
 def link(graphs: Sequence[Graph], options: Options) -> list[Any]:

@@ -91,11 +91,12 @@ def totals() -> dict[str, Any]:
     from flambeau.compiler import kernel_cache, plan_cache, pool
 
     plans, kernels = plan_cache.shared(), kernel_cache.shared().statistics
+    known = programs()  # a copy: other threads may add some
     return {
-        "programs": len(_programs),
-        "fused": sum(p.tier == "fused" for p in _programs),
-        "failed": sum(p.error is not None for p in _programs),
-        "compile_seconds": sum(p.seconds for p in _programs),
+        "programs": len(known),
+        "fused": sum(p.tier == "fused" for p in known),
+        "failed": sum(p.error is not None for p in known),
+        "compile_seconds": sum(p.seconds for p in known),
         "plan_cache_hits": plans.hits,
         "plan_cache_misses": plans.misses,
         "kernels_from_memory": kernels.memory,

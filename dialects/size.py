@@ -22,6 +22,7 @@ from operator import floordiv
 from typing import Any, NamedTuple, TypeVar, Union
 from weakref import WeakValueDictionary
 
+from flambeau.dialects.locks import process_lock
 from flambeau.runtime.plan_spec import ExprOp, PlanSpec
 
 _T = TypeVar("_T")
@@ -224,7 +225,7 @@ def remembered(limit: int) -> Callable[[Callable[..., _T]], Callable[..., _T]]:
 
     def wrap(function: Callable[..., _T]) -> Callable[..., _T]:
         known: dict[tuple, list[tuple[_T, tuple[Guard, ...]]]] = {}
-        lock = threading.Lock()
+        lock = process_lock()
 
         @wraps(function)
         def run(*args: Any) -> _T:

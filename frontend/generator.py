@@ -26,14 +26,14 @@ class Generator(Stream):
         from flambeau.device import device as device_type
 
         self.device = device_type(device)
-        self._seed, self._offset = 67280421310721, 0
+        self._start(67280421310721, 0)
 
     def __reduce__(self) -> Any:
         return _generator, (type(self), self._seed, self._offset)
 
     def manual_seed(self, seed: int) -> Generator:
         """Start anew from `seed`."""
-        self._seed, self._offset = _signed(int(seed)), 0
+        self._start(_signed(int(seed)), 0)
         return self
 
     def seed(self) -> int:
@@ -53,19 +53,14 @@ class Generator(Stream):
 
     def set_state(self, state: Any) -> None:
         """Continue from what `get_state` returned."""
-        self._seed, self._offset = state.tolist()
-
-    def advance(self, count: int) -> tuple[int, int]:
-        """The (seed, offset) at which `count` numbers are drawn now."""
-        offset = self._offset
-        self._offset = (offset + count) % 2**63
-        return self._seed, offset
+        seed, offset = state.tolist()
+        self._start(seed, offset)
 
 
 def _generator(cls: type[Generator], seed: int, offset: int) -> Generator:
     """A copy, or what comes out of a pickle."""
     made = cls()
-    made._seed, made._offset = seed, offset
+    made._start(seed, offset)
     return made
 
 

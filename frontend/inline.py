@@ -136,10 +136,11 @@ class _Tape:
                 pending.extend(producers[v].operands)
         return found
 
-    def run(
+    def prepared(
         self, seeds: dict[int, Value], wrt: Sequence[int], passed: Sequence[int], retain_graph: bool
-    ) -> list[Value | None]:
-        """The gradients of `wrt`, and of `passed` on the way there, given the cotangents of some values."""
+    ) -> Callable[[], list[Value | None]]:
+        """What gives the gradients of `wrt`, and of `passed` on the way there, given the cotangents of some values. It
+        has no slots in hand, so the hooks that it calls may do anything."""
         wanted = [*wrt, *passed]
         read = autodiff.readers(self.graph, list(seeds), wanted)
         programs.check_alive(self.name, self.asm, read)
@@ -147,7 +148,7 @@ class _Tape:
         forward = self.tensors(list(read))
         if not retain_graph:
             recorder.free_history(programs.used_up(self.asm, self.graph, seeds, wrt, passed))
-        return autodiff.vjp(self.builder, self.graph, forward, seeds, wanted, self._hooks_by_value())
+        return partial(autodiff.vjp, self.builder, self.graph, forward, seeds, wanted, self._hooks_by_value())
 
     def hooked(self) -> list[int]:
         """The values that have hooks: these run also where no leaf is alive any more."""
@@ -192,20 +193,33 @@ def _differentiate(
     before = recorder.get_mode()
     recorder.set_mode(before | GRAD_MODE if create_graph else before & ~GRAD_MODE)
     try:
-        tape = _Tape(name, outputs, inputs or ())
-        seeds: dict[int, Value] = {}
-        for t, root, gradient in zip(outputs, tape.roots, gradients, strict=True):
-            value, ct = tape.value_at(root), _seed(tape, t, gradient)
-            seeds[value] = seeds[value] + ct if value in seeds else ct
-        leaves = recorder.trace_leaves()
-        owners = [leaf for _, leaf in leaves] if inputs is None else list(inputs)
-        targets = [tape.asm.slots[s] for s, _ in leaves] if inputs is None else tape.targets
-        wrt = [v for v in targets if v is not None]
-        reached = iter(tape.run(seeds, wrt, tape.hooked() if inputs is None else [], retain_graph))
+        run, targets, owners = recorder.held(_prepared, name, outputs, gradients, inputs, retain_graph)
+        reached = iter(run())
         found = [None if v is None else next(reached) for v in targets]
     finally:
         recorder.set_mode(before)
     return [None if g is None else g.id for g in found], owners
+
+
+def _prepared(
+    name: str,
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    inputs: Sequence[Tensor] | None,
+    retain_graph: bool,
+) -> tuple[Callable[[], list[Value | None]], Sequence[int | None], list[Any]]:
+    """What gives the gradients, the values they are of, and their owners. Has slots of the trace in hand: no other
+    thread may run it meanwhile. May be called anew."""
+    tape = _Tape(name, outputs, inputs or ())
+    seeds: dict[int, Value] = {}
+    for t, root, gradient in zip(outputs, tape.roots, gradients, strict=True):
+        value, ct = tape.value_at(root), _seed(tape, t, gradient)
+        seeds[value] = seeds[value] + ct if value in seeds else ct
+    leaves = recorder.trace_leaves()
+    owners = [leaf for _, leaf in leaves] if inputs is None else list(inputs)
+    targets = [tape.asm.slots[s] for s, _ in leaves] if inputs is None else tape.targets
+    wrt = [v for v in targets if v is not None]
+    return tape.prepared(seeds, wrt, tape.hooked() if inputs is None else [], retain_graph), targets, owners
 
 
 def gradients(
@@ -232,17 +246,25 @@ def backward(
     """As `autograd.backward`, recorded op by op."""
     found, owners = _differentiate("backward", [tensor], [gradient], inputs, create_graph, retain_graph)
     for owner, new in zip(owners, found, strict=True):
-        if new is None:
-            continue
+        if new is not None:
+            _accumulate(owner, new, create_graph)
+    recorder.flush_point()
+
+
+def _accumulate(owner: Any, new: Tensor, create_graph: bool) -> None:
+    """Add to `owner.grad`. Another thread may do so at the same time."""
+    done = False
+    while not done:
         old = owner.grad
         if old is None or create_graph:
-            recorder.if_lost(new, partial(setattr, owner, "grad", old))
             total = new if old is None else old + new
-            owner.grad = total if create_graph else total.detach()
+            total = total if create_graph else total.detach()
+            recorder.if_lost(new, partial(recorder.replace_grad, owner, total, old))
+            done = recorder.replace_grad(owner, old, total)
         else:
             before = recorder.set_mode(recorder.get_mode() & ~GRAD_MODE)
             try:
                 old.add_(new)
             finally:
                 recorder.set_mode(before)
-    recorder.flush_point()
+            done = True

@@ -21,6 +21,7 @@ from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import strip
+from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size import scope
 from flambeau.dialects.verify import verify
 from flambeau.engine import START, View
@@ -73,10 +74,11 @@ class Runner:
         key = tuple(sizes) if self.apart else ()
         found = self._executables.get(key)
         if found is None:
-            while len(self._executables) >= _MOST_APART:
-                self._executables.pop(next(iter(self._executables)))
-            graph = self.graph.bind(sizes) if self.apart else self.graph
-            found = self._executables[key] = compiler().compile(graph, options())
+            made = compiler().compile(self.graph.bind(sizes) if self.apart else self.graph, options())
+            with _lock:
+                while len(self._executables) >= _MOST_APART:
+                    self._executables.pop(next(iter(self._executables)))
+                found = self._executables.setdefault(key, made)
         return found
 
     def promote(self, sizes: Sequence[int]) -> bool:
@@ -84,8 +86,9 @@ class Runner:
         plan = None if self.apart else self.executable(sizes).ready(sizes)
         if plan is not None:
             program = self.program
-            known = () if program.executable is self else (program.executable, *(program.others or ()))
-            program.executable, program.others = plan, tuple(p for p in known if p is not plan)
+            with _lock:
+                known = () if program.executable is self else (program.executable, *(program.others or ()))
+                program.executable, program.others = plan, tuple(p for p in known if p is not plan)
         return plan is not None
 
     def __call__(self, inputs: Sequence[Any], donate: Sequence[bool], sizes: Sequence[int] = ()) -> list[Any]:
@@ -95,6 +98,7 @@ class Runner:
 
 
 _MOST_APART = 64  # executables of one program that are kept
+_lock = process_lock()  # guards what runners and their programs hold; nothing is compiled under it
 
 
 def is_consistent(graph: Graph) -> bool:
@@ -107,12 +111,12 @@ def is_consistent(graph: Graph) -> bool:
     return True
 
 
-_options: list[Any] = []  # a stack; the last one counts
+_options: list[Any] = []  # of all threads; the one put there last counts
 
 
 def options() -> Any:
     """The compiler's options in force: those of the innermost `compiler_options`, else the environment's."""
-    return _options[-1] if _options else None
+    return next(reversed(_options), None)
 
 
 def compiler_options(**changes: Any) -> AbstractContextManager[None]:
@@ -142,7 +146,7 @@ def _compiling(changes: dict[str, Any]) -> Iterator[None]:
             recorder.flush()
         finally:
             recorder.clear()
-            _options.pop()
+            del _options[max(i for i, o in enumerate(_options) if o is changed)]  # another thread may be inside, too
 
 
 def replay(export: Sequence[tuple], live: Sequence[int], inputs: Sequence[tuple[int, Any]], error: Exception) -> tuple:

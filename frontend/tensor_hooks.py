@@ -27,10 +27,13 @@ class Hook:
         self.order = next(_serial)
         self.view, _, self.starts = recorder.view_info(tensor)
         self.owner: weakref.ref[Tensor] | None = None
-        _live.add(self)
+        number = self.order
+        _live[number] = weakref.ref(self, lambda _: _live.pop(number, None))
+        self._number = number
 
     def run(self, gradient: Tensor) -> Tensor:
-        replaced = self.fn(gradient) if self.fn is not None else None
+        fn = self.fn
+        replaced = fn(gradient) if fn is not None else None
         if replaced is None:
             return gradient
         if (replaced.shape, replaced.dtype) != (gradient.shape, gradient.dtype):
@@ -62,7 +65,7 @@ class Retained(Hook):
             tensor.__dict__["_retained_grad"] = gradient if before is None else before + gradient
 
 
-_live: weakref.WeakSet[Hook] = weakref.WeakSet()
+_live: dict[int, weakref.ref[Hook]] = {}  #: a dict: other threads may add hooks while it is listed
 
 
 class Handle:
@@ -75,7 +78,7 @@ class Handle:
         hook = self._hook()
         if hook is not None:
             hook.fn = None
-            _live.discard(hook)
+            _live.pop(hook._number, None)
 
 
 def hooked() -> bool:
@@ -86,7 +89,8 @@ def hooked() -> bool:
 def places() -> list[tuple[Place, Hook]]:
     """The hooks of the current trace and of those imported into it, in the order in which they run at one place."""
     found = [(Place(slot, hook.view, hook.starts), hook) for slot, hook in recorder.trace_marks()]
-    owned = [(hook.place(), hook) for hook in list(_live) if hook.owner is not None]
+    live = [hook for ref in list(_live.values()) if (hook := ref()) is not None]
+    owned = [(hook.place(), hook) for hook in live if hook.owner is not None]
     found += [(place, hook) for place, hook in owned if place is not None]
     return sorted(((p, h) for p, h in found if h.fn is not None), key=lambda pair: pair[1].order)
 

@@ -114,6 +114,9 @@ is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
   `tensor_for_slot(slot)`: with the slot's value and history, also where it is one of an imported trace,
   `import_history(tensor) -> slot`, `known_history(tensor) -> slot or None` (if it is in the trace or imported),
   `free_history(slots)`: as a backward that does not retain the graph; the slots ascend
+- `held(fn, *args)`: `fn(*args)`, while no other thread runs the trace, whose slots stay what they are. It may be called
+  anew, where it needs a value that another thread still owes. `replace_grad(owner, old, new)`: `owner.grad = new` if it is
+  `old`; whether it was
 - `mark_history(tensor, object)`: the object lives as long as the place in a history that the tensor, a result, has now;
   `trace_marks() -> [(slot, object)]` of the trace and its imports; `is_of_leaf(tensor)`: a leaf or a view of one
 - `set_slot(name, callable) -> what was there`: operators, named nb_add ... nb_inplace_add ... mp_subscript, lt ... ge
@@ -161,6 +164,7 @@ from flambeau.runtime._recorder import (
     free_history,
     get_mode,
     grad_entry,
+    held,
     if_lost,
     import_history,
     is_of_leaf,
@@ -170,6 +174,7 @@ from flambeau.runtime._recorder import (
     make_leaf,
     mark_history,
     realize,
+    replace_grad,
     same_storage,
     set_cell,
     set_hooks,
@@ -219,6 +224,7 @@ __all__ = [
     "free_history",
     "get_mode",
     "grad_entry",
+    "held",
     "if_lost",
     "import_history",
     "is_of_leaf",
@@ -228,6 +234,7 @@ __all__ = [
     "make_leaf",
     "mark_history",
     "realize",
+    "replace_grad",
     "same_storage",
     "set_cell",
     "set_hooks",

@@ -1,6 +1,13 @@
 /* backward() and grad() as one entry each. On a hit no Python runs, neither rules nor per parameter. */
 #include "recorder.h"
 
+/* Of its own, since other threads may change a list. New reference. */
+static PyObject *tuple_of(PyObject *sequence, const char *message) {
+  PyObject *items = PySequence_Fast(sequence, message), *tuple = items ? PySequence_Tuple(items) : NULL;
+  Py_XDECREF(items);
+  return tuple;
+}
+
 static PyObject *freed_slots(const fb_recorder *rec) {
   PyObject *set = PyFrozenSet_New(NULL), *all = set ? PyList_New(0) : NULL;
   for (uint32_t i = 0; all && i < rec->n_backwards; i++) {
@@ -75,7 +82,7 @@ static fb_node *learn(fb_call *call, fb_node_kind kind, PyObject *answer, uint32
                             &guards) &&
            read_results(results, n, list, writes) == 0) {
     cost = fb_trie_cost(payload);
-    node = fb_trie_add(call->rec->state, kind, call->words, call->n, call->rec->n_slots);
+    node = fb_trie_draft(call->rec->state, kind, call->words, call->n, call->rec->n_slots);
   }
   if (node) {
     node->results = results;
@@ -86,11 +93,15 @@ static fb_node *learn(fb_call *call, fb_node_kind kind, PyObject *answer, uint32
     int status = read_freed(node, freed == Py_None ? NULL : freed);
     if (status == 0)
       status = fb_node_guard(node, guards);
-    node->line = fb_user_line(&node->file);
-    fb_stats.misses++;
-    fb_explain("miss", node);
-    if (status < 0)
+    if (status < 0) {
+      fb_trie_drop(node);
       node = NULL;
+    } else {
+      node->line = fb_user_line(&node->file);
+      fb_stats.misses++;
+      fb_explain("miss", node);
+      node = fb_trie_publish(node);
+    }
   } else {
     PyMem_Free(results);
   }
@@ -114,25 +125,20 @@ static int advance(fb_call *call, fb_node *node) {
   return 0;
 }
 
-/* The trie knows the call, or the hook is asked. `refs` makes the hook's arguments between export and flags. */
-static fb_node *step(fb_call *call, fb_node_kind kind, uint32_t header, uint32_t flags, uint32_t n,
-                     const int32_t *writes, PyObject *(*ask)(fb_call *call, void *context, uint32_t flags),
-                     void *context) {
+/* The trie knows the call, or the hook is asked. The recorder is held. */
+static fb_node *find_or_learn(fb_call *call, fb_node_kind kind, uint32_t header, uint32_t flags, uint32_t n,
+                              const int32_t *writes, PyObject *(*ask)(fb_call *call, void *context, uint32_t flags),
+                              void *context) {
   call->words[0] = header | (uint64_t)call->rec->mode << 20 | (uint64_t)flags << 32;
   fb_node *node = fb_trie_step(call->rec, call->words, call->n);
   if (node) {
     fb_stats.hits++;
-  } else {
-    uint64_t id = call->rec->id;
-    fb_node *state = call->rec->state;
-    PyObject *answer = ask(call, context, flags);
-    if (answer && (call->rec->id != id || call->rec->state != state)) {
-      Py_CLEAR(answer);
-      PyErr_SetString(PyExc_RuntimeError, "[backward] the expansion recorded or flushed.");
-    }
-    node = answer ? learn(call, kind, answer, n, writes) : NULL;
+    return node;
   }
-  return node && advance(call, node) == 0 ? node : NULL;
+  fb_recorder *before = fb_subject_set(call->rec);
+  PyObject *answer = ask(call, context, flags);
+  fb_subject_set(before);
+  return answer ? learn(call, kind, answer, n, writes) : NULL;
 }
 
 static int raise_freed(void) {
@@ -157,16 +163,14 @@ static int add_output(fb_call *call, PyObject *o) {
                    type->shape);
     return -1;
   }
+  const fb_view *view = ((fb_tensor *)o)->view;
   if (fb_import_history(call->rec, (fb_tensor *)o, &word) < 0)
     return -1;
   if (fb_history_freed(call->rec, fb_word_slot(word)))
     return raise_freed();
   if (fb_call_word(call, word) < 0 || fb_call_note(call, (fb_tensor *)o) < 0)
     return -1;
-  for (uint32_t i = 0; fb_word_high(word) && i < ((fb_tensor *)o)->view->n_starts; i++)
-    if (fb_call_scalar(call, (fb_scalar){.kind = FB_INT, .i = ((fb_tensor *)o)->starts[i]}) < 0)
-      return -1;
-  return 0;
+  return fb_call_starts(call, (fb_tensor *)o, view, word);
 }
 
 static int add_gradient(fb_call *call, PyObject *o) {
@@ -192,14 +196,15 @@ static fb_node *step_reach(fb_recorder *rec, uint64_t loss, PyObject *hint) {
   for (Py_ssize_t i = 0; i < n_hint; i++) {
     fb_tensor *t = (fb_tensor *)PySequence_Fast_GET_ITEM(hint, i);
     fb_anchor *a = fb_is_tensor((PyObject *)t) && t->leaf ? t->leaf->anchor : NULL;
-    if (a && a->epoch == rec->id)
-      words[n++] = a->index;
+    fb_place place;
+    if (a && fb_anchor_find(rec, a, &place))
+      words[n++] = place.history;
   }
   fb_node *node = fb_trie_step(rec, words, n);
   uint8_t *needed = NULL;
   if (!node && (needed = PyMem_Calloc(rec->n_slots + 1, 1))) {
     needed[fb_word_slot(loss)] = 1;
-    if (fb_reach(rec->state, needed) == 0 && (node = fb_trie_add(rec->state, FB_REACH, words, n, rec->n_slots)))
+    if (fb_reach(rec->state, needed) == 0 && (node = fb_trie_draft(rec->state, FB_REACH, words, n, rec->n_slots)))
       node->aux = PyMem_Calloc(rec->n_leaves + (size_t)n_hint + 1, sizeof *node->aux);
     for (uint32_t i = 0; node && node->aux && hint == Py_None && i < rec->n_leaves; i++)
       if (needed[rec->leaves[i].slot])
@@ -207,10 +212,13 @@ static fb_node *step_reach(fb_recorder *rec, uint64_t loss, PyObject *hint) {
     for (uint32_t i = 2; node && node->aux && i < n; i++)
       node->aux[node->n_aux++] = (uint32_t)words[i];
     PyMem_Free(needed);
+    if (node && !node->aux) {
+      fb_trie_drop(node);
+      node = (fb_node *)PyErr_NoMemory();
+    }
+    node = node ? fb_trie_publish(node) : NULL;
   }
   PyMem_Free(words);
-  if (node && !node->aux)
-    return (fb_node *)PyErr_NoMemory();
   if (node)
     rec->state = node;
   return node;
@@ -270,6 +278,34 @@ static int store_gradients(fb_call *call, const fb_node *node, const fb_node *re
   return 0;
 }
 
+/* The gradients that leaves have are read, and those with one get a new value for it. */
+static int add_held_gradients(fb_call *call, const fb_node *reach, int32_t *writes) {
+  for (uint32_t i = 0; i < reach->n_aux; i++) {
+    fb_leaf *leaf = call->rec->leaves[reach->aux[i]].anchor->leaf;
+    PyObject *grad = leaf && leaf->grad ? leaf->grad : Py_None;
+    writes[i] = grad == Py_None ? -1 : (int32_t)call->n_operands;
+    if (fb_call_keep(call, grad) < 0 || add_gradient(call, grad) < 0) /* another thread may drop it */
+      return -1;
+  }
+  return 0;
+}
+
+/* Whether another thread has replaced or written one of them meanwhile. */
+static bool are_disturbed(const fb_call *call, const fb_node *reach, const int32_t *writes) {
+  fb_place place;
+  for (uint32_t i = 0; i < reach->n_aux; i++) {
+    const fb_leaf *leaf = call->rec->leaves[reach->aux[i]].anchor->leaf;
+    const PyObject *grad = leaf ? leaf->grad : NULL;
+    if (writes[i] < 0 ? grad != NULL : leaf && grad != (PyObject *)call->operands[writes[i]])
+      return true;
+    const fb_cell *c = writes[i] < 0 ? NULL : call->operands[writes[i]]->cell;
+    if (c && !fb_cell_find(call->rec, c, &place) && (!c->shared || fb_cell_owed(c)))
+      return true;
+  }
+  return false;
+}
+
+/* The recorder is held. */
 static int record_backward(fb_call *call, PyObject *loss, PyObject *gradient, PyObject *hint, uint32_t flags) {
   fb_recorder *rec = call->rec;
   if (add_output(call, loss) < 0 || add_gradient(call, gradient) < 0)
@@ -278,17 +314,13 @@ static int record_backward(fb_call *call, PyObject *loss, PyObject *gradient, Py
   int32_t *writes = reach ? PyMem_Calloc(reach->n_aux + 1, sizeof *writes) : NULL;
   if (!writes)
     return reach ? (PyErr_NoMemory(), -1) : -1;
-  int status = 0;
-  for (uint32_t i = 0; status == 0 && i < reach->n_aux; i++) {
-    fb_leaf *leaf = rec->leaves[reach->aux[i]].anchor->leaf;
-    writes[i] = leaf && leaf->grad ? (int32_t)call->n_operands : -1;
-    status = add_gradient(call, leaf && leaf->grad ? leaf->grad : Py_None);
-  }
-  fb_node *node = status == 0
-                      ? step(call, FB_BACKWARD, FB_H_BACKWARD, flags, reach->n_aux, writes, ask_backward, (void *)reach)
-                      : NULL;
+  fb_node *node = NULL;
+  if (add_held_gradients(call, reach, writes) == 0)
+    node = find_or_learn(call, FB_BACKWARD, FB_H_BACKWARD, flags, reach->n_aux, writes, ask_backward, (void *)reach);
+  bool disturbed = node && (call->trace != rec->id || are_disturbed(call, reach, writes));
+  int status = !node ? -1 : disturbed ? fb_begin_again(rec) : advance(call, node);
   PyMem_Free(writes);
-  return node ? store_gradients(call, node, reach) : -1;
+  return status < 0 ? -1 : store_gradients(call, node, reach);
 }
 
 /* A loop that only accumulates gradients repeats itself after each backward(). If it reads its loss in between, every
@@ -306,16 +338,23 @@ PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs) {
   if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OpOI:backward", names, &loss, &gradient, &retain, &hint, &flags))
     return NULL;
   PyObject *leaves =
-      hint == Py_None ? Py_NewRef(Py_None) : PySequence_Fast(hint, "[backward] inputs must be a sequence of Tensors.");
-  if (!leaves || fb_flush_due(fb_recorder_get()) < 0)
+      hint == Py_None ? Py_NewRef(Py_None) : tuple_of(hint, "[backward] inputs must be a sequence of Tensors.");
+  fb_recorder *rec = fb_recorder_get();
+  if (!leaves || fb_flush_due(rec) < 0)
     return Py_XDECREF(leaves), NULL;
-  fb_call call;
-  fb_call_init(&call, fb_recorder_get(), NULL, NULL, 0);
-  int status = record_backward(&call, loss, gradient, leaves, flags << 1 | (uint32_t)retain);
-  fb_call_clear(&call);
+  int status;
+  do {
+    fb_call call;
+    fb_hold hold;
+    fb_hold_begin(&hold, rec);
+    fb_call_init(&call, rec, NULL, NULL, 0);
+    status = record_backward(&call, loss, gradient, leaves, flags << 1 | (uint32_t)retain);
+    fb_call_clear(&call);
+    fb_hold_end(&hold);
+  } while (status < 0 && fb_may_retry(rec));
   Py_DECREF(leaves);
-  if (status == 0 && ends_round(call.rec))
-    status = fb_cut(call.rec);
+  if (status == 0 && ends_round(rec))
+    status = fb_cut(rec);
   return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -376,16 +415,15 @@ static int add_input(fb_call *call, PyObject *o) {
   fb_tensor *t = (fb_tensor *)o;
   if (fb_tensor_is_freed(call->rec, t)) /* nothing leads there any more */
     return fb_call_word(call, FB_TAG_NONE) < 0 ? -1 : fb_call_note(call, NULL);
+  const fb_view *view = t->view;
   if (fb_import_history(call->rec, t, &word) < 0)
     return -1;
-  if (t->leaf && !t->view)
-    word = call->rec->leaves[t->leaf->anchor->index].slot;
+  fb_place place;
+  if (t->leaf && !t->view && fb_anchor_find(call->rec, t->leaf->anchor, &place))
+    word = call->rec->leaves[place.history].slot;
   if (fb_call_word(call, word) < 0 || fb_call_note(call, t) < 0)
     return -1;
-  for (uint32_t i = 0; fb_word_high(word) && i < t->view->n_starts; i++)
-    if (fb_call_scalar(call, (fb_scalar){.kind = FB_INT, .i = t->starts[i]}) < 0)
-      return -1;
-  return 0;
+  return fb_call_starts(call, t, view, word);
 }
 
 static PyObject *record_grad(fb_call *call, PyObject *outputs, PyObject *gradients, PyObject *inputs, uint32_t flags) {
@@ -398,7 +436,9 @@ static PyObject *record_grad(fb_call *call, PyObject *outputs, PyObject *gradien
     return PyErr_NoMemory();
   for (uint32_t i = 0; i < shape.n_inputs; i++)
     writes[i] = -1;
-  fb_node *node = step(call, FB_GRAD, FB_H_GRAD, flags, shape.n_inputs, writes, ask_grad, &shape);
+  fb_node *node = find_or_learn(call, FB_GRAD, FB_H_GRAD, flags, shape.n_inputs, writes, ask_grad, &shape);
+  if (node && (call->trace != call->rec->id ? fb_begin_again(call->rec) : advance(call, node)) < 0)
+    node = NULL;
   PyMem_Free(writes);
   PyObject *results = node ? PyTuple_New(shape.n_inputs) : NULL;
   for (uint32_t i = 0; results && i < shape.n_inputs; i++) {
@@ -419,24 +459,30 @@ PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs) {
   (void)module;
   if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OI:grad_entry", names, &outputs, &inputs, &gradients, &flags))
     return NULL;
-  PyObject *result = NULL, *out = PySequence_Fast(outputs, "[grad] outputs must be a sequence of Tensors.");
-  PyObject *in = out ? PySequence_Fast(inputs, "[grad] inputs must be a sequence of Tensors.") : NULL, *seeds = NULL;
+  PyObject *result = NULL, *out = tuple_of(outputs, "[grad] outputs must be a sequence of Tensors.");
+  PyObject *in = out ? tuple_of(inputs, "[grad] inputs must be a sequence of Tensors.") : NULL, *seeds = NULL;
   if (in && gradients == Py_None) {
     PyObject *one = Py_BuildValue("(O)", Py_None);
     seeds = one ? PySequence_Repeat(one, PySequence_Fast_GET_SIZE(out)) : NULL;
     Py_XDECREF(one);
   } else if (in) {
-    seeds = PySequence_Fast(gradients, "[grad] grad_outputs must be a sequence of Tensors or None.");
+    seeds = tuple_of(gradients, "[grad] grad_outputs must be a sequence of Tensors or None.");
   }
   if (seeds && PySequence_Fast_GET_SIZE(seeds) != PySequence_Fast_GET_SIZE(out)) {
     PyErr_Format(PyExc_ValueError, "[grad] %zd outputs have %zd grad_outputs. Give one, or None, for each.",
                  PySequence_Fast_GET_SIZE(out), PySequence_Fast_GET_SIZE(seeds));
   } else if (seeds && fb_flush_due(fb_recorder_get()) == 0) {
-    fb_call call;
-    fb_call_init(&call, fb_recorder_get(), NULL, NULL, 0);
-    result = record_grad(&call, out, seeds, in, flags);
-    fb_call_clear(&call);
-    if (result && ends_round(call.rec) && fb_cut(call.rec) < 0)
+    fb_recorder *rec = fb_recorder_get();
+    do {
+      fb_call call;
+      fb_hold hold;
+      fb_hold_begin(&hold, rec);
+      fb_call_init(&call, rec, NULL, NULL, 0);
+      result = record_grad(&call, out, seeds, in, flags);
+      fb_call_clear(&call);
+      fb_hold_end(&hold);
+    } while (!result && fb_may_retry(rec));
+    if (result && ends_round(rec) && fb_cut(rec) < 0)
       Py_CLEAR(result);
   }
   Py_XDECREF(out);

@@ -41,7 +41,10 @@ struct fb_capture {
 
 /* ---- the log --------------------------------------------------------------------------------------------- */
 
-static fb_capture *current(void) { return fb_current ? fb_current->capture : NULL; }
+static fb_capture *current(void) {
+  const fb_recorder *rec = fb_mine();
+  return rec ? rec->capture : NULL;
+}
 
 static PyObject *name_of_call(const fb_recorder *rec) {
   const fb_node *node = rec->state;
@@ -258,7 +261,7 @@ static int drop_trace(fb_recorder *rec) {
   if (!error)
     return -1;
   for (uint32_t i = 0; i < rec->n_inputs; i++)
-    if (rec->inputs[i].cell)
+    if (rec->inputs[i].cell && rec->inputs[i].cell->epoch == rec->id)
       rec->inputs[i].cell->type = rec->inputs[i].type;
   for (uint32_t s = 0; s < rec->n_slots; s++) {
     fb_cell *c = rec->owner[s];
@@ -298,7 +301,7 @@ PyObject *fb_py_capture_begin(PyObject *module, PyObject *unused) {
   fb_recorder *rec = fb_recorder_get();
   if (rec->capture)
     return PyErr_Format(PyExc_RuntimeError, "[export] a model that is being exported cannot export another.");
-  if (fb_flush(rec) < 0)
+  if (fb_flush_own(rec) < 0)
     return NULL;
   rec->capture = PyMem_Calloc(1, sizeof *rec->capture);
   return rec->capture ? Py_NewRef(Py_None) : PyErr_NoMemory();
@@ -310,6 +313,7 @@ PyObject *fb_py_capture_open(PyObject *module, PyObject *unused) {
   if (!c)
     return NULL;
   c->open = true;
+  fb_tell_change();
   Py_RETURN_NONE;
 }
 
@@ -322,6 +326,7 @@ PyObject *fb_py_capture_end(PyObject *module, PyObject *unused) {
   rec->capture = NULL;
   for (uint32_t i = c->n_changes; i-- > 0;)
     undo(&c->changes[i]);
+  fb_tell_change();
   capture_free(c);
   Py_RETURN_NONE;
 }

@@ -20,19 +20,22 @@ static FB_NOINLINE fb_node *learn_entry(fb_recorder *rec, fb_node_kind kind, con
   fb_node *node = NULL;
   const fb_type *learnt =
       fb_fit_make(&fit, rec, kind, NULL, words, n) == 0 ? entry_type(rec, &fit, kind, words, type) : NULL;
-  if (learnt && (node = fb_trie_add(rec->state, kind, words, n, rec->n_slots))) {
+  if (learnt && (node = fb_trie_draft(rec->state, kind, words, n, rec->n_slots))) {
     node->type = learnt;
-    if (fb_trie_set_results(node, 1) < 0 || fb_fit_apply(&fit, rec, node, NULL, NULL) < 0)
+    if (fb_trie_set_results(node, 1) < 0 || fb_fit_apply(&fit, rec, node, NULL, NULL) < 0) {
+      fb_trie_drop(node);
       node = NULL;
-    else
+    } else {
       node->results[0] = (fb_result){learnt, -1};
-    if (node)
       node->line = fb_user_line(&node->file);
+      node = fb_trie_publish(node);
+    }
   }
   fb_fit_clear(&fit);
   return node;
 }
 
+/* `rec` is held. */
 fb_node *fb_step_entry(fb_recorder *rec, fb_node_kind kind, const uint64_t *words, uint32_t n, const fb_type *type) {
   fb_node *node = fb_trie_lookup(rec, kind, NULL, words, n);
   if (!node && !(node = learn_entry(rec, kind, words, n, type)))
@@ -46,28 +49,43 @@ fb_node *fb_step_entry(fb_recorder *rec, fb_node_kind kind, const uint64_t *word
 }
 
 int fb_enter_value(fb_recorder *rec, fb_buffer *buffer, const fb_type *type, fb_cell *cell, uint32_t *slot) {
-  if (fb_grow((void **)&rec->inputs, &rec->cap_inputs, rec->n_inputs + 1, sizeof *rec->inputs) < 0)
+  if (fb_grow((void **)&rec->inputs, &rec->cap_inputs, rec->n_inputs + 1, sizeof *rec->inputs) < 0 ||
+      fb_grow((void **)&rec->entered, &rec->cap_entered, rec->n_entered + 1, sizeof *rec->entered) < 0)
     return -1;
   uint64_t word = FB_H_INPUT | (uint64_t)type->id << 32;
   fb_node *node = fb_step_entry(rec, FB_INPUT, &word, 1, type);
   if (!node)
     return -1;
   fb_buffer_retain(buffer);
+  if (cell)
+    rec->entered[rec->n_entered++] = rec->n_inputs;
   rec->inputs[rec->n_inputs++] =
       (fb_trace_input){.slot = node->base, .kind = FB_BUFFER, .buffer = buffer, .cell = cell, .type = type};
   *slot = node->base;
   return 0;
 }
 
-/* The value that has just entered has history of its own. */
-static int note_origin(fb_recorder *rec, const fb_cell *c, uint32_t slot) {
-  if (!c->segment)
+/* The value that enters has history of its own: place `segment_slot` of `segment`, whose reference is taken over. */
+static int note_origin(fb_recorder *rec, fb_segment *segment, uint32_t segment_slot, uint32_t slot) {
+  if (!segment)
     return 0;
   if (fb_grow((void **)&rec->origins, &rec->cap_origins, rec->n_origins + 1, sizeof *rec->origins) < 0)
-    return -1;
-  c->segment->refs++;
-  rec->origins[rec->n_origins++] = (fb_origin){slot, c->segment, c->segment_slot, FB_NO_SLOT};
+    return fb_segment_release(segment), -1;
+  rec->origins[rec->n_origins++] = (fb_origin){slot, segment, segment_slot, FB_NO_SLOT};
   return 0;
+}
+
+/* A value of a cell as an input. What the cell holds is taken at once: other threads may be let in, and write it. */
+static int enter_cell_value(fb_recorder *rec, const fb_cell *c, fb_buffer *buffer, fb_cell *cell, uint32_t *slot) {
+  fb_segment *segment = c->segment;
+  uint32_t segment_slot = c->segment_slot;
+  if (segment)
+    segment->refs++;
+  if (fb_enter_value(rec, buffer, c->type, cell, slot) == 0)
+    return note_origin(rec, segment, segment_slot, *slot);
+  if (segment)
+    fb_segment_release(segment);
+  return -1;
 }
 
 static int enter_graft(fb_recorder *rec, uint32_t data, uint32_t history, const fb_type *type, uint32_t *slot) {
@@ -79,31 +97,27 @@ static int enter_graft(fb_recorder *rec, uint32_t data, uint32_t history, const 
   return 0;
 }
 
-int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *type) {
-  if (a->epoch == rec->id) {
-    if (a->data == data)
+int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *type, uint32_t *slot) {
+  fb_place place;
+  if (fb_anchor_find(rec, a, &place)) {
+    *slot = place.slot;
+    if (place.use == data)
       return 0;
-    if (enter_graft(rec, data, a->slot, type, &a->slot) < 0)
-      return -1;
-    a->data = data;
-    return 0;
+    return enter_graft(rec, data, place.slot, type, slot) < 0 ? -1 : fb_anchor_put(rec, a, *slot, data, place.history);
   }
   if (fb_grow((void **)&rec->leaves, &rec->cap_leaves, rec->n_leaves + 1, sizeof *rec->leaves) < 0)
     return -1;
   uint64_t words[2] = {FB_H_LEAF | (data == FB_NO_SLOT ? (uint64_t)type->id << 32 : 0), data};
   fb_node *node = fb_step_entry(rec, FB_LEAF, words, 2, type);
-  if (!node)
+  if (!node || fb_anchor_put(rec, a, node->base, data, rec->n_leaves) < 0)
     return -1;
-  a->epoch = rec->id;
-  a->slot = node->base;
-  a->data = data;
-  a->index = rec->n_leaves;
+  *slot = node->base;
   a->refs++;
   rec->leaves[rec->n_leaves++] = (fb_trace_leaf){.anchor = a, .slot = node->base};
   return 0;
 }
 
-static int raise_lost(const fb_cell *c) {
+int fb_cell_raise(const fb_cell *c) {
   if (!c->error)
     PyErr_SetString(PyExc_RuntimeError, "[tensor] this tensor's value was never computed. Compute it again.");
   else
@@ -111,11 +125,14 @@ static int raise_lost(const fb_cell *c) {
   return -1;
 }
 
-/* Make the cell's committed value available: no other trace still owes it. */
 int fb_cell_settle(fb_recorder *rec, fb_cell *c) {
-  if (fb_cell_pending(c) && (c->home != rec || c->shared) && fb_flush(c->home) < 0)
-    return -1;
-  return c->buffer || fb_cell_pending(c) ? 0 : raise_lost(c);
+  while (fb_cell_owed(c) && (c->home != rec || c->shared)) {
+    if (rec->held)
+      return fb_wants_other(rec, c->home);
+    if (fb_flush_cell(c) < 0)
+      return -1;
+  }
+  return c->buffer || fb_cell_pending(c) ? 0 : fb_cell_raise(c);
 }
 
 static fb_buffer *copy_of(fb_buffer *source, size_t bytes) {
@@ -132,9 +149,9 @@ static int enter_snapshot(fb_recorder *rec, fb_cell *c, uint32_t *slot) {
   fb_buffer *copy = copy_of(c->buffer, c->type->bytes);
   if (!copy)
     return -1;
-  int status = fb_enter_value(rec, copy, c->type, NULL, slot);
+  int status = enter_cell_value(rec, c, copy, NULL, slot);
   fb_buffer_release(copy);
-  return status == 0 ? note_origin(rec, c, *slot) : -1;
+  return status;
 }
 
 /* ... or of just the elements that a view selects. */
@@ -152,21 +169,25 @@ static int enter_view_snapshot(fb_recorder *rec, fb_tensor *t, uint64_t *word) {
   Py_XDECREF(buffer);
   Py_DECREF(starts);
   fb_buffer *value = copy ? fb_buffer_from_python(copy) : NULL;
-  uint32_t slot;
+  uint32_t slot = FB_NO_SLOT;
   int status = value ? fb_enter_value(rec, value, type, NULL, &slot) : -1;
   Py_XDECREF(copy);
   *word = slot;
   return status;
 }
 
-static int enter_cell(fb_recorder *rec, fb_cell *c) {
-  uint32_t slot;
-  if (fb_enter_value(rec, c->buffer, c->type, c, &slot) < 0 || note_origin(rec, c, slot) < 0)
+static int enter_cell(fb_recorder *rec, fb_cell *c, fb_place *place) {
+  uint32_t slot, version = c->version;
+  fb_buffer *buffer = c->buffer;
+  fb_buffer_retain(buffer);
+  int status = enter_cell_value(rec, c, buffer, c, &slot);
+  fb_buffer_release(buffer);
+  if (status < 0)
     return -1;
-  c->home = rec;
-  c->epoch = rec->id;
-  c->slot = c->use = slot;
-  c->input = rec->n_inputs - 1;
+  *place = (fb_place){c, slot, slot, FB_NO_SLOT, rec->n_inputs - 1, version};
+  if (c->version == version)
+    return fb_cell_put(rec, c, *place);
+  rec->inputs[rec->n_inputs - 1].cell = NULL; /* written meanwhile: this call sees the value from before */
   return 0;
 }
 
@@ -177,6 +198,14 @@ static bool is_shared(fb_cell *c) {
   return c->shared;
 }
 
+/* What a tensor is for the duration of a call; another thread may assign to its `data` or `requires_grad`. */
+typedef struct {
+  fb_cell *cell;
+  const fb_view *view;
+  fb_leaf *leaf;
+  bool history; /* is wanted */
+} fb_entering;
+
 static bool shared_needs_history(const fb_recorder *rec, const fb_tensor *t) {
   return rec->mode & 1 && (t->leaf || t->cell->type->requires_grad) && !(t->view && t->view->detached);
 }
@@ -185,61 +214,104 @@ bool fb_enters_as_elements(const fb_recorder *rec, const fb_tensor *t, bool whol
   return t->view && t->cell->shared && !whole && !shared_needs_history(rec, t);
 }
 
-static int enter_shared(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word) {
+static int enter_shared(fb_recorder *rec, fb_tensor *t, const fb_entering *e, bool whole, uint64_t *word) {
   uint32_t slot;
   bool needs_history = shared_needs_history(rec, t);
   if (fb_enters_as_elements(rec, t, whole))
     return enter_view_snapshot(rec, t, word);
-  if (enter_snapshot(rec, t->cell, &slot) < 0)
+  if (enter_snapshot(rec, e->cell, &slot) < 0)
     return -1;
-  if (needs_history && t->leaf) {
-    fb_type *type = fb_type_with_grad(t->cell->type, true);
-    if (!type || fb_enter_leaf(rec, t->leaf->anchor, slot, type) < 0)
+  if (needs_history && e->leaf) {
+    fb_type *type = fb_type_with_grad(e->cell->type, true);
+    if (!type || fb_enter_leaf(rec, e->leaf->anchor, slot, type, &slot) < 0)
       return -1;
-    slot = t->leaf->anchor->slot;
   }
-  *word = slot | (t->view ? (uint64_t)t->view->id << 32 : 0);
+  *word = slot | (e->view ? (uint64_t)e->view->id << 32 : 0);
   return 0;
 }
 
-int fb_enter(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word) {
-  fb_cell *c = t->cell;
-  if (FB_UNLIKELY(fb_cell_settle(rec, c) < 0))
+static int enter_plain(fb_recorder *rec, const fb_entering *e, uint64_t *word) {
+  fb_cell *c = e->cell;
+  fb_place place;
+  if (!fb_cell_find(rec, c, &place) && enter_cell(rec, c, &place) < 0)
     return -1;
-  if (FB_UNLIKELY(c->shared) && is_shared(c))
-    return enter_shared(rec, t, whole, word);
-  if (c->epoch != rec->id && enter_cell(rec, c) < 0)
-    return -1;
-  uint32_t slot = c->slot;
+  uint32_t slot = place.slot;
+  if (e->history && e->leaf) {
+    fb_type *type = fb_type_with_grad(c->type, true);
+    if (!type || fb_enter_leaf(rec, e->leaf->anchor, slot, type, &slot) < 0)
+      return -1;
+  } else if (e->history) {
+    if (place.use == FB_NO_SLOT && (enter_graft(rec, place.slot, place.history, c->type, &place.use) < 0 ||
+                                    (place.version == c->version && fb_cell_put(rec, c, place) < 0)))
+      return -1;
+    slot = place.use;
+  } else if (place.use != FB_NO_SLOT) {
+    slot = place.use;
+  }
+  *word = slot | (e->view ? (uint64_t)e->view->id << 32 : 0);
+  return 0;
+}
+
+/* It is in the trace, and the cell says where. */
+static inline bool is_known(const fb_recorder *rec, const fb_tensor *t, uint64_t *word) {
+  const fb_cell *c = t->cell;
+  if (c->epoch != rec->id || c->shared || c->slot == FB_NO_SLOT)
+    return false;
+  uint32_t slot = c->use;
   bool history = rec->mode & 1 && !(t->view && t->view->detached);
   if (history && t->leaf) {
-    fb_type *type = fb_type_with_grad(c->type, true);
-    if (!type || fb_enter_leaf(rec, t->leaf->anchor, slot, type) < 0)
-      return -1;
-    slot = t->leaf->anchor->slot;
-  } else if (history) {
-    if (c->use == FB_NO_SLOT && enter_graft(rec, c->slot, c->history, c->type, &c->use) < 0)
-      return -1;
-    slot = c->use;
-  } else if (c->use != FB_NO_SLOT) {
-    slot = c->use;
+    const fb_anchor *a = t->leaf->anchor;
+    if (a->epoch != rec->id || a->data != c->slot)
+      return false;
+    slot = a->slot;
   }
-  *word = slot | (t->view ? (uint64_t)t->view->id << 32 : 0);
+  if (slot == FB_NO_SLOT && history)
+    return false;
+  *word = (slot == FB_NO_SLOT ? c->slot : slot) | (t->view ? (uint64_t)t->view->id << 32 : 0);
+  return true;
+}
+
+int fb_enter(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word) {
+  if (is_known(rec, t, word))
+    return 0;
+  fb_entering e = {.cell = t->cell, .view = t->view, .leaf = (fb_leaf *)Py_XNewRef((PyObject *)t->leaf)};
+  e.history = rec->mode & 1 && !(e.view && e.view->detached);
+  e.cell->refs++;
+  int status = fb_cell_settle(rec, e.cell);
+  if (status == 0) {
+    fb_hold hold;
+    fb_hold_begin(&hold, rec);
+    status = FB_UNLIKELY(e.cell->shared) && is_shared(e.cell) ? enter_shared(rec, t, &e, whole, word)
+                                                              : enter_plain(rec, &e, word);
+    fb_hold_end(&hold);
+  }
+  Py_XDECREF((PyObject *)e.leaf);
+  fb_cell_release(e.cell);
+  return status;
+}
+
+int fb_call_starts(fb_call *call, const fb_tensor *t, const fb_view *view, uint64_t word) {
+  if (t->view != view)
+    call->trace = 0; /* another thread assigned to its `data`: bind again */
+  if (!fb_word_high(word) || call->trace != call->rec->id)
+    return 0;
+  for (uint32_t i = 0; i < view->n_starts; i++)
+    if (fb_call_scalar(call, (fb_scalar){.kind = FB_INT, .i = t->starts[i]}) < 0)
+      return -1;
   return 0;
 }
 
 int fb_call_tensor(fb_call *call, fb_tensor *t) {
   uint64_t word;
+  const fb_cell *cell = t->cell;
+  const fb_view *view = t->view;
   if (FB_UNLIKELY(!fb_resident(call->rec, t, &word))) {
     if (fb_enter(call->rec, t, !call->function || call->function->kind == FB_INPLACE, &word) < 0)
       return -1;
+    if (t->cell != cell)
+      call->trace = 0;
   }
   if (fb_call_word(call, word) < 0 || fb_call_note(call, t) < 0)
     return -1;
-  if (FB_LIKELY(!fb_word_high(word)))
-    return 0;
-  for (uint32_t i = 0; i < t->view->n_starts; i++)
-    if (fb_call_scalar(call, (fb_scalar){.kind = FB_INT, .i = t->starts[i]}) < 0)
-      return -1;
-  return 0;
+  return FB_LIKELY(!fb_word_high(word)) ? 0 : fb_call_starts(call, t, view, word);
 }

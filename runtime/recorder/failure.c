@@ -92,8 +92,10 @@ static PyObject *wanted_slots(const fb_recorder *rec, const fb_liveness *found, 
 
 static PyObject *ask_replay(fb_recorder *rec, PyObject *slots, PyObject *error) {
   PyObject *export = fb_export(rec), *inputs = export ? fb_input_values(rec) : NULL, *answer = NULL;
+  fb_recorder *before = fb_subject_set(rec);
   if (inputs)
     answer = PyObject_CallFunctionObjArgs(fb_hooks.replay, export, slots, inputs, error, NULL);
+  fb_subject_set(before);
   Py_XDECREF(export);
   Py_XDECREF(inputs);
   if (answer &&
@@ -144,7 +146,7 @@ static uint32_t lost_writes(const uint32_t *previous, uint32_t slot, uint32_t fa
 static void restore(fb_recorder *rec, PyObject *values, const uint32_t *previous, PyObject *error, uint32_t failed) {
   PyObject *summary = summary_of(error);
   for (uint32_t i = 0; i < rec->n_inputs; i++)
-    if (rec->inputs[i].cell)
+    if (rec->inputs[i].cell && rec->inputs[i].cell->epoch == rec->id)
       rec->inputs[i].cell->type = rec->inputs[i].type;
   for (uint32_t s = 0; s < rec->n_slots; s++) {
     fb_cell *c = rec->owner[s];
@@ -253,7 +255,7 @@ PyObject *fb_py_abandon(PyObject *module, PyObject *error) {
   if (!PyExceptionInstance_Check(error) || !fb_is_out_of_memory((PyObject *)Py_TYPE(error)))
     return PyErr_Format(PyExc_TypeError, "[abandon] expected an OutOfMemory or MemoryError, got %R.", error);
   PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-  if (rec->n_slots && !rec->flushing)
-    fb_abandon(rec, &(fb_liveness){0});
+  if (rec->n_slots)
+    fb_flush_drop(rec);
   return NULL;
 }

@@ -1,6 +1,5 @@
 /* Flushing: find what is alive, get the state's program, run it, and move the results into their cells. */
 #include "recorder.h"
-#include <time.h>
 
 #define FB_MAX_WIDENINGS 4
 
@@ -19,15 +18,24 @@ static const fb_origin *kept_origin(const fb_recorder *rec, const fb_cell *c) {
   return NULL;
 }
 
+static void take_owners(fb_recorder *rec) {
+  for (uint32_t s = 0; s < rec->n_slots; s++)
+    if (rec->owner[s])
+      rec->owner[s]->home = rec;
+}
+
 static int find_live(fb_recorder *rec, fb_liveness *found) {
   found->live = PyMem_Malloc((rec->n_slots + 1) * sizeof(uint32_t));
   found->history = PyMem_Malloc((rec->n_slots + 1) * sizeof(uint32_t));
-  if (!found->live || !found->history)
+  if (!found->live || !found->history) {
+    take_owners(rec);
     return PyErr_NoMemory(), -1;
+  }
   for (uint32_t s = 0; s < rec->n_slots; s++) {
-    const fb_cell *c = rec->owner[s];
+    fb_cell *c = rec->owner[s];
     if (!c)
       continue;
+    c->home = rec; /* the trace has just been moved here */
     found->live[found->n_live++] = s;
     if (needs_history(rec, c) && !kept_origin(rec, c))
       found->history[found->n_history++] = history_slot(c);
@@ -94,8 +102,10 @@ static PyObject *ask_program(fb_recorder *rec, const fb_liveness *all) {
   PyObject *history = NULL;
   if (live)
     history = all->n_history ? fb_slot_tuple(all->history, all->n_history) : Py_NewRef(Py_None);
+  fb_recorder *before = fb_subject_set(rec);
   if (history)
     program = PyObject_CallFunctionObjArgs(hook, export, live, history, NULL);
+  fb_subject_set(before);
   Py_XDECREF(export);
   Py_XDECREF(live);
   Py_XDECREF(history);
@@ -157,9 +167,15 @@ void fb_recorder_reset(fb_recorder *rec) {
     fb_anchor_release(rec->leaves[i].anchor);
   for (uint32_t i = 0; i < rec->n_locs; i++)
     Py_XDECREF(rec->locs[i].file);
-  for (uint32_t i = 0; i < rec->n_imports; i++)
-    fb_segment_release(rec->imports[i]);
-  rec->n_leaves = rec->n_locs = rec->n_imports = rec->n_backwards = 0;
+  n = rec->n_imports;
+  rec->n_imports = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    PyMem_Free(rec->imports[i].linked);
+    PyMem_Free(rec->imports[i].histories);
+    fb_segment_release(rec->imports[i].segment);
+  }
+  rec->n_leaves = rec->n_locs = rec->n_backwards = rec->n_entered = 0;
+  fb_places_clear(&rec->places);
   fb_trie_limit();
   fb_undo_forget(rec);
   fb_marks_drop(&rec->marks, &rec->n_marks, &rec->cap_marks);
@@ -209,11 +225,9 @@ static void commit_histories(fb_recorder *rec, fb_segment *segment) {
 
 /* Segments that a backward() of this trace went through without retain_graph lose their values. */
 static void free_imports(fb_recorder *rec) {
-  for (uint32_t i = 0; i < rec->n_imports; i++) {
-    fb_segment *s = rec->imports[i];
-    if (fb_segment_end(rec, s) < 0)
+  for (uint32_t i = 0; i < rec->n_imports; i++)
+    if (fb_segment_end(rec, &rec->imports[i]) < 0)
       PyErr_Clear(); /* out of memory: the values stay */
-  }
 }
 
 static int check_sizes(const fb_recorder *rec, const fb_program *p, fb_buffer **outputs) {
@@ -241,7 +255,7 @@ static void commit(fb_recorder *rec, const fb_program *p, fb_buffer **outputs) {
 
 /* ---- the flush ------------------------------------------------------------------------------------------- */
 
-static int run(fb_recorder *rec, const fb_liveness *found) {
+static int run_program(fb_recorder *rec, const fb_liveness *found) {
   fb_program *p = (fb_program *)rec->state->program;
   bool keeps_history = found->n_history > 0;
   if (!p || !fb_program_covers(p, found))
@@ -253,22 +267,17 @@ static int run(fb_recorder *rec, const fb_liveness *found) {
     return PyErr_NoMemory(), -1;
   Py_INCREF(p);
   fb_segment *segment = NULL;
-  const fb_node *state = rec->state;
   int status = 0;
   if (keeps_history && !(segment = fb_segment_make(rec, p, found->history, found->n_history)))
     status = -1;
   if (status == 0)
     status = fb_program_run(p, rec, keeps_history, outputs);
-  if (status == 0 && rec->state != state) {
-    PyErr_SetString(PyExc_RuntimeError, "[flush] an operation was recorded while the trace was running.");
-    status = -1;
-  }
   if (status == 0)
     status = check_sizes(rec, p, outputs);
   if (status == 0) {
     if (segment)
       fb_segment_take_values(segment, outputs + p->n_outputs);
-    if (!rec->capture)
+    if (!rec->origin || !rec->origin->capture)
       free_imports(rec);
     commit(rec, p, outputs);
     commit_histories(rec, segment);
@@ -282,51 +291,171 @@ static int run(fb_recorder *rec, const fb_liveness *found) {
   return status;
 }
 
-/* Another thread may be running this trace with the GIL released. 1: we may go on, 0: it is done, -1: error. */
-static int wait_for_flusher(fb_recorder *rec) {
-  if (!rec->flushing)
-    return 1;
-  if (rec->flusher == PyThread_get_thread_ident()) {
-    PyErr_SetString(PyExc_RuntimeError, "[flush] a value was read while its own trace was being compiled or run.");
-    return -1;
-  }
+/* Another thread may be running this trace, or have its slots in hand. 1: we may go on, 0: it has run, -1: error. */
+static int await_turn(fb_recorder *rec) {
+  unsigned long me = PyThread_get_thread_ident();
   uint64_t id = rec->id;
-  while (rec->flushing && rec->id == id) {
-    Py_BEGIN_ALLOW_THREADS;
-    nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
-    Py_END_ALLOW_THREADS;
-    if (PyErr_CheckSignals() < 0)
+  while (rec->id == id && (rec->flushing || rec->held || fb_capture_holds(rec))) {
+    if (fb_capture_holds(rec) && fb_is_mine(rec))
+      return fb_capture_refuse(rec);
+    if ((rec->flushing && rec->flusher == me) || (rec->held && rec->holder == me)) {
+      PyErr_SetString(PyExc_RuntimeError,
+                      "[flush] a value was read in the middle of recording or running what computes it, by a finalizer "
+                      "or a signal handler. Read it outside of these.");
+      return -1;
+    }
+    if (fb_must_not_wait()) {
+      PyErr_SetString(PyExc_RuntimeError,
+                      "[flush] a value that another thread is computing was read by a finalizer or a signal handler in "
+                      "the middle of a run. Read it outside of these.");
+      return -1;
+    }
+    rec->flush_soon |= rec->held > 0; /* its thread may well be faster than we get a turn */
+    if (fb_await_change() < 0)
       return -1;
   }
   return rec->id == id;
 }
 
-int fb_cut(fb_recorder *rec) { return fb_capture_holds(rec) ? 0 : fb_flush(rec); }
+static int run_trace(fb_recorder *run, fb_liveness *found) {
+  int status = find_live(run, found);
+  if (status == 0 && found->n_live) {
+    fb_explain("flush", run->state);
+    status = run_program(run, found);
+  }
+  if (status < 0)
+    fb_abandon(run, found);
+  return status;
+}
+
+static uint32_t n_interrupted; /* traces that were interrupted and are not in their recorder any more */
+
+/* The trace leaves its recorder: nobody records into it, and whoever wants its values waits. */
+static fb_recorder *begin_run(fb_recorder *rec) {
+  fb_recorder *run = rec;
+  if (rec->is_run) {
+    n_interrupted--;
+  } else {
+    run = fb_run_take();
+    run->origin = rec;
+    fb_move_trace(rec, run);
+  }
+  run->flushing = true;
+  run->flusher = PyThread_get_thread_ident();
+  run->is_lent = run->origin != fb_current;
+  run->origin->n_lent += run->is_lent;
+  fb_runs_begin();
+  return run;
+}
+
+/* It has run, or it was interrupted and stays pending: where it was recorded if nothing else is there now. */
+static void end_run(fb_recorder *run) {
+  fb_recorder *origin = run->origin;
+  fb_runs_end();
+  run->flushing = false;
+  origin->n_lent -= run->is_lent;
+  if (run->n_slots && !origin->n_slots && !origin->held) {
+    fb_move_trace(run, origin);
+    take_owners(origin);
+  }
+  if (run->n_slots) {
+    n_interrupted++;
+    origin->flush_soon = true;
+  } else {
+    fb_run_give(run);
+  }
+  fb_tell_change();
+}
 
 int fb_flush(fb_recorder *rec) {
   if (!rec->n_slots)
     return 0;
-  if (FB_UNLIKELY(fb_capture_holds(rec)))
-    return fb_capture_refuse(rec);
-  int free_to_run = wait_for_flusher(rec);
+  int free_to_run = await_turn(rec);
   if (free_to_run <= 0)
     return free_to_run;
+  fb_recorder *run = begin_run(rec);
   fb_liveness found = {0};
-  rec->flushing = true;
-  rec->flusher = PyThread_get_thread_ident();
-  int status = find_live(rec, &found);
-  if (status == 0 && found.n_live) {
-    fb_explain("flush", rec->state);
-    status = run(rec, &found);
-  }
-  if (status < 0)
-    fb_abandon(rec, &found);
-  rec->flushing = false;
+  int status = run_trace(run, &found);
   if (status == 0) {
     fb_stats.flushes++;
-    fb_recorder_reset(rec);
+    fb_recorder_reset(run);
   }
   PyMem_Free(found.live);
   PyMem_Free(found.history);
+  end_run(run);
   return status;
+}
+
+void fb_flush_drop(fb_recorder *rec) {
+  fb_recorder *run = begin_run(rec);
+  take_owners(run);
+  fb_abandon(run, &(fb_liveness){0});
+  end_run(run);
+}
+
+int fb_cut(fb_recorder *rec) {
+  if (FB_UNLIKELY(fb_capture_holds(rec)))
+    return 0;
+  if (FB_LIKELY(!rec->held))
+    return FB_UNLIKELY(n_interrupted) ? fb_flush_own(rec) : fb_flush(rec);
+  rec->flush_soon = true;
+  return 0;
+}
+
+int fb_flush_cell(fb_cell *c) {
+  int status = 0;
+  c->refs++;
+  while (status == 0 && fb_cell_owed(c))
+    status = fb_flush(c->home);
+  fb_cell_release(c);
+  return status;
+}
+
+/* What was interrupted runs before anything else; what another thread runs is waited for. */
+int fb_flush_own(fb_recorder *rec) {
+  if (fb_capture_holds(rec))
+    return 0;
+  unsigned long me = PyThread_get_thread_ident();
+  for (fb_recorder *r = n_interrupted || rec->n_lent ? fb_recorders() : NULL; r; r = r->next)
+    if (r->is_run && r->origin == rec && !(r->flushing && r->flusher == me) && fb_flush(r) < 0)
+      return -1;
+  return fb_flush(rec);
+}
+
+int fb_flush_all(void) {
+  PyObject *type = NULL, *value = NULL, *traceback = NULL; /* the first error */
+  for (fb_recorder *r = fb_recorders(); r; r = r->next) {
+    if ((!fb_is_mine(r) && fb_capture_holds(r)) || fb_flush(r) == 0)
+      continue;
+    if (type)
+      PyErr_Clear();
+    else
+      PyErr_Fetch(&type, &value, &traceback);
+  }
+  if (!type)
+    return 0;
+  PyErr_Restore(type, value, traceback);
+  return -1;
+}
+
+/* Its values may lie in buffers that are half overwritten. */
+void fb_lose_run(fb_recorder *run) {
+  if (run->flusher == PyThread_get_thread_ident())
+    return;
+  PyObject *error = Py_BuildValue("(O(s))", PyExc_RuntimeError,
+                                  "[fork] another thread was computing this value when the process forked. Compute it "
+                                  "again.");
+  for (uint32_t s = 0; s < run->n_slots; s++) {
+    fb_cell *c = run->owner[s];
+    if (!c)
+      continue;
+    fb_buffer_release(c->buffer);
+    c->buffer = NULL;
+    Py_XSETREF(c->error, Py_XNewRef(error));
+  }
+  Py_XDECREF(error);
+  PyErr_Clear();
+  fb_recorder_reset(run);
+  run->flushing = false;
+  fb_run_give(run);
 }

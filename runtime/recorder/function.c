@@ -121,9 +121,11 @@ static int add_stream(fb_call *call, uint32_t i, PyObject *value) {
   if (!s)
     return type_error(call->function, i, value);
   call->stream = s;
-  return add_scalar(call, (fb_scalar){.kind = FB_INT, .i = s->seed}) < 0
+  call->seed = s->seed;
+  call->offset = s->offset;
+  return add_scalar(call, (fb_scalar){.kind = FB_INT, .i = call->seed}) < 0
              ? -1
-             : add_scalar(call, (fb_scalar){.kind = FB_INT, .i = s->offset});
+             : add_scalar(call, (fb_scalar){.kind = FB_INT, .i = call->offset});
 }
 
 static int add_argument(fb_call *call, uint32_t i, PyObject *value) {
@@ -199,21 +201,39 @@ static int flush_before(fb_recorder *rec, const fb_function *f, PyObject *const 
   return due ? fb_cut(rec) : 0;
 }
 
-static PyObject *record_call(fb_function *f, PyObject *const *values, uint32_t statics) {
+/* Lists of tensors as tuples: another thread may change a list while its items are bound. */
+static FB_NOINLINE int freeze_lists(fb_call *call, PyObject **values) {
+  const fb_function *f = call->function;
+  for (uint32_t i = 0; i < f->n_params; i++) {
+    if (f->param[i].kind != FB_P_TENSORS || !PyList_Check(values[i]))
+      continue;
+    PyObject *items = PyList_AsTuple(values[i]);
+    int status = items ? fb_call_keep(call, items) : -1;
+    Py_XDECREF(items);
+    if (status < 0)
+      return -1;
+    values[i] = items;
+  }
+  return 0;
+}
+
+static PyObject *record_call(fb_function *f, PyObject **values, uint32_t statics) {
   fb_call call;
   fb_recorder *rec = fb_recorder_get();
   if (FB_UNLIKELY(rec->flush_soon | rec->new_leaves) && flush_before(rec, f, values) < 0)
     return NULL;
   fb_call_init(&call, rec, f, values, statics);
   PyObject *result = NULL;
-  if (f->has_numbers && FB_UNLIKELY(enter_tensors(&call, values) < 0))
+  if (f->has_lists && FB_UNLIKELY(freeze_lists(&call, values) < 0))
     goto done;
 again:
+  if (f->has_numbers && FB_UNLIKELY(enter_tensors(&call, values) < 0))
+    goto done;
   for (uint32_t i = 0; i < f->n_params; i++)
     if (FB_UNLIKELY(add_argument(&call, i, values[i]) < 0))
       goto done;
   result = fb_call_finish(&call);
-  if (FB_UNLIKELY(!result && call.widened)) {
+  if (FB_UNLIKELY(!result && call.again)) {
     fb_call_restart(&call);
     goto again;
   }
@@ -334,6 +354,7 @@ static int function_fill(fb_function *f, PyObject *params, PyObject *kind, PyObj
   f->otherwise = PyDict_GetItemString(extra, "otherwise");
   for (uint32_t i = 0; i < f->n_params; i++) {
     f->has_numbers |= f->param[i].kind == FB_P_NUMBER;
+    f->has_lists |= f->param[i].kind == FB_P_TENSORS;
     if (f->param[i].kind == FB_P_DEFAULT && (!f->otherwise || !f->param[i].fallback)) {
       PyErr_Format(PyExc_ValueError, "[function] parameter '%U' of '%U' needs a default, and the function `otherwise`.",
                    f->param[i].name, f->name);

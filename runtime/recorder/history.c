@@ -121,19 +121,20 @@ const fb_type *fb_slot_type(fb_node *state, uint32_t slot) {
 
 /* ---- making and releasing -------------------------------------------------------------------------------- */
 
+/* Releasing may let other threads in, who must not find what is gone: all is taken out first. */
 void fb_segment_drop_values(fb_segment *s) {
+  uint32_t n_residuals = s->n_residuals, n_origins = s->n_origins, n_leaves = s->n_leaves;
   s->freed = true;
-  for (uint32_t i = 0; i < s->n_residuals; i++)
-    fb_buffer_release(s->residuals[i]);
-  s->n_residuals = 0;
-  uint32_t n = s->n_origins;
-  s->n_origins = 0;
-  for (uint32_t i = 0; i < n; i++)
-    fb_segment_release(s->origins[i].segment);
-  for (uint32_t i = 0; i < s->n_leaves; i++)
+  s->n_residuals = s->n_origins = s->n_leaves = 0;
+  for (uint32_t i = 0; i < n_leaves; i++)
     fb_anchor_release(s->leaves[i].anchor);
-  s->n_leaves = 0;
+  s->refs++; /* the arrays stay */
+  for (uint32_t i = 0; i < n_residuals; i++)
+    fb_buffer_release(s->residuals[i]);
+  for (uint32_t i = 0; i < n_origins; i++)
+    fb_segment_release(s->origins[i].segment);
   fb_marks_drop(&s->marks, &s->n_marks, &s->cap_marks);
+  s->refs--;
 }
 
 static int insert(uint32_t **slots, uint32_t *n, uint32_t *cap, uint32_t slot) {
@@ -164,10 +165,11 @@ void fb_segment_forget_write(fb_segment *s, uint32_t slot) {
   s->n_modified = kept;
 }
 
-int fb_segment_end(fb_recorder *rec, fb_segment *s) {
+int fb_segment_end(fb_recorder *rec, const fb_import *import) {
+  fb_segment *s = import->segment;
   int status = 0;
   for (uint32_t k = 0; k < s->n_slots && !s->freed && status == 0; k++)
-    if (fb_history_freed(rec, s->base + k))
+    if (fb_history_freed(rec, import->base + k))
       status = insert(&s->ended, &s->n_ended, &s->cap_ended, k);
   for (uint32_t i = 0; i < s->n_roots; i++)
     if (!fb_contains(s->ended, s->n_ended, s->roots[i]))
@@ -187,7 +189,6 @@ static void segment_free(fb_segment *s) {
   PyMem_Free(s->scalars);
   PyMem_Free(s->origins);
   PyMem_Free(s->leaves);
-  PyMem_Free(s->linked);
   PyMem_Free(s->residuals);
   PyMem_Free(s->modified);
   PyMem_Free(s->roots);
@@ -253,11 +254,12 @@ static int mark_read(const fb_recorder *rec, uint8_t *read) {
 }
 
 /* Where the history of slot `slot` of an imported trace is: there, or where that trace had it from. */
-static fb_origin origin_of(const fb_segment *s, uint32_t slot) {
+static fb_origin origin_of(const fb_import *import, uint32_t slot) {
+  fb_segment *s = import->segment;
   for (uint32_t i = 0; i < s->n_origins; i++)
     if (s->origins[i].slot == slot)
-      return (fb_origin){s->base + slot, s->origins[i].segment, s->origins[i].segment_slot, FB_NO_SLOT};
-  return (fb_origin){s->base + slot, (fb_segment *)s, slot, FB_NO_SLOT};
+      return (fb_origin){import->base + slot, s->origins[i].segment, s->origins[i].segment_slot, FB_NO_SLOT};
+  return (fb_origin){import->base + slot, s, slot, FB_NO_SLOT};
 }
 
 /* A place more that histories go on from: what is made room for here is noted in fb_segment_take_values. */
@@ -277,8 +279,8 @@ static int take_imports(fb_segment *s, const fb_recorder *rec) {
   uint32_t room = s->n_origins + 1;
   int status = !rec->n_imports ? 0 : !read ? (PyErr_NoMemory(), -1) : mark_read(rec, read);
   for (uint32_t k = 0; status == 0 && k < rec->n_imports; k++) {
-    const fb_segment *in = rec->imports[k];
-    for (uint32_t slot = 0; status == 0 && slot < in->n_slots; slot++)
+    const fb_import *in = &rec->imports[k];
+    for (uint32_t slot = 0; status == 0 && slot < in->segment->n_slots; slot++)
       if (read[in->base + slot])
         status = add_origin(s, &room, origin_of(in, slot));
   }
@@ -302,9 +304,11 @@ static int take_trace(fb_segment *s, fb_recorder *rec, fb_program *p) {
     return -1;
   for (uint32_t i = 0; i < rec->n_leaves; i++) {
     fb_anchor *a = rec->leaves[i].anchor;
+    fb_place place = {.slot = rec->leaves[i].slot};
+    fb_anchor_find(rec, a, &place);
     a->refs++;
     s->leaves[s->n_leaves++] =
-        (fb_trace_leaf){.anchor = a, .slot = rec->leaves[i].slot, .last = a->slot, .writes = a->writes};
+        (fb_trace_leaf){.anchor = a, .slot = rec->leaves[i].slot, .last = place.slot, .writes = a->writes};
   }
   return 0;
 }
@@ -322,13 +326,12 @@ fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, const uint32_t *roo
   s->scalars = PyMem_Calloc(rec->n_inputs + 1, sizeof *s->scalars);
   s->origins = PyMem_Calloc(rec->n_origins + 1, sizeof *s->origins);
   s->leaves = PyMem_Calloc(rec->n_leaves + 1, sizeof *s->leaves);
-  s->linked = PyMem_Calloc(rec->n_leaves + 1, sizeof *s->linked);
   s->residuals = PyMem_Calloc(p->n_residuals + 1, sizeof *s->residuals);
   s->next = segments;
   if (segments)
     segments->previous = s;
   segments = s;
-  bool allocated = s->symbols && s->scalars && s->origins && s->leaves && s->linked && s->residuals;
+  bool allocated = s->symbols && s->scalars && s->origins && s->leaves && s->residuals;
   if (!allocated)
     PyErr_NoMemory();
   int status = allocated ? take_trace(s, rec, p) : -1;

@@ -8,12 +8,13 @@ typedef struct fb_mark {
   PyObject *object;
 } fb_mark;
 
-/* A flushed trace that live cells' histories need. */
+/* A flushed trace that live cells' histories need. Traces of several threads may import it at the same time. */
 struct fb_segment {
   uint32_t refs;
   bool freed;     /* backward() without retain_graph has been through all of its roots: values are gone */
-  uint64_t epoch; /* of the trace it was last imported into */
-  uint32_t base;  /* its slot s is slot base + s there */
+  uint64_t epoch; /* of a trace it was imported into, that of `home`; `import`: which import of it */
+  fb_recorder *home;
+  uint32_t import;
   fb_node *state;
   int64_t *symbols; /* values of its state's symbols */
   uint32_t n_slots;
@@ -23,7 +24,6 @@ struct fb_segment {
   uint32_t n_origins, n_entered; /* the first n_entered came in as inputs */
   fb_trace_leaf *leaves;
   uint32_t n_leaves;
-  bool *linked;        /* per leaf, in `epoch` */
   fb_program *program; /* whose residuals these are */
   fb_buffer **residuals;
   uint32_t n_residuals;
@@ -40,7 +40,8 @@ struct fb_segment {
 /* A segment is made before the run, where that may fail; after it it takes the residuals' values, which cannot. */
 fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, const uint32_t *roots, uint32_t n_roots);
 void fb_segment_take_values(fb_segment *s, fb_buffer **values);
-int fb_segment_end(fb_recorder *rec, fb_segment *s); /* a run has gone through what its backwards in this trace freed */
+/* A run has gone through what its backwards in this trace freed. */
+int fb_segment_end(fb_recorder *rec, const fb_import *import);
 int fb_add_freed(fb_recorder *rec, const uint32_t *slots, uint32_t n, uint32_t base);
 fb_segment *fb_segment_freed(void); /* stands for a history that backward() has freed */
 void fb_segment_release(fb_segment *s);

@@ -6,7 +6,9 @@ static int import_slot(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t 
 /* An entry without slots: only the state changes. */
 static int add_mark(fb_recorder *rec, fb_node_kind kind, const uint64_t *words, uint32_t n) {
   fb_node *node = fb_trie_step(rec, words, n);
-  if (!node && !(node = fb_trie_add(rec->state, kind, words, n, rec->n_slots)))
+  if (!node && (node = fb_trie_draft(rec->state, kind, words, n, rec->n_slots)))
+    node = fb_trie_publish(node);
+  if (!node)
     return -1;
   rec->state = node;
   return 0;
@@ -19,17 +21,17 @@ static int add_link(fb_recorder *rec, uint32_t from, uint32_t to) {
 }
 
 /* Which tensors of the segment have been written since: their old values may not be differentiated through. */
-static int add_modified(fb_recorder *rec, const fb_segment *s) {
+static int add_modified(fb_recorder *rec, const fb_segment *s, uint32_t base) {
   uint64_t *words = PyMem_Malloc((s->n_modified + s->n_leaves + 1) * sizeof *words);
   if (!words)
     return PyErr_NoMemory(), -1;
   uint32_t n = 1;
   words[0] = FB_H_MODIFIED;
   for (uint32_t i = 0; i < s->n_modified; i++)
-    words[n++] = s->base + s->modified[i];
+    words[n++] = base + s->modified[i];
   for (uint32_t i = 0; i < s->n_leaves; i++)
     if (s->leaves[i].anchor->writes != s->leaves[i].writes)
-      words[n++] = s->base + s->leaves[i].last;
+      words[n++] = base + s->leaves[i].last;
   int status = n > 1 ? add_mark(rec, FB_MODIFIED, words, n) : 0;
   PyMem_Free(words);
   return status;
@@ -56,6 +58,13 @@ int fb_add_freed(fb_recorder *rec, const uint32_t *slots, uint32_t n, uint32_t b
   return status;
 }
 
+static int raise_freed(void) {
+  PyErr_SetString(PyExc_RuntimeError,
+                  "[backward] the graph of this tensor was freed by an earlier backward(): gradients cannot go through "
+                  "it a second time. Pass retain_graph=True to the earlier call.");
+  return -1;
+}
+
 /* The key of a segment entry: header, id, slots of provided values, scalars, values of its symbols. */
 static int make_key(fb_recorder *rec, fb_segment *s, fb_call *call) {
   if (fb_call_word(call, s->state->id) < 0)
@@ -65,8 +74,11 @@ static int make_key(fb_recorder *rec, fb_segment *s, fb_call *call) {
     uint32_t slot;
     if (!type)
       continue;
-    if (!(type = fb_type_at(type, s->symbols)) || !(type = fb_type_with_grad(type, false)) ||
-        fb_enter_value(rec, s->residuals[i], type, NULL, &slot) < 0 ||
+    if (!(type = fb_type_at(type, s->symbols)) || !(type = fb_type_with_grad(type, false)))
+      return -1;
+    if (s->freed) /* by another thread's backward(), just now */
+      return raise_freed();
+    if (fb_enter_value(rec, s->residuals[i], type, NULL, &slot) < 0 ||
         fb_call_word(call, s->program->residuals[i] | (uint64_t)slot << 32) < 0)
       return -1;
   }
@@ -86,20 +98,23 @@ static fb_node *learn_segment(fb_recorder *rec, fb_segment *s, fb_call *call) {
   fb_fit fit;
   fb_node *node = NULL;
   if (fb_fit_make(&fit, rec, FB_SEGMENT, NULL, call->words, call->n) == 0 &&
-      (node = fb_trie_add(rec->state, FB_SEGMENT, call->words, call->n, rec->n_slots))) {
+      (node = fb_trie_draft(rec->state, FB_SEGMENT, call->words, call->n, rec->n_slots))) {
     node->n_results = s->n_slots; /* their types are those of the imported trace */
     node->n_scalars = call->n_scalars;
     node->imported = s->state;
-    if (fb_fit_apply(&fit, rec, node, NULL, NULL) < 0)
+    if (fb_fit_apply(&fit, rec, node, NULL, NULL) < 0) {
+      fb_trie_drop(node);
       node = NULL;
-    else
+    } else {
       node->line = fb_user_line(&node->file);
+      node = fb_trie_publish(node);
+    }
   }
   fb_fit_clear(&fit);
   return node;
 }
 
-static int step_segment(fb_recorder *rec, fb_segment *s, fb_call *call) {
+static int step_segment(fb_recorder *rec, fb_segment *s, fb_call *call, uint32_t *base) {
   call->words[0] = FB_H_SEGMENT;
   fb_node *node = fb_trie_lookup(rec, FB_SEGMENT, NULL, call->words, call->n);
   if (!node && !(node = learn_segment(rec, s, call)))
@@ -112,48 +127,76 @@ static int step_segment(fb_recorder *rec, fb_segment *s, fb_call *call) {
   memset(rec->owner + node->base, 0, (end - node->base) * sizeof *rec->owner);
   rec->state = node;
   rec->n_slots = end;
-  s->base = node->base + node->n_scalars;
+  *base = node->base + node->n_scalars;
+  return 0;
+}
+
+/* What this trace knows of the segment beside where it is. */
+static int new_import(fb_segment *s, fb_import *made) {
+  *made = (fb_import){.segment = s,
+                      .linked = PyMem_Calloc(s->n_leaves + 1, sizeof *made->linked),
+                      .histories = PyMem_Malloc((s->n_origins + 1) * sizeof *made->histories)};
+  if (!made->linked || !made->histories) {
+    PyMem_Free(made->linked);
+    PyMem_Free(made->histories);
+    return PyErr_NoMemory(), -1;
+  }
+  for (uint32_t i = 0; i < s->n_origins; i++)
+    made->histories[i] = FB_NO_SLOT;
   return 0;
 }
 
 static int enter_segment(fb_recorder *rec, fb_segment *s) {
-  if (fb_grow((void **)&rec->imports, &rec->cap_imports, rec->n_imports + 1, sizeof *rec->imports) < 0)
-    return -1;
   fb_call call;
+  uint32_t base;
   fb_call_init(&call, rec, NULL, NULL, 0);
-  int status = make_key(rec, s, &call) == 0 ? step_segment(rec, s, &call) : -1;
+  int status = make_key(rec, s, &call) == 0 ? step_segment(rec, s, &call, &base) : -1;
   fb_call_clear(&call);
   if (status < 0)
     return -1;
-  s->epoch = rec->id;
-  s->refs++;
-  rec->imports[rec->n_imports++] = s;
-  if (add_modified(rec, s) < 0 || fb_add_freed(rec, s->ended, s->n_ended, s->base) < 0)
+  if (s->freed)
+    return raise_freed();
+  fb_import made;
+  if (fb_grow((void **)&rec->imports, &rec->cap_imports, rec->n_imports + 1, sizeof *rec->imports) < 0 ||
+      new_import(s, &made) < 0)
     return -1;
-  memset(s->linked, 0, s->n_leaves * sizeof *s->linked);
-  for (uint32_t i = 0; i < s->n_origins; i++)
-    s->origins[i].history = FB_NO_SLOT;
-  return 0;
+  made.base = base;
+  s->refs++;
+  rec->imports[rec->n_imports++] = made;
+  if (fb_import_put(rec, s, rec->n_imports - 1) < 0 || add_modified(rec, s, base) < 0)
+    return -1;
+  return fb_add_freed(rec, s->ended, s->n_ended, base);
 }
 
 static int link_leaf(fb_recorder *rec, fb_segment *s, uint32_t i) {
   fb_anchor *a = s->leaves[i].anchor;
-  const fb_type *type = fb_slot_type(s->state, s->leaves[i].slot);
+  uint32_t leaf_slot = s->leaves[i].slot, slot;
+  const fb_type *type = fb_slot_type(s->state, leaf_slot);
   if (!type || !(type = fb_type_at(type, s->symbols)))
     return -1;
-  if (a->epoch != rec->id && fb_enter_leaf(rec, a, FB_NO_SLOT, type) < 0)
+  fb_place place;
+  a->refs++; /* another thread may free the segment */
+  int status = fb_anchor_find(rec, a, &place) ? 0 : fb_enter_leaf(rec, a, FB_NO_SLOT, type, &place.slot);
+  fb_anchor_release(a);
+  slot = place.slot;
+  if (status < 0)
     return -1;
-  s->linked[i] = true;
-  return add_link(rec, s->base + s->leaves[i].slot, a->slot);
+  fb_import *import = fb_import_of(rec, s);
+  import->linked[i] = true;
+  return add_link(rec, import->base + leaf_slot, slot);
 }
 
 static int link_origin(fb_recorder *rec, fb_segment *s, uint32_t i) {
-  fb_origin *in = &s->origins[i];
+  fb_origin in = s->origins[i];
   uint32_t parent;
-  if (import_slot(rec, in->segment, in->segment_slot, &parent) < 0)
+  in.segment->refs++;
+  int status = import_slot(rec, in.segment, in.segment_slot, &parent);
+  fb_segment_release(in.segment);
+  if (status < 0)
     return -1;
-  in->history = parent;
-  return add_link(rec, s->base + in->slot, parent);
+  fb_import *import = fb_import_of(rec, s);
+  import->histories[i] = parent;
+  return add_link(rec, import->base + in.slot, parent);
 }
 
 /* Join the leaves and the parents that `slot` of the segment depends on. */
@@ -164,30 +207,27 @@ static int link_needed(fb_recorder *rec, fb_segment *s, uint32_t slot) {
   needed[slot] = 1;
   int status = fb_reach(s->state, needed);
   for (uint32_t i = 0; status == 0 && i < s->n_leaves; i++)
-    if (needed[s->leaves[i].slot] && !s->linked[i])
+    if (needed[s->leaves[i].slot] && !fb_import_of(rec, s)->linked[i])
       status = link_leaf(rec, s, i);
   for (uint32_t i = 0; status == 0 && i < s->n_origins; i++)
-    if (needed[s->origins[i].slot] && s->origins[i].history == FB_NO_SLOT)
+    if (needed[s->origins[i].slot] && fb_import_of(rec, s)->histories[i] == FB_NO_SLOT)
       status = link_origin(rec, s, i);
   PyMem_Free(needed);
-  return status;
+  return status == 0 && s->freed ? raise_freed() : status;
 }
 
+/* The recorder is held. */
 static int import_slot(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t *imported) {
-  if (s->freed) {
-    PyErr_SetString(
-        PyExc_RuntimeError,
-        "[backward] the graph of this tensor was freed by an earlier backward(): gradients cannot go through "
-        "it a second time. Pass retain_graph=True to the earlier call.");
-    return -1;
-  }
+  if (s->freed)
+    return raise_freed();
   if (Py_EnterRecursiveCall(" while importing gradient history"))
     return -1;
-  int status = s->epoch == rec->id ? 0 : enter_segment(rec, s);
+  int status = fb_import_of(rec, s) ? 0 : enter_segment(rec, s);
   if (status == 0)
     status = link_needed(rec, s, slot);
   Py_LeaveRecursiveCall();
-  *imported = s->base + slot;
+  if (status == 0)
+    *imported = fb_import_of(rec, s)->base + slot;
   return status;
 }
 
@@ -200,7 +240,7 @@ static bool has_unlinked(const fb_recorder *rec) {
 
 static int link_trace_input(fb_recorder *rec, uint32_t i) {
   fb_origin in = rec->origins[i];
-  uint32_t slot;
+  uint32_t slot; /* the trace keeps the segment */
   if (import_slot(rec, in.segment, in.segment_slot, &slot) < 0)
     return -1;
   rec->origins[i].history = slot;

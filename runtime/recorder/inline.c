@@ -14,15 +14,20 @@ PyObject *fb_py_slot_for_tensor(PyObject *module, PyObject *o) {
 PyObject *fb_py_import_history(PyObject *module, PyObject *o) {
   (void)module;
   fb_tensor *t = fb_as_tensor(o, "import_history");
+  fb_recorder *rec = fb_recorder_get();
   uint64_t word;
-  if (!t || fb_import_history(fb_recorder_get(), t, &word) < 0)
+  if (!t)
     return NULL;
-  return PyLong_FromUnsignedLong(fb_word_slot(word));
+  fb_hold hold;
+  fb_hold_begin(&hold, rec);
+  int status = fb_import_history(rec, t, &word);
+  fb_hold_end(&hold);
+  return status < 0 ? NULL : PyLong_FromUnsignedLong(fb_word_slot(word));
 }
 
 PyObject *fb_py_trace_export(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
-  return fb_export(fb_recorder_get());
+  return fb_export(fb_subject());
 }
 
 /* End the history of these slots, in ascending order, as a backward() that does not retain the graph does. */
@@ -42,7 +47,7 @@ PyObject *fb_py_free_history(PyObject *module, PyObject *o) {
 /* The values of the sizes of the current trace that differ from run to run: those of symbols 0, 1, ... */
 PyObject *fb_py_trace_sizes(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
-  fb_recorder *rec = fb_recorder_get();
+  const fb_recorder *rec = fb_subject();
   return fb_symbol_tuple(rec->symbols, rec->state->n_symbols);
 }
 
@@ -78,7 +83,7 @@ static PyObject *equations(const fb_node *state) {
  * in this one, their list). */
 PyObject *fb_py_trace_equations(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
-  return equations(fb_recorder_get()->state);
+  return equations(fb_subject()->state);
 }
 
 /* {slot: number} of the scalars that entered the current trace. */

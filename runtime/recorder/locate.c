@@ -15,7 +15,7 @@ static bool is_ours(PyFrameObject *frame) {
   return ours;
 }
 
-int fb_user_line(PyObject **file) {
+static int find_line(PyObject **file) {
   *file = NULL;
   PyFrameObject *frame = PyEval_GetFrame();
   Py_XINCREF(frame);
@@ -31,6 +31,13 @@ int fb_user_line(PyObject **file) {
   *file = Py_NewRef(code->co_filename);
   Py_DECREF(code);
   Py_DECREF(frame);
+  return line;
+}
+
+/* Lets no other thread in. */
+int fb_user_line(PyObject **file) {
+  int quiet = fb_quiet_begin(), line = find_line(file);
+  fb_quiet_end(quiet);
   return line;
 }
 

@@ -86,8 +86,8 @@ PyObject *fb_py_trace_marks(PyObject *module, PyObject *unused) {
   const fb_recorder *rec = fb_recorder_get();
   PyObject *list = PyList_New(0);
   for (uint32_t i = 0; list && i < rec->n_imports; i++) {
-    const fb_segment *s = rec->imports[i];
-    if (list_marks(list, s->marks, s->n_marks, s->base) < 0)
+    const fb_segment *s = rec->imports[i].segment;
+    if (list_marks(list, s->marks, s->n_marks, rec->imports[i].base) < 0)
       Py_CLEAR(list);
   }
   if (list && list_marks(list, rec->marks, rec->n_marks, 0) < 0)
@@ -103,12 +103,14 @@ PyObject *fb_py_known_history(PyObject *module, PyObject *o) {
   if (!t)
     return NULL;
   if (t->leaf) {
-    const fb_anchor *a = t->leaf->anchor;
-    return a->epoch == rec->id ? PyLong_FromUnsignedLong(rec->leaves[a->index].slot) : Py_NewRef(Py_None);
+    fb_place place;
+    return fb_anchor_find(rec, t->leaf->anchor, &place) ? PyLong_FromUnsignedLong(rec->leaves[place.history].slot)
+                                                        : Py_NewRef(Py_None);
   }
-  fb_segment *s;
+  fb_segment *s = NULL;
   uint32_t slot = t->cell->type->requires_grad ? place_of(rec, t->cell, &s) : FB_NO_SLOT;
-  if (slot == FB_NO_SLOT || (s && s->epoch != rec->id))
+  const fb_import *import = s ? fb_import_of(rec, s) : NULL;
+  if (slot == FB_NO_SLOT || (s && !import))
     Py_RETURN_NONE;
-  return PyLong_FromUnsignedLong(s ? s->base + slot : slot);
+  return PyLong_FromUnsignedLong(s ? import->base + slot : slot);
 }

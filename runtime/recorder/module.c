@@ -12,7 +12,7 @@ fb_tensor *fb_as_tensor(PyObject *o, const char *what) {
 
 static PyObject *do_flush(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
-  return fb_cut(fb_recorder_get()) < 0 ? NULL : Py_NewRef(Py_None);
+  return fb_flush_own(fb_recorder_get()) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* Called where programs repeat: a loader's next batch, an outermost module call. */
@@ -29,26 +29,27 @@ static PyObject *flush_if_pending(PyObject *module, PyObject *o) {
   fb_tensor *t = fb_as_tensor(o, "flush_if_pending");
   if (!t)
     return NULL;
-  bool pending =
-      fb_cell_pending(t->cell) && t->cell->slot != FB_NO_SLOT && t->cell->home->owner[t->cell->slot] == t->cell;
-  if (pending && fb_flush(t->cell->home) < 0)
-    return NULL;
-  return PyBool_FromLong(pending);
+  bool pending = fb_cell_owed(t->cell);
+  return fb_flush_cell(t->cell) < 0 ? NULL : PyBool_FromLong(pending);
 }
 
 static PyObject *realize(PyObject *module, PyObject *o) {
+  (void)module;
   fb_tensor *t = fb_as_tensor(o, "realize");
   if (!t)
     return NULL;
   fb_cell *c = t->cell;
-  PyObject *was_pending = flush_if_pending(module, o);
-  if (!was_pending)
-    return NULL;
-  Py_DECREF(was_pending);
-  if (!c->buffer)
-    return fb_cell_settle(fb_recorder_get(), c), NULL;
-  fb_buffer_retain(c->buffer);
-  return fb_buffer_to_python(c->buffer);
+  c->refs++; /* another thread may assign to the tensor's `data` */
+  PyObject *buffer = NULL;
+  int status = fb_flush_cell(c);
+  if (status == 0 && c->buffer) {
+    fb_buffer_retain(c->buffer);
+    buffer = fb_buffer_to_python(c->buffer);
+  } else if (status == 0) {
+    fb_cell_raise(c);
+  }
+  fb_cell_release(c);
+  return buffer;
 }
 
 static PyObject *set_mode(PyObject *module, PyObject *bits) {
@@ -154,14 +155,15 @@ static PyObject *make_leaf(PyObject *module, PyObject *args) {
   int64_t *starts = NULL;
   if (!requires_grad && copy_starts(t, &starts) < 0)
     return NULL;
+  const fb_view *view = requires_grad ? NULL : t->view;
   t->cell->refs++;
-  fb_tensor *made = (fb_tensor *)fb_tensor_new(t->cell, type);
+  fb_tensor *made = (fb_tensor *)fb_tensor_new(t->cell, type); /* may let other threads in */
   if (!made) {
     PyMem_Free(starts);
     return NULL;
   }
   made->starts = starts;
-  made->view = requires_grad ? NULL : t->view;
+  made->view = view;
   if (requires_grad && fb_tensor_make_leaf(made) < 0)
     Py_CLEAR(made);
   return (PyObject *)made;
@@ -253,6 +255,19 @@ static int own_buffer(fb_cell *c) {
   return 0;
 }
 
+/* Run the traces that have the cell's value or have read it: they read its very memory, which may change from now on.
+ */
+static int flush_readers(fb_cell *c) {
+  fb_recorder *r;
+  do {
+    if (!c->placed)
+      return fb_cell_pending(c) ? fb_flush(c->home) : 0;
+    for (r = fb_recorders(); r && !fb_cell_is_read_by(r, c);)
+      r = r->next;
+  } while (r && fb_flush(r) == 0);
+  return r ? -1 : 0;
+}
+
 static PyObject *set_shared(PyObject *module, PyObject *args) {
   PyObject *o;
   int shared;
@@ -262,12 +277,17 @@ static PyObject *set_shared(PyObject *module, PyObject *args) {
   fb_tensor *t = fb_as_tensor(o, "set_shared");
   if (!t)
     return NULL;
-  if (fb_cell_pending(t->cell) && fb_flush(t->cell->home) < 0)
-    return NULL;
-  if (fb_cell_settle(fb_recorder_get(), t->cell) < 0 || (shared && own_buffer(t->cell) < 0))
-    return NULL;
-  t->cell->shared = shared;
-  Py_RETURN_NONE;
+  fb_cell *c = t->cell;
+  c->refs++;
+  int status = flush_readers(c);
+  if (status == 0)
+    status = fb_cell_settle(fb_recorder_get(), c);
+  if (status == 0 && shared)
+    status = own_buffer(c);
+  if (status == 0)
+    c->shared = shared;
+  fb_cell_release(c);
+  return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *is_shared(PyObject *module, PyObject *o) {
@@ -355,22 +375,9 @@ static PyObject *stats(PyObject *module, PyObject *unused) {
                        rec->state->depth, "pending_slots", rec->n_slots);
 }
 
-/* Those of all threads; one that fails keeps none of the others. The first error. */
 static PyObject *flush_all(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
-  PyObject *type = NULL, *value = NULL, *traceback = NULL;
-  for (fb_recorder *r = fb_recorders(); r; r = r->next) {
-    if ((r != fb_current && fb_capture_holds(r)) || fb_flush(r) == 0)
-      continue;
-    if (type)
-      PyErr_Clear();
-    else
-      PyErr_Fetch(&type, &value, &traceback);
-  }
-  if (!type)
-    Py_RETURN_NONE;
-  PyErr_Restore(type, value, traceback);
-  return NULL;
+  return fb_flush_all() < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *clear(PyObject *module, PyObject *unused) {
@@ -416,6 +423,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"slot_for_tensor", fb_py_slot_for_tensor, METH_O, NULL},
                                 {"backward", FB_KEYWORDS(fb_backward), NULL},
                                 {"grad_entry", FB_KEYWORDS(fb_grad_entry), NULL},
+                                {"replace_grad", fb_py_replace_grad, METH_VARARGS, NULL},
                                 {"free_history", fb_py_free_history, METH_O, NULL},
                                 {"mark_history", fb_py_mark_history, METH_VARARGS, NULL},
                                 {"trace_marks", fb_py_trace_marks, METH_NOARGS, NULL},
@@ -432,6 +440,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"set_limits", FB_KEYWORDS(set_limits), NULL},
                                 {"set_shadow", set_shadow, METH_O, NULL},
                                 {"explain_log", explain_log, METH_NOARGS, NULL},
+                                {"held", (PyCFunction)(void (*)(void))fb_held, METH_FASTCALL, NULL},
                                 {"stats", stats, METH_NOARGS, NULL},
                                 {"capture_begin", fb_py_capture_begin, METH_NOARGS, NULL},
                                 {"capture_open", fb_py_capture_open, METH_NOARGS, NULL},
@@ -460,7 +469,8 @@ PyMODINIT_FUNC PyInit__recorder(void) {
   if (!module)
     return NULL;
   if (fb_buffers_init() < 0 || fb_tensor_init(module) < 0 || fb_function_init(module) < 0 ||
-      fb_stream_init(module) < 0 || fb_program_init(module) < 0 || fb_public_init(module) < 0 || !fb_trie_root()) {
+      fb_stream_init(module) < 0 || fb_program_init(module) < 0 || fb_public_init(module) < 0 ||
+      fb_threads_init(module) < 0 || !fb_trie_root()) {
     Py_DECREF(module);
     return NULL;
   }

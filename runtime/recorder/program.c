@@ -8,6 +8,10 @@ PyTypeObject *fb_program_type;
 
 #define FB_LONG_RUN_NS 100000 /* plans that take longer let other threads run meanwhile */
 
+static bool is_long(const fb_program *p, const fb_recorder *rec) {
+  return (p->runs ? p->ns / p->runs : rec->state->ns) > FB_LONG_RUN_NS;
+}
+
 static uint64_t now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -17,7 +21,7 @@ static uint64_t now_ns(void) {
 /* ---- running --------------------------------------------------------------------------------------------- */
 
 /* Nobody but the trace, and the cell that was overwritten in it, holds the buffer. */
-static bool donatable(const fb_program *p, const fb_trace_input *in, bool keep) {
+static bool donatable(const fb_program *p, const fb_recorder *rec, const fb_trace_input *in, bool keep) {
   if (in->kind != FB_BUFFER || !fb_buffer_is_pooled(in->buffer))
     return false;
   if (keep && fb_contains(p->residuals, p->n_residuals, in->slot))
@@ -25,7 +29,7 @@ static bool donatable(const fb_program *p, const fb_trace_input *in, bool keep) 
   int64_t refs = fb_buffer_refs(in->buffer);
   if (!in->cell)
     return refs == 1;
-  return refs == 2 && in->cell->slot != in->slot;
+  return refs == 2 && in->cell->epoch == rec->id && in->cell->slot != in->slot;
 }
 
 static int resolve_inputs(fb_program *p, const fb_recorder *rec) {
@@ -108,7 +112,7 @@ static int run_callable(fb_program *p, PyObject *executable, fb_recorder *rec, u
   PyObject *inputs = PyList_New(n), *donate = PyList_New(n), *answer = NULL;
   for (uint32_t i = 0; inputs && donate && i < n; i++) {
     const fb_trace_input *in = &rec->inputs[p->index ? p->index[i] : i];
-    PyList_SET_ITEM(donate, i, PyBool_FromLong(donatable(p, in, keep)));
+    PyList_SET_ITEM(donate, i, PyBool_FromLong(donatable(p, rec, in, keep)));
     PyObject *value = input_object(in);
     if (!value)
       Py_CLEAR(inputs);
@@ -134,14 +138,16 @@ static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, 
     bool is_buffer = in->kind == FB_BUFFER;
     inputs[i] = (fb_input){.data = is_buffer ? fb_buffer_data(in->buffer) : (void *)&in->i,
                            .buffer = is_buffer ? in->buffer : NULL,
-                           .donated = donatable(p, in, keep)};
+                           .donated = donatable(p, rec, in, keep)};
   }
   fb_run run = {.inputs = inputs, .outputs = outputs, .symbols = rec->symbols};
   fb_status status;
-  if (p->runs && p->ns / p->runs > FB_LONG_RUN_NS) {
+  if (is_long(p, rec)) {
+    fb_plan_retain(plan); /* the program may be given another one meanwhile */
     Py_BEGIN_ALLOW_THREADS;
     status = fb_plan_run(plan, &run);
     Py_END_ALLOW_THREADS;
+    fb_plan_release(plan);
   } else {
     status = fb_plan_run(plan, &run);
   }

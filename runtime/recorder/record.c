@@ -4,9 +4,11 @@
 /* ---- the call being bound -------------------------------------------------------------------------------- */
 
 void fb_call_restart(fb_call *call) {
+  call->trace = call->rec->id;
   call->n = 1;
   call->n_scalars = call->n_operands = 0;
-  call->narrow = call->widened = false;
+  call->stream = NULL;
+  call->narrow = call->again = false;
 }
 
 void fb_call_init(fb_call *call, fb_recorder *rec, fb_function *f, PyObject *const *values, uint32_t statics) {
@@ -18,7 +20,7 @@ void fb_call_init(fb_call *call, fb_recorder *rec, fb_function *f, PyObject *con
   call->cap = call->cap_scalars = call->cap_operands = FB_INLINE_WORDS;
   call->values = values;
   call->statics = statics;
-  call->stream = NULL;
+  call->kept = NULL;
   fb_call_restart(call);
 }
 
@@ -29,6 +31,13 @@ void fb_call_clear(fb_call *call) {
     PyMem_Free(call->scalars);
   if (call->operands != call->operands_)
     PyMem_Free(call->operands);
+  Py_XDECREF(call->kept);
+}
+
+int fb_call_keep(fb_call *call, PyObject *o) {
+  if (!call->kept && !(call->kept = PyList_New(0)))
+    return -1;
+  return PyList_Append(call->kept, o);
 }
 
 static FB_NOINLINE int spill(void **array, const void *inline_array, uint32_t *cap, size_t item) {
@@ -94,8 +103,16 @@ int fb_number(PyObject *o, fb_scalar *out) {
 
 /* ---- results --------------------------------------------------------------------------------------------- */
 
+static FB_NOINLINE const fb_type *type_now(fb_recorder *rec, const fb_type *type) {
+  fb_hold hold; /* the slot has no cell yet: the trace may not run */
+  fb_hold_begin(&hold, rec);
+  type = fb_type_at(type, rec->symbols);
+  fb_hold_end(&hold);
+  return type;
+}
+
 PyObject *fb_new_result(fb_recorder *rec, uint32_t slot, const fb_type *type) {
-  if (FB_UNLIKELY(type->symbolic) && !(type = fb_type_at(type, rec->symbols)))
+  if (FB_UNLIKELY(type->symbolic) && !(type = type_now(rec, type)))
     return NULL;
   fb_cell *c = fb_cell_new(type);
   if (FB_UNLIKELY(!c))
@@ -114,17 +131,23 @@ void fb_take_scalars(fb_recorder *rec, const fb_scalar *scalars, uint32_t n, uin
   }
 }
 
+/* The cell's value becomes this trace's, whatever other traces have read. */
+static FB_NOINLINE void take_cell(fb_recorder *rec, fb_cell *c) {
+  fb_place place;
+  if (!fb_cell_find(rec, c, &place)) { /* a shared cell: only snapshots of it are in the trace */
+    place = (fb_place){c, FB_NO_SLOT, FB_NO_SLOT, FB_NO_SLOT, FB_NO_SLOT, c->version};
+    rec->flush_soon = true;
+  }
+  fb_cell_claim(rec, c, &place);
+}
+
 int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *type) {
   fb_cell *c = t->cell;
   bool differentiable = rec->mode & 1 && !(t->view && t->view->detached);
   if (FB_UNLIKELY(rec->capture != NULL) && fb_capture_write(rec, t) < 0)
     return -1;
-  if (c->epoch != rec->id) { /* a shared cell: only snapshots of it are in the trace */
-    c->epoch = rec->id;
-    c->home = rec;
-    c->slot = c->use = c->input = FB_NO_SLOT;
-    rec->flush_soon = true;
-  }
+  if (FB_UNLIKELY(c->epoch != rec->id))
+    take_cell(rec, c);
   if (FB_UNLIKELY(c->segment != NULL) && fb_segment_note_write(rec, c->segment, c->segment_slot, slot) < 0)
     return -1;
   if (t->leaf) {
@@ -152,7 +175,7 @@ int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *
   return 0;
 }
 
-static PyObject *collect_results(fb_call *call, const fb_node *node, uint32_t first) {
+static PyObject *make_results(fb_call *call, const fb_node *node, uint32_t first) {
   fb_recorder *rec = call->rec;
   uint32_t n_new = 0, made = 0;
   for (uint32_t i = 0; i < node->n_results; i++)
@@ -185,248 +208,12 @@ static PyObject *collect_results(fb_call *call, const fb_node *node, uint32_t fi
   return result;
 }
 
-/* ---- misses ---------------------------------------------------------------------------------------------- */
-
-static PyObject *tensor_info(const fb_call *call, PyObject *o) {
-  fb_tensor *t = (fb_tensor *)o;
-  return fb_operand_info(t, fb_enters_as_elements(call->rec, t, call->function->kind == FB_INPLACE));
-}
-
-static PyObject *operand_info(fb_call *call, uint32_t i, uint32_t *next) {
-  static const char *const kinds[] = {"float", "int", "bool"};
-  fb_scalar scalar;
-  PyObject *value = call->values[i];
-  if (call->function->param[i].kind == FB_P_TENSORS) {
-    Py_ssize_t n = PySequence_Fast_GET_SIZE(value);
-    PyObject *list = PyList_New(n);
-    for (Py_ssize_t j = 0; list && j < n; j++) {
-      PyObject *info = tensor_info(call, PySequence_Fast_GET_ITEM(value, j));
-      if (!info)
-        Py_CLEAR(list);
-      else
-        PyList_SET_ITEM(list, j, info);
-      ++*next;
-    }
-    return list;
-  }
-  ++*next;
-  if (call->function->param[i].kind == FB_P_STREAM) {
-    ++*next;
-    return Py_BuildValue("[(ss)(ss)]", "scalar", "int", "scalar", "int");
-  }
-  if (fb_is_tensor(value))
-    return tensor_info(call, value);
-  if (value == Py_None)
-    return Py_NewRef(Py_None);
-  if (fb_number(value, &scalar) < 0)
-    return NULL;
-  if (call->function->param[i].kind != FB_P_NUMBER || !call->narrow)
-    return Py_BuildValue("(ss)", "scalar", kinds[scalar.kind]);
-  return Py_BuildValue("(sN)", "number",
-                       scalar.kind == FB_FLOAT  ? PyFloat_FromDouble(scalar.f)
-                       : scalar.kind == FB_BOOL ? PyBool_FromLong(scalar.i)
-                                                : PyLong_FromLongLong(scalar.i));
-}
-
-/* Ask the frontend: (payload, results, writes[, single]), and with symbols (..., guards, views). New reference. */
-static PyObject *run_expand(fb_call *call, const fb_fit *fit) {
-  fb_function *f = call->function;
-  PyObject *hook = fit ? fb_hook(fb_hooks.expand_sized, "expand_sized") : fb_hook(fb_hooks.expand, "expand");
-  PyObject *operands = hook ? PyList_New(0) : NULL;
-  uint32_t next = 0;
-  for (uint32_t i = 0; operands && i < f->n_params; i++) {
-    if (f->param[i].kind >= FB_P_STATIC)
-      continue;
-    PyObject *info = operand_info(call, i, &next);
-    if (!info || PyList_Append(operands, info) < 0)
-      Py_CLEAR(operands);
-    Py_XDECREF(info);
-  }
-  if (!operands)
-    return NULL;
-  PyObject *statics = fb_function_statics(f, call->statics), *answer = NULL;
-  uint64_t id = call->rec->id;
-  fb_node *state = call->rec->state;
-  if (statics && fit)
-    answer = PyObject_CallFunction(hook, "OOOIOOO", (PyObject *)f, operands, statics, call->rec->mode, fit->values,
-                                   fit->bases, fit->exprs);
-  else if (statics)
-    answer = PyObject_CallFunction(hook, "OOOI", (PyObject *)f, operands, statics, call->rec->mode);
-  Py_XDECREF(statics);
-  Py_DECREF(operands);
-  if (answer && (call->rec->id != id || call->rec->state != state)) {
-    Py_CLEAR(answer);
-    PyErr_Format(PyExc_RuntimeError, "[%U] its rule recorded or flushed. Rules work on Values only.", f->name);
-  }
-  return answer;
-}
-
-static int fill_result(fb_call *call, fb_result *r, PyObject *item, PyObject *writes, Py_ssize_t i) {
-  PyObject *shape, *dtype;
-  int requires_grad;
-  if (!PyArg_ParseTuple(item, "OOp;expand: a result is (shape, dtype, requires_grad)", &shape, &dtype, &requires_grad))
-    return -1;
-  r->type = fb_type_intern(shape, dtype, requires_grad);
-  r->write = -1;
-  if (!r->type)
-    return -1;
-  if (writes == Py_None || i >= PySequence_Size(writes))
-    return 0;
-  PyObject *write = PySequence_GetItem(writes, i);
-  if (!write)
-    return -1;
-  r->write = (int32_t)PyLong_AsLong(write);
-  Py_DECREF(write);
-  if (PyErr_Occurred() || r->write < 0)
-    return PyErr_Occurred() ? -1 : 0;
-  fb_tensor *t = (uint32_t)r->write < call->n_operands ? call->operands[r->write] : NULL;
-  const fb_type *type = fb_type_at(r->type, call->rec->symbols);
-  if (type && t && fb_type_with_grad(t->cell->type, false) == fb_type_with_grad(type, false))
-    return 0;
-  PyErr_Format(PyExc_RuntimeError, "[%U] result %zd of shape %R and dtype %R cannot replace operand %d.",
-               call->function->name, i, r->type->shape, r->type->dtype, (int)r->write);
-  return -1;
-}
-
-typedef struct {
-  PyObject *answer, *payload, *guards, *views; /* the last three are borrowed from the first, or NULL */
-  fb_result *results;
-  uint32_t n;
-  int single; /* one bare result is returned */
-} fb_expansion;
-
-static void expansion_clear(fb_expansion *e) {
-  Py_XDECREF(e->answer);
-  PyMem_Free(e->results);
-}
-
-static int parse_answer(fb_call *call, fb_expansion *e) {
-  PyObject *list, *writes;
-  e->single = -1;
-  if (!PyTuple_Check(e->answer) ||
-      !PyArg_ParseTuple(e->answer, "OOO|iOO!;expand returns (payload, results, writes[, single[, guards, views]])",
-                        &e->payload, &list, &writes, &e->single, &e->guards, &PyTuple_Type, &e->views))
-    return -1;
-  PyObject *items = PySequence_Tuple(list);
-  if (!items)
-    return -1;
-  Py_ssize_t count = PyTuple_GET_SIZE(items);
-  e->n = (uint32_t)count;
-  e->results = PyMem_Calloc((size_t)count + 1, sizeof *e->results);
-  int status = e->results ? 0 : (PyErr_NoMemory(), -1);
-  for (Py_ssize_t i = 0; status == 0 && i < count; i++)
-    status = fill_result(call, &e->results[i], PyTuple_GET_ITEM(items, i), writes, i);
-  Py_DECREF(items);
-  if (e->single < 0)
-    e->single = count == 1;
-  return status;
-}
-
-static uint8_t result_flags(const fb_result *results, uint32_t n, bool single) {
-  if (n != 1 || !single)
-    return FB_COMPLEX;
-  return results[0].write < 0 ? 0 : results[0].write == 0 ? FB_OVERWRITE : FB_COMPLEX;
-}
-
-static int expand(fb_call *call, const fb_fit *fit, fb_expansion *e) {
-  *e = (fb_expansion){.answer = run_expand(call, fit)};
-  return e->answer ? parse_answer(call, e) : -1;
-}
-
-/* The expansion for all sizes that the fit admits or, where the rule cannot do without values, for those at hand. */
-static int expand_fitted(fb_call *call, fb_fit *fit, fb_expansion *e, bool *pinned) {
-  *pinned = false;
-  if (!fit->sized)
-    return expand(call, NULL, e);
-  if (expand(call, fit, e) == 0)
-    return 0;
-  PyObject *type, *value, *traceback;
-  PyErr_Fetch(&type, &value, &traceback);
-  expansion_clear(e);
-  *e = (fb_expansion){0};
-  *pinned = true;
-  bool asked_too_much = !fb_is_interruption(type) && !fb_is_out_of_memory(type);
-  int status = asked_too_much ? expand(call, NULL, e) : 0; /* the user's error, if it is one */
-  if (status == 0 && (fb_strict_sizes() || !asked_too_much)) {
-    PyErr_Restore(type, value, traceback);
-    return -1;
-  }
-  Py_XDECREF(type);
-  Py_XDECREF(value);
-  Py_XDECREF(traceback);
-  return status;
-}
-
-static fb_node *learn(fb_call *call, fb_fit *fit, fb_expansion *e, bool pinned) {
-  fb_recorder *rec = call->rec;
-  fb_size *draws_size = NULL;
-  uint64_t draws = 0, cost = fb_trie_cost(e->payload);
-  if (call->stream && fb_stream_draws(e->payload, &draws, &draws_size) < 0)
-    return NULL;
-  fb_node *node = fb_trie_add(rec->state, FB_CALL, call->words, call->n, rec->n_slots);
-  if (!node) {
-    PyMem_Free(draws_size);
-    return NULL;
-  }
-  node->function = (fb_function *)Py_NewRef(call->function);
-  node->payload = Py_NewRef(e->payload);
-  fb_trie_charge(node, cost);
-  node->draws = draws;
-  node->results = e->results;
-  e->results = NULL;
-  node->n_results = e->n;
-  node->n_scalars = call->n_scalars;
-  node->type = e->n ? node->results[0].type : NULL;
-  node->single = e->single;
-  node->flags |= (call->function->fallible ? FB_FALLIBLE : 0) | result_flags(node->results, e->n, e->single);
-  int status = pinned ? fb_node_pin(node, rec->symbols) : fb_fit_apply(fit, rec, node, e->guards, e->views);
-  if (draws_size && node->sized)
-    node->sized->draws = draws_size;
-  else
-    PyMem_Free(draws_size);
-  node->line = fb_user_line(&node->file);
-  fb_stats.misses++;
-  fb_explain("miss", node);
-  return status < 0 ? NULL : node;
-}
-
-static FB_NOINLINE fb_node *miss(fb_call *call) {
-  fb_recorder *rec = call->rec;
-  if (call->narrow) {
-    int widened = fb_trie_note_number(rec->state, call->function, call->words, call->n);
-    call->widened = widened > 0;
-    if (widened)
-      return NULL;
-  }
-  fb_fit fit;
-  fb_expansion e = {0};
-  bool pinned;
-  fb_node *node = NULL;
-  if (fb_fit_make(&fit, rec, FB_CALL, call->function, call->words, call->n) == 0 &&
-      expand_fitted(call, &fit, &e, &pinned) == 0)
-    node = learn(call, &fit, &e, pinned);
-  if (node)
-    fb_note_repetition(rec, node);
-  expansion_clear(&e);
-  fb_fit_clear(&fit);
-  return node;
-}
-
-/* Shadow mode: the rules must say today what they said when the trie learnt it. */
-static FB_NOINLINE int check_shadow(fb_call *call, const fb_node *node) {
-  fb_expansion e;
-  int status = expand(call, NULL, &e);
-  bool same = status == 0 && e.n == node->n_results;
-  for (uint32_t i = 0; same && i < e.n; i++)
-    same = e.results[i].write == node->results[i].write &&
-           e.results[i].type == fb_type_at(node->results[i].type, call->rec->symbols);
-  if (status == 0 && !same) {
-    PyErr_Format(PyExc_RuntimeError, "[%U] shadow check: the rule's results differ from the recorded ones.",
-                 call->function->name);
-    status = -1;
-  }
-  expansion_clear(&e);
-  return status;
+static FB_NOINLINE PyObject *collect_results(fb_call *call, const fb_node *node, uint32_t first) {
+  fb_hold hold;
+  fb_hold_begin(&hold, call->rec);
+  PyObject *results = make_results(call, node, first);
+  fb_hold_end(&hold);
+  return results;
 }
 
 /* ---- the step -------------------------------------------------------------------------------------------- */
@@ -438,6 +225,18 @@ static FB_NOINLINE int note_line(fb_recorder *rec, const fb_node *node) {
   loc.line = fb_user_line(&loc.file);
   rec->locs[rec->n_locs++] = loc;
   return 0;
+}
+
+/* Other threads may have been let in since the operands were bound: what is written may be theirs now, and another call
+ * may have drawn the same random numbers. Nobody is let in from here on until the trace has taken the step. */
+static FB_NOINLINE bool is_disturbed(const fb_call *call, const fb_node *node) {
+  fb_place place;
+  for (uint32_t i = 0; i < node->n_results; i++) {
+    const fb_cell *c = node->results[i].write >= 0 ? call->operands[node->results[i].write]->cell : NULL;
+    if (c && !fb_cell_find(call->rec, c, &place) && (!c->shared || fb_cell_owed(c)))
+      return true;
+  }
+  return call->stream && (call->stream->seed != call->seed || call->stream->offset != call->offset);
 }
 
 static inline bool must_flush(const fb_recorder *rec, const fb_node *node) {
@@ -461,17 +260,36 @@ static uint64_t draws_of(const fb_recorder *rec, const fb_node *node) {
   return (uint64_t)draws;
 }
 
-PyObject *fb_call_finish(fb_call *call) {
+static FB_NOINLINE fb_node *step_slowly(fb_call *call) {
+  fb_hold hold;
+  fb_hold_begin(&hold, call->rec);
+  fb_node *node = fb_find_or_learn(call);
+  fb_hold_end(&hold);
+  return node;
+}
+
+/* The next state, which nobody drops before the trace has taken the step; NULL also with call->again. */
+static inline fb_node *next_state(fb_call *call) {
   fb_recorder *rec = call->rec;
   call->words[0] = call->function->id | (uint64_t)rec->mode << 20 | (uint64_t)call->statics << 32;
-  fb_node *node = fb_trie_lookup(rec, FB_CALL, call->function, call->words, call->n);
-  if (FB_LIKELY(node != NULL)) {
-    if (FB_UNLIKELY(fb_shadow) && check_shadow(call, node) < 0)
-      return NULL;
-    fb_stats.hits++;
-  } else if (!(node = miss(call))) {
+  if (FB_UNLIKELY(rec->id != call->trace)) {
+    call->again = true;
     return NULL;
   }
+  fb_node *node = FB_UNLIKELY(rec->state->patterned || fb_shadow) ? NULL : fb_trie_step(rec, call->words, call->n);
+  if (FB_LIKELY(node != NULL))
+    fb_stats.hits++;
+  else if (!(node = step_slowly(call)))
+    return NULL;
+  call->again = (node->flags & (FB_COMPLEX | FB_OVERWRITE) || call->stream) && is_disturbed(call, node);
+  return FB_UNLIKELY(call->again) ? NULL : node;
+}
+
+PyObject *fb_call_finish(fb_call *call) {
+  fb_recorder *rec = call->rec;
+  fb_node *node = next_state(call);
+  if (FB_UNLIKELY(!node))
+    return NULL;
   if (FB_UNLIKELY(call->n_scalars) &&
       fb_grow((void **)&rec->inputs, &rec->cap_inputs, rec->n_inputs + call->n_scalars, sizeof *rec->inputs) < 0)
     return NULL;
@@ -484,9 +302,10 @@ PyObject *fb_call_finish(fb_call *call) {
   if (call->stream && fb_undo_draw(rec, call->stream, draws_of(rec, node), node->base) < 0)
     return NULL;
   uint32_t first = node->base + node->n_scalars;
+  bool cut = must_flush(rec, node);
   PyObject *result = FB_LIKELY(!(node->flags & (FB_COMPLEX | FB_OVERWRITE))) ? fb_new_result(rec, first, node->type)
                                                                              : collect_results(call, node, first);
-  if (FB_UNLIKELY(must_flush(rec, node)) && result && fb_cut(rec) < 0)
+  if (FB_UNLIKELY(cut || rec->flush_soon) && result && fb_cut(rec) < 0)
     Py_CLEAR(result);
   return result;
 }

@@ -1,5 +1,6 @@
 /* Recorders: one per thread, never freed, taken over by a new thread when theirs has ended. */
 #include "recorder.h"
+#include <stddef.h>
 
 __thread fb_recorder *fb_current __attribute__((tls_model("initial-exec")));
 fb_limits_t fb_limits = {.max_ops = 10000,
@@ -26,8 +27,11 @@ PyObject *fb_hook(PyObject *hook, const char *name) {
 
 static void thread_ended(PyObject *capsule) {
   fb_recorder *rec = PyCapsule_GetPointer(capsule, NULL);
-  if (rec)
-    rec->orphan = true;
+  if (!rec)
+    return;
+  rec->orphan = true;
+  if (fb_current == rec) /* another thread may take it now, while this one still has objects to drop */
+    fb_current = NULL;
 }
 
 /* Tell us when the thread ends, through an object in its state's dict. */
@@ -39,44 +43,99 @@ static int watch_thread(fb_recorder *rec) {
   return status;
 }
 
-/* Finish what an ended thread left behind. True when the recorder is free. */
+/* Finish what an ended thread left behind. True when the recorder is free. Others may be let in: it is ours already. */
 static bool settle_orphan(fb_recorder *rec) {
   PyObject *type, *value, *traceback;
+  rec->orphan = false;
   PyErr_Fetch(&type, &value, &traceback);
-  if (fb_flush(rec) < 0) {
+  if (!fb_must_not_wait() && fb_flush(rec) < 0) {
     if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
       PyErr_SetInterrupt(); /* not for us: it is raised when Python code runs again */
     PyErr_Clear();          /* whoever reads the values gets the error */
   }
   PyErr_Restore(type, value, traceback);
-  return !rec->n_slots;
+  rec->orphan = rec->n_slots > 0;
+  return !rec->orphan;
 }
 
+static fb_recorder *recorder_new(void) {
+  fb_recorder *rec = PyMem_Calloc(1, sizeof *rec);
+  if (!rec || fb_recorder_reserve(rec, 256) < 0)
+    Py_FatalError("flambeau: out of memory while starting a thread");
+  rec->id = fb_next_trace_id();
+  rec->state = fb_trie_root();
+  rec->next = recorders;
+  recorders = rec;
+  return rec;
+}
+
+/* For a new thread, or for Python code that runs while this thread holds its own. */
 fb_recorder *fb_recorder_make(void) {
+  const fb_hold *hold = fb_holding();
   fb_recorder *rec = recorders;
-  while (rec && !(rec->orphan && settle_orphan(rec)))
+  while (rec && !(rec->orphan && !rec->held && !rec->is_run && settle_orphan(rec)))
     rec = rec->next;
-  if (!rec) {
-    rec = PyMem_Calloc(1, sizeof *rec);
-    if (!rec || fb_recorder_reserve(rec, 256) < 0)
-      Py_FatalError("flambeau: out of memory while starting a thread");
-    rec->id = fb_next_trace_id();
-    rec->state = fb_trie_root();
-    rec->next = recorders;
-    recorders = rec;
-  }
+  if (!rec)
+    rec = recorder_new();
   rec->orphan = false;
-  rec->mode = 1;
+  rec->mode = hold ? hold->rec->mode : 1;
   fb_current = rec;
-  if (watch_thread(rec) < 0)
+  if (!hold && watch_thread(rec) < 0)
     PyErr_Clear(); /* the recorder is then not handed on; nothing else is lost */
   return rec;
 }
 
+/* ---- traces that run ------------------------------------------------------------------------------------- */
+
+static fb_recorder *idle_runs;
+
+fb_recorder *fb_run_take(void) {
+  fb_recorder *run = idle_runs;
+  if (run)
+    idle_runs = run->idle;
+  else
+    run = recorder_new();
+  run->is_run = true;
+  run->idle = NULL;
+  return run;
+}
+
+void fb_run_give(fb_recorder *run) {
+  run->origin = NULL;
+  run->idle = idle_runs;
+  idle_runs = run;
+}
+
+static void take_home(fb_recorder **home, uint64_t epoch, const fb_recorder *from, fb_recorder *to) {
+  if (*home == from && epoch == to->id)
+    *home = to;
+}
+
+void fb_move_trace(fb_recorder *from, fb_recorder *to) {
+  char trace[offsetof(fb_recorder, next)];
+  memcpy(trace, from, sizeof trace);
+  memcpy(from, to, sizeof trace);
+  memcpy(to, trace, sizeof trace);
+  for (uint32_t i = 0; i < to->n_entered; i++) {
+    fb_cell *c = to->inputs[to->entered[i]].cell;
+    if (c)
+      take_home(&c->home, c->epoch, from, to);
+  }
+  for (uint32_t i = 0; i < to->n_leaves; i++)
+    take_home(&to->leaves[i].anchor->home, to->leaves[i].anchor->epoch, from, to);
+  for (uint32_t i = 0; i < to->n_imports; i++)
+    take_home(&to->imports[i].segment->home, to->imports[i].segment->epoch, from, to);
+}
+
+/* Only this thread is left. What others were running is not to be had: its inputs may be half overwritten. */
 void fb_recorders_after_fork(void) {
+  fb_threads_after_fork();
   for (fb_recorder *r = recorders; r; r = r->next) {
-    r->orphan |= r != fb_current;
-    r->flushing = false;
+    r->orphan |= r != fb_current && !r->is_run;
+    r->held = r->n_lent = 0;
+    r->is_lent = false;
+    if (r->flushing)
+      fb_lose_run(r);
   }
 }
 
@@ -86,7 +145,7 @@ int fb_recorder_reserve(fb_recorder *rec, uint32_t slots) {
 
 bool fb_imports_nest(const fb_recorder *rec) {
   for (uint32_t i = 0; i < rec->n_imports; i++)
-    if (rec->imports[i]->state->has_import)
+    if (rec->imports[i].segment->state->has_import)
       return true;
   return false;
 }

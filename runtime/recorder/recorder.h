@@ -1,9 +1,10 @@
 /* The trace recorder: tensors, functions, the trie of traces, flushing. See docs/architecture.md, "The recorder".
  *
- * Everything runs under the GIL. Where things are: values.h, types.c (interning), tensor.c (handles, cells, leaves),
- * view.c; function.c, statics.c, slots.c (how calls arrive); record.c, enter.c (calls and values become entries);
- * stream.c; undo.c; period.c; trie.c, sizes.h, sizes.c, fit.c (states whose sizes differ from run to run); recorder.c
- * (one per thread); flush.c, program.c, failure.c (running); history.h, history.c, import.c, backward.c, marks.c
+ * The GIL guards all of it, but any Python code may let other threads in: threads.h has the rules. Where things are:
+ * values.h, types.c (interning), tensor.c (handles, cells, leaves), view.c; function.c, statics.c, slots.c (how calls
+ * arrive); record.c, learn.c, enter.c (calls and values become entries); stream.c; undo.c; period.c; trie.c, sizes.h,
+ * sizes.c, fit.c (states whose sizes differ from run to run); recorder.c (one per thread), threads.c, places.c (what
+ * threads share); flush.c, program.c, failure.c (running); history.h, history.c, import.c, backward.c, marks.c
  * (gradients); capture.c (calls recorded without consequences); export.c, inline.c, locate.c (what Python gets to see);
  * buffers.c; module.c.
  */
@@ -111,11 +112,14 @@ fb_node *fb_trie_root(void);
 /* The step from rec's state; NULL: not there. Updates `recent`, and rec's symbols. fb_trie_lookup: patterns, too. */
 fb_node *fb_trie_find(fb_recorder *rec, const uint64_t *words, uint32_t n, const fb_pattern *pattern);
 fb_node *fb_trie_lookup(fb_recorder *rec, fb_node_kind kind, fb_function *f, const uint64_t *words, uint32_t n);
-void fb_trie_place(fb_node *node, const uint64_t *key, uint32_t n); /* find it by this key from now on */
-uint64_t fb_trie_cost(PyObject *payload); /* its `cost`, in ns. Runs Python: ask before fb_trie_add */
+void fb_trie_place(fb_node *draft, const uint64_t *key, uint32_t n); /* find it by this key */
+uint64_t fb_trie_cost(PyObject *payload);                            /* its `cost`, in ns */
 void fb_trie_charge(fb_node *node, uint64_t ns);
-/* Other threads find the new state at once: until it is complete, nothing may run that can let them. */
-fb_node *fb_trie_add(fb_node *state, fb_node_kind kind, const uint64_t *words, uint32_t n, uint32_t base);
+/* A new state that nobody finds until it is published, complete. Another thread may have learnt the same meanwhile:
+ * publishing gives the one that counts. A draft that is not published is freed. */
+fb_node *fb_trie_draft(fb_node *state, fb_node_kind kind, const uint64_t *words, uint32_t n, uint32_t base);
+fb_node *fb_trie_publish(fb_node *draft); /* NULL: out of memory, and it is freed */
+void fb_trie_drop(fb_node *draft);        /* NULL is allowed */
 int fb_trie_set_results(fb_node *node, uint32_t n);
 bool fb_trie_is_wide(const fb_node *state, const fb_function *f);
 int fb_trie_note_number(fb_node *state, fb_function *f, const uint64_t *words, uint32_t n); /* 1: became wide */
@@ -145,8 +149,20 @@ typedef struct {
   uint32_t slot;
   fb_segment *segment;
   uint32_t segment_slot;
-  uint32_t history; /* where that history was imported to, or FB_NO_SLOT */
+  uint32_t history; /* (of the current trace) where that history was imported to, or FB_NO_SLOT */
 } fb_origin;
+
+/* Where the current trace has something that another thread's trace has, too. A cell: as its own fields of these names,
+ * while its version is this; an anchor: its slot, data (`use`) and index (`history`); a segment: which import (`slot`).
+ */
+typedef struct {
+  const void *key;
+  uint32_t slot, use, history, input, version;
+} fb_place;
+typedef struct {
+  fb_place *items;
+  uint32_t n, mask;
+} fb_places;
 
 typedef struct {
   uint32_t depth;
@@ -164,26 +180,36 @@ typedef struct fb_capture fb_capture;
 /* Something outside of the trace that recording it has changed. */
 typedef struct fb_undo fb_undo;
 
+/* A segment in the current trace. */
+typedef struct {
+  fb_segment *segment;
+  uint32_t base;       /* its slot s is slot base + s here */
+  bool *linked;        /* per leaf */
+  uint32_t *histories; /* per origin: where its history was imported to, or FB_NO_SLOT */
+} fb_import;
+
+/* A thread's recorder, or one that holds a trace while it runs. What comes before `next` is the trace: see
+ * fb_move_trace. */
 struct fb_recorder {
   uint64_t id; /* of the current trace; process-unique */
   fb_node *state;
-  int64_t *symbols; /* values of the state's symbols */
-  uint32_t cap_symbols;
-  uint32_t n_slots, cap_slots;
-  uint32_t mode;
-  bool flushing, orphan, flush_soon;
-  bool new_leaves;       /* leaves have been made of, or overwritten with, values that are not computed yet */
-  unsigned long flusher; /* the thread that is flushing it */
-  fb_cell **owner;       /* per slot: the live cell whose data it is, for computed slots */
+  fb_cell **owner; /* per slot: the live cell whose data it is, for computed slots */
   fb_trace_input *inputs;
   uint32_t n_inputs, cap_inputs;
+  uint32_t *entered; /* those of them that are values of cells, or were */
+  uint32_t n_entered, cap_entered;
+  uint32_t n_slots, cap_slots;
+  bool flush_soon;
+  bool new_leaves; /* leaves have been made of, or overwritten with, values that are not computed yet */
+  uint32_t cap_symbols;
+  int64_t *symbols; /* values of the state's symbols */
   fb_origin *origins;
   uint32_t n_origins, cap_origins;
   fb_trace_leaf *leaves;
   uint32_t n_leaves, cap_leaves;
   fb_loc *locs;
   uint32_t n_locs, cap_locs;
-  fb_segment **imports; /* segments that were imported into this trace */
+  fb_import *imports; /* segments that were imported into this trace */
   uint32_t n_imports, cap_imports;
   fb_node **backwards; /* its backward and grad entries */
   uint32_t n_backwards, cap_backwards;
@@ -191,10 +217,24 @@ struct fb_recorder {
   uint32_t n_marks, cap_marks;
   fb_undo *undos; /* the latest last */
   uint32_t n_undos, cap_undos;
+  fb_places places;
   uint32_t calls_left, look_again; /* until the trace is cut where the program repeats; see fb_note_repetition */
   size_t held_bytes;               /* inputs that only the trace keeps alive */
-  fb_capture *capture;             /* NULL, or what is being captured */
-  fb_recorder *next;
+
+  fb_recorder *next, *idle;
+  fb_capture *capture; /* NULL, or what its thread captures */
+  uint32_t mode;
+  bool orphan;   /* its thread has ended */
+  bool is_run;   /* never a thread's: `origin` is where its trace was recorded */
+  bool flushing; /* it runs; by thread `flusher` */
+  unsigned long flusher;
+  fb_recorder *origin;
+  bool is_lent;    /* it runs for another thread than the one that recorded it */
+  uint32_t n_lent; /* traces of it that other threads run now */
+  uint32_t held;   /* slots of the trace are in use: it stays where it is. By thread `holder` */
+  unsigned long holder;
+  fb_recorder *wanted; /* what a held recorder would have had to wait for: its trace `wanted_id` */
+  uint64_t wanted_id;
 };
 
 typedef struct {
@@ -209,6 +249,8 @@ typedef struct {
 
 extern fb_limits_t fb_limits;
 extern fb_counters fb_stats;
+#include "threads.h"
+
 extern __thread fb_recorder *fb_current __attribute__((tls_model("initial-exec")));
 fb_recorder *fb_recorder_make(void);
 fb_recorder *fb_recorders(void);
@@ -219,6 +261,12 @@ static inline fb_recorder *fb_recorder_get(void) {
   return FB_LIKELY(fb_current != NULL) ? fb_current : fb_recorder_make();
 }
 uint64_t fb_next_trace_id(void);
+/* `to` is empty, and `from` then is. The home of the cells that own slots is left to the caller. */
+void fb_move_trace(fb_recorder *from, fb_recorder *to);
+fb_recorder *fb_run_take(void); /* an empty recorder for a trace that is about to run */
+void fb_run_give(fb_recorder *run);
+void fb_lose_run(fb_recorder *run);                       /* after a fork: its values will never be there */
+void fb_leave_input(fb_recorder *rec, uint32_t input);    /* the cell of this input has died */
 void fb_note_repetition(fb_recorder *rec, fb_node *node); /* a new call: cut the trace after it if a loop ends there */
 void fb_recorder_reset(fb_recorder *rec);                 /* forget the trace; its cells are left to the caller */
 int fb_recorder_reserve(fb_recorder *rec, uint32_t slots);
@@ -235,9 +283,12 @@ static inline fb_node *fb_trie_step(fb_recorder *rec, const uint64_t *words, uin
   return fb_trie_find(rec, words, n, NULL);
 }
 
-static inline bool fb_cell_pending(const fb_cell *c) {
-  return c->home && c->epoch == c->home->id && c->slot != FB_NO_SLOT;
-}
+static inline bool fb_is_live(const fb_recorder *home, uint64_t epoch) { return home && home->id == epoch; }
+
+static inline bool fb_cell_pending(const fb_cell *c) { return fb_is_live(c->home, c->epoch) && c->slot != FB_NO_SLOT; }
+
+/* Its value is a result of a trace that has not run. */
+static inline bool fb_cell_owed(const fb_cell *c) { return fb_cell_pending(c) && c->home->owner[c->slot] == c; }
 
 typedef struct {
   PyObject_HEAD int64_t seed, offset;
@@ -261,6 +312,7 @@ int fb_stream_draws(PyObject *payload, uint64_t *draws, fb_size **size);
 #define FB_INLINE_WORDS 20
 typedef struct {
   fb_recorder *rec;
+  uint64_t trace; /* the words are about this one */
   fb_function *function;
   uint64_t *words, words_[FB_INLINE_WORDS];
   fb_scalar *scalars, scalars_[FB_INLINE_WORDS];
@@ -269,8 +321,10 @@ typedef struct {
   PyObject *const *values; /* bound arguments */
   uint32_t statics;
   fb_stream *stream; /* that it draws from, or NULL */
-  bool narrow;       /* has numbers specialised by value */
-  bool widened;      /* they have just become operands: bind again */
+  int64_t seed, offset;
+  PyObject *kept; /* list of objects that the operands are borrowed from, or NULL */
+  bool narrow;    /* has numbers specialised by value */
+  bool again;     /* bind again: numbers have just become operands, or another thread has changed something */
 } fb_call;
 
 void fb_call_init(fb_call *call, fb_recorder *rec, fb_function *f, PyObject *const *values, uint32_t statics);
@@ -279,15 +333,22 @@ void fb_call_clear(fb_call *call);
 int fb_call_word(fb_call *call, uint64_t word);
 int fb_call_scalar(fb_call *call, fb_scalar scalar);
 int fb_call_note(fb_call *call, fb_tensor *t);
-int fb_call_tensor(fb_call *call, fb_tensor *t); /* appends the operand's word (and its starts) */
-PyObject *fb_call_finish(fb_call *call);         /* step, expand on a miss, make results */
+int fb_call_tensor(fb_call *call, fb_tensor *t); /* appends the operand's word (and its starts); sets `again` */
+/* The starts of an operand's view, if its word says that it is one; `view` is what it was when that was found. */
+int fb_call_starts(fb_call *call, const fb_tensor *t, const fb_view *view, uint64_t word);
+int fb_call_keep(fb_call *call, PyObject *o); /* until the call is over */
+/* The state that the call leads to; NULL also where it has to be bound again. The recorder is held. */
+fb_node *fb_find_or_learn(fb_call *call);
+PyObject *fb_call_finish(fb_call *call); /* step, expand on a miss, make results */
 /* Make the tensor's value and history slots of the trace; `whole`: never a snapshot of just a view's elements. */
 int fb_enter(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word);
 /* Whether a view of shared memory enters, or has entered, as a copy of its elements alone. */
 bool fb_enters_as_elements(const fb_recorder *rec, const fb_tensor *t, bool whole);
-int fb_cell_settle(fb_recorder *rec, fb_cell *c); /* no other trace still owes its value; raises the stored error */
+/* Now no other trace owes its value; raises the stored error. Waits; a held `rec` must not, see fb_wants_other. */
+int fb_cell_settle(fb_recorder *rec, fb_cell *c);
+int fb_cell_raise(const fb_cell *c); /* -1, with the error that has kept its value from being computed */
 int fb_enter_value(fb_recorder *rec, fb_buffer *buffer, const fb_type *type, fb_cell *cell, uint32_t *slot);
-int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *type);
+int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *type, uint32_t *slot);
 fb_node *fb_step_entry(fb_recorder *rec, fb_node_kind kind, const uint64_t *words, uint32_t n, const fb_type *type);
 void fb_take_scalars(fb_recorder *rec, const fb_scalar *scalars, uint32_t n, uint32_t base);
 int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *type);
@@ -348,7 +409,7 @@ struct fb_function {
   uint32_t id, n_params, n_positional, n_static;
   fb_function_kind kind;
   bool binary; /* exactly two positional operands */
-  bool variadic, fallible, detach, has_numbers, has_sizes;
+  bool variadic, fallible, detach, has_numbers, has_lists, has_sizes;
   PyObject *name, *rule, *params, *extra;
   PyObject *otherwise; /* called instead when binding fails with a TypeError; `extra` holds it */
   PyObject **cache;    /* rows of pinned statics, found by identity */
@@ -396,8 +457,12 @@ typedef struct {
   uint32_t *history, n_history; /* slots whose gradient history a cell holds */
 } fb_liveness;
 
-int fb_flush(fb_recorder *rec); /* a value is needed */
-int fb_cut(fb_recorder *rec);   /* a good place to end the trace; does nothing while capturing */
+int fb_flush(fb_recorder *rec);       /* run its trace, or wait until another thread has done so */
+int fb_cut(fb_recorder *rec);         /* a good place to end the trace: run it, or soon; not while capturing */
+int fb_flush_cell(fb_cell *c);        /* until no trace owes its value */
+int fb_flush_own(fb_recorder *rec);   /* all that its thread has recorded */
+int fb_flush_all(void);               /* those of all threads; one that fails keeps none of the others */
+void fb_flush_drop(fb_recorder *rec); /* its trace never runs, because of the exception that is set */
 /* Before a call is recorded: what was interrupted, or is over a bound, runs first, so that pending work never piles up.
  */
 static inline int fb_flush_due(fb_recorder *rec) { return FB_UNLIKELY(rec->flush_soon) ? fb_cut(rec) : 0; }

@@ -163,14 +163,20 @@ int64_t fb_static_sizes(fb_function *f, uint32_t statics, const int64_t **sizes,
   fb_split *place = split_place(key);
   if (!place->key) {
     fb_split made = {.key = key};
-    int64_t skeleton = split_statics(f, statics, &made);
-    if (skeleton < 0) {
+    int64_t skeleton =
+        split_statics(f, statics, &made); /* other threads may be let in: the table is another one then */
+    if (skeleton < 0 || split_reserve() < 0) {
       PyMem_Free(made.sizes);
       return -1;
     }
     made.skeleton = (uint32_t)skeleton;
-    *place = made;
-    n_splits++;
+    place = split_place(key);
+    if (place->key) {
+      PyMem_Free(made.sizes);
+    } else {
+      *place = made;
+      n_splits++;
+    }
   }
   *sizes = place->sizes;
   *n = place->n;

@@ -32,16 +32,18 @@ static bool row_push_value(fb_row *row, PyObject *value, bool variadic) {
 }
 
 static void row_pin(fb_function *f, uint32_t index, const fb_row *row, uint32_t id) {
-  PyObject **line = f->cache + index * (FB_ROW + 1);
+  PyObject **line = f->cache + index * (FB_ROW + 1), *before[FB_ROW];
+  uintptr_t n_before = (uintptr_t)line[FB_ROW];
   for (uint32_t i = 0; i < row->n; i++)
     if (!((uintptr_t)row->item[i] & 1))
       Py_INCREF((PyObject *)row->item[i]);
-  for (uintptr_t i = 0; i < (uintptr_t)line[FB_ROW]; i++)
-    if (!((uintptr_t)line[i] & 1))
-      Py_DECREF(line[i]);
+  memcpy(before, line, sizeof before);
   memcpy(line, row->item, row->n * sizeof *line);
   line[FB_ROW] = (PyObject *)(uintptr_t)row->n;
   f->cache_id[index] = id;
+  for (uintptr_t i = 0; i < n_before; i++) /* last, since it may run Python code */
+    if (!((uintptr_t)before[i] & 1))
+      Py_DECREF(before[i]);
 }
 
 static int64_t statics_slow(fb_function *f, PyObject *const *values, PyObject *const *rest, Py_ssize_t n_rest) {

@@ -52,9 +52,35 @@ static char is_offset[] = "offset";
 static PyGetSetDef attributes[] = {{"_seed", get_field, set_field, NULL, NULL},
                                    {"_offset", get_field, set_field, NULL, is_offset},
                                    {NULL, NULL, NULL, NULL, NULL}};
+
+/* advance(count): (seed, offset) from which `count` numbers are drawn now. No two threads get the same ones. */
+static PyObject *stream_advance(PyObject *self, PyObject *count) {
+  fb_stream *s = (fb_stream *)self;
+  int64_t draws = PyLong_AsLongLong(count), seed = s->seed, offset = s->offset;
+  if ((draws == -1 && PyErr_Occurred()) || fb_stream_advance(s, (uint64_t)draws) < 0)
+    return NULL;
+  return Py_BuildValue("(LL)", (long long)seed, (long long)offset);
+}
+
+/* _start(seed, offset): both at once. */
+static PyObject *stream_start(PyObject *self, PyObject *args) {
+  long long seed, offset;
+  fb_stream *s = (fb_stream *)self;
+  if (!PyArg_ParseTuple(args, "LL:_start", &seed, &offset) || fb_capture_stream(s) < 0)
+    return NULL;
+  s->seed = seed;
+  s->offset = offset;
+  Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"advance", stream_advance, METH_O, "advance(count): the (seed, offset) at which `count` numbers are drawn now."},
+    {"_start", stream_start, METH_VARARGS, "_start(seed, offset): draw from there on."},
+    {NULL, NULL, 0, NULL}};
 static PyType_Slot slots[] = {{Py_tp_new, PyType_GenericNew},
                               {Py_tp_dealloc, stream_dealloc},
                               {Py_tp_getset, attributes},
+                              {Py_tp_methods, methods},
                               {Py_tp_doc, "A seed and how many numbers were drawn: `_seed`, `_offset`."},
                               {0, NULL}};
 static PyType_Spec spec = {"flambeau.runtime._recorder.Stream", sizeof(fb_stream), 0,

@@ -30,19 +30,24 @@ fb_cell *fb_cell_new(const fb_type *type) {
 }
 
 static FB_NOINLINE void cell_release_values(fb_cell *c) {
-  fb_buffer_release(c->buffer);
-  c->buffer = NULL;
+  if (c->placed)
+    fb_cell_unplace(c);
+  fb_buffer *b = c->buffer;
   fb_segment *s = c->segment;
+  PyObject *error = c->error;
+  c->buffer = NULL;
   c->segment = NULL;
-  c->shared = c->unset = false;
-  Py_CLEAR(c->error);
+  c->error = NULL;
+  c->shared = c->placed = c->unset = false;
+  fb_buffer_release(b); /* these may let other threads in */
+  Py_XDECREF(error);
   if (s)
     fb_segment_release(s);
 }
 
-static FB_NOINLINE void cell_leave_input(fb_cell *c, fb_recorder *rec) {
-  rec->inputs[c->input].cell = NULL;
-  rec->held_bytes += c->type->bytes;
+FB_NOINLINE void fb_leave_input(fb_recorder *rec, uint32_t input) {
+  rec->held_bytes += rec->inputs[input].cell->type->bytes;
+  rec->inputs[input].cell = NULL;
   rec->flush_soon |= rec->held_bytes > fb_limits.max_bytes;
 }
 
@@ -52,7 +57,7 @@ void fb_cell_release(fb_cell *c) {
   fb_recorder *rec = c->home;
   if (rec && c->epoch == rec->id) {
     if (FB_UNLIKELY(c->input != FB_NO_SLOT))
-      cell_leave_input(c, rec);
+      fb_leave_input(rec, c->input);
     if (c->slot != FB_NO_SLOT && rec->owner[c->slot] == c)
       rec->owner[c->slot] = NULL;
   }
@@ -124,7 +129,15 @@ static PyType_Spec leaf_spec = {"flambeau.runtime._recorder.Leaf", sizeof(fb_lea
 int fb_tensor_make_leaf(fb_tensor *t) {
   if (t->leaf)
     return 0;
-  if (fb_capture_handle(t) < 0 || !(t->leaf = leaf_new()) || fb_capture_leaf(t->leaf) < 0)
+  fb_leaf *leaf = fb_capture_handle(t) < 0 ? NULL : leaf_new();
+  if (!leaf)
+    return -1;
+  if (t->leaf) { /* another thread was faster */
+    Py_DECREF((PyObject *)leaf);
+    return 0;
+  }
+  t->leaf = leaf;
+  if (fb_capture_leaf(leaf) < 0)
     return -1;
   t->view = NULL; /* callers make sure that it selects the whole base */
   if (fb_cell_pending(t->cell))
@@ -297,15 +310,20 @@ static PyObject *get_version(fb_tensor *t, void *closure) {
 
 /* While a leaf does not require grad, its gradient is kept where those of other tensors are. */
 int fb_tensor_end_leaf(fb_tensor *t) {
-  PyObject *grad = t->leaf->grad;
-  if (fb_capture_handle(t) < 0 || fb_capture_grad(t->leaf, "requires_grad_") < 0)
-    return -1;
-  if (grad && PyObject_SetAttrString((PyObject *)t, RETAINED_GRAD, grad) < 0)
-    return -1;
-  t->leaf->anchor->leaf = NULL; /* views of it may keep it: it gets no more gradients */
-  Py_CLEAR(t->leaf->grad);
-  Py_CLEAR(t->leaf);
-  return 0;
+  fb_leaf *leaf = (fb_leaf *)Py_NewRef((PyObject *)t->leaf);
+  PyObject *grad = Py_XNewRef(leaf->grad);
+  int status = fb_capture_handle(t) < 0 || fb_capture_grad(leaf, "requires_grad_") < 0 ? -1 : 0;
+  if (status == 0 && grad)
+    status = PyObject_SetAttrString((PyObject *)t, RETAINED_GRAD, grad);
+  Py_XDECREF(grad);
+  if (status == 0) {
+    leaf->anchor->leaf = NULL; /* views of it may keep it: it gets no more gradients */
+    Py_CLEAR(leaf->grad);
+    if (t->leaf == leaf)
+      Py_CLEAR(t->leaf);
+  }
+  Py_DECREF((PyObject *)leaf);
+  return status;
 }
 
 int fb_tensor_restore_grad(fb_tensor *t) {
@@ -361,6 +379,27 @@ static int set_grad(fb_tensor *t, PyObject *value, void *closure) {
     return -1;
   Py_XSETREF(t->leaf->grad, Py_XNewRef(value));
   return 0;
+}
+
+/* replace_grad(owner, old, new): owner.grad = new if it is `old` (None: none); whether it was. */
+PyObject *fb_py_replace_grad(PyObject *module, PyObject *args) {
+  PyObject *owner, *old, *new;
+  (void)module;
+  if (!PyArg_ParseTuple(args, "OOO:replace_grad", &owner, &old, &new))
+    return NULL;
+  fb_leaf *leaf = Py_IS_TYPE(owner, fb_leaf_type) ? (fb_leaf *)owner
+                  : fb_is_tensor(owner)           ? ((fb_tensor *)owner)->leaf
+                                                  : NULL;
+  if (!leaf) { /* a result's: nobody else has the frontend's dict in hand */
+    int status = PyObject_SetAttrString(owner, "grad", new);
+    return status < 0 ? NULL : Py_NewRef(Py_True);
+  }
+  if (leaf->grad != (old == Py_None ? NULL : old))
+    Py_RETURN_FALSE;
+  if (fb_capture_grad(leaf, "backward") < 0)
+    return NULL;
+  Py_XSETREF(leaf->grad, new == Py_None ? NULL : Py_NewRef(new));
+  Py_RETURN_TRUE;
 }
 
 static PyObject *get_dict(PyObject *self, void *closure) {

@@ -81,14 +81,7 @@ fb_node *fb_trie_lookup(fb_recorder *rec, fb_node_kind kind, fb_function *f, con
   return node;
 }
 
-void fb_trie_place(fb_node *node, const uint64_t *key, uint32_t n) {
-  fb_node **link = &table[node->hash & table_mask];
-  while (*link != node)
-    link = &(*link)->hash_next;
-  *link = node->hash_next;
-  node->hash = key_hash(node->parent, key, n);
-  node_place(node);
-}
+void fb_trie_place(fb_node *draft, const uint64_t *key, uint32_t n) { draft->hash = key_hash(draft->parent, key, n); }
 
 uint64_t fb_trie_cost(PyObject *payload) {
   PyObject *cost = PyObject_GetAttrString(payload, "cost");
@@ -106,9 +99,7 @@ void fb_trie_charge(fb_node *node, uint64_t ns) {
     node->flags |= FB_CUT;
 }
 
-fb_node *fb_trie_add(fb_node *state, fb_node_kind kind, const uint64_t *words, uint32_t n, uint32_t base) {
-  if (n_states >= table_mask && table_resize((table_mask + 1) * 2) < 0)
-    return NULL;
+fb_node *fb_trie_draft(fb_node *state, fb_node_kind kind, const uint64_t *words, uint32_t n, uint32_t base) {
   fb_node *node = node_new(kind, n);
   if (!node)
     return NULL;
@@ -122,6 +113,27 @@ fb_node *fb_trie_add(fb_node *state, fb_node_kind kind, const uint64_t *words, u
   node->base = base;
   if (node->depth >= fb_limits.max_ops)
     node->flags |= FB_CUT;
+  return node;
+}
+
+/* A state that another thread has published for the same key while this draft was written. */
+static fb_node *same_as(const fb_node *draft) {
+  for (fb_node *c = table[draft->hash & table_mask]; c; c = c->hash_next)
+    if (c->hash == draft->hash && c->parent == draft->parent && has_key(c, draft->words, draft->n_words))
+      return c->flags & FB_CHECKED ? NULL : c;
+  return NULL;
+}
+
+fb_node *fb_trie_publish(fb_node *node) {
+  fb_node *state = node->parent, *known = node->flags & FB_CHECKED ? NULL : same_as(node);
+  if (known) {
+    fb_trie_drop(node);
+    return known;
+  }
+  if (n_states >= table_mask && table_resize((table_mask + 1) * 2) < 0) {
+    fb_trie_drop(node);
+    return NULL;
+  }
   node_place(node);
   node->all_next = all_nodes;
   all_nodes = node;
@@ -203,6 +215,11 @@ static void node_free(fb_node *node) {
   PyMem_Free(node);
 }
 
+void fb_trie_drop(fb_node *draft) {
+  if (draft)
+    node_free(draft);
+}
+
 static void mark(fb_node *node) {
   for (; node && !node->marked; node = node->parent) {
     node->marked = true;
@@ -214,8 +231,11 @@ static void mark(fb_node *node) {
 void fb_trie_collect(void) {
   if (!fb_trie_root())
     return;
-  for (fb_recorder *r = fb_recorders(); r; r = r->next)
+  for (fb_recorder *r = fb_recorders(); r; r = r->next) {
     mark(r->state);
+    for (fb_node *n = r->held ? r->state->children : NULL; n; n = n->sibling)
+      mark(n); /* its thread has one of these in hand */
+  }
   for (fb_segment *s = fb_segments(); s; s = s->next)
     mark(s->state);
   fb_node *dropped = NULL, **link = &all_nodes;

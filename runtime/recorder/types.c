@@ -81,31 +81,39 @@ static void type_free(fb_type *t) {
   PyMem_Free(t);
 }
 
-static fb_type *type_add(PyObject *key, PyObject *shape, PyObject *dtype, bool requires_grad) {
+/* A type that only this thread knows; it has a number already. */
+static fb_type *type_new(PyObject *shape, PyObject *dtype, bool requires_grad) {
   Py_ssize_t ndim = PyTuple_GET_SIZE(shape);
   fb_type *t = PyMem_Calloc(1, sizeof(fb_type) + (size_t)ndim * sizeof(int64_t));
   if (!t)
     return (fb_type *)PyErr_NoMemory();
-  t->id = n_types;
   t->ndim = (int)ndim;
   t->requires_grad = requires_grad;
   uint64_t skeleton[3] = {(uint64_t)ndim, (uint64_t)(uintptr_t)dtype, requires_grad};
   t->skeleton = fb_skeleton_intern(skeleton, 3);
-  PyObject *id = t->skeleton ? PyLong_FromUnsignedLong(n_types) : NULL;
-  if (!id || type_fill(t, shape, dtype) < 0 || fb_grow((void **)&types, &cap_types, n_types + 1, sizeof *types) < 0 ||
-      PyDict_SetItem(type_ids, key, id) < 0) {
-    Py_XDECREF(id);
+  if (!t->skeleton || type_fill(t, shape, dtype) < 0 ||
+      fb_grow((void **)&types, &cap_types, n_types + 1, sizeof *types) < 0) {
     type_free(t);
     return NULL;
   }
-  Py_DECREF(id);
   t->shape = Py_NewRef(shape);
   t->dtype = Py_NewRef(dtype);
-  types[n_types++] = t;
+  t->id = n_types++;
+  types[t->id] = t;
   return t;
 }
 
-fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, bool requires_grad) {
+/* Shapes with symbols are compared by Python code, so other threads may be let in: the first to be put there counts. */
+static fb_type *type_add(PyObject *key, PyObject *shape, PyObject *dtype, bool requires_grad) {
+  fb_type *t = type_new(shape, dtype, requires_grad);
+  PyObject *id = t ? PyLong_FromUnsignedLong(t->id) : NULL;
+  PyObject *known = id ? PyDict_SetDefault(type_ids, key, id) : NULL;
+  t = known ? types[PyLong_AsUnsignedLong(known)] : NULL;
+  Py_XDECREF(id);
+  return t;
+}
+
+static fb_type *type_intern(PyObject *shape, PyObject *dtype, bool requires_grad) {
   if (!type_ids && !(type_ids = PyDict_New()))
     return NULL;
   PyObject *sizes = PySequence_Tuple(shape);
@@ -122,6 +130,23 @@ fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, bool requires_grad) {
     Py_DECREF(key);
   }
   Py_DECREF(sizes);
+  return t;
+}
+
+static bool is_plain(PyObject *shape) {
+  for (Py_ssize_t i = 0; PyTuple_Check(shape) && i < PyTuple_GET_SIZE(shape); i++)
+    if (!PyLong_CheckExact(PyTuple_GET_ITEM(shape, i)))
+      return false;
+  return PyTuple_Check(shape);
+}
+
+/* With plain sizes it lets no other thread in. */
+fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, bool requires_grad) {
+  if (!is_plain(shape))
+    return type_intern(shape, dtype, requires_grad);
+  int quiet = fb_quiet_begin();
+  fb_type *t = type_intern(shape, dtype, requires_grad);
+  fb_quiet_end(quiet);
   return t;
 }
 
@@ -235,11 +260,13 @@ static PyObject *canonical(PyObject *o) {
   return PyTuple_Pack(2, (PyObject *)Py_TYPE(o), o);
 }
 
+/* Keys may be compared by Python code: the first to be put there counts, and numbers are never used twice. */
 static int64_t static_add(PyObject *values, PyObject *key) {
-  int64_t id = PyList_GET_SIZE(static_list);
-  PyObject *number = PyLong_FromLongLong(id);
-  if (!number || PyDict_SetItem(static_ids, key, number) < 0 || PyList_Append(static_list, values) < 0)
-    id = -1;
+  if (PyList_Append(static_list, values) < 0)
+    return -1;
+  PyObject *number = PyLong_FromSsize_t(PyList_GET_SIZE(static_list) - 1);
+  PyObject *known = number ? PyDict_SetDefault(static_ids, key, number) : NULL;
+  int64_t id = known ? PyLong_AsLongLong(known) : -1;
   Py_XDECREF(number);
   return id;
 }
@@ -378,34 +405,37 @@ fb_view *fb_view_like(const fb_view *like, PyObject *payload) {
   return v;
 }
 
+static void view_free(fb_view *v) {
+  PyMem_Free(v->sizes);
+  PyMem_Free(v->limits);
+  PyMem_Free(v);
+}
+
 /* View 0 stands for "the base itself" in keys, so ids start at 1. */
-fb_view *fb_view_add(const void *origin, const fb_view *parent, fb_function *f, uint32_t statics, bool detached,
-                     uint32_t n_own) {
+fb_view *fb_view_add(const fb_view *given) {
+  fb_view *v = PyMem_Malloc(sizeof(fb_view));
+  if (!v) {
+    PyMem_Free(given->limits);
+    return (fb_view *)PyErr_NoMemory();
+  }
+  *v = *given;
+  v->identity = v->function->detach && (!v->parent || v->parent->identity);
+  v->n_starts = v->n_own + (v->parent ? v->parent->n_starts : 0);
+  int status = view_split(v); /* runs Python code: other threads may be let in */
+  fb_view *known = status == 0 ? fb_view_find(v->origin, v->function, v->statics, v->detached, v->n_own) : NULL;
   if (!n_views)
     n_views = 1;
-  if (view_table_reserve() < 0 || fb_grow((void **)&views, &cap_views, n_views + 1, sizeof *views) < 0)
-    return NULL;
-  fb_view *v = PyMem_Calloc(1, sizeof(fb_view));
-  if (!v)
-    return (fb_view *)PyErr_NoMemory();
-  v->id = n_views;
-  v->origin = origin;
-  v->parent = parent;
-  v->function = (fb_function *)Py_NewRef(f);
-  v->statics = statics;
-  v->detached = detached;
-  v->n_own = n_own;
-  v->identity = f->detach && (!parent || parent->identity);
-  v->n_starts = n_own + (parent ? parent->n_starts : 0);
-  if (view_split(v) < 0) {
-    Py_DECREF(v->function);
-    PyMem_Free(v->sizes);
-    PyMem_Free(v);
-    return NULL;
+  if (status < 0 || known || view_table_reserve() < 0 ||
+      fb_grow((void **)&views, &cap_views, n_views + 1, sizeof *views) < 0) {
+    view_free(v);
+    return known;
   }
+  v->id = n_views;
+  Py_INCREF((PyObject *)v->function);
+  Py_INCREF(v->payload);
   views[n_views++] = v;
   view_place(v);
-  f->recent_view = v;
+  v->function->recent_view = v;
   return v;
 }
 

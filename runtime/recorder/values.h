@@ -63,8 +63,8 @@ int64_t fb_static_intern(PyObject *const *values, Py_ssize_t n, const char *func
 PyObject *fb_static_values(uint32_t id);                                                                /* borrowed */
 bool fb_static_is_stable(PyObject *value); /* identity implies equality for ever */
 fb_view *fb_view_find(const void *origin, fb_function *function, uint32_t statics, bool detached, uint32_t n_own);
-fb_view *fb_view_add(const void *origin, const fb_view *parent, fb_function *function, uint32_t statics, bool detached,
-                     uint32_t n_own);
+/* What is given, completed: its limits are taken over. One that another thread has added meanwhile counts. */
+fb_view *fb_view_add(const fb_view *given);
 fb_view *fb_view_by_id(uint32_t id);
 fb_view *fb_view_like(const fb_view *v, PyObject *payload); /* for keys of traces with symbols; not interned */
 uint32_t fb_type_count(void);
@@ -74,7 +74,8 @@ uint32_t fb_view_count(void);
 
 #define FB_NO_SLOT UINT32_MAX
 
-/* One value of base storage: a slot of `home`'s trace while epoch == home->id, else `buffer`. */
+/* One value of base storage: a slot of `home`'s trace while epoch == home->id, else `buffer`. Other traces that have
+ * read it meanwhile know where they have it themselves: see places.c. */
 typedef struct fb_cell {
   uint32_t refs, version;
   uint64_t epoch;
@@ -89,6 +90,7 @@ typedef struct fb_cell {
   uint32_t segment_slot;
   bool shared;     /* memory visible to others: snapshot on reading, write through */
   bool unset;      /* nothing was ever written to the buffer */
+  bool placed;     /* traces of several threads have, or had, read it */
   PyObject *error; /* (class, args): why the value was never computed */
 } fb_cell;
 
@@ -97,6 +99,7 @@ typedef struct fb_anchor {
   uint32_t refs;
   uint32_t slot, data; /* leaf slot, and the data slot it was made from, valid in `epoch` */
   uint64_t epoch;
+  fb_recorder *home;    /* whose trace that is */
   struct fb_leaf *leaf; /* NULL once dead */
   uint32_t index;       /* position among the trace's leaves */
   uint32_t writes;      /* how often the leaf's storage was written, detached aliases apart */
@@ -131,6 +134,7 @@ int fb_tensor_make_leaf(fb_tensor *t);
 int fb_tensor_end_leaf(fb_tensor *t);     /* it does not require grad any more */
 int fb_tensor_restore_grad(fb_tensor *t); /* it does again */
 void fb_anchor_release(fb_anchor *a);
+PyObject *fb_py_replace_grad(PyObject *module, PyObject *args);
 int fb_tensor_init(PyObject *module);
 int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old); /* `old`: a new reference */
 extern PyType_Slot fb_operator_slots[];

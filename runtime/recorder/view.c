@@ -25,30 +25,37 @@ PyObject *fb_operand_info(fb_tensor *t, bool elements) {
                        elements ? type->shape : t->cell->type->shape);
 }
 
-static int set_limits(fb_view *v, PyObject *limits) {
-  if (limits == Py_None || !v->n_own)
+/* The greatest allowed starts; *limits NULL: unchecked. */
+static int read_limits(const fb_function *f, uint32_t n_own, PyObject *given, int64_t **limits) {
+  *limits = NULL;
+  if (given == Py_None || !n_own)
     return 0;
-  PyObject *items = PySequence_Tuple(limits);
+  PyObject *items = PySequence_Tuple(given);
   if (!items)
     return -1;
   int status = -1;
-  if (PyTuple_GET_SIZE(items) != v->n_own)
-    PyErr_Format(PyExc_ValueError, "[%U] expand gave %zd limits for %u starts.", v->function->name,
-                 PyTuple_GET_SIZE(items), v->n_own);
-  else if (!(v->limits = PyMem_Calloc(v->n_own, sizeof *v->limits)))
+  if (PyTuple_GET_SIZE(items) != n_own)
+    PyErr_Format(PyExc_ValueError, "[%U] expand gave %zd limits for %u starts.", f->name, PyTuple_GET_SIZE(items),
+                 n_own);
+  else if (!(*limits = PyMem_Calloc(n_own, sizeof **limits)))
     PyErr_NoMemory();
   else
     status = 0;
-  for (uint32_t i = 0; status == 0 && i < v->n_own; i++) {
-    v->limits[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(items, i));
-    status = v->limits[i] == -1 && PyErr_Occurred() ? -1 : 0;
+  for (uint32_t i = 0; status == 0 && i < n_own; i++) {
+    (*limits)[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(items, i));
+    status = (*limits)[i] == -1 && PyErr_Occurred() ? -1 : 0;
   }
   Py_DECREF(items);
+  if (status < 0) {
+    PyMem_Free(*limits);
+    *limits = NULL;
+  }
   return status;
 }
 
 static fb_view *learn(fb_function *f, fb_tensor *t, uint32_t statics, bool detached, uint32_t n_own,
                       const void *origin) {
+  const fb_view *parent = t->view;
   PyObject *hook = fb_hook(fb_hooks.expand, "expand"), *info = hook ? fb_operand_info(t, false) : NULL;
   PyObject *values = info ? fb_function_statics(f, statics) : NULL, *answer = NULL;
   if (values)
@@ -62,15 +69,17 @@ static fb_view *learn(fb_function *f, fb_tensor *t, uint32_t statics, bool detac
   if (PyTuple_Check(answer) &&
       PyArg_ParseTuple(answer, "O(OO)|O;expand of a view returns (payload, (shape, dtype)[, limits])", &payload, &shape,
                        &dtype, &limits)) {
-    fb_type *plain = fb_type_intern(shape, dtype, false), *grad = plain ? fb_type_with_grad(plain, !detached) : NULL;
-    v = grad ? fb_view_add(origin, t->view, f, statics, detached, n_own) : NULL;
-    if (v) {
-      v->types[0] = plain;
-      v->types[1] = grad;
-      v->payload = Py_NewRef(payload);
-      if (set_limits(v, limits) < 0)
-        v = NULL;
-    }
+    fb_view made = {.origin = origin,
+                    .parent = parent,
+                    .function = f,
+                    .statics = statics,
+                    .detached = detached,
+                    .n_own = n_own,
+                    .payload = payload};
+    made.types[0] = fb_type_intern(shape, dtype, false);
+    made.types[1] = made.types[0] ? fb_type_with_grad(made.types[0], !detached) : NULL;
+    if (made.types[1] && read_limits(f, n_own, limits, &made.limits) == 0)
+      v = fb_view_add(&made);
   } else if (!PyErr_Occurred()) {
     PyErr_SetString(PyExc_TypeError, "[expand] a view's expansion must be a tuple.");
   }
@@ -113,16 +122,17 @@ static PyObject *make_handle(fb_tensor *t, const fb_view *v, const int64_t *own)
       memcpy(starts, t->starts, inherited * sizeof *starts);
     memcpy(starts + inherited, own, v->n_own * sizeof *starts);
   }
+  PyObject *leaf = v->detached ? NULL : Py_XNewRef((PyObject *)t->leaf);
   t->cell->refs++;
-  fb_tensor *made = (fb_tensor *)fb_tensor_new(t->cell, NULL);
-  if (!made) {
+  fb_tensor *made = (fb_tensor *)fb_tensor_new(t->cell, NULL); /* may let other threads in */
+  if (FB_UNLIKELY(!made)) {
     PyMem_Free(starts);
+    Py_XDECREF(leaf);
     return NULL;
   }
   made->view = v;
   made->starts = starts;
-  if (t->leaf && !v->detached)
-    made->leaf = (fb_leaf *)Py_NewRef(t->leaf);
+  made->leaf = (fb_leaf *)leaf;
   return (PyObject *)made;
 }
 
@@ -142,8 +152,8 @@ PyObject *fb_record_view(fb_function *f, PyObject *const *values, uint32_t stati
   if (!origin && !(origin = fb_type_with_grad(t->cell->type, false)))
     return NULL;
   fb_view *v = fb_view_find(origin, f, statics, detached, n_own);
-  if (FB_UNLIKELY(!v) && !(v = learn(f, t, statics, detached, n_own, origin)))
-    return NULL;
+  if (FB_UNLIKELY(!v)) /* once it is known nobody comes in between: another thread may assign to `data` meanwhile */
+    return learn(f, t, statics, detached, n_own, origin) ? fb_record_view(f, values, statics) : NULL;
   if (FB_UNLIKELY(v->limits && check_starts(v, own) < 0))
     return NULL;
   return make_handle(t, v, own);
