@@ -10,74 +10,12 @@ import re
 #: Where it begins a function of the C library: `argp_error`, `svc_run`.
 _LIBRARY = {"aio", "argp", "gai", "svc"}
 #: Headers that ours would hide from whoever has the folder among the places to look for headers.
-_HEADERS = set(
-    [
-        "aio",
-        "alloca",
-        "assert",
-        "complex",
-        "cpuid",
-        "ctype",
-        "dirent",
-        "dlfcn",
-        "elf",
-        "endian",
-        "errno",
-        "fcntl",
-        "features",
-        "fenv",
-        "float",
-        "getopt",
-        "glob",
-        "immintrin",
-        "inttypes",
-        "iso646",
-        "libgen",
-        "limits",
-        "link",
-        "locale",
-        "malloc",
-        "math",
-        "memory",
-        "omp",
-        "poll",
-        "pthread",
-        "pwd",
-        "regex",
-        "sched",
-        "search",
-        "semaphore",
-        "setjmp",
-        "signal",
-        "spawn",
-        "stdalign",
-        "stdarg",
-        "stdatomic",
-        "stdbit",
-        "stdbool",
-        "stdckdint",
-        "stddef",
-        "stdint",
-        "stdio",
-        "stdlib",
-        "stdnoreturn",
-        "string",
-        "strings",
-        "syscall",
-        "syslog",
-        "termios",
-        "tgmath",
-        "thread",
-        "threads",
-        "time",
-        "uchar",
-        "ucontext",
-        "unistd",
-        "utime",
-        "wchar",
-        "wctype",
-        "x86intrin",
-    ]
+_HEADERS = (
+    "aio alloca assert complex cpuid ctype dirent dlfcn elf endian errno fcntl features fenv float getopt glob "
+    "immintrin inttypes iso646 libgen limits link locale malloc math memory omp poll pthread pwd regex sched search "
+    "semaphore setjmp signal spawn stdalign stdarg stdatomic stdbit stdbool stdckdint stddef stdint stdio stdlib "
+    "stdnoreturn string strings syscall syslog termios tgmath thread threads time uchar ucontext unistd utime wchar "
+    "wctype x86intrin"
 )
 #: What lies in every exported folder.
 _FILES = {"runtime", "exported"}
@@ -103,7 +41,7 @@ def _fault(name: str, made: str) -> str | None:
         return "names that begin with fb_ are those of the runtime"
     if made in _LIBRARY:
         return f"the C library has functions that begin with {made}_"
-    if made in _HEADERS:
+    if made in _HEADERS.split():
         return f"its header would hide the system's <{made}.h>"
     if made.lower() in _FILES:
         return "a part of every exported folder is called so"

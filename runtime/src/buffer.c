@@ -12,7 +12,7 @@ fb_status fb_buffer_wrap(void *data, size_t bytes, fb_release_fn release, void *
   if (data == NULL && bytes > 0)
     return fb_fail(FB_INVALID_ARGUMENT, "[memory] cannot wrap a null pointer of %zu bytes. Pass the data's address.",
                    bytes);
-  fb_buffer *b = aligned_alloc(FB_ALIGN, sizeof *b);
+  fb_buffer *b = (fb_buffer *)aligned_alloc(FB_ALIGN, sizeof *b);
   if (b == NULL)
     return fb_fail(FB_OUT_OF_MEMORY, "[memory] cannot allocate a buffer header of %zu bytes. Free memory.", sizeof *b);
   *b = (fb_buffer){.data = data, .bytes = bytes, .release = release, .owner = owner};

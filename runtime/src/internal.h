@@ -2,7 +2,7 @@
 #ifndef FLAMBEAU_INTERNAL_H
 #define FLAMBEAU_INTERNAL_H
 
-#include <stdatomic.h>
+#include "language.h"
 
 #include "flambeau/runtime.h"
 

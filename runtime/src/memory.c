@@ -56,7 +56,7 @@ static int class_of(size_t bytes, size_t *capacity) {
 /* A block with `bytes`, `capacity` and `size_class` filled in. */
 static fb_buffer *system_alloc(size_t bytes, size_t capacity, int size_class, fb_guard_mode guard) {
   bool is_small = capacity < FB_BIG_BLOCK && guard == FB_GUARD_OFF;
-  fb_buffer *b = aligned_alloc(FB_ALIGN, sizeof *b + (is_small ? capacity : 0));
+  fb_buffer *b = (fb_buffer *)aligned_alloc(FB_ALIGN, sizeof *b + (is_small ? capacity : 0));
   if (b == NULL)
     return NULL;
   b->bytes = bytes;

@@ -2,7 +2,7 @@
 #ifndef FLAMBEAU_PARKING_H
 #define FLAMBEAU_PARKING_H
 
-#include <stdatomic.h>
+#include "language.h"
 #include <stdint.h>
 
 #if defined(__linux__)

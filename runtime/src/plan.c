@@ -144,22 +144,25 @@ static void *carve_copy(fb_carver *c, const void *source, size_t count, size_t s
   return piece;
 }
 
+#define CARVE(c, type, n) ((type *)carve(c, (size_t)(n), sizeof(type)))
+#define CARVE_COPY(c, type, from, n) ((const type *)carve_copy(c, from, (size_t)(n), sizeof(type)))
+
 static void lay_out(fb_plan *p, const fb_plan_spec *s, fb_carver *c) {
   p->spec = *s;
   p->spec.constants = carve_copy(c, s->constants, s->constant_bytes, 1); /* first: the block is 64-byte aligned */
-  p->spec.input_bytes = carve_copy(c, s->input_bytes, (size_t)s->n_inputs, sizeof *s->input_bytes);
-  p->spec.outputs = carve_copy(c, s->outputs, (size_t)s->n_outputs, sizeof *s->outputs);
-  p->spec.exprs = carve_copy(c, s->exprs, (size_t)s->n_exprs, sizeof *s->exprs);
-  p->spec.steps = carve_copy(c, s->steps, (size_t)s->n_steps, sizeof *s->steps);
-  p->spec.refs = carve_copy(c, s->refs, (size_t)s->n_refs, sizeof *s->refs);
-  p->spec.dims = carve_copy(c, s->dims, (size_t)s->n_dims, sizeof *s->dims);
-  p->spec.kernels = carve_copy(c, s->kernels, (size_t)s->n_kernels, sizeof *s->kernels);
-  p->spec.guards = carve_copy(c, s->guards, (size_t)s->n_guards, sizeof *s->guards);
-  p->slots = carve(c, (size_t)s->n_refs, sizeof *p->slots);
-  p->input_kept = carve(c, (size_t)s->n_inputs, sizeof *p->input_kept);
-  p->sizes.values = carve(c, (size_t)s->n_exprs, sizeof(int64_t));
-  p->sizes.offsets = carve(c, (size_t)s->n_refs, sizeof(int64_t));
-  p->sizes.dims = carve(c, (size_t)s->n_dims, sizeof(int64_t));
+  p->spec.input_bytes = CARVE_COPY(c, int32_t, s->input_bytes, s->n_inputs);
+  p->spec.outputs = CARVE_COPY(c, fb_output, s->outputs, s->n_outputs);
+  p->spec.exprs = CARVE_COPY(c, fb_expr, s->exprs, s->n_exprs);
+  p->spec.steps = CARVE_COPY(c, fb_step, s->steps, s->n_steps);
+  p->spec.refs = CARVE_COPY(c, fb_ref, s->refs, s->n_refs);
+  p->spec.dims = CARVE_COPY(c, int32_t, s->dims, s->n_dims);
+  p->spec.kernels = CARVE_COPY(c, fb_kernel, s->kernels, s->n_kernels);
+  p->spec.guards = CARVE_COPY(c, fb_guard, s->guards, s->n_guards);
+  p->slots = CARVE(c, uint32_t, s->n_refs);
+  p->input_kept = CARVE(c, bool, s->n_inputs);
+  p->sizes.values = CARVE(c, int64_t, s->n_exprs);
+  p->sizes.offsets = CARVE(c, int64_t, s->n_refs);
+  p->sizes.dims = CARVE(c, int64_t, s->n_dims);
 }
 
 static uint32_t slot_of(const fb_plan_spec *s, const fb_ref *r) {
@@ -202,8 +205,8 @@ fb_status fb_plan_create(const fb_plan_spec *spec, fb_plan **out) {
   fb_carver carver = {0};
   lay_out(&counted, spec, &carver);
   size_t bytes = fb_round_up(carver.used + 1, FB_ALIGN);
-  fb_plan *p = calloc(1, sizeof *p);
-  carver = (fb_carver){.base = aligned_alloc(FB_ALIGN, bytes)};
+  fb_plan *p = (fb_plan *)calloc(1, sizeof *p);
+  carver = (fb_carver){.base = (char *)aligned_alloc(FB_ALIGN, bytes)};
   if (p == NULL || carver.base == NULL) {
     free(p);
     free(carver.base);

@@ -28,20 +28,20 @@ typedef struct {
 } fb_call;
 
 static void run_chunks(void *context, int64_t lo, int64_t hi, int worker) {
-  const fb_call *call = context;
+  const fb_call *call = (const fb_call *)context;
   call->kernel(call->bufs, call->dims, lo, hi, call->scratch + (size_t)worker * call->scratch_stride);
 }
 
 /* ---- built-in kernels ---------------------------------------------------------------------------------- */
 
 static void copy_chunks(void *context, int64_t lo, int64_t hi, int worker) {
-  void *const *bufs = context;
+  void *const *bufs = (void *const *)context;
   (void)worker;
   memcpy((char *)bufs[0] + lo, (const char *)bufs[1] + lo, (size_t)(hi - lo));
 }
 
 static void clear_chunks(void *context, int64_t lo, int64_t hi, int worker) {
-  void *const *bufs = context;
+  void *const *bufs = (void *const *)context;
   (void)worker;
   memset((char *)bufs[0] + lo, 0, (size_t)(hi - lo));
 }
@@ -122,9 +122,11 @@ static bool may_take(const fb_execution *e, int32_t source, size_t bytes) {
 
 static fb_status copy_of_input(const fb_execution *e, int32_t source, size_t bytes, fb_buffer **out) {
   fb_status status = fb_pool_take(bytes, out);
-  if (status == FB_OK)
-    run_built_in(FB_KERNEL_COPY, (void *[]){(*out)->data, (void *)e->run->inputs[source].data}, (int64_t)bytes);
-  return status;
+  if (status != FB_OK)
+    return status;
+  void *bufs[] = {(*out)->data, (void *)e->run->inputs[source].data};
+  run_built_in(FB_KERNEL_COPY, bufs, (int64_t)bytes);
+  return FB_OK;
 }
 
 static fb_status make_output(const fb_execution *e, const fb_output *spec, fb_buffer **out) {
@@ -195,8 +197,8 @@ static fb_status execute(fb_execution *e) {
   size_t bytes = working_bytes(e);
   if (bytes > 0 && (status = fb_pool_take(bytes, &working)) != FB_OK)
     return status;
-  char *arena = working == NULL ? NULL : working->data;
-  e->scratch = offset_by(arena, (int64_t)e->sizes->arena);
+  char *arena = working == NULL ? NULL : (char *)working->data;
+  e->scratch = (char *)offset_by(arena, (int64_t)e->sizes->arena);
   e->bases[fb_arena_slot(spec)] = arena;
   e->bases[fb_arena_slot(spec) + 1] = (void *)spec->constants;
   e->bases[fb_arena_slot(spec) + 2] = &e->status;
@@ -242,7 +244,7 @@ static fb_status run_with_frame(fb_plan *p, fb_run *run) {
   fb_status status = fb_pool_take(pointer_bytes + p->frame_numbers * sizeof(int64_t), &frame);
   if (status != FB_OK)
     return status;
-  status = run_in_frame(p, run, frame->data, (int64_t *)((char *)frame->data + pointer_bytes));
+  status = run_in_frame(p, run, (void **)frame->data, (int64_t *)((char *)frame->data + pointer_bytes));
   fb_buffer_release(frame);
   return status;
 }

@@ -196,7 +196,7 @@ bool fb_plan_fits(const fb_plan *plan, const int64_t *symbols) {
   fb_buffer *frame;
   if (fb_pool_take((size_t)plan->guard_exprs * sizeof(int64_t), &frame) != FB_OK)
     return false;
-  bool fits = check_guards(plan, symbols, frame->data);
+  bool fits = check_guards(plan, symbols, (int64_t *)frame->data);
   fb_buffer_release(frame);
   return fits;
 }

@@ -23,7 +23,7 @@ static void free_state(program_state *state) {
 
 static fb_status make_state(const fb_program *p, program_state **out) {
   int32_t n = p->plan->n_inputs;
-  program_state *state = calloc(1, sizeof *state + (size_t)n * sizeof(fb_buffer *));
+  program_state *state = (program_state *)calloc(1, sizeof *state + (size_t)n * sizeof(fb_buffer *));
   if (state == NULL)
     return fb_fail(FB_OUT_OF_MEMORY, "[%s] no memory for the program's tables.", p->name);
   state->n = n;
@@ -41,7 +41,7 @@ static fb_status make_state(const fb_program *p, program_state **out) {
 
 /* Of two threads that are first at the same time, one throws its work away. */
 static fb_status get_state(const fb_program *p, const program_state **out) {
-  _Atomic(program_state *) *cell = p->state;
+  _Atomic(program_state *) *cell = (_Atomic(program_state *) *)p->state;
   program_state *state = atomic_load_explicit(cell, memory_order_acquire);
   if (FB_UNLIKELY(state == NULL)) {
     program_state *made = NULL;
@@ -121,7 +121,7 @@ fb_status fb_program_run(const fb_program *p, const void *const *inputs, void *c
   fb_buffer *frame; /* from the pool: after the first run it costs no allocation */
   if ((status = fb_buffer_alloc(input_bytes + output_bytes, &frame)) != FB_OK)
     return status;
-  fb_input *gathered = fb_buffer_data(frame);
+  fb_input *gathered = (fb_input *)fb_buffer_data(frame);
   fb_buffer **made = (fb_buffer **)(gathered + state->n);
   memset(gathered, 0, input_bytes + output_bytes);
   status = run(p, state, inputs, outputs, gathered, made);
@@ -149,7 +149,7 @@ static bool is_nan(const unsigned char *number, size_t width) {
 
 /* Bit for bit, but all NaNs are equal: machines differ in the sign and payload of those they make. */
 static fb_status compare(const fb_program *p, int32_t output, const unsigned char *found) {
-  const unsigned char *expected = p->expected[output];
+  const unsigned char *expected = (const unsigned char *)p->expected[output];
   size_t width = float_width(p->outputs[output].dtype);
   for (size_t i = 0; i < p->outputs[output].bytes; i++) {
     if (found[i] == expected[i])
@@ -165,7 +165,7 @@ static fb_status compare(const fb_program *p, int32_t output, const unsigned cha
 fb_status fb_program_check(const fb_program *p) {
   if (p == NULL)
     return fb_fail(FB_INVALID_ARGUMENT, "[check] the program is NULL. Pass the address of <name>_program.");
-  void **outputs = calloc((size_t)p->n_outputs, sizeof *outputs);
+  void **outputs = (void **)calloc((size_t)p->n_outputs, sizeof *outputs);
   fb_status status = outputs == NULL ? fb_fail(FB_OUT_OF_MEMORY, "[check] no memory for the outputs.") : FB_OK;
   for (int32_t i = 0; status == FB_OK && i < p->n_outputs; i++)
     if ((outputs[i] = malloc(p->outputs[i].bytes + 1)) == NULL)
@@ -173,7 +173,7 @@ fb_status fb_program_check(const fb_program *p) {
   if (status == FB_OK)
     status = fb_program_run(p, p->sample_inputs, outputs);
   for (int32_t i = 0; status == FB_OK && i < p->n_outputs; i++)
-    status = compare(p, i, outputs[i]);
+    status = compare(p, i, (const unsigned char *)outputs[i]);
   for (int32_t i = 0; outputs != NULL && i < p->n_outputs; i++)
     free(outputs[i]);
   free(outputs);

@@ -1,5 +1,7 @@
 /* Whole pages from the operating system, for big blocks: they go back to it at once when the cache is trimmed. */
+#ifndef _GNU_SOURCE /* C++ compilers define it */
 #define _GNU_SOURCE
+#endif
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -20,7 +22,7 @@ static void *map(size_t bytes) {
 
 /* Maps one huge page more than needed and returns the ends, so that the block starts on a huge page. */
 static void *map_aligned(size_t bytes) {
-  char *p = map(bytes + HUGE_PAGE);
+  char *p = (char *)map(bytes + HUGE_PAGE);
   if (p == NULL)
     return NULL;
   size_t head = (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
@@ -41,7 +43,7 @@ static size_t page_bytes(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
 void *fb_guarded_alloc(size_t bytes, bool at_end) {
   size_t page = page_bytes(), inside = fb_round_up(bytes, page);
-  char *p = map(inside + 2 * page);
+  char *p = (char *)map(inside + 2 * page);
   if (p == NULL)
     return NULL;
   if (mprotect(p, page, PROT_NONE) != 0 || mprotect(p + page + inside, page, PROT_NONE) != 0) {

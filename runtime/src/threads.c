@@ -6,7 +6,9 @@
  * it can only succeed while the loop is unfinished, so what it then reads about the loop (task, context, extents) is
  * stable.
  */
+#ifndef _GNU_SOURCE /* C++ compilers define it */
 #define _GNU_SOURCE
+#endif
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
