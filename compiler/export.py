@@ -15,6 +15,7 @@ from pathlib import Path
 import flambeau.runtime
 import numpy as np
 from flambeau.compiler import linker, stages
+from flambeau.compiler.explanation import explanation
 from flambeau.compiler.export_header import header
 from flambeau.compiler.export_object import Contents, object_code
 from flambeau.compiler.options import Options
@@ -85,12 +86,23 @@ def write(folder: Path, request: Request, target: str, executable: bool) -> Path
 def compile(request: Request, platform: Platform) -> Contents:
     """The fused plan of the request's graph for the platform's machine, with everything else that the object needs."""
     graph = request.graph
-    work = stages.run(graph, Options(mode="blocking", target=platform.target))
-    assert work.program is not None
+    options = Options(mode="blocking", target=platform.target)
+    program = stages.run(graph, options).program
+    told, checks = explanation(graph)
+    explained = stages.run(told, options).program if checks else None
+    assert program is not None
     inputs = [Aval(a.shape, from_numpy(a.dtype)) for a in request.sample_inputs]
     outputs = [graph.avals[v] for v in graph.outputs]
     return Contents(
-        request.name, work.program, inputs, outputs, request.sources, request.sample_inputs, request.expected
+        request.name,
+        program,
+        inputs,
+        outputs,
+        request.sources,
+        request.sample_inputs,
+        request.expected,
+        explained,
+        checks,
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from flambeau.compiler import backend, elf
+from flambeau.compiler.explanation import Checked
+from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.compiler.targets import Target
@@ -21,6 +23,9 @@ from flambeau.dialects.aval import Aval
 RUNTIME_SYMBOLS = {"fb_program_run", "fb_program_check", "fb_last_error"}
 
 _TENSOR, _SOURCE = "{ ptr, i32, ptr, i64 }", "{ i32, ptr, i64 }"
+_CHECK = "{ ptr, ptr, i32, i32, i32, i32, ptr, i64, i64, i64, double, double }"
+#: Values of `fb_check_kind`.
+_CHECKS = {"INTEGERS": 0, "NONZERO": 1, "FLOATS": 2}
 
 
 @dataclass
@@ -38,6 +43,13 @@ class Contents:
     sources: Sequence[int | np.ndarray]
     sample_inputs: Sequence[np.ndarray]
     expected: Sequence[np.ndarray]
+    explanation: Program | None = None  # gives, per check, the operand that it is about
+    checks: Sequence[Checked] = ()
+
+    def kernels(self) -> list[KernelSource]:
+        """Those of both programs, each once."""
+        sources = [*self.program.kernels, *(self.explanation.kernels if self.explanation else ())]
+        return list({source.text: source for source in sources}.values())
 
 
 # ---- tables as LLVM IR ----------------------------------------------------------------------------------------
@@ -90,13 +102,14 @@ def kernel_name(program: str, index: int) -> str:
 def tables(contents: Contents, target: str) -> str:
     """The tables and functions of a program, as the text of an LLVM module."""
     t, name = Tables(), contents.name
-    plan_type, plan = _struct(_plan(t, contents))
+    numbers = {source.text: k for k, source in enumerate(contents.kernels())}
+    plans = [_struct(_plan(t, p, name, numbers)) for p in (contents.program, contents.explanation) if p]
     type_, value = _struct(_program(t, contents, target))
-    kernels = [kernel_name(name, k) for k in range(len(contents.program.kernels))]
+    kernels = [kernel_name(name, k) for k in numbers.values()]
     lines = [
         *t.lines,
         "@state = private global ptr null, align 8",
-        f"@plan = private constant {plan_type} {plan}, align 8",
+        *(f"@plan.{k} = private constant {kind} {plan}, align 8" for k, (kind, plan) in enumerate(plans)),
         f"@{name}_program = constant {type_} {value}, align 8",
         *(f"declare void @{kernel}(ptr, ptr, i64, i64, ptr)" for kernel in kernels),
         _FUNCTIONS.replace("NAME", name),
@@ -130,9 +143,9 @@ def _struct(fields: Sequence[tuple[str, Any]]) -> tuple[str, str]:
     return kind, struct(kind, [v for _, v in fields])
 
 
-def _plan(t: Tables, contents: Contents) -> list[tuple[str, Any]]:
-    """The fields of the `fb_plan_spec`."""
-    spec = contents.program.spec
+def _plan(t: Tables, program: Program, name: str, numbers: dict[str, int]) -> list[tuple[str, Any]]:
+    """The fields of the `fb_plan_spec`; `numbers` are those of kernels by their text."""
+    spec = program.spec
     refs: list[tuple[int, int, int]] = []
     dims: list[int] = []
     steps = []
@@ -140,7 +153,7 @@ def _plan(t: Tables, contents: Contents) -> list[tuple[str, Any]]:
         steps.append((kernel, n, grain, scratch, len(refs), len(step_refs), len(dims), len(step_dims)))
         refs += step_refs
         dims += step_dims
-    kernels = [f"@{kernel_name(contents.name, k)}" for k in range(spec.n_kernels)]
+    kernels = [f"@{kernel_name(name, numbers[source.text])}" for source in program.kernels]
     counts = (spec.n_symbols, len(spec.inputs), len(spec.outputs), len(spec.exprs), len(steps), spec.n_fallible)
     return [
         *(("i32", c) for c in (*counts, len(refs), len(dims), spec.n_kernels)),
@@ -165,10 +178,11 @@ def _program(t: Tables, contents: Contents, target: str) -> list[tuple[str, Any]
     return [
         ("ptr", t.text(contents.name)),
         ("ptr", t.text(target)),
-        ("ptr", "@plan"),
+        ("ptr", "@plan.0"),
         ("i32", len(contents.inputs)),
         ("i32", len(contents.outputs)),
         ("i32", len(errors)),
+        ("i32", len(contents.checks)),
         ("ptr", t.structs(_TENSOR, [_tensor(t, aval) for aval in contents.inputs])),
         ("ptr", t.structs(_TENSOR, [_tensor(t, aval) for aval in contents.outputs])),
         ("ptr", t.structs(_SOURCE, [_source(t, source) for source in contents.sources])),
@@ -176,7 +190,28 @@ def _program(t: Tables, contents: Contents, target: str) -> list[tuple[str, Any]
         ("ptr", t.array("ptr", [t.blob(_bytes(a)) for a in contents.sample_inputs])),
         ("ptr", t.array("ptr", [t.blob(_bytes(a)) for a in contents.expected])),
         ("ptr", "@state"),
+        ("ptr", "@plan.1" if contents.explanation else "null"),
+        ("ptr", t.structs(_CHECK, [_check(t, check) for check in contents.checks])),
     ]
+
+
+def _check(t: Tables, check: Checked) -> tuple[Any, ...]:
+    """The fields of an `fb_check`. Bounds are doubles where the operand is one of floats."""
+    domain, aval = check
+    kind = "NONZERO" if domain.low is None else "FLOATS" if aval.dtype.is_floating_point else "INTEGERS"
+    bounds = [domain.low or 0, domain.high or 0]
+    ints = [int(x) for x in bounds] if kind == "INTEGERS" else [0, 0]
+    floats = [_double(float(x)) for x in bounds] if kind == "FLOATS" else [_double(0.0)] * 2
+    shown = 0 if domain.whole or kind == "NONZERO" else 1
+    rank = 0 if domain.whole else len(aval.shape)
+    texts = t.text(domain.before), t.text(domain.after)
+    numbers = _CHECKS[kind], shown, aval.dtype.itemsize, rank, t.numbers("i64", aval.shape), aval.size
+    return (*texts, *numbers, *ints, *floats)
+
+
+def _double(x: float) -> str:
+    """A literal of LLVM's: the number's bits."""
+    return f"0x{int(np.float64(x).view(np.uint64)):016X}"
 
 
 def _tensor(t: Tables, aval: Aval) -> tuple[Any, ...]:
@@ -203,7 +238,7 @@ def object_code(contents: Contents, target: Target) -> bytes:
     module.triple = target.triple
     module.data_layout = str(machine.target_data)
     options = Options(target=target.name)
-    for k, source in enumerate(contents.program.kernels):
+    for k, source in enumerate(contents.kernels()):
         kernel = backend.compile_module(source, options)
         kernel.get_function("kernel").name = kernel_name(contents.name, k)
         module.link_in(kernel)

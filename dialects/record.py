@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from flambeau.dialects.aval import Aval
+from flambeau.dialects.domain import Domain
 from flambeau.dialects.dtypes import DType
 
 
@@ -78,6 +79,8 @@ class OpRecord:
     doc        one line, shown in docs.
     fails      fallible elementwise ops: (b, operands..., attrs...) -> i1, true where the op must fail; `lower` is then
                still safe to run and its value there does not matter. Other fallible ops: None, their kind says it.
+    domain     fallible ops: (operand avals..., attrs...) -> `Domain`, what must hold of an operand's elements, from which
+               the errors of exported programs are made. None: those name no value.
     failure    fallible ops: (position, operand avals..., attrs...) -> the exception to raise when the op failed first
                at row-major `position` (of the result; of the index operand for gather and scatter).
     """
@@ -98,6 +101,7 @@ class OpRecord:
     doc: str = ""
     fails: Callable[..., Any] | None = None
     failure: Callable[..., Exception] | None = None
+    domain: Callable[..., Domain] | None = None
 
     def __post_init__(self) -> None:
         if self.name in REGISTRY:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 from flambeau.dialects.aval import Aval
+from flambeau.dialects.domain import Domain, failing
 from flambeau.dialects.dtypes import NUMERIC, int64
 from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample
-from flambeau.dialects.tape.common import check_dtype, coordinates, random
+from flambeau.dialects.tape.common import check_dtype, random
 
 
 def _infer(index: Aval, size: int, op: str, what: str) -> Aval:
@@ -18,10 +19,13 @@ def _infer(index: Aval, size: int, op: str, what: str) -> Aval:
     return index
 
 
-def _failure(position: int, index: Aval, size: int, op: str, what: str) -> Exception:
-    place = coordinates(position, index.shape) if index.shape else ""
+def _domain(index: Aval, size: int, op: str, what: str) -> Domain:
     allowed = f"Indices must lie in 0..{size - 1}." if size else "There is nothing to index."
-    return IndexError(f"[{op}] {what}{place} is out of range for size {size}. {allowed}")
+    after = f" is out of range for size {size}. {allowed}"
+    return Domain(0, IndexError, f"[{op}] {what}", after, 0, size - 1)
+
+
+_failure = failing(_domain, 1)
 
 
 def _reference(index: np.ndarray, size: int, op: str, what: str) -> np.ndarray:
@@ -65,6 +69,7 @@ check_index = OpRecord(
         b.cmp("lt", index, b.const(0, index)), b.cmp("ge", index, b.const(size, index))
     ),
     failure=_failure,
+    domain=_domain,
     samples=_samples,
     doc="The index itself; fails where it does not lie in 0..size-1. `op` and `what` name it in the error.",
 )
@@ -78,9 +83,11 @@ def _infer_range(x: Aval, low: float, high: float, op: str, what: str, text: str
     return x
 
 
-def _out_of_range(position: int, x: Aval, low: float, high: float, op: str, what: str, text: str) -> Exception:
-    place = coordinates(position, x.shape) if x.shape else ""
-    return RuntimeError(f"[{op}] {what}{place} {text}")
+def _domain_of_range(x: Aval, low: float, high: float, op: str, what: str, text: str) -> Domain:
+    return Domain(0, RuntimeError, f"[{op}] {what}", f" {text}", low, high)
+
+
+_out_of_range = failing(_domain_of_range, 1)
 
 
 def _checked_range(x: np.ndarray, low: float, high: float, op: str, what: str, text: str) -> np.ndarray:
@@ -121,6 +128,7 @@ check_range = OpRecord(
     fallible=True,
     fails=_outside,
     failure=_out_of_range,
+    domain=_domain_of_range,
     samples=_samples_of_range,
     doc="x itself; fails where it does not lie in low..high, as no NaN does. `op`, `what` and `text` make the error.",
 )

@@ -103,11 +103,6 @@ def check_length(op: str, what: str, values: Sequence[Any], rank: int) -> None:
         )
 
 
-def coordinates(position: int, shape: tuple[int, ...]) -> str:
-    """A row-major position as text: `[1, 2]`."""
-    return str([int(i) for i in np.unravel_index(position, shape)])
-
-
 def elementwise(
     name: str,
     arity: int,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 from flambeau.dialects.aval import Aval
+from flambeau.dialects.domain import Domain, failing
 from flambeau.dialects.dtypes import NUMERIC, SUPPORTED, int64
 from flambeau.dialects.record import Kind, OpRecord, Sample
-from flambeau.dialects.tape.common import check_axis, check_dtype, coordinates, ops, quiet, random
+from flambeau.dialects.tape.common import check_axis, check_dtype, ops, quiet, random
 
 
 def _check_index(op: str, x: Aval, index: Aval, axis: int) -> None:
@@ -23,21 +24,19 @@ def _check_index(op: str, x: Aval, index: Aval, axis: int) -> None:
         )
 
 
-def _out_of_range(op: str, position: int, x: Aval, index: Aval, axis: int) -> Exception:
+def _domain(op: str, x: Aval, axis: int) -> Domain:
     size = x.shape[axis]
-    return IndexError(
-        f"[{op}] index{coordinates(position, index.shape)} is out of range for axis {axis} of shape {x.shape}. "
-        f"Indices must lie in 0..{size - 1}."
-        if size
-        else f"[{op}] axis {axis} of shape {x.shape} has no elements to index. Pass a non-empty operand."
-    )
+    if not size:
+        text = f"[{op}] axis {axis} of shape {x.shape} has no elements to index. Pass a non-empty operand."
+        return Domain(1, IndexError, text, "", 0, -1, whole=True)
+    after = f" is out of range for axis {axis} of shape {x.shape}. Indices must lie in 0..{size - 1}."
+    return Domain(1, IndexError, f"[{op}] index", after, 0, size - 1)
 
 
 def _require_in_range(op: str, x: np.ndarray, index: np.ndarray, axis: int) -> None:
     wrong = np.flatnonzero((index < 0) | (index >= x.shape[axis]))
     if wrong.size:
-        avals = Aval(x.shape, int64), Aval(index.shape, int64)
-        raise _out_of_range(op, int(wrong[0]), *avals, axis)
+        raise _domain(op, Aval(x.shape, int64), axis).failure(int(wrong[0]), index.shape)
 
 
 def _infer_gather(x: Aval, index: Aval, axis: int) -> Aval:
@@ -88,6 +87,10 @@ def _samples_gather() -> list[Sample]:
     ]
 
 
+def _domain_of_gather(x: Aval, index: Aval, axis: int) -> Domain:
+    return _domain("gather", x, axis)
+
+
 gather = OpRecord(
     name="gather",
     kind=Kind.GATHER,
@@ -98,7 +101,8 @@ gather = OpRecord(
     lower=None,
     dtypes=SUPPORTED,
     fallible=True,
-    failure=lambda position, x, index, axis: _out_of_range("gather", position, x, index, axis),
+    failure=failing(_domain_of_gather, 2),
+    domain=_domain_of_gather,
     samples=_samples_gather,
     doc="The element at index[i, j, ...] along `axis`, for every element of the index.",
 )
@@ -145,6 +149,10 @@ def _samples_scatter_add() -> list[Sample]:
     ]
 
 
+def _domain_of_scatter_add(x: Aval, index: Aval, updates: Aval, axis: int) -> Domain:
+    return _domain("scatter_add", x, axis)
+
+
 scatter_add = OpRecord(
     name="scatter_add",
     kind=Kind.SCATTER,
@@ -155,7 +163,8 @@ scatter_add = OpRecord(
     lower=None,
     dtypes=NUMERIC,
     fallible=True,
-    failure=lambda position, x, index, updates, axis: _out_of_range("scatter_add", position, x, index, axis),
+    failure=failing(_domain_of_scatter_add, 3),
+    domain=_domain_of_scatter_add,
     samples=_samples_scatter_add,
     doc="x plus updates at index[i, j, ...] along `axis`; equal indices add up in the updates' row-major order.",
 )

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import numpy as np
 from flambeau.dialects.aval import Aval
+from flambeau.dialects.domain import Domain, failing
 from flambeau.dialects.dtypes import INTEGER, bool_, int64
 from flambeau.dialects.record import NoGradient, OpRecord, Sample
-from flambeau.dialects.tape.common import coordinates, elementwise, points, quiet, samples_of, shapes
+from flambeau.dialects.tape.common import elementwise, points, quiet, samples_of, shapes
 
 _LOGICAL = (bool_, *INTEGER)
 _DISCRETE = NoGradient("its result is discrete")
 
 
 def _division(name: str, divide, lower, doc: str) -> OpRecord:
-    def failure(position: int, x: Aval, y: Aval) -> Exception:
-        place = f" at {coordinates(position, y.shape)} of a divisor of shape {y.shape}" if y.shape else ""
-        return RuntimeError(f"[{name}] integer division by zero{place}. Replace zero divisors first.")
+    def domain(x: Aval, y: Aval) -> Domain:
+        text, advice = f"[{name}] integer division by zero", "Replace zero divisors first."
+        if not y.shape:
+            return Domain(1, RuntimeError, text, f". {advice}")
+        return Domain(1, RuntimeError, f"{text} at ", f" of a divisor of shape {y.shape}. {advice}")
+
+    failure = failing(domain, 2)
 
     @quiet
     def reference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -37,6 +42,7 @@ def _division(name: str, divide, lower, doc: str) -> OpRecord:
         samples=lambda: points(2, _NONZERO) + shapes(2, 1, 9) + [_by_zero(name)],
         fallible=True,
         failure=failure,
+        domain=domain,
         fails=lambda b, x, y: b.cmp("eq", y, b.const(0, y)),
         doc=doc,
     )

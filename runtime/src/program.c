@@ -4,6 +4,7 @@
 
 #include "flambeau/program.h"
 #include "internal.h"
+#include "program_checks.h"
 
 /* What the first run makes; lives as long as the process. */
 typedef struct {
@@ -73,13 +74,6 @@ static fb_status gather_inputs(const fb_program *p, const program_state *state, 
   return FB_OK;
 }
 
-static fb_status explain(const fb_program *p, int64_t failure) {
-  int64_t code = failure >> 48, position = failure & ((INT64_C(1) << 48) - 1);
-  const char *op = code >= 1 && code <= p->n_errors ? p->errors[code - 1] : "an op";
-  return fb_fail(FB_KERNEL_FAILED, "[%s] %s cannot be computed on these inputs: element %lld is out of its domain.",
-                 p->name, op, (long long)position);
-}
-
 static fb_status run(const fb_program *p, const program_state *state, const void *const *inputs, void *const *outputs,
                      fb_input *gathered, fb_buffer **made) {
   fb_run call = {.inputs = gathered, .outputs = made};
@@ -87,7 +81,7 @@ static fb_status run(const fb_program *p, const program_state *state, const void
   if (status == FB_OK)
     status = fb_plan_run(state->plan, &call);
   if (status == FB_KERNEL_FAILED)
-    return explain(p, call.failure);
+    return fb_program_explain(p, gathered, call.failure);
   for (int32_t i = 0; status == FB_OK && i < p->n_outputs; i++)
     if (p->outputs[i].bytes > 0)
       memcpy(outputs[i], fb_buffer_data(made[i]), p->outputs[i].bytes);
