@@ -14,8 +14,7 @@ there sizes are equal only if their forms are, so that no program depends on a c
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, wraps
 from math import gcd, inf
 from operator import floordiv
@@ -24,6 +23,7 @@ from weakref import WeakValueDictionary
 
 from flambeau.dialects.locks import process_lock
 from flambeau.runtime.plan_spec import ExprOp, PlanSpec
+from flambeau.runtime.recorder import Context
 
 _T = TypeVar("_T")
 
@@ -180,33 +180,37 @@ class Scope:
 _local = threading.local()
 
 
-def _stack() -> list[Scope]:
+def _stack() -> list[within]:
     if not hasattr(_local, "stack"):
         _local.stack = []
     return _local.stack
 
 
-@contextmanager
-def scope(hints: Sequence[int], by_form: bool = False) -> Iterator[Scope]:
-    """Answer questions about sizes from `hints` inside, and collect the guards. `by_form`: see `Scope`."""
-    with within(Scope(hints, by_form)) as made:
-        yield made
-
-
-@contextmanager
-def within(made: Scope) -> Iterator[Scope]:
+class within(Context):
     """Go on in a scope that was left."""
-    _stack().append(made)
-    try:
-        yield made
-    finally:
-        _stack().pop()
+
+    def __init__(self, made: Scope) -> None:
+        self.made = made
+
+    def enter(self) -> Scope:
+        _stack().append(self)
+        return self.made
+
+    def leave(self) -> None:
+        stack = _stack()
+        if self in stack:
+            del stack[stack.index(self) :]
+
+
+def scope(hints: Sequence[int], by_form: bool = False) -> within:
+    """Answer questions about sizes from `hints` inside, and collect the guards. `by_form`: see `Scope`."""
+    return within(Scope(hints, by_form))
 
 
 def current() -> Scope | None:
     """The innermost scope of this thread."""
     stack = _stack()
-    return stack[-1] if stack else None
+    return stack[-1].made if stack else None
 
 
 _MOST_ANSWERS = 16  # that are remembered for equal arguments

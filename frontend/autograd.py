@@ -7,7 +7,8 @@ it goes. Both call the same `dialects/autodiff.vjp`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial, wraps
 from typing import Any
 
 from flambeau import border as _border
@@ -22,47 +23,26 @@ from flambeau.runtime.recorder import Tensor
 # ---- grad mode ------------------------------------------------------------------------------------------------
 
 
-class set_grad_enabled:
+class set_grad_enabled(recorder.GradScope):
     """Turn gradient recording on or off: at once when called, until the end of the block when used as a context
     manager, or inside a function when used as a decorator."""
 
-    def __init__(self, mode: bool) -> None:
-        self.enabled = bool(mode)
-        self.before = recorder.get_mode()
-        self._set()
-
-    def _set(self) -> None:
-        mode = recorder.get_mode()
-        recorder.set_mode(mode | GRAD_MODE if self.enabled else mode & ~GRAD_MODE)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exc: object) -> None:
-        recorder.set_mode(self.before)
-
     def __call__(self, fn: Callable) -> Callable:
-        recorder.set_mode(self.before)
-        return _decorated(fn, lambda: set_grad_enabled(self.enabled))
+        self.undo()
+        return _decorated(fn, partial(set_grad_enabled, bool(self._bits)))
 
 
-class _Mode:
+class _Mode(recorder.ModeScope):
     """A grad mode that takes effect on entering."""
 
     enabled = False
 
-    def __enter__(self) -> None:
-        self.before = recorder.get_mode()
-        recorder.set_mode(self.before | GRAD_MODE if self.enabled else self.before & ~GRAD_MODE)
-
-    def __exit__(self, *exc: object) -> None:
-        recorder.set_mode(self.before)
+    def __new__(cls, fn: Callable | None = None) -> Any:
+        made = super().__new__(cls, GRAD_MODE, GRAD_MODE if cls.enabled else 0)
+        return made if fn is None else made(fn)
 
     def __call__(self, fn: Callable) -> Callable:
         return _decorated(fn, type(self))
-
-    def __new__(cls, fn: Callable | None = None) -> Any:
-        return cls()(fn) if fn is not None else super().__new__(cls)
 
 
 class no_grad(_Mode):
@@ -80,14 +60,35 @@ class inference_mode(_Mode):
 
 
 def _decorated(fn: Callable, manager: Callable) -> Callable:
-    from functools import wraps
+    """`fn` in the mode. A generator is in it while it runs, not while it waits."""
+    from inspect import isgeneratorfunction
 
     @wraps(fn)
     def inner(*args: Any, **kwargs: Any) -> Any:
         with manager():
             return fn(*args, **kwargs)
 
-    return inner
+    @wraps(fn)
+    def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        with manager():
+            inside = fn(*args, **kwargs)
+        resume: Callable[[], Any] = partial(next, inside)
+        while True:
+            try:
+                with manager():
+                    value = resume()
+            except StopIteration as end:
+                return end.value
+            try:
+                resume = partial(inside.send, (yield value))
+            except GeneratorExit:
+                with manager():
+                    inside.close()
+                raise
+            except BaseException as error:
+                resume = partial(inside.throw, error)
+
+    return generator if isgeneratorfunction(fn) else inner
 
 
 def is_grad_enabled() -> bool:

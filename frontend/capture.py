@@ -17,6 +17,7 @@ from typing import Any
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
+_WHOLE_MODE = 0xFFF
 _SHOWN = 4  # names in one sentence
 
 
@@ -80,17 +81,16 @@ def captured(model: Any) -> Iterator[Capture]:
     modules = modules_of(model)
     capture = Capture(modules)
     containers = [_Container(value) for _, _, before in capture.attributes for value in _nested(before)]
-    mode = recorder.get_mode()
     recorder.capture_begin()
     try:
-        yield capture
+        with recorder.ModeScope(_WHOLE_MODE, recorder.get_mode()):
+            yield capture
     finally:
         for _, module, before in capture.attributes:
             _put_back(vars(module), before)
         for container in containers:
             container.put_back()
         recorder.capture_end()
-        recorder.set_mode(mode)
 
 
 # ---- modules and their attributes -----------------------------------------------------------------------------

@@ -7,8 +7,7 @@ In: the recorder's hooks, called on a miss only. Out: expansions (`Graph` fragme
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flambeau.dialects import dtypes
@@ -269,11 +268,11 @@ def _fit(name: str, new: Value, old: Value) -> Value:
         ) from None
 
 
-@contextmanager
-def shadow_mode() -> Iterator[None]:
+class shadow_mode(recorder.Context):
     """Run every rule again inside, also when the trie knows the call, and raise where it says something else."""
-    recorder.set_shadow(True)
-    try:
-        yield
-    finally:
+
+    def enter(self) -> None:
+        recorder.set_shadow(True)
+
+    def leave(self) -> None:
         recorder.set_shadow(False)

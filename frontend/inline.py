@@ -188,16 +188,12 @@ def _differentiate(
         if not t.requires_grad:
             raise RuntimeError(
                 f"[{name}] a tensor of shape {t.shape} does not require grad and has no gradient history. "
-                "Compute it from tensors that require grad, outside of no_grad()."
+                "Compute it from tensors that require grad, while gradients are enabled."
             )
-    before = recorder.get_mode()
-    recorder.set_mode(before | GRAD_MODE if create_graph else before & ~GRAD_MODE)
-    try:
+    with recorder.ModeScope(GRAD_MODE, GRAD_MODE if create_graph else 0):
         run, targets, owners = recorder.held(_prepared, name, outputs, gradients, inputs, retain_graph)
         reached = iter(run())
         found = [None if v is None else next(reached) for v in targets]
-    finally:
-        recorder.set_mode(before)
     return [None if g is None else g.id for g in found], owners
 
 
@@ -262,9 +258,6 @@ def _accumulate(owner: Any, new: Tensor, create_graph: bool) -> None:
             recorder.if_lost(new, partial(recorder.replace_grad, owner, total, old))
             done = recorder.replace_grad(owner, old, total)
         else:
-            before = recorder.set_mode(recorder.get_mode() & ~GRAD_MODE)
-            try:
+            with recorder.ModeScope(GRAD_MODE, 0):
                 old.add_(new)
-            finally:
-                recorder.set_mode(before)
             done = True

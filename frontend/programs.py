@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, ContextDecorator
 from typing import Any, NamedTuple
 
 from flambeau import runtime
@@ -111,12 +111,13 @@ def is_consistent(graph: Graph) -> bool:
     return True
 
 
-_options: list[Any] = []  # of all threads; the one put there last counts
+_options: list[_Compiling] = []  # of all threads; the one put there last counts
 
 
 def options() -> Any:
     """The compiler's options in force: those of the innermost `compiler_options`, else the environment's."""
-    return next(reversed(_options), None)
+    found = next(reversed(_options), None)
+    return found.changed if found else None
 
 
 def compiler_options(**changes: Any) -> AbstractContextManager[None]:
@@ -124,8 +125,7 @@ def compiler_options(**changes: Any) -> AbstractContextManager[None]:
 
     Raises, when called, TypeError for a name that is no option and for a value of the wrong type, ValueError for a value
     that the option does not take, and for a target whose code cannot run on this machine."""
-    _changed(changes)
-    return _compiling(changes)
+    return _Compiling(_changed(changes))
 
 
 def _changed(changes: dict[str, Any]) -> Any:
@@ -133,20 +133,25 @@ def _changed(changes: dict[str, Any]) -> Any:
     return base.changed(**changes)
 
 
-@contextmanager
-def _compiling(changes: dict[str, Any]) -> Iterator[None]:
-    changed = _changed(changes)
-    recorder.flush()
-    recorder.clear()
-    _options.append(changed)
-    try:
-        yield
-    finally:
+class _Compiling(recorder.Context, ContextDecorator):
+    """Other options for the compiler. What was recorded before runs with those before."""
+
+    def __init__(self, changed: Any) -> None:
+        self.changed = changed
+
+    def enter(self) -> None:
+        recorder.flush()
+        recorder.clear()
+        _options.append(self)
+
+    def leave(self) -> None:
+        if self not in _options:
+            return
         try:
             recorder.flush()
         finally:
             recorder.clear()
-            del _options[max(i for i, o in enumerate(_options) if o is changed)]  # another thread may be inside, too
+            _options.remove(self)
 
 
 def replay(export: Sequence[tuple], live: Sequence[int], inputs: Sequence[tuple[int, Any]], error: Exception) -> tuple:

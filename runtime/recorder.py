@@ -96,7 +96,10 @@ is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
   remembers beside the trace; to be safe from interrupts it must run no Python code, as `partial(d.pop, key)`
 - `flush_point()`: flush if the trace is long (soft_ops, or soft_ns of the payloads' `cost`). Called where programs repeat,
   so that long loops are cut at the same place in every round; the end of a second backward() is such a place too
-- `set_mode(bits) -> old bits`, `get_mode()`: per thread, 12 bits; bit 0 is grad mode
+- `set_mode(bits) -> old bits`, `get_mode()`: per thread, 12 bits; bit 0 is grad mode. `ModeScope(mask, bits)`: a context manager
+  that holds bits of it, `GradScope(mode)`: one of bit 0 that acts when it is made; entered and left in C, so that no interrupt
+  falls in between
+- `Context`: base of context managers written in Python: `enter()`, and `leave()`, which is called until no interrupt cuts it short
 - `tensor_from_buffer(buffer, shape, dtype, requires_grad=False, cls=None, shared=False, unset=False)`;
   unset: nothing was written to it yet
 - `make_leaf(tensor, requires_grad, cls=None)`: a new handle of class `cls` on the same storage
@@ -139,7 +142,10 @@ import os
 from flambeau.runtime import _recorder
 from flambeau.runtime._recorder import (
     REQUIRED,
+    Context,
     Function,
+    GradScope,
+    ModeScope,
     Program,
     Public,
     Stream,
@@ -199,7 +205,10 @@ from flambeau.runtime._recorder import (
 
 __all__ = [
     "REQUIRED",
+    "Context",
     "Function",
+    "GradScope",
+    "ModeScope",
     "Program",
     "Public",
     "Stream",

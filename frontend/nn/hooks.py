@@ -6,10 +6,12 @@ import weakref
 from itertools import count
 from typing import Any
 
+from flambeau.runtime.recorder import Context
+
 _ids = count()
 
 
-class RemovableHandle:
+class RemovableHandle(Context):
     """Adds `entry` to the table `owner.<table>` (made when empty); `remove()`, or leaving a `with`, takes it out."""
 
     def __init__(self, owner: Any, table: str, entry: Any, prepend: bool = False) -> None:
@@ -28,8 +30,8 @@ class RemovableHandle:
         hooks = {k: v for k, v in (getattr(owner, self._table) or {}).items() if k != self.id}
         setattr(owner, self._table, hooks or None)
 
-    def __enter__(self) -> RemovableHandle:
+    def enter(self) -> RemovableHandle:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
         self.remove()

@@ -159,7 +159,7 @@ static int add_output(fb_call *call, PyObject *o) {
     if (type)
       PyErr_Format(PyExc_RuntimeError,
                    "[backward] a tensor of shape %R does not require grad and has no gradient history. "
-                   "Compute it from tensors that require grad, outside of no_grad().",
+                   "Compute it from tensors that require grad, while gradients are enabled.",
                    type->shape);
     return -1;
   }

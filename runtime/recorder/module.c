@@ -57,7 +57,7 @@ static PyObject *set_mode(PyObject *module, PyObject *bits) {
   unsigned long mode = PyLong_AsUnsignedLong(bits);
   if (PyErr_Occurred())
     return NULL;
-  if (mode >= 1u << 12)
+  if (mode >= 1u << FB_MODE_BITS)
     return PyErr_Format(PyExc_ValueError, "[set_mode] a mode has 12 bits, got %lu.", mode);
   fb_recorder *rec = fb_recorder_get();
   uint32_t old = rec->mode;
@@ -470,7 +470,7 @@ PyMODINIT_FUNC PyInit__recorder(void) {
     return NULL;
   if (fb_buffers_init() < 0 || fb_tensor_init(module) < 0 || fb_function_init(module) < 0 ||
       fb_stream_init(module) < 0 || fb_program_init(module) < 0 || fb_public_init(module) < 0 ||
-      fb_threads_init(module) < 0 || !fb_trie_root()) {
+      fb_threads_init(module) < 0 || fb_mode_add_types(module) < 0 || !fb_trie_root()) {
     Py_DECREF(module);
     return NULL;
   }

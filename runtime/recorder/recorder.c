@@ -78,7 +78,7 @@ fb_recorder *fb_recorder_make(void) {
   if (!rec)
     rec = recorder_new();
   rec->orphan = false;
-  rec->mode = hold ? hold->rec->mode : 1;
+  fb_mode_forget(rec, hold ? hold->rec->mode : 1);
   fb_current = rec;
   if (!hold && watch_thread(rec) < 0)
     PyErr_Clear(); /* the recorder is then not handed on; nothing else is lost */

@@ -188,6 +188,15 @@ typedef struct {
   uint32_t *histories; /* per origin: where its history was imported to, or FB_NO_SLOT */
 } fb_import;
 
+#define FB_MODE_BITS 12
+#define FB_GRAD_MODE 1u
+
+/* A block in which a scope of mode.c holds some bits of the mode. */
+typedef struct {
+  struct mode_scope *scope;
+  uint32_t mask, before;
+} fb_mode_block;
+
 /* A thread's recorder, or one that holds a trace while it runs. What comes before `next` is the trace: see
  * fb_move_trace. */
 struct fb_recorder {
@@ -224,6 +233,8 @@ struct fb_recorder {
   fb_recorder *next, *idle;
   fb_capture *capture; /* NULL, or what its thread captures */
   uint32_t mode;
+  fb_mode_block *blocks; /* that have changed the mode, the innermost last */
+  uint32_t n_blocks, cap_blocks;
   bool orphan;   /* its thread has ended */
   bool is_run;   /* never a thread's: `origin` is where its trace was recorded */
   bool flushing; /* it runs; by thread `flusher` */
@@ -255,6 +266,8 @@ extern __thread fb_recorder *fb_current __attribute__((tls_model("initial-exec")
 fb_recorder *fb_recorder_make(void);
 fb_recorder *fb_recorders(void);
 void fb_recorders_after_fork(void); /* in the child: only this thread is left */
+int fb_mode_add_types(PyObject *module);
+void fb_mode_forget(fb_recorder *rec, uint32_t mode); /* all its blocks: another thread takes it over, in this mode */
 bool fb_trace_is_long(const fb_recorder *rec);
 bool fb_imports_nest(const fb_recorder *rec); /* an imported trace had imported another: such chains must not grow */
 static inline fb_recorder *fb_recorder_get(void) {
