@@ -6,6 +6,7 @@ In: a graph and `Options`. Out: a `Build` that is `done` once the parent has onl
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from flambeau.compiler import kernel_cache, pool
@@ -17,10 +18,11 @@ from flambeau.dialects.graph import Graph
 
 
 class Build:
-    """Work on one program. When `done`: `program` and `objects` (code by kernel text), or `error`."""
+    """Work on one program. When `done`: `program` and `objects` (code by kernel text), or `error`. Somebody waits for what
+    is `urgent`: it comes before what is not."""
 
-    def __init__(self, graph: Graph, options: Options, program: Program | None = None) -> None:
-        self.graph, self.options = graph, options
+    def __init__(self, graph: Graph, options: Options, program: Program | None = None, urgent: bool = False) -> None:
+        self.graph, self.options, self.urgent = graph, options, urgent
         self.program: Any = program
         self.objects: dict[str, bytes] = {}
         self.error: str | None = None
@@ -32,7 +34,7 @@ class Build:
         self._jobs: list[Job] = []
         self._missing = 0
         if program is None:
-            self._jobs.append(pool.shared().submit("program", graph, options, self._lowered))
+            self._submit("program", graph, self._lowered)
         else:
             self._compile_kernels()
 
@@ -47,6 +49,11 @@ class Build:
 
     def wait(self, timeout: float | None = None) -> bool:
         return self._event.wait(timeout)
+
+    def withdraw(self) -> None:
+        """Nobody waits any more: ask for nothing that no worker has begun."""
+        for job in self._jobs:
+            pool.shared().withdraw(job)
 
     def link(self) -> list[int]:
         """The addresses of the kernels, once the build is done."""
@@ -70,7 +77,10 @@ class Build:
         if not missing:
             self._event.set()
         for source in missing:
-            self._jobs.append(pool.shared().submit("kernel", source, self.options, self._compiled))
+            self._submit("kernel", source, self._compiled)
+
+    def _submit(self, kind: str, what: Any, finished: Callable[[Job], None]) -> None:
+        self._jobs.append(pool.shared().submit(kind, what, self.options, finished, urgent=self.urgent))
 
     def _compiled(self, job: Job) -> None:
         with self._lock:

@@ -1,8 +1,9 @@
 """The kernels of one program, compiled by this process and by the workers at once.
 
 In: kernels, `offer`ed as they are lowered. Out: their addresses. Kernels wait in one queue, from which this process and
-the workers take the longest first. What a worker fails to compile, or dies over, is left to this process. Without
-spare cores, with little to compile, or when stages are dumped, nothing is handed out. Next: `pool.py`.
+the workers take the longest first. What a worker fails to compile, dies over, or does not answer while this process
+has nothing else to do, is left to this process. Without spare cores, with little to compile, or when stages are
+dumped, nothing is handed out. Next: `pool.py`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 START, HAND_OUT = 0.15, 0.02
 #: Seconds a worker may take over one kernel while this process waits.
 LIMIT = 20.0
+#: Seconds that this process waits for the next answer of a worker before it does the work itself.
+PATIENCE = 2.0
 
 
 def cost(source: KernelSource) -> float:
@@ -65,8 +68,7 @@ class Crew:
         if kernel_cache.shared().holds(source, self.options):
             return
         with self._changed:
-            heapq.heappush(self._queue, (-cost(source), source.text, source))
-            self._backlog += cost(source)
+            self._push(source)
             if len(self._queue) > 1:  # one is for this process
                 self._hand_out()
 
@@ -93,13 +95,17 @@ class Crew:
             if source is None:
                 if not self._wait():
                     return made
-            elif source.text in wanted:
+            elif source.text in wanted and source.text not in made:
                 with contextlib.suppress(Exception):  # whoever asks for its address will meet it again
                     made[source.text] = cache.get([source], self.options)[0]
 
     def _take(self) -> KernelSource | None:
         with self._changed:
             return self._longest() if self._queue else None
+
+    def _push(self, source: KernelSource) -> None:
+        heapq.heappush(self._queue, (-cost(source), source.text, source))
+        self._backlog += cost(source)
 
     def _longest(self) -> KernelSource:
         source = heapq.heappop(self._queue)[2]
@@ -132,13 +138,16 @@ class Crew:
         return jobs
 
     def _wait(self) -> bool:
-        """Wait for a worker; False when none has work."""
+        """Wait for a worker; False when none has work. What none answers goes back into the queue."""
         start = perf_counter()
         with self._changed:
             if not self._out and not self._back:
                 return False
-            while not self._back:
-                self._changed.wait()
+            if not self._changed.wait_for(lambda: self._back, PATIENCE):
+                self._most = 0
+                for job in self._out:
+                    self._push(job.request.what)
+                self._out.clear()
         self.seconds -= perf_counter() - start
         return True
 
@@ -160,7 +169,8 @@ class Crew:
     def _finished(self, job: Job) -> None:
         """A worker is done: the next kernel follows at once. On the pool's thread."""
         with self._changed:
-            self._out.remove(job)
+            if job in self._out:  # else this process has taken the work over, but an answer is welcome
+                self._out.remove(job)
             self._back.append(job)
             if job.crash is None:
                 self._hand_out()

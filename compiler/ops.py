@@ -1,17 +1,19 @@
 """Plans of one-op programs, for the generic tier: from memory, from disk, or compiled.
 
 In: graphs of one node. Out: runtime plans. In background mode workers compile, so that a compiler that crashes takes
-nothing with it; otherwise this process does, except for ops of plug-ins. Next: `generic.py`, the user.
+nothing with it; otherwise this process does, except for ops of plug-ins. A step waits for these plans, so it does not
+wait for long: where a worker does not answer, this process compiles. Next: `generic.py`, the user.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from flambeau.compiler import foreign, kernel_cache, plan_cache
+from flambeau.compiler import foreign, kernel_cache, plan_cache, pool
 from flambeau.compiler.build import Build
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
@@ -19,9 +21,12 @@ from flambeau.dialects.graph import Graph
 from flambeau.dialects.locks import process_lock
 from flambeau.runtime import _binding as runtime
 
+#: Seconds that a step waits for the next answer of a worker.
+PATIENCE = 2.0
 _REMEMBERED = 2048
 _plans: OrderedDict[str, list[Any]] = OrderedDict()  # several where symbols have guards
 _lock = process_lock()
+_slow: weakref.ref[pool.Pool] | None = None  # the pool that kept a step waiting; it is asked for no more plans
 
 
 def link(graphs: Sequence[Graph], options: Options) -> list[Any]:
@@ -52,19 +57,36 @@ def _make(graphs: dict[str, Graph], options: Options) -> dict[str, Any]:
     for k, g in graphs.items():
         elsewhere = foreign.involved(g, options)  # a worker lowers it
         program = plan_cache.shared().find(k, g.sizes) or (None if elsewhere else _lower(k, g, options))
-        if program is not None and options.mode != "background":
+        if program is not None and (options.mode != "background" or _is_slow()):
             made[k] = _plan(program, kernel_cache.get(program.kernels, options))
         else:
-            builds[k] = Build(g, options, program)
+            builds[k] = Build(g, options, program, urgent=True)
     return made | {k: _finish(b, graphs[k]) for k, b in builds.items()}
+
+
+def _is_slow() -> bool:
+    return _slow is not None and _slow() is pool.shared()
+
+
+def _answered(build: Build) -> bool:
+    """Wait for a build, but no longer than a step may, where this process can do the work itself."""
+    global _slow
+    if build.program is None:  # it takes code of a plug-in, which runs in workers only; the pool ends those that stall
+        return build.wait()
+    if not build.wait(0.0 if _is_slow() else PATIENCE):
+        _slow = weakref.ref(pool.shared())
+        build.withdraw()
+    return build.done
 
 
 def _finish(build: Build, graph: Graph) -> Any:
     """Wait for a build. A worker that died may have been killed from outside, so it is given a second chance."""
-    build.wait()
+    is_answered = _answered(build)
     if build.crash is not None:
-        build = Build(graph, build.options, build.program)
-        build.wait()
+        build = Build(graph, build.options, build.program, urgent=True)
+        is_answered = _answered(build)
+    if not is_answered:
+        return _plan(build.program, kernel_cache.get(build.program.kernels, build.options))
     if build.error is not None:
         op = graph.nodes[0].op.name
         raise RuntimeError(f"[{op}] cannot be compiled: {build.error}. Report this as a bug.")

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from flambeau.compiler import stage_text, stages, targets
+from flambeau.compiler import lifeline, stage_text, stages, targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, registry
 from flambeau.dialects import plugins
@@ -215,10 +215,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _isolated(work: Callable[[], int]) -> int:
     """`work` in a child process: MLIR and LLVM end the process on some misuse, and that too must be an error."""
     sys.stdout.flush()
-    child = os.fork()
+    parent, child = os.getpid(), os.fork()
     if child == 0:
         code = 1
         try:
+            lifeline.die_with(parent)
             code = work()
             sys.stdout.flush()
         except KeyboardInterrupt:

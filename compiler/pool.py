@@ -1,154 +1,37 @@
 """The compiler processes of this process: started when first needed, at most one per core but one.
 
 In: requests, from any thread. Out: `Job`s, whose `done` says when to look at `result` or `error`. One daemon thread
-feeds the workers, reaps them, and kills what takes too long. A job whose worker crashed or hung fails, once, and the
-next worker serves the others. After a fork the child has no pool and the jobs of its parent are `lost`.
-Next: `worker.py`, the other end of the pipes; `build.py`, which asks for whole programs.
+feeds the workers, reaps them, and kills what takes too long or gets nowhere; it waits for none. A job whose worker
+crashed or hung fails, once, and the next worker serves the others; one whose worker was stopped is given to another
+first. After a fork the child has no pool and the jobs of its parent are `lost`. Next: `process.py`, one of them;
+`worker.py`, the other end of the pipes; `build.py`, which asks for whole programs.
 """
 
 from __future__ import annotations
 
 import atexit
+import bisect
 import contextlib
 import os
-import pickle
 import selectors
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.compiler import worker as worker_module
 from flambeau.compiler.options import Options
-from flambeau.compiler.worker import _HEADER, Request
+from flambeau.compiler.process import Job, Process
+from flambeau.compiler.worker import Request
 
 #: Seconds one request may take.
 LIMIT = 120.0
 #: Seconds after which a worker that has nothing to do goes.
 IDLE = 30.0
+#: Seconds without any progress after which a worker that has work is taken to be stopped.
+STALLED = 5.0
 _START_LIMIT = 60.0  # seconds until a new process must have said hello
-
-
-class Job:
-    """A request and, once `done`, its outcome. `crash` says how the worker died, if it did. A worker that is started for
-    the job lowers its priority by `nice`."""
-
-    def __init__(self, request: Request, finished: Callable[[Job], None] | None = None, nice: int = 10) -> None:
-        self.request, self.nice = request, nice
-        self.result: Any = None
-        self.error: str | None = None
-        self.crash: str | None = None
-        self.lost = False
-        self.seconds = 0.0
-        self._finished = finished
-        self._event = threading.Event()
-
-    @property
-    def done(self) -> bool:
-        return self._event.is_set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._event.wait(timeout)
-
-    def fail(self, crash: str) -> None:
-        """Done, without a reply."""
-        self.crash = self.error = crash
-        self.finish()
-
-    def finish(self) -> None:
-        if self._finished:
-            self._finished(self)
-        self._event.set()
-
-
-class _Worker:
-    """One process, the job it works on, and the bytes of its reply so far."""
-
-    def __init__(self, nice: int) -> None:
-        self.stderr = tempfile.TemporaryFile()
-        with contextlib.ExitStack() as undo:
-            undo.enter_context(self.stderr)
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", worker_module.__file__, str(IDLE), str(nice)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self.stderr,
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C is for the parent
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path)},
-            )
-            undo.pop_all()
-        pipes: Any = self.process
-        self.requests, self.replies = pipes.stdin, pipes.stdout
-        os.set_blocking(self.replies.fileno(), False)
-        self.ready = False
-        self.job: Job | None = None
-        self.timed_out = False
-        self.deadline = time.monotonic() + _START_LIMIT
-        self.buffer = bytearray()
-
-    def give(self, job: Job) -> None:
-        self.job = job
-        self.deadline = time.monotonic() + job.request.limit + 2  # its own alarm comes first
-        data = pickle.dumps(job.request, protocol=pickle.HIGHEST_PROTOCOL)
-        rest = memoryview(_HEADER.pack(len(data)) + data)
-        with contextlib.suppress(BrokenPipeError):  # its end is seen on the other pipe
-            while rest:
-                rest = rest[self.requests.write(rest) :]
-
-    def read(self) -> tuple[list[Any], bool]:
-        """The replies that have arrived, and whether the worker is gone."""
-        gone = False
-        while True:
-            try:
-                part = self.replies.read(1 << 20)
-            except BlockingIOError:
-                break
-            if part is None:
-                break
-            if not part:
-                gone = True
-                break
-            self.buffer += part
-        replies = []
-        while len(self.buffer) >= _HEADER.size:
-            (size,) = _HEADER.unpack_from(self.buffer)
-            if len(self.buffer) < _HEADER.size + size:
-                break
-            replies.append(pickle.loads(self.buffer[_HEADER.size : _HEADER.size + size]))
-            del self.buffer[: _HEADER.size + size]
-        return replies, gone
-
-    def close(self) -> str:
-        """Kill and reap; returns how it ended and the last lines it wrote to standard error."""
-        with contextlib.suppress(OSError):
-            self.process.kill()
-        code = self.process.wait()
-        self.stderr.seek(0)
-        said = self.stderr.read()[-2000:].decode(errors="replace").strip()
-        self.forget()
-        ending = _ending(code, self.timed_out)
-        return f"{ending}: {said}" if said else ending
-
-    def forget(self) -> None:
-        for stream in (self.requests, self.replies, self.stderr):
-            with contextlib.suppress(OSError):
-                stream.close()
-
-
-def _ending(code: int, timed_out: bool) -> str:
-    if timed_out or code == -signal.SIGALRM:
-        return "took too long"
-    if code >= 0:
-        return f"exited with code {code}"
-    with contextlib.suppress(ValueError):
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"was killed by signal {-code}"
+_STOPPED = "made no progress"
+_TICK = 0.5  # seconds between two looks at workers that have work
 
 
 class Pool:
@@ -157,12 +40,14 @@ class Pool:
     def __init__(self, most: int) -> None:
         self.most = most
         self.started = 0  # processes started so far
-        self._waiting: deque[Job] = deque()
-        self._workers: list[_Worker] = []
+        self._waiting: list[Job] = []  # urgent ones first, each kind in order of arrival
+        self._workers: list[Process] = []
+        self._now, self._last = 0.0, time.monotonic()
         self._lock = threading.Lock()
         self._closing = False
         self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
+        for end in (self._wake_read, self._wake_write):
+            os.set_blocking(end, False)
         self._thread = threading.Thread(target=self._run, name="flambeau-compile", daemon=True)
         self._thread.start()
 
@@ -174,11 +59,13 @@ class Pool:
         finished: Callable[[Job], None] | None = None,
         limit: float = 0.0,
         nice: int = 10,
+        urgent: bool = False,
     ) -> Job:
-        """Queue a request. `finished` is called on the pool's thread just before the job is done."""
-        job = Job(Request(kind, what, options, limit or LIMIT), finished, nice)
+        """Queue a request, before those that are not `urgent` if it is. `finished` is called on the pool's thread just
+        before the job is done."""
+        job = Job(Request(kind, what, options, limit or LIMIT), finished, nice, urgent)
         with self._lock:
-            self._waiting.append(job)
+            bisect.insort(self._waiting, job, key=lambda other: not other.urgent)
         self._wake()
         return job
 
@@ -214,7 +101,8 @@ class Pool:
     # ---- the thread
 
     def _wake(self) -> None:
-        os.write(self._wake_write, b"x")
+        with contextlib.suppress(BlockingIOError):  # full: the thread will wake up
+            os.write(self._wake_write, b"x")
 
     def _run(self) -> None:
         try:
@@ -231,22 +119,40 @@ class Pool:
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
         """Wait for something to happen, and deal with it."""
-        for key, _ in selector.select(self._patience()):
-            if key.data is None:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self._wake_read, 4096)
-            elif self._hear(key.data):
-                selector.unregister(key.fileobj)
-                self._bury(key.data)
+        is_busy = any(w.busy for w in self._workers)
+        events = selector.select(_TICK if is_busy else None)
+        self._count()
+        heard = {id(key.data): key.data for key, _ in events if key.data is not None}
+        if len(heard) < len(events):
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_read, 4096)
+        for worker in list(self._workers):
+            # A process that its plug-in forked may keep the pipes open.
+            if id(worker) in heard or worker.process.poll() is not None:
+                self._attend(worker, selector)
         self._stop_late()
         self._assign(selector)
 
-    def _patience(self) -> float | None:
-        """Seconds until a worker is late."""
-        deadlines = [w.deadline for w in self._workers if w.job or not w.ready]
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+    def _count(self) -> None:
+        """Move the pool's clock on by what passed, but not by what a pause of the whole machine or of this process took:
+        that makes no worker late."""
+        now = time.monotonic()
+        self._now, self._last = self._now + min(now - self._last, 2 * _TICK), now
 
-    def _hear(self, worker: _Worker) -> bool:
+    def _attend(self, worker: Process, selector: selectors.BaseSelector) -> None:
+        is_over = worker.process.poll() is not None  # before what it said last is read
+        if not worker.write():
+            self._unregister(worker.requests, selector)
+        if self._hear(worker) or is_over:
+            for stream in (worker.requests, worker.replies, worker.stderr):
+                self._unregister(stream, selector)
+            self._bury(worker)
+
+    def _unregister(self, stream: Any, selector: selectors.BaseSelector) -> None:
+        with contextlib.suppress(KeyError):
+            selector.unregister(stream)
+
+    def _hear(self, worker: Process) -> bool:
         """Take what the worker says. True when it is gone."""
         replies, gone = worker.read()
         for reply in replies:
@@ -259,7 +165,7 @@ class Pool:
                 job.finish()
         return gone
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: Process) -> None:
         """A worker that ends while idle has gone home; one that ends at work has crashed, and its job fails."""
         job, ready = worker.job, worker.ready
         ending = worker.close()
@@ -268,33 +174,41 @@ class Pool:
             job = self._next()  # it never came up: somebody must be told
         if job is None:
             return
-        if ready and ending.startswith("exited with code 0"):
-            with self._lock:
-                self._waiting.appendleft(job)  # it left before it saw the request
-            return
-        job.fail(f"the compiler process {ending}")
+        if ready and not worker.seen and ending.startswith("exited with code 0"):
+            self._put_back(job)  # it left before it saw the request
+        elif worker.why_killed == _STOPPED and not job.again:
+            job.again = True
+            self._put_back(job)
+        else:
+            job.fail(f"the compiler process {ending}", worker.running)
+
+    def _put_back(self, job: Job) -> None:
+        with self._lock:
+            self._waiting.insert(0, job)
 
     def _next(self) -> Job | None:
         with self._lock:
-            return self._waiting.popleft() if self._waiting else None
+            return self._waiting.pop(0) if self._waiting else None
 
     def _stop_late(self) -> None:
-        now = time.monotonic()
         for worker in self._workers:
-            if (worker.job or not worker.ready) and now >= worker.deadline:
-                worker.timed_out = True
-                worker.process.kill()
-                worker.deadline = now + 60
+            if worker.is_stalled(self._now, STALLED):
+                worker.kill(_STOPPED)
+            elif worker.busy and self._now >= worker.deadline:
+                worker.kill("took too long")
 
     def _assign(self, selector: selectors.BaseSelector) -> None:
         """Give jobs to idle workers; start workers while jobs outnumber those that will be free."""
         for worker in self._workers:
             if worker.ready and worker.job is None and (job := self._next()):
-                worker.give(job)
+                worker.give(job, self._now)
+                if worker.write():
+                    selector.register(worker.requests, selectors.EVENT_WRITE, worker)
         starting = sum(not w.ready for w in self._workers)
         while len(self._waiting) > starting and len(self._workers) < self.most:
             try:
-                worker = _Worker(min((job.nice for job in list(self._waiting)), default=0))
+                nice = min((job.nice for job in list(self._waiting)), default=0)
+                worker = Process(nice, IDLE, self._now, _START_LIMIT)
             except OSError as error:
                 if job := self._next():
                     job.fail(f"the compiler process did not start ({error})")
@@ -302,7 +216,8 @@ class Pool:
             self.started += 1
             starting += 1
             self._workers.append(worker)
-            selector.register(worker.replies, selectors.EVENT_READ, worker)
+            for stream in (worker.replies, worker.stderr):
+                selector.register(stream, selectors.EVENT_READ, worker)
 
 
 _pool: Pool | None = None

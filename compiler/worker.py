@@ -1,9 +1,9 @@
-"""A compiler process: `python worker.py IDLE NICE`, started and fed by `pool.py`.
+"""A compiler process: `python worker.py IDLE NICE PARENT`, started and fed by `pool.py`.
 
-In: requests on standard input. Out: replies on standard output; both are length-prefixed pickles. It compiles and
-stores, it never runs what it made. It goes when its input ends, when it was idle for `IDLE` seconds, and, by an alarm
-that no library can hold up, when one request takes longer than its time limit. Run as a file, it leaves the frontend
-alone until a plug-in asks for it.
+In: requests on standard input. Out: notes and replies on standard output; all are length-prefixed pickles. It compiles
+and stores, it never runs what it made. It goes when its input ends, with its parent, when it was idle for `IDLE` seconds,
+and, by an alarm that no library can hold up, when one request takes more processor time than its limit. Run as a file,
+it leaves the frontend alone until a plug-in asks for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import traceback
 from typing import Any, BinaryIO, NamedTuple
 
-_HEADER = struct.Struct("<Q")
+HEADER = struct.Struct("<Q")
 
 
 class Request(NamedTuple):
@@ -29,7 +29,13 @@ class Request(NamedTuple):
     kind: str
     what: Any
     options: Any
-    limit: float  # seconds
+    limit: float  # seconds of processor time
+
+
+class Note(NamedTuple):
+    """A word on the way: the request was read, and the code of a plug-in that runs next, if any."""
+
+    running: str = ""
 
 
 class Reply(NamedTuple):
@@ -40,49 +46,65 @@ class Reply(NamedTuple):
     seconds: float
 
 
-def send(stream: Any, message: Any) -> None:
+def packed(request: Request) -> bytes:
+    """A request as bytes. Its limit stands outside, for it holds already while plug-ins are imported to read the rest."""
+    return _framed((request.limit, pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)))
+
+
+def _framed(message: Any) -> bytes:
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    stream.write(_HEADER.pack(len(data)) + data)
+    return HEADER.pack(len(data)) + data
+
+
+def send(stream: Any, message: Any) -> None:
+    stream.write(_framed(message))
     stream.flush()
 
 
-def receive(stream: Any) -> Any:
-    """The next message. Raises EOFError when the other side is gone."""
-    header = stream.read(_HEADER.size)
-    if len(header) < _HEADER.size:
+def receive(stream: Any) -> tuple[float, bytes]:
+    """The next request: its limit, and itself. Raises EOFError when the other side is gone."""
+    header = stream.read(HEADER.size)
+    if len(header) < HEADER.size:
         raise EOFError
-    (size,) = _HEADER.unpack(header)
+    (size,) = HEADER.unpack(header)
     data = stream.read(size)
     if len(data) < size:
         raise EOFError
     return pickle.loads(data)
 
 
-def main(idle: float = 30.0, nice: float = 10) -> None:
+def main(idle: float = 30.0, nice: float = 10, parent: float = 0) -> None:
+    if parent:
+        from flambeau.compiler import lifeline
+
+        lifeline.die_with(int(parent))
     source, sink = _own_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     os.nice(int(nice))
     _prepare()
     try:
         send(sink, Reply(os.getpid(), None, 0.0))
         while select.select([source], [], [], idle)[0]:
-            request = receive(source)
-            signal.alarm(max(1, round(request.limit)))
-            reply = serve(request)
-            signal.alarm(0)
+            limit, data = receive(source)
+            send(sink, Note())
+            signal.setitimer(signal.ITIMER_PROF, limit)
+            reply = serve(data)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             send(sink, reply)
     except (EOFError, BrokenPipeError):
         pass
+    os._exit(0)  # whatever threads a plug-in may have left
 
 
-def serve(request: Request) -> Reply:
-    """Do what is asked; an exception becomes the reply's error."""
+def serve(data: bytes) -> Reply:
+    """Do what is asked; whatever is raised becomes the reply's error."""
     from time import perf_counter
 
     start = perf_counter()
     try:
-        result, error = _do(request), None
-    except Exception as e:
+        result, error = _do(pickle.loads(data)), None
+    except BaseException as e:  # plug-ins raise SystemExit, too
         result, error = None, "".join(traceback.format_exception_only(e)).strip()
     return Reply(result, error, perf_counter() - start)
 
@@ -174,4 +196,4 @@ if __name__ == "__main__":
         _Frontend()
     from flambeau.compiler import worker  # so that messages pickle under the name the parent knows
 
-    worker.main(*map(float, sys.argv[1:3]))
+    worker.main(*map(float, sys.argv[1:4]))

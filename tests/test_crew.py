@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import workers
-from flambeau.compiler import crew, driver, kernel_cache, pool, worker
+from flambeau.compiler import crew, driver, kernel_cache, pool, process, worker
 from flambeau.compiler.backend import CompileError
 from flambeau.compiler.crew import Crew
 from flambeau.compiler.generic import to_array
@@ -168,15 +168,27 @@ def test_a_kernel_that_a_worker_dies_over_is_left_to_this_process(fresh, cores, 
 def test_a_kernel_that_a_worker_hangs_over_is_left_to_this_process(fresh, cores, monkeypatch):
     sabotage(monkeypatch, "import time\nw._do = lambda request: time.sleep(60)")
     monkeypatch.setattr(crew, "LIMIT", 1.0)
+    monkeypatch.setattr(crew, "PATIENCE", 60.0)
     monkeypatch.setattr(Crew, "_withdraw", lambda self: None)
     fails("the compiler process took too long. Kernel 'matmul.*' is compiled by this process.")
+
+
+def test_nobody_waits_for_a_worker_that_is_stopped(fresh, cores, adopted, monkeypatch):
+    """What it was given comes back into the queue, and it gets no more."""
+    sabotage(monkeypatch, "import os, signal\nw._do = lambda request: os.kill(os.getpid(), signal.SIGSTOP)")
+    monkeypatch.setattr(crew, "PATIENCE", 0.2)
+    monkeypatch.setattr(pool, "STALLED", 1000.0)
+    monkeypatch.setattr(Crew, "_withdraw", lambda self: None)
+    executable = driver.compile(program(), BLOCKING)
+    assert executable.ready() and not adopted and len(pool.processes()) == 1
+    assert all(np.isfinite(r).any() for r in results(executable))
 
 
 def test_a_process_that_cannot_be_started_is_reported(fresh, cores, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("no more processes")
 
-    monkeypatch.setattr(pool.subprocess, "Popen", refuse)
+    monkeypatch.setattr(process.subprocess, "Popen", refuse)
     fails(r"the compiler process did not start \(no more processes\). Kernel 'matmul.*' is compiled by this process.")
 
 

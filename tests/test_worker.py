@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import workers
-from flambeau.compiler import driver, kernel_cache, pool
+from flambeau.compiler import driver, kernel_cache, ops, pool, process
 from flambeau.compiler.build import Build
 from flambeau.compiler.generic import to_array
 from flambeau.compiler.kernel import KernelSource
@@ -187,6 +187,54 @@ def test_workers_go_when_the_parent_ends(tmp_path):
     wait_until(lambda: not alive(pid))
 
 
+LOOPS = """
+import time
+from workers import sabotage, wait_until
+mark = {mark!r}
+class Patch: setattr = staticmethod(setattr)
+sabotage(Patch, f"def loop(request):\\n    open({{mark!r}}, 'w').close()\\n    while True: pass\\nw._do = loop", str(os.getpid()))
+other = started()
+wait_until(lambda: os.path.exists(mark))
+print(*pool.processes(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_go_with_their_parent_whatever_they_run(tmp_path, how):
+    code = PARENT.split("executable =")[0].format(tests=os.path.dirname(__file__))
+    code += LOOPS.format(mark=str(tmp_path / "mark"))
+    env = {**os.environ, "FLAMBEAU_CACHE": str(tmp_path / "cache")}
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
+    (pid,) = map(int, parent.stdout.readline().split())
+    assert alive(pid)
+    parent.send_signal(how)
+    parent.wait()
+    wait_until(lambda: not alive(pid))
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_process_and_what_it_forks_end_with_their_parent(kernel):
+    """Where the kernel does not see to it a thread does."""
+    code = f"""
+import os, time
+from flambeau.compiler import lifeline
+lifeline._ask_kernel = lifeline._ask_kernel if {kernel} else lambda: False
+parent = os.getpid()
+if os.fork() == 0:
+    lifeline.die_with(parent)
+    if os.fork() == 0:
+        print(os.getpid(), os.getppid(), flush=True)
+time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2 and all(map(alive, pids))
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not any(map(alive, pids)))
+
+
 def test_a_forked_child_has_workers_of_its_own(fresh):
     started().wait(60)
     (pid,) = pool.processes()
@@ -269,10 +317,116 @@ def test_a_worker_that_cannot_be_woken_is_killed(fresh, monkeypatch):
     crashes(started(), "the compiler process took too long")
 
 
+# ---- workers that do not answer
+
+
+@pytest.fixture
+def stopped(fresh, monkeypatch):
+    """A worker that came up and was stopped, and that nobody ends."""
+    monkeypatch.setattr(pool, "STALLED", 1000.0)
+    started().wait(60)
+    (pid,) = pool.processes()
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+def test_a_step_does_not_wait_for_a_worker_that_is_stopped(stopped, monkeypatch):
+    """The first one loses its patience; for the others nobody is asked."""
+    asked, real = [], Pool.submit
+    monkeypatch.setattr(Pool, "submit", lambda *args, **words: asked.append(args[1]) or real(*args, **words))
+    monkeypatch.setattr(ops, "PATIENCE", 0.2)
+    for name, wanted in (("exp", np.exp), ("tanh", np.tanh), ("sin", np.sin)):
+        builder = GraphBuilder()
+        builder.graph.outputs = [find(name)(builder.input(Aval((12,), float32))).id]
+        found = driver.compile(builder.graph, BACKGROUND)([X])[0]
+        np.testing.assert_allclose(to_array(found, Aval((12,), float32)), wanted(X), rtol=1e-6)
+    assert asked.count("kernel") == 1 and pool.processes() == [stopped]
+    assert kernel_cache.shared().statistics.compiled == 3
+    pool.shutdown()
+    ops._plans.clear()
+    asked.clear()
+    builder = GraphBuilder()
+    builder.graph.outputs = [find("cos")(builder.input(Aval((12,), float32))).id]
+    driver.compile(builder.graph, BACKGROUND)([X])
+    assert "kernel" in asked and pool.processes(), "new workers are trusted again"
+
+
+def test_a_request_that_a_stopped_worker_does_not_read_holds_up_nobody(stopped):
+    shared = pool.shared()
+    job = shared.submit("kernel", KernelSource("x" * (1 << 22), "big"), Options())
+    wait_until(lambda: job not in shared._waiting)
+    other = shared.submit("kernel", KernelSource("y", "small"), Options())
+    os.kill(stopped, signal.SIGCONT)
+    assert job.wait(30) and "kernel 'big' failed" in job.error, "the rest of the request follows"
+    assert other.wait(30) and "kernel 'small' failed" in other.error
+
+
+def test_the_pool_can_be_closed_while_a_worker_does_not_read(stopped):
+    shared = pool.shared()
+    job = shared.submit("kernel", KernelSource("x" * (1 << 22), "big"), Options())
+    wait_until(lambda: job not in shared._waiting)
+    pool.shutdown()
+    assert not shared._thread.is_alive() and "were shut down" in job.error and not alive(stopped)
+
+
+def test_what_a_stopped_worker_was_given_another_one_does(stopped, monkeypatch):
+    monkeypatch.setattr(pool, "STALLED", 0.3)
+    executable = started(chain(5))
+    assert executable.wait(60) is not None and executable.report.error is None
+    assert not alive(stopped)
+
+
+def test_what_stops_two_workers_fails(fresh, monkeypatch):
+    monkeypatch.setattr(pool, "STALLED", 0.3)
+    sabotage(monkeypatch, "import os, signal\nw._do = lambda request: os.kill(os.getpid(), signal.SIGSTOP)")
+    crashes(started(), "the compiler process made no progress")
+
+
+def test_what_a_step_waits_for_goes_first(stopped):
+    shared = pool.shared()
+    out = shared.submit("kernel", KernelSource("x", "x"), Options())
+    wait_until(lambda: out not in shared._waiting)
+    jobs = [shared.submit("kernel", KernelSource(f"{k}", "x"), Options(), urgent=k > 1) for k in range(4)]
+    assert shared._waiting == [jobs[2], jobs[3], jobs[0], jobs[1]]
+
+
+def test_a_pause_of_the_whole_machine_makes_no_worker_late(fresh, monkeypatch):
+    shared = pool.shared()
+    before, now = shared._now, time.monotonic()
+    monkeypatch.setattr(pool.time, "monotonic", lambda: now + 3600)
+    shared._count()
+    monkeypatch.undo()
+    assert shared._now - before <= 2 * pool._TICK
+
+
+def test_a_worker_that_ends_without_an_error_over_a_request_has_crashed(fresh, monkeypatch):
+    sabotage(monkeypatch, "import os\nw._do = lambda request: os._exit(0)")
+    crashes(started(), "the compiler process exited with code 0")
+
+
+def test_an_answer_that_cannot_be_read_costs_its_program_alone(fresh, monkeypatch):
+    sabotage(monkeypatch, "import os\nw._do = lambda request: os.write(4, w.HEADER.pack(4) + b'none')")
+    with pytest.warns(RuntimeWarning, match="the compiler process sent what cannot be read"):
+        executable = started()
+        executable.wait(60)
+    monkeypatch.undo()
+    monkeypatch.setenv("FLAMBEAU_CACHE", str(fresh))
+    assert started(chain(5)).wait(60) is not None
+
+
+def test_what_a_worker_says_on_standard_error_is_kept_in_part(fresh, monkeypatch):
+    sabotage(
+        monkeypatch, "import os\nw._do = lambda request: [os.write(2, b'x' * 65536) for _ in range(100)] and os.abort()"
+    )
+    with pytest.warns(RuntimeWarning, match="was killed by SIGABRT: x{100}") as caught:
+        started().wait(60)
+    assert len(str(caught[0].message)) < 4000
+
+
 def test_a_worker_that_never_comes_up_is_reported(fresh, monkeypatch):
     real = subprocess.Popen
     monkeypatch.setattr(
-        pool.subprocess, "Popen", lambda c, **k: real([sys.executable, "-c", "raise SystemExit(3)"], **k)
+        process.subprocess, "Popen", lambda c, **k: real([sys.executable, "-c", "raise SystemExit(3)"], **k)
     )
     crashes(started(), "the compiler process exited with code 3")
 
@@ -281,7 +435,7 @@ def test_a_process_that_cannot_be_started_is_reported(fresh, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("no more processes")
 
-    monkeypatch.setattr(pool.subprocess, "Popen", refuse)
+    monkeypatch.setattr(process.subprocess, "Popen", refuse)
     crashes(started(), r"the compiler process did not start \(no more processes\)")
 
 

@@ -5,7 +5,7 @@ import sys
 import textwrap
 import time
 
-from flambeau.compiler import driver, kernel_cache, ops, plan_cache, pool
+from flambeau.compiler import driver, kernel_cache, ops, plan_cache, pool, process
 
 
 def without(tmp_path, monkeypatch):
@@ -31,12 +31,12 @@ def wait_until(condition, seconds=20.0):
         time.sleep(0.01)
 
 
-def sabotage(monkeypatch, text):
-    """Run `text` in every worker as it serves its first request."""
-    code = f"import flambeau.compiler.worker as w\n{textwrap.dedent(text)}\nw.main(30.0)"
+def sabotage(monkeypatch, text, parent="0"):
+    """Run `text` in every worker as it serves its first request. With `parent`, it ends with that process."""
+    code = f"import flambeau.compiler.worker as w\n{textwrap.dedent(text)}\nw.main(30.0, 10, {parent})"
     real = subprocess.Popen
 
     def start(command, **kwargs):
         return real([sys.executable, "-P", "-c", code], **kwargs)
 
-    monkeypatch.setattr(pool.subprocess, "Popen", start)
+    monkeypatch.setattr(process.subprocess, "Popen", start)
