@@ -27,6 +27,7 @@ class Build:
         self.objects: dict[str, bytes] = {}
         self.error: str | None = None
         self.crash: str | None = None
+        self.blamed = ""  # what of a plug-in ran when the worker died
         self.pin: tuple[tuple[int, ...], str] | None = None  # sizes that the program is for, and why no others
         self.seconds = 0.0  # of workers' time
         self._event = threading.Event()
@@ -95,7 +96,7 @@ class Build:
             self._event.set()
 
     def _fail(self, job: Job) -> None:
-        self.error, self.crash = job.error, job.crash
+        self.error, self.crash, self.blamed = job.error, job.crash, job.blamed
         self._event.set()
 
 

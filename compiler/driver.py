@@ -37,6 +37,7 @@ def compile(graph: Graph, options: Options | None = None) -> Executable:
     a target whose code cannot run here."""
     options = options or Options.from_environment()
     targets.check_runs_here(options.target)
+    foreign.warn_of_names()
     key = plan_cache.key(graph, options)
     with _lock:
         found = _compiled.get((key, options))
@@ -267,7 +268,7 @@ class Compiled:
     def _start_build(self, program: Program | None, sizes: Sequence[int], options: Options | None = None) -> None:
         from flambeau.compiler.build import Build  # a start from the caches needs no processes
 
-        self._build = Build(self._at(sizes), options or self.options, program)
+        self._build = Build(self._at(sizes), foreign.remembered(options or self.options), program)
 
     def _start_pinned(self, failed: Build) -> None:
         """A build for one value of the symbols, where the one for all values failed."""
@@ -305,16 +306,22 @@ class Compiled:
             self._start_pinned(build)
 
     def _without_passes(self, build: Build) -> bool:
-        """If passes of plug-ins may be why a build failed, say so and start one without them."""
-        suspects, error = foreign.passes(build.options), build.error or ""
-        if not suspects or not (build.crash or any(foreign.named([s]) in error for s in suspects)):
+        """If passes of plug-ins may be why a build failed, say so and start one without them: without the one that is to
+        blame, where that is known."""
+        suspects, error = foreign.passes(build.options), (build.error or "").rstrip(".")
+        told = build.blamed if build.crash else error
+        blamed = [s for s in suspects if foreign.named([s]) in told]
+        if not blamed and build.crash and not build.blamed:
+            blamed = list(suspects)
+        if not blamed:
             return False
-        warnings.warn(
-            f"[compile] {error}. Passes of plug-ins: {foreign.named(suspects)}. The program is compiled without them.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        self._start_build(None, build.graph.sizes, replace(self.options, plugins=False))
+        if build.crash:
+            for offer in blamed if build.blamed else ():
+                foreign.leave_out(offer)
+            error = f"{error}. It ran with passes of plug-ins: {foreign.named(blamed)}"
+        warnings.warn(f"[compile] {error}. The program is compiled without.", RuntimeWarning, stacklevel=2)
+        without = (*build.options.without, *(s.name for s in blamed))
+        self._start_build(None, build.graph.sizes, replace(build.options, without=without))
         return True
 
     def _use(self, program: Program, addresses: Sequence[int], origin: str, seconds: float) -> None:

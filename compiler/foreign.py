@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import marshal
 import sys
+import warnings
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,10 +20,62 @@ from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.plugins import Offer, PluginError
 from flambeau.dialects.record import Kind, OpRecord
 
+_banned: set[Offer] = set()  # passes that ended a worker of this process
+
 
 def passes(options: Options) -> tuple[Offer, ...]:
     """The passes of plug-ins that take part in compiling with `options`."""
-    return plugins.offers(plugins.PASSES) if options.plugins else ()
+    if not options.plugins or not plugins.offers(plugins.PASSES):
+        return ()
+    return tuple(
+        o for o in _usable(plugins.offers(plugins.PASSES)) if o.name not in options.without and o not in _banned
+    )
+
+
+def leave_out(offer: Offer) -> None:
+    """Run a pass no more in this process: it ended its worker, or never came back."""
+    _banned.add(offer)
+
+
+def remembered(options: Options) -> Options:
+    """`options` for a worker, which knows of nothing that happened to others."""
+    banned = tuple(sorted(o.name for o in _banned if o.name not in options.without))
+    return replace(options, without=(*options.without, *banned)) if banned else options
+
+
+@cache
+def _usable(offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
+    """Those passes that have a name of their own."""
+    from flambeau.compiler.passes.registry import BUILT_IN
+
+    first = {o.name: o for o in reversed(offers)}
+    return tuple(o for o in offers if o.name not in BUILT_IN and first[o.name] is o)
+
+
+def warn_of_names() -> None:
+    """Say once which passes and ops of plug-ins are not used."""
+    offered = plugins.offers(plugins.PASSES), plugins.offers(plugins.OPS)
+    if any(offered):
+        _warn_of_names(*offered)
+
+
+@cache
+def _warn_of_names(passes: tuple[Offer, ...], ops: tuple[Offer, ...]) -> None:
+    """Say which passes and ops of plug-ins are not used, for another one has their name."""
+    from flambeau.dialects.record import REGISTRY
+
+    mine = {name for name, record in REGISTRY.items() if not record_source(record)}
+    for what, offers, used in (
+        ("pass", passes, _usable(passes)),
+        ("op", ops, tuple(o for o in {o.name: o for o in reversed(ops)}.values() if o.name not in mine)),
+    ):
+        for offer in set(offers) - set(used):
+            other = next((named([o]) for o in used if o.name == offer.name), "one of Flambeau's own")
+            warnings.warn(
+                f"[plug-in] {what} {named([offer])} is not used: {other} has its name. Rename or uninstall it.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
 def ops(graph: Graph) -> list[Offer]:

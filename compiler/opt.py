@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from flambeau.compiler import lifeline, stage_text, stages, targets
+from flambeau.compiler import foreign, lifeline, stage_text, stages, targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, registry
 from flambeau.dialects import plugins
@@ -87,14 +87,17 @@ def run(
 
 
 def _convert(part: str, passes: Sequence[Pass], first: str, last: str, options: Options) -> str:
-    """`stage_text.convert`, without the passes that plug-ins add to the stages if one of these does not work."""
+    """`stage_text.convert`, without those passes that plug-ins add to the stages and that do not work."""
     try:
         return stage_text.convert(part, passes, first, last, options)
     except PluginError as e:
-        if not options.plugins:
+        named = {each.name for each in passes}
+        blamed = [o for o in foreign.passes(options) if foreign.named([o]) in str(e) and o.name not in named]
+        if not blamed:
             raise
-        _complain(f"{e} The stages run without passes of plug-ins.")
-        return stage_text.convert(part, passes, first, last, replace(options, plugins=False))
+        _complain(f"{e} The stages run without it.")
+        without = (*options.without, *(o.name for o in blamed))
+        return _convert(part, passes, first, last, replace(options, without=without))
 
 
 def describe(error: Exception, path: str) -> str:

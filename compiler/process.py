@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from flambeau.compiler.worker import HEADER, Note, Request, packed
 
 #: Of what a process says on standard error, this many bytes are kept.
 _KEPT = 4000
+_FRAME = re.compile(r'File "([^"]*)", line (\d+)')
 
 
 class Job:
@@ -177,6 +179,8 @@ class Process:
         self.forget()
         said = bytes(self._said[-2000:]).decode(errors="replace").strip()
         ending = self.why_killed or _ending(code)
+        if code == -signal.SIGPROF and (at := _FRAME.search(said)):  # its innermost frame comes first
+            return f"{ending} at {os.path.basename(at[1])}:{at[2]}"
         return f"{ending}: {said}" if said else ending
 
     def forget(self) -> None:

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from flambeau.compiler import stages, targets
+from flambeau.compiler import boundary, stages, targets
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
-from flambeau.compiler.passes import Pass
+from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.stages import KERNEL, PROGRAM, Work
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import Kind
@@ -116,7 +116,7 @@ def run_passes(graph: Graph, passes: Sequence[Pass], first: str, options: Option
         if at == "cluster":
             raise ValueError(f"[{each.name}] there are clusters already. Name the pass that makes them last.")
         with within(work.asked):
-            result = each(work.graph)
+            result = _run_pass(each, work.graph)
         if isinstance(result, Graph):
             work.graph = result
         elif isinstance(result, list) and all(isinstance(c, Cluster) for c in result):
@@ -124,6 +124,25 @@ def run_passes(graph: Graph, passes: Sequence[Pass], first: str, options: Option
         else:
             raise TypeError(f"[{each.name}] the pass gave {type(result).__name__}. A pass gives a Graph or clusters.")
     return work, at
+
+
+def _run_pass(each: Pass, graph: Graph) -> object:
+    """What a pass gives for a copy of the graph; a program is verified. Raises PluginError for one of a plug-in's, with
+    the place that raised; ValueError for an invalid program."""
+    offer = registry.offer(each.name)
+    if offer is None:
+        result = each(boundary.copied(graph))
+    else:
+        with boundary.beyond(offer, len(graph.nodes)):
+            result = each(boundary.copied(graph))
+    if isinstance(result, Graph) and offer is not None:
+        pipeline.check(offer, graph, result)
+    elif isinstance(result, Graph):
+        try:
+            boundary.check(graph, result)
+        except ValueError as e:
+            raise ValueError(f"[{each.name}] the pass gave an invalid program: {e}. Report this as a bug.") from e
+    return result
 
 
 def run_stages(work: Work, first: str, last: str) -> None:

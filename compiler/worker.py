@@ -9,6 +9,7 @@ it leaves the frontend alone until a plug-in asks for it.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib.util
 import os
 import pickle
@@ -17,6 +18,7 @@ import signal
 import struct
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 HEADER = struct.Struct("<Q")
@@ -81,8 +83,10 @@ def main(idle: float = 30.0, nice: float = 10, parent: float = 0) -> None:
     source, sink = _own_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    faulthandler.register(signal.SIGPROF, file=2, all_threads=False, chain=True)  # says where it was, and ends it
     os.nice(int(nice))
     _prepare()
+    _announce(sink)
     try:
         send(sink, Reply(os.getpid(), None, 0.0))
         while select.select([source], [], [], idle)[0]:
@@ -97,6 +101,23 @@ def main(idle: float = 30.0, nice: float = 10, parent: float = 0) -> None:
     os._exit(0)  # whatever threads a plug-in may have left
 
 
+def _announce(sink: BinaryIO) -> None:
+    """Tell the parent before code of a plug-in runs, and give it a time of its own."""
+    from flambeau.compiler import boundary
+
+    @contextlib.contextmanager
+    def watch(name: str, seconds: float) -> Iterator[None]:
+        send(sink, Note(name))
+        left, _ = signal.setitimer(signal.ITIMER_PROF, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, left)
+            send(sink, Note())
+
+    boundary.watch = watch
+
+
 def serve(data: bytes) -> Reply:
     """Do what is asked; whatever is raised becomes the reply's error."""
     from time import perf_counter
@@ -105,7 +126,8 @@ def serve(data: bytes) -> Reply:
     try:
         result, error = _do(pickle.loads(data)), None
     except BaseException as e:  # plug-ins raise SystemExit, too
-        result, error = None, "".join(traceback.format_exception_only(e)).strip()
+        words = str(e)
+        result, error = None, words if words.startswith("[") else "".join(traceback.format_exception_only(e)).strip()
     return Reply(result, error, perf_counter() - start)
 
 

@@ -7,7 +7,9 @@ imported when something of it is used. Next: `compiler/foreign.py`, what the com
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -34,22 +36,45 @@ class Offer:
     value: str
 
     def load(self) -> Any:
-        """The object. Raises PluginError when importing it raises; then no record of it stays registered."""
+        """The object. Raises PluginError when importing it raises, whatever it be; then no record of it stays
+        registered."""
         module, _, attribute = self.value.partition(":")
         before = set(REGISTRY)
         try:
             return getattr(import_module(module), attribute)
-        except Exception as e:
+        except BaseException as e:
             for name in REGISTRY.keys() - before:
                 del REGISTRY[name]
+            if is_interrupt(e):
+                raise
             raise PluginError(
-                f"[plug-in] '{self.name}' of {self.package} cannot be imported: {type(e).__name__}: {e}. "
+                f"[plug-in] '{self.name}' of {self.package} cannot be imported: {place(e, self)}. "
                 f"Repair or uninstall the package."
             ) from e
 
     def source(self) -> bytes:
         """What cache keys hold of it: its name, and all Python files of the package that it lives in."""
         return f"{self.name}\0{self.package}\0{self.value}\0".encode() + _source(self.value.partition(":")[0])
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether it is the user's Ctrl-C: workers hear none, so that there it is a plug-in's own doing."""
+    return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
+def place(error: BaseException, offer: Offer) -> str:
+    """What a plug-in raised, for people, with the file and line of the innermost frame that is the plug-in's own."""
+    what = f"{type(error).__name__}: {error}".rstrip(".: ")
+    frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+    try:
+        spec = find_spec(offer.value.partition(":")[0].partition(".")[0])
+    except (ImportError, ValueError):
+        spec = None
+    root = spec.origin.removesuffix("__init__.py") if spec is not None and spec.origin else ""
+    own = [f for f in frames if root and f[0].startswith(root)]
+    if isinstance(error, SyntaxError) and error.filename:
+        return what  # it names them
+    return f"{what} ({os.path.basename(own[-1][0])}:{own[-1][1]})" if own else what
 
 
 def offers(group: str) -> tuple[Offer, ...]:

@@ -74,7 +74,7 @@ def adopted(monkeypatch):
 def warm():
     """A worker that waits for work."""
     job = pool.shared().submit("object", KernelSource("not MLIR", "warm"), BLOCKING, nice=0)
-    assert job.wait(60) and "CompileError" in job.error
+    assert job.wait(60) and "[compile] kernel 'warm' failed" in job.error
 
 
 def forget(folder):

@@ -169,7 +169,38 @@ class Retyped(Base):
 class Aborts(Base):
     name = "aborts"
     def __call__(self, graph):
+        if "TRIED" in os.environ:
+            with open(os.environ["TRIED"], "a") as file:
+                file.write("x")
         os.abort()
+
+class Leaves(Base):
+    name = "leaves"
+    def __call__(self, graph):
+        raise SystemExit(4)
+
+class Quits(Base):
+    name = "quits"
+    def __call__(self, graph):
+        os._exit(0)
+
+class Interrupts(Base):
+    name = "interrupts"
+    def __call__(self, graph):
+        raise KeyboardInterrupt
+
+class Endless(Base):
+    name = "endless"
+    def __call__(self, graph):
+        while True:
+            pass
+
+class Counts(Base):
+    name = "counts"
+    def __call__(self, graph):
+        with open(os.environ["MARK"], "a") as file:
+            file.write("x")
+        return graph
 
 class Misplaced(Base):
     name = "misplaced"
@@ -189,7 +220,11 @@ def op_invalid(b, x):
     return b.cast(b.add(x, x), "i32")
 """
 PASSES = {
-    "raises": "raised ZeroDivisionError: by nobody",
+    "raises": "raised ZeroDivisionError: by nobody (bad_plugin.py:",
+    "leaves": "raised SystemExit: 4 (bad_plugin.py:",
+    "interrupts": "raised KeyboardInterrupt (bad_plugin.py:",
+    "quits": "exited with code 0",
+    "endless": "took too long at bad_plugin.py:",
     "nothing": "gave an invalid program: it is NoneType, not a Graph",
     "undefined": "gave an invalid program: node 0 (",
     "retyped": "gave an invalid program: its outputs are",
@@ -242,7 +277,48 @@ def test_a_pass_that_does_not_work_is_named_and_left_out(tmp_path, name):
     tier, said = use(bad(tmp_path, "flambeau.passes", name), "")
     assert tier == "fused"
     assert f"'{name}' of bad-plugin 2.0" in said and PASSES[name] in said
-    assert "The program is compiled without them." in said
+    assert "The program is compiled without." in said and ".. " not in said
+
+
+@pytest.mark.parametrize("name", ["raises", "aborts", "unimportable"])
+def test_a_pass_that_does_not_work_switches_off_no_other(tmp_path, name):
+    """And one that ended its worker is tried once in a process, not once for each program."""
+    site = bad(tmp_path, "flambeau.passes", name)
+    offer(site, "good", "1.0", {"flambeau.passes": {"counts": "bad_plugin:Counts"}})
+    mark = tmp_path / "mark"
+    code = "import flambeau as fb\nx = fb.ones(3)\nprint((x * 2).exp().sum().item(), (x * 3).tanh().sum().item())"
+    tried = tmp_path / "tried"
+    found = python(site, "-c", code, MARK=str(mark), TRIED=str(tried))
+    assert found.returncode == 0 and len(mark.read_text()) >= 2, found.stderr
+    assert "PluginError" not in found.stderr and f"'{name}' of bad-plugin 2.0" in found.stderr
+    assert name != "aborts" or tried.read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    "group, name", [("flambeau.passes", "cse"), ("flambeau.ops", "exp"), ("flambeau.passes", "counts")]
+)
+def test_a_name_that_another_has_is_told_once(tmp_path, group, name):
+    site = bad(tmp_path, group, name, "Counts")
+    if name == "counts":
+        offer(site, "another", "1.0", {group: {name: "bad_plugin:Counts"}})
+    code = "import flambeau as fb\nx = fb.ones(3)\nprint((x * 2).exp().sum().item(), (x * 3).tanh().sum().item())"
+    found = python(site, "-c", code, MARK=str(tmp_path / "mark"))
+    assert found.returncode == 0
+    other = "'counts' of another 1.0" if name == "counts" else "one of Flambeau's own"
+    assert found.stderr.count(f"'{name}' of bad-plugin 2.0 is not used: {other} has its name.") == 1
+
+
+@pytest.mark.parametrize("name", ["raises", "undefined", "retyped", "leaves"])
+def test_the_tool_refuses_what_a_named_pass_does(tmp_path, name):
+    site = bad(tmp_path, "flambeau.passes", name)
+    (tmp_path / "f.mlir").write_text(
+        "func.func @f(%x: tensor<4xf32>) -> tensor<4xf32> {\n"
+        '  %0 = "tape.neg"(%x) : (tensor<4xf32>) -> tensor<4xf32>\n'
+        '  %1 = "tape.exp"(%0) : (tensor<4xf32>) -> tensor<4xf32>\n  return %1 : tensor<4xf32>\n}\n'
+    )
+    found = python(site, "-m", "flambeau.compiler.opt", "f.mlir", f"--{name}")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert f"'{name}' of bad-plugin 2.0" in found.stderr and PASSES[name] in found.stderr
 
 
 @pytest.mark.parametrize("name", ["raises", "aborts", "invalid"])

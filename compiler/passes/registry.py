@@ -35,14 +35,21 @@ def origins() -> dict[str, str]:
     return {name: "flambeau" if name in BUILT_IN else found[name] for name in names()}
 
 
+def offer(name: str) -> Offer | None:
+    """The offer of the pass called `name`, None for a built-in one."""
+    if name in BUILT_IN:
+        return None
+    return next((o for o in plugins.offers(plugins.PASSES) if o.name == name), None)
+
+
 def find(name: str) -> type[Pass]:
     """The class of the pass called `name`. Raises ValueError with the known names when there is none."""
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         return getattr(import_module(module), attribute)
-    for offer in plugins.offers(plugins.PASSES):
-        if offer.name == name:
-            return load(offer)
+    found = offer(name)
+    if found is not None:
+        return load(found)
     raise ValueError(f"[passes] there is no pass named '{name}'. Known passes: {', '.join(names())}.")
 
 
