@@ -16,6 +16,7 @@ import numpy as np
 from flambeau.compiler.one_op import Link, OneOps
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.tape import nan
 from flambeau.runtime import _binding as runtime
 
 _BOUND = 8  # sizes for which a program with symbols is kept bound
@@ -36,6 +37,7 @@ class Interpreter:
     def __init__(self, graph: Graph, link: Link, sizes: Sequence[int] = ()) -> None:
         self.graph = graph
         self._ops = OneOps(graph, link, sizes)
+        self._seen = nan.seen(graph)
         self._dead = _last_uses(graph)
         self._bound: OrderedDict[tuple[int, ...], Graph] = OrderedDict()
 
@@ -87,7 +89,8 @@ class Interpreter:
         try:
             found = self._ops.find(position, sizes)
             if found is None:
-                return np.asarray(node.op.reference(*operands, *node.attrs), aval.dtype.numpy)
+                result = np.asarray(node.op.reference(*operands, *node.attrs), aval.dtype.numpy)
+                return nan.canonical_nan.reference(result) if node.results[0] in self._seen else result
             plan, symbols = found
             (result,) = plan.run([np.ascontiguousarray(x).reshape(x.shape) for x in operands], symbols)
             return to_array(result, aval)

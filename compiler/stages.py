@@ -1,7 +1,7 @@
 """The stages from program to machine code, in order, one function each.
 
-    tape -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> cluster -> kernels -> plan
-         -> llvm -> ir -> optimised -> assembly
+    tape -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> canonical-nans -> cluster -> kernels
+         -> plan -> llvm -> ir -> optimised -> assembly
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
 it, `Options.dump` writes it. A graph with symbols is worked on inside the scope of its sizes: what the stages ask about
@@ -76,6 +76,10 @@ def push_broadcasts(work: Work) -> None:
         work.graph = registry.find("push-broadcasts")()(work.graph)
 
 
+def canonical_nans(work: Work) -> None:
+    work.graph = registry.find("canonical-nans")()(work.graph)
+
+
 def cluster(work: Work) -> None:
     """Fragments to compile together. Results of ops that may fail count as read: dropping them would lose the error."""
     graph = work.graph
@@ -109,6 +113,7 @@ PROGRAM: dict[str, Callable[[Work], None]] = {
     "cse": cse,
     "dead-code": dead_code,
     "push-broadcasts": push_broadcasts,
+    "canonical-nans": canonical_nans,
     "cluster": cluster,
     "kernels": kernels,
     "plan": plan,
@@ -117,15 +122,17 @@ PROGRAM: dict[str, Callable[[Work], None]] = {
 KERNEL = ("llvm", "ir", "optimised", "assembly")
 
 
-#: The stages that work on whole programs; passes of other packages may run after each.
+#: The stages that work on whole programs.
 ON_PROGRAMS = tuple(PROGRAM)[: list(PROGRAM).index("cluster")]
+#: Those that passes of other packages may follow: what they would add behind the last one would have NaNs of any kind.
+OPEN = ON_PROGRAMS[:-1]
 
 
 def advance(work: Work, stage: str) -> None:
     """One stage of a program, and the passes of other packages that follow it."""
     PROGRAM[stage](work)
-    if stage in ON_PROGRAMS and foreign.passes(work.options):
-        work.graph = pipeline.run(work.graph, stage, work.options, ON_PROGRAMS)
+    if stage in OPEN and foreign.passes(work.options):
+        work.graph = pipeline.run(work.graph, stage, work.options, OPEN)
 
 
 def names() -> list[str]:

@@ -151,7 +151,8 @@ def test_titles_are_comments_of_ptx(tmp_path):
     """What `flambeau-opt --to assembly` prints for a GPU goes into ptxas as it is."""
     text = stage_text.convert(f"module {{ {GRAPHS} }}", [], "tape", "assembly", Options(target="sm_90"))
     parts = stage_text.split(text)
-    assert [p.strip().splitlines()[0] for p in parts] == ["// kernel 0 of @f: neg", "// kernel 0 of @g: abs"]
+    titles = [f"// kernel 0 of @{name}: {op}+canonical_nan" for name, op in (("f", "neg"), ("g", "abs"))]
+    assert [p.strip().splitlines()[0] for p in parts] == titles
     assert stage_text.separator("assembly", "sm_90") == "// -----\n" and stage_text.separator("assembly") == "# -----\n"
     for part in parts:
         assemble(part, "sm_90", tmp_path)

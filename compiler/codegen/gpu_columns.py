@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from flambeau.compiler.codegen.fragment import Form, Fragment
 from flambeau.compiler.codegen.gpu_points import NestKernel, Point, label_of
+from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import KernelCall
 from flambeau.dialects.graph import Node
@@ -87,4 +88,4 @@ class _Columns:
             left = -(-left // 2)
         if result in self.fragment.graph.outputs:
             at = b.add(b.mul(self.batch, self.columns), self.column)
-            b.store(b.load(part, self.x, element), self.kernel.pointer(result, written=True), at)
+            b.store(canonical(b, b.load(part, self.x, element)), self.kernel.pointer(result, written=True), at)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flambeau.compiler.codegen.gpu_emitter import GpuEmitter
+from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.values import Number, Val
 from flambeau.dialects.tape.reduction_order import CHUNK, LANES
 
@@ -71,7 +72,7 @@ class Fold:
                 self._chunk(b.add(first, self.group), accumulators, parts, step)
         for a, part in zip(accumulators, parts, strict=True):
             self._pairs(a, part)
-        return [b.load(part, 0, a.element) for a, part in zip(accumulators, parts, strict=True)]
+        return [canonical(b, b.load(part, 0, a.element)) for a, part in zip(accumulators, parts, strict=True)]
 
     def _chunk(self, chunk: Val, accumulators: Sequence[Accumulator], parts: Sequence[Val], step: Step) -> None:
         """Fold one chunk per group of threads into `parts`."""

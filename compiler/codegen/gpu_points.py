@@ -10,6 +10,7 @@ from flambeau.compiler.codegen.access import Layout, merge
 from flambeau.compiler.codegen.fragment import Form, Fragment, Source
 from flambeau.compiler.codegen.gpu_emitter import GpuEmitter
 from flambeau.compiler.codegen.gpu_kernel import Kernel
+from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.values import Val
 from flambeau.dialects.graph import Node
 from flambeau.dialects.record import Kind
@@ -64,7 +65,8 @@ class Point:
         operands = [self.value(v) for v in node.operands]
         if node.op.kind is Kind.REDUCTION:  # nothing to fold: one step from the identity
             monoid, dtype = node.op.lower, self.fragment.avals[node.results[0]].dtype
-            return monoid.combine(self.b, self.b.const(monoid.identity(dtype), operands[0]), operands[0])
+            once = monoid.combine(self.b, self.b.const(monoid.identity(dtype), operands[0]), operands[0])
+            return canonical(self.b, once)
         with self.b.at(self.linear):
             return node.op.lower(self.b, *operands, *node.attrs)
 

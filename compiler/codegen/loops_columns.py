@@ -25,7 +25,7 @@ from flambeau.compiler.codegen.loops_rows import (
 )
 from flambeau.compiler.codegen.nest import Nest, Writer
 from flambeau.compiler.codegen.points import Point, Row
-from flambeau.compiler.codegen.reduce import CHAIN, CHUNK, Fold, walk_pairs
+from flambeau.compiler.codegen.reduce import CHAIN, CHUNK, Fold, canonical, walk_pairs
 from flambeau.compiler.kernel import KernelCall, Operand
 from flambeau.compiler.targets import Target
 from flambeau.dialects.size import Int, ceil_div, maximum, minimum
@@ -144,6 +144,14 @@ def _fold_in_memory(nest: Nest, homes: list[Home], rows: tuple[Val, Val], span: 
 
         sweep(nest, *span, unroll(nest), accumulate)
 
+    def finish(col: Val, mask: Val | None) -> None:
+        for fold, partial, base in homes:
+            at = b.add(base, col)
+            b.store(canonical(b, b.load(partial, at, fold.dtype.mlir, lanes, mask)), partial, at, mask)
+
+    if any(fold.dtype.is_floating_point for fold, _, _ in homes):
+        sweep(nest, *span, unroll(nest), finish)
+
 
 def _fold_in_registers(nest: Nest, homes: list[Home], rows: tuple[Val, Val], span: tuple[Val, Val]) -> None:
     """A few columns: their partial results are carried from row to row."""
@@ -162,7 +170,7 @@ def _fold_in_registers(nest: Nest, homes: list[Home], rows: tuple[Val, Val], spa
             r.carry(results)
         for j, (_, partial, base) in enumerate(homes):
             for k, (col, mask) in enumerate(columns):
-                b.store(r.results[j * len(columns) + k], partial, b.add(base, col), mask)
+                b.store(canonical(b, r.results[j * len(columns) + k]), partial, b.add(base, col), mask)
 
 
 def _combine_columns(fold: Fold, temp: int, lanes: int, form: Form, counts: tuple[Int, Int, Int]) -> KernelCall:
@@ -198,7 +206,7 @@ def _combine_columns(fold: Fold, temp: int, lanes: int, form: Form, counts: tupl
 
         walk_pairs(b, count, combine, carry)
         zero, at = b.const(0, "i64"), b.mul(batch, cols)
-        columns(lambda col, mask: b.store(read(zero, col, mask), out, b.add(at, col), mask))
+        columns(lambda col, mask: b.store(canonical(b, read(zero, col, mask)), out, b.add(at, col), mask))
     return KernelCall(
         b.source(f"combine {fold.node.op.name} of columns"),
         (Operand("temp", temp), Operand("value", fold.node.results[0])),

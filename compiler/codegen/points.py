@@ -13,6 +13,7 @@ from flambeau.compiler.codegen.access import Layout
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.fragment import Source, read_operands
 from flambeau.compiler.codegen.nest import Access, Loop, Nest, index_value
+from flambeau.compiler.codegen.reduce import canonical
 from flambeau.dialects.graph import Node
 from flambeau.dialects.record import Kind
 
@@ -357,7 +358,7 @@ def compute(nest: Nest, node: Node, operands: list[Val], position: Position, mas
     b = nest.b
     if node.op.kind is Kind.REDUCTION:  # nothing to fold: one step from the identity
         monoid, dtype = node.op.lower, nest.fragment.avals[node.results[0]].dtype
-        return monoid.combine(b, b.const(monoid.identity(dtype), operands[0]), operands[0])
+        return canonical(b, monoid.combine(b, b.const(monoid.identity(dtype), operands[0]), operands[0]))
     if node.op.kind is Kind.SOURCE:
         with b.at(position()):
             return node.op.lower(b, *operands, *node.attrs)

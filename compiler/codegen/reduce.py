@@ -13,6 +13,7 @@ from flambeau.compiler.codegen.values import float_bits
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Node
 from flambeau.dialects.record import Monoid
+from flambeau.dialects.tape.nan import canonical_nan
 
 LANES = 64
 CHUNK = 4096
@@ -56,7 +57,7 @@ class Fold:
         return b.const(signed ^ (signed >> width & ~(-1 << (width - 1))), f"i{width}", lanes)
 
     def _leave(self, b: Emitter, x: Val) -> Val:
-        return from_ordered_key(b, x, self.dtype.mlir) if self.uses_keys else x
+        return canonical(b, from_ordered_key(b, x, self.dtype.mlir) if self.uses_keys else x)
 
     def accumulators(self, b: Emitter, lanes: int) -> list[Val]:
         """The 64 lanes in registers of `lanes`, holding the identity."""
@@ -95,7 +96,12 @@ class Fold:
             b.store(b.load(pointer, last, self.dtype.mlir), pointer, into)
 
         walk_pairs(b, count, combine, carry)
-        return b.load(pointer, 0, self.dtype.mlir)
+        return canonical(b, b.load(pointer, 0, self.dtype.mlir))
+
+
+def canonical(b: Emitter, x: Val) -> Val:
+    """The result of a fold, a NaN being the canonical one: which of several NaNs comes first, code generators decide."""
+    return canonical_nan.lower(b, x) if x.is_float else x
 
 
 def ordered_key(b: Emitter, x: Val, nan_is_greatest: bool) -> Val:

@@ -19,6 +19,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import Kind, OpRecord, find
 from flambeau.dialects.size import Size, minimum
+from flambeau.dialects.tape.nan import canonical_nan, leaving, moves
 from flambeau.dialects.tape.view import reach
 
 
@@ -26,8 +27,8 @@ from flambeau.dialects.tape.view import reach
 class Simplify(Pass):
     """Apply the rules below to every node, operands first.
 
-    In: any graph. Out: the same outputs to the bit (up to the sign and payload of NaNs). No rule reassociates,
-    distributes, or trusts that a number is finite; -0.0 is not 0.0. Idempotent.
+    In: any graph. Out: the same outputs to the bit. No rule reassociates, distributes, or trusts that a number is finite;
+    -0.0 is not 0.0, and what only moved before is made a canonical NaN where an op that computes goes. Idempotent.
     """
 
     name = "simplify"
@@ -58,6 +59,7 @@ class Rewrite(Copy):
         self.made: dict[int, Call] = {}
         self.splats: dict[int, Any] = {}
         self._known: dict[tuple, int] = {}
+        self._leaving = leaving(source)
 
     def aval(self, value: int) -> Aval:
         return self.graph.avals[value]
@@ -74,10 +76,34 @@ class Rewrite(Copy):
                 aval = self.source.avals[at.results[0]] if call is original else None
                 return self._append(at, call, self._minus_zero(call), aval)
             if isinstance(found, int):
-                return found
+                return self._without_op(at, call, found)
             if isinstance(found, Splat):
                 return self.splat(at, found.value, found.aval)
             call = found
+
+    def _without_op(self, at: Node, call: Call, value: int) -> int:
+        """The value that an op is left out for. Where that leaves the program and is no result of an op that computes, its
+        NaNs may be any: the op would have made them canonical."""
+        if (
+            at.results[0] not in self._leaving
+            or moves(call.op)
+            or not self.aval(value).dtype.is_floating_point
+            or not self.is_moved(value)
+        ):
+            return value
+        return self.emit(at, Call(canonical_nan, (value,), ()))
+
+    def is_moved(self, value: int) -> bool:
+        """Whether some element of the value comes from an input and was only moved."""
+        pending = [value]
+        while pending:
+            v = pending.pop()
+            call = self.made.get(v)
+            if call is None and v not in self.splats:
+                return True
+            if call is not None and moves(call.op):
+                pending.extend(v for v in call.operands if self.aval(v).dtype.is_floating_point)
+        return False
 
     def splat(self, at: Node, value: Any, aval: Aval) -> int:
         """A constant repeated over a shape: constant, reshaped to the rank, broadcast; each written once."""
@@ -211,6 +237,11 @@ def select(work: Rewrite, call: Call) -> Answer:
     return Call(call.op, (inner.operands[0], y, x), ()) if inner and inner.op.name == "not_" else None
 
 
+def canonical(work: Rewrite, call: Call) -> Answer:
+    """What is computed is canonical already (see `canonical_nans.py`)."""
+    return None if work.is_moved(call.operands[0]) else call.operands[0]
+
+
 #: Casts that lose nothing: a second cast may start from the first one's operand.
 LOSSLESS = {("int32", "int64"), ("int32", "float64"), ("float32", "float64")} | {
     ("bool", name) for name in ("int32", "int64", "float32", "float64")
@@ -327,6 +358,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "or_": (fold, idempotent),
     "select": (fold, select),
     "cast": (fold, cast),
+    "canonical_nan": (fold, canonical),
     "reshape": (view_of_constant, same_shape, outer_wins),
     "broadcast": (view_of_constant, same_shape, outer_wins),
     "permute": (view_of_constant, permute),

@@ -65,6 +65,12 @@ def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def one_nan(x: np.ndarray) -> np.ndarray:
+    """`x` with the canonical NaN for every NaN; itself where there is none."""
+    found = np.isnan(x)
+    return np.where(found, x.dtype.type(np.nan), x) if found.any() else x
+
+
 def names(dtypes: Sequence[DType]) -> str:
     return ", ".join(d.name for d in dtypes)
 

@@ -15,6 +15,7 @@ from flambeau.dialects.tape.common import (
     check_same,
     elementwise,
     names,
+    one_nan,
     ops,
     points,
     quiet,
@@ -134,11 +135,11 @@ sqrt = elementwise(
     "sqrt",
     1,
     dtypes=FLOATING,
-    reference=np.sqrt,
+    reference=lambda x: one_nan(np.sqrt(x)),
     lower=lambda b, x: b.sqrt(x),
     vjp=lambda ct, r, x: (ct / (r * 2.0),),
     samples=samples_of(1, 0.5, 9.0),
-    doc="The square root, correctly rounded. The gradient at 0 is infinite.",
+    doc="The square root, correctly rounded; the canonical NaN below 0. The gradient at 0 is infinite.",
 )
 
 rsqrt = elementwise(

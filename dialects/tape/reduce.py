@@ -13,7 +13,7 @@ import numpy as np
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import NUMERIC, DType, bool_, from_numpy, int64
 from flambeau.dialects.record import Kind, Monoid, NoGradient, OpRecord, Sample
-from flambeau.dialects.tape.common import check_axis, check_dtype, ops, quiet, random, reduce_axes
+from flambeau.dialects.tape.common import check_axis, check_dtype, one_nan, ops, quiet, random, reduce_axes
 from flambeau.dialects.tape.elementwise import maximum, minimum
 from flambeau.dialects.tape.reduction_order import fold
 
@@ -61,7 +61,8 @@ def _reduction(
 
     @quiet
     def reference(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-        return fold(x, axes, combine, monoid.identity(from_numpy(x.dtype)))
+        result = fold(x, axes, combine, monoid.identity(from_numpy(x.dtype)))
+        return one_nan(result) if result.dtype.kind == "f" else result
 
     return OpRecord(
         name=name,

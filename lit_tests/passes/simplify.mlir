@@ -1,10 +1,13 @@
 // RUN: flambeau-opt %s --simplify --dead-code | filecheck %s
 // What holds to the bit is applied. What would change one bit of one value is not: see simplify-not.mlir.
 
+// An op that is left out would have made NaNs canonical: where its operand is an input that leaves the program, that remains.
+
 // ---- neutral elements
 
 // CHECK-LABEL: func.func @add_minus_zero
-// CHECK-NEXT: return %0
+// CHECK-NEXT: %[[N:.*]] = "tape.canonical_nan"(%0)
+// CHECK-NEXT: return %[[N]]
 func.func @add_minus_zero(%x: tensor<4xf32>) -> tensor<4xf32> {
   %0 = "tape.constant"() {value = 0.0 : f64, dtype = f32} : () -> tensor<f32>
   %1 = "tape.neg"(%0) : (tensor<f32>) -> tensor<f32>
@@ -14,8 +17,20 @@ func.func @add_minus_zero(%x: tensor<4xf32>) -> tensor<4xf32> {
   return %4 : tensor<4xf32>
 }
 
+// Nobody sees which NaN it was.
+// CHECK-LABEL: func.func @unseen
+// CHECK-NEXT: %[[E:.*]] = "tape.exp"(%0)
+// CHECK-NEXT: return %[[E]]
+func.func @unseen(%x: tensor<f64>) -> tensor<f64> {
+  %0 = "tape.neg"(%x) : (tensor<f64>) -> tensor<f64>
+  %1 = "tape.neg"(%0) : (tensor<f64>) -> tensor<f64>
+  %2 = "tape.exp"(%1) : (tensor<f64>) -> tensor<f64>
+  return %2 : tensor<f64>
+}
+
 // CHECK-LABEL: func.func @subtract_zero
-// CHECK-NEXT: return %0
+// CHECK-NEXT: %[[N:.*]] = "tape.canonical_nan"(%0)
+// CHECK-NEXT: return %[[N]]
 func.func @subtract_zero(%x: tensor<f64>) -> tensor<f64> {
   %0 = "tape.constant"() {value = 0.0 : f64, dtype = f64} : () -> tensor<f64>
   %1 = "tape.sub"(%x, %0) : (tensor<f64>, tensor<f64>) -> tensor<f64>
@@ -23,7 +38,8 @@ func.func @subtract_zero(%x: tensor<f64>) -> tensor<f64> {
 }
 
 // CHECK-LABEL: func.func @multiply_and_divide_by_one
-// CHECK-NEXT: return %0
+// CHECK-NEXT: %[[N:.*]] = "tape.canonical_nan"(%0)
+// CHECK-NEXT: return %[[N]]
 func.func @multiply_and_divide_by_one(%x: tensor<f32>) -> tensor<f32> {
   %0 = "tape.constant"() {value = 1.0 : f64, dtype = f32} : () -> tensor<f32>
   %1 = "tape.mul"(%0, %x) : (tensor<f32>, tensor<f32>) -> tensor<f32>
@@ -45,7 +61,8 @@ func.func @integer_neutral_elements(%x: tensor<i32>) -> tensor<i32> {
 // ---- ops that undo, repeat or absorb
 
 // CHECK-LABEL: func.func @involutions
-// CHECK-NEXT: return %0, %1
+// CHECK-NEXT: %[[N:.*]] = "tape.canonical_nan"(%0)
+// CHECK-NEXT: return %[[N]], %1
 func.func @involutions(%x: tensor<4xf32>, %c: tensor<4xi1>) -> (tensor<4xf32>, tensor<4xi1>) {
   %0 = "tape.neg"(%x) : (tensor<4xf32>) -> tensor<4xf32>
   %1 = "tape.neg"(%0) : (tensor<4xf32>) -> tensor<4xf32>
@@ -55,7 +72,8 @@ func.func @involutions(%x: tensor<4xf32>, %c: tensor<4xi1>) -> (tensor<4xf32>, t
 }
 
 // CHECK-LABEL: func.func @idempotent
-// CHECK-NEXT: return %0, %1
+// CHECK-NEXT: %[[N:.*]] = "tape.canonical_nan"(%0)
+// CHECK-NEXT: return %[[N]], %1
 func.func @idempotent(%x: tensor<4xf32>, %c: tensor<4xi1>) -> (tensor<4xf32>, tensor<4xi1>) {
   %0 = "tape.maximum"(%x, %x) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
   %1 = "tape.minimum"(%0, %0) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
@@ -75,7 +93,9 @@ func.func @absolute_value_absorbs_signs(%x: tensor<4xf32>) -> tensor<4xf32> {
 }
 
 // CHECK-LABEL: func.func @select_by_a_constant
-// CHECK-NEXT: return %0, %1
+// CHECK-NEXT: %[[N:.*]] = "tape.canonical_nan"(%0)
+// CHECK-NEXT: %[[M:.*]] = "tape.canonical_nan"(%1)
+// CHECK-NEXT: return %[[N]], %[[M]]
 func.func @select_by_a_constant(%x: tensor<f32>, %y: tensor<f32>) -> (tensor<f32>, tensor<f32>) {
   %true = "tape.constant"() {value = true, dtype = i1} : () -> tensor<i1>
   %false = "tape.not_"(%true) : (tensor<i1>) -> tensor<i1>
@@ -85,8 +105,9 @@ func.func @select_by_a_constant(%x: tensor<f32>, %y: tensor<f32>) -> (tensor<f32
 }
 
 // CHECK-LABEL: func.func @select_equal_or_negated
+// CHECK-NEXT: %[[N:.*]] = "tape.canonical_nan"(%1)
 // CHECK-NEXT: %[[S:.*]] = "tape.select"(%0, %2, %1)
-// CHECK-NEXT: return %1, %[[S]]
+// CHECK-NEXT: return %[[N]], %[[S]]
 func.func @select_equal_or_negated(%c: tensor<4xi1>, %x: tensor<4xf32>, %y: tensor<4xf32>) -> (tensor<4xf32>, tensor<4xf32>) {
   %0 = "tape.select"(%c, %x, %x) : (tensor<4xi1>, tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
   %1 = "tape.not_"(%c) : (tensor<4xi1>) -> tensor<4xi1>
@@ -95,8 +116,9 @@ func.func @select_equal_or_negated(%c: tensor<4xi1>, %x: tensor<4xf32>, %y: tens
 }
 
 // CHECK-LABEL: func.func @casts_that_lose_nothing
+// CHECK-NEXT: %[[N:.*]] = "tape.canonical_nan"(%0)
 // CHECK-NEXT: %[[A:.*]] = "tape.cast"(%1) {dtype = f32} : (tensor<4xi32>) -> tensor<4xf32>
-// CHECK-NEXT: return %0, %[[A]], %1
+// CHECK-NEXT: return %[[N]], %[[A]], %1
 func.func @casts_that_lose_nothing(%x: tensor<4xf32>, %i: tensor<4xi32>) -> (tensor<4xf32>, tensor<4xf32>, tensor<4xi32>) {
   %0 = "tape.cast"(%x) {dtype = f64} : (tensor<4xf32>) -> tensor<4xf64>
   %1 = "tape.cast"(%0) {dtype = f32} : (tensor<4xf64>) -> tensor<4xf32>

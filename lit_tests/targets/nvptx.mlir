@@ -57,7 +57,7 @@ func.func @largest(%x: tensor<32x100xf32>) -> tensor<32xf32> {
 }
 
 // 32 x 32 tiles in rows of 33 elements, so that neither way through them meets one bank twice.
-// CHECK-LABEL: {{^}}// kernel 0 of @transpose: neg transposed
+// CHECK-LABEL: {{^}}// kernel 0 of @transpose: neg+canonical_nan transposed
 // CHECK: .reqntid 256
 // CHECK: .shared .align 16 .b8 shared0[4224];
 // CHECK: ld.global.nc.b32

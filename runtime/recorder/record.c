@@ -77,9 +77,15 @@ int fb_call_note(fb_call *call, fb_tensor *t) {
   return 0;
 }
 
+/* A Python float; its NaNs are one, as in constants. */
+static double float_value(PyObject *o) {
+  double value = PyFloat_AS_DOUBLE(o);
+  return FB_UNLIKELY(value != value) ? (double)NAN : value;
+}
+
 int fb_number(PyObject *o, fb_scalar *out) {
   if (PyFloat_Check(o)) {
-    *out = (fb_scalar){.kind = FB_FLOAT, .f = PyFloat_AS_DOUBLE(o)};
+    *out = (fb_scalar){.kind = FB_FLOAT, .f = float_value(o)};
     return 1;
   }
   if (PyBool_Check(o)) {
@@ -332,7 +338,7 @@ bool fb_try_binary(fb_function *f, PyObject *a, PyObject *b, PyObject **result) 
   if (FB_UNLIKELY(!fb_is_tensor(a) || !fb_resident(rec, (fb_tensor *)a, &words[1]) || fb_shadow))
     return false;
   if (PyFloat_CheckExact(b) && rec->n_inputs < rec->cap_inputs) {
-    scalar = (fb_scalar){.kind = FB_FLOAT, .f = PyFloat_AS_DOUBLE(b)};
+    scalar = (fb_scalar){.kind = FB_FLOAT, .f = float_value(b)};
     words[2] = fb_tag(FB_TAG_SCALAR, FB_FLOAT);
     n_scalars = 1;
   } else if (FB_UNLIKELY(!fb_is_tensor(b) || !fb_resident(rec, (fb_tensor *)b, &words[2]))) {

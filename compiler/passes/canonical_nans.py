@@ -1,0 +1,34 @@
+"""Canonical NaNs: what a program computes and hands out holds one NaN only, whatever machine, compiler or tier made it.
+
+The rule is in docs/architecture.md, "One semantics"; where it needs an op says `dialects/tape/nan.py`. Next: `cluster.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flambeau.compiler.passes import Pass
+from flambeau.compiler.passes.rewrite import Copy
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.tape.nan import canonical_nan, seen
+
+
+@dataclass(frozen=True)
+class CanonicalNans(Pass):
+    """Put `canonical_nan` behind the computed values that leave the program.
+
+    In: any graph. Out: the same values; all readers read what is handed out, so that nothing is stored twice. Idempotent.
+    """
+
+    name = "canonical-nans"
+
+    def __call__(self, graph: Graph) -> Graph:
+        values = seen(graph)
+        if not values:
+            return graph
+        copy = Copy(graph)
+        for node in graph.nodes:
+            results = copy.keep(node)
+            if node.results[0] in values:
+                copy.bind(node, copy.append(node, canonical_nan, results, (), [graph.avals[node.results[0]]]))
+        return copy.finish()

@@ -1,0 +1,63 @@
+"""NaNs have no sign and no payload: the op that makes them all one, and where a program needs it.
+
+Processors differ in the NaN they make and in which of two they hand on, and compilers swap operands and move signs. So what an
+op *computes* is the canonical NaN wherever it is one; what only *moves* elements moves their bits. As no op that computes sees
+the difference, nothing need be done but where values leave a program. In: a graph. Out: `seen`. Next: `elementwise.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from flambeau.dialects.dtypes import FLOATING
+from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.record import Kind, OpRecord
+from flambeau.dialects.tape.common import elementwise, one_nan, samples_of
+
+canonical_nan = elementwise(
+    "canonical_nan",
+    1,
+    dtypes=FLOATING,
+    reference=one_nan,
+    lower=lambda b, x: b.select(b.is_nan(x), b.const(math.nan, x), x),
+    vjp=lambda ct, r, x: (ct,),
+    samples=samples_of(),
+    doc="x; NaNs of every sign and payload become one, the positive quiet one without payload.",
+)
+
+_MOVES = (Kind.VIEW, Kind.ASSEMBLE, Kind.GATHER)
+
+
+def moves(op: OpRecord) -> bool:
+    """Whether the op hands elements of its operands on as they are."""
+    return op.kind in _MOVES
+
+
+def seen(graph: Graph) -> frozenset[int]:
+    """The computed values that leave the program, as they are or moved, and may hold a NaN that is not canonical."""
+    outgoing = leaving(graph)
+    clean = {v for v, aval in enumerate(graph.avals) if not aval.dtype.is_floating_point}
+    found: set[int] = set()
+    for node in graph.nodes:
+        if _is_clean(node, clean):
+            clean.update(node.results)
+        elif not moves(node.op) and not clean.issuperset(node.results) and not outgoing.isdisjoint(node.results):
+            found.update(node.results)
+            clean.update(node.results)
+    return frozenset(found)
+
+
+def leaving(graph: Graph) -> set[int]:
+    """The values that leave the program, and those of which elements do."""
+    found = set(graph.outputs)
+    for node in reversed(graph.nodes):
+        if moves(node.op) and not found.isdisjoint(node.results):
+            found.update(node.operands)
+    return found
+
+
+def _is_clean(node: Node, clean: set[int]) -> bool:
+    """Whether the result's NaNs, if any, are canonical without further ado, as those of the `clean` values are."""
+    if node.op.kind in (Kind.SOURCE, Kind.REDUCTION) or node.op.name in ("canonical_nan", "sign", "sqrt"):
+        return True  # folds make theirs canonical themselves: not every kernel of one can do more to its results
+    return (moves(node.op) or node.op.name == "select") and clean.issuperset(node.operands)
