@@ -354,7 +354,8 @@ static void end_run(fb_recorder *run) {
   fb_runs_end();
   run->flushing = false;
   origin->n_lent -= run->is_lent;
-  if (run->n_slots && !origin->n_slots && !origin->held) {
+  if (!origin->n_slots &&
+      !origin->held) { /* also when it is empty: the arrays that are in the cache go on being used */
     fb_move_trace(run, origin);
     take_owners(origin);
   }

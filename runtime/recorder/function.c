@@ -289,7 +289,7 @@ static PyObject *bind_and_record(fb_function *f, PyObject *const *args, Py_ssize
   return record_call(f, values, (uint32_t)statics);
 }
 
-static PyObject *function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+FB_HOT static PyObject *function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
   fb_function *f = (fb_function *)self;
   PyObject *result = bind_and_record(f, args, PyVectorcall_NARGS(nargsf), kwnames);
   if (FB_LIKELY(result != NULL) || !f->otherwise || !PyErr_ExceptionMatches(PyExc_TypeError))

@@ -117,7 +117,7 @@ static FB_NOINLINE const fb_type *type_now(fb_recorder *rec, const fb_type *type
   return type;
 }
 
-PyObject *fb_new_result(fb_recorder *rec, uint32_t slot, const fb_type *type) {
+FB_HOT PyObject *fb_new_result(fb_recorder *rec, uint32_t slot, const fb_type *type) {
   if (FB_UNLIKELY(type->symbolic) && !(type = type_now(rec, type)))
     return NULL;
   fb_cell *c = fb_cell_new(type);
@@ -147,7 +147,7 @@ static FB_NOINLINE void take_cell(fb_recorder *rec, fb_cell *c) {
   fb_cell_claim(rec, c, &place);
 }
 
-int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *type) {
+FB_HOT int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *type) {
   fb_cell *c = t->cell;
   bool differentiable = rec->mode & 1 && !(t->view && t->view->detached);
   if (FB_UNLIKELY(rec->capture != NULL) && fb_capture_write(rec, t) < 0)
@@ -291,7 +291,7 @@ static inline fb_node *next_state(fb_call *call) {
   return FB_UNLIKELY(call->again) ? NULL : node;
 }
 
-PyObject *fb_call_finish(fb_call *call) {
+FB_HOT PyObject *fb_call_finish(fb_call *call) {
   fb_recorder *rec = call->rec;
   fb_node *node = next_state(call);
   if (FB_UNLIKELY(!node))
@@ -330,7 +330,7 @@ static FB_NOINLINE PyObject *binary_slow(fb_function *f, PyObject *a, PyObject *
   return f->vectorcall((PyObject *)f, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
-bool fb_try_binary(fb_function *f, PyObject *a, PyObject *b, PyObject **result) {
+FB_HOT bool fb_try_binary(fb_function *f, PyObject *a, PyObject *b, PyObject **result) {
   fb_recorder *rec = fb_recorder_get();
   uint64_t words[3];
   fb_scalar scalar;
@@ -361,7 +361,7 @@ bool fb_try_binary(fb_function *f, PyObject *a, PyObject *b, PyObject **result) 
   return true;
 }
 
-PyObject *fb_record_binary(fb_function *f, PyObject *a, PyObject *b) {
+FB_HOT PyObject *fb_record_binary(fb_function *f, PyObject *a, PyObject *b) {
   PyObject *result;
   return FB_LIKELY(fb_try_binary(f, a, b, &result)) ? result : binary_slow(f, a, b);
 }

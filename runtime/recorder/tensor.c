@@ -14,7 +14,7 @@ static uint64_t live_cells;
 
 uint64_t fb_live_cells(void) { return live_cells; }
 
-fb_cell *fb_cell_new(const fb_type *type) {
+FB_HOT fb_cell *fb_cell_new(const fb_type *type) {
   fb_cell *c;
   if (FB_LIKELY(n_free_cells))
     c = free_cells[--n_free_cells];
@@ -51,7 +51,7 @@ FB_NOINLINE void fb_leave_input(fb_recorder *rec, uint32_t input) {
   rec->flush_soon |= rec->held_bytes > fb_limits.max_bytes;
 }
 
-void fb_cell_release(fb_cell *c) {
+FB_HOT void fb_cell_release(fb_cell *c) {
   if (--c->refs)
     return;
   fb_recorder *rec = c->home;
@@ -182,7 +182,7 @@ static FB_NOINLINE fb_tensor *tensor_allocate(PyTypeObject *cls) {
   return t;
 }
 
-PyObject *fb_tensor_new(fb_cell *cell, PyTypeObject *cls) {
+FB_HOT PyObject *fb_tensor_new(fb_cell *cell, PyTypeObject *cls) {
   fb_tensor *t;
   if (FB_LIKELY(n_free_tensors && (!cls || cls == fb_tensor_type))) {
     t = free_tensors[--n_free_tensors];
@@ -210,7 +210,7 @@ static FB_NOINLINE void tensor_release_extras(fb_tensor *t) {
   t->starts = NULL;
 }
 
-static void tensor_dealloc(fb_tensor *t) {
+FB_HOT static void tensor_dealloc(fb_tensor *t) {
   PyTypeObject *type = Py_TYPE(t);
   if (FB_UNLIKELY(PyObject_GC_IsTracked((PyObject *)t)))
     PyObject_GC_UnTrack(t);

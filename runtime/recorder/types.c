@@ -141,7 +141,7 @@ static bool is_plain(PyObject *shape) {
 }
 
 /* With plain sizes it lets no other thread in. */
-fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, bool requires_grad) {
+FB_NOINLINE fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, bool requires_grad) {
   if (!is_plain(shape))
     return type_intern(shape, dtype, requires_grad);
   int quiet = fb_quiet_begin();

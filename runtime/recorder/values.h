@@ -13,6 +13,8 @@
 #define FB_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FB_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FB_NOINLINE __attribute__((noinline))
+/* What every hit runs: placed together and aligned, so that its speed does not depend on the code around it. */
+#define FB_HOT __attribute__((hot, aligned(64)))
 
 typedef struct fb_function fb_function;
 typedef struct fb_node fb_node;
