@@ -16,7 +16,7 @@ from flambeau.dialects import autodiff
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Builder, Value
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.history import graft
+from flambeau.dialects.history import graft, stop_gradient
 from flambeau.dialects.record import OpRecord, find
 from flambeau.engine import GRAD_MODE
 from flambeau.function import builder
@@ -50,6 +50,8 @@ class TensorBuilder(Builder):
     """Records every op it is given; the `id` of its values is a tensor."""
 
     def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple) -> Value:
+        if op is stop_gradient:  # no result of this may seem to have a history
+            return self.value(operands[0].id.detach())
         return self.value(primitive(op)([v.id for v in operands], *attrs))
 
     def value(self, tensor: Tensor) -> Value:

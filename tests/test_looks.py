@@ -54,3 +54,31 @@ def test_second_derivative_of_std_after_a_look():
     (g,) = fb.autograd.grad(v, [x], create_graph=True)
     (h,) = fb.autograd.grad(g[0], [x])
     np.testing.assert_allclose(h.numpy(), expected, 1e-12)
+
+
+@pytest.mark.parametrize("form", ["F.softplus({x})", "{x} * {x}", "T.tanh({x})"])
+def test_a_look_by_a_hook_in_the_middle_of_a_gradient(form):
+    def second(look, run_before):
+        a = fb.tensor(0.125, dtype=fb.float64, requires_grad=True)
+        x = a * 0.5
+        if run_before:
+            x.item()
+        y = eval(form.format(x="x"), environment(fb), {"x": x})
+        y.register_hook(lambda g: fb.flush() if look else None)
+        (g,) = fb.autograd.grad(y.sin(), [a], create_graph=True)
+        return fb.autograd.grad(g, [a])[0].item()
+
+    expected = second(False, False)
+    assert [second(*case) for case in ((False, True), (True, False), (True, True))] == [expected] * 3
+
+
+def test_what_was_detached_gives_no_history_to_a_gradient():
+    found = []
+    for look in (False, True):
+        a = fb.tensor([0.5, -0.25], requires_grad=True)
+        x = a * 2
+        if look:
+            x.tolist()
+        (g,) = fb.autograd.grad((x * 3 * x.detach()).sum(), [a], create_graph=True)
+        found.append(g.requires_grad)
+    assert found == [False, False]

@@ -131,6 +131,9 @@ static fb_cell *cell_for_slot(fb_recorder *rec, uint32_t slot, const fb_type *ty
   c->epoch = rec->id;
   c->home = rec;
   c->slot = c->use = slot;
+  for (uint32_t i = 0; i < rec->n_origins; i++)
+    if (rec->origins[i].slot == slot) /* its history outlasts the trace, as its value does */
+      fb_cell_set_history(c, rec->origins[i].segment, rec->origins[i].segment_slot);
   for (uint32_t i = 0; i < rec->n_inputs; i++)
     if (rec->inputs[i].slot == slot && rec->inputs[i].kind == FB_BUFFER) {
       fb_buffer_retain(rec->inputs[i].buffer);
