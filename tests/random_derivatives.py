@@ -260,10 +260,15 @@ def difference(found: tuple, expected: tuple) -> str | None:
 
 
 def before_refusals(program: tuple[str, ...], *libraries: types.ModuleType) -> tuple[str, ...]:
-    """The program up to the first line that one of the libraries refuses and another does not."""
+    """The program up to the first line that one of the libraries refuses and another does not, or for what both refuse it in
+    a class of their own: None where a tensor is due. PyTorch's third derivative of layer_norm, which is not that of the same
+    formula in its own ops (off by 1 of 1), is left out."""
+    if any("layer_norm" in line for line in program):
+        program = tuple(line for line in program if not line.startswith("w, "))
     outcomes = [run(program, library)[0] for library in libraries]
     for i, lines in enumerate(zip(*outcomes)):
-        if len({outcome for _, outcome in lines}) > 1:
-            assert any(outcome == "RuntimeError" for _, outcome in lines), lines
+        kinds = {outcome for _, outcome in lines}
+        if len(kinds) > 1:
+            assert "RuntimeError" in kinds or kinds == {"TypeError", "AttributeError"}, lines
             return program[:i]
     return program

@@ -26,7 +26,21 @@ def ways(seed):
     yield "by two threads in turn", {"elsewhere": lambda: rng.random() < 0.4}
 
 
-@pytest.mark.parametrize("seed", range(rounds(25, 400, 4000)))
+#: Faults that are known and open, by the seeds that find them: to be mended, then taken out (they must fail until then).
+CUTS = {291: "a result whose graph a backward freed is no input of grad() any more once it has been looked at"}
+BESIDE_PYTORCH = {
+    66: "the gradient of var() of one number requires grad here",
+    93: "a write through x.detach() of what requires grad gives the alias no history",
+    137: "the gradient of relu() does not depend on its operand here, so that with create_graph it requires no grad",
+}
+
+
+def seeds(count, open_faults):
+    faults = {seed: pytest.mark.xfail(strict=True, reason=why) for seed, why in open_faults.items()}
+    return [pytest.param(seed, marks=faults.get(seed, ())) for seed in range(count)]
+
+
+@pytest.mark.parametrize("seed", seeds(rounds(25, 400, 4000), CUTS))
 def test_where_a_program_is_cut_cannot_be_seen(seed):
     program = random_derivatives.generate(seed)
     expected = random_derivatives.run(program, fb)
@@ -37,7 +51,7 @@ def test_where_a_program_is_cut_cannot_be_seen(seed):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("seed", range(rounds(15, 150, 1500)))
+@pytest.mark.parametrize("seed", seeds(rounds(15, 150, 1500), BESIDE_PYTORCH))
 def test_derivatives_are_those_of_pytorch(seed):
     torch = pytest.importorskip("torch")
     program = random_derivatives.generate(seed + 10_000, common=True)
