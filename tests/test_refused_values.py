@@ -27,7 +27,7 @@ REFUSED = {
     ),
     "huber_loss of an int": (lambda: F.huber_loss(fb.ones(2), fb.zeros(2), delta=-1), r"\[huber_loss\] delta is not"),
     "smooth_l1_loss": (lambda: F.smooth_l1_loss(fb.ones(2), fb.zeros(2), beta=-1.0), r"\[smooth_l1_loss\] beta is neg"),
-    "full": (lambda: fb.full((2,), math.nan, dtype=fb.int64), r"\[full\] nan is no value of int64"),
+    "full": (lambda: fb.full((2,), math.nan, dtype=fb.int64), r"\[full\] fill_value is no value of int64"),
 }
 
 
@@ -39,6 +39,14 @@ def test_refused_at_the_users_line(name, mode):
         for _ in range(3):
             with pytest.raises(RuntimeError, match=text):
                 make().tolist()
+
+
+def test_a_number_that_changes_is_refused_as_one_that_does_not():
+    for number in (1.5, 2.5, 3.5, 4.5):
+        assert fb.full((2,), number, dtype=fb.int32).tolist() == [int(number)] * 2
+    for number in (math.nan, math.inf, -math.inf):
+        with pytest.raises(RuntimeError, match=r"\[full\] fill_value is no value of int32"):
+            fb.full((2,), number, dtype=fb.int32).tolist()
 
 
 @pytest.mark.parametrize("mode", ["off", "blocking"])

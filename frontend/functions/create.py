@@ -7,6 +7,7 @@ Next: `random.py`.
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from typing import Any
 
@@ -18,7 +19,7 @@ from flambeau.dialects.size import Size
 from flambeau.function import Default, Number, Operand, Sizes, Static, Tensor_, builder, function
 from flambeau.functions import literals
 from flambeau.functions.assemble import _one_hot
-from flambeau.functions.common import ops, size_of
+from flambeau.functions.common import check_between, ops, size_of
 from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
@@ -112,9 +113,14 @@ def from_buffer(buffer: Any, dtype: DType, shape: tuple[int, ...], *, copy: bool
 
 @function(name="full")
 def _full(size: Sizes, dtype: Static, value: Number):
+    text = f"is no value of {dtype.name}. Use a float dtype."
     if isinstance(value, float) and dtype.is_integer and not math.isfinite(value):
-        raise RuntimeError(f"[full] {value} is no value of {dtype.name}. Use a float dtype.")
+        raise RuntimeError(f"[full] fill_value {text}")
     scalar = value if hasattr(value, "aval") else builder().constant(value, dtype)
+    if (
+        scalar.dtype.is_floating_point and dtype.is_integer
+    ):  # a number that has changed so often that it is read at run time
+        scalar = check_between("full", "fill_value", scalar, -sys.float_info.max, sys.float_info.max, text)
     return scalar.cast(dtype).expand(size)
 
 

@@ -193,7 +193,7 @@ def permutation(n: int, generator: Generator | None = None) -> np.ndarray:
         raise OutOfMemory(
             f"[memory] the system refused {nbytes} bytes for a permutation of {n} numbers. Use a smaller one."
         ) from None
-    seed, offset = (generator or generators.default_generator).advance(2 * n)
+    seed, offset = (generator or generators.default_generator)._advance(2 * n)
     words = philox(seed, places + offset).view(np.uint32).astype(np.uint64)
     return np.argsort(words[:n] << np.uint64(32) | words[n:], kind="stable")
 

@@ -53,7 +53,7 @@ static PyGetSetDef attributes[] = {{"_seed", get_field, set_field, NULL, NULL},
                                    {"_offset", get_field, set_field, NULL, is_offset},
                                    {NULL, NULL, NULL, NULL, NULL}};
 
-/* advance(count): (seed, offset) from which `count` numbers are drawn now. No two threads get the same ones. */
+/* _advance(count): (seed, offset) from which `count` numbers are drawn now. No two threads get the same ones. */
 static PyObject *stream_advance(PyObject *self, PyObject *count) {
   fb_stream *s = (fb_stream *)self;
   int64_t draws = PyLong_AsLongLong(count), seed = s->seed, offset = s->offset;
@@ -74,7 +74,7 @@ static PyObject *stream_start(PyObject *self, PyObject *args) {
 }
 
 static PyMethodDef methods[] = {
-    {"advance", stream_advance, METH_O, "advance(count): the (seed, offset) at which `count` numbers are drawn now."},
+    {"_advance", stream_advance, METH_O, "_advance(count): the (seed, offset) at which `count` numbers are drawn now."},
     {"_start", stream_start, METH_VARARGS, "_start(seed, offset): draw from there on."},
     {NULL, NULL, 0, NULL}};
 static PyType_Slot slots[] = {{Py_tp_new, PyType_GenericNew},
