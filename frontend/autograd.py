@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from functools import partial, wraps
-from typing import Any
+from typing import Any, Self
 
 from flambeau import border as _border
 from flambeau import inline, tensor_hooks
@@ -26,6 +26,9 @@ from flambeau.runtime.recorder import Tensor
 class set_grad_enabled(recorder.GradScope):
     """Turn gradient recording on or off: at once when called, until the end of the block when used as a context
     manager, or inside a function when used as a decorator."""
+
+    def __new__(cls, mode: bool) -> Self:
+        return super().__new__(cls, mode)  # in no local: that would live on in the traceback of an interrupt
 
     def __call__(self, fn: Callable) -> Callable:
         self.undo()
