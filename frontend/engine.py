@@ -22,7 +22,7 @@ from flambeau.dialects.size import Int, current
 from flambeau.function import RuleBuilder, building
 from flambeau.runtime import recorder
 
-GRAD_MODE = 1  # bit of the recorder's mode word
+GRAD_MODE, WHOLE_MODE = 1, 1 << 11  # bits of the recorder's mode word; the second: nothing is cut in between
 SCALARS = {"float": dtypes.float64, "int": dtypes.int64, "bool": dtypes.bool_}
 START = Aval((), dtypes.int64)
 

@@ -104,7 +104,7 @@ class Skips(Training):
 
 
 class Shared(Training):
-    """Parameters that NumPy sees: they are copied when they are read, and written through."""
+    """Parameters that NumPy sees, of a group each: they are copied when they are read, and written through."""
 
     cut = True
 
@@ -130,7 +130,7 @@ class Recorded(Training):
         return loss + sum(s.square().sum() for s in slopes)
 
 
-PROGRAMS = (Training, Dropout, Looks, Accumulates, Skips, Recorded)
+PROGRAMS = (Training, Dropout, Looks, Accumulates, Skips, Recorded, Shared)
 
 
 @pytest.fixture(params=["blocking", "off"])

@@ -12,7 +12,8 @@ from copy import deepcopy
 from functools import partial
 from typing import Any
 
-from flambeau.autograd import enable_grad, no_grad
+from flambeau.autograd import enable_grad
+from flambeau.engine import GRAD_MODE, WHOLE_MODE
 from flambeau.nn.hooks import RemovableHandle
 from flambeau.runtime import OutOfMemory, recorder
 from flambeau.runtime.recorder import Tensor
@@ -107,7 +108,7 @@ class Optimizer:
             recorder.capture_note(f"{type(self).__name__}.step", outside)
             return loss
         try:
-            with no_grad():
+            with recorder.ModeScope(GRAD_MODE | WHOLE_MODE, WHOLE_MODE):  # all groups, or none
                 for group in self.param_groups:
                     params = [p for p in group["params"] if p.grad is not None]
                     if params:

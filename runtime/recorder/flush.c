@@ -397,7 +397,7 @@ void fb_flush_drop(fb_recorder *rec) {
 int fb_cut(fb_recorder *rec) {
   if (FB_UNLIKELY(fb_capture_holds(rec)))
     return 0;
-  if (FB_LIKELY(!rec->held))
+  if (FB_LIKELY(!rec->held && !(rec->mode & FB_WHOLE_MODE)))
     return FB_UNLIKELY(n_interrupted) ? fb_flush_own(rec) : fb_flush(rec);
   rec->flush_soon = true;
   return 0;

@@ -190,6 +190,7 @@ typedef struct {
 
 #define FB_MODE_BITS 12
 #define FB_GRAD_MODE 1u
+#define FB_WHOLE_MODE (1u << 11) /* cuts wait for its end: what is recorded in it runs as one, or not at all */
 
 /* A block in which a scope of mode.c holds some bits of the mode. */
 typedef struct {
