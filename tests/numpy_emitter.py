@@ -38,6 +38,7 @@ class NumpyEmitter:
 
     add, sub, mul, div = (_method(f) for f in (np.add, np.subtract, np.multiply, np.true_divide))
     neg, abs, sqrt, floor, ceil = (_method(f) for f in (np.negative, np.abs, np.sqrt, np.floor, np.ceil))
+    is_nan = _method(np.isnan)
     trunc, round_even, copysign = (_method(f) for f in (np.trunc, np.rint, np.copysign))
     and_, or_, xor, not_ = (_method(f) for f in (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.bitwise_not))
     shl, shr, select = (_method(f) for f in (np.left_shift, np.right_shift, np.where))
