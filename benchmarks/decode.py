@@ -30,6 +30,7 @@ import run  # noqa: E402
 
 PEERS = {
     "flambeau": ("gpt_torch", "flambeau"),
+    "before": ("gpt_torch", "flambeau"),
     "torch_eager": ("gpt_torch", "eager"),
     "torch_compile": ("gpt_torch", "compile"),
     "jax": ("gpt_jax", "jit"),
@@ -125,8 +126,9 @@ def show(task: str, rows: dict[str, dict]) -> None:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--peers", default=",".join(PEERS))
+    p.add_argument("--peers", default=",".join(name for name in PEERS if name != "before"))
     p.add_argument("--tasks", default=",".join(TASKS))
+    p.add_argument("--before", default="", help="the Python of an environment with an earlier Flambeau, for that peer")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--core", default="1", help="the core to pin to with one thread")
     p.add_argument("--rounds", type=int, default=5)

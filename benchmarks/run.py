@@ -5,6 +5,10 @@
 Per workload each peer's process starts, runs three steps (their time includes compilation; their losses are
 compared), then the peers take turns for `--rounds` rounds of `--seconds` each. The table shows medians, how many
 times faster Flambeau is than each peer, seconds to the end of the third step, and peak memory.
+
+    python benchmarks/run.py --workloads spine --peers flambeau,before --before ../old/.venv/bin/python --rounds 7
+
+An earlier Flambeau is a peer like any other: `before`, run by the Python of an environment where it is installed.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ import workloads  # noqa: E402
 
 PEERS = {
     "flambeau": ("flambeau_peer", ""),
+    "before": ("flambeau_peer", ""),
     "torch_eager": ("torch_peer", "eager"),
     "torch_fused": ("torch_peer", "fused"),
     "torch_compile": ("torch_peer", "compile"),
@@ -110,7 +115,7 @@ class Peer:
         self.name, self.times, self.rss_mb = name, [], 0.0
         self.cache = tempfile.mkdtemp()
         command = [
-            sys.executable,
+            args.before if name == "before" else sys.executable,
             self.script,
             "--serve",
             name,
@@ -197,6 +202,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--peers", default="flambeau,torch_eager,torch_compile,jax,iree,numpy")
     p.add_argument("--workloads", default="spine", help=f"names or groups: {', '.join(GROUPS)}")
+    p.add_argument("--before", default="", help="the Python of an environment with an earlier Flambeau")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--core", default="1", help="the core to pin to with one thread")
     p.add_argument("--rounds", type=int, default=5)
