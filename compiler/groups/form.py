@@ -51,11 +51,21 @@ def identity_map(rank: int) -> Map:
 class BodyOp(NamedTuple):
     """One op of a body.
 
-    `operands` number the body's arguments first, then the results of its ops in order. `attribute` is what else the op
-    says: a literal, a predicate, a loop's number, an order. `types` are the element types of the results. `regions` are
-    the bodies of structured control flow. A region sees nothing but its arguments: what it reads from outside stands
-    among the op's operands, after those that the op itself takes (`scf.if`: the condition; `scf.while`: one initial value
-    per result).
+    `operands` number the body's arguments first, then the results of its ops in order. `types` are those of the results,
+    as MLIR spells them. `attribute` is what else the op says:
+
+        arith.constant          its literal (`values.spell_number`); of a table "dense<[literal, ...]>"
+        arith.cmpf, arith.cmpi  the predicate
+        linalg.index            the loop
+        affine.apply            an `Affine` over its operands
+        flambeau.fold           an `Order`
+        flambeau.check          the number of the failure
+        flambeau.size           a `Size`
+
+    `regions` are the bodies of structured control flow. A region sees nothing but its arguments: those of its block, then
+    what the op's regions read from outside, in the order of its first use. That also stands among the op's operands, after
+    those that the op itself takes (`scf.if`: the condition; `scf.while`: one initial value per carried one). The first
+    region of `scf.while` yields the condition, then what is carried on.
     """
 
     name: str
@@ -69,7 +79,8 @@ class Body(NamedTuple):
     """A block of scalar code: the types of its arguments, ops, and the numbers that it yields.
 
     Arguments of a generic's body are the elements of its operands, then those that its results have so far, then the
-    captures.
+    captures, in the order of their first use: each is used, and none is there twice. The type of a captured table is that
+    of the tensor (`text.tensor_type`).
     """
 
     types: tuple[str, ...]
@@ -138,7 +149,26 @@ class Generic:
 @dataclass(frozen=True)
 class Call:
     """An op on whole tensors that is no generic. `attributes` are (name, value) pairs, sorted by name; values are ints,
-    sizes, floats, strings, and tuples of these. `regions` hold a user's functions: combiners, comparators."""
+    sizes, strings, and tuples of these. `regions` hold a user's functions: combiners, comparators.
+
+    What they are called and take (results' types say the rest, `calls.py` checks it):
+
+        arith.constant          {value}  a scalar, by its literal; a table by "dense<[...]>"
+        flambeau.size           {size}  a scalar
+        tensor.extract          a scalar: the element of a tensor of rank 0
+        tensor.empty            a tensor whose elements nobody reads
+        tensor.collapse_shape   {reassociation}  axes joined: for every axis of the result those of the operand
+        tensor.expand_shape     {reassociation}  an axis split: for every axis of the operand those of the result
+        tensor.extract_slice    {starts, steps}  starts are ints, sizes, or "clamped": the next operand, a scalar or tensor of
+                                rank 0 (i64), moved to where the slice fits
+        tensor.insert_slice     {starts, steps}  the slice, the tensor that it replaces a part of, then starts
+        tensor.concat           {dim}
+        tensor.pad              {low, high}  a tensor, and the scalar around it
+        flambeau.scatter        {axis, code, order}  tensor, index, updates; region: (old, new) -> combined
+
+    Scalars are results of the first three: they stand where a scalar may (captures, operands of generics, starts, pads), and
+    are no outputs. All else of rank 0 is a tensor.
+    """
 
     name: str
     operands: tuple[int, ...]
