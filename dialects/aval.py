@@ -9,6 +9,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from flambeau.dialects.dtypes import DType
+from flambeau.dialects.size import Size, repr_of
 
 
 class Aval(NamedTuple):
@@ -28,6 +29,13 @@ class Aval(NamedTuple):
     @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
+
+    @property
+    def mlir(self) -> str:
+        """The tensor's type in MLIR: unknown extents are `?`, and their expressions follow as the type's encoding."""
+        extents = ["?" if isinstance(d, Size) else str(d) for d in self.shape]
+        unknown = ", ".join(f'"{repr_of(d)}"' for d in self.shape if isinstance(d, Size))
+        return f"tensor<{'x'.join([*extents, self.dtype.mlir])}{f', [{unknown}]' if unknown else ''}>"
 
     def __str__(self) -> str:
         return "x".join([*map(str, self.shape), self.dtype.mlir])

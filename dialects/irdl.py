@@ -27,9 +27,7 @@ from flambeau.dialects.size import Size, parse, repr_of, scope, symbols
 
 
 def _type(aval: Aval) -> str:
-    extents = ["?" if isinstance(d, Size) else str(d) for d in aval.shape]
-    unknown = ", ".join(f'"{repr_of(d)}"' for d in aval.shape if isinstance(d, Size))
-    return f"tensor<{'x'.join([*extents, aval.dtype.mlir])}{f', [{unknown}]' if unknown else ''}>"
+    return aval.mlir
 
 
 def _float(x: float) -> str:

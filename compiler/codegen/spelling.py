@@ -66,7 +66,7 @@ def _lanes_folded(name: str, operands: Sequence[Val], attribute: str, result: Va
     return f"{name} <{attribute}>, {x.name} : {x.mlir} into {result.type}"
 
 
-_CONVERSIONS = ("bitcast", "extf", "truncf", "extsi", "extui", "trunci", "sitofp", "uitofp")
+_CONVERSIONS = ("bitcast", "extf", "truncf", "extsi", "extui", "trunci", "sitofp", "uitofp", "index_cast")
 _FORMS: dict[str, _Form] = {
     **{f"arith.{name}": _conversion for name in _CONVERSIONS},
     "arith.cmpf": _comparison,

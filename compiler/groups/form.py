@@ -80,7 +80,7 @@ class Body(NamedTuple):
 
     Arguments of a generic's body are the elements of its operands, then those that its results have so far, then the
     captures, in the order of their first use: each is used, and none is there twice. The type of a captured table is that
-    of the tensor (`text.tensor_type`).
+    of the tensor (`Aval.mlir`).
     """
 
     types: tuple[str, ...]
@@ -206,6 +206,17 @@ class Group:
     def producers(self) -> dict[int, StructuredOp]:
         """The op that defines each value; inputs are absent."""
         return {v: op for op in self.ops for v in op.results}
+
+
+def scalars(group: Group) -> frozenset[int]:
+    """The values that are numbers, not tensors of rank 0."""
+    return frozenset(v for op in group.ops if isinstance(op, Call) and gives_scalar(op) for v in op.results)
+
+
+def gives_scalar(op: Call) -> bool:
+    if op.name == "arith.constant":
+        return not str(op.attribute["value"]).startswith("dense")
+    return op.name in ("flambeau.size", "tensor.extract")
 
 
 class GroupBuilder:

@@ -11,10 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-
-CHUNK = 4096
-LANES = 64
-CHAIN = 64
+from flambeau.dialects.orders import CHAIN, CHUNK, LANES
 
 Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -1,0 +1,270 @@
+"""The `flambeau` dialect: what fusion groups need and upstream's dialects lack.
+
+In bodies:
+    fold       the next partial result of a reduction, and the element's place in it: `order` names the tree that the fold
+               follows (`orders.py`), `identity` is what every partial result starts from. Places are data flow on
+               `linalg.index`, so that upstream's rewrites of loops rewrite them as well
+    check      the op fails where the operand is true
+    any_lane   "true where some lane that runs along has it true": branches and loops that all lanes take together
+    size       a number known at run time only, by its expression
+On tensors:
+    start      where a slice begins: a number moved into 0..limit
+    scatter    elements combined, in order, with those of a tensor at indices along an axis; a region combines two
+    yield      ends the region of such an op
+
+MLIR runs the verifiers here after every pass, so a pass that breaks a fold's numbering fails by its name. They look at
+plain operations only: the bindings' op classes cost 50 to 150 ms to import. Nothing may be printed inside of a verifier,
+which would verify it again, and nothing raised, which would leave the parser as it is. Importing this module needs no
+MLIR. (No `from __future__ import annotations` where operation classes are made: they read their annotations.)
+Next: `compiler/groups/reading.py`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from flambeau.dialects.orders import OrderError, Place, check_order, folded_loops
+from flambeau.dialects.size import Int, parse
+
+
+def _mlir() -> Any:
+    from flambeau.dialects import mlir
+
+    return mlir
+
+
+class _Bad(ValueError):
+    """What is wrong with an op of the dialect, and what to do."""
+
+
+# ---- places as linear forms of the loops --------------------------------------------------------------------------
+
+
+def walked(root: Any) -> Iterator[Any]:
+    """The operations inside of one, itself last, as plain objects: as long as they live, `parent` gives the same ones."""
+    ir = _mlir().ir
+    found: list[Any] = []
+
+    def visit(op: Any) -> Any:
+        found.append(op)
+        return ir.WalkResult.ADVANCE
+
+    root.walk(visit)
+    return iter(found)
+
+
+def linear(expression: Any, dims: Sequence[Place | None], symbols: Sequence[Place | None]) -> Place | None:
+    """An affine expression over linear forms, as one; None where it is not linear."""
+    ir = _mlir().ir
+    if isinstance(expression, ir.AffineDimExpr):
+        return dims[expression.position]
+    if isinstance(expression, ir.AffineSymbolExpr):
+        return symbols[expression.position]
+    if isinstance(expression, ir.AffineConstantExpr):
+        return (), expression.value
+    if not isinstance(expression, (ir.AffineAddExpr, ir.AffineMulExpr)):
+        return None
+    x, y = linear(expression.lhs, dims, symbols), linear(expression.rhs, dims, symbols)
+    if x is None or y is None:
+        return None
+    if isinstance(expression, ir.AffineAddExpr):
+        return _sum(x, y)
+    if x[0] and y[0]:
+        return None
+    (terms, constant), factor = (x, y[1]) if x[0] else (y, x[1])
+    return tuple((d, c * factor) for d, c in terms if c * factor), constant * factor
+
+
+def _sum(x: Place, y: Place) -> Place:
+    terms = dict(x[0])
+    for d, c in y[0]:
+        terms[d] = terms.get(d, 0) + c
+    return tuple(sorted((d, c) for d, c in terms.items() if c)), x[1] + y[1]
+
+
+def _place(value: Any, made: dict[Any, Any]) -> Place | None:
+    """A place as a linear form of the loops; None if it is anything else."""
+    ir, op = _mlir().ir, made.get(value)
+    if op is None:
+        return None
+    if op.name == "linalg.index":
+        return ((ir.IntegerAttr(op.attributes["dim"]).value, 1),), 0
+    if op.name == "arith.constant":
+        return (), ir.IntegerAttr(op.attributes["value"]).value
+    if op.name != "affine.apply":
+        return None
+    map_ = op.attributes["map"].value
+    given = [_place(v, made) for v in op.operands]
+    return linear(map_.results[0], given[: map_.n_dims], given[map_.n_dims :])
+
+
+# ---- verifiers --------------------------------------------------------------------------------------------------
+
+
+def _attribute(op: Any, name: str, kind: str) -> Any:
+    ir = _mlir().ir
+    class_ = {"integer (i64)": ir.IntegerAttr, "string": ir.StringAttr}[kind]
+    found = op.attributes[name] if name in op.attributes else None
+    if not isinstance(found, class_):
+        raise _Bad(f"attribute '{name}' is {'missing' if found is None else found}. Give one: {kind}.")
+    return found.value
+
+
+def _check_types(op: Any, operands: Sequence[str], results: Sequence[str]) -> None:
+    found = [str(v.type) for v in op.operands], [str(v.type) for v in op.results]
+    if found != (list(operands), list(results)):
+        shown = [", ".join(x) or "nothing" for x in (found[0], found[1], operands, results)]
+        raise _Bad(f"it takes {shown[0]} and gives {shown[1]}. Take {shown[2]} and give {shown[3]}.")
+
+
+def _check_fold(op: Any) -> None:
+    ir = _mlir().ir
+    nest = op.parent
+    if nest.name != "linalg.generic":
+        raise _Bad(f"it stands in {nest.name}. A fold is in the body of a linalg.generic: generalize named ops first.")
+    check_order(_attribute(op, "order", "string"))
+    identity, type_ = op.attributes["identity"] if "identity" in op.attributes else None, op.operands[0].type
+    if not isinstance(identity, (ir.FloatAttr, ir.IntegerAttr, ir.BoolAttr)) or identity.type != type_:
+        raise _Bad(
+            f"attribute 'identity' is {identity}. Give the number, of type {type_}, that partial results start from."
+        )
+    _check_types(op, [str(type_), *["index"] * (len(op.operands) - 1)], [str(type_)])
+    inner = list(walked(nest))
+    made = _makers(op, nest, inner)
+    # By its text: an element of the array would be wrapped in a class of linalg's.
+    kinds = str(nest.attributes["iterator_types"]).split(",")
+    reductions = [k for k, kind in enumerate(kinds) if "reduction" in kind]
+    folded_loops([_place(v, made) for v in list(op.operands)[1:]], _extents(nest), reductions)
+    _check_yielded(op, inner)
+
+
+def _makers(op: Any, nest: Any, inner: Sequence[Any]) -> dict[Any, Any]:
+    """The ops that places are made by. A pass may have moved some out of the body."""
+    names = ("linalg.index", "affine.apply", "arith.constant")
+    made = {r: o for o in inner if o.name in names for r in o.results}
+    if all(v in made for v in list(op.operands)[1:]) and not any(o.name == "affine.apply" for o in made.values()):
+        return made
+    function = nest
+    while function.parent is not None and function.name != "func.func":
+        function = function.parent
+    return {r: o for o in walked(function) if o.name in names for r in o.results}
+
+
+def _extents(nest: Any) -> dict[int, Int]:
+    """The trip counts of a generic's loops, as far as its operands' types say them."""
+    ir = _mlir().ir
+    found: dict[int, Int] = {}
+    for value, attribute in zip(nest.operands, ir.ArrayAttr(nest.attributes["indexing_maps"])):
+        if not isinstance(value.type, ir.RankedTensorType):
+            continue
+        type_ = ir.RankedTensorType(value.type)
+        for k, e in enumerate(attribute.value.results):
+            if isinstance(e, ir.AffineDimExpr) and not type_.is_dynamic_dim(k):
+                found.setdefault(e.position, type_.get_dim_size(k))
+    return found
+
+
+def _check_yielded(op: Any, inner: Sequence[Any]) -> None:
+    """The nest yields the fold and does nothing else with it: later arithmetic would act on partial results."""
+    (result,) = op.results
+    users = [o.name for o in inner if result in list(o.operands)]
+    if users != ["linalg.yield"]:
+        raise _Bad(
+            f"its value goes to {', '.join(users) or 'nothing'}. Yield it; what is done with the result is another op's."
+        )
+
+
+def _check_check(op: Any) -> None:
+    if _attribute(op, "code", "integer (i64)") < 0:
+        raise _Bad(f"attribute 'code' is {op.attributes['code']}. Give the number of a failure, from 0.")
+    _check_types(op, ["i1"], [])
+
+
+def _check_any_lane(op: Any) -> None:
+    _check_types(op, ["i1"], ["i1"])
+
+
+def _check_size(op: Any) -> None:
+    parse(_attribute(op, "size", "string"))
+    if str(op.results[0].type) not in ("index", "i64"):
+        raise _Bad(f"it gives {op.results[0].type}. Sizes are of type index or i64.")
+
+
+def _check_start(op: Any) -> None:
+    parse(_attribute(op, "limit", "string"))
+    if str(op.operands[0].type) not in ("i64", "tensor<i64>"):
+        raise _Bad(f"it takes {op.operands[0].type}. Give an i64, or a tensor of one.")
+    _check_types(op, [str(op.operands[0].type)], ["index"])
+
+
+def _check_scatter(op: Any) -> None:
+    ir = _mlir().ir
+    tensor, index, updates = (str(v.type) for v in op.operands)
+    rank = ir.RankedTensorType(op.operands[0].type).rank
+    if not 0 <= _attribute(op, "axis", "integer (i64)") < rank:
+        raise _Bad(f"attribute 'axis' is {op.attributes['axis']}, and {tensor} has {rank} axes. Name one of them.")
+    if _attribute(op, "code", "integer (i64)") < 0:
+        raise _Bad(f"attribute 'code' is {op.attributes['code']}. Give the number of a failure, from 0.")
+    check_order(_attribute(op, "order", "string"))
+    _check_types(op, [tensor, index, updates], [tensor])
+    element = str(ir.RankedTensorType(op.operands[0].type).element_type)
+    (block,) = op.regions[0].blocks
+    given = [str(a.type) for a in block.arguments]
+    if given != [element, element]:
+        raise _Bad(f"its region takes {', '.join(given)}. It combines the old element and an update, both {element}.")
+
+
+# ---- the dialect ------------------------------------------------------------------------------------------------
+
+
+def _verifier(name: str, check: Callable[[Any], None]) -> Callable[[Any], bool]:
+    def verify_invariants(self: Any) -> bool:
+        op = self.operation
+        try:
+            check(op)
+        except (_Bad, OrderError) as error:
+            message = f"[flambeau.{name}] {error}"
+        except Exception as error:  # the bindings, on types that no check expects; it would leave the parser as it is
+            message = f"[flambeau.{name}] cannot be verified: {type(error).__name__}: {error}. Give it other operands."
+        else:
+            return True
+        op.location.emit_error(message)
+        return False
+
+    return verify_invariants
+
+
+#: name -> (operands, whether any number of operands follows, results, regions, whether it is pure, verifier)
+_OPS: dict[str, tuple[int, bool, int, int, bool, Callable[[Any], None]]] = {
+    "fold": (1, True, 1, 0, True, _check_fold),
+    "check": (1, False, 0, 0, False, _check_check),  # an effect: dead code elimination has to keep it
+    "any_lane": (1, False, 1, 0, True, _check_any_lane),
+    "size": (0, False, 1, 0, True, _check_size),
+    "start": (1, False, 1, 0, True, _check_start),
+    "scatter": (3, False, 1, 1, False, _check_scatter),  # an effect: an index out of range is an error
+}
+
+
+@cache
+def _dialect() -> Any:
+    ext, ir = _mlir().ext, _mlir().ir
+    dialect: Any = type("Flambeau", (ext.Dialect,), {}, name="flambeau")
+    for name, (operands, variadic, results, regions, pure, check) in _OPS.items():
+        fields: dict[str, Any] = {f"operand{k}_": ext.Operand[Any] for k in range(operands)}
+        if variadic:
+            fields["rest_"] = Sequence[ext.Operand[Any]]
+        fields |= {f"result{k}_": ext.Result[Any] for k in range(results)}
+        fields |= {f"region{k}_": ext.Region for k in range(regions)}
+        members = {"__annotations__": fields, "__module__": __name__, "verify_invariants": _verifier(name, check)}
+        type(f"Flambeau_{name}", (dialect.Operation,), members, name=name, traits=[ext.Pure] if pure else [])
+    fields = {"values_": Sequence[ext.Operand[Any]]}
+    members = {"__annotations__": fields, "__module__": __name__}
+    type("Flambeau_yield", (dialect.Operation,), members, name="yield", traits=[ext.Pure, ir.IsTerminatorTrait])
+    return dialect
+
+
+@cache
+def load(context: Any) -> None:
+    """Load the dialect into a context of MLIR's."""
+    with context, _mlir().ir.Location.unknown():
+        _dialect().load()
