@@ -104,7 +104,7 @@ def _place(value: Any, made: dict[Any, Any]) -> Place | None:
 def _attribute(op: Any, name: str, kind: str) -> Any:
     ir = _mlir().ir
     class_ = {"integer (i64)": ir.IntegerAttr, "string": ir.StringAttr}[kind]
-    found = op.attributes[name] if name in op.attributes else None
+    found = op.attributes.get(name)
     if not isinstance(found, class_):
         raise _Bad(f"attribute '{name}' is {'missing' if found is None else found}. Give one: {kind}.")
     return found.value
@@ -123,7 +123,7 @@ def _check_fold(op: Any) -> None:
     if nest.name != "linalg.generic":
         raise _Bad(f"it stands in {nest.name}. A fold is in the body of a linalg.generic: generalize named ops first.")
     check_order(_attribute(op, "order", "string"))
-    identity, type_ = op.attributes["identity"] if "identity" in op.attributes else None, op.operands[0].type
+    identity, type_ = op.attributes.get("identity"), op.operands[0].type
     if not isinstance(identity, (ir.FloatAttr, ir.IntegerAttr, ir.BoolAttr)) or identity.type != type_:
         raise _Bad(
             f"attribute 'identity' is {identity}. Give the number, of type {type_}, that partial results start from."
@@ -247,7 +247,7 @@ _OPS: dict[str, tuple[int, bool, int, int, bool, Callable[[Any], None]]] = {
 
 @cache
 def _dialect() -> Any:
-    ext, ir = _mlir().ext, _mlir().ir
+    ext: Any = _mlir().ext
     dialect: Any = type("Flambeau", (ext.Dialect,), {}, name="flambeau")
     for name, (operands, variadic, results, regions, pure, check) in _OPS.items():
         fields: dict[str, Any] = {f"operand{k}_": ext.Operand[Any] for k in range(operands)}
@@ -259,7 +259,7 @@ def _dialect() -> Any:
         type(f"Flambeau_{name}", (dialect.Operation,), members, name=name, traits=[ext.Pure] if pure else [])
     fields = {"values_": Sequence[ext.Operand[Any]]}
     members = {"__annotations__": fields, "__module__": __name__}
-    type("Flambeau_yield", (dialect.Operation,), members, name="yield", traits=[ext.Pure, ir.IsTerminatorTrait])
+    type("Flambeau_yield", (dialect.Operation,), members, name="yield", traits=[ext.Pure, _mlir().ir.IsTerminatorTrait])
     return dialect
 
 

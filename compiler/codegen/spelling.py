@@ -66,9 +66,20 @@ def _lanes_folded(name: str, operands: Sequence[Val], attribute: str, result: Va
     return f"{name} <{attribute}>, {x.name} : {x.mlir} into {result.type}"
 
 
-_CONVERSIONS = ("bitcast", "extf", "truncf", "extsi", "extui", "trunci", "sitofp", "uitofp", "index_cast")
+CONVERSIONS = (
+    "bitcast",
+    "extf",
+    "truncf",
+    "extsi",
+    "extui",
+    "trunci",
+    "sitofp",
+    "uitofp",
+    "index_cast",
+    "index_castui",
+)
 _FORMS: dict[str, _Form] = {
-    **{f"arith.{name}": _conversion for name in _CONVERSIONS},
+    **{f"arith.{name}": _conversion for name in CONVERSIONS},
     "arith.cmpf": _comparison,
     "arith.cmpi": _comparison,
     "arith.select": _select,

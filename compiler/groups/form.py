@@ -13,13 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Loc
 from flambeau.dialects.size import Int
 
 PARALLEL, REDUCTION = "parallel", "reduction"
+
+
+class GroupError(ValueError):
+    """Structured ops that are no group. Names the op, says what is wrong with it, and what to do."""
 
 
 class Affine(NamedTuple):
@@ -182,7 +186,7 @@ class Call:
         return self.operands
 
     @property
-    def attribute(self) -> Mapping[str, Hashable]:
+    def attribute(self) -> Mapping[str, Any]:
         return dict(self.attributes)
 
 

@@ -1,6 +1,6 @@
-"""Regrouped axes and windows: what tensor.collapse_shape, expand_shape, extract_slice and insert_slice are told.
+"""Shapes: the extents of loops, regrouped axes, windows.
 
-In: shapes. Out: reassociations, limits of starts. Next: `text.py`.
+In: shapes. Out: trip counts, reassociations, limits of starts. Next: `text.py`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from flambeau.compiler.groups.form import GroupBuilder
+from flambeau.compiler.groups.form import Affine, GroupBuilder, GroupError, Map
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Loc
 from flambeau.dialects.size import Int, at_most, same
@@ -16,6 +16,18 @@ from flambeau.dialects.tape.view import reach
 
 Shape = tuple[Int, ...]
 Runs = tuple[tuple[int, ...], ...]
+
+
+def extents(maps: Sequence[Map], shapes: Sequence[tuple[Int, ...]], loops: int) -> tuple[Int, ...]:
+    """The trip counts of loops: every loop is an axis of some operand."""
+    found: dict[int, Int] = {}
+    for map_, shape in zip(maps, shapes):
+        for e, n in zip(map_, shape):
+            if len(e.terms) == 1 and e == Affine.of(e.terms[0][0]):
+                found.setdefault(e.terms[0][0], n)
+    if missing := [k for k in range(loops) if k not in found]:
+        raise GroupError(f"[linalg.generic] no operand has loop {missing[0]} as an axis. Give one of its shape.")
+    return tuple(found[k] for k in range(loops))
 
 
 def limits(whole: Sequence[Int], window: Sequence[Int], steps: Sequence[int]) -> Shape:

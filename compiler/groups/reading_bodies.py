@@ -1,0 +1,268 @@
+"""Regions as `Body`s: the scalar code of a linalg.generic, of structured control flow, of an op of ours.
+
+In: operations of a region. Out: a `Body`, and the values that it reads from outside, in the order of their first use.
+Numbers of type index that a pass has moved out of a body are put back into it; arithmetic on indices becomes linear forms.
+Next: `reading.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flambeau.compiler.codegen.spelling import CONVERSIONS
+from flambeau.compiler.groups.form import Affine, Body, BodyOp, Order
+from flambeau.compiler.groups.reading_types import Structure, Types, refuse
+from flambeau.dialects.flambeau_ops import linear
+from flambeau.dialects.orders import Place
+from flambeau.dialects.size import Int, Size, parse
+
+#: Attributes that scalar ops may have: what says that something cannot happen is left out, which gives the same bits.
+_HARMLESS = frozenset({"overflowFlags", "isExact", "nonNeg", "fastmath"})
+_PREDICATES = {  # in the order of their numbers
+    "arith.cmpf": [
+        "false",
+        "oeq",
+        "ogt",
+        "oge",
+        "olt",
+        "ole",
+        "one",
+        "ord",
+        "ueq",
+        "ugt",
+        "uge",
+        "ult",
+        "ule",
+        "une",
+        "uno",
+        "true",
+    ],
+    "arith.cmpi": ["eq", "ne", "slt", "sle", "sgt", "sge", "ult", "ule", "ugt", "uge"],
+}
+
+
+class Indices:
+    """What stands for index arithmetic around a body: `numbers` that are known outside of it; in tiling loops, `tiles`,
+    where the tile at hand begins along each loop, as a linear form of induction variables (`variables`, numbered from -1
+    down)."""
+
+    def __init__(
+        self,
+        numbers: Callable[[Any], Int | None],
+        tiles: Mapping[int, Place] | None = None,
+        variables: Mapping[Any, int] | None = None,
+    ) -> None:
+        self.numbers, self.tiles, self.variables = numbers, tiles or {}, variables or {}
+
+
+class BodyReader:
+    """Reads the regions of one function."""
+
+    def __init__(self, structure: Structure, types: Types) -> None:
+        self.structure, self.types = structure, types
+
+    def body(self, op: Any, indices: Indices) -> tuple[Body, list[Any]]:
+        """The body of an op, and its captures."""
+        ((arguments, operations),) = self.structure.blocks(op)
+        outer = [v for v in self.structure.used(op) if not _is_index(v)]
+        return _Block(self, indices, [*arguments, *outer]).read(operations), outer
+
+    def block(self, arguments: Sequence[Any], operations: Sequence[Any], indices: Indices) -> Body:
+        """A region that reads nothing from outside."""
+        return _Block(self, indices, arguments).read(operations)
+
+
+def _is_index(value: Any) -> bool:
+    return str(value.type) == "index"
+
+
+class _Block:
+    """A block being read: its arguments are numbered first, then the results of its ops."""
+
+    def __init__(self, reader: BodyReader, indices: Indices, arguments: Sequence[Any]) -> None:
+        self.reader, self.indices = reader, indices
+        self.types = [str(v.type) for v in arguments]
+        self.count = len(arguments)
+        self.numbers: dict[Any, int] = {v: k for k, v in enumerate(arguments)}
+        self.begins: dict[Any, Place] = {}  # indices that count from their tile's begin, and where that is
+        self.ops: list[BodyOp] = []
+        self.outside: dict[Any, int] = {}  # numbers of type index from outside
+
+    def read(self, operations: Sequence[Any]) -> Body:
+        *inner, last = operations
+        for op in inner:
+            self._op(op)
+        return Body(tuple(self.types), tuple(self.ops), tuple(self._operands(last)))
+
+    def _append(self, op: BodyOp) -> int:
+        self.ops.append(op)
+        self.count += len(op.types)
+        return self.count - len(op.types)
+
+    def _operands(self, op: Any) -> list[int]:
+        return [self._number(op, v) for v in op.operands]
+
+    def _number(self, op: Any, value: Any) -> int:
+        number = self.numbers.get(value)
+        if number is None:
+            number = self._index_from_outside(op, value)
+        if value in self.begins:
+            raise refuse(op, "it takes the index of a tiled loop, which counts from the tile's begin. Add the begin.")
+        return number
+
+    def _index_from_outside(self, op: Any, value: Any) -> int:
+        """A number of type index that stands outside of the body, put into it."""
+        if value not in self.outside:
+            number = self.indices.numbers(value)
+            if number is None:
+                raise refuse(op, f"it takes {value}, an index that is not known. Compute it in the body.")
+            known = ("flambeau.size", number) if isinstance(number, Size) else ("arith.constant", str(number))
+            self.outside[value] = self._append(BodyOp(known[0], (), known[1], ("index",)))
+        return self.outside[value]
+
+    def _op(self, op: Any) -> None:
+        if op.name == "affine.apply":
+            self.numbers[op.results[0]] = self._apply(op)
+            return
+        if op.name == "linalg.index":
+            self.numbers[op.results[0]] = self._index(op)
+            return
+        made = self._structured(op) if len(op.regions) else self._scalar(op)
+        first = self._append(made)
+        self.numbers.update((r, first + k) for k, r in enumerate(op.results))
+
+    # ---- indices -------------------------------------------------------------------------------------------------
+
+    def _index(self, op: Any) -> int:
+        loop = self.reader.types.ir.IntegerAttr(op.attributes["dim"]).value
+        number = self._append(BodyOp("linalg.index", (), loop, ("index",)))
+        if loop in self.indices.tiles:
+            self.begins[op.results[0]] = self.indices.tiles[loop]
+        return number
+
+    def _apply(self, op: Any) -> int:
+        """A linear form of values of the body. In tiling loops indices are those of the whole op again."""
+        map_ = op.attributes["map"].value
+        given = [self._place(op, v) for v in op.operands]
+        form = linear(map_.results[0], given[: map_.n_dims], given[map_.n_dims :])
+        if form is None:
+            raise refuse(op, f"{map_} is not linear. Compute it with arith on i64.")
+        terms, constant = form
+        if any(number < 0 for number, _ in terms):
+            raise refuse(
+                op, "it adds something else than the tile's begin to the index of a tiled loop. Add the begin."
+            )
+        if not terms:
+            return self._append(BodyOp("arith.constant", (), str(constant), ("index",)))
+        if not constant and len(terms) == 1 and terms[0][1] == 1:
+            return terms[0][0]
+        shifted = tuple((k, c) for k, (_, c) in enumerate(terms))
+        return self._append(BodyOp("affine.apply", tuple(n for n, _ in terms), Affine(shifted, constant), ("index",)))
+
+    def _place(self, op: Any, value: Any) -> Place:
+        """An operand of affine.apply: an induction variable, a number, or a value of the body. The index of a tiled loop is
+        that of the whole loop less the tile's begin."""
+        if value in self.indices.variables:
+            return ((self.indices.variables[value], 1),), 0
+        if value in self.begins:
+            terms, constant = self.begins[value]
+            return (*((v, -c) for v, c in terms), (self.numbers[value], 1)), -constant
+        if value in self.numbers:
+            return ((self.numbers[value], 1),), 0
+        known = self.indices.numbers(value)
+        if isinstance(known, int):
+            return (), known
+        return ((self._index_from_outside(op, value), 1),), 0
+
+    # ---- scalar ops ----------------------------------------------------------------------------------------------
+
+    def _scalar(self, op: Any) -> BodyOp:
+        results = tuple(str(r.type) for r in op.results)
+        operands = tuple(self._operands(op))
+        name, attribute = _ATTRIBUTES.get(op.name, _plain)(op, self.reader.types)
+        return BodyOp(name, operands, attribute, results)
+
+    # ---- structured control flow ---------------------------------------------------------------------------------
+
+    def _structured(self, op: Any) -> BodyOp:
+        if op.name not in ("scf.if", "scf.while"):
+            raise refuse(op, "bodies have scf.if and scf.while only. Write it with these.")
+        free = [v for v in self.reader.structure.used(op) if not _is_index(v)]
+        regions = []
+        for arguments, operations in self.reader.structure.blocks(op):
+            block = _Block(self.reader, self.indices, [*arguments, *free])
+            regions.append(block.read(operations))
+        operands = (*self._operands(op), *(self._number(op, v) for v in free))
+        return BodyOp(op.name, operands, None, tuple(str(r.type) for r in op.results), tuple(regions))
+
+
+# ---- what ops say besides their operands ------------------------------------------------------------------------
+
+
+def _plain(op: Any, types: Types) -> tuple[str, Any]:
+    """An op of arith or math that is told nothing else, of one type or a conversion."""
+    dialect, _, name = op.name.partition(".")
+    kinds = {str(v.type) for v in (*op.operands, *op.results)}
+    if dialect not in ("arith", "math") or len(op.results) != 1 or (len(kinds) > 1 and name not in CONVERSIONS):
+        raise refuse(op, "it is no scalar op of a body. Use arith and math on one type, conversions, or ops of ours.")
+    _check_flags(op, _HARMLESS)
+    return op.name, None
+
+
+def _check_flags(op: Any, known: frozenset[str]) -> None:
+    if unknown := set(op.attributes) - known:
+        raise refuse(op, f"it has an attribute '{min(unknown)}'. Scalar ops mean what they say: leave it out.")
+    if "fastmath" in op.attributes and "<none>" not in str(op.attributes["fastmath"]):
+        raise refuse(op, f"it has {op.attributes['fastmath']}. Scalar ops mean what they say: set no fastmath flags.")
+
+
+def _constant(op: Any, types: Types) -> tuple[str, Any]:
+    return op.name, types.literal(op.attributes["value"])
+
+
+def _comparison(op: Any, types: Types) -> tuple[str, Any]:
+    _check_flags(op, _HARMLESS | {"predicate"})
+    return op.name, _PREDICATES[op.name][op.attributes["predicate"].value]
+
+
+def _select(op: Any, types: Types) -> tuple[str, Any]:
+    return op.name, None
+
+
+def _intrinsic(op: Any, types: Types) -> tuple[str, Any]:
+    """Named without the types that its name ends in."""
+    suffix = "." + ".".join(str(v.type) for v in (*op.results, *op.operands))
+    name = op.attributes["intrin"].value
+    if not name.endswith(suffix) or len(op.operands) != 1 or name != _SATURATING + suffix:
+        raise refuse(op, f"the intrinsic {name} is not known. Use {_SATURATING}.")
+    return _SATURATING, None
+
+
+_SATURATING = "llvm.fptosi.sat"
+
+
+def _fold(op: Any, types: Types) -> tuple[str, Any]:
+    return op.name, Order(op.attributes["order"].value, types.literal(op.attributes["identity"]))
+
+
+def _check(op: Any, types: Types) -> tuple[str, Any]:
+    return op.name, op.attributes["code"].value
+
+
+def _size(op: Any, types: Types) -> tuple[str, Any]:
+    return op.name, parse(op.attributes["size"].value)
+
+
+_ATTRIBUTES: dict[str, Callable[[Any, Types], tuple[str, Any]]] = {
+    "arith.constant": _constant,
+    "arith.cmpf": _comparison,
+    "arith.cmpi": _comparison,
+    "arith.select": _select,
+    "tensor.extract": _select,
+    "llvm.call_intrinsic": _intrinsic,
+    "flambeau.fold": _fold,
+    "flambeau.check": _check,
+    "flambeau.size": _size,
+    "flambeau.any_lane": _select,
+}
