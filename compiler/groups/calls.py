@@ -11,12 +11,12 @@ from math import prod
 from typing import Any
 
 from flambeau.compiler.groups.form import Body, Call, Group, GroupError
+from flambeau.compiler.groups.slices import reach
 from flambeau.compiler.groups.verify_bodies import check_block
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import int64
 from flambeau.dialects.orders import OrderError, check_order
 from flambeau.dialects.size import Int, Size, at_most, same
-from flambeau.dialects.tape.view import reach
 
 _Check = Callable[[Call, Sequence[Aval], Aval], None]
 

@@ -49,7 +49,7 @@ def read(module: Any) -> dict[str, Group]:
     if _has_named_ops(module):
         mlir.run(module, "builtin.module(func.func(linalg-generalize-named-ops))")
     with mlir.context():
-        structure, types = Structure(module.operation), Types()
+        structure, types = Structure(module.operation), Types("fastmath<" in str(module))
         functions = [op for op in structure.children.get(module.operation, []) if op.name != "transform.named_sequence"]
         groups = {}
         for function in functions:

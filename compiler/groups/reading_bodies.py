@@ -206,14 +206,14 @@ def _plain(op: Any, types: Types) -> tuple[str, Any]:
     kinds = {str(v.type) for v in (*op.operands, *op.results)}
     if dialect not in ("arith", "math") or len(op.results) != 1 or (len(kinds) > 1 and name not in CONVERSIONS):
         raise refuse(op, "it is no scalar op of a body. Use arith and math on one type, conversions, or ops of ours.")
-    _check_flags(op, _HARMLESS)
+    _check_flags(op, types, _HARMLESS)
     return op.name, None
 
 
-def _check_flags(op: Any, known: frozenset[str]) -> None:
+def _check_flags(op: Any, types: Types, known: frozenset[str]) -> None:
     if unknown := set(op.attributes) - known:
         raise refuse(op, f"it has an attribute '{min(unknown)}'. Scalar ops mean what they say: leave it out.")
-    if "fastmath" in op.attributes and "<none>" not in str(op.attributes["fastmath"]):
+    if types.has_flags and "fastmath" in op.attributes and "<none>" not in str(op.attributes["fastmath"]):
         raise refuse(op, f"it has {op.attributes['fastmath']}. Scalar ops mean what they say: set no fastmath flags.")
 
 
@@ -222,7 +222,7 @@ def _constant(op: Any, types: Types) -> tuple[str, Any]:
 
 
 def _comparison(op: Any, types: Types) -> tuple[str, Any]:
-    _check_flags(op, _HARMLESS | {"predicate"})
+    _check_flags(op, types, _HARMLESS | {"predicate"})
     return op.name, _PREDICATES[op.name][op.attributes["predicate"].value]
 
 

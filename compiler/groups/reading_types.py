@@ -78,10 +78,11 @@ _TERMINATORS = frozenset(
 
 
 class Types:
-    """What the types and attributes of a context mean."""
+    """What the types and attributes of a context mean. `has_flags`: whether any op has fastmath flags; they are looked at
+    only then, since the bindings wrap such an attribute in a class of arith's."""
 
-    def __init__(self) -> None:
-        self.ir = mlir.ir
+    def __init__(self, has_flags: bool = False) -> None:
+        self.ir, self.has_flags = mlir.ir, has_flags
         self._avals: dict[Any, Aval] = {}
         self._maps: dict[Any, Map] = {}
 

@@ -12,7 +12,6 @@ from flambeau.compiler.groups.form import Affine, GroupBuilder, GroupError, Map
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Loc
 from flambeau.dialects.size import Int, at_most, same
-from flambeau.dialects.tape.view import reach
 
 Shape = tuple[Int, ...]
 Runs = tuple[tuple[int, ...], ...]
@@ -28,6 +27,11 @@ def extents(maps: Sequence[Map], shapes: Sequence[tuple[Int, ...]], loops: int) 
     if missing := [k for k in range(loops) if k not in found]:
         raise GroupError(f"[linalg.generic] no operand has loop {missing[0]} as an axis. Give one of its shape.")
     return tuple(found[k] for k in range(loops))
+
+
+def reach(count: Int, step: int) -> Int:
+    """How many elements lie between the ends of a window's axis, these included. Asks nothing of unknown counts."""
+    return 0 if same(count, 0) else (count - 1) * step + 1
 
 
 def limits(whole: Sequence[Int], window: Sequence[Int], steps: Sequence[int]) -> Shape:
