@@ -18,6 +18,7 @@ from types import BuiltinFunctionType, FunctionType, TracebackType
 from typing import Any
 
 import numpy as np
+from flambeau import spellings
 from flambeau.dialects.bugs import bug, is_internal
 from flambeau.dialects.dtypes import DType
 from flambeau.runtime.recorder import Public, Tensor
@@ -238,10 +239,17 @@ def public(function: Callable, name: str, module: str = "") -> Public:
     if isinstance(function, Public):
         return function
     if function not in _made:
-        made = _made[function] = Public(function, name, report)
+        made = _made[function] = _with_spellings(function, name)
         if module:
             vars(made)["__module__"] = module
     return _made[function]
+
+
+def _with_spellings(function: Callable, name: str) -> Public:
+    """A function whose arguments may be given under their other names."""
+    code = getattr(function, "__code__", None)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
+    return Public(function, name, report, spellings.known(names))
 
 
 def publish(namespace: dict[str, Any], names: Iterable[str]) -> None:
@@ -279,4 +287,4 @@ def publish_methods(cls: type) -> None:
     """Make the methods that were installed on a class of C's public, each under the name that users call."""
     for name, value in list(vars(cls).items()):
         if isinstance(value, FunctionType) and not name.startswith("__"):
-            setattr(cls, name, Public(value, f"{cls.__name__}.{name}", report))
+            setattr(cls, name, _with_spellings(value, f"{cls.__name__}.{name}"))

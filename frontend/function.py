@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
+from flambeau import spellings
 from flambeau.border import public
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.runtime.recorder import REQUIRED, Function, Tensor
@@ -70,14 +71,20 @@ def building(b: RuleBuilder) -> Iterator[None]:
         _rules.builders.pop()
 
 
-def _params(rule: Callable) -> tuple[tuple[str, str, Any, bool], ...]:
-    """(name, kind, default, keyword only) of each parameter, read from the rule's signature and annotations."""
+def _params(rule: Callable) -> tuple[tuple[str, str, Any, bool, tuple[str, ...]], ...]:
+    """(name, kind, default, keyword only, other names) of each parameter, read from the rule's signature and annotations."""
     code = rule.__code__
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     defaults = dict(zip(reversed(names[: code.co_argcount]), reversed(rule.__defaults__ or ())))
     defaults.update(rule.__kwdefaults__ or {})
     return tuple(
-        (name, _kind(rule.__annotations__.get(name)), defaults.get(name, REQUIRED), i >= code.co_argcount)
+        (
+            name,
+            _kind(rule.__annotations__.get(name)),
+            defaults.get(name, REQUIRED),
+            i >= code.co_argcount,
+            spellings.of(name, names),
+        )
         for i, name in enumerate(names)
     )
 

@@ -199,7 +199,7 @@ def reshape_as(self: Tensor, other: Tensor) -> Tensor:
 
 def view_as(self: Tensor, other: Tensor) -> Tensor:
     """Viewed in the shape of `other`."""
-    return shape.view_as_shape(self, other.shape)
+    return shape.view_as(self, other.shape)
 
 
 def where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
@@ -265,7 +265,7 @@ _METHODS: dict[str, Any] = {
     "is_contiguous": is_contiguous,
     "contiguous": shape.contiguous,
     "reshape": shape.reshape,
-    "view": shape.view_as_shape,
+    "view": shape.view_as,
     "flatten": shape.flatten,
     "cpu": lambda self: self,
     "pow": arithmetic.pow,

@@ -26,7 +26,7 @@ from flambeau.functions import (
     shape,
 )
 from flambeau.printing import set_printoptions
-from flambeau.runtime.recorder import Tensor
+from flambeau.runtime.recorder import Size, Tensor
 
 _MODULES: dict[ModuleType, str] = {
     arithmetic: "add sub rsub mul div floor_divide remainder fmod neg positive abs sign square reciprocal pow maximum "
@@ -51,6 +51,7 @@ _MODULES: dict[ModuleType, str] = {
 
 _ALIASES: dict[str, Any] = {
     "Tensor": Tensor,
+    "Size": Size,
     "device": device,
     "dtype": dtypes.DType,
     "set_printoptions": set_printoptions,

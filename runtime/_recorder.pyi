@@ -5,10 +5,14 @@ from typing import Any, NoReturn, Self, final
 
 REQUIRED: object
 
+@final
+class Size(tuple[int, ...]):
+    def numel(self) -> int: ...
+
 class Tensor:
     grad: Tensor | None
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> Size: ...
     @property
     def dtype(self) -> Any: ...
     @property
@@ -69,6 +73,7 @@ class Public:
         function: Callable[..., Any],
         name: str,
         report: Callable[[Callable[..., Any], str, Exception, tuple[Any, ...], dict[str, Any]], Exception],
+        spellings: dict[str, str] = ...,
     ) -> Public: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 

@@ -4,17 +4,18 @@ In: functions (`Function`), hooks (`set_hooks`) and buffers. Out: tensors whose 
 run when a value is needed. See docs/architecture.md, "The recorder". Next: `frontend/engine.py`, which gives the hooks.
 
 **Function(name, params, kind, rule, **extra)**: `params` is a tuple of (name, kind, default or REQUIRED[,
-keyword_only]) with kinds tensor, operand, tensors, optional, number, stream, static, size (static, and its ints are
-sizes), starts (views only), default; `kind` is "pure", "view" or "inplace". `extra` keywords become attributes
-(`f.put`, `f.writes`, `f.doc`); four of them mean something here: `variadic` (the last positional static may be given
-as several arguments), `fallible` (keep the user's line of every call, not just of the first), `detach` (a view that
-cuts gradient history) and `otherwise`, a callable that gets the arguments of a call that raised TypeError: rare forms
-of a call are its business. An argument of kind default that is given another value is such a form; the rule does not
-get to see it. A `stream` (a `Stream`, which has a seed and an offset; None is the default one) enters as two scalars
-and moves on by the payload's `draws`.
+keyword_only[, other names that callers may use]]) with kinds tensor, operand, tensors, optional, number, stream,
+static, size (static, and its ints are sizes), starts (views only), default; `kind` is "pure", "view" or "inplace".
+`extra` keywords become attributes (`f.put`, `f.writes`, `f.doc`); four of them mean something here: `variadic` (the
+last positional static may be given as several arguments), `fallible` (keep the user's line of every call, not just of
+the first), `detach` (a view that cuts gradient history) and `otherwise`, a callable that gets the arguments of a call
+that raised TypeError: rare forms of a call are its business. An argument of kind default that is given another value
+is such a form; the rule does not get to see it. A `stream` (a `Stream`, which has a seed and an offset; None is the
+default one) enters as two scalars and moves on by the payload's `draws`.
 
-**Public(function, name, report)** is a callable that forwards to `function` at the cost of a C call. Where that raises an
-Exception, `report(function, name, exception, args, kwargs)` gives the one to raise.
+**Public(function, name, report, spellings={})** is a callable that forwards to `function` at the cost of a C call. Where that
+raises an Exception, `report(function, name, exception, args, kwargs)` gives the one to raise. `spellings` maps other names of
+parameters to those that the function knows.
 
 **Operand infos** (given to hooks; one per parameter that is not static, size, starts or default, in their order):
 - `("tensor", shape, dtype, requires_grad, is_leaf, view_payload or None, shape of the base)`; `is_leaf`: also a view of one
@@ -148,6 +149,7 @@ from flambeau.runtime._recorder import (
     ModeScope,
     Program,
     Public,
+    Size,
     Stream,
     Tensor,
     abandon,
@@ -211,6 +213,7 @@ __all__ = [
     "ModeScope",
     "Program",
     "Public",
+    "Size",
     "Stream",
     "Tensor",
     "abandon",

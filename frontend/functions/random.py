@@ -153,33 +153,90 @@ def randn(
     return _normal(generator, shape, dtype)
 
 
-def rand_like(input: Tensor, *, dtype: DType | None = None, generator: Generator | None = None) -> Tensor:
+def rand_like(
+    input: Tensor,
+    *,
+    dtype: DType | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
     """Uniform random numbers in the shape and dtype of `input`."""
-    return rand(input.shape, dtype=dtype or input.dtype, generator=generator)
+    return rand(
+        input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, generator=generator
+    )
 
 
-def randn_like(input: Tensor, *, dtype: DType | None = None, generator: Generator | None = None) -> Tensor:
+def randn_like(
+    input: Tensor,
+    *,
+    dtype: DType | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
     """Normally distributed random numbers in the shape and dtype of `input`."""
-    return randn(input.shape, dtype=dtype or input.dtype, generator=generator)
+    return randn(
+        input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, generator=generator
+    )
 
 
-def randint(*args: Any, generator: Generator | None = None, dtype: DType = int64, device: Device = None) -> Tensor:
+def _bounds(op: str, given: tuple[Any, ...], low: Any, high: Any) -> tuple[Any, Any]:
+    """(low, high) of what was written before the size: nothing, `high`, or `low, high`; the rest by name. Checked."""
+    written = list(given)
+    high = written.pop() if high is None and written else high
+    low = written.pop() if low is None and written else 0 if low is None else low
+    if written or high is None:
+        raise TypeError(f"[{op}] the bounds are {given}, low={low}, high={high}. Pass (high) or (low, high).")
+    for n in (low, high):
+        if isinstance(n, bool) or not hasattr(n, "__index__"):
+            raise TypeError(f"[{op}] bound {n!r} is a {type(n).__name__}. Pass an int.")
+    low, high = low.__index__(), high.__index__()
+    if high <= low:
+        raise RuntimeError(f"[{op}] there is no integer from {low} to {high} - 1. Make high larger than low.")
+    return low, high
+
+
+def randint(
+    *bounds_and_size: Any,
+    low: int | None = None,
+    high: int | None = None,
+    size: Any = None,
+    generator: Generator | None = None,
+    dtype: DType = int64,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """`randint(high, size)` or `randint(low, high, size)`: integers from `low` (0) to `high` - 1, of int64.
 
     Raises RuntimeError for an empty range.
     """
     check_device(device)
-    low, high, size = args if len(args) == 3 else (0, *args)
-    if high <= low:
-        raise RuntimeError(f"[randint] there is no integer from {low} to {high} - 1. Make high larger than low.")
+    given: Any = bounds_and_size
+    if size is None:
+        if not given:
+            raise TypeError(
+                "[randint] argument 'size' is missing. Write randint(high, size) or randint(low, high, size)."
+            )
+        *given, size = given
+    low, high = _bounds("randint", tuple(given), low, high)
     shape = size_of("randint", (size,))
-    dtype = host.check_supported("randint", dtype)
-    return _randint(shape, dtype, low, high, generator)
+    made = _randint(shape, host.check_supported("randint", dtype), low, high, generator)
+    return made.requires_grad_() if requires_grad else made
 
 
-def randint_like(input: Tensor, *args: int, dtype: DType | None = None) -> Tensor:
+def randint_like(
+    input: Tensor,
+    *bounds: int,
+    low: int | None = None,
+    high: int | None = None,
+    dtype: DType | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """`randint` in the shape and dtype of `input`."""
-    return randint(*args, input.shape, dtype=dtype or input.dtype)
+    low, high = _bounds("randint_like", bounds, low, high)
+    return randint(low, high, input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
 
 def permutation(n: int, generator: Generator | None = None) -> np.ndarray:
@@ -198,12 +255,20 @@ def permutation(n: int, generator: Generator | None = None) -> np.ndarray:
     return np.argsort(words[:n] << np.uint64(32) | words[n:], kind="stable")
 
 
-def randperm(n: int, *, generator: Generator | None = None, dtype: DType = int64, device: Device = None) -> Tensor:
+def randperm(
+    n: int,
+    *,
+    generator: Generator | None = None,
+    dtype: DType = int64,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """The numbers 0..n-1 in random order. Raises RuntimeError for a negative `n`."""
     check_device(device)
     if n < 0:
         raise RuntimeError(f"[randperm] n is {n}. Use at least 0.")
-    return host.copied(permutation(n, generator), dtype)
+    made = host.copied(permutation(n, generator), dtype)
+    return made.requires_grad_() if requires_grad else made
 
 
 @function(name="bernoulli", fallible=True)

@@ -11,10 +11,11 @@ from typing import Any
 
 from flambeau import layout
 from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import DType, bool_
 from flambeau.dialects.size import Size
 from flambeau.function import Sizes, Static, Tensor_, function, view
 from flambeau.functions.common import canonical_dim, canonical_dims, ops, size_of
-from flambeau.host import is_whole
+from flambeau.host import check_supported, exported, is_whole, shared
 from flambeau.runtime.recorder import Tensor
 
 # ---- reshape ----------------------------------------------------------------------------------------------
@@ -39,9 +40,18 @@ def solve_shape(op: str, size: int, shape: tuple[int, ...], found: tuple[int, ..
 
 def _sizes(shape: Any) -> tuple[int, ...]:
     """The sizes of a variadic argument: `f(2, 3)`, `f((2, 3))` and `f([2, 3])` are alike."""
-    if isinstance(shape, tuple) and len(shape) == 1 and isinstance(shape[0], tuple):
-        return shape[0]
-    return shape if isinstance(shape, tuple) else (shape,)
+    if isinstance(shape, tuple) and len(shape) == 1 and isinstance(shape[0], tuple | list):
+        return tuple(shape[0])
+    return tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+
+
+def _one_shape(op: str, written: tuple[Any, ...], named: Any) -> tuple[Any, ...]:
+    """A shape that is given as positional arguments or by name."""
+    if named is None:
+        return written
+    if written:
+        raise TypeError(f"[{op}] the shape was given twice, as {written} and as {named}. Give it once.")
+    return (tuple(named) if isinstance(named, tuple | list) else named,)
 
 
 def _unreshape(base: Value, new: Value, **_: Any) -> Value:
@@ -76,27 +86,62 @@ def _shares(tensor: Tensor, shape: tuple[int, ...]) -> bool:
     return layout.fits(found, layout.strides(tensor), solve_shape("reshape", math.prod(found), shape, found))
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same elements in row-major order in another shape; one size may be -1. A view where strides allow, else a copy.
 
-    Raises RuntimeError if the shape holds another number of elements. Example: `x.reshape(2, -1)`.
+    Raises RuntimeError if the shape holds another number of elements. Example: `x.reshape(2, -1)`, `x.reshape([2, -1])`.
     """
-    if is_whole(input) or _shares(input, _sizes(shape)):
-        return _reshape_view(input, *shape)
-    return _reshape_copy(input, *shape)
+    given = sizes if shape is None else _one_shape("reshape", sizes, shape)
+    if is_whole(input) or _shares(input, _sizes(given)):
+        return _reshape_view(input, *given)
+    return _reshape_copy(input, *given)
 
 
-def view_as_shape(input: Tensor, *shape: Any) -> Tensor:
-    """The same elements in another shape, sharing storage: `x.view(2, -1)`.
+def view_as(input: Tensor, *sizes: Any, size: Any = None, dtype: DType | None = None) -> Tensor:
+    """The same elements in another shape, sharing storage: `x.view(2, -1)`. The same memory as elements of another dtype:
+    `x.view(dtype)`, see `view_as_dtype`.
 
     Raises RuntimeError if the shape holds another number of elements, or if strides do not allow a view.
     """
-    if is_whole(input) or _shares(input, _sizes(shape)):
-        return _view(input, *shape)
+    if dtype is None and len(sizes) == 1 and isinstance(sizes[0], DType):
+        (dtype,), sizes = sizes, ()
+    if dtype is not None:
+        if sizes or size is not None:
+            raise TypeError("[view] both a shape and a dtype were given. Give one: x.view(dtype).view(shape).")
+        return view_as_dtype(input, dtype)
+    given = sizes if size is None else _one_shape("view", sizes, size)
+    if is_whole(input) or _shares(input, _sizes(given)):
+        return _view(input, *given)
     raise RuntimeError(
-        f"[view] shape {_sizes(shape)} cannot be a view of a tensor of shape {input.shape} and strides "
+        f"[view] shape {_sizes(given)} cannot be a view of a tensor of shape {input.shape} and strides "
         f"{layout.strides(input)}. Use reshape, which copies."
     )
+
+
+def view_as_dtype(input: Tensor, dtype: DType) -> Tensor:
+    """The memory of `input` as elements of another dtype, sharing storage; without gradient history, as bits have none.
+
+    Sizes of elements that differ scale the last dimension. The value is computed, and from then on shared, as with NumPy.
+    Raises RuntimeError where the last dimension is not a multiple, for elements that do not lie row by row, and for bools,
+    whose bytes are 0 and 1 only.
+    """
+    if dtype is input.dtype:
+        return _view(input, input.shape)
+    if dtype is bool_:
+        raise RuntimeError("[view] bytes of other dtypes are no bools. Use x != 0 or x.bool().")
+    size, wanted = input.dtype.itemsize, check_supported("view", dtype).itemsize
+    if size != wanted and (not input.ndim or input.shape[-1] * size % wanted):
+        raise RuntimeError(
+            f"[view] the last dimension of shape {input.shape} has no whole number of elements of {wanted} bytes, for those of "
+            f"{size}. Choose a dtype of that size."
+        )
+    if not layout.is_dense(input.shape, layout.strides(input)):
+        raise RuntimeError(
+            f"[view] the elements of shape {input.shape} do not lie row by row, strides {layout.strides(input)}. "
+            "Use x.contiguous().view(dtype)."
+        )
+    shape = input.shape if size == wanted else (*input.shape[:-1], input.shape[-1] * size // wanted)
+    return shared(exported(input.detach()).reshape(-1).view(dtype.numpy).reshape(shape))
 
 
 def _flat_shape(shape: tuple[int, ...], start_dim: int, end_dim: int) -> tuple[int, ...]:

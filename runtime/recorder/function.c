@@ -35,19 +35,32 @@ static int keyword_error(fb_function *f, PyObject *keyword) {
   return -1;
 }
 
+static bool is_spelling(const fb_param *p, PyObject *keyword) {
+  for (Py_ssize_t i = 0; p->spellings && i < PyTuple_GET_SIZE(p->spellings); i++)
+    if (PyUnicode_Compare(PyTuple_GET_ITEM(p->spellings, i), keyword) == 0)
+      return true;
+  return false;
+}
+
+/* The parameter of a keyword that is not the very string of a name: another string, or another spelling. */
+static FB_NOINLINE uint32_t find_spelled(const fb_function *f, PyObject *keyword) {
+  uint32_t i = 0;
+  while (i < f->n_params && PyUnicode_Compare(f->param[i].name, keyword) != 0)
+    i++;
+  for (uint32_t k = 0; i == f->n_params && k < f->n_params; k++)
+    if (is_spelling(&f->param[k], keyword))
+      return k;
+  return i;
+}
+
 static int bind_keyword(fb_function *f, PyObject **values, PyObject *keyword, PyObject *value) {
   uint32_t i = 0;
   while (i < f->n_params && f->param[i].name != keyword)
     i++;
-  if (FB_UNLIKELY(i == f->n_params)) {
-    i = 0;
-    while (i < f->n_params && PyUnicode_Compare(f->param[i].name, keyword) != 0)
-      i++;
-    if (i == f->n_params)
-      return keyword_error(f, keyword);
-  }
+  if (FB_UNLIKELY(i == f->n_params) && (i = find_spelled(f, keyword)) == f->n_params)
+    return keyword_error(f, keyword);
   if (FB_UNLIKELY(values[i] != NULL)) {
-    PyErr_Format(PyExc_TypeError, "[%U] argument '%U' was given twice.", f->name, keyword);
+    PyErr_Format(PyExc_TypeError, "[%U] argument '%U' was given twice.", f->name, f->param[i].name);
     return -1;
   }
   values[i] = value;
@@ -308,9 +321,10 @@ static int index_of(PyObject *text, const char *const *names, int n) {
 }
 
 static int parse_param(fb_function *f, fb_param *p, PyObject *item) {
-  PyObject *name, *kind, *fallback;
+  PyObject *name, *kind, *fallback, *spellings = NULL;
   int keyword_only = 0;
-  if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "UUO|p", &name, &kind, &fallback, &keyword_only))
+  if (!PyTuple_Check(item) ||
+      !PyArg_ParseTuple(item, "UUO|pO!", &name, &kind, &fallback, &keyword_only, &PyTuple_Type, &spellings))
     return -1;
   int code = index_of(kind, kind_names, 10);
   if (code < 0) {
@@ -326,6 +340,7 @@ static int parse_param(fb_function *f, fb_param *p, PyObject *item) {
   p->kind = (fb_param_kind)code;
   p->fallback = fallback == required ? NULL : Py_NewRef(fallback);
   p->keyword_only = keyword_only;
+  p->spellings = spellings && PyTuple_GET_SIZE(spellings) ? Py_NewRef(spellings) : NULL;
   f->n_positional += !keyword_only;
   f->n_static += code == FB_P_STATIC || (f->kind == FB_VIEW && code == FB_P_NUMBER);
   return 0;
@@ -425,6 +440,7 @@ static void function_dealloc(fb_function *f) {
   for (uint32_t i = 0; i < f->n_params; i++) {
     Py_XDECREF(f->param[i].name);
     Py_XDECREF(f->param[i].fallback);
+    Py_XDECREF(f->param[i].spellings);
   }
   Py_XDECREF(f->name);
   Py_XDECREF(f->params);

@@ -1,5 +1,6 @@
 /* Public: a callable that users call, such that its errors can be told in their words. It forwards each call; only an
- * exception costs something: report(function, name, exception, args, kwargs) then says which exception to raise. */
+ * exception costs something: report(function, name, exception, args, kwargs) then says which exception to raise.
+ * Keywords in another spelling are forwarded under the name that the function knows. */
 #include "recorder.h"
 
 #include <structmember.h>
@@ -7,6 +8,7 @@
 typedef struct {
   PyObject_HEAD vectorcallfunc vectorcall;
   PyObject *function, *name, *report, *dict, *weakrefs;
+  PyObject *spellings; /* other name of a parameter -> its name, or NULL */
 } fb_public;
 
 static PyObject *keywords(PyObject *const *values, PyObject *names) {
@@ -49,20 +51,61 @@ static void explain(fb_public *p, PyObject *const *args, Py_ssize_t n, PyObject 
   Py_XDECREF(traceback);
 }
 
-static PyObject *call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
-  fb_public *p = (fb_public *)self;
+static PyObject *forward(fb_public *p, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
   PyObject *result = PyObject_Vectorcall(p->function, args, nargsf, kwnames);
   if (FB_UNLIKELY(!result) && PyErr_ExceptionMatches(PyExc_Exception))
     explain(p, args, PyVectorcall_NARGS(nargsf), kwnames);
   return result;
 }
 
+/* A method is told by its name alone. */
+static int given_twice(fb_public *p, PyObject *name) {
+  Py_ssize_t end = PyUnicode_GET_LENGTH(p->name), dot = PyUnicode_FindChar(p->name, '.', 0, end, -1);
+  PyObject *told = dot < -1 ? NULL : PyUnicode_Substring(p->name, dot + 1, end);
+  if (told)
+    PyErr_Format(PyExc_TypeError, "[%U] argument '%U' was given twice.", told, name);
+  Py_XDECREF(told);
+  return -1;
+}
+
+/* A new reference to the names that the function knows; NULL with an error. */
+static PyObject *known_names(fb_public *p, PyObject *kwnames) {
+  Py_ssize_t n = PyTuple_GET_SIZE(kwnames);
+  PyObject *made = PyTuple_New(n);
+  for (Py_ssize_t i = 0; made && i < n; i++) {
+    PyObject *given = PyTuple_GET_ITEM(kwnames, i), *known = PyDict_GetItemWithError(p->spellings, given);
+    int twice = known ? PySequence_Contains(kwnames, known) : 0;
+    if (twice > 0)
+      twice = given_twice(p, known);
+    if (twice < 0 || (!known && PyErr_Occurred()))
+      Py_CLEAR(made);
+    else
+      PyTuple_SET_ITEM(made, i, Py_NewRef(known ? known : given));
+  }
+  return made;
+}
+
+static FB_NOINLINE PyObject *call_spelled(fb_public *p, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+  PyObject *names = known_names(p, kwnames);
+  PyObject *result = names ? forward(p, args, nargsf, names) : NULL;
+  Py_XDECREF(names);
+  return result;
+}
+
+static PyObject *call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+  fb_public *p = (fb_public *)self;
+  if (FB_UNLIKELY(kwnames && p->spellings))
+    return call_spelled(p, args, nargsf, kwnames);
+  return forward(p, args, nargsf, kwnames);
+}
+
 /* ---- the type -------------------------------------------------------------------------------------------- */
 
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  PyObject *function, *name, *report;
-  static char *names[] = {"function", "name", "report", NULL};
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OUO:Public", names, &function, &name, &report))
+  PyObject *function, *name, *report, *spellings = NULL;
+  static char *names[] = {"function", "name", "report", "spellings", NULL};
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OUO|O!:Public", names, &function, &name, &report, &PyDict_Type,
+                                   &spellings))
     return NULL;
   fb_public *p = (fb_public *)type->tp_alloc(type, 0);
   if (!p)
@@ -71,6 +114,7 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   p->function = Py_NewRef(function);
   p->name = Py_NewRef(name);
   p->report = Py_NewRef(report);
+  p->spellings = spellings && PyDict_GET_SIZE(spellings) ? Py_NewRef(spellings) : NULL;
   return (PyObject *)p;
 }
 
@@ -109,6 +153,7 @@ static int traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(p->function);
   Py_VISIT(p->report);
   Py_VISIT(p->dict);
+  Py_VISIT(p->spellings);
   return 0;
 }
 
@@ -117,6 +162,7 @@ static int clear(PyObject *self) {
   Py_CLEAR(p->function);
   Py_CLEAR(p->report);
   Py_CLEAR(p->dict);
+  Py_CLEAR(p->spellings);
   return 0;
 }
 

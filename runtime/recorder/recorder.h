@@ -414,7 +414,8 @@ typedef struct {
   PyObject *name, *fallback; /* fallback NULL: required */
   fb_param_kind kind;
   bool keyword_only;
-  bool is_size; /* static: the ints in it are sizes, which may differ from run to run */
+  PyObject *spellings; /* tuple of other names that callers may use, or NULL */
+  bool is_size;        /* static: the ints in it are sizes, which may differ from run to run */
 } fb_param;
 
 #define FB_STATIC_CACHE 8

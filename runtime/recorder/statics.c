@@ -24,7 +24,7 @@ static bool row_push_items(fb_row *row, PyObject *const *items, Py_ssize_t n) {
 }
 
 static bool row_push_value(fb_row *row, PyObject *value, bool variadic) {
-  if (PyTuple_CheckExact(value))
+  if (PyTuple_Check(value))
     return row_push_items(row, ((PyTupleObject *)value)->ob_item, PyTuple_GET_SIZE(value));
   if (variadic && !PyList_Check(value))
     return row_push_items(row, &value, 1);

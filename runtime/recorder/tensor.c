@@ -275,7 +275,7 @@ static Py_hash_t tensor_hash(PyObject *self) {
 static PyObject *get_shape(fb_tensor *t, void *closure) {
   (void)closure;
   const fb_type *type = fb_tensor_get_type(t);
-  return type ? Py_NewRef(type->shape) : NULL;
+  return type ? Py_NewRef(type->size) : NULL;
 }
 
 static PyObject *get_dtype(fb_tensor *t, void *closure) {
@@ -408,7 +408,7 @@ static PyObject *get_dict(PyObject *self, void *closure) {
 }
 
 static PyGetSetDef tensor_getset[] = {
-    {"shape", (getter)get_shape, NULL, "Sizes, outermost first, as a tuple of ints.", NULL},
+    {"shape", (getter)get_shape, NULL, "Sizes, outermost first: a tuple of ints with numel().", NULL},
     {"dtype", (getter)get_dtype, NULL, "The element type.", NULL},
     {"ndim", (getter)get_ndim, NULL, "The number of dimensions.", NULL},
     {"requires_grad", (getter)get_requires_grad, NULL, "Whether operations on this tensor are differentiated.", NULL},

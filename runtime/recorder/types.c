@@ -78,6 +78,7 @@ static void type_free(fb_type *t) {
   for (int i = 0; t->sizes && i < t->ndim; i++)
     PyMem_Free(t->sizes[i]);
   PyMem_Free(t->sizes);
+  Py_XDECREF(t->size);
   PyMem_Free(t);
 }
 
@@ -91,7 +92,7 @@ static fb_type *type_new(PyObject *shape, PyObject *dtype, bool requires_grad) {
   t->requires_grad = requires_grad;
   uint64_t skeleton[3] = {(uint64_t)ndim, (uint64_t)(uintptr_t)dtype, requires_grad};
   t->skeleton = fb_skeleton_intern(skeleton, 3);
-  if (!t->skeleton || type_fill(t, shape, dtype) < 0 ||
+  if (!t->skeleton || type_fill(t, shape, dtype) < 0 || !(t->size = fb_size_of(shape)) ||
       fb_grow((void **)&types, &cap_types, n_types + 1, sizeof *types) < 0) {
     type_free(t);
     return NULL;

@@ -33,6 +33,7 @@ typedef struct fb_type {
   int ndim;
   size_t bytes;
   PyObject *shape, *dtype;         /* tuple of ints (or Sizes); any object with `itemsize` */
+  PyObject *size;                  /* the shape as users see it */
   struct fb_type *with_other_grad; /* same shape and dtype, requires_grad inverted; made on demand */
   fb_size **sizes;                 /* symbolic: per dim, NULL where it is in `dims` */
   const struct fb_type *recent;    /* symbolic: what it was the last time */
@@ -138,6 +139,8 @@ int fb_tensor_restore_grad(fb_tensor *t); /* it does again */
 void fb_anchor_release(fb_anchor *a);
 PyObject *fb_py_replace_grad(PyObject *module, PyObject *args);
 int fb_tensor_init(PyObject *module);
+int fb_shape_init(PyObject *module);
+PyObject *fb_size_of(PyObject *shape); /* a Size of a tuple of ints, new reference */
 int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old); /* `old`: a new reference */
 extern PyType_Slot fb_operator_slots[];
 size_t fb_operator_slot_count(void);

@@ -1,0 +1,285 @@
+"""The spellings that PyTorch allows beside the usual one: other names of arguments, lists for tuples, `Size`."""
+
+import copy
+import inspect
+import pickle
+
+import flambeau as fb
+import flambeau.nn.functional as F
+import numpy as np
+import pytest
+from flambeau import spellings
+from flambeau.runtime.recorder import REQUIRED, Function, Public, Tensor
+
+# ---- other names of arguments --------------------------------------------------------------------------------
+
+
+def parameters(function) -> dict:
+    """Name -> default (REQUIRED: none) of what a public callable takes."""
+    if isinstance(function, Function):
+        return {p[0]: p[2] for p in function.params}
+    try:
+        found = inspect.signature(function.__wrapped__).parameters.values()
+    except ValueError:  # of C
+        return {}
+    return {
+        p.name: REQUIRED if p.default is p.empty else p.default
+        for p in found
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
+
+
+def spelled() -> dict:
+    """(name, argument, other name) -> callable, for every argument of a public function or method that has another name."""
+    found, seen = {}, set()
+    for owner, names in (("flambeau", vars(fb)), ("functional", vars(F)), ("Tensor", vars(Tensor))):
+        for name, value in names.items():
+            if not isinstance(value, Function | Public) or name.startswith("_") or value in seen:
+                continue
+            seen.add(value)
+            for other, argument in spellings.known(parameters(value)).items():
+                found[f"{owner}.{name}", argument, other] = value
+    return found
+
+
+SPELLED = spelled()
+
+
+def filling(name: str) -> dict:
+    """Fresh values for arguments, by name; those of `name` where they differ."""
+    x = fb.arange(12.0).reshape(3, 4) / 8 - 0.4
+    index = fb.tensor([[0, 1, 2, 0], [2, 2, 1, 1]])
+    made = {"input": x, "self": x, "tensor": x, "other": x + 1.5, "dim": 1, "keepdim": True, "tensors": [x, x + 1]}
+    made |= {"index": index, "src": x, "source": x, "sizes": (2, 2), "chunks": 2, "split_size_or_sections": 2}
+    made |= {"start": 1, "length": 2, "exponent": 2.0, "mask": x > 0, "value": 1.0, "min": -0.2, "max": 0.3}
+    made |= {
+        "weight": x,
+        "end": x + 2,
+        "tensor1": x,
+        "tensor2": x + 3,
+        "condition": x > 0,
+        "dims": 1,
+        "repeats": (2, 1),
+    }
+    made |= {
+        "shifts": 1,
+        "dim0": 0,
+        "dim1": 1,
+        "destination": 0,
+        "fill_value": 3.0,
+        "pad": (1, 1),
+        "target": x.sigmoid(),
+    }
+    made |= {"normalized_shape": (4,), "mat1": x, "mat2": x.t(), "vec": fb.ones(4), "vec2": fb.ones(4), "values": x}
+    made |= {"size": (2, 3, 4), "num_classes": 5, "dtype": None, "args": (3,)}
+    short = name.rpartition(".")[2].rstrip("_")
+    rows = {"dim": 0, "index": fb.tensor([2, 0])}
+    integers = {"input": fb.tensor([3, 5]), "other": fb.tensor([1, 2])}
+    square = {"input": fb.ones(2, 2), "mat2": fb.ones(2, 2), "mat1": fb.ones(2, 2)}
+    made |= {
+        "index_select": rows,
+        "index_add": {**rows, "source": x[:2]},
+        "select": {"index": 1},
+        "cross_entropy": {"target": fb.tensor([1, 0, 3])},
+        "nll_loss": {"target": fb.tensor([1, 0, 3])},
+        "binary_cross_entropy": {"input": x.sigmoid()},
+        "embedding": {"input": fb.tensor([0, 2])},
+        "one_hot": {"tensor": fb.tensor([0, 2])},
+        "unflatten": {"sizes": (2, 2)},
+        "matmul": {"other": x.t()},
+        "bmm": {"input": x[None], "mat2": x.t()[None]},
+        "permute": {"dims": (1, 0)},
+        "randint_like": {"high": 5},
+        "reshape": {"shape": (4, 3)},
+        "view": {"size": (4, 3)},
+        "dot": {"input": fb.ones(4), "tensor": fb.ones(4), "other": fb.ones(4)},
+        "outer": {"input": fb.ones(3)},
+        "addmm": square,
+        "bernoulli": {"input": x.sigmoid()},
+        "expand": {"input": x},
+        "broadcast_to": {"size": (2, 3, 4)},
+        "t": {"input": x},
+        "reshape_as": {"other": x},
+        "movedim": {"source": 1},
+        **{f"bitwise_{op}": integers for op in ["and", "or", "xor", "not", "left_shift", "right_shift"]},
+    }.get(short, {})
+    return made
+
+
+def outcome(function, given: dict):
+    """What a call gives, as plain values; its error, if it raises."""
+    fb.manual_seed(0)
+    try:
+        found = function(**given)
+    except Exception as error:
+        return type(error), str(error)
+    parts = found if isinstance(found, tuple) else (found,)
+    return [p.tolist() if isinstance(p, Tensor) else p for p in parts]
+
+
+#: Arguments that have defaults and still must be given.
+NEEDED = {"clamp": ["min"], "clip": ["min"], "reshape": ["shape"], "view": ["size"], "randint_like": ["high"]}
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _, _ in SPELLED}))
+def test_another_name_of_an_argument_means_the_same(name):
+    function = next(f for (n, _, _), f in SPELLED.items() if n == name)
+    takes = parameters(function)
+
+    def given(argument):
+        made = filling(name)
+        needed = {argument, *NEEDED.get(name.rpartition(".")[2].rstrip("_"), ())}
+        return {k: made[k] for k, default in takes.items() if k in needed or default is REQUIRED}
+
+    for owner, argument, other in SPELLED:
+        if owner == name:
+            expected, values = outcome(function, given(argument)), given(argument)
+            values[other] = values.pop(argument)
+            found = outcome(function, values)
+            assert repr(found) == repr(expected)
+            assert not isinstance(expected, tuple), f"{argument}: {expected}"
+
+
+def test_every_function_with_a_dimension_takes_axis():
+    names = {name for name, argument, other in SPELLED if (argument, other) == ("dim", "axis")}
+    assert len(names) > 40
+    assert {"flambeau.sum", "flambeau.cat", "Tensor.max", "Tensor.unbind", "functional.normalize"} <= names
+
+
+@pytest.mark.parametrize("call", [lambda x: x.max(axis=1, dim=1), lambda x: fb.sum(x, dim=0, axis=0)])
+def test_an_argument_under_two_names_is_refused(call):
+    with pytest.raises(TypeError, match=r"\[(max|sum)\] argument 'dim' was given twice"):
+        call(fb.ones(2, 2))
+
+
+def test_errors_know_the_argument_by_its_usual_name():
+    with pytest.raises(TypeError, match=r"\[max\] dim is 'a'"):
+        fb.ones(2, 2).max(axis="a")
+
+
+def test_the_usual_names_are_found_without_a_look_at_the_others():
+    """A function that has no other names for an argument is as it was; no table is asked at calls."""
+    assert all(argument in spellings.OTHER_NAMES for _, argument, _ in SPELLED)
+    assert fb.exp.params == (("input", "tensor", REQUIRED, False, ("x", "a", "x1")),)
+
+
+# ---- shapes --------------------------------------------------------------------------------------------------
+
+
+def test_a_shape_is_a_tuple_that_knows_its_elements():
+    x = fb.zeros(2, 3, 4)
+    assert x.shape == (2, 3, 4) and isinstance(x.shape, tuple) and isinstance(x.shape, fb.Size)
+    assert (x.shape.numel(), x.size().numel(), x[0].shape.numel(), fb.tensor(1.0).shape.numel()) == (24, 24, 12, 1)
+    assert [type(s) for s in (x.shape[1:], x.shape + (5,), x.shape * 2)] == [fb.Size] * 3
+    assert x.shape[1:] == (3, 4) and x.shape + (5,) == (2, 3, 4, 5) and x.shape[-1] == 4
+    assert hash(x.shape) == hash((2, 3, 4)) and {x.shape: 1}[2, 3, 4] == 1
+    assert type(pickle.loads(pickle.dumps(x.shape))) is type(copy.deepcopy(x.shape)) is fb.Size
+    assert fb.Size([2, np.int64(3)]) == (2, 3) and fb.Size() == () and fb.Size(()).numel() == 1
+    assert repr(x.shape) == "(2, 3, 4)"
+
+
+def test_a_size_of_what_is_no_ints_is_refused():
+    for call in (lambda: fb.Size(3), lambda: fb.Size((1, "a")), lambda: fb.Size(1, 2), lambda: fb.Size(sizes=(1,))):
+        with pytest.raises(TypeError, match=r"\[Size\] "):
+            call()
+
+
+def test_shapes_as_arguments_record_what_tuples_record():
+    """A Size is the same static value as a tuple: no state is added to the trie for it."""
+    from flambeau.runtime import recorder
+
+    x = fb.ones(2, 3)
+
+    def states(make):
+        before = recorder.stats()["states"]
+        (x * 2).reshape(make((3, 2))).sum().item()
+        return recorder.stats()["states"] - before
+
+    for _ in range(4):
+        states(tuple)
+    assert states(tuple) == states(fb.Size) == states(list) == 0
+
+
+SHAPES = ([-1], [24], [2, -1], [4, 6], (2, -1), fb.Size((3, 8)))
+MADE = {
+    "whole": lambda x: x,
+    "permuted": lambda x: x.permute(2, 0, 1),
+    "transposed": lambda x: x.transpose(0, 1),
+    "rows": lambda x: x.reshape(2, 3, 4)[:, :3],
+    "reshaped": lambda x: x.reshape(6, 4),
+    "result": lambda x: x * 1,
+}
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_a_list_is_a_shape(made):
+    x = fb.arange(24.0).reshape(2, 3, 4)
+    shown = MADE[made](x)
+    flat = shown.numpy().reshape(-1)
+    for shape in SHAPES:
+        for found in (
+            shown.reshape(shape),
+            shown.reshape(*shape),
+            shown.reshape(shape=shape),
+            fb.reshape(shown, shape),
+            fb.reshape(shown, shape=shape),
+            fb.reshape(input=shown, shape=shape),
+        ):
+            assert found.tolist() == flat.reshape(shape).tolist()
+        if shown.is_contiguous():
+            assert shown.view(shape).tolist() == shown.view(size=shape).tolist() == flat.reshape(shape).tolist()
+
+
+def test_the_gradient_of_a_view_in_a_list_of_sizes():
+    x = fb.tensor(np.arange(24.0).reshape(2, 3, 4), requires_grad=True)
+    (x.permute(2, 0, 1).reshape([4, 6]) * fb.arange(24.0).reshape([4, 6])).sum().backward()
+    assert (x.grad.numpy() == np.arange(24.0).reshape(4, 2, 3).transpose(1, 2, 0)).all()
+
+
+VARIADIC = {
+    "permute": ((1, 0, 2), "dims"),
+    "expand": ((5, 2, 3, 4), "size"),
+    "repeat": ((2, 1, 3), "repeats"),
+    "tile": ((2, 1, 3), "dims"),
+}
+
+
+@pytest.mark.parametrize("name", VARIADIC)
+def test_sizes_are_several_arguments_a_tuple_a_list_or_named(name):
+    x = fb.arange(24.0).reshape(2, 3, 4)
+    sizes, argument = VARIADIC[name]
+    method = getattr(x, name)
+    wanted = method(*sizes).tolist()
+    assert method(sizes).tolist() == method(list(sizes)).tolist() == method(**{argument: sizes}).tolist() == wanted
+
+
+def test_two_shapes_are_refused():
+    with pytest.raises(TypeError, match=r"\[reshape\] the shape was given twice"):
+        fb.ones(4).reshape(2, 2, shape=(4,))
+    with pytest.raises(TypeError, match=r"\[view\] both a shape and a dtype"):
+        fb.ones(4).view(4, dtype=fb.int32)
+
+
+# ---- bits ----------------------------------------------------------------------------------------------------
+
+
+def test_a_view_as_another_dtype_shows_the_memory():
+    x = fb.tensor([[1.0, -0.0], [2.5, float("inf")]])
+    seen = x.view(fb.int32)
+    assert seen.dtype is fb.int32 and seen.tolist() == x.numpy().view(np.int32).tolist()
+    assert x.view(dtype=fb.int64).shape == (2, 1) and x.double().view(fb.int32).shape == (2, 4)
+    seen[0, 0] = 0
+    assert x[0, 0].item() == 0.0
+    x[1, 0] = 1.0
+    assert seen[1, 0].item() == 0x3F800000
+    assert (x * 2).view(fb.int32).view(fb.float32).tolist() == (x * 2).tolist()
+    assert x.requires_grad_().view(fb.int32).requires_grad is False
+
+
+def test_a_view_as_another_dtype_that_does_not_fit_is_refused():
+    with pytest.raises(RuntimeError, match=r"\[view\] the last dimension of shape \(3,\)"):
+        fb.ones(3).view(fb.float64)
+    with pytest.raises(RuntimeError, match=r"\[view\] the elements of shape \(3, 2\) do not lie row by row"):
+        fb.ones(2, 3).t().view(fb.int32)
+    with pytest.raises(RuntimeError, match=r"\[view\] bytes of other dtypes are no bools"):
+        fb.ones(2).view(fb.bool)
