@@ -1,6 +1,6 @@
 """Kernel text to object code, one function per stage.
 
-    text -> parse -> lower (llvm dialect) -> translate (LLVM IR) -> optimise -> emit object
+    text -> parse -> lower (llvm dialect; with nvvm for GPUs) -> translate (LLVM IR) -> optimise -> emit object, or PTX
 
 In: `KernelSource`, `Target`. Out: the bytes of an object file that defines `kernel` and needs nothing else.
 Nothing is ever contracted or reassociated. `Options.dump` is a folder for what every stage made.
@@ -22,10 +22,14 @@ from flambeau.compiler.options import Options
 from flambeau.compiler.targets import Target, find
 from flambeau.dialects.locks import process_lock
 
-LOWERING = (
-    "builtin.module(convert-scf-to-cf,convert-vector-to-llvm,convert-math-to-llvm,convert-arith-to-llvm,"
-    "convert-cf-to-llvm,reconcile-unrealized-casts)"
-)
+#: MLIR's passes from kernel text to the llvm dialect, by family of targets. For GPUs, `math` goes first: what is left of it
+#: `convert-gpu-to-nvvm` makes calls of CUDA's library. That pass takes arith, cf and memref along, and vector it does not.
+LOWERING = {
+    "cpu": "builtin.module(convert-scf-to-cf,convert-vector-to-llvm,convert-math-to-llvm,convert-arith-to-llvm,"
+    "convert-cf-to-llvm,reconcile-unrealized-casts)",
+    "gpu": "builtin.module(convert-vector-to-llvm,gpu.module(convert-math-to-llvm,convert-scf-to-cf,"
+    "convert-gpu-to-nvvm{index-bitwidth=64},reconcile-unrealized-casts))",
+}
 
 _lock = process_lock()  # MLIR's context and LLVM's passes are shared by all threads
 
@@ -52,7 +56,7 @@ def compile_assembly(source: KernelSource, options: Options) -> str:
 def prepare(target: str) -> None:
     """Load what compiling for a target needs, so that the first kernel takes no longer than others."""
     with _lock:
-        mlir.prepare(LOWERING)
+        mlir.prepare(LOWERING[find(target).family])
         machine(find(target))
 
 
@@ -65,8 +69,8 @@ def _compile(source: KernelSource, options: Options, finish: Callable[[Any, Targ
             dump.write("0-kernel.mlir", source.text)
             parsed = mlir.parse(source.text)
             stage = "lower"
-            lower(parsed)
-            dump.write("1-llvm.mlir", parsed)
+            lower(parsed, target)
+            dump.write(f"1-{target.dialect}.mlir", parsed)
             stage = "translate"
             ir_text = translate(parsed)
             dump.write("2-translated.ll", ir_text)
@@ -81,9 +85,9 @@ def _compile(source: KernelSource, options: Options, finish: Callable[[Any, Targ
             raise CompileError(_failure(source, options, stage, error)) from error
 
 
-def lower(parsed: Any) -> None:
-    """From arith, math, vector and scf to the llvm dialect, in place."""
-    mlir.run(parsed, LOWERING)
+def lower(parsed: Any, target: Target) -> None:
+    """From arith, math, vector, scf and gpu to the llvm dialect, or nvvm, in place."""
+    mlir.run(parsed, LOWERING[target.family])
 
 
 def translate(parsed: Any) -> str:

@@ -90,13 +90,17 @@ def run(parsed: Any, pipeline: str) -> None:
             raise MlirError(_describe(error)) from None
 
 
-def foreign_ops(parsed: Any, dialects: frozenset[str] = frozenset({"llvm", "builtin"})) -> list[str]:
-    """Names of ops outside of `dialects`, and leftover casts: translating any of them would end the process."""
+_TRANSLATED = frozenset({"llvm", "nvvm", "builtin"})
+
+
+def foreign_ops(parsed: Any) -> list[str]:
+    """Names of ops outside of the dialects that become LLVM IR, and leftover casts: translating any would end the process."""
     ir = module("ir")
     found: set[str] = set()
 
     def visit(op: Any) -> Any:
-        if op.name.partition(".")[0] not in dialects or op.name == "builtin.unrealized_conversion_cast":
+        known = op.name.partition(".")[0] in _TRANSLATED or op.name == "gpu.module"
+        if not known or op.name == "builtin.unrealized_conversion_cast":
             found.add(op.name)
         return ir.WalkResult.ADVANCE
 
@@ -105,12 +109,22 @@ def foreign_ops(parsed: Any, dialects: frozenset[str] = frozenset({"llvm", "buil
 
 
 def translate(parsed: Any) -> str:
-    """LLVM IR text of a module in the llvm dialect. Raises MlirError if other ops are left."""
+    """LLVM IR text of a module in the llvm dialect, or of the one `gpu.module` that is all there is in it. Raises MlirError if
+    other ops are left."""
     if foreign := foreign_ops(parsed):
         raise MlirError(f"ops not lowered to the llvm dialect: {', '.join(foreign)}")
     parsed.operation.verify()
     # The extension itself, not "dialects.llvm", which imports some 30 ms of op classes besides.
-    return module("_mlir_libs._mlirDialectsLLVM").translate_module_to_llvmir(parsed.operation)
+    return module("_mlir_libs._mlirDialectsLLVM").translate_module_to_llvmir(_translated(parsed))
+
+
+def _translated(parsed: Any) -> Any:
+    """The op whose body is translated. A `gpu.module` beside other ops would be left out without a word."""
+    inside = [op.operation for op in parsed.body.operations]
+    gpu = [op for op in inside if op.name == "gpu.module"]
+    if gpu and len(inside) > 1:
+        raise MlirError(f"a gpu.module beside {len(inside) - 1} other ops. Give one kernel at a time.")
+    return gpu[0] if gpu else parsed.operation
 
 
 def _describe(error: Any) -> str:

@@ -1,7 +1,7 @@
 """Stages on text: what each one reads and writes, and the way from one to a later one.
 
 In: text in the form of one stage. Out: text in the form of another. The forms are programs and clusters in the `tape`
-dialect, kernels in MLIR, plans in the `plan` dialect, LLVM IR, assembly. What one stage writes the next one reads:
+dialect, kernels in MLIR (those of GPUs in the `gpu` dialect), plans in the `plan` dialect, LLVM IR, assembly. What one stage writes the next one reads:
 several clusters or kernels stand one after the other with a separator between them. Next: `opt.py`, the tool on top.
 """
 
@@ -62,6 +62,7 @@ def convert(text: str, passes: Sequence[Pass], first: str, last: str, options: O
     verify, for unknown stages, and where there is no way between the two.
     """
     check_names(first, last)
+    _check_target(options.target, first, last)
     if first in TAPE:
         return _programs(text, passes, first, last, options)
     if passes:
@@ -80,6 +81,13 @@ def check_names(*names: str) -> None:
     for name in names:
         if name not in ("", *stages.names()):
             raise ValueError(f"[stages] there is no stage named '{name}'. The stages are {', '.join(stages.names())}.")
+
+
+def _check_target(target: str, *names: str) -> None:
+    ours = stages.of_kernels(target)
+    for name in names:
+        if name in KERNEL and name not in ours:
+            raise ValueError(f"[stages] kernels for {target} have no stage '{name}'. Theirs are {', '.join(ours)}.")
 
 
 def _check_order(first: str, last: str) -> None:
@@ -238,7 +246,7 @@ def _kernel(text: str, first: str, last: str, target: str) -> str:
 
 def _read(text: str, stage: str) -> str:
     """The text of a kernel as its parser prints it. Raises RuntimeError when it does not parse or verify."""
-    if stage in ("kernels", "llvm"):
+    if stage in ("kernels", *stages.DIALECTS):
         from flambeau.compiler import mlir
 
         return str(mlir.parse(text))
@@ -249,7 +257,7 @@ def _read(text: str, stage: str) -> str:
 
 def lower_kernel(text: str, first: str, last: str, target: str) -> str:
     """A kernel's text taken from the form of one stage to that of a later one."""
-    order = ("kernels", *KERNEL)
+    order = ("kernels", *stages.of_kernels(target))
     for stage in order[order.index(first) + 1 : order.index(last) + 1]:
         text = _lower_once(text, stage, target)
     return text
@@ -259,9 +267,9 @@ def _lower_once(text: str, stage: str, target_name: str) -> str:
     from flambeau.compiler import backend, mlir
 
     target = targets.find(target_name)
-    if stage == "llvm":
+    if stage in stages.DIALECTS:
         module = mlir.parse(text)
-        backend.lower(module)
+        backend.lower(module, target)
         return str(module)
     if stage == "ir":
         return backend.translate(mlir.parse(text))

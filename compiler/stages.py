@@ -1,7 +1,7 @@
 """The stages from program to machine code, in order, one function each.
 
     tape -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> canonical-nans -> cluster -> kernels
-         -> plan -> llvm -> ir -> optimised -> assembly
+         -> plan -> llvm (for GPUs: nvvm) -> ir -> optimised -> assembly
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
 it, `Options.dump` writes it. A graph with symbols is worked on inside the scope of its sizes: what the stages ask about
@@ -118,8 +118,10 @@ PROGRAM: dict[str, Callable[[Work], None]] = {
     "kernels": kernels,
     "plan": plan,
 }
-#: The stages of a kernel, in order; `backend.compile_object` runs them.
-KERNEL = ("llvm", "ir", "optimised", "assembly")
+#: Of these a kernel goes through the one of its target.
+DIALECTS = ("llvm", "nvvm")
+#: The stages of a kernel, in order; `backend.py` runs them.
+KERNEL = (*DIALECTS, "ir", "optimised", "assembly")
 
 
 #: The stages that work on whole programs.
@@ -138,6 +140,12 @@ def advance(work: Work, stage: str) -> None:
 def names() -> list[str]:
     """Every stage, in order."""
     return [*PROGRAM, *KERNEL]
+
+
+def of_kernels(target: str) -> tuple[str, ...]:
+    """The stages of kernels for a target, in order."""
+    ours = targets.find(target).dialect
+    return tuple(name for name in KERNEL if name == ours or name not in DIALECTS)
 
 
 def run(graph: Graph, options: Options, announce: Announce = lambda source: None) -> Work:

@@ -1,4 +1,5 @@
-"""Runs the MLIR text of GPU kernels in NumPy: all threads of all blocks in lock step, no GPU needed.
+"""Runs GPU kernels in NumPy as their code generators wrote them, in the `gpu` dialect: all threads of all blocks in lock
+step, no GPU needed.
 
 In: a `Launch` and its operands as arrays. Out: the arrays as the kernel leaves them. Beyond the numbers it checks what a
 GPU would not tell: every access lies inside its operand, no operand's byte is written twice, all threads of a block
@@ -8,6 +9,7 @@ shared memory since the last barrier. Shared memory starts as garbage.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +18,10 @@ from flambeau.compiler.kernel import Launch
 from flambeau.dialects.tape.elementwise import maximum, minimum, saturate
 from fused import fma
 
-_DTYPES = {"i1": np.bool_, "i8": np.int8, "i32": np.int32, "i64": np.int64, "f32": np.float32, "f64": np.float64}
+_DTYPES = {
+    "i1": np.bool_, "i8": np.int8, "i32": np.int32, "i64": np.int64, "f32": np.float32, "f64": np.float64,
+    "index": np.int64,
+}  # fmt: skip
 _WARP = 32
 _NONE, _SEVERAL = -1, -2
 
@@ -44,7 +49,8 @@ class Memory:
 class Shared:
     """A shared array of every block, with the last writer and reader of each byte since the last barrier."""
 
-    def __init__(self, size: int, blocks: int, per_block: int) -> None:
+    def __init__(self, size: int, blocks: int, per_block: int, element: str = "i8") -> None:
+        self.element = element
         self.bytes = np.full((blocks, size), 0xA5, np.uint8)
         self.writer, self.reader = (np.full((blocks, size), _NONE, np.int64) for _ in range(2))
         self.per_block = per_block
@@ -111,10 +117,11 @@ _BINARY = {
     "arith.shli": np.left_shift, "arith.shrsi": np.right_shift, "arith.shrui": _on_unsigned(np.right_shift),
     "arith.minsi": np.minimum, "arith.maxsi": np.maximum,
     "arith.addf": np.add, "arith.subf": np.subtract, "arith.mulf": np.multiply, "arith.divf": np.divide,
-    "arith.minimumf": minimum.reference, "arith.maximumf": maximum.reference, "math.copysign": np.copysign,
-    "math.fma": fma, "math.sqrt": np.sqrt, "math.absf": np.abs, "math.absi": np.abs, "math.floor": np.floor,
-    "math.ceil": np.ceil, "math.trunc": np.trunc, "math.roundeven": np.rint, "arith.negf": np.negative,
-    "arith.select": np.where,
+    "arith.minimumf": minimum.reference, "arith.maximumf": maximum.reference, "math.fma": fma, "math.absi": np.abs,
+    "math.trunc": np.trunc, "arith.negf": np.negative, "arith.select": np.where,
+}  # fmt: skip
+_INTRINSICS = {
+    "fabs": np.abs, "sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil, "copysign": np.copysign, "roundeven": np.rint,
 }  # fmt: skip
 _SIGNED = (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
 _CMPI = (*_SIGNED, *(_on_unsigned(f) for f in _SIGNED[2:]))
@@ -132,42 +139,53 @@ class _Machine:
         self.active = np.ones(self.count, bool)
         block = self.threads // self.per_block
         x, y, _ = launch.grid
-        self.registers = {
-            "tid.x": self.threads % self.per_block, "ctaid.x": block % x, "ctaid.y": block // x % y,
-            "ctaid.z": block // (x * y),
+        self.numbers = {
+            ("thread", "x"): self.threads % self.per_block, ("block", "x"): block % x, ("block", "y"): block // x % y,
+            ("block", "z"): block // (x * y),
         }  # fmt: skip
         self.values: dict = {}
-        self.globals: dict[str, Memory | Shared] = {}
+        self.tables: dict[str, Memory] = {}
         self.module = module = mlir.parse(launch.source.text)
-        for op in module.body.operations:
+        (kernels,) = (op.operation for op in module.body.operations)
+        assert kernels.name == "gpu.module"
+        for op in kernels.regions[0].blocks[0].operations:
             if op.operation.name == "llvm.mlir.global":
                 self._define(op.operation)
             else:
-                self.entry = op.operation
-        arguments = list(self.entry.regions[0].blocks[0].arguments)
-        assert len(arguments) == len(operands) + len(launch.dims)
-        zero = np.zeros(self.count, np.int64)
-        given = [Pointer(m, zero) for m in operands] + [np.full(self.count, d, np.int64) for d in launch.dims]
-        self.values.update(zip(arguments, given, strict=True))
+                self._enter(op.operation, launch, operands)
 
     def _define(self, op) -> None:
+        """A table of constants."""
         ir = mlir.module("ir")
-        name = ir.StringAttr(op.attributes["sym_name"]).value
-        if "value" in op.attributes:
-            self.globals[name] = Memory(np.array(ir.DenseElementsAttr(op.attributes["value"])))
-            return
-        length, element = str(ir.TypeAttr(op.attributes["global_type"]).value)[len("!llvm.array<") : -1].split(" x ")
-        size = int(length) * np.dtype(_DTYPES[element]).itemsize
-        self.globals[name] = Shared(size, self.blocks, self.per_block)
+        numbers = np.array(ir.DenseElementsAttr(op.attributes["value"]))
+        self.tables[ir.StringAttr(op.attributes["sym_name"]).value] = Memory(numbers)
+
+    def _enter(self, op, launch: Launch, operands: list[Memory]) -> None:
+        """The kernel's arguments are the operands, the numbers of the launch, and arrays that a block shares."""
+        assert op.name == "gpu.func" and "kernel" in op.attributes
+        block = [int(n) for n in mlir.module("ir").DenseI32ArrayAttr(op.attributes["nvvm.reqntid"])]
+        assert block == list(launch.block), "the launch has another number of threads than the kernel"
+        self.entry = op.regions[0].blocks[0]
+        shared = list(self.entry.arguments)[len(operands) + len(launch.dims) :]
+        self.workgroup = [self._shared(str(x.type)) for x in shared]
+        zero = np.zeros(self.count, np.int64)
+        given = [Pointer(m, zero) for m in operands] + [np.full(self.count, d, np.int64) for d in launch.dims]
+        self.values.update(zip(self.entry.arguments, [*given, *self.workgroup], strict=True))
+
+    def _shared(self, type: str) -> Shared:
+        found = re.fullmatch(r"memref<(\d+)x(\w+), #gpu.address_space<workgroup>>", type)
+        assert found is not None, type
+        size = int(found[1]) * np.dtype(_DTYPES[found[2]]).itemsize
+        return Shared(size, self.blocks, self.per_block, found[2])
 
     def run(self) -> None:
-        self._block(self.entry.regions[0].blocks[0])
+        self._block(self.entry)
 
     def _block(self, block) -> list:
         for op in block.operations:
             op = op.operation
             operands = [self.values[v] for v in op.operands]
-            if op.name in ("scf.yield", "scf.condition", "llvm.return"):
+            if op.name in ("scf.yield", "scf.condition", "gpu.return"):
                 return operands
             results = self._op(op, operands)
             self.values.update(zip(op.results, results, strict=True))
@@ -216,17 +234,17 @@ class _Machine:
 
     _arith_uitofp = _arith_extui
 
+    def _llvm_intr_fptosi_sat(self, op, x):
+        return saturate(x, _dtype_named(str(op.results[0].type)))
+
     def _arith_bitcast(self, op, x):
         return np.ascontiguousarray(x).view(self._dtype(op))
 
-    # ---- memory --------------------------------------------------------------------------------------------
+    # ---- global memory -------------------------------------------------------------------------------------
 
     def _llvm_mlir_addressof(self, op):
         name = mlir.module("ir").FlatSymbolRefAttr(op.attributes["global_name"]).value
-        return Pointer(self.globals[name], np.zeros(self.count, np.int64))
-
-    def _llvm_addrspacecast(self, op, x):
-        return x
+        return Pointer(self.tables[name], np.zeros(self.count, np.int64))
 
     def _llvm_getelementptr(self, op, pointer, *indices):
         element = str(mlir.module("ir").TypeAttr(op.attributes["elem_type"]).value)
@@ -234,24 +252,50 @@ class _Machine:
         index = indices[0] if indices else np.full(self.count, constant, np.int64)
         return pointer.moved(index * np.dtype(_DTYPES[element]).itemsize)
 
+    def _llvm_load(self, op, pointer):
+        return self._read(op, pointer)
+
+    def _llvm_store(self, op, x, pointer):
+        return self._write(op, x, pointer)
+
+    # ---- workgroup memory ----------------------------------------------------------------------------------
+
+    def _memref_load(self, op, shared, index):
+        return self._read(op, self._element(shared, index))
+
+    _vector_load = _memref_load
+
+    def _memref_store(self, op, x, shared, index):
+        return self._write(op, x, self._element(shared, index))
+
+    def _element(self, shared: Shared, index: np.ndarray) -> Pointer:
+        return Pointer(shared, index * np.dtype(_DTYPES[shared.element]).itemsize)
+
+    # ---- memory of both kinds ------------------------------------------------------------------------------
+
     def _bytes(self, pointer: Pointer, size: int) -> np.ndarray:
         return pointer.offset[self.active][:, None] + np.arange(size)
 
-    def _llvm_load(self, op, pointer):
+    def _read(self, op, pointer: Pointer) -> np.ndarray:
         lanes, element = _vector(str(op.results[0].type))
         dtype = np.dtype(_DTYPES[element])
-        size = dtype.itemsize * lanes
-        alignment = op.attributes["alignment"].value
-        assert np.all(pointer.offset[self.active] % alignment == 0), "a load is not aligned"
-        read = pointer.memory.read(self._bytes(pointer, size), self.threads[self.active])
+        self._check_alignment(op, pointer)
+        read = pointer.memory.read(self._bytes(pointer, dtype.itemsize * lanes), self.threads[self.active])
         result = np.zeros((self.count, lanes), dtype)
         result[self.active] = np.ascontiguousarray(read).view(dtype)
         return result if lanes > 1 else result[:, 0]
 
-    def _llvm_store(self, op, x, pointer):
+    def _write(self, op, x: np.ndarray, pointer: Pointer) -> list:
+        self._check_alignment(op, pointer)
         data = np.ascontiguousarray(x[self.active])[:, None].view(np.uint8)
         pointer.memory.write(self._bytes(pointer, x.dtype.itemsize), data, self.threads[self.active])
         return []
+
+    def _check_alignment(self, op, pointer: Pointer) -> None:
+        """Elements of memrefs are aligned by themselves; vectors and what lies behind pointers says how."""
+        if "alignment" in op.attributes:
+            alignment = op.attributes["alignment"].value
+            assert np.all(pointer.offset[self.active] % alignment == 0), f"{op.name} is not aligned"
 
     def _vector_extract(self, op, x):
         (lane,) = list(mlir.module("ir").DenseI64ArrayAttr(op.attributes["static_position"]))
@@ -259,30 +303,36 @@ class _Machine:
 
     # ---- threads -------------------------------------------------------------------------------------------
 
-    def _llvm_call_intrinsic(self, op, *operands):
-        name = mlir.module("ir").StringAttr(op.attributes["intrin"]).value.removeprefix("llvm.")
-        if name.startswith("nvvm.read.ptx.sreg."):
-            return self.registers[name.removeprefix("nvvm.read.ptx.sreg.")].astype(np.int32)
-        if name.startswith("fptosi.sat."):
-            return saturate(operands[0], _dtype_named(str(op.results[0].type)))
-        return {"nvvm.barrier.cta.sync.aligned.all": self._barrier, "nvvm.shfl.sync.down.i32": self._shuffle}[name](
-            *operands
-        )
+    def _gpu_thread_id(self, op):
+        return self.numbers["thread", _word(op, "dimension")]
 
-    def _barrier(self, _):
+    def _gpu_block_id(self, op):
+        return self.numbers["block", _word(op, "dimension")]
+
+    def _arith_index_castui(self, op, x):
+        assert np.all(x[self.active] >= 0), "an index below zero"
+        return x.astype(self._dtype(op))
+
+    def _gpu_barrier(self, op):
         arrived = self.active.reshape(self.blocks, self.per_block)
         assert np.all(arrived.all(1) | ~arrived.any(1)), "only some threads of a block reach a barrier"
-        for memory in self.globals.values():
-            if isinstance(memory, Shared):
-                memory.barrier(arrived.all(1))
+        for memory in self.workgroup:
+            memory.barrier(arrived.all(1))
         return []
 
-    def _shuffle(self, members, x, distance, clamp):
+    def _gpu_shuffle(self, op, x, distance, width):
         warps = self.active.reshape(-1, _WARP)
         assert np.all(warps.all(1) | ~warps.any(1)), "only some threads of a warp reach a shuffle"
-        assert np.all(members == -1) and np.all(clamp == _WARP - 1)
-        lane = self.threads % _WARP
-        return x[np.where(lane + distance < _WARP, self.threads + distance, self.threads) % self.count]
+        assert _word(op, "mode") == "down" and np.all(width == _WARP)
+        valid = self.threads % _WARP + distance < _WARP
+        return [x[np.where(valid, self.threads + distance, self.threads) % self.count], valid]
+
+    def _llvm_call_intrinsic(self, op, *operands):
+        """The six that `gpu_emitter.py` may ask for by name."""
+        name = mlir.module("ir").StringAttr(op.attributes["intrin"]).value
+        llvm, short, type = name.split(".")
+        assert llvm == "llvm" and type == str(op.results[0].type), name
+        return self._typed(op, _INTRINSICS[short](*operands))
 
     # ---- control flow --------------------------------------------------------------------------------------
 
@@ -332,6 +382,11 @@ def _vector(type: str) -> tuple[int, str]:
         return 1, type
     lanes, element = type[len("vector<") : -1].split("x")
     return int(lanes), element
+
+
+def _word(op, attribute: str) -> str:
+    """The last word of an attribute such as `#gpu<dim x>`."""
+    return str(op.attributes[attribute]).rstrip(">").split()[-1]
 
 
 def _dtype_named(element: str):

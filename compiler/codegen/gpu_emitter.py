@@ -1,19 +1,34 @@
-"""Writes the MLIR text of one GPU kernel: the scalar emitter plus threads, shared memory, barriers and shuffles.
+"""Writes the MLIR text of one GPU kernel in the `gpu` dialect: the scalar emitter plus threads, barriers, shuffles and
+workgroup memory.
 
-In: calls by `gpu_loops.py` and `gpu_matmul.py`, and by the `lower` functions of records. Out: `source(label)`, a
-module that defines the entry `@kernel` with one pointer per operand, then one i64 per extent. The text holds arith,
-math, scf and llvm ops only, so that the passes of `backend.py` lower it as they do any other kernel. Next:
-`gpu_points.py`.
+In: calls by `gpu_loops.py` and `gpu_matmul.py`, and by the `lower` functions of records. Out: `source(label)`, a module
+whose `gpu.module` has the kernel `@kernel` with one pointer per operand, then one i64 per extent. Operands lie behind
+raw pointers, as on CPUs, for their parameters say what a memref cannot: that no two overlap, and which are only read.
+Workgroup memory is a memref, indexed from 0. Next: `gpu_points.py`; `backend.py`, which lowers the text to `nvvm`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flambeau.compiler.codegen.emitter import Emitter
-from flambeau.compiler.codegen.values import POINTER, Val, storage_bytes, storage_type
+from flambeau.compiler.codegen.memory import Index
+from flambeau.compiler.codegen.values import POINTER, Operand, Val, storage_bytes, storage_type
 from flambeau.compiler.kernel import KernelSource
 
-_BARRIER = "llvm.nvvm.barrier.cta.sync.aligned.all"
-_SHUFFLE = "llvm.nvvm.shfl.sync.down.i32"
+#: Threads of a warp, which run in step.
+WARP = 32
+_WORKGROUP = "#gpu.address_space<workgroup>"
+_ALIGNMENT = 16  # of workgroup memory: the widest access of a thread
+#: Ops that `convert-gpu-to-nvvm` makes calls of CUDA's library of, and whose llvm ops it refuses: as intrinsics they pass it.
+_INTRINSICS = {
+    "math.absf": "fabs",
+    "math.sqrt": "sqrt",
+    "math.floor": "floor",
+    "math.ceil": "ceil",
+    "math.copysign": "copysign",
+    "math.roundeven": "roundeven",
+}
 
 
 class GpuEmitter(Emitter):
@@ -24,8 +39,8 @@ class GpuEmitter(Emitter):
         self.threads = threads
         self._pointers: list[bool] = []  # per operand: whether the kernel writes to it
         self._extents = 0
-        self._special: dict[str, Val] = {}
-        self._shared = 0
+        self._numbers: dict[tuple[str, str], Val] = {}  # of threads and blocks, by op and axis
+        self._workgroup: list[Val] = []
 
     # ---- text ----------------------------------------------------------------------------------------------
 
@@ -33,24 +48,38 @@ class GpuEmitter(Emitter):
         """The finished kernel."""
         parameters = [_pointer(k, written) for k, written in enumerate(self._pointers)]
         parameters += [f"%dim{k}: i64" for k in range(self._extents)]
+        attributions = [f"{x.name}: {x.type} {{llvm.align = {_ALIGNMENT} : i64}}" for x in self._workgroup]
+        workgroup = f" workgroup({', '.join(attributions)})" if attributions else ""
+        # Not known_block_size: it becomes "at most so many threads", which PTX does not take beside "so many threads".
+        block = f"nvvm.reqntid = array<i32: {self.threads}, 1, 1>"
+        attributes = f'{block}, llvm.passthrough = ["nounwind", "no-builtins"]'
         constants = [
             f"    {name} = arith.constant {text}{'' if type == 'i1' else f' : {type}'}"
             for (text, type), name in self._constants.items()
         ]
-        attributes = f'passthrough = ["nounwind", "no-builtins", ["nvvm.reqntid", "{self.threads}"]]'
         lines = [
-            "module {",
+            "gpu.module @kernels {",
             *self._globals,
-            f"  llvm.func ptx_kernelcc @kernel({', '.join(parameters)}) attributes {{{attributes}}} {{",
+            f"  gpu.func @kernel({', '.join(parameters)}){workgroup} kernel attributes {{{attributes}}} {{",
             *constants,
             *self._entry,
             *self._lines,
-            "    llvm.return",
+            "    gpu.return",
             "  }",
             "}",
             "",
         ]
         return KernelSource("\n".join(lines), label)
+
+    def op(self, name: str, operands: Sequence[Val], element: str, lanes: int = 1, attribute: str = "") -> Val:
+        if name in _INTRINSICS:
+            spelled = f'llvm.call_intrinsic "llvm.{_INTRINSICS[name]}.{element}"'
+        elif name == "llvm.fptosi.sat":
+            spelled = '"llvm.intr.fptosi.sat"'
+        else:
+            return super().op(name, operands, element, lanes, attribute)
+        names, types = ", ".join(x.name for x in operands), ", ".join(x.mlir for x in operands)
+        return self.emit(f"{spelled}({names}) : ({types}) -> {element}", element)
 
     # ---- arguments -----------------------------------------------------------------------------------------
 
@@ -68,74 +97,75 @@ class GpuEmitter(Emitter):
 
     def thread(self) -> Val:
         """The thread's number in its block (i64)."""
-        return self._register("tid.x")
+        return self._number("thread_id", "x", f" upper_bound {self.threads}")
 
     def block(self, axis: str = "x") -> Val:
         """The block's number in the grid (i64)."""
-        return self._register(f"ctaid.{axis}")
+        return self._number("block_id", axis)
 
-    def _register(self, name: str) -> Val:
-        if name not in self._special:
-            short = name.replace(".", "_")
+    def _number(self, op: str, axis: str, bound: str = "") -> Val:
+        """A number of the thread's own, read at the kernel's entry."""
+        if (op, axis) not in self._numbers:
+            name = f"%{op}_{axis}"
             self._entry += [
-                f'    %{short}_32 = llvm.call_intrinsic "llvm.nvvm.read.ptx.sreg.{name}"() : () -> i32',
-                f"    %{short} = arith.extui %{short}_32 : i32 to i64",
+                f"    {name}_index = gpu.{op} {axis}{bound}",
+                f"    {name} = arith.index_castui {name}_index : index to i64",
             ]
-            self._special[name] = Val(f"%{short}", "i64")
-        return self._special[name]
+            self._numbers[op, axis] = Val(name, "i64")
+        return self._numbers[op, axis]
 
     def barrier(self) -> None:
         """All threads of the block arrive before any goes on; they must all come here."""
-        zero = self.const(0, "i32")
-        self.line(f'llvm.call_intrinsic "{_BARRIER}"({zero.name}) : (i32) -> ()')
+        self.line("gpu.barrier")
 
     def shuffle_down(self, x: Val, distance: int) -> Val:
         """The value that the thread `distance` further in the warp holds; all threads of the warp must come here."""
         if x.type == "i1":
             return self.cast(self.shuffle_down(self.extend_unsigned(x, "i32"), distance), "i1")
-        if x.bits == 64:
-            return self._shuffle_halves(x, distance)
-        result = self._shuffle_word(self.bitcast(x, "i32"), distance)
-        return self.bitcast(result, x.type)
+        offset, width = self.const(distance, "i32"), self.const(WARP, "i32")
+        name = self._name()
+        self.line(f"{name}:2 = gpu.shuffle down {x.name}, {offset.name}, {width.name} : {x.type}")
+        return Val(f"{name}#0", x.type)
 
-    def _shuffle_halves(self, x: Val, distance: int) -> Val:
-        bits = self.bitcast(x, "i64")
-        low = self._shuffle_word(self.truncate(bits, "i32"), distance)
-        high = self._shuffle_word(self.truncate(self.shru(bits, 32), "i32"), distance)
-        joined = self.or_(self.shl(self.extend_unsigned(high, "i64"), 32), self.extend_unsigned(low, "i64"))
-        return self.bitcast(joined, x.type)
-
-    def _shuffle_word(self, x: Val, distance: int) -> Val:
-        operands = (self.const(-1, "i32"), x, self.const(distance, "i32"), self.const(31, "i32"))
-        names = ", ".join(v.name for v in operands)
-        return self.emit(f'llvm.call_intrinsic "{_SHUFFLE}"({names}) : (i32, i32, i32, i32) -> i32', "i32")
-
-    # ---- shared memory -------------------------------------------------------------------------------------
+    # ---- workgroup memory ----------------------------------------------------------------------------------
 
     def shared(self, count: int, element: str) -> Val:
-        """A pointer to `count` elements that the threads of a block share, aligned to 16 bytes."""
-        name = f"shared{self._shared}"
-        self._shared += 1
-        self._globals.append(
-            f"  llvm.mlir.global internal @{name}() {{addr_space = 3 : i32, alignment = 16 : i64}} : "
-            f"!llvm.array<{count} x {storage_type(element)}>"
-        )
-        self._entry += [
-            f"    %{name}_at = llvm.mlir.addressof @{name} : !llvm.ptr<3>",
-            f"    %{name} = llvm.addrspacecast %{name}_at : !llvm.ptr<3> to {POINTER}",
-        ]
-        return Val(f"%{name}", POINTER)
+        """`count` elements that the threads of a block share, aligned to 16 bytes."""
+        x = Val(f"%shared{len(self._workgroup)}", f"memref<{count}x{storage_type(element)}, {_WORKGROUP}>")
+        self._workgroup.append(x)
+        return x
 
-    def load_vector(self, pointer: Val, index: Val, element: str, lanes: int) -> list[Val]:
-        """`lanes` adjacent elements from `index` on, which lie at a multiple of their total size or of 16 bytes."""
-        address = self.address(pointer, index, element)
-        alignment = min(16, lanes * storage_bytes(element))
+    def load(
+        self, pointer: Val, index: Index, element: str, lanes: int = 1, mask: Val | None = None, other: Operand = 0
+    ) -> Val:
+        if pointer not in self._workgroup:
+            return super().load(pointer, index, element, lanes, mask, other)
+        text = f"memref.load {pointer.name}[{self._subscript(index)}] : {pointer.type}"
+        return self._loaded(self.emit(text, storage_type(element)), element)
+
+    def store(self, x: Val, pointer: Val, index: Index, mask: Val | None = None) -> None:
+        if pointer not in self._workgroup:
+            return super().store(x, pointer, index, mask)
+        stored = self._stored(x)
+        self.line(f"memref.store {stored.name}, {pointer.name}[{self._subscript(index)}] : {pointer.type}")
+
+    def load_vector(self, shared: Val, index: Val, element: str, lanes: int) -> list[Val]:
+        """`lanes` adjacent elements of workgroup memory from `index` on, which lie at a multiple of their total size or of
+        16 bytes."""
+        alignment = min(_ALIGNMENT, lanes * storage_bytes(element))
         whole = self.emit(
-            f"llvm.load {address.name} {{alignment = {alignment} : i64}} : {POINTER} -> vector<{lanes}x{element}>",
+            f"vector.load {shared.name}[{self._subscript(index)}] {{alignment = {alignment} : i64}} : "
+            f"{shared.type}, vector<{lanes}x{element}>",
             element,
             lanes,
         )
         return [self.extract(whole, lane) for lane in range(lanes)]
+
+    def _subscript(self, index: Index) -> str:
+        """The name of an index of a memref."""
+        if isinstance(index, int):
+            return self.constant_name(str(index), "index")
+        return self.emit(f"arith.index_castui {index.name} : i64 to index", "index").name
 
 
 def _pointer(k: int, written: bool) -> str:

@@ -26,6 +26,11 @@ class Target:
     family: str = "cpu"  # | "gpu"
     requires: tuple[str, ...] = ()  # LLVM's names of what a CPU must have to run the code, beyond its architecture
 
+    @property
+    def dialect(self) -> str:
+        """The MLIR dialect that kernels are in before they become LLVM IR."""
+        return "nvvm" if self.family == "gpu" else "llvm"
+
     def lanes(self, itemsize: int) -> int:
         """Elements of `itemsize` bytes in one vector register."""
         return self.vector_bytes // itemsize
