@@ -234,9 +234,6 @@ class _Machine:
 
     _arith_uitofp = _arith_extui
 
-    def _llvm_intr_fptosi_sat(self, op, x):
-        return saturate(x, _dtype_named(str(op.results[0].type)))
-
     def _arith_bitcast(self, op, x):
         return np.ascontiguousarray(x).view(self._dtype(op))
 
@@ -328,10 +325,12 @@ class _Machine:
         return [x[np.where(valid, self.threads + distance, self.threads) % self.count], valid]
 
     def _llvm_call_intrinsic(self, op, *operands):
-        """The six that `gpu_emitter.py` may ask for by name."""
-        name = mlir.module("ir").StringAttr(op.attributes["intrin"]).value
+        """Those that no op stands for, or none that goes through `convert-gpu-to-nvvm`."""
+        name, result = mlir.module("ir").StringAttr(op.attributes["intrin"]).value, str(op.results[0].type)
+        if name.startswith("llvm.fptosi.sat."):
+            return saturate(operands[0], _dtype_named(result))
         llvm, short, type = name.split(".")
-        assert llvm == "llvm" and type == str(op.results[0].type), name
+        assert (llvm, type) == ("llvm", result), name
         return self._typed(op, _INTRINSICS[short](*operands))
 
     # ---- control flow --------------------------------------------------------------------------------------

@@ -72,14 +72,11 @@ class GpuEmitter(Emitter):
         return KernelSource("\n".join(lines), label)
 
     def op(self, name: str, operands: Sequence[Val], element: str, lanes: int = 1, attribute: str = "") -> Val:
-        if name in _INTRINSICS:
-            spelled = f'llvm.call_intrinsic "llvm.{_INTRINSICS[name]}.{element}"'
-        elif name == "llvm.fptosi.sat":
-            spelled = '"llvm.intr.fptosi.sat"'
-        else:
+        intrinsic = _INTRINSICS.get(name)
+        if intrinsic is None:
             return super().op(name, operands, element, lanes, attribute)
         names, types = ", ".join(x.name for x in operands), ", ".join(x.mlir for x in operands)
-        return self.emit(f"{spelled}({names}) : ({types}) -> {element}", element)
+        return self.emit(f'llvm.call_intrinsic "llvm.{intrinsic}.{element}"({names}) : ({types}) -> {element}', element)
 
     # ---- arguments -----------------------------------------------------------------------------------------
 
