@@ -10,6 +10,7 @@ Next: `kernel_cache.py`, which asks for objects, and `loader.py`, which maps the
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -50,7 +51,7 @@ def compile_module(source: KernelSource, options: Options) -> Any:
 
 def compile_assembly(source: KernelSource, options: Options) -> str:
     """The assembly text of a kernel; PTX for GPUs. Raises CompileError."""
-    return _compile(source, options, lambda module, target: machine(target).emit_assembly(module))
+    return _compile(source, options, emit_assembly)
 
 
 def prepare(target: str) -> None:
@@ -79,7 +80,7 @@ def _compile(source: KernelSource, options: Options, finish: Callable[[Any, Targ
             dump.write("3-optimised.ll", module)
             stage = "emit"
             if dump.folder:
-                dump.write("4-assembly.s", machine(target).emit_assembly(module))
+                dump.write("4-assembly.s", emit_assembly(module, target))
             return finish(module, target)
         except (mlir.MlirError, RuntimeError) as error:
             raise CompileError(_failure(source, options, stage, error)) from error
@@ -119,6 +120,14 @@ def emit_object(module: Any, target: Target) -> bytes:
     if undefined := elf.undefined_symbols(code):
         raise RuntimeError(f"the code calls {', '.join(undefined)}, and kernels may call nothing")
     return code
+
+
+def emit_assembly(module: Any, target: Target) -> str:
+    """Assembly text; PTX for GPUs, which has to stand alone as it is. Raises RuntimeError if that would call a library."""
+    text = str(machine(target).emit_assembly(module))
+    if target.family == "gpu" and (called := re.findall(r"^\.extern .*?(\w+)$", text, re.MULTILINE)):
+        raise RuntimeError(f"the code calls {', '.join(called)}, and kernels may call nothing")
+    return text
 
 
 @cache

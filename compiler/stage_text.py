@@ -1,8 +1,9 @@
 """Stages on text: what each one reads and writes, and the way from one to a later one.
 
 In: text in the form of one stage. Out: text in the form of another. The forms are programs and clusters in the `tape`
-dialect, kernels in MLIR (those of GPUs in the `gpu` dialect), plans in the `plan` dialect, LLVM IR, assembly. What one stage writes the next one reads:
-several clusters or kernels stand one after the other with a separator between them. Next: `opt.py`, the tool on top.
+dialect, kernels in MLIR (those of GPUs in the `gpu` dialect), plans in the `plan` dialect, LLVM IR, assembly. What one stage
+writes the next one reads: several clusters or kernels stand one after the other with a separator between them.
+Next: `opt.py`, the tool on top.
 """
 
 from __future__ import annotations
@@ -275,7 +276,7 @@ def _lower_once(text: str, stage: str, target_name: str) -> str:
         return backend.translate(mlir.parse(text))
     if stage == "optimised":
         return str(backend.optimise(text, target))
-    return backend.machine(target).emit_assembly(_llvm_module(text))
+    return backend.emit_assembly(_llvm_module(text), target)
 
 
 def _llvm_module(text: str) -> object:

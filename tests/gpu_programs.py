@@ -15,7 +15,7 @@ from flambeau.compiler.options import Options
 from flambeau.dialects import dtypes, reference
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import Kind, find
+from flambeau.dialects.record import REGISTRY, Kind, find
 from flambeau.dialects.tape.reduce import restore
 
 
@@ -141,6 +141,22 @@ def graph_of(function, arrays) -> Graph:
     results = function(*(builder.input(reference.aval_of(np.asarray(a))) for a in arrays))
     builder.graph.outputs = [v.id for v in (results if isinstance(results, list) else [results])]
     return builder.graph
+
+
+def elementwise_records() -> list[str]:
+    return sorted(r.name for r in REGISTRY.values() if r.kind is Kind.ELEMENTWISE and not r.fallible)
+
+
+def samples(record):
+    """The good calls of at least a few elements, data in each of its dtypes."""
+    for sample in record.samples():
+        if sample.error is None and all(np.size(x) >= 8 for x in sample.operands):
+            for dtype in record.dtypes:
+                yield (
+                    sample,
+                    [find("cast").reference(x, dtype) if x.dtype == np.float64 else x for x in sample.operands],
+                )
+            return
 
 
 def launches(graph: Graph, target: str = "sm_90") -> list[Launch]:

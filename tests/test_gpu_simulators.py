@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import gpu_simulator
 import numpy as np
 import ptx_interpreter
@@ -9,6 +11,7 @@ import ptx_operations
 import pytest
 from flambeau.compiler.codegen.gpu_emitter import GpuEmitter
 from flambeau.compiler.kernel import KernelSource, Launch, Operand
+from flambeau.dialects.dtypes import by_mlir
 from gpu_programs import interpret
 
 # ---- the simulator itself -------------------------------------------------------------------------------------
@@ -46,6 +49,35 @@ def test_the_simulator_sees_barriers_that_some_threads_miss():
         b.barrier()
     with pytest.raises(AssertionError, match="only some threads of a block"):
         gpu_simulator.run(Launch(b.source("partial"), (), (), 1, 1, (), block=(64, 1, 1)), [])
+
+
+def test_the_simulator_sees_shuffles_that_some_threads_miss_and_blocks_of_another_size():
+    b = GpuEmitter(64)
+    with b.if_(b.cmp("lt", b.thread(), 40)):
+        b.shuffle_down(b.const(1.0, "f32"), 1)
+    source = b.source("partial")
+    with pytest.raises(AssertionError, match="only some threads of a warp"):
+        gpu_simulator.run(Launch(source, (), (), 1, 1, (), block=(64, 1, 1)), [])
+    with pytest.raises(AssertionError, match="another number of threads"):
+        gpu_simulator.run(Launch(source, (), (), 1, 1, (), block=(32, 1, 1)), [])
+
+
+@pytest.mark.parametrize("element", ["i32", "i64", "f32", "f64"])
+def test_shuffles_and_workgroup_memory_take_every_element(element):
+    """Every thread adds what another thread of its warp has, and what a thread of the other warp left in shared memory."""
+    b = GpuEmitter(64)
+    out, shared = b.pointer(True), b.shared(64, element)
+    x = b.cast(b.mul(b.thread(), b.thread()), element)
+    b.store(x, shared, b.thread())
+    b.barrier()
+    b.store(b.add(b.shuffle_down(x, 4), b.load(shared, b.xor(b.thread(), 32), element)), out, b.thread())
+    launch = Launch(b.source("sum"), (Operand("value"),), (), 1, 1, (0,), block=(64, 1, 1))
+    squares = [t * t for t in range(64)]
+    wanted = [squares[t + 4 if t % 32 < 28 else t] + squares[t ^ 32] for t in range(64)]
+    for run in (gpu_simulator.run, partial(interpret, "sm_90")):
+        found = np.zeros(64, by_mlir(element).numpy)
+        run(launch, [found])
+        assert found.tolist() == wanted
 
 
 # ---- the interpreter itself -----------------------------------------------------------------------------------

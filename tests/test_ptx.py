@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -24,9 +25,23 @@ import pytest
 from flambeau.compiler import backend, stage_text, stages, targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.targets import nvptx
-from flambeau.dialects.record import REGISTRY, Kind, find
+from flambeau.dialects.record import find
 from flambeau.runtime import _binding
-from gpu_programs import KINDS, PROGRAMS, floats, graph_of, interpret, launches, matmul, permute, program, ptx, run
+from gpu_programs import (
+    KINDS,
+    PROGRAMS,
+    elementwise_records,
+    floats,
+    graph_of,
+    interpret,
+    launches,
+    matmul,
+    permute,
+    program,
+    ptx,
+    run,
+    samples,
+)  # fmt: skip
 from support import rounds
 
 
@@ -75,34 +90,46 @@ def test_kernels_give_the_bits_of_cpu_kernels(name):
     assert_kernels_agree(*program(name), some_architectures(list(PROGRAMS).index(name)))
 
 
-def _elementwise_records():
-    return sorted(r.name for r in REGISTRY.values() if r.kind is Kind.ELEMENTWISE and not r.fallible)
-
-
-def _samples(record):
-    """The good calls of at least a few elements, data in each of its dtypes."""
-    for sample in record.samples():
-        if sample.error is None and all(np.size(x) >= 8 for x in sample.operands):
-            for dtype in record.dtypes:
-                yield (
-                    sample,
-                    [find("cast").reference(x, dtype) if x.dtype == np.float64 else x for x in sample.operands],
-                )
-            return
-
-
-@pytest.mark.parametrize("name", _elementwise_records())
+@pytest.mark.parametrize("name", elementwise_records())
 def test_every_elementwise_op_keeps_its_meaning(name):
     record = find(name)
-    turn = 2 * _elementwise_records().index(name)
-    samples = list(_samples(record))
-    for k, (sample, arrays) in enumerate(samples):
+    turn = 2 * elementwise_records().index(name)
+    found = list(samples(record))
+    for k, (sample, arrays) in enumerate(found):
         graph = graph_of(lambda *xs, a=sample.attrs: record(*xs, **a), arrays)
         assert_kernels_agree(graph, arrays, some_architectures(turn + k))
-    assert samples
+    assert found
 
 
 # ---- text -----------------------------------------------------------------------------------------------------
+
+
+def every_kernel() -> Iterator[str]:
+    """The text of every kernel of this file."""
+    for name in PROGRAMS:
+        yield from (launch.source.text for launch in launches(program(name)[0]))
+    for name in elementwise_records():
+        record = find(name)
+        for sample, arrays in samples(record):
+            graph = graph_of(lambda *xs, record=record, attrs=sample.attrs: record(*xs, **attrs), arrays)
+            yield from (launch.source.text for launch in launches(graph))
+
+
+def test_kernels_are_written_in_the_gpu_dialect():
+    """No intrinsic is asked for by name but those that `convert-gpu-to-nvvm` refuses as ops, and the one without an op."""
+    named, ops = set(), set()
+    for text in every_kernel():
+        assert text.startswith("gpu.module @kernels {\n") and "!llvm.ptr<" not in text
+        named.update(re.findall(r'"llvm\.([\w.]+?)(?:\.[if]\d+)+"', text))
+        ops.update(re.findall(r"\b((?:gpu|nvvm|nvgpu|llvm)\.[a-z_]+)\b", re.sub('"[^"]*"', "", text)))
+    assert named == {"fabs", "sqrt", "floor", "ceil", "copysign", "roundeven", "fptosi.sat"}
+    threads = {"gpu.thread_id", "gpu.block_id", "gpu.barrier", "gpu.shuffle", "gpu.address_space"}
+    assert {op for op in ops if op.startswith("gpu.")} == {"gpu.module", "gpu.func", "gpu.return", *threads}
+    assert {op for op in ops if op.startswith("nv")} == {"nvvm.reqntid"}
+    assert {op for op in ops if op.startswith("llvm.")} == {
+        "llvm.ptr", "llvm.noalias", "llvm.align", "llvm.readonly", "llvm.passthrough", "llvm.getelementptr", "llvm.load",
+        "llvm.store", "llvm.call_intrinsic", "llvm.mlir", "llvm.array",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("target", nvptx.TARGETS)
@@ -135,11 +162,11 @@ def test_ptx_assembles_without_spills(target, tmp_path):
 
 
 @needs_ptxas
-@pytest.mark.parametrize("name", _elementwise_records())
+@pytest.mark.parametrize("name", elementwise_records())
 def test_every_elementwise_op_assembles_without_spills(name, tmp_path):
     record = find(name)
-    turn = 2 * _elementwise_records().index(name)
-    for k, (sample, arrays) in enumerate(_samples(record)):
+    turn = 2 * elementwise_records().index(name)
+    for k, (sample, arrays) in enumerate(samples(record)):
         graph = graph_of(lambda *xs, a=sample.attrs: record(*xs, **a), arrays)
         for target in some_architectures(turn + k):
             for launch in launches(graph, target):

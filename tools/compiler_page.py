@@ -10,12 +10,13 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "compiler.md"
-TARGET = "x86-64-v3"
+TARGET, GPU = "x86-64-v3", "sm_90"
 _PART = re.compile(r"<!-- generated: (\w+) -->\n.*?<!-- end -->", re.S)
-_FENCES = {"optimised": "llvm", "assembly": "asm"}
+_FENCES = {"optimised": "llvm", "assembly": "asm", "ptx": "asm"}
 
 
 def recorded(page: str) -> str:
@@ -63,6 +64,9 @@ def parts(page: str) -> dict[str, str]:
     def stage(name: str) -> str:
         return stage_text.convert(tape, [], "tape", name, options)
 
+    def on_gpu(name: str) -> str:
+        return stage_text.convert(tape, [], "tape", name, replace(options, target=GPU))
+
     cluster = stage("cluster").splitlines()
     plan = [
         line
@@ -76,6 +80,8 @@ def parts(page: str) -> dict[str, str]:
         "plan": "\n".join(plan),
         "optimised": renumbered(excerpt(stage("optimised"), r"^\d+:", r"fdiv", r"^  br")),
         "assembly": renumbered(excerpt(stage("assembly"), r"^\.LBB", r"vdivps", r"^\tj")).expandtabs(8),
+        "gpu": renumbered(excerpt(on_gpu("kernels"), r"scf\.for", r"gpu\.barrier", r"gpu\.shuffle")),
+        "ptx": excerpt(on_gpu("assembly"), r"st\.shared", r"shfl", r"max").expandtabs(8),
     }
 
 

@@ -37,14 +37,13 @@ def graphs() -> Iterator[tuple[str, Any]]:
     """The programs of `gpu_programs.py`, and the samples of every elementwise record, by name."""
     sys.path.insert(0, str(_TESTS))
     import gpu_programs
-    import test_ptx
     from flambeau.dialects.record import find
 
     for name in gpu_programs.PROGRAMS:
         yield name, gpu_programs.program(name)[0]
-    for name in test_ptx._elementwise_records():
+    for name in gpu_programs.elementwise_records():
         record = find(name)
-        for k, (sample, arrays) in enumerate(test_ptx._samples(record)):
+        for k, (sample, arrays) in enumerate(gpu_programs.samples(record)):
             call = lambda *xs, record=record, attrs=sample.attrs: record(*xs, **attrs)  # noqa: E731
             yield f"record: {name} {k}", gpu_programs.graph_of(call, arrays)
 
@@ -151,7 +150,7 @@ def _difference(old: list[str], new: list[str]) -> str:
 # ---- timing ---------------------------------------------------------------------------------------------------
 
 
-def time(target: str, rounds: int) -> int:
+def measure(target: str, rounds: int) -> int:
     """Prints the sum over kernels of the best times: generating text, and from text to PTX; by family."""
     from flambeau.compiler import backend
     from flambeau.compiler.options import Options
@@ -188,7 +187,7 @@ def main() -> int:
         return record(words.folder, words.targets.split(","))
     if words.command == "compare":
         return compare(words.before, words.after)
-    return time(words.target, words.rounds)
+    return measure(words.target, words.rounds)
 
 
 if __name__ == "__main__":

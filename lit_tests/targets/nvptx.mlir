@@ -34,7 +34,7 @@ func.func @scale(%x: tensor<1000xf32>, %y: tensor<1000xf32>) -> tensor<1000xf32>
 // A block of 64 threads per row: lanes in a loop, halved once through shared memory and then by shuffles.
 // CHECK-LABEL: {{^}}// kernel 0 of @largest: neg+max
 // CHECK: .reqntid 64
-// CHECK: .shared .align 16 .b8 shared1[256];
+// CHECK: .shared .align 16 .b8 __wg_kernel_1[256];
 // CHECK: neg.f32
 // SM75: max.f32
 // SM90: max.NaN.f32
@@ -59,7 +59,7 @@ func.func @largest(%x: tensor<32x100xf32>) -> tensor<32xf32> {
 // 32 x 32 tiles in rows of 33 elements, so that neither way through them meets one bank twice.
 // CHECK-LABEL: {{^}}// kernel 0 of @transpose: neg+canonical_nan transposed
 // CHECK: .reqntid 256
-// CHECK: .shared .align 16 .b8 shared0[4224];
+// CHECK: .shared .align 16 .b8 __wg_kernel_0[4224];
 // CHECK: ld.global.nc.b32
 // CHECK: st.shared.b32
 // CHECK: bar.sync
@@ -75,8 +75,8 @@ func.func @transpose(%x: tensor<64x100xf32>) -> tensor<100x64xf32> {
 // 64 x 64 tiles, 16 steps at a time: operands come in, all threads meet, 16 results each take 16 multiply-adds.
 // CHECK-LABEL: {{^}}// kernel 0 of @product: matmul
 // CHECK: .reqntid 256
-// CHECK: .shared .align 16 .b8 shared0[4352];
-// CHECK: .shared .align 16 .b8 shared1[4352];
+// CHECK: .shared .align 16 .b8 __wg_kernel_0[4352];
+// CHECK: .shared .align 16 .b8 __wg_kernel_1[4352];
 // CHECK: bar.sync
 // CHECK: ld.shared.v4.b32
 // CHECK: ld.shared.v4.b32
