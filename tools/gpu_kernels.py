@@ -93,9 +93,8 @@ def find_tool(name: str) -> str | None:
     return shutil.which(name, path=places)
 
 
-def assemble(path: Path, target: str) -> Assembled | None:
+def assemble(ptxas: str | None, path: Path, target: str) -> Assembled | None:
     """What ptxas makes of a file; None without ptxas. Bytes of code stand for instructions, of 16 bytes each."""
-    ptxas = find_tool("ptxas")
     if ptxas is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -119,14 +118,14 @@ def _code_bytes(elf: bytes) -> int:
     return 0
 
 
-def compare(before: Path, after: Path) -> int:
+def compare(before: Path, after: Path, ptxas: str | None) -> int:
     old, new = ({p.relative_to(f): p for p in sorted(f.rglob("*.ptx"))} for f in (before, after))
     both = sorted(old.keys() & new.keys())
     different = equal = spilled = 0
     for path in both:
         texts = [place[path].read_text() for place in (old, new)]
         codes = [opcodes(text) for text in texts]
-        made = [assemble(place[path], path.parts[0]) for place in (old, new)]
+        made = [assemble(ptxas, place[path], path.parts[0]) for place in (old, new)]
         spilled += bool(made[1] and made[1].spilled)
         equal += codes[0] == codes[1]
         if codes[0] != codes[1] or made[0] != made[1]:
@@ -179,6 +178,7 @@ def main() -> int:
     two = commands.add_parser("compare")
     two.add_argument("before", type=Path)
     two.add_argument("after", type=Path)
+    two.add_argument("--opcodes-only", action="store_true", help="ask no ptxas")
     three = commands.add_parser("time")
     three.add_argument("--target", default="sm_90")
     three.add_argument("--rounds", type=int, default=5)
@@ -186,7 +186,7 @@ def main() -> int:
     if words.command == "record":
         return record(words.folder, words.targets.split(","))
     if words.command == "compare":
-        return compare(words.before, words.after)
+        return compare(words.before, words.after, None if words.opcodes_only else find_tool("ptxas"))
     return measure(words.target, words.rounds)
 
 
