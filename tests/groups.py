@@ -194,6 +194,18 @@ def softmax() -> Group:
     return b.build(b.generic((PARALLEL,) * 2, (32, 100), operands, (whole,), divided, loc=LINE))
 
 
+def sum_of_squares() -> Group:
+    """A nest whose result only a fold reads."""
+    b = GroupBuilder()
+    x = b.input(f32(7, 100))
+    squared = scalar_code(("f32", "f32"), ("arith.mulf", (0, 0), None, ("f32",)))
+    (y,) = b.generic(
+        (PARALLEL,) * 2, (7, 100), ((x, identity_map(2)),), ((f32(7, 100), identity_map(2), None),), squared
+    )
+    start = ((f32(7), axes(0), ZERO),)
+    return b.build(b.generic((PARALLEL, REDUCTION), (7, 100), ((y, identity_map(2)),), start, folding("lanes", (1,))))
+
+
 def argmax() -> Group:
     """Two results of one nest: the extreme and its place."""
     b = GroupBuilder()
@@ -404,6 +416,7 @@ GROUPS: dict[str, Callable[[], Group]] = {
     "sum over an unknown extent": lambda: reduced("lanes", (0,), (7, S0)),
     "sum of a middle axis": lambda: reduced("chains", (0, 2), (3, S0, 4)),
     "softmax": softmax,
+    "sum of squares": sum_of_squares,
     "argmax": argmax,
     "one place for two loops": one_place,
     "a window": window,

@@ -23,7 +23,7 @@ from flambeau.compiler.groups.form import (
 from flambeau.compiler.groups.reading_bodies import BodyReader, Indices
 from flambeau.compiler.groups.reading_tiles import Tiling, tiling
 from flambeau.compiler.groups.reading_types import Structure, Types, location, refuse
-from flambeau.compiler.groups.slices import extents, limits, reshape
+from flambeau.compiler.groups.slices import extents, limits, reordering, reshape
 from flambeau.dialects import flambeau_ops
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Loc
@@ -242,7 +242,7 @@ class _Function:
             tuple(zip(avals, maps[len(ins) :], inits)),
             body,
             captures,
-            (*tiles.tiles, *self._hints(op)),
+            (*tiles.tiles, *self._hints(op, maps, len(iterators))),
             location(op),
         )
         self.numbers.update(zip(results, numbers))
@@ -256,8 +256,16 @@ class _Function:
             raise refuse(op, "it starts from a value. Start from linalg.fill of a constant, or do not read the result.")
         return init
 
-    def _hints(self, op: Any) -> tuple[tuple[int, int], ...]:
-        return self.types.decoded(op.attributes["flambeau.tiles"]) if "flambeau.tiles" in op.attributes else ()
+    def _hints(self, op: Any, maps: Sequence[Map], loops: int) -> tuple[tuple[int, int], ...]:
+        """The tiles that an op's attribute names, for its loops as they are now."""
+        if "flambeau.tiles" not in op.attributes:
+            return ()
+        tiles = self.types.decoded(op.attributes["flambeau.tiles"])
+        given = op.attributes.get("flambeau.tiled_maps")
+        places = reordering(self.types.maps(given) if given else maps, maps, loops)
+        if places is None or not all(_is_tile(tile, loops) for tile in tiles):
+            raise refuse(op, f"its tiles are {tiles} for other loops than it has. Leave both attributes out.")
+        return tuple((places[loop], size) for loop, size in tiles)
 
     # ---- ops on whole tensors ------------------------------------------------------------------------------------
 
@@ -354,6 +362,10 @@ class _Function:
         avals = tuple(self.types.aval(r) for r in op.results)
         numbers = self.builder.call(op.name, given, avals, attributes, tuple(regions), location(op))
         self.numbers.update(zip(op.results, numbers))
+
+
+def _is_tile(tile: Any, loops: int) -> bool:
+    return isinstance(tile, tuple) and [type(n) for n in tile] == [int, int] and 0 <= tile[0] < loops
 
 
 def _begins(user: Any, position: int, results: int) -> bool:

@@ -220,7 +220,7 @@ class _Nest:
         begins: dict[int, Place] = {}
         counts: dict[int, Least] = {}
         ends: dict[int, Int] = {}
-        for part, map_ in zip(parts, maps):
+        for part, map_ in zip(reversed(parts), reversed(maps)):  # results first: they say what a tile is
             for k, e in enumerate(map_ if part is not None else ()):
                 if part is not None and len(e.terms) == 1 and e.terms[0][1] == 1 and e.constant == 0:
                     loop = e.terms[0][0]

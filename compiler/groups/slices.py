@@ -6,6 +6,7 @@ In: shapes. Out: trip counts, reassociations, limits of starts. Next: `text.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
 from math import prod
 
 from flambeau.compiler.groups.form import Affine, GroupBuilder, GroupError, Map
@@ -27,6 +28,19 @@ def extents(maps: Sequence[Map], shapes: Sequence[tuple[Int, ...]], loops: int) 
     if missing := [k for k in range(loops) if k not in found]:
         raise GroupError(f"[linalg.generic] no operand has loop {missing[0]} as an axis. Give one of its shape.")
     return tuple(found[k] for k in range(loops))
+
+
+def reordering(old: Sequence[Map], new: Sequence[Map], loops: int) -> tuple[int, ...] | None:
+    """Where each loop of `old` is, if `new` are the same maps over the same loops in another order."""
+    orders = permutations(range(loops)) if tuple(old) != tuple(new) else iter([tuple(range(loops))])
+    for places in orders:
+        if [_reordered(m, places) for m in old] == list(new):
+            return places
+    return None
+
+
+def _reordered(map_: Map, places: Sequence[int]) -> Map:
+    return tuple(Affine(tuple(sorted((places[d], c) for d, c in e.terms)), e.constant) for e in map_)
 
 
 def reach(count: Int, step: int) -> Int:

@@ -85,7 +85,8 @@ class _Printer:
         ins = f" ins({self._names(op.operands)} : {self._types(op.operands)})" if op.operands else ""
         types = self._types(op.results)
         tiles = ", ".join(f"[{loop} : i64, {size} : i64]" for loop, size in op.tiles)
-        hints = f" attrs = {{flambeau.tiles = [{tiles}]}}" if tiles else ""
+        # With the maps that say what the loops are: who changes their order may leave the attributes as they are.
+        hints = f" attrs = {{flambeau.tiled_maps = [{maps}], flambeau.tiles = [{tiles}]}}" if tiles else ""
         body = body_text(op.body, tuple(self.names[v] for v in op.captures))
         head = (
             f"linalg.generic {{indexing_maps = [{maps}], iterator_types = [{iterators}]}}{ins} outs({outs} : {types})"
