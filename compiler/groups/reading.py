@@ -18,6 +18,7 @@ from flambeau.compiler.groups.form import (
     Body,
     Group,
     GroupBuilder,
+    Map,
     identity_map,
 )
 from flambeau.compiler.groups.reading_bodies import BodyReader, Indices
