@@ -9,21 +9,10 @@ from flambeau import operators  # noqa: F401  isort: skip
 from flambeau import border as _border
 from flambeau import missing as _missing
 from flambeau import public as _public
-from flambeau.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from flambeau.autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
 from flambeau.engine import shadow_mode
-from flambeau.explain import explain
-from flambeau.programs import compiler_options
-from flambeau.runtime import (
-    OutOfMemory,
-    get_num_threads,
-    memory_stats,
-    reset_peak,
-    set_memory_limit,
-    set_num_threads,
-    trim,
-)
+from flambeau.runtime import OutOfMemory
 from flambeau.runtime import environment as _environment
-from flambeau.runtime.recorder import flush, set_limits
 
 __version__ = "0.1.0"
 
@@ -42,26 +31,15 @@ _LAZY = {
 }
 
 __all__ = [
-    "OutOfMemory",
-    "compiler_options",
-    "explain",
-    "memory_stats",
-    "reset_peak",
-    "set_limits",
-    "set_memory_limit",
-    "shadow_mode",
-    "trim",
     *_public.NAMES,
     *_SUBMODULES,
     *_LAZY,
+    "OutOfMemory",
     "enable_grad",
-    "flush",
-    "get_num_threads",
     "inference_mode",
-    "is_grad_enabled",
     "no_grad",
     "set_grad_enabled",
-    "set_num_threads",
+    "shadow_mode",
 ]
 
 

@@ -14,11 +14,13 @@ from typing import Any, Self
 from flambeau import border as _border
 from flambeau import inline, tensor_hooks
 from flambeau import missing as _missing
+from flambeau.declarations import Unsampled, declare, declared
 from flambeau.dialects.dtypes import DType
 from flambeau.engine import GRAD_MODE
 from flambeau.function import Tensor_, view
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
+from flambeau.samples import unary
 
 # ---- grad mode ------------------------------------------------------------------------------------------------
 
@@ -94,6 +96,7 @@ def _decorated(fn: Callable, manager: Callable) -> Callable:
     return generator if isgeneratorfunction(fn) else inner
 
 
+@declared(free="flambeau", samples=Unsampled("tells the mode of the thread"))
 def is_grad_enabled() -> bool:
     """Whether new operations get gradient history."""
     return bool(recorder.get_mode() & GRAD_MODE)
@@ -160,7 +163,7 @@ def grad(
 # ---- detaching ------------------------------------------------------------------------------------------------
 
 
-@view(method=True, detach=True)
+@view(method=True, detach=True, samples=unary())
 def detach(input: Tensor_):
     """The same storage without gradient history: writes to either are seen by both."""
     return input
@@ -214,13 +217,15 @@ _requires_grad = Tensor.__dict__["requires_grad"]
 Tensor.requires_grad = property(  # type: ignore[assignment]
     _requires_grad.__get__, _set_requires_grad, doc=_requires_grad.__doc__
 )
-Tensor.requires_grad_ = requires_grad_  # type: ignore[attr-defined]
 Tensor.data = property(detach, _set_data, doc="The storage without gradient history; assignable.")  # type: ignore
-Tensor.detach_ = detach_  # type: ignore[attr-defined]
-Tensor.backward = backward  # type: ignore[attr-defined]
-Tensor.register_hook = tensor_hooks.register_hook  # type: ignore[attr-defined]
-Tensor.retain_grad = tensor_hooks.retain_grad  # type: ignore[attr-defined]
 
+
+_GRADIENTS = Unsampled("changes the gradient history of tensors that are there: see the tests of gradients")
+declare(requires_grad_, "requires_grad_", method=True, samples=_GRADIENTS)
+declare(detach_, "detach_", method=True, samples=_GRADIENTS)
+declare(backward, "backward", method=True, samples=_GRADIENTS)
+declare(tensor_hooks.register_hook, "register_hook", method=True, samples=_GRADIENTS)
+declare(tensor_hooks.retain_grad, "retain_grad", method=True, samples=_GRADIENTS)
 
 __all__ = ["backward", "grad", "is_grad_enabled"]
 

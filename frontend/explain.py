@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from flambeau.declarations import Unsampled, declared
 from flambeau.runtime import recorder
 
 _SHOWN = 12
@@ -89,6 +90,7 @@ def _log() -> Iterable[tuple[tuple[str, str | None, int, str, str], int]]:
     return recorder.explain_log().items()
 
 
+@declared(free="flambeau", samples=Unsampled("tells what the process did"))
 def explain() -> Explanation:
     """What happened so far in this process; print it, or read its fields."""
     stats = recorder.stats()

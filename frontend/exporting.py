@@ -21,6 +21,7 @@ from flambeau.assembly import Assembly
 from flambeau.autograd import no_grad
 from flambeau.c_names import program_name
 from flambeau.capture import Capture, captured
+from flambeau.declarations import Unsampled, declared
 from flambeau.dialects.graph import Graph
 from flambeau.programs import program_graph
 from flambeau.replacing import replaced_folder
@@ -55,6 +56,7 @@ class Trace(NamedTuple):
     expected: list[np.ndarray]
 
 
+@declared(free="flambeau", samples=Unsampled("writes programs"))
 def export(
     model: Callable[..., Any], example_inputs: Any, path: Any, target: str = "x86_64-linux", executable: bool = False
 ) -> Exported:

@@ -14,8 +14,9 @@ from typing import Annotated, Any
 
 from flambeau import spellings
 from flambeau.border import public
+from flambeau.declarations import Unsampled, declare
 from flambeau.dialects.builder import GraphBuilder, Value
-from flambeau.runtime.recorder import REQUIRED, Function, Tensor
+from flambeau.runtime.recorder import REQUIRED, Function
 
 Tensor_ = Annotated[Value, "tensor"]  #: a tensor
 Operand = Annotated[Any, "operand"]  #: a tensor or a number; the rule gets a Value, 0-d with `weak` set for a number
@@ -89,50 +90,92 @@ def _params(rule: Callable) -> tuple[tuple[str, str, Any, bool, tuple[str, ...]]
     )
 
 
-def _define(rule: Callable, kind: str, name: str | None, method: bool | str, **flags: Any) -> Function:
+def _define(rule: Callable, kind: str, name: str | None, **flags: Any) -> Function:
     name = name or rule.__name__.rstrip("_") + ("_" if kind == "inplace" else "")
-    made = Function(name, _params(rule), kind, rule, doc=rule.__doc__, **flags)
-    if method:
-        setattr(Tensor, method if isinstance(method, str) else name, made)
-    return made
+    return Function(name, _params(rule), kind, rule, doc=rule.__doc__, **flags)
+
+
+_Samples = Callable[[], list[Any]] | Unsampled | None
 
 
 def function(
     *,
-    method: bool | str = False,
+    free: str = "",
+    method: bool = False,
+    in_place: bool = False,
+    aliases: str = "",
+    samples: _Samples = None,
     name: str | None = None,
     variadic: bool = False,
     fallible: bool = False,
     otherwise: Callable | None = None,
 ) -> Callable[[Callable], Function]:
     """A pure function: its results are new tensors. `variadic`: the last static may be given as several arguments.
-    `otherwise` is called with the arguments of every call that raises TypeError: it serves rare forms, or raises."""
+    `otherwise` is called with the arguments of every call that raises TypeError: it serves rare forms, or raises.
+
+    `free`, `method`, `in_place` and `aliases` make it public (see `declarations.Declaration`): it is found in the namespaces
+    `free`, as a method, with a form that stores the result in the first operand. None of them: it is ours alone.
+    """
     flags: dict[str, Any] = {}
 
     def define(rule: Callable) -> Function:
         if otherwise:
             flags["otherwise"] = public(otherwise, rule.__name__)
-        return _define(rule, "pure", name, method, variadic=variadic, fallible=fallible, **flags)
+        made = _define(rule, "pure", name, variadic=variadic, fallible=fallible, **flags)
+        if free or method:
+            form = stored(made, fallible) if in_place else None
+            declare(made, made.name, free=free, method=method, in_place=form, aliases=aliases, samples=samples)
+        return made
 
     return define
 
 
+def stored(pure: Function, fallible: bool = False) -> Function:
+    """The in-place form of a function, such as `x.add_(y)`: computes what `add` does and stores it in x. The result
+    is converted to the dtype of x, which must be of no lower category, and must have its shape."""
+    return _define(pure.rule, "inplace", pure.name + "_", writes=1, fallible=fallible)
+
+
 def view(
     *,
+    free: str = "",
+    method: bool = False,
+    aliases: str = "",
+    samples: _Samples = None,
     put: Callable | None = None,
-    method: bool | str = False,
     name: str | None = None,
     variadic: bool = False,
     detach: bool = False,
 ) -> Callable[[Callable], Function]:
     """A view: the result shares the first operand's storage. `put(base, new, ...)` gives the base with the viewed
-    elements replaced by `new`; without it, writing through the view is an error. `detach` cuts gradient history."""
-    return lambda rule: _define(rule, "view", name, method, variadic=variadic, put=put, detach=detach)
+    elements replaced by `new`; without it, writing through the view is an error. `detach` cuts gradient history.
+    `free`, `method`, `aliases`, `samples`: as for `function`."""
+
+    def define(rule: Callable) -> Function:
+        made = _define(rule, "view", name, variadic=variadic, put=put, detach=detach)
+        if free or method:
+            declare(made, made.name, free=free, method=method, aliases=aliases, samples=samples)
+        return made
+
+    return define
 
 
 def inplace(
-    *, method: bool | str = False, name: str | None = None, writes: int | str = 1, fallible: bool = False
+    *,
+    free: str = "",
+    method: bool = False,
+    samples: _Samples = None,
+    name: str | None = None,
+    writes: int | str = 1,
+    fallible: bool = False,
 ) -> Callable[[Callable], Function]:
     """An in-place function: leading results replace the values of the first `writes` operands, or of every
     tensor in the parameters named by a comma-separated string. The call returns the first operand, or None."""
-    return lambda rule: _define(rule, "inplace", name, method, writes=writes, fallible=fallible)
+
+    def define(rule: Callable) -> Function:
+        made = _define(rule, "inplace", name, writes=writes, fallible=fallible)
+        if free or method:
+            declare(made, made.name, free=free, method=method, samples=samples)
+        return made
+
+    return define

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from flambeau.declarations import Unsampled, declared
 from flambeau.runtime.recorder import Stream
 
 
@@ -67,26 +68,31 @@ def _generator(cls: type[Generator], seed: int, offset: int) -> Generator:
 default_generator = Generator()
 
 
+@declared(free="flambeau", samples=Unsampled("changes or tells what the process does next"))
 def manual_seed(seed: int) -> Generator:
     """Start the default generator anew from `seed`; returns it."""
     return default_generator.manual_seed(seed)
 
 
+@declared(free="flambeau", samples=Unsampled("changes or tells what the process does next"))
 def seed() -> int:
     """Start the default generator anew from a seed of the operating system; returns it."""
     return default_generator.seed()
 
 
+@declared(free="flambeau", samples=Unsampled("changes or tells what the process does next"))
 def initial_seed() -> int:
     """The seed of the default generator."""
     return default_generator.initial_seed()
 
 
+@declared(free="flambeau", samples=Unsampled("changes or tells what the process does next"))
 def get_rng_state() -> Any:
     """The state of the default generator."""
     return default_generator.get_state()
 
 
+@declared(free="flambeau", samples=Unsampled("changes or tells what the process does next"))
 def set_rng_state(new_state: Any) -> None:
     """Continue the default generator from `new_state`."""
     default_generator.set_state(new_state)

@@ -1,6 +1,6 @@
 """Tensor methods that are not recorded ops: reading values, sizes, conversion to NumPy, text, and aliases of functions.
 
-In: a tensor. Out: Python values and arrays; reading runs what was recorded. Importing this module installs them.
+In: a tensor. Out: Python values and arrays; reading runs what was recorded. Importing this module declares them.
 Next: `printing.py`.
 """
 
@@ -11,19 +11,26 @@ from typing import Any
 
 import numpy as np
 from flambeau import host, layout
+from flambeau.declarations import Unsampled, attribute, declare, declared
 from flambeau.device import CPU
 from flambeau.dialects.dtypes import bool_, int64
-from flambeau.functions import arithmetic, assemble, compare, convert, indexing, inplace, random, reduce, shape
+from flambeau.functions import arithmetic, assemble, compare, indexing, shape
 from flambeau.functions.create import empty, full, ones, tensor, zeros
 from flambeau.printing import tensor_text
 from flambeau.promotion import get_default_dtype
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data, points, truth
 from flambeau.ufuncs import array_ufunc
+
+_LOOKS = Unsampled("Python calls it, with what is not only tensors")
 
 # ---- values -----------------------------------------------------------------------------------------------
 
 
+@declared(
+    method=True, samples=calls(lambda: [call(data()), call(data(1, 1)), call(data(2), error=(RuntimeError, "not one"))])
+)
 def item(self: Tensor) -> bool | int | float:
     """The only element as a Python number of the matching kind. Raises RuntimeError for more elements or none."""
     array = host.array_of(self)
@@ -32,6 +39,7 @@ def item(self: Tensor) -> bool | int | float:
     return array.item()
 
 
+@declared(method=True, samples=calls(lambda: [call(data(2, 3)), call(data())]))
 def tolist(self: Tensor) -> Any:
     """The elements as nested lists of Python numbers; a number for a 0-d tensor."""
     return host.array_of(self).tolist()
@@ -63,6 +71,7 @@ def to_index(self: Tensor) -> int:
     return int(item(self))
 
 
+@declared(method=True, samples=calls(lambda: [call(points(), gradient=False), call(data(2, 3), gradient=False)]))
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     """The elements as a NumPy array that shares memory with the tensor; `force` gives a copy in any case.
 
@@ -75,6 +84,7 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     return host.exported(self)
 
 
+@declared(method="__array__", samples=_LOOKS)
 def to_array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
     """What `numpy.asarray(x)` calls."""
     array = numpy(self)
@@ -85,11 +95,13 @@ def to_array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.nd
     return array.copy() if copy else array
 
 
+@declared(method=True, samples=calls(lambda: [call(data(2, 3))]))
 def tobytes(self: Tensor) -> bytes:
     """The elements in row-major order as bytes."""
     return host.array_of(self).tobytes()
 
 
+@declared(method="__dlpack__", samples=_LOOKS)
 def dlpack(self: Tensor, **kwargs: Any) -> Any:
     """A DLPack capsule that shares memory. Raises BufferError for a tensor that requires grad."""
     if self.requires_grad:
@@ -97,11 +109,13 @@ def dlpack(self: Tensor, **kwargs: Any) -> Any:
     return host.exported(self).__dlpack__(**kwargs)
 
 
+@declared(method="__dlpack_device__", samples=_LOOKS)
 def dlpack_device(self: Tensor) -> tuple[int, int]:
     """Device type 1, the CPU."""
     return (1, 0)
 
 
+@declared(method="__deepcopy__", samples=_LOOKS)
 def deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     """A leaf of its own storage with the same values. Raises RuntimeError for a tensor with gradient history."""
     if not self.is_leaf:
@@ -119,6 +133,7 @@ def rebuild(array: np.ndarray, requires_grad: bool, cls: type) -> Tensor:
     return _leaf(host.copied(array), requires_grad, cls)
 
 
+@declared(method="__reduce_ex__", samples=_LOOKS)
 def reduce_ex(self: Tensor, protocol: int) -> tuple[Any, ...]:
     """Pickling, by value. Raises RuntimeError for a tensor with gradient history."""
     if not self.is_leaf:
@@ -129,6 +144,7 @@ def reduce_ex(self: Tensor, protocol: int) -> tuple[Any, ...]:
 # ---- text -------------------------------------------------------------------------------------------------
 
 
+@declared(method="__repr__", aliases="__str__", samples=_LOOKS)
 def text(self: Tensor) -> str:
     """`repr(x)`, as PyTorch prints: values, then dtype and gradient where they are not the usual ones."""
     array = host.array_of(self)
@@ -141,6 +157,7 @@ def text(self: Tensor) -> str:
     return tensor_text(array, dtype=dtype, gradient=gradient, name=name)
 
 
+@declared(method="__format__", samples=_LOOKS)
 def formatted(self: Tensor, spec: str) -> str:
     """`format(x, spec)`: that of the number for a 0-d tensor, else `str(x)`."""
     return format(item(self), spec) if self.ndim == 0 else object.__format__(self, spec)
@@ -149,6 +166,12 @@ def formatted(self: Tensor, spec: str) -> str:
 # ---- sizes ------------------------------------------------------------------------------------------------
 
 
+@declared(
+    method=True,
+    samples=calls(
+        lambda: [call(data(2, 3)), call(data(2, 3), -1), call(data(2), 1, error=(IndexError, "out of range"))]
+    ),
+)
 def size(self: Tensor, dim: int | None = None) -> Any:
     """The shape, or one of its sizes."""
     if dim is None:
@@ -159,22 +182,33 @@ def size(self: Tensor, dim: int | None = None) -> Any:
     return self.shape[dim]
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(0, 2))]),
+)
 def numel(self: Tensor) -> int:
     """The number of elements."""
     return math.prod(self.shape)
 
 
+declare(numel, "nelement", method=True, samples=calls(lambda: [call(data(2, 3))]))
+
+
+@declared(method=True, samples=Unsampled("depends on how the elements lie, which the tests vary"))
 def stride(self: Tensor, dim: int | None = None) -> Any:
     """Steps in elements between neighbours along each dimension, or along one."""
     steps = layout.strides(self)
     return steps if dim is None else steps[dim]
 
 
+@declared(method=True, samples=Unsampled("depends on how the elements lie, which the tests vary"))
 def is_contiguous(self: Tensor) -> bool:
     """Whether the elements lie row by row in the storage."""
     return layout.is_dense(self.shape, layout.strides(self))
 
 
+@declared(method="__iter__", samples=_LOOKS)
 def iterate(self: Tensor) -> Any:
     """Slices along the first dimension."""
     if not self.ndim:
@@ -182,135 +216,104 @@ def iterate(self: Tensor) -> Any:
     return iter(indexing.unbind(self, 0))
 
 
+@declared(method="__contains__", samples=_LOOKS)
 def contains(self: Tensor, element: Any) -> bool:
     """Whether some element equals `element`."""
     return bool((self == element).any())
 
 
+@declared(method=True, samples=calls(lambda: [call(data(3, 1), data(2, 3, 4))]))
 def expand_as(self: Tensor, other: Tensor) -> Tensor:
     """Expanded to the shape of `other`."""
     return shape.expand(self, other.shape)
 
 
+@declared(method=True, samples=calls(lambda: [call(data(2, 6), data(3, 4))]))
 def reshape_as(self: Tensor, other: Tensor) -> Tensor:
     """Reshaped to the shape of `other`."""
     return shape.reshape(self, other.shape)
 
 
+@declared(method=True, samples=calls(lambda: [call(data(2, 6), data(3, 4))]))
 def view_as(self: Tensor, other: Tensor) -> Tensor:
     """Viewed in the shape of `other`."""
     return shape.view_as(self, other.shape)
 
 
+@declared(method=True, samples=calls(lambda: [call(data(2, 3), truth(3), data(3)), call(data(2, 3), truth(2, 1), 1)]))
 def where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     """The elements where `condition` holds, else those of `other`."""
     return arithmetic.where(condition, self, other)
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(lambda: [call(data(9), data(9)), call(data(9), data(9) * 1.1), call(data(9), data(9) * 1.1, rtol=1)]),
+)
 def allclose(self: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
     """Whether all elements are close: |x - y| <= atol + rtol * |y|."""
     return bool(compare._allclose(self, other, rtol, atol, equal_nan))
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(lambda: [call(data(9), data(9)), call(data(9), data(3)), call(points(), points())]),
+)
 def equal(self: Tensor, other: Tensor) -> bool:
     """Whether both tensors have the same shape and elements."""
     return self.shape == other.shape and bool(compare._equal(self, other))
 
 
-def _new(make: Any) -> Any:
+def _new(make: Any, *arguments: Any) -> None:
     def method(self: Tensor, *args: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
         return make(*args, dtype=dtype or self.dtype, **kwargs)
 
     method.__name__ = "new_" + make.__name__
     method.__doc__ = f"`{make.__name__}` in the dtype of this tensor."
-    return method
+    declare(method, method.__name__, method=True, samples=calls(lambda: [call(data(2), *arguments, gradient=False)]))
 
 
-_PROPERTIES: dict[str, Any] = {
-    "T": shape.reversed_dims,
-    "mT": shape.matrix_transpose,
-    "device": lambda self: CPU,
-    "itemsize": lambda self: self.dtype.itemsize,
-    "nbytes": lambda self: numel(self) * self.dtype.itemsize,
-    "is_cuda": lambda self: False,
-    "grad_fn": lambda self: "<Backward>" if self.requires_grad and not self.is_leaf else None,
-}
-
-_METHODS: dict[str, Any] = {
-    **convert.METHODS,
-    "item": item,
-    "tolist": tolist,
-    "numpy": numpy,
-    "tobytes": tobytes,
-    "__array__": to_array,
-    "__array_ufunc__": array_ufunc,
-    "__dlpack__": dlpack,
-    "__dlpack_device__": dlpack_device,
-    "__deepcopy__": deepcopy,
-    "__reduce_ex__": reduce_ex,
-    "__repr__": text,
-    "__str__": text,
-    "__format__": formatted,
-    "__iter__": iterate,
-    "__contains__": contains,
-    "__reversed__": lambda self: assemble.flip(self, 0),
-    "size": size,
-    "dim": lambda self: self.ndim,
-    "ndimension": lambda self: self.ndim,
-    "numel": numel,
-    "nelement": numel,
-    "element_size": lambda self: self.dtype.itemsize,
-    "stride": stride,
-    "is_floating_point": lambda self: self.dtype.is_floating_point,
-    "is_contiguous": is_contiguous,
-    "contiguous": shape.contiguous,
-    "reshape": shape.reshape,
-    "view": shape.view_as,
-    "flatten": shape.flatten,
-    "cpu": lambda self: self,
-    "pow": arithmetic.pow,
-    "pow_": inplace.pow_,
-    "clamp": arithmetic.clamp,
-    "clamp_": inplace.clamp_,
-    "clip": arithmetic.clamp,
-    "clip_": inplace.clamp_,
-    "copy_": inplace.copy_,
-    "uniform_": random.uniform_,
-    "normal_": random.normal_,
-    "bernoulli_": random.bernoulli_,
-    "max": reduce.max,
-    "min": reduce.min,
-    "select": indexing.select,
-    "narrow": indexing.narrow,
-    "split": indexing.split,
-    "chunk": indexing.chunk,
-    "unbind": indexing.unbind,
-    "expand_as": expand_as,
-    "reshape_as": reshape_as,
-    "view_as": view_as,
-    "where": where,
-    "allclose": allclose,
-    "equal": equal,
-    "multiply": arithmetic.mul,
-    "subtract": arithmetic.sub,
-    "divide": arithmetic.div,
-    "true_divide": arithmetic.div,
-    "absolute": arithmetic.abs,
-    "negative": arithmetic.neg,
-    "swapaxes": shape.transpose,
-    "new_zeros": _new(zeros),
-    "new_ones": _new(ones),
-    "new_empty": _new(empty),
-    "new_full": _new(full),
-    "new_tensor": _new(tensor),
-}
+_new(zeros, 2, 3)
+_new(ones, 2, 3)
+_new(empty, 0, 3)
+_new(full, (2, 3), 1)
+_new(tensor, [[1, 2]])
 
 
-def _install() -> None:
-    for name, method in _METHODS.items():
-        setattr(Tensor, name, method)
-    for name, getter in _PROPERTIES.items():
-        setattr(Tensor, name, property(getter))
+# ---- types ------------------------------------------------------------------------------------------------
+
+attribute("device")(lambda self: CPU)
+attribute("itemsize")(lambda self: self.dtype.itemsize)
+attribute("nbytes")(lambda self: numel(self) * self.dtype.itemsize)
+attribute("is_cuda")(lambda self: False)
+attribute("grad_fn")(lambda self: "<Backward>" if self.requires_grad and not self.is_leaf else None)
 
 
-_install()
+@declared(method=True, aliases="ndimension", samples=calls(lambda: [call(data(2, 3)), call(data())]))
+def dim(self: Tensor) -> int:
+    """The number of dimensions."""
+    return self.ndim
+
+
+@declared(method=True, samples=calls(lambda: [call(data(2, 3))]))
+def element_size(self: Tensor) -> int:
+    """The bytes of one element."""
+    return self.dtype.itemsize
+
+
+@declared(method=True, samples=calls(lambda: [call(data(2, 3))]))
+def is_floating_point(self: Tensor) -> bool:
+    """Whether the dtype is one of floats."""
+    return self.dtype.is_floating_point
+
+
+@declared(method=True, samples=calls(lambda: [call(data(2, 3))]))
+def cpu(self: Tensor) -> Tensor:
+    """The tensor itself: it is on the CPU."""
+    return self
+
+
+declare(array_ufunc, "__array_ufunc__", method=True, samples=_LOOKS)
+declare(lambda self: assemble.flip(self, 0), "__reversed__", method=True, samples=_LOOKS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.declarations import in_place
 from flambeau.functions import arithmetic, compare, indexing, inplace, linear
 from flambeau.methods import to_bool, to_float, to_index, to_int
 from flambeau.runtime.recorder import Tensor, set_slot
@@ -43,17 +44,17 @@ _SLOTS: dict[str, Any] = {
     "ge": compare.ge,
     "nb_inplace_add": inplace.plus_,
     "nb_inplace_subtract": inplace.minus_,
-    "nb_inplace_multiply": inplace.FORMS["mul_"],
+    "nb_inplace_multiply": in_place("mul"),
     "nb_inplace_true_divide": inplace.over_,
-    "nb_inplace_floor_divide": inplace.FORMS["floor_divide_"],
-    "nb_inplace_remainder": inplace.FORMS["remainder_"],
+    "nb_inplace_floor_divide": in_place("floor_divide"),
+    "nb_inplace_remainder": in_place("remainder"),
     "nb_inplace_power": inplace.pow_,
     "nb_inplace_matrix_multiply": _inplace_matmul,
-    "nb_inplace_and": inplace.FORMS["bitwise_and_"],
-    "nb_inplace_or": inplace.FORMS["bitwise_or_"],
-    "nb_inplace_xor": inplace.FORMS["bitwise_xor_"],
-    "nb_inplace_lshift": inplace.FORMS["bitwise_left_shift_"],
-    "nb_inplace_rshift": inplace.FORMS["bitwise_right_shift_"],
+    "nb_inplace_and": in_place("bitwise_and"),
+    "nb_inplace_or": in_place("bitwise_or"),
+    "nb_inplace_xor": in_place("bitwise_xor"),
+    "nb_inplace_lshift": in_place("bitwise_left_shift"),
+    "nb_inplace_rshift": in_place("bitwise_right_shift"),
     "nb_bool": to_bool,
     "nb_int": to_int,
     "nb_float": to_float,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from flambeau.declarations import Unsampled, declared
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ _PROFILES = {
 _options = PrintOptions()
 
 
+@declared(free="flambeau", samples=Unsampled("changes or tells what the process does next"))
 def set_printoptions(
     precision: int | None = None,
     threshold: float | None = None,

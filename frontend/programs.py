@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from flambeau import runtime
 from flambeau.assembly import Assembly, Differentiated
+from flambeau.declarations import Unsampled, declared
 from flambeau.dialects import autodiff, reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.bugs import is_internal
@@ -120,6 +121,7 @@ def options() -> Any:
     return found.changed if found else None
 
 
+@declared(free="flambeau", samples=Unsampled("changes what the process does next"))
 def compiler_options(**changes: Any) -> AbstractContextManager[None]:
     """Compile differently inside the block; fields as in the compiler's `Options`. Known programs are forgotten.
 

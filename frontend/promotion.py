@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from flambeau.declarations import Unsampled, declared
 from flambeau.dialects.dtypes import DType, bool_, float32, float64, int64, promote
 from flambeau.runtime import recorder
 
 _FLOAT64_MODE = 2  # bit of the recorder's mode word, so that traces under different defaults are different
 
 
+@declared(free="flambeau", samples=Unsampled("of dtypes, not of tensors"))
 def get_default_dtype() -> DType:
     """The dtype of tensors made from Python floats, and of true division of integers."""
     return float64 if recorder.get_mode() & _FLOAT64_MODE else float32
 
 
+@declared(free="flambeau", samples=Unsampled("of dtypes, not of tensors"))
 def set_default_dtype(dtype: DType) -> None:
     """Make `dtype` (float32 or float64) the default in this thread. Raises TypeError for others."""
     if dtype not in (float32, float64):
@@ -76,16 +79,19 @@ class _Plain:
         self.dtype = number_dtype(value) if number else value.dtype
 
 
+@declared(free="flambeau", samples=Unsampled("of dtypes, not of tensors"))
 def result_type(tensor1: Any, tensor2: Any) -> DType:
     """The dtype of arithmetic between two tensors or numbers: `result_type(int_tensor, 1.5)` is float32."""
     return result_dtype([_Plain(tensor1), _Plain(tensor2)])
 
 
+@declared(free="flambeau", samples=Unsampled("of dtypes, not of tensors"))
 def promote_types(type1: DType, type2: DType) -> DType:
     """The smallest dtype that both convert to."""
     return promote(type1, type2)
 
 
+@declared(free="flambeau", samples=Unsampled("of dtypes, not of tensors"))
 def can_cast(from_: DType, to: DType) -> bool:
     """Whether an in-place op may store a `from_` result in a `to` tensor: categories may only go up."""
     return from_.category <= to.category

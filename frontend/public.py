@@ -1,70 +1,48 @@
-"""The names of the package `flambeau` itself, gathered from the modules that define them.
+"""The names of the package `flambeau` itself: what the modules of `functions` declare, constants, dtypes and types.
 
-In: the functions. Out: `NAMES`, what `from flambeau import *` gives and `flambeau.<name>` finds. Next: `__init__.py`.
+In: the declarations. Out: `NAMES`, what `from flambeau import *` gives and `flambeau.<name>` finds. A module that is put into the
+folder `functions` is loaded here, and what it declares is public. Next: `__init__.py`.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
+import math
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
-from flambeau import generator, methods, promotion
+from flambeau import declarations, functions
 from flambeau.device import device
 from flambeau.dialects import dtypes
-from flambeau.functions import (
-    activation,
-    arithmetic,
-    assemble,
-    compare,
-    create,
-    gathering,
-    indexing,
-    linear,
-    math,
-    random,
-    reduce,
-    shape,
-)
-from flambeau.printing import set_printoptions
-from flambeau.runtime.recorder import Size, Tensor
+from flambeau.generator import Generator, default_generator
+from flambeau.runtime import get_num_threads, memory_stats, reset_peak, set_memory_limit, set_num_threads, trim
+from flambeau.runtime.recorder import Size, Tensor, flush, set_limits
 
-_MODULES: dict[ModuleType, str] = {
-    arithmetic: "add sub rsub mul div floor_divide remainder fmod neg positive abs sign square reciprocal pow maximum "
-    "minimum clamp clamp_min clamp_max where masked_fill lerp addcmul addcdiv",
-    compare: "eq ne lt le gt ge bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift "
-    "logical_and logical_or logical_xor logical_not isnan isinf isfinite isclose",
-    math: "exp expm1 log log1p log2 log10 exp2 sqrt rsqrt sin cos tan erf floor ceil trunc frac round heaviside",
-    activation: "relu sigmoid tanh softmax log_softmax",
-    reduce: "sum mean prod amax amin max min argmax argmin any all count_nonzero var std logsumexp norm",
-    shape: "reshape flatten unflatten squeeze unsqueeze permute transpose t movedim broadcast_to",
-    assemble: "cat stack flip roll tile tril triu",
-    linear: "matmul mm bmm mv dot outer addmm",
-    gathering: "index_select gather scatter_add index_add",
-    indexing: "select narrow split chunk unbind",
-    create: "tensor as_tensor asarray from_numpy from_dlpack frombuffer from_buffer zeros ones full empty zeros_like "
-    "ones_like full_like empty_like arange linspace eye clone",
-    random: "rand randn rand_like randn_like randint randint_like randperm bernoulli dropout",
-    methods: "allclose equal numel",
-    generator: "Generator manual_seed seed initial_seed get_rng_state set_rng_state default_generator",
-    promotion: "get_default_dtype set_default_dtype result_type promote_types can_cast",
-}
+for _module in iter_modules(functions.__path__, "flambeau.functions."):
+    import_module(_module.name)
 
-_ALIASES: dict[str, Any] = {
+for _name in ("flambeau.methods", "flambeau.autograd", "flambeau.explain"):
+    import_module(_name)
+
+for _function in (
+    *(get_num_threads, set_num_threads, memory_stats, reset_peak, set_memory_limit, trim),
+    *(flush, set_limits),
+):
+    declarations.declare(
+        _function,
+        _function.__name__,
+        free=declarations.TOP,
+        samples=declarations.Unsampled("of threads and memory, not of tensors"),
+    )
+
+#: What is no function: types, dtypes and numbers, with PyTorch's short names of dtypes.
+_VALUES: dict[str, Any] = {
     "Tensor": Tensor,
     "Size": Size,
+    "Generator": Generator,
+    "default_generator": default_generator,
     "device": device,
     "dtype": dtypes.DType,
-    "set_printoptions": set_printoptions,
-    "concat": assemble.cat,
-    "concatenate": assemble.cat,
-    "clip": arithmetic.clamp,
-    "absolute": arithmetic.abs,
-    "negative": arithmetic.neg,
-    "multiply": arithmetic.mul,
-    "subtract": arithmetic.sub,
-    "divide": arithmetic.div,
-    "true_divide": arithmetic.div,
-    "swapaxes": shape.transpose,
     "float": dtypes.float32,
     "double": dtypes.float64,
     "half": dtypes.float16,
@@ -72,14 +50,8 @@ _ALIASES: dict[str, Any] = {
     "int": dtypes.int32,
     "short": dtypes.int16,
     "bool": dtypes.bool_,
-    "inf": float("inf"),
-    "nan": float("nan"),
-    "pi": 3.141592653589793,
-    "e": 2.718281828459045,
+    **{name: getattr(math, name) for name in ("inf", "nan", "pi", "e")},
     **{d.name: d for d in dtypes.ALL},
 }
 
-NAMES: dict[str, Any] = {
-    **{name: getattr(module, name) for module, names in _MODULES.items() for name in names.split()},
-    **_ALIASES,
-}
+NAMES: dict[str, Any] = {**declarations.names(declarations.TOP), **_VALUES}

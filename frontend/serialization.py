@@ -11,6 +11,7 @@ import os
 from typing import Any
 
 from flambeau import host, replacing, safetensors_format
+from flambeau.declarations import Unsampled, declared
 from flambeau.dialects import dtypes
 from flambeau.dialects.dtypes import DType
 from flambeau.runtime import recorder
@@ -68,6 +69,7 @@ class _Packer:
         )
 
 
+@declared(free="flambeau", samples=Unsampled("reads and writes files"))
 def save(obj: Any, f: Any) -> None:
     """Write `obj` to a path or a binary stream.
 
@@ -138,6 +140,7 @@ def _unpack_dict(pairs: list[Any], tensors: dict[str, Tensor]) -> dict:
     return found
 
 
+@declared(free="flambeau", samples=Unsampled("reads and writes files"))
 def load(f: Any, map_location: Any = None) -> Any:
     """Read what `save` wrote, or any safetensors file (a dict of tensors), from a path or a binary stream.
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import DType, bool_
+from flambeau.dialects.dtypes import DType, bool_, float64
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_floating, floating, ops, promoted
+from flambeau.samples import call, calls, data, points, unary
 
 
-@function(method=True)
+@function(free="flambeau nn.functional", method=True, in_place=True, samples=unary())
 def relu(input: Tensor_):
     """max(x, 0); its gradient at 0 is 0, NaN stays. Raises RuntimeError for bools."""
     x = input
@@ -23,19 +24,19 @@ def relu(input: Tensor_):
     return ops.select(x <= 0, x.like(0), x)
 
 
-@function(method=True)
+@function(free="flambeau nn.functional", method=True, in_place=True, samples=unary())
 def sigmoid(input: Tensor_):
     """1 / (1 + exp(-x))."""
     return ops.sigmoid(floating(input))
 
 
-@function(method=True)
+@function(free="flambeau nn.functional", method=True, in_place=True, samples=unary())
 def tanh(input: Tensor_):
     """The hyperbolic tangent."""
     return ops.tanh(floating(input))
 
 
-@function()
+@function(free="nn.functional", samples=unary() + unary(negative_slope=0.2))
 def leaky_relu(input: Tensor_, negative_slope: Operand = 0.01):
     """x above 0, `negative_slope * x` elsewhere."""
     check_floating("leaky_relu", input)
@@ -43,7 +44,7 @@ def leaky_relu(input: Tensor_, negative_slope: Operand = 0.01):
     return ops.select(x > 0, x, x * slope)
 
 
-@function()
+@function(free="nn.functional", samples=unary() + unary(approximate="tanh"))
 def gelu(input: Tensor_, approximate: Static = "none"):
     """x times the normal distribution function: exact, or with `approximate="tanh"` the usual approximation.
 
@@ -59,14 +60,14 @@ def gelu(input: Tensor_, approximate: Static = "none"):
     return x * 0.5 * (ops.tanh(inner) + 1.0)
 
 
-@function()
+@function(free="nn.functional", samples=unary())
 def silu(input: Tensor_):
     """x * sigmoid(x), also called swish."""
     check_floating("silu", input)
     return input * ops.sigmoid(input)
 
 
-@function()
+@function(free="nn.functional", samples=unary() + unary(alpha=0.5))
 def elu(input: Tensor_, alpha: Operand = 1.0):
     """x above 0, `alpha * (exp(x) - 1)` elsewhere; NaN stays, with slope 1."""
     check_floating("elu", input)
@@ -79,7 +80,7 @@ def _expm1_below(x: Value) -> Value:
     return ops.expm1(ops.select(x <= 0, x, x.like(0)))
 
 
-@function()
+@function(free="nn.functional", samples=unary())
 def selu(input: Tensor_):
     """scale * elu(x, alpha) with the constants that keep mean 0 and variance 1. Klambauer et al. (2017)."""
     check_floating("selu", input)
@@ -88,7 +89,7 @@ def selu(input: Tensor_):
     return ops.select(x <= 0, _expm1_below(x) * (alpha * scale), x * scale)
 
 
-@function()
+@function(free="nn.functional", samples=unary() + unary(beta=2, threshold=3))
 def softplus(input: Tensor_, beta: Operand = 1.0, threshold: Operand = 20.0):
     """log(1 + exp(beta * x)) / beta; x itself where beta * x is above `threshold`."""
     check_floating("softplus", input)
@@ -104,21 +105,21 @@ def log_sigmoid(x: Value) -> Value:
     return ops.select(negative, x, x.like(0)) - ops.log1p(ops.exp(ops.select(negative, x, -x)))
 
 
-@function()
+@function(free="nn.functional", samples=unary())
 def logsigmoid(input: Tensor_):
     """log(sigmoid(x)), stable."""
     check_floating("logsigmoid", input)
     return log_sigmoid(input)
 
 
-@function()
+@function(free="nn.functional", samples=unary())
 def mish(input: Tensor_):
     """x * tanh(softplus(x)). Misra (2019)."""
     check_floating("mish", input)
     return input * ops.tanh(softplus.rule(input, input.like(1.0), input.like(20.0)))
 
 
-@function()
+@function(free="nn.functional", samples=unary() + unary(min_val=-0.5, max_val=0.7))
 def hardtanh(input: Tensor_, min_val: Operand = -1.0, max_val: Operand = 1.0):
     """x limited to [min_val, max_val]; the gradient is 0 on the bounds."""
     check_floating("hardtanh", input)
@@ -126,14 +127,14 @@ def hardtanh(input: Tensor_, min_val: Operand = -1.0, max_val: Operand = 1.0):
     return ops.select(x <= low, low, ops.select(x >= high, high, x))
 
 
-@function()
+@function(free="nn.functional", samples=unary())
 def relu6(input: Tensor_):
     """min(max(x, 0), 6)."""
     check_floating("relu6", input)
     return hardtanh.rule(input, input.like(0.0), input.like(6.0))
 
 
-@function()
+@function(free="nn.functional", samples=unary(-4, 4))
 def hardsigmoid(input: Tensor_):
     """min(max(x + 3, 0), 6) / 6; NaN stays, with slope 0."""
     check_floating("hardsigmoid", input)
@@ -142,7 +143,7 @@ def hardsigmoid(input: Tensor_):
     return ops.select(ops.and_(x > -3.0, x < 3.0), (x + 3.0) / 6.0, flat)
 
 
-@function()
+@function(free="nn.functional", samples=unary(-4, 4))
 def hardswish(input: Tensor_):
     """x * hardsigmoid(x). Howard et al. (2019)."""
     check_floating("hardswish", input)
@@ -180,7 +181,21 @@ def log_softmax_of(x: Value, dim: int) -> Value:
     return shifted - ops.log(_along(ops.exp(shifted), "sum", dim))
 
 
-@function(method=True)
+@function(
+    free="flambeau nn.functional",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(points(), 0, gradient=False),
+            call(data(3, 4), dim=1),
+            call(data(2, 3, 4), dim=0),
+            call(data(), 0),
+            call(data(0, 3), -1, gradient=False),
+            call(data(3), -1, dtype=float64),
+            call(data(2, 3), 2, error=(IndexError, "dim 2 is out of range")),
+        ]
+    ),
+)
 def softmax(input: Tensor_, dim: Static, *, dtype: Static = None):
     """exp(x) divided by its sum along `dim`; stable for large x. `dtype` converts the input first."""
     x, dim = _prepared("softmax", input, dim, dtype)
@@ -188,7 +203,21 @@ def softmax(input: Tensor_, dim: Static, *, dtype: Static = None):
     return grown / _along(grown, "sum", dim)
 
 
-@function(method=True)
+@function(
+    free="flambeau nn.functional",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(points(), 0, gradient=False),
+            call(data(3, 4), dim=1),
+            call(data(2, 3, 4), dim=0),
+            call(data(), 0),
+            call(data(0, 3), -1, gradient=False),
+            call(data(3), -1, dtype=float64),
+            call(data(2, 3), 2, error=(IndexError, "dim 2 is out of range")),
+        ]
+    ),
+)
 def log_softmax(input: Tensor_, dim: Static, *, dtype: Static = None):
     """log(softmax(x)) along `dim`, computed without the quotient; stable for large x."""
     x, dim = _prepared("log_softmax", input, dim, dtype)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Number, Operand, Static, Tensor_, function
@@ -22,6 +24,7 @@ from flambeau.functions.common import (
 )
 from flambeau.promotion import result_dtype
 from flambeau.runtime.recorder import Tensor
+from flambeau.samples import binary, call, calls, data, index, points, truth, unary
 
 # ---- sums and products ------------------------------------------------------------------------------------
 
@@ -37,7 +40,12 @@ def _scaled(op: str, like: Value, other: Value, alpha: Number) -> Value:
     return ops.mul(*matched(op, dtype, other, scale))
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    samples=binary() + calls(lambda: [call(data(2, 3), data(3), alpha=0.5), call(index(9, 2), index(9, 2), alpha=3)]),
+)
 def add(input: Operand, other: Operand, *, alpha: Number = 1):
     """`input + alpha * other`, broadcast; bools add as logical or.
 
@@ -48,7 +56,13 @@ def add(input: Operand, other: Operand, *, alpha: Number = 1):
     return ops.or_(x, y) if x.dtype is bool_ else ops.add(x, y)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    aliases="subtract",
+    samples=binary() + calls(lambda: [call(data(2, 3), data(3), alpha=0.5)]),
+)
 def sub(input: Operand, other: Operand, *, alpha: Number = 1):
     """`input - alpha * other`, broadcast. Raises RuntimeError for bools and for shapes that do not broadcast."""
     x, y = promoted("sub", input, _scaled("sub", input, other, alpha), number_only=True)
@@ -73,20 +87,28 @@ def over(input: Operand, other: Operand):
     return ops.div(*promoted("div", input, other, float_only=True))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary())
 def rsub(input: Operand, other: Operand, *, alpha: Number = 1):
     """`other - alpha * input`."""
     return sub.rule(other, input, alpha=alpha)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, aliases="multiply", samples=binary())
 def mul(input: Operand, other: Operand):
     """`input * other`, broadcast; bools multiply as logical and."""
     x, y = promoted("mul", input, other)
     return ops.and_(x, y) if x.dtype is bool_ else ops.mul(x, y)
 
 
-@function(method=True, fallible=True)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    aliases="divide true_divide",
+    samples=binary(1, 3)
+    + calls(lambda: [call(data(2, 3), data(3, low=1, high=4), rounding_mode=m) for m in ("floor", "trunc")]),
+    fallible=True,
+)
 def div(input: Operand, other: Operand, *, rounding_mode: Static = None):
     """`input / other`, broadcast. `rounding_mode`: None (true division: integers give the default dtype), "floor" (as `//`) or
     "trunc" (the rounded quotient without its fraction).
@@ -107,7 +129,7 @@ def div(input: Operand, other: Operand, *, rounding_mode: Static = None):
     return ops.select(rounded_down, quotient + 1, quotient)
 
 
-@function(method=True, fallible=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary(1, 3), fallible=True)
 def floor_divide(input: Operand, other: Operand):
     """`input // other`, rounded down; of floats `(input - input % other) / other`, as in Python.
 
@@ -117,7 +139,7 @@ def floor_divide(input: Operand, other: Operand):
     return ops.floor_div(x, y) if x.dtype.is_floating_point else ops.int_div(x, y)
 
 
-@function(method=True, fallible=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary(1, 3), fallible=True)
 def remainder(input: Operand, other: Operand):
     """`input % other`, with the sign of `other`; of floats `fmod`, plus `other` where their signs differ.
 
@@ -127,7 +149,7 @@ def remainder(input: Operand, other: Operand):
     return ops.remainder(x, y) if x.dtype.is_floating_point else ops.int_rem(x, y)
 
 
-@function(method=True, fallible=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary(1, 3), fallible=True)
 def fmod(input: Operand, other: Operand):
     """The remainder of `input / other` with the sign of `input`; of floats exact, however large the quotient.
 
@@ -143,39 +165,39 @@ def fmod(input: Operand, other: Operand):
 # ---- one operand ------------------------------------------------------------------------------------------
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, aliases="negative", samples=unary())
 def neg(input: Tensor_):
     """`-input`. Raises RuntimeError for bools."""
     return ops.neg(*promoted("neg", input, number_only=True))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=unary())
 def positive(input: Tensor_):
     """`+input`. Raises RuntimeError for bools."""
     (x,) = promoted("positive", input, number_only=True)
     return x
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, aliases="absolute", samples=unary())
 def abs(input: Tensor_):
     """|input|; the gradient at 0 is 0."""
     return input if input.dtype is bool_ else ops.abs(input)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def sign(input: Tensor_):
     """-1, 0 or 1; 0 for NaN."""
     return input if input.dtype is bool_ else ops.sign(input)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def square(input: Tensor_):
     """`input * input`; bools give int64, as `** 2` does."""
     x = input.cast(int64) if input.dtype is bool_ else input
     return ops.mul(x, x)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary(0.5, 3))
 def reciprocal(input: Tensor_):
     """`1 / input`; integers give the default dtype."""
     (x,) = promoted("reciprocal", input, float_only=True)
@@ -210,6 +232,20 @@ def pow_number(input: Tensor_, exponent: Number):
     return power(input, as_value(input, exponent))
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(points(), 2, gradient=False),
+            call(points(), 0.5, gradient=False),
+            call(data(2, 3, low=0.5, high=3), 3),
+            call(data(2, 3, low=0.5, high=3), data(3, low=1, high=3)),
+            call(2.0, data(3)),
+            call(index(9, 4), -1, error=(RuntimeError, "cannot be raised to -1")),
+        ]
+    ),
+)
 def pow(input: Any, exponent: Any) -> Tensor:
     """`input ** exponent`; either may be a number, which as exponent is specialised for: 2 is `x * x`.
 
@@ -229,13 +265,13 @@ def _smaller(x: Value, y: Value) -> Value:
     return ops.and_(x, y) if x.dtype is bool_ else ops.minimum(x, y)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=binary(number=None))
 def maximum(input: Tensor_, other: Tensor_):
     """The larger of two tensors, element by element; NaN wins; a tie splits the gradient in halves."""
     return _larger(*promoted("maximum", input, other))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=binary(number=None))
 def minimum(input: Tensor_, other: Tensor_):
     """The smaller of two tensors, element by element; NaN wins; a tie splits the gradient in halves."""
     return _smaller(*promoted("minimum", input, other))
@@ -288,18 +324,32 @@ def clamp_both(input: Tensor_, min: Operand, max: Operand):
     return _limited("clamp", input, min, max)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary(number=0.5))
 def clamp_min(input: Tensor_, min: Operand):
     """`clamp(input, min=min)`."""
     return _limited("clamp_min", input, min, None)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary(number=0.5))
 def clamp_max(input: Tensor_, max: Operand):
     """`clamp(input, max=max)`."""
     return _limited("clamp_max", input, None, max)
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    aliases="clip",
+    samples=calls(
+        lambda: [
+            call(points(), -1, 1, gradient=False),
+            call(data(2, 3), min=-1),
+            call(data(2, 3), max=data(3)),
+            call(data(2, 3), data(3, low=-3, high=-1), data(2, 1, low=0, high=1)),
+            call(data(2), error=(RuntimeError, "both bounds are None")),
+        ]
+    ),
+)
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """`input` limited to [min, max]; either bound may be a number, a tensor or None; `max` wins where they cross.
 
@@ -323,7 +373,18 @@ def _choose(op: str, condition: Value, x: Value, y: Value) -> Value:
     return ops.select(condition.expand(shape), x.cast(dtype).expand(shape), y.cast(dtype).expand(shape))
 
 
-@function()
+@function(
+    free="flambeau",
+    samples=calls(
+        lambda: [
+            call(truth(16), points(), np.roll(points(), 3), gradient=False),
+            call(truth(2, 3), data(2, 3), data(3)),
+            call(truth(3), data(2, 3), 1),
+            call(data(2) > 0, data(2), data(3), error=(RuntimeError, "do not broadcast")),
+            call(index(2, 2), data(2), data(2), error=(RuntimeError, "Pass a bool tensor")),
+        ]
+    ),
+)
 def where(condition: Tensor_, input: Operand, other: Operand):
     """`input` where `condition` holds, else `other`; all three broadcast. The operand not chosen gets gradient 0.
 
@@ -332,7 +393,20 @@ def where(condition: Tensor_, input: Operand, other: Operand):
     return _choose("where", condition, input, other)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    samples=calls(
+        lambda: [
+            call(points(), truth(16), 1, gradient=False),
+            call(data(2, 3), truth(3), 1),
+            call(data(2, 3), truth(2, 1), data()),
+            call(data(2), truth(3), 1, error=(RuntimeError, "do not broadcast")),
+            call(data(2), truth(2), data(2), error=(RuntimeError, "Pass a number or a 0-d tensor")),
+        ]
+    ),
+)
 def masked_fill(input: Tensor_, mask: Tensor_, value: Operand):
     """`input` with `value` (a number or a 0-d tensor) where the bool tensor `mask` holds; keeps the dtype of `input`."""
     if value.shape:
@@ -344,7 +418,18 @@ def masked_fill(input: Tensor_, mask: Tensor_, value: Operand):
     return _choose("masked_fill", mask, value.cast(input.dtype), input)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    samples=calls(
+        lambda: [
+            call(points(), np.roll(points(), 3), 0.25, gradient=False),
+            call(data(2, 3), data(3), 0.75),
+            call(data(2, 3), data(2, 1), data(3, low=0.1, high=0.4)),
+        ]
+    ),
+)
 def lerp(input: Tensor_, end: Tensor_, weight: Operand):
     """`input + weight * (end - input)`, from the nearer end so that weight 1 gives `end` exactly."""
     x, y, w = promoted("lerp", input, end, weight, float_only=True)
@@ -352,14 +437,36 @@ def lerp(input: Tensor_, end: Tensor_, weight: Operand):
     return ops.select(near, x, y) + ops.select(near, w, w - 1.0) * (y - x)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 3), data(3), data(2, 1)),
+            call(data(3), data(3), data(3), value=2),
+            call(points(), points(), points(), gradient=False),
+        ]
+    ),
+)
 def addcmul(input: Tensor_, tensor1: Tensor_, tensor2: Tensor_, *, value: Operand = 1):
     """`input + value * tensor1 * tensor2`."""
     x, a, b, v = promoted("addcmul", input, tensor1, tensor2, value)
     return x + v * a * b
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 3), data(3), data(2, 1, low=1, high=2)),
+            call(data(3), data(3), data(3, low=1, high=3), value=2),
+            call(points(), points(), np.roll(points(), 1), gradient=False),
+        ]
+    ),
+)
 def addcdiv(input: Tensor_, tensor1: Tensor_, tensor2: Tensor_, *, value: Operand = 1):
     """`input + value * tensor1 / tensor2`. Raises RuntimeError for integers."""
     for x in (input, tensor1, tensor2):

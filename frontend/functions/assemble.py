@@ -7,15 +7,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Operand, Sizes, Static, Tensor_, Tensors, function
 from flambeau.functions.common import canonical_dim, canonical_dims, ops
 from flambeau.functions.shape import _sizes
 from flambeau.promotion import result_dtype
+from flambeau.samples import call, calls, data, index
 
 
-@function()
+@function(
+    free="flambeau",
+    aliases="concat concatenate",
+    samples=calls(
+        lambda: [
+            call([data(2, 3), data(1, 3)]),
+            call([data(2, 3), data(2, 1), data(2, 0)], dim=1),
+            call([data(2), index(4, 3)], 0, gradient=False),
+            call([], error=(RuntimeError, "got no tensors")),
+            call([data(2, 3), data(2, 2)], error=(RuntimeError, "differ outside of dimension 0")),
+        ]
+    ),
+)
 def cat(tensors: Tensors, dim: Static = 0):
     """The tensors one after the other along `dim`; all other sizes must agree. Dtype: the promoted one.
 
@@ -40,7 +54,16 @@ def cat(tensors: Tensors, dim: Static = 0):
     return ops.concat(*values, dim=dim)
 
 
-@function()
+@function(
+    free="flambeau",
+    samples=calls(
+        lambda: [
+            call([data(2, 3), data(2, 3)]),
+            call([data(2, 3), data(2, 3)], dim=-1),
+            call([data(2), data(3)], error=(RuntimeError, "differ")),
+        ]
+    ),
+)
 def stack(tensors: Tensors, dim: Static = 0):
     """Tensors of one shape joined along a new dimension `dim`. Raises RuntimeError for no tensors or differing shapes."""
     if not tensors:
@@ -55,7 +78,17 @@ def stack(tensors: Tensors, dim: Static = 0):
     return ops.concat(*(ops.reshape(x.cast(dtype), shape=unit) for x in tensors), dim=dim)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 3), (0,)),
+            call(data(2, 3, 2), (0, -1)),
+            call(data(2), (3,), error=(IndexError, "dim 3 is out of range")),
+        ]
+    ),
+)
 def flip(input: Tensor_, dims: Static):
     """With the order along each of `dims` (an int or tuple) reversed. A copy."""
     dims = canonical_dims("flip", dims, len(input.shape)) if dims != () else ()
@@ -76,7 +109,17 @@ def _rolled(x: Value, shift: int, dim: int) -> Value:
     return ops.concat(part(extent - shift, shift), part(0, extent - shift), dim=dim)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 3), 1),
+            call(data(2, 3), (1, -2), (0, 1)),
+            call(data(2, 3), (1, 2), 0, error=(RuntimeError, "Give one shift per dimension")),
+        ]
+    ),
+)
 def roll(input: Tensor_, shifts: Sizes, dims: Static = None):
     """Elements shifted by `shifts` along `dims`, those that leave at the end enter at the start; flattened if no dims."""
     if dims is None:
@@ -98,7 +141,17 @@ def _count(x: Value) -> int:
     return total
 
 
-@function(method=True, variadic=True)
+@function(
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 3), 2, 1),
+            call(data(3), (2, 2)),
+            call(data(2, 3), 2, error=(RuntimeError, "do not fit the shape")),
+        ]
+    ),
+    variadic=True,
+)
 def repeat(input: Tensor_, repeats: Sizes):
     """The tensor laid out `repeats[d]` times along each dimension d; new dimensions go in front.
 
@@ -107,7 +160,9 @@ def repeat(input: Tensor_, repeats: Sizes):
     return _tiled("repeat", input, _sizes(repeats), strict=True)
 
 
-@function(method=True, variadic=True)
+@function(
+    free="flambeau", method=True, samples=calls(lambda: [call(data(2, 3), (2,)), call(data(3), (2, 2))]), variadic=True
+)
 def tile(input: Tensor_, dims: Sizes):
     """`repeat`, with missing repeats in front taken as 1."""
     return _tiled("tile", input, _sizes(dims), strict=False)
@@ -191,6 +246,17 @@ def _pad_self(input: Tensor_, pad: Sizes, mode: Static):
     return x
 
 
+@declared(
+    free="nn.functional",
+    samples=calls(
+        lambda: [
+            call(data(2, 3), (1, 2)),
+            call(data(2, 3), (-1, 1, 0, 2), value=1),
+            *(call(data(4, 3), (1, 2, 2, 0), mode) for mode in ("reflect", "replicate", "circular")),
+            call(data(2), (1,), error=(RuntimeError, "Give (low, high) pairs")),
+        ]
+    ),
+)
 def pad(input: Any, pad: tuple[int, ...], mode: str = "constant", value: float | None = None) -> Any:
     """`input` with margins: `pad` has (low, high) pairs for the last dimension, the one before, ...; negative ones crop.
 
@@ -228,13 +294,27 @@ def triangle(x: Value, diagonal: int, lower: bool) -> Value:
     return ops.and_(x, keep) if x.dtype is bool_ else ops.select(keep, x, x.like(0))
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    samples=calls(
+        lambda: [call(data(3, 4)), call(data(2, 3, 3), 1), call(data(3), error=(RuntimeError, "takes at least 2"))]
+    ),
+)
 def tril(input: Tensor_, diagonal: Sizes = 0):
     """The lower triangle: zeros above diagonal number `diagonal` (0 the main one)."""
     return triangle(input, diagonal, True)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    samples=calls(
+        lambda: [call(data(3, 4)), call(data(2, 3, 3), -1), call(data(3), error=(RuntimeError, "takes at least 2"))]
+    ),
+)
 def triu(input: Tensor_, diagonal: Sizes = 0):
     """The upper triangle: zeros below diagonal number `diagonal` (0 the main one)."""
     return triangle(input, diagonal, False)

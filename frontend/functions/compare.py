@@ -11,39 +11,40 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.common import ops, promoted
+from flambeau.samples import binary, call, calls, data, points, unary
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary())
 def eq(input: Operand, other: Operand):
     """`input == other`, element by element; NaN equals nothing."""
     return ops.eq(*promoted("eq", input, other))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary())
 def ne(input: Operand, other: Operand):
     """`input != other`, element by element; true beside a NaN."""
     return ops.ne(*promoted("ne", input, other))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary())
 def lt(input: Operand, other: Operand):
     """`input < other`, element by element."""
     return ops.lt(*promoted("lt", input, other))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary())
 def le(input: Operand, other: Operand):
     """`input <= other`, element by element."""
     return ops.le(*promoted("le", input, other))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary())
 def gt(input: Operand, other: Operand):
     """`input > other`, element by element."""
     return ops.gt(*promoted("gt", input, other))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary())
 def ge(input: Operand, other: Operand):
     """`input >= other`, element by element."""
     return ops.ge(*promoted("ge", input, other))
@@ -56,25 +57,25 @@ def _bits(op: str, input: Value, other: Value) -> list[Value]:
     return [x, y]
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary(number=True))
 def bitwise_and(input: Operand, other: Operand):
     """`input & other`: bit by bit, or logical and of bools. Raises RuntimeError for floats."""
     return ops.and_(*_bits("bitwise_and", input, other))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary(number=True))
 def bitwise_or(input: Operand, other: Operand):
     """`input | other`: bit by bit, or logical or of bools. Raises RuntimeError for floats."""
     return ops.or_(*_bits("bitwise_or", input, other))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary(number=True))
 def bitwise_xor(input: Operand, other: Operand):
     """`input ^ other`: bit by bit, or exclusive or of bools. Raises RuntimeError for floats."""
     return ops.xor(*_bits("bitwise_xor", input, other))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def bitwise_not(input: Tensor_):
     """`~input`: every bit flipped, or logical not of bools. Raises RuntimeError for floats."""
     if input.dtype.is_floating_point:
@@ -82,13 +83,13 @@ def bitwise_not(input: Tensor_):
     return ops.not_(input)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary())
 def bitwise_left_shift(input: Operand, other: Operand):
     """`input << other`, of integers."""
     return ops.shl(*_bits("bitwise_left_shift", input, other))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary())
 def bitwise_right_shift(input: Operand, other: Operand):
     """`input >> other`, of integers, copying the sign."""
     return ops.shr(*_bits("bitwise_right_shift", input, other))
@@ -98,25 +99,25 @@ def _truth(op: str, input: Value, other: Value) -> list[Value]:
     return promoted(op, input.cast(bool_), other.cast(bool_))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary(number=None))
 def logical_and(input: Tensor_, other: Tensor_):
     """Whether both elements are not zero."""
     return ops.and_(*_truth("logical_and", input, other))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary(number=None))
 def logical_or(input: Tensor_, other: Tensor_):
     """Whether one of the elements is not zero."""
     return ops.or_(*_truth("logical_or", input, other))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary(number=None))
 def logical_xor(input: Tensor_, other: Tensor_):
     """Whether exactly one of the elements is not zero."""
     return ops.xor(*_truth("logical_xor", input, other))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def logical_not(input: Tensor_):
     """Whether the element is zero."""
     return ops.not_(input.cast(bool_))
@@ -126,19 +127,19 @@ def _nowhere(x: Value) -> Value:
     return x.builder.constant(False, bool_, x.shape)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=unary())
 def isnan(input: Tensor_):
     """Whether the element is NaN."""
     return input.ne(input) if input.dtype.is_floating_point else _nowhere(input)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=unary())
 def isinf(input: Tensor_):
     """Whether the element is infinite."""
     return ops.abs(input).eq(math.inf) if input.dtype.is_floating_point else _nowhere(input)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=unary())
 def isfinite(input: Tensor_):
     """Whether the element is neither infinite nor NaN."""
     if not input.dtype.is_floating_point:
@@ -161,7 +162,12 @@ def _close(op: str, input: Value, other: Value, rtol: Value, atol: Value, equal_
     return ops.or_(near, ops.and_(within, distance < math.inf) if a.dtype.is_floating_point else within)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=binary(number=None)
+    + calls(lambda: [call(points(), points(), equal_nan=True), call(data(9), data(9) * 1.001, rtol=0.01, atol=0)]),
+)
 def isclose(input: Tensor_, other: Tensor_, rtol: Operand = 1e-05, atol: Operand = 1e-08, equal_nan: Static = False):
     """Whether |input - other| <= atol + rtol * |other|, element by element."""
     return _close("isclose", input, other, rtol, atol, equal_nan)

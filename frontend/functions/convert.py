@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau import host
+from flambeau.declarations import declare, declared
 from flambeau.device import check_device, device
 from flambeau.dialects import dtypes
 from flambeau.dialects.dtypes import DType
 from flambeau.function import Static, Tensor_, function
 from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data, points
 
 
 @function(name="to")
@@ -50,6 +52,17 @@ def parse_to(op: str, *args: Any, **kwargs: Any) -> tuple[Any, DType | None]:
     return found_device, found_dtype
 
 
+@declared(
+    method=True,
+    samples=calls(
+        lambda: [
+            *(call(points(), dtype, gradient=False) for dtype in dtypes.SUPPORTED),
+            call(data(2, 3), "cpu", dtypes.float64),
+            call(data(2, 3), copy=True),
+            call(data(2), 3, error=(TypeError, "Pass a dtype, a device or a tensor")),
+        ]
+    ),
+)
 def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(other)`: the tensor converted, or itself if nothing changes."""
     if len(args) == 1 and not kwargs and isinstance(args[0], DType):
@@ -59,29 +72,32 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return convert(self, dtype or self.dtype, copy)
 
 
-def _named(dtype: DType) -> Any:
+_CONVERTED = calls(lambda: [call(points(), gradient=False), call(data(3, 7), gradient=False)])
+
+
+def _named(name: str, dtype: DType) -> None:
     def method(self: Tensor) -> Tensor:
         return convert(self, dtype)
 
-    method.__name__ = method.__qualname__ = dtype.name
+    method.__name__ = method.__qualname__ = name
     method.__doc__ = f"`to({dtype!r})`."
-    return method
+    declare(method, name, method=True, samples=_CONVERTED)
 
 
+for _name, _dtype in (
+    ("float", dtypes.float32),
+    ("double", dtypes.float64),
+    ("int", dtypes.int32),
+    ("long", dtypes.int64),
+    ("bool", dtypes.bool_),
+):
+    _named(_name, _dtype)
+
+
+@declared(method="type", samples=calls(lambda: [call(data(2, 3), dtypes.int64, gradient=False), call(data(2))]))
 def type_(self: Tensor, dtype: DType | None = None) -> Any:
     """Converted to `dtype`; without it, the name of the tensor's type."""
     if dtype is None:
         names = {"float32": "Float", "float64": "Double", "int64": "Long", "int32": "Int", "bool": "Bool"}
         return f"flambeau.{names[self.dtype.name]}Tensor"
     return convert(self, dtype)
-
-
-METHODS = {
-    "to": to,
-    "type": type_,
-    "float": _named(dtypes.float32),
-    "double": _named(dtypes.float64),
-    "int": _named(dtypes.int32),
-    "long": _named(dtypes.int64),
-    "bool": _named(dtypes.bool_),
-}

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from flambeau import host
+from flambeau.declarations import Unsampled, declared
 from flambeau.device import Device, check_device
 from flambeau.dialects.dtypes import DType, bool_, float64, int64
 from flambeau.dialects.size import Size
@@ -23,6 +24,7 @@ from flambeau.functions.common import check_between, ops, size_of
 from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data, index, truth, unary
 
 # ---- from data --------------------------------------------------------------------------------------------
 
@@ -31,6 +33,17 @@ def _with_grad(made: Tensor, requires_grad: bool) -> Tensor:
     return made.requires_grad_() if requires_grad else made
 
 
+@declared(
+    free="flambeau",
+    samples=calls(
+        lambda: [
+            call([[1.0, 2.0], [3.0, 4.0]]),
+            call([1, 2], dtype=float64),
+            call(True),
+            call([[1], [1, 2]], error=(ValueError, "")),
+        ]
+    ),
+)
 def tensor(data: Any, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """A tensor with a copy of `data`: a number, nested lists of numbers, arrays and tensors, a NumPy array.
 
@@ -44,6 +57,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Device = None, requ
     return _with_grad(host.copied(literals.array_of("tensor", data, dtype), dtype), requires_grad)
 
 
+@declared(free="flambeau", aliases="asarray", samples=calls(lambda: [call([1.0, 2.0]), call(data(3), dtype=float64)]))
 def as_tensor(data: Any, dtype: DType | None = None, device: Device = None) -> Tensor:
     """`data` as a tensor: itself if it is one of that dtype, sharing memory with a NumPy array if possible, else a copy."""
     check_device(device)
@@ -57,6 +71,9 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Device = None) -> T
 asarray = as_tensor
 
 
+@declared(
+    free="flambeau", samples=Unsampled("what it gives is memory of others, or a copy of it: see the tests of creation")
+)
 def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A tensor that shares the memory of a NumPy array: writes to either are seen by the other.
 
@@ -67,11 +84,17 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     return host.shared(ndarray)
 
 
+@declared(
+    free="flambeau", samples=Unsampled("what it gives is memory of others, or a copy of it: see the tests of creation")
+)
 def from_dlpack(ext_tensor: Any) -> Tensor:
     """A tensor that shares the memory of any CPU array with `__dlpack__`."""
     return host.shared(np.from_dlpack(ext_tensor))
 
 
+@declared(
+    free="flambeau", samples=Unsampled("what it gives is memory of others, or a copy of it: see the tests of creation")
+)
 def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
     """A 1-d tensor on the memory of a bytes-like object, from byte `offset`; read-only objects are copied.
 
@@ -94,6 +117,9 @@ def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, r
     return _with_grad(host.shared(array), requires_grad)
 
 
+@declared(
+    free="flambeau", samples=Unsampled("what it gives is memory of others, or a copy of it: see the tests of creation")
+)
 def from_buffer(buffer: Any, dtype: DType, shape: tuple[int, ...], *, copy: bool = False) -> Tensor:
     """A tensor of `shape` on the memory of a bytes-like object, or with `copy` on its own.
 
@@ -136,7 +162,12 @@ def _zeros(
     return _constant("zeros", args or size, 0, dtype, device, requires_grad)
 
 
-@function(variadic=True, otherwise=_zeros)
+@function(
+    free="flambeau",
+    samples=calls(lambda: [call(2, 3), call((2, 3), dtype=int64), call(), call(-1, error=(RuntimeError, "negative"))]),
+    variadic=True,
+    otherwise=_zeros,
+)
 def zeros(size: Sizes = (), *, dtype: Static = None, device: Static = None, requires_grad: Default = False):
     """A tensor of zeros: `zeros(2, 3)` or `zeros((2, 3))`. Dtype: the default one."""
     return _filled("zeros", size, 0, dtype or get_default_dtype(), device)
@@ -148,7 +179,12 @@ def _ones(
     return _constant("ones", args or size, 1, dtype, device, requires_grad)
 
 
-@function(variadic=True, otherwise=_ones)
+@function(
+    free="flambeau",
+    samples=calls(lambda: [call(2, 3), call((2, 3), dtype=bool_), call(), call(-1, error=(RuntimeError, "negative"))]),
+    variadic=True,
+    otherwise=_ones,
+)
 def ones(size: Sizes = (), *, dtype: Static = None, device: Static = None, requires_grad: Default = False):
     """A tensor of ones: `ones(2, 3)` or `ones((2, 3))`. Dtype: the default one."""
     return _filled("ones", size, 1, dtype or get_default_dtype(), device)
@@ -168,7 +204,18 @@ def _full_with(
     return _constant("full", (size,), fill_value, dtype or number_dtype(fill_value), device, requires_grad)
 
 
-@function(otherwise=_full_with)
+@function(
+    free="flambeau",
+    samples=calls(
+        lambda: [
+            call((2, 3), 2.5),
+            call((2,), True),
+            call((3,), 7, dtype=float64),
+            call((-1,), 0, error=(RuntimeError, "negative")),
+        ]
+    ),
+    otherwise=_full_with,
+)
 def full(
     size: Sizes,
     fill_value: Number,
@@ -183,6 +230,10 @@ def full(
     return _filled("full", (size,), fill_value, dtype, device)
 
 
+@declared(
+    free="flambeau",
+    samples=calls(lambda: [call(0, 3), call((2, 0), dtype=int64), call(-1, error=(RuntimeError, "negative"))]),
+)
 def empty(*size: Any, dtype: DType | None = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """A tensor whose elements are not set."""
     check_device(device)
@@ -194,6 +245,7 @@ def empty(*size: Any, dtype: DType | None = None, device: Device = None, require
     return _with_grad(recorder.tensor_from_buffer(buffer, shape, dtype, unset=True), requires_grad)
 
 
+@declared(free="flambeau", samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(0, 3), dtype=float64)]))
 def zeros_like(
     input: Tensor, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
@@ -201,6 +253,7 @@ def zeros_like(
     return zeros(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
 
+@declared(free="flambeau", samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(0, 3), dtype=float64)]))
 def ones_like(
     input: Tensor, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
@@ -208,6 +261,9 @@ def ones_like(
     return ones(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
 
+@declared(
+    free="flambeau", samples=calls(lambda: [call(data(2, 3), 1), call(data(), 1), call(data(0, 3), 1, dtype=float64)])
+)
 def full_like(
     input: Tensor, fill_value: Any, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
@@ -215,6 +271,7 @@ def full_like(
     return full(input.shape, fill_value, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
 
+@declared(free="flambeau", samples=calls(lambda: [call(data(0, 3), gradient=False)]))
 def empty_like(
     input: Tensor, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
@@ -276,7 +333,20 @@ def _arange(
     return _with_grad(_ramp(_steps(start, end, step, inclusive), dtype, start, step), requires_grad)
 
 
-@function(otherwise=_arange)
+@function(
+    free="flambeau",
+    samples=calls(
+        lambda: [
+            call(5),
+            call(1, 9, 3),
+            call(0.0, 1.0, 0.25),
+            call(5, dtype=float64),
+            call(1, 3, inclusive=True),
+            call(1, 0, 1, error=(RuntimeError, "the wrong way")),
+        ]
+    ),
+    otherwise=_arange,
+)
 def arange(
     start: Sizes,
     end: Default = None,
@@ -313,6 +383,18 @@ def _spaced(steps: Sizes, dtype: Static, start: Operand, end: Operand):
     return ops.select(position * 2.0 < steps, first + position * stride, last - from_end).cast(dtype)
 
 
+@declared(
+    free="flambeau",
+    samples=calls(
+        lambda: [
+            call(0, 1, 5),
+            call(-2.0, 2.0, 8, dtype=float64),
+            call(3, 4, 1),
+            call(0, 1, 0),
+            call(0, 1, -1, error=(RuntimeError, "Use at least 0")),
+        ]
+    ),
+)
 def linspace(
     start: Any, end: Any, steps: int, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
@@ -333,6 +415,7 @@ def _eye(n: Sizes, m: Sizes, dtype: Static):
     return row.eq(column).cast(dtype)
 
 
+@declared(free="flambeau", samples=calls(lambda: [call(3), call(2, 4, dtype=int64), call(0)]))
 def eye(
     n: int, m: int | None = None, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
@@ -342,6 +425,17 @@ def eye(
     return _with_grad(_eye(*shape, host.check_supported("eye", dtype or get_default_dtype())), requires_grad)
 
 
+@declared(
+    free="nn.functional",
+    samples=calls(
+        lambda: [
+            call(index(4, 5)),
+            call(index(4, 2, 3), 6),
+            call(index(4, 5), 2, error=(RuntimeError, "do not fit 2 classes")),
+            call(truth(2), error=(RuntimeError, "Convert it with .long()")),
+        ]
+    ),
+)
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """1 where the last, new dimension equals the element, else 0 (int64). `num_classes` -1 reads the largest element.
 
@@ -358,7 +452,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return _one_hot(tensor, num_classes)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=unary())
 def clone(input: Tensor_):
     """A copy with its own storage, through which gradients flow."""
     return input

@@ -12,6 +12,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_floating, ops
+from flambeau.samples import call, calls, data, index
 
 
 def _whole(op: str, index: Value, what: str = "index") -> Value:
@@ -40,7 +41,18 @@ def take_along_dim(input: Tensor_, index: Tensor_, dim: Static):
     return ops.reshape(picked, shape=(*input.shape[:dim], *index.shape, *input.shape[dim + 1 :]))
 
 
-@function(method=True, fallible=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(4, 3), 0, index(4, 5)),
+            call(data(4, 3), 1, index(3, 2)),
+            call(data(4, 3), 0, index(3, 2, 2), error=(IndexError, "Pass a vector")),
+        ]
+    ),
+    fallible=True,
+)
 def index_select(input: Tensor_, dim: Static, index: Tensor_):
     """The slices of `input` at positions `index` (a vector of int64) along `dim`.
 
@@ -76,7 +88,18 @@ def _corner(x: Value, sizes: tuple[int, ...]) -> Value:
     return ops.slice(x, starts=(0,) * len(sizes), sizes=sizes, steps=(1,) * len(sizes))
 
 
-@function(method=True, fallible=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(4, 3), 0, index(4, 2, 3)),
+            call(data(4, 3), 1, index(3, 4, 5)),
+            call(data(4, 3), 0, index(4, 5), error=(RuntimeError, "differ in dimensions")),
+        ]
+    ),
+    fallible=True,
+)
 def gather(input: Tensor_, dim: Static, index: Tensor_):
     """`out[i, j] = input[index[i, j], j]` for `dim` 0, and so on; the result has the shape of `index`.
 
@@ -91,7 +114,19 @@ def gather(input: Tensor_, dim: Static, index: Tensor_):
     return ops.gather(_corner(input, sizes), index, axis=dim)
 
 
-@function(method=True, fallible=True)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    samples=calls(
+        lambda: [
+            call(data(4, 3), 0, index(4, 2, 3), data(2, 3)),
+            call(data(4, 3), 1, index(3, 4, 5), data(4, 5)),
+            call(data(4, 3), 0, index(4, 5), data(5), error=(RuntimeError, "differ in dimensions")),
+        ]
+    ),
+    fallible=True,
+)
 def scatter_add(input: Tensor_, dim: Static, index: Tensor_, src: Tensor_):
     """`input` with `src[i, j]` added at `[index[i, j], j]` for `dim` 0, and so on; equal positions add up in order.
 
@@ -114,7 +149,19 @@ def scatter_add(input: Tensor_, dim: Static, index: Tensor_, src: Tensor_):
     return ops.update_slice(input, added, *zeros, steps=(1,) * len(sizes))
 
 
-@function(method=True, fallible=True)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    samples=calls(
+        lambda: [
+            call(data(4, 3), 0, index(4, 5), data(5, 3)),
+            call(data(4, 3), 1, index(3, 2), data(4, 2), alpha=2),
+            call(data(4, 3), 0, index(4, 5), data(4, 3), error=(RuntimeError, "do not fit the input")),
+        ]
+    ),
+    fallible=True,
+)
 def index_add(input: Tensor_, dim: Static, index: Tensor_, source: Tensor_, *, alpha: Operand = 1):
     """`input` with the slices of `alpha * source` added at positions `index` along `dim`; equal positions add up in order.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from flambeau.declarations import declared, in_place
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_
 from flambeau.function import Sizes, Starts, Static, Tensor_, view
@@ -16,6 +17,7 @@ from flambeau.functions import gathering
 from flambeau.functions.common import canonical_dim, ops
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data
 
 # ---- windows ----------------------------------------------------------------------------------------------
 
@@ -180,7 +182,7 @@ def setitem(tensor: Tensor, index: Any, value: Any) -> None:
     Raises RuntimeError for values that do not broadcast to the place.
     """
     from flambeau.functions.create import as_tensor
-    from flambeau.functions.inplace import FORMS, copy_, fill_
+    from flambeau.functions.inplace import copy_, fill_
 
     items, advanced = _split(tensor, index)
     if advanced is not None:
@@ -189,7 +191,7 @@ def setitem(tensor: Tensor, index: Any, value: Any) -> None:
             raise NotImplementedError(
                 "[setitem] values cannot be assigned at an index tensor yet. Use index_add_, scatter_add_ or where."
             )
-        FORMS["masked_fill_"](tensor, mask, value)
+        in_place("masked_fill")(tensor, mask, value)
         return
     place = getitem(tensor, index)
     if isinstance(value, Tensor) and _is_same(place, value):
@@ -248,6 +250,13 @@ def _piece(tensor: Tensor, dim: int, start: int, n: int) -> Tensor:
     return window(tensor, tuple(starts), sizes, (1,) * len(shape), sizes)
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [call(data(3, 4), 0, 1), call(data(3, 4), -1, -2), call(data(3), 0, 3, error=(IndexError, "3"))]
+    ),
+)
 def select(input: Tensor, dim: int, index: int) -> Tensor:
     """The slice at position `index` along `dim`, which the result lacks. A view."""
     dim = canonical_dim("select", dim, input.ndim)
@@ -256,6 +265,17 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     return _along(input, dim, index)
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(3, 4), 1, 1, 2),
+            call(data(3), 0, 3, 0, gradient=False),
+            call(data(3), 0, 2, 2, error=(RuntimeError, "do not fit")),
+        ]
+    ),
+)
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """`length` slices from position `start` along `dim`. A view. Raises RuntimeError if they leave the tensor."""
     dim = canonical_dim("narrow", dim, input.ndim)
@@ -268,6 +288,17 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     return _piece(input, dim, first, length)
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(5, 2), 2),
+            call(data(2, 5), [1, 4], dim=1),
+            call(data(5), [1, 3], error=(RuntimeError, "do not add up")),
+        ]
+    ),
+)
 def split(tensor: Tensor, split_size_or_sections: int | list[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of `tensor` cut along `dim` into pieces of one size (the last may be smaller) or of the given sizes."""
     dim = canonical_dim("split", dim, tensor.ndim)
@@ -290,6 +321,17 @@ def split(tensor: Tensor, split_size_or_sections: int | list[int], dim: int = 0)
     return tuple(pieces)
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(5, 2), 2),
+            call(data(2, 5), 3, dim=1),
+            call(data(5), 0, error=(RuntimeError, "Use at least 1")),
+        ]
+    ),
+)
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` views of equal size along `dim` (the last may be smaller)."""
     if chunks < 1:
@@ -298,6 +340,19 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     return split(input, max(-(-extent // chunks), 1), dim)
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(3, 2)),
+            call(data(3, 2), 1),
+            call(data(), error=(IndexError, ""))
+            if False
+            else call(data(3), 1, error=(IndexError, "dim 1 is out of range")),
+        ]
+    ),
+)
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The slices along `dim`, each without it. Views."""
     dim = canonical_dim("unbind", dim, input.ndim)

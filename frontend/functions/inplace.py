@@ -1,69 +1,73 @@
-"""In-place forms: `x.add_(y)` computes what `add` does and stores it in x.
+"""In-place functions that are no forms of pure ones, and forms that operators call: zero_, fill_, copy_, pow_, clamp_.
 
-In: the rules of pure functions. Out: `FORMS`, functions that are also Tensor methods with a trailing underscore. The result
-is converted to the dtype of x, which must be of no lower category, and must have its shape. Next: `operators.py`.
+In: tensors. Out: the first of them, whose elements are replaced. The forms of all others are made where these are declared
+(`function.function(in_place=True)`). Next: `operators.py`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from flambeau.function import Operand, Tensor_, inplace
-from flambeau.functions import activation, arithmetic, assemble, compare, gathering, math
-from flambeau.runtime.recorder import Function, Tensor
-
-_NAMES = {
-    arithmetic: "add sub rsub mul div floor_divide remainder fmod neg abs sign square reciprocal clamp_min clamp_max "
-    "masked_fill lerp addcmul addcdiv",
-    math: "exp expm1 log log1p log2 log10 exp2 sqrt rsqrt sin cos tan erf floor ceil trunc frac round",
-    activation: "relu sigmoid tanh",
-    compare: "eq ne lt le gt ge bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift "
-    "logical_and logical_or logical_xor logical_not",
-    gathering: "scatter_add index_add",
-    assemble: "tril triu",
-}
-_FALLIBLE = {"div", "floor_divide", "remainder", "fmod", "scatter_add", "index_add"}
-
-
-def _form(pure: Function) -> Function:
-    return inplace(method=True, name=pure.name + "_", fallible=pure.name in _FALLIBLE)(pure.rule)
-
-
-#: In-place functions by name, such as "add_".
-FORMS: dict[str, Function] = {
-    name + "_": _form(getattr(module, name)) for module, names in _NAMES.items() for name in names.split()
-}
+from flambeau.declarations import declared
+from flambeau.function import Operand, Tensor_, inplace, stored
+from flambeau.functions import arithmetic
+from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data, points
 
 # Forms of two operands, which operators call without binding keywords.
-plus_ = inplace(name="add_")(arithmetic.plus.rule)
-minus_ = inplace(name="sub_")(arithmetic.minus.rule)
-over_ = inplace(name="div_")(arithmetic.over.rule)
-_pow_tensor_ = inplace(name="pow_")(arithmetic.pow_tensor.rule)
-_pow_number_ = inplace(name="pow_")(arithmetic.pow_number.rule)
-_clamp_both_ = inplace(name="clamp_")(arithmetic.clamp_both.rule)
+plus_, minus_, over_ = (stored(f) for f in (arithmetic.plus, arithmetic.minus, arithmetic.over))
+_pow_tensor_, _pow_number_ = stored(arithmetic.pow_tensor), stored(arithmetic.pow_number)
+_clamp_both_, _clamp_min_, _clamp_max_ = (
+    stored(f) for f in (arithmetic.clamp_both, arithmetic.clamp_min, arithmetic.clamp_max)
+)
 
 
+@declared(
+    method=True,
+    samples=calls(lambda: [call(data(2, 3, low=0.5, high=3), 2), call(data(2, 3, low=0.5, high=3), data(3))]),
+)
 def pow_(input: Tensor, exponent: Any) -> Tensor:
     """`input **= exponent`."""
     return _pow_tensor_(input, exponent) if isinstance(exponent, Tensor) else _pow_number_(input, exponent)
 
 
+@declared(
+    method=True,
+    aliases="clip_",
+    samples=calls(
+        lambda: [
+            call(data(2, 3), -1, 1),
+            call(data(2, 3), min=-1),
+            call(data(2, 3), max=data(3)),
+            call(data(2), error=(RuntimeError, "both bounds are None")),
+        ]
+    ),
+)
 def clamp_(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """Limit `input` to [min, max] in place. See `clamp`."""
     if min is None and max is None:
         raise RuntimeError("[clamp_] both bounds are None. Give min, max or both.")
     if max is None:
-        return FORMS["clamp_min_"](input, min)
-    return FORMS["clamp_max_"](input, max) if min is None else _clamp_both_(input, min, max)
+        return _clamp_min_(input, min)
+    return _clamp_max_(input, max) if min is None else _clamp_both_(input, min, max)
 
 
-@inplace(method=True, name="zero_")
+@inplace(method=True, samples=calls(lambda: [call(data(2, 3)), call(data(0, 2), gradient=False)]))
 def zero_(input: Tensor_):
     """Set all elements to 0."""
     return input.like(0)
 
 
-@inplace(method=True, name="fill_")
+@inplace(
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 3), 2),
+            call(data(2, 3), data()),
+            call(data(2), data(2), error=(RuntimeError, "Pass a number or a 0-d tensor")),
+        ]
+    ),
+)
 def fill_(input: Tensor_, value: Operand):
     """Set all elements to `value`, a number or a 0-d tensor, converted to the dtype of `input`."""
     if value.shape:
@@ -86,6 +90,16 @@ def copy_values(input: Tensor_, src: Tensor_):
     return src.cast(input.dtype).expand(input.shape)
 
 
+@declared(
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 3), data(3)),
+            call(points(), points(), gradient=False),
+            call(data(2), data(3), error=(RuntimeError, "does not broadcast")),
+        ]
+    ),
+)
 def copy_(input: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     """Replace the elements of `input` by those of `src`, which is converted to its dtype and broadcast to its shape."""
     return copy_values(input, src)

@@ -12,6 +12,7 @@ from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Optional_, Tensor_, function
 from flambeau.functions.arithmetic import mul
 from flambeau.functions.common import broadcast_shapes, ops
+from flambeau.samples import call, calls, data
 
 
 def _same_dtype(op: str, *values: Value) -> None:
@@ -63,7 +64,22 @@ def _matmul(x: Value, y: Value) -> Value:
     return ops.reshape(result, shape=tuple(shape)) if row or column else result
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(3, 4), data(4, 5)),
+            call(data(2, 3, 4), data(4, 2)),
+            call(data(2, 1, 3, 4), data(3, 4, 2)),
+            call(data(4), data(4)),
+            call(data(3, 4), data(4)),
+            call(data(4), data(2, 4, 3)),
+            call(data(2, 0), data(0, 3), gradient=False),
+            call(data(2, 3), data(2, 3), error=(RuntimeError, "cannot be multiplied")),
+        ]
+    ),
+)
 def matmul(input: Tensor_, other: Tensor_):
     """`input @ other`: vectors, matrices, or batches of matrices whose leading dimensions broadcast.
 
@@ -80,7 +96,17 @@ def matmul_operator(input: Operand, other: Operand):
     return _matmul(input, other)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(3, 4), data(4, 5)),
+            call(data(2, 3), data(2, 3), error=(RuntimeError, "cannot be multiplied")),
+            call(data(3), data(3, 2), error=(RuntimeError, "Reshape it, or use matmul")),
+        ]
+    ),
+)
 def mm(input: Tensor_, mat2: Tensor_):
     """The product of two matrices, [M, K] and [K, N]. Raises RuntimeError for other shapes."""
     _check_rank("mm", input, 2, "input")
@@ -90,7 +116,16 @@ def mm(input: Tensor_, mat2: Tensor_):
     return ops.matmul(input, mat2)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 3, 4), data(2, 4, 5)),
+            call(data(2, 3, 4), data(3, 4, 5), error=(RuntimeError, "batches have sizes 2 and 3")),
+        ]
+    ),
+)
 def bmm(input: Tensor_, mat2: Tensor_):
     """The products of two batches of matrices, [B, M, K] and [B, K, N]. Raises RuntimeError for other shapes."""
     _check_rank("bmm", input, 3, "input")
@@ -104,7 +139,13 @@ def bmm(input: Tensor_, mat2: Tensor_):
     return ops.matmul(input, mat2)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [call(data(3, 4), data(4)), call(data(3), data(3), error=(RuntimeError, "Reshape it, or use matmul"))]
+    ),
+)
 def mv(input: Tensor_, vec: Tensor_):
     """The product of a matrix and a vector."""
     _check_rank("mv", input, 2, "input")
@@ -112,7 +153,13 @@ def mv(input: Tensor_, vec: Tensor_):
     return _matmul(input, vec)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [call(data(70), data(70)), call(data(2, 3), data(3), error=(RuntimeError, "Reshape it, or use matmul"))]
+    ),
+)
 def dot(input: Tensor_, tensor: Tensor_):
     """The inner product of two vectors of one length."""
     _check_rank("dot", input, 1, "input")
@@ -120,7 +167,13 @@ def dot(input: Tensor_, tensor: Tensor_):
     return _matmul(input, tensor)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [call(data(3), data(4)), call(data(2, 3), data(3), error=(RuntimeError, "Reshape it, or use matmul"))]
+    ),
+)
 def outer(input: Tensor_, vec2: Tensor_):
     """The outer product of two vectors, in their common dtype: [M] and [N] give [M, N]."""
     _check_rank("outer", input, 1, "input")
@@ -133,7 +186,18 @@ def _scaled(x: Value, factor: Value) -> Value:
     return x * factor.cast(x.dtype).expand(x.shape)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    samples=calls(
+        lambda: [
+            call(data(3, 5), data(3, 4), data(4, 5)),
+            call(data(5), data(3, 4), data(4, 5), beta=0.5, alpha=2),
+            call(data(3), data(2, 3), data(2, 3), error=(RuntimeError, "cannot be multiplied")),
+        ]
+    ),
+)
 def addmm(input: Tensor_, mat1: Tensor_, mat2: Tensor_, *, beta: Operand = 1, alpha: Operand = 1):
     """`beta * input + alpha * (mat1 @ mat2)`; `input` broadcasts to the product's shape."""
     _check_rank("addmm", mat1, 2, "mat1")
@@ -148,7 +212,17 @@ def addmm(input: Tensor_, mat1: Tensor_, mat2: Tensor_, *, beta: Operand = 1, al
     return _scaled(input.expand(made.shape), beta) + made
 
 
-@function()
+@function(
+    free="nn.functional",
+    samples=calls(
+        lambda: [
+            call(data(3, 4), data(5, 4), data(5)),
+            call(data(2, 3, 4), data(5, 4)),
+            call(data(4), data(4)),
+            call(data(3, 4), data(5, 3), error=(RuntimeError, "do not fit")),
+        ]
+    ),
+)
 def linear(input: Tensor_, weight: Tensor_, bias: Optional_ = None):
     """`input @ weight.T + bias`: [..., in] with weight [out, in] and bias [out] gives [..., out].
 

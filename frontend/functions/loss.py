@@ -15,6 +15,7 @@ from flambeau.dialects.dtypes import int64
 from flambeau.function import Number, Operand, Optional_, Static, Tensor_, function
 from flambeau.functions.activation import log_sigmoid, log_softmax_of
 from flambeau.functions.common import as_value, broadcast_shapes, check_between, check_floating, ops, promoted
+from flambeau.samples import call, calls, data, index, losses
 
 
 def _all_axes(x: Value) -> tuple[int, ...]:
@@ -56,7 +57,7 @@ def _pair(op: str, input: Value, target: Value) -> list[Value]:
     return promoted(op, input, target)
 
 
-@function()
+@function(free="nn.functional", samples=losses())
 def mse_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean"):
     """The squared difference."""
     x, y = _pair("mse_loss", input, target)
@@ -64,14 +65,14 @@ def mse_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean"):
     return reduce_loss("mse_loss", difference * difference, reduction)
 
 
-@function()
+@function(free="nn.functional", samples=losses())
 def l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean"):
     """The absolute difference."""
     x, y = _pair("l1_loss", input, target)
     return reduce_loss("l1_loss", ops.abs(x - y), reduction)
 
 
-@function(fallible=True)
+@function(free="nn.functional", samples=losses() + losses(beta=0.5), fallible=True)
 def smooth_l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", beta: Operand = 1.0):
     """Half the squared difference over `beta` where it is below `beta`, the absolute one minus beta / 2 elsewhere."""
     x, y = _pair("smooth_l1_loss", input, target)
@@ -85,7 +86,7 @@ def smooth_l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", 
     return reduce_loss("smooth_l1_loss", loss, reduction)
 
 
-@function(fallible=True)
+@function(free="nn.functional", samples=losses() + losses(delta=0.5), fallible=True)
 def huber_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", delta: Operand = 1.0):
     """Half the squared difference up to `delta`, `delta` times the absolute one minus delta / 2 beyond."""
     x, y = _pair("huber_loss", input, target)
@@ -98,7 +99,12 @@ def huber_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", delt
     return reduce_loss("huber_loss", loss, reduction)
 
 
-@function()
+@function(
+    free="nn.functional",
+    samples=losses(low=0.1, high=1)
+    + losses(low=0.1, high=1, log_target=True)
+    + calls(lambda: [call(data(2, 3), data(2, 3), reduction="batchmean", log_target=True)]),
+)
 def kl_div(input: Tensor_, target: Tensor_, reduction: Static = "mean", log_target: Static = False):
     """target * (log(target) - input), `input` being log-probabilities; "batchmean" divides the sum by the first size."""
     check_reduction("kl_div", reduction, "batchmean")
@@ -173,7 +179,18 @@ class _Classes:
         return total if reduction == "sum" else total / _total(self.weight)
 
 
-@function(fallible=True)
+@function(
+    free="nn.functional",
+    samples=calls(
+        lambda: [
+            call(data(4, 3), index(3, 4)),
+            call(data(4, 3), index(3, 4), data(3, low=0.5, high=2), reduction="sum"),
+            call(data(2, 3, 5), index(3, 2, 5), ignore_index=1, reduction="none"),
+            call(data(4, 3), index(3, 5), error=(ValueError, "5")),
+        ]
+    ),
+    fallible=True,
+)
 def nll_loss(
     input: Tensor_,
     target: Tensor_,
@@ -192,7 +209,19 @@ def nll_loss(
     return classes.reduce(-(classes.pick(input) * classes.weight), reduction)
 
 
-@function(fallible=True)
+@function(
+    free="nn.functional",
+    samples=calls(
+        lambda: [
+            call(data(4, 3), index(3, 4)),
+            call(data(4, 3), index(3, 4), data(3, low=0.5, high=2), label_smoothing=0.1),
+            call(data(2, 3, 5), index(3, 2, 5), ignore_index=1, reduction="sum"),
+            call(data(4, 3), data(4, 3, low=0.1, high=0.5), reduction="none"),
+            call(data(4, 3), index(3, 5), error=(ValueError, "5")),
+        ]
+    ),
+    fallible=True,
+)
 def cross_entropy(
     input: Tensor_,
     target: Tensor_,
@@ -288,7 +317,7 @@ def _held_log(x: Value) -> Value:
     return ops.select(held, x.like(-100.0), ops.log(ops.select(held, x.like(1.0), x)))
 
 
-@function(fallible=True)
+@function(free="nn.functional", samples=losses(low=0.1, high=0.9), fallible=True)
 def binary_cross_entropy(input: Tensor_, target: Tensor_, weight: Optional_ = None, *, reduction: Static = "mean"):
     """-(t log(x) + (1 - t) log(1 - x)) of probabilities x; logarithms are held above -100, as in PyTorch.
 
@@ -306,7 +335,15 @@ def binary_cross_entropy(input: Tensor_, target: Tensor_, weight: Optional_ = No
     return reduce_loss("binary_cross_entropy", _weighted("binary_cross_entropy", loss, weight), reduction)
 
 
-@function()
+@function(
+    free="nn.functional",
+    samples=losses(low=0.1, high=0.9)
+    + calls(
+        lambda: [
+            call(data(2, 3), data(2, 3, low=0.1, high=0.9), data(3, low=0.5, high=2), pos_weight=data(3, low=1, high=2))
+        ]
+    ),
+)
 def binary_cross_entropy_with_logits(
     input: Tensor_,
     target: Tensor_,

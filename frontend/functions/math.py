@@ -12,27 +12,28 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, float32, float64
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.common import floating, ops, promoted
+from flambeau.samples import binary, call, calls, data, unary
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def exp(input: Tensor_):
     """e to the power of the element."""
     return ops.exp(floating(input))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def expm1(input: Tensor_):
     """exp(x) - 1, accurate near 0."""
     return ops.expm1(floating(input))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary(0.5, 3))
 def log(input: Tensor_):
     """The natural logarithm; NaN below 0."""
     return ops.log(floating(input))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary(0.5, 3))
 def log1p(input: Tensor_):
     """log(1 + x), accurate near 0."""
     return ops.log1p(floating(input))
@@ -44,56 +45,56 @@ def _via_float64(x: Value, formula: Callable[[Value], Value]) -> Value:
     return formula(x.cast(float64)).cast(x.dtype) if x.dtype is float32 else formula(x)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary(0.5, 3))
 def log2(input: Tensor_):
     """The logarithm to base 2."""
     return _via_float64(input, lambda x: ops.log(x) * (1.0 / math.log(2.0)))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary(0.5, 3))
 def log10(input: Tensor_):
     """The logarithm to base 10."""
     return _via_float64(input, lambda x: ops.log(x) / math.log(10.0))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def exp2(input: Tensor_):
     """2 to the power of the element."""
     x = floating(input)
     return ops.pow(x.like(2.0), x)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary(0.5, 3))
 def sqrt(input: Tensor_):
     """The square root; NaN below 0."""
     return ops.sqrt(floating(input))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary(0.5, 3))
 def rsqrt(input: Tensor_):
     """1 / sqrt(x)."""
     return ops.rsqrt(floating(input))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def sin(input: Tensor_):
     """The sine of x radians."""
     return ops.sin(floating(input))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def cos(input: Tensor_):
     """The cosine of x radians."""
     return ops.cos(floating(input))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def tan(input: Tensor_):
     """The tangent of x radians."""
     return _via_float64(input, lambda x: ops.sin(x) / ops.cos(x))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def erf(input: Tensor_):
     """The error function."""
     return ops.erf(floating(input))
@@ -105,32 +106,37 @@ def _rounded(x: Value, record: str) -> Value:
     return getattr(ops, record)(x) if x.dtype.is_floating_point else x
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def floor(input: Tensor_):
     """The largest whole number not above the element. Its gradient is 0."""
     return _rounded(input, "floor")
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def ceil(input: Tensor_):
     """The least whole number not below the element. Its gradient is 0."""
     return _rounded(input, "ceil")
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def trunc(input: Tensor_):
     """The element without its fraction. Its gradient is 0."""
     return _rounded(input, "trunc")
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def frac(input: Tensor_):
     """The fraction of the element, with its sign."""
     x = floating(input)
     return x - ops.trunc(x)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    samples=unary() + calls(lambda: [call(data(3, 4, low=-90, high=90), decimals=n, gradient=False) for n in (1, -1)]),
+)
 def round(input: Tensor_, *, decimals: Static = 0):
     """The nearest whole number (or multiple of 10**-decimals), halves to the even one. Its gradient is 0."""
     if not decimals or not input.dtype.is_floating_point:
@@ -140,7 +146,7 @@ def round(input: Tensor_, *, decimals: Static = 0):
     return ops.round(input * 10.0**decimals) / 10.0**decimals
 
 
-@function(method=True)
+@function(free="flambeau", method=True, in_place=True, samples=binary(number=None))
 def heaviside(input: Tensor_, values: Operand):
     """0 below 0, `values` at 0, 1 above 0; NaN stays."""
     x, at_zero = promoted("heaviside", input, values)

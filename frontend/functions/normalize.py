@@ -11,9 +11,20 @@ from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Optional_, Sizes, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_floating, ops
 from flambeau.functions.reduce import norm
+from flambeau.samples import call, calls, data
 
 
-@function()
+@function(
+    free="nn.functional",
+    samples=calls(
+        lambda: [
+            call(data(3, 4), (4,)),
+            call(data(2, 3, 4), (3, 4), data(3, 4), data(3, 4)),
+            call(data(3, 4), (4,), eps=0.1),
+            call(data(3, 4), (3,), error=(RuntimeError, "(3,)")),
+        ]
+    ),
+)
 def layer_norm(
     input: Tensor_,
     normalized_shape: Sizes,
@@ -54,7 +65,16 @@ def layer_norm(
     return result
 
 
-@function()
+@function(
+    free="nn.functional",
+    samples=calls(
+        lambda: [
+            call(data(3, 4)),
+            call(data(3, 4), dim=0, p=1.0),
+            call(data(3, 4), dim=2, error=(IndexError, "dim 2 is out of range")),
+        ]
+    ),
+)
 def normalize(input: Tensor_, p: Static = 2.0, dim: Static = 1, eps: Operand = 1e-12):
     """`input` divided by its p-norm along `dim`, or by `eps` if that is larger."""
     check_floating("normalize", input)

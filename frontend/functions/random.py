@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from flambeau import generator as generators
 from flambeau import host
+from flambeau.declarations import declared
 from flambeau.device import Device, check_device
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float32, float64, int64
@@ -22,6 +23,7 @@ from flambeau.generator import Generator
 from flambeau.promotion import get_default_dtype
 from flambeau.runtime import OutOfMemory
 from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data
 
 # ---- bits to numbers --------------------------------------------------------------------------------------
 
@@ -123,7 +125,9 @@ def _plainly(
     return made.requires_grad_() if requires_grad else made
 
 
-@function(variadic=True, otherwise=_rand)
+@function(
+    free="flambeau", samples=calls(lambda: [call(2, 3), call((70,), dtype=float64)]), variadic=True, otherwise=_rand
+)
 def rand(
     size: Sizes = (),
     *,
@@ -138,7 +142,9 @@ def rand(
     return _uniform(generator, shape, dtype)
 
 
-@function(variadic=True, otherwise=_randn)
+@function(
+    free="flambeau", samples=calls(lambda: [call(2, 3), call((70,), dtype=float64)]), variadic=True, otherwise=_randn
+)
 def randn(
     size: Sizes = (),
     *,
@@ -153,6 +159,7 @@ def randn(
     return _normal(generator, shape, dtype)
 
 
+@declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), gradient=False)]))
 def rand_like(
     input: Tensor,
     *,
@@ -167,6 +174,7 @@ def rand_like(
     )
 
 
+@declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), gradient=False)]))
 def randn_like(
     input: Tensor,
     *,
@@ -197,6 +205,10 @@ def _bounds(op: str, given: tuple[Any, ...], low: Any, high: Any) -> tuple[Any, 
     return low, high
 
 
+@declared(
+    free="flambeau",
+    samples=calls(lambda: [call(5, (2, 3)), call(-2, 2, (70,)), call(3, 3, (2,), error=(RuntimeError, ""))]),
+)
 def randint(
     *bounds_and_size: Any,
     low: int | None = None,
@@ -225,6 +237,7 @@ def randint(
     return made.requires_grad_() if requires_grad else made
 
 
+@declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), 5, gradient=False)]))
 def randint_like(
     input: Tensor,
     *bounds: int,
@@ -255,6 +268,7 @@ def permutation(n: int, generator: Generator | None = None) -> np.ndarray:
     return np.argsort(words[:n] << np.uint64(32) | words[n:], kind="stable")
 
 
+@declared(free="flambeau", samples=calls(lambda: [call(6), call(0), call(-1, error=(RuntimeError, "-1"))]))
 def randperm(
     n: int,
     *,
@@ -278,6 +292,7 @@ def _bernoulli(input: Tensor_, generator: Stream_ = generators.default_generator
     return (_uniform(generator, input.shape, input.dtype) < input).cast(input.dtype)
 
 
+@declared(free="flambeau", method=True, samples=calls(lambda: [call(data(3, 4, low=0, high=1), gradient=False)]))
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability that the element gives, else 0. Raises RuntimeError for one outside [0, 1] (when the value is
     read)."""
@@ -296,6 +311,12 @@ def _dropout(input: Tensor_, p: Operand, generator: Stream_ = generators.default
 _dropout_ = inplace(name="dropout_")(_dropout.rule)
 
 
+@declared(
+    free="flambeau nn.functional",
+    samples=calls(
+        lambda: [call(data(3, 4), 0.25), call(data(3, 4), training=False), call(data(2), 1.5, error=(ValueError, ""))]
+    ),
+)
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """`input` with elements set to 0 with probability `p` and the others divided by 1 - p; itself unless `training`.
 
@@ -335,6 +356,7 @@ def _bernoulli_(input: Tensor_, p: Operand, generator: Stream_ = generators.defa
     return (unit < p.cast(float32).expand(input.shape)).cast(input.dtype if input.dtype is not bool_ else bool_)
 
 
+@declared(method=True, samples=calls(lambda: [call(data(3, 4), -1, 2, gradient=False)]))
 def uniform_(input: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with uniform numbers in [from_, to). Raises RuntimeError for bounds that are not finite or the wrong way round."""
     if not (math.isfinite(from_) and math.isfinite(to)):
@@ -344,6 +366,7 @@ def uniform_(input: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: G
     return _uniform_(input, from_, to, generator)
 
 
+@declared(method=True, samples=calls(lambda: [call(data(3, 4), -1, 2, gradient=False)]))
 def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with normally distributed numbers. Raises RuntimeError for a `std` that is negative or NaN."""
     if not std >= 0:
@@ -351,6 +374,7 @@ def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Ge
     return _normal_(input, mean, std, generator)
 
 
+@declared(method=True, samples=calls(lambda: [call(data(3, 4), 0.25, gradient=False)]))
 def bernoulli_(input: Tensor, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill with 1 with probability `p`, else 0. Raises RuntimeError for one outside [0, 1]."""
     if not isinstance(p, Tensor) and not 0 <= p <= 1:

@@ -10,12 +10,14 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import bool_, int64
+from flambeau.dialects.dtypes import bool_, float64, int64
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.arithmetic import maximum, minimum
 from flambeau.functions.common import canonical_dim, canonical_dims, check_floating, floating, ops
 from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data, folds, points
 
 
 def _kept(x: Value, axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -32,7 +34,9 @@ def _count(x: Value, axes: tuple[int, ...]) -> Any:
     return math.prod(x.shape[d] for d in axes)
 
 
-@function(method=True)
+@function(
+    free="flambeau", method=True, samples=folds(keepdim=True) + calls(lambda: [call(data(2, 3), 1, dtype=float64)])
+)
 def sum(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: Static = None):
     """The sum over `dim` (an int, a tuple, or None for all). Integers and bools give int64, unless `dtype` says otherwise.
 
@@ -44,7 +48,7 @@ def sum(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: S
     return reduced("sum", x, canonical_dims("sum", dim, len(x.shape)), keepdim)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=folds(keepdim=True))
 def mean(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: Static = None):
     """The mean over `dim` (an int, a tuple, or None for all); NaN of nothing. Raises RuntimeError for integers."""
     x = input.cast(dtype) if dtype is not None else input
@@ -53,7 +57,7 @@ def mean(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: 
     return reduced("sum", x, axes, keepdim) / _count(x, axes)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=folds(several=False, keepdim=True))
 def prod(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: Static = None):
     """The product over one `dim`, or of all elements. Integers and bools give int64. The gradient is right beside zeros."""
     x = input.cast(dtype) if dtype is not None else input
@@ -82,13 +86,13 @@ def _extreme(op: str, record: str, x: Value, axes: tuple[int, ...], keepdim: boo
     return reduced(record, x, axes, keepdim)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=folds(empty=False, keepdim=True))
 def amax(input: Tensor_, dim: Static = (), keepdim: Static = False):
     """The largest element over `dim` (an int or tuple; () for all). Ties share the gradient evenly; NaN wins."""
     return _extreme("amax", "max", input, canonical_dims("amax", dim, len(input.shape)), keepdim)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=folds(empty=False, keepdim=True))
 def amin(input: Tensor_, dim: Static = (), keepdim: Static = False):
     """The smallest element over `dim` (an int or tuple; () for all). Ties share the gradient evenly; NaN wins."""
     return _extreme("amin", "min", input, canonical_dims("amin", dim, len(input.shape)), keepdim)
@@ -183,6 +187,11 @@ class MinResult(_Named):
     _op = "min"
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    samples=folds(several=False, empty=False) + calls(lambda: [call(data(2, 3), data(3, low=-1, high=3))]),
+)
 def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """`max(x)`: the largest element. `max(x, dim, keepdim)`: (values, indices) along `dim`, the first of equal ones.
     `max(x, other)`: the larger of two tensors, element by element. NaN counts as largest."""
@@ -193,6 +202,11 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     return MaxResult(*_max_dim(input, dim, keepdim))
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    samples=folds(several=False, empty=False) + calls(lambda: [call(data(2, 3), data(3, low=-1, high=3))]),
+)
 def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """`min(x)`: the smallest element. `min(x, dim, keepdim)`: (values, indices) along `dim`, the first of equal ones.
     `min(x, other)`: the smaller of two tensors, element by element. NaN counts as smallest."""
@@ -203,13 +217,13 @@ def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     return MinResult(*_min_dim(input, dim, keepdim))
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=folds(several=False, empty=False, keepdim=True))
 def argmax(input: Tensor_, dim: Static = None, keepdim: Static = False):
     """The position (int64) of the first largest element along `dim`, or in row-major order of all; NaN counts as largest."""
     return position("argmax", input, dim, keepdim)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=folds(several=False, empty=False, keepdim=True))
 def argmin(input: Tensor_, dim: Static = None, keepdim: Static = False):
     """The position (int64) of the first smallest element along `dim`, or in row-major order of all."""
     return position("argmin", input, dim, keepdim)
@@ -218,19 +232,19 @@ def argmin(input: Tensor_, dim: Static = None, keepdim: Static = False):
 # ---- truth ------------------------------------------------------------------------------------------------
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=folds(keepdim=True))
 def any(input: Tensor_, dim: Static = None, keepdim: Static = False):
     """Whether one element over `dim` (an int, a tuple, or None for all) is not zero; false of nothing."""
     return reduced("any", input.cast(bool_), canonical_dims("any", dim, len(input.shape)), keepdim)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=folds(keepdim=True))
 def all(input: Tensor_, dim: Static = None, keepdim: Static = False):
     """Whether every element over `dim` (an int, a tuple, or None for all) is not zero; true of nothing."""
     return reduced("all", input.cast(bool_), canonical_dims("all", dim, len(input.shape)), keepdim)
 
 
-@function(method=True)
+@function(free="flambeau", method=True, samples=folds())
 def count_nonzero(input: Tensor_, dim: Static = None):
     """How many elements over `dim` (an int, a tuple, or None for all) are not zero."""
     counted = input.cast(bool_).cast(int64)
@@ -263,13 +277,21 @@ def _scatter(x: Value, axes: tuple[int, ...], count: Any, keepdim: bool) -> Valu
     return squares + ops.stop_gradient(below_zero)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=folds(one=False, keepdim=True) + calls(lambda: [call(data(3, 4), 1, correction=0)]),
+)
 def var(input: Tensor_, dim: Static = None, *, correction: Static = 1, keepdim: Static = False):
     """The variance over `dim` (an int, a tuple, or None for all), divided by `count - correction`."""
     return variance("var", input, dim, correction, keepdim)
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=folds(one=False, keepdim=True) + calls(lambda: [call(data(3, 4), 1, correction=0)]),
+)
 def std(input: Tensor_, dim: Static = None, *, correction: Static = 1, keepdim: Static = False):
     """The standard deviation over `dim` (an int, a tuple, or None for all): the root of `var`. Gradient 0 at 0."""
     return _root(variance("std", input, dim, correction, keepdim), ops.sqrt)
@@ -281,7 +303,18 @@ def _root(x: Value, root: Callable[[Value], Value]) -> Value:
     return ops.select(nothing, x.like(0.0), root(ops.select(nothing, x.like(1.0), x)))
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(points(), 0, gradient=False),
+            call(data(3, 4), 1),
+            call(data(2, 3, 4), (0, 2), keepdim=True),
+            call(data(2, 3), 2, error=(IndexError, "dim 2 is out of range")),
+        ]
+    ),
+)
 def logsumexp(input: Tensor_, dim: Static, keepdim: Static = False):
     """log(sum(exp(x))) over `dim` (an int or tuple), stable for large x."""
     x = floating(input)
@@ -294,7 +327,11 @@ def logsumexp(input: Tensor_, dim: Static, keepdim: Static = False):
     return total if keepdim else ops.reshape(total, shape=tuple(n for d, n in enumerate(x.shape) if d not in axes))
 
 
-@function(method=True)
+@function(
+    free="flambeau",
+    method=True,
+    samples=folds(keepdim=True) + calls(lambda: [call(data(3, 4), p, 1) for p in (0, 1, 3.0, math.inf)]),
+)
 def norm(input: Tensor_, p: Static = 2.0, dim: Static = None, keepdim: Static = False):
     """The p-norm over `dim` (an int, a tuple, or None for all): sum(|x|**p)**(1/p); `p` may be infinite. Gradient 0 at 0."""
     x = input

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from flambeau import layout
+from flambeau.declarations import attribute, declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_
 from flambeau.dialects.size import Size
@@ -17,6 +18,7 @@ from flambeau.function import Sizes, Static, Tensor_, function, view
 from flambeau.functions.common import canonical_dim, canonical_dims, ops, size_of
 from flambeau.host import check_supported, exported, is_whole, shared
 from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data, unary
 
 # ---- reshape ----------------------------------------------------------------------------------------------
 
@@ -86,6 +88,18 @@ def _shares(tensor: Tensor, shape: tuple[int, ...]) -> bool:
     return layout.fits(found, layout.strides(tensor), solve_shape("reshape", math.prod(found), shape, found))
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 6), 3, -1),
+            call(data(2, 6), (12,)),
+            call(data(0, 3), 3, 0),
+            call(data(4), 3, error=(RuntimeError, "does not fit")),
+        ]
+    ),
+)
 def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same elements in row-major order in another shape; one size may be -1. A view where strides allow, else a copy.
 
@@ -97,6 +111,10 @@ def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     return _reshape_copy(input, *given)
 
 
+@declared(
+    method="view",
+    samples=calls(lambda: [call(data(2, 6), 3, -1), call(data(4), 3, error=(RuntimeError, "does not fit"))]),
+)
 def view_as(input: Tensor, *sizes: Any, size: Any = None, dtype: DType | None = None) -> Tensor:
     """The same elements in another shape, sharing storage: `x.view(2, -1)`. The same memory as elements of another dtype:
     `x.view(dtype)`, see `view_as_dtype`.
@@ -156,6 +174,18 @@ def _flatten_view(input: Tensor_, start_dim: Static, end_dim: Static):
     return ops.reshape(input, shape=_flat_shape(input.shape, start_dim, end_dim))
 
 
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 3, 4)),
+            call(data(2, 3, 4), 1),
+            call(data()),
+            call(data(2, 3), 1, 0, error=(RuntimeError, "comes after")),
+        ]
+    ),
+)
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Dimensions `start_dim` to `end_dim` (included) merged into one; a 0-d tensor becomes one element.
 
@@ -169,6 +199,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return _reshape_copy(input, _flat_shape(input.shape, start_dim, end_dim))
 
 
+@declared(method=True, samples=unary())
 def contiguous(input: Tensor) -> Tensor:
     """The tensor itself if its elements lie row by row, else a copy in which they do."""
     if is_whole(input) or layout.is_dense(input.shape, layout.strides(input)):
@@ -176,7 +207,18 @@ def contiguous(input: Tensor) -> Tensor:
     return _reshape_copy(input, input.shape)
 
 
-@view(method=True, put=_unreshape)
+@view(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 6), 1, (2, 3)),
+            call(data(6), 0, (-1, 2)),
+            call(data(6), 0, (4, 2), error=(RuntimeError, "does not fit")),
+        ]
+    ),
+    put=_unreshape,
+)
 def unflatten(input: Tensor_, dim: Static, sizes: Sizes):
     """Dimension `dim` split into `sizes`, of which one may be -1."""
     dim = canonical_dim("unflatten", dim, len(input.shape))
@@ -185,14 +227,39 @@ def unflatten(input: Tensor_, dim: Static, sizes: Sizes):
     return ops.reshape(input, shape=(*shape[:dim], *split, *shape[dim + 1 :]))
 
 
-@view(method=True, put=_unreshape)
+@view(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(1, 3, 1)),
+            call(data(1, 3, 1), 0),
+            call(data(1, 3, 1), (0, 2)),
+            call(data()),
+            call(data(1), 3, error=(IndexError, "dim 3 is out of range")),
+        ]
+    ),
+    put=_unreshape,
+)
 def squeeze(input: Tensor_, dim: Static = None):
     """Without the dimensions of size 1, or without those of `dim` (an int or tuple) that have size 1."""
     dims = canonical_dims("squeeze", dim, len(input.shape)) if dim is not None else range(len(input.shape))
     return ops.reshape(input, shape=tuple(n for d, n in enumerate(input.shape) if n != 1 or d not in dims))
 
 
-@view(method=True, put=_unreshape)
+@view(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 3), 0),
+            call(data(2, 3), -1),
+            call(data(), 0),
+            call(data(2), 3, error=(IndexError, "dim 3 is out of range")),
+        ]
+    ),
+    put=_unreshape,
+)
 def unsqueeze(input: Tensor_, dim: Static):
     """With a new dimension of size 1 at `dim`. Raises IndexError for dims outside of the result."""
     rank = len(input.shape) + 1
@@ -228,7 +295,19 @@ def _unpermute(base: Value, new: Value, dims: Any) -> Value:
     return _permuted(new, _inverse(permutation("permute", dims, len(base.shape))))
 
 
-@view(method=True, variadic=True, put=_unpermute)
+@view(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 3, 4), (2, 0, 1)),
+            call(data(2, 3), (-1, 0)),
+            call(data(2, 3), (0,), error=(RuntimeError, "Name each once")),
+        ]
+    ),
+    variadic=True,
+    put=_unpermute,
+)
 def permute(input: Tensor_, dims: Static):
     """Dimension i of the result is dimension `dims[i]` of the input."""
     return _permuted(input, permutation("permute", dims, len(input.shape)))
@@ -246,7 +325,19 @@ def _swap(base: Value, new: Value, dim0: int, dim1: int) -> Value:
     return _permuted(new, _swapped("transpose", len(base.shape), dim0, dim1))
 
 
-@view(method=True, put=_swap)
+@view(
+    free="flambeau",
+    method=True,
+    aliases="swapaxes",
+    samples=calls(
+        lambda: [
+            call(data(2, 3, 4), 0, 2),
+            call(data(2, 3), -1, 0),
+            call(data(2, 3), 0, 3, error=(IndexError, "dim 3 is out of range")),
+        ]
+    ),
+    put=_swap,
+)
 def transpose(input: Tensor_, dim0: Static, dim1: Static):
     """With two dimensions swapped."""
     canonical_dim("transpose", dim0, len(input.shape)), canonical_dim("transpose", dim1, len(input.shape))
@@ -257,7 +348,14 @@ def _untranspose(base: Value, new: Value) -> Value:
     return _permuted(new, tuple(reversed(range(len(base.shape)))))
 
 
-@view(method=True, put=_untranspose)
+@view(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [call(data(2, 3)), call(data(3)), call(data(2, 3, 4), error=(RuntimeError, "at most 2 are allowed"))]
+    ),
+    put=_untranspose,
+)
 def t(input: Tensor_):
     """The transposed matrix; a tensor of fewer dimensions as it is. Raises RuntimeError for more than two."""
     rank = len(input.shape)
@@ -266,12 +364,14 @@ def t(input: Tensor_):
     return _permuted(input, tuple(reversed(range(rank))))
 
 
+@attribute("T")
 @view(put=_untranspose)
 def reversed_dims(input: Tensor_):
     """All dimensions in reverse order: `Tensor.T`."""
     return _permuted(input, tuple(reversed(range(len(input.shape)))))
 
 
+@attribute("mT")
 @view(put=lambda base, new: _swap(base, new, -2, -1))
 def matrix_transpose(input: Tensor_):
     """The last two dimensions swapped: `Tensor.mT`. Raises RuntimeError for fewer than two."""
@@ -294,7 +394,15 @@ def _moves(rank: int, source: Any, destination: Any) -> tuple[int, ...]:
 
 
 @view(
+    free="flambeau",
     method=True,
+    samples=calls(
+        lambda: [
+            call(data(2, 3, 4), 0, 2),
+            call(data(2, 3, 4), (0, 1), (-1, 0)),
+            call(data(2, 3), (0, 1), 0, error=(RuntimeError, "each once")),
+        ]
+    ),
     put=lambda base, new, source, destination: _permuted(new, _inverse(_moves(len(base.shape), source, destination))),
 )
 def movedim(input: Tensor_, source: Static, destination: Static):
@@ -331,7 +439,19 @@ def _unexpand(base: Value, new: Value, size: Any) -> Value:
     return ops.reshape(new, shape=base.shape)
 
 
-@view(method=True, variadic=True, put=_unexpand)
+@view(
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(3, 1), (3, 4)),
+            call(data(1, 3), (2, -1, 3)),
+            call(data(), (2, 2)),
+            call(data(2), (3,), error=(RuntimeError, "cannot expand to 3")),
+        ]
+    ),
+    variadic=True,
+    put=_unexpand,
+)
 def expand(input: Tensor_, size: Sizes):
     """Dimensions of size 1 stretched to `size` without copying; -1 keeps a size, new dimensions go in front.
 
@@ -340,7 +460,18 @@ def expand(input: Tensor_, size: Sizes):
     return input.expand(_expanded("expand", input.shape, _sizes(size)))
 
 
-@view(put=_unexpand)
+@view(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(3, 1), (3, 4)),
+            call(data(), (2, 2)),
+            call(data(2), (3,), error=(RuntimeError, "cannot expand to 3")),
+        ]
+    ),
+    put=_unexpand,
+)
 def broadcast_to(input: Tensor_, size: Sizes):
     """`expand` to the shape `size`."""
     return input.expand(_expanded("broadcast_to", input.shape, size_of("broadcast_to", _sizes(size))))

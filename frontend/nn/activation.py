@@ -5,10 +5,12 @@ In: a tensor. Out: the same shape. Next: `normalization.py`.
 
 from __future__ import annotations
 
+from flambeau.declarations import in_place
 from flambeau.functions import activation, arithmetic
-from flambeau.functions.inplace import FORMS
 from flambeau.nn.module import Module
 from flambeau.runtime.recorder import Tensor
+
+_relu_ = in_place("relu")
 
 
 class ReLU(Module):
@@ -19,7 +21,7 @@ class ReLU(Module):
         self.inplace = inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        return FORMS["relu_"](input) if self.inplace else activation.relu(input)
+        return _relu_(input) if self.inplace else activation.relu(input)
 
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""

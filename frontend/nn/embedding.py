@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.declarations import declared
 from flambeau.device import Device
 from flambeau.functions import gathering
 from flambeau.functions.create import empty
@@ -11,8 +12,18 @@ from flambeau.nn import init
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
 from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data, index, truth
 
 
+@declared(
+    free="nn.functional",
+    samples=calls(
+        lambda: [
+            call(index(5, 2, 3), data(5, 4)),
+            call(truth(2), data(5, 4), error=(IndexError, "Convert it with .long()")),
+        ]
+    ),
+)
 def embedding(input: Tensor, weight: Tensor) -> Tensor:
     """Rows of `weight` [count, features] at the positions `input` (int64, any shape): [*input.shape, features].
 

@@ -1,0 +1,144 @@
+"""What users can call, declared where it is defined: its names, its methods, its in-place form, its samples.
+
+In: `declare`, which `function.function`, `function.view` and `@declared` call for each public function. Out: the names of every
+namespace (`names`), the methods of Tensor, which are set at once, and `DECLARED`, from which tests and
+`docs/functions.md` are generated. So a function is added in one place. Next: `samples.py`; `public.py`, which loads all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flambeau.runtime.recorder import Tensor
+
+#: The namespaces that functions can name in `free`: modules below `flambeau`, "" being that itself.
+TOP, FUNCTIONAL = "flambeau", "nn.functional"
+
+
+@dataclass(frozen=True)
+class Unsampled:
+    """Stands where samples would, with the reason why the generated tests cannot call the function."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One public function.
+
+    name      what users call it.
+    call      the function.
+    free      the namespaces in which it is a function, such as "flambeau" and "nn.functional".
+    method    whether it is a method of Tensor.
+    in_place  the function that stores the result in the first operand, which is the method `name_`; or None.
+    aliases   further names, in all of these places.
+    samples   calls for the generated tests (`dialects.record.Sample`, with everything that is an array passed as a tensor), or
+              `Unsampled`; None where they have been forgotten, which a test refuses.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    free: tuple[str, ...]
+    method: bool
+    in_place: Callable[..., Any] | None
+    aliases: tuple[str, ...]
+    samples: Callable[[], list[Any]] | Unsampled | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.aliases)
+
+
+DECLARED: list[Declaration] = []
+_names: dict[str, dict[str, Callable[..., Any]]] = {TOP: {}, FUNCTIONAL: {}}
+_methods: dict[str, Declaration] = {}
+
+
+def declare(
+    call: Callable[..., Any],
+    name: str,
+    *,
+    free: str = "",
+    method: bool = False,
+    in_place: Callable[..., Any] | None = None,
+    aliases: str = "",
+    samples: Callable[[], list[Any]] | Unsampled | None = None,
+) -> None:
+    """Make `call` public: see `Declaration`. `free` and `aliases` are names with spaces between.
+
+    Raises ValueError where one of its names is taken in one of its places.
+    """
+    made = Declaration(name, call, tuple(free.split()), method, in_place, tuple(aliases.split()), samples)
+    for known in made.names:
+        for place in made.free:
+            _take(_names.setdefault(place, {}), known, call, place)
+        if method:
+            _take(_methods, known, made, "Tensor")
+            setattr(Tensor, known, call)
+        if in_place is not None:
+            _take(_methods, known + "_", made, "Tensor")
+            setattr(Tensor, known + "_", in_place)
+    DECLARED.append(made)
+
+
+def _take(table: dict[str, Any], name: str, value: Any, place: str) -> None:
+    if name in table:
+        raise ValueError(f"[declare] '{name}' of {place} is declared twice. Choose another name.")
+    table[name] = value
+
+
+def declared(
+    *,
+    free: str = "",
+    method: bool | str = False,
+    in_place: Callable[..., Any] | None = None,
+    aliases: str = "",
+    samples: Callable[[], list[Any]] | Unsampled | None = None,
+) -> Callable[[Callable], Callable]:
+    """`declare` as a decorator of a Python function; `method` may be the method's name where that is another."""
+
+    def define(call: Callable) -> Callable:
+        name = method if isinstance(method, str) else call.__name__
+        declare(call, name, free=free, method=bool(method), in_place=in_place, aliases=aliases, samples=samples)
+        return call
+
+    return define
+
+
+def attribute(name: str) -> Callable[[Callable], Callable]:
+    """A decorator that makes a function of a tensor an attribute of it."""
+
+    def define(getter: Callable) -> Callable:
+        setattr(Tensor, name, property(getter, doc=getter.__doc__))
+        return getter
+
+    return define
+
+
+def names(namespace: str) -> dict[str, Callable[..., Any]]:
+    """The functions of a namespace by name, aliases among them, in the order of their declaration."""
+    return _names.get(namespace, {})
+
+
+def in_place(name: str) -> Callable[..., Any]:
+    """What `name_` calls: `in_place("add")`."""
+    form = _methods[name + "_"].in_place
+    assert form is not None, name
+    return form
+
+
+def method(name: str) -> Declaration | None:
+    """The declaration that made the method `name` of Tensor."""
+    return _methods.get(name)
+
+
+def here(namespace: dict[str, Any]) -> list[str]:
+    """What a module that declares names by defining them makes public: its functions and classes without an underscore."""
+    home = namespace["__name__"]
+    return [
+        name
+        for name, value in namespace.items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == home and callable(value)
+    ]
