@@ -4,17 +4,19 @@
     flambeau-opt program.mlir --cluster=max_ops=50
     flambeau-opt program.mlir --to kernels --target x86-64-v3
     flambeau-opt kernel.mlir --from kernels --to assembly
+    flambeau-opt groups.mlir --mlir-passes "func.func(linalg-fuse-elementwise-ops,canonicalize)"
 
 In: programs in the `tape` dialect, or the text of the stage named by --from; several are separated by `// -----`. A
-module's functions are programs of their own. Plans are recognised. Out: the same after each named pass in order, then
-after the stages up to --to. A part that is refused is reported on standard error with its line, the others go on, and
-the exit code is 1.
+module's functions are programs of their own. Plans and fusion groups (linalg) are recognised. Out: the same after each named
+pass in order, then after the stages up to --to. A part that is refused is reported on standard error with its line, the
+others go on, and the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import traceback
@@ -66,19 +68,33 @@ def make_pass(name: str, options: str) -> Pass:
 
 def first_stage(part: str) -> str:
     """The stage whose form a text has that was given without --from."""
-    return "plan" if '"plan.' in part and '"tape.' not in part else "tape"
+    if '"tape.' in part:
+        return "tape"
+    if '"plan.' in part:
+        return "plan"
+    return stage_text.LINALG if _STRUCTURED.search(part) else "tape"
+
+
+#: Ops of fusion groups.
+_STRUCTURED = re.compile(r"\b(?:linalg|tensor|flambeau)\.\w")
 
 
 def run(
-    text: str, passes: Sequence[Pass], first: str, last: str, options: Options, refuse: Callable[[Exception], None]
+    text: str,
+    passes: Sequence[Pass],
+    first: str,
+    last: str,
+    options: Options,
+    refuse: Callable[[Exception], None],
+    upstream: str = "",
 ) -> Iterator[str]:
     """What becomes of every part of `text` after `passes` and the stages up to `last`, with separators between them.
-    `refuse` is told what a part raised."""
+    `upstream` are passes of MLIR's own for fusion groups; `refuse` is told what a part raised."""
     separator = ""
     for part in stage_text.split(text):
         start = first or first_stage(part)
         try:
-            shown = _convert(part, passes, start, last, options)
+            shown = _convert(part, passes, start, last, options, upstream)
         except Exception as e:
             refuse(e)
             continue
@@ -86,10 +102,10 @@ def run(
         separator = stage_text.separator(last or start, options.target)
 
 
-def _convert(part: str, passes: Sequence[Pass], first: str, last: str, options: Options) -> str:
+def _convert(part: str, passes: Sequence[Pass], first: str, last: str, options: Options, upstream: str = "") -> str:
     """`stage_text.convert`, without those passes that plug-ins add to the stages and that do not work."""
     try:
-        return stage_text.convert(part, passes, first, last, options)
+        return stage_text.convert(part, passes, first, last, options, upstream)
     except PluginError as e:
         named = {each.name for each in passes}
         blamed = [o for o in foreign.passes(options) if foreign.named([o]) in str(e) and o.name not in named]
@@ -138,13 +154,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--from", dest="first", default="", metavar="STAGE", help="the text is what this stage writes")
     parser.add_argument("--to", dest="last", default="", metavar="STAGE", help="run the stages up to this one")
     parser.add_argument("--target", default="host", help="the machine to compile for (default: %(default)s)")
+    parser.add_argument(
+        "--mlir-passes",
+        default="",
+        metavar="PIPELINE",
+        help="run passes of MLIR's own on fusion groups, before they are read",
+    )
     parser.add_argument("--list-passes", action="store_true", help="name the passes and where each comes from")
     parser.add_argument("--list-stages", action="store_true", help="name the stages")
     return parser
 
 
 #: The tool's own options, which no pass can take over.
-_OPTIONS = frozenset({"help", "from", "to", "target", "list-passes", "list-stages"})
+_OPTIONS = frozenset({"help", "from", "to", "target", "mlir-passes", "list-passes", "list-stages"})
 
 
 def _passes_named(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -193,7 +215,7 @@ def _execute(arguments: Sequence[str]) -> int:
         _complain(describe(error, args.file))
 
     options = Options(mode="blocking", target=args.target)
-    sys.stdout.writelines(run(_read(args.file), passes, args.first, args.last, options, refuse))
+    sys.stdout.writelines(run(_read(args.file), passes, args.first, args.last, options, refuse, args.mlir_passes))
     sys.stdout.flush()
     return 1 if refused else 0
 

@@ -2,7 +2,8 @@
 
 In: text in the form of one stage. Out: text in the form of another. The forms are programs and clusters in the `tape`
 dialect, kernels in MLIR (those of GPUs in the `gpu` dialect), plans in the `plan` dialect, LLVM IR, assembly. What one stage
-writes the next one reads: several clusters or kernels stand one after the other with a separator between them.
+writes the next one reads: several clusters or kernels stand one after the other with a separator between them. Fusion groups
+(`linalg`) are a form that no stage writes yet: they are read, run through passes of MLIR's, verified and printed.
 Next: `opt.py`, the tool on top.
 """
 
@@ -23,6 +24,8 @@ from flambeau.dialects.size import within
 
 #: Stages whose form is a program in the `tape` dialect: all before the first that makes clusters.
 TAPE = stages.ON_PROGRAMS
+#: The form of fusion groups: structured ops on tensors, `compiler/groups`.
+LINALG = "linalg"
 #: What starts a comment in a stage's form, where that is not the `//` of MLIR and PTX.
 _COMMENT = {"ir": ";", "optimised": ";", "assembly": "#"}
 _SEPARATOR = re.compile(r"^(?://|;|#) -----\s*$", re.MULTILINE)
@@ -56,19 +59,26 @@ def _comment(stage: str, target: str) -> str:
     return "//" if is_ptx else _COMMENT.get(stage, "//")
 
 
-def convert(text: str, passes: Sequence[Pass], first: str, last: str, options: Options) -> str:
+def convert(text: str, passes: Sequence[Pass], first: str, last: str, options: Options, upstream: str = "") -> str:
     """One part of a text in the form of stage `first`, after `passes` and the stages up to `last`.
 
-    With no `last`, what there is after the passes. Raises ValueError or RuntimeError for text that does not parse or
-    verify, for unknown stages, and where there is no way between the two.
+    With no `last`, what there is after the passes. `upstream` is a pipeline of MLIR's own passes, for fusion groups. Raises
+    ValueError or RuntimeError for text that does not parse or verify, for unknown stages, and where there is no way
+    between the two.
     """
     check_names(first, last)
+    if upstream and first != LINALG:
+        raise ValueError(
+            f"[opt] MLIR's passes run on fusion groups, and the text is that of '{first}'. Leave them out."
+        )
     _check_target(options.target, first, last)
     if first in TAPE:
         return _programs(text, passes, first, last, options)
     if passes:
         raise ValueError(f"[opt] passes work on programs, and the text is that of stage '{first}'. Name stages only.")
     last = last or first
+    if first == LINALG:
+        return _groups(text, last, upstream)
     _check_order(first, last)
     if first == "plan":
         return _plan(text, last)
@@ -80,7 +90,7 @@ def convert(text: str, passes: Sequence[Pass], first: str, last: str, options: O
 def check_names(*names: str) -> None:
     """Raise ValueError unless every name is that of a stage, or empty."""
     for name in names:
-        if name not in ("", *stages.names()):
+        if name not in ("", LINALG, *stages.names()):
             raise ValueError(f"[stages] there is no stage named '{name}'. The stages are {', '.join(stages.names())}.")
 
 
@@ -92,6 +102,12 @@ def _check_target(target: str, *names: str) -> None:
 
 
 def _check_order(first: str, last: str) -> None:
+    if first == last:
+        return
+    if LINALG in (first, last):
+        raise ValueError(
+            "[linalg] no stage makes groups, or anything of them, yet. Read and print them: --from linalg."
+        )
     order = stages.names()
     if order.index(last) < order.index(first):
         raise ValueError(f"[stages] '{last}' comes before '{first}'. The order is {', '.join(order)}.")
@@ -163,6 +179,20 @@ def run_stages(work: Work, first: str, last: str) -> None:
     with within(work.asked):
         for stage in order[order.index(first) + 1 : order.index(end) + 1]:
             stages.advance(work, stage)
+
+
+def _groups(text: str, last: str, upstream: str) -> str:
+    """Fusion groups after a pipeline of MLIR's passes, read back, verified and printed as ours."""
+    from flambeau.compiler import mlir
+    from flambeau.compiler.groups import reading
+    from flambeau.compiler.groups.text import print_groups
+
+    _check_order(LINALG, last)
+    pipeline = upstream if upstream.startswith("builtin.module(") else f"builtin.module({upstream})"
+    mlir.prepare(pipeline)
+    module = reading.module(text)
+    mlir.run(module, pipeline)
+    return print_groups(reading.read(module), notes=True)
 
 
 def _clusters(text: str, last: str, options: Options) -> str:

@@ -82,7 +82,10 @@ def folded_loops(
 def _row_major(place: Place | None, extents: Mapping[int, Int]) -> list[int]:
     """The loops of one place, outermost first."""
     if place is None:
-        raise OrderError("a place is no linear form of linalg.index. Give the indices of whole loops.")
+        raise OrderError(
+            "a place is no linear form of linalg.index: a reduction loop was tiled, or the place is computed. "
+            "Give the indices of whole loops."
+        )
     terms, constant = place
     if constant:
         raise OrderError(

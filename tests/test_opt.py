@@ -180,6 +180,13 @@ def _without_comments(text):
             "[plan] the text of stage 'cluster' does not say what its parts share.",
         ),
         (["--from", "plan", "--to", "llvm"], "[plan] a plan does not hold its kernels"),
+        (["--to", "linalg"], "[linalg] no stage makes groups, or anything of them, yet."),
+        (["--from", "linalg", "--to", "kernels"], "[linalg] no stage makes groups, or anything of them, yet."),
+        (["--from", "linalg", "--mlir-passes", "tidy"], "'tidy' does not refer to a registered pass"),
+        (
+            ["--mlir-passes", "canonicalize"],
+            "[opt] MLIR's passes run on fusion groups, and the text is that of 'tape'.",
+        ),
         (["--from", "assembly"], "[stages] assembly is the last form; nothing reads it."),
         (["--from", "plan"], "[plan] Unable to parse module assembly"),
         (["--from", "llvm", "--to", "ir"], 'program.mlir":2:18): operation being parsed with an unregistered dialect'),

@@ -36,8 +36,13 @@ _DYNAMIC = -(2**63)  # how MLIR marks what an operand says in a list of numbers
 
 def parse(text: str) -> dict[str, Group]:
     """The groups of a module's text. Raises `mlir.MlirError` with MLIR's diagnostics, GroupError."""
+    return read(module(text))
+
+
+def module(text: str) -> Any:
+    """A module of structured IR, verified by MLIR, with our dialect. Raises `mlir.MlirError`."""
     flambeau_ops.load(mlir.context())
-    return read(mlir.parse(text))
+    return mlir.parse(text)
 
 
 def parse_group(text: str) -> Group:
@@ -45,13 +50,13 @@ def parse_group(text: str) -> Group:
     return next(iter(parse(text).values()))
 
 
-def read(module: Any) -> dict[str, Group]:
+def read(parsed: Any) -> dict[str, Group]:
     """The groups of a module, by name. Changes the module: named ops are generalized. Raises GroupError."""
-    if _has_named_ops(module):
-        mlir.run(module, "builtin.module(func.func(linalg-generalize-named-ops))")
+    if _has_named_ops(parsed):
+        mlir.run(parsed, "builtin.module(func.func(linalg-generalize-named-ops))")
     with mlir.context():
-        structure, types = Structure(module.operation), Types("fastmath<" in str(module))
-        functions = [op for op in structure.children.get(module.operation, []) if op.name != "transform.named_sequence"]
+        structure, types = Structure(parsed.operation), Types("fastmath<" in str(parsed))
+        functions = [op for op in structure.children.get(parsed.operation, []) if op.name != "transform.named_sequence"]
         groups = {}
         for function in functions:
             if function.name != "func.func":
@@ -60,9 +65,9 @@ def read(module: Any) -> dict[str, Group]:
     return groups
 
 
-def _has_named_ops(module: Any) -> bool:
+def _has_named_ops(parsed: Any) -> bool:
     known = ("linalg.generic", "linalg.index", "linalg.yield", "linalg.fill")
-    return any(op.name.startswith("linalg.") and op.name not in known for op in flambeau_ops.walked(module.operation))
+    return any(op.name.startswith("linalg.") and op.name not in known for op in flambeau_ops.walked(parsed.operation))
 
 
 class _Function:

@@ -88,10 +88,12 @@ class _Printer:
         # With the maps that say what the loops are: who changes their order may leave the attributes as they are.
         hints = f" attrs = {{flambeau.tiled_maps = [{maps}], flambeau.tiles = [{tiles}]}}" if tiles else ""
         body = body_text(op.body, tuple(self.names[v] for v in op.captures))
-        head = (
-            f"linalg.generic {{indexing_maps = [{maps}], iterator_types = [{iterators}]}}{ins} outs({outs} : {types})"
-        )
-        lines.append(f"    {self._assigned(op)}{head}{hints} {{")
+        lines += [
+            f"    {self._assigned(op)}linalg.generic {{",
+            f"        indexing_maps = [{maps}],",
+            f"        iterator_types = [{iterators}]",
+            f"      }}{ins} outs({outs} : {types}){hints} {{",
+        ]
         return [*lines, body, f"    }} -> {types}" if len(op.results) == 1 else f"    }} -> ({types})"]
 
     def _assigned(self, op: StructuredOp) -> str:
