@@ -41,7 +41,7 @@ def explanation(graph: Graph) -> tuple[Graph, list[Checked]]:
             outputs.append(x.id)
             values[node.results[0]] = _harmless(b, node, operands, domain, graph.avals[node.results[0]])
         else:
-            values[node.results[0]] = b.emit(node.op, operands, node.attrs)
+            values.update(zip(node.results, b.emit_all(node.op, operands, node.attrs)))
     b.graph.outputs = outputs
     b.graph.nodes = _needed(b.graph)
     return b.graph, checks

@@ -114,11 +114,14 @@ def _check_lowering(graph: Graph, node: Node, offer: Offer, lanes: int) -> None:
     from flambeau.compiler.codegen.values import Val
 
     operands = [Val(f"%x{k}", graph.avals[v].dtype.mlir, lanes) for k, v in enumerate(node.operands)]
-    found = node.op.lower(Emitter(), *operands, *node.attrs)
-    wanted = graph.avals[node.results[0]].dtype.mlir
-    if not isinstance(found, Val) or found.type != wanted or found.lanes not in (1, lanes):
-        what = found.mlir if isinstance(found, Val) else type(found).__name__
-        raise PluginError(f"[plug-in] the lowering of {named([offer])} gives {what} where the result is {wanted}.")
+    results = node.op.run_lower(Emitter(), operands, node.attrs)
+    if not isinstance(results, tuple) or len(results) != len(node.results):
+        raise PluginError(f"[plug-in] the lowering of {named([offer])} does not give {len(node.results)} results.")
+    for found, v in zip(results, node.results, strict=True):
+        wanted = graph.avals[v].dtype.mlir
+        if not isinstance(found, Val) or found.type != wanted or found.lanes not in (1, lanes):
+            what = found.mlir if isinstance(found, Val) else type(found).__name__
+            raise PluginError(f"[plug-in] the lowering of {named([offer])} gives {what} where the result is {wanted}.")
 
 
 # ---- cache keys -----------------------------------------------------------------------------------------------

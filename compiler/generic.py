@@ -61,7 +61,7 @@ class Interpreter:
         prefix = Prefix()
         for position, node in enumerate(graph.nodes[:stop]):
             try:
-                values[node.results[0]] = self._run(graph, position, values, sizes)
+                values.update(zip(node.results, self._run(graph, position, values, sizes), strict=True))
             except Exception as error:
                 prefix.failed, prefix.error = position, error
                 break
@@ -82,18 +82,22 @@ class Interpreter:
                 self._bound.popitem(last=False)
         return found
 
-    def _run(self, graph: Graph, position: int, values: dict[int, np.ndarray], sizes: Sequence[int]) -> np.ndarray:
+    def _run(
+        self, graph: Graph, position: int, values: dict[int, np.ndarray], sizes: Sequence[int]
+    ) -> list[np.ndarray]:
         node = graph.nodes[position]
         operands = [values[v] for v in node.operands]
-        aval = graph.avals[node.results[0]]
+        results = [graph.avals[v] for v in node.results]
         try:
             found = self._ops.find(position, sizes)
             if found is None:
-                result = np.asarray(node.op.reference(*operands, *node.attrs), aval.dtype.numpy)
-                return nan.canonical_nan.reference(result) if node.results[0] in self._seen else result
+                made = node.op.run_reference(operands, node.attrs)
+                arrays = [np.asarray(x, a.dtype.numpy) for x, a in zip(made, results, strict=True)]
+                seen = [v in self._seen for v in node.results]
+                return [nan.canonical_nan.reference(x) if s else x for x, s in zip(arrays, seen)]
             plan, symbols = found
-            (result,) = plan.run([np.ascontiguousarray(x).reshape(x.shape) for x in operands], symbols)
-            return to_array(result, aval)
+            buffers = plan.run([np.ascontiguousarray(x).reshape(x.shape) for x in operands], symbols)
+            return [to_array(x, aval) for x, aval in zip(buffers, results, strict=True)]
         except runtime.KernelFailed as error:
             if node.op.failure is None:
                 raise located(error, node) from None

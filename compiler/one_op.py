@@ -124,9 +124,9 @@ def one_op(graph: Graph, node: Node) -> Graph:
     """The program that is just this node, with an input per operand, also where one value is read twice."""
     single = Graph()
     operands = tuple(single.add_input(graph.avals[v]) for v in node.operands)
-    result = single.add_value(graph.avals[node.results[0]])
-    single.nodes.append(Node(node.op, operands, node.attrs, (result,)))
-    single.outputs = [result]
+    results = tuple(single.add_value(graph.avals[v]) for v in node.results)
+    single.nodes.append(Node(node.op, operands, node.attrs, results))
+    single.outputs = list(results)
     return single
 
 
@@ -140,10 +140,10 @@ def general(graph: Graph, node: Node) -> tuple[Graph, tuple[Int, ...]]:
             return tuple(map(renamed, x))
         return extents.setdefault(x, symbol(len(extents))) if isinstance(x, Size) else x
 
-    avals = [Aval(renamed(a.shape), a.dtype) for a in single.avals[:-1]]
+    avals = [Aval(renamed(single.avals[v].shape), single.avals[v].dtype) for v in single.inputs]
     attrs = renamed(single.nodes[0].attrs)
     sizes = tuple(evaluate(e, graph.sizes) for e in extents)
     with scope(sizes, by_form=True):
-        (result,) = node.op.infer_results(avals, attrs)
+        results = node.op.infer_results(avals, attrs)
     nodes = [single.nodes[0]._replace(attrs=attrs)]
-    return replace(single, avals=[*avals, result], nodes=nodes, sizes=sizes), tuple(extents)
+    return replace(single, avals=[*avals, *results], nodes=nodes, sizes=sizes), tuple(extents)

@@ -45,16 +45,17 @@ def vjp(
         if v in needs:
             _accumulate(found, root.get(v, v), ct)
     for node in reversed(depth_first(graph, found, needs, root)):
-        if node.results[0] not in found:
+        if found.keys().isdisjoint(node.results):
             continue
-        ct = found[node.results[0]]
         builder.loc = node.loc
-        if hooks and node.results[0] in hooks:
-            ct = found[node.results[0]] = hooks[node.results[0]](ct)
+        for v in node.results:
+            if hooks and v in hooks and v in found:
+                found[v] = hooks[v](found[v])
         wanted = tuple(v in needs for v in node.operands)
         if not any(wanted):
             continue
-        for operand, part in zip(node.operands, _emit_vjp(builder, forward, node, ct, wanted), strict=True):
+        cts = [found.get(v) for v in node.results]
+        for operand, part in zip(node.operands, _emit_vjp(builder, forward, node, cts, wanted), strict=True):
             if part is not None:
                 _accumulate(found, root.get(operand, operand), part)
     for v, hook in (hooks or {}).items():
@@ -94,8 +95,8 @@ def depth_first(graph: Graph, outputs: Iterable[int], values: set[int], root: Ma
                 continue
             if left:
                 order.append(node)
-            elif value not in entered:
-                entered.add(value)
+            elif node.results[0] not in entered:
+                entered.add(node.results[0])
                 pending.append((value, True))
                 pending.extend((root.get(v, v), False) for v in reversed(node.operands) if v in values)
     return order
@@ -110,11 +111,20 @@ def requires_gradient(graph: Graph, wrt: Iterable[int]) -> set[int]:
     needs = {v for v in wrt if graph.avals[v].dtype.is_floating_point}
     for node in graph.nodes:
         wanted = tuple(v in needs for v in node.operands)
-        if not any(wanted) or not graph.avals[node.results[0]].dtype.is_floating_point:
+        if not any(wanted):
             continue
-        if isinstance(node.op.vjp, NoGradient) or any(v is not None for v in _fragment(graph, node, wanted).outputs):
-            needs.add(node.results[0])
+        for k, result in enumerate(node.results):
+            if graph.avals[result].dtype.is_floating_point and _passes(graph, node, k, wanted):
+                needs.add(result)
     return needs
+
+
+def _passes(graph: Graph, node: Node, k: int, wanted: tuple[bool, ...]) -> bool:
+    """Whether a cotangent of result `k` reaches one of the wanted operands, or would have to."""
+    if isinstance(node.op.vjp, NoGradient):
+        return True
+    given = tuple(i == k for i in range(len(node.results)))
+    return any(v is not None for v in _fragment(graph, node, wanted, given).outputs)
 
 
 def readers(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> dict[int, set[int]]:
@@ -125,12 +135,13 @@ def readers(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> dict[in
     read: dict[int, set[int]] = {}
     for node in reversed(graph.nodes):
         wanted = tuple(v in needs for v in node.operands)
-        if node.results[0] not in reached or not any(wanted):
+        given = tuple(v in reached for v in node.results)
+        if not any(given) or not any(wanted):
             continue
-        fragment = _fragment(graph, node, wanted)
-        for value, used in zip((*node.results, *node.operands), fragment.reads[1:], strict=True):
+        fragment = _fragment(graph, node, wanted, given)
+        for value, used in zip((*node.results, *node.operands), fragment.reads[len(given) :], strict=True):
             if used:
-                read.setdefault(value, set()).add(node.results[0])
+                read.setdefault(value, set()).update(v for v in node.results if v in reached)
         reached.update(v for v, out in zip(node.operands, fragment.outputs, strict=True) if out is not None)
     return read
 
@@ -185,14 +196,15 @@ class _Forward:
                 pending.extend(reversed(missing))
                 continue
             pending.pop()
-            if node.results[0] not in self.values:
+            if not self.values.keys() >= set(node.results):
                 self.builder.loc = node.loc
                 operands = [self.values[v] for v in node.operands]
-                self.values[node.results[0]] = self.builder.emit(node.op, operands, node.attrs)
+                results = self.builder.emit_all(node.op, operands, node.attrs)
+                self.values = {**dict(zip(node.results, results, strict=True)), **self.values}
 
 
 class _Fragment:
-    """A vjp as a graph without dead nodes. Inputs: cotangent, result, operands; `reads` says which are used.
+    """A vjp as a graph without dead nodes. Inputs: cotangents, results, operands; `reads` says which are used.
 
     `outputs` has one value, or None, per operand of the node.
     """
@@ -201,29 +213,36 @@ class _Fragment:
         live = {v for v in outputs if v is not None}
         nodes = []
         for node in reversed(graph.nodes):
-            if node.results[0] in live:
+            if not live.isdisjoint(node.results):
                 nodes.append(node)
                 live.update(node.operands)
         self.inputs, self.nodes, self.outputs = graph.inputs, nodes[::-1], outputs
         self.reads = tuple(v in live for v in graph.inputs)
 
 
-def _fragment(graph: Graph, node: Node, wanted: tuple[bool, ...]) -> _Fragment:
+def _fragment(graph: Graph, node: Node, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> _Fragment:
+    """What the vjp of a node gives its `wanted` operands, where the `given` ones of its results have a cotangent."""
     if isinstance(node.op.vjp, NoGradient):
         place = f" ({node.loc})" if node.loc else ""
         raise RuntimeError(f"[{node.op.name}] has no gradient: {node.op.vjp.reason}. Detach its operands{place}.")
-    operands = tuple(graph.avals[v] for v in node.operands)
-    return _make_fragment(node.op, operands, graph.avals[node.results[0]], node.attrs, wanted)
+    operands, results = (tuple(graph.avals[v] for v in values) for values in (node.operands, node.results))
+    return _make_fragment(node.op, operands, results, node.attrs, wanted, given)
 
 
 @remembered(4096)
 def _make_fragment(
-    op: OpRecord, operands: tuple[Aval, ...], result: Aval, attrs: tuple[Any, ...], wanted: tuple[bool, ...]
+    op: OpRecord,
+    operands: tuple[Aval, ...],
+    results: tuple[Aval, ...],
+    attrs: tuple[Any, ...],
+    wanted: tuple[bool, ...],
+    given: tuple[bool, ...],
 ) -> _Fragment:
     scratch = GraphBuilder()
-    ct, y, *xs = (scratch.input(aval) for aval in (result, result, *operands))
+    cts, ys, xs = (tuple(map(scratch.input, avals)) for avals in (results, results, operands))
+    there = tuple(ct if is_given else None for ct, is_given in zip(cts, given, strict=True))
     vjp_rule: Any = op.vjp
-    parts = vjp_rule(ct, y, *xs, *attrs)
+    parts = vjp_rule(*(there + ys if len(results) == 1 else (there, ys)), *xs, *attrs)
     if len(parts) != len(operands):
         raise RuntimeError(
             f"[{op.name}] its vjp gives {len(parts)} cotangents for {len(operands)} operands. Fix the record."
@@ -237,14 +256,16 @@ def _make_fragment(
 
 
 def _emit_vjp(
-    builder: Builder, forward: _Forward, node: Node, ct: Value, wanted: tuple[bool, ...]
+    builder: Builder, forward: _Forward, node: Node, cts: Sequence[Value | None], wanted: tuple[bool, ...]
 ) -> list[Value | None]:
-    fragment = _fragment(forward.graph, node, wanted)
+    fragment = _fragment(forward.graph, node, wanted, tuple(ct is not None for ct in cts))
     local: dict[int, Value] = {}
-    for slot, used, value in zip(fragment.inputs, fragment.reads, (None, *node.results, *node.operands), strict=True):
+    for slot, used, source in zip(fragment.inputs, fragment.reads, (*cts, *node.results, *node.operands), strict=True):
         if used:
-            local[slot] = ct if value is None else forward[value]
+            assert source is not None  # a rule gets None for a cotangent that is not there
+            local[slot] = forward[source] if isinstance(source, int) else source
     for step in fragment.nodes:
         builder.loc = node.loc
-        local[step.results[0]] = builder.emit(step.op, [local[v] for v in step.operands], step.attrs)
+        results = builder.emit_all(step.op, [local[v] for v in step.operands], step.attrs)
+        local.update(zip(step.results, results, strict=True))
     return [None if v is None else local[v] for v in fragment.outputs]

@@ -19,12 +19,18 @@ from flambeau.dialects.size import Int, Size
 
 
 class Builder:
-    """Emits ops. Subclasses implement `emit`; values carry their builder. `loc` is the line emitted ops belong to."""
+    """Emits ops. Subclasses implement `emit_all`; values carry their builder. `loc` is the line emitted ops belong to."""
 
     loc: Loc | None = None
 
-    def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...]) -> Value:
+    def emit_all(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...]) -> tuple[Value, ...]:
+        """The results of an op."""
         raise NotImplementedError
+
+    def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...]) -> Value:
+        """The result of an op that has one."""
+        (result,) = self.emit_all(op, operands, attrs)
+        return result
 
     def constant(self, value: float | Int | bool, dtype: DType, shape: tuple[Int, ...] = ()) -> Value:
         """A tensor of `shape` filled with `value`, which may be a size. (-0.0 equals 0.0 as an attribute, so it becomes
@@ -135,6 +141,6 @@ class GraphBuilder(Builder):
     def value(self, id: int) -> Value:
         return Value(self, id, self.graph.avals[id])
 
-    def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...]) -> Value:
-        (result,) = self.graph.add_node(op, [v.id for v in operands], attrs, self.loc)
-        return Value(self, result, self.graph.avals[result])
+    def emit_all(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...]) -> tuple[Value, ...]:
+        results = self.graph.add_node(op, [v.id for v in operands], attrs, self.loc)
+        return tuple(Value(self, v, self.graph.avals[v]) for v in results)

@@ -23,7 +23,7 @@ def nanoseconds(graph: Graph) -> int:
 
 def _node(graph: Graph, node: Node) -> float:
     result = graph.avals[node.results[0]]
-    traffic = hint(result.nbytes + sum(graph.avals[v].nbytes for v in node.operands)) / _BYTES_PER_NS
+    traffic = hint(sum(graph.avals[v].nbytes for v in (*node.results, *node.operands))) / _BYTES_PER_NS
     if node.op.kind is not Kind.CONTRACTION:
         return traffic
     return traffic + 2.0 * hint(result.size * graph.avals[node.operands[0]].shape[-1]) / _FLOPS_PER_NS

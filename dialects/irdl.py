@@ -66,6 +66,7 @@ def _node(node: Node, graph: Graph) -> str:
     attrs = ", ".join(f"{k} = {_attribute(v)}" for k, v in zip(node.op.attrs, node.attrs))
     types = ", ".join(_type(graph.avals[v]) for v in node.operands)
     results = ", ".join(_type(graph.avals[v]) for v in node.results)
+    results = results if len(node.results) == 1 else f"({results})"
     names = ", ".join(f"%{v}" for v in node.results)
     loc = f' loc("{node.loc.file}":{node.loc.line}:0)' if node.loc else ""
     attrs = f" {{{attrs}}}" if attrs else ""
@@ -264,7 +265,7 @@ def _dialect_of(records: tuple[OpRecord, ...]) -> Any:
         fields.update({f"{n}_": ext.Operand[Any] for n in names})
         if variadic:  # all of one type: an IRDL list has one constraint
             fields["rest_"] = _list_of(ext.Operand[Any])
-        fields["result_"] = ext.Result[Any]
+        fields.update({f"{n}_": ext.Result[Any] for n in record.results})
         members = {"__annotations__": fields, "verify_invariants": _verifier(record), "__module__": __name__}
         type(f"Tape_{record.name}", (tape.Operation,), members, name=record.name, traits=[ext.Pure])
     return tape

@@ -63,10 +63,11 @@ class OpRecord:
     kind       see `Kind`.
     attrs      names of the static attributes, in order; values are hashable and marshal-able
                (ints, bools, floats, strings, None, dtypes, tuples of those).
-    infer      (operand avals..., attrs...) -> Aval; raises the user's error for bad operands.
+    infer      (operand avals..., attrs...) -> Aval, or a tuple of them for an op with several `results`; raises the user's
+               error for bad operands. What is said of the result below is a tuple then, with one for each.
     reference  (operand arrays..., attrs...) -> array; NumPy, the meaning of the op.
     vjp        (cotangent, result, operands..., attrs...) -> one cotangent or None per operand, written with
-               records on `builder.Value`s; or `NoGradient`.
+               records on `builder.Value`s; or `NoGradient`. Of several results' cotangents, some may be None.
     lower      elementwise and source ops: (b, operands..., attrs...) -> value, on scalars or vectors alike, with
                the emitter `b` of `compiler/codegen/emitter.py`. Reductions: a `Monoid`. Others: None, their
                kind and attributes say it all.
@@ -81,6 +82,7 @@ class OpRecord:
                still safe to run and its value there does not matter. Other fallible ops: None, their kind says it.
     domain     fallible ops: (operand avals..., attrs...) -> `Domain`, what must hold of an operand's elements, from which
                the errors of exported programs are made. None: those name no value.
+    results    the names of the results, in order.
     failure    fallible ops: (position, operand avals..., attrs...) -> the exception to raise when the op failed first
                at row-major `position` (of the result; of the index operand for gather and scatter).
     """
@@ -88,7 +90,7 @@ class OpRecord:
     name: str
     kind: Kind
     attrs: tuple[str, ...]
-    infer: Callable[..., Aval]
+    infer: Callable[..., Aval | tuple[Aval, ...]]
     reference: Callable[..., Any]
     vjp: Callable[..., tuple[Any, ...]] | NoGradient
     lower: Any
@@ -102,6 +104,7 @@ class OpRecord:
     fails: Callable[..., Any] | None = None
     failure: Callable[..., Exception] | None = None
     domain: Callable[..., Domain] | None = None
+    results: tuple[str, ...] = ("result",)
 
     def __post_init__(self) -> None:
         if self.name in REGISTRY:
@@ -113,12 +116,24 @@ class OpRecord:
         REGISTRY[self.name] = self
 
     def infer_results(self, avals: Sequence[Aval], attrs: tuple[Any, ...]) -> tuple[Aval, ...]:
-        return (self.infer(*avals, *attrs),)
+        found: Any = self.infer(*avals, *attrs)
+        return found if len(self.results) > 1 else (found,)
+
+    def run_reference(self, arrays: Sequence[Any], attrs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The reference's results, an array each."""
+        found = self.reference(*arrays, *attrs)
+        return found if len(self.results) > 1 else (found,)
+
+    def run_lower(self, b: Any, operands: Sequence[Any], attrs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The values that the lowering emits, one for each result."""
+        found = self.lower(b, *operands, *attrs)
+        return found if len(self.results) > 1 else (found,)
 
     def __call__(self, *operands: Any, **attrs: Hashable) -> Any:
-        """Apply to `builder.Value`s. Sources take the builder as `builder=`."""
+        """Apply to `builder.Value`s: the result, or a tuple of several. Sources take the builder as `builder=`."""
         builder: Any = attrs.pop("builder", None) or operands[0].builder
-        return builder.emit(self, operands, tuple(attrs[name] for name in self.attrs))
+        results = builder.emit_all(self, operands, tuple(attrs[name] for name in self.attrs))
+        return results[0] if len(results) == 1 else results
 
     def __repr__(self) -> str:
         return f"tape.{self.name}"

@@ -34,18 +34,19 @@ def run(graph: Graph, arrays: Sequence[np.ndarray], sizes: Sequence[int] = ()) -
     for position, (value, array) in enumerate(zip(graph.inputs, arrays, strict=True)):
         values[value] = _checked(np.asarray(array), graph.avals[value], f"input {position}")
     for node in graph.nodes:
-        values[node.results[0]] = _run_node(graph, node, values)
+        values.update(zip(node.results, _run_node(graph, node, values), strict=True))
     return [values[v] for v in graph.outputs]
 
 
-def _run_node(graph: Graph, node: Node, values: dict[int, np.ndarray]) -> np.ndarray:
+def _run_node(graph: Graph, node: Node, values: dict[int, np.ndarray]) -> list[np.ndarray]:
     try:
-        result = np.asarray(node.op.reference(*(values[v] for v in node.operands), *node.attrs))
+        results = node.op.run_reference([values[v] for v in node.operands], node.attrs)
     except Exception as error:
         if node.loc is not None:
             error.add_note(f"recorded at {node.loc}")
         raise
-    return _checked(result, graph.avals[node.results[0]], f"the reference of {node.op.name}")
+    avals = [graph.avals[v] for v in node.results]
+    return [_checked(np.asarray(x), a, f"the reference of {node.op.name}") for x, a in zip(results, avals, strict=True)]
 
 
 def _checked(array: np.ndarray, aval: Aval, what: str) -> np.ndarray:

@@ -80,9 +80,8 @@ def shared(array: np.ndarray) -> Tensor:
 class _ArrayBuilder(Builder):
     """Runs records on NumPy arrays at once: the views of a tensor, applied to the array of its storage."""
 
-    def emit(self, op: Any, operands: Any, attrs: tuple) -> Value:
-        result = np.asarray(op.reference(*(v.id for v in operands), *attrs))
-        return self.wrap(result)
+    def emit_all(self, op: Any, operands: Any, attrs: tuple) -> tuple[Value, ...]:
+        return tuple(self.wrap(np.asarray(x)) for x in op.run_reference([v.id for v in operands], attrs))
 
     def wrap(self, array: np.ndarray) -> Value:
         return Value(self, array, Aval(array.shape, from_numpy(array.dtype)))

@@ -37,8 +37,9 @@ def primitive(op: OpRecord) -> Function:
     if found is None:
         kinds = [(name, "size" if name in SIZE_ATTRIBUTES else "static", REQUIRED, False) for name in op.attrs]
 
-        def rule(operands: list[Value], **attrs: Any) -> Value:
-            return builder().emit(op, operands, tuple(attrs[name] for name in op.attrs))
+        def rule(operands: list[Value], **attrs: Any) -> Value | tuple[Value, ...]:
+            results = builder().emit_all(op, operands, tuple(attrs[name] for name in op.attrs))
+            return results[0] if len(results) == 1 else results
 
         params = (("operands", "tensors", REQUIRED, False), *kinds)
 
@@ -49,10 +50,11 @@ def primitive(op: OpRecord) -> Function:
 class TensorBuilder(Builder):
     """Records every op it is given; the `id` of its values is a tensor."""
 
-    def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple) -> Value:
+    def emit_all(self, op: OpRecord, operands: Sequence[Value], attrs: tuple) -> tuple[Value, ...]:
         if op is stop_gradient:  # no result of this may seem to have a history
-            return self.value(operands[0].id.detach())
-        return self.value(primitive(op)([v.id for v in operands], *attrs))
+            return (self.value(operands[0].id.detach()),)
+        made = primitive(op)([v.id for v in operands], *attrs)
+        return tuple(map(self.value, made)) if type(made) is tuple else (self.value(made),)
 
     def value(self, tensor: Tensor) -> Value:
         return Value(self, tensor, Aval(tensor.shape, tensor.dtype))

@@ -23,8 +23,18 @@ class Val:
         self.lanes = 1
 
 
+def _arrays(operands) -> list:
+    """Numbers take the type of the first operand that is none."""
+    model = next((x.array.dtype for x in operands if isinstance(x, Val)), None)
+    return [x.array if isinstance(x, Val) else np.asarray(x, model) for x in operands]
+
+
 def _method(function):
-    return lambda self, *operands: Val(function(*(v.array for v in operands)))
+    return lambda self, *operands: Val(function(*_arrays(operands)))
+
+
+def _unsigned(x: np.ndarray) -> np.ndarray:
+    return x.view(f"u{x.dtype.itemsize}")
 
 
 class NumpyEmitter:
@@ -41,7 +51,8 @@ class NumpyEmitter:
     is_nan = _method(np.isnan)
     trunc, round_even, copysign = (_method(f) for f in (np.trunc, np.rint, np.copysign))
     and_, or_, xor, not_ = (_method(f) for f in (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.bitwise_not))
-    shl, shr, select = (_method(f) for f in (np.left_shift, np.right_shift, np.where))
+    shl, shr = _method(np.left_shift), _method(np.right_shift)
+    shru = _method(lambda x, count: np.right_shift(_unsigned(x), _unsigned(count)).view(x.dtype))
     maximum, minimum = _method(maximum.reference), _method(minimum.reference)
     int_div_floor, int_rem_floor = _method(np.floor_divide), _method(np.remainder)
 
@@ -53,8 +64,14 @@ class NumpyEmitter:
             carried, at_most = body(*carried), at_most - 1
         return list(carried)
 
-    def cmp(self, predicate: str, x: Val, y: Val) -> Val:
-        return Val(_COMPARE[predicate](x.array, y.array))
+    def select(self, condition: Val, x, y) -> Val:
+        return Val(np.where(condition.array, *_arrays([x, y])))
+
+    def bitcast(self, x: Val, type: str) -> Val:
+        return Val(x.array.view(by_mlir(type).numpy))
+
+    def cmp(self, predicate: str, x, y) -> Val:
+        return Val(_COMPARE[predicate](*_arrays([x, y])))
 
     def cast(self, x: Val, type: str) -> Val:
         return Val(saturate(x.array, by_mlir(type)))

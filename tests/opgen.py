@@ -90,13 +90,18 @@ def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
     return bool(np.all(both | ((x == y) & (np.signbit(x) == np.signbit(y)))))
 
 
-def compare(record: OpRecord, case: Case, result: np.ndarray) -> str | None:
-    """None when `result` is what the record promises for this case, else what is wrong.
+def compare(record: OpRecord, case: Case, *results: np.ndarray) -> str | None:
+    """None when the results are what the record promises for this case, else what is wrong.
 
     Exact ops and integers: bit for bit the reference. Contractions: 4 eps sqrt(K) of the sum of absolute products.
     Approximations: within the record's ulp of the reference, which is itself within one of the correct answer.
     """
-    (expected,) = reference.run(case.graph, case.arrays)
+    wanted = reference.run(case.graph, case.arrays)
+    faults = (_compare(record, case, *pair) for pair in zip(results, wanted, strict=True))
+    return next(filter(None, faults), None)
+
+
+def _compare(record: OpRecord, case: Case, result: np.ndarray, expected: np.ndarray) -> str | None:
     if result.shape != expected.shape or result.dtype != expected.dtype:
         return f"{case.id}: got {result.dtype} {result.shape}, expected {expected.dtype} {expected.shape}"
     if record.exact or expected.dtype.kind != "f":

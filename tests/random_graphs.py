@@ -119,9 +119,9 @@ class _Generator:
         if (self.exact and not op.exact) or (op.fallible and not self.fallible):
             return None
         self.line += 1
-        (value,) = self.graph.add_node(op, operands, attrs, Loc("program.py", self.line))
-        self.values.append(value)
-        return value
+        results = self.graph.add_node(op, operands, attrs, Loc("program.py", self.line))
+        self.values += results
+        return results[0]
 
     def aval(self, value: int) -> Aval:
         return self.graph.avals[value]

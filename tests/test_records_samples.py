@@ -44,10 +44,10 @@ def test_reference_gives_what_infer_says(record: OpRecord) -> None:
     ran = 0
     for case in opgen.cases(record):
         before = [x.copy() for x in case.arrays]
-        (result,) = reference.run(case.graph, case.arrays)
-        assert isinstance(result, np.ndarray)
+        results = reference.run(case.graph, case.arrays)
+        assert all(isinstance(x, np.ndarray) for x in results)
         assert all(opgen.same_bits(x, y) for x, y in zip(before, case.arrays, strict=True)), "an operand was written to"
-        assert opgen.compare(record, case, np.array(result)) is None
+        assert opgen.compare(record, case, *map(np.array, results)) is None
         ran += 1
     assert ran > 0
 

@@ -304,15 +304,16 @@ def test_lowerings_compute_the_reference(record) -> None:
     """To the bit, on an emitter that computes with NumPy. (pow here: integers only, floats need approximations.)"""
     for case in opgen.cases(record):
         (node,) = case.graph.nodes
-        expected = reference.run(case.graph, case.arrays)[0]
-        if not record.exact and expected.dtype.kind == "f":
+        expected = reference.run(case.graph, case.arrays)
+        if not record.exact and expected[0].dtype.kind == "f":
             continue
-        emitter = NumpyEmitter([i.astype(np.int64) for i in np.indices(expected.shape)])
+        emitter = NumpyEmitter([i.astype(np.int64) for i in np.indices(expected[0].shape)])
         with np.errstate(all="ignore"):
-            result = record.lower(emitter, *(Val(x) for x in case.arrays), *node.attrs)
+            results = record.run_lower(emitter, [Val(x) for x in case.arrays], node.attrs)
             operands = [Val(x) for x in case.arrays]
             failed = record.fails(emitter, *operands, *node.attrs).array if record.fails else False
-        assert opgen.same_bits(np.broadcast_to(result.array, expected.shape), expected), case.id
+        for result, wanted in zip(results, expected, strict=True):
+            assert opgen.same_bits(np.broadcast_to(result.array, wanted.shape), wanted), case.id
         assert not np.any(failed)
 
 

@@ -111,9 +111,8 @@ class Fragment:
 
     def _resolve(self, node: Node) -> bool:
         """Note where the node's result comes from; true if it has to be computed."""
-        (result,) = node.results
-        shape = self.avals[result].shape
         if node.op.kind is Kind.VIEW:
+            (result,) = node.results
             base = self.sources.get(node.operands[0])
             layout = apply_view(node, base.layout) if base is not None else None
             if base is not None and layout is not None:
@@ -121,7 +120,8 @@ class Fragment:
             else:
                 self.is_affine = False
             return False
-        self.sources[result] = Source(result, leaf_layout(node, shape))
+        for v in node.results:
+            self.sources[v] = Source(v, leaf_layout(node, self.avals[v].shape))
         return not is_leaf_source(node)
 
     def size(self, value: int) -> Any:
@@ -167,7 +167,7 @@ class Fragment:
         return form.kind == "rows" and self.size(value) == form.batch
 
     def _fits(self, node: Node, form: Form) -> bool:
-        (result,) = node.results
+        result = node.results[0]
         if self.folds(node):
             return self._reads(node.operands[0], form, False)
         row_level = self.is_row_level(result, form)

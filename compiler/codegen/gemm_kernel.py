@@ -69,7 +69,7 @@ def evaluate(
         return loaded[ref.number]
 
     for step in steps:
-        values.append(step.op.lower(b, *(value(r) for r in step.args), *step.attrs))
+        values += step.op.run_lower(b, [value(r) for r in step.args], step.attrs)
     return [value(ref) for ref in refs]
 
 

@@ -167,9 +167,9 @@ def _compute_row(row: Point, stages: Stages, stage: int) -> None:
     """Compute what the row's elements share and what is known by `stage`, before the loops that read it."""
     fragment = row.fragment
     for node in fragment.members:
-        (result,) = node.results
-        if fragment.is_row_level(result, row.kernel.form) and stages.stage_of[result] <= stage:
-            row.value(result)
+        for result in node.results:
+            if fragment.is_row_level(result, row.kernel.form) and stages.stage_of[result] <= stage:
+                row.value(result)
 
 
 def _fold_stage(kernel: NestKernel, row: Point, start: Val, fold: Fold, nodes: list[Node]) -> dict[int, Val]:

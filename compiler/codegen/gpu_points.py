@@ -50,7 +50,7 @@ class Point:
         if self.row is not None and self._belongs_to_row(node, source.root):
             return self.row.value(source.root)
         if source.root not in self.values:
-            self.values[source.root] = self._compute(node)
+            self.values.update(zip(node.results, self._compute(node), strict=True))
         return self.values[source.root]
 
     def store(self, value: int, index: Val | int | None = None) -> None:
@@ -61,14 +61,15 @@ class Point:
     def _belongs_to_row(self, node: Node, root: int) -> bool:
         return self.fragment.folds(node) or self.fragment.is_row_level(root, self.kernel.form)
 
-    def _compute(self, node: Node) -> Val:
+    def _compute(self, node: Node) -> tuple[Val, ...]:
+        """The results of a member."""
         operands = [self.value(v) for v in node.operands]
         if node.op.kind is Kind.REDUCTION:  # nothing to fold: one step from the identity
             monoid, dtype = node.op.lower, self.fragment.avals[node.results[0]].dtype
             once = monoid.combine(self.b, self.b.const(monoid.identity(dtype), operands[0]), operands[0])
-            return canonical(self.b, once)
+            return (canonical(self.b, once),)
         with self.b.at(self.linear):
-            return node.op.lower(self.b, *operands, *node.attrs)
+            return node.op.run_lower(self.b, operands, node.attrs)
 
     def _leaf(self, source: Source) -> Val:
         if source not in self.leaves:

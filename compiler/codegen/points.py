@@ -126,7 +126,8 @@ class Row:
             return self.values[root]
         if node.op.kind is Kind.GATHER:
             return self._gather(node)
-        return compute(nest, node, [self.value(v) for v in node.operands], self.position, None)
+        made = compute(nest, node, [self.value(v) for v in node.operands], self.position, None)
+        return _noted(self.values, node, made)[root]
 
     def _leaf(self, value: int, root: int, layout: Layout) -> Val:
         producer = self.nest.fragment.producers.get(root)
@@ -235,7 +236,8 @@ class Point:
             return self.nest.b.load(self.nest.output(root), self.index(self.row.start()), dtype, self.lanes, self.mask)
         if node.op.kind is Kind.GATHER:
             return self._gather(node)
-        return compute(self.nest, node, [self.value(v) for v in node.operands], self.position, self.mask)
+        made = compute(self.nest, node, [self.value(v) for v in node.operands], self.position, self.mask)
+        return _noted(self.values, node, made)[root]
 
     def _leaf(self, value: int, source: Source) -> Val:
         nest = self.nest
@@ -353,21 +355,28 @@ class Point:
         self.nest.b.store(self.nest.b.splat(x, self.lanes), pointer, index, self.mask)
 
 
-def compute(nest: Nest, node: Node, operands: list[Val], position: Position, mask: Val | None) -> Val:
-    """Emit one member on the given operands; `position()` gives the linear index of the lanes."""
+def _noted(values: dict[int, Val], node: Node, made: tuple[Val, ...]) -> dict[int, Val]:
+    """`values` with what a member gave: it is emitted once for all of its results."""
+    for v, x in zip(node.results, made, strict=True):
+        values.setdefault(v, x)
+    return values
+
+
+def compute(nest: Nest, node: Node, operands: list[Val], position: Position, mask: Val | None) -> tuple[Val, ...]:
+    """Emit one member on the given operands: its results. `position()` gives the linear index of the lanes."""
     b = nest.b
     if node.op.kind is Kind.REDUCTION:  # nothing to fold: one step from the identity
         monoid, dtype = node.op.lower, nest.fragment.avals[node.results[0]].dtype
-        return canonical(b, monoid.combine(b, b.const(monoid.identity(dtype), operands[0]), operands[0]))
+        return (canonical(b, monoid.combine(b, b.const(monoid.identity(dtype), operands[0]), operands[0])),)
     if node.op.kind is Kind.SOURCE:
         with b.at(position()):
-            return node.op.lower(b, *operands, *node.attrs)
+            return node.op.run_lower(b, operands, node.attrs)
     if node.op.fallible and node.op.fails is not None:
         failed = node.op.fails(b, *operands, *node.attrs)
         where = position()
         failed = b.splat(failed, where.lanes)
         nest.report(node, failed if mask is None else b.and_(failed, mask), where)
-    return node.op.lower(b, *operands, *node.attrs)
+    return node.op.run_lower(b, operands, node.attrs)
 
 
 def checked_index(nest: Nest, node: Node, index: Val, position: Position, mask: Val | None) -> Val:

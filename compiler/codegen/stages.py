@@ -35,7 +35,7 @@ class Stages:
         self.fragment, self.form = fragment, form
         self.stage_of: dict[int, int] = {}
         for node in fragment.members:
-            self.stage_of[node.results[0]] = self._stage(node)
+            self.stage_of.update(dict.fromkeys(node.results, self._stage(node)))
         self.last = max([0, *self.stage_of.values()])
         self.kept: list[int] = []
         self.read_back: set[int] = set()  # outputs that a later stage reads from their buffers

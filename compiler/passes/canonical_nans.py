@@ -29,6 +29,7 @@ class CanonicalNans(Pass):
         copy = Copy(graph)
         for node in graph.nodes:
             results = copy.keep(node)
-            if node.results[0] in values:
-                copy.bind(node, copy.append(node, canonical_nan, results, (), [graph.avals[node.results[0]]]))
+            for v, result in zip(node.results, results, strict=True):
+                if v in values:
+                    (copy.ids[v],) = copy.append(node, canonical_nan, (result,), (), [graph.avals[v]])
         return copy.finish()

@@ -154,7 +154,7 @@ class Program(Values):
 
     def _fits(self, node: Node, form: Form, members: set[int]) -> bool:
         """Whether the nest `form` can compute a member; mirrors `Fragment.form`."""
-        (result,) = node.results
+        result = node.results[0]  # an op whose results differ in shape has no nest of this kind
         split = self._fold(node)
         if split is not None:
             return form_of_split(split) == form and self._reads(node.operands[0], form, False, members)
@@ -216,7 +216,9 @@ class Program(Values):
         that are affine over the product's (batch, M, N) coordinates: the same shape, rows, columns, scalars.
         """
         shape = self.avals[product].shape
-        if node.op.kind is not Kind.ELEMENTWISE or node.op.fallible or self.avals[node.results[0]].size != prod(shape):
+        if node.op.kind is not Kind.ELEMENTWISE or node.op.fallible or len(node.results) > 1:
+            return False
+        if self.avals[node.results[0]].size != prod(shape):
             return False
         for value in node.operands:
             root, layout = self.source(value)

@@ -143,7 +143,9 @@ class Producers:
         return cone
 
     def _is_movable(self, node: Node, size: Int) -> bool:
-        return node.op.kind is Kind.ELEMENTWISE and not node.op.fallible and self.avals[node.results[0]].size == size
+        if node.op.kind is not Kind.ELEMENTWISE or node.op.fallible or len(node.results) > 1:
+            return False
+        return self.avals[node.results[0]].size == size
 
     def _joined(self, whole: Group, cone: _Cone) -> Group | None:
         """The reader's group with the cone; None where that is too much for one cluster."""

@@ -46,11 +46,13 @@ class Values:
 
     def _resolve(self, node: Node) -> list[int]:
         """Note where a node's result comes from; returns values that must be stored for that."""
+        if node.op.kind is not Kind.VIEW:
+            for v in node.results:
+                self.sources[v] = Source(v, leaf_layout(node, self.avals[v].shape))
+            is_iota = is_leaf_source(node) and node.op.name != "constant"
+            return list(node.results) if is_iota and not self.fold_views else []
         (result,) = node.results
         shape = self.avals[result].shape
-        if node.op.kind is not Kind.VIEW:
-            self.sources[result] = Source(result, leaf_layout(node, shape))
-            return [result] if is_leaf_source(node) and not self.fold_views and node.op.name != "constant" else []
         source = self.source(node.operands[0])
         layout = apply_view(node, source.layout)
         self.sources[result] = Source(source.root, layout or dense(shape))

@@ -86,7 +86,9 @@ class _Search:
         return readers[0] if len(readers) == 1 and value not in self.returned else None
 
     def _is_small_op(self, node: Node) -> bool:
-        return node.op.kind is Kind.ELEMENTWISE and not node.op.fallible and hint(self.avals[node.results[0]].size) > 1
+        if node.op.kind is not Kind.ELEMENTWISE or node.op.fallible or len(node.results) > 1:
+            return False
+        return hint(self.avals[node.results[0]].size) > 1
 
     def _views(self, node: Node) -> tuple[Node, ...]:
         """The reshapes and broadcasts that alone read the node's result, up to one that makes it larger."""

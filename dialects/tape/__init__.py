@@ -27,6 +27,7 @@ from flambeau.dialects.tape.elementwise import (
     sub,
     trunc,
 )
+from flambeau.dialects.tape.exponents import frexp
 from flambeau.dialects.tape.indexing import gather, scatter_add
 from flambeau.dialects.tape.integer import and_, int_div, int_rem, not_, or_, shl, shr, xor
 from flambeau.dialects.tape.nan import canonical_nan
@@ -62,6 +63,7 @@ __all__ = [
     "floor",
     "floor_div",
     "fmod",
+    "frexp",
     "gather",
     "ge",
     "gt",

@@ -120,16 +120,20 @@ def elementwise(
     samples: Samples,
     doc: str,
     result: DType | None = None,
+    results: dict[str, DType | None] | None = None,
     **fields: Any,
 ) -> OpRecord:
-    """A record of kind ELEMENTWISE whose operands share shape and dtype; `result` is its dtype where that differs."""
+    """A record of kind ELEMENTWISE whose operands share shape and dtype; `result` is its dtype where that differs. Several
+    `results` are given by name, each with its dtype or None for that of the operands."""
+    dtypes_of_results = {"result": result} if results is None else results
 
-    def infer(*avals: Aval) -> Aval:
+    def infer(*avals: Aval) -> Aval | tuple[Aval, ...]:
         if len(avals) != arity:
             raise TypeError(f"[{name}] takes {arity} operand(s), got {len(avals)}. Give every operand once.")
         check_same(name, avals)
         check_dtype(name, avals[0], dtypes)
-        return Aval(avals[0].shape, result or avals[0].dtype)
+        found = tuple(Aval(avals[0].shape, dtype or avals[0].dtype) for dtype in dtypes_of_results.values())
+        return found[0] if results is None else found
 
     return OpRecord(
         name=name,
@@ -142,6 +146,7 @@ def elementwise(
         dtypes=dtypes,
         samples=lambda: samples() + bad_operands(name, arity, dtypes),
         doc=doc,
+        results=tuple(dtypes_of_results),
         **fields,
     )
 

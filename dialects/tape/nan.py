@@ -42,7 +42,7 @@ def seen(graph: Graph) -> frozenset[int]:
         if _is_clean(node, clean):
             clean.update(node.results)
         elif not moves(node.op) and not clean.issuperset(node.results) and not outgoing.isdisjoint(node.results):
-            found.update(node.results)
+            found.update(v for v in node.results if v in outgoing and v not in clean)
             clean.update(node.results)
     return frozenset(found)
 

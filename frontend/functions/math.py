@@ -154,3 +154,10 @@ def heaviside(input: Tensor_, values: Operand):
         return ops.or_(x, at_zero)
     step = ops.select(x.eq(0), at_zero, (x > 0).cast(x.dtype))
     return ops.select(x.ne(x), x, step) if x.dtype.is_floating_point else step
+
+
+@function(free="flambeau", method=True, samples=unary())
+def frexp(input: Tensor_):
+    """(mantissa, exponent) with `input == mantissa * 2**exponent`: 1/2 <= |mantissa| < 1, int32 exponents. Zeros, infinities and
+    NaN are their own mantissa, with exponent 0."""
+    return ops.frexp(floating(input))
