@@ -114,6 +114,8 @@ case("where guards sqrt", lambda m, x: m.where(x > 0, x.sqrt(), x * 0), POINTS)
 case("where guards log", lambda m, x: m.where(x > 0, m.where(x > 0, x, x * 0 + 1).log(), x * 0), POINTS)
 case("masked_fill", lambda m, x: m.masked_fill(x.log(), x <= 0, 0.0), POINTS)
 case("hypot by hand", lambda m, x, y: (x * x + y * y).sqrt(), *grid(FEW, FEW), covers=["sqrt"])
+case("frexp mantissa", lambda m, x: m.frexp(x)[0], POINTS, covers=["frexp"])
+case("frexp both", lambda m, x: m.frexp(x)[0] * m.frexp(x)[1], POINTS, covers=["frexp"])
 case("abs squared", lambda m, x: x.abs() * x.abs(), POINTS, covers=["abs"])
 
 # ---- activations --------------------------------------------------------------------------------------------------
