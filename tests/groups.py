@@ -259,6 +259,14 @@ def window() -> Group:
     return b.build(b.generic((PARALLEL, REDUCTION), (8, 3), operands, ((f32(8), axes(0), lowest),), body))
 
 
+def unread() -> Group:
+    """Tensors without elements, some of which nobody reads, as clusters have them."""
+    b = GroupBuilder()
+    b.input(f32(3, 0))
+    b.call("tensor.empty", (), (f32(3, 0),))
+    return b.build(b.call("tensor.empty", (), (f32(0),)))
+
+
 # ---- elements picked and put ---------------------------------------------------------------------------------------
 
 
@@ -420,6 +428,7 @@ GROUPS: dict[str, Callable[[], Group]] = {
     "argmax": argmax,
     "one place for two loops": one_place,
     "a window": window,
+    "no elements": unread,
     "gather": gather,
     "scatter": scatter,
     "pad, concat and reshape": assembled,

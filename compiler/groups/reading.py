@@ -156,7 +156,7 @@ class _Function:
     def _empty(self, op: Any) -> None:
         (result,) = op.results
         self.inits[result] = None
-        if result in self.structure.users and not self._only_begins(result):
+        if not self._only_begins(result):
             self._call("tensor.empty", op, ())
 
     def _fill(self, op: Any) -> None:
