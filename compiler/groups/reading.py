@@ -23,7 +23,7 @@ from flambeau.compiler.groups.form import (
 )
 from flambeau.compiler.groups.reading_bodies import BodyReader, Indices
 from flambeau.compiler.groups.reading_tiles import Tiling, tiling
-from flambeau.compiler.groups.reading_types import Structure, Types, location, refuse
+from flambeau.compiler.groups.reading_types import Structure, Types, location, refuse, shared_types
 from flambeau.compiler.groups.slices import extents, limits, reordering, reshape
 from flambeau.dialects import flambeau_ops
 from flambeau.dialects.aval import Aval
@@ -36,7 +36,7 @@ _DYNAMIC = -(2**63)  # how MLIR marks what an operand says in a list of numbers
 
 def parse(text: str) -> dict[str, Group]:
     """The groups of a module's text. Raises `mlir.MlirError` with MLIR's diagnostics, GroupError."""
-    return read(module(text))
+    return read(module(text), "fastmath" in text)
 
 
 def module(text: str) -> Any:
@@ -50,12 +50,16 @@ def parse_group(text: str) -> Group:
     return next(iter(parse(text).values()))
 
 
-def read(parsed: Any) -> dict[str, Group]:
-    """The groups of a module, by name. Changes the module: named ops are generalized. Raises GroupError."""
-    if _has_named_ops(parsed):
-        mlir.run(parsed, "builtin.module(func.func(linalg-generalize-named-ops))")
+def read(parsed: Any, has_flags: bool | None = None) -> dict[str, Group]:
+    """The groups of a module, by name. Changes the module: named ops are generalized. `has_flags`: whether any op may have
+    fastmath flags, if that is known. Raises GroupError."""
+    types = shared_types()
+    types.has_flags = "fastmath<" in str(parsed) if has_flags is None else has_flags
     with mlir.context():
-        structure, types = Structure(parsed.operation), Types("fastmath<" in str(parsed))
+        structure = Structure(parsed.operation)
+        if structure.has_named_ops:
+            mlir.run(parsed, "builtin.module(func.func(linalg-generalize-named-ops))")
+            structure = Structure(parsed.operation)
         functions = [op for op in structure.children.get(parsed.operation, []) if op.name != "transform.named_sequence"]
         groups = {}
         for function in functions:
@@ -63,11 +67,6 @@ def read(parsed: Any) -> dict[str, Group]:
                 raise refuse(function, "a module of groups holds func.funcs only.")
             groups[function.attributes["sym_name"].value] = _Function(structure, types).read(function)
     return groups
-
-
-def _has_named_ops(parsed: Any) -> bool:
-    known = ("linalg.generic", "linalg.index", "linalg.yield", "linalg.fill")
-    return any(op.name.startswith("linalg.") and op.name not in known for op in flambeau_ops.walked(parsed.operation))
 
 
 class _Function:
@@ -108,7 +107,7 @@ class _Function:
 
     def _number(self, op: Any, value: Any) -> int:
         """A value's number in the group. Constants that only fill tensors get one where they are needed after all."""
-        if value not in self.numbers and value in self.literals and str(value.type) != "index":
+        if value not in self.numbers and value in self.literals and self.types.text(value) != "index":
             self._add_constant(value, None)
         if value not in self.numbers:
             raise refuse(op, f"it takes {value}, which is no value of the group.")
@@ -142,7 +141,7 @@ class _Function:
         (result,) = op.results
         self.literals[result] = self.types.literal(op.attributes["value"])
         users = self.structure.users.get(result, [])
-        if str(result.type) != "index" and not (users and all(self._is_init(user) for user, _ in users)):
+        if self.types.text(result) != "index" and not (users and all(self._is_init(user) for user, _ in users)):
             self._add_constant(result, location(op))
 
     def _add_constant(self, value: Any, loc: Loc | None) -> None:
@@ -150,7 +149,7 @@ class _Function:
         (self.numbers[value],) = self.builder.call("arith.constant", (), (aval,), literal, loc=loc)
 
     def _size(self, op: Any) -> None:
-        if str(op.results[0].type) != "index":
+        if self.types.text(op.results[0]) != "index":
             self._call("flambeau.size", op, (), {"size": parse_size(op.attributes["size"].value)})
 
     def _empty(self, op: Any) -> None:

@@ -65,7 +65,7 @@ class BodyReader:
     def body(self, op: Any, indices: Indices) -> tuple[Body, list[Any]]:
         """The body of an op, and its captures."""
         ((arguments, operations),) = self.structure.blocks(op)
-        outer = [v for v in self.structure.used(op) if not _is_index(v)]
+        outer = [v for v in self.structure.used(op) if self.types.text(v) != "index"]
         return _Block(self, indices, [*arguments, *outer]).read(operations), outer
 
     def block(self, arguments: Sequence[Any], operations: Sequence[Any], indices: Indices) -> Body:
@@ -73,16 +73,12 @@ class BodyReader:
         return _Block(self, indices, arguments).read(operations)
 
 
-def _is_index(value: Any) -> bool:
-    return str(value.type) == "index"
-
-
 class _Block:
     """A block being read: its arguments are numbered first, then the results of its ops."""
 
     def __init__(self, reader: BodyReader, indices: Indices, arguments: Sequence[Any]) -> None:
         self.reader, self.indices = reader, indices
-        self.types = [str(v.type) for v in arguments]
+        self.types = [reader.types.text(v) for v in arguments]
         self.count = len(arguments)
         self.numbers: dict[Any, int] = {v: k for k, v in enumerate(arguments)}
         self.begins: dict[Any, Place] = {}  # indices that count from their tile's begin, and where that is
@@ -178,7 +174,7 @@ class _Block:
     # ---- scalar ops ----------------------------------------------------------------------------------------------
 
     def _scalar(self, op: Any) -> BodyOp:
-        results = tuple(str(r.type) for r in op.results)
+        results = tuple(map(self.reader.types.text, op.results))
         operands = tuple(self._operands(op))
         name, attribute = _ATTRIBUTES.get(op.name, _plain)(op, self.reader.types)
         return BodyOp(name, operands, attribute, results)
@@ -188,13 +184,13 @@ class _Block:
     def _structured(self, op: Any) -> BodyOp:
         if op.name not in ("scf.if", "scf.while"):
             raise refuse(op, "bodies have scf.if and scf.while only. Write it with these.")
-        free = [v for v in self.reader.structure.used(op) if not _is_index(v)]
+        free = [v for v in self.reader.structure.used(op) if self.reader.types.text(v) != "index"]
         regions = []
         for arguments, operations in self.reader.structure.blocks(op):
             block = _Block(self.reader, self.indices, [*arguments, *free])
             regions.append(block.read(operations))
         operands = (*self._operands(op), *(self._number(op, v) for v in free))
-        return BodyOp(op.name, operands, None, tuple(str(r.type) for r in op.results), tuple(regions))
+        return BodyOp(op.name, operands, None, tuple(map(self.reader.types.text, op.results)), tuple(regions))
 
 
 # ---- what ops say besides their operands ------------------------------------------------------------------------
@@ -203,7 +199,7 @@ class _Block:
 def _plain(op: Any, types: Types) -> tuple[str, Any]:
     """An op of arith or math that is told nothing else, of one type or a conversion."""
     dialect, _, name = op.name.partition(".")
-    kinds = {str(v.type) for v in (*op.operands, *op.results)}
+    kinds = {types.text(v) for v in (*op.operands, *op.results)}
     if dialect not in ("arith", "math") or len(op.results) != 1 or (len(kinds) > 1 and name not in CONVERSIONS):
         raise refuse(op, "it is no scalar op of a body. Use arith and math on one type, conversions, or ops of ours.")
     _check_flags(op, types, _HARMLESS)

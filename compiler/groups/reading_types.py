@@ -7,6 +7,7 @@ bindings' op classes, whose import takes 50 to 150 ms. Next: `reading.py`.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from flambeau.compiler import mlir
@@ -31,7 +32,10 @@ class Structure:
         self.children: dict[Any, list[Any]] = {}
         self.definitions: dict[Any, Any] = {}
         self.users: dict[Any, list[tuple[Any, int]]] = {}
+        self.has_named_ops = False
         for op in walked(root):
+            name = op.name
+            self.has_named_ops |= name.startswith("linalg.") and name not in _PLAIN
             self.children.setdefault(op.parent, []).append(op)
             for r in op.results:
                 self.definitions[r] = op
@@ -72,6 +76,7 @@ class Structure:
                 inside.update(child.results)
 
 
+_PLAIN = ("linalg.generic", "linalg.index", "linalg.yield", "linalg.fill")
 _TERMINATORS = frozenset(
     {"scf.yield", "scf.condition", "scf.forall.in_parallel", "linalg.yield", "tensor.yield", "flambeau.yield"}
 )
@@ -81,10 +86,25 @@ class Types:
     """What the types and attributes of a context mean. `has_flags`: whether any op has fastmath flags; they are looked at
     only then, since the bindings wrap such an attribute in a class of arith's."""
 
-    def __init__(self, has_flags: bool = False) -> None:
-        self.ir, self.has_flags = mlir.ir, has_flags
+    def __init__(self) -> None:
+        self.ir, self.has_flags = mlir.ir, False
+        self._texts: dict[Any, str] = {}
         self._avals: dict[Any, Aval] = {}
         self._maps: dict[Any, Map] = {}
+
+    def forget(self, limit: int = 4096) -> None:
+        """Start anew once there is much to remember."""
+        for known in (self._texts, self._avals, self._maps):
+            if len(known) > limit:
+                known.clear()  # type: ignore[attr-defined]
+
+    def text(self, value: Any) -> str:
+        """A value's type, as MLIR spells it."""
+        type_ = value.type
+        found = self._texts.get(type_)
+        if found is None:
+            found = self._texts[type_] = str(type_)
+        return found
 
     # ---- types ---------------------------------------------------------------------------------------------------
 
@@ -193,6 +213,18 @@ class Types:
         data = memoryview(attribute).tobytes()
         width = len(data) // max(type_.get_dim_size(0), 1) or 1
         return [_spelled(data[k : k + width], element) for k in range(0, len(data), width)]
+
+
+@cache
+def _types() -> Types:
+    return Types()
+
+
+def shared_types() -> Types:
+    """Those of the compiler's context."""
+    types = _types()
+    types.forget()
+    return types
 
 
 def _spelled(data: bytes, element: str) -> str:
