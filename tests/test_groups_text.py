@@ -1,8 +1,10 @@
 """Groups as MLIR: their text is parsed and verified by MLIR, and read back it is the same group."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from flambeau.compiler import mlir
@@ -96,6 +98,16 @@ def test_tiles_are_part_of_a_group():
     tiled = replace(group, ops=(replace(first, tiles=((0, 8), (0, 4))), *group.ops[1:]))
     assert tiled != group
     assert reading.parse_group(print_group(tiled)) == tiled
+
+
+def test_the_page_shows_a_group_as_it_is_printed():
+    page = (Path(__file__).parent.parent / "docs" / "compiler.md").read_text()
+    (text,) = re.findall(r"^```mlir\n(module \{\n  func\.func @group.*?)^```", page, re.M | re.S)
+    assert print_group(reading.parse_group(text)) == text
+    fused = mlir.parse(text)
+    mlir.run(fused, "builtin.module(func.func(linalg-fuse-elementwise-ops,canonicalize,cse))")
+    (op,) = [op for op in reading.read(fused)["group"].ops if isinstance(op, Generic)]
+    assert [o.name for o in op.body.ops][1] == "math.exp"
 
 
 IMPORTS = """
