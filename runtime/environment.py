@@ -5,7 +5,6 @@ In: `os.environ`. Out: `value(name)`, checked. Next: `compiler/options.py`, whic
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from functools import cache
@@ -57,6 +56,8 @@ def warn_of_misspelt() -> None:
     for name in os.environ:
         if not name.startswith(_PREFIX) or name in VARIABLES:
             continue
+        import difflib  # rarely needed: not at start
+
         if close := difflib.get_close_matches(name.removeprefix(_PREFIX), endings, 1, 0.7):
             warnings.warn(
                 f"[options] {name} is set, and there is no such variable. Did you mean {_PREFIX}{close[0]}?",

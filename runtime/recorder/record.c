@@ -35,9 +35,11 @@ void fb_call_clear(fb_call *call) {
 }
 
 int fb_call_keep(fb_call *call, PyObject *o) {
-  if (!call->kept && !(call->kept = PyList_New(0)))
+  PyObject *kept = call->kept ? PyTuple_Pack(2, call->kept, o) : Py_NewRef(o); /* nearly always one: no list */
+  if (!kept)
     return -1;
-  return PyList_Append(call->kept, o);
+  Py_XSETREF(call->kept, kept);
+  return 0;
 }
 
 static FB_NOINLINE int spill(void **array, const void *inline_array, uint32_t *cap, size_t item) {
@@ -214,12 +216,28 @@ static PyObject *make_results(fb_call *call, const fb_node *node, uint32_t first
   return result;
 }
 
+/* The only result, in slot `slot`, replaces the value of `t`: no Python code runs. */
+static inline bool overwrite(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *type) {
+  if (FB_LIKELY(fb_write_cell(rec, t, slot, type) == 0))
+    return true;
+  rec->owner[slot] = NULL;
+  return false;
+}
+
 static FB_NOINLINE PyObject *collect_results(fb_call *call, const fb_node *node, uint32_t first) {
   fb_hold hold;
   fb_hold_begin(&hold, call->rec);
   PyObject *results = make_results(call, node, first);
   fb_hold_end(&hold);
   return results;
+}
+
+static PyObject *overwritten(fb_call *call, const fb_node *node, uint32_t slot) {
+  if (FB_UNLIKELY(call->rec->capture != NULL)) /* makes objects */
+    return collect_results(call, node, slot);
+  if (!overwrite(call->rec, call->operands[0], slot, node->type))
+    return NULL;
+  return Py_NewRef(fb_is_tensor(call->values[0]) ? call->values[0] : Py_None);
 }
 
 /* ---- the step -------------------------------------------------------------------------------------------- */
@@ -310,7 +328,8 @@ FB_HOT PyObject *fb_call_finish(fb_call *call) {
   uint32_t first = node->base + node->n_scalars;
   bool cut = must_flush(rec, node);
   PyObject *result = FB_LIKELY(!(node->flags & (FB_COMPLEX | FB_OVERWRITE))) ? fb_new_result(rec, first, node->type)
-                                                                             : collect_results(call, node, first);
+                     : node->flags & FB_COMPLEX                              ? collect_results(call, node, first)
+                                                                             : overwritten(call, node, first);
   if (FB_UNLIKELY(cut || rec->flush_soon) && result && fb_cut(rec) < 0)
     Py_CLEAR(result);
   return result;
@@ -356,7 +375,7 @@ FB_HOT bool fb_try_binary(fb_function *f, PyObject *a, PyObject *b, PyObject **r
     fb_take_scalars(rec, &scalar, 1, node->base);
   if (!node->flags)
     *result = fb_new_result(rec, node->base + n_scalars, node->type);
-  else if (fb_write_cell(rec, (fb_tensor *)a, node->base + n_scalars, node->type) == 0)
+  else if (overwrite(rec, (fb_tensor *)a, node->base + n_scalars, node->type))
     *result = Py_NewRef(a);
   return true;
 }

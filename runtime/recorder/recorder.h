@@ -336,7 +336,7 @@ typedef struct {
   uint32_t statics;
   fb_stream *stream; /* that it draws from, or NULL */
   int64_t seed, offset;
-  PyObject *kept; /* list of objects that the operands are borrowed from, or NULL */
+  PyObject *kept; /* what the operands are borrowed from, or NULL */
   bool narrow;    /* has numbers specialised by value */
   bool again;     /* bind again: numbers have just become operands, or another thread has changed something */
 } fb_call;
