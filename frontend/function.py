@@ -7,6 +7,7 @@ The annotations of a rule's parameters say how arguments enter a trace. Next: `e
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 
 from flambeau import spellings
 from flambeau.border import public
-from flambeau.declarations import Unsampled, declare
+from flambeau.declarations import FUNCTIONAL, Unsampled, declare
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.runtime.recorder import REQUIRED, Function
 
@@ -109,9 +110,11 @@ def function(
     variadic: bool = False,
     fallible: bool = False,
     otherwise: Callable | None = None,
+    takes_inplace: bool = False,
 ) -> Callable[[Callable], Function]:
     """A pure function: its results are new tensors. `variadic`: the last static may be given as several arguments.
     `otherwise` is called with the arguments of every call that raises TypeError: it serves rare forms, or raises.
+    `takes_inplace`: in `nn.functional` it takes `inplace=`, to store the result in the first operand; `f.inplace` does so.
 
     `free`, `method`, `in_place` and `aliases` make it public (see `declarations.Declaration`): it is found in the namespaces
     `free`, as a method, with a form that stores the result in the first operand. None of them: it is ours alone.
@@ -121,13 +124,40 @@ def function(
     def define(rule: Callable) -> Function:
         if otherwise:
             flags["otherwise"] = public(otherwise, rule.__name__)
+        if takes_inplace:
+            flags["inplace"] = _define(rule, "inplace", None, writes=1, fallible=fallible)
         made = _define(rule, "pure", name, variadic=variadic, fallible=fallible, **flags)
-        if free or method:
-            form = stored(made, fallible) if in_place else None
-            declare(made, made.name, free=free, method=method, in_place=form, aliases=aliases, samples=samples)
+        places = free.split()
+        if takes_inplace:
+            places.remove(FUNCTIONAL)
+            declare(_choice(made), made.name, free=FUNCTIONAL, samples=samples)
+            declare(made.inplace, made.inplace.name, free=FUNCTIONAL, samples=samples)
+        if places or method:
+            form = (made.inplace if takes_inplace else stored(made, fallible)) if in_place else None
+            declare(
+                made, made.name, free=" ".join(places), method=method, in_place=form, aliases=aliases, samples=samples
+            )
         return made
 
     return define
+
+
+def _choice(pure: Function) -> Function:
+    """A function that has one more argument, by which its in-place form is chosen: the usual call is a pure one with an argument
+    left at its default; any other call goes to `choose`."""
+    name, signature = pure.name, inspect.signature(pure.rule)
+    at = len(signature.parameters)
+
+    def choose(*args: Any, **kwargs: Any) -> Any:
+        chosen = args[at] if len(args) == at + 1 else kwargs.pop("inplace", False)
+        return (pure.inplace if chosen else pure)(*(args[:at] if len(args) == at + 1 else args), **kwargs)
+
+    last = inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False, annotation="bool")
+    choose.__signature__ = signature.replace(parameters=[*signature.parameters.values(), last])  # type: ignore[attr-defined]
+    params = (*pure.params, ("inplace", "default", False, False, ()))
+    return Function(
+        name, params, "pure", pure.rule, doc=pure.__doc__, otherwise=public(choose, name), fallible=pure.fallible
+    )
 
 
 def stored(pure: Function, fallible: bool = False) -> Function:

@@ -15,7 +15,7 @@ from flambeau.functions.common import canonical_dim, check_floating, floating, o
 from flambeau.samples import call, calls, data, points, unary
 
 
-@function(free="flambeau nn.functional", method=True, in_place=True, samples=unary())
+@function(free="flambeau nn.functional", method=True, in_place=True, takes_inplace=True, samples=unary())
 def relu(input: Tensor_):
     """max(x, 0); its gradient at 0 is 0, NaN stays. Raises RuntimeError for bools."""
     x = input
@@ -36,7 +36,7 @@ def tanh(input: Tensor_):
     return ops.tanh(floating(input))
 
 
-@function(free="nn.functional", samples=unary() + unary(negative_slope=0.2))
+@function(free="nn.functional", takes_inplace=True, samples=unary() + unary(negative_slope=0.2))
 def leaky_relu(input: Tensor_, negative_slope: Operand = 0.01):
     """x above 0, `negative_slope * x` elsewhere."""
     check_floating("leaky_relu", input)
@@ -60,14 +60,14 @@ def gelu(input: Tensor_, approximate: Static = "none"):
     return x * 0.5 * (ops.tanh(inner) + 1.0)
 
 
-@function(free="nn.functional", samples=unary())
+@function(free="nn.functional", takes_inplace=True, samples=unary())
 def silu(input: Tensor_):
     """x * sigmoid(x), also called swish."""
     check_floating("silu", input)
     return input * ops.sigmoid(input)
 
 
-@function(free="nn.functional", samples=unary() + unary(alpha=0.5))
+@function(free="nn.functional", takes_inplace=True, samples=unary() + unary(alpha=0.5))
 def elu(input: Tensor_, alpha: Operand = 1.0):
     """x above 0, `alpha * (exp(x) - 1)` elsewhere; NaN stays, with slope 1."""
     check_floating("elu", input)
@@ -80,7 +80,7 @@ def _expm1_below(x: Value) -> Value:
     return ops.expm1(ops.select(x <= 0, x, x.like(0)))
 
 
-@function(free="nn.functional", samples=unary())
+@function(free="nn.functional", takes_inplace=True, samples=unary())
 def selu(input: Tensor_):
     """scale * elu(x, alpha) with the constants that keep mean 0 and variance 1. Klambauer et al. (2017)."""
     check_floating("selu", input)
@@ -112,14 +112,14 @@ def logsigmoid(input: Tensor_):
     return log_sigmoid(input)
 
 
-@function(free="nn.functional", samples=unary())
+@function(free="nn.functional", takes_inplace=True, samples=unary())
 def mish(input: Tensor_):
     """x * tanh(softplus(x)). Misra (2019)."""
     check_floating("mish", input)
     return input * ops.tanh(softplus.rule(input, input.like(1.0), input.like(20.0)))
 
 
-@function(free="nn.functional", samples=unary() + unary(min_val=-0.5, max_val=0.7))
+@function(free="nn.functional", takes_inplace=True, samples=unary() + unary(min_val=-0.5, max_val=0.7))
 def hardtanh(input: Tensor_, min_val: Operand = -1.0, max_val: Operand = 1.0):
     """x limited to [min_val, max_val]; the gradient is 0 on the bounds."""
     check_floating("hardtanh", input)
@@ -127,14 +127,14 @@ def hardtanh(input: Tensor_, min_val: Operand = -1.0, max_val: Operand = 1.0):
     return ops.select(x <= low, low, ops.select(x >= high, high, x))
 
 
-@function(free="nn.functional", samples=unary())
+@function(free="nn.functional", takes_inplace=True, samples=unary())
 def relu6(input: Tensor_):
     """min(max(x, 0), 6)."""
     check_floating("relu6", input)
     return hardtanh.rule(input, input.like(0.0), input.like(6.0))
 
 
-@function(free="nn.functional", samples=unary(-4, 4))
+@function(free="nn.functional", takes_inplace=True, samples=unary(-4, 4))
 def hardsigmoid(input: Tensor_):
     """min(max(x + 3, 0), 6) / 6; NaN stays, with slope 0."""
     check_floating("hardsigmoid", input)
@@ -143,7 +143,7 @@ def hardsigmoid(input: Tensor_):
     return ops.select(ops.and_(x > -3.0, x < 3.0), (x + 3.0) / 6.0, flat)
 
 
-@function(free="nn.functional", samples=unary(-4, 4))
+@function(free="nn.functional", takes_inplace=True, samples=unary(-4, 4))
 def hardswish(input: Tensor_):
     """x * hardsigmoid(x). Howard et al. (2019)."""
     check_floating("hardswish", input)

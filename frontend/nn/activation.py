@@ -5,33 +5,45 @@ In: a tensor. Out: the same shape. Next: `normalization.py`.
 
 from __future__ import annotations
 
-from flambeau.declarations import in_place
 from flambeau.functions import activation, arithmetic
 from flambeau.nn.module import Module
-from flambeau.runtime.recorder import Tensor
-
-_relu_ = in_place("relu")
+from flambeau.runtime.recorder import Function, Tensor
 
 
-class ReLU(Module):
-    """max(x, 0)."""
+def _forms_of(function: Function) -> tuple[Function, Function]:
+    """What to call without and with `inplace`."""
+    return function, function.inplace
+
+
+class _InPlace(Module):
+    """An activation that overwrites its argument if told to; `_forms` say how to compute it without and with `inplace`."""
+
+    _forms: tuple[Function, Function]
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
         self.inplace = inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        return _relu_(input) if self.inplace else activation.relu(input)
+        return self._forms[1 if self.inplace else 0](input)
 
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""
 
+    def _repr_with(self, text: str) -> str:
+        return f"{text}, inplace=True" if self.inplace else text
 
-class ReLU6(Module):
+
+class ReLU(_InPlace):
+    """max(x, 0)."""
+
+    _forms = _forms_of(activation.relu)
+
+
+class ReLU6(_InPlace):
     """min(max(x, 0), 6)."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return activation.relu6(input)
+    _forms = _forms_of(activation.relu6)
 
 
 class GELU(Module):
@@ -69,67 +81,66 @@ class LogSigmoid(Module):
         return activation.logsigmoid(input)
 
 
-class SiLU(Module):
+class SiLU(_InPlace):
     """x * sigmoid(x)."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return activation.silu(input)
+    _forms = _forms_of(activation.silu)
 
 
-class Mish(Module):
+class Mish(_InPlace):
     """x * tanh(softplus(x))."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return activation.mish(input)
+    _forms = _forms_of(activation.mish)
 
 
-class Hardswish(Module):
+class Hardswish(_InPlace):
     """x * min(max(x + 3, 0), 6) / 6."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return activation.hardswish(input)
+    _forms = _forms_of(activation.hardswish)
 
 
-class Hardsigmoid(Module):
+class Hardsigmoid(_InPlace):
     """min(max(x + 3, 0), 6) / 6."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return activation.hardsigmoid(input)
+    _forms = _forms_of(activation.hardsigmoid)
 
 
-class SELU(Module):
+class SELU(_InPlace):
     """Scaled ELU, which keeps mean 0 and variance 1."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return activation.selu(input)
+    _forms = _forms_of(activation.selu)
 
 
-class LeakyReLU(Module):
+class LeakyReLU(_InPlace):
     """x above 0, `negative_slope * x` elsewhere."""
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
-        super().__init__()
+    _forms = _forms_of(activation.leaky_relu)
+
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        super().__init__(inplace)
         self.negative_slope = negative_slope
 
     def forward(self, input: Tensor) -> Tensor:
-        return activation.leaky_relu(input, self.negative_slope)
+        return self._forms[1 if self.inplace else 0](input, self.negative_slope)
 
     def extra_repr(self) -> str:
-        return f"negative_slope={self.negative_slope}"
+        return self._repr_with(f"negative_slope={self.negative_slope}")
 
 
-class ELU(Module):
+class ELU(_InPlace):
     """x above 0, `alpha * (exp(x) - 1)` elsewhere."""
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__()
+    _forms = _forms_of(activation.elu)
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace)
         self.alpha = alpha
 
     def forward(self, input: Tensor) -> Tensor:
-        return activation.elu(input, self.alpha)
+        return self._forms[1 if self.inplace else 0](input, self.alpha)
 
     def extra_repr(self) -> str:
-        return f"alpha={self.alpha}"
+        return self._repr_with(f"alpha={self.alpha}")
 
 
 class Softplus(Module):
@@ -146,18 +157,20 @@ class Softplus(Module):
         return f"beta={self.beta}, threshold={self.threshold}"
 
 
-class Hardtanh(Module):
+class Hardtanh(_InPlace):
     """x limited to [min_val, max_val]."""
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
-        super().__init__()
+    _forms = _forms_of(activation.hardtanh)
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace)
         self.min_val, self.max_val = min_val, max_val
 
     def forward(self, input: Tensor) -> Tensor:
-        return activation.hardtanh(input, self.min_val, self.max_val)
+        return self._forms[1 if self.inplace else 0](input, self.min_val, self.max_val)
 
     def extra_repr(self) -> str:
-        return f"min_val={self.min_val}, max_val={self.max_val}"
+        return self._repr_with(f"min_val={self.min_val}, max_val={self.max_val}")
 
 
 class PReLU(Module):
