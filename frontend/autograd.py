@@ -12,12 +12,15 @@ from functools import partial, wraps
 from typing import Any, Self
 
 from flambeau import border as _border
-from flambeau import inline, tensor_hooks
+from flambeau import inline, programs, tensor_hooks
 from flambeau import missing as _missing
 from flambeau.declarations import Unsampled, declare, declared
+from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import DType
+from flambeau.dialects.tape.common import ops
 from flambeau.engine import GRAD_MODE
-from flambeau.function import Tensor_, view
+from flambeau.function import Static, Tensor_, Tensors, function, view
+from flambeau.promotion import result_dtype
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import unary
@@ -105,25 +108,88 @@ def is_grad_enabled() -> bool:
 # ---- backward and grad ----------------------------------------------------------------------------------------
 
 
-def backward(
+def _backward(
     tensor: Tensor,
     gradient: Tensor | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
-    """Add the gradients of `tensor` to the `.grad` of the leaves it was computed from (of `inputs` only, if given).
+    """Add the gradients of this tensor to the `.grad` of the leaves it was computed from (of `inputs` only, if given).
 
     `gradient` is the cotangent, of the tensor's shape and dtype; it may be left out for a scalar. The graph can be gone
     through again only with `retain_graph`; `create_graph` makes the gradients differentiable and retains it too.
     Raises RuntimeError without history, for a freed graph, and for a value that was needed but modified in place.
     """
+    _run_backward([tensor], [gradient], retain_graph, create_graph, inputs)
+
+
+def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    grad_variables: Tensor | Sequence[Tensor | None] | None = None,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
+    """Add the gradients of one or several tensors, weighted by `grad_tensors`, to the `.grad` of the leaves they were computed
+    from (of `inputs` only, if given), in one go through the graph.
+
+    Arguments as for `Tensor.backward`; `grad_variables` is an old name of `grad_tensors`. Raises RuntimeError as that does,
+    and for a different number of tensors and gradients.
+    """
+    outs = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    if grad_tensors is not None and grad_variables is not None:
+        raise RuntimeError("[backward] grad_tensors and grad_variables are names of one argument. Give grad_tensors.")
+    weights = grad_variables if grad_tensors is None else grad_tensors
+    given = [weights] if isinstance(weights, Tensor) else [None] * len(outs) if weights is None else list(weights)
+    if len(given) != len(outs):
+        raise RuntimeError(f"[backward] there are {len(outs)} tensors and {len(given)} gradients. Give one for each.")
+    for t in (*outs, *(g for g in given if g is not None)):
+        if not isinstance(t, Tensor):
+            raise TypeError(f"[backward] an item is a {type(t).__name__}. Pass tensors.")
+    if outs:
+        _run_backward(outs, given, retain_graph, create_graph, inputs)
+
+
+def _run_backward(
+    outs: list[Tensor], given: list[Tensor | None], retain_graph: bool | None, create_graph: bool, inputs: Any
+) -> None:
     wanted = [inputs] if isinstance(inputs, Tensor) else inputs
     retain = create_graph if retain_graph is None else bool(retain_graph)
     if create_graph or tensor_hooks.hooked() or (wanted is not None and not all(t.is_leaf for t in wanted)):
-        inline.backward(tensor, gradient, wanted, create_graph, retain)
+        inline.backward(outs, given, wanted, create_graph, retain)
+    elif len(outs) == 1:
+        recorder.backward(outs[0], given[0], retain, wanted)
     else:
-        recorder.backward(tensor, gradient, retain, wanted)
+        recorder.backward(_joined(outs, given), None, retain, wanted)
+
+
+def _joined(outs: list[Tensor], given: list[Tensor | None]) -> Tensor:
+    """A scalar whose gradients are those of the tensors, each weighted by what was given for it."""
+    for t, g in zip(outs, given, strict=True):
+        if not t.requires_grad:
+            raise RuntimeError(
+                f"[backward] a tensor of shape {t.shape} does not require grad and has no gradient history. "
+                "Compute it from tensors that require grad, while gradients are enabled."
+            )
+        programs.check_seed("backward", Aval(t.shape, t.dtype), None if g is None else Aval(g.shape, g.dtype))
+    weights = tuple(i for i, g in enumerate(given) if g is not None)
+    with enable_grad():
+        return _weighted(outs, [g.detach() for g in given if g is not None], weights)
+
+
+@function(name="backward")
+def _weighted(tensors: Tensors, weights: Tensors, places: Static):
+    """The sum of all elements, those of tensor `places[i]` times `weights[i]`. Nobody looks at it: 1 * g is g."""
+    weight = dict(zip(places, weights))
+    terms = [t * weight[i] if i in weight else t for i, t in enumerate(tensors)]
+    totals = [ops.sum(t, axes=tuple(range(len(t.shape)))) if t.shape else t for t in terms]
+    dtype = result_dtype(totals)
+    total, *rest = [t.cast(dtype) for t in totals]
+    for t in rest:
+        total = total + t
+    return total
 
 
 def grad(
@@ -136,7 +202,7 @@ def grad(
 ) -> tuple[Tensor | None, ...]:
     """The gradients of `outputs`, weighted by `grad_outputs`, with respect to `inputs`, as new tensors.
 
-    Arguments as for `backward`. Raises RuntimeError for an input that does not matter, unless `allow_unused`, which gives
+    Arguments as for `Tensor.backward`. Raises RuntimeError for an input that does not matter, unless `allow_unused`, which gives
     None for it.
     """
     outs, ins = ([x] if isinstance(x, Tensor) else list(x) for x in (outputs, inputs))
@@ -223,7 +289,7 @@ Tensor.data = property(detach, _set_data, doc="The storage without gradient hist
 _GRADIENTS = Unsampled("changes the gradient history of tensors that are there: see the tests of gradients")
 declare(requires_grad_, "requires_grad_", method=True, samples=_GRADIENTS)
 declare(detach_, "detach_", method=True, samples=_GRADIENTS)
-declare(backward, "backward", method=True, samples=_GRADIENTS)
+declare(_backward, "backward", method=True, samples=_GRADIENTS)
 declare(tensor_hooks.register_hook, "register_hook", method=True, samples=_GRADIENTS)
 declare(tensor_hooks.retain_grad, "retain_grad", method=True, samples=_GRADIENTS)
 

@@ -237,14 +237,14 @@ def gradients(
 
 
 def backward(
-    tensor: Tensor,
-    gradient: Tensor | None,
+    tensors: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
     inputs: Sequence[Tensor] | None,
     create_graph: bool,
     retain_graph: bool,
 ) -> None:
     """As `autograd.backward`, recorded op by op."""
-    found, owners = _differentiate("backward", [tensor], [gradient], inputs, create_graph, retain_graph)
+    found, owners = _differentiate("backward", tensors, gradients, inputs, create_graph, retain_graph)
     for owner, new in zip(owners, found, strict=True):
         if new is not None:
             _accumulate(owner, new, create_graph)

@@ -9,7 +9,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from flambeau import host
@@ -18,8 +18,11 @@ from flambeau.generator import Generator
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
+#: What a dataset gives; the classes for data take it in brackets: `Dataset[int]`.
+T_co = TypeVar("T_co", covariant=True)
 
-class Dataset:
+
+class Dataset(Generic[T_co]):
     """A sequence of samples: subclasses define `__getitem__(index)` and `__len__()`."""
 
     def __getitem__(self, index: Any) -> Any:
@@ -29,14 +32,14 @@ class Dataset:
         return ConcatDataset([self, other])
 
 
-class IterableDataset(Dataset):
+class IterableDataset(Dataset[T_co]):
     """A stream of samples: subclasses define `__iter__()`."""
 
     def __iter__(self) -> Iterator[Any]:
         raise NotImplementedError(f"[IterableDataset] {type(self).__name__} has no __iter__(). Define it.")
 
 
-class TensorDataset(Dataset):
+class TensorDataset(Dataset[tuple[Tensor, ...]]):
     """Samples are tuples of the rows of tensors with equal first sizes.
 
     Raises ValueError for sizes that differ. Example: `TensorDataset(images, labels)[0]`.
@@ -70,7 +73,7 @@ def rows(tensor: Tensor, indices: Sequence[int]) -> Tensor:
     return recorder.tensor_from_buffer(buffer, shape, tensor.dtype)
 
 
-class Subset(Dataset):
+class Subset(Dataset[T_co]):
     """The samples of `dataset` at `indices`."""
 
     def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
@@ -88,7 +91,7 @@ class Subset(Dataset):
         return inner([self.indices[i] for i in indices]) if inner is not None else None
 
 
-class ConcatDataset(Dataset):
+class ConcatDataset(Dataset[T_co]):
     """Datasets one after the other."""
 
     def __init__(self, datasets: Sequence[Any]) -> None:

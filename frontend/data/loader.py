@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
-from flambeau.data.dataset import IterableDataset, Subset, TensorDataset
+from flambeau.data.dataset import IterableDataset, Subset, T_co, TensorDataset
 from flambeau.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 from flambeau.dialects.dtypes import float64
 from flambeau.functions.assemble import stack
@@ -47,7 +47,7 @@ def default_collate(batch: list[Any]) -> Any:
     raise TypeError(f"[default_collate] samples of type {type(first).__name__} cannot be stacked. Pass collate_fn.")
 
 
-class DataLoader:
+class DataLoader(Generic[T_co]):
     """Iterates over `dataset` in batches; every iteration is an epoch, shuffled anew if `shuffle`.
 
     `batch_size=None` yields single samples. `sampler` or `batch_sampler` replace `shuffle` (and `batch_size`).

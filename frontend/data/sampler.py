@@ -6,20 +6,21 @@ In: the number of samples, or weights. Out: indices, a new order in every epoch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Generic
 
+from flambeau.data.dataset import T_co
 from flambeau.functions.random import permutation, randint
 from flambeau.generator import Generator
 
 
-class Sampler:
+class Sampler(Generic[T_co]):
     """An iterable of indices; subclasses define `__iter__()` and, if known, `__len__()`."""
 
     def __iter__(self) -> Iterator[Any]:
         raise NotImplementedError(f"[Sampler] {type(self).__name__} has no __iter__(). Define it.")
 
 
-class SequentialSampler(Sampler):
+class SequentialSampler(Sampler[int]):
     """0, 1, 2, ..."""
 
     def __init__(self, data_source: Any) -> None:
@@ -32,7 +33,7 @@ class SequentialSampler(Sampler):
         return len(self.data_source)
 
 
-class RandomSampler(Sampler):
+class RandomSampler(Sampler[int]):
     """All indices in a random order, another one each time; or `num_samples` drawn with `replacement`."""
 
     def __init__(
@@ -65,7 +66,7 @@ class RandomSampler(Sampler):
         return self.num_samples
 
 
-class SubsetRandomSampler(Sampler):
+class SubsetRandomSampler(Sampler[int]):
     """The given indices in a random order."""
 
     def __init__(self, indices: Sequence[int], generator: Generator | None = None) -> None:
@@ -79,7 +80,7 @@ class SubsetRandomSampler(Sampler):
         return len(self.indices)
 
 
-class BatchSampler(Sampler):
+class BatchSampler(Sampler[list[int]]):
     """Lists of `batch_size` indices; `drop_last` leaves out a smaller last one."""
 
     def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool) -> None:

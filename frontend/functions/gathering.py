@@ -7,6 +7,7 @@ computed: the error names the first that is out of range and the line that recor
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
@@ -169,10 +170,10 @@ def index_add(input: Tensor_, dim: Static, index: Tensor_, source: Tensor_, *, a
     """
     index = _whole("index_add", index)
     dim = canonical_dim("index_add", dim, len(input.shape))
-    wanted = (
-        tuple(index.shape[0] if d == dim else n for d, n in enumerate(input.shape)) if len(index.shape) == 1 else None
-    )
-    if source.shape != wanted:
+    index = index if index.shape else ops.reshape(index, shape=(1,))  # one position
+    fits = len(index.shape) == 1 and (input.shape or index.shape == (1,))
+    wanted = tuple(index.shape[0] if d == dim else n for d, n in enumerate(input.shape))
+    if not fits or source.shape != wanted:
         raise RuntimeError(
             f"[index_add] index of shape {index.shape} and source of shape {source.shape} do not fit the input of shape "
             f"{input.shape} along dimension {dim}. Give one slice of the input's other sizes per position."
@@ -180,17 +181,36 @@ def index_add(input: Tensor_, dim: Static, index: Tensor_, source: Tensor_, *, a
     if source.dtype is not input.dtype:
         raise RuntimeError(f"[index_add] source is {source.dtype}, the input {input.dtype}. Convert one with .to().")
     source = source * alpha.cast(source.dtype).expand(source.shape)
+    if not input.shape:
+        one = (ops.reshape(v, shape=(1,)) for v in (input, index, source))
+        return ops.reshape(ops.scatter_add(*one, axis=0), shape=())
     return ops.scatter_add(input, _spread(index, dim, input.shape), source, axis=dim)
 
 
 @function(fallible=True)
-def embedding(input: Tensor_, weight: Tensor_):
-    """Rows of `weight` [count, features] at the positions `input` (int64, any shape).
+def embedding(input: Tensor_, weight: Tensor_, padding_idx: Static = None):
+    """Rows of `weight` [count, features] at the positions `input` (int64, any shape). The row `padding_idx` gets no gradient;
+    a negative one counts from the end.
 
-    Raises IndexError for positions outside of 0..count-1 (when a value is read).
+    Raises IndexError for positions outside of 0..count-1 (when a value is read), RuntimeError for such a `padding_idx`.
     """
     index = _whole("embedding", input, "input")
     check_floating("embedding", weight, "weight")
     flat = ops.reshape(index, shape=(math.prod(index.shape),))
     picked = ops.gather(weight, _spread(flat, 0, weight.shape), axis=0)
+    if padding_idx is not None:
+        row = padding_row("embedding", padding_idx, weight.shape[0])
+        is_padding = ops.reshape(flat.eq(row), shape=(flat.shape[0], 1)).expand(picked.shape)
+        picked = ops.select(is_padding, ops.stop_gradient(picked), picked)
     return ops.reshape(picked, shape=(*index.shape, weight.shape[1]))
+
+
+def padding_row(op: str, padding_idx: Any, count: Any) -> int:
+    """`padding_idx` counted from the front."""
+    if isinstance(padding_idx, bool) or not isinstance(padding_idx, int):
+        raise TypeError(f"[{op}] padding_idx is {padding_idx!r}, a {type(padding_idx).__name__}. Pass an int or None.")
+    if not -count <= padding_idx < count:
+        raise RuntimeError(
+            f"[{op}] padding_idx {padding_idx} is out of range for {count} rows. Use {-count} to {count - 1}."
+        )
+    return padding_idx + count if padding_idx < 0 else padding_idx

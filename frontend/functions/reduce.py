@@ -192,9 +192,11 @@ class MinResult(_Named):
     method=True,
     samples=folds(several=False, empty=False) + calls(lambda: [call(data(2, 3), data(3, low=-1, high=3))]),
 )
-def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
     """`max(x)`: the largest element. `max(x, dim, keepdim)`: (values, indices) along `dim`, the first of equal ones.
     `max(x, other)`: the larger of two tensors, element by element. NaN counts as largest."""
+    if other is not None:
+        return maximum(input, other)
     if dim is None:
         return _max_full(input)
     if isinstance(dim, Tensor):
@@ -207,9 +209,11 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     method=True,
     samples=folds(several=False, empty=False) + calls(lambda: [call(data(2, 3), data(3, low=-1, high=3))]),
 )
-def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
     """`min(x)`: the smallest element. `min(x, dim, keepdim)`: (values, indices) along `dim`, the first of equal ones.
     `min(x, other)`: the smaller of two tensors, element by element. NaN counts as smallest."""
+    if other is not None:
+        return minimum(input, other)
     if dim is None:
         return _min_full(input)
     if isinstance(dim, Tensor):
@@ -277,23 +281,55 @@ def _scatter(x: Value, axes: tuple[int, ...], count: Any, keepdim: bool) -> Valu
     return squares + ops.stop_gradient(below_zero)
 
 
+def _correction(op: str, dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:
+    """(dim, correction) of what PyTorch allows: a bool in the place of `dim` or after it is `unbiased`."""
+    if isinstance(dim, bool) and unbiased is None:
+        dim, unbiased = None, dim
+    if unbiased is None:
+        return dim, 1 if correction is None else correction
+    if correction is not None:
+        raise TypeError(f"[{op}] unbiased and correction say the same thing. Give one.")
+    if not isinstance(unbiased, bool):
+        raise TypeError(f"[{op}] unbiased is {unbiased!r}, a {type(unbiased).__name__}. Pass a bool.")
+    return dim, int(unbiased)
+
+
 @function(
     free="flambeau",
     method=True,
-    samples=folds(one=False, keepdim=True) + calls(lambda: [call(data(3, 4), 1, correction=0)]),
+    samples=folds(one=False, keepdim=True) + calls(lambda: [call(data(3, 4), 1, correction=0), call(data(3, 4), False)]),
 )
-def var(input: Tensor_, dim: Static = None, *, correction: Static = 1, keepdim: Static = False):
-    """The variance over `dim` (an int, a tuple, or None for all), divided by `count - correction`."""
+def var(
+    input: Tensor_,
+    dim: Static = None,
+    unbiased: Static = None,
+    keepdim: Static = False,
+    *,
+    correction: Static = None,
+):
+    """The variance over `dim` (an int, a tuple, or None for all), divided by `count - correction`, by default 1.
+
+    `unbiased` says whether that is 1 or 0; `var(False)` is `var(unbiased=False)`. Raises TypeError for both.
+    """
+    dim, correction = _correction("var", dim, unbiased, correction)
     return variance("var", input, dim, correction, keepdim)
 
 
 @function(
     free="flambeau",
     method=True,
-    samples=folds(one=False, keepdim=True) + calls(lambda: [call(data(3, 4), 1, correction=0)]),
+    samples=folds(one=False, keepdim=True) + calls(lambda: [call(data(3, 4), 1, correction=0), call(data(3, 4), False)]),
 )
-def std(input: Tensor_, dim: Static = None, *, correction: Static = 1, keepdim: Static = False):
+def std(
+    input: Tensor_,
+    dim: Static = None,
+    unbiased: Static = None,
+    keepdim: Static = False,
+    *,
+    correction: Static = None,
+):
     """The standard deviation over `dim` (an int, a tuple, or None for all): the root of `var`. Gradient 0 at 0."""
+    dim, correction = _correction("std", dim, unbiased, correction)
     return _root(variance("std", input, dim, correction, keepdim), ops.sqrt)
 
 

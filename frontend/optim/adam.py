@@ -15,7 +15,7 @@ from flambeau.dialects.dtypes import float64
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
 from flambeau.functions.create import zeros, zeros_like
-from flambeau.optim.optimizer import Optimizer
+from flambeau.optim.optimizer import Optimizer, ways
 from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
 
@@ -71,12 +71,11 @@ def _adam(
 
 
 class Adam(Optimizer):
-    """Adam with L2 regularization. `lr`, `betas`, `eps` and `weight_decay` may change at any time.
+    """Adam with L2 regularization, or with `decoupled_weight_decay` as AdamW. `lr`, `betas`, `eps` and `weight_decay` may change
+    at any time. `foreach`, `fused` and `capturable` change nothing: a step is one program in any case.
 
-    Raises ValueError for negative options and for betas outside of [0, 1).
+    Raises ValueError for negative options and for betas outside of [0, 1), RuntimeError for `differentiable`.
     """
-
-    decoupled = False
 
     def __init__(
         self,
@@ -87,8 +86,16 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         amsgrad: bool = False,
         *,
+        foreach: bool | None = None,
         maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
     ) -> None:
+        flags = ways(
+            type(self).__name__, foreach=foreach, capturable=capturable, differentiable=differentiable, fused=fused
+        )
         super().__init__(
             params,
             {
@@ -98,6 +105,8 @@ class Adam(Optimizer):
                 "weight_decay": weight_decay,
                 "amsgrad": amsgrad,
                 "maximize": maximize,
+                **flags,
+                "decoupled_weight_decay": decoupled_weight_decay,
             },
         )
 
@@ -156,15 +165,13 @@ class Adam(Optimizer):
             group["weight_decay"],
             tuple(order[id(s["step"])] for s in states),
             group["weight_decay"] != 0,
-            self.decoupled,
+            group["decoupled_weight_decay"],
             group["maximize"],
         )
 
 
 class AdamW(Adam):
     """Adam with decoupled weight decay, 0.01 by default."""
-
-    decoupled = True
 
     def __init__(
         self,
@@ -176,5 +183,22 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decoupled_weight_decay=True,
+        )

@@ -27,6 +27,24 @@ def _check_ordered(what: str, params: Any) -> None:
         )
 
 
+#: Flags by which PyTorch chooses how a step runs.
+WAYS = ("foreach", "capturable", "differentiable", "fused")
+
+
+def ways(op: str, **flags: bool | None) -> dict[str, Any]:
+    """The flags `foreach`, `fused`, `capturable` and `differentiable` as options of a group. They change nothing: a step is one
+    program, and counts its steps in tensors. Raises RuntimeError for what cannot be honoured or excludes each other."""
+    if flags.get("differentiable"):
+        raise RuntimeError(
+            f"[{op}] differentiable=True is not there. Write the update with tensors, under create_graph=True."
+        )
+    if flags.get("foreach") and flags.get("fused"):
+        raise RuntimeError(
+            f"[{op}] foreach and fused exclude each other. Give one, or neither: both mean the same here."
+        )
+    return {name: flags[name] for name in WAYS if name in flags}
+
+
 class Optimizer:
     """Base class of optimizers.
 

@@ -12,7 +12,7 @@ from typing import Any
 from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.create import zeros_like
-from flambeau.optim.optimizer import Optimizer
+from flambeau.optim.optimizer import Optimizer, ways
 from flambeau.runtime.recorder import Tensor
 
 
@@ -61,9 +61,10 @@ def _momentum(
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent. `lr` and the other options may change at any time.
+    """Stochastic gradient descent. `lr` and the other options may change at any time; `foreach` and `fused` change nothing.
 
-    Raises ValueError for negative options, and for `nesterov` without momentum or with dampening.
+    Raises ValueError for negative options, and for `nesterov` without momentum or with dampening, RuntimeError for
+    `differentiable`.
     """
 
     def __init__(
@@ -76,7 +77,11 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
+        flags = ways(type(self).__name__, foreach=foreach, differentiable=differentiable, fused=fused)
         super().__init__(
             params,
             {
@@ -86,6 +91,7 @@ class SGD(Optimizer):
                 "weight_decay": weight_decay,
                 "nesterov": nesterov,
                 "maximize": maximize,
+                **flags,
             },
         )
 
