@@ -283,3 +283,83 @@ def test_a_view_as_another_dtype_that_does_not_fit_is_refused():
         fb.ones(2, 3).t().view(fb.int32)
     with pytest.raises(RuntimeError, match=r"\[view\] bytes of other dtypes are no bools"):
         fb.ones(2).view(fb.bool)
+
+
+# ---- indices and edges ---------------------------------------------------------------------------------------
+
+BOOLS = [
+    True, (True, True), (True, 0), (0, True), (None, True), (..., True), (slice(None), True, 1),
+    False, (0, False), (slice(None), False), (False, ..., slice(0, 2)), (..., False, 0), (True, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", BOOLS, ids=str)
+def test_a_bool_index_is_a_dimension_of_size_1_or_0(index):
+    x, a = fb.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(2, 3)
+    wanted = a[index if isinstance(index, tuple) else (index,)]
+    found = x[index]
+    assert found.shape == wanted.shape and found.tolist() == wanted.tolist()
+
+
+def test_bools_write():
+    x = fb.zeros(2)
+    x[True] = 3.0
+    x[False] = 4.0
+    assert x.tolist() == [3.0, 3.0]
+    x[True] += 1.0
+    assert x.tolist() == [4.0, 4.0]
+
+
+@pytest.mark.parametrize("index", [range(2), range(0), range(2, 0, -1), []], ids=str)
+def test_a_range_is_a_list_of_positions(index):
+    x, a = fb.arange(9.0).reshape(3, 3).clone().requires_grad_(), np.arange(9.0).reshape(3, 3)
+    positions = np.array(list(index), np.int64)
+    assert x[index].tolist() == a[positions].tolist() and x[:, index].tolist() == a[:, positions].tolist()
+    x[index].sum().backward()
+    assert x.grad[:, 0].tolist() == [float(i in list(index)) for i in range(3)]
+
+
+def test_arange_of_bools():
+    assert fb.arange(3, dtype=fb.bool).tolist() == [False, True, True]
+    assert fb.arange(1, 2, dtype=fb.bool).tolist() == [True]
+    assert fb.arange(0.5, 2, dtype=fb.bool).tolist() == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "dim"), [([(0,), (2, 3)], 0), ([(2, 3), (0,)], 1), ([(0,), (0,)], 0), ([(2, 0), (0,), (2, 3)], 1)]
+)
+def test_empty_parts_of_cat_have_gradients(shapes, dim):
+    parts = [fb.ones(*s, requires_grad=True) for s in shapes]
+    made = fb.cat(parts, dim)
+    (made * 2).sum().backward()
+    assert [p.grad.tolist() for p in parts] == [np.full(s, 2.0).tolist() for s in shapes]
+    assert made.numel() == sum(p.numel() for p in parts)
+
+
+#: PyTorch's own samples of layer_norm: (shape, normalized shape, options).
+LAYER_NORM = [
+    ((1, 2, 3), (1, 2, 3), {"eps": 0.5}), ((2, 2, 3), (2, 3), {"eps": -0.5}), ((1,), (1,), {}),
+    ((1, 2), (2,), {"eps": 0}), ((0, 1), (1,), {"eps": 1e-5}), ((2, 3), (3,), {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "normalized", "options"), LAYER_NORM)
+def test_layer_norm_in_pytorchs_samples(shape, normalized, options):
+    rng = np.random.default_rng(0)
+    x, ct = rng.normal(size=shape), rng.normal(size=shape)
+    w, b = rng.normal(size=normalized), rng.normal(size=normalized)
+    axes = tuple(range(len(shape) - len(normalized), len(shape)))
+
+    def mean(v):
+        return v.mean(axes, keepdims=True)
+
+    scale = 1 / np.sqrt(mean((x - mean(x)) ** 2) + options.get("eps", 1e-5))
+    unit = (x - mean(x)) * scale
+    slope = scale * (ct * w - mean(ct * w) - unit * mean(ct * w * unit))
+    outer = tuple(range(len(shape) - len(normalized)))
+    tensors = [fb.tensor(v, requires_grad=True) for v in (x, w, b)]
+    found = F.layer_norm(tensors[0], normalized, *tensors[1:], **options)
+    found.backward(fb.tensor(ct))
+    wanted = [unit * w + b, slope, (ct * unit).sum(outer), ct.sum(outer)]
+    for given, value in zip([found.detach(), *(t.grad for t in tensors)], wanted, strict=True):
+        np.testing.assert_allclose(given.numpy(), value, rtol=1e-9, atol=1e-9)

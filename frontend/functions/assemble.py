@@ -33,17 +33,18 @@ from flambeau.samples import call, calls, data, index
 def cat(tensors: Tensors, dim: Static = 0):
     """The tensors one after the other along `dim`; all other sizes must agree. Dtype: the promoted one.
 
-    Raises RuntimeError for no tensors or sizes that differ; one-dimensional empty tensors are skipped, as in PyTorch.
+    Raises RuntimeError for no tensors or sizes that differ; one-dimensional empty tensors fit anywhere, as in PyTorch.
     """
     if not tensors:
         raise RuntimeError("[cat] got no tensors. Pass at least one.")
     dtype = result_dtype(tensors)
-    used = [x for x in tensors if x.shape != (0,)] or [tensors[0]]
-    first = used[0]
+    first = next((x for x in tensors if x.shape != (0,)), tensors[0])
     if not first.shape:
         raise RuntimeError("[cat] 0-d tensors cannot be concatenated. Use stack, or give them a dimension first.")
     dim = canonical_dim("cat", dim, len(first.shape))
-    for x in used[1:]:
+    empty = (*first.shape[:dim], 0, *first.shape[dim + 1 :])
+    used = [ops.reshape(x, shape=empty) if x.shape == (0,) else x for x in tensors]  # they get a gradient, too
+    for x in used:
         if len(x.shape) != len(first.shape) or any(
             d != dim and m != n for d, (m, n) in enumerate(zip(first.shape, x.shape))
         ):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from flambeau.declarations import declared, in_place
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import bool_
+from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Sizes, Starts, Static, Tensor_, view
 from flambeau.functions import gathering
 from flambeau.functions.common import canonical_dim, ops
@@ -107,7 +107,7 @@ _UNKNOWN = (
 
 def _split(tensor: Tensor, index: Any) -> tuple[tuple[Any, ...], int | None]:
     """The items of an index, and which one is a tensor (or array, or list). Raises for what is not supported."""
-    items = index if isinstance(index, tuple) else (index,)
+    items = tuple(list(i) if isinstance(i, range) else i for i in (index if isinstance(index, tuple) else (index,)))
     advanced = None
     ellipses = 0
     for i, item in enumerate(items):
@@ -160,8 +160,27 @@ def _run(tensor: Tensor, index: slice) -> Tensor:
     return window(tensor, (start if n else 0, *zeros), sizes, (1,) * len(shape), sizes)
 
 
+def _has_bool(index: Any) -> bool:
+    return any(isinstance(i, bool | np.bool_) for i in (index if isinstance(index, tuple) else (index,)))
+
+
+def _with_bools(tensor: Tensor, index: Any) -> Tensor:
+    """Bools in an index stand for one new dimension where the first of them is: of size 1 if all are true, else of size 0."""
+    items = index if isinstance(index, tuple) else (index,)
+    places = [i for i, item in enumerate(items) if isinstance(item, bool | np.bool_)]
+    kept = tuple(None if i == places[0] else item for i, item in enumerate(items) if i not in places[1:])
+    found = getitem(tensor, kept)
+    if all(items[i] for i in places):
+        return found
+    before, rest = kept[: places[0]], sum(1 for i in kept[places[0] + 1 :] if i is None or isinstance(i, slice))
+    used = sum(1 for i in kept if i is not None and i is not Ellipsis)
+    rest += 0 if Ellipsis in before else tensor.ndim - used
+    return narrow(found, found.ndim - rest - 1, 0, 0)
+
+
 def getitem(tensor: Tensor, index: Any) -> Tensor:
-    """`tensor[index]`: a view for ints, slices, None and `...`; a copy for one index tensor of int64 positions.
+    """`tensor[index]`: a view for ints, slices, None, bools and `...`; a copy for one index tensor (or list, or range) of int64
+    positions.
 
     Raises IndexError for positions outside of the tensor, ValueError for negative steps, NotImplementedError for masks.
     """
@@ -169,6 +188,8 @@ def getitem(tensor: Tensor, index: Any) -> Tensor:
         return _row(tensor, index)
     if type(index) is slice and index.step is None:
         return _run(tensor, index)
+    if _has_bool(index):
+        return _with_bools(tensor, index)
     items, advanced = _split(tensor, index)
     if advanced is not None:
         return _read_at(tensor, items, advanced)
@@ -184,7 +205,7 @@ def setitem(tensor: Tensor, index: Any, value: Any) -> None:
     from flambeau.functions.create import as_tensor
     from flambeau.functions.inplace import copy_, fill_
 
-    items, advanced = _split(tensor, index)
+    items, advanced = ((), None) if _has_bool(index) else _split(tensor, index)
     if advanced is not None:
         mask = as_tensor(items[advanced])
         if len(items) > 1 or mask.dtype is not bool_:
@@ -220,7 +241,8 @@ def _read_at(tensor: Tensor, items: tuple[Any, ...], advanced: int) -> Tensor:
     """Basic items first, then the index tensor along the dimension where it stands."""
     from flambeau.functions.create import as_tensor
 
-    index = as_tensor(items[advanced])
+    given = items[advanced]
+    index = as_tensor(given, int64 if isinstance(given, list) and not given else None)  # no positions are positions
     if index.dtype is bool_:
         raise NotImplementedError(_UNKNOWN.format("a bool mask"))
     if any(_is_index(i) for i in items):
