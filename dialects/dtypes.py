@@ -33,6 +33,14 @@ class DType:
         return self.category == 1
 
     @property
+    def is_complex(self) -> bool:
+        return False
+
+    @property
+    def is_signed(self) -> bool:
+        return self is not uint8 and self.category > 0
+
+    @property
     def is_bool(self) -> bool:
         return self.category == 0
 

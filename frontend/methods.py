@@ -16,6 +16,7 @@ from flambeau.device import CPU
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.functions import arithmetic, assemble, compare, indexing, shape
 from flambeau.functions.create import empty, full, ones, tensor, zeros
+from flambeau.memory_format import checked, lies_so
 from flambeau.printing import tensor_text
 from flambeau.promotion import get_default_dtype
 from flambeau.runtime import recorder
@@ -203,8 +204,10 @@ def stride(self: Tensor, dim: int | None = None) -> Any:
 
 
 @declared(method=True, samples=Unsampled("depends on how the elements lie, which the tests vary"))
-def is_contiguous(self: Tensor) -> bool:
-    """Whether the elements lie row by row in the storage."""
+def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
+    """Whether the elements lie row by row in the storage, or in the order of a memory format."""
+    if memory_format is not None:
+        return lies_so(self, checked("is_contiguous", memory_format))
     return layout.is_dense(self.shape, layout.strides(self))
 
 
@@ -303,10 +306,28 @@ def element_size(self: Tensor) -> int:
     return self.dtype.itemsize
 
 
-@declared(method=True, samples=calls(lambda: [call(data(2, 3))]))
-def is_floating_point(self: Tensor) -> bool:
+@declared(free="flambeau", method=True, samples=calls(lambda: [call(data(2, 3))]))
+def is_floating_point(input: Tensor) -> bool:
     """Whether the dtype is one of floats."""
-    return self.dtype.is_floating_point
+    return input.dtype.is_floating_point
+
+
+@declared(free="flambeau", method=True, samples=calls(lambda: [call(data(2, 3))]))
+def is_complex(input: Tensor) -> bool:
+    """Whether the dtype is a complex one: there are none."""
+    return input.dtype.is_complex
+
+
+@declared(method=True, samples=calls(lambda: [call(data(2, 3))]))
+def is_signed(self: Tensor) -> bool:
+    """Whether the dtype has negative numbers."""
+    return self.dtype.is_signed
+
+
+@declared(free="flambeau", samples=Unsampled("takes anything, and says whether it is a tensor"))
+def is_tensor(obj: Any) -> bool:
+    """Whether `obj` is a tensor."""
+    return isinstance(obj, Tensor)
 
 
 @declared(method=True, samples=calls(lambda: [call(data(2, 3))]))

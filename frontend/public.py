@@ -11,7 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from flambeau import declarations, functions
+from flambeau import declarations, functions, memory_format, type_info
 from flambeau.device import device
 from flambeau.dialects import dtypes
 from flambeau.generator import Generator, default_generator
@@ -43,6 +43,10 @@ _VALUES: dict[str, Any] = {
     "default_generator": default_generator,
     "device": device,
     "dtype": dtypes.DType,
+    "finfo": type_info.finfo,
+    "iinfo": type_info.iinfo,
+    "memory_format": memory_format.memory_format,
+    **{f.name: f for f in memory_format.FORMATS},
     "float": dtypes.float32,
     "double": dtypes.float64,
     "half": dtypes.float16,

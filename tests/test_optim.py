@@ -116,7 +116,7 @@ def test_parameter_groups():
     assert [p[0].item() for p in (a, b, c)] == pytest.approx([0.9, 0.0, 0.5])
     assert opt.param_groups[2]["param_names"] == ["c"]
     text = repr(opt)
-    assert text.startswith("SGD (\nParameter Group 0\n    dampening: 0.0\n    lr: 0.1\n")
+    assert text.startswith("SGD (\nParameter Group 0\n    dampening: 0.0\n    differentiable: False\n")
 
 
 @pytest.mark.accept("OPT-09")

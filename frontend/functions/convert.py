@@ -5,14 +5,16 @@ In: a tensor. Out: a copy in another dtype, or the tensor itself if it has that 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from flambeau import host
 from flambeau.declarations import declare, declared
 from flambeau.device import check_device, device
 from flambeau.dialects import dtypes
 from flambeau.dialects.dtypes import DType
 from flambeau.function import Static, Tensor_, function
+from flambeau.memory_format import in_format
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points
 
@@ -30,26 +32,40 @@ def convert(input: Tensor, dtype: DType, copy: bool = False) -> Tensor:
     return cast(input, host.check_supported("to", dtype))
 
 
-def parse_to(op: str, *args: Any, **kwargs: Any) -> tuple[Any, DType | None]:
-    """(device, dtype) of the arguments of `to`: a dtype, a device, both, or a tensor to follow."""
-    found_device, found_dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
+class Conversion(NamedTuple):
+    """What the arguments of `to` ask for."""
+
+    device: Any = None
+    dtype: DType | None = None
+    copy: bool = False
+    memory_format: Any = None
+
+
+def parse_to(op: str, *args: Any, **kwargs: Any) -> Conversion:
+    """What is asked for by a dtype, a device, both, or a tensor to follow; then `non_blocking` and `copy`, as bools."""
+    wanted = {name: kwargs.pop(name, None) for name in ("device", "dtype", "copy", "memory_format")}
+    other = kwargs.pop("other", None)
     kwargs.pop("non_blocking", None)
     for name in kwargs:
-        if name != "copy":
-            raise TypeError(f"[{op}] there is no argument '{name}'. Use dtype, device and copy.")
-    for value in args:
+        raise TypeError(f"[{op}] there is no argument '{name}'. Use dtype, device, copy and memory_format.")
+    flags = 0
+    for value in (*args, *(() if other is None else (other,))):
         if isinstance(value, DType):
-            found_dtype = value
+            wanted["dtype"] = value
         elif isinstance(value, (str, device)):
-            found_device = value
+            wanted["device"] = value
         elif isinstance(value, Tensor):
-            found_dtype = value.dtype
-        elif value is not None and not isinstance(value, bool):
+            wanted["dtype"] = value.dtype
+        elif isinstance(value, bool) and flags < 2:
+            flags += 1
+            wanted["copy"] = value if flags == 2 else wanted["copy"]
+        elif value is not None:
             raise TypeError(
                 f"[{op}] got an argument of type {type(value).__name__}. Pass a dtype, a device or a tensor."
             )
-    check_device(found_device)
-    return found_device, found_dtype
+    check_device(wanted["device"])
+    wanted["copy"] = bool(wanted["copy"])
+    return Conversion(**wanted)
 
 
 @declared(
@@ -64,12 +80,24 @@ def parse_to(op: str, *args: Any, **kwargs: Any) -> tuple[Any, DType | None]:
     ),
 )
 def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(other)`: the tensor converted, or itself if nothing changes."""
+    """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(other)`: the tensor converted, or itself if nothing changes; then
+    `non_blocking`, which changes nothing, and `copy`. `memory_format` says how the elements are to lie."""
     if len(args) == 1 and not kwargs and isinstance(args[0], DType):
         return convert(self, args[0])
-    copy = bool(kwargs.get("copy", False))
-    _, dtype = parse_to("to", *args, **kwargs)
-    return convert(self, dtype or self.dtype, copy)
+    wanted = parse_to("to", *args, **kwargs)
+    made = convert(self, wanted.dtype or self.dtype, wanted.copy)
+    return made if wanted.memory_format is None else in_format("to", made, wanted.memory_format)
+
+
+@declared(
+    method=True,
+    samples=calls(
+        lambda: [call(points(), data(2), gradient=False), call(points(), np.zeros(1, np.int64), gradient=False)]
+    ),
+)
+def type_as(self: Tensor, other: Tensor) -> Tensor:
+    """Converted to the dtype of `other`."""
+    return convert(self, other.dtype)
 
 
 _CONVERTED = calls(lambda: [call(points(), gradient=False), call(data(3, 7), gradient=False)])

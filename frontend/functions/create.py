@@ -21,6 +21,7 @@ from flambeau.function import Default, Number, Operand, Sizes, Static, Tensor_, 
 from flambeau.functions import literals
 from flambeau.functions.assemble import _one_hot
 from flambeau.functions.common import check_between, ops, size_of
+from flambeau.memory_format import checked, laid_out, preserve_format
 from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
@@ -452,7 +453,13 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return _one_hot(tensor, num_classes)
 
 
-@function(free="flambeau", method=True, samples=unary())
-def clone(input: Tensor_):
-    """A copy with its own storage, through which gradients flow."""
+def _clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
+    if memory_format is None or checked("clone", memory_format) is preserve_format:
+        return clone(input)
+    return laid_out("clone", input, memory_format)
+
+
+@function(free="flambeau", method=True, samples=unary(), otherwise=_clone)
+def clone(input: Tensor_, *, memory_format: Default = None):
+    """A copy with its own storage, through which gradients flow; `memory_format` says how its elements are to lie."""
     return input

@@ -297,7 +297,8 @@ def _correction(op: str, dim: Any, unbiased: Any, correction: Any) -> tuple[Any,
 @function(
     free="flambeau",
     method=True,
-    samples=folds(one=False, keepdim=True) + calls(lambda: [call(data(3, 4), 1, correction=0), call(data(3, 4), False)]),
+    samples=folds(one=False, keepdim=True)
+    + calls(lambda: [call(data(3, 4), 1, correction=0), call(data(3, 4), False)]),
 )
 def var(
     input: Tensor_,
@@ -318,7 +319,8 @@ def var(
 @function(
     free="flambeau",
     method=True,
-    samples=folds(one=False, keepdim=True) + calls(lambda: [call(data(3, 4), 1, correction=0), call(data(3, 4), False)]),
+    samples=folds(one=False, keepdim=True)
+    + calls(lambda: [call(data(3, 4), 1, correction=0), call(data(3, 4), False)]),
 )
 def std(
     input: Tensor_,

@@ -10,13 +10,16 @@ import math
 from typing import Any
 
 from flambeau import layout
-from flambeau.declarations import attribute, declared
+from flambeau.declarations import Unsampled, attribute, declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_
 from flambeau.dialects.size import Size
 from flambeau.function import Sizes, Static, Tensor_, function, view
+from flambeau.functions.common import broadcast_shapes as common_shape
 from flambeau.functions.common import canonical_dim, canonical_dims, ops, size_of
 from flambeau.host import check_supported, exported, is_whole, shared
+from flambeau.memory_format import in_format
+from flambeau.runtime.recorder import Size as Shape
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, unary
 
@@ -200,8 +203,10 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 @declared(method=True, samples=unary())
-def contiguous(input: Tensor) -> Tensor:
-    """The tensor itself if its elements lie row by row, else a copy in which they do."""
+def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
+    """The tensor itself if its elements lie row by row, or in the order of a memory format, else a copy in which they do."""
+    if memory_format is not None:
+        return in_format("contiguous", input, memory_format)
     if is_whole(input) or layout.is_dense(input.shape, layout.strides(input)):
         return input
     return _reshape_copy(input, input.shape)
@@ -458,6 +463,71 @@ def expand(input: Tensor_, size: Sizes):
     The result cannot be written to. Raises RuntimeError for sizes that do not fit.
     """
     return input.expand(_expanded("expand", input.shape, _sizes(size)))
+
+
+@declared(
+    free="flambeau",
+    samples=calls(
+        lambda: [
+            call(data(3, 1), data(4)),
+            call(data(2), data(3), error=(RuntimeError, "do not broadcast")),
+        ]
+    ),
+)
+def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
+    """The tensors expanded to their common shape. Raises RuntimeError where there is none."""
+    given = _tensors("broadcast_tensors", tensors)
+    if not given:
+        return ()
+    size = common_shape("broadcast_tensors", *(t.shape for t in given))
+    return tuple(expand(t, size) for t in given)
+
+
+@declared(free="flambeau", samples=Unsampled("of shapes, not of tensors"))
+def broadcast_shapes(*shapes: Any) -> Shape:
+    """The shape that tensors of these shapes (or sizes) broadcast to. Raises RuntimeError where there is none."""
+    given = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    return Shape(common_shape("broadcast_shapes", *given) if given else ())
+
+
+@declared(
+    free="flambeau",
+    samples=calls(
+        lambda: [
+            call(data(2), data(3)),
+            call(data(2), data(3), indexing="xy"),
+            call(data(2, 2), error=(RuntimeError, "Pass vectors of one dtype")),
+        ]
+    ),
+)
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Coordinates of a grid: result i is tensor i, of one dimension, along dimension i and the same along all others.
+
+    `indexing="xy"` swaps the first two dimensions. Raises RuntimeError for tensors of more dimensions and other dtypes.
+    """
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(f"[meshgrid] indexing is {indexing!r}. Use 'ij' or 'xy'.")
+    given = _tensors("meshgrid", tensors)
+    if not given:
+        raise RuntimeError("[meshgrid] there are no tensors. Pass at least one.")
+    for t in given:
+        if t.ndim > 1 or t.dtype is not given[0].dtype:
+            raise RuntimeError(
+                f"[meshgrid] a tensor is {t.dtype.name} of shape {t.shape}. Pass vectors of one dtype, here {given[0].dtype.name}."
+            )
+    size = tuple(t.shape[0] if t.ndim else 1 for t in given)
+    rank = len(given)
+    grid = [expand(reshape(t, [1] * i + [-1] + [1] * (rank - 1 - i)), size) for i, t in enumerate(given)]
+    return tuple(transpose(g, 0, 1) if indexing == "xy" and rank > 1 else g for g in grid)
+
+
+def _tensors(op: str, given: tuple[Any, ...]) -> list[Tensor]:
+    """Tensors given one by one or as one sequence."""
+    found = list(given[0]) if len(given) == 1 and isinstance(given[0], tuple | list) else list(given)
+    for t in found:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"[{op}] an argument is a {type(t).__name__}. Pass tensors.")
+    return found
 
 
 @view(

@@ -352,15 +352,20 @@ class Module:
 
     def to(self: Self, *args: Any, **kwargs: Any) -> Self:
         """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(tensor)`: convert floating-point parameters and buffers.
+        `memory_format` changes nothing: parameters lie as they are, and layers choose the order they work in.
 
         Parameters keep their identity, so an optimizer made before goes on updating them. Integer dtypes are refused.
         """
         from flambeau.functions.convert import parse_to
+        from flambeau.memory_format import checked
 
-        device, dtype = parse_to("Module.to", *args, **kwargs)
+        wanted = parse_to("Module.to", *args, **kwargs)
+        dtype, kept = wanted.dtype, wanted.memory_format
         if dtype is not None and not dtype.is_floating_point:
             raise TypeError(f"[Module.to] dtype {dtype} is not floating point. Use float32 or float64.")
-        return self._apply(lambda t: t.to(device, dtype if t.dtype.is_floating_point else None))
+        if kept is not None:
+            checked("Module.to", kept)
+        return self._apply(lambda t: t.to(dtype if t.dtype.is_floating_point else None))
 
     def float(self: Self) -> Self:
         """Convert floating-point members to float32."""
