@@ -142,7 +142,10 @@ def backward(
     if grad_tensors is not None and grad_variables is not None:
         raise RuntimeError("[backward] grad_tensors and grad_variables are names of one argument. Give grad_tensors.")
     weights = grad_variables if grad_tensors is None else grad_tensors
-    given = [weights] if isinstance(weights, Tensor) else [None] * len(outs) if weights is None else list(weights)
+    given: list[Tensor | None] = (
+        [None] * len(outs) if weights is None else [weights] if isinstance(weights, Tensor) else []
+    )
+    given = given or list(weights or ())
     if len(given) != len(outs):
         raise RuntimeError(f"[backward] there are {len(outs)} tensors and {len(given)} gradients. Give one for each.")
     for t in (*outs, *(g for g in given if g is not None)):

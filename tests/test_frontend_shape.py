@@ -149,7 +149,6 @@ def test_a_moving_window_is_recorded_once():
         (slice(None, None, -1), ValueError, r"\[getitem\] step -1 is negative. Use flip"),
         ((Ellipsis, Ellipsis), IndexError, r"more than one '...'"),
         ("a", TypeError, r"\[getitem\] a tensor cannot be indexed by str"),
-        (True, NotImplementedError, r"cannot be indexed by bool"),
         (([0], [1]), NotImplementedError, r"cannot be indexed by several index tensors"),
         ([True, False], NotImplementedError, r"cannot be indexed by a bool mask"),
     ],

@@ -12,7 +12,7 @@ from flambeau.runtime.recorder import Function
 
 # ---- activations ---------------------------------------------------------------------------------------------
 
-FUNCTIONS = {n: f for n, f in vars(activation).items() if isinstance(f, Function) and hasattr(f, "functional")}
+FUNCTIONS = {n: f for n, f in vars(activation).items() if isinstance(f, Function) and hasattr(f, "inplace")}
 MODULES = {n: c for n in nn.__all__ if isinstance(c := getattr(nn, n), type) and hasattr(c, "_forms")}
 POINTS = [-7.0, -3.0, -0.5, 0.0, 2.0, 7.0]
 

@@ -37,7 +37,7 @@ def _refuse(op: str, max_norm: float | None, scale_grad_by_freq: bool, sparse: b
     samples=calls(
         lambda: [
             call(index(5, 2, 3), data(5, 4)),
-            call(index(5, 2, 3), data(5, 4), padding_idx=1),
+            call(index(5, 2, 3), data(5, 4), padding_idx=1, gradient=False),
             call(truth(2), data(5, 4), error=(IndexError, "Convert it with .long()")),
         ]
     ),
@@ -102,7 +102,14 @@ class Embedding(Module):
         if embeddings.ndim != 2:
             raise ValueError(f"[from_pretrained] embeddings has shape {embeddings.shape}. Pass [count, features].")
         made = cls(
-            *embeddings.shape, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, dtype=embeddings.dtype
+            embeddings.shape[0],
+            embeddings.shape[1],
+            padding_idx,
+            max_norm,
+            norm_type,
+            scale_grad_by_freq,
+            sparse,
+            dtype=embeddings.dtype,
         )
         made.weight = Parameter(embeddings, requires_grad=not freeze)
         return made
