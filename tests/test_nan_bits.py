@@ -127,6 +127,37 @@ def test_rewriting_leaves_no_raw_nan_behind():
             assert bits(run(graph, [x], mode)) == bits(expected)
 
 
+def test_a_root_of_less_than_nothing_is_the_canonical_nan_wherever_it_goes():
+    """LLVM knows for which x a root is NaN, and may take a choice between one NaN and another for none."""
+    for dtype in FLOATING:
+        x = with_nans(np.arange(-20.0, 20.0, dtype=dtype.numpy).reshape(40, 1), 3)
+        graph = Graph()
+        v = graph.add_input(opgen.Aval(x.shape, dtype))
+        (root,) = graph.add_node(REGISTRY["sqrt"], [v], ())
+        (positive,) = graph.add_node(REGISTRY["gt"], [v, root], ())
+        outputs = [root]
+        for name, operands, attrs in (
+            ("select", [positive, v, root], ()),
+            ("permute", [root], ((1, 0),)),
+            ("max", [root], ((1,),)),
+            ("sum", [root], ((1,),)),
+            ("prod", [root], ((1,),)),
+            ("neg", [root], ()),
+            ("abs", [root], ()),
+            ("maximum", [root, root], ()),
+            ("rsqrt", [v], ()),
+        ):
+            outputs += graph.add_node(REGISTRY[name], operands, attrs)
+        expected = None
+        for graph.outputs in ([root], outputs[1:], outputs):
+            for options in ({"mode": "off"}, {"mode": "blocking"}, {"mode": "blocking", "fuse": False}):
+                found = run(graph, [x], **options)
+                for y in found:
+                    assert bits([canonical_nan.reference(y)]) == bits([y])
+                expected = bits(found) if options["mode"] == "off" else expected
+                assert bits(found) == expected
+
+
 # ---- functions ----------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,6 @@ Next: `spelling.py`, how an op is written; `emitter.py`, which mixes this in.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from flambeau.compiler.codegen.values import Number, Operand, Val, spell_number, spell_type
@@ -115,13 +114,7 @@ class Arithmetic:
         return self._same("math.absf" if x.is_float else "math.absi", x)
 
     def sqrt(self, x: Val) -> Val:
-        """The root, its NaNs canonical. They are found by their bits: LLVM knows for which x the root is NaN, and would take a
-        choice between one NaN and another for none."""
-        root = self._same("math.sqrt", x)
-        integer = f"i{x.bits}"
-        infinity = self.bitcast(self.const(math.inf, x), integer)
-        magnitude = self.and_(self.bitcast(root, integer), (1 << (x.bits - 1)) - 1)
-        return self.select(self.cmp("gt", magnitude, infinity), self.const(math.nan, x), root)
+        return self._same("math.sqrt", x)
 
     def floor(self, x: Val) -> Val:
         return self._same("math.floor", x)

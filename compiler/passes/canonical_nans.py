@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.tape.nan import canonical_nan, seen
+from flambeau.dialects.tape.nan import canonical, seen
 
 
 @dataclass(frozen=True)
@@ -31,5 +31,5 @@ class CanonicalNans(Pass):
             results = copy.keep(node)
             for v, result in zip(node.results, results, strict=True):
                 if v in values:
-                    (copy.ids[v],) = copy.append(node, canonical_nan, (result,), (), [graph.avals[v]])
+                    (copy.ids[v],) = copy.append(node, canonical(node.op), (result,), (), [graph.avals[v]])
         return copy.finish()

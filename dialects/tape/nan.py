@@ -25,7 +25,36 @@ canonical_nan = elementwise(
     doc="x; NaNs of every sign and payload become one, the positive quiet one without payload.",
 )
 
+
+def _lower_by_bits(b, x):
+    integer = f"i{x.bits}"
+    infinity = b.bitcast(b.const(math.inf, x), integer)
+    magnitude = b.and_(b.bitcast(x, integer), (1 << (x.bits - 1)) - 1)
+    return b.select(b.cmp("gt", magnitude, infinity), b.const(math.nan, x), x)
+
+
+canonical_nan_of_root = elementwise(
+    "canonical_nan_of_root",
+    1,
+    dtypes=FLOATING,
+    reference=one_nan,
+    lower=_lower_by_bits,
+    vjp=lambda ct, r, x: (ct,),
+    samples=samples_of(),
+    doc="canonical_nan, which finds NaNs by their bits: LLVM knows for which x a root is NaN, and would take the choice between "
+    "one NaN and another for none.",
+)
+
+
+def canonical(op: OpRecord) -> OpRecord:
+    """What makes the NaNs canonical that an op computes."""
+    return canonical_nan_of_root if op.name == "sqrt" else canonical_nan
+
+
 _MOVES = (Kind.VIEW, Kind.ASSEMBLE, Kind.GATHER)
+
+
+_CLEAN = ("canonical_nan", "canonical_nan_of_root", "sign")
 
 
 def moves(op: OpRecord) -> bool:
@@ -58,6 +87,6 @@ def leaving(graph: Graph) -> set[int]:
 
 def _is_clean(node: Node, clean: set[int]) -> bool:
     """Whether the result's NaNs, if any, are canonical without further ado, as those of the `clean` values are."""
-    if node.op.kind in (Kind.SOURCE, Kind.REDUCTION) or node.op.name in ("canonical_nan", "sign", "sqrt"):
+    if node.op.kind in (Kind.SOURCE, Kind.REDUCTION) or node.op.name in _CLEAN:
         return True  # folds make theirs canonical themselves: not every kernel of one can do more to its results
     return (moves(node.op) or node.op.name == "select") and clean.issuperset(node.operands)
