@@ -13,12 +13,15 @@ import warnings
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from flambeau.compiler import targets
 from flambeau.compiler.options import Options
-from flambeau.dialects import plugins
+from flambeau.dialects import entry_points, plugins
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.plugins import Offer, PluginError
 from flambeau.dialects.record import Kind, OpRecord
+from flambeau.dialects.registry import Registry
 
 _banned: set[Offer] = set()  # passes that ended a worker of this process
 
@@ -27,9 +30,9 @@ def passes(options: Options) -> tuple[Offer, ...]:
     """The passes of plug-ins that take part in compiling with `options`."""
     if not options.plugins or not plugins.offers(plugins.PASSES):
         return ()
-    return tuple(
-        o for o in _usable(plugins.offers(plugins.PASSES)) if o.name not in options.without and o not in _banned
-    )
+    from flambeau.compiler.passes.registry import PASS_REGISTRY
+
+    return tuple(o for o in PASS_REGISTRY.usable() if o.name not in options.without and o not in _banned)
 
 
 def leave_out(offer: Offer) -> None:
@@ -43,39 +46,37 @@ def remembered(options: Options) -> Options:
     return replace(options, without=(*options.without, *banned)) if banned else options
 
 
-@cache
-def _usable(offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
-    """Those passes that have a name of their own."""
-    from flambeau.compiler.passes.registry import BUILT_IN
+def registries() -> tuple[Registry[Any], ...]:
+    """All kinds of things that other packages offer."""
+    from flambeau.compiler.passes.registry import PASS_REGISTRY
 
-    first = {o.name: o for o in reversed(offers)}
-    return tuple(o for o in offers if o.name not in BUILT_IN and first[o.name] is o)
+    return PASS_REGISTRY, plugins.ops, targets.REGISTRY, plugins.dialects
 
 
 def warn_of_names() -> None:
-    """Say once which passes and ops of plug-ins are not used."""
-    offered = plugins.offers(plugins.PASSES), plugins.offers(plugins.OPS)
-    if any(offered):
-        _warn_of_names(*offered)
+    """Say once which entry points of packages are not used: what cannot be read, and what has the name of another one."""
+    offered = tuple(registry.offers() for registry in registries())
+    if any(offered) or entry_points.problems():
+        _warn_of_names(offered, entry_points.problems())
 
 
 @cache
-def _warn_of_names(passes: tuple[Offer, ...], ops: tuple[Offer, ...]) -> None:
-    """Say which passes and ops of plug-ins are not used, for another one has their name."""
+def _warn_of_names(offered: tuple[tuple[Offer, ...], ...], problems: tuple[str, ...]) -> None:
     from flambeau.dialects.record import REGISTRY
 
+    for problem in problems:
+        warnings.warn(problem, RuntimeWarning, stacklevel=2)
     mine = {name for name, record in REGISTRY.items() if not record_source(record)}
-    for what, offers, used in (
-        ("pass", passes, _usable(passes)),
-        ("op", ops, tuple(o for o in {o.name: o for o in reversed(ops)}.values() if o.name not in mine)),
-    ):
-        for offer in set(offers) - set(used):
-            other = next((named([o]) for o in used if o.name == offer.name), "one of Flambeau's own")
-            warnings.warn(
-                f"[plug-in] {what} {named([offer])} is not used: {other} has its name. Rename or uninstall it.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+    for registry in registries():
+        used = {o.name: o for o in registry.usable() if registry is not plugins.ops or o.name not in mine}
+        for offer in registry.offers():
+            if used.get(offer.name) != offer:
+                other = named([used[offer.name]]) if offer.name in used else "one of Flambeau's own"
+                warnings.warn(
+                    f"[plug-in] {registry.what} {named([offer])} is not used: {other} has its name. Rename or uninstall it.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
 
 def ops(graph: Graph) -> list[Offer]:
@@ -88,7 +89,13 @@ def ops(graph: Graph) -> list[Offer]:
 
 def involved(graph: Graph, options: Options) -> bool:
     """Whether code of a plug-in runs when the graph is compiled."""
-    return bool(passes(options) or ops(graph))
+    return bool(passes(options) or ops(graph) or target(options))
+
+
+def target(options: Options) -> list[Offer]:
+    """The plug-in's target that `options` name, if it is one."""
+    offer = targets.REGISTRY.offer(options.target) if options.target not in ("host", *targets.KNOWN) else None
+    return [] if offer is None else [offer]
 
 
 def named(offers: tuple[Offer, ...] | list[Offer]) -> str:
@@ -134,7 +141,7 @@ def sources(graph: Graph, options: Options) -> list[bytes]:
     others = [
         origin for op in {n.op: None for n in graph.nodes} if op.name not in names and (origin := record_source(op))
     ]
-    return [o.source() for o in (*passes(options), *offered)] + others
+    return [o.source() for o in (*passes(options), *offered, *target(options))] + others
 
 
 @cache

@@ -27,7 +27,6 @@ from typing import Any
 from flambeau.compiler import foreign, lifeline, stage_text, stages, targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, registry
-from flambeau.dialects import plugins
 from flambeau.dialects.plugins import PluginError
 
 #: What bad input raises; anything else is a mistake of ours.
@@ -263,7 +262,7 @@ def _isolated(work: Callable[[], int]) -> int:
 
 
 def _suspects() -> str:
-    found = [*plugins.offers(plugins.PASSES), *plugins.offers(plugins.OPS)]
+    found = [offer for registry_ in foreign.registries() for offer in registry_.offers()]
     packages = ", ".join(dict.fromkeys(o.package for o in found))
     return f"MLIR, LLVM or a plug-in ({packages})" if packages else "MLIR or LLVM"
 

@@ -44,7 +44,7 @@ def _one_of(words: tuple[str, ...]) -> Rule:
 _BOOL = Rule((bool,), "True or False")
 _COUNT = Rule((int,), "an int of at least 1", lambda value: value >= 1)
 _NAMES = Rule((tuple,), "a tuple of names", lambda value: all(isinstance(v, str) for v in value))
-_TARGET = _one_of(("host", *targets.KNOWN))
+_TARGET = Rule((str,), _one_of(("host", *targets.KNOWN)).words, targets.is_known)
 _FOLDER = Rule((str, type(None)), "None or a folder that can be written", lambda value: not value or _writable(value))
 
 

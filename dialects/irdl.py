@@ -272,11 +272,15 @@ def _dialect_of(records: tuple[OpRecord, ...]) -> Any:
 
 
 def context() -> Any:
-    """A new MLIR context with the `tape` dialect loaded."""
+    """A new MLIR context with the `tape` dialect and those of plug-ins loaded."""
+    from flambeau.dialects import plugins
+
     ir = _mlir().ir
     made = ir.Context()
     with made, ir.Location.unknown():
         _dialect().load()
+        for error in plugins.load_dialects():
+            warnings.warn(str(error), RuntimeWarning, stacklevel=2)
     return made
 
 

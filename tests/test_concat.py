@@ -65,7 +65,7 @@ def assert_same_bits(graph: Graph) -> None:
 # ---- parts that lie there from the beginning ------------------------------------------------------------------
 
 
-@pytest.mark.accept("SHP-06")
+@pytest.mark.accept("SHP-11")
 def test_products_and_sums_are_stored_in_their_parts():
     p = Program()
     x, y = p.input(20, 30), p.input(30, 40)
@@ -74,7 +74,7 @@ def test_products_and_sums_are_stored_in_their_parts():
     assert len(found) == 2 and not any("copy" in name for name in found)
 
 
-@pytest.mark.accept("SHP-06")
+@pytest.mark.accept("SHP-11")
 def test_elementwise_parts_of_the_outermost_dim_are_not_copied():
     p = Program()
     found = labels(p.finish(concat([op("exp", p.input(6, 7)), op("tanh", p.input(3, 7))], 0)))

@@ -14,7 +14,7 @@ from flambeau.compiler.passes.dead_code import DeadCode
 from flambeau.compiler.passes.rewrite import renumber, without_locations
 from flambeau.compiler.passes.simplify import Simplify
 from flambeau.compiler.passes.transpose_products import TransposeProducts
-from flambeau.dialects import plugins, reference
+from flambeau.dialects import entry_points, reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import bool_, float32, float64, int32, int64
@@ -291,7 +291,7 @@ class Mine(Pass):
 def test_other_packages_add_passes_by_entry_point(monkeypatch):
     monkeypatch.setitem(sys.modules, "a_module_with_passes", SimpleNamespace(Mine=Mine))
     offers = (Offer("bad", "theirs 1.0", "builtins:int"), Offer("mine", "theirs 1.0", "a_module_with_passes:Mine"))
-    monkeypatch.setattr(plugins, "offers", lambda group: offers)
+    monkeypatch.setattr(entry_points, "offers", lambda group: offers)
     assert registry.find("mine") is Mine
     assert registry.names()[-2:] == ["bad", "mine"]
     assert registry.origins()["mine"] == "theirs 1.0" and registry.origins()["cse"] == "flambeau"

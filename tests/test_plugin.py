@@ -346,7 +346,7 @@ def test_the_same_in_the_background(tmp_path, kind, name):
     [
         ("no_such_module:x", "'lost' of bad-plugin 2.0 cannot be imported: ModuleNotFoundError"),
         ("bad_plugin:PLUGIN", "'lost' of bad-plugin 2.0 cannot be imported: AttributeError"),
-        ("bad_plugin:op", "'lost' of bad-plugin 2.0 gives <function op"),
+        ("bad_plugin:op", "op 'lost' of bad-plugin 2.0 is <function op"),
         ("half:second", "'lost' of bad-plugin 2.0 cannot be imported: TypeError: [record] op 'second' has no vjp."),
     ],
 )

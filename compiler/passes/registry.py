@@ -6,12 +6,11 @@ group `flambeau.passes`: the entry's name is the pass's name, its value the `Pas
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from flambeau.compiler.passes import Pass
-from flambeau.dialects import plugins
-from flambeau.dialects.plugins import Offer, PluginError
+from flambeau.dialects.entry_points import PASSES
+from flambeau.dialects.registry import Registry
 
 #: Name -> "module:class". Modules are imported when asked for.
 BUILT_IN = {
@@ -25,41 +24,11 @@ BUILT_IN = {
 }
 
 
-def names() -> list[str]:
-    """Every pass that `find` knows, built-in ones first."""
-    return [*BUILT_IN, *sorted({o.name for o in plugins.offers(plugins.PASSES)} - BUILT_IN.keys())]
+def _no_pass(name: str, found: Any) -> str | None:
+    fits = isinstance(found, type) and issubclass(found, Pass) and getattr(found, "name", None) == name
+    return None if fits else f"Make it a Pass subclass with name '{name}'."
 
 
-def origins() -> dict[str, str]:
-    """Where each pass comes from: "flambeau", or the package that offers it."""
-    found = {o.name: o.package for o in reversed(plugins.offers(plugins.PASSES))}
-    return {name: "flambeau" if name in BUILT_IN else found[name] for name in names()}
-
-
-def offer(name: str) -> Offer | None:
-    """The offer of the pass called `name`, None for a built-in one."""
-    if name in BUILT_IN:
-        return None
-    return next((o for o in plugins.offers(plugins.PASSES) if o.name == name), None)
-
-
-def find(name: str) -> type[Pass]:
-    """The class of the pass called `name`. Raises ValueError with the known names when there is none."""
-    if name in BUILT_IN:
-        module, _, attribute = BUILT_IN[name].partition(":")
-        return getattr(import_module(module), attribute)
-    found = offer(name)
-    if found is not None:
-        return load(found)
-    raise ValueError(f"[passes] there is no pass named '{name}'. Known passes: {', '.join(names())}.")
-
-
-def load(offer: Offer) -> type[Pass]:
-    """The class that a plug-in offers. Raises PluginError when it cannot be imported or is none."""
-    found: Any = offer.load()
-    if not (isinstance(found, type) and issubclass(found, Pass)) or getattr(found, "name", None) != offer.name:
-        raise PluginError(
-            f"[plug-in] pass '{offer.name}' of {offer.package} is {found!r}. "
-            f"Make it a Pass subclass with name '{offer.name}'."
-        )
-    return found
+PASS_REGISTRY: Registry[type[Pass]] = Registry(PASSES, "pass", BUILT_IN, _no_pass)
+names, origins, offer = PASS_REGISTRY.names, PASS_REGISTRY.origins, PASS_REGISTRY.offer
+find, load = PASS_REGISTRY.find, PASS_REGISTRY.load

@@ -1,0 +1,67 @@
+"""`docs/features.md` says which test proves each row, as the tags of the tests say; passes have lit files.
+
+A tag is `@pytest.mark.accept("CRE-01")`, one string per row, all in one mark. Functions without samples: `test_functions.py`.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from flambeau.compiler.passes import registry
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("features_page", ROOT / "tools" / "features_page.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def rows(tool):
+    return tool.rows(tool.PAGE.read_text())
+
+
+def test_the_page_is_up_to_date(tool):
+    page = tool.PAGE.read_text()
+    assert tool.rewritten(page) == page, "docs/features.md is stale: run python tools/features_page.py"
+
+
+def test_every_row_has_a_test_or_is_open(tool, rows):
+    assert len(rows) > 400
+    assert not [row for row, proof in rows.items() if proof != "open" and row not in tool.tags()]
+    text = tool.PAGE.read_text()
+    assert len(tool.ROW.findall(text)) == len(rows), "a row is there twice"
+    assert sum(line.startswith("| ") and line[2:3].isupper() for line in text.splitlines()) == len(rows), (
+        "a row is malformed"
+    )
+
+
+def test_every_tag_is_of_a_row(tool, rows, request):
+    assert not set(tool.tags()) - set(rows)
+    marks = [(item.nodeid, mark) for item in request.session.items for mark in item.iter_markers("accept")]
+    assert not [(test, mark) for test, mark in marks if not mark.args or mark.kwargs]
+    assert not [(test, row) for test, mark in marks for row in mark.args if row not in rows]
+
+
+def test_what_is_wrong_is_noticed(tool, tmp_path):
+    (tmp_path / "test_some.py").write_text(
+        'import pytest\nROWS = {"a": "CRE-02"}\n\n@pytest.mark.accept("CRE-01", "XYZ-01")\ndef test_one():\n    pass\n\n'
+        '@pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.accept(ROWS["a"]))])\ndef test_two(x):\n    pass\n'
+    )
+    found = tool.tags(tmp_path)
+    assert found == {
+        "CRE-01": ["test_some::test_one"],
+        "XYZ-01": ["test_some::test_one"],
+        "CRE-02": ["test_some::test_two"],
+    }
+    assert tool.rows("| CRE-01 | a | open |\n| CRE-1 | b | open |\n") == {"CRE-01": "open"}
+
+
+@pytest.mark.parametrize("name", registry.BUILT_IN)
+def test_every_pass_has_a_lit_file(name):
+    file = ROOT / "lit_tests" / "passes" / f"{name}.mlir"
+    assert file.exists() and f"--{name}" in file.read_text(), f"add lit_tests/passes/{name}.mlir"

@@ -1,0 +1,76 @@
+"""Writes the last column of `docs/features.md`: the tests that prove each row, found by their tags (`@pytest.mark.accept`), or
+`open`.
+
+In: the page, whose rows and words are written by hand, and the tests. Run it after tagging a test; `tests/test_features.py`
+compares.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE, TESTS = ROOT / "docs" / "features.md", ROOT / "tests"
+ROW = re.compile(r"^\| ([A-Z]+-\d\d) \| (.*?) \| (.*?) \|$", re.M)
+SHOWN = 3  #: tests named for one row
+
+
+def rows(page: str) -> dict[str, str]:
+    """Row -> what its last column says."""
+    return {row: proof for row, _, proof in ROW.findall(page)}
+
+
+@cache
+def tags(folder: Path = TESTS) -> dict[str, list[str]]:
+    """Row -> `file::test` of the tests that are tagged with it, in order."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(folder.glob("test_*.py")):
+        for row, test in _tags_in(ast.parse(file.read_text())):
+            name = f"{file.stem}::{test}" if test else file.stem
+            if name not in found.setdefault(row, []):
+                found[row].append(name)
+    return found
+
+
+def _tags_in(module: ast.Module) -> Iterator[tuple[str, str]]:
+    """(row, test) of a file's tags; no test's name for tags of single parameters that stand in a list."""
+    dicts = {
+        node.targets[0].id: [v.value for v in node.value.values if isinstance(v, ast.Constant)]
+        for node in module.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict) and isinstance(node.targets[0], ast.Name)
+    }
+    for statement in module.body:
+        name = getattr(statement, "name", "")
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "accept":
+                for row in _rows_of(node.args, dicts):
+                    yield row, name if name.startswith("test_") else ""
+
+
+def _rows_of(arguments: list[ast.expr], dicts: dict[str, list[str]]) -> Iterator[str]:
+    for each in arguments:
+        if isinstance(each, ast.Constant):
+            yield each.value
+        elif isinstance(each, ast.Subscript) and isinstance(each.value, ast.Name):
+            yield from dicts[each.value.id]
+
+
+def rewritten(page: str) -> str:
+    """The page with the last column of every row as the tags say."""
+    proofs = tags()
+
+    def row(match: re.Match[str]) -> str:
+        tests = proofs.get(match[1], [])
+        shown = ", ".join(f"`{t}`" for t in tests[:SHOWN])
+        more = f" and {len(tests) - SHOWN} more" if len(tests) > SHOWN else ""
+        return f"| {match[1]} | {match[2]} | {shown + more if tests else 'open'} |"
+
+    return ROW.sub(row, page)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(rewritten(PAGE.read_text()))
