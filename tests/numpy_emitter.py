@@ -22,6 +22,10 @@ class Val:
         ]
         self.lanes = 1
 
+    @property
+    def bits(self) -> int:
+        return 8 * self.array.dtype.itemsize
+
 
 def _arrays(operands) -> list:
     """Numbers take the type of the first operand that is none."""

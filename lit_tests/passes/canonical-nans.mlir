@@ -29,9 +29,13 @@ func.func @moved(%x: tensor<4xf32>, %y: tensor<4xf32>) -> tensor<8xf32> {
   return %2 : tensor<8xf32>
 }
 
-// Folds and square roots make theirs canonical themselves; choosing between such values makes no other.
+// Folds make theirs canonical themselves, those of a root are found by their bits; choosing between such values makes no other.
 // CHECK-LABEL: func.func @canonical_already(
-// CHECK-NOT: canonical_nan
+// CHECK-NEXT: %[[M:.*]] = "tape.max"(%1)
+// CHECK-NEXT: %[[R:.*]] = "tape.sqrt"(%[[M]])
+// CHECK-NEXT: %[[N:.*]] = "tape.canonical_nan_of_root"(%[[R]])
+// CHECK-NEXT: %[[S:.*]] = "tape.select"(%0, %[[M]], %[[N]])
+// CHECK-NEXT: return %[[N]], %[[S]]
 func.func @canonical_already(%c: tensor<4xi1>, %x: tensor<4x9xf32>) -> (tensor<4xf32>, tensor<4xf32>) {
   %0 = "tape.max"(%x) {axes = [1]} : (tensor<4x9xf32>) -> tensor<4xf32>
   %1 = "tape.sqrt"(%0) : (tensor<4xf32>) -> tensor<4xf32>
