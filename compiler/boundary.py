@@ -2,23 +2,28 @@
 
 In: an offer and what is to be run of it. Out: what that gives, or a PluginError that says what was raised, in which file
 and line. A worker also says beforehand what it is about to run, so that a death or a hang blames one plug-in, and ends
-what takes too long. Next: `passes/pipeline.py`, the user; `worker.py`, which sets `watch`.
+what takes too long. Next: `passes/pipeline.py` and `foreign.py`, the users; `worker.py` and `opt.py`, which set `watch`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from flambeau.compiler.identity import graph_bytes
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.plugins import Offer, PluginError, is_interrupt, place
+from flambeau.dialects.entry_points import Offer, PluginError, is_interrupt, own_line, place
 from flambeau.dialects.verify import verify, verify_same_interface
 
-#: Seconds of processor time that a plug-in has for one pass: so many, and so many for each node.
+#: Seconds of processor time that a plug-in has for one pass, or the lowerings of one kernel: so many, and so many for
+#: each node.
 SECONDS, PER_NODE = 5.0, 0.002
+
+
+class TooLong(BaseException):
+    """Raised by a watch inside of what has used up its time; no `except Exception` of a plug-in's holds it."""
 
 
 def _unwatched(name: str, seconds: float) -> AbstractContextManager[None]:
@@ -35,7 +40,7 @@ def named(offer: Offer) -> str:
 
 
 @contextlib.contextmanager
-def beyond(offer: Offer, n_nodes: int) -> Iterator[None]:
+def beyond(offer: Offer, n_nodes: int, what: str = "pass") -> Iterator[None]:
     """Run code of a plug-in. Raises PluginError for whatever it raises but a Ctrl-C of the user's."""
     try:
         with watch(named(offer), SECONDS + PER_NODE * n_nodes):
@@ -45,7 +50,34 @@ def beyond(offer: Offer, n_nodes: int) -> Iterator[None]:
     except BaseException as e:
         if is_interrupt(e):
             raise
-        raise PluginError(f"[plug-in] pass {named(offer)} raised {place(e, offer)}. Report it there.") from e
+        raise _blame(e, offer, what) from e
+
+
+@contextlib.contextmanager
+def among(offers: Sequence[Offer], n_nodes: int) -> Iterator[None]:
+    """Run code of ours that calls the lowerings of plug-ins. Raises PluginError for what was raised in one of them."""
+    if not offers:
+        yield
+        return
+    try:
+        with watch(", ".join(map(named, offers)), SECONDS + PER_NODE * n_nodes):
+            yield
+    except PluginError:
+        raise
+    except BaseException as e:
+        guilty = next((o for o in offers if own_line(e, o)), None)
+        if guilty is None or is_interrupt(e):
+            raise
+        raise _blame(e, guilty, LOWERING) from e
+
+
+LOWERING = "the lowering of"
+
+
+def _blame(error: BaseException, offer: Offer, what: str) -> PluginError:
+    said = place(error, offer)
+    said = said.removeprefix("TooLong: ") if isinstance(error, TooLong) else f"raised {said}"
+    return PluginError(f"[plug-in] {what} {named(offer)} {said}. Report it there.")
 
 
 def copied(graph: Graph) -> Graph:

@@ -268,6 +268,9 @@ class Compiled:
     def _start_build(self, program: Program | None, sizes: Sequence[int], options: Options | None = None) -> None:
         from flambeau.compiler.build import Build  # a start from the caches needs no processes
 
+        if program is None and (refused := foreign.left_out(self.graph)):
+            self._give_up(refused)
+            return
         self._build = Build(self._at(sizes), foreign.remembered(options or self.options), program)
 
     def _start_pinned(self, failed: Build) -> None:
@@ -298,6 +301,7 @@ class Compiled:
         """Try again without what may have been the reason, else stay op by op."""
         if self._without_passes(build):
             return
+        foreign.leave_out_ops(self.graph, build.blamed, build.error or "")
         if not build.graph.sizes:
             self._give_up(build.error or "")
         elif self.options.strict_sizes:
@@ -308,16 +312,13 @@ class Compiled:
     def _without_passes(self, build: Build) -> bool:
         """If passes of plug-ins may be why a build failed, say so and start one without them: without the one that is to
         blame, where that is known."""
-        suspects, error = foreign.passes(build.options), (build.error or "").rstrip(".")
-        told = build.blamed if build.crash else error
-        blamed = [s for s in suspects if foreign.named([s]) in told]
-        if not blamed and build.crash and not build.blamed:
-            blamed = list(suspects)
+        error = (build.error or "").rstrip(".")
+        blamed = foreign.culprits(build.options, error, build.crash is not None, build.blamed)
         if not blamed:
             return False
         if build.crash:
             for offer in blamed if build.blamed else ():
-                foreign.leave_out(offer)
+                foreign.leave_out(offer, build.crash)
             error = f"{error}. It ran with passes of plug-ins: {foreign.named(blamed)}"
         warnings.warn(f"[compile] {error}. The program is compiled without.", RuntimeWarning, stacklevel=2)
         without = (*build.options.without, *(s.name for s in blamed))

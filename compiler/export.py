@@ -8,17 +8,19 @@ module by name and owns the folder. Next: `export_object.py` (the object file), 
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import flambeau.runtime
 import numpy as np
-from flambeau.compiler import linker, stages
+from flambeau.compiler import foreign, linker, pool, stages
 from flambeau.compiler.explanation import explanation
 from flambeau.compiler.export_header import header
 from flambeau.compiler.export_object import Contents, object_code
 from flambeau.compiler.options import Options
+from flambeau.compiler.plan import Program
 from flambeau.compiler.targets import platforms
 from flambeau.compiler.targets.platforms import Platform
 from flambeau.dialects.aval import Aval
@@ -87,10 +89,9 @@ def compile(request: Request, platform: Platform) -> Contents:
     """The fused plan of the request's graph for the platform's machine, with everything else that the object needs."""
     graph = request.graph
     options = Options(mode="blocking", target=platform.target)
-    program = stages.run(graph, options).program
+    program = _program(graph, options)
     told, checks = explanation(graph)
-    explained = stages.run(told, options).program if checks else None
-    assert program is not None
+    explained = _program(told, options) if checks else None
     inputs = [Aval(a.shape, from_numpy(a.dtype)) for a in request.sample_inputs]
     outputs = [graph.avals[v] for v in graph.outputs]
     return Contents(
@@ -104,6 +105,29 @@ def compile(request: Request, platform: Platform) -> Contents:
         explained,
         checks,
     )
+
+
+def _program(graph: Graph, options: Options) -> Program:
+    """The graph's program. Code of plug-ins runs in a worker: a pass that does not work is left out with a warning.
+    Raises RuntimeError where the graph cannot be compiled, as for an op whose lowering does not work."""
+    if not foreign.involved(graph, options):
+        return stages.run(graph, options).program
+    if refused := foreign.left_out(graph):
+        raise RuntimeError(f"[export] {refused}.")
+    asked = foreign.remembered(options)
+    job = pool.shared().submit("program", graph, asked, urgent=True)
+    job.wait()
+    if job.error is None:
+        return job.result
+    foreign.leave_out_ops(graph, job.blamed, job.error)
+    error, blamed = job.error.rstrip("."), foreign.culprits(asked, job.error, job.crash is not None, job.blamed)
+    if not blamed:
+        named = foreign.named(foreign.ops(graph)) or "none"
+        raise RuntimeError(f"[export] the program was not compiled: {error} (ops of plug-ins in it: {named}).")
+    warnings.warn(
+        f"[export] {error}. The program is compiled without {foreign.named(blamed)}.", RuntimeWarning, stacklevel=2
+    )
+    return _program(graph, replace(asked, without=(*asked.without, *(o.name for o in blamed))))
 
 
 def copy_runtime(folder: Path) -> None:

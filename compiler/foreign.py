@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flambeau.compiler import targets
+from flambeau.compiler import boundary, targets
 from flambeau.compiler.options import Options
 from flambeau.dialects import entry_points, plugins
 from flambeau.dialects.graph import Graph, Node
@@ -23,7 +23,7 @@ from flambeau.dialects.plugins import Offer, PluginError
 from flambeau.dialects.record import Kind, OpRecord
 from flambeau.dialects.registry import Registry
 
-_banned: set[Offer] = set()  # passes that ended a worker of this process
+_banned: dict[Offer, str] = {}  # passes and ops whose code ended a worker of this process, and how
 
 
 def passes(options: Options) -> tuple[Offer, ...]:
@@ -35,14 +35,36 @@ def passes(options: Options) -> tuple[Offer, ...]:
     return tuple(o for o in PASS_REGISTRY.usable() if o.name not in options.without and o not in _banned)
 
 
-def leave_out(offer: Offer) -> None:
-    """Run a pass no more in this process: it ended its worker, or never came back."""
-    _banned.add(offer)
+def leave_out(offer: Offer, why: str) -> None:
+    """Run a pass, or an op's lowering, no more in this process: it ended its worker, or never came back."""
+    _banned.setdefault(offer, why.rstrip("."))
+
+
+def left_out(graph: Graph) -> str:
+    """Which op's lowering in the graph is run no more, and why; "" where all are."""
+    banned = [o for o in ops(graph) if o in _banned] if _banned else []
+    return f"the lowering of {named(banned[:1])} is left out: {_banned[banned[0]]}" if banned else ""
+
+
+def culprits(options: Options, error: str, crashed: bool, running: str) -> list[Offer]:
+    """The passes that may be why a worker could not make a program: the one that is named, or that `running` says ran
+    when the worker ended; all of them where it ended and did not say."""
+    suspects, told = passes(options), running if crashed else error
+    blamed = [s for s in suspects if named([s]) in told]
+    return list(suspects) if not blamed and crashed and not running else blamed
+
+
+def leave_out_ops(graph: Graph, running: str, why: str) -> None:
+    """Leave out those ops of the graph whose lowerings, `running` says, ended their worker."""
+    for offer in ops(graph):
+        if named([offer]) in running:
+            leave_out(offer, why)
 
 
 def remembered(options: Options) -> Options:
     """`options` for a worker, which knows of nothing that happened to others."""
-    banned = tuple(sorted(o.name for o in _banned if o.name not in options.without))
+    offered = plugins.offers(plugins.PASSES) if _banned else ()
+    banned = tuple(sorted(o.name for o in _banned if o in offered and o.name not in options.without))
     return replace(options, without=(*options.without, *banned)) if banned else options
 
 
@@ -121,7 +143,8 @@ def _check_lowering(graph: Graph, node: Node, offer: Offer, lanes: int) -> None:
     from flambeau.compiler.codegen.values import Val
 
     operands = [Val(f"%x{k}", graph.avals[v].dtype.mlir, lanes) for k, v in enumerate(node.operands)]
-    results = node.op.run_lower(Emitter(), operands, node.attrs)
+    with boundary.beyond(offer, 1, boundary.LOWERING):
+        results = node.op.run_lower(Emitter(), operands, node.attrs)
     if not isinstance(results, tuple) or len(results) != len(node.results):
         raise PluginError(f"[plug-in] the lowering of {named([offer])} does not give {len(node.results)} results.")
     for found, v in zip(results, node.results, strict=True):

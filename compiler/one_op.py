@@ -106,6 +106,8 @@ class OneOp:
         if self._is_refused:
             return None
         try:
+            if refused := foreign.left_out(self.graph):
+                raise RuntimeError(f"{refused}.")
             if not values and not self.plans:
                 self.plans += self.link([self.graph])
             return (self.link([self.graph.bind(values)])[0] if values else self.plans[0]), ()

@@ -82,7 +82,8 @@ def _answered(build: Build) -> bool:
 def _finish(build: Build, graph: Graph) -> Any:
     """Wait for a build. A worker that died may have been killed from outside, so it is given a second chance."""
     is_answered = _answered(build)
-    if build.crash is not None:
+    foreign.leave_out_ops(graph, build.blamed, build.error or "")
+    if build.crash is not None and not foreign.left_out(graph):
         build = Build(graph, build.options, build.program, urgent=True)
         is_answered = _answered(build)
     if not is_answered:

@@ -15,16 +15,18 @@ others go on, and the exit code is 1.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
-from flambeau.compiler import foreign, lifeline, stage_text, stages, targets
+from flambeau.compiler import boundary, foreign, lifeline, stage_text, stages, targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, registry
 from flambeau.dialects.plugins import PluginError
@@ -60,6 +62,53 @@ def make_pass(name: str, options: str) -> Pass:
             raise ValueError(f"[{name}] option {key} has no value. Write --{name}={key}=VALUE.")
         settings[key] = _option(name, key, value, types[key])
     return cls(**settings)
+
+
+# ---- a limit for each pass ------------------------------------------------------------------------------------
+
+#: Seconds after its limit that a pass has to come back to Python; then the process ends.
+_GRACE = 2.0
+
+
+def watching(limit: float) -> Callable[[str, float], AbstractContextManager[None]]:
+    """A watch for `boundary.watch`, under which a pass that takes longer than `limit` seconds raises TooLong where it is.
+    One that is then still busy in code that is no Python ends the process, which first says where that is."""
+
+    def stop(*_: Any) -> None:
+        raise boundary.TooLong(f"took longer than {limit:g} s")
+
+    @contextmanager
+    def watch(name: str, seconds: float) -> Iterator[None]:
+        before = signal.signal(signal.SIGALRM, stop)
+        faulthandler.dump_traceback_later(limit + _GRACE, exit=True, file=2)
+        signal.setitimer(signal.ITIMER_REAL, limit)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            faulthandler.cancel_dump_traceback_later()
+            signal.signal(signal.SIGALRM, before)
+
+    return watch
+
+
+@contextmanager
+def _limited(limit: float) -> Iterator[None]:
+    """Watch whatever passes run in this block."""
+    before = boundary.watch
+    boundary.watch = watching(limit)
+    try:
+        yield
+    finally:
+        boundary.watch = before
+
+
+def _limit(text: str) -> float:
+    """Seconds from the option's text."""
+    seconds = float(text)
+    if not 0 < seconds < 1e9:
+        raise ValueError
+    return seconds
 
 
 # ---- one file -------------------------------------------------------------------------------------------------
@@ -146,12 +195,19 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        usage="flambeau-opt [FILE] [--PASS[=OPTION=VALUE,...]]... [--from STAGE] [--to STAGE] [--target TARGET]",
+        usage="flambeau-opt [FILE] [--PASS[=OPTION=VALUE,...]]... [--from STAGE] [--to STAGE] [--target TARGET] [--limit SECONDS]",
         epilog=f"passes: {', '.join(registry.names())}\nstages: {', '.join(stages.names())}",
     )
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="the text; - is standard input")
     parser.add_argument("--from", dest="first", default="", metavar="STAGE", help="the text is what this stage writes")
     parser.add_argument("--to", dest="last", default="", metavar="STAGE", help="run the stages up to this one")
+    parser.add_argument(
+        "--limit",
+        type=_limit,
+        default=60.0,
+        metavar="SECONDS",
+        help="end a pass that takes longer (default: %(default)g)",
+    )
     parser.add_argument("--target", default="host", help="the machine to compile for (default: %(default)s)")
     parser.add_argument(
         "--mlir-passes",
@@ -165,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 #: The tool's own options, which no pass can take over.
-_OPTIONS = frozenset({"help", "from", "to", "target", "mlir-passes", "list-passes", "list-stages"})
+_OPTIONS = frozenset({"help", "from", "to", "target", "limit", "mlir-passes", "list-passes", "list-stages"})
 
 
 def _passes_named(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -206,7 +262,6 @@ def _execute(arguments: Sequence[str]) -> int:
         return 0
     targets.find(args.target)
     stage_text.check_names(args.first, args.last)
-    passes = [make_pass(name, options) for name, options in named]
     refused: list[Exception] = []
 
     def refuse(error: Exception) -> None:
@@ -214,7 +269,10 @@ def _execute(arguments: Sequence[str]) -> int:
         _complain(describe(error, args.file))
 
     options = Options(mode="blocking", target=args.target)
-    sys.stdout.writelines(run(_read(args.file), passes, args.first, args.last, options, refuse, args.mlir_passes))
+    with _limited(args.limit):
+        passes = [make_pass(name, settings) for name, settings in named]
+        text = _read(args.file)
+        sys.stdout.writelines(run(text, passes, args.first, args.last, options, refuse, args.mlir_passes))
     sys.stdout.flush()
     return 1 if refused else 0
 

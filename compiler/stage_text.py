@@ -156,7 +156,11 @@ def _run_pass(each: Pass, graph: Graph) -> object:
     the place that raised; ValueError for an invalid program."""
     offer = registry.offer(each.name)
     if offer is None:
-        result = each(boundary.copied(graph))
+        try:
+            with boundary.watch(f"'{each.name}'", boundary.SECONDS):
+                result = each(boundary.copied(graph))
+        except boundary.TooLong as e:
+            raise TimeoutError(f"[{each.name}] the pass {e}. Give it more time, or report this as a bug.") from e
     else:
         with boundary.beyond(offer, len(graph.nodes)):
             result = each(boundary.copied(graph))

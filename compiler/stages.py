@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from flambeau.compiler import foreign, targets
+from flambeau.compiler import boundary, foreign, targets
 from flambeau.compiler import plan as plan_module
 from flambeau.compiler.identity import digest, graph_bytes, graph_key
 from flambeau.compiler.kernel import Cluster, KernelSource, Lowered
@@ -190,7 +190,8 @@ def lower(cluster: Cluster, target: str) -> Lowered:
     found = next((g for g in known if all(guard.holds(hints) for guard in g.guards)), None)
     if found is None:
         machine = targets.find(target)
-        with size.scope(hints, by_form=True) as inner:
+        plugins = foreign.ops(cluster.graph)
+        with size.scope(hints, by_form=True) as inner, boundary.among(plugins, len(cluster.graph.nodes)):
             lowered = _code_generator(machine.family, cluster.kind)(cluster, machine)
         found = Guarded(lowered, inner.guards)
         known.append(found)

@@ -101,6 +101,14 @@ def is_interrupt(error: BaseException) -> bool:
 def place(error: BaseException, offer: Offer) -> str:
     """What a plug-in raised, for people, with the file and line of the innermost frame that is the plug-in's own."""
     what = f"{type(error).__name__}: {error}".rstrip(".: ")
+    if isinstance(error, SyntaxError) and error.filename:
+        return what  # it names them
+    own = own_line(error, offer)
+    return f"{what} ({own})" if own else what
+
+
+def own_line(error: BaseException, offer: Offer) -> str:
+    """The innermost frame that is the plug-in's own, as "file:line"; "" without one."""
     frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
     try:
         spec = find_spec(offer.value.partition(":")[0].partition(".")[0])
@@ -108,9 +116,7 @@ def place(error: BaseException, offer: Offer) -> str:
         spec = None
     root = spec.origin.removesuffix("__init__.py") if spec is not None and spec.origin else ""
     own = [f for f in frames if root and f[0].startswith(root)]
-    if isinstance(error, SyntaxError) and error.filename:
-        return what  # it names them
-    return f"{what} ({os.path.basename(own[-1][0])}:{own[-1][1]})" if own else what
+    return f"{os.path.basename(own[-1][0])}:{own[-1][1]}" if own else ""
 
 
 @cache

@@ -375,3 +375,96 @@ print("first" in REGISTRY, fb.tensor([1.0]).exp().log().tolist())
     (site.parent / "f.mlir").write_text(text)
     tool = python(site, "-m", "flambeau.compiler.opt", "f.mlir", "--to", "dead-code")
     assert tool.returncode == 0 and "func.func @f" in tool.stdout and message in tool.stderr
+
+
+# ---- lowerings, the tool and exports: the same care
+
+LOWERINGS = {
+    "raises": "the lowering of 'raises' of bad-plugin 2.0 raised ZeroDivisionError: by nobody (bad_plugin.py:",
+    "leaves": "the lowering of 'leaves' of bad-plugin 2.0 raised SystemExit: 4 (bad_plugin.py:",
+    "endless": "took too long at bad_plugin.py:",
+    "aborts": "was killed by SIGABRT",
+}
+MORE = """
+def op_leaves(b, x):
+    raise SystemExit(4)
+
+def op_endless(b, x):
+    if "TRIED" in os.environ:
+        with open(os.environ["TRIED"], "a") as file:
+            file.write("x")
+    while True:
+        pass
+"""
+
+
+def bad_op(tmp_path, name):
+    """A package whose op has a lowering that does not work."""
+    site = bad(tmp_path, "flambeau.ops", name, "RECORD")
+    with (site / "bad_plugin.py").open("a") as file:
+        file.write(f"{MORE}\nRECORD = op({name!r}, op_{name})\n")
+    return site
+
+
+@pytest.mark.parametrize("name", LOWERINGS)
+def test_a_lowering_that_does_not_work_is_named_with_its_line(tmp_path, name):
+    tried = tmp_path / "tried"
+    tier, said = use(bad_op(tmp_path, name), name, TRIED=str(tried), FLAMBEAU_COMPILE="blocking")
+    assert tier == "generic"
+    assert f"'{name}' of bad-plugin 2.0" in said and LOWERINGS[name] in said
+    assert name != "endless" or tried.read_text() == "x"  # its five seconds are waited for once in a process
+
+
+EXPORT = """
+import sys, flambeau as fb
+from flambeau.function import Tensor_, function
+from flambeau.dialects.record import find
+
+@function()
+def double(x: Tensor_):
+    return find(NAME)(x) if NAME else x + x
+
+w = fb.ones(2)
+model = lambda x: double((-x).exp()) * w
+try:
+    fb.export(model, fb.zeros(2), sys.argv[1])
+except RuntimeError as error:
+    print("refused", error)
+print("alive", w.tolist())
+"""
+
+
+@pytest.mark.parametrize("name", ["leaves", "aborts", "endless", "quits"])
+def test_an_export_leaves_out_a_pass_that_does_not_work(tmp_path, name):
+    site = bad(tmp_path, "flambeau.passes", name)
+    found = python(site, "-c", f"NAME = ''\n{EXPORT}", str(tmp_path / "model"), FLAMBEAU_COMPILE="off")
+    assert found.returncode == 0 and found.stdout == "alive [1.0, 1.0]\n", found.stderr
+    assert f"compiled without '{name}' of bad-plugin 2.0" in found.stderr and PASSES[name] in found.stderr
+    assert list((tmp_path / "model").glob("*.o"))
+
+
+@pytest.mark.parametrize("name", LOWERINGS)
+def test_an_export_refuses_an_op_that_does_not_compile(tmp_path, name):
+    found = python(bad_op(tmp_path, name), "-c", f"NAME = {name!r}\n{EXPORT}", str(tmp_path / "model"))
+    assert found.returncode == 0 and found.stdout.endswith("alive [1.0, 1.0]\n"), found.stderr
+    assert found.stdout.startswith("refused [export]") and LOWERINGS[name] in found.stdout
+    assert f"'{name}' of bad-plugin 2.0" in found.stdout and not (tmp_path / "model").exists()
+
+
+TEXT = 'func.func @f(%x: tensor<4xf32>) -> tensor<4xf32> {\n  %0 = "tape.neg"(%x) : (tensor<4xf32>) -> tensor<4xf32>\n'
+TEXT += "  return %0 : tensor<4xf32>\n}\n"
+
+
+@pytest.mark.parametrize("where", ["--endless", "--to=simplify"])
+def test_the_tool_ends_a_pass_that_loops(tmp_path, where):
+    site = bad(tmp_path, "flambeau.passes", "endless")
+    (tmp_path / "f.mlir").write_text(TEXT)
+    found = python(site, "-m", "flambeau.compiler.opt", "f.mlir", where, "--limit", "0.2")
+    assert "pass 'endless' of bad-plugin 2.0 took longer than 0.2 s (bad_plugin.py:" in found.stderr
+    assert found.returncode == (1 if where == "--endless" else 0) and bool(found.stdout) == (where != "--endless")
+
+
+@pytest.mark.parametrize("limit", ["0", "nan", "-1", "soon"])
+def test_the_tool_refuses_a_limit_that_is_none(tmp_path, limit):
+    found = python(tmp_path / "site", "-m", "flambeau.compiler.opt", "--list-stages", f"--limit={limit}")
+    assert found.returncode == 1 and "--limit" in found.stderr
