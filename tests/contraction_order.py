@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import numpy as np
-from flambeau.dialects.tape.reduction_order import CHUNK, LANES
-
-BLOCK = 256
+from flambeau.dialects.orders import BLOCK, CHUNK, LANES
 
 
 def _two_sum(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

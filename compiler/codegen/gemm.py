@@ -15,10 +15,11 @@ from flambeau.compiler.codegen.gemm_kernel import Epilogue, make_leaf
 from flambeau.compiler.codegen.gemm_operands import Access, Contraction, Factor, read
 from flambeau.compiler.codegen.gemm_prologue import Prologue, prologue, strides
 from flambeau.compiler.codegen.gemm_tile import K_BLOCK, TileSpec, tile_kernel
-from flambeau.compiler.codegen.gemm_vector import CHUNK, LANES, VectorSpec, vector_kernel
+from flambeau.compiler.codegen.gemm_vector import VectorSpec, vector_kernel
 from flambeau.compiler.kernel import Cluster, KernelCall, Lowered, Operand
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.orders import CHUNK, LANES
 from flambeau.dialects.size import Int, Size, at_most, ceil_div, maximum, minimum
 
 #: Multiply-adds worth a chunk of a matrix-vector product's parallel loop.

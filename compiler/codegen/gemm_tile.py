@@ -19,10 +19,11 @@ from flambeau.compiler.codegen.gemm_pack import Block, Packer
 from flambeau.compiler.codegen.gemm_prologue import Computer, Lines, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
+from flambeau.dialects.orders import BLOCK
 from flambeau.dialects.size import Int, Size, ceil_div
 
 #: Length of an FMA chain; part of the language's meaning (docs/architecture.md, "Contractions").
-K_BLOCK = 256
+K_BLOCK = BLOCK
 #: Rows of B that are asked for before a panel's first tile needs them: they lie far apart, which caches do not foresee.
 AHEAD = 16
 

@@ -17,10 +17,8 @@ from flambeau.compiler.codegen.gemm_kernel import Epilogue, Kernel
 from flambeau.compiler.codegen.gemm_prologue import Computer, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
+from flambeau.dialects.orders import CHUNK, LANES
 from flambeau.dialects.size import Int, Size, ceil_div, maximum
-
-#: The shape of inner reductions; part of the language's meaning.
-LANES, CHUNK = 64, 4096
 
 #: `load(at, lanes, mask)`: elements of a line of the matrix, or of the vector, from `at` on.
 Load = Callable[[Val, int, Val | None], Val]

@@ -12,7 +12,7 @@ from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import KernelCall
 from flambeau.dialects.graph import Node
-from flambeau.dialects.tape.reduction_order import CHAIN
+from flambeau.dialects.orders import CHAIN
 
 _WIDTH, _WORKERS = 32, 8
 #: Bytes of shared memory that every device gives a block.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from flambeau.compiler.codegen.gpu_emitter import GpuEmitter
 from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.values import Number, Val
-from flambeau.dialects.tape.reduction_order import CHUNK, LANES
+from flambeau.dialects.orders import CHUNK, LANES
 
 #: Chunks that a block works on at once.
 _GROUPS = 4

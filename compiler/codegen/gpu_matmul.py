@@ -16,13 +16,13 @@ from flambeau.compiler.codegen.gpu_kernel import Kernel
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import Cluster, KernelCall, Lowered
 from flambeau.compiler.targets import Target
+from flambeau.dialects.orders import BLOCK
 
 _TILE, _DEPTH, _THREADS = 64, 16, 256
 #: Results per thread along each side, and threads along each side.
 _EACH, _SIDE = 4, 16
 #: Rows of a shared tile are a little longer than the tile, so that writing along k meets different banks.
 _PITCH = _TILE + 4
-_BLOCK = 256
 
 
 def lower(cluster: Cluster, target: Target) -> Lowered:
@@ -129,10 +129,10 @@ class _Tiled:
 
     def call(self) -> KernelCall:
         c, b = self.c, self.b
-        if c.k > _BLOCK:
+        if c.k > BLOCK:
             zeros = [b.const(0.0, self.type)] * _EACH**2
-            with b.loop(0, self.kernel.k, _BLOCK, zeros) as blocks:
-                end = b.minimum(self.kernel.k, b.add(blocks.index, _BLOCK))
+            with b.loop(0, self.kernel.k, BLOCK, zeros) as blocks:
+                end = b.minimum(self.kernel.k, b.add(blocks.index, BLOCK))
                 sums = self._block(blocks.index, end)
                 is_first = b.cmp("eq", blocks.index, 0)
                 blocks.carry([b.select(is_first, x, b.add(t, x)) for t, x in zip(blocks.args, sums, strict=True)])

@@ -14,11 +14,11 @@ from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Form, Fragment, Source, number_fallible
 from flambeau.compiler.codegen.loops_columns import lower_chunks, lower_columns
 from flambeau.compiler.codegen.loops_rows import lower_map, lower_rows
-from flambeau.compiler.codegen.reduce import CHUNK
 from flambeau.compiler.codegen.stages import Stages
 from flambeau.compiler.kernel import Cluster, KernelCall, Lowered, Operand
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.orders import CHUNK
 from flambeau.dialects.record import Kind
 from flambeau.dialects.size import Int
 

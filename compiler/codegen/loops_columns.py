@@ -25,9 +25,10 @@ from flambeau.compiler.codegen.loops_rows import (
 )
 from flambeau.compiler.codegen.nest import Nest, Writer
 from flambeau.compiler.codegen.points import Point, Row
-from flambeau.compiler.codegen.reduce import CHAIN, CHUNK, Fold, canonical, walk_pairs
+from flambeau.compiler.codegen.reduce import Fold, canonical, walk_pairs
 from flambeau.compiler.kernel import KernelCall, Operand
 from flambeau.compiler.targets import Target
+from flambeau.dialects.orders import CHAIN, CHUNK
 from flambeau.dialects.size import Int, ceil_div, maximum, minimum
 
 #: Columns that one item of a column reduction folds.

@@ -13,10 +13,11 @@ from flambeau.compiler.codegen.fragment import Form, Fragment
 from flambeau.compiler.codegen.loops_tiles import emit_tiles, tiled_loop
 from flambeau.compiler.codegen.nest import Nest
 from flambeau.compiler.codegen.points import Point, Row
-from flambeau.compiler.codegen.reduce import CHUNK, LANES, Fold
+from flambeau.compiler.codegen.reduce import Fold
 from flambeau.compiler.codegen.stages import work
 from flambeau.compiler.kernel import KernelCall
 from flambeau.compiler.targets import Target
+from flambeau.dialects.orders import CHUNK, LANES
 from flambeau.dialects.size import Int, Size, at_most, ceil_div, maximum, minimum
 
 #: Elements per parallel chunk of cheap work; the cut is fixed by shapes alone.

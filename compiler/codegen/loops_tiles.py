@@ -13,7 +13,7 @@ from flambeau.compiler.codegen.access import Layout
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.nest import Nest
 from flambeau.compiler.codegen.points import Row, Tile
-from flambeau.compiler.codegen.reduce import LANES
+from flambeau.dialects.orders import LANES
 from flambeau.dialects.size import Int, ceil_div
 
 #: Register widths, in lanes, for which turning a tile in registers pays.

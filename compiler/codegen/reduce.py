@@ -12,12 +12,9 @@ from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.values import float_bits
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Node
+from flambeau.dialects.orders import LANES
 from flambeau.dialects.record import Monoid
 from flambeau.dialects.tape.nan import canonical_nan
-
-LANES = 64
-CHUNK = 4096
-CHAIN = 64
 
 
 @dataclass(frozen=True)
