@@ -82,10 +82,11 @@ def _sum(x: Place, y: Place) -> Place:
     return tuple(sorted((d, c) for d, c in terms.items() if c)), x[1] + y[1]
 
 
-def _place(value: Any, made: dict[Any, Any]) -> Place | None:
-    """A place as a linear form of the loops; None if it is anything else."""
+def _place(value: Any, made: dict[Any, Any], users: tuple[Any, ...] = ()) -> Place | None:
+    """A place as a linear form of the loops; None if it is anything else. `users`: what is made of it (MLIR verifies ops
+    before it looks whether one is made of itself)."""
     ir, op = _mlir().ir, made.get(value)
-    if op is None:
+    if op is None or value in users:
         return None
     if op.name == "linalg.index":
         return ((ir.IntegerAttr(op.attributes["dim"]).value, 1),), 0
@@ -94,7 +95,7 @@ def _place(value: Any, made: dict[Any, Any]) -> Place | None:
     if op.name != "affine.apply":
         return None
     map_ = op.attributes["map"].value
-    given = [_place(v, made) for v in op.operands]
+    given = [_place(v, made, (*users, value)) for v in op.operands]
     return linear(map_.results[0], given[: map_.n_dims], given[map_.n_dims :])
 
 
@@ -115,6 +116,29 @@ def _check_types(op: Any, operands: Sequence[str], results: Sequence[str]) -> No
     if found != (list(operands), list(results)):
         shown = [", ".join(x) or "nothing" for x in (found[0], found[1], operands, results)]
         raise _Bad(f"it takes {shown[0]} and gives {shown[1]}. Take {shown[2]} and give {shown[3]}.")
+
+
+def _check_expression(op: Any, name: str) -> None:
+    """An attribute is a size, as text."""
+    try:
+        parse(_attribute(op, name, "string"))
+    except (ValueError, ZeroDivisionError) as error:
+        if isinstance(error, _Bad):
+            raise
+        raise _Bad(f"attribute '{name}': {str(error).removeprefix('[size] ')}") from None
+
+
+def _check_counts(op: Any, operands: int, variadic: bool, results: int, regions: int) -> None:
+    """MLIR leaves this to an op's own verifier, where it has one."""
+    found = len(op.operands), len(op.results), len(op.regions)
+    if found[0] < operands or (found[0] > operands and not variadic) or found[1:] != (results, regions):
+        few = f"at least {operands}" if variadic else f"{operands}"
+        raise _Bad(
+            f"it has {found[0]} operands, {found[1]} results and {found[2]} regions. "
+            f"Give {few}, {results} and {regions}."
+        )
+    if any(len(list(region.blocks)) != 1 for region in op.regions):
+        raise _Bad("its region has no block, or several. Give one.")
 
 
 def _check_fold(op: Any) -> None:
@@ -185,13 +209,13 @@ def _check_any_lane(op: Any) -> None:
 
 
 def _check_size(op: Any) -> None:
-    parse(_attribute(op, "size", "string"))
+    _check_expression(op, "size")
     if str(op.results[0].type) not in ("index", "i64"):
         raise _Bad(f"it gives {op.results[0].type}. Sizes are of type index or i64.")
 
 
 def _check_start(op: Any) -> None:
-    parse(_attribute(op, "limit", "string"))
+    _check_expression(op, "limit")
     if str(op.operands[0].type) not in ("i64", "tensor<i64>"):
         raise _Bad(f"it takes {op.operands[0].type}. Give an i64, or a tensor of one.")
     _check_types(op, [str(op.operands[0].type)], ["index"])
@@ -199,6 +223,8 @@ def _check_start(op: Any) -> None:
 
 def _check_scatter(op: Any) -> None:
     ir = _mlir().ir
+    if wrong := [str(v.type) for v in op.operands if not isinstance(v.type, ir.RankedTensorType)]:
+        raise _Bad(f"it takes {wrong[0]}. Give tensors with a rank.")
     tensor, index, updates = (str(v.type) for v in op.operands)
     rank = ir.RankedTensorType(op.operands[0].type).rank
     if not 0 <= _attribute(op, "axis", "integer (i64)") < rank:
@@ -217,10 +243,11 @@ def _check_scatter(op: Any) -> None:
 # ---- the dialect ------------------------------------------------------------------------------------------------
 
 
-def _verifier(name: str, check: Callable[[Any], None]) -> Callable[[Any], bool]:
+def _verifier(name: str, check: Callable[[Any], None], *counts: Any) -> Callable[[Any], bool]:
     def verify_invariants(self: Any) -> bool:
         op = self.operation
         try:
+            _check_counts(op, *counts)
             check(op)
         except (_Bad, OrderError) as error:
             message = f"[flambeau.{name}] {error}"
@@ -255,7 +282,8 @@ def _dialect() -> Any:
             fields["rest_"] = Sequence[ext.Operand[Any]]
         fields |= {f"result{k}_": ext.Result[Any] for k in range(results)}
         fields |= {f"region{k}_": ext.Region for k in range(regions)}
-        members = {"__annotations__": fields, "__module__": __name__, "verify_invariants": _verifier(name, check)}
+        verifier = _verifier(name, check, operands, variadic, results, regions)
+        members = {"__annotations__": fields, "__module__": __name__, "verify_invariants": verifier}
         type(f"Flambeau_{name}", (dialect.Operation,), members, name=name, traits=[ext.Pure] if pure else [])
     fields = {"values_": Sequence[ext.Operand[Any]]}
     members = {"__annotations__": fields, "__module__": __name__}

@@ -2,12 +2,14 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from flambeau.compiler import mlir
 from flambeau.compiler.groups import reading
 from flambeau.compiler.groups.form import Affine, Body, BodyOp, Call, Generic, GroupError, Order
 from flambeau.compiler.groups.verify import verify
+from flambeau.dialects import flambeau_ops
 from flambeau.dialects.orders import ORDERS, OrderError, folded_loops
 from groups import GROUPS, ONE, S0, axes
 
@@ -115,6 +117,10 @@ REFUSED = {
     ),
     "a place computed from the element": (
         fold(ADD, "%n = arith.fptosi %a : f32 to i64", "%k = arith.index_cast %n : i64 to index", mark()),
+        "a place is no linear form of linalg.index",
+    ),
+    "a place that is made of itself": (
+        fold(ADD, INDEX.format(1), "%j = affine.apply affine_map<(d0, d1) -> (d0 + d1)>(%k, %j)", mark(place="%j")),
         "a place is no linear form of linalg.index",
     ),
     "a place twice": (
@@ -294,6 +300,16 @@ OTHERS = {
         SCATTER.replace("-> tensor<5x8xf32>\n  return %0", "-> tensor<3x8xf32>\n  return %x"),
         "it takes tensor<5x8xf32>, tensor<3x8xi64>, tensor<3x8xf32> and gives tensor<3x8xf32>",
     ),
+    "an operand too few": (
+        SCATTER.replace("(%x, %i, %u)", "(%x, %i)").replace(
+            ", tensor<3x8xi64>, tensor<3x8xf32>)", ", tensor<3x8xi64>)"
+        ),
+        "it has 2 operands, 1 results and 1 regions. Give 3, 1 and 1.",
+    ),
+    "an operand without a rank": (
+        SCATTER.replace("tensor<5x8xf32>", "tensor<*xf32>"),
+        "it takes tensor<*xf32>. Give tensors",
+    ),
     "an index that does not agree": (
         SCATTER.replace("3x8xi64", "3x7xi64"),
         "its index is tensor<3x7xi64> for tensor<5x8xf32>",
@@ -312,7 +328,15 @@ OTHERS = {
     ),
     "a size that is no expression": (
         nest('%s = "flambeau.size"() {size = "s0 +"} : () -> i64\n    %r = math.exp %a : f32'),
-        "[flambeau.size]",
+        "[flambeau.size] attribute 'size': 's0 +' is no size",
+    ),
+    "a size that divides by nothing": (
+        nest('%s = "flambeau.size"() {size = "s0 // 0"} : () -> i64\n    %r = math.exp %a : f32'),
+        "[flambeau.size] attribute 'size': integer division or modulo by zero",
+    ),
+    "an extent that is no expression": (
+        'func.func @f(%x: tensor<?xf32, ["n"]>) -> tensor<?xf32, ["n"]> { return %x : tensor<?xf32, ["n"]> }',
+        "'n' is no size",
     ),
     "an op of no group": (
         nest(before="%q = tensor.cast %x : tensor<8xf32> to tensor<?xf32>"),
@@ -374,9 +398,11 @@ def test_results_that_nobody_reads_may_lie_in_any_tensor():
 
 def test_verifiers_never_raise_into_mlir():
     """An exception there would leave the parser as it is, without a word of MLIR's."""
-    text = SCATTER.replace("tensor<5x8xf32>", "tensor<*xf32>")
-    with pytest.raises(mlir.MlirError, match=re.escape("[flambeau.scatter] cannot be verified")):
-        reading.parse(text)
+    said = []
+    location = SimpleNamespace(emit_error=said.append)
+    op = SimpleNamespace(operation=SimpleNamespace(location=location, operands=[], results=[], regions=[]))
+    assert not flambeau_ops._verifier("fold", lambda op: op.absent, 0, False, 0, 0)(op)
+    assert said[0].startswith("[flambeau.fold] cannot be verified: AttributeError")
 
 
 # ---- objects ----------------------------------------------------------------------------------------------------------

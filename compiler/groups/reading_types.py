@@ -17,7 +17,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import by_mlir
 from flambeau.dialects.flambeau_ops import linear, walked
 from flambeau.dialects.graph import Loc
-from flambeau.dialects.size import parse
+from flambeau.dialects.size import Int, parse
 
 
 def refuse(op: Any, message: str) -> GroupError:
@@ -82,6 +82,13 @@ _TERMINATORS = frozenset(
 )
 
 
+def _size(text: str) -> Int:
+    try:
+        return parse(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise GroupError(f"[linalg] an extent or a number: {str(error).removeprefix('[size] ')}") from None
+
+
 class Types:
     """What the types and attributes of a context mean. `has_flags`: whether any op has fastmath flags; they are looked at
     only then, since the bindings wrap such an attribute in a class of arith's."""
@@ -131,7 +138,7 @@ class Types:
             )
         shape: list[Any] = [0 if k in unknown else d for k, d in enumerate(tensor.shape)]
         for k, text in zip(unknown, texts):
-            shape[k] = parse(ir.StringAttr(text).value)
+            shape[k] = _size(ir.StringAttr(text).value if isinstance(text, ir.StringAttr) else str(text))
         return Aval(tuple(shape), self._dtype(tensor.element_type))
 
     def _dtype(self, type_: Any) -> Any:
@@ -180,7 +187,7 @@ class Types:
         if isinstance(attribute, ir.ArrayAttr):
             return tuple(self.decoded(a) for a in ir.ArrayAttr(attribute))
         if isinstance(attribute, ir.DictAttr) and "size" in attribute:
-            return parse(attribute["size"].value)
+            return _size(str(attribute["size"]).strip('"'))
         if isinstance(attribute, (ir.IntegerAttr, ir.StringAttr, ir.BoolAttr)):
             return attribute.value
         raise GroupError(f"[flambeau] attribute {attribute} is of no kind that ops use. Use numbers, strings, lists.")
