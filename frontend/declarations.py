@@ -7,8 +7,10 @@ namespace (`names`), the methods of Tensor, which are set at once, and `DECLARED
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 from flambeau.runtime.recorder import Tensor
@@ -142,3 +144,14 @@ def here(namespace: dict[str, Any]) -> list[str]:
         for name, value in namespace.items()
         if not name.startswith("_") and getattr(value, "__module__", None) == home and callable(value)
     ]
+
+
+def classes(package: str, path: Iterable[str], *bases: type) -> dict[str, type]:
+    """The public classes that the modules of a package define, of those that are one of `bases`, by name."""
+    found = {}
+    for each in iter_modules(list(path), package + "."):
+        module = vars(import_module(each.name))
+        found.update(
+            {n: module[n] for n in here(module) if isinstance(module[n], type) and issubclass(module[n], bases)}
+        )
+    return dict(sorted(found.items()))

@@ -67,10 +67,23 @@ def test_shell_blocks_name_what_there_is():
                 assert all((ROOT / path).exists() for path in re.findall(r"\bexamples/\S+", line)), line
 
 
-def test_the_walk_through_the_compiler_is_up_to_date():
-    spec = importlib.util.spec_from_file_location("compiler_page", ROOT / "tools" / "compiler_page.py")
+def tool_named(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
+    return tool
+
+
+@pytest.mark.accept("CLI-02")
+def test_the_page_of_functions_is_up_to_date():
+    tool = tool_named("functions_page")
+    page = tool.page()
+    assert page.count("\n| `") > 200 and not re.search(r"\| {1,2}\|$", page, re.M), "a function has no docstring"
+    assert tool.PAGE.read_text() == page, "docs/functions.md is stale: run python tools/functions_page.py"
+
+
+def test_the_walk_through_the_compiler_is_up_to_date():
+    tool = tool_named("compiler_page")
     page = tool.PAGE.read_text()
     assert "vdivps" in page and "arith.divf" in page
     assert tool.rewritten(page) == page, "docs/compiler.md is stale: run python tools/compiler_page.py"

@@ -10,6 +10,7 @@ import math
 from flambeau import border as _border
 from flambeau import missing as _missing
 from flambeau.autograd import no_grad
+from flambeau.declarations import here as _here
 from flambeau.functions import inplace, random
 from flambeau.functions.create import eye
 from flambeau.generator import Generator
@@ -117,19 +118,7 @@ def kaiming_normal_(
     return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator)
 
 
-__all__ = [
-    "calculate_gain",
-    "constant_",
-    "eye_",
-    "kaiming_normal_",
-    "kaiming_uniform_",
-    "normal_",
-    "ones_",
-    "uniform_",
-    "xavier_normal_",
-    "xavier_uniform_",
-    "zeros_",
-]
+__all__ = _here(globals())
 
 _border.publish(globals(), __all__)
 __getattr__ = _missing.module_getattr("flambeau.nn.init")

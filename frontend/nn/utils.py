@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from flambeau import border as _border
 from flambeau import missing as _missing
 from flambeau.autograd import no_grad
+from flambeau.declarations import here as _here
 from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
@@ -82,7 +83,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
             _clip_value(grads, clip_value)
 
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_"]
+__all__ = _here(globals())
 
 _border.publish(globals(), __all__)
 __getattr__ = _missing.module_getattr("flambeau.nn.utils")

@@ -1,12 +1,13 @@
-"""Optimizers: SGD, Adam, AdamW. Start with `optimizer.py`."""
+"""Optimizers: SGD, Adam, AdamW, ..., those that the files beside this one define. Start with `optimizer.py`."""
 
 from flambeau import border as _border
 from flambeau import missing as _missing
-from flambeau.optim.adam import Adam, AdamW
+from flambeau.declarations import classes as _classes
 from flambeau.optim.optimizer import Optimizer
-from flambeau.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+_CLASSES = _classes(__name__, __path__, Optimizer)
+globals().update(_CLASSES)
+__all__ = [*_CLASSES]
 
 _border.publish(globals(), __all__)
 __getattr__ = _missing.module_getattr("flambeau.optim")

@@ -399,6 +399,11 @@ static PyObject *flush_count(PyObject *module, PyObject *unused) {
 }
 
 #define FLUSH_DOC PyDoc_STR("flush()\n--\n\nRun what this thread has recorded.")
+#define LIMITS_DOC                                                                                                     \
+  PyDoc_STR("set_limits(*, max_ops=None, soft_ops=None, max_bytes=None, max_states=None, max_ns=None, soft_ns=None)\n" \
+            "--\n\nHow much a thread records before it runs: calls, bytes of their results, estimated nanoseconds; "   \
+            "the soft "                                                                                                \
+            "ones where the program repeats itself. `max_states`: how many recordings are remembered.")
 #define FB_KEYWORDS(f) (PyCFunction)(void (*)(void))(f), METH_VARARGS | METH_KEYWORDS
 static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"flush_all", flush_all, METH_NOARGS, NULL},
@@ -437,7 +442,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"trace_scalars", fb_py_trace_scalars, METH_NOARGS, NULL},
                                 {"set_slot", set_slot, METH_VARARGS, NULL},
                                 {"set_hooks", FB_KEYWORDS(set_hooks), NULL},
-                                {"set_limits", FB_KEYWORDS(set_limits), NULL},
+                                {"set_limits", FB_KEYWORDS(set_limits), LIMITS_DOC},
                                 {"set_shadow", set_shadow, METH_O, NULL},
                                 {"explain_log", explain_log, METH_NOARGS, NULL},
                                 {"held", (PyCFunction)(void (*)(void))fb_held, METH_FASTCALL, NULL},
