@@ -1,6 +1,10 @@
 """What ran out of memory is dropped whole: every allocation of a training step fails once, and each time the step has
 happened or it has not. Later steps are those of a run in which nothing failed."""
 
+import os
+import sys
+from collections import Counter
+
 import flambeau as fb
 import numpy as np
 import pytest
@@ -206,3 +210,81 @@ def test_every_allocation_of_a_step_fails_once(make, warm, mode):
             break
         failures += 1
     assert failures > 2
+
+
+# ---- interrupts inside of step()
+
+INTERRUPTED = {
+    "SGD": lambda groups: fb.optim.SGD(groups, lr=0.1),
+    "momentum": lambda groups: fb.optim.SGD(groups, lr=0.1, momentum=0.9, dampening=0.5, weight_decay=0.01),
+    "nesterov": lambda groups: fb.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True),
+    "Adam": lambda groups: fb.optim.Adam(groups, lr=0.1, amsgrad=True),
+    "AdamW": lambda groups: fb.optim.AdamW(groups, lr=0.1),
+}
+
+
+class Interrupted(Exception):
+    pass
+
+
+def step_interrupted(optimizer, nth):
+    """Whether a step that is interrupted at the nth line of the optimizers' own code got so far."""
+    folder, left = os.path.dirname(fb.optim.__file__), nth
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if not frame.f_code.co_filename.startswith(folder):
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        optimizer.step()
+        return False
+    except Interrupted:
+        return True
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_a_step_that_is_interrupted_at_any_line_happens_once_when_it_is_taken_again(name):
+    """One group: its update is one call, so that it is recorded whole or not at all."""
+
+    def begin():
+        fb.manual_seed(3)
+        model = mlp()
+        optimizer = INTERRUPTED[name](model.parameters())
+        model(fb.tensor(ONE)).square().mean().backward()
+        return optimizer, list(model.parameters())
+
+    def values(optimizer, parameters):
+        state = optimizer.state_dict()["state"]
+        kept = {(k, n): content(t) for k, e in state.items() for n, t in e.items()}
+        return [content(p) for p in parameters], kept
+
+    with fb.compiler_options(mode="off"):
+        optimizer, parameters = begin()
+        start = values(optimizer, parameters)[0]
+        wanted = []
+        for _ in range(3):
+            optimizer.step()
+            wanted.append(values(optimizer, parameters))
+        nth, counts = 0, Counter()
+        while True:
+            nth += 1
+            optimizer, parameters = begin()
+            if not step_interrupted(optimizer, nth):
+                break
+            happened = values(optimizer, parameters)[0] != start
+            assert not happened or values(optimizer, parameters) == wanted[0], nth
+            counts[happened] += 1
+            for k in range(happened, 3):
+                optimizer.step()
+                assert values(optimizer, parameters) == wanted[k], nth
+        assert counts[False] > 10, counts

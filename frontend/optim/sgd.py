@@ -60,6 +60,25 @@ def _momentum(
     return new_params + new_buffers
 
 
+_UNWRITTEN = "_unwritten_at"
+
+
+def _unwritten_like(p: Tensor) -> Tensor:
+    """A buffer of momentum that knows that no step has written it, also if the step that made it is interrupted."""
+    buffer = zeros_like(p)
+    buffer.__dict__[_UNWRITTEN] = buffer._version
+    return buffer
+
+
+def _is_unwritten(buffer: Tensor) -> bool:
+    """Whether no step has written the buffer yet. What was loaded or copied does not pass for new."""
+    made_at = buffer.__dict__.get(_UNWRITTEN)
+    if made_at is not None and made_at != buffer._version:
+        del buffer.__dict__[_UNWRITTEN]
+        made_at = None
+    return made_at is not None
+
+
 class SGD(Optimizer):
     """Stochastic gradient descent. `lr` and the other options may change at any time; `foreach` and `fused` change nothing.
 
@@ -105,10 +124,10 @@ class SGD(Optimizer):
         if not group["momentum"]:
             _plain(params, grads, group["lr"], group["weight_decay"], decay, group["maximize"])
             return
-        fresh = [p for p in params if self.state[p].get("momentum_buffer") is None]
-        for p in fresh:
-            self._remember(p, momentum_buffer=zeros_like(p))
-        new = {id(p) for p in fresh}
+        for p in params:
+            if self.state[p].get("momentum_buffer") is None:
+                self._remember(p, momentum_buffer=_unwritten_like(p))
+        new = {id(p) for p in params if _is_unwritten(self.state[p]["momentum_buffer"])}
         for first in (False, True):
             chosen = [(p, g) for p, g in zip(params, grads) if (id(p) in new) is first]
             if not chosen:
