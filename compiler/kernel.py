@@ -68,7 +68,7 @@ class Launch(KernelCall):
     """One launch of a GPU kernel, whose parameters are the operands and then the dims: `grid` blocks of `block` threads
     along x, y and z. `n` is the number of blocks."""
 
-    grid: tuple[int, int, int] = (1, 1, 1)
+    grid: tuple[Int, Int, Int] = (1, 1, 1)
     block: tuple[int, int, int] = (1, 1, 1)
 
 

@@ -27,15 +27,6 @@ def settle(graph: Graph) -> Graph:
     return graph
 
 
-def bound(graph: Graph) -> Graph:
-    """The program for the sizes at hand only."""
-    asked = size.current()
-    if not graph.sizes or asked is None:
-        return graph
-    asked.pin()
-    return replace(graph.bind(graph.sizes), sizes=graph.sizes)
-
-
 def _equality(graph: Graph, asked: Scope) -> dict[int, Int] | None:
     """What a symbol must be, or all symbols of a size, for some op to accept its operands."""
     equal = None

@@ -25,7 +25,7 @@ from flambeau.compiler.kernel import Cluster, KernelSource, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.plan import Program
-from flambeau.compiler.settle import bound, settle
+from flambeau.compiler.settle import settle
 from flambeau.dialects import size
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Guard, Scope
@@ -50,9 +50,8 @@ class Work:
 
 
 def tape(work: Work) -> None:
-    """The program as it was recorded, its sizes settled; kernels of GPUs are for the sizes at hand."""
-    on_cpu = targets.find(work.options.target).family == "cpu"
-    work.graph = settle(work.graph) if on_cpu else bound(work.graph)
+    """The program as it was recorded, its sizes settled."""
+    work.graph = settle(work.graph)
 
 
 def simplify(work: Work) -> None:

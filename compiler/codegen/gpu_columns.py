@@ -7,12 +7,14 @@ fragment whose form is "columns". Out: its launch. Next: `gpu_points.py`.
 from __future__ import annotations
 
 from flambeau.compiler.codegen.fragment import Form, Fragment
+from flambeau.compiler.codegen.gpu_fold import Accumulator, fold_pairs, room_for
 from flambeau.compiler.codegen.gpu_points import NestKernel, Point, label_of
 from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import KernelCall
 from flambeau.dialects.graph import Node
 from flambeau.dialects.orders import CHAIN
+from flambeau.dialects.size import ceil_div, maximum
 
 _WIDTH, _WORKERS = 32, 8
 #: Bytes of shared memory that every device gives a block.
@@ -29,15 +31,17 @@ class _Columns:
         self.fragment, self.form = fragment, form
         self.nodes = [n for n in fragment.members if fragment.folds(n)]
         self.elements = [v for v in fragment.graph.outputs if fragment.size(v) == form.size]
-        self.chains = max(1, -(-form.count // CHAIN))
+        self.chains = maximum(1, ceil_div(form.count, CHAIN))
         dtypes = [fragment.avals[n.results[0]].dtype for n in self.nodes]
-        if self.chains * _WIDTH * sum(d.itemsize for d in dtypes) > _SHARED:
+        most = _SHARED // (_WIDTH * sum(d.itemsize for d in dtypes))
+        self.room = room_for(self.chains, most)
+        if self.room > most:
             raise ValueError(
                 f"[{label_of(fragment)}] {form.count} rows are too many for one kernel. Reduce in two steps."
             )
         self.kernel = NestKernel(fragment, form, _WIDTH * _WORKERS)
         self.b = b = self.kernel.b
-        self.parts = [b.shared(self.chains * _WIDTH, d.mlir) for d in dtypes]
+        self.parts = [b.shared(self.room * _WIDTH, d.mlir) for d in dtypes]
         self.identities = [b.const(n.op.lower.identity(d), d.mlir) for n, d in zip(self.nodes, dtypes, strict=True)]
         self.count, self.columns = self.kernel.extent(form.count), self.kernel.extent(form.columns)
         self.x, self.worker = b.rem_unsigned(b.thread(), _WIDTH), b.div_unsigned(b.thread(), _WIDTH)
@@ -53,7 +57,7 @@ class _Columns:
         with b.if_(b.and_(exists, b.cmp("eq", self.worker, 0))):
             for node, part in zip(self.nodes, self.parts, strict=True):
                 self._finish(node, part)
-        return self.kernel.launch(label_of(self.fragment), (-(-form.columns // _WIDTH), form.batch, 1))
+        return self.kernel.launch(label_of(self.fragment), (ceil_div(form.columns, _WIDTH), form.batch, 1))
 
     def _chain(self, chain: Val) -> None:
         """Fold one chain of rows in order; elements that are results themselves are written on the way."""
@@ -73,19 +77,10 @@ class _Columns:
         return self.b.add(self.b.mul(chain, _WIDTH), self.x)
 
     def _finish(self, node: Node, part: Val) -> None:
-        """Combine neighbouring chains until one is left; an odd last one is carried over."""
         b, (result,) = self.b, node.results
-        element, left = self.fragment.avals[result].dtype.mlir, self.chains
-        while left > 1:
-            with b.loop(0, left // 2) as pairs:
-                first = b.mul(pairs.index, 2)
-                x = b.load(part, self._at(first), element)
-                y = b.load(part, self._at(b.add(first, 1)), element)
-                b.store(node.op.lower.combine(b, x, y), part, self._at(pairs.index))
-            if left % 2:
-                last = b.load(part, self._at(b.const(left - 1, "i64")), element)
-                b.store(last, part, self._at(b.const(left // 2, "i64")))
-            left = -(-left // 2)
+        dtype = self.fragment.avals[result].dtype
+        fold = Accumulator(node.op.lower.identity(dtype), dtype.mlir, node.op.lower.combine)
+        fold_pairs(b, fold, part, self.chains, self.room, self._at)
         if result in self.fragment.graph.outputs:
             at = b.add(b.mul(self.batch, self.columns), self.column)
-            b.store(canonical(b, b.load(part, self.x, element)), self.kernel.pointer(result, written=True), at)
+            b.store(canonical(b, b.load(part, self.x, dtype.mlir)), self.kernel.pointer(result, written=True), at)

@@ -9,12 +9,13 @@ Workgroup memory is a memref, indexed from 0. Next: `gpu_points.py`; `backend.py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.memory import Index
 from flambeau.compiler.codegen.values import POINTER, Operand, Val, storage_bytes, storage_type
 from flambeau.compiler.kernel import KernelSource
+from flambeau.dialects.size import Size
 
 #: Threads of a warp, which run in step.
 WARP = 32
@@ -34,8 +35,8 @@ _INTRINSICS = {
 class GpuEmitter(Emitter):
     """Text of one kernel for blocks of `threads` threads in one dimension. Every value is a scalar of one thread."""
 
-    def __init__(self, threads: int) -> None:
-        super().__init__()
+    def __init__(self, threads: int, size: Callable[[Size], Val] | None = None) -> None:
+        super().__init__(size)
         self.threads = threads
         self._pointers: list[bool] = []  # per operand: whether the kernel writes to it
         self._extents = 0

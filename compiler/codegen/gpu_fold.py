@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from flambeau.compiler.codegen.gpu_emitter import GpuEmitter
 from flambeau.compiler.codegen.reduce import canonical
-from flambeau.compiler.codegen.values import Number, Val
+from flambeau.compiler.codegen.values import Number, Operand, Val
 from flambeau.dialects.orders import CHUNK, LANES
+from flambeau.dialects.size import Int, Size, ceil_div, maximum
 
 #: Chunks that a block works on at once.
 _GROUPS = 4
-#: More chunks than this would not fit shared memory.
+#: More chunks than this would not fit workgroup memory.
 _MOST_CHUNKS = 2048
 
 #: Given the column (i64) and the accumulators, the next accumulators.
@@ -33,13 +34,26 @@ class Accumulator:
     combine: Callable[[GpuEmitter, Val, Val], Val]
 
 
-def chunks_of(count: int) -> int:
-    return max(1, -(-count // CHUNK))
+def chunks_of(count: Int) -> Int:
+    return maximum(1, ceil_div(count, CHUNK))
 
 
-def threads_for(count: int) -> int:
+def threads_for(count: Int) -> int:
     """Threads per block for rows of `count` elements."""
-    return LANES * min(_GROUPS, chunks_of(count))
+    return LANES * min(_GROUPS, room_for(chunks_of(count), _MOST_CHUNKS))
+
+
+def room_for(count: Int, most: int) -> int:
+    """For how many parts of a fold there is to be room. For a count known at run time only it is a power of two, or `most`:
+    the kernel serves all counts up to that and down to the half. More than `most` stands for all that is more."""
+    if not isinstance(count, Size):
+        return count
+    room = 1
+    while not count <= room:
+        if room == most:
+            return most + 1
+        room = min(2 * room, most)
+    return room
 
 
 class Fold:
@@ -48,9 +62,10 @@ class Fold:
     Raises ValueError where rows are too long.
     """
 
-    def __init__(self, b: GpuEmitter, count: int, length: Val) -> None:
+    def __init__(self, b: GpuEmitter, count: Int, length: Val) -> None:
         self.b, self.length, self.chunks = b, length, chunks_of(count)
-        if self.chunks > _MOST_CHUNKS:
+        self.room = room_for(self.chunks, _MOST_CHUNKS)
+        if self.room > _MOST_CHUNKS:
             raise ValueError(
                 f"[gpu] a row of {count} elements is longer than {CHUNK * _MOST_CHUNKS}. Reduce in two steps."
             )
@@ -62,12 +77,11 @@ class Fold:
     def run(self, accumulators: Sequence[Accumulator], step: Step) -> list[Val]:
         """The results of folding a whole row."""
         b = self.b
-        parts = [b.shared(self.chunks, a.element) for a in accumulators]
-        rounds = -(-self.chunks // self.groups)
-        if rounds == 1:
+        parts = [b.shared(self.room, a.element) for a in accumulators]
+        if self.room <= self.groups:
             self._chunk(self.group, accumulators, parts, step)
         else:
-            with b.loop(0, rounds) as loop:
+            with b.loop(0, ceil_div(self.chunks, self.groups)) as loop:
                 first = b.mul(loop.index, self.groups)
                 self._chunk(b.add(first, self.group), accumulators, parts, step)
         for a, part in zip(accumulators, parts, strict=True):
@@ -78,7 +92,7 @@ class Fold:
         """Fold one chunk per group of threads into `parts`."""
         b = self.b
         start = b.mul(chunk, CHUNK)
-        end = b.minimum(self.length, b.add(start, CHUNK)) if self.chunks > 1 else self.length
+        end = b.minimum(self.length, b.add(start, CHUNK)) if self.room > 1 else self.length
         initial = [b.const(a.identity, a.element) for a in accumulators]
         with b.loop(b.add(start, self.lane), end, LANES, initial) as loop:
             loop.carry(step(loop.index, loop.args))
@@ -105,21 +119,38 @@ class Fold:
         return self._exchange[element]
 
     def _pairs(self, a: Accumulator, part: Val) -> None:
-        """Combine neighbouring chunks until one is left; an odd last one is carried over."""
-        b, left = self.b, self.chunks
-        if left == 1:
+        b = self.b
+        if self.room == 1:
             return
         with b.if_(b.cmp("eq", b.thread(), 0)):
-            while left > 1:
-                self._halve(a, part, left // 2)
-                if left % 2:
-                    b.store(b.load(part, left - 1, a.element), part, left // 2)
-                left = -(-left // 2)
+            fold_pairs(b, a, part, self.chunks, self.room, lambda k: k)
         b.barrier()
 
-    def _halve(self, a: Accumulator, part: Val, pairs: int) -> None:
-        b = self.b
+
+def fold_pairs(b: GpuEmitter, a: Accumulator, part: Val, count: Int, room: int, at: Callable[[Val], Val]) -> None:
+    """Combine neighbours of the `count` elements at(0), at(1), ... of `part` until one is left, at(0); an odd last one is
+    carried over. There are at most `room` (see `room_for`). Every thread that comes here has elements of its own."""
+
+    def halve(pairs: Operand) -> None:
         with b.loop(0, pairs) as loop:
-            at = b.mul(loop.index, 2)
-            x, y = b.load(part, at, a.element), b.load(part, b.add(at, 1), a.element)
-            b.store(a.combine(b, x, y), part, loop.index)
+            first = b.mul(loop.index, 2)
+            x, y = b.load(part, at(first), a.element), b.load(part, at(b.add(first, 1)), a.element)
+            b.store(a.combine(b, x, y), part, at(loop.index))
+
+    def carry_over(last: Val, to: Val) -> None:
+        b.store(b.load(part, at(last), a.element), part, at(to))
+
+    if isinstance(count, Size):
+        left = b.const(count, "i64")
+        while room > 1:  # with one left, another round changes nothing
+            half, rest = b.shru(left, 1), b.and_(left, 1)
+            halve(half)
+            with b.if_(b.cmp("ne", rest, 0)):
+                carry_over(b.sub(left, 1), half)
+            left, room = b.add(half, rest), -(-room // 2)
+        return
+    while count > 1:
+        halve(count // 2)
+        if count % 2:
+            carry_over(b.const(count - 1, "i64"), b.const(count // 2, "i64"))
+        count = -(-count // 2)

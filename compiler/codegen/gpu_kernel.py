@@ -8,6 +8,7 @@ from __future__ import annotations
 from flambeau.compiler.codegen.gpu_emitter import GpuEmitter
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import KernelCall, Launch, Operand
+from flambeau.dialects.size import Int, Size
 
 #: The largest grid that every device takes.
 _GRID = (2**31 - 1, 65535, 65535)
@@ -17,11 +18,12 @@ class Kernel:
     """A kernel being written: which operand is which value, and the numbers of its launch."""
 
     def __init__(self, threads: int) -> None:
-        self.b = GpuEmitter(threads)
+        self.b = GpuEmitter(threads, self._size)
         self._pointers: dict[int, Val] = {}
         self._operands: list[Operand] = []
         self._writes: list[int] = []
-        self._dims: list[int] = []
+        self._dims: list[Int] = []
+        self._sizes: dict[Size, Val] = {}
 
     def pointer(self, value: int, written: bool = False) -> Val:
         """The memory of a value."""
@@ -32,23 +34,29 @@ class Kernel:
             self._pointers[value] = self.b.pointer(written)
         return self._pointers[value]
 
-    def extent(self, number: int) -> Val:
+    def extent(self, number: Int) -> Val:
         """`number` as a parameter of the kernel, so that its text serves other extents too."""
         self._dims.append(number)
         return self.b.extent()
 
-    def launch(self, label: str, grid: tuple[int, int, int]) -> KernelCall:
-        """The finished call. Raises ValueError where the grid is larger than devices allow."""
+    def _size(self, number: Size) -> Val:
+        """A size among the numbers of the text, which is a parameter then."""
+        if number not in self._sizes:
+            self._sizes[number] = self.extent(number)
+        return self._sizes[number]
+
+    def launch(self, label: str, grid: tuple[Int, Int, Int]) -> KernelCall:
+        """The finished call, on a grid that may be of sizes known at run time. Raises ValueError where it is larger than
+        devices allow; where it might become so is a guard."""
         if any(n > most for n, most in zip(grid, _GRID, strict=True)):
             raise ValueError(
                 f"[gpu] kernel '{label}' needs a grid of {grid} blocks, more than {_GRID}. Split the array."
             )
-        blocks = grid[0] * grid[1] * grid[2]
         return Launch(
             self.b.source(label),
             tuple(self._operands),
             tuple(self._dims),
-            n=blocks,
+            n=grid[0] * grid[1] * grid[2],
             grain=1,
             writes=tuple(self._writes),
             grid=grid,

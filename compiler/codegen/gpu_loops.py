@@ -18,6 +18,7 @@ from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import Cluster, KernelCall, Lowered
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Node
+from flambeau.dialects.size import Int, ceil_div
 
 _THREADS = 256
 _TILE = 32
@@ -56,7 +57,7 @@ def _map(fragment: Fragment, form: Form) -> KernelCall:
     linear = b.add(b.mul(b.block(), _THREADS), b.thread())
     with b.if_(b.cmp("lt", linear, n)):
         _store(Point(kernel, linear))
-    return kernel.launch(label_of(fragment), (-(-form.size // _THREADS), 1, 1))
+    return kernel.launch(label_of(fragment), (ceil_div(form.size, _THREADS), 1, 1))
 
 
 def _store(point: Point) -> None:
@@ -71,12 +72,12 @@ def _store(point: Point) -> None:
 # ---- transposed operands --------------------------------------------------------------------------------------
 
 
-def _transposed(fragment: Fragment) -> dict[Source, tuple[int, int, int]]:
+def _transposed(fragment: Fragment) -> dict[Source, tuple[Int, Int, Int]]:
     """Operands read with their last two dimensions exchanged, as (batch, rows, columns) of the result.
 
     Only those of the first such shape: others are read where they lie, which is right but slow.
     """
-    found: dict[Source, tuple[int, int, int]] = {}
+    found: dict[Source, tuple[Int, Int, Int]] = {}
     for v in fragment.leaf_values():
         source = fragment.sources[v]
         if source.root in fragment.member_of or source.root in fragment.producers:
@@ -87,7 +88,7 @@ def _transposed(fragment: Fragment) -> dict[Source, tuple[int, int, int]]:
     return found
 
 
-def _exchange(source: Source) -> tuple[int, int, int] | None:
+def _exchange(source: Source) -> tuple[Int, Int, Int] | None:
     dims = merge(source.layout)
     if source.layout.offset or len(dims) not in (2, 3):
         return None
@@ -99,7 +100,7 @@ def _exchange(source: Source) -> tuple[int, int, int] | None:
     return (dims[0][0], rows, columns) if dims[0][1] == rows * columns else None
 
 
-def _tiles(fragment: Fragment, form: Form, transposed: dict[Source, tuple[int, int, int]]) -> KernelCall:
+def _tiles(fragment: Fragment, form: Form, transposed: dict[Source, tuple[Int, Int, Int]]) -> KernelCall:
     """A block per 32 x 32 tile of the result: operands come in along their own rows, results leave along theirs."""
     kernel = NestKernel(fragment, form, _THREADS)
     b = kernel.b
@@ -130,7 +131,7 @@ def _tiles(fragment: Fragment, form: Form, transposed: dict[Source, tuple[int, i
                 point.leaves[source] = b.load(tile, b.add(b.mul(x, _TILE + 1), local), element)
             _store(point)
     label = f"{label_of(fragment)} transposed"
-    return kernel.launch(label, (-(-columns // _TILE), -(-rows // _TILE), batch))
+    return kernel.launch(label, (ceil_div(columns, _TILE), ceil_div(rows, _TILE), batch))
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------

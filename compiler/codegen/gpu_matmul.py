@@ -17,6 +17,7 @@ from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import Cluster, KernelCall, Lowered
 from flambeau.compiler.targets import Target
 from flambeau.dialects.orders import BLOCK
+from flambeau.dialects.size import Int, ceil_div, maximum
 
 _TILE, _DEPTH, _THREADS = 64, 16, 256
 #: Results per thread along each side, and threads along each side.
@@ -73,13 +74,13 @@ class _Product(Kernel):
         load = lambda k: self.element(x.leaves[k], bases[k], row, column)  # noqa: E731
         return evaluate(self.b, x.steps, [x.ref], load)[0]
 
-    def _times(self, index: Val, x: Access, axis: str, stride: int) -> Val:
+    def _times(self, index: Val, x: Access, axis: str, stride: Int) -> Val:
         """`index` times the stride of an operand; strides 0 and 1 are in the text, others are dims."""
         if stride in (0, 1):
             return index if stride else self.b.const(0, "i64")
         return self.b.mul(index, self._number(x, axis, stride))
 
-    def _number(self, x: Access | None, axis: str, number: int) -> Val:
+    def _number(self, x: Access | None, axis: str, number: Int) -> Val:
         if (x, axis) not in self._numbers:
             self._numbers[x, axis] = self.extent(number)
         return self._numbers[x, axis]
@@ -110,7 +111,7 @@ def _vector(c: Contraction) -> KernelCall:
     (product,) = Fold(b, c.k, kernel.k).run([addition], step)
     with b.if_(b.cmp("eq", b.thread(), 0)):
         kernel.finish(product, batch, row, column)
-    return kernel.launch(_label(c), (max(c.m, c.n), c.batches, 1))
+    return kernel.launch(_label(c), (maximum(c.m, c.n), c.batches, 1))
 
 
 class _Tiled:
@@ -140,7 +141,7 @@ class _Tiled:
         else:
             totals = self._block(b.const(0, "i64"), self.kernel.k)
         self._store(totals)
-        return self.kernel.launch(_label(c), (-(-c.n // _TILE), -(-c.m // _TILE), c.batches))
+        return self.kernel.launch(_label(c), (ceil_div(c.n, _TILE), ceil_div(c.m, _TILE), c.batches))
 
     def _block(self, start: Val, end: Val) -> list[Val]:
         """The sums of one block along k."""

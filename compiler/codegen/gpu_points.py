@@ -14,6 +14,7 @@ from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.values import Val
 from flambeau.dialects.graph import Node
 from flambeau.dialects.record import Kind
+from flambeau.dialects.size import Int, maximum
 
 _COMPUTED = (Kind.ELEMENTWISE, Kind.SOURCE, Kind.REDUCTION, Kind.CONTRACTION)
 #: Indices below this fit 32-bit arithmetic, which is several times faster.
@@ -105,7 +106,7 @@ class Point:
         return self.linear
 
 
-def strided_index(b: GpuEmitter, linear: Val, dims: list[tuple[int, int]], span: int) -> Val:
+def strided_index(b: GpuEmitter, linear: Val, dims: list[tuple[Int, Int]], span: Int) -> Val:
     """Sum of stride times coordinate, where `linear` counts through the extents of `dims`, outermost first."""
     left = b.truncate(linear, "i32") if span < _NARROW else linear
     total: Val | None = None
@@ -121,10 +122,10 @@ def strided_index(b: GpuEmitter, linear: Val, dims: list[tuple[int, int]], span:
     return b.extend_signed(total, "i64") if total.type == "i32" else total
 
 
-def _span(layout: Layout) -> int:
+def _span(layout: Layout) -> Int:
     """More than any number met while an index of `layout` is computed."""
     reach = sum((extent - 1) * abs(stride) for extent, stride in zip(layout.shape, layout.strides, strict=True))
-    return max(layout.size, reach) + abs(layout.offset) + 1
+    return maximum(layout.size, reach) + abs(layout.offset) + 1
 
 
 def refuse_unsupported(fragment: Fragment) -> None:
