@@ -66,10 +66,15 @@ class KernelCall:
 @dataclass(frozen=True)
 class Launch(KernelCall):
     """One launch of a GPU kernel, whose parameters are the operands and then the dims: `grid` blocks of `block` threads
-    along x, y and z. `n` is the number of blocks."""
+    along x, y and z. `n` is the number of blocks.
+
+    `source` relies on no two operands overlapping, and on those not written staying as they are. `in_place_source` is the
+    same kernel where those of `in_place` may be one buffer; the plan takes it where they are.
+    """
 
     grid: tuple[Int, Int, Int] = (1, 1, 1)
     block: tuple[int, int, int] = (1, 1, 1)
+    in_place_source: KernelSource | None = None
 
 
 @dataclass

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flambeau.compiler.arena import Arenas
-from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
+from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Launch, Lowered, Operand
 from flambeau.compiler.schedule import Block, Step, Storage, collect, distinct, drop_copies, schedule
 from flambeau.dialects import size
 from flambeau.dialects.graph import Graph
@@ -187,12 +187,12 @@ def emit(
         if call.fallible:
             dims = (*dims, len(errors) + 1)
             errors.extend(step.ops)
-        kernel = KERNEL_COPY if call.source is COPY else kernels.setdefault(call.source.text, len(kernels))
-        if kernel == len(sources):
-            sources.append(call.source)
         refs = tuple(_ref(step, p, exprs) for p in range(len(step.blocks)))
-        sizes = (exprs.add(call.n), exprs.add(call.grain), exprs.add(call.scratch))
-        rows.append((kernel, *sizes, refs, tuple(exprs.add(d) for d in dims)))
+        source = _source(call, refs)
+        kernel = KERNEL_COPY if source is COPY else kernels.setdefault(source.text, len(kernels))
+        if kernel == len(sources):
+            sources.append(source)
+        rows.append((kernel, *_domain(call, exprs), refs, tuple(exprs.add(d) for d in dims)))
     graph = storage.graph
     spec = PlanSpec(
         n_symbols=len(asked.hints) if asked else 0,
@@ -207,6 +207,20 @@ def emit(
         guards=guards,
     )
     return Program(spec, tuple(sources), tuple(errors))
+
+
+def _domain(call: KernelCall, exprs: Table) -> tuple:
+    """What a call runs over: items, grain and scratch, or a grid of blocks."""
+    if isinstance(call, Launch):
+        return tuple(map(exprs.add, call.grid)), tuple(map(exprs.add, call.block))
+    return exprs.add(call.n), exprs.add(call.grain), exprs.add(call.scratch)
+
+
+def _source(call: KernelCall, refs: Sequence[tuple[int, int, int]]) -> KernelSource:
+    """The kernel to call where the operands lie at `refs`."""
+    if isinstance(call, Launch) and call.in_place_source and any(refs[w] == refs[r] for w, r in call.in_place):
+        return call.in_place_source
+    return call.source
 
 
 def _guards(asked: Sequence[Guard], exprs: Table) -> tuple[tuple[int, int], ...]:

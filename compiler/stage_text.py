@@ -21,6 +21,7 @@ from flambeau.compiler.stages import KERNEL, PROGRAM, Work
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import Kind
 from flambeau.dialects.size import within
+from flambeau.runtime.plan_spec import LAUNCH_FIELDS, PlanSpec
 
 #: Stages whose form is a program in the `tape` dialect: all before the first that makes clusters.
 TAPE = stages.ON_PROGRAMS
@@ -328,5 +329,10 @@ def _plan(text: str, last: str) -> str:
     if last != "plan":
         raise ValueError(f"[plan] a plan does not hold its kernels, so there is no way from it to '{last}'.")
     spec = parse_plan(text)
-    Plan(spec, (1,) * spec.n_kernels)  # the runtime checks what the types do not say; nothing runs
+    Plan(_with_steps_only(spec), (1,) * spec.n_kernels)  # the runtime checks what the types do not say; nothing runs
     return print_plan(spec)
+
+
+def _with_steps_only(spec: PlanSpec) -> PlanSpec:
+    """The plan with calls over their grids in the places of launches, which the runtime of CPUs does not know."""
+    return spec._replace(steps=tuple((s[0], *s[1], *s[3:]) if len(s) == LAUNCH_FIELDS else s for s in spec.steps))

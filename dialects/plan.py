@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from flambeau.dialects.size import RELATIONS
-from flambeau.runtime.plan_spec import ExprOp, OutMode, PlanSpec, RefKind
+from flambeau.runtime.plan_spec import LAUNCH_FIELDS, ExprOp, OutMode, PlanSpec, RefKind
 
 _EXPR = {v: k.lower() for k, v in vars(ExprOp).items() if k.isupper()}
 _MODE = {v: k.lower() for k, v in vars(OutMode).items() if k.isupper()}
@@ -31,19 +31,21 @@ def _expr(k: int, op: int, a: int, b: int) -> str:
 
 
 def _step(number: int, step: tuple, fallible: bool) -> list[str]:
-    kernel, n, grain, scratch, refs, dims = step
+    """The lines of a step: a call of a kernel over a domain, or a launch on a grid of blocks."""
+    name, numbers = ("launch", (*step[1], *step[2])) if len(step) == LAUNCH_FIELDS else ("step", step[1:4])
+    kernel, (refs, dims) = step[0], step[-2:]
     views = [f"%s{number}r{i}" for i in range(len(refs))]
     lines = [
         f'    {view} = "plan.view"({_ref(kind, index)}, %x{offset}) : ({_BUFFER}, index) -> {_BUFFER}'
         for view, (kind, index, offset) in zip(views, refs)
     ]
     tensor = f"tensor<{len(dims)}xindex>"
-    numbers = ", ".join(f"%x{d}" for d in dims)
-    lines.append(f'    %s{number}d = "plan.dims"({numbers}) : ({", ".join(["index"] * len(dims))}) -> {tensor}')
-    operands = ", ".join([f"%x{n}", f"%x{grain}", f"%x{scratch}", f"%s{number}d", *views])
-    types = ", ".join(["index"] * 3 + [tensor] + [_BUFFER] * len(refs))
+    given = ", ".join(f"%x{d}" for d in dims)
+    lines.append(f'    %s{number}d = "plan.dims"({given}) : ({", ".join(["index"] * len(dims))}) -> {tensor}')
+    operands = ", ".join([*(f"%x{n}" for n in numbers), f"%s{number}d", *views])
+    types = ", ".join(["index"] * len(numbers) + [tensor] + [_BUFFER] * len(refs))
     part = "true" if fallible else "false"
-    lines.append(f'    "plan.step"({operands}) {{fallible = {part}, kernel = {kernel} : i64}} : ({types}) -> ()')
+    lines.append(f'    "plan.{name}"({operands}) {{fallible = {part}, kernel = {kernel} : i64}} : ({types}) -> ()')
     return lines
 
 
@@ -114,6 +116,18 @@ def _check_step(op: Any) -> None:
         raise ValueError("[plan.step] built-in kernels are -1 (copy) and -2 (zero).")
 
 
+def _check_launch(op: Any) -> None:
+    types = [str(v.type) for v in op.operands]
+    if types[:6] != ["index"] * 6 or not types[6].endswith("xindex>") or set(types[7:]) - {_BUFFER}:
+        raise ValueError(
+            f"[plan.launch] operands are {types}. Give grid and block along x, y and z, dims, then buffers."
+        )
+    if op.attributes["kernel"].value < 0:
+        raise ValueError(
+            f"[plan.launch] kernel {op.attributes['kernel'].value} is built in. Launch kernels of the plan."
+        )
+
+
 def _check_dims(op: Any) -> None:
     if str(op.results[0].type) != f"tensor<{len(op.operands)}xindex>":
         raise ValueError(f"[plan.dims] the result is {op.results[0].type}, but there are {len(op.operands)} operands.")
@@ -137,10 +151,10 @@ def _check_constants(op: Any) -> None:
 
 
 def _check_types(op: Any, name: str) -> None:
-    """Operands are sizes, but for the storage that a view is of; steps have a check of their own."""
+    """Operands are sizes, but for the storage that a view is of; steps and launches have checks of their own."""
     types = [str(v.type) for v in op.operands]
     expected = [_BUFFER, "index"] if name == "view" else ["index"] * len(types)
-    if name != "step" and types != expected:
+    if name not in ("step", "launch") and types != expected:
         raise ValueError(f"[plan.{name}] operands are {', '.join(types)}. Give {', '.join(expected)}.")
 
 
@@ -196,6 +210,7 @@ def _dialect() -> Any:
     _operation(plan, "view", 2, _BUFFER)
     _operation(plan, "dims", 0, "tensor<", (), _check_dims, tail=True)
     _operation(plan, "step", 4, "", ("fallible", "kernel"), _check_step, tail=True)
+    _operation(plan, "launch", 7, "", ("fallible", "kernel"), _check_launch, tail=True)
     return plan
 
 
@@ -228,8 +243,8 @@ class _Reader:
             self.exprs.append((code, a, b))
         elif name == "guard":
             self.guards.append((RELATIONS.index(op.attributes["relation"].value), operands[0]))
-        elif name == "step":
-            self._step(op)
+        elif name in ("step", "launch"):
+            self._step(op, name)
         elif name == "view":
             if op.operands[0] not in self.storage:
                 raise ValueError(f"[plan.view] at {op.location} is a view of a view. Add the offsets.")
@@ -262,13 +277,15 @@ class _Reader:
         self.once.append("status")
         return RefKind.STATUS, 0
 
-    def _step(self, op: Any) -> None:
+    def _step(self, op: Any, name: str) -> None:
         values = list(op.operands)
-        n, grain, scratch = (self.number[v] for v in values[:3])
-        if not all(v in self.views for v in values[4:]):
-            raise ValueError(f"[plan.step] at {op.location} reads storage itself. Give views of it.")
-        refs = tuple(self.views[v] for v in values[4:])
-        self.steps.append((op.attributes["kernel"].value, n, grain, scratch, refs, self.dims[values[3]]))
+        count = 3 if name == "step" else 6
+        numbers = tuple(self.number[v] for v in values[:count])
+        if not all(v in self.views for v in values[count + 1 :]):
+            raise ValueError(f"[plan.{name}] at {op.location} reads storage itself. Give views of it.")
+        refs, dims = tuple(self.views[v] for v in values[count + 1 :]), self.dims[values[count]]
+        given = numbers if name == "step" else (numbers[:3], numbers[3:])
+        self.steps.append((op.attributes["kernel"].value, *given, refs, dims))
         self.fallible.append(op.attributes["fallible"].value)
 
 

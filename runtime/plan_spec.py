@@ -8,7 +8,7 @@ checks all of it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class ExprOp:
@@ -61,6 +61,10 @@ KERNEL_ZERO = -2
 """Built-in kernel: refs are (destination,), dims are (bytes,)."""
 
 
+LAUNCH_FIELDS = 5
+"""The fields of a step that is a launch on a GPU; other steps have six."""
+
+
 class PlanSpec(NamedTuple):
     """One plan. "Expression" below means an index into `exprs`.
 
@@ -79,13 +83,13 @@ class PlanSpec(NamedTuple):
     exprs: tuple[tuple[int, int, int], ...]
     """(`ExprOp`, a, b), operands before their users. All arithmetic is int64; overflow is an error."""
 
-    steps: tuple[
-        tuple[int, int, int, int, tuple[tuple[int, int, int], ...], tuple[int, ...]],
-        ...,
-    ]
+    steps: tuple[tuple[Any, ...], ...]
     """(kernel, n, grain, scratch, refs, dims): kernel is an index into the addresses given to `Plan`, or negative for a
     built-in; n, grain and scratch are expressions (items of the parallel domain, items per chunk, bytes per thread);
-    refs are (`RefKind`, index, expression of the byte offset), in the kernel's order; dims are expressions."""
+    refs are (`RefKind`, index, expression of the byte offset), in the kernel's order; dims are expressions.
+
+    (kernel, grid, block, refs, dims) is a launch of a kernel on a GPU, whose parameters are refs and then dims: grid and
+    block are the expressions of blocks, and of threads per block, along x, y and z. `Plan` takes none yet."""
 
     n_fallible: int
     """The first so many steps may fail; they must not touch UPDATE or REPLACE outputs."""

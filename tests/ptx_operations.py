@@ -84,6 +84,16 @@ def _wide(x: np.ndarray) -> np.ndarray:
     return x.astype(x.dtype.kind + str(2 * x.itemsize))
 
 
+def _divided(function):
+    """Of whole numbers, without a sign; what the quotient by zero is nobody says."""
+
+    def divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        assert np.all(y != 0), "a division by zero"
+        return function(x, y)
+
+    return divide
+
+
 def _high(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return ((_wide(x) * _wide(y)) >> (x.itemsize * 8)).astype(x.dtype)
 
@@ -156,6 +166,7 @@ _RULES: list[tuple[str, Callable[..., Operation]]] = [
     (rf"(?P<name>add|sub)\.{_INTEGER}", _same({"add": np.add, "sub": np.subtract}, 2)),
     (rf"(?P<name>add|sub|mul|div)\.rn\.{_FLOATING}",
      _same({"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}, 2)),
+    (r"(?P<name>div|rem)\.(?P<type>u(?:16|32|64))", _same({"div": _divided(np.floor_divide), "rem": _divided(np.remainder)}, 2)),
     (rf"(?P<name>rcp|sqrt)\.rn\.{_FLOATING}", _same({"rcp": lambda x: x.dtype.type(1) / x, "sqrt": np.sqrt}, 1)),
     (rf"(?P<name>fma)\.rn\.{_FLOATING}", _same({"fma": fma}, 3)),
     (rf"(?P<name>mul)\.lo\.{_INTEGER}", _same({"mul": np.multiply}, 2)),

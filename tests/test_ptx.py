@@ -22,7 +22,7 @@ import gpu_device
 import gpu_simulator
 import numpy as np
 import pytest
-from flambeau.compiler import backend, stage_text, stages, targets
+from flambeau.compiler import backend, stage_text, targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.targets import nvptx
 from flambeau.dialects.record import find
@@ -229,12 +229,10 @@ def test_unknown_architectures_are_refused():
         targets.find("sm_42")
 
 
-def test_ptx_is_no_object_and_no_plan():
+def test_ptx_is_no_object():
     graph, _ = program("elementwise: add")
     with pytest.raises(backend.CompileError, match="code for sm_90 is PTX text"):
         backend.compile_object(launches(graph)[0].source, Options(target="sm_90"))
-    with pytest.raises(ValueError, match=r"\[plan\] plans run on CPUs, and sm_90 is none"):
-        stages.run(graph, Options(target="sm_90"))
 
 
 # ---- devices --------------------------------------------------------------------------------------------------

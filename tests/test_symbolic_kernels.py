@@ -7,11 +7,9 @@ from collections.abc import Callable
 
 import pytest
 import symbolic
-from flambeau.compiler import stages
-from flambeau.compiler.options import Options
 from flambeau.dialects.dtypes import float32, int64
 from flambeau.dialects.record import find
-from flambeau.dialects.size import repr_of, symbol, within
+from flambeau.dialects.size import repr_of, symbol
 
 s, t = symbol(0), symbol(1)
 
@@ -225,14 +223,3 @@ def test_a_size_that_must_be_a_multiple_is_one():
     outcome = symbolic.check(graph, [(n,) for n in (40, 8, 12, 400, 4096)])
     (guards,) = outcome.plans
     assert [repr_of(g.size) for g in guards if g.relation == "=="] == ["32*((s0) // (4)) - 8*s0"]
-
-
-def test_kernels_of_gpus_are_for_the_sizes_at_hand():
-    graph = symbolic.record(softmax, ((7, s), float32), hints=(100,))
-    work, bound = (stages.Work(g, Options(target="sm_90")) for g in (graph, graph.bind((100,))))
-    for made in (work, bound):
-        with within(made.asked):
-            for stage in list(stages.PROGRAM)[:-1]:
-                stages.advance(made, stage)
-    assert [c for part in work.lowered for c in part.calls] == [c for part in bound.lowered for c in part.calls]
-    assert [repr_of(g.size) + g.relation for g in work.asked.guards] == ["s0 - 100=="]

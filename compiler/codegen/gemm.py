@@ -118,7 +118,7 @@ class _Tiled:
         for p in written:
             itemsize = self.graph.avals[operands[p].index].dtype.itemsize
             for k, leaf in enumerate(c.leaves):
-                if leaf.dtype.itemsize == itemsize and _is_dense(leaf, c):
+                if leaf.dtype.itemsize == itemsize and is_dense(leaf, c):
                     pairs.append((p, sums + 1 + k))
         return tuple(pairs)
 
@@ -213,7 +213,7 @@ def _operand(x: Access) -> Operand:
     return Operand("value", x.value, x.offset * x.dtype.itemsize)
 
 
-def _is_dense(x: Access, c: Contraction) -> bool:
+def is_dense(x: Access, c: Contraction) -> bool:
     """Whether an epilogue operand lies exactly as the result does."""
     steps = [c.m * c.n]
     for extent in reversed(c.batch[1:]):

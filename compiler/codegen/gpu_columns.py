@@ -57,7 +57,8 @@ class _Columns:
         with b.if_(b.and_(exists, b.cmp("eq", self.worker, 0))):
             for node, part in zip(self.nodes, self.parts, strict=True):
                 self._finish(node, part)
-        return self.kernel.launch(label_of(self.fragment), (ceil_div(form.columns, _WIDTH), form.batch, 1))
+        grid = (ceil_div(form.columns, _WIDTH), form.batch, 1)
+        return self.kernel.launch(label_of(self.fragment), grid, self.kernel.overwrites)
 
     def _chain(self, chain: Val) -> None:
         """Fold one chain of rows in order; elements that are results themselves are written on the way."""
@@ -67,6 +68,8 @@ class _Columns:
             row = b.add(b.mul(self.batch, self.count), rows.index)
             point = Point(self.kernel, b.add(b.mul(row, self.columns), self.column))
             operands = [point.value(n.operands[0]) for n in self.nodes]
+            for v in self.elements:
+                point.value(v)
             for v in self.elements:
                 point.store(v)
             rows.carry([n.op.lower.combine(b, t, x) for n, t, x in zip(self.nodes, rows.args, operands, strict=True)])

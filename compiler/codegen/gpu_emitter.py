@@ -9,7 +9,7 @@ Workgroup memory is a memref, indexed from 0. Next: `gpu_points.py`; `backend.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.memory import Index
@@ -45,9 +45,9 @@ class GpuEmitter(Emitter):
 
     # ---- text ----------------------------------------------------------------------------------------------
 
-    def source(self, label: str) -> KernelSource:
-        """The finished kernel."""
-        parameters = [_pointer(k, written) for k, written in enumerate(self._pointers)]
+    def source(self, label: str, overlapping: Collection[int] = ()) -> KernelSource:
+        """The finished kernel, where no two operands overlap but, maybe, those at the positions `overlapping`."""
+        parameters = [_pointer(k, written, k in overlapping) for k, written in enumerate(self._pointers)]
         parameters += [f"%dim{k}: i64" for k in range(self._extents)]
         attributions = [f"{x.name}: {x.type} {{llvm.align = {_ALIGNMENT} : i64}}" for x in self._workgroup]
         workgroup = f" workgroup({', '.join(attributions)})" if attributions else ""
@@ -82,7 +82,7 @@ class GpuEmitter(Emitter):
     # ---- arguments -----------------------------------------------------------------------------------------
 
     def pointer(self, written: bool) -> Val:
-        """One more operand; no two may overlap."""
+        """One more operand."""
         self._pointers.append(written)
         return Val(f"%buf{len(self._pointers) - 1}", POINTER)
 
@@ -166,6 +166,6 @@ class GpuEmitter(Emitter):
         return self.emit(f"arith.index_castui {index.name} : i64 to index", "index").name
 
 
-def _pointer(k: int, written: bool) -> str:
-    read_only = "" if written else ", llvm.readonly"
-    return f"%buf{k}: {POINTER} {{llvm.noalias, llvm.align = 16 : i64{read_only}}}"
+def _pointer(k: int, written: bool, overlaps: bool) -> str:
+    alone = "" if overlaps else ", llvm.noalias" if written else ", llvm.noalias, llvm.readonly"
+    return f"%buf{k}: {POINTER} {{llvm.align = 16 : i64{alone}}}"

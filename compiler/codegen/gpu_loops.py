@@ -57,7 +57,7 @@ def _map(fragment: Fragment, form: Form) -> KernelCall:
     linear = b.add(b.mul(b.block(), _THREADS), b.thread())
     with b.if_(b.cmp("lt", linear, n)):
         _store(Point(kernel, linear))
-    return kernel.launch(label_of(fragment), (ceil_div(form.size, _THREADS), 1, 1))
+    return kernel.launch(label_of(fragment), (ceil_div(form.size, _THREADS), 1, 1), kernel.overwrites)
 
 
 def _store(point: Point) -> None:
@@ -93,7 +93,7 @@ def _exchange(source: Source) -> tuple[Int, Int, Int] | None:
     if source.layout.offset or len(dims) not in (2, 3):
         return None
     (rows, row_stride), (columns, column_stride) = dims[-2:]
-    if row_stride != 1 or column_stride != rows or min(rows, columns) < 2:
+    if row_stride != 1 or column_stride != rows or rows < 2 or columns < 2:
         return None
     if len(dims) == 2:
         return 1, rows, columns
@@ -118,6 +118,7 @@ def _tiles(fragment: Fragment, form: Form, transposed: dict[Source, tuple[Int, I
             row, column = b.add(row0, x), b.add(column0, local)
             with b.if_(b.and_(b.cmp("lt", row, height), b.cmp("lt", column, width))):
                 at = b.add(base, b.add(b.mul(column, height), row))
+                kernel.read.setdefault(source.root, set()).add(source.layout)
                 loaded = b.load(kernel.pointer(source.root), at, element)
                 b.store(loaded, tile, b.add(b.mul(local, _TILE + 1), x))
     b.barrier()
@@ -131,7 +132,7 @@ def _tiles(fragment: Fragment, form: Form, transposed: dict[Source, tuple[Int, I
                 point.leaves[source] = b.load(tile, b.add(b.mul(x, _TILE + 1), local), element)
             _store(point)
     label = f"{label_of(fragment)} transposed"
-    return kernel.launch(label, (ceil_div(columns, _TILE), ceil_div(rows, _TILE), batch))
+    return kernel.launch(label, (ceil_div(columns, _TILE), ceil_div(rows, _TILE), batch), kernel.overwrites)
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ def _rows(fragment: Fragment, form: Form) -> KernelCall:
         with b.if_(b.cmp("eq", b.thread(), 0)):
             for v in sorted(row_outputs):
                 row.store(v)
-    return kernel.launch(label_of(fragment), (form.batch, 1, 1))
+    return kernel.launch(label_of(fragment), (form.batch, 1, 1), kernel.overwrites)
 
 
 def _compute_row(row: Point, stages: Stages, stage: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flambeau.compiler.codegen.gemm import is_dense
 from flambeau.compiler.codegen.gemm_kernel import evaluate
 from flambeau.compiler.codegen.gemm_operands import Access, Contraction, Factor, read
 from flambeau.compiler.codegen.gpu_fold import Accumulator, Fold, threads_for
@@ -94,6 +95,15 @@ class _Product(Kernel):
         for (v, _, _), x in zip(self.c.outputs, values, strict=True):
             b.store(x, self.pointer(v, written=True), at)
 
+    def overwrites(self, new: int, old: int) -> bool:
+        """An operand of the epilogue alone, read as densely as the product is written."""
+        c = self.c
+        if any(leaf.value == old for factor in (c.lhs, c.rhs) for leaf in factor.leaves):
+            return False
+        (width,) = (dtype.itemsize for value, _, dtype in c.outputs if value == new)
+        reads = [leaf for leaf in c.leaves if leaf.value == old]
+        return all(leaf.dtype.itemsize == width and is_dense(leaf, c) for leaf in reads)
+
 
 def _vector(c: Contraction) -> KernelCall:
     """A block per result, which folds along k."""
@@ -111,7 +121,7 @@ def _vector(c: Contraction) -> KernelCall:
     (product,) = Fold(b, c.k, kernel.k).run([addition], step)
     with b.if_(b.cmp("eq", b.thread(), 0)):
         kernel.finish(product, batch, row, column)
-    return kernel.launch(_label(c), (maximum(c.m, c.n), c.batches, 1))
+    return kernel.launch(_label(c), (maximum(c.m, c.n), c.batches, 1), kernel.overwrites)
 
 
 class _Tiled:
@@ -141,7 +151,8 @@ class _Tiled:
         else:
             totals = self._block(b.const(0, "i64"), self.kernel.k)
         self._store(totals)
-        return self.kernel.launch(_label(c), (ceil_div(c.n, _TILE), ceil_div(c.m, _TILE), c.batches))
+        grid = (ceil_div(c.n, _TILE), ceil_div(c.m, _TILE), c.batches)
+        return self.kernel.launch(_label(c), grid, self.kernel.overwrites)
 
     def _block(self, start: Val, end: Val) -> list[Val]:
         """The sums of one block along k."""

@@ -27,6 +27,17 @@ class NestKernel(Kernel):
     def __init__(self, fragment: Fragment, form: Form, threads: int) -> None:
         super().__init__(threads)
         self.fragment, self.form = fragment, form
+        self.read: dict[int, set[Layout]] = {}  # how elements of each input are read
+
+    def overwrites(self, new: int, old: int) -> bool:
+        """Whether `new`, an output, may take the buffer of the input `old`: see `Kernel.launch`. Every thread computes the
+        elements in the same places of all outputs before it writes one of them, and every pass over a row ends at a
+        barrier."""
+        avals, sources = self.fragment.avals, self.fragment.sources
+        whole = self.fragment.size(new) == self.form.size and sources[new].layout.is_identity
+        as_large = (avals[old].size, avals[old].nbytes) == (avals[new].size, avals[new].nbytes)
+        reads = self.read.get(old, set())
+        return whole and as_large and all(x.is_identity and x.size == self.form.size for x in reads)
 
 
 class Point:
@@ -82,6 +93,7 @@ class Point:
         if producer is not None and producer.op.name == "constant":
             return producer.op.lower(self.b, *producer.attrs)
         element = self.fragment.avals[source.root].dtype.mlir
+        self.kernel.read.setdefault(source.root, set()).add(source.layout)
         index = self._index(source.layout)
         if producer is not None:  # an iota, whose layout gives its coordinate
             return self.b.cast(index, element)

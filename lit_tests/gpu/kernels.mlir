@@ -6,8 +6,8 @@
 // A thread per element. Operands lie behind pointers: they do not overlap, and are read or written.
 // CHECK-LABEL: {{^}}// kernel 0 of @scale: mul+add+sqrt
 // CHECK-NEXT: gpu.module @kernels
-// CHECK-NEXT: gpu.func @kernel(%{{.*}}: !llvm.ptr {llvm.noalias, llvm.align = 16 : i64, llvm.readonly}
-// CHECK-SAME: , %buf2: !llvm.ptr {llvm.noalias, llvm.align = 16 : i64}, %[[N:.*]]: i64) kernel attributes
+// CHECK-NEXT: gpu.func @kernel(%{{.*}}: !llvm.ptr {llvm.align = 16 : i64, llvm.noalias, llvm.readonly}
+// CHECK-SAME: , %buf2: !llvm.ptr {llvm.align = 16 : i64, llvm.noalias}, %[[N:.*]]: i64) kernel attributes
 // CHECK-SAME: nvvm.reqntid = array<i32: 256, 1, 1>
 // CHECK: %[[B:.*]] = gpu.block_id x
 // CHECK-NEXT: %[[BLOCK:.*]] = arith.index_castui %[[B]] : index to i64

@@ -315,3 +315,37 @@ func.func @plan() attributes {plan.kernels = 1, plan.symbols = 0} {
   %status = "plan.status"() : () -> memref<?xi8>
   return
 }
+
+// -----
+
+// Launches have a grid and a block of three numbers each, and kernels of their own.
+// CHECK: [plan.launch] operands are ['index', 'index', 'index', 'index', 'index', 'index', 'index']. Give grid and block along x, y and z, dims, then buffers.
+func.func @plan() attributes {plan.kernels = 1, plan.symbols = 0} {
+  %x = "plan.const"() {value = 1} : () -> index
+  "plan.launch"(%x, %x, %x, %x, %x, %x, %x) {fallible = false, kernel = 0} : (index, index, index, index, index, index, index) -> ()
+  return
+}
+
+// -----
+
+// CHECK: [plan.launch] kernel -1 is built in. Launch kernels of the plan.
+func.func @plan() attributes {plan.kernels = 1, plan.symbols = 0} {
+  %x = "plan.const"() {value = 1} : () -> index
+  %d = "plan.dims"() : () -> tensor<0xindex>
+  "plan.launch"(%x, %x, %x, %x, %x, %x, %d) {fallible = false, kernel = -1} : (index, index, index, index, index, index, tensor<0xindex>) -> ()
+  return
+}
+
+// -----
+
+// What the runtime checks of steps it checks of launches.
+// CHECK: [plan] step 0 calls kernel 3 of 1.
+func.func @plan() attributes {plan.kernels = 1, plan.symbols = 0} {
+  %x = "plan.const"() {value = 1} : () -> index
+  %a = "plan.arena"(%x) : (index) -> memref<?xi8>
+  %c = "plan.constants"() {data = ""} : () -> memref<?xi8>
+  %s = "plan.status"() : () -> memref<?xi8>
+  %d = "plan.dims"() : () -> tensor<0xindex>
+  "plan.launch"(%x, %x, %x, %x, %x, %x, %d) {fallible = false, kernel = 3} : (index, index, index, index, index, index, tensor<0xindex>) -> ()
+  return
+}

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define LAUNCH_FIELDS 5 /* of a step that is a launch; see plan_spec.py */
+
 static void *new_array(fb_plan_reader *r, Py_ssize_t count, size_t size) {
   void *array = PyMem_Calloc((size_t)count + 1, size);
   if (array == NULL)
@@ -115,6 +117,11 @@ static int count_steps(PyObject *steps, Py_ssize_t *n_refs, Py_ssize_t *n_dims) 
   *n_refs = *n_dims = 0;
   for (Py_ssize_t i = 0; i < count; i++) {
     PyObject *row = PyTuple_GET_ITEM(steps, i);
+    if (PyTuple_Check(row) && PyTuple_GET_SIZE(row) == LAUNCH_FIELDS) {
+      PyErr_Format(PyExc_ValueError,
+                   "[plan] step %zd is a launch on a GPU. Plans run on the CPU only: compile for one.", i);
+      return -1;
+    }
     if (tuple_size(row, "a step", 6) < 0)
       return -1;
     Py_ssize_t refs = tuple_size(PyTuple_GET_ITEM(row, 4), "a step's refs", -1);
