@@ -139,7 +139,7 @@ def program(name: str) -> tuple[Graph, list[np.ndarray]]:
 def graph_of(function, arrays) -> Graph:
     builder = GraphBuilder()
     results = function(*(builder.input(reference.aval_of(np.asarray(a))) for a in arrays))
-    builder.graph.outputs = [v.id for v in (results if isinstance(results, list) else [results])]
+    builder.graph.outputs = [v.id for v in (results if isinstance(results, (list, tuple)) else [results])]
     return builder.graph
 
 

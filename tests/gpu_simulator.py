@@ -24,6 +24,7 @@ _DTYPES = {
 }  # fmt: skip
 _WARP = 32
 _NONE, _SEVERAL = -1, -2
+_LAST = np.iinfo(np.int64).max
 
 
 class Memory:
@@ -44,6 +45,51 @@ class Memory:
         self.check(index)
         assert not self.written[index].any() and np.unique(index).size == index.size, "an element is written twice"
         self.bytes[index], self.written[index] = data, True
+
+
+class InPlace(Memory):
+    """Two operands that are one buffer: no thread may write what a thread of another block has read, or one of its own block
+    since they last met at a barrier, nor read what another has written."""
+
+    def __init__(self, array: np.ndarray, per_block: int) -> None:
+        super().__init__(array)
+        self.per_block = per_block
+        self.threads, self.blocks = ([np.full(self.bytes.size, x, np.int64) for x in (_LAST, _NONE)] for _ in range(2))
+        self.writer = np.full(self.bytes.size, _NONE, np.int64)
+
+    def read(self, index: np.ndarray, threads: np.ndarray) -> np.ndarray:
+        me, found = np.broadcast_to(threads[:, None], index.shape), super().read(index, threads)
+        assert np.all((self.writer[index] == _NONE) | (self.writer[index] == me)), (
+            "a thread reads what another overwrote"
+        )
+        for (first, last), who in ((self.threads, me), (self.blocks, me // self.per_block)):
+            np.minimum.at(first, index, who)
+            np.maximum.at(last, index, who)
+        return found
+
+    def write(self, index: np.ndarray, data: np.ndarray, threads: np.ndarray) -> None:
+        me = threads[:, None]
+        super().write(index, data, threads)
+        for (first, last), who in ((self.threads, me), (self.blocks, me // self.per_block)):
+            alone = (last[index] == _NONE) | ((first[index] == who) & (last[index] == who))
+            assert np.all(alone), "a thread overwrites what another reads"
+        self.writer[index] = me
+
+    def barrier(self, blocks: np.ndarray) -> None:
+        """What only threads of one of these blocks have read, the block's threads may write from here on."""
+        first, last = self.blocks
+        met = (first == last) & blocks[np.where(first == last, last, 0)]
+        self.threads[0][met], self.threads[1][met] = _LAST, _NONE
+
+
+def memories(launch: Launch, operands: list[np.ndarray]) -> list[Memory]:
+    """The memory of every operand; operands that are one buffer have one."""
+    places = [a.__array_interface__["data"][0] if a.size else k for k, a in enumerate(operands)]
+    per_block = int(np.prod(launch.block))
+    made = {
+        p: InPlace(a, per_block) if places.count(p) > 1 else Memory(a) for p, a in zip(places, operands, strict=True)
+    }
+    return [made[p] for p in places]
 
 
 class Shared:
@@ -94,7 +140,7 @@ class Pointer:
 def run(launch: Launch, operands: list[np.ndarray]) -> None:
     """Run one launch on contiguous arrays, which it writes to."""
     with np.errstate(all="ignore"):
-        _Machine(launch, [Memory(a) for a in operands]).run()
+        _Machine(launch, memories(launch, operands)).run()
 
 
 def _unsigned(x: np.ndarray) -> np.ndarray:
@@ -143,6 +189,7 @@ class _Machine:
             ("thread", "x"): self.threads % self.per_block, ("block", "x"): block % x, ("block", "y"): block // x % y,
             ("block", "z"): block // (x * y),
         }  # fmt: skip
+        self.in_place = {id(m): m for m in operands if isinstance(m, InPlace)}.values()
         self.values: dict = {}
         self.tables: dict[str, Memory] = {}
         self.module = module = mlir.parse(launch.source.text)
@@ -313,7 +360,7 @@ class _Machine:
     def _gpu_barrier(self, op):
         arrived = self.active.reshape(self.blocks, self.per_block)
         assert np.all(arrived.all(1) | ~arrived.any(1)), "only some threads of a block reach a barrier"
-        for memory in self.workgroup:
+        for memory in (*self.workgroup, *self.in_place):
             memory.barrier(arrived.all(1))
         return []
 

@@ -13,7 +13,7 @@ import re
 import numpy as np
 import ptx_operations
 from flambeau.compiler.kernel import Launch
-from gpu_simulator import Memory, Shared
+from gpu_simulator import InPlace, Memory, Shared, memories
 from ptx_operations import PRED, dtype
 from ptx_text import Instruction, Kernel, parse
 
@@ -30,7 +30,7 @@ _STOPS = ("bra", "ret", "bar")
 def run(launch: Launch, ptx: str, operands: list[np.ndarray]) -> None:
     """Run one launch on contiguous arrays, which it writes to."""
     with np.errstate(all="ignore"):
-        _Machine(launch, parse(ptx), [Memory(a) for a in operands]).run()
+        _Machine(launch, parse(ptx), memories(launch, operands)).run()
 
 
 class _Machine:
@@ -45,6 +45,7 @@ class _Machine:
         self.next = np.zeros(self.count, np.int64)
         self.waiting = np.zeros(self.count, bool)
         self.shared = Shared(kernel.shared_bytes, self.blocks, self.per_block)
+        self.in_place = {id(m): m for m in operands if isinstance(m, InPlace)}.values()
         self.memories = [*operands, *map(Memory, kernel.constants.values())]
         self.registers: dict[str, np.ndarray] = self._special(launch)
         addresses = [(k + 1) << _PLACE for k in range(len(self.memories))]
@@ -115,7 +116,8 @@ class _Machine:
         waiting = self.waiting.reshape(self.blocks, self.per_block)
         places = np.where(waiting, self.next.reshape(waiting.shape), -1)
         assert np.all(places == places[:, :1]), "only some threads of a block reach a barrier"
-        self.shared.barrier(waiting[:, 0])
+        for memory in (self.shared, *self.in_place):
+            memory.barrier(waiting[:, 0])
         self.waiting[:] = False
 
     # ---- registers -----------------------------------------------------------------------------------------

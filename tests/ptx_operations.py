@@ -162,11 +162,22 @@ def _shift_right(type: str) -> Operation:
     return Operation(_shifted(np.right_shift, fill), (type, "u32"), type)
 
 
+def _field(type: str) -> Operation:
+    """`count` bits from bit `start` on, without a sign, as numbers of Python: no shift is too far."""
+
+    def taken(x: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndarray:
+        bits_of = lambda x, start, count: (int(x) >> int(start)) & ((1 << int(count)) - 1)  # noqa: E731
+        return np.array([bits_of(*each) for each in zip(x, start & 255, count & 255)], dtype(type))
+
+    return Operation(taken, (type, "u32", "u32"), type)
+
+
 _RULES: list[tuple[str, Callable[..., Operation]]] = [
     (rf"(?P<name>add|sub)\.{_INTEGER}", _same({"add": np.add, "sub": np.subtract}, 2)),
     (rf"(?P<name>add|sub|mul|div)\.rn\.{_FLOATING}",
      _same({"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}, 2)),
     (r"(?P<name>div|rem)\.(?P<type>u(?:16|32|64))", _same({"div": _divided(np.floor_divide), "rem": _divided(np.remainder)}, 2)),
+    (r"bfe\.(?P<type>u(?:32|64))", _field),
     (rf"(?P<name>rcp|sqrt)\.rn\.{_FLOATING}", _same({"rcp": lambda x: x.dtype.type(1) / x, "sqrt": np.sqrt}, 1)),
     (rf"(?P<name>fma)\.rn\.{_FLOATING}", _same({"fma": fma}, 3)),
     (rf"(?P<name>mul)\.lo\.{_INTEGER}", _same({"mul": np.multiply}, 2)),
