@@ -295,10 +295,10 @@ static int run_program(fb_recorder *rec, const fb_liveness *found) {
 static int await_turn(fb_recorder *rec) {
   unsigned long me = PyThread_get_thread_ident();
   uint64_t id = rec->id;
-  while (rec->id == id && (rec->flushing || rec->held || fb_capture_holds(rec))) {
+  while (rec->id == id && (rec->phase == FB_RUNNING || rec->held || fb_capture_holds(rec))) {
     if (fb_capture_holds(rec) && fb_is_mine(rec))
       return fb_capture_refuse(rec);
-    if ((rec->flushing && rec->flusher == me) || (rec->held && rec->holder == me)) {
+    if ((rec->phase == FB_RUNNING && rec->flusher == me) || (rec->held && rec->holder == me)) {
       PyErr_SetString(PyExc_RuntimeError,
                       "[flush] a value was read in the middle of recording or running what computes it, by a finalizer "
                       "or a signal handler. Read it outside of these.");
@@ -328,19 +328,17 @@ static int run_trace(fb_recorder *run, fb_liveness *found) {
   return status;
 }
 
-static uint32_t n_interrupted; /* traces that were interrupted and are not in their recorder any more */
-
 /* The trace leaves its recorder: nobody records into it, and whoever wants its values waits. */
 static fb_recorder *begin_run(fb_recorder *rec) {
   fb_recorder *run = rec;
-  if (rec->is_run) {
-    n_interrupted--;
-  } else {
+  if (!rec->is_run) {
     run = fb_run_take();
     run->origin = rec;
     fb_move_trace(rec, run);
+    fb_trace_enter(run, FB_QUEUED);
+    fb_trace_enter(rec, FB_RECORDING);
   }
-  run->flushing = true;
+  fb_trace_enter(run, FB_RUNNING);
   run->flusher = PyThread_get_thread_ident();
   run->is_lent = run->origin != fb_current;
   run->origin->n_lent += run->is_lent;
@@ -349,22 +347,22 @@ static fb_recorder *begin_run(fb_recorder *rec) {
 }
 
 /* It has run, or it was interrupted and stays pending: where it was recorded if nothing else is there now. */
-static void end_run(fb_recorder *run) {
+static void end_run(fb_recorder *run, int status) {
   fb_recorder *origin = run->origin;
   fb_runs_end();
-  run->flushing = false;
+  fb_trace_enter(run, run->n_slots ? FB_QUEUED : status < 0 ? FB_FAILED : FB_DONE);
   origin->n_lent -= run->is_lent;
   if (!origin->n_slots &&
       !origin->held) { /* also when it is empty: the arrays that are in the cache go on being used */
     fb_move_trace(run, origin);
+    fb_trace_enter(origin, FB_RECORDING);
+    fb_trace_enter(run, FB_DONE);
     take_owners(origin);
   }
-  if (run->n_slots) {
-    n_interrupted++;
+  if (run->n_slots)
     origin->flush_soon = true;
-  } else {
+  else
     fb_run_give(run);
-  }
   fb_tell_change();
 }
 
@@ -383,7 +381,7 @@ int fb_flush(fb_recorder *rec) {
   }
   PyMem_Free(found.live);
   PyMem_Free(found.history);
-  end_run(run);
+  end_run(run, status);
   return status;
 }
 
@@ -391,14 +389,14 @@ void fb_flush_drop(fb_recorder *rec) {
   fb_recorder *run = begin_run(rec);
   take_owners(run);
   fb_abandon(run, &(fb_liveness){0});
-  end_run(run);
+  end_run(run, -1);
 }
 
 int fb_cut(fb_recorder *rec) {
   if (FB_UNLIKELY(fb_capture_holds(rec)))
     return 0;
   if (FB_LIKELY(!rec->held && !(rec->mode & FB_WHOLE_MODE)))
-    return FB_UNLIKELY(n_interrupted) ? fb_flush_own(rec) : fb_flush(rec);
+    return FB_UNLIKELY(fb_traces_queued()) ? fb_flush_own(rec) : fb_flush(rec);
   rec->flush_soon = true;
   return 0;
 }
@@ -417,8 +415,8 @@ int fb_flush_own(fb_recorder *rec) {
   if (fb_capture_holds(rec))
     return 0;
   unsigned long me = PyThread_get_thread_ident();
-  for (fb_recorder *r = n_interrupted || rec->n_lent ? fb_recorders() : NULL; r; r = r->next)
-    if (r->is_run && r->origin == rec && !(r->flushing && r->flusher == me) && fb_flush(r) < 0)
+  for (fb_recorder *r = fb_traces_queued() || rec->n_lent ? fb_recorders() : NULL; r; r = r->next)
+    if (r->is_run && r->origin == rec && !(r->phase == FB_RUNNING && r->flusher == me) && fb_flush(r) < 0)
       return -1;
   return fb_flush(rec);
 }
@@ -457,6 +455,6 @@ void fb_lose_run(fb_recorder *run) {
   Py_XDECREF(error);
   PyErr_Clear();
   fb_recorder_reset(run);
-  run->flushing = false;
+  fb_trace_enter(run, FB_FAILED);
   fb_run_give(run);
 }

@@ -88,13 +88,34 @@ fb_recorder *fb_recorder_make(void) {
 /* ---- traces that run ------------------------------------------------------------------------------------- */
 
 static fb_recorder *idle_runs;
+static uint32_t n_queued;
+
+/* What may follow a phase, as bits. An empty trace needs no run. */
+static const uint8_t followers[] = {
+    [FB_RECORDING] = 1 << FB_QUEUED | 1 << FB_DONE,
+    [FB_QUEUED] = 1 << FB_RUNNING | 1 << FB_RECORDING,
+    [FB_RUNNING] = 1 << FB_QUEUED | 1 << FB_DONE | 1 << FB_FAILED,
+    [FB_DONE] = 1 << FB_RECORDING,
+    [FB_FAILED] = 1 << FB_RECORDING | 1 << FB_DONE,
+};
+
+void fb_trace_enter(fb_recorder *rec, fb_phase phase) {
+  bool is_over = phase == FB_DONE || phase == FB_FAILED;
+  if (FB_UNLIKELY(!(followers[rec->phase] >> phase & 1) || (is_over && rec->n_slots)))
+    Py_FatalError("flambeau: a trace was about to skip a phase");
+  n_queued -= rec->phase == FB_QUEUED;
+  n_queued += phase == FB_QUEUED;
+  rec->phase = phase;
+}
+
+uint32_t fb_traces_queued(void) { return n_queued; }
 
 fb_recorder *fb_run_take(void) {
   fb_recorder *run = idle_runs;
   if (run)
     idle_runs = run->idle;
-  else
-    run = recorder_new();
+  else if ((run = recorder_new()))
+    fb_trace_enter(run, FB_DONE);
   run->is_run = true;
   run->idle = NULL;
   return run;
@@ -134,7 +155,7 @@ void fb_recorders_after_fork(void) {
     r->orphan |= r != fb_current && !r->is_run;
     r->held = r->n_lent = 0;
     r->is_lent = false;
-    if (r->flushing)
+    if (r->phase == FB_RUNNING)
       fb_lose_run(r);
   }
 }

@@ -198,6 +198,15 @@ typedef struct {
   uint32_t mask, before;
 } fb_mode_block;
 
+/* Where a trace is in its life; who may touch it then. All changes go through fb_trace_enter. */
+typedef enum {
+  FB_RECORDING, /* the thread whose recorder it is in */
+  FB_QUEUED,    /* it has left its recorder, or was interrupted: whoever runs it next */
+  FB_RUNNING,   /* the thread `flusher`; others wait */
+  FB_DONE,      /* nobody: its values are in their cells. Empty */
+  FB_FAILED     /* nobody: its cells have an error, or what ran before it. Empty */
+} fb_phase;
+
 /* A thread's recorder, or one that holds a trace while it runs. What comes before `next` is the trace: see
  * fb_move_trace. */
 struct fb_recorder {
@@ -230,16 +239,16 @@ struct fb_recorder {
   fb_places places;
   uint32_t calls_left, look_again; /* until the trace is cut where the program repeats; see fb_note_repetition */
   size_t held_bytes;               /* inputs that only the trace keeps alive */
+  fb_phase phase;
 
   fb_recorder *next, *idle;
   fb_capture *capture; /* NULL, or what its thread captures */
   uint32_t mode;
   fb_mode_block *blocks; /* that have changed the mode, the innermost last */
   uint32_t n_blocks, cap_blocks;
-  bool orphan;   /* its thread has ended */
-  bool is_run;   /* never a thread's: `origin` is where its trace was recorded */
-  bool flushing; /* it runs; by thread `flusher` */
-  unsigned long flusher;
+  bool orphan;           /* its thread has ended */
+  bool is_run;           /* never a thread's: `origin` is where its trace was recorded */
+  unsigned long flusher; /* FB_RUNNING: the thread that runs it */
   fb_recorder *origin;
   bool is_lent;    /* it runs for another thread than the one that recorded it */
   uint32_t n_lent; /* traces of it that other threads run now */
@@ -277,6 +286,8 @@ static inline fb_recorder *fb_recorder_get(void) {
 uint64_t fb_next_trace_id(void);
 /* `to` is empty, and `from` then is. The home of the cells that own slots is left to the caller. */
 void fb_move_trace(fb_recorder *from, fb_recorder *to);
+void fb_trace_enter(fb_recorder *rec, fb_phase phase); /* its trace; ends the process if it may not */
+uint32_t fb_traces_queued(void);
 fb_recorder *fb_run_take(void); /* an empty recorder for a trace that is about to run */
 void fb_run_give(fb_recorder *run);
 void fb_lose_run(fb_recorder *run);                       /* after a fork: its values will never be there */
