@@ -1,5 +1,5 @@
 /* backward() and grad() as one entry each. On a hit no Python runs, neither rules nor per parameter. */
-#include "recorder.h"
+#include "module.h"
 
 /* Of its own, since other threads may change a list. New reference. */
 static PyObject *tuple_of(PyObject *sequence, const char *message) {

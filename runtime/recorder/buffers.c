@@ -1,5 +1,5 @@
 /* The binding's Buffer and Plan types, reached through its capsule. */
-#include "recorder.h"
+#include "function.h"
 #include "../binding/binding_api.h"
 
 static const fb_binding_api *api;

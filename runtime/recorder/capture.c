@@ -2,7 +2,7 @@
  * before (cells, gradients, random streams, handles) is as it was. Every change of such a thing is logged and undone in
  * reverse.
  */
-#include "recorder.h"
+#include "capture.h"
 
 typedef enum { FB_CHANGED_CELL, FB_CHANGED_GRAD, FB_CHANGED_STREAM, FB_CHANGED_HANDLE, FB_NOTED } fb_change_kind;
 

@@ -1,6 +1,8 @@
-/* Recording a call without consequences. Included by recorder.h. */
+/* Recording a call without consequences. */
 #ifndef FB_CAPTURE_H
 #define FB_CAPTURE_H
+
+#include "cells.h"
 
 /* Before a change: log it if this thread captures. Things made since the capture began are left out. */
 int fb_capture_write(fb_recorder *rec, fb_tensor *t); /* the recorder captures */

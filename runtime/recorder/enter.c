@@ -1,5 +1,5 @@
 /* How values enter a trace: inputs, snapshots of shared memory, leaves, grafts. Each makes an entry of its own. */
-#include "recorder.h"
+#include "call.h"
 
 /* The type of a new entry of the trace: as `type`, with symbols for sizes that differ from run to run. */
 static const fb_type *entry_type(const fb_recorder *rec, const fb_fit *fit, fb_node_kind kind, const uint64_t *words,
@@ -115,24 +115,6 @@ int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *
   a->refs++;
   rec->leaves[rec->n_leaves++] = (fb_trace_leaf){.anchor = a, .slot = node->base};
   return 0;
-}
-
-int fb_cell_raise(const fb_cell *c) {
-  if (!c->error)
-    PyErr_SetString(PyExc_RuntimeError, "[tensor] this tensor's value was never computed. Compute it again.");
-  else
-    PyErr_SetObject(PyTuple_GET_ITEM(c->error, 0), PyTuple_GET_ITEM(c->error, 1));
-  return -1;
-}
-
-int fb_cell_settle(fb_recorder *rec, fb_cell *c) {
-  while (fb_cell_owed(c) && (c->home != rec || c->shared)) {
-    if (rec->held)
-      return fb_wants_other(rec, c->home);
-    if (fb_flush_cell(c) < 0)
-      return -1;
-  }
-  return c->buffer || fb_cell_pending(c) ? 0 : fb_cell_raise(c);
 }
 
 static fb_buffer *copy_of(fb_buffer *source, size_t bytes) {

@@ -1,5 +1,5 @@
 /* Traces as Python data for the hooks: the path from the root to a state, entry by entry. */
-#include "recorder.h"
+#include "trace.h"
 
 PyObject *fb_slot_tuple(const uint32_t *slots, uint32_t n) {
   PyObject *tuple = PyTuple_New(n);

@@ -1,6 +1,6 @@
 /* After a failed run. An op that fails: existing cells get the values of the prefix before it, later results keep the
  * error. No memory: all of the trace is dropped. An interrupt: the trace stays. */
-#include "recorder.h"
+#include "runs.h"
 
 static PyObject *fetch_error(void) {
   PyObject *type, *value, *traceback;

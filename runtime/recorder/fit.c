@@ -1,5 +1,5 @@
 /* Learning sizes: which sizes of a key are constants, which are symbols, and nodes that depend on them. */
-#include "recorder.h"
+#include "call.h"
 
 #define FB_SIBLINGS 64      /* how many are looked through for values seen before */
 #define FB_DISTINCT_SIZES 3 /* so many different ones at one place make a symbol, where none has been yet */
@@ -7,18 +7,6 @@
 bool fb_strict_sizes(void) {
   const char *text = getenv("FLAMBEAU_STRICT_SIZES");
   return text && *text && strcmp(text, "0") != 0;
-}
-
-PyObject *fb_symbol_tuple(const int64_t *symbols, uint32_t n) {
-  PyObject *tuple = PyTuple_New(n);
-  for (uint32_t i = 0; tuple && i < n; i++) {
-    PyObject *value = PyLong_FromLongLong(symbols[i]);
-    if (!value)
-      Py_CLEAR(tuple);
-    else
-      PyTuple_SET_ITEM(tuple, i, value);
-  }
-  return tuple;
 }
 
 /* ---- what was seen at this place ------------------------------------------------------------------------- */

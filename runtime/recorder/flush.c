@@ -1,5 +1,5 @@
 /* Flushing: find what is alive, get the state's program, run it, and move the results into their cells. */
-#include "recorder.h"
+#include "runs.h"
 
 #define FB_MAX_WIDENINGS 4
 
@@ -146,62 +146,6 @@ static fb_program *build_program(fb_recorder *rec, const fb_liveness *found) {
 }
 
 /* ---- ending a trace -------------------------------------------------------------------------------------- */
-
-void fb_recorder_reset(fb_recorder *rec) {
-  rec->id = fb_next_trace_id();
-  rec->state = fb_trie_root();
-  rec->n_slots = 0;
-  rec->held_bytes = 0;
-  rec->flush_soon = rec->new_leaves = false;
-  rec->calls_left = rec->look_again = 0;
-  uint32_t n = rec->n_inputs;
-  rec->n_inputs = 0;
-  for (uint32_t i = 0; i < n; i++)
-    if (rec->inputs[i].kind == FB_BUFFER)
-      fb_buffer_release(rec->inputs[i].buffer);
-  n = rec->n_origins;
-  rec->n_origins = 0;
-  for (uint32_t i = 0; i < n; i++)
-    fb_segment_release(rec->origins[i].segment);
-  for (uint32_t i = 0; i < rec->n_leaves; i++)
-    fb_anchor_release(rec->leaves[i].anchor);
-  for (uint32_t i = 0; i < rec->n_locs; i++)
-    Py_XDECREF(rec->locs[i].file);
-  n = rec->n_imports;
-  rec->n_imports = 0;
-  for (uint32_t i = 0; i < n; i++) {
-    PyMem_Free(rec->imports[i].linked);
-    PyMem_Free(rec->imports[i].histories);
-    fb_segment_release(rec->imports[i].segment);
-  }
-  rec->n_leaves = rec->n_locs = rec->n_backwards = rec->n_entered = 0;
-  fb_places_clear(&rec->places);
-  fb_trie_limit();
-  fb_undo_forget(rec);
-  fb_marks_drop(&rec->marks, &rec->n_marks, &rec->cap_marks);
-}
-
-void fb_cell_set_value(fb_cell *c, fb_buffer *value) {
-  c->unset = false;
-  if (c->shared && c->buffer) {
-    memcpy(fb_buffer_data(c->buffer), fb_buffer_data(value), c->type->bytes);
-    fb_buffer_release(value);
-    return;
-  }
-  fb_buffer *old = c->buffer;
-  c->buffer = value;
-  fb_buffer_release(old);
-}
-
-void fb_cell_set_history(fb_cell *c, fb_segment *segment, uint32_t slot) {
-  fb_segment *old = c->segment;
-  c->segment = segment;
-  c->segment_slot = slot;
-  if (segment)
-    segment->refs++;
-  if (old)
-    fb_segment_release(old);
-}
 
 static void commit_history(fb_recorder *rec, fb_cell *c, fb_segment *segment) {
   const fb_origin *kept = kept_origin(rec, c);
@@ -392,35 +336,6 @@ void fb_flush_drop(fb_recorder *rec) {
   end_run(run, -1);
 }
 
-int fb_cut(fb_recorder *rec) {
-  if (FB_UNLIKELY(fb_capture_holds(rec)))
-    return 0;
-  if (FB_LIKELY(!rec->held && !(rec->mode & FB_WHOLE_MODE)))
-    return FB_UNLIKELY(fb_traces_queued()) ? fb_flush_own(rec) : fb_flush(rec);
-  rec->flush_soon = true;
-  return 0;
-}
-
-int fb_flush_cell(fb_cell *c) {
-  int status = 0;
-  c->refs++;
-  while (status == 0 && fb_cell_owed(c))
-    status = fb_flush(c->home);
-  fb_cell_release(c);
-  return status;
-}
-
-/* What was interrupted runs before anything else; what another thread runs is waited for. */
-int fb_flush_own(fb_recorder *rec) {
-  if (fb_capture_holds(rec))
-    return 0;
-  unsigned long me = PyThread_get_thread_ident();
-  for (fb_recorder *r = fb_traces_queued() || rec->n_lent ? fb_recorders() : NULL; r; r = r->next)
-    if (r->is_run && r->origin == rec && !(r->phase == FB_RUNNING && r->flusher == me) && fb_flush(r) < 0)
-      return -1;
-  return fb_flush(rec);
-}
-
 int fb_flush_all(void) {
   PyObject *type = NULL, *value = NULL, *traceback = NULL; /* the first error */
   for (fb_recorder *r = fb_recorders(); r; r = r->next) {
@@ -438,7 +353,7 @@ int fb_flush_all(void) {
 }
 
 /* Its values may lie in buffers that are half overwritten. */
-void fb_lose_run(fb_recorder *run) {
+static void lose_run(fb_recorder *run) {
   if (run->flusher == PyThread_get_thread_ident())
     return;
   PyObject *error = Py_BuildValue("(O(s))", PyExc_RuntimeError,
@@ -457,4 +372,16 @@ void fb_lose_run(fb_recorder *run) {
   fb_recorder_reset(run);
   fb_trace_enter(run, FB_FAILED);
   fb_run_give(run);
+}
+
+/* Only this thread is left. What others were running is not to be had: its inputs may be half overwritten. */
+void fb_recorders_after_fork(void) {
+  fb_threads_after_fork();
+  for (fb_recorder *r = fb_recorders(); r; r = r->next) {
+    r->orphan |= r != fb_current && !r->is_run;
+    r->held = r->n_lent = 0;
+    r->is_lent = false;
+    if (r->phase == FB_RUNNING)
+      lose_run(r);
+  }
 }

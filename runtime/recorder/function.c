@@ -1,5 +1,5 @@
 /* Function: what users call. Binds arguments, interns statics, hands over to record.c or view.c. */
-#include "recorder.h"
+#include "call.h"
 #include <structmember.h>
 #include <stddef.h>
 

@@ -1,5 +1,5 @@
 /* Segments: flushed traces that the gradient history of live cells still needs, and importing them into a trace. */
-#include "recorder.h"
+#include "capture.h"
 
 static fb_segment *segments;
 

@@ -1,6 +1,8 @@
-/* Segments, backward and grad entries. Included by recorder.h. */
+/* Segments: traces that have run and that gradient histories go through; and what is kept beside a trace. */
 #ifndef FB_HISTORY_H
 #define FB_HISTORY_H
+
+#include "program.h"
 
 /* An object of the frontend's (tensor hooks) that belongs to a place in a history and lives as long as that does. */
 typedef struct fb_mark {
@@ -42,7 +44,6 @@ fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, const uint32_t *roo
 void fb_segment_take_values(fb_segment *s, fb_buffer **values);
 /* A run has gone through what its backwards in this trace freed. */
 int fb_segment_end(fb_recorder *rec, const fb_import *import);
-int fb_add_freed(fb_recorder *rec, const uint32_t *slots, uint32_t n, uint32_t base);
 fb_segment *fb_segment_freed(void); /* stands for a history that backward() has freed */
 void fb_segment_release(fb_segment *s);
 void fb_segment_drop_values(fb_segment *s);
@@ -55,27 +56,32 @@ bool fb_history_freed(const fb_recorder *rec, uint32_t slot);
 int fb_reach(fb_node *state, uint8_t *needed);
 /* With symbols of the state's; in an imported trace expressed in those of `state`. NULL: the slot has none. */
 const fb_type *fb_slot_type(fb_node *state, uint32_t slot);
-/* Enter the tensor and import what the history of its value needs; the word of its place in that history. */
-int fb_import_history(fb_recorder *rec, fb_tensor *t, uint64_t *word);
-int fb_import_reachable(fb_recorder *rec, const uint64_t *words, uint32_t n);
 int fb_marks_keep(fb_segment *s, const fb_recorder *rec);
 bool fb_tensor_is_freed(const fb_recorder *rec, const fb_tensor *t); /* a backward() has ended its history */
 void fb_marks_drop(fb_mark **marks, uint32_t *n, uint32_t *cap);     /* may run Python code: last of all */
 PyObject *fb_py_mark_history(PyObject *module, PyObject *args);
 PyObject *fb_py_trace_marks(PyObject *module, PyObject *unused);
 PyObject *fb_py_known_history(PyObject *module, PyObject *tensor);
-PyObject *fb_py_free_history(PyObject *module, PyObject *slots);
-PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs);
-PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs);
-PyObject *fb_py_tensor_for_slot(PyObject *module, PyObject *slot);
-PyObject *fb_py_slot_for_tensor(PyObject *module, PyObject *tensor);
-PyObject *fb_py_import_history(PyObject *module, PyObject *tensor);
-PyObject *fb_py_trace_export(PyObject *module, PyObject *unused);
-PyObject *fb_py_trace_sizes(PyObject *module, PyObject *unused);
-PyObject *fb_py_trace_equations(PyObject *module, PyObject *unused);
-PyObject *fb_py_trace_scalars(PyObject *module, PyObject *unused);
-PyObject *fb_py_trace_leaves(PyObject *module, PyObject *unused);
-fb_tensor *fb_as_tensor(PyObject *o, const char *what); /* borrowed, or NULL with TypeError */
-PyObject *fb_ref_of_word(uint64_t word, uint32_t *next_scalar);
+
+void fb_trie_collect(void);               /* drop what no trace or segment stands on */
+void fb_trie_limit(void);                 /* do so when there are too many states */
+void fb_recorder_reset(fb_recorder *rec); /* forget the trace; its cells are left to the caller */
+/* `to` is empty, and `from` then is. The home of the cells that own slots is left to the caller. */
+void fb_move_trace(fb_recorder *from, fb_recorder *to);
+bool fb_imports_nest(const fb_recorder *rec); /* an imported trace had imported another: such chains must not grow */
+
+/* ---- what of a trace several threads have in theirs: places.c ---- */
+
+void fb_places_clear(fb_places *table);
+bool fb_cell_find(const fb_recorder *rec, const fb_cell *c,
+                  fb_place *place); /* where its present value is in the trace */
+int fb_cell_put(fb_recorder *rec, fb_cell *c, fb_place place);
+void fb_cell_claim(fb_recorder *rec, fb_cell *c, const fb_place *place); /* the cell itself says so from now on */
+void fb_cell_unplace(fb_cell *c);                                        /* it dies */
+bool fb_cell_is_read_by(const fb_recorder *rec, const fb_cell *c);       /* the trace has its value, or had */
+bool fb_anchor_find(const fb_recorder *rec, const fb_anchor *a, fb_place *place);
+int fb_anchor_put(fb_recorder *rec, fb_anchor *a, uint32_t slot, uint32_t data, uint32_t index);
+fb_import *fb_import_of(const fb_recorder *rec, const fb_segment *s); /* NULL: not imported */
+int fb_import_put(fb_recorder *rec, fb_segment *s, uint32_t index);
 
 #endif

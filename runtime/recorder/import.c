@@ -1,5 +1,5 @@
 /* Importing segments: a flushed trace becomes one entry of the current one, and links join the two histories. */
-#include "recorder.h"
+#include "call.h"
 
 static int import_slot(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t *imported);
 

@@ -1,5 +1,5 @@
 /* What a gradient engine in Python needs to record op by op: the trace as data, slots as tensors and back. */
-#include "recorder.h"
+#include "module.h"
 
 PyObject *fb_py_slot_for_tensor(PyObject *module, PyObject *o) {
   (void)module;

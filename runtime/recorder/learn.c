@@ -1,5 +1,5 @@
 /* Learning a call: the frontend's rule is asked once, and its answer becomes a state of the trie. */
-#include "recorder.h"
+#include "call.h"
 
 static PyObject *tensor_info(const fb_call *call, PyObject *o) {
   fb_tensor *t = (fb_tensor *)o;

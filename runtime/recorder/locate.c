@@ -1,5 +1,5 @@
 /* Where the user's code stands, and the log that explains misses and flushes. */
-#include "recorder.h"
+#include "trace.h"
 
 PyObject *fb_explain_list; /* a dict from event to count */
 

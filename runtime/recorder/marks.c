@@ -1,6 +1,6 @@
 /* Marks: objects of the frontend's that belong to a place in a gradient history. They live as long as it can be
  * reached: with the current trace, then with its segment until a backward() frees that. */
-#include "recorder.h"
+#include "capture.h"
 
 static int add_mark(fb_mark **marks, uint32_t *n, uint32_t *cap, uint32_t slot, PyObject *object) {
   if (fb_grow((void **)marks, cap, *n + 1, sizeof **marks) < 0)

@@ -3,7 +3,7 @@
    - `ModeScope` sets bits of the thread's mode, and puts back what they were. It does so when it dies, too, if nobody
    left it.
    - `Context` calls `enter()` and `leave()` of a Python class, and `leave()` again until no interrupt cut it short. */
-#include "recorder.h"
+#include "trace.h"
 #include <structmember.h>
 
 typedef struct mode_scope {

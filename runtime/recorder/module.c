@@ -1,12 +1,5 @@
 /* The module flambeau.runtime._recorder: functions on tensors and traces, settings, statistics. */
-#include "recorder.h"
-
-fb_tensor *fb_as_tensor(PyObject *o, const char *what) {
-  if (fb_is_tensor(o))
-    return (fb_tensor *)o;
-  PyErr_Format(PyExc_TypeError, "[%s] expected a Tensor, got %.100s.", what, Py_TYPE(o)->tp_name);
-  return NULL;
-}
+#include "module.h"
 
 /* ---- running --------------------------------------------------------------------------------------------- */
 
@@ -473,9 +466,10 @@ PyMODINIT_FUNC PyInit__recorder(void) {
   PyObject *module = PyModule_Create(&definition);
   if (!module)
     return NULL;
-  if (fb_buffers_init() < 0 || fb_tensor_init(module) < 0 || fb_function_init(module) < 0 ||
-      fb_stream_init(module) < 0 || fb_program_init(module) < 0 || fb_public_init(module) < 0 ||
-      fb_shape_init(module) < 0 || fb_threads_init(module) < 0 || fb_mode_add_types(module) < 0 || !fb_trie_root()) {
+  if (fb_buffers_init() < 0 || fb_tensor_init(module, fb_operator_slots, fb_operator_slot_count()) < 0 ||
+      fb_function_init(module) < 0 || fb_stream_init(module) < 0 || fb_program_init(module) < 0 ||
+      fb_public_init(module) < 0 || fb_shape_init(module) < 0 || fb_threads_init(module) < 0 ||
+      fb_mode_add_types(module) < 0 || !fb_trie_root()) {
     Py_DECREF(module);
     return NULL;
   }

@@ -1,6 +1,6 @@
 /* Where a program repeats itself and nobody looks at a value: loops over plain tensors have nothing else to end a
  * trace. Asked on misses only; the answer stays with the state, as any other place where traces are cut. */
-#include "recorder.h"
+#include "trace.h"
 
 #define FB_LOOKED_AT 1024
 

@@ -3,7 +3,7 @@
  * A cell, an anchor and a segment say themselves where they are in one trace: `home`, while `epoch` is its id. A second
  * trace that reads them at the same time keeps the answer in this table, so that nobody has to run anybody's trace
  * because both read one parameter. */
-#include "recorder.h"
+#include "capture.h"
 
 static const char removed; /* its address marks a freed item */
 

@@ -1,5 +1,5 @@
 /* Program: what runs for one trace state and its outputs. A Plan runs in C, anything else is called. */
-#include "recorder.h"
+#include "capture.h"
 #include <structmember.h>
 #include <stddef.h>
 #include <time.h>

@@ -1,7 +1,7 @@
 /* Public: a callable that users call, such that its errors can be told in their words. It forwards each call; only an
  * exception costs something: report(function, name, exception, args, kwargs) then says which exception to raise.
  * Keywords in another spelling are forwarded under the name that the function knows. */
-#include "recorder.h"
+#include "module.h"
 
 #include <structmember.h>
 

@@ -1,5 +1,5 @@
 /* Recording: operands become words of a key, a step in the trie, and results new slots. */
-#include "recorder.h"
+#include "call.h"
 
 /* ---- the call being bound -------------------------------------------------------------------------------- */
 

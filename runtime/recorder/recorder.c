@@ -1,6 +1,5 @@
 /* Recorders: one per thread, never freed, taken over by a new thread when theirs has ended. */
-#include "recorder.h"
-#include <stddef.h>
+#include "trace.h"
 
 __thread fb_recorder *fb_current __attribute__((tls_model("initial-exec")));
 fb_limits_t fb_limits = {.max_ops = 10000,
@@ -127,48 +126,8 @@ void fb_run_give(fb_recorder *run) {
   idle_runs = run;
 }
 
-static void take_home(fb_recorder **home, uint64_t epoch, const fb_recorder *from, fb_recorder *to) {
-  if (*home == from && epoch == to->id)
-    *home = to;
-}
-
-void fb_move_trace(fb_recorder *from, fb_recorder *to) {
-  char trace[offsetof(fb_recorder, next)];
-  memcpy(trace, from, sizeof trace);
-  memcpy(from, to, sizeof trace);
-  memcpy(to, trace, sizeof trace);
-  for (uint32_t i = 0; i < to->n_entered; i++) {
-    fb_cell *c = to->inputs[to->entered[i]].cell;
-    if (c)
-      take_home(&c->home, c->epoch, from, to);
-  }
-  for (uint32_t i = 0; i < to->n_leaves; i++)
-    take_home(&to->leaves[i].anchor->home, to->leaves[i].anchor->epoch, from, to);
-  for (uint32_t i = 0; i < to->n_imports; i++)
-    take_home(&to->imports[i].segment->home, to->imports[i].segment->epoch, from, to);
-}
-
-/* Only this thread is left. What others were running is not to be had: its inputs may be half overwritten. */
-void fb_recorders_after_fork(void) {
-  fb_threads_after_fork();
-  for (fb_recorder *r = recorders; r; r = r->next) {
-    r->orphan |= r != fb_current && !r->is_run;
-    r->held = r->n_lent = 0;
-    r->is_lent = false;
-    if (r->phase == FB_RUNNING)
-      fb_lose_run(r);
-  }
-}
-
 int fb_recorder_reserve(fb_recorder *rec, uint32_t slots) {
   return slots <= rec->cap_slots ? 0 : fb_grow((void **)&rec->owner, &rec->cap_slots, slots, sizeof *rec->owner);
-}
-
-bool fb_imports_nest(const fb_recorder *rec) {
-  for (uint32_t i = 0; i < rec->n_imports; i++)
-    if (rec->imports[i].segment->state->has_import)
-      return true;
-  return false;
 }
 
 bool fb_trace_is_long(const fb_recorder *rec) {

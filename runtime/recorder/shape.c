@@ -1,6 +1,6 @@
 /* Size: what x.shape is, a tuple of ints that knows how many elements they make. Slices and sums of it are Sizes, too.
  */
-#include "recorder.h"
+#include "function.h"
 
 static PyTypeObject *size_type;
 

@@ -1,5 +1,5 @@
 /* Operators of Tensor: each C slot forwards to the Function or callable registered under its name. */
-#include "recorder.h"
+#include "call.h"
 
 #define BINARY(X)                                                                                                      \
   X(nb_add)                                                                                                            \

@@ -1,5 +1,5 @@
 /* Static arguments of a call: found by identity in a small cache of each function, interned by value otherwise. */
-#include "recorder.h"
+#include "function.h"
 
 #define FB_ROW 14
 typedef struct {

@@ -1,6 +1,6 @@
 /* Stream: where random numbers are drawn from, a seed and how many were drawn. Calls that draw enter both as scalars.
  */
-#include "recorder.h"
+#include "capture.h"
 
 static PyTypeObject *stream_type;
 

@@ -1,9 +1,9 @@
 /* Cells, leaves and the Tensor type: allocation, attributes, garbage collection. */
-#include "recorder.h"
+#include "capture.h"
 #include <structmember.h>
 #include <stddef.h>
 
-PyTypeObject *fb_tensor_type, *fb_leaf_type;
+PyTypeObject *fb_leaf_type;
 
 /* ---- cells ----------------------------------------------------------------------------------------------- */
 
@@ -423,6 +423,13 @@ static PyMemberDef tensor_members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(fb_tensor, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL}};
 
+fb_tensor *fb_as_tensor(PyObject *o, const char *what) {
+  if (fb_is_tensor(o))
+    return (fb_tensor *)o;
+  PyErr_Format(PyExc_TypeError, "[%s] expected a Tensor, got %.100s.", what, Py_TYPE(o)->tp_name);
+  return NULL;
+}
+
 static const PyType_Slot tensor_slots[] = {
     {Py_tp_dealloc, tensor_dealloc},
     {Py_tp_traverse, tensor_traverse},
@@ -434,12 +441,12 @@ static const PyType_Slot tensor_slots[] = {
     {Py_tp_members, tensor_members},
     {Py_tp_doc, "A multi-dimensional array whose operations are recorded, compiled and run when a value is needed."}};
 
-int fb_tensor_init(PyObject *module) {
+int fb_tensor_init(PyObject *module, const PyType_Slot *operators, size_t n_operators) {
   PyType_Slot slots[128];
-  size_t n = sizeof tensor_slots / sizeof *tensor_slots, m = fb_operator_slot_count();
+  size_t n = sizeof tensor_slots / sizeof *tensor_slots;
   memcpy(slots, tensor_slots, sizeof tensor_slots);
-  memcpy(slots + n, fb_operator_slots, m * sizeof *slots);
-  slots[n + m] = (PyType_Slot){0, NULL};
+  memcpy(slots + n, operators, n_operators * sizeof *slots);
+  slots[n + n_operators] = (PyType_Slot){0, NULL};
   PyType_Spec spec = {"flambeau.Tensor", sizeof(fb_tensor), 0,
                       Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
   fb_tensor_type = (PyTypeObject *)PyType_FromSpec(&spec);

@@ -1,5 +1,5 @@
 /* Holding a recorder, waiting for other threads, and whom a hook is asked about. The rules are in threads.h. */
-#include "recorder.h"
+#include "trace.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>

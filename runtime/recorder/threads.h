@@ -1,4 +1,4 @@
-/* How threads share recorders, cells and the trie. Included by recorder.h. docs/architecture.md, "Threads", has the
+/* How threads share recorders, cells and the trie. Included by trace.h. docs/architecture.md, "Threads", has the
  * why.
  *
  * - A recorder belongs to a thread: only that one records into it. Any thread may *run* its trace, for a value of it.
@@ -38,26 +38,5 @@ int fb_threads_init(PyObject *module);
 uint32_t fb_runs_begin(void); /* this thread runs a trace: it waits for no other */
 void fb_runs_end(void);
 bool fb_must_not_wait(void);
-
-/* No collection of garbage in between: allocating Python objects then runs no finalizers, and lets nobody in. */
-static inline int fb_quiet_begin(void) { return PyGC_Disable(); }
-static inline void fb_quiet_end(int was) {
-  if (was)
-    PyGC_Enable();
-}
-
-/* ---- places.c -------------------------------------------------------------------------------------------- */
-
-void fb_places_clear(fb_places *table);
-bool fb_cell_find(const fb_recorder *rec, const fb_cell *c,
-                  fb_place *place); /* where its present value is in the trace */
-int fb_cell_put(fb_recorder *rec, fb_cell *c, fb_place place);
-void fb_cell_claim(fb_recorder *rec, fb_cell *c, const fb_place *place); /* the cell itself says so from now on */
-void fb_cell_unplace(fb_cell *c);                                        /* it dies */
-bool fb_cell_is_read_by(const fb_recorder *rec, const fb_cell *c);       /* the trace has its value, or had */
-bool fb_anchor_find(const fb_recorder *rec, const fb_anchor *a, fb_place *place);
-int fb_anchor_put(fb_recorder *rec, fb_anchor *a, uint32_t slot, uint32_t data, uint32_t index);
-fb_import *fb_import_of(const fb_recorder *rec, const fb_segment *s); /* NULL: not imported */
-int fb_import_put(fb_recorder *rec, fb_segment *s, uint32_t index);
 
 #endif

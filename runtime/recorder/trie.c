@@ -1,5 +1,5 @@
 /* The trie of traces: lookup, growth, states whose numbers are operands, and bounded memory. */
-#include "recorder.h"
+#include "trace.h"
 
 static fb_node *root, *all_nodes;
 static fb_node **table;
@@ -220,24 +220,15 @@ void fb_trie_drop(fb_node *draft) {
     node_free(draft);
 }
 
-static void mark(fb_node *node) {
+void fb_trie_mark(fb_node *node) {
   for (; node && !node->marked; node = node->parent) {
     node->marked = true;
     if (node->imported)
-      mark(node->imported);
+      fb_trie_mark(node->imported);
   }
 }
 
-void fb_trie_collect(void) {
-  if (!fb_trie_root())
-    return;
-  for (fb_recorder *r = fb_recorders(); r; r = r->next) {
-    mark(r->state);
-    for (fb_node *n = r->held ? r->state->children : NULL; n; n = n->sibling)
-      mark(n); /* its thread has one of these in hand */
-  }
-  for (fb_segment *s = fb_segments(); s; s = s->next)
-    mark(s->state);
+void fb_trie_sweep(void) {
   fb_node *dropped = NULL, **link = &all_nodes;
   while (*link) {
     fb_node *node = *link;
@@ -268,10 +259,7 @@ void fb_trie_collect(void) {
   }
 }
 
-void fb_trie_limit(void) {
-  if (n_states > fb_limits.max_states && n_states > collect_at)
-    fb_trie_collect();
-}
+bool fb_trie_is_full(void) { return n_states > fb_limits.max_states && n_states > collect_at; }
 
 uint32_t fb_trie_states(void) { return n_states; }
 

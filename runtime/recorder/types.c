@@ -1,5 +1,7 @@
 /* Interning: types, static attribute tuples and views become small numbers that keys are made of. */
-#include "recorder.h"
+#include "function.h"
+
+PyTypeObject *fb_tensor_type; /* tensor.c makes it */
 
 static PyObject *type_ids; /* (shape, dtype, requires_grad) -> index */
 static fb_type **types;

@@ -1,6 +1,6 @@
 /* What recording a trace changes at once, outside of the trace: kept until it has run, and taken back if it is dropped.
  */
-#include "recorder.h"
+#include "capture.h"
 
 typedef enum { FB_UNDO_DRAW, FB_UNDO_WRITE, FB_UNDO_MODIFIED, FB_UNDO_CALL, FB_UNDO_DROP } fb_undo_kind;
 

@@ -126,24 +126,25 @@ extern PyTypeObject *fb_tensor_type, *fb_leaf_type, *fb_function_type, *fb_progr
 static inline bool fb_is_tensor(PyObject *o) {
   return Py_TYPE(o) == fb_tensor_type || PyType_IsSubtype(Py_TYPE(o), fb_tensor_type);
 }
-const fb_type *fb_tensor_get_type(const fb_tensor *t);
-bool fb_tensor_is_leaf(const fb_tensor *t);
-fb_cell *fb_cell_new(const fb_type *type);
-void fb_cell_release(fb_cell *c);
-/* A handle on `cell` (its reference is taken over). `cls` NULL: Tensor itself. */
-PyObject *fb_tensor_new(fb_cell *cell, PyTypeObject *cls);
-int fb_tensor_track(fb_tensor *t); /* let the garbage collector see it, once it may be part of a cycle */
-int fb_tensor_make_leaf(fb_tensor *t);
-int fb_tensor_end_leaf(fb_tensor *t);     /* it does not require grad any more */
-int fb_tensor_restore_grad(fb_tensor *t); /* it does again */
-void fb_anchor_release(fb_anchor *a);
-PyObject *fb_py_replace_grad(PyObject *module, PyObject *args);
-int fb_tensor_init(PyObject *module);
 int fb_shape_init(PyObject *module);
 PyObject *fb_size_of(PyObject *shape); /* a Size of a tuple of ints, new reference */
-int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old); /* `old`: a new reference */
-extern PyType_Slot fb_operator_slots[];
-size_t fb_operator_slot_count(void);
-uint64_t fb_live_cells(void);
+
+/* Python buffers (the binding's types). */
+int fb_buffers_init(void);
+PyObject *fb_buffer_to_python(fb_buffer *b);   /* takes over the reference */
+fb_buffer *fb_buffer_from_python(PyObject *o); /* borrowed; NULL with TypeError */
+fb_plan *fb_plan_from_python(PyObject *o);     /* borrowed; NULL without error when not a Plan */
+PyObject *fb_raise_status(fb_status status, int64_t failure);
+bool fb_is_interruption(PyObject *type);  /* no Exception, as KeyboardInterrupt */
+bool fb_is_out_of_memory(PyObject *type); /* OutOfMemory or MemoryError */
+PyObject *fb_out_of_memory(void);         /* the class; borrowed */
+
+int fb_grow(void **array, uint32_t *cap, uint32_t need, size_t item);
+/* No collection of garbage in between: allocating Python objects then runs no finalizers, and lets nobody in. */
+static inline int fb_quiet_begin(void) { return PyGC_Disable(); }
+static inline void fb_quiet_end(int was) {
+  if (was)
+    PyGC_Enable();
+}
 
 #endif

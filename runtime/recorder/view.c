@@ -1,5 +1,5 @@
 /* Views: handles on the same cell. Making one records nothing; its link of the chain is interned. */
-#include "recorder.h"
+#include "capture.h"
 
 PyObject *fb_tensor_starts(const fb_tensor *t) {
   uint32_t n = t->view ? t->view->n_starts : 0;

@@ -1,0 +1,106 @@
+/* Calls: how arguments become the words of a key, values enter a trace, and results come out. */
+#ifndef FB_CALL_H
+#define FB_CALL_H
+
+#include "capture.h"
+
+/* One call being recorded. */
+#define FB_INLINE_WORDS 20
+typedef struct {
+  fb_recorder *rec;
+  uint64_t trace; /* the words are about this one */
+  fb_function *function;
+  uint64_t *words, words_[FB_INLINE_WORDS];
+  fb_scalar *scalars, scalars_[FB_INLINE_WORDS];
+  fb_tensor **operands, *operands_[FB_INLINE_WORDS]; /* flattened; NULL for scalars, None and numbers */
+  uint32_t n, cap, n_scalars, cap_scalars, n_operands, cap_operands;
+  PyObject *const *values; /* bound arguments */
+  uint32_t statics;
+  fb_stream *stream; /* that it draws from, or NULL */
+  int64_t seed, offset;
+  PyObject *kept; /* what the operands are borrowed from, or NULL */
+  bool narrow;    /* has numbers specialised by value */
+  bool again;     /* bind again: numbers have just become operands, or another thread has changed something */
+} fb_call;
+
+void fb_call_init(fb_call *call, fb_recorder *rec, fb_function *f, PyObject *const *values, uint32_t statics);
+void fb_call_restart(fb_call *call);
+void fb_call_clear(fb_call *call);
+int fb_call_word(fb_call *call, uint64_t word);
+int fb_call_scalar(fb_call *call, fb_scalar scalar);
+int fb_call_note(fb_call *call, fb_tensor *t);
+int fb_call_tensor(fb_call *call, fb_tensor *t); /* appends the operand's word (and its starts); sets `again` */
+/* The starts of an operand's view, if its word says that it is one; `view` is what it was when that was found. */
+int fb_call_starts(fb_call *call, const fb_tensor *t, const fb_view *view, uint64_t word);
+int fb_call_keep(fb_call *call, PyObject *o); /* until the call is over */
+/* The state that the call leads to; NULL also where it has to be bound again. The recorder is held. */
+fb_node *fb_find_or_learn(fb_call *call);
+PyObject *fb_call_finish(fb_call *call); /* step, expand on a miss, make results */
+/* Make the tensor's value and history slots of the trace; `whole`: never a snapshot of just a view's elements. */
+int fb_enter(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word);
+/* Whether a view of shared memory enters, or has entered, as a copy of its elements alone. */
+bool fb_enters_as_elements(const fb_recorder *rec, const fb_tensor *t, bool whole);
+int fb_enter_value(fb_recorder *rec, fb_buffer *buffer, const fb_type *type, fb_cell *cell, uint32_t *slot);
+int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *type, uint32_t *slot);
+fb_node *fb_step_entry(fb_recorder *rec, fb_node_kind kind, const uint64_t *words, uint32_t n, const fb_type *type);
+void fb_take_scalars(fb_recorder *rec, const fb_scalar *scalars, uint32_t n, uint32_t base);
+int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *type);
+PyObject *fb_new_result(fb_recorder *rec, uint32_t slot, const fb_type *type);
+PyObject *fb_record_binary(fb_function *f, PyObject *a, PyObject *b); /* f takes two operands */
+/* Record a hit on plain operands. False: nothing was done, take the general way. */
+bool fb_try_binary(fb_function *f, PyObject *a, PyObject *b, PyObject **result);
+int fb_number(PyObject *o, fb_scalar *out); /* 1: a number, 0: not, -1: error */
+
+/* The operand word of a tensor that is in the trace already and needs no scalars. */
+static inline bool fb_resident(const fb_recorder *rec, const fb_tensor *t, uint64_t *word) {
+  const fb_cell *c = t->cell;
+  if (FB_UNLIKELY(c->epoch != rec->id))
+    return false;
+  uint32_t slot = c->use;
+  if (t->leaf && rec->mode & 1) {
+    const fb_anchor *a = t->leaf->anchor;
+    if (FB_UNLIKELY(a->epoch != rec->id || a->data != c->slot))
+      return false;
+    slot = a->slot;
+  }
+  if (FB_UNLIKELY(slot == FB_NO_SLOT))
+    return false;
+  *word = slot;
+  if (t->view) {
+    if (t->view->n_starts)
+      return false;
+    *word |= (uint64_t)t->view->id << 32;
+  }
+  return true;
+}
+
+/* What is to be learnt at a miss. */
+typedef struct {
+  fb_pattern pattern;
+  bool sized;       /* symbols take part: see `exprs` and `values` */
+  bool by_pattern;  /* the node has to be found by its pattern */
+  PyObject *bases;  /* per operand word of a slot with symbols in its shape that shape, else None */
+  PyObject *exprs;  /* tuple, per size: int or Size */
+  PyObject *values; /* tuple: all symbols' values, the new ones last */
+  uint32_t n_new;
+  fb_condition *conditions; /* per size; with by_pattern */
+} fb_fit;
+int fb_fit_make(fb_fit *fit, fb_recorder *rec, int kind, fb_function *f, const uint64_t *words, uint32_t n);
+void fb_fit_clear(fb_fit *fit);
+/* Make `node`, which has just been added to rec's state, depend on sizes as `fit` says. `guards`: (relation, rows)s, or
+ * NULL; `views`: for the operand words with views, in order, payloads with symbols in them, or NULL. */
+int fb_fit_apply(fb_fit *fit, fb_recorder *rec, fb_node *node, PyObject *guards, PyObject *views);
+int fb_node_guard(fb_node *node, PyObject *guards);     /* sequence of (relation, rows) */
+int fb_node_pin(fb_node *node, const int64_t *symbols); /* for exactly these sizes */
+bool fb_strict_sizes(void);
+
+int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old); /* `old`: a new reference */
+extern PyType_Slot fb_operator_slots[];
+size_t fb_operator_slot_count(void);
+int fb_function_init(PyObject *module);
+/* Enter the tensor and import what the history of its value needs; the word of its place in that history. */
+int fb_import_history(fb_recorder *rec, fb_tensor *t, uint64_t *word);
+int fb_import_reachable(fb_recorder *rec, const uint64_t *words, uint32_t n);
+int fb_add_freed(fb_recorder *rec, const uint32_t *slots, uint32_t n, uint32_t base);
+
+#endif

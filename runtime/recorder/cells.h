@@ -1,0 +1,60 @@
+/* Handles and cells as traces see them, random streams, what recording changed, and waiting for values. */
+#ifndef FB_CELLS_H
+#define FB_CELLS_H
+
+#include "history.h"
+
+int fb_tensor_init(PyObject *module, const PyType_Slot *operators, size_t n);
+fb_tensor *fb_as_tensor(PyObject *o, const char *what); /* borrowed, or NULL with TypeError */
+/* Now no other trace owes its value; raises the stored error. Waits; a held `rec` must not, see fb_wants_other. */
+int fb_cell_settle(fb_recorder *rec, fb_cell *c);
+int fb_cell_raise(const fb_cell *c); /* -1, with the error that has kept its value from being computed */
+int fb_cut(fb_recorder *rec);        /* a good place to end the trace: run it, or soon; not while capturing */
+int fb_flush_cell(fb_cell *c);       /* until no trace owes its value */
+int fb_flush_own(fb_recorder *rec);  /* all that its thread has recorded */
+/* Before a call is recorded: what was interrupted, or is over a bound, runs first, so that pending work never piles up.
+ */
+static inline int fb_flush_due(fb_recorder *rec) { return FB_UNLIKELY(rec->flush_soon) ? fb_cut(rec) : 0; }
+void fb_cell_set_value(fb_cell *c, fb_buffer *value); /* takes over the reference */
+void fb_cell_set_history(fb_cell *c, fb_segment *segment, uint32_t slot);
+
+typedef struct {
+  PyObject_HEAD int64_t seed, offset;
+} fb_stream;
+
+int fb_stream_init(PyObject *module);
+fb_stream *fb_stream_of(PyObject *o); /* borrowed; NULL without error for other objects */
+int fb_stream_advance(fb_stream *s, uint64_t draws);
+/* What has to be taken back if the trace, or its end, does not come to pass. `slot`: one of the entry that did it. */
+int fb_undo_draw(fb_recorder *rec, fb_stream *s, uint64_t draws, uint32_t slot); /* the stream moves on */
+int fb_undo_note_write(fb_recorder *rec, fb_anchor *a, uint32_t slot);           /* a->writes is about to be raised */
+int fb_undo_note_modified(fb_recorder *rec, fb_segment *s, uint32_t modified, uint32_t slot); /* s->modified has it */
+void fb_undo_note_gradient(fb_recorder *rec, struct fb_leaf *leaf); /* its gradient was never computed */
+PyObject *fb_py_if_lost(PyObject *module, PyObject *args);
+void fb_undo_from(fb_recorder *rec, uint32_t failed); /* what entries from slot `failed` on did */
+void fb_undo_forget(fb_recorder *rec);                /* last of all: runs what is to be called, and any destructors */
+/* How many an expansion says it draws: a number, or a new expression of symbols. */
+int fb_stream_draws(PyObject *payload, uint64_t *draws, fb_size **size);
+
+PyObject *fb_operand_info(fb_tensor *t, bool elements); /* `elements`: it entered as a copy of just what it shows */
+PyObject *fb_tensor_starts(const fb_tensor *t);
+
+PyObject *fb_record_view(fb_function *f, PyObject *const *values, uint32_t statics);
+
+/* tensor.c */
+void fb_leave_input(fb_recorder *rec, uint32_t input); /* the cell of this input has died */
+const fb_type *fb_tensor_get_type(const fb_tensor *t);
+bool fb_tensor_is_leaf(const fb_tensor *t);
+/* A handle on `cell` (its reference is taken over). `cls` NULL: Tensor itself. */
+PyObject *fb_tensor_new(fb_cell *cell, PyTypeObject *cls);
+int fb_tensor_track(fb_tensor *t); /* let the garbage collector see it, once it may be part of a cycle */
+fb_cell *fb_cell_new(const fb_type *type);
+void fb_cell_release(fb_cell *c);
+int fb_tensor_restore_grad(fb_tensor *t); /* it does again */
+int fb_tensor_make_leaf(fb_tensor *t);
+int fb_tensor_end_leaf(fb_tensor *t); /* it does not require grad any more */
+PyObject *fb_py_replace_grad(PyObject *module, PyObject *args);
+void fb_anchor_release(fb_anchor *a);
+uint64_t fb_live_cells(void);
+
+#endif

@@ -1,0 +1,22 @@
+/* What Python gets to call, besides the types. */
+#ifndef FB_MODULE_H
+#define FB_MODULE_H
+
+#include "runs.h"
+
+int fb_public_init(PyObject *module);
+PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *fb_py_tensor_for_slot(PyObject *module, PyObject *slot);
+PyObject *fb_py_slot_for_tensor(PyObject *module, PyObject *tensor);
+PyObject *fb_py_import_history(PyObject *module, PyObject *tensor);
+PyObject *fb_py_trace_export(PyObject *module, PyObject *unused);
+PyObject *fb_py_trace_sizes(PyObject *module, PyObject *unused);
+PyObject *fb_py_trace_equations(PyObject *module, PyObject *unused);
+PyObject *fb_py_trace_scalars(PyObject *module, PyObject *unused);
+PyObject *fb_py_trace_leaves(PyObject *module, PyObject *unused);
+
+/* inline.c */
+PyObject *fb_py_free_history(PyObject *module, PyObject *slots);
+
+#endif

@@ -1,0 +1,83 @@
+/* Traces as wholes: moving one to where it runs, forgetting it, and the states that nothing stands on any more. */
+#include "capture.h"
+#include <stddef.h>
+
+static void take_home(fb_recorder **home, uint64_t epoch, const fb_recorder *from, fb_recorder *to) {
+  if (*home == from && epoch == to->id)
+    *home = to;
+}
+
+void fb_move_trace(fb_recorder *from, fb_recorder *to) {
+  char trace[offsetof(fb_recorder, next)];
+  memcpy(trace, from, sizeof trace);
+  memcpy(from, to, sizeof trace);
+  memcpy(to, trace, sizeof trace);
+  for (uint32_t i = 0; i < to->n_entered; i++) {
+    fb_cell *c = to->inputs[to->entered[i]].cell;
+    if (c)
+      take_home(&c->home, c->epoch, from, to);
+  }
+  for (uint32_t i = 0; i < to->n_leaves; i++)
+    take_home(&to->leaves[i].anchor->home, to->leaves[i].anchor->epoch, from, to);
+  for (uint32_t i = 0; i < to->n_imports; i++)
+    take_home(&to->imports[i].segment->home, to->imports[i].segment->epoch, from, to);
+}
+
+bool fb_imports_nest(const fb_recorder *rec) {
+  for (uint32_t i = 0; i < rec->n_imports; i++)
+    if (rec->imports[i].segment->state->has_import)
+      return true;
+  return false;
+}
+
+void fb_recorder_reset(fb_recorder *rec) {
+  rec->id = fb_next_trace_id();
+  rec->state = fb_trie_root();
+  rec->n_slots = 0;
+  rec->held_bytes = 0;
+  rec->flush_soon = rec->new_leaves = false;
+  rec->calls_left = rec->look_again = 0;
+  uint32_t n = rec->n_inputs;
+  rec->n_inputs = 0;
+  for (uint32_t i = 0; i < n; i++)
+    if (rec->inputs[i].kind == FB_BUFFER)
+      fb_buffer_release(rec->inputs[i].buffer);
+  n = rec->n_origins;
+  rec->n_origins = 0;
+  for (uint32_t i = 0; i < n; i++)
+    fb_segment_release(rec->origins[i].segment);
+  for (uint32_t i = 0; i < rec->n_leaves; i++)
+    fb_anchor_release(rec->leaves[i].anchor);
+  for (uint32_t i = 0; i < rec->n_locs; i++)
+    Py_XDECREF(rec->locs[i].file);
+  n = rec->n_imports;
+  rec->n_imports = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    PyMem_Free(rec->imports[i].linked);
+    PyMem_Free(rec->imports[i].histories);
+    fb_segment_release(rec->imports[i].segment);
+  }
+  rec->n_leaves = rec->n_locs = rec->n_backwards = rec->n_entered = 0;
+  fb_places_clear(&rec->places);
+  fb_trie_limit();
+  fb_undo_forget(rec);
+  fb_marks_drop(&rec->marks, &rec->n_marks, &rec->cap_marks);
+}
+
+void fb_trie_collect(void) {
+  if (!fb_trie_root())
+    return;
+  for (fb_recorder *r = fb_recorders(); r; r = r->next) {
+    fb_trie_mark(r->state);
+    for (fb_node *n = r->held ? r->state->children : NULL; n; n = n->sibling)
+      fb_trie_mark(n); /* its thread has one of these in hand */
+  }
+  for (fb_segment *s = fb_segments(); s; s = s->next)
+    fb_trie_mark(s->state);
+  fb_trie_sweep();
+}
+
+void fb_trie_limit(void) {
+  if (fb_trie_is_full())
+    fb_trie_collect();
+}
