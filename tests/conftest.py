@@ -55,9 +55,45 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "runtime: a test of the parts, whose messages are for us: see conftest.py")
     unknown = set(filter(None, config.getoption("--require").split(","))) - NEEDS.keys()
     if unknown:
         raise pytest.UsageError(f"--require knows {', '.join(NEEDS)}, not {', '.join(sorted(unknown))}")
+
+
+# ---- no internal message reaches a user -----------------------------------------------------------------------
+
+#: Who imports from these tests the parts that raise such messages, not what users call.
+_PARTS = ("flambeau.compiler", "flambeau.dialects", "flambeau.runtime")
+_raises = type(pytest.raises(Exception))
+_leave = _raises.__exit__
+_test_of_users = False
+
+
+def of_parts(module) -> bool:
+    """Whether a test module has anything of the parts among its globals, or is marked `runtime`."""
+    origins = (getattr(v, "__module__", None) or getattr(v, "__name__", "") for v in vars(module).values())
+    return any(isinstance(origin, str) and origin.startswith(_PARTS) for origin in origins)
+
+
+def _leave_and_check(self, kind, error, traceback):
+    """`pytest.raises` as everywhere, but what it catches of public calls is for users to read."""
+    from flambeau.dialects.bugs import is_internal
+
+    caught = _leave(self, kind, error, traceback)
+    if caught and _test_of_users and error is not None and is_internal(error):
+        raise AssertionError(
+            f"a public call raised a message that only Flambeau's own code can cause: {error}"
+        ) from error
+    return caught
+
+
+_raises.__exit__ = _leave_and_check
+
+
+def pytest_runtest_setup(item):
+    global _test_of_users
+    _test_of_users = item.get_closest_marker("runtime") is None and not of_parts(item.module)
 
 
 def pytest_collection_modifyitems(config, items):
