@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from flambeau.compiler import kernel_cache
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
+from flambeau.runtime import progress
 
 if TYPE_CHECKING:
     from flambeau.compiler.pool import Job
@@ -50,11 +51,13 @@ class Crew:
         self._out: list[Job] = []
         self._back: list[Job] = []
         self._changed = threading.Condition()
+        self._bar = progress.Bar("compiling", "kernel")
 
     def __enter__(self) -> Crew:
         return self
 
     def __exit__(self, *exception: Any) -> None:
+        self._bar.__exit__()
         with self._changed:
             self._queue.clear()
         while self._out and self._withdraw() is not None:
@@ -62,10 +65,13 @@ class Crew:
 
     def offer(self, source: KernelSource) -> None:
         """A kernel that will be asked for. Workers may begin with it now."""
-        if self._most <= 0 or source.text in self._offered:
+        if source.text in self._offered:
             return
         self._offered.add(source.text)
         if kernel_cache.shared().holds(source, self.options):
+            return
+        self._bar.grow()
+        if self._most <= 0:
             return
         with self._changed:
             self._push(source)
@@ -76,9 +82,14 @@ class Crew:
         """The address of each kernel. Raises CompileError."""
         for source in sources:
             self.offer(source)
-        cache = kernel_cache.shared()
         made = self._compile({s.text for s in sources}) if self._out or self._back else {}
-        return [made.get(s.text) or cache.get([s], self.options)[0] for s in sources]
+        return [made.get(s.text) or self._made(s) for s in sources]
+
+    def _made(self, source: KernelSource) -> int:
+        """The address of a kernel, compiled here if it is not there yet."""
+        address = kernel_cache.shared().get([source], self.options)[0]
+        self._bar.advance()
+        return address
 
     # ---- this process
 
@@ -91,13 +102,14 @@ class Crew:
                 source = job.request.what
                 if job.error is None:
                     made[source.text] = cache.adopt(source, self.options, job.result)
+                    self._bar.advance()
             source = self._take() or self._withdraw()
             if source is None:
                 if not self._wait():
                     return made
             elif source.text in wanted and source.text not in made:
                 with contextlib.suppress(Exception):  # whoever asks for its address will meet it again
-                    made[source.text] = cache.get([source], self.options)[0]
+                    made[source.text] = self._made(source)
 
     def _take(self) -> KernelSource | None:
         with self._changed:

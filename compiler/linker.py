@@ -18,6 +18,7 @@ from pathlib import Path
 
 from flambeau.compiler import private
 from flambeau.compiler.targets.platforms import Platform
+from flambeau.runtime import progress
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,41 @@ class Linker:
             with tempfile.TemporaryDirectory(prefix="flambeau-") as temporary:
                 cache = str(self.cache or temporary)
                 caches = {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
-                done = subprocess.run(
-                    command, env={**caches, **os.environ}, stdin=subprocess.DEVNULL, capture_output=True, text=True
-                )
+                code, said = _run(command, {**caches, **os.environ})
         except OSError as error:
             raise RuntimeError(f"[export] the linker {self.name} does not start: {error}. Reinstall it.") from error
-        if done.returncode or not output.exists():
-            said = (done.stderr or done.stdout).strip()[-2000:]
-            raise RuntimeError(f"[export] the linker {self.name} failed with code {done.returncode}:\n{said}")
+        if code or not output.exists():
+            raise RuntimeError(f"[export] the linker {self.name} failed with code {code}:\n{said.strip()[-2000:]}")
+
+
+#: Seconds between looks at a linker that somebody waits for.
+STEP = 0.25
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Run a command to its end: (code, what it said). Who waits for it sees that it is at work."""
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with (
+        process,
+        progress.Bar("linking (the first time for a platform, its C library is built: about a minute)") as bar,
+    ):
+        try:
+            while True:
+                try:
+                    out, error = process.communicate(timeout=STEP if progress.watched() else None)
+                    return process.returncode, error or out
+                except subprocess.TimeoutExpired:
+                    bar.tick()
+        except BaseException:
+            process.kill()
+            raise
 
 
 def find(platform: Platform) -> Linker:

@@ -18,6 +18,7 @@ import flambeau.nn.functional as F
 from flambeau.data import DataLoader, TensorDataset
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from tqdm import tqdm
 
 
 class Classifier(nn.Module):
@@ -47,25 +48,15 @@ def load_data():
     return train, fb.tensor(test_x), fb.tensor(test_y)
 
 
-def show_progress(epoch, epochs, step, steps, loss, seconds):
-    """Draw a progress bar over the previous one."""
-    width = 30
-    filled = width * (epoch * steps + step) // (epochs * steps)
-    bar = "█" * filled + "·" * (width - filled)
-    end = "\n" if (epoch, step) == (epochs - 1, steps) else ""
-    print(
-        f"\r[{bar}] epoch {epoch + 1:2d}/{epochs}  loss {loss:.4f}  {seconds * 1e3:7.3f} ms/step", end=end, flush=True
-    )
-
-
 def train(model, data, epochs, batch_size):
     """Train with AdamW; returns the loss and the duration of every step."""
     loader = DataLoader(data, batch_size=batch_size, shuffle=True, drop_last=True)
     optimizer = fb.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
     losses, durations = [], []
     model.train()
+    bar = tqdm(total=epochs * len(loader), unit="step")
     for epoch in range(epochs):
-        for step, (images, labels) in enumerate(loader, 1):
+        for images, labels in loader:
             start = time.perf_counter()
             optimizer.zero_grad()
             loss = F.cross_entropy(model(images), labels, label_smoothing=0.05)
@@ -73,8 +64,9 @@ def train(model, data, epochs, batch_size):
             optimizer.step()
             losses.append(loss.item())
             durations.append(time.perf_counter() - start)
-            if sys.stdout.isatty() or step == len(loader):
-                show_progress(epoch, epochs, step, len(loader), losses[-1], durations[-1])
+            bar.update()
+        bar.set_description(f"epoch {epoch + 1:2d}/{epochs}  loss {losses[-1]:.4f}")
+    bar.close()
     return losses, durations
 
 

@@ -17,6 +17,7 @@ from flambeau.dialects.dtypes import float64
 from flambeau.functions.assemble import stack
 from flambeau.functions.create import as_tensor, tensor
 from flambeau.generator import Generator
+from flambeau.runtime import progress
 from flambeau.runtime.recorder import Tensor, flush_point
 
 
@@ -108,7 +109,7 @@ class DataLoader(Generic[T_co]):
         for indices in self.batch_sampler:  # type: ignore[union-attr]
             batch = self.dataset.batch(indices) if known else None
             if batch is None:
-                batch = self.collate_fn([self.dataset[i] for i in indices])
+                batch = self.collate_fn([self.dataset[i] for i in progress.over(indices, "loading a batch", "sample")])
             yield batch
 
     def _samples(self) -> Iterator[Any]:
