@@ -48,7 +48,7 @@ class Generator(Stream):
 
     def get_state(self) -> Any:
         """The state as an int64 tensor, for `set_state`."""
-        from flambeau.functions.create import tensor
+        from flambeau.functions.from_data import tensor
 
         return tensor([self._seed, self._offset])
 

@@ -14,8 +14,9 @@ from flambeau import host, layout
 from flambeau.declarations import Unsampled, attribute, declare, declared
 from flambeau.device import CPU
 from flambeau.dialects.dtypes import bool_, int64
-from flambeau.functions import arithmetic, assemble, compare, indexing, shape
-from flambeau.functions.create import empty, full, ones, tensor, zeros
+from flambeau.functions import assemble, choose, compare, indexing, shape
+from flambeau.functions.create import empty, full, ones, zeros
+from flambeau.functions.from_data import tensor
 from flambeau.memory_format import checked, lies_so
 from flambeau.printing import tensor_text
 from flambeau.promotion import get_default_dtype
@@ -246,7 +247,7 @@ def view_as(self: Tensor, other: Tensor) -> Tensor:
 @declared(method=True, samples=calls(lambda: [call(data(2, 3), truth(3), data(3)), call(data(2, 3), truth(2, 1), 1)]))
 def where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     """The elements where `condition` holds, else those of `other`."""
-    return arithmetic.where(condition, self, other)
+    return choose.where(condition, self, other)
 
 
 @declared(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from flambeau.functions.create import as_tensor
+from flambeau.functions.from_data import as_tensor
 from flambeau.runtime.recorder import Tensor
 
 _OPERATORS: dict[Any, Callable[[Any, Any], Any]] = {

@@ -15,7 +15,7 @@ from flambeau.data.dataset import IterableDataset, Subset, T_co, TensorDataset
 from flambeau.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 from flambeau.dialects.dtypes import float64
 from flambeau.functions.assemble import stack
-from flambeau.functions.create import as_tensor, tensor
+from flambeau.functions.from_data import as_tensor, tensor
 from flambeau.generator import Generator
 from flambeau.runtime import progress
 from flambeau.runtime.recorder import Tensor, flush_point

@@ -202,7 +202,7 @@ def setitem(tensor: Tensor, index: Any, value: Any) -> None:
 
     Raises RuntimeError for values that do not broadcast to the place.
     """
-    from flambeau.functions.create import as_tensor
+    from flambeau.functions.from_data import as_tensor
     from flambeau.functions.inplace import copy_, fill_
 
     items, advanced = ((), None) if _has_bool(index) else _split(tensor, index)
@@ -239,7 +239,7 @@ def _is_same(x: Tensor, y: Tensor) -> bool:
 
 def _read_at(tensor: Tensor, items: tuple[Any, ...], advanced: int) -> Tensor:
     """Basic items first, then the index tensor along the dimension where it stands."""
-    from flambeau.functions.create import as_tensor
+    from flambeau.functions.from_data import as_tensor
 
     given = items[advanced]
     index = as_tensor(given, int64 if isinstance(given, list) and not given else None)  # no positions are positions

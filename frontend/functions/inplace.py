@@ -10,16 +10,14 @@ from typing import Any
 
 from flambeau.declarations import declared
 from flambeau.function import Operand, Tensor_, inplace, stored
-from flambeau.functions import arithmetic
+from flambeau.functions import arithmetic, choose
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points
 
 # Forms of two operands, which operators call without binding keywords.
 plus_, minus_, over_ = (stored(f) for f in (arithmetic.plus, arithmetic.minus, arithmetic.over))
 _pow_tensor_, _pow_number_ = stored(arithmetic.pow_tensor), stored(arithmetic.pow_number)
-_clamp_both_, _clamp_min_, _clamp_max_ = (
-    stored(f) for f in (arithmetic.clamp_both, arithmetic.clamp_min, arithmetic.clamp_max)
-)
+_clamp_both_, _clamp_min_, _clamp_max_ = (stored(f) for f in (choose.clamp_both, choose.clamp_min, choose.clamp_max))
 
 
 @declared(

@@ -14,7 +14,7 @@ from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, float64, int64
 from flambeau.function import Static, Tensor_, function
-from flambeau.functions.arithmetic import maximum, minimum
+from flambeau.functions.choose import maximum, minimum
 from flambeau.functions.common import canonical_dim, canonical_dims, check_floating, floating, ops
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, folds, points

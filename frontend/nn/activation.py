@@ -5,7 +5,7 @@ In: a tensor. Out: the same shape. Next: `normalization.py`.
 
 from __future__ import annotations
 
-from flambeau.functions import activation, arithmetic
+from flambeau.functions import activation, choose
 from flambeau.nn.module import Module
 from flambeau.runtime.recorder import Function, Tensor
 
@@ -186,7 +186,7 @@ class PReLU(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         slope = self.weight.reshape(-1, *[1] * (input.ndim - 2)) if self.num_parameters > 1 else self.weight
-        return arithmetic.where(input > 0, input, input * slope)
+        return choose.where(input > 0, input, input * slope)
 
     def extra_repr(self) -> str:
         return f"num_parameters={self.num_parameters}"

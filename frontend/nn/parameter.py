@@ -17,7 +17,8 @@ class Parameter(Tensor):
     _text_name = "tensor"
 
     def __new__(cls, data: Any = None, requires_grad: bool = True) -> Parameter:
-        from flambeau.functions.create import as_tensor, empty
+        from flambeau.functions.create import empty
+        from flambeau.functions.from_data import as_tensor
 
         data = empty(0) if data is None else as_tensor(data)
         return recorder.make_leaf(data.detach() if data.requires_grad else data, requires_grad, cls)

@@ -55,7 +55,7 @@ def _report(module: Any, missing: list[str], unexpected: list[str], misfits: lis
 
 def load_state(module: Any, state: Mapping[str, Any], strict: bool) -> IncompatibleKeys:
     """What `Module.load_state_dict` does."""
-    from flambeau.functions.create import as_tensor
+    from flambeau.functions.from_data import as_tensor
 
     if not isinstance(state, Mapping):
         raise TypeError(f"[load_state_dict] expected a dict of names and tensors, got {type(state).__name__}.")

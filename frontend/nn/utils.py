@@ -15,7 +15,7 @@ from flambeau.declarations import here as _here
 from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import tensor
+from flambeau.functions.from_data import tensor
 from flambeau.runtime.recorder import Tensor
 
 

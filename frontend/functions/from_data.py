@@ -1,0 +1,127 @@
+"""Tensors from data: tensor, as_tensor, from_numpy, from_dlpack, frombuffer, from_buffer.
+
+In: Python data, arrays, memory. Out: tensors, on a copy or on the same memory. Next: `create.py`, tensors from nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from flambeau import host
+from flambeau.declarations import Unsampled, declared
+from flambeau.device import Device, check_device
+from flambeau.dialects.dtypes import DType, float64
+from flambeau.functions import literals
+from flambeau.functions.common import size_of
+from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data
+
+# ---- from data --------------------------------------------------------------------------------------------
+
+
+def with_grad(made: Tensor, requires_grad: bool) -> Tensor:
+    return made.requires_grad_() if requires_grad else made
+
+
+@declared(
+    free="flambeau",
+    samples=calls(
+        lambda: [
+            call([[1.0, 2.0], [3.0, 4.0]]),
+            call([1, 2], dtype=float64),
+            call(True),
+            call([[1], [1, 2]], error=(ValueError, "")),
+        ]
+    ),
+)
+def tensor(data: Any, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+    """A tensor with a copy of `data`: a number, nested lists of numbers, arrays and tensors, a NumPy array.
+
+    Floats give the default dtype, ints int64, bools bool, arrays and tensors their own dtype; a mix gives the common one.
+    Raises ValueError for ragged lists, TypeError for what is not numbers. Example: `flambeau.tensor([[1.0, 2.0], [3.0, 4.0]])`.
+    """
+    check_device(device)
+    if isinstance(data, Tensor):
+        warnings.warn("[tensor] to copy a tensor, use x.clone().detach() rather than tensor(x).", stacklevel=2)
+        data = host.array_of(data)
+    return with_grad(host.copied(literals.array_of("tensor", data, dtype), dtype), requires_grad)
+
+
+@declared(free="flambeau", aliases="asarray", samples=calls(lambda: [call([1.0, 2.0]), call(data(3), dtype=float64)]))
+def as_tensor(data: Any, dtype: DType | None = None, device: Device = None) -> Tensor:
+    """`data` as a tensor: itself if it is one of that dtype, sharing memory with a NumPy array if possible, else a copy."""
+    check_device(device)
+    if isinstance(data, Tensor):
+        return data if dtype is None or data.dtype is dtype else data.to(dtype)
+    if isinstance(data, np.ndarray) and (dtype is None or dtype.numpy == data.dtype):
+        return host.shared(data)
+    return tensor(data, dtype=dtype)
+
+
+asarray = as_tensor
+
+
+@declared(
+    free="flambeau", samples=Unsampled("what it gives is memory of others, or a copy of it: see the tests of creation")
+)
+def from_numpy(ndarray: np.ndarray) -> Tensor:
+    """A tensor that shares the memory of a NumPy array: writes to either are seen by the other.
+
+    Raises TypeError for other objects and unsupported dtypes, ValueError for strides that are not a permutation.
+    """
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"[from_numpy] expected a NumPy array, got {type(ndarray).__name__}. Use tensor(data).")
+    return host.shared(ndarray)
+
+
+@declared(
+    free="flambeau", samples=Unsampled("what it gives is memory of others, or a copy of it: see the tests of creation")
+)
+def from_dlpack(ext_tensor: Any) -> Tensor:
+    """A tensor that shares the memory of any CPU array with `__dlpack__`."""
+    return host.shared(np.from_dlpack(ext_tensor))
+
+
+@declared(
+    free="flambeau", samples=Unsampled("what it gives is memory of others, or a copy of it: see the tests of creation")
+)
+def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
+    """A 1-d tensor on the memory of a bytes-like object, from byte `offset`; read-only objects are copied.
+
+    Raises ValueError if `count` elements do not fit.
+    """
+    whole = memoryview(buffer).nbytes
+    size = host.check_supported("frombuffer", dtype).itemsize
+    left = whole - offset
+    if count == -1 and (left < 0 or left % size):
+        raise ValueError(
+            f"[frombuffer] {left} bytes are not a multiple of {size}, the size of {dtype.name}. Pass count."
+        )
+    count = left // size if count == -1 else count
+    if offset < 0 or count < 0 or offset + count * size > whole:
+        raise ValueError(
+            f"[frombuffer] {count} elements of {size} bytes from offset {offset} leave a buffer of {whole} bytes. "
+            "Check count and offset."
+        )
+    array = np.frombuffer(buffer, dtype.numpy, count, offset)
+    return with_grad(host.shared(array), requires_grad)
+
+
+@declared(
+    free="flambeau", samples=Unsampled("what it gives is memory of others, or a copy of it: see the tests of creation")
+)
+def from_buffer(buffer: Any, dtype: DType, shape: tuple[int, ...], *, copy: bool = False) -> Tensor:
+    """A tensor of `shape` on the memory of a bytes-like object, or with `copy` on its own.
+
+    Raises ValueError unless the buffer holds exactly as many elements.
+    """
+    shape = size_of("from_buffer", shape)
+    found = memoryview(buffer).nbytes
+    wanted = math.prod(shape) * host.check_supported("from_buffer", dtype).itemsize
+    if found != wanted:
+        raise ValueError(f"[from_buffer] shape {shape} of {dtype.name} takes {wanted} bytes, the buffer has {found}.")
+    array = np.frombuffer(buffer, dtype.numpy).reshape(shape)
+    return host.copied(array) if copy else host.shared(array)
