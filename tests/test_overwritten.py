@@ -3,7 +3,7 @@
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau.functions.inplace import FORMS
+from flambeau import declarations
 
 #: In-place calls after which nothing is left of the tensor, in both libraries.
 WHOLE = {
@@ -92,17 +92,22 @@ def test_weight_decay_follows():
 
 
 #: PyTorch lets gradients pass through the logical ones as if they had left the tensor as it was, and has none for
-#: floor_divide_; ours are zeros. It has no rsub_.
-APART = {"logical_and_", "logical_or_", "logical_xor_", "logical_not_", "floor_divide_", "rsub_"}
+#: floor_divide_ and heaviside_; ours are zeros. It has no rsub_.
+APART = {"logical_and_", "logical_or_", "logical_xor_", "logical_not_", "floor_divide_", "heaviside_", "rsub_"}
 
 
-@pytest.mark.parametrize("name", sorted(set(FORMS) - APART))
+#: In-place forms of declared functions, whatever they are.
+FORMS = {d.name + "_" for d in declarations.DECLARED if d.in_place is not None}
+
+
+@pytest.mark.parametrize("name", sorted(FORMS - APART))
 def test_every_form_agrees_with_pytorch_on_who_gets_a_gradient(name):
     """Zeros or none at all."""
     torch = pytest.importorskip("torch")
     arguments = {
         "lerp_": lambda t: (t, 0.3), "addcmul_": lambda t: (t, t), "addcdiv_": lambda t: (t, t + 3),
         "masked_fill_": lambda t: (t > 0, 0.0), "clamp_min_": lambda t: (0.5,), "clamp_max_": lambda t: (0.5,),
+        "addmm_": lambda t: (t, t),
     }  # fmt: skip
 
     def run(library):

@@ -47,8 +47,8 @@ canonical_nan_of_root = elementwise(
 
 
 def canonical(op: OpRecord) -> OpRecord:
-    """What makes the NaNs canonical that an op computes."""
-    return canonical_nan_of_root if op.name == "sqrt" else canonical_nan
+    """What makes the NaNs canonical that an op computes: a power may be a root, too."""
+    return canonical_nan_of_root if op.name in ("sqrt", "pow") else canonical_nan
 
 
 _MOVES = (Kind.VIEW, Kind.ASSEMBLE, Kind.GATHER)
