@@ -56,8 +56,7 @@ class Stub:
             result = node.results[0]
             if node.op.name == "reshape" and self.rng.random() < 0.7:
                 lowered.aliases[result] = node.operands[0]
-        for node in graph.nodes:
-            result = node.results[0]
+        for result in (v for node in graph.nodes for v in node.results):
             if result in lowered.aliases:
                 continue
             if result not in graph.outputs and self.rng.random() < 0.5 and result not in lowered.aliases.values():
@@ -86,15 +85,15 @@ class Stub:
 
         avals = [graph.avals[v] for v in (*node.operands, *node.results)]
         self.nodes.append((node, avals))
-        operands = (*(operand(v) for v in node.operands), operand(node.results[0]))
-        last = len(operands) - 1
+        operands = tuple(operand(v) for v in (*node.operands, *node.results))
+        first, last = len(node.operands), len(operands) - 1
         pairs = ()
         if node.op.kind is Kind.ELEMENTWISE:
-            pairs = tuple((last, p) for p in range(last) if avals[p] == avals[last])
+            pairs = tuple((r, p) for r in range(first, last + 1) for p in range(first) if avals[p] == avals[r])
         if node.op.fallible:
             operands = (*operands, Operand("status"))
         text = f"{len(self.nodes) - 1}"
-        writes = (last, last + 1) if node.op.fallible else (last,)
+        writes = tuple(range(first, last + (2 if node.op.fallible else 1)))
         return KernelCall(KernelSource(text, node.op.name), operands, (7,), 1, 1, writes, 0, pairs, node.op.fallible)
 
 
@@ -140,8 +139,11 @@ class Simulator:
                 continue
             node, avals = self.stub.nodes[int(self.kernels[kernel].text)]
             arrays = [m[: a.nbytes].copy().view(a.dtype.numpy).reshape(a.shape) for m, a in zip(memory, avals)]
-            result = np.asarray(node.op.reference(*arrays[:-1], *node.attrs), avals[-1].dtype.numpy)
-            memory[len(avals) - 1][: avals[-1].nbytes] = np.frombuffer(result.tobytes(), np.uint8)
+            first = len(node.operands)
+            results = node.op.run_reference(arrays[:first], node.attrs)
+            for k, (result, aval) in enumerate(zip(results, avals[first:], strict=True), first):
+                made = np.asarray(result, aval.dtype.numpy)
+                memory[k][: aval.nbytes] = np.frombuffer(made.tobytes(), np.uint8)
         for k, (mode, source, _) in enumerate(self.spec.outputs):
             if mode == OutMode.OUTPUT:
                 self.outputs[k] = self.outputs[source]

@@ -249,7 +249,7 @@ def _device_reason() -> str | None:
 @pytest.mark.skipif(_device_reason() is None, reason="there is a GPU")
 def test_cuda_without_a_driver_is_refused_clearly():
     with pytest.raises(RuntimeError, match=r"\[device\] 'cuda' is not available: \[cuda\] .*device\('cpu'\)"):
-        fb.device("cuda")
+        fb.zeros(2, device=fb.device("cuda"))
     with pytest.raises(RuntimeError, match=r"\[device\] 'cuda:1' is not available"):
         fb.zeros(2, device="cuda:1")
     with pytest.raises(RuntimeError, match=r"\[device\] 'cuda:x' is no device"):
