@@ -11,8 +11,6 @@ from flambeau.compiler.export_object import Contents
 from flambeau.compiler.targets.platforms import Platform
 from flambeau.dialects.aval import Aval
 
-_C_TYPES = {"bool": "uint8_t", "int32": "int32_t", "int64": "int64_t", "float32": "float", "float64": "double"}
-
 _TEMPLATE = """\
 /* {name}: compiled ahead of time by Flambeau for {platform} ({target}).
  *
@@ -65,9 +63,16 @@ def header(contents: Contents, platform: Platform) -> str:
 
 def _lines(kind: str, avals: Sequence[Aval]) -> list[str]:
     return [
-        f" *   {kind}s[{k}]: {_C_TYPES[a.dtype.name]}{''.join(f'[{extent}]' for extent in a.shape)}"
-        for k, a in enumerate(avals)
+        f" *   {kind}s[{k}]: {_c_type(a)}{''.join(f'[{extent}]' for extent in a.shape)}" for k, a in enumerate(avals)
     ]
+
+
+def _c_type(aval: Aval) -> str:
+    if not aval.dtype.c_type:
+        raise ValueError(
+            f"[export] C has no type for elements of {aval.dtype.name}. Cast inputs and outputs to real dtypes."
+        )
+    return aval.dtype.c_type
 
 
 def _sizes(guard: str, kind: str, avals: Sequence[Aval]) -> list[str]:

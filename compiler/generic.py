@@ -96,7 +96,7 @@ class Interpreter:
                 seen = [v in self._seen for v in node.results]
                 return [nan.canonical_nan.reference(x) if s else x for x, s in zip(arrays, seen)]
             plan, symbols = found
-            buffers = plan.run([np.ascontiguousarray(x).reshape(x.shape) for x in operands], symbols)
+            buffers = plan.run([exported(np.ascontiguousarray(x).reshape(x.shape)) for x in operands], symbols)
             return [to_array(x, aval) for x, aval in zip(buffers, results, strict=True)]
         except runtime.KernelFailed as error:
             if node.op.failure is None:
@@ -136,10 +136,15 @@ def to_array(value: Any, aval: Aval) -> np.ndarray:
     if isinstance(value, int | float):
         return np.asarray(value, dtype)
     if isinstance(value, np.ndarray):
-        return value.reshape(aval.shape)
+        return (value if value.dtype == dtype else value.view(dtype)).reshape(aval.shape)
     if not aval.size:
         return np.empty(aval.shape, dtype)
     return np.frombuffer(value, dtype, count=aval.size).reshape(aval.shape)
+
+
+def exported(array: np.ndarray) -> np.ndarray:
+    """The array, or its bits as integers where NumPy exports no buffer of its dtype."""
+    return array.view(f"u{array.itemsize}") if array.dtype.kind == "V" else array
 
 
 def to_buffer(array: np.ndarray) -> Any:
@@ -149,6 +154,7 @@ def to_buffer(array: np.ndarray) -> Any:
         owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
     if isinstance(owner, runtime.Buffer) and _covers(owner, array):
         return owner
+    array = exported(array)
     buffer = runtime.Buffer.alloc(array.nbytes)
     if array.size:
         np.copyto(np.frombuffer(memoryview(buffer), array.dtype, count=array.size).reshape(array.shape), array)

@@ -29,6 +29,7 @@ from typing import Any
 from flambeau.compiler import boundary, foreign, lifeline, stage_text, stages, targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, registry
+from flambeau.dialects import dtypes
 from flambeau.dialects.plugins import PluginError
 
 #: What bad input raises; anything else is a mistake of ours.
@@ -195,7 +196,8 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        usage="flambeau-opt [FILE] [--PASS[=OPTION=VALUE,...]]... [--from STAGE] [--to STAGE] [--target TARGET] [--limit SECONDS]",
+        usage="flambeau-opt [FILE] [--PASS[=OPTION=VALUE,...]]... [--from STAGE] [--to STAGE] [--target TARGET] "
+        "[--limit SECONDS] [--dtype NAME]...",
         epilog=f"passes: {', '.join(registry.names())}\nstages: {', '.join(stages.names())}",
     )
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="the text; - is standard input")
@@ -215,13 +217,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PIPELINE",
         help="run passes of MLIR's own on fusion groups, before they are read",
     )
+    more = "take this dtype of the table as supported, before it is (several times for several)"
+    parser.add_argument("--dtype", dest="dtypes", action="append", default=[], metavar="NAME", help=more)
     parser.add_argument("--list-passes", action="store_true", help="name the passes and where each comes from")
     parser.add_argument("--list-stages", action="store_true", help="name the stages")
     return parser
 
 
 #: The tool's own options, which no pass can take over.
-_OPTIONS = frozenset({"help", "from", "to", "target", "limit", "mlir-passes", "list-passes", "list-stages"})
+_OPTIONS = frozenset({"help", "from", "to", "target", "limit", "dtype", "mlir-passes", "list-passes", "list-stages"})
 
 
 def _passes_named(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -254,6 +258,13 @@ def _read(path: str) -> str:
         raise ValueError(f"[opt] {path} is not text in UTF-8: {e}.") from None
 
 
+def _dtype(name: str) -> dtypes.DType:
+    known = {d.name: d for d in dtypes.ALL}
+    if name not in known:
+        raise ValueError(f"[opt] there is no dtype '{name}'. Use one of {', '.join(known)}.")
+    return known[name]
+
+
 def _execute(arguments: Sequence[str]) -> int:
     named, others = _passes_named(arguments)
     args = _parser().parse_args(others)
@@ -269,7 +280,7 @@ def _execute(arguments: Sequence[str]) -> int:
         _complain(describe(error, args.file))
 
     options = Options(mode="blocking", target=args.target)
-    with _limited(args.limit):
+    with _limited(args.limit), dtypes.added(*map(_dtype, args.dtypes)):
         passes = [make_pass(name, settings) for name, settings in named]
         text = _read(args.file)
         sys.stdout.writelines(run(text, passes, args.first, args.last, options, refuse, args.mlir_passes))

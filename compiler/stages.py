@@ -1,7 +1,7 @@
 """The stages from program to machine code, in order, one function each.
 
-    tape -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> canonical-nans -> cluster -> kernels
-         -> plan -> llvm (for GPUs: nvvm) -> ir -> optimised -> assembly
+    tape -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> legalise-dtypes -> canonical-nans
+         -> cluster -> kernels -> plan -> llvm (for GPUs: nvvm) -> ir -> optimised -> assembly
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
 it, `Options.dump` writes it. A graph with symbols is worked on inside the scope of its sizes: what the stages ask about
@@ -75,6 +75,11 @@ def push_broadcasts(work: Work) -> None:
         work.graph = registry.find("push-broadcasts")()(work.graph)
 
 
+def legalise_dtypes(work: Work) -> None:
+    make: Callable[..., Pass] = registry.find("legalise-dtypes")
+    work.graph = make(native="+".join(targets.find(work.options.target).native))(work.graph)
+
+
 def canonical_nans(work: Work) -> None:
     work.graph = registry.find("canonical-nans")()(work.graph)
 
@@ -110,6 +115,7 @@ PROGRAM: dict[str, Callable[[Work], None]] = {
     "cse": cse,
     "dead-code": dead_code,
     "push-broadcasts": push_broadcasts,
+    "legalise-dtypes": legalise_dtypes,
     "canonical-nans": canonical_nans,
     "cluster": cluster,
     "kernels": kernels,
@@ -123,8 +129,9 @@ KERNEL = (*DIALECTS, "ir", "optimised", "assembly")
 
 #: The stages that work on whole programs.
 ON_PROGRAMS = tuple(PROGRAM)[: list(PROGRAM).index("cluster")]
-#: Those that passes of other packages may follow: what they would add behind the last one would have NaNs of any kind.
-OPEN = ON_PROGRAMS[:-1]
+#: Those that passes of other packages may follow: what they would add behind the others would compute in dtypes that the
+#: machine lacks, and have NaNs of any kind.
+OPEN = ON_PROGRAMS[: ON_PROGRAMS.index("legalise-dtypes")]
 
 
 def advance(work: Work, stage: str) -> None:
@@ -158,7 +165,7 @@ def run(graph: Graph, options: Options, announce: Announce = lambda source: None
                 from flambeau.compiler import stage_text
 
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / f"{number}-{name}.mlir").write_text(stage_text.text(work, name))
+                (folder / f"{number:02}-{name}.mlir").write_text(stage_text.text(work, name))
     return work
 
 

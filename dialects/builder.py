@@ -37,7 +37,9 @@ class Builder:
         a negation.)"""
         if isinstance(value, Size):
             return self.emit(find("constant"), (), (value, dtype)).expand(shape)
-        value = (bool, int, float)[dtype.category](value)
+        if dtype.is_complex:
+            raise TypeError(f"[constant] there are no constants of {dtype.name} yet. Use a real dtype.")
+        value = dtype.number(value)
         if value != value:
             value = math.nan  # one object, so that equal programs have equal keys
         negative_zero = value == 0 and math.copysign(1.0, value) < 0

@@ -1,56 +1,155 @@
-"""Element types: one object per dtype, with its NumPy and MLIR names, and PyTorch's promotion rules.
+"""Element types: the table with one row per dtype, and all that follows from a row. PyTorch's promotion rules.
 
-In: nothing. Out: the `DType` singletons and `promote`. Next: `aval.py`.
+In: nothing. Out: the `DType`s, the sets of those that ops take, `promote`. What a dtype is called, how wide it is, where
+numbers of it are added up: nobody else keeps a table of that. Adding one is a row here, a name in SUPPORTED, and what is
+really special about it (docs/adding-a-dtype.md). Next: `aval.py`.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 
 
+class Category(IntEnum):
+    """What kind of numbers; the higher one wins in promotion."""
+
+    BOOL = 0
+    INTEGER = 1
+    FLOATING = 2
+    COMPLEX = 3
+
+
 @dataclass(frozen=True, eq=False)
 class DType:
-    """An element type.
+    """An element type: a row of the table.
 
-    `code` is the number the C runtime uses; `mlir` the MLIR type; `category` orders promotion
-    (0 bool, 1 integer, 2 floating); `itemsize` is in bytes (bool is stored as one byte, 0 or 1).
+    `mlir` is the element type in the tape dialect and in code generators, signedness included; `bits` the width of a value
+    (bool 1, stored as a byte, 0 or 1). `exponent` and `mantissa` are the stored bits of a float, of a complex number those
+    of its parts. `accumulator` names the dtype that numbers of this one are computed, added up and multiplied in where that
+    is another one: results are rounded to this one once per op. `carrier` is the MLIR integer that holds a value's bits in
+    registers where machines and LLVM do not move them as they are: only conversions look into it. `parts` names the dtype
+    of a complex number's parts. `module` is where NumPy has the type from. `c_type`, `safetensors`, `tensor` and `aliases`
+    are its names in C, in safetensors files, in `Tensor.type()`, and PyTorch's other names for it.
     """
 
     name: str
     mlir: str
-    code: int
-    itemsize: int
-    category: int
+    category: Category
+    bits: int
+    signed: bool = True
+    exponent: int = 0
+    mantissa: int = 0
+    accumulator: str = ""
+    carrier: str = ""
+    parts: str = ""
+    module: str = "numpy"
+    c_type: str = ""
+    safetensors: str = ""
+    tensor: str = ""
+    aliases: tuple[str, ...] = ()
+
+    # ---- kinds ---------------------------------------------------------------------------------------------
 
     @property
     def is_floating_point(self) -> bool:
-        return self.category == 2
-
-    @property
-    def is_integer(self) -> bool:
-        return self.category == 1
+        return self.category is Category.FLOATING
 
     @property
     def is_complex(self) -> bool:
-        return False
+        return self.category is Category.COMPLEX
 
     @property
-    def is_signed(self) -> bool:
-        return self is not uint8 and self.category > 0
+    def is_integer(self) -> bool:
+        return self.category is Category.INTEGER
 
     @property
     def is_bool(self) -> bool:
-        return self.category == 0
+        return self.category is Category.BOOL
 
     @property
-    def numpy(self) -> np.dtype:
-        if self.name == "bfloat16":
-            import ml_dtypes
+    def is_integral(self) -> bool:
+        """Whether numbers are whole: integers and bools."""
+        return self.category <= Category.INTEGER
 
-            return np.dtype(ml_dtypes.bfloat16)
-        return np.dtype(self.name)
+    @property
+    def is_signed(self) -> bool:
+        """Whether there are values below 0."""
+        return self.signed
+
+    # ---- in memory, in MLIR, in NumPy ------------------------------------------------------------------------
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return -(-self.bits // 8)
+
+    @property
+    def register(self) -> str:
+        """The MLIR type of a register: there the ops carry signedness, not the integers."""
+        return f"i{self.bits}" if self.is_integral else self.carrier or self.mlir
+
+    @cached_property
+    def numpy(self) -> np.dtype:
+        if self.module == "numpy":
+            return np.dtype(self.name)
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, self.name))
+
+    # ---- numbers -----------------------------------------------------------------------------------------------
+
+    @property
+    def number(self) -> type:
+        """The Python type of an element."""
+        return (bool, int, float, complex)[self.category]
+
+    @property
+    def accumulation(self) -> DType:
+        """The dtype that folds, products and elementwise ops on this one compute in; itself for most."""
+        return _BY_NAME[self.accumulator] if self.accumulator else self
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether ops on this dtype compute in another one and round to this one once."""
+        return bool(self.accumulator)
+
+    @property
+    def least(self) -> float | int:
+        """No value is below: of floats -inf."""
+        if self.is_floating_point:
+            return -math.inf
+        return -(1 << self._value_bits) if self.is_integer and self.signed else 0
+
+    @property
+    def greatest(self) -> float | int:
+        """No value is above: of floats inf."""
+        return math.inf if self.is_floating_point else (1 << self._value_bits) - 1
+
+    @property
+    def _value_bits(self) -> int:
+        """Bits of an integer beside its sign."""
+        return self.bits - (self.is_integer and self.signed)
+
+    def holds(self, other: DType) -> bool:
+        """Whether every value of `other` is one of this dtype."""
+        if self is other:
+            return True
+        if self.is_complex:
+            return _BY_NAME[self.parts].holds(_BY_NAME[other.parts] if other.is_complex else other)
+        if other.is_complex or self.category < other.category:
+            return False
+        if self.is_floating_point and other.is_floating_point:
+            return self.exponent >= other.exponent and self.mantissa >= other.mantissa
+        if self.is_floating_point:
+            return self.mantissa + 1 >= other._value_bits and 1 << (self.exponent - 1) > other._value_bits
+        return self._value_bits >= other._value_bits and (self.signed or not (other.is_integer and other.signed))
 
     def __repr__(self) -> str:
         return f"flambeau.{self.name}"
@@ -59,26 +158,128 @@ class DType:
         return (by_name, (self.name,))
 
 
-bool_ = DType("bool", "i1", 0, 1, 0)
-uint8 = DType("uint8", "ui8", 1, 1, 1)
-int8 = DType("int8", "i8", 2, 1, 1)
-int16 = DType("int16", "i16", 3, 2, 1)
-int32 = DType("int32", "i32", 4, 4, 1)
-int64 = DType("int64", "i64", 5, 8, 1)
-float16 = DType("float16", "f16", 6, 2, 2)
-bfloat16 = DType("bfloat16", "bf16", 7, 2, 2)
-float32 = DType("float32", "f32", 8, 4, 2)
-float64 = DType("float64", "f64", 9, 8, 2)
+# ---- the table ------------------------------------------------------------------------------------------------
 
-ALL = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64)
-#: The dtypes that records, kernels and the frontend accept today; the tables cover ALL.
-SUPPORTED = (bool_, int32, int64, float32, float64)
-FLOATING = tuple(d for d in SUPPORTED if d.is_floating_point)
-INTEGER = tuple(d for d in SUPPORTED if d.is_integer)
-NUMERIC = INTEGER + FLOATING
+
+def _integer(bits: int, tensor: str, alias: str = "", signed: bool = True) -> DType:
+    u, capital = ("", "I") if signed else ("u", "U")
+    c_type, mlir = f"{u}int{bits}_t", f"{u}i{bits}"
+    aliases = (alias,) if alias else ()
+    return DType(
+        f"{u}int{bits}", mlir, Category.INTEGER, bits, signed, c_type=c_type, safetensors=f"{capital}{bits}",
+        tensor=tensor, aliases=aliases,
+    )  # fmt: skip
+
+
+def _floating(name: str, mlir: str, exponent: int, mantissa: int, **fields) -> DType:
+    bits = 1 + exponent + mantissa
+    return DType(name, mlir, Category.FLOATING, bits, exponent=exponent, mantissa=mantissa, **fields)
+
+
+def _complex(parts: DType, alias: str, tensor: str) -> DType:
+    name, mlir, bits = f"complex{2 * parts.bits}", f"complex<{parts.mlir}>", 2 * parts.bits
+    return DType(
+        name, mlir, Category.COMPLEX, bits, exponent=parts.exponent, mantissa=parts.mantissa, parts=parts.name,
+        safetensors=f"C{bits}", tensor=tensor, aliases=(alias,),
+    )  # fmt: skip
+
+
+bool_ = DType(
+    "bool", "i1", Category.BOOL, 1, signed=False, c_type="uint8_t", safetensors="BOOL", tensor="Bool", aliases=("bool",)
+)
+uint8 = _integer(8, "Byte", signed=False)
+int8 = _integer(8, "Char")
+int16 = _integer(16, "Short", "short")
+int32 = _integer(32, "Int", "int")
+int64 = _integer(64, "Long", "long")
+float16 = _floating(
+    "float16",
+    "f16",
+    5,
+    10,
+    accumulator="float32",
+    safetensors="F16",
+    tensor="Half",
+    c_type="uint16_t",
+    aliases=("half",),
+)
+bfloat16 = _floating(
+    "bfloat16", "bf16", 8, 7, accumulator="float32", carrier="i16", safetensors="BF16", tensor="BFloat16", c_type="uint16_t",
+    module="ml_dtypes",
+)  # fmt: skip
+float32 = _floating("float32", "f32", 8, 23, safetensors="F32", tensor="Float", c_type="float", aliases=("float",))
+float64 = _floating("float64", "f64", 11, 52, safetensors="F64", tensor="Double", c_type="double", aliases=("double",))
+complex64 = _complex(float32, "cfloat", "ComplexFloat")
+complex128 = _complex(float64, "cdouble", "ComplexDouble")
+
+#: Every dtype that has a name. Those that are not in SUPPORTED can be named and promoted, and are refused by ops.
+ALL: tuple[DType, ...] = (
+    *(bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64),
+    *(complex64, complex128),
+)
+_supported: tuple[DType, ...] = (bool_, int32, int64, float32, float64)
 
 _BY_NAME = {d.name: d for d in ALL}
 _BY_MLIR = {d.mlir: d for d in ALL}
+
+
+class DTypes(Sequence[DType]):
+    """The supported dtypes of some categories, in the table's order. Looked up whenever it is asked, so that a record that
+    takes a set takes what is added to the table, too."""
+
+    def __init__(self, *categories: Category) -> None:
+        self.categories = frozenset(categories)
+
+    def _now(self) -> tuple[DType, ...]:
+        return tuple([d for d in _supported if d.category in self.categories])
+
+    def __contains__(self, dtype: object) -> bool:
+        return dtype in self._now()
+
+    def __iter__(self) -> Iterator[DType]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return self._now()[index]
+
+    def __repr__(self) -> str:
+        return repr(self._now())
+
+
+#: The dtypes that records, kernels and the frontend accept today.
+SUPPORTED = DTypes(*Category)
+FLOATING = DTypes(Category.FLOATING)
+INTEGER = DTypes(Category.INTEGER)
+NUMERIC = DTypes(Category.INTEGER, Category.FLOATING)
+#: What has bits to combine.
+LOGICAL = DTypes(Category.BOOL, Category.INTEGER)
+#: What has an order: all but complex numbers.
+ORDERED = DTypes(Category.BOOL, Category.INTEGER, Category.FLOATING)
+
+
+@contextmanager
+def added(*dtypes: DType) -> Iterator[None]:
+    """Inside, these dtypes are supported in this process, be they rows of the table or new ones: how a dtype is tried before it
+    is there for all. What holds sets of dtypes sees it; what copied one does not."""
+    global ALL, _supported
+    before = ALL, _supported, dict(_BY_NAME), dict(_BY_MLIR)
+    ALL = (*ALL, *(d for d in dtypes if d not in ALL))
+    _supported = tuple([d for d in ALL if d in _supported or d in dtypes])
+    _BY_NAME.update({d.name: d for d in dtypes})
+    _BY_MLIR.update({d.mlir: d for d in dtypes})
+    try:
+        yield
+    finally:
+        ALL, _supported, names, elements = before
+        for table, old in ((_BY_NAME, names), (_BY_MLIR, elements)):
+            table.clear()
+            table.update(old)
+
+
+# ---- finding one ----------------------------------------------------------------------------------------------
 
 
 def by_name(name: str) -> DType:
@@ -86,7 +287,13 @@ def by_name(name: str) -> DType:
 
 
 def by_mlir(text: str) -> DType:
+    """The dtype of an MLIR element type. Raises KeyError when there is none."""
     return _BY_MLIR[text]
+
+
+def by_safetensors(text: str) -> DType | None:
+    """The dtype that a safetensors file calls by this name, None if there is none."""
+    return next((d for d in ALL if d.safetensors == text), None)
 
 
 def from_numpy(dtype: np.dtype) -> DType:
@@ -97,17 +304,40 @@ def from_numpy(dtype: np.dtype) -> DType:
     return found
 
 
+def narrow(dtype: np.dtype) -> DType | None:
+    """The DType of NumPy's if that is a narrow one, else None."""
+    found = _BY_NAME.get(dtype.name)
+    return found if found is not None and found.accumulator else None
+
+
+def is_inexact(array: np.ndarray) -> bool:
+    """Whether an array holds numbers that are rounded: NumPy's `kind` does not know the types that others added to it."""
+    return array.dtype.kind in "fc" or (array.dtype.kind == "V" and array.dtype.name in _BY_NAME)
+
+
+# ---- promotion ------------------------------------------------------------------------------------------------
+
+
 def promote(a: DType, b: DType) -> DType:
-    """The common dtype of two tensors of equal standing, as in PyTorch."""
+    """The common dtype of two tensors of equal standing, as in PyTorch: the higher category's, and within a category the
+    smallest that holds both. Raises TypeError where there is none."""
     if a is b:
         return a
-    if a.category != b.category:
-        return a if a.category > b.category else b
-    if a.category == 2:
-        if {a, b} == {float16, bfloat16}:
-            return float32
-        return a if a.itemsize > b.itemsize else b
-    if a.itemsize == b.itemsize:  # uint8 with int8
-        return int16
-    wide, narrow = (a, b) if a.itemsize > b.itemsize else (b, a)
-    return wide if narrow is not uint8 or wide is not int8 else int16
+    low, high = sorted((a, b), key=lambda d: d.category)
+    if high.is_complex and low.category >= Category.FLOATING:
+        parts = promote(_real(low), _real(high))
+        return _smallest([d for d in ALL if d.is_complex and _BY_NAME[d.parts].holds(parts)], a, b)
+    if high.category != low.category:
+        return high
+    return _smallest([d for d in ALL if d.category is a.category and d.holds(a) and d.holds(b)], a, b)
+
+
+def _real(dtype: DType) -> DType:
+    return _BY_NAME[dtype.parts] if dtype.is_complex else dtype
+
+
+def _smallest(found: Iterable[DType], a: DType, b: DType) -> DType:
+    least = min(found, key=lambda d: d.bits, default=None)
+    if least is None:
+        raise TypeError(f"[dtype] no dtype holds both {a.name} and {b.name}. Cast one of them.")
+    return least

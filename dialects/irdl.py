@@ -177,7 +177,7 @@ def _dtype(type_: Any) -> dtypes.DType:
     try:
         return dtypes.by_mlir(str(type_))
     except KeyError:
-        known = ", ".join(d.mlir for d in dtypes.SUPPORTED)
+        known = ", ".join(d.mlir for d in dtypes.ALL)
         raise ValueError(f"[tape] {type_} is no element type of ours. Use one of {known}.") from None
 
 

@@ -6,7 +6,7 @@ dialect and the recorder are generated from them. Next: `tape/elementwise.py` fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -71,11 +71,16 @@ class OpRecord:
     lower      elementwise and source ops: (b, operands..., attrs...) -> value, on scalars or vectors alike, with
                the emitter `b` of `compiler/codegen/emitter.py`. Reductions: a `Monoid`. Others: None, their
                kind and attributes say it all.
-    dtypes     accepted dtypes of the data operands (conditions, indices, starts and seeds have a fixed dtype).
+    dtypes     accepted dtypes of the data operands, one of the sets of `dtypes.py` or a tuple (conditions,
+               indices, starts and seeds have a fixed dtype).
     exact      the NumPy reference agrees with compiled code to the bit, so it may stand in for it.
     fallible   may fail at run time on data (index out of range, division by zero).
     keep       a flushed forward keeps this op's result for the backward instead of recomputing it.
-    ulp        accepted distance from the correctly rounded result, in units in the last place, per dtype name.
+    ulp        accepted distance from the correctly rounded result, in units in the last place: one number, or one per dtype
+               name.
+    rounds_once  on narrow floats, computing in the dtype itself gives what computing in its accumulation dtype and rounding once
+               gives: a machine that has the dtype may do so. True of + - * / and sqrt (Figueroa, "When is double rounding
+               innocuous?", 1995), and of what does not round.
     samples    good calls and bad ones.
     doc        one line, shown in docs.
     fails      fallible elementwise ops: (b, operands..., attrs...) -> i1, true where the op must fail; `lower` is then
@@ -94,11 +99,12 @@ class OpRecord:
     reference: Callable[..., Any]
     vjp: Callable[..., tuple[Any, ...]] | NoGradient
     lower: Any
-    dtypes: tuple[DType, ...]
+    dtypes: Sequence[DType]
     exact: bool = True
     fallible: bool = False
     keep: bool = False
-    ulp: dict[str, float] = field(default_factory=dict)
+    ulp: float | Mapping[str, float] = 0.0
+    rounds_once: bool = False
     samples: Callable[[], list[Sample]] = list
     doc: str = ""
     fails: Callable[..., Any] | None = None
@@ -114,6 +120,10 @@ class OpRecord:
         if self.fallible != (self.failure is not None):
             raise TypeError(f"[record] op '{self.name}': `fallible` and `failure` go together. Give both or neither.")
         REGISTRY[self.name] = self
+
+    def ulp_in(self, dtype: DType) -> float:
+        """`ulp` of results of this dtype. Raises KeyError where the record says none."""
+        return self.ulp if isinstance(self.ulp, float) else self.ulp[dtype.name]
 
     def infer_results(self, avals: Sequence[Aval], attrs: tuple[Any, ...]) -> tuple[Aval, ...]:
         found: Any = self.infer(*avals, *attrs)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Builder, Value
-from flambeau.dialects.dtypes import SUPPORTED, DType, from_numpy
+from flambeau.dialects.dtypes import SUPPORTED, DType, from_numpy, is_inexact
 from flambeau.dialects.tape.elementwise import saturate
 from flambeau.runtime import Buffer, OutOfMemory, recorder
 from flambeau.runtime.recorder import Tensor
@@ -49,7 +49,7 @@ def copied(array: np.ndarray, dtype: DType | None = None, *, cls: type | None = 
     """A tensor of its own memory with the elements of `array`, converted as the op `cast` converts."""
     dtype = check_supported("tensor", dtype or from_numpy(array.dtype))
     buffer, target = empty_array(array.shape, dtype)
-    target[...] = saturate(array, dtype) if array.dtype.kind == "f" and dtype.is_integer else array
+    target[...] = saturate(array, dtype) if is_inexact(array) or dtype.is_narrow else array
     return recorder.tensor_from_buffer(buffer, array.shape, dtype, cls=cls)
 
 
@@ -67,7 +67,7 @@ def shared(array: np.ndarray) -> Tensor:
         raise ValueError(
             f"[from_numpy] an array with strides {array.strides} cannot be shared. Pass numpy.ascontiguousarray(array)."
         )
-    buffer = Buffer.from_object(dense.data)
+    buffer = Buffer.from_object(dense.view(f"u{dense.itemsize}").data if dense.dtype.kind == "V" else dense.data)
     made = recorder.tensor_from_buffer(buffer, dense.shape, dtype, shared=True)
     if dense is array:
         return made

@@ -68,7 +68,7 @@ def to_float(self: Tensor) -> float:
 
 def to_index(self: Tensor) -> int:
     """The value of an integer tensor with one element, for indices. Raises TypeError for other dtypes."""
-    if self.dtype.is_floating_point:
+    if not self.dtype.is_integer and not self.dtype.is_bool:
         raise TypeError(f"[index] a tensor of dtype {self.dtype} cannot be used as an index. Convert it with .long().")
     return int(item(self))
 
@@ -315,7 +315,7 @@ def is_floating_point(input: Tensor) -> bool:
 
 @declared(free="flambeau", method=True, samples=calls(lambda: [call(data(2, 3))]))
 def is_complex(input: Tensor) -> bool:
-    """Whether the dtype is a complex one: there are none."""
+    """Whether the dtype is one of complex numbers: no tensor has one yet."""
     return input.dtype.is_complex
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from flambeau.declarations import Unsampled, declared
+from flambeau.dialects.dtypes import is_inexact
+from flambeau.dialects.tape.common import widened
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class _Formatter:
 
     def __init__(self, values: np.ndarray, options: PrintOptions) -> None:
         self.options = options
-        self.floating = values.dtype.kind == "f"
+        self.floating = is_inexact(values)
         self.integral = True
         self.scientific = False
         self.width = 1
@@ -131,8 +133,7 @@ def array_text(values: np.ndarray, indent: int = 0) -> str:
     """The elements in nested brackets, following lines indented by `indent`."""
     if values.size == 0:
         return "[]"
-    if values.dtype.name == "bfloat16":
-        values = values.astype(np.float32)
+    values = widened(values)
     summarize = values.size > _options.threshold
     shown = _edges(values, _options.edgeitems) if summarize else values
     return _nested(values, indent, summarize, _Formatter(shown, _options))

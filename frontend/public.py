@@ -47,15 +47,8 @@ _VALUES: dict[str, Any] = {
     "iinfo": type_info.iinfo,
     "memory_format": memory_format.memory_format,
     **{f.name: f for f in memory_format.FORMATS},
-    "float": dtypes.float32,
-    "double": dtypes.float64,
-    "half": dtypes.float16,
-    "long": dtypes.int64,
-    "int": dtypes.int32,
-    "short": dtypes.int16,
-    "bool": dtypes.bool_,
     **{name: getattr(math, name) for name in ("inf", "nan", "pi", "e")},
-    **{d.name: d for d in dtypes.ALL},
+    **{name: d for d in dtypes.ALL for name in (d.name, *d.aliases)},
 }
 
 NAMES: dict[str, Any] = {**declarations.names(declarations.TOP), **_VALUES}

@@ -23,18 +23,6 @@ from flambeau import foreign, host
 from flambeau.dialects import dtypes
 from flambeau.runtime.recorder import Tensor
 
-_DTYPES = {
-    "BOOL": dtypes.bool_,
-    "U8": dtypes.uint8,
-    "I8": dtypes.int8,
-    "I16": dtypes.int16,
-    "I32": dtypes.int32,
-    "I64": dtypes.int64,
-    "F16": dtypes.float16,
-    "BF16": dtypes.bfloat16,
-    "F32": dtypes.float32,
-    "F64": dtypes.float64,
-}
 _MOST_DIMENSIONS = 64  # of a NumPy array
 _CHUNK = 1 << 24
 
@@ -112,19 +100,21 @@ def _reader(file: Any, name: str) -> Any:
 def _tensors(entries: dict[str, _Entry], header: dict[str, Any]) -> dict[str, Tensor]:
     """All are looked at before the first is read."""
     for name, e in entries.items():
-        if e.dtype not in _DTYPES:
+        dtype = dtypes.by_safetensors(e.dtype)
+        if dtype is None:
             raise TypeError(
                 f"[load] '{_shortened(name)}' has dtype {e.dtype}, which is not supported. Convert it first."
             )
-        host.check_supported("load", _DTYPES[e.dtype])
-        size = math.prod([max(1, n) for n in e.shape[: _MOST_DIMENSIONS + 1]]) * _DTYPES[e.dtype].itemsize
+        host.check_supported("load", dtype)
+        size = math.prod([max(1, n) for n in e.shape[: _MOST_DIMENSIONS + 1]]) * dtype.itemsize
         if len(e.shape) > _MOST_DIMENSIONS or size >= 2**63:
             raise refuse(f"'{_shortened(name)}' has the shape {_shortened(str(e.shape))}, which no tensor can have")
     return {name: _tensor(name, entries[name]) for name in header if name != "__metadata__"}
 
 
 def _tensor(name: str, e: _Entry) -> Tensor:
-    dtype = _DTYPES[e.dtype]
+    dtype = dtypes.by_safetensors(e.dtype)
+    assert dtype is not None  # looked at in `_tensors`
     array = np.frombuffer(e.array(), np.uint8)
     if dtype is dtypes.bool_ and (array > 1).any():
         raise refuse(f"'{_shortened(name)}' has bool bytes other than 0 and 1")

@@ -5,7 +5,6 @@ In: dtypes. Out: their limits. Next: `promotion.py`.
 
 from __future__ import annotations
 
-import numpy as np
 from flambeau.dialects.dtypes import DType
 from flambeau.promotion import get_default_dtype
 
@@ -66,5 +65,4 @@ class iinfo(_Info):
     def __init__(self, type: DType) -> None:
         dtype = _check("iinfo", type, "is_integer")
         super().__init__(dtype)
-        found = np.iinfo(dtype.numpy)
-        self.max, self.min = int(found.max), int(found.min)
+        self.max, self.min = int(dtype.greatest), int(dtype.least)

@@ -4,7 +4,7 @@ It offers the operations that `compiler/codegen/arithmetic.py` does, with the sa
 """
 
 import numpy as np
-from flambeau.dialects.dtypes import by_mlir
+from flambeau.dialects.dtypes import by_mlir, from_numpy
 from flambeau.dialects.tape.elementwise import maximum, minimum, saturate
 from fused import fma
 
@@ -17,9 +17,9 @@ class Val:
 
     def __init__(self, array) -> None:
         self.array = np.asarray(array)
-        self.type = {"bool": "i1", "int32": "i32", "int64": "i64", "float32": "f32", "float64": "f64"}[
-            self.array.dtype.name
-        ]
+        self.dtype = from_numpy(self.array.dtype)
+        self.type, self.bits = self.dtype.mlir, self.dtype.bits
+        self.is_float, self.is_signed = self.dtype.is_floating_point, self.dtype.is_signed
         self.lanes = 1
 
     @property

@@ -112,7 +112,7 @@ def _compare(record: OpRecord, case: Case, result: np.ndarray, expected: np.ndar
         error = np.abs(result.astype(np.float64) - expected.astype(np.float64))
         return None if np.all(error <= bound) else f"{case.id}: error {np.max(error - bound)} above the bound"
     distance = ulp_distance(result, expected)
-    limit = record.ulp[from_numpy(expected.dtype).name]
+    limit = record.ulp_in(from_numpy(expected.dtype))
     if distance.size == 0 or np.max(distance) <= limit:
         return None
     worst = int(np.argmax(distance))

@@ -27,7 +27,7 @@ def recorded(page: str) -> str:
         (Path(folder) / "example.py").write_text(block[1])
         environment = {**os.environ, "FLAMBEAU_DUMP": folder, "FLAMBEAU_COMPILE": "blocking"}
         subprocess.run([sys.executable, "example.py"], check=True, cwd=folder, env=environment, timeout=120)
-        (file,) = Path(folder).glob("program-*/0-tape.mlir")
+        (file,) = Path(folder).glob("program-*/00-tape.mlir")
         return re.sub(r" loc\(.*\)$", "", file.read_text(), flags=re.M)
 
 

@@ -1,25 +1,56 @@
 """The operations that record lowerings are written in: one method per op, for scalars and vectors alike.
 
 In: `Val`s and Python numbers. Out: arith, math and vector ops, each handed to `op` as what it is: name, operands, attribute
-and result type. A scalar operand beside a vector is splatted; a number takes the type of the other operand.
+and result type. A scalar operand beside a vector is splatted; a number takes the type of the other operand. Whether an integer is
+signed says its type (`Val.is_signed`); the ops of arith say it in their names.
 Next: `spelling.py`, how an op is written; `emitter.py`, which mixes this in.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from flambeau.compiler.codegen.values import Number, Operand, Val, spell_number, spell_type
+from flambeau.compiler.codegen.values import (
+    Number,
+    Operand,
+    Val,
+    dtype_of,
+    float_bits,
+    register_type,
+    spell_number,
+    spell_type,
+)
+from flambeau.dialects.dtypes import DType
 from flambeau.dialects.size import Size
 
 _FLOAT_PREDICATE = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
 _SIGNED_PREDICATE = {"eq": "eq", "ne": "ne", "lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge"}
-_BOOL_PREDICATE = {"eq": "eq", "ne": "ne", "lt": "ult", "le": "ule", "gt": "ugt", "ge": "uge"}
+_UNSIGNED_PREDICATE = {"eq": "eq", "ne": "ne", "lt": "ult", "le": "ule", "gt": "ugt", "ge": "uge"}
 
 
 def _model(*operands: Operand) -> Val:
     """The first operand that is no number: it says which type numbers take."""
     return next(x for x in operands if isinstance(x, Val))
+
+
+def _real(x: Val, floating: str, signed: str, unsigned: str = "", boolean: str = "") -> str:
+    """Which of an op's names is that for values like x. Raises TypeError for complex ones: they have no arithmetic yet."""
+    if x.dtype.is_complex:
+        raise TypeError(f"[emitter] there is no {signed} of {x.dtype.name} yet. Use a real dtype.")
+    if x.is_float:
+        return floating
+    if x.dtype.is_bool and boolean:
+        return boolean
+    return signed if x.is_signed or not unsigned else unsigned
+
+
+def _of_one_range(dtype: DType) -> DType:
+    """The dtype that a carried one accumulates in. Its exponents must be the same: then a conversion is a shift."""
+    wide = dtype.accumulation
+    if wide.exponent != dtype.exponent or not wide.mantissa > dtype.mantissa:
+        raise TypeError(f"[emitter] there is no conversion between {dtype.name} and {wide.name} yet. Write one here.")
+    return wide
 
 
 class Arithmetic:
@@ -77,12 +108,15 @@ class Arithmetic:
         vals = self.unify(*operands)
         x = vals[0]
         if any(v.type != x.type for v in vals):
-            raise TypeError(f"[emitter] {op} of {', '.join(v.mlir for v in vals)}. Cast the operands to one type.")
+            raise TypeError(f"[emitter] {op} of {', '.join(v.type for v in vals)}. Cast the operands to one type.")
+        if x.dtype.carrier:
+            raise TypeError(
+                f"[emitter] there is no {op} of {x.type}. Cast the operands, as the pass legalise-dtypes does."
+            )
         return self.op(op, vals, x.type, x.lanes)
 
-    def _numeric(self, name: str, x: Operand, y: Operand, kinds: tuple[str, str] = ("f", "i")) -> Val:
-        model = _model(x, y)
-        return self._same(f"arith.{name}{kinds[0] if model.is_float else kinds[1]}", x, y)
+    def _numeric(self, name: str, x: Operand, y: Operand) -> Val:
+        return self._same(_real(_model(x, y), f"arith.{name}f", f"arith.{name}i"), x, y)
 
     # ---- arithmetic ----------------------------------------------------------------------------------------
 
@@ -111,7 +145,8 @@ class Arithmetic:
         return self.sub(x.bits, self._same("math.ctlz", x))
 
     def abs(self, x: Val) -> Val:
-        return self._same("math.absf" if x.is_float else "math.absi", x)
+        name = _real(x, "math.absf", "math.absi", "itself")
+        return x if name == "itself" else self._same(name, x)
 
     def sqrt(self, x: Val) -> Val:
         return self._same("math.sqrt", x)
@@ -133,16 +168,11 @@ class Arithmetic:
 
     def minimum(self, x: Operand, y: Operand) -> Val:
         """The lesser; NaN if either is NaN; -0.0 is less than 0.0. Of bools: and."""
-        return self._extreme("minimumf", "minsi", "andi", x, y)
+        return self._same(_real(_model(x, y), "arith.minimumf", "arith.minsi", "arith.minui", "arith.andi"), x, y)
 
     def maximum(self, x: Operand, y: Operand) -> Val:
         """The greater; NaN if either is NaN; 0.0 is greater than -0.0. Of bools: or."""
-        return self._extreme("maximumf", "maxsi", "ori", x, y)
-
-    def _extreme(self, floating: str, signed: str, boolean: str, x: Operand, y: Operand) -> Val:
-        model = _model(x, y)
-        op = floating if model.is_float else boolean if model.type == "i1" else signed
-        return self._same(f"arith.{op}", x, y)
+        return self._same(_real(_model(x, y), "arith.maximumf", "arith.maxsi", "arith.maxui", "arith.ori"), x, y)
 
     def int_div_floor(self, x: Operand, y: Operand) -> Val:
         """Integer quotient rounded down; 0 for a zero divisor; wraps for the least integer by -1."""
@@ -155,6 +185,8 @@ class Arithmetic:
     def _int_divide(self, x: Operand, y: Operand) -> tuple[Val, Val]:
         """Hardware division traps for y = 0 and for the least integer by -1: both are computed by other means."""
         x, y = self.unify(x, y)
+        if not x.is_signed:
+            return self._unsigned_divide(x, y)
         zero, one, is_minus_one = self.const(0, x), self.const(1, x), self.cmp("eq", y, -1)
         is_zero = self.cmp("eq", y, zero)
         divisor = self.select(self.or_(is_zero, is_minus_one), one, y)
@@ -167,6 +199,13 @@ class Arithmetic:
         remainder = self.select(down, self.add(remainder, divisor), remainder)
         quotient = self.select(is_minus_one, self.sub(zero, x), quotient)
         return self.select(is_zero, zero, quotient), remainder
+
+    def _unsigned_divide(self, x: Val, y: Val) -> tuple[Val, Val]:
+        zero = self.const(0, x)
+        is_zero = self.cmp("eq", y, zero)
+        divisor = self.select(is_zero, self.const(1, x), y)
+        quotient = self.div_unsigned(x, divisor)
+        return self.select(is_zero, zero, quotient), self.sub(x, self.mul(quotient, divisor))
 
     def div_unsigned(self, x: Operand, y: Operand) -> Val:
         """Quotient of integers known to be non-negative and positive: index arithmetic."""
@@ -199,8 +238,8 @@ class Arithmetic:
         return self._same("arith.shli", x, y)
 
     def shr(self, x: Operand, y: Operand) -> Val:
-        """Arithmetic right shift (keeps the sign)."""
-        return self._same("arith.shrsi", x, y)
+        """Right shift that keeps the sign, if x has one."""
+        return self._same("arith.shrsi" if _model(x, y).is_signed else "arith.shrui", x, y)
 
     def shru(self, x: Operand, y: Operand) -> Val:
         """Logical right shift (fills with zeros)."""
@@ -208,8 +247,8 @@ class Arithmetic:
 
     def bitcast(self, x: Val, element: str) -> Val:
         """The same bits as another type of the same width."""
-        if x.type == element:
-            return x
+        if register_type(x.type) == register_type(element):  # as signed or unsigned: the register stays
+            return x._replace(type=element)
         return self._convert("arith.bitcast", x, element)
 
     # ---- comparison and choice -----------------------------------------------------------------------------
@@ -219,9 +258,13 @@ class Arithmetic:
         x, y = self.unify(x, y)
         if x.type != y.type:
             raise TypeError(f"[emitter] cmp of {x.mlir}, {y.mlir}. Cast the operands to one type.")
+        if x.dtype.carrier:
+            x, y = (self.cast(v, x.dtype.accumulation.mlir) for v in (x, y))
         if x.is_float:
             return self.op("arith.cmpf", [x, y], "i1", x.lanes, _FLOAT_PREDICATE[predicate])
-        names = _BOOL_PREDICATE if x.type == "i1" else _SIGNED_PREDICATE
+        if x.dtype.is_complex and predicate not in ("eq", "ne"):
+            raise TypeError(f"[emitter] values of {x.dtype.name} have no order. Compare real and imaginary parts.")
+        names = _SIGNED_PREDICATE if x.is_signed else _UNSIGNED_PREDICATE
         return self.op("arith.cmpi", [x, y], "i1", x.lanes, names[predicate])
 
     def is_nan(self, x: Val) -> Val:
@@ -239,29 +282,50 @@ class Arithmetic:
     # ---- conversions ---------------------------------------------------------------------------------------
 
     def cast(self, x: Val, element: str) -> Val:
-        """The language's cast: float to int saturates and takes NaN to 0; number to bool is x != 0."""
-        if x.type == element:
+        """The language's cast: float to int saturates and takes NaN to 0; number to bool is x != 0; integers wrap."""
+        source, target = x.dtype, dtype_of(element)
+        if source is target:
             return x
-        if element == "i1":
+        if source.is_complex or target.is_complex:
+            raise TypeError(f"[emitter] there is no cast from {source.name} to {target.name} yet. Use real dtypes.")
+        if target.is_bool:
             return self.cmp("ne", x, self.const(0, x))
-        if x.is_float:
-            return self._from_float(x, element)
-        if element in ("f16", "bf16", "f32", "f64"):
-            return self._convert("arith.uitofp" if x.type == "i1" else "arith.sitofp", x, element)
-        if x.type == "i1":
-            return self.extend_unsigned(x, element)
-        return self.extend_signed(x, element) if Val("", element).bits > x.bits else self.truncate(x, element)
+        if source.is_floating_point:
+            return self._from_float(x, target)
+        if target.is_floating_point:
+            return self._convert("arith.sitofp" if source.is_signed else "arith.uitofp", x, element)
+        if source.bits >= target.bits:
+            return self.bitcast(x, element) if source.bits == target.bits else self.truncate(x, element)
+        return self.extend_signed(x, element) if source.is_signed else self.extend_unsigned(x, element)
 
-    def _from_float(self, x: Val, element: str) -> Val:
-        result = Val("", element, x.lanes)
-        if not result.is_float:
-            return self._saturate(x, element)
-        if result.bits == x.bits:  # f16 and bf16: no direct conversion
-            return self.cast(self.cast(x, "f32"), element)
-        return self._convert("arith.extf" if result.bits > x.bits else "arith.truncf", x, element)
+    def _from_float(self, x: Val, target: DType) -> Val:
+        if x.dtype.carrier:
+            return self.cast(self._uncarried(x), target.mlir)
+        if target.carrier:
+            return self._carried(self.cast(x, target.accumulation.mlir), target)
+        if not target.is_floating_point:
+            name = "llvm.fptosi.sat" if target.is_signed else "llvm.fptoui.sat"
+            return self.op(name, [x], target.mlir, x.lanes)
+        if target.bits == x.bits:  # f16 and bf16: no direct conversion
+            return self.cast(self.cast(x, target.accumulation.mlir), target.mlir)
+        return self._convert("arith.extf" if target.bits > x.bits else "arith.truncf", x, target.mlir)
 
-    def _saturate(self, x: Val, element: str) -> Val:
-        return self.op("llvm.fptosi.sat", [x], element, x.lanes)
+    def _uncarried(self, x: Val) -> Val:
+        """A float that is kept as its bits, in the dtype that it accumulates in. Exact."""
+        wide = _of_one_range(x.dtype)
+        bits = self.extend_unsigned(self.bitcast(x, x.dtype.carrier), f"i{wide.bits}")
+        return self.bitcast(self.shl(bits, wide.mantissa - x.dtype.mantissa), wide.mlir)
+
+    def _carried(self, x: Val, target: DType) -> Val:
+        """x, of the accumulation dtype, rounded to nearest even: the bits that are dropped carry into those that stay."""
+        wide = _of_one_range(target)
+        dropped, integer = wide.mantissa - target.mantissa, f"i{wide.bits}"
+        bits = self.bitcast(x, integer)
+        odd = self.and_(self.shru(bits, dropped), 1)
+        rounded = self.shru(self.add(bits, self.add(odd, (1 << (dropped - 1)) - 1)), dropped)
+        nan = self.const(float_bits(math.nan, target.mlir), rounded)
+        kept = self.truncate(self.select(self.is_nan(x), nan, rounded), target.carrier)
+        return self.bitcast(kept, target.mlir)
 
     def extend_signed(self, x: Val, element: str) -> Val:
         return self._convert("arith.extsi", x, element)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from flambeau.compiler.codegen.memory import Memory
 from flambeau.compiler.codegen.spelling import spell
-from flambeau.compiler.codegen.values import POINTER, Number, Operand, Val, spell_number
+from flambeau.compiler.codegen.values import POINTER, Number, Operand, Val, spell_number, spell_type
 from flambeau.compiler.kernel import KernelSource
 from flambeau.dialects.size import Size
 
@@ -133,11 +133,12 @@ class Emitter(Memory):
     def table(self, numbers: Sequence[Number], element: str) -> Val:
         """A pointer to constant numbers in memory, to be read with `load` and `gather`."""
         literals = ", ".join(spell_number(x, element) for x in numbers)
-        count, type = len(numbers), f"!llvm.array<{len(numbers)} x {element}>"
+        count, register = len(numbers), spell_type(element)
         name = self._tables.get((literals, element))
         if name is None:
             name = self._tables[(literals, element)] = f"table{len(self._tables)}"
-            value = f"dense<[{literals}]> : tensor<{count}x{element}>"
+            value = f"dense<[{literals}]> : tensor<{count}x{register}>"
+            type = f"!llvm.array<{count} x {register}>"
             self._globals.append(f"  llvm.mlir.global private constant @{name}({value}) : {type}")
             self._entry.append(f"    %{name} = llvm.mlir.addressof @{name} : {POINTER}")
         return Val(f"%{name}", POINTER)

@@ -113,13 +113,13 @@ def transposed(b: Emitter, lines: list[Val]) -> list[Val]:
     return [columns[i % part][i // part] for i in range(len(lines))]
 
 
-def _transposed_parts(b: Emitter, lines: list[Val], part: int) -> list[Val]:
-    """Transposes the squares of `part` lines by `part` lanes that lie side by side."""
-    if part == 4:
-        even, odd = lines[0::2], lines[1::2]
-        low, high = ([_interleaved(b, x, y, part, 1, up) for x, y in zip(even, odd, strict=True)] for up in (0, 1))
-        return [_interleaved(b, x, y, part, 2, up) for x, y in (low, high) for up in (0, 1)]
-    return [_interleaved(b, lines[0], lines[1], part, 1, up) for up in (0, 1)] if part == 2 else lines
+def _transposed_parts(b: Emitter, lines: list[Val], part: int, run: int = 1) -> list[Val]:
+    """Transposes the squares of `part` lines by `part` lanes that lie side by side; `run` lanes are of one column by now."""
+    if run == part:
+        return lines
+    pairs = list(zip(lines[0::2], lines[1::2], strict=True))
+    low, high = ([_interleaved(b, x, y, part, run, up) for x, y in pairs] for up in (0, 1))
+    return _transposed_parts(b, low, part, 2 * run) + _transposed_parts(b, high, part, 2 * run)
 
 
 def _interleaved(b: Emitter, x: Val, y: Val, part: int, run: int, upper: int) -> Val:

@@ -108,7 +108,7 @@ class Memory(Arithmetic):
         self.emit(f"llvm.atomicrmw min {pointer.name}, {x.name} monotonic : {POINTER}, i64", "i64")
 
     def _loaded(self, x: Val, element: str) -> Val:
-        return self.cmp("ne", x, self.const(0, x)) if element == "i1" else x
+        return self.cmp("ne", x, self.const(0, x)) if element == "i1" else x._replace(type=element)
 
     def _stored(self, x: Val) -> Val:
         return self.extend_unsigned(x, "i8") if x.type == "i1" else x

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from flambeau.compiler.codegen.values import Val
+from flambeau.compiler.codegen.values import Val, register_type, spell_type
 
 #: (name, operands, attribute, a value of the result's type) -> text
 _Form = Callable[[str, Sequence[Val], str, Val], str]
@@ -42,18 +42,18 @@ def _intrinsic(name: str, operands: Sequence[Val], attribute: str, result: Val) 
     """An intrinsic whose name ends in the types of its result and its operand."""
     (x,) = operands
     suffix = f"v{x.lanes}" if x.lanes > 1 else ""
-    full = f"{name}.{suffix}{result.type}.{suffix}{x.type}"
+    full = f"{name}.{suffix}{register_type(result.type)}.{suffix}{register_type(x.type)}"
     return f'llvm.call_intrinsic "{full}"({x.name}) : ({x.mlir}) -> {result.mlir}'
 
 
 def _extract(name: str, operands: Sequence[Val], attribute: str, result: Val) -> str:
     (x,) = operands
-    return f"{name} {x.name}[{attribute}] : {x.type} from {x.mlir}"
+    return f"{name} {x.name}[{attribute}] : {spell_type(x.type)} from {x.mlir}"
 
 
 def _insert(name: str, operands: Sequence[Val], attribute: str, result: Val) -> str:
     x, into = operands
-    return f"{name} {x.name}, {into.name}[{attribute}] : {x.type} into {into.mlir}"
+    return f"{name} {x.name}, {into.name}[{attribute}] : {spell_type(x.type)} into {into.mlir}"
 
 
 def _shuffle(name: str, operands: Sequence[Val], attribute: str, result: Val) -> str:
@@ -63,7 +63,7 @@ def _shuffle(name: str, operands: Sequence[Val], attribute: str, result: Val) ->
 
 def _lanes_folded(name: str, operands: Sequence[Val], attribute: str, result: Val) -> str:
     (x,) = operands
-    return f"{name} <{attribute}>, {x.name} : {x.mlir} into {result.type}"
+    return f"{name} <{attribute}>, {x.name} : {x.mlir} into {result.mlir}"
 
 
 CONVERSIONS = (
@@ -84,6 +84,7 @@ _FORMS: dict[str, _Form] = {
     "arith.cmpi": _comparison,
     "arith.select": _select,
     "llvm.fptosi.sat": _intrinsic,
+    "llvm.fptoui.sat": _intrinsic,
     "vector.broadcast": _conversion,
     "vector.extract": _extract,
     "vector.insert": _insert,

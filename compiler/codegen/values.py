@@ -10,15 +10,33 @@ import ctypes
 import struct
 from typing import NamedTuple
 
+import numpy as np
+from flambeau.dialects.dtypes import ALL, DType, by_mlir
 from flambeau.dialects.size import Size
 
-FLOAT_BITS = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
-INTEGER_BITS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64}
 POINTER = "!llvm.ptr"
 
 
+def dtype_of(element: str) -> DType:
+    """The row of the table behind an element type. Raises TypeError where there is none."""
+    try:
+        return by_mlir(element)
+    except KeyError:
+        known = ", ".join(d.mlir for d in ALL)
+        raise TypeError(f"[emitter] {element} is no element type. Use one of {known}.") from None
+
+
+def is_element(text: str) -> bool:
+    """Whether an MLIR type is that of elements."""
+    return any(d.mlir == text for d in ALL)
+
+
 class Val(NamedTuple):
-    """An SSA name with its element type; `lanes` 1 is a scalar, more a one-dimensional vector."""
+    """An SSA name with its element type; `lanes` 1 is a scalar, more a one-dimensional vector.
+
+    The type says whether an integer is signed (`ui8`), which MLIR's registers do not know (`i8`): so comparisons, division,
+    shifts and conversions of an unsigned value need no other methods.
+    """
 
     name: str
     type: str
@@ -27,34 +45,50 @@ class Val(NamedTuple):
     @property
     def mlir(self) -> str:
         """The type as MLIR spells it."""
-        return self.type if self.lanes == 1 else f"vector<{self.lanes}x{self.type}>"
+        return spell_type(self.type, self.lanes)
+
+    @property
+    def dtype(self) -> DType:
+        return dtype_of(self.type)
 
     @property
     def is_float(self) -> bool:
-        return self.type in FLOAT_BITS
+        return self.dtype.is_floating_point
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether integers have a sign; bools have none."""
+        return self.dtype.is_signed
 
     @property
     def bits(self) -> int:
-        return FLOAT_BITS.get(self.type) or INTEGER_BITS[self.type]
+        return self.dtype.bits
 
 
 Number = int | float | bool | Size
 Operand = Val | Number
 
 
+def register_type(element: str) -> str:
+    """The MLIR type of a scalar in a register; what is no element (a pointer, an index, a tensor) has its own."""
+    try:
+        return by_mlir(element).register
+    except KeyError:
+        return element
+
+
 def spell_type(element: str, lanes: int = 1) -> str:
-    return element if lanes == 1 else f"vector<{lanes}x{element}>"
+    register = register_type(element)
+    return register if lanes == 1 else f"vector<{lanes}x{register}>"
 
 
 def storage_type(element: str) -> str:
     """The type an element has in memory: bools take a byte."""
-    return "i8" if element == "i1" else element
+    return "i8" if element == "i1" else register_type(element)
 
 
 def storage_bytes(element: str) -> int:
-    if element == POINTER:
-        return 8
-    return (FLOAT_BITS.get(element) or INTEGER_BITS[storage_type(element)]) // 8
+    return 8 if element == POINTER else dtype_of(element).itemsize
 
 
 def float_bits(number: Number, element: str) -> int:
@@ -64,25 +98,23 @@ def float_bits(number: Number, element: str) -> int:
         return struct.unpack("<Q", struct.pack("<d", number))[0]
     if element == "f32":
         return struct.unpack("<I", struct.pack("<f", ctypes.c_float(number).value))[0]
-    if element == "f16":
-        limited = number if abs(number) < 65520.0 or number != number else float("inf") * (1 if number > 0 else -1)
-        return struct.unpack("<H", struct.pack("<e", limited))[0]
-    return _bfloat16_bits(number)
-
-
-def _bfloat16_bits(number: float) -> int:
-    import ml_dtypes
-    import numpy as np
-
-    return int(np.asarray(number, ml_dtypes.bfloat16).view(np.uint16))
+    dtype = dtype_of(element)
+    if not dtype.is_floating_point:
+        raise TypeError(f"[emitter] {dtype.name} is no float, so {number} has no bits in it. Use a float's type.")
+    with np.errstate(over="ignore"):
+        return int(np.asarray(number, dtype.numpy).view(f"u{dtype.itemsize}"))
 
 
 def spell_number(number: Number, element: str) -> str:
-    """The literal of a constant: floats by their bits, so that equal values have equal text."""
-    if element in FLOAT_BITS:
-        return f"0x{float_bits(number, element):0{FLOAT_BITS[element] // 4}X}"
-    if element == "i1":
+    """The literal of a constant: floats by their bits, so that equal values have equal text; integers as MLIR's signless ones."""
+    dtype = dtype_of(element)
+    if dtype.is_complex:
+        raise TypeError(f"[emitter] there are no constants of {dtype.name} yet. Use a real dtype.")
+    if dtype.is_floating_point and dtype.carrier:
+        return spell_number(float_bits(number, element), dtype.carrier)
+    if dtype.is_floating_point:
+        return f"0x{float_bits(number, element):0{dtype.itemsize * 2}X}"
+    if dtype.is_bool:
         return "true" if number else "false"
-    bits = INTEGER_BITS[element]
-    wrapped = int(number) & ((1 << bits) - 1)
-    return str(wrapped - (1 << bits) if wrapped >> (bits - 1) else wrapped)
+    wrapped = int(number) & ((1 << dtype.bits) - 1)
+    return str(wrapped - (1 << dtype.bits) if wrapped >> (dtype.bits - 1) else wrapped)

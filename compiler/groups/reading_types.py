@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from flambeau.compiler import mlir
-from flambeau.compiler.codegen.values import FLOAT_BITS, INTEGER_BITS, spell_number
+from flambeau.compiler.codegen.values import dtype_of, is_element, spell_number
 from flambeau.compiler.groups.form import PARALLEL, REDUCTION, Affine, GroupError, Map
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import by_mlir
@@ -213,7 +213,7 @@ class Types:
     def _elements(self, attribute: Any) -> list[str]:
         type_ = self.ir.RankedTensorType(attribute.type)
         element = str(type_.element_type)
-        if type_.rank != 1 or element not in {**FLOAT_BITS, **INTEGER_BITS}:
+        if type_.rank != 1 or not is_element(element):
             raise GroupError(f"[arith.constant] a table of type {attribute.type}. Tables have rank 1.")
         if attribute.is_splat:
             return [self.literal(attribute.get_splat_value())] * type_.get_dim_size(0)
@@ -235,7 +235,7 @@ def shared_types() -> Types:
 
 
 def _spelled(data: bytes, element: str) -> str:
-    if element in FLOAT_BITS:
+    if dtype_of(element).is_floating_point:
         return f"0x{int.from_bytes(data, 'little'):0{2 * len(data)}X}"
     return spell_number(int.from_bytes(data, "little"), element)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flambeau.compiler.codegen.values import FLOAT_BITS, spell_number
+from flambeau.compiler.codegen.values import dtype_of, spell_number
 from flambeau.compiler.groups.body_text import free_values
 from flambeau.compiler.groups.form import REDUCTION, Affine, Body, BodyOp, Generic, Group, GroupError, Order
 from flambeau.dialects.orders import ORDERS, OrderError, Place, check_order, folded_loops
@@ -224,7 +224,7 @@ def _check_identity(partial: BodyOp, identity: str, element: str) -> None:
     if neutral is None:
         return
     right = {spell_number(neutral, element)}
-    if element in FLOAT_BITS and neutral == 0:
+    if dtype_of(element).is_floating_point and neutral == 0:
         right.add(spell_number(-0.0, element))
     if identity not in right:
         raise GroupError(

@@ -16,6 +16,7 @@ from flambeau.compiler.identity import attrs_key
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.aval import Aval
+from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import Kind, OpRecord, find
 from flambeau.dialects.size import Size, minimum
@@ -242,10 +243,11 @@ def canonical(work: Rewrite, call: Call) -> Answer:
     return None if work.is_moved(call.operands[0]) else call.operands[0]
 
 
-#: Casts that lose nothing: a second cast may start from the first one's operand.
-LOSSLESS = {("int32", "int64"), ("int32", "float64"), ("float32", "float64")} | {
-    ("bool", name) for name in ("int32", "int64", "float32", "float64")
-}
+def is_lossless(source: DType, between: DType, target: DType) -> bool:
+    """Whether a cast to `between` leaves a second one as it were from `source`. An integer must not meet the saturation of floats
+    on its way to one that it wraps into."""
+    rounds = source.is_integer and between.is_floating_point and target.is_integer
+    return between.holds(source) and (not rounds or target.holds(source))
 
 
 def cast(work: Rewrite, call: Call) -> Answer:
@@ -256,7 +258,7 @@ def cast(work: Rewrite, call: Call) -> Answer:
     if inner is None or inner.op is not call.op:
         return None
     source = work.aval(inner.operands[0]).dtype
-    return Call(call.op, inner.operands, call.attrs) if (source.name, inner.attrs[0].name) in LOSSLESS else None
+    return Call(call.op, inner.operands, call.attrs) if is_lossless(source, inner.attrs[0], dtype) else None
 
 
 # ---- views ----------------------------------------------------------------------------------------------------

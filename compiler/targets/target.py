@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Target:
     """A machine.
 
-    `triple`, `cpu` and `features` are LLVM's names; `vector_bytes` and `registers` describe the vector
-    register file; `l1`, `l2`, `l3` are data cache sizes in bytes as one core sees them. `family` names the set of code
-    generators.
+    `triple`, `cpu` and `features` are LLVM's names; `vector_bytes` and `registers` describe the vector register file;
+    `native` names the narrow dtypes (`DType.is_narrow`) that it computes in, others are widened; `l1`, `l2`, `l3` are
+    data cache sizes in bytes as one core sees them. `family` names the set of code generators.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Target:
     l2: int = 1 << 20
     l3: int = 8 << 20
     family: str = "cpu"  # | "gpu"
+    native: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()  # LLVM's names of what a CPU must have to run the code, beyond its architecture
 
     @property

@@ -38,14 +38,14 @@ _ERF_END = {"f32": 3.96, "f64": 5.95}
 
 def _reduce_by_ln2(b, x):
     """(r, n shifted) with x = n ln 2 + r and |r| <= ln(2)/2."""
-    high, low = c.LN2[x.type]
+    high, low = c.LN2[format_of(x).name]
     n, shifted = round_scaled(b, x, 1 / math.log(2))
     return b.fma(n, -low, b.fma(n, -high, x)), shifted
 
 
 def _expm1_reduced(b, r):
     """e^r - 1 for |r| <= ln(2)/2."""
-    return b.fma(b.mul(r, r), polynomial(b, r, c.EXP[r.type]), r)
+    return b.fma(b.mul(r, r), polynomial(b, r, c.EXP[format_of(r).name]), r)
 
 
 def _exp_in_range(b, x):
@@ -55,7 +55,7 @@ def _exp_in_range(b, x):
 
 
 def exp(b, x):
-    lowest, highest = _EXP_RANGE[x.type]
+    lowest, highest = _EXP_RANGE[format_of(x).name]
     r, shifted = _reduce_by_ln2(b, at_least(b, at_most(b, x, highest), lowest))
     return scale_by_shifted(b, b.add(_expm1_reduced(b, r), 1.0), shifted)
 
@@ -66,12 +66,12 @@ def expm1(b, x):
     The tail is e^r - 1 - r, with the rounding error of r added to it.
     """
     form = format_of(x)
-    clamped = at_least(b, at_most(b, x, _EXP_RANGE[x.type][1]), _EXPM1_LOWEST[x.type])
-    high, low = c.LN2[x.type]
+    clamped = at_least(b, at_most(b, x, _EXP_RANGE[format_of(x).name][1]), _EXPM1_LOWEST[format_of(x).name])
+    high, low = c.LN2[format_of(x).name]
     n, shifted = round_scaled(b, clamped, 1 / math.log(2))
     exact, correction = b.fma(n, -high, clamped), b.mul(n, low)
     r = b.sub(exact, correction)
-    tail = b.fma(b.mul(r, r), polynomial(b, r, c.EXP[x.type]), b.sub(b.sub(exact, r), correction))
+    tail = b.fma(b.mul(r, r), polynomial(b, r, c.EXP[format_of(x).name]), b.sub(b.sub(exact, r), correction))
     scale = from_exponent(b, shifted_integer(b, shifted, form.bias - 1), form)
     half = b.fma(tail, scale, b.fma(r, scale, b.sub(scale, 0.5)))
     tiny = b.cmp("lt", b.abs(x), 2.0 ** -(form.mantissa + 2))  # there the result is x; keeps -0 and subnormals
@@ -80,7 +80,7 @@ def expm1(b, x):
 
 def _log_of_parts(b, exponent, f):
     """exponent * ln 2 + ln(1 + f) for 1 + f from sqrt(1/2) to sqrt(2)."""
-    high, low = c.LN2[f.type]
+    high, low = c.LN2[format_of(f).name]
     square = b.mul(f, f)
     if f.type == "f32":
         tail = b.fma(square, b.fma(polynomial(b, f, c.LOG["f32"]), f, -0.5), f)
@@ -121,7 +121,7 @@ def log1p(b, x):
 def tanh(b, x):
     """(e^2|x| - 1) / (e^2|x| + 1), the numerator exact near 0 as in `expm1`."""
     form = format_of(x)
-    doubled = b.mul(at_most(b, b.abs(x), _TANH_END[x.type]), 2.0)
+    doubled = b.mul(at_most(b, b.abs(x), _TANH_END[format_of(x).name]), 2.0)
     r, shifted = _reduce_by_ln2(b, doubled)
     scale = from_exponent(b, shifted_integer(b, shifted, form.bias), form)
     less_one = b.fma(_expm1_reduced(b, r), scale, b.sub(scale, 1.0))
@@ -138,11 +138,11 @@ def sigmoid(b, x):
 def erf(b, x):
     """x + x P(x^2) near 0, elsewhere 1 - e^-(|x| + |x| Q(|x|))."""
     magnitude, square = b.abs(x), b.mul(x, x)
-    near = b.fma(magnitude, polynomial(b, square, c.ERF_SMALL[x.type]), magnitude)
-    t = at_most(b, magnitude, _ERF_END[x.type])
-    exponent = b.fma(t, polynomial(b, t, c.ERF_LARGE[x.type]), t)
+    near = b.fma(magnitude, polynomial(b, square, c.ERF_SMALL[format_of(x).name]), magnitude)
+    t = at_most(b, magnitude, _ERF_END[format_of(x).name])
+    exponent = b.fma(t, polynomial(b, t, c.ERF_LARGE[format_of(x).name]), t)
     far = b.sub(1.0, _exp_in_range(b, b.neg(exponent)))
-    return b.copysign(b.select(b.cmp("lt", magnitude, _ERF_SPLIT[x.type]), near, far), x)
+    return b.copysign(b.select(b.cmp("lt", magnitude, _ERF_SPLIT[format_of(x).name]), near, far), x)
 
 
 def rsqrt(b, x):

@@ -9,6 +9,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flambeau.dialects.dtypes import DType, float32, float64
+
 
 @dataclass(frozen=True)
 class Format:
@@ -31,16 +33,32 @@ class Format:
         return 2.0 ** (1 - self.bias)
 
     def bits(self, number: float) -> int:
-        float_code, integer_code = ("<f", "<i") if self.name == "f32" else ("<d", "<q")
+        float_code, integer_code = {32: ("<f", "<i"), 64: ("<d", "<q")}[self.width]
         return struct.unpack(integer_code, struct.pack(float_code, number))[0]
 
+    @property
+    def width(self) -> int:
+        """Bits of a number."""
+        return int(self.integer[1:])
 
-F32 = Format("f32", "i32", 23, 127)
-F64 = Format("f64", "i64", 52, 1023)
+    @classmethod
+    def of(cls, dtype: DType) -> Format:
+        return cls(dtype.mlir, f"i{dtype.bits}", dtype.mantissa, (1 << (dtype.exponent - 1)) - 1)
+
+
+F32, F64 = Format.of(float32), Format.of(float64)
+#: The formats that there are formulas and coefficients for.
+FORMATS = {form.name: form for form in (F32, F64)}
 
 
 def format_of(x) -> Format:
-    return F32 if x.type == "f32" else F64
+    """The format of a value. Raises TypeError where there are no formulas for it."""
+    if x.type not in FORMATS:
+        raise TypeError(
+            f"[approximations] there are no formulas for {x.type}, only for {', '.join(FORMATS)}. "
+            "Cast the operands, as the pass legalise-dtypes does."
+        )
+    return FORMATS[x.type]
 
 
 def polynomial(b, t, coefficients: Sequence[float]):

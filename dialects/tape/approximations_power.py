@@ -13,6 +13,7 @@ from flambeau.dialects.tape.approximations_common import (
     at_least,
     at_most,
     double_product,
+    format_of,
     polynomial,
     quick_two_sum,
     round_scaled,
@@ -28,7 +29,7 @@ from flambeau.dialects.tape.approximations_common import (
 def pow(b, x, y):
     x, y = b.unify(x, y)
     magnitude = b.abs(x)
-    power = _power_f32 if x.type == "f32" else _power_f64
+    power = {"f32": _power_f32, "f64": _power_f64}[format_of(x).name]
     return _special_cases(b, x, y, magnitude, power(b, magnitude, y))
 
 

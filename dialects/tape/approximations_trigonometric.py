@@ -37,22 +37,22 @@ def cos(b, x):
 def _by_quadrant(b, r, quadrant):
     """sin(r + quadrant * pi/2) for |r| <= pi/4."""
     square = b.mul(r, r)
-    sine = b.fma(b.mul(r, square), polynomial(b, square, c.SIN[r.type]), r)
-    cosine = b.fma(b.mul(square, square), polynomial(b, square, c.COS[r.type]), b.fma(square, -0.5, 1.0))
+    sine = b.fma(b.mul(r, square), polynomial(b, square, c.SIN[format_of(r).name]), r)
+    cosine = b.fma(b.mul(square, square), polynomial(b, square, c.COS[format_of(r).name]), b.fma(square, -0.5, 1.0))
     odd = b.cmp("ne", b.and_(quadrant, 1), 0)
     form = format_of(r)
-    sign = b.shl(b.shru(quadrant, 1), form.mantissa + (8 if form.name == "f32" else 11))
+    sign = b.shl(b.shru(quadrant, 1), form.width - 1)
     result = b.select(odd, cosine, sine)
     return b.bitcast(b.xor(b.bitcast(result, form.integer), sign), form.name)
 
 
 def _reduce(b, x):
     """(r, quadrant): x = r + quadrant * pi/2 modulo a full turn; of the quadrant only the low two bits count."""
-    first, second, third = c.HALF_PI[x.type]
+    first, second, third = c.HALF_PI[format_of(x).name]
     n, shifted = round_scaled(b, x, 2 / math.pi)
     r = b.fma(n, -third, b.fma(n, -second, b.fma(n, -first, x)))
     quadrant = b.bitcast(shifted, format_of(x).integer)
-    large = b.cmp("gt", b.abs(x), _MODERATE[x.type])
+    large = b.cmp("gt", b.abs(x), _MODERATE[format_of(x).name])
 
     def choose():
         far_r, far_quadrant = _reduce_large(b, x)

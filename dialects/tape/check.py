@@ -99,6 +99,8 @@ def _checked_range(x: np.ndarray, low: float, high: float, op: str, what: str, t
 
 def _outside(b, x, low: float, high: float, op: str, what: str, text: str):
     """Comparisons with NaN are false: it is outside."""
+    if not x.is_float:  # a bound beyond the dtype's values is none
+        low, high = max(low, x.dtype.least), min(high, x.dtype.greatest)
     return b.not_(b.and_(b.cmp("ge", x, b.const(low, x)), b.cmp("le", x, b.const(high, x))))
 
 

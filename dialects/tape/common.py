@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import DType, bool_, by_name
+from flambeau.dialects.dtypes import DType, bool_, by_name, is_inexact, narrow
 from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample, find
 
 
@@ -65,8 +65,55 @@ def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def rounded_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` (operand arrays..., attrs...) for narrow floats, too: these are computed in the dtype that they accumulate
+    in (`DType.accumulation`), and the result is rounded once. All others it gets as they are."""
+
+    @functools.wraps(function)
+    def run(*args: Any) -> Any:
+        dtype = next((d for a in args if isinstance(a, np.ndarray | np.generic) and (d := narrow(a.dtype))), None)
+        if dtype is None:
+            return function(*args)
+        results = function(*(widened(a) for a in args))
+        if isinstance(results, tuple):
+            return tuple([_rounded(r, dtype) for r in results])
+        return _rounded(results, dtype)
+
+    return run
+
+
+def _rounded(result: Any, dtype: DType) -> np.ndarray:
+    """A result of what was widened, in the narrow dtype; one that is no float there, as it is."""
+    result = np.asarray(result)
+    return result.astype(dtype.numpy) if result.dtype == dtype.accumulation.numpy else result
+
+
+def widened(x: Any) -> Any:
+    """An array of narrow floats in the dtype that they accumulate in; anything else as it is."""
+    dtype = narrow(x.dtype) if isinstance(x, np.ndarray | np.generic) else None
+    return x.astype(dtype.accumulation.numpy) if dtype else x
+
+
+@quiet
+def saturate(x: np.ndarray, dtype: DType) -> np.ndarray:
+    """The language's conversion: float to int truncates and saturates, NaN becomes 0; number to bool is x != 0. Integers wrap.
+    What is narrow is converted from and to the dtype that it accumulates in."""
+    x = np.asarray(widened(np.asarray(x)))
+    if dtype.is_bool:
+        return np.asarray(x != 0)
+    if not is_inexact(x) or not dtype.is_integer:
+        return x.astype(dtype.accumulation.numpy).astype(dtype.numpy)
+    low, high = x.dtype.type(dtype.least), x.dtype.type(dtype.greatest)  # high may round up to 2**31 or 2**63
+    inside = (x >= low) & (x < high)
+    result = np.where(inside, x, 0).astype(dtype.numpy)
+    result = np.where(x >= high, dtype.numpy.type(dtype.greatest), result)
+    return np.where(x < low, dtype.numpy.type(dtype.least), result)
+
+
 def one_nan(x: np.ndarray) -> np.ndarray:
-    """`x` with the canonical NaN for every NaN; itself where there is none."""
+    """`x` with the canonical NaN for every NaN; itself where there is none, as among integers."""
+    if not is_inexact(x):
+        return x
     found = np.isnan(x)
     return np.where(found, x.dtype.type(np.nan), x) if found.any() else x
 
@@ -113,7 +160,7 @@ def elementwise(
     name: str,
     arity: int,
     *,
-    dtypes: tuple[DType, ...],
+    dtypes: Sequence[DType],
     reference: Callable[..., Any],
     lower: Callable[..., Any],
     vjp: Callable[..., tuple[Any, ...]] | NoGradient,
@@ -140,7 +187,7 @@ def elementwise(
         kind=Kind.ELEMENTWISE,
         attrs=(),
         infer=infer,
-        reference=quiet(reference),
+        reference=quiet(rounded_once(reference)),
         vjp=vjp,
         lower=lower,
         dtypes=dtypes,
@@ -151,7 +198,7 @@ def elementwise(
     )
 
 
-def bad_operands(name: str, arity: int, dtypes: tuple[DType, ...]) -> list[Sample]:
+def bad_operands(name: str, arity: int, dtypes: Sequence[DType]) -> list[Sample]:
     """Calls that every elementwise op with operands of one type must refuse."""
     dtype = dtypes[0].numpy
     bad = []

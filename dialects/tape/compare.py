@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import numpy as np
-from flambeau.dialects.dtypes import SUPPORTED, bool_
+from flambeau.dialects.dtypes import ORDERED, SUPPORTED, DTypes, bool_
 from flambeau.dialects.record import NoGradient, OpRecord
 from flambeau.dialects.tape.common import elementwise, samples_of
 
 
-def _comparison(name: str, reference, doc: str) -> OpRecord:
+def _comparison(name: str, reference, doc: str, dtypes: DTypes = ORDERED) -> OpRecord:
     return elementwise(
         name,
         2,
-        dtypes=SUPPORTED,
+        dtypes=dtypes,
         reference=reference,
         lower=lambda b, x, y: b.cmp(name, x, y),
         vjp=NoGradient("its result is a truth value"),
         samples=samples_of(2),
         result=bool_,
+        rounds_once=True,
         doc=doc,
     )
 
 
-eq = _comparison("eq", np.equal, "x == y; -0 equals +0, NaN equals nothing.")
-ne = _comparison("ne", np.not_equal, "x != y; true beside a NaN.")
+eq = _comparison("eq", np.equal, "x == y; -0 equals +0, NaN equals nothing.", SUPPORTED)
+ne = _comparison("ne", np.not_equal, "x != y; true beside a NaN.", SUPPORTED)
 lt = _comparison("lt", np.less, "x < y; false before true.")
 le = _comparison("le", np.less_equal, "x <= y.")
 gt = _comparison("gt", np.greater, "x > y.")

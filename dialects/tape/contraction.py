@@ -2,14 +2,15 @@
 
 In: two operands of equal rank and equal leading (batch) dimensions. The order of its sums is fixed
 (docs/architecture.md): fused multiply-adds along k in blocks of 256, or 64 lanes where M or N is 1. The NumPy reference
-sums more accurately instead, so it is not `exact`. Next: `indexing.py`.
+sums more accurately instead, so it is not `exact`. Sums run in the dtype that the operands' accumulates in
+(`DType.accumulation`), and the result is rounded once. Next: `indexing.py`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import NUMERIC
+from flambeau.dialects.dtypes import NUMERIC, from_numpy
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.tape.common import check_dtype, ops, quiet, random
 
@@ -35,9 +36,11 @@ def _infer(a: Aval, b: Aval) -> Aval:
 
 @quiet
 def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    if a.dtype.kind != "f":
+    dtype = from_numpy(a.dtype)
+    if not dtype.is_floating_point:
         return np.matmul(a, b)
-    return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(a.dtype)
+    exact = np.matmul(a.astype(np.float64), b.astype(np.float64))
+    return exact.astype(dtype.accumulation.numpy).astype(a.dtype)
 
 
 def _transpose(x):

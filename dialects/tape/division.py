@@ -11,14 +11,10 @@ import math
 import numpy as np
 from flambeau.dialects.dtypes import FLOATING
 from flambeau.dialects.record import Sample
-from flambeau.dialects.tape.common import Samples, elementwise, ops, samples_of
+from flambeau.dialects.tape.approximations_common import format_of
+from flambeau.dialects.tape.common import Samples, elementwise, one_nan, ops, samples_of
 
 # ---- references -------------------------------------------------------------------------------------------
-
-
-def _one_nan(result: np.ndarray) -> np.ndarray:
-    """The same bits for every NaN: those of compiled code."""
-    return np.where(np.isnan(result), np.nan, result).astype(result.dtype)
 
 
 def _apart(rest: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -27,12 +23,12 @@ def _apart(rest: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _fmod(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return _one_nan(np.fmod(x, y))
+    return one_nan(np.fmod(x, y))
 
 
 def _remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     rest = np.fmod(x, y)
-    return _one_nan(np.where(_apart(rest, y), rest + y, rest))
+    return one_nan(np.where(_apart(rest, y), rest + y, rest))
 
 
 def _floor_div(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -42,13 +38,17 @@ def _floor_div(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     whole = np.floor(quotient)
     whole = np.where(quotient - whole > 0.5, whole + one, whole)
     whole = np.where(quotient == 0, np.copysign(x.dtype.type(0), x / y), whole)
-    return _one_nan(np.where(y == 0, x / y, whole))
+    return one_nan(np.where(y == 0, x / y, whole))
 
 
 # ---- lowerings --------------------------------------------------------------------------------------------
 
-#: Powers of two whose square spans what a quotient may exceed the float range by, and that do not overflow themselves.
-_SCALE = {"f32": 2.0**100, "f64": 2.0**700}
+
+def _scale(y) -> float:
+    """A power of two whose square spans what a quotient may exceed the float range by, and that does not overflow itself."""
+    return {"f32": 2.0**100, "f64": 2.0**700}[format_of(y).name]
+
+
 #: A step takes at least 23 (52) bits off a quotient of at most 277 (2,098), or ends one of the three scales below.
 MOST_STEPS = 64
 
@@ -62,7 +62,7 @@ def _step(b, r, y):
 
 def _far_step(b, r, y):
     """A step by y times a power of two, so that the quotient does not overflow; what is left has the same remainder."""
-    scale, inverse = b.const(_SCALE[y.type], y), b.const(1 / _SCALE[y.type], y)
+    scale, inverse = b.const(_scale(y), y), b.const(1 / _scale(y), y)
     for _ in range(2):
         y = b.select(b.cmp("gt", b.mul(b.abs(r), inverse), y), b.mul(y, scale), y)
     return _step(b, r, y)

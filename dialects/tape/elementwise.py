@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import FLOATING, NUMERIC, SUPPORTED, DType, bool_, from_numpy
+from flambeau.dialects.dtypes import FLOATING, NUMERIC, ORDERED, SUPPORTED, DType, bool_, from_numpy, is_inexact
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.tape.common import (
     SPECIALS,
@@ -17,15 +17,16 @@ from flambeau.dialects.tape.common import (
     names,
     ops,
     points,
-    quiet,
     random,
     samples_of,
+    saturate,
     shapes,
 )
 
 add = elementwise(
     "add",
     2,
+    rounds_once=True,
     dtypes=NUMERIC,
     reference=np.add,
     lower=lambda b, x, y: b.add(x, y),
@@ -37,6 +38,7 @@ add = elementwise(
 sub = elementwise(
     "sub",
     2,
+    rounds_once=True,
     dtypes=NUMERIC,
     reference=np.subtract,
     lower=lambda b, x, y: b.sub(x, y),
@@ -48,6 +50,7 @@ sub = elementwise(
 mul = elementwise(
     "mul",
     2,
+    rounds_once=True,
     dtypes=NUMERIC,
     reference=np.multiply,
     lower=lambda b, x, y: b.mul(x, y),
@@ -59,6 +62,7 @@ mul = elementwise(
 div = elementwise(
     "div",
     2,
+    rounds_once=True,
     dtypes=FLOATING,
     reference=np.true_divide,
     lower=lambda b, x, y: b.div(x, y),
@@ -70,6 +74,7 @@ div = elementwise(
 neg = elementwise(
     "neg",
     1,
+    rounds_once=True,
     dtypes=NUMERIC,
     reference=np.negative,
     lower=lambda b, x: b.neg(x),
@@ -81,6 +86,7 @@ neg = elementwise(
 abs_ = elementwise(
     "abs",
     1,
+    rounds_once=True,
     dtypes=NUMERIC,
     reference=np.abs,
     lower=lambda b, x: b.abs(x),
@@ -103,6 +109,7 @@ def _lower_sign(b, x):
 sign = elementwise(
     "sign",
     1,
+    rounds_once=True,
     dtypes=NUMERIC,
     reference=_sign,
     lower=_lower_sign,
@@ -121,6 +128,7 @@ def _rounding(name: str, reference, lower, doc: str) -> OpRecord:
         lower=lower,
         vjp=lambda ct, r, x: (x.like(0),),
         samples=samples_of(),
+        rounds_once=True,
         doc=doc,
     )
 
@@ -133,6 +141,7 @@ trunc = _rounding("trunc", np.trunc, lambda b, x: b.trunc(x), "x without its fra
 sqrt = elementwise(
     "sqrt",
     1,
+    rounds_once=True,
     dtypes=FLOATING,
     reference=np.sqrt,
     lower=lambda b, x: b.sqrt(x),
@@ -149,21 +158,21 @@ rsqrt = elementwise(
     lower=lambda b, x: b.div(b.const(1, x), b.sqrt(x)),
     vjp=lambda ct, r, x: (ct * -0.5 * (r * r * r),),
     samples=samples_of(1, 0.5, 9.0),
-    ulp={d.name: 1.5 for d in FLOATING},
+    ulp=1.5,
     doc="1 / sqrt(x), in two correctly rounded steps.",
 )
 
 
 def _maximum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     result = np.maximum(x, y)
-    if result.dtype.kind == "f":
+    if is_inexact(result):
         result = np.where((x == y) & np.signbit(x), y, np.where(x == y, x, result))
     return result
 
 
 def _minimum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     result = np.minimum(x, y)
-    if result.dtype.kind == "f":
+    if is_inexact(result):
         result = np.where((x == y) & np.signbit(x), x, np.where(x == y, y, result))
     return result
 
@@ -177,6 +186,7 @@ def _vjp_extreme(ct, x, y, x_loses, y_loses):
 maximum = elementwise(
     "maximum",
     2,
+    rounds_once=True,
     dtypes=NUMERIC,
     reference=_maximum,
     lower=lambda b, x, y: b.maximum(x, y),
@@ -188,6 +198,7 @@ maximum = elementwise(
 minimum = elementwise(
     "minimum",
     2,
+    rounds_once=True,
     dtypes=NUMERIC,
     reference=_minimum,
     lower=lambda b, x, y: b.minimum(x, y),
@@ -233,31 +244,16 @@ select = OpRecord(
     lower=lambda b, condition, x, y: b.select(condition, x, y),
     vjp=lambda ct, r, c, x, y: (None, ops.select(c, ct, ct.like(0)), ops.select(c, ct.like(0), ct)),
     dtypes=SUPPORTED,
+    rounds_once=True,
     samples=_samples_select,
     doc="x where the condition holds, else y. The operand not chosen gets gradient 0, whatever its value.",
 )
 
 
-@quiet
-def saturate(x: np.ndarray, dtype: DType) -> np.ndarray:
-    """The language's conversion: float to int truncates and saturates, NaN becomes 0; number to bool is x != 0."""
-    x = np.asarray(x)
-    if dtype.is_bool:
-        return np.asarray(x != 0)
-    if x.dtype.kind != "f" or not dtype.is_integer:
-        return x.astype(dtype.numpy)
-    info = np.iinfo(dtype.numpy)
-    low, high = x.dtype.type(info.min), x.dtype.type(info.max)  # high may round up to 2**31 or 2**63
-    inside = (x >= low) & (x < high)
-    result = np.where(inside, x, 0).astype(dtype.numpy)
-    result = np.where(x >= high, dtype.numpy.type(info.max), result)
-    return np.where(x < low, dtype.numpy.type(info.min), result)
-
-
 def _infer_cast(x: Aval, dtype: DType) -> Aval:
-    check_dtype("cast", x, SUPPORTED)
-    if dtype not in SUPPORTED:
-        raise RuntimeError(f"[cast] cannot cast to {dtype!r}. Choose one of {names(SUPPORTED)}.")
+    check_dtype("cast", x, ORDERED)
+    if dtype not in ORDERED:
+        raise RuntimeError(f"[cast] cannot cast to {dtype!r}. Choose one of {names(ORDERED)}.")
     return Aval(x.shape, dtype)
 
 
@@ -269,9 +265,9 @@ def _vjp_cast(ct, r, x, dtype):
 def _samples_cast() -> list[Sample]:
     integers = np.array([0, 1, -1, 2**24 + 1, 2**31 - 1, -(2**31), 2**53 + 1, 2**63 - 1, -(2**63)], np.int64)
     return [
-        *(Sample((SPECIALS,), {"dtype": d}, gradient=False) for d in SUPPORTED),
-        *(Sample((random((5, 7)),), {"dtype": d}) for d in SUPPORTED),
-        *(Sample((integers,), {"dtype": d}, gradient=False) for d in SUPPORTED),
+        *(Sample((SPECIALS,), {"dtype": d}, gradient=False) for d in ORDERED),
+        *(Sample((random((5, 7)),), {"dtype": d}) for d in ORDERED),
+        *(Sample((integers,), {"dtype": d}, gradient=False) for d in ORDERED),
         Sample((np.zeros((0, 2)),), {"dtype": from_numpy(np.dtype("float32"))}),
         Sample(
             (np.zeros(2),), {"dtype": "int"}, error=(RuntimeError, "[cast] cannot cast to 'int'. Choose one of bool,")
@@ -287,7 +283,7 @@ cast = OpRecord(
     reference=saturate,
     lower=lambda b, x, dtype: b.cast(x, dtype.mlir),
     vjp=_vjp_cast,
-    dtypes=SUPPORTED,
+    dtypes=ORDERED,
     samples=_samples_cast,
-    doc="x in another dtype; float to int truncates and saturates, NaN becomes 0.",
+    doc="x in another dtype; float to int truncates and saturates, NaN becomes 0; integers wrap.",
 )

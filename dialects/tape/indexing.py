@@ -10,7 +10,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.domain import Domain, failing
 from flambeau.dialects.dtypes import NUMERIC, SUPPORTED, int64
 from flambeau.dialects.record import Kind, OpRecord, Sample
-from flambeau.dialects.tape.common import check_axis, check_dtype, ops, quiet, random
+from flambeau.dialects.tape.common import check_axis, check_dtype, ops, quiet, random, rounded_once
 
 
 def _check_index(op: str, x: Aval, index: Aval, axis: int) -> None:
@@ -120,6 +120,7 @@ def _infer_scatter_add(x: Aval, index: Aval, updates: Aval, axis: int) -> Aval:
 
 
 @quiet
+@rounded_once
 def _scatter_add(x: np.ndarray, index: np.ndarray, updates: np.ndarray, axis: int) -> np.ndarray:
     _require_in_range("scatter_add", x, index, axis)
     result = x.copy()

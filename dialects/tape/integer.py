@@ -8,11 +8,10 @@ from __future__ import annotations
 import numpy as np
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.domain import Domain, failing
-from flambeau.dialects.dtypes import INTEGER, bool_, int64
+from flambeau.dialects.dtypes import INTEGER, LOGICAL, from_numpy, int64
 from flambeau.dialects.record import NoGradient, OpRecord, Sample
 from flambeau.dialects.tape.common import elementwise, points, quiet, samples_of, shapes
 
-_LOGICAL = (bool_, *INTEGER)
 _DISCRETE = NoGradient("its result is discrete")
 
 
@@ -76,7 +75,7 @@ def _logic(name: str, arity: int, reference, lower, doc: str) -> OpRecord:
     return elementwise(
         name,
         arity,
-        dtypes=_LOGICAL,
+        dtypes=LOGICAL,
         reference=reference,
         lower=lower,
         vjp=_DISCRETE,
@@ -102,22 +101,26 @@ def _shl(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _shr(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     inside = (y >= 0) & (y < _width(x))
+    if not from_numpy(x.dtype).is_signed:
+        return np.where(inside, np.right_shift(x, np.where(inside, y, 0)), 0).astype(x.dtype)
     return np.right_shift(x, np.where(inside, y, _width(x) - 1).astype(x.dtype))
 
 
 def _inside(b, y):
-    return b.and_(b.cmp("ge", y, b.const(0, y)), b.cmp("lt", y, b.const(int(y.type[1:]), y)))
+    return b.and_(b.cmp("ge", y, b.const(0, y)), b.cmp("lt", y, b.const(y.bits, y)))
 
 
 def _lower_shl(b, x, y):
     """0 is shifted where the amount is out of range, by what its low bits say: no guard stands around the shift, which LLVM
     leaves away for GPUs, where the amount loses its high half."""
     kept = b.select(_inside(b, y), x, b.const(0, x))
-    return b.shl(kept, b.and_(y, b.const(int(y.type[1:]) - 1, y)))
+    return b.shl(kept, b.and_(y, b.const(y.bits - 1, y)))
 
 
 def _lower_shr(b, x, y):
-    return b.shr(x, b.select(_inside(b, y), y, b.const(int(y.type[1:]) - 1, y)))
+    if not x.is_signed:
+        return b.select(_inside(b, y), b.shr(x, b.and_(y, b.const(y.bits - 1, y))), b.const(0, x))
+    return b.shr(x, b.select(_inside(b, y), y, b.const(y.bits - 1, y)))
 
 
 def _shift(name: str, reference, lower, doc: str) -> OpRecord:
@@ -138,5 +141,5 @@ shr = _shift(
     "shr",
     _shr,
     _lower_shr,
-    "x shifted right by y bits, copying the sign; all sign where y is out of the width's range.",
+    "x shifted right by y bits, copying the sign; all sign (0 of unsigned) where y is out of the width's range.",
 )

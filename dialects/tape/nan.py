@@ -22,6 +22,7 @@ canonical_nan = elementwise(
     lower=lambda b, x: b.select(b.is_nan(x), b.const(math.nan, x), x),
     vjp=lambda ct, r, x: (ct,),
     samples=samples_of(),
+    rounds_once=True,
     doc="x; NaNs of every sign and payload become one, the positive quiet one without payload.",
 )
 

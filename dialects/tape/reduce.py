@@ -1,19 +1,29 @@
 """Reductions: fold the axes named by attribute `axes`, which the result drops.
 
 In: one operand; `axes` a sorted tuple. The order of the fold is fixed by shape and axes: see `reduction_order.py`. A
-fold always starts from the identity, so a sum over unit axes, or over none, is 0.0 + x. Next: `view.py`.
+fold always starts from the identity, so a sum over unit axes, or over none, is 0.0 + x. Folds run in the dtype that the
+operand's accumulates in (`DType.accumulation`), and the result is rounded once. Next: `view.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import NUMERIC, DType, bool_, from_numpy, int64
 from flambeau.dialects.record import Kind, Monoid, NoGradient, OpRecord, Sample
-from flambeau.dialects.tape.common import check_axis, check_dtype, one_nan, ops, quiet, random, reduce_axes
+from flambeau.dialects.tape.common import (
+    check_axis,
+    check_dtype,
+    one_nan,
+    ops,
+    quiet,
+    random,
+    reduce_axes,
+    rounded_once,
+)
 from flambeau.dialects.tape.elementwise import maximum, minimum
 from flambeau.dialects.tape.reduction_order import fold
 
@@ -49,7 +59,7 @@ def _reduction(
     combine: Callable[..., np.ndarray],
     vjp,
     doc: str,
-    dtypes: tuple[DType, ...] = NUMERIC,
+    dtypes: Sequence[DType] = NUMERIC,
     empty: bool = True,
 ) -> OpRecord:
     def infer(x: Aval, axes: tuple[int, ...]) -> Aval:
@@ -60,9 +70,9 @@ def _reduction(
         return Aval(reduce_axes(x.shape, axes), x.dtype)
 
     @quiet
+    @rounded_once
     def reference(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-        result = fold(x, axes, combine, monoid.identity(from_numpy(x.dtype)))
-        return one_nan(result) if result.dtype.kind == "f" else result
+        return one_nan(fold(x, axes, combine, monoid.identity(from_numpy(x.dtype))))
 
     return OpRecord(
         name=name,
@@ -117,14 +127,6 @@ def _samples(name: str, empty: bool, dtype: DType) -> list[Sample]:
         text = f"[{name}] axis 1 of shape (3, 0) has no elements"
         bad.append(Sample((np.zeros((3, 0)),), {"axes": (1,)}, error=(IndexError, text)))
     return good + signed + special + ties + bad
-
-
-def _least(dtype: DType) -> float | int:
-    return -math.inf if dtype.is_floating_point else int(np.iinfo(dtype.numpy).min)
-
-
-def _greatest(dtype: DType) -> float | int:
-    return math.inf if dtype.is_floating_point else int(np.iinfo(dtype.numpy).max)
 
 
 def _vjp_extreme(ct, r, x, axes):
@@ -182,7 +184,7 @@ def _part(x, start: int, stop: int):
 
 sum_ = _reduction(
     "sum",
-    Monoid(lambda dtype: 0.0 if dtype.is_floating_point else 0, lambda b, x, y: b.add(x, y)),
+    Monoid(lambda dtype: dtype.number(0), lambda b, x, y: b.add(x, y)),
     np.add,
     lambda ct, r, x, axes: (restore(ct, x.shape, axes),),
     "The sum; 0 of nothing. Integers wrap.",
@@ -190,7 +192,7 @@ sum_ = _reduction(
 
 prod = _reduction(
     "prod",
-    Monoid(lambda dtype: 1.0 if dtype.is_floating_point else 1, lambda b, x, y: b.mul(x, y)),
+    Monoid(lambda dtype: dtype.number(1), lambda b, x, y: b.mul(x, y)),
     np.multiply,
     _vjp_prod,
     "The product; 1 of nothing. Integers wrap. The gradient is right beside zeros.",
@@ -198,7 +200,7 @@ prod = _reduction(
 
 max_ = _reduction(
     "max",
-    Monoid(_least, lambda b, x, y: b.maximum(x, y)),
+    Monoid(lambda dtype: dtype.least, lambda b, x, y: b.maximum(x, y)),
     maximum.reference,
     _vjp_extreme,
     "The largest element; NaN if there is one; +0 is larger than -0. Ties share the gradient evenly.",
@@ -207,7 +209,7 @@ max_ = _reduction(
 
 min_ = _reduction(
     "min",
-    Monoid(_greatest, lambda b, x, y: b.minimum(x, y)),
+    Monoid(lambda dtype: dtype.greatest, lambda b, x, y: b.minimum(x, y)),
     minimum.reference,
     _vjp_extreme,
     "The smallest element; NaN if there is one; -0 is smaller than +0. Ties share the gradient evenly.",
@@ -248,6 +250,7 @@ def _position(name: str, pick: Callable[..., np.ndarray], doc: str) -> OpRecord:
         _check_not_empty(name, x, axes)
         return Aval(reduce_axes(x.shape, axes), int64)
 
+    @rounded_once
     def reference(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
         if len(axes) == x.ndim:
             return np.asarray(pick(x))

@@ -6,13 +6,14 @@ In: attributes, and for `random_bits` two 0-d operands. Next: `reduce.py`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import NUMERIC, SUPPORTED, DType, bool_, float32, float64, int32, int64
 from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample
 from flambeau.dialects.size import Int, Size
-from flambeau.dialects.tape.common import check_axis, check_scalar, names, quiet
+from flambeau.dialects.tape.common import check_axis, check_scalar, names, quiet, saturate
 
 _NO_OPERANDS = NoGradient("it has no differentiable operands")
 
@@ -22,7 +23,7 @@ def check_shape(op: str, shape: tuple[Int, ...]) -> None:
         raise RuntimeError(f"[{op}] shape {shape} is not a tuple of non-negative ints. Give one extent per dimension.")
 
 
-def _check_target(op: str, dtype: DType, dtypes: tuple[DType, ...]) -> None:
+def _check_target(op: str, dtype: DType, dtypes: Sequence[DType]) -> None:
     if dtype not in dtypes:
         raise RuntimeError(f"[{op}] dtype {dtype!r} is not one of {names(dtypes)}. Choose one of these.")
 
@@ -35,10 +36,8 @@ def _infer_constant(value: float | Int | bool, dtype: DType) -> Aval:
         raise TypeError(f"[constant] {value!r} is no number. Give a bool, int or float.")
     if value == 0 and math.copysign(1.0, value) < 0:
         raise RuntimeError("[constant] -0.0 equals 0.0 and would be merged with it. Negate a constant 0.0 instead.")
-    if dtype.is_integer:
-        info = np.iinfo(dtype.numpy)
-        if not isinstance(value, int) or not info.min <= value <= info.max:
-            raise RuntimeError(f"[constant] {value} is not a value of {dtype.name}. Use {info.min}..{info.max}.")
+    if dtype.is_integer and (not isinstance(value, int) or not dtype.least <= value <= dtype.greatest):
+        raise RuntimeError(f"[constant] {value} is not a value of {dtype.name}. Use {dtype.least}..{dtype.greatest}.")
     return Aval((), dtype)
 
 
@@ -74,7 +73,7 @@ def _infer_iota(shape: tuple[int, ...], dim: int, dtype: DType) -> Aval:
 
 
 def _iota(shape: tuple[int, ...], dim: int, dtype: DType) -> np.ndarray:
-    column = np.arange(shape[dim], dtype=np.int64).astype(dtype.numpy)
+    column = saturate(np.arange(shape[dim], dtype=np.int64), dtype)
     return np.ascontiguousarray(np.broadcast_to(column.reshape(-1, *[1] * (len(shape) - dim - 1)), shape))
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from flambeau.dialects.dtypes import FLOATING, NUMERIC
+from flambeau.dialects.dtypes import FLOATING, NUMERIC, from_numpy
 from flambeau.dialects.record import OpRecord
 from flambeau.dialects.tape.common import elementwise, in_float64, ops, samples_of
 
 #: Accepted distance from the correctly rounded result, for every dtype whose ops are computed in itself.
-ULP = {d.name: 4.0 for d in FLOATING}
+ULP = 4.0
 
 
 def _approximated(name: str, reference, vjp, doc: str, low: float = -3.0, high: float = 3.0) -> OpRecord:
@@ -92,7 +92,7 @@ class _Emitted:
 
 
 def _pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    if x.dtype.kind == "i":
+    if from_numpy(x.dtype).is_integer:
         return _integer_pow(x, y)
     result = in_float64(np.power)(x, y)
     on_arrays = _OnArrays(x)
@@ -112,7 +112,7 @@ def _integer_pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _lower_pow(b, x, y):
-    if x.type.startswith("i"):
+    if not x.is_float:
         return _lower_integer_pow(b, x, y)
     from flambeau.dialects.tape import approximations
 
@@ -126,7 +126,7 @@ def _lower_pow(b, x, y):
 def _lower_integer_pow(b, x, y):
     zero, one, minus_one = b.const(0, x), b.const(1, x), b.const(-1, x)
     result, power, rest = one, x, y
-    for _ in range(int(x.type[1:]) - 1):
+    for _ in range(x.bits - 1):
         result = b.select(b.cmp("ne", b.and_(rest, one), zero), b.mul(result, power), result)
         power, rest = b.mul(power, power), b.shr(rest, one)
     alternating = b.select(b.cmp("ne", b.and_(y, one), zero), minus_one, one)

@@ -69,7 +69,7 @@ def promoted(op: str, *values: Value, float_only: bool = False, number_only: boo
     """The operands in their common dtype and shape. `float_only`: integers become the default dtype;
     `number_only`: refuses booleans."""
     dtype = common_dtype(op, *values)
-    if float_only and not dtype.is_floating_point:
+    if float_only and dtype.is_integral:
         dtype = get_default_dtype()
     if number_only and dtype is bool_:
         raise RuntimeError(f"[{op}] is not defined for bool tensors. Use logical_not, ^ or cast them first.")
@@ -87,7 +87,7 @@ def without_slope(result: Value, *operands: Value) -> Value:
 
 def floating(x: Value) -> Value:
     """`x`, converted to the default dtype unless it is floating-point."""
-    return x if x.dtype.is_floating_point else x.cast(get_default_dtype())
+    return x.cast(get_default_dtype()) if x.dtype.is_integral else x
 
 
 def check_floating(op: str, x: Value, what: str = "input") -> None:
@@ -98,7 +98,7 @@ def check_floating(op: str, x: Value, what: str = "input") -> None:
 def check_between(op: str, what: str, x: Value, low: float, high: float, text: str) -> Value:
     """`x`, whose elements must lie in low..high, as no NaN does: RuntimeError "[op] what[place] text" where the values are
     known, at run time."""
-    wide = x if x.dtype.is_floating_point else x.cast(float64)
+    wide = x.cast(float64) if x.dtype.is_integral else x
     checked = ops.check_range(wide, low=low, high=high, op=op, what=what, text=text)
     return Weak(checked.builder, checked.id, checked.aval) if x.weak else checked.cast(x.dtype)
 

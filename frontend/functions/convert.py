@@ -112,20 +112,14 @@ def _named(name: str, dtype: DType) -> None:
     declare(method, name, method=True, samples=_CONVERTED)
 
 
-for _name, _dtype in (
-    ("float", dtypes.float32),
-    ("double", dtypes.float64),
-    ("int", dtypes.int32),
-    ("long", dtypes.int64),
-    ("bool", dtypes.bool_),
-):
-    _named(_name, _dtype)
+for _dtype in dtypes.SUPPORTED:
+    for _name in _dtype.aliases:
+        _named(_name, _dtype)
 
 
 @declared(method="type", samples=calls(lambda: [call(data(2, 3), dtypes.int64, gradient=False), call(data(2))]))
 def type_(self: Tensor, dtype: DType | None = None) -> Any:
     """Converted to `dtype`; without it, the name of the tensor's type."""
     if dtype is None:
-        names = {"float32": "Float", "float64": "Double", "int64": "Long", "int32": "Int", "bool": "Bool"}
-        return f"flambeau.{names[self.dtype.name]}Tensor"
+        return f"flambeau.{self.dtype.tensor}Tensor"
     return convert(self, dtype)

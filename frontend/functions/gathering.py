@@ -17,7 +17,7 @@ from flambeau.samples import call, calls, data, index
 
 
 def _whole(op: str, index: Value, what: str = "index") -> Value:
-    if index.dtype.category != 1:
+    if not index.dtype.is_integer:
         raise IndexError(f"[{op}] {what} has dtype {index.dtype}. Convert it with .long().")
     return index.cast(int64)
 

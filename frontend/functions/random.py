@@ -35,17 +35,26 @@ def _bits(seed: Value, offset: Value, shape: tuple[int, ...], kept: int) -> Valu
 
 
 def uniform_unit(seed: Value, offset: Value, shape: tuple[int, ...], dtype: DType) -> Value:
-    """Uniform numbers in [0, 1): k / 2**24 in float32, k / 2**53 in float64 (from two draws)."""
-    if dtype is not float64:
-        return _bits(seed, offset, shape, 24).cast(float32) * 2.0**-24
+    """Uniform numbers in [0, 1): k / 2**p for p bits of precision, those of `dtype`: 24 in float32, 53 in float64 (from two
+    draws)."""
+    precision = dtype.mantissa + 1
+    if _words(dtype) == 1:
+        return _bits(seed, offset, shape, precision).cast(dtype.accumulation).cast(dtype) * 2.0**-precision
     high = _bits(seed, offset, shape, 27).cast(float64)
     low = _bits(seed, offset + math.prod(shape), shape, 26).cast(float64)
     return (high * 2.0**26 + low) * 2.0**-53
 
 
+def _words(dtype: DType) -> int:
+    """How many words of 32 bits a number takes."""
+    if not dtype.is_floating_point or dtype.mantissa > 52:
+        raise RuntimeError(f"[random] there are no random numbers of {dtype.name}. Use float32 or float64.")
+    return 1 if dtype.mantissa < 32 else 2
+
+
 def _draws(size: tuple[int, ...], dtype: DType) -> int:
     host.byte_count(size, dtype)  # twice as many numbers can still be counted
-    return math.prod(size) * (2 if dtype is float64 else 1)
+    return math.prod(size) * (_words(dtype) if dtype.is_floating_point else 1)
 
 
 def _uniform(generator: Any, shape: tuple[int, ...], dtype: DType) -> Value:

@@ -43,7 +43,7 @@ def sum(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: S
     Raises IndexError for a dim that does not exist.
     """
     x = input.cast(dtype) if dtype is not None else input
-    if dtype is None and not x.dtype.is_floating_point:
+    if dtype is None and x.dtype.is_integral:
         x = x.cast(int64)
     return reduced("sum", x, canonical_dims("sum", dim, len(x.shape)), keepdim)
 
@@ -61,7 +61,7 @@ def mean(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: 
 def prod(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: Static = None):
     """The product over one `dim`, or of all elements. Integers and bools give int64. The gradient is right beside zeros."""
     x = input.cast(dtype) if dtype is not None else input
-    if dtype is None and not x.dtype.is_floating_point:
+    if dtype is None and x.dtype.is_integral:
         x = x.cast(int64)
     axes = canonical_dims("prod", dim, len(x.shape)) if dim is None else _one_dim("prod", x, dim)
     return reduced("prod", x, axes, keepdim)

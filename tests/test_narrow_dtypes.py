@@ -1,0 +1,218 @@
+"""float16 and bfloat16 as if they were supported: computed in float32, rounded once per op, on every tier."""
+
+from __future__ import annotations
+
+import contraction_order
+import flambeau.dialects.tape  # noqa: F401
+import numpy as np
+import opgen
+import pytest
+from flambeau.compiler import driver
+from flambeau.compiler.generic import exported
+from flambeau.compiler.options import Options
+from flambeau.compiler.passes.legalise_dtypes import LegaliseDtypes
+from flambeau.dialects import dtypes, reference
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder
+from flambeau.dialects.dtypes import NUMERIC, SUPPORTED, bfloat16, bool_, float16, float32, float64, int64
+from flambeau.dialects.record import REGISTRY, Kind, find
+from flambeau.dialects.tape.common import SPECIALS, one_nan
+from flambeau.dialects.tape.elementwise import saturate
+
+#: What cannot be compiled runs op by op, with a warning.
+pytestmark = pytest.mark.filterwarnings(r"error:\[compile\]:RuntimeWarning")
+
+NARROW = (float16, bfloat16)
+#: Elementwise, but with operands that are not all of one dtype, or with attributes.
+OTHERS = ("select", "cast", "check_index", "check_range")
+
+
+@pytest.fixture(params=NARROW, ids=lambda d: d.name)
+def dtype(request):
+    with dtypes.added(*NARROW):
+        yield request.param
+
+
+def numbers(dtype, count: int, seed: int = 0) -> np.ndarray:
+    """Special values, then numbers of all sizes."""
+    rng = np.random.default_rng(seed)
+    sizes = np.exp(rng.uniform(-12, 12, count)) * rng.choice([-1, 1], count)
+    return saturate(rng.permutation(np.concatenate([SPECIALS, sizes])[:count]), dtype)
+
+
+def graph_of(make, *arrays: np.ndarray):
+    builder = GraphBuilder()
+    inputs = [builder.input(Aval(x.shape, dtypes.from_numpy(x.dtype))) for x in arrays]
+    builder.graph.outputs = [v.id for v in make(*inputs)]
+    return builder.graph
+
+
+def run(make, *arrays: np.ndarray, mode: str = "blocking") -> list[np.ndarray]:
+    """The outputs of a compiled program."""
+    graph = graph_of(make, *arrays)
+    found = driver.compile(graph, Options(mode=mode))([exported(np.ascontiguousarray(x)) for x in arrays])
+    avals = [graph.avals[v] for v in graph.outputs]
+    return [np.frombuffer(b, a.dtype.numpy, count=a.size).reshape(a.shape) for b, a in zip(found, avals)]
+
+
+def everything(records, *operands):
+    """All results of all records."""
+    found = [r(*operands) for r in records]
+    return [y for x in found for y in (x if isinstance(x, tuple) else (x,))]
+
+
+def expected(make, *arrays: np.ndarray) -> list[np.ndarray]:
+    return [one_nan(x) for x in reference.run(graph_of(make, *arrays), arrays)]
+
+
+def assert_same_bits(found, wanted) -> None:
+    for k, (x, y) in enumerate(zip(found, wanted, strict=True)):
+        assert x.dtype == y.dtype and x.shape == y.shape
+        differs = np.flatnonzero(np.asarray(x.ravel().view(np.uint8) != y.ravel().view(np.uint8)))
+        assert x.tobytes() == y.tobytes(), f"output {k}: {x.ravel()[differs[0] // x.itemsize]} differs"
+
+
+def elementwise(arity: int, exact: bool):
+    """The elementwise records on `arity` operands of one narrow dtype."""
+    return [
+        r
+        for r in REGISTRY.values()
+        if r.kind is Kind.ELEMENTWISE
+        and r.exact is exact
+        and float16 in r.dtypes
+        and r.name not in OTHERS
+        and len(r.samples()[0].operands) == arity
+    ]
+
+
+def test_references_round_once(dtype):
+    """What NumPy computes on the dtype itself is what float32 gives, rounded; of several roundings one is left."""
+    x, y = numbers(dtype, 4000), numbers(dtype, 4000, seed=1)
+    wide = [a.astype(np.float32) for a in (x, y)]
+    with np.errstate(all="ignore"):
+        for name, op in (("add", np.add), ("mul", np.multiply), ("div", np.divide)):
+            (result,) = expected(lambda x, y, name=name: [find(name)(x, y)], x, y)
+            assert_same_bits([result], [one_nan(op(*wide).astype(dtype.numpy))])
+        (result,) = expected(lambda x: [find("rsqrt")(x)], x)
+        assert_same_bits([result], [one_nan((np.float32(1) / np.sqrt(wide[0])).astype(dtype.numpy))])
+
+
+@pytest.mark.parametrize("arity", [1, 2])
+def test_every_exact_elementwise_op_compiles_to_its_reference(dtype, arity):
+    arrays = [numbers(dtype, 700, seed=k) for k in range(arity)]
+    records = elementwise(arity, exact=True)
+    assert len(records) >= 9
+    make = lambda *xs: everything(records, *xs)  # noqa: E731
+    assert_same_bits(run(make, *arrays), expected(make, *arrays))
+
+
+def test_approximations_are_those_of_float32_rounded(dtype):
+    x = numbers(dtype, 700)
+    records = elementwise(1, exact=False)
+    assert len(records) >= 8
+    wide = run(lambda x: everything(records, x), x.astype(np.float32))
+    rounded = [one_nan(y.astype(dtype.numpy)) for y in wide]
+    assert_same_bits(run(lambda x: everything(records, x), x), rounded)
+
+
+def chain(x, y):
+    """Each op rounds: fusing must not keep more bits than were stored."""
+    s = (x + y) * x
+    t = find("sqrt")(find("abs")(s - y)) / x
+    u = find("select")(t < s, t, s + t * y)
+    return [s, u, find("maximum")(u, -s)]
+
+
+def test_fused_chains_round_after_every_op(dtype):
+    x, y = numbers(dtype, 4099), numbers(dtype, 4099, seed=1)
+    wanted = expected(chain, x, y)
+    assert_same_bits(run(chain, x, y), wanted)
+    assert_same_bits(run(chain, x, y, mode="off"), wanted)
+    unrounded = [a.astype(dtype.numpy) for a in expected(chain, x.astype(np.float32), y.astype(np.float32))]
+    assert any(a.tobytes() != b.tobytes() for a, b in zip(unrounded, wanted, strict=True)), "the chain tells nothing"
+
+
+@pytest.mark.parametrize("shape,axes", [((5, 700), (1,)), ((700, 5), (0,)), ((3, 70, 4), (0, 2)), ((9001,), (0,))])
+def test_folds_add_up_in_the_accumulator(dtype, shape, axes):
+    x = saturate(np.random.default_rng(3).uniform(0.5, 1.5, shape), dtype)
+    make = lambda x: [find(name)(x, axes=axes) for name in ("sum", "prod", "max", "min")]  # noqa: E731
+    found = run(make, x)
+    assert_same_bits(found, expected(make, x))
+    total = x.astype(np.float64).sum(axis=axes)
+    assert np.all(np.abs(found[0].astype(np.float64) - total) <= total * 2.0 ** -(dtype.mantissa + 1) * 1.01)
+
+
+def test_extremes_have_positions(dtype):
+    x = numbers(dtype, 600).reshape(20, 30)
+    make = lambda x: [find("argmax")(x, axes=(1,)), find("argmin")(x, axes=(0,))]  # noqa: E731
+    assert_same_bits(run(make, x), expected(make, x))
+
+
+@pytest.mark.parametrize("m,k,n", [(3, 300, 5), (1, 300, 7), (33, 64, 17)])
+def test_products_are_those_of_float32_rounded(dtype, m, k, n):
+    rng = np.random.default_rng(m)
+    a, b = (saturate(rng.normal(size=shape), dtype) for shape in ((m, k), (k, n)))
+    (found,) = run(lambda a, b: [find("matmul")(a, b)], a, b)
+    wide = contraction_order.matmul(a.astype(np.float32), b.astype(np.float32))
+    assert_same_bits([found], [wide.astype(dtype.numpy)])
+
+
+def test_casts_go_through_the_accumulator(dtype):
+    x = np.concatenate([SPECIALS, [1 + 2.0**-11 + 2.0**-30, 65519.99999, 65520.0, 6e-8, 2.0**-25]])
+    others = [d for d in SUPPORTED if d is not dtype]
+    for other in others:
+        source = saturate(x, other)
+        make = lambda x: [x.cast(dtype), x.cast(dtype).cast(other)]  # noqa: B023, E731
+        assert_same_bits(run(make, source), expected(make, source))
+    narrow = saturate(x, float32).astype(dtype.numpy)
+    (found,) = run(lambda x: [x.cast(dtype)], saturate(x, float64))
+    assert_same_bits([found], [one_nan(narrow)])
+    make = lambda x: [x.cast(d) for d in others]  # noqa: E731
+    assert_same_bits(run(make, narrow), expected(make, narrow))
+
+
+def test_movement_keeps_bits_and_scatter_adds_up(dtype):
+    x = numbers(dtype, 60).reshape(5, 12).copy()
+    x.view(np.uint16)[0, :3] = [0xFFFF, 0x7FFF, 0xFFC1]  # NaNs of every kind, where they are NaNs
+    index = np.zeros((40, 12), np.int64) + np.arange(12) % 4
+    updates = saturate(np.random.default_rng(5).uniform(0, 1, (40, 12)), dtype)
+    zeros = np.zeros((5, 12), dtype.numpy)
+
+    def moved(x):
+        parts = find("concat")(x, find("flip")(x, axes=(0,)), dim=0)
+        return [parts, find("permute")(parts, perm=(1, 0)), find("slice")(x, starts=(1, 2), sizes=(3, 4), steps=(1, 2))]
+
+    for found, wanted in zip(run(moved, x), reference.run(graph_of(moved, x), [x]), strict=True):
+        assert found.tobytes() == wanted.tobytes()
+    make = lambda z, i, u: [find("scatter_add")(z, i, u, axis=0)]  # noqa: E731
+    assert_same_bits(run(make, zeros, index, updates), expected(make, zeros, index, updates))
+
+
+def test_sources(dtype):
+    def make(x):
+        at = find("iota")(shape=(5000,), dim=0, dtype=dtype, builder=x.builder)
+        return [at, x.builder.constant(0.1, dtype, (3,)), x.builder.constant(-0.0, dtype)]
+
+    x = np.zeros(1, np.float32)
+    assert_same_bits(run(make, x), expected(make, x))
+
+
+def test_a_machine_that_has_the_dtype_gives_the_same_bits(dtype):
+    """What a native machine computes in the dtype itself is what the wide one rounds to: by NumPy, which has both."""
+    x, y = numbers(dtype, 2000), numbers(dtype, 2000, seed=1)
+    graph = graph_of(chain, x, y)
+    native, wide = LegaliseDtypes(native=dtype.name)(graph), LegaliseDtypes()(graph)
+    assert {n.op.name for n in native.nodes} == {n.op.name for n in graph.nodes}
+    assert sum(n.op.name == "cast" for n in wide.nodes) > len(graph.nodes)
+    assert_same_bits(
+        [one_nan(a) for a in reference.run(native, [x, y])], [one_nan(a) for a in reference.run(wide, [x, y])]
+    )
+
+
+def test_narrow_dtypes_are_not_public_yet():
+    assert not set(NARROW) & set(SUPPORTED)
+    for record in opgen.records():
+        assert not set(NARROW) & set(record.dtypes), record
+    with dtypes.added(float16):
+        assert float16 in NUMERIC and float16 in find("add").dtypes and bool_ in SUPPORTED and int64 in SUPPORTED
+    assert float16 not in NUMERIC
