@@ -83,21 +83,25 @@ class Cluster:
 
     `operands` and `results` are the values of the whole program that the fragment's inputs and outputs stand for,
     in order. The fragment is numbered canonically (inputs, then results in node order), so equal layers are equal.
+    `errors` are the numbers of results that may fail; None: the place of their ops among those that may.
     """
 
     kind: str  # "loops" | "contraction" | "host"
     graph: Graph
     operands: tuple[int, ...] = ()
     results: tuple[int, ...] = ()
+    errors: dict[int, int] | None = None
 
 
 @dataclass
 class Lowered:
     """What a code generator makes of a cluster: calls in order, and the byte sizes of its temporaries.
 
-    `aliases[output value] = value` when an output is the same memory as another value (a reshape).
+    `aliases[output value] = value` when an output is the same memory as another value (a reshape). `graph` is the one
+    whose values calls and aliases name; None: the cluster's. Its inputs and outputs are those of the cluster, in order.
     """
 
     calls: list[KernelCall] = field(default_factory=list)
     temps: list[Int] = field(default_factory=list)
     aliases: dict[int, int] = field(default_factory=dict)
+    graph: Graph | None = None

@@ -54,7 +54,8 @@ class Options:
     sight, "off" never fuses. `fuse` and `max_cluster_ops` shape the fused program; `target` is the machine to compile
     for; `dump` is a folder for every stage; `plugins` says whether passes of other packages take part, but for those that
     `without` names; `strict_sizes` raises where a program cannot be compiled for all sizes, instead of compiling it for
-    those at hand.
+    those at hand; `through_mlir` makes every kernel from what MLIR hands back of its fusion group, printed, parsed and
+    verified, instead of from the group itself (the kernels are the same).
 
     Raises TypeError or ValueError for a value that a field does not take."""
 
@@ -66,6 +67,8 @@ class Options:
     plugins: bool = _option(_BOOL, True)
     without: tuple[str, ...] = _option(_NAMES, ())
     strict_sizes: bool = _option(_BOOL, make=lambda: environment.flag("FLAMBEAU_STRICT_SIZES"))
+
+    through_mlir: bool = _option(_BOOL, False)
 
     def __post_init__(self) -> None:
         if isinstance(self.dump, os.PathLike):

@@ -83,36 +83,37 @@ def collect(storage: Storage, clusters: Iterable[tuple[Cluster, Lowered]]) -> li
     """Bind every call's operands to blocks. Calls over domains that are always empty are dropped."""
     steps = []
     for cluster, lowered in clusters:
-        local = _local_blocks(storage, cluster, lowered)
+        graph = lowered.graph or cluster.graph
+        local = _local_blocks(storage, graph, cluster, lowered)
         temps = [Block(size) for size in lowered.temps]
         ops = tuple(n.op.name for n in cluster.graph.nodes if n.op.fallible)
         for call in lowered.calls:
-            blocks = tuple(_block(cluster, local, temps, o.kind, o.index) for o in call.operands)
+            blocks = tuple(_block(graph, local, temps, o.kind, o.index) for o in call.operands)
             if isinstance(call.n, Size) or call.n > 0:
                 steps.append(Step(call, blocks, ops if call.fallible else ()))
     return steps
 
 
-def _local_blocks(storage: Storage, cluster: Cluster, lowered: Lowered) -> dict[int, Block]:
-    """The blocks of the cluster's own values, aliases joined."""
-    local = {v: storage.of(p) for v, p in zip(cluster.graph.inputs, cluster.operands, strict=True)}
-    for v, p in zip(cluster.graph.outputs, cluster.results, strict=True):
+def _local_blocks(storage: Storage, graph: Graph, cluster: Cluster, lowered: Lowered) -> dict[int, Block]:
+    """The blocks of the cluster's own values, which `graph` numbers, aliases joined."""
+    local = {v: storage.of(p) for v, p in zip(graph.inputs, cluster.operands, strict=True)}
+    for v, p in zip(graph.outputs, cluster.results, strict=True):
         source = v
         while source in lowered.aliases:
             source = lowered.aliases[source]
         if source not in local:
-            local[source] = storage.of(p) if source == v else Block(cluster.graph.avals[source].nbytes)
+            local[source] = storage.of(p) if source == v else Block(graph.avals[source].nbytes)
         local[v] = storage.blocks[p] = local[source]
     return local
 
 
-def _block(cluster: Cluster, local: dict[int, Block], temps: list[Block], kind: str, index: int) -> Block | None:
+def _block(graph: Graph, local: dict[int, Block], temps: list[Block], kind: str, index: int) -> Block | None:
     if kind == "status":
         return None
     if kind == "temp":
         return temps[index]
     if index not in local:  # a value that only this cluster's calls see
-        local[index] = Block(cluster.graph.avals[index].nbytes)
+        local[index] = Block(graph.avals[index].nbytes)
     return local[index]
 
 

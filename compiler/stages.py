@@ -11,7 +11,6 @@ Next: `driver.py`, which runs them; `stage_text.py`, which shows them.
 
 from __future__ import annotations
 
-import importlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from typing import NamedTuple
 
 from flambeau.compiler import boundary, foreign, targets
 from flambeau.compiler import plan as plan_module
+from flambeau.compiler.groups import generate
 from flambeau.compiler.identity import digest, graph_bytes, graph_key
 from flambeau.compiler.kernel import Cluster, KernelSource, Lowered
 from flambeau.compiler.options import Options
@@ -98,7 +98,7 @@ def kernels(work: Work) -> None:
     """Kernel text for every cluster; equal clusters are lowered once."""
     foreign.check_lowerings(work.graph)
     for fragment in work.clusters:
-        work.lowered.append(lower(fragment, work.options.target))
+        work.lowered.append(lower(fragment, work.options.target, work.options.through_mlir))
         for call in work.lowered[-1].calls:
             work.announce(call.source)
 
@@ -182,11 +182,12 @@ class Guarded(NamedTuple):
     guards: tuple[Guard, ...]
 
 
-def lower(cluster: Cluster, target: str) -> Lowered:
-    """What the cluster's code generator makes of it, remembered by the cluster's structure."""
+def lower(cluster: Cluster, target: str, through_mlir: bool = False) -> Lowered:
+    """What the cluster's code generator makes of it, remembered by the cluster's structure. `through_mlir`: of what MLIR hands
+    back of the cluster's group."""
     asked = size.current()
     hints = asked.hints if asked else ()
-    name = digest(cluster.kind, target, graph_bytes(cluster.graph))
+    name = digest(cluster.kind, target, str(through_mlir), graph_bytes(cluster.graph))
     known = _lowered.setdefault(name, [])
     _lowered.move_to_end(name)
     if len(_lowered) > _REMEMBERED:
@@ -196,7 +197,7 @@ def lower(cluster: Cluster, target: str) -> Lowered:
         machine = targets.find(target)
         plugins = foreign.ops(cluster.graph)
         with size.scope(hints, by_form=True) as inner, boundary.among(plugins, len(cluster.graph.nodes)):
-            lowered = _code_generator(machine.family, cluster.kind)(cluster, machine)
+            lowered = generate.lower(cluster, machine, through_mlir)
         found = Guarded(lowered, inner.guards)
         known.append(found)
         del known[:-_VARIANTS]
@@ -204,19 +205,3 @@ def lower(cluster: Cluster, target: str) -> Lowered:
         for guard in found.guards:
             asked.note(guard)
     return found.lowered
-
-
-#: The module whose `lower` makes kernels of a cluster, per family of targets and kind of cluster.
-_CODE_GENERATORS = {
-    ("cpu", "loops"): "loops",
-    ("cpu", "contraction"): "gemm",
-    ("gpu", "loops"): "gpu_loops",
-    ("gpu", "contraction"): "gpu_matmul",
-}
-
-
-def _code_generator(family: str, kind: str) -> Callable[..., Lowered]:
-    name = _CODE_GENERATORS.get((family, kind))
-    if name is None:
-        raise ValueError(f"[compile] no code generator lowers '{kind}' clusters. Use loops or contraction.")
-    return importlib.import_module(f"flambeau.compiler.codegen.{name}").lower

@@ -6,6 +6,9 @@ just what the last run skipped, so that a second run with more installed repeats
 
 FLAMBEAU_TESTS_GUARD=end (or start) runs any of them with every buffer between pages that nobody may touch, such that it ends
 (or starts) at one: what reads or writes next to a buffer ends the process.
+
+FLAMBEAU_TESTS_GROUPS=1 checks of every cluster that any of them lowers that its fusion group goes through MLIR unchanged, and
+that the code generators make of it what they make of the cluster's own ops.
 """
 
 import os
@@ -25,6 +28,11 @@ if guard := os.environ.get("FLAMBEAU_TESTS_GUARD"):
     from flambeau.runtime import _binding
 
     _binding.set_memory_guard(guard)
+
+if os.environ.get("FLAMBEAU_TESTS_GROUPS"):
+    import group_checks
+
+    group_checks.install()
 
 #: What may be missing: a pattern of the reasons that tests give.
 NEEDS = {

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 from flambeau.compiler import backend, loader
-from flambeau.compiler.codegen import gemm, loops
+from flambeau.compiler.groups import generate
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
@@ -54,8 +54,7 @@ def compiled(source: KernelSource):
 
 
 def lower(part: Cluster, target: Target | None = None) -> Lowered:
-    generator = gemm.lower if part.kind == "contraction" else loops.lower
-    return generator(part, target or find("host"))
+    return generate.lower(part, target or find("host"))
 
 
 def calls(graph: Graph, options: Options) -> list[KernelCall]:
@@ -96,23 +95,23 @@ def _filled(x: np.ndarray) -> Memory:
 
 def _run_cluster(part: Cluster, lowered: Lowered, memory: dict[int, Memory], parts: int, dying: set[int]) -> None:
     """Run one cluster; results may take the memory of the operands in `dying`."""
-    names = dict(zip([*part.graph.inputs, *part.graph.outputs], [*part.operands, *part.results], strict=True))
-    local = {v: memory[names[v]] for v in part.graph.inputs}
-    for v in part.graph.outputs:
+    graph = lowered.graph or part.graph
+    names = dict(zip([*graph.inputs, *graph.outputs], [*part.operands, *part.results], strict=True))
+    local = {v: memory[p] for v, p in zip(graph.inputs, part.operands, strict=True)}
+    for v, p in zip(graph.outputs, part.results, strict=True):
         source = v
         while source in lowered.aliases:
             source = lowered.aliases[source]
         if source not in local:
-            taken = _taken(part, lowered, source, local, names, dying)
-            local[source] = taken or Memory(part.graph.avals[source].nbytes)
-        local[v] = local[source]
-        memory[names[v]] = local[source]
+            taken = _taken(graph, lowered, source, local, names, dying)
+            local[source] = taken or Memory(graph.avals[source].nbytes)
+        local[v] = memory[p] = local[source]
     temps = [Memory(size) for size in lowered.temps]
     status = np.array([NO_ERROR], np.int64)
     for call in lowered.calls:
         for o in call.operands:
             if o.kind == "value" and o.index not in local:
-                local[o.index] = Memory(part.graph.avals[o.index].nbytes)
+                local[o.index] = Memory(graph.avals[o.index].nbytes)
         _run_call(call, local, temps, status, parts)
     for m in temps:
         m.check()
@@ -120,14 +119,14 @@ def _run_cluster(part: Cluster, lowered: Lowered, memory: dict[int, Memory], par
         raise _failure(part, int(status[0]))
 
 
-def _taken(part: Cluster, lowered: Lowered, value: int, local, names, dying: set[int]) -> Memory | None:
+def _taken(graph: Graph, lowered: Lowered, value: int, local, names, dying: set[int]) -> Memory | None:
     """The memory of a dying operand that the only call that reads it lets `value` take."""
     for call in lowered.calls:
         for written, read in call.in_place:
             o = call.operands[read]
             readers = [c for c in lowered.calls if any(x.kind == "value" and x.index == o.index for x in c.operands)]
             if call.operands[written].index == value and names.get(o.index) in dying and readers == [call]:
-                same = [v for v in part.graph.inputs if local[v] is local[o.index]]
+                same = [v for v in graph.inputs if local[v] is local[o.index]]
                 if len(same) == 1:
                     dying.discard(names[o.index])
                     return local[o.index]

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import ptx_interpreter
 from flambeau.compiler import backend, stages
-from flambeau.compiler.kernel import Cluster, Launch
+from flambeau.compiler.kernel import Cluster, Launch, Lowered
 from flambeau.compiler.options import Options
 from flambeau.dialects import dtypes, reference
 from flambeau.dialects.builder import GraphBuilder
@@ -160,15 +160,21 @@ def samples(record):
 
 
 def launches(graph: Graph, target: str = "sm_90") -> list[Launch]:
+    return lowered(graph, target).calls
+
+
+def lowered(graph: Graph, target: str) -> Lowered:
     kind = "contraction" if any(n.op.kind is Kind.CONTRACTION for n in graph.nodes) else "loops"
-    return stages.lower(Cluster(kind, graph), target).calls
+    return stages.lower(Cluster(kind, graph), target)
 
 
 def run(graph: Graph, arrays, execute_launch, target: str = "sm_90") -> list[np.ndarray]:
     """The outputs of `graph`, where `execute_launch(launch, operands)` runs its one kernel."""
+    found = lowered(graph, target)
+    graph = found.graph or graph
     memory = {v: np.array(x, order="C") for v, x in zip(graph.inputs, arrays, strict=True)}
     memory.update({v: np.full(graph.avals[v].shape, 77, graph.avals[v].dtype.numpy) for v in graph.outputs})
-    for launch in launches(graph, target):
+    for launch in found.calls:
         execute_launch(launch, [memory[o.index] for o in launch.operands])
     return [memory[v] for v in graph.outputs]
 

@@ -63,6 +63,10 @@ class NumpyEmitter:
     def fma(self, x: Val, y: Val, z: Val) -> Val:
         return Val(fma(x.array, y.array, z.array))
 
+    def unify(self, *operands) -> list:
+        """Arrays are as wide as they are."""
+        return list(operands)
+
     def repeat(self, carried, condition, body, at_most: int) -> list:
         while at_most and condition(*carried).array.any():
             carried, at_most = body(*carried), at_most - 1

@@ -51,6 +51,7 @@ TAKEN = {
     "plugins": ({True, False}, []),
     "without": ({()}, [("a-pass", "another")]),
     "strict_sizes": ({True, False}, []),
+    "through_mlir": ({True, False}, []),
 }
 
 

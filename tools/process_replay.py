@@ -29,26 +29,38 @@ _FOLDER = "FLAMBEAU_REPLAY_FOLDER"
 # ---- recording: this file is a plug-in of pytest then ---------------------------------------------------------
 
 
-def described(lowered) -> str:
-    """What a code generator made, as text: equal for equal calls."""
-    calls = [
-        {name: repr(value) for name, value in vars(call).items() if name != "source"}
-        | {"label": call.source.label, "text": call.source.text}
-        for call in lowered.calls
-    ]
-    return json.dumps([calls, repr(lowered.temps), repr(sorted(lowered.aliases.items()))], indent=0, sort_keys=True)
+def described(lowered, graph) -> str:
+    """What a code generator made, as text: equal for equal calls. Values are named by what they are to the cluster; those that
+    only its calls see are temporaries, whoever numbered them."""
+    names = {("value", v): f"output {k}" for k, v in reversed(list(enumerate(graph.outputs)))}
+    names.update({("value", v): f"input {k}" for k, v in enumerate(graph.inputs)})
+    sizes: list[str] = []
+
+    def named(kind, index) -> str:
+        if kind == "status":
+            return kind
+        if (kind, index) not in names:
+            names[kind, index] = f"temporary {len(sizes)}"
+            sizes.append(repr(lowered.temps[index] if kind == "temp" else graph.avals[index].nbytes))
+        return names[kind, index]
+
+    calls = []
+    for call in lowered.calls:
+        fields = {name: repr(value) for name, value in vars(call).items() if name not in ("source", "operands")}
+        operands = [(named(o.kind, o.index), repr(o.offset)) for o in call.operands]
+        calls.append({**fields, "operands": operands, "label": call.source.label, "text": call.source.text})
+    aliases = [(f"output {k}", named("value", lowered.aliases.get(v, v))) for k, v in enumerate(graph.outputs)]
+    return json.dumps([calls, sizes, aliases], indent=0, sort_keys=True)
 
 
 def pytest_configure() -> None:
-    """Wrap the code generators; every process appends to a file of its own."""
+    """Wrap what clusters are lowered by; every process appends to a file of its own."""
     path = Path(os.environ[_FOLDER]) / f"{os.getpid()}.jsonl.gz"
-    seen: set[str] = set()
-    for name in ("loops", "gemm", "gpu_loops", "gpu_matmul"):
-        module = importlib.import_module(f"flambeau.compiler.codegen.{name}")
-        module.lower = recording(name, module.lower, path, seen)
+    generate = importlib.import_module("flambeau.compiler.groups.generate")
+    generate.lower = recording(generate.lower, path, set())
 
 
-def recording(generator: str, lower: Callable[..., Any], path: Path, seen: set[str]) -> Callable[..., Any]:
+def recording(lower: Callable[..., Any], path: Path, seen: set[str]) -> Callable[..., Any]:
     from flambeau.compiler.identity import digest, graph_bytes
     from flambeau.dialects import size
 
@@ -56,12 +68,12 @@ def recording(generator: str, lower: Callable[..., Any], path: Path, seen: set[s
         lowered = lower(cluster, target, *options)
         asked = size.current()
         guards = repr(asked.guards) if asked else ""
-        name = digest(generator, repr(target), repr(options), graph_bytes(cluster.graph), guards)
+        name = digest(cluster.kind, repr(target), graph_bytes(cluster.graph), guards)
         if name not in seen:
             seen.add(name)
             ops = " ".join(node.op.name for node in cluster.graph.nodes)
             with gzip.open(path, "at") as file:
-                file.write(json.dumps([name, ops, described(lowered)]) + "\n")
+                file.write(json.dumps([name, ops, described(lowered, lowered.graph or cluster.graph)]) + "\n")
         return lowered
 
     return recorded

@@ -9,7 +9,7 @@ Next: `spelling.py`, how an op is written; `emitter.py`, which mixes this in.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flambeau.compiler.codegen.values import (
     Number,
@@ -54,7 +54,7 @@ def _of_one_range(dtype: DType) -> DType:
 
 
 class Arithmetic:
-    """Mixed into `Emitter`, which provides `op`, `constant_name` and `size`."""
+    """Mixed into `Emitter`, which provides `op`, `constant_name`, `size` and `while_`."""
 
     def op(self, name: str, operands: Sequence[Val], element: str, lanes: int = 1, attribute: str = "") -> Val:
         """An op with one result; all that lowerings do, but for constants and control flow, comes through here."""
@@ -64,6 +64,11 @@ class Arithmetic:
         raise NotImplementedError
 
     def size(self, number: Size) -> Val:
+        raise NotImplementedError
+
+    def while_(
+        self, carried: Sequence[Val], condition: Callable[..., Val], body: Callable[..., Sequence[Val]]
+    ) -> list[Val]:
         raise NotImplementedError
 
     # ---- constants and shapes of values --------------------------------------------------------------------
@@ -375,3 +380,24 @@ class Arithmetic:
         if x.lanes == 1:
             return x
         return self.op("vector.reduction", [x], x.type, attribute=kind)
+
+    # ---- control flow --------------------------------------------------------------------------------------
+
+    def repeat(
+        self,
+        carried: Sequence[Val],
+        condition: Callable[..., Val],
+        body: Callable[..., Sequence[Val]],
+        at_most: int,
+    ) -> list[Val]:
+        """The values after `body(*values)` was applied while `condition(*values)` (i1) holds in some lane, at most `at_most`
+        times. All lanes go on together: what is done to one that needs it no more must leave it as it is."""
+
+        def more(left: Val, *values: Val) -> Val:
+            return self.and_(self.cmp("gt", left, 0), self.any(condition(*values)))
+
+        def step(left: Val, *values: Val) -> list[Val]:
+            found = body(*values)
+            return [self.sub(left, 1), *found]
+
+        return self.while_([self.const(at_most, "i64"), *carried], more, step)[1:]

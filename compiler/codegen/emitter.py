@@ -215,31 +215,25 @@ class Emitter(Memory):
         self.line("}")
         return [Val(f"{base}#{i}", v.type, v.lanes) for i, v in enumerate(results)]
 
-    def repeat(
-        self,
-        carried: Sequence[Val],
-        condition: Callable[..., Val],
-        body: Callable[..., Sequence[Val]],
-        at_most: int,
+    def while_(
+        self, carried: Sequence[Val], condition: Callable[..., Val], body: Callable[..., Sequence[Val]]
     ) -> list[Val]:
-        """The values after `body(*values)` was applied while `condition(*values)` (i1) holds in some lane, at most `at_most`
-        times. All lanes go on together: what is done to one that needs it no more must leave it as it is."""
-        left = self.const(at_most, "i64")
-        before, inside = ([Val(self._name(), x.type, x.lanes) for x in (left, *carried)] for _ in range(2))
+        """The values after `body(*values)` was applied while `condition(*values)`, a scalar i1, holds."""
+        before, inside = ([Val(self._name(), x.type, x.lanes) for x in carried] for _ in range(2))
         base, types = self._name(), ", ".join(x.mlir for x in before)
-        pairs = ", ".join(f"{a.name} = {x.name}" for a, x in zip(before, (left, *carried)))
+        pairs = ", ".join(f"{a.name} = {x.name}" for a, x in zip(before, carried))
         self.line(f"{base}:{len(before)} = scf.while ({pairs}) : ({types}) -> ({types}) {{")
         with self._nested():
-            more = self.and_(self.cmp("gt", before[0], 0), self.any(condition(*before[1:])))
+            more = condition(*before)
             self.line(f"scf.condition({more.name}) {', '.join(x.name for x in before)} : {types}")
         self.line("} do {")
         self.line(f"^bb0({', '.join(f'{x.name}: {x.mlir}' for x in inside)}):")
         with self._nested():
-            loop = Loop(inside[0], inside[1:])
-            loop.carry(body(*loop.args))
-            self._yield([self.sub(loop.index, 1), *(loop.carried or [])])
+            loop = Loop(inside[0], inside)
+            loop.carry(body(*inside))
+            self._yield(loop.carried)
         self.line("}")
-        return [Val(f"{base}#{i + 1}", x.type, x.lanes) for i, x in enumerate(carried)]
+        return [Val(f"{base}#{i}", x.type, x.lanes) for i, x in enumerate(before)]
 
     def report(self, failed: Val, status: Val, code: int, position: Val) -> None:
         """Where `failed` (i1 lanes): lower the status word to (code << 48 | position), the first position winning."""

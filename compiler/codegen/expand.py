@@ -7,6 +7,7 @@ appended. Next: `fragment.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from flambeau.compiler.codegen.fragment import split_axes
@@ -20,21 +21,32 @@ _EXTREMES = {"argmax": "max", "argmin": "min"}
 
 def expand(graph: Graph) -> Graph:
     """`graph` with every reduction foldable in place; the graph itself if all are."""
-    if not any(_needs_expansion(graph, n) for n in graph.nodes):
+    return _expanded(graph, lambda node: _is_position(node) or _is_scattered(graph, node))
+
+
+def expand_positions(graph: Graph) -> Graph:
+    """`graph` with positions of extremes as reductions that have a monoid, whatever their axes."""
+    return _expanded(graph, _is_position)
+
+
+def _expanded(graph: Graph, needs_it: Callable[[Node], bool]) -> Graph:
+    if not any(map(needs_it, graph.nodes)):
         return graph
     result = replace(graph, avals=list(graph.avals), nodes=[])
     for node in graph.nodes:
-        if _needs_expansion(graph, node):
+        if needs_it(node):
             _expand_node(result, node)
         else:
             result.nodes.append(node)
     return result
 
 
-def _needs_expansion(graph: Graph, node: Node) -> bool:
-    if node.op.kind is not Kind.REDUCTION:
-        return False
-    return node.op.name in _EXTREMES or split_axes(graph.avals[node.operands[0]].shape, node.attrs[0]) is None
+def _is_position(node: Node) -> bool:
+    return node.op.name in _EXTREMES
+
+
+def _is_scattered(graph: Graph, node: Node) -> bool:
+    return node.op.kind is Kind.REDUCTION and split_axes(graph.avals[node.operands[0]].shape, node.attrs[0]) is None
 
 
 def _expand_node(graph: Graph, node: Node) -> None:

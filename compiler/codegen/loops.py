@@ -28,7 +28,7 @@ MANY_ROWS = 32
 
 def lower(cluster: Cluster, target: Target) -> Lowered:
     """The kernel calls of a cluster."""
-    return lower_graph(cluster.graph, target)
+    return lower_graph(cluster.graph, target, cluster.errors)
 
 
 def lower_graph(graph: Graph, target: Target, error_numbers: dict[int, int] | None = None) -> Lowered:

@@ -6,11 +6,12 @@ element needed in a later stage is recomputed when that is cheap and kept in mem
 
 from __future__ import annotations
 
+from flambeau.compiler.codegen.body_record import BodyRecord
 from flambeau.compiler.codegen.fragment import Form, Fragment, is_leaf_source
 from flambeau.dialects.graph import Node
 from flambeau.dialects.record import Kind
 
-#: Work of one element, in additions; everything not named here and not elementwise counts as HEAVY.
+#: Work of one element, in additions; everything not named here counts as HEAVY.
 _WEIGHTS = {
     **dict.fromkeys(("add", "sub", "mul", "neg", "abs", "maximum", "minimum", "select", "sign", "floor", "ceil"), 1),
     **dict.fromkeys(
@@ -20,12 +21,18 @@ _WEIGHTS = {
     "rsqrt": 6,
 }
 HEAVY = 30
+LIGHT = frozenset(_WEIGHTS)
 #: An element that costs more than this is kept rather than computed again.
 RECOMPUTE = 6
 
 
 def weight(node: Node) -> int:
-    return _WEIGHTS.get(node.op.name, HEAVY)
+    return node.op.weight if isinstance(node.op, BodyRecord) else weight_of(node.op.name)
+
+
+def weight_of(name: str) -> int:
+    """The work of an op by its name."""
+    return _WEIGHTS.get(name, HEAVY)
 
 
 class Stages:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 from flambeau.dialects.aval import Aval
@@ -45,6 +46,7 @@ class Affine(NamedTuple):
 Map = tuple[Affine, ...]
 
 
+@cache
 def identity_map(rank: int) -> Map:
     return tuple(Affine.of(k) for k in range(rank))
 
@@ -122,7 +124,7 @@ class Generic:
     `maps` are those of `operands`, then of `results`, over the loops in order; `extents` are the loops' trip counts.
     `inits` are, per result, the number (spelled) that its elements start from, or None where they are only written.
     `captures` are scalars, and tables read with tensor.extract, that the body takes from outside of the nest. `tiles` are
-    (loop, size) pairs that somebody chose for it: hints for its schedule.
+    (loop, size) pairs that somebody chose for it: hints for its schedule. `name` is for people: what it was made of.
     """
 
     iterators: tuple[str, ...]
@@ -135,6 +137,7 @@ class Generic:
     captures: tuple[int, ...] = ()
     tiles: tuple[tuple[int, int], ...] = ()
     loc: Loc | None = field(default=None, compare=False)
+    name: str = field(default="", compare=False)
 
     @property
     def operand_maps(self) -> tuple[Map, ...]:
@@ -248,13 +251,14 @@ class GroupBuilder:
         captures: tuple[int, ...] = (),
         tiles: tuple[tuple[int, int], ...] = (),
         loc: Loc | None = None,
+        name: str = "",
     ) -> tuple[int, ...]:
         """Append a linalg.generic: operands with their maps; results as types, maps and what they start from."""
         maps = (*(m for _, m in operands), *(m for _, m, _ in results))
         inits = tuple(init for _, _, init in results)
         numbers = tuple(self._value(aval) for aval, _, _ in results)
         values = tuple(v for v, _ in operands)
-        op = Generic(iterators, extents, values, maps, numbers, inits, body, captures, tiles, loc)
+        op = Generic(iterators, extents, values, maps, numbers, inits, body, captures, tiles, loc, name)
         self.ops.append(op)
         return numbers
 

@@ -27,7 +27,6 @@ from flambeau.dialects.tape.approximations_common import (
 
 
 def pow(b, x, y):
-    x, y = b.unify(x, y)
     magnitude = b.abs(x)
     power = {"f32": _power_f32, "f64": _power_f64}[format_of(x).name]
     return _special_cases(b, x, y, magnitude, power(b, magnitude, y))

@@ -189,13 +189,18 @@ def elementwise(
         infer=infer,
         reference=quiet(rounded_once(reference)),
         vjp=vjp,
-        lower=lower,
+        lower=_on_equal_lanes(lower) if arity > 1 else lower,
         dtypes=dtypes,
         samples=lambda: samples() + bad_operands(name, arity, dtypes),
         doc=doc,
         results=tuple(dtypes_of_results),
         **fields,
     )
+
+
+def _on_equal_lanes(lower: Callable[..., Any]) -> Callable[..., Any]:
+    """A lowering that is given operands of equal lanes: what it does to a scalar beside a vector depends on nothing else."""
+    return lambda b, *operands: lower(b, *b.unify(*operands))
 
 
 def bad_operands(name: str, arity: int, dtypes: Sequence[DType]) -> list[Sample]:

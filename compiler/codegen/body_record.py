@@ -1,0 +1,51 @@
+"""Ops that know nothing but scalar code: what generators get where a fusion group says what is computed.
+
+In: lowerings that play a body. Out: `BodyRecord`, which stands where a generator expects a record. Next: `fragment.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flambeau.dialects.record import Kind, NoGradient, OpRecord
+
+
+@dataclass(frozen=True, eq=False)
+class BodyRecord(OpRecord):
+    """A record of no registry, without types, reference and gradient. `weight` is the work of one element, in additions."""
+
+    weight: int = 0
+
+    def __post_init__(self) -> None:
+        """It has no name that others could find it by."""
+
+
+def body_record(
+    name: str,
+    kind: Kind,
+    lower: Any,
+    weight: int,
+    fails: Callable[..., Any] | None = None,
+    attrs: tuple[str, ...] = (),
+    results: int = 1,
+) -> BodyRecord:
+    return BodyRecord(
+        name=name,
+        kind=kind,
+        attrs=attrs,
+        infer=_nothing,
+        reference=_nothing,
+        vjp=NoGradient("it is compiled code"),
+        lower=lower,
+        dtypes=(),
+        fallible=fails is not None,
+        fails=fails,
+        weight=weight,
+        results=tuple(f"result{k}" for k in range(results)),
+    )
+
+
+def _nothing(*arguments: Any) -> Any:
+    raise TypeError("[group] an op of a fusion group has scalar code only. Ask the record that it was made of.")

@@ -1,0 +1,312 @@
+"""A group as a graph for the code generators, whose ops know nothing but bodies.
+
+In: a `Group`, of a cluster or read back from MLIR. Out: `Replayed`: a graph whose views say what maps say, and whose computed
+ops play bodies; no record's lowering is behind them. Raises `GroupError` for a group that no generator follows. This
+stands between groups and generators until these read groups themselves. Next: `replay_views.py`, `replay_folds.py`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from flambeau.compiler.codegen.body_record import BodyRecord, body_record
+from flambeau.compiler.codegen.values import Number
+from flambeau.compiler.groups import linear
+from flambeau.compiler.groups.form import REDUCTION, Body, BodyOp, Call, Generic, Group, GroupError, identity_map
+from flambeau.compiler.groups.play import needs, number, score
+from flambeau.compiler.groups.replay_folds import fold
+from flambeau.compiler.groups.replay_views import GraphMaker
+from flambeau.compiler.groups.weights import weight
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.dtypes import int64
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.record import Kind
+from flambeau.dialects.size import Size
+
+
+@dataclass
+class Replayed:
+    """The graph, and the error number of every op that may fail, by its result."""
+
+    graph: Graph
+    errors: dict[int, int] = field(default_factory=dict)
+
+
+def replay(group: Group) -> Replayed:
+    maker = GraphMaker(group)
+    for op in group.ops:
+        if isinstance(op, Call):
+            _call(maker, op)
+        elif REDUCTION in op.iterators or any(o.name == "flambeau.fold" for o in op.body.ops):
+            fold(maker, op)
+        else:
+            _points(maker, op)
+    maker.graph.outputs = [maker.value[v] for v in group.outputs]
+    return Replayed(maker.graph, maker.errors)
+
+
+# ---- ops on whole tensors ---------------------------------------------------------------------------------------
+
+
+def _call(maker: GraphMaker, op: Call) -> None:
+    make = _CALLS.get(op.name)
+    if make is None:
+        raise GroupError(f"[{op.name}] is no op that a code generator knows. Use those that `groups/form.py` names.")
+    (result,) = op.results
+    maker.value[result] = make(maker, op, [maker.value[v] for v in op.operands])
+
+
+def _constant(maker: GraphMaker, op: Call, operands: list[int]) -> int:
+    dtype = _aval(maker, op).dtype
+    return maker.constant(number(str(op.attribute["value"]), dtype.mlir), dtype)
+
+
+def _size(maker: GraphMaker, op: Call, operands: list[int]) -> int:
+    return maker.constant(op.attribute["size"], _aval(maker, op).dtype)
+
+
+def _empty(maker: GraphMaker, op: Call, operands: list[int]) -> int:
+    aval = _aval(maker, op)
+    return maker.broadcast(maker.reshaped(maker.constant(0, aval.dtype), (1,) * aval.rank), aval.shape)
+
+
+def _reshape(maker: GraphMaker, op: Call, operands: list[int]) -> int:
+    return maker.reshaped(operands[0], _aval(maker, op).shape)
+
+
+def _slice(maker: GraphMaker, op: Call, operands: list[int]) -> int:
+    starts, steps, aval = op.attribute["starts"], op.attribute["steps"], _aval(maker, op)
+    if "clamped" not in starts:
+        return maker.record("slice", operands, aval, (starts, aval.shape, steps), op.loc)
+    x, *given = operands
+    return maker.record("dynamic_slice", [x, *_starts(maker, starts, given)], aval, (aval.shape, steps), op.loc)
+
+
+def _starts(maker: GraphMaker, starts: tuple[Any, ...], given: list[int]) -> list[int]:
+    """Starts as values."""
+    rest = iter(given)
+    return [next(rest) if start == "clamped" else maker.constant(start, int64) for start in starts]
+
+
+def _insert(maker: GraphMaker, op: Call, operands: list[int]) -> int:
+    update, x, *given = operands
+    places = _starts(maker, op.attribute["starts"], given)
+    return maker.record("update_slice", [x, update, *places], _aval(maker, op), (op.attribute["steps"],), op.loc)
+
+
+def _concat(maker: GraphMaker, op: Call, operands: list[int]) -> int:
+    return maker.record("concat", operands, _aval(maker, op), (op.attribute["dim"],), op.loc)
+
+
+def _pad(maker: GraphMaker, op: Call, operands: list[int]) -> int:
+    return maker.record("pad", operands, _aval(maker, op), (op.attribute["low"], op.attribute["high"]), op.loc)
+
+
+def _scatter(maker: GraphMaker, op: Call, operands: list[int]) -> int:
+    (region,) = op.regions
+    if [o.name for o in region.ops] not in (["arith.addf"], ["arith.addi"]) or op.attribute["order"] != "sequential":
+        raise GroupError("[flambeau.scatter] generators add updates one after the other. Use that region and order.")
+    result = maker.record("scatter_add", operands, _aval(maker, op), (op.attribute["axis"],), op.loc)
+    maker.fails(result, op.attribute["code"])
+    return result
+
+
+def _aval(maker: GraphMaker, op: Call) -> Aval:
+    return maker.group.avals[op.results[0]]
+
+
+_CALLS: dict[str, Callable[[GraphMaker, Call, list[int]], int]] = {
+    "arith.constant": _constant,
+    "flambeau.size": _size,
+    "tensor.extract": lambda maker, op, operands: operands[0],
+    "tensor.empty": _empty,
+    "tensor.collapse_shape": _reshape,
+    "tensor.expand_shape": _reshape,
+    "tensor.extract_slice": _slice,
+    "tensor.insert_slice": _insert,
+    "tensor.concat": _concat,
+    "tensor.pad": _pad,
+    "flambeau.scatter": _scatter,
+}
+
+
+# ---- nests over the elements of their results ---------------------------------------------------------------------
+
+
+def _points(maker: GraphMaker, op: Generic) -> None:
+    """One op for all results where these are elements of one place; else one per result. Loops come in the order of the
+    result's axes, whatever theirs is."""
+    apart = {o.name for o in op.body.ops} & {"linalg.index", "tensor.extract"}
+    if len(op.results) > 1 and not apart and set(op.result_maps) == {identity_map(len(op.iterators))}:
+        found = _elementwise(op, op.body.results).emit(maker, op, list(range(len(op.iterators))), op.results)
+        maker.value.update(zip(op.results, found, strict=True))
+        return
+    for k, result in enumerate(op.results):
+        map, rank = op.result_maps[k], len(op.iterators)
+        if map == identity_map(rank):
+            maker.value[result] = _result(maker, op, list(range(rank)), op.body.results[k], result)
+            continue
+        loops = [e.terms[0][0] for e in map if e.terms and e == e.of(e.terms[0][0])]
+        if len(loops) != len(map) or sorted(loops) != list(range(len(op.iterators))):
+            raise GroupError("[linalg.generic] a result is not indexed by each parallel loop once. Give it such a map.")
+        maker.value[result] = _result(maker, op, loops, op.body.results[k], result)
+
+
+def _result(maker: GraphMaker, op: Generic, loops: list[int], wanted: int, result: int) -> int:
+    known = _played.get((id(op.body), wanted, op.name, len(op.results)))
+    if known is not None and known.body is op.body:
+        return known.emit(maker, op, loops, (result,))[0]
+    body, names = op.body, {o.name for o in op.body.ops}
+    if wanted < len(op.operands) and "flambeau.check" not in names:
+        x = maker.view(op.operands[wanted], op.maps[wanted], loops, op.extents)
+        if x != maker.value[op.operands[wanted]]:
+            return x  # a copy of a view
+    if wanted >= len(op.operands) + len(op.results) and wanted < len(body.types):
+        return maker.view(op.captures[wanted - len(op.operands) - len(op.results)], (), loops, op.extents)
+    if (value := _literal(body, wanted)) is not None:
+        constant = maker.constant(value, maker.group.avals[result].dtype)
+        return maker.stretched(constant, loops, op.extents)
+    if (extract := _picks(op)) is not None:
+        return _picked(maker, op, loops, extract, result)
+    if "linalg.index" in names:
+        return _source(maker, op, loops, wanted, result)
+    played = _elementwise(op, (wanted,))
+    if names - {"arith.constant"}:  # a copy in place is only one where its map says so
+        _played[id(body), wanted, op.name, len(op.results)] = played
+        if len(_played) > _MOST:
+            _played.popitem(last=False)
+    return played.emit(maker, op, loops, (result,))[0]
+
+
+def _literal(body: Body, wanted: int) -> Number | None:
+    """The number that a body gives everywhere, if it does."""
+    ops = dict(zip(body.numbers(), body.ops, strict=True))
+    op = ops.get(wanted)
+    if op is not None and op.name == "arith.constant":
+        return number(str(op.attribute), op.types[0])
+    if op is not None and op.name in ("arith.trunci", "arith.sitofp"):
+        op = ops.get(op.operands[0])
+    return op.attribute if op is not None and isinstance(op.attribute, Size) else None
+
+
+class Played(NamedTuple):
+    """A body as an elementwise op: the arguments that it reads, and the number of its failure, if it may fail."""
+
+    body: Body
+    record: BodyRecord
+    slots: list[int]
+    code: Hashable
+
+    def emit(self, maker: GraphMaker, op: Generic, loops: list[int], results: tuple[int, ...]) -> tuple[int, ...]:
+        operands = maker.arguments(op, self.slots, loops)
+        found = maker.nodes(self.record, operands, [maker.group.avals[v] for v in results], op.loc)
+        if self.code is not None:
+            maker.fails(found[0], self.code)
+        return found
+
+
+_MOST = 2048
+_played: OrderedDict[tuple[Hashable, ...], Played] = OrderedDict()  # by bodies themselves: they are shared
+
+
+def _elementwise(op: Generic, wanted: tuple[int, ...]) -> Played:
+    body = op.body
+    checks = [o for o in body.ops if o.name == "flambeau.check"]
+    if len(checks) > 1:
+        raise GroupError("[linalg.generic] a body checks more than one condition. Leave one in each.")
+    checked = [x for o in checks for x in o.operands]
+    part = score(body, wanted, out=checked, whole=len(op.results) == len(wanted))
+    slots = sorted({*part.arguments, *(k for k in needs(body, checked) if k < len(body.types))})
+    unify = len(slots) > 1 and not part.is_short
+
+    def lower(b: Any, *xs: Any) -> Any:
+        found = part.play(b, dict(zip(slots, b.unify(*xs) if unify else xs, strict=True)))
+        return tuple(found) if len(wanted) > 1 else found[0]
+
+    fails = _fails(body, checked, slots) if checks else None
+    record = body_record(op.name or "generic", Kind.ELEMENTWISE, lower, weight(body), fails, results=len(wanted))
+    return Played(body, record, slots, checks[0].attribute if checks else None)
+
+
+def _fails(body: Body, checked: list[int], slots: list[int]) -> Callable[..., Any]:
+    part = score(body, checked, whole=False)
+    return lambda b, *xs: part.play(b, dict(zip(slots, xs, strict=True)))[0]
+
+
+def _source(maker: GraphMaker, op: Generic, loops: list[int], wanted: int, result: int) -> int:
+    """Computed of places: an iota, or what asks for the element's row-major number only."""
+    body, aval = op.body, maker.group.avals[result]
+    if (loop := _iota(body, wanted)) is not None:
+        return maker.record("iota", (), aval, (aval.shape, loops.index(loop), aval.dtype), op.loc)
+    here = linear.row_major(op.extents)
+    types = body.value_types()
+    known = [n for n, form in linear.forms(body).items() if form == here and types[n] == "i64"]
+    part = score(body, [wanted], known, whole=len(op.results) == 1)
+    if any(o.name == "linalg.index" and n in part.needed for n, o in part.ops):
+        raise GroupError("[linalg.index] generators compute with an element's row-major number only. Leave it whole.")
+    operands = [
+        maker.value[op.operands[k]] if not op.maps[k] else maker.arguments(op, [k], loops)[0] for k in part.arguments
+    ]
+
+    def lower(b: Any, *xs: Any) -> Any:
+        given = dict(zip(part.arguments, xs, strict=True))
+        return part.play(b, given | dict.fromkeys(known, b.position()))[0]
+
+    record = body_record(op.name or "generic", Kind.SOURCE, lower, weight(body))
+    return maker.node(record, operands, aval, op.loc)
+
+
+def _iota(body: Body, wanted: int) -> int | None:
+    """The loop whose coordinate a body gives, if it gives nothing else."""
+    ops = dict(zip(body.numbers(), body.ops, strict=True))
+    op = ops.get(wanted)
+    if op is not None and op.name in ("arith.trunci", "arith.sitofp"):
+        op = ops.get(op.operands[0])
+    if op is None or op.name != "arith.index_cast":
+        return None
+    index = ops[op.operands[0]]
+    return index.attribute if index.name == "linalg.index" and isinstance(index.attribute, int) else None
+
+
+# ---- tensor.extract -----------------------------------------------------------------------------------------------
+
+
+def _picks(op: Generic) -> BodyOp | None:
+    """The op that reads a captured tensor at a computed place."""
+    first = len(op.operands) + len(op.results)
+    found = [o for o in op.body.ops if o.name == "tensor.extract" and first <= o.operands[0] < len(op.body.types)]
+    return found[0] if found else None
+
+
+def _picked(maker: GraphMaker, op: Generic, loops: list[int], extract: BodyOp, result: int) -> int:
+    """A gather along the one axis whose place is data; with places that are linear, a flip."""
+    table = op.captures[extract.operands[0] - len(op.operands) - len(op.results)]
+    forms = linear.forms(op.body)
+    places = [forms.get(x) for x in extract.operands[1:]]
+    computed = [k for k, form in enumerate(places) if form is None]
+    if not computed:
+        return _flipped(maker, op, loops, places, table)
+    plain = all(form is None or form == linear.Linear(((loops[k], 1),)) for k, form in enumerate(places))
+    if len(computed) != 1:
+        raise GroupError("[tensor.extract] generators gather along one axis. Read the others in place.")
+    slots = [k for k in needs(op.body, [extract.operands[1 + computed[0]]]) if k < len(op.body.types)]
+    if len(slots) != 1 or not plain:
+        raise GroupError("[tensor.extract] generators gather at one index, as it is. Compute it in a nest of its own.")
+    (index,) = maker.arguments(op, slots, loops)
+    found = maker.record("gather", [maker.value[table], index], maker.group.avals[result], (computed[0],), op.loc)
+    maker.fails(found, next(o.attribute for o in op.body.ops if o.name == "flambeau.check"))
+    return found
+
+
+def _flipped(maker: GraphMaker, op: Generic, loops: list[int], places: Sequence[Any], table: int) -> int:
+    shape = maker.group.avals[table].shape
+    axes = []
+    for k, form in enumerate(places):
+        if form == linear.Linear(((loops[k], -1),), shape[k] - 1):
+            axes.append(k)
+        elif form != linear.Linear(((loops[k], 1),)):
+            raise GroupError("[tensor.extract] generators read in place or backwards. Use maps for all else.")
+    return maker.record("flip", [maker.value[table]], maker.group.avals[table], (tuple(axes),), op.loc)

@@ -1,0 +1,127 @@
+"""The graph that a group replays to, and maps as views of it.
+
+In: maps of operands. Out: nodes that slice, flip, permute and stretch. Next: `replay_folds.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.compiler.groups.form import Generic, Group, GroupError, Map, identity_map
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.dtypes import DType
+from flambeau.dialects.graph import Graph, Loc, Node
+from flambeau.dialects.record import OpRecord, find
+from flambeau.dialects.size import Int
+
+
+class GraphMaker:
+    """A graph under construction: `value[v]` is the group's value `v` in it."""
+
+    def __init__(self, group: Group) -> None:
+        self.group, self.graph = group, Graph(sizes=group.sizes)
+        self.value: dict[int, int] = {v: self.graph.add_input(group.avals[v]) for v in group.inputs}
+        self.errors: dict[int, int] = {}
+        self._views: dict[Any, int] = {}
+
+    def node(self, op: OpRecord, operands: Sequence[int], aval: Aval, loc: Loc | None = None, attrs: Any = ()) -> int:
+        return self.nodes(op, operands, [aval], loc, attrs)[0]
+
+    def nodes(
+        self, op: OpRecord, operands: Sequence[int], avals: Sequence[Aval], loc: Loc | None = None, attrs: Any = ()
+    ) -> tuple[int, ...]:
+        """A node with any number of results."""
+        results = tuple(self.graph.add_value(aval) for aval in avals)
+        self.graph.nodes.append(Node(op, tuple(operands), attrs, results, loc))
+        return results
+
+    def record(
+        self, name: str, operands: Sequence[int], aval: Aval, attrs: tuple[Any, ...] = (), loc: Loc | None = None
+    ) -> int:
+        """A node of a record. Its types are known: asking the record would ask about sizes."""
+        return self.node(find(name), operands, aval, loc, attrs)
+
+    def constant(self, value: Any, dtype: DType) -> int:
+        return self.record("constant", (), Aval((), dtype), (value, dtype))
+
+    def viewed(self, name: str, x: int, shape: tuple[Int, ...], attrs: tuple[Any, ...]) -> int:
+        """A view of a value of the graph."""
+        return self.record(name, [x], Aval(shape, self.graph.avals[x].dtype), attrs)
+
+    def reshaped(self, x: int, shape: tuple[Int, ...]) -> int:
+        return x if shape == self.shape(x) else self.viewed("reshape", x, shape, (shape,))
+
+    def broadcast(self, x: int, shape: tuple[Int, ...]) -> int:
+        return x if shape == self.shape(x) else self.viewed("broadcast", x, shape, (shape,))
+
+    def shape(self, x: int) -> tuple[Int, ...]:
+        return self.graph.avals[x].shape
+
+    def fails(self, result: int, code: Any) -> None:
+        """The op that gives `result` may fail, as number `code`."""
+        self.errors[result] = code
+
+    def arguments(self, op: Generic, slots: Sequence[int], loops: list[int]) -> list[int]:
+        """Arguments of a body as tensors over `loops`: operands through their maps, captured scalars stretched."""
+        first = len(op.operands) + len(op.results)
+        if any(len(op.operands) <= k < first for k in slots):
+            raise GroupError("[linalg.generic] a body reads what its result was before. Only folds do that.")
+        return [
+            self.view(op.operands[k], op.maps[k], loops, op.extents)
+            if k < first
+            else self.view(op.captures[k - first], (), loops, op.extents)
+            for k in slots
+        ]
+
+    def view(self, v: int, map: Map, loops: list[int], extents: Sequence[Int]) -> int:
+        """Value `v` of the group read through a map, as a tensor over `loops`."""
+        rank = len(loops)
+        if map == identity_map(rank) and loops == list(range(rank)) and self.group.avals[v].shape == tuple(extents):
+            return self.value[v]
+        key = (v, map, tuple((d, extents[d]) for d in loops))
+        if key not in self._views:
+            self._views[key] = self._view(self.value[v], map, list(loops), extents)
+        return self._views[key]
+
+    def stretched(self, x: int, loops: Sequence[int], extents: Sequence[Int]) -> int:
+        """A value of rank 0 in every place of a nest."""
+        return self._view(x, (), list(loops), extents)
+
+    def _view(self, x: int, map: Map, loops: list[int], extents: Sequence[Int]) -> int:
+        axes, backwards = self._windows(map, extents)
+        x = self._sliced(x, axes)
+        if backwards:
+            x = self.viewed("flip", x, self.shape(x), (tuple(backwards),))
+        order = sorted((loops.index(e.terms[0][0]), axis) for axis, e in enumerate(map) if e.terms)
+        rest = [axis for axis, e in enumerate(map) if not e.terms]
+        perm = (*rest, *(axis for _, axis in order))
+        axes_in_order = [axis for _, axis in order]
+        if axes_in_order != sorted(axes_in_order):  # else a reshape puts units where they belong
+            x = self.viewed("permute", x, tuple(self.shape(x)[axis] for axis in perm), (perm,))
+        present = {k for k, _ in order}
+        if len(present) != len(order):
+            raise GroupError(f"[linalg.generic] a map reads two axes by one loop: {map}. No generator follows it.")
+        x = self.reshaped(x, tuple(extents[d] if k in present else 1 for k, d in enumerate(loops)))
+        return self.broadcast(x, tuple(extents[d] for d in loops))
+
+    def _windows(self, map: Map, extents: Sequence[Int]) -> tuple[list[tuple[Int, Int, int]], list[int]]:
+        """(start, size, step) of every axis, and the axes that are read backwards."""
+        windows: list[tuple[Int, Int, int]] = []
+        backwards = []
+        for axis, e in enumerate(map):
+            if not e.terms:
+                windows.append((e.constant, 1, 1))
+                continue
+            if len(e.terms) > 1:
+                raise GroupError(f"[linalg.generic] an axis is read by several loops: {map}. No generator follows it.")
+            ((loop, c),) = e.terms
+            n = extents[loop]
+            windows.append((e.constant if c > 0 else e.constant + c * (n - 1), n, abs(c)))
+            backwards += [axis] if c < 0 else []
+        return windows, backwards
+
+    def _sliced(self, x: int, windows: list[tuple[Int, Int, int]]) -> int:
+        starts, sizes, steps = (tuple(w[k] for w in windows) for k in range(3))
+        is_all = sizes == self.shape(x) and all(s == 0 for s in starts) and all(s == 1 for s in steps)
+        return x if is_all else self.viewed("slice", x, sizes, (starts, sizes, steps))

@@ -1,0 +1,61 @@
+"""The work of a body's point, in additions: that of the record with the same code, as `codegen/stages.py` has it.
+
+In: a `Body`. Out: its weight; bodies that no light record has are heavy. Next: `replay.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from functools import cache
+
+from flambeau.compiler.codegen.stages import HEAVY, LIGHT, weight_of
+from flambeau.compiler.groups import bodies
+from flambeau.compiler.groups.form import Body
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.dtypes import SUPPORTED, DType, bool_
+from flambeau.dialects.record import OpRecord, find
+
+_Code = tuple[Hashable, ...]
+_Types = tuple[DType, ...]
+_UNARY = frozenset(("neg", "abs", "sign", "floor", "ceil", "round", "trunc", "sqrt", "rsqrt", "not_"))
+_LONGEST = 16  # ops of a light body
+
+
+def weight(body: Body) -> int:
+    if len(body.ops) > _LONGEST:
+        return HEAVY
+    return _weight(_code(body), tuple(dict.fromkeys(body.types)))
+
+
+@cache
+def _weight(code: _Code, types: tuple[str, ...]) -> int:
+    return min((_light(type).get(code, HEAVY) for type in types), default=HEAVY)
+
+
+def _code(body: Body) -> _Code:
+    """What a body does, whichever of its arguments are captured."""
+    return tuple((op.name, op.attribute, op.types) for op in body.ops)
+
+
+@cache
+def _light(type: str) -> dict[_Code, int]:
+    """The weights of the light records whose operands have an element type."""
+    dtype = next((d for d in SUPPORTED if d.mlir == type), None)
+    records = [find(name) for name in sorted(LIGHT)]
+    calls = [(r, *call) for r in records if dtype in r.dtypes for call in _calls(r, dtype)] if dtype else []
+    return {_code(_body(record, operands, attrs)): weight_of(record.name) for record, operands, attrs in calls}
+
+
+def _body(record: OpRecord, operands: _Types, attrs: _Types) -> Body:
+    (result,) = record.infer_results([Aval((), d) for d in operands], attrs)
+    return bodies.elementwise(record, attrs, tuple(d.mlir for d in operands), (result.dtype.mlir,), None)
+
+
+def _calls(record: OpRecord, dtype: DType) -> Iterator[tuple[_Types, _Types]]:
+    """(operands, attributes) of a light record on operands of a type."""
+    if record.name == "cast":
+        yield from (((dtype,), (to,)) for to in SUPPORTED)
+    elif record.name == "select":
+        yield (bool_, dtype, dtype), ()
+    else:
+        yield (dtype,) * (1 if record.name in _UNARY else 2), ()
