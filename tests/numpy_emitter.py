@@ -22,10 +22,6 @@ class Val:
         self.is_float, self.is_signed = self.dtype.is_floating_point, self.dtype.is_signed
         self.lanes = 1
 
-    @property
-    def bits(self) -> int:
-        return 8 * self.array.dtype.itemsize
-
 
 def _arrays(operands) -> list:
     """Numbers take the type of the first operand that is none."""
