@@ -397,7 +397,9 @@ class Arithmetic:
             return self.and_(self.cmp("gt", left, 0), self.any(condition(*values)))
 
         def step(left: Val, *values: Val) -> list[Val]:
-            found = body(*values)
+            found, kept = list(body(*values)), [x.mlir for x in values]
+            if [x.mlir for x in found] != kept:
+                raise TypeError(f"[emitter] loop carries {kept}, got {[x.mlir for x in found]}. Keep the types.")
             return [self.sub(left, 1), *found]
 
         return self.while_([self.const(at_most, "i64"), *carried], more, step)[1:]
