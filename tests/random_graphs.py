@@ -40,8 +40,9 @@ def evaluate(graph: Graph, inputs: list[np.ndarray]) -> dict[int, np.ndarray]:
     """Every value of the program by the records' references."""
     values = dict(zip(graph.inputs, inputs, strict=True))
     for node in graph.nodes:
-        result = node.op.reference(*(values[v] for v in node.operands), *node.attrs)
-        values[node.results[0]] = np.asarray(result, graph.avals[node.results[0]].dtype.numpy)
+        results = node.op.run_reference([values[v] for v in node.operands], node.attrs)
+        for v, result in zip(node.results, results, strict=True):
+            values[v] = np.asarray(result, graph.avals[v].dtype.numpy)
     return values
 
 

@@ -30,13 +30,13 @@ def build(make, *avals, line=1):
     """The graph of `make`; each op is on a line of its own, from `line` on."""
     builder = GraphBuilder()
     inputs = [builder.input(a) for a in avals]
-    emit = builder.emit
+    emit = builder.emit_all
 
     def on_next_line(op, operands, attrs):
         builder.loc = Loc("user.py", line + len(builder.graph.nodes))
         return emit(op, operands, attrs)
 
-    builder.emit = on_next_line
+    builder.emit_all = on_next_line
     outputs = make(*inputs)
     builder.graph.outputs = [v.id for v in (outputs if isinstance(outputs, tuple) else (outputs,))]
     return builder.graph
@@ -413,7 +413,7 @@ def test_a_dump_holds_every_stage(fresh, tmp_path):
     graph = build(softmax, F32)
     driver.compile(graph, Options(mode="blocking", dump=str(tmp_path / "dump"))).ready()
     names = {path.name for path in (tmp_path / "dump").glob("program-*/*")}
-    assert names == {f"{k}-{name}.mlir" for k, name in enumerate(stages.PROGRAM)}
+    assert names == {f"{k:02}-{name}.mlir" for k, name in enumerate(stages.PROGRAM)}
     assert list((tmp_path / "dump").glob("*.s")), "the kernels' stages are written by the backend"
 
 

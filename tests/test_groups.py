@@ -173,7 +173,9 @@ def kernels(graph: Graph, through_mlir: bool) -> list[list[str]]:
     work, _ = parts(graph, through_mlir)
     with within(work.asked):
         stages.advance(work, "kernels")
-    return [[call.source.text for call in lowered.calls] for lowered in work.lowered]
+    return [
+        [group_checks.with_constants_in_order(call.source.text) for call in lowered.calls] for lowered in work.lowered
+    ]
 
 
 @pytest.mark.parametrize("name", list(whole_programs.PROGRAMS)[: rounds(2, 4, 4)])

@@ -331,7 +331,7 @@ def test_memory_is_flat_over_ten_thousand_rounds_of_changing_liveness():
 
 
 def test_explain_names_the_line_and_the_field_that_differs():
-    x = T.tensor(np.ones((2, 2)))
+    x = T.tensor(np.ones((2, 7)))
     x.sum(dim=0)
     R.flush()
     x.sum(dim=1)

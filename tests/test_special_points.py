@@ -130,8 +130,10 @@ LEFT_OUT = {
         randperm tensor zeros zeros_like new_empty new_full new_ones new_tensor new_zeros dropout""",
     "it is another name of one that has a case": """absolute clip concat concatenate divide expand_as multiply negative
         reshape_as subtract true_divide view_as""",
-    "it converts or copies": "cpu detach double float type",
-    "it is no function of tensors": """backward can_cast compiler_options dim element_size explain export find_nan flush
+    "it converts or copies": "cpu detach double float type type_as",
+    "it repeats elements, as expand does, which has a case": "broadcast_tensors meshgrid",
+    "it is no function of tensors": """backward broadcast_shapes get_default_device is_complex is_signed
+        is_tensor can_cast compiler_options dim element_size explain export find_nan flush
         get_default_dtype get_num_threads get_rng_state initial_seed is_grad_enabled item load manual_seed memory_stats
         ndimension nelement numel numpy promote_types register_hook requires_grad_ reset_peak result_type retain_grad save
         seed set_default_dtype set_limits set_memory_limit set_num_threads set_printoptions set_rng_state shadow_mode size

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from flambeau.compiler import driver, export, kernel_cache, ops, plan_cache, pool, report, stages
+from flambeau.compiler.groups import generate
 from flambeau.compiler.options import Options
 from flambeau.dialects import reference
 from flambeau.dialects.aval import Aval
@@ -356,7 +357,7 @@ def test_verification_looks_at_a_graph_for_all_its_sizes():
 
 def test_what_was_lowered_is_used_again_where_its_guards_hold(fresh, monkeypatch):
     made = []
-    generator = stages._code_generator
+    generator = generate.code_generator
 
     def counting(family, kind):
         def lower(cluster, machine):
@@ -366,7 +367,7 @@ def test_what_was_lowered_is_used_again_where_its_guards_hold(fresh, monkeypatch
 
         return lower
 
-    monkeypatch.setattr(stages, "_code_generator", counting)
+    monkeypatch.setattr(generate, "code_generator", counting)
     first = stages.run(graph_of((40,)), STRICT)
     found = [first.program, *(stages.run(graph_of((n,)), STRICT).program for n in (50, 200, 99, 300))]
     assert made == [True] * len(first.clusters) + [False] * len(first.clusters)
