@@ -31,8 +31,8 @@ def graph_of(hints=(40,), name="neg"):
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
     """Empty caches, in memory and on disk."""
-    pool.shutdown()  # workers write to the folder that was theirs when they started
     monkeypatch.setenv("FLAMBEAU_CACHE", str(tmp_path / "cache"))
+    pool.shutdown()  # workers write to the folder that was theirs when they started; what still waits may start one
     for module in (kernel_cache, plan_cache):
         module.shared.cache_clear()
     forget(monkeypatch)
