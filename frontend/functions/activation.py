@@ -181,20 +181,24 @@ def log_softmax_of(x: Value, dim: int) -> Value:
     return shifted - ops.log(_along(ops.exp(shifted), "sum", dim))
 
 
+#: Calls of functions along one dimension.
+_ALONG_DIM = calls(
+    lambda: [
+        call(points(), 0, gradient=False),
+        call(data(3, 4), dim=1),
+        call(data(2, 3, 4), dim=0),
+        call(data(), 0),
+        call(data(0, 3), -1, gradient=False),
+        call(data(3), -1, dtype=float64),
+        call(data(2, 3), 2, error=(IndexError, "dim 2 is out of range")),
+    ]
+)
+
+
 @function(
     free="flambeau nn.functional",
     method=True,
-    samples=calls(
-        lambda: [
-            call(points(), 0, gradient=False),
-            call(data(3, 4), dim=1),
-            call(data(2, 3, 4), dim=0),
-            call(data(), 0),
-            call(data(0, 3), -1, gradient=False),
-            call(data(3), -1, dtype=float64),
-            call(data(2, 3), 2, error=(IndexError, "dim 2 is out of range")),
-        ]
-    ),
+    samples=_ALONG_DIM,
 )
 def softmax(input: Tensor_, dim: Static, *, dtype: Static = None):
     """exp(x) divided by its sum along `dim`; stable for large x. `dtype` converts the input first."""
@@ -206,17 +210,7 @@ def softmax(input: Tensor_, dim: Static, *, dtype: Static = None):
 @function(
     free="flambeau nn.functional",
     method=True,
-    samples=calls(
-        lambda: [
-            call(points(), 0, gradient=False),
-            call(data(3, 4), dim=1),
-            call(data(2, 3, 4), dim=0),
-            call(data(), 0),
-            call(data(0, 3), -1, gradient=False),
-            call(data(3), -1, dtype=float64),
-            call(data(2, 3), 2, error=(IndexError, "dim 2 is out of range")),
-        ]
-    ),
+    samples=_ALONG_DIM,
 )
 def log_softmax(input: Tensor_, dim: Static, *, dtype: Static = None):
     """log(softmax(x)) along `dim`, computed without the quotient; stable for large x."""
