@@ -344,3 +344,11 @@ def test_explain_names_the_line_and_the_field_that_differs():
     T.tensor([1.0, 2.0]) + 1.0
     details = [k[4] for k in R.explain_log() if k[1] == __file__ and k[2] == sys._getframe().f_lineno - 1]
     assert "input: shape (2,), dtype float32 now, (1,), float32 before" in details
+
+
+def test_a_full_log_drops_its_oldest_events():
+    x = T.tensor(np.ones(3))
+    lines = 10_001  # more than the log keeps
+    exec(compile("y = x + 1.0; R.flush()\n" * lines, "<many lines>", "exec"), {"x": x, "R": R})
+    ours = {line for _, file, line, *_ in R.explain_log() if file == "<many lines>"}
+    assert lines in ours and 1 not in ours and len(R.explain_log()) <= 10_000

@@ -99,12 +99,29 @@ static PyObject *difference(const fb_node *node) {
   return nearest ? describe_word(node, nearest) : other_input(node);
 }
 
-/* Counts (kind, file, line, name, field); at most FB_LOG_LIMIT different ones. */
+/* Drops the older half of the log: a long run goes on being explained, and dropping one by one would search a dict from
+ * its emptied beginning each time. */
+static int drop_older_half(void) {
+  PyObject *newer = PyDict_New(), *key, *count;
+  Py_ssize_t position = 0, at = 0, half = PyDict_GET_SIZE(fb_explain_list) / 2;
+  while (newer && PyDict_Next(fb_explain_list, &position, &key, &count)) {
+    if (at++ >= half && PyDict_SetItem(newer, key, count) < 0)
+      Py_CLEAR(newer);
+  }
+  if (!newer)
+    return -1;
+  Py_SETREF(fb_explain_list, newer);
+  return 0;
+}
+
+/* Counts (kind, file, line, name, field); keeps FB_LOG_LIMIT different ones, the latest. */
 static int count_event(PyObject *key) {
   if (!fb_explain_list && !(fb_explain_list = PyDict_New()))
     return -1;
   PyObject *old = PyDict_GetItemWithError(fb_explain_list, key);
-  if (!old && (PyErr_Occurred() || PyDict_GET_SIZE(fb_explain_list) >= FB_LOG_LIMIT))
+  if (!old && PyErr_Occurred())
+    return -1;
+  if (!old && PyDict_GET_SIZE(fb_explain_list) >= FB_LOG_LIMIT && drop_older_half() < 0)
     return -1;
   PyObject *count = PyLong_FromLong((old ? PyLong_AsLong(old) : 0) + 1);
   int status = count ? PyDict_SetItem(fb_explain_list, key, count) : -1;
