@@ -95,6 +95,8 @@ is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
 - `abandon(error)`: drop the current trace because of an OutOfMemory or MemoryError, which is raised
 - `if_lost(tensor, call)`: if the value that the tensor now waits for is never computed, call `call()`. For what Python
   remembers beside the trace; to be safe from interrupts it must run no Python code, as `partial(d.pop, key)`
+- `together(calls)`: `call()` of each in a tuple; an interrupt (no Exception) comes before all of them or after all of them. Each
+  must record all that it does at its end, as a Function does
 - `flush_point()`: flush if the trace is long (soft_ops, or soft_ns of the payloads' `cost`). Called where programs repeat,
   so that long loops are cut at the same place in every round; the end of a second backward() is such a place too
 - `set_mode(bits) -> old bits`, `get_mode()`: per thread, 12 bits; bit 0 is grad mode. `ModeScope(mask, bits)`: a context manager
@@ -199,6 +201,7 @@ from flambeau.runtime._recorder import (
     trace_equations,
     trace_export,
     trace_leaves,
+    together,
     trace_marks,
     trace_scalars,
     trace_sizes,
@@ -263,6 +266,7 @@ __all__ = [
     "trace_equations",
     "trace_export",
     "trace_leaves",
+    "together",
     "trace_marks",
     "trace_scalars",
     "trace_sizes",

@@ -15,7 +15,7 @@ LAYERS = {
     "cells": "program history cells capture places tensor view stream marks undo reset pending",
     "calls": "call record enter fit learn import slots function",
     "runs": "runs flush failure",
-    "module": "module backward inline public",
+    "module": "module backward inline public together",
 }
 #: function.h says what a function is, for all; calling one (function.c) belongs to calls.
 HEADERS_OF_VALUES = ("values.h", "sizes.h", "function.h")

@@ -2,12 +2,14 @@
 happened or it has not. Later steps are those of a run in which nothing failed."""
 
 import os
+import random
 import sys
 from collections import Counter
 
 import flambeau as fb
 import numpy as np
 import pytest
+from flambeau import dialects
 from flambeau.runtime import _binding, recorder
 from support import rounds
 
@@ -223,17 +225,23 @@ INTERRUPTED = {
 }
 
 
-class Interrupted(Exception):
+GROUPS = {
+    "one group": lambda parameters: parameters,
+    "a group each": lambda parameters: [{"params": [p], "lr": 0.1 / (i + 1)} for i, p in enumerate(parameters)],
+}
+
+
+class Interrupted(BaseException):
     pass
 
 
-def step_interrupted(optimizer, nth):
-    """Whether a step that is interrupted at the nth line of the optimizers' own code got so far."""
-    folder, left = os.path.dirname(fb.optim.__file__), nth
+def lines_of_step(optimizer, most, folders):
+    """Take a step, which is interrupted at line `most` of the code in `folders`: how many lines it got through."""
+    left = most
 
     def trace(frame, event, argument):
         nonlocal left
-        if not frame.f_code.co_filename.startswith(folder):
+        if not frame.f_code.co_filename.startswith(folders):
             return None
         if event == "line":
             left -= 1
@@ -245,46 +253,78 @@ def step_interrupted(optimizer, nth):
     sys.settrace(trace)
     try:
         optimizer.step()
-        return False
     except Interrupted:
-        return True
+        assert left <= 0
     finally:
         sys.settrace(before)
+    return most - left
 
 
-@pytest.mark.parametrize("name", INTERRUPTED)
-def test_a_step_that_is_interrupted_at_any_line_happens_once_when_it_is_taken_again(name):
-    """One group: its update is one call, so that it is recorded whole or not at all."""
+class Steps:
+    """A model with gradients, three steps over it, and what each of them leaves."""
 
-    def begin():
+    def __init__(self, name, groups):
+        self.name, self.groups, self.wanted = name, groups, []
+        self.begin()
+        self.start = self.values()[0]
+        for _ in range(3):
+            self.optimizer.step()
+            self.wanted.append(self.values())
+
+    def begin(self):
         fb.manual_seed(3)
         model = mlp()
-        optimizer = INTERRUPTED[name](model.parameters())
+        self.parameters = list(model.parameters())
+        self.optimizer = INTERRUPTED[self.name](GROUPS[self.groups](self.parameters))
         model(fb.tensor(ONE)).square().mean().backward()
-        return optimizer, list(model.parameters())
 
-    def values(optimizer, parameters):
-        state = optimizer.state_dict()["state"]
+    def values(self):
+        state = self.optimizer.state_dict()["state"]
         kept = {(k, n): content(t) for k, e in state.items() for n, t in e.items()}
-        return [content(p) for p in parameters], kept
+        return [content(p) for p in self.parameters], kept
 
+    def interrupt(self, nth, folders):
+        """Interrupt a step, and take what is left of three: whether the first one had happened, None if it has fewer lines."""
+        if lines_of_step(self.optimizer, nth, folders) < nth:
+            return None
+        happened = self.values()[0] != self.start
+        assert not happened or self.values() == self.wanted[0], nth
+        for k in range(happened, 3):
+            self.optimizer.step()
+            assert self.values() == self.wanted[k], nth
+        return happened
+
+
+@pytest.mark.parametrize("groups", GROUPS)
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_a_step_that_is_interrupted_at_any_line_happens_once_when_it_is_taken_again(name, groups):
+    """All groups, or none of them."""
     with fb.compiler_options(mode="off"):
-        optimizer, parameters = begin()
-        start = values(optimizer, parameters)[0]
-        wanted = []
-        for _ in range(3):
-            optimizer.step()
-            wanted.append(values(optimizer, parameters))
-        nth, counts = 0, Counter()
-        while True:
-            nth += 1
-            optimizer, parameters = begin()
-            if not step_interrupted(optimizer, nth):
-                break
-            happened = values(optimizer, parameters)[0] != start
-            assert not happened or values(optimizer, parameters) == wanted[0], nth
-            counts[happened] += 1
-            for k in range(happened, 3):
-                optimizer.step()
-                assert values(optimizer, parameters) == wanted[k], nth
-        assert counts[False] > 10, counts
+        folders = (os.path.dirname(fb.optim.__file__),)
+        steps, counts = Steps(name, groups), Counter()
+        steps.begin()
+        lines = lines_of_step(steps.optimizer, 10**9, folders)
+        for nth in {*range(1, lines, rounds(10, 1, 1)), *range(lines - 5, lines)}:
+            steps.begin()
+            counts[steps.interrupt(nth, folders)] += 1
+        assert counts[False] > 3 and counts[True] > 0 and not counts[None], counts
+
+
+@pytest.mark.parametrize("name", ["momentum", "Adam"])
+def test_a_step_that_is_interrupted_while_it_is_recorded_for_the_first_time_happens_once(name):
+    """Rules and compilation are Python, which an interrupt may leave at any line."""
+    chance, folders = random.Random(1), tuple(os.path.dirname(part.__file__) for part in (fb, dialects))
+    with fb.compiler_options(mode="off"):
+        steps, counts = Steps(name, "a group each"), Counter()
+
+        def begin():
+            steps.begin()
+            fb.flush()
+            recorder.clear()
+
+        begin()
+        lines = lines_of_step(steps.optimizer, 10**9, folders)
+        for _ in range(rounds(12, 100, 2000)):
+            begin()
+            counts[steps.interrupt(chance.randrange(1, lines), folders)] += 1
+        assert counts[False] and counts[True] and not counts[None], counts

@@ -7,7 +7,8 @@ multiplies p by 1 - lr * weight_decay first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from flambeau.dialects.builder import Value
@@ -146,28 +147,31 @@ class Adam(Optimizer):
                 copy = copies[id(step)] = step.clone()
             self._remember(p, step=copy)
 
-    def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+    def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states = self._states(group, params)
         if len(params) < len(group["params"]):
             self._stop_clocks(group, params, states)
         steps = {id(s["step"]): s["step"] for s in states}
         order = {key: i for i, key in enumerate(steps)}
-        _adam(
-            params,
-            grads,
-            [s["exp_avg"] for s in states],
-            [s["exp_avg_sq"] for s in states],
-            [s["max_exp_avg_sq"] for s in states] if group["amsgrad"] else [],
-            list(steps.values()),
-            group["lr"],
-            *group["betas"],
-            group["eps"],
-            group["weight_decay"],
-            tuple(order[id(s["step"])] for s in states),
-            group["weight_decay"] != 0,
-            group["decoupled_weight_decay"],
-            group["maximize"],
-        )
+        return [
+            partial(
+                _adam,
+                params,
+                grads,
+                [s["exp_avg"] for s in states],
+                [s["exp_avg_sq"] for s in states],
+                [s["max_exp_avg_sq"] for s in states] if group["amsgrad"] else [],
+                list(steps.values()),
+                group["lr"],
+                *group["betas"],
+                group["eps"],
+                group["weight_decay"],
+                tuple(order[id(s["step"])] for s in states),
+                group["weight_decay"] != 0,
+                group["decoupled_weight_decay"],
+                group["maximize"],
+            )
+        ]
 
 
 class AdamW(Adam):

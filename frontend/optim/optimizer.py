@@ -1,13 +1,13 @@
 """`Optimizer`: parameter groups, state, and steps that are one recorded call each.
 
-In: parameters with gradients. Out: parameters updated in place. A subclass gives defaults, state and `_update`.
+In: parameters with gradients. Out: parameters updated in place. A subclass gives defaults, state and `_updates`.
 Next: `sgd.py`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -114,7 +114,8 @@ class Optimizer:
         """Update all parameters that have a gradient, then run everything recorded so far.
 
         `closure`, if given, computes the loss (with gradients) first; its result is returned. Raises OutOfMemory, and then
-        nothing has changed: neither parameters nor gradients nor state.
+        nothing has changed: neither parameters nor gradients nor state. An interrupt comes before the updates of all groups or
+        after them.
         """
         loss = None
         if closure is not None:
@@ -127,10 +128,7 @@ class Optimizer:
             return loss
         try:
             with recorder.ModeScope(GRAD_MODE | WHOLE_MODE, WHOLE_MODE):  # all groups, or none
-                for group in self.param_groups:
-                    params = [p for p in group["params"] if p.grad is not None]
-                    if params:
-                        self._update(group, params, [p.grad for p in params])
+                recorder.together(tuple(update for group in self.param_groups for update in self._updates_of(group)))
         except (OutOfMemory, MemoryError) as error:  # groups before this one were recorded
             recorder.abandon(error)
         recorder.flush()
@@ -154,9 +152,14 @@ class Optimizer:
         """Call `hook(optimizer, args, kwargs)` after every step."""
         return RemovableHandle(self, "_step_hooks", hook)
 
-    def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
-        """Update `params`, whose gradients are `grads`, with the options of `group`."""
-        raise NotImplementedError(f"[Optimizer] {type(self).__name__} has no _update(). Define it.")
+    def _updates_of(self, group: dict[str, Any]) -> Sequence[Callable[[], Any]]:
+        params = [p for p in group["params"] if p.grad is not None]
+        return self._updates(group, params, [p.grad for p in params]) if params else ()
+
+    def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> Sequence[Callable[[], Any]]:
+        """The calls that update `params`, whose gradients are `grads`, with the options of `group`. Each is one call of an
+        in-place function: what it writes must not be read before all of them are known."""
+        raise NotImplementedError(f"[Optimizer] {type(self).__name__} has no _updates(). Define it.")
 
     # ---- state -----------------------------------------------------------------------------------------
 

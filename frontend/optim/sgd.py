@@ -6,7 +6,8 @@ p = p - lr * (nesterov: g + momentum * v, else v).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from flambeau.dialects.builder import Value
@@ -119,20 +120,18 @@ class SGD(Optimizer):
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("[SGD] nesterov needs a momentum above 0 and dampening 0.")
 
-    def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+    def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         decay = group["weight_decay"] != 0
         if not group["momentum"]:
-            _plain(params, grads, group["lr"], group["weight_decay"], decay, group["maximize"])
-            return
+            return [partial(_plain, params, grads, group["lr"], group["weight_decay"], decay, group["maximize"])]
         for p in params:
             if self.state[p].get("momentum_buffer") is None:
                 self._remember(p, momentum_buffer=_unwritten_like(p))
         new = {id(p) for p in params if _is_unwritten(self.state[p]["momentum_buffer"])}
-        for first in (False, True):
-            chosen = [(p, g) for p, g in zip(params, grads) if (id(p) in new) is first]
-            if not chosen:
-                continue
-            _momentum(
+        parts = {first: [(p, g) for p, g in zip(params, grads) if (id(p) in new) is first] for first in (False, True)}
+        return [
+            partial(
+                _momentum,
                 [p for p, _ in chosen],
                 [g for _, g in chosen],
                 [self.state[p]["momentum_buffer"] for p, _ in chosen],
@@ -145,3 +144,6 @@ class SGD(Optimizer):
                 group["nesterov"],
                 group["maximize"],
             )
+            for first, chosen in parts.items()
+            if chosen
+        ]

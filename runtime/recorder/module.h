@@ -19,4 +19,7 @@ PyObject *fb_py_trace_leaves(PyObject *module, PyObject *unused);
 /* inline.c */
 PyObject *fb_py_free_history(PyObject *module, PyObject *slots);
 
+/* together.c */
+PyObject *fb_py_together(PyObject *module, PyObject *calls);
+
 #endif
