@@ -5,8 +5,6 @@ In: the hooks of `engine.py` and `programs.py`. Out: nothing. Next: `engine.py`.
 
 from __future__ import annotations
 
-import os
-
 from flambeau import engine, programs, sizing
 from flambeau.border import told
 from flambeau.runtime import recorder
@@ -22,5 +20,3 @@ recorder.set_hooks(
     replay=told("replay", programs.replay),
 )
 recorder.set_mode(engine.GRAD_MODE)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=recorder.flush_all)
