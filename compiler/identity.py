@@ -6,38 +6,12 @@ a compiler must not. Used by cse, by the plan cache and by the driver's memory o
 
 from __future__ import annotations
 
-import marshal
-from collections.abc import Hashable
 from hashlib import blake2b
-from typing import Any
 
-from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.size import Size, repr_of
+from flambeau.dialects.identity import attrs_key, graph_bytes
 
-_VERSION = 2  # the last marshal format without back-references: equal values give equal bytes
-
-
-def attrs_key(attrs: tuple[Hashable, ...]) -> bytes:
-    """Equal for attributes that are equal to the bit and in type."""
-    return marshal.dumps(_plain(attrs), _VERSION) if attrs else b""
-
-
-def graph_bytes(graph: Graph) -> bytes:
-    """A serialization that is equal for graphs that compute the same thing the same way. Locations are left out, and so
-    are the values that symbols had."""
-    avals = graph.avals
-    return marshal.dumps(
-        (
-            tuple((_plain(avals[v].shape), avals[v].dtype.name) for v in graph.inputs),
-            tuple((n.op.name, n.operands, _plain(n.attrs), n.results) for n in graph.nodes),
-            tuple(graph.inputs),
-            tuple(graph.outputs),
-            tuple(sorted(graph.updates.items())),
-            len(graph.sizes),
-        ),
-        _VERSION,
-    )
+__all__ = ["attrs_key", "digest", "graph_bytes", "graph_key"]
 
 
 def digest(*parts: bytes | str) -> str:
@@ -53,11 +27,3 @@ def digest(*parts: bytes | str) -> str:
 def graph_key(graph: Graph) -> str:
     """The digest of `graph_bytes`."""
     return digest(graph_bytes(graph))
-
-
-def _plain(value: Any) -> Any:
-    if type(value) is tuple:
-        return tuple([_plain(v) for v in value])
-    if isinstance(value, Size):
-        return repr_of(value).encode()
-    return "dtype " + value.name if isinstance(value, DType) else value

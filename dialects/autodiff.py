@@ -242,7 +242,7 @@ def _make_fragment(
     cts, ys, xs = (tuple(map(scratch.input, avals)) for avals in (results, results, operands))
     there = tuple(ct if is_given else None for ct, is_given in zip(cts, given, strict=True))
     vjp_rule: Any = op.vjp
-    parts = vjp_rule(*(there + ys if len(results) == 1 else (there, ys)), *xs, *attrs)
+    parts = vjp_rule(*(there + ys if op.is_single else (there, ys)), *xs, *attrs)
     if len(parts) != len(operands):
         raise RuntimeError(
             f"[{op.name}] its vjp gives {len(parts)} cotangents for {len(operands)} operands. Fix the record."

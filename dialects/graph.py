@@ -3,18 +3,19 @@
 In: records (`record.py`) applied to values. Out: `Graph`, which the frontend's recorder assembles,
 `autodiff.py` differentiates, `reference.py` interprets and the compiler turns into a plan.
 Values are small integers; `avals[v]` is the type of value `v`. Every value is defined before it
-is used, either as an input or as a result of exactly one node.
+is used, either as an input or as a result of exactly one node. An op's attributes may be `Region`s, graphs that it runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from flambeau.dialects.aval import Aval
+from flambeau.dialects.identity import graph_bytes
 from flambeau.dialects.record import OpRecord
-from flambeau.dialects.size import Int, substitute
+from flambeau.dialects.size import Int, Sized, substitute, symbols
 
 
 class Loc(NamedTuple):
@@ -35,6 +36,23 @@ class Node(NamedTuple):
     attrs: tuple[Any, ...]
     results: tuple[int, ...]
     loc: Loc | None = None
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The graphs that the op runs, in order."""
+        if not self.op.regions:
+            return ()
+        return tuple([a for a in self.attrs if isinstance(a, Region)])
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether the op, or one in its regions, may fail at run time."""
+        return self.op.fallible or any(n.may_fail for r in self.regions for n in r.graph.nodes)
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether the op, or one in its regions, does something besides giving results."""
+        return self.op.effect or any(n.has_effect for r in self.regions for n in r.graph.nodes)
 
 
 @dataclass
@@ -87,7 +105,7 @@ class Graph:
             )
         return [ids[v] for v in fragment.outputs]
 
-    def bind(self, sizes: Sequence[Int]) -> Graph:
+    def bind(self, sizes: Sequence[Int] | Mapping[int, Int]) -> Graph:
         """The same program with these values for its symbols: numbering and lines are kept."""
         return Graph(
             [Aval(substitute(a.shape, sizes), a.dtype) for a in self.avals],
@@ -96,6 +114,20 @@ class Graph:
             list(self.outputs),
             dict(self.updates),
         )
+
+    def walk(self) -> Iterator[tuple[Graph, Node]]:
+        """Every node with the graph that it is in, those in regions after the op that runs them."""
+        for node in self.nodes:
+            yield self, node
+            for region in node.regions:
+                yield from region.graph.walk()
+
+    def with_regions(self, change: Callable[[Graph], Graph]) -> Graph:
+        """The same program with `change` made to every region, inner ones first."""
+        if not any(n.op.regions for n in self.nodes):
+            return self
+        nodes = [n._replace(attrs=_changed(n.attrs, change)) if n.op.regions else n for n in self.nodes]
+        return Graph(self.avals, self.inputs, nodes, self.outputs, self.updates, self.sizes)
 
     def producers(self) -> dict[int, Node]:
         """The node that defines each value; inputs are absent."""
@@ -110,3 +142,54 @@ class Graph:
             tuple(self.outputs),
             tuple(sorted(self.updates.items())),
         )
+
+
+class Region(Sized):
+    """A program within a program, as an attribute of the op that runs it: a graph of its own numbers.
+
+    It reads its inputs only: what it takes from outside are operands of the op. Its inputs and outputs are what the op's record
+    says. Immutable, and compared by what it computes: lines play no part. It uses the symbols of the program around it.
+    """
+
+    __slots__ = ("_key", "graph")
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._key: bytes | None = None
+
+    @property
+    def inputs(self) -> list[Aval]:
+        return [self.graph.avals[v] for v in self.graph.inputs]
+
+    @property
+    def outputs(self) -> list[Aval]:
+        return [self.graph.avals[v] for v in self.graph.outputs]
+
+    @property
+    def key(self) -> bytes:  # type: ignore[override]
+        if self._key is None:
+            self._key = graph_bytes(self.graph)
+        return self._key
+
+    def substituted(self, sizes: Sequence[Int] | Mapping[int, Int]) -> Region:
+        return Region(self.graph.bind(sizes)) if self.symbols() else self
+
+    def symbols(self) -> frozenset[int]:
+        graph = self.graph
+        return symbols((tuple(a.shape for a in graph.avals), tuple(n.attrs for n in graph.nodes)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Region) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return f"Region({', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))})"
+
+    def __reduce__(self):
+        return (Region, (self.graph,))
+
+
+def _changed(attrs: tuple[Any, ...], change: Callable[[Graph], Graph]) -> tuple[Any, ...]:
+    return tuple([Region(change(a.graph.with_regions(change))) if isinstance(a, Region) else a for a in attrs])

@@ -4,6 +4,8 @@ In: a `Graph`, or text. Out: text (`print_graph`, which needs no MLIR), or a ver
 The ops are generated from the records: attributes are the record's, and the verifier runs the record's own type
 rule. Extents in symbols are `?` in a type, whose encoding has their expressions in order; as attributes they are
 dictionaries with the entry `size`; the function's `tape.sizes` are values for the symbols, at which types are checked.
+Ops with regions are `control.<name>`: MLIR's dialects from Python have no lists of operands of different types, so these ops are
+in none, and the reader checks them.
 `plan.py` beside this file does the same for plans. Next: `compiler/opt.py`, the tool on top.
 """
 
@@ -19,9 +21,12 @@ from typing import Any
 
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.graph import Graph, Loc, Node
+from flambeau.dialects.graph import Graph, Loc, Node, Region
 from flambeau.dialects.record import REGISTRY, OpRecord, find
 from flambeau.dialects.size import Size, parse, repr_of, scope, symbols
+
+#: The name before the dot of ops with regions, and of what ends a region.
+CONTROL = "control"
 
 # ---- printing -------------------------------------------------------------------------------------------------
 
@@ -61,44 +66,66 @@ def _attribute(x: Any) -> str:
     )
 
 
-def _node(node: Node, graph: Graph) -> str:
-    operands = ", ".join(f"%{v}" for v in node.operands)
-    attrs = ", ".join(f"{k} = {_attribute(v)}" for k, v in zip(node.op.attrs, node.attrs))
+def _node(node: Node, graph: Graph, prefix: str = "", indent: str = "    ") -> str:
+    operands = ", ".join(f"%{prefix}{v}" for v in node.operands)
+    attrs = ", ".join(
+        f"{k} = {_attribute(v)}" for k, v in zip(node.op.attrs, node.attrs) if not isinstance(v, Region)
+    )
     types = ", ".join(_type(graph.avals[v]) for v in node.operands)
     results = ", ".join(_type(graph.avals[v]) for v in node.results)
     results = results if len(node.results) == 1 else f"({results})"
-    names = ", ".join(f"%{v}" for v in node.results)
+    names = ", ".join(f"%{prefix}{v}" for v in node.results)
     loc = f' loc("{node.loc.file}":{node.loc.line}:0)' if node.loc else ""
     attrs = f" {{{attrs}}}" if attrs else ""
-    return f'    {names} = "tape.{node.op.name}"({operands}){attrs} : ({types}) -> {results}{loc}'
+    dialect = CONTROL if node.op.regions else "tape"
+    regions = f" ({_regions(node, prefix, indent)})" if node.op.regions else ""
+    name = f'"{dialect}.{node.op.name}"'
+    return f"{indent}{names} = {name}({operands}){regions}{attrs} : ({types}) -> {results}{loc}"
 
 
-def _pairs(node: Node, graph: Graph) -> list[tuple[str, tuple[str, ...], tuple[Aval, ...], Aval]]:
+def _regions(node: Node, prefix: str, indent: str) -> str:
+    """The op's regions, a block each. What they name is named after the op's first result."""
+    return ", ".join(
+        _region(region.graph, f"{prefix or 'r'}{node.results[0]}_{k}_", indent) for k, region in enumerate(node.regions)
+    )
+
+
+def _region(graph: Graph, prefix: str, indent: str) -> str:
+    arguments = ", ".join(f"%{prefix}{v}: {_type(graph.avals[v])}" for v in graph.inputs)
+    values = ", ".join(f"%{prefix}{v}" for v in graph.outputs)
+    types = ", ".join(_type(graph.avals[v]) for v in graph.outputs)
+    body = "".join(f"{_nodes(n, graph, prefix, indent + '  ')}\n" for n in graph.nodes)
+    end = f'{indent}  "{CONTROL}.yield"({values}) : ({types}) -> ()'
+    return f"{{\n{indent}^bb0({arguments}):\n{body}{end}\n{indent}}}"
+
+
+def _pairs(node: Node, graph: Graph, prefix: str) -> list[tuple[str, tuple[str, ...], tuple[Aval, ...], Aval]]:
     """concat as a chain of two-operand ops: an IRDL op cannot list operands of different types. Same bits."""
     (dim,) = node.attrs
-    names, avals = [f"%{v}" for v in node.operands], [graph.avals[v] for v in node.operands]
+    names, avals = [f"%{prefix}{v}" for v in node.operands], [graph.avals[v] for v in node.operands]
     chain: list[tuple[str, tuple[str, ...], tuple[Aval, ...], Aval]] = []
     left, shape = names[0], avals[0]
     for i, (name, aval) in enumerate(zip(names[1:], avals[1:]), 1):
         size = shape.shape[dim] + aval.shape[dim]
         joined = Aval((*shape.shape[:dim], size, *shape.shape[dim + 1 :]), aval.dtype)
-        result = f"%{node.results[0]}" if i == len(names) - 1 else f"%part{node.results[0]}_{i}"
+        last = i == len(names) - 1
+        result = f"%{prefix}{node.results[0]}" if last else f"%{prefix}part{node.results[0]}_{i}"
         chain.append((result, (left, name), (shape, aval), joined))
         left, shape = result, joined
     return chain
 
 
-def _nodes(node: Node, graph: Graph) -> str:
+def _nodes(node: Node, graph: Graph, prefix: str = "", indent: str = "    ") -> str:
     if node.op.name != "concat":
-        return _node(node, graph)
+        return _node(node, graph, prefix, indent)
     if len(node.operands) == 1:
         (x,), (y,) = node.operands, node.results
         type_, shape = _type(graph.avals[x]), _attribute(graph.avals[x].shape)
-        return f'    %{y} = "tape.reshape"(%{x}) {{shape = {shape}}} : ({type_}) -> {type_}'
+        return f'{indent}%{prefix}{y} = "tape.reshape"(%{prefix}{x}) {{shape = {shape}}} : ({type_}) -> {type_}'
     return "\n".join(
-        f'    {result} = "tape.concat"({", ".join(operands)}) {{dim = {_attribute(node.attrs[0])}}} : '
+        f'{indent}{result} = "tape.concat"({", ".join(operands)}) {{dim = {_attribute(node.attrs[0])}}} : '
         f"({', '.join(map(_type, types))}) -> {_type(aval)}"
-        for result, operands, types, aval in _pairs(node, graph)
+        for result, operands, types, aval in _pairs(node, graph, prefix)
     )
 
 
@@ -182,10 +209,11 @@ def _dtype(type_: Any) -> dtypes.DType:
 
 
 def _attributes(op: Any, record: OpRecord) -> tuple[Hashable, ...]:
-    missing = [name for name in record.attrs if name not in op.attributes]
+    """The attributes that are no regions."""
+    missing = [name for name in record.attrs if name not in op.attributes and name not in record.regions]
     if missing:
         raise ValueError(f"[{record.name}] attribute '{missing[0]}' is missing. Attributes are {list(record.attrs)}.")
-    return tuple(_decode(op.attributes[name]) for name in record.attrs)
+    return tuple(_decode(op.attributes[name]) for name in record.attrs if name not in record.regions)
 
 
 def _check(op: Any, record: OpRecord) -> None:
@@ -205,7 +233,10 @@ def _check(op: Any, record: OpRecord) -> None:
 
 
 def _scope(function: Any, sizes: tuple) -> Any:
-    """The scope in which a function's sizes are looked at. Raises ValueError if one of `sizes` has no value there."""
+    """The scope in which sizes of a function, or of an op in it, are looked at. Raises ValueError if one of `sizes` has no value
+    there."""
+    while function.name != "func.func" and function.parent is not None:
+        function = function.parent
     found = function.attributes
     values = _decode(found["tape.sizes"]) if "tape.sizes" in found else ()
     if not isinstance(values, tuple) or not all(type(v) is int for v in values):
@@ -260,12 +291,14 @@ def _dialect_of(records: tuple[OpRecord, ...]) -> Any:
     ext = _mlir().ext
     tape: Any = type("Tape", (ext.Dialect,), {}, name="tape")
     for record in records:
+        if record.regions:
+            continue
         names, variadic = _operand_names(record)
         fields: dict[str, Any] = {}
         fields.update({f"{n}_": ext.Operand[Any] for n in names})
         if variadic:  # all of one type: an IRDL list has one constraint
             fields["rest_"] = _list_of(ext.Operand[Any])
-        fields.update({f"{n}_": ext.Result[Any] for n in record.results})
+        fields.update({f"{n}_": ext.Result[Any] for n in record.results or ()})
         members = {"__annotations__": fields, "verify_invariants": _verifier(record), "__module__": __name__}
         type(f"Tape_{record.name}", (tape.Operation,), members, name=record.name, traits=[ext.Pure])
     return tape
@@ -277,6 +310,7 @@ def context() -> Any:
 
     ir = _mlir().ir
     made = ir.Context()
+    made.allow_unregistered_dialects = True  # for ops with regions
     with made, ir.Location.unknown():
         _dialect().load()
         for error in plugins.load_dialects():
@@ -310,19 +344,73 @@ def from_function(function: Any) -> Graph:
     return graph
 
 
-def _add_nodes(graph: Graph, block: Any, ids: dict[Any, int]) -> None:
+def _add_nodes(graph: Graph, block: Any, ids: dict[Any, int], end: str = "func.return") -> None:
     """The ops of a block, and what it returns; `ids` has its arguments."""
     for op in block.operations:
         op = op.operation
-        if op.name == "func.return":
-            graph.outputs = [ids[v] for v in op.operands]
+        if op.name == end:
+            graph.outputs = [_known(op, v, ids) for v in op.operands]
             continue
         dialect, _, name = op.name.partition(".")
-        if dialect != "tape":
+        if dialect not in ("tape", CONTROL) or (dialect == CONTROL and not _is_control(name)):
             raise ValueError(f"[tape] {op.name} at {op.location} is not an op of the tape dialect.")
         record = find(name)
-        results = graph.add_node(record, [ids[v] for v in op.operands], _attributes(op, record), _loc(op))
+        operands = [_known(op, v, ids) for v in op.operands]
+        if record.regions:
+            results = _add_control(graph, op, record, operands)
+        else:
+            results = graph.add_node(record, operands, _attributes(op, record), _loc(op))
         ids.update(zip(op.results, results))
+
+
+def _known(op: Any, value: Any, ids: dict[Any, int]) -> int:
+    """The number of an operand. In a region those from outside have none."""
+    if value not in ids:
+        raise ValueError(
+            f"[{op.name}] at {op.location} reads a value from outside of its region. Make it an operand of the op, and an "
+            "argument of the region."
+        )
+    return ids[value]
+
+
+def _is_control(name: str) -> bool:
+    return name in REGISTRY and bool(REGISTRY[name].regions)
+
+
+def _add_control(graph: Graph, op: Any, record: OpRecord, operands: list[int]) -> tuple[int, ...]:
+    """An op with regions, which is verified here."""
+    given = list(op.regions)
+    if len(given) != len(record.regions):
+        raise ValueError(
+            f"[{record.name}] at {op.location} has {len(given)} regions. Give {', '.join(record.regions)}, in this order."
+        )
+    regions = iter([_read_region(op, record, r) for r in given])
+    plain = iter(_attributes(op, record))
+    attrs = tuple(next(regions) if name in record.regions else next(plain) for name in record.attrs)
+    try:
+        results = graph.add_node(record, operands, attrs, _loc(op))
+    except Exception as e:
+        raise ValueError(f"{_words(e, record)} ({op.location})") from None
+    expected, found = [graph.avals[v] for v in results], [_aval(v.type) for v in op.results]
+    if expected != found:
+        shown = ", ".join(map(_type, expected)), ", ".join(map(_type, found))
+        raise ValueError(
+            f"[{record.name}] results are {shown[1]}, but its regions give {shown[0]} ({op.location})."
+        )
+    return results
+
+
+def _read_region(op: Any, record: OpRecord, region: Any) -> Region:
+    blocks = list(region.blocks)
+    ends = list(blocks[0].operations)[-1:] if blocks else []
+    if len(blocks) != 1 or not ends or ends[0].operation.name != f"{CONTROL}.yield":
+        raise ValueError(
+            f"[{record.name}] at {op.location} has a region that is not one block ending with {CONTROL}.yield. Give it one."
+        )
+    graph = Graph()
+    ids = {argument: graph.add_input(_aval(argument.type)) for argument in blocks[0].arguments}
+    _add_nodes(graph, blocks[0], ids, f"{CONTROL}.yield")
+    return Region(graph)
 
 
 def _updates(attribute: Any, graph: Graph) -> dict[int, int]:

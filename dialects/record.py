@@ -27,6 +27,7 @@ class Kind(Enum):
     CONTRACTION = "contraction"  # matmul
     GATHER = "gather"  # result[i] = operand[index[i]]
     SCATTER = "scatter"  # result[index[i]] (+)= update[i]
+    CONTROL = "control"  # runs its regions, none, one or several times
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class OpRecord:
     name       unique; `tape.<name>` is the MLIR op.
     kind       see `Kind`.
     attrs      names of the static attributes, in order; values are hashable and marshal-able
-               (ints, bools, floats, strings, None, dtypes, tuples of those).
+               (ints, bools, floats, strings, None, dtypes, tuples of those, `graph.Region`s).
     infer      (operand avals..., attrs...) -> Aval, or a tuple of them for an op with several `results`; raises the user's
                error for bad operands. What is said of the result below is a tuple then, with one for each.
     reference  (operand arrays..., attrs...) -> array; NumPy, the meaning of the op.
@@ -87,7 +88,10 @@ class OpRecord:
                still safe to run and its value there does not matter. Other fallible ops: None, their kind says it.
     domain     fallible ops: (operand avals..., attrs...) -> `Domain`, what must hold of an operand's elements, from which
                the errors of exported programs are made. None: those name no value.
-    results    the names of the results, in order.
+    results    the names of the results, in order. None: there are as many as `infer` says, and it always gives a tuple.
+    regions    the names of the attributes that are regions: programs that the op runs.
+    run        ops with regions: (call, operand arrays..., attrs...) -> a tuple of arrays, where `call(region, arrays)` runs a
+               region once. The meaning of the op on every tier; the reference has NumPy run them, see `control.by_numpy`.
     failure    fallible ops: (position, operand avals..., attrs...) -> the exception to raise when the op failed first
                at row-major `position` (of the result; of the index operand for gather and scatter).
     """
@@ -110,7 +114,10 @@ class OpRecord:
     fails: Callable[..., Any] | None = None
     failure: Callable[..., Exception] | None = None
     domain: Callable[..., Domain] | None = None
-    results: tuple[str, ...] = ("result",)
+    results: tuple[str, ...] | None = ("result",)
+    regions: tuple[str, ...] = ()
+    run: Callable[..., Any] | None = None
+    effect: bool = False
 
     def __post_init__(self) -> None:
         if self.name in REGISTRY:
@@ -119,7 +126,14 @@ class OpRecord:
             raise TypeError(f"[record] op '{self.name}' has no vjp. Give one, or NoGradient with the reason.")
         if self.fallible != (self.failure is not None):
             raise TypeError(f"[record] op '{self.name}': `fallible` and `failure` go together. Give both or neither.")
+        if bool(self.regions) != (self.run is not None):
+            raise TypeError(f"[record] op '{self.name}': `regions` and `run` go together. Give both or neither.")
         REGISTRY[self.name] = self
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one result, which rules then give and get as it is, else in a tuple."""
+        return self.results is not None and len(self.results) == 1
 
     def ulp_in(self, dtype: DType) -> float:
         """`ulp` of results of this dtype. Raises KeyError where the record says none."""
@@ -127,23 +141,23 @@ class OpRecord:
 
     def infer_results(self, avals: Sequence[Aval], attrs: tuple[Any, ...]) -> tuple[Aval, ...]:
         found: Any = self.infer(*avals, *attrs)
-        return found if len(self.results) > 1 else (found,)
+        return (found,) if self.is_single else found
 
     def run_reference(self, arrays: Sequence[Any], attrs: tuple[Any, ...]) -> tuple[Any, ...]:
         """The reference's results, an array each."""
         found = self.reference(*arrays, *attrs)
-        return found if len(self.results) > 1 else (found,)
+        return (found,) if self.is_single else found
 
     def run_lower(self, b: Any, operands: Sequence[Any], attrs: tuple[Any, ...]) -> tuple[Any, ...]:
         """The values that the lowering emits, one for each result."""
         found = self.lower(b, *operands, *attrs)
-        return found if len(self.results) > 1 else (found,)
+        return (found,) if self.is_single else found
 
     def __call__(self, *operands: Any, **attrs: Hashable) -> Any:
         """Apply to `builder.Value`s: the result, or a tuple of several. Sources take the builder as `builder=`."""
         builder: Any = attrs.pop("builder", None) or operands[0].builder
         results = builder.emit_all(self, operands, tuple(attrs[name] for name in self.attrs))
-        return results[0] if len(results) == 1 else results
+        return results[0] if self.is_single else results
 
     def __repr__(self) -> str:
         return f"tape.{self.name}"

@@ -424,8 +424,25 @@ def symbol(index: int) -> Size:
 # ---- sizes and whatever contains them -------------------------------------------------------------------------
 
 
+class Sized:
+    """A static attribute of an op, other than a tuple, that may mention sizes. `key` is its exact identity."""
+
+    __slots__ = ()
+    key: bytes
+
+    def substituted(self, sizes: Sequence[Int] | Mapping[int, Int]) -> Sized:
+        """With symbol i replaced by `sizes[i]`."""
+        raise NotImplementedError
+
+    def symbols(self) -> frozenset[int]:
+        """The symbols that it mentions."""
+        raise NotImplementedError
+
+
 def is_static(x: Any) -> bool:
     """Whether `x`, a size, an attribute or a nested tuple of these, mentions no symbol."""
+    if isinstance(x, Sized):
+        return not x.symbols()
     return all(map(is_static, x)) if isinstance(x, tuple) else not isinstance(x, Size)
 
 
@@ -451,7 +468,7 @@ def substitute(x: Any, sizes: Sequence[Int] | Mapping[int, Int]) -> Any:
         made = [substitute(i, sizes) for i in x]
         return type(x)(*made) if hasattr(x, "_fields") else tuple(made)
     if not isinstance(x, Size):
-        return x
+        return x.substituted(sizes) if isinstance(x, Sized) else x
     total: Int = 0
     for monomial, c in x.terms:
         product: Int = c
@@ -470,7 +487,7 @@ def symbols(x: Any) -> frozenset[int]:
     if isinstance(x, tuple):
         return frozenset().union(*map(symbols, x))
     if not isinstance(x, Size):
-        return frozenset()
+        return x.symbols() if isinstance(x, Sized) else frozenset()
     atoms = [a for m, _ in x.terms for a in m]
     return frozenset(a.symbol for a in atoms if a.symbol >= 0).union(*(symbols(a.parts) for a in atoms))
 

@@ -56,6 +56,11 @@ def _verify_node(node: Any, place: str, defined: set[int], graph: Graph) -> None
             raise ValueError(f"{name} reads {v!r}, which is not defined before it")
     if len(node.attrs) != len(node.op.attrs):
         raise ValueError(f"{name} has {len(node.attrs)} attributes, not {len(node.op.attrs)}")
+    for region in node.regions:
+        try:
+            verify(region.graph)
+        except ValueError as e:
+            raise ValueError(f"in a region of {name}, {e}") from e
     try:
         expected = node.op.infer_results([graph.avals[v] for v in node.operands], node.attrs)
     except Exception as e:

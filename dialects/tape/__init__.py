@@ -7,6 +7,7 @@ from flambeau.dialects.tape.assemble import concat, pad, update_slice
 from flambeau.dialects.tape.check import check_index, check_range
 from flambeau.dialects.tape.compare import eq, ge, gt, le, lt, ne
 from flambeau.dialects.tape.contraction import matmul
+from flambeau.dialects.tape.control import cond, while_loop
 from flambeau.dialects.tape.division import floor_div, fmod, remainder
 from flambeau.dialects.tape.elementwise import (
     abs_,
@@ -52,6 +53,7 @@ __all__ = [
     "check_index",
     "check_range",
     "concat",
+    "cond",
     "constant",
     "cos",
     "div",
@@ -108,5 +110,6 @@ __all__ = [
     "tanh",
     "trunc",
     "update_slice",
+    "while_loop",
     "xor",
 ]

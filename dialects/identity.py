@@ -1,0 +1,51 @@
+"""The identity of programs and attributes: exact, and the same in every process.
+
+In: graphs, attribute tuples. Out: bytes. Python says that 0.0 == -0.0, 1 == True and nan != nan; a compiler must not.
+Next: `region.py`; `compiler/identity.py` for digests.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+from flambeau.dialects.dtypes import DType
+from flambeau.dialects.size import Sized, Size, repr_of
+
+if TYPE_CHECKING:
+    from flambeau.dialects.graph import Graph
+
+_VERSION = 2  # the last marshal format without back-references: equal values give equal bytes
+
+
+def attrs_key(attrs: tuple[Hashable, ...]) -> bytes:
+    """Equal for attributes that are equal to the bit and in type."""
+    return marshal.dumps(_plain(attrs), _VERSION) if attrs else b""
+
+
+def graph_bytes(graph: Graph) -> bytes:
+    """A serialization that is equal for graphs that compute the same thing the same way. Locations are left out, and so
+    are the values that symbols had."""
+    avals = graph.avals
+    return marshal.dumps(
+        (
+            tuple((_plain(avals[v].shape), avals[v].dtype.name) for v in graph.inputs),
+            tuple((n.op.name, n.operands, _plain(n.attrs), n.results) for n in graph.nodes),
+            tuple(graph.inputs),
+            tuple(graph.outputs),
+            tuple(sorted(graph.updates.items())),
+            len(graph.sizes),
+        ),
+        _VERSION,
+    )
+
+
+def _plain(value: Any) -> Any:
+    if type(value) is tuple:
+        return tuple([_plain(v) for v in value])
+    if isinstance(value, Size):
+        return repr_of(value).encode()
+    if isinstance(value, Sized):
+        return value.key
+    return "dtype " + value.name if isinstance(value, DType) else value

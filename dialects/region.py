@@ -1,0 +1,105 @@
+"""Making regions: from a function on values, as the derivative of another, without inputs that nobody reads.
+
+In: types, rules, `Region`s. Out: `Region`s, and what the records of ops that run them check. Next: `tape/control.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flambeau.dialects import autodiff
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder, Value
+from flambeau.dialects.graph import Graph, Region
+
+
+def build(inputs: Sequence[Aval], rule: Callable[..., Sequence[Value]]) -> Region:
+    """The region that computes what `rule(*values)` gives."""
+    b = GraphBuilder()
+    b.graph.outputs = [v.id for v in rule(*map(b.input, inputs))]
+    return Region(without_dead_code(b.graph))
+
+
+def inlined(region: Region, values: Sequence[Value]) -> list[Value]:
+    """What the region gives for `values`, written into their builder."""
+    graph, b = region.graph, values[0].builder
+    known = dict(zip(graph.inputs, values, strict=True))
+    for node in graph.nodes:
+        b.loc = node.loc or b.loc
+        results = b.emit_all(node.op, [known[v] for v in node.operands], node.attrs)
+        known.update(zip(node.results, results, strict=True))
+    return [known[v] for v in graph.outputs]
+
+
+def without_dead_code(graph: Graph) -> Graph:
+    """Only what its outputs, its errors and its effects depend on, numbered anew: inputs, then results in order."""
+    live, kept = set(graph.outputs), []
+    for node in reversed(graph.nodes):
+        if node.may_fail or node.has_effect or not live.isdisjoint(node.results):
+            live.update(node.operands)
+            kept.append(node)
+    made = Graph()
+    ids = {v: made.add_input(graph.avals[v]) for v in graph.inputs}
+    for node in reversed(kept):
+        ids.update((v, made.add_value(graph.avals[v])) for v in node.results)
+        operands, results = (tuple(ids[v] for v in values) for values in (node.operands, node.results))
+        made.nodes.append(node._replace(operands=operands, results=results))
+    made.outputs = [ids[v] for v in graph.outputs]
+    return made
+
+
+def reads(region: Region) -> list[bool]:
+    """Per input, whether it makes a difference."""
+    used = {v for n in region.graph.nodes for v in n.operands}.union(region.graph.outputs)
+    return [v in used for v in region.graph.inputs]
+
+
+def without_inputs(region: Region, keep: Sequence[bool]) -> Region:
+    """The region without the inputs that are not kept, which it must not read."""
+    graph = region.graph
+    inputs = [v for v, kept in zip(graph.inputs, keep, strict=True) if kept]
+    return Region(without_dead_code(Graph(graph.avals, inputs, graph.nodes, graph.outputs)))
+
+
+def cotangents(region: Region, xs: Sequence[Value], cts: Sequence[Value | None]) -> list[Value | None]:
+    """What reaches each input at `xs`, given the cotangents of some outputs; the forward is computed again. Written into
+    the builder of `xs`."""
+    graph = region.graph
+    seeds: dict[int, Value] = {}
+    for v, ct in zip(graph.outputs, cts, strict=True):
+        if ct is not None:
+            seeds[v] = seeds[v] + ct if v in seeds else ct
+    values = dict(zip(graph.inputs, xs, strict=True))
+    wrt = [v for v in graph.inputs if graph.avals[v].dtype.is_floating_point]
+    found = dict(zip(wrt, autodiff.vjp(xs[0].builder, graph, values, seeds, wrt), strict=True)) if xs else {}
+    return [found.get(v) for v in graph.inputs]
+
+
+def reached(region: Region, given: Sequence[bool]) -> list[bool]:
+    """The inputs that a cotangent of the given outputs reaches."""
+
+    def rule(*values: Value) -> list[Value]:
+        xs, cts = values[: len(region.inputs)], iter(values[len(region.inputs) :])
+        found = cotangents(region, xs, [next(cts) if g else None for g in given])
+        flags.extend(ct is not None for ct in found)
+        return []
+
+    flags: list[bool] = []
+    build([*region.inputs, *(a for a, g in zip(region.outputs, given, strict=True) if g)], rule)
+    return flags
+
+
+def typed(avals: Sequence[Aval]) -> str:
+    """Types as a message shows them."""
+    return f"({', '.join(map(str, avals))})"
+
+
+def check_region(op: str, name: str, region: Any, inputs: Sequence[Aval]) -> None:
+    """Raise RuntimeError unless `region` is one that takes `inputs`."""
+    if not isinstance(region, Region):
+        raise RuntimeError(f"[{op}] {name} is {region!r}, not a region. Give it a block of ops.")
+    if region.inputs != list(inputs):
+        raise RuntimeError(
+            f"[{op}] {name} takes {typed(region.inputs)}, its operands are {typed(inputs)}. Make them equal."
+        )

@@ -1,0 +1,195 @@
+"""Control flow: ops that run their regions, none, one or several times.
+
+In: operands, and regions that take them (`graph.Region`): what a region reads from outside is an operand of the op. Out: a tuple
+of results. Next: `dialects/region.py`, for how regions are made and differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from flambeau.dialects import reference
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import SUPPORTED, bool_, float32, int64
+from flambeau.dialects.graph import Region
+from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample
+from flambeau.dialects.region import (
+    build,
+    check_region,
+    cotangents,
+    reached,
+    reads,
+    typed,
+    without_inputs,
+)
+from flambeau.dialects.tape.common import check_scalar, ops
+
+Call = Callable[[Region, Sequence[Any]], Sequence[Any]]
+
+
+def by_numpy(run: Callable[..., Any]) -> Callable[..., Any]:
+    """The reference of an op with regions, from its `run`."""
+
+    def call(region: Region, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        return reference.run(region.graph, arrays)
+
+    return lambda *args: run(call, *args)
+
+
+# ---- cond -----------------------------------------------------------------------------------------------------
+
+
+def _infer_cond(pred: Aval, *rest: Any) -> tuple[Aval, ...]:
+    *operands, then, otherwise = rest
+    check_scalar("cond", pred, bool_, "the predicate")
+    check_region("cond", "its region 'then'", then, operands)
+    check_region("cond", "its region 'otherwise'", otherwise, operands)
+    if then.outputs != otherwise.outputs:
+        raise RuntimeError(
+            f"[cond] one branch gives {typed(then.outputs)}, the other {typed(otherwise.outputs)}. "
+            "Make them give equal shapes and dtypes."
+        )
+    return tuple(then.outputs)
+
+
+def _run_cond(call: Call, pred: Any, *rest: Any) -> tuple[Any, ...]:
+    *operands, then, otherwise = rest
+    return tuple(call(then if pred else otherwise, operands))
+
+
+def _vjp_cond(cts: Sequence[Value | None], results: Any, pred: Value, *rest: Any) -> tuple[Value | None, ...]:
+    """A cond whose branches are those of the gradients; each computes again what it needs of its forward."""
+    *operands, then, otherwise = rest
+    given = [ct is not None for ct in cts]
+    branches = (then, otherwise)
+    arrives = [any(flags) for flags in zip(*(reached(branch, given) for branch in branches), strict=True)]
+    if not any(arrives):
+        return (None,) * (len(operands) + 1)
+    there = [ct for ct in cts if ct is not None]
+    values = [*operands, *there]
+    made = [build([v.aval for v in values], _gradient(branch, given, arrives)) for branch in branches]
+    keep = [any(flags) for flags in zip(*map(reads, made), strict=True)]
+    read = [v for v, kept in zip(values, keep, strict=True) if kept]
+    first, second = (without_inputs(region, keep) for region in made)
+    found = iter(ops.cond(pred, *read, then=first, otherwise=second))
+    return (None, *(next(found) if wanted else None for wanted in arrives))
+
+
+def _gradient(branch: Region, given: Sequence[bool], arrives: Sequence[bool]) -> Callable[..., Sequence[Value]]:
+    """The rule of a branch's gradient: of the operands and the given cotangents, for the operands that these reach in any
+    branch. Where they do not in this one, it is 0."""
+
+    def rule(*values: Value) -> list[Value]:
+        xs, there = values[: len(branch.inputs)], iter(values[len(branch.inputs) :])
+        found = cotangents(branch, xs, [next(there) if g else None for g in given])
+        wanted = [(x, ct) for x, ct, arrives_there in zip(xs, found, arrives, strict=True) if arrives_there]
+        return [x.like(0) if ct is None else ct for x, ct in wanted]
+
+    return rule
+
+
+def _samples_cond() -> list[Sample]:
+    x, y = np.linspace(-2, 2, 6, dtype=np.float32).reshape(2, 3), np.ones((2, 3), np.float32)
+    shape = Aval((2, 3), float32)
+    attrs = {
+        "then": build([shape, shape], lambda x, y: [x * y, ops.exp(x)]),
+        "otherwise": build([shape, shape], lambda x, y: [x - y, y]),
+    }
+    yes, no = np.array(True), np.array(False)
+    other = {**attrs, "otherwise": build([shape, shape], lambda x, y: [x - y])}
+    return [
+        Sample((yes, x, y), attrs, gradient=False),
+        Sample((no, x, y), attrs, gradient=False),
+        Sample((np.array(1.0), x, y), attrs, error=(RuntimeError, "[cond] the predicate is float64 of shape ().")),
+        Sample((yes, x), attrs, error=(RuntimeError, "[cond] its region 'then' takes (2x3xf32, 2x3xf32), its operands")),
+        Sample((yes, x, y), other, error=(RuntimeError, "[cond] one branch gives (2x3xf32, 2x3xf32), the other (2x3xf32)")),
+        Sample((yes, x, y), {**attrs, "then": 1}, error=(RuntimeError, "[cond] its region 'then' is 1, not a region.")),
+    ]
+
+
+cond = OpRecord(
+    name="cond",
+    kind=Kind.CONTROL,
+    attrs=("then", "otherwise"),
+    infer=_infer_cond,
+    reference=by_numpy(_run_cond),
+    vjp=_vjp_cond,
+    lower=None,
+    dtypes=SUPPORTED,
+    exact=False,
+    keep=True,
+    results=None,
+    regions=("then", "otherwise"),
+    run=_run_cond,
+    samples=_samples_cond,
+    doc="What one of two regions gives for the operands: `then` where the predicate holds, else `otherwise`; the other does not run.",
+)
+
+
+# ---- while_loop -----------------------------------------------------------------------------------------------
+
+
+def _infer_while(*rest: Any) -> tuple[Aval, ...]:
+    *operands, goes_on, body = rest
+    check_region("while_loop", "its region 'goes_on'", goes_on, operands)
+    check_region("while_loop", "its region 'body'", body, operands)
+    if goes_on.outputs != [Aval((), bool_)]:
+        raise RuntimeError(
+            f"[while_loop] the condition gives {typed(goes_on.outputs)}. Make it give one 0-d bool."
+        )
+    carried = operands[: len(body.outputs)]
+    if not carried or body.outputs != carried:
+        raise RuntimeError(
+            f"[while_loop] the body gives {typed(body.outputs)} for carried values {typed(operands)}. "
+            "Make it give each one anew, in its shape and dtype."
+        )
+    return tuple(carried)
+
+
+def _run_while(call: Call, *rest: Any) -> tuple[Any, ...]:
+    *operands, goes_on, body = rest
+    n = len(body.outputs)
+    carried, fixed = operands[:n], operands[n:]
+    while call(goes_on, [*carried, *fixed])[0]:
+        carried = call(body, [*carried, *fixed])
+    return tuple(carried)
+
+
+def _samples_while() -> list[Sample]:
+    n, x = Aval((), int64), Aval((4,), float32)
+    types = [n, x, n, x]
+    attrs = {
+        "goes_on": build(types, lambda i, y, n, x: [i < n]),
+        "body": build(types, lambda i, y, n, x: [i + 1, y * x + y]),
+    }
+    zero, start, by = np.array(0), np.ones(4, np.float32), np.array([0.5, -0.5, 0.25, 0], np.float32)
+    endless = {**attrs, "goes_on": build(types, lambda i, y, n, x: [i])}
+    changing = {**attrs, "body": build(types, lambda i, y, n, x: [y, i])}
+    return [
+        *(Sample((zero, start, np.array(times), by), attrs, gradient=False) for times in (0, 1, 5)),
+        Sample((zero, start, by), attrs, error=(RuntimeError, "[while_loop] its region 'goes_on' takes (i64, 4xf32")),
+        Sample((zero, start, zero, by), endless, error=(RuntimeError, "[while_loop] the condition gives (i64). Make it")),
+        Sample((zero, start, zero, by), changing, error=(RuntimeError, "[while_loop] the body gives (4xf32, i64) for")),
+    ]
+
+
+while_loop = OpRecord(
+    name="while_loop",
+    kind=Kind.CONTROL,
+    attrs=("goes_on", "body"),
+    infer=_infer_while,
+    reference=by_numpy(_run_while),
+    vjp=NoGradient("how often it runs is not known before, so what its gradient needs has no size"),
+    lower=None,
+    dtypes=SUPPORTED,
+    exact=False,
+    keep=True,
+    results=None,
+    regions=("goes_on", "body"),
+    run=_run_while,
+    samples=_samples_while,
+    doc="The first operands, the carried values, replaced by what `body` gives for the operands, as long as `goes_on` holds.",
+)
