@@ -55,14 +55,16 @@ def problems(graph: Graph) -> list[str]:
     found = []
     if graph.sizes:
         found.append(f"{len(graph.sizes)} extents are known at run time only: record the program for one shape")
-    for node in graph.nodes:
+    for inner, node in graph.walk():
         where = f" at {node.loc}" if node.loc else ""
+        if inner is not graph and node.op.fallible:
+            found.append(f"{node.op.name}{where} may fail within a branch or a loop, where a program cannot say why yet")
         if node.op.name == "random_bits":
             found.append(f"{node.op.name}{where} would draw the same numbers in every run: pass them as an input")
         for v in (*node.operands, *node.results):
-            if graph.avals[v].dtype not in SUPPORTED:
+            if inner.avals[v].dtype not in SUPPORTED:
                 found.append(
-                    f"{node.op.name}{where} works on {graph.avals[v].dtype.name}, for which there are no kernels"
+                    f"{node.op.name}{where} works on {inner.avals[v].dtype.name}, for which there are no kernels"
                 )
                 break
     return found

@@ -105,7 +105,7 @@ def ops(graph: Graph) -> list[Offer]:
     """The plug-ins' ops in a graph, in order of first use."""
     if not plugins.offers(plugins.OPS):
         return []
-    found = {n.op.name: plugins.op_offer(n.op.name) for n in graph.nodes}
+    found = {n.op.name: plugins.op_offer(n.op.name) for _, n in graph.walk()}
     return [offer for offer in found.values() if offer is not None]
 
 
@@ -132,10 +132,10 @@ def check_lowerings(graph: Graph) -> None:
     """Raise PluginError where the lowering of a plug-in's op gives a value of another type than its record says: that
     would be stored as it is, and only show as wrong numbers."""
     offered = {o.name: o for o in ops(graph)}
-    for node in graph.nodes:
+    for inner, node in graph.walk():
         if node.op.name in offered and node.op.kind is Kind.ELEMENTWISE:
             for lanes in (1, 4):
-                _check_lowering(graph, node, offered[node.op.name], lanes)
+                _check_lowering(inner, node, offered[node.op.name], lanes)
 
 
 def _check_lowering(graph: Graph, node: Node, offer: Offer, lanes: int) -> None:
@@ -162,7 +162,7 @@ def sources(graph: Graph, options: Options) -> list[bytes]:
     offered = ops(graph)
     names = {o.name for o in offered}
     others = [
-        origin for op in {n.op: None for n in graph.nodes} if op.name not in names and (origin := record_source(op))
+        origin for op in {n.op: None for _, n in graph.walk()} if op.name not in names and (origin := record_source(op))
     ]
     return [o.source() for o in (*passes(options), *offered, *target(options))] + others
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from flambeau.compiler.one_op import Link, OneOps
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.graph import Graph, Node, Region
 from flambeau.dialects.tape import nan
 from flambeau.runtime import _binding as runtime
 
@@ -40,6 +40,8 @@ class Interpreter:
         self._seen = nan.seen(graph)
         self._dead = _last_uses(graph)
         self._bound: OrderedDict[tuple[int, ...], Graph] = OrderedDict()
+        self._link = link
+        self._regions: dict[tuple[int, int], Interpreter] = {}  # (node, number of the region), once they have run
 
     def __call__(self, inputs: Sequence[Any], sizes: Sequence[int] = ()) -> list[Any]:
         """The outputs, as Buffers. Raises the failing op's error, with its line."""
@@ -88,6 +90,8 @@ class Interpreter:
         node = graph.nodes[position]
         operands = [values[v] for v in node.operands]
         results = [graph.avals[v] for v in node.results]
+        if node.op.run is not None:
+            return self._control(position, node, operands, sizes)
         try:
             found = self._ops.find(position, sizes)
             if found is None:
@@ -108,6 +112,28 @@ class Interpreter:
             raise located(out_of_memory(error), node) from None
         except Exception as error:
             raise located(error, node) from None
+
+
+    def _control(
+        self, position: int, node: Node, operands: Sequence[np.ndarray], sizes: Sequence[int]
+    ) -> list[np.ndarray]:
+        """An op with regions, each of which is run like a program."""
+
+        def call(region: Region, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+            number = next(k for k, r in enumerate(node.regions) if r is region)
+            buffers = self._region(position, number, sizes)(arrays, sizes)
+            return [to_array(x, aval) for x, aval in zip(buffers, region.outputs, strict=True)]
+
+        assert node.op.run is not None
+        return [np.asarray(x) for x in node.op.run(call, *operands, *node.attrs)]
+
+    def _region(self, position: int, number: int, sizes: Sequence[int]) -> Interpreter:
+        found = self._regions.get((position, number))
+        if found is None:
+            region = self.graph.nodes[position].regions[number]
+            graph = replace(region.graph, sizes=self.graph.sizes)
+            found = self._regions[position, number] = Interpreter(graph, self._link, sizes)
+        return found
 
 
 def out_of_memory(error: MemoryError) -> Exception:

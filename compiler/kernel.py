@@ -7,6 +7,7 @@ numbers to call it with, which may be expressions of sizes known at run time. Ne
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from flambeau.dialects.graph import Graph
@@ -62,6 +63,10 @@ class KernelCall:
     copies: tuple[int, int] | None = None
     places: tuple[int, int] | None = None
 
+    def sources(self) -> Iterator[KernelSource]:
+        """The kernels that it runs."""
+        yield self.source
+
 
 @dataclass(frozen=True)
 class Launch(KernelCall):
@@ -86,7 +91,7 @@ class Cluster:
     `errors` are the numbers of results that may fail; None: the place of their ops among those that may.
     """
 
-    kind: str  # "loops" | "contraction" | "host"
+    kind: str  # "loops" | "contraction" | "control"
     graph: Graph
     operands: tuple[int, ...] = ()
     results: tuple[int, ...] = ()

@@ -29,7 +29,7 @@ class OneOps:
         self._programs: dict[str, OneOp] = {}
         self._nodes: dict[int, tuple[OneOp, tuple[Int, ...]]] = {}
         for position, node in enumerate(graph.nodes):
-            if not node.op.exact:
+            if not node.op.exact and not node.op.regions:
                 single, extents = general(graph, node) if graph.sizes else (one_op(graph, node), ())
                 program = self._programs.setdefault(graph_key(single), OneOp(single, link))
                 self._nodes[position] = program, extents

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flambeau.compiler.arena import Arenas
-from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Launch, Lowered, Operand
+from flambeau.compiler.control import Body
+from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
+from flambeau.compiler.plan_rows import COPY, Rows
 from flambeau.compiler.schedule import Block, Step, Storage, collect, distinct, drop_copies, schedule
 from flambeau.dialects import size
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import RELATIONS, Guard, Int, Table, same, strongest
-from flambeau.runtime.plan_spec import KERNEL_COPY, OutMode, PlanSpec, RefKind, Relation
+from flambeau.runtime.plan_spec import OutMode, PlanSpec, RefKind, Relation
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,14 @@ def _input_output(k: int, block: Block, steps: list[Step], storage: Storage) -> 
     assert block.input is not None
     if storage.graph.avals[storage.graph.inputs[block.input]].shape:
         return (OutMode.INPUT, block.input, block.bytes)
-    copy = KernelCall(COPY, (Operand("value"), Operand("value")), (int(block.bytes),), 1, 1, writes=(0,))
     target = Block(block.bytes, ref=(RefKind.OUTPUT, k, 0))
-    steps.append(Step(copy, (target, block)))
+    steps.append(Step(_copy(int(block.bytes)), (target, block)))
     return (OutMode.NEW, 0, block.bytes)
 
 
-#: Stands for the runtime's built-in copy.
-COPY = KernelSource("", "copy")
+def _copy(size: Int) -> KernelCall:
+    """All of one block to another, by the runtime's built-in copy."""
+    return KernelCall(COPY, (Operand("value"), Operand("value")), (size,), 1, 1, writes=(0,))
 
 
 def _donation(steps: list[Step], n_fallible: int, block: Block, donor: Block) -> int:
@@ -167,6 +169,41 @@ def _inherit(step: Step, block: Block, position: int, last: dict[int, int], inhe
     return None
 
 
+# ---- regions --------------------------------------------------------------------------------------------------
+
+
+def place_body(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]], in_place: int = 0) -> Body:
+    """The steps of a region in memory of their own. The first `in_place` outputs may lie where the inputs of the same numbers
+    do, if each may be written there while the others are still read."""
+    storage = Storage(graph)
+    steps, _ = drop_copies(collect(storage, clusters), 0, storage)
+    for k, v in enumerate(graph.inputs):
+        storage.of(v).ref = (RefKind.INPUT, k, 0)
+    kept = _place_results(graph, steps, storage, in_place)
+    steps = [s for s in steps if not s.is_done]
+    return Body(steps, place_temporaries(steps, storage), frozenset(kept))
+
+
+def _place_results(graph: Graph, steps: list[Step], storage: Storage, in_place: int) -> list[int]:
+    """Give every output of a region its place; returns those that lie where their inputs do. May append copies."""
+    roots = [storage.of(v) for v in graph.outputs]
+    escaping = {id(b) for b in roots if b.input is not None}
+    kept = []
+    for k, block in enumerate(roots):
+        donor = storage.of(graph.inputs[k]) if k < in_place else None
+        if block is donor:
+            kept.append(k)
+        elif block.ref is not None:
+            target = Block(block.bytes, ref=(RefKind.OUTPUT, k, 0))
+            steps.append(Step(_copy(block.bytes), (target, block)))
+        elif donor is not None and id(donor) not in escaping and _donation(steps, 0, block, donor) != OutMode.NEW:
+            block.ref = donor.ref
+            kept.append(k)
+        else:
+            block.ref = (RefKind.OUTPUT, k, 0)
+    return kept
+
+
 # ---- the spec -------------------------------------------------------------------------------------------------
 
 
@@ -177,50 +214,26 @@ def emit(
     exprs = Table()
     asked = size.current()
     guards = _guards(asked.guards, exprs) if asked else ()
-    kernels: dict[str, int] = {}
-    sources: list[KernelSource] = []
-    errors: list[str] = []
-    rows = []
-    for step in steps:
-        call = step.call
-        dims = call.dims
-        if call.fallible:
-            dims = (*dims, len(errors) + 1)
-            errors.extend(step.ops)
-        refs = tuple(_ref(step, p, exprs) for p in range(len(step.blocks)))
-        source = _source(call, refs)
-        kernel = KERNEL_COPY if source is COPY else kernels.setdefault(source.text, len(kernels))
-        if kernel == len(sources):
-            sources.append(source)
-        rows.append((kernel, *_domain(call, exprs), refs, tuple(exprs.add(d) for d in dims)))
+    rows = Rows(exprs)
+    for step in steps[:n_fallible]:
+        rows.add(step)
+    n_first = len(rows.rows)
+    for step in steps[n_fallible:]:
+        rows.add(step)
     graph = storage.graph
     spec = PlanSpec(
         n_symbols=len(asked.hints) if asked else 0,
         inputs=tuple(exprs.add(graph.avals[v].nbytes) for v in graph.inputs),
         outputs=tuple((mode, source, exprs.add(nbytes)) for mode, source, nbytes in outputs),
-        steps=tuple(rows),
-        n_fallible=n_fallible,
+        steps=tuple(rows.rows),
+        n_fallible=n_first,
         arena_bytes=exprs.add(arena_bytes),
         constants=b"",
-        n_kernels=len(kernels),
+        n_kernels=len(rows.kernels),
         exprs=exprs.exprs,
         guards=guards,
     )
-    return Program(spec, tuple(sources), tuple(errors))
-
-
-def _domain(call: KernelCall, exprs: Table) -> tuple:
-    """What a call runs over: items, grain and scratch, or a grid of blocks."""
-    if isinstance(call, Launch):
-        return tuple(map(exprs.add, call.grid)), tuple(map(exprs.add, call.block))
-    return exprs.add(call.n), exprs.add(call.grain), exprs.add(call.scratch)
-
-
-def _source(call: KernelCall, refs: Sequence[tuple[int, int, int]]) -> KernelSource:
-    """The kernel to call where the operands lie at `refs`."""
-    if isinstance(call, Launch) and call.in_place_source and any(refs[w] == refs[r] for w, r in call.in_place):
-        return call.in_place_source
-    return call.source
+    return Program(spec, tuple(rows.sources), tuple(rows.errors))
 
 
 def _guards(asked: Sequence[Guard], exprs: Table) -> tuple[tuple[int, int], ...]:
@@ -236,11 +249,3 @@ def pinned(program: Program, values: Sequence[int], reason: str) -> Program:
     guards = tuple((Relation.EQUAL, table.add(size.symbol(i) - v)) for i, v in enumerate(values))
     spec = spec._replace(n_symbols=len(values), exprs=table.exprs, guards=guards)
     return replace(program, spec=spec, pinned=reason)
-
-
-def _ref(step: Step, position: int, exprs: Table) -> tuple[int, int, int]:
-    block = step.blocks[position]
-    if block is None:
-        return (RefKind.STATUS, 0, exprs.add(0))
-    kind, index, base = step.updates.get(id(block), block).place
-    return (kind, index, exprs.add(base + step.call.operands[position].offset))

@@ -108,7 +108,7 @@ def totals() -> dict[str, Any]:
 
 def bug(graph: Graph, key: str, failure: Exception) -> Exception:
     """`failure` of a whole program as users are told it: the ops that may have failed, their lines, and the program in a file."""
-    suspects = [n for n in graph.nodes if n.op.fallible] or graph.nodes[-1:]
+    suspects = [n for n in graph.nodes if n.may_fail] or graph.nodes[-1:]
     names = ", ".join(dict.fromkeys(n.op.name for n in suspects)) or "run"
     lines = ", ".join(dict.fromkeys(str(n.loc) for n in suspects if n.loc is not None))
     return bugs.bug(names, failure, lines, reproducer(graph, key, str(failure)))

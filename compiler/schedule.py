@@ -86,7 +86,7 @@ def collect(storage: Storage, clusters: Iterable[tuple[Cluster, Lowered]]) -> li
         graph = lowered.graph or cluster.graph
         local = _local_blocks(storage, graph, cluster, lowered)
         temps = [Block(size) for size in lowered.temps]
-        ops = tuple(n.op.name for n in cluster.graph.nodes if n.op.fallible)
+        ops = tuple(n.op.name for n in cluster.graph.nodes if n.may_fail)
         for call in lowered.calls:
             blocks = tuple(_block(graph, local, temps, o.kind, o.index) for o in call.operands)
             if isinstance(call.n, Size) or call.n > 0:

@@ -31,8 +31,8 @@ def _equality(graph: Graph, asked: Scope) -> dict[int, Int] | None:
     """What a symbol must be, or all symbols of a size, for some op to accept its operands."""
     equal = None
     with size.scope(graph.sizes) as demanded:
-        for node in graph.nodes:
-            node.op.infer_results([graph.avals[v] for v in node.operands], node.attrs)
+        for inner, node in graph.walk():
+            node.op.infer_results([inner.avals[v] for v in node.operands], node.attrs)
             equal = next((g.size for g in demanded.guards if g.relation == "=="), None)
             if equal is not None:
                 break
@@ -46,7 +46,8 @@ def _equality(graph: Graph, asked: Scope) -> dict[int, Int] | None:
 
 def _small_extent(graph: Graph, asked: Scope) -> dict[int, Int] | None:
     """The symbols of an extent that is less than 2 at hand."""
-    extents = dict.fromkeys(n for aval in graph.avals for n in aval.shape if isinstance(n, Size))
+    avals = [*graph.avals, *(inner.avals[v] for inner, n in graph.walk() for v in n.results)]
+    extents = dict.fromkeys(n for aval in avals for n in aval.shape if isinstance(n, Size))
     small = next((n for n in extents if n < 2), None)
     return None if small is None else _bound(small, asked)
 

@@ -17,9 +17,9 @@ from flambeau.compiler import boundary, stages, targets
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, pipeline, registry
+from flambeau.compiler.passes.cluster import kind_of
 from flambeau.compiler.stages import KERNEL, PROGRAM, Work
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import Kind
 from flambeau.dialects.size import within
 from flambeau.runtime.plan_spec import LAUNCH_FIELDS, PlanSpec
 
@@ -205,9 +205,8 @@ def _clusters(text: str, last: str, options: Options) -> str:
 
     works = {}
     for name, graph in parse_functions(text).items():
-        is_product = any(n.op.kind is Kind.CONTRACTION for n in graph.nodes)
         work = works[name] = Work(graph, options)
-        work.clusters = [Cluster("contraction" if is_product else "loops", graph)]
+        work.clusters = [Cluster(kind_of(graph), graph)]
         run_stages(work, "cluster", last)
     return _text(works, last, options.target)
 
@@ -259,7 +258,8 @@ def _plan_text(work: Work, name: str) -> str:
 
 
 def _kernel_texts(work: Work, name: str, stage: str) -> list[str]:
-    sources = {call.source.text: call.source for low in work.lowered for call in low.calls if call.source.text}
+    found = (source for low in work.lowered for call in low.calls for source in call.sources())
+    sources = {source.text: source for source in found if source.text}
     titles = [f"kernel {k} of @{name}: {source.label}" for k, source in enumerate(sources.values())]
     return [
         _titled(title, lower_kernel(source, "kernels", stage, work.options.target), stage, work.options.target)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from flambeau.compiler import boundary, foreign, targets
+from flambeau.compiler import boundary, control, foreign, targets
 from flambeau.compiler import plan as plan_module
 from flambeau.compiler.groups import generate
 from flambeau.compiler.identity import digest, graph_bytes, graph_key
@@ -88,7 +88,7 @@ def cluster(work: Work) -> None:
     """Fragments to compile together. Results of ops that may fail count as read: dropping them would lose the error."""
     graph = work.graph
     read = {v for n in graph.nodes for v in n.operands}.union(graph.outputs)
-    unread = [v for n in graph.nodes if n.op.fallible for v in n.results if v not in read]
+    unread = [v for n in graph.nodes if n.may_fail or n.has_effect for v in n.results if v not in read]
     make: Callable[..., Pass] = registry.find("cluster")
     grouping = make(fuse=work.options.fuse, max_ops=work.options.max_cluster_ops)
     work.clusters = grouping(replace(graph, outputs=[*graph.outputs, *unread]) if unread else graph)
@@ -97,10 +97,27 @@ def cluster(work: Work) -> None:
 def kernels(work: Work) -> None:
     """Kernel text for every cluster; equal clusters are lowered once."""
     foreign.check_lowerings(work.graph)
-    for fragment in work.clusters:
-        work.lowered.append(lower(fragment, work.options.target, work.options.through_mlir))
-        for call in work.lowered[-1].calls:
+    work.lowered += _lowered_clusters(work, work.clusters)
+
+
+def _lowered_clusters(work: Work, clusters: list[Cluster]) -> list[Lowered]:
+    """What code generators make of clusters; every kernel is announced."""
+    made = []
+    for fragment in clusters:
+        if fragment.kind == "control":
+            made.append(control.lower(fragment, lambda graph: _region(work, graph)))
+            continue
+        made.append(lower(fragment, work.options.target, work.options.through_mlir))
+        for call in made[-1].calls:
             work.announce(call.source)
+    return made
+
+
+def _region(work: Work, graph: Graph) -> list[tuple[Cluster, Lowered]]:
+    """The clusters of a region, lowered."""
+    inner = Work(graph, work.options)
+    cluster(inner)
+    return list(zip(inner.clusters, _lowered_clusters(work, inner.clusters), strict=True))
 
 
 def plan(work: Work) -> None:

@@ -15,13 +15,15 @@ _BYTES_PER_NS = 10.0
 
 
 def nanoseconds(graph: Graph) -> int:
-    """The estimated run time of a graph, views being free."""
+    """The estimated run time of a graph, views being free. Every region counts once: nobody knows how often it runs."""
     if graph.sizes:
         graph = graph.bind(graph.sizes)
     return int(sum(_node(graph, n) for n in graph.nodes if n.op.kind is not Kind.VIEW))
 
 
 def _node(graph: Graph, node: Node) -> float:
+    if node.op.kind is Kind.CONTROL:
+        return sum(nanoseconds(region.graph) for region in node.regions)
     result = graph.avals[node.results[0]]
     traffic = hint(sum(graph.avals[v].nbytes for v in (*node.results, *node.operands))) / _BYTES_PER_NS
     if node.op.kind is not Kind.CONTRACTION:

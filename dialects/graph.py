@@ -123,7 +123,7 @@ class Graph:
                 yield from region.graph.walk()
 
     def with_regions(self, change: Callable[[Graph], Graph]) -> Graph:
-        """The same program with `change` made to every region, inner ones first."""
+        """The same program with `change` made to the regions of its own ops; it sees to those within."""
         if not any(n.op.regions for n in self.nodes):
             return self
         nodes = [n._replace(attrs=_changed(n.attrs, change)) if n.op.regions else n for n in self.nodes]
@@ -192,4 +192,4 @@ class Region(Sized):
 
 
 def _changed(attrs: tuple[Any, ...], change: Callable[[Graph], Graph]) -> tuple[Any, ...]:
-    return tuple([Region(change(a.graph.with_regions(change))) if isinstance(a, Region) else a for a in attrs])
+    return tuple([Region(change(a.graph)) if isinstance(a, Region) else a for a in attrs])

@@ -65,7 +65,8 @@ def data_operands(node: Node) -> tuple[int, ...]:
 
 
 def strip(graph: Graph) -> Graph:
-    """The same program without gradient markers: every use of one reads its first operand instead."""
+    """The same program without gradient markers, also in regions: every use of one reads its first operand instead."""
+    graph = graph.with_regions(strip)
     if not any(node.op in _IDENTITIES for node in graph.nodes):
         return graph
     same: dict[int, int] = {}

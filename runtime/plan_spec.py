@@ -60,6 +60,12 @@ KERNEL_COPY = -1
 KERNEL_ZERO = -2
 """Built-in kernel: refs are (destination,), dims are (bytes,)."""
 
+KERNEL_BRANCH = -3
+"""Built-in kernel: refs are (a bool,), dims are (steps to skip where it is false,)."""
+
+KERNEL_JUMP = -4
+"""Built-in kernel: no refs, dims are (steps to skip,); where that is negative the plan goes back."""
+
 
 LAUNCH_FIELDS = 5
 """The fields of a step that is a launch on a GPU; other steps have six."""
@@ -92,7 +98,7 @@ class PlanSpec(NamedTuple):
     block are the expressions of blocks, and of threads per block, along x, y and z. `Plan` takes none yet."""
 
     n_fallible: int
-    """The first so many steps may fail; they must not touch UPDATE or REPLACE outputs."""
+    """The first so many steps may fail; they must not touch UPDATE or REPLACE outputs. No jump leads across their end."""
 
     arena_bytes: int
     """Expression: bytes of temporary memory borrowed for one run. Arena offsets should be multiples of 64."""

@@ -23,6 +23,7 @@ class CanonicalNans(Pass):
     name = "canonical-nans"
 
     def __call__(self, graph: Graph) -> Graph:
+        graph = graph.with_regions(self)
         values = seen(graph)
         if not values:
             return graph

@@ -247,5 +247,10 @@ class _Clustering:
 
     def _cluster(self, group: Group) -> Cluster:
         graph, operands, results = self.program.fragment(group)
-        is_product = any(n.op.kind is Kind.CONTRACTION for n in graph.nodes)
-        return Cluster("contraction" if is_product else "loops", graph, operands, results)
+        return Cluster(kind_of(graph), graph, operands, results)
+
+
+def kind_of(graph: Graph) -> str:
+    """What makes kernels of a fragment."""
+    kinds = {n.op.kind for n in graph.nodes}
+    return "control" if Kind.CONTROL in kinds else "contraction" if Kind.CONTRACTION in kinds else "loops"

@@ -245,13 +245,13 @@ class Program(Values):
             group.outputs = [v for v in group.values if v in wanted]
 
     def _unread_failures(self, group: Group, wanted: set[int]) -> list[int]:
-        """Results of fallible nodes that no output of the group depends on: they are computed for their errors."""
+        """Results of nodes that no output of the group depends on: they are computed for their errors or effects."""
         live: set[int] = set()
         found: list[int] = []
         for i in reversed(group.nodes):
             node = self.graph.nodes[i]
             if live.isdisjoint(node.results) and wanted.isdisjoint(node.results):
-                if not node.op.fallible:
+                if not node.may_fail and not node.has_effect:
                     continue
                 found += node.results
             live.update(r for v in node.operands for r in self.roots(v))

@@ -82,7 +82,7 @@ class Values:
 
     def form_of(self, node: Node) -> Form | None:
         """The nest of a node by itself; None for what is lowered in its own way."""
-        if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER, Kind.CONTRACTION):
+        if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER, Kind.CONTRACTION, Kind.CONTROL):
             return None
         if node.op.kind is not Kind.REDUCTION:
             return Form("map", 1, self.avals[node.results[0]].size)
@@ -111,6 +111,8 @@ class Values:
         node = self.graph.nodes[index]
         if node.op.kind is Kind.CONTRACTION:
             return [v for v in dict.fromkeys(node.operands) if not self._is_product_operand(v)]
+        if node.op.kind is Kind.CONTROL:  # its regions find all of them in memory
+            return [v for v in dict.fromkeys(node.operands) if self.source(v).root != v or self.is_free(v)]
         if node.op.name == "concat":
             return list(dict.fromkeys(v for v, place in concat_parts(self.avals, node) if not self._is_part(v, place)))
         if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER):

@@ -24,6 +24,7 @@ class CommonSubexpressions(Pass):
     name = "cse"
 
     def __call__(self, graph: Graph) -> Graph:
+        graph = graph.with_regions(self)
         copy = Copy(graph)
         seen: dict[tuple, tuple[int, ...]] = {}
         for node in graph.nodes:

@@ -13,17 +13,18 @@ from flambeau.dialects.graph import Graph
 class DeadCode(Pass):
     """Drop nodes whose results no output depends on.
 
-    In: any graph. Out: the same outputs from fewer nodes; inputs all stay. Fallible nodes stay with all they read:
-    dropping one would lose the error that running op by op raises.
+    In: any graph. Out: the same outputs from fewer nodes; inputs all stay. Fallible nodes and those with effects stay with all they
+    read: dropping one would lose the error that running op by op raises, or what it does.
     """
 
     name = "dead-code"
 
     def __call__(self, graph: Graph) -> Graph:
+        graph = graph.with_regions(self)
         live = set(graph.outputs)
         kept = []
         for node in reversed(graph.nodes):
-            if node.op.fallible or not live.isdisjoint(node.results):
+            if node.may_fail or node.has_effect or not live.isdisjoint(node.results):
                 live.update(node.operands)
                 kept.append(node)
         copy = Copy(graph)

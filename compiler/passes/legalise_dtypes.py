@@ -32,6 +32,7 @@ class LegaliseDtypes(Pass):
     native: str = ""
 
     def __call__(self, graph: Graph) -> Graph:
+        graph = graph.with_regions(self)
         if not any(aval.dtype.is_narrow for aval in graph.avals):
             return graph
         work = _Widening(graph, frozenset(self.native.split("+")))

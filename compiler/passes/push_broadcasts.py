@@ -45,6 +45,7 @@ class PushBroadcasts(Pass):
     name = "push-broadcasts"
 
     def __call__(self, graph: Graph) -> Graph:
+        graph = graph.with_regions(self)
         search = _Search(graph)
         moves = {m.views[-1].results[0]: m for m in search.moves()}
         if not moves:

@@ -35,6 +35,7 @@ class Simplify(Pass):
     name = "simplify"
 
     def __call__(self, graph: Graph) -> Graph:
+        graph = graph.with_regions(self)
         work = Rewrite(graph)
         for node in graph.nodes:
             if len(node.results) != 1 or node.op.fallible:

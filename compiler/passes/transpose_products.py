@@ -26,6 +26,7 @@ class TransposeProducts(Pass):
     name = "transpose-products"
 
     def __call__(self, graph: Graph) -> Graph:
+        graph = graph.with_regions(self)
         uses = Counter(v for n in graph.nodes for v in n.operands) + Counter(graph.outputs)
         products = {n.results[0]: n for n in graph.nodes if n.op.name == "matmul"}
         swapped: dict[int, Node] = {}

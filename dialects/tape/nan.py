@@ -52,7 +52,8 @@ def canonical(op: OpRecord) -> OpRecord:
     return canonical_nan_of_root if op.name in ("sqrt", "pow") else canonical_nan
 
 
-_MOVES = (Kind.VIEW, Kind.ASSEMBLE, Kind.GATHER)
+#: Of an op with regions, what it computes is canonical as the regions' results are; what they hand on is as it was.
+_MOVES = (Kind.VIEW, Kind.ASSEMBLE, Kind.GATHER, Kind.CONTROL)
 
 
 _CLEAN = ("canonical_nan", "canonical_nan_of_root", "sign")

@@ -61,7 +61,8 @@ static void run_shared(fb_execution *e, fb_call call, int64_t n, int64_t grain) 
   fb_parallel_for_within(n, grain, run_chunks, &call, e->threads);
 }
 
-static inline void run_step(fb_execution *e, const fb_step *step) {
+/* Runs a step; returns how many to skip after it. */
+static inline int64_t run_step(fb_execution *e, const fb_step *step) {
   const fb_plan *plan = e->plan;
   const uint32_t *slots = plan->slots + step->first_ref;
   const int64_t *offsets = e->sizes->offsets + step->first_ref;
@@ -69,8 +70,11 @@ static inline void run_step(fb_execution *e, const fb_step *step) {
   for (int32_t i = 0; i < step->n_refs; i++)
     e->bufs[i] = offset_by(e->bases[slots[i]], offsets[i]);
   if (step->kernel < 0) {
-    run_built_in(step->kernel, e->bufs, dims[0]);
-    return;
+    if (step->kernel == FB_KERNEL_JUMP || (step->kernel == FB_KERNEL_BRANCH && !*(const char *)e->bufs[0]))
+      return dims[0];
+    if (step->kernel != FB_KERNEL_BRANCH)
+      run_built_in(step->kernel, e->bufs, dims[0]);
+    return 0;
   }
   fb_kernel kernel = plan->spec.kernels[step->kernel];
   int64_t n = e->sizes->values[step->n], grain = e->sizes->values[step->grain];
@@ -78,22 +82,24 @@ static inline void run_step(fb_execution *e, const fb_step *step) {
     run_shared(e, (fb_call){kernel, e->bufs, dims, e->scratch, e->sizes->scratch}, n, grain);
   else if (n > 0)
     kernel(e->bufs, dims, 0, n, e->scratch);
+  return 0;
 }
 
 /* Runs the steps; stops after the first fallible one that reports an error. */
 static fb_status run_steps(fb_execution *e) {
   const fb_plan_spec *spec = &e->plan->spec;
-  for (int32_t i = 0; i < spec->n_fallible; i++) {
-    run_step(e, &spec->steps[i]);
+  for (int64_t i = 0; i < spec->n_fallible; i++) {
+    int64_t at = i;
+    i += run_step(e, &spec->steps[i]);
     int64_t word = atomic_load_explicit(&e->status, memory_order_relaxed);
     if (FB_LIKELY(word == INT64_MAX))
       continue;
     e->run->failure = word;
-    return fb_fail(FB_KERNEL_FAILED, "[plan] step %d reported error %lld at position %lld.", (int)i,
+    return fb_fail(FB_KERNEL_FAILED, "[plan] step %d reported error %lld at position %lld.", (int)at,
                    (long long)(word >> 48), (long long)(word & ((INT64_C(1) << 48) - 1)));
   }
-  for (int32_t i = spec->n_fallible; i < spec->n_steps; i++)
-    run_step(e, &spec->steps[i]);
+  for (int64_t i = spec->n_fallible; i < spec->n_steps; i++)
+    i += run_step(e, &spec->steps[i]);
   return FB_OK;
 }
 

@@ -136,16 +136,33 @@ static fb_status check_refs(const fb_plan_spec *spec, const fb_sizes *sizes) {
   return FB_OK;
 }
 
+/* Where a branch or jump leads: within the steps that may fail, or within the others; a branch never back. */
+static fb_status check_jump(const fb_plan_spec *spec, int32_t index, const fb_sizes *sizes) {
+  int64_t by = sizes->dims[spec->steps[index].first_dim];
+  bool may_fail = index < spec->n_fallible, is_branch = spec->steps[index].kernel == FB_KERNEL_BRANCH;
+  int64_t least = (may_fail ? 0 : spec->n_fallible) - (index + 1);
+  int64_t most = (may_fail ? spec->n_fallible : spec->n_steps) - (index + 1);
+  if (by < (is_branch ? 0 : least) || by > most)
+    return fb_fail(FB_INVALID_ARGUMENT, "[plan] step %d skips %lld steps. Here it may skip %lld to %lld.", (int)index,
+                   (long long)by, (long long)(is_branch ? 0 : least), (long long)most);
+  return FB_OK;
+}
+
 /* Built-in kernels are the only ones whose accesses can be checked. */
 static fb_status check_built_in(const fb_plan_spec *spec, int32_t index, const fb_sizes *sizes) {
   const fb_step *step = &spec->steps[index];
-  int64_t bytes = sizes->dims[step->first_dim];
+  bool is_jump = step->kernel == FB_KERNEL_BRANCH || step->kernel == FB_KERNEL_JUMP;
+  fb_status status = is_jump ? check_jump(spec, index, sizes) : FB_OK;
+  if (status != FB_OK)
+    return status;
+  int64_t bytes = is_jump ? step->n_refs : sizes->dims[step->first_dim]; /* a branch reads one */
   if (bytes < 0)
     return negative("the bytes of step", index, bytes);
   for (int32_t i = step->first_ref; i < step->first_ref + step->n_refs; i++)
     if (bytes > region_bytes(spec, &spec->refs[i], sizes->values) - sizes->offsets[i])
-      return fb_fail(FB_INVALID_ARGUMENT, "[plan] step %d copies or clears %lld bytes past the end of its ref %d.",
-                     (int)index, (long long)bytes, (int)(i - step->first_ref));
+      return fb_fail(FB_INVALID_ARGUMENT,
+                     "[plan] step %d reads, copies or clears %lld bytes past the end of its ref %d.", (int)index,
+                     (long long)bytes, (int)(i - step->first_ref));
   return FB_OK;
 }
 

@@ -114,9 +114,13 @@ typedef struct {
   int32_t offset; /* expression */
 } fb_ref;
 
-/* Kernels with a negative index are built in: bufs = {dst, src}, dims = {bytes} / bufs = {dst}, dims = {bytes}. */
+/* Kernels with a negative index are built in: bufs = {dst, src}, dims = {bytes} / bufs = {dst}, dims = {bytes}. The
+ * other two say which step comes next: a branch skips as many as its dim says where its buf, a bool, is false; a jump
+ * always does, and may go back. Neither leads out of the fallible steps or out of the others. */
 #define FB_KERNEL_COPY (-1)
 #define FB_KERNEL_ZERO (-2)
+#define FB_KERNEL_BRANCH (-3)
+#define FB_KERNEL_JUMP (-4)
 
 typedef struct {
   int32_t kernel;

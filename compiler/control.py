@@ -1,0 +1,169 @@
+"""Control flow in plans: an op with regions becomes one call whose parts are steps, copies, branches and loops.
+
+In: the cluster of one such op, and what compiles a region's graph to clusters. Out: a `ControlCall`, which the plan builder places
+like any other call, and writes out as rows with jumps (`plan_rows.py`). A region has temporary memory of its own, a piece of the
+plan's. Next: `plan.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
+from flambeau.compiler.schedule import Step
+from flambeau.dialects.graph import Graph, Node, Region
+from flambeau.dialects.size import Int
+
+#: Makes the clusters of a region, lowered.
+Compile = Callable[[Graph], list[tuple[Cluster, Lowered]]]
+
+
+@dataclass
+class Body:
+    """A region's steps, with all their blocks placed: inputs and outputs by number, temporaries at offsets from 0. `kept` are
+    the outputs that lie where the input of the same number does."""
+
+    steps: list[Step]
+    arena: Int
+    kept: frozenset[int] = frozenset()
+
+    @property
+    def may_fail(self) -> bool:
+        return any(step.call.fallible for step in self.steps)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run a body. Operands of the call, by position: one per input, one per output, its temporary memory."""
+
+    body: Body
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    arena: int
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Copy `bytes` from one operand to another."""
+
+    target: int
+    source: int
+    bytes: Int
+
+
+@dataclass(frozen=True)
+class Branch:
+    """`then` where the operand `flag`, a bool, holds; else `otherwise`."""
+
+    flag: int
+    then: tuple[Part, ...]
+    otherwise: tuple[Part, ...] = ()
+
+
+@dataclass(frozen=True)
+class Loop:
+    """`test`; where the operand `flag` then holds, `body`, and again; else the end."""
+
+    test: tuple[Part, ...]
+    flag: int
+    body: tuple[Part, ...]
+
+
+Part = Run | Copy | Branch | Loop
+
+
+@dataclass(frozen=True)
+class ControlCall(KernelCall):
+    """A call that runs parts. Operands: those of the op, its results, temporaries."""
+
+    parts: tuple[Part, ...] = ()
+
+    def sources(self) -> Iterator[KernelSource]:
+        for body in bodies(self.parts):
+            for step in body.steps:
+                yield from step.call.sources()
+
+
+def bodies(parts: Sequence[Part]) -> Iterator[Body]:
+    """Every body among parts and within them."""
+    for part in parts:
+        if isinstance(part, Run):
+            yield part.body
+        elif isinstance(part, Branch):
+            yield from bodies((*part.then, *part.otherwise))
+        elif isinstance(part, Loop):
+            yield from bodies((*part.test, *part.body))
+
+
+def lower(cluster: Cluster, compile_region: Compile) -> Lowered:
+    """The cluster's one op as a call."""
+    (node,) = cluster.graph.nodes
+    work = _Lowering(cluster.graph, node, compile_region)
+    parts = tuple(_LOWERINGS[node.op.name](work, *node.regions))
+    fallible = any(body.may_fail for body in bodies(parts))
+    n_read, n = len(node.operands), len(work.operands)
+    call = ControlCall(
+        KernelSource("", node.op.name),
+        tuple(work.operands),
+        dims=(),
+        n=1,
+        grain=1,
+        writes=tuple(range(n_read, n)),
+        fallible=fallible,
+        parts=parts,
+    )
+    return Lowered([call], work.temps)
+
+
+class _Lowering:
+    """One op's operands so far: the values it reads, those it gives, temporaries."""
+
+    def __init__(self, graph: Graph, node: Node, compile_region: Compile) -> None:
+        self.graph, self.node, self._compile = graph, node, compile_region
+        self.operands = [Operand("value", v) for v in (*node.operands, *node.results)]
+        self.reads = tuple(range(len(node.operands)))
+        self.results = tuple(range(len(node.operands), len(self.operands)))
+        self.temps: list[Int] = []
+
+    def temp(self, size: Int) -> int:
+        """The position of a temporary of so many bytes."""
+        self.operands.append(Operand("temp", len(self.temps)))
+        self.temps.append(size)
+        return len(self.operands) - 1
+
+    def body(self, region: Region, in_place: int = 0) -> Body:
+        from flambeau.compiler.plan import place_body
+
+        return place_body(region.graph, self._compile(region.graph), in_place)
+
+    def run(self, body: Body, inputs: Sequence[int], outputs: Sequence[int]) -> Run:
+        return Run(body, tuple(inputs), tuple(outputs), self.temp(body.arena))
+
+    def bytes(self, position: int) -> Int:
+        return self.graph.avals[self.operands[position].index].nbytes
+
+
+def _cond(work: _Lowering, then: Region, otherwise: Region) -> list[Part]:
+    flag, *operands = work.reads
+    first, second = (work.run(work.body(region), operands, work.results) for region in (then, otherwise))
+    return [Branch(flag, (first,), (second,))]
+
+
+def _while_loop(work: _Lowering, goes_on: Region, region: Region) -> list[Part]:
+    """What is carried lies in the results. The body writes it in place where it may, else aside, and it is copied back."""
+    n = len(work.results)
+    inputs = (*work.results, *work.reads[n:])
+    body, flag = work.body(region, in_place=n), work.temp(1)
+    aside = {k: work.temp(work.bytes(r)) for k, r in enumerate(work.results) if k not in body.kept}
+    test = work.run(work.body(goes_on), inputs, (flag,))
+    once = work.run(body, inputs, [aside.get(k, r) for k, r in enumerate(work.results)])
+    back = [Copy(r, aside[k], work.bytes(r)) for k, r in enumerate(work.results) if k in aside]
+    start = [Copy(r, k, work.bytes(r)) for k, r in enumerate(work.results)]
+    return [*start, Loop((test,), flag, (once, *back))]
+
+
+_LOWERINGS: dict[str, Callable[..., list[Part]]] = {"cond": _cond, "while_loop": _while_loop}
+
+
+Place = tuple[int, int, Int]  #: (RefKind, index, byte offset)
