@@ -58,7 +58,9 @@ def problems(graph: Graph) -> list[str]:
     for inner, node in graph.walk():
         where = f" at {node.loc}" if node.loc else ""
         if inner is not graph and node.op.fallible:
-            found.append(f"{node.op.name}{where} may fail within a branch or a loop, where a program cannot say why yet")
+            found.append(
+                f"{node.op.name}{where} may fail within a branch or a loop, where a program cannot say why yet"
+            )
         if node.op.name == "random_bits":
             found.append(f"{node.op.name}{where} would draw the same numbers in every run: pass them as an input")
         for v in (*node.operands, *node.results):

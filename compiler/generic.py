@@ -113,7 +113,6 @@ class Interpreter:
         except Exception as error:
             raise located(error, node) from None
 
-
     def _control(
         self, position: int, node: Node, operands: Sequence[np.ndarray], sizes: Sequence[int]
     ) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from flambeau.dialects.dtypes import DType
-from flambeau.dialects.size import Sized, Size, repr_of
+from flambeau.dialects.size import Size, Sized, repr_of
 
 if TYPE_CHECKING:
     from flambeau.dialects.graph import Graph

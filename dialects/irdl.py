@@ -1,6 +1,6 @@
 """The `tape` dialect: graphs as MLIR text, parsed and verified by MLIR.
 
-In: a `Graph`, or text. Out: text (`print_graph`, which needs no MLIR), or a verified `Graph` (`parse_graph`).
+In: text, or a `Graph` (`tape_text.py`). Out: a verified `Graph` (`parse_graph`), or text (`print_graph`).
 The ops are generated from the records: attributes are the record's, and the verifier runs the record's own type
 rule. Extents in symbols are `?` in a type, whose encoding has their expressions in order; as attributes they are
 dictionaries with the entry `size`; the function's `tape.sizes` are values for the symbols, at which types are checked.
@@ -12,8 +12,6 @@ in none, and the reader checks them.
 from __future__ import annotations
 
 import inspect
-import math
-import struct
 import warnings
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
@@ -21,133 +19,12 @@ from typing import Any
 
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.graph import Graph, Loc, Node, Region
+from flambeau.dialects.graph import Graph, Loc, Region
 from flambeau.dialects.record import REGISTRY, OpRecord, find
-from flambeau.dialects.size import Size, parse, repr_of, scope, symbols
+from flambeau.dialects.size import parse, scope, symbols
+from flambeau.dialects.tape_text import CONTROL, print_function, print_graph
 
-#: The name before the dot of ops with regions, and of what ends a region.
-CONTROL = "control"
-
-# ---- printing -------------------------------------------------------------------------------------------------
-
-
-def _type(aval: Aval) -> str:
-    return aval.mlir
-
-
-def _float(x: float) -> str:
-    if math.isfinite(x):
-        text = repr(x)
-        return text if "." in text or "inf" in text else text.replace("e", ".0e")
-    return f"0x{struct.unpack('<Q', struct.pack('<d', x))[0]:016X}"
-
-
-def _attribute(x: Any) -> str:
-    """MLIR syntax of a static attribute; `_decode` is its inverse."""
-    match x:
-        case bool():
-            return "true" if x else "false"
-        case int():
-            return f"{x} : i64"
-        case float():
-            return f"{_float(x)} : f64"
-        case str():
-            return '"' + x.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        case Size():
-            return f'{{size = "{repr_of(x)}"}}'
-        case None:
-            return "unit"
-        case dtypes.DType():
-            return x.mlir
-        case tuple():
-            return "[" + ", ".join(map(_attribute, x)) + "]"
-    raise TypeError(
-        f"[tape] attribute {x!r} of type {type(x).__name__} has no MLIR form. Use numbers, strings, tuples."
-    )
-
-
-def _node(node: Node, graph: Graph, prefix: str = "", indent: str = "    ") -> str:
-    operands = ", ".join(f"%{prefix}{v}" for v in node.operands)
-    attrs = ", ".join(
-        f"{k} = {_attribute(v)}" for k, v in zip(node.op.attrs, node.attrs) if not isinstance(v, Region)
-    )
-    types = ", ".join(_type(graph.avals[v]) for v in node.operands)
-    results = ", ".join(_type(graph.avals[v]) for v in node.results)
-    results = results if len(node.results) == 1 else f"({results})"
-    names = ", ".join(f"%{prefix}{v}" for v in node.results)
-    loc = f' loc("{node.loc.file}":{node.loc.line}:0)' if node.loc else ""
-    attrs = f" {{{attrs}}}" if attrs else ""
-    dialect = CONTROL if node.op.regions else "tape"
-    regions = f" ({_regions(node, prefix, indent)})" if node.op.regions else ""
-    name = f'"{dialect}.{node.op.name}"'
-    return f"{indent}{names} = {name}({operands}){regions}{attrs} : ({types}) -> {results}{loc}"
-
-
-def _regions(node: Node, prefix: str, indent: str) -> str:
-    """The op's regions, a block each. What they name is named after the op's first result."""
-    return ", ".join(
-        _region(region.graph, f"{prefix or 'r'}{node.results[0]}_{k}_", indent) for k, region in enumerate(node.regions)
-    )
-
-
-def _region(graph: Graph, prefix: str, indent: str) -> str:
-    arguments = ", ".join(f"%{prefix}{v}: {_type(graph.avals[v])}" for v in graph.inputs)
-    values = ", ".join(f"%{prefix}{v}" for v in graph.outputs)
-    types = ", ".join(_type(graph.avals[v]) for v in graph.outputs)
-    body = "".join(f"{_nodes(n, graph, prefix, indent + '  ')}\n" for n in graph.nodes)
-    end = f'{indent}  "{CONTROL}.yield"({values}) : ({types}) -> ()'
-    return f"{{\n{indent}^bb0({arguments}):\n{body}{end}\n{indent}}}"
-
-
-def _pairs(node: Node, graph: Graph, prefix: str) -> list[tuple[str, tuple[str, ...], tuple[Aval, ...], Aval]]:
-    """concat as a chain of two-operand ops: an IRDL op cannot list operands of different types. Same bits."""
-    (dim,) = node.attrs
-    names, avals = [f"%{prefix}{v}" for v in node.operands], [graph.avals[v] for v in node.operands]
-    chain: list[tuple[str, tuple[str, ...], tuple[Aval, ...], Aval]] = []
-    left, shape = names[0], avals[0]
-    for i, (name, aval) in enumerate(zip(names[1:], avals[1:]), 1):
-        size = shape.shape[dim] + aval.shape[dim]
-        joined = Aval((*shape.shape[:dim], size, *shape.shape[dim + 1 :]), aval.dtype)
-        last = i == len(names) - 1
-        result = f"%{prefix}{node.results[0]}" if last else f"%{prefix}part{node.results[0]}_{i}"
-        chain.append((result, (left, name), (shape, aval), joined))
-        left, shape = result, joined
-    return chain
-
-
-def _nodes(node: Node, graph: Graph, prefix: str = "", indent: str = "    ") -> str:
-    if node.op.name != "concat":
-        return _node(node, graph, prefix, indent)
-    if len(node.operands) == 1:
-        (x,), (y,) = node.operands, node.results
-        type_, shape = _type(graph.avals[x]), _attribute(graph.avals[x].shape)
-        return f'{indent}%{prefix}{y} = "tape.reshape"(%{prefix}{x}) {{shape = {shape}}} : ({type_}) -> {type_}'
-    return "\n".join(
-        f'{indent}{result} = "tape.concat"({", ".join(operands)}) {{dim = {_attribute(node.attrs[0])}}} : '
-        f"({', '.join(map(_type, types))}) -> {_type(aval)}"
-        for result, operands, types, aval in _pairs(node, graph, prefix)
-    )
-
-
-def print_function(graph: Graph, name: str = "main") -> str:
-    """The graph as a function in the `tape` dialect; value ids become SSA names."""
-    inputs = ", ".join(f"%{v}: {_type(graph.avals[v])}" for v in graph.inputs)
-    types = ", ".join(_type(graph.avals[v]) for v in graph.outputs)
-    updates = ", ".join(f"[{k} : i64, {i} : i64]" for k, i in sorted(graph.updates.items()))
-    entries = [f"tape.sizes = {_attribute(graph.sizes)}"] if graph.sizes else []
-    entries += [f"tape.updates = [{updates}]"] if updates else []
-    attributes = f" attributes {{{', '.join(entries)}}}" if entries else ""
-    values = ", ".join(f"%{v}" for v in graph.outputs)
-    body = "\n".join(_nodes(n, graph) for n in graph.nodes)
-    result = f"    return {values} : {types}" if graph.outputs else "    return"
-    lines = [f"  func.func @{name}({inputs}) -> ({types}){attributes} {{", *([body] if body else []), result, "  }"]
-    return "\n".join(lines)
-
-
-def print_graph(graph: Graph) -> str:
-    """The graph as a module with one function."""
-    return f"module {{\n{print_function(graph)}\n}}\n"
-
+__all__ = ["context", "from_function", "parse_functions", "parse_graph", "print_function", "print_graph"]
 
 # ---- the dialect ----------------------------------------------------------------------------------------------
 
@@ -228,7 +105,7 @@ def _check(op: Any, record: OpRecord) -> None:
         expected = record.infer_results(avals, attrs)
         differs = found != expected
     if differs:
-        shown = ", ".join(map(_type, expected)), ", ".join(map(_type, found))
+        shown = ", ".join(a.mlir for a in expected), ", ".join(a.mlir for a in found)
         raise ValueError(f"[{record.name}] result is {shown[1]}, but the operands give {shown[0]}.")
 
 
@@ -393,10 +270,8 @@ def _add_control(graph: Graph, op: Any, record: OpRecord, operands: list[int]) -
         raise ValueError(f"{_words(e, record)} ({op.location})") from None
     expected, found = [graph.avals[v] for v in results], [_aval(v.type) for v in op.results]
     if expected != found:
-        shown = ", ".join(map(_type, expected)), ", ".join(map(_type, found))
-        raise ValueError(
-            f"[{record.name}] results are {shown[1]}, but its regions give {shown[0]} ({op.location})."
-        )
+        shown = ", ".join(a.mlir for a in expected), ", ".join(a.mlir for a in found)
+        raise ValueError(f"[{record.name}] results are {shown[1]}, but its regions give {shown[0]} ({op.location}).")
     return results
 
 

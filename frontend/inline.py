@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from flambeau import programs, tensor_hooks
+from flambeau import programs, regions, tensor_hooks
 from flambeau.assembly import Assembly
 from flambeau.dialects import autodiff
 from flambeau.dialects.aval import Aval
@@ -53,6 +53,8 @@ class TensorBuilder(Builder):
     def emit_all(self, op: OpRecord, operands: Sequence[Value], attrs: tuple) -> tuple[Value, ...]:
         if op is stop_gradient:  # no result of this may seem to have a history
             return (self.value(operands[0].id.detach()),)
+        if op.regions:
+            return tuple(map(self.value, regions.record(op, [v.id for v in operands], attrs)))
         made = primitive(op)([v.id for v in operands], *attrs)
         return tuple(map(self.value, made)) if type(made) is tuple else (self.value(made),)
 

@@ -135,6 +135,9 @@ is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
   "write" and a tensor on the changed storage, "grad" and a leaf (`leaf_of(tensor)`) that has got another gradient, or "note" and
   the tensors given to `capture_note(name, tensors)`, by who cares to announce a change instead of making it.
   `capturing()`; `capture_outside(tensor)`: its storage existed before
+- for recording what a function computes, beside the trace: `region_begin(name)`, then this thread records into a trace of its own,
+  which reads values of the one around it as they are, computed or not; `region_inputs() -> [(slot, tensor)]`, what it has read;
+  `region_end()` drops it. It must not change what is outside, nor need a value of its own. They nest
 - `explain_log()`: counts of misses, builds and flushes by place
 """
 
@@ -184,6 +187,9 @@ from flambeau.runtime._recorder import (
     make_leaf,
     mark_history,
     realize,
+    region_begin,
+    region_end,
+    region_inputs,
     replace_grad,
     same_storage,
     set_cell,
@@ -249,6 +255,9 @@ __all__ = [
     "make_leaf",
     "mark_history",
     "realize",
+    "region_begin",
+    "region_end",
+    "region_inputs",
     "replace_grad",
     "same_storage",
     "set_cell",

@@ -15,6 +15,8 @@ from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.groups.verify import verify
 from flambeau.compiler.identity import digest, graph_bytes
 from flambeau.compiler.kernel import Cluster
+from flambeau.compiler.options import Options
+from flambeau.compiler.passes.cluster import cluster as clusters_of
 from flambeau.dialects import size
 
 _spec = importlib.util.spec_from_file_location(
@@ -68,6 +70,11 @@ def as_before(cluster: Cluster, machine, lowered) -> None:
 
 
 def check(cluster: Cluster, machine) -> None:
+    """One cluster; of an op with regions, those within them."""
+    if cluster.kind == "control":
+        for part in (c for n in cluster.graph.nodes for r in n.regions for c in clusters_of(r.graph, Options())):
+            check(part, machine)
+        return
     comes_back(cluster)
     with scope():
         lowered = generate.lower_group(cluster, machine)

@@ -22,7 +22,7 @@ from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import Kind, find
 
 FUSED, UNFUSED = Options(fuse=True), Options(fuse=False)
-LOOPS = [r for r in opgen.records() if r.kind is not Kind.CONTRACTION]
+LOOPS = [r for r in opgen.records() if r.kind not in (Kind.CONTRACTION, Kind.CONTROL)]
 
 
 def outcome(graph: Graph, arrays: list[np.ndarray], options: Options, **how):

@@ -13,9 +13,10 @@ import symbolic
 from flambeau.dialects import reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import DType, float64, from_numpy
-from flambeau.dialects.graph import Graph
+from flambeau.dialects.graph import Graph, Region
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.size import Guard, Int, hint, scope, symbol
+from flambeau.regions import Template
 
 RECORDS = opgen.records()
 DIFFERENTIABLE = [r for r in RECORDS if callable(r.vjp)]
@@ -46,7 +47,11 @@ class Symbols:
         return symbol(self.hints.index(n))
 
     def attribute(self, name: str, value: Any) -> Any:
-        """A shape in symbols; an extent that holds all of the operand's elements is their number."""
+        """A shape in symbols; an extent that holds all of the operand's elements is their number. A region with symbols for its
+        extents."""
+        if isinstance(value, Region):
+            template = Template(value)
+            return template.filled(iter([self.extent(n) for n in template.sizes]))
         if name not in SHAPES:
             return value
         with scope([*self.hints, *(n for n in value if n >= 2)]):

@@ -13,7 +13,7 @@ import numpy as np
 from flambeau.dialects import reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import SUPPORTED, bool_, float32, int64
+from flambeau.dialects.dtypes import bool_, float64, int64
 from flambeau.dialects.graph import Region
 from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample
 from flambeau.dialects.region import (
@@ -25,7 +25,7 @@ from flambeau.dialects.region import (
     typed,
     without_inputs,
 )
-from flambeau.dialects.tape.common import check_scalar, ops
+from flambeau.dialects.tape.common import check_scalar, ops, random
 
 Call = Callable[[Region, Sequence[Any]], Sequence[Any]]
 
@@ -92,20 +92,26 @@ def _gradient(branch: Region, given: Sequence[bool], arrives: Sequence[bool]) ->
 
 
 def _samples_cond() -> list[Sample]:
-    x, y = np.linspace(-2, 2, 6, dtype=np.float32).reshape(2, 3), np.ones((2, 3), np.float32)
-    shape = Aval((2, 3), float32)
-    attrs = {
-        "then": build([shape, shape], lambda x, y: [x * y, ops.exp(x)]),
-        "otherwise": build([shape, shape], lambda x, y: [x - y, y]),
-    }
+    def branches(shape: Aval) -> dict[str, Region]:
+        then = build([shape, shape], lambda x, y: [x * y + x, x * x])
+        return {"then": then, "otherwise": build([shape, shape], lambda x, y: [x - y, y])}
+
+    x, y = random((2, 3)), random((2, 3), seed=1)
+    shape, long = Aval((2, 3), float64), Aval((67,), float64)
+    attrs = branches(shape)
     yes, no = np.array(True), np.array(False)
     other = {**attrs, "otherwise": build([shape, shape], lambda x, y: [x - y])}
     return [
-        Sample((yes, x, y), attrs, gradient=False),
-        Sample((no, x, y), attrs, gradient=False),
-        Sample((np.array(1.0), x, y), attrs, error=(RuntimeError, "[cond] the predicate is float64 of shape ().")),
-        Sample((yes, x), attrs, error=(RuntimeError, "[cond] its region 'then' takes (2x3xf32, 2x3xf32), its operands")),
-        Sample((yes, x, y), other, error=(RuntimeError, "[cond] one branch gives (2x3xf32, 2x3xf32), the other (2x3xf32)")),
+        Sample((yes, x, y), attrs),
+        Sample((no, x, y), attrs),
+        Sample((no, random((67,)), random((67,), seed=1)), branches(long), gradient=False),
+        Sample((np.array(1), x, y), attrs, error=(RuntimeError, "[cond] the predicate is int64 of shape ().")),
+        Sample(
+            (yes, x), attrs, error=(RuntimeError, "[cond] its region 'then' takes (2x3xf64, 2x3xf64), its operands")
+        ),
+        Sample(
+            (yes, x, y), other, error=(RuntimeError, "[cond] one branch gives (2x3xf64, 2x3xf64), the other (2x3xf64)")
+        ),
         Sample((yes, x, y), {**attrs, "then": 1}, error=(RuntimeError, "[cond] its region 'then' is 1, not a region.")),
     ]
 
@@ -118,14 +124,14 @@ cond = OpRecord(
     reference=by_numpy(_run_cond),
     vjp=_vjp_cond,
     lower=None,
-    dtypes=SUPPORTED,
+    dtypes=(float64,),  # of the samples: which types it takes says each region
     exact=False,
     keep=True,
     results=None,
     regions=("then", "otherwise"),
     run=_run_cond,
     samples=_samples_cond,
-    doc="What one of two regions gives for the operands: `then` where the predicate holds, else `otherwise`; the other does not run.",
+    doc="What `then` gives for the operands where the predicate holds, else what `otherwise` does; the other does not run.",
 )
 
 
@@ -137,9 +143,7 @@ def _infer_while(*rest: Any) -> tuple[Aval, ...]:
     check_region("while_loop", "its region 'goes_on'", goes_on, operands)
     check_region("while_loop", "its region 'body'", body, operands)
     if goes_on.outputs != [Aval((), bool_)]:
-        raise RuntimeError(
-            f"[while_loop] the condition gives {typed(goes_on.outputs)}. Make it give one 0-d bool."
-        )
+        raise RuntimeError(f"[while_loop] the condition gives {typed(goes_on.outputs)}. Make it give one 0-d bool.")
     carried = operands[: len(body.outputs)]
     if not carried or body.outputs != carried:
         raise RuntimeError(
@@ -152,27 +156,34 @@ def _infer_while(*rest: Any) -> tuple[Aval, ...]:
 def _run_while(call: Call, *rest: Any) -> tuple[Any, ...]:
     *operands, goes_on, body = rest
     n = len(body.outputs)
-    carried, fixed = operands[:n], operands[n:]
+    carried: Sequence[Any] = operands[:n]
+    fixed = operands[n:]
     while call(goes_on, [*carried, *fixed])[0]:
         carried = call(body, [*carried, *fixed])
     return tuple(carried)
 
 
 def _samples_while() -> list[Sample]:
-    n, x = Aval((), int64), Aval((4,), float32)
-    types = [n, x, n, x]
-    attrs = {
-        "goes_on": build(types, lambda i, y, n, x: [i < n]),
-        "body": build(types, lambda i, y, n, x: [i + 1, y * x + y]),
-    }
-    zero, start, by = np.array(0), np.ones(4, np.float32), np.array([0.5, -0.5, 0.25, 0], np.float32)
-    endless = {**attrs, "goes_on": build(types, lambda i, y, n, x: [i])}
-    changing = {**attrs, "body": build(types, lambda i, y, n, x: [y, i])}
+    n = Aval((), int64)
+
+    def regions(x: Aval) -> dict[str, Region]:
+        goes_on = build([n, x, n, x], lambda i, y, n, x: [i < n])
+        return {"goes_on": goes_on, "body": build([n, x, n, x], lambda i, y, n, x: [i + 1, y * x + y])}
+
+    x = Aval((4,), float64)
+    attrs = regions(x)
+    zero, start, by = np.array(0), random((4,)), random((4,), -0.5, 0.5)
+    more = random((67,)), random((67,), -0.5, 0.5)
+    endless = {**attrs, "goes_on": build([n, x, n, x], lambda i, y, n, x: [i])}
+    changing = {**attrs, "body": build([n, x, n, x], lambda i, y, n, x: [y, i])}
     return [
         *(Sample((zero, start, np.array(times), by), attrs, gradient=False) for times in (0, 1, 5)),
-        Sample((zero, start, by), attrs, error=(RuntimeError, "[while_loop] its region 'goes_on' takes (i64, 4xf32")),
-        Sample((zero, start, zero, by), endless, error=(RuntimeError, "[while_loop] the condition gives (i64). Make it")),
-        Sample((zero, start, zero, by), changing, error=(RuntimeError, "[while_loop] the body gives (4xf32, i64) for")),
+        Sample((zero, more[0], np.array(3), more[1]), regions(Aval((67,), float64)), gradient=False),
+        Sample((zero, start, by), attrs, error=(RuntimeError, "[while_loop] its region 'goes_on' takes (i64, 4xf64")),
+        Sample(
+            (zero, start, zero, by), endless, error=(RuntimeError, "[while_loop] the condition gives (i64). Make it")
+        ),
+        Sample((zero, start, zero, by), changing, error=(RuntimeError, "[while_loop] the body gives (4xf64, i64) for")),
     ]
 
 
@@ -184,7 +195,7 @@ while_loop = OpRecord(
     reference=by_numpy(_run_while),
     vjp=NoGradient("how often it runs is not known before, so what its gradient needs has no size"),
     lower=None,
-    dtypes=SUPPORTED,
+    dtypes=(float64,),  # of the samples: which types it takes says each region
     exact=False,
     keep=True,
     results=None,

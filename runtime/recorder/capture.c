@@ -33,8 +33,9 @@ struct fb_capture {
   uint32_t n_cells, cap_cells;
   fb_leaf **leaves; /* likewise */
   uint32_t n_leaves, cap_leaves;
-  bool open; /* values may be read: the trace runs */
-  bool read; /* one was, before that */
+  fb_region *region; /* NULL, or what is recorded is one */
+  bool open;         /* values may be read: the trace runs */
+  bool read;         /* one was, before that */
   PyObject *file;
   int line;
 };
@@ -100,6 +101,8 @@ int fb_capture_write(fb_recorder *rec, fb_tensor *t) {
   fb_cell *cell = t->cell;
   if (is_inside(rec, cell))
     return 0;
+  if (fb_region_refuse(rec->capture->region, "changes a tensor from outside in place", "Return its new value.") < 0)
+    return -1;
   fb_change *change = add(rec->capture, FB_CHANGED_CELL, name_of_call(rec));
   if (!change)
     return -1;
@@ -126,6 +129,9 @@ int fb_capture_grad(fb_leaf *leaf, const char *name) {
   for (uint32_t i = 0; c && i < c->n_leaves; i++)
     if (c->leaves[i] == leaf)
       return 0;
+  if (fb_region_refuse(c ? c->region : NULL, "sets the gradient of a tensor from outside",
+                       "Return it, from autograd.grad().") < 0)
+    return -1;
   fb_change *change = c ? add(c, FB_CHANGED_GRAD, PyUnicode_FromString(name)) : NULL;
   if (!change)
     return c ? -1 : 0;
@@ -136,6 +142,8 @@ int fb_capture_grad(fb_leaf *leaf, const char *name) {
 
 int fb_capture_stream(fb_stream *s) {
   fb_capture *c = current();
+  if (fb_region_refuse(c ? c->region : NULL, "draws random numbers", "Draw them before, and use them in it.") < 0)
+    return -1;
   fb_change *change = c ? add(c, FB_CHANGED_STREAM, PyUnicode_FromString("random numbers")) : NULL;
   if (!change)
     return c ? -1 : 0;
@@ -182,6 +190,8 @@ int fb_capture_refuse(fb_recorder *rec) {
     c->read = true;
     c->line = fb_user_line(&c->file);
   }
+  if (fb_region_refuse(c->region, "reads a value, which is not computed yet", "Compute with tensors only.") < 0)
+    return -1;
   PyErr_SetString(PyExc_RuntimeError, "[export] a value is read while the model is being recorded: it is not computed "
                                       "yet. Compute with tensors only.");
   return -1;
@@ -252,12 +262,17 @@ static void change_clear(fb_change *change) {
   PyMem_Free(change->starts);
 }
 
+static PyObject *error_of_dropped(const fb_capture *c) {
+  if (c->region)
+    return fb_region_error(c->region);
+  return Py_BuildValue("(O(s))", PyExc_RuntimeError,
+                       "[export] this tensor was computed while a model was being recorded for export and never had a "
+                       "value. Call the model again.");
+}
+
 /* What has not run never will: cells made in the trace keep an error, others what they held before it. */
 static int drop_trace(fb_recorder *rec) {
-  PyObject *error =
-      Py_BuildValue("(O(s))", PyExc_RuntimeError,
-                    "[export] this tensor was computed while a model was being recorded for export and never had a "
-                    "value. Call the model again.");
+  PyObject *error = error_of_dropped(rec->capture);
   if (!error)
     return -1;
   for (uint32_t i = 0; i < rec->n_inputs; i++)
@@ -281,6 +296,7 @@ static void capture_free(fb_capture *c) {
   for (uint32_t i = 0; i < c->n_leaves; i++)
     Py_DECREF(c->leaves[i]);
   Py_XDECREF(c->file);
+  fb_region_free(c->region);
   PyMem_Free(c->changes);
   PyMem_Free(c->cells);
   PyMem_Free(c->leaves);
@@ -296,15 +312,22 @@ static fb_capture *in_force(void) {
   return c;
 }
 
+int fb_capture_start(fb_recorder *rec, fb_region *region) {
+  rec->capture = PyMem_Calloc(1, sizeof *rec->capture);
+  if (!rec->capture)
+    return PyErr_NoMemory(), -1;
+  rec->capture->region = region;
+  return 0;
+}
+
+fb_region *fb_capture_region(const fb_recorder *rec) { return rec->capture ? rec->capture->region : NULL; }
+
 PyObject *fb_py_capture_begin(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   fb_recorder *rec = fb_recorder_get();
   if (rec->capture)
     return PyErr_Format(PyExc_RuntimeError, "[export] a model that is being exported cannot export another.");
-  if (fb_flush_own(rec) < 0)
-    return NULL;
-  rec->capture = PyMem_Calloc(1, sizeof *rec->capture);
-  return rec->capture ? Py_NewRef(Py_None) : PyErr_NoMemory();
+  return fb_flush_own(rec) == 0 && fb_capture_start(rec, NULL) == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
 PyObject *fb_py_capture_open(PyObject *module, PyObject *unused) {
@@ -317,19 +340,25 @@ PyObject *fb_py_capture_open(PyObject *module, PyObject *unused) {
   Py_RETURN_NONE;
 }
 
-PyObject *fb_py_capture_end(PyObject *module, PyObject *unused) {
-  (void)module, (void)unused;
-  fb_recorder *rec = fb_recorder_get();
-  fb_capture *c = in_force();
-  if (!c || (rec->n_slots && drop_trace(rec) < 0))
-    return NULL;
+int fb_capture_finish(fb_recorder *rec) {
+  fb_capture *c = rec->capture;
+  if (rec->n_slots && drop_trace(rec) < 0)
+    return -1;
   rec->capture = NULL;
   for (uint32_t i = c->n_changes; i-- > 0;)
     undo(&c->changes[i]);
   fb_tell_change();
   capture_free(c);
-  Py_RETURN_NONE;
+  return 0;
 }
+
+PyObject *fb_py_capture_end(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  fb_recorder *rec = fb_recorder_get();
+  return in_force() && fb_capture_finish(rec) == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+/* ---- what captures have seen ----------------------------------------------------------------------------- */
 
 PyObject *fb_py_capturing(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;

@@ -21,6 +21,19 @@ PyObject *fb_py_capture_changes(PyObject *module, PyObject *unused);
 PyObject *fb_py_capture_note(PyObject *module, PyObject *args);
 PyObject *fb_py_capture_outside(PyObject *module, PyObject *tensor);
 PyObject *fb_py_capturing(PyObject *module, PyObject *unused);
+
+int fb_capture_start(fb_recorder *rec,
+                     fb_region *region); /* region: NULL, or it is one, whose free is then the capture's */
+int fb_capture_finish(fb_recorder *rec); /* drops the trace and takes back what it has changed */
+fb_region *fb_capture_region(const fb_recorder *rec);
+int fb_region_hold(fb_recorder *rec, fb_cell *cell); /* it reads the cell, which lives until the region ends */
+void fb_region_free(fb_region *region);
+/* A region gives results and does nothing else: -1, if there is one. */
+int fb_region_refuse(const fb_region *region, const char *what, const char *remedy);
+PyObject *fb_region_error(const fb_region *region); /* what reading a value of it raises, once it has ended */
+PyObject *fb_py_region_begin(PyObject *module, PyObject *name);
+PyObject *fb_py_region_inputs(PyObject *module, PyObject *unused);
+PyObject *fb_py_region_end(PyObject *module, PyObject *unused);
 PyObject *fb_py_leaf_of(PyObject *module, PyObject *tensor);
 
 #endif

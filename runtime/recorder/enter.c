@@ -56,7 +56,8 @@ int fb_enter_value(fb_recorder *rec, fb_buffer *buffer, const fb_type *type, fb_
   fb_node *node = fb_step_entry(rec, FB_INPUT, &word, 1, type);
   if (!node)
     return -1;
-  fb_buffer_retain(buffer);
+  if (buffer) /* what a region reads may be there only later */
+    fb_buffer_retain(buffer);
   if (cell)
     rec->entered[rec->n_entered++] = rec->n_inputs;
   rec->inputs[rec->n_inputs++] =
@@ -161,7 +162,10 @@ static int enter_view_snapshot(fb_recorder *rec, fb_tensor *t, uint64_t *word) {
 static int enter_cell(fb_recorder *rec, fb_cell *c, fb_place *place) {
   uint32_t slot, version = c->version;
   fb_buffer *buffer = c->buffer;
-  fb_buffer_retain(buffer);
+  if (FB_UNLIKELY(rec->outer != NULL) && fb_region_hold(rec, c) < 0)
+    return -1;
+  if (buffer)
+    fb_buffer_retain(buffer);
   int status = enter_cell_value(rec, c, buffer, c, &slot);
   fb_buffer_release(buffer);
   if (status < 0)
@@ -193,7 +197,7 @@ static bool shared_needs_history(const fb_recorder *rec, const fb_tensor *t) {
 }
 
 bool fb_enters_as_elements(const fb_recorder *rec, const fb_tensor *t, bool whole) {
-  return t->view && t->cell->shared && !whole && !shared_needs_history(rec, t);
+  return t->view && t->cell->shared && !whole && !rec->outer && !shared_needs_history(rec, t);
 }
 
 static int enter_shared(fb_recorder *rec, fb_tensor *t, const fb_entering *e, bool whole, uint64_t *word) {
@@ -263,8 +267,8 @@ int fb_enter(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word) {
   if (status == 0) {
     fb_hold hold;
     fb_hold_begin(&hold, rec);
-    status = FB_UNLIKELY(e.cell->shared) && is_shared(e.cell) ? enter_shared(rec, t, &e, whole, word)
-                                                              : enter_plain(rec, &e, word);
+    bool is_snapshot = FB_UNLIKELY(e.cell->shared) && !rec->outer && is_shared(e.cell); /* a region does not run */
+    status = is_snapshot ? enter_shared(rec, t, &e, whole, word) : enter_plain(rec, &e, word);
     fb_hold_end(&hold);
   }
   Py_XDECREF((PyObject *)e.leaf);

@@ -39,7 +39,7 @@ int fb_cell_raise(const fb_cell *c) {
 }
 
 int fb_cell_settle(fb_recorder *rec, fb_cell *c) {
-  while (fb_cell_owed(c) && (c->home != rec || c->shared)) {
+  while (fb_cell_owed(c) && (c->home != rec || c->shared) && !fb_is_around(rec, c->home)) {
     if (rec->held)
       return fb_wants_other(rec, c->home);
     if (fb_flush_cell(c) < 0)

@@ -62,6 +62,8 @@ static PyObject *input_object(const fb_trace_input *in) {
   case FB_BUFFER:
     break;
   }
+  if (!in->buffer) /* a region's, which is not computed yet */
+    return Py_NewRef(Py_None);
   fb_buffer_retain(in->buffer);
   return fb_buffer_to_python(in->buffer);
 }

@@ -84,6 +84,18 @@ fb_recorder *fb_recorder_make(void) {
   return rec;
 }
 
+fb_recorder *fb_region_take(fb_recorder *outer) {
+  fb_recorder *rec = recorders;
+  while (rec && (!rec->orphan || rec->held || rec->is_run || rec->n_slots))
+    rec = rec->next;
+  if (!rec)
+    rec = recorder_new();
+  rec->orphan = false;
+  rec->outer = outer;
+  fb_mode_forget(rec, outer->mode);
+  return rec;
+}
+
 /* ---- traces that run ------------------------------------------------------------------------------------- */
 
 static fb_recorder *idle_runs;

@@ -49,6 +49,7 @@ typedef struct {
 } fb_trace_leaf;
 
 typedef struct fb_capture fb_capture;
+typedef struct fb_region fb_region;
 /* Something outside of the trace that recording it has changed. */
 typedef struct fb_undo fb_undo;
 
@@ -115,6 +116,8 @@ struct fb_recorder {
 
   fb_recorder *next, *idle;
   fb_capture *capture; /* NULL, or what its thread captures */
+  fb_recorder
+      *outer; /* NULL, or it records a region: whose values, and those of its outer ones, it reads as they are */
   uint32_t mode;
   fb_mode_block *blocks; /* that have changed the mode, the innermost last */
   uint32_t n_blocks, cap_blocks;
@@ -157,7 +160,8 @@ static inline fb_recorder *fb_recorder_get(void) {
 uint64_t fb_next_trace_id(void);
 void fb_trace_enter(fb_recorder *rec, fb_phase phase); /* its trace; ends the process if it may not */
 uint32_t fb_traces_queued(void);
-fb_recorder *fb_run_take(void); /* an empty recorder for a trace that is about to run */
+fb_recorder *fb_region_take(fb_recorder *outer); /* an empty recorder for a region, in the mode of `outer` */
+fb_recorder *fb_run_take(void);                  /* an empty recorder for a trace that is about to run */
 void fb_run_give(fb_recorder *run);
 void fb_note_repetition(fb_recorder *rec, fb_node *node); /* a new call: cut the trace after it if a loop ends there */
 int fb_recorder_reserve(fb_recorder *rec, uint32_t slots);
@@ -171,6 +175,13 @@ static inline fb_node *fb_trie_step(fb_recorder *rec, const uint64_t *words, uin
       return c;
   }
   return fb_trie_find(rec, words, n, NULL);
+}
+
+/* Whether `home`'s trace is around the region that `rec` records. */
+static inline bool fb_is_around(const fb_recorder *rec, const fb_recorder *home) {
+  for (rec = rec->outer; rec && rec != home;)
+    rec = rec->outer;
+  return rec != NULL;
 }
 
 static inline bool fb_is_live(const fb_recorder *home, uint64_t epoch) { return home && home->id == epoch; }

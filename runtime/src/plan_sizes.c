@@ -160,9 +160,8 @@ static fb_status check_built_in(const fb_plan_spec *spec, int32_t index, const f
     return negative("the bytes of step", index, bytes);
   for (int32_t i = step->first_ref; i < step->first_ref + step->n_refs; i++)
     if (bytes > region_bytes(spec, &spec->refs[i], sizes->values) - sizes->offsets[i])
-      return fb_fail(FB_INVALID_ARGUMENT,
-                     "[plan] step %d reads, copies or clears %lld bytes past the end of its ref %d.", (int)index,
-                     (long long)bytes, (int)(i - step->first_ref));
+      return fb_fail(FB_INVALID_ARGUMENT, "[plan] step %d copies or clears %lld bytes past the end of its ref %d.",
+                     (int)index, (long long)bytes, (int)(i - step->first_ref));
   return FB_OK;
 }
 

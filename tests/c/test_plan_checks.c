@@ -63,7 +63,7 @@ static void ref_offset_outside(Builder *b) { b->refs[1].offset = 4; }
 static void ref_offset_negative(Builder *b) { b->exprs[1].a = -8, b->refs[1].offset = 1, b->steps[0].grain = 2; }
 static void dim_unknown(Builder *b) { b->dims[0] = 5; }
 static void step_kernel(Builder *b) { b->steps[0].kernel = 1; }
-static void step_built_in(Builder *b) { b->steps[0].kernel = -3; }
+static void step_built_in(Builder *b) { b->steps[0].kernel = -9; }
 static void step_refs(Builder *b) { b->steps[1].n_refs = 3; }
 static void step_dims(Builder *b) { b->steps[0].first_dim = 2; }
 static void step_domain_unknown(Builder *b) { b->steps[0].n = -1; }
@@ -106,7 +106,7 @@ static const Case cases[] = {
     {"[plan] -1 guards on 1 symbols.", guards_missing},
     {"[plan] guard 0 has relation 4.", guard_relation},
     {"[plan] guard 0 is on expression 5 of 5.", guard_unknown},
-    {"[plan] step 0 calls kernel -3 of 1.", step_built_in},
+    {"[plan] step 0 calls kernel -9 of 1.", step_built_in},
     {"[plan] the refs of step 1 are out of range.", step_refs},
     {"[plan] the dims of step 0 are out of range.", step_dims},
     {"[plan] step 0 has domain, grain and scratch -1, 1, 0 of 5 expressions.", step_domain_unknown},
