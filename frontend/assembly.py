@@ -8,7 +8,8 @@ Next: `programs.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from flambeau.dialects.aval import Aval
@@ -87,12 +88,15 @@ class Assembly:
     keeps           slots worth keeping for a backward; `freed` those whose history was used up
     made            slot -> the values of the call that made it
     calls           (how many values there were before, first slot) of each call, backward and grad of this trace
-    links           (a, b): gradients that arrive at slot a of an imported trace go on to slot b
-    grafts          slot -> the slot where its history is; `joined`: value of `history()` that has history through a link
-                    -> the slot that was linked
+    links           slot a of an imported trace -> slot b, where gradients that arrive at it go on
+    grafts          slot -> the slot where its history is
+    joined          value that has the history of a link -> the slot that was linked; `joins` has these values by the one that is
+                    read in the trace, `bridges` their nodes. They are no part of `graph`: see `reach.py`
     zeros           sizes that are 0, or symbols of imported traces would not agree with those of this one
+    slots_of        value -> its slots, the first one first: those of imported traces show what was provided for them
 
-    `sizes` are the values of the trace's symbols.
+    `sizes` are the values of the trace's symbols. `extend` adds what has been recorded since; what looks at a value alone is
+    in `facts`, which likewise look at each node once.
     """
 
     def __init__(self, export: Sequence[tuple], sizes: Sequence[int] = ()) -> None:
@@ -105,15 +109,45 @@ class Assembly:
         self.same: dict[int, int] = {}
         self.provided: dict[int, int] = {}
         self.overwrites: list[Overwrite] = []
-        self.freed: set[int] = set()
-        self.links: list[tuple[int, int]] = []
+        self.freed: list[int] = []
+        self.links: dict[int, int] = {}
         self.grafts: dict[int, int] = {}
         self.joined: dict[int, int] = {}
+        self.joins: dict[int, int] = {}
+        self.bridges: dict[int, Node] = {}
+        self.slots_of: dict[int, list[int]] = {}
         self.made: dict[int, frozenset[int]] = {}
         self.calls: list[tuple[int, int]] = []
         self.keeps: set[int] = set()
         self.roots: dict[int, int] = {}
-        self._entries(export, 0, {})
+        self.n_read = 0
+        self._facts = Facts()
+        self.extend(export)
+
+    def extend(self, export: Sequence[tuple]) -> None:
+        """Read the entries of the export that are new."""
+        new = export[self.n_read :]
+        self.n_read += len(new)
+        self._entries(new, 0, {})
+
+    @contextmanager
+    def scratch(self) -> Iterator[Graph]:
+        """A graph whose values have numbers behind those of the trace, for a look at what was recorded. Scalars that are
+        entered and values that are added meanwhile are gone at the end: the entry that is about to be made brings them again."""
+        n_values, n_inputs = len(self.graph.avals), len(self.inputs)
+        try:
+            yield Graph(self.graph.avals, self.graph.inputs, sizes=self.graph.sizes)
+        finally:
+            for slot in self.inputs[n_inputs:]:
+                value = self.slots.pop(slot)
+                self.keeps.discard(slot)
+                del self.slots_of[value], self.roots[slot]
+            self._facts.forget_inputs(self.graph.inputs, n_inputs)
+            del self.inputs[n_inputs:], self.graph.inputs[n_inputs:], self.graph.avals[n_values:]
+
+    def _hold(self, slot: int, value: int) -> None:
+        self.slots[slot] = value
+        self.slots_of.setdefault(value, []).append(slot)
 
     def _entries(self, export: Sequence[tuple], offset: int, provided: dict[int, int]) -> None:
         for kind, *rest in export:
@@ -126,12 +160,12 @@ class Assembly:
 
     def _enter(self, offset: int, provided: dict[int, int], slot: int, aval: Aval) -> None:
         if slot in provided:
-            self.slots[offset + slot] = self.slots[provided[slot]]
+            self._hold(offset + slot, self.slots[provided[slot]])
             self._same_shape(aval, self.graph.avals[self.slots[offset + slot]])
         elif offset:  # an input of an imported trace that nothing reads any more
-            self.slots[offset + slot] = self.graph.add_value(aval)
+            self._hold(offset + slot, self.graph.add_value(aval))
         else:
-            self.slots[slot] = self.graph.add_input(aval)
+            self._hold(slot, self.graph.add_input(aval))
             self.inputs.append(slot)
             self.roots[slot] = slot
 
@@ -155,13 +189,14 @@ class Assembly:
         else:
             (value,) = self.graph.add_node(stop_gradient, [self.slots[offset + data]])
             self._follow(offset + slot, offset + data)
-        self.slots[offset + slot] = value
+        self._hold(offset + slot, value)
         if not offset:
             self.leaves.append(slot)
 
     def _graft(self, offset, provided, slot, data, history) -> None:
         operands = [self.slots[offset + data], self.slots[offset + history]]
-        (self.slots[offset + slot],) = self.graph.add_node(graft, operands)
+        (value,) = self.graph.add_node(graft, operands)
+        self._hold(offset + slot, value)
         self.grafts[offset + slot] = offset + history
         self._follow(offset + slot, offset + data)
 
@@ -216,7 +251,7 @@ class Assembly:
             self._same_shape(self.graph.avals[value], self.graph.avals[kept])
             self.same[value], self.provided[value] = kept, offset + slot
             (value,) = self.graph.add_node(graft, [kept, value])
-        self.slots[offset + slot] = value
+        self._hold(offset + slot, value)
 
     def _backward(self, offset, provided, payload, operands, results, writes, loc, function) -> None:
         """In an imported trace gradients are of no interest: they have no history."""
@@ -232,7 +267,7 @@ class Assembly:
             self.keeps.add(offset + slot)  # an imported trace cannot compute it again
             if write >= 0:
                 self._follow(offset + slot, offset + operands[write][0])
-        self.freed.update(offset + s for s in payload.freed)
+        self.freed += [offset + s for s in payload.freed]
 
     _grad = _backward
 
@@ -241,14 +276,18 @@ class Assembly:
         if self.graph.avals[target] is _UNKNOWN:
             self.graph.avals[target] = self.graph.avals[self.slots[offset + here]]
         if not offset:
-            self.links.append((here, there))
+            self.links[here] = there
+            data = self.slots[here]
+            bridge = self.graph.add_value(self.graph.avals[data])
+            self.joins[data], self.same[bridge], self.joined[bridge] = bridge, data, here
+            self.bridges[bridge] = Node(graft, (data, target), (), (bridge,))
 
     def _modified(self, offset, provided, slots) -> None:
         if not offset:
             self.overwrites += [Overwrite(s, "an operation after it was computed", None, frozenset()) for s in slots]
 
     def _freed(self, offset, provided, slots) -> None:
-        self.freed.update(offset + s for s in slots)
+        self.freed += [offset + s for s in slots]
 
     def _segment(self, offset, provided, base, inner, state, given, sizes) -> None:
         inner = translated(inner, sizes) if sizes else inner
@@ -257,9 +296,8 @@ class Assembly:
 
     def root_of(self, slot: int) -> int:
         """The slot where the history of a slot is: in the trace that it came from."""
-        links = dict(self.links)
-        while slot in links or slot in self.grafts:
-            slot = links[slot] if slot in links else self.grafts[slot]
+        while slot in self.links or slot in self.grafts:
+            slot = self.links[slot] if slot in self.links else self.grafts[slot]
         return slot
 
     def available(self, value: int) -> int:
@@ -268,47 +306,62 @@ class Assembly:
             value = self.same[value]
         return value
 
-    def slot_of(self) -> dict[int, int]:
-        """value -> its slot; of several the first: those of imported traces show what was provided for them."""
-        return {v: s for s, v in reversed(self.slots.items())}
+    @property
+    def facts(self) -> Facts:
+        """What is known of the values, of all that was read so far."""
+        self._facts.extend(self)
+        return self._facts
 
-    def computable(self) -> set[int]:
-        """The slots whose values follow from the inputs: all but those of imported traces of whose operands too little
-        was kept."""
-        found = set(self.graph.inputs)
-        for node in self.graph.nodes:
-            if found.issuperset(data_operands(node)):
-                found.update(node.results)
-        return {slot for slot, value in self.slots.items() if value in found}
 
-    def data_of(self, graph: Graph) -> dict[int, int]:
-        """Values that show the data of another -> that one. The result of a call is a copy, even if it looks the same."""
-        copies = {self.slots[slot] for slot in self.made}
-        found: dict[int, int] = {}
-        for node in graph.nodes:
-            if node.op.kind is Kind.VIEW and node.results[0] not in copies:
-                data = self.available(node.operands[0])
-                found[node.results[0]] = found.get(data, data)
-        return found
+class Facts:
+    """What follows about the values of an assembled trace, found once for each of its nodes.
 
-    def history(self) -> Graph:
-        """The graph to differentiate: that of the trace, with links made into operands. May number more values."""
-        if not self.links:
-            return self.graph
-        graph = Graph(list(self.graph.avals), self.graph.inputs, [], [], sizes=self.graph.sizes)
-        joined, nodes = {}, []
-        for here, there in self.links:
-            data, parent = self.slots[here], self.slots[there]
-            g = graph.add_value(graph.avals[data])
-            joined[data], self.same[g], self.joined[g] = g, data, here
-            nodes.append(Node(graft, (data, parent), (), (g,)))
-        nodes = [
-            node._replace(operands=(node.operands[0], joined.get(node.operands[1], node.operands[1]))) for node in nodes
-        ]
-        for node in self.graph.nodes:
-            nodes.append(node._replace(operands=tuple(joined.get(v, v) for v in node.operands)))
-        graph.nodes = in_order(nodes)
-        return graph
+    producers       value -> the node that makes it
+    computable      the values that follow from the inputs: all but those of imported traces of whose operands too little was kept
+    data            values that show the data of another -> that one. The result of a call is a copy, even if it looks the same
+    used_up         values of calls whose history an earlier backward has used up
+    overwritten     value -> what replaced the tensors with its data, each with its place in order; `detached`: that replaced
+                    them through an alias without history
+    """
+
+    def __init__(self) -> None:
+        self.producers: dict[int, Node] = {}
+        self.computable: set[int] = set()
+        self.data: dict[int, int] = {}
+        self.used_up: set[int] = set()
+        self.overwritten: dict[int, list[tuple[int, Overwrite]]] = {}
+        self.detached: dict[int, list[tuple[int, Overwrite]]] = {}
+        self._n_nodes = self._n_inputs = self._n_overwrites = self._n_freed = 0
+
+    def extend(self, asm: Assembly) -> None:
+        nodes, inputs = asm.graph.nodes, asm.graph.inputs
+        self.computable.update(inputs[self._n_inputs :])
+        for node in nodes[self._n_nodes :]:
+            self._add(asm, node)
+        for k, o in enumerate(asm.overwrites[self._n_overwrites :], self._n_overwrites):
+            old = asm.slots[o.slot]
+            if o.detached:
+                self.detached.setdefault(old, []).append((k, o))
+            else:
+                self.overwritten.setdefault(self.data.get(old, old), []).append((k, o))
+        for slot in asm.freed[self._n_freed :]:
+            self.used_up |= asm.made.get(slot, frozenset())
+        self._n_nodes, self._n_inputs = len(nodes), len(inputs)
+        self._n_overwrites, self._n_freed = len(asm.overwrites), len(asm.freed)
+
+    def forget_inputs(self, inputs: Sequence[int], n: int) -> None:
+        """Only the first `n` stay."""
+        self.computable.difference_update(inputs[n:])
+        self._n_inputs = min(self._n_inputs, n)
+
+    def _add(self, asm: Assembly, node: Node) -> None:
+        for v in node.results:
+            self.producers[v] = node
+        if self.computable.issuperset(data_operands(node)):
+            self.computable.update(node.results)
+        if node.op.kind is Kind.VIEW and not any(s in asm.made for s in asm.slots_of.get(node.results[0], ())):
+            shown = asm.available(node.operands[0])
+            self.data[node.results[0]] = self.data.get(shown, shown)
 
 
 def in_order(nodes: list[Node]) -> list[Node]:

@@ -15,15 +15,15 @@ from flambeau.assembly import Assembly
 from flambeau.dialects import autodiff
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Builder, Value
-from flambeau.dialects.graph import Graph
-from flambeau.dialects.history import graft, stop_gradient
+from flambeau.dialects.history import stop_gradient
 from flambeau.dialects.record import OpRecord, find
 from flambeau.engine import GRAD_MODE
 from flambeau.function import builder
+from flambeau.reach import History
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import REQUIRED, Function, Tensor
 from flambeau.shared_views import Place, SharedViews
-from flambeau.sizing import bound
+from flambeau.sizing import assembled_as_is, bound
 
 # ---- a builder that records -----------------------------------------------------------------------------------
 
@@ -83,21 +83,18 @@ class _Tape:
         self.roots = [self._place_of(t, recorder.import_history(t)) for t in outputs]
         slots = [(t, recorder.known_history(t)) for t in inputs]  # elsewhere it does not matter for the outputs
         targets = [None if slot is None else self._place_of(t, slot) for t, slot in slots]
-        self.scalars = recorder.trace_scalars()
         self.hooks = tensor_hooks.places()
         self.asm = self._assembly([*(p for p, _ in self.hooks), *self.roots, *filter(None, targets)])
-        history = self.asm.history()
-        self.graph = Graph(list(history.avals), history.inputs, list(history.nodes), [])
-        self.slot_of = self.asm.slot_of()
+        self.graph = History(self.asm, map(self.value_at, self.roots), ())
         self.builder = TensorBuilder()
-        self.targets = [None if p is None else self._history_of(self.value_at(p)) for p in targets]
+        self.targets = [None if p is None else self.graph.meeting(self.value_at(p)) for p in targets]
 
     def _assembly(self, places: Sequence[Place]) -> Assembly:
         """The trace; with one value for each of the places that are views."""
-        export = bound(recorder.trace_export())
-        plain = Assembly(export)
+        export = recorder.trace_export()
+        plain = assembled_as_is(export)
         views = [p for p in places if p.view is not None]
-        return SharedViews(export, plain, views, self.scalars) if views else plain
+        return SharedViews(bound(export), plain, views, recorder.trace_scalars()) if views else plain
 
     @staticmethod
     def _place_of(tensor: Tensor, slot: int) -> Place:
@@ -111,12 +108,12 @@ class _Tape:
         assert isinstance(self.asm, SharedViews)
         return self.asm.alias(place)
 
-    def _history_of(self, value: int) -> int:
-        """Where the gradients of a value meet: its history, if that has parted from its data."""
-        producers = self.graph.producers()
-        while value in producers and producers[value].op is graft:
-            value = producers[value].operands[1]
-        return value
+    def _slot_of(self, value: int) -> int | None:
+        """The slot whose tensor has a value and its history."""
+        for found in (self.asm.joined.get(value), self.asm.provided.get(value)):
+            if found is not None:
+                return found
+        return next(iter(self.asm.slots_of.get(value, ())), None)
 
     def tensors(self, needed: Sequence[int]) -> dict[int, Value]:
         """Tensors for the needed values, or for the slots from which they can be recorded again.
@@ -124,8 +121,7 @@ class _Tape:
         The tensor of a slot has the history of that slot, also in an imported trace, whether its value was kept or is
         computed once more: so derivatives of what is recorded here go the way they would have gone in one trace.
         """
-        producers, computable = self.graph.producers(), self.asm.computable()
-        slot_of = {**self.slot_of, **self.asm.provided, **self.asm.joined}
+        computable = self.asm.facts.computable
         found: dict[int, Value] = {}
         pending, seen = list(needed), set()
         while pending:
@@ -133,13 +129,15 @@ class _Tape:
             if v in seen:
                 continue
             seen.add(v)
-            slot = slot_of.get(v)
-            if slot in self.scalars:
-                found[v] = self.builder.value(_number(self.scalars[slot]))
-            elif slot in computable:
+            slot = self._slot_of(v)
+            value = None if slot is None else self.asm.slots[slot]
+            if slot is not None and (number := recorder.trace_scalar(slot)) is not None:
+                found[v] = self.builder.value(_number(number))
+            elif value in computable:
                 found[v] = self.builder.value(recorder.tensor_for_slot(slot))
-            elif v in producers:
-                pending.extend(producers[v].operands)
+            elif (node := self.graph.producer(v)) is not None:
+                self.graph.others.update((r, node) for r in node.results)
+                pending.extend(node.operands)
         return found
 
     def prepared(
@@ -150,7 +148,7 @@ class _Tape:
         wanted = [*wrt, *passed]
         read = autodiff.readers(self.graph, list(seeds), wanted)
         programs.check_alive(self.name, self.asm, read)
-        programs.check_unmodified(self.name, self.asm, self.graph, read)
+        programs.check_unmodified(self.name, self.asm, read)
         forward = self.tensors(list(read))
         if not retain_graph:
             recorder.free_history(programs.used_up(self.asm, self.graph, seeds, wrt, passed))
@@ -158,12 +156,12 @@ class _Tape:
 
     def hooked(self) -> list[int]:
         """The values that have hooks: these run also where no leaf is alive any more."""
-        return [self._history_of(self.value_at(place)) for place, _ in self.hooks]
+        return [self.graph.meeting(self.value_at(place)) for place, _ in self.hooks]
 
     def _hooks_by_value(self) -> dict[int, Callable[[Value], Value]]:
         groups: dict[int, list[tensor_hooks.Hook]] = {}
         for place, hook in self.hooks:
-            groups.setdefault(self._history_of(self.value_at(place)), []).append(hook)
+            groups.setdefault(self.graph.meeting(self.value_at(place)), []).append(hook)
         return {value: partial(_run_hooks, hooks) for value, hooks in groups.items()}
 
 

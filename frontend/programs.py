@@ -6,7 +6,6 @@ as fragments, residuals to keep. Next: `assembly.py` for how traces become graph
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, ContextDecorator
@@ -26,6 +25,7 @@ from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size import scope
 from flambeau.dialects.verify import verify
 from flambeau.engine import START, View
+from flambeau.reach import History
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Program
 from flambeau.sizing import answered, assembled, bound
@@ -234,19 +234,19 @@ def residual_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) ->
 
     Kept are inputs and results of calls that contain a contraction or a reduction (`OpRecord.keep`).
     """
-    graph = asm.history()
-    slot_of, computable = asm.slot_of(), asm.computable()
-    producers = graph.producers()
+    roots = [asm.slots[s] for s in outputs]
+    graph, computable = History(asm, roots, wrt), asm.facts.computable
     found: set[int] = set()
     seen: set[int] = set()
-    pending = autodiff.needed_values(graph, [asm.slots[s] for s in outputs], wrt)
+    pending = autodiff.needed_values(graph, roots, wrt)
     while pending:
         value = asm.available(pending.pop())
         if value in seen:
             continue
         seen.add(value)
-        slot, node = slot_of.get(value), producers.get(value)
-        if slot in computable and (slot in asm.keeps or node is None):
+        slot, node = next(iter(asm.slots_of.get(value, ())), None), graph.producer(value)
+        kept = slot is not None and asm.slots[slot] in computable and (slot in asm.keeps or node is None)
+        if kept:
             found.add(slot)
         elif node is not None:
             pending.extend(node.operands)
@@ -272,29 +272,27 @@ class Differentiation:
     """Gradients over an assembled trace, collected as the fragment of a backward or grad entry.
 
     `name` is for errors. `refs` are all tensors that the entry reads, in order: their starts are scalars of the entry.
+    `scratch` is where values are made that the trace does not have.
     """
 
-    def __init__(self, name: str, asm: Assembly, refs: Sequence[Ref | None]) -> None:
-        self.name, self.asm = name, asm
+    def __init__(self, name: str, asm: Assembly, scratch: Graph, refs: Sequence[Ref | None]) -> None:
+        self.name, self.asm, self.scratch = name, asm, scratch
         self.b = GraphBuilder()
         self.operands: list[int] = []
         for ref in refs:
             for slot in ref.starts if ref else ():
                 asm.enter_scalar(slot, "int")
-        self.history = asm.history()
-        if self.history is asm.graph:
-            self.history = dataclasses.replace(asm.graph, avals=list(asm.graph.avals), nodes=list(asm.graph.nodes))
 
     def output(self, ref: Ref) -> int:
         """The value of a tensor to differentiate, in the history graph."""
-        b = GraphBuilder(self.history)
+        b = GraphBuilder(self.scratch)
         base = b.value(self.asm.slots[ref.slot])
         return ref.view.read(base, [b.value(self.asm.slots[s]) for s in ref.starts]).id if ref.view else base.id
 
     def enter(self, value: int) -> Value:
         """A value of the trace as an input of the fragment."""
         self.operands.append(self.asm.available(value))
-        return self.b.input(self.history.avals[value])
+        return self.b.input(self.scratch.avals[value])
 
     def read(self, ref: Ref) -> tuple[Value, Value, list[Value]]:
         """A tensor's value in the fragment; with its base and starts."""
@@ -304,9 +302,10 @@ class Differentiation:
 
     def run(self, seeds: dict[int, Value], wrt: Sequence[int]) -> list[Value | None]:
         """The gradients of `wrt` given the cotangents of some values."""
+        self.history = History(self.asm, seeds, wrt, self.scratch.nodes)
         read = autodiff.readers(self.history, list(seeds), wrt)
         check_alive(self.name, self.asm, read)
-        check_unmodified(self.name, self.asm, self.history, read)
+        check_unmodified(self.name, self.asm, read)
         forward = {v: self.enter(v) for v in sorted(read)}
         found = autodiff.vjp(self.b, self.history, forward, seeds, wrt)
         self.b.loc = None
@@ -315,7 +314,7 @@ class Differentiation:
     def seed(self, ref: Ref, gradient: Ref | None) -> tuple[int, Value]:
         """An output and its cotangent: the tensor given for it, or one."""
         value = self.output(ref)
-        aval = self.history.avals[value]
+        aval = self.scratch.avals[value]
         ct = None if gradient is None else self.read(gradient)[0]
         check_seed(self.name, aval, None if ct is None else ct.aval)
         return value, self.b.constant(1, aval.dtype, aval.shape) if ct is None else ct
@@ -333,7 +332,7 @@ class Differentiation:
 
 
 def used_up(
-    asm: Assembly, history: Graph, outputs: Iterable[int], wrt: Sequence[int], passed: Sequence[int] = ()
+    asm: Assembly, history: History, outputs: Iterable[int], wrt: Sequence[int], passed: Sequence[int] = ()
 ) -> list[int]:
     """The slots between the outputs and `wrt`: a backward that does not retain the graph ends their history.
 
@@ -344,22 +343,26 @@ def used_up(
     for node in reversed(history.nodes):
         if reached.intersection(node.results):
             reached.update(v for v in node.operands if v in needs)
-    return sorted(s for s, v in asm.slots.items() if v in reached and v in needs)
+    return sorted(s for v in reached & needs for s in asm.slots_of.get(v, ()))
 
 
 def expand_backward(
-    export: Sequence[tuple], loss: tuple, gradient: tuple | None, leaves: Sequence[tuple], flags: int, freed: frozenset
+    export: Sequence[tuple], loss: tuple, gradient: tuple | None, leaves: Sequence[tuple], flags: int
 ) -> tuple:
     """Hook: the gradients of the leaves [(slot, ref of its .grad or None)], added to what they have."""
-    return answered(export, lambda asm: _backward(asm, loss, gradient, leaves, flags, freed))
+
+    def ask(asm: Assembly) -> tuple:
+        with asm.scratch() as scratch:
+            return _backward(asm, scratch, loss, gradient, leaves, flags)
+
+    return answered(export, ask)
 
 
 def _backward(
-    asm: Assembly, loss: tuple, gradient: tuple | None, leaves: Sequence[tuple], flags: int, freed: frozenset
+    asm: Assembly, scratch: Graph, loss: tuple, gradient: tuple | None, leaves: Sequence[tuple], flags: int
 ) -> tuple:
     root, given, held = Ref(*loss), Ref.of(gradient), [Ref.of(grad) for _, grad in leaves]
-    asm.freed |= freed
-    d = Differentiation("backward", asm, [root, given, *held])
+    d = Differentiation("backward", asm, scratch, [root, given, *held])
     output, seed = d.seed(root, given)
     wrt = [asm.slots[s] for s, _ in leaves]
     gradients = d.run({output: seed}, wrt)
@@ -372,18 +375,22 @@ def _backward(
 
 
 def expand_grad(
-    export: Sequence[tuple], outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int, freed: frozenset
+    export: Sequence[tuple], outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int
 ) -> tuple:
     """Hook: the gradients of `inputs`, as new tensors."""
-    return answered(export, lambda asm: _grad(asm, outputs, gradients, inputs, flags, freed))
+
+    def ask(asm: Assembly) -> tuple:
+        with asm.scratch() as scratch:
+            return _grad(asm, scratch, outputs, gradients, inputs, flags)
+
+    return answered(export, ask)
 
 
 def _grad(
-    asm: Assembly, outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int, freed: frozenset
+    asm: Assembly, scratch: Graph, outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int
 ) -> tuple:
-    asm.freed |= freed
     outs, given, wanted = [Ref(*r) for r in outputs], [Ref.of(r) for r in gradients], [Ref.of(r) for r in inputs]
-    d = Differentiation("grad", asm, [*outs, *given, *wanted])
+    d = Differentiation("grad", asm, scratch, [*outs, *given, *wanted])
     seeds: dict[int, Value] = {}
     for out, gradient in zip(outs, given, strict=True):
         value, ct = d.seed(out, gradient)
@@ -410,32 +417,28 @@ def check_seed(name: str, aval: Aval, gradient: Aval | None) -> None:
 
 def check_alive(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:
     """Raise if a vjp reads values on behalf of a call whose history an earlier backward used up."""
-    used = set().union(*read.values()) if asm.freed else ()
-    if any(not asm.made.get(slot, frozenset()).isdisjoint(used) for slot in asm.freed):
+    if not all(by.isdisjoint(asm.facts.used_up) for by in read.values()):
         raise RuntimeError(
             f"[{name}] this graph was freed by an earlier backward: it cannot be gone through a second time. "
             "Pass retain_graph=True to the first."
         )
 
 
-def check_unmodified(name: str, asm: Assembly, graph: Graph, read: dict[int, set[int]]) -> None:
+def check_unmodified(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:
     """Raise if a value that a vjp reads has been overwritten in its tensor since, as PyTorch does.
 
     The overwriting call's own gradient may read it: it had the old value. Writes to a leaf through `.data` are allowed.
     """
-    if not asm.overwrites:
-        return
-    data = asm.data_of(graph)
-    shown: dict[int, set[int]] = {}
+    facts = asm.facts
+    found = []
     for value, by in read.items():
-        value = asm.available(value)
-        shown.setdefault(data.get(value, value), set()).update(by)
-    for o in asm.overwrites:
-        old = asm.slots[o.slot]
-        by = read.get(old, set()) if o.detached else shown.get(data.get(old, old), set())
-        if by - o.own:
-            where = f" at {o.loc}" if o.loc else ""
-            raise RuntimeError(
-                f"[{name}] a tensor needed for the gradient was modified in place by {o.name}{where}. "
-                "Change a copy instead, or use the form that returns a new tensor."
-            )
+        data = asm.available(value)
+        writes = facts.overwritten.get(facts.data.get(data, data), [])
+        found += [(k, o) for k, o in (*writes, *facts.detached.get(value, ())) if by - o.own]
+    if found:
+        _, o = min(found, key=lambda pair: pair[0])
+        where = f" at {o.loc}" if o.loc else ""
+        raise RuntimeError(
+            f"[{name}] a tensor needed for the gradient was modified in place by {o.name}{where}. "
+            "Change a copy instead, or use the form that returns a new tensor."
+        )

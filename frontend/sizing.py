@@ -157,7 +157,7 @@ def assembled(export: Sequence[tuple]) -> Assembly:
     """The current trace, with what its guards say of its symbols put in their place."""
     values = recorder.trace_sizes()
     if not values:
-        return Assembly(export)
+        return _as_recorded(export)
     zeros = _zeros(recorder.trace_equations())
     asm = Assembly(translated(export, solved(zeros, len(values))), values)
     while asm.zeros:
@@ -166,6 +166,20 @@ def assembled(export: Sequence[tuple]) -> Assembly:
         if len(asm.zeros) >= len(before.zeros):
             return asm  # what is left says nothing about a single symbol
     return asm
+
+
+def _as_recorded(export: Sequence[tuple]) -> Assembly:
+    """The assembly that goes along with the current trace: each entry is read once, however often it is looked at."""
+    notes = recorder.trace_notes()
+    asm = notes.pop("assembly", None) or Assembly(())
+    asm.extend(export)
+    notes["assembly"] = asm  # not if reading it was cut short
+    return asm
+
+
+def assembled_as_is(export: Sequence[tuple]) -> Assembly:
+    """The current trace with the values of its symbols."""
+    return _as_recorded(export) if not recorder.trace_sizes() else Assembly(bound(export))
 
 
 def bound(export: Sequence[tuple]) -> Sequence[tuple]:

@@ -45,13 +45,13 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
 - `build_program(export, live_slots, history_slots) -> Program`. `live_slots` ascend; the Program must give at least
   these. `history_slots` is None when no gradient history is needed after the flush, else the slots whose history live
   tensors hold; then the Program must have `residual_slots` (possibly empty).
-- `expand_backward(export, loss, gradient or None, leaves, flags, freed) -> (payload, results[, freed_slots[, guards]])`: `loss`
+- `expand_backward(export, loss, gradient or None, leaves, flags) -> (payload, results[, freed_slots[, guards]])`: `loss`
   and `gradient` are operand references as in the export; `leaves` is a list of (slot of the leaf entry, reference of
   its existing .grad or None), those that the loss reaches or that were asked for; `flags & 1` is retain_graph, the rest
-  is `backward`'s `flags`; `freed` is the frozenset of slots whose history earlier entries of this trace have freed.
+  is `backward`'s `flags`.
   `results`: per leaf None or (shape, dtype, requires_grad), where with an existing .grad the result is the new value
   of its base. `freed_slots`: slots whose history is now used up (none with retain_graph). Errors are not remembered.
-- `expand_grad(export, outputs, gradients, inputs, flags, freed) -> (payload, results[, freed_slots])` likewise, with
+- `expand_grad(export, outputs, gradients, inputs, flags) -> (payload, results[, freed_slots])` likewise, with
   lists of references (`gradients` may hold None); `flags` is `grad_entry`'s.
 - `read_view(buffer, base_shape, dtype, view_payload, starts) -> Buffer`: the elements a view selects, contiguous
 - `replay(export, slots, inputs, error) -> ({slot: Buffer}, exception, slot)` after a failed run: `inputs` is a list of
@@ -60,7 +60,7 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
   it, or keep the one from before the trace, or else raise the exception whenever they are read. Not asked where memory
   ran out (all of the trace is dropped) or for what is no Exception (the trace stays, and runs before the next call)
 
-**Export**: a list of entries in order; slots are small ints.
+**Export**: a list of entries in order; slots are small ints. It is one list per trace, to which later calls append; leave it as it is.
 - `("input", slot, shape, dtype, requires_grad, False)`; `("scalar", slot, "float" | "int" | "bool")`
 - `("leaf", slot, data_slot or None)`: a leaf that requires grad; the same data. None: only its place in the history is
   known here (it was met through an imported trace), nothing reads its data
@@ -115,7 +115,8 @@ is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
   `grad_entry(outputs, inputs, grad_outputs=None, flags=0) -> tuple of Tensor or None`
 - `trace_sizes()`: the values of the symbols of the current trace; `trace_equations()`: programs of what is 0 because
   of its guards, and for imported traces (what their symbols are here, their list)
-- for recording gradients op by op: `trace_export()`, `trace_scalars() -> {slot: number}`,
+- `trace_notes()`: a dict that lives as long as the current trace, for what is worked out about it
+- for recording gradients op by op: `trace_export()`, `trace_scalars() -> {slot: number}`, `trace_scalar(slot)`,
   `trace_leaves() -> [(slot, object with grad)]`, `slot_for_tensor(tensor)`,
   `tensor_for_slot(slot)`: with the slot's value and history, also where it is one of an imported trace,
   `import_history(tensor) -> slot`, `known_history(tensor) -> slot or None` (if it is in the trace or imported),
@@ -207,8 +208,10 @@ from flambeau.runtime._recorder import (
     together,
     trace_equations,
     trace_export,
+    trace_notes,
     trace_leaves,
     trace_marks,
+    trace_scalar,
     trace_scalars,
     trace_sizes,
     view_info,
@@ -275,8 +278,10 @@ __all__ = [
     "together",
     "trace_equations",
     "trace_export",
+    "trace_notes",
     "trace_leaves",
     "trace_marks",
+    "trace_scalar",
     "trace_scalars",
     "trace_sizes",
     "view_info",

@@ -90,11 +90,20 @@ def leaf_types(entries, slots):
     return [found[s] for s in slots]
 
 
-def expand_backward(export, loss, gradient, leaves, flags, freed):
+def freed_slots(entries):
+    """The slots whose history entries of this trace have used up."""
+    found = set()
+    for kind, *rest in entries:
+        found.update(rest[0] if kind == "freed" else rest[0].freed if kind in ("backward", "grad") else ())
+    return found
+
+
+def expand_backward(export, loss, gradient, leaves, flags):
+    export = list(export)  # it grows
     T.counts["expand"] += 1
     slots = [s for s, _ in leaves]
     _, used = reached(export, loss[0])
-    if used & freed:
+    if used & freed_slots(export):
         raise RuntimeError("[backward] the graph was freed; pass retain_graph=True.")
     has = [grad is not None for _, grad in leaves]
 
@@ -105,15 +114,17 @@ def expand_backward(export, loss, gradient, leaves, flags, freed):
         return [g if not h else old + g for g, h, old in zip(grads, has, values[2:], strict=True)]
 
     run.types = leaf_types(export, slots)
-    return run, [(*t, False) for t in run.types], () if flags & 1 else sorted(used)
+    run.freed = () if flags & 1 else sorted(used)
+    return run, [(*t, False) for t in run.types], run.freed
 
 
-def expand_grad(export, outputs, seeds, inputs, flags, freed):
+def expand_grad(export, outputs, seeds, inputs, flags):
+    export = list(export)
     slots = [r[0] for r in inputs]
     n = len(outputs)
     places = [reached(export, o[0]) for o in outputs]
     found, used = (set().union(*sets) for sets in zip(*places))
-    if used & freed:
+    if used & freed_slots(export):
         raise RuntimeError("[grad] the graph was freed; pass retain_graph=True.")
 
     def run(env, values):
@@ -124,7 +135,8 @@ def expand_grad(export, outputs, seeds, inputs, flags, freed):
 
     types = T.avals(export)
     run.types = [types[s] if s in found else None for s in slots]
-    return run, [t and (*t, False) for t in run.types], () if flags & 1 else sorted(used)
+    run.freed = () if flags & 1 else sorted(used)
+    return run, [t and (*t, False) for t in run.types], run.freed
 
 
 def reached(export, loss):

@@ -8,19 +8,6 @@ static PyObject *tuple_of(PyObject *sequence, const char *message) {
   return tuple;
 }
 
-static PyObject *freed_slots(const fb_recorder *rec) {
-  PyObject *set = PyFrozenSet_New(NULL), *all = set ? PyList_New(0) : NULL;
-  for (uint32_t i = 0; all && i < rec->n_backwards; i++) {
-    PyObject *slots = fb_slot_tuple(rec->backwards[i]->aux, rec->backwards[i]->n_aux);
-    if (!slots || PyList_SetSlice(all, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, slots) < 0)
-      Py_CLEAR(all);
-    Py_XDECREF(slots);
-  }
-  Py_XSETREF(set, all ? PyFrozenSet_New(all) : NULL);
-  Py_XDECREF(all);
-  return set;
-}
-
 static int compare_slots(const void *a, const void *b) {
   uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
   return (x > y) - (x < y);
@@ -239,15 +226,13 @@ static PyObject *ask_backward(fb_call *call, void *context, uint32_t flags) {
     else
       PyList_SET_ITEM(leaves, i, item);
   }
-  PyObject *export = leaves ? fb_export(call->rec) : NULL, *freed = export ? freed_slots(call->rec) : NULL,
-           *answer = NULL;
-  if (freed)
-    answer = PyObject_CallFunction(hook, "OOOOIO", export, loss, gradient, leaves, flags, freed);
+  PyObject *export = leaves ? fb_export(call->rec) : NULL, *answer = NULL;
+  if (export)
+    answer = PyObject_CallFunction(hook, "OOOOI", export, loss, gradient, leaves, flags);
   Py_XDECREF(loss);
   Py_XDECREF(gradient);
   Py_XDECREF(leaves);
   Py_XDECREF(export);
-  Py_XDECREF(freed);
   return answer;
 }
 
@@ -384,15 +369,13 @@ static PyObject *ask_grad(fb_call *call, void *context, uint32_t flags) {
   PyObject *outputs = hook ? refs_of(call, &at, shape->n_outputs, &next) : NULL;
   PyObject *gradients = outputs ? refs_of(call, &at, shape->n_outputs, &next) : NULL;
   PyObject *inputs = gradients ? refs_of(call, &at, shape->n_inputs, &next) : NULL;
-  PyObject *export = inputs ? fb_export(call->rec) : NULL, *freed = export ? freed_slots(call->rec) : NULL,
-           *answer = NULL;
-  if (freed)
-    answer = PyObject_CallFunction(hook, "OOOOIO", export, outputs, gradients, inputs, flags, freed);
+  PyObject *export = inputs ? fb_export(call->rec) : NULL, *answer = NULL;
+  if (export)
+    answer = PyObject_CallFunction(hook, "OOOOI", export, outputs, gradients, inputs, flags);
   Py_XDECREF(outputs);
   Py_XDECREF(gradients);
   Py_XDECREF(inputs);
   Py_XDECREF(export);
-  Py_XDECREF(freed);
   return answer;
 }
 

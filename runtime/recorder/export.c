@@ -108,10 +108,11 @@ static PyObject *result_writes(const fb_node *node) {
 static PyObject *location(const fb_node *node, const fb_recorder *rec) {
   PyObject *file = node->file;
   int line = node->line;
-  for (uint32_t i = 0; rec && node->flags & FB_FALLIBLE && i < rec->n_locs; i++)
-    if (rec->locs[i].depth == node->depth) {
-      file = rec->locs[i].file;
-      line = rec->locs[i].line;
+  for (uint32_t i = rec && node->flags & FB_FALLIBLE ? rec->n_locs : 0; i && rec->locs[i - 1].depth >= node->depth; i--)
+    if (rec->locs[i - 1].depth == node->depth) {
+      file = rec->locs[i - 1].file;
+      line = rec->locs[i - 1].line;
+      break;
     }
   if (!file)
     return Py_NewRef(Py_None);
@@ -207,14 +208,41 @@ static int export_node(const fb_node *node, PyObject *entries, const fb_recorder
   return 0;
 }
 
-PyObject *fb_export_state(fb_node *state, fb_recorder *rec) {
-  fb_node **path = fb_trie_path(state);
-  PyObject *entries = path ? PyList_New(0) : NULL;
-  for (uint32_t i = 0; entries && i < state->depth; i++)
-    if (export_node(path[i], entries, rec) < 0)
-      Py_CLEAR(entries);
+/* The entries of `state` behind the first `from` states are appended. */
+static int export_states(fb_node *state, uint32_t from, PyObject *entries, const fb_recorder *rec) {
+  uint32_t n = state->depth - from;
+  fb_node **path = PyMem_Malloc((n + (size_t)1) * sizeof *path);
+  if (!path)
+    return PyErr_NoMemory(), -1;
+  for (fb_node *node = state; node->depth > from; node = node->parent)
+    path[node->depth - from - 1] = node;
+  int status = 0;
+  for (uint32_t i = 0; status == 0 && i < n; i++)
+    status = export_node(path[i], entries, rec);
   PyMem_Free(path);
+  return status;
+}
+
+PyObject *fb_export_state(fb_node *state, fb_recorder *rec) {
+  PyObject *entries = PyList_New(0);
+  if (entries && export_states(state, 0, entries, rec) < 0)
+    Py_CLEAR(entries);
   return entries;
 }
 
-PyObject *fb_export(fb_recorder *rec) { return fb_export_state(rec->state, rec); }
+/* Only what has come since the last time is added: who asks after every call of a long trace looks at each once. */
+PyObject *fb_export(fb_recorder *rec) {
+  if (!rec->exported && !(rec->exported = PyList_New(0)))
+    return NULL;
+  PyObject *entries = rec->exported; /* Python code may run meanwhile, but the trace is held or runs */
+  Py_ssize_t before = PyList_GET_SIZE(entries);
+  if (export_states(rec->state, rec->exported_to, entries, rec) < 0) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyList_SetSlice(entries, before, PY_SSIZE_T_MAX, NULL);
+    PyErr_Restore(type, value, traceback);
+    return NULL;
+  }
+  rec->exported_to = rec->state->depth;
+  return Py_NewRef(entries);
+}

@@ -30,6 +30,14 @@ PyObject *fb_py_trace_export(PyObject *module, PyObject *unused) {
   return fb_export(fb_subject());
 }
 
+PyObject *fb_py_trace_notes(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  fb_recorder *rec = fb_subject();
+  if (!rec->notes && !(rec->notes = PyDict_New()))
+    return NULL;
+  return Py_NewRef(rec->notes);
+}
+
 /* End the history of these slots, in ascending order, as a backward() that does not retain the graph does. */
 PyObject *fb_py_free_history(PyObject *module, PyObject *o) {
   (void)module;
@@ -103,6 +111,30 @@ PyObject *fb_py_trace_scalars(PyObject *module, PyObject *unused) {
   return found;
 }
 
+static int compare_input(const void *slot, const void *input) {
+  uint32_t a = *(const uint32_t *)slot, b = ((const fb_trace_input *)input)->slot;
+  return (a > b) - (a < b);
+}
+
+/* What entered the trace at a slot, or NULL: inputs come in the order of their slots. */
+static const fb_trace_input *input_at(const fb_recorder *rec, uint32_t slot) {
+  return rec->n_inputs ? bsearch(&slot, rec->inputs, rec->n_inputs, sizeof *rec->inputs, compare_input) : NULL;
+}
+
+/* The number that entered the current trace at a slot, or None. */
+PyObject *fb_py_trace_scalar(PyObject *module, PyObject *number) {
+  (void)module;
+  unsigned long slot = PyLong_AsUnsignedLong(number);
+  if (PyErr_Occurred())
+    return NULL;
+  const fb_trace_input *in = input_at(fb_recorder_get(), (uint32_t)slot);
+  if (!in || in->kind == FB_BUFFER)
+    Py_RETURN_NONE;
+  return in->kind == FB_FLOAT  ? PyFloat_FromDouble(in->f)
+         : in->kind == FB_BOOL ? PyBool_FromLong(in->i)
+                               : PyLong_FromLongLong(in->i);
+}
+
 /* [(slot, Leaf)] of the leaves of the current trace that are alive. */
 PyObject *fb_py_trace_leaves(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
@@ -134,12 +166,12 @@ static fb_cell *cell_for_slot(fb_recorder *rec, uint32_t slot, const fb_type *ty
   for (uint32_t i = 0; i < rec->n_origins; i++)
     if (rec->origins[i].slot == slot) /* its history outlasts the trace, as its value does */
       fb_cell_set_history(c, rec->origins[i].segment, rec->origins[i].segment_slot);
-  for (uint32_t i = 0; i < rec->n_inputs; i++)
-    if (rec->inputs[i].slot == slot && rec->inputs[i].kind == FB_BUFFER) {
-      fb_buffer_retain(rec->inputs[i].buffer);
-      c->buffer = rec->inputs[i].buffer;
-      return c;
-    }
+  const fb_trace_input *in = input_at(rec, slot);
+  if (in && in->kind == FB_BUFFER) {
+    fb_buffer_retain(in->buffer);
+    c->buffer = in->buffer;
+    return c;
+  }
   if (!owner)
     rec->owner[slot] = c;
   return c;

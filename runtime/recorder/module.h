@@ -11,8 +11,10 @@ PyObject *fb_py_tensor_for_slot(PyObject *module, PyObject *slot);
 PyObject *fb_py_slot_for_tensor(PyObject *module, PyObject *tensor);
 PyObject *fb_py_import_history(PyObject *module, PyObject *tensor);
 PyObject *fb_py_trace_export(PyObject *module, PyObject *unused);
+PyObject *fb_py_trace_notes(PyObject *module, PyObject *unused);
 PyObject *fb_py_trace_sizes(PyObject *module, PyObject *unused);
 PyObject *fb_py_trace_equations(PyObject *module, PyObject *unused);
+PyObject *fb_py_trace_scalar(PyObject *module, PyObject *number);
 PyObject *fb_py_trace_scalars(PyObject *module, PyObject *unused);
 PyObject *fb_py_trace_leaves(PyObject *module, PyObject *unused);
 

@@ -61,6 +61,11 @@ void fb_recorder_reset(fb_recorder *rec) {
   fb_places_clear(&rec->places);
   fb_trie_limit();
   fb_undo_forget(rec);
+  PyObject *exported = rec->exported, *notes = rec->notes;
+  rec->exported = rec->notes = NULL;
+  rec->exported_to = 0;
+  Py_XDECREF(exported);
+  Py_XDECREF(notes);
   fb_marks_drop(&rec->marks, &rec->n_marks, &rec->cap_marks);
 }
 

@@ -112,6 +112,8 @@ struct fb_recorder {
   fb_places places;
   uint32_t calls_left, look_again; /* until the trace is cut where the program repeats; see fb_note_repetition */
   size_t held_bytes;               /* inputs that only the trace keeps alive */
+  PyObject *exported, *notes;      /* its export up to `exported_to`, and what Python code has worked out about it; or NULL */
+  uint32_t exported_to;            /* depth */
   fb_phase phase;
 
   fb_recorder *next, *idle;
@@ -207,7 +209,7 @@ extern PyObject *fb_explain_list; /* NULL: off */
 extern bool fb_shadow;
 
 PyObject *fb_slot_tuple(const uint32_t *slots, uint32_t n);
-PyObject *fb_export(fb_recorder *rec);
+PyObject *fb_export(fb_recorder *rec); /* one list, which grows with the trace: not to be changed */
 PyObject *fb_export_state(fb_node *state, fb_recorder *rec); /* rec NULL: without per-call lines */
 PyObject *fb_ref_of_word(uint64_t word, uint32_t *next_scalar);
 
