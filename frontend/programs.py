@@ -374,9 +374,7 @@ def _backward(
     return d.expansion(gradients, () if flags & 1 else d.used_up([output], wrt))
 
 
-def expand_grad(
-    export: Sequence[tuple], outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int
-) -> tuple:
+def expand_grad(export: Sequence[tuple], outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int) -> tuple:
     """Hook: the gradients of `inputs`, as new tensors."""
 
     def ask(asm: Assembly) -> tuple:
@@ -386,9 +384,7 @@ def expand_grad(
     return answered(export, ask)
 
 
-def _grad(
-    asm: Assembly, scratch: Graph, outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int
-) -> tuple:
+def _grad(asm: Assembly, scratch: Graph, outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int) -> tuple:
     outs, given, wanted = [Ref(*r) for r in outputs], [Ref.of(r) for r in gradients], [Ref.of(r) for r in inputs]
     d = Differentiation("grad", asm, scratch, [*outs, *given, *wanted])
     seeds: dict[int, Value] = {}

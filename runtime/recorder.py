@@ -60,7 +60,7 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
   it, or keep the one from before the trace, or else raise the exception whenever they are read. Not asked where memory
   ran out (all of the trace is dropped) or for what is no Exception (the trace stays, and runs before the next call)
 
-**Export**: a list of entries in order; slots are small ints. It is one list per trace, to which later calls append; leave it as it is.
+**Export**: a list of entries in order; slots are small ints. It is one list per trace, which grows; leave it alone.
 - `("input", slot, shape, dtype, requires_grad, False)`; `("scalar", slot, "float" | "int" | "bool")`
 - `("leaf", slot, data_slot or None)`: a leaf that requires grad; the same data. None: only its place in the history is
   known here (it was met through an imported trace), nothing reads its data
@@ -208,9 +208,9 @@ from flambeau.runtime._recorder import (
     together,
     trace_equations,
     trace_export,
-    trace_notes,
     trace_leaves,
     trace_marks,
+    trace_notes,
     trace_scalar,
     trace_scalars,
     trace_sizes,
@@ -278,9 +278,9 @@ __all__ = [
     "together",
     "trace_equations",
     "trace_export",
-    "trace_notes",
     "trace_leaves",
     "trace_marks",
+    "trace_notes",
     "trace_scalar",
     "trace_scalars",
     "trace_sizes",

@@ -112,8 +112,9 @@ struct fb_recorder {
   fb_places places;
   uint32_t calls_left, look_again; /* until the trace is cut where the program repeats; see fb_note_repetition */
   size_t held_bytes;               /* inputs that only the trace keeps alive */
-  PyObject *exported, *notes;      /* its export up to `exported_to`, and what Python code has worked out about it; or NULL */
-  uint32_t exported_to;            /* depth */
+  PyObject *exported,
+      *notes;           /* its export up to `exported_to`, and what Python code has worked out about it; or NULL */
+  uint32_t exported_to; /* depth */
   fb_phase phase;
 
   fb_recorder *next, *idle;

@@ -1,0 +1,161 @@
+"""Gradients that nobody reads: what a backward costs does not depend on what else waits in the trace, and loops that read
+nothing come to run what they have recorded before."""
+
+from contextlib import contextmanager
+
+import flambeau as fb
+import numpy as np
+import pytest
+from counting import calls
+from flambeau.runtime import recorder
+
+DEFAULTS = {"max_ops": 10_000, "soft_ops": 1000, "max_ns": 10_000_000_000, "soft_ns": 50_000_000}
+
+
+@contextmanager
+def one_trace():
+    """Nothing is cut inside."""
+    recorder.flush()
+    recorder.set_limits(max_ops=1 << 30, soft_ops=1 << 30, max_ns=1 << 62, soft_ns=1 << 62)
+    try:
+        yield
+    finally:
+        recorder.set_limits(**DEFAULTS)
+
+
+# ---- programs: each returns what makes one more round -------------------------------------------------------------------
+
+
+def micro_batches():
+    fb.manual_seed(0)
+    model = fb.nn.Sequential(fb.nn.Linear(3, 4), fb.nn.ReLU(), fb.nn.Linear(4, 1))
+    x = fb.randn(2, 3)
+
+    def step():
+        model(x).square().mean().backward()
+
+    return step, lambda: [p.grad for p in model.parameters()]
+
+
+def rows_of_a_hessian():
+    x = fb.arange(4.0).requires_grad_()
+    (g,) = fb.autograd.grad((x.sin() * x).sum() ** 2, x, create_graph=True)
+    found = []
+
+    def step():
+        found.append(fb.autograd.grad(g[len(found) % 4], x, retain_graph=True)[0])
+
+    return step, lambda: found
+
+
+def losses_differentiated_three_times():
+    x = fb.arange(1.0, 4.0).requires_grad_()
+    found = []
+
+    def step():
+        y = (x.sin() * x).sum()
+        for last in (False, False, True):
+            (g,) = fb.autograd.grad(y, x, create_graph=not last)
+            y = (g * x).sum()
+        found.append(g)
+
+    return step, lambda: found
+
+
+def penalty():
+    fb.manual_seed(1)
+    w = fb.randn(6, 1).requires_grad_()
+
+    def step():
+        x = fb.randn(2, 6, requires_grad=True)
+        (gx,) = fb.autograd.grad((x @ w).tanh().norm(), [x], create_graph=True)
+        w.grad = None
+        gx.norm().backward()
+        with fb.no_grad():
+            w.sub_(0.001 * w.grad)
+
+    return step, lambda: [w.detach()]
+
+
+def hooks(create_graph=False):
+    w = fb.arange(6.0).reshape(2, 3).clone().requires_grad_()
+    x = fb.ones(2, 2)
+
+    def step():
+        h = x @ w
+        h.register_hook(lambda g: g * 2)
+        h.sum().backward(create_graph=create_graph)
+        if create_graph:
+            w.grad = None
+
+    return step, lambda: [] if create_graph else [w.grad]
+
+
+def hooks_and_graphs():
+    return hooks(create_graph=True)
+
+
+def hooks_on_views():
+    w = fb.arange(6.0).reshape(2, 3).clone().requires_grad_()
+
+    def step():
+        h = (w * w)[0]
+        h.register_hook(lambda g: g * 2)
+        h.sum().backward()
+
+    return step, lambda: [w.grad]
+
+
+PROGRAMS = [
+    micro_batches,
+    rows_of_a_hessian,
+    losses_differentiated_three_times,
+    penalty,
+    hooks,
+    hooks_and_graphs,
+]
+
+
+def work(program, n):
+    """The calls of Python and C functions in n rounds that have not been recorded before, in one trace."""
+    step, results = program()
+    with one_trace():
+        recorder.clear()
+        count = calls(lambda: [step() for _ in range(n)])
+        values = [t.numpy() for t in results()]
+    return count, values
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
+def test_recording_and_differentiating_is_linear(program):
+    work(program, 2)  # what is remembered by types is known from here on
+    first, second, third = (work(program, n)[0] for n in (6, 12, 24))
+    assert third - second <= 1.15 * 2 * (second - first)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
+def test_what_waits_in_a_trace_changes_no_gradient(program):
+    _, together = work(program, 5)
+    step, results = program()
+    for _ in range(5):
+        step()
+        recorder.flush()
+    for a, b in zip(together, results(), strict=True):
+        np.testing.assert_array_equal(a, b.numpy())
+
+
+@pytest.mark.parametrize("program", [micro_batches, penalty, hooks, hooks_and_graphs], ids=lambda p: p.__name__)
+def test_a_loop_that_reads_nothing_is_known_after_a_while(program):
+    recorder.set_limits(soft_ops=100)
+    try:
+        step, _ = program()
+        for _ in range(60):
+            step()
+        before = recorder.stats()
+        for _ in range(60):
+            step()
+        after = recorder.stats()
+    finally:
+        recorder.set_limits(**DEFAULTS)
+    assert after["flushes"] > before["flushes"]
+    assert (after["misses"], after["builds"]) == (before["misses"], before["builds"])
