@@ -130,10 +130,10 @@ class _Tape:
                 continue
             seen.add(v)
             slot = self._slot_of(v)
-            value = None if slot is None else self.asm.slots[slot]
-            if slot is not None and (number := recorder.trace_scalar(slot)) is not None:
+            number = None if slot is None else recorder.trace_scalar(slot)
+            if number is not None:
                 found[v] = self.builder.value(_number(number))
-            elif value in computable:
+            elif slot is not None and self.asm.slots[slot] in computable:
                 found[v] = self.builder.value(recorder.tensor_for_slot(slot))
             elif (node := self.graph.producer(v)) is not None:
                 self.graph.others.update((r, node) for r in node.results)

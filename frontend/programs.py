@@ -245,8 +245,7 @@ def residual_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) ->
             continue
         seen.add(value)
         slot, node = next(iter(asm.slots_of.get(value, ())), None), graph.producer(value)
-        kept = slot is not None and asm.slots[slot] in computable and (slot in asm.keeps or node is None)
-        if kept:
+        if slot is not None and asm.slots[slot] in computable and (slot in asm.keeps or node is None):
             found.add(slot)
         elif node is not None:
             pending.extend(node.operands)
