@@ -70,7 +70,15 @@ class Loop:
     body: tuple[Part, ...]
 
 
-Part = Run | Copy | Branch | Loop
+@dataclass(frozen=True)
+class Note:
+    """Write operands down for the host, each with its size in bytes."""
+
+    operands: tuple[int, ...]
+    bytes: tuple[Int, ...]
+
+
+Part = Run | Copy | Branch | Loop | Note
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ def lower(cluster: Cluster, compile_region: Compile) -> Lowered:
     (node,) = cluster.graph.nodes
     work = _Lowering(cluster.graph, node, compile_region)
     parts = tuple(_LOWERINGS[node.op.name](work, *node.regions))
-    fallible = any(body.may_fail for body in bodies(parts))
+    fallible = node.has_effect or any(body.may_fail for body in bodies(parts))  # before what cannot be undone
     n_read, n = len(node.operands), len(work.operands)
     call = ControlCall(
         KernelSource("", node.op.name),
@@ -163,7 +171,18 @@ def _while_loop(work: _Lowering, goes_on: Region, region: Region) -> list[Part]:
     return [*start, Loop((test,), flag, (once, *back))]
 
 
-_LOWERINGS: dict[str, Callable[..., list[Part]]] = {"cond": _cond, "while_loop": _while_loop}
+def _host_call(work: _Lowering) -> list[Part]:
+    token, *operands = work.reads
+    (result,) = work.results
+    noted = Note(tuple(operands), tuple(map(work.bytes, operands)))
+    return [noted, Copy(result, token, work.bytes(result))]
+
+
+_LOWERINGS: dict[str, Callable[..., list[Part]]] = {
+    "cond": _cond,
+    "while_loop": _while_loop,
+    "host_call": _host_call,
+}
 
 
 Place = tuple[int, int, Int]  #: (RefKind, index, byte offset)

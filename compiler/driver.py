@@ -12,6 +12,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from flambeau.compiler import foreign, kernel_cache, plan_cache, report, targets
 from flambeau.compiler.crew import Crew
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program, pinned
+from flambeau.dialects import effects
+from flambeau.dialects.effects import Noted
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size import LEAST, fits
@@ -61,22 +64,47 @@ class Executable:
         self.graph, self.compiled = graph, compiled
         self._generic: Any = None  # the generic tier, once it is needed
 
-    def __call__(self, inputs: Sequence[Any], donate: Sequence[int] = (), sizes: Sequence[int] = ()) -> list[Any]:
-        """Run once. Raises what the failing op raises, with the line that recorded it; inputs are then intact."""
+    def __call__(
+        self,
+        inputs: Sequence[Any],
+        donate: Sequence[int] = (),
+        sizes: Sequence[int] = (),
+        noted: list[Noted] | None = None,
+    ) -> list[Any]:
+        """Run once. Raises what the failing op raises, with the line that recorded it; inputs are then intact. `noted` gets the
+        calls of the host that the program would make, once it has succeeded."""
         plan = self.ready(sizes)
         if plan is None:
-            outputs = self._interpreter(sizes)(inputs, sizes)
+            outputs = self._op_by_op(inputs, sizes, noted)
             self.compiled.request(sizes)
             return outputs
         try:
-            return plan.run(inputs, sizes, donate)
+            if noted is None and not self._has_effect:
+                return plan.run(inputs, sizes, donate)
+            records: list[tuple[bytes, ...]] = []
+            outputs = plan.run(inputs, sizes, donate, records)
+            if noted is not None:
+                noted += [(int.from_bytes(number, "little"), tuple(rest)) for number, *rest in records]
+            return outputs
         except runtime.KernelFailed as failure:
             raise self._error(inputs, failure, sizes) from None
         except runtime.OtherSizes as error:  # the guards hold, but a size has no value: something was not asked
             if self.compiled.options.strict_sizes:
                 raise
             self.report.pinned = f"{error} (sizes {tuple(sizes)})"
-            return self._interpreter(sizes)(inputs, sizes)
+            return self._op_by_op(inputs, sizes, noted)
+
+    @cached_property
+    def _has_effect(self) -> bool:
+        return any(n.has_effect for n in self.graph.nodes)
+
+    def _op_by_op(self, inputs: Sequence[Any], sizes: Sequence[int], noted: list[Noted] | None) -> list[Any]:
+        found: list[Noted] = []
+        with effects.collecting(found):
+            outputs = self._interpreter(sizes)(inputs, sizes)
+        if noted is not None:
+            noted += found
+        return outputs
 
     def ready(self, sizes: Sequence[int] = ()) -> Any:
         """The fused plan for these sizes, or None while there is none. Cheap enough to ask before every run."""

@@ -57,6 +57,8 @@ def problems(graph: Graph) -> list[str]:
         found.append(f"{len(graph.sizes)} extents are known at run time only: record the program for one shape")
     for inner, node in graph.walk():
         where = f" at {node.loc}" if node.loc else ""
+        if node.op.effect:
+            found.append(f"{node.op.name}{where} calls Python: leave out debug.callback() and debug.print()")
         if inner is not graph and node.op.fallible:
             found.append(
                 f"{node.op.name}{where} may fail within a branch or a loop, where a program cannot say why yet"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from flambeau.compiler.control import Branch, ControlCall, Copy, Loop, Part, Place, Run
+from flambeau.compiler.control import Branch, ControlCall, Copy, Loop, Note, Part, Place, Run
 from flambeau.compiler.kernel import KernelCall, KernelSource, Launch
 from flambeau.compiler.schedule import Step
 from flambeau.dialects.size import Int, Table
-from flambeau.runtime.plan_spec import KERNEL_BRANCH, KERNEL_COPY, KERNEL_JUMP, RefKind
+from flambeau.runtime.plan_spec import KERNEL_BRANCH, KERNEL_COPY, KERNEL_JUMP, KERNEL_NOTE, RefKind
 
 #: Stands for the runtime's built-in copy.
 COPY = KernelSource("", "copy")
@@ -76,6 +76,10 @@ class Rows:
                     self.add(step, _inside(part, place, step))
             elif isinstance(part, Copy):
                 self._built_in(KERNEL_COPY, (place(part.target), place(part.source)), part.bytes)
+            elif isinstance(part, Note):
+                one, none = self.exprs.add(1), self.exprs.add(0)
+                refs = tuple(self._ref(place(p)) for p in part.operands)
+                self.rows.append((KERNEL_NOTE, one, one, none, refs, tuple(map(self.exprs.add, part.bytes))))
             elif isinstance(part, Branch):
                 self._branch(part, place)
             else:

@@ -4,8 +4,8 @@ In: text, or a `Graph` (`tape_text.py`). Out: a verified `Graph` (`parse_graph`)
 The ops are generated from the records: attributes are the record's, and the verifier runs the record's own type
 rule. Extents in symbols are `?` in a type, whose encoding has their expressions in order; as attributes they are
 dictionaries with the entry `size`; the function's `tape.sizes` are values for the symbols, at which types are checked.
-Ops with regions are `control.<name>`: MLIR's dialects from Python have no lists of operands of different types, so these ops are
-in none, and the reader checks them.
+Ops with regions, and calls of the host, are `control.<name>`: MLIR's dialects from Python have no lists of operands of
+different types, so these ops are in none, and the reader checks them.
 `plan.py` beside this file does the same for plans. Next: `compiler/opt.py`, the tool on top.
 """
 
@@ -20,9 +20,10 @@ from typing import Any
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Loc, Region
-from flambeau.dialects.record import REGISTRY, OpRecord, find
+from flambeau.dialects.record import REGISTRY, Kind, OpRecord, find
 from flambeau.dialects.size import parse, scope, symbols
 from flambeau.dialects.tape_text import CONTROL, print_function, print_graph
+from flambeau.dialects.verify import verify_tokens
 
 __all__ = ["context", "from_function", "parse_functions", "parse_graph", "print_function", "print_graph"]
 
@@ -168,7 +169,7 @@ def _dialect_of(records: tuple[OpRecord, ...]) -> Any:
     ext = _mlir().ext
     tape: Any = type("Tape", (ext.Dialect,), {}, name="tape")
     for record in records:
-        if record.regions:
+        if record.kind is Kind.CONTROL:
             continue
         names, variadic = _operand_names(record)
         fields: dict[str, Any] = {}
@@ -216,6 +217,8 @@ def from_function(function: Any) -> Graph:
     with _scope(function, tuple(a.shape for a in graph.avals)) as asked:
         _add_nodes(graph, block, ids)
     graph.sizes = asked.hints
+    for inner in {id(g): g for g, _ in graph.walk()}.values():
+        verify_tokens(inner)
     if "tape.updates" in function.attributes:
         graph.updates = _updates(function.attributes["tape.updates"], graph)
     return graph
@@ -233,7 +236,7 @@ def _add_nodes(graph: Graph, block: Any, ids: dict[Any, int], end: str = "func.r
             raise ValueError(f"[tape] {op.name} at {op.location} is not an op of the tape dialect.")
         record = find(name)
         operands = [_known(op, v, ids) for v in op.operands]
-        if record.regions:
+        if record.kind is Kind.CONTROL:
             results = _add_control(graph, op, record, operands)
         else:
             results = graph.add_node(record, operands, _attributes(op, record), _loc(op))
@@ -251,11 +254,11 @@ def _known(op: Any, value: Any, ids: dict[Any, int]) -> int:
 
 
 def _is_control(name: str) -> bool:
-    return name in REGISTRY and bool(REGISTRY[name].regions)
+    return name in REGISTRY and REGISTRY[name].kind is Kind.CONTROL
 
 
 def _add_control(graph: Graph, op: Any, record: OpRecord, operands: list[int]) -> tuple[int, ...]:
-    """An op with regions, which is verified here."""
+    """An op that is in no dialect of MLIR's, which is verified here."""
     given = list(op.regions)
     if len(given) != len(record.regions):
         raise ValueError(

@@ -112,8 +112,8 @@ def _check_step(op: Any) -> None:
     types = [str(v.type) for v in op.operands]
     if types[:3] != ["index"] * 3 or not types[3].endswith("xindex>") or set(types[4:]) - {_BUFFER}:
         raise ValueError(f"[plan.step] operands are {types}. Give n, grain and scratch, dims, then buffers.")
-    if op.attributes["kernel"].value < -4:
-        raise ValueError("[plan.step] built-in kernels are -1 (copy), -2 (zero), -3 (branch) and -4 (jump).")
+    if op.attributes["kernel"].value < -5:
+        raise ValueError("[plan.step] built-in kernels are -1 (copy), -2 (zero), -3 (branch), -4 (jump) and -5 (note).")
 
 
 def _check_launch(op: Any) -> None:

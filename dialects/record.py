@@ -27,7 +27,7 @@ class Kind(Enum):
     CONTRACTION = "contraction"  # matmul
     GATHER = "gather"  # result[i] = operand[index[i]]
     SCATTER = "scatter"  # result[index[i]] (+)= update[i]
-    CONTROL = "control"  # runs its regions, none, one or several times
+    CONTROL = "control"  # runs its regions, none, one or several times; or calls the host
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ class OpRecord:
     domain     fallible ops: (operand avals..., attrs...) -> `Domain`, what must hold of an operand's elements, from which
                the errors of exported programs are made. None: those name no value.
     results    the names of the results, in order. None: there are as many as `infer` says, and it always gives a tuple.
+    effect     it does something besides giving results: it is neither dropped, nor done twice, nor moved past another one. Its
+               first operand and first result are tokens, whose order is theirs; see `tape/host.py`.
     regions    the names of the attributes that are regions: programs that the op runs.
     run        ops with regions: (call, operand arrays..., attrs...) -> a tuple of arrays, where `call(region, arrays)` runs a
                region once. The meaning of the op on every tier; the reference has NumPy run them, see `control.by_numpy`.

@@ -1,8 +1,8 @@
 """Graphs as text in the `tape` dialect. Needs no MLIR.
 
 In: a `Graph`. Out: text, which `irdl.py` beside this file reads. Extents in symbols are `?` in a type, whose encoding has their
-expressions in order; as attributes they are dictionaries with the entry `size`. Ops with regions are `control.<name>`, a block for
-each region. Next: `irdl.py`.
+expressions in order; as attributes they are dictionaries with the entry `size`. Ops with regions, and calls of the host, are
+`control.<name>`, with a block for each region. Next: `irdl.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Node, Region
+from flambeau.dialects.record import Kind
 from flambeau.dialects.size import Size, repr_of
 
 #: The name before the dot of ops with regions, and of what ends a region.
@@ -60,7 +61,7 @@ def _node(node: Node, graph: Graph, prefix: str = "", indent: str = "    ") -> s
     names = ", ".join(f"%{prefix}{v}" for v in node.results)
     loc = f' loc("{node.loc.file}":{node.loc.line}:0)' if node.loc else ""
     attrs = f" {{{attrs}}}" if attrs else ""
-    dialect = CONTROL if node.op.regions else "tape"
+    dialect = CONTROL if node.op.kind is Kind.CONTROL else "tape"
     regions = f" ({_regions(node, prefix, indent)})" if node.op.regions else ""
     name = f'"{dialect}.{node.op.name}"'
     return f"{indent}{names} = {name}({operands}){regions}{attrs} : ({types}) -> {results}{loc}"

@@ -20,12 +20,26 @@ def verify(graph: Any) -> None:
         _define(v, defined, graph, "input")
     for k, node in enumerate(graph.nodes):
         _verify_node(node, f"node {k}", defined, graph)
+    verify_tokens(graph)
     for v in graph.outputs:
         if v not in defined:
             raise ValueError(f"output {v!r} is no value of the program")
     for k, i in graph.updates.items():
         if k not in range(len(graph.outputs)) or i not in range(len(graph.inputs)):
             raise ValueError(f"update {k!r}: {i!r} names no output or no input")
+
+
+def verify_tokens(graph: Graph) -> None:
+    """Raise ValueError where two effects come after the same one: their order is then nobody's."""
+    seen: set[int] = set()
+    for node in graph.nodes:
+        if node.op.effect and node.operands[0] in seen:
+            where = f" at {node.loc}" if node.loc else ""
+            raise ValueError(
+                f"[{node.op.name}] its token{where} is that of an earlier effect, too. Give it the one that this gives."
+            )
+        if node.op.effect:
+            seen.add(node.operands[0])
 
 
 def verify_same_interface(before: Graph, after: Graph) -> None:

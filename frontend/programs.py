@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 from flambeau import runtime
 from flambeau.assembly import Assembly, Differentiated
 from flambeau.declarations import Unsampled, declared
-from flambeau.dialects import autodiff, reference
+from flambeau.dialects import autodiff, effects, reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.bugs import is_internal
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.cost import nanoseconds
+from flambeau.dialects.effects import Noted
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import strip
 from flambeau.dialects.locks import process_lock
@@ -56,6 +57,13 @@ def build_program(export: Sequence[tuple], live: Sequence[int], history: Sequenc
     return runner.program
 
 
+def perform(noted: Sequence[Noted]) -> None:
+    """Make the calls that a run has noted."""
+    from flambeau import debug  # which records, and so needs this
+
+    debug.perform(noted)
+
+
 class Runner:
     """What a program runs until its plan is there, then the recorder runs the plan without Python.
 
@@ -68,6 +76,7 @@ class Runner:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.apart = bool(graph.sizes) and not is_consistent(graph)
+        self.has_effect = any(n.has_effect for n in graph.nodes)  # then it stays here, and calls what the plan notes
         self._executables: dict[tuple[int, ...], Any] = {}
 
     def executable(self, sizes: Sequence[int]) -> Any:
@@ -84,7 +93,7 @@ class Runner:
 
     def promote(self, sizes: Sequence[int]) -> bool:
         """Hand the plan for these sizes to the recorder if it is ready, beside those that it has for others."""
-        plan = None if self.apart else self.executable(sizes).ready(sizes)
+        plan = None if self.apart or self.has_effect else self.executable(sizes).ready(sizes)
         if plan is not None:
             program = self.program
             with _lock:
@@ -95,7 +104,13 @@ class Runner:
     def __call__(self, inputs: Sequence[Any], donate: Sequence[bool], sizes: Sequence[int] = ()) -> list[Any]:
         self.promote(sizes)
         given = [i for i, may in enumerate(donate) if may]
-        return self.executable(sizes)(inputs, given, () if self.apart else sizes)
+        symbols = () if self.apart else sizes
+        if not self.has_effect:
+            return self.executable(sizes)(inputs, given, symbols)
+        noted: list[Noted] = []
+        outputs = self.executable(sizes)(inputs, given, symbols, noted)
+        perform(noted)
+        return outputs
 
 
 _MOST_APART = 64  # executables of one program that are kept
@@ -163,7 +178,11 @@ def replay(export: Sequence[tuple], live: Sequence[int], inputs: Sequence[tuple[
     given = dict(inputs)
     graph, slots = program_graph(asm, live)
     executable = compiler().compile(graph, options())
-    prefix = executable.run_prefix([given[s] for s in slots])
+    noted: list[Noted] = []
+    with effects.collecting(noted):
+        prefix = executable.run_prefix([given[s] for s in slots])
+    if noted:
+        perform(noted)
     values = dict(zip(graph.outputs, live))
     kept = {slot: prefix.values[v] for v, slot in values.items() if v in prefix.values}
     if prefix.failed is None or prefix.error is None:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flambeau import debug
 from flambeau.assembly import Assembly
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import int64
 from flambeau.dialects.graph import Graph, Region
 from flambeau.dialects.identity import attrs_key
 from flambeau.dialects.record import OpRecord, find
@@ -148,6 +150,13 @@ class Traced:
     reads: list[Any]
     returned: Any
     results: list[Tensor]
+    has_effect: bool  # then the token of its last effect is one more output
+
+    def with_token(self, token: Tensor) -> None:
+        """One more output, which it has not got: the token, as it comes in."""
+        if not self.has_effect:
+            self.reads.append(token)
+            self.graph.outputs.append(self.graph.add_input(Aval((), int64)))
 
 
 class _Region(Assembly):
@@ -157,14 +166,16 @@ class _Region(Assembly):
         self.slots[offset + slot] = self.slots[offset + data]
 
 
-def trace(name: str, function: Callable[..., Any], arguments: Sequence[Any]) -> Traced:
+def trace(name: str, function: Callable[..., Any], arguments: Sequence[Any], token: Tensor | None = None) -> Traced:
     """Record `function(*arguments)` without running it. Raises RuntimeError where it does something else than compute,
-    TypeError unless it returns tensors, alone or nested in tuples, lists and dicts."""
+    TypeError unless it returns tensors, alone or nested in tuples, lists and dicts. Its effects come after `token`."""
+    token = debug.token() if token is None else token
     recorder.region_begin(name)
     try:
-        returned = function(*arguments)
+        with debug.apart(token) as last:
+            returned = function(*arguments)
         results = list(tensors(name, returned))
-        slots = [recorder.slot_for_tensor(r.clone()) for r in results]
+        slots = [recorder.slot_for_tensor(r.clone()) for r in (*results, *last)]
         export = bound(recorder.trace_export())
         _refuse_history(name, export)
         assembly = _Region(export)
@@ -179,7 +190,7 @@ def trace(name: str, function: Callable[..., Any], arguments: Sequence[Any]) -> 
         )
     finally:
         recorder.region_end()
-    return Traced(graph, [known[s] for s in assembly.inputs], returned, results)
+    return Traced(graph, [known[s] for s in assembly.inputs], returned, results, bool(last))
 
 
 def _refuse_history(name: str, export: Sequence[tuple]) -> None:

@@ -52,6 +52,7 @@ class Plan:
         inputs: Sequence[Buffer | BufferLike | float],
         symbols: Sequence[int] | None = None,
         donate: Iterable[int] = (),
+        notes: list[tuple[bytes, ...]] = ...,
     ) -> list[Buffer]: ...
     def fits(self, symbols: Sequence[int], /) -> bool: ...
     @property

@@ -66,6 +66,9 @@ KERNEL_BRANCH = -3
 KERNEL_JUMP = -4
 """Built-in kernel: no refs, dims are (steps to skip,); where that is negative the plan goes back."""
 
+KERNEL_NOTE = -5
+"""Built-in kernel: refs are operands, dims their sizes in bytes; writes them down for the host, see `Plan.run`."""
+
 
 LAUNCH_FIELDS = 5
 """The fields of a step that is a launch on a GPU; other steps have six."""

@@ -32,7 +32,7 @@ class CommonSubexpressions(Pass):
             if node.op.name in COMMUTATIVE:
                 operands = tuple(sorted(operands))
             key = (node.op.name, operands, attrs_key(node.attrs))
-            if key in seen:
+            if key in seen and not node.has_effect:
                 copy.bind(node, seen[key])
             else:
                 seen[key] = copy.keep(node)

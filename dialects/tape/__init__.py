@@ -29,6 +29,7 @@ from flambeau.dialects.tape.elementwise import (
     trunc,
 )
 from flambeau.dialects.tape.exponents import frexp
+from flambeau.dialects.tape.host import host_call
 from flambeau.dialects.tape.indexing import gather, scatter_add
 from flambeau.dialects.tape.integer import and_, int_div, int_rem, not_, or_, shl, shr, xor
 from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root
@@ -70,6 +71,7 @@ __all__ = [
     "gather",
     "ge",
     "gt",
+    "host_call",
     "int_div",
     "int_rem",
     "iota",

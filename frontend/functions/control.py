@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from flambeau import debug
 from flambeau.declarations import declared
 from flambeau.dialects import dtypes
 from flambeau.dialects.record import Sample, find
@@ -90,10 +91,15 @@ def cond(
         raise RuntimeError(
             "[cond] the functions return different structures. Return as many tensors from both, nested alike."
         )
-    if not branches[0].results:
+    has_effect = any(branch.has_effect for branch in branches)
+    if not branches[0].results and not has_effect:
         return branches[0].returned
+    for branch in branches if has_effect else ():
+        branch.with_token(debug.token())
     values, regions = joined(branches)
     found = record(find("cond"), [flag, *values], regions)
+    if has_effect:
+        debug.follow(found[-1])
     return rebuilt(branches[0].returned, iter(found))
 
 
@@ -146,13 +152,19 @@ def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried
     carried = list(carried_inputs)
     if not carried:
         raise RuntimeError("[while_loop] there are no carried tensors. Pass what the body is to change.")
-    with _placeholders("while_loop", carried) as places:
-        test = trace("while_loop", lambda *xs: _flag("while_loop", cond_fn(*xs), "the condition"), places)
-        body = trace("while_loop", body_fn, places)
+    with _placeholders("while_loop", [*carried, debug.token()]) as (*places, token):
+        test = trace("while_loop", lambda *xs: _flag("while_loop", cond_fn(*xs), "the condition"), places, token)
+        body = trace("while_loop", body_fn, places, token)
     if len(body.results) != len(carried):
         raise RuntimeError(
             f"[while_loop] the body returns {len(body.results)} tensors, and {len(carried)} are carried. Return each one anew."
         )
+    if test.has_effect:
+        raise RuntimeError("[while_loop] the condition calls the host. Do that in the body.")
+    if body.has_effect:
+        places, carried = [*places, token], [*carried, debug.token()]
     values, regions = joined([test, body], places)
     found = record(find("while_loop"), [*carried, *values[len(carried) :]], regions)
-    return tuple(rebuilt(carried, iter(found)))
+    if body.has_effect:
+        debug.follow(found[-1])
+    return tuple(rebuilt(list(carried_inputs), iter(found)))

@@ -112,3 +112,13 @@ func.func @f(%x: tensor<4xf32>) -> tensor<4xf32> {
   %y = "control.perhaps"(%x) : (tensor<4xf32>) -> tensor<4xf32>
   return %y : tensor<4xf32>
 }
+
+// -----
+
+// Two calls after one: nobody would know their order.
+// CHECK: [host_call] its token is that of an earlier effect, too. Give it the one that this gives.
+func.func @f(%t: tensor<i64>, %n: tensor<i64>) -> (tensor<i64>, tensor<i64>) {
+  %u = "control.host_call"(%t, %n) : (tensor<i64>, tensor<i64>) -> tensor<i64>
+  %v = "control.host_call"(%t, %n) : (tensor<i64>, tensor<i64>) -> tensor<i64>
+  return %u, %v : tensor<i64>, tensor<i64>
+}

@@ -12,6 +12,8 @@
 // CHECK: }) : (tensor<i1>, tensor<4xf32>, tensor<i64>) -> (tensor<4xf32>, tensor<i64>)
 // CHECK: "control.while_loop"
 // CHECK: return %[[Y]]
+// CHECK: %[[T:[0-9]+]] = "control.host_call"(%{{[0-9]+}}, %{{[0-9]+}}, %{{[0-9]+}}) : (tensor<i64>, tensor<i64>, tensor<4xf32>) -> tensor<i64>
+// CHECK-NEXT: "control.host_call"(%[[T]], %{{[0-9]+}})
 
 // PASSES: "control.cond"
 // PASSES: ^bb0
@@ -32,6 +34,9 @@
 // PLAN-NOT: kernel = -1 : i64
 // PLAN: {fallible = false, kernel = -4 : i64}
 // PLAN-NEXT: return
+// PLAN-LABEL: plan of @tell
+// Both calls stay, although nobody reads the last token, before what cannot be undone.
+// PLAN-COUNT-2: {fallible = true, kernel = -5 : i64}
 module {
   func.func @choose(%p: tensor<i1>, %x: tensor<4xf32>, %n: tensor<i64>) -> tensor<4xf32> {
     %y, %m = "control.cond"(%p, %x, %n) ({
@@ -63,5 +68,11 @@ module {
       "control.yield"(%next, %b) : (tensor<i64>, tensor<4xf32>) -> ()
     }) : (tensor<i64>, tensor<4xf32>, tensor<i64>) -> (tensor<i64>, tensor<4xf32>)
     return %j, %y : tensor<i64>, tensor<4xf32>
+  }
+  func.func @tell(%t: tensor<i64>, %n: tensor<i64>, %x: tensor<4xf32>) -> tensor<4xf32> {
+    %u = "control.host_call"(%t, %n, %x) : (tensor<i64>, tensor<i64>, tensor<4xf32>) -> tensor<i64>
+    %v = "control.host_call"(%u, %n) : (tensor<i64>, tensor<i64>) -> tensor<i64>
+    %y = "tape.neg"(%x) : (tensor<4xf32>) -> tensor<4xf32>
+    return %y : tensor<4xf32>
   }
 }

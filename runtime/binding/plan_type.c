@@ -207,8 +207,48 @@ static void close_call(Call *c) {
   Py_XDECREF(c->objects);
 }
 
-static PyObject *run_call(Call *c, fb_plan *plan) {
-  fb_run run = {.inputs = c->inputs, .outputs = c->outputs, .symbols = c->symbols};
+static int64_t read_number(const char **at) {
+  int64_t number;
+  memcpy(&number, *at, sizeof number);
+  *at += sizeof number;
+  return number;
+}
+
+/* Appends each note to the list, as a tuple of bytes. */
+static int append_notes(PyObject *list, const fb_notes *notes) {
+  for (const char *at = notes->data; at < notes->data + notes->bytes;) {
+    int64_t n = read_number(&at);
+    PyObject *note = PyTuple_New((Py_ssize_t)n);
+    for (int64_t i = 0; note != NULL && i < n; i++) {
+      int64_t bytes = read_number(&at);
+      PyObject *operand = PyBytes_FromStringAndSize(at, (Py_ssize_t)bytes);
+      at += bytes;
+      if (operand == NULL)
+        Py_CLEAR(note);
+      else
+        PyTuple_SET_ITEM(note, (Py_ssize_t)i, operand);
+    }
+    int status = note == NULL ? -1 : PyList_Append(list, note);
+    Py_XDECREF(note);
+    if (status < 0)
+      return -1;
+  }
+  return 0;
+}
+
+static PyObject *run_noted(Call *c, fb_plan *plan, fb_notes *notes);
+
+static PyObject *run_call(Call *c, fb_plan *plan, PyObject *list) {
+  fb_notes notes = {0};
+  PyObject *result = run_noted(c, plan, list == NULL ? NULL : &notes);
+  if (result != NULL && list != NULL && append_notes(list, &notes) < 0)
+    Py_CLEAR(result);
+  fb_notes_free(&notes);
+  return result;
+}
+
+static PyObject *run_noted(Call *c, fb_plan *plan, fb_notes *notes) {
+  fb_run run = {.inputs = c->inputs, .outputs = c->outputs, .symbols = c->symbols, .notes = notes};
   fb_status status;
   Py_BEGIN_ALLOW_THREADS;
   status = fb_plan_run(plan, &run);
@@ -228,16 +268,17 @@ static PyObject *run_call(Call *c, fb_plan *plan) {
 }
 
 static PyObject *plan_run(PyObject *self, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"inputs", "symbols", "donate", NULL};
-  PyObject *inputs, *symbols = Py_None, *donated = NULL;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:run", names, &inputs, &symbols, &donated))
+  static char *names[] = {"inputs", "symbols", "donate", "notes", NULL};
+  PyObject *inputs, *symbols = Py_None, *donated = NULL, *notes = NULL;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOO!:run", names, &inputs, &symbols, &donated, &PyList_Type,
+                                   &notes))
     return NULL;
   fb_plan *plan = ((PlanObject *)self)->plan;
   Call call = {0};
   PyObject *result = NULL;
   if (open_call(&call, plan, inputs) == 0 && read_inputs(&call) == 0 &&
       read_symbols(&call, symbols, fb_plan_symbols(plan)) == 0 && (donated == NULL || donate(&call, donated) == 0))
-    result = run_call(&call, plan);
+    result = run_call(&call, plan, notes);
   close_call(&call);
   return result;
 }
@@ -262,10 +303,12 @@ static PyObject *get_arena_bytes(PyObject *self, void *closure) {
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)(void (*)(void))plan_run, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR(
-         "run(inputs, symbols=None, donate=())\n--\n\n"
+         "run(inputs, symbols=None, donate=(), notes=None)\n--\n\n"
          "Run once. Inputs are Buffers, C-contiguous buffer-protocol objects or numbers (float: f64, int and bool: "
          "i64).\n"
-         "`donate` names inputs whose Buffer the plan may take; a taken one is empty afterwards. Returns a list of\n"
+         "`donate` names inputs whose Buffer the plan may take; a taken one is empty afterwards. `notes` is a list "
+         "that gets\n"
+         "what the plan has written down for the host, a tuple of bytes each. Returns a list of\n"
          "Buffers. Raises OutOfMemory, KernelFailed or OtherSizes, and then inputs are as they were.")},
     {"fits", plan_fits, METH_O,
      PyDoc_STR("fits(symbols)\n--\n\nWhether the plan's guards hold for these values of its symbols.")},

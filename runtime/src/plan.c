@@ -93,7 +93,7 @@ static bool is_committed(const fb_plan_spec *s, const fb_ref *r) {
 
 static fb_status check_step(const fb_plan_spec *s, int32_t index) {
   const fb_step *step = &s->steps[index];
-  REQUIRE(step->kernel >= FB_KERNEL_JUMP && step->kernel < s->n_kernels, "step %d calls kernel %d of %d.", index,
+  REQUIRE(step->kernel >= FB_KERNEL_NOTE && step->kernel < s->n_kernels, "step %d calls kernel %d of %d.", index,
           step->kernel, s->n_kernels);
   REQUIRE(step->first_ref >= 0 && step->n_refs >= 0 && step->first_ref <= s->n_refs - step->n_refs,
           "the refs of step %d are out of range.", index);
@@ -103,7 +103,11 @@ static fb_status check_step(const fb_plan_spec *s, int32_t index) {
           "step %d has domain, grain and scratch %d, %d, %d of %d expressions.", index, step->n, step->grain,
           step->scratch, s->n_exprs);
   static const int32_t built_in_refs[] = {2, 1, 1, 0}; /* of copy, zero, branch, jump */
-  if (step->kernel < 0)
+  if (step->kernel == FB_KERNEL_NOTE)
+    REQUIRE(step->n_refs == step->n_dims && index < s->n_fallible,
+            "step %d notes %d refs with %d sizes. Note each with its size, in the steps that may fail.", index,
+            step->n_refs, step->n_dims);
+  else if (step->kernel < 0)
     REQUIRE(step->n_refs == built_in_refs[-1 - step->kernel] && step->n_dims == 1,
             "built-in step %d has %d refs and %d dims.", index, step->n_refs, step->n_dims);
   for (int32_t i = 0; index < s->n_fallible && i < step->n_refs; i++)

@@ -1,4 +1,5 @@
 /* Running a plan: reserve all memory, run the steps that may fail, then commit. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "plan.h"
@@ -17,6 +18,7 @@ typedef struct {
   char *scratch;
   int threads;
   atomic_int_least64_t status;
+  fb_status note_failure; /* of a step that could not write its note */
 } fb_execution;
 
 typedef struct {
@@ -61,6 +63,59 @@ static void run_shared(fb_execution *e, fb_call call, int64_t n, int64_t grain) 
   fb_parallel_for_within(n, grain, run_chunks, &call, e->threads);
 }
 
+/* ---- notes --------------------------------------------------------------------------------------------- */
+
+void fb_notes_free(fb_notes *notes) {
+  free(notes->data);
+  *notes = (fb_notes){0};
+}
+
+static char *append(char *to, const void *data, size_t bytes) {
+  if (bytes > 0)
+    memcpy(to, data, bytes);
+  return to + bytes;
+}
+
+static fb_status reserve_note(fb_notes *notes, const fb_step *step, const int64_t *sizes) {
+  size_t more = sizeof(int64_t);
+  for (int32_t i = 0; i < step->n_refs; i++)
+    more += sizeof(int64_t) + (size_t)sizes[i];
+  if (notes->bytes + more <= notes->capacity)
+    return FB_OK;
+  size_t capacity = 2 * notes->capacity + more;
+  char *grown = (char *)realloc(notes->data, capacity);
+  if (grown == NULL)
+    return fb_fail(FB_OUT_OF_MEMORY, "[callback] there is no memory for %zu bytes of values to call with. Pass less.",
+                   more);
+  notes->data = grown;
+  notes->capacity = capacity;
+  return FB_OK;
+}
+
+static fb_status write_note(fb_execution *e, const fb_step *step, const int64_t *sizes) {
+  fb_notes *notes = e->run->notes;
+  if (notes == NULL)
+    return fb_fail(FB_INVALID_ARGUMENT,
+                   "[plan] the plan calls the host, and nobody takes its notes. Pass a list for them.");
+  fb_status status = reserve_note(notes, step, sizes);
+  if (status != FB_OK)
+    return status;
+  int64_t n = step->n_refs;
+  char *to = append(notes->data + notes->bytes, &n, sizeof n);
+  for (int32_t i = 0; i < step->n_refs; i++) {
+    to = append(to, &sizes[i], sizeof sizes[i]);
+    to = append(to, e->bufs[i], (size_t)sizes[i]);
+  }
+  notes->bytes = (size_t)(to - notes->data);
+  return FB_OK;
+}
+
+static void run_note(fb_execution *e, const fb_step *step, const int64_t *sizes) {
+  e->note_failure = write_note(e, step, sizes);
+  if (e->note_failure != FB_OK)
+    atomic_store_explicit(&e->status, 0, memory_order_relaxed); /* stops the run */
+}
+
 /* Runs a step; returns how many to skip after it. */
 static inline int64_t run_step(fb_execution *e, const fb_step *step) {
   const fb_plan *plan = e->plan;
@@ -72,7 +127,9 @@ static inline int64_t run_step(fb_execution *e, const fb_step *step) {
   if (step->kernel < 0) {
     if (step->kernel == FB_KERNEL_JUMP || (step->kernel == FB_KERNEL_BRANCH && !*(const char *)e->bufs[0]))
       return dims[0];
-    if (step->kernel != FB_KERNEL_BRANCH)
+    if (step->kernel == FB_KERNEL_NOTE)
+      run_note(e, step, dims);
+    else if (step->kernel != FB_KERNEL_BRANCH)
       run_built_in(step->kernel, e->bufs, dims[0]);
     return 0;
   }
@@ -94,6 +151,8 @@ static fb_status run_steps(fb_execution *e) {
     int64_t word = atomic_load_explicit(&e->status, memory_order_relaxed);
     if (FB_LIKELY(word == INT64_MAX))
       continue;
+    if (e->note_failure != FB_OK)
+      return e->note_failure;
     e->run->failure = word;
     return fb_fail(FB_KERNEL_FAILED, "[plan] step %d reported error %lld at position %lld.", (int)at,
                    (long long)(word >> 48), (long long)(word & ((INT64_C(1) << 48) - 1)));

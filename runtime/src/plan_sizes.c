@@ -155,13 +155,17 @@ static fb_status check_built_in(const fb_plan_spec *spec, int32_t index, const f
   fb_status status = is_jump ? check_jump(spec, index, sizes) : FB_OK;
   if (status != FB_OK)
     return status;
-  int64_t bytes = is_jump ? step->n_refs : sizes->dims[step->first_dim]; /* a branch reads one */
+  bool is_note = step->kernel == FB_KERNEL_NOTE;                                       /* a size for each */
+  int64_t bytes = is_note ? 0 : is_jump ? step->n_refs : sizes->dims[step->first_dim]; /* a branch reads one */
   if (bytes < 0)
     return negative("the bytes of step", index, bytes);
-  for (int32_t i = step->first_ref; i < step->first_ref + step->n_refs; i++)
+  for (int32_t i = step->first_ref; i < step->first_ref + step->n_refs; i++) {
+    if (is_note && (bytes = sizes->dims[step->first_dim + i - step->first_ref]) < 0)
+      return negative("the bytes of step", index, bytes);
     if (bytes > region_bytes(spec, &spec->refs[i], sizes->values) - sizes->offsets[i])
       return fb_fail(FB_INVALID_ARGUMENT, "[plan] step %d copies or clears %lld bytes past the end of its ref %d.",
                      (int)index, (long long)bytes, (int)(i - step->first_ref));
+  }
   return FB_OK;
 }
 

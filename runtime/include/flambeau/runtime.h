@@ -121,6 +121,9 @@ typedef struct {
 #define FB_KERNEL_ZERO (-2)
 #define FB_KERNEL_BRANCH (-3)
 #define FB_KERNEL_JUMP (-4)
+/* Writes its bufs, of as many bytes as its dims say, into the run's notes: a call of the host. One of the fallible
+ * steps. */
+#define FB_KERNEL_NOTE (-5)
 
 typedef struct {
   int32_t kernel;
@@ -181,11 +184,20 @@ typedef struct {
   bool taken;        /* set by the run: an output took the buffer; its reference now belongs to that output */
 } fb_input;
 
+/* What steps have written down for the host, in order: per note the number of operands, then for each its size in bytes
+ * and its bytes. Numbers are int64, unaligned. */
+typedef struct {
+  char *data;
+  size_t bytes, capacity;
+} fb_notes;
+FB_API void fb_notes_free(fb_notes *notes); /* and empty again */
+
 typedef struct {
   fb_input *inputs;
   fb_buffer **outputs;    /* filled with new references on success; all NULL after a failure */
   const int64_t *symbols; /* NULL when the plan has none */
   int64_t failure;        /* the status word after FB_KERNEL_FAILED */
+  fb_notes *notes;        /* NULL: a plan with notes is refused. What is there after a failure means nothing */
 } fb_run;
 
 /* All or nothing: memory is reserved first, then the fallible steps run, then the commit steps, which cannot fail.
