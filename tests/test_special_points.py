@@ -131,6 +131,7 @@ LEFT_OUT = {
     "it is another name of one that has a case": """absolute clip concat concatenate divide expand_as multiply negative
         reshape_as subtract true_divide view_as""",
     "it converts or copies": "cpu detach double float type type_as",
+    "it runs the user's functions": "cond while_loop",
     "it repeats elements, as expand does, which has a case": "broadcast_tensors meshgrid",
     "it is no function of tensors": """backward broadcast_shapes get_default_device is_complex is_signed
         is_tensor can_cast compiler_options dim element_size explain export find_nan flush
