@@ -13,6 +13,8 @@ import opgen
 import pytest
 import random_graphs
 from flambeau.compiler import targets
+from flambeau.compiler.codegen.stages import weight_of
+from flambeau.compiler.groups import bodies
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
 from flambeau.dialects.aval import Aval
@@ -51,6 +53,30 @@ def assert_one_semantics(graph: Graph, arrays: list[np.ndarray]):
     assert_same(outcome(graph, arrays, FUSED, parts=3), expected)
     assert_same(outcome(graph, arrays, FUSED, in_place=True), expected)
     return expected
+
+
+def test_what_is_short_is_light():
+    """How long a loop's body may be, and whether elements are computed again, follows the weights of the ops."""
+    found = {}
+    for record in LOOPS:
+        if record.kind is not Kind.ELEMENTWISE or len(record.results) > 1 or record.samples is None:
+            continue
+        case = next(iter(opgen.cases(record)))
+        avals = [case.graph.avals[v] for v in case.graph.nodes[-1].operands]
+        ops = lowered_ops(record, avals, case.graph.nodes[-1].attrs)
+        if 0 < ops <= 4:
+            found[record.name] = ops, weight_of(record.name)
+    assert len(found) > 20 and {"add", "canonical_nan", "canonical_nan_of_root"} <= found.keys()
+    assert {name: pair for name, pair in found.items() if pair[1] > 3 * pair[0]} == {}
+
+
+def lowered_ops(record, avals, attrs) -> int:
+    """How many operations compute an element: constants and views of the same bits are none. 0 where it is checked, too."""
+    (result,) = record.infer_results([Aval((), a.dtype) for a in avals], attrs)
+    types = tuple(a.dtype.mlir for a in avals)
+    body = bodies.elementwise(record, attrs, types, (result.dtype.mlir,), None)
+    names = [op.name for op in body.ops]
+    return 0 if "flambeau.check" in names else sum(n not in ("arith.constant", "arith.bitcast") for n in names)
 
 
 @pytest.mark.parametrize("record", LOOPS, ids=lambda r: r.name)

@@ -17,7 +17,8 @@ _WEIGHTS = {
     **dict.fromkeys(
         ("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "xor", "not_", "shl", "shr", "round", "trunc"), 1
     ),
-    **dict.fromkeys(("div", "sqrt", "cast"), 3),
+    "canonical_nan": 2,
+    **dict.fromkeys(("div", "sqrt", "cast", "canonical_nan_of_root"), 3),
     "rsqrt": 6,
 }
 HEAVY = 30

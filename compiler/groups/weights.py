@@ -17,7 +17,22 @@ from flambeau.dialects.record import OpRecord, find
 
 _Code = tuple[Hashable, ...]
 _Types = tuple[DType, ...]
-_UNARY = frozenset(("neg", "abs", "sign", "floor", "ceil", "round", "trunc", "sqrt", "rsqrt", "not_"))
+_UNARY = frozenset(
+    (
+        "neg",
+        "abs",
+        "sign",
+        "floor",
+        "ceil",
+        "round",
+        "trunc",
+        "sqrt",
+        "rsqrt",
+        "not_",
+        "canonical_nan",
+        "canonical_nan_of_root",
+    )
+)
 _LONGEST = 16  # ops of a light body
 
 
