@@ -14,7 +14,10 @@ that the code generators make of it what they make of the cluster's own ops.
 import os
 import re
 import tempfile
+import traceback
 from collections import Counter
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -63,7 +66,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "runtime: a test of the parts, whose messages are for us: see conftest.py")
+    config.addinivalue_line(
+        "markers",
+        "runtime: a test of messages for us, of C code that users do not call or of how bugs of ours are told",
+    )
     unknown = set(filter(None, config.getoption("--require").split(","))) - NEEDS.keys()
     if unknown:
         raise pytest.UsageError(f"--require knows {', '.join(NEEDS)}, not {', '.join(sorted(unknown))}")
@@ -71,28 +77,37 @@ def pytest_configure(config):
 
 # ---- no internal message reaches a user -----------------------------------------------------------------------
 
-#: Who imports from these tests the parts that raise such messages, not what users call.
-_PARTS = ("flambeau.compiler", "flambeau.dialects", "flambeau.runtime")
+_HERE = Path(__file__).parent
 _raises = type(pytest.raises(Exception))
 _leave = _raises.__exit__
 _test_of_users = False
 
 
-def of_parts(module) -> bool:
-    """Whether a test module has anything of the parts among its globals, or is marked `runtime`."""
-    origins = (getattr(v, "__module__", None) or getattr(v, "__name__", "") for v in vars(module).values())
-    return any(isinstance(origin, str) and origin.startswith(_PARTS) for origin in origins)
+@cache
+def _folders() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where our code lies, and of it the parts that raise such messages, which tests may call by themselves."""
+    import flambeau
+    from flambeau import compiler, dialects, runtime
+
+    ours = tuple(str(Path(part.__file__).parent) + os.sep for part in (compiler, dialects, runtime, flambeau))
+    return ours, ours[:3]
 
 
-def _leave_and_check(self, kind, error, traceback):
+def of_parts(error: BaseException) -> bool:
+    """Whether what a test called is Python code of the parts: of C code the traceback has nothing, see the marker `runtime`."""
+    ours, parts = _folders()
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    last = max((k for k, file in enumerate(files) if Path(file).parent == _HERE), default=-1)
+    return next((file.startswith(parts) for file in files[last + 1 :] if file.startswith(ours)), False)
+
+
+def _leave_and_check(self, kind, error, trace):
     """`pytest.raises` as everywhere, but what it catches of public calls is for users to read."""
-    from flambeau.dialects.bugs import is_internal
+    caught = _leave(self, kind, error, trace)
+    if caught and _test_of_users and error is not None and not of_parts(error):
+        from support import for_users
 
-    caught = _leave(self, kind, error, traceback)
-    if caught and _test_of_users and error is not None and is_internal(error):
-        raise AssertionError(
-            f"a public call raised a message that only Flambeau's own code can cause: {error}"
-        ) from error
+        for_users(error)
     return caught
 
 
@@ -101,7 +116,7 @@ _raises.__exit__ = _leave_and_check
 
 def pytest_runtest_setup(item):
     global _test_of_users
-    _test_of_users = item.get_closest_marker("runtime") is None and not of_parts(item.module)
+    _test_of_users = item.get_closest_marker("runtime") is None
 
 
 def pytest_collection_modifyitems(config, items):

@@ -32,7 +32,7 @@ from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.nest import Nest
 from flambeau.compiler.options import Options
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.bugs import is_internal
+from flambeau.dialects.bugs import is_internal, tells_of_bug
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import float32, from_numpy
 from flambeau.dialects.graph import Graph
@@ -233,7 +233,7 @@ def attempt(run: Callable[[], Any]) -> None:
     try:
         run()
     except (*REFUSALS, AttributeError, NotImplementedError) as error:
-        if is_internal(error) or "bug of Flambeau's" in str(error) or str(error).startswith("[compile]"):
+        if is_internal(error) or tells_of_bug(error) or str(error).startswith("[compile]"):
             raise
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from random_graphs import same_bits
+from support import for_users
 
 
 class Block(NamedTuple):
@@ -173,7 +174,7 @@ def run_line(line: str, env: dict[str, Any]) -> str:
     try:
         exec(line, env)
     except Exception as error:
-        return type(error).__name__
+        return for_users(error).__name__
     return ""
 
 

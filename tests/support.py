@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import flambeau as fb
 import numpy as np
 import pytest
+from flambeau.dialects.bugs import is_internal, tells_of_bug
 from flambeau.runtime import recorder
 
 
@@ -13,6 +14,12 @@ def rounds(quick, long, full):
     """How often a test of chance repeats itself: `make test` runs it `quick` times, `.ci/run` (FLAMBEAU_TESTS=long) `long`
     times, `tools/full_tests.sh` (FLAMBEAU_TESTS=full) `full` times. docs/testing.md has the minutes and the results."""
     return {"quick": quick, "long": long, "full": full}[os.environ.get("FLAMBEAU_TESTS", "quick")]
+
+
+def for_users(error):
+    """The class of an error that a public call raised, whose message must not be one that only our own code can cause."""
+    assert not is_internal(error) and not tells_of_bug(error), f"no message for users: {error}"
+    return type(error)
 
 
 def arrays(*shape, seed=0, dtype=np.float32):

@@ -203,6 +203,7 @@ def test_an_unread_op_still_fails(fresh, mode):
         executable([np.ones(4, np.int32), np.zeros(4, np.int32)])
 
 
+@pytest.mark.runtime
 def test_a_failed_run_leaves_its_inputs_alone(fresh):
     def make(p, x, y):
         return p - p.like(1.0), find("int_div")(x, y)

@@ -156,6 +156,7 @@ def test_a_temporary_is_overwritten_by_the_launch_that_reads_it_last():
 # ---- refusals -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.runtime
 def test_the_runtime_of_cpus_refuses_launches():
     program = built(symbolic.record(softmax, ((4, 5), float32), hints=()))
     with pytest.raises(ValueError, match=r"\[plan\] step 0 is a launch on a GPU"):

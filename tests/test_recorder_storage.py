@@ -321,6 +321,7 @@ def test_a_compiler_that_fails_costs_the_trace_only():
         T.value(y)
 
 
+@pytest.mark.runtime
 @pytest.mark.parametrize("answer", [lambda live: None, lambda live: R.Program(lambda i, d: [], ()), lambda live: 3])
 def test_a_wrong_program_is_refused(answer):
     R.set_hooks(build_program=lambda export, live, history: answer(live))
@@ -330,6 +331,7 @@ def test_a_wrong_program_is_refused(answer):
     del y
 
 
+@pytest.mark.runtime
 def test_executables_that_return_too_little_are_refused():
     for wrong in ([], [Buffer.alloc(0)], [3], None):
         R.clear()

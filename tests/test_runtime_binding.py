@@ -17,6 +17,8 @@ import pytest
 from flambeau import runtime
 from flambeau.runtime import KERNEL_COPY, KERNEL_ZERO, Buffer, ExprOp, OutMode, Plan, PlanSpec, RefKind, Relation
 
+pytestmark = pytest.mark.runtime
+
 KERNEL = ctypes.CFUNCTYPE(
     None,
     ctypes.POINTER(ctypes.c_void_p),
