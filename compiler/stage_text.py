@@ -1,10 +1,9 @@
 """Stages on text: what each one reads and writes, and the way from one to a later one.
 
 In: text in the form of one stage. Out: text in the form of another. The forms are programs and clusters in the `tape`
-dialect, kernels in MLIR (those of GPUs in the `gpu` dialect), plans in the `plan` dialect, LLVM IR, assembly. What one stage
-writes the next one reads: several clusters or kernels stand one after the other with a separator between them. Fusion groups
-(`linalg`) are a form that no stage writes yet: they are read, run through passes of MLIR's, verified and printed.
-Next: `opt.py`, the tool on top.
+dialect, fusion groups in `linalg` and what goes with it, kernels in MLIR (those of GPUs in the `gpu` dialect), plans in the
+`plan` dialect, LLVM IR, assembly. What one stage writes the next one reads: several clusters or kernels stand one after the
+other with a separator between them, groups in one module. Next: `opt.py`, the tool on top.
 """
 
 from __future__ import annotations
@@ -14,9 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from flambeau.compiler import boundary, stages, targets
+from flambeau.compiler.groups.form import Group
+from flambeau.compiler.groups.text import print_groups
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
-from flambeau.compiler.passes import Pass, pipeline, registry
+from flambeau.compiler.passes import Pass, on_groups, pipeline, registry
 from flambeau.compiler.passes.cluster import kind_of
 from flambeau.compiler.stages import KERNEL, PROGRAM, Work
 from flambeau.dialects.graph import Graph
@@ -25,7 +26,7 @@ from flambeau.runtime.plan_spec import LAUNCH_FIELDS, PlanSpec
 
 #: Stages whose form is a program in the `tape` dialect: all before the first that makes clusters.
 TAPE = stages.ON_PROGRAMS
-#: The form of fusion groups: structured ops on tensors, `compiler/groups`.
+#: The stage whose form is that of fusion groups: structured ops on tensors, `compiler/groups`.
 LINALG = "linalg"
 #: What starts a comment in a stage's form, where that is not the `//` of MLIR and PTX.
 _COMMENT = {"ir": ";", "optimised": ";", "assembly": "#"}
@@ -75,12 +76,12 @@ def convert(text: str, passes: Sequence[Pass], first: str, last: str, options: O
     _check_target(options.target, first, last)
     if first in TAPE:
         return _programs(text, passes, first, last, options)
+    last = last or first
+    _check_order(first, last)
+    if first == LINALG:
+        return _from_groups(text, passes, last, options, upstream)
     if passes:
         raise ValueError(f"[opt] passes work on programs, and the text is that of stage '{first}'. Name stages only.")
-    last = last or first
-    if first == LINALG:
-        return _groups(text, last, upstream)
-    _check_order(first, last)
     if first == "plan":
         return _plan(text, last)
     if first == "cluster":
@@ -91,7 +92,7 @@ def convert(text: str, passes: Sequence[Pass], first: str, last: str, options: O
 def check_names(*names: str) -> None:
     """Raise ValueError unless every name is that of a stage, or empty."""
     for name in names:
-        if name not in ("", LINALG, *stages.names()):
+        if name not in ("", *stages.names()):
             raise ValueError(f"[stages] there is no stage named '{name}'. The stages are {', '.join(stages.names())}.")
 
 
@@ -105,14 +106,10 @@ def _check_target(target: str, *names: str) -> None:
 def _check_order(first: str, last: str) -> None:
     if first == last:
         return
-    if LINALG in (first, last):
-        raise ValueError(
-            "[linalg] no stage makes groups, or anything of them, yet. Read and print them: --from linalg."
-        )
     order = stages.names()
     if order.index(last) < order.index(first):
         raise ValueError(f"[stages] '{last}' comes before '{first}'. The order is {', '.join(order)}.")
-    if last == "plan" and first in ("cluster", "kernels"):
+    if last == "plan" and first in ("cluster", LINALG, "kernels"):
         raise ValueError(f"[plan] the text of stage '{first}' does not say what its parts share. Start from a program.")
 
 
@@ -139,6 +136,8 @@ def run_passes(graph: Graph, passes: Sequence[Pass], first: str, options: Option
     """The program of stage `first` after `passes`, and the stage whose form it then has."""
     work, at = Work(graph, options), first
     for each in passes:
+        if isinstance(each, on_groups.GroupPass):
+            raise ValueError(f"[{each.name}] the pass works on groups. Give it those: --to linalg writes them.")
         if at == "cluster":
             raise ValueError(f"[{each.name}] there are clusters already. Name the pass that makes them last.")
         with within(work.asked):
@@ -186,18 +185,40 @@ def run_stages(work: Work, first: str, last: str) -> None:
             stages.advance(work, stage)
 
 
-def _groups(text: str, last: str, upstream: str) -> str:
-    """Fusion groups after a pipeline of MLIR's passes, read back, verified and printed as ours."""
+def _from_groups(text: str, passes: Sequence[Pass], last: str, options: Options, upstream: str) -> str:
+    """Fusion groups after a pipeline of MLIR's passes and then `passes`, verified, and what later stages make of them."""
     from flambeau.compiler import mlir
     from flambeau.compiler.groups import reading
-    from flambeau.compiler.groups.text import print_groups
 
-    _check_order(LINALG, last)
-    pipeline = upstream if upstream.startswith("builtin.module(") else f"builtin.module({upstream})"
-    mlir.prepare(pipeline)
+    whole = upstream if upstream.startswith("builtin.module(") else f"builtin.module({upstream})"
+    mlir.prepare(whole)  # refuses a pipeline before the text is read
     module = reading.module(text)
-    mlir.run(module, pipeline)
-    return print_groups(reading.read(module), notes=True)
+    mlir.run(module, whole)
+    works = {}
+    for name, group in reading.read(module).items():
+        work = works[name] = Work(Graph(sizes=group.sizes), options)
+        with within(work.asked):
+            for each in passes:
+                group = _on_group(each, group)
+        work.groups = [group]
+        run_stages(work, LINALG, last)
+    return _text(works, last, options.target)
+
+
+def _on_group(each: Pass, group: Group) -> Group:
+    """What a pass gives for a group, verified."""
+    if not isinstance(each, on_groups.GroupPass):
+        raise ValueError(
+            f"[{each.name}] the pass works on programs, and the text is that of groups. Give it a program."
+        )
+    offer = registry.offer(each.name)
+    with boundary.beyond(offer, len(group.ops)) if offer else boundary.watch(each.name, boundary.SECONDS):
+        found = each(group)
+    if offer is not None:
+        pipeline.check_group(offer, group, found, lambda g: None)
+    else:
+        on_groups.check(group, found)
+    return found
 
 
 def _clusters(text: str, last: str, options: Options) -> str:
@@ -222,6 +243,8 @@ def text(work: Work, stage: str, name: str = "main") -> str:
 def _text(works: Mapping[str, Work], stage: str, target: str) -> str:
     from flambeau.dialects.irdl import print_function
 
+    if stage == LINALG:
+        return print_groups({n: g for name, work in works.items() for n, g in _named_groups(work, name)}, notes=True)
     if stage in TAPE:
         functions = "".join(f"{print_function(_at_hints(work, work.graph), name)}\n" for name, work in works.items())
         return f"module {{\n{functions}}}\n"
@@ -242,6 +265,12 @@ def _cluster_texts(work: Work, name: str) -> list[str]:
     names = [f"{name}_{k}" if len(work.clusters) > 1 else name for k in range(len(work.clusters))]
     texts = [print_function(_at_hints(work, c.graph), n) for n, c in zip(names, work.clusters)]
     return [f"// {c.kind} cluster\nmodule {{\n{text}\n}}\n" for c, text in zip(work.clusters, texts)]
+
+
+def _named_groups(work: Work, name: str) -> list[tuple[str, Group]]:
+    several = len(work.groups) > 1
+    named = [(f"{name}_{k}" if several else name, group) for k, group in enumerate(work.groups)]
+    return [(n, replace(group, sizes=work.asked.hints)) for n, group in named if group is not None]
 
 
 def _at_hints(work: Work, graph: Graph) -> Graph:

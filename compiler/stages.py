@@ -1,7 +1,7 @@
 """The stages from program to machine code, in order, one function each.
 
     tape -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> legalise-dtypes -> canonical-nans
-         -> cluster -> kernels -> plan -> llvm (for GPUs: nvvm) -> ir -> optimised -> assembly
+         -> cluster -> linalg -> kernels -> plan -> llvm (for GPUs: nvvm) -> ir -> optimised -> assembly
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
 it, `Options.dump` writes it. A graph with symbols is worked on inside the scope of its sizes: what the stages ask about
@@ -14,12 +14,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flambeau.compiler import boundary, control, foreign, targets
 from flambeau.compiler import plan as plan_module
 from flambeau.compiler.groups import generate
+from flambeau.compiler.groups.form import Group
+from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.identity import digest, graph_bytes, graph_key
 from flambeau.compiler.kernel import Cluster, KernelSource, Lowered
 from flambeau.compiler.options import Options
@@ -41,6 +44,7 @@ class Work:
     options: Options
     announce: Announce = lambda source: None  # told of every kernel once it is lowered
     clusters: list[Cluster] = field(default_factory=list)
+    groups: list[Group | None] = field(default_factory=list)  # of the clusters; None: nothing is computed, or by regions
     lowered: list[Lowered] = field(default_factory=list)
     program: Program = field(init=False, repr=False)  # made by the last stage
     asked: Scope = field(init=False, repr=False)  # what the stages so far have asked about sizes
@@ -94,30 +98,29 @@ def cluster(work: Work) -> None:
     work.clusters = grouping(replace(graph, outputs=[*graph.outputs, *unread]) if unread else graph)
 
 
-def kernels(work: Work) -> None:
-    """Kernel text for every cluster; equal clusters are lowered once."""
+def linalg(work: Work) -> None:
+    """The fusion group of every cluster: structured ops on tensors, which are all that code generators get."""
     foreign.check_lowerings(work.graph)
-    work.lowered += _lowered_clusters(work, work.clusters)
+    work.groups = [None if part.kind == "control" else group_of(part, work.options) for part in work.clusters]
 
 
-def _lowered_clusters(work: Work, clusters: list[Cluster]) -> list[Lowered]:
-    """What code generators make of clusters; every kernel is announced."""
-    made = []
-    for fragment in clusters:
-        if fragment.kind == "control":
-            made.append(control.lower(fragment, lambda graph: _region(work, graph)))
+def kernels(work: Work) -> None:
+    """Kernel text for every group; equal groups are lowered once. Branches and loops are made of what their regions become."""
+    for part, group in zip_longest(work.clusters, work.groups):  # groups that were read have no clusters
+        if part is not None and part.kind == "control":
+            work.lowered.append(control.lower(part, lambda graph: _region(work, graph)))
             continue
-        made.append(lower(fragment, work.options.target, work.options.through_mlir))
-        for call in made[-1].calls:
+        work.lowered.append(lower(group, work.options.target))
+        for call in work.lowered[-1].calls:
             work.announce(call.source)
-    return made
 
 
 def _region(work: Work, graph: Graph) -> list[tuple[Cluster, Lowered]]:
     """The clusters of a region, lowered."""
-    inner = Work(graph, work.options)
-    cluster(inner)
-    return list(zip(inner.clusters, _lowered_clusters(work, inner.clusters), strict=True))
+    inner = Work(graph, work.options, work.announce)
+    for stage in (cluster, linalg, kernels):
+        stage(inner)
+    return list(zip(inner.clusters, inner.lowered, strict=True))
 
 
 def plan(work: Work) -> None:
@@ -135,6 +138,7 @@ PROGRAM: dict[str, Callable[[Work], None]] = {
     "legalise-dtypes": legalise_dtypes,
     "canonical-nans": canonical_nans,
     "cluster": cluster,
+    "linalg": linalg,
     "kernels": kernels,
     "plan": plan,
 }
@@ -186,39 +190,63 @@ def run(graph: Graph, options: Options, announce: Announce = lambda source: None
     return work
 
 
-# ---- lowering, once per distinct cluster ----------------------------------------------------------------------
+# ---- what equal clusters and groups become, made once ----------------------------------------------------------
 
-_REMEMBERED, _VARIANTS = 1024, 8  # clusters, and what is made of one under different guards
-_lowered: OrderedDict[str, list[Guarded]] = OrderedDict()
+_REMEMBERED, _VARIANTS = 1024, 8  # clusters or groups, and what is made of one under different guards
 
 
 class Guarded(NamedTuple):
-    """What a code generator made, and the guards under which it would make the same."""
+    """What was made of something, and the guards under which the same would be made of it."""
 
-    lowered: Lowered
+    made: Any
     guards: tuple[Guard, ...]
 
 
-def lower(cluster: Cluster, target: str, through_mlir: bool = False) -> Lowered:
-    """What the cluster's code generator makes of it, remembered by the cluster's structure. `through_mlir`: of what MLIR hands
-    back of the cluster's group."""
+_Memo = OrderedDict[str, list[Guarded]]
+_groups: _Memo = OrderedDict()
+_lowered: _Memo = OrderedDict()
+
+
+def group_of(cluster: Cluster, options: Options) -> Group | None:
+    """The cluster's fusion group after the passes that follow this stage, remembered by the cluster's structure."""
+
+    def make() -> Group | None:
+        with boundary.among(foreign.ops(cluster.graph), len(cluster.graph.nodes)):
+            group = generate.group_of(cluster, options.through_mlir)
+        if group is None or not passes:
+            return group
+        return pipeline.on_group(group, options, OPEN, lambda g: lower(g, options.target))
+
+    passes = pipeline.names_on_groups(options, OPEN) if foreign.passes(options) else []
+    target = options.target if passes else ""  # what a pass leaves was lowered for a target
+    name = digest(str(options.through_mlir), target, *passes, graph_bytes(cluster.graph))
+    return _remembered(_groups, name, make)
+
+
+def lower(group: Group | None, target: str) -> Lowered:
+    """What the target's code generator makes of a group, remembered by the group's text."""
+    if group is None:
+        return Lowered()
+    return _remembered(
+        _lowered, digest(target, print_group(group)), lambda: generate.lower(group, targets.find(target))
+    )
+
+
+def _remembered(memo: _Memo, name: str, make: Callable[[], Any]) -> Any:
     asked = size.current()
     hints = asked.hints if asked else ()
-    name = digest(cluster.kind, target, str(through_mlir), graph_bytes(cluster.graph))
-    known = _lowered.setdefault(name, [])
-    _lowered.move_to_end(name)
-    if len(_lowered) > _REMEMBERED:
-        _lowered.popitem(last=False)
+    known = memo.setdefault(name, [])
+    memo.move_to_end(name)
+    if len(memo) > _REMEMBERED:
+        memo.popitem(last=False)
     found = next((g for g in known if all(guard.holds(hints) for guard in g.guards)), None)
     if found is None:
-        machine = targets.find(target)
-        plugins = foreign.ops(cluster.graph)
-        with size.scope(hints, by_form=True) as inner, boundary.among(plugins, len(cluster.graph.nodes)):
-            lowered = generate.lower(cluster, machine, through_mlir)
-        found = Guarded(lowered, inner.guards)
+        with size.scope(hints, by_form=True) as inner:
+            made = make()
+        found = Guarded(made, inner.guards)
         known.append(found)
         del known[:-_VARIANTS]
     if asked:
         for guard in found.guards:
             asked.note(guard)
-    return found.lowered
+    return found.made

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -221,6 +222,7 @@ _supported: tuple[DType, ...] = (bool_, int32, int64, float32, float64)
 
 _BY_NAME = {d.name: d for d in ALL}
 _BY_MLIR = {d.mlir: d for d in ALL}
+_REGISTERS = {d.mlir: d.register for d in ALL}
 
 
 class DTypes(Sequence[DType]):
@@ -260,23 +262,33 @@ LOGICAL = DTypes(Category.BOOL, Category.INTEGER)
 ORDERED = DTypes(Category.BOOL, Category.INTEGER, Category.FLOATING)
 
 
+_Row = TypeVar("_Row")
+
+
 @contextmanager
 def added(*dtypes: DType) -> Iterator[None]:
     """Inside, these dtypes are supported in this process, be they rows of the table or new ones: how a dtype is tried before it
     is there for all. What holds sets of dtypes sees it; what copied one does not."""
     global ALL, _supported
-    before = ALL, _supported, dict(_BY_NAME), dict(_BY_MLIR)
+    before = ALL, _supported
+    names, elements, registers = dict(_BY_NAME), dict(_BY_MLIR), dict(_REGISTERS)
     ALL = (*ALL, *(d for d in dtypes if d not in ALL))
     _supported = tuple([d for d in ALL if d in _supported or d in dtypes])
     _BY_NAME.update({d.name: d for d in dtypes})
     _BY_MLIR.update({d.mlir: d for d in dtypes})
+    _REGISTERS.update({d.mlir: d.register for d in dtypes})
     try:
         yield
     finally:
-        ALL, _supported, names, elements = before
-        for table, old in ((_BY_NAME, names), (_BY_MLIR, elements)):
-            table.clear()
-            table.update(old)
+        ALL, _supported = before
+        _restore(_BY_NAME, names)
+        _restore(_BY_MLIR, elements)
+        _restore(_REGISTERS, registers)
+
+
+def _restore(table: dict[str, _Row], before: dict[str, _Row]) -> None:
+    table.clear()
+    table.update(before)
 
 
 # ---- finding one ----------------------------------------------------------------------------------------------
@@ -289,6 +301,11 @@ def by_name(name: str) -> DType:
 def by_mlir(text: str) -> DType:
     """The dtype of an MLIR element type. Raises KeyError when there is none."""
     return _BY_MLIR[text]
+
+
+def register_type(element: str) -> str:
+    """The MLIR type of a scalar in a register; what is no element (a pointer, an index, a tensor) has its own."""
+    return _REGISTERS.get(element, element)
 
 
 def by_safetensors(text: str) -> DType | None:

@@ -54,7 +54,7 @@ def compiled(source: KernelSource):
 
 
 def lower(part: Cluster, target: Target | None = None) -> Lowered:
-    return generate.lower(part, target or find("host"))
+    return generate.lower(generate.group_of(part), target or find("host"))
 
 
 def calls(graph: Graph, options: Options) -> list[KernelCall]:

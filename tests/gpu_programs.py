@@ -165,7 +165,7 @@ def launches(graph: Graph, target: str = "sm_90") -> list[Launch]:
 
 def lowered(graph: Graph, target: str) -> Lowered:
     kind = "contraction" if any(n.op.kind is Kind.CONTRACTION for n in graph.nodes) else "loops"
-    return stages.lower(Cluster(kind, graph), target)
+    return stages.lower(stages.group_of(Cluster(kind, graph), Options(target=target)), target)
 
 
 def run(graph: Graph, arrays, execute_launch, target: str = "sm_90") -> list[np.ndarray]:

@@ -9,6 +9,7 @@ import json
 import re
 from pathlib import Path
 
+from flambeau.compiler import stages, targets
 from flambeau.compiler.groups import generate, reading
 from flambeau.compiler.groups.builder import from_cluster
 from flambeau.compiler.groups.text import print_group
@@ -61,7 +62,7 @@ def described(lowered, graph) -> list:
 
 
 def as_before(cluster: Cluster, machine, lowered) -> None:
-    """`lowered` calls the kernels that are made of the cluster's own ops, and asks no more about sizes."""
+    """`lowered` calls the kernels that the code generator makes of the cluster's own ops."""
     with scope():
         direct = generate.code_generator(machine.family, cluster.kind)(cluster, machine)
     with scope():
@@ -77,20 +78,21 @@ def check(cluster: Cluster, machine) -> None:
         return
     comes_back(cluster)
     with scope():
-        lowered = generate.lower_group(cluster, machine)
+        lowered = generate.lower(generate.group_of(cluster), machine)
     as_before(cluster, machine, lowered)
 
 
 def install() -> None:
     seen: set[str] = set()
-    lower = generate.lower
+    kernels = stages.PROGRAM["kernels"]
 
-    def checked(cluster, machine, *options):
-        lowered = lower(cluster, machine, *options)
-        name = digest(cluster.kind, repr(machine), graph_bytes(cluster.graph))
-        if name not in seen and not generate.is_empty(cluster.graph):
-            seen.add(name)
-            check(cluster, machine)
-        return lowered
+    def checked(work: stages.Work) -> None:
+        kernels(work)
+        for cluster, lowered in zip(work.clusters, work.lowered, strict=True):
+            name = digest(cluster.kind, work.options.target, graph_bytes(cluster.graph))
+            if name not in seen and not generate.is_empty(cluster.graph):
+                seen.add(name)
+                comes_back(cluster)
+                as_before(cluster, targets.find(work.options.target), lowered)
 
-    generate.lower = checked
+    stages.PROGRAM["kernels"] = checked

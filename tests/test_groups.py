@@ -41,7 +41,7 @@ def parts(graph: Graph, through_mlir: bool = False, **options) -> tuple[stages.W
     """A program's clusters; use them inside of `work.asked`."""
     work = stages.Work(graph, Options(mode="blocking", through_mlir=through_mlir, **options))
     with within(work.asked):
-        for name in itertools.takewhile(lambda name: name != "kernels", stages.PROGRAM):
+        for name in itertools.takewhile(lambda name: name != "linalg", stages.PROGRAM):
             stages.advance(work, name)
     return work, work.clusters
 
@@ -162,7 +162,7 @@ def test_sizes_are_asked_no_more_than_without_groups():
             with within(work.asked), group_checks.scope() as direct:
                 generate.code_generator(HOST.family, part.kind)(part, HOST)
             with within(work.asked), group_checks.scope() as through:
-                generate.lower_group(part, HOST)
+                generate.lower(generate.group_of(part), HOST)
             assert through.guards == direct.guards
 
 
@@ -172,7 +172,8 @@ def test_sizes_are_asked_no_more_than_without_groups():
 def kernels(graph: Graph, through_mlir: bool) -> list[list[str]]:
     work, _ = parts(graph, through_mlir)
     with within(work.asked):
-        stages.advance(work, "kernels")
+        for stage in ("linalg", "kernels"):
+            stages.advance(work, stage)
     return [
         [group_checks.with_constants_in_order(call.source.text) for call in lowered.calls] for lowered in work.lowered
     ]
@@ -212,8 +213,7 @@ def test_without_the_option_mlir_is_not_asked():
 
 WITHOUT_MLIR = """
 import sys
-from flambeau.compiler import stages, targets
-from flambeau.compiler.groups import generate
+from flambeau.compiler import stages
 from flambeau.compiler.options import Options
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import float32
@@ -227,6 +227,5 @@ work = stages.Work(graph, Options())
 for stage in list(stages.PROGRAM)[:-1]:
     stages.advance(work, stage)
 assert work.lowered[0].calls
-generate.lower_group(work.clusters[0], targets.find("host"))
 assert not {"torch_mlir", "mlir", "flambeau.compiler.groups.reading"} & set(sys.modules)
 """

@@ -180,8 +180,8 @@ def _without_comments(text):
             "[plan] the text of stage 'cluster' does not say what its parts share.",
         ),
         (["--from", "plan", "--to", "llvm"], "[plan] a plan does not hold its kernels"),
-        (["--to", "linalg"], "[linalg] no stage makes groups, or anything of them, yet."),
-        (["--from", "linalg", "--to", "kernels"], "[linalg] no stage makes groups, or anything of them, yet."),
+        (["--from", "linalg", "--to", "cluster"], "[stages] 'cluster' comes before 'linalg'. The order is"),
+        (["--from", "linalg", "--to", "plan"], "[plan] the text of stage 'linalg' does not say what its parts share."),
         (["--from", "linalg", "--mlir-passes", "tidy"], "'tidy' does not refer to a registered pass"),
         (
             ["--mlir-passes", "canonicalize"],

@@ -44,7 +44,8 @@ def fresh(tmp_path, monkeypatch):
 
 def forget(monkeypatch):
     """As in a process that starts with what is on disk."""
-    for module, name in ((driver, "_compiled"), (ops, "_plans"), (stages, "_lowered"), (report, "_programs")):
+    memos = ((driver, "_compiled"), (ops, "_plans"), (stages, "_groups"), (stages, "_lowered"), (report, "_programs"))
+    for module, name in memos:
         monkeypatch.setattr(module, name, type(getattr(module, name))())
 
 
@@ -234,7 +235,8 @@ def test_workers_compile_for_sizes_that_come_twice(fresh):
     assert executable.report.origin == "worker" and executable.report.tier == "fused"
     assert len(executable.compiled.plans) == 1
     stored = plan_cache.shared().variants(executable.compiled.key)
-    assert len(stored) == 1 and not stored[0].pinned
+    there = [path.name for path in plan_cache.shared().store.folder.rglob("*")]
+    assert len(stored) == 1 and not stored[0].pinned, (executable.compiled.key, there)
 
 
 # ---- failures

@@ -4,9 +4,9 @@
     python tools/process_replay.py compare BEFORE AFTER                                # status 1 where something differs
     python tools/process_replay.py show BEFORE AFTER DIGEST                            # one difference, as a diff
 
-A cluster is known by the digest of its graph, target and guards; what was made of it is the kernel calls: text, dims,
-items, grain, operands, writes, in-place pairs. A refactoring leaves every digest as it was; any other change says which
-differ, and why.
+A cluster is known by the digest of its graph, its target and the values of its symbols; what was made of it is the kernel
+calls: text, dims, items, grain, operands, writes, in-place pairs. A refactoring leaves every digest as it was; any other change
+says which differ, and why.
 """
 
 from __future__ import annotations
@@ -54,27 +54,24 @@ def described(lowered, graph) -> str:
 
 
 def pytest_configure() -> None:
-    """Wrap what clusters are lowered by; every process appends to a file of its own."""
+    """Wrap the stage that makes kernels; every process appends to a file of its own."""
     path = Path(os.environ[_FOLDER]) / f"{os.getpid()}.jsonl.gz"
-    generate = importlib.import_module("flambeau.compiler.groups.generate")
-    generate.lower = recording(generate.lower, path, set())
+    stages = importlib.import_module("flambeau.compiler.stages")
+    stages.PROGRAM["kernels"] = recording(stages.PROGRAM["kernels"], path, set())
 
 
-def recording(lower: Callable[..., Any], path: Path, seen: set[str]) -> Callable[..., Any]:
+def recording(kernels: Callable[[Any], None], path: Path, seen: set[str]) -> Callable[[Any], None]:
     from flambeau.compiler.identity import digest, graph_bytes
-    from flambeau.dialects import size
 
-    def recorded(cluster, target, *options):
-        lowered = lower(cluster, target, *options)
-        asked = size.current()
-        guards = repr(asked.guards) if asked else ""
-        name = digest(cluster.kind, repr(target), graph_bytes(cluster.graph), guards)
-        if name not in seen:
-            seen.add(name)
-            ops = " ".join(node.op.name for node in cluster.graph.nodes)
-            with gzip.open(path, "at") as file:
-                file.write(json.dumps([name, ops, described(lowered, lowered.graph or cluster.graph)]) + "\n")
-        return lowered
+    def recorded(work: Any) -> None:
+        kernels(work)
+        for cluster, lowered in zip(work.clusters, work.lowered, strict=True):
+            name = digest(cluster.kind, work.options.target, graph_bytes(cluster.graph), repr(work.asked.hints))
+            if name not in seen:
+                seen.add(name)
+                ops = " ".join(node.op.name for node in cluster.graph.nodes)
+                with gzip.open(path, "at") as file:
+                    file.write(json.dumps([name, ops, described(lowered, lowered.graph or cluster.graph)]) + "\n")
 
     return recorded
 

@@ -104,9 +104,11 @@ class Arithmetic:
 
     def unify(self, *operands: Operand) -> list[Val]:
         """The operands as values with equal lanes; numbers become constants of the first value's type."""
-        model = _model(*operands)
-        lanes = max(x.lanes for x in operands if isinstance(x, Val))
-        return [self.splat(x, lanes) if isinstance(x, Val) else self.const(x, model.type, lanes) for x in operands]
+        vals = [x for x in operands if isinstance(x, Val)]
+        first, lanes = vals[0], max([x.lanes for x in vals])
+        if len(vals) == len(operands) and all([x.lanes == lanes for x in vals]):
+            return vals
+        return [self.splat(x, lanes) if isinstance(x, Val) else self.const(x, first.type, lanes) for x in operands]
 
     def _same(self, op: str, *operands: Operand) -> Val:
         """An op whose operands and result all have one type."""

@@ -11,7 +11,7 @@ import struct
 from typing import NamedTuple
 
 import numpy as np
-from flambeau.dialects.dtypes import ALL, DType, by_mlir
+from flambeau.dialects.dtypes import ALL, DType, by_mlir, register_type
 from flambeau.dialects.size import Size
 
 POINTER = "!llvm.ptr"
@@ -67,14 +67,6 @@ class Val(NamedTuple):
 
 Number = int | float | bool | Size
 Operand = Val | Number
-
-
-def register_type(element: str) -> str:
-    """The MLIR type of a scalar in a register; what is no element (a pointer, an index, a tensor) has its own."""
-    try:
-        return by_mlir(element).register
-    except KeyError:
-        return element
 
 
 def spell_type(element: str, lanes: int = 1) -> str:

@@ -79,6 +79,17 @@ class Recorder(Arithmetic):
         """Append an op with any number of results."""
         return self._append(_Op(name, [v.name for v in operands], attribute, types, []))
 
+    def const(self, number: Number, like: Val | str, lanes: int = 1) -> Val:
+        """A constant of the element type, which says whether an integer is signed."""
+        if isinstance(number, Size):
+            return super().const(number, like, lanes)
+        element = like.type if isinstance(like, Val) else like
+        return self.op("arith.constant", (), element, attribute=spell_number(number, element))
+
+    def bitcast(self, x: Val, element: str) -> Val:
+        """Kept also between types that registers do not tell apart."""
+        return x if x.type == element else self.op("arith.bitcast", [x], element)
+
     def constant_name(self, literal: str, type: str) -> str:
         return self.op("arith.constant", (), type, attribute=literal).name
 

@@ -1,6 +1,7 @@
-"""From a cluster to kernel calls: of its own ops, or of its fusion group, which is then all that a code generator gets.
+"""From a cluster to its fusion group, and from a group to kernel calls: the group is all that a code generator gets.
 
-In: a `Cluster` and a target. Out: `Lowered`; of a group, in values of the graph that it replays to. Next: `builder/`, `replay.py`.
+In: a `Cluster`; then its `Group` and a target. Out: `Lowered`, in values of the graph that the group replays to. Next: `builder/`,
+`replay.py`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from dataclasses import replace
 
 from flambeau.compiler.groups.builder import from_cluster, may_fail
 from flambeau.compiler.groups.form import Group
-from flambeau.compiler.groups.replay import replay
+from flambeau.compiler.groups.replay import Replayed, replay
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.record import Kind
 
 #: The module whose `lower` makes kernels of a cluster, per family of targets and kind of cluster.
 _CODE_GENERATORS = {
@@ -26,23 +28,30 @@ _CODE_GENERATORS = {
 }
 
 
-def lower(cluster: Cluster, machine: Target, through_mlir: bool = False) -> Lowered:
-    """What the target's code generator makes of a cluster; `through_mlir`: of what MLIR hands back of its group."""
-    if through_mlir:
-        return lower_group(cluster, machine, through_mlir)
-    return code_generator(machine.family, cluster.kind)(cluster, machine)
-
-
-def lower_group(cluster: Cluster, machine: Target, through_mlir: bool = False) -> Lowered:
-    """What the target's code generator makes of a cluster's group; or of what MLIR hands back of it, parsed and verified."""
+def group_of(cluster: Cluster, through_mlir: bool = False) -> Group | None:
+    """The fusion group of a cluster, or what MLIR hands back of it; None where there is nothing to compute."""
     if is_empty(cluster.graph):
-        return Lowered()
+        return None
     group = from_cluster(cluster.graph)
-    replayed = replay(read_back(group) if through_mlir else group)
-    generator = code_generator(machine.family, cluster.kind)
-    lowered = generator(replace(cluster, graph=replayed.graph, errors=replayed.errors), machine)
+    return read_back(group) if through_mlir else group
+
+
+def lower(group: Group | None, machine: Target) -> Lowered:
+    """What the target's code generator makes of a group. Raises GroupError for one that none of its generators follows."""
+    if group is None:
+        return Lowered()
+    replayed = replay(group)
+    kind = kind_of(replayed)
+    cluster = Cluster(kind, replayed.graph, errors=replayed.errors)
+    lowered = code_generator(machine.family, kind)(cluster, machine)
     lowered.graph = replace(replayed.graph, nodes=[])
     return lowered
+
+
+def kind_of(replayed: Replayed) -> str:
+    """Which generators make kernels of a group."""
+    is_product = any(n.op.kind is Kind.CONTRACTION for n in replayed.graph.nodes)
+    return "contraction" if is_product else "loops"
 
 
 def read_back(group: Group) -> Group:

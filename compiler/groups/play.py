@@ -12,12 +12,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from flambeau.compiler.codegen.emitter import Emitter
-from flambeau.compiler.codegen.values import Val, dtype_of, spell_type
+from flambeau.compiler.codegen.values import Val, dtype_of, register_type, spell_type
 from flambeau.compiler.groups.form import Body, BodyOp
 
 _CONVERSIONS = frozenset(
     f"arith.{name}" for name in ("bitcast", "extf", "truncf", "extsi", "extui", "trunci", "sitofp", "uitofp")
-) | {"llvm.fptosi.sat"}
+) | {"llvm.fptosi.sat", "llvm.fptoui.sat"}
 _APART = frozenset(("arith.constant", "flambeau.check"))
 #: Ops that say where an element is, or what must hold: nothing is written for them.
 _SILENT = frozenset(("linalg.index", "affine.apply", "flambeau.check", "flambeau.fold"))
@@ -114,10 +114,13 @@ def _writer(op: BodyOp) -> _Writer | None:
 
 
 def _uniform(b: Any, op: BodyOp, operands: list[Val]) -> Val:
-    """Operands and result have one type."""
+    """Operands and result have one type: that of the operands, since folds play floats as integers; but the op says whether it
+    is signed."""
     if len(operands) > 1:
         operands = b.unify(*operands)
-    return b.op(op.name, operands, operands[0].type, operands[0].lanes)
+    x, (type,) = operands[0], op.types
+    is_same = register_type(type) == register_type(x.type)
+    return b.op(op.name, operands, type if is_same else x.type, x.lanes)
 
 
 def _compared(b: Any, op: BodyOp, operands: list[Val]) -> Val:
@@ -131,6 +134,7 @@ def _converted(b: Any, op: BodyOp, operands: list[Val]) -> Val:
 
 _WRITERS: dict[str, _Writer] = {
     **dict.fromkeys(_CONVERSIONS, _converted),
+    "arith.bitcast": lambda b, op, operands: b.bitcast(operands[0], op.types[0]),
     "arith.cmpf": _compared,
     "arith.cmpi": _compared,
     "arith.select": lambda b, op, operands: b.select(*operands),

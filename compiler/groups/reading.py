@@ -249,6 +249,7 @@ class _Function:
             captures,
             (*tiles.tiles, *self._hints(op, maps, len(iterators))),
             location(op),
+            str(self.types.decoded(op.attributes["flambeau.name"])) if "flambeau.name" in op.attributes else "",
         )
         self.numbers.update(zip(results, numbers))
 

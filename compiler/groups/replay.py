@@ -38,6 +38,9 @@ class Replayed:
 def replay(group: Group) -> Replayed:
     maker = GraphMaker(group)
     for op in group.ops:
+        if isinstance(op, Generic) and op.tiles:
+            tiles = ", ".join(f"{size} of loop {loop}" for loop, size in op.tiles)
+            raise GroupError(f"[linalg.generic] no generator follows its tiles ({tiles}) yet. Leave its loops whole.")
         if isinstance(op, Call):
             _call(maker, op)
         elif REDUCTION in op.iterators or any(o.name == "flambeau.fold" for o in op.body.ops):
@@ -247,9 +250,7 @@ def _source(maker: GraphMaker, op: Generic, loops: list[int], wanted: int, resul
     part = score(body, [wanted], known, whole=len(op.results) == 1)
     if any(o.name == "linalg.index" and n in part.needed for n, o in part.ops):
         raise GroupError("[linalg.index] generators compute with an element's row-major number only. Leave it whole.")
-    operands = [
-        maker.value[op.operands[k]] if not op.maps[k] else maker.arguments(op, [k], loops)[0] for k in part.arguments
-    ]
+    operands = [_numbers(maker, op, k, loops) for k in part.arguments]
 
     def lower(b: Any, *xs: Any) -> Any:
         given = dict(zip(part.arguments, xs, strict=True))
@@ -257,6 +258,14 @@ def _source(maker: GraphMaker, op: Generic, loops: list[int], wanted: int, resul
 
     record = body_record(op.name or "generic", Kind.SOURCE, lower, weight(body))
     return maker.node(record, operands, aval, op.loc)
+
+
+def _numbers(maker: GraphMaker, op: Generic, slot: int, loops: list[int]) -> int:
+    """An argument of what is computed of places: a key or an offset is one number, not one per place."""
+    first = len(op.operands) + len(op.results)
+    if slot >= first:
+        return maker.value[op.captures[slot - first]]
+    return maker.arguments(op, [slot], loops)[0] if op.maps[slot] else maker.value[op.operands[slot]]
 
 
 def _iota(body: Body, wanted: int) -> int | None:

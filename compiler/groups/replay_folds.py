@@ -12,7 +12,7 @@ from flambeau.compiler.codegen.body_record import body_record
 from flambeau.compiler.codegen.stages import HEAVY
 from flambeau.compiler.groups import linear
 from flambeau.compiler.groups.form import REDUCTION, Body, BodyOp, Generic, GroupError, Order
-from flambeau.compiler.groups.play import number, score
+from flambeau.compiler.groups.play import needs, number, score
 from flambeau.compiler.groups.replay_views import GraphMaker
 from flambeau.compiler.groups.weights import weight
 from flambeau.dialects.aval import Aval
@@ -28,8 +28,10 @@ def fold(maker: GraphMaker, op: Generic) -> None:
         raise GroupError("[linalg.generic] a reduction does not yield one flambeau.fold, which says its order. Add it.")
     kept = _kept(op)
     folded = _folded(op, last)
-    if _is_product(op, ops, last.operands[0]):
-        maker.value[op.results[0]] = _product(maker, op, kept, folded, last.attribute)
+    factors = _factors(op, ops, last.operands[0])
+    shape = maker.group.avals[op.results[0]].shape
+    if factors is not None and _is_matrix(shape, kept, folded, last.attribute):
+        maker.value[op.results[0]] = _product(maker, op, factors, kept, folded)
     else:
         maker.value[op.results[0]] = _reduction(maker, op, last, kept, folded)
 
@@ -129,24 +131,43 @@ def _name(op: Generic, step: int) -> str:
 # ---- products -----------------------------------------------------------------------------------------------------
 
 
-def _is_product(op: Generic, ops: dict[int, BodyOp], step: int) -> bool:
-    """Whether the step multiplies the two operands and adds, in one rounding or in integers."""
+def _factors(op: Generic, ops: dict[int, BodyOp], step: int) -> tuple[int, int] | None:
+    """The two numbers of the body that the step multiplies, in one rounding or in integers, and adds to the result so far."""
     total, last = len(op.operands), ops.get(step)
-    if len(op.operands) != 2 or last is None:
-        return False
+    if last is None or len(op.results) != 1:
+        return None
     if last.name == "math.fma":
-        return last.operands == (0, 1, total)
+        return (last.operands[0], last.operands[1]) if last.operands[2] == total else None
     if last.name != "arith.addi" or last.operands[0] != total:
-        return False
+        return None
     factor = ops.get(last.operands[1])
-    return factor is not None and factor.name == "arith.muli" and factor.operands == (0, 1)
+    return factor.operands if factor is not None and factor.name == "arith.muli" else None  # type: ignore[return-value]
 
 
-def _product(maker: GraphMaker, op: Generic, kept: list[int], folded: list[int], order: Order) -> int:
-    shape = maker.group.avals[op.results[0]].shape
-    if len(folded) != 1 or len(kept) < 2 or (order.name == "lanes") != (1 in shape[-2:]):
-        raise GroupError(f"[flambeau.fold] no generator sums a product of shape {shape} by {order.name} over {folded}.")
+def _is_matrix(shape: tuple[Any, ...], kept: list[int], folded: list[int], order: Order) -> bool:
+    """Whether generators of matrix products sum in this order."""
+    wanted = "lanes" if 1 in shape[-2:] else "blocks"
+    return len(folded) == 1 and len(kept) >= 2 and order.name in (wanted, "any")
+
+
+def _product(maker: GraphMaker, op: Generic, factors: tuple[int, int], kept: list[int], folded: list[int]) -> int:
     (k,) = folded
     spaces = ([*kept[:-1], k], [*kept[:-2], k, kept[-1]])
-    factors = [maker.view(v, m, d, op.extents) for v, m, d in zip(op.operands, op.operand_maps, spaces, strict=True)]
-    return maker.record("matmul", factors, maker.group.avals[op.results[0]], (), op.loc)
+    operands = [_factor(maker, op, x, space) for x, space in zip(factors, spaces, strict=True)]
+    return maker.record("matmul", operands, maker.group.avals[op.results[0]], (), op.loc)
+
+
+def _factor(maker: GraphMaker, op: Generic, x: int, space: list[int]) -> int:
+    """One side of a product as a tensor over its loops: an operand, or what the body computes of operands."""
+    if x < len(op.operands):
+        return maker.view(op.operands[x], op.operand_maps[x], space, op.extents)
+    needed = needs(op.body, [x])
+    loops = {d for k in needed if k < len(op.operands) for e in op.operand_maps[k] for d, _ in e.terms}
+    if not loops <= set(space) or any(
+        o.name in ("linalg.index", "flambeau.check") and n in needed for n, o in zip(op.body.numbers(), op.body.ops)
+    ):
+        raise GroupError(
+            f"[linalg.generic] a product's factor is computed over loops {sorted(loops)}, which are not those of one side "
+            f"({sorted(space)}), or of places. Multiply what depends on one side."
+        )
+    return _elements(maker, op, x, space)

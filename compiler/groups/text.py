@@ -86,13 +86,16 @@ class _Printer:
         types = self._types(op.results)
         tiles = ", ".join(f"[{loop} : i64, {size} : i64]" for loop, size in op.tiles)
         # With the maps that say what the loops are: who changes their order may leave the attributes as they are.
-        hints = f" attrs = {{flambeau.tiled_maps = [{maps}], flambeau.tiles = [{tiles}]}}" if tiles else ""
+        hints = [f"flambeau.tiled_maps = [{maps}]", f"flambeau.tiles = [{tiles}]"] if tiles else []
+        if self.notes and op.name:
+            hints.append(f"flambeau.name = {_attribute(op.name)}")
+        attributes = f" attrs = {{{', '.join(hints)}}}" if hints else ""
         body = body_text(op.body, tuple(self.names[v] for v in op.captures))
         lines += [
             f"    {self._assigned(op)}linalg.generic {{",
             f"        indexing_maps = [{maps}],",
             f"        iterator_types = [{iterators}]",
-            f"      }}{ins} outs({outs} : {types}){hints} {{",
+            f"      }}{ins} outs({outs} : {types}){attributes} {{",
         ]
         return [*lines, body, f"    }} -> {types}" if len(op.results) == 1 else f"    }} -> ({types})"]
 

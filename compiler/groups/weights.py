@@ -5,6 +5,7 @@ In: a `Body`. Out: its weight; bodies that no light record has are heavy. Next: 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Hashable, Iterator
 from functools import cache
 
@@ -58,7 +59,11 @@ def _light(type: str) -> dict[_Code, int]:
     dtype = next((d for d in SUPPORTED if d.mlir == type), None)
     records = [find(name) for name in sorted(LIGHT)]
     calls = [(r, *call) for r in records if dtype in r.dtypes for call in _calls(r, dtype)] if dtype else []
-    return {_code(_body(record, operands, attrs)): weight_of(record.name) for record, operands, attrs in calls}
+    found = {}
+    for record, operands, attrs in calls:
+        with contextlib.suppress(TypeError):  # a dtype that is only stored has no arithmetic
+            found[_code(_body(record, operands, attrs))] = weight_of(record.name)
+    return found
 
 
 def _body(record: OpRecord, operands: _Types, attrs: _Types) -> Body:

@@ -9,20 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from flambeau.dialects.graph import Graph
-
 
 @dataclass(frozen=True)
 class Pass:
     """A named step on graphs. Subclasses set `name`, add options as fields and implement `__call__`.
 
     A pass never changes its input, takes time linear in it, and gives equal outputs for equal inputs. One of another
-    package runs in every compilation if it sets `after` to a stage that works on programs (`stages.py`); a pass without
-    it is for `flambeau-opt`.
+    package runs in every compilation if it sets `after` to a stage that works on programs, or to `linalg` (`stages.py`); a
+    pass without it is for `flambeau-opt`.
     """
 
     name: ClassVar[str] = ""
     after: ClassVar[str] = ""
 
-    def __call__(self, graph: Graph) -> Any:
+    def __call__(self, graph: Any) -> Any:
+        """The program, a `Graph`, after the pass; of a pass on fusion groups (`on_groups.py`), the group."""
         raise NotImplementedError

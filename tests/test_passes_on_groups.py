@@ -1,0 +1,253 @@
+"""Passes of other packages on fusion groups: as functions on our objects, over MLIR's bindings, as pipelines and as scripts of
+MLIR's. What they leave is what runs; what they break is refused, and the program runs without them."""
+
+import dataclasses
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from flambeau.compiler import driver, pool
+from flambeau.compiler.generic import to_array
+from flambeau.compiler.groups.form import Generic, GroupError
+from flambeau.compiler.opt import main
+from flambeau.compiler.options import Options
+from flambeau.compiler.passes import on_groups
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder
+from flambeau.dialects.dtypes import float32
+from flambeau.dialects.record import find
+from groups import GROUPS
+
+PLUGIN = '''
+from dataclasses import dataclass, replace
+from flambeau.compiler.groups.form import Generic, Group
+from flambeau.compiler.passes.on_groups import GroupPass, ModulePass, PipelinePass
+
+
+@dataclass(frozen=True)
+class Objects(GroupPass):
+    """x + y becomes x - y: wrong, so that it shows."""
+
+    name = "objects"
+
+    def __call__(self, group: Group) -> Group:
+        ops = [self.changed(op) if isinstance(op, Generic) else op for op in group.ops]
+        return replace(group, ops=tuple(ops))
+
+    def changed(self, op):
+        inside = [o._replace(name="arith.subf") if o.name == "arith.addf" else o for o in op.body.ops]
+        return replace(op, body=op.body._replace(ops=tuple(inside)))
+
+
+@dataclass(frozen=True)
+class Bindings(ModulePass):
+    """The same over the bindings."""
+
+    name = "bindings"
+
+    def rewrite(self, module) -> None:
+        from flambeau.compiler import mlir
+
+        found = []
+
+        def visit(op):
+            if op.name == "arith.addf":
+                found.append(op)
+            return mlir.ir.WalkResult.ADVANCE
+
+        module.operation.walk(visit)
+        for op in found:
+            with mlir.ir.InsertionPoint(op), op.location:
+                new = mlir.ir.Operation.create("arith.subf", [op.results[0].type], list(op.operands))
+            op.results[0].replace_all_uses_with(new.results[0])
+            op.erase()
+
+
+@dataclass(frozen=True)
+class Pipeline(PipelinePass):
+    """Everything elementwise in one nest."""
+
+    name = "pipeline"
+    pipeline = "func.func(linalg-fuse-elementwise-ops,canonicalize)"
+
+
+@dataclass(frozen=True)
+class Script(PipelinePass):
+    """Loops in the other order."""
+
+    name = "script"
+    pipeline = "transform-interpreter"
+    script = """
+transform.named_sequence @__transform_main(%root: !transform.any_op {transform.readonly}) {
+  %nests = transform.structured.match ops{["linalg.generic"]} in %root : (!transform.any_op) -> !transform.any_op
+  transform.structured.interchange %nests iterator_interchange = [1, 0] : (!transform.any_op) -> !transform.any_op
+  transform.yield
+}"""
+
+
+@dataclass(frozen=True)
+class Tiles(PipelinePass):
+    """Tiles, which no generator follows yet."""
+
+    name = "tiles"
+    pipeline = "transform-interpreter"
+    script = """
+transform.named_sequence @__transform_main(%root: !transform.any_op {transform.readonly}) {
+  %nests = transform.structured.match ops{["linalg.generic"]} in %root : (!transform.any_op) -> !transform.any_op
+  %tiled, %loops:2 = transform.structured.tile_using_for %nests tile_sizes [2, 2]
+    : (!transform.any_op) -> (!transform.any_op, !transform.any_op, !transform.any_op)
+  transform.yield
+}"""
+
+
+@dataclass(frozen=True)
+class Nothing(GroupPass):
+    name = "nothing"
+
+    def __call__(self, group):
+        return None
+
+
+@dataclass(frozen=True)
+class Short(GroupPass):
+    name = "short"
+
+    def __call__(self, group):
+        return replace(group, outputs=())
+
+
+@dataclass(frozen=True)
+class Raising(GroupPass):
+    name = "raising"
+
+    def __call__(self, group):
+        raise KeyError("no such nest")
+
+
+@dataclass(frozen=True)
+class Untyped(GroupPass):
+    name = "untyped"
+
+    def __call__(self, group):
+        first = replace(group.ops[-1], body=group.ops[-1].body._replace(results=(99,)))
+        return replace(group, ops=(*group.ops[:-1], first))
+'''
+
+
+@pytest.fixture
+def offers(tmp_path, monkeypatch):
+    """Install a package that offers the passes of these classes."""
+
+    def install(*classes: str) -> None:
+        site = tmp_path / "site"
+        metadata = site / "passes_on_groups-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (site / "passes_on_groups_of_tests.py").write_text(PLUGIN)
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: passes-on-groups\nVersion: 1.0\n")
+        lines = [f"{name.lower()} = passes_on_groups_of_tests:{name}" for name in classes]
+        (metadata / "entry_points.txt").write_text("\n".join(["[flambeau.passes]", *lines, ""]))
+        monkeypatch.syspath_prepend(str(site))
+
+    pool.shutdown()  # workers keep what they have imported
+    yield install
+    pool.shutdown()
+    sys.modules.pop("passes_on_groups_of_tests", None)
+
+
+X, Y = np.float32([[1, 2, 3], [4, 5, 6]]), np.float32([[10, 20, 30], [40, 50, 60]])
+
+
+def run(**options) -> np.ndarray:
+    """-(x + y) * x, compiled."""
+    b = GraphBuilder()
+    x, y = b.input(Aval(X.shape, float32)), b.input(Aval(X.shape, float32))
+    result = find("mul")(find("neg")(find("add")(x, y)), x)
+    b.graph.outputs = [result.id]
+    executable = driver.compile(b.graph, Options(mode="blocking", **options))
+    (found,) = executable([X, Y])
+    assert executable.report.tier == "fused"
+    return to_array(found, result.aval)
+
+
+@pytest.mark.parametrize("name", ["Objects", "Bindings"])
+def test_what_a_pass_leaves_is_what_runs(offers, name):
+    offers(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run().tolist() == (-(X - Y) * X).tolist()
+    assert run(without=(name.lower(),)).tolist() == (-(X + Y) * X).tolist()
+
+
+@pytest.mark.parametrize("name", ["Pipeline", "Script"])
+def test_pipelines_and_scripts_of_mlirs_keep_the_bits(offers, name):
+    offers(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = run()
+    assert found.tolist() == (-(X + Y) * X).tolist()
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("Nothing", "gave an invalid group: [group] a pass gave NoneType. A pass on groups gives a Group."),
+        ("Short", "gave an invalid group: [group] its outputs were tensor<2x3xf32> and are none. Keep them."),
+        ("Raising", "raised KeyError: 'no such nest'"),
+        ("Untyped", "gave an invalid group: [linalg.generic] value"),
+        ("Tiles", "gave an invalid group: [linalg.generic] no generator follows its tiles (2 of loop 0, 2 of loop 1)"),
+    ],
+)
+def test_what_a_pass_breaks_is_refused_with_its_name_and_the_group_before(offers, name, message):
+    offers(name)
+    with pytest.warns(RuntimeWarning) as caught:
+        assert run().tolist() == (-(X + Y) * X).tolist()
+    (warning,) = [str(w.message) for w in caught if "passes-on-groups" in str(w.message)]
+    assert f"pass '{name.lower()}' of passes-on-groups 1.0 {message}" in warning
+    assert name == "Raising" or "It was given\nmodule {\n  func.func @group(" in warning
+
+
+def test_the_tool_runs_passes_on_groups_and_goes_on(offers, tmp_path, capsys):
+    offers("Objects", "Raising")
+    path = tmp_path / "program.mlir"
+    path.write_text(
+        "func.func @main(%x: tensor<5xf32>) -> tensor<5xf32> {\n"
+        '  %0 = "tape.add"(%x, %x) : (tensor<5xf32>, tensor<5xf32>) -> tensor<5xf32>\n  return %0 : tensor<5xf32>\n}\n'
+    )
+    assert main([str(path), "--objects"]) == 1
+    assert "[objects] the pass works on groups. Give it those: --to linalg writes them." in capsys.readouterr().err
+    assert main([str(path), "--to", "linalg"]) == 0
+    out = capsys.readouterr().out
+    groups = tmp_path / "groups.mlir"
+    groups.write_text(out.replace("arith.subf", "arith.addf"))
+    assert main([str(groups), "--objects", "--to", "kernels"]) == 0
+    out = capsys.readouterr().out
+    assert "arith.subf" in out and "arith.addf" not in out
+    assert main([str(groups), "--simplify"]) == 1
+    assert "[simplify] the pass works on programs, and the text is that of groups." in capsys.readouterr().err
+    assert main([str(groups), "--raising"]) == 1
+    assert "pass 'raising' of passes-on-groups 1.0 raised KeyError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(GROUPS))
+def test_checks_keep_their_numbers(name):
+    """By them the runtime tells which op failed."""
+    group = GROUPS[name]()
+    on_groups.check(group, group)
+    other = dataclasses.replace(group, ops=tuple(map(renumbered, group.ops)))
+    if on_groups.failures(other) == on_groups.failures(group):
+        assert other == group
+        return
+    with pytest.raises(GroupError, match=r"its checks were those of .* Keep every check"):
+        on_groups.check(group, other)
+
+
+def renumbered(op):
+    if not isinstance(op, Generic):
+        return op
+    ops = tuple(o._replace(attribute=7) if o.name == "flambeau.check" else o for o in op.body.ops)
+    return dataclasses.replace(op, body=op.body._replace(ops=ops))
+
+
+def test_some_group_checks():
+    assert any(on_groups.failures(make()) for make in GROUPS.values())
