@@ -8,6 +8,7 @@ In: the recorder's hooks, called on a miss only. Out: expansions (`Graph` fragme
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from flambeau.dialects import dtypes
@@ -21,6 +22,7 @@ from flambeau.dialects.record import find
 from flambeau.dialects.size import Int, current
 from flambeau.function import RuleBuilder, building
 from flambeau.runtime import recorder
+from flambeau.view_chains import same_before
 
 GRAD_MODE, WHOLE_MODE = 1, 1 << 11  # bits of the recorder's mode word; the second: nothing is cut in between
 SCALARS = {"float": dtypes.float64, "int": dtypes.int64, "bool": dtypes.bool_}
@@ -60,13 +62,16 @@ class ViewStep(NamedTuple):
         return put(base, new, **self.arguments(starts))
 
 
-class View(NamedTuple):
-    """A chain of view functions from the base storage of type `base` to what a tensor of type `aval` shows."""
+@dataclass(frozen=True, slots=True)
+class View:
+    """A chain of view functions from the base storage of type `base` to what a tensor of type `aval` shows. `parent` is the
+    chain that it was made from."""
 
     base: Aval
     steps: tuple[ViewStep, ...]
     aval: Aval
     detached: bool = False
+    parent: View | None = field(default=None, compare=False, repr=False)
 
     @property
     def n_starts(self) -> int:
@@ -212,10 +217,8 @@ def _expand_view(function: Any, info: tuple, n_starts: int, statics: dict[str, A
     parent = parent or View(x.aval, (), x.aval)
     sized = any(p[1] == "size" for p in function.params)  # of these the recorder keeps the sizes, so the step stays
     steps = parent.steps if result is x and not sized else (*parent.steps, step)
-    return View(parent.base, steps, result.aval, parent.detached or bool(detached)), (
-        result.shape,
-        result.dtype,
-    )
+    made = View(parent.base, steps, result.aval, parent.detached or bool(detached), parent)
+    return same_before(made) or made, (result.shape, result.dtype)
 
 
 def _requires_grad(results: Sequence[Value], operands: Sequence[Operand], mode: int) -> list[bool]:

@@ -8,6 +8,7 @@ Nothing here runs when a recording is seen again. Next: `engine.py`, `dialects/s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flambeau.assembly import Assembly, translated
@@ -135,7 +136,7 @@ def _view_at(view: View, shape: tuple, sizes: Iterator[Int]) -> View:
     made = View(Aval(shape, view.base.dtype), steps, view.aval, view.detached)
     b = GraphBuilder()
     result = made.read(b.input(made.base), [b.input(START) for _ in range(made.n_starts)])
-    return made._replace(aval=result.aval)
+    return replace(made, aval=result.aval)
 
 
 def resized(function: Any, statics: dict[str, Any], sizes: Iterator[Int]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ typedef struct fb_view {
   uint32_t id;
   const void *origin; /* parent view, or the base type without grad */
   const struct fb_view *parent;
+  const struct fb_view *same; /* the view before it that shows the same, and is taken instead; or NULL */
   fb_function *function;
   uint32_t statics;
   bool detached;            /* cut from gradient history, here or in a parent */

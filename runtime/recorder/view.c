@@ -53,6 +53,13 @@ static int read_limits(const fb_function *f, uint32_t n_own, PyObject *given, in
   return status;
 }
 
+/* The view that the frontend has answered with, if it is one that `parent` was made from. */
+static const fb_view *known_before(const fb_view *parent, PyObject *payload) {
+  while (parent && parent->payload != payload)
+    parent = parent->parent;
+  return parent;
+}
+
 static fb_view *learn(fb_function *f, fb_tensor *t, uint32_t statics, bool detached, uint32_t n_own,
                       const void *origin) {
   const fb_view *parent = t->view;
@@ -71,6 +78,7 @@ static fb_view *learn(fb_function *f, fb_tensor *t, uint32_t statics, bool detac
                        &dtype, &limits)) {
     fb_view made = {.origin = origin,
                     .parent = parent,
+                    .same = known_before(parent, payload),
                     .function = f,
                     .statics = statics,
                     .detached = detached,
@@ -111,16 +119,17 @@ static int check_starts(const fb_view *v, const int64_t *own) {
   return 0;
 }
 
-static PyObject *make_handle(fb_tensor *t, const fb_view *v, const int64_t *own) {
+static PyObject *make_handle(fb_tensor *t, const fb_view *v, const int64_t *own, uint32_t n_own) {
   int64_t *starts = NULL;
   if (v->n_starts) {
-    uint32_t inherited = v->n_starts - v->n_own;
+    uint32_t inherited = v->n_starts - n_own;
     starts = PyMem_Malloc(v->n_starts * sizeof *starts);
     if (!starts)
       return PyErr_NoMemory();
     if (inherited)
       memcpy(starts, t->starts, inherited * sizeof *starts);
-    memcpy(starts + inherited, own, v->n_own * sizeof *starts);
+    if (n_own)
+      memcpy(starts + inherited, own, n_own * sizeof *starts);
   }
   PyObject *leaf = v->detached ? NULL : Py_XNewRef((PyObject *)t->leaf);
   t->cell->refs++;
@@ -156,5 +165,5 @@ PyObject *fb_record_view(fb_function *f, PyObject *const *values, uint32_t stati
     return learn(f, t, statics, detached, n_own, origin) ? fb_record_view(f, values, statics) : NULL;
   if (FB_UNLIKELY(v->limits && check_starts(v, own) < 0))
     return NULL;
-  return make_handle(t, v, own);
+  return FB_UNLIKELY(v->same != NULL) ? make_handle(t, v->same, NULL, 0) : make_handle(t, v, own, n_own);
 }
