@@ -6,6 +6,7 @@ So a loop of views that goes there and back makes no new views after a while. Ne
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def same_before(view: Any) -> Any | None:
     links.reverse()
     shown = _nothing(links[0].aval)
     places = [_place(shown)]
-    for before, link in zip(links, links[1:]):
+    for before, link in itertools.pairwise(links):
         shown = host.view_of(shown, link.after(before), (0,) * (link.n_starts - before.n_starts))
         places.append(_place(shown))
     same = [link for link, place in zip(links[:-1], places) if place == places[-1] and link.detached == view.detached]
