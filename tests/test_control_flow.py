@@ -269,6 +269,7 @@ def test_a_plan_branches_and_a_loop_writes_what_it_carries_in_place():
     assert steps[:2] == [KERNEL_COPY] * 2 and steps.count(KERNEL_COPY) == 2 and steps[-1] == KERNEL_JUMP
 
 
+@pytest.mark.runtime
 @pytest.mark.parametrize(
     ("kernel", "refs", "skip"), [(KERNEL_JUMP, (), 2), (KERNEL_JUMP, (), -2), (KERNEL_BRANCH, ((4, 0, 1),), 0)]
 )

@@ -281,6 +281,7 @@ def test_grad_returns_gradients_of_leaves_and_inner_values():
         R.grad_entry([loss], [w], [None, None])
 
 
+@pytest.mark.runtime
 def test_grad_slots_and_tensors_for_them():
     x, w = model()
     h = x @ w
