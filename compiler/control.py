@@ -183,6 +183,3 @@ _LOWERINGS: dict[str, Callable[..., list[Part]]] = {
     "while_loop": _while_loop,
     "host_call": _host_call,
 }
-
-
-Place = tuple[int, int, Int]  #: (RefKind, index, byte offset)

@@ -96,7 +96,7 @@ class Executable:
 
     @cached_property
     def _has_effect(self) -> bool:
-        return any(n.has_effect for n in self.graph.nodes)
+        return self.graph.has_effect
 
     def _op_by_op(self, inputs: Sequence[Any], sizes: Sequence[int], noted: list[Noted] | None) -> list[Any]:
         found: list[Noted] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from flambeau.compiler.control import Branch, ControlCall, Copy, Loop, Note, Part, Place, Run
+from flambeau.compiler.control import Branch, ControlCall, Copy, Loop, Note, Part, Run
 from flambeau.compiler.kernel import KernelCall, KernelSource, Launch
 from flambeau.compiler.schedule import Step
 from flambeau.dialects.size import Int, Table
@@ -17,6 +17,7 @@ from flambeau.runtime.plan_spec import KERNEL_BRANCH, KERNEL_COPY, KERNEL_JUMP, 
 #: Stands for the runtime's built-in copy.
 COPY = KernelSource("", "copy")
 
+Place = tuple[int, int, Int]  #: (RefKind, index, byte offset)
 #: Where the operand of a step at some position lies; None stands for the status word.
 Places = Callable[[int], Place | None]
 
@@ -77,17 +78,16 @@ class Rows:
             elif isinstance(part, Copy):
                 self._built_in(KERNEL_COPY, (place(part.target), place(part.source)), part.bytes)
             elif isinstance(part, Note):
-                one, none = self.exprs.add(1), self.exprs.add(0)
-                refs = tuple(self._ref(place(p)) for p in part.operands)
-                self.rows.append((KERNEL_NOTE, one, one, none, refs, tuple(map(self.exprs.add, part.bytes))))
+                self._built_in(KERNEL_NOTE, [place(p) for p in part.operands], *part.bytes)
             elif isinstance(part, Branch):
                 self._branch(part, place)
             else:
                 self._loop(part, place)
 
-    def _built_in(self, kernel: int, places: Sequence[Place | None], number: Int) -> None:
+    def _built_in(self, kernel: int, places: Sequence[Place | None], *dims: Int) -> None:
         one, none = self.exprs.add(1), self.exprs.add(0)
-        self.rows.append((kernel, one, one, none, tuple(map(self._ref, places)), (self.exprs.add(number),)))
+        refs = tuple(map(self._ref, places))
+        self.rows.append((kernel, one, one, none, refs, tuple(map(self.exprs.add, dims))))
 
     def _branch(self, part: Branch, place: Places) -> None:
         then = self._apart(part.then, place)

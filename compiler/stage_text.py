@@ -27,7 +27,7 @@ from flambeau.runtime.plan_spec import LAUNCH_FIELDS, PlanSpec
 #: Stages whose form is a program in the `tape` dialect: all before the first that makes clusters.
 TAPE = stages.ON_PROGRAMS
 #: The stage whose form is that of fusion groups: structured ops on tensors, `compiler/groups`.
-LINALG = "linalg"
+LINALG = pipeline.GROUPS
 #: What starts a comment in a stage's form, where that is not the `//` of MLIR and PTX.
 _COMMENT = {"ir": ";", "optimised": ";", "assembly": "#"}
 _SEPARATOR = re.compile(r"^(?://|;|#) -----\s*$", re.MULTILINE)

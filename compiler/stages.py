@@ -12,7 +12,7 @@ Next: `driver.py`, which runs them; `stage_text.py`, which shows them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -44,9 +44,7 @@ class Work:
     options: Options
     announce: Announce = lambda source: None  # told of every kernel once it is lowered
     clusters: list[Cluster] = field(default_factory=list)
-    groups: list[Group | None] = field(
-        default_factory=list
-    )  # of the clusters; None: nothing is computed, or by regions
+    groups: list[Group | None] = field(default_factory=list)  # of the clusters; None: nothing to compute, or regions
     lowered: list[Lowered] = field(default_factory=list)
     program: Program = field(init=False, repr=False)  # made by the last stage
     asked: Scope = field(init=False, repr=False)  # what the stages so far have asked about sizes
@@ -103,7 +101,8 @@ def cluster(work: Work) -> None:
 def linalg(work: Work) -> None:
     """The fusion group of every cluster: structured ops on tensors, which are all that code generators get."""
     foreign.check_lowerings(work.graph)
-    work.groups = [None if part.kind == "control" else group_of(part, work.options) for part in work.clusters]
+    passes = pipeline.following(pipeline.GROUPS, work.options, OPEN)
+    work.groups = [None if c.kind == "control" else group_of(c, work.options, passes) for c in work.clusters]
 
 
 def kernels(work: Work) -> None:
@@ -209,19 +208,17 @@ _groups: _Memo = OrderedDict()
 _lowered: _Memo = OrderedDict()
 
 
-def group_of(cluster: Cluster, options: Options) -> Group | None:
-    """The cluster's fusion group after the passes that follow this stage, remembered by the cluster's structure."""
+def group_of(cluster: Cluster, options: Options, passes: Sequence[pipeline.Loaded] = ()) -> Group | None:
+    """The cluster's fusion group after `passes`, remembered by the cluster's structure."""
+    target = options.target if passes else ""  # what a pass leaves was lowered for a target
+    names = [boundary.named(offer) for offer, _ in passes]
 
     def make() -> Group | None:
         with boundary.among(foreign.ops(cluster.graph), len(cluster.graph.nodes)):
             group = generate.group_of(cluster, options.through_mlir)
-        if group is None or not passes:
-            return group
-        return pipeline.on_group(group, options, OPEN, lambda g: lower(g, options.target))
+        return group and pipeline.on_group(group, passes, lambda g: lower(g, options.target))
 
-    passes = pipeline.names_on_groups(options, OPEN) if foreign.passes(options) else []
-    target = options.target if passes else ""  # what a pass leaves was lowered for a target
-    name = digest(str(options.through_mlir), target, *passes, graph_bytes(cluster.graph))
+    name = digest(str(options.through_mlir), target, *names, graph_bytes(cluster.graph))
     return _remembered(_groups, name, make)
 
 
@@ -229,9 +226,8 @@ def lower(group: Group | None, target: str) -> Lowered:
     """What the target's code generator makes of a group, remembered by the group's text."""
     if group is None:
         return Lowered()
-    return _remembered(
-        _lowered, digest(target, print_group(group)), lambda: generate.lower(group, targets.find(target))
-    )
+    name = digest(target, print_group(group))
+    return _remembered(_lowered, name, lambda: generate.lower(group, targets.find(target)))
 
 
 def _remembered(memo: _Memo, name: str, make: Callable[[], Any]) -> Any:

@@ -136,9 +136,7 @@ def readers(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> dict[in
     for node in reversed(graph.nodes):
         wanted = tuple(v in needs for v in node.operands)
         given = tuple(v in reached for v in node.results)
-        if (
-            not any(given) or not any(wanted) or isinstance(node.op.vjp, NoGradient)
-        ):  # `vjp` refuses that, if it comes to it
+        if not any(given) or not any(wanted) or isinstance(node.op.vjp, NoGradient):  # `vjp` refuses the last
             continue
         fragment = _fragment(graph, node, wanted, given)
         for value, used in zip((*node.results, *node.operands), fragment.reads[len(given) :], strict=True):

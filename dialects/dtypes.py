@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 
@@ -91,7 +90,7 @@ class DType:
         """Bytes of an element."""
         return -(-self.bits // 8)
 
-    @property
+    @cached_property
     def register(self) -> str:
         """The MLIR type of a register: there the ops carry signedness, not the integers."""
         return f"i{self.bits}" if self.is_integral else self.carrier or self.mlir
@@ -222,7 +221,6 @@ _supported: tuple[DType, ...] = (bool_, int32, int64, float32, float64)
 
 _BY_NAME = {d.name: d for d in ALL}
 _BY_MLIR = {d.mlir: d for d in ALL}
-_REGISTERS = {d.mlir: d.register for d in ALL}
 
 
 class DTypes(Sequence[DType]):
@@ -262,33 +260,23 @@ LOGICAL = DTypes(Category.BOOL, Category.INTEGER)
 ORDERED = DTypes(Category.BOOL, Category.INTEGER, Category.FLOATING)
 
 
-_Row = TypeVar("_Row")
-
-
 @contextmanager
 def added(*dtypes: DType) -> Iterator[None]:
     """Inside, these dtypes are supported in this process, be they rows of the table or new ones: how a dtype is tried before it
     is there for all. What holds sets of dtypes sees it; what copied one does not."""
     global ALL, _supported
-    before = ALL, _supported
-    names, elements, registers = dict(_BY_NAME), dict(_BY_MLIR), dict(_REGISTERS)
+    before = ALL, _supported, dict(_BY_NAME), dict(_BY_MLIR)
     ALL = (*ALL, *(d for d in dtypes if d not in ALL))
     _supported = tuple([d for d in ALL if d in _supported or d in dtypes])
     _BY_NAME.update({d.name: d for d in dtypes})
     _BY_MLIR.update({d.mlir: d for d in dtypes})
-    _REGISTERS.update({d.mlir: d.register for d in dtypes})
     try:
         yield
     finally:
-        ALL, _supported = before
-        _restore(_BY_NAME, names)
-        _restore(_BY_MLIR, elements)
-        _restore(_REGISTERS, registers)
-
-
-def _restore(table: dict[str, _Row], before: dict[str, _Row]) -> None:
-    table.clear()
-    table.update(before)
+        ALL, _supported, names, elements = before
+        for table, old in ((_BY_NAME, names), (_BY_MLIR, elements)):
+            table.clear()
+            table.update(old)
 
 
 # ---- finding one ----------------------------------------------------------------------------------------------
@@ -305,7 +293,8 @@ def by_mlir(text: str) -> DType:
 
 def register_type(element: str) -> str:
     """The MLIR type of a scalar in a register; what is no element (a pointer, an index, a tensor) has its own."""
-    return _REGISTERS.get(element, element)
+    dtype = _BY_MLIR.get(element)
+    return element if dtype is None else dtype.register
 
 
 def by_safetensors(text: str) -> DType | None:

@@ -52,7 +52,7 @@ class Node(NamedTuple):
     @property
     def has_effect(self) -> bool:
         """Whether the op, or one in its regions, does something besides giving results."""
-        return self.op.effect or any(n.has_effect for r in self.regions for n in r.graph.nodes)
+        return self.op.effect or any(r.graph.has_effect for r in self.regions)
 
 
 @dataclass
@@ -128,6 +128,20 @@ class Graph:
             return self
         nodes = [n._replace(attrs=_changed(n.attrs, change)) if n.op.regions else n for n in self.nodes]
         return Graph(self.avals, self.inputs, nodes, self.outputs, self.updates, self.sizes)
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether the program does something besides giving results."""
+        return any(n.has_effect for n in self.nodes)
+
+    def live_nodes(self) -> list[Node]:
+        """The nodes that an output, an error or an effect depends on, in order."""
+        live, kept = set(self.outputs), []
+        for node in reversed(self.nodes):
+            if node.may_fail or node.has_effect or not live.isdisjoint(node.results):
+                live.update(node.operands)
+                kept.append(node)
+        return kept[::-1]
 
     def producers(self) -> dict[int, Node]:
         """The node that defines each value; inputs are absent."""

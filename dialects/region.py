@@ -34,14 +34,9 @@ def inlined(region: Region, values: Sequence[Value]) -> list[Value]:
 
 def without_dead_code(graph: Graph) -> Graph:
     """Only what its outputs, its errors and its effects depend on, numbered anew: inputs, then results in order."""
-    live, kept = set(graph.outputs), []
-    for node in reversed(graph.nodes):
-        if node.may_fail or node.has_effect or not live.isdisjoint(node.results):
-            live.update(node.operands)
-            kept.append(node)
     made = Graph()
     ids = {v: made.add_input(graph.avals[v]) for v in graph.inputs}
-    for node in reversed(kept):
+    for node in graph.live_nodes():
         ids.update((v, made.add_value(graph.avals[v])) for v in node.results)
         operands, results = (tuple(ids[v] for v in values) for values in (node.operands, node.results))
         made.nodes.append(node._replace(operands=operands, results=results))

@@ -27,7 +27,6 @@ from flambeau.sizing import assembled_as_is, bound
 
 # ---- a builder that records -----------------------------------------------------------------------------------
 
-SIZE_ATTRIBUTES = {"shape", "sizes", "low", "high"}  #: attributes of ops in which ints are extents
 _primitives: dict[str, Function] = {}
 
 
@@ -35,7 +34,7 @@ def primitive(op: OpRecord) -> Function:
     """A recorded function that is one primitive op: called with a list of tensors and the op's attributes in order."""
     found = _primitives.get(op.name)
     if found is None:
-        kinds = [(name, "size" if name in SIZE_ATTRIBUTES else "static", REQUIRED, False) for name in op.attrs]
+        kinds = [(name, "size" if name in regions.SIZE_ATTRIBUTES else "static", REQUIRED, False) for name in op.attrs]
 
         def rule(operands: list[Value], **attrs: Any) -> Value | tuple[Value, ...]:
             results = builder().emit_all(op, operands, tuple(attrs[name] for name in op.attrs))
@@ -60,11 +59,6 @@ class TensorBuilder(Builder):
 
     def value(self, tensor: Tensor) -> Value:
         return Value(self, tensor, Aval(tensor.shape, tensor.dtype))
-
-
-_number = Function(
-    "number", (("value", "operand", REQUIRED, False),), "pure", lambda value: find("reshape")(value, shape=())
-)  # a Python number as a 0-d tensor
 
 
 def same(tensor: Tensor) -> Tensor:
@@ -132,7 +126,7 @@ class _Tape:
             slot = self._slot_of(v)
             number = None if slot is None else recorder.trace_scalar(slot)
             if number is not None:
-                found[v] = self.builder.value(_number(number))
+                found[v] = self.builder.value(regions.number(number))
             elif slot is not None and self.asm.slots[slot] in computable:
                 found[v] = self.builder.value(recorder.tensor_for_slot(slot))
             elif (node := self.graph.producer(v)) is not None:

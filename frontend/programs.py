@@ -76,7 +76,7 @@ class Runner:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.apart = bool(graph.sizes) and not is_consistent(graph)
-        self.has_effect = any(n.has_effect for n in graph.nodes)  # then it stays here, and calls what the plan notes
+        self.has_effect = graph.has_effect  # then it stays here, and calls what the plan notes
         self._executables: dict[tuple[int, ...], Any] = {}
 
     def executable(self, sizes: Sequence[int]) -> Any:

@@ -30,7 +30,7 @@ from flambeau.sizing import bound
 # ---- regions whose sizes are open -----------------------------------------------------------------------------
 
 #: Attributes of ops in which ints are extents.
-SIZE_ATTRIBUTES = frozenset({"shape", "sizes", "low", "high", "size", "length"})
+SIZE_ATTRIBUTES = frozenset({"shape", "sizes", "low", "high", "size"})
 _HOLE = "size"
 
 
@@ -96,8 +96,8 @@ def _open(op: OpRecord, attrs: tuple, size: Callable[[int], Any], inner: Callabl
         elif name in SIZE_ATTRIBUTES:
             made.append(_changed(x, size))
         elif op.name == "constant" and name == "value" and type(x) in (int, float) and LEAST <= x == x // 1 < 2**31:
-            number = size(int(x))
-            made.append(type(x)(number) if type(number) is int else number)
+            n = size(int(x))
+            made.append(type(x)(n) if type(n) is int else n)
         else:
             made.append(x)
     return tuple(made)
@@ -236,7 +236,7 @@ def joined(traced: Sequence[Traced], first: Sequence[Tensor] = ()) -> tuple[list
 def _place(read: Any, operands: list[Tensor]) -> int:
     """Where an operand is, added if it is none yet."""
     if not isinstance(read, Tensor):
-        operands.append(_number(read))
+        operands.append(number(read))
         return len(operands) - 1
     for k, known in enumerate(operands):
         if recorder.view_info(known)[0] is None and recorder.same_storage(known, read):
@@ -257,6 +257,6 @@ def _region(graph: Graph, at: Sequence[int | None], operands: Sequence[Tensor]) 
 
 
 #: A Python number as a 0-d tensor.
-_number = Function(
+number = Function(
     "number", (("value", "operand", REQUIRED, False),), "pure", lambda value: find("reshape")(value, shape=())
 )

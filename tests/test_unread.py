@@ -133,7 +133,7 @@ def test_recording_and_differentiating_is_linear(program):
     assert third - second <= 1.15 * 2 * (second - first)
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
+@pytest.mark.parametrize("program", [*PROGRAMS, hooks_on_views], ids=lambda p: p.__name__)
 def test_what_waits_in_a_trace_changes_no_gradient(program):
     _, together = work(program, 5)
     step, results = program()

@@ -12,12 +12,12 @@ from dataclasses import replace
 
 from flambeau.compiler.groups.builder import from_cluster, may_fail
 from flambeau.compiler.groups.form import Group
-from flambeau.compiler.groups.replay import Replayed, replay
+from flambeau.compiler.groups.replay import replay
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.kernel import Cluster, Lowered
+from flambeau.compiler.passes.cluster import kind_of
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import Kind
 
 #: The module whose `lower` makes kernels of a cluster, per family of targets and kind of cluster.
 _CODE_GENERATORS = {
@@ -41,17 +41,11 @@ def lower(group: Group | None, machine: Target) -> Lowered:
     if group is None:
         return Lowered()
     replayed = replay(group)
-    kind = kind_of(replayed)
+    kind = kind_of(replayed.graph)
     cluster = Cluster(kind, replayed.graph, errors=replayed.errors)
     lowered = code_generator(machine.family, kind)(cluster, machine)
     lowered.graph = replace(replayed.graph, nodes=[])
     return lowered
-
-
-def kind_of(replayed: Replayed) -> str:
-    """Which generators make kernels of a group."""
-    is_product = any(n.op.kind is Kind.CONTRACTION for n in replayed.graph.nodes)
-    return "contraction" if is_product else "loops"
 
 
 def read_back(group: Group) -> Group:

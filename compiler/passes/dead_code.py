@@ -21,13 +21,7 @@ class DeadCode(Pass):
 
     def __call__(self, graph: Graph) -> Graph:
         graph = graph.with_regions(self)
-        live = set(graph.outputs)
-        kept = []
-        for node in reversed(graph.nodes):
-            if node.may_fail or node.has_effect or not live.isdisjoint(node.results):
-                live.update(node.operands)
-                kept.append(node)
         copy = Copy(graph)
-        for node in reversed(kept):
+        for node in graph.live_nodes():
             copy.keep(node)
         return copy.finish()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from flambeau.compiler.groups.form import Body, Group, GroupError
+from flambeau.compiler.groups.form import Call, Generic, Group, GroupError
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.groups.verify import verify
 from flambeau.compiler.passes import Pass
@@ -90,8 +90,9 @@ def check(before: Group, after: object) -> None:
 
 def failures(group: Group) -> set[Any]:
     """The numbers of what may fail in a group."""
-    found = {op.attribute["code"] for op in group.ops if not hasattr(op, "body") and "code" in op.attribute}
+    found: set[Any] = set()
     for op in group.ops:
-        bodies: tuple[Body, ...] = (op.body,) if hasattr(op, "body") else op.regions
-        found.update(o.attribute for body in bodies for o in body.ops if o.name == "flambeau.check")
+        found.update({op.attribute["code"]} if isinstance(op, Call) and "code" in op.attribute else ())
+        for body in (op.body,) if isinstance(op, Generic) else op.regions:
+            found.update(o.attribute for o in body.ops if o.name == "flambeau.check")
     return found

@@ -7,7 +7,7 @@ the program again without that pass. Next: `boundary.py`, which runs them; `stag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from flambeau.compiler import boundary, foreign
@@ -18,41 +18,41 @@ from flambeau.compiler.passes import Pass, registry
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.plugins import Offer, PluginError
 
+#: The stage that makes fusion groups: what follows it works on those.
+GROUPS = "linalg"
+Loaded = tuple[Offer, type[Pass]]
+
 
 def run(graph: Graph, stage: str, options: Options, stages: tuple[str, ...]) -> Graph:
     """`graph` after the plug-ins' passes that follow `stage`, one of `stages`. Raises PluginError."""
-    for offer, cls in _loaded(options, stages):
-        if cls.after == stage:
-            graph = _run(cls, offer, graph)
+    for offer, cls in following(stage, options, stages):
+        graph = _run(cls, offer, graph)
     return graph
 
 
-def on_group(group: Group, options: Options, stages: tuple[str, ...], lower: Callable[[Group], object]) -> Group:
-    """A fusion group after the plug-ins' passes that follow the stage that makes groups. What a pass changes must be something
-    that `lower` follows. Raises PluginError."""
-    for offer, cls in _loaded(options, stages):
-        if cls.after == "linalg":
-            with boundary.beyond(offer, len(group.ops)):
-                found = cls()(group)
-            check_group(offer, group, found, lower)
-            group = found
-    return group
-
-
-def names_on_groups(options: Options, stages: tuple[str, ...]) -> list[str]:
-    """The passes that `on_group` runs."""
-    return [boundary.named(offer) for offer, cls in _loaded(options, stages) if cls.after == "linalg"]
-
-
-def _loaded(options: Options, stages: tuple[str, ...]) -> Iterator[tuple[Offer, type[Pass]]]:
+def following(stage: str, options: Options, stages: tuple[str, ...]) -> list[Loaded]:
+    """The plug-ins' passes that follow a stage; passes may follow `stages` and the one that makes groups. Raises PluginError."""
+    allowed, found = (*stages, GROUPS), []
     for offer in foreign.passes(options):
         with boundary.beyond(offer, 0):
             cls = registry.load(offer)
-        if cls.after and cls.after not in (*stages, "linalg"):
+        if cls.after and cls.after not in allowed:
             raise PluginError(
-                f"[plug-in] pass {foreign.named([offer])} runs after '{cls.after}'. Choose of {', '.join((*stages, 'linalg'))}."
+                f"[plug-in] pass {foreign.named([offer])} runs after '{cls.after}'. Choose of {', '.join(allowed)}."
             )
-        yield offer, cls
+        if cls.after == stage:
+            found.append((offer, cls))
+    return found
+
+
+def on_group(group: Group, passes: Iterable[Loaded], lower: Callable[[Group], object]) -> Group:
+    """A fusion group after passes of plug-ins. What one changes must be something that `lower` follows. Raises PluginError."""
+    for offer, cls in passes:
+        with boundary.beyond(offer, len(group.ops)):
+            found = cls()(group)
+        check_group(offer, group, found, lower)
+        group = found
+    return group
 
 
 def _run(cls: type[Pass], offer: Offer, graph: Graph) -> Graph:

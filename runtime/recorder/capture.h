@@ -22,8 +22,8 @@ PyObject *fb_py_capture_note(PyObject *module, PyObject *args);
 PyObject *fb_py_capture_outside(PyObject *module, PyObject *tensor);
 PyObject *fb_py_capturing(PyObject *module, PyObject *unused);
 
-int fb_capture_start(fb_recorder *rec,
-                     fb_region *region); /* region: NULL, or it is one, whose free is then the capture's */
+/* `region`: NULL, or it is one, whose free is then the capture's. */
+int fb_capture_start(fb_recorder *rec, fb_region *region);
 int fb_capture_finish(fb_recorder *rec); /* drops the trace and takes back what it has changed */
 fb_region *fb_capture_region(const fb_recorder *rec);
 int fb_region_hold(fb_recorder *rec, fb_cell *cell); /* it reads the cell, which lives until the region ends */

@@ -112,15 +112,15 @@ struct fb_recorder {
   fb_places places;
   uint32_t calls_left, look_again; /* until the trace is cut where the program repeats; see fb_note_repetition */
   size_t held_bytes;               /* inputs that only the trace keeps alive */
-  PyObject *exported,
-      *notes;           /* its export up to `exported_to`, and what Python code has worked out about it; or NULL */
-  uint32_t exported_to; /* depth */
+  /* Its export up to a depth, and what Python code has worked out about it; or NULL. */
+  PyObject *exported, *notes;
+  uint32_t exported_to;
   fb_phase phase;
 
   fb_recorder *next, *idle;
   fb_capture *capture; /* NULL, or what its thread captures */
-  fb_recorder
-      *outer; /* NULL, or it records a region: whose values, and those of its outer ones, it reads as they are */
+  /* NULL, or it records a region: whose values, and those of its outer ones, it reads as they are. */
+  fb_recorder *outer;
   uint32_t mode;
   fb_mode_block *blocks; /* that have changed the mode, the innermost last */
   uint32_t n_blocks, cap_blocks;
