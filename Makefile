@@ -25,7 +25,7 @@ test-lit: $(VENV)/.test
 test-py: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(TESTS)
 
-# What the last run skipped, with more installed: REQUIRE names what must be there now.
+# What was skipped when it last ran, with more installed: REQUIRE names what must be there now.
 REQUIRE ?=
 test-skipped: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --skipped-before --require "$(REQUIRE)" $(TESTS)

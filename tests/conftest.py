@@ -140,11 +140,22 @@ def refused(config) -> list[tuple[str, str]]:
     return [(test, reason) for test, reason in skips(config) if need(reason) is None or need(reason) in required]
 
 
+def _remember_skips(config) -> None:
+    """Of every test what its own last run did: one that did not run now stays as it was."""
+    if not hasattr(config, "cache"):  # pytest without its cache
+        return
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reports = [r for found in reporter.stats.values() for r in found] if reporter else []
+    ran = {report.nodeid for report in reports if hasattr(report, "when")}
+    before = [test for test in config.cache.get(_LAST, []) if test not in ran]
+    config.cache.set(_LAST, before + [test for test, _ in skips(config)])
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     if hasattr(session.config, "workerinput"):  # a worker of xdist: the process that reports is another
         return
-    session.config.cache.set(_LAST, [test for test, _ in skips(session.config)])
+    _remember_skips(session.config)
     if refused(session.config) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

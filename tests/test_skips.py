@@ -56,6 +56,18 @@ def test_what_was_skipped_runs_by_itself(run):
     assert run(THERE, "--skipped-before").returncode == 5  # nothing was skipped any more
 
 
+def test_a_run_of_other_tests_forgets_none(run):
+    assert run(MISSING).returncode == 0
+    assert run(MISSING, "-k", "test_runs").returncode == 0
+    done = run(THERE, "--skipped-before", "--require", "torch")
+    assert done.returncode == 0 and "1 passed, 1 deselected" in done.stdout, done.stdout
+
+
+def test_without_pytests_cache_nothing_is_remembered(run):
+    done = run(MISSING, "-p", "no:cacheprovider")
+    assert done.returncode == 0 and "skipped: 1 for want of torch" in done.stdout, done.stdout + done.stderr
+
+
 def test_only_needs_that_are_known_can_be_required(run):
     done = run(THERE, "--require", "pytorch")
     assert done.returncode == 4 and "--require knows torch" in done.stderr
