@@ -18,7 +18,7 @@ import numpy as np
 from flambeau.compiler import foreign, linker, pool, stages
 from flambeau.compiler.explanation import explanation
 from flambeau.compiler.export_header import header
-from flambeau.compiler.export_object import Contents, object_code
+from flambeau.compiler.export_object import Contents, write_object
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.compiler.targets import platforms
@@ -79,7 +79,8 @@ def write(folder: Path, request: Request, target: str, executable: bool) -> Path
     platform = platforms.find(target)
     contents = compile(request, platform)
     object_file = folder / f"{request.name}.o"
-    object_file.write_bytes(object_code(contents, platform.machine_target()))
+    with object_file.open("wb") as file:
+        write_object(file, contents, platform.machine_target())
     (folder / f"{request.name}.h").write_text(header(contents, platform))
     copy_runtime(folder)
     if not executable:

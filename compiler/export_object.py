@@ -1,14 +1,14 @@
 """The object file of an exported program: kernels, plan, weights and the functions of its C interface.
 
 In: a `Contents`. Out: LLVM IR text of the tables (`tables`), which mirror `flambeau/runtime.h` and `flambeau/program.h`
-one to one, and the object code of tables and kernels together (`object_code`). Next: `export.py`.
+one to one, and the object file of tables, kernels and weights together (`write_object`). Next: `export.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from flambeau.compiler import backend, elf
@@ -54,19 +54,35 @@ class Contents:
 
 # ---- tables as LLVM IR ----------------------------------------------------------------------------------------
 
+#: Bytes of an array from which on it is no text of the module.
+_MANY = 4096
 _ESCAPED = [f"\\{byte:02X}" for byte in range(256)]
 
 
 class Tables:
-    """Constant data under construction; every method returns a pointer operand to what it added."""
+    """Constant data under construction; every method returns a pointer operand to what it added. What is too large for
+    text is in `data`, in order, which starts at `symbol`."""
 
-    def __init__(self) -> None:
+    def __init__(self, symbol: str) -> None:
         self.lines: list[str] = []
+        self.data: list[memoryview] = []
+        self.symbol = symbol
+        self._used = 0
 
     def blob(self, data: bytes) -> str:
         """Bytes on a 64-byte boundary."""
         text = "".join([_ESCAPED[b] for b in data])
-        return self._add(f'[{len(data)} x i8] c"{text}"', 64) if data else "null"
+        return self._add(f'[{len(data)} x i8] c"{text}"', elf.ALIGNMENT) if data else "null"
+
+    def elements(self, array: np.ndarray) -> str:
+        """The elements of an array, row-major, on a 64-byte boundary; many of them by way of `data`."""
+        array = np.ascontiguousarray(array)
+        if array.nbytes < _MANY:
+            return self.blob(array.tobytes())
+        pointer = f"getelementptr (i8, ptr @{self.symbol}, i64 {self._used})"
+        self.data.append(array.reshape(-1).view(np.uint8).data)
+        self._used += -(-array.nbytes // elf.ALIGNMENT) * elf.ALIGNMENT
+        return pointer
 
     def text(self, text: str) -> str:
         return self.blob(text.encode() + b"\0")
@@ -99,22 +115,24 @@ def kernel_name(program: str, index: int) -> str:
     return f"{program}_kernel_{index}"
 
 
-def tables(contents: Contents, target: str) -> str:
-    """The tables and functions of a program, as the text of an LLVM module."""
-    t, name = Tables(), contents.name
+def tables(contents: Contents, target: str) -> tuple[str, Tables]:
+    """The tables and functions of a program: the text of an LLVM module, and where its data is."""
+    name = contents.name
+    t = Tables(f"fb_{name}_data")
     numbers = {source.text: k for k, source in enumerate(contents.kernels())}
     plans = [_struct(_plan(t, p, name, numbers)) for p in (contents.program, contents.explanation) if p]
     type_, value = _struct(_program(t, contents, target))
     kernels = [kernel_name(name, k) for k in numbers.values()]
     lines = [
         *t.lines,
+        *([f"@{t.symbol} = external hidden constant [0 x i8], align {elf.ALIGNMENT}"] if t.data else ()),
         "@state = private global ptr null, align 8",
         *(f"@plan.{k} = private constant {kind} {plan}, align 8" for k, (kind, plan) in enumerate(plans)),
         f"@{name}_program = constant {type_} {value}, align 8",
         *(f"declare void @{kernel}(ptr, ptr, i64, i64, ptr)" for kernel in kernels),
         _FUNCTIONS.replace("NAME", name),
     ]
-    return "\n".join(lines)
+    return "\n".join(lines), t
 
 
 #: The C interface; see `export_header.py`.
@@ -187,8 +205,8 @@ def _program(t: Tables, contents: Contents, target: str) -> list[tuple[str, Any]
         ("ptr", t.structs(_TENSOR, [_tensor(t, aval) for aval in contents.outputs])),
         ("ptr", t.structs(_SOURCE, [_source(t, source) for source in contents.sources])),
         ("ptr", t.array("ptr", errors)),
-        ("ptr", t.array("ptr", [t.blob(_bytes(a)) for a in contents.sample_inputs])),
-        ("ptr", t.array("ptr", [t.blob(_bytes(a)) for a in contents.expected])),
+        ("ptr", t.array("ptr", [t.elements(a) for a in contents.sample_inputs])),
+        ("ptr", t.array("ptr", [t.elements(a) for a in contents.expected])),
         ("ptr", "@state"),
         ("ptr", "@plan.1" if contents.explanation else "null"),
         ("ptr", t.structs(_CHECK, [_check(t, check) for check in contents.checks])),
@@ -219,22 +237,33 @@ def _tensor(t: Tables, aval: Aval) -> tuple[Any, ...]:
 
 
 def _source(t: Tables, source: int | np.ndarray) -> tuple[Any, ...]:
-    return (source, "null", 0) if isinstance(source, int) else (-1, t.blob(_bytes(source)), source.nbytes)
-
-
-def _bytes(array: np.ndarray) -> bytes:
-    return np.ascontiguousarray(array).tobytes()
+    return (source, "null", 0) if isinstance(source, int) else (-1, t.elements(source), source.nbytes)
 
 
 # ---- object code ----------------------------------------------------------------------------------------------
 
 
-def object_code(contents: Contents, target: Target) -> bytes:
-    """The object file. Raises CompileError, or RuntimeError if it would need more than the runtime."""
+def write_object(file: BinaryIO, contents: Contents, target: Target) -> None:
+    """Write the object file. Raises CompileError, RuntimeError if it would need more than the runtime, and OSError."""
+    text, t = tables(contents, target.name)
+    code = _object_code(text, contents, target)
+    defined = {t.symbol} if t.data else set()
+    if unknown := set(elf.undefined_symbols(code)) - RUNTIME_SYMBOLS - defined:
+        raise RuntimeError(
+            f"[export] the code calls {', '.join(sorted(unknown))}, which the runtime lacks. Report this."
+        )
+    if t.data:
+        elf.write_with_data(file, code, t.symbol, t.data)
+    else:
+        file.write(code)
+
+
+def _object_code(text: str, contents: Contents, target: Target) -> bytes:
+    """Tables and kernels, linked."""
     import llvmlite.binding as llvm
 
     machine = backend.machine(target)
-    module = llvm.parse_assembly(tables(contents, target.name))
+    module = llvm.parse_assembly(text)
     module.triple = target.triple
     module.data_layout = str(machine.target_data)
     options = Options(target=target.name)
@@ -243,9 +272,4 @@ def object_code(contents: Contents, target: Target) -> bytes:
         kernel.get_function("kernel").name = kernel_name(contents.name, k)
         module.link_in(kernel)
     module.verify()
-    code = machine.emit_object(module)
-    if unknown := set(elf.undefined_symbols(code)) - RUNTIME_SYMBOLS:
-        raise RuntimeError(
-            f"[export] the code calls {', '.join(sorted(unknown))}, which the runtime lacks. Report this."
-        )
-    return code
+    return machine.emit_object(module)

@@ -40,6 +40,13 @@ struct fb_buffer {
   int32_t size_class;
 };
 
+/* Makes a header of the caller's a buffer over memory of the caller's, for as long as both last: whoever holds a
+ * reference must give it back by then, the first one excepted. */
+static inline void fb_buffer_borrow(fb_buffer *header, void *data, size_t bytes) {
+  *header = (fb_buffer){.data = data, .bytes = bytes};
+  atomic_init(&header->refs, 1);
+}
+
 /* Blocks of at least FB_BIG_BLOCK bytes come as whole pages straight from the system. */
 #define FB_BIG_BLOCK ((size_t)1 << 20)
 void *fb_pages_alloc(size_t bytes);

@@ -58,33 +58,49 @@ static fb_status get_state(const fb_program *p, const program_state **out) {
   return FB_OK;
 }
 
-static fb_status gather_inputs(const fb_program *p, const program_state *state, const void *const *inputs,
-                               fb_input *gathered) {
+/* What one run needs, in one block of the pool: after the first run it costs no allocation. */
+typedef struct {
+  fb_buffer *headers; /* per input of the plan: the caller's memory as a buffer, which ends with the run */
+  fb_input *inputs;
+  fb_buffer **made;
+} program_frame;
+
+static fb_status take_frame(const fb_program *p, int32_t n, program_frame *frame, fb_buffer **block) {
+  size_t header_bytes = (size_t)n * sizeof(fb_buffer), input_bytes = (size_t)n * sizeof(fb_input);
+  fb_status status = fb_buffer_alloc(header_bytes + input_bytes + (size_t)p->n_outputs * sizeof(fb_buffer *), block);
+  if (status != FB_OK)
+    return status;
+  char *base = (char *)fb_buffer_data(*block);
+  *frame = (program_frame){(fb_buffer *)base, (fb_input *)(base + header_bytes),
+                           (fb_buffer **)(base + header_bytes + input_bytes)};
+  return FB_OK;
+}
+
+static void gather_inputs(const fb_program *p, const program_state *state, const void *const *inputs,
+                          const program_frame *frame) {
   for (int32_t i = 0; i < state->n; i++) {
     const fb_source *source = &p->sources[i];
     fb_buffer *buffer = state->constants[i];
     if (source->input >= 0) {
-      void *data = (void *)inputs[source->input];
-      fb_status status = fb_buffer_wrap(data, p->inputs[source->input].bytes, NULL, NULL, &buffer);
-      if (status != FB_OK)
-        return status;
+      buffer = &frame->headers[i];
+      fb_buffer_borrow(buffer, (void *)inputs[source->input], p->inputs[source->input].bytes);
     }
-    gathered[i] = (fb_input){.data = fb_buffer_data(buffer), .buffer = buffer};
+    frame->inputs[i] = (fb_input){.data = fb_buffer_data(buffer), .buffer = buffer};
   }
-  return FB_OK;
 }
 
 static fb_status run(const fb_program *p, const program_state *state, const void *const *inputs, void *const *outputs,
-                     fb_input *gathered, fb_buffer **made) {
-  fb_run call = {.inputs = gathered, .outputs = made};
-  fb_status status = gather_inputs(p, state, inputs, gathered);
-  if (status == FB_OK)
-    status = fb_plan_run(state->plan, &call);
+                     const program_frame *frame) {
+  fb_run call = {.inputs = frame->inputs, .outputs = frame->made};
+  gather_inputs(p, state, inputs, frame);
+  fb_status status = fb_plan_run(state->plan, &call);
   if (status == FB_KERNEL_FAILED)
-    return fb_program_explain(p, gathered, call.failure);
-  for (int32_t i = 0; status == FB_OK && i < p->n_outputs; i++)
+    return fb_program_explain(p, frame->inputs, call.failure);
+  for (int32_t i = 0; status == FB_OK && i < p->n_outputs; i++) {
     if (p->outputs[i].bytes > 0)
-      memcpy(outputs[i], fb_buffer_data(made[i]), p->outputs[i].bytes);
+      memcpy(outputs[i], fb_buffer_data(frame->made[i]), p->outputs[i].bytes);
+    fb_buffer_release(frame->made[i]);
+  }
   return status;
 }
 
@@ -111,20 +127,12 @@ fb_status fb_program_run(const fb_program *p, const void *const *inputs, void *c
     status = get_state(p, &state);
   if (status != FB_OK)
     return status;
-  size_t input_bytes = (size_t)state->n * sizeof(fb_input), output_bytes = (size_t)p->n_outputs * sizeof(fb_buffer *);
-  fb_buffer *frame; /* from the pool: after the first run it costs no allocation */
-  if ((status = fb_buffer_alloc(input_bytes + output_bytes, &frame)) != FB_OK)
+  program_frame frame;
+  fb_buffer *block;
+  if ((status = take_frame(p, state->n, &frame, &block)) != FB_OK)
     return status;
-  fb_input *gathered = (fb_input *)fb_buffer_data(frame);
-  fb_buffer **made = (fb_buffer **)(gathered + state->n);
-  memset(gathered, 0, input_bytes + output_bytes);
-  status = run(p, state, inputs, outputs, gathered, made);
-  for (int32_t i = 0; i < p->n_outputs; i++)
-    fb_buffer_release(made[i]);
-  for (int32_t i = 0; i < state->n; i++)
-    if (p->sources[i].input >= 0)
-      fb_buffer_release(gathered[i].buffer);
-  fb_buffer_release(frame);
+  status = run(p, state, inputs, outputs, &frame);
+  fb_buffer_release(block);
   return status;
 }
 
