@@ -13,6 +13,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from flambeau.compiler import elf, literals, mlir
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
 from flambeau.compiler.targets import Target, find
+from flambeau.dialects.aval import CPU
 from flambeau.dialects.locks import process_lock
 
 #: MLIR's passes from kernel text to the llvm dialect, by family of targets. For GPUs, `math` goes first: what is left of it
@@ -42,6 +44,13 @@ class CompileError(RuntimeError):
 def compile_object(source: KernelSource, options: Options) -> bytes:
     """The object code of a kernel. Raises CompileError."""
     return _compile(source, options, emit_object)
+
+
+def compile_code(source: KernelSource, options: Options) -> bytes:
+    """What a kernel's device loads: object code, or PTX. Raises CompileError."""
+    if source.device == CPU:
+        return compile_object(source, options)
+    return compile_assembly(source, replace(options, target=options.target_of(source.device))).encode()
 
 
 def compile_module(source: KernelSource, options: Options) -> Any:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from flambeau.compiler import kernel_cache
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
+from flambeau.dialects.aval import CPU
 from flambeau.runtime import progress
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Crew:
 
     def offer(self, source: KernelSource) -> None:
         """A kernel that will be asked for. Workers may begin with it now."""
-        if source.text in self._offered:
+        if source.device != CPU or source.text in self._offered:  # code for another device is loaded by this process
             return
         self._offered.add(source.text)
         if kernel_cache.shared().holds(source, self.options):
@@ -83,7 +84,7 @@ class Crew:
         for source in sources:
             self.offer(source)
         made = self._compile({s.text for s in sources}) if self._out or self._back else {}
-        return [made.get(s.text) or self._made(s) for s in sources]
+        return [(made.get(s.text) if s.device == CPU else None) or self._made(s) for s in sources]
 
     def _made(self, source: KernelSource) -> int:
         """The address of a kernel, compiled here if it is not there yet."""

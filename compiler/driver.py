@@ -16,7 +16,7 @@ from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from flambeau.compiler import foreign, kernel_cache, plan_cache, report, targets
+from flambeau.compiler import devices, foreign, kernel_cache, plan_cache, report, targets
 from flambeau.compiler.crew import Crew
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program, pinned
@@ -40,6 +40,7 @@ def compile(graph: Graph, options: Options | None = None) -> Executable:
     a target whose code cannot run here."""
     options = options or Options.from_environment()
     targets.check_runs_here(options.target)
+    options = devices.with_targets(graph, options)
     foreign.warn_of_names()
     key = plan_cache.key(graph, options)
     with _lock:
@@ -354,7 +355,7 @@ class Compiled:
         return True
 
     def _use(self, program: Program, addresses: Sequence[int], origin: str, seconds: float) -> None:
-        self.plans.append(runtime.Plan(tuple(program.spec), tuple(addresses)))
+        self.plans.append(devices.link(program, addresses))
         self._requests = 0
         self._stored = [p for p in self._stored or [] if p is not program]
         self.report.fused(program, origin, seconds)

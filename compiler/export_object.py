@@ -187,6 +187,8 @@ def _plan(t: Tables, program: Program, name: str, numbers: dict[str, int]) -> li
         ("i64", len(spec.constants)),
         ("ptr", t.structs("{ i32, i32 }", spec.guards)),
         ("i32", len(spec.guards)),
+        ("i32", 0),  # devices
+        *(("ptr", "null") for _ in range(4)),
     ]
 
 

@@ -1,8 +1,8 @@
 """The generic tier: a program run op by op, with the same bits as the fused one.
 
 In: a graph, its inputs and the sizes its symbols stand for. Out: `Buffer`s. Where a record's NumPy reference is exact it
-stands in; every other op is a one-op program compiled like any other (`one_op.py`). This tier also names the op that
-failed: `run_prefix`. Next: `driver.py`.
+stands in; every other op, and every op on another device, is a one-op program compiled like any other (`one_op.py`). Values of the
+CPU are arrays meanwhile, others stay in their Buffers. This tier also names the op that failed: `run_prefix`. Next: `driver.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from flambeau.compiler.one_op import Link, OneOps
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.graph import Graph, Node, Region
 from flambeau.dialects.tape import nan
 from flambeau.runtime import _binding as runtime
@@ -70,7 +70,7 @@ class Interpreter:
             for v in self._dead[position]:
                 if v not in wanted:
                     del values[v]
-        prefix.values = {v: to_buffer(x) for v, x in values.items() if v in wanted}
+        prefix.values = {v: _kept(x) for v, x in values.items() if v in wanted}
         return prefix
 
     def _at(self, sizes: tuple[int, ...]) -> Graph:
@@ -84,13 +84,11 @@ class Interpreter:
                 self._bound.popitem(last=False)
         return found
 
-    def _run(
-        self, graph: Graph, position: int, values: dict[int, np.ndarray], sizes: Sequence[int]
-    ) -> list[np.ndarray]:
+    def _run(self, graph: Graph, position: int, values: dict[int, Any], sizes: Sequence[int]) -> list[Any]:
         node = graph.nodes[position]
         operands = [values[v] for v in node.operands]
         results = [graph.avals[v] for v in node.results]
-        if node.op.run is not None:
+        if node.op.run is not None and graph.device(node) == CPU:  # elsewhere its plan moves it here
             return self._control(position, node, operands, sizes)
         try:
             found = self._ops.find(position, sizes)
@@ -100,8 +98,8 @@ class Interpreter:
                 seen = [v in self._seen for v in node.results]
                 return [nan.canonical_nan.reference(x) if s else x for x, s in zip(arrays, seen)]
             plan, symbols = found
-            buffers = plan.run([exported(np.ascontiguousarray(x).reshape(x.shape)) for x in operands], symbols)
-            return [to_array(x, aval) for x, aval in zip(buffers, results, strict=True)]
+            buffers = plan.run([_given(x) for x in operands], symbols)
+            return [_held(x, aval) for x, aval in zip(buffers, results, strict=True)]
         except runtime.KernelFailed as error:
             if node.op.failure is None:
                 raise located(error, node) from None
@@ -141,10 +139,25 @@ def out_of_memory(error: MemoryError) -> Exception:
     return runtime.OutOfMemory(f"[memory] {said[:1].lower()}{said[1:]}. Free tensors or use smaller ones.")
 
 
-def _read_inputs(graph: Graph, inputs: Sequence[Any]) -> dict[int, np.ndarray]:
+def _held(value: Any, aval: Aval) -> Any:
+    """What stands for a value while the program runs: an array, or the Buffer itself on another device."""
+    return to_array(value, aval) if aval.device == CPU else value
+
+
+def _given(value: Any) -> Any:
+    """A value that is held, as a plan takes it."""
+    return exported(np.ascontiguousarray(value).reshape(value.shape)) if isinstance(value, np.ndarray) else value
+
+
+def _kept(value: Any) -> Any:
+    """A value that is held, as a Buffer."""
+    return to_buffer(value) if isinstance(value, np.ndarray) else value
+
+
+def _read_inputs(graph: Graph, inputs: Sequence[Any]) -> dict[int, Any]:
     if len(inputs) != len(graph.inputs):
         raise RuntimeError(f"[run] the program has {len(graph.inputs)} inputs, got {len(inputs)}. Pass one each.")
-    return {v: to_array(x, graph.avals[v]) for v, x in zip(graph.inputs, inputs)}
+    return {v: _held(x, graph.avals[v]) for v, x in zip(graph.inputs, inputs)}
 
 
 def located(error: Exception, node: Node) -> Exception:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Int
 
@@ -20,11 +21,16 @@ class KernelSource:
 
     `(%bufs: !llvm.ptr, %dims: !llvm.ptr, %lo: i64, %hi: i64, %scratch: !llvm.ptr)`.
     The text is canonical (same computation, same text; no locations): it is the cache key. `label`
-    is for people: dumps, profiles, `explain()`.
+    is for people: dumps, profiles, `explain()`. `device` is where it runs.
     """
 
     text: str
     label: str
+    device: str = CPU
+
+
+#: Stands for the runtime's built-in move of memory from one device to another.
+TRANSFER = KernelSource("", "transfer")
 
 
 @dataclass(frozen=True)
@@ -91,11 +97,17 @@ class Cluster:
     `errors` are the numbers of results that may fail; None: the place of their ops among those that may.
     """
 
-    kind: str  # "loops" | "contraction" | "control"
+    kind: str  # "loops" | "contraction" | "control" | "transfer"
     graph: Graph
     operands: tuple[int, ...] = ()
     results: tuple[int, ...] = ()
     errors: dict[int, int] | None = None
+
+    @property
+    def device(self) -> str:
+        """Where the cluster computes and what it stores lies; of a transfer, where that goes."""
+        results = [v for n in self.graph.nodes[-1:] for v in n.results] or self.graph.inputs
+        return self.graph.avals[results[0]].device if results else CPU
 
 
 @dataclass

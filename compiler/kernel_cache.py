@@ -18,6 +18,7 @@ from flambeau.compiler import loader, targets
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.object_store import ObjectStore
 from flambeau.compiler.options import Options
+from flambeau.dialects.aval import CPU
 from flambeau.dialects.locks import process_lock
 
 #: The version of `fb_kernel` in `flambeau/runtime.h` that kernels are compiled for.
@@ -63,7 +64,7 @@ class KernelCache:
 
     def find(self, source: KernelSource, options: Options) -> int | None:
         """The address if the kernel is in memory or on disk. Dumping asks for the stages, so it ignores the disk."""
-        targets.check_runs_here(options.target)
+        _check_runs(source, options)
         name = key(source, options)
         with self._lock:
             known = self._addresses.get(name)
@@ -71,7 +72,7 @@ class KernelCache:
                 self.statistics.memory += 1
                 return known
             code = self._stored(name, options)
-            return None if code is None else self._load_stored(name, code)
+            return None if code is None else self._load_stored(source, name, code)
 
     def holds(self, source: KernelSource, options: Options) -> bool:
         """Whether the kernel is in memory, or seems to be on disk: `find` has the last word."""
@@ -88,10 +89,10 @@ class KernelCache:
     def insert(self, source: KernelSource, options: Options, code: bytes) -> int:
         """Load an object that was compiled elsewhere. Raises ValueError if it is for another machine."""
         name = key(source, options)
-        targets.check_runs_here(options.target)
+        _check_runs(source, options)
         with self._lock:
             if name not in self._addresses:
-                self._addresses[name] = loader.load(code)
+                self._addresses[name] = _load(source, code)
             return self._addresses[name]
 
     def compile_and_store(self, source: KernelSource, options: Options) -> bytes:
@@ -101,7 +102,7 @@ class KernelCache:
         name = key(source, options)
         code = self._stored(name, options)
         if code is None:
-            code = backend.compile_object(source, options)
+            code = backend.compile_code(source, options)
             self.statistics.compiled += 1
             if self.store:
                 self.store.write(name, code)
@@ -113,10 +114,10 @@ class KernelCache:
     def _stored(self, name: str, options: Options) -> bytes | None:
         return None if self.store is None or options.dump else self.store.read(name)
 
-    def _load_stored(self, name: str, code: bytes) -> int | None:
+    def _load_stored(self, source: KernelSource, name: str, code: bytes) -> int | None:
         """An entry whose checksum holds may still not link: then it is compiled anew."""
         try:
-            address = loader.load(code)
+            address = _load(source, code)
         except loader.LoadError:
             self.statistics.unloadable += 1
             if self.store:
@@ -127,11 +128,26 @@ class KernelCache:
         return address
 
 
+def _check_runs(source: KernelSource, options: Options) -> None:
+    if source.device == CPU:
+        targets.check_runs_here(options.target)
+
+
+def _load(source: KernelSource, code: bytes) -> int:
+    """The address of a kernel's code, once it is where it runs."""
+    if source.device == CPU:
+        return loader.load(code)
+    from flambeau.compiler import devices
+
+    return devices.find(source.device).handle.load(code)
+
+
 @lru_cache(maxsize=4096)
 def key(source: KernelSource, options: Options) -> str:
     """A kernel's name on disk. The label and the dump folder have no part in it."""
-    target = targets.find(options.target)
-    digest = hashlib.sha256(f"{toolchain()}\0{target!r}\0".encode())
+    target = targets.find(options.target_of(source.device))
+    place = "" if source.device == CPU else f"{source.device}\0"
+    digest = hashlib.sha256(f"{toolchain()}\0{target!r}\0{place}".encode())
     digest.update(source.text.encode())
     return digest.hexdigest()
 

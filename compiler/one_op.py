@@ -14,7 +14,7 @@ from typing import Any
 from flambeau.compiler import foreign
 from flambeau.compiler.identity import graph_key
 from flambeau.compiler.plan_cache import MOST_VARIANTS
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.size import LEAST, Int, Size, evaluate, scope, symbol
 
@@ -29,7 +29,8 @@ class OneOps:
         self._programs: dict[str, OneOp] = {}
         self._nodes: dict[int, tuple[OneOp, tuple[Int, ...]]] = {}
         for position, node in enumerate(graph.nodes):
-            if not node.op.exact and not node.op.regions:
+            is_there = any(graph.avals[v].device != CPU for v in (*node.operands, *node.results))
+            if is_there or (not node.op.exact and not node.op.regions):
                 single, extents = general(graph, node) if graph.sizes else (one_op(graph, node), ())
                 program = self._programs.setdefault(graph_key(single), OneOp(single, link))
                 self._nodes[position] = program, extents
@@ -142,10 +143,11 @@ def general(graph: Graph, node: Node) -> tuple[Graph, tuple[Int, ...]]:
             return tuple(map(renamed, x))
         return extents.setdefault(x, symbol(len(extents))) if isinstance(x, Size) else x
 
-    avals = [Aval(renamed(single.avals[v].shape), single.avals[v].dtype) for v in single.inputs]
+    avals = [single.avals[v]._replace(shape=renamed(single.avals[v].shape)) for v in single.inputs]
+    place = single.avals[single.outputs[0]].device
     attrs = renamed(single.nodes[0].attrs)
     sizes = tuple(evaluate(e, graph.sizes) for e in extents)
     with scope(sizes, by_form=True):
-        results = node.op.infer_results(avals, attrs)
+        results = node.op.infer_results(avals, attrs, place)
     nodes = [single.nodes[0]._replace(attrs=attrs)]
     return replace(single, avals=[*avals, *results], nodes=nodes, sizes=sizes), tuple(extents)

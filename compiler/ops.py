@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from flambeau.compiler import foreign, kernel_cache, plan_cache, pool
+from flambeau.compiler import devices, foreign, kernel_cache, plan_cache, pool
 from flambeau.compiler.build import Build
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.locks import process_lock
-from flambeau.runtime import _binding as runtime
 
 #: Seconds that a step waits for the next answer of a worker.
 PATIENCE = 2.0
@@ -103,4 +102,4 @@ def _lower(key: str, graph: Graph, options: Options) -> Program:
 
 
 def _plan(program: Program, addresses: Sequence[int]) -> Any:
-    return runtime.Plan(tuple(program.spec), tuple(addresses))
+    return devices.link(program, addresses)

@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         usage="flambeau-opt [FILE] [--PASS[=OPTION=VALUE,...]]... [--from STAGE] [--to STAGE] [--target TARGET] "
-        "[--limit SECONDS] [--dtype NAME]...",
+        "[--device NAME=TARGET]... [--limit SECONDS] [--dtype NAME]...",
         epilog=f"passes: {', '.join(registry.names())}\nstages: {', '.join(stages.names())}",
     )
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="the text; - is standard input")
@@ -212,6 +212,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--target", default="host", help="the machine to compile for (default: %(default)s)")
     parser.add_argument(
+        "--device",
+        dest="devices",
+        action="append",
+        default=[],
+        metavar="NAME=TARGET",
+        help="what a device that types name is, as in cuda:0=sm_90 (several times for several)",
+    )
+    parser.add_argument(
         "--mlir-passes",
         default="",
         metavar="PIPELINE",
@@ -225,7 +233,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 #: The tool's own options, which no pass can take over.
-_OPTIONS = frozenset({"help", "from", "to", "target", "limit", "dtype", "mlir-passes", "list-passes", "list-stages"})
+_OPTIONS = frozenset(
+    {"help", "from", "to", "target", "device", "limit", "dtype", "mlir-passes", "list-passes", "list-stages"}
+)
 
 
 def _passes_named(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -265,6 +275,14 @@ def _dtype(name: str) -> dtypes.DType:
     return known[name]
 
 
+def _device(text: str) -> str:
+    name, equals, target = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"[opt] --device {text} names no target. Write it as in cuda:0=sm_90.")
+    targets.find(target)
+    return text
+
+
 def _execute(arguments: Sequence[str]) -> int:
     named, others = _passes_named(arguments)
     args = _parser().parse_args(others)
@@ -279,7 +297,7 @@ def _execute(arguments: Sequence[str]) -> int:
         refused.append(error)
         _complain(describe(error, args.file))
 
-    options = Options(mode="blocking", target=args.target)
+    options = Options(mode="blocking", target=args.target, devices=tuple(map(_device, args.devices)))
     with _limited(args.limit), dtypes.added(*map(_dtype, args.dtypes)):
         passes = [make_pass(name, settings) for name, settings in named]
         text = _read(args.file)

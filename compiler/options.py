@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flambeau.compiler import targets
+from flambeau.dialects.aval import CPU
 from flambeau.runtime import environment
 
 
@@ -55,7 +56,8 @@ class Options:
     for; `dump` is a folder for every stage; `plugins` says whether passes of other packages take part, but for those that
     `without` names; `strict_sizes` raises where a program cannot be compiled for all sizes, instead of compiling it for
     those at hand; `through_mlir` makes every kernel from what MLIR hands back of its fusion group, printed, parsed and
-    verified, instead of from the group itself (the kernels are the same).
+    verified, instead of from the group itself (the kernels are the same); `devices` says what the program's devices other than
+    the CPU are, as in `cuda:0=sm_90`: the driver fills it in.
 
     Raises TypeError or ValueError for a value that a field does not take."""
 
@@ -69,6 +71,7 @@ class Options:
     strict_sizes: bool = _option(_BOOL, make=lambda: environment.flag("FLAMBEAU_STRICT_SIZES"))
 
     through_mlir: bool = _option(_BOOL, False)
+    devices: tuple[str, ...] = _option(_NAMES, ())
 
     def __post_init__(self) -> None:
         if isinstance(self.dump, os.PathLike):
@@ -77,6 +80,15 @@ class Options:
             _check(each.name, getattr(self, each.name), each.metadata["rule"])
         if self.dump:  # whoever writes there may have another working folder
             object.__setattr__(self, "dump", os.path.abspath(self.dump))
+
+    def target_of(self, device: str) -> str:
+        """The target that code for a device is compiled for. Raises RuntimeError for one that `devices` does not name."""
+        found = dict(row.split("=", 1) for row in self.devices)
+        if device == CPU:
+            return self.target
+        if device not in found:
+            raise RuntimeError(f"[device] '{device}' is not among {self.devices or 'no devices'}. Say what it is.")
+        return found[device]
 
     @staticmethod
     def from_environment() -> Options:

@@ -17,6 +17,7 @@ from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered,
 from flambeau.compiler.plan_rows import COPY, Rows
 from flambeau.compiler.schedule import Block, Step, Storage, collect, distinct, drop_copies, schedule
 from flambeau.dialects import size
+from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import RELATIONS, Guard, Int, Table, same, strongest
 from flambeau.runtime.plan_spec import OutMode, PlanSpec, RefKind, Relation
@@ -41,8 +42,9 @@ def build(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]]) -> Program:
     steps, n_fallible = drop_copies(steps, n_fallible, storage)
     outputs = place_outputs(steps, n_fallible, storage)
     steps = [s for s in steps if not s.is_done]
-    arena_bytes = place_temporaries(steps, storage)
-    return emit(steps, n_fallible, outputs, arena_bytes, storage)
+    devices = found_devices(steps, storage)
+    arenas = place_temporaries(steps, devices)
+    return emit(steps, n_fallible, outputs, arenas, storage)
 
 
 # ---- outputs --------------------------------------------------------------------------------------------------
@@ -72,7 +74,8 @@ def place_outputs(steps: list[Step], n_fallible: int, storage: Storage) -> list[
             mode, source = OutMode.NEW, 0
             for i in wanted.get(id(block), ()):
                 donor = storage.of(graph.inputs[i])
-                if id(donor) in escaping or i in given or not same(donor.bytes, block.bytes):
+                taken = id(donor) in escaping or i in given or donor.device != block.device
+                if taken or not same(donor.bytes, block.bytes):
                     continue
                 mode = _donation(steps, n_fallible, block, donor)
                 if mode != OutMode.NEW:
@@ -86,7 +89,7 @@ def place_outputs(steps: list[Step], n_fallible: int, storage: Storage) -> list[
 def _input_output(k: int, block: Block, steps: list[Step], storage: Storage) -> tuple[int, int, Int]:
     """An output that is an input: the same buffer. A 0-d one may be a host scalar, which has none: it is copied."""
     assert block.input is not None
-    if storage.graph.avals[storage.graph.inputs[block.input]].shape:
+    if storage.graph.avals[storage.graph.inputs[block.input]].shape or block.device != CPU:
         return (OutMode.INPUT, block.input, block.bytes)
     target = Block(block.bytes, ref=(RefKind.OUTPUT, k, 0))
     steps.append(Step(_copy(int(block.bytes)), (target, block)))
@@ -130,9 +133,16 @@ def in_place(step: Step, written: Block, read: Block) -> bool:
 # ---- temporaries ----------------------------------------------------------------------------------------------
 
 
-def place_temporaries(steps: list[Step], storage: Storage) -> Int:
-    """Give every block that has no place yet an offset in the arena; returns the arena's size in bytes."""
-    arena = Arenas()
+def found_devices(steps: list[Step], storage: Storage) -> list[str]:
+    """The devices whose memory the plan uses, the CPU first."""
+    ends = [storage.of(v) for v in (*storage.graph.inputs, *storage.graph.outputs)]
+    blocks = [*ends, *distinct(b for step in steps for b in step.blocks)]
+    return list(dict.fromkeys([CPU, *(b.device for b in blocks)]))
+
+
+def place_temporaries(steps: list[Step], devices: list[str]) -> dict[str, Int]:
+    """Give every block that has no place yet an offset in its device's arena; returns the arenas' sizes in bytes."""
+    arenas = {device: Arenas() for device in devices}
     placed: list[Block] = []
     last: dict[int, int] = {}
     for position, step in enumerate(steps):
@@ -146,14 +156,16 @@ def place_temporaries(steps: list[Step], storage: Storage) -> Int:
                         f"[plan] '{step.call.source.label}' reads what nobody wrote. Report this as a bug."
                     )
                 offset = _inherit(step, block, position, last, inherited)
-                block.ref = (RefKind.ARENA, 0, arena.take(block.bytes) if offset is None else offset)
+                offset = arenas[block.device].take(block.bytes) if offset is None else offset
+                block.ref = (RefKind.ARENA, devices.index(block.device), offset)
                 placed.append(block)
         for block in distinct(step.blocks):
             if last.get(id(block)) == position and id(block) not in inherited:
-                arena.give(block.place[2], block.bytes)
+                arenas[block.device].give(block.place[2], block.bytes)
     for block in placed:
-        block.ref = (RefKind.ARENA, 0, arena.offset(block.place[2], block.bytes))
-    return arena.size
+        kind, index, offset = block.place
+        block.ref = (kind, index, arenas[block.device].offset(offset, block.bytes))
+    return {device: arena.size for device, arena in arenas.items()}
 
 
 def _inherit(step: Step, block: Block, position: int, last: dict[int, int], inherited: set[int]) -> Int | None:
@@ -181,7 +193,7 @@ def place_body(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]], in_pla
         storage.of(v).ref = (RefKind.INPUT, k, 0)
     kept = _place_results(graph, steps, storage, in_place)
     steps = [s for s in steps if not s.is_done]
-    return Body(steps, place_temporaries(steps, storage), frozenset(kept))
+    return Body(steps, place_temporaries(steps, [CPU])[CPU], frozenset(kept))  # regions are programs of the CPU
 
 
 def _place_results(graph: Graph, steps: list[Step], storage: Storage, in_place: int) -> list[int]:
@@ -208,7 +220,7 @@ def _place_results(graph: Graph, steps: list[Step], storage: Storage, in_place: 
 
 
 def emit(
-    steps: list[Step], n_fallible: int, outputs: list[tuple[int, int, Int]], arena_bytes: Int, storage: Storage
+    steps: list[Step], n_fallible: int, outputs: list[tuple[int, int, Int]], arenas: dict[str, Int], storage: Storage
 ) -> Program:
     """Write everything down as plain tuples."""
     exprs = Table()
@@ -227,13 +239,33 @@ def emit(
         outputs=tuple((mode, source, exprs.add(nbytes)) for mode, source, nbytes in outputs),
         steps=tuple(rows.rows),
         n_fallible=n_first,
-        arena_bytes=exprs.add(arena_bytes),
+        arena_bytes=exprs.add(arenas[CPU]),
         constants=b"",
         n_kernels=len(rows.kernels),
+        devices=_devices(arenas, graph, rows.sources, exprs),
         exprs=exprs.exprs,
         guards=guards,
     )
     return Program(spec, tuple(rows.sources), tuple(rows.errors))
+
+
+def _devices(arenas: dict[str, Int], graph: Graph, kernels: Sequence[KernelSource], exprs: Table) -> tuple:
+    """The rows of `PlanSpec.devices`."""
+
+    def on(device: str, values: Sequence[int]) -> tuple[int, ...]:
+        return tuple(k for k, v in enumerate(values) if graph.avals[v].device == device)
+
+    return tuple(
+        (
+            device,
+            exprs.add(size),
+            on(device, graph.inputs),
+            on(device, graph.outputs),
+            tuple(k for k, source in enumerate(kernels) if source.device == device),
+        )
+        for device, size in arenas.items()
+        if device != CPU
+    )
 
 
 def _guards(asked: Sequence[Guard], exprs: Table) -> tuple[tuple[int, int], ...]:

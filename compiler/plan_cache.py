@@ -76,6 +76,8 @@ def key(graph: Graph, options: Options) -> str:
     """A program's name: structure, options that shape it, target, compiler, plug-ins and wheels. Locations have no part in it."""
     strict = options.strict_sizes and bool(graph.sizes)
     shape = f"{options.fuse} {options.max_cluster_ops} {strict} {options.through_mlir} {targets.find(options.target)!r}"
+    if options.devices:
+        shape += f" {[(row, targets.find(row.partition('=')[2])) for row in options.devices]!r}"
     return digest(graph_bytes(graph), shape, toolchain(), *foreign.sources(graph, options))
 
 
@@ -101,7 +103,7 @@ def _numbered(name: str, number: int) -> str:
 
 
 def _encode(program: Program) -> bytes:
-    kernels = tuple((k.text, k.label) for k in program.kernels)
+    kernels = tuple((k.text, k.label, k.device) for k in program.kernels)
     return marshal.dumps((tuple(program.spec), kernels, program.errors, program.pinned), 2)
 
 

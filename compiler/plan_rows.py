@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flambeau.compiler.control import Branch, ControlCall, Copy, Loop, Note, Part, Run
-from flambeau.compiler.kernel import KernelCall, KernelSource, Launch
+from flambeau.compiler.kernel import TRANSFER, KernelCall, KernelSource, Launch
 from flambeau.compiler.schedule import Step
 from flambeau.dialects.size import Int, Table
-from flambeau.runtime.plan_spec import KERNEL_BRANCH, KERNEL_COPY, KERNEL_JUMP, KERNEL_NOTE, RefKind
+from flambeau.runtime.plan_spec import (
+    KERNEL_BRANCH,
+    KERNEL_COPY,
+    KERNEL_JUMP,
+    KERNEL_NOTE,
+    KERNEL_TRANSFER,
+    RefKind,
+)
 
 #: Stands for the runtime's built-in copy.
 COPY = KernelSource("", "copy")
+_BUILT_IN = {COPY: KERNEL_COPY, TRANSFER: KERNEL_TRANSFER}
 
 Place = tuple[int, int, Int]  #: (RefKind, index, byte offset)
 #: Where the operand of a step at some position lies; None stands for the status word.
@@ -28,7 +36,7 @@ class Rows:
     def __init__(self, exprs: Table) -> None:
         self.exprs = exprs
         self.rows: list[tuple] = []
-        self.kernels: dict[str, int] = {}
+        self.kernels: dict[tuple[str, str], int] = {}  # by device and text
         self.sources: list[KernelSource] = []
         self.errors: list[str] = []
 
@@ -49,9 +57,10 @@ class Rows:
         self.rows.append((kernel, *domain, refs, tuple(self.exprs.add(d) for d in dims)))
 
     def _kernel(self, source: KernelSource) -> int:
-        if source is COPY:
-            return KERNEL_COPY
-        kernel = self.kernels.setdefault(source.text, len(self.kernels))
+        built_in = _BUILT_IN.get(source)
+        if built_in is not None:
+            return built_in
+        kernel = self.kernels.setdefault((source.device, source.text), len(self.kernels))
         if kernel == len(self.sources):
             self.sources.append(source)
         return kernel

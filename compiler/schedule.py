@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from flambeau.compiler.kernel import Cluster, KernelCall, Lowered
+from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Int, Size, same
 
@@ -21,6 +22,7 @@ class Block:
     """A piece of memory that steps read and write. `ref` is where it lies once that is decided."""
 
     bytes: Int
+    device: str = CPU  # in whose memory
     input: int | None = None  # position in graph.inputs
     ref: tuple[int, int, Int] | None = None  # (RefKind, index, byte offset)
     reads: list[int] = field(default_factory=list)  # positions of steps
@@ -70,12 +72,15 @@ class Storage:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.blocks: dict[int, Block] = {v: Block(graph.avals[v].nbytes, input=k) for k, v in enumerate(graph.inputs)}
+        self.blocks: dict[int, Block] = {
+            v: Block(graph.avals[v].nbytes, graph.avals[v].device, input=k) for k, v in enumerate(graph.inputs)
+        }
 
     def of(self, value: int) -> Block:
         block = self.blocks.get(value)
         if block is None:
-            block = self.blocks[value] = Block(self.graph.avals[value].nbytes)
+            aval = self.graph.avals[value]
+            block = self.blocks[value] = Block(aval.nbytes, aval.device)
         return block
 
 
@@ -85,10 +90,11 @@ def collect(storage: Storage, clusters: Iterable[tuple[Cluster, Lowered]]) -> li
     for cluster, lowered in clusters:
         graph = lowered.graph or cluster.graph
         local = _local_blocks(storage, graph, cluster, lowered)
-        temps = [Block(size) for size in lowered.temps]
+        device = cluster.device
+        temps = [Block(size, device) for size in lowered.temps]
         ops = tuple(n.op.name for n in cluster.graph.nodes if n.may_fail)
         for call in lowered.calls:
-            blocks = tuple(_block(graph, local, temps, o.kind, o.index) for o in call.operands)
+            blocks = tuple(_block(graph, local, temps, o.kind, o.index, device) for o in call.operands)
             if isinstance(call.n, Size) or call.n > 0:
                 steps.append(Step(call, blocks, ops if call.fallible else ()))
     return steps
@@ -102,18 +108,20 @@ def _local_blocks(storage: Storage, graph: Graph, cluster: Cluster, lowered: Low
         while source in lowered.aliases:
             source = lowered.aliases[source]
         if source not in local:
-            local[source] = storage.of(p) if source == v else Block(graph.avals[source].nbytes)
+            local[source] = storage.of(p) if source == v else Block(graph.avals[source].nbytes, cluster.device)
         local[v] = storage.blocks[p] = local[source]
     return local
 
 
-def _block(graph: Graph, local: dict[int, Block], temps: list[Block], kind: str, index: int) -> Block | None:
+def _block(
+    graph: Graph, local: dict[int, Block], temps: list[Block], kind: str, index: int, device: str
+) -> Block | None:
     if kind == "status":
         return None
     if kind == "temp":
         return temps[index]
     if index not in local:  # a value that only this cluster's calls see
-        local[index] = Block(graph.avals[index].nbytes)
+        local[index] = Block(graph.avals[index].nbytes, device)
     return local[index]
 
 

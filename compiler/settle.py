@@ -32,7 +32,7 @@ def _equality(graph: Graph, asked: Scope) -> dict[int, Int] | None:
     equal = None
     with size.scope(graph.sizes) as demanded:
         for inner, node in graph.walk():
-            node.op.infer_results([inner.avals[v] for v in node.operands], node.attrs)
+            node.op.infer_results([inner.avals[v] for v in node.operands], node.attrs, inner.device(node))
             equal = next((g.size for g in demanded.guards if g.relation == "=="), None)
             if equal is not None:
                 break

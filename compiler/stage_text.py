@@ -15,14 +15,14 @@ from dataclasses import replace
 from flambeau.compiler import boundary, stages, targets
 from flambeau.compiler.groups.form import Group
 from flambeau.compiler.groups.text import print_groups
-from flambeau.compiler.kernel import Cluster
+from flambeau.compiler.kernel import Cluster, KernelSource
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, on_groups, pipeline, registry
 from flambeau.compiler.passes.cluster import kind_of
 from flambeau.compiler.stages import KERNEL, PROGRAM, Work
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import within
-from flambeau.runtime.plan_spec import LAUNCH_FIELDS, PlanSpec
+from flambeau.runtime.plan_spec import KERNEL_COPY, KERNEL_TRANSFER, LAUNCH_FIELDS, ExprOp, PlanSpec, RefKind
 
 #: Stages whose form is a program in the `tape` dialect: all before the first that makes clusters.
 TAPE = stages.ON_PROGRAMS
@@ -290,10 +290,14 @@ def _kernel_texts(work: Work, name: str, stage: str) -> list[str]:
     found = (source for low in work.lowered for call in low.calls for source in call.sources())
     sources = {source.text: source for source in found if source.text}
     titles = [f"kernel {k} of @{name}: {source.label}" for k, source in enumerate(sources.values())]
-    return [
-        _titled(title, lower_kernel(source, "kernels", stage, work.options.target), stage, work.options.target)
-        for title, source in zip(titles, sources)
-    ]
+    return [_kernel_text(title, source, stage, work.options) for title, source in zip(titles, sources.values())]
+
+
+def _kernel_text(title: str, source: KernelSource, stage: str, options: Options) -> str:
+    """A kernel in the form of a stage, or of that which its device has in the place of it."""
+    target = options.target_of(source.device)
+    stage = targets.find(target).dialect if stage in stages.DIALECTS else stage
+    return _titled(title, lower_kernel(source.text, "kernels", stage, target), stage, target)
 
 
 def _titled(title: str, text: str, stage: str, target: str) -> str:
@@ -363,5 +367,16 @@ def _plan(text: str, last: str) -> str:
 
 
 def _with_steps_only(spec: PlanSpec) -> PlanSpec:
-    """The plan with calls over their grids in the places of launches, which the runtime of CPUs does not know."""
-    return spec._replace(steps=tuple((s[0], *s[1], *s[3:]) if len(s) == LAUNCH_FIELDS else s for s in spec.steps))
+    """The plan with calls over their grids in the places of launches, copies in those of transfers, and one arena: what a runtime
+    without devices can check."""
+    exprs, whole = list(spec.exprs), spec.arena_bytes
+    for _, size, *_ in spec.devices:
+        exprs.append((ExprOp.ADD, whole, size))
+        whole = len(exprs) - 1
+
+    def here(step: tuple) -> tuple:
+        refs = tuple((kind, 0 if kind == RefKind.ARENA else k, offset) for kind, k, offset in step[-2])
+        domain = step[1] if len(step) == LAUNCH_FIELDS else step[1:4]
+        return (KERNEL_COPY if step[0] == KERNEL_TRANSFER else step[0], *domain, refs, step[-1])
+
+    return spec._replace(exprs=tuple(exprs), arena_bytes=whole, steps=tuple(map(here, spec.steps)), devices=())

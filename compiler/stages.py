@@ -1,7 +1,7 @@
 """The stages from program to machine code, in order, one function each.
 
-    tape -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> legalise-dtypes -> canonical-nans
-         -> cluster -> linalg -> kernels -> plan -> llvm (for GPUs: nvvm) -> ir -> optimised -> assembly
+    tape -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> legalise-dtypes -> legalise-devices
+         -> canonical-nans -> cluster -> linalg -> kernels -> plan -> llvm (for GPUs: nvvm) -> ir -> optimised -> assembly
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
 it, `Options.dump` writes it. A graph with symbols is worked on inside the scope of its sizes: what the stages ask about
@@ -18,7 +18,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flambeau.compiler import boundary, control, foreign, targets
+from flambeau.compiler import boundary, control, devices, foreign, targets
 from flambeau.compiler import plan as plan_module
 from flambeau.compiler.groups import generate
 from flambeau.compiler.groups.form import Group
@@ -30,6 +30,7 @@ from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.plan import Program
 from flambeau.compiler.settle import settle
 from flambeau.dialects import size
+from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Guard, Scope
 
@@ -44,7 +45,7 @@ class Work:
     options: Options
     announce: Announce = lambda source: None  # told of every kernel once it is lowered
     clusters: list[Cluster] = field(default_factory=list)
-    groups: list[Group | None] = field(default_factory=list)  # of the clusters; None: nothing to compute, or regions
+    groups: list[Group | None] = field(default_factory=list)  # of the clusters; None: nothing to compute, regions, transfers
     lowered: list[Lowered] = field(default_factory=list)
     program: Program = field(init=False, repr=False)  # made by the last stage
     asked: Scope = field(init=False, repr=False)  # what the stages so far have asked about sizes
@@ -84,6 +85,12 @@ def legalise_dtypes(work: Work) -> None:
     work.graph = make(native="+".join(targets.find(work.options.target).native))(work.graph)
 
 
+def legalise_devices(work: Work) -> None:
+    """Ops that a device has no kernels for are computed on the CPU."""
+    make: Callable[..., Pass] = registry.find("legalise-devices")
+    work.graph = make(targets=";".join(work.options.devices))(work.graph)
+
+
 def canonical_nans(work: Work) -> None:
     work.graph = registry.find("canonical-nans")()(work.graph)
 
@@ -102,7 +109,10 @@ def linalg(work: Work) -> None:
     """The fusion group of every cluster: structured ops on tensors, which are all that code generators get."""
     foreign.check_lowerings(work.graph)
     passes = pipeline.following(pipeline.GROUPS, work.options, OPEN)
-    work.groups = [None if c.kind == "control" else group_of(c, work.options, passes) for c in work.clusters]
+    work.groups = [
+        None if c.kind in ("control", "transfer") else group_of(devices.at_home(c), work.options, passes, c.device)
+        for c in work.clusters
+    ]
 
 
 def kernels(work: Work) -> None:
@@ -111,7 +121,7 @@ def kernels(work: Work) -> None:
         if part is not None and part.kind == "control":
             work.lowered.append(control.lower(part, lambda graph: _region(work, graph)))
             continue
-        work.lowered.append(lower(group, work.options.target))
+        work.lowered.append(devices.lower(part, group, work.options, lower))
         for call in work.lowered[-1].calls:
             work.announce(call.source)
 
@@ -137,6 +147,7 @@ PROGRAM: dict[str, Callable[[Work], None]] = {
     "dead-code": dead_code,
     "push-broadcasts": push_broadcasts,
     "legalise-dtypes": legalise_dtypes,
+    "legalise-devices": legalise_devices,
     "canonical-nans": canonical_nans,
     "cluster": cluster,
     "linalg": linalg,
@@ -208,15 +219,17 @@ _groups: _Memo = OrderedDict()
 _lowered: _Memo = OrderedDict()
 
 
-def group_of(cluster: Cluster, options: Options, passes: Sequence[pipeline.Loaded] = ()) -> Group | None:
-    """The cluster's fusion group after `passes`, remembered by the cluster's structure."""
-    target = options.target if passes else ""  # what a pass leaves was lowered for a target
+def group_of(
+    cluster: Cluster, options: Options, passes: Sequence[pipeline.Loaded] = (), device: str = CPU
+) -> Group | None:
+    """The cluster's fusion group after `passes`, remembered by the cluster's structure. `device` is where its kernels will run."""
+    target = options.target_of(device) if passes else ""  # what a pass leaves was lowered for a target
     names = [boundary.named(offer) for offer, _ in passes]
 
     def make() -> Group | None:
         with boundary.among(foreign.ops(cluster.graph), len(cluster.graph.nodes)):
             group = generate.group_of(cluster, options.through_mlir)
-        return group and pipeline.on_group(group, passes, lambda g: lower(g, options.target))
+        return group and pipeline.on_group(group, passes, lambda g: lower(g, target))
 
     name = digest(str(options.through_mlir), target, *names, graph_bytes(cluster.graph))
     return _remembered(_groups, name, make)

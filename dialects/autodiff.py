@@ -199,7 +199,8 @@ class _Forward:
             if not self.values.keys() >= set(node.results):
                 self.builder.loc = node.loc
                 operands = [self.values[v] for v in node.operands]
-                results = self.builder.emit_all(node.op, operands, node.attrs)
+                with self.builder.on(self.graph.avals[node.results[0]].device):
+                    results = self.builder.emit_all(node.op, operands, node.attrs)
                 self.values = {**dict(zip(node.results, results, strict=True)), **self.values}
 
 
@@ -216,7 +217,7 @@ class _Fragment:
             if not live.isdisjoint(node.results):
                 nodes.append(node)
                 live.update(node.operands)
-        self.inputs, self.nodes, self.outputs = graph.inputs, nodes[::-1], outputs
+        self.inputs, self.nodes, self.outputs, self.avals = graph.inputs, nodes[::-1], outputs, graph.avals
         self.reads = tuple(v in live for v in graph.inputs)
 
 
@@ -239,6 +240,7 @@ def _make_fragment(
     given: tuple[bool, ...],
 ) -> _Fragment:
     scratch = GraphBuilder()
+    scratch.device = operands[0].device
     cts, ys, xs = (tuple(map(scratch.input, avals)) for avals in (results, results, operands))
     there = tuple(ct if is_given else None for ct, is_given in zip(cts, given, strict=True))
     vjp_rule: Any = op.vjp
@@ -266,6 +268,7 @@ def _emit_vjp(
             local[slot] = forward[source] if isinstance(source, int) else source
     for step in fragment.nodes:
         builder.loc = node.loc
-        results = builder.emit_all(step.op, [local[v] for v in step.operands], step.attrs)
+        with builder.on(fragment.avals[step.results[0]].device):
+            results = builder.emit_all(step.op, [local[v] for v in step.operands], step.attrs)
         local.update(zip(step.results, results, strict=True))
     return [None if v is None else local[v] for v in fragment.outputs]

@@ -8,10 +8,11 @@ against this interface only. Next: `autodiff.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Loc
 from flambeau.dialects.record import OpRecord, find
@@ -19,9 +20,11 @@ from flambeau.dialects.size import Int, Size
 
 
 class Builder:
-    """Emits ops. Subclasses implement `emit_all`; values carry their builder. `loc` is the line emitted ops belong to."""
+    """Emits ops. Subclasses implement `emit_all`; values carry their builder. `loc` is the line emitted ops belong to, `device`
+    where the results of ops without operands lie."""
 
     loc: Loc | None = None
+    device: str = CPU
 
     def emit_all(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...]) -> tuple[Value, ...]:
         """The results of an op."""
@@ -31,6 +34,15 @@ class Builder:
         """The result of an op that has one."""
         (result,) = self.emit_all(op, operands, attrs)
         return result
+
+    @contextmanager
+    def on(self, device: str) -> Iterator[None]:
+        """Within it, the results of ops without operands lie on `device`."""
+        before, self.device = self.device, device
+        try:
+            yield
+        finally:
+            self.device = before
 
     def constant(self, value: float | Int | bool, dtype: DType, shape: tuple[Int, ...] = ()) -> Value:
         """A tensor of `shape` filled with `value`, which may be a size. (-0.0 equals 0.0 as an attribute, so it becomes
@@ -66,8 +78,11 @@ class Value:
         return self.aval.dtype
 
     def like(self, number: float | Int | bool) -> Value:
-        """A constant of this value's shape and dtype."""
-        return self.builder.constant(number, self.dtype, self.shape)
+        """A constant of this value's type."""
+        if self.aval.device == self.builder.device:
+            return self.builder.constant(number, self.dtype, self.shape)
+        with self.builder.on(self.aval.device):
+            return self.builder.constant(number, self.dtype, self.shape)
 
     def expand(self, shape: tuple[Int, ...]) -> Value:
         """Broadcast to `shape` by NumPy's rules (new leading axes, unit axes stretched)."""
@@ -144,5 +159,5 @@ class GraphBuilder(Builder):
         return Value(self, id, self.graph.avals[id])
 
     def emit_all(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...]) -> tuple[Value, ...]:
-        results = self.graph.add_node(op, [v.id for v in operands], attrs, self.loc)
+        results = self.graph.add_node(op, [v.id for v in operands], attrs, self.loc, self.device)
         return tuple(Value(self, v, self.graph.avals[v]) for v in results)

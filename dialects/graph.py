@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.identity import graph_bytes
 from flambeau.dialects.record import OpRecord
 from flambeau.dialects.size import Int, Sized, substitute, symbols
@@ -83,10 +83,16 @@ class Graph:
         return value
 
     def add_node(
-        self, op: OpRecord, operands: Sequence[int], attrs: tuple[Any, ...] = (), loc: Loc | None = None
+        self,
+        op: OpRecord,
+        operands: Sequence[int],
+        attrs: tuple[Any, ...] = (),
+        loc: Loc | None = None,
+        device: str = CPU,
     ) -> tuple[int, ...]:
-        """Append `op`; its record checks operand types and gives the result types. Returns the results' ids."""
-        results = tuple(self.add_value(a) for a in op.infer_results([self.avals[v] for v in operands], attrs))
+        """Append `op`; its record checks operand types and gives the result types. Returns the results' ids. `device` is where
+        the results of an op without operands lie."""
+        results = tuple(self.add_value(a) for a in op.infer_results([self.avals[v] for v in operands], attrs, device))
         self.nodes.append(Node(op, tuple(operands), attrs, results, loc))
         return results
 
@@ -108,7 +114,7 @@ class Graph:
     def bind(self, sizes: Sequence[Int] | Mapping[int, Int]) -> Graph:
         """The same program with these values for its symbols: numbering and lines are kept."""
         return Graph(
-            [Aval(substitute(a.shape, sizes), a.dtype) for a in self.avals],
+            [a._replace(shape=substitute(a.shape, sizes)) for a in self.avals],
             list(self.inputs),
             [n._replace(attrs=substitute(n.attrs, sizes)) for n in self.nodes],
             list(self.outputs),
@@ -143,6 +149,10 @@ class Graph:
                 kept.append(node)
         return kept[::-1]
 
+    def device(self, node: Node) -> str:
+        """Where a node is computed: where its results lie; those of a transfer lie where it moves them."""
+        return next((self.avals[v].device for v in (*node.results, *node.operands)), CPU)
+
     def producers(self) -> dict[int, Node]:
         """The node that defines each value; inputs are absent."""
         return {v: n for n in self.nodes for v in n.results}
@@ -150,8 +160,8 @@ class Graph:
     def structural_key(self) -> tuple[Hashable, ...]:
         """Equal for graphs that compute the same thing the same way; stable across processes."""
         return (
-            tuple((self.avals[v].shape, self.avals[v].dtype.name) for v in self.inputs),
-            tuple((n.op.name, n.operands, n.attrs, n.results) for n in self.nodes),
+            tuple((self.avals[v].shape, self.avals[v].dtype.name, self.avals[v].device) for v in self.inputs),
+            tuple((n.op.name, n.operands, n.attrs, n.results, self.avals[n.results[0]].device) for n in self.nodes),
             tuple(self.inputs),
             tuple(self.outputs),
             tuple(sorted(self.updates.items())),

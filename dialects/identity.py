@@ -10,11 +10,12 @@ import marshal
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.size import Size, Sized, repr_of
 
 if TYPE_CHECKING:
-    from flambeau.dialects.graph import Graph
+    from flambeau.dialects.graph import Graph, Node
 
 _VERSION = 2  # the last marshal format without back-references: equal values give equal bytes
 
@@ -30,8 +31,8 @@ def graph_bytes(graph: Graph) -> bytes:
     avals = graph.avals
     return marshal.dumps(
         (
-            tuple((_plain(avals[v].shape), avals[v].dtype.name) for v in graph.inputs),
-            tuple((n.op.name, n.operands, _plain(n.attrs), n.results) for n in graph.nodes),
+            tuple((_plain(avals[v].shape), avals[v].dtype.name, *_place(avals[v])) for v in graph.inputs),
+            tuple((n.op.name, n.operands, _plain(n.attrs), n.results, *_made_at(graph, n)) for n in graph.nodes),
             tuple(graph.inputs),
             tuple(graph.outputs),
             tuple(sorted(graph.updates.items())),
@@ -39,6 +40,15 @@ def graph_bytes(graph: Graph) -> bytes:
         ),
         _VERSION,
     )
+
+
+def _place(aval: Aval) -> tuple[str, ...]:
+    return () if aval.device == CPU else (aval.device,)
+
+
+def _made_at(graph: Graph, node: Node) -> tuple[str, ...]:
+    """Where the results of an op without operands lie; of others it follows from those."""
+    return () if node.operands or not node.results else _place(graph.avals[node.results[0]])
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from flambeau.dialects import dtypes
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.graph import Graph, Loc, Region
 from flambeau.dialects.record import REGISTRY, Kind, OpRecord, find
 from flambeau.dialects.size import parse, scope, symbols
@@ -68,14 +68,27 @@ def _aval(type_: Any) -> Aval:
     tensor = ir.RankedTensorType(type_)
     unknown = [k for k in range(tensor.rank) if tensor.is_dynamic_dim(k)]
     shape: list[Any] = [0 if k in unknown else d for k, d in enumerate(tensor.shape)]
-    texts = () if tensor.encoding is None else _decode(tensor.encoding)
+    texts, device = _encoding(tensor.encoding)
     if not isinstance(texts, tuple) or len(texts) != len(unknown):
         raise ValueError(
             f'[tape] {type_} has unknown extents. Give an expression for each, as in tensor<?xf32, ["s0"]>.'
         )
     for k, text in zip(unknown, texts):
         shape[k] = parse(text)
-    return Aval(tuple(shape), _dtype(tensor.element_type))
+    return Aval(tuple(shape), _dtype(tensor.element_type), device)
+
+
+def _encoding(attribute: Any) -> tuple[Any, str]:
+    """The expressions of unknown extents, and the device."""
+    if attribute is None or not isinstance(attribute, _mlir().ir.DictAttr):
+        return () if attribute is None else _decode(attribute), CPU
+    found = {entry.name: _decode(entry.attr) for entry in attribute}
+    device = found.pop("device", CPU)
+    if not isinstance(device, str) or not device or found.keys() - {"sizes"}:
+        raise ValueError(
+            f'[tape] {attribute} is no encoding. Give {{device = "cpu", sizes = ["s0"]}}, or the sizes alone.'
+        )
+    return found.get("sizes", ()), device
 
 
 def _dtype(type_: Any) -> dtypes.DType:
@@ -103,7 +116,7 @@ def _check(op: Any, record: OpRecord) -> None:
     avals, attrs = [_aval(v.type) for v in op.operands], _attributes(op, record)
     found = tuple(_aval(v.type) for v in op.results)
     with _scope(op.parent, (*(a.shape for a in (*avals, *found)), attrs)):
-        expected = record.infer_results(avals, attrs)
+        expected = record.infer_results(avals, attrs, found[0].device if found else CPU)
         differs = found != expected
     if differs:
         shown = ", ".join(a.mlir for a in expected), ", ".join(a.mlir for a in found)
@@ -239,7 +252,8 @@ def _add_nodes(graph: Graph, block: Any, ids: dict[Any, int], end: str = "func.r
         if record.kind is Kind.CONTROL:
             results = _add_control(graph, op, record, operands)
         else:
-            results = graph.add_node(record, operands, _attributes(op, record), _loc(op))
+            device = _aval(op.results[0].type).device
+            results = graph.add_node(record, operands, _attributes(op, record), _loc(op), device)
         ids.update(zip(op.results, results))
 
 

@@ -17,11 +17,22 @@ from flambeau.runtime.plan_spec import LAUNCH_FIELDS, ExprOp, OutMode, PlanSpec,
 _EXPR = {v: k.lower() for k, v in vars(ExprOp).items() if k.isupper()}
 _MODE = {v: k.lower() for k, v in vars(OutMode).items() if k.isupper()}
 _BUFFER = "memref<?xi8>"
-_SHARED = {RefKind.ARENA: "%arena", RefKind.CONST: "%constants", RefKind.STATUS: "%status"}
+_SHARED = {RefKind.CONST: "%constants", RefKind.STATUS: "%status"}
+
+
+def _arena(device: int) -> str:
+    return f"%arena{device}" if device else "%arena"
 
 
 def _ref(kind: int, index: int) -> str:
-    return {RefKind.INPUT: f"%in{index}", RefKind.OUTPUT: f"%out{index}"}.get(kind) or _SHARED[kind]
+    counted = {RefKind.INPUT: f"%in{index}", RefKind.OUTPUT: f"%out{index}", RefKind.ARENA: _arena(index)}
+    return counted.get(kind) or _SHARED[kind]
+
+
+def _places(spec: PlanSpec, which: int) -> dict[int, str]:
+    """The attribute that says where an input, an output or a kernel is, by position; those of the CPU have none."""
+    rows: tuple[Any, ...] = spec.devices
+    return {k: f'device = "{row[0]}"' for row in rows for k in row[which]}
 
 
 def _expr(k: int, op: int, a: int, b: int) -> str:
@@ -30,7 +41,7 @@ def _expr(k: int, op: int, a: int, b: int) -> str:
     return f'    %x{k} = "plan.{_EXPR[op]}"(%x{a}, %x{b}) : (index, index) -> index'
 
 
-def _step(number: int, step: tuple, fallible: bool) -> list[str]:
+def _step(number: int, step: tuple, fallible: bool, place: str) -> list[str]:
     """The lines of a step: a call of a kernel over a domain, or a launch on a grid of blocks."""
     name, numbers = ("launch", (*step[1], *step[2])) if len(step) == LAUNCH_FIELDS else ("step", step[1:4])
     kernel, (refs, dims) = step[0], step[-2:]
@@ -45,7 +56,8 @@ def _step(number: int, step: tuple, fallible: bool) -> list[str]:
     operands = ", ".join([*(f"%x{n}" for n in numbers), f"%s{number}d", *views])
     types = ", ".join(["index"] * len(numbers) + [tensor] + [_BUFFER] * len(refs))
     part = "true" if fallible else "false"
-    lines.append(f'    "plan.{name}"({operands}) {{fallible = {part}, kernel = {kernel} : i64}} : ({types}) -> ()')
+    given = f"{place + ', ' if place else ''}fallible = {part}, kernel = {kernel} : i64"
+    lines.append(f'    "plan.{name}"({operands}) {{{given}}} : ({types}) -> ()')
     return lines
 
 
@@ -55,15 +67,21 @@ def print_plan(spec: PlanSpec) -> str:
     lines += [
         f'    "plan.guard"(%x{x}) {{relation = "{RELATIONS[relation]}"}} : (index) -> ()' for relation, x in spec.guards
     ]
-    lines += [f'    %in{i} = "plan.input"(%x{b}) : (index) -> {_BUFFER}' for i, b in enumerate(spec.inputs)]
+    inputs, results, kernels = (_places(spec, which) for which in (2, 3, 4))
+    for i, b in enumerate(spec.inputs):
+        place = f" {{{inputs[i]}}}" if i in inputs else ""
+        lines.append(f'    %in{i} = "plan.input"(%x{b}){place} : (index) -> {_BUFFER}')
     for k, (mode, source, size) in enumerate(spec.outputs):
-        attributes = f'{{mode = "{_MODE[mode]}", source = {source} : i64}}'
+        place = f"{results[k]}, " if k in results else ""
+        attributes = f'{{{place}mode = "{_MODE[mode]}", source = {source} : i64}}'
         lines.append(f'    %out{k} = "plan.output"(%x{size}) {attributes} : (index) -> {_BUFFER}')
     lines.append(f'    %arena = "plan.arena"(%x{spec.arena_bytes}) : (index) -> {_BUFFER}')
+    for k, (device, size, *_) in enumerate(spec.devices, 1):
+        lines.append(f'    {_arena(k)} = "plan.arena"(%x{size}) {{device = "{device}"}} : (index) -> {_BUFFER}')
     lines.append(f'    %constants = "plan.constants"() {{data = "{spec.constants.hex()}"}} : () -> {_BUFFER}')
     lines.append(f'    %status = "plan.status"() : () -> {_BUFFER}')
     for i, step in enumerate(spec.steps):
-        lines += _step(i, step, i < spec.n_fallible)
+        lines += _step(i, step, i < spec.n_fallible, kernels.get(step[0], ""))
     attributes = f"attributes {{plan.kernels = {spec.n_kernels} : i64, plan.symbols = {spec.n_symbols} : i64}}"
     return "module {\n  func.func @plan() " + attributes + " {\n" + "\n".join(lines) + "\n    return\n  }\n}\n"
 
@@ -90,6 +108,7 @@ _KINDS = {
     "mode": "string",
     "data": "string",
     "relation": "string",
+    "device": "string",
 }
 
 
@@ -112,8 +131,9 @@ def _check_step(op: Any) -> None:
     types = [str(v.type) for v in op.operands]
     if types[:3] != ["index"] * 3 or not types[3].endswith("xindex>") or set(types[4:]) - {_BUFFER}:
         raise ValueError(f"[plan.step] operands are {types}. Give n, grain and scratch, dims, then buffers.")
-    if op.attributes["kernel"].value < -5:
-        raise ValueError("[plan.step] built-in kernels are -1 (copy), -2 (zero), -3 (branch), -4 (jump) and -5 (note).")
+    if op.attributes["kernel"].value < -6:
+        built_in = "-1 (copy), -2 (zero), -3 (branch), -4 (jump), -5 (note) and -6 (transfer)"
+        raise ValueError(f"[plan.step] built-in kernels are {built_in}.")
 
 
 def _check_launch(op: Any) -> None:
@@ -179,7 +199,7 @@ def _operation(
     def verify_invariants(self: Any) -> bool:
         op = self.operation
         try:
-            for attribute in attributes:
+            for attribute in (*attributes, *(() if "device" not in op.attributes else ("device",))):
                 _attribute(op.attributes, attribute, _KINDS[attribute], f"plan.{name}")
             _check_types(op, name)
             if result and not str(op.results[0].type).startswith(result):
@@ -229,6 +249,9 @@ class _Reader:
         self.steps: list[tuple] = []
         self.fallible: list[bool] = []
         self.arena, self.constants = 0, b""
+        self.arenas: dict[str, int] = {}  # of other devices, in order
+        self.places: dict[int, list[str]] = {RefKind.INPUT: [], RefKind.OUTPUT: []}
+        self.kernels: dict[int, str] = {}  # where those are that are launched
         self.once: list[str] = []  # arena, constants and status as they were met
 
     def read(self, op: Any) -> None:
@@ -256,14 +279,21 @@ class _Reader:
 
     def _input(self, op: Any, operands: list) -> tuple[int, int]:
         self.inputs.append(operands[0])
+        self.places[RefKind.INPUT].append(_device(op))
         return RefKind.INPUT, len(self.inputs) - 1
 
     def _output(self, op: Any, operands: list) -> tuple[int, int]:
         mode = {v: k for k, v in _MODE.items()}[op.attributes["mode"].value]
         self.outputs.append((mode, op.attributes["source"].value, operands[0]))
+        self.places[RefKind.OUTPUT].append(_device(op))
         return RefKind.OUTPUT, len(self.outputs) - 1
 
     def _arena(self, op: Any, operands: list) -> tuple[int, int]:
+        if device := _device(op):
+            if device in self.arenas:
+                raise ValueError(f"[plan.arena] there are two of {device}. Give every device one.")
+            self.arenas[device] = operands[0]
+            return RefKind.ARENA, len(self.arenas)
         self.once.append("arena")
         self.arena = operands[0]
         return RefKind.ARENA, 0
@@ -285,8 +315,30 @@ class _Reader:
             raise ValueError(f"[plan.{name}] at {op.location} reads storage itself. Give views of it.")
         refs, dims = tuple(self.views[v] for v in values[count + 1 :]), self.dims[values[count]]
         given = numbers if name == "step" else (numbers[:3], numbers[3:])
+        if device := _device(op):
+            self.kernels[op.attributes["kernel"].value] = device
         self.steps.append((op.attributes["kernel"].value, *given, refs, dims))
         self.fallible.append(op.attributes["fallible"].value)
+
+    def devices(self) -> tuple:
+        """The rows of `PlanSpec.devices`. Raises ValueError for a device without an arena."""
+        inputs, outputs = self.places[RefKind.INPUT], self.places[RefKind.OUTPUT]
+        named = dict.fromkeys(d for d in (*inputs, *outputs, *self.kernels.values()) if d)
+        if missing := [d for d in named if d not in self.arenas]:
+            raise ValueError(f"[plan] device {missing[0]} has no arena. Give it a plan.arena, of 0 bytes if need be.")
+
+        def on(device: str, places: Sequence[str]) -> tuple[int, ...]:
+            return tuple(k for k, found in enumerate(places) if found == device)
+
+        return tuple(
+            (d, size, on(d, inputs), on(d, outputs), tuple(sorted(k for k, at in self.kernels.items() if at == d)))
+            for d, size in self.arenas.items()
+        )
+
+
+def _device(op: Any) -> str:
+    """The device that an op names; empty: the CPU."""
+    return op.attributes["device"].value if "device" in op.attributes else ""
 
 
 def parse_plan(text: str) -> PlanSpec:
@@ -331,4 +383,5 @@ def _spec(function: Any) -> PlanSpec:
         constants=reader.constants,
         n_kernels=counts["kernels"],
         guards=tuple(reader.guards),
+        devices=reader.devices(),
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.domain import Domain
 from flambeau.dialects.dtypes import DType
 
@@ -91,6 +91,8 @@ class OpRecord:
     results    the names of the results, in order. None: there are as many as `infer` says, and it always gives a tuple.
     effect     it does something besides giving results: it is neither dropped, nor done twice, nor moved past another one. Its
                first operand and first result are tokens, whose order is theirs; see `tape/host.py`.
+    moves_to   transfers: the attribute that names the device of the result. None: results lie where operands do, which types
+               say; no other part of a record knows of devices.
     regions    the names of the attributes that are regions: programs that the op runs.
     run        ops with regions: (call, operand arrays..., attrs...) -> a tuple of arrays, where `call(region, arrays)` runs a
                region once. The meaning of the op on every tier; the reference has NumPy run them, see `control.by_numpy`.
@@ -120,6 +122,7 @@ class OpRecord:
     regions: tuple[str, ...] = ()
     run: Callable[..., Any] | None = None
     effect: bool = False
+    moves_to: str | None = None
 
     def __post_init__(self) -> None:
         if self.name in REGISTRY:
@@ -141,9 +144,28 @@ class OpRecord:
         """`ulp` of results of this dtype. Raises KeyError where the record says none."""
         return self.ulp if isinstance(self.ulp, float) else self.ulp[dtype.name]
 
-    def infer_results(self, avals: Sequence[Aval], attrs: tuple[Any, ...]) -> tuple[Aval, ...]:
+    def infer_results(self, avals: Sequence[Aval], attrs: tuple[Any, ...], device: str = CPU) -> tuple[Aval, ...]:
+        """The results' types. They lie where the operands do; those of a transfer where it moves them, and those of an op without
+        operands on `device`. Raises RuntimeError for operands on several devices."""
+        place = self._place(avals, device)
+        if place != CPU:
+            avals = [a.on(CPU) for a in avals]
         found: Any = self.infer(*avals, *attrs)
-        return (found,) if self.is_single else found
+        results = (found,) if self.is_single else found
+        if self.moves_to is not None:
+            place = attrs[self.attrs.index(self.moves_to)]
+        return results if place == CPU else tuple(a.on(place) for a in results)
+
+    def _place(self, avals: Sequence[Aval], device: str) -> str:
+        """Where an op with such operands is computed."""
+        if not avals:
+            return device
+        place = avals[0].device
+        for a in avals:
+            if a.device != place:
+                shown = ", ".join(dict.fromkeys(a.device for a in avals))
+                raise RuntimeError(f"[{self.name}] operands lie on {shown}. Move them to one device with to(device).")
+        return place
 
     def run_reference(self, arrays: Sequence[Any], attrs: tuple[Any, ...]) -> tuple[Any, ...]:
         """The reference's results, an array each."""

@@ -91,7 +91,7 @@ def _pairs(node: Node, graph: Graph, prefix: str) -> list[tuple[str, tuple[str, 
     left, shape = names[0], avals[0]
     for i, (name, aval) in enumerate(zip(names[1:], avals[1:]), 1):
         size = shape.shape[dim] + aval.shape[dim]
-        joined = Aval((*shape.shape[:dim], size, *shape.shape[dim + 1 :]), aval.dtype)
+        joined = aval._replace(shape=(*shape.shape[:dim], size, *shape.shape[dim + 1 :]))
         last = i == len(names) - 1
         result = f"%{prefix}{node.results[0]}" if last else f"%{prefix}part{node.results[0]}_{i}"
         chain.append((result, (left, name), (shape, aval), joined))

@@ -76,7 +76,7 @@ def _verify_node(node: Any, place: str, defined: set[int], graph: Graph) -> None
         except ValueError as e:
             raise ValueError(f"in a region of {name}, {e}") from e
     try:
-        expected = node.op.infer_results([graph.avals[v] for v in node.operands], node.attrs)
+        expected = node.op.infer_results([graph.avals[v] for v in node.operands], node.attrs, graph.device(node))
     except Exception as e:
         raise ValueError(f"{name} is refused by its record: {e}") from e
     for v in node.results:

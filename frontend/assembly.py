@@ -63,7 +63,7 @@ def _translated_call(entry: tuple, sizes: Sequence[Int]) -> tuple:
 def translated_view(view: View, sizes: Sequence[Int]) -> View:
     """A view with `sizes[i]` for symbol i."""
     steps = [s._replace(statics={n: substitute(x, sizes) for n, x in s.statics.items()}) for s in view.steps]
-    base, aval = (Aval(substitute(a.shape, sizes), a.dtype) for a in (view.base, view.aval))
+    base, aval = (a._replace(shape=substitute(a.shape, sizes)) for a in (view.base, view.aval))
     return View(base, tuple(steps), aval, view.detached)
 
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 from flambeau.assembly import Assembly, translated
-from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.size import LEAST, Int, Scope, Size, evaluate, read_program, scope, solved, substitute, symbol
@@ -133,7 +132,7 @@ def _renewed(info: tuple, shape: tuple | None, sizes: Iterator[Int], views: list
 
 def _view_at(view: View, shape: tuple, sizes: Iterator[Int]) -> View:
     steps = tuple(ViewStep(s.function, resized(s.function, s.statics, sizes), s.n_starts) for s in view.steps)
-    made = View(Aval(shape, view.base.dtype), steps, view.aval, view.detached)
+    made = View(view.base._replace(shape=shape), steps, view.aval, view.detached)
     b = GraphBuilder()
     result = made.read(b.input(made.base), [b.input(START) for _ in range(made.n_starts)])
     return replace(made, aval=result.aval)

@@ -26,7 +26,8 @@ class ExprOp:
 
 
 class RefKind:
-    """Where a pointer of a step comes from. `index` counts inputs or outputs; it is 0 for the other three."""
+    """Where a pointer of a step comes from. `index` counts inputs or outputs; of an arena it is that of its device, 0 for the
+    CPU's; it is 0 for the other two."""
 
     INPUT = 0
     OUTPUT = 1
@@ -69,6 +70,9 @@ KERNEL_JUMP = -4
 KERNEL_NOTE = -5
 """Built-in kernel: refs are operands, dims their sizes in bytes; writes them down for the host, see `Plan.run`."""
 
+KERNEL_TRANSFER = -6
+"""Built-in kernel: refs are (destination, source), which lie on two devices, dims are (bytes,)."""
+
 
 LAUNCH_FIELDS = 5
 """The fields of a step that is a launch on a GPU; other steps have six."""
@@ -98,7 +102,7 @@ class PlanSpec(NamedTuple):
     refs are (`RefKind`, index, expression of the byte offset), in the kernel's order; dims are expressions.
 
     (kernel, grid, block, refs, dims) is a launch of a kernel on a GPU, whose parameters are refs and then dims: grid and
-    block are the expressions of blocks, and of threads per block, along x, y and z. `Plan` takes none yet."""
+    block are the expressions of blocks, and of threads per block, along x, y and z. It runs on its kernel's device."""
 
     n_fallible: int
     """The first so many steps may fail; they must not touch UPDATE or REPLACE outputs. No jump leads across their end."""
@@ -115,3 +119,7 @@ class PlanSpec(NamedTuple):
     guards: tuple[tuple[int, int], ...] = ()
     """(`Relation`, expression): the plan serves only symbols for which `expression relation 0` holds for all of them.
     They are checked before anything else. Expressions that guards need should come first."""
+
+    devices: tuple[tuple[str, int, tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...] = ()
+    """Per device other than the CPU: its name, the expression of the bytes of its arena, and which inputs, outputs and kernels
+    are there. Device k of the plan is row k - 1."""

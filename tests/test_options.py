@@ -52,6 +52,7 @@ TAKEN = {
     "without": ({()}, [("a-pass", "another")]),
     "strict_sizes": ({True, False}, []),
     "through_mlir": ({True, False}, []),
+    "devices": ({()}, [("cuda:0=sm_90",)]),
 }
 
 

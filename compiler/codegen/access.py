@@ -181,7 +181,7 @@ def apply_view(node: Node, x: Layout) -> Layout | None:
             return flip(x, attrs["axes"])
         case "dynamic_slice":
             return dynamic_window(x, node.operands[1:], attrs["sizes"], attrs["steps"])
-        case "stop_gradient" | "graft" | "overwrite":
+        case "stop_gradient" | "graft" | "overwrite" | "to_device":
             return x
     raise ValueError(
         f"[loops] the view {node.op.name} has no layout. Teach `access.apply_view` where its elements lie."

@@ -19,6 +19,7 @@ from flambeau.compiler.passes.cluster_groups import Group, Program
 from flambeau.compiler.passes.cluster_producers import Producers
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import Kind
+from flambeau.dialects.tape.transfer import crosses
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,14 @@ class ClusterKernels(Pass):
     def __call__(self, graph: Graph) -> list[Cluster]:
         fast = _Clustering(graph, self.fuse, self.max_ops).run()
         return fast if fast is not None else _Clustering(graph, self.fuse, self.max_ops, careful=True).clusters()
+
+
+def kind_of(graph: Graph) -> str:
+    """What a cluster's code generator is called by."""
+    if any(crosses(graph, n) for n in graph.nodes):
+        return "transfer"
+    kinds = {n.op.kind for n in graph.nodes}
+    return "control" if Kind.CONTROL in kinds else "contraction" if Kind.CONTRACTION in kinds else "loops"
 
 
 def cluster(graph: Graph, options: Options) -> list[Cluster]:
@@ -248,9 +257,3 @@ class _Clustering:
     def _cluster(self, group: Group) -> Cluster:
         graph, operands, results = self.program.fragment(group)
         return Cluster(kind_of(graph), graph, operands, results)
-
-
-def kind_of(graph: Graph) -> str:
-    """What makes kernels of a fragment."""
-    kinds = {n.op.kind for n in graph.nodes}
-    return "control" if Kind.CONTROL in kinds else "contraction" if Kind.CONTRACTION in kinds else "loops"

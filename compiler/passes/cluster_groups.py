@@ -91,10 +91,16 @@ class Program(Values):
             return []
         return [v for v in group.reads if self.avals[v].size == group.form.size > 1]
 
+    def device(self, group: Group) -> str:
+        """Where the group's results lie. It computes there, unless it is a transfer, which stands alone."""
+        return self.graph.device(self.graph.nodes[group.nodes[0]])
+
     # ---- joining ---------------------------------------------------------------------------------------------
 
     def joined(self, one: Group, two: Group) -> Group | None:
         """The union of two groups, or None where no single kernel computes it."""
+        if self.device(one) != self.device(two):
+            return None
         if one.product is not None or two.product is not None:
             return self._joined_product(one, two)
         if one.form is None or two.form is None:

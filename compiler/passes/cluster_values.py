@@ -21,6 +21,7 @@ from flambeau.compiler.codegen.fragment import (
 from flambeau.compiler.codegen.loops_assemble import concat_parts
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import Kind
+from flambeau.dialects.tape.transfer import crosses
 
 
 class Values:
@@ -46,7 +47,7 @@ class Values:
 
     def _resolve(self, node: Node) -> list[int]:
         """Note where a node's result comes from; returns values that must be stored for that."""
-        if node.op.kind is not Kind.VIEW:
+        if node.op.kind is not Kind.VIEW or crosses(self.graph, node):
             for v in node.results:
                 self.sources[v] = Source(v, leaf_layout(node, self.avals[v].shape))
             is_iota = is_leaf_source(node) and node.op.name != "constant"
@@ -67,7 +68,9 @@ class Values:
         return self.sources[value]
 
     def is_computed(self, node: Node) -> bool:
-        return node.op.kind is not Kind.VIEW and not is_leaf_source(node)
+        if node.op.kind is Kind.VIEW:
+            return crosses(self.graph, node)
+        return not is_leaf_source(node)
 
     def is_free(self, value: int) -> bool:
         """Whether every reader makes the value itself: a constant or iota without memory."""
@@ -82,7 +85,7 @@ class Values:
 
     def form_of(self, node: Node) -> Form | None:
         """The nest of a node by itself; None for what is lowered in its own way."""
-        if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER, Kind.CONTRACTION, Kind.CONTROL):
+        if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER, Kind.CONTRACTION, Kind.CONTROL, Kind.VIEW):
             return None
         if node.op.kind is not Kind.REDUCTION:
             return Form("map", 1, self.avals[node.results[0]].size)
@@ -115,6 +118,8 @@ class Values:
             return [v for v in dict.fromkeys(node.operands) if self.source(v).root != v or self.is_free(v)]
         if node.op.name == "concat":
             return list(dict.fromkeys(v for v, place in concat_parts(self.avals, node) if not self._is_part(v, place)))
+        if node.op.kind is Kind.VIEW:  # a transfer, which moves memory as it lies
+            return [v for v in node.operands if not self._is_memory(v)]
         if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER):
             return [v for v in dict.fromkeys(node.operands) if not self._is_plain(v)]
         form = self.form_of(node)
@@ -148,16 +153,24 @@ class Values:
             self.source(value).layout.is_identity and not self.is_free(self.source(value).root)
         )
 
+    def _is_memory(self, value: int) -> bool:
+        """Whether the value's elements are the first ones in the memory of a stored value."""
+        root, layout = self.source(value)
+        return layout.is_identity and not self.is_free(root)
+
     def _is_product_operand(self, value: int) -> bool:
         return not self.is_free(self.source(value).root) and not self.is_dynamic(value)
 
     def views(self, value: int) -> list[str]:
         """The names of the views through which a value is read."""
         names, node = [], self.producers.get(value)
-        while node is not None and node.op.kind is Kind.VIEW and node.results[0] not in self.stored:
+        while node is not None and self._is_looked_through(node):
             names.append(node.op.name)
             node = self.producers.get(node.operands[0])
         return names
+
+    def _is_looked_through(self, node: Node) -> bool:
+        return node.op.kind is Kind.VIEW and node.results[0] not in self.stored and not self.is_computed(node)
 
     def is_dynamic(self, value: int) -> bool:
         """Whether a value is read through a window that is placed at run time."""

@@ -31,7 +31,7 @@ class CommonSubexpressions(Pass):
             operands = copy.operands(node)
             if node.op.name in COMMUTATIVE:
                 operands = tuple(sorted(operands))
-            key = (node.op.name, operands, attrs_key(node.attrs))
+            key = (node.op.name, operands, attrs_key(node.attrs), graph.device(node))
             if key in seen and not node.has_effect:
                 copy.bind(node, seen[key])
             else:

@@ -67,7 +67,8 @@ class _Widening(Copy):
     def _compute(self, node: Node) -> None:
         operands = tuple([self._widened(node, v) for v in self.operands(node)])
         attrs: tuple[Hashable, ...] = tuple([_wide(a) for a in node.attrs])
-        avals = list(node.op.infer_results([self.graph.avals[v] for v in operands], attrs))
+        place = self.source.device(node)
+        avals = list(node.op.infer_results([self.graph.avals[v] for v in operands], attrs, place))
         found = self.append(node, node.op, operands, attrs, avals)
         self.bind(node, tuple([self._rounded(node, v, r) for v, r in zip(found, node.results, strict=True)]))
 

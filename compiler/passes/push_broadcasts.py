@@ -13,7 +13,6 @@ from typing import NamedTuple
 from flambeau.compiler.codegen.stages import weight
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
-from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import Kind
 from flambeau.dialects.size import hint
@@ -171,12 +170,12 @@ def _apply(copy: Copy, move: _Move) -> None:
     for leaf in move.leaves:
         value = copy.ids[leaf]
         for view in move.views:
-            aval = Aval(avals[view.results[0]].shape, avals[leaf].dtype)
+            aval = avals[leaf]._replace(shape=avals[view.results[0]].shape)
             (value,) = copy.append(view, view.op, (value,), view.attrs, [aval])
         local[leaf] = value
     shape = avals[move.views[-1].results[0]].shape
     for node in move.ops:
-        aval = Aval(shape, avals[node.results[0]].dtype)
+        aval = avals[node.results[0]]._replace(shape=shape)
         (local[node.results[0]],) = copy.append(
             node, node.op, tuple(local[v] for v in node.operands), node.attrs, [aval]
         )

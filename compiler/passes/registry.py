@@ -20,6 +20,7 @@ BUILT_IN = {
     "cse": "flambeau.compiler.passes.cse:CommonSubexpressions",
     "dead-code": "flambeau.compiler.passes.dead_code:DeadCode",
     "legalise-dtypes": "flambeau.compiler.passes.legalise_dtypes:LegaliseDtypes",
+    "legalise-devices": "flambeau.compiler.passes.legalise_devices:LegaliseDevices",
     "canonical-nans": "flambeau.compiler.passes.canonical_nans:CanonicalNans",
     "cluster": "flambeau.compiler.passes.cluster:ClusterKernels",
 }

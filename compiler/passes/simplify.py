@@ -15,7 +15,7 @@ import numpy as np
 from flambeau.compiler.identity import attrs_key
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import Kind, OpRecord, find
@@ -61,6 +61,7 @@ class Rewrite(Copy):
         self.made: dict[int, Call] = {}
         self.splats: dict[int, Any] = {}
         self._known: dict[tuple, int] = {}
+        self._device = CPU  # of what is being emitted
         self._leaving = leaving(source)
 
     def aval(self, value: int) -> Aval:
@@ -69,6 +70,7 @@ class Rewrite(Copy):
     def emit(self, at: Node, call: Call) -> int:
         """Simplify `call` until no rule applies, and append what is left. Returns the value that is its result."""
         original = call
+        self._device = self.source.avals[at.results[0]].device
         while True:
             for rule in RULES.get(call.op.name, (fold,) if call.op.kind is Kind.ELEMENTWISE else ()):
                 found = rule(self, call)
@@ -108,8 +110,8 @@ class Rewrite(Copy):
         return False
 
     def splat(self, at: Node, value: Any, aval: Aval) -> int:
-        """A constant repeated over a shape: constant, reshaped to the rank, broadcast; each written once."""
-        key = (attrs_key((value, aval.dtype)), aval.shape)
+        """A constant repeated over a shape, where `at` is: constant, reshaped to the rank, broadcast; each written once."""
+        key = (attrs_key((value, aval.dtype)), aval.shape, self._device)
         if key not in self._known:
             if not aval.shape:
                 call = Call(find("constant"), (), (value, aval.dtype))
@@ -130,7 +132,7 @@ class Rewrite(Copy):
 
     def _append(self, at: Node, call: Call, splat: Any = None, aval: Aval | None = None) -> int:
         if aval is None:
-            (aval,) = call.op.infer_results([self.aval(v) for v in call.operands], call.attrs)
+            (aval,) = call.op.infer_results([self.aval(v) for v in call.operands], call.attrs, self._device)
         (result,) = self.append(at, call.op, call.operands, call.attrs, [aval])
         self.made[result] = call
         if splat is not None:
@@ -319,6 +321,15 @@ def dynamic_window(work: Rewrite, call: Call) -> Answer:
     return Call(find("slice"), (x,), (clamped, sizes, steps))
 
 
+def transfer(work: Rewrite, call: Call) -> Answer:
+    """Nothing to move, or a second move: from where the element was first."""
+    (x,), (device,) = call.operands, call.attrs
+    if work.aval(x).device == device:
+        return x
+    inner = work.made.get(x)
+    return Call(call.op, inner.operands, call.attrs) if inner and inner.op is call.op else None
+
+
 def flip(work: Rewrite, call: Call) -> Answer:
     (x,), (axes,) = call.operands, call.attrs
     shape = work.aval(x).shape
@@ -368,6 +379,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "slice": (view_of_constant, window),
     "dynamic_slice": (view_of_constant, dynamic_window),
     "flip": (view_of_constant, flip),
+    "to_device": (view_of_constant, transfer),
     "concat": (one_operand,),
     "pad": (no_padding,),
     "update_slice": (overwritten,),

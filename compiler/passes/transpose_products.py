@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
-from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import find
 
@@ -56,8 +55,9 @@ def _swap(copy: Copy, node: Node, product: Node) -> None:
     graph = copy.graph
     transposed: list[int] = []
     for v in reversed(product.operands):
-        shape, dtype = graph.avals[copy.ids[v]]
-        aval = Aval((*shape[:-2], shape[-1], shape[-2]), dtype)
+        operand = graph.avals[copy.ids[v]]
+        *batch, rows, columns = operand.shape
+        aval = operand._replace(shape=(*batch, columns, rows))
         transposed += copy.append(product, permute, (copy.ids[v],), node.attrs, [aval])
     aval = copy.source.avals[node.results[0]]
     copy.bind(node, copy.append(product, matmul, tuple(transposed), product.attrs, [aval]))

@@ -36,6 +36,7 @@ from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root
 from flambeau.dialects.tape.reduce import all_, any_, argmax, argmin, max_, min_, prod, sum_
 from flambeau.dialects.tape.source import constant, iota, random_bits
 from flambeau.dialects.tape.transcendental import cos, erf, exp, expm1, log, log1p, pow_, sigmoid, sin, tanh
+from flambeau.dialects.tape.transfer import to_device
 from flambeau.dialects.tape.view import broadcast, dynamic_slice, flip, permute, reshape, slice_
 
 __all__ = [
@@ -110,6 +111,7 @@ __all__ = [
     "sub",
     "sum_",
     "tanh",
+    "to_device",
     "trunc",
     "update_slice",
     "while_loop",

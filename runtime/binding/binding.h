@@ -11,7 +11,7 @@ typedef struct {
   int readonly;
 } BufferObject;
 
-extern PyType_Spec fb_buffer_type_spec, fb_plan_type_spec;
+extern PyType_Spec fb_buffer_type_spec, fb_plan_type_spec, fb_device_type_spec;
 extern fb_binding_api fb_api;
 
 PyObject *fb_buffer_object(fb_buffer *b, int readonly); /* takes over the reference */
@@ -20,6 +20,7 @@ fb_buffer *fb_buffer_object_get(PyObject *object);
 fb_buffer *fb_buffer_object_import(PyObject *object, int *readonly);
 fb_plan *fb_plan_object_get(PyObject *object);
 PyObject *fb_raise(fb_status status, int64_t failure);
+fb_device *fb_device_object_get(PyObject *object); /* NULL and an exception when it is no Device */
 PyObject *fb_cuda_probe(PyObject *module, PyObject *arguments);
 
 #endif

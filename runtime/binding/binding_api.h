@@ -11,7 +11,7 @@
 
 typedef struct {
   int version; /* FB_BINDING_VERSION: check it */
-  PyTypeObject *buffer_type, *plan_type;
+  PyTypeObject *buffer_type, *plan_type, *device_type;
   PyObject *out_of_memory, *kernel_failed, *other_sizes; /* exception classes */
 
   /* A new Buffer that takes over the caller's reference; on failure the reference is released and NULL returned. */

@@ -97,6 +97,10 @@ static int buffer_getbuffer(PyObject *object, Py_buffer *view, int flags) {
   fb_buffer *b = fb_buffer_object_get(object);
   if (b == NULL)
     return -1;
+  if (fb_buffer_device(b) != NULL) {
+    PyErr_SetString(PyExc_BufferError, "[buffer] it lies on a device whose memory cannot be read here. Download it.");
+    return -1;
+  }
   BufferObject *self = (BufferObject *)object;
   if (PyBuffer_FillInfo(view, object, fb_buffer_data(b), (Py_ssize_t)fb_buffer_bytes(b), self->readonly, flags) < 0)
     return -1;
@@ -133,6 +137,12 @@ static PyObject *get_pooled(PyObject *object, void *closure) {
   return b == NULL ? NULL : PyBool_FromLong(fb_buffer_is_pooled(b));
 }
 
+static PyObject *get_on_cpu(PyObject *object, void *closure) {
+  (void)closure;
+  fb_buffer *b = fb_buffer_object_get(object);
+  return b == NULL ? NULL : PyBool_FromLong(fb_buffer_device(b) == NULL);
+}
+
 static PyObject *get_readonly(PyObject *object, void *closure) {
   (void)closure;
   return PyBool_FromLong(((BufferObject *)object)->readonly);
@@ -165,6 +175,7 @@ static PyGetSetDef getters[] = {
     {"refs", get_refs, NULL, PyDoc_STR("References to the block, this object's included."), NULL},
     {"pooled", get_pooled, NULL, PyDoc_STR("Whether the block belongs to the pool rather than to another object."),
      NULL},
+    {"on_cpu", get_on_cpu, NULL, PyDoc_STR("Whether this process can read the memory."), NULL},
     {"readonly", get_readonly, NULL, PyDoc_STR("Whether the memory was imported from a read-only object."), NULL},
     {"donated", get_donated, NULL, PyDoc_STR("Whether a plan took the block: this object is empty then."), NULL},
     {0},

@@ -164,8 +164,9 @@ static int fill_module(PyObject *module) {
                                  "The plan is not for these sizes. Nothing has happened.");
   fb_api.buffer_type = add_type(module, &fb_buffer_type_spec);
   fb_api.plan_type = add_type(module, &fb_plan_type_spec);
+  fb_api.device_type = add_type(module, &fb_device_type_spec);
   if (fb_api.out_of_memory == NULL || fb_api.kernel_failed == NULL || fb_api.other_sizes == NULL ||
-      fb_api.buffer_type == NULL || fb_api.plan_type == NULL)
+      fb_api.buffer_type == NULL || fb_api.plan_type == NULL || fb_api.device_type == NULL)
     return -1;
   PyObject *capsule = PyCapsule_New(&fb_api, FB_BINDING_CAPSULE, NULL);
   int result = capsule == NULL ? -1 : PyModule_AddObjectRef(module, "_C_API", capsule);

@@ -13,8 +13,15 @@ static void *new_array(fb_plan_reader *r, Py_ssize_t count, size_t size) {
   return array;
 }
 
+static Py_ssize_t tuple_missing(const char *what) {
+  PyErr_Format(PyExc_TypeError, "[plan] %s are missing. Pass them as a tuple.", what);
+  return -1;
+}
+
 /* The number of items of a tuple, or of any tuple with exactly `length` items; -1 and TypeError otherwise. */
 static Py_ssize_t tuple_size(PyObject *object, const char *what, Py_ssize_t length) {
+  if (object == NULL)
+    return tuple_missing(what);
   if (!PyTuple_Check(object)) {
     PyErr_Format(PyExc_TypeError, "[plan] %s is a %.100s. Pass a tuple.", what, Py_TYPE(object)->tp_name);
     return -1;
@@ -111,35 +118,54 @@ static int read_exprs(fb_plan_reader *r, PyObject *exprs) {
   return 0;
 }
 
+static bool is_launch(PyObject *row) { return PyTuple_Check(row) && PyTuple_GET_SIZE(row) == LAUNCH_FIELDS; }
+
 /* Checks the shape of all steps and counts their refs and dims. */
-static int count_steps(PyObject *steps, Py_ssize_t *n_refs, Py_ssize_t *n_dims) {
+static int count_steps(PyObject *steps, bool may_launch, Py_ssize_t *n_refs, Py_ssize_t *n_dims) {
   Py_ssize_t count = tuple_size(steps, "steps", -1);
   *n_refs = *n_dims = 0;
   for (Py_ssize_t i = 0; i < count; i++) {
     PyObject *row = PyTuple_GET_ITEM(steps, i);
-    if (PyTuple_Check(row) && PyTuple_GET_SIZE(row) == LAUNCH_FIELDS) {
+    bool launch = is_launch(row);
+    if (launch && !may_launch) {
       PyErr_Format(PyExc_ValueError,
                    "[plan] step %zd is a launch on a GPU. Plans run on the CPU only: compile for one.", i);
       return -1;
     }
-    if (tuple_size(row, "a step", 6) < 0)
+    Py_ssize_t fields = launch ? LAUNCH_FIELDS : 6;
+    if (tuple_size(row, "a step", fields) < 0)
       return -1;
-    Py_ssize_t refs = tuple_size(PyTuple_GET_ITEM(row, 4), "a step's refs", -1);
-    Py_ssize_t dims = refs < 0 ? -1 : tuple_size(PyTuple_GET_ITEM(row, 5), "a step's dims", -1);
+    Py_ssize_t refs = tuple_size(PyTuple_GET_ITEM(row, fields - 2), "a step's refs", -1);
+    Py_ssize_t dims = refs < 0 ? -1 : tuple_size(PyTuple_GET_ITEM(row, fields - 1), "a step's dims", -1);
     if (dims < 0)
       return -1;
+    dims += launch ? FB_GRID_DIMS : 0;
     *n_refs += refs;
     *n_dims += dims;
   }
   return count < 0 || *n_refs > INT32_MAX || *n_dims > INT32_MAX ? -1 : 0;
 }
 
+/* A launch's grid and blocks come before its dims. */
+static int read_grid(PyObject *row, int32_t *head, int32_t *dims) {
+  head[1] = head[2] = head[3] = 0;
+  return read_int32(PyTuple_GET_ITEM(row, 0), &head[0]) < 0 ||
+                 read_row(PyTuple_GET_ITEM(row, 1), "a grid", dims, 3) < 0 ||
+                 read_row(PyTuple_GET_ITEM(row, 2), "a block", dims + 3, 3) < 0
+             ? -1
+             : 0;
+}
+
 static int read_step(PyObject *row, fb_step *step, fb_ref *refs, int32_t *dims) {
   int32_t head[4];
-  for (int i = 0; i < 4; i++)
+  bool launch = is_launch(row);
+  if (launch && read_grid(row, head, dims) < 0)
+    return -1;
+  for (int i = 0; i < 4 && !launch; i++)
     if (read_int32(PyTuple_GET_ITEM(row, i), &head[i]) < 0)
       return -1;
-  PyObject *ref_rows = PyTuple_GET_ITEM(row, 4), *dim_row = PyTuple_GET_ITEM(row, 5);
+  Py_ssize_t fields = PyTuple_GET_SIZE(row);
+  PyObject *ref_rows = PyTuple_GET_ITEM(row, fields - 2), *dim_row = PyTuple_GET_ITEM(row, fields - 1);
   step->kernel = head[0];
   step->n = head[1];
   step->grain = head[2];
@@ -152,12 +178,14 @@ static int read_step(PyObject *row, fb_step *step, fb_ref *refs, int32_t *dims) 
       return -1;
     refs[i] = (fb_ref){ref[0], ref[1], ref[2]};
   }
-  return read_row(dim_row, "a step's dims", dims, step->n_dims);
+  int32_t before = launch ? FB_GRID_DIMS : 0;
+  step->n_dims += before;
+  return read_row(dim_row, "a step's dims", dims + before, step->n_dims - before);
 }
 
 static int read_steps(fb_plan_reader *r, PyObject *steps) {
   Py_ssize_t n_refs, n_dims;
-  if (count_steps(steps, &n_refs, &n_dims) < 0)
+  if (count_steps(steps, r->spec.n_devices > 0, &n_refs, &n_dims) < 0)
     return -1;
   Py_ssize_t count = PyTuple_GET_SIZE(steps);
   fb_step *array = new_array(r, count, sizeof *array);
@@ -199,14 +227,63 @@ static int read_kernels(fb_plan_reader *r, PyObject *addresses) {
   return 0;
 }
 
-int fb_read_plan_spec(fb_plan_reader *r, PyObject *spec, PyObject *addresses) {
-  if (tuple_size(spec, "the spec", 10) < 0)
+/* Notes device `number` for the positions that a row names. */
+static int read_places(PyObject *positions, int32_t *places, int32_t count, int32_t number) {
+  Py_ssize_t n = tuple_size(positions, "the places of a device", -1);
+  for (Py_ssize_t i = 0; i < n; i++) {
+    int32_t k;
+    if (read_int32(PyTuple_GET_ITEM(positions, i), &k) < 0)
+      return -1;
+    if (k < 0 || k >= count) {
+      PyErr_Format(PyExc_ValueError, "[plan] device %d has number %d of %d.", (int)number, (int)k, (int)count);
+      return -1;
+    }
+    places[k] = number;
+  }
+  return n < 0 ? -1 : 0;
+}
+
+static int read_devices(fb_plan_reader *r, PyObject *rows, PyObject *devices) {
+  Py_ssize_t count = tuple_size(rows, "the spec's devices", -1);
+  if (count <= 0)
+    return (int)count;
+  if (tuple_size(devices, "devices", count) < 0)
+    return -1;
+  fb_plan_device *array = new_array(r, count, sizeof *array);
+  int32_t counts[] = {r->spec.n_inputs, r->spec.n_outputs, r->spec.n_kernels};
+  int32_t *places[3];
+  for (int i = 0; i < 3; i++)
+    if ((places[i] = counts[i] < 0 ? NULL : new_array(r, counts[i], sizeof *places[i])) == NULL)
+      return -1;
+  if (array == NULL)
+    return -1;
+  for (Py_ssize_t k = 0; k < count; k++) {
+    PyObject *row = PyTuple_GET_ITEM(rows, k);
+    if (tuple_size(row, "a device", 5) < 0 ||
+        (array[k].device = fb_device_object_get(PyTuple_GET_ITEM(devices, k))) == NULL ||
+        read_int32(PyTuple_GET_ITEM(row, 1), &array[k].arena_bytes) < 0)
+      return -1;
+    for (int i = 0; i < 3; i++)
+      if (read_places(PyTuple_GET_ITEM(row, 2 + i), places[i], counts[i], (int32_t)k + 1) < 0)
+        return -1;
+  }
+  r->spec.n_devices = (int32_t)count;
+  r->spec.devices = array;
+  r->spec.input_devices = places[0];
+  r->spec.output_devices = places[1];
+  r->spec.kernel_devices = places[2];
+  return 0;
+}
+
+int fb_read_plan_spec(fb_plan_reader *r, PyObject *spec, PyObject *addresses, PyObject *devices) {
+  if (tuple_size(spec, "the spec", 11) < 0)
     return -1;
   PyObject **fields = &PyTuple_GET_ITEM(spec, 0);
   if (read_int32(fields[0], &r->spec.n_symbols) < 0 || read_inputs(r, fields[1]) < 0 ||
-      read_outputs(r, fields[2]) < 0 || read_exprs(r, fields[3]) < 0 || read_steps(r, fields[4]) < 0 ||
+      read_outputs(r, fields[2]) < 0 || read_exprs(r, fields[3]) < 0 || read_int32(fields[8], &r->spec.n_kernels) < 0 ||
+      read_devices(r, fields[10], devices) < 0 || read_steps(r, fields[4]) < 0 ||
       read_int32(fields[5], &r->spec.n_fallible) < 0 || read_int32(fields[6], &r->spec.arena_bytes) < 0 ||
-      read_int32(fields[8], &r->spec.n_kernels) < 0 || read_guards(r, fields[9]) < 0)
+      read_guards(r, fields[9]) < 0)
     return -1;
   if (r->spec.n_kernels < 0) {
     PyErr_Format(PyExc_ValueError, "[plan] n_kernels is %d.", (int)r->spec.n_kernels);

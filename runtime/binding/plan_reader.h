@@ -7,11 +7,12 @@
 /* The spec and the arrays it points into. Start from zeros; free after fb_plan_create has copied the spec. */
 typedef struct {
   fb_plan_spec spec;
-  void *arrays[8];
+  void *arrays[12];
   int n_arrays;
 } fb_plan_reader;
 
-int fb_read_plan_spec(fb_plan_reader *r, PyObject *spec, PyObject *addresses); /* -1 and an exception on failure */
+/* `devices` are the Device objects of the spec's devices. -1 and an exception on failure. */
+int fb_read_plan_spec(fb_plan_reader *r, PyObject *spec, PyObject *addresses, PyObject *devices);
 void fb_plan_reader_free(fb_plan_reader *r);
 
 #endif

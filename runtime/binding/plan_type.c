@@ -15,14 +15,14 @@ fb_plan *fb_plan_object_get(PyObject *object) {
 }
 
 static PyObject *plan_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"spec", "kernel_addresses", NULL};
-  PyObject *spec, *addresses;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:Plan", names, &spec, &addresses))
+  static char *names[] = {"spec", "kernel_addresses", "devices", NULL};
+  PyObject *spec, *addresses, *devices = NULL;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:Plan", names, &spec, &addresses, &devices))
     return NULL;
   fb_plan_reader reader = {0};
   fb_plan *plan = NULL;
   PlanObject *self = NULL;
-  if (fb_read_plan_spec(&reader, spec, addresses) == 0) {
+  if (fb_read_plan_spec(&reader, spec, addresses, devices) == 0) {
     fb_status status = fb_plan_create(&reader.spec, &plan);
     if (status != FB_OK)
       fb_raise(status, 0);
@@ -106,10 +106,17 @@ static int read_input(PyObject *object, fb_input *input, int64_t *cell) {
   return 0;
 }
 
-static int read_inputs(Call *c) {
-  for (Py_ssize_t i = 0; i < c->n_inputs; i++)
+static int read_inputs(Call *c, const fb_plan *plan) {
+  for (Py_ssize_t i = 0; i < c->n_inputs; i++) {
     if (read_input(PyTuple_GET_ITEM(c->objects, i), &c->inputs[i], &c->cells[i]) < 0)
       return -1;
+    const fb_buffer *b = c->inputs[i].buffer;
+    if (b != NULL && fb_buffer_device(b) != NULL && fb_plan_devices(plan) == 0) {
+      PyErr_Format(PyExc_ValueError,
+                   "[plan] input %zd lies on another device than the plan reads it on. Move it there.", i);
+      return -1;
+    }
+  }
   return 0;
 }
 
@@ -276,7 +283,7 @@ static PyObject *plan_run(PyObject *self, PyObject *args, PyObject *kwargs) {
   fb_plan *plan = ((PlanObject *)self)->plan;
   Call call = {0};
   PyObject *result = NULL;
-  if (open_call(&call, plan, inputs) == 0 && read_inputs(&call) == 0 &&
+  if (open_call(&call, plan, inputs) == 0 && read_inputs(&call, plan) == 0 &&
       read_symbols(&call, symbols, fb_plan_symbols(plan)) == 0 && (donated == NULL || donate(&call, donated) == 0))
     result = run_call(&call, plan, notes);
   close_call(&call);
@@ -321,9 +328,11 @@ static PyGetSetDef getters[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR(
-                    "Plan(spec, kernel_addresses)\n--\n\n"
-                    "A checked program: a PlanSpec (or the same as a plain tuple) and the addresses of its kernels.")},
+    {Py_tp_doc,
+     (void *)PyDoc_STR(
+         "Plan(spec, kernel_addresses, devices=())\n--\n\n"
+         "A checked program: a PlanSpec (or the same as a plain tuple), the addresses of its kernels, and the\n"
+         "Device objects of the devices that it names.")},
     {Py_tp_new, plan_new},
     {Py_tp_dealloc, plan_dealloc},
     {Py_tp_methods, methods},

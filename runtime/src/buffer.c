@@ -1,6 +1,7 @@
 /* Reference-counted buffers over pool memory or memory owned elsewhere. Next: memory.c. */
 #include <stdlib.h>
 
+#include "device.h"
 #include "internal.h"
 
 _Static_assert(sizeof(struct fb_buffer) == FB_ALIGN, "a header fills one cache line");
@@ -19,6 +20,14 @@ fb_status fb_buffer_wrap(void *data, size_t bytes, fb_release_fn release, void *
   atomic_init(&b->refs, 1);
   *out = b;
   return FB_OK;
+}
+
+fb_status fb_buffer_wrap_on(fb_device *d, void *data, size_t bytes, fb_release_fn release, void *owner,
+                            fb_buffer **out) {
+  fb_status status = fb_buffer_wrap(data, bytes, release, owner, out);
+  if (status == FB_OK)
+    (*out)->device = d;
+  return status;
 }
 
 void fb_buffer_retain(fb_buffer *b) { atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed); }
@@ -50,4 +59,6 @@ int64_t fb_buffer_refs(const fb_buffer *b) {
   return atomic_load_explicit(&((fb_buffer *)b)->refs, memory_order_acquire);
 }
 
-bool fb_buffer_is_pooled(const fb_buffer *b) { return b->capacity > 0; }
+bool fb_buffer_is_pooled(const fb_buffer *b) { return fb_is_pooled(b); }
+
+fb_device *fb_buffer_device(const fb_buffer *b) { return b->device; }

@@ -230,6 +230,8 @@ size_t fb_cuda_trim(fb_cuda *c) {
 
 size_t fb_cuda_bytes(const fb_cuda_block *b) { return b->bytes; }
 
+uint64_t fb_cuda_address(const fb_cuda_block *b) { return b->address; }
+
 /* ---- copies -------------------------------------------------------------------------------------------- */
 
 static fb_status check_range(const fb_cuda_block *b, size_t offset, size_t bytes) {
@@ -243,18 +245,29 @@ static fb_status copied(fb_cuda *c, const char *call, CUresult r) {
   return r == 0 ? FB_OK : fb_cuda_fail(&c->driver, FB_DEVICE_FAILED, call, r, broken);
 }
 
+fb_status fb_cuda_upload_to(fb_cuda *c, uint64_t to, const void *from, size_t bytes) {
+  fb_status status = bytes == 0 ? FB_OK : enter(c);
+  return status != FB_OK || bytes == 0 ? status : copied(c, "cuMemcpyHtoD", c->driver.upload(to, from, bytes));
+}
+
+fb_status fb_cuda_download_from(fb_cuda *c, void *to, uint64_t from, size_t bytes) {
+  fb_status status = bytes == 0 ? FB_OK : enter(c);
+  return status != FB_OK || bytes == 0 ? status : copied(c, "cuMemcpyDtoH", c->driver.download(to, from, bytes));
+}
+
+fb_status fb_cuda_copy(fb_cuda *c, uint64_t to, uint64_t from, size_t bytes) {
+  fb_status status = bytes == 0 ? FB_OK : enter(c);
+  return status != FB_OK || bytes == 0 ? status : copied(c, "cuMemcpyDtoD", c->driver.copy(to, from, bytes));
+}
+
 fb_status fb_cuda_upload(fb_cuda *c, fb_cuda_block *to, size_t offset, const void *from, size_t bytes) {
   fb_status status = check_range(to, offset, bytes);
-  if (status != FB_OK || bytes == 0 || (status = enter(c)) != FB_OK)
-    return status;
-  return copied(c, "cuMemcpyHtoD", c->driver.upload(to->address + offset, from, bytes));
+  return status != FB_OK ? status : fb_cuda_upload_to(c, to->address + offset, from, bytes);
 }
 
 fb_status fb_cuda_download(fb_cuda *c, void *to, const fb_cuda_block *from, size_t offset, size_t bytes) {
   fb_status status = check_range(from, offset, bytes);
-  if (status != FB_OK || bytes == 0 || (status = enter(c)) != FB_OK)
-    return status;
-  return copied(c, "cuMemcpyDtoH", c->driver.download(to, from->address + offset, bytes));
+  return status != FB_OK ? status : fb_cuda_download_from(c, to, from->address + offset, bytes);
 }
 
 /* ---- kernels ------------------------------------------------------------------------------------------- */
@@ -303,23 +316,25 @@ void fb_cuda_unload(fb_cuda *c, fb_cuda_kernel *k) {
 
 fb_status fb_cuda_launch(fb_cuda *c, const fb_cuda_kernel *k, const unsigned grid[3], const unsigned block[3],
                          fb_cuda_block *const *blocks, size_t n_blocks, const int64_t *dims, size_t n_dims) {
-  if (n_blocks > FB_CUDA_MAX_PARAMETERS || n_dims > FB_CUDA_MAX_PARAMETERS - n_blocks)
+  uint64_t addresses[FB_CUDA_MAX_PARAMETERS];
+  for (size_t i = 0; i < n_blocks && i < FB_CUDA_MAX_PARAMETERS; i++)
+    addresses[i] = blocks[i]->address;
+  return fb_cuda_launch_at(c, k, grid, block, addresses, n_blocks, dims, n_dims);
+}
+
+fb_status fb_cuda_launch_at(fb_cuda *c, const fb_cuda_kernel *k, const unsigned grid[3], const unsigned block[3],
+                            const uint64_t *addresses, size_t n_addresses, const int64_t *dims, size_t n_dims) {
+  if (n_addresses > FB_CUDA_MAX_PARAMETERS || n_dims > FB_CUDA_MAX_PARAMETERS - n_addresses)
     return fb_fail(FB_INVALID_ARGUMENT, "[cuda] a launch with %zu parameters; kernels take at most %d.",
-                   n_blocks + n_dims, FB_CUDA_MAX_PARAMETERS);
+                   n_addresses + n_dims, FB_CUDA_MAX_PARAMETERS);
   fb_status status = enter(c);
   if (status != FB_OK)
     return status;
-  CUdeviceptr addresses[FB_CUDA_MAX_PARAMETERS];
-  int64_t numbers[FB_CUDA_MAX_PARAMETERS];
   void *parameters[FB_CUDA_MAX_PARAMETERS];
-  for (size_t i = 0; i < n_blocks; i++) {
-    addresses[i] = blocks[i]->address;
-    parameters[i] = &addresses[i];
-  }
-  for (size_t i = 0; i < n_dims; i++) {
-    numbers[i] = dims[i];
-    parameters[n_blocks + i] = &numbers[i];
-  }
+  for (size_t i = 0; i < n_addresses; i++)
+    parameters[i] = (void *)&addresses[i];
+  for (size_t i = 0; i < n_dims; i++)
+    parameters[n_addresses + i] = (void *)&dims[i];
   CUresult r =
       c->driver.launch(k->function, grid[0], grid[1], grid[2], block[0], block[1], block[2], 0, NULL, parameters, NULL);
   if (r == 0)

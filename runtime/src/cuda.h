@@ -6,7 +6,7 @@
 #ifndef FLAMBEAU_CUDA_H
 #define FLAMBEAU_CUDA_H
 
-#include "flambeau/runtime.h"
+#include "device.h"
 
 /* Parameters of one kernel: what 4096 bytes hold. */
 #define FB_CUDA_MAX_PARAMETERS 512
@@ -33,9 +33,15 @@ FB_API fb_status fb_cuda_alloc(fb_cuda *c, size_t bytes, fb_cuda_block **out);
 FB_API void fb_cuda_release(fb_cuda *c, fb_cuda_block *b); /* NULL is allowed */
 FB_API size_t fb_cuda_trim(fb_cuda *c);                    /* give cached blocks back; returns bytes */
 FB_API size_t fb_cuda_bytes(const fb_cuda_block *b);
+FB_API uint64_t fb_cuda_address(const fb_cuda_block *b);
 
 FB_API fb_status fb_cuda_upload(fb_cuda *c, fb_cuda_block *to, size_t offset, const void *from, size_t bytes);
 FB_API fb_status fb_cuda_download(fb_cuda *c, void *to, const fb_cuda_block *from, size_t offset, size_t bytes);
+
+/* The same at addresses on the device, which nothing checks; and from one to another of its addresses. */
+FB_API fb_status fb_cuda_upload_to(fb_cuda *c, uint64_t to, const void *from, size_t bytes);
+FB_API fb_status fb_cuda_download_from(fb_cuda *c, void *to, uint64_t from, size_t bytes);
+FB_API fb_status fb_cuda_copy(fb_cuda *c, uint64_t to, uint64_t from, size_t bytes);
 
 /* PTX text, ended by a zero byte, that defines the entry `kernel`. The driver compiles it here. */
 FB_API fb_status fb_cuda_load(fb_cuda *c, const char *ptx, fb_cuda_kernel **out);
@@ -45,6 +51,12 @@ FB_API void fb_cuda_unload(fb_cuda *c, fb_cuda_kernel *k); /* NULL is allowed */
  * fb_cuda_wait. */
 FB_API fb_status fb_cuda_launch(fb_cuda *c, const fb_cuda_kernel *k, const unsigned grid[3], const unsigned block[3],
                                 fb_cuda_block *const *blocks, size_t n_blocks, const int64_t *dims, size_t n_dims);
+/* The same with the addresses themselves. */
+FB_API fb_status fb_cuda_launch_at(fb_cuda *c, const fb_cuda_kernel *k, const unsigned grid[3], const unsigned block[3],
+                                   const uint64_t *addresses, size_t n_addresses, const int64_t *dims, size_t n_dims);
 FB_API fb_status fb_cuda_wait(fb_cuda *c); /* until all work is done */
+
+/* The open device for the plan runner; see device.h. It is as long there as the process. */
+FB_API fb_device *fb_cuda_as_device(fb_cuda *c);
 
 #endif

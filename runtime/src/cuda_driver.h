@@ -30,6 +30,7 @@ enum { CU_JIT_ERROR_LOG_BUFFER = 5, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES = 6 };
   X(release, "cuMemFree_v2", (CUdeviceptr))                                                                            \
   X(upload, "cuMemcpyHtoD_v2", (CUdeviceptr, const void *, size_t))                                                    \
   X(download, "cuMemcpyDtoH_v2", (void *, CUdeviceptr, size_t))                                                        \
+  X(copy, "cuMemcpyDtoD_v2", (CUdeviceptr, CUdeviceptr, size_t))                                                       \
   X(module_load, "cuModuleLoadDataEx", (void **, const void *, unsigned, int *, void **))                              \
   X(module_unload, "cuModuleUnload", (void *))                                                                         \
   X(module_function, "cuModuleGetFunction", (void **, void *, const char *))                                           \

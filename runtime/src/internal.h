@@ -38,6 +38,7 @@ struct fb_buffer {
   };
   void *owner;
   int32_t size_class;
+  fb_device *device; /* NULL: the CPU */
 };
 
 /* Makes a header of the caller's a buffer over memory of the caller's, for as long as both last: whoever holds a
@@ -46,6 +47,8 @@ static inline void fb_buffer_borrow(fb_buffer *header, void *data, size_t bytes)
   *header = (fb_buffer){.data = data, .bytes = bytes};
   atomic_init(&header->refs, 1);
 }
+
+static inline bool fb_is_pooled(const fb_buffer *b) { return FB_LIKELY(b->capacity > 0) || b->device != NULL; }
 
 /* Blocks of at least FB_BIG_BLOCK bytes come as whole pages straight from the system. */
 #define FB_BIG_BLOCK ((size_t)1 << 20)

@@ -175,6 +175,7 @@ static fb_status take_from_system(size_t bytes, size_t capacity, int size_class,
     return out_of_memory(bytes, "the system refused");
   b->next = NULL;
   b->owner = NULL;
+  b->device = NULL;
   atomic_init(&b->refs, 1);
   *out = b;
   return FB_OK;

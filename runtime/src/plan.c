@@ -72,7 +72,10 @@ static fb_status check_refs(const fb_plan_spec *s) {
   for (int32_t i = 0; i < s->n_refs; i++) {
     const fb_ref *r = &s->refs[i];
     REQUIRE(r->kind >= FB_REF_INPUT && r->kind <= FB_REF_STATUS, "ref %d has kind %d.", i, r->kind);
-    int32_t count = r->kind == FB_REF_INPUT ? s->n_inputs : r->kind == FB_REF_OUTPUT ? s->n_outputs : 1;
+    int32_t count = r->kind == FB_REF_INPUT    ? s->n_inputs
+                    : r->kind == FB_REF_OUTPUT ? s->n_outputs
+                    : r->kind == FB_REF_ARENA  ? 1 + s->n_devices
+                                               : 1;
     REQUIRE(in_range(r->index, count), "ref %d names number %d of %d.", i, r->index, count);
     REQUIRE(in_range(r->offset, s->n_exprs), "the offset of ref %d is expression %d of %d.", i, r->offset, s->n_exprs);
   }
@@ -91,9 +94,56 @@ static bool is_committed(const fb_plan_spec *s, const fb_ref *r) {
   return o->mode == FB_OUT_UPDATE || o->mode == FB_OUT_REPLACE;
 }
 
+static fb_status check_devices(const fb_plan_spec *s) {
+  REQUIRE(s->n_devices >= 0 && s->n_devices <= FB_MAX_DEVICES, "%d devices; plans take at most %d.", s->n_devices,
+          FB_MAX_DEVICES);
+  for (int32_t k = 0; k < s->n_devices; k++)
+    REQUIRE(s->devices[k].device != NULL && in_range(s->devices[k].arena_bytes, s->n_exprs),
+            "device %d is missing, or its arena's size is expression %d of %d.", k + 1, s->devices[k].arena_bytes,
+            s->n_exprs);
+  const int32_t *places[] = {s->input_devices, s->output_devices, s->kernel_devices};
+  const int32_t counts[] = {s->n_inputs, s->n_outputs, s->n_kernels};
+  for (int list = 0; list < 3 && s->n_devices > 0; list++)
+    for (int32_t i = 0; i < counts[list]; i++)
+      REQUIRE(in_range(places[list][i], 1 + s->n_devices), "something lies on device %d of %d.", places[list][i],
+              s->n_devices);
+  for (int32_t i = 0; i < s->n_outputs && s->n_devices > 0; i++) {
+    const fb_output *o = &s->outputs[i];
+    int32_t from = o->mode == FB_OUT_NEW      ? s->output_devices[i]
+                   : o->mode == FB_OUT_OUTPUT ? s->output_devices[o->source]
+                                              : s->input_devices[o->source];
+    REQUIRE(from == s->output_devices[i], "output %d lies on device %d, but what it comes from on %d.", i,
+            s->output_devices[i], from);
+  }
+  return FB_OK;
+}
+
+/* Every pointer that a kernel gets is one of its device: what comes from elsewhere must be transferred first. */
+static fb_status check_step_places(const fb_plan_spec *s, int32_t index) {
+  const fb_step *step = &s->steps[index];
+  const fb_ref *refs = s->refs + step->first_ref;
+  bool is_here = step->kernel == FB_KERNEL_BRANCH || step->kernel == FB_KERNEL_JUMP || step->kernel == FB_KERNEL_NOTE;
+  for (int32_t i = 0; is_here && i < step->n_refs; i++)
+    REQUIRE(fb_ref_device(s, &refs[i]) == 0, "step %d reads on the CPU what lies on another device.", index);
+  if (is_here)
+    return FB_OK;
+  int32_t place = step->kernel < 0 ? fb_ref_device(s, &refs[0]) : fb_kernel_device(s, step->kernel);
+  if (step->kernel == FB_KERNEL_TRANSFER) {
+    REQUIRE(place != fb_ref_device(s, &refs[1]), "step %d transfers within device %d.", index, place);
+    return FB_OK;
+  }
+  for (int32_t i = 0; i < step->n_refs; i++)
+    REQUIRE(fb_ref_device(s, &refs[i]) == place, "step %d runs on device %d, but its ref %d lies on device %d.", index,
+            place, i, fb_ref_device(s, &refs[i]));
+  REQUIRE(place == 0 || step->kernel != FB_KERNEL_ZERO, "step %d clears memory of device %d.", index, place);
+  REQUIRE(place == 0 || step->kernel < 0 || step->n_dims >= FB_GRID_DIMS, "launch %d has %d dims, and no grid.", index,
+          step->n_dims);
+  return FB_OK;
+}
+
 static fb_status check_step(const fb_plan_spec *s, int32_t index) {
   const fb_step *step = &s->steps[index];
-  REQUIRE(step->kernel >= FB_KERNEL_NOTE && step->kernel < s->n_kernels, "step %d calls kernel %d of %d.", index,
+  REQUIRE(step->kernel >= FB_KERNEL_TRANSFER && step->kernel < s->n_kernels, "step %d calls kernel %d of %d.", index,
           step->kernel, s->n_kernels);
   REQUIRE(step->first_ref >= 0 && step->n_refs >= 0 && step->first_ref <= s->n_refs - step->n_refs,
           "the refs of step %d are out of range.", index);
@@ -102,7 +152,7 @@ static fb_status check_step(const fb_plan_spec *s, int32_t index) {
   REQUIRE(in_range(step->n, s->n_exprs) && in_range(step->grain, s->n_exprs) && in_range(step->scratch, s->n_exprs),
           "step %d has domain, grain and scratch %d, %d, %d of %d expressions.", index, step->n, step->grain,
           step->scratch, s->n_exprs);
-  static const int32_t built_in_refs[] = {2, 1, 1, 0}; /* of copy, zero, branch, jump */
+  static const int32_t built_in_refs[] = {2, 1, 1, 0, 0, 2}; /* of copy, zero, branch, jump, (note), transfer */
   if (step->kernel == FB_KERNEL_NOTE)
     REQUIRE(step->n_refs == step->n_dims && index < s->n_fallible,
             "step %d notes %d refs with %d sizes. Note each with its size, in the steps that may fail.", index,
@@ -114,13 +164,14 @@ static fb_status check_step(const fb_plan_spec *s, int32_t index) {
     REQUIRE(!is_committed(s, &s->refs[step->first_ref + i]),
             "fallible step %d touches output %d, which updates or replaces an input. Do that after the fallible steps.",
             index, s->refs[step->first_ref + i].index);
-  return FB_OK;
+  return check_step_places(s, index);
 }
 
 static fb_status check_spec(const fb_plan_spec *s) {
   fb_status status = check_counts(s);
   if (status != FB_OK || (status = check_exprs(s)) != FB_OK || (status = check_guards(s)) != FB_OK ||
-      (status = check_boundary(s)) != FB_OK || (status = check_refs(s)) != FB_OK)
+      (status = check_boundary(s)) != FB_OK || (status = check_devices(s)) != FB_OK ||
+      (status = check_refs(s)) != FB_OK)
     return status;
   for (int32_t i = 0; i < s->n_steps; i++)
     if ((status = check_step(s, i)) != FB_OK)
@@ -163,6 +214,11 @@ static void lay_out(fb_plan *p, const fb_plan_spec *s, fb_carver *c) {
   p->spec.dims = CARVE_COPY(c, int32_t, s->dims, s->n_dims);
   p->spec.kernels = CARVE_COPY(c, fb_kernel, s->kernels, s->n_kernels);
   p->spec.guards = CARVE_COPY(c, fb_guard, s->guards, s->n_guards);
+  bool is_anywhere = s->n_devices > 0;
+  p->spec.devices = CARVE_COPY(c, fb_plan_device, s->devices, s->n_devices);
+  p->spec.input_devices = CARVE_COPY(c, int32_t, s->input_devices, is_anywhere ? s->n_inputs : 0);
+  p->spec.output_devices = CARVE_COPY(c, int32_t, s->output_devices, is_anywhere ? s->n_outputs : 0);
+  p->spec.kernel_devices = CARVE_COPY(c, int32_t, s->kernel_devices, is_anywhere ? s->n_kernels : 0);
   p->slots = CARVE(c, uint32_t, s->n_refs);
   p->input_kept = CARVE(c, bool, s->n_inputs);
   p->sizes.values = CARVE(c, int64_t, s->n_exprs);
@@ -176,6 +232,8 @@ static uint32_t slot_of(const fb_plan_spec *s, const fb_ref *r) {
     return (uint32_t)r->index;
   case FB_REF_OUTPUT:
     return (uint32_t)(s->n_inputs + r->index);
+  case FB_REF_ARENA:
+    return fb_arena_slot(s) + (r->index == 0 ? 0 : 2 + (uint32_t)r->index);
   default:
     return fb_arena_slot(s) + (uint32_t)(r->kind - FB_REF_ARENA);
   }
@@ -193,7 +251,8 @@ static void derive(fb_plan *p) {
   for (int32_t i = 0; i < s->n_steps; i++)
     if (s->steps[i].n_refs > max_refs)
       max_refs = s->steps[i].n_refs;
-  p->frame_pointers = fb_base_count(s) + (size_t)max_refs;
+  p->bases = fb_base_count(s);
+  p->frame_pointers = p->bases + (size_t)max_refs;
   for (int32_t i = 0; i < s->n_guards; i++)
     if (s->guards[i].x >= p->guard_exprs)
       p->guard_exprs = s->guards[i].x + 1;
@@ -241,6 +300,8 @@ void fb_plan_release(fb_plan *p) {
 int32_t fb_plan_inputs(const fb_plan *p) { return p->spec.n_inputs; }
 
 int32_t fb_plan_outputs(const fb_plan *p) { return p->spec.n_outputs; }
+
+int32_t fb_plan_devices(const fb_plan *p) { return p->spec.n_devices; }
 
 int32_t fb_plan_symbols(const fb_plan *p) { return p->spec.n_symbols; }
 

@@ -4,6 +4,8 @@
 
 #include "internal.h"
 
+#define FB_MAX_DEVICES 16 /* of one plan */
+
 /* What the expressions say for one run. Kept in the plan when it has no symbols. */
 typedef struct {
   int64_t *values;       /* per expression */
@@ -20,6 +22,7 @@ struct fb_plan {
   uint32_t *slots;     /* per ref, where its base address is found: inputs, outputs, arena, constants, status */
   bool *input_kept;    /* per input: it is an output as it is, so nothing may overwrite it */
   int32_t guard_exprs; /* the guards need the first so many expressions */
+  size_t bases;        /* pointers of a run before those of the current step */
   size_t frame_pointers, frame_numbers; /* working memory of one run */
   fb_sizes sizes;                       /* valid when n_symbols is 0 */
   void *block;
@@ -27,7 +30,43 @@ struct fb_plan {
 
 static inline uint32_t fb_arena_slot(const fb_plan_spec *spec) { return (uint32_t)(spec->n_inputs + spec->n_outputs); }
 
-static inline size_t fb_base_count(const fb_plan_spec *spec) { return fb_arena_slot(spec) + 3; }
+static inline size_t fb_base_count(const fb_plan_spec *spec) {
+  return fb_arena_slot(spec) + 3 + (size_t)spec->n_devices; /* arena, constants, status; the arenas of devices */
+}
+
+/* One run in progress. */
+typedef struct {
+  const fb_plan *plan;
+  fb_run *run;
+  const fb_sizes *sizes;
+  void **bases; /* per slot */
+  void **bufs;  /* of the current step */
+  char *scratch;
+  int threads;
+  atomic_int_least64_t status;
+  fb_status note_failure; /* of a step that could not write its note */
+} fb_execution;
+
+/* Which device a ref is of: 0 is the CPU. */
+static inline int32_t fb_ref_device(const fb_plan_spec *spec, const fb_ref *ref) {
+  if (spec->n_devices == 0)
+    return 0;
+  return ref->kind == FB_REF_INPUT    ? spec->input_devices[ref->index]
+         : ref->kind == FB_REF_OUTPUT ? spec->output_devices[ref->index]
+         : ref->kind == FB_REF_ARENA  ? ref->index
+                                      : 0;
+}
+
+static inline int32_t fb_kernel_device(const fb_plan_spec *spec, int32_t kernel) {
+  return spec->n_devices == 0 || kernel < 0 ? 0 : spec->kernel_devices[kernel];
+}
+
+/* What plan_devices.c does of a run with devices: memory for their arenas (one buffer each, released by the caller), an
+ * output there that is not taken over from an input, and a step of theirs. */
+fb_status fb_devices_reserve(const fb_execution *e, fb_buffer **arenas);
+fb_status fb_devices_output(const fb_execution *e, int32_t output, fb_buffer **out);
+bool fb_devices_have(const fb_plan_spec *spec, const fb_step *step);
+fb_status fb_devices_step(const fb_execution *e, const fb_step *step);
 
 /* Evaluates all expressions into `sizes`, whose arrays exist, and checks guards, then every size, offset and extent. */
 fb_status fb_plan_measure(const fb_plan *plan, const int64_t *symbols, fb_sizes *sizes);

@@ -6,20 +6,9 @@
 
 #define FRAME_POINTERS 256
 #define FRAME_NUMBERS 256
+/* What the runs of plans without devices do is not to be slower because those with devices do it, too. */
+#define FB_INLINE __attribute__((always_inline)) static inline
 #define COPY_GRAIN ((int64_t)256 << 10)
-
-/* One run in progress. */
-typedef struct {
-  const fb_plan *plan;
-  fb_run *run;
-  const fb_sizes *sizes;
-  void **bases; /* per slot */
-  void **bufs;  /* of the current step */
-  char *scratch;
-  int threads;
-  atomic_int_least64_t status;
-  fb_status note_failure; /* of a step that could not write its note */
-} fb_execution;
 
 typedef struct {
   fb_kernel kernel;
@@ -117,7 +106,7 @@ static void run_note(fb_execution *e, const fb_step *step, const int64_t *sizes)
 }
 
 /* Runs a step; returns how many to skip after it. */
-static inline int64_t run_step(fb_execution *e, const fb_step *step) {
+FB_INLINE int64_t run_step(fb_execution *e, const fb_step *step) {
   const fb_plan *plan = e->plan;
   const uint32_t *slots = plan->slots + step->first_ref;
   const int64_t *offsets = e->sizes->offsets + step->first_ref;
@@ -142,23 +131,44 @@ static inline int64_t run_step(fb_execution *e, const fb_step *step) {
   return 0;
 }
 
+__attribute__((cold, noinline)) static fb_status failed_step(fb_execution *e, int64_t i) {
+  if (e->note_failure != FB_OK)
+    return e->note_failure;
+  int64_t word = e->run->failure = atomic_load_explicit(&e->status, memory_order_relaxed);
+  return fb_fail(FB_KERNEL_FAILED, "[plan] step %d reported error %lld at position %lld.", (int)i,
+                 (long long)(word >> 48), (long long)(word & ((INT64_C(1) << 48) - 1)));
+}
+
 /* Runs the steps; stops after the first fallible one that reports an error. */
 static fb_status run_steps(fb_execution *e) {
   const fb_plan_spec *spec = &e->plan->spec;
   for (int64_t i = 0; i < spec->n_fallible; i++) {
     int64_t at = i;
     i += run_step(e, &spec->steps[i]);
-    int64_t word = atomic_load_explicit(&e->status, memory_order_relaxed);
-    if (FB_LIKELY(word == INT64_MAX))
-      continue;
-    if (e->note_failure != FB_OK)
-      return e->note_failure;
-    e->run->failure = word;
-    return fb_fail(FB_KERNEL_FAILED, "[plan] step %d reported error %lld at position %lld.", (int)at,
-                   (long long)(word >> 48), (long long)(word & ((INT64_C(1) << 48) - 1)));
+    if (FB_UNLIKELY(atomic_load_explicit(&e->status, memory_order_relaxed) != INT64_MAX))
+      return failed_step(e, at);
   }
   for (int64_t i = spec->n_fallible; i < spec->n_steps; i++)
     i += run_step(e, &spec->steps[i]);
+  return FB_OK;
+}
+
+/* As run_steps, where some steps are on devices. */
+__attribute__((noinline)) static fb_status run_steps_anywhere(fb_execution *e) {
+  const fb_plan_spec *spec = &e->plan->spec;
+  for (int64_t i = 0; i < spec->n_steps; i++) {
+    const fb_step *step = &spec->steps[i];
+    int64_t at = i;
+    if (!fb_devices_have(spec, step)) {
+      i += run_step(e, step);
+    } else {
+      fb_status status = fb_devices_step(e, step);
+      if (status != FB_OK)
+        return status;
+    }
+    if (at < spec->n_fallible && atomic_load_explicit(&e->status, memory_order_relaxed) != INT64_MAX)
+      return failed_step(e, at);
+  }
   return FB_OK;
 }
 
@@ -179,10 +189,22 @@ static fb_status check_inputs(const fb_execution *e) {
   return FB_OK;
 }
 
-static bool may_take(const fb_execution *e, int32_t source, size_t bytes) {
+static fb_status check_places(const fb_execution *e) {
+  const fb_plan_spec *spec = &e->plan->spec;
+  for (int32_t i = 0; i < spec->n_inputs; i++) {
+    int32_t k = spec->input_devices[i];
+    const fb_buffer *b = e->run->inputs[i].buffer;
+    if ((b == NULL ? NULL : b->device) != (k == 0 ? NULL : spec->devices[k - 1].device))
+      return fb_fail(FB_INVALID_ARGUMENT,
+                     "[plan] input %d lies on another device than the plan reads it on. Move it there.", (int)i);
+  }
+  return FB_OK;
+}
+
+FB_INLINE bool may_take(const fb_execution *e, int32_t source, size_t bytes) {
   const fb_input *input = &e->run->inputs[source];
   return input->donated && !input->taken && !e->plan->input_kept[source] && input->buffer != NULL &&
-         input->data == input->buffer->data && input->buffer->bytes >= bytes && fb_buffer_is_pooled(input->buffer);
+         input->data == input->buffer->data && input->buffer->bytes >= bytes && fb_is_pooled(input->buffer);
 }
 
 static fb_status copy_of_input(const fb_execution *e, int32_t source, size_t bytes, fb_buffer **out) {
@@ -194,7 +216,7 @@ static fb_status copy_of_input(const fb_execution *e, int32_t source, size_t byt
   return FB_OK;
 }
 
-static fb_status make_output(const fb_execution *e, const fb_output *spec, fb_buffer **out) {
+FB_INLINE fb_status make_output(const fb_execution *e, const fb_output *spec, fb_buffer **out) {
   size_t bytes = (size_t)e->sizes->values[spec->bytes];
   if (spec->mode == FB_OUT_NEW)
     return fb_pool_take(bytes, out);
@@ -252,6 +274,29 @@ static size_t working_bytes(const fb_execution *e) {
   return __builtin_add_overflow(bytes, e->sizes->arena, &bytes) || too_much ? SIZE_MAX : bytes;
 }
 
+/* The rest of a run of a plan with devices: its arenas there, its outputs wherever they are, its steps. */
+__attribute__((noinline)) static fb_status execute_anywhere(fb_execution *e) {
+  const fb_plan_spec *spec = &e->plan->spec;
+  fb_buffer *arenas[FB_MAX_DEVICES] = {NULL};
+  fb_status status = check_places(e);
+  if (status == FB_OK)
+    status = fb_devices_reserve(e, arenas);
+  for (int32_t i = 0; status == FB_OK && i < spec->n_outputs; i++) {
+    const fb_output *o = &spec->outputs[i];
+    fb_buffer **out = &e->run->outputs[i];
+    bool is_taken = o->mode == FB_OUT_OUTPUT || o->mode == FB_OUT_INPUT ||
+                    (o->mode != FB_OUT_NEW && may_take(e, o->source, (size_t)e->sizes->values[o->bytes]));
+    status = is_taken || spec->output_devices[i] == 0 ? make_output(e, o, out) : fb_devices_output(e, i, out);
+    if (status == FB_OK)
+      e->bases[spec->n_inputs + i] = (*out)->data;
+  }
+  if (status == FB_OK)
+    status = run_steps_anywhere(e);
+  for (int32_t k = 0; k < spec->n_devices; k++)
+    fb_buffer_release(arenas[k]);
+  return status;
+}
+
 /* With `bases` and `sizes` in place. */
 static fb_status execute(fb_execution *e) {
   const fb_plan_spec *spec = &e->plan->spec;
@@ -267,7 +312,9 @@ static fb_status execute(fb_execution *e) {
   e->bases[fb_arena_slot(spec)] = arena;
   e->bases[fb_arena_slot(spec) + 1] = (void *)spec->constants;
   e->bases[fb_arena_slot(spec) + 2] = &e->status;
-  if ((status = make_outputs(e)) == FB_OK)
+  if (FB_UNLIKELY(spec->n_devices > 0))
+    status = execute_anywhere(e);
+  else if ((status = make_outputs(e)) == FB_OK)
     status = run_steps(e);
   fb_buffer_release(working);
   return status;
@@ -279,7 +326,7 @@ static fb_status run_in_frame(fb_plan *p, fb_run *run, void **pointers, int64_t 
       .run = run,
       .sizes = &p->sizes,
       .bases = pointers,
-      .bufs = pointers + fb_base_count(&p->spec),
+      .bufs = pointers + p->bases,
       .threads = fb_get_num_threads(),
   };
   atomic_init(&e.status, INT64_MAX);

@@ -99,7 +99,7 @@ static int64_t region_bytes(const fb_plan_spec *spec, const fb_ref *ref, const i
   case FB_REF_OUTPUT:
     return values[spec->outputs[ref->index].bytes];
   case FB_REF_ARENA:
-    return values[spec->arena_bytes];
+    return values[ref->index == 0 ? spec->arena_bytes : spec->devices[ref->index - 1].arena_bytes];
   case FB_REF_CONST:
     return (int64_t)spec->constant_bytes;
   default:
@@ -123,6 +123,9 @@ static fb_status check_regions(const fb_plan_spec *spec, const int64_t *values) 
   }
   if (values[spec->arena_bytes] < 0)
     return negative("the arena's size, expression", spec->arena_bytes, values[spec->arena_bytes]);
+  for (int32_t k = 0; k < spec->n_devices; k++)
+    if (values[spec->devices[k].arena_bytes] < 0)
+      return negative("the size of the arena of device", k + 1, values[spec->devices[k].arena_bytes]);
   return FB_OK;
 }
 
@@ -186,6 +189,24 @@ static fb_status check_kernel(const fb_plan_spec *spec, int32_t index, fb_sizes 
   return FB_OK;
 }
 
+static fb_status check_launch(const fb_plan_spec *spec, int32_t index, const fb_sizes *sizes) {
+  const fb_step *step = &spec->steps[index];
+  for (int i = 0; i < FB_GRID_DIMS; i++) {
+    int64_t extent = sizes->dims[step->first_dim + i];
+    if (extent < 0 || extent > INT32_MAX)
+      return fb_fail(FB_INVALID_ARGUMENT, "[plan] step %d has %lld blocks or threads along an axis.", (int)index,
+                     (long long)extent);
+  }
+  return FB_OK;
+}
+
+static fb_status check_sizes_of(const fb_plan_spec *spec, int32_t index, fb_sizes *sizes) {
+  int32_t kernel = spec->steps[index].kernel;
+  if (kernel < 0)
+    return check_built_in(spec, index, sizes);
+  return fb_kernel_device(spec, kernel) ? check_launch(spec, index, sizes) : check_kernel(spec, index, sizes);
+}
+
 fb_status fb_plan_measure(const fb_plan *plan, const int64_t *symbols, fb_sizes *sizes) {
   const fb_plan_spec *spec = &plan->spec;
   sizes->scratch = 0;
@@ -200,7 +221,7 @@ fb_status fb_plan_measure(const fb_plan *plan, const int64_t *symbols, fb_sizes 
   if ((status = check_regions(spec, sizes->values)) != FB_OK || (status = check_refs(spec, sizes)) != FB_OK)
     return status;
   for (int32_t i = 0; i < spec->n_steps; i++) {
-    status = spec->steps[i].kernel < 0 ? check_built_in(spec, i, sizes) : check_kernel(spec, i, sizes);
+    status = check_sizes_of(spec, i, sizes);
     if (status != FB_OK)
       return status;
   }

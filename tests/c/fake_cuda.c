@@ -1,11 +1,17 @@
 /* A library with the CUDA driver's functions: records calls, fails when told to, and keeps "device" memory on the heap,
  * so that sanitizers watch it. Its one kernel, whatever the PTX says, copies the first operand to the second:
- * parameters are two blocks and a number of bytes. */
+ * parameters are two blocks and a number of bytes.
+ *
+ * With `unreadable` set it is a device of its own: memory lies at addresses that end the process when they are touched,
+ * and `launch` runs the kernels of the PTX, on the same memory where `fake_cuda_seen` says that it can be seen. */
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "fake_cuda.h"
 
@@ -21,10 +27,61 @@ typedef struct {
 static fake_cuda_state state = {.devices = 1, .memory = 1 << 20};
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static _Thread_local void *current;
-static int context, function;
+static int context;
 
 EXPORT fake_cuda_state *fake_cuda(void);
 EXPORT fake_cuda_state *fake_cuda(void) { return &state; }
+
+/* ---- memory that nobody else reads ----------------------------------------------------------------------- */
+
+#define APART ((size_t)1 << 32) /* addresses, not memory */
+
+static char *apart, *seen; /* the same pages twice: the first may not be touched */
+static size_t next_apart;
+static struct {
+  size_t place, bytes;
+} blocks[1 << 14];
+static int n_blocks;
+
+static int take_apart(size_t bytes, unsigned long long *out) {
+  int result = SUCCESS;
+  pthread_mutex_lock(&lock);
+  if (apart == NULL) {
+    int file = memfd_create("fake device", 0);
+    int made = file >= 0 && ftruncate(file, (off_t)APART) == 0;
+    apart = made ? mmap(NULL, APART, PROT_NONE, MAP_SHARED | MAP_NORESERVE, file, 0) : MAP_FAILED;
+    seen = made ? mmap(NULL, APART, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, 0) : MAP_FAILED;
+    if (file >= 0)
+      close(file);
+  }
+  size_t place = next_apart + sizeof(header);
+  next_apart = (place + bytes + 255) & ~(size_t)255;
+  if (apart == MAP_FAILED || seen == MAP_FAILED || next_apart > APART || n_blocks == 1 << 14) {
+    result = OUT_OF_MEMORY;
+  } else {
+    ((header *)(seen + place) - 1)->bytes = blocks[n_blocks].bytes = bytes;
+    blocks[n_blocks++].place = place;
+  }
+  *out = (uintptr_t)(apart + place);
+  pthread_mutex_unlock(&lock);
+  return result;
+}
+
+EXPORT void *fake_cuda_seen(unsigned long long address);
+EXPORT void *fake_cuda_seen(unsigned long long address) {
+  uintptr_t at = (uintptr_t)address, from = (uintptr_t)apart;
+  return apart != NULL && at >= from && at < from + APART ? seen + (at - from) : (void *)at;
+}
+
+/* How many bytes there are from an address to the end of its block. */
+EXPORT size_t fake_cuda_extent(unsigned long long address);
+EXPORT size_t fake_cuda_extent(unsigned long long address) {
+  size_t at = (size_t)address - (size_t)(uintptr_t)apart;
+  for (int i = 0; i < n_blocks; i++)
+    if (at >= blocks[i].place && at <= blocks[i].place + blocks[i].bytes)
+      return blocks[i].place + blocks[i].bytes - at;
+  return 0;
+}
 
 /* Notes a call; what it must fail with, or SUCCESS. */
 static int note(const char *name) {
@@ -131,6 +188,8 @@ FAKE(cuMemAlloc_v2, unsigned long long *out, size_t bytes) {
   pthread_mutex_unlock(&lock);
   if (full)
     return OUT_OF_MEMORY;
+  if (state.unreadable)
+    return take_apart(bytes, out);
   header *block = malloc(sizeof *block + bytes);
   if (block == NULL)
     return OUT_OF_MEMORY;
@@ -141,23 +200,30 @@ FAKE(cuMemAlloc_v2, unsigned long long *out, size_t bytes) {
 
 FAKE(cuMemFree_v2, unsigned long long address) {
   IN_CONTEXT("cuMemFree");
-  header *block = (header *)(uintptr_t)address - 1;
+  header *block = (header *)fake_cuda_seen(address) - 1;
   pthread_mutex_lock(&lock);
   state.live_bytes -= block->bytes;
   pthread_mutex_unlock(&lock);
-  free(block);
+  if ((void *)block == (void *)((header *)(uintptr_t)address - 1))
+    free(block);
   return SUCCESS;
 }
 
 FAKE(cuMemcpyHtoD_v2, unsigned long long to, const void *from, size_t bytes) {
   IN_CONTEXT("cuMemcpyHtoD");
-  memcpy((void *)(uintptr_t)to, from, bytes);
+  memcpy(fake_cuda_seen(to), from, bytes);
   return SUCCESS;
 }
 
 FAKE(cuMemcpyDtoH_v2, void *to, unsigned long long from, size_t bytes) {
   IN_CONTEXT("cuMemcpyDtoH");
-  memcpy(to, (const void *)(uintptr_t)from, bytes);
+  memcpy(to, fake_cuda_seen(from), bytes);
+  return SUCCESS;
+}
+
+FAKE(cuMemcpyDtoD_v2, unsigned long long to, unsigned long long from, size_t bytes) {
+  IN_CONTEXT("cuMemcpyDtoD");
+  memmove(fake_cuda_seen(to), fake_cuda_seen(from), bytes);
   return SUCCESS;
 }
 
@@ -184,17 +250,19 @@ FAKE(cuModuleGetFunction, void **out, void *module, const char *name) {
   IN_CONTEXT("cuModuleGetFunction");
   char entry[128];
   snprintf(entry, sizeof entry, ".entry %s(", name);
-  *out = &function;
+  *out = module;
   return strstr(module, entry) != NULL ? SUCCESS : NOT_FOUND;
 }
 
 FAKE(cuLaunchKernel, void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
      unsigned shared, void *stream, void **parameters, void **extra) {
   IN_CONTEXT("cuLaunchKernel");
-  if (f != &function || gx * gy * gz == 0 || bx * by * bz > 1024 || shared != 0 || stream != NULL || extra != NULL)
+  if (f == NULL || gx * gy * gz == 0 || bx * by * bz > 1024 || shared != 0 || stream != NULL || extra != NULL)
     return INVALID_VALUE;
   memcpy(state.grid, (unsigned[]){gx, gy, gz}, sizeof state.grid);
   memcpy(state.block, (unsigned[]){bx, by, bz}, sizeof state.block);
+  if (state.launch != NULL)
+    return state.launch(f, state.grid, state.block, parameters);
   for (int i = 0; i < 3; i++)
     memcpy(&state.parameters[i], parameters[i], 8);
   memcpy((void *)(uintptr_t)state.parameters[1], (void *)(uintptr_t)state.parameters[0], state.parameters[2]);

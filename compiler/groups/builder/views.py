@@ -13,7 +13,7 @@ from flambeau.compiler.groups.form import Affine, Map
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, Size
 
-_SAME = ("stop_gradient", "graft", "overwrite")
+_SAME = ("stop_gradient", "graft", "overwrite", "to_device")
 
 
 def view(b: ClusterBuilder, node: Node) -> None:

@@ -50,7 +50,12 @@ FB_API void fb_buffer_release(fb_buffer *b); /* NULL is allowed */
 FB_API void *fb_buffer_data(const fb_buffer *b);
 FB_API size_t fb_buffer_bytes(const fb_buffer *b);
 FB_API int64_t fb_buffer_refs(const fb_buffer *b);
-FB_API bool fb_buffer_is_pooled(const fb_buffer *b);
+FB_API bool fb_buffer_is_pooled(const fb_buffer *b); /* the CPU's pool or a device's: nobody outside looks at it */
+
+/* A device other than the CPU; src/device.h says what it does. */
+typedef struct fb_device fb_device;
+/* NULL: the CPU. Data of a buffer on another device is an address there. */
+FB_API fb_device *fb_buffer_device(const fb_buffer *b);
 
 typedef struct {
   size_t live_bytes, peak_bytes, reserved_bytes, limit_bytes; /* limit 0: none. reserved = live + cached */
@@ -106,8 +111,9 @@ typedef struct {
   int64_t a, b;
 } fb_expr;
 
-/* Where a kernel's pointer comes from, plus a byte offset. STATUS is the int64 word that fallible kernels lower with an
- * atomic minimum to (error_code << 48 | position); it starts at INT64_MAX, which means no error. */
+/* Where a kernel's pointer comes from, plus a byte offset. An arena's index is its device's: 0 for the CPU's. STATUS is
+ * the int64 word that fallible kernels lower with an atomic minimum to (error_code << 48 | position); it starts at
+ * INT64_MAX, which means no error. */
 typedef enum { FB_REF_INPUT, FB_REF_OUTPUT, FB_REF_ARENA, FB_REF_CONST, FB_REF_STATUS } fb_ref_kind;
 typedef struct {
   int32_t kind, index;
@@ -124,12 +130,21 @@ typedef struct {
 /* Writes its bufs, of as many bytes as its dims say, into the run's notes: a call of the host. One of the fallible
  * steps. */
 #define FB_KERNEL_NOTE (-5)
+#define FB_KERNEL_TRANSFER (-6) /* as a copy, of which one end is on another device than the other */
 
 typedef struct {
   int32_t kernel;
   int32_t n, grain, scratch;                    /* expressions: domain, items per chunk, scratch bytes per thread */
   int32_t first_ref, n_refs, first_dim, n_dims; /* ranges of fb_plan_spec.refs and .dims */
-} fb_step;
+} fb_step; /* of a kernel on a device: domain, grain and scratch are not used, and the first dims are FB_GRID_DIMS more
+            */
+
+#define FB_GRID_DIMS 6 /* blocks, then threads per block, along x, y and z */
+
+typedef struct {
+  fb_device *device;
+  int32_t arena_bytes; /* expression */
+} fb_plan_device;
 
 /* A condition on the symbols, `x relation 0`: the plan serves only sizes for which all of its guards hold. Guards are
  * checked before anything else, in order; an expression of a guard that has no value makes the guard fail. */
@@ -167,6 +182,10 @@ typedef struct {
   size_t constant_bytes;
   const fb_guard *guards; /* only where the plan has symbols */
   int32_t n_guards;
+  int32_t n_devices; /* other than the CPU. Where there are none, the rest is NULL */
+  const fb_plan_device *devices;
+  const int32_t *input_devices, *output_devices, *kernel_devices; /* 0: the CPU; k: devices[k - 1]. Kernels there are
+                                                                   * what the device launches, not addresses */
 } fb_plan_spec;
 
 typedef struct fb_plan fb_plan;
@@ -178,7 +197,7 @@ FB_API void fb_plan_release(fb_plan *p);
 
 typedef struct {
   const void *data;  /* where the value lies: a buffer's data or, for host scalars, any 8 aligned bytes */
-  fb_buffer *buffer; /* its buffer, NULL for host scalars */
+  fb_buffer *buffer; /* its buffer, NULL for host scalars. A plan without devices does not look where it lies */
   bool donated;      /* the caller gives this reference away if the run succeeds and an output takes it; nobody else may
                       * then read the buffer again. Wrapped memory is never taken. */
   bool taken;        /* set by the run: an output took the buffer; its reference now belongs to that output */
@@ -206,6 +225,7 @@ FB_API fb_status fb_plan_run(fb_plan *p, fb_run *run);
 FB_API int32_t fb_plan_inputs(const fb_plan *p);
 FB_API int32_t fb_plan_outputs(const fb_plan *p);
 FB_API int32_t fb_plan_symbols(const fb_plan *p);
+FB_API int32_t fb_plan_devices(const fb_plan *p); /* how many other than the CPU */
 /* Whether the plan's guards hold for these values of its symbols. */
 FB_API bool fb_plan_fits(const fb_plan *p, const int64_t *symbols);
 FB_API size_t fb_plan_arena_bytes(const fb_plan *p); /* of the last run; 0 before the first */

@@ -1,0 +1,27 @@
+"""The code generator for transfers: a step that is built into the runtime moves memory from one device to another.
+
+In: a cluster of a transfer and the views it reads through, which lie where memory begins. Out: one call. Next: `../plan.py`.
+"""
+
+from __future__ import annotations
+
+from flambeau.compiler.codegen.access import Layout, apply_view, dense
+from flambeau.compiler.kernel import TRANSFER, Cluster, KernelCall, Lowered, Operand
+from flambeau.dialects.tape.transfer import crosses
+
+
+def lower(cluster: Cluster) -> Lowered:
+    graph = cluster.graph
+    *views, node = graph.nodes
+    if not crosses(graph, node) or graph.outputs != [node.results[0]]:
+        raise RuntimeError("[transfer] a transfer does not stand alone. Report this as a bug.")
+    roots: dict[int, tuple[int, Layout | None]] = {v: (v, dense(graph.avals[v].shape)) for v in graph.inputs}
+    for view in views:
+        root, layout = roots[view.operands[0]]
+        roots[view.results[0]] = root, None if layout is None else apply_view(view, layout)
+    root, layout = roots[node.operands[0]]
+    if layout is None or not layout.is_identity:
+        raise RuntimeError("[transfer] the operand is not stored as it is moved. Report this as a bug.")
+    (result,) = graph.outputs
+    operands = Operand("value", result), Operand("value", root)
+    return Lowered([KernelCall(TRANSFER, operands, (graph.avals[result].nbytes,), 1, 1, writes=(0,))])

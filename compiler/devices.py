@@ -1,0 +1,89 @@
+"""Devices by name: what code they run, and how this process reaches their memory.
+
+In: a device's name, as types have it. Out: `Device`; the targets of a program's devices, for `Options.devices`; lowered clusters
+and linked plans, for whatever device. Devices are opened when something is first to run there, and stay open. `register` adds one.
+Next: `driver.py`, `stages.py`, `kernel_cache.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flambeau.compiler.groups.form import Group
+from flambeau.compiler.kernel import Cluster, KernelCall, Launch, Lowered
+from flambeau.compiler.options import Options
+from flambeau.compiler.plan import Program
+from flambeau.dialects.aval import CPU
+from flambeau.dialects.graph import Graph
+from flambeau.runtime import _binding as runtime
+
+
+@dataclass(frozen=True)
+class Device:
+    """`target` is what code for it is compiled for; `handle` is how the runtime reaches it."""
+
+    name: str
+    target: str
+    handle: Any
+
+
+_known: dict[str, Device] = {}
+
+
+def register(device: Device) -> None:
+    """Make a device known under its name."""
+    _known[device.name] = device
+
+
+def find(name: str) -> Device:
+    """The device of that name. Raises RuntimeError where there is none."""
+    if name not in _known:
+        number = re.fullmatch(r"cuda:(\d+)", name)
+        if number is None:
+            raise RuntimeError(f"[device] there is no device '{name}'. Use 'cpu', or 'cuda:0' and such.")
+        handle = runtime.Device(None, int(number[1]))
+        major, minor = handle.capability
+        register(Device(name, f"sm_{major}{minor}", handle))
+    return _known[name]
+
+
+def with_targets(graph: Graph, options: Options) -> Options:
+    """The options under which a program is compiled: they say what its devices are. Raises RuntimeError for unknown ones."""
+    names = sorted({a.device for a in graph.avals} - {CPU})
+    return replace(options, devices=tuple(f"{name}={find(name).target}" for name in names)) if names else options
+
+
+def at_home(cluster: Cluster) -> Cluster:
+    """The cluster with the CPU's types: groups and code generators know of no devices, and equal ones are equal everywhere."""
+    if cluster.device == CPU:
+        return cluster
+    return replace(cluster, graph=replace(cluster.graph, avals=[a.on(CPU) for a in cluster.graph.avals]))
+
+
+def lower(
+    part: Cluster | None, group: Group | None, options: Options, generate: Callable[[Group | None, str], Lowered]
+) -> Lowered:
+    """What the code generator of the cluster's device makes of its group; without a cluster, that of the CPU."""
+    if part is not None and part.kind == "transfer":
+        from flambeau.compiler.codegen import transfer
+
+        return transfer.lower(part)
+    device = CPU if part is None else part.device
+    lowered = generate(group, options.target_of(device))
+    return lowered if device == CPU else replace(lowered, calls=[_on(device, call) for call in lowered.calls])
+
+
+def _on(device: str, call: KernelCall) -> KernelCall:
+    found = replace(call, source=replace(call.source, device=device))
+    if isinstance(found, Launch) and found.in_place_source is not None:
+        return replace(found, in_place_source=replace(found.in_place_source, device=device))
+    return found
+
+
+def link(program: Program, addresses: Sequence[int]) -> Any:
+    """The runtime's plan of a program whose kernels are at `addresses`."""
+    handles = tuple(find(row[0]).handle for row in program.spec.devices)
+    return runtime.Plan(tuple(program.spec), tuple(addresses), handles)
