@@ -13,9 +13,10 @@ reach them, operands from left to right; a value's cotangent is ((given + first 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.builder import Builder, GraphBuilder, Value
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import NoGradient, OpRecord, find
@@ -220,6 +221,12 @@ class _Fragment:
         self.inputs, self.nodes, self.outputs, self.avals = graph.inputs, nodes[::-1], outputs, graph.avals
         self.reads = tuple(v in live for v in graph.inputs)
 
+    def on(self, device: str) -> _Fragment:
+        """The same where all values lie on a device."""
+        found = copy(self)
+        found.avals = [a.on(device) for a in self.avals]
+        return found
+
 
 def _fragment(graph: Graph, node: Node, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> _Fragment:
     """What the vjp of a node gives its `wanted` operands, where the `given` ones of its results have a cotangent."""
@@ -239,8 +246,11 @@ def _make_fragment(
     wanted: tuple[bool, ...],
     given: tuple[bool, ...],
 ) -> _Fragment:
+    place = operands[0].device
+    if place != CPU and op.moves_to is None:  # rules know of no devices, nor do regions
+        here = (tuple(a.on(CPU) for a in avals) for avals in (operands, results))
+        return _make_fragment(op, *here, attrs, wanted, given).on(place)
     scratch = GraphBuilder()
-    scratch.device = operands[0].device
     cts, ys, xs = (tuple(map(scratch.input, avals)) for avals in (results, results, operands))
     there = tuple(ct if is_given else None for ct, is_given in zip(cts, given, strict=True))
     vjp_rule: Any = op.vjp

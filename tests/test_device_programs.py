@@ -6,8 +6,11 @@ In: graphs, retyped to lie on the pretend device. A transfer that is missing end
 
 from __future__ import annotations
 
+import itertools
+
 import mlp_step
 import numpy as np
+import opgen
 import pretend_device
 import pytest
 import random_graphs
@@ -238,3 +241,12 @@ def test_a_device_that_is_not_there_is_named():
     graph = placed(graph_of(lambda x: x + 1.0, [floats(3)]), "nowhere:0")
     with pytest.raises(RuntimeError, match=r"\[device\] there is no device 'nowhere:0'"):
         driver.compile(graph, BLOCKING)
+
+
+def test_an_op_with_regions_there_runs_on_the_cpu(there):
+    """Its regions are programs of the CPU; what goes in and comes out is moved."""
+    for case in itertools.islice(opgen.cases(find("cond")), 2):
+        expected = run(case.graph, case.arrays)
+        for options in (BLOCKING, Options(mode="off")):
+            found = run(placed(case.graph, there), case.arrays, options)
+            assert [x.tobytes() for x in found] == [x.tobytes() for x in expected]
