@@ -68,7 +68,7 @@ func.func @plan() attributes {plan.kernels = 1, plan.symbols = 1} {
 
 // -----
 
-// CHECK: [plan.step] built-in kernels are -1 (copy), -2 (zero), -3 (branch), -4 (jump) and -5 (note).
+// CHECK: [plan.step] built-in kernels are -1 (copy), -2 (zero), -3 (branch), -4 (jump), -5 (note) and -6 (transfer).
 func.func @plan() attributes {plan.kernels = 1, plan.symbols = 1} {
   %x = "plan.const"() {value = 64} : () -> index
   %arena = "plan.arena"(%x) : (index) -> memref<?xi8>
