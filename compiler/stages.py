@@ -123,7 +123,8 @@ def kernels(work: Work) -> None:
             continue
         work.lowered.append(devices.lower(part, group, work.options, lower))
         for call in work.lowered[-1].calls:
-            work.announce(call.source)
+            if call.source.text:  # the runtime has transfers built in
+                work.announce(call.source)
 
 
 def _region(work: Work, graph: Graph) -> list[tuple[Cluster, Lowered]]:

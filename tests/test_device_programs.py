@@ -182,6 +182,7 @@ def test_a_step_there_takes_the_buffers_of_what_it_updates(there):
     assert handle.live_bytes == before
 
 
+@pytest.mark.runtime
 def test_an_input_that_lies_elsewhere_is_refused(there):
     executable = driver.compile(graph_of(lambda x: x + 1.0, [floats(3)]), BLOCKING)
     with pytest.raises(ValueError, match=r"\[plan\] input 0 lies on another device than the plan reads it on"):
@@ -216,6 +217,7 @@ def test_plans_with_devices_are_text_and_read_back(there):
         parse_plan(missing)
 
 
+@pytest.mark.runtime
 def test_a_plan_that_lacks_a_transfer_is_refused(there):
     """Pointers that a kernel gets are of its device: the runtime takes no other plan."""
     options = Options(devices=(f"{there}={pretend_device.TARGET}",))
