@@ -45,7 +45,7 @@ class Work:
     options: Options
     announce: Announce = lambda source: None  # told of every kernel once it is lowered
     clusters: list[Cluster] = field(default_factory=list)
-    groups: list[Group | None] = field(default_factory=list)  # of the clusters; None: nothing to compute, regions, transfers
+    groups: list[Group | None] = field(default_factory=list)  # of the clusters; None: nothing to compute, or no groups
     lowered: list[Lowered] = field(default_factory=list)
     program: Program = field(init=False, repr=False)  # made by the last stage
     asked: Scope = field(init=False, repr=False)  # what the stages so far have asked about sizes
