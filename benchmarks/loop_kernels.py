@@ -14,7 +14,7 @@ from collections.abc import Callable
 import flambeau.dialects.tape  # noqa: F401
 import numpy as np
 from flambeau.compiler import backend, loader
-from flambeau.compiler.codegen import gemm, loops
+from flambeau.compiler.groups import generate
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
 from flambeau.compiler.targets import find as find_target
@@ -145,7 +145,8 @@ class Compiled:
         start = time.perf_counter()
         memory = {v: self.buffer(graph.avals[v]) for v in graph.inputs}
         for part in cluster(graph, Options()):
-            lowered = (gemm if part.kind == "contraction" else loops).lower(part, find_target("host"))
+            machine = find_target("host")
+            lowered = generate.lower_cut(generate.cut_cluster(part, machine), machine)
             for v, p in zip(part.graph.outputs, part.results, strict=True):
                 if v not in lowered.aliases:
                     memory[p] = self.buffer(graph.avals[p])

@@ -64,7 +64,7 @@ def described(lowered, graph) -> list:
 def as_before(cluster: Cluster, machine, lowered) -> None:
     """`lowered` calls the kernels that the code generator makes of the cluster's own ops."""
     with scope():
-        direct = generate.code_generator(machine.family, cluster.kind)(cluster, machine)
+        direct = generate.lower_cut(generate.cut_cluster(cluster, machine), machine)
     with scope():
         wanted = described(direct, cluster.graph)
         assert described(lowered, lowered.graph or cluster.graph) == wanted

@@ -11,6 +11,7 @@ from flambeau.compiler import kernel_cache, targets
 from flambeau.compiler.codegen import gemm
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
+from flambeau.compiler.schedules.choose import choose
 from flambeau.dialects.builder import Value
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import find
@@ -19,9 +20,15 @@ _KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, 
 _CACHE = kernel_cache.KernelCache(None)
 
 
-def run(graph: Graph, inputs, target="host", blocks=None, backwards=False, overwrite=None):
+def lower(graph: Graph, target="host", fixed=None):
+    """What becomes of a cluster where some fields of its schedule are fixed."""
+    machine, found = targets.find(target), gemm.cut(Cluster("contraction", graph))
+    return found.lower([choose(unit, machine, fixed) for unit in found.units], machine)
+
+
+def run(graph: Graph, inputs, target="host", fixed=None, backwards=False, overwrite=None):
     """The outputs of a cluster. `overwrite` maps an output's position to the input whose memory it takes."""
-    lowered = gemm.lower(Cluster("contraction", graph), targets.find(target), blocks)
+    lowered = lower(graph, target, fixed)
     memory = {v: np.ascontiguousarray(x) for v, x in zip(graph.inputs, inputs, strict=True)}
     for k, v in enumerate(graph.outputs):
         aval = graph.avals[v]

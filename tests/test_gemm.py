@@ -6,20 +6,16 @@ In: clusters built by hand. Out: calls run chunk by chunk through ctypes.
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from flambeau.compiler import targets
-from flambeau.compiler.codegen import gemm
-from flambeau.compiler.codegen.gemm_blocking import blocking
-from flambeau.compiler.kernel import Cluster
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import find
-from products import bits, expected, random, run, transpose
+from products import bits, expected, lower, random, run, transpose
 
 _EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 
@@ -170,24 +166,20 @@ def test_operands_strided_in_every_way(perm, rest):
 @pytest.mark.parametrize(
     "change",
     [
-        dict(rows=4), dict(rows=12, vectors=2), dict(rows=1, vectors=1), dict(m_block=8, n_block=48), dict(pack_rows=0),
-        dict(pack_rows=1 << 40), dict(item_work=1),
+        dict(rows=4), dict(rows=12, vectors=2), dict(rows=1, vectors=1), dict(m_block=8, n_block=48), dict(pack_rows=1),
+        dict(pack_rows=1 << 40), dict(grain=1), dict(steps=4),
+        dict(ahead=0),
     ],
 )  # fmt: skip
 def test_blocking_changes_no_bit(change):
-    base = blocking(targets.find("host"), 4)
-    blocks = replace(base, **change)
-    unit = blocks.vectors * targets.find("host").lanes(4)
-    blocks = replace(
-        blocks, n_block=-(-blocks.n_block // unit) * unit, m_block=-(-blocks.m_block // blocks.rows) * blocks.rows
-    )
+    lanes = targets.find("host").lanes(4)
+    change = dict(change, **({"vectors": 1, "n_block": lanes} if "n_block" in change else {}))
     for tb in (False, True):
-        check((70, 300), (300, 101), "float32", False, tb, blocks=blocks)
+        check((70, 300), (300, 101), "float32", False, tb, fixed=change)
 
 
 def test_the_order_of_chunks_changes_no_bit():
-    blocks = replace(blocking(targets.find("host"), 4), item_work=1)
-    check((70, 300), (300, 101), blocks=blocks, backwards=True)
+    check((70, 300), (300, 101), fixed={"grain": 1}, backwards=True)
     check((1, 4100), (4100, 300), backwards=True)
     check((300, 4100), (4100, 1), backwards=True)
 
@@ -204,14 +196,13 @@ def test_machines_without_masks_agree():
 
 
 def test_text_depends_on_extents_by_the_tile_only():
-    target = targets.find("x86-64-v4")
     texts = set()
     for (m, n, k), ta in itertools.product(
         [(64, 512, 784), (512, 10, 256), (33, 97, 1000), (2048, 2048, 2048)], (False, True)
     ):
         a = Aval((k, m) if ta else (m, k), dtypes.float32)
         graph = product(a, Aval((k, n), dtypes.float32), transpose_a=ta)
-        texts.update(call.source.text for call in gemm.lower(Cluster("contraction", graph), target).calls)
+        texts.update(call.source.text for call in lower(graph, "x86-64-v4").calls)
     assert len(texts) == 2, "one for each width of the register tile"
 
 
@@ -293,7 +284,7 @@ def test_an_output_may_overwrite_an_operand_where_the_call_says_so(k):
 
     a, b, total = random((9, k), "float32", 1), random((k, 50), "float32", 2), random((9, 50), "float32", 3)
     graph = product(*(Aval(x.shape, dtypes.float32) for x in (a, b)), epilogue=epilogue)
-    (call,) = gemm.lower(Cluster("contraction", graph), targets.find("host")).calls
+    (call,) = lower(graph).calls
     assert call.in_place == (((2, 3),) if k <= 256 else ())  # partial sums would destroy the operand
     if call.in_place:
         (got,) = run(graph, [a, b, total], overwrite={0: 2})
@@ -305,4 +296,4 @@ def test_what_is_no_contraction_is_refused():
     x = build.input(Aval((2, 2), dtypes.float32))
     build.graph.outputs = [(x + x).id]
     with pytest.raises(ValueError, match=r"\[gemm\] the cluster has no matmul"):
-        gemm.lower(Cluster("contraction", build.graph), targets.find("host"))
+        lower(build.graph)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from flambeau.compiler import targets
-from flambeau.compiler.codegen import gemm
-from flambeau.compiler.codegen.gemm_blocking import blocking
-from flambeau.compiler.kernel import Cluster
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.record import find
-from products import bits, expected, random, run, transpose
+from products import bits, expected, lower, random, run, transpose
 
 _TRANSPOSITIONS = list(itertools.product((False, True), repeat=2))
 
@@ -141,14 +137,14 @@ def test_an_epilogue_reads_what_a_prologue_reads():
     "change",
     [
         dict(rows=4), dict(rows=12, vectors=2), dict(rows=1, vectors=1), dict(m_block=8, n_block=48),
-        dict(computed_rows=16), dict(item_work=1),
+        dict(m_block=16), dict(grain=1), dict(a_unroll=2), dict(a_lines="column"), dict(a_lines="row"),
     ],
 )  # fmt: skip
 def test_blocking_changes_no_bit(change):
-    blocks = replace(blocking(targets.find("host"), 4), **change)
-    blocks = replace(blocks, m_block=-(-blocks.m_block // blocks.rows) * blocks.rows)
+    lanes = targets.find("host").lanes(4)
+    change = dict(change, **({"vectors": 1, "n_block": lanes} if "n_block" in change else {}))
     for turned in _TRANSPOSITIONS:
-        check((300, 300), (300, 601), turned=turned, blocks=blocks, backwards=True)
+        check((300, 300), (300, 601), turned=turned, fixed=change, backwards=True)
 
 
 def test_machines_without_masks_agree():
@@ -165,6 +161,6 @@ def test_text_depends_on_extents_by_the_tile_only():
         case = Case()
         x, _ = case.centred(random((m, k), "float32", 1), False)
         case.build.graph.outputs = [find("matmul")(x, case.input(random((k, n), "float32", 2))).id]
-        lowered = gemm.lower(Cluster("contraction", case.build.graph), targets.find("x86-64-v4"))
+        lowered = lower(case.build.graph, "x86-64-v4")
         texts.update(call.source.text for call in lowered.calls)
     assert len(texts) == 2, "one for each width of the register tile"

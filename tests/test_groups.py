@@ -160,7 +160,7 @@ def test_sizes_are_asked_no_more_than_without_groups():
         work, clusters = parts(random_sizes.program(seed, 20))
         for part in clusters:
             with within(work.asked), group_checks.scope() as direct:
-                generate.code_generator(HOST.family, part.kind)(part, HOST)
+                generate.lower_cut(generate.cut_cluster(part, HOST), HOST)
             with within(work.asked), group_checks.scope() as through:
                 generate.lower(generate.group_of(part), HOST)
             assert through.guards == direct.guards

@@ -362,12 +362,12 @@ def test_what_was_lowered_is_used_again_where_its_guards_hold(fresh, monkeypatch
     generator = generate.code_generator
 
     def counting(family, kind):
-        def lower(cluster, machine):
+        def cut(cluster):
             rows = cluster.graph.avals[cluster.graph.inputs[0]].shape[0]
             made.append(bool(rows < 100))
-            return generator(family, kind)(cluster, machine)
+            return generator(family, kind)(cluster)
 
-        return lower
+        return cut
 
     monkeypatch.setattr(generate, "code_generator", counting)
     first = stages.run(graph_of((40,)), STRICT)

@@ -1,63 +1,67 @@
 """Contractions: a matmul with its epilogue becomes one call.
 
-In: a cluster (views and elementwise ops on two operands, one matmul, elementwise ops on the result) and a target. Out:
-`Lowered`. Kernel text depends on element type, prologues, epilogue and register tile only; extents, strides and blocking
-are dims. Which operands are packed, and how C is cut into items, depends on extents and cache sizes, never on the number
-of threads. Next: `gemm_operands.py` (what is computed), `gemm_tile.py`, `gemm_vector.py`, `gemm_pack.py` (the kernels).
+In: a cluster (views and elementwise ops on two operands, one matmul, elementwise ops on the result); then its schedule. Out:
+`Cut`, and the call. Kernel text depends on element type, prologues, epilogue, and what the schedule says of loops; extents, strides
+and blocks of C are dims. Next: `gemm_operands.py` (what is computed), `gemm_tile.py`, `gemm_vector.py`, `gemm_pack.py` (the
+kernels).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from flambeau.compiler.codegen.gemm_blocking import Blocking, Cut, blocking, cut
 from flambeau.compiler.codegen.gemm_kernel import Epilogue, make_leaf
-from flambeau.compiler.codegen.gemm_operands import Access, Contraction, Factor, read
+from flambeau.compiler.codegen.gemm_operands import Access, Contraction, Factor, read, unit_of_rhs
 from flambeau.compiler.codegen.gemm_prologue import Prologue, prologue, strides
 from flambeau.compiler.codegen.gemm_tile import K_BLOCK, TileSpec, tile_kernel
 from flambeau.compiler.codegen.gemm_vector import VectorSpec, vector_kernel
-from flambeau.compiler.kernel import Cluster, KernelCall, Lowered, Operand
+from flambeau.compiler.codegen.units import Cut, Parts, ProductNest, joined
+from flambeau.compiler.kernel import Cluster, KernelCall, Operand
+from flambeau.compiler.schedules.kinds import Product, VectorProduct
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.orders import CHUNK, LANES
+from flambeau.dialects.orders import CHUNK
 from flambeau.dialects.size import Int, Size, at_most, ceil_div, maximum, minimum
 
-#: Multiply-adds worth a chunk of a matrix-vector product's parallel loop.
-_VECTOR_GRAIN = 65_536
 
-
-def lower(cluster: Cluster, target: Target, blocks: Blocking | None = None) -> Lowered:
-    """The calls that compute a contraction cluster. `blocks` overrides the blocking; it never changes a bit."""
+def cut(cluster: Cluster) -> Cut:
+    """The product of a contraction cluster."""
     c = read(cluster.graph)
-    lowered = Lowered()
     if 0 in (c.batches, c.m, c.n):
-        return lowered
-    if c.is_vector:
-        _lower_vector(c, target, lowered)
-    else:
-        _Tiled(c, cluster.graph, target, blocks or blocking(target, c.dtype.itemsize), lowered).lower()
-    return lowered
+        return Cut()
+    kind = VectorProduct if c.is_vector else Product
+    return Cut([ProductNest(kind, c, cluster.graph, label(c))], _emit, joined)
+
+
+def label(c: Contraction) -> str:
+    """A name for people: the ops in order, which its kernel's begins with."""
+    before = [f"{s.op.name} + " for s in (*c.lhs.steps, *c.rhs.steps) if s.args]
+    name = "matvec" if c.is_vector else "matmul"
+    return "".join([*before, f"{name} {c.dtype.mlir}", *(f" + {s.op.name}" for s in c.steps if s.args)])
+
+
+def _emit(nest: ProductNest, schedule: Any, target: Target) -> Parts:
+    if isinstance(schedule, VectorProduct):
+        return Parts([_vector_call(nest.c, schedule, target.has_masks)])
+    return _Tiled(nest.c, nest.graph, schedule, target.has_masks).lower()
 
 
 @dataclass
 class _Tiled:
     c: Contraction
     graph: Graph
-    target: Target
-    blocks: Blocking
-    lowered: Lowered
+    schedule: Product
+    masks: bool
+    temps: list[Int] = field(default_factory=list)
 
-    def lower(self) -> None:
-        c, blocks = self.c, self.blocks
-        lanes, masks = self.target.lanes(c.dtype.itemsize), self.target.vector_bytes == 64
-        unit = _unit_of_rhs(c)
-        chosen = cut(c, unit, lanes, masks, blocks)
+    def lower(self) -> Parts:
+        c, schedule = self.c, self.schedule
         accumulator, sums = self._accumulator()
-        rank, epilogue = len(c.batch), make_epilogue(c)
-        left, right = prologue("a", c.lhs, c.dtype.mlir), prologue("b", c.rhs, c.dtype.mlir)
-        spec = TileSpec(
-            c.dtype.mlir, lanes, blocks.rows, chosen.vectors, masks, unit, rank, epilogue, accumulator, left, right
-        )
+        rank, epilogue, unit = len(c.batch), make_epilogue(c), unit_of_rhs(c)
+        left = prologue("a", c.lhs, c.dtype.mlir, schedule.a_lines)
+        right = prologue("b", c.rhs, c.dtype.mlir, schedule.b_lines)
+        spec = TileSpec(c.dtype.mlir, schedule, self.masks, unit, rank, epilogue, accumulator, left, right)
         source, names = tile_kernel(spec)
         outputs = [Operand("value", v) for v, _, _ in c.outputs]
         if accumulator is not None:
@@ -65,24 +69,33 @@ class _Tiled:
         factors = [_operand(x) for x in (*c.lhs.leaves, *c.rhs.leaves)]
         operands = (*factors, sums, *map(_operand, c.leaves), *outputs)
         first_output = spec.sums + 1 + len(c.leaves)
-        numbers = self._numbers(spec, chosen)
-        n = c.batches * chosen.m_blocks * chosen.n_blocks
-        work = minimum(chosen.m_block, c.m) * ceil_div(minimum(chosen.n_block, c.n), lanes) * maximum(c.k, 1)
-        grain = minimum(n, maximum(1, blocks.item_work // work))
-        dims = in_order(names, numbers)
+        m_block, n_block = schedule.m_block, schedule.n_block
+        m_blocks, n_blocks = ceil_div(c.m, m_block), ceil_div(c.n, n_block)
+        n = c.batches * m_blocks * n_blocks
+        work = minimum(m_block, c.m) * ceil_div(minimum(n_block, c.n), schedule.lanes) * maximum(c.k, 1)
+        grain = minimum(n, maximum(1, schedule.grain // work))
+        dims = in_order(names, self._numbers(spec, m_blocks, n_blocks))
         writes = (spec.sums, *range(first_output, len(operands)))
-        in_place, scratch = self._in_place(operands, spec.sums), spec.scratch(chosen.m_block)
-        self.lowered.calls.append(KernelCall(source, operands, dims, n, grain, writes, scratch, in_place))
+        in_place = self._in_place(operands, spec.sums)
+        return Parts([KernelCall(source, operands, dims, n, grain, writes, spec.scratch, in_place)], self.temps)
 
-    def _numbers(self, spec: TileSpec, chosen: Cut) -> dict[str, Int]:
+    def _packed(self, unit: str) -> Int:
+        """Whether B is packed, if it is not 0: where its rows are not adjacent or end within a vector that cannot be masked,
+        always."""
+        c, schedule = self.c, self.schedule
+        always = unit != "column" or not (self.masks or c.n % schedule.columns == 0)
+        return 1 if always else c.m // schedule.pack_rows
+
+    def _numbers(self, spec: TileSpec, m_blocks: Int, n_blocks: Int) -> dict[str, Int]:
         """The kernel's dims by name."""
-        c = self.c
-        numbers = {"m": c.m, "n": c.n, "k": c.k, "b.packed": chosen.packed}
-        numbers.update({name: getattr(chosen, name) for name in ("m_block", "n_block", "m_blocks", "n_blocks")})
+        c, schedule = self.c, self.schedule
+        numbers = {"m": c.m, "n": c.n, "k": c.k, "b.packed": self._packed(spec.b_unit)}
+        numbers.update({"m_block": schedule.m_block, "n_block": schedule.n_block})
+        numbers.update({"m_blocks": m_blocks, "n_blocks": n_blocks})
         if spec.lhs is None:
             numbers.update({"a.row": c.lhs.row, "a.k": c.lhs.column})
         else:
-            numbers["a.pitch"] = spec.pitch(chosen.m_block)
+            numbers["a.pitch"] = schedule.a_pitch
         if spec.rhs is None:
             numbers.update({"b.k": c.rhs.row, "b.column": c.rhs.column})
         numbers.update(_factor_numbers("a", c.lhs, spec.lhs) | _factor_numbers("b", c.rhs, spec.rhs))
@@ -105,8 +118,8 @@ class _Tiled:
             if dtype is c.dtype:
                 return k, Operand("value", v)
         size = 0 if at_most(c.k, K_BLOCK) else c.batches * c.m * c.n
-        self.lowered.temps.append(size * c.dtype.itemsize)
-        return None, Operand("temp", len(self.lowered.temps) - 1)
+        self.temps.append(size * c.dtype.itemsize)
+        return None, Operand("temp", 0)
 
     def _in_place(self, operands: tuple[Operand, ...], sums: int) -> tuple[tuple[int, int], ...]:
         """Outputs may overwrite dense epilogue operands; where partial sums lie, only if there are none."""
@@ -126,26 +139,16 @@ class _Tiled:
 # ---- dot and matrix-vector products -----------------------------------------------------------------------------
 
 
-def _lower_vector(c: Contraction, target: Target, lowered: Lowered) -> None:
+def _vector_call(c: Contraction, schedule: VectorProduct, masks: bool) -> KernelCall:
     """The outputs of M = 1 run over the columns of B, those of N = 1 over the rows of A."""
-    lanes, masks = target.lanes(c.dtype.itemsize), target.vector_bytes == 64
-    over_rows = c.n == 1
+    over_rows, group, along_k = c.n == 1, schedule.group, schedule.along == "k"
     p, x, outputs = (c.lhs, c.rhs, c.m) if over_rows else (c.rhs, c.lhs, c.n)
-    unit = _unit_of_vector(p, x, over_rows, outputs, c.k)
-    along_k = unit == "k"
-    chains = target.registers // 2
-    if along_k:
-        group, depth = max(1, chains // (LANES // lanes)), 1
-    else:  # long rows of the matrix are read in long runs
-        depth = 1 if outputs >= 2 * chains * lanes else chains // 4
-        group = chains // depth * lanes
     leaves = [(leaf.row if over_rows else leaf.column) for leaf in c.leaves]
     over_k, across_k = ("row", "column") if over_rows else ("column", "row")  # the lines of P that run along k, or not
     matrix = prologue("p", p, c.dtype.mlir, over_k if along_k else across_k)
     vector = prologue("x", x, c.dtype.mlir, across_k)
-    spec = VectorSpec(
-        c.dtype.mlir, lanes, group, depth, unit, masks, len(c.batch), make_epilogue(c, leaves), matrix, vector
-    )
+    epilogue = make_epilogue(c, leaves)
+    spec = VectorSpec(c.dtype.mlir, schedule, masks, len(c.batch), epilogue, matrix, vector)
     source, names = vector_kernel(spec)
     chunks, blocks = maximum(1, ceil_div(c.k, CHUNK)), ceil_div(outputs, group)
     numbers = {
@@ -164,8 +167,8 @@ def _lower_vector(c: Contraction, target: Target, lowered: Lowered) -> None:
     operands = (*map(_operand, (*p.leaves, *x.leaves, *c.leaves)), *outputs_of)
     written = tuple(range(spec.first_leaf + len(leaves), len(operands)))
     n = c.batches * blocks
-    grain = minimum(n, maximum(1, _VECTOR_GRAIN // maximum(1, group * c.k)))
-    lowered.calls.append(KernelCall(source, operands, in_order(names, numbers), n, grain, written, spec.scratch(c.k)))
+    grain = minimum(n, maximum(1, schedule.grain // maximum(1, group * c.k)))
+    return KernelCall(source, operands, in_order(names, numbers), n, grain, written, spec.scratch(c.k))
 
 
 def in_order(names: tuple[str | Size, ...], numbers: dict[str, Int]) -> tuple[Int, ...]:
@@ -173,29 +176,11 @@ def in_order(names: tuple[str | Size, ...], numbers: dict[str, Int]) -> tuple[In
     return tuple(name if isinstance(name, Size) else numbers[name] for name in names)
 
 
-def _unit_of_vector(p: Factor, x: Factor, over_rows: bool, outputs: Int, k: Int) -> str:
-    """Where vectors run: along "k", along the "output", or "neither", which takes elements from everywhere."""
-    along_k = p.runs_along_columns if over_rows else p.runs_along_rows
-    x_along_k = x.is_computed or (x.row if over_rows else x.column) == 1
-    if (along_k and x_along_k) or k <= 1:
-        return "k"
-    if p.is_computed or outputs == 1:
-        return "output"
-    return "output" if (p.row if over_rows else p.column) == 1 else "neither"
-
-
 def make_epilogue(c: Contraction, columns: list[int] | None = None) -> Epilogue:
     """The epilogue as kernel text sees it; `columns` are the strides of its leaves along vectors."""
     columns = [x.column for x in c.leaves] if columns is None else columns
     leaves = tuple(make_leaf(x, stride) for x, stride in zip(c.leaves, columns, strict=True))
     return Epilogue(leaves, c.steps, tuple((ref, dtype.mlir) for _, ref, dtype in c.outputs))
-
-
-def _unit_of_rhs(c: Contraction) -> str:
-    """The direction in which B's elements are adjacent; a computed B is brought into the one that tiles read."""
-    if c.rhs.is_computed:
-        return "neither"
-    return "column" if c.rhs.column == 1 or c.n == 1 else "row" if c.rhs.row == 1 or c.k == 1 else "neither"
 
 
 def _factor_numbers(name: str, factor: Factor, computed: Prologue | None) -> dict[str, Int]:

@@ -285,3 +285,17 @@ def _fold(
         return (extent, list(strides)) if shared else None
     runs_on = all(s == m * row for k, (s, row) in enumerate(zip(strides, rows, strict=True)) if k not in of_rhs)
     return (m * extent, list(rows)) if shared and runs_on else None
+
+
+def unit_of_rhs(c: Contraction) -> str:
+    """The direction in which B's elements are adjacent; a computed B is brought into the one that tiles read."""
+    if c.rhs.is_computed:
+        return "neither"
+    return "column" if c.rhs.column == 1 or c.n == 1 else "row" if c.rhs.row == 1 or c.k == 1 else "neither"
+
+
+def lines_of(factor: Factor) -> str:
+    """The lines that most leaves of a computed operand run along, "row" or "column"; "none" if it only lies in memory."""
+    if not factor.is_computed:
+        return "none"
+    return "row" if factor.runs_along_columns or not factor.runs_along_rows else "column"

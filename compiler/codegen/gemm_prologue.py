@@ -15,9 +15,6 @@ from flambeau.compiler.codegen.gemm_kernel import Kernel, Leaf, evaluate, make_l
 from flambeau.compiler.codegen.gemm_operands import Access, Factor, Ref, Step
 from flambeau.compiler.codegen.gemm_pack import transposed
 
-#: Steps and leaves of a prologue that is written out several times in a row, or between the arithmetic of a tile.
-SHORT, MOST_SHORT_LEAVES = 4, 3
-
 
 @dataclass(frozen=True)
 class Prologue:
@@ -37,20 +34,14 @@ class Prologue:
         return [f"{self.name}{k}" for k in range(len(self.leaves))]
 
     @property
-    def is_short(self) -> bool:
-        """Whether it is little work, and needs few registers."""
-        return len(self.steps) <= SHORT and len(self.leaves) <= MOST_SHORT_LEAVES
-
-    @property
     def label(self) -> str:
         return "".join(f"{step.op.name} + " for step in self.steps if step.args)
 
 
-def prologue(name: str, factor: Factor, element: str, lines: str | None = None) -> Prologue | None:
-    """A factor as text sees it, in `lines` that run as most of its leaves do; None if it only lies in memory."""
+def prologue(name: str, factor: Factor, element: str, lines: str) -> Prologue | None:
+    """A factor as text sees it, in `lines`; None if it only lies in memory."""
     if not factor.is_computed:
         return None
-    lines = lines or ("row" if factor.runs_along_columns or not factor.runs_along_rows else "column")
     leaves = tuple(make_leaf(x, strides(x, lines)[1]) for x in factor.leaves)
     return Prologue(name, element, lines, leaves, factor.steps, factor.ref)
 
@@ -96,9 +87,9 @@ class Computer:
         (x,) = evaluate(b, spec.steps, [spec.ref], load)
         return b.splat(x, lanes)
 
-    def fill(self, lines: Lines, target: Val, pitch: Val) -> None:
-        """Store lines one after the other, `pitch` apart. What follows a line's end is overwritten: `pitch` is a multiple
-        of the vector."""
+    def fill(self, lines: Lines, target: Val, pitch: Val, unroll: int) -> None:
+        """Store lines one after the other, `pitch` apart, `unroll` vectors per round. What follows a line's end is overwritten:
+        `pitch` is a multiple of the vector."""
         b, element = self.kernel.b, self.prologue.element
         with b.loop(0, lines.height) as ls:
             row = b.address(target, b.mul(ls.index, pitch), element)
@@ -107,10 +98,11 @@ class Computer:
             def move(at: Val, lanes: int, mask: Val | None) -> None:
                 b.store(self.vector(line, b.add(lines.start, at), lanes, mask), row, at)
 
-            self._along(lines.length, move, 4 if self.prologue.is_short else 1)
+            self._along(lines.length, move, unroll)
 
-    def fill_transposed(self, lines: Lines, target: Val, width: int) -> None:
-        """Store lines side by side, `width` elements of as many lines in a row: squares pass through registers."""
+    def fill_transposed(self, lines: Lines, target: Val, width: int, unroll: int) -> None:
+        """Store lines side by side, `width` elements of as many lines in a row: squares pass through registers, `unroll` per
+        round."""
         b, lanes, element = self.kernel.b, self.lanes, self.prologue.element
         last = b.sub(b.add(lines.first, lines.height), 1)
         with b.loop(0, lines.height, lanes) as ls:
@@ -126,9 +118,9 @@ class Computer:
                     for i, x in enumerate(transposed(b, square)):
                         b.store(x, place, i * width)
 
-            self._along(lines.length, move)
+            self._along(lines.length, move, unroll)
 
-    def _along(self, length: Val, move: Callable[[Val, int, Val | None], None], unroll: int = 1) -> None:
+    def _along(self, length: Val, move: Callable[[Val, int, Val | None], None], unroll: int) -> None:
         """Vectors along a line, `unroll` per round; the rest of it under a mask, or element by element."""
         b, lanes = self.kernel.b, self.lanes
         start = b.const(0, "i64")

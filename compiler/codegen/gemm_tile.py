@@ -19,18 +19,17 @@ from flambeau.compiler.codegen.gemm_pack import Block, Packer
 from flambeau.compiler.codegen.gemm_prologue import Computer, Lines, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
+from flambeau.compiler.schedules.kinds import Product
 from flambeau.dialects.orders import BLOCK
-from flambeau.dialects.size import Int, Size, ceil_div
+from flambeau.dialects.size import Int, Size
 
 #: Length of an FMA chain; part of the language's meaning (docs/architecture.md, "Contractions").
 K_BLOCK = BLOCK
-#: Rows of B that are asked for before a panel's first tile needs them: they lie far apart, which caches do not foresee.
-AHEAD = 16
 
 
 @dataclass(frozen=True)
 class TileSpec:
-    """`rows` x `vectors` registers of `lanes` elements hold a tile. `masks`: the machine has masked loads and stores.
+    """What text depends on: `schedule`, but for its blocks of C, which are dims. `masks`: the machine has masked loads and stores.
 
     `b_unit` is the direction in which B's elements are adjacent: "column", "row" or "neither" (see `gemm_pack.py`);
     `accumulator` is the output that holds partial sums between k-blocks, or None where a temporary does. `lhs` and `rhs`
@@ -38,9 +37,7 @@ class TileSpec:
     """
 
     element: str
-    lanes: int
-    rows: int
-    vectors: int
+    schedule: Product
     masks: bool
     b_unit: str
     batch_rank: int
@@ -50,8 +47,20 @@ class TileSpec:
     rhs: Prologue | None = None
 
     @property
+    def lanes(self) -> int:
+        return self.schedule.lanes
+
+    @property
+    def rows(self) -> int:
+        return self.schedule.rows
+
+    @property
+    def vectors(self) -> int:
+        return self.schedule.vectors
+
+    @property
     def columns(self) -> int:
-        return self.lanes * self.vectors
+        return self.schedule.columns
 
     @property
     def first_rhs(self) -> int:
@@ -63,16 +72,12 @@ class TileSpec:
         """The position of the buffer of partial sums."""
         return self.first_rhs + (1 if self.rhs is None else len(self.rhs.leaves))
 
-    def pitch(self, m_block: Int) -> Int:
-        """The distance between lines of a computed block of A: an odd number of vectors, for the sake of cache sets."""
-        length: Int = K_BLOCK if self.lhs is not None and self.lhs.lines == "row" else m_block
-        return (ceil_div(length, self.lanes) // 2 * 2 + 1) * self.lanes
-
-    def scratch(self, m_block: Int) -> Int:
+    @property
+    def scratch(self) -> Int:
         """Bytes for one tile, one packed panel of B and, where A is computed, a block of it."""
         elements: Int = (self.rows + K_BLOCK) * self.columns
         if self.lhs is not None:
-            elements += self.pitch(m_block) * (m_block if self.lhs.lines == "row" else K_BLOCK)
+            elements += self.schedule.a_pitch * (self.schedule.m_block if self.lhs.lines == "row" else K_BLOCK)
         return elements * storage_bytes(self.element)
 
 
@@ -176,9 +181,9 @@ class _TileWriter(Kernel):
         computer = Computer(self, spec.lhs, 0, self.offsets, spec.lanes, spec.masks)
         one, pitch, count = b.const(1, "i64"), d("a.pitch"), b.sub(m1, m0)
         if spec.lhs.lines == "row":
-            computer.fill(Lines(m0, count, k, self.kc), block, pitch)
+            computer.fill(Lines(m0, count, k, self.kc), block, pitch, spec.schedule.a_unroll)
             return _Rows(block, m0, pitch, one)
-        computer.fill(Lines(k, self.kc, m0, count), block, pitch)
+        computer.fill(Lines(k, self.kc, m0, count), block, pitch, spec.schedule.a_unroll)
         return _Rows(block, m0, one, pitch)
 
     def _panel(self, b_k: Val | None, k: Val, n: Val, columns: Val) -> _Panel:
@@ -209,18 +214,18 @@ class _TileWriter(Kernel):
         assert spec.rhs is not None
         computer = Computer(self, spec.rhs, spec.first_rhs, self.offsets, spec.lanes, spec.masks)
         if spec.rhs.lines == "column":
-            computer.fill_transposed(Lines(n, columns, k, self.kc), scratch, spec.columns)
+            computer.fill_transposed(Lines(n, columns, k, self.kc), scratch, spec.columns, spec.schedule.b_unroll)
             return _Panel(scratch, width, scratch, None)
         lines = Lines(k, self.kc, n, columns)
-        if not spec.rhs.is_short:
-            computer.fill(lines, scratch, width)
+        if not spec.schedule.b_in_tile:
+            computer.fill(lines, scratch, width, spec.schedule.b_unroll)
             return _Panel(scratch, width, scratch, None)
         whole = b.cmp("eq", columns, spec.columns)
         with b.if_(b.not_(whole)):
-            computer.fill(lines, scratch, width)
+            computer.fill(lines, scratch, width, spec.schedule.b_unroll)
 
         def compute(row: Val, column: int) -> Val:
-            return computer.vector(b.add(k, row), b.add(n, column), spec.lanes, None, AHEAD)
+            return computer.vector(b.add(k, row), b.add(n, column), spec.lanes, None, spec.schedule.ahead)
 
         return _Panel(scratch, width, scratch, whole, compute)
 
@@ -280,8 +285,8 @@ class _TileWriter(Kernel):
         state = [*[zero] * (len(pointers) * source.vectors), b.const(0, "i64"), source.rows]
         start = b.const(0, "i64")
         if source.unrolled:
-            whole = b.and_(self.kc, -2)
-            state = self._steps(pointers, a_k, source, start, whole, 2, state)
+            whole = b.and_(self.kc, -spec.schedule.steps)
+            state = self._steps(pointers, a_k, source, start, whole, spec.schedule.steps, state)
             start = whole
         return self._steps(pointers, a_k, source, start, self.kc, 1, state)[:-2]
 
@@ -297,9 +302,10 @@ class _TileWriter(Kernel):
                     row = [source.compute(ks.index, v * spec.lanes) for v in range(vectors)]
                 else:
                     row = [b.load(b_k, v * spec.lanes, spec.element, spec.lanes, source.mask) for v in range(vectors)]
-                if source.fill and not source.compute:
+                if source.fill and not source.compute and spec.schedule.ahead:
                     for v in range(vectors):
-                        b.prefetch(b_k, b.add(b.mul(source.stride, AHEAD), v * spec.lanes), spec.element)
+                        far = b.mul(source.stride, spec.schedule.ahead)
+                        b.prefetch(b_k, b.add(far, v * spec.lanes), spec.element)
                 if source.fill:
                     target = b.address(source.fill, b.mul(ks.index, spec.columns), spec.element)
                     for v, x in enumerate(row):

@@ -17,6 +17,7 @@ from flambeau.compiler.codegen.gemm_kernel import Epilogue, Kernel
 from flambeau.compiler.codegen.gemm_prologue import Computer, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
+from flambeau.compiler.schedules.kinds import VectorProduct
 from flambeau.dialects.orders import CHUNK, LANES
 from flambeau.dialects.size import Int, Size, ceil_div, maximum
 
@@ -26,23 +27,34 @@ Load = Callable[[Val, int, Val | None], Val]
 
 @dataclass(frozen=True)
 class VectorSpec:
-    """`unit` is where the matrix's elements are adjacent: along "k", along the "output", or "neither".
-
-    `group` outputs are an item: along "k" those that share loads of x, otherwise those that a row of lanes covers,
-    of which `depth` rows stay in registers. `p` and `x` say how the matrix and the vector are computed, if they are; the
-    matrix then has lines along `unit`.
+    """What text depends on. The outputs of a group are an item: along "k" those that share loads of x, otherwise those that a row
+    of lanes covers, of which `depth` rows stay in registers. `p` and `x` say how the matrix and the vector are computed, if
+    they are; the matrix then has lines along `unit`.
     """
 
     element: str
-    lanes: int
-    group: int
-    depth: int
-    unit: str
+    schedule: VectorProduct
     masks: bool
     batch_rank: int
     epilogue: Epilogue
     p: Prologue | None = None
     x: Prologue | None = None
+
+    @property
+    def lanes(self) -> int:
+        return self.schedule.lanes
+
+    @property
+    def group(self) -> int:
+        return self.schedule.group
+
+    @property
+    def depth(self) -> int:
+        return self.schedule.depth
+
+    @property
+    def unit(self) -> str:
+        return self.schedule.along
 
     @property
     def first_x(self) -> int:

@@ -1,63 +1,55 @@
-"""Reductions over outer axes on a GPU: 32 columns per block, 8 threads each, in the order that every target keeps.
+"""Reductions over outer axes on a GPU: a few columns per block, several threads each, in the order that every target keeps.
 
 Every chain of 64 rows is folded by one thread; a column's chains are combined in pairs by its first thread. In: a
-fragment whose form is "columns". Out: its launch. Next: `gpu_points.py`.
+nest whose form is "columns", and its schedule. Out: its launch. Next: `gpu_points.py`.
 """
 
 from __future__ import annotations
 
-from flambeau.compiler.codegen.fragment import Form, Fragment
-from flambeau.compiler.codegen.gpu_fold import Accumulator, fold_pairs, room_for
+from flambeau.compiler.codegen.gpu_fold import Accumulator, fold_pairs
 from flambeau.compiler.codegen.gpu_points import NestKernel, Point, label_of
 from flambeau.compiler.codegen.reduce import canonical
+from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import KernelCall
+from flambeau.compiler.schedules.kinds import GpuColumns
 from flambeau.dialects.graph import Node
 from flambeau.dialects.orders import CHAIN
 from flambeau.dialects.size import ceil_div, maximum
 
-_WIDTH, _WORKERS = 32, 8
-#: Bytes of shared memory that every device gives a block.
-_SHARED = 48 << 10
 
-
-def lower_columns(fragment: Fragment, form: Form) -> KernelCall:
-    """The launch that folds every column. Raises ValueError where the chains of a block do not fit shared memory."""
-    return _Columns(fragment, form).call()
+def lower_columns(nest: LoopNest, schedule: GpuColumns) -> KernelCall:
+    """The launch that folds every column."""
+    return _Columns(nest, schedule).call()
 
 
 class _Columns:
-    def __init__(self, fragment: Fragment, form: Form) -> None:
-        self.fragment, self.form = fragment, form
+    def __init__(self, nest: LoopNest, schedule: GpuColumns) -> None:
+        self.fragment, self.form = fragment, form = nest.fragment, nest.form
+        self.width, self.workers, self.room = schedule.width, schedule.workers, schedule.room
         self.nodes = [n for n in fragment.members if fragment.folds(n)]
         self.elements = [v for v in fragment.graph.outputs if fragment.size(v) == form.size]
         self.chains = maximum(1, ceil_div(form.count, CHAIN))
         dtypes = [fragment.avals[n.results[0]].dtype for n in self.nodes]
-        most = _SHARED // (_WIDTH * sum(d.itemsize for d in dtypes))
-        self.room = room_for(self.chains, most)
-        if self.room > most:
-            raise ValueError(
-                f"[{label_of(fragment)}] {form.count} rows are too many for one kernel. Reduce in two steps."
-            )
-        self.kernel = NestKernel(fragment, form, _WIDTH * _WORKERS)
+        self.kernel = NestKernel(fragment, form, self.width * self.workers)
         self.b = b = self.kernel.b
-        self.parts = [b.shared(self.room * _WIDTH, d.mlir) for d in dtypes]
+        self.parts = [b.shared(self.room * self.width, d.mlir) for d in dtypes]
         self.identities = [b.const(n.op.lower.identity(d), d.mlir) for n, d in zip(self.nodes, dtypes, strict=True)]
         self.count, self.columns = self.kernel.extent(form.count), self.kernel.extent(form.columns)
-        self.x, self.worker = b.rem_unsigned(b.thread(), _WIDTH), b.div_unsigned(b.thread(), _WIDTH)
-        self.column = b.add(b.mul(b.block(), _WIDTH), self.x)
+        self.x, self.worker = b.rem_unsigned(b.thread(), self.width), b.div_unsigned(b.thread(), self.width)
+        self.column = b.add(b.mul(b.block(), self.width), self.x)
         self.batch = b.block("y")
 
     def call(self) -> KernelCall:
         b, form = self.b, self.form
         exists = b.cmp("lt", self.column, self.columns)
-        with b.if_(exists), b.loop(self.worker, self.chains, _WORKERS) as chains:
+        with b.if_(exists), b.loop(self.worker, self.chains, self.workers) as chains:
             self._chain(chains.index)
         b.barrier()
         with b.if_(b.and_(exists, b.cmp("eq", self.worker, 0))):
             for node, part in zip(self.nodes, self.parts, strict=True):
                 self._finish(node, part)
-        grid = (ceil_div(form.columns, _WIDTH), form.batch, 1)
+        grid = (ceil_div(form.columns, self.width), form.batch, 1)
         return self.kernel.launch(label_of(self.fragment), grid, self.kernel.overwrites)
 
     def _chain(self, chain: Val) -> None:
@@ -77,7 +69,7 @@ class _Columns:
             b.store(total, part, self._at(chain))
 
     def _at(self, chain: Val) -> Val:
-        return self.b.add(self.b.mul(chain, _WIDTH), self.x)
+        return self.b.add(self.b.mul(chain, self.width), self.x)
 
     def _finish(self, node: Node, part: Val) -> None:
         b, (result,) = self.b, node.results

@@ -16,11 +16,6 @@ from flambeau.compiler.codegen.values import Number, Operand, Val
 from flambeau.dialects.orders import CHUNK, LANES
 from flambeau.dialects.size import Int, Size, ceil_div, maximum
 
-#: Chunks that a block works on at once.
-_GROUPS = 4
-#: More chunks than this would not fit workgroup memory.
-_MOST_CHUNKS = 2048
-
 #: Given the column (i64) and the accumulators, the next accumulators.
 Step = Callable[[Val, Sequence[Val]], Sequence[Val]]
 
@@ -38,37 +33,12 @@ def chunks_of(count: Int) -> Int:
     return maximum(1, ceil_div(count, CHUNK))
 
 
-def threads_for(count: Int) -> int:
-    """Threads per block for rows of `count` elements."""
-    return LANES * min(_GROUPS, room_for(chunks_of(count), _MOST_CHUNKS))
-
-
-def room_for(count: Int, most: int) -> int:
-    """For how many parts of a fold there is to be room. For a count known at run time only it is a power of two, or `most`:
-    the kernel serves all counts up to that and down to the half. More than `most` stands for all that is more."""
-    if not isinstance(count, Size):
-        return count
-    room = 1
-    while not count <= room:
-        if room == most:
-            return most + 1
-        room = min(2 * room, most)
-    return room
-
-
 class Fold:
-    """Writes folds over rows of `count` elements; `length` is the same number as a value of the kernel.
+    """Writes folds over rows of `count` elements; `length` is the same number as a value of the kernel. There is `room` for the
+    results of so many chunks."""
 
-    Raises ValueError where rows are too long.
-    """
-
-    def __init__(self, b: GpuEmitter, count: Int, length: Val) -> None:
-        self.b, self.length, self.chunks = b, length, chunks_of(count)
-        self.room = room_for(self.chunks, _MOST_CHUNKS)
-        if self.room > _MOST_CHUNKS:
-            raise ValueError(
-                f"[gpu] a row of {count} elements is longer than {CHUNK * _MOST_CHUNKS}. Reduce in two steps."
-            )
+    def __init__(self, b: GpuEmitter, count: Int, length: Val, room: int) -> None:
+        self.b, self.length, self.chunks, self.room = b, length, chunks_of(count), room
         self.groups = b.threads // LANES
         self.lane = b.rem_unsigned(b.thread(), LANES) if self.groups > 1 else b.thread()
         self.group = b.div_unsigned(b.thread(), LANES) if self.groups > 1 else b.const(0, "i64")
@@ -129,7 +99,7 @@ class Fold:
 
 def fold_pairs(b: GpuEmitter, a: Accumulator, part: Val, count: Int, room: int, at: Callable[[Val], Val]) -> None:
     """Combine neighbours of the `count` elements at(0), at(1), ... of `part` until one is left, at(0); an odd last one is
-    carried over. There are at most `room` (see `room_for`). Every thread that comes here has elements of its own."""
+    carried over. There are at most `room`. Every thread that comes here has elements of its own."""
 
     def halve(pairs: Operand) -> None:
         with b.loop(0, pairs) as loop:

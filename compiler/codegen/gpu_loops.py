@@ -1,63 +1,66 @@
-"""The GPU code generator for everything that is not a matrix product: a cluster in, launches out.
+"""The GPU code generator for everything that is not a matrix product: a cluster in, a nest and then its launch out.
 
-A thread per element; 32 x 32 tiles through shared memory where operands are read transposed; a block per row where rows
+Some elements per thread; square tiles through shared memory where operands are read transposed; a block per row where rows
 are folded, passing over the row once per dependent reduction and once more for its elements. What a later pass needs of
 an earlier one is computed again. Outer reductions: `gpu_columns.py`. Next: `gpu_points.py` for what one element is.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from flambeau.compiler.codegen.access import merge
 from flambeau.compiler.codegen.expand import expand
-from flambeau.compiler.codegen.fragment import Form, Fragment, Source
+from flambeau.compiler.codegen.fragment import Fragment, Source
 from flambeau.compiler.codegen.gpu_columns import lower_columns
-from flambeau.compiler.codegen.gpu_fold import Accumulator, Fold, threads_for
+from flambeau.compiler.codegen.gpu_fold import Accumulator, Fold
 from flambeau.compiler.codegen.gpu_points import NestKernel, Point, label_of, refuse_unsupported
 from flambeau.compiler.codegen.stages import Stages
+from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, joined
 from flambeau.compiler.codegen.values import Val
-from flambeau.compiler.kernel import Cluster, KernelCall, Lowered
+from flambeau.compiler.kernel import Cluster, KernelCall
+from flambeau.compiler.schedules.kinds import GpuColumns, GpuPoints, GpuRows
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Node
+from flambeau.dialects.orders import LANES
 from flambeau.dialects.size import Int, ceil_div
 
-_THREADS = 256
-_TILE = 32
-#: Rows of a tile that a block of 256 threads holds at once.
-_ROWS = _THREADS // _TILE
 
-
-def lower(cluster: Cluster, target: Target) -> Lowered:
-    """The launches of a cluster. Raises ValueError for what has no GPU kernel yet."""
+def cut(cluster: Cluster) -> Cut:
+    """The nest of a cluster. Raises ValueError for what has no GPU kernel yet."""
     fragment = Fragment(expand(cluster.graph))
     refuse_unsupported(fragment)
     form = fragment.form()
     if form is None:
         raise ValueError(f"[gpu] {label_of(fragment)} does not fit one kernel. Compile it for a CPU target.")
     if all(fragment.size(v) == 0 for v in fragment.graph.outputs):
-        return Lowered()
-    return Lowered([_call(fragment, form)])
+        return Cut()
+    kind = {"map": GpuPoints, "rows": GpuRows, "columns": GpuColumns}[form.kind]
+    return Cut([LoopNest(kind, fragment, form, label_of(fragment))], _emit, joined)
 
 
-def _call(fragment: Fragment, form: Form) -> KernelCall:
-    if form.kind == "rows":
-        return _rows(fragment, form)
-    if form.kind == "columns":
-        return lower_columns(fragment, form)
-    transposed = _transposed(fragment)
-    return _tiles(fragment, form, transposed) if transposed else _map(fragment, form)
+def _emit(nest: LoopNest, schedule: Any, target: Target) -> Parts:
+    if isinstance(schedule, GpuRows):
+        return Parts([_rows(nest, schedule)])
+    if isinstance(schedule, GpuColumns):
+        return Parts([lower_columns(nest, schedule)])
+    return Parts([_tiles(nest, schedule) if schedule.tile else _map(nest, schedule)])
 
 
 # ---- elements -------------------------------------------------------------------------------------------------
 
 
-def _map(fragment: Fragment, form: Form) -> KernelCall:
-    """A thread per element."""
-    kernel = NestKernel(fragment, form, _THREADS)
+def _map(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
+    """Some elements per thread: adjacent threads have adjacent ones."""
+    form, threads, each = nest.form, schedule.threads, schedule.each
+    kernel = NestKernel(nest.fragment, form, threads)
     b, n = kernel.b, kernel.extent(form.size)
-    linear = b.add(b.mul(b.block(), _THREADS), b.thread())
-    with b.if_(b.cmp("lt", linear, n)):
-        _store(Point(kernel, linear))
-    return kernel.launch(label_of(fragment), (ceil_div(form.size, _THREADS), 1, 1), kernel.overwrites)
+    first = b.add(b.mul(b.block(), threads * each), b.thread())
+    for k in range(each):
+        linear = b.add(first, k * threads) if k else first
+        with b.if_(b.cmp("lt", linear, n)):
+            _store(Point(kernel, linear))
+    return kernel.launch(nest.label, (ceil_div(form.size, threads * each), 1, 1), kernel.overwrites)
 
 
 def _store(point: Point) -> None:
@@ -72,7 +75,7 @@ def _store(point: Point) -> None:
 # ---- transposed operands --------------------------------------------------------------------------------------
 
 
-def _transposed(fragment: Fragment) -> dict[Source, tuple[Int, Int, Int]]:
+def transposed(fragment: Fragment) -> dict[Source, tuple[Int, Int, Int]]:
     """Operands read with their last two dimensions exchanged, as (batch, rows, columns) of the result.
 
     Only those of the first such shape: others are read where they lie, which is right but slow.
@@ -100,52 +103,56 @@ def _exchange(source: Source) -> tuple[Int, Int, Int] | None:
     return (dims[0][0], rows, columns) if dims[0][1] == rows * columns else None
 
 
-def _tiles(fragment: Fragment, form: Form, transposed: dict[Source, tuple[Int, Int, Int]]) -> KernelCall:
-    """A block per 32 x 32 tile of the result: operands come in along their own rows, results leave along theirs."""
-    kernel = NestKernel(fragment, form, _THREADS)
+def _tiles(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
+    """A block per square tile of the result: operands come in along their own rows, results leave along theirs."""
+    fragment, turned, side = nest.fragment, transposed(nest.fragment), schedule.tile
+    pitch, at_once = side + schedule.pad, schedule.threads // side
+    kernel = NestKernel(fragment, nest.form, schedule.threads)
     b = kernel.b
-    batch, rows, columns = next(iter(transposed.values()))
+    batch, rows, columns = next(iter(turned.values()))
     height, width = kernel.extent(rows), kernel.extent(columns)
-    x, y = b.rem_unsigned(b.thread(), _TILE), b.div_unsigned(b.thread(), _TILE)
-    row0, column0 = b.mul(b.block("y"), _TILE), b.mul(b.block("x"), _TILE)
+    x, y = b.rem_unsigned(b.thread(), side), b.div_unsigned(b.thread(), side)
+    row0, column0 = b.mul(b.block("y"), side), b.mul(b.block("x"), side)
     base = b.mul(b.block("z"), b.mul(height, width))
     tiles = {}
-    for source in transposed:
+    for source in turned:
         element = fragment.avals[source.root].dtype.mlir
-        tile = tiles[source] = b.shared(_TILE * (_TILE + 1), element)
-        for step in range(0, _TILE, _ROWS):
+        tile = tiles[source] = b.shared(side * pitch, element)
+        for step in range(0, side, at_once):
             local = b.add(y, step)
             row, column = b.add(row0, x), b.add(column0, local)
             with b.if_(b.and_(b.cmp("lt", row, height), b.cmp("lt", column, width))):
                 at = b.add(base, b.add(b.mul(column, height), row))
                 kernel.read.setdefault(source.root, set()).add(source.layout)
                 loaded = b.load(kernel.pointer(source.root), at, element)
-                b.store(loaded, tile, b.add(b.mul(local, _TILE + 1), x))
+                b.store(loaded, tile, b.add(b.mul(local, pitch), x))
     b.barrier()
-    for step in range(0, _TILE, _ROWS):
+    for step in range(0, side, at_once):
         local = b.add(y, step)
         row, column = b.add(row0, local), b.add(column0, x)
         with b.if_(b.and_(b.cmp("lt", row, height), b.cmp("lt", column, width))):
             point = Point(kernel, b.add(base, b.add(b.mul(row, width), column)))
             for source, tile in tiles.items():
                 element = fragment.avals[source.root].dtype.mlir
-                point.leaves[source] = b.load(tile, b.add(b.mul(x, _TILE + 1), local), element)
+                point.leaves[source] = b.load(tile, b.add(b.mul(x, pitch), local), element)
             _store(point)
-    label = f"{label_of(fragment)} transposed"
-    return kernel.launch(label, (ceil_div(columns, _TILE), ceil_div(rows, _TILE), batch), kernel.overwrites)
+    return kernel.launch(
+        f"{nest.label} transposed", (ceil_div(columns, side), ceil_div(rows, side), batch), kernel.overwrites
+    )
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------
 
 
-def _rows(fragment: Fragment, form: Form) -> KernelCall:
+def _rows(nest: LoopNest, schedule: GpuRows) -> KernelCall:
     """A block per row."""
-    kernel = NestKernel(fragment, form, threads_for(form.count))
-    b, stages = kernel.b, Stages(fragment, form)
+    fragment, form = nest.fragment, nest.form
+    kernel = NestKernel(fragment, form, LANES * schedule.groups)
+    b, stages = kernel.b, nest.stages(0)
     length = kernel.extent(form.count)
     row = Point(kernel, b.block())
     start = b.mul(b.block(), length)
-    fold = Fold(b, form.count, length)
+    fold = Fold(b, form.count, length, schedule.room)
     for stage in range(stages.last):
         _compute_row(row, stages, stage)
         row.values.update(_fold_stage(kernel, row, start, fold, stages.reductions[stage]))
@@ -162,7 +169,7 @@ def _rows(fragment: Fragment, form: Form) -> KernelCall:
         with b.if_(b.cmp("eq", b.thread(), 0)):
             for v in sorted(row_outputs):
                 row.store(v)
-    return kernel.launch(label_of(fragment), (form.batch, 1, 1), kernel.overwrites)
+    return kernel.launch(nest.label, (form.batch, 1, 1), kernel.overwrites)
 
 
 def _compute_row(row: Point, stages: Stages, stage: int) -> None:

@@ -1,6 +1,6 @@
 """The GPU code generator for matrix products with their epilogues: one launch per cluster.
 
-64 x 64 tiles of the result, 16 steps along k at a time through shared memory, 4 x 4 results per thread. Sums keep the
+Square tiles of the result, a few steps along k at a time through shared memory, a small square of results per thread. Sums keep the
 order of docs/architecture.md: fused multiply-adds along k in blocks of 256, block results added in order; products with
 a single row or column are folded as rows are. Next: `gemm_operands.py` for what is computed.
 """
@@ -8,33 +8,37 @@ a single row or column are folded as rows are. Next: `gemm_operands.py` for what
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from flambeau.compiler.codegen.gemm import is_dense
 from flambeau.compiler.codegen.gemm_kernel import evaluate
 from flambeau.compiler.codegen.gemm_operands import Access, Contraction, Factor, read
-from flambeau.compiler.codegen.gpu_fold import Accumulator, Fold, threads_for
+from flambeau.compiler.codegen.gpu_fold import Accumulator, Fold
 from flambeau.compiler.codegen.gpu_kernel import Kernel
+from flambeau.compiler.codegen.units import Cut, Parts, ProductNest, joined
 from flambeau.compiler.codegen.values import Val
-from flambeau.compiler.kernel import Cluster, KernelCall, Lowered
+from flambeau.compiler.kernel import Cluster, KernelCall
+from flambeau.compiler.schedules.kinds import GpuProduct, GpuVectorProduct
 from flambeau.compiler.targets import Target
-from flambeau.dialects.orders import BLOCK
+from flambeau.dialects.orders import BLOCK, LANES
 from flambeau.dialects.size import Int, ceil_div, maximum
 
-_TILE, _DEPTH, _THREADS = 64, 16, 256
-#: Results per thread along each side, and threads along each side.
-_EACH, _SIDE = 4, 16
-#: Rows of a shared tile are a little longer than the tile, so that writing along k meets different banks.
-_PITCH = _TILE + 4
 
-
-def lower(cluster: Cluster, target: Target) -> Lowered:
-    """The launch of a contraction cluster. Raises ValueError for element types without a GPU kernel."""
+def cut(cluster: Cluster) -> Cut:
+    """The product of a contraction cluster. Raises ValueError for element types without a GPU kernel."""
     c = read(cluster.graph)
     if not c.dtype.is_floating_point:
         raise ValueError(f"[matmul] {c.dtype.name} has no GPU kernel yet. Compile it for a CPU target, or use float32.")
     if 0 in (c.batches, c.m, c.n):
-        return Lowered()
-    return Lowered([_vector(c) if c.is_vector else _Tiled(c).call()])
+        return Cut()
+    kind = GpuVectorProduct if c.is_vector else GpuProduct
+    return Cut([ProductNest(kind, c, cluster.graph, _label(c))], _emit, joined)
+
+
+def _emit(nest: ProductNest, schedule: Any, target: Target) -> Parts:
+    if isinstance(schedule, GpuVectorProduct):
+        return Parts([_vector(nest.c, schedule)])
+    return Parts([_Tiled(nest.c, schedule).call()])
 
 
 def _label(c: Contraction) -> str:
@@ -105,9 +109,9 @@ class _Product(Kernel):
         return all(leaf.dtype.itemsize == width and is_dense(leaf, c) for leaf in reads)
 
 
-def _vector(c: Contraction) -> KernelCall:
+def _vector(c: Contraction, schedule: GpuVectorProduct) -> KernelCall:
     """A block per result, which folds along k."""
-    kernel = _Product(c, threads_for(c.k))
+    kernel = _Product(c, LANES * schedule.groups)
     b = kernel.b
     row, column = (b.const(0, "i64"), b.block()) if c.m == 1 else (b.block(), b.const(0, "i64"))
     batch = b.block("y")
@@ -118,7 +122,7 @@ def _vector(c: Contraction) -> KernelCall:
         return [b.fma(x, y, totals[0])]
 
     addition = Accumulator(0.0, c.dtype.mlir, lambda b, x, y: b.add(x, y))
-    (product,) = Fold(b, c.k, kernel.k).run([addition], step)
+    (product,) = Fold(b, c.k, kernel.k, schedule.room).run([addition], step)
     with b.if_(b.cmp("eq", b.thread(), 0)):
         kernel.finish(product, batch, row, column)
     return kernel.launch(_label(c), (maximum(c.m, c.n), c.batches, 1), kernel.overwrites)
@@ -127,21 +131,28 @@ def _vector(c: Contraction) -> KernelCall:
 class _Tiled:
     """Writes the kernel of a product of matrices."""
 
-    def __init__(self, c: Contraction) -> None:
-        self.c, self.kernel = c, _Product(c, _THREADS)
+    def __init__(self, c: Contraction, schedule: GpuProduct) -> None:
+        self.c, self.schedule, self.kernel = c, schedule, _Product(c, schedule.threads)
+        self.tile, self.depth, self.each, self.pitch = (
+            schedule.tile,
+            schedule.depth,
+            schedule.each,
+            schedule.tile + schedule.pad,
+        )
         self.b = b = self.kernel.b
+        side = self.tile // self.each  # threads along each side
         self.type = c.dtype.mlir
-        self.tile_a, self.tile_b = (b.shared(_DEPTH * _PITCH, self.type) for _ in range(2))
+        self.tile_a, self.tile_b = (b.shared(self.depth * self.pitch, self.type) for _ in range(2))
         self.batch = b.block("z")
-        self.row0, self.column0 = b.mul(b.block("y"), _TILE), b.mul(b.block("x"), _TILE)
+        self.row0, self.column0 = b.mul(b.block("y"), self.tile), b.mul(b.block("x"), self.tile)
         self.lhs, self.rhs = self.kernel.bases(c.lhs, self.batch), self.kernel.bases(c.rhs, self.batch)
-        self.x = b.mul(b.rem_unsigned(b.thread(), _SIDE), _EACH)
-        self.y = b.mul(b.div_unsigned(b.thread(), _SIDE), _EACH)
+        self.x = b.mul(b.rem_unsigned(b.thread(), side), self.each)
+        self.y = b.mul(b.div_unsigned(b.thread(), side), self.each)
 
     def call(self) -> KernelCall:
         c, b = self.c, self.b
         if c.k > BLOCK:
-            zeros = [b.const(0.0, self.type)] * _EACH**2
+            zeros = [b.const(0.0, self.type)] * self.each**2
             with b.loop(0, self.kernel.k, BLOCK, zeros) as blocks:
                 end = b.minimum(self.kernel.k, b.add(blocks.index, BLOCK))
                 sums = self._block(blocks.index, end)
@@ -151,13 +162,13 @@ class _Tiled:
         else:
             totals = self._block(b.const(0, "i64"), self.kernel.k)
         self._store(totals)
-        grid = (ceil_div(c.n, _TILE), ceil_div(c.m, _TILE), c.batches)
+        grid = (ceil_div(c.n, self.tile), ceil_div(c.m, self.tile), c.batches)
         return self.kernel.launch(_label(c), grid, self.kernel.overwrites)
 
     def _block(self, start: Val, end: Val) -> list[Val]:
         """The sums of one block along k."""
         b = self.b
-        with b.loop(start, end, _DEPTH, [b.const(0.0, self.type)] * _EACH**2) as loop:
+        with b.loop(start, end, self.depth, [b.const(0.0, self.type)] * self.each**2) as loop:
             self._fill(self.tile_a, loop.index, end, self._element_of_lhs, self.c.lhs.runs_along_columns)
             self._fill(self.tile_b, loop.index, end, self._element_of_rhs, self.c.rhs.runs_along_rows)
             b.barrier()
@@ -166,14 +177,14 @@ class _Tiled:
         return loop.results
 
     def _fill(self, tile: Val, k0: Val, end: Val, element, along_k: bool) -> None:
-        """Bring 64 x 16 elements into a tile, k outermost there; adjacent threads read adjacent elements."""
-        b = self.b
-        for part in range(_TILE * _DEPTH // _THREADS):
-            number = b.add(b.thread(), part * _THREADS)
-            inner = _DEPTH if along_k else _TILE
+        """Bring a tile's elements of a few steps along k into it, k outermost there; adjacent threads read adjacent elements."""
+        b, threads = self.b, self.schedule.threads
+        for part in range(self.tile * self.depth // threads):
+            number = b.add(b.thread(), part * threads)
+            inner = self.depth if along_k else self.tile
             near, far = b.rem_unsigned(number, inner), b.div_unsigned(number, inner)
             k, side = (near, far) if along_k else (far, near)
-            b.store(element(b.add(k0, k), end, side), tile, b.add(b.mul(k, _PITCH), side))
+            b.store(element(b.add(k0, k), end, side), tile, b.add(b.mul(k, self.pitch), side))
 
     def _element_of_lhs(self, k: Val, end: Val, side: Val) -> Val:
         row = self.b.add(self.row0, side)
@@ -190,16 +201,16 @@ class _Tiled:
 
     def _multiply(self, sums: Sequence[Val]) -> list[Val]:
         b, sums = self.b, list(sums)
-        for k in range(_DEPTH):
-            left = b.load_vector(self.tile_a, b.add(self.y, k * _PITCH), self.type, _EACH)
-            right = b.load_vector(self.tile_b, b.add(self.x, k * _PITCH), self.type, _EACH)
-            sums = [b.fma(left[i // _EACH], right[i % _EACH], sums[i]) for i in range(_EACH**2)]
+        for k in range(self.depth):
+            left = b.load_vector(self.tile_a, b.add(self.y, k * self.pitch), self.type, self.each)
+            right = b.load_vector(self.tile_b, b.add(self.x, k * self.pitch), self.type, self.each)
+            sums = [b.fma(left[i // self.each], right[i % self.each], sums[i]) for i in range(self.each**2)]
         return sums
 
     def _store(self, totals: Sequence[Val]) -> None:
         b = self.b
         for i, total in enumerate(totals):
-            row = b.add(self.row0, b.add(self.y, i // _EACH))
-            column = b.add(self.column0, b.add(self.x, i % _EACH))
+            row = b.add(self.row0, b.add(self.y, i // self.each))
+            column = b.add(self.column0, b.add(self.x, i % self.each))
             with b.if_(b.and_(b.cmp("lt", row, self.kernel.m), b.cmp("lt", column, self.kernel.n))):
                 self.kernel.finish(total, self.batch, row, column)

@@ -1,67 +1,79 @@
-"""The code generator for everything that is not a matrix product: a cluster in, kernel calls out.
+"""The code generator for everything that is not a matrix product: a cluster in, loop nests and then kernel calls out.
 
-In: a `Cluster` of kind "loops". Out: `Lowered`. A cluster that is one loop nest becomes one or two calls; any other is
-cut into its ops, each lowered by itself. Next: `fragment.py` for what one nest can do, `nest.py` for how it is written.
+In: a `Cluster` of kind "loops". Out: `Cut`: its nests, each of which becomes one or two calls by a schedule. A cluster that is
+no single nest is cut into its ops, each by itself. Next: `fragment.py` for what one nest can do, `nest.py` for how it is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from flambeau.compiler.codegen import loops_assemble, loops_scatter
 from flambeau.compiler.codegen.expand import expand
-from flambeau.compiler.codegen.fragment import Form, Fragment, Source, number_fallible
+from flambeau.compiler.codegen.fragment import Fragment, Source, number_fallible
 from flambeau.compiler.codegen.loops_columns import lower_chunks, lower_columns
-from flambeau.compiler.codegen.loops_rows import lower_map, lower_rows
-from flambeau.compiler.codegen.stages import Stages
-from flambeau.compiler.kernel import Cluster, KernelCall, Lowered, Operand
+from flambeau.compiler.codegen.loops_rows import label, lower_map, lower_rows
+from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, Unit, joined
+from flambeau.compiler.kernel import Cluster, Lowered, Operand
+from flambeau.compiler.schedules.form import Schedule
+from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scatter
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.orders import CHUNK
 from flambeau.dialects.record import Kind
-from flambeau.dialects.size import Int
 
-#: Rows enough to keep the threads busy without cutting the rows.
-MANY_ROWS = 32
+_KINDS: dict[str, type[Schedule]] = {"map": Points, "rows": Rows, "columns": Columns}
 
 
-def lower(cluster: Cluster, target: Target) -> Lowered:
-    """The kernel calls of a cluster."""
-    return lower_graph(cluster.graph, target, cluster.errors)
+def cut(cluster: Cluster) -> Cut:
+    """The loop nests of a cluster."""
+    return cut_graph(cluster.graph, cluster.errors)
 
 
-def lower_graph(graph: Graph, target: Target, error_numbers: dict[int, int] | None = None) -> Lowered:
-    """The kernel calls that compute the outputs of `graph`. `error_numbers`: see `fragment.number_fallible`."""
+def cut_graph(graph: Graph, error_numbers: dict[int, int] | None = None) -> Cut:
+    """The nests that compute the outputs of `graph`. `error_numbers`: see `fragment.number_fallible`."""
     errors = number_fallible(graph) if error_numbers is None else error_numbers
-    lowered = Lowered()
-    needed = _without_aliases(graph, lowered.aliases)
+    aliases: dict[int, int] = {}
+    needed = _without_aliases(graph, aliases)
     if not needed:
-        return lowered
+        return Cut(join=lambda made: joined(made, aliases))
     expanded = expand(replace(graph, outputs=needed))
     fragment = Fragment(expanded, errors)
     form = fragment.form()
     if form is not None:
-        lowered.calls, lowered.temps = _nest(fragment, form, target)
-    elif (calls := _special(fragment, target)) is not None:
-        lowered.calls = calls
+        nests = [LoopNest(_KINDS[form.kind], fragment, form, label(fragment))]
+    elif (special := _special(fragment)) is not None:
+        nests = special
     else:
-        _lower_apart(graph, expanded, target, errors, lowered)
-    return lowered
+        return _cut_apart(graph, expanded, errors, aliases)
+    return Cut(list(nests), _emit, lambda made: joined(made, aliases))
 
 
-def _special(fragment: Fragment, target: Target) -> list[KernelCall] | None:
-    """The calls of a lone assembly or scatter, or of a concat of computed parts; None for anything else."""
+def _emit(nest: LoopNest, schedule: Any, target: Target) -> Parts:
+    """The calls of one nest."""
+    if nest.kind is Points:
+        call = lower_map(nest, schedule)
+        return Parts([loops_assemble.noted(nest, call) if nest.placed else call])
+    if nest.kind is Scatter:
+        return Parts([loops_scatter.lower(nest, schedule)])
+    if nest.kind is Columns:
+        return lower_columns(nest, schedule)
+    return lower_chunks(nest, schedule) if schedule.chunks else Parts([lower_rows(nest, schedule)])
+
+
+def _special(fragment: Fragment) -> list[LoopNest] | None:
+    """The nests of a lone assembly or scatter, or of a concat of computed parts; None for anything else."""
     if not fragment.is_affine or not fragment.members:
         return None
     *others, last = fragment.members
     if last.op.name == "concat" and all(n.op.kind is Kind.ELEMENTWISE and not n.op.fallible for n in others):
-        return loops_assemble.lower(fragment, target)
+        return loops_assemble.nests(fragment)
     if others:
         return None
     if last.op.kind is Kind.ASSEMBLE:
-        return loops_assemble.lower(fragment, target)
-    return loops_scatter.lower(fragment, target) if last.op.kind is Kind.SCATTER else None
+        return loops_assemble.nests(fragment)
+    return loops_scatter.nests(fragment) if last.op.kind is Kind.SCATTER else None
 
 
 def _without_aliases(graph: Graph, aliases: dict[int, int]) -> list[int]:
@@ -97,45 +109,39 @@ def _is_stored(graph: Graph, root: int) -> bool:
     return root in graph.inputs or all(n.op.name not in ("constant", "iota") for n in graph.nodes if root in n.results)
 
 
-def _nest(fragment: Fragment, form: Form, target: Target) -> tuple[list[KernelCall], list[Int]]:
-    if form.kind == "map":
-        return [lower_map(fragment, form, target)], []
-    if form.kind == "columns":
-        calls, temps = lower_columns(fragment, form, target)
-        return calls, temps
-    if _is_one_pass(fragment, form) and form.count > CHUNK and form.batch < MANY_ROWS:
-        calls, temps = lower_chunks(fragment, form, target)
-        return calls, temps
-    return [lower_rows(fragment, form, target)], []
-
-
-def _is_one_pass(fragment: Fragment, form: Form) -> bool:
-    """Whether nothing but the reductions themselves depends on a reduction."""
-    stages = Stages(fragment, form)
-    folds = {n.results[0] for n in fragment.members if fragment.folds(n)}
-    late = {v for v, stage in stages.stage_of.items() if stage > 0}
-    return late == folds and folds.issuperset(stages.row_outputs())
-
-
-def _lower_apart(graph: Graph, expanded: Graph, target: Target, errors: dict[int, int], lowered: Lowered) -> None:
-    """Lower a graph that is no single nest op by op; values that `graph` does not know become temporaries."""
+def _cut_apart(graph: Graph, expanded: Graph, errors: dict[int, int], aliases: dict[int, int]) -> Cut:
+    """Cut a graph that is no single nest op by op; values that `graph` does not know become temporaries."""
     from flambeau.compiler.options import Options
     from flambeau.compiler.passes.cluster import cluster
 
     if len(expanded.nodes) == 1:
         raise ValueError(f"[loops] {expanded.nodes[0].op.name} has no lowering. Teach `codegen/loops.py` its kind.")
-    aliases: dict[int, int] = {}
-    known = {*graph.inputs, *graph.outputs, *lowered.aliases.values()}
+    pieces: list[tuple[Cut, dict[int, int]]] = []
     for part in cluster(expanded, Options(fuse=False)):
         names = dict(zip([*part.graph.inputs, *part.graph.outputs], [*part.operands, *part.results], strict=True))
         numbers = {v: errors[names[v]] for v in names if names[v] in errors}
-        piece = lower_graph(part.graph, target, numbers)
-        aliases.update({names[v]: names[to] for v, to in piece.aliases.items()})
+        pieces.append((cut_graph(part.graph, numbers), names))
+    units: list[Unit] = [unit for piece, _ in pieces for unit in piece.units]
+    return Cut(units, _emit, lambda made: _joined_apart(graph, expanded, pieces, made, aliases))
+
+
+def _joined_apart(
+    graph: Graph, expanded: Graph, pieces: list[tuple[Cut, dict[int, int]]], made: list[Parts], aliases: dict[int, int]
+) -> Lowered:
+    """What became of all pieces, in the whole's numbers."""
+    lowered, inner = Lowered(aliases=dict(aliases)), {}
+    known = {*graph.inputs, *graph.outputs, *aliases.values()}
+    at = 0
+    for piece, names in pieces:
+        own = piece.join(made[at : at + len(piece.units)])
+        at += len(piece.units)
+        inner.update({names[v]: names[to] for v, to in own.aliases.items()})
         first = len(lowered.temps)
-        lowered.temps += piece.temps
-        for call in piece.calls:
+        lowered.temps += own.temps
+        for call in own.calls:
             lowered.calls.append(replace(call, operands=tuple(_renamed(call.operands, names, first))))
-    _give_homes(graph, expanded, lowered, aliases, known)
+    _give_homes(graph, expanded, lowered, inner, known)
+    return lowered
 
 
 def _renamed(operands: Iterable[Operand], names: dict[int, int], first_temp: int) -> list[Operand]:

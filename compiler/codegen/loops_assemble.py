@@ -1,6 +1,6 @@
 """Assembly of larger values: pad, concat, update_slice as copies into parts of the result.
 
-In: a `Fragment` with one assembly, its operands views of inputs or, of a concat, computed element by element. Out: one call
+In: a `Fragment` with one assembly, its operands views of inputs or, of a concat, computed element by element. Out: one nest
 per part. Next: `loops_scatter.py`.
 """
 
@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from flambeau.compiler.codegen.access import Layout, dense, dynamic_window, merge, strided
 from flambeau.compiler.codegen.fragment import Form, Fragment, nest_extents
-from flambeau.compiler.codegen.loops_rows import emit_map
-from flambeau.compiler.codegen.nest import Nest
+from flambeau.compiler.codegen.loops_rows import label
+from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.kernel import KernelCall
-from flambeau.compiler.targets import Target
+from flambeau.compiler.schedules.kinds import Points
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.graph import Graph, Node
@@ -22,8 +22,8 @@ from flambeau.dialects.record import Kind
 from flambeau.dialects.size import Int
 
 
-def lower(fragment: Fragment, target: Target) -> list[KernelCall] | None:
-    """Calls that fill the result, in order; None if an operand's view cannot be walked."""
+def nests(fragment: Fragment) -> list[LoopNest] | None:
+    """Nests that fill the result, in order; None if an operand's view cannot be walked."""
     (node,) = (n for n in fragment.members if n.op.kind is Kind.ASSEMBLE)
     graph, out = fragment.graph, node.results[0]
     parts: list[tuple[int, Layout]] = []
@@ -43,9 +43,9 @@ def lower(fragment: Fragment, target: Target) -> list[KernelCall] | None:
             window = dynamic_window(whole, tuple(starts), graph.avals[update].shape, node.attrs[0])
             parts = [(x, whole), (update, window)]
     alone = node.op.name == "concat"
-    calls = [place(graph, value, out, layout, target, alone) for value, layout in parts if graph.avals[value].size]
-    made = [call for call in calls if call is not None]
-    return made if len(made) == len(calls) else None
+    found = [place(graph, value, out, layout, alone) for value, layout in parts if graph.avals[value].size]
+    made = [nest for nest in found if nest is not None]
+    return made if len(made) == len(found) else None
 
 
 def concat_parts(avals: Sequence[Aval], node: Node) -> list[tuple[int, Layout]]:
@@ -66,20 +66,24 @@ def _filled(graph: Graph, value: int, shape: tuple[Int, ...]) -> tuple[Graph, in
     return grown, GraphBuilder(grown).value(value).expand(shape).id
 
 
-def place(graph: Graph, value: int, out: int, layout: Layout, target: Target, alone: bool = False) -> KernelCall | None:
-    """A call that writes `value`, a view of inputs or computed from such, to the elements `layout` of `out`, which no other
-    call writes if it does so `alone`."""
+def place(graph: Graph, value: int, out: int, layout: Layout, alone: bool = False) -> LoopNest | None:
+    """A nest that writes `value`, a view of inputs or computed from such, to the elements `layout` of `out`, which no other
+    nest writes if it does so `alone`."""
     fragment, form = _part(graph, value, layout), Form("map", 1, graph.avals[value].size)
     if not _can_walk(fragment, form, value, layout):
         return None
-    nest = Nest(fragment, form, target, placed={value: (out, layout)})
-    call = emit_map(nest)
-    pair = _copied(fragment, value, out, call)
+    return LoopNest(Points, fragment, form, label(fragment), {value: (out, layout)}, alone)
+
+
+def noted(nest: LoopNest, call: KernelCall) -> KernelCall:
+    """The call of such a nest, which says where it does nothing but copy."""
+    ((value, (out, layout)),) = nest.placed.items()
+    pair = _copied(nest.fragment, value, out, call)
     if pair is None or not is_run(layout):
         return call
-    if layout.is_identity and fragment.avals[out].size == form.size:
+    if layout.is_identity and nest.fragment.avals[out].size == nest.form.size:
         return replace(call, copies=pair)
-    return replace(call, places=pair) if alone else call
+    return replace(call, places=pair) if nest.alone else call
 
 
 def can_place(graph: Graph, value: int, layout: Layout) -> bool:

@@ -1,7 +1,7 @@
 """Kernels for reductions over outer axes, and for inner reductions of few long rows: partial results, then a combine.
 
-In: a `Fragment` of form "columns", or of form "rows" with one pass. Out: a call that folds chains of 64 rows (or chunks
-of 4096 columns) in parallel and, where there are several, a call per reduction that combines them pairwise.
+In: a `LoopNest` of form "columns", or of form "rows" with one pass, and its schedule. Out: a call that folds chains of 64 rows
+(or chunks of 4096 columns) in parallel and, where there are several, a call per reduction that combines them pairwise.
 Next: `loops.py`.
 """
 
@@ -9,44 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.fragment import Form, Fragment
-from flambeau.compiler.codegen.loops_rows import (
-    GRAIN,
-    finish,
-    fold_columns,
-    is_short,
-    short_columns,
-    store_point,
-    sweep,
-    unroll,
-)
+from flambeau.compiler.codegen.fragment import Form
+from flambeau.compiler.codegen.loops_rows import finish, fold_columns, short_columns, store_point, sweep
 from flambeau.compiler.codegen.nest import Nest, Writer
 from flambeau.compiler.codegen.points import Point, Row
 from flambeau.compiler.codegen.reduce import Fold, canonical, walk_pairs
+from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.kernel import KernelCall, Operand
-from flambeau.compiler.targets import Target
+from flambeau.compiler.schedules.kinds import Columns, Rows
 from flambeau.dialects.orders import CHAIN, CHUNK
 from flambeau.dialects.size import Int, ceil_div, maximum, minimum
 
-#: Columns that one item of a column reduction folds.
-BLOCK = 1024
 
-
-class Parts(NamedTuple):
-    """The calls of a reduction in parts, and the sizes of the buffers that hold the partial results."""
-
-    calls: list[KernelCall]
-    temps: list[Int]
-
-
-def lower_chunks(fragment: Fragment, form: Form, target: Target) -> Parts:
+def lower_chunks(unit: LoopNest, schedule: Rows) -> Parts:
     """Few long rows: chunks of 4096 columns in parallel, then one combine per reduction."""
-    nest = Nest(fragment, form, target)
+    nest, form = Nest(unit, schedule, schedule.recompute), unit.form
     b, count = nest.b, ceil_div(form.count, CHUNK)
-    folds = [Fold(n, fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
+    folds = [Fold(n, unit.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
     nest.storing = set(nest.stages.stores[0])
     partials = [nest.pointer(Operand("temp", k), written=True) for k in range(len(folds))]
     written = range(len(folds))
@@ -54,12 +35,13 @@ def lower_chunks(fragment: Fragment, form: Form, target: Target) -> Parts:
     with b.apart(), b.loop(b.lo, b.hi) as item:
         row = Row(nest, b.div_unsigned(item.index, chunks) if form.batch > 1 else None)
         lo = b.mul(b.rem_unsigned(item.index, chunks), CHUNK)
-        results = fold_columns(nest, row, 0, lo, b.minimum(b.add(lo, CHUNK), cols), folds)
+        span = lo, b.minimum(b.add(lo, CHUNK), cols)
+        results = fold_columns(nest, row, 0, span, folds, schedule.interleave)
         for partial, result in zip(partials, results, strict=True):
             b.store(result, partial, item.index)
-    first = finish(nest, form.batch * count, max(1, GRAIN // CHUNK))
+    first = finish(nest, form.batch * count, max(1, schedule.grain // CHUNK), unit.label)
     first = _with_writes(first, written)
-    calls = [_combine_rows(fold, k, form.batch, count) for k, fold in enumerate(folds)]
+    calls = [_combine_rows(fold, k, form.batch, count, schedule.grain) for k, fold in enumerate(folds)]
     return Parts([first, *calls], [form.batch * count * fold.dtype.itemsize for fold in folds])
 
 
@@ -68,7 +50,7 @@ def _with_writes(call: KernelCall, positions: range) -> KernelCall:
     return replace(call, writes=tuple(sorted({*call.writes, *positions})))
 
 
-def _combine_rows(fold: Fold, temp: int, rows: Int, count: Int) -> KernelCall:
+def _combine_rows(fold: Fold, temp: int, rows: Int, count: Int, elements: int) -> KernelCall:
     """Per row: fold `count` partial results into the reduction's output."""
     b = Writer()
     with b.apart(), b.loop(b.lo, b.hi) as row:
@@ -76,35 +58,37 @@ def _combine_rows(fold: Fold, temp: int, rows: Int, count: Int) -> KernelCall:
         b.store(fold.fold_pairs(b, slots, b.dim(0)), b.buffer(1), row.index)
     operands = (Operand("temp", temp), Operand("value", fold.node.results[0]))
     source = b.source(f"combine {fold.node.op.name}")
-    return KernelCall(source, operands, (count,), n=rows, grain=maximum(1, GRAIN // count), writes=(0, 1))
+    return KernelCall(source, operands, (count,), n=rows, grain=maximum(1, elements // count), writes=(0, 1))
 
 
-def lower_columns(fragment: Fragment, form: Form, target: Target) -> Parts:
+def lower_columns(unit: LoopNest, schedule: Columns) -> Parts:
     """Outer reductions: chains of 64 rows, blocks of columns in parallel; then the chains in pairs."""
-    nest = Nest(fragment, form, target)
+    nest, form = Nest(unit, schedule), unit.form
     is_one, chains = form.count <= CHAIN, maximum(1, ceil_div(form.count, CHAIN))
-    folds = [Fold(n, fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
+    folds = [Fold(n, unit.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
     nest.storing = set(nest.stages.stores[0])
-    block = minimum(BLOCK, form.columns)
+    block = minimum(schedule.block, form.columns)
     blocks = ceil_div(form.columns, block)
     homes = [Operand("value", f.node.results[0]) if is_one else Operand("temp", k) for k, f in enumerate(folds)]
     partials = [nest.pointer(home, written=True) for home in homes]
-    _emit_chains(nest, form, folds, partials, (chains, block, blocks))
+    _emit_chains(nest, schedule, folds, partials, (chains, block, blocks))
     height = maximum(1, minimum(form.count, CHAIN))
-    first = finish(nest, form.batch * chains * blocks, maximum(1, GRAIN // (block * height)))
+    grain = maximum(1, schedule.grain // (block * height))
+    first = finish(nest, form.batch * chains * blocks, grain, unit.label)
     first = _with_writes(first, range(len(folds)))
     if is_one:
-        return Parts([first], [])
-    calls = [_combine_columns(f, k, nest.lanes, form, (chains, block, blocks)) for k, f in enumerate(folds)]
+        return Parts([first])
+    calls = [_combine_columns(f, k, schedule, form, (chains, block, blocks)) for k, f in enumerate(folds)]
     return Parts([first, *calls], [form.batch * chains * form.columns * f.dtype.itemsize for f in folds])
 
 
-def _emit_chains(nest: Nest, form: Form, folds: list[Fold], partials: list[Val], counts: tuple[Int, Int, Int]) -> None:
+def _emit_chains(
+    nest: Nest, schedule: Columns, folds: list[Fold], partials: list[Val], counts: tuple[Int, Int, Int]
+) -> None:
     """Item (batch, chain, block of columns): fold the rows of a chain into its partial results."""
-    b = nest.b
+    b, form = nest.b, nest.form
     chains, block, blocks = (nest.number(n) for n in counts)
     count, cols = nest.number(form.count), nest.number(form.columns, "cols")
-    fold = _fold_in_registers if is_short(nest) and not nest.is_empty else _fold_in_memory
     with b.apart(), b.loop(b.lo, b.hi) as item:
         slot = b.div_unsigned(item.index, blocks)
         lo = b.mul(b.rem_unsigned(item.index, blocks), block)
@@ -114,13 +98,17 @@ def _emit_chains(nest: Nest, form: Form, folds: list[Fold], partials: list[Val],
         last = b.minimum(b.add(first, CHAIN), count)
         start = b.mul(batch, count)
         homes = [(f, partial, b.mul(slot, cols)) for f, partial in zip(folds, partials, strict=True)]
-        fold(nest, homes, (b.add(start, first), b.add(start, last)), (lo, hi))
+        rows = b.add(start, first), b.add(start, last)
+        if schedule.resident:
+            _fold_in_registers(nest, homes, rows)
+        else:
+            _fold_in_memory(nest, homes, rows, (lo, hi), schedule.unroll)
 
 
 Home = tuple[Fold, Val, Val]  # a fold, the buffer of its partial results and where the item's begin
 
 
-def _fold_in_memory(nest: Nest, homes: list[Home], rows: tuple[Val, Val], span: tuple[Val, Val]) -> None:
+def _fold_in_memory(nest: Nest, homes: list[Home], rows: tuple[Val, Val], span: tuple[Val, Val], unroll: int) -> None:
     """Row by row into partial results in memory: wide rows are streamed, the partial results stay in cache."""
     b, lanes = nest.b, nest.lanes
 
@@ -143,7 +131,7 @@ def _fold_in_memory(nest: Nest, homes: list[Home], rows: tuple[Val, Val], span: 
                 b.store(fold.combine(b, sofar, x), partial, at, mask)
             store_point(nest, point, 0)
 
-        sweep(nest, *span, unroll(nest), accumulate)
+        sweep(nest, *span, unroll, accumulate)
 
     def finish(col: Val, mask: Val | None) -> None:
         for fold, partial, base in homes:
@@ -151,10 +139,10 @@ def _fold_in_memory(nest: Nest, homes: list[Home], rows: tuple[Val, Val], span: 
             b.store(canonical(b, b.load(partial, at, fold.dtype.mlir, lanes, mask)), partial, at, mask)
 
     if any(fold.dtype.is_floating_point for fold, _, _ in homes):
-        sweep(nest, *span, unroll(nest), finish)
+        sweep(nest, *span, unroll, finish)
 
 
-def _fold_in_registers(nest: Nest, homes: list[Home], rows: tuple[Val, Val], span: tuple[Val, Val]) -> None:
+def _fold_in_registers(nest: Nest, homes: list[Home], rows: tuple[Val, Val]) -> None:
     """A few columns: their partial results are carried from row to row."""
     b, lanes = nest.b, nest.lanes
     columns = short_columns(nest)
@@ -174,9 +162,9 @@ def _fold_in_registers(nest: Nest, homes: list[Home], rows: tuple[Val, Val], spa
                 b.store(canonical(b, r.results[j * len(columns) + k]), partial, b.add(base, col), mask)
 
 
-def _combine_columns(fold: Fold, temp: int, lanes: int, form: Form, counts: tuple[Int, Int, Int]) -> KernelCall:
+def _combine_columns(fold: Fold, temp: int, schedule: Columns, form: Form, counts: tuple[Int, Int, Int]) -> KernelCall:
     """Item (batch, block of columns): combine the chains pairwise, in place, and copy the last one out."""
-    b, (chains, block, blocks) = Writer(), counts
+    b, lanes, (chains, block, blocks) = Writer(), schedule.lanes, counts
     partial, out = b.buffer(0), b.buffer(1)
     count, width, per_row, cols = (b.dim(k) for k in range(4))
     element = fold.dtype.mlir
@@ -213,6 +201,6 @@ def _combine_columns(fold: Fold, temp: int, lanes: int, form: Form, counts: tupl
         (Operand("temp", temp), Operand("value", fold.node.results[0])),
         (chains, block, blocks, form.columns),
         n=form.batch * blocks,
-        grain=maximum(1, GRAIN // (chains * block)),
+        grain=maximum(1, schedule.grain // (chains * block)),
         writes=(0, 1),
     )

@@ -1,7 +1,7 @@
 """Kernels that walk rows: elementwise maps, row reductions with any number of passes, and flat maps.
 
-In: a `Nest` of form "map" or "rows". Out: its `KernelCall`s. Rows run in parallel; the columns of a row are walked once
-per stage, a register or 64 lanes at a time. Next: `loops_columns.py`.
+In: a `LoopNest` of form "map" or "rows", and its schedule. Out: its `KernelCall`s. Rows run in parallel; the columns of a row
+are walked once per stage, a register or 64 lanes at a time. Next: `loops_columns.py`.
 """
 
 from __future__ import annotations
@@ -9,89 +9,77 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.fragment import Form, Fragment
-from flambeau.compiler.codegen.loops_tiles import emit_tiles, tiled_loop
+from flambeau.compiler.codegen.fragment import Fragment
+from flambeau.compiler.codegen.loops_tiles import emit_tiles
 from flambeau.compiler.codegen.nest import Nest
 from flambeau.compiler.codegen.points import Point, Row
 from flambeau.compiler.codegen.reduce import Fold
-from flambeau.compiler.codegen.stages import work
+from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.kernel import KernelCall
-from flambeau.compiler.targets import Target
+from flambeau.compiler.schedules.kinds import Points, Rows
 from flambeau.dialects.orders import CHUNK, LANES
-from flambeau.dialects.size import Int, Size, at_most, ceil_div, maximum, minimum
-
-#: Elements per parallel chunk of cheap work; the cut is fixed by shapes alone.
-GRAIN = 16384
-#: Work of an element from which on a loop body is not repeated: its code would cost more than its branches.
-LONG_BODY = 100
-#: An elementwise nest of fewer rows than MANY, longer than LONG_ROW, is cut inside of its rows.
-MANY, LONG_ROW = 32, 1 << 15
+from flambeau.dialects.size import Int, Size, ceil_div, maximum, minimum
 
 
-def lower_map(fragment: Fragment, form: Form, target: Target) -> KernelCall:
-    """One kernel for elementwise work."""
-    return emit_map(Nest(fragment, form, target))
-
-
-def emit_map(nest: Nest) -> KernelCall:
+def lower_map(unit: LoopNest, schedule: Points) -> KernelCall:
     """The call of an elementwise nest: flat where every access runs on, by rows where not."""
-    fragment, form = nest.fragment, nest.form
+    nest, form = Nest(unit, schedule), unit.form
     if form.size == 1:
         row = Row(nest, None)
         store_point(nest, Point(row, nest.b.const(0, "i64"), 1), 0)
-        return finish(nest, 1, 1)
+        return finish(nest, 1, 1, unit.label)
     nest.storing = set(nest.stages.stores[0])
+
+    def span(row: Row, lo: Val, hi: Val) -> None:
+        """Compute and store columns lo..hi."""
+        body = lambda col, mask: store_point(nest, Point(row, col, nest.lanes, mask), 0)  # noqa: E731
+        sweep(nest, lo, hi, schedule.unroll, body)
+
     if not nest.extents:
-        _store_span(nest, Row(nest, None), nest.b.lo, nest.b.hi)
-        return finish(nest, form.size, grain_of(fragment, 1))
+        span(Row(nest, None), nest.b.lo, nest.b.hi)
+        return finish(nest, form.size, schedule.grain, unit.label)
     rows = form.size // nest.cols
-    if (across := tiled_loop(nest)) is not None:
-        items, height = emit_tiles(nest, across, lambda row, lo, hi: _store_span(nest, row, lo, hi))
-        return finish(nest, items, grain_of(fragment, nest.cols * height))
-    if isinstance(nest.cols, Size) or (nest.cols > LONG_ROW and rows < MANY):
-        _emit_parts_of_rows(nest)
-        grain = grain_of(fragment, minimum(nest.cols, LONG_ROW))
-        return finish(nest, rows * ceil_div(nest.cols, LONG_ROW), grain)
+    if schedule.tile:
+        items, height = emit_tiles(nest, schedule.tile, span)
+        return finish(nest, items, rows_of_task(schedule.grain, nest.cols * height), unit.label)
+    if schedule.part:
+        _emit_parts_of_rows(nest, schedule.part, span)
+        grain = rows_of_task(schedule.grain, minimum(nest.cols, schedule.part))
+        return finish(nest, rows * ceil_div(nest.cols, schedule.part), grain, unit.label)
     with nest.b.apart(), nest.b.loop(nest.b.lo, nest.b.hi) as loop:
-        emit_row(nest, Row(nest, loop.index))
-    return finish(nest, rows, grain_of(fragment, nest.cols))
+        emit_row(nest, Row(nest, loop.index), schedule)
+    return finish(nest, rows, rows_of_task(schedule.grain, nest.cols), unit.label)
 
 
-def _store_span(nest: Nest, row: Row, lo: Val, hi: Val) -> None:
-    """Compute and store columns lo..hi of an elementwise nest."""
-    sweep(nest, lo, hi, unroll(nest), lambda col, mask: store_point(nest, Point(row, col, nest.lanes, mask), 0))
-
-
-def _emit_parts_of_rows(nest: Nest) -> None:
+def _emit_parts_of_rows(nest: Nest, part: int, span: Callable[[Row, Val, Val], None]) -> None:
     """A few long rows, or rows that may be: an item is a part of a row."""
     b, cols = nest.b, nest.number(nest.cols, "cols")
-    parts = nest.number(ceil_div(nest.cols, LONG_ROW), "parts")
+    parts = nest.number(ceil_div(nest.cols, part), "parts")
     with b.apart(), b.loop(b.lo, b.hi) as item:
-        lo = b.mul(b.rem_unsigned(item.index, parts), LONG_ROW)
+        lo = b.mul(b.rem_unsigned(item.index, parts), part)
         row = Row(nest, b.div_unsigned(item.index, parts))
-        _store_span(nest, row, lo, b.minimum(b.add(lo, LONG_ROW), cols))
+        span(row, lo, b.minimum(b.add(lo, part), cols))
 
 
-def lower_rows(fragment: Fragment, form: Form, target: Target) -> KernelCall:
+def lower_rows(unit: LoopNest, schedule: Rows) -> KernelCall:
     """One kernel in which every row makes all its passes before the next row begins."""
-    nest = Nest(fragment, form, target)
+    nest = Nest(unit, schedule, schedule.recompute)
     with nest.b.apart(), nest.b.loop(nest.b.lo, nest.b.hi) as rows:
-        emit_row(nest, Row(nest, rows.index))
-    return finish(nest, form.batch, grain_of(fragment, maximum(nest.cols, 1)))
+        emit_row(nest, Row(nest, rows.index), schedule)
+    return finish(nest, unit.form.batch, rows_of_task(schedule.grain, maximum(nest.cols, 1)), unit.label)
 
 
-def grain_of(fragment: Fragment, cols: Int) -> Int:
-    """Rows per parallel chunk."""
-    elements = GRAIN if work(fragment) < 60 else GRAIN // 4
+def rows_of_task(elements: int, cols: Int) -> Int:
+    """Rows (or parts of rows) in a task of so many elements."""
     return maximum(1, elements // cols)
 
 
-def finish(nest: Nest, n: Int, grain: Int) -> KernelCall:
+def finish(nest: Nest, n: Int, grain: Int, label: str) -> KernelCall:
     """The call of a finished nest."""
     if nest.streamed:
         nest.b.fence()
     return KernelCall(
-        source=nest.source(label(nest.fragment)),
+        source=nest.source(label),
         operands=tuple(nest.operands),
         dims=tuple(nest.dims),
         n=n,
@@ -130,17 +118,17 @@ def _may_overwrite(nest: Nest, value: int, read: int) -> bool:
     return (old.size, old.nbytes) == (new.size, new.nbytes) and in_time and nest.reads_only_itself(operand.index)
 
 
-def emit_row(nest: Nest, row: Row) -> None:
+def emit_row(nest: Nest, row: Row, schedule: Points | Rows) -> None:
     """All passes over one row, then its scalars."""
     for stage in nest.stages.loops():
-        _pass(nest, row, stage)
+        _pass(nest, row, stage, schedule)
     nest.storing = set()
     for value in nest.stages.row_outputs():
         at = row.row if row.row is not None else 0
         nest.b.store(row.value(value), nest.output(value), at)
 
 
-def _pass(nest: Nest, row: Row, stage: int) -> None:
+def _pass(nest: Nest, row: Row, stage: int, schedule: Points | Rows) -> None:
     """One pass over the columns: the reductions and stores of a stage."""
     b = nest.b
     nest.stage, nest.storing = stage, set(nest.stages.stores[stage])
@@ -150,20 +138,21 @@ def _pass(nest: Nest, row: Row, stage: int) -> None:
         return
     cols = nest.number(nest.cols, "cols")
     zero = b.const(0, "i64")
-    if is_short(nest):
+    if schedule.resident:
         _short_pass(nest, row, stage, folds)
     elif not folds:
         sweep(
             nest,
             zero,
             cols,
-            unroll(nest),
+            schedule.unroll,
             lambda col, mask: store_point(nest, Point(row, col, nest.lanes, mask), stage),
         )
     elif nest.cols > CHUNK:
-        _chunked(nest, row, stage, cols, folds)
+        _chunked(nest, row, stage, cols, folds, interleave_of(schedule))
     else:
-        for fold, result in zip(folds, fold_columns(nest, row, stage, zero, cols, folds), strict=True):
+        results = fold_columns(nest, row, stage, (zero, cols), folds, interleave_of(schedule))
+        for fold, result in zip(folds, results, strict=True):
             row.values[fold.node.results[0]] = result
     for value in nest.stages.stores[stage]:
         if value in nest.scratch_of:
@@ -172,14 +161,10 @@ def _pass(nest: Nest, row: Row, stage: int) -> None:
             nest.stored.add(value)
 
 
-def is_short(nest: Nest) -> bool:
-    """Whether a row fits into the registers of one step: it is then read once and stays there through all passes.
-
-    That lengths known at run time do is a condition on their values, asked unless hardly any would meet it; then all
-    registers of a step are masked."""
-    if isinstance(nest.cols, Size) and at_most(LANES // 2, nest.cols):
-        return False
-    return nest.lanes > 1 and 0 < nest.cols <= LANES
+def interleave_of(schedule: Points | Rows) -> int:
+    """The accumulators that a round of a folding pass advances."""
+    assert isinstance(schedule, Rows), "points fold nothing"
+    return schedule.interleave
 
 
 def _short_pass(nest: Nest, row: Row, stage: int, folds: list[Fold]) -> None:
@@ -218,7 +203,7 @@ def short_columns(nest: Nest) -> list[tuple[Val, Val | None]]:
     return columns
 
 
-def _chunked(nest: Nest, row: Row, stage: int, cols: Val, folds: list[Fold]) -> None:
+def _chunked(nest: Nest, row: Row, stage: int, cols: Val, folds: list[Fold], interleave: int) -> None:
     """A pass in chunks of 4096 columns, each folded by itself; then the chunks in pairs."""
     b = nest.b
     count = ceil_div(nest.cols, CHUNK)
@@ -227,7 +212,8 @@ def _chunked(nest: Nest, row: Row, stage: int, cols: Val, folds: list[Fold]) -> 
     with b.apart(), b.loop(0, chunks) as chunk:
         lo = b.mul(chunk.index, CHUNK)
         hi = b.minimum(b.add(lo, CHUNK), cols)
-        for partial, result in zip(partials, fold_columns(nest, row, stage, lo, hi, folds), strict=True):
+        results = fold_columns(nest, row, stage, (lo, hi), folds, interleave)
+        for partial, result in zip(partials, results, strict=True):
             b.store(result, partial, chunk.index)
     for fold, partial in zip(folds, partials, strict=True):
         row.values[fold.node.results[0]] = fold.fold_pairs(b, partial, chunks)
@@ -273,14 +259,16 @@ def whole_blocks(b: Emitter, lo: Val, hi: Val, block: int) -> Val:
     return b.add(lo, b.mul(b.div_unsigned(b.sub(hi, lo), block), block))
 
 
-def fold_columns(nest: Nest, row: Row, stage: int, lo: Val, hi: Val, folds: list[Fold]) -> list[Val]:
-    """Fold columns lo..hi (at most a chunk) into scalars, 64 lanes at a time, and store what the stage stores."""
-    b, lanes = nest.b, nest.lanes
+def fold_columns(
+    nest: Nest, row: Row, stage: int, span: tuple[Val, Val], folds: list[Fold], interleave: int
+) -> list[Val]:
+    """Fold a span of columns (at most a chunk) into scalars, in 64 lanes, and store what the stage stores."""
+    b, lanes, (lo, hi) = nest.b, nest.lanes, span
     copies = LANES // lanes
     with b.apart():
         main = whole_blocks(b, lo, hi, LANES)
         registers = [fold.accumulators(b, lanes) for fold in folds]
-        registers = _fold_blocks(nest, row, stage, (lo, main), folds, registers)
+        registers = _fold_blocks(nest, row, stage, (lo, main), folds, registers, interleave)
         with b.loop(main, hi, lanes, carried=_flat(registers)) as tail:
             mask = b.tail_mask(b.sub(hi, tail.index), lanes)
             point = Point(row, tail.index, lanes, mask)
@@ -296,19 +284,25 @@ def fold_columns(nest: Nest, row: Row, stage: int, lo: Val, hi: Val, folds: list
 
 
 def _fold_blocks(
-    nest: Nest, row: Row, stage: int, span: tuple[Val, Val], folds: list[Fold], registers: list[list[Val]]
+    nest: Nest,
+    row: Row,
+    stage: int,
+    span: tuple[Val, Val],
+    folds: list[Fold],
+    registers: list[list[Val]],
+    interleave: int,
 ) -> list[list[Val]]:
-    """Fold whole blocks of 64. A long body is written once and the registers take turns, a short one once per register."""
+    """Fold whole blocks of 64: a round writes the body once for each of the first `interleave` registers, and then the registers
+    take turns."""
     b, lanes = nest.b, nest.lanes
     copies = LANES // lanes
-    at_once = 1 if nest.stages.element_work() > LONG_BODY else copies
 
     def blocks() -> list[Val]:
-        with b.loop(*span, at_once * lanes, carried=_flat(registers)) as loop:
+        with b.loop(*span, interleave * lanes, carried=_flat(registers)) as loop:
             taking_turns = _groups(loop.args, copies)
-            for copy in range(at_once):
-                col, block = b.add(loop.index, copy * lanes) if copy else loop.index, (loop.index, copy * lanes)
-                point = Point(row, col, lanes, None, block if at_once == copies else None)
+            for copy in range(interleave):
+                col = b.add(loop.index, copy * lanes) if copy else loop.index
+                point = Point(row, col, lanes, None, (loop.index, copy * lanes))
                 for fold, mine in zip(folds, taking_turns, strict=True):
                     mine.append(fold.combine(b, mine.pop(0), lanes_of(point, fold)))
                 store_point(nest, point, stage)
@@ -329,12 +323,6 @@ def _groups(registers: list[Val], size: int) -> list[list[Val]]:
 def lanes_of(point: Point, fold: Fold) -> Val:
     """The elements that a fold takes at a point, as its lanes hold them."""
     return fold.lane(point.nest.b, point.nest.b.splat(point.value(fold.node.operands[0]), point.lanes))
-
-
-def unroll(nest: Nest) -> int:
-    """Registers per iteration of a loop without reductions: enough to hide latency, few when the body is long."""
-    amount = work(nest.fragment)
-    return 4 if amount <= 8 else 2 if amount <= 40 else 1
 
 
 def store_point(nest: Nest, point: Point, stage: int) -> None:

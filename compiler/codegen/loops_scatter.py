@@ -1,6 +1,6 @@
 """scatter_add: a copy of the base, then the updates one after the other along the axis, in parallel over the rest.
 
-In: a `Fragment` whose one member is a scatter, its operands views of inputs. Out: two calls. Equal indices add up in
+In: a `Fragment` whose one member is a scatter, its operands views of inputs. Out: two nests. Equal indices add up in
 the updates' order, whatever the number of threads. Next: `reduce.py`.
 """
 
@@ -13,33 +13,31 @@ from flambeau.compiler.codegen.access import dense
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.fragment import Form, Fragment, nest_extents
 from flambeau.compiler.codegen.loops_assemble import place
-from flambeau.compiler.codegen.loops_rows import GRAIN, finish, sweep
+from flambeau.compiler.codegen.loops_rows import finish, sweep
 from flambeau.compiler.codegen.nest import Nest
 from flambeau.compiler.codegen.points import Point, Row, checked_index
+from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.kernel import KernelCall, Operand
-from flambeau.compiler.targets import Target
+from flambeau.compiler.schedules.kinds import Scatter
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, ceil_div, maximum, minimum
 
-#: Inner elements that one item updates.
-BLOCK = 256
 
-
-def lower(fragment: Fragment, target: Target) -> list[KernelCall] | None:
-    """The calls of a scatter_add; None if an operand's view cannot be walked."""
+def nests(fragment: Fragment) -> list[LoopNest] | None:
+    """The nests of a scatter_add; None if an operand's view cannot be walked."""
     (node,) = fragment.members
     base, _, updates = node.operands
     out = node.results[0]
-    calls = []
+    found = []
     if fragment.size(out):
-        calls.append(place(fragment.graph, base, out, dense(fragment.avals[out].shape), target))
+        found.append(place(fragment.graph, base, out, dense(fragment.avals[out].shape)))
     if fragment.size(updates):
-        calls.append(_add(fragment, node, target))
-    made = [call for call in calls if call is not None]
-    return made if len(made) == len(calls) else None
+        found.append(_additions(fragment, node))
+    made = [nest for nest in found if nest is not None]
+    return made if len(made) == len(found) else None
 
 
-def _add(fragment: Fragment, node: Node, target: Target) -> KernelCall | None:
+def _additions(fragment: Fragment, node: Node) -> LoopNest | None:
     _, index, updates = node.operands
     shape, (axis,) = fragment.avals[index].shape, node.attrs
     form = Form("columns", prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
@@ -48,19 +46,25 @@ def _add(fragment: Fragment, node: Node, target: Target) -> KernelCall | None:
     extents = nest_extents(form, views.elem_layouts(form), [])
     if extents is None:
         return None
-    nest = Nest(views, form, target)
-    nest.extents, nest.cols = (extents[:-1], extents[-1]) if form.columns > 1 else (extents, 1)
-    nest.lanes = nest.lanes if form.columns > 1 else 1
-    block = minimum(BLOCK, form.columns)
+    extents = extents if form.columns > 1 else (*extents, 1)
+    return LoopNest(Scatter, views, form, node.op.name, node=node, extents=extents)
+
+
+def lower(unit: LoopNest, schedule: Scatter) -> KernelCall:
+    """The call that adds the updates."""
+    nest, form, node = Nest(unit, schedule), unit.form, unit.node
+    assert node is not None
+    block = minimum(schedule.block, form.columns)
     blocks = ceil_div(form.columns, block)
-    _emit_add(nest, node, form, block, blocks, fragment.avals[node.results[0]].shape[axis])
-    call = finish(nest, form.batch * blocks, maximum(1, GRAIN // (block * form.count)))
-    return replace(call, source=replace(call.source, label=node.op.name))
+    extent = unit.fragment.avals[node.results[0]].shape[node.attrs[0]]
+    _emit_add(nest, node, form, (block, blocks, extent), schedule.unroll)
+    return finish(nest, form.batch * blocks, maximum(1, schedule.grain // (block * form.count)), unit.label)
 
 
-def _emit_add(nest: Nest, node: Node, form: Form, block: Int, blocks: Int, extent: Int) -> None:
+def _emit_add(nest: Nest, node: Node, form: Form, numbers: tuple[Int, Int, Int], unroll: int) -> None:
     """Item (outer index, block of inner indices): all updates along the axis, in order."""
     b, (_, index, updates) = nest.b, node.operands
+    block, blocks, extent = numbers
     width, per_row, count, cols = (
         nest.number(block),
         nest.number(blocks),
@@ -90,4 +94,4 @@ def _emit_add(nest: Nest, node: Node, form: Form, block: Int, blocks: Int, exten
                 x = b.add(b.gather(out, at, element, mask), b.splat(point.value(updates), nest.lanes))
                 b.scatter(x, out, at, mask)
 
-            sweep(nest, lo, hi, 1, add)
+            sweep(nest, lo, hi, unroll, add)

@@ -1,6 +1,6 @@
 """Emission of one loop nest: what is computed once per kernel, once per row, and for each vector of columns.
 
-In: a `Fragment` with its `Form`. Out: text, operands and numbers of one kernel: `Nest` holds what is set up once,
+In: a `LoopNest` and its schedule. Out: text, operands and numbers of one kernel: `Nest` holds what is set up once,
 `points.py` computes values in rows and columns. Numbers that differ between equal kernels (extents, strides) are dims.
 Next: `points.py`.
 """
@@ -12,17 +12,16 @@ from contextlib import contextmanager
 from functools import reduce
 from typing import Any, NamedTuple
 
-from flambeau.compiler.codegen.access import Layout, chain, merge, spread, suffixes
+from flambeau.compiler.codegen.access import Layout
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.fragment import Form, Fragment, breaks_rows, nest_cuts, nest_extents
-from flambeau.compiler.codegen.stages import Stages
+from flambeau.compiler.codegen.space import Loop
+from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.codegen.values import POINTER
 from flambeau.compiler.kernel import KernelSource, Operand
-from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, ceil_div
 
-LINE = 64  # bytes of a cache line
+LINE = 64  #: Bytes of a cache line.
 
 
 class Writer(Emitter):
@@ -76,33 +75,19 @@ class Access(NamedTuple):
     inside: tuple[Loop, ...] = ()  # the loops that columns stand for where the access breaks inside of them
 
 
-class Loop(NamedTuple):
-    """A loop that is part of a row's columns: column c is its iteration `c // below % extent`."""
-
-    below: Any
-    extent: Any
-    stride: Any
-
-
 class Nest:
     """State of one kernel being emitted. `extents` are the row loops; `cols` the innermost one."""
 
-    def __init__(
-        self, fragment: Fragment, form: Form, target: Target, placed: dict[int, tuple[int, Layout]] | None = None
-    ) -> None:
-        self.fragment, self.form, self.target = fragment, form, target
-        self.placed = placed or {}  # output -> (buffer, where in it), if not the buffer of its own
-        self.stages = Stages(fragment, form)
+    def __init__(self, unit: LoopNest, schedule: Any, recompute: int = 0) -> None:
+        fragment = unit.fragment
+        self.fragment, self.form, self.space = fragment, unit.form, unit.space
+        self.placed = unit.placed  # output -> (buffer, where in it), if not the buffer of its own
+        self.stages = unit.stages(recompute)
+        self.extents, self.cols, self.lanes = unit.space.extents, unit.space.cols, schedule.lanes
+        self.walk, self.inside = unit.space.walk, unit.space.inside
         self.b = Writer(lambda n: self.number(n, n))
         self.operands: list[Operand] = []
         self.dims: list[Int] = []
-        written = [layout for _, layout in self.placed.values()]
-        extents: tuple[Any, ...] = (
-            nest_extents(form, fragment.elem_layouts(form) + written, fragment.row_layouts(form)) or ()
-        )
-        self.extents = extents[:-1]
-        self.cols: Any = extents[-1] if extents else 1
-        self.lanes = 1 if form.size == 1 else self._lanes()
         self.uniform: dict[int, Val] = {}
         self.accesses: dict[tuple, Access] = {}
         self.kept: dict[int, Val] = {}  # elements kept in scratch by an earlier stage
@@ -117,7 +102,7 @@ class Nest:
         self._numbers: dict[object, Val] = {}
         self._code: Val | None = None
         self.top = self.b.here()
-        self.streamed = {v for v in fragment.graph.outputs if self._is_streamed(v)}
+        self.streamed = {fragment.graph.outputs[k] for k in getattr(schedule, "streamed", ())}
         self.streaming = False  # whether the loop being written stores past the caches
         self._aligned: Val | None = None
 
@@ -125,24 +110,6 @@ class Nest:
     def is_empty(self) -> bool:
         """Whether there is no element to compute: then none is read, not even what rows would share of them."""
         return bool(self.form.size == 0)
-
-    def _lanes(self) -> int:
-        """Elements per step: a full register of the narrowest number, at most 64."""
-        graph = self.fragment.graph
-        values = [*graph.inputs, *graph.outputs, *(v for n in self.fragment.members for v in n.results)]
-        sizes = {graph.avals[v].dtype.itemsize for v in values if graph.avals[v].size == self.form.size}
-        return min(self.target.vector_bytes // min(sizes - {1}, default=1), 64)
-
-    def _is_streamed(self, value: int) -> bool:
-        """Whether an output is so large that the caches would not keep it: it need not pass through them.
-
-        Its rows must begin on cache lines, its registers be full ones, and no later stage read it back.
-        """
-        aval = self.fragment.avals[value]
-        is_whole = aval.size == self.form.size and value not in self.placed and value not in self.stages.read_back
-        starts_lines = not self.extents or self.cols * aval.dtype.itemsize % LINE == 0
-        is_full = self.lanes * aval.dtype.itemsize >= self.target.vector_bytes and not aval.dtype.is_bool
-        return is_whole and starts_lines and is_full and bool(aval.nbytes >= self.target.l3 // 4)
 
     def aligned(self) -> Val:
         """Whether the streamed outputs of this call begin on cache lines; decided at run time, once."""
@@ -227,31 +194,6 @@ class Nest:
         """Whether every element of the nest reads of this input only the element in its own place."""
         layouts = [key[1] for key in self.accesses if key[0] == root]
         return root not in self.tables and all(x.is_identity and x.size == self.form.size for x in layouts)
-
-    def walk(self, layout: Layout) -> tuple[tuple[Any, ...], Any]:
-        """The strides of a layout over the row loops, and over the columns."""
-        if layout.size == 0 or layout.size == 1:
-            return (0,) * len(self.extents), 0
-        if layout.size == self.form.size:
-            strides = spread(merge(layout), self._loops(layout))
-            return strides[: len(self.extents)], strides[-1]
-        return spread(merge(layout), self.extents), 0
-
-    def _loops(self, layout: Layout) -> tuple[Any, ...]:
-        """The extents of the row loops and of the loops into which a layout breaks the columns."""
-        own = (*self.extents, self.cols)
-        if not breaks_rows(layout, self.form):
-            return own
-        return chain({*suffixes(own), *nest_cuts([layout])}, self.form.size) or own
-
-    def inside(self, layout: Layout) -> tuple[Loop, ...]:
-        """The loops into which a layout breaks the columns, outermost first; none if it does not."""
-        if not breaks_rows(layout, self.form):
-            return ()
-        loops = self._loops(layout)
-        strides, extents = (x[len(self.extents) :] for x in (spread(merge(layout), loops), loops))
-        below = [*suffixes(extents)[::-1], 1]
-        return tuple(Loop(*parts) for parts in zip(below, extents, strides, strict=True))
 
     def _dynamic(self, layout: Layout) -> Val | None:
         total = None

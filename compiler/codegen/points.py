@@ -12,8 +12,9 @@ from typing import NamedTuple
 from flambeau.compiler.codegen.access import Layout
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.fragment import Source, read_operands
-from flambeau.compiler.codegen.nest import Access, Loop, Nest, index_value
+from flambeau.compiler.codegen.nest import Access, Nest, index_value
 from flambeau.compiler.codegen.reduce import canonical
+from flambeau.compiler.codegen.space import Loop
 from flambeau.dialects.graph import Node
 from flambeau.dialects.record import Kind
 

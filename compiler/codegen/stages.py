@@ -23,8 +23,6 @@ _WEIGHTS = {
 }
 HEAVY = 30
 LIGHT = frozenset(_WEIGHTS)
-#: An element that costs more than this is kept rather than computed again.
-RECOMPUTE = 6
 
 
 def weight(node: Node) -> int:
@@ -37,10 +35,11 @@ def weight_of(name: str) -> int:
 
 
 class Stages:
-    """`stage_of[v]` for every member's result and every row value; `kept` are the elements stored between stages."""
+    """`stage_of[v]` for every member's result and every row value; `kept` are the elements stored between stages: those that would
+    take more work than `recompute` to compute again."""
 
-    def __init__(self, fragment: Fragment, form: Form) -> None:
-        self.fragment, self.form = fragment, form
+    def __init__(self, fragment: Fragment, form: Form, recompute: int) -> None:
+        self.fragment, self.form, self.recompute = fragment, form, recompute
         self.stage_of: dict[int, int] = {}
         for node in fragment.members:
             self.stage_of.update(dict.fromkeys(node.results, self._stage(node)))
@@ -110,7 +109,7 @@ class Stages:
             if at < stage and root in self.stores[at]:
                 self.read_back.add(root)
                 continue
-            if at < stage and self._cost(root, at) > RECOMPUTE:
+            if at < stage and self._cost(root, at) > self.recompute:
                 self.kept.append(root)
                 self.stores[at].append(root)
                 continue
@@ -119,7 +118,7 @@ class Stages:
     def _cost(self, root: int, stage: int) -> int:
         """The work of computing an element of `stage` again from what is in memory; once it is too much, just that."""
         pending, seen, cost = [root], set(), 0
-        while pending and cost <= RECOMPUTE:
+        while pending and cost <= self.recompute:
             value = pending.pop()
             if value in seen or value not in self.stage_of or not self._is_element(value):
                 continue

@@ -10,16 +10,18 @@ import importlib
 from collections.abc import Callable
 from dataclasses import replace
 
+from flambeau.compiler.codegen.units import Cut
 from flambeau.compiler.groups.builder import from_cluster, may_fail
 from flambeau.compiler.groups.form import Group
 from flambeau.compiler.groups.replay import replay
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.passes.cluster import kind_of
+from flambeau.compiler.schedules.choose import choose
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 
-#: The module whose `lower` makes kernels of a cluster, per family of targets and kind of cluster.
+#: The module whose `cut` makes nests of a cluster, per family of targets and kind of cluster.
 _CODE_GENERATORS = {
     ("cpu", "loops"): "loops",
     ("cpu", "contraction"): "gemm",
@@ -36,16 +38,31 @@ def group_of(cluster: Cluster, through_mlir: bool = False) -> Group | None:
     return read_back(group) if through_mlir else group
 
 
-def lower(group: Group | None, machine: Target) -> Lowered:
-    """What the target's code generator makes of a group. Raises GroupError for one that none of its generators follows."""
-    if group is None:
-        return Lowered()
+def cut(group: Group, machine: Target) -> Cut:
+    """The nests that the target's code generator makes of a group. Raises GroupError for one that none of its generators
+    follows."""
     replayed = replay(group)
     kind = kind_of(replayed.graph)
-    cluster = Cluster(kind, replayed.graph, errors=replayed.errors)
-    lowered = code_generator(machine.family, kind)(cluster, machine)
-    lowered.graph = replace(replayed.graph, nodes=[])
-    return lowered
+    found = cut_cluster(Cluster(kind, replayed.graph, errors=replayed.errors), machine)
+    join, graph = found.join, replace(replayed.graph, nodes=[])
+    return replace(found, join=lambda made: replace(join(made), graph=graph))
+
+
+def cut_cluster(cluster: Cluster, machine: Target) -> Cut:
+    """The nests of a cluster."""
+    return code_generator(machine.family, cluster.kind)(cluster)
+
+
+def lower(group: Group | None, machine: Target) -> Lowered:
+    """What becomes of a group by the schedules that its nests get."""
+    if group is None:
+        return Lowered()
+    return lower_cut(cut(group, machine), machine)
+
+
+def lower_cut(found: Cut, machine: Target) -> Lowered:
+    """What becomes of nests by the schedules that they get."""
+    return found.lower([choose(unit, machine) for unit in found.units], machine)
 
 
 def read_back(group: Group) -> Group:
@@ -60,8 +77,8 @@ def is_empty(graph: Graph) -> bool:
     return all(0 in graph.avals[v].shape for v in graph.outputs) and not any(may_fail(graph, n) for n in graph.nodes)
 
 
-def code_generator(family: str, kind: str) -> Callable[..., Lowered]:
+def code_generator(family: str, kind: str) -> Callable[[Cluster], Cut]:
     name = _CODE_GENERATORS.get((family, kind))
     if name is None:
         raise ValueError(f"[compile] no code generator lowers '{kind}' clusters. Use loops or contraction.")
-    return importlib.import_module(f"flambeau.compiler.codegen.{name}").lower
+    return importlib.import_module(f"flambeau.compiler.codegen.{name}").cut

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from flambeau.compiler.codegen.stages import RECOMPUTE, weight
+from flambeau.compiler.codegen.stages import weight
 from flambeau.compiler.passes import cluster_parts, cluster_prologues
 from flambeau.compiler.passes.cluster_groups import Group, Program
+from flambeau.compiler.schedules.loops import RECOMPUTE
 from flambeau.dialects.graph import Node
 from flambeau.dialects.record import Kind
 from flambeau.dialects.size import Int, hint

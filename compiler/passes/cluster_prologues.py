@@ -1,6 +1,6 @@
 """When a product computes an operand while it packs it.
 
-In: a `Move`. Out: whether it pays. Next: `codegen/gemm_blocking.py`, which knows how often elements are computed.
+In: a `Move`. Out: whether it pays. Next: `schedules/products.py`, which knows how often elements are computed.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flambeau.compiler.codegen.gemm_blocking import computations, computes_well
 from flambeau.compiler.codegen.gemm_operands import Contraction, read
 from flambeau.compiler.passes.cluster_groups import Group, Program
+from flambeau.compiler.schedules.products import computations, computes_well
 
 if TYPE_CHECKING:
     from flambeau.compiler.passes.cluster_producers import Move

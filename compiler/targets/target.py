@@ -32,6 +32,11 @@ class Target:
         """The MLIR dialect that kernels are in before they become LLVM IR."""
         return "nvvm" if self.family == "gpu" else "llvm"
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether vectors are loaded and stored under a mask at no cost."""
+        return self.vector_bytes == 64
+
     def lanes(self, itemsize: int) -> int:
         """Elements of `itemsize` bytes in one vector register."""
         return self.vector_bytes // itemsize

@@ -1,0 +1,100 @@
+"""What schedules are for: the nests that a cluster is cut into, before anything is emitted.
+
+In: made by the code generators' `cut`. Out: `Unit`s, one schedule each, and `Cut`, which makes calls of them once they have their
+schedules. Next: `schedules/choose.py`, which chooses; `loops.py`, `gemm.py`, `gpu_loops.py`, `gpu_matmul.py`, which cut and emit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from flambeau.compiler.codegen.access import Layout
+from flambeau.compiler.codegen.fragment import Form, Fragment
+from flambeau.compiler.codegen.gemm_operands import Contraction
+from flambeau.compiler.codegen.space import Space
+from flambeau.compiler.codegen.stages import Stages
+from flambeau.compiler.kernel import KernelCall, Lowered
+from flambeau.compiler.schedules.form import Schedule
+from flambeau.compiler.targets import Target
+from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.size import Int, repr_of
+
+
+class Parts(NamedTuple):
+    """The calls that a unit becomes, and the sizes of the buffers that they share."""
+
+    calls: list[KernelCall]
+    temps: list[Int] = []
+
+
+@dataclass
+class LoopNest:
+    """A nest of loops over the elements of a fragment.
+
+    `kind` is that of its schedule. `placed` says which outputs lie within larger buffers: (buffer, where in it). `node` is the
+    scatter of one, `extents` are then its loops.
+    """
+
+    kind: type[Schedule]
+    fragment: Fragment
+    form: Form
+    label: str
+    placed: dict[int, tuple[int, Layout]] = field(default_factory=dict)
+    alone: bool = False  # whether no other nest writes to the placed outputs' part of their buffers
+    node: Node | None = None
+    extents: tuple[Any, ...] | None = None
+    _stages: dict[int, Stages] = field(default_factory=dict)
+
+    @cached_property
+    def space(self) -> Space:
+        return Space(self.fragment, self.form, [layout for _, layout in self.placed.values()], self.extents)
+
+    def stages(self, recompute: int) -> Stages:
+        """Its passes, where an element that takes more work than `recompute` is kept between them."""
+        if recompute not in self._stages:
+            self._stages[recompute] = Stages(self.fragment, self.form, recompute)
+        return self._stages[recompute]
+
+    def __str__(self) -> str:
+        loops = " x ".join(repr_of(n) for n in (self.form.batch, self.form.count, self.form.columns) if n != 1)
+        return f"{self.kind.kind} nest of {loops or 1}: {self.label}"
+
+
+@dataclass
+class ProductNest:
+    """A product with what is computed of its operands and results."""
+
+    kind: type[Schedule]
+    c: Contraction
+    graph: Graph
+    label: str
+
+    def __str__(self) -> str:
+        c = self.c
+        m, n, k, batches = (repr_of(x) for x in (c.m, c.n, c.k, c.batches))
+        return f"{self.kind.kind} nest of {batches} times {m} x {n}, along {k}: {self.label}"
+
+
+Unit = LoopNest | ProductNest
+Emit = Callable[[Any, Any, Target], Parts]
+
+
+@dataclass
+class Cut:
+    """A cluster as units. `emit(unit, schedule, target)` makes a unit's calls, `join` puts those of all of them together."""
+
+    units: list[Unit] = field(default_factory=list)
+    emit: Emit = lambda unit, schedule, target: Parts([])
+    join: Callable[[list[Parts]], Lowered] = lambda made: Lowered()
+
+    def lower(self, schedules: Sequence[Schedule], target: Target) -> Lowered:
+        """The calls of all units, given a schedule for each."""
+        return self.join([self.emit(u, s, target) for u, s in zip(self.units, schedules, strict=True)])
+
+
+def joined(made: Sequence[Parts], aliases: dict[int, int] | None = None) -> Lowered:
+    """Calls and temporaries one after the other; of several units, only the first may have temporaries."""
+    return Lowered([c for part in made for c in part.calls], [t for part in made for t in part.temps], aliases or {})

@@ -1,0 +1,4 @@
+"""How loop nests become kernels, as data: one `Schedule` per nest of a fusion group, which emitters read and never decide.
+
+`form.py` says what a schedule is, `kinds.py` lists the kinds with their fields, `choose.py` chooses one for a nest and a machine.
+"""

@@ -1,0 +1,288 @@
+"""The kinds of schedules, one class each, with every number that their emitters use.
+
+In: fields. Out: values that keep their own rules; `schedules/fitting.py` says whether one fits a nest and a machine. Next:
+`choose.py`, which chooses them; `codegen/`, whose emitters read them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from flambeau.compiler.schedules.form import (
+    Schedule,
+    count,
+    first,
+    flag,
+    multiple,
+    positions,
+    power,
+    read,
+    size,
+    word,
+)
+from flambeau.dialects.orders import LANES
+from flambeau.dialects.size import Int
+
+_MOST_UNROLLED = 64
+#: Threads of a block, at most, and those of a warp.
+BLOCK_THREADS, WARP = 1024, 32
+
+
+# ---- loops on CPUs ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Points(Schedule):
+    """Every element by itself: a parallel loop over elements, rows, parts of rows or blocks of rows."""
+
+    kind: ClassVar[str] = "points"
+    lanes: int = power("elements of a vector", LANES)
+    unroll: int = count("vectors per round of the inner loop", 1, _MOST_UNROLLED)
+    resident: bool = flag("whether a row is written as the vectors that it takes, without a loop")
+    part: int = count("columns that an item of the parallel loop computes; 0: rows are not cut", 0)
+    tile: int = count(
+        "columns of the tiles in which operands that run across the columns are turned in scratch; 0: read in place", 0
+    )
+    streamed: tuple[int, ...] = positions("outputs whose stores go past the caches, by number")
+    grain: int = count("elements of a task: items are handed to threads so many at a time")
+
+    def broken(self) -> str | None:
+        if self.part and self.tile:
+            return "rows are cut into parts or turned in tiles, not both. Leave one 0."
+        if self.tile and self.lanes == 1:
+            return "tiles are turned in vectors of several lanes. Leave tile 0, or give lanes."
+        if self.resident and (self.part or self.tile or self.lanes == 1):
+            return "a row without a loop is one item, of several lanes. Leave resident false, or part and tile 0."
+        return first(multiple("part", self.part, "lanes", self.lanes), multiple("tile", self.tile, "lanes", self.lanes))
+
+
+@dataclass(frozen=True)
+class Rows(Schedule):
+    """Rows whose columns are folded: a parallel loop over rows (or chunks of 4096 columns), passes over each."""
+
+    kind: ClassVar[str] = "rows"
+    lanes: int = power("elements of a vector", LANES)
+    unroll: int = count("vectors per round of a pass that folds nothing", 1, _MOST_UNROLLED)
+    interleave: int = power("accumulators that a round of a folding pass advances", LANES)
+    recompute: int = count("an element is kept between passes if computing it again is more work, in additions", 0)
+    resident: bool = flag("whether a row stays in registers through all passes")
+    chunks: bool = flag("whether an item is a chunk of 4096 columns, not a row: a second kernel combines them")
+    streamed: tuple[int, ...] = positions("outputs whose stores go past the caches, by number")
+    grain: int = count("elements of a task")
+
+    def broken(self) -> str | None:
+        if self.lanes == 1:
+            return "lanes is 1, and folds go by vectors. Give at least 2."
+        if self.resident and self.chunks:
+            return "a row in registers is one item. Leave resident or chunks false."
+        if self.interleave > LANES // self.lanes:
+            return (
+                f"interleave is {self.interleave}, and {LANES} lanes are {LANES // self.lanes} accumulators. Give less."
+            )
+        return None
+
+
+@dataclass(frozen=True)
+class Columns(Schedule):
+    """Columns whose rows are folded: a parallel loop over chains of 64 rows and blocks of columns; a second kernel
+    combines several chains."""
+
+    kind: ClassVar[str] = "columns"
+    lanes: int = power("elements of a vector", LANES)
+    unroll: int = count("vectors per round of the loop over columns", 1, _MOST_UNROLLED)
+    block: int = count("columns that an item of the parallel loop folds")
+    resident: bool = flag("whether the partial results of all columns stay in registers from row to row")
+    streamed: tuple[int, ...] = positions("outputs whose stores go past the caches, by number")
+    grain: int = count("elements of a task")
+
+    def broken(self) -> str | None:
+        if self.lanes == 1:
+            return "lanes is 1, and folds go by vectors. Give at least 2."
+        return multiple("block", self.block, "lanes", self.lanes)
+
+
+@dataclass(frozen=True)
+class Scatter(Schedule):
+    """Updates added to what is there, one after the other: a parallel loop over blocks of the inner elements."""
+
+    kind: ClassVar[str] = "scatter"
+    lanes: int = power("elements of a vector", LANES)
+    unroll: int = count("vectors per round of the loop over inner elements", 1, _MOST_UNROLLED)
+    block: int = count("inner elements that an item of the parallel loop updates")
+    grain: int = count("elements of a task")
+
+    def broken(self) -> str | None:
+        return multiple("block", self.block, "lanes", self.lanes)
+
+
+# ---- products on CPUs -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Product(Schedule):
+    """A product of matrices: blocks of C are items of the parallel loop, each computed in register tiles along panels of B,
+    k-block after k-block of 256."""
+
+    kind: ClassVar[str] = "product"
+    lanes: int = power("elements of a vector", LANES)
+    rows: int = count("rows of the register tile", 1, 64)
+    vectors: int = count("vectors in a row of the register tile", 1, 64)
+    steps: int = power("steps along k per round of the tile's loop", 64)
+    m_block: Int = size("rows of a block of C: so many share a packed panel of B")  # noqa: RUF009
+    n_block: Int = size("columns of a block of C")  # noqa: RUF009
+    pack_rows: int = count(
+        "B is copied into panels where at least so many rows of A share it and it could be read in place"
+    )
+    ahead: int = count("rows of B that are asked for before the tile that packs them reads them", 0)
+    a_lines: str = word(
+        "how a computed A lies in scratch: in rows or columns; none: it is read in place", "none", "row", "column"
+    )
+    a_unroll: int = count("vectors per round while A is computed", 1, _MOST_UNROLLED)
+    a_pitch: Int = size("elements from line to line of a computed A", 0)  # noqa: RUF009
+    b_lines: str = word("in which lines a computed B is computed; none: it lies in memory", "none", "row", "column")
+    b_unroll: int = count("vectors per round while B is computed", 1, _MOST_UNROLLED)
+    b_in_tile: bool = flag("whether the first tile of a panel computes B while it multiplies")
+    grain: int = count("multiply-adds of vectors in a task")
+
+    @property
+    def columns(self) -> int:
+        """Columns of the register tile."""
+        return self.lanes * self.vectors
+
+    def broken(self) -> str | None:
+        if self.lanes == 1:
+            return "lanes is 1, and tiles go by vectors. Give at least 2."
+        if self.b_in_tile and self.b_lines != "row":
+            return "a tile computes B row by row. Leave b_in_tile false, or b_lines row."
+        return first(
+            multiple("m_block", self.m_block, "rows", self.rows),
+            multiple("n_block", self.n_block, "lanes * vectors", self.columns),
+            multiple("a_pitch", self.a_pitch, "lanes", self.lanes),
+        )
+
+
+@dataclass(frozen=True)
+class VectorProduct(Schedule):
+    """A dot or matrix-vector product: an item of the parallel loop is a group of outputs, each summed in 64 lanes."""
+
+    kind: ClassVar[str] = "vector-product"
+    lanes: int = power("elements of a vector", LANES)
+    along: str = word(
+        "where vectors run: along k, along outputs whose elements are adjacent, or along outputs, gathered",
+        "k",
+        "output",
+        "neither",
+    )
+    group: int = count("outputs of an item", 1, 4096)
+    depth: int = power("lanes of each output that stay in registers while rows go by, along outputs", LANES)
+    grain: int = count("multiply-adds of a task")
+
+    def broken(self) -> str | None:
+        if self.lanes == 1:
+            return "lanes is 1, and sums go by vectors. Give at least 2."
+        if self.along != "k":
+            return multiple("group", self.group, "lanes", self.lanes)
+        if self.depth != 1:
+            return "along k all lanes of an output stay in registers. Leave depth 1."
+        return f"group is {self.group}. Along k give a power of two." if self.group & (self.group - 1) else None
+
+
+# ---- GPUs -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GpuPoints(Schedule):
+    """Every element by itself: blocks of threads over all elements, or over tiles of operands that are read turned."""
+
+    kind: ClassVar[str] = "gpu-points"
+    threads: int = count("threads of a block", 1, BLOCK_THREADS)
+    each: int = count("elements of a thread", 1, 64)
+    tile: int = count(
+        "side of the tiles that are turned in workgroup memory; 0: operands are read where they lie", 0, 128
+    )
+    pad: int = count("elements between the rows of a tile there, so that a column meets different banks", 0, 32)
+
+    def broken(self) -> str | None:
+        if self.threads % WARP:
+            return f"threads is {self.threads}. Give a multiple of a warp's {WARP}."
+        if self.tile == 0:
+            return None
+        if self.each != 1:
+            return "the threads of a tile have as many elements as it takes. Leave each 1."
+        if self.threads % self.tile or self.tile % (self.threads // self.tile):
+            return f"{self.threads} threads do not share the rows of a tile of {self.tile} evenly. Give other ones."
+        return None
+
+
+@dataclass(frozen=True)
+class GpuRows(Schedule):
+    """Rows whose columns are folded: a block of threads per row, passing over it once per dependent fold."""
+
+    kind: ClassVar[str] = "gpu-rows"
+    groups: int = count("chunks of 4096 columns that a block folds at once, 64 threads each", 1, BLOCK_THREADS // LANES)
+    room: int = count("chunks whose results workgroup memory has room for")
+
+
+@dataclass(frozen=True)
+class GpuColumns(Schedule):
+    """Columns whose rows are folded: a block of threads per few columns, several threads to each."""
+
+    kind: ClassVar[str] = "gpu-columns"
+    width: int = count("columns of a block", 1, BLOCK_THREADS)
+    workers: int = count("threads to a column, each folding chains of 64 rows", 1, BLOCK_THREADS)
+    room: int = count("chains of a column whose results workgroup memory has room for")
+
+    def broken(self) -> str | None:
+        threads = self.width * self.workers
+        if threads > BLOCK_THREADS or threads % WARP:
+            return f"{threads} threads. Give a multiple of a warp's {WARP}, at most {BLOCK_THREADS}."
+        return None
+
+
+@dataclass(frozen=True)
+class GpuProduct(Schedule):
+    """A product of matrices: a block of threads per tile of C, whose operands pass through workgroup memory."""
+
+    kind: ClassVar[str] = "gpu-product"
+    tile: int = count("side of the tile of C", 1, 256)
+    depth: int = power("steps along k that are in workgroup memory at once", 64)
+    each: int = power("side of the results of a thread", 16)
+    pad: int = count("elements between the rows of a tile in workgroup memory", 0, 64)
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return (self.tile // self.each) ** 2
+
+    def broken(self) -> str | None:
+        if wrong := multiple("tile", self.tile, "each", self.each) or multiple("pad", self.pad, "each", self.each):
+            return wrong
+        if self.threads > BLOCK_THREADS or self.threads % WARP:
+            return f"{self.threads} threads. Give a multiple of a warp's {WARP}, at most {BLOCK_THREADS}."
+        return multiple("tile * depth", self.tile * self.depth, "threads", self.threads)
+
+
+@dataclass(frozen=True)
+class GpuVectorProduct(Schedule):
+    """A dot or matrix-vector product: a block of threads per output, which folds along k as rows are folded."""
+
+    kind: ClassVar[str] = "gpu-vector-product"
+    groups: int = count(
+        "chunks of 4096 steps along k that a block folds at once, 64 threads each", 1, BLOCK_THREADS // LANES
+    )
+    room: int = count("chunks whose results workgroup memory has room for")
+
+
+KINDS: dict[str, type[Schedule]] = {
+    cls.kind: cls
+    for cls in (
+        Points, Rows, Columns, Scatter, Product, VectorProduct,
+        GpuPoints, GpuRows, GpuColumns, GpuProduct, GpuVectorProduct,
+    )
+}  # fmt: skip
+
+
+def parse(text: str) -> Schedule:
+    """The schedule whose text this is. Raises ScheduleError."""
+    return read(text, KINDS)

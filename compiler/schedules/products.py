@@ -1,0 +1,193 @@
+"""Schedules of products on CPUs: the register tile, the blocks of C that are items of the parallel loop, what is packed.
+
+In: a `ProductNest`, a `Target`, and the fields that somebody has fixed. Out: its schedule. Numbers decide speed and never a
+bit, and they never depend on the number of threads; `benchmarks/gemm.py` measured them. Next: `fitting.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flambeau.compiler.codegen.gemm_operands import Contraction, Factor, lines_of, unit_of_rhs
+from flambeau.compiler.codegen.units import ProductNest
+from flambeau.compiler.schedules.kinds import Product, VectorProduct
+from flambeau.compiler.targets import Target
+from flambeau.dialects.orders import BLOCK, LANES
+from flambeau.dialects.size import Int, Size, ceil_div, hint, maximum, minimum
+
+#: For the sake of threads, C is cut into blocks of at least so many rows or columns where A is computed: its elements
+#: are computed once per block of columns, B is packed once per block of rows.
+LEAST_ROWS, LEAST_COLUMNS = 128, 256
+#: Rows of a block of A that is computed: it stays in L2 while all columns of B pass by.
+COMPUTED_ROWS = 512
+#: Rows of A that share a packed panel of B on any machine.
+COMMON_ROWS = 512
+#: Reading A in place hides behind the arithmetic, computing it does not: that pays for few columns, or an A larger than
+#: the caches (in bytes) that is still computed only once. Measured with `benchmarks/fusion.py`.
+NARROW, LARGE = 64, 4 << 20
+#: Multiply-adds that one thread may do by itself although others have nothing to do.
+ALONE = 8_000_000
+#: B is packed where so many rows share it; vector multiply-adds that are worth an item of the parallel loop; a product is not
+#: cut into more items for the sake of threads.
+PACK_ROWS, ITEM_WORK, ITEMS = 192, 40_000, 24
+#: Rows of B that are asked for before a panel's first tile needs them: they lie far apart, which caches do not foresee.
+AHEAD = 16
+#: Steps along k per round.
+STEPS = 2
+#: Steps and leaves of a computed operand that is written out several times in a row, or between the arithmetic of a tile.
+SHORT, MOST_SHORT_LEAVES, UNROLLED = 4, 3, 4
+#: Multiply-adds worth a task of a matrix-vector product.
+VECTOR_GRAIN = 65_536
+
+Fixed = Mapping[str, Any]
+
+
+# ---- matrices ---------------------------------------------------------------------------------------------------
+
+
+def product(nest: ProductNest, machine: Target, fixed: Fixed) -> Product:
+    c = nest.c
+    itemsize = c.dtype.itemsize
+    lanes = fixed.get("lanes", machine.lanes(itemsize))
+    rows, wide, narrow = tile_of(machine)
+    rows, pack_rows = fixed.get("rows", rows), fixed.get("pack_rows", PACK_ROWS)
+    vectors = fixed.get("vectors") or _vectors(c, lanes, (wide, narrow), machine.l2, pack_rows)
+    most_rows = max(rows, machine.l2 // (BLOCK * itemsize) // rows * rows)
+    width, work = lanes * vectors, fixed.get("grain", ITEM_WORK)
+    m_block, n_block = fixed.get("m_block"), fixed.get("n_block")
+    if m_block is None or n_block is None:
+        wanted = minimum(ITEMS, c.batches * c.m * ceil_div(c.n, lanes) * maximum(c.k, 1) // work)
+        most_columns = 10 * wide * lanes
+        if c.lhs.is_computed:
+            blocks = wide_blocks(c, ceil_div(c.n, width), wanted, most_rows)
+        else:
+            blocks = _blocks(c, ceil_div(c.n, width), wanted, (most_rows, most_columns, pack_rows))
+        m_block = ceil_div(c.m, blocks[0] * rows) * rows if m_block is None else m_block
+        n_block = ceil_div(ceil_div(c.n, width), blocks[1]) * width if n_block is None else n_block
+    a_lines, b_lines = (fixed.get(name, lines_of(x)) for name, x in (("a_lines", c.lhs), ("b_lines", c.rhs)))
+    short_b = is_short(c.rhs)
+    return Product(
+        lanes, rows, vectors, fixed.get("steps", STEPS), m_block, n_block, pack_rows, fixed.get("ahead", AHEAD),
+        a_lines, fixed.get("a_unroll", UNROLLED if is_short(c.lhs) else 1),
+        fixed.get("a_pitch", pitch(a_lines, m_block, lanes)),
+        b_lines, fixed.get("b_unroll", UNROLLED if short_b and b_lines == "row" else 1),
+        fixed.get("b_in_tile", b_lines == "row" and short_b), work,
+    )  # fmt: skip
+
+
+def tile_of(machine: Target) -> tuple[int, int, int]:
+    """Rows and vectors of the register tile, which leave room for one row of B and one element of A: its chains must fill the
+    latency of the multiply-add units. Then the vectors of one whose panel of B stays in L1, for products whose A stays in L2."""
+    return (8, 3, 2) if machine.registers >= 32 else (4, 3, 3)
+
+
+def pitch(lines: str, m_block: Int, lanes: int) -> Int:
+    """The distance between lines of a computed block of A: an odd number of vectors, for the sake of cache sets."""
+    if lines == "none":
+        return 0
+    return (ceil_div(BLOCK if lines == "row" else m_block, lanes) // 2 * 2 + 1) * lanes
+
+
+def is_short(factor: Factor) -> bool:
+    """Whether a computed operand is little work, and needs few registers."""
+    return factor.is_computed and len(factor.steps) <= SHORT and len(factor.leaves) <= MOST_SHORT_LEAVES
+
+
+def _blocks(c: Contraction, panels: Any, wanted: Any, most: tuple[int, int, int]) -> tuple[Any, Any]:
+    """Blocks of rows and of columns where A is read in place, within their bounds, and enough equal ones to share out. Cutting
+    columns costs nothing; every cut of rows packs B once more. Rows that need a computed B are cut no more than they must."""
+    most_rows, most_columns, pack_rows = most
+    m_blocks = ceil_div(c.m, most_rows)
+    n_blocks = minimum(panels, maximum(ceil_div(c.n, most_columns), ceil_div(wanted, c.batches * m_blocks)))
+    if c.rhs.is_computed:
+        return m_blocks, n_blocks
+    missing = ceil_div(minimum(wanted, ITEMS // 4), c.batches * n_blocks)
+    return maximum(m_blocks, minimum(missing, ceil_div(c.m, pack_rows))), n_blocks
+
+
+def wide_blocks(c: Contraction, panels: Any, wanted: Any, most_rows: int) -> tuple[Any, Any]:
+    """Blocks of rows and of columns where A is computed: rows are cut first."""
+    rows = ceil_div(c.m, min(most_rows, COMPUTED_ROWS))
+    m_blocks = maximum(rows, minimum(ceil_div(wanted, c.batches), c.m // LEAST_ROWS))
+    most = maximum(1, minimum(panels, c.n // LEAST_COLUMNS))
+    return m_blocks, minimum(most, maximum(1, ceil_div(wanted, c.batches * m_blocks)))
+
+
+def _vectors(c: Contraction, lanes: int, choices: tuple[int, int], l2: int, pack_rows: int) -> int:
+    """The wide tile reads A less often; the narrow one fits more columns exactly, and its packed panel fits L1."""
+    wide, narrow = choices
+    if narrow == wide or isinstance(c.n, Size):
+        return wide
+    m = hint(c.m)
+    shared = unit_of_rhs(c) != "column" or m >= pack_rows
+    near = m * BLOCK * c.dtype.itemsize <= l2 // 2
+    return min(
+        choices,
+        key=lambda v: _column_cost(c.n, lanes, v) * (1.0 if v == wide else 0.98 if shared and near else 1.03),
+    )
+
+
+def _column_cost(n: int, lanes: int, vectors: int) -> float:
+    """Columns as if all were computed in whole tiles: the rest goes vector by vector, which takes longer."""
+    whole = n // (lanes * vectors) * lanes * vectors
+    return whole + 1.3 * lanes * -(-(n - whole) // lanes)
+
+
+# ---- what computing an operand costs ------------------------------------------------------------------------------
+
+
+def computations(c: Contraction) -> tuple[int, int]:
+    """How often each element of A and of B is computed if it is, at most, on any machine, for the sizes at hand."""
+    if hint(c.batches * c.m * c.n) == 0:
+        return 1, 1  # nothing is computed
+    if c.is_vector:
+        return (1, hint(c.m)) if c.n == 1 else (hint(c.n), 1)
+    if not c.lhs.is_computed:
+        return 1, hint(ceil_div(c.m, COMMON_ROWS))
+    m_blocks, n_blocks = wide_blocks(c, c.n, ITEMS, COMMON_ROWS)
+    return hint(n_blocks), hint(m_blocks)
+
+
+def computes_well(c: Contraction, side: int, bytes_: int) -> bool:
+    """Whether computing an operand that has `bytes_` (A for side 0, B for 1) while packing is no slower than reading it."""
+    if side == 1 or c.is_vector:
+        return True
+    columns = hint(c.n)
+    if columns > NARROW and (columns > LEAST_COLUMNS or bytes_ < LARGE):
+        return False
+    n_blocks, m_blocks = computations(c)
+    items = hint(c.batches) * m_blocks * n_blocks
+    return items >= 8 or hint(c.batches * c.m * c.k) * columns <= ALONE * items
+
+
+# ---- vectors ----------------------------------------------------------------------------------------------------
+
+
+def vector_product(nest: ProductNest, machine: Target, fixed: Fixed) -> VectorProduct:
+    """The outputs of M = 1 run over the columns of B, those of N = 1 over the rows of A."""
+    c = nest.c
+    lanes = fixed.get("lanes", machine.lanes(c.dtype.itemsize))
+    along = fixed.get("along") or directions(c)[0]
+    outputs, chains = c.m if c.n == 1 else c.n, machine.registers // 2
+    if along == "k":
+        group, depth = fixed.get("group", max(1, chains // (LANES // lanes))), fixed.get("depth", 1)
+    else:  # long rows of the matrix are read in long runs
+        depth = fixed.get("depth") or (1 if outputs >= 2 * chains * lanes else chains // 4)
+        group = fixed.get("group", max(1, chains // depth) * lanes)
+    return VectorProduct(lanes, along, group, depth, fixed.get("grain", VECTOR_GRAIN))
+
+
+def directions(c: Contraction) -> list[str]:
+    """Where vectors may run, the best first: along "k" or the "output" where elements of the matrix (and of the vector) are
+    adjacent there or computed, or "neither", which takes elements of the matrix from everywhere."""
+    over_rows = c.n == 1
+    p, x, outputs = (c.lhs, c.rhs, c.m) if over_rows else (c.rhs, c.lhs, c.n)
+    p_along_k = p.runs_along_columns if over_rows else p.runs_along_rows
+    x_along_k = x.is_computed or (x.row if over_rows else x.column) == 1
+    found = []
+    if (p_along_k and x_along_k) or c.k <= 1:
+        found.append("k")
+    if p.is_computed or outputs == 1 or (p.row if over_rows else p.column) == 1:
+        found.append("output")
+    return found if p.is_computed else [*found, "neither"]
