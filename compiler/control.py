@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from flambeau.compiler import host_kernel
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
 from flambeau.compiler.schedule import Step
 from flambeau.dialects.graph import Graph, Node, Region
@@ -107,6 +108,8 @@ def bodies(parts: Sequence[Part]) -> Iterator[Body]:
 def lower(cluster: Cluster, compile_region: Compile) -> Lowered:
     """The cluster's one op as a call."""
     (node,) = cluster.graph.nodes
+    if node.op.name == "reference_call":
+        return host_kernel.lower(cluster)
     work = _Lowering(cluster.graph, node, compile_region)
     parts = tuple(_LOWERINGS[node.op.name](work, *node.regions))
     fallible = node.has_effect or any(body.may_fail for body in bodies(parts))  # before what cannot be undone

@@ -16,7 +16,7 @@ from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from flambeau.compiler import devices, foreign, kernel_cache, plan_cache, report, targets
+from flambeau.compiler import devices, foreign, host_kernel, kernel_cache, plan_cache, report, targets
 from flambeau.compiler.crew import Crew
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program, pinned
@@ -123,18 +123,24 @@ class Executable:
         """The generic tier of this program, ready for these values of its symbols."""
         from flambeau.compiler import ops
         from flambeau.compiler.generic import Interpreter
+        from flambeau.compiler.passes.reference_calls import ReferenceCalls
 
         sizes = self.compiled.checked(sizes)
         if self._generic is None:
             start = perf_counter()
-            self._generic = Interpreter(self.graph, lambda graphs: ops.link(graphs, self.compiled.options), sizes)
+            graph, options = self.graph, self.compiled.options
+            if options.on_host:
+                graph = ReferenceCalls("+".join(options.on_host))(graph)
+            self._generic = Interpreter(graph, lambda graphs: ops.link(graphs, options), sizes)
             self.report.generic_seconds += perf_counter() - start
         return self._generic
 
     def run_prefix(
         self, inputs: Sequence[Any], stop: int | None = None, everything: bool = False, sizes: Sequence[int] = ()
     ) -> Any:
-        """What running op by op leaves, up to the op that fails: see `generic.Interpreter.run_prefix`."""
+        """What running op by op leaves, up to the op that fails: see `generic.Interpreter.run_prefix`. Raises what
+        interrupted the plan that failed, if that is why it did."""
+        host_kernel.check_interrupt()
         return self._interpreter(sizes).run_prefix(inputs, stop, everything, sizes)
 
     def _error(self, inputs: Sequence[Any], failure: Exception, sizes: Sequence[int]) -> Exception:
@@ -164,6 +170,9 @@ class Compiled:
         self._requests = 0  # for sizes without a plan, since there last was a new one
         self._build: Any = None  # a `Build` while workers compile
         self._hopeless = options.mode == "off"
+        self._keeps_hosted = (
+            False  # what is built has ops on the host that do not compile, and takes the program's place
+        )
 
     @property
     def plan(self) -> Any:
@@ -258,7 +267,8 @@ class Compiled:
             return
         start = perf_counter()
         try:
-            program, addresses, workers = self._make(graph, bool(sizes) and not self.options.strict_sizes)
+            may_pin = bool(sizes) and not self.options.strict_sizes
+            program, addresses, workers = self._make(graph, may_pin, self.options)
         except Exception as error:  # whatever went wrong, the program still runs op by op
             if sizes and self.options.strict_sizes:
                 raise
@@ -268,19 +278,22 @@ class Compiled:
         if not self.options.dump:
             plan_cache.shared().insert(self.key, program, sizes)
 
-    def _make(self, graph: Graph, may_pin: bool) -> tuple[Program, list[int], float]:
-        """The program, its kernels' addresses, and seconds that workers took. Where it cannot be compiled for all sizes
-        and `may_pin`, it serves only those at hand, and says why."""
+    def _make(self, graph: Graph, may_pin: bool, options: Options) -> tuple[Program, list[int], float]:
+        """The program, its kernels' addresses, and seconds that workers took. Where an op of others does not compile, it runs
+        on the host. Where the program cannot be compiled for all sizes and `may_pin`, it serves only those at hand, and
+        says why."""
         from flambeau.compiler import stages
 
         try:
-            with Crew(self.options) as crew:
-                program = stages.run(graph, self.options, crew.offer).program
+            with Crew(options) as crew:
+                program = stages.run(graph, options, crew.offer).program
                 return program, crew.addresses(program.kernels), crew.seconds
         except Exception as error:
+            if on_host := self._for_host(options, _words(error)):
+                return self._make(graph, may_pin, replace(options, on_host=on_host))
             if not may_pin:
                 raise
-            program, addresses, seconds = self._make(graph.bind(graph.sizes), False)
+            program, addresses, seconds = self._make(graph.bind(graph.sizes), False, options)
             return pinned(program, graph.sizes, _words(error)), addresses, seconds
 
     def _at(self, sizes: Sequence[int]) -> Graph:
@@ -297,9 +310,6 @@ class Compiled:
     def _start_build(self, program: Program | None, sizes: Sequence[int], options: Options | None = None) -> None:
         from flambeau.compiler.build import Build  # a start from the caches needs no processes
 
-        if program is None and (refused := foreign.left_out(self.graph)):
-            self._give_up(refused)
-            return
         self._build = Build(self._at(sizes), foreign.remembered(options or self.options), program)
 
     def _start_pinned(self, failed: Build) -> None:
@@ -324,6 +334,8 @@ class Compiled:
             if build.pin is not None:
                 program = pinned(program, *build.pin)
                 plan_cache.shared().insert(self.key, program, build.pin[0])
+            elif self._keeps_hosted:
+                plan_cache.shared().insert(self.key, program, build.graph.sizes)
             self._use(program, addresses, "worker", perf_counter() - start + build.seconds)
 
     def _failed(self, build: Build) -> None:
@@ -331,12 +343,28 @@ class Compiled:
         if self._without_passes(build):
             return
         foreign.leave_out_ops(self.graph, build.blamed, build.error or "")
-        if not build.graph.sizes:
+        if on_host := self._for_host(build.options, build.error or "", build.blamed):
+            self._keeps_hosted = build.crash is None  # what ended a worker may have come from outside
+            self._start_build(None, build.graph.sizes, replace(build.options, on_host=on_host))
+        elif not build.graph.sizes:
             self._give_up(build.error or "")
         elif self.options.strict_sizes:
             raise RuntimeError(f"[compile] {build.error}")
         else:
             self._start_pinned(build)
+
+    def _for_host(self, options: Options, error: str, running: str = "") -> tuple[str, ...]:
+        """If ops of others may be why the program could not be compiled, say so and name them with those that run on the host
+        already; else name none."""
+        if not (more := foreign.for_host(self.graph, options, error, running)):
+            return ()
+        offers = {o.name: o for o in foreign.ops(self.graph)}
+        named = ", ".join(foreign.named([offers[n]]) if n in offers else f"'{n}'" for n in more)
+        does, it = ("does", "Its NumPy reference runs") if len(more) == 1 else ("do", "Their NumPy references run")
+        warnings.warn(
+            f"[plug-in] {named} {does} not compile: {error.rstrip('.')}. {it} instead.", RuntimeWarning, stacklevel=2
+        )
+        return (*options.on_host, *more)
 
     def _without_passes(self, build: Build) -> bool:
         """If passes of plug-ins may be why a build failed, say so and start one without them: without the one that is to

@@ -63,9 +63,25 @@ def leave_out_ops(graph: Graph, running: str, why: str) -> None:
 
 def remembered(options: Options) -> Options:
     """`options` for a worker, which knows of nothing that happened to others."""
-    offered = plugins.offers(plugins.PASSES) if _banned else ()
-    banned = tuple(sorted(o.name for o in _banned if o in offered and o.name not in options.without))
-    return replace(options, without=(*options.without, *banned)) if banned else options
+    if not _banned:
+        return options
+    passes_, ops_ = (_banned_names(offers) for offers in (plugins.PASSES, plugins.OPS))
+    without, on_host = ({*options.without, *passes_}, {*options.on_host, *ops_})
+    return replace(options, without=tuple(sorted(without)), on_host=tuple(sorted(on_host)))
+
+
+def _banned_names(group: str) -> list[str]:
+    offered = plugins.offers(group)
+    return [o.name for o in _banned if o in offered]
+
+
+def for_host(graph: Graph, options: Options, error: str, running: str = "") -> tuple[str, ...]:
+    """The ops of others that may be why a graph could not be compiled, and could run on the host: those that are named, else
+    all of them."""
+    found = {n.op.name: n.op for _, n in graph.walk() if n.op.name not in options.on_host}
+    others = [n for n, op in found.items() if record_source(op) and not op.effect and not op.regions]
+    blamed = {o.name for o in ops(graph) if named([o]) in f"{error} {running}"}
+    return tuple(n for n in others if n in blamed) or tuple(others)
 
 
 def registries() -> tuple[Registry[Any], ...]:
@@ -172,7 +188,7 @@ def record_source(op: OpRecord) -> bytes:
     """The source of the modules that define an op, where these are not ours; of functions without a file, their code."""
     parts = [f for f in (op.infer, op.reference, op.lower, op.fails) if callable(f)]
     foreign = {f: getattr(f, "__module__", None) or "" for f in parts}
-    foreign = {f: name for f, name in foreign.items() if not name.startswith("flambeau.")}
+    foreign = {f: name for f, name in foreign.items() if not name.startswith(("flambeau.", "numpy"))}
     files = {name: getattr(sys.modules.get(name), "__file__", None) for name in foreign.values()}
     found = [Path(file).read_bytes() for file in files.values() if file]
     codes = [code for f, name in foreign.items() if not files[name] and (code := getattr(f, "__code__", None))]

@@ -16,6 +16,7 @@ import numpy as np
 from flambeau.compiler.one_op import Link, OneOps
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.graph import Graph, Node, Region
+from flambeau.dialects.reference import fitted
 from flambeau.dialects.tape import nan
 from flambeau.runtime import _binding as runtime
 
@@ -94,7 +95,7 @@ class Interpreter:
             found = self._ops.find(position, sizes)
             if found is None:
                 made = node.op.run_reference(operands, node.attrs)
-                arrays = [np.asarray(x, a.dtype.numpy) for x, a in zip(made, results, strict=True)]
+                arrays = [fitted(x, a, node.op.name) for x, a in zip(made, results, strict=True)]
                 seen = [v in self._seen for v in node.results]
                 return [nan.canonical_nan.reference(x) if s else x for x, s in zip(arrays, seen)]
             plan, symbols = found

@@ -45,6 +45,7 @@ def _one_of(words: tuple[str, ...]) -> Rule:
 _BOOL = Rule((bool,), "True or False")
 _COUNT = Rule((int,), "an int of at least 1", lambda value: value >= 1)
 _NAMES = Rule((tuple,), "a tuple of names", lambda value: all(isinstance(v, str) for v in value))
+_OPS = Rule((tuple,), "a tuple of names of primitive ops", lambda value: all(map(_only_computes, value)))
 _TARGET = Rule((str,), _one_of(("host", *targets.KNOWN)).words, targets.is_known)
 _FOLDER = Rule((str, type(None)), "None or a folder that can be written", lambda value: not value or _writable(value))
 
@@ -56,8 +57,9 @@ class Options:
     for; `dump` is a folder for every stage; `plugins` says whether passes of other packages take part, but for those that
     `without` names; `strict_sizes` raises where a program cannot be compiled for all sizes, instead of compiling it for
     those at hand; `through_mlir` makes every kernel from what MLIR hands back of its fusion group, printed, parsed and
-    verified, instead of from the group itself (the kernels are the same); `devices` says what the program's devices other than
-    the CPU are, as in `cuda:0=sm_90`: the driver fills it in.
+    verified, instead of from the group itself (the kernels are the same); `on_host` names primitive ops that run by their
+    NumPy references, as steps of the compiled program around them; `devices` says what the program's devices other than the
+    CPU are, as in `cuda:0=sm_90`: the driver fills it in.
 
     Raises TypeError or ValueError for a value that a field does not take."""
 
@@ -71,6 +73,7 @@ class Options:
     strict_sizes: bool = _option(_BOOL, make=lambda: environment.flag("FLAMBEAU_STRICT_SIZES"))
 
     through_mlir: bool = _option(_BOOL, False)
+    on_host: tuple[str, ...] = _option(_OPS, ())
     devices: tuple[str, ...] = _option(_NAMES, ())
 
     def __post_init__(self) -> None:
@@ -114,6 +117,17 @@ def _check(name: str, value: Any, rule: Rule) -> None:
         raise TypeError(f"[options] {name} is {value!r}, of type {type(value).__name__}. Give {rule.words}.")
     if not rule.accepts(value):
         raise ValueError(f"[options] {name} is {value!r}. Give {rule.words}.")
+
+
+def _only_computes(name: Any) -> bool:
+    """Whether a primitive op is called so, and may run on the host."""
+    from flambeau.dialects.record import find  # a start from the caches loads no records
+
+    try:
+        op = find(name)
+    except KeyError:
+        return False
+    return not op.effect and not op.regions
 
 
 def _writable(path: str) -> bool:

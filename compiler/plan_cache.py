@@ -75,7 +75,8 @@ class PlanCache:
 def key(graph: Graph, options: Options) -> str:
     """A program's name: structure, options that shape it, target, compiler, plug-ins and wheels. Locations have no part in it."""
     strict = options.strict_sizes and bool(graph.sizes)
-    shape = f"{options.fuse} {options.max_cluster_ops} {strict} {options.through_mlir} {targets.find(options.target)!r}"
+    chosen = options.fuse, options.max_cluster_ops, strict, options.through_mlir, options.on_host
+    shape = f"{chosen} {targets.find(options.target)!r}"
     if options.devices:
         shape += f" {[(row, targets.find(row.partition('=')[2])) for row in options.devices]!r}"
     return digest(graph_bytes(graph), shape, toolchain(), *foreign.sources(graph, options))

@@ -1,7 +1,8 @@
 """The stages from program to machine code, in order, one function each.
 
-    tape -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> legalise-dtypes -> legalise-devices
-         -> canonical-nans -> cluster -> linalg -> kernels -> plan -> llvm (for GPUs: nvvm) -> ir -> optimised -> assembly
+    tape -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> legalise-dtypes -> reference-calls
+         -> legalise-devices -> canonical-nans -> cluster -> linalg -> kernels -> plan -> llvm (for GPUs: nvvm) -> ir -> optimised
+         -> assembly
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
 it, `Options.dump` writes it. A graph with symbols is worked on inside the scope of its sizes: what the stages ask about
@@ -85,6 +86,11 @@ def legalise_dtypes(work: Work) -> None:
     work.graph = make(native="+".join(targets.find(work.options.target).native))(work.graph)
 
 
+def reference_calls(work: Work) -> None:
+    make: Callable[..., Pass] = registry.find("reference-calls")
+    work.graph = make(ops="+".join(work.options.on_host))(work.graph)
+
+
 def legalise_devices(work: Work) -> None:
     """Ops that a device has no kernels for are computed on the CPU."""
     make: Callable[..., Pass] = registry.find("legalise-devices")
@@ -148,6 +154,7 @@ PROGRAM: dict[str, Callable[[Work], None]] = {
     "dead-code": dead_code,
     "push-broadcasts": push_broadcasts,
     "legalise-dtypes": legalise_dtypes,
+    "reference-calls": reference_calls,
     "legalise-devices": legalise_devices,
     "canonical-nans": canonical_nans,
     "cluster": cluster,

@@ -6,6 +6,7 @@ In: a graph and one array per input. Out: one array per output. Next: `autodiff.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from flambeau.dialects.aval import Aval
@@ -36,6 +37,17 @@ def run(graph: Graph, arrays: Sequence[np.ndarray], sizes: Sequence[int] = ()) -
     for node in graph.nodes:
         values.update(zip(node.results, _run_node(graph, node, values), strict=True))
     return [values[v] for v in graph.outputs]
+
+
+def fitted(result: Any, aval: Aval, op: str) -> np.ndarray:
+    """What the reference of the op `op` gave, in the result's dtype. Raises RuntimeError for another shape, and what NumPy
+    raises where it is no array of numbers."""
+    array = np.asarray(result, aval.dtype.numpy)
+    if array.shape != aval.shape:
+        raise RuntimeError(
+            f"[{op}] the NumPy reference gives shape {array.shape}, but the result has shape {aval.shape}. Mend the op."
+        )
+    return array
 
 
 def _run_node(graph: Graph, node: Node, values: dict[int, np.ndarray]) -> list[np.ndarray]:

@@ -106,6 +106,15 @@ def test_one_plan_has_steps_on_both_devices(there):
     assert kernels.count(KERNEL_TRANSFER) >= 3 and min(kernels) == KERNEL_TRANSFER
 
 
+def test_an_op_that_runs_on_the_host_is_one_of_the_cpu(there):
+    """What it reads is moved to it, and back what it gives."""
+    graph = graph_of(lambda x, y: find("neg")(matmul(x, y)) * 2.0, [floats(9, 30), floats(30, 33)])
+    inputs = [floats(9, 30), floats(30, 33)]
+    expected = run(graph, inputs)
+    found = run(placed(graph, there), inputs, Options(mode="blocking", on_host=("neg",)))
+    assert found[0].tobytes() == expected[0].tobytes()
+
+
 # ---- op by op, and programs of chance --------------------------------------------------------------------------
 
 

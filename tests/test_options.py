@@ -53,6 +53,7 @@ TAKEN = {
     "strict_sizes": ({True, False}, []),
     "through_mlir": ({True, False}, []),
     "devices": ({()}, [("cuda:0=sm_90",)]),
+    "on_host": ({()}, [("exp", "sum")]),
 }
 
 

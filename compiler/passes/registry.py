@@ -22,6 +22,7 @@ BUILT_IN = {
     "legalise-dtypes": "flambeau.compiler.passes.legalise_dtypes:LegaliseDtypes",
     "legalise-devices": "flambeau.compiler.passes.legalise_devices:LegaliseDevices",
     "canonical-nans": "flambeau.compiler.passes.canonical_nans:CanonicalNans",
+    "reference-calls": "flambeau.compiler.passes.reference_calls:ReferenceCalls",
     "cluster": "flambeau.compiler.passes.cluster:ClusterKernels",
 }
 

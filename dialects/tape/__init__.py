@@ -33,6 +33,7 @@ from flambeau.dialects.tape.host import host_call
 from flambeau.dialects.tape.indexing import gather, scatter_add
 from flambeau.dialects.tape.integer import and_, int_div, int_rem, not_, or_, shl, shr, xor
 from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root
+from flambeau.dialects.tape.on_host import reference_call
 from flambeau.dialects.tape.reduce import all_, any_, argmax, argmin, max_, min_, prod, sum_
 from flambeau.dialects.tape.source import constant, iota, random_bits
 from flambeau.dialects.tape.transcendental import cos, erf, exp, expm1, log, log1p, pow_, sigmoid, sin, tanh
@@ -95,6 +96,7 @@ __all__ = [
     "pow_",
     "prod",
     "random_bits",
+    "reference_call",
     "remainder",
     "reshape",
     "round_",

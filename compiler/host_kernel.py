@@ -1,0 +1,151 @@
+"""Kernels that call Python: one step of a plan runs an op's NumPy reference on the plan's memory.
+
+In: the cluster of one `reference_call`. Out: a kernel whose text says what is called (JSON), as other kernels' says what is
+computed; and its address in this process, a C function that takes the GIL. The function gets copies of the operands,
+which it may keep, and what it gives is copied into the results. Whatever it raises is a failure of the step, which is
+one of those that may fail: running op by op finds the error and its line. Next: `kernel_cache.py`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import threading
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
+from flambeau.dialects import dtypes
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.dtypes import DType
+from flambeau.dialects.locks import process_lock
+from flambeau.dialects.record import find
+from flambeau.dialects.reference import fitted
+from flambeau.dialects.size import Int, Size, Sized
+from flambeau.dialects.tape.on_host import run
+
+_FORMAT = '{"host kernel": 1'  # what its text begins with, as no MLIR does
+_KERNEL = ctypes.CFUNCTYPE(
+    None,
+    ctypes.POINTER(ctypes.c_void_p),
+    ctypes.POINTER(ctypes.c_int64),
+    ctypes.c_int64,
+    ctypes.c_int64,
+    ctypes.c_void_p,
+)
+_made: dict[str, Any] = {}  # C functions by text; plans hold their addresses, so they live as long as the process
+_lock = process_lock()
+_interrupted = threading.local()
+
+
+def lower(cluster: Cluster) -> Lowered:
+    """The call of the cluster's one op. Raises RuntimeError where a size known at run time only is no size of an operand or
+    a result."""
+    (node,) = cluster.graph.nodes
+    op, attrs = node.attrs
+    avals = cluster.graph.avals
+    values = (*node.operands, *node.results)
+    description = {
+        "host kernel": 1,
+        "op": op,
+        "attrs": _written(attrs, op),
+        "operands": [(avals[v].dtype.name, avals[v].rank) for v in node.operands],
+        "results": [(avals[v].dtype.name, avals[v].rank) for v in node.results],
+    }
+    shapes: list[Int] = [n for v in values for n in avals[v].shape]
+    call = KernelCall(
+        KernelSource(json.dumps(description), f"{op} on the host"),
+        (*(Operand("value", v) for v in values), Operand("status")),
+        tuple(shapes),
+        n=1,
+        grain=1,
+        writes=tuple(range(len(node.operands), len(values))),
+        fallible=True,
+    )
+    return Lowered([call])
+
+
+def is_host(source: KernelSource) -> bool:
+    return source.text.startswith(_FORMAT)
+
+
+def address(source: KernelSource) -> int:
+    """Where the kernel is in this process. Raises KeyError where its op is not there any more."""
+    with _lock:
+        if source.text not in _made:
+            _made[source.text] = _KERNEL(_kernel(json.loads(source.text)))
+        return ctypes.cast(_made[source.text], ctypes.c_void_p).value or 0
+
+
+def check_interrupt() -> None:
+    """Raise what interrupted the last call on this thread, if anything did."""
+    error, _interrupted.error = getattr(_interrupted, "error", None), None
+    if error is not None:
+        raise error
+
+
+# ---- one call -------------------------------------------------------------------------------------------------
+
+
+def _kernel(description: dict[str, Any]) -> Callable[..., None]:
+    op, attrs = description["op"], _read(description["attrs"])
+    find(op)
+    given = [(dtypes.by_name(name), rank) for name, rank in description["operands"]]
+    made = [(dtypes.by_name(name), rank) for name, rank in description["results"]]
+    n = len(given) + len(made)
+
+    def kernel(bufs: Any, dims: Any, lo: int, hi: int, scratch: Any) -> None:
+        try:
+            arrays = _arrays(bufs, dims, (*given, *made))
+            found = run(op, attrs, [a.copy() for a in arrays[: len(given)]])
+            for array, result, (dtype, _) in zip(arrays[len(given) :], found, made, strict=True):
+                array[...] = fitted(result, Aval(array.shape, dtype), op)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                _interrupted.error = error
+            code = dims[sum(rank for _, rank in (*given, *made))]
+            ctypes.c_int64.from_address(bufs[n]).value = code << 48
+
+    return kernel
+
+
+def _arrays(bufs: Any, dims: Any, types: Sequence[tuple[DType, int]]) -> list[np.ndarray]:
+    """The plan's memory, as arrays."""
+    found, at = [], 0
+    for k, (dtype, rank) in enumerate(types):
+        shape = tuple(dims[at : at + rank])
+        at += rank
+        size = prod(shape)
+        memory = (ctypes.c_char * (size * dtype.itemsize)).from_address(bufs[k]) if size else b""
+        found.append(np.frombuffer(memory, dtype.numpy, size).reshape(shape))
+    return found
+
+
+# ---- attributes -------------------------------------------------------------------------------------------------
+
+
+def _written(value: Any, op: str) -> Any:
+    """An attribute as JSON: lists are tuples, and what JSON has no form for is a pair of its kind and a string."""
+    if isinstance(value, tuple):
+        return [_written(v, op) for v in value]
+    if isinstance(value, DType):
+        return {"dtype": value.name}
+    if isinstance(value, float):
+        return {"float": value.hex()}
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Size | Sized):
+        raise RuntimeError(
+            f"[{op}] an attribute depends on a size known at run time only, which the host does not get."
+        )
+    raise RuntimeError(f"[{op}] an attribute is a {type(value).__name__}, which cannot be handed to the host.")
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_read, value))
+    if isinstance(value, dict):
+        return dtypes.by_name(value["dtype"]) if "dtype" in value else float.fromhex(value["float"])
+    return value
