@@ -103,6 +103,12 @@ class DType:
 
         return np.dtype(getattr(ml_dtypes, self.name))
 
+    @cached_property
+    def code(self) -> str:
+        """The letter of Python's `struct` module for an element, "" where it has none: how the recorder reads one."""
+        known = self.module == "numpy" and not self.is_complex
+        return self.numpy.newbyteorder("=").char.replace("l", "q").replace("L", "Q") if known else ""
+
     # ---- numbers -----------------------------------------------------------------------------------------------
 
     @property

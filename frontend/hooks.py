@@ -5,7 +5,7 @@ In: the hooks of `engine.py` and `programs.py`. Out: nothing. Next: `engine.py`.
 
 from __future__ import annotations
 
-from flambeau import engine, programs, sizing
+from flambeau import engine, host, layout, programs, sizing
 from flambeau.border import told
 from flambeau.runtime import recorder
 
@@ -18,5 +18,7 @@ recorder.set_hooks(
     expand_grad=told("grad", programs.expand_grad),
     read_view=told("view", programs.read_view),
     replay=told("replay", programs.replay),
+    view_layout=told("view", layout.layout_of),
+    array_of=host.array_of,
 )
 recorder.set_mode(engine.GRAD_MODE)

@@ -6,7 +6,6 @@ row-major; strides only decide which tensors share it. Next: `functions/shape.py
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,6 @@ from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
 Strides = tuple[int, ...]
-
-_known: dict[int, tuple[Any, Strides]] = {}
 
 
 def dense(shape: tuple[int, ...]) -> Strides:
@@ -30,20 +27,32 @@ def dense(shape: tuple[int, ...]) -> Strides:
 
 def strides(tensor: Tensor) -> Strides:
     """The distance in elements, within the storage, between neighbours along each dimension."""
-    view, base_shape, starts = recorder.view_info(tensor)
-    if view is None or not view.steps:
-        return dense(tensor.shape)
-    found = _known.get(id(view))
-    if found is None or found[0] is not view:
-        found = _known[id(view)] = view, _measured(view, base_shape, starts)
-    return found[1]
+    found = recorder.strides(tensor)
+    return dense(tensor.shape) if found is None or 0 in tensor.shape else found
 
 
-def _measured(view: Any, base_shape: tuple[int, ...], starts: tuple[int, ...]) -> Strides:
-    """Strides found by applying the view to an array of one byte per element that takes up no memory."""
+def layout_of(view: Any, base_shape: tuple[int, ...]) -> tuple[int, Strides, Strides] | None:
+    """Hook: where in the storage the elements lie that a view shows. (the first one where all starts are 0, strides, by how
+    many elements each start moves it), None where they lie in no strides.
+
+    Found by applying the view to an array of one byte per element that takes up no memory.
+    """
     base = np.lib.stride_tricks.as_strided(np.zeros(1, np.bool_), base_shape, dense(base_shape))
-    shown = host.view_of(base, view, starts)
-    return tuple(shown.strides) if math.prod(shown.shape) else dense(shown.shape)
+
+    def shown(starts: tuple[int, ...]) -> np.ndarray:
+        return host.view_of(base, view, starts)
+
+    n = view.n_starts
+    none = shown((0,) * n)
+    first = _address(none) - _address(base)
+    if not 0 <= first <= base.size:
+        return None
+    moved = [_address(shown(tuple(int(i == k) for i in range(n)))) - _address(none) for k in range(n)]
+    return first, tuple(none.strides), tuple(moved)
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
 
 
 def is_dense(shape: tuple[int, ...], steps: Strides) -> bool:

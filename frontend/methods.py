@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from flambeau import host, layout
+from flambeau.border import public
 from flambeau.declarations import Unsampled, attribute, declare, declared
 from flambeau.device import CPU
 from flambeau.dialects.dtypes import bool_, int64
-from flambeau.functions import assemble, choose, compare, indexing, shape
+from flambeau.functions import assemble, choose, compare, shape
 from flambeau.functions.create import empty, full, ones, zeros
 from flambeau.functions.from_data import tensor
 from flambeau.memory_format import checked, lies_so
@@ -30,47 +31,18 @@ _LOOKS = Unsampled("Python calls it, with what is not only tensors")
 # ---- values -----------------------------------------------------------------------------------------------
 
 
-@declared(
-    method=True, samples=calls(lambda: [call(data()), call(data(1, 1)), call(data(2), error=(RuntimeError, "not one"))])
+declare(
+    public(recorder.item, "Tensor.item"),
+    "item",
+    method=True,
+    samples=calls(lambda: [call(data()), call(data(1, 1)), call(data(2), error=(RuntimeError, "not one"))]),
 )
-def item(self: Tensor) -> bool | int | float:
-    """The only element as a Python number of the matching kind. Raises RuntimeError for more elements or none."""
-    array = host.array_of(self)
-    if array.size != 1:
-        raise RuntimeError(f"[item] a tensor of shape {self.shape} has {array.size} elements, not one. Index it first.")
-    return array.item()
-
-
-@declared(method=True, samples=calls(lambda: [call(data(2, 3)), call(data())]))
-def tolist(self: Tensor) -> Any:
-    """The elements as nested lists of Python numbers; a number for a 0-d tensor."""
-    return host.array_of(self).tolist()
-
-
-def to_bool(self: Tensor) -> bool:
-    """`bool(x)`. Raises RuntimeError unless there is exactly one element."""
-    if math.prod(self.shape) != 1:
-        raise RuntimeError(
-            f"[bool] the truth of a tensor of shape {self.shape} is ambiguous. Use .any(), .all() or compare its item()."
-        )
-    return bool(item(self))
-
-
-def to_int(self: Tensor) -> int:
-    """`int(x)` of a tensor with one element."""
-    return int(item(self))
-
-
-def to_float(self: Tensor) -> float:
-    """`float(x)` of a tensor with one element."""
-    return float(item(self))
-
-
-def to_index(self: Tensor) -> int:
-    """The value of an integer tensor with one element, for indices. Raises TypeError for other dtypes."""
-    if not self.dtype.is_integer and not self.dtype.is_bool:
-        raise TypeError(f"[index] a tensor of dtype {self.dtype} cannot be used as an index. Convert it with .long().")
-    return int(item(self))
+declare(
+    public(recorder.tolist, "Tensor.tolist"),
+    "tolist",
+    method=True,
+    samples=calls(lambda: [call(data(2, 3)), call(data())]),
+)
 
 
 @declared(method=True, samples=calls(lambda: [call(points(), gradient=False), call(data(2, 3), gradient=False)]))
@@ -162,7 +134,7 @@ def text(self: Tensor) -> str:
 @declared(method="__format__", samples=_LOOKS)
 def formatted(self: Tensor, spec: str) -> str:
     """`format(x, spec)`: that of the number for a 0-d tensor, else `str(x)`."""
-    return format(item(self), spec) if self.ndim == 0 else object.__format__(self, spec)
+    return format(self.item(), spec) if self.ndim == 0 else object.__format__(self, spec)
 
 
 # ---- sizes ------------------------------------------------------------------------------------------------
@@ -210,14 +182,6 @@ def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
     if memory_format is not None:
         return lies_so(self, checked("is_contiguous", memory_format))
     return layout.is_dense(self.shape, layout.strides(self))
-
-
-@declared(method="__iter__", samples=_LOOKS)
-def iterate(self: Tensor) -> Any:
-    """Slices along the first dimension."""
-    if not self.ndim:
-        raise TypeError("[iter] a 0-d tensor cannot be iterated. Use .item() for its value.")
-    return iter(indexing.unbind(self, 0))
 
 
 @declared(method="__contains__", samples=_LOOKS)

@@ -10,7 +10,7 @@ from typing import Any
 
 from flambeau.declarations import in_place
 from flambeau.functions import arithmetic, compare, indexing, inplace, linear
-from flambeau.methods import to_bool, to_float, to_index, to_int
+from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor, set_slot
 
 
@@ -55,13 +55,16 @@ _SLOTS: dict[str, Any] = {
     "nb_inplace_xor": in_place("bitwise_xor"),
     "nb_inplace_lshift": in_place("bitwise_left_shift"),
     "nb_inplace_rshift": in_place("bitwise_right_shift"),
-    "nb_bool": to_bool,
-    "nb_int": to_int,
-    "nb_float": to_float,
-    "nb_index": to_index,
+    "nb_bool": recorder.to_bool,
+    "nb_int": recorder.to_int,
+    "nb_float": recorder.to_float,
+    "nb_index": recorder.to_index,
     "mp_subscript": indexing.getitem,
     "mp_ass_subscript": indexing.setitem,
 }
 
+recorder.set_hooks(
+    window=indexing.window, copy=inplace.copy_values, fill=inplace.fill_
+)  # views by index, and writing to them
 for _name, _callable in _SLOTS.items():
     set_slot(_name, _callable)

@@ -26,7 +26,8 @@ parameters to those that the function knows.
 Statics are a dict by parameter name; lists have become tuples, a variadic one always is a tuple.
 
 **Hooks**
-- `expand(function, operands, statics, mode) -> (payload, results, writes[, single])`. `results` is a sequence of
+- `expand(function, operands, statics, mode) -> (payload, results, writes[, single])`. The answer depends on nothing else: for
+  equal ones the last answers are remembered, wherever in the trie. `results` is a sequence of
   (shape, dtype, requires_grad). `writes` is None or, per result, the index of the operand it replaces or -1, counted
   over the *flattened* operands (lists opened; None and numbers count). `single` (default: exactly one result): return
   the only new tensor bare, else a tuple. In-place calls without new results return the first argument if it is a
@@ -53,6 +54,12 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
   of its base. `freed_slots`: slots whose history is now used up (none with retain_graph). Errors are not remembered.
 - `expand_grad(export, outputs, gradients, inputs, flags) -> (payload, results[, freed_slots])` likewise, with
   lists of references (`gradients` may hold None); `flags` is `grad_entry`'s.
+- `view_layout(view_payload, base_shape) -> (first, strides, steps) or None`: where in the base the elements lie that the view
+  shows, in elements: the first one where all starts are 0, the strides, by how much each start moves it. Asked once per view
+- `array_of(tensor)`: its elements as a NumPy array, for what the recorder cannot read (`dtype.code`, the letter of the struct
+  module, says how an element is read; without one it cannot)
+- `window`, `copy`, `fill`: no hooks but Functions, with which `x[i]` and `x[i] = y` are made where i is ints, slices, None and
+  `...`: the view `window(x, starts, sizes, steps, shape)`, the in-place `copy(view, tensor)` and `fill(view, number)`
 - `read_view(buffer, base_shape, dtype, view_payload, starts) -> Buffer`: the elements a view selects, contiguous
 - `replay(export, slots, inputs, error) -> ({slot: Buffer}, exception, slot)` after a failed run: `inputs` is a list of
   (slot, Buffer or number), `slots` the live slots and those that writes replaced; the dict has the ones that are computed
@@ -109,6 +116,10 @@ is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
 - `set_requires_grad(tensor, flag)`; a tensor that is a view of another shape must be cloned first (ValueError)
 - `set_cell(tensor, other)`: `tensor.data = other`
 - `view_info(tensor) -> (view payload or None, shape of the base, starts)`, `same_storage(a, b)`
+- `item(tensor)`, `tolist(tensor)`, `to_bool`, `to_int`, `to_float`, `to_index`: what is in it, read in C.
+  `memory(tensor) -> (shape, NumPy dtype, Buffer, offset, strides)`, as numpy.ndarray takes them, or None where an array could
+  not show it; `strides(tensor)`, in elements, or None
+- `literal(data, dtype or None, dtype of floats, of ints, of bools) -> Tensor`, or None for data that is no nested list of numbers
 - `set_shared(tensor, flag)`, `is_shared(tensor)`: memory that others can see. First say so, then hand it out: it becomes
   this tensor's alone, if others lay in it. Exported memory counts as shared until nobody else holds it
 - `backward(tensor, gradient=None, retain_graph=False, leaves_hint=None, flags=0)`,
@@ -183,10 +194,13 @@ from flambeau.runtime._recorder import (
     import_history,
     is_of_leaf,
     is_shared,
+    item,
     known_history,
     leaf_of,
+    literal,
     make_leaf,
     mark_history,
+    memory,
     realize,
     region_begin,
     region_end,
@@ -203,9 +217,15 @@ from flambeau.runtime._recorder import (
     set_slot,
     slot_for_tensor,
     stats,
+    strides,
     tensor_for_slot,
     tensor_from_buffer,
+    to_bool,
+    to_float,
+    to_index,
+    to_int,
     together,
+    tolist,
     trace_equations,
     trace_export,
     trace_leaves,
@@ -253,10 +273,13 @@ __all__ = [
     "import_history",
     "is_of_leaf",
     "is_shared",
+    "item",
     "known_history",
     "leaf_of",
+    "literal",
     "make_leaf",
     "mark_history",
+    "memory",
     "realize",
     "region_begin",
     "region_end",
@@ -273,9 +296,15 @@ __all__ = [
     "set_slot",
     "slot_for_tensor",
     "stats",
+    "strides",
     "tensor_for_slot",
     "tensor_from_buffer",
+    "to_bool",
+    "to_float",
+    "to_index",
+    "to_int",
     "together",
+    "tolist",
     "trace_equations",
     "trace_export",
     "trace_leaves",

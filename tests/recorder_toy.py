@@ -340,7 +340,9 @@ METHODS = {
     "checked": checked,
 }
 HOOKS = {"expand": expand, "build_program": build_program, "read_view": read_view}
-NO_HOOKS = {"replay": None, "expand_backward": None, "expand_grad": None}
+NO_HOOKS = dict.fromkeys(
+    ("replay", "expand_backward", "expand_grad", "window", "copy", "fill", "view_layout", "array_of")
+)
 
 
 @contextmanager

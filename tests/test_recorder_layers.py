@@ -12,10 +12,10 @@ FOLDER = Path(__file__).parent.parent / "runtime" / "recorder"
 LAYERS = {
     "values": "values sizes function types statics shape buffers",
     "traces": "patterns trie trace threads recorder mode period locate export",
-    "cells": "program history cells capture region places tensor view stream marks undo reset pending",
-    "calls": "call record enter fit learn import slots function",
+    "cells": "program history cells capture region places tensor view layout stream marks undo reset pending",
+    "calls": "call record enter fit learn memo import slots index function",
     "runs": "runs flush failure",
-    "module": "module backward inline public together",
+    "module": "module backward inline public together look literal",
 }
 #: function.h says what a function is, for all; calling one (function.c) belongs to calls.
 HEADERS_OF_VALUES = ("values.h", "sizes.h", "function.h")

@@ -13,9 +13,11 @@ import numpy as np
 from flambeau import host
 from flambeau.declarations import Unsampled, declared
 from flambeau.device import Device, check_device
-from flambeau.dialects.dtypes import DType, float64
+from flambeau.dialects.dtypes import DType, bool_, float64, int64
 from flambeau.functions import literals
 from flambeau.functions.common import size_of
+from flambeau.promotion import get_default_dtype
+from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
 
@@ -44,6 +46,9 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Device = None, requ
     Raises ValueError for ragged lists, TypeError for what is not numbers. Example: `flambeau.tensor([[1.0, 2.0], [3.0, 4.0]])`.
     """
     check_device(device)
+    made = recorder.literal(data, dtype, get_default_dtype(), int64, bool_)
+    if made is not None:
+        return with_grad(made, requires_grad)
     if isinstance(data, Tensor):
         warnings.warn("[tensor] to copy a tensor, use x.clone().detach() rather than tensor(x).", stacklevel=2)
         data = host.array_of(data)

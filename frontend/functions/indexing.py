@@ -128,38 +128,6 @@ def _split(tensor: Tensor, index: Any) -> tuple[tuple[Any, ...], int | None]:
     return items, advanced
 
 
-_rows: dict[tuple[int, ...], tuple] = {}
-
-
-def _row(tensor: Tensor, index: int) -> Tensor:
-    """`tensor[index]`, the most frequent index, without parsing."""
-    shape = tensor.shape
-    known = _rows.get(shape)
-    if known is None:
-        if not shape:
-            raise IndexError("[getitem] a 0-d tensor cannot be indexed. Use .item() for its value.")
-        rest = shape[1:]
-        known = shape[0], (0,) * len(rest), (1, *rest), (1,) * len(shape), rest
-        if len(_rows) < 4096:
-            _rows[shape] = known
-    extent, zeros, sizes, steps, rest = known
-    if not -extent <= index < extent:
-        _Window(shape).integer(index)
-    return window(tensor, (index + extent if index < 0 else index, *zeros), sizes, steps, rest)
-
-
-def _run(tensor: Tensor, index: slice) -> Tensor:
-    """`tensor[a:b]`, the most frequent slice, without parsing."""
-    shape = tensor.shape
-    if not shape:
-        raise IndexError("[getitem] 1 indices for a tensor of 0 dimensions. Use .item() for its value.")
-    start, stop, _ = index.indices(shape[0])
-    n = stop - start if stop > start else 0
-    sizes = (n, *shape[1:])
-    zeros = (0,) * (len(shape) - 1)
-    return window(tensor, (start if n else 0, *zeros), sizes, (1,) * len(shape), sizes)
-
-
 def _has_bool(index: Any) -> bool:
     return any(isinstance(i, bool | np.bool_) for i in (index if isinstance(index, tuple) else (index,)))
 
@@ -180,14 +148,10 @@ def _with_bools(tensor: Tensor, index: Any) -> Tensor:
 
 def getitem(tensor: Tensor, index: Any) -> Tensor:
     """`tensor[index]`: a view for ints, slices, None, bools and `...`; a copy for one index tensor (or list, or range) of int64
-    positions.
+    positions. The recorder makes the usual views itself (`index.c`), and comes here with the rest.
 
     Raises IndexError for positions outside of the tensor, ValueError for negative steps, NotImplementedError for masks.
     """
-    if type(index) is int:
-        return _row(tensor, index)
-    if type(index) is slice and index.step is None:
-        return _run(tensor, index)
     if _has_bool(index):
         return _with_bools(tensor, index)
     items, advanced = _split(tensor, index)
@@ -260,7 +224,7 @@ def _read_at(tensor: Tensor, items: tuple[Any, ...], advanced: int) -> Tensor:
 
 
 def _along(tensor: Tensor, dim: int, item: Any) -> Tensor:
-    return getitem(tensor, (slice(None),) * dim + (item,))
+    return tensor[(slice(None),) * dim + (item,)]
 
 
 def _piece(tensor: Tensor, dim: int, start: int, n: int) -> Tensor:
@@ -380,4 +344,4 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     dim = canonical_dim("unbind", dim, input.ndim)
     if not input.ndim:
         raise RuntimeError("[unbind] a 0-d tensor has no dimension to unbind.")
-    return tuple(_along(input, dim, i) for i in range(input.shape[dim]))
+    return tuple(input) if dim == 0 else tuple(_along(input, dim, i) for i in range(input.shape[dim]))

@@ -35,6 +35,15 @@ int fb_call_starts(fb_call *call, const fb_tensor *t, const fb_view *view, uint6
 int fb_call_keep(fb_call *call, PyObject *o); /* until the call is over */
 /* The state that the call leads to; NULL also where it has to be bound again. The recorder is held. */
 fb_node *fb_find_or_learn(fb_call *call);
+/* Expansions that have been asked for: what the frontend is told of a call, without the slots. */
+#define FB_QUESTION_WORDS 32
+typedef struct {
+  uint64_t words[FB_QUESTION_WORDS];
+  uint32_t n; /* 0: too long to be kept */
+} fb_question;
+PyObject *fb_memo_find(const fb_call *call, fb_question *question); /* new reference, or NULL without an error */
+void fb_memo_keep(const fb_question *question, PyObject *answer);
+void fb_memo_clear(void);
 PyObject *fb_call_finish(fb_call *call); /* step, expand on a miss, make results */
 /* Make the tensor's value and history slots of the trace; `whole`: never a snapshot of just a view's elements. */
 int fb_enter(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word);
@@ -94,6 +103,11 @@ int fb_node_guard(fb_node *node, PyObject *guards);     /* sequence of (relation
 int fb_node_pin(fb_node *node, const int64_t *symbols); /* for exactly these sizes */
 bool fb_strict_sizes(void);
 
+/* t[index] where that is a view by ints, slices, None and `...`. False: it is not, or is wrong. */
+bool fb_try_index(fb_tensor *t, PyObject *index, PyObject **result);
+/* t[index] = value likewise, for numbers, and for tensors of its dtype that have no more dims. */
+bool fb_try_assign(fb_tensor *t, PyObject *index, PyObject *value, int *status);
+PyObject *fb_iterate(PyObject *tensor);
 int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old); /* `old`: a new reference */
 extern PyType_Slot fb_operator_slots[];
 size_t fb_operator_slot_count(void);

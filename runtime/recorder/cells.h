@@ -39,7 +39,17 @@ int fb_stream_draws(PyObject *payload, uint64_t *draws, fb_size **size);
 PyObject *fb_operand_info(fb_tensor *t, bool elements); /* `elements`: it entered as a copy of just what it shows */
 PyObject *fb_tensor_starts(const fb_tensor *t);
 
+/* Views: chains with one more link, by what they start from, whether they are cut from history, and the new link. */
 PyObject *fb_record_view(fb_function *f, PyObject *const *values, uint32_t statics);
+bool fb_view_detaches(const fb_function *f, const fb_tensor *t); /* whether a view by `f` is cut from history */
+const void *fb_view_origin(const fb_tensor *t);                  /* NULL: out of memory */
+const fb_view *fb_view_link(fb_function *f, PyObject *const *values, uint32_t n_own); /* of bound arguments */
+PyObject *fb_view_handle(fb_tensor *t, const fb_view *v, const int64_t *own);         /* with its v->n_own starts */
+
+/* How the elements that a view shows lie in the base: strides per dim, in elements, and then per start how many
+ * elements one more of it moves. layout[0] is the first element where all starts are 0. NULL with no error: not in
+ * strides. Runs Python code the first time. */
+int fb_view_layout(const fb_view *v, const int64_t **layout);
 
 /* tensor.c */
 void fb_leave_input(fb_recorder *rec, uint32_t input); /* the cell of this input has died */

@@ -43,7 +43,7 @@ static PyObject *operand_info(fb_call *call, uint32_t i, uint32_t *next) {
 }
 
 /* Ask the frontend: (payload, results, writes[, single]), and with symbols (..., guards, views). New reference. */
-static PyObject *run_expand(fb_call *call, const fb_fit *fit) {
+static PyObject *ask_expand(fb_call *call, const fb_fit *fit) {
   fb_function *f = call->function;
   PyObject *hook = fit ? fb_hook(fb_hooks.expand_sized, "expand_sized") : fb_hook(fb_hooks.expand, "expand");
   PyObject *operands = hook ? PyList_New(0) : NULL;
@@ -66,6 +66,17 @@ static PyObject *run_expand(fb_call *call, const fb_fit *fit) {
     answer = PyObject_CallFunction(hook, "OOOI", (PyObject *)f, operands, statics, call->rec->mode);
   Py_XDECREF(statics);
   Py_DECREF(operands);
+  return answer;
+}
+
+/* What the rule says of equal operands has been asked before, as a rule, at another place of the trie. */
+static PyObject *run_expand(fb_call *call, const fb_fit *fit) {
+  if (fit || fb_shadow)
+    return ask_expand(call, fit);
+  fb_question question;
+  PyObject *answer = fb_memo_find(call, &question);
+  if (!answer && (answer = ask_expand(call, NULL)))
+    fb_memo_keep(&question, answer);
   return answer;
 }
 

@@ -314,6 +314,7 @@ static PyObject *set_hooks(PyObject *module, PyObject *args, PyObject *kwargs) {
   (void)module;
   if (PyTuple_GET_SIZE(args))
     return PyErr_Format(PyExc_TypeError, "[set_hooks] pass hooks by keyword.");
+  fb_memo_clear();
   PyObject *before = PyDict_New();
   while (before && kwargs && PyDict_Next(kwargs, &at, &name, &hook)) {
     PyObject **place = hook_named(name);
@@ -375,6 +376,7 @@ static PyObject *flush_all(PyObject *module, PyObject *unused) {
 
 static PyObject *clear(PyObject *module, PyObject *unused) {
   PyObject *done = flush_all(module, unused);
+  fb_memo_clear();
   fb_trie_collect(); /* what a trace that was interrupted stands on stays */
   fb_stats = (fb_counters){0};
   return done;
@@ -397,6 +399,12 @@ static PyObject *flush_count(PyObject *module, PyObject *unused) {
             "--\n\nHow much a thread records before it runs: calls, bytes of their results, estimated nanoseconds; "   \
             "the soft "                                                                                                \
             "ones where the program repeats itself. `max_states`: how many recordings are remembered.")
+#define ITEM_DOC                                                                                                       \
+  PyDoc_STR(                                                                                                           \
+      "item(self)\n--\n\n"                                                                                             \
+      "The only element as a Python number of the matching kind. Raises RuntimeError for more elements or none.")
+#define TOLIST_DOC                                                                                                     \
+  PyDoc_STR("tolist(self)\n--\n\nThe elements as nested lists of Python numbers; a number for a 0-d tensor.")
 #define FB_KEYWORDS(f) (PyCFunction)(void (*)(void))(f), METH_VARARGS | METH_KEYWORDS
 static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"flush_all", flush_all, METH_NOARGS, NULL},
@@ -408,6 +416,15 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"flush_count", flush_count, METH_NOARGS, NULL},
                                 {"_after_fork", after_fork, METH_NOARGS, NULL},
                                 {"realize", realize, METH_O, NULL},
+                                {"item", fb_py_item, METH_O, ITEM_DOC},
+                                {"tolist", fb_py_tolist, METH_O, TOLIST_DOC},
+                                {"to_bool", fb_py_to_bool, METH_O, NULL},
+                                {"to_int", fb_py_to_int, METH_O, NULL},
+                                {"to_float", fb_py_to_float, METH_O, NULL},
+                                {"to_index", fb_py_to_index, METH_O, NULL},
+                                {"memory", fb_py_memory, METH_O, NULL},
+                                {"strides", fb_py_strides, METH_O, NULL},
+                                {"literal", (PyCFunction)(void (*)(void))fb_py_literal, METH_FASTCALL, NULL},
                                 {"set_mode", set_mode, METH_O, NULL},
                                 {"get_mode", get_mode, METH_NOARGS, NULL},
                                 {"tensor_from_buffer", FB_KEYWORDS(tensor_from_buffer), NULL},

@@ -18,6 +18,19 @@ PyObject *fb_py_trace_scalar(PyObject *module, PyObject *number);
 PyObject *fb_py_trace_scalars(PyObject *module, PyObject *unused);
 PyObject *fb_py_trace_leaves(PyObject *module, PyObject *unused);
 
+/* look.c */
+PyObject *fb_py_item(PyObject *module, PyObject *tensor);
+PyObject *fb_py_tolist(PyObject *module, PyObject *tensor);
+PyObject *fb_py_to_bool(PyObject *module, PyObject *tensor);
+PyObject *fb_py_to_int(PyObject *module, PyObject *tensor);
+PyObject *fb_py_to_float(PyObject *module, PyObject *tensor);
+PyObject *fb_py_to_index(PyObject *module, PyObject *tensor);
+PyObject *fb_py_memory(PyObject *module, PyObject *tensor);
+PyObject *fb_py_strides(PyObject *module, PyObject *tensor);
+
+/* literal.c */
+PyObject *fb_py_literal(PyObject *module, PyObject *const *args, Py_ssize_t n);
+
 /* inline.c */
 PyObject *fb_py_free_history(PyObject *module, PyObject *slots);
 

@@ -96,6 +96,9 @@ static int do_nb_bool(PyObject *a) {
 }
 
 static PyObject *do_mp_subscript(PyObject *a, PyObject *index) {
+  PyObject *view;
+  if (FB_LIKELY(fb_try_index((fb_tensor *)a, index, &view)))
+    return view;
   if (!registered[SLOT_mp_subscript])
     return PyErr_Format(PyExc_TypeError, "[getitem] Tensor is not subscriptable.");
   PyObject *args[3] = {NULL, a, index};
@@ -103,6 +106,9 @@ static PyObject *do_mp_subscript(PyObject *a, PyObject *index) {
 }
 
 static int do_mp_ass_subscript(PyObject *a, PyObject *index, PyObject *value) {
+  int status;
+  if (FB_LIKELY(value && fb_try_assign((fb_tensor *)a, index, value, &status)))
+    return status;
   if (!registered[SLOT_mp_ass_subscript] || !value) {
     PyErr_SetString(PyExc_TypeError, value ? "[setitem] Tensor does not support item assignment."
                                            : "[delitem] elements of a Tensor cannot be deleted.");
@@ -138,6 +144,7 @@ PyType_Slot fb_operator_slots[] = {
     {Py_mp_subscript, do_mp_subscript},
     {Py_mp_ass_subscript, do_mp_ass_subscript},
     {Py_mp_length, do_mp_length},
+    {Py_tp_iter, fb_iterate},
     {Py_tp_richcompare, do_richcompare}};
 
 size_t fb_operator_slot_count(void) { return sizeof fb_operator_slots / sizeof *fb_operator_slots; }

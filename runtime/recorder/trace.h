@@ -195,7 +195,11 @@ static inline bool fb_cell_pending(const fb_cell *c) { return fb_is_live(c->home
 static inline bool fb_cell_owed(const fb_cell *c) { return fb_cell_pending(c) && c->home->owner[c->slot] == c; }
 
 #define FB_HOOKS(X)                                                                                                    \
-  X(expand) X(expand_sized) X(fit_sizes) X(build_program) X(expand_backward) X(expand_grad) X(read_view) X(replay)
+  X(expand)                                                                                                            \
+  X(expand_sized)                                                                                                      \
+  X(fit_sizes)                                                                                                         \
+  X(build_program)                                                                                                     \
+  X(expand_backward) X(expand_grad) X(read_view) X(replay) X(window) X(copy) X(fill) X(view_layout) X(array_of)
 typedef struct {
 #define FB_FIELD(name) PyObject *name;
   FB_HOOKS(FB_FIELD)

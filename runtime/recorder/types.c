@@ -39,6 +39,16 @@ static int too_large(PyObject *shape, PyObject *dtype) {
   return -1;
 }
 
+/* The dtype's `code`, if it has one that can be read: see look.c. */
+static char code_of(PyObject *dtype) {
+  PyObject *code = PyObject_GetAttrString(dtype, "code");
+  const char *text = code && PyUnicode_Check(code) ? PyUnicode_AsUTF8(code) : NULL;
+  char found = text && *text && strchr("?bBhHiIqQefd", *text) ? *text : 0;
+  Py_XDECREF(code);
+  PyErr_Clear();
+  return found;
+}
+
 /* Bytes fit int64, so that no arithmetic on sizes, here or in programs, ever overflows. */
 static int type_fill(fb_type *t, PyObject *shape, PyObject *dtype) {
   PyObject *size = PyObject_GetAttrString(dtype, "itemsize");
@@ -49,6 +59,7 @@ static int type_fill(fb_type *t, PyObject *shape, PyObject *dtype) {
   Py_DECREF(size);
   if (PyErr_Occurred())
     return -1;
+  t->itemsize = (size_t)bytes;
   for (int i = 0; i < t->ndim; i++) {
     PyObject *item = PyTuple_GET_ITEM(shape, i);
     if (!PyLong_Check(item)) {
@@ -92,6 +103,7 @@ static fb_type *type_new(PyObject *shape, PyObject *dtype, bool requires_grad) {
     return (fb_type *)PyErr_NoMemory();
   t->ndim = (int)ndim;
   t->requires_grad = requires_grad;
+  t->code = code_of(dtype);
   uint64_t skeleton[3] = {(uint64_t)ndim, (uint64_t)(uintptr_t)dtype, requires_grad};
   t->skeleton = fb_skeleton_intern(skeleton, 3);
   if (!t->skeleton || type_fill(t, shape, dtype) < 0 || !(t->size = fb_size_of(shape)) ||

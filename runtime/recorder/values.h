@@ -30,8 +30,9 @@ typedef struct fb_type {
   uint32_t id;
   uint32_t skeleton; /* the same for all types that differ in sizes only */
   bool requires_grad, symbolic;
+  char code; /* of the struct module for an element, 0 where that has none */
   int ndim;
-  size_t bytes;
+  size_t bytes, itemsize;
   PyObject *shape, *dtype;         /* tuple of ints (or Sizes); any object with `itemsize` */
   PyObject *size;                  /* the shape as users see it */
   struct fb_type *with_other_grad; /* same shape and dtype, requires_grad inverted; made on demand */
@@ -57,6 +58,8 @@ typedef struct fb_view {
   uint32_t skeleton;        /* the same for all chains that differ in sizes only */
   uint32_t n_sizes;         /* sizes among the static arguments of the whole chain */
   int64_t *sizes;
+  int64_t *layout; /* see fb_view_layout, which finds it when it is first asked */
+  bool measured;
 } fb_view;
 
 fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, bool requires_grad); /* borrowed arguments */

@@ -145,6 +145,36 @@ static PyObject *make_handle(fb_tensor *t, const fb_view *v, const int64_t *own,
   return (PyObject *)made;
 }
 
+bool fb_view_detaches(const fb_function *f, const fb_tensor *t) {
+  return f->detach || (t->view && t->view->detached) ||
+         (!(fb_recorder_get()->mode & FB_GRAD_MODE) && (t->leaf || t->cell->type->requires_grad));
+}
+
+const void *fb_view_origin(const fb_tensor *t) {
+  return t->view ? (const void *)t->view : fb_type_with_grad(t->cell->type, false);
+}
+
+/* The chain of the tensor's view, or `origin` itself, with one more link: found or learnt. NULL: error. */
+static const fb_view *link_of(fb_function *f, fb_tensor *t, uint32_t statics, uint32_t n_own) {
+  for (;;) {
+    bool detached = fb_view_detaches(f, t);
+    const void *origin = fb_view_origin(t);
+    const fb_view *v = origin ? fb_view_find(origin, f, statics, detached, n_own) : NULL;
+    /* once it is known nobody comes in between: another thread may assign to `data` meanwhile */
+    if (FB_LIKELY(v != NULL) || !origin || !learn(f, t, statics, detached, n_own, origin))
+      return v;
+  }
+}
+
+PyObject *fb_view_handle(fb_tensor *t, const fb_view *v, const int64_t *own) {
+  return FB_UNLIKELY(v->same != NULL) ? make_handle(t, v->same, NULL, 0) : make_handle(t, v, own, v->n_own);
+}
+
+const fb_view *fb_view_link(fb_function *f, PyObject *const *values, uint32_t n_own) {
+  int64_t statics = fb_bind_statics(f, values, NULL, 0);
+  return statics < 0 ? NULL : link_of(f, (fb_tensor *)values[0], (uint32_t)statics, n_own);
+}
+
 PyObject *fb_record_view(fb_function *f, PyObject *const *values, uint32_t statics) {
   fb_tensor *t = (fb_tensor *)values[0];
   if (!fb_is_tensor(values[0]))
@@ -155,15 +185,8 @@ PyObject *fb_record_view(fb_function *f, PyObject *const *values, uint32_t stati
   for (uint32_t i = 1; i < f->n_params; i++)
     if (f->param[i].kind == FB_P_STARTS && read_starts(f, values[i], own, &n_own) < 0)
       return NULL;
-  bool detached = f->detach || (t->view && t->view->detached) ||
-                  (!(fb_recorder_get()->mode & 1) && (t->leaf || t->cell->type->requires_grad));
-  const void *origin = t->view;
-  if (!origin && !(origin = fb_type_with_grad(t->cell->type, false)))
+  const fb_view *v = link_of(f, t, statics, n_own);
+  if (!v || FB_UNLIKELY(v->limits && check_starts(v, own) < 0))
     return NULL;
-  fb_view *v = fb_view_find(origin, f, statics, detached, n_own);
-  if (FB_UNLIKELY(!v)) /* once it is known nobody comes in between: another thread may assign to `data` meanwhile */
-    return learn(f, t, statics, detached, n_own, origin) ? fb_record_view(f, values, statics) : NULL;
-  if (FB_UNLIKELY(v->limits && check_starts(v, own) < 0))
-    return NULL;
-  return FB_UNLIKELY(v->same != NULL) ? make_handle(t, v->same, NULL, 0) : make_handle(t, v, own, n_own);
+  return fb_view_handle(t, v, own);
 }

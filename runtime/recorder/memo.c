@@ -1,0 +1,80 @@
+/* Expansions that have been asked for. A rule knows types, views, statics and numbers, not slots: so the same call at
+ * another place of the trie has the same expansion, and a trace that is long and new costs little more than its keys.
+ */
+#include "call.h"
+
+#define FB_MEMO 1024 /* as many are kept; a newer one takes an older one's place */
+static struct {
+  fb_question question;
+  PyObject *answer;
+} memo[FB_MEMO];
+
+static bool push(fb_question *q, uint64_t word) {
+  if (q->n == FB_QUESTION_WORDS)
+    return false;
+  q->words[q->n++] = word;
+  return true;
+}
+
+/* What fb_operand_info tells of a tensor. */
+static bool push_tensor(const fb_call *call, fb_question *q, const fb_tensor *t) {
+  bool elements = fb_enters_as_elements(call->rec, t, call->function->kind == FB_INPLACE);
+  const fb_type *type = fb_tensor_get_type(t);
+  bool is_leaf = t->leaf || fb_tensor_is_leaf(t);
+  const fb_view *view = elements ? NULL : t->view;
+  return type && push(q, type->id | (uint64_t)is_leaf << 32 | (uint64_t)elements << 33) &&
+         push(q, (view ? view->id : 0) | (uint64_t)t->cell->type->id << 32);
+}
+
+static bool read_question(const fb_call *call, fb_question *q) {
+  uint32_t operand = 0;
+  q->n = 0;
+  if (!push(q, call->words[0]))
+    return false;
+  for (uint32_t i = 1; i < call->n; i++) {
+    uint32_t tag = fb_word_slot(call->words[i]);
+    if (tag < FB_TAG_FIRST) {
+      if (!push_tensor(call, q, call->operands[operand++]))
+        return false;
+      continue;
+    }
+    if (!push(q, call->words[i]) || (tag == FB_TAG_NUMBER && !push(q, call->words[++i])))
+      return false;
+    operand += tag != FB_TAG_LIST;
+  }
+  return true;
+}
+
+static uint32_t place_of(const fb_question *q) {
+  uint64_t h = q->n;
+  for (uint32_t i = 0; i < q->n; i++)
+    h = (h ^ q->words[i]) * 0x9E3779B97F4A7C15ull;
+  return (uint32_t)(h >> 40) % FB_MEMO;
+}
+
+PyObject *fb_memo_find(const fb_call *call, fb_question *q) {
+  if (!read_question(call, q)) {
+    PyErr_Clear();
+    q->n = 0;
+    return NULL;
+  }
+  uint32_t i = place_of(q);
+  bool same = memo[i].answer && memo[i].question.n == q->n &&
+              !memcmp(memo[i].question.words, q->words, q->n * sizeof *q->words);
+  return same ? Py_NewRef(memo[i].answer) : NULL;
+}
+
+void fb_memo_keep(const fb_question *q, PyObject *answer) {
+  if (!q->n)
+    return;
+  uint32_t i = place_of(q);
+  PyObject *old = memo[i].answer;
+  memo[i].question = *q;
+  memo[i].answer = Py_NewRef(answer);
+  Py_XDECREF(old);
+}
+
+void fb_memo_clear(void) {
+  for (uint32_t i = 0; i < FB_MEMO; i++)
+    Py_CLEAR(memo[i].answer);
+}
