@@ -319,7 +319,7 @@ class Facts:
     producers       value -> the node that makes it
     computable      the values that follow from the inputs: all but those of imported traces of whose operands too little was kept
     data            values that show the data of another -> that one. The result of a call is a copy, even if it looks the same
-    used_up         values of calls whose history an earlier backward has used up
+    freed           slots whose history an earlier backward has used up; `used_up` the values of the calls that made them
     overwritten     value -> what replaced the tensors with its data, each with its place in order; `detached`: that replaced
                     them through an alias without history
     """
@@ -328,6 +328,7 @@ class Facts:
         self.producers: dict[int, Node] = {}
         self.computable: set[int] = set()
         self.data: dict[int, int] = {}
+        self.freed: set[int] = set()
         self.used_up: set[int] = set()
         self.overwritten: dict[int, list[tuple[int, Overwrite]]] = {}
         self.detached: dict[int, list[tuple[int, Overwrite]]] = {}
@@ -345,6 +346,7 @@ class Facts:
             else:
                 self.overwritten.setdefault(self.data.get(old, old), []).append((k, o))
         for slot in asm.freed[self._n_freed :]:
+            self.freed.add(slot)
             self.used_up |= asm.made.get(slot, frozenset())
         self._n_nodes, self._n_inputs = len(nodes), len(inputs)
         self._n_overwrites, self._n_freed = len(asm.overwrites), len(asm.freed)

@@ -205,6 +205,8 @@ def _prepared(
     """What gives the gradients, the values they are of, and their owners. Has slots of the trace in hand: no other
     thread may run it meanwhile. May be called anew."""
     tape = _Tape(name, outputs, inputs or ())
+    if any(root.slot in tape.asm.facts.freed for root in tape.roots):
+        raise programs.freed_graph(name)
     seeds: dict[int, Value] = {}
     for t, root, gradient in zip(outputs, tape.roots, gradients, strict=True):
         value, ct = tape.value_at(root), _seed(tape, t, gradient)

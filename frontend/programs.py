@@ -251,13 +251,15 @@ def sources(asm: Assembly) -> list[int]:
 def residual_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) -> list[int]:
     """Slots to keep when the trace runs before its backward: what vjps read, or what that is cheaply computed from.
 
-    Kept are inputs and results of calls that contain a contraction or a reduction (`OpRecord.keep`).
+    Kept are inputs and results of calls that contain a contraction or a reduction (`OpRecord.keep`). Nothing is kept for
+    calls whose history a backward has used up.
     """
     roots = [asm.slots[s] for s in outputs]
     graph, computable = History(asm, roots, wrt), asm.facts.computable
     found: set[int] = set()
     seen: set[int] = set()
-    pending = autodiff.needed_values(graph, roots, wrt)
+    read = autodiff.readers(graph, roots, wrt)
+    pending = [v for v, by in read.items() if not by <= asm.facts.used_up]
     while pending:
         value = asm.available(pending.pop())
         if value in seen:
@@ -432,10 +434,14 @@ def check_seed(name: str, aval: Aval, gradient: Aval | None) -> None:
 def check_alive(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:
     """Raise if a vjp reads values on behalf of a call whose history an earlier backward used up."""
     if not all(by.isdisjoint(asm.facts.used_up) for by in read.values()):
-        raise RuntimeError(
-            f"[{name}] this graph was freed by an earlier backward: it cannot be gone through a second time. "
-            "Pass retain_graph=True to the first."
-        )
+        raise freed_graph(name)
+
+
+def freed_graph(name: str) -> RuntimeError:
+    return RuntimeError(
+        f"[{name}] this graph was freed by an earlier backward: it cannot be gone through a second time. "
+        "Pass retain_graph=True to the first."
+    )
 
 
 def check_unmodified(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:

@@ -170,11 +170,12 @@ def _ends(line: str, outcome: str) -> bool:
 
 
 def run_line(line: str, env: dict[str, Any]) -> str:
-    """The class of the exception that the line raises, or nothing."""
+    """The class of the exception that the line raises, or nothing; GraphFreed for a gradient refused because of that."""
     try:
         exec(line, env)
     except Exception as error:
-        return for_users(error).__name__
+        freed = isinstance(error, RuntimeError) and "freed" in str(error)
+        return "GraphFreed" if freed else for_users(error).__name__
     return ""
 
 
@@ -555,7 +556,9 @@ def disagreement(found: tuple, expected: tuple, tolerance: float = 1e-9) -> str 
     """Where two runs of a program differ: in which lines failed, or in what can be seen at the end."""
     for i, ((line, a), (_, b)) in enumerate(zip(found[0], expected[0])):
         if a != b:
-            if "RuntimeError" in (a, b) and _may_refuse(found, i, expected[2] if expected[2:] else set()):
+            if {"RuntimeError", "GraphFreed"} & {a, b} and _may_refuse(
+                found, i, expected[2] if expected[2:] else set()
+            ):
                 return None
             return f"`{line}` gives {a or 'no error'} instead of {b or 'none'}"
     if len(found[0]) != len(expected[0]):

@@ -83,6 +83,22 @@ def cycles_through_hooks(loop, i):
         loop.step(holder.loss)
 
 
+def cycles_through_one_history(loop, i):
+    """Two histories of one trace, and one that goes on from there."""
+
+    class Holder:
+        pass
+
+    holders = [Holder(), Holder()]
+    for holder in holders:
+        holder.hidden = loop.model[0](loop.x)
+        holder.hidden.register_hook(lambda g, holder=holder: None)
+    if i % 2:
+        holders[0].hidden.sum().item()
+    if i % 3:
+        (holders[0].hidden * holders[1].hidden).sum().backward()
+
+
 def new_parameters_every_time(loop, i):
     layer, offset = nn.Linear(6, 3), nn.Parameter(fb.zeros(3))
     optimizer = fb.optim.Adam([offset, *layer.parameters()])
@@ -122,8 +138,8 @@ def data_written_to_results(loop, i):
 
 LOOPS = [
     exceptions_swallowed, detached_losses_kept, generators, hooks_in_every_step, hooks_whose_backward_never_comes,
-    cycles_through_hooks, new_parameters_every_time, batches_that_change, gradient_penalties, graphs_dropped, arrays_shared,
-    data_written_to_results,
+    cycles_through_hooks, cycles_through_one_history, new_parameters_every_time, batches_that_change, gradient_penalties,
+    graphs_dropped, arrays_shared, data_written_to_results,
 ]  # fmt: skip
 
 

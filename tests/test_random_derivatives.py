@@ -27,7 +27,7 @@ def ways(seed):
 
 
 #: Faults that are known and open, by the seeds that find them: to be mended, then taken out (they must fail until then).
-CUTS = {291: "a result whose graph a backward freed is no input of grad() any more once it has been looked at"}
+CUTS: dict[int, str] = {}
 BESIDE_PYTORCH = {
     66: "the gradient of var() of one number requires grad here",
     93: "a write through x.detach() of what requires grad gives the alias no history",

@@ -103,6 +103,8 @@ static int advance(fb_call *call, fb_node *node) {
       fb_grow((void **)&rec->inputs, &rec->cap_inputs, rec->n_inputs + call->n_scalars, sizeof *rec->inputs) < 0 ||
       fb_grow((void **)&rec->backwards, &rec->cap_backwards, rec->n_backwards + 1, sizeof *rec->backwards) < 0)
     return -1;
+  if (fb_note_ended(rec, node->aux, node->n_aux, node->base) < 0)
+    return -1;
   fb_take_scalars(rec, call->scalars, call->n_scalars, node->base);
   for (uint32_t s = node->base + node->n_scalars; s < end; s++)
     rec->owner[s] = NULL;
@@ -293,7 +295,7 @@ static bool are_disturbed(const fb_call *call, const fb_node *reach, const int32
 /* The recorder is held. */
 static int record_backward(fb_call *call, PyObject *loss, PyObject *gradient, PyObject *hint, uint32_t flags) {
   fb_recorder *rec = call->rec;
-  if (add_output(call, loss) < 0 || add_gradient(call, gradient) < 0)
+  if (fb_imports_refresh(rec) < 0 || add_output(call, loss) < 0 || add_gradient(call, gradient) < 0)
     return -1;
   const fb_node *reach = step_reach(rec, call->words[1], hint);
   int32_t *writes = reach ? PyMem_Calloc(reach->n_aux + 1, sizeof *writes) : NULL;
@@ -396,7 +398,7 @@ static int add_input(fb_call *call, PyObject *o) {
     return -1;
   }
   fb_tensor *t = (fb_tensor *)o;
-  if (fb_tensor_is_freed(call->rec, t)) /* nothing leads there any more */
+  if (fb_tensor_is_lost(call->rec, t)) /* nothing leads there any more */
     return fb_call_word(call, FB_TAG_NONE) < 0 ? -1 : fb_call_note(call, NULL);
   const fb_view *view = t->view;
   if (fb_import_history(call->rec, t, &word) < 0)
@@ -411,8 +413,8 @@ static int add_input(fb_call *call, PyObject *o) {
 
 static PyObject *record_grad(fb_call *call, PyObject *outputs, PyObject *gradients, PyObject *inputs, uint32_t flags) {
   fb_grad_shape shape = {(uint32_t)PySequence_Fast_GET_SIZE(outputs), (uint32_t)PySequence_Fast_GET_SIZE(inputs)};
-  if (add_list(call, outputs, add_output) < 0 || add_list(call, gradients, add_gradient) < 0 ||
-      add_list(call, inputs, add_input) < 0)
+  if (fb_imports_refresh(call->rec) < 0 || add_list(call, outputs, add_output) < 0 ||
+      add_list(call, gradients, add_gradient) < 0 || add_list(call, inputs, add_input) < 0)
     return NULL;
   int32_t *writes = PyMem_Malloc((shape.n_inputs + 1) * sizeof *writes);
   if (!writes)

@@ -115,6 +115,7 @@ int fb_function_init(PyObject *module);
 /* Enter the tensor and import what the history of its value needs; the word of its place in that history. */
 int fb_import_history(fb_recorder *rec, fb_tensor *t, uint64_t *word);
 int fb_import_reachable(fb_recorder *rec, const uint64_t *words, uint32_t n);
+int fb_imports_refresh(fb_recorder *rec); /* what other traces have done meanwhile to what is imported */
 int fb_add_freed(fb_recorder *rec, const uint32_t *slots, uint32_t n, uint32_t base);
 
 #endif

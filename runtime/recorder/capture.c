@@ -117,7 +117,7 @@ int fb_capture_write(fb_recorder *rec, fb_tensor *t) {
   }
   fb_segment *s = cell->segment;
   if (s && !fb_contains(s->modified, s->n_modified, cell->segment_slot)) {
-    s->refs++;
+    fb_segment_hold(s);
     change->segment = s;
     change->segment_slot = cell->segment_slot;
   }
@@ -284,6 +284,7 @@ static int drop_trace(fb_recorder *rec) {
       Py_XSETREF(c->error, Py_NewRef(error));
   }
   Py_DECREF(error);
+  fb_undo_ended(rec);
   fb_recorder_reset(rec);
   return 0;
 }

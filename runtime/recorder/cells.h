@@ -29,6 +29,9 @@ int fb_stream_advance(fb_stream *s, uint64_t draws);
 int fb_undo_draw(fb_recorder *rec, fb_stream *s, uint64_t draws, uint32_t slot); /* the stream moves on */
 int fb_undo_note_write(fb_recorder *rec, fb_anchor *a, uint32_t slot);           /* a->writes is about to be raised */
 int fb_undo_note_modified(fb_recorder *rec, fb_segment *s, uint32_t modified, uint32_t slot); /* s->modified has it */
+/* s->ended has these, which are taken over; s->pending counts the note. */
+int fb_undo_note_ended(fb_recorder *rec, fb_segment *s, uint32_t *ended, uint32_t n, uint32_t slot);
+void fb_undo_ended(fb_recorder *rec); /* no history was used up: what is captured changes none */
 void fb_undo_note_gradient(fb_recorder *rec, struct fb_leaf *leaf); /* its gradient was never computed */
 PyObject *fb_py_if_lost(PyObject *module, PyObject *args);
 void fb_undo_from(fb_recorder *rec, uint32_t failed); /* what entries from slot `failed` on did */

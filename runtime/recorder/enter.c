@@ -81,7 +81,7 @@ static int enter_cell_value(fb_recorder *rec, const fb_cell *c, fb_buffer *buffe
   fb_segment *segment = c->segment;
   uint32_t segment_slot = c->segment_slot;
   if (segment)
-    segment->refs++;
+    fb_segment_hold(segment);
   if (fb_enter_value(rec, buffer, c->type, cell, slot) == 0)
     return note_origin(rec, segment, segment_slot, *slot);
   if (segment)

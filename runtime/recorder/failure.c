@@ -162,7 +162,7 @@ static void restore(fb_recorder *rec, PyObject *values, const uint32_t *previous
       fb_buffer_retain(value);
       fb_cell_set_value(c, value);
       if (c->type->requires_grad) /* the graph of the prefix is not kept */
-        fb_cell_set_history(c, fb_segment_freed(), 0);
+        fb_cell_set_history(c, fb_segment_lost(), 0);
     } else if (c && !c->buffer) {
       Py_XSETREF(c->error, Py_XNewRef(summary));
     }

@@ -5,11 +5,6 @@
 
 static uint32_t history_slot(const fb_cell *c) { return c->use == FB_NO_SLOT ? c->history : c->use; }
 
-/* A cell whose history lies in this trace, or was imported from another and has not been freed since. */
-static bool needs_history(const fb_recorder *rec, const fb_cell *c) {
-  return c->type->requires_grad && !fb_history_freed(rec, history_slot(c));
-}
-
 /* Where the history of an input is that has only had its data written: still in the trace that it came from. */
 static const fb_origin *kept_origin(const fb_recorder *rec, const fb_cell *c) {
   for (uint32_t i = 0; i < rec->n_origins; i++)
@@ -37,7 +32,7 @@ static int find_live(fb_recorder *rec, fb_liveness *found) {
       continue;
     c->home = rec; /* the trace has just been moved here */
     found->live[found->n_live++] = s;
-    if (needs_history(rec, c) && !kept_origin(rec, c))
+    if (c->type->requires_grad && !kept_origin(rec, c))
       found->history[found->n_history++] = history_slot(c);
   }
   return 0;
@@ -149,9 +144,7 @@ static fb_program *build_program(fb_recorder *rec, const fb_liveness *found) {
 
 static void commit_history(fb_recorder *rec, fb_cell *c, fb_segment *segment) {
   const fb_origin *kept = kept_origin(rec, c);
-  if (fb_history_freed(rec, history_slot(c)))
-    fb_cell_set_history(c, fb_segment_freed(), 0);
-  else if (kept)
+  if (kept)
     fb_cell_set_history(c, kept->segment, kept->segment_slot);
   else
     fb_cell_set_history(c, segment, history_slot(c));
@@ -165,13 +158,6 @@ static void commit_histories(fb_recorder *rec, fb_segment *segment) {
     else if (c && c->segment)
       fb_cell_set_history(c, NULL, 0);
   }
-}
-
-/* Segments that a backward() of this trace went through without retain_graph lose their values. */
-static void free_imports(fb_recorder *rec) {
-  for (uint32_t i = 0; i < rec->n_imports; i++)
-    if (fb_segment_end(rec, &rec->imports[i]) < 0)
-      PyErr_Clear(); /* out of memory: the values stay */
 }
 
 static int check_sizes(const fb_recorder *rec, const fb_program *p, fb_buffer **outputs) {
@@ -221,8 +207,8 @@ static int run_program(fb_recorder *rec, const fb_liveness *found) {
   if (status == 0) {
     if (segment)
       fb_segment_take_values(segment, outputs + p->n_outputs);
-    if (!rec->origin || !rec->origin->capture)
-      free_imports(rec);
+    if (rec->origin && rec->origin->capture)
+      fb_undo_ended(rec);
     commit(rec, p, outputs);
     commit_histories(rec, segment);
   }

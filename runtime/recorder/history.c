@@ -12,11 +12,6 @@ bool fb_history_freed(const fb_recorder *rec, uint32_t slot) {
   return false;
 }
 
-fb_segment *fb_segment_freed(void) {
-  static fb_segment freed = {.refs = 1, .freed = true};
-  return &freed;
-}
-
 /* ---- what a slot depends on ------------------------------------------------------------------------------ */
 
 static bool reach_edge(uint8_t *needed, uint32_t from, uint32_t to) {
@@ -123,18 +118,21 @@ const fb_type *fb_slot_type(fb_node *state, uint32_t slot) {
 
 /* Releasing may let other threads in, who must not find what is gone: all is taken out first. */
 void fb_segment_drop_values(fb_segment *s) {
-  uint32_t n_residuals = s->n_residuals, n_origins = s->n_origins, n_leaves = s->n_leaves;
+  uint32_t n = s->n_residuals;
   s->freed = true;
-  s->n_residuals = s->n_origins = s->n_leaves = 0;
+  s->n_residuals = 0;
+  for (uint32_t i = 0; i < n; i++)
+    fb_buffer_release(s->residuals[i]);
+}
+
+static void drop_structure(fb_segment *s) {
+  uint32_t n_origins = s->n_origins, n_leaves = s->n_leaves;
+  s->n_origins = s->n_leaves = 0;
   for (uint32_t i = 0; i < n_leaves; i++)
     fb_anchor_release(s->leaves[i].anchor);
-  s->refs++; /* the arrays stay */
-  for (uint32_t i = 0; i < n_residuals; i++)
-    fb_buffer_release(s->residuals[i]);
   for (uint32_t i = 0; i < n_origins; i++)
     fb_segment_release(s->origins[i].segment);
   fb_marks_drop(&s->marks, &s->n_marks, &s->cap_marks);
-  s->refs--;
 }
 
 static int insert(uint32_t **slots, uint32_t *n, uint32_t *cap, uint32_t slot) {
@@ -150,7 +148,7 @@ static int insert(uint32_t **slots, uint32_t *n, uint32_t *cap, uint32_t slot) {
 }
 
 int fb_segment_note_write(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t now) {
-  if (s->freed || fb_contains(s->modified, s->n_modified, slot))
+  if (!s->state || fb_contains(s->modified, s->n_modified, slot))
     return 0;
   if (insert(&s->modified, &s->n_modified, &s->cap_modified, slot) < 0)
     return -1;
@@ -165,23 +163,11 @@ void fb_segment_forget_write(fb_segment *s, uint32_t slot) {
   s->n_modified = kept;
 }
 
-int fb_segment_end(fb_recorder *rec, const fb_import *import) {
-  fb_segment *s = import->segment;
-  int status = 0;
-  for (uint32_t k = 0; k < s->n_slots && !s->freed && status == 0; k++)
-    if (fb_history_freed(rec, import->base + k))
-      status = insert(&s->ended, &s->n_ended, &s->cap_ended, k);
-  for (uint32_t i = 0; i < s->n_roots; i++)
-    if (!fb_contains(s->ended, s->n_ended, s->roots[i]))
-      return status;
-  fb_segment_drop_values(s);
-  return status;
-}
-
 static void segment_free(fb_segment *s) {
+  PyTypeObject *type = Py_TYPE(s);
   if (s->previous)
     s->previous->next = s->next;
-  else
+  else if (segments == s)
     segments = s->next;
   if (s->next)
     s->next->previous = s->previous;
@@ -194,15 +180,15 @@ static void segment_free(fb_segment *s) {
   PyMem_Free(s->roots);
   PyMem_Free(s->ended);
   Py_XDECREF(s->program);
-  PyMem_Free(s);
+  PyObject_GC_Del(s);
+  Py_DECREF(type);
 }
 
 /* Chains of segments can be long: parents are released one by one, not by recursion. */
-void fb_segment_release(fb_segment *s) {
+static void segment_dealloc(fb_segment *s) {
   static fb_segment *pending;
   static bool busy;
-  if (--s->refs)
-    return;
+  PyObject_GC_UnTrack(s);
   s->epoch = 0;
   s->dying = pending;
   pending = s;
@@ -213,10 +199,53 @@ void fb_segment_release(fb_segment *s) {
     fb_segment *dead = pending;
     pending = dead->dying;
     fb_segment_drop_values(dead);
+    drop_structure(dead);
     segment_free(dead);
   }
   busy = false;
 }
+
+/* Marks may refer to tensors whose histories come here again: the collector has to see all that holds a segment. */
+static int segment_traverse(fb_segment *s, visitproc visit, void *arg) {
+  Py_VISIT(Py_TYPE(s));
+  for (uint32_t i = 0; i < s->n_marks; i++)
+    Py_VISIT(s->marks[i].object);
+  for (uint32_t i = 0; i < s->n_origins; i++)
+    Py_VISIT(s->origins[i].segment);
+  return 0;
+}
+
+static int segment_clear(fb_segment *s) {
+  fb_marks_drop(&s->marks, &s->n_marks, &s->cap_marks);
+  return 0;
+}
+
+static PyType_Slot segment_slots[] = {
+    {Py_tp_traverse, segment_traverse}, {Py_tp_clear, segment_clear}, {Py_tp_dealloc, segment_dealloc}, {0, NULL}};
+static PyType_Spec segment_spec = {"flambeau.runtime._recorder.Segment", sizeof(fb_segment), 0,
+                                   Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                                   segment_slots};
+static PyTypeObject *segment_type;
+static fb_segment *lost;
+
+static fb_segment *segment_new(void) {
+  int quiet = fb_quiet_begin();
+  fb_segment *s = PyObject_GC_New(fb_segment, segment_type);
+  fb_quiet_end(quiet);
+  if (s)
+    memset((char *)s + sizeof(PyObject), 0, sizeof *s - sizeof(PyObject));
+  return s;
+}
+
+int fb_history_init(void) {
+  segment_type = (PyTypeObject *)PyType_FromSpec(&segment_spec);
+  lost = segment_type ? segment_new() : NULL;
+  if (lost)
+    lost->freed = true;
+  return lost ? 0 : -1;
+}
+
+fb_segment *fb_segment_lost(void) { return lost; }
 
 static int find_residual_types(fb_program *p, fb_node *state) {
   if (p->residual_types)
@@ -268,7 +297,7 @@ static int add_origin(fb_segment *s, uint32_t *room, fb_origin origin) {
   if (fb_grow((void **)&s->origins, room, s->n_origins + 1, sizeof *s->origins) < 0 ||
       fb_grow((void **)&from->roots, &from->cap_roots, from->n_roots + s->n_origins + 1, sizeof *from->roots) < 0)
     return -1;
-  from->refs++;
+  fb_segment_hold(from);
   s->origins[s->n_origins++] = origin;
   return 0;
 }
@@ -296,7 +325,7 @@ static int take_trace(fb_segment *s, fb_recorder *rec, fb_program *p) {
     if (rec->inputs[i].kind != FB_BUFFER)
       s->scalars[s->n_scalars++] = rec->inputs[i];
   for (uint32_t i = 0; i < rec->n_origins; i++) {
-    rec->origins[i].segment->refs++;
+    fb_segment_hold(rec->origins[i].segment);
     s->origins[s->n_origins++] = rec->origins[i];
   }
   s->n_entered = s->n_origins;
@@ -314,10 +343,9 @@ static int take_trace(fb_segment *s, fb_recorder *rec, fb_program *p) {
 }
 
 fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, const uint32_t *roots, uint32_t n_roots) {
-  fb_segment *s = PyMem_Calloc(1, sizeof *s);
+  fb_segment *s = segment_new();
   if (!s)
-    return (fb_segment *)PyErr_NoMemory();
-  s->refs = 1;
+    return NULL;
   s->state = rec->state;
   s->n_slots = rec->n_slots;
   s->symbols = PyMem_Calloc(rec->state->n_symbols + 1, sizeof *s->symbols);
@@ -336,11 +364,13 @@ fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, const uint32_t *roo
     PyErr_NoMemory();
   int status = allocated ? take_trace(s, rec, p) : -1;
   for (uint32_t i = 0; status == 0 && i < n_roots; i++)
-    status = insert(&s->roots, &s->n_roots, &s->cap_roots, roots[i]);
+    if ((status = insert(&s->roots, &s->n_roots, &s->cap_roots, roots[i])) == 0 && fb_history_freed(rec, roots[i]))
+      status = insert(&s->ended, &s->n_ended, &s->cap_ended, roots[i]);
   if (status < 0) {
     fb_segment_release(s);
     return NULL;
   }
+  PyObject_GC_Track(s);
   return s;
 }
 

@@ -12,10 +12,9 @@ typedef struct fb_mark {
 
 /* A flushed trace that live cells' histories need. Traces of several threads may import it at the same time. */
 struct fb_segment {
-  uint32_t refs;
-  bool freed;     /* backward() without retain_graph has been through all of its roots: values are gone */
+  PyObject_HEAD fb_recorder *home;
   uint64_t epoch; /* of a trace it was imported into, that of `home`; `import`: which import of it */
-  fb_recorder *home;
+  bool freed;     /* backwards without retain_graph have been through all that its roots lead to: values are gone */
   uint32_t import;
   fb_node *state;
   int64_t *symbols; /* values of its state's symbols */
@@ -34,6 +33,7 @@ struct fb_segment {
   uint32_t *roots,
       *ended; /* both ascending: where cells and other traces go on from it; what backwards have been through */
   uint32_t n_roots, cap_roots, n_ended, cap_ended;
+  uint32_t ends, pending; /* how often `ended` has changed; notes of that which may still be taken back */
   fb_mark *marks;
   uint32_t n_marks, cap_marks;
   fb_segment *next, *previous, *dying;
@@ -42,11 +42,16 @@ struct fb_segment {
 /* A segment is made before the run, where that may fail; after it it takes the residuals' values, which cannot. */
 fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, const uint32_t *roots, uint32_t n_roots);
 void fb_segment_take_values(fb_segment *s, fb_buffer **values);
-/* A run has gone through what its backwards in this trace freed. */
-int fb_segment_end(fb_recorder *rec, const fb_import *import);
-fb_segment *fb_segment_freed(void); /* stands for a history that backward() has freed */
-void fb_segment_release(fb_segment *s);
+/* A backward of the trace uses up the history of these slots, which ascend: imported segments know it from now on,
+ * unless the entry that makes slot `now` does not come to pass. */
+int fb_note_ended(fb_recorder *rec, const uint32_t *slots, uint32_t n, uint32_t now);
+void fb_segment_forget_ended(fb_segment *s, const uint32_t *slots, uint32_t n);
+void fb_segment_settle(fb_segment *s); /* one such note has come to pass, or was taken back */
 void fb_segment_drop_values(fb_segment *s);
+fb_segment *fb_segment_lost(void); /* stands for the history in a trace that has failed */
+int fb_history_init(void);
+static inline void fb_segment_hold(fb_segment *s) { Py_INCREF((PyObject *)s); }
+static inline void fb_segment_release(fb_segment *s) { Py_DECREF((PyObject *)s); }
 /* The cell that `slot` of the segment went to is being written: it gets slot `now` of the trace. */
 int fb_segment_note_write(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t now);
 void fb_segment_forget_write(fb_segment *s, uint32_t slot);
@@ -57,8 +62,8 @@ int fb_reach(fb_node *state, uint8_t *needed);
 /* With symbols of the state's; in an imported trace expressed in those of `state`. NULL: the slot has none. */
 const fb_type *fb_slot_type(fb_node *state, uint32_t slot);
 int fb_marks_keep(fb_segment *s, const fb_recorder *rec);
-bool fb_tensor_is_freed(const fb_recorder *rec, const fb_tensor *t); /* a backward() has ended its history */
-void fb_marks_drop(fb_mark **marks, uint32_t *n, uint32_t *cap);     /* may run Python code: last of all */
+bool fb_tensor_is_lost(const fb_recorder *rec, const fb_tensor *t); /* its trace has failed, with its history */
+void fb_marks_drop(fb_mark **marks, uint32_t *n, uint32_t *cap);    /* may run Python code: last of all */
 PyObject *fb_py_mark_history(PyObject *module, PyObject *args);
 PyObject *fb_py_trace_marks(PyObject *module, PyObject *unused);
 PyObject *fb_py_known_history(PyObject *module, PyObject *tensor);

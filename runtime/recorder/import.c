@@ -150,22 +150,46 @@ static int enter_segment(fb_recorder *rec, fb_segment *s) {
   fb_call call;
   uint32_t base;
   fb_call_init(&call, rec, NULL, NULL, 0);
+  bool freed = s->freed;
   int status = make_key(rec, s, &call) == 0 ? step_segment(rec, s, &call, &base) : -1;
   fb_call_clear(&call);
   if (status < 0)
     return -1;
-  if (s->freed)
+  if (s->freed != freed) /* by another thread, in between */
     return raise_freed();
   fb_import made;
   if (fb_grow((void **)&rec->imports, &rec->cap_imports, rec->n_imports + 1, sizeof *rec->imports) < 0 ||
       new_import(s, &made) < 0)
     return -1;
   made.base = base;
-  s->refs++;
+  fb_segment_hold(s);
   rec->imports[rec->n_imports++] = made;
   if (fb_import_put(rec, s, rec->n_imports - 1) < 0 || add_modified(rec, s, base) < 0)
     return -1;
+  rec->imports[rec->n_imports - 1].ends = s->ends;
   return fb_add_freed(rec, s->ended, s->n_ended, base);
+}
+
+/* Histories that another thread's backward has used up since the segment was imported. */
+static int add_ended(fb_recorder *rec, fb_import *import) {
+  const fb_segment *s = import->segment;
+  uint32_t *slots = PyMem_Malloc((s->n_ended + (size_t)1) * sizeof *slots), n = 0;
+  if (!slots)
+    return PyErr_NoMemory(), -1;
+  for (uint32_t i = 0; i < s->n_ended; i++)
+    if (!fb_history_freed(rec, import->base + s->ended[i]))
+      slots[n++] = s->ended[i];
+  import->ends = s->ends;
+  int status = fb_add_freed(rec, slots, n, import->base);
+  PyMem_Free(slots);
+  return status;
+}
+
+int fb_imports_refresh(fb_recorder *rec) {
+  for (uint32_t i = 0; i < rec->n_imports; i++)
+    if (rec->imports[i].ends != rec->imports[i].segment->ends && add_ended(rec, &rec->imports[i]) < 0)
+      return -1;
+  return 0;
 }
 
 static int link_leaf(fb_recorder *rec, fb_segment *s, uint32_t i) {
@@ -189,7 +213,7 @@ static int link_leaf(fb_recorder *rec, fb_segment *s, uint32_t i) {
 static int link_origin(fb_recorder *rec, fb_segment *s, uint32_t i) {
   fb_origin in = s->origins[i];
   uint32_t parent;
-  in.segment->refs++;
+  fb_segment_hold(in.segment);
   int status = import_slot(rec, in.segment, in.segment_slot, &parent);
   fb_segment_release(in.segment);
   if (status < 0)
@@ -213,12 +237,12 @@ static int link_needed(fb_recorder *rec, fb_segment *s, uint32_t slot) {
     if (needed[s->origins[i].slot] && fb_import_of(rec, s)->histories[i] == FB_NO_SLOT)
       status = link_origin(rec, s, i);
   PyMem_Free(needed);
-  return status == 0 && s->freed ? raise_freed() : status;
+  return status;
 }
 
 /* The recorder is held. */
 static int import_slot(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t *imported) {
-  if (s->freed)
+  if (s == fb_segment_lost())
     return raise_freed();
   if (Py_EnterRecursiveCall(" while importing gradient history"))
     return -1;

@@ -20,7 +20,7 @@ PyObject *fb_py_import_history(PyObject *module, PyObject *o) {
     return NULL;
   fb_hold hold;
   fb_hold_begin(&hold, rec);
-  int status = fb_import_history(rec, t, &word);
+  int status = fb_imports_refresh(rec) < 0 ? -1 : fb_import_history(rec, t, &word);
   fb_hold_end(&hold);
   return status < 0 ? NULL : PyLong_FromUnsignedLong(fb_word_slot(word));
 }
@@ -46,7 +46,10 @@ PyObject *fb_py_free_history(PyObject *module, PyObject *o) {
   uint32_t *slots = items ? PyMem_Malloc((n + (size_t)1) * sizeof *slots) : NULL;
   for (uint32_t i = 0; slots && i < n; i++)
     slots[i] = (uint32_t)PyLong_AsUnsignedLong(PyTuple_GET_ITEM(items, i));
-  int status = slots && !PyErr_Occurred() ? fb_add_freed(fb_recorder_get(), slots, n, 0) : -1;
+  fb_recorder *rec = fb_recorder_get();
+  int status = slots && !PyErr_Occurred() ? fb_add_freed(rec, slots, n, 0) : -1;
+  if (status == 0)
+    status = fb_note_ended(rec, slots, n, rec->n_slots);
   PyMem_Free(slots);
   Py_XDECREF(items);
   return status < 0 ? (PyErr_Occurred() ? NULL : PyErr_NoMemory()) : Py_NewRef(Py_None);

@@ -1,5 +1,5 @@
 /* Marks: objects of the frontend's that belong to a place in a gradient history. They live as long as it can be
- * reached: with the current trace, then with its segment until a backward() frees that. */
+ * reached: with the current trace, then with its segment. */
 #include "capture.h"
 
 static int add_mark(fb_mark **marks, uint32_t *n, uint32_t *cap, uint32_t slot, PyObject *object) {
@@ -42,10 +42,11 @@ static uint32_t place_of(const fb_recorder *rec, const fb_cell *c, fb_segment **
   return slot;
 }
 
-bool fb_tensor_is_freed(const fb_recorder *rec, const fb_tensor *t) {
+bool fb_tensor_is_lost(const fb_recorder *rec, const fb_tensor *t) {
   fb_segment *s = NULL;
-  uint32_t slot = !t->leaf && t->cell->type->requires_grad ? place_of(rec, t->cell, &s) : FB_NO_SLOT;
-  return s && (s->freed || fb_contains(s->ended, s->n_ended, slot));
+  if (!t->leaf && t->cell->type->requires_grad)
+    place_of(rec, t->cell, &s);
+  return s == fb_segment_lost();
 }
 
 PyObject *fb_py_mark_history(PyObject *module, PyObject *args) {
@@ -61,9 +62,9 @@ PyObject *fb_py_mark_history(PyObject *module, PyObject *args) {
   uint32_t slot = place_of(rec, t->cell, &s);
   if (t->leaf || slot == FB_NO_SLOT)
     return PyErr_Format(PyExc_ValueError, "[mark_history] the tensor is no result with gradient history.");
-  int status = s && s->freed ? 0
-               : s           ? add_mark(&s->marks, &s->n_marks, &s->cap_marks, slot, object)
-                             : add_mark(&rec->marks, &rec->n_marks, &rec->cap_marks, slot, object);
+  int status = s == fb_segment_lost() ? 0
+               : s                    ? add_mark(&s->marks, &s->n_marks, &s->cap_marks, slot, object)
+                                      : add_mark(&rec->marks, &rec->n_marks, &rec->cap_marks, slot, object);
   if (status < 0 || fb_tensor_track(t) < 0) /* the object may refer to the tensor */
     return NULL;
   Py_RETURN_NONE;

@@ -491,7 +491,7 @@ PyMODINIT_FUNC PyInit__recorder(void) {
     return NULL;
   if (fb_buffers_init() < 0 || fb_tensor_init(module, fb_operator_slots, fb_operator_slot_count()) < 0 ||
       fb_function_init(module) < 0 || fb_stream_init(module) < 0 || fb_program_init(module) < 0 ||
-      fb_public_init(module) < 0 || fb_shape_init(module) < 0 || fb_threads_init(module) < 0 ||
+      fb_history_init() < 0 || fb_public_init(module) < 0 || fb_shape_init(module) < 0 || fb_threads_init(module) < 0 ||
       fb_mode_add_types(module) < 0 || !fb_trie_root()) {
     Py_DECREF(module);
     return NULL;

@@ -65,7 +65,7 @@ void fb_cell_set_history(fb_cell *c, fb_segment *segment, uint32_t slot) {
   c->segment = segment;
   c->segment_slot = slot;
   if (segment)
-    segment->refs++;
+    fb_segment_hold(segment);
   if (old)
     fb_segment_release(old);
 }

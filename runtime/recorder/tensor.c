@@ -229,28 +229,18 @@ FB_HOT static void tensor_dealloc(fb_tensor *t) {
   Py_DECREF(type);
 }
 
-/* The history that nobody but this tensor holds: hooks on it may refer to the tensor again. */
-static fb_segment *own_history(const fb_tensor *t) {
-  fb_segment *s = t->cell && t->cell->refs == 1 ? t->cell->segment : NULL;
-  return s && s->refs == 1 ? s : NULL;
-}
-
 static int tensor_traverse(fb_tensor *t, visitproc visit, void *arg) {
-  const fb_segment *s = own_history(t);
   Py_VISIT(Py_TYPE(t));
   Py_VISIT(t->leaf);
   Py_VISIT(t->dict);
-  for (uint32_t i = 0; s && i < s->n_marks; i++)
-    Py_VISIT(s->marks[i].object);
+  if (t->cell && t->cell->refs == 1) /* hooks in its history may refer to it again */
+    Py_VISIT(t->cell->segment);
   return 0;
 }
 
 static int tensor_clear(fb_tensor *t) {
-  fb_segment *s = own_history(t);
-  if (s)
-    fb_marks_drop(&s->marks, &s->n_marks, &s->cap_marks);
   Py_CLEAR(t->dict);
-  return 0; /* the leaf clears its own grad */
+  return 0; /* the leaf clears its own grad, a segment its hooks */
 }
 
 static PyObject *tensor_tp_new(PyTypeObject *cls, PyObject *args, PyObject *kwargs) {

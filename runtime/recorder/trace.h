@@ -59,6 +59,7 @@ typedef struct {
   uint32_t base;       /* its slot s is slot base + s here */
   bool *linked;        /* per leaf */
   uint32_t *histories; /* per origin: where its history was imported to, or FB_NO_SLOT */
+  uint32_t ends;       /* the segment's, when the trace was last told which of its histories are used up */
 } fb_import;
 
 #define FB_MODE_BITS 12

@@ -2,7 +2,7 @@
  */
 #include "capture.h"
 
-typedef enum { FB_UNDO_DRAW, FB_UNDO_WRITE, FB_UNDO_MODIFIED, FB_UNDO_CALL, FB_UNDO_DROP } fb_undo_kind;
+typedef enum { FB_UNDO_DRAW, FB_UNDO_WRITE, FB_UNDO_MODIFIED, FB_UNDO_ENDED, FB_UNDO_CALL, FB_UNDO_DROP } fb_undo_kind;
 
 struct fb_undo {
   fb_undo_kind kind;
@@ -19,6 +19,9 @@ struct fb_undo {
       int64_t before, after;
     };
     uint32_t modified;
+    struct {
+      uint32_t *ended, n_ended;
+    };
   };
 };
 
@@ -52,7 +55,15 @@ int fb_undo_note_write(fb_recorder *rec, fb_anchor *a, uint32_t slot) {
 int fb_undo_note_modified(fb_recorder *rec, fb_segment *s, uint32_t modified, uint32_t slot) {
   if (note(rec, (fb_undo){FB_UNDO_MODIFIED, slot, .segment = s, .modified = modified}) < 0)
     return -1;
-  s->refs++;
+  fb_segment_hold(s);
+  return 0;
+}
+
+int fb_undo_note_ended(fb_recorder *rec, fb_segment *s, uint32_t *ended, uint32_t n, uint32_t slot) {
+  if (note(rec, (fb_undo){FB_UNDO_ENDED, slot, .segment = s, .ended = ended, .n_ended = n}) < 0)
+    return -1;
+  fb_segment_hold(s);
+  s->pending++;
   return 0;
 }
 
@@ -92,6 +103,9 @@ static void take_back(fb_undo *undo) {
   case FB_UNDO_MODIFIED:
     fb_segment_forget_write(undo->segment, undo->modified);
     break;
+  case FB_UNDO_ENDED:
+    fb_segment_forget_ended(undo->segment, undo->ended, undo->n_ended);
+    break;
   case FB_UNDO_CALL:
     undo->due = true;
     break;
@@ -106,6 +120,12 @@ void fb_undo_from(fb_recorder *rec, uint32_t failed) {
       take_back(&rec->undos[i]);
 }
 
+void fb_undo_ended(fb_recorder *rec) {
+  for (uint32_t i = rec->n_undos; i-- > 0;)
+    if (rec->undos[i].kind == FB_UNDO_ENDED)
+      take_back(&rec->undos[i]);
+}
+
 static void let_go(fb_undo undo) {
   PyObject *answer;
   switch (undo.kind) {
@@ -116,6 +136,11 @@ static void let_go(fb_undo undo) {
     fb_anchor_release(undo.anchor);
     break;
   case FB_UNDO_MODIFIED:
+    fb_segment_release(undo.segment);
+    break;
+  case FB_UNDO_ENDED:
+    PyMem_Free(undo.ended);
+    fb_segment_settle(undo.segment);
     fb_segment_release(undo.segment);
     break;
   case FB_UNDO_CALL:
