@@ -1,6 +1,6 @@
-"""A plug-in for Flambeau: the op `fma`, the function of that name, and the pass `drop-negations`.
+"""A plug-in for Flambeau: the op `fma`, the function of that name, and the passes `drop-negations` and `divide-once`.
 
-`ops.py` and `passes.py` are found through entry points; users import `fma` from here.
+`ops.py`, `passes.py` and `groups.py` are found through entry points; users import `fma` from here.
 """
 
 from __future__ import annotations

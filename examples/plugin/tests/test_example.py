@@ -1,4 +1,4 @@
-"""The example plug-in, where it is installed: the op on every tier, its gradient, its record's samples, the pass."""
+"""The example plug-in, where it is installed: the op on every tier, its gradient, its record's samples, the passes."""
 
 from importlib.metadata import version
 
@@ -60,8 +60,23 @@ def test_bad_calls_are_refused(sample):
     assert sample.error[1] in str(caught.value)
 
 
+@pytest.mark.parametrize("dtype", [fb.float32, fb.float64])
+def test_reciprocals_are_taken_once_and_give_nearly_the_same(dtype):
+    x = fb.rand(33, 100, dtype=dtype)
+
+    def shares():
+        return (x / x.sum(1, keepdim=True)).numpy()
+
+    with fb.compiler_options(mode="blocking"):
+        found = shares()
+    with fb.compiler_options(mode="blocking", without=("divide-once",)):
+        exact = shares()
+    assert (found != exact).any() and (np.abs(found - exact) <= np.spacing(exact)).all()
+    assert np.array_equal(exact, x.numpy() / x.sum(1, keepdim=True).numpy())
+
+
 def test_the_pass_takes_part_in_every_compilation():
-    offer = foreign.passes(Options())
-    assert foreign.named(offer) == f"'drop-negations' of flambeau-example {version('flambeau-example')}"
+    package = f"of flambeau-example {version('flambeau-example')}"
+    assert foreign.named(foreign.passes(Options())) == f"'divide-once' {package}, 'drop-negations' {package}"
     x = fb.tensor([1.0, 2.0])
     assert ((-x) * (-x)).tolist() == [1.0, 4.0]
