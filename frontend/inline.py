@@ -15,7 +15,7 @@ from flambeau.assembly import Assembly
 from flambeau.dialects import autodiff
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Builder, Value
-from flambeau.dialects.history import stop_gradient
+from flambeau.dialects.history import graft, stop_gradient
 from flambeau.dialects.record import OpRecord, find
 from flambeau.engine import GRAD_MODE
 from flambeau.function import builder
@@ -77,9 +77,11 @@ class _Tape:
         self.roots = [self._place_of(t, recorder.import_history(t)) for t in outputs]
         slots = [(t, recorder.known_history(t)) for t in inputs]  # elsewhere it does not matter for the outputs
         targets = [None if slot is None else self._place_of(t, slot) for t, slot in slots]
-        self.hooks = tensor_hooks.places()
-        self.asm = self._assembly([*(p for p, _ in self.hooks), *self.roots, *filter(None, targets)])
+        marked = tensor_hooks.slots()
+        seen = [Place(slot, hook.view, hook.starts) for slot, hook in marked if hook.view is not None]
+        self.asm = self._assembly([*seen, *self.roots, *filter(None, targets)])
         self.graph = History(self.asm, map(self.value_at, self.roots), ())
+        self.hooks = self._met(marked)
         self.builder = TensorBuilder()
         self.targets = [None if p is None else self.graph.meeting(self.value_at(p)) for p in targets]
 
@@ -148,14 +150,40 @@ class _Tape:
             recorder.free_history(programs.used_up(self.asm, self.graph, seeds, wrt, passed))
         return partial(autodiff.vjp, self.builder, self.graph, forward, seeds, wanted, self._hooks_by_value())
 
+    def _met(self, marked: Sequence[tuple[int, tensor_hooks.Hook]]) -> list[tuple[int, tensor_hooks.Hook]]:
+        """Of the hooks of the trace those that gradients can meet, with the values where they do, in the order in which they run.
+
+        What waits in the trace may have any number of others: these cost a look into sets and no call.
+        """
+        asm, made = self.asm, self.asm.facts.producers
+        met = {self.value_at(root) for root in self.roots}
+        for node in self.graph.nodes:
+            met.update(node.results, node.operands)
+        near = [
+            (slot, hook)
+            for slot, hook in marked
+            if hook.view is not None
+            or slot in asm.links
+            or slot in asm.grafts
+            or (value := asm.slots[slot]) in met
+            or value in asm.bridges
+            or (value in made and made[value].op is graft)
+        ]
+        near.sort(key=lambda pair: pair[1].order)
+        return [
+            (self.graph.meeting(self.value_at(Place(slot, hook.view, hook.starts))), hook)
+            for slot, hook in near
+            if hook.fn is not None
+        ]
+
     def hooked(self) -> list[int]:
         """The values that have hooks: these run also where no leaf is alive any more."""
-        return [self.graph.meeting(self.value_at(place)) for place, _ in self.hooks]
+        return [value for value, _ in self.hooks]
 
     def _hooks_by_value(self) -> dict[int, Callable[[Value], Value]]:
         groups: dict[int, list[tensor_hooks.Hook]] = {}
-        for place, hook in self.hooks:
-            groups.setdefault(self.graph.meeting(self.value_at(place)), []).append(hook)
+        for value, hook in self.hooks:
+            groups.setdefault(value, []).append(hook)
         return {value: partial(_run_hooks, hooks) for value, hooks in groups.items()}
 
 

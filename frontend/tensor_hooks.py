@@ -2,7 +2,7 @@
 
 A hook on a result belongs to the place in the gradient history that the tensor has at that time: it lives as long as
 the history does, whether or not the tensor does. A hook on a leaf, and a retained gradient, belong to the tensor.
-In: tensors. Out: `places()` for the engine that records gradients op by op. Next: `inline.py`.
+In: tensors. Out: `slots()` for the engine that records gradients op by op. Next: `inline.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from functools import partial
 
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
-from flambeau.shared_views import Place
 
 _serial = itertools.count()
 
@@ -22,14 +21,15 @@ _serial = itertools.count()
 class Hook:
     """A function to call with the gradient of a tensor; its result, if any, takes the gradient's place."""
 
-    def __init__(self, tensor: Tensor, fn: Callable) -> None:
+    def __init__(self, tensor: Tensor, fn: Callable, is_owned: bool) -> None:
         self.fn: Callable | None = fn
         self.order = next(_serial)
         self.view, _, self.starts = recorder.view_info(tensor)
-        self.owner: weakref.ref[Tensor] | None = None
+        self.owner = weakref.ref(tensor) if is_owned else None
         number = self.order
-        _live[number] = weakref.ref(self, lambda _: _live.pop(number, None))
-        self._number = number
+        live = _owned if is_owned else _of_histories
+        live[number] = weakref.ref(self, lambda _: live.pop(number, None))
+        self._number, self._live = number, live
 
     def run(self, gradient: Tensor) -> Tensor:
         fn = self.fn
@@ -42,19 +42,21 @@ class Hook:
             )
         return replaced
 
-    def place(self) -> Place | None:
+    def slot(self) -> int | None:
         """Where the owner is in the current trace, if it is there."""
         tensor = self.owner() if self.owner is not None else None
-        slot = None if tensor is None else recorder.known_history(tensor)
-        return None if slot is None else Place(slot, self.view, self.starts)
+        return None if tensor is None else recorder.known_history(tensor)
+
+    def forget(self) -> None:
+        self.fn = None
+        self._live.pop(self._number, None)
 
 
 class Retained(Hook):
     """Keeps the gradient that the hooks leave in `.grad` of its tensor."""
 
     def __init__(self, tensor: Tensor) -> None:
-        super().__init__(tensor, self._keep)
-        self.owner = weakref.ref(tensor)
+        super().__init__(tensor, self._keep, is_owned=True)
         self.order += 1 << 60  # after all hooks
 
     def _keep(self, gradient: Tensor) -> None:
@@ -65,7 +67,9 @@ class Retained(Hook):
             tensor.__dict__["_retained_grad"] = gradient if before is None else before + gradient
 
 
-_live: dict[int, weakref.ref[Hook]] = {}  #: a dict: other threads may add hooks while it is listed
+#: Hooks that belong to tensors, and those that belong to histories. Dicts: other threads may add hooks while they are listed.
+_owned: dict[int, weakref.ref[Hook]] = {}
+_of_histories: dict[int, weakref.ref[Hook]] = {}
 
 
 class Handle:
@@ -77,22 +81,19 @@ class Handle:
     def remove(self) -> None:
         hook = self._hook()
         if hook is not None:
-            hook.fn = None
-            _live.pop(hook._number, None)
+            hook.forget()
 
 
 def hooked() -> bool:
     """Whether any tensor or history has hooks."""
-    return bool(_live)
+    return bool(_owned or _of_histories)
 
 
-def places() -> list[tuple[Place, Hook]]:
-    """The hooks of the current trace and of those imported into it, in the order in which they run at one place."""
-    found = [(Place(slot, hook.view, hook.starts), hook) for slot, hook in recorder.trace_marks()]
-    live = [hook for ref in list(_live.values()) if (hook := ref()) is not None]
-    owned = [(hook.place(), hook) for hook in live if hook.owner is not None]
-    found += [(place, hook) for place, hook in owned if place is not None]
-    return sorted(((p, h) for p, h in found if h.fn is not None), key=lambda pair: pair[1].order)
+def slots() -> list[tuple[int, Hook]]:
+    """The hooks of the current trace and of those imported into it, with the slots where they are: as many as there are, of which
+    most have nothing to do with what is differentiated now."""
+    owned = [(hook.slot(), hook) for ref in list(_owned.values()) if (hook := ref()) is not None]
+    return [*recorder.trace_marks(), *((slot, hook) for slot, hook in owned if slot is not None)]
 
 
 def register_hook(tensor: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Handle:
@@ -100,9 +101,8 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Ha
     takes its place. Returns a handle with `remove()`. Raises RuntimeError for a tensor that does not require grad."""
     if not tensor.requires_grad:
         raise RuntimeError("[register_hook] the tensor does not require grad. Call requires_grad_() first.")
-    made = Hook(tensor, hook)
-    if recorder.is_of_leaf(tensor):
-        made.owner = weakref.ref(tensor)
+    made = Hook(tensor, hook, is_owned=recorder.is_of_leaf(tensor))
+    if made.owner is not None:
         tensor.__dict__.setdefault("_hooks", []).append(made)
     else:
         recorder.mark_history(tensor, made)
