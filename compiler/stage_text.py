@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from flambeau.compiler import boundary, stages, targets
 from flambeau.compiler.groups.form import Group
@@ -194,6 +195,7 @@ def _from_groups(text: str, passes: Sequence[Pass], last: str, options: Options,
     mlir.prepare(whole)  # refuses a pipeline before the text is read
     module = reading.module(text)
     mlir.run(module, whole)
+    passes = _after_modules(module, passes)
     works = {}
     for name, group in reading.read(module).items():
         work = works[name] = Work(Graph(sizes=group.sizes), options)
@@ -203,6 +205,21 @@ def _from_groups(text: str, passes: Sequence[Pass], last: str, options: Options,
         work.groups = [group]
         run_stages(work, LINALG, last)
     return _text(works, last, options.target)
+
+
+def _after_modules(module: Any, passes: Sequence[Pass]) -> list[Pass]:
+    """Run the passes on what is no group yet, which come first; returns the others."""
+    from flambeau.compiler import mlir
+
+    on_modules = [p for p in passes if isinstance(p, on_groups.ModulePass) and p.on_modules]
+    if on_modules != list(passes[: len(on_modules)]):
+        raise ValueError(
+            f"[{on_modules[-1].name}] the pass works on what is no group yet. Name it before other passes."
+        )
+    with mlir.context():
+        for each in on_modules:
+            each.rewrite(module)
+    return list(passes[len(on_modules) :])
 
 
 def _on_group(each: Pass, group: Group) -> Group:

@@ -7,12 +7,16 @@ import warnings
 
 import numpy as np
 import pytest
-from flambeau.compiler import driver, pool
+from flambeau.compiler import driver, pool, stage_text
 from flambeau.compiler.generic import to_array
+from flambeau.compiler.groups import reading
+from flambeau.compiler.groups.builder import from_cluster
 from flambeau.compiler.groups.form import Generic, GroupError
+from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.opt import main
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import on_groups
+from flambeau.compiler.passes.assign_orders import AssignOrders
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32
@@ -251,3 +255,61 @@ def renumbered(op):
 
 def test_some_group_checks():
     assert any(on_groups.failures(make()) for make in GROUPS.values())
+
+
+# ---- orders for what has none
+
+NAMED = {
+    "matmul": (
+        "linalg.matmul ins(%x, %y : tensor<40x50xf32>, tensor<50x60xf32>)",
+        [(40, 50), (50, 60)],
+        (40, 60),
+        lambda x, y: find("matmul")(x, y),
+    ),
+    "batches": (
+        "linalg.batch_matmul ins(%x, %y : tensor<3x1x50xf32>, tensor<3x50x60xf32>)",
+        [(3, 1, 50), (3, 50, 60)],
+        (3, 1, 60),
+        lambda x, y: find("matmul")(x, y),
+    ),
+    "columns": (
+        "linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d1)>], "
+        'iterator_types = ["reduction", "parallel"]} ins(%x : tensor<40x50xf32>)',
+        [(40, 50)],
+        (50,),
+        lambda x: find("sum")(x, axes=(0,)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_named_ops_with_orders_are_the_groups_of_our_own(name, tmp_path, capsys):
+    """`assign-orders` gives them what the compiler itself would: the same group, so the same kernels."""
+    op, shapes, shape, make = NAMED[name]
+    types = ["x".join(map(str, s)) for s in (*shapes, shape)]
+    arguments = ", ".join(f"%{n}: tensor<{t}xf32>" for n, t in zip("xy", types[:-1]))
+    whole = f"tensor<{types[-1]}xf32>"
+    body = (
+        "{ ^bb0(%a: f32, %s: f32):\n %t = arith.addf %s, %a : f32\n linalg.yield %t : f32\n }"
+        if "generic" in op
+        else ""
+    )
+    (tmp_path / "named.mlir").write_text(
+        f"func.func @f({arguments}) -> {whole} {{\n  %zero = arith.constant 0.0 : f32\n  %e = tensor.empty() : {whole}\n"
+        f"  %i = linalg.fill ins(%zero : f32) outs(%e : {whole}) -> {whole}\n"
+        f"  %0 = {op} outs(%i : {whole}) {body} -> {whole}\n  return %0 : {whole}\n}}\n"
+    )
+    assert main([str(tmp_path / "named.mlir"), "--assign-orders"]) == 0
+    found = reading.parse_group(capsys.readouterr().out)
+    builder = GraphBuilder()
+    builder.graph.outputs = [make(*(builder.input(Aval(s, float32)) for s in shapes)).id]
+    assert found == from_cluster(builder.graph)
+
+
+def test_passes_on_what_is_no_group_yet_come_first(tmp_path, capsys):
+    (tmp_path / "f.mlir").write_text(print_group(GROUPS["elementwise"]()))
+    assert main([str(tmp_path / "f.mlir"), "--assign-orders"]) == 0
+    assert reading.parse_group(capsys.readouterr().out) == GROUPS["elementwise"]()
+    module = reading.module((tmp_path / "f.mlir").read_text())
+    with pytest.raises(ValueError, match=r"\[assign-orders\] the pass works on what is no group yet. Name it before"):
+        stage_text._after_modules(module, [on_groups.GroupPass(), AssignOrders()])

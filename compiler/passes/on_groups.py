@@ -27,8 +27,10 @@ class ModulePass(GroupPass):
     """A pass on a group as MLIR's Python bindings show it: `rewrite(module)` changes a module with one `func.func` in place.
 
     It runs inside of the module's context. Named ops of `linalg` are generalized afterwards; loops over tiles become hints
-    for the op's schedule.
+    for the op's schedule. One that is `on_modules` is for `flambeau-opt`, and works on what is no group yet.
     """
+
+    on_modules: ClassVar[bool] = False
 
     def rewrite(self, module: Any) -> None:
         raise NotImplementedError

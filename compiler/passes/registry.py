@@ -23,6 +23,7 @@ BUILT_IN = {
     "legalise-devices": "flambeau.compiler.passes.legalise_devices:LegaliseDevices",
     "canonical-nans": "flambeau.compiler.passes.canonical_nans:CanonicalNans",
     "reference-calls": "flambeau.compiler.passes.reference_calls:ReferenceCalls",
+    "assign-orders": "flambeau.compiler.passes.assign_orders:AssignOrders",
     "cluster": "flambeau.compiler.passes.cluster:ClusterKernels",
 }
 

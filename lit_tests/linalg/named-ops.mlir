@@ -1,5 +1,5 @@
 // RUN: not flambeau-opt %s 2>&1 | filecheck %s
-// Named ops are generalized. One that folds has no order, and is refused until somebody gives it one.
+// Named ops are generalized. One that folds has no order, and is refused until `assign-orders` gives it one.
 
 // CHECK-LABEL: func.func @sum(
 // CHECK: linalg.generic {
