@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from flambeau.dialects.orders import CHAIN, CHUNK, LANES
+from flambeau.dialects.size import Int
 
 Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def is_inner(shape: Sequence[int], axes: Sequence[int]) -> bool:
+def is_inner(shape: Sequence[Int], axes: Sequence[int]) -> bool:
     """Whether the last axis that is not a unit dimension is reduced."""
     wide = [axis for axis, n in enumerate(shape) if n != 1]
     return bool(wide) and wide[-1] in axes
