@@ -1,15 +1,13 @@
-"""Devices by name: what code they run, and how this process reaches their memory.
+"""Compiling for several devices: their targets, and what is lowered and linked for whatever device.
 
-In: a device's name, as types have it. Out: `Device`; the targets of a program's devices, for `Options.devices`; lowered clusters
-and linked plans, for whatever device. Devices are opened when something is first to run there, and stay open. `register` adds one.
-Next: `driver.py`, `stages.py`, `kernel_cache.py`.
+In: programs whose types name devices. Out: the targets of a program's devices, for `Options.devices`; lowered groups; linked plans.
+Next: `runtime/devices.py`, which knows devices by name; `driver.py`, `stages.py`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from flambeau.compiler.groups.form import Group
@@ -19,35 +17,7 @@ from flambeau.compiler.plan import Program
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
 from flambeau.runtime import _binding as runtime
-
-
-@dataclass(frozen=True)
-class Device:
-    """`target` is what code for it is compiled for; `handle` is how the runtime reaches it."""
-
-    name: str
-    target: str
-    handle: Any
-
-
-_known: dict[str, Device] = {}
-
-
-def register(device: Device) -> None:
-    """Make a device known under its name."""
-    _known[device.name] = device
-
-
-def find(name: str) -> Device:
-    """The device of that name. Raises RuntimeError where there is none."""
-    if name not in _known:
-        number = re.fullmatch(r"cuda:(\d+)", name)
-        if number is None:
-            raise RuntimeError(f"[device] there is no device '{name}'. Use 'cpu', or 'cuda:0' and such.")
-        handle = runtime.Device(None, int(number[1]))
-        major, minor = handle.capability
-        register(Device(name, f"sm_{major}{minor}", handle))
-    return _known[name]
+from flambeau.runtime.devices import find
 
 
 def with_targets(graph: Graph, options: Options) -> Options:

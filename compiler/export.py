@@ -23,7 +23,7 @@ from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.compiler.targets import platforms
 from flambeau.compiler.targets.platforms import Platform
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.dtypes import SUPPORTED, from_numpy
 from flambeau.dialects.graph import Graph
 
@@ -55,6 +55,8 @@ def problems(graph: Graph) -> list[str]:
     found = []
     if graph.sizes:
         found.append(f"{len(graph.sizes)} extents are known at run time only: record the program for one shape")
+    if places := sorted({a.device for a in graph.avals} - {CPU}):
+        found.append(f"tensors lie on {', '.join(places)}: move the model to the CPU, with model.to('cpu')")
     for inner, node in graph.walk():
         where = f" at {node.loc}" if node.loc else ""
         if node.op.effect:

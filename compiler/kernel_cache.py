@@ -20,6 +20,7 @@ from flambeau.compiler.object_store import ObjectStore
 from flambeau.compiler.options import Options
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.locks import process_lock
+from flambeau.runtime import devices
 
 #: The version of `fb_kernel` in `flambeau/runtime.h` that kernels are compiled for.
 ABI_VERSION = 1
@@ -141,8 +142,6 @@ def _load(source: KernelSource, code: bytes) -> int:
     """The address of a kernel's code, once it is where it runs."""
     if source.device == CPU:
         return loader.load(code)
-    from flambeau.compiler import devices
-
     return devices.find(source.device).handle.load(code)
 
 

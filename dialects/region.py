@@ -6,10 +6,11 @@ In: types, rules, `Region`s. Out: `Region`s, and what the records of ops that ru
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flambeau.dialects import autodiff
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.graph import Graph, Region
 
@@ -27,7 +28,8 @@ def inlined(region: Region, values: Sequence[Value]) -> list[Value]:
     known = dict(zip(graph.inputs, values, strict=True))
     for node in graph.nodes:
         b.loc = node.loc or b.loc
-        results = b.emit_all(node.op, [known[v] for v in node.operands], node.attrs)
+        with b.on(values[0].aval.device):
+            results = b.emit_all(node.op, [known[v] for v in node.operands], node.attrs)
         known.update(zip(node.results, results, strict=True))
     return [known[v] for v in graph.outputs]
 
@@ -42,6 +44,22 @@ def without_dead_code(graph: Graph) -> Graph:
         made.nodes.append(node._replace(operands=operands, results=results))
     made.outputs = [ids[v] for v in graph.outputs]
     return made
+
+
+def at_home(graph: Graph) -> Graph:
+    """The program with the CPU's types, without what moves values. Regions are such: they run where their op does."""
+    if all(a.device == CPU for a in graph.avals):
+        return graph
+    ids = {v: v for v in range(len(graph.avals))}
+    nodes = []
+    for node in graph.nodes:
+        operands = tuple([ids[v] for v in node.operands])
+        if node.op.moves_to is None:
+            nodes.append(node._replace(operands=operands))
+        else:
+            ids.update(zip(node.results, operands, strict=True))
+    outputs = [ids[v] for v in graph.outputs]
+    return replace(graph, avals=[a.on(CPU) for a in graph.avals], nodes=nodes, outputs=outputs)
 
 
 def reads(region: Region) -> list[bool]:

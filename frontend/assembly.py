@@ -169,8 +169,8 @@ class Assembly:
             self.inputs.append(slot)
             self.roots[slot] = slot
 
-    def _input(self, offset, provided, slot, shape, dtype, requires_grad, is_leaf) -> None:
-        self._enter(offset, provided, slot, Aval(shape, dtype))
+    def _input(self, offset, provided, slot, shape, dtype, requires_grad, is_leaf, device) -> None:
+        self._enter(offset, provided, slot, Aval(shape, dtype, device))
         if requires_grad and not is_leaf:
             self.differentiable.append(offset + slot)
         self.keeps.add(offset + slot)

@@ -15,11 +15,12 @@ from flambeau import border as _border
 from flambeau import inline, programs, tensor_hooks
 from flambeau import missing as _missing
 from flambeau.declarations import Unsampled, declare, declared
-from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.tape.common import ops
 from flambeau.engine import GRAD_MODE
 from flambeau.function import Static, Tensor_, Tensors, function, view
+from flambeau.inline import aval_of
+from flambeau.placing import apart
 from flambeau.promotion import result_dtype
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
@@ -176,7 +177,7 @@ def _joined(outs: list[Tensor], given: list[Tensor | None]) -> Tensor:
                 f"[backward] a tensor of shape {t.shape} does not require grad and has no gradient history. "
                 "Compute it from tensors that require grad, while gradients are enabled."
             )
-        programs.check_seed("backward", Aval(t.shape, t.dtype), None if g is None else Aval(g.shape, g.dtype))
+        programs.check_seed("backward", aval_of(t), None if g is None else aval_of(g))
     weights = tuple(i for i, g in enumerate(given) if g is not None)
     with enable_grad():
         return _weighted(outs, [g.detach() for g in given if g is not None], weights)
@@ -252,6 +253,8 @@ def _set_data(tensor: Tensor, value: Tensor) -> None:
     if tensor.is_leaf:
         recorder.set_cell(tensor, detach(value))
         return
+    if tensor._place != value._place:
+        raise apart("data", (tensor._place, value._place))
     if (tensor.shape, tensor.dtype) != (value.shape, value.dtype):
         raise RuntimeError(
             f"[data] {value.dtype.name} of shape {value.shape} is assigned to a result that is {tensor.dtype.name} of "

@@ -82,7 +82,8 @@ def token() -> Tensor:
 
 def follow(new: Tensor) -> None:
     """What this thread calls from now on comes after the token `new`; if that is lost with a trace that fails, after the one
-    before."""
+    before. Tokens lie on the CPU: so calls with tensors of any device come one after the other."""
+    new = new.cpu()
     here, before = order(), token()
     recorder.if_lost(new, partial(here.put_back, before))
     here.token = new
@@ -128,7 +129,7 @@ def _record(name: str, function: Callable[..., Any], args: Sequence[Any]) -> Non
     calls = order().calls
     calls[number] = _Call(function, tuple((tuple(x.shape), x.dtype) for x in args))
     _all[number] = calls
-    follow(_call(token(), number, [x.detach() for x in args]))
+    follow(_call(token(), number, [x.detach().cpu() for x in args]))
 
 
 def print_(text: str, *args: Tensor) -> None:

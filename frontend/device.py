@@ -1,13 +1,16 @@
-"""Devices: `device("cpu")` is where tensors live; others are objects with a name, and say what is missing where a tensor is placed
-there."""
+"""Devices as users name them: `device("cpu")`, `device("cuda", 1)`. Where one is missing, placing a tensor there says why.
+
+In: what a user gave. Out: `place`, the name that types have for it. Next: `runtime/devices.py`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from flambeau.declarations import Unsampled, declared
-from flambeau.runtime import _binding as runtime
+from flambeau.runtime import devices
 
 #: What devices may be called.
 TYPES = ("cpu", "cuda", "meta", "mps", "xpu")
@@ -15,7 +18,7 @@ TYPES = ("cpu", "cuda", "meta", "mps", "xpu")
 
 @dataclass(frozen=True, init=False)
 class device:
-    """Where a tensor lives: `device("cpu")`, or `device("cuda", 1)` and such, where none can live so far. Compares and prints as
+    """Where a tensor lives: `device("cpu")`, or `device("cuda", 1)` and such, which need not be there. Compares and prints as
     PyTorch's does. Raises RuntimeError for names that no device has.
     """
 
@@ -26,7 +29,7 @@ class device:
         name, colon, number = str(type).partition(":")
         if (colon and not number.isdecimal()) or (index is not None and (colon or index < 0)):
             raise RuntimeError(f"[device] '{type}' is no device. Write its number after the colon, as in '{name}:0'.")
-        if name not in TYPES:
+        if name not in TYPES and name not in devices.kinds():
             raise RuntimeError(f"[device] '{type}' is no device. Use one of {', '.join(TYPES)}: tensors live on 'cpu'.")
         object.__setattr__(self, "type", name)
         object.__setattr__(self, "index", int(number) if number else index)
@@ -39,30 +42,34 @@ class device:
         return f"device(type='{self.type}'{index})"
 
 
-def _cuda_reason(number: int) -> str:
-    """Why tensors cannot live on an NVIDIA GPU."""
-    try:
-        found = runtime.cuda_device(None, number)
-    except RuntimeError as e:
-        return str(e)
-    return f"tensors cannot live on {found['name']} yet, kernels can be compiled for it only. Use device('cpu')."
-
-
 #: How functions take a device; None is the CPU.
 Device: TypeAlias = "str | device | None"
 
 CPU = device("cpu")
 
 
-def check_device(given: str | device | None) -> None:
-    """Raise RuntimeError unless `given`, where a tensor is to be placed, is None or the CPU."""
+def place(given: Device) -> str:
+    """The name that types have for a device on which a tensor is to lie; None is the CPU. Raises RuntimeError for one that is not
+    there."""
     if given is None or given is CPU:
-        return
-    place = device(given)
-    if place.type == "cuda":
-        raise RuntimeError(f"[device] '{place}' is not available: {_cuda_reason(place.index or 0)}")
-    if place.type != "cpu":
-        raise RuntimeError(f"[device] '{place}' is not available: tensors live on 'cpu' only. Use device('cpu').")
+        return "cpu"
+    wanted = device(given)
+    if wanted.type == "cpu":
+        return "cpu"
+    if wanted.type not in ("cuda", *devices.kinds()):
+        raise RuntimeError(f"[device] '{wanted}' is not available: tensors live on 'cpu' only. Use device('cpu').")
+    name = f"{wanted.type}:{wanted.index or 0}"
+    try:
+        devices.find(name)
+    except RuntimeError as e:
+        raise RuntimeError(f"[device] '{wanted}' is not available: {e}") from None
+    return name
+
+
+@lru_cache(maxsize=64)
+def named(place: str) -> device:
+    """The device that types name so."""
+    return CPU if place == "cpu" else device(place)
 
 
 @declared(free="flambeau", samples=Unsampled("takes no tensors"))

@@ -21,6 +21,7 @@ from flambeau.dialects.history import overwrite, stop_gradient
 from flambeau.dialects.record import find
 from flambeau.dialects.size import Int, current
 from flambeau.function import RuleBuilder, building
+from flambeau.placing import apart, place_of, placed
 from flambeau.runtime import recorder
 from flambeau.view_chains import same_before
 
@@ -46,12 +47,14 @@ class ViewStep(NamedTuple):
     statics: dict[str, Any]
     n_starts: int
 
-    def arguments(self, starts: Sequence[Value]) -> dict[str, Any]:
+    def arguments(self, x: Value, starts: Sequence[Value]) -> dict[str, Any]:
+        """Those after the first, `x`. Starts come from the CPU."""
         name = next((p[0] for p in self.function.params if p[1] == "starts"), None)
-        return {**self.statics, name: tuple(starts)} if name else self.statics
+        return {**self.statics, name: tuple([placed(s, x.aval.device) for s in starts])} if name else self.statics
 
     def read(self, x: Value, starts: Sequence[Value]) -> Value:
-        return self.function.rule(x, **self.arguments(starts))
+        with x.builder.on(x.aval.device):
+            return self.function.rule(x, **self.arguments(x, starts))
 
     def put(self, base: Value, new: Value, starts: Sequence[Value]) -> Value:
         put = getattr(self.function, "put", None)
@@ -59,7 +62,8 @@ class ViewStep(NamedTuple):
             raise RuntimeError(
                 f"[{self.function.name}] elements of this view share memory. Write to a copy: x.clone()."
             )
-        return put(base, new, **self.arguments(starts))
+        with base.builder.on(base.aval.device):
+            return put(base, new, **self.arguments(base, starts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,8 @@ class View:
 
 
 class Operand:
-    """One tensor or number of a call, as its rule sees it: `value`; `info` is what the recorder said of it."""
+    """One tensor or number of a call, as its rule sees it: `value`, on the builder's device; `info` is what the recorder said of
+    it."""
 
     def __init__(self, info: Any, b: GraphBuilder) -> None:
         self.info, self.graph = info, b.graph
@@ -119,7 +124,7 @@ class Operand:
         if info is None:
             return
         if info[0] == "scalar":
-            v = b.input(Aval((), SCALARS[info[1]]))
+            v = placed(b.input(Aval((), SCALARS[info[1]])), b.device)
             self.value = Weak(b, v.id, v.aval)
         elif info[0] == "number":
             self.value = info[1]
@@ -127,10 +132,10 @@ class Operand:
             self._tensor(info, b)
 
     def _tensor(self, info: tuple, b: GraphBuilder) -> None:
-        _, shape, dtype, self.requires_grad, self.is_leaf, self.view, _ = info
-        self.base = b.input(self.view.base if self.view else Aval(shape, dtype))
+        _, shape, dtype, self.requires_grad, self.is_leaf, self.view, _, device = info
+        self.base = b.input(self.view.base if self.view else Aval(shape, dtype, device))
         self.starts = [b.input(START) for _ in range(self.view.n_starts)] if self.view else []
-        self.value = self.view.read(self.base, self.starts) if self.view else self.base
+        self.value = placed(self.view.read(self.base, self.starts) if self.view else self.base, b.device)
 
     def replaced(self, new: Value) -> Value:
         """The base after this operand was overwritten by `new`."""
@@ -159,6 +164,7 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
         info, n_starts = infos
         return _expand_view(function, info, n_starts, statics, mode)
     b = RuleBuilder()
+    b.device = place_of(function, infos, statics)
     operands: list[Operand] = []
     arguments, places = dict(statics), {}
     names = [p[0] for p in function.params if p[1] not in ("static", "size", "starts", "default")]
@@ -184,7 +190,7 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
     b.graph.outputs = _own(b, results)
     if any(o.requires_grad for o in operands):
         b.graph.outputs = [v if g else _cut(b, v) for v, g in zip(b.graph.outputs, grads)]
-    types = tuple((r.shape, r.dtype, g) for r, g in zip(results, grads))
+    types = tuple((r.shape, r.dtype, g, r.aval.device) for r, g in zip(results, grads))
     cost = 0 if current() else nanoseconds(b.graph)
     return Expansion(function.name, b.graph, cost, b.draws), types, tuple(writes), single
 
@@ -207,10 +213,10 @@ def _own(b: GraphBuilder, results: Sequence[Value]) -> list[int]:
 
 def _expand_view(function: Any, info: tuple, n_starts: int, statics: dict[str, Any], mode: int) -> tuple:
     """The chain of the operand with one more step. Outside of grad mode a view is cut from history, as in PyTorch."""
-    _, shape, dtype, requires_grad, _, parent, _ = info
+    _, shape, dtype, requires_grad, _, parent, _, device = info
     step = ViewStep(function, statics, n_starts)
     b = RuleBuilder()
-    x = b.input(Aval(shape, dtype))
+    x = b.input(Aval(shape, dtype, device))
     with building(b):
         result = step.read(x, [b.input(START) for _ in range(n_starts)])
     detached = getattr(function, "detach", False) or (requires_grad and not mode & GRAD_MODE)
@@ -247,6 +253,8 @@ def _write(
             raise RuntimeError(
                 f"[{name}] {what} tensor that requires grad is changed in place. Use fb.no_grad() or a copy."
             )
+        if target.base.aval.device != results[i].aval.device:
+            raise apart(name, (target.base.aval.device, results[i].aval.device))
         results[i] = target.replaced(_fit(name, results[i], target.value))
         detached = target.view is not None and target.view.detached
         keeps = not detached and bool(mode & GRAD_MODE and target.requires_grad)

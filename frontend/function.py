@@ -198,12 +198,14 @@ def inplace(
     name: str | None = None,
     writes: int | str = 1,
     fallible: bool = False,
+    moves: bool = False,
 ) -> Callable[[Callable], Function]:
     """An in-place function: leading results replace the values of the first `writes` operands, or of every
-    tensor in the parameters named by a comma-separated string. The call returns the first operand, or None."""
+    tensor in the parameters named by a comma-separated string. The call returns the first operand, or None. `moves`: operands
+    may lie on other devices than the first, and are moved to it."""
 
     def define(rule: Callable) -> Function:
-        made = _define(rule, "inplace", name, writes=writes, fallible=fallible)
+        made = _define(rule, "inplace", name, writes=writes, fallible=fallible, moves=moves)
         if free or method:
             declare(made, made.name, free=free, method=method, samples=samples)
         return made

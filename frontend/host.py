@@ -10,11 +10,11 @@ import math
 from typing import Any
 
 import numpy as np
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.builder import Builder, Value
 from flambeau.dialects.dtypes import SUPPORTED, DType, from_numpy, is_inexact
 from flambeau.dialects.tape.elementwise import saturate
-from flambeau.runtime import Buffer, OutOfMemory, recorder
+from flambeau.runtime import Buffer, OutOfMemory, devices, recorder
 from flambeau.runtime.recorder import Tensor
 
 
@@ -45,12 +45,14 @@ def empty_array(shape: tuple[int, ...], dtype: DType) -> tuple[Buffer, np.ndarra
     return buffer, np.ndarray(shape, dtype.numpy, buffer=memoryview(buffer))
 
 
-def copied(array: np.ndarray, dtype: DType | None = None, *, cls: type | None = None) -> Tensor:
-    """A tensor of its own memory with the elements of `array`, converted as the op `cast` converts."""
+def copied(array: np.ndarray, dtype: DType | None = None, *, cls: type | None = None, there: str = CPU) -> Tensor:
+    """A tensor of its own memory, on device `there`, with the elements of `array`, converted as the op `cast` converts."""
     dtype = check_supported("tensor", dtype or from_numpy(array.dtype))
     buffer, target = empty_array(array.shape, dtype)
     target[...] = saturate(array, dtype) if is_inexact(array) or dtype.is_narrow else array
-    return recorder.tensor_from_buffer(buffer, array.shape, dtype, cls=cls)
+    if there != CPU:
+        buffer = devices.find(there).handle.upload(buffer)
+    return recorder.tensor_from_buffer(buffer, array.shape, dtype, cls=cls, device=there)
 
 
 def shared(array: np.ndarray) -> Tensor:
@@ -88,11 +90,13 @@ class _ArrayBuilder(Builder):
 
 
 def array_of(tensor: Tensor) -> np.ndarray:
-    """The elements of `tensor` in an array that may share its memory and must not be written to."""
+    """The elements of `tensor` in an array that may share its memory and must not be written to; a copy of those on a device."""
     memory = recorder.memory(tensor)
     if memory is not None:
         return np.ndarray(*memory)
     buffer = recorder.realize(tensor)
+    if tensor._place != CPU:
+        buffer = devices.find(tensor._place).handle.download(buffer)
     view, base_shape, starts = recorder.view_info(tensor)
     dtype = tensor.dtype.numpy
     base = np.ndarray(base_shape, dtype, buffer=buffer)
@@ -112,6 +116,11 @@ def is_whole(tensor: Tensor) -> bool:
 
 
 def exported(tensor: Tensor) -> np.ndarray:
-    """An array that shares the memory of `tensor`, or a copy if its view cannot be expressed in strides."""
+    """An array that shares the memory of `tensor`, or a copy if its view cannot be expressed in strides. Raises TypeError for a
+    tensor on another device."""
+    if tensor._place != CPU:
+        raise TypeError(
+            f"[numpy] the tensor lies on {tensor._place}, whose memory cannot be shared. Use x.cpu() first."
+        )
     recorder.set_shared(tensor, True)
     return array_of(tensor)

@@ -13,10 +13,11 @@ from typing import Any
 from flambeau import programs, regions, tensor_hooks
 from flambeau.assembly import Assembly
 from flambeau.dialects import autodiff
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.builder import Builder, Value
 from flambeau.dialects.history import graft, stop_gradient
 from flambeau.dialects.record import OpRecord, find
+from flambeau.dialects.tape.transfer import to_device
 from flambeau.engine import GRAD_MODE
 from flambeau.function import builder
 from flambeau.reach import History
@@ -46,6 +47,11 @@ def primitive(op: OpRecord) -> Function:
     return found
 
 
+def aval_of(tensor: Tensor) -> Aval:
+    """The type of a tensor."""
+    return Aval(tensor.shape, tensor.dtype, tensor._place)
+
+
 class TensorBuilder(Builder):
     """Records every op it is given; the `id` of its values is a tensor."""
 
@@ -55,15 +61,17 @@ class TensorBuilder(Builder):
         if op.regions:
             return tuple(map(self.value, regions.record(op, [v.id for v in operands], attrs)))
         made = primitive(op)([v.id for v in operands], *attrs)
+        if not operands and self.device != CPU:  # recorded functions do not say where what they make of nothing lies
+            made = primitive(to_device)([made], self.device)
         return tuple(map(self.value, made)) if type(made) is tuple else (self.value(made),)
 
     def value(self, tensor: Tensor) -> Value:
-        return Value(self, tensor, Aval(tensor.shape, tensor.dtype))
+        return Value(self, tensor, aval_of(tensor))
 
 
 def same(tensor: Tensor) -> Tensor:
     """A tensor with the same elements, computed from `tensor`: its history goes on there."""
-    return primitive(find("add"))([tensor, TensorBuilder().constant(-0.0, tensor.dtype, tensor.shape).id])
+    return primitive(find("add"))([tensor, TensorBuilder().value(tensor).like(-0.0).id])
 
 
 # ---- the engine -----------------------------------------------------------------------------------------------

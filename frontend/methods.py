@@ -13,11 +13,12 @@ import numpy as np
 from flambeau import host, layout
 from flambeau.border import public
 from flambeau.declarations import Unsampled, attribute, declare, declared
-from flambeau.device import CPU
+from flambeau.device import CPU, Device, named, place
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.functions import assemble, choose, compare, shape
 from flambeau.functions.create import empty, full, ones, zeros
 from flambeau.functions.from_data import tensor
+from flambeau.functions.transfer import moved
 from flambeau.memory_format import checked, lies_so
 from flambeau.printing import tensor_text
 from flambeau.promotion import get_default_dtype
@@ -49,7 +50,7 @@ declare(
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     """The elements as a NumPy array that shares memory with the tensor; `force` gives a copy in any case.
 
-    Raises RuntimeError for a tensor that requires grad, unless `force`.
+    Raises RuntimeError for a tensor that requires grad, TypeError for one on another device, unless `force`.
     """
     if force:
         return host.array_of(self.detach()).copy()
@@ -80,13 +81,15 @@ def dlpack(self: Tensor, **kwargs: Any) -> Any:
     """A DLPack capsule that shares memory. Raises BufferError for a tensor that requires grad."""
     if self.requires_grad:
         raise BufferError("[dlpack] the tensor requires grad. Use x.detach().")
+    if self._place != CPU.type:
+        raise BufferError(f"[dlpack] the tensor lies on {self._place}, whose memory cannot be shared. Use x.cpu().")
     return host.exported(self).__dlpack__(**kwargs)
 
 
 @declared(method="__dlpack_device__", samples=_LOOKS)
 def dlpack_device(self: Tensor) -> tuple[int, int]:
-    """Device type 1, the CPU."""
-    return (1, 0)
+    """Device type 1, the CPU, or 2, a GPU, and its number."""
+    return (2, self.device.index) if self.is_cuda else (1, 0)
 
 
 @declared(method="__deepcopy__", samples=_LOOKS)
@@ -94,7 +97,7 @@ def deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     """A leaf of its own storage with the same values. Raises RuntimeError for a tensor with gradient history."""
     if not self.is_leaf:
         raise RuntimeError("[deepcopy] only leaf tensors can be copied deeply. Use x.detach().clone().")
-    made = memo[id(self)] = _leaf(host.copied(host.array_of(self)), self.requires_grad, type(self))
+    made = memo[id(self)] = _leaf(host.copied(host.array_of(self), there=self._place), self.requires_grad, type(self))
     return made
 
 
@@ -102,9 +105,9 @@ def _leaf(data: Tensor, requires_grad: bool, cls: type) -> Tensor:
     return data if cls is Tensor and not requires_grad else recorder.make_leaf(data, requires_grad, cls)
 
 
-def rebuild(array: np.ndarray, requires_grad: bool, cls: type) -> Tensor:
-    """A leaf from what `__reduce_ex__` stored."""
-    return _leaf(host.copied(array), requires_grad, cls)
+def rebuild(array: np.ndarray, requires_grad: bool, cls: type, there: str = CPU.type) -> Tensor:
+    """A leaf from what `__reduce_ex__` stored. Raises RuntimeError where the device that it lay on is not there."""
+    return _leaf(host.copied(array, there=place(there)), requires_grad, cls)
 
 
 @declared(method="__reduce_ex__", samples=_LOOKS)
@@ -112,7 +115,8 @@ def reduce_ex(self: Tensor, protocol: int) -> tuple[Any, ...]:
     """Pickling, by value. Raises RuntimeError for a tensor with gradient history."""
     if not self.is_leaf:
         raise RuntimeError("[pickle] only leaf tensors can be pickled. Use x.detach().")
-    return rebuild, (host.array_of(self).copy(), self.requires_grad, type(self))
+    there = () if self._place == CPU.type else (self._place,)
+    return rebuild, (host.array_of(self).copy(), self.requires_grad, type(self), *there)
 
 
 # ---- text -------------------------------------------------------------------------------------------------
@@ -128,7 +132,8 @@ def text(self: Tensor) -> str:
         gradient = "requires_grad=True" if self.is_leaf else "grad_fn=<Backward>"
     dtype = None if self.dtype in usual else repr(self.dtype)
     name = getattr(type(self), "_text_name", None) or ("tensor" if type(self) is Tensor else type(self).__name__)
-    return tensor_text(array, dtype=dtype, gradient=gradient, name=name)
+    there = None if self._place == CPU.type else f"device='{self._place}'"
+    return tensor_text(array, dtype=dtype, gradient=gradient, name=name, device=there)
 
 
 @declared(method="__format__", samples=_LOOKS)
@@ -235,11 +240,11 @@ def equal(self: Tensor, other: Tensor) -> bool:
 
 
 def _new(make: Any, *arguments: Any) -> None:
-    def method(self: Tensor, *args: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
-        return make(*args, dtype=dtype or self.dtype, **kwargs)
+    def method(self: Tensor, *args: Any, dtype: Any = None, device: Device = None, **kwargs: Any) -> Tensor:
+        return make(*args, dtype=dtype or self.dtype, device=device or self.device, **kwargs)
 
     method.__name__ = "new_" + make.__name__
-    method.__doc__ = f"`{make.__name__}` in the dtype of this tensor."
+    method.__doc__ = f"`{make.__name__}` in the dtype of this tensor, on its device."
     declare(method, method.__name__, method=True, samples=calls(lambda: [call(data(2), *arguments, gradient=False)]))
 
 
@@ -252,10 +257,10 @@ _new(tensor, [[1, 2]])
 
 # ---- types ------------------------------------------------------------------------------------------------
 
-attribute("device")(lambda self: CPU)
+attribute("device")(lambda self: named(self._place))
 attribute("itemsize")(lambda self: self.dtype.itemsize)
 attribute("nbytes")(lambda self: numel(self) * self.dtype.itemsize)
-attribute("is_cuda")(lambda self: False)
+attribute("is_cuda")(lambda self: named(self._place).type == "cuda")
 attribute("grad_fn")(lambda self: "<Backward>" if self.requires_grad and not self.is_leaf else None)
 
 
@@ -297,8 +302,8 @@ def is_tensor(obj: Any) -> bool:
 
 @declared(method=True, samples=calls(lambda: [call(data(2, 3))]))
 def cpu(self: Tensor) -> Tensor:
-    """The tensor itself: it is on the CPU."""
-    return self
+    """`to("cpu")`: the tensor itself if it is there."""
+    return moved(self, CPU.type)
 
 
 declare(array_ufunc, "__array_ufunc__", method=True, samples=_LOOKS)

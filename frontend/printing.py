@@ -146,16 +146,18 @@ def tensor_text(
     size: bool = False,
     gradient: str | None = None,
     name: str = "tensor",
+    device: str | None = None,
 ) -> str:
     """`name(elements, suffixes)`.
 
-    `dtype` is written if given, the shape if `size` (or if the tensor is empty and not one-dimensional), `gradient`
+    `device` and `dtype` are written if given, the shape if `size` (or if the tensor is empty and not one-dimensional), `gradient`
     (such as "requires_grad=True") last. Lines longer than the limit are broken before a suffix.
     """
     prefix = f"{name}("
     text = prefix + array_text(values, len(prefix))
     size = size or (values.size == 0 and values.ndim != 1)
-    suffixes = [f"size={values.shape}"] if size else []
+    suffixes = [device] if device else []
+    suffixes += [f"size={values.shape}"] if size else []
     suffixes += [f"dtype={dtype}"] if dtype else []
     suffixes += [gradient] if gradient else []
     length = len(text) - text.rfind("\n") + 1

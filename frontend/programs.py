@@ -337,7 +337,8 @@ class Differentiation:
         aval = self.scratch.avals[value]
         ct = None if gradient is None else self.read(gradient)[0]
         check_seed(self.name, aval, None if ct is None else ct.aval)
-        return value, self.b.constant(1, aval.dtype, aval.shape) if ct is None else ct
+        with self.b.on(aval.device):
+            return value, self.b.constant(1, aval.dtype, aval.shape) if ct is None else ct
 
     def expansion(self, gradients: Sequence[Value | None], freed: Sequence[int]) -> tuple:
         """The hook's answer: (payload, result types, freed slots)."""
@@ -345,7 +346,7 @@ class Differentiation:
         sizes = self.asm.graph.sizes
         cost = nanoseconds(self.b.graph.bind(sizes) if sizes else self.b.graph)
         payload = Differentiated(self.name, self.b.graph, tuple(self.operands), tuple(freed), cost)
-        return payload, [None if g is None else (g.shape, g.dtype, False) for g in gradients], freed
+        return payload, [None if g is None else (g.shape, g.dtype, False, g.aval.device) for g in gradients], freed
 
     def used_up(self, outputs: Iterable[int], wrt: Sequence[int]) -> list[int]:
         return used_up(self.asm, self.history, outputs, wrt)
@@ -423,6 +424,10 @@ def check_seed(name: str, aval: Aval, gradient: Aval | None) -> None:
         raise RuntimeError(
             f"[{name}] a gradient can be left out only for a scalar, this tensor has shape {aval.shape}. "
             "Reduce it, or pass the gradient."
+        )
+    if gradient is not None and gradient.device != aval.device:
+        raise RuntimeError(
+            f"[{name}] the gradient lies on {gradient.device}, the tensor on {aval.device}. Move one with to(device)."
         )
     if gradient is not None and gradient != aval:
         raise RuntimeError(

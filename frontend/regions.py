@@ -14,15 +14,16 @@ from typing import Any
 
 from flambeau import debug
 from flambeau.assembly import Assembly
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
 from flambeau.dialects.graph import Graph, Region
 from flambeau.dialects.identity import attrs_key
 from flambeau.dialects.record import OpRecord, find
-from flambeau.dialects.region import reads, without_dead_code
+from flambeau.dialects.region import at_home, reads, without_dead_code
 from flambeau.dialects.size import LEAST, Int
 from flambeau.function import builder
+from flambeau.placing import apart
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import REQUIRED, Function, Tensor
 from flambeau.sizing import bound
@@ -181,16 +182,28 @@ def trace(name: str, function: Callable[..., Any], arguments: Sequence[Any], tok
         assembly = _Region(export)
         known = {**dict(recorder.region_inputs()), **recorder.trace_scalars()}
         graph = without_dead_code(
-            Graph(
-                assembly.graph.avals,
-                [assembly.slots[s] for s in assembly.inputs],
-                assembly.graph.nodes,
-                [assembly.slots[s] for s in slots],
+            at_home(
+                Graph(
+                    assembly.graph.avals,
+                    [assembly.slots[s] for s in assembly.inputs],
+                    assembly.graph.nodes,
+                    [assembly.slots[s] for s in slots],
+                )
             )
         )
     finally:
         recorder.region_end()
-    return Traced(graph, [known[s] for s in assembly.inputs], returned, results, bool(last))
+    found = [known[s] for s in assembly.inputs]
+    _refuse_moves(name, found, results)
+    return Traced(graph, found, returned, results, bool(last))
+
+
+def _refuse_moves(name: str, read: Sequence[Any], results: Sequence[Tensor]) -> None:
+    """The results of an op with regions lie where its operands do."""
+    tensors = [x for x in read if isinstance(x, Tensor)]
+    places = dict.fromkeys([*(x._place for x in tensors if x._place != CPU or x.ndim), *(r._place for r in results)])
+    if len(places) > 1:
+        raise apart(name, places)
 
 
 def _refuse_history(name: str, export: Sequence[tuple]) -> None:

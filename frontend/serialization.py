@@ -142,19 +142,22 @@ def _unpack_dict(pairs: list[Any], tensors: dict[str, Tensor]) -> dict:
 
 @declared(free="flambeau", samples=Unsampled("reads and writes files"))
 def load(f: Any, map_location: Any = None) -> Any:
-    """Read what `save` wrote, or any safetensors file (a dict of tensors), from a path or a binary stream.
+    """Read what `save` wrote, or any safetensors file (a dict of tensors), from a path or a binary stream. Tensors lie on the
+    device `map_location`, else on the CPU.
 
-    Raises ValueError for a malformed file and for one of another kind, TypeError for dtypes that are not supported yet,
-    OSError for a path that cannot be read.
+    Raises RuntimeError for a device that is not there, ValueError for a malformed file and for one of another kind, TypeError
+    for dtypes that are not supported yet, OSError for a path that cannot be read.
     """
-    from flambeau.device import check_device
+    from flambeau.device import place
+    from flambeau.functions.transfer import moved
 
-    check_device(map_location)
+    there = place(map_location)
     if hasattr(f, "read"):
         tensors, metadata = safetensors_format.read(f)
     else:
         with open(f, "rb") as stream:
             tensors, metadata = safetensors_format.read(stream, f)
+    tensors = {name: moved(t, there) for name, t in tensors.items()}
     if _STRUCTURE not in metadata:
         return tensors
     try:

@@ -120,14 +120,14 @@ def programs_of(asked: Scope) -> tuple:
 
 def _renewed(info: tuple, shape: tuple | None, sizes: Iterator[Int], views: list[View | None]) -> tuple:
     """An operand's info with symbols in its shape and its view."""
-    kind, own, dtype, requires_grad, is_leaf, view, base = info
+    kind, own, dtype, requires_grad, is_leaf, view, base, device = info
     if view is not None:
         view = _view_at(view, shape or view.base.shape, sizes)
         views.append(view)
         own, base = view.aval.shape, view.base.shape
     elif shape is not None:
         own = base = shape
-    return kind, own, dtype, requires_grad, is_leaf, view, base
+    return kind, own, dtype, requires_grad, is_leaf, view, base, device
 
 
 def _view_at(view: View, shape: tuple, sizes: Iterator[Int]) -> View:

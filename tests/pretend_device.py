@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import ptx_interpreter
-from flambeau.compiler import devices
 from flambeau.compiler.kernel import KernelSource, Launch, Operand
 from flambeau.runtime import _binding as runtime
+from flambeau.runtime import devices
 from ptx_text import parse
 
 TARGET = "sm_90"

@@ -16,7 +16,7 @@ import pytest
 import random_graphs
 import symbolic
 from devices import placed
-from flambeau.compiler import devices, driver, stages
+from flambeau.compiler import driver, stages
 from flambeau.compiler.generic import to_array
 from flambeau.compiler.options import Options
 from flambeau.dialects import size
@@ -28,6 +28,7 @@ from flambeau.dialects.plan import parse_plan, print_plan
 from flambeau.dialects.record import find
 from flambeau.dialects.tape.transfer import to_device
 from flambeau.runtime import _binding as runtime
+from flambeau.runtime import devices
 from flambeau.runtime.plan_spec import KERNEL_TRANSFER
 from gpu_programs import floats, graph_of, matmul, softmax
 from support import rounds

@@ -147,7 +147,7 @@ def test_views_of_shared_memory_copy_only_what_they_show():
     part = T.shared(a).rows((500,), 10) + 0.0
     a[:] = 0
     np.testing.assert_array_equal(T.value(part), np.arange(500, 510))
-    assert ("input", 0, (10,), T.f32, False, False) in T.last_export
+    assert ("input", 0, (10,), T.f32, False, False, "cpu") in T.last_export
 
 
 def test_writes_to_shared_memory_are_seen_by_its_owner_at_once():

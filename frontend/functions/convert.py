@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from flambeau import host
 from flambeau.declarations import declare, declared
-from flambeau.device import check_device, device
+from flambeau.device import device, place
 from flambeau.dialects import dtypes
 from flambeau.dialects.dtypes import DType
 from flambeau.function import Static, Tensor_, function
+from flambeau.functions.transfer import moved
 from flambeau.memory_format import in_format
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points
@@ -33,9 +34,9 @@ def convert(input: Tensor, dtype: DType, copy: bool = False) -> Tensor:
 
 
 class Conversion(NamedTuple):
-    """What the arguments of `to` ask for."""
+    """What the arguments of `to` ask for: a device by the name that types have for it."""
 
-    device: Any = None
+    device: str | None = None
     dtype: DType | None = None
     copy: bool = False
     memory_format: Any = None
@@ -55,7 +56,7 @@ def parse_to(op: str, *args: Any, **kwargs: Any) -> Conversion:
         elif isinstance(value, (str, device)):
             wanted["device"] = value
         elif isinstance(value, Tensor):
-            wanted["dtype"] = value.dtype
+            wanted.update(dtype=value.dtype, device=value._place)
         elif isinstance(value, bool) and flags < 2:
             flags += 1
             wanted["copy"] = value if flags == 2 else wanted["copy"]
@@ -63,7 +64,8 @@ def parse_to(op: str, *args: Any, **kwargs: Any) -> Conversion:
             raise TypeError(
                 f"[{op}] got an argument of type {type(value).__name__}. Pass a dtype, a device or a tensor."
             )
-    check_device(wanted["device"])
+    if wanted["device"] is not None:
+        wanted["device"] = place(wanted["device"])
     wanted["copy"] = bool(wanted["copy"])
     return Conversion(**wanted)
 
@@ -80,12 +82,14 @@ def parse_to(op: str, *args: Any, **kwargs: Any) -> Conversion:
     ),
 )
 def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(other)`: the tensor converted, or itself if nothing changes; then
-    `non_blocking`, which changes nothing, and `copy`. `memory_format` says how the elements are to lie."""
+    """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(other)`: the tensor converted and moved, or itself if nothing changes;
+    then `non_blocking`, which changes nothing, and `copy`. `memory_format` says how the elements are to lie. Raises RuntimeError
+    for a device that is not there."""
     if len(args) == 1 and not kwargs and isinstance(args[0], DType):
         return convert(self, args[0])
     wanted = parse_to("to", *args, **kwargs)
-    made = convert(self, wanted.dtype or self.dtype, wanted.copy)
+    there = wanted.device or self._place
+    made = moved(convert(self, wanted.dtype or self.dtype, wanted.copy and there == self._place), there)
     return made if wanted.memory_format is None else in_format("to", made, wanted.memory_format)
 
 

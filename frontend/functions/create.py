@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from flambeau import host
 from flambeau.declarations import declared
-from flambeau.device import Device, check_device
+from flambeau.device import Device, place
+from flambeau.dialects.aval import CPU
 from flambeau.dialects.dtypes import DType, bool_, float64, int64
 from flambeau.dialects.size import Size
 from flambeau.function import Default, Number, Operand, Sizes, Static, Tensor_, builder, function
@@ -43,9 +44,9 @@ def _full(size: Sizes, dtype: Static, value: Number):
 
 
 def _constant(op: str, size: Any, value: Any, dtype: DType | None, device: Device, requires_grad: bool) -> Tensor:
-    check_device(device)
+    there = place(device)
     dtype = host.check_supported(op, dtype or get_default_dtype())
-    return with_grad(_full(size_of(op, size), dtype, value), requires_grad)
+    return with_grad(_full(size_of(op, size), dtype, value), requires_grad, there)
 
 
 def _zeros(
@@ -62,7 +63,7 @@ def _zeros(
 )
 def zeros(size: Sizes = (), *, dtype: Static = None, device: Static = None, requires_grad: Default = False):
     """A tensor of zeros: `zeros(2, 3)` or `zeros((2, 3))`. Dtype: the default one."""
-    return _filled("zeros", size, 0, dtype or get_default_dtype(), device)
+    return _filled("zeros", size, 0, dtype or get_default_dtype())
 
 
 def _ones(
@@ -79,12 +80,11 @@ def _ones(
 )
 def ones(size: Sizes = (), *, dtype: Static = None, device: Static = None, requires_grad: Default = False):
     """A tensor of ones: `ones(2, 3)` or `ones((2, 3))`. Dtype: the default one."""
-    return _filled("ones", size, 1, dtype or get_default_dtype(), device)
+    return _filled("ones", size, 1, dtype or get_default_dtype())
 
 
-def _filled(op: str, size: Any, value: Any, dtype: DType, device: Device) -> Any:
+def _filled(op: str, size: Any, value: Any, dtype: DType) -> Any:
     """What `_constant` records, inside a rule."""
-    check_device(device)
     return _full.rule(size_of(op, size), host.check_supported(op, dtype), value)
 
 
@@ -119,7 +119,7 @@ def full(
     """A tensor of shape `size` filled with a number. Dtype: that of the number."""
     if dtype is None:
         dtype = result_dtype([fill_value]) if hasattr(fill_value, "aval") else number_dtype(fill_value)
-    return _filled("full", (size,), fill_value, dtype, device)
+    return _filled("full", (size,), fill_value, dtype)
 
 
 @declared(
@@ -128,7 +128,8 @@ def full(
 )
 def empty(*size: Any, dtype: DType | None = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """A tensor whose elements are not set."""
-    check_device(device)
+    if place(device) != CPU:  # what is never read is never made
+        return zeros(*size, dtype=dtype, device=device, requires_grad=requires_grad)
     dtype = host.check_supported("empty", dtype or get_default_dtype())
     shape = size_of("empty", size)
     buffer, array = host.empty_array(shape, dtype)
@@ -141,16 +142,18 @@ def empty(*size: Any, dtype: DType | None = None, device: Device = None, require
 def zeros_like(
     input: Tensor, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
-    """Zeros in the shape and dtype of `input`."""
-    return zeros(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    """Zeros in the shape and dtype of `input`, on its device."""
+    there = device or input.device
+    return zeros(input.shape, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad)
 
 
 @declared(free="flambeau", samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(0, 3), dtype=float64)]))
 def ones_like(
     input: Tensor, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
-    """Ones in the shape and dtype of `input`."""
-    return ones(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    """Ones in the shape and dtype of `input`, on its device."""
+    there = device or input.device
+    return ones(input.shape, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad)
 
 
 @declared(
@@ -159,16 +162,18 @@ def ones_like(
 def full_like(
     input: Tensor, fill_value: Any, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
-    """`fill_value` in the shape and dtype of `input`."""
-    return full(input.shape, fill_value, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    """`fill_value` in the shape and dtype of `input`, on its device."""
+    there = device or input.device
+    return full(input.shape, fill_value, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad)
 
 
 @declared(free="flambeau", samples=calls(lambda: [call(data(0, 3), gradient=False)]))
 def empty_like(
     input: Tensor, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
-    """An unset tensor in the shape and dtype of `input`."""
-    return empty(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    """An unset tensor in the shape and dtype of `input`, on its device."""
+    there = device or input.device
+    return empty(input.shape, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad)
 
 
 # ---- ramps ------------------------------------------------------------------------------------------------
@@ -213,7 +218,7 @@ def _arange(
     requires_grad: bool = False,
     inclusive: bool = False,
 ) -> Tensor:
-    check_device(device)
+    there = place(device)
     if end is None:
         start, end = 0, start
     if not (whole := _whole(start, end, step)):
@@ -222,7 +227,7 @@ def _arange(
     dtype = host.check_supported("arange", dtype or (int64 if whole else get_default_dtype()))
     if not whole:
         start, step = float(start), float(step)
-    return with_grad(_ramp(_steps(start, end, step, inclusive), dtype, start, step), requires_grad)
+    return with_grad(_ramp(_steps(start, end, step, inclusive), dtype, start, step), requires_grad, there)
 
 
 @function(
@@ -253,7 +258,6 @@ def arange(
 
     Dtype: int64 if all three are ints, else the default one. Raises RuntimeError for a step of 0 or away from `end`.
     """
-    check_device(device)
     if not isinstance(start, int | float | Size):
         raise TypeError(f"[arange] {start!r} is not a number. Pass an int or a float.")
     whole = isinstance(start, int | Size)
@@ -294,11 +298,11 @@ def linspace(
 
     Raises RuntimeError for negative steps.
     """
-    check_device(device)
+    there = place(device)
     if steps < 0:
         raise RuntimeError(f"[linspace] steps is {steps}. Use at least 0.")
     dtype = host.check_supported("linspace", dtype or get_default_dtype())
-    return with_grad(_spaced(steps, dtype, float(start), float(end)), requires_grad)
+    return with_grad(_spaced(steps, dtype, float(start), float(end)), requires_grad, there)
 
 
 @function(name="eye")
@@ -312,9 +316,9 @@ def eye(
     n: int, m: int | None = None, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
     """An [n, m] matrix with ones on the diagonal; `m` is n unless given."""
-    check_device(device)
+    there = place(device)
     shape = size_of("eye", (n, n if m is None else m))
-    return with_grad(_eye(*shape, host.check_supported("eye", dtype or get_default_dtype())), requires_grad)
+    return with_grad(_eye(*shape, host.check_supported("eye", dtype or get_default_dtype())), requires_grad, there)
 
 
 @declared(

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from flambeau import host
 from flambeau.declarations import Unsampled, declared
-from flambeau.device import Device, check_device
+from flambeau.device import Device, place
+from flambeau.dialects.aval import CPU
 from flambeau.dialects.dtypes import DType, bool_, float64, int64
 from flambeau.functions import literals
 from flambeau.functions.common import size_of
+from flambeau.functions.transfer import moved
 from flambeau.promotion import get_default_dtype
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
@@ -24,7 +26,9 @@ from flambeau.samples import call, calls, data
 # ---- from data --------------------------------------------------------------------------------------------
 
 
-def with_grad(made: Tensor, requires_grad: bool) -> Tensor:
+def with_grad(made: Tensor, requires_grad: bool, there: str | None = None) -> Tensor:
+    """What a function makes of no tensors: moved to where it is to lie, and a leaf."""
+    made = made if there is None else moved(made, there)
     return made.requires_grad_() if requires_grad else made
 
 
@@ -45,25 +49,27 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Device = None, requ
     Floats give the default dtype, ints int64, bools bool, arrays and tensors their own dtype; a mix gives the common one.
     Raises ValueError for ragged lists, TypeError for what is not numbers. Example: `flambeau.tensor([[1.0, 2.0], [3.0, 4.0]])`.
     """
-    check_device(device)
+    there = place(device)
     made = recorder.literal(data, dtype, get_default_dtype(), int64, bool_)
     if made is not None:
-        return with_grad(made, requires_grad)
+        return with_grad(made, requires_grad, there)
     if isinstance(data, Tensor):
+        there = data._place if device is None else there
         warnings.warn("[tensor] to copy a tensor, use x.clone().detach() rather than tensor(x).", stacklevel=2)
         data = host.array_of(data)
-    return with_grad(host.copied(literals.array_of("tensor", data, dtype), dtype), requires_grad)
+    return with_grad(host.copied(literals.array_of("tensor", data, dtype), dtype, there=there), requires_grad)
 
 
 @declared(free="flambeau", aliases="asarray", samples=calls(lambda: [call([1.0, 2.0]), call(data(3), dtype=float64)]))
 def as_tensor(data: Any, dtype: DType | None = None, device: Device = None) -> Tensor:
-    """`data` as a tensor: itself if it is one of that dtype, sharing memory with a NumPy array if possible, else a copy."""
-    check_device(device)
+    """`data` as a tensor: itself if it is one of that dtype on that device, sharing memory with a NumPy array if possible, else a
+    copy."""
     if isinstance(data, Tensor):
-        return data if dtype is None or data.dtype is dtype else data.to(dtype)
-    if isinstance(data, np.ndarray) and (dtype is None or dtype.numpy == data.dtype):
+        data = data if dtype is None or data.dtype is dtype else data.to(dtype)
+        return data if device is None else moved(data, place(device))
+    if place(device) == CPU and isinstance(data, np.ndarray) and (dtype is None or dtype.numpy == data.dtype):
         return host.shared(data)
-    return tensor(data, dtype=dtype)
+    return tensor(data, dtype=dtype, device=device)
 
 
 asarray = as_tensor

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 from flambeau.declarations import declared, in_place
+from flambeau.dialects.aval import CPU
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Sizes, Starts, Static, Tensor_, view
 from flambeau.functions import gathering
 from flambeau.functions.common import canonical_dim, ops
+from flambeau.functions.transfer import moved
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -171,7 +173,7 @@ def setitem(tensor: Tensor, index: Any, value: Any) -> None:
 
     items, advanced = ((), None) if _has_bool(index) else _split(tensor, index)
     if advanced is not None:
-        mask = as_tensor(items[advanced])
+        mask = moved(as_tensor(items[advanced]), tensor._place)
         if len(items) > 1 or mask.dtype is not bool_:
             raise NotImplementedError(
                 "[setitem] values cannot be assigned at an index tensor yet. Use index_add_, scatter_add_ or where."
@@ -184,7 +186,7 @@ def setitem(tensor: Tensor, index: Any, value: Any) -> None:
     if isinstance(value, (bool, int, float)):
         fill_(place, value)
     else:
-        source = as_tensor(value, None if isinstance(value, np.ndarray) else tensor.dtype)
+        source = as_tensor(value, None if isinstance(value, np.ndarray) else tensor.dtype)  # `copy_` moves it
         while source.ndim > place.ndim and source.shape[0] == 1:
             source = source[0]
         copy_(place, source)
@@ -209,6 +211,8 @@ def _read_at(tensor: Tensor, items: tuple[Any, ...], advanced: int) -> Tensor:
     index = as_tensor(given, int64 if isinstance(given, list) and not given else None)  # no positions are positions
     if index.dtype is bool_:
         raise NotImplementedError(_UNKNOWN.format("a bool mask"))
+    if index._place == CPU:  # positions may come from there, as in PyTorch
+        index = moved(index, tensor._place)
     if any(_is_index(i) for i in items):
         raise NotImplementedError(_UNKNOWN.format("an index tensor together with ints"))
     before = items[:advanced]

@@ -73,7 +73,7 @@ def fill_(input: Tensor_, value: Operand):
     return value.cast(input.dtype).expand(input.shape)
 
 
-@inplace(name="copy_")
+@inplace(name="copy_", moves=True)
 def copy_values(input: Tensor_, src: Tensor_):
     """Replace the elements by those of `src`, which is converted and broadcast."""
     if len(src.shape) > len(input.shape):
@@ -99,5 +99,6 @@ def copy_values(input: Tensor_, src: Tensor_):
     ),
 )
 def copy_(input: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
-    """Replace the elements of `input` by those of `src`, which is converted to its dtype and broadcast to its shape."""
+    """Replace the elements of `input` by those of `src`, which is converted to its dtype, broadcast to its shape
+    and moved to its device."""
     return copy_values(input, src)

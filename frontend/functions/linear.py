@@ -88,7 +88,7 @@ def matmul(input: Tensor_, other: Tensor_):
     return _matmul(input, other)
 
 
-@function()
+@function(name="matmul")
 def matmul_operator(input: Operand, other: Operand):
     """What `@` calls: `matmul`, refusing numbers."""
     if input.weak or other.weak:

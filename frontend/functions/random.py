@@ -14,11 +14,12 @@ import numpy as np
 from flambeau import generator as generators
 from flambeau import host
 from flambeau.declarations import declared
-from flambeau.device import Device, check_device
+from flambeau.device import Device, place
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float32, float64, int64
 from flambeau.function import Default, Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
 from flambeau.functions.common import check_between, check_floating, ops, size_of
+from flambeau.functions.from_data import with_grad
 from flambeau.generator import Generator
 from flambeau.promotion import get_default_dtype
 from flambeau.runtime import OutOfMemory
@@ -126,11 +127,10 @@ def _plainly(
     function: Any, size: Any, generator: Any, dtype: DType | None, device: Device, requires_grad: bool
 ) -> Tensor:
     """A call that was not recorded as it stands, in a form that is. Raises TypeError where there is none."""
-    check_device(device)
     if not isinstance(generator, Generator | None):
         raise TypeError(f"[{function.name}] generator is {generator!r}. Pass a Generator.")
     shape = size_of(function.name, size)
-    made = function(shape, dtype=_floating(function.name, dtype), generator=generator)
+    made = function(shape, dtype=_floating(function.name, dtype), generator=generator, device=device)
     return made.requires_grad_() if requires_grad else made
 
 
@@ -146,7 +146,6 @@ def rand(
     requires_grad: Default = False,
 ):
     """Uniform random numbers in [0, 1): `rand(2, 3)` or `rand((2, 3))`."""
-    check_device(device)
     dtype, shape = _floating("rand", dtype), size_of("rand", size)
     return _uniform(generator, shape, dtype)
 
@@ -163,7 +162,6 @@ def randn(
     requires_grad: Default = False,
 ):
     """Normally distributed random numbers with mean 0 and variance 1."""
-    check_device(device)
     dtype, shape = _floating("randn", dtype), size_of("randn", size)
     return _normal(generator, shape, dtype)
 
@@ -177,10 +175,9 @@ def rand_like(
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Uniform random numbers in the shape and dtype of `input`."""
-    return rand(
-        input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, generator=generator
-    )
+    """Uniform random numbers in the shape and dtype of `input`, on its device."""
+    there = device or input.device
+    return rand(input.shape, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad, generator=generator)
 
 
 @declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), gradient=False)]))
@@ -192,9 +189,10 @@ def randn_like(
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Normally distributed random numbers in the shape and dtype of `input`."""
+    """Normally distributed random numbers in the shape and dtype of `input`, on its device."""
+    there = device or input.device
     return randn(
-        input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, generator=generator
+        input.shape, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad, generator=generator
     )
 
 
@@ -232,7 +230,7 @@ def randint(
 
     Raises RuntimeError for an empty range.
     """
-    check_device(device)
+    there = place(device)
     given: Any = bounds_and_size
     if size is None:
         if not given:
@@ -243,7 +241,7 @@ def randint(
     low, high = _bounds("randint", tuple(given), low, high)
     shape = size_of("randint", (size,))
     made = _randint(shape, host.check_supported("randint", dtype), low, high, generator)
-    return made.requires_grad_() if requires_grad else made
+    return with_grad(made, requires_grad, there)
 
 
 @declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), 5, gradient=False)]))
@@ -256,9 +254,10 @@ def randint_like(
     device: Device = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """`randint` in the shape and dtype of `input`."""
+    """`randint` in the shape and dtype of `input`, on its device."""
     low, high = _bounds("randint_like", bounds, low, high)
-    return randint(low, high, input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    there = device or input.device
+    return randint(low, high, input.shape, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad)
 
 
 def permutation(n: int, generator: Generator | None = None) -> np.ndarray:
@@ -287,11 +286,10 @@ def randperm(
     requires_grad: bool = False,
 ) -> Tensor:
     """The numbers 0..n-1 in random order. Raises RuntimeError for a negative `n`."""
-    check_device(device)
+    there = place(device)
     if n < 0:
         raise RuntimeError(f"[randperm] n is {n}. Use at least 0.")
-    made = host.copied(permutation(n, generator), dtype)
-    return made.requires_grad_() if requires_grad else made
+    return with_grad(host.copied(permutation(n, generator), dtype, there=there), requires_grad)
 
 
 @function(name="bernoulli", fallible=True)

@@ -351,7 +351,7 @@ class Module:
         return self
 
     def to(self: Self, *args: Any, **kwargs: Any) -> Self:
-        """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(tensor)`: convert floating-point parameters and buffers.
+        """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(tensor)`: move parameters and buffers, convert floating-point ones.
         `memory_format` changes nothing: parameters lie as they are, and layers choose the order they work in.
 
         Parameters keep their identity, so an optimizer made before goes on updating them. Integer dtypes are refused.
@@ -365,7 +365,7 @@ class Module:
             raise TypeError(f"[Module.to] dtype {dtype} is not floating point. Use float32 or float64.")
         if kept is not None:
             checked("Module.to", kept)
-        return self._apply(lambda t: t.to(dtype if t.dtype.is_floating_point else None))
+        return self._apply(lambda t: t.to(wanted.device, dtype if t.dtype.is_floating_point else None))
 
     def float(self: Self) -> Self:
         """Convert floating-point members to float32."""

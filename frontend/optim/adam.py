@@ -123,7 +123,7 @@ class Adam(Optimizer):
         states = [self.state[p] for p in params]
         fresh = [(p, s) for p, s in zip(params, states) if not s]
         if fresh:
-            step = zeros(())
+            step = zeros((), device=fresh[0][0].device)
             for p, _ in fresh:
                 self._remember(p, step=step, exp_avg=zeros_like(p), exp_avg_sq=zeros_like(p))
         if group["amsgrad"]:

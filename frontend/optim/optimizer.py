@@ -14,6 +14,7 @@ from typing import Any
 
 from flambeau.autograd import enable_grad
 from flambeau.engine import GRAD_MODE, WHOLE_MODE
+from flambeau.functions.transfer import moved
 from flambeau.nn.hooks import RemovableHandle
 from flambeau.runtime import OutOfMemory, recorder
 from flambeau.runtime.recorder import Tensor
@@ -153,8 +154,13 @@ class Optimizer:
         return RemovableHandle(self, "_step_hooks", hook)
 
     def _updates_of(self, group: dict[str, Any]) -> Sequence[Callable[[], Any]]:
+        """The calls that update a group's parameters: those on one device together."""
         params = [p for p in group["params"] if p.grad is not None]
-        return self._updates(group, params, [p.grad for p in params]) if params else ()
+        places = dict.fromkeys([p._place for p in params])
+        if len(places) == 1:
+            return self._updates(group, params, [p.grad for p in params])
+        apart = [[p for p in params if p._place == place] for place in places]
+        return [update for each in apart for update in self._updates(group, each, [p.grad for p in each])]
 
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> Sequence[Callable[[], Any]]:
         """The calls that update `params`, whose gradients are `grads`, with the options of `group`. Each is one call of an
@@ -183,7 +189,8 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over options and (copied) state of an optimizer with groups of the same sizes. Raises ValueError otherwise."""
+        """Take over options and (copied) state of an optimizer with groups of the same sizes. The state of a parameter lies where
+        the parameter does. Raises ValueError for other sizes."""
         groups = state_dict["param_groups"]
         sizes, mine = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
         if sizes != mine:
@@ -193,10 +200,11 @@ class Optimizer:
         params = self._all_params()
         order = [i for g in groups for i in g["params"]]
         found = {index: params[k] for k, index in enumerate(order)}
-        copies: dict[int, Any] = {}
+        copies: dict[Any, Any] = {}
         state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for index, entry in state_dict["state"].items():
-            state[found[int(index)]] = {k: _copied(v, copies) for k, v in entry.items()}
+            p = found[int(index)]
+            state[p] = {k: _copied(v, copies, p._place) for k, v in entry.items()}
         recorder.flush()  # where memory runs out, the state is still the old one
         self.state = state
         for group, given in zip(self.param_groups, groups):
@@ -213,8 +221,9 @@ class Optimizer:
         return "\n".join(lines) + "\n)"
 
 
-def _copied(value: Any, copies: dict[int, Any]) -> Any:
-    """A copy; what was one tensor stays one."""
-    if id(value) not in copies:
-        copies[id(value)] = value.detach().clone() if isinstance(value, Tensor) else deepcopy(value)
-    return copies[id(value)]
+def _copied(value: Any, copies: dict[Any, Any], place: str) -> Any:
+    """A copy on a device; what was one tensor stays one there."""
+    key = id(value), place
+    if key not in copies:
+        copies[key] = moved(value.detach().clone(), place) if isinstance(value, Tensor) else deepcopy(value)
+    return copies[key]

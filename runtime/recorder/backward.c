@@ -28,7 +28,8 @@ static int read_freed(fb_node *node, PyObject *freed) {
   return PyErr_Occurred() ? -1 : 0;
 }
 
-/* Results: None or (shape, dtype, requires_grad). `writes[i]` is the operand that result i replaces, or -1. */
+/* Results: None or (shape, dtype, requires_grad[, device]). `writes[i]` is the operand that result i replaces, or -1.
+ */
 static int read_results(fb_result *results, uint32_t n, PyObject *list, const int32_t *writes) {
   PyObject *items = PySequence_Tuple(list);
   if (!items)
@@ -40,14 +41,14 @@ static int read_results(fb_result *results, uint32_t n, PyObject *list, const in
     status = -1;
   }
   for (uint32_t i = 0; status == 0 && i < n; i++) {
-    PyObject *item = PyTuple_GET_ITEM(items, i), *shape, *dtype;
+    PyObject *item = PyTuple_GET_ITEM(items, i), *shape, *dtype, *device = NULL;
     int requires_grad;
     results[i].write = -1;
     if (item == Py_None)
       continue;
-    if (!PyArg_ParseTuple(item, "OOp;a gradient is None or (shape, dtype, requires_grad)", &shape, &dtype,
-                          &requires_grad) ||
-        !(results[i].type = fb_type_intern(shape, dtype, requires_grad)))
+    if (!PyArg_ParseTuple(item, "OOp|U;a gradient is None or (shape, dtype, requires_grad[, device])", &shape, &dtype,
+                          &requires_grad, &device) ||
+        !(results[i].type = fb_type_intern(shape, dtype, device, requires_grad)))
       status = -1;
     results[i].write = writes[i];
   }

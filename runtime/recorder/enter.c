@@ -11,7 +11,7 @@ static const fb_type *entry_type(const fb_recorder *rec, const fb_fit *fit, fb_n
       return NULL;
     return data && data->symbolic ? fb_type_with_grad(data, type->requires_grad) : type;
   }
-  return fit->by_pattern ? fb_type_intern(fit->exprs, type->dtype, type->requires_grad) : type;
+  return fit->by_pattern ? fb_type_intern(fit->exprs, type->dtype, type->device, type->requires_grad) : type;
 }
 
 static FB_NOINLINE fb_node *learn_entry(fb_recorder *rec, fb_node_kind kind, const uint64_t *words, uint32_t n,

@@ -178,8 +178,8 @@ static int export_node(const fb_node *node, PyObject *entries, const fb_recorder
   const fb_type *type = node->type;
   switch ((fb_node_kind)node->kind) {
   case FB_INPUT:
-    return append(entries, Py_BuildValue("(sIOOOO)", "input", node->base, type->shape, type->dtype,
-                                         type->requires_grad ? Py_True : Py_False, Py_False));
+    return append(entries, Py_BuildValue("(sIOOOOO)", "input", node->base, type->shape, type->dtype,
+                                         type->requires_grad ? Py_True : Py_False, Py_False, type->device));
   case FB_LEAF:
     return append(entries, fb_word_slot(node->words[1]) == FB_NO_SLOT
                                ? Py_BuildValue("(sIO)", "leaf", node->base, Py_None)

@@ -98,7 +98,7 @@ static const fb_type *translated(const fb_type *type, const fb_node *segment) {
     else
       PyTuple_SET_ITEM(shape, i, size);
   }
-  type = shape ? fb_type_intern(shape, type->dtype, type->requires_grad) : NULL;
+  type = shape ? fb_type_intern(shape, type->dtype, type->device, type->requires_grad) : NULL;
   Py_XDECREF(shape);
   return type;
 }

@@ -81,11 +81,12 @@ static PyObject *run_expand(fb_call *call, const fb_fit *fit) {
 }
 
 static int fill_result(fb_call *call, fb_result *r, PyObject *item, PyObject *writes, Py_ssize_t i) {
-  PyObject *shape, *dtype;
+  PyObject *shape, *dtype, *device = NULL;
   int requires_grad;
-  if (!PyArg_ParseTuple(item, "OOp;expand: a result is (shape, dtype, requires_grad)", &shape, &dtype, &requires_grad))
+  if (!PyArg_ParseTuple(item, "OOp|U;expand: a result is (shape, dtype, requires_grad[, device])", &shape, &dtype,
+                        &requires_grad, &device))
     return -1;
-  r->type = fb_type_intern(shape, dtype, requires_grad);
+  r->type = fb_type_intern(shape, dtype, device, requires_grad);
   r->write = -1;
   if (!r->type)
     return -1;

@@ -112,7 +112,7 @@ static const fb_type *read_data(PyObject *const *args, fb_literal *found) {
       return NULL;
     PyObject *own = args[found->kinds & HAS_FLOAT ? 2 : found->kinds & HAS_INT ? 3 : 4];
     PyObject *shape = fb_symbol_tuple(found->shape, (uint32_t)found->ndim);
-    const fb_type *type = shape ? fb_type_intern(shape, args[1] == Py_None ? own : args[1], false) : NULL;
+    const fb_type *type = shape ? fb_type_intern(shape, args[1] == Py_None ? own : args[1], NULL, false) : NULL;
     Py_XDECREF(shape);
     if (!type || fb_type_count() == n_types)
       return type;

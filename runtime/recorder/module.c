@@ -89,19 +89,22 @@ static fb_buffer *usable_buffer(fb_buffer *b, bool shared) {
 }
 
 static PyObject *tensor_from_buffer(PyObject *module, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"buffer", "shape", "dtype", "requires_grad", "cls", "shared", "unset", NULL};
-  PyObject *buffer, *shape, *dtype, *cls = Py_None;
+  static char *names[] = {"buffer", "shape", "dtype", "requires_grad", "cls", "shared", "unset", "device", NULL};
+  PyObject *buffer, *shape, *dtype, *cls = Py_None, *device = NULL;
   int requires_grad = 0, shared = 0, unset = 0;
   PyTypeObject *type;
   (void)module;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|pOpp:tensor_from_buffer", names, &buffer, &shape, &dtype,
-                                   &requires_grad, &cls, &shared, &unset) ||
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|pOppU:tensor_from_buffer", names, &buffer, &shape, &dtype,
+                                   &requires_grad, &cls, &shared, &unset, &device) ||
       parse_class(cls, &type) < 0)
     return NULL;
-  fb_type *described = fb_type_intern(shape, dtype, false);
+  fb_type *described = fb_type_intern(shape, dtype, device, false);
   fb_buffer *b = described ? fb_buffer_from_python(buffer) : NULL;
   if (!b)
     return NULL;
+  if ((fb_buffer_device(b) == NULL) != fb_type_on_cpu(described))
+    return PyErr_Format(PyExc_ValueError, "[tensor] the buffer does not lie on %U. Report this as a bug.",
+                        described->device);
   if (fb_buffer_bytes(b) < described->bytes)
     return PyErr_Format(PyExc_ValueError, "[tensor] a buffer of %zu bytes is too small for shape %R of %R.",
                         fb_buffer_bytes(b), shape, dtype);

@@ -274,6 +274,11 @@ static PyObject *get_dtype(fb_tensor *t, void *closure) {
   return type ? Py_NewRef(type->dtype) : NULL;
 }
 
+static PyObject *get_place(fb_tensor *t, void *closure) {
+  (void)closure;
+  return Py_NewRef(t->cell->type->device);
+}
+
 static PyObject *get_ndim(fb_tensor *t, void *closure) {
   (void)closure;
   const fb_type *type = fb_tensor_get_type(t);
@@ -357,6 +362,12 @@ static int set_grad(fb_tensor *t, PyObject *value, void *closure) {
     const fb_type *mine = fb_tensor_get_type(t), *other = fb_tensor_get_type((fb_tensor *)value);
     if (!mine || !other)
       return -1;
+    if (mine->device != other->device) {
+      PyErr_Format(PyExc_RuntimeError,
+                   "[grad] the gradient lies on %U, the tensor on %U. Move it to the tensor's device with to(device).",
+                   other->device, mine->device);
+      return -1;
+    }
     if (mine->dtype != other->dtype || fb_type_with_grad(mine, false) != fb_type_with_grad(other, false)) {
       PyErr_Format(PyExc_RuntimeError,
                    "[grad] the gradient has shape %R and dtype %R, the tensor %R and %R. Assign a tensor of the same "
@@ -399,6 +410,7 @@ static PyObject *get_dict(PyObject *self, void *closure) {
 
 static PyGetSetDef tensor_getset[] = {
     {"shape", (getter)get_shape, NULL, "Sizes, outermost first: a tuple of ints with numel().", NULL},
+    {"_place", (getter)get_place, NULL, "The name of the device that the elements lie on.", NULL},
     {"dtype", (getter)get_dtype, NULL, "The element type.", NULL},
     {"ndim", (getter)get_ndim, NULL, "The number of dimensions.", NULL},
     {"requires_grad", (getter)get_requires_grad, NULL, "Whether operations on this tensor are differentiated.", NULL},

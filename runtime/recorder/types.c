@@ -3,7 +3,8 @@
 
 PyTypeObject *fb_tensor_type; /* tensor.c makes it */
 
-static PyObject *type_ids; /* (shape, dtype, requires_grad) -> index */
+static PyObject *type_ids; /* (shape, dtype, requires_grad, device) -> index */
+static PyObject *cpu;      /* the device that types have by default */
 static fb_type **types;
 static uint32_t n_types, cap_types;
 
@@ -96,16 +97,16 @@ static void type_free(fb_type *t) {
 }
 
 /* A type that only this thread knows; it has a number already. */
-static fb_type *type_new(PyObject *shape, PyObject *dtype, bool requires_grad) {
+static fb_type *type_new(PyObject *shape, PyObject *dtype, PyObject *device, bool requires_grad) {
   Py_ssize_t ndim = PyTuple_GET_SIZE(shape);
   fb_type *t = PyMem_Calloc(1, sizeof(fb_type) + (size_t)ndim * sizeof(int64_t));
   if (!t)
     return (fb_type *)PyErr_NoMemory();
   t->ndim = (int)ndim;
   t->requires_grad = requires_grad;
-  t->code = code_of(dtype);
-  uint64_t skeleton[3] = {(uint64_t)ndim, (uint64_t)(uintptr_t)dtype, requires_grad};
-  t->skeleton = fb_skeleton_intern(skeleton, 3);
+  t->code = device == cpu ? code_of(dtype) : 0;
+  uint64_t skeleton[4] = {(uint64_t)ndim, (uint64_t)(uintptr_t)dtype, requires_grad, (uint64_t)(uintptr_t)device};
+  t->skeleton = fb_skeleton_intern(skeleton, 4);
   if (!t->skeleton || type_fill(t, shape, dtype) < 0 || !(t->size = fb_size_of(shape)) ||
       fb_grow((void **)&types, &cap_types, n_types + 1, sizeof *types) < 0) {
     type_free(t);
@@ -113,14 +114,15 @@ static fb_type *type_new(PyObject *shape, PyObject *dtype, bool requires_grad) {
   }
   t->shape = Py_NewRef(shape);
   t->dtype = Py_NewRef(dtype);
+  t->device = Py_NewRef(device);
   t->id = n_types++;
   types[t->id] = t;
   return t;
 }
 
 /* Shapes with symbols are compared by Python code, so other threads may be let in: the first to be put there counts. */
-static fb_type *type_add(PyObject *key, PyObject *shape, PyObject *dtype, bool requires_grad) {
-  fb_type *t = type_new(shape, dtype, requires_grad);
+static fb_type *type_add(PyObject *key, PyObject *shape, PyObject *dtype, PyObject *device, bool requires_grad) {
+  fb_type *t = type_new(shape, dtype, device, requires_grad);
   PyObject *id = t ? PyLong_FromUnsignedLong(t->id) : NULL;
   PyObject *known = id ? PyDict_SetDefault(type_ids, key, id) : NULL;
   t = known ? types[PyLong_AsUnsignedLong(known)] : NULL;
@@ -128,25 +130,43 @@ static fb_type *type_add(PyObject *key, PyObject *shape, PyObject *dtype, bool r
   return t;
 }
 
-static fb_type *type_intern(PyObject *shape, PyObject *dtype, bool requires_grad) {
+/* The one object that stands for a device. New reference; NULL with an error. */
+static PyObject *device_name(PyObject *device) {
+  if (!cpu && !(cpu = PyUnicode_InternFromString("cpu")))
+    return NULL;
+  if (!device)
+    return Py_NewRef(cpu);
+  if (!PyUnicode_CheckExact(device))
+    return PyErr_Format(PyExc_TypeError, "[tensor] device %R is no str.", device);
+  Py_INCREF(device);
+  PyUnicode_InternInPlace(&device);
+  return device;
+}
+
+static fb_type *type_intern(PyObject *shape, PyObject *dtype, PyObject *given, bool requires_grad) {
   if (!type_ids && !(type_ids = PyDict_New()))
     return NULL;
-  PyObject *sizes = PySequence_Tuple(shape);
-  if (!sizes)
+  PyObject *device = device_name(given), *sizes = device ? PySequence_Tuple(shape) : NULL;
+  if (!sizes) {
+    Py_XDECREF(device);
     return NULL;
+  }
   fb_type *t = NULL;
-  PyObject *key = PyTuple_Pack(3, sizes, dtype, requires_grad ? Py_True : Py_False);
+  PyObject *key = PyTuple_Pack(4, sizes, dtype, requires_grad ? Py_True : Py_False, device);
   if (key) {
     PyObject *found = PyDict_GetItemWithError(type_ids, key);
     if (found)
       t = types[PyLong_AsUnsignedLong(found)];
     else if (!PyErr_Occurred())
-      t = type_add(key, sizes, dtype, requires_grad);
+      t = type_add(key, sizes, dtype, device, requires_grad);
     Py_DECREF(key);
   }
   Py_DECREF(sizes);
+  Py_DECREF(device); /* the type keeps it */
   return t;
 }
+
+bool fb_type_on_cpu(const fb_type *type) { return type->device == cpu; }
 
 static bool is_plain(PyObject *shape) {
   for (Py_ssize_t i = 0; PyTuple_Check(shape) && i < PyTuple_GET_SIZE(shape); i++)
@@ -156,11 +176,11 @@ static bool is_plain(PyObject *shape) {
 }
 
 /* With plain sizes it lets no other thread in. */
-FB_NOINLINE fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, bool requires_grad) {
+FB_NOINLINE fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, PyObject *device, bool requires_grad) {
   if (!is_plain(shape))
-    return type_intern(shape, dtype, requires_grad);
+    return type_intern(shape, dtype, device, requires_grad);
   int quiet = fb_quiet_begin();
-  fb_type *t = type_intern(shape, dtype, requires_grad);
+  fb_type *t = type_intern(shape, dtype, device, requires_grad);
   fb_quiet_end(quiet);
   return t;
 }
@@ -169,7 +189,7 @@ fb_type *fb_type_with_grad(const fb_type *type, bool requires_grad) {
   if (type->requires_grad == requires_grad)
     return (fb_type *)type;
   if (!type->with_other_grad) {
-    fb_type *other = fb_type_intern(type->shape, type->dtype, requires_grad);
+    fb_type *other = fb_type_intern(type->shape, type->dtype, type->device, requires_grad);
     if (!other)
       return NULL;
     other->with_other_grad = (fb_type *)type;
@@ -193,7 +213,7 @@ const fb_type *fb_type_at(const fb_type *type, const int64_t *symbols) {
     found = type->recent;
   } else if (known) {
     PyObject *shape = fb_symbol_tuple(dims, (uint32_t)type->ndim);
-    found = shape ? fb_type_intern(shape, type->dtype, type->requires_grad) : NULL;
+    found = shape ? fb_type_intern(shape, type->dtype, type->device, type->requires_grad) : NULL;
     ((fb_type *)type)->recent = found;
     Py_XDECREF(shape);
   } else if (dims) {

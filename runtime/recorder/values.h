@@ -30,11 +30,12 @@ typedef struct fb_type {
   uint32_t id;
   uint32_t skeleton; /* the same for all types that differ in sizes only */
   bool requires_grad, symbolic;
-  char code; /* of the struct module for an element, 0 where that has none */
+  char code; /* of the struct module for an element, 0 where that has none, or none of it can be read here */
   int ndim;
   size_t bytes, itemsize;
   PyObject *shape, *dtype;         /* tuple of ints (or Sizes); any object with `itemsize` */
   PyObject *size;                  /* the shape as users see it */
+  PyObject *device;                /* where values lie: an interned str, the same object for equal ones */
   struct fb_type *with_other_grad; /* same shape and dtype, requires_grad inverted; made on demand */
   fb_size **sizes;                 /* symbolic: per dim, NULL where it is in `dims` */
   const struct fb_type *recent;    /* symbolic: what it was the last time */
@@ -62,7 +63,9 @@ typedef struct fb_view {
   bool measured;
 } fb_view;
 
-fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, bool requires_grad); /* borrowed arguments */
+/* Borrowed arguments; `device` is a str, NULL for the CPU. */
+fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, PyObject *device, bool requires_grad);
+bool fb_type_on_cpu(const fb_type *type);
 fb_type *fb_type_with_grad(const fb_type *type, bool requires_grad);
 fb_type *fb_type_by_id(uint32_t id);
 const fb_type *fb_type_at(const fb_type *type, const int64_t *symbols); /* for these values; NULL: error */

@@ -14,15 +14,15 @@ PyObject *fb_tensor_starts(const fb_tensor *t) {
   return tuple;
 }
 
-/* ("tensor", shape, dtype, requires_grad, of a leaf, view payload or None, shape of the base) */
+/* ("tensor", shape, dtype, requires_grad, of a leaf, view payload or None, shape of the base, device) */
 PyObject *fb_operand_info(fb_tensor *t, bool elements) {
   const fb_type *type = fb_tensor_get_type(t);
   if (!type)
     return NULL;
   bool viewed = t->view && !elements;
-  return Py_BuildValue("(sOOOOOO)", "tensor", type->shape, type->dtype, type->requires_grad ? Py_True : Py_False,
+  return Py_BuildValue("(sOOOOOOO)", "tensor", type->shape, type->dtype, type->requires_grad ? Py_True : Py_False,
                        t->leaf || fb_tensor_is_leaf(t) ? Py_True : Py_False, viewed ? t->view->payload : Py_None,
-                       elements ? type->shape : t->cell->type->shape);
+                       elements ? type->shape : t->cell->type->shape, type->device);
 }
 
 /* The greatest allowed starts; *limits NULL: unchecked. */
@@ -84,7 +84,7 @@ static fb_view *learn(fb_function *f, fb_tensor *t, uint32_t statics, bool detac
                     .detached = detached,
                     .n_own = n_own,
                     .payload = payload};
-    made.types[0] = fb_type_intern(shape, dtype, false);
+    made.types[0] = fb_type_intern(shape, dtype, t->cell->type->device, false);
     made.types[1] = made.types[0] ? fb_type_with_grad(made.types[0], !detached) : NULL;
     if (made.types[1] && read_limits(f, n_own, limits, &made.limits) == 0)
       v = fb_view_add(&made);
