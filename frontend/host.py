@@ -7,6 +7,8 @@ Next: `functions/create.py` for the functions users call, `methods.py` for the m
 from __future__ import annotations
 
 import math
+import mmap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,25 +57,57 @@ def copied(array: np.ndarray, dtype: DType | None = None, *, cls: type | None = 
     return recorder.tensor_from_buffer(buffer, array.shape, dtype, cls=cls, device=there)
 
 
+def stacked(arrays: Sequence[np.ndarray]) -> Tensor:
+    """A tensor of its own memory with arrays of one shape and dtype along a new first dimension."""
+    dtype = check_supported("stack", from_numpy(arrays[0].dtype))
+    buffer, target = empty_array((len(arrays), *arrays[0].shape), dtype)
+    np.stack(arrays, out=target)
+    return recorder.tensor_from_buffer(buffer, target.shape, dtype)
+
+
 def shared(array: np.ndarray) -> Tensor:
-    """A tensor on the memory of `array`, which may be a permutation of a C-contiguous one. Read-only arrays are copied.
+    """A tensor on the memory of `array`, which may be a permutation of a C-contiguous one. A read-only array is read where it is
+    if nobody can write its memory (see `immutable`), and else copied.
 
     Raises ValueError for other strides.
     """
     dtype = check_supported("from_numpy", from_numpy(array.dtype))
-    if not array.flags.writeable:
-        return copied(array)
+    is_lent = array.flags.writeable
     order = sorted(range(array.ndim), key=lambda d: -array.strides[d])
     dense = array if array.flags.c_contiguous else array.transpose(order)
-    if not dense.flags.c_contiguous:
+    if is_lent and not dense.flags.c_contiguous:
         raise ValueError(
             f"[from_numpy] an array with strides {array.strides} cannot be shared. Pass numpy.ascontiguousarray(array)."
         )
-    buffer = Buffer.from_object(dense.view(f"u{dense.itemsize}").data if dense.dtype.kind == "V" else dense.data)
-    made = recorder.tensor_from_buffer(buffer, dense.shape, dtype, shared=True)
+    memory: Any = dense.view(f"u{dense.itemsize}") if dense.dtype.kind == "V" else dense
+    if not is_lent and (memory := immutable(dense)) is None:
+        return copied(array)
+    made = recorder.tensor_from_buffer(Buffer.from_object(memory), dense.shape, dtype, shared=is_lent)
     if dense is array:
         return made
     return made.permute(*(order.index(d) for d in range(array.ndim)))
+
+
+def immutable(array: np.ndarray) -> memoryview | None:
+    """The memory of a C-contiguous array if nobody can write to it: that of `bytes`, or of a map that was opened for reading.
+
+    That an array is locked says nothing: what it is a view of may be writable, or be unlocked.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    if type(owner) not in (bytes, mmap.mmap) or not array.flags.c_contiguous:
+        return None
+    whole = memoryview(owner)
+    start = address(array) - address(np.frombuffer(whole, np.uint8)) if array.size else 0
+    if not whole.readonly or not 0 <= start <= whole.nbytes - array.nbytes:
+        return None
+    return whole[start : start + array.nbytes]
+
+
+def address(array: np.ndarray) -> int:
+    """Where the first element lies."""
+    return array.__array_interface__["data"][0]
 
 
 # ---- from tensors -----------------------------------------------------------------------------------------

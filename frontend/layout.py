@@ -44,15 +44,11 @@ def layout_of(view: Any, base_shape: tuple[int, ...]) -> tuple[int, Strides, Str
 
     n = view.n_starts
     none = shown((0,) * n)
-    first = _address(none) - _address(base)
+    first = host.address(none) - host.address(base)
     if not 0 <= first <= base.size:
         return None
-    moved = [_address(shown(tuple(int(i == k) for i in range(n)))) - _address(none) for k in range(n)]
+    moved = [host.address(shown(tuple(int(i == k) for i in range(n)))) - host.address(none) for k in range(n)]
     return first, tuple(none.strides), tuple(moved)
-
-
-def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
 
 
 def is_dense(shape: tuple[int, ...], steps: Strides) -> bool:

@@ -121,7 +121,8 @@ is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
   not show it; `strides(tensor)`, in elements, or None
 - `literal(data, dtype or None, dtype of floats, of ints, of bools) -> Tensor`, or None for data that is no nested list of numbers
 - `set_shared(tensor, flag)`, `is_shared(tensor)`: memory that others can see. First say so, then hand it out: it becomes
-  this tensor's alone, if others lay in it. Exported memory counts as shared until nobody else holds it
+  this tensor's alone, if others lay in it. It counts as shared until nobody else can
+  write to it any more (`owners.c`); `stats()["copied"]` are the bytes copied because of it
 - `backward(tensor, gradient=None, retain_graph=False, leaves_hint=None, flags=0)`,
   `grad_entry(outputs, inputs, grad_outputs=None, flags=0) -> tuple of Tensor or None`
 - `trace_sizes()`: the values of the symbols of the current trace; `trace_equations()`: programs of what is 0 because

@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent.parent / "runtime" / "recorder"
 
 #: From the bottom. A file includes its own layer and those below; a header's functions are defined in its layer.
 LAYERS = {
-    "values": "values sizes function types statics shape buffers",
+    "values": "values sizes function types statics shape buffers owners",
     "traces": "patterns trie trace threads recorder mode period locate export",
     "cells": "program history ended cells capture region places tensor view layout stream marks undo reset pending",
     "calls": "call record enter fit learn memo import slots index function",

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Generic
 
 import numpy as np
+from flambeau import host
 from flambeau.data.dataset import IterableDataset, Subset, T_co, TensorDataset
 from flambeau.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 from flambeau.dialects.dtypes import float64
@@ -31,7 +32,9 @@ def default_collate(batch: list[Any]) -> Any:
     if isinstance(first, Tensor):
         return stack(batch)
     if isinstance(first, (np.ndarray, np.generic)):
-        return stack([as_tensor(np.asarray(x)) for x in batch])
+        arrays = [np.asarray(x) for x in batch]
+        is_even = all(a.shape == arrays[0].shape and a.dtype == arrays[0].dtype for a in arrays)
+        return host.stacked(arrays) if is_even else stack([as_tensor(a) for a in arrays])
     if isinstance(first, float):
         return tensor(batch, dtype=float64)
     if isinstance(first, (bool, int)):

@@ -79,7 +79,8 @@ asarray = as_tensor
     free="flambeau", samples=Unsampled("what it gives is memory of others, or a copy of it: see the tests of creation")
 )
 def from_numpy(ndarray: np.ndarray) -> Tensor:
-    """A tensor that shares the memory of a NumPy array: writes to either are seen by the other.
+    """A tensor that shares the memory of a NumPy array: writes to either are seen by the other. A read-only array is copied, unless
+    its memory is that of `bytes` or of a map opened for reading: that is read where it is, and writing to the tensor moves it.
 
     Raises TypeError for other objects and unsupported dtypes, ValueError for strides that are not a permutation.
     """
@@ -93,14 +94,14 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 )
 def from_dlpack(ext_tensor: Any) -> Tensor:
     """A tensor that shares the memory of any CPU array with `__dlpack__`."""
-    return host.shared(np.from_dlpack(ext_tensor))
+    return host.shared(ext_tensor if type(ext_tensor) is np.ndarray else np.from_dlpack(ext_tensor))
 
 
 @declared(
     free="flambeau", samples=Unsampled("what it gives is memory of others, or a copy of it: see the tests of creation")
 )
 def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
-    """A 1-d tensor on the memory of a bytes-like object, from byte `offset`; read-only objects are copied.
+    """A 1-d tensor on the memory of a bytes-like object, from byte `offset`; writing to it moves it where they are read-only.
 
     Raises ValueError if `count` elements do not fit.
     """

@@ -18,6 +18,7 @@ PyObject *fb_buffer_object(fb_buffer *b, int readonly); /* takes over the refere
 PyObject *fb_buffer_object_wrap(fb_buffer *b);
 fb_buffer *fb_buffer_object_get(PyObject *object);
 fb_buffer *fb_buffer_object_import(PyObject *object, int *readonly);
+PyObject *fb_buffer_object_exporter(const fb_buffer *b, int *readonly);
 fb_plan *fb_plan_object_get(PyObject *object);
 PyObject *fb_raise(fb_status status, int64_t failure);
 fb_device *fb_device_object_get(PyObject *object); /* NULL and an exception when it is no Device */

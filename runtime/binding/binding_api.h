@@ -7,7 +7,7 @@
 #include "flambeau/runtime.h"
 
 #define FB_BINDING_CAPSULE "flambeau.runtime._binding._C_API"
-#define FB_BINDING_VERSION 1
+#define FB_BINDING_VERSION 2
 
 typedef struct {
   int version; /* FB_BINDING_VERSION: check it */
@@ -22,6 +22,9 @@ typedef struct {
    * object alive; its last release may happen on any thread. `readonly` may be NULL. NULL and an exception on failure.
    */
   fb_buffer *(*buffer_import)(PyObject *object, int *readonly);
+  /* The object that exported an imported fb_buffer's memory, borrowed: the buffer holds one reference to it. NULL
+   * without an exception for other memory. `readonly`, which may be NULL: whether it is not to be written to. */
+  PyObject *(*buffer_exporter)(const fb_buffer *b, int *readonly);
   /* The fb_plan inside a Plan, borrowed; NULL and an exception when it is no Plan. */
   fb_plan *(*plan_get)(PyObject *object);
   /* Sets the exception for a failed call and returns NULL. `failure` is fb_run.failure, used for FB_KERNEL_FAILED. */

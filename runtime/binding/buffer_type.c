@@ -52,7 +52,18 @@ PyObject *fb_buffer_object(fb_buffer *b, int readonly) {
   return (PyObject *)self;
 }
 
-PyObject *fb_buffer_object_wrap(fb_buffer *b) { return fb_buffer_object(b, 0); }
+PyObject *fb_buffer_object_exporter(const fb_buffer *b, int *readonly) {
+  const Py_buffer *view = fb_buffer_owner(b, release_view);
+  if (readonly != NULL)
+    *readonly = view != NULL && view->readonly;
+  return view == NULL ? NULL : view->obj;
+}
+
+PyObject *fb_buffer_object_wrap(fb_buffer *b) {
+  int readonly;
+  fb_buffer_object_exporter(b, &readonly);
+  return fb_buffer_object(b, readonly);
+}
 
 fb_buffer *fb_buffer_object_get(PyObject *object) {
   if (!Py_IS_TYPE(object, fb_api.buffer_type)) {

@@ -8,6 +8,7 @@ fb_binding_api fb_api = {
     .buffer_wrap = fb_buffer_object_wrap,
     .buffer_get = fb_buffer_object_get,
     .buffer_import = fb_buffer_object_import,
+    .buffer_exporter = fb_buffer_object_exporter,
     .plan_get = fb_plan_object_get,
     .raise = fb_raise,
 };

@@ -18,6 +18,13 @@ int fb_buffers_init(void) {
   return api ? 0 : -1;
 }
 
+PyObject *fb_buffer_exporter(const fb_buffer *b, bool *readonly) {
+  int flag;
+  PyObject *exporter = api->buffer_exporter(b, &flag);
+  *readonly = flag;
+  return exporter;
+}
+
 PyObject *fb_buffer_to_python(fb_buffer *b) { return api->buffer_wrap(b); }
 fb_buffer *fb_buffer_from_python(PyObject *o) { return api->buffer_get(o); }
 fb_plan *fb_plan_from_python(PyObject *o) { return Py_IS_TYPE(o, api->plan_type) ? api->plan_get(o) : NULL; }

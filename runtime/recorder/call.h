@@ -18,6 +18,8 @@ typedef struct {
   uint32_t statics;
   fb_stream *stream; /* that it draws from, or NULL */
   int64_t seed, offset;
+  const fb_tensor *snapshot; /* the last operand that entered as one, or NULL */
+  uint64_t snapshot_word;
   PyObject *kept; /* what the operands are borrowed from, or NULL */
   bool narrow;    /* has numbers specialised by value */
   bool again;     /* bind again: numbers have just become operands, or another thread has changed something */
@@ -45,8 +47,9 @@ PyObject *fb_memo_find(const fb_call *call, fb_question *question); /* new refer
 void fb_memo_keep(const fb_question *question, PyObject *answer);
 void fb_memo_clear(void);
 PyObject *fb_call_finish(fb_call *call); /* step, expand on a miss, make results */
-/* Make the tensor's value and history slots of the trace; `whole`: never a snapshot of just a view's elements. */
-int fb_enter(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word);
+/* Make the tensor's value and history slots of the trace. WHOLE: never a snapshot of just a view's elements. */
+enum { FB_WHOLE = 1, FB_STAYS_SHARED = 2 };
+int fb_enter(fb_recorder *rec, fb_tensor *t, int how, uint64_t *word);
 /* Whether a view of shared memory enters, or has entered, as a copy of its elements alone. */
 bool fb_enters_as_elements(const fb_recorder *rec, const fb_tensor *t, bool whole);
 int fb_enter_value(fb_recorder *rec, fb_buffer *buffer, const fb_type *type, fb_cell *cell, uint32_t *slot);

@@ -119,6 +119,7 @@ int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *
 }
 
 static fb_buffer *copy_of(fb_buffer *source, size_t bytes) {
+  fb_stats.copied += bytes;
   fb_buffer *copy = NULL;
   fb_status status = fb_buffer_alloc(bytes, &copy);
   if (status != FB_OK)
@@ -152,6 +153,7 @@ static int enter_view_snapshot(fb_recorder *rec, fb_tensor *t, uint64_t *word) {
   Py_XDECREF(buffer);
   Py_DECREF(starts);
   fb_buffer *value = copy ? fb_buffer_from_python(copy) : NULL;
+  fb_stats.copied += type->bytes;
   uint32_t slot = FB_NO_SLOT;
   int status = value ? fb_enter_value(rec, value, type, NULL, &slot) : -1;
   Py_XDECREF(copy);
@@ -177,9 +179,16 @@ static int enter_cell(fb_recorder *rec, fb_cell *c, fb_place *place) {
   return 0;
 }
 
-/* `unshared`: drop the flag once nobody else holds the exported memory. */
-static bool is_shared(fb_cell *c) {
-  if (c->shared && fb_buffer_is_pooled(c->buffer) && fb_buffer_refs(c->buffer) == 1)
+/* Kernels rely on elements being aligned. */
+static bool is_aligned(const fb_cell *c) {
+  size_t size = c->type->itemsize;
+  return !size || (uintptr_t)fb_buffer_data(c->buffer) % size == 0;
+}
+
+/* The flag is dropped once nobody else can write the memory, for nobody ever will again. Not in a call that has taken a
+ * snapshot already: what it knows of its operands stays as it is. */
+static bool is_shared(fb_cell *c, int how) {
+  if (c->shared && !(how & FB_STAYS_SHARED) && fb_buffer_is_private(c->buffer) && is_aligned(c))
     c->shared = false;
   return c->shared;
 }
@@ -257,7 +266,7 @@ static inline bool is_known(const fb_recorder *rec, const fb_tensor *t, uint64_t
   return true;
 }
 
-int fb_enter(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word) {
+int fb_enter(fb_recorder *rec, fb_tensor *t, int how, uint64_t *word) {
   if (is_known(rec, t, word))
     return 0;
   fb_entering e = {.cell = t->cell, .view = t->view, .leaf = (fb_leaf *)Py_XNewRef((PyObject *)t->leaf)};
@@ -267,8 +276,8 @@ int fb_enter(fb_recorder *rec, fb_tensor *t, bool whole, uint64_t *word) {
   if (status == 0) {
     fb_hold hold;
     fb_hold_begin(&hold, rec);
-    bool is_snapshot = FB_UNLIKELY(e.cell->shared) && !rec->outer && is_shared(e.cell); /* a region does not run */
-    status = is_snapshot ? enter_shared(rec, t, &e, whole, word) : enter_plain(rec, &e, word);
+    bool is_snapshot = FB_UNLIKELY(e.cell->shared) && !rec->outer && is_shared(e.cell, how); /* a region does not run */
+    status = is_snapshot ? enter_shared(rec, t, &e, how & FB_WHOLE, word) : enter_plain(rec, &e, word);
     fb_hold_end(&hold);
   }
   Py_XDECREF((PyObject *)e.leaf);
@@ -287,16 +296,36 @@ int fb_call_starts(fb_call *call, const fb_tensor *t, const fb_view *view, uint6
   return 0;
 }
 
+/* An earlier operand of the call is a snapshot of the same elements: one call reads memory of others once. */
+static bool has_snapshot(const fb_call *call, const fb_tensor *t) {
+  const fb_tensor *s = call->snapshot;
+  return s && t->cell->shared && s->cell == t->cell && s->view == t->view && s->leaf == t->leaf &&
+         (!t->view || !t->view->n_starts || !memcmp(s->starts, t->starts, t->view->n_starts * sizeof *t->starts));
+}
+
+static FB_NOINLINE int enter_operand(fb_call *call, fb_tensor *t, uint64_t *word) {
+  const fb_cell *cell = t->cell;
+  if (has_snapshot(call, t)) {
+    *word = call->snapshot_word;
+    return 0;
+  }
+  bool whole = !call->function || call->function->kind == FB_INPLACE;
+  if (fb_enter(call->rec, t, (whole ? FB_WHOLE : 0) | (call->snapshot ? FB_STAYS_SHARED : 0), word) < 0)
+    return -1;
+  if (t->cell != cell)
+    call->trace = 0;
+  if (t->cell->shared) {
+    call->snapshot = t;
+    call->snapshot_word = *word;
+  }
+  return 0;
+}
+
 int fb_call_tensor(fb_call *call, fb_tensor *t) {
   uint64_t word;
-  const fb_cell *cell = t->cell;
   const fb_view *view = t->view;
-  if (FB_UNLIKELY(!fb_resident(call->rec, t, &word))) {
-    if (fb_enter(call->rec, t, !call->function || call->function->kind == FB_INPLACE, &word) < 0)
-      return -1;
-    if (t->cell != cell)
-      call->trace = 0;
-  }
+  if (FB_UNLIKELY(!fb_resident(call->rec, t, &word)) && enter_operand(call, t, &word) < 0)
+    return -1;
   if (fb_call_word(call, word) < 0 || fb_call_note(call, t) < 0)
     return -1;
   return FB_LIKELY(!fb_word_high(word)) ? 0 : fb_call_starts(call, t, view, word);

@@ -182,7 +182,7 @@ static int enter_tensors(fb_call *call, PyObject *const *values) {
     fb_tensor *t = (fb_tensor *)values[i];
     if (f->param[i].kind > FB_P_OPTIONAL || !fb_is_tensor(values[i]) || t->cell->shared)
       continue;
-    if (!fb_resident(call->rec, t, &word) && fb_enter(call->rec, t, true, &word) < 0)
+    if (!fb_resident(call->rec, t, &word) && fb_enter(call->rec, t, FB_WHOLE, &word) < 0)
       return -1;
   }
   return 0;

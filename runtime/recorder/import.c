@@ -290,7 +290,7 @@ int fb_import_reachable(fb_recorder *rec, const uint64_t *words, uint32_t n) {
 int fb_import_history(fb_recorder *rec, fb_tensor *t, uint64_t *word) {
   uint32_t mode = rec->mode;
   rec->mode |= 1; /* history is wanted, whatever the mode says about new results */
-  int status = fb_resident(rec, t, word) ? 0 : fb_enter(rec, t, true, word);
+  int status = fb_resident(rec, t, word) ? 0 : fb_enter(rec, t, FB_WHOLE, word);
   rec->mode = mode;
   if (status < 0 || fb_import_reachable(rec, word, 1) < 0)
     return -1;

@@ -6,7 +6,7 @@ PyObject *fb_py_slot_for_tensor(PyObject *module, PyObject *o) {
   fb_tensor *t = fb_as_tensor(o, "slot_for_tensor");
   uint64_t word;
   fb_recorder *rec = fb_recorder_get();
-  if (!t || (!fb_resident(rec, t, &word) && fb_enter(rec, t, true, &word) < 0))
+  if (!t || (!fb_resident(rec, t, &word) && fb_enter(rec, t, FB_WHOLE, &word) < 0))
     return NULL;
   return PyLong_FromUnsignedLong(fb_word_slot(word));
 }

@@ -74,10 +74,10 @@ static int parse_class(PyObject *cls, PyTypeObject **type) {
   return 0;
 }
 
-/* Kernels rely on the alignment of pool memory; foreign memory that lacks it is copied unless it must stay shared. */
-static fb_buffer *usable_buffer(fb_buffer *b, bool shared) {
+/* Kernels rely on elements being aligned; foreign memory where they are not is copied unless it must stay shared. */
+static fb_buffer *usable_buffer(fb_buffer *b, bool shared, size_t itemsize) {
   fb_buffer *copy = b;
-  if (shared || fb_buffer_is_pooled(b) || (uintptr_t)fb_buffer_data(b) % 64 == 0) {
+  if (shared || fb_buffer_is_pooled(b) || !itemsize || (uintptr_t)fb_buffer_data(b) % itemsize == 0) {
     fb_buffer_retain(b);
     return b;
   }
@@ -113,7 +113,7 @@ static PyObject *tensor_from_buffer(PyObject *module, PyObject *args, PyObject *
     return NULL;
   c->shared = shared;
   c->unset = unset;
-  c->buffer = fb_capture_cell(c) == 0 ? usable_buffer(b, shared) : NULL;
+  c->buffer = fb_capture_cell(c) == 0 ? usable_buffer(b, shared, described->itemsize) : NULL;
   PyObject *made = c->buffer ? fb_tensor_new(c, type) : (fb_cell_release(c), NULL);
   if (made && requires_grad && fb_tensor_make_leaf((fb_tensor *)made) < 0)
     Py_CLEAR(made);
@@ -237,10 +237,12 @@ static PyObject *same_storage(PyObject *module, PyObject *args) {
   return y ? PyBool_FromLong(x->cell == y->cell) : NULL;
 }
 
-/* What is about to be seen from outside must be this cell's alone: copies and kept values may lie in the same buffer.
- */
+/* What is about to be seen from outside, and written there, must be this cell's alone: copies and kept values may lie
+ * in the same buffer. */
 static int own_buffer(fb_cell *c) {
-  if (c->shared || fb_buffer_refs(c->buffer) == 1)
+  bool readonly;
+  fb_buffer_exporter(c->buffer, &readonly);
+  if (c->shared || (fb_buffer_refs(c->buffer) == 1 && !readonly))
     return 0;
   fb_buffer *copy = NULL;
   fb_status status = fb_buffer_alloc(c->type->bytes, &copy);
@@ -365,11 +367,11 @@ static PyObject *explain_log(PyObject *module, PyObject *unused) {
 static PyObject *stats(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   fb_recorder *rec = fb_recorder_get();
-  return Py_BuildValue("{sK sK sK sK sK sK sI sI sI sI sK sI sI}", "hits", fb_stats.hits, "misses", fb_stats.misses,
+  return Py_BuildValue("{sK sK sK sK sK sK sK sI sI sI sI sK sI sI}", "hits", fb_stats.hits, "misses", fb_stats.misses,
                        "flushes", fb_stats.flushes, "failures", fb_stats.failures, "builds", fb_stats.builds,
-                       "patterns", fb_stats.patterns, "states", fb_trie_states(), "programs", fb_trie_programs(),
-                       "types", fb_type_count(), "views", fb_view_count(), "live_cells", fb_live_cells(), "pending_ops",
-                       rec->state->depth, "pending_slots", rec->n_slots);
+                       "patterns", fb_stats.patterns, "copied", fb_stats.copied, "states", fb_trie_states(), "programs",
+                       fb_trie_programs(), "types", fb_type_count(), "views", fb_view_count(), "live_cells",
+                       fb_live_cells(), "pending_ops", rec->state->depth, "pending_slots", rec->n_slots);
 }
 
 static PyObject *flush_all(PyObject *module, PyObject *unused) {

@@ -8,6 +8,7 @@ void fb_call_restart(fb_call *call) {
   call->n = 1;
   call->n_scalars = call->n_operands = 0;
   call->stream = NULL;
+  call->snapshot = NULL;
   call->narrow = call->again = false;
 }
 

@@ -145,6 +145,7 @@ typedef struct {
 
 typedef struct {
   uint64_t hits, misses, flushes, failures, builds, patterns; /* patterns: entries for sizes that differ */
+  uint64_t copied;                                            /* bytes of snapshots */
 } fb_counters;
 
 extern fb_limits_t fb_limits;

@@ -138,9 +138,12 @@ PyObject *fb_size_of(PyObject *shape); /* a Size of a tuple of ints, new referen
 
 /* Python buffers (the binding's types). */
 int fb_buffers_init(void);
-PyObject *fb_buffer_to_python(fb_buffer *b);   /* takes over the reference */
-fb_buffer *fb_buffer_from_python(PyObject *o); /* borrowed; NULL with TypeError */
-fb_plan *fb_plan_from_python(PyObject *o);     /* borrowed; NULL without error when not a Plan */
+PyObject *fb_buffer_to_python(fb_buffer *b);                      /* takes over the reference */
+fb_buffer *fb_buffer_from_python(PyObject *o);                    /* borrowed; NULL with TypeError */
+PyObject *fb_buffer_exporter(const fb_buffer *b, bool *readonly); /* whose memory it is, or NULL; borrowed */
+/* Whether nobody but the holder of the only reference can write to it: see owners.c. */
+bool fb_buffer_is_private(const fb_buffer *b);
+fb_plan *fb_plan_from_python(PyObject *o); /* borrowed; NULL without error when not a Plan */
 PyObject *fb_raise_status(fb_status status, int64_t failure);
 bool fb_is_interruption(PyObject *type);  /* no Exception, as KeyboardInterrupt */
 bool fb_is_out_of_memory(PyObject *type); /* OutOfMemory or MemoryError */

@@ -61,4 +61,8 @@ int64_t fb_buffer_refs(const fb_buffer *b) {
 
 bool fb_buffer_is_pooled(const fb_buffer *b) { return fb_is_pooled(b); }
 
+void *fb_buffer_owner(const fb_buffer *b, fb_release_fn release) {
+  return b->capacity == 0 && b->release == release ? b->owner : NULL;
+}
+
 fb_device *fb_buffer_device(const fb_buffer *b) { return b->device; }

@@ -51,6 +51,7 @@ FB_API void *fb_buffer_data(const fb_buffer *b);
 FB_API size_t fb_buffer_bytes(const fb_buffer *b);
 FB_API int64_t fb_buffer_refs(const fb_buffer *b);
 FB_API bool fb_buffer_is_pooled(const fb_buffer *b); /* the CPU's pool or a device's: nobody outside looks at it */
+FB_API void *fb_buffer_owner(const fb_buffer *b, fb_release_fn release); /* if it was wrapped with `release`; or NULL */
 
 /* A device other than the CPU; src/device.h says what it does. */
 typedef struct fb_device fb_device;
