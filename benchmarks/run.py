@@ -198,6 +198,14 @@ def show(workload: str, rows: dict) -> None:
         )
 
 
+def named(name: str) -> list[str]:
+    """The workloads of a name: those of a group, or all whose names begin so, as W6. Ends the program for any other name."""
+    found = GROUPS.get(name) or [w for w in workloads.ALL if w == name or w.startswith(f"{name}_")]
+    if not found:
+        sys.exit(f"There is no workload {name}. There are {', '.join([*GROUPS, *workloads.ALL])}.")
+    return found
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--peers", default="flambeau,torch_eager,torch_compile,jax,iree,numpy")
@@ -213,8 +221,8 @@ def main() -> None:
     args = p.parse_args()
     if args.serve:
         return serve(args.serve, args.workloads, args.threads)
-    for name in args.workloads.split(","):
-        for workload in GROUPS.get(name, [name]):
+    for chosen in list(map(named, args.workloads.split(","))):
+        for workload in chosen:
             rows = bench(workload, args)
             show(workload, rows)
             if args.out:

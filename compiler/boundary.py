@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from flambeau.compiler.identity import graph_bytes
 from flambeau.dialects.entry_points import Offer, PluginError, is_interrupt, own_line, place
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.identity import graph_bytes
 from flambeau.dialects.verify import verify, verify_same_interface
 
 #: Seconds of processor time that a plug-in has for one pass, or the lowerings of one kernel: so many, and so many for

@@ -1,7 +1,7 @@
-"""The identity of programs and attributes: exact, and the same in every process.
+"""Names for programs and for what becomes of them: digests of what `dialects/identity.py` says.
 
-In: graphs, attribute tuples. Out: hashable keys and digests. Python says that 0.0 == -0.0, 1 == True and nan != nan;
-a compiler must not. Used by cse, by the plan cache and by the driver's memory of what was lowered.
+In: graphs, bytes, text. Out: hexadecimal names, the same in every process. Used by the plan cache and by the driver's memory of
+what was lowered.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.identity import attrs_key, graph_bytes
-
-__all__ = ["attrs_key", "digest", "graph_bytes", "graph_key"]
+from flambeau.dialects.identity import graph_bytes
 
 
 def digest(*parts: bytes | str) -> str:

@@ -13,12 +13,13 @@ from functools import cache
 from pathlib import Path
 
 from flambeau.compiler import foreign, kernel_cache, targets
-from flambeau.compiler.identity import digest, graph_bytes
+from flambeau.compiler.identity import digest
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.object_store import ObjectStore
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.identity import graph_bytes
 from flambeau.dialects.size import fits
 from flambeau.runtime.plan_spec import PlanSpec
 

@@ -24,7 +24,7 @@ from flambeau.compiler import plan as plan_module
 from flambeau.compiler.groups import generate
 from flambeau.compiler.groups.form import Group
 from flambeau.compiler.groups.text import print_group
-from flambeau.compiler.identity import digest, graph_bytes, graph_key
+from flambeau.compiler.identity import digest, graph_key
 from flambeau.compiler.kernel import Cluster, KernelSource, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, pipeline, registry
@@ -33,6 +33,7 @@ from flambeau.compiler.settle import settle
 from flambeau.dialects import size
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.identity import graph_bytes
 from flambeau.dialects.size import Guard, Scope
 
 Announce = Callable[[KernelSource], None]

@@ -14,11 +14,12 @@ from flambeau.compiler.groups import generate, reading
 from flambeau.compiler.groups.builder import from_cluster
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.groups.verify import verify
-from flambeau.compiler.identity import digest, graph_bytes
+from flambeau.compiler.identity import digest
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster as clusters_of
 from flambeau.dialects import size
+from flambeau.dialects.identity import graph_bytes
 
 _spec = importlib.util.spec_from_file_location(
     "process_replay", Path(__file__).parent.parent / "tools" / "process_replay.py"

@@ -11,7 +11,6 @@ import numpy as np
 import opgen
 import pytest
 from devices import placed
-from flambeau.compiler.identity import graph_bytes
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cse import CommonSubexpressions
 from flambeau.compiler.passes.legalise_devices import LegaliseDevices
@@ -21,6 +20,7 @@ from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32, int64
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.identity import graph_bytes
 from flambeau.dialects.irdl import parse_graph, print_graph
 from flambeau.dialects.record import NoGradient, find
 from flambeau.dialects.size import symbol

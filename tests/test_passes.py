@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from counting import calls
-from flambeau.compiler.identity import attrs_key, graph_bytes, graph_key
+from flambeau.compiler.identity import graph_key
 from flambeau.compiler.passes import Pass, registry
 from flambeau.compiler.passes.cse import CommonSubexpressions
 from flambeau.compiler.passes.dead_code import DeadCode
@@ -19,6 +19,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import bool_, float32, float64, int32, int64
 from flambeau.dialects.graph import Loc
+from flambeau.dialects.identity import attrs_key, graph_bytes
 from flambeau.dialects.plugins import Offer
 from flambeau.dialects.record import find
 from random_graphs import program, same_bits

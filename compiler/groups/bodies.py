@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from flambeau.compiler.codegen.arithmetic import Arithmetic
 from flambeau.compiler.codegen.values import Number, Val, spell_number
 from flambeau.compiler.groups.form import Body, BodyOp, Order
-from flambeau.compiler.identity import attrs_key
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import DType
+from flambeau.dialects.identity import attrs_key
 from flambeau.dialects.record import Kind, OpRecord
 from flambeau.dialects.size import Int, Size
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flambeau.compiler.identity import attrs_key
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.identity import attrs_key
 
 #: Ops whose operands may change places without changing a bit (payloads of NaNs aside).
 COMMUTATIVE = frozenset({"add", "mul", "eq", "ne", "and_", "or_", "xor"})

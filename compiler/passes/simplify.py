@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from flambeau.compiler.identity import attrs_key
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.identity import attrs_key
 from flambeau.dialects.record import Kind, OpRecord, find
 from flambeau.dialects.size import Size, minimum
 from flambeau.dialects.tape.nan import canonical_nan, leaving, moves
