@@ -40,12 +40,15 @@ def named(offer: Offer) -> str:
 
 
 @contextlib.contextmanager
-def beyond(offer: Offer, n_nodes: int, what: str = "pass") -> Iterator[None]:
-    """Run code of a plug-in. Raises PluginError for whatever it raises but a Ctrl-C of the user's."""
+def beyond(
+    offer: Offer, n_nodes: int, what: str = "pass", refusals: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Run code of a plug-in. Raises PluginError for whatever it raises but a Ctrl-C of the user's and `refusals`, by which it says
+    that it does not do what it was asked for."""
     try:
         with watch(named(offer), SECONDS + PER_NODE * n_nodes):
             yield
-    except PluginError:
+    except (PluginError, *refusals):
         raise
     except BaseException as e:
         if is_interrupt(e):

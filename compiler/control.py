@@ -2,7 +2,7 @@
 
 In: the cluster of one such op, and what compiles a region's graph to clusters. Out: a `ControlCall`, which the plan builder places
 like any other call, and writes out as rows with jumps (`plan_rows.py`). A region has temporary memory of its own, a piece of the
-plan's. Next: `plan.py`.
+plan's. Next: `families/control.py`, what each op becomes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from flambeau.compiler import host_kernel
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
 from flambeau.compiler.schedule import Step
 from flambeau.dialects.graph import Graph, Node, Region
@@ -105,13 +104,11 @@ def bodies(parts: Sequence[Part]) -> Iterator[Body]:
             yield from bodies((*part.test, *part.body))
 
 
-def lower(cluster: Cluster, compile_region: Compile) -> Lowered:
-    """The cluster's one op as a call."""
+def lower(cluster: Cluster, compile_region: Compile, made: Callable[..., list[Part]]) -> Lowered:
+    """The cluster's one op as a call of the parts that `made` makes of the work and the op's regions."""
     (node,) = cluster.graph.nodes
-    if node.op.name == "reference_call":
-        return host_kernel.lower(cluster)
-    work = _Lowering(cluster.graph, node, compile_region)
-    parts = tuple(_LOWERINGS[node.op.name](work, *node.regions))
+    work = Lowering(cluster.graph, node, compile_region)
+    parts = tuple(made(work, *node.regions))
     fallible = node.has_effect or any(body.may_fail for body in bodies(parts))  # before what cannot be undone
     n_read, n = len(node.operands), len(work.operands)
     call = ControlCall(
@@ -127,7 +124,7 @@ def lower(cluster: Cluster, compile_region: Compile) -> Lowered:
     return Lowered([call], work.temps)
 
 
-class _Lowering:
+class Lowering:
     """One op's operands so far: the values it reads, those it gives, temporaries."""
 
     def __init__(self, graph: Graph, node: Node, compile_region: Compile) -> None:
@@ -153,36 +150,3 @@ class _Lowering:
 
     def bytes(self, position: int) -> Int:
         return self.graph.avals[self.operands[position].index].nbytes
-
-
-def _cond(work: _Lowering, then: Region, otherwise: Region) -> list[Part]:
-    flag, *operands = work.reads
-    first, second = (work.run(work.body(region), operands, work.results) for region in (then, otherwise))
-    return [Branch(flag, (first,), (second,))]
-
-
-def _while_loop(work: _Lowering, goes_on: Region, region: Region) -> list[Part]:
-    """What is carried lies in the results. The body writes it in place where it may, else aside, and it is copied back."""
-    n = len(work.results)
-    inputs = (*work.results, *work.reads[n:])
-    body, flag = work.body(region, in_place=n), work.temp(1)
-    aside = {k: work.temp(work.bytes(r)) for k, r in enumerate(work.results) if k not in body.kept}
-    test = work.run(work.body(goes_on), inputs, (flag,))
-    once = work.run(body, inputs, [aside.get(k, r) for k, r in enumerate(work.results)])
-    back = [Copy(r, aside[k], work.bytes(r)) for k, r in enumerate(work.results) if k in aside]
-    start = [Copy(r, k, work.bytes(r)) for k, r in enumerate(work.results)]
-    return [*start, Loop((test,), flag, (once, *back))]
-
-
-def _host_call(work: _Lowering) -> list[Part]:
-    token, *operands = work.reads
-    (result,) = work.results
-    noted = Note(tuple(operands), tuple(map(work.bytes, operands)))
-    return [noted, Copy(result, token, work.bytes(result))]
-
-
-_LOWERINGS: dict[str, Callable[..., list[Part]]] = {
-    "cond": _cond,
-    "while_loop": _while_loop,
-    "host_call": _host_call,
-}

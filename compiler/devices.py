@@ -37,10 +37,6 @@ def lower(
     part: Cluster | None, group: Group | None, options: Options, generate: Callable[[Group | None, str], Lowered]
 ) -> Lowered:
     """What the code generator of the cluster's device makes of its group; without a cluster, that of the CPU."""
-    if part is not None and part.kind == "transfer":
-        from flambeau.compiler.codegen import transfer
-
-        return transfer.lower(part)
     device = CPU if part is None else part.device
     lowered = generate(group, options.target_of(device))
     return lowered if device == CPU else replace(lowered, calls=[_on(device, call) for call in lowered.calls])

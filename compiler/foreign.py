@@ -20,7 +20,7 @@ from flambeau.compiler.options import Options
 from flambeau.dialects import entry_points, plugins
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.plugins import Offer, PluginError
-from flambeau.dialects.record import Kind, OpRecord
+from flambeau.dialects.record import OpRecord
 from flambeau.dialects.registry import Registry
 
 _banned: dict[Offer, str] = {}  # passes and ops whose code ended a worker of this process, and how
@@ -56,9 +56,9 @@ def culprits(options: Options, error: str, crashed: bool, running: str) -> list[
 
 def leave_out_ops(graph: Graph, running: str, why: str) -> None:
     """Leave out those ops of the graph whose lowerings, `running` says, ended their worker."""
-    for offer in ops(graph):
-        if named([offer]) in running:
-            leave_out(offer, why)
+    for op in {n.op: None for _, n in graph.walk()}:
+        if any(named([o]) in running for o in offers(op)):
+            leave_out(offers(op)[0], why)
 
 
 def remembered(options: Options) -> Options:
@@ -79,16 +79,16 @@ def for_host(graph: Graph, options: Options, error: str, running: str = "") -> t
     """The ops of others that may be why a graph could not be compiled, and could run on the host: those that are named, else
     all of them."""
     found = {n.op.name: n.op for _, n in graph.walk() if n.op.name not in options.on_host}
-    others = [n for n, op in found.items() if record_source(op) and not op.effect and not op.regions]
-    blamed = {o.name for o in ops(graph) if named([o]) in f"{error} {running}"}
-    return tuple(n for n in others if n in blamed) or tuple(others)
+    others = {n: op for n, op in found.items() if record_source(op) and not op.effect and not op.regions}
+    blamed = tuple(n for n, op in others.items() if any(named([o]) in f"{error} {running}" for o in offers(op)))
+    return blamed or tuple(others)
 
 
 def registries() -> tuple[Registry[Any], ...]:
     """All kinds of things that other packages offer."""
     from flambeau.compiler.passes.registry import PASS_REGISTRY
 
-    return PASS_REGISTRY, plugins.ops, targets.REGISTRY, plugins.dialects
+    return PASS_REGISTRY, plugins.ops, targets.REGISTRY, plugins.dialects, plugins.families
 
 
 def warn_of_names() -> None:
@@ -118,11 +118,16 @@ def _warn_of_names(offered: tuple[tuple[Offer, ...], ...], problems: tuple[str, 
 
 
 def ops(graph: Graph) -> list[Offer]:
-    """The plug-ins' ops in a graph, in order of first use."""
-    if not plugins.offers(plugins.OPS):
+    """The plug-ins' ops in a graph, in order of first use, and the families of plug-ins that ops of it are of."""
+    if not plugins.offers(plugins.OPS) and not plugins.offers(plugins.FAMILIES):
         return []
-    found = {n.op.name: plugins.op_offer(n.op.name) for _, n in graph.walk()}
-    return [offer for offer in found.values() if offer is not None]
+    used = {n.op: None for _, n in graph.walk()}
+    return list(dict.fromkeys(offer for op in used for offer in offers(op)))
+
+
+def offers(op: OpRecord) -> list[Offer]:
+    """What plug-ins offer of an op: itself, and its family."""
+    return [o for o in (plugins.op_offer(op.name), plugins.families.offer(op.family.name)) if o is not None]
 
 
 def involved(graph: Graph, options: Options) -> bool:
@@ -149,7 +154,7 @@ def check_lowerings(graph: Graph) -> None:
     would be stored as it is, and only show as wrong numbers."""
     offered = {o.name: o for o in ops(graph)}
     for inner, node in graph.walk():
-        if node.op.name in offered and node.op.kind is Kind.ELEMENTWISE:
+        if node.op.name in offered and node.op.family.is_pointwise:
             for lanes in (1, 4):
                 _check_lowering(inner, node, offered[node.op.name], lanes)
 

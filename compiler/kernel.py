@@ -97,7 +97,7 @@ class Cluster:
     `errors` are the numbers of results that may fail; None: the place of their ops among those that may.
     """
 
-    kind: str  # "loops" | "contraction" | "control" | "transfer"
+    kind: str  # "loops": nests; else the family of the op whose loops, or steps, it is
     graph: Graph
     operands: tuple[int, ...] = ()
     results: tuple[int, ...] = ()

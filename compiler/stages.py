@@ -19,7 +19,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flambeau.compiler import boundary, control, devices, foreign, targets
+from flambeau.compiler import boundary, devices, foreign, targets
 from flambeau.compiler import plan as plan_module
 from flambeau.compiler.groups import generate
 from flambeau.compiler.groups.form import Group
@@ -117,7 +117,7 @@ def linalg(work: Work) -> None:
     foreign.check_lowerings(work.graph)
     passes = pipeline.following(pipeline.GROUPS, work.options, OPEN)
     work.groups = [
-        None if c.kind in ("control", "transfer") else group_of(devices.at_home(c), work.options, passes, c.device)
+        None if generate.steps_of(c) else group_of(devices.at_home(c), work.options, passes, c.device)
         for c in work.clusters
     ]
 
@@ -125,8 +125,8 @@ def linalg(work: Work) -> None:
 def kernels(work: Work) -> None:
     """Kernel text for every group; equal groups are lowered once. Branches and loops are made of what their regions become."""
     for part, group in zip_longest(work.clusters, work.groups):  # groups that were read have no clusters
-        if part is not None and part.kind == "control":
-            work.lowered.append(control.lower(part, lambda graph: _region(work, graph)))
+        if part is not None and (steps := generate.steps_of(part)) is not None:
+            work.lowered.append(steps(part, lambda graph: _region(work, graph)))
             continue
         work.lowered.append(devices.lower(part, group, work.options, lower))
         for call in work.lowered[-1].calls:

@@ -45,7 +45,8 @@ class Interface:
 
 
 OPS, PASSES, TARGETS, DIALECTS = "flambeau.ops", "flambeau.passes", "flambeau.targets", "flambeau.dialects"
-INTERFACES = {OPS: Interface(), PASSES: Interface(), TARGETS: Interface(), DIALECTS: Interface()}
+FAMILIES = "flambeau.families"
+INTERFACES = {group: Interface() for group in (OPS, PASSES, TARGETS, DIALECTS, FAMILIES)}
 #: The group in which a package says which versions it is written for: `passes = "v2"`. What is not said is version 1.
 VERSIONS = "flambeau.interface"
 

@@ -19,7 +19,7 @@ MLIR. (No `from __future__ import annotations` where operation classes are made:
 Next: `compiler/groups/reading.py`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -109,6 +109,12 @@ def _attribute(op: Any, name: str, kind: str) -> Any:
     if not isinstance(found, class_):
         raise _Bad(f"attribute '{name}' is {'missing' if found is None else found}. Give one: {kind}.")
     return found.value
+
+
+def check_attributes(op: Any, names: Sequence[str]) -> None:
+    """Raise for an op that lacks one of these attributes."""
+    if missing := [name for name in names if name not in op.attributes]:
+        raise _Bad(f"attribute '{missing[0]}' is missing. Give {', '.join(names)}.")
 
 
 def _check_types(op: Any, operands: Sequence[str], results: Sequence[str]) -> None:
@@ -250,9 +256,9 @@ def _verifier(name: str, check: Callable[[Any], None], *counts: Any) -> Callable
             _check_counts(op, *counts)
             check(op)
         except (_Bad, OrderError) as error:
-            message = f"[flambeau.{name}] {error}"
+            message = f"[{name}] {error}"
         except Exception as error:  # the bindings, on types that no check expects; it would leave the parser as it is
-            message = f"[flambeau.{name}] cannot be verified: {type(error).__name__}: {error}. Give it other operands."
+            message = f"[{name}] cannot be verified: {type(error).__name__}: {error}. Give it other operands."
         else:
             return True
         op.location.emit_error(message)
@@ -261,8 +267,9 @@ def _verifier(name: str, check: Callable[[Any], None], *counts: Any) -> Callable
     return verify_invariants
 
 
-#: name -> (operands, whether any number of operands follows, results, regions, whether it is pure, verifier)
-_OPS: dict[str, tuple[int, bool, int, int, bool, Callable[[Any], None]]] = {
+#: (operands, whether any number of operands follows, results, regions, whether it is pure, verifier)
+Declared = tuple[int, bool, int, int, bool, Callable[[Any], None]]
+_OPS: dict[str, Declared] = {
     "fold": (1, True, 1, 0, True, _check_fold),
     "check": (1, False, 0, 0, False, _check_check),  # an effect: dead code elimination has to keep it
     "any_lane": (1, False, 1, 0, True, _check_any_lane),
@@ -272,27 +279,39 @@ _OPS: dict[str, tuple[int, bool, int, int, bool, Callable[[Any], None]]] = {
 }
 
 
-@cache
-def _dialect() -> Any:
+def declare(namespace: str, ops: Mapping[str, Declared]) -> Any:
+    """A dialect of MLIR's with these ops."""
     ext: Any = _mlir().ext
-    dialect: Any = type("Flambeau", (ext.Dialect,), {}, name="flambeau")
-    for name, (operands, variadic, results, regions, pure, check) in _OPS.items():
+    dialect: Any = type(namespace.title(), (ext.Dialect,), {}, name=namespace)
+    for name, (operands, variadic, results, regions, pure, check) in ops.items():
         fields: dict[str, Any] = {f"operand{k}_": ext.Operand[Any] for k in range(operands)}
         if variadic:
             fields["rest_"] = Sequence[ext.Operand[Any]]
         fields |= {f"result{k}_": ext.Result[Any] for k in range(results)}
         fields |= {f"region{k}_": ext.Region for k in range(regions)}
-        verifier = _verifier(name, check, operands, variadic, results, regions)
+        verifier = _verifier(f"{namespace}.{name}", check, operands, variadic, results, regions)
         members = {"__annotations__": fields, "__module__": __name__, "verify_invariants": verifier}
-        type(f"Flambeau_{name}", (dialect.Operation,), members, name=name, traits=[ext.Pure] if pure else [])
+        type(f"{namespace.title()}_{name}", (dialect.Operation,), members, name=name, traits=[ext.Pure] if pure else [])
+    return dialect
+
+
+@cache
+def _dialect() -> Any:
+    ext: Any = _mlir().ext
+    dialect = declare("flambeau", _OPS)
     fields = {"values_": Sequence[ext.Operand[Any]]}
     members = {"__annotations__": fields, "__module__": __name__}
     type("Flambeau_yield", (dialect.Operation,), members, name="yield", traits=[ext.Pure, _mlir().ir.IsTerminatorTrait])
     return dialect
 
 
+def unknown_location() -> Any:
+    """The location of what stands in no file."""
+    return _mlir().ir.Location.unknown()
+
+
 @cache
 def load(context: Any) -> None:
     """Load the dialect into a context of MLIR's."""
-    with context, _mlir().ir.Location.unknown():
+    with context, unknown_location():
         _dialect().load()

@@ -20,7 +20,7 @@ from typing import Any
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.graph import Graph, Loc, Region
-from flambeau.dialects.record import REGISTRY, Kind, OpRecord, find
+from flambeau.dialects.record import REGISTRY, OpRecord, find
 from flambeau.dialects.size import parse, scope, symbols
 from flambeau.dialects.tape_text import CONTROL, print_function, print_graph
 from flambeau.dialects.verify import verify_tokens
@@ -182,7 +182,7 @@ def _dialect_of(records: tuple[OpRecord, ...]) -> Any:
     ext = _mlir().ext
     tape: Any = type("Tape", (ext.Dialect,), {}, name="tape")
     for record in records:
-        if record.kind is Kind.CONTROL:
+        if record.family.dialect == CONTROL:
             continue
         names, variadic = _operand_names(record)
         fields: dict[str, Any] = {}
@@ -249,7 +249,7 @@ def _add_nodes(graph: Graph, block: Any, ids: dict[Any, int], end: str = "func.r
             raise ValueError(f"[tape] {op.name} at {op.location} is not an op of the tape dialect.")
         record = find(name)
         operands = [_known(op, v, ids) for v in op.operands]
-        if record.kind is Kind.CONTROL:
+        if record.family.dialect == CONTROL:
             results = _add_control(graph, op, record, operands)
         else:
             device = _aval(op.results[0].type).device
@@ -268,7 +268,7 @@ def _known(op: Any, value: Any, ids: dict[Any, int]) -> int:
 
 
 def _is_control(name: str) -> bool:
-    return name in REGISTRY and REGISTRY[name].kind is Kind.CONTROL
+    return name in REGISTRY and REGISTRY[name].family.dialect == CONTROL
 
 
 def _add_control(graph: Graph, op: Any, record: OpRecord, operands: list[int]) -> tuple[int, ...]:

@@ -1,4 +1,5 @@
-"""The ops and dialects that other packages offer: entry-point groups `flambeau.ops` and `flambeau.dialects`.
+"""The ops, families and dialects that other packages offer: entry-point groups `flambeau.ops`, `flambeau.families` and
+`flambeau.dialects`.
 
 In: names. Out: op records, registered beside the built-in ones; MLIR dialects, loaded into every context that reads programs. A
 plug-in is imported when something of it is used. Next: `registry.py`; `compiler/foreign.py`, what the compiler makes of
@@ -10,17 +11,20 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.dialects import entry_points
-from flambeau.dialects.entry_points import DIALECTS, OPS, PASSES, Offer, PluginError, is_interrupt, place
+from flambeau.dialects.entry_points import DIALECTS, FAMILIES, OPS, PASSES, Offer, PluginError, is_interrupt, place
+from flambeau.dialects.families import FAMILY_REGISTRY as families
 from flambeau.dialects.record import REGISTRY, OpRecord
 from flambeau.dialects.registry import Registry
 
 __all__ = [
     "DIALECTS",
+    "FAMILIES",
     "OPS",
     "PASSES",
     "Offer",
     "PluginError",
     "dialects",
+    "families",
     "is_interrupt",
     "load_dialects",
     "load_op",

@@ -8,26 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
+from flambeau.dialects import families
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.domain import Domain
 from flambeau.dialects.dtypes import DType
+from flambeau.dialects.family import Family
 
 
-class Kind(Enum):
-    """How an op touches memory: all that clustering needs to know about it."""
+class Kind(StrEnum):
+    """The names of the built-in families (`families.py` says what they are), for records to say. Those of packages are said by
+    their names. Nothing compares them: ask `OpRecord.family` for what you want to know."""
 
-    ELEMENTWISE = "elementwise"  # result[i] = f(operands[i]...), all shapes equal
-    SOURCE = "source"  # result[i] = f(i, 0-d operands): constant, iota, random bits
-    REDUCTION = "reduction"  # folds the axes named by attribute `axes`
-    VIEW = "view"  # result[i] = operand[affine(i)]: reshape, permute, broadcast, slice, flip
-    ASSEMBLE = "assemble"  # places operands into a larger result: pad, concat, update_slice
-    CONTRACTION = "contraction"  # matmul
-    GATHER = "gather"  # result[i] = operand[index[i]]
-    SCATTER = "scatter"  # result[index[i]] (+)= update[i]
-    CONTROL = "control"  # runs its regions, none, one or several times; or calls the host
+    ELEMENTWISE = "elementwise"
+    SOURCE = "source"
+    REDUCTION = "reduction"
+    VIEW = "view"
+    ASSEMBLE = "assemble"
+    CONTRACTION = "contraction"
+    GATHER = "gather"
+    SCATTER = "scatter"
+    CONTROL = "control"
+    HOST_CALL = "host_call"
+    TRANSFER = "transfer"
+    REFERENCE_CALL = "reference_call"
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class OpRecord:
     """A primitive op.
 
     name       unique; `tape.<name>` is the MLIR op.
-    kind       see `Kind`.
+    kind       the name of its family: a `Kind`, or what a package calls it.
     attrs      names of the static attributes, in order; values are hashable and marshal-able
                (ints, bools, floats, strings, None, dtypes, tuples of those, `graph.Region`s).
     infer      (operand avals..., attrs...) -> Aval, or a tuple of them for an op with several `results`; raises the user's
@@ -70,8 +77,8 @@ class OpRecord:
     vjp        (cotangent, result, operands..., attrs...) -> one cotangent or None per operand, written with
                records on `builder.Value`s; or `NoGradient`. Of several results' cotangents, some may be None.
     lower      elementwise and source ops: (b, operands..., attrs...) -> value, on scalars or vectors alike, with
-               the emitter `b` of `compiler/codegen/emitter.py`. Reductions: a `Monoid`. Others: None, their
-               kind and attributes say it all.
+               the emitter `b` of `compiler/codegen/emitter.py`. Reductions: a `Monoid`. Others: what their family makes
+               of it; of built-in ones None, family and attributes say it all.
     dtypes     accepted dtypes of the data operands, one of the sets of `dtypes.py` or a tuple (conditions,
                indices, starts and seeds have a fixed dtype).
     exact      the NumPy reference agrees with compiled code to the bit, so it may stand in for it.
@@ -85,7 +92,7 @@ class OpRecord:
     samples    good calls and bad ones.
     doc        one line, shown in docs.
     fails      fallible elementwise ops: (b, operands..., attrs...) -> i1, true where the op must fail; `lower` is then
-               still safe to run and its value there does not matter. Other fallible ops: None, their kind says it.
+               still safe to run and its value there does not matter. Other fallible ops: None, their family says it.
     domain     fallible ops: (operand avals..., attrs...) -> `Domain`, what must hold of an operand's elements, from which
                the errors of exported programs are made. None: those name no value.
     results    the names of the results, in order. None: there are as many as `infer` says, and it always gives a tuple.
@@ -101,7 +108,7 @@ class OpRecord:
     """
 
     name: str
-    kind: Kind
+    kind: str
     attrs: tuple[str, ...]
     infer: Callable[..., Aval | tuple[Aval, ...]]
     reference: Callable[..., Any]
@@ -133,7 +140,17 @@ class OpRecord:
             raise TypeError(f"[record] op '{self.name}': `fallible` and `failure` go together. Give both or neither.")
         if bool(self.regions) != (self.run is not None):
             raise TypeError(f"[record] op '{self.name}': `regions` and `run` go together. Give both or neither.")
+        self.family.check(self)
         REGISTRY[self.name] = self
+
+    @cached_property
+    def family(self) -> Family:
+        """What ops that touch memory like this one have in common. Raises TypeError where there is none of that name,
+        PluginError where a package's cannot be used."""
+        try:
+            return families.find(self.kind)
+        except ValueError as error:
+            raise TypeError(f"[record] op '{self.name}' is of a family that does not exist. {error}") from None
 
     @property
     def is_single(self) -> bool:

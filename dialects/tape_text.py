@@ -14,7 +14,6 @@ from typing import Any
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Node, Region
-from flambeau.dialects.record import Kind
 from flambeau.dialects.size import Size, repr_of
 
 #: The name before the dot of ops with regions, and of what ends a region.
@@ -61,9 +60,8 @@ def _node(node: Node, graph: Graph, prefix: str = "", indent: str = "    ") -> s
     names = ", ".join(f"%{prefix}{v}" for v in node.results)
     loc = f' loc("{node.loc.file}":{node.loc.line}:0)' if node.loc else ""
     attrs = f" {{{attrs}}}" if attrs else ""
-    dialect = CONTROL if node.op.kind is Kind.CONTROL else "tape"
     regions = f" ({_regions(node, prefix, indent)})" if node.op.regions else ""
-    name = f'"{dialect}.{node.op.name}"'
+    name = f'"{node.op.family.dialect}.{node.op.name}"'
     return f"{indent}{names} = {name}({operands}){regions}{attrs} : ({types}) -> {results}{loc}"
 
 

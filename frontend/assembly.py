@@ -16,7 +16,6 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import bool_
 from flambeau.dialects.graph import Graph, Loc, Node
 from flambeau.dialects.history import data_operands, graft, stop_gradient
-from flambeau.dialects.record import Kind
 from flambeau.dialects.size import Int, Size, substitute
 from flambeau.engine import SCALARS, View
 
@@ -361,7 +360,7 @@ class Facts:
             self.producers[v] = node
         if self.computable.issuperset(data_operands(node)):
             self.computable.update(node.results)
-        if node.op.kind is Kind.VIEW and not any(s in asm.made for s in asm.slots_of.get(node.results[0], ())):
+        if node.op.family.is_view and not any(s in asm.made for s in asm.slots_of.get(node.results[0], ())):
             shown = asm.available(node.operands[0])
             self.data[node.results[0]] = self.data.get(shown, shown)
 

@@ -12,10 +12,11 @@ import ptx_interpreter
 from flambeau.compiler import backend, stages
 from flambeau.compiler.kernel import Cluster, Launch, Lowered
 from flambeau.compiler.options import Options
+from flambeau.compiler.passes.cluster import kind_of
 from flambeau.dialects import dtypes, reference
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import REGISTRY, Kind, find
+from flambeau.dialects.record import REGISTRY, find
 from flambeau.dialects.tape.reduce import restore
 
 
@@ -144,7 +145,7 @@ def graph_of(function, arrays) -> Graph:
 
 
 def elementwise_records() -> list[str]:
-    return sorted(r.name for r in REGISTRY.values() if r.kind is Kind.ELEMENTWISE and not r.fallible)
+    return sorted(r.name for r in REGISTRY.values() if r.family.is_pointwise and not r.fallible)
 
 
 def samples(record):
@@ -164,8 +165,7 @@ def launches(graph: Graph, target: str = "sm_90") -> list[Launch]:
 
 
 def lowered(graph: Graph, target: str) -> Lowered:
-    kind = "contraction" if any(n.op.kind is Kind.CONTRACTION for n in graph.nodes) else "loops"
-    return stages.lower(stages.group_of(Cluster(kind, graph), Options(target=target)), target)
+    return stages.lower(stages.group_of(Cluster(kind_of(graph), graph), Options(target=target)), target)
 
 
 def run(graph: Graph, arrays, execute_launch, target: str = "sm_90") -> list[np.ndarray]:

@@ -73,7 +73,7 @@ def as_before(cluster: Cluster, machine, lowered) -> None:
 
 def check(cluster: Cluster, machine) -> None:
     """One cluster; of an op with regions, those within them."""
-    if cluster.kind == "control":
+    if generate.steps_of(cluster) is not None:
         for part in (c for n in cluster.graph.nodes for r in n.regions for c in clusters_of(r.graph, Options())):
             check(part, machine)
         return

@@ -36,7 +36,7 @@ from flambeau.dialects.bugs import is_internal, tells_of_bug
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import float32, from_numpy
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import Kind, OpRecord, Sample, find
+from flambeau.dialects.record import OpRecord, Sample, find
 from flambeau.runtime import _binding as runtime
 from test_symbolic_records import samples as symbolic_samples
 from test_symbolic_records import symbolic_graph
@@ -58,7 +58,7 @@ REFUSALS = (RuntimeError, ValueError, IndexError, TypeError)
 
 
 #: Records whose samples run on any numbers. A loop of a region may never end on drawn ones.
-DRAWN = [record for record in opgen.records() if record.kind is not Kind.CONTROL]
+DRAWN = [record for record in opgen.records() if not (record.regions or record.effect)]
 
 
 def resized(rng: random.Random, record: OpRecord, sample: Sample) -> tuple[list[np.ndarray], dict[str, Any]]:
@@ -130,7 +130,7 @@ def folded(rng: random.Random, x: Value) -> Value:
 def record_program(seed: int) -> tuple[Graph, list[np.ndarray]] | None:
     """A record's op between views and a reduction, at drawn extents; None where its rule refuses them."""
     rng = random.Random(seed)
-    indexing = [r for r in opgen.records() if r.kind in (Kind.GATHER, Kind.SCATTER)]
+    indexing = [r for r in opgen.records() if r.fallible and "axis" in r.attrs]
     record = rng.choice(indexing if rng.random() < 0.3 else DRAWN)
     sample = rng.choice([s for s in record.samples() if s.error is None])
     builder = GraphBuilder()

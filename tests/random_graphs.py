@@ -15,7 +15,7 @@ import numpy as np
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Loc
-from flambeau.dialects.record import REGISTRY, Kind, find
+from flambeau.dialects.record import REGISTRY, find
 
 SHAPES = ((), (1,), (5,), (67,), (3, 4), (4, 3), (1, 4), (3, 1), (2, 3, 4), (1, 70), (130, 2), (0, 3), (9, 67))
 #: Large enough that parallel loops are cut into several chunks, and reductions too.
@@ -153,7 +153,7 @@ class _Generator:
 
     def elementwise(self) -> None:
         x = self.rng.choice(self.values)
-        names = [n for n, op in REGISTRY.items() if op.kind is Kind.ELEMENTWISE and self.aval(x).dtype in op.dtypes]
+        names = [n for n, op in REGISTRY.items() if op.family.is_pointwise and self.aval(x).dtype in op.dtypes]
         name = self.rng.choice([n for n in names if n not in DIVISIONS])
         if name == "cast":
             self.emit("cast", (x,), (self.rng.choice(dtypes.SUPPORTED),))
@@ -210,7 +210,7 @@ class _Generator:
     def reduction(self) -> None:
         x = self.rng.choice(self.values)
         aval = self.aval(x)
-        ops = [op for op in REGISTRY.values() if op.kind is Kind.REDUCTION and aval.dtype in op.dtypes]
+        ops = [op for op in REGISTRY.values() if op.family.folds and aval.dtype in op.dtypes]
         if not ops or 0 in aval.shape:
             return
         op = self.rng.choice(ops)

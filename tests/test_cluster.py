@@ -16,7 +16,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import float32, int64
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import Kind, find
+from flambeau.dialects.record import find
 
 SHARED = ("constant", "iota")
 
@@ -27,9 +27,7 @@ def op(name: str, *args, **attrs) -> Value:
 
 def computed(clusters: list[Cluster]) -> list[list[str]]:
     """The ops of each cluster that compute, views and constants left out."""
-    return [
-        [n.op.name for n in c.graph.nodes if n.op.kind is not Kind.VIEW and n.op.name not in SHARED] for c in clusters
-    ]
+    return [[n.op.name for n in c.graph.nodes if not n.op.family.is_view and n.op.name not in SHARED] for c in clusters]
 
 
 def clusters_of(outputs: list[Value], **options) -> list[Cluster]:
@@ -47,10 +45,10 @@ def test_every_op_is_computed_once_after_its_operands(seed, fuse):
         assert known.issuperset(part.operands), "an operand is computed later"
         assert [part.graph.avals[v] for v in part.graph.inputs] == [graph.avals[v] for v in part.operands]
         assert [part.graph.avals[v] for v in part.graph.outputs] == [graph.avals[v] for v in part.results]
-        made += [n.op.name for n in part.graph.nodes if n.op.kind is not Kind.VIEW and n.op.name not in SHARED]
+        made += [n.op.name for n in part.graph.nodes if not n.op.family.is_view and n.op.name not in SHARED]
         known.update(part.results)
     assert known.issuperset(graph.outputs)
-    expected = [n.op.name for n in graph.nodes if n.op.kind is not Kind.VIEW and n.op.name not in SHARED]
+    expected = [n.op.name for n in graph.nodes if not n.op.family.is_view and n.op.name not in SHARED]
     assert sorted(made) == sorted(expected)
 
 

@@ -16,7 +16,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import by_name
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import Kind, find
+from flambeau.dialects.record import find
 
 
 def op(name: str, *args, **attrs) -> Value:
@@ -61,8 +61,10 @@ def layer_norm(p: Program, x: Value) -> Value:
 
 def ops_of(graph: Graph) -> list[list[str]]:
     """The ops of each cluster that compute."""
-    kinds = (Kind.VIEW, Kind.SOURCE)
-    return [[n.op.name for n in c.graph.nodes if n.op.kind not in kinds] for c in cluster(graph, Options())]
+    return [
+        [n.op.name for n in c.graph.nodes if not (n.op.family.is_view or n.op.family.is_placed)]
+        for c in cluster(graph, Options())
+    ]
 
 
 def arrays_for(graph: Graph) -> list[np.ndarray]:

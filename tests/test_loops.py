@@ -12,7 +12,7 @@ import numpy as np
 import opgen
 import pytest
 import random_graphs
-from flambeau.compiler import targets
+from flambeau.compiler import families, targets
 from flambeau.compiler.codegen.stages import weight_of
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.options import Options
@@ -21,10 +21,10 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import bool_, float32, float64, int32, int64
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import Kind, find
+from flambeau.dialects.record import find
 
 FUSED, UNFUSED = Options(fuse=True), Options(fuse=False)
-LOOPS = [r for r in opgen.records() if r.kind not in (Kind.CONTRACTION, Kind.CONTROL)]
+LOOPS = [r for r in opgen.records() if not families.rules(r).is_head]
 
 
 def outcome(graph: Graph, arrays: list[np.ndarray], options: Options, **how):
@@ -59,7 +59,7 @@ def test_what_is_short_is_light():
     """How long a loop's body may be, and whether elements are computed again, follows the weights of the ops."""
     found = {}
     for record in LOOPS:
-        if record.kind is not Kind.ELEMENTWISE or len(record.results) > 1 or record.samples is None:
+        if not record.family.is_pointwise or len(record.results) > 1 or record.samples is None:
             continue
         case = next(iter(opgen.cases(record)))
         avals = [case.graph.avals[v] for v in case.graph.nodes[-1].operands]

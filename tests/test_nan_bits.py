@@ -12,7 +12,7 @@ from flambeau.compiler import driver
 from flambeau.compiler.options import Options
 from flambeau.dialects.dtypes import FLOATING
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import REGISTRY, Kind
+from flambeau.dialects.record import REGISTRY
 from flambeau.dialects.tape.nan import canonical_nan
 from flambeau.runtime import recorder
 from support import rounds
@@ -52,9 +52,7 @@ def run(graph, arrays, mode, **options):
 # ---- records ------------------------------------------------------------------------------------------------------
 
 FLOATS = [
-    r
-    for r in opgen.records()
-    if set(r.dtypes) & set(FLOATING) and r.kind is not Kind.SOURCE and r.name != "check_range"
+    r for r in opgen.records() if set(r.dtypes) & set(FLOATING) and not r.family.is_placed and r.name != "check_range"
 ]
 
 
@@ -92,7 +90,7 @@ def test_every_tier_gives_the_bits_of_the_rule(record):
         if record.exact and expected[0].dtype.kind == "f":
             meaning = record.run_reference(arrays, graph.nodes[0].attrs)
             meaning = [np.asarray(x, y.dtype) for x, y in zip(meaning, expected, strict=True)]
-            moved = record.kind in (Kind.VIEW, Kind.ASSEMBLE, Kind.GATHER)
+            moved = record.family.moves and not record.regions
             one_nan = [x if moved or x.dtype not in NANS else canonical_nan.reference(x) for x in meaning]
             assert bits(expected) == bits(one_nan)
         assert bits(run(graph, arrays, "blocking")) == bits(expected)

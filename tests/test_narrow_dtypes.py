@@ -15,7 +15,7 @@ from flambeau.dialects import dtypes, reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import NUMERIC, SUPPORTED, bfloat16, bool_, float16, float32, float64, int64
-from flambeau.dialects.record import REGISTRY, Kind, find
+from flambeau.dialects.record import REGISTRY, find
 from flambeau.dialects.tape.common import SPECIALS, one_nan
 from flambeau.dialects.tape.elementwise import saturate
 
@@ -77,7 +77,7 @@ def elementwise(arity: int, exact: bool):
     return [
         r
         for r in REGISTRY.values()
-        if r.kind is Kind.ELEMENTWISE
+        if r.family.is_pointwise
         and r.exact is exact
         and float16 in r.dtypes
         and r.name not in OTHERS

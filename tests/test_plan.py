@@ -19,7 +19,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32, int32, int64
 from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.record import Kind, find
+from flambeau.dialects.record import find
 from flambeau.runtime.plan_spec import KERNEL_COPY, ExprOp, OutMode, RefKind
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,7 +88,7 @@ class Stub:
         operands = tuple(operand(v) for v in (*node.operands, *node.results))
         first, last = len(node.operands), len(operands) - 1
         pairs = ()
-        if node.op.kind is Kind.ELEMENTWISE:
+        if node.op.family.is_pointwise:
             pairs = tuple((r, p) for r in range(first, last + 1) for p in range(first) if avals[p] == avals[r])
         if node.op.fallible:
             operands = (*operands, Operand("status"))

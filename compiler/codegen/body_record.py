@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flambeau.dialects.record import Kind, NoGradient, OpRecord
+from flambeau.dialects.record import Kind, Monoid, NoGradient, OpRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,18 +22,36 @@ class BodyRecord(OpRecord):
         """It has no name that others could find it by."""
 
 
+def pointwise(
+    name: str, lower: Any, weight: int, fails: Callable[..., Any] | None = None, results: int = 1
+) -> BodyRecord:
+    """An op whose results' elements depend on the operands' in their place."""
+    return body_record(name, Kind.ELEMENTWISE, lower, weight, fails, results=results)
+
+
+def placed(name: str, lower: Any, weight: int) -> BodyRecord:
+    """An op whose result's elements depend on their place."""
+    return body_record(name, Kind.SOURCE, lower, weight)
+
+
+def folding(name: str, monoid: Monoid, weight: int) -> BodyRecord:
+    """An op that folds the axes in its attribute."""
+    return body_record(name, Kind.REDUCTION, monoid, weight, attrs=("axes",))
+
+
 def body_record(
     name: str,
-    kind: Kind,
+    family: str,
     lower: Any,
     weight: int,
     fails: Callable[..., Any] | None = None,
     attrs: tuple[str, ...] = (),
     results: int = 1,
 ) -> BodyRecord:
+    """An op of any family, of which `lower` is all there is to know besides."""
     return BodyRecord(
         name=name,
-        kind=kind,
+        kind=family,
         attrs=attrs,
         infer=_nothing,
         reference=_nothing,

@@ -14,7 +14,7 @@ from flambeau.compiler.codegen.fragment import split_axes
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import int64
 from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.record import Kind, find
+from flambeau.dialects.record import find
 
 _EXTREMES = {"argmax": "max", "argmin": "min"}
 
@@ -46,7 +46,7 @@ def _is_position(node: Node) -> bool:
 
 
 def _is_scattered(graph: Graph, node: Node) -> bool:
-    return node.op.kind is Kind.REDUCTION and split_axes(graph.avals[node.operands[0]].shape, node.attrs[0]) is None
+    return node.op.family.folds and split_axes(graph.avals[node.operands[0]].shape, node.attrs[0]) is None
 
 
 def _expand_node(graph: Graph, node: Node) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from flambeau.compiler.codegen.access import Layout, apply_view, chain, dense, merge, suffixes
+from flambeau.compiler import families
+from flambeau.compiler.codegen.access import Layout, chain, dense, merge, suffixes
 from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.record import Kind
 
 #: Lanes of an inner reduction, a multiple of those of any register.
 LANES = 64
@@ -111,10 +111,11 @@ class Fragment:
 
     def _resolve(self, node: Node) -> bool:
         """Note where the node's result comes from; true if it has to be computed."""
-        if node.op.kind is Kind.VIEW:
+        layout_of = families.rules(node.op).layout
+        if layout_of is not None:
             (result,) = node.results
             base = self.sources.get(node.operands[0])
-            layout = apply_view(node, base.layout) if base is not None else None
+            layout = layout_of(node, base.layout) if base is not None else None
             if base is not None and layout is not None:
                 self.sources[result] = Source(base.root, layout)
             else:
@@ -132,12 +133,12 @@ class Fragment:
 
     def folds(self, node: Node) -> bool:
         """Whether the node is a reduction with something to fold."""
-        split = self.split(node) if node.op.kind is Kind.REDUCTION else None
+        split = self.split(node) if node.op.family.folds else None
         return split is not None and not split.is_trivial
 
     def form(self) -> Form | None:
         """The nest that computes all outputs, or None."""
-        if not self.is_affine or any(n.op.kind in _OTHER for n in self.members):
+        if not self.is_affine or any(families.rules(n.op).has_own_loops for n in self.members):
             return None
         form = self._shape_of_nest()
         if form is None or not all(self._fits(node, form) for node in self.members):
@@ -149,7 +150,7 @@ class Fragment:
     def _shape_of_nest(self) -> Form | None:
         splits = []
         for node in self.members:
-            if node.op.kind is Kind.REDUCTION:
+            if node.op.family.folds:
                 split = self.split(node)
                 if split is None or node.op.lower is None:
                     return None
@@ -173,7 +174,7 @@ class Fragment:
         row_level = self.is_row_level(result, form)
         if self.size(result) != form.size and not row_level:
             return False
-        if node.op.kind is Kind.GATHER:
+        if node.op.family.reads_table:
             return self._gather_fits(node, form, row_level)
         return all(self._reads(v, form, row_level) for v in node.operands)
 
@@ -227,7 +228,7 @@ class Fragment:
 
     def _walked(self) -> list[Layout]:
         layouts = [self.sources[v].layout for v in self.leaf_values() if self.sources[v].root not in self.member_of]
-        gathers = (n for n in self.members if n.op.kind is Kind.GATHER)
+        gathers = (n for n in self.members if n.op.family.reads_table)
         return layouts + [
             self.gather_layout(n) for n in gathers if self.sources[n.operands[0]].root not in self.member_of
         ]
@@ -245,9 +246,6 @@ def number_fallible(graph: Graph) -> dict[int, int]:
     return {n.results[0]: k for k, n in enumerate(fallible)}
 
 
-_OTHER = (Kind.ASSEMBLE, Kind.SCATTER, Kind.CONTRACTION)
-
-
 def leaf_layout(node: Node, shape: tuple[Any, ...]) -> Layout:
     """Of an iota: its coordinate as a layout. Of others: dense."""
     if node.op.name != "iota":
@@ -257,7 +255,12 @@ def leaf_layout(node: Node, shape: tuple[Any, ...]) -> Layout:
 
 def read_operands(node: Node) -> tuple[int, ...]:
     """The operands that a node reads element by element (a gather's table is not)."""
-    return node.operands[1:] if node.op.kind is Kind.GATHER else node.operands
+    return node.operands[1:] if node.op.family.reads_table else node.operands
+
+
+def over_result(graph: Graph, node: Node) -> Form:
+    """The nest of a node over the elements of its result."""
+    return Form("map", 1, graph.avals[node.results[0]].size)
 
 
 def form_of_split(split: Split) -> Form:

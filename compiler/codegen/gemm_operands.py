@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, NamedTuple
 
+from flambeau.compiler import families
 from flambeau.compiler.codegen.access import Layout, apply_view, dense, reshape
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.record import Kind, OpRecord
+from flambeau.dialects.record import OpRecord
 
 
 class Access(NamedTuple):
@@ -145,13 +146,13 @@ class _Reader:
 
     def _term(self, node: Node) -> _Term:
         args = tuple(self.terms[v] for v in node.operands)
-        kind = node.op.kind
-        if kind is Kind.CONTRACTION and self.matmul is None:
+        family = node.op.family
+        if self.matmul is None and families.rules(node.op).is_head:
             self.matmul = node
             return _Term("acc", acc=True)
-        if kind is Kind.VIEW and len(args) == 1:
+        if family.is_view and len(args) == 1:
             return _view(node, args[0])
-        if kind is Kind.ELEMENTWISE or (kind is Kind.SOURCE and not self.graph.avals[node.results[0]].shape):
+        if family.is_pointwise or (family.is_placed and not self.graph.avals[node.results[0]].shape):
             return _Term("op", any(a.acc for a in args), node=node, args=args)
         raise ValueError(f"[gemm] a contraction cluster cannot hold {node.op.name}. Put it into another cluster.")
 

@@ -6,6 +6,7 @@ the emitter stands. Next: `gpu_loops.py`.
 
 from __future__ import annotations
 
+from flambeau.compiler import families
 from flambeau.compiler.codegen.access import Layout, merge
 from flambeau.compiler.codegen.fragment import Form, Fragment, Source
 from flambeau.compiler.codegen.gpu_emitter import GpuEmitter
@@ -13,10 +14,8 @@ from flambeau.compiler.codegen.gpu_kernel import Kernel
 from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.values import Val
 from flambeau.dialects.graph import Node
-from flambeau.dialects.record import Kind
 from flambeau.dialects.size import Int, maximum
 
-_COMPUTED = (Kind.ELEMENTWISE, Kind.SOURCE, Kind.REDUCTION, Kind.CONTRACTION)
 #: Indices below this fit 32-bit arithmetic, which is several times faster.
 _NARROW = 1 << 31
 
@@ -76,7 +75,7 @@ class Point:
     def _compute(self, node: Node) -> tuple[Val, ...]:
         """The results of a member."""
         operands = [self.value(v) for v in node.operands]
-        if node.op.kind is Kind.REDUCTION:  # nothing to fold: one step from the identity
+        if node.op.family.folds:  # nothing to fold: one step from the identity
             monoid, dtype = node.op.lower, self.fragment.avals[node.results[0]].dtype
             once = monoid.combine(self.b, self.b.const(monoid.identity(dtype), operands[0]), operands[0])
             return (canonical(self.b, once),)
@@ -143,7 +142,7 @@ def _span(layout: Layout) -> Int:
 def refuse_unsupported(fragment: Fragment) -> None:
     """Raise ValueError for what no GPU kernel computes yet."""
     for node in fragment.members:
-        if node.op.kind not in _COMPUTED or node.op.fallible:
+        if not families.rules(node.op).on("gpu") or node.op.fallible:
             raise ValueError(f"[{node.op.name}] has no GPU kernel yet. Compile it for a CPU target.")
     if not fragment.is_affine or any(s.layout.dynamic for s in fragment.sources.values()):
         raise ValueError("[gpu] the cluster reads through a view that is not affine. Compile it for a CPU target.")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from flambeau.compiler.codegen import loops_assemble, loops_scatter
+from flambeau.compiler import families
 from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment, Source, number_fallible
 from flambeau.compiler.codegen.loops_columns import lower_chunks, lower_columns
@@ -21,7 +21,6 @@ from flambeau.compiler.schedules.form import Schedule
 from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scatter
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import Kind
 
 _KINDS: dict[str, type[Schedule]] = {"map": Points, "rows": Rows, "columns": Columns}
 
@@ -67,13 +66,12 @@ def _special(fragment: Fragment) -> list[LoopNest] | None:
     if not fragment.is_affine or not fragment.members:
         return None
     *others, last = fragment.members
-    if last.op.name == "concat" and all(n.op.kind is Kind.ELEMENTWISE and not n.op.fallible for n in others):
-        return loops_assemble.nests(fragment)
-    if others:
+    rules = families.rules(last.op)
+    if rules.alone is None or (others and rules.producers(last) is None):
         return None
-    if last.op.kind is Kind.ASSEMBLE:
-        return loops_assemble.nests(fragment)
-    return loops_scatter.nests(fragment) if last.op.kind is Kind.SCATTER else None
+    if not all(n.op.family.is_pointwise and not n.op.fallible for n in others):
+        return None
+    return rules.alone(fragment)
 
 
 def _without_aliases(graph: Graph, aliases: dict[int, int]) -> list[int]:
@@ -99,9 +97,7 @@ def _is_alias(graph: Graph, value: int, source: Source) -> bool:
 
 def _can_fail(graph: Graph, value: int) -> bool:
     """Whether an empty result may still raise: a scatter into nothing."""
-    return any(
-        n.op.kind is Kind.SCATTER and value in n.results and graph.avals[n.operands[1]].size for n in graph.nodes
-    )
+    return any(value in n.results and families.rules(n.op).fails_empty(graph, n) for n in graph.nodes)
 
 
 def _is_stored(graph: Graph, root: int) -> bool:
@@ -115,7 +111,7 @@ def _cut_apart(graph: Graph, expanded: Graph, errors: dict[int, int], aliases: d
     from flambeau.compiler.passes.cluster import cluster
 
     if len(expanded.nodes) == 1:
-        raise ValueError(f"[loops] {expanded.nodes[0].op.name} has no lowering. Teach `codegen/loops.py` its kind.")
+        raise ValueError(f"[loops] {expanded.nodes[0].op.name} has no lowering. Teach its family how it is made.")
     pieces: list[tuple[Cut, dict[int, int]]] = []
     for part in cluster(expanded, Options(fuse=False)):
         names = dict(zip([*part.graph.inputs, *part.graph.outputs], [*part.operands, *part.results], strict=True))

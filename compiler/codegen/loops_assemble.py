@@ -18,13 +18,12 @@ from flambeau.compiler.schedules.kinds import Points
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.record import Kind
 from flambeau.dialects.size import Int
 
 
 def nests(fragment: Fragment) -> list[LoopNest] | None:
     """Nests that fill the result, in order; None if an operand's view cannot be walked."""
-    (node,) = (n for n in fragment.members if n.op.kind is Kind.ASSEMBLE)
+    node = fragment.members[-1]
     graph, out = fragment.graph, node.results[0]
     parts: list[tuple[int, Layout]] = []
     match node.op.name:

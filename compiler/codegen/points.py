@@ -16,7 +16,6 @@ from flambeau.compiler.codegen.nest import Access, Nest, index_value
 from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.space import Loop
 from flambeau.dialects.graph import Node
-from flambeau.dialects.record import Kind
 
 #: Gives the linear index of the lanes being computed, on demand.
 Position = Callable[[], Val]
@@ -125,7 +124,7 @@ class Row:
             return self._leaf(value, root, layout)
         if root in self.values:
             return self.values[root]
-        if node.op.kind is Kind.GATHER:
+        if node.op.family.reads_table:
             return self._gather(node)
         made = compute(nest, node, [self.value(v) for v in node.operands], self.position, None)
         return _noted(self.values, node, made)[root]
@@ -235,7 +234,7 @@ class Point:
             return self.nest.b.load(self.nest.kept[root], self.col, dtype, self.lanes, self.mask)
         if root in self.nest.stored and root not in self.nest.storing:
             return self.nest.b.load(self.nest.output(root), self.index(self.row.start()), dtype, self.lanes, self.mask)
-        if node.op.kind is Kind.GATHER:
+        if node.op.family.reads_table:
             return self._gather(node)
         made = compute(self.nest, node, [self.value(v) for v in node.operands], self.position, self.mask)
         return _noted(self.values, node, made)[root]
@@ -366,10 +365,10 @@ def _noted(values: dict[int, Val], node: Node, made: tuple[Val, ...]) -> dict[in
 def compute(nest: Nest, node: Node, operands: list[Val], position: Position, mask: Val | None) -> tuple[Val, ...]:
     """Emit one member on the given operands: its results. `position()` gives the linear index of the lanes."""
     b = nest.b
-    if node.op.kind is Kind.REDUCTION:  # nothing to fold: one step from the identity
+    if node.op.family.folds:  # nothing to fold: one step from the identity
         monoid, dtype = node.op.lower, nest.fragment.avals[node.results[0]].dtype
         return (canonical(b, monoid.combine(b, b.const(monoid.identity(dtype), operands[0]), operands[0])),)
-    if node.op.kind is Kind.SOURCE:
+    if node.op.family.is_placed:
         with b.at(position()):
             return node.op.run_lower(b, operands, node.attrs)
     if node.op.fallible and node.op.fails is not None:

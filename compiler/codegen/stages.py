@@ -9,7 +9,6 @@ from __future__ import annotations
 from flambeau.compiler.codegen.body_record import BodyRecord
 from flambeau.compiler.codegen.fragment import Form, Fragment, is_leaf_source
 from flambeau.dialects.graph import Node
-from flambeau.dialects.record import Kind
 
 #: Work of one element, in additions; everything not named here counts as HEAVY.
 _WEIGHTS = {
@@ -92,7 +91,7 @@ class Stages:
         return [
             n
             for n in self.fragment.members
-            if n.op.kind is Kind.GATHER
+            if n.op.family.reads_table
             and self.fragment.sources[n.operands[0]].root in self.stage_of
             and self.stage_of[n.results[0]] == stage
         ]

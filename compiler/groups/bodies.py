@@ -18,7 +18,7 @@ from flambeau.compiler.groups.form import Body, BodyOp, Order
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.identity import attrs_key
-from flambeau.dialects.record import Kind, OpRecord
+from flambeau.dialects.record import OpRecord
 from flambeau.dialects.size import Int, Size
 
 # ---- recording --------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def product(dtype: DType, order: str, dim: int) -> Body:
         combined = b.fma(x, y, total) if dtype.is_floating_point else b.add(total, b.mul(x, y))
         return folded(b, combined, Order(order, spell_number(0, dtype.mlir)), (dim,))
 
-    return _remembered((Kind.CONTRACTION, dtype.mlir, order, dim), make)
+    return _remembered(("product", dtype.mlir, order, dim), make)
 
 
 def combined(op: Callable[[Recorder, Val, Val], Val], element: str) -> Body:

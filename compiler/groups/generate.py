@@ -7,26 +7,28 @@ In: a `Cluster`; then its `Group` and a target. Out: `Lowered`, in values of the
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any, TypeVar
 
+from flambeau.compiler import boundary, families
 from flambeau.compiler.codegen.units import Cut
+from flambeau.compiler.families.rules import Generator
 from flambeau.compiler.groups.builder import from_cluster, may_fail
-from flambeau.compiler.groups.form import Group
+from flambeau.compiler.groups.form import Group, GroupError
 from flambeau.compiler.groups.replay import replay
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.kernel import Cluster, Lowered
-from flambeau.compiler.passes.cluster import kind_of
+from flambeau.compiler.passes.cluster import LOOPS, kind_of
 from flambeau.compiler.schedules.choose import choose
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 
-#: The module whose `cut` makes nests of a cluster, per family of targets and kind of cluster.
-_CODE_GENERATORS = {
-    ("cpu", "loops"): "loops",
-    ("cpu", "contraction"): "gemm",
-    ("gpu", "loops"): "gpu_loops",
-    ("gpu", "contraction"): "gpu_matmul",
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+#: What makes nests of a cluster without a head, per class of machines.
+_LOOPS: Mapping[str, Generator] = {
+    "cpu": "flambeau.compiler.codegen.loops:cut",
+    "gpu": "flambeau.compiler.codegen.gpu_loops:cut",
 }
 
 
@@ -50,7 +52,9 @@ def cut(group: Group, machine: Target) -> Cut:
 
 def cut_cluster(cluster: Cluster, machine: Target) -> Cut:
     """The nests of a cluster."""
-    return code_generator(machine.family, cluster.kind)(cluster)
+    generator = _bordered(cluster, code_generator(machine.family, cluster.kind))
+    found = generator(cluster)
+    return replace(found, emit=_bordered(cluster, found.emit), join=_bordered(cluster, found.join))
 
 
 def lower(group: Group | None, machine: Target) -> Lowered:
@@ -63,6 +67,19 @@ def lower(group: Group | None, machine: Target) -> Lowered:
 def lower_cut(found: Cut, machine: Target) -> Lowered:
     """What becomes of nests by the schedules that they get."""
     return found.lower([choose(unit, machine) for unit in found.units], machine)
+
+
+def _bordered(cluster: Cluster, function: _Function) -> _Function:
+    """A function of a code generator. What one of a package raises is told as the package's, but for refusals."""
+    offer = None if cluster.kind == LOOPS else families.offer(cluster.kind)
+    if offer is None:
+        return function
+
+    def run(*args: Any) -> Any:
+        with boundary.beyond(offer, len(cluster.graph.nodes), "the code generator of family", (GroupError,)):
+            return function(*args)
+
+    return run  # type: ignore[return-value]
 
 
 def read_back(group: Group) -> Group:
@@ -78,7 +95,19 @@ def is_empty(graph: Graph) -> bool:
 
 
 def code_generator(family: str, kind: str) -> Callable[[Cluster], Cut]:
-    name = _CODE_GENERATORS.get((family, kind))
-    if name is None:
-        raise ValueError(f"[compile] no code generator lowers '{kind}' clusters. Use loops or contraction.")
-    return importlib.import_module(f"flambeau.compiler.codegen.{name}").cut
+    """What makes nests for a class of machines of a cluster of this kind (`passes.cluster.kind_of`). Raises ValueError where
+    nothing does."""
+    generators = _LOOPS if kind == LOOPS else families.find(kind).generators
+    found = generators.get(family)
+    if found is None:
+        known = ", ".join(generators) or "none"
+        raise ValueError(f"[compile] ops of family '{kind}' have no code generator for a {family}. There are: {known}.")
+    if callable(found):
+        return found
+    module, _, name = found.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def steps_of(cluster: Cluster) -> Callable[..., Lowered] | None:
+    """What makes steps of the plan of a cluster that is no fusion group; None where it is one."""
+    return None if cluster.kind == LOOPS else families.find(cluster.kind).steps

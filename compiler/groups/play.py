@@ -231,3 +231,9 @@ def _wanted(body: Body, reader: tuple[int, BodyOp] | None, v: int, lanes: Mappin
     if not op.types or op.name in ("scf.if", "scf.while", "flambeau.any_lane"):
         return max([1, *(lanes.get(x, 0) for x in op.operands)]) if op.regions else 1
     return max(1, lanes[n])
+
+
+def combiner(region: Body) -> Callable[..., Val]:
+    """A region that makes one element of two, as a function of the emitter and these: (b, old, new) -> combined."""
+    part = score(region, region.results, whole=False)
+    return lambda b, old, new: part.play(b, {0: old, 1: new})[0]

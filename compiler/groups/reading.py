@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flambeau.compiler import mlir
-from flambeau.compiler.groups import verify
+from flambeau.compiler import families, mlir
+from flambeau.compiler.groups import group_dialect, verify
 from flambeau.compiler.groups.form import (
     PARALLEL,
     Body,
@@ -42,6 +42,8 @@ def parse(text: str) -> dict[str, Group]:
 def module(text: str) -> Any:
     """A module of structured IR, verified by MLIR, with our dialect. Raises `mlir.MlirError`."""
     flambeau_ops.load(mlir.context())
+    for name in families.named_in(text):
+        group_dialect.load(mlir.context(), name)
     return mlir.parse(text)
 
 
@@ -98,7 +100,7 @@ class _Function:
         handle = _HANDLERS.get(op.name)
         if handle is not None:
             handle(self, op)
-        elif op.name.startswith("flambeau."):
+        elif op.name.startswith("flambeau.") or families.group_op(op.name) is not None:
             self._ours(op)
         elif op.name not in _INDEX_OPS:
             raise refuse(op, "it is no op of a group. Use linalg.generic, tensor ops, and ops of ours.")

@@ -12,7 +12,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from flambeau.compiler.codegen.body_record import BodyRecord, body_record
+from flambeau.compiler import families
+from flambeau.compiler.codegen.body_record import BodyRecord, placed, pointwise
 from flambeau.compiler.codegen.values import Number
 from flambeau.compiler.groups import linear
 from flambeau.compiler.groups.form import REDUCTION, Body, BodyOp, Call, Generic, Group, GroupError, identity_map
@@ -20,10 +21,8 @@ from flambeau.compiler.groups.play import needs, number, score
 from flambeau.compiler.groups.replay_folds import fold
 from flambeau.compiler.groups.replay_views import GraphMaker
 from flambeau.compiler.groups.weights import weight
-from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import int64
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import Kind
 from flambeau.dialects.size import Size
 
 
@@ -57,31 +56,34 @@ def replay(group: Group) -> Replayed:
 def _call(maker: GraphMaker, op: Call) -> None:
     make = _CALLS.get(op.name)
     if make is None:
+        found = families.group_op(op.name)
+        make = None if found is None else found.replay
+    if make is None:
         raise GroupError(f"[{op.name}] is no op that a code generator knows. Use those that `groups/form.py` names.")
     (result,) = op.results
     maker.value[result] = make(maker, op, [maker.value[v] for v in op.operands])
 
 
 def _constant(maker: GraphMaker, op: Call, operands: list[int]) -> int:
-    dtype = _aval(maker, op).dtype
+    dtype = maker.aval(op).dtype
     return maker.constant(number(str(op.attribute["value"]), dtype.mlir), dtype)
 
 
 def _size(maker: GraphMaker, op: Call, operands: list[int]) -> int:
-    return maker.constant(op.attribute["size"], _aval(maker, op).dtype)
+    return maker.constant(op.attribute["size"], maker.aval(op).dtype)
 
 
 def _empty(maker: GraphMaker, op: Call, operands: list[int]) -> int:
-    aval = _aval(maker, op)
+    aval = maker.aval(op)
     return maker.broadcast(maker.reshaped(maker.constant(0, aval.dtype), (1,) * aval.rank), aval.shape)
 
 
 def _reshape(maker: GraphMaker, op: Call, operands: list[int]) -> int:
-    return maker.reshaped(operands[0], _aval(maker, op).shape)
+    return maker.reshaped(operands[0], maker.aval(op).shape)
 
 
 def _slice(maker: GraphMaker, op: Call, operands: list[int]) -> int:
-    starts, steps, aval = op.attribute["starts"], op.attribute["steps"], _aval(maker, op)
+    starts, steps, aval = op.attribute["starts"], op.attribute["steps"], maker.aval(op)
     if "clamped" not in starts:
         return maker.record("slice", operands, aval, (starts, aval.shape, steps), op.loc)
     x, *given = operands
@@ -97,28 +99,15 @@ def _starts(maker: GraphMaker, starts: tuple[Any, ...], given: list[int]) -> lis
 def _insert(maker: GraphMaker, op: Call, operands: list[int]) -> int:
     update, x, *given = operands
     places = _starts(maker, op.attribute["starts"], given)
-    return maker.record("update_slice", [x, update, *places], _aval(maker, op), (op.attribute["steps"],), op.loc)
+    return maker.record("update_slice", [x, update, *places], maker.aval(op), (op.attribute["steps"],), op.loc)
 
 
 def _concat(maker: GraphMaker, op: Call, operands: list[int]) -> int:
-    return maker.record("concat", operands, _aval(maker, op), (op.attribute["dim"],), op.loc)
+    return maker.record("concat", operands, maker.aval(op), (op.attribute["dim"],), op.loc)
 
 
 def _pad(maker: GraphMaker, op: Call, operands: list[int]) -> int:
-    return maker.record("pad", operands, _aval(maker, op), (op.attribute["low"], op.attribute["high"]), op.loc)
-
-
-def _scatter(maker: GraphMaker, op: Call, operands: list[int]) -> int:
-    (region,) = op.regions
-    if [o.name for o in region.ops] not in (["arith.addf"], ["arith.addi"]) or op.attribute["order"] != "sequential":
-        raise GroupError("[flambeau.scatter] generators add updates one after the other. Use that region and order.")
-    result = maker.record("scatter_add", operands, _aval(maker, op), (op.attribute["axis"],), op.loc)
-    maker.fails(result, op.attribute["code"])
-    return result
-
-
-def _aval(maker: GraphMaker, op: Call) -> Aval:
-    return maker.group.avals[op.results[0]]
+    return maker.record("pad", operands, maker.aval(op), (op.attribute["low"], op.attribute["high"]), op.loc)
 
 
 _CALLS: dict[str, Callable[[GraphMaker, Call, list[int]], int]] = {
@@ -132,7 +121,6 @@ _CALLS: dict[str, Callable[[GraphMaker, Call, list[int]], int]] = {
     "tensor.insert_slice": _insert,
     "tensor.concat": _concat,
     "tensor.pad": _pad,
-    "flambeau.scatter": _scatter,
 }
 
 
@@ -230,7 +218,7 @@ def _elementwise(op: Generic, wanted: tuple[int, ...]) -> Played:
         return tuple(found) if len(wanted) > 1 else found[0]
 
     fails = _fails(body, checked, slots) if checks else None
-    record = body_record(op.name or "generic", Kind.ELEMENTWISE, lower, weight(body), fails, results=len(wanted))
+    record = pointwise(op.name or "generic", lower, weight(body), fails, len(wanted))
     return Played(body, record, slots, checks[0].attribute if checks else None)
 
 
@@ -256,7 +244,7 @@ def _source(maker: GraphMaker, op: Generic, loops: list[int], wanted: int, resul
         given = dict(zip(part.arguments, xs, strict=True))
         return part.play(b, given | dict.fromkeys(known, b.position()))[0]
 
-    record = body_record(op.name or "generic", Kind.SOURCE, lower, weight(body))
+    record = placed(op.name or "generic", lower, weight(body))
     return maker.node(record, operands, aval, op.loc)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.compiler.codegen.body_record import body_record
+from flambeau.compiler.codegen.body_record import folding, pointwise
 from flambeau.compiler.codegen.stages import HEAVY
 from flambeau.compiler.groups import linear
 from flambeau.compiler.groups.form import REDUCTION, Body, BodyOp, Generic, GroupError, Order
@@ -17,7 +17,7 @@ from flambeau.compiler.groups.replay_views import GraphMaker
 from flambeau.compiler.groups.weights import weight
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import by_mlir
-from flambeau.dialects.record import Kind, Monoid
+from flambeau.dialects.record import Monoid
 from flambeau.dialects.tape.reduction_order import is_inner
 
 
@@ -72,7 +72,7 @@ def _reduction(maker: GraphMaker, op: Generic, last: BodyOp, kept: list[int], fo
 
     identity = number(order.identity, body.types[total])
     monoid = Monoid(lambda dtype: identity, combine)
-    record = body_record(_name(op, step), Kind.REDUCTION, monoid, HEAVY, attrs=("axes",))
+    record = folding(_name(op, step), monoid, HEAVY)
     return maker.node(record, [x], maker.group.avals[result], op.loc, (axes,))
 
 
@@ -115,7 +115,7 @@ def _elements(maker: GraphMaker, op: Generic, element: int, dims: list[int]) -> 
     def lower(b: Any, *xs: Any) -> Any:
         return part.play(b, dict(zip(part.arguments, xs, strict=True)))[0]
 
-    record = body_record(op.name or "generic", Kind.ELEMENTWISE, lower, weight(body))
+    record = pointwise(op.name or "generic", lower, weight(body))
     aval = Aval(tuple(op.extents[d] for d in dims), by_mlir(body.value_types()[element]))
     return maker.node(record, operands, aval, op.loc)
 

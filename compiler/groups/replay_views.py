@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.compiler.groups.form import Generic, Group, GroupError, Map, identity_map
+from flambeau.compiler.groups.form import Call, Generic, Group, GroupError, Map, identity_map
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Loc, Node
@@ -54,6 +54,10 @@ class GraphMaker:
 
     def broadcast(self, x: int, shape: tuple[Int, ...]) -> int:
         return x if shape == self.shape(x) else self.viewed("broadcast", x, shape, (shape,))
+
+    def aval(self, op: Call) -> Aval:
+        """The type of an op's one result."""
+        return self.group.avals[op.results[0]]
 
     def shape(self, x: int) -> tuple[Int, ...]:
         return self.graph.avals[x].shape

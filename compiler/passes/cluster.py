@@ -12,13 +12,13 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from flambeau.compiler import families
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.cluster_groups import Group, Program
 from flambeau.compiler.passes.cluster_producers import Producers
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import Kind
 from flambeau.dialects.tape.transfer import crosses
 
 
@@ -38,14 +38,6 @@ class ClusterKernels(Pass):
     def __call__(self, graph: Graph) -> list[Cluster]:
         fast = _Clustering(graph, self.fuse, self.max_ops).run()
         return fast if fast is not None else _Clustering(graph, self.fuse, self.max_ops, careful=True).clusters()
-
-
-def kind_of(graph: Graph) -> str:
-    """What a cluster's code generator is called by."""
-    if any(crosses(graph, n) for n in graph.nodes):
-        return "transfer"
-    kinds = {n.op.kind for n in graph.nodes}
-    return "control" if Kind.CONTROL in kinds else "contraction" if Kind.CONTRACTION in kinds else "loops"
 
 
 def cluster(graph: Graph, options: Options) -> list[Cluster]:
@@ -257,3 +249,14 @@ class _Clustering:
     def _cluster(self, group: Group) -> Cluster:
         graph, operands, results = self.program.fragment(group)
         return Cluster(kind_of(graph), graph, operands, results)
+
+
+#: The kind of clusters that are nests of loops, joined by their iteration spaces alone.
+LOOPS = "loops"
+
+
+def kind_of(graph: Graph) -> str:
+    """What makes kernels of a fragment: the family of its head, an op with loops of its own, or the machine's nests."""
+    computed = (n for n in graph.nodes if not n.op.family.is_view or crosses(graph, n))
+    heads = {n.op.family.name for n in computed if families.rules(n.op).is_head}
+    return min(heads, default=LOOPS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from flambeau.compiler.codegen.access import reshape
+from flambeau.compiler import families
 from flambeau.compiler.codegen.fragment import (
     Form,
     Split,
@@ -25,7 +25,6 @@ from flambeau.compiler.codegen.fragment import (
 )
 from flambeau.compiler.passes.cluster_values import Values
 from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.record import Kind
 
 #: Longest row whose elements are computed from a reduction of that row in the same kernel: they must stay in cache.
 LONGEST_ROW = 1 << 16
@@ -41,7 +40,7 @@ class Group:
     values: list[int]
     reads: dict[int, None]  # roots that its nodes read, its own values included
     form: Form | None = None
-    product: int | None = None  # the matmul's result, of a contraction
+    product: int | None = None  # of a head that elementwise ops may join: its result
     cuts: frozenset[Any] = frozenset()
     number: int = -1
     after: set[int] = field(default_factory=set)
@@ -68,7 +67,7 @@ class Program(Values):
     def copy_group(self, value: int) -> Group:
         """The group that stores a view, constant or iota."""
         node = self.producers[value]
-        operands = node.operands if node.op.kind is Kind.VIEW else ()
+        operands = node.operands if node.op.family.is_view else ()
         reads = dict.fromkeys(r for v in operands for r in self.roots(v))
         return Group([self.index_of[value]], [value], reads)
 
@@ -77,7 +76,7 @@ class Program(Values):
         node = self.graph.nodes[index]
         reads = dict.fromkeys(r for v in node.operands for r in self.roots(v))
         group = Group([index], list(node.results), reads)
-        if node.op.kind is Kind.CONTRACTION:
+        if families.rules(node.op).epilogue is not None:
             group.product = node.results[0]
             return group
         group.form = self.form_of(node)
@@ -122,7 +121,7 @@ class Program(Values):
 
     def without_epilogue(self, group: Group) -> tuple[Group, Group]:
         """A product that has an epilogue by itself, and the epilogue as a nest."""
-        (index,) = (i for i in group.nodes if self.graph.nodes[i].op.kind is Kind.CONTRACTION)
+        (index,) = (i for i in group.nodes if group.product in self.graph.nodes[i].results)
         epilogue, *rest = (self.group(i) for i in group.nodes if i != index)
         for one in rest:
             epilogue = self._union(epilogue, one, form=one.form, cuts=epilogue.cuts | one.cuts)
@@ -152,7 +151,7 @@ class Program(Values):
 
     def _fold(self, node: Node) -> Split | None:
         """How a reduction with something to fold does it; None for other nodes."""
-        split = reduction_split(self.graph, node) if node.op.kind is Kind.REDUCTION else None
+        split = reduction_split(self.graph, node) if node.op.family.folds else None
         return None if split is None or split.is_trivial else split
 
     def _is_row_level(self, value: int, form: Form) -> bool:
@@ -167,9 +166,9 @@ class Program(Values):
         row_level = self._is_row_level(result, form)
         if self.avals[result].size != form.size and not row_level:
             return False
-        if node.op.kind is Kind.GATHER and breaks_rows(self.table_layout(node), form):
+        if node.op.family.reads_table and breaks_rows(self.table_layout(node), form):
             return False
-        if node.op.kind is Kind.GATHER and self.source(node.operands[0]).root in members:
+        if node.op.family.reads_table and self.source(node.operands[0]).root in members:
             return row_level and self._picks_from_row(node, form) and self._reads(node.operands[1], form, True, members)
         return all(self._reads(v, form, row_level, members) for v in read_operands(node))
 
@@ -200,12 +199,12 @@ class Program(Values):
             return None
         members = {*one.values, *two.values}
         nodes = sorted([*one.nodes, *two.nodes])
-        dependent = {product}
+        fits, dependent = families.rules(self.producers[product].op).epilogue, {product}
         for i in nodes:
             node = self.graph.nodes[i]
-            if node.op.kind is Kind.CONTRACTION:
+            if product in node.results:
                 continue
-            if not self.epilogue_ok(node, product, members):
+            if fits is None or not fits(self, node, product, members):
                 return None
             if not any(self.source(v).root in dependent for v in node.operands):
                 return None
@@ -213,30 +212,6 @@ class Program(Values):
         if len(nodes) - 1 > MOST_EPILOGUE_OUTPUTS * 8:
             return None
         return self._union(one, two, product=product)
-
-    def epilogue_ok(self, node: Node, product: int, members: set[int]) -> bool:
-        """Whether `node` may run on the register tile of a product.
-
-        The form that `codegen/gemm.py` takes: elementwise ops that cannot fail, of the product's size, whose operands
-        are the product or other members element by element (reshapes allowed), 0-d constants, or views of stored values
-        that are affine over the product's (batch, M, N) coordinates: the same shape, rows, columns, scalars.
-        """
-        shape = self.avals[product].shape
-        if node.op.kind is not Kind.ELEMENTWISE or node.op.fallible or len(node.results) > 1:
-            return False
-        if self.avals[node.results[0]].size != prod(shape):
-            return False
-        for value in node.operands:
-            root, layout = self.source(value)
-            if root in members:
-                if any(name != "reshape" for name in self.views(value)):
-                    return False
-                continue
-            is_affine = layout.is_uniform or reshape(layout, shape) is not None
-            is_iota = self.is_free(root) and self.producers[root].op.name != "constant"
-            if self.is_dynamic(value) or is_iota or not is_affine:
-                return False
-        return True
 
     # ---- fragments -------------------------------------------------------------------------------------------
 

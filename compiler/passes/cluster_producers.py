@@ -11,12 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from flambeau.compiler import families
 from flambeau.compiler.codegen.stages import weight
-from flambeau.compiler.passes import cluster_parts, cluster_prologues
 from flambeau.compiler.passes.cluster_groups import Group, Program
 from flambeau.compiler.schedules.loops import RECOMPUTE
 from flambeau.dialects.graph import Node
-from flambeau.dialects.record import Kind
 from flambeau.dialects.size import Int, hint
 
 #: Ops that compute one operand, and what they may read.
@@ -81,10 +80,13 @@ class Producers:
     def _reader(self, group: Group) -> tuple[int, _Rule | None]:
         """The node of a group that may take in producers, and the rule that says when."""
         if group.product is not None:
-            return self.program.index_of[group.product], cluster_prologues.pays
-        if len(group.nodes) == 1 and self.graph.nodes[group.nodes[0]].op.name == "concat":
-            return group.nodes[0], cluster_parts.pays
-        return -1, None
+            reader = self.program.index_of[group.product]
+        elif len(group.nodes) == 1:
+            reader = group.nodes[0]
+        else:
+            return -1, None
+        node = self.graph.nodes[reader]
+        return reader, families.rules(node.op).producers(node)
 
     def _roots(self, index: int) -> list[int]:
         return [r for v in self.graph.nodes[index].operands for r in self.program.roots(v)]
@@ -144,7 +146,7 @@ class Producers:
         return cone
 
     def _is_movable(self, node: Node, size: Int) -> bool:
-        if node.op.kind is not Kind.ELEMENTWISE or node.op.fallible or len(node.results) > 1:
+        if not node.op.family.is_pointwise or node.op.fallible or len(node.results) > 1:
             return False
         return self.avals[node.results[0]].size == size
 

@@ -6,21 +6,18 @@ not affine, operands whose layouts clash, tables of gathers. Next: `cluster_grou
 
 from __future__ import annotations
 
-from flambeau.compiler.codegen.access import Layout, apply_view, dense
+from flambeau.compiler import families
+from flambeau.compiler.codegen.access import Layout, dense
 from flambeau.compiler.codegen.fragment import (
     Form,
     Source,
     extents_of,
-    form_of_split,
     is_leaf_source,
     leaf_layout,
     nest_cuts,
     read_operands,
-    reduction_split,
 )
-from flambeau.compiler.codegen.loops_assemble import concat_parts
 from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.record import Kind
 from flambeau.dialects.tape.transfer import crosses
 
 
@@ -47,7 +44,8 @@ class Values:
 
     def _resolve(self, node: Node) -> list[int]:
         """Note where a node's result comes from; returns values that must be stored for that."""
-        if node.op.kind is not Kind.VIEW or crosses(self.graph, node):
+        layout_of = families.rules(node.op).layout
+        if layout_of is None or crosses(self.graph, node):
             for v in node.results:
                 self.sources[v] = Source(v, leaf_layout(node, self.avals[v].shape))
             is_iota = is_leaf_source(node) and node.op.name != "constant"
@@ -55,7 +53,7 @@ class Values:
         (result,) = node.results
         shape = self.avals[result].shape
         source = self.source(node.operands[0])
-        layout = apply_view(node, source.layout)
+        layout = layout_of(node, source.layout)
         self.sources[result] = Source(source.root, layout or dense(shape))
         if not self.fold_views:
             return [result]
@@ -68,9 +66,7 @@ class Values:
         return self.sources[value]
 
     def is_computed(self, node: Node) -> bool:
-        if node.op.kind is Kind.VIEW:
-            return crosses(self.graph, node)
-        return not is_leaf_source(node)
+        return crosses(self.graph, node) if node.op.family.is_view else not is_leaf_source(node)
 
     def is_free(self, value: int) -> bool:
         """Whether every reader makes the value itself: a constant or iota without memory."""
@@ -85,22 +81,14 @@ class Values:
 
     def form_of(self, node: Node) -> Form | None:
         """The nest of a node by itself; None for what is lowered in its own way."""
-        if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER, Kind.CONTRACTION, Kind.CONTROL, Kind.VIEW):
-            return None
-        if node.op.kind is not Kind.REDUCTION:
-            return Form("map", 1, self.avals[node.results[0]].size)
-        split = reduction_split(self.graph, node)
-        if split is None:
-            return None
-        if split.is_trivial:
-            return Form("map", 1, self.avals[node.results[0]].size) if node.op.lower is not None else None
-        return form_of_split(split) if split.inner or node.op.lower is not None else None
+        nest = families.rules(node.op).nest
+        return None if nest is None else nest(self.graph, node)
 
     def external_layouts(self, node: Node, members: set[int]) -> list[Layout]:
         """The layouts that a node walks of values outside its group."""
         sources = [self.source(v) for v in read_operands(node)]
         layouts = [s.layout for s in sources if s.root not in members]
-        if node.op.kind is Kind.GATHER and self.source(node.operands[0]).root not in members:
+        if node.op.family.reads_table and self.source(node.operands[0]).root not in members:
             layouts.append(self.table_layout(node))
         return [x for x in layouts if x.size != 1]
 
@@ -112,23 +100,16 @@ class Values:
     def _clashing_operands(self, index: int) -> list[int]:
         """Operands that must be stored before the node can read them all in one nest."""
         node = self.graph.nodes[index]
-        if node.op.kind is Kind.CONTRACTION:
-            return [v for v in dict.fromkeys(node.operands) if not self._is_product_operand(v)]
-        if node.op.kind is Kind.CONTROL:  # its regions find all of them in memory
-            return [v for v in dict.fromkeys(node.operands) if self.source(v).root != v or self.is_free(v)]
-        if node.op.name == "concat":
-            return list(dict.fromkeys(v for v, place in concat_parts(self.avals, node) if not self._is_part(v, place)))
-        if node.op.kind is Kind.VIEW:  # a transfer, which moves memory as it lies
-            return [v for v in node.operands if not self._is_memory(v)]
-        if node.op.kind in (Kind.ASSEMBLE, Kind.SCATTER):
-            return [v for v in dict.fromkeys(node.operands) if not self._is_plain(v)]
+        if (stored := families.rules(node.op).stored) is not None:
+            return stored(self, node)
         form = self.form_of(node)
         if form is None:
-            return [v for v in dict.fromkeys(node.operands) if not self._is_plain(v)]
-        clashing, cuts = [], set(nest_cuts([self.table_layout(node)])) if node.op.kind is Kind.GATHER else set()
-        if node.op.kind is Kind.GATHER and extents_of(form, cuts) is None:
-            return [v for v in dict.fromkeys(node.operands) if not self._is_plain(v)]
-        if node.op.kind is Kind.GATHER and self.is_free(self.source(node.operands[0]).root):
+            return [v for v in dict.fromkeys(node.operands) if not self.is_plain(v)]
+        has_table = node.op.family.reads_table
+        clashing, cuts = [], set(nest_cuts([self.table_layout(node)])) if has_table else set()
+        if has_table and extents_of(form, cuts) is None:
+            return [v for v in dict.fromkeys(node.operands) if not self.is_plain(v)]
+        if has_table and self.is_free(self.source(node.operands[0]).root):
             clashing.append(node.operands[0])  # a table lies in memory
         for value in dict.fromkeys(read_operands(node)):
             layout = self.source(value).layout
@@ -139,27 +120,16 @@ class Values:
                 cuts = more
         return clashing
 
-    def _is_part(self, value: int, place: Layout) -> bool:
-        """Whether a concat can copy the value from where it lies to its place."""
-        root, layout = self.source(value)
-        if self._is_plain(value):
-            return True
-        if layout.dynamic or (self.is_free(root) and self.producers[root].op.name != "constant"):
-            return False
-        return extents_of(Form("map", 1, layout.size), nest_cuts([layout, place])) is not None
-
-    def _is_plain(self, value: int) -> bool:
+    def is_plain(self, value: int) -> bool:
+        """Whether a value lies in memory in the order of its elements."""
         return self.avals[value].size <= 1 or (
             self.source(value).layout.is_identity and not self.is_free(self.source(value).root)
         )
 
-    def _is_memory(self, value: int) -> bool:
+    def is_memory(self, value: int) -> bool:
         """Whether the value's elements are the first ones in the memory of a stored value."""
         root, layout = self.source(value)
         return layout.is_identity and not self.is_free(root)
-
-    def _is_product_operand(self, value: int) -> bool:
-        return not self.is_free(self.source(value).root) and not self.is_dynamic(value)
 
     def views(self, value: int) -> list[str]:
         """The names of the views through which a value is read."""
@@ -170,7 +140,7 @@ class Values:
         return names
 
     def _is_looked_through(self, node: Node) -> bool:
-        return node.op.kind is Kind.VIEW and node.results[0] not in self.stored and not self.is_computed(node)
+        return node.op.family.is_view and node.results[0] not in self.stored and not self.is_computed(node)
 
     def is_dynamic(self, value: int) -> bool:
         """Whether a value is read through a window that is placed at run time."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from flambeau.compiler import targets
+from flambeau.compiler import families, targets
 from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.one_op import one_op
@@ -15,11 +15,9 @@ from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.record import Kind
 from flambeau.dialects.tape.transfer import crosses, to_device
 
-#: Kinds of ops (those with regions are not among them) that GPU kernels are written of, and the dtypes of their products.
-_ON_GPUS = (Kind.ELEMENTWISE, Kind.SOURCE, Kind.REDUCTION, Kind.CONTRACTION, Kind.VIEW)
+#: Dtypes of the products that GPU kernels are written of.
 _PRODUCTS = ("float32", "float64")
 
 
@@ -37,27 +35,28 @@ class LegaliseDevices(Pass):
     def __call__(self, graph: Graph) -> Graph:
         if all(aval.device == CPU for aval in graph.avals):
             return graph
-        families = {
+        machines = {
             d: targets.find(t).family for d, _, t in (row.partition("=") for row in self.targets.split(";")) if t
         }
         work = _Moving(graph)
         for node in graph.nodes:
-            work.add(node, _is_computed_there(graph, node, families))
+            work.add(node, _is_computed_there(graph, node, machines))
         return work.finish()
 
 
-def _is_computed_there(graph: Graph, node: Node, families: dict[str, str]) -> bool:
+def _is_computed_there(graph: Graph, node: Node, machines: dict[str, str]) -> bool:
     """Whether there are kernels of the node on the device where it is. Of a device that is not known, nothing is moved."""
     device = graph.device(node)
-    if device == CPU or families.get(device, "cpu") != "gpu" or crosses(graph, node):
+    if device == CPU or machines.get(device, "cpu") != "gpu" or crosses(graph, node):
         return True
-    if node.op.kind not in _ON_GPUS or node.op.fallible or node.op.name == "dynamic_slice":
+    rules = families.rules(node.op)
+    if not rules.on("gpu") or node.op.fallible or node.op.name == "dynamic_slice":
         return False
-    if node.op.kind is Kind.REDUCTION:
+    if node.op.family.folds:
         alone = one_op(graph, node)
         here = replace(alone, avals=[a.on(CPU) for a in alone.avals])  # code generators know of no devices
         return Fragment(expand(here)).form() is not None
-    return node.op.kind is not Kind.CONTRACTION or graph.avals[node.results[0]].dtype.name in _PRODUCTS
+    return not rules.generators or graph.avals[node.results[0]].dtype.name in _PRODUCTS
 
 
 class _Moving(Copy):

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from flambeau.compiler import families
 from flambeau.compiler.codegen.stages import weight
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.record import Kind
+from flambeau.dialects.record import OpRecord
 from flambeau.dialects.size import hint
 
 #: Ops that move together, and ops between the stretched value and its reduction.
@@ -86,7 +87,7 @@ class _Search:
         return readers[0] if len(readers) == 1 and value not in self.returned else None
 
     def _is_small_op(self, node: Node) -> bool:
-        if node.op.kind is not Kind.ELEMENTWISE or node.op.fallible or len(node.results) > 1:
+        if not node.op.family.is_pointwise or node.op.fallible or len(node.results) > 1:
             return False
         return hint(self.avals[node.results[0]].size) > 1
 
@@ -108,22 +109,28 @@ class _Search:
             reader = self._only_reader(value)
             if reader is None or any(self._is_product(v) for v in reader.operands):
                 return False
-            if reader.op.kind is Kind.REDUCTION:
+            if reader.op.family.folds:
                 return True
             (value,) = reader.results
-            if reader.op.kind is not Kind.ELEMENTWISE or reader.op.fallible or self.avals[value].size != size:
+            if not reader.op.family.is_pointwise or reader.op.fallible or self.avals[value].size != size:
                 return False
         return False
 
-    def _made_by(self, value: int) -> Kind | None:
-        """The kind of op that a value is a view of."""
+    def _maker(self, value: int) -> OpRecord | None:
+        """The op that a value is a view of."""
         node = self.producers.get(value)
-        while node is not None and node.op.kind is Kind.VIEW:
+        while node is not None and node.op.family.is_view:
             node = self.producers.get(node.operands[0])
-        return None if node is None else node.op.kind
+        return None if node is None else node.op
 
     def _is_product(self, value: int) -> bool:
-        return self._made_by(value) is Kind.CONTRACTION
+        """Whether a value comes from an op that elementwise ops on its result join."""
+        op = self._maker(value)
+        return op is not None and families.rules(op).epilogue is not None
+
+    def _is_folded(self, value: int) -> bool:
+        op = self._maker(value)
+        return op is not None and op.family.folds
 
     def _move(self, last: Node, views: tuple[Node, ...]) -> _Move:
         """`last` and ops that only compute its operands."""
@@ -143,7 +150,7 @@ class _Search:
 
     def _pays(self, move: _Move) -> bool:
         """Results of reductions are left alone: their nests compute what follows row by row."""
-        if any(self._made_by(v) in (Kind.REDUCTION, Kind.CONTRACTION) for v in move.leaves):
+        if any(self._is_folded(v) or self._is_product(v) for v in move.leaves):
             return False
         small, large = (hint(self.avals[n.results[0]].size) for n in (move.ops[-1], move.views[-1]))
         if large <= small:

@@ -18,7 +18,7 @@ from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.identity import attrs_key
-from flambeau.dialects.record import Kind, OpRecord, find
+from flambeau.dialects.record import OpRecord, find
 from flambeau.dialects.size import Size, minimum
 from flambeau.dialects.tape.nan import canonical_nan, leaving, moves
 from flambeau.dialects.tape.view import reach
@@ -72,7 +72,7 @@ class Rewrite(Copy):
         original = call
         self._device = self.source.avals[at.results[0]].device
         while True:
-            for rule in RULES.get(call.op.name, (fold,) if call.op.kind is Kind.ELEMENTWISE else ()):
+            for rule in RULES.get(call.op.name, (fold,) if call.op.family.is_pointwise else ()):
                 found = rule(self, call)
                 if found is not None:
                     break
@@ -128,7 +128,7 @@ class Rewrite(Copy):
         value = self.splats.get(call.operands[0]) if call.operands else None
         if call.op.name == "neg" and value is not None and isinstance(value, float) and _same(value, 0.0):
             return -0.0
-        return value if call.op.kind is Kind.VIEW and value is not None and _negative_zero(value) else None
+        return value if call.op.family.is_view and value is not None and _negative_zero(value) else None
 
     def _append(self, at: Node, call: Call, splat: Any = None, aval: Aval | None = None) -> int:
         if aval is None:

@@ -40,7 +40,7 @@ def _samples() -> list[Sample]:
 
 host_call = OpRecord(
     name="host_call",
-    kind=Kind.CONTROL,
+    kind=Kind.HOST_CALL,
     attrs=(),
     infer=_infer,
     reference=_reference,

@@ -11,7 +11,7 @@ import math
 
 from flambeau.dialects.dtypes import FLOATING
 from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.record import Kind, OpRecord
+from flambeau.dialects.record import OpRecord
 from flambeau.dialects.tape.common import elementwise, one_nan, samples_of
 
 canonical_nan = elementwise(
@@ -52,16 +52,12 @@ def canonical(op: OpRecord) -> OpRecord:
     return canonical_nan_of_root if op.name in ("sqrt", "pow") else canonical_nan
 
 
-#: Of an op with regions, what it computes is canonical as the regions' results are; what they hand on is as it was.
-_MOVES = (Kind.VIEW, Kind.ASSEMBLE, Kind.GATHER, Kind.CONTROL)
-
-
 _CLEAN = ("canonical_nan", "canonical_nan_of_root", "sign")
 
 
 def moves(op: OpRecord) -> bool:
     """Whether the op hands elements of its operands on as they are."""
-    return op.kind in _MOVES
+    return op.family.moves
 
 
 def seen(graph: Graph) -> frozenset[int]:
@@ -89,6 +85,6 @@ def leaving(graph: Graph) -> set[int]:
 
 def _is_clean(node: Node, clean: set[int]) -> bool:
     """Whether the result's NaNs, if any, are canonical without further ado, as those of the `clean` values are."""
-    if node.op.kind in (Kind.SOURCE, Kind.REDUCTION) or node.op.name in _CLEAN:
+    if node.op.family.one_nan or node.op.name in _CLEAN:
         return True  # folds make theirs canonical themselves: not every kernel of one can do more to its results
     return (moves(node.op) or node.op.name == "select") and clean.issuperset(node.operands)

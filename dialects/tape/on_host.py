@@ -65,7 +65,7 @@ def _samples() -> list[Sample]:
 
 reference_call = OpRecord(
     name="reference_call",
-    kind=Kind.CONTROL,
+    kind=Kind.REFERENCE_CALL,
     attrs=("op", "attrs"),
     infer=_infer,
     reference=_reference,

@@ -23,7 +23,7 @@ def _infer_to_device(x: Aval, device: str) -> Aval:
 
 to_device = OpRecord(
     name="to_device",
-    kind=Kind.VIEW,
+    kind=Kind.TRANSFER,
     attrs=("device",),
     infer=_infer_to_device,
     reference=lambda x, device: x,

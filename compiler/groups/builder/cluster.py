@@ -5,7 +5,7 @@ In: the cluster's graph. Out: a `Group`, through `form.GroupBuilder`. Next: `vie
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -91,6 +91,18 @@ class ClusterBuilder:
         return self.reads[value].root if self.reads[value].is_scalar else self.whole(value)
 
     # ---- ops
+
+    def call(
+        self,
+        node: Node,
+        name: str,
+        operands: Sequence[int],
+        attributes: Mapping[str, Hashable],
+        regions: tuple[Body, ...] = (),
+    ) -> None:
+        """An op on whole tensors that is all of a node, which has one result."""
+        (number,) = self.out.call(name, tuple(operands), (self.aval(node),), attributes, regions, node.loc)
+        self.define(node.results[0], number)
 
     def points(
         self,

@@ -1,11 +1,13 @@
 """Views: other maps of the same root, as far as axes go. What regroups axes is a reshape of the root, a window whose place
 is known at run time only a tensor.extract_slice, and a flip of an unknown extent is read at a computed index.
 
-In: a node of kind VIEW. Out: how its result is read. Next: `points.py`.
+In: a node. Out: how its result is read. Next: `elementwise.py`.
 """
 
 from __future__ import annotations
 
+from flambeau.compiler.codegen.access import apply_view
+from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.groups import slices
 from flambeau.compiler.groups.bodies import Recorder
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder, Moved, Read, moved
@@ -16,7 +18,7 @@ from flambeau.dialects.size import Int, Size
 _SAME = ("stop_gradient", "graft", "overwrite", "to_device")
 
 
-def view(b: ClusterBuilder, node: Node) -> None:
+def structure(b: ClusterBuilder, node: Node) -> None:
     (result,), source = node.results, node.operands[0]
     read = b.reads[source]
     if read.is_scalar or node.op.name in _SAME:
@@ -104,7 +106,7 @@ def _flip(b: ClusterBuilder, node: Node) -> int:
 
 def _copied(b: ClusterBuilder, node: Node) -> int:
     """A view that no map says as MLIR wants it: of a copy of the operand it is one."""
-    raise ValueError(f"[group] {node.op.name} has no form here. Teach `groups/builder/views.py` what it reads.")
+    raise ValueError(f"[group] {node.op.name} has no form here. Teach `families/view.py` what it reads.")
 
 
 _VIEWS = {
@@ -115,3 +117,5 @@ _VIEWS = {
     "permute": _copied,
     "broadcast": _copied,
 }
+
+RULES = Rules("view", structure, layout=apply_view)

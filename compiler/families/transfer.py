@@ -1,16 +1,26 @@
-"""The code generator for transfers: a step that is built into the runtime moves memory from one device to another.
+"""Transfers: steps that the runtime has built in. Where nothing has to be moved they are views.
 
-In: a cluster of a transfer and the views it reads through, which lie where memory begins. Out: one call. Next: `../plan.py`.
+In: the cluster of one op and the views it reads through, which lie where memory begins. Out: one call. Next: `../plan.py`.
 """
 
 from __future__ import annotations
 
 from flambeau.compiler.codegen.access import Layout, apply_view, dense
+from flambeau.compiler.control import Compile
+from flambeau.compiler.families.rules import Rules
+from flambeau.compiler.families.view import structure
 from flambeau.compiler.kernel import TRANSFER, Cluster, KernelCall, Lowered, Operand
+from flambeau.compiler.passes.cluster_values import Values
+from flambeau.dialects.graph import Node
 from flambeau.dialects.tape.transfer import crosses
 
 
-def lower(cluster: Cluster) -> Lowered:
+def stored(values: Values, node: Node) -> list[int]:
+    """What is moved is memory as it lies."""
+    return [v for v in node.operands if not values.is_memory(v)]
+
+
+def steps(cluster: Cluster, compile_region: Compile) -> Lowered:
     graph = cluster.graph
     *views, node = graph.nodes
     if not crosses(graph, node) or graph.outputs != [node.results[0]]:
@@ -25,3 +35,6 @@ def lower(cluster: Cluster) -> Lowered:
     (result,) = graph.outputs
     operands = Operand("value", result), Operand("value", root)
     return Lowered([KernelCall(TRANSFER, operands, (graph.avals[result].nbytes,), 1, 1, writes=(0,))])
+
+
+RULES = Rules("transfer", structure, layout=apply_view, stored=stored, steps=steps)

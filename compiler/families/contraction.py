@@ -1,0 +1,83 @@
+"""Matrix products: loops of their own, which pack panels and hold tiles of the result in registers. Elementwise ops on the
+result are computed there, and those of an operand where it is packed.
+
+In: a node. Out: a linalg.generic with a fold along its last loop. Next: `assemble.py`.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from flambeau.compiler.codegen.access import reshape
+from flambeau.compiler.codegen.values import spell_number
+from flambeau.compiler.families.rules import Rules
+from flambeau.compiler.groups import bodies
+from flambeau.compiler.groups.builder.cluster import ClusterBuilder, Moved, moved
+from flambeau.compiler.groups.builder.folded import says_trips
+from flambeau.compiler.groups.form import PARALLEL, REDUCTION, Map, identity_map
+from flambeau.compiler.passes import cluster_prologues
+from flambeau.compiler.passes.cluster_groups import Program
+from flambeau.compiler.passes.cluster_values import Values
+from flambeau.dialects.graph import Node
+
+
+def structure(b: ClusterBuilder, node: Node) -> None:
+    """The loops are the result's axes, then the one that is folded."""
+    (result,), aval = node.results, b.aval(node)
+    rank, (left, right) = aval.rank, node.operands
+    extent = b.avals[left].shape[-1]
+    if not any(says_trips(b.reads[v], (axis,)) for v, axis in ((left, rank - 1), (right, rank - 2))):
+        b.define(left, b.copy(left, node.loc))
+    order = "lanes" if 1 in aval.shape[-2:] else "blocks"
+    body = bodies.product(aval.dtype, order, rank)
+    maps = _factor_maps(b.reads[left].map, b.reads[right].map, rank)
+    zero = (aval, identity_map(rank), spell_number(0, aval.dtype.mlir))
+    iterators, extents = (*(PARALLEL,) * rank, REDUCTION), (*aval.shape, extent)
+    (number,) = b.nest(iterators, extents, (left, right), maps, [zero], body, name=node.op.name, loc=node.loc)
+    b.define(result, number)
+
+
+def _factor_maps(left: Map, right: Map, rank: int) -> list[Map]:
+    same: dict[int, Moved] = {k: (k, 1, 0) for k in range(rank)}
+    folded: Moved = (rank, 1, 0)
+    return [moved(left, {**same, rank - 1: folded}), moved(right, {**same, rank - 2: folded})]
+
+
+def stored(values: Values, node: Node) -> list[int]:
+    """Operands that lie at places which panels cannot be packed from."""
+    return [v for v in dict.fromkeys(node.operands) if values.is_dynamic(v) or values.is_free(values.source(v).root)]
+
+
+def epilogue(program: Program, node: Node, product: int, members: set[int]) -> bool:
+    """Whether `node` may run on the register tile of a product.
+
+    The form that `codegen/gemm.py` takes: elementwise ops that cannot fail, of the product's size, whose operands
+    are the product or other members element by element (reshapes allowed), 0-d constants, or views of stored values
+    that are affine over the product's (batch, M, N) coordinates: the same shape, rows, columns, scalars.
+    """
+    shape = program.avals[product].shape
+    if not node.op.family.is_pointwise or node.op.fallible or len(node.results) > 1:
+        return False
+    if program.avals[node.results[0]].size != prod(shape):
+        return False
+    for value in node.operands:
+        root, layout = program.source(value)
+        if root in members:
+            if any(name != "reshape" for name in program.views(value)):
+                return False
+            continue
+        is_affine = layout.is_uniform or reshape(layout, shape) is not None
+        is_iota = program.is_free(root) and program.producers[root].op.name != "constant"
+        if program.is_dynamic(value) or is_iota or not is_affine:
+            return False
+    return True
+
+
+RULES = Rules(
+    "contraction",
+    structure,
+    stored=stored,
+    generators={"cpu": "flambeau.compiler.codegen.gemm:cut", "gpu": "flambeau.compiler.codegen.gpu_matmul:cut"},
+    epilogue=epilogue,
+    producers=lambda node: cluster_prologues.pays,
+)

@@ -1,0 +1,65 @@
+"""Scatters: updates that are combined, one after the other, with the elements at indices along an axis. Loops of their own.
+
+In: a node. Out: flambeau.scatter, with a region that says how an element is combined with what is there. Next: `control.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flambeau.compiler.codegen import loops_scatter
+from flambeau.compiler.families.rules import GroupOp, Rules
+from flambeau.compiler.groups import bodies
+from flambeau.compiler.groups.builder.cluster import ClusterBuilder
+from flambeau.compiler.groups.checks import check_combiner, check_count, check_like
+from flambeau.compiler.groups.form import Call, GroupError
+from flambeau.compiler.groups.replay_views import GraphMaker
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.dtypes import int64
+from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.orders import OrderError, check_order
+from flambeau.dialects.size import same
+
+
+def structure(b: ClusterBuilder, node: Node) -> None:
+    """Updates in row-major order, each combined with what is there by then."""
+    attributes = {"axis": node.attrs[0], "code": b.codes[node.results[0]], "order": "sequential"}
+    added = bodies.combined(lambda r, old, new: r.add(old, new), b.aval(node).dtype.mlir)
+    b.call(node, "flambeau.scatter", [b.whole(v) for v in node.operands], attributes, (added,))
+
+
+def fails_empty(graph: Graph, node: Node) -> bool:
+    """A scatter into nothing: every index is out of range."""
+    return 0 not in graph.avals[node.operands[1]].shape
+
+
+def check(op: Call, given: Sequence[Aval], result: Aval) -> None:
+    check_count(given, 3)
+    tensor, index, updates = given
+    axis, code = op.attribute["axis"], op.attribute["code"]
+    if not isinstance(axis, int) or not 0 <= axis < tensor.rank or not isinstance(code, int) or code < 0:
+        raise GroupError(f"its axis is {axis} of {tensor.mlir}, its failure {code}. Name an axis, and a number from 0.")
+    outside = [n for k, n in enumerate(tensor.shape) if k != axis]
+    inner = [n for k, n in enumerate(index.shape) if k != axis]
+    if index.dtype is not int64 or len(outside) != len(inner) or not all(map(same, outside, inner)):
+        raise GroupError(f"its index is {index.mlir} for {tensor.mlir}. Give i64 that agrees outside of axis {axis}.")
+    check_like(updates, index.shape, tensor)
+    check_like(result, tensor.shape, tensor)
+    try:
+        check_order(str(op.attribute["order"]))
+    except OrderError as error:
+        raise GroupError(str(error)) from None
+    check_combiner(op.regions, tensor.dtype.mlir)
+
+
+def replay(maker: GraphMaker, op: Call, operands: list[int]) -> int:
+    (region,) = op.regions
+    if [o.name for o in region.ops] not in (["arith.addf"], ["arith.addi"]) or op.attribute["order"] != "sequential":
+        raise GroupError("[flambeau.scatter] generators add updates one after the other. Use that region and order.")
+    result = maker.record("scatter_add", operands, maker.aval(op), (op.attribute["axis"],), op.loc)
+    maker.fails(result, op.attribute["code"])
+    return result
+
+
+SCATTER = GroupOp("flambeau.scatter", ("axis", "code", "order"), check, replay, operands=3, regions=1, pure=False)
+RULES = Rules("scatter", structure, fails_empty=fails_empty, alone=loops_scatter.nests, ops=(SCATTER,))
