@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from flambeau.compiler import families
+from flambeau.compiler.codegen import loops_assemble, loops_scatter
 from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment, Source, number_fallible
 from flambeau.compiler.codegen.loops_columns import lower_chunks, lower_columns
