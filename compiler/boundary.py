@@ -48,10 +48,8 @@ def beyond(
     try:
         with watch(named(offer), SECONDS + PER_NODE * n_nodes):
             yield
-    except (PluginError, *refusals):
-        raise
     except BaseException as e:
-        if is_interrupt(e):
+        if isinstance(e, (PluginError, *refusals)) or is_interrupt(e):
             raise
         raise _blame(e, offer, what) from e
 
