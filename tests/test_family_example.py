@@ -245,7 +245,7 @@ BROKEN = {
     "generator ends its process": (
         "    fragment = Fragment(cluster.graph)",
         "    __import__('os').abort()",
-        "'toy' of flambeau-toy 0.1.0",
+        "'toy_cumsum' of flambeau-toy 0.1.0 does not compile: the compiler process was killed",
     ),
 }
 

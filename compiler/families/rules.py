@@ -93,7 +93,7 @@ class Rules:
     alone       fragment -> the nests of a cluster whose last op is of the family and has none of its own, for CPUs; None where an
                 operand's view cannot be walked.
     generators  the code generator per class of machines ("cpu", "gpu"), of families with loops of their own: cuts every cluster in
-                which such an op is the head into units; where it knows of no schedules, it makes calls at once (`codegen/units.py`).
+                which such an op is the head into units; one without schedules makes calls at once (`codegen/units.py`).
     steps       (cluster, what compiles a region) -> calls, of ops that become steps of the plan and no group.
     epilogue    (program, node, result of the head, members) -> whether `node` may be computed where the head's result is.
     producers   node -> the rule by which the ops that compute an operand move to the node (`passes/cluster_producers.py`); None
