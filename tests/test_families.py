@@ -63,6 +63,7 @@ RULES_WITHOUT = [
     ),
     (GroupOp, GROUP_OP, dict(name="scan"), "the op 'scan' of a group has no dialect. Name it dialect.op"),
     (GroupOp, GROUP_OP, dict(attributes=("order", "axis")), "'toy.scan' has attributes ('order', 'axis'). Sort"),
+    (GroupOp, GROUP_OP, dict(axes=("dim",)), "'toy.scan' has no attribute 'dim'. Name `axes` among"),
     (GroupOp, GROUP_OP, dict(check=None), "'toy.scan' has no `check`. Give a function"),
     (GroupOp, GROUP_OP, dict(replay=None), "'toy.scan' has no `replay`. Give a function"),
 ]

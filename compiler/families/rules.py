@@ -47,6 +47,8 @@ class GroupOp:
     operands    how many operands it has, and
     regions     how many regions: MLIR counts them.
     pure        it cannot fail, so that it is dropped where nobody reads it.
+    axes        attributes that number an axis, in an op whose operands and result have all the same axes but for that one: what
+                is one axis further in is the op with these one greater (`groups/batching.py`).
     """
 
     name: str
@@ -57,12 +59,15 @@ class GroupOp:
     operands: int = 1
     regions: int = 0
     pure: bool = True
+    axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not all(self.name.partition(".")):
             raise TypeError(f"[family] the op '{self.name}' of a group has no dialect. Name it dialect.op.")
         if tuple(sorted(self.attributes)) != self.attributes:
             raise TypeError(f"[family] '{self.name}' has attributes {self.attributes}. Sort `attributes`.")
+        if wrong := [name for name in self.axes if name not in self.attributes]:
+            raise TypeError(f"[family] '{self.name}' has no attribute '{wrong[0]}'. Name `axes` among its attributes.")
         for piece in ("check", "replay", "scalars"):
             if not callable(getattr(self, piece)):
                 raise TypeError(f"[family] '{self.name}' has no `{piece}`. Give a function.")

@@ -61,5 +61,7 @@ def replay(maker: GraphMaker, op: Call, operands: list[int]) -> int:
     return result
 
 
-SCATTER = GroupOp("flambeau.scatter", ("axis", "code", "order"), check, replay, operands=3, regions=1, pure=False)
+SCATTER = GroupOp(
+    "flambeau.scatter", ("axis", "code", "order"), check, replay, operands=3, regions=1, pure=False, axes=("axis",)
+)
 RULES = Rules("scatter", structure, fails_empty=fails_empty, alone=loops_scatter.nests, ops=(SCATTER,))

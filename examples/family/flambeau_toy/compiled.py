@@ -97,5 +97,5 @@ def _kernel(node: Node, element: str, reverse: bool) -> KernelSource:
     return b.source(node.op.name)
 
 
-SCAN = GroupOp("toy.scan", ("axis", "order", "reverse"), check, replay, regions=1)
+SCAN = GroupOp("toy.scan", ("axis", "order", "reverse"), check, replay, regions=1, axes=("axis",))
 RULES = Rules("toy", structure, generators={"cpu": cut}, ops=(SCAN,))
