@@ -150,7 +150,9 @@ def test_samples_gradients_and_refusals(site):
 GROUPS = """
 import json
 from flambeau.compiler import stages
-from flambeau.compiler.groups import reading, verify
+from flambeau.compiler.groups import reading
+from flambeau.compiler.groups.batching import batched
+from flambeau.compiler.groups.verify import verify
 from flambeau.compiler.groups.form import GroupError
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.mlir import MlirError
@@ -183,6 +185,9 @@ def refused(old, new):
 said = [refused(*pair) for pair in (
     ("axis = 1", "axis = 7"), ("axis = 1 : i64, ", ""), ('"sequential"', '"lanes"'), ("toy.scan", "toy.other"),
 )]
+whole = batched(group, {0}, 3)  # one axis further in
+verify(whole)
+assert [op.attribute["axis"] for op in whole.ops] == [2] and whole.avals[1].shape == (3, 4, 6)
 gpu = []
 try:
     stages.run(b.graph, Options(mode="blocking", target="sm_90"))
