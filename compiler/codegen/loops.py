@@ -67,6 +67,8 @@ def _special(fragment: Fragment) -> list[LoopNest] | None:
     if not fragment.is_affine or not fragment.members:
         return None
     *others, last = fragment.members
+    if not set(fragment.graph.outputs) <= set(last.results):  # a view of it, say
+        return None
     rules = families.rules(last.op)
     if rules.alone is None or (others and rules.producers(last) is None):
         return None
