@@ -109,7 +109,8 @@ def lower(cluster: Cluster, compile_region: Compile, made: Callable[..., list[Pa
     (node,) = cluster.graph.nodes
     work = Lowering(cluster.graph, node, compile_region)
     parts = tuple(made(work, *node.regions))
-    fallible = node.has_effect or any(body.may_fail for body in bodies(parts))  # before what cannot be undone
+    loops = any(isinstance(part, Loop) for part in parts)  # may be interrupted
+    fallible = loops or node.has_effect or any(body.may_fail for body in bodies(parts))  # before what cannot be undone
     n_read, n = len(node.operands), len(work.operands)
     call = ControlCall(
         KernelSource("", node.op.name),

@@ -1,5 +1,9 @@
 """Ops with regions through every part: what runs, gradients, tiers, changing sizes, what is recorded and compiled, errors."""
 
+import os
+import signal
+import threading
+
 import flambeau as fb
 import numpy as np
 import pytest
@@ -200,6 +204,25 @@ def refused(function, *args):
     with pytest.raises((RuntimeError, TypeError)) as found:
         function(*args)
     return str(found.value)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_endless_loop_can_be_interrupted(mode):
+    """As one of Python's; and what nobody waits for any more is not run again."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with fb.compiler_options(mode=mode):
+            x = fb.tensor([1.0, 2.0])
+            (y,) = fb.while_loop(lambda v: v.sum() > 0, lambda v: (v * 1.0,), (x,))
+            timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                y.tolist()
+            timer.join()
+            del y
+            assert (x + 1).tolist() == [2.0, 3.0]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_branch_only_computes():

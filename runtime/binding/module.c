@@ -23,7 +23,18 @@ static PyObject *raise_kernel_failed(int64_t failure) {
   return NULL;
 }
 
+/* Whether a handler of a signal has raised, which only the main thread's do: the exception is then this thread's, and
+ * what the interrupted call reports. */
+static bool is_interrupted(void) {
+  PyGILState_STATE state = PyGILState_Ensure();
+  bool raised = PyErr_CheckSignals() < 0;
+  PyGILState_Release(state);
+  return raised;
+}
+
 PyObject *fb_raise(fb_status status, int64_t failure) {
+  if (status == FB_INTERRUPTED && PyErr_Occurred())
+    return NULL;
   if (status == FB_KERNEL_FAILED)
     return raise_kernel_failed(failure);
   PyObject *type = PyExc_ValueError;
@@ -169,6 +180,7 @@ static int fill_module(PyObject *module) {
   if (fb_api.out_of_memory == NULL || fb_api.kernel_failed == NULL || fb_api.other_sizes == NULL ||
       fb_api.buffer_type == NULL || fb_api.plan_type == NULL || fb_api.device_type == NULL)
     return -1;
+  fb_set_interrupt_check(is_interrupted);
   PyObject *capsule = PyCapsule_New(&fb_api, FB_BINDING_CAPSULE, NULL);
   int result = capsule == NULL ? -1 : PyModule_AddObjectRef(module, "_C_API", capsule);
   Py_XDECREF(capsule);

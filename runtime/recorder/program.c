@@ -6,10 +6,10 @@
 
 PyTypeObject *fb_program_type;
 
-#define FB_LONG_RUN_NS 100000 /* plans that take longer let other threads run meanwhile */
+#define FB_LONG_RUN_NS 100000 /* plans that take longer, or loop, let other threads run meanwhile */
 
-static bool is_long(const fb_program *p, const fb_recorder *rec) {
-  return (p->runs ? p->ns / p->runs : rec->state->ns) > FB_LONG_RUN_NS;
+static bool is_long(const fb_program *p, const fb_plan *plan, const fb_recorder *rec) {
+  return fb_plan_loops(plan) || (p->runs ? p->ns / p->runs : rec->state->ns) > FB_LONG_RUN_NS;
 }
 
 static uint64_t now_ns(void) {
@@ -144,7 +144,7 @@ static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, 
   }
   fb_run run = {.inputs = inputs, .outputs = outputs, .symbols = rec->symbols};
   fb_status status;
-  if (is_long(p, rec)) {
+  if (is_long(p, plan, rec)) {
     fb_plan_retain(plan); /* the program may be given another one meanwhile */
     Py_BEGIN_ALLOW_THREADS;
     status = fb_plan_run(plan, &run);

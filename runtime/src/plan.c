@@ -239,6 +239,13 @@ static uint32_t slot_of(const fb_plan_spec *s, const fb_ref *r) {
   }
 }
 
+static bool goes_back(const fb_plan_spec *s, const fb_step *step) {
+  if (step->kernel != FB_KERNEL_JUMP)
+    return false;
+  const fb_expr *skip = &s->exprs[s->dims[step->first_dim]];
+  return skip->op != FB_X_CONST || skip->a < 0;
+}
+
 static void derive(fb_plan *p) {
   const fb_plan_spec *s = &p->spec;
   for (int32_t i = 0; i < s->n_refs; i++)
@@ -248,9 +255,11 @@ static void derive(fb_plan *p) {
     if (s->outputs[i].mode == FB_OUT_INPUT)
       p->input_kept[s->outputs[i].source] = true;
   int32_t max_refs = 0;
-  for (int32_t i = 0; i < s->n_steps; i++)
+  for (int32_t i = 0; i < s->n_steps; i++) {
+    p->loops |= goes_back(s, &s->steps[i]);
     if (s->steps[i].n_refs > max_refs)
       max_refs = s->steps[i].n_refs;
+  }
   p->bases = fb_base_count(s);
   p->frame_pointers = p->bases + (size_t)max_refs;
   for (int32_t i = 0; i < s->n_guards; i++)
@@ -304,6 +313,8 @@ int32_t fb_plan_outputs(const fb_plan *p) { return p->spec.n_outputs; }
 int32_t fb_plan_devices(const fb_plan *p) { return p->spec.n_devices; }
 
 int32_t fb_plan_symbols(const fb_plan *p) { return p->spec.n_symbols; }
+
+bool fb_plan_loops(const fb_plan *p) { return p->loops; }
 
 size_t fb_plan_arena_bytes(const fb_plan *p) {
   return atomic_load_explicit(&((fb_plan *)p)->last_arena, memory_order_relaxed);

@@ -21,6 +21,7 @@ struct fb_plan {
   atomic_size_t last_arena;
   uint32_t *slots;     /* per ref, where its base address is found: inputs, outputs, arena, constants, status */
   bool *input_kept;    /* per input: it is an output as it is, so nothing may overwrite it */
+  bool loops;          /* a step goes back */
   int32_t guard_exprs; /* the guards need the first so many expressions */
   size_t bases;        /* pointers of a run before those of the current step */
   size_t frame_pointers, frame_numbers; /* working memory of one run */
@@ -34,6 +35,11 @@ static inline size_t fb_base_count(const fb_plan_spec *spec) {
   return fb_arena_slot(spec) + 3 + (size_t)spec->n_devices; /* arena, constants, status; the arenas of devices */
 }
 
+/* How often loops went back since somebody was last asked, when that was, and after how many turns it is done again. */
+typedef struct {
+  int64_t count, limit, asked_ns;
+} fb_turns;
+
 /* One run in progress. */
 typedef struct {
   const fb_plan *plan;
@@ -44,7 +50,8 @@ typedef struct {
   char *scratch;
   int threads;
   atomic_int_least64_t status;
-  fb_status note_failure; /* of a step that could not write its note */
+  fb_status failure; /* of a step that could not write its note, or of a loop that was interrupted */
+  fb_turns turns;
 } fb_execution;
 
 /* Which device a ref is of: 0 is the CPU. */

@@ -1,6 +1,7 @@
 /* Running a plan: reserve all memory, run the steps that may fail, then commit. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "plan.h"
 
@@ -100,10 +101,57 @@ static fb_status write_note(fb_execution *e, const fb_step *step, const int64_t 
 }
 
 static void run_note(fb_execution *e, const fb_step *step, const int64_t *sizes) {
-  e->note_failure = write_note(e, step, sizes);
-  if (e->note_failure != FB_OK)
+  e->failure = write_note(e, step, sizes);
+  if (e->failure != FB_OK)
     atomic_store_explicit(&e->status, 0, memory_order_relaxed); /* stops the run */
 }
+
+/* ---- loops --------------------------------------------------------------------------------------------- */
+
+#define ASK_NS ((int64_t)100 * 1000 * 1000)
+
+static _Atomic(fb_interrupt_fn) interrupt_check;
+
+void fb_set_interrupt_check(fb_interrupt_fn check) { atomic_store(&interrupt_check, check); }
+
+static int64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* A clock is dear beside a short turn: it is read when about as many turns have gone by as take the time between two
+ * questions. */
+__attribute__((cold, noinline)) static void ask(fb_execution *e) {
+  fb_interrupt_fn check = atomic_load(&interrupt_check);
+  fb_turns *turns = &e->turns;
+  int64_t now = now_ns(), passed = now - turns->asked_ns;
+  turns->count = 0;
+  if (turns->limit == 0) { /* the first turn of all */
+    *turns = (fb_turns){.limit = 1, .asked_ns = now};
+    return;
+  }
+  if (passed < ASK_NS) {
+    turns->limit = passed < ASK_NS / 4 ? turns->limit * 2 : turns->limit;
+    if (passed < ASK_NS / 2)
+      return;
+  } else {
+    turns->limit = turns->limit > 1 ? turns->limit / 2 : 1;
+  }
+  turns->asked_ns = now;
+  if (check != NULL && check()) {
+    e->failure = fb_fail(FB_INTERRUPTED, "[plan] a loop was interrupted.");
+    atomic_store_explicit(&e->status, 0, memory_order_relaxed); /* stops the run */
+  }
+}
+
+/* After a jump back of one of the fallible steps. */
+static inline void turn(fb_execution *e) {
+  if (FB_UNLIKELY(++e->turns.count > e->turns.limit))
+    ask(e);
+}
+
+/* ---- all steps ------------------------------------------------------------------------------------------ */
 
 /* Runs a step; returns how many to skip after it. */
 FB_INLINE int64_t run_step(fb_execution *e, const fb_step *step) {
@@ -132,8 +180,8 @@ FB_INLINE int64_t run_step(fb_execution *e, const fb_step *step) {
 }
 
 __attribute__((cold, noinline)) static fb_status failed_step(fb_execution *e, int64_t i) {
-  if (e->note_failure != FB_OK)
-    return e->note_failure;
+  if (e->failure != FB_OK)
+    return e->failure;
   int64_t word = e->run->failure = atomic_load_explicit(&e->status, memory_order_relaxed);
   return fb_fail(FB_KERNEL_FAILED, "[plan] step %d reported error %lld at position %lld.", (int)i,
                  (long long)(word >> 48), (long long)(word & ((INT64_C(1) << 48) - 1)));
@@ -143,8 +191,10 @@ __attribute__((cold, noinline)) static fb_status failed_step(fb_execution *e, in
 static fb_status run_steps(fb_execution *e) {
   const fb_plan_spec *spec = &e->plan->spec;
   for (int64_t i = 0; i < spec->n_fallible; i++) {
-    int64_t at = i;
-    i += run_step(e, &spec->steps[i]);
+    int64_t at = i, skipped = run_step(e, &spec->steps[i]);
+    i += skipped;
+    if (FB_UNLIKELY(skipped < 0))
+      turn(e);
     if (FB_UNLIKELY(atomic_load_explicit(&e->status, memory_order_relaxed) != INT64_MAX))
       return failed_step(e, at);
   }
@@ -161,6 +211,8 @@ __attribute__((noinline)) static fb_status run_steps_anywhere(fb_execution *e) {
     int64_t at = i;
     if (!fb_devices_have(spec, step)) {
       i += run_step(e, step);
+      if (FB_UNLIKELY(i < at && at < spec->n_fallible))
+        turn(e);
     } else {
       fb_status status = fb_devices_step(e, step);
       if (status != FB_OK)

@@ -440,6 +440,33 @@ static void test_one_plan_on_many_threads(void) {
   fb_plan_release(plan);
 }
 
+static int asked;
+static bool end_at_the_third(void) { return ++asked == 3; }
+
+/* A step that goes back to itself, between one that writes what may be written and one that must not. */
+static void test_a_loop_is_interrupted(void) {
+  Builder *b = new_builder();
+  int32_t bytes = constant(b, BYTES), back = constant(b, -1);
+  add_input(b, bytes);
+  add_output(b, FB_OUT_REPLACE, 0, bytes);
+  add_step(b, FB_KERNEL_JUMP, 1, 1, 0);
+  add_dim(b, back);
+  add_step(b, add_kernel(b, must_not_run), 1, 1, 0);
+  b->spec.n_fallible = 1;
+  fb_plan *plan = build(b);
+  CHECK(fb_plan_loops(plan));
+  fb_buffer *x, *out = NULL;
+  CHECK(fb_buffer_alloc(BYTES, &x) == FB_OK);
+  fb_input input = {.data = fb_buffer_data(x), .buffer = x, .donated = true};
+  fb_run run = {.inputs = &input, .outputs = &out};
+  fb_set_interrupt_check(end_at_the_third);
+  CHECK(fb_plan_run(plan, &run) == FB_INTERRUPTED && asked == 3);
+  CHECK(out == NULL && !input.taken && fb_buffer_refs(x) == 1);
+  fb_set_interrupt_check(NULL);
+  fb_buffer_release(x);
+  fb_plan_release(plan);
+}
+
 int main(void) {
   RUN(test_modes_and_donation);
   RUN(test_update_starts_from_the_input);
@@ -454,6 +481,7 @@ int main(void) {
   RUN(test_empty_domain_runs_nothing);
   RUN(test_big_copy);
   RUN(test_one_plan_on_many_threads);
+  RUN(test_a_loop_is_interrupted);
   fb_threads_shutdown();
   CHECK(stats_now().live_bytes == 0);
   fb_memory_trim();

@@ -30,6 +30,7 @@ typedef enum {
   FB_NO_DEVICE = 4,        /* no driver, or no such device */
   FB_DEVICE_FAILED = 5,    /* a device refused code, a launch or a copy */
   FB_OTHER_SIZES = 6,      /* the plan is not for these sizes: a guard does not hold, or an expression makes no sense */
+  FB_INTERRUPTED = 7,      /* whoever was asked during a loop wants the run to end: see fb_set_interrupt_check */
 } fb_status;
 
 /* Message of the last failing call on this thread; never NULL. */
@@ -223,12 +224,17 @@ typedef struct {
 /* All or nothing: memory is reserved first, then the fallible steps run, then the commit steps, which cannot fail.
  * FB_OTHER_SIZES comes before all of this: then nothing has happened. */
 FB_API fb_status fb_plan_run(fb_plan *p, fb_run *run);
+/* While a plan loops, `check` is asked from time to time, some ten times a second, whether to end the run, which then
+ * has done nothing. NULL, the default: nobody is asked. Steps after the fallible ones are never interrupted. */
+typedef bool (*fb_interrupt_fn)(void);
+FB_API void fb_set_interrupt_check(fb_interrupt_fn check);
 FB_API int32_t fb_plan_inputs(const fb_plan *p);
 FB_API int32_t fb_plan_outputs(const fb_plan *p);
 FB_API int32_t fb_plan_symbols(const fb_plan *p);
 FB_API int32_t fb_plan_devices(const fb_plan *p); /* how many other than the CPU */
 /* Whether the plan's guards hold for these values of its symbols. */
 FB_API bool fb_plan_fits(const fb_plan *p, const int64_t *symbols);
+FB_API bool fb_plan_loops(const fb_plan *p);         /* whether a step goes back: nobody knows how long a run takes */
 FB_API size_t fb_plan_arena_bytes(const fb_plan *p); /* of the last run; 0 before the first */
 
 #ifdef __cplusplus
