@@ -64,6 +64,12 @@ def test_functions_there_give_the_bits_of_the_cpu(there, name):
             assert len(found) == len(expected) and all(map(fc.same, found, expected)), (case, found, expected)
 
 
+def test_a_root_that_is_chosen_there_has_the_canonical_nan(there):
+    """The deviation of nothing is a choice between 0 and a root. LLVM finds that it is the root, and of which x that is NaN."""
+    found = fb.zeros(0, 3, device=there).std()
+    assert found.cpu().numpy().tobytes() == fb.zeros(0, 3).std().numpy().tobytes() == np.float32(np.nan).tobytes()
+
+
 # ---- where things lie -----------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.tape.nan import canonical, seen
+from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root, may_be_root, seen
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,21 @@ class CanonicalNans(Pass):
         values = seen(graph)
         if not values:
             return graph
-        copy = Copy(graph)
+        copy, roots = Copy(graph), _roots(graph)
         for node in graph.nodes:
             results = copy.keep(node)
             for v, result in zip(node.results, results, strict=True):
                 if v in values:
-                    (copy.ids[v],) = copy.append(node, canonical(node.op), (result,), (), [graph.avals[v]])
+                    (copy.ids[v],) = copy.append(
+                        node, canonical_nan_of_root if v in roots else canonical_nan, (result,), (), [graph.avals[v]]
+                    )
         return copy.finish()
+
+
+def _roots(graph: Graph) -> set[int]:
+    """The values that are roots, or choices of one: LLVM may find that a choice is the root."""
+    found: set[int] = set()
+    for node in graph.nodes:
+        if may_be_root(node.op) or (node.op.name == "select" and not found.isdisjoint(node.operands)):
+            found.update(node.results)
+    return found

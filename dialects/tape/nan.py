@@ -47,9 +47,9 @@ canonical_nan_of_root = elementwise(
 )
 
 
-def canonical(op: OpRecord) -> OpRecord:
-    """What makes the NaNs canonical that an op computes: a power may be a root, too."""
-    return canonical_nan_of_root if op.name in ("sqrt", "pow") else canonical_nan
+def may_be_root(op: OpRecord) -> bool:
+    """Whether an op computes roots, so that its NaNs are found by their bits: a power may be one, too."""
+    return op.name in ("sqrt", "pow")
 
 
 _CLEAN = ("canonical_nan", "canonical_nan_of_root", "sign")

@@ -42,3 +42,14 @@ func.func @canonical_already(%c: tensor<4xi1>, %x: tensor<4x9xf32>) -> (tensor<4
   %2 = "tape.select"(%c, %0, %1) : (tensor<4xi1>, tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
   return %1, %2 : tensor<4xf32>, tensor<4xf32>
 }
+
+// A choice of a root may be the root: what it gives is looked at by its bits, too.
+// CHECK-LABEL: func.func @choice_of_a_root(
+// CHECK: %[[S:.*]] = "tape.select"(
+// CHECK-NEXT: %[[N:.*]] = "tape.canonical_nan_of_root"(%[[S]])
+// CHECK-NEXT: return %[[N]]
+func.func @choice_of_a_root(%c: tensor<4xi1>, %x: tensor<4xf32>) -> tensor<4xf32> {
+  %0 = "tape.sqrt"(%x) : (tensor<4xf32>) -> tensor<4xf32>
+  %1 = "tape.select"(%c, %x, %0) : (tensor<4xi1>, tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  return %1 : tensor<4xf32>
+}
