@@ -3,7 +3,7 @@
     python benchmarks/looking.py [name ...]
 
 All three are in one process, on one thread, and take turns of a millisecond or so: medians of the turns, in microseconds, and how
-many times faster Flambeau is than the better of the others. Blocking compilation; everything was done twenty times before.
+many times faster Flambeau is than each of the others. Blocking compilation; everything was done twenty times before.
 """
 
 from __future__ import annotations
@@ -142,12 +142,13 @@ def measure(case: Callable[[ModuleType], Step], modules: dict[str, ModuleType]) 
 def main() -> None:
     fb.set_num_threads(1)
     modules = peers()
-    print(f"{'us':26s}" + "".join(f"{name:>10s}" for name in modules) + f"{'x':>8s}")
+    others = [name for name in modules if name != "Flambeau"]
+    print(f"{'us':26s}" + "".join(f"{name:>10s}" for name in modules) + "".join(f"{'x ' + n:>10s}" for n in others))
     for name in sys.argv[1:] or CASES:
         with fb.compiler_options(mode="blocking"):
             found = measure(CASES[name], modules)
-        best = min(us for peer, us in found.items() if peer != "Flambeau")
-        print(f"{name:26s}" + "".join(f"{us:10.2f}" for us in found.values()) + f"{best / found['Flambeau']:8.2f}")
+        ratios = "".join(f"{found[n] / found['Flambeau']:10.2f}" for n in others)
+        print(f"{name:26s}" + "".join(f"{us:10.2f}" for us in found.values()) + ratios)
 
 
 if __name__ == "__main__":
