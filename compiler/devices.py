@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flambeau.compiler.groups.form import Group
 from flambeau.compiler.kernel import Cluster, KernelCall, Launch, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
@@ -18,6 +17,9 @@ from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
 from flambeau.runtime import _binding as runtime
 from flambeau.runtime.devices import find
+
+if TYPE_CHECKING:
+    from flambeau.compiler.schedules.scheduling import Scheduled
 
 
 def with_targets(graph: Graph, options: Options) -> Options:
@@ -34,11 +36,14 @@ def at_home(cluster: Cluster) -> Cluster:
 
 
 def lower(
-    part: Cluster | None, group: Group | None, options: Options, generate: Callable[[Group | None, str], Lowered]
+    part: Cluster | None,
+    found: Scheduled | None,
+    options: Options,
+    generate: Callable[[Scheduled | None, str], Lowered],
 ) -> Lowered:
     """What the code generator of the cluster's device makes of its group; without a cluster, that of the CPU."""
     device = CPU if part is None else part.device
-    lowered = generate(group, options.target_of(device))
+    lowered = generate(found, options.target_of(device))
     return lowered if device == CPU else replace(lowered, calls=[_on(device, call) for call in lowered.calls])
 
 

@@ -20,6 +20,7 @@ from flambeau.compiler import devices, foreign, host_kernel, kernel_cache, plan_
 from flambeau.compiler.crew import Crew
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program, pinned
+from flambeau.compiler.schedules.form import ScheduleError
 from flambeau.dialects import effects
 from flambeau.dialects.effects import Noted
 from flambeau.dialects.graph import Graph
@@ -269,6 +270,8 @@ class Compiled:
         try:
             may_pin = bool(sizes) and not self.options.strict_sizes
             program, addresses, workers = self._make(graph, may_pin, self.options)
+        except ScheduleError:
+            raise  # the user's own: without it the program would run, but not as asked for
         except Exception as error:  # whatever went wrong, the program still runs op by op
             if sizes and self.options.strict_sizes:
                 raise
@@ -289,6 +292,8 @@ class Compiled:
                 program = stages.run(graph, options, crew.offer).program
                 return program, crew.addresses(program.kernels), crew.seconds
         except Exception as error:
+            if isinstance(error, ScheduleError):
+                raise
             if on_host := self._for_host(options, _words(error)):
                 return self._make(graph, may_pin, replace(options, on_host=on_host))
             if not may_pin:
@@ -340,6 +345,8 @@ class Compiled:
 
     def _failed(self, build: Build) -> None:
         """Try again without what may have been the reason, else stay op by op."""
+        if build.error and build.error.startswith("[schedule]"):
+            raise ScheduleError(build.error)
         if self._without_passes(build):
             return
         foreign.leave_out_ops(self.graph, build.blamed, build.error or "")

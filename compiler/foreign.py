@@ -35,6 +35,15 @@ def passes(options: Options) -> tuple[Offer, ...]:
     return tuple(o for o in PASS_REGISTRY.usable() if o.name not in options.without and o not in _banned)
 
 
+def schedules(options: Options) -> tuple[Offer, ...]:
+    """The plug-ins that choose schedules when compiling with `options`."""
+    if not options.plugins or not plugins.offers(entry_points.SCHEDULES):
+        return ()
+    from flambeau.compiler.schedules.registry import SCHEDULE_REGISTRY
+
+    return tuple(o for o in SCHEDULE_REGISTRY.usable() if o.name not in options.without and o not in _banned)
+
+
 def leave_out(offer: Offer, why: str) -> None:
     """Run a pass, or an op's lowering, no more in this process: it ended its worker, or never came back."""
     _banned.setdefault(offer, why.rstrip("."))
@@ -47,9 +56,9 @@ def left_out(graph: Graph) -> str:
 
 
 def culprits(options: Options, error: str, crashed: bool, running: str) -> list[Offer]:
-    """The passes that may be why a worker could not make a program: the one that is named, or that `running` says ran
+    """The passes and schedules that may be why a worker could not make a program: the one that is named, or that `running` says ran
     when the worker ended; all of them where it ended and did not say."""
-    suspects, told = passes(options), running if crashed else error
+    suspects, told = (*passes(options), *schedules(options)), running if crashed else error
     blamed = [s for s in suspects if named([s]) in told]
     return list(suspects) if not blamed and crashed and not running else blamed
 
@@ -65,8 +74,9 @@ def remembered(options: Options) -> Options:
     """`options` for a worker, which knows of nothing that happened to others."""
     if not _banned:
         return options
-    passes_, ops_ = (_banned_names(offers) for offers in (plugins.PASSES, plugins.OPS))
-    without, on_host = ({*options.without, *passes_}, {*options.on_host, *ops_})
+    groups = plugins.PASSES, entry_points.SCHEDULES, plugins.OPS
+    passes_, schedules_, ops_ = map(_banned_names, groups)
+    without, on_host = ({*options.without, *passes_, *schedules_}, {*options.on_host, *ops_})
     return replace(options, without=tuple(sorted(without)), on_host=tuple(sorted(on_host)))
 
 
@@ -87,8 +97,9 @@ def for_host(graph: Graph, options: Options, error: str, running: str = "") -> t
 def registries() -> tuple[Registry[Any], ...]:
     """All kinds of things that other packages offer."""
     from flambeau.compiler.passes.registry import PASS_REGISTRY
+    from flambeau.compiler.schedules.registry import SCHEDULE_REGISTRY
 
-    return PASS_REGISTRY, plugins.ops, targets.REGISTRY, plugins.dialects, plugins.families
+    return PASS_REGISTRY, plugins.ops, SCHEDULE_REGISTRY, targets.REGISTRY, plugins.dialects, plugins.families
 
 
 def warn_of_names() -> None:
@@ -132,7 +143,7 @@ def offers(op: OpRecord) -> list[Offer]:
 
 def involved(graph: Graph, options: Options) -> bool:
     """Whether code of a plug-in runs when the graph is compiled."""
-    return bool(passes(options) or ops(graph) or target(options))
+    return bool(passes(options) or schedules(options) or ops(graph) or target(options))
 
 
 def target(options: Options) -> list[Offer]:
@@ -185,7 +196,7 @@ def sources(graph: Graph, options: Options) -> list[bytes]:
     others = [
         origin for op in {n.op: None for _, n in graph.walk()} if op.name not in names and (origin := record_source(op))
     ]
-    return [o.source() for o in (*passes(options), *offered, *target(options))] + others
+    return [o.source() for o in (*passes(options), *schedules(options), *offered, *target(options))] + others
 
 
 @cache

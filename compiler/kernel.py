@@ -21,12 +21,13 @@ class KernelSource:
 
     `(%bufs: !llvm.ptr, %dims: !llvm.ptr, %lo: i64, %hi: i64, %scratch: !llvm.ptr)`.
     The text is canonical (same computation, same text; no locations): it is the cache key. `label`
-    is for people: dumps, profiles, `explain()`. `device` is where it runs.
+    is for people: dumps, profiles, `explain()`. `device` is where it runs, `schedule` the text of what it was made by.
     """
 
     text: str
     label: str
     device: str = CPU
+    schedule: str = field(default="", compare=False, repr=False)
 
 
 #: Stands for the runtime's built-in move of memory from one device to another.

@@ -31,7 +31,7 @@ _slow: weakref.ref[pool.Pool] | None = None  # the pool that kept a step waiting
 def link(graphs: Sequence[Graph], options: Options) -> list[Any]:
     """One plan per graph, which serves the values at hand of its symbols, if it has any. Raises RuntimeError where one
     cannot be compiled. Passes of plug-ins have no part in it."""
-    options = replace(options, plugins=False)
+    options = replace(options, plugins=False, schedules=())
     keys = [plan_cache.key(g, options) for g in graphs]
     found = {k: _remembered(k, g) for k, g in zip(keys, graphs)}
     missing = {k: g for k, g in zip(keys, graphs) if found[k] is None}

@@ -29,6 +29,7 @@ from typing import Any
 from flambeau.compiler import boundary, foreign, lifeline, stage_text, stages, targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, registry
+from flambeau.compiler.schedules.kinds import KINDS
 from flambeau.dialects import dtypes
 from flambeau.dialects.plugins import PluginError
 
@@ -121,6 +122,8 @@ def first_stage(part: str) -> str:
         return "tape"
     if '"plan.' in part:
         return "plan"
+    if "flambeau.schedules" in part:
+        return stage_text.SCHEDULE
     return stage_text.LINALG if _STRUCTURED.search(part) else "tape"
 
 
@@ -228,13 +231,26 @@ def _parser() -> argparse.ArgumentParser:
     more = "take this dtype of the table as supported, before it is (several times for several)"
     parser.add_argument("--dtype", dest="dtypes", action="append", default=[], metavar="NAME", help=more)
     parser.add_argument("--list-passes", action="store_true", help="name the passes and where each comes from")
+    parser.add_argument("--list-schedules", action="store_true", help="say what the fields of schedules mean")
     parser.add_argument("--list-stages", action="store_true", help="name the stages")
     return parser
 
 
 #: The tool's own options, which no pass can take over.
 _OPTIONS = frozenset(
-    {"help", "from", "to", "target", "device", "limit", "dtype", "mlir-passes", "list-passes", "list-stages"}
+    {
+        "help",
+        "from",
+        "to",
+        "target",
+        "device",
+        "limit",
+        "dtype",
+        "mlir-passes",
+        "list-passes",
+        "list-schedules",
+        "list-stages",
+    }
 )
 
 
@@ -256,6 +272,15 @@ def _pass_lines() -> list[str]:
     origins = registry.origins()
     width = max(map(len, origins))
     return [f"{name:{width}}  {origin}" for name, origin in origins.items()]
+
+
+def _schedule_lines() -> list[str]:
+    """Every kind of schedule with its fields: what each means, and takes."""
+    lines = []
+    for cls in KINDS.values():
+        lines += [f"{cls.kind}: {' '.join((cls.__doc__ or '').split())}"]
+        lines += [f"  {name:10}  {doc} ({cls.forms()[name].words})" for name, doc in cls.docs().items()]
+    return lines
 
 
 def _read(path: str) -> str:
@@ -286,6 +311,9 @@ def _device(text: str) -> str:
 def _execute(arguments: Sequence[str]) -> int:
     named, others = _passes_named(arguments)
     args = _parser().parse_args(others)
+    if args.list_schedules:
+        print("\n".join(_schedule_lines()))
+        return 0
     if args.list_passes or args.list_stages:
         print("\n".join(_pass_lines() if args.list_passes else stages.names()))
         return 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flambeau.compiler import targets
+from flambeau.compiler.schedules import overrides
 from flambeau.dialects.aval import CPU
 from flambeau.runtime import environment
 
@@ -46,6 +47,7 @@ _BOOL = Rule((bool,), "True or False")
 _COUNT = Rule((int,), "an int of at least 1", lambda value: value >= 1)
 _NAMES = Rule((tuple,), "a tuple of names", lambda value: all(isinstance(v, str) for v in value))
 _OPS = Rule((tuple,), "a tuple of names of primitive ops", lambda value: all(map(_only_computes, value)))
+_SCHEDULES = Rule((tuple,), "a dict from patterns to fields", lambda value: all(map(overrides.is_entry, value)))
 _TARGET = Rule((str,), _one_of(("host", *targets.KNOWN)).words, targets.is_known)
 _FOLDER = Rule((str, type(None)), "None or a folder that can be written", lambda value: not value or _writable(value))
 
@@ -59,7 +61,8 @@ class Options:
     those at hand; `through_mlir` makes every kernel from what MLIR hands back of its fusion group, printed, parsed and
     verified, instead of from the group itself (the kernels are the same); `on_host` names primitive ops that run by their
     NumPy references, as steps of the compiled program around them; `devices` says what the program's devices other than the
-    CPU are, as in `cuda:0=sm_90`: the driver fills it in.
+    CPU are, as in `cuda:0=sm_90`: the driver fills it in; `schedules` replaces fields of kernels' schedules,
+    as in `{"matmul*": {"rows": 6, "vectors": 2}}` (docs/compiler.md).
 
     Raises TypeError or ValueError for a value that a field does not take."""
 
@@ -75,10 +78,15 @@ class Options:
     through_mlir: bool = _option(_BOOL, False)
     on_host: tuple[str, ...] = _option(_OPS, ())
     devices: tuple[str, ...] = _option(_NAMES, ())
+    schedules: tuple[overrides.Entry, ...] = _option(_SCHEDULES, ())
 
     def __post_init__(self) -> None:
         if isinstance(self.dump, os.PathLike):
             object.__setattr__(self, "dump", os.fspath(self.dump))
+        if isinstance(self.schedules, dict) or (
+            isinstance(self.schedules, tuple) and _SCHEDULES.accepts(self.schedules)
+        ):
+            object.__setattr__(self, "schedules", overrides.entries(self.schedules))
         for each in fields(self):
             _check(each.name, getattr(self, each.name), each.metadata["rule"])
         if self.dump:  # whoever writes there may have another working folder

@@ -78,6 +78,8 @@ def key(graph: Graph, options: Options) -> str:
     strict = options.strict_sizes and bool(graph.sizes)
     chosen = options.fuse, options.max_cluster_ops, strict, options.through_mlir, options.on_host
     shape = f"{chosen} {targets.find(options.target)!r}"
+    if options.schedules:
+        shape += f" {options.schedules!r}"
     if options.devices:
         shape += f" {[(row, targets.find(row.partition('=')[2])) for row in options.devices]!r}"
     return digest(graph_bytes(graph), shape, toolchain(), *foreign.sources(graph, options))
@@ -105,7 +107,7 @@ def _numbered(name: str, number: int) -> str:
 
 
 def _encode(program: Program) -> bytes:
-    kernels = tuple((k.text, k.label, k.device) for k in program.kernels)
+    kernels = tuple((k.text, k.label, k.device, k.schedule) for k in program.kernels)
     return marshal.dumps((tuple(program.spec), kernels, program.errors, program.pinned), 2)
 
 

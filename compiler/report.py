@@ -28,8 +28,8 @@ class ProgramReport:
     tier      "generic" or "fused": what runs it now.
     origin    where the fused plan came from: "compiled" here, by a "worker", or from "disk"; None without one.
     seconds   compile and link time, workers' time included. `generic_seconds`: preparing the generic tier.
-    kernels   label of each kernel; `steps` counts their calls; `arena_bytes` is temporary memory (0
-              where that depends on symbols).
+    kernels   label of each kernel; `schedules` the text of what each was made by, "" where it goes with another one. `steps` counts
+              their calls; `arena_bytes` is temporary memory (0 where that depends on symbols).
     error     why it was not fused, with `reproducer`, a file.
     symbols   how many extents are known at run time only. `plans`: the guards of each plan, none for all sizes;
               `pinned`: why a plan serves one value only where it should serve more; `is_full`: sizes came that no plan
@@ -46,6 +46,7 @@ class ProgramReport:
     seconds: float = 0.0
     generic_seconds: float = 0.0
     kernels: list[str] = field(default_factory=list)
+    schedules: list[str] = field(default_factory=list)
     steps: int = 0
     arena_bytes: int = 0
     error: str | None = None
@@ -59,6 +60,7 @@ class ProgramReport:
         """A fused plan is in use from now on."""
         self.tier, self.origin, self.seconds = "fused", origin, seconds
         self.kernels = [k.label for k in program.kernels]
+        self.schedules = [k.schedule for k in program.kernels]
         self.steps = len(program.spec.steps)
         self.plans.append(tuple(guards_of(program.spec)))
         self.pinned = program.pinned or self.pinned

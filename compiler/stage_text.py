@@ -29,6 +29,8 @@ from flambeau.runtime.plan_spec import KERNEL_COPY, KERNEL_TRANSFER, LAUNCH_FIEL
 TAPE = stages.ON_PROGRAMS
 #: The stage whose form is that of fusion groups: structured ops on tensors, `compiler/groups`.
 LINALG = pipeline.GROUPS
+#: The stage whose form is that of fusion groups, each of which says how its nests are looped.
+SCHEDULE = "schedule"
 #: What starts a comment in a stage's form, where that is not the `//` of MLIR and PTX.
 _COMMENT = {"ir": ";", "optimised": ";", "assembly": "#"}
 _SEPARATOR = re.compile(r"^(?://|;|#) -----\s*$", re.MULTILINE)
@@ -79,8 +81,8 @@ def convert(text: str, passes: Sequence[Pass], first: str, last: str, options: O
         return _programs(text, passes, first, last, options)
     last = last or first
     _check_order(first, last)
-    if first == LINALG:
-        return _from_groups(text, passes, last, options, upstream)
+    if first in (LINALG, SCHEDULE):
+        return _from_groups(text, passes, first, last, options, upstream)
     if passes:
         raise ValueError(f"[opt] passes work on programs, and the text is that of stage '{first}'. Name stages only.")
     if first == "plan":
@@ -110,7 +112,7 @@ def _check_order(first: str, last: str) -> None:
     order = stages.names()
     if order.index(last) < order.index(first):
         raise ValueError(f"[stages] '{last}' comes before '{first}'. The order is {', '.join(order)}.")
-    if last == "plan" and first in ("cluster", LINALG, "kernels"):
+    if last == "plan" and first in ("cluster", LINALG, SCHEDULE, "kernels"):
         raise ValueError(f"[plan] the text of stage '{first}' does not say what its parts share. Start from a program.")
 
 
@@ -186,14 +188,21 @@ def run_stages(work: Work, first: str, last: str) -> None:
             stages.advance(work, stage)
 
 
-def _from_groups(text: str, passes: Sequence[Pass], last: str, options: Options, upstream: str) -> str:
-    """Fusion groups after a pipeline of MLIR's passes and then `passes`, verified, and what later stages make of them."""
+def _from_groups(text: str, passes: Sequence[Pass], first: str, last: str, options: Options, upstream: str) -> str:
+    """Fusion groups after a pipeline of MLIR's passes and then `passes`, verified, and what later stages make of them. Groups
+    of stage `schedule` have the schedules that they say."""
     from flambeau.compiler import mlir
     from flambeau.compiler.groups import reading
+    from flambeau.compiler.schedules import scheduling
 
     whole = upstream if upstream.startswith("builtin.module(") else f"builtin.module({upstream})"
     mlir.prepare(whole)  # refuses a pipeline before the text is read
     module = reading.module(text)
+    said = reading.schedules(module)
+    if said and (first == LINALG or passes):
+        raise ValueError(
+            "[opt] the groups say their schedules, which hold for them as they are. Leave passes out; --from schedule."
+        )
     mlir.run(module, whole)
     passes = _after_modules(module, passes)
     works = {}
@@ -203,7 +212,10 @@ def _from_groups(text: str, passes: Sequence[Pass], last: str, options: Options,
             for each in passes:
                 group = _on_group(each, group)
         work.groups = [group]
-        run_stages(work, LINALG, last)
+        if first == SCHEDULE:
+            with within(work.asked):
+                work.scheduled = [scheduling.read(group, targets.find(options.target), said.get(name, ()))]
+        run_stages(work, first, last)
     return _text(works, last, options.target)
 
 
@@ -260,8 +272,12 @@ def text(work: Work, stage: str, name: str = "main") -> str:
 def _text(works: Mapping[str, Work], stage: str, target: str) -> str:
     from flambeau.dialects.irdl import print_function
 
-    if stage == LINALG:
-        return print_groups({n: g for name, work in works.items() for n, g in _named_groups(work, name)}, notes=True)
+    if stage in (LINALG, SCHEDULE):
+        groups = {n: g for name, work in works.items() for n, g in _named_groups(work, name)}
+        said = (
+            {n: x for name, work in works.items() for n, x in _named_schedules(work, name)} if stage == SCHEDULE else {}
+        )
+        return print_groups(groups, notes=True, schedules=said)
     if stage in TAPE:
         functions = "".join(f"{print_function(_at_hints(work, work.graph), name)}\n" for name, work in works.items())
         return f"module {{\n{functions}}}\n"
@@ -288,6 +304,12 @@ def _named_groups(work: Work, name: str) -> list[tuple[str, Group]]:
     several = len(work.groups) > 1
     named = [(f"{name}_{k}" if several else name, group) for k, group in enumerate(work.groups)]
     return [(n, replace(group, sizes=work.asked.hints)) for n, group in named if group is not None]
+
+
+def _named_schedules(work: Work, name: str) -> list[tuple[str, list[str]]]:
+    several = len(work.scheduled) > 1
+    named = [(f"{name}_{k}" if several else name, found) for k, found in enumerate(work.scheduled)]
+    return [(n, [str(schedule) for schedule in found.schedules]) for n, found in named if found is not None]
 
 
 def _at_hints(work: Work, graph: Graph) -> Graph:

@@ -1,8 +1,8 @@
 """The stages from program to machine code, in order, one function each.
 
     tape -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> legalise-dtypes -> reference-calls
-         -> legalise-devices -> canonical-nans -> cluster -> linalg -> kernels -> plan -> llvm (for GPUs: nvvm) -> ir -> optimised
-         -> assembly
+         -> legalise-devices -> canonical-nans -> cluster -> linalg -> schedule -> kernels -> plan
+         -> llvm (for GPUs: nvvm) -> ir -> optimised -> assembly
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
 it, `Options.dump` writes it. A graph with symbols is worked on inside the scope of its sizes: what the stages ask about
@@ -29,9 +29,13 @@ from flambeau.compiler.kernel import Cluster, KernelSource, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.plan import Program
+from flambeau.compiler.schedules import scheduling
+from flambeau.compiler.schedules.form import Schedule
+from flambeau.compiler.schedules.scheduling import Scheduled, Scheduler
 from flambeau.compiler.settle import settle
 from flambeau.dialects import size
 from flambeau.dialects.aval import CPU
+from flambeau.dialects.entry_points import Offer
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.identity import graph_bytes
 from flambeau.dialects.size import Guard, Scope
@@ -48,6 +52,7 @@ class Work:
     announce: Announce = lambda source: None  # told of every kernel once it is lowered
     clusters: list[Cluster] = field(default_factory=list)
     groups: list[Group | None] = field(default_factory=list)  # of the clusters; None: nothing to compute, or no groups
+    scheduled: list[Scheduled | None] = field(default_factory=list)  # the groups, with how each is looped
     lowered: list[Lowered] = field(default_factory=list)
     program: Program = field(init=False, repr=False)  # made by the last stage
     asked: Scope = field(init=False, repr=False)  # what the stages so far have asked about sizes
@@ -122,13 +127,20 @@ def linalg(work: Work) -> None:
     ]
 
 
+def schedule(work: Work) -> None:
+    """How every group is looped, as data: the default choice for the machine, or what a plug-in or the user wants."""
+    plugins = _schedulers(work.options)
+    pairs = zip_longest(work.clusters, work.groups)  # groups that were read have no clusters
+    work.scheduled = [scheduled(g, work.options, plugins, CPU if c is None else c.device) for c, g in pairs]
+
+
 def kernels(work: Work) -> None:
     """Kernel text for every group; equal groups are lowered once. Branches and loops are made of what their regions become."""
-    for part, group in zip_longest(work.clusters, work.groups):  # groups that were read have no clusters
+    for part, found in zip_longest(work.clusters, work.scheduled):
         if part is not None and (steps := generate.steps_of(part)) is not None:
             work.lowered.append(steps(part, lambda graph: _region(work, graph)))
             continue
-        work.lowered.append(devices.lower(part, group, work.options, lower))
+        work.lowered.append(devices.lower(part, found, work.options, lower))
         for call in work.lowered[-1].calls:
             if call.source.text:  # the runtime has transfers built in
                 work.announce(call.source)
@@ -137,7 +149,7 @@ def kernels(work: Work) -> None:
 def _region(work: Work, graph: Graph) -> list[tuple[Cluster, Lowered]]:
     """The clusters of a region, lowered."""
     inner = Work(graph, work.options, work.announce)
-    for stage in (cluster, linalg, kernels):
+    for stage in (cluster, linalg, schedule, kernels):
         stage(inner)
     return list(zip(inner.clusters, inner.lowered, strict=True))
 
@@ -160,6 +172,7 @@ PROGRAM: dict[str, Callable[[Work], None]] = {
     "canonical-nans": canonical_nans,
     "cluster": cluster,
     "linalg": linalg,
+    "schedule": schedule,
     "kernels": kernels,
     "plan": plan,
 }
@@ -225,7 +238,9 @@ class Guarded(NamedTuple):
 
 _Memo = OrderedDict[str, list[Guarded]]
 _groups: _Memo = OrderedDict()
+_schedules: _Memo = OrderedDict()
 _lowered: _Memo = OrderedDict()
+_Plugins = Sequence[tuple[Offer, Scheduler]]
 
 
 def group_of(
@@ -238,21 +253,60 @@ def group_of(
     def make() -> Group | None:
         with boundary.among(foreign.ops(cluster.graph), len(cluster.graph.nodes)):
             group = generate.group_of(cluster, options.through_mlir)
-        return group and pipeline.on_group(group, passes, lambda g: lower(g, target))
+        return group and pipeline.on_group(group, passes, lambda g: lower(scheduled(g, options, device=device), target))
 
     name = digest(str(options.through_mlir), target, *names, graph_bytes(cluster.graph))
-    return _remembered(_groups, name, make)
+    return _remembered(_groups, name, make).made
 
 
-def lower(group: Group | None, target: str) -> Lowered:
-    """What the target's code generator makes of a group, remembered by the group's text."""
+def _schedulers(options: Options) -> _Plugins:
+    """The plug-ins that choose schedules. Raises PluginError."""
+    if not (offers := foreign.schedules(options)):
+        return ()
+    from flambeau.compiler.schedules.registry import SCHEDULE_REGISTRY
+
+    loaded = []
+    for offer in offers:
+        with boundary.beyond(offer, 0, "schedule"):
+            loaded.append((offer, SCHEDULE_REGISTRY.load(offer)))
+    return loaded
+
+
+def scheduled(group: Group | None, options: Options, plugins: _Plugins = (), device: str = CPU) -> Scheduled | None:
+    """A group with the schedules of its nests on a device, remembered by the group's text."""
     if group is None:
+        return None
+    target, cuts = options.target_of(device), []
+
+    def make() -> tuple[Schedule, ...]:
+        found = scheduling.scheduled(group, targets.find(target), options.schedules, plugins)
+        cuts.append(found.cut)
+        return found.schedules
+
+    names = [boundary.named(offer) for offer, _ in plugins]
+    name = digest(target, repr(options.schedules), *names, print_group(group))
+    schedules, guards = _remembered(_schedules, name, make)
+    return Scheduled(group, schedules, cuts[0] if cuts else None, guards)
+
+
+def lower(found: Scheduled | None, target: str) -> Lowered:
+    """What the target's code generator makes of a group by its schedules, remembered by the text of both."""
+    if found is None:
         return Lowered()
-    name = digest(target, print_group(group))
-    return _remembered(_lowered, name, lambda: generate.lower(group, targets.find(target)))
+    machine = targets.find(target)
+
+    def make() -> Lowered:
+        if (asked := size.current()) is not None:
+            for guard in found.guards:
+                asked.note(guard)  # on which the nests depend
+        cut = found.cut or generate.cut(found.group, machine)
+        return cut.lower(found.schedules, machine)
+
+    name = digest(target, print_group(found.group), *map(str, found.schedules))
+    return _remembered(_lowered, name, make).made
 
 
-def _remembered(memo: _Memo, name: str, make: Callable[[], Any]) -> Any:
+def _remembered(memo: _Memo, name: str, make: Callable[[], Any]) -> Guarded:
     asked = size.current()
     hints = asked.hints if asked else ()
     known = memo.setdefault(name, [])
@@ -269,4 +323,4 @@ def _remembered(memo: _Memo, name: str, make: Callable[[], Any]) -> Any:
     if asked:
         for guard in found.guards:
             asked.note(guard)
-    return found.made
+    return found

@@ -45,8 +45,8 @@ class Interface:
 
 
 OPS, PASSES, TARGETS, DIALECTS = "flambeau.ops", "flambeau.passes", "flambeau.targets", "flambeau.dialects"
-FAMILIES = "flambeau.families"
-INTERFACES = {group: Interface() for group in (OPS, PASSES, TARGETS, DIALECTS, FAMILIES)}
+FAMILIES, SCHEDULES = "flambeau.families", "flambeau.schedules"
+INTERFACES = {group: Interface() for group in (OPS, PASSES, SCHEDULES, TARGETS, DIALECTS, FAMILIES)}
 #: The group in which a package says which versions it is written for: `passes = "v2"`. What is not said is version 1.
 VERSIONS = "flambeau.interface"
 

@@ -37,7 +37,8 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """Counters of this process. `programs` is how many programs were built, `reports` says what became of each."""
+    """Counters of this process. `programs` is how many programs were built, `reports` says what became of each. With
+    `shows_schedules` its text has the schedule of every kernel, by the kernel's label."""
 
     hits: int
     misses: int
@@ -46,6 +47,13 @@ class Explanation:
     programs: int
     events: tuple[Event, ...]
     reports: tuple[Any, ...]
+    shows_schedules: bool = False
+
+    @property
+    def schedules(self) -> list[tuple[str, str]]:
+        """Label and schedule of every kernel that was compiled, each pair once."""
+        pairs = [pair for r in self.reports for pair in zip(r.kernels, r.schedules, strict=True)]
+        return list(dict.fromkeys(pair for pair in pairs if pair[1]))
 
     def __str__(self) -> str:
         tiers = Counter(r.tier for r in self.reports)
@@ -54,6 +62,8 @@ class Explanation:
             f"built {self.programs} programs ({tiers['fused']} fused, {tiers['generic']} op by op).",
         ]
         lines += _section("programs", [_program(r) for r in self.reports])
+        if self.shows_schedules:
+            lines += ["schedules of kernels:", *(f"  {label}: {schedule}" for label, schedule in self.schedules)]
         for kind, title in (("flush", "flushes"), ("build", "programs built at"), ("miss", "new calls")):
             found = sorted((e for e in self.events if e.kind == kind), key=lambda e: -e.times)
             lines += _section(title, list(map(str, found)))
@@ -91,8 +101,9 @@ def _log() -> Iterable[tuple[tuple[str, str | None, int, str, str], int]]:
 
 
 @declared(free="flambeau", samples=Unsampled("tells what the process did"))
-def explain() -> Explanation:
-    """What happened so far in this process; print it, or read its fields."""
+def explain(schedules: bool = False) -> Explanation:
+    """What happened so far in this process; print it, or read its fields. With `schedules` it shows how each kernel is looped, in
+    the words that `compiler_options(schedules=...)` takes."""
     stats = recorder.stats()
     report = importlib.import_module("flambeau.compiler.report")
     events = tuple(Event(*key, times) for key, times in _log())
@@ -104,4 +115,5 @@ def explain() -> Explanation:
         programs=stats["builds"],
         events=events,
         reports=tuple(report.programs()),
+        shows_schedules=schedules,
     )

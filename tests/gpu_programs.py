@@ -165,7 +165,9 @@ def launches(graph: Graph, target: str = "sm_90") -> list[Launch]:
 
 
 def lowered(graph: Graph, target: str) -> Lowered:
-    return stages.lower(stages.group_of(Cluster(kind_of(graph), graph), Options(target=target)), target)
+    options = Options(target=target)
+    group = stages.group_of(Cluster(kind_of(graph), graph), options)
+    return stages.lower(stages.scheduled(group, options), target)
 
 
 def run(graph: Graph, arrays, execute_launch, target: str = "sm_90") -> list[np.ndarray]:

@@ -171,7 +171,7 @@ def test_sizes_are_asked_no_more_than_without_groups():
 def kernels(graph: Graph, through_mlir: bool) -> list[list[str]]:
     work, _ = parts(graph, through_mlir)
     with within(work.asked):
-        for stage in ("linalg", "kernels"):
+        for stage in ("linalg", "schedule", "kernels"):
             stages.advance(work, stage)
     return [
         [group_checks.with_constants_in_order(call.source.text) for call in lowered.calls] for lowered in work.lowered

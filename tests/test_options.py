@@ -54,6 +54,7 @@ TAKEN = {
     "through_mlir": ({True, False}, []),
     "devices": ({()}, [("cuda:0=sm_90",)]),
     "on_host": ({()}, [("exp", "sum")]),
+    "schedules": ([(), {}], [{"*": {"lanes": 4}}, {"rows": "unroll = 2"}, (("product", "rows = 2"),)]),
 }
 
 

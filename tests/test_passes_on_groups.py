@@ -92,7 +92,7 @@ transform.named_sequence @__transform_main(%root: !transform.any_op {transform.r
 
 @dataclass(frozen=True)
 class Tiles(PipelinePass):
-    """Tiles, which no generator follows yet."""
+    """Tiles that the nest, which is one loop, does not have."""
 
     name = "tiles"
     pipeline = "transform-interpreter"
@@ -199,7 +199,10 @@ def test_pipelines_and_scripts_of_mlirs_keep_the_bits(offers, name):
         ("Short", "gave an invalid group: [group] its outputs were tensor<2x3xf32> and are none. Keep them."),
         ("Raising", "raised KeyError: 'no such nest'"),
         ("Untyped", "gave an invalid group: [linalg.generic] value"),
-        ("Tiles", "gave an invalid group: [linalg.generic] no generator follows its tiles (2 of loop 0, 2 of loop 1)"),
+        (
+            "Tiles",
+            "gave an invalid group: [schedule] its op is tiled by 2 along loop 0, 2 along loop 1, and the nest has no",
+        ),
     ],
 )
 def test_what_a_pass_breaks_is_refused_with_its_name_and_the_group_before(offers, name, message):

@@ -8,6 +8,7 @@ import pytest
 from flambeau.compiler import foreign, targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import registry as passes
+from flambeau.compiler.schedules.registry import SCHEDULE_REGISTRY
 from flambeau.dialects import entry_points, irdl, plugins
 from flambeau.dialects.entry_points import INTERFACES, Interface, PluginError
 
@@ -21,6 +22,9 @@ class Mine(Pass):
         return graph
 
 chip = Target("chip", "x86_64-unknown-linux-gnu", "x86-64", "+sse2", 16, 16)
+
+def schedule(group, machine, default):
+    return None
 
 class Dialect:
     loaded = 0
@@ -59,6 +63,13 @@ KINDS = {
         "own = MODULE:Dialect",
         "own",
         r"Make it a class of the MLIR bindings' `dialects.ext",
+    ),
+    "schedules": (SCHEDULE_REGISTRY, "own = MODULE:schedule", "own", r"Make it a function \(group, machine, default\)"),
+    "families": (
+        plugins.families,
+        "wrong = MODULE:Mine",
+        None,
+        r"Make it a flambeau.dialects.family.Family with name 'wrong'",
     ),
     "ops": (plugins.ops, "wrong = MODULE:Mine", None, "Make it an OpRecord with name 'wrong'"),
 }
@@ -118,10 +129,10 @@ whatever this is
     assert found == [
         f"[plug-in] theirs 1.0: {file}, line 3: 'nonsense' is no entry point. Write: name = module:attribute.",
         f"[plug-in] theirs 1.0: {file}, line 4: ': = :' is no entry point. Write: name = module:attribute.",
-        f"[plug-in] theirs 1.0: {file}, line 5: there is no group 'flambeau.passses'. Use one of flambeau.ops, "
-        "flambeau.passes, flambeau.targets, flambeau.dialects, flambeau.interface.",
+        f"[plug-in] theirs 1.0: {file}, line 5: there is no group 'flambeau.passses'. Use one of "
+        f"{', '.join(INTERFACES)}, flambeau.interface.",
         f"[plug-in] theirs 1.0: {file}: 'passes = 2' of flambeau.interface says no version. "
-        "Write one of ops, passes, targets, dialects, and v1, v2, ...",
+        f"Write one of {', '.join(group.removeprefix('flambeau.') for group in INTERFACES)}, and v1, v2, ...",
     ]
     with pytest.warns(RuntimeWarning, match="'nonsense' is no entry point"):
         foreign.warn_of_names()

@@ -76,6 +76,7 @@ def parts(page: str) -> dict[str, str]:
     return {
         "tape": "\n".join(tape.splitlines()[1:-1]),
         "cluster": "\n".join([*cluster[:4], "    ...", cluster[-4], *cluster[-3:]]),
+        "schedule": excerpt(stage("schedule"), r"func\.func", r"rows\(", r"^    \]"),
         "kernels": renumbered(excerpt(stage("kernels"), r"scf\.for", r"arith\.divf", r"^ *}")),
         "plan": "\n".join(plan),
         "optimised": renumbered(excerpt(stage("optimised"), r"^\d+:", r"fdiv", r"^  br")),

@@ -150,6 +150,8 @@ class GpuEmitter(Emitter):
     def load_vector(self, shared: Val, index: Val, element: str, lanes: int) -> list[Val]:
         """`lanes` adjacent elements of workgroup memory from `index` on, which lie at a multiple of their total size or of
         16 bytes."""
+        if lanes == 1:
+            return [self.load(shared, index, element)]
         alignment = min(_ALIGNMENT, lanes * storage_bytes(element))
         whole = self.emit(
             f"vector.load {shared.name}[{self._subscript(index)}] {{alignment = {alignment} : i64}} : "

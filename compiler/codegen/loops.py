@@ -121,7 +121,8 @@ def _cut_apart(graph: Graph, expanded: Graph, errors: dict[int, int], aliases: d
         numbers = {v: errors[names[v]] for v in names if names[v] in errors}
         pieces.append((cut_graph(part.graph, numbers), names))
     units: list[Unit] = [unit for piece, _ in pieces for unit in piece.units]
-    return Cut(units, _emit, lambda made: _joined_apart(graph, expanded, pieces, made, aliases))
+    join = lambda made: _joined_apart(graph, expanded, pieces, made, aliases)  # noqa: E731
+    return Cut(units, _emit, join, is_apart=True)
 
 
 def _joined_apart(

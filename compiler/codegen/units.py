@@ -7,7 +7,7 @@ schedules. Next: `schedules/choose.py`, which chooses; `loops.py`, `gemm.py`, `g
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,7 +16,8 @@ from flambeau.compiler.codegen.fragment import Form, Fragment
 from flambeau.compiler.codegen.gemm_operands import Contraction
 from flambeau.compiler.codegen.space import Space
 from flambeau.compiler.codegen.stages import Stages
-from flambeau.compiler.kernel import KernelCall, Lowered
+from flambeau.compiler.groups.form import Generic
+from flambeau.compiler.kernel import KernelCall, Launch, Lowered
 from flambeau.compiler.schedules.form import Schedule
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph, Node
@@ -84,15 +85,32 @@ Emit = Callable[[Any, Any, Target], Parts]
 
 @dataclass
 class Cut:
-    """A cluster as units. `emit(unit, schedule, target)` makes a unit's calls, `join` puts those of all of them together."""
+    """A cluster as units. `emit(unit, schedule, target)` makes a unit's calls, `join` puts those of all of them together.
+
+    `is_apart`: its ops were cut apart, and values of units have numbers of their own. `tiled` are the ops of its group that
+    somebody tiled, with the values that they compute."""
 
     units: list[Unit] = field(default_factory=list)
     emit: Emit = lambda unit, schedule, target: Parts([])
     join: Callable[[list[Parts]], Lowered] = lambda made: Lowered()
+    is_apart: bool = False
+    tiled: tuple[tuple[int, Generic], ...] = ()
 
     def lower(self, schedules: Sequence[Schedule], target: Target) -> Lowered:
         """The calls of all units, given a schedule for each."""
-        return self.join([self.emit(u, s, target) for u, s in zip(self.units, schedules, strict=True)])
+        return self.join([_named(self.emit(u, s, target), s) for u, s in zip(self.units, schedules, strict=True)])
+
+
+def _named(made: Parts, schedule: Schedule) -> Parts:
+    """The same calls. The first one's kernel says by what schedule they were made; others only combine its partial results."""
+    return Parts([*(_with_schedule(call, str(schedule)) for call in made.calls[:1]), *made.calls[1:]], made.temps)
+
+
+def _with_schedule(call: KernelCall, text: str) -> KernelCall:
+    found = replace(call, source=replace(call.source, schedule=text))
+    if isinstance(found, Launch) and found.in_place_source is not None:
+        return replace(found, in_place_source=replace(found.in_place_source, schedule=text))
+    return found
 
 
 def joined(made: Sequence[Parts], aliases: dict[int, int] | None = None) -> Lowered:

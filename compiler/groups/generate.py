@@ -47,7 +47,7 @@ def cut(group: Group, machine: Target) -> Cut:
     kind = kind_of(replayed.graph)
     found = cut_cluster(Cluster(kind, replayed.graph, errors=replayed.errors), machine)
     join, graph = found.join, replace(replayed.graph, nodes=[])
-    return replace(found, join=lambda made: replace(join(made), graph=graph))
+    return replace(found, join=lambda made: replace(join(made), graph=graph), tiled=replayed.tiled)
 
 
 def cut_cluster(cluster: Cluster, machine: Target) -> Cut:

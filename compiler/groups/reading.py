@@ -71,6 +71,13 @@ def read(parsed: Any, has_flags: bool | None = None) -> dict[str, Group]:
     return groups
 
 
+def schedules(parsed: Any) -> dict[str, tuple[str, ...]]:
+    """The texts of schedules that the functions of a module say, by name; functions that say none are absent."""
+    functions = [op.operation for op in parsed.body.operations]
+    said = {f: f.attributes["flambeau.schedules"] for f in functions if "flambeau.schedules" in f.attributes}
+    return {f.attributes["sym_name"].value: tuple(text.value for text in texts) for f, texts in said.items()}
+
+
 class _Function:
     """One function on its way to a group."""
 

@@ -28,18 +28,16 @@ from flambeau.dialects.size import Size
 
 @dataclass
 class Replayed:
-    """The graph, and the error number of every op that may fail, by its result."""
+    """The graph, the error number of every op that may fail, by its result, and the ops that somebody tiled, with theirs."""
 
     graph: Graph
     errors: dict[int, int] = field(default_factory=dict)
+    tiled: tuple[tuple[int, Generic], ...] = ()
 
 
 def replay(group: Group) -> Replayed:
     maker = GraphMaker(group)
     for op in group.ops:
-        if isinstance(op, Generic) and op.tiles:
-            tiles = ", ".join(f"{size} of loop {loop}" for loop, size in op.tiles)
-            raise GroupError(f"[linalg.generic] no generator follows its tiles ({tiles}) yet. Leave its loops whole.")
         if isinstance(op, Call):
             _call(maker, op)
         elif REDUCTION in op.iterators or any(o.name == "flambeau.fold" for o in op.body.ops):
@@ -47,7 +45,8 @@ def replay(group: Group) -> Replayed:
         else:
             _points(maker, op)
     maker.graph.outputs = [maker.value[v] for v in group.outputs]
-    return Replayed(maker.graph, maker.errors)
+    tiled = [op for op in group.ops if isinstance(op, Generic) and op.tiles]
+    return Replayed(maker.graph, maker.errors, tuple((maker.value[v], op) for op in tiled for v in op.results))
 
 
 # ---- ops on whole tensors ---------------------------------------------------------------------------------------

@@ -22,9 +22,13 @@ def print_group(group: Group, name: str = "group", notes: bool = False) -> str:
     return print_groups({name: group}, notes)
 
 
-def print_groups(groups: Mapping[str, Group], notes: bool = False) -> str:
-    """A module with a function for every group. `notes`: with locations and the values that sizes had."""
-    return "module {\n" + "".join(_Printer(g, notes).function(name) for name, g in groups.items()) + "}\n"
+def print_groups(
+    groups: Mapping[str, Group], notes: bool = False, schedules: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """A module with a function for every group. `notes`: with locations and the values that sizes had. `schedules`: the texts of
+    the schedules of each group's nests, in order, which the function then says."""
+    said = schedules or {}
+    return "module {\n" + "".join(_Printer(g, notes).function(n, said.get(n, ())) for n, g in groups.items()) + "}\n"
 
 
 class _Printer:
@@ -40,13 +44,16 @@ class _Printer:
                 self.names[v] = name
         self.entry: dict[str, str] = {}  # the text of an op -> the name of its result
 
-    def function(self, name: str) -> str:
+    def function(self, name: str, schedules: Sequence[str] = ()) -> str:
         group = self.group
         lines = [self._located(op) for op in group.ops]
         inputs = ", ".join(f"{self.names[v]}: {self.types[v]}" for v in group.inputs)
         types, values = self._types(group.outputs), self._names(group.outputs)
         sizes = ", ".join(f"{n} : i64" for n in group.sizes) if self.notes else ""
-        attributes = f" attributes {{flambeau.sizes = [{sizes}]}}" if sizes else ""
+        said = [f"flambeau.sizes = [{sizes}]"] if sizes else []
+        if schedules:
+            said.append("flambeau.schedules = [\n      " + ",\n      ".join(map(_attribute, schedules)) + "\n    ]")
+        attributes = f" attributes {{{', '.join(said)}}}" if said else ""
         entry = [f"    {name} = {text}" for text, name in self.entry.items()]
         end = f"    return {values} : {types}" if values else "    return"
         head = f"  func.func @{name}({inputs}) -> ({types}){attributes} {{"

@@ -1,0 +1,222 @@
+"""Small programs for every kind of schedule, and schedules drawn at random that fit them.
+
+In: a kind, a random generator. Out: `Case`s, each one unit of a cluster with its machine, and schedules for them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+
+import execute
+import gpu_programs
+import gpu_simulator
+import group_checks
+import numpy as np
+from flambeau.compiler import targets
+from flambeau.compiler.codegen.units import Cut, Unit
+from flambeau.compiler.groups import generate
+from flambeau.compiler.kernel import Cluster, Lowered
+from flambeau.compiler.passes.cluster import kind_of
+from flambeau.compiler.schedules.choose import choose
+from flambeau.compiler.schedules.fitting import obstacle
+from flambeau.compiler.schedules.form import Schedule, ScheduleError
+from flambeau.compiler.schedules.kinds import KINDS
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.record import find
+from flambeau.dialects.tape.reduce import restore
+from gpu_programs import floats, layer, layer_norm, matmul, permute, softmax
+
+GPU = "sm_80"
+
+
+def op(name, *args, **attrs):
+    return find(name)(*args, **attrs)
+
+
+def _exp_and_sum(axis):
+    def program(x):
+        e = op("exp", x)
+        return [e, op("sum", e, axes=(axis,))]
+
+    return program
+
+
+def _heavy_twice(x):
+    """An element that costs much, in two passes: it is kept, or computed again."""
+    e = op("exp", op("tanh", x))
+    return e / restore(op("sum", e, axes=(1,)), x.shape, (1,))
+
+
+def _computed(x, y):
+    """Both sides of a product are computed."""
+    return matmul(op("maximum", x, x.like(0.0)), y * y.like(2.0))
+
+
+def _scattered(base, index, updates):
+    return op("scatter_add", base, index, updates, axis=0)
+
+
+def _turned(x, y):
+    return permute(1, 0)(x) * y
+
+
+def _indices(*shape, most):
+    return np.random.default_rng(0).integers(0, most, shape)
+
+
+#: Programs, and their operands.
+LOOPS = {
+    "flat": (lambda x, y: op("exp", x) + y, floats(1024), floats(1024, seed=1)),
+    "rows of points": (lambda x, y: x * y.expand(x.shape), floats(6, 160), floats(160)),
+    "long rows": (lambda x, y: x * y.expand(x.shape), floats(3, 1000), floats(3, 1)),
+    "short rows": (lambda x, y: x + y.expand(x.shape), floats(30, 20), floats(20)),
+    "doubles": (lambda x, y: x - y.expand(x.shape), floats(9, 64).astype(float), floats(64).astype(float)),
+    "turned": (_turned, floats(70, 33), floats(33, 70, seed=1)),
+}
+ROWS = {
+    "softmax": (softmax, floats(5, 300)),
+    "layer norm": (layer_norm, floats(9, 50)),
+    "kept": (_heavy_twice, floats(4, 200)),
+    "chunks": (_exp_and_sum(1), floats(2, 8200)),
+    "streamed": (_exp_and_sum(1), floats(4, 160)),
+    "doubles": (_exp_and_sum(1), floats(3, 130).astype(np.float64)),
+}
+COLUMNS = {
+    "sum": (lambda x: op("sum", x, axes=(0,)), floats(150, 130)),
+    "narrow": (lambda x: op("max", x, axes=(0,)), floats(70, 20)),
+    "elements": (_exp_and_sum(0), floats(65, 96)),
+    "batch": (_exp_and_sum(1), floats(3, 20, 32)),
+}
+PRODUCTS = {
+    "plain": (matmul, floats(37, 70), floats(70, 100)),
+    "long": (matmul, floats(20, 300), floats(300, 64)),
+    "layer": (layer, floats(40, 33), floats(50, 33, seed=1), floats(50)),
+    "computed": (_computed, floats(24, 270), floats(270, 60, seed=1)),
+    "doubles": (matmul, floats(17, 40).astype(np.float64), floats(40, 30).astype(np.float64)),
+    "batch": (matmul, floats(2, 9, 12), floats(2, 12, 20)),
+}
+VECTORS = {
+    "matrix times vector": (matmul, floats(37, 300), floats(300, 1)),
+    "vector times matrix": (matmul, floats(1, 130), floats(130, 100)),
+    "computed": (_computed, floats(1, 100), floats(100, 70, seed=1)),
+    "long": (matmul, floats(5, 4200), floats(4200, 1)),
+    "doubles": (matmul, floats(9, 65).astype(np.float64), floats(65, 1).astype(np.float64)),
+}
+SCATTERS = {
+    "rows": (_scattered, floats(12, 40), _indices(30, 40, most=12), floats(30, 40, seed=1)),
+    "elements": (_scattered, floats(12), _indices(30, most=12), floats(30, seed=1)),
+}
+ON_GPUS = {
+    "gpu-points": LOOPS,
+    "gpu-rows": {name: ROWS[name] for name in ("softmax", "layer norm", "chunks")},
+    "gpu-columns": COLUMNS,
+    "gpu-product": {name: PRODUCTS[name] for name in ("plain", "long", "layer", "doubles", "batch")},
+    "gpu-vector-product": {name: VECTORS[name] for name in ("matrix times vector", "vector times matrix", "long")},
+}
+PROGRAMS = {
+    "points": LOOPS, "rows": ROWS, "columns": COLUMNS, "scatter": SCATTERS, "product": PRODUCTS, "vector-product": VECTORS,
+    **ON_GPUS,
+}  # fmt: skip
+
+#: Values to draw from, beside those that are true of every kind.
+_SMALL = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 1024)
+VALUES = {
+    "lanes": (1, 2, 4, 8, 16, 32, 64), "unroll": (1, 2, 3, 4, 7), "part": (0, 32, 64, 96, 128), "tile": (0, 16, 32, 64, 96),
+    "streamed": ((), (0,), (1,)), "grain": (1, 50, 1000, 100_000), "interleave": (1, 2, 4, 8, 16, 32),
+    "recompute": (0, 1, 6, 20, 35, 100), "block": _SMALL, "rows": (1, 2, 3, 4, 6, 8), "vectors": (1, 2, 3, 4),
+    "steps": (1, 2, 4, 8), "m_block": _SMALL, "n_block": _SMALL, "pack_rows": (1, 8, 64, 1 << 30), "ahead": (0, 1, 16),
+    "a_lines": ("none", "row", "column"), "b_lines": ("none", "row", "column"), "a_unroll": (1, 2, 4), "b_unroll": (1, 2, 4),
+    "a_pitch": (0, 264, 272, 288, 320), "along": ("k", "output", "neither"), "group": _SMALL, "depth": (1, 2, 4, 8),
+    "threads": (32, 64, 128, 192, 256, 512), "each": (1, 2, 3, 4), "pad": (0, 1, 2, 4, 8), "groups": (1, 2, 4, 8),
+    "room": (1, 2, 3, 4, 8, 16, 64), "width": (8, 16, 32, 64), "workers": (1, 2, 4, 8, 16),
+}  # fmt: skip
+for flagged in ("resident", "chunks", "b_in_tile"):
+    VALUES[flagged] = (False, True)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program whose one cluster has a unit of the kind."""
+
+    kind: str
+    name: str
+    target: str
+
+    @cached_property
+    def graph(self) -> Graph:
+        function, *arrays = PROGRAMS[self.kind][self.name]
+        return gpu_programs.graph_of(function, arrays)
+
+    @cached_property
+    def part(self) -> Cluster:
+        graph = self.graph
+        return Cluster(kind_of(graph), graph, tuple(graph.inputs), tuple(graph.outputs))
+
+    @cached_property
+    def cut(self) -> Cut:
+        return generate.cut(generate.group_of(self.part), targets.find(self.target))
+
+    @property
+    def unit(self) -> Unit:
+        return next(u for u in self.cut.units if u.kind is KINDS[self.kind])
+
+    @cached_property
+    def default(self) -> Schedule:
+        return choose(self.unit, targets.find(self.target))
+
+    def lowered(self, schedule: Schedule) -> Lowered:
+        machine = targets.find(self.target)
+        schedules = [schedule if u is self.unit else choose(u, machine) for u in self.cut.units]
+        return self.cut.lower(schedules, machine)
+
+    def described(self, schedule: Schedule) -> str:
+        """The calls as text."""
+        lowered = self.lowered(schedule)
+        return json.dumps(group_checks.described(lowered, lowered.graph))
+
+    def run(self, schedule: Schedule) -> list[bytes]:
+        """The bits of the outputs."""
+        _, *arrays = PROGRAMS[self.kind][self.name]
+        lowered = self.lowered(schedule)
+        if not self.kind.startswith("gpu"):
+            return [x.tobytes() for x in execute.run_lowered(self.part, lowered, list(arrays))]
+        graph = lowered.graph
+        memory = {v: np.array(x, order="C") for v, x in zip(graph.inputs, arrays, strict=True)}
+        memory.update({v: np.full(graph.avals[v].shape, 77, graph.avals[v].dtype.numpy) for v in graph.outputs})
+        for launch in lowered.calls:
+            gpu_simulator.run(launch, [memory[o.index] for o in launch.operands])
+        return [memory[v].tobytes() for v in graph.outputs]
+
+    @cached_property
+    def wanted(self) -> list[bytes]:
+        return self.run(self.default)
+
+    def fits(self, schedule: Schedule) -> bool:
+        return obstacle(self.unit, schedule, targets.find(self.target)) is None
+
+
+@cache
+def cases(kind: str) -> list[Case]:
+    return [Case(kind, name, GPU if kind.startswith("gpu") else "host") for name in PROGRAMS[kind]]
+
+
+def drawn(case: Case, rng: random.Random) -> Schedule | None:
+    """A schedule with some fields fixed at random and the others chosen for them; None where it fits no nest of the case."""
+    names = list(KINDS[case.kind].forms())
+    fixed = {name: rng.choice(VALUES[name]) for name in rng.sample(names, rng.randint(1, len(names)))}
+    try:
+        schedule = choose(case.unit, targets.find(case.target), fixed)
+    except (ScheduleError, ValueError):
+        return None
+    return schedule if case.fits(schedule) else None
+
+
+def changed(schedule: Schedule, name: str, value: object) -> Schedule | None:
+    """The schedule with one field changed; None where that breaks a rule."""
+    try:
+        return replace(schedule, **{name: value})
+    except ScheduleError:
+        return None
