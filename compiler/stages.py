@@ -284,9 +284,10 @@ def scheduled(group: Group | None, options: Options, plugins: _Plugins = (), dev
         return found.schedules
 
     names = [boundary.named(offer) for offer, _ in plugins]
-    name = digest(target, repr(options.schedules), *names, print_group(group))
+    text = print_group(group)
+    name = digest(target, repr(options.schedules), *names, text)
     schedules, guards = _remembered(_schedules, name, make)
-    return Scheduled(group, schedules, cuts[0] if cuts else None, guards)
+    return Scheduled(group, schedules, cuts[0] if cuts else None, guards, text)
 
 
 def lower(found: Scheduled | None, target: str) -> Lowered:
@@ -302,7 +303,7 @@ def lower(found: Scheduled | None, target: str) -> Lowered:
         cut = found.cut or generate.cut(found.group, machine)
         return cut.lower(found.schedules, machine)
 
-    name = digest(target, print_group(found.group), *map(str, found.schedules))
+    name = digest(target, found.text or print_group(found.group), *map(str, found.schedules))
     return _remembered(_lowered, name, make).made
 
 

@@ -32,12 +32,13 @@ Scheduler = Callable[[Group, Target, Schedule], Schedule | None]
 @dataclass(frozen=True)
 class Scheduled:
     """A group with the schedules of its nests, in order. `cut` are the nests, if they are still at hand; `guards` is what cutting
-    and choosing asked."""
+    and choosing asked; `text` is the group's, if it was printed."""
 
     group: Group
     schedules: tuple[Schedule, ...]
     cut: Cut | None = None
     guards: tuple[Guard, ...] = ()
+    text: str = ""
 
 
 def scheduled(
