@@ -85,6 +85,7 @@ class Assembly:
     provided        value of an imported trace that was kept -> its slot
     overwrites      which slots were replaced in their tensors; `roots` the input slot whose tensor came to hold a slot
     keeps           slots worth keeping for a backward; `freed` those whose history was used up
+    leaf_data       the values that leaves had
     made            slot -> the values of the call that made it
     calls           (how many values there were before, first slot) of each call, backward and grad of this trace
     links           slot a of an imported trace -> slot b, where gradients that arrive at it go on
@@ -118,6 +119,7 @@ class Assembly:
         self.made: dict[int, frozenset[int]] = {}
         self.calls: list[tuple[int, int]] = []
         self.keeps: set[int] = set()
+        self.leaf_data: set[int] = set()
         self.roots: dict[int, int] = {}
         self.n_read = 0
         self._facts = Facts()
@@ -187,6 +189,7 @@ class Assembly:
             value = self.graph.add_value(_UNKNOWN)
         else:
             (value,) = self.graph.add_node(stop_gradient, [self.slots[offset + data]])
+            self.leaf_data.add(self.slots[offset + data])
             self._follow(offset + slot, offset + data)
         self._hold(offset + slot, value)
         if not offset:
@@ -281,9 +284,13 @@ class Assembly:
             self.joins[data], self.same[bridge], self.joined[bridge] = bridge, data, here
             self.bridges[bridge] = Node(graft, (data, target), (), (bridge,))
 
-    def _modified(self, offset, provided, slots) -> None:
+    def _modified(self, offset, provided, slots, detached=False) -> None:
         if not offset:
-            self.overwrites += [Overwrite(s, "an operation after it was computed", None, frozenset()) for s in slots]
+            name = "an operation after it was computed"
+            self.overwrites += [Overwrite(s, name, None, frozenset(), detached) for s in slots]
+
+    def _written_aside(self, offset, provided, slots) -> None:
+        self._modified(offset, provided, slots, detached=True)
 
     def _freed(self, offset, provided, slots) -> None:
         self.freed += [offset + s for s in slots]
@@ -319,8 +326,8 @@ class Facts:
     computable      the values that follow from the inputs: all but those of imported traces of whose operands too little was kept
     data            values that show the data of another -> that one. The result of a call is a copy, even if it looks the same
     freed           slots whose history an earlier backward has used up; `used_up` the values of the calls that made them
-    overwritten     value -> what replaced the tensors with its data, each with its place in order; `detached`: that replaced
-                    them through an alias without history
+    overwritten     value -> what replaced the tensors with its data, each with its place in order; but for what has changed
+                    leaves through aliases without history, as PyTorch allows
     """
 
     def __init__(self) -> None:
@@ -330,7 +337,6 @@ class Facts:
         self.freed: set[int] = set()
         self.used_up: set[int] = set()
         self.overwritten: dict[int, list[tuple[int, Overwrite]]] = {}
-        self.detached: dict[int, list[tuple[int, Overwrite]]] = {}
         self._n_nodes = self._n_inputs = self._n_overwrites = self._n_freed = 0
 
     def extend(self, asm: Assembly) -> None:
@@ -340,10 +346,9 @@ class Facts:
             self._add(asm, node)
         for k, o in enumerate(asm.overwrites[self._n_overwrites :], self._n_overwrites):
             old = asm.slots[o.slot]
-            if o.detached:
-                self.detached.setdefault(old, []).append((k, o))
-            else:
-                self.overwritten.setdefault(self.data.get(old, old), []).append((k, o))
+            data = self.data.get(old, old)
+            if not (o.detached and data in asm.leaf_data):
+                self.overwritten.setdefault(data, []).append((k, o))
         for slot in asm.freed[self._n_freed :]:
             self.freed.add(slot)
             self.used_up |= asm.made.get(slot, frozenset())

@@ -49,10 +49,11 @@ def build_program(export: Sequence[tuple], live: Sequence[int], history: Sequenc
     sizes = recorder.trace_sizes()
     with scope(sizes):
         asm = assembled(export)
-        residuals = None if history is None else residual_slots(asm, history, [asm.slots[s] for s in sources(asm)])
+        kept = None if history is None else kept_slots(asm, history, [asm.slots[s] for s in sources(asm)])
+        residuals, watched = kept or (None, None)
         graph, inputs = program_graph(asm, [*live, *(residuals or ())])
     runner = Runner(graph)
-    runner.program = Program(runner, live, None, residuals, inputs)
+    runner.program = Program(runner, live, None, residuals, inputs, watched)
     runner.promote(sizes)
     return runner.program
 
@@ -248,18 +249,30 @@ def sources(asm: Assembly) -> list[int]:
     return [*asm.leaves, *asm.differentiable]
 
 
-def residual_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) -> list[int]:
-    """Slots to keep when the trace runs before its backward: what vjps read, or what that is cheaply computed from.
-
-    Kept are inputs and results of calls that contain a contraction or a reduction (`OpRecord.keep`). Nothing is kept for
-    calls whose history a backward has used up.
-    """
+def kept_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Slots to keep when the trace runs before its backward, and the slots whose values vjps read, which must still be what
+    they were by then. Nothing is kept or read for calls whose history a backward has used up."""
     roots = [asm.slots[s] for s in outputs]
-    graph, computable = History(asm, roots, wrt), asm.facts.computable
+    graph = History(asm, roots, wrt)
+    read = autodiff.readers(graph, roots, wrt)
+    needed = [v for v, by in read.items() if not by <= asm.facts.used_up]
+    return residual_slots(asm, graph, needed), watched_slots(asm, needed)
+
+
+def watched_slots(asm: Assembly, needed: Sequence[int]) -> list[int]:
+    """All slots that show the same data as one of the needed values."""
+    data = asm.facts.data
+    shown = {data.get(v, v) for v in map(asm.available, needed)}
+    return sorted(s for s, v in asm.slots.items() if data.get(v, v) in shown)
+
+
+def residual_slots(asm: Assembly, graph: History, needed: Sequence[int]) -> list[int]:
+    """Slots from which all needed values follow cheaply: inputs, and results of calls that contain a contraction or a
+    reduction (`OpRecord.keep`)."""
+    computable = asm.facts.computable
     found: set[int] = set()
     seen: set[int] = set()
-    read = autodiff.readers(graph, roots, wrt)
-    pending = [v for v, by in read.items() if not by <= asm.facts.used_up]
+    pending = list(needed)
     while pending:
         value = asm.available(pending.pop())
         if value in seen:
@@ -458,8 +471,7 @@ def check_unmodified(name: str, asm: Assembly, read: dict[int, set[int]]) -> Non
     found = []
     for value, by in read.items():
         data = asm.available(value)
-        writes = facts.overwritten.get(facts.data.get(data, data), [])
-        found += [(k, o) for k, o in (*writes, *facts.detached.get(value, ())) if by - o.own]
+        found += [(k, o) for k, o in facts.overwritten.get(facts.data.get(data, data), ()) if by - o.own]
     if found:
         _, o = min(found, key=lambda pair: pair[0])
         where = f" at {o.loc}" if o.loc else ""

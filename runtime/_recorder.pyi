@@ -105,6 +105,7 @@ class Program:
         updates: Any = None,
         residual_slots: Sequence[int] | None = None,
         input_slots: Sequence[int] | None = None,
+        watched: Sequence[int] | None = None,
     ) -> None: ...
 
 def backward(

@@ -222,7 +222,7 @@ def build_program(export, live, history):
         env = machine.run(inputs)
         return [T.to_buffer(env[s], types[s][1].numpy) for s in [*outputs, *(residuals or ())]]
 
-    return R.Program(execute, outputs, None, residuals)
+    return R.Program(execute, outputs, None, residuals, None, sorted(types))
 
 
 HOOKS = {"build_program": build_program, "expand_backward": expand_backward, "expand_grad": expand_grad}

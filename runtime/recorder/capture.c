@@ -15,10 +15,8 @@ typedef struct {
   fb_cell *cell;
   const fb_type *type;
   uint32_t version;
-  fb_anchor *anchor; /* of the leaf that was written, or NULL */
-  uint32_t writes;
-  fb_segment *segment; /* that did not know of the write */
-  uint32_t segment_slot;
+  fb_watch *watch;
+  uint32_t writes, aside;
   PyObject *grad, *dict;
   int64_t seed, offset;
   const fb_view *view;
@@ -110,16 +108,11 @@ int fb_capture_write(fb_recorder *rec, fb_tensor *t) {
   change->cell = cell;
   change->type = cell->type;
   change->version = cell->version;
-  if (t->leaf) {
-    change->anchor = t->leaf->anchor;
-    change->anchor->refs++;
-    change->writes = change->anchor->writes;
-  }
-  fb_segment *s = cell->segment;
-  if (s && !fb_contains(s->modified, s->n_modified, cell->segment_slot)) {
-    fb_segment_hold(s);
-    change->segment = s;
-    change->segment_slot = cell->segment_slot;
+  if (cell->watch) {
+    change->watch = cell->watch;
+    change->watch->refs++;
+    change->writes = change->watch->writes;
+    change->aside = change->watch->aside;
   }
   return 0;
 }
@@ -202,10 +195,10 @@ int fb_capture_refuse(fb_recorder *rec) {
 static void undo_cell(const fb_change *change) {
   change->cell->version = change->version;
   change->cell->type = change->type;
-  if (change->anchor)
-    change->anchor->writes = change->writes;
-  if (change->segment)
-    fb_segment_forget_write(change->segment, change->segment_slot);
+  if (!change->watch)
+    return;
+  change->watch->writes = change->writes;
+  change->watch->aside = change->aside;
 }
 
 static void undo_handle(fb_change *change) {
@@ -252,10 +245,8 @@ static void change_clear(fb_change *change) {
   Py_XDECREF(change->object);
   if (change->cell)
     fb_cell_release(change->cell);
-  if (change->anchor)
-    fb_anchor_release(change->anchor);
-  if (change->segment)
-    fb_segment_release(change->segment);
+  if (change->watch)
+    fb_watch_release(change->watch);
   Py_XDECREF(change->grad);
   Py_XDECREF(change->dict);
   Py_XDECREF(change->leaf);

@@ -198,7 +198,7 @@ static int export_node(const fb_node *node, PyObject *entries, const fb_recorder
   case FB_SEGMENT:
     return export_segment(node, entries);
   case FB_MODIFIED:
-    return export_mark(node, "modified", entries);
+    return export_mark(node, fb_word_high(node->words[0]) ? "written_aside" : "modified", entries);
   case FB_FREED:
     return export_mark(node, "freed", entries);
   case FB_ROOT:

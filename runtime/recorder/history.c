@@ -147,22 +147,6 @@ static int insert(uint32_t **slots, uint32_t *n, uint32_t *cap, uint32_t slot) {
   return 0;
 }
 
-int fb_segment_note_write(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t now) {
-  if (!s->state || fb_contains(s->modified, s->n_modified, slot))
-    return 0;
-  if (insert(&s->modified, &s->n_modified, &s->cap_modified, slot) < 0)
-    return -1;
-  return fb_undo_note_modified(rec, s, slot, now);
-}
-
-void fb_segment_forget_write(fb_segment *s, uint32_t slot) {
-  uint32_t kept = 0;
-  for (uint32_t i = 0; i < s->n_modified; i++)
-    if (s->modified[i] != slot)
-      s->modified[kept++] = s->modified[i];
-  s->n_modified = kept;
-}
-
 static void segment_free(fb_segment *s) {
   PyTypeObject *type = Py_TYPE(s);
   if (s->previous)
@@ -176,7 +160,7 @@ static void segment_free(fb_segment *s) {
   PyMem_Free(s->origins);
   PyMem_Free(s->leaves);
   PyMem_Free(s->residuals);
-  PyMem_Free(s->modified);
+  fb_segment_unwatch(s);
   PyMem_Free(s->roots);
   PyMem_Free(s->ended);
   Py_XDECREF(s->program);
@@ -329,15 +313,12 @@ static int take_trace(fb_segment *s, fb_recorder *rec, fb_program *p) {
     s->origins[s->n_origins++] = rec->origins[i];
   }
   s->n_entered = s->n_origins;
-  if (take_imports(s, rec) < 0 || fb_marks_keep(s, rec) < 0)
+  if (take_imports(s, rec) < 0 || fb_marks_keep(s, rec) < 0 || fb_segment_watch(s, rec, p) < 0)
     return -1;
   for (uint32_t i = 0; i < rec->n_leaves; i++) {
     fb_anchor *a = rec->leaves[i].anchor;
-    fb_place place = {.slot = rec->leaves[i].slot};
-    fb_anchor_find(rec, a, &place);
     a->refs++;
-    s->leaves[s->n_leaves++] =
-        (fb_trace_leaf){.anchor = a, .slot = rec->leaves[i].slot, .last = place.slot, .writes = a->writes};
+    s->leaves[s->n_leaves++] = (fb_trace_leaf){.anchor = a, .slot = rec->leaves[i].slot};
   }
   return 0;
 }

@@ -10,6 +10,12 @@ typedef struct fb_mark {
   PyObject *object;
 } fb_mark;
 
+/* A value that a gradient may read: the cell that slot `slot` went to, and how often that had been written by then. */
+typedef struct {
+  fb_watch *watch;
+  uint32_t slot, writes, aside;
+} fb_watched;
+
 /* A flushed trace that live cells' histories need. Traces of several threads may import it at the same time. */
 struct fb_segment {
   PyObject_HEAD fb_recorder *home;
@@ -28,8 +34,8 @@ struct fb_segment {
   fb_program *program; /* whose residuals these are */
   fb_buffer **residuals;
   uint32_t n_residuals;
-  uint32_t *modified; /* ascending: slots whose cells were written since */
-  uint32_t n_modified, cap_modified;
+  fb_watched *watched;
+  uint32_t n_watched;
   uint32_t *roots,
       *ended; /* both ascending: where cells and other traces go on from it; what backwards have been through */
   uint32_t n_roots, cap_roots, n_ended, cap_ended;
@@ -52,9 +58,15 @@ fb_segment *fb_segment_lost(void); /* stands for the history in a trace that has
 int fb_history_init(void);
 static inline void fb_segment_hold(fb_segment *s) { Py_INCREF((PyObject *)s); }
 static inline void fb_segment_release(fb_segment *s) { Py_DECREF((PyObject *)s); }
-/* The cell that `slot` of the segment went to is being written: it gets slot `now` of the trace. */
-int fb_segment_note_write(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t now);
-void fb_segment_forget_write(fb_segment *s, uint32_t slot);
+/* ---- values that gradients may read, and whether they are still there: watches.c ---- */
+
+void fb_watch_release(fb_watch *w);
+int fb_watch_note(fb_recorder *rec, fb_watch *w, bool detached, uint32_t slot); /* its cell gets slot `slot` */
+int fb_segment_watch(fb_segment *s, const fb_recorder *rec, const fb_program *p);
+void fb_segment_unwatch(fb_segment *s);
+/* Those that have been overwritten since, as slots from `base` on; `aside`: only through aliases without history. */
+uint32_t fb_segment_writes(const fb_segment *s, bool aside, uint32_t base, uint64_t *words);
+
 fb_segment *fb_segments(void);
 bool fb_history_freed(const fb_recorder *rec, uint32_t slot);
 /* Mark in `needed` (one byte per slot) all slots that marked ones depend on through gradient history. */

@@ -20,21 +20,25 @@ static int add_link(fb_recorder *rec, uint32_t from, uint32_t to) {
   return add_mark(rec, FB_LINK, words, 2);
 }
 
+static int add_written(fb_recorder *rec, const fb_import *import, bool aside, uint64_t *words) {
+  words[0] = FB_H_MODIFIED | (uint64_t)aside << 32;
+  uint32_t n = fb_segment_writes(import->segment, aside, import->base, words + 1);
+  return n && add_mark(rec, FB_MODIFIED, words, n + 1) < 0 ? -1 : (int)n;
+}
+
 /* Which tensors of the segment have been written since: their old values may not be differentiated through. */
-static int add_modified(fb_recorder *rec, const fb_segment *s, uint32_t base) {
-  uint64_t *words = PyMem_Malloc((s->n_modified + s->n_leaves + 1) * sizeof *words);
+static int add_modified(fb_recorder *rec, fb_import *import) {
+  const fb_segment *s = import->segment;
+  uint64_t *words = PyMem_Malloc((s->n_watched + (size_t)1) * sizeof *words);
   if (!words)
     return PyErr_NoMemory(), -1;
-  uint32_t n = 1;
-  words[0] = FB_H_MODIFIED;
-  for (uint32_t i = 0; i < s->n_modified; i++)
-    words[n++] = base + s->modified[i];
-  for (uint32_t i = 0; i < s->n_leaves; i++)
-    if (s->leaves[i].anchor->writes != s->leaves[i].writes)
-      words[n++] = base + s->leaves[i].last;
-  int status = n > 1 ? add_mark(rec, FB_MODIFIED, words, n) : 0;
+  int n = fb_segment_writes(s, false, 0, words) + fb_segment_writes(s, true, 0, words);
+  int status = 0;
+  for (int aside = 0; status >= 0 && (uint32_t)n != import->n_written && aside < 2; aside++)
+    status = add_written(rec, import, aside, words);
+  import->n_written = (uint32_t)n;
   PyMem_Free(words);
-  return status;
+  return status < 0 ? -1 : 0;
 }
 
 /* The history of these slots is used up: an entry as of a backward without results. */
@@ -164,9 +168,10 @@ static int enter_segment(fb_recorder *rec, fb_segment *s) {
   made.base = base;
   fb_segment_hold(s);
   rec->imports[rec->n_imports++] = made;
-  if (fb_import_put(rec, s, rec->n_imports - 1) < 0 || add_modified(rec, s, base) < 0)
+  fb_import *import = &rec->imports[rec->n_imports - 1];
+  if (fb_import_put(rec, s, rec->n_imports - 1) < 0 || add_modified(rec, import) < 0)
     return -1;
-  rec->imports[rec->n_imports - 1].ends = s->ends;
+  import->ends = s->ends;
   return fb_add_freed(rec, s->ended, s->n_ended, base);
 }
 
@@ -186,9 +191,11 @@ static int add_ended(fb_recorder *rec, fb_import *import) {
 }
 
 int fb_imports_refresh(fb_recorder *rec) {
-  for (uint32_t i = 0; i < rec->n_imports; i++)
-    if (rec->imports[i].ends != rec->imports[i].segment->ends && add_ended(rec, &rec->imports[i]) < 0)
+  for (uint32_t i = 0; i < rec->n_imports; i++) {
+    fb_import *import = &rec->imports[i];
+    if ((import->ends != import->segment->ends && add_ended(rec, import) < 0) || add_modified(rec, import) < 0)
       return -1;
+  }
   return 0;
 }
 

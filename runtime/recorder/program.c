@@ -237,10 +237,10 @@ static bool ascend(const uint32_t *slots, uint32_t n) {
 }
 
 static PyObject *program_new(PyTypeObject *cls, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"executable", "output_slots", "updates", "residual_slots", "input_slots", NULL};
-  PyObject *executable, *outputs, *updates = Py_None, *residuals = Py_None, *inputs = Py_None;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OOO:Program", names, &executable, &outputs, &updates, &residuals,
-                                   &inputs))
+  static char *names[] = {"executable", "output_slots", "updates", "residual_slots", "input_slots", "watched", NULL};
+  PyObject *executable, *outputs, *updates = Py_None, *residuals = Py_None, *inputs = Py_None, *watched = Py_None;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OOOO:Program", names, &executable, &outputs, &updates, &residuals,
+                                   &inputs, &watched))
     return NULL;
   fb_program *p = (fb_program *)cls->tp_alloc(cls, 0);
   if (!p)
@@ -251,10 +251,12 @@ static PyObject *program_new(PyTypeObject *cls, PyObject *args, PyObject *kwargs
   p->has_history = residuals != Py_None;
   if (read_slots(outputs, &p->outputs, &p->n_outputs) < 0 ||
       (residuals != Py_None && read_slots(residuals, &p->residuals, &p->n_residuals) < 0) ||
-      (inputs != Py_None && read_slots(inputs, &p->inputs, &p->n_inputs) < 0))
+      (inputs != Py_None && read_slots(inputs, &p->inputs, &p->n_inputs) < 0) ||
+      (watched != Py_None && read_slots(watched, &p->watched, &p->n_watched) < 0))
     Py_CLEAR(p);
-  if (p && (!ascend(p->outputs, p->n_outputs) || !ascend(p->residuals, p->n_residuals))) {
-    PyErr_SetString(PyExc_ValueError, "[program] output_slots and residual_slots must ascend.");
+  if (p && (!ascend(p->outputs, p->n_outputs) || !ascend(p->residuals, p->n_residuals) ||
+            !ascend(p->watched, p->n_watched))) {
+    PyErr_SetString(PyExc_ValueError, "[program] output_slots, residual_slots and watched must ascend.");
     Py_CLEAR(p);
   }
   return (PyObject *)p;
@@ -287,6 +289,7 @@ static void program_dealloc(fb_program *p) {
   PyMem_Free(p->inputs);
   PyMem_Free(p->index);
   PyMem_Free(p->history);
+  PyMem_Free(p->watched);
   type->tp_free(p);
   Py_DECREF(type);
 }

@@ -20,6 +20,7 @@ typedef struct {
   uint32_t *inputs, n_inputs;       /* input_slots; NULL: all */
   uint32_t *index;                  /* their positions among the trace's inputs */
   uint32_t *history, n_history;     /* the slots for whose history the residuals suffice */
+  uint32_t *watched, n_watched;     /* slots whose values the backward reads, kept or computed anew */
   bool has_history;
   uint64_t runs, ns;
 } fb_program;

@@ -157,14 +157,9 @@ FB_HOT int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb
     return -1;
   if (FB_UNLIKELY(c->epoch != rec->id))
     take_cell(rec, c);
-  if (FB_UNLIKELY(c->segment != NULL) && fb_segment_note_write(rec, c->segment, c->segment_slot, slot) < 0)
+  if (FB_UNLIKELY(c->watch != NULL) && fb_watch_note(rec, c->watch, t->view && t->view->detached, slot) < 0)
     return -1;
-  if (t->leaf) {
-    if (FB_UNLIKELY(fb_undo_note_write(rec, t->leaf->anchor, slot) < 0))
-      return -1;
-    t->leaf->anchor->writes++;
-    rec->new_leaves = true;
-  }
+  rec->new_leaves |= t->leaf != NULL;
   if (c->slot != FB_NO_SLOT && rec->owner[c->slot] == c)
     rec->owner[c->slot] = NULL;
   if (!differentiable && c->type->requires_grad) {

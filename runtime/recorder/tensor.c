@@ -18,7 +18,7 @@ FB_HOT fb_cell *fb_cell_new(const fb_type *type) {
   fb_cell *c;
   if (FB_LIKELY(n_free_cells))
     c = free_cells[--n_free_cells];
-  else if (!(c = PyMem_Calloc(1, sizeof(fb_cell)))) /* free cells keep buffer, segment, error, flags cleared */
+  else if (!(c = PyMem_Calloc(1, sizeof(fb_cell)))) /* free cells keep buffer, segment, watch, error, flags cleared */
     return (fb_cell *)PyErr_NoMemory();
   live_cells++;
   c->refs = 1;
@@ -38,6 +38,9 @@ static FB_NOINLINE void cell_release_values(fb_cell *c) {
   c->buffer = NULL;
   c->segment = NULL;
   c->error = NULL;
+  if (c->watch)
+    fb_watch_release(c->watch);
+  c->watch = NULL;
   c->shared = c->placed = c->unset = false;
   fb_buffer_release(b); /* these may let other threads in */
   Py_XDECREF(error);
@@ -61,7 +64,7 @@ FB_HOT void fb_cell_release(fb_cell *c) {
     if (c->slot != FB_NO_SLOT && rec->owner[c->slot] == c)
       rec->owner[c->slot] = NULL;
   }
-  if (FB_UNLIKELY(c->buffer || c->segment || c->error))
+  if (FB_UNLIKELY(c->buffer || c->segment || c->error || c->watch))
     cell_release_values(c);
   live_cells--;
   if (FB_LIKELY(n_free_cells < FB_FREE_CELLS))

@@ -44,8 +44,7 @@ typedef struct {
 
 typedef struct {
   fb_anchor *anchor;
-  uint32_t slot;         /* of its leaf entry */
-  uint32_t last, writes; /* (segments) its slot and `anchor->writes` at the end of the trace */
+  uint32_t slot; /* of its leaf entry */
 } fb_trace_leaf;
 
 typedef struct fb_capture fb_capture;
@@ -59,6 +58,7 @@ typedef struct {
   uint32_t base;       /* its slot s is slot base + s here */
   bool *linked;        /* per leaf */
   uint32_t *histories; /* per origin: where its history was imported to, or FB_NO_SLOT */
+  uint32_t n_written;  /* of its values that gradients may read, when the trace was last told so; so: */
   uint32_t ends;       /* the segment's, when the trace was last told which of its histories are used up */
 } fb_import;
 

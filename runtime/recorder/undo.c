@@ -2,7 +2,7 @@
  */
 #include "capture.h"
 
-typedef enum { FB_UNDO_DRAW, FB_UNDO_WRITE, FB_UNDO_MODIFIED, FB_UNDO_ENDED, FB_UNDO_CALL, FB_UNDO_DROP } fb_undo_kind;
+typedef enum { FB_UNDO_DRAW, FB_UNDO_WRITE, FB_UNDO_ENDED, FB_UNDO_CALL, FB_UNDO_DROP } fb_undo_kind;
 
 struct fb_undo {
   fb_undo_kind kind;
@@ -10,7 +10,7 @@ struct fb_undo {
   bool due; /* FB_UNDO_CALL: it is to be called */
   union {
     fb_stream *stream;
-    fb_anchor *anchor;
+    fb_watch *watch;
     fb_segment *segment;
     PyObject *object; /* to call, or just to let go */
   };
@@ -18,7 +18,7 @@ struct fb_undo {
     struct {
       int64_t before, after;
     };
-    uint32_t modified;
+    bool aside;
     struct {
       uint32_t *ended, n_ended;
     };
@@ -45,17 +45,10 @@ int fb_undo_draw(fb_recorder *rec, fb_stream *s, uint64_t draws, uint32_t slot) 
   return 0;
 }
 
-int fb_undo_note_write(fb_recorder *rec, fb_anchor *a, uint32_t slot) {
-  if (note(rec, (fb_undo){FB_UNDO_WRITE, slot, .anchor = a}) < 0)
+int fb_undo_note_write(fb_recorder *rec, fb_watch *w, bool detached, uint32_t slot) {
+  if (note(rec, (fb_undo){FB_UNDO_WRITE, slot, .watch = w, .aside = detached}) < 0)
     return -1;
-  a->refs++;
-  return 0;
-}
-
-int fb_undo_note_modified(fb_recorder *rec, fb_segment *s, uint32_t modified, uint32_t slot) {
-  if (note(rec, (fb_undo){FB_UNDO_MODIFIED, slot, .segment = s, .modified = modified}) < 0)
-    return -1;
-  fb_segment_hold(s);
+  w->refs++;
   return 0;
 }
 
@@ -98,10 +91,7 @@ static void take_back(fb_undo *undo) {
       undo->stream->offset = undo->before;
     break;
   case FB_UNDO_WRITE:
-    undo->anchor->writes--;
-    break;
-  case FB_UNDO_MODIFIED:
-    fb_segment_forget_write(undo->segment, undo->modified);
+    --*(undo->aside ? &undo->watch->aside : &undo->watch->writes);
     break;
   case FB_UNDO_ENDED:
     fb_segment_forget_ended(undo->segment, undo->ended, undo->n_ended);
@@ -133,10 +123,7 @@ static void let_go(fb_undo undo) {
     Py_DECREF(undo.stream);
     break;
   case FB_UNDO_WRITE:
-    fb_anchor_release(undo.anchor);
-    break;
-  case FB_UNDO_MODIFIED:
-    fb_segment_release(undo.segment);
+    fb_watch_release(undo.watch);
     break;
   case FB_UNDO_ENDED:
     PyMem_Free(undo.ended);

@@ -84,6 +84,13 @@ uint32_t fb_view_count(void);
 
 #define FB_NO_SLOT UINT32_MAX
 
+/* How often a cell has been written. Made for those whose values gradients may read after their trace has run; outlives
+ * the cell, so that segments need not keep it alive. */
+typedef struct fb_watch {
+  uint32_t refs;
+  uint32_t writes, aside; /* the latter through aliases without history */
+} fb_watch;
+
 /* One value of base storage: a slot of `home`'s trace while epoch == home->id, else `buffer`. Other traces that have
  * read it meanwhile know where they have it themselves: see places.c. */
 typedef struct fb_cell {
@@ -98,6 +105,7 @@ typedef struct fb_cell {
   fb_buffer *buffer;   /* the committed value */
   fb_segment *segment; /* committed history: slot segment_slot of a flushed trace */
   uint32_t segment_slot;
+  fb_watch *watch; /* NULL: no gradient reads its values */
   bool shared;     /* memory visible to others: snapshot on reading, write through */
   bool unset;      /* nothing was ever written to the buffer */
   bool placed;     /* traces of several threads have, or had, read it */
@@ -112,7 +120,6 @@ typedef struct fb_anchor {
   fb_recorder *home;    /* whose trace that is */
   struct fb_leaf *leaf; /* NULL once dead */
   uint32_t index;       /* position among the trace's leaves */
-  uint32_t writes;      /* how often the leaf's storage was written, detached aliases apart */
 } fb_anchor;
 
 typedef struct fb_leaf {
