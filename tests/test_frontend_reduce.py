@@ -1,5 +1,7 @@
 """Reductions against NumPy and PyTorch: values, shapes, dtypes, gradients, errors."""
 
+import math
+
 import flambeau as fb
 import numpy as np
 import pytest
@@ -201,3 +203,25 @@ def test_of_0d():
 def test_bad_reductions(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+@pytest.mark.parametrize("function", [fb.var, fb.std])
+def test_gradient_of_a_variance_without_degrees_of_freedom_requires_grad(function):
+    """It is NaN by the formula, whose derivatives are NaN again; PyTorch's of `var` has no history."""
+    x = fb.tensor([2.0], requires_grad=True)
+    (g,) = fb.autograd.grad(function(x), [x], create_graph=True)
+    assert g.requires_grad and math.isnan(g.item())
+    (second,) = fb.autograd.grad(g.sum(), [x])
+    assert math.isnan(second.item())
+
+
+def test_gradient_of_relu_has_history_through_its_cotangent_only():
+    """PyTorch's has one to the operand as well, which gives zeros."""
+    x, ct = fb.tensor([-1.0, 2.0], requires_grad=True), fb.ones(2, requires_grad=True)
+    (plain,) = fb.autograd.grad(fb.nn.functional.relu(x).sum(), [x], create_graph=True)
+    assert not plain.requires_grad
+    (g,) = fb.autograd.grad(fb.nn.functional.relu(x), [x], ct, create_graph=True)
+    assert [None if v is None else v.tolist() for v in fb.autograd.grad(g.sum(), [x, ct], allow_unused=True)] == [
+        None,
+        [0, 1],
+    ]
