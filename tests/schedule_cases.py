@@ -124,14 +124,15 @@ PROGRAMS = {
 #: Values to draw from, beside those that are true of every kind.
 _SMALL = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 1024)
 VALUES = {
-    "lanes": (1, 2, 4, 8, 16, 32, 64), "unroll": (1, 2, 3, 4, 7), "part": (0, 32, 64, 96, 128), "tile": (0, 16, 32, 64, 96),
+    "lanes": (1, 2, 4, 8, 16, 32, 64), "unroll": (1, 2, 3, 4, 7), "part": (0, 32, 64, 96, 128), "tile": (0, 16, 24, 32, 48, 64, 96),
     "streamed": ((), (0,), (1,)), "grain": (1, 50, 1000, 100_000), "interleave": (1, 2, 4, 8, 16, 32),
     "recompute": (0, 1, 6, 20, 35, 100), "block": _SMALL, "rows": (1, 2, 3, 4, 6, 8), "vectors": (1, 2, 3, 4),
     "steps": (1, 2, 4, 8), "m_block": _SMALL, "n_block": _SMALL, "pack_rows": (1, 8, 64, 1 << 30), "ahead": (0, 1, 16),
     "a_lines": ("none", "row", "column"), "b_lines": ("none", "row", "column"), "a_unroll": (1, 2, 4), "b_unroll": (1, 2, 4),
-    "a_pitch": (0, 264, 272, 288, 320), "along": ("k", "output", "neither"), "group": _SMALL, "depth": (1, 2, 4, 8),
-    "threads": (32, 64, 128, 192, 256, 512), "each": (1, 2, 3, 4), "pad": (0, 1, 2, 4, 8), "groups": (1, 2, 4, 8),
-    "room": (1, 2, 3, 4, 8, 16, 64), "width": (8, 16, 32, 64), "workers": (1, 2, 4, 8, 16),
+    "a_pitch": (0, 264, 272, 288, 320), "along": ("k", "output", "neither"), "group": _SMALL, "depth": (1, 2, 4, 8, 16, 32),
+    "threads": (32, 64, 128, 192, 256, 512), "each": (1, 2, 3, 4, 8), "pad": (0, 1, 2, 3, 4, 8, 12, 16),
+    "groups": tuple(range(1, 17)),
+    "room": tuple(range(1, 49)), "width": (8, 16, 32, 64), "workers": (1, 2, 4, 8, 16),
 }  # fmt: skip
 for flagged in ("resident", "chunks", "b_in_tile"):
     VALUES[flagged] = (False, True)
