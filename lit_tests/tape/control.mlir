@@ -29,10 +29,10 @@
 // PLAN: return
 // PLAN-LABEL: plan of @repeat
 // The carried values are copied once, then changed where they are; the last step jumps back.
-// PLAN-COUNT-2: {fallible = false, kernel = -1 : i64}
-// PLAN: {fallible = false, kernel = -3 : i64}
+// PLAN-COUNT-2: {fallible = true, kernel = -1 : i64}
+// PLAN: {fallible = true, kernel = -3 : i64}
 // PLAN-NOT: kernel = -1 : i64
-// PLAN: {fallible = false, kernel = -4 : i64}
+// PLAN: {fallible = true, kernel = -4 : i64}
 // PLAN-NEXT: return
 // PLAN-LABEL: plan of @tell
 // Both calls stay, although nobody reads the last token, before what cannot be undone.
