@@ -118,7 +118,10 @@ def _arrays(bufs: Any, dims: Any, types: Sequence[tuple[DType, int]]) -> list[np
         shape = tuple(dims[at : at + rank])
         at += rank
         size = prod(shape)
-        memory = (ctypes.c_char * (size * dtype.itemsize)).from_address(bufs[k]) if size else b""
+        if not size:  # there need be no memory
+            found.append(np.empty(shape, dtype.numpy))
+            continue
+        memory = (ctypes.c_char * (size * dtype.itemsize)).from_address(bufs[k])
         found.append(np.frombuffer(memory, dtype.numpy, size).reshape(shape))
     return found
 

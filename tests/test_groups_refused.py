@@ -401,7 +401,7 @@ def test_verifiers_never_raise_into_mlir():
     said = []
     location = SimpleNamespace(emit_error=said.append)
     op = SimpleNamespace(operation=SimpleNamespace(location=location, operands=[], results=[], regions=[]))
-    assert not flambeau_ops._verifier("fold", lambda op: op.absent, 0, False, 0, 0)(op)
+    assert not flambeau_ops._verifier("flambeau.fold", lambda op: op.absent, 0, False, 0, 0)(op)
     assert said[0].startswith("[flambeau.fold] cannot be verified: AttributeError")
 
 

@@ -79,6 +79,12 @@ def test_the_op_by_op_tier_runs_the_same_function(fresh, replaced):  # noqa: F81
         assert found.min() > 99
 
 
+def test_results_without_elements(fresh):  # noqa: F811
+    graph = build(lambda x: find("neg")(find("slice")(x, starts=(0, 2), sizes=(3, 0), steps=(1, 1))), F32)
+    (found,) = arrays(graph, driver.compile(graph, NEG)([X]))
+    assert found.shape == (3, 0)
+
+
 # ---- what goes wrong
 
 

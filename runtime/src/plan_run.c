@@ -1,4 +1,7 @@
 /* Running a plan: reserve all memory, run the steps that may fail, then commit. */
+#ifndef _GNU_SOURCE /* C++ compilers define it */
+#define _GNU_SOURCE
+#endif
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

@@ -67,7 +67,9 @@ typedef struct {
 
 static fb_status take_frame(const fb_program *p, int32_t n, program_frame *frame, fb_buffer **block) {
   size_t header_bytes = (size_t)n * sizeof(fb_buffer), input_bytes = (size_t)n * sizeof(fb_input);
-  fb_status status = fb_buffer_alloc(header_bytes + input_bytes + (size_t)p->n_outputs * sizeof(fb_buffer *), block);
+  size_t bytes = header_bytes + input_bytes + (size_t)p->n_outputs * sizeof(fb_buffer *);
+  fb_status status =
+      fb_buffer_alloc(fb_round_up(bytes, FB_ALIGN), block); /* as aligned as a header, also under guard */
   if (status != FB_OK)
     return status;
   char *base = (char *)fb_buffer_data(*block);
