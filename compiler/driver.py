@@ -16,11 +16,11 @@ from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from flambeau.compiler import devices, foreign, host_kernel, kernel_cache, plan_cache, report, targets
+from flambeau.compiler import devices, foreign, kernel_cache, plan_cache, report, targets
 from flambeau.compiler.crew import Crew
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program, pinned
-from flambeau.compiler.schedules.form import ScheduleError
+from flambeau.compiler.schedules import ScheduleError
 from flambeau.dialects import effects
 from flambeau.dialects.effects import Noted
 from flambeau.dialects.graph import Graph
@@ -141,6 +141,8 @@ class Executable:
     ) -> Any:
         """What running op by op leaves, up to the op that fails: see `generic.Interpreter.run_prefix`. Raises what
         interrupted the plan that failed, if that is why it did."""
+        from flambeau.compiler import host_kernel  # after a failure only
+
         host_kernel.check_interrupt()
         return self._interpreter(sizes).run_prefix(inputs, stop, everything, sizes)
 
@@ -171,9 +173,7 @@ class Compiled:
         self._requests = 0  # for sizes without a plan, since there last was a new one
         self._build: Any = None  # a `Build` while workers compile
         self._hopeless = options.mode == "off"
-        self._keeps_hosted = (
-            False  # what is built has ops on the host that do not compile, and takes the program's place
-        )
+        self._keeps_hosted = False  # what is built has ops on the host, and may be kept in the program's place
 
     @property
     def plan(self) -> Any:

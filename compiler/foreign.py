@@ -32,7 +32,7 @@ def passes(options: Options) -> tuple[Offer, ...]:
         return ()
     from flambeau.compiler.passes.registry import PASS_REGISTRY
 
-    return tuple(o for o in PASS_REGISTRY.usable() if o.name not in options.without and o not in _banned)
+    return _taking_part(PASS_REGISTRY, options)
 
 
 def schedules(options: Options) -> tuple[Offer, ...]:
@@ -41,7 +41,11 @@ def schedules(options: Options) -> tuple[Offer, ...]:
         return ()
     from flambeau.compiler.schedules.registry import SCHEDULE_REGISTRY
 
-    return tuple(o for o in SCHEDULE_REGISTRY.usable() if o.name not in options.without and o not in _banned)
+    return _taking_part(SCHEDULE_REGISTRY, options)
+
+
+def _taking_part(registry: Registry[Any], options: Options) -> tuple[Offer, ...]:
+    return tuple(o for o in registry.usable() if o.name not in options.without and o not in _banned)
 
 
 def leave_out(offer: Offer, why: str) -> None:

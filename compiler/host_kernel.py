@@ -26,7 +26,6 @@ from flambeau.dialects.reference import fitted
 from flambeau.dialects.size import Int, Size, Sized
 from flambeau.dialects.tape.on_host import run
 
-_FORMAT = '{"host kernel": 1'  # what its text begins with, as no MLIR does
 _KERNEL = ctypes.CFUNCTYPE(
     None,
     ctypes.POINTER(ctypes.c_void_p),
@@ -48,7 +47,7 @@ def lower(cluster: Cluster) -> Lowered:
     avals = cluster.graph.avals
     values = (*node.operands, *node.results)
     description = {
-        "host kernel": 1,
+        "host kernel": 1,  # as `kernel.HOST_KERNEL` says
         "op": op,
         "attrs": _written(attrs, op),
         "operands": [(avals[v].dtype.name, avals[v].rank) for v in node.operands],
@@ -65,10 +64,6 @@ def lower(cluster: Cluster) -> Lowered:
         fallible=True,
     )
     return Lowered([call])
-
-
-def is_host(source: KernelSource) -> bool:
-    return source.text.startswith(_FORMAT)
 
 
 def address(source: KernelSource) -> int:

@@ -29,6 +29,14 @@ class KernelSource:
     device: str = CPU
     schedule: str = field(default="", compare=False, repr=False)
 
+    @property
+    def is_host(self) -> bool:
+        """Whether it is no MLIR, but says what to call on the host (`host_kernel.py`)."""
+        return self.text.startswith(HOST_KERNEL)
+
+
+#: What the text of a kernel begins with that calls Python, as no MLIR does.
+HOST_KERNEL = '{"host kernel": 1'
 
 #: Stands for the runtime's built-in move of memory from one device to another.
 TRANSFER = KernelSource("", "transfer")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
-from flambeau.compiler import host_kernel, loader, targets
+from flambeau.compiler import loader, targets
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.object_store import ObjectStore
 from flambeau.compiler.options import Options
@@ -66,7 +66,9 @@ class KernelCache:
     def find(self, source: KernelSource, options: Options) -> int | None:
         """The address if the kernel is in memory or on disk. Dumping asks for the stages, so it ignores the disk."""
         _check_runs(source, options)
-        if host_kernel.is_host(source):
+        if source.is_host:
+            from flambeau.compiler import host_kernel  # few programs have one
+
             return host_kernel.address(source)
         name = key(source, options)
         with self._lock:
@@ -79,7 +81,7 @@ class KernelCache:
 
     def holds(self, source: KernelSource, options: Options) -> bool:
         """Whether the kernel is in memory, or seems to be on disk: `find` has the last word."""
-        if host_kernel.is_host(source):
+        if source.is_host:
             return True
         name = key(source, options)
         return name in self._addresses or bool(self.store and not options.dump and self.store.holds(name))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flambeau.compiler import targets
-from flambeau.compiler.schedules import overrides
 from flambeau.dialects.aval import CPU
 from flambeau.runtime import environment
 
@@ -47,7 +46,7 @@ _BOOL = Rule((bool,), "True or False")
 _COUNT = Rule((int,), "an int of at least 1", lambda value: value >= 1)
 _NAMES = Rule((tuple,), "a tuple of names", lambda value: all(isinstance(v, str) for v in value))
 _OPS = Rule((tuple,), "a tuple of names of primitive ops", lambda value: all(map(_only_computes, value)))
-_SCHEDULES = Rule((tuple,), "a dict from patterns to fields", lambda value: all(map(overrides.is_entry, value)))
+_SCHEDULES = Rule((tuple,), "a dict from patterns to fields", lambda value: _are_entries(value))
 _TARGET = Rule((str,), _one_of(("host", *targets.KNOWN)).words, targets.is_known)
 _FOLDER = Rule((str, type(None)), "None or a folder that can be written", lambda value: not value or _writable(value))
 
@@ -78,15 +77,15 @@ class Options:
     through_mlir: bool = _option(_BOOL, False)
     on_host: tuple[str, ...] = _option(_OPS, ())
     devices: tuple[str, ...] = _option(_NAMES, ())
-    schedules: tuple[overrides.Entry, ...] = _option(_SCHEDULES, ())
+    schedules: tuple[tuple[str, str], ...] = _option(_SCHEDULES, ())
 
     def __post_init__(self) -> None:
         if isinstance(self.dump, os.PathLike):
             object.__setattr__(self, "dump", os.fspath(self.dump))
         if isinstance(self.schedules, dict) or (
-            isinstance(self.schedules, tuple) and _SCHEDULES.accepts(self.schedules)
+            isinstance(self.schedules, tuple) and self.schedules and _SCHEDULES.accepts(self.schedules)
         ):
-            object.__setattr__(self, "schedules", overrides.entries(self.schedules))
+            object.__setattr__(self, "schedules", _entries(self.schedules))
         for each in fields(self):
             _check(each.name, getattr(self, each.name), each.metadata["rule"])
         if self.dump:  # whoever writes there may have another working folder
@@ -125,6 +124,20 @@ def _check(name: str, value: Any, rule: Rule) -> None:
         raise TypeError(f"[options] {name} is {value!r}, of type {type(value).__name__}. Give {rule.words}.")
     if not rule.accepts(value):
         raise ValueError(f"[options] {name} is {value!r}. Give {rule.words}.")
+
+
+def _are_entries(value: tuple[Any, ...]) -> bool:
+    if not value:
+        return True
+    from flambeau.compiler.schedules import overrides  # a start without schedules of the user's loads no kinds of them
+
+    return all(map(overrides.is_entry, value))
+
+
+def _entries(value: Any) -> tuple[tuple[str, str], ...]:
+    from flambeau.compiler.schedules import overrides
+
+    return overrides.entries(value)
 
 
 def _only_computes(name: Any) -> bool:

@@ -147,18 +147,13 @@ def readers(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> dict[in
     return read
 
 
-def needed_values(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> list[int]:
-    """The forward values that the vjps on the way from `outputs` to `wrt` read, in order of definition."""
-    return sorted(readers(graph, outputs, wrt))
-
-
 def residuals(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> list[int]:
-    """The values to keep when the forward runs before the backward: everything `needed_values` names can be computed
+    """The values to keep when the forward runs before the backward: everything that vjps read (`readers`) can be computed
     again from them. Kept are the graph's inputs and the results of ops whose records say `keep`."""
     producers = graph.producers()
     keep: set[int] = set()
     seen: set[int] = set()
-    pending = needed_values(graph, outputs, wrt)
+    pending = sorted(readers(graph, outputs, wrt))
     while pending:
         value = pending.pop()
         if value in seen:

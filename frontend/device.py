@@ -30,7 +30,7 @@ class device:
         if (colon and not number.isdecimal()) or (index is not None and (colon or index < 0)):
             raise RuntimeError(f"[device] '{type}' is no device. Write its number after the colon, as in '{name}:0'.")
         if name not in TYPES and name not in devices.kinds():
-            raise RuntimeError(f"[device] '{type}' is no device. Use one of {', '.join(TYPES)}: tensors live on 'cpu'.")
+            raise RuntimeError(f"[device] '{type}' is no device. Use one of {', '.join(TYPES)}.")
         object.__setattr__(self, "type", name)
         object.__setattr__(self, "index", int(number) if number else index)
 
@@ -57,7 +57,9 @@ def place(given: Device) -> str:
     if wanted.type == "cpu":
         return "cpu"
     if wanted.type not in ("cuda", *devices.kinds()):
-        raise RuntimeError(f"[device] '{wanted}' is not available: tensors live on 'cpu' only. Use device('cpu').")
+        raise RuntimeError(
+            f"[device] '{wanted}' is not available: no tensor can lie there. Use device('cpu') or device('cuda')."
+        )
     name = f"{wanted.type}:{wanted.index or 0}"
     try:
         devices.find(name)

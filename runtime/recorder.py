@@ -18,7 +18,8 @@ raises an Exception, `report(function, name, exception, args, kwargs)` gives the
 parameters to those that the function knows.
 
 **Operand infos** (given to hooks; one per parameter that is not static, size, starts or default, in their order):
-- `("tensor", shape, dtype, requires_grad, is_leaf, view_payload or None, shape of the base)`; `is_leaf`: also a view of one
+- `("tensor", shape, dtype, requires_grad, is_leaf, view_payload or None, shape of the base, device)`; `is_leaf`: also a view of
+  one; `device`: its name
 - `("scalar", "float" | "int" | "bool")`: a number that enters the trace as an operand
 - `("number", value)`: a number specialised by value
 - `None` for an optional that is None; a list of tensor infos for a `tensors` parameter; a list of two scalars, the seed
@@ -28,7 +29,8 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
 **Hooks**
 - `expand(function, operands, statics, mode) -> (payload, results, writes[, single])`. The answer depends on nothing else: for
   equal ones the last answers are remembered, wherever in the trie. `results` is a sequence of
-  (shape, dtype, requires_grad). `writes` is None or, per result, the index of the operand it replaces or -1, counted
+  (shape, dtype, requires_grad[, device]), on the CPU without one. `writes` is None or, per result, the index of the operand
+  it replaces or -1, counted
   over the *flattened* operands (lists opened; None and numbers count). `single` (default: exactly one result): return
   the only new tensor bare, else a tuple. In-place calls without new results return the first argument if it is a
   tensor, else None. A result that replaces an operand has the shape and dtype of the operand's *base*.
@@ -50,7 +52,7 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
   and `gradient` are operand references as in the export; `leaves` is a list of (slot of the leaf entry, reference of
   its existing .grad or None), those that the loss reaches or that were asked for; `flags & 1` is retain_graph, the rest
   is `backward`'s `flags`.
-  `results`: per leaf None or (shape, dtype, requires_grad), where with an existing .grad the result is the new value
+  `results`: per leaf None or (shape, dtype, requires_grad[, device]), where with an existing .grad the result is the new value
   of its base. `freed_slots`: slots whose history is now used up (none with retain_graph). Errors are not remembered.
 - `expand_grad(export, outputs, gradients, inputs, flags) -> (payload, results[, freed_slots])` likewise, with
   lists of references (`gradients` may hold None); `flags` is `grad_entry`'s.
@@ -68,7 +70,7 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
   ran out (all of the trace is dropped) or for what is no Exception (the trace stays, and runs before the next call)
 
 **Export**: a list of entries in order; slots are small ints. It is one list per trace, which grows; leave it alone.
-- `("input", slot, shape, dtype, requires_grad, False)`; `("scalar", slot, "float" | "int" | "bool")`
+- `("input", slot, shape, dtype, requires_grad, False, device)`; `("scalar", slot, "float" | "int" | "bool")`
 - `("leaf", slot, data_slot or None)`: a leaf that requires grad; the same data. None: only its place in the history is
   known here (it was met through an imported trace), nothing reads its data
 - `("graft", slot, data_slot, history_slot)`: the data of one, the gradient history of the other
@@ -85,13 +87,14 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
 - `("link", slot, history_slot)`: gradients that arrive at `slot` go on to `history_slot`. Links lead from an input to
   the imported slot that computed it, from an imported leaf (base + s) to the leaf's entry in this trace, and from an
   imported input to the slot of its own, earlier import. They may lead forward: sort by dependence, not by position
-
 - `("modified", slots)`: the tensors of these slots of an imported trace have been written since
+- `("written_aside", slots)`: likewise, by way of tensors that share their data and not their history
 
-**Program(executable, output_slots, updates=None, residual_slots=None, input_slots=None)**: `executable` is a `Plan` or
-a callable `(inputs, donate) -> list of Buffer` for output_slots, then residual_slots; each ascends. `residual_slots`
+**Program(executable, output_slots, updates=None, residual_slots=None, input_slots=None, watched=None)**: `executable` is a
+`Plan` or a callable `(inputs, donate) -> list of Buffer` for output_slots, then residual_slots; each ascends. `residual_slots`
 (required when history was asked for) are the slots whose values `backward()` will need; they may be inputs or also be
-in output_slots; scalars are kept anyway. Inputs of the executable are the trace's inputs and scalars in slot order
+in output_slots; scalars are kept anyway. `watched` (they ascend) are those whose tensors must still have the same values by
+then. Inputs of the executable are the trace's inputs and scalars in slot order
 (only those in `input_slots`, if given): Buffers and Python numbers. `donate[i]` says that the buffer may be overwritten
 once the run cannot fail any more. `executable`, `others` (None, or a tuple of Plans for sizes that the executable, a Plan,
 is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
@@ -110,7 +113,7 @@ is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
   that holds bits of it, `GradScope(mode)`: one of bit 0 that acts when it is made; entered and left in C, so that no interrupt
   falls in between
 - `Context`: base of context managers written in Python: `enter()`, and `leave()`, which is called until no interrupt cuts it short
-- `tensor_from_buffer(buffer, shape, dtype, requires_grad=False, cls=None, shared=False, unset=False)`;
+- `tensor_from_buffer(buffer, shape, dtype, requires_grad=False, cls=None, shared=False, unset=False, device="cpu")`;
   unset: nothing was written to it yet
 - `make_leaf(tensor, requires_grad, cls=None)`: a new handle of class `cls` on the same storage
 - `set_requires_grad(tensor, flag)`; a tensor that is a view of another shape must be cloned first (ValueError)

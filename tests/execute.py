@@ -11,10 +11,13 @@ from functools import cache
 
 import numpy as np
 from flambeau.compiler import backend, loader
+from flambeau.compiler.codegen.units import Cut
 from flambeau.compiler.groups import generate
+from flambeau.compiler.groups.form import Group
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
+from flambeau.compiler.schedules.choose import choose
 from flambeau.compiler.targets import Target, find
 from flambeau.dialects.graph import Graph
 from flambeau.runtime import _binding as runtime
@@ -54,7 +57,16 @@ def compiled(source: KernelSource):
 
 
 def lower(part: Cluster, target: Target | None = None) -> Lowered:
-    return generate.lower(generate.group_of(part), target or find("host"))
+    return lower_group(generate.group_of(part), target or find("host"))
+
+
+def lower_group(group: Group | None, target: Target) -> Lowered:
+    """What becomes of a group by the schedules that its nests get."""
+    return Lowered() if group is None else lower_cut(generate.cut(group, target), target)
+
+
+def lower_cut(cut: Cut, target: Target) -> Lowered:
+    return cut.lower([choose(unit, target) for unit in cut.units], target)
 
 
 def calls(graph: Graph, options: Options) -> list[KernelCall]:

@@ -9,6 +9,7 @@ import json
 import re
 from pathlib import Path
 
+import execute
 from flambeau.compiler import stages, targets
 from flambeau.compiler.groups import generate, reading
 from flambeau.compiler.groups.builder import from_cluster
@@ -65,7 +66,7 @@ def described(lowered, graph) -> list:
 def as_before(cluster: Cluster, machine, lowered) -> None:
     """`lowered` calls the kernels that the code generator makes of the cluster's own ops."""
     with scope():
-        direct = generate.lower_cut(generate.cut_cluster(cluster, machine), machine)
+        direct = execute.lower_cut(generate.cut_cluster(cluster, machine), machine)
     with scope():
         wanted = described(direct, cluster.graph)
         assert described(lowered, lowered.graph or cluster.graph) == wanted
@@ -79,7 +80,7 @@ def check(cluster: Cluster, machine) -> None:
         return
     comes_back(cluster)
     with scope():
-        lowered = generate.lower(generate.group_of(cluster), machine)
+        lowered = execute.lower(cluster, machine)
     as_before(cluster, machine, lowered)
 
 

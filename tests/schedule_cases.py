@@ -20,9 +20,10 @@ from flambeau.compiler.codegen.units import Cut, Unit
 from flambeau.compiler.groups import generate
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.passes.cluster import kind_of
+from flambeau.compiler.schedules import ScheduleError
 from flambeau.compiler.schedules.choose import choose
 from flambeau.compiler.schedules.fitting import obstacle
-from flambeau.compiler.schedules.form import Schedule, ScheduleError
+from flambeau.compiler.schedules.form import Schedule
 from flambeau.compiler.schedules.kinds import KINDS
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import find

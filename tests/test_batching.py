@@ -10,6 +10,7 @@ import itertools
 import numpy as np
 import opgen
 import pytest
+from execute import lower_group
 from flambeau.compiler import devices, families, kernel_cache, plan, targets
 from flambeau.compiler.generic import exported, to_array
 from flambeau.compiler.groups import generate
@@ -30,7 +31,7 @@ RECORDS = [r for r in opgen.records() if families.rules(r).structure is not None
 
 def run(group: Group, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """What a group gives as machine code."""
-    lowered = generate.lower(group, targets.find(OPTIONS.target))
+    lowered = lower_group(group, targets.find(OPTIONS.target))
     inner = lowered.graph
     whole = Graph([group.avals[v] for v in (*group.inputs, *group.outputs)], list(range(len(group.inputs))))
     whole.outputs = list(range(len(group.inputs), len(whole.avals)))

@@ -5,18 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_plugin import install, python
+from test_plugin import installed_from, python
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "family"
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The folder that the example is installed in."""
-    root = tmp_path_factory.mktemp("family")
-    shutil.copytree(EXAMPLE, root / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
-    install(root / "source", root / "site")
-    return root / "site"
+    return installed_from(EXAMPLE, tmp_path_factory.mktemp("family"))
 
 
 def outcome(site, code, **environment):

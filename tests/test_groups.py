@@ -5,6 +5,7 @@ import itertools
 import subprocess
 import sys
 
+import execute
 import group_checks
 import numpy as np
 import opgen
@@ -159,9 +160,9 @@ def test_sizes_are_asked_no_more_than_without_groups():
         work, clusters = parts(random_sizes.program(seed, 20))
         for part in clusters:
             with within(work.asked), group_checks.scope() as direct:
-                generate.lower_cut(generate.cut_cluster(part, HOST), HOST)
+                execute.lower_cut(generate.cut_cluster(part, HOST), HOST)
             with within(work.asked), group_checks.scope() as through:
-                generate.lower(generate.group_of(part), HOST)
+                execute.lower(part, HOST)
             assert through.guards == direct.guards
 
 

@@ -252,5 +252,5 @@ def test_what_has_no_text_is_refused():
 
 def test_only_its_own_text_is_that_of_the_host():
     (call,) = stages.run(build(find("neg"), F32), NEG).lowered[0].calls
-    assert host_kernel.is_host(call.source) and not host_kernel.is_host(KernelSource("module {}", ""))
+    assert call.source.is_host and not KernelSource("module {}", "").is_host
     assert host_kernel.address(call.source) == host_kernel.address(KernelSource(call.source.text, "again"))

@@ -22,6 +22,7 @@ from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32
 from flambeau.dialects.record import find
 from groups import GROUPS
+from test_plugin import offer
 
 PLUGIN = '''
 from dataclasses import dataclass, replace
@@ -145,12 +146,9 @@ def offers(tmp_path, monkeypatch):
 
     def install(*classes: str) -> None:
         site = tmp_path / "site"
-        metadata = site / "passes_on_groups-1.0.dist-info"
-        metadata.mkdir(parents=True)
+        entries = {name.lower(): f"passes_on_groups_of_tests:{name}" for name in classes}
+        offer(site, "passes-on-groups", "1.0", {"flambeau.passes": entries})
         (site / "passes_on_groups_of_tests.py").write_text(PLUGIN)
-        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: passes-on-groups\nVersion: 1.0\n")
-        lines = [f"{name.lower()} = passes_on_groups_of_tests:{name}" for name in classes]
-        (metadata / "entry_points.txt").write_text("\n".join(["[flambeau.passes]", *lines, ""]))
         monkeypatch.syspath_prepend(str(site))
 
     pool.shutdown()  # workers keep what they have imported

@@ -49,13 +49,16 @@ def python(site: Path, *arguments: str, **environment: str) -> subprocess.Comple
     )
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The folder that the example is installed in, beside a copy of its sources."""
-    root = tmp_path_factory.mktemp("example")
-    shutil.copytree(EXAMPLE, root / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+def installed_from(example: Path, root: Path) -> Path:
+    """The folder that an example is installed in, beside a copy of its sources."""
+    shutil.copytree(example, root / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
     install(root / "source", root / "site")
     return root / "site"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    return installed_from(EXAMPLE, tmp_path_factory.mktemp("example"))
 
 
 @pytest.fixture

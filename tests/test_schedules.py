@@ -13,8 +13,7 @@ from flambeau.compiler.groups.form import Generic
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import kind_of
-from flambeau.compiler.schedules import overrides, scheduling
-from flambeau.compiler.schedules.form import ScheduleError
+from flambeau.compiler.schedules import ScheduleError, overrides, scheduling
 from flambeau.compiler.schedules.kinds import KINDS, Points, Product, parse
 from flambeau.dialects.irdl import print_graph
 from schedule_cases import VALUES, cases, drawn

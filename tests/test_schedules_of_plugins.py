@@ -13,6 +13,7 @@ from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import find
+from test_plugin import offer
 
 PLUGIN = """
 from dataclasses import replace
@@ -45,12 +46,9 @@ def offers(tmp_path, monkeypatch):
 
     def install(*names: str) -> None:
         site = tmp_path / "site"
-        metadata = site / "schedules_of_tests-1.0.dist-info"
-        metadata.mkdir(parents=True)
+        entries = {name: f"schedules_of_tests_module:{name}" for name in names}
+        offer(site, "schedules-of-tests", "1.0", {"flambeau.schedules": entries})
         (site / "schedules_of_tests_module.py").write_text(PLUGIN)
-        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: schedules-of-tests\nVersion: 1.0\n")
-        lines = [f"{name} = schedules_of_tests_module:{name}" for name in names]
-        (metadata / "entry_points.txt").write_text("\n".join(["[flambeau.schedules]", *lines, ""]))
         monkeypatch.syspath_prepend(str(site))
 
     pool.shutdown()  # workers keep what they have imported

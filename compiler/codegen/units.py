@@ -59,6 +59,12 @@ class LoopNest:
             self._stages[recompute] = Stages(self.fragment, self.form, recompute)
         return self._stages[recompute]
 
+    def widths(self) -> set[int]:
+        """Bytes of the numbers that the innermost loop reads, writes and computes."""
+        graph = self.fragment.graph
+        values = [*graph.inputs, *graph.outputs, *(v for n in self.fragment.members for v in n.results)]
+        return {graph.avals[v].dtype.itemsize for v in values if graph.avals[v].size == self.form.size}
+
     def __str__(self) -> str:
         loops = " x ".join(repr_of(n) for n in (self.form.batch, self.form.count, self.form.columns) if n != 1)
         return f"{self.kind.kind} nest of {loops or 1}: {self.label}"

@@ -1,7 +1,8 @@
-"""From a cluster to its fusion group, and from a group to kernel calls: the group is all that a code generator gets.
+"""From a cluster to its fusion group, and from a group to the nests that kernels are made of: the group is all that a code
+generator gets.
 
-In: a `Cluster`; then its `Group` and a target. Out: `Lowered`, in values of the graph that the group replays to. Next: `builder/`,
-`replay.py`.
+In: a `Cluster`; then its `Group` and a target. Out: a `Cut`, in values of the graph that the group replays to. Next: `builder/`,
+`replay.py`; `schedules/scheduling.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from flambeau.compiler.groups.replay import replay
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.passes.cluster import LOOPS, kind_of
-from flambeau.compiler.schedules.choose import choose
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 
@@ -55,18 +55,6 @@ def cut_cluster(cluster: Cluster, machine: Target) -> Cut:
     generator = _bordered(cluster, code_generator(machine.family, cluster.kind))
     found = generator(cluster)
     return replace(found, emit=_bordered(cluster, found.emit), join=_bordered(cluster, found.join))
-
-
-def lower(group: Group | None, machine: Target) -> Lowered:
-    """What becomes of a group by the schedules that its nests get."""
-    if group is None:
-        return Lowered()
-    return lower_cut(cut(group, machine), machine)
-
-
-def lower_cut(found: Cut, machine: Target) -> Lowered:
-    """What becomes of nests by the schedules that they get."""
-    return found.lower([choose(unit, machine) for unit in found.units], machine)
 
 
 def _bordered(cluster: Cluster, function: _Function) -> _Function:

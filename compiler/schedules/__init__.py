@@ -2,3 +2,7 @@
 
 `form.py` says what a schedule is, `kinds.py` lists the kinds with their fields, `choose.py` chooses one for a nest and a machine.
 """
+
+
+class ScheduleError(ValueError):
+    """A schedule that is none, or does not fit its nest. Says which field, and what would be right."""

@@ -2,7 +2,7 @@
 
 In: a unit (a nest of a cluster, `codegen/units.py`), a target, and fields that somebody has fixed. Out: the unit's schedule.
 What is asked about sizes on the way becomes guards. Next: `loops.py`, `products.py`, `gpu.py` (what is chosen, and
-why), `overrides.py` (who fixes fields).
+why), `scheduling.py` (who fixes fields).
 """
 
 from __future__ import annotations
@@ -11,35 +11,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flambeau.compiler.codegen.units import Unit
-from flambeau.compiler.schedules import gpu, loops, products
+from flambeau.compiler.schedules import gpu, kinds, loops, products
 from flambeau.compiler.schedules.form import Schedule
-from flambeau.compiler.schedules.kinds import (
-    Columns,
-    GpuColumns,
-    GpuPoints,
-    GpuProduct,
-    GpuRows,
-    GpuVectorProduct,
-    Points,
-    Product,
-    Rows,
-    Scatter,
-    VectorProduct,
-)
 from flambeau.compiler.targets import Target
 
 _CHOICES: dict[type[Schedule], Callable[..., Schedule]] = {
-    Points: loops.points,
-    Rows: loops.rows,
-    Columns: loops.columns,
-    Scatter: loops.scatter,
-    Product: products.product,
-    VectorProduct: products.vector_product,
-    GpuPoints: gpu.points,
-    GpuRows: gpu.rows,
-    GpuColumns: gpu.columns,
-    GpuProduct: gpu.product,
-    GpuVectorProduct: gpu.vector_product,
+    kinds.Points: loops.points,
+    kinds.Rows: loops.rows,
+    kinds.Columns: loops.columns,
+    kinds.Scatter: loops.scatter,
+    kinds.Product: products.product,
+    kinds.VectorProduct: products.vector_product,
+    kinds.GpuPoints: gpu.points,
+    kinds.GpuRows: gpu.rows,
+    kinds.GpuColumns: gpu.columns,
+    kinds.GpuProduct: gpu.product,
+    kinds.GpuVectorProduct: gpu.vector_product,
 }
 
 

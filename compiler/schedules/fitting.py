@@ -58,10 +58,7 @@ def _registers(values: int, lanes: int, itemsize: int, machine: Target) -> str |
 
 
 def _widest(nest: LoopNest) -> int:
-    """Bytes of the widest number that the innermost loop reads or writes."""
-    avals, graph = nest.fragment.avals, nest.fragment.graph
-    values = [*graph.inputs, *graph.outputs, *(v for n in nest.fragment.members for v in n.results)]
-    return max((avals[v].dtype.itemsize for v in values if avals[v].size == nest.form.size), default=1)
+    return max(nest.widths(), default=1)
 
 
 def _unrolled(nest: LoopNest, lanes: int, unroll: int, machine: Target) -> str | None:

@@ -11,14 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
+from flambeau.compiler.schedules import ScheduleError
 from flambeau.dialects.size import Int, Size, parse, repr_of
 
 #: What a field holds: a number, or a tuple of them, a word or a truth value.
 Value = Int | bool | str | tuple[int, ...]
-
-
-class ScheduleError(ValueError):
-    """A schedule that is none, or does not fit its nest. Says which field, and what would be right."""
 
 
 class Form(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.units import LoopNest, ProductNest, Unit
 from flambeau.compiler.groups.form import Generic
-from flambeau.compiler.schedules.form import ScheduleError
+from flambeau.compiler.schedules import ScheduleError
 from flambeau.compiler.schedules.kinds import (
     BLOCK_THREADS,
     WARP,

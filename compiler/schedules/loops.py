@@ -50,10 +50,7 @@ class Choice:
             return int(self.fixed["lanes"])
         if self.form.size == 1:
             return 1
-        graph = self.fragment.graph
-        values = [*graph.inputs, *graph.outputs, *(v for n in self.fragment.members for v in n.results)]
-        sizes = {graph.avals[v].dtype.itemsize for v in values if graph.avals[v].size == self.form.size}
-        return min(self.machine.vector_bytes // min(sizes - {1}, default=1), LANES)
+        return min(self.machine.vector_bytes // min(self.nest.widths() - {1}, default=1), LANES)
 
     def unroll(self) -> int:
         amount = work(self.fragment)

@@ -1,7 +1,7 @@
-"""Who fixes fields of schedules: plug-ins, and users by `compiler_options(schedules=...)`.
+"""Fields of schedules that users fix by `compiler_options(schedules=...)`.
 
-In: entries `pattern -> fields`, which are read and checked when they are given; plug-ins' functions; then the nests of a group.
-Out: `scheduled`, the schedule of every nest. One that does not fit its nest is refused, and both are shown. Next: `fitting.py`.
+In: entries `pattern -> fields`, which are read and checked when they are given; then the kind and label of a nest. Out:
+`fixed`, the fields that are fixed for it. Next: `scheduling.py`, which refuses those that do not fit; `fitting.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from flambeau.compiler.schedules.form import Schedule, ScheduleError, form_of, read_fields, read_value, spelled
+from flambeau.compiler.schedules import ScheduleError
+from flambeau.compiler.schedules.form import Schedule, form_of, read_fields, read_value, spelled
 from flambeau.compiler.schedules.kinds import KINDS
 
 #: Pattern and fields, as text: `("matmul*", "rows = 6, vectors = 2")`.

@@ -15,10 +15,10 @@ from flambeau.compiler.codegen.units import Cut, ProductNest, Unit
 from flambeau.compiler.groups import generate
 from flambeau.compiler.groups.form import Group
 from flambeau.compiler.groups.text import print_group
-from flambeau.compiler.schedules import hints, overrides
+from flambeau.compiler.schedules import ScheduleError, hints, overrides
 from flambeau.compiler.schedules.choose import choose
 from flambeau.compiler.schedules.fitting import obstacle
-from flambeau.compiler.schedules.form import Schedule, ScheduleError
+from flambeau.compiler.schedules.form import Schedule
 from flambeau.compiler.schedules.kinds import parse
 from flambeau.compiler.targets import Target
 from flambeau.dialects.entry_points import Offer, PluginError

@@ -231,15 +231,6 @@ def _along(tensor: Tensor, dim: int, item: Any) -> Tensor:
     return tensor[(slice(None),) * dim + (item,)]
 
 
-def _piece(tensor: Tensor, dim: int, start: int, n: int) -> Tensor:
-    """`n` slices from `start` along `dim`, which the tensor has, without parsing an index."""
-    shape = tensor.shape
-    starts = [0] * len(shape)
-    starts[dim] = start if n else 0
-    sizes = (*shape[:dim], n, *shape[dim + 1 :])
-    return window(tensor, tuple(starts), sizes, (1,) * len(shape), sizes)
-
-
 @declared(
     free="flambeau",
     method=True,
@@ -275,7 +266,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
         raise RuntimeError(
             f"[narrow] {length} slices from {start} do not fit dimension {dim} with size {extent}. Make the window smaller."
         )
-    return _piece(input, dim, first, length)
+    return _along(input, dim, slice(first, first + length))
 
 
 @declared(
@@ -306,7 +297,7 @@ def split(tensor: Tensor, split_size_or_sections: int | list[int], dim: int = 0)
             )
     pieces, at = [], 0
     for n in sizes:
-        pieces.append(_piece(tensor, dim, at, n))
+        pieces.append(_along(tensor, dim, slice(at, at + n)))
         at += n
     return tuple(pieces)
 

@@ -131,7 +131,7 @@ def _plainly(
         raise TypeError(f"[{function.name}] generator is {generator!r}. Pass a Generator.")
     shape = size_of(function.name, size)
     made = function(shape, dtype=_floating(function.name, dtype), generator=generator, device=device)
-    return made.requires_grad_() if requires_grad else made
+    return with_grad(made, requires_grad)
 
 
 @function(

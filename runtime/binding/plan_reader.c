@@ -129,7 +129,8 @@ static int count_steps(PyObject *steps, bool may_launch, Py_ssize_t *n_refs, Py_
     bool launch = is_launch(row);
     if (launch && !may_launch) {
       PyErr_Format(PyExc_ValueError,
-                   "[plan] step %zd is a launch on a GPU. Plans run on the CPU only: compile for one.", i);
+                   "[plan] step %zd is a launch on a GPU, and the plan names no device. Name the one that it runs on.",
+                   i);
       return -1;
     }
     Py_ssize_t fields = launch ? LAUNCH_FIELDS : 6;

@@ -131,13 +131,6 @@ static fb_node *find_or_learn(fb_call *call, fb_node_kind kind, uint32_t header,
   return answer ? learn(call, kind, answer, n, writes) : NULL;
 }
 
-static int raise_freed(void) {
-  PyErr_SetString(PyExc_RuntimeError,
-                  "[backward] the graph of this tensor was freed by an earlier backward(): gradients cannot go "
-                  "through it a second time. Pass retain_graph=True to the earlier call.");
-  return -1;
-}
-
 static int add_output(fb_call *call, PyObject *o) {
   uint64_t word;
   if (!fb_is_tensor(o)) {
@@ -157,7 +150,7 @@ static int add_output(fb_call *call, PyObject *o) {
   if (fb_import_history(call->rec, (fb_tensor *)o, &word) < 0)
     return -1;
   if (fb_history_freed(call->rec, fb_word_slot(word)))
-    return raise_freed();
+    return fb_raise_freed();
   if (fb_call_word(call, word) < 0 || fb_call_note(call, (fb_tensor *)o) < 0)
     return -1;
   return fb_call_starts(call, (fb_tensor *)o, view, word);

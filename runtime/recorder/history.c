@@ -5,6 +5,13 @@ static fb_segment *segments;
 
 fb_segment *fb_segments(void) { return segments; }
 
+int fb_raise_freed(void) {
+  PyErr_SetString(PyExc_RuntimeError,
+                  "[backward] the graph of this tensor was freed by an earlier backward(): gradients cannot go through "
+                  "it a second time. Pass retain_graph=True to the earlier call.");
+  return -1;
+}
+
 bool fb_history_freed(const fb_recorder *rec, uint32_t slot) {
   for (uint32_t i = 0; i < rec->n_backwards; i++)
     if (fb_contains(rec->backwards[i]->aux, rec->backwards[i]->n_aux, slot))

@@ -62,13 +62,6 @@ int fb_add_freed(fb_recorder *rec, const uint32_t *slots, uint32_t n, uint32_t b
   return status;
 }
 
-static int raise_freed(void) {
-  PyErr_SetString(PyExc_RuntimeError,
-                  "[backward] the graph of this tensor was freed by an earlier backward(): gradients cannot go through "
-                  "it a second time. Pass retain_graph=True to the earlier call.");
-  return -1;
-}
-
 /* The key of a segment entry: header, id, slots of provided values, scalars, values of its symbols. */
 static int make_key(fb_recorder *rec, fb_segment *s, fb_call *call) {
   if (fb_call_word(call, s->state->id) < 0)
@@ -81,7 +74,7 @@ static int make_key(fb_recorder *rec, fb_segment *s, fb_call *call) {
     if (!(type = fb_type_at(type, s->symbols)) || !(type = fb_type_with_grad(type, false)))
       return -1;
     if (s->freed) /* by another thread's backward(), just now */
-      return raise_freed();
+      return fb_raise_freed();
     if (fb_enter_value(rec, s->residuals[i], type, NULL, &slot) < 0 ||
         fb_call_word(call, s->program->residuals[i] | (uint64_t)slot << 32) < 0)
       return -1;
@@ -160,7 +153,7 @@ static int enter_segment(fb_recorder *rec, fb_segment *s) {
   if (status < 0)
     return -1;
   if (s->freed != freed) /* by another thread, in between */
-    return raise_freed();
+    return fb_raise_freed();
   fb_import made;
   if (fb_grow((void **)&rec->imports, &rec->cap_imports, rec->n_imports + 1, sizeof *rec->imports) < 0 ||
       new_import(s, &made) < 0)
@@ -250,7 +243,7 @@ static int link_needed(fb_recorder *rec, fb_segment *s, uint32_t slot) {
 /* The recorder is held. */
 static int import_slot(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t *imported) {
   if (s == fb_segment_lost())
-    return raise_freed();
+    return fb_raise_freed();
   if (Py_EnterRecursiveCall(" while importing gradient history"))
     return -1;
   int status = fb_import_of(rec, s) ? 0 : enter_segment(rec, s);

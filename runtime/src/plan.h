@@ -54,6 +54,9 @@ typedef struct {
   fb_turns turns;
 } fb_execution;
 
+/* Writes the operands of a step, of these sizes, into the run's notes. */
+fb_status fb_write_note(const fb_execution *e, const fb_step *step, const int64_t *sizes);
+
 /* Which device a ref is of: 0 is the CPU. */
 static inline int32_t fb_ref_device(const fb_plan_spec *spec, const fb_ref *ref) {
   if (spec->n_devices == 0)

@@ -1,10 +1,6 @@
 /* Running a plan: reserve all memory, run the steps that may fail, then commit. */
-#ifndef _GNU_SOURCE /* C++ compilers define it */
-#define _GNU_SOURCE
-#endif
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "plan.h"
 
@@ -56,60 +52,13 @@ static void run_shared(fb_execution *e, fb_call call, int64_t n, int64_t grain) 
   fb_parallel_for_within(n, grain, run_chunks, &call, e->threads);
 }
 
-/* ---- notes --------------------------------------------------------------------------------------------- */
-
-void fb_notes_free(fb_notes *notes) {
-  free(notes->data);
-  *notes = (fb_notes){0};
-}
-
-static char *append(char *to, const void *data, size_t bytes) {
-  if (bytes > 0)
-    memcpy(to, data, bytes);
-  return to + bytes;
-}
-
-static fb_status reserve_note(fb_notes *notes, const fb_step *step, const int64_t *sizes) {
-  size_t more = sizeof(int64_t);
-  for (int32_t i = 0; i < step->n_refs; i++)
-    more += sizeof(int64_t) + (size_t)sizes[i];
-  if (notes->bytes + more <= notes->capacity)
-    return FB_OK;
-  size_t capacity = 2 * notes->capacity + more;
-  char *grown = (char *)realloc(notes->data, capacity);
-  if (grown == NULL)
-    return fb_fail(FB_OUT_OF_MEMORY, "[callback] there is no memory for %zu bytes of values to call with. Pass less.",
-                   more);
-  notes->data = grown;
-  notes->capacity = capacity;
-  return FB_OK;
-}
-
-static fb_status write_note(fb_execution *e, const fb_step *step, const int64_t *sizes) {
-  fb_notes *notes = e->run->notes;
-  if (notes == NULL)
-    return fb_fail(FB_INVALID_ARGUMENT,
-                   "[plan] the plan calls the host, and nobody takes its notes. Pass a list for them.");
-  fb_status status = reserve_note(notes, step, sizes);
-  if (status != FB_OK)
-    return status;
-  int64_t n = step->n_refs;
-  char *to = append(notes->data + notes->bytes, &n, sizeof n);
-  for (int32_t i = 0; i < step->n_refs; i++) {
-    to = append(to, &sizes[i], sizeof sizes[i]);
-    to = append(to, e->bufs[i], (size_t)sizes[i]);
-  }
-  notes->bytes = (size_t)(to - notes->data);
-  return FB_OK;
-}
+/* ---- notes and loops ------------------------------------------------------------------------------------ */
 
 static void run_note(fb_execution *e, const fb_step *step, const int64_t *sizes) {
-  e->failure = write_note(e, step, sizes);
+  e->failure = fb_write_note(e, step, sizes);
   if (e->failure != FB_OK)
     atomic_store_explicit(&e->status, 0, memory_order_relaxed); /* stops the run */
 }
-
-/* ---- loops --------------------------------------------------------------------------------------------- */
 
 #define ASK_NS ((int64_t)100 * 1000 * 1000)
 
@@ -117,18 +66,12 @@ static _Atomic(fb_interrupt_fn) interrupt_check;
 
 void fb_set_interrupt_check(fb_interrupt_fn check) { atomic_store(&interrupt_check, check); }
 
-static int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 /* A clock is dear beside a short turn: it is read when about as many turns have gone by as take the time between two
  * questions. */
 __attribute__((cold, noinline)) static void ask(fb_execution *e) {
   fb_interrupt_fn check = atomic_load(&interrupt_check);
   fb_turns *turns = &e->turns;
-  int64_t now = now_ns(), passed = now - turns->asked_ns;
+  int64_t now = fb_now_ns(), passed = now - turns->asked_ns;
   turns->count = 0;
   if (turns->limit == 0) { /* the first turn of all */
     *turns = (fb_turns){.limit = 1, .asked_ns = now};

@@ -1,9 +1,11 @@
-/* Whole pages from the operating system, for big blocks: they go back to it at once when the cache is trimmed. */
+/* What the operating system gives: a clock; whole pages for big blocks, which go back to it at once when the cache is
+ * trimmed. */
 #ifndef _GNU_SOURCE /* C++ compilers define it */
 #define _GNU_SOURCE
 #endif
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -14,6 +16,12 @@
 
 #define HUGE_PAGE ((size_t)2 << 20)
 #define HUGE_PAGE_WORTHWHILE ((size_t)4 << 20)
+
+int64_t fb_now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
 
 static void *map(size_t bytes) {
   void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -92,23 +92,17 @@ int fb_get_num_threads(void) {
 
 /* ---- waiting ------------------------------------------------------------------------------------------- */
 
-static int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 /* Watches a word for a while; true when it came to differ from `value` (or, with `until`, to equal it). */
 static bool spin(atomic_uint *word, unsigned value, bool until) {
   int64_t patience = atomic_load_explicit(&pool.spin_ns, memory_order_relaxed);
-  int64_t deadline = patience > 0 ? now_ns() + patience : 0;
+  int64_t deadline = patience > 0 ? fb_now_ns() + patience : 0;
   do
     for (int i = 0; i < 32; i++) {
       if ((atomic_load_explicit(word, memory_order_acquire) == value) == until)
         return true;
       fb_pause();
     }
-  while (patience > 0 && now_ns() < deadline);
+  while (patience > 0 && fb_now_ns() < deadline);
   return false;
 }
 
