@@ -246,15 +246,10 @@ def looks(seed: int, share: float, library: types.ModuleType) -> Callable[[dict[
     return look
 
 
-def difference(found: tuple, expected: tuple, by_threads: bool = False) -> str | None:
-    """Where two runs of a program differ, if they do: in a line's outcome, or in a bit that can be seen at the end.
-
-    `by_threads`: a gradient may be refused in one of them, for a value that another thread has overwritten.
-    """
+def difference(found: tuple, expected: tuple) -> str | None:
+    """Where two runs of a program differ, if they do: in a line's outcome, or in a bit that can be seen at the end."""
     for (line, a), (_, b) in zip(found[0], expected[0], strict=True):
         if a != b:
-            if by_threads and "RuntimeError" in (a, b):
-                return None
             return f"`{line}` gives {a or 'no error'} instead of {b or 'none'}"
     return random_training.difference(found[1], expected[1], 0.0)
 

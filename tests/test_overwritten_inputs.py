@@ -5,6 +5,8 @@ Each program is run with looks at every choice of its places, and, where PyTorch
 
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial, wraps
 
 import flambeau as fb
 import pytest
@@ -316,13 +318,45 @@ def outcome(name, T, places=()):
         return REFUSED
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_refused_wherever_it_was_looked_at(name):
+def in_the_mode_of_the_caller(method):
+    """A method whose calls may be handed to other threads."""
+
+    @wraps(method)
+    def call(enabled, *args, **kwargs):
+        with fb.set_grad_enabled(enabled):
+            return method(*args, **kwargs)
+
+    return call
+
+
+@pytest.fixture
+def writes_elsewhere(monkeypatch):
+    """Every call in place is made by another thread."""
+    with ThreadPoolExecutor(1) as other:
+        for name in ("mul_", "add_", "copy_", "zero_", "logical_not_"):
+            run = partial(other.submit, in_the_mode_of_the_caller(getattr(fb.Tensor, name)))
+            monkeypatch.setattr(
+                fb.Tensor, name, lambda *args, run=run, **kwargs: run(fb.is_grad_enabled(), *args, **kwargs).result()
+            )
+        yield
+
+
+def check_wherever_it_is_looked_at(name):
     expected = REFUSED if PROGRAMS[name].__doc__ == REFUSED else outcome(name, fb)
     choices = [p for k in range(5) for p in itertools.combinations(range(4), k)]
     with fb.compiler_options(mode="off"):
         for places in choices if rounds(0, 1, 1) else [(), *choices[1:5], (0, 1), (0, 2), (1, 2), (0, 1, 2, 3)]:
             assert outcome(name, fb, places) == expected, places
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_refused_wherever_it_was_looked_at(name):
+    check_wherever_it_is_looked_at(name)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_refused_also_where_another_thread_has_written(name, writes_elsewhere):
+    check_wherever_it_is_looked_at(name)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

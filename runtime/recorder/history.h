@@ -10,12 +10,6 @@ typedef struct fb_mark {
   PyObject *object;
 } fb_mark;
 
-/* A value that a gradient may read: the cell that slot `slot` went to, and how often that had been written by then. */
-typedef struct {
-  fb_watch *watch;
-  uint32_t slot, writes, aside;
-} fb_watched;
-
 /* A flushed trace that live cells' histories need. Traces of several threads may import it at the same time. */
 struct fb_segment {
   PyObject_HEAD fb_recorder *home;
@@ -62,10 +56,15 @@ static inline void fb_segment_release(fb_segment *s) { Py_DECREF((PyObject *)s);
 
 void fb_watch_release(fb_watch *w);
 int fb_watch_note(fb_recorder *rec, fb_watch *w, bool detached, uint32_t slot); /* its cell gets slot `slot` */
+/* The value of `c` is about to be overwritten by the trace of `writer`: those of others that have read it hear of it.
+ */
+int fb_watch_readers(const fb_recorder *writer, fb_cell *c);
 int fb_segment_watch(fb_segment *s, const fb_recorder *rec, const fb_program *p);
 void fb_segment_unwatch(fb_segment *s);
-/* Those that have been overwritten since, as slots from `base` on; `aside`: only through aliases without history. */
-uint32_t fb_segment_writes(const fb_segment *s, bool aside, uint32_t base, uint64_t *words);
+/* Those of `n` that have been overwritten since, as slots from `base` on; `aside`: only through aliases without
+ * history.
+ */
+uint32_t fb_watched_writes(const fb_watched *watched, uint32_t n, bool aside, uint32_t base, uint64_t *words);
 
 fb_segment *fb_segments(void);
 int fb_raise_freed(void); /* -1, and the error for going through a history that a backward has used up */

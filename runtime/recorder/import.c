@@ -20,25 +20,31 @@ static int add_link(fb_recorder *rec, uint32_t from, uint32_t to) {
   return add_mark(rec, FB_LINK, words, 2);
 }
 
-static int add_written(fb_recorder *rec, const fb_import *import, bool aside, uint64_t *words) {
+static int add_written(fb_recorder *rec, const fb_watched *watched, uint32_t n, bool aside, uint32_t base,
+                       uint64_t *words) {
   words[0] = FB_H_MODIFIED | (uint64_t)aside << 32;
-  uint32_t n = fb_segment_writes(import->segment, aside, import->base, words + 1);
-  return n && add_mark(rec, FB_MODIFIED, words, n + 1) < 0 ? -1 : (int)n;
+  n = fb_watched_writes(watched, n, aside, base, words + 1);
+  return n ? add_mark(rec, FB_MODIFIED, words, n + 1) : 0;
 }
 
-/* Which tensors of the segment have been written since: their old values may not be differentiated through. */
-static int add_modified(fb_recorder *rec, fb_import *import) {
-  const fb_segment *s = import->segment;
-  uint64_t *words = PyMem_Malloc((s->n_watched + (size_t)1) * sizeof *words);
+/* Which of these tensors have been written since: their old values may not be differentiated through. `told`: how many
+ * the trace knows of. */
+static int add_modified(fb_recorder *rec, const fb_watched *watched, uint32_t n, uint32_t base, uint32_t *told) {
+  uint64_t *words = PyMem_Malloc((n + (size_t)1) * sizeof *words);
   if (!words)
     return PyErr_NoMemory(), -1;
-  int n = fb_segment_writes(s, false, 0, words) + fb_segment_writes(s, true, 0, words);
+  uint32_t found = fb_watched_writes(watched, n, false, 0, words) + fb_watched_writes(watched, n, true, 0, words);
   int status = 0;
-  for (int aside = 0; status >= 0 && (uint32_t)n != import->n_written && aside < 2; aside++)
-    status = add_written(rec, import, aside, words);
-  import->n_written = (uint32_t)n;
+  for (int aside = 0; status == 0 && found != *told && aside < 2; aside++)
+    status = add_written(rec, watched, n, aside, base, words);
+  *told = found;
   PyMem_Free(words);
-  return status < 0 ? -1 : 0;
+  return status;
+}
+
+static int tell_modified(fb_recorder *rec, fb_import *import) {
+  const fb_segment *s = import->segment;
+  return add_modified(rec, s->watched, s->n_watched, import->base, &import->n_written);
 }
 
 /* The history of these slots is used up: an entry as of a backward without results. */
@@ -162,7 +168,7 @@ static int enter_segment(fb_recorder *rec, fb_segment *s) {
   fb_segment_hold(s);
   rec->imports[rec->n_imports++] = made;
   fb_import *import = &rec->imports[rec->n_imports - 1];
-  if (fb_import_put(rec, s, rec->n_imports - 1) < 0 || add_modified(rec, import) < 0)
+  if (fb_import_put(rec, s, rec->n_imports - 1) < 0 || tell_modified(rec, import) < 0)
     return -1;
   import->ends = s->ends;
   return fb_add_freed(rec, s->ended, s->n_ended, base);
@@ -184,9 +190,11 @@ static int add_ended(fb_recorder *rec, fb_import *import) {
 }
 
 int fb_imports_refresh(fb_recorder *rec) {
+  if (FB_UNLIKELY(rec->n_overtaken) && add_modified(rec, rec->overtaken, rec->n_overtaken, 0, &rec->n_written) < 0)
+    return -1;
   for (uint32_t i = 0; i < rec->n_imports; i++) {
     fb_import *import = &rec->imports[i];
-    if ((import->ends != import->segment->ends && add_ended(rec, import) < 0) || add_modified(rec, import) < 0)
+    if ((import->ends != import->segment->ends && add_ended(rec, import) < 0) || tell_modified(rec, import) < 0)
       return -1;
   }
   return 0;

@@ -153,6 +153,8 @@ static FB_NOINLINE void take_cell(fb_recorder *rec, fb_cell *c) {
 FB_HOT int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *type) {
   fb_cell *c = t->cell;
   bool differentiable = rec->mode & 1 && !(t->view && t->view->detached);
+  if (FB_UNLIKELY(c->placed || c->epoch != rec->id) && fb_watch_readers(rec, c) < 0)
+    return -1;
   if (FB_UNLIKELY(rec->capture != NULL) && fb_capture_write(rec, t) < 0)
     return -1;
   if (FB_UNLIKELY(c->epoch != rec->id))

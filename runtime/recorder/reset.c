@@ -59,6 +59,9 @@ void fb_recorder_reset(fb_recorder *rec) {
   }
   rec->n_leaves = rec->n_locs = rec->n_backwards = rec->n_entered = 0;
   fb_places_clear(&rec->places);
+  while (rec->n_overtaken)
+    fb_watch_release(rec->overtaken[--rec->n_overtaken].watch);
+  rec->n_written = 0;
   fb_trie_limit();
   fb_undo_forget(rec);
   PyObject *exported = rec->exported, *notes = rec->notes;

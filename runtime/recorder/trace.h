@@ -24,6 +24,12 @@ typedef struct {
   uint32_t history; /* (of the current trace) where that history was imported to, or FB_NO_SLOT */
 } fb_origin;
 
+/* A value that a gradient may read: the cell that slot `slot` went to, and how often that had been written by then. */
+typedef struct {
+  fb_watch *watch;
+  uint32_t slot, writes, aside;
+} fb_watched;
+
 /* Where the current trace has something that another thread's trace has, too. A cell: as its own fields of these names,
  * while its version is this; an anchor: its slot, data (`use`) and index (`history`); a segment: which import (`slot`).
  */
@@ -111,6 +117,9 @@ struct fb_recorder {
   fb_undo *undos; /* the latest last */
   uint32_t n_undos, cap_undos;
   fb_places places;
+  fb_watched *overtaken; /* inputs whose tensors other traces have written since */
+  uint32_t n_overtaken, cap_overtaken;
+  uint32_t n_written;              /* of them, when the trace was last told so */
   uint32_t calls_left, look_again; /* until the trace is cut where the program repeats; see fb_note_repetition */
   size_t held_bytes;               /* inputs that only the trace keeps alive */
   /* Its export up to a depth, and what Python code has worked out about it; or NULL. */

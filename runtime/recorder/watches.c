@@ -20,13 +20,40 @@ static fb_watch *watch_of(fb_cell *c) {
   return c->watch ? c->watch : (fb_watch *)PyErr_NoMemory();
 }
 
-static int add(fb_segment *s, uint32_t *room, fb_watched watched) {
-  if (fb_grow((void **)&s->watched, room, s->n_watched + 1, sizeof *s->watched) < 0)
+static int add(fb_watched **list, uint32_t *n, uint32_t *cap, fb_watched watched) {
+  if (fb_grow((void **)list, cap, *n + 1, sizeof watched) < 0)
     return -1;
   watched.watch->refs++;
-  s->watched[s->n_watched++] = watched;
+  (*list)[(*n)++] = watched;
   return 0;
 }
+
+static int add_to_segment(fb_segment *s, uint32_t *room, fb_watched watched) {
+  return add(&s->watched, &s->n_watched, room, watched);
+}
+
+/* ---- by other traces, while the one that has read it waits ----------------------------------------------- */
+
+static int overtake(fb_recorder *reader, fb_cell *c, uint32_t input) {
+  if (input == FB_NO_SLOT || !(reader->n_leaves || reader->n_origins)) /* nothing that it computes has a gradient */
+    return 0;
+  const fb_watch *w = watch_of(c);
+  return w ? add(&reader->overtaken, &reader->n_overtaken, &reader->cap_overtaken,
+                 (fb_watched){c->watch, reader->inputs[input].slot, w->writes, w->aside})
+           : -1;
+}
+
+int fb_watch_readers(const fb_recorder *writer, fb_cell *c) {
+  fb_place place;
+  if (c->epoch != writer->id && fb_is_live(c->home, c->epoch) && overtake(c->home, c, c->input) < 0)
+    return -1;
+  for (fb_recorder *r = c->placed ? fb_recorders() : NULL; r; r = r->next)
+    if (r->id != c->epoch && r != writer && fb_cell_find(r, c, &place) && overtake(r, c, place.input) < 0)
+      return -1;
+  return 0;
+}
+
+/* ---- since the trace has run ----------------------------------------------------------------------------- */
 
 /* The cell whose value, from before the trace or of it, slot `slot` is; NULL: none any more. */
 static fb_cell *holder_of(const fb_recorder *rec, uint32_t slot) {
@@ -44,19 +71,30 @@ static fb_cell *holder_of(const fb_recorder *rec, uint32_t slot) {
   return c && !c->shared ? c : NULL;
 }
 
-/* A cell whose value the trace has read or made. That of one that has been overwritten in the trace is known there; by
- * another thread: it counts as written from the start. */
+/* A cell whose value the trace has read or made. That of one that has been overwritten in the trace is known there. */
 static int watch_slot(fb_segment *s, uint32_t *room, const fb_recorder *rec, uint32_t slot) {
   fb_cell *c = holder_of(rec, slot);
   fb_place place = {.slot = slot, .use = FB_NO_SLOT};
-  bool current = c && fb_cell_find(rec, c, &place);
-  if (!c || (current && place.slot != slot))
+  if (!c || !fb_cell_find(rec, c, &place) || place.slot != slot)
     return 0;
   const fb_watch *w = watch_of(c);
   if (!w)
     return -1;
-  slot = current && place.use != FB_NO_SLOT ? place.use : slot;
-  return add(s, room, (fb_watched){c->watch, slot, w->writes - !current, w->aside});
+  return add_to_segment(s, room,
+                        (fb_watched){c->watch, place.use == FB_NO_SLOT ? slot : place.use, w->writes, w->aside});
+}
+
+/* Those of `n` that the program's gradients read. */
+static int take_watched(fb_segment *s, uint32_t *room, const fb_program *p, const fb_watched *watched, uint32_t n,
+                        uint32_t base) {
+  int status = 0;
+  for (uint32_t i = 0; status == 0 && i < n; i++) {
+    fb_watched one = watched[i];
+    one.slot += base;
+    if (fb_contains(p->watched, p->n_watched, one.slot))
+      status = add_to_segment(s, room, one);
+  }
+  return status;
 }
 
 int fb_segment_watch(fb_segment *s, const fb_recorder *rec, const fb_program *p) {
@@ -64,14 +102,11 @@ int fb_segment_watch(fb_segment *s, const fb_recorder *rec, const fb_program *p)
   int status = 0;
   for (uint32_t i = 0; status == 0 && i < p->n_watched; i++)
     status = watch_slot(s, &room, rec, p->watched[i]);
-  for (uint32_t k = 0; p->n_watched && k < rec->n_imports; k++) {
+  if (status == 0)
+    status = take_watched(s, &room, p, rec->overtaken, rec->n_overtaken, 0);
+  for (uint32_t k = 0; status == 0 && p->n_watched && k < rec->n_imports; k++) {
     const fb_import *in = &rec->imports[k];
-    for (uint32_t i = 0; status == 0 && i < in->segment->n_watched; i++) {
-      fb_watched watched = in->segment->watched[i];
-      watched.slot += in->base;
-      if (fb_contains(p->watched, p->n_watched, watched.slot))
-        status = add(s, &room, watched);
-    }
+    status = take_watched(s, &room, p, in->segment->watched, in->segment->n_watched, in->base);
   }
   return status;
 }
@@ -82,13 +117,13 @@ void fb_segment_unwatch(fb_segment *s) {
   PyMem_Free(s->watched);
 }
 
-uint32_t fb_segment_writes(const fb_segment *s, bool aside, uint32_t base, uint64_t *words) {
-  uint32_t n = 0;
-  for (uint32_t i = 0; i < s->n_watched; i++) {
-    const fb_watched *w = &s->watched[i];
+uint32_t fb_watched_writes(const fb_watched *watched, uint32_t n, bool aside, uint32_t base, uint64_t *words) {
+  uint32_t found = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    const fb_watched *w = &watched[i];
     bool written = w->watch->writes != w->writes;
     if (aside ? !written && w->watch->aside != w->aside : written)
-      words[n++] = base + w->slot;
+      words[found++] = base + w->slot;
   }
-  return n;
+  return found;
 }
