@@ -690,13 +690,14 @@ _READERS: dict[int, Callable[[Any, Any], Int]] = {
 }
 
 
-def solved(equations: Sequence[Size], n: int) -> list[Int]:
+def solved(equations: Sequence[Size], n: int, before: Sequence[Int] = ()) -> list[Int]:
     """What each of `n` symbols is where all the sizes in `equations` are 0: itself, a constant, or made of others.
+    `before` is the answer for the first symbols and earlier equations, which is gone on from.
 
     Equations that no symbol can be taken out of are left out, so the result may say less than they do, never something
     else.
     """
-    found: list[Int] = [symbol(i) for i in range(n)]
+    found: list[Int] = [*before, *(symbol(i) for i in range(len(before), n))]
     for equation in equations:
         zero = substitute(equation, found)
         answer = solve(zero) if isinstance(zero, Size) else None

@@ -125,11 +125,11 @@ class Assembly:
         self._facts = Facts()
         self.extend(export)
 
-    def extend(self, export: Sequence[tuple]) -> None:
-        """Read the entries of the export that are new."""
+    def extend(self, export: Sequence[tuple], sizes: Sequence[Int] | None = None) -> None:
+        """Read the entries of the export that are new; with `sizes[i]` for symbol i, if given."""
         new = export[self.n_read :]
         self.n_read += len(new)
-        self._entries(new, 0, {})
+        self._entries(new if sizes is None else translated(new, sizes), 0, {})
 
     @contextmanager
     def scratch(self) -> Iterator[Graph]:

@@ -8,6 +8,7 @@ Nothing here runs when a recording is seen again. Next: `engine.py`, `dialects/s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -153,33 +154,71 @@ def _replaced(x: Any, sizes: Iterator[Int]) -> Any:
 # ---- whole traces ---------------------------------------------------------------------------------------------
 
 
+class _Reading:
+    """The current trace as it is read along with its recording: each entry once, however often it is looked at, unless an
+    equation says more of the symbols of what was read before.
+
+    sizes       what is put in the place of symbol i
+    zeros       how many of the assembly's zeros these follow from; `n_states` how many states of the trace
+    """
+
+    def __init__(self) -> None:
+        self.assembly = Assembly(())
+        self.sizes: list[Int] = []
+        self.n_states = self.n_zeros = 0
+
+    def extend(self, export: Sequence[tuple], values: Sequence[int], sizes: list[Int]) -> None:
+        """Go on to the end of the export."""
+        if _forms(sizes[: len(self.sizes)]) != _forms(self.sizes):
+            self.assembly, self.n_zeros = Assembly(()), 0
+        self.sizes = sizes
+        self.assembly.graph.sizes = tuple(values)
+        as_is = _forms(sizes) == _forms([symbol(i) for i in range(len(sizes))])
+        self.assembly.extend(export, None if as_is else sizes)
+
+    def solve(self, export: Sequence[tuple], values: Sequence[int]) -> None:
+        """Go on to the end of the export, with what the trace's guards say of its symbols put in their place."""
+        zeros: list[Size] = []
+        if values:
+            self.n_states, equations = recorder.trace_equations(self.n_states)
+            zeros = _zeros(equations)
+        self.extend(export, values, solved(zeros, len(values), self.sizes))
+        while len(self.assembly.zeros) > self.n_zeros:
+            zeros = self.assembly.zeros[self.n_zeros :]
+            self.n_zeros = len(self.assembly.zeros)
+            self.extend(export, values, solved(zeros, len(values), self.sizes))
+
+
+def _forms(sizes: Sequence[Int]) -> list:
+    """Equal for the same expressions; to compare sizes would ask whether their values are equal."""
+    return [s.terms if isinstance(s, Size) else s for s in sizes]
+
+
 def assembled(export: Sequence[tuple]) -> Assembly:
     """The current trace, with what its guards say of its symbols put in their place."""
     values = recorder.trace_sizes()
-    if not values:
-        return _as_recorded(export)
-    zeros = _zeros(recorder.trace_equations())
-    asm = Assembly(translated(export, solved(zeros, len(values))), values)
-    while asm.zeros:
-        found = solved(zeros := zeros + asm.zeros, len(values))
-        before, asm = asm, Assembly(translated(export, found), values)
-        if len(asm.zeros) >= len(before.zeros):
-            return asm  # what is left says nothing about a single symbol
-    return asm
-
-
-def _as_recorded(export: Sequence[tuple]) -> Assembly:
-    """The assembly that goes along with the current trace: each entry is read once, however often it is looked at."""
-    notes = recorder.trace_notes()
-    asm = notes.pop("assembly", None) or Assembly(())
-    asm.extend(export)
-    notes["assembly"] = asm  # not if reading it was cut short
-    return asm
+    with _reading("solved") as reading:
+        reading.solve(export, values)
+    return reading.assembly
 
 
 def assembled_as_is(export: Sequence[tuple]) -> Assembly:
     """The current trace with the values of its symbols."""
-    return _as_recorded(export) if not recorder.trace_sizes() else Assembly(bound(export))
+    values = recorder.trace_sizes()
+    if not values:
+        return assembled(export)
+    with _reading("bound") as reading:
+        reading.extend(export, values, list(values))
+    return reading.assembly
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[_Reading]:
+    """A reading of the current trace, to go on with."""
+    notes = recorder.trace_notes()
+    reading = notes.pop(name, None) or _Reading()
+    yield reading
+    notes[name] = reading  # not if it was cut short
 
 
 def bound(export: Sequence[tuple]) -> Sequence[tuple]:
@@ -211,7 +250,7 @@ def answered(export: Sequence[tuple], ask: Callable[[Assembly], tuple]) -> tuple
             answer = ask(assembled(export))
         return (*answer, programs_of(asked))
     except Exception:
-        answer = ask(Assembly(bound(export)))
+        answer = ask(assembled_as_is(export))
         if strict():
             raise
         asked = Scope(values)

@@ -128,8 +128,8 @@ is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
   write to it any more (`owners.c`); `stats()["copied"]` are the bytes copied because of it
 - `backward(tensor, gradient=None, retain_graph=False, leaves_hint=None, flags=0)`,
   `grad_entry(outputs, inputs, grad_outputs=None, flags=0) -> tuple of Tensor or None`
-- `trace_sizes()`: the values of the symbols of the current trace; `trace_equations()`: programs of what is 0 because
-  of its guards, and for imported traces (what their symbols are here, their list)
+- `trace_sizes()`: the values of the symbols of the current trace; `trace_equations(start) -> (n, list)`: programs of what is 0
+  because of its guards, and for imported traces (what their symbols are here, their list): of the states from `start` to n
 - `trace_notes()`: a dict that lives as long as the current trace, for what is worked out about it
 - for recording gradients op by op: `trace_export()`, `trace_scalars() -> {slot: number}`, `trace_scalar(slot)`,
   `trace_leaves() -> [(slot, object with grad)]`, `slot_for_tensor(tensor)`,

@@ -26,10 +26,10 @@ def one_trace():
 # ---- programs: each returns what makes one more round -------------------------------------------------------------------
 
 
-def micro_batches():
+def micro_batches(size=2):
     fb.manual_seed(0)
     model = fb.nn.Sequential(fb.nn.Linear(3, 4), fb.nn.ReLU(), fb.nn.Linear(4, 1))
-    x = fb.randn(2, 3)
+    x = fb.randn(size, 3)
 
     def step():
         model(x).square().mean().backward()
@@ -37,19 +37,19 @@ def micro_batches():
     return step, lambda: [p.grad for p in model.parameters()]
 
 
-def rows_of_a_hessian():
-    x = fb.arange(4.0).requires_grad_()
+def rows_of_a_hessian(size=4):
+    x = fb.arange(float(size)).requires_grad_()
     (g,) = fb.autograd.grad((x.sin() * x).sum() ** 2, x, create_graph=True)
     found = []
 
     def step():
-        found.append(fb.autograd.grad(g[len(found) % 4], x, retain_graph=True)[0])
+        found.append(fb.autograd.grad(g[len(found) % size], x, retain_graph=True)[0])
 
     return step, lambda: found
 
 
-def losses_differentiated_three_times():
-    x = fb.arange(1.0, 4.0).requires_grad_()
+def losses_differentiated_three_times(size=3):
+    x = fb.arange(1.0, 1.0 + size).requires_grad_()
     found = []
 
     def step():
@@ -62,12 +62,12 @@ def losses_differentiated_three_times():
     return step, lambda: found
 
 
-def penalty():
+def penalty(size=2):
     fb.manual_seed(1)
     w = fb.randn(6, 1).requires_grad_()
 
     def step():
-        x = fb.randn(2, 6, requires_grad=True)
+        x = fb.randn(size, 6, requires_grad=True)
         (gx,) = fb.autograd.grad((x @ w).tanh().norm(), [x], create_graph=True)
         w.grad = None
         gx.norm().backward()
@@ -77,9 +77,9 @@ def penalty():
     return step, lambda: [w.detach()]
 
 
-def hooks(create_graph=False):
+def hooks(size=2, create_graph=False):
     w = fb.arange(6.0).reshape(2, 3).clone().requires_grad_()
-    x = fb.ones(2, 2)
+    x = fb.ones(size, 2)
 
     def step():
         h = x @ w
@@ -91,12 +91,12 @@ def hooks(create_graph=False):
     return step, lambda: [] if create_graph else [w.grad]
 
 
-def hooks_and_graphs():
-    return hooks(create_graph=True)
+def hooks_and_graphs(size=2):
+    return hooks(size, create_graph=True)
 
 
-def hooks_on_views():
-    w = fb.arange(6.0).reshape(2, 3).clone().requires_grad_()
+def hooks_on_views(size=2):
+    w = fb.arange(3.0 * size).reshape(size, 3).clone().requires_grad_()
 
     def step():
         h = (w * w)[0]
@@ -116,11 +116,17 @@ PROGRAMS = [
 ]
 
 
-def work(program, n):
-    """The calls of Python and C functions in n rounds that have not been recorded before, in one trace."""
-    step, results = program()
+def work(program, n, sizes=()):
+    """The calls of Python and C functions in n rounds that have not been recorded before, in one trace. If `sizes` are given, the
+    last one is a symbol there: it has been all of them before."""
+    recorder.clear()
+    for size in sizes[:-1]:
+        step, _ = program(size)
+        with one_trace():
+            step()
+            recorder.flush()
+    step, results = program(*sizes[-1:])
     with one_trace():
-        recorder.clear()
         count = calls(lambda: [step() for _ in range(n)])
         values = [t.numpy() for t in results()]
     return count, values
@@ -130,6 +136,14 @@ def work(program, n):
 def test_recording_and_differentiating_is_linear(program):
     work(program, 2)  # what is remembered by types is known from here on
     first, second, third = (work(program, n)[0] for n in (6, 12, 24))
+    assert third - second <= 1.15 * 2 * (second - first)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
+def test_so_it_is_where_sizes_have_become_symbols(program):
+    sizes = 5, 6, 7
+    work(program, 2, sizes)
+    first, second, third = (work(program, n, sizes)[0] for n in (6, 12, 24))
     assert third - second <= 1.15 * 2 * (second - first)
 
 

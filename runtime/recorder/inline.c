@@ -62,7 +62,7 @@ PyObject *fb_py_trace_sizes(PyObject *module, PyObject *unused) {
   return fb_symbol_tuple(rec->symbols, rec->state->n_symbols);
 }
 
-static PyObject *equations(const fb_node *state);
+static PyObject *equations(const fb_node *state, uint32_t from);
 
 static int add_equations(PyObject *list, const fb_node *n) {
   int status = 0;
@@ -75,26 +75,33 @@ static int add_equations(PyObject *list, const fb_node *n) {
   }
   if (status < 0 || n->kind != FB_SEGMENT || !n->sized->exprs)
     return status;
-  PyObject *inner = equations(n->imported), *item = inner ? PyTuple_Pack(2, n->sized->exprs, inner) : NULL;
+  PyObject *inner = equations(n->imported, 0), *item = inner ? PyTuple_Pack(2, n->sized->exprs, inner) : NULL;
   status = item ? PyList_Append(list, item) : -1;
   Py_XDECREF(item);
   Py_XDECREF(inner);
   return status;
 }
 
-static PyObject *equations(const fb_node *state) {
+/* Of the states behind the first `from`, in the order of recording. */
+static PyObject *equations(const fb_node *state, uint32_t from) {
   PyObject *list = PyList_New(0);
-  for (const fb_node *n = state; list && n->depth; n = n->parent)
+  for (const fb_node *n = state; list && n->depth > from; n = n->parent)
     if (n->sized && add_equations(list, n) < 0)
       Py_CLEAR(list);
+  if (list && PyList_Reverse(list) < 0)
+    Py_CLEAR(list);
   return list;
 }
 
-/* What is 0 because the current trace has come here: programs of sizes, and of imported traces (what their symbols are
- * in this one, their list). */
-PyObject *fb_py_trace_equations(PyObject *module, PyObject *unused) {
-  (void)module, (void)unused;
-  return equations(fb_subject()->state);
+/* (how many states the current trace has come through, what is 0 because of those behind the first `from`): programs of
+ * sizes, and of imported traces (what their symbols are in this one, their list). */
+PyObject *fb_py_trace_equations(PyObject *module, PyObject *number) {
+  (void)module;
+  unsigned long from = PyLong_AsUnsignedLong(number);
+  if (PyErr_Occurred())
+    return NULL;
+  const fb_node *state = fb_subject()->state;
+  return Py_BuildValue("(IN)", state->depth, equations(state, (uint32_t)from));
 }
 
 /* {slot: number} of the scalars that entered the current trace. */
