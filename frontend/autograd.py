@@ -1,7 +1,7 @@
 """Reverse mode as users see it: `backward`, `grad`, grad modes, tensor hooks.
 
 In: tensors with history. Out: gradients. Without hooks or `create_graph` a backward is one recorded entry whose
-expansion comes from `programs.expand_backward`, on a miss only; with them `inline.py` records every op of the gradient as
+expansion comes from `expansions.expand_backward`, on a miss only; with them `inline.py` records every op of the gradient as
 it goes. Both call the same `dialects/autodiff.vjp`.
 """
 
@@ -12,7 +12,7 @@ from functools import partial, wraps
 from typing import Any, Self
 
 from flambeau import border as _border
-from flambeau import inline, programs, tensor_hooks
+from flambeau import expansions, inline, tensor_hooks
 from flambeau import missing as _missing
 from flambeau.declarations import Unsampled, declare, declared
 from flambeau.dialects.dtypes import DType
@@ -177,7 +177,7 @@ def _joined(outs: list[Tensor], given: list[Tensor | None]) -> Tensor:
                 f"[backward] a tensor of shape {t.shape} does not require grad and has no gradient history. "
                 "Compute it from tensors that require grad, while gradients are enabled."
             )
-        programs.check_seed("backward", aval_of(t), None if g is None else aval_of(g))
+        expansions.check_seed("backward", aval_of(t), None if g is None else aval_of(g))
     weights = tuple(i for i, g in enumerate(given) if g is not None)
     with enable_grad():
         return _weighted(outs, [g.detach() for g in given if g is not None], weights)

@@ -1,11 +1,11 @@
 """Wires the recorder to the frontend: importing this module makes tensors work.
 
-In: the hooks of `engine.py` and `programs.py`. Out: nothing. Next: `engine.py`.
+In: the hooks of `engine.py`, `programs.py` and `expansions.py`. Out: nothing. Next: `engine.py`.
 """
 
 from __future__ import annotations
 
-from flambeau import engine, host, layout, programs, sizing
+from flambeau import engine, expansions, host, layout, programs, sizing
 from flambeau.border import told
 from flambeau.runtime import recorder
 
@@ -14,8 +14,8 @@ recorder.set_hooks(
     expand_sized=told("record", sizing.expand_sized),
     fit_sizes=told("record", sizing.fit_sizes),
     build_program=told("compile", programs.build_program),
-    expand_backward=told("backward", programs.expand_backward),
-    expand_grad=told("grad", programs.expand_grad),
+    expand_backward=told("backward", expansions.expand_backward),
+    expand_grad=told("grad", expansions.expand_grad),
     read_view=told("view", programs.read_view),
     replay=told("replay", programs.replay),
     view_layout=told("view", layout.layout_of),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from flambeau import programs, regions, tensor_hooks
+from flambeau import expansions, regions, tensor_hooks
 from flambeau.assembly import Assembly
 from flambeau.dialects import autodiff
 from flambeau.dialects.aval import CPU, Aval
@@ -151,11 +151,12 @@ class _Tape:
         has no slots in hand, so the hooks that it calls may do anything."""
         wanted = [*wrt, *passed]
         read = autodiff.readers(self.graph, list(seeds), wanted)
-        programs.check_alive(self.name, self.asm, read)
-        programs.check_unmodified(self.name, self.asm, read)
+        expansions.check_alive(self.name, self.asm, read)
+        expansions.check_unmodified(self.name, self.asm, read)
         forward = self.tensors(list(read))
         if not retain_graph:
-            recorder.free_history(programs.used_up(self.asm, self.graph, seeds, wrt, passed))
+            passed_by = expansions.between(self.graph, seeds, wrt, passed)
+            recorder.free_history(expansions.slots_of(self.asm, passed_by))
         return partial(autodiff.vjp, self.builder, self.graph, forward, seeds, wanted, self._hooks_by_value())
 
     def _met(self, marked: Sequence[tuple[int, tensor_hooks.Hook]]) -> list[tuple[int, tensor_hooks.Hook]]:
@@ -205,7 +206,7 @@ def _run_hooks(hooks: Sequence[tensor_hooks.Hook], ct: Value) -> Value:
 def _seed(tape: _Tape, tensor: Tensor, gradient: Tensor | None) -> Value:
     output = tape.builder.value(tensor)
     ct = None if gradient is None else tape.builder.value(gradient)
-    programs.check_seed(tape.name, output.aval, None if ct is None else ct.aval)
+    expansions.check_seed(tape.name, output.aval, None if ct is None else ct.aval)
     return output.like(1) if ct is None else ct
 
 
@@ -242,7 +243,7 @@ def _prepared(
     thread may run it meanwhile. May be called anew."""
     tape = _Tape(name, outputs, inputs or ())
     if any(root.slot in tape.asm.facts.freed for root in tape.roots):
-        raise programs.freed_graph(name)
+        raise expansions.freed_graph(name)
     seeds: dict[int, Value] = {}
     for t, root, gradient in zip(outputs, tape.roots, gradients, strict=True):
         value, ct = tape.value_at(root), _seed(tape, t, gradient)

@@ -1,35 +1,34 @@
-"""Programs for traces, and backward expansions: the hooks that look at whole traces.
+"""Programs for traces: the hooks that look at whole traces.
 
-In: exports of traces. Out: `Program`s whose executables the compiler makes (found by name, see `COMPILER`), gradients
-as fragments, residuals to keep. Next: `assembly.py` for how traces become graphs.
+In: exports of traces. Out: `Program`s whose executables the compiler makes (found by name, see `COMPILER`), residuals to keep.
+Next: `assembly.py` for how traces become graphs, `expansions.py` for gradients.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ContextDecorator
-from typing import Any, NamedTuple
+from typing import Any
 
 from flambeau import runtime
-from flambeau.assembly import Assembly, Differentiated
+from flambeau.assembly import Assembly
 from flambeau.declarations import Unsampled, declared
 from flambeau.dialects import autodiff, effects, reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.bugs import is_internal
-from flambeau.dialects.builder import GraphBuilder, Value
-from flambeau.dialects.cost import nanoseconds
+from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.effects import Noted
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import strip
 from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size import scope
 from flambeau.dialects.verify import verify
-from flambeau.engine import START, View
+from flambeau.engine import START
 from flambeau.reach import History
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Program
-from flambeau.sizing import answered, assembled, bound
+from flambeau.sizing import assembled, bound
 
 COMPILER = "flambeau.compiler.driver"
 NO_SLOT = 2**32 - 1
@@ -284,198 +283,3 @@ def residual_slots(asm: Assembly, graph: History, needed: Sequence[int]) -> list
         elif node is not None:
             pending.extend(node.operands)
     return sorted(found)
-
-
-# ---- gradients ------------------------------------------------------------------------------------------------
-
-
-class Ref(NamedTuple):
-    """A tensor that an entry reads: a slot, the view through which it is seen, and the slots of the view's starts."""
-
-    slot: int
-    view: View | None
-    starts: tuple[int, ...]
-
-    @staticmethod
-    def of(operand: tuple | None) -> Ref | None:
-        return Ref(*operand) if operand is not None else None
-
-
-class Differentiation:
-    """Gradients over an assembled trace, collected as the fragment of a backward or grad entry.
-
-    `name` is for errors. `refs` are all tensors that the entry reads, in order: their starts are scalars of the entry.
-    `scratch` is where values are made that the trace does not have.
-    """
-
-    def __init__(self, name: str, asm: Assembly, scratch: Graph, refs: Sequence[Ref | None]) -> None:
-        self.name, self.asm, self.scratch = name, asm, scratch
-        self.b = GraphBuilder()
-        self.operands: list[int] = []
-        for ref in refs:
-            for slot in ref.starts if ref else ():
-                asm.enter_scalar(slot, "int")
-
-    def output(self, ref: Ref) -> int:
-        """The value of a tensor to differentiate, in the history graph."""
-        b = GraphBuilder(self.scratch)
-        base = b.value(self.asm.slots[ref.slot])
-        return ref.view.read(base, [b.value(self.asm.slots[s]) for s in ref.starts]).id if ref.view else base.id
-
-    def enter(self, value: int) -> Value:
-        """A value of the trace as an input of the fragment."""
-        self.operands.append(self.asm.available(value))
-        return self.b.input(self.scratch.avals[value])
-
-    def read(self, ref: Ref) -> tuple[Value, Value, list[Value]]:
-        """A tensor's value in the fragment; with its base and starts."""
-        base = self.enter(self.asm.slots[ref.slot])
-        starts = [self.enter(self.asm.slots[s]) for s in ref.starts]
-        return (ref.view.read(base, starts) if ref.view else base), base, starts
-
-    def run(self, seeds: dict[int, Value], wrt: Sequence[int]) -> list[Value | None]:
-        """The gradients of `wrt` given the cotangents of some values."""
-        self.history = History(self.asm, seeds, wrt, self.scratch.nodes)
-        read = autodiff.readers(self.history, list(seeds), wrt)
-        check_alive(self.name, self.asm, read)
-        check_unmodified(self.name, self.asm, read)
-        forward = {v: self.enter(v) for v in sorted(read)}
-        found = autodiff.vjp(self.b, self.history, forward, seeds, wrt)
-        self.b.loc = None
-        return found
-
-    def seed(self, ref: Ref, gradient: Ref | None) -> tuple[int, Value]:
-        """An output and its cotangent: the tensor given for it, or one."""
-        value = self.output(ref)
-        aval = self.scratch.avals[value]
-        ct = None if gradient is None else self.read(gradient)[0]
-        check_seed(self.name, aval, None if ct is None else ct.aval)
-        with self.b.on(aval.device):
-            return value, self.b.constant(1, aval.dtype, aval.shape) if ct is None else ct
-
-    def expansion(self, gradients: Sequence[Value | None], freed: Sequence[int]) -> tuple:
-        """The hook's answer: (payload, result types, freed slots)."""
-        self.b.graph.outputs = [g.id for g in gradients if g is not None]
-        sizes = self.asm.graph.sizes
-        cost = nanoseconds(self.b.graph.bind(sizes) if sizes else self.b.graph)
-        payload = Differentiated(self.name, self.b.graph, tuple(self.operands), tuple(freed), cost)
-        return payload, [None if g is None else (g.shape, g.dtype, False, g.aval.device) for g in gradients], freed
-
-    def used_up(self, outputs: Iterable[int], wrt: Sequence[int]) -> list[int]:
-        return used_up(self.asm, self.history, outputs, wrt)
-
-
-def used_up(
-    asm: Assembly, history: History, outputs: Iterable[int], wrt: Sequence[int], passed: Sequence[int] = ()
-) -> list[int]:
-    """The slots between the outputs and `wrt`: a backward that does not retain the graph ends their history.
-
-    Gradients also flow to the values `passed`, and on from there.
-    """
-    needs = autodiff.requires_gradient(history, [*wrt, *passed]) - set(wrt)
-    reached = set(outputs)
-    for node in reversed(history.nodes):
-        if reached.intersection(node.results):
-            reached.update(v for v in node.operands if v in needs)
-    return sorted(s for v in reached & needs for s in asm.slots_of.get(v, ()))
-
-
-def expand_backward(
-    export: Sequence[tuple], loss: tuple, gradient: tuple | None, leaves: Sequence[tuple], flags: int
-) -> tuple:
-    """Hook: the gradients of the leaves [(slot, ref of its .grad or None)], added to what they have."""
-
-    def ask(asm: Assembly) -> tuple:
-        with asm.scratch() as scratch:
-            return _backward(asm, scratch, loss, gradient, leaves, flags)
-
-    return answered(export, ask)
-
-
-def _backward(
-    asm: Assembly, scratch: Graph, loss: tuple, gradient: tuple | None, leaves: Sequence[tuple], flags: int
-) -> tuple:
-    root, given, held = Ref(*loss), Ref.of(gradient), [Ref.of(grad) for _, grad in leaves]
-    d = Differentiation("backward", asm, scratch, [root, given, *held])
-    output, seed = d.seed(root, given)
-    wrt = [asm.slots[s] for s, _ in leaves]
-    gradients = d.run({output: seed}, wrt)
-    for i, (new, old) in enumerate(zip(gradients, held, strict=True)):
-        if new is not None and old is not None:
-            shown, base, starts = d.read(old)
-            total = shown + new
-            gradients[i] = old.view.write(base, total, starts) if old.view else total
-    return d.expansion(gradients, () if flags & 1 else d.used_up([output], wrt))
-
-
-def expand_grad(export: Sequence[tuple], outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int) -> tuple:
-    """Hook: the gradients of `inputs`, as new tensors."""
-
-    def ask(asm: Assembly) -> tuple:
-        with asm.scratch() as scratch:
-            return _grad(asm, scratch, outputs, gradients, inputs, flags)
-
-    return answered(export, ask)
-
-
-def _grad(asm: Assembly, scratch: Graph, outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int) -> tuple:
-    outs, given, wanted = [Ref(*r) for r in outputs], [Ref.of(r) for r in gradients], [Ref.of(r) for r in inputs]
-    d = Differentiation("grad", asm, scratch, [*outs, *given, *wanted])
-    seeds: dict[int, Value] = {}
-    for out, gradient in zip(outs, given, strict=True):
-        value, ct = d.seed(out, gradient)
-        seeds[value] = seeds[value] + ct if value in seeds else ct
-    wrt = [d.output(ref) for ref in wanted if ref]
-    reached = iter(d.run(seeds, wrt))
-    found = [next(reached) if ref else None for ref in wanted]  # no ref: its history is gone
-    return d.expansion(found, () if flags & 1 else d.used_up(seeds, wrt))
-
-
-def check_seed(name: str, aval: Aval, gradient: Aval | None) -> None:
-    """Raise unless a gradient of type `gradient` (None: left out) fits an output of type `aval`."""
-    if gradient is None and aval.size != 1:
-        raise RuntimeError(
-            f"[{name}] a gradient can be left out only for a scalar, this tensor has shape {aval.shape}. "
-            "Reduce it, or pass the gradient."
-        )
-    if gradient is not None and gradient.device != aval.device:
-        raise RuntimeError(
-            f"[{name}] the gradient lies on {gradient.device}, the tensor on {aval.device}. Move one with to(device)."
-        )
-    if gradient is not None and gradient != aval:
-        raise RuntimeError(
-            f"[{name}] the gradient is {gradient.dtype.name} of shape {gradient.shape}, "
-            f"the tensor {aval.dtype.name} of shape {aval.shape}. Make them equal."
-        )
-
-
-def check_alive(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:
-    """Raise if a vjp reads values on behalf of a call whose history an earlier backward used up."""
-    if not all(by.isdisjoint(asm.facts.used_up) for by in read.values()):
-        raise freed_graph(name)
-
-
-def freed_graph(name: str) -> RuntimeError:
-    return RuntimeError(
-        f"[{name}] this graph was freed by an earlier backward: it cannot be gone through a second time. "
-        "Pass retain_graph=True to the first."
-    )
-
-
-def check_unmodified(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:
-    """Raise if a value that a vjp reads has been overwritten in its tensor since, as PyTorch does.
-
-    The overwriting call's own gradient may read it: it had the old value. Writes to a leaf through `.data` are allowed.
-    """
-    facts = asm.facts
-    found = []
-    for value, by in read.items():
-        data = asm.available(value)
-        found += [(k, o) for k, o in facts.overwritten.get(facts.data.get(data, data), ()) if by - o.own]
-    if found:
-        _, o = min(found, key=lambda pair: pair[0])
-        where = f" at {o.loc}" if o.loc else ""
-        raise RuntimeError(
-            f"[{name}] a tensor needed for the gradient was modified in place by {o.name}{where}. "
-            "Change a copy instead, or use the form that returns a new tensor."
-        )

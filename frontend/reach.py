@@ -1,7 +1,7 @@
 """The part of a trace that gradients go through: what is differentiated, whatever else waits in the trace.
 
 In: an `Assembly`, values whose gradients are asked for. Out: a `History`, the graph from which these were computed, so that a
-backward costs what it goes through. Links between traces are made into operands here. Next: `programs.py`, `inline.py`.
+backward costs what it goes through. Links between traces are made into operands here. Next: `expansions.py`, `inline.py`.
 """
 
 from __future__ import annotations

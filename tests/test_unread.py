@@ -7,6 +7,11 @@ import flambeau as fb
 import numpy as np
 import pytest
 from counting import calls
+from flambeau.dialects import autodiff
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder
+from flambeau.dialects.dtypes import float32
+from flambeau.expansions import Problem
 from flambeau.runtime import recorder
 
 DEFAULTS = {"max_ops": 10_000, "soft_ops": 1000, "max_ns": 10_000_000_000, "soft_ns": 50_000_000}
@@ -173,3 +178,92 @@ def test_a_loop_that_reads_nothing_is_known_after_a_while(program):
         recorder.set_limits(**DEFAULTS)
     assert after["flushes"] > before["flushes"]
     assert (after["misses"], after["builds"]) == (before["misses"], before["builds"])
+
+
+# ---- equal backwards are worked out once ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def differentiated(monkeypatch):
+    """A list with an element for each graph that was differentiated."""
+    found, real = [], autodiff.vjp
+
+    def vjp(*args):
+        found.append(args)
+        return real(*args)
+
+    monkeypatch.setattr(autodiff, "vjp", vjp)
+    return found
+
+
+@pytest.mark.parametrize("sizes", [(), (5, 6, 7)], ids=["of-one-size", "of-symbols"])
+@pytest.mark.parametrize("program", [micro_batches, rows_of_a_hessian], ids=lambda p: p.__name__)
+def test_equal_backwards_are_differentiated_once(program, sizes, differentiated):
+    work(program, 2, sizes)
+    before = len(differentiated)
+    work(program, 20, sizes)
+    inline = 1 if program is rows_of_a_hessian else 0  # the graph that is created
+    assert len(differentiated) - before <= len(sizes) * (1 + inline) + 3 + inline
+
+
+def square(x, y):
+    return (x * y).sum()
+
+
+def test_what_was_worked_out_before_is_still_refused_where_it_must_be():
+    x = fb.arange(3.0).requires_grad_()
+    with one_trace():
+        for k in range(4):
+            y = x.exp()
+            loss = square(y, y)
+            if k == 2:
+                y.mul_(2)
+                with pytest.raises(RuntimeError, match="modified in place by mul_"):
+                    loss.backward()
+                continue
+            loss.backward()
+            with pytest.raises(RuntimeError, match="freed by an earlier backward"):
+                loss.backward()
+        inner = x.exp()
+        square(inner, inner).backward()
+        with pytest.raises(RuntimeError, match="freed by an earlier backward"):
+            square(inner, inner).backward()
+
+
+def test_gradients_given_kept_and_added_to_views_are_told_apart():
+    """Backwards of one structure that differ in what surrounds it, together and one by one."""
+
+    def gradients(cut):
+        recorder.clear()
+        fb.manual_seed(3)
+        x, z = fb.randn(4, 3, requires_grad=True), fb.randn(4, 3, requires_grad=True)
+        seeds = fb.randn(4, 3)
+        found = []
+        for k in range(3):
+            for seed in (None, seeds, seeds.T.reshape(4, 3), seeds[k % 2 : k % 2 + 1].expand(4, 3)):
+                for other in (x, z):
+                    y = (x * other).sin()
+                    y.sum().backward() if seed is None else y.backward(seed, retain_graph=bool(k % 2))
+                    if cut:
+                        recorder.flush()
+                found.append(x.grad.clone())
+            x.grad = fb.zeros(8, 3)[::2] if k == 0 else None  # a view
+        return [f.numpy() for f in found] + [z.grad.numpy()]
+
+    with one_trace():
+        together = gradients(cut=False)
+    for a, b in zip(together, gradients(cut=True), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.0, -0.0), (1, True), (1, 1.0)])
+def test_problems_with_other_attributes_are_not_equal(a, b):
+    def problem(value):
+        made = GraphBuilder()
+        result = made.constant(value, float32, (2,)) * made.input(Aval((2,), float32))
+        graph = made.graph
+        graph.nodes[0] = graph.nodes[0]._replace(attrs=(value, *graph.nodes[0].attrs[1:]))
+        return Problem("backward", graph, [result.id], [None], [1], [])
+
+    assert problem(a) == problem(a) and hash(problem(a)) == hash(problem(a))
+    assert problem(a) != problem(b)
