@@ -120,7 +120,17 @@ def translate(parsed: Any) -> str:
 
 def _translated(parsed: Any) -> Any:
     """The op whose body is translated. A `gpu.module` beside other ops would be left out without a word."""
-    inside = [op.operation for op in parsed.body.operations]
+    ir = module("ir")
+    inside: list[Any] = []
+
+    def visit(op: Any) -> Any:
+        """Iterating over a body would look for the class of every op in it, which imports all of a dialect's."""
+        if op.parent is None:
+            return ir.WalkResult.ADVANCE
+        inside.append(op)
+        return ir.WalkResult.SKIP
+
+    parsed.operation.walk(visit, ir.WalkOrder.PRE_ORDER)
     gpu = [op for op in inside if op.name == "gpu.module"]
     if gpu and len(inside) > 1:
         raise MlirError(f"a gpu.module beside {len(inside) - 1} other ops. Give one kernel at a time.")

@@ -306,6 +306,9 @@ def test_a_warm_start_needs_no_mlir_and_no_code_generator(tmp_path):
     warm, _ = in_fresh_process(tmp_path / "cache")
     background, _ = in_fresh_process(tmp_path / "cache", "background")
     assert cold["origin"] == "compiled" and any(m.startswith("torch_mlir") for m in cold["modules"])
+    assert not [
+        m for m in cold["modules"] if m.endswith("_ops_gen")
+    ]  # MLIR's op classes: long to import, and not needed
     for found in (warm, background):
         assert found["origin"] == "disk" and found["loss"] == cold["loss"]
         heavy = [m for m in found["modules"] if "mlir" in m or "codegen" in m or "passes" in m or "backend" in m]
