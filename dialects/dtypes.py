@@ -56,36 +56,37 @@ class DType:
     aliases: tuple[str, ...] = ()
 
     # ---- kinds ---------------------------------------------------------------------------------------------
+    # Kept once they are known: an emitter asks for them a few times per op that it writes.
 
-    @property
+    @cached_property
     def is_floating_point(self) -> bool:
         return self.category is Category.FLOATING
 
-    @property
+    @cached_property
     def is_complex(self) -> bool:
         return self.category is Category.COMPLEX
 
-    @property
+    @cached_property
     def is_integer(self) -> bool:
         return self.category is Category.INTEGER
 
-    @property
+    @cached_property
     def is_bool(self) -> bool:
         return self.category is Category.BOOL
 
-    @property
+    @cached_property
     def is_integral(self) -> bool:
         """Whether numbers are whole: integers and bools."""
         return self.category <= Category.INTEGER
 
-    @property
+    @cached_property
     def is_signed(self) -> bool:
         """Whether there are values below 0."""
         return self.signed
 
     # ---- in memory, in MLIR, in NumPy ------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def itemsize(self) -> int:
         """Bytes of an element."""
         return -(-self.bits // 8)
@@ -111,7 +112,7 @@ class DType:
 
     # ---- numbers -----------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def number(self) -> type:
         """The Python type of an element."""
         return (bool, int, float, complex)[self.category]
@@ -121,7 +122,7 @@ class DType:
         """The dtype that folds, products and elementwise ops on this one compute in; itself for most."""
         return _BY_NAME[self.accumulator] if self.accumulator else self
 
-    @property
+    @cached_property
     def is_narrow(self) -> bool:
         """Whether ops on this dtype compute in another one and round to this one once."""
         return bool(self.accumulator)
@@ -227,6 +228,7 @@ _supported: tuple[DType, ...] = (bool_, int32, int64, float32, float64)
 
 _BY_NAME = {d.name: d for d in ALL}
 _BY_MLIR = {d.mlir: d for d in ALL}
+_REGISTERS = {d.mlir: d.register for d in ALL}
 
 
 class DTypes(Sequence[DType]):
@@ -271,18 +273,21 @@ def added(*dtypes: DType) -> Iterator[None]:
     """Inside, these dtypes are supported in this process, be they rows of the table or new ones: how a dtype is tried before it
     is there for all. What holds sets of dtypes sees it; what copied one does not."""
     global ALL, _supported
-    before = ALL, _supported, dict(_BY_NAME), dict(_BY_MLIR)
+    before = ALL, _supported, dict(_BY_NAME), dict(_BY_MLIR), dict(_REGISTERS)
     ALL = (*ALL, *(d for d in dtypes if d not in ALL))
     _supported = tuple([d for d in ALL if d in _supported or d in dtypes])
     _BY_NAME.update({d.name: d for d in dtypes})
     _BY_MLIR.update({d.mlir: d for d in dtypes})
+    _REGISTERS.update({d.mlir: d.register for d in dtypes})
     try:
         yield
     finally:
-        ALL, _supported, names, elements = before
+        ALL, _supported, names, elements, registers = before
         for table, old in ((_BY_NAME, names), (_BY_MLIR, elements)):
             table.clear()
             table.update(old)
+        _REGISTERS.clear()
+        _REGISTERS.update(registers)
 
 
 # ---- finding one ----------------------------------------------------------------------------------------------
@@ -299,8 +304,7 @@ def by_mlir(text: str) -> DType:
 
 def register_type(element: str) -> str:
     """The MLIR type of a scalar in a register; what is no element (a pointer, an index, a tensor) has its own."""
-    dtype = _BY_MLIR.get(element)
-    return element if dtype is None else dtype.register
+    return _REGISTERS.get(element, element)
 
 
 def by_safetensors(text: str) -> DType | None:

@@ -16,7 +16,7 @@ import whole_programs
 from flambeau.compiler import stages, targets
 from flambeau.compiler.codegen.body_record import BodyRecord
 from flambeau.compiler.codegen.nest import Writer
-from flambeau.compiler.codegen.stages import weight_of
+from flambeau.compiler.codegen.stages import LIGHT, weight_of
 from flambeau.compiler.codegen.values import Val, spell_number
 from flambeau.compiler.groups import bodies, generate, weights
 from flambeau.compiler.groups.builder import from_cluster
@@ -28,7 +28,7 @@ from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import by_mlir
+from flambeau.dialects.dtypes import SUPPORTED, by_mlir
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import REGISTRY
 from flambeau.dialects.size import within
@@ -229,3 +229,13 @@ for stage in list(stages.PROGRAM)[:-1]:
 assert work.lowered[0].calls
 assert not {"torch_mlir", "mlir", "flambeau.compiler.groups.reading"} & set(sys.modules)
 """
+
+
+def test_records_whose_code_is_the_same_weigh_the_same():
+    """So a body's weight is that of its code, whichever record it is compared with first."""
+    found = {}
+    for dtype in SUPPORTED:
+        for name in LIGHT:
+            for code in weights._codes(name, dtype.mlir):
+                found.setdefault(code, set()).add(weight_of(name))
+    assert len(found) > 50 and all(len(known) == 1 for known in found.values())

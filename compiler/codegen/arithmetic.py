@@ -36,13 +36,14 @@ def _model(*operands: Operand) -> Val:
 
 def _real(x: Val, floating: str, signed: str, unsigned: str = "", boolean: str = "") -> str:
     """Which of an op's names is that for values like x. Raises TypeError for complex ones: they have no arithmetic yet."""
-    if x.dtype.is_complex:
-        raise TypeError(f"[emitter] there is no {signed} of {x.dtype.name} yet. Use a real dtype.")
-    if x.is_float:
+    dtype = x.dtype
+    if dtype.is_complex:
+        raise TypeError(f"[emitter] there is no {signed} of {dtype.name} yet. Use a real dtype.")
+    if dtype.is_floating_point:
         return floating
-    if x.dtype.is_bool and boolean:
+    if dtype.is_bool and boolean:
         return boolean
-    return signed if x.is_signed or not unsigned else unsigned
+    return signed if dtype.is_signed or not unsigned else unsigned
 
 
 def _of_one_range(dtype: DType) -> DType:
@@ -114,7 +115,7 @@ class Arithmetic:
         """An op whose operands and result all have one type."""
         vals = self.unify(*operands)
         x = vals[0]
-        if any(v.type != x.type for v in vals):
+        if any([v.type != x.type for v in vals]):
             raise TypeError(f"[emitter] {op} of {', '.join(v.type for v in vals)}. Cast the operands to one type.")
         if x.dtype.carrier:
             raise TypeError(

@@ -19,7 +19,7 @@ def spell(name: str, operands: Sequence[Val], attribute: str, result: Val) -> st
 
 
 def _uniform(name: str, operands: Sequence[Val], attribute: str, result: Val) -> str:
-    return f"{name} {', '.join(x.name for x in operands)} : {operands[0].mlir}"
+    return f"{name} {', '.join([x.name for x in operands])} : {operands[0].mlir}"
 
 
 def _comparison(name: str, operands: Sequence[Val], attribute: str, result: Val) -> str:

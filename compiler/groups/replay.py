@@ -217,7 +217,7 @@ def _elementwise(op: Generic, wanted: tuple[int, ...]) -> Played:
         return tuple(found) if len(wanted) > 1 else found[0]
 
     fails = _fails(body, checked, slots) if checks else None
-    record = pointwise(op.name or "generic", lower, weight(body), fails, len(wanted))
+    record = pointwise(op.name or "generic", lower, weight(body, op.name), fails, len(wanted))
     return Played(body, record, slots, checks[0].attribute if checks else None)
 
 

@@ -16,10 +16,18 @@ from flambeau.compiler.groups.slices import limits
 from flambeau.dialects.graph import Loc
 from flambeau.dialects.size import Int, Size, repr_of
 
+_KEPT = "_text"
 
-def print_group(group: Group, name: str = "group", notes: bool = False) -> str:
-    """The group as a module with one function."""
-    return print_groups({name: group}, notes)
+
+def print_group(group: Group, notes: bool = False) -> str:
+    """The group as a module with one function. Without notes it is kept with the group, which is asked for it as its identity."""
+    if notes:
+        return print_groups({"group": group}, notes)
+    kept: dict[str, Any] = vars(group)
+    if _KEPT not in kept:
+        kept[_KEPT] = print_groups({"group": group})
+    text: str = kept[_KEPT]
+    return text
 
 
 def print_groups(
@@ -64,10 +72,10 @@ class _Printer:
         return text + _location(op.loc) if self.notes and op.loc else text
 
     def _names(self, values: Sequence[int]) -> str:
-        return ", ".join(self.names[v] for v in values)
+        return ", ".join([self.names[v] for v in values])
 
     def _types(self, values: Sequence[int]) -> str:
-        return ", ".join(self.types[v] for v in values)
+        return ", ".join([self.types[v] for v in values])
 
     def at_entry(self, text: str, prefix: str) -> str:
         """The name of an op's result; the op stands at the function's entry, once."""
@@ -86,12 +94,12 @@ class _Printer:
 
     def _generic(self, op: Generic) -> list[str]:
         lines: list[str] = []
-        outs = ", ".join(self._init(v, init, lines) for v, init in zip(op.results, op.inits))
-        maps = ", ".join(map_text(m, len(op.iterators)) for m in op.maps)
-        iterators = ", ".join(f'"{i}"' for i in op.iterators)
+        outs = ", ".join([self._init(v, init, lines) for v, init in zip(op.results, op.inits)])
+        maps = ", ".join([map_text(m, len(op.iterators)) for m in op.maps])
+        iterators = ", ".join([f'"{i}"' for i in op.iterators])
         ins = f" ins({self._names(op.operands)} : {self._types(op.operands)})" if op.operands else ""
         types = self._types(op.results)
-        tiles = ", ".join(f"[{loop} : i64, {size} : i64]" for loop, size in op.tiles)
+        tiles = ", ".join([f"[{loop} : i64, {size} : i64]" for loop, size in op.tiles])
         # With the maps that say what the loops are: who changes their order may leave the attributes as they are.
         hints = [f"flambeau.tiled_maps = [{maps}]", f"flambeau.tiles = [{tiles}]"] if tiles else []
         if self.notes and op.name:
@@ -124,7 +132,7 @@ class _Printer:
         return f"%i{v}"
 
     def _empty(self, v: int, name: str) -> str:
-        sizes = ", ".join(self.index(n) for n in self.group.avals[v].shape if isinstance(n, Size))
+        sizes = ", ".join([self.index(n) for n in self.group.avals[v].shape if isinstance(n, Size)])
         return f"{name} = tensor.empty({sizes}) : {self.types[v]}"
 
     # ---- other ops -----------------------------------------------------------------------------------------------

@@ -37,14 +37,17 @@ _UNARY = frozenset(
 _LONGEST = 16  # ops of a light body
 
 
-def weight(body: Body) -> int:
+def weight(body: Body, name: str = "") -> int:
+    """The weight of a body, which may be that of the record called `name`: if it is, no other one has to be looked at."""
     if len(body.ops) > _LONGEST:
         return HEAVY
-    return _weight(_code(body), tuple(dict.fromkeys(body.types)))
+    return _weight(_code(body), tuple(dict.fromkeys(body.types)), name if name in LIGHT else "")
 
 
 @cache
-def _weight(code: _Code, types: tuple[str, ...]) -> int:
+def _weight(code: _Code, types: tuple[str, ...], name: str) -> int:
+    if name and any(code in _codes(name, type) for type in types):
+        return weight_of(name)
     return min((_light(type).get(code, HEAVY) for type in types), default=HEAVY)
 
 
@@ -56,14 +59,18 @@ def _code(body: Body) -> _Code:
 @cache
 def _light(type: str) -> dict[_Code, int]:
     """The weights of the light records whose operands have an element type."""
-    dtype = next((d for d in SUPPORTED if d.mlir == type), None)
-    records = [find(name) for name in sorted(LIGHT)]
-    calls = [(r, *call) for r in records if dtype in r.dtypes for call in _calls(r, dtype)] if dtype else []
-    found = {}
-    for record, operands, attrs in calls:
+    return {code: weight_of(name) for name in sorted(LIGHT) for code in _codes(name, type)}
+
+
+@cache
+def _codes(name: str, type: str) -> frozenset[_Code]:
+    """What the bodies of a light record do whose operands have an element type."""
+    record, dtype = find(name), next((d for d in SUPPORTED if d.mlir == type), None)
+    found = set()
+    for operands, attrs in _calls(record, dtype) if dtype is not None and dtype in record.dtypes else ():
         with contextlib.suppress(TypeError):  # a dtype that is only stored has no arithmetic
-            found[_code(_body(record, operands, attrs))] = weight_of(record.name)
-    return found
+            found.add(_code(_body(record, operands, attrs)))
+    return frozenset(found)
 
 
 def _body(record: OpRecord, operands: _Types, attrs: _Types) -> Body:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 from flambeau.compiler.schedules import ScheduleError
@@ -78,9 +79,13 @@ def positions(doc: str) -> Any:
     return _field(Form("numbers in order, each once", accepts, _read_numbers), doc)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Schedule:
-    """How one nest is looped. Making one raises ScheduleError where a field breaks a rule that holds everywhere."""
+    """How one nest is looped. Making one raises ScheduleError where a field breaks a rule that holds everywhere.
+
+    Kinds are declared likewise, with `eq=False, repr=False`: what these are is said here once, and need not be generated for
+    each whenever a process compiles its first program.
+    """
 
     kind: ClassVar[str] = ""
 
@@ -95,8 +100,15 @@ class Schedule:
         """The rule between fields that they break, and what to do; None if they keep all."""
         return None
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
     @classmethod
-    def forms(cls) -> dict[str, Form]:
+    @cache
+    def forms(cls) -> Mapping[str, Form]:
         """What each field accepts."""
         return {f.name: f.metadata["form"] for f in fields(cls)}
 
@@ -106,7 +118,9 @@ class Schedule:
         return {f.name: f.metadata["doc"] for f in fields(cls)}
 
     def __str__(self) -> str:
-        return f"{self.kind}({', '.join(f'{name} = {spelled(getattr(self, name))}' for name in self.forms())})"
+        return f"{self.kind}({', '.join([f'{name} = {spelled(getattr(self, name))}' for name in self.forms()])})"
+
+    __repr__ = __str__
 
 
 def multiple(name: str, value: Int, of: str, unit: int) -> str | None:

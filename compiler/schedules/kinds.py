@@ -32,7 +32,7 @@ BLOCK_THREADS, WARP = 1024, 32
 # ---- loops on CPUs ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Points(Schedule):
     """Every element by itself: a parallel loop over elements, rows, parts of rows or blocks of rows."""
 
@@ -57,7 +57,7 @@ class Points(Schedule):
         return first(multiple("part", self.part, "lanes", self.lanes), multiple("tile", self.tile, "lanes", self.lanes))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rows(Schedule):
     """Rows whose columns are folded: a parallel loop over rows (or chunks of 4096 columns), passes over each."""
 
@@ -83,7 +83,7 @@ class Rows(Schedule):
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Columns(Schedule):
     """Columns whose rows are folded: a parallel loop over chains of 64 rows and blocks of columns; a second kernel
     combines several chains."""
@@ -102,7 +102,7 @@ class Columns(Schedule):
         return multiple("block", self.block, "lanes", self.lanes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scatter(Schedule):
     """Updates added to what is there, one after the other: a parallel loop over blocks of the inner elements."""
 
@@ -119,7 +119,7 @@ class Scatter(Schedule):
 # ---- products on CPUs -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Product(Schedule):
     """A product of matrices: blocks of C are items of the parallel loop, each computed in register tiles along panels of B,
     k-block after k-block of 256."""
@@ -162,7 +162,7 @@ class Product(Schedule):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class VectorProduct(Schedule):
     """A dot or matrix-vector product: an item of the parallel loop is a group of outputs, each summed in 64 lanes."""
 
@@ -191,7 +191,7 @@ class VectorProduct(Schedule):
 # ---- GPUs -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GpuPoints(Schedule):
     """Every element by itself: blocks of threads over all elements, or over tiles of operands that are read turned."""
 
@@ -215,7 +215,7 @@ class GpuPoints(Schedule):
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GpuRows(Schedule):
     """Rows whose columns are folded: a block of threads per row, passing over it once per dependent fold."""
 
@@ -224,7 +224,7 @@ class GpuRows(Schedule):
     room: int = count("chunks whose results workgroup memory has room for")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GpuColumns(Schedule):
     """Columns whose rows are folded: a block of threads per few columns, several threads to each."""
 
@@ -240,7 +240,7 @@ class GpuColumns(Schedule):
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GpuProduct(Schedule):
     """A product of matrices: a block of threads per tile of C, whose operands pass through workgroup memory."""
 
@@ -263,7 +263,7 @@ class GpuProduct(Schedule):
         return multiple("tile * depth", self.tile * self.depth, "threads", self.threads)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GpuVectorProduct(Schedule):
     """A dot or matrix-vector product: a block of threads per output, which folds along k as rows are folded."""
 
