@@ -121,6 +121,11 @@ PRODUCTS = {
     "batched vectors": (matmul, floats(3, 40, 70), floats(3, 70, 1)),
     "computed operands": (lambda x, y: matmul(x * 0.5, permute(1, 0)(-y)), floats(33, 30), floats(40, 30)),
     "computed matrix": (lambda x, y: matmul(find("exp")(x), y), floats(40, 70), floats(70, 1)),
+    "sums of -0": (
+        matmul,
+        np.full((3, 3), -1e-30, np.float32),
+        np.full((3, 5), 1e-30, np.float32),
+    ),  # of what underflows
 }
 FAMILIES = {"elementwise": ELEMENTWISE, "rows": ROWS, "columns": COLUMNS, "transpose": TRANSPOSE, "matmul": PRODUCTS}
 PROGRAMS = {f"{family}: {name}": case for family, cases in FAMILIES.items() for name, case in cases.items()}

@@ -19,7 +19,7 @@ from flambeau.dialects.tape.elementwise import maximum, minimum, saturate
 from fused import fma
 
 _DTYPES = {
-    "i1": np.bool_, "i8": np.int8, "i32": np.int32, "i64": np.int64, "f32": np.float32, "f64": np.float64,
+    "i1": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64, "f32": np.float32, "f64": np.float64,
     "index": np.int64,
 }  # fmt: skip
 _WARP = 32

@@ -25,6 +25,7 @@ import pytest
 from flambeau.compiler import backend, stage_text, targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.targets import nvptx
+from flambeau.dialects import dtypes
 from flambeau.dialects.record import find
 from flambeau.runtime import _binding
 from gpu_programs import (
@@ -99,6 +100,16 @@ def test_every_elementwise_op_keeps_its_meaning(name):
         graph = graph_of(lambda *xs, a=sample.attrs: record(*xs, **a), arrays)
         assert_kernels_agree(graph, arrays, some_architectures(turn + k))
     assert found
+
+
+@pytest.mark.parametrize("dtype", [dtypes.uint8, dtypes.int8, dtypes.int16], ids=str)
+def test_threads_exchange_numbers_narrower_than_a_register(dtype):
+    """NVIDIA's shuffle takes 32 bits."""
+    x = np.arange(5 * 100, dtype=np.int64).astype(dtype.numpy).reshape(5, 100)
+    with dtypes.added(dtype):
+        graph = graph_of(lambda x: find("sum")(x, axes=(1,)), [x])
+        assert "gpu.shuffle" in "".join(launch.source.text for launch in launches(graph))
+        assert_kernels_agree(graph, [x], some_architectures(dtype.bits))
 
 
 # ---- text -----------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from flambeau.dialects.size import Size
 #: Threads of a warp, which run in step.
 WARP = 32
 _WORKGROUP = "#gpu.address_space<workgroup>"
+_SHUFFLED = 32  # the bits of a register that threads exchange: narrower numbers travel in one
 _ALIGNMENT = 16  # of workgroup memory: the widest access of a thread
 #: Ops that `convert-gpu-to-nvvm` makes calls of CUDA's library of, and whose llvm ops it refuses: as intrinsics they pass it.
 _INTRINSICS = {
@@ -118,11 +119,13 @@ class GpuEmitter(Emitter):
 
     def shuffle_down(self, x: Val, distance: int) -> Val:
         """The value that the thread `distance` further in the warp holds; all threads of the warp must come here."""
-        if x.type == "i1":
-            return self.cast(self.shuffle_down(self.extend_unsigned(x, "i32"), distance), "i1")
+        if x.bits < _SHUFFLED:
+            carrier = x if x.dtype.is_integral else self.bitcast(x, f"i{x.bits}")
+            found = self.cast(self.shuffle_down(self.extend_unsigned(carrier, "i32"), distance), carrier.type)
+            return found if x.dtype.is_integral else self.bitcast(found, x.type)
         offset, width = self.const(distance, "i32"), self.const(WARP, "i32")
         name = self._name()
-        self.line(f"{name}:2 = gpu.shuffle down {x.name}, {offset.name}, {width.name} : {x.type}")
+        self.line(f"{name}:2 = gpu.shuffle down {x.name}, {offset.name}, {width.name} : {x.mlir}")
         return Val(f"{name}#0", x.type)
 
     # ---- workgroup memory ----------------------------------------------------------------------------------

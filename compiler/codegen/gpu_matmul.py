@@ -7,7 +7,7 @@ a single row or column are folded as rows are. Next: `gemm_operands.py` for what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.compiler.codegen.gemm import is_dense
@@ -188,16 +188,20 @@ class _Tiled:
 
     def _element_of_lhs(self, k: Val, end: Val, side: Val) -> Val:
         row = self.b.add(self.row0, side)
-        return self._or_zero(row, self.kernel.m, k, end, lambda: self.kernel.factor(self.c.lhs, self.lhs, row, k))
+        load = lambda: self.kernel.factor(self.c.lhs, self.lhs, row, k)  # noqa: E731
+        return self._or_pad(-0.0, row, self.kernel.m, k, end, load)
 
     def _element_of_rhs(self, k: Val, end: Val, side: Val) -> Val:
         column = self.b.add(self.column0, side)
-        return self._or_zero(column, self.kernel.n, k, end, lambda: self.kernel.factor(self.c.rhs, self.rhs, k, column))
+        load = lambda: self.kernel.factor(self.c.rhs, self.rhs, k, column)  # noqa: E731
+        return self._or_pad(0.0, column, self.kernel.n, k, end, load)
 
-    def _or_zero(self, at: Val, extent: Val, k: Val, end: Val, load) -> Val:
+    def _or_pad(self, pad: float, at: Val, extent: Val, k: Val, end: Val, load: Callable[[], Val]) -> Val:
+        """An element, or `pad` outside. Behind the end of k both operands have pads, -0 and +0: their product is -0, which leaves
+        every sum as it is, also -0."""
         b = self.b
         inside = b.and_(b.cmp("lt", at, extent), b.cmp("lt", k, end))
-        return b.if_else(inside, lambda: [load()], lambda: [b.const(0.0, self.type)])[0]
+        return b.if_else(inside, lambda: [load()], lambda: [b.const(pad, self.type)])[0]
 
     def _multiply(self, sums: Sequence[Val]) -> list[Val]:
         b, sums = self.b, list(sums)
