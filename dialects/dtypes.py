@@ -229,6 +229,7 @@ _supported: tuple[DType, ...] = (bool_, int32, int64, float32, float64)
 _BY_NAME = {d.name: d for d in ALL}
 _BY_MLIR = {d.mlir: d for d in ALL}
 _REGISTERS = {d.mlir: d.register for d in ALL}
+_narrow: dict[np.dtype, DType | None] = {}  # what `narrow` has answered
 
 
 class DTypes(Sequence[DType]):
@@ -279,6 +280,7 @@ def added(*dtypes: DType) -> Iterator[None]:
     _BY_NAME.update({d.name: d for d in dtypes})
     _BY_MLIR.update({d.mlir: d for d in dtypes})
     _REGISTERS.update({d.mlir: d.register for d in dtypes})
+    _narrow.clear()
     try:
         yield
     finally:
@@ -288,6 +290,7 @@ def added(*dtypes: DType) -> Iterator[None]:
             table.update(old)
         _REGISTERS.clear()
         _REGISTERS.update(registers)
+        _narrow.clear()
 
 
 # ---- finding one ----------------------------------------------------------------------------------------------
@@ -322,8 +325,10 @@ def from_numpy(dtype: np.dtype) -> DType:
 
 def narrow(dtype: np.dtype) -> DType | None:
     """The DType of NumPy's if that is a narrow one, else None."""
-    found = _BY_NAME.get(dtype.name)
-    return found if found is not None and found.accumulator else None
+    if dtype not in _narrow:  # NumPy spells out the name each time it is asked
+        found = _BY_NAME.get(dtype.name)
+        _narrow[dtype] = found if found is not None and found.accumulator else None
+    return _narrow[dtype]
 
 
 def is_inexact(array: np.ndarray) -> bool:
