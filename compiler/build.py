@@ -14,14 +14,22 @@ from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
 from flambeau.compiler.pool import Job
+from flambeau.compiler.waiting import Waiting
 from flambeau.dialects.graph import Graph
 
 
 class Build:
     """Work on one program. When `done`: `program` and `objects` (code by kernel text), or `error`. Somebody waits for what
-    is `urgent`: it comes before what is not."""
+    is `urgent`: it comes before what is not. Who is `waiting` is told, on the pool's thread."""
 
-    def __init__(self, graph: Graph, options: Options, program: Program | None = None, urgent: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        options: Options,
+        program: Program | None = None,
+        urgent: bool = False,
+        waiting: Waiting | None = None,
+    ) -> None:
         self.graph, self.options, self.urgent = graph, options, urgent
         self.program: Any = program
         self.objects: dict[str, bytes] = {}
@@ -30,6 +38,7 @@ class Build:
         self.blamed = ""  # what of a plug-in ran when the worker died
         self.pin: tuple[tuple[int, ...], str] | None = None  # sizes that the program is for, and why no others
         self.seconds = 0.0  # of workers' time
+        self._waiting = waiting or Waiting(len(graph.nodes))
         self._event = threading.Event()
         self._lock = threading.Lock()
         self._jobs: list[Job] = []
@@ -76,12 +85,13 @@ class Build:
         missing = [k for k in self.program.kernels if not known(k, self.options)]
         self._missing = len(missing)
         if not missing:
-            self._event.set()
+            self._end()
         for source in missing:
             self._submit("kernel", source, self._compiled)
 
     def _submit(self, kind: str, what: Any, finished: Callable[[Job], None]) -> None:
-        self._jobs.append(pool.shared().submit(kind, what, self.options, finished, urgent=self.urgent))
+        job = pool.shared().submit(kind, what, self.options, finished, urgent=self.urgent, heat=self._waiting.heat)
+        self._jobs.append(job)
 
     def _compiled(self, job: Job) -> None:
         with self._lock:
@@ -93,11 +103,15 @@ class Build:
             return
         self.objects[job.request.what.text] = job.result
         if last:
-            self._event.set()
+            self._end()
 
     def _fail(self, job: Job) -> None:
         self.error, self.crash, self.blamed = job.error, job.crash, job.blamed
+        self._end()
+
+    def _end(self) -> None:
         self._event.set()
+        self._waiting.tell()
 
 
 def known(source: KernelSource, options: Options) -> bool:

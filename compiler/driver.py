@@ -21,6 +21,7 @@ from flambeau.compiler.crew import Crew
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program, pinned
 from flambeau.compiler.schedules import ScheduleError
+from flambeau.compiler.waiting import Waiting
 from flambeau.dialects import effects
 from flambeau.dialects.effects import Noted
 from flambeau.dialects.graph import Graph
@@ -108,6 +109,17 @@ class Executable:
             noted += found
         return outputs
 
+    def op_list(self, sizes: Sequence[int] = ()) -> Any:
+        """What runs the program op by op without Python, or None before it has first run so. Its owner is told when there may
+        be a plan."""
+        if self._generic is None:
+            return None
+        found = self._generic.op_list(sizes)
+        self.compiled.waiting.add(found)
+        self.compiled.waiting.count(found)
+        self.compiled.hurry()
+        return found
+
     def ready(self, sizes: Sequence[int] = ()) -> Any:
         """The fused plan for these sizes, or None while there is none. Cheap enough to ask before every run."""
         return self.compiled.find(sizes) or self.compiled.ready(sizes)
@@ -132,7 +144,7 @@ class Executable:
             graph, options = self.graph, self.compiled.options
             if options.on_host:
                 graph = ReferenceCalls("+".join(options.on_host))(graph)
-            self._generic = Interpreter(graph, lambda graphs: ops.link(graphs, options), sizes)
+            self._generic = Interpreter(graph, ops.Linker(options), sizes)
             self.report.generic_seconds += perf_counter() - start
         return self._generic
 
@@ -172,6 +184,7 @@ class Compiled:
         self._stored: list[Program] | None = None  # programs on disk that are not linked yet; None: nobody looked
         self._requests = 0  # for sizes without a plan, since there last was a new one
         self._build: Any = None  # a `Build` while workers compile
+        self.waiting = Waiting(len(graph.nodes))  # for it
         self._hopeless = options.mode == "off"
         self._keeps_hosted = False  # what is built has ops on the host, and may be kept in the program's place
 
@@ -213,6 +226,13 @@ class Compiled:
             with _lock:
                 self._compile(sizes)
         return self.find(sizes)
+
+    def hurry(self) -> None:
+        """Have the pool see whether what is spent op by op is worth more than leisure."""
+        if self._build is not None and self.waiting.heat() >= 1:
+            from flambeau.compiler import pool
+
+            pool.shared().look()
 
     def wait(self, timeout: float | None, sizes: Sequence[int]) -> Any:
         build = self._build
@@ -315,14 +335,19 @@ class Compiled:
     def _start_build(self, program: Program | None, sizes: Sequence[int], options: Options | None = None) -> None:
         from flambeau.compiler.build import Build  # a start from the caches needs no processes
 
-        self._build = Build(self._at(sizes), foreign.remembered(options or self.options), program)
+        self._build = Build(
+            self._at(sizes),
+            foreign.remembered(options or self.options),
+            program,
+            waiting=self.waiting,
+        )
 
     def _start_pinned(self, failed: Build) -> None:
         """A build for one value of the symbols, where the one for all values failed."""
         from flambeau.compiler.build import Build
 
         sizes = failed.graph.sizes
-        self._build = Build(self.graph.bind(sizes), failed.options)
+        self._build = Build(self.graph.bind(sizes), failed.options, waiting=self.waiting)
         self._build.pin = sizes, failed.error
 
     def _collect(self) -> None:

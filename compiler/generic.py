@@ -1,22 +1,25 @@
 """The generic tier: a program run op by op, with the same bits as the fused one.
 
-In: a graph, its inputs and the sizes its symbols stand for. Out: `Buffer`s. Where a record's NumPy reference is exact it
-stands in; every other op, and every op on another device, is a one-op program compiled like any other (`one_op.py`). Values of the
-CPU are arrays meanwhile, others stay in their Buffers. This tier also names the op that failed: `run_prefix`. Next: `driver.py`.
+In: a graph, its inputs and the sizes its symbols stand for. Out: `Buffer`s. Every op is a one-op program compiled like any other
+(`one_op.py`), which an `OpList` of the runtime runs without Python. Where a record's NumPy reference is exact, that stands in
+until the op has been worth a compiler's time. This tier also names the op that failed: `run_prefix`, where values of the CPU are
+arrays and others stay in their Buffers. Next: `driver.py`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
-from flambeau.compiler.one_op import Link, OneOps
+from flambeau.compiler.one_op import Linker, OneOp, OneOps
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.graph import Graph, Node, Region
 from flambeau.dialects.reference import fitted
+from flambeau.dialects.size import Table
 from flambeau.dialects.tape import nan
 from flambeau.runtime import _binding as runtime
 
@@ -35,7 +38,7 @@ class Prefix:
 class Interpreter:
     """Runs one graph op by op. Making one compiles the one-op programs that are missing for a run at `sizes`."""
 
-    def __init__(self, graph: Graph, link: Link, sizes: Sequence[int] = ()) -> None:
+    def __init__(self, graph: Graph, link: Linker, sizes: Sequence[int] = ()) -> None:
         self.graph = graph
         self._ops = OneOps(graph, link, sizes)
         self._seen = nan.seen(graph)
@@ -43,13 +46,83 @@ class Interpreter:
         self._bound: OrderedDict[tuple[int, ...], Graph] = OrderedDict()
         self._link = link
         self._regions: dict[tuple[int, int], Interpreter] = {}  # (node, number of the region), once they have run
+        self._list: tuple[int, Any] | None = None  # how many plans there were when it was made, and the list
 
     def __call__(self, inputs: Sequence[Any], sizes: Sequence[int] = ()) -> list[Any]:
         """The outputs, as Buffers. Raises the failing op's error, with its line."""
-        prefix = self.run_prefix(inputs, sizes=sizes)
-        if prefix.error is not None:
-            raise prefix.error
-        return [prefix.values[v] for v in self.graph.outputs]
+        return self.op_list(sizes).run(inputs, sizes)
+
+    def op_list(self, sizes: Sequence[int] = ()) -> Any:
+        """The program as an `OpList`, with the plans of ops that there are by now."""
+        count = self._ops.count(sizes)
+        if self._list is None or self._list[0] != count:
+            self._list = count, self._listed(sizes)
+        return self._list[1]
+
+    def _listed(self, sizes: Sequence[int]) -> Any:
+        graph, table = self.graph, Table()
+        numbers = {v: k for k, v in enumerate(graph.inputs)}
+        for v in (v for node in graph.nodes for v in node.results):
+            numbers[v] = len(numbers)
+        ops = []
+        for position, node in enumerate(graph.nodes):
+            plan, extents = self._ops.at_hand(position, sizes)
+            values = ([numbers[v] for v in found] for found in (node.operands, node.results, self._dead[position]))
+            ops.append((plan, self._caller(position), *values, [table.add(e) for e in extents]))
+        outputs = [numbers[v] for v in graph.outputs]
+        n_symbols = len(graph.sizes)
+        made = runtime.OpList(
+            len(numbers), len(graph.inputs), tuple(ops), outputs, self._failure_of, n_symbols, table.exprs
+        )
+        for position, op in enumerate(ops):
+            if op[0] is None and (program := self._ops.optional(position)):
+                program.waiting.add(made)
+        return made
+
+    def _caller(self, position: int) -> Callable[..., list[Any]]:
+        """What does an op without a plan: it gets the symbols' values and its operands' Buffers."""
+        program = self._ops.optional(position)
+        if program is not None and not self.graph.sizes:
+            return self._reference(position, program)
+
+        def call(sizes: Sequence[int], *operands: Any) -> list[Any]:
+            start = perf_counter()
+            graph = self._at(tuple(sizes))
+            avals = [graph.avals[v] for v in graph.nodes[position].operands]
+            held = [_held(x, a) for x, a in zip(operands, avals)]
+            results = [_given(x) for x in self._run(graph, position, held, sizes)]
+            if program is not None:
+                program.waiting.seconds += perf_counter() - start
+            return results
+
+        return call
+
+    def _reference(self, position: int, program: OneOp) -> Callable[..., list[Any]]:
+        """The same for an op of plain extents on its reference, with all that does not change looked up once."""
+        graph, node = self.graph, self.graph.nodes[position]
+        avals = [graph.avals[v] for v in node.operands]
+        readers = [(a.shape, a.dtype.numpy, a.size) for a in avals]
+        results = [(graph.avals[v], v in self._seen) for v in node.results]
+        run, attrs, name, is_single = node.op.reference, node.attrs, node.op.name, node.op.is_single
+
+        def call(sizes: Sequence[int], *operands: Any) -> list[Any]:
+            start = perf_counter()
+            try:
+                arrays = [
+                    np.frombuffer(x, dtype, size).reshape(shape) if size else np.empty(shape, dtype)
+                    for x, (shape, dtype, size) in zip(operands, readers)
+                ]
+                made = run(*arrays, *attrs)
+                found = []
+                for x, (aval, is_seen) in zip((made,) if is_single else made, results, strict=True):
+                    array = fitted(x, aval, name)
+                    found.append(_given(nan.canonical_nan.reference(array) if is_seen else array))
+            except Exception as error:
+                raise _failure(graph, node, error) from None
+            program.waiting.seconds += perf_counter() - start
+            return found
+
+        return call
 
     def run_prefix(
         self, inputs: Sequence[Any], stop: int | None = None, everything: bool = False, sizes: Sequence[int] = ()
@@ -64,7 +137,8 @@ class Interpreter:
         prefix = Prefix()
         for position, node in enumerate(graph.nodes[:stop]):
             try:
-                values.update(zip(node.results, self._run(graph, position, values, sizes), strict=True))
+                operands = [values[v] for v in node.operands]
+                values.update(zip(node.results, self._run(graph, position, operands, sizes), strict=True))
             except Exception as error:
                 prefix.failed, prefix.error = position, error
                 break
@@ -85,9 +159,8 @@ class Interpreter:
                 self._bound.popitem(last=False)
         return found
 
-    def _run(self, graph: Graph, position: int, values: dict[int, Any], sizes: Sequence[int]) -> list[Any]:
+    def _run(self, graph: Graph, position: int, operands: Sequence[Any], sizes: Sequence[int]) -> list[Any]:
         node = graph.nodes[position]
-        operands = [values[v] for v in node.operands]
         results = [graph.avals[v] for v in node.results]
         if node.op.run is not None and graph.device(node) == CPU:  # elsewhere its plan moves it here
             return self._control(position, node, operands, sizes)
@@ -101,16 +174,15 @@ class Interpreter:
             plan, symbols = found
             buffers = plan.run([_given(x) for x in operands], symbols)
             return [_held(x, aval) for x, aval in zip(buffers, results, strict=True)]
-        except runtime.KernelFailed as error:
-            if node.op.failure is None:
-                raise located(error, node) from None
-            position_in_result = error.status & ((1 << 48) - 1)
-            avals = [graph.avals[v] for v in node.operands]
-            raise located(node.op.failure(position_in_result, *avals, *node.attrs), node) from None
-        except MemoryError as error:
-            raise located(out_of_memory(error), node) from None
         except Exception as error:
-            raise located(error, node) from None
+            raise _failure(graph, node, error) from None
+
+    def _failure_of(self, position: int, error: Exception, sizes: Sequence[int]) -> Exception:
+        """The exception of an op whose plan failed with `error`."""
+        if not isinstance(error, Exception):
+            return error
+        graph = self._at(tuple(sizes))
+        return _failure(graph, graph.nodes[position], error)
 
     def _control(
         self, position: int, node: Node, operands: Sequence[np.ndarray], sizes: Sequence[int]
@@ -119,7 +191,7 @@ class Interpreter:
 
         def call(region: Region, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
             number = next(k for k, r in enumerate(node.regions) if r is region)
-            buffers = self._region(position, number, sizes)(arrays, sizes)
+            buffers = self._region(position, number, sizes)([_given(x) for x in arrays], sizes)
             return [to_array(x, aval) for x, aval in zip(buffers, region.outputs, strict=True)]
 
         assert node.op.run is not None
@@ -132,6 +204,16 @@ class Interpreter:
             graph = replace(region.graph, sizes=self.graph.sizes)
             found = self._regions[position, number] = Interpreter(graph, self._link, sizes)
         return found
+
+
+def _failure(graph: Graph, node: Node, error: Exception) -> Exception:
+    """What a user is told of `error` in an op."""
+    if isinstance(error, runtime.KernelFailed) and node.op.failure is not None:
+        avals = [graph.avals[v] for v in node.operands]
+        error = node.op.failure(error.status & ((1 << 48) - 1), *avals, *node.attrs)
+    elif isinstance(error, MemoryError):
+        error = out_of_memory(error)
+    return located(error, node)
 
 
 def out_of_memory(error: MemoryError) -> Exception:
@@ -147,7 +229,9 @@ def _held(value: Any, aval: Aval) -> Any:
 
 def _given(value: Any) -> Any:
     """A value that is held, as a plan takes it."""
-    return exported(np.ascontiguousarray(value).reshape(value.shape)) if isinstance(value, np.ndarray) else value
+    if not isinstance(value, np.ndarray):
+        return value
+    return exported(value if value.flags.c_contiguous else np.ascontiguousarray(value))
 
 
 def _kept(value: Any) -> Any:

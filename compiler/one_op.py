@@ -1,39 +1,73 @@
-"""Programs of one op each, for the generic tier: which plan runs a node whose NumPy reference is not exact.
+"""Programs of one op each, for the generic tier: which plan runs a node.
 
-In: a graph, and `link`, which makes plans. Out: `OneOps`, which finds a node's plan. Where extents depend on symbols, so does
-the one-op program: new sizes need no new plan. Next: `generic.py`, the user; `ops.py`, which links.
+In: a graph, and a `Linker`, which makes plans. Out: `OneOps`, which finds a node's plan. One-op programs have symbols for their
+extents, so new sizes need no new plan. Where a NumPy reference is exact nobody waits for a plan: the reference's time is
+counted, and a plan is looked for on disk, then asked of the workers, once that has become worth it. Next: `generic.py`, the user;
+`ops.py`, which links.
 """
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from flambeau.compiler import foreign
 from flambeau.compiler.identity import graph_key
 from flambeau.compiler.plan_cache import MOST_VARIANTS
-from flambeau.dialects.aval import CPU
+from flambeau.compiler.waiting import Waiting
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size import LEAST, Int, Size, evaluate, scope, symbol
 
-#: Makes plans of one-op programs.
-Link = Callable[[list[Graph]], list[Any]]
+#: Seconds that an op's reference takes before a plan is looked for on disk, and before one is asked of the workers.
+LOOK, ASK = 0.0002, 0.005
+_REMEMBERED = 4096
+_known: dict[tuple[Any, ...], Found] = {}  # one-op programs by the types of the op
+_lock = process_lock()
+
+
+class Linker(Protocol):
+    """Makes plans of one-op programs (`ops.py`)."""
+
+    def __call__(self, graphs: Sequence[Graph]) -> list[Any]:
+        """Plans, made now if they are missing."""
+
+    def at_hand(self, graph: Graph) -> Any:
+        """A plan that is in memory or on disk, else None."""
+
+    def ask(self, graph: Graph, waiting: Waiting) -> None:
+        """Let workers make a plan, if the mode is such that they do: some time later it is at hand, and who is waiting is told."""
+
+    @property
+    def key(self) -> Any:
+        """What the plans depend on besides their graphs."""
+
+
+class Found(NamedTuple):
+    """What runs a node: a program and the values of its symbols, in those of the graph."""
+
+    program: OneOp
+    extents: tuple[Int, ...]
 
 
 class OneOps:
     """The plans of a graph's nodes, by position; equal nodes share one. Making it links what a run at `sizes` needs."""
 
-    def __init__(self, graph: Graph, link: Link, sizes: Sequence[int] = ()) -> None:
-        self._programs: dict[str, OneOp] = {}
-        self._nodes: dict[int, tuple[OneOp, tuple[Int, ...]]] = {}
+    def __init__(self, graph: Graph, link: Linker, sizes: Sequence[int] = ()) -> None:
+        self._nodes: dict[int, Found] = {}
+        self._optional: dict[int, Found] = {}  # where an exact reference stands in as long as there is no plan
+        memo: dict[tuple[Any, ...], Found] = {}
         for position, node in enumerate(graph.nodes):
             is_there = any(graph.avals[v].device != CPU for v in (*node.operands, *node.results))
             if is_there or (not node.op.exact and not node.op.regions):
-                single, extents = general(graph, node) if graph.sizes else (one_op(graph, node), ())
-                program = self._programs.setdefault(graph_key(single), OneOp(single, link))
-                self._nodes[position] = program, extents
+                self._nodes[position] = _find(graph, node, link, memo)
+            elif node.op.exact and not node.has_effect and not foreign.offers(node.op):
+                with contextlib.suppress(RuntimeError):  # what holds by a guard of the trace does not hold by itself
+                    self._optional[position] = _find(graph, node, link, memo)
         self._link_together(link, sizes)
 
     def find(self, position: int, sizes: Sequence[int]) -> tuple[Any, tuple[int, ...]] | None:
@@ -43,7 +77,24 @@ class OneOps:
         program, extents = self._nodes[position]
         return program.find(tuple(evaluate(e, sizes) for e in extents))
 
-    def _link_together(self, link: Link, sizes: Sequence[int]) -> None:
+    def optional(self, position: int) -> OneOp | None:
+        """The program of a node whose reference may stand in for it."""
+        found = self._optional.get(position)
+        return found.program if found else None
+
+    def at_hand(self, position: int, sizes: Sequence[int]) -> tuple[Any, tuple[Int, ...]]:
+        """A plan for a node if there is one, and the values of its symbols, in those of the graph."""
+        found = self._nodes.get(position) or self._optional.get(position)
+        plan = found and found.program.at_hand(tuple(evaluate(e, sizes) for e in found.extents))
+        return (plan, found.extents) if plan and found else (None, ())
+
+    def count(self, sizes: Sequence[int]) -> int:
+        """How many plans there are by now. Looks for those that have become worth it."""
+        for program, extents in self._optional.values():
+            program.look(tuple(evaluate(e, sizes) for e in extents))
+        return sum(len(f.program.plans) for found in (self._nodes, self._optional) for f in found.values())
+
+    def _link_together(self, link: Linker, sizes: Sequence[int]) -> None:
         """Link what is missing in one go, so that workers share it. What fails is met again one by one, when it runs."""
         wanted = {}
         for program, extents in self._nodes.values():
@@ -53,7 +104,7 @@ class OneOps:
         try:
             made = link(list(wanted.values())) if wanted else []
         except Exception:
-            if not sizes:
+            if not any(program.graph.sizes for program in wanted):
                 raise
             return
         for program, plan in zip(wanted, made, strict=True):
@@ -63,9 +114,11 @@ class OneOps:
 class OneOp:
     """A one-op program and its plans: one, or with symbols several that serve different sizes."""
 
-    def __init__(self, graph: Graph, link: Link) -> None:
+    def __init__(self, graph: Graph, link: Linker) -> None:
         self.graph, self.link = graph, link
         self.plans: list[Any] = []
+        self._next = LOOK  # after so many, something is done about it
+        self.waiting = Waiting(1)  # for a plan; it counts what is spent in the reference
         self.is_ours = not foreign.ops(graph)
         self._is_general = bool(graph.sizes) and self.is_ours
         self._is_refused = False  # the lowering of a plug-in's op does not work
@@ -85,6 +138,24 @@ class OneOp:
             self._add(values)
         plan = self._served(values)
         return (self.link([self.graph.bind(values)])[0], ()) if plan is None else (plan, values)
+
+    def at_hand(self, values: tuple[int, ...]) -> Any:
+        """The plan that serves these values, if there is one."""
+        return self._served(values) if self.is_ours else self.plans[0] if self.plans and not values else None
+
+    def look(self, values: tuple[int, ...]) -> None:
+        """Find a plan for what has taken its reference long, be it on disk; else ask the workers for one."""
+        if self.waiting.seconds < self._next or not self.is_wanted(values):
+            return
+        graph = replace(self.graph, sizes=values)
+        if plan := self.link.at_hand(graph):
+            self.plans.append(plan)
+            self._next = self.waiting.seconds + LOOK
+        elif self.waiting.seconds < ASK:
+            self._next = ASK
+        else:  # it is not there yet, or can never be
+            self._next = 2 * self.waiting.seconds
+            self.link.ask(graph, self.waiting)
 
     def _served(self, values: tuple[int, ...]) -> Any:
         if not values:
@@ -121,6 +192,71 @@ class OneOp:
                 stacklevel=2,
             )
             return None
+
+
+def _find(graph: Graph, node: Node, link: Linker, memo: dict[tuple[Any, ...], Found]) -> Found:
+    """The program of a node, remembered by its types. `memo` is for those that are not ours."""
+    is_ours = not foreign.offers(node.op)
+    if is_ours:
+        memo = _known
+    if graph.sizes:
+        single, extents = general(graph, node)
+        return Found(_program(memo, single, link), extents)
+    key = (link.key, node.op, node.attrs, *[graph.avals[v] for v in (*node.operands, *node.results)])
+    if (found := memo.get(key)) is None:
+        single = one_op(graph, node)
+        general_, values = (is_ours and _for_all_sizes(single)) or (single, ())
+        found = _remember(memo, key, Found(_program(memo, general_, link), values))
+    return found
+
+
+def _program(memo: dict[tuple[Any, ...], Found], single: Graph, link: Linker) -> OneOp:
+    """The program of a graph of one op; equal ones are one."""
+    key = (link.key, graph_key(single))
+    return (memo.get(key) or _remember(memo, key, Found(OneOp(single, link), ()))).program
+
+
+def _remember(memo: dict[tuple[Any, ...], Found], key: tuple[Any, ...], found: Found) -> Found:
+    with _lock:
+        found = memo.setdefault(key, found)
+        while len(memo) > _REMEMBERED:
+            del memo[next(iter(memo))]
+    return found
+
+
+#: Attributes of ops that say nothing of extents.
+_NO_EXTENTS = frozenset({"axes", "axis", "dim", "dtype", "perm"})
+
+
+def _for_all_sizes(single: Graph) -> tuple[Graph, tuple[int, ...]] | None:
+    """A one-op program with symbols for all extents, equal ones for equal extents, and their values; None where that is not
+    the same program."""
+    (node,) = single.nodes
+    if not all(name == "shape" or name in _NO_EXTENTS for name in node.op.attrs) or not single.inputs:
+        return None
+    extents: dict[int, Size] = {}
+
+    def renamed(shape: Sequence[int]) -> tuple[Int, ...]:
+        return tuple([extents.setdefault(n, symbol(len(extents))) if n >= LEAST else n for n in shape])
+
+    avals = [single.avals[v]._replace(shape=renamed(single.avals[v].shape)) for v in single.inputs]
+    attrs = tuple([renamed(x) if name == "shape" else x for name, x in zip(node.op.attrs, node.attrs, strict=True)])
+    if not extents:
+        return None
+    values = tuple(extents)
+    try:
+        with scope(values, by_form=True):
+            results = node.op.infer_results(avals, attrs, single.avals[single.outputs[0]].device)
+            if [evaluate_aval(a, values) for a in results] != [single.avals[v] for v in single.outputs]:
+                return None
+    except Exception:  # it holds for these extents only
+        return None
+    nodes = [node._replace(attrs=attrs)]
+    return replace(single, avals=[*avals, *results], nodes=nodes, sizes=values), values
+
+
+def evaluate_aval(aval: Aval, sizes: Sequence[int]) -> Aval:
+    return aval._replace(shape=tuple([evaluate(n, sizes) for n in aval.shape]))
 
 
 def one_op(graph: Graph, node: Node) -> Graph:

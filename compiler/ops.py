@@ -17,6 +17,7 @@ from flambeau.compiler import devices, foreign, kernel_cache, plan_cache, pool
 from flambeau.compiler.build import Build
 from flambeau.compiler.options import Options
 from flambeau.compiler.plan import Program
+from flambeau.compiler.waiting import Waiting
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.locks import process_lock
 
@@ -24,8 +25,52 @@ from flambeau.dialects.locks import process_lock
 PATIENCE = 2.0
 _REMEMBERED = 2048
 _plans: OrderedDict[str, list[Any]] = OrderedDict()  # several where symbols have guards
+_asked: OrderedDict[str, Build] = OrderedDict()  # what workers make, or have made
 _lock = process_lock()
 _slow: weakref.ref[pool.Pool] | None = None  # the pool that kept a step waiting; it is asked for no more plans
+
+
+class Linker:
+    """Makes plans of one-op programs for a program that is compiled with `options`."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = replace(options, plugins=False, schedules=())
+
+    @property
+    def key(self) -> Options:
+        return self.options
+
+    def __call__(self, graphs: Sequence[Graph]) -> list[Any]:
+        """`link`."""
+        return link(graphs, self.options)
+
+    def at_hand(self, graph: Graph) -> Any:
+        """A plan that is in memory or on disk, or that workers have made; else None."""
+        if self.options.mode != "background":  # off: references stand in where they can, for good
+            return None
+        key = plan_cache.key(graph, self.options)
+        if found := _remembered(key, graph):
+            return found
+        if (build := _asked.get(key)) is not None and build.done and build.error is None:
+            plan = _plan(build.program, build.link())
+        elif program := plan_cache.shared().find(key, graph.sizes):
+            addresses = [kernel_cache.shared().find(k, self.options) for k in program.kernels]
+            if None in addresses:
+                return None
+            plan = _plan(program, [a for a in addresses if a is not None])
+        else:
+            return None
+        _remember({key: plan})
+        return plan
+
+    def ask(self, graph: Graph, waiting: Waiting) -> None:
+        """Let workers make a plan, in background mode. Once each: what they failed at they fail at again."""
+        key = plan_cache.key(graph, self.options)
+        if self.options.mode != "background" or key in _asked:
+            return
+        _asked[key] = Build(graph, self.options, waiting=waiting)
+        while len(_asked) > _REMEMBERED:
+            _asked.popitem(last=False)
 
 
 def link(graphs: Sequence[Graph], options: Options) -> list[Any]:
@@ -36,6 +81,11 @@ def link(graphs: Sequence[Graph], options: Options) -> list[Any]:
     found = {k: _remembered(k, g) for k, g in zip(keys, graphs)}
     missing = {k: g for k, g in zip(keys, graphs) if found[k] is None}
     made = _make(missing, options) if missing else {}
+    _remember(made)
+    return [made.get(k) or found[k] for k in keys]
+
+
+def _remember(made: dict[str, Any]) -> None:
     with _lock:
         for k, plan in made.items():
             known = _plans.setdefault(k, [])
@@ -43,7 +93,6 @@ def link(graphs: Sequence[Graph], options: Options) -> list[Any]:
             del known[: -plan_cache.MOST_VARIANTS]
         while len(_plans) > _REMEMBERED:
             _plans.popitem(last=False)
-    return [made.get(k) or found[k] for k in keys]
 
 
 def _remembered(key: str, graph: Graph) -> Any:

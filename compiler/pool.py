@@ -3,14 +3,15 @@
 In: requests, from any thread. Out: `Job`s, whose `done` says when to look at `result` or `error`. One daemon thread
 feeds the workers, reaps them, and kills what takes too long or gets nowhere; it waits for none. A job whose worker
 crashed or hung fails, once, and the next worker serves the others; one whose worker was stopped is given to another
-first. After a fork the child has no pool and the jobs of its parent are `lost`. Next: `process.py`, one of them;
+first. What is small beside the time that doing without it has cost comes first; once it would have paid for itself, it gets a
+worker of normal priority, of which there may be as many again, beside the one that a busy machine holds up. After a fork the
+child has no pool and the jobs of its parent are `lost`. Next: `process.py`, one of them;
 `worker.py`, the other end of the pipes; `build.py`, which asks for whole programs.
 """
 
 from __future__ import annotations
 
 import atexit
-import bisect
 import contextlib
 import os
 import selectors
@@ -40,7 +41,7 @@ class Pool:
     def __init__(self, most: int) -> None:
         self.most = most
         self.started = 0  # processes started so far
-        self._waiting: list[Job] = []  # urgent ones first, each kind in order of arrival
+        self._waiting: list[Job] = []  # in order of arrival
         self._workers: list[Process] = []
         self._now, self._last = 0.0, time.monotonic()
         self._lock = threading.Lock()
@@ -60,14 +61,19 @@ class Pool:
         limit: float = 0.0,
         nice: int = 10,
         urgent: bool = False,
+        heat: Callable[[], float] = lambda: 0.0,
     ) -> Job:
-        """Queue a request, before those that are not `urgent` if it is. `finished` is called on the pool's thread just
-        before the job is done."""
-        job = Job(Request(kind, what, options, limit or LIMIT), finished, nice, urgent)
+        """Queue a request: `urgent` ones come first, then what has the largest `heat`. `finished` is called on the pool's thread
+        just before the job is done."""
+        job = Job(Request(kind, what, options, limit or LIMIT), finished, nice, urgent, heat)
         with self._lock:
-            bisect.insort(self._waiting, job, key=lambda other: not other.urgent)
+            self._waiting.append(job)
         self._wake()
         return job
+
+    def look(self) -> None:
+        """The heat of a job has changed: see whether it is worth a worker of normal priority now."""
+        self._wake()
 
     def withdraw(self, job: Job) -> bool:
         """Take back a job, if no worker has it yet. It will never be done."""
@@ -172,7 +178,7 @@ class Pool:
         self._workers.remove(worker)
         if job is None and not ready:
             job = self._next()  # it never came up: somebody must be told
-        if job is None:
+        if job is None or job.done or any(w.job is job for w in self._workers):
             return
         if ready and not worker.seen and ending.startswith("exited with code 0"):
             self._put_back(job)  # it left before it saw the request
@@ -188,7 +194,10 @@ class Pool:
 
     def _next(self) -> Job | None:
         with self._lock:
-            return self._waiting.pop(0) if self._waiting else None
+            job = max(self._waiting, key=lambda j: j.rank, default=None)  # of equal ones the first
+            if job is not None:
+                self._waiting.remove(job)
+            return job
 
     def _stop_late(self) -> None:
         for worker in self._workers:
@@ -200,24 +209,46 @@ class Pool:
     def _assign(self, selector: selectors.BaseSelector) -> None:
         """Give jobs to idle workers; start workers while jobs outnumber those that will be free."""
         for worker in self._workers:
-            if worker.ready and worker.job is None and (job := self._next()):
+            if worker.ready and worker.job is None and (job := self._next() or self._held_up(worker)):
                 worker.give(job, self._now)
                 if worker.write():
                     selector.register(worker.requests, selectors.EVENT_WRITE, worker)
         starting = sum(not w.ready for w in self._workers)
         while len(self._waiting) > starting and len(self._workers) < self.most:
-            try:
-                nice = min((job.nice for job in list(self._waiting)), default=0)
-                worker = Process(nice, IDLE, self._now, _START_LIMIT)
-            except OSError as error:
-                if job := self._next():
-                    job.fail(f"the compiler process did not start ({error})")
+            if not self._start(min((job.nice for job in list(self._waiting)), default=0), selector):
                 return
-            self.started += 1
             starting += 1
-            self._workers.append(worker)
-            for stream in (worker.replies, worker.stderr):
-                selector.register(stream, selectors.EVENT_READ, worker)
+        if self._is_held_up() and sum(w.nice == 0 for w in self._workers) < self.most:
+            self._start(0, selector)
+
+    def _held_up(self, worker: Process) -> Job | None:
+        """A job that is worth more than the priority of the worker which has it, for one of normal priority to do as well."""
+        if worker.nice:
+            return None
+        having = [w for w in self._workers if w.nice and w.job and w.job.nice == 0]
+        jobs = [w.job for w in having if not any(other.job is w.job for other in self._workers if not other.nice)]
+        return max((j for j in jobs if j), key=lambda j: j.rank, default=None)
+
+    def _is_held_up(self) -> bool:
+        """Whether there is a job for a worker of normal priority, and none that is or will be free."""
+        free = sum(w.nice == 0 and w.job is None for w in self._workers)
+        held = [w.job for w in self._workers if w.nice and w.job and w.job.nice == 0]
+        done_as_well = [w.job for w in self._workers if not w.nice]
+        waiting = [job for job in list(self._waiting) if job.nice == 0]
+        return len(waiting) + sum(job not in done_as_well for job in held) > free
+
+    def _start(self, nice: int, selector: selectors.BaseSelector) -> bool:
+        try:
+            worker = Process(nice, IDLE, self._now, _START_LIMIT)
+        except OSError as error:
+            if job := self._next():
+                job.fail(f"the compiler process did not start ({error})")
+            return False
+        self.started += 1
+        self._workers.append(worker)
+        for stream in (worker.replies, worker.stderr):
+            selector.register(stream, selectors.EVENT_READ, worker)
+        return True
 
 
 _pool: Pool | None = None

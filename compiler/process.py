@@ -27,13 +27,19 @@ _FRAME = re.compile(r'File "([^"]*)", line (\d+)')
 
 class Job:
     """A request and, once `done`, its outcome. `crash` says how the worker died, if it did, and `blamed` which plug-in's
-    code it was running then. A worker that is started for the job lowers its priority by `nice`; somebody waits for what
-    is `urgent`."""
+    code it was running then. `heat` says how much of what it costs doing without it has cost so far; from 1 on, and where
+    `nice` is 0, it is worth a worker of normal priority. Somebody waits for what is `urgent`."""
 
     def __init__(
-        self, request: Request, finished: Callable[[Job], None] | None = None, nice: int = 10, urgent: bool = False
+        self,
+        request: Request,
+        finished: Callable[[Job], None] | None = None,
+        nice: int = 10,
+        urgent: bool = False,
+        heat: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.request, self.nice, self.urgent = request, nice, urgent
+        self.request, self.urgent = request, urgent
+        self._nice, self._heat = nice, heat
         self.result: Any = None
         self.error: str | None = None
         self.crash: str | None = None
@@ -48,6 +54,16 @@ class Job:
     def done(self) -> bool:
         return self._event.is_set()
 
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """What comes first has the largest."""
+        return self.urgent, self._heat()
+
+    @property
+    def nice(self) -> int:
+        """By how much a worker that is started for it lowers its priority."""
+        return 0 if self._heat() >= 1 else self._nice
+
     def wait(self, timeout: float | None = None) -> bool:
         return self._event.wait(timeout)
 
@@ -58,6 +74,8 @@ class Job:
         self.finish()
 
     def finish(self) -> None:
+        if self.done:  # two workers had it
+            return
         if self._finished:
             self._finished(self)
         self._event.set()
@@ -67,6 +85,7 @@ class Process:
     """A worker, the job it works on, and the bytes that are under way. Times are the pool's, in seconds."""
 
     def __init__(self, nice: int, idle: float, now: float, start_limit: float) -> None:
+        self.nice = nice
         self.process = subprocess.Popen(
             [sys.executable, "-P", worker_module.__file__, str(idle), str(nice), str(os.getpid())],
             stdin=subprocess.PIPE,

@@ -9,7 +9,7 @@ import re
 
 #: Prefixes of messages that only our own code can cause; no such message may reach a user.
 INTERNAL = re.compile(
-    r"\[(plan(\.\w+)?|kernel|cluster|runtime|run|stages|emitter|loops|gemm|inline|internal|recorder|together|held"
+    r"\[(plan(\.\w+)?|op list|kernel|cluster|runtime|run|stages|emitter|loops|gemm|inline|internal|recorder|together|held"
     r"|set_hooks|set_slot|mark_history|tensor_for_slot|fit_sizes)\] "
     r"|\[flush\] (?!there is|takes|argument)"  # `flush` is a public function as well
 )

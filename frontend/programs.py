@@ -78,6 +78,7 @@ class Runner:
         self.apart = bool(graph.sizes) and not is_consistent(graph)
         self.has_effect = graph.has_effect  # then it stays here, and calls what the plan notes
         self._executables: dict[tuple[int, ...], Any] = {}
+        self._op_list: Any = None  # what the recorder was given as long as there is no plan
 
     def executable(self, sizes: Sequence[int]) -> Any:
         """What runs for these values of the symbols."""
@@ -97,7 +98,8 @@ class Runner:
         if plan is not None:
             program = self.program
             with _lock:
-                known = () if program.executable is self else (program.executable, *(program.others or ()))
+                slow = program.executable is self or program.executable is self._op_list
+                known = () if slow else (program.executable, *(program.others or ()))
                 program.executable, program.others = plan, tuple(p for p in known if p is not plan)
         return plan is not None
 
@@ -106,11 +108,22 @@ class Runner:
         given = [i for i, may in enumerate(donate) if may]
         symbols = () if self.apart else sizes
         if not self.has_effect:
-            return self.executable(sizes)(inputs, given, symbols)
+            outputs = self.executable(sizes)(inputs, given, symbols)
+            self._lend(sizes)
+            return outputs
         noted: list[Noted] = []
         outputs = self.executable(sizes)(inputs, given, symbols, noted)
         perform(noted)
         return outputs
+
+    def _lend(self, sizes: Sequence[int]) -> None:
+        """Let the recorder run the program op by op without Python, until there is a plan."""
+        program = self.program
+        slow = program.executable is self or program.executable is self._op_list
+        if slow and not self.apart and (found := self.executable(sizes).op_list(sizes)) is not None:
+            with _lock:
+                if program.executable is self or program.executable is self._op_list:
+                    self._op_list = program.executable = found
 
 
 _MOST_APART = 64  # executables of one program that are kept

@@ -1,5 +1,5 @@
-from collections.abc import Iterable, Sequence
-from typing import TypedDict, final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypedDict, final
 
 from typing_extensions import Buffer as BufferLike
 
@@ -72,6 +72,27 @@ class Plan:
     def fits(self, symbols: Sequence[int], /) -> bool: ...
     @property
     def arena_bytes(self) -> int: ...
+
+@final
+class OpList:
+    is_stale: bool
+    def __new__(
+        cls,
+        n_values: int,
+        n_inputs: int,
+        ops: tuple[tuple[Any, ...], ...],
+        outputs: Sequence[int],
+        located: Callable[[int, Exception, tuple[int, ...]], Exception],
+        n_symbols: int = 0,
+        exprs: tuple[tuple[int, int, int], ...] = (),
+    ) -> OpList: ...
+    def run(
+        self, inputs: Sequence[Buffer | BufferLike | float], symbols: Sequence[int] | None = None
+    ) -> list[Buffer]: ...
+    @property
+    def calls(self) -> int: ...
+    @property
+    def ns(self) -> int: ...
 
 _C_API: object
 

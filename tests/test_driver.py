@@ -9,7 +9,7 @@ import textwrap
 
 import numpy as np
 import pytest
-from flambeau.compiler import driver, kernel_cache, ops, plan_cache, pool, report, stages
+from flambeau.compiler import driver, kernel_cache, one_op, ops, plan_cache, pool, report, stages
 from flambeau.compiler.generic import to_array
 from flambeau.compiler.options import Options
 from flambeau.dialects import reference
@@ -59,6 +59,7 @@ def fresh(tmp_path, monkeypatch):
         module.shared.cache_clear()
     monkeypatch.setattr(driver, "_compiled", type(driver._compiled)())
     monkeypatch.setattr(ops, "_plans", type(ops._plans)())
+    monkeypatch.setattr(one_op, "_known", {})
     yield tmp_path / "cache"
     pool.shutdown()
     for module in (kernel_cache, plan_cache):

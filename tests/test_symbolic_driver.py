@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from flambeau.compiler import driver, export, kernel_cache, ops, plan_cache, pool, report, stages
+from flambeau.compiler import driver, export, kernel_cache, one_op, ops, plan_cache, pool, report, stages
 from flambeau.compiler.groups import generate
 from flambeau.compiler.options import Options
 from flambeau.dialects import reference
@@ -44,8 +44,8 @@ def fresh(tmp_path, monkeypatch):
 
 def forget(monkeypatch):
     """As in a process that starts with what is on disk."""
-    memos = ((driver, "_compiled"), (ops, "_plans"), (stages, "_groups"), (stages, "_lowered"), (report, "_programs"))
-    for module, name in memos:
+    memos = ((driver, "_compiled"), (ops, "_plans"), (one_op, "_known"), (report, "_programs"))
+    for module, name in (*memos, (stages, "_groups"), (stages, "_lowered")):
         monkeypatch.setattr(module, name, type(getattr(module, name))())
 
 

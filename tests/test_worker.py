@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import workers
-from flambeau.compiler import driver, kernel_cache, ops, pool, process
+from flambeau.compiler import driver, kernel_cache, one_op, ops, pool, process
 from flambeau.compiler.build import Build
 from flambeau.compiler.generic import to_array
 from flambeau.compiler.kernel import KernelSource
@@ -344,6 +344,7 @@ def test_a_step_does_not_wait_for_a_worker_that_is_stopped(stopped, monkeypatch)
     assert kernel_cache.shared().statistics.compiled == 3
     pool.shutdown()
     ops._plans.clear()
+    one_op._known.clear()
     asked.clear()
     builder = GraphBuilder()
     builder.graph.outputs = [find("cos")(builder.input(Aval((12,), float32))).id]
@@ -387,7 +388,34 @@ def test_what_a_step_waits_for_goes_first(stopped):
     out = shared.submit("kernel", KernelSource("x", "x"), Options())
     wait_until(lambda: out not in shared._waiting)
     jobs = [shared.submit("kernel", KernelSource(f"{k}", "x"), Options(), urgent=k > 1) for k in range(4)]
-    assert shared._waiting == [jobs[2], jobs[3], jobs[0], jobs[1]]
+    assert [shared._next() for _ in range(5)] == [jobs[2], jobs[3], jobs[0], jobs[1], None]
+
+
+def test_what_has_cost_much_beside_what_it_costs_goes_first(stopped):
+    shared = pool.shared()
+    out = shared.submit("kernel", KernelSource("x", "x"), Options())
+    wait_until(lambda: out not in shared._waiting)
+    heats = {"cold": 0.1, "large": 0.3, "hot": 0.2}
+    jobs = {k: shared.submit("kernel", KernelSource(k, k), Options(), heat=lambda k=k: heats[k]) for k in heats}
+    heats["hot"] = 0.9
+    assert [shared._next() for _ in range(3)] == [jobs["hot"], jobs["large"], jobs["cold"]]
+
+
+def test_what_would_have_paid_for_itself_is_not_held_up(stopped):
+    """Jobs of a worker that gets no processor, and those that wait for it, are done by one of normal priority."""
+    shared, heat = pool.shared(), [0.0]
+    jobs = [shared.submit("kernel", KernelSource(f"{k}", f"{k}"), Options(), heat=lambda: heat[0]) for k in range(3)]
+    cold = shared.submit("kernel", KernelSource("cold", "cold"), Options())
+    wait_until(lambda: jobs[0] not in shared._waiting)
+    shared.look()
+    assert not jobs[1].wait(0.3) and shared.processes() == [stopped], "nobody hurries"
+    heat[0] = 1.0
+    shared.look()
+    for job in jobs:
+        assert job.wait(60) and f"kernel '{job.request.what.label}' failed" in job.error
+    assert len(shared.processes()) == 2, "one beside the one that is held up"
+    assert cold.wait(60), "it goes on with what is there"
+    assert [w.nice for w in shared._workers] == [10, 0]
 
 
 def test_a_pause_of_the_whole_machine_makes_no_worker_late(fresh, monkeypatch):

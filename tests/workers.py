@@ -5,7 +5,7 @@ import sys
 import textwrap
 import time
 
-from flambeau.compiler import driver, kernel_cache, ops, plan_cache, pool, process
+from flambeau.compiler import driver, kernel_cache, one_op, ops, plan_cache, pool, process
 
 
 def without(tmp_path, monkeypatch):
@@ -20,6 +20,8 @@ def clear():
     pool.shutdown()
     driver._compiled.clear()
     ops._plans.clear()
+    ops._asked.clear()
+    one_op._known.clear()
     plan_cache.shared.cache_clear()
     kernel_cache.shared.cache_clear()
 

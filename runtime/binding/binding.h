@@ -11,7 +11,7 @@ typedef struct {
   int readonly;
 } BufferObject;
 
-extern PyType_Spec fb_buffer_type_spec, fb_plan_type_spec, fb_device_type_spec;
+extern PyType_Spec fb_buffer_type_spec, fb_plan_type_spec, fb_device_type_spec, fb_op_list_type_spec;
 extern fb_binding_api fb_api;
 
 PyObject *fb_buffer_object(fb_buffer *b, int readonly); /* takes over the reference */
@@ -21,6 +21,8 @@ fb_buffer *fb_buffer_object_import(PyObject *object, int *readonly);
 PyObject *fb_buffer_object_exporter(const fb_buffer *b, int *readonly);
 fb_plan *fb_plan_object_get(PyObject *object);
 PyObject *fb_raise(fb_status status, int64_t failure);
+int fb_op_list_run(PyObject *list, const fb_input *inputs, const int64_t *symbols, fb_buffer **outputs);
+bool fb_op_list_asks(PyObject *list);
 fb_device *fb_device_object_get(PyObject *object); /* NULL and an exception when it is no Device */
 PyObject *fb_cuda_probe(PyObject *module, PyObject *arguments);
 

@@ -7,11 +7,11 @@
 #include "flambeau/runtime.h"
 
 #define FB_BINDING_CAPSULE "flambeau.runtime._binding._C_API"
-#define FB_BINDING_VERSION 2
+#define FB_BINDING_VERSION 3
 
 typedef struct {
   int version; /* FB_BINDING_VERSION: check it */
-  PyTypeObject *buffer_type, *plan_type, *device_type;
+  PyTypeObject *buffer_type, *plan_type, *device_type, *op_list_type;
   PyObject *out_of_memory, *kernel_failed, *other_sizes; /* exception classes */
 
   /* A new Buffer that takes over the caller's reference; on failure the reference is released and NULL returned. */
@@ -29,6 +29,10 @@ typedef struct {
   fb_plan *(*plan_get)(PyObject *object);
   /* Sets the exception for a failed call and returns NULL. `failure` is fb_run.failure, used for FB_KERNEL_FAILED. */
   PyObject *(*raise)(fb_status status, int64_t failure);
+  /* Runs an OpList. The outputs are new references; -1 and an exception on failure. */
+  int (*op_list_run)(PyObject *list, const fb_input *inputs, const int64_t *symbols, fb_buffer **outputs);
+  /* Whether the list's owner is to be asked for something better before it runs again, of which this is note taken. */
+  bool (*op_list_asks)(PyObject *list);
 } fb_binding_api;
 
 #endif

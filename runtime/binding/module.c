@@ -11,6 +11,8 @@ fb_binding_api fb_api = {
     .buffer_exporter = fb_buffer_object_exporter,
     .plan_get = fb_plan_object_get,
     .raise = fb_raise,
+    .op_list_run = fb_op_list_run,
+    .op_list_asks = fb_op_list_asks,
 };
 
 static PyObject *raise_kernel_failed(int64_t failure) {
@@ -177,8 +179,10 @@ static int fill_module(PyObject *module) {
   fb_api.buffer_type = add_type(module, &fb_buffer_type_spec);
   fb_api.plan_type = add_type(module, &fb_plan_type_spec);
   fb_api.device_type = add_type(module, &fb_device_type_spec);
+  fb_api.op_list_type = add_type(module, &fb_op_list_type_spec);
   if (fb_api.out_of_memory == NULL || fb_api.kernel_failed == NULL || fb_api.other_sizes == NULL ||
-      fb_api.buffer_type == NULL || fb_api.plan_type == NULL || fb_api.device_type == NULL)
+      fb_api.buffer_type == NULL || fb_api.plan_type == NULL || fb_api.device_type == NULL ||
+      fb_api.op_list_type == NULL)
     return -1;
   fb_set_interrupt_check(is_interrupted);
   PyObject *capsule = PyCapsule_New(&fb_api, FB_BINDING_CAPSULE, NULL);

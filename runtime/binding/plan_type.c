@@ -1,4 +1,5 @@
 /* The Python type Plan: an fb_plan made from plain tuples (see plan_spec.py), run on Python objects. */
+#include "call.h"
 #include "plan_reader.h"
 
 #include <string.h>
@@ -86,7 +87,7 @@ static int read_scalar(PyObject *object, int64_t *cell) {
   return *cell == -1 && PyErr_Occurred() ? -1 : 1;
 }
 
-static int read_input(PyObject *object, fb_input *input, int64_t *cell) {
+int fb_read_input(PyObject *object, fb_input *input, int64_t *cell) {
   int scalar = read_scalar(object, cell);
   if (scalar != 0) {
     input->data = cell;
@@ -108,7 +109,7 @@ static int read_input(PyObject *object, fb_input *input, int64_t *cell) {
 
 static int read_inputs(Call *c, const fb_plan *plan) {
   for (Py_ssize_t i = 0; i < c->n_inputs; i++) {
-    if (read_input(PyTuple_GET_ITEM(c->objects, i), &c->inputs[i], &c->cells[i]) < 0)
+    if (fb_read_input(PyTuple_GET_ITEM(c->objects, i), &c->inputs[i], &c->cells[i]) < 0)
       return -1;
     const fb_buffer *b = c->inputs[i].buffer;
     if (b != NULL && fb_buffer_device(b) != NULL && fb_plan_devices(plan) == 0) {
@@ -157,7 +158,7 @@ static int donate(Call *c, PyObject *indices) {
   return result;
 }
 
-static int read_symbols(Call *c, PyObject *symbols, Py_ssize_t expected) {
+int fb_read_symbols(PyObject *symbols, int64_t *out, Py_ssize_t expected) {
   PyObject *fast = symbols == Py_None ? PyTuple_New(0) : PySequence_Fast(symbols, "[plan] symbols is no sequence.");
   if (fast == NULL)
     return -1;
@@ -168,8 +169,8 @@ static int read_symbols(Call *c, PyObject *symbols, Py_ssize_t expected) {
     result = -1;
   }
   for (Py_ssize_t i = 0; result == 0 && i < count; i++) {
-    c->symbols[i] = PyLong_AsLongLong(PySequence_Fast_GET_ITEM(fast, i));
-    result = c->symbols[i] == -1 && PyErr_Occurred() ? -1 : 0;
+    out[i] = PyLong_AsLongLong(PySequence_Fast_GET_ITEM(fast, i));
+    result = out[i] == -1 && PyErr_Occurred() ? -1 : 0;
   }
   Py_DECREF(fast);
   return result;
@@ -284,7 +285,8 @@ static PyObject *plan_run(PyObject *self, PyObject *args, PyObject *kwargs) {
   Call call = {0};
   PyObject *result = NULL;
   if (open_call(&call, plan, inputs) == 0 && read_inputs(&call, plan) == 0 &&
-      read_symbols(&call, symbols, fb_plan_symbols(plan)) == 0 && (donated == NULL || donate(&call, donated) == 0))
+      fb_read_symbols(symbols, call.symbols, fb_plan_symbols(plan)) == 0 &&
+      (donated == NULL || donate(&call, donated) == 0))
     result = run_call(&call, plan, notes);
   close_call(&call);
   return result;
@@ -296,7 +298,7 @@ static PyObject *plan_fits(PyObject *self, PyObject *symbols) {
   PyObject *result = NULL;
   if (call.symbols == NULL)
     PyErr_NoMemory();
-  else if (read_symbols(&call, symbols, fb_plan_symbols(plan)) == 0)
+  else if (fb_read_symbols(symbols, call.symbols, fb_plan_symbols(plan)) == 0)
     result = PyBool_FromLong(fb_plan_fits(plan, call.symbols));
   PyMem_Free(call.symbols);
   return result;

@@ -28,6 +28,11 @@ PyObject *fb_buffer_exporter(const fb_buffer *b, bool *readonly) {
 PyObject *fb_buffer_to_python(fb_buffer *b) { return api->buffer_wrap(b); }
 fb_buffer *fb_buffer_from_python(PyObject *o) { return api->buffer_get(o); }
 fb_plan *fb_plan_from_python(PyObject *o) { return Py_IS_TYPE(o, api->plan_type) ? api->plan_get(o) : NULL; }
+bool fb_is_op_list(PyObject *o) { return Py_IS_TYPE(o, api->op_list_type); }
+bool fb_op_list_asks(PyObject *list) { return api->op_list_asks(list); }
+int fb_op_list_run(PyObject *list, const fb_input *inputs, const int64_t *symbols, fb_buffer **outputs) {
+  return api->op_list_run(list, inputs, symbols, outputs);
+}
 PyObject *fb_raise_status(fb_status status, int64_t failure) { return api->raise(status, failure); }
 
 PyObject *fb_out_of_memory(void) { return api->out_of_memory; }

@@ -6,6 +6,7 @@
 
 PyTypeObject *fb_program_type;
 
+#define FEW_INPUTS 64
 #define FB_LONG_RUN_NS 100000 /* plans that take longer, or loop, let other threads run meanwhile */
 
 static bool is_long(const fb_program *p, const fb_plan *plan, const fb_recorder *rec) {
@@ -131,10 +132,11 @@ static int run_callable(fb_program *p, PyObject *executable, fb_recorder *rec, u
   return status;
 }
 
-static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, bool keep, fb_buffer **outputs) {
-  fb_input fixed[64], *inputs = n <= 64 ? fixed : PyMem_Malloc(n * sizeof *inputs);
+/* The trace's inputs as a plan takes them: in `fixed` where they fit. NULL and an exception on failure. */
+static fb_input *gather_inputs(const fb_program *p, fb_recorder *rec, uint32_t n, bool keep, fb_input *fixed) {
+  fb_input *inputs = n <= FEW_INPUTS ? fixed : PyMem_Malloc(n * sizeof *inputs);
   if (!inputs)
-    return PyErr_NoMemory(), -1;
+    return (fb_input *)PyErr_NoMemory();
   for (uint32_t i = 0; i < n; i++) {
     fb_trace_input *in = &rec->inputs[p->index ? p->index[i] : i];
     bool is_buffer = in->kind == FB_BUFFER;
@@ -142,6 +144,13 @@ static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, 
                            .buffer = is_buffer ? in->buffer : NULL,
                            .donated = donatable(p, rec, in, keep)};
   }
+  return inputs;
+}
+
+static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, bool keep, fb_buffer **outputs) {
+  fb_input fixed[FEW_INPUTS], *inputs = gather_inputs(p, rec, n, keep, fixed);
+  if (!inputs)
+    return -1;
   fb_run run = {.inputs = inputs, .outputs = outputs, .symbols = rec->symbols};
   fb_status status;
   if (is_long(p, plan, rec)) {
@@ -165,6 +174,19 @@ static int run_plan(fb_program *p, fb_plan *plan, fb_recorder *rec, uint32_t n, 
   return status == FB_OK ? 0 : -1;
 }
 
+/* Op by op. From time to time its owner is asked, who may have a plan by now. */
+static int run_op_list(fb_program *p, fb_recorder *rec, uint32_t n, bool keep, fb_buffer **outputs) {
+  if (FB_UNLIKELY(fb_op_list_asks(p->executable)))
+    return run_callable(p, p->fallback, rec, n, keep, outputs);
+  fb_input fixed[FEW_INPUTS], *inputs = gather_inputs(p, rec, n, keep, fixed);
+  if (!inputs)
+    return -1;
+  int status = fb_op_list_run(p->executable, inputs, rec->symbols, outputs);
+  if (inputs != fixed)
+    PyMem_Free(inputs);
+  return status;
+}
+
 /* The plan to run: the executable, or the first of the others that is for these sizes. NULL: call the executable. */
 static fb_plan *choose_plan(const fb_program *p, const int64_t *symbols) {
   fb_plan *first = fb_plan_from_python(p->executable);
@@ -185,7 +207,13 @@ int fb_program_run(fb_program *p, fb_recorder *rec, bool keep, fb_buffer **outpu
   uint32_t n = p->inputs ? p->n_inputs : rec->n_inputs;
   uint64_t start = now_ns();
   fb_plan *plan = choose_plan(p, rec->symbols);
-  int status = plan ? run_plan(p, plan, rec, n, keep, outputs) : run_callable(p, p->executable, rec, n, keep, outputs);
+  int status;
+  if (FB_LIKELY(plan != NULL))
+    status = run_plan(p, plan, rec, n, keep, outputs);
+  else if (p->fallback && fb_is_op_list(p->executable))
+    status = run_op_list(p, rec, n, keep, outputs);
+  else
+    status = run_callable(p, p->executable, rec, n, keep, outputs);
   p->runs++;
   p->ns += now_ns() - start;
   return status;

@@ -151,6 +151,10 @@ PyObject *fb_buffer_exporter(const fb_buffer *b, bool *readonly); /* whose memor
 /* Whether nobody but the holder of the only reference can write to it: see owners.c. */
 bool fb_buffer_is_private(const fb_buffer *b);
 fb_plan *fb_plan_from_python(PyObject *o); /* borrowed; NULL without error when not a Plan */
+/* Programs run op by op (OpList): see the binding's API. */
+bool fb_is_op_list(PyObject *o);
+bool fb_op_list_asks(PyObject *list);
+int fb_op_list_run(PyObject *list, const fb_input *inputs, const int64_t *symbols, fb_buffer **outputs);
 PyObject *fb_raise_status(fb_status status, int64_t failure);
 bool fb_is_interruption(PyObject *type);  /* no Exception, as KeyboardInterrupt */
 bool fb_is_out_of_memory(PyObject *type); /* OutOfMemory or MemoryError */

@@ -1,0 +1,44 @@
+"""Who runs op by op and waits for something better, and what that has cost so far.
+
+In: `OpList`s, which the recorder runs without Python, and the seconds spent in them. Out: their flag, set when there is reason to
+ask; how much workers should hurry. Next: `one_op.py` and `driver.py`, whose plans are waited for; `pool.py`, which hurries.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+
+class Waiting:
+    """The lists that wait for a program of so many ops. They are not kept alive. `tell` may be called on any thread."""
+
+    def __init__(self, n_ops: int) -> None:
+        self.seconds = 0.0  # spent doing without
+        self._cost = cost(n_ops)
+        self._lists: list[weakref.ref[Any]] = []
+        self._counted: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+    def add(self, op_list: Any) -> None:
+        self._lists = [r for r in self._lists if r() not in (None, op_list)] + [weakref.ref(op_list)]
+
+    def count(self, op_list: Any) -> None:
+        """Add the time spent in a list since it was last counted."""
+        before = self._counted.get(op_list, 0)
+        self._counted[op_list] = op_list.ns
+        self.seconds += (op_list.ns - before) * 1e-9
+
+    def heat(self) -> float:
+        """How much of what compiling costs doing without has cost."""
+        return self.seconds / self._cost
+
+    def tell(self) -> None:
+        """Before its next run, each list asks whoever made it for something better."""
+        for reference in self._lists:
+            if (op_list := reference()) is not None:
+                op_list.is_stale = True
+
+
+def cost(n_ops: int) -> float:
+    """About how many seconds a worker takes for a program of so many ops, its own start included."""
+    return 0.5 + 0.02 * n_ops

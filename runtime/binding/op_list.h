@@ -1,0 +1,30 @@
+/* A program run op by op: what its two source files share. */
+#ifndef FLAMBEAU_BINDING_OP_LIST_H
+#define FLAMBEAU_BINDING_OP_LIST_H
+
+#include "binding.h"
+
+#define FB_MOST_OP_SYMBOLS 64
+#define FB_FIRST_QUESTION_NS 100000 /* after so long the program's owner is asked whether there is something better */
+
+typedef struct {
+  PyObject *plan_object; /* a Plan or None */
+  fb_plan *plan;         /* NULL: call */
+  PyObject *call;        /* call(sizes, *operands): the results, where there is no plan for these sizes */
+  int32_t *operands, *results, *dead, *symbols; /* values; `symbols`: expressions */
+  int32_t n_operands, n_results, n_dead, n_symbols;
+  bool is_quick; /* a run of its plan was measured */
+} fb_op;
+
+typedef struct {
+  PyObject_HEAD fb_op *ops;
+  PyObject *located, *weak; /* located(number of the op, exception, sizes): the exception to raise for it */
+  fb_expr *exprs;
+  int32_t *outputs;
+  int32_t n_ops, n_values, n_inputs, n_outputs, n_exprs, n_symbols, most_operands, most_results;
+  char is_stale; /* there may be something better to run */
+  long long calls;
+  uint64_t ns, ask_ns;
+} fb_op_list;
+
+#endif

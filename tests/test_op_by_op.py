@@ -1,0 +1,209 @@
+"""Programs that are not compiled yet: op by op, without Python once their ops have plans, and to the same bits all along."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+import flambeau as fb
+import numpy as np
+import pytest
+from flambeau.compiler import driver, one_op, ops, stages
+from flambeau.compiler.waiting import Waiting
+from flambeau.dialects import dtypes
+from flambeau.runtime import _binding
+
+COMPILER = str(Path(driver.__file__).parent)
+X = np.linspace(0.25, 2, 24, dtype=np.float32).reshape(4, 6)
+
+
+@pytest.fixture
+def held_back(monkeypatch):
+    """Workers make one-op programs, at once, and nothing larger; nothing is known of earlier tests."""
+    monkeypatch.setattr(driver.Compiled, "_start_build", lambda *args: None)
+    monkeypatch.setattr(driver.Compiled, "_from_disk", lambda *args: False)
+    monkeypatch.setattr(one_op, "LOOK", 0.0)
+    monkeypatch.setattr(one_op, "ASK", 0.0)
+    for module, name in ((one_op, "_known"), (ops, "_asked"), (ops, "_plans"), (driver, "_compiled")):
+        monkeypatch.setattr(module, name, type(getattr(module, name))())
+    with fb.compiler_options(mode="background"):
+        yield
+
+
+def entered(run) -> set[str]:
+    """The compiler's Python functions that a call runs through."""
+    found = set()
+
+    def profile(frame, event, argument):
+        if event == "call" and frame.f_code.co_filename.startswith(COMPILER):
+            found.add(frame.f_code.co_name)
+
+    sys.setprofile(profile)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def without_python(run, seconds: float = 60.0) -> None:
+    """Run until nothing is left to do for Python."""
+    end = time.monotonic() + seconds
+    while entered(run):
+        assert time.monotonic() < end, "ops are still done by calling Python"
+
+
+def elementwise(x, y):
+    z = (x + y) * x - y / x
+    z = fb.maximum(z.abs().sqrt(), y).exp()
+    return fb.where(z > y, z, -z)
+
+
+def folds(x, y):
+    return (x * y).sum(0) + x.max(0).values - y.mean()
+
+
+def products(x, y):
+    return (x @ y.T).softmax(-1)
+
+
+def moves(x, y):
+    return fb.cat([x[1:3], y[:2].flip(0)], 1).reshape(4, 6).T + fb.arange(4)
+
+
+@pytest.mark.parametrize("program", [elementwise, folds, products, moves], ids=lambda f: f.__name__)
+def test_ops_with_plans_run_without_python_and_give_the_same_bits(held_back, program):
+    x, y = fb.tensor(X), fb.tensor(X[::-1] - 1)
+    found = []
+    without_python(lambda: found.append(program(x, y).numpy().tobytes()))
+    with fb.compiler_options(mode="blocking"):
+        assert set(found) == {program(x, y).numpy().tobytes()}
+
+
+def test_sizes_that_change_need_no_new_plans(held_back, monkeypatch):
+    planned = []
+    real = stages.run
+    monkeypatch.setattr(stages, "run", lambda graph, *rest: planned.append(graph) or real(graph, *rest))
+    rows = [(fb.tensor(np.ones((n, m), np.float32)), n * m) for n in range(2, 12) for m in (70, 90)]
+    for x, size in rows:
+        assert x.exp().sum().item() == pytest.approx(np.e * size)
+    assert len(planned) <= 3, "exp, and sums over few and over many rows"
+
+
+def test_a_step_that_fails_names_the_op_and_leaves_what_was_there(held_back):
+    x, index = fb.tensor(X), fb.tensor([0, 1])
+    run = lambda: x.index_select(0, index).exp().sum().item()  # noqa: E731
+    wanted = run()
+    without_python(run)
+    index.copy_(fb.tensor([0, 9]))
+    with pytest.raises(IndexError, match=r"\[gather\] index\[1, 0\] is out of range for axis 0"):
+        run()
+    index.copy_(fb.tensor([0, 1]))
+    assert run() == wanted and (x.numpy() == X).all()
+
+
+def test_memory_that_runs_out_is_an_error_with_a_line(held_back):
+    x = fb.tensor(X)
+    run = lambda: (x * 2 + 1).exp().sum().item()  # noqa: E731
+    without_python(run)
+    wanted, failures = run(), 0
+    for nth in range(1, 12):
+        _binding._refuse_memory(nth)
+        try:
+            assert run() == wanted
+        except fb.OutOfMemory as error:
+            failures += 1
+            assert "recorded at" in str(error) or any("recorded at" in n for n in error.__notes__)
+        finally:
+            _binding._refuse_memory(0)
+        assert run() == wanted
+    assert failures >= 3
+
+
+def test_an_interrupt_comes_between_two_ops_and_the_value_is_still_to_be_had(held_back):
+    x = fb.tensor(X)
+    run = lambda: (x * 2 + 1).exp().sum()  # noqa: E731
+    wanted = run().item()
+    without_python(lambda: run().item())
+
+    def handle(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        y = run()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        signal.raise_signal(signal.SIGUSR1)
+        with pytest.raises(KeyboardInterrupt):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+            y.item()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert y.item() == wanted
+
+
+def test_a_list_that_is_told_asks_once(held_back, monkeypatch):
+    x = fb.tensor(X)
+    run = lambda: (x + 1).sum().item()  # noqa: E731
+    without_python(run)
+    lists = [r() for c in driver._compiled.values() for r in c.waiting._lists]
+    assert lists
+    for op_list in lists:
+        op_list.is_stale = True
+    assert "ready" in entered(run), "its owner looked for a plan"
+    assert not entered(run)
+
+
+def test_lists_that_are_gone_are_told_nothing():
+    waiting, op_list = Waiting(1), _binding.OpList(1, 1, (), [0], None)
+    waiting.add(op_list)
+    waiting.add(op_list)
+    assert len(waiting._lists) == 1 and not op_list.is_stale
+    waiting.tell()
+    assert op_list.is_stale
+    del op_list
+    waiting.tell()
+    waiting.add(_binding.OpList(1, 1, (), [0], None))
+    assert len(waiting._lists) == 1
+
+
+def nothing(sizes, *operands):
+    return operands
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize(
+    "ops, outputs, message",
+    [
+        (((None, nothing, [1], [2], [], []),), [2], "reads what is not there"),
+        (((None, nothing, [0], [0], [], []),), [0], "reads what is not there"),
+        (((None, nothing, [0], [2], [2], []),), [2], "reads what is not there"),
+        (((None, nothing, [0], [3], [], []),), [0], "no number 3 among 3"),
+        (((None, nothing, [0], [2], [], [0]),), [2], "no number 0 among 0"),
+        (((None, nothing, [0], [2], []),), [2], r"an op is \(plan, call"),
+    ],
+)
+def test_lists_that_make_no_sense_are_refused(ops, outputs, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        _binding.OpList(3, 1, ops, outputs, lambda number, error, sizes: error)
+
+
+@pytest.mark.runtime
+def test_a_list_gives_what_its_ops_give():
+    rows = ((None, lambda sizes, x: [np.frombuffer(x, np.int64) + 1], [0], [1], [0], []),)
+    op_list = _binding.OpList(2, 1, rows, [1, 1], lambda number, error, sizes: error)
+    found = op_list.run([41])
+    assert [np.frombuffer(b, np.int64)[0] for b in found] == [42, 42] and op_list.calls == 1
+    with pytest.raises(RuntimeError, match="has 1 inputs, got 0"):
+        op_list.run([])
+    wrong = _binding.OpList(2, 1, ((None, nothing, [0, 0], [1], [], []),), [1], lambda *args: args[1])
+    with pytest.raises(ValueError, match="gave 2 results, it has 1"):
+        wrong.run([1])
+
+
+def test_what_is_known_of_a_narrow_dtype_ends_with_it():
+    toy = dtypes.DType("uint16", "ui16", dtypes.Category.INTEGER, 16, signed=False, accumulator="int32")
+    assert dtypes.narrow(np.dtype("uint16")) is None
+    with dtypes.added(toy):
+        assert dtypes.narrow(np.dtype("uint16")) is toy
+    assert dtypes.narrow(np.dtype("uint16")) is None
