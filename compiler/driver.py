@@ -73,13 +73,15 @@ class Executable:
         donate: Sequence[int] = (),
         sizes: Sequence[int] = (),
         noted: list[Noted] | None = None,
+        again: bool = True,
     ) -> list[Any]:
         """Run once. Raises what the failing op raises, with the line that recorded it; inputs are then intact. `noted` gets the
-        calls of the host that the program would make, once it has succeeded."""
+        calls of the host that the program would make, once it has succeeded. Workers are asked for what will run `again`."""
         plan = self.ready(sizes)
         if plan is None:
             outputs = self._op_by_op(inputs, sizes, noted)
-            self.compiled.request(sizes)
+            if again:
+                self.compiled.request(sizes)
             return outputs
         try:
             if noted is None and not self._has_effect:

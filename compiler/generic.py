@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -46,6 +47,7 @@ class Interpreter:
         self._bound: OrderedDict[tuple[int, ...], Graph] = OrderedDict()
         self._link = link
         self._regions: dict[tuple[int, int], Interpreter] = {}  # (node, number of the region), once they have run
+        self._callers: dict[int, Callable[..., list[Any]]] = {}  # of ops that had no plan once
         self._list: tuple[int, Any] | None = None  # how many plans there were when it was made, and the list
 
     def __call__(self, inputs: Sequence[Any], sizes: Sequence[int] = ()) -> list[Any]:
@@ -68,19 +70,26 @@ class Interpreter:
         for position, node in enumerate(graph.nodes):
             plan, extents = self._ops.at_hand(position, sizes)
             values = ([numbers[v] for v in found] for found in (node.operands, node.results, self._dead[position]))
-            ops.append((plan, self._caller(position), *values, [table.add(e) for e in extents]))
+            ops.append((plan, partial(self._call, position), *values, [table.add(e) for e in extents]))
         outputs = [numbers[v] for v in graph.outputs]
         n_symbols = len(graph.sizes)
         made = runtime.OpList(
             len(numbers), len(graph.inputs), tuple(ops), outputs, self._failure_of, n_symbols, table.exprs
         )
-        for position, op in enumerate(ops):
-            if op[0] is None and (program := self._ops.optional(position)):
+        without = (self._ops.optional(position) for position, op in enumerate(ops) if op[0] is None)
+        for program in dict.fromkeys(without):
+            if program is not None:
                 program.waiting.add(made)
         return made
 
+    def _call(self, position: int, *given: Any) -> list[Any]:
+        """Do an op without a plan, given the symbols' values and its operands' Buffers."""
+        call = self._callers.get(position)
+        if call is None:
+            call = self._callers[position] = self._caller(position)
+        return call(*given)
+
     def _caller(self, position: int) -> Callable[..., list[Any]]:
-        """What does an op without a plan: it gets the symbols' values and its operands' Buffers."""
         program = self._ops.optional(position)
         if program is not None and not self.graph.sizes:
             return self._reference(position, program)

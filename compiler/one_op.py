@@ -12,7 +12,7 @@ import contextlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from flambeau.compiler import foreign
 from flambeau.compiler.identity import graph_key
@@ -60,14 +60,17 @@ class OneOps:
     def __init__(self, graph: Graph, link: Linker, sizes: Sequence[int] = ()) -> None:
         self._nodes: dict[int, Found] = {}
         self._optional: dict[int, Found] = {}  # where an exact reference stands in as long as there is no plan
-        memo: dict[tuple[Any, ...], Found] = {}
+        theirs: dict[tuple[Any, ...], Found] = {}
+        has_theirs = bool(foreign.ops(graph))
         for position, node in enumerate(graph.nodes):
             is_there = any(graph.avals[v].device != CPU for v in (*node.operands, *node.results))
+            memo = theirs if has_theirs and foreign.offers(node.op) else _known
             if is_there or (not node.op.exact and not node.op.regions):
                 self._nodes[position] = _find(graph, node, link, memo)
-            elif node.op.exact and not node.has_effect and not foreign.offers(node.op):
+            elif node.op.exact and not node.op.effect and memo is _known:
                 with contextlib.suppress(RuntimeError):  # what holds by a guard of the trace does not hold by itself
                     self._optional[position] = _find(graph, node, link, memo)
+        self._has_symbols = bool(graph.sizes)
         self._link_together(link, sizes)
 
     def find(self, position: int, sizes: Sequence[int]) -> tuple[Any, tuple[int, ...]] | None:
@@ -75,7 +78,7 @@ class OneOps:
         if position not in self._nodes:
             return None
         program, extents = self._nodes[position]
-        return program.find(tuple(evaluate(e, sizes) for e in extents))
+        return program.find(self._values(extents, sizes))
 
     def optional(self, position: int) -> OneOp | None:
         """The program of a node whose reference may stand in for it."""
@@ -85,20 +88,26 @@ class OneOps:
     def at_hand(self, position: int, sizes: Sequence[int]) -> tuple[Any, tuple[Int, ...]]:
         """A plan for a node if there is one, and the values of its symbols, in those of the graph."""
         found = self._nodes.get(position) or self._optional.get(position)
-        plan = found and found.program.at_hand(tuple(evaluate(e, sizes) for e in found.extents))
-        return (plan, found.extents) if plan and found else (None, ())
+        if found is None or not found.program.plans:
+            return None, ()
+        plan = found.program.at_hand(self._values(found.extents, sizes))
+        return (plan, found.extents) if plan else (None, ())
+
+    def _values(self, extents: tuple[Int, ...], sizes: Sequence[int]) -> tuple[int, ...]:
+        return tuple([evaluate(e, sizes) for e in extents]) if self._has_symbols else cast(tuple[int, ...], extents)
 
     def count(self, sizes: Sequence[int]) -> int:
         """How many plans there are by now. Looks for those that have become worth it."""
         for program, extents in self._optional.values():
-            program.look(tuple(evaluate(e, sizes) for e in extents))
+            if program.is_slow:
+                program.look(self._values(extents, sizes))
         return sum(len(f.program.plans) for found in (self._nodes, self._optional) for f in found.values())
 
     def _link_together(self, link: Linker, sizes: Sequence[int]) -> None:
         """Link what is missing in one go, so that workers share it. What fails is met again one by one, when it runs."""
         wanted = {}
         for program, extents in self._nodes.values():
-            values = tuple(evaluate(e, sizes) for e in extents)
+            values = self._values(extents, sizes)
             if program.is_ours and program.is_wanted(values):
                 wanted[program] = replace(program.graph, sizes=values)
         try:
@@ -143,9 +152,14 @@ class OneOp:
         """The plan that serves these values, if there is one."""
         return self._served(values) if self.is_ours else self.plans[0] if self.plans and not values else None
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether its reference has taken long since something was done about it."""
+        return self.waiting.seconds >= self._next
+
     def look(self, values: tuple[int, ...]) -> None:
         """Find a plan for what has taken its reference long, be it on disk; else ask the workers for one."""
-        if self.waiting.seconds < self._next or not self.is_wanted(values):
+        if not self.is_wanted(values):
             return
         graph = replace(self.graph, sizes=values)
         if plan := self.link.at_hand(graph):
@@ -195,17 +209,14 @@ class OneOp:
 
 
 def _find(graph: Graph, node: Node, link: Linker, memo: dict[tuple[Any, ...], Found]) -> Found:
-    """The program of a node, remembered by its types. `memo` is for those that are not ours."""
-    is_ours = not foreign.offers(node.op)
-    if is_ours:
-        memo = _known
+    """The program of a node, remembered by its types in `memo`."""
     if graph.sizes:
         single, extents = general(graph, node)
         return Found(_program(memo, single, link), extents)
     key = (link.key, node.op, node.attrs, *[graph.avals[v] for v in (*node.operands, *node.results)])
     if (found := memo.get(key)) is None:
         single = one_op(graph, node)
-        general_, values = (is_ours and _for_all_sizes(single)) or (single, ())
+        general_, values = (memo is _known and _for_all_sizes(single)) or (single, ())
         found = _remember(memo, key, Found(_program(memo, general_, link), values))
     return found
 

@@ -20,7 +20,8 @@ class Waiting:
         self._counted: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
     def add(self, op_list: Any) -> None:
-        self._lists = [r for r in self._lists if r() not in (None, op_list)] + [weakref.ref(op_list)]
+        if all(r() is not op_list for r in self._lists):
+            self._lists = [r for r in self._lists if r() is not None] + [weakref.ref(op_list)]
 
     def count(self, op_list: Any) -> None:
         """Add the time spent in a list since it was last counted."""

@@ -78,6 +78,7 @@ class Runner:
         self.apart = bool(graph.sizes) and not is_consistent(graph)
         self.has_effect = graph.has_effect  # then it stays here, and calls what the plan notes
         self._executables: dict[tuple[int, ...], Any] = {}
+        self._has_run = False
         self._op_list: Any = None  # what the recorder was given as long as there is no plan
 
     def executable(self, sizes: Sequence[int]) -> Any:
@@ -107,12 +108,13 @@ class Runner:
         self.promote(sizes)
         given = [i for i, may in enumerate(donate) if may]
         symbols = () if self.apart else sizes
+        again, self._has_run = self._has_run, True  # what has run once may never run again
         if not self.has_effect:
-            outputs = self.executable(sizes)(inputs, given, symbols)
+            outputs = self.executable(sizes)(inputs, given, symbols, again=again)
             self._lend(sizes)
             return outputs
         noted: list[Noted] = []
-        outputs = self.executable(sizes)(inputs, given, symbols, noted)
+        outputs = self.executable(sizes)(inputs, given, symbols, noted, again)
         perform(noted)
         return outputs
 

@@ -46,11 +46,15 @@ def entered(run) -> set[str]:
     return found
 
 
-def without_python(run, seconds: float = 60.0) -> None:
-    """Run until nothing is left to do for Python."""
+def until(condition, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
-    while entered(run):
-        assert time.monotonic() < end, "ops are still done by calling Python"
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+
+
+def without_python(run) -> None:
+    """Run until nothing is left to do for Python."""
+    until(lambda: not entered(run))
 
 
 def elementwise(x, y):
@@ -152,6 +156,17 @@ def test_a_list_that_is_told_asks_once(held_back, monkeypatch):
         op_list.is_stale = True
     assert "ready" in entered(run), "its owner looked for a plan"
     assert not entered(run)
+
+
+def test_no_worker_is_asked_for_what_has_run_once(held_back, monkeypatch):
+    built = []
+    monkeypatch.setattr(driver.Compiled, "_start_build", lambda *args: built.append(args))
+    monkeypatch.setattr(one_op, "ASK", 60.0)
+    x = fb.tensor(X)
+    run = lambda: ((x + 1) * x).sum().item()  # noqa: E731
+    run()
+    assert not built
+    until(lambda: run() and built)
 
 
 def test_lists_that_are_gone_are_told_nothing():
