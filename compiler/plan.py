@@ -26,12 +26,14 @@ from flambeau.runtime.plan_spec import OutMode, PlanSpec, RefKind, Relation
 @dataclass(frozen=True)
 class Program:
     """A plan without addresses: `spec` calls `kernels` by position, `errors[code - 1]` is the op a code means. `pinned`
-    is why it serves one value of its symbols only, where that is not how it should be."""
+    is why it serves one value of its symbols only, where that is not how it should be. `unread` are patterns of the user's
+    for schedules that meant none of its kernels."""
 
     spec: PlanSpec
     kernels: tuple[KernelSource, ...]
     errors: tuple[str, ...] = ()
     pinned: str = ""
+    unread: tuple[str, ...] = ()
 
 
 def build(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]]) -> Program:

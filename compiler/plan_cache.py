@@ -108,12 +108,12 @@ def _numbered(name: str, number: int) -> str:
 
 def _encode(program: Program) -> bytes:
     kernels = tuple((k.text, k.label, k.device, k.schedule) for k in program.kernels)
-    return marshal.dumps((tuple(program.spec), kernels, program.errors, program.pinned), 2)
+    return marshal.dumps((tuple(program.spec), kernels, program.errors, program.pinned, program.unread), 2)
 
 
 def _decode(data: bytes) -> Program | None:
     try:
-        spec, kernels, errors, pinned = marshal.loads(data)
-        return Program(PlanSpec(*spec), tuple(KernelSource(*k) for k in kernels), tuple(errors), pinned)
+        spec, kernels, errors, pinned, unread = marshal.loads(data)
+        return Program(PlanSpec(*spec), tuple(KernelSource(*k) for k in kernels), tuple(errors), pinned, unread)
     except (ValueError, EOFError, TypeError):
         return None

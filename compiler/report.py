@@ -30,6 +30,7 @@ class ProgramReport:
     seconds   compile and link time, workers' time included. `generic_seconds`: preparing the generic tier.
     kernels   label of each kernel; `schedules` the text of what each was made by, "" where it goes with another one. `steps` counts
               their calls; `arena_bytes` is temporary memory (0 where that depends on symbols).
+    patterns  of `compiler_options(schedules=...)`, and which of them are `unread`: they meant none of the kernels.
     error     why it was not fused, with `reproducer`, a file.
     symbols   how many extents are known at run time only. `plans`: the guards of each plan, none for all sizes;
               `pinned`: why a plan serves one value only where it should serve more; `is_full`: sizes came that no plan
@@ -47,6 +48,8 @@ class ProgramReport:
     generic_seconds: float = 0.0
     kernels: list[str] = field(default_factory=list)
     schedules: list[str] = field(default_factory=list)
+    patterns: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     steps: int = 0
     arena_bytes: int = 0
     error: str | None = None
@@ -61,6 +64,7 @@ class ProgramReport:
         self.tier, self.origin, self.seconds = "fused", origin, seconds
         self.kernels = [k.label for k in program.kernels]
         self.schedules = [k.schedule for k in program.kernels]
+        self.unread = program.unread
         self.steps = len(program.spec.steps)
         self.plans.append(tuple(guards_of(program.spec)))
         self.pinned = program.pinned or self.pinned
@@ -77,7 +81,13 @@ _programs: deque[ProgramReport] = deque(maxlen=_KEPT)
 def add(key: str, graph: Graph, options: Options) -> ProgramReport:
     """Begin the report of a program."""
     found = ProgramReport(
-        key, len(graph.nodes), len(graph.inputs), len(graph.outputs), options.mode, symbols=len(graph.sizes)
+        key,
+        len(graph.nodes),
+        len(graph.inputs),
+        len(graph.outputs),
+        options.mode,
+        patterns=tuple(pattern for pattern, _ in options.schedules),
+        symbols=len(graph.sizes),
     )
     _programs.append(found)
     return found

@@ -29,8 +29,7 @@ from flambeau.compiler.kernel import Cluster, KernelSource, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.plan import Program
-from flambeau.compiler.schedules import scheduling
-from flambeau.compiler.schedules.form import Schedule
+from flambeau.compiler.schedules import overrides, scheduling
 from flambeau.compiler.schedules.scheduling import Scheduled, Scheduler
 from flambeau.compiler.settle import settle
 from flambeau.dialects import size
@@ -54,6 +53,7 @@ class Work:
     groups: list[Group | None] = field(default_factory=list)  # of the clusters; None: nothing to compute, or no groups
     scheduled: list[Scheduled | None] = field(default_factory=list)  # the groups, with how each is looped
     lowered: list[Lowered] = field(default_factory=list)
+    taken: set[overrides.Entry] = field(default_factory=set)  # entries of the user's for schedules that some nest took
     program: Program = field(init=False, repr=False)  # made by the last stage
     asked: Scope = field(init=False, repr=False)  # what the stages so far have asked about sizes
 
@@ -132,6 +132,7 @@ def schedule(work: Work) -> None:
     plugins = _schedulers(work.options)
     pairs = zip_longest(work.clusters, work.groups)  # groups that were read have no clusters
     work.scheduled = [scheduled(g, work.options, plugins, CPU if c is None else c.device) for c, g in pairs]
+    work.taken.update(entry for found in work.scheduled if found is not None for entry in found.taken)
 
 
 def kernels(work: Work) -> None:
@@ -148,14 +149,15 @@ def kernels(work: Work) -> None:
 
 def _region(work: Work, graph: Graph) -> list[tuple[Cluster, Lowered]]:
     """The clusters of a region, lowered."""
-    inner = Work(graph, work.options, work.announce)
+    inner = Work(graph, work.options, work.announce, taken=work.taken)
     for stage in (cluster, linalg, schedule, kernels):
         stage(inner)
     return list(zip(inner.clusters, inner.lowered, strict=True))
 
 
 def plan(work: Work) -> None:
-    work.program = plan_module.build(work.graph, list(zip(work.clusters, work.lowered, strict=True)))
+    program = plan_module.build(work.graph, list(zip(work.clusters, work.lowered, strict=True)))
+    work.program = replace(program, unread=tuple(p for p, f in work.options.schedules if (p, f) not in work.taken))
 
 
 #: The stages of a program, in order.
@@ -278,16 +280,16 @@ def scheduled(group: Group | None, options: Options, plugins: _Plugins = (), dev
         return None
     target, cuts = options.target_of(device), []
 
-    def make() -> tuple[Schedule, ...]:
+    def make() -> Scheduled:
         found = scheduling.scheduled(group, targets.find(target), options.schedules, plugins)
         cuts.append(found.cut)
-        return found.schedules
+        return replace(found, cut=None)
 
     names = [boundary.named(offer) for offer, _ in plugins]
     text = print_group(group)
     name = digest(target, repr(options.schedules), *names, text)
-    schedules, guards = _remembered(_schedules, name, make)
-    return Scheduled(group, schedules, cuts[0] if cuts else None, guards, text)
+    found, guards = _remembered(_schedules, name, make)
+    return Scheduled(group, found.schedules, cuts[0] if cuts else None, guards, text, found.taken)
 
 
 def lower(found: Scheduled | None, target: str) -> Lowered:

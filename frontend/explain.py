@@ -55,6 +55,13 @@ class Explanation:
         pairs = [pair for r in self.reports for pair in zip(r.kernels, r.schedules, strict=True)]
         return list(dict.fromkeys(pair for pair in pairs if pair[1]))
 
+    @property
+    def unread_schedules(self) -> list[str]:
+        """Patterns of `compiler_options(schedules=...)` that meant no kernel of any program that was compiled with them."""
+        fused = [r for r in self.reports if r.tier == "fused"]
+        read = {p for r in fused for p in r.patterns if p not in r.unread}
+        return [p for p in dict.fromkeys(p for r in fused for p in r.patterns) if p not in read]
+
     def __str__(self) -> str:
         tiers = Counter(r.tier for r in self.reports)
         lines = [
@@ -62,6 +69,11 @@ class Explanation:
             f"built {self.programs} programs ({tiers['fused']} fused, {tiers['generic']} op by op).",
         ]
         lines += _section("programs", [_program(r) for r in self.reports])
+        if unread := self.unread_schedules:
+            named = ", ".join(f"'{p}'" for p in unread)
+            lines += [
+                f"schedules that no kernel took: {named}. explain(schedules=True) shows kernels and their fields."
+            ]
         if self.shows_schedules:
             lines += ["schedules of kernels:", *(f"  {label}: {schedule}" for label, schedule in self.schedules)]
         for kind, title in (("flush", "flushes"), ("build", "programs built at"), ("miss", "new calls")):

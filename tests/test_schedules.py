@@ -201,6 +201,43 @@ def test_explain_shows_the_schedules_on_request():
         assert label and str(parse(text)) == text
 
 
+def told_unread(function, **options) -> list[str]:
+    """The patterns that `explain()` says no kernel of some programs took."""
+    known = report.programs()
+    with fb.compiler_options(**options):
+        function()
+    new = [r for r in report.programs() if not any(r is k for k in known)]
+    assert new and all(r.tier == "fused" for r in new)
+    explanation = replace(fb.explain(), reports=tuple(new))
+    assert all(f"'{p}'" in str(explanation) for p in explanation.unread_schedules)
+    return explanation.unread_schedules
+
+
+def some_kernels() -> None:
+    (fb.ones(5, 9) * 3 + 1).numpy()
+    fb.softmax(fb.ones(6, 11), -1).numpy()
+
+
+def test_explain_tells_of_patterns_that_no_kernel_took():
+    given = {"matmull*": {"rows": 4}, "rows: *exp*": {"lanes": 4}, "points: *exp*": {"lanes": 4}, "*": {"vectors": 2}}
+    assert told_unread(some_kernels, mode="blocking", schedules=given) == ["matmull*", "points: *exp*", "*"]
+    assert "no kernel" not in str(replace(fb.explain(), reports=()))
+
+
+def test_programs_on_disk_say_which_patterns_they_took():
+    options = Options(schedules={"matmull*": {"rows": 4}, "rows: *exp*": {"lanes": 4}})
+    made = stages.run(cases("rows")[0].graph, options).program
+    assert made.unread == ("matmull*",) and plan_cache._decode(plan_cache._encode(made)) == made
+
+
+def test_patterns_for_kernels_of_branches_are_read():
+    def branches() -> None:
+        fb.cond(fb.ones(()) > 0, lambda x: fb.softmax(x, -1), lambda x: x, (fb.ones(4, 9),)).numpy()
+
+    given = {"rows: *exp*": {"lanes": 4}, "product": {"rows": 4}}
+    assert told_unread(branches, mode="blocking", schedules=given) == ["product"]
+
+
 # ---- tiles that a script left -------------------------------------------------------------------------------------
 
 

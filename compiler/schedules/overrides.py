@@ -96,12 +96,15 @@ def matches(pattern: str, kind: str, label: str) -> bool:
     return fnmatchcase(label, pattern)
 
 
-def fixed(given: Sequence[Entry], cls: type[Schedule], label: str) -> dict[str, Any]:
-    """The fields that entries fix for a nest: those of every entry that means it and whose fields its kind has; later ones
-    count."""
+def taken(given: Sequence[Entry], cls: type[Schedule], label: str) -> tuple[Entry, ...]:
+    """The entries that a nest takes: those that mean it and whose fields its kind has."""
+    forms = cls.forms().keys()
+    return tuple(e for e in given if matches(e[0], cls.kind, label) and read_fields(e[1]).keys() <= forms)
+
+
+def fixed(entries: Sequence[Entry], cls: type[Schedule]) -> dict[str, Any]:
+    """The fields that the entries of a nest fix; later ones count."""
     found: dict[str, Any] = {}
-    for pattern, text in given:
-        fields = read_fields(text)
-        if matches(pattern, cls.kind, label) and fields.keys() <= cls.forms().keys():
-            found.update(_values(cls, fields))
+    for _, text in entries:
+        found.update(_values(cls, read_fields(text)))
     return found

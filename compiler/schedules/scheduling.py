@@ -32,13 +32,14 @@ Scheduler = Callable[[Group, Target, Schedule], Schedule | None]
 @dataclass(frozen=True)
 class Scheduled:
     """A group with the schedules of its nests, in order. `cut` are the nests, if they are still at hand; `guards` is what cutting
-    and choosing asked; `text` is the group's, if it was printed."""
+    and choosing asked; `text` is the group's, if it was printed; `taken` are entries of the user's that some nest took."""
 
     group: Group
     schedules: tuple[Schedule, ...]
     cut: Cut | None = None
     guards: tuple[Guard, ...] = ()
     text: str = ""
+    taken: tuple[overrides.Entry, ...] = ()
 
 
 def scheduled(
@@ -50,14 +51,16 @@ def scheduled(
     """A schedule for every nest of a group. Raises GroupError for a group that no generator follows, ScheduleError where fields
     that a user `given` do not fit, PluginError where what a plug-in gave does not."""
     cut = generate.cut(group, machine)
-    found = []
+    found, all_taken = [], list[overrides.Entry]()
     for unit, tiled in zip(cut.units, _hints(group, cut, machine), strict=True):
         fields = _of_plugins(group, unit, machine, plugins, tiled)
-        wanted = overrides.fixed(given, unit.kind, unit.label)
+        taken = overrides.taken(given, unit.kind, unit.label)
+        all_taken += taken
+        wanted = overrides.fixed(taken, unit.kind)
         found.append(
             fitting(group, unit, machine, fields | wanted) if wanted or tiled else choose(unit, machine, fields)
         )
-    return Scheduled(group, tuple(found), cut)
+    return Scheduled(group, tuple(found), cut, taken=tuple(all_taken))
 
 
 def read(group: Group, machine: Target, texts: Sequence[str]) -> Scheduled:
