@@ -87,7 +87,7 @@ class Assembly:
     keeps           slots worth keeping for a backward; `freed` those whose history was used up
     leaf_data       the values that leaves had
     made            slot -> the values of the call that made it
-    calls           (how many values there were before, first slot) of each call, backward and grad of this trace
+    calls           (how many values there were before, first slot, name) of each call, backward and grad of this trace
     links           slot a of an imported trace -> slot b, where gradients that arrive at it go on
     grafts          slot -> the slot where its history is
     joined          value that has the history of a link -> the slot that was linked; `joins` has these values by the one that is
@@ -117,7 +117,7 @@ class Assembly:
         self.bridges: dict[int, Node] = {}
         self.slots_of: dict[int, list[int]] = {}
         self.made: dict[int, frozenset[int]] = {}
-        self.calls: list[tuple[int, int]] = []
+        self.calls: list[tuple[int, int, str]] = []
         self.keeps: set[int] = set()
         self.leaf_data: set[int] = set()
         self.roots: dict[int, int] = {}
@@ -213,7 +213,7 @@ class Assembly:
             if operand is not None:
                 values += [self.slots[offset + s] for s in (operand[0], *operand[2])]
         start = len(self.graph.nodes)
-        self._begin(offset, results)
+        self._begin(offset, results, payload.name)
         outputs = self._inline(offset, payload.graph, values, operands, writes)
         if loc:
             place = Loc(*loc)
@@ -232,14 +232,14 @@ class Assembly:
                 detached = bool(operands[write][1]) and operands[write][1].detached
                 self.overwrites.append(Overwrite(old, function.name, Loc(*loc) if loc else None, own, detached))
 
-    def _begin(self, offset: int, results: Sequence[int | None]) -> None:
+    def _begin(self, offset: int, results: Sequence[int | None], name: str) -> None:
         first = next((s for s in results if s is not None), None)
         if not offset and first is not None:
-            self.calls.append((len(self.graph.avals), first))
+            self.calls.append((len(self.graph.avals), first, name))
 
-    def call_of(self, value: int) -> int:
-        """The first slot of the call of this trace whose expansion makes a value."""
-        return next((slot for before, slot in reversed(self.calls) if before <= value), 0)
+    def call_of(self, value: int) -> tuple[int, str]:
+        """The first slot, and the name, of the call of this trace whose expansion makes a value."""
+        return next(((slot, name) for before, slot, name in reversed(self.calls) if before <= value), (0, ""))
 
     def _inline(
         self, offset: int, graph: Graph, values: list[int], operands: Sequence[tuple | None], writes: Sequence[int]
@@ -260,7 +260,7 @@ class Assembly:
         if offset:
             outputs = [self.graph.add_value(payload.graph.avals[v]) for v in payload.graph.outputs]
         else:
-            self._begin(offset, results)
+            self._begin(offset, results, payload.name)
             outputs = self.graph.inline(payload.graph, payload.operands)
             outputs = [self.graph.add_node(stop_gradient, [v])[0] for v in outputs]  # gradients have no history
         existing = [(s, w) for s, w in zip(results, writes) if s is not None]

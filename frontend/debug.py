@@ -54,7 +54,7 @@ _threads = _Threads()
 _numbers = count(1)
 _all: dict[int, dict[int, _Call]] = {}  # number -> the calls of the thread that recorded it
 _call = Function(
-    "host_call",
+    "callback",
     (
         ("token", "tensor", REQUIRED, False),
         ("number", "operand", REQUIRED, False),

@@ -124,6 +124,11 @@ def names(namespace: str) -> dict[str, Callable[..., Any]]:
     return _names.get(namespace, {})
 
 
+def is_public(name: str) -> bool:
+    """Whether users call something by this name, free or as a method."""
+    return name in _methods or any(name in table for table in _names.values())
+
+
 def in_place(name: str) -> Callable[..., Any]:
     """What `name_` calls: `in_place("add")`."""
     form = _methods[name + "_"].in_place

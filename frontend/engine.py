@@ -21,6 +21,7 @@ from flambeau.dialects.history import overwrite, stop_gradient
 from flambeau.dialects.record import find
 from flambeau.dialects.size import Int, current
 from flambeau.function import RuleBuilder, building
+from flambeau.naming import told_of
 from flambeau.placing import apart, place_of, placed
 from flambeau.runtime import recorder
 from flambeau.view_chains import same_before
@@ -177,8 +178,11 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
         else:
             operands.append(Operand(info, b))
             arguments[name] = operands[-1].value
-    with building(b):
-        found = function.rule(**arguments)
+    try:
+        with building(b):
+            found = function.rule(**arguments)
+    except Exception as error:
+        raise told_of(error, function.name)
     single = isinstance(found, Value)
     results = [found] if single else list(found or ())
     writes = [-1] * len(results)
@@ -217,8 +221,11 @@ def _expand_view(function: Any, info: tuple, n_starts: int, statics: dict[str, A
     step = ViewStep(function, statics, n_starts)
     b = RuleBuilder()
     x = b.input(Aval(shape, dtype, device))
-    with building(b):
-        result = step.read(x, [b.input(START) for _ in range(n_starts)])
+    try:
+        with building(b):
+            result = step.read(x, [b.input(START) for _ in range(n_starts)])
+    except Exception as error:
+        raise told_of(error, function.name)
     detached = getattr(function, "detach", False) or (requires_grad and not mode & GRAD_MODE)
     parent = parent or View(x.aval, (), x.aval)
     sized = any(p[1] == "size" for p in function.params)  # of these the recorder keeps the sizes, so the step stays

@@ -25,6 +25,7 @@ from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size import scope
 from flambeau.dialects.verify import verify
 from flambeau.engine import START
+from flambeau.naming import told_of
 from flambeau.reach import History
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Program
@@ -204,7 +205,9 @@ def replay(export: Sequence[tuple], live: Sequence[int], inputs: Sequence[tuple[
         return kept, executable.bug(error) if is_internal(error) else error, NO_SLOT
     if isinstance(prefix.error, (runtime.OutOfMemory, MemoryError)):
         raise prefix.error
-    return kept, _located(prefix.error), asm.call_of(graph.nodes[prefix.failed].results[0])
+    failed = graph.nodes[prefix.failed]
+    first, name = asm.call_of(failed.results[0])
+    return kept, told_of(_located(prefix.error), name, failed.op.name), first
 
 
 def _located(error: Exception) -> Exception:

@@ -15,9 +15,11 @@ from flambeau.dialects.tape.common import elementwise, points, quiet, samples_of
 _DISCRETE = NoGradient("its result is discrete")
 
 
-def _division(name: str, divide, lower, doc: str) -> OpRecord:
+def _division(name: str, shown: str, divide, lower, doc: str) -> OpRecord:
+    """`shown`: the public function that users are told of, also by exported programs."""
+
     def domain(x: Aval, y: Aval) -> Domain:
-        text, advice = f"[{name}] integer division by zero", "Replace zero divisors first."
+        text, advice = f"[{shown}] integer division by zero", "Replace zero divisors first."
         if not y.shape:
             return Domain(1, RuntimeError, text, f". {advice}")
         return Domain(1, RuntimeError, f"{text} at ", f" of a divisor of shape {y.shape}. {advice}")
@@ -38,7 +40,7 @@ def _division(name: str, divide, lower, doc: str) -> OpRecord:
         reference=reference,
         lower=lower,
         vjp=_DISCRETE,
-        samples=lambda: points(2, _NONZERO) + shapes(2, 1, 9) + [_by_zero(name)],
+        samples=lambda: points(2, _NONZERO) + shapes(2, 1, 9) + [_by_zero(shown)],
         fallible=True,
         failure=failure,
         domain=domain,
@@ -47,10 +49,10 @@ def _division(name: str, divide, lower, doc: str) -> OpRecord:
     )
 
 
-def _by_zero(name: str) -> Sample:
+def _by_zero(shown: str) -> Sample:
     x, y = np.ones((2, 3), np.int64), np.array([[1, 2, 3], [4, 0, 0]])
     return Sample(
-        (x, y), error=(RuntimeError, f"[{name}] integer division by zero at [1, 1] of a divisor of shape (2, 3).")
+        (x, y), error=(RuntimeError, f"[{shown}] integer division by zero at [1, 1] of a divisor of shape (2, 3).")
     )
 
 
@@ -59,12 +61,14 @@ _NONZERO = np.array([1.0, -1.0, 2.0, 3.0, -3.0, 7.0, -100.0, 2147483648.0, -2147
 
 int_div = _division(
     "int_div",
+    "floor_divide",
     np.floor_divide,
     lambda b, x, y: b.int_div_floor(x, y),
     "The quotient rounded down; fails where y is 0; the least integer by -1 wraps.",
 )
 int_rem = _division(
     "int_rem",
+    "remainder",
     np.remainder,
     lambda b, x, y: b.int_rem_floor(x, y),
     "The remainder of int_div, with the sign of y; fails where y is 0.",

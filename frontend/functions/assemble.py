@@ -195,7 +195,7 @@ def _margins(op: str, pad: tuple[int, ...], rank: int) -> tuple[list[int], list[
     return low, high
 
 
-@function()
+@function(name="pad")
 def _pad_constant(input: Tensor_, pad: Sizes, value: Operand = 0.0):
     low, high = _margins("pad", pad, len(input.shape))
     x = input
@@ -233,7 +233,7 @@ def _mirrored(x: Value, dim: int, low: int, high: int, mode: str) -> Value:
     return ops.concat(*parts, dim=dim) if len(parts) > 1 else x
 
 
-@function()
+@function(name="pad")
 def _pad_self(input: Tensor_, pad: Sizes, mode: Static):
     low, high = _margins("pad", pad, len(input.shape))
     limit = {"reflect": -1, "replicate": 1 << 62, "circular": 0}[mode]
@@ -273,7 +273,7 @@ def pad(input: Any, pad: tuple[int, ...], mode: str = "constant", value: float |
     return _pad_self(input, tuple(pad), mode)
 
 
-@function()
+@function(name="one_hot")
 def _one_hot(input: Tensor_, num_classes: Sizes):
     shape = (*input.shape, num_classes)
     classes = ops.iota(shape=shape, dim=len(input.shape), dtype=int64, builder=input.builder)

@@ -173,13 +173,13 @@ def isclose(input: Tensor_, other: Tensor_, rtol: Operand = 1e-05, atol: Operand
     return _close("isclose", input, other, rtol, atol, equal_nan)
 
 
-@function()
+@function(name="allclose")
 def _allclose(input: Tensor_, other: Tensor_, rtol: Operand, atol: Operand, equal_nan: Static):
     near = _close("allclose", input, other, rtol, atol, equal_nan)
     return ops.all(near, axes=tuple(range(len(near.shape))))
 
 
-@function()
+@function(name="equal")
 def _equal(input: Tensor_, other: Tensor_):
     same = ops.eq(*promoted("equal", input, other))
     return ops.all(same, axes=tuple(range(len(same.shape))))

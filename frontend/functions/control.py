@@ -106,7 +106,7 @@ def cond(
 # ---- loops ----------------------------------------------------------------------------------------------------
 
 
-_carried = Function("carried", (("x", "tensor", REQUIRED, False),), "pure", lambda x: find("reshape")(x, shape=x.shape))
+_carried = Function("while_loop", (("x", "tensor", REQUIRED, False),), "pure", lambda x: find("reshape")(x, shape=x.shape))
 
 
 @contextmanager

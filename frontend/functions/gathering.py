@@ -192,10 +192,13 @@ def embedding(input: Tensor_, weight: Tensor_, padding_idx: Static = None):
     """Rows of `weight` [count, features] at the positions `input` (int64, any shape). The row `padding_idx` gets no gradient;
     a negative one counts from the end.
 
-    Raises IndexError for positions outside of 0..count-1 (when a value is read), RuntimeError for such a `padding_idx`.
+    Raises IndexError for positions outside of 0..count-1 (when a value is read), RuntimeError for such a `padding_idx` and for
+    weights of other than two dimensions.
     """
     index = _whole("embedding", input, "input")
     check_floating("embedding", weight, "weight")
+    if len(weight.shape) != 2:
+        raise RuntimeError(f"[embedding] weight has shape {weight.shape}. Give it two dimensions: rows, features.")
     flat = ops.reshape(index, shape=(math.prod(index.shape),))
     picked = ops.gather(weight, _spread(flat, 0, weight.shape), axis=0)
     if padding_idx is not None:

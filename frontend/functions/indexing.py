@@ -243,6 +243,12 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     dim = canonical_dim("select", dim, input.ndim)
     if not input.ndim:
         raise IndexError("[select] a 0-d tensor has no dimension to select from.")
+    extent = input.shape[dim]
+    if _is_index(index) and not -extent <= index < extent:
+        raise IndexError(
+            f"[select] index {index} is out of range for dimension {dim} of shape {input.shape}."
+            + (f" Use {-extent} to {extent - 1}." if extent else "")
+        )
     return _along(input, dim, index)
 
 

@@ -315,7 +315,7 @@ def _dropout(input: Tensor_, p: Operand, generator: Stream_ = generators.default
     return ops.select(keep, x, x.like(0.0)) * ops.select(p < 1.0, scale, p.like(0.0)).expand(x.shape)
 
 
-_dropout_ = inplace(name="dropout_")(_dropout.rule)
+_dropout_ = inplace(name="dropout")(_dropout.rule)
 
 
 @declared(

@@ -104,12 +104,12 @@ def _full_extreme(op: str, x: Value) -> Value:
     return _extreme(op, op, x, tuple(range(len(x.shape))), False)
 
 
-@function()
+@function(name="max")
 def _max_full(input: Tensor_):
     return _full_extreme("max", input)
 
 
-@function()
+@function(name="min")
 def _min_full(input: Tensor_):
     return _full_extreme("min", input)
 
@@ -151,12 +151,12 @@ def _selected(x: Value, here: Value, axis: int) -> Value:
     return reduced("sum", ops.select(here, x, x.like(0)), (axis,), True)
 
 
-@function()
+@function(name="max")
 def _max_dim(input: Tensor_, dim: Static, keepdim: Static):
     return _along("max", input, dim, keepdim)
 
 
-@function()
+@function(name="min")
 def _min_dim(input: Tensor_, dim: Static, keepdim: Static):
     return _along("min", input, dim, keepdim)
 

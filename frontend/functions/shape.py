@@ -370,14 +370,14 @@ def t(input: Tensor_):
 
 
 @attribute("T")
-@view(put=_untranspose)
+@view(put=_untranspose, name="T")
 def reversed_dims(input: Tensor_):
     """All dimensions in reverse order: `Tensor.T`."""
     return _permuted(input, tuple(reversed(range(len(input.shape)))))
 
 
 @attribute("mT")
-@view(put=lambda base, new: _swap(base, new, -2, -1))
+@view(put=lambda base, new: _swap(base, new, -2, -1), name="mT")
 def matrix_transpose(input: Tensor_):
     """The last two dimensions swapped: `Tensor.mT`. Raises RuntimeError for fewer than two."""
     rank = len(input.shape)

@@ -35,7 +35,7 @@ class _Scales:
         self.inverse_root = 1.0 / ops.sqrt(1.0 - ops.pow(beta2, t))
 
 
-@inplace(name="adam", writes="params,firsts,seconds,largest,steps")
+@inplace(name="step", writes="params,firsts,seconds,largest,steps")
 def _adam(
     params: Tensors,
     grads: Tensors,

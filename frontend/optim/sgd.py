@@ -28,7 +28,7 @@ def decayed(g: Value, p: Value, weight_decay: Value | None, maximize: bool) -> V
     return g if weight_decay is None else g + spread(weight_decay, p) * p
 
 
-@inplace(name="sgd", writes="params")
+@inplace(name="step", writes="params")
 def _plain(params: Tensors, grads: Tensors, lr: Operand, weight_decay: Operand, decay: Static, maximize: Static):
     new = []
     for p, g in zip(params, grads):
@@ -37,7 +37,7 @@ def _plain(params: Tensors, grads: Tensors, lr: Operand, weight_decay: Operand, 
     return new
 
 
-@inplace(name="sgd_momentum", writes="params,buffers")
+@inplace(name="step", writes="params,buffers")
 def _momentum(
     params: Tensors,
     grads: Tensors,
