@@ -198,3 +198,18 @@ def test_strict_loading_reports_missing_and_unexpected():
         model.load_state_dict({"weight": fb.zeros(2, 2), "extra": fb.zeros(1)})
     report = model.load_state_dict({"weight": fb.zeros(2, 2), "extra": fb.zeros(1)}, strict=False)
     assert report.missing_keys == ["bias"] and report.unexpected_keys == ["extra"]
+
+
+def test_a_gradient_through_what_failed_says_so():
+    """The values from before the call that fails are there; their graph is not, and nobody has freed it."""
+    w = fb.tensor([1.0, 2.0], requires_grad=True)
+    y = w * 2.0
+    lost = fb.tensor([1.0, 2.0]).index_select(0, fb.tensor([5]))
+    with pytest.raises(IndexError):
+        lost.tolist()
+    assert y.tolist() == [2.0, 4.0]
+    for gradient in (y.sum().backward, lambda: fb.autograd.grad(y.sum(), w, create_graph=True)):
+        with pytest.raises(RuntimeError, match=r"no gradient history any more: an operation .* has failed"):
+            gradient()
+    (w * 2.0).sum().backward()
+    assert w.grad.tolist() == [2.0, 2.0]

@@ -82,3 +82,20 @@ def test_what_was_detached_gives_no_history_to_a_gradient():
         (g,) = fb.autograd.grad((x * 3 * x.detach()).sum(), [a], create_graph=True)
         found.append(g.requires_grad)
     assert found == [False, False]
+
+
+@pytest.mark.parametrize("look", [False, True])
+def test_a_write_through_a_detached_alias_gives_it_no_history(look):
+    """PyTorch has a history for every alias; here one that was cut from it stays so. A copy takes one."""
+    w, x = fb.tensor([1.0, 2.0], requires_grad=True), fb.tensor([3.0, 4.0], requires_grad=True)
+    alias, copy = w.detach(), w.detach().clone()
+    for written in (alias, copy):
+        if look:
+            written.tolist()
+        written[0] = x.sum()
+    assert w.tolist() == alias.tolist() == copy.tolist() == [7.0, 2.0]
+    assert (w.is_leaf, alias.requires_grad, copy.requires_grad) == (True, False, True)
+    (gradient,) = fb.autograd.grad(copy.sum(), [x])
+    assert gradient.tolist() == [1.0, 1.0]
+    (gradient,) = fb.autograd.grad((w * 2.0).sum(), [w])
+    assert gradient.tolist() == [2.0, 2.0]

@@ -28,6 +28,7 @@ def ways(seed):
 
 #: Faults that are known and open, by the seeds that find them: to be mended, then taken out (they must fail until then).
 CUTS: dict[int, str] = {}
+#: Differences that docs/differences.md states, each with a test of its own, by the seeds that come upon them.
 BESIDE_PYTORCH = {
     66: "the gradient of var() of one number requires grad here",
     93: "a write through x.detach() of what requires grad gives the alias no history",

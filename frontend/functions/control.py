@@ -106,7 +106,9 @@ def cond(
 # ---- loops ----------------------------------------------------------------------------------------------------
 
 
-_carried = Function("while_loop", (("x", "tensor", REQUIRED, False),), "pure", lambda x: find("reshape")(x, shape=x.shape))
+_carried = Function(
+    "while_loop", (("x", "tensor", REQUIRED, False),), "pure", lambda x: find("reshape")(x, shape=x.shape)
+)
 
 
 @contextmanager

@@ -248,10 +248,18 @@ static int link_needed(fb_recorder *rec, fb_segment *s, uint32_t slot) {
   return status;
 }
 
+static int raise_lost(void) {
+  PyErr_SetString(
+      PyExc_RuntimeError,
+      "[backward] this tensor has its value but no gradient history any more: an operation that was recorded with "
+      "it has failed, and what was still to be done was dropped. Compute the tensor again.");
+  return -1;
+}
+
 /* The recorder is held. */
 static int import_slot(fb_recorder *rec, fb_segment *s, uint32_t slot, uint32_t *imported) {
   if (s == fb_segment_lost())
-    return fb_raise_freed();
+    return raise_lost();
   if (Py_EnterRecursiveCall(" while importing gradient history"))
     return -1;
   int status = fb_import_of(rec, s) ? 0 : enter_segment(rec, s);
