@@ -182,7 +182,8 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
         with building(b):
             found = function.rule(**arguments)
     except Exception as error:
-        raise told_of(error, function.name)
+        told_of(error, function.name)
+        raise
     single = isinstance(found, Value)
     results = [found] if single else list(found or ())
     writes = [-1] * len(results)
@@ -225,7 +226,8 @@ def _expand_view(function: Any, info: tuple, n_starts: int, statics: dict[str, A
         with building(b):
             result = step.read(x, [b.input(START) for _ in range(n_starts)])
     except Exception as error:
-        raise told_of(error, function.name)
+        told_of(error, function.name)
+        raise
     detached = getattr(function, "detach", False) or (requires_grad and not mode & GRAD_MODE)
     parent = parent or View(x.aval, (), x.aval)
     sized = any(p[1] == "size" for p in function.params)  # of these the recorder keeps the sizes, so the step stays
