@@ -164,7 +164,7 @@ _ADMITS: dict[str, Callable[[Any], bool]] = {
     "Tensor": lambda x: isinstance(x, Tensor),
     "Parameter": lambda x: isinstance(x, Tensor),
     "DType": lambda x: isinstance(x, DType),
-    "Device": lambda x: x is None or isinstance(x, str) or hasattr(x, "type"),
+    "Device": lambda x: x is None or isinstance(x, str) or type(x) is int or hasattr(x, "type"),
     "None": lambda x: x is None,
 }
 #: What the parts are called.

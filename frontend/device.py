@@ -18,14 +18,16 @@ TYPES = ("cpu", "cuda", "meta", "mps", "xpu")
 
 @dataclass(frozen=True, init=False)
 class device:
-    """Where a tensor lives: `device("cpu")`, or `device("cuda", 1)` and such, which need not be there. Compares and prints as
-    PyTorch's does. Raises RuntimeError for names that no device has.
+    """Where a tensor lives: `device("cpu")`, or `device("cuda", 1)` and such, which need not be there; `device(1)` is `cuda:1`.
+    Compares and prints as PyTorch's does. Raises RuntimeError for names that no device has.
     """
 
     type: str
     index: int | None
 
-    def __init__(self, type: str | device, index: int | None = None) -> None:
+    def __init__(self, type: str | device | int, index: int | None = None) -> None:
+        if isinstance(type, int) and not isinstance(type, bool) and index is None:
+            type = f"cuda:{type}"
         name, colon, number = str(type).partition(":")
         if (colon and not number.isdecimal()) or (index is not None and (colon or index < 0)):
             raise RuntimeError(f"[device] '{type}' is no device. Write its number after the colon, as in '{name}:0'.")
@@ -43,7 +45,7 @@ class device:
 
 
 #: How functions take a device; None is the CPU.
-Device: TypeAlias = "str | device | None"
+Device: TypeAlias = "str | device | int | None"
 
 CPU = device("cpu")
 
@@ -66,6 +68,14 @@ def place(given: Device) -> str:
     except RuntimeError as e:
         raise RuntimeError(f"[device] '{wanted}' is not available: {e}") from None
     return name
+
+
+def cuda_place(op: str, given: Device = None) -> str:
+    """As `place`, for calls that move to a GPU: None is the first one. Raises RuntimeError for other devices."""
+    wanted = device("cuda" if given is None else given)
+    if wanted.type != "cuda":
+        raise RuntimeError(f"[{op}] '{wanted}' is no CUDA device. Use to('{wanted}').")
+    return place(wanted)
 
 
 @lru_cache(maxsize=64)

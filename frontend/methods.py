@@ -13,13 +13,13 @@ import numpy as np
 from flambeau import host, layout
 from flambeau.border import public
 from flambeau.declarations import Unsampled, attribute, declare, declared
-from flambeau.device import CPU, Device, named, place
+from flambeau.device import CPU, Device, cuda_place, named, place
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.functions import assemble, choose, compare, shape
 from flambeau.functions.create import empty, full, ones, zeros
 from flambeau.functions.from_data import tensor
 from flambeau.functions.transfer import moved
-from flambeau.memory_format import checked, lies_so
+from flambeau.memory_format import checked, in_format, lies_so
 from flambeau.printing import tensor_text
 from flambeau.promotion import get_default_dtype
 from flambeau.runtime import recorder
@@ -301,9 +301,18 @@ def is_tensor(obj: Any) -> bool:
 
 
 @declared(method=True, samples=calls(lambda: [call(data(2, 3))]))
-def cpu(self: Tensor) -> Tensor:
-    """`to("cpu")`: the tensor itself if it is there."""
-    return moved(self, CPU.type)
+def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
+    """`to("cpu")`: the tensor itself if it is there, and lies in the memory format."""
+    made = moved(self, CPU.type)
+    return made if memory_format is None else in_format("cpu", made, memory_format)
+
+
+@declared(method=True, samples=Unsampled("needs a GPU; the tests pretend that there is one"))
+def cuda(self: Tensor, device: Device = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
+    """`to("cuda")`, or to the GPU `device`, a number or a device: the tensor itself if it is there. `non_blocking` changes nothing.
+    Raises RuntimeError where there is none."""
+    made = moved(self, cuda_place("cuda", device))
+    return made if memory_format is None else in_format("cuda", made, memory_format)
 
 
 declare(array_ufunc, "__array_ufunc__", method=True, samples=_LOOKS)

@@ -14,7 +14,8 @@ import numpy as np
 import pretend_device
 import pytest
 from flambeau.dialects.dtypes import float32
-from flambeau.runtime import recorder
+from flambeau.runtime import _binding as runtime
+from flambeau.runtime import devices, recorder
 from flambeau.runtime.recorder import Tensor
 from support import arrays, for_users, rounds
 
@@ -233,3 +234,39 @@ def test_a_program_there_is_not_exported(there, tmp_path):
         RuntimeError, match=r"tensors lie on pretend:0: move the model to the CPU, with model\.to\('cpu'\)"
     ):
         fb.export(lambda x: model(x.to(there)), fb.ones(1, 2), tmp_path / "model")
+
+
+# ---- where PyTorch's programs ask for a GPU -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu(there, monkeypatch) -> None:
+    """`cuda:0` and `cuda:1`, both on the fake driver."""
+    for number in (0, 1):
+        handle = runtime.Device(pretend_device._driver[0].path, 0)
+        device = devices.Device(f"cuda:{number}", pretend_device.TARGET, handle)
+        monkeypatch.setitem(devices._known, device.name, device)
+
+
+def test_cuda_moves_to_a_gpu_and_cpu_back(gpu):
+    x = fb.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], requires_grad=True)
+    y = x.cuda()
+    assert (
+        str(y.device) == "cuda:0" and y.is_cuda and y.cuda() is y and y.cuda(0) is y and y.cuda(fb.device("cuda")) is y
+    )
+    assert str(x.cuda(1).device) == str(x.cuda("cuda:1", non_blocking=True).device) == str(x.to(1).device) == "cuda:1"
+    assert str(y.cuda(1).device) == "cuda:1" and not y.cpu().is_cuda and x.cpu() is x
+    np.testing.assert_array_equal(y.cpu().detach().numpy(), x.detach().numpy())
+    y.cpu().backward(fb.ones(2, 3) * 2)
+    assert x.grad.tolist() == [[2.0] * 3] * 2
+    net = fb.nn.Linear(2, 3)
+    weight = net.weight
+    assert net.cuda() is net and net.weight is weight and str(weight.device) == "cuda:0"
+    assert str(net.cuda(1).weight.device) == "cuda:1" and str(net.cpu().weight.device) == "cpu"
+
+
+def test_memory_formats_where_tensors_move(gpu):
+    x = fb.arange(24.0).reshape(1, 2, 3, 4)
+    for moved in (x.cpu(memory_format=fb.channels_last), x.cuda(memory_format=fb.channels_last)):
+        assert moved.is_contiguous(memory_format=fb.channels_last) and moved.stride() == (24, 1, 8, 2)
+        np.testing.assert_array_equal(moved.cpu().numpy(), x.numpy())

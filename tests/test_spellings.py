@@ -363,3 +363,50 @@ def test_layer_norm_in_pytorchs_samples(shape, normalized, options):
     wanted = [unit * w + b, slope, (ct * unit).sum(outer), ct.sum(outer)]
     for given, value in zip([found.detach(), *(t.grad for t in tensors)], wanted, strict=True):
         np.testing.assert_allclose(given.numpy(), value, rtol=1e-9, atol=1e-9)
+
+
+def test_cuda_where_there_is_none():
+    """PyTorch's programs ask first, or are told."""
+    if fb.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert fb.cuda.device_count() == 0
+    net, x = fb.nn.Linear(2, 2), fb.ones(2)
+    for move in (
+        x.cuda,
+        lambda: x.cuda(0),
+        net.cuda,
+        lambda: x.to(0),
+        lambda: x.cuda(device="cuda:0", non_blocking=True),
+    ):
+        with pytest.raises(RuntimeError, match=r"\[device\] 'cuda(:0)?' is not available: .*device\('cpu'\)"):
+            move()
+    for move, name in ((x.cuda, "cuda"), (net.cuda, "Module.cuda")):
+        with pytest.raises(RuntimeError, match=rf"\[{name}\] 'cpu' is no CUDA device"):
+            move("cpu")
+    with pytest.raises(AttributeError, match="PyTorch has 'Stream'"):
+        fb.cuda.Stream()
+    assert net.weight.device == fb.device("cpu") == x.cpu().device
+    assert fb.device(1) == fb.device("cuda", 1) == fb.device("cuda:1")
+    with pytest.raises(RuntimeError, match="'cuda:-1' is no device"):
+        fb.device(-1)
+
+
+def test_what_is_made_like_another_lies_as_the_memory_format_says():
+    x = fb.zeros(2, 3, 4, 5)
+    made = [
+        fb.zeros_like(x, memory_format=fb.channels_last),
+        fb.ones_like(x, memory_format=fb.channels_last),
+        fb.empty_like(x, memory_format=fb.channels_last),
+        fb.full_like(x, 2.0, memory_format=fb.channels_last),
+        fb.rand_like(x, memory_format=fb.channels_last),
+        fb.randn_like(x, memory_format=fb.channels_last),
+        fb.randint_like(x, 3, memory_format=fb.channels_last),
+        fb.empty(2, 3, 4, 5, memory_format=fb.channels_last),
+    ]
+    for y in made:
+        assert y.shape == x.shape and y.stride() == (60, 1, 15, 3)
+    assert made[1].sum().item() == x.numel() and made[3].mean().item() == 2
+    for kept in (fb.preserve_format, fb.contiguous_format):
+        assert fb.ones_like(x, memory_format=kept, requires_grad=True).is_contiguous()
+    with pytest.raises(TypeError, match=r"\[zeros_like\] memory_format is a int"):
+        fb.zeros_like(x, memory_format=1)

@@ -126,7 +126,7 @@ def test_wrong_types_and_counts_are_told_in_the_house_form(name, tmp_path, monke
             lambda: nn.Embedding(5, 3, 0, 0, 0, 0, 0, 0, 0, 0),
             r"\[Embedding\] takes at most \d positional arguments, got 10",
         ),
-        (lambda: nn.Linear(2, 2, True, 0), r"\[Linear\] argument 'device' must be device or None, got int 0"),
+        (lambda: nn.Linear(2, 2, True, 0.0), r"\[Linear\] argument 'device' must be device or None, got float 0.0"),
         (lambda: nn.Linear("a", 3), r"\[Linear\] argument 'in_features' must be int, got str 'a'"),
         (lambda: nn.Linear(3), r"\[Linear\] argument 'out_features' is missing. It takes: in_features"),
         (lambda: nn.Linear(2, 2, in_features=3), r"\[Linear\] argument 'in_features' was given twice"),

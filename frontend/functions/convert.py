@@ -53,7 +53,7 @@ def parse_to(op: str, *args: Any, **kwargs: Any) -> Conversion:
     for value in (*args, *(() if other is None else (other,))):
         if isinstance(value, DType):
             wanted["dtype"] = value
-        elif isinstance(value, (str, device)):
+        elif isinstance(value, (str, device)) or type(value) is int:
             wanted["device"] = value
         elif isinstance(value, Tensor):
             wanted.update(dtype=value.dtype, device=value._place)
@@ -77,7 +77,7 @@ def parse_to(op: str, *args: Any, **kwargs: Any) -> Conversion:
             *(call(points(), dtype, gradient=False) for dtype in dtypes.SUPPORTED),
             call(data(2, 3), "cpu", dtypes.float64),
             call(data(2, 3), copy=True),
-            call(data(2), 3, error=(TypeError, "Pass a dtype, a device or a tensor")),
+            call(data(2), 3.0, error=(TypeError, "Pass a dtype, a device or a tensor")),
         ]
     ),
 )

@@ -20,7 +20,7 @@ from flambeau.dialects.size import Size
 from flambeau.function import Default, Number, Operand, Sizes, Static, Tensor_, builder, function
 from flambeau.functions.assemble import _one_hot
 from flambeau.functions.common import check_between, ops, size_of
-from flambeau.functions.from_data import with_grad
+from flambeau.functions.from_data import laid_alike, with_grad
 from flambeau.memory_format import checked, laid_out, preserve_format
 from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
 from flambeau.runtime import recorder
@@ -126,8 +126,16 @@ def full(
     free="flambeau",
     samples=calls(lambda: [call(0, 3), call((2, 0), dtype=int64), call(-1, error=(RuntimeError, "negative"))]),
 )
-def empty(*size: Any, dtype: DType | None = None, device: Device = None, requires_grad: bool = False) -> Tensor:
-    """A tensor whose elements are not set."""
+def empty(
+    *size: Any,
+    dtype: DType | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
+    """A tensor whose elements are not set; `memory_format` says how they are to lie."""
+    if memory_format is not None:
+        return laid_alike("empty", empty(*size, dtype=dtype, device=device), memory_format, requires_grad)
     if place(device) != CPU:  # what is never read is never made
         return zeros(*size, dtype=dtype, device=device, requires_grad=requires_grad)
     dtype = host.check_supported("empty", dtype or get_default_dtype())
@@ -140,40 +148,61 @@ def empty(*size: Any, dtype: DType | None = None, device: Device = None, require
 
 @declared(free="flambeau", samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(0, 3), dtype=float64)]))
 def zeros_like(
-    input: Tensor, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
+    input: Tensor,
+    *,
+    dtype: DType | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
 ) -> Tensor:
     """Zeros in the shape and dtype of `input`, on its device."""
-    there = device or input.device
-    return zeros(input.shape, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad)
+    made = zeros(input.shape, dtype=dtype or input.dtype, device=device or input.device)
+    return laid_alike("zeros_like", made, memory_format, requires_grad)
 
 
 @declared(free="flambeau", samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(0, 3), dtype=float64)]))
 def ones_like(
-    input: Tensor, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
+    input: Tensor,
+    *,
+    dtype: DType | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
 ) -> Tensor:
     """Ones in the shape and dtype of `input`, on its device."""
-    there = device or input.device
-    return ones(input.shape, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad)
+    made = ones(input.shape, dtype=dtype or input.dtype, device=device or input.device)
+    return laid_alike("ones_like", made, memory_format, requires_grad)
 
 
 @declared(
     free="flambeau", samples=calls(lambda: [call(data(2, 3), 1), call(data(), 1), call(data(0, 3), 1, dtype=float64)])
 )
 def full_like(
-    input: Tensor, fill_value: Any, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
+    input: Tensor,
+    fill_value: Any,
+    *,
+    dtype: DType | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
 ) -> Tensor:
     """`fill_value` in the shape and dtype of `input`, on its device."""
-    there = device or input.device
-    return full(input.shape, fill_value, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad)
+    made = full(input.shape, fill_value, dtype=dtype or input.dtype, device=device or input.device)
+    return laid_alike("full_like", made, memory_format, requires_grad)
 
 
 @declared(free="flambeau", samples=calls(lambda: [call(data(0, 3), gradient=False)]))
 def empty_like(
-    input: Tensor, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
+    input: Tensor,
+    *,
+    dtype: DType | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
 ) -> Tensor:
     """An unset tensor in the shape and dtype of `input`, on its device."""
-    there = device or input.device
-    return empty(input.shape, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad)
+    made = empty(input.shape, dtype=dtype or input.dtype, device=device or input.device)
+    return laid_alike("empty_like", made, memory_format, requires_grad)
 
 
 # ---- ramps ------------------------------------------------------------------------------------------------

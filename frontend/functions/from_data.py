@@ -18,6 +18,7 @@ from flambeau.dialects.dtypes import DType, bool_, float64, int64
 from flambeau.functions import literals
 from flambeau.functions.common import size_of
 from flambeau.functions.transfer import moved
+from flambeau.memory_format import in_format
 from flambeau.promotion import get_default_dtype
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
@@ -30,6 +31,11 @@ def with_grad(made: Tensor, requires_grad: bool, there: str | None = None) -> Te
     """What a function makes of no tensors: moved to where it is to lie, and a leaf."""
     made = made if there is None else moved(made, there)
     return made.requires_grad_() if requires_grad else made
+
+
+def laid_alike(op: str, made: Tensor, memory_format: Any, requires_grad: bool) -> Tensor:
+    """What is made like another tensor: its elements lie row by row, or as the memory format says."""
+    return with_grad(made if memory_format is None else in_format(op, made, memory_format), requires_grad)
 
 
 @declared(

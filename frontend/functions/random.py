@@ -19,7 +19,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float32, float64, int64
 from flambeau.function import Default, Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
 from flambeau.functions.common import check_between, check_floating, ops, size_of
-from flambeau.functions.from_data import with_grad
+from flambeau.functions.from_data import laid_alike, with_grad
 from flambeau.generator import Generator
 from flambeau.promotion import get_default_dtype
 from flambeau.runtime import OutOfMemory
@@ -173,11 +173,13 @@ def rand_like(
     dtype: DType | None = None,
     device: Device = None,
     requires_grad: bool = False,
+    memory_format: Any = None,
     generator: Generator | None = None,
 ) -> Tensor:
     """Uniform random numbers in the shape and dtype of `input`, on its device."""
     there = device or input.device
-    return rand(input.shape, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad, generator=generator)
+    made = rand(input.shape, dtype=dtype or input.dtype, device=there, generator=generator)
+    return laid_alike("rand_like", made, memory_format, requires_grad)
 
 
 @declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), gradient=False)]))
@@ -187,13 +189,13 @@ def randn_like(
     dtype: DType | None = None,
     device: Device = None,
     requires_grad: bool = False,
+    memory_format: Any = None,
     generator: Generator | None = None,
 ) -> Tensor:
     """Normally distributed random numbers in the shape and dtype of `input`, on its device."""
     there = device or input.device
-    return randn(
-        input.shape, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad, generator=generator
-    )
+    made = randn(input.shape, dtype=dtype or input.dtype, device=there, generator=generator)
+    return laid_alike("randn_like", made, memory_format, requires_grad)
 
 
 def _bounds(op: str, given: tuple[Any, ...], low: Any, high: Any) -> tuple[Any, Any]:
@@ -253,11 +255,12 @@ def randint_like(
     dtype: DType | None = None,
     device: Device = None,
     requires_grad: bool = False,
+    memory_format: Any = None,
 ) -> Tensor:
     """`randint` in the shape and dtype of `input`, on its device."""
     low, high = _bounds("randint_like", bounds, low, high)
-    there = device or input.device
-    return randint(low, high, input.shape, dtype=dtype or input.dtype, device=there, requires_grad=requires_grad)
+    made = randint(low, high, input.shape, dtype=dtype or input.dtype, device=device or input.device)
+    return laid_alike("randint_like", made, memory_format, requires_grad)
 
 
 def permutation(n: int, generator: Generator | None = None) -> np.ndarray:

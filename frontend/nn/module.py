@@ -383,6 +383,13 @@ class Module:
         """Move to the CPU."""
         return self.to("cpu")
 
+    def cuda(self: Self, device: Any = None) -> Self:
+        """Move to a GPU, a number or a device, the first one if left out. Raises RuntimeError where there is none."""
+        from flambeau.device import cuda_place
+
+        there = cuda_place("Module.cuda", device)
+        return self._apply(lambda t: t.to(there))
+
     # ---- state -----------------------------------------------------------------------------------------
 
     def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
