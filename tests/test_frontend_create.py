@@ -386,7 +386,7 @@ def test_conversions():
     with pytest.raises(TypeError, match=r"\[to\] dtype flambeau.float16 is not supported yet"):
         x.to(fb.half)
     with pytest.raises(TypeError, match=r"\[to\] got an argument of type int"):
-        x.to(3)
+        x.to(3.0)
 
 
 @pytest.mark.accept("DTY-06")
