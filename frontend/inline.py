@@ -98,7 +98,11 @@ class _Tape:
         export = recorder.trace_export()
         plain = assembled_as_is(export)
         views = [p for p in places if p.view is not None]
-        return SharedViews(bound(export), plain, views, recorder.trace_scalars()) if views else plain
+        if not views:
+            return plain
+        notes = recorder.trace_notes()
+        notes["assembled"] = notes.get("assembled", 0) + len(export)
+        return SharedViews(bound(export), plain, views, recorder.trace_scalars())
 
     @staticmethod
     def _place_of(tensor: Tensor, slot: int) -> Place:
@@ -255,6 +259,16 @@ def _prepared(
     return tape.prepared(seeds, wrt, tape.hooked() if inputs is None else [], retain_graph), targets, owners
 
 
+_MOST_ASSEMBLED = 8  # times its length
+
+
+def _flush_point() -> None:
+    """A trace may end here, and does where it was assembled for the sake of views so often that another round would cost too
+    much: what all rounds cost stays in proportion to what they record."""
+    assembled = recorder.trace_notes().get("assembled", 0)
+    recorder.flush_point(assembled > 0 and assembled > _MOST_ASSEMBLED * len(recorder.trace_export()))
+
+
 def gradients(
     name: str,
     outputs: Sequence[Tensor],
@@ -265,7 +279,7 @@ def gradients(
 ) -> list[Tensor | None]:
     """As `autograd.grad`, recorded op by op."""
     found, _ = _differentiate(name, outputs, grad_outputs, inputs, create_graph, retain_graph)
-    recorder.flush_point()
+    _flush_point()
     return found
 
 
@@ -281,7 +295,7 @@ def backward(
     for owner, new in zip(owners, found, strict=True):
         if new is not None:
             _accumulate(owner, new, create_graph)
-    recorder.flush_point()
+    _flush_point()
 
 
 def _accumulate(owner: Any, new: Tensor, create_graph: bool) -> None:

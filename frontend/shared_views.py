@@ -36,14 +36,18 @@ class Place(NamedTuple):
 class SharedViews(Assembly):
     """A trace in which all reads of the views at `places` are one value each: `alias(place)`.
 
-    `plain` is the same trace without, `numbers` has the scalars that entered it.
+    `plain` is the same trace without, `numbers` has the scalars that entered it. What is asked of a place looks only at those of the
+    same tensor that begin as it does, of however many there are.
     """
 
     def __init__(self, export: Sequence[tuple], plain: Assembly, places: Sequence[Place], numbers: Mapping) -> None:
         self.plain, self.numbers = plain, numbers
         self.places: list[Place] = []
+        self.near: dict[tuple[int, tuple[int | None, ...]], list[int]] = {}  # (slot, starts) -> positions in `places`
         for place in map(self.rooted, places):
-            if place not in self.places:
+            there = self.near.setdefault((place.slot, place.starts), [])
+            if all(self.places[k] != place for k in there):
+                there.append(len(self.places))
                 self.places.append(place)
         self.aliases: dict[int, int] = {}  # by position in `places`
         self.shown: dict[int, int] = {}  # alias -> the read that it takes its data from
@@ -57,7 +61,13 @@ class SharedViews(Assembly):
 
     def alias(self, place: Place) -> int:
         """The value that all reads of a view go through."""
-        return self.aliases[self.places.index(self.rooted(place))]
+        rooted = self.rooted(place)
+        return self.aliases[next(k for k in self.near[rooted.slot, rooted.starts] if self.places[k] == rooted)]
+
+    def _around(self, slot: int, view: View, starts: tuple[int | None, ...]) -> list[int]:
+        """The places through which a view of a tensor is seen, in order."""
+        begun = [k for n in range(len(starts) + 1) for k in self.near.get((slot, starts[:n]), ())]
+        return sorted(k for k in begun if self.places[k].within(view, starts))
 
     def _read(self, k: int) -> None:
         """A view that no call of the trace reads, added to the graph: seen through the other views that it is within."""
@@ -65,11 +75,7 @@ class SharedViews(Assembly):
         assert place.view is not None
         b = GraphBuilder(self.graph)
         starts = [b.constant(s, int64) for s in place.starts]
-        around = [
-            j
-            for j, p in enumerate(self.places)
-            if j != k and p.slot == place.slot and p.within(place.view, place.starts)
-        ]
+        around = [j for j in self._around(place.slot, place.view, place.starts) if j != k]
         if not around:
             self._add(k, place.view.read(b.value(self.slots[place.slot]), starts).id, 0)
             return
@@ -124,9 +130,8 @@ class SharedViews(Assembly):
             if view is not None and i not in writes:
                 numbers = tuple(self.known.get(self.slots[offset + s]) for s in starts)
                 root = self.rooted(Place(offset + slot)).slot
-                for k, place in enumerate(self.places):
-                    if place.slot == root and place.within(view, numbers):
-                        found[graph.inputs[at] + _position(place.view, len(starts))] = k
+                for k in self._around(root, view, numbers):
+                    found[graph.inputs[at] + _position(self.places[k].view, len(starts))] = k
             at += 1 + len(starts)
         return found
 

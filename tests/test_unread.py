@@ -152,6 +152,34 @@ def test_so_it_is_where_sizes_have_become_symbols(program):
     assert third - second <= 1.15 * 2 * (second - first)
 
 
+@pytest.mark.parametrize("sizes", [(), (5, 6, 7)], ids=["of-one-size", "of-symbols"])
+def test_hooks_on_views_are_linear(sizes):
+    """Such a trace is assembled anew by each backward, and ends before that costs more than it should."""
+    work(hooks_on_views, 2, sizes)
+    first, second, third = (work(hooks_on_views, n, sizes)[0] for n in (32, 64, 128))
+    assert third - second <= 1.15 * 2 * (second - first)
+
+
+def views_of_one_tensor(n):
+    w = fb.arange(1.0 * n).requires_grad_()
+    h, seen = w * 2, []
+    for i in range(n):
+        v = h[i]
+        v.register_hook(seen.append)
+        seen.append(v * 3)
+    total = fb.stack(seen).sum()
+    count = calls(total.backward)
+    assert len(seen) == 2 * n and w.grad.tolist() == [6.0] * n
+    return count
+
+
+def test_many_views_with_hooks_of_one_tensor_are_linear():
+    with one_trace():
+        views_of_one_tensor(2)
+        first, second, third = map(views_of_one_tensor, (16, 32, 64))
+    assert third - second <= 1.15 * 2 * (second - first)
+
+
 @pytest.mark.parametrize("program", [*PROGRAMS, hooks_on_views], ids=lambda p: p.__name__)
 def test_what_waits_in_a_trace_changes_no_gradient(program):
     _, together = work(program, 5)

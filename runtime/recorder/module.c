@@ -8,13 +8,14 @@ static PyObject *do_flush(PyObject *module, PyObject *unused) {
   return fb_flush_own(fb_recorder_get()) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* Called where programs repeat: a loader's next batch, an outermost module call. */
-static PyObject *flush_point(PyObject *module, PyObject *unused) {
-  (void)module, (void)unused;
+/* Called where programs repeat: a loader's next batch, an outermost module call. With True, the caller finds the trace
+ * long enough. */
+static PyObject *flush_point(PyObject *module, PyObject *const *args, Py_ssize_t n) {
+  (void)module;
   fb_recorder *rec = fb_recorder_get();
   rec->look_again = UINT32_MAX; /* it says itself where it repeats */
-  return (rec->new_leaves || fb_trace_is_long(rec) || fb_imports_nest(rec)) && fb_cut(rec) < 0 ? NULL
-                                                                                               : Py_NewRef(Py_None);
+  bool is_long = (n && args[0] == Py_True) || rec->new_leaves || fb_trace_is_long(rec) || fb_imports_nest(rec);
+  return is_long && fb_cut(rec) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *flush_if_pending(PyObject *module, PyObject *o) {
@@ -417,7 +418,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"if_lost", fb_py_if_lost, METH_VARARGS, NULL},
                                 {"together", fb_py_together, METH_O, NULL},
                                 {"flush_if_pending", flush_if_pending, METH_O, NULL},
-                                {"flush_point", flush_point, METH_NOARGS, NULL},
+                                {"flush_point", (PyCFunction)(void (*)(void))flush_point, METH_FASTCALL, NULL},
                                 {"flush_count", flush_count, METH_NOARGS, NULL},
                                 {"_after_fork", after_fork, METH_NOARGS, NULL},
                                 {"realize", realize, METH_O, NULL},
