@@ -8,7 +8,7 @@ plan's guards; nothing here asks more. Next: `schedule.py` for the steps, `arena
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from flambeau.compiler.arena import Arenas
@@ -127,9 +127,7 @@ def in_place(step: Step, written: Block, read: Block) -> bool:
     operands, blocks = step.call.operands, step.blocks
     writes = [p for p in step.call.writes if blocks[p] is written]
     reads = [p for p, b in enumerate(blocks) if b is read]
-    return all(
-        (w, r) in step.call.in_place and same(operands[w].offset, operands[r].offset) for w in writes for r in reads
-    )
+    return all((w, r) in step.in_place and same(operands[w].offset, operands[r].offset) for w in writes for r in reads)
 
 
 # ---- temporaries ----------------------------------------------------------------------------------------------
@@ -151,13 +149,14 @@ def place_temporaries(steps: list[Step], devices: list[str]) -> dict[str, Int]:
         last.update((id(b), position) for b in distinct(step.blocks) if b.ref is None)
     inherited: set[int] = set()
     for position, step in enumerate(steps):
+        written, overwritable = {id(b) for b in step.written()}, step.overwritable()
         for block in distinct(step.blocks):
             if block.ref is None:
-                if not same(block.bytes, 0) and not any(b is block for b in step.written()):
+                if not same(block.bytes, 0) and id(block) not in written:
                     raise RuntimeError(
                         f"[plan] '{step.call.source.label}' reads what nobody wrote. Report this as a bug."
                     )
-                offset = _inherit(step, block, position, last, inherited)
+                offset = _inherit(step, block, overwritable.get(id(block), ()), position, last, inherited)
                 offset = arenas[block.device].take(block.bytes) if offset is None else offset
                 block.ref = (RefKind.ARENA, devices.index(block.device), offset)
                 placed.append(block)
@@ -170,11 +169,13 @@ def place_temporaries(steps: list[Step], devices: list[str]) -> dict[str, Int]:
     return {device: arena.size for device, arena in arenas.items()}
 
 
-def _inherit(step: Step, block: Block, position: int, last: dict[int, int], inherited: set[int]) -> Int | None:
-    """The offset of a temporary that dies in this step and that `block` may overwrite in place."""
-    for w, r in step.call.in_place:
+def _inherit(
+    step: Step, block: Block, reads: Iterable[int], position: int, last: dict[int, int], inherited: set[int]
+) -> Int | None:
+    """The offset of a temporary that dies in this step and that `block` may overwrite in place: one of the operands `reads`."""
+    for r in reads:
         dying = step.blocks[r]
-        if step.blocks[w] is not block or dying is None or dying.ref is None or dying.ref[0] != RefKind.ARENA:
+        if dying is None or dying.ref is None or dying.ref[0] != RefKind.ARENA:
             continue
         usable = last[id(dying)] == position and id(dying) not in inherited and same(dying.bytes, block.bytes)
         if usable and in_place(step, block, dying):

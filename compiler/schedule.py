@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from flambeau.compiler.kernel import Cluster, KernelCall, Lowered
 from flambeau.dialects.aval import CPU
@@ -49,6 +50,18 @@ class Step:
     def written(self) -> list[Block]:
         return distinct(self.blocks[p] for p in self.call.writes)
 
+    @cached_property
+    def in_place(self) -> frozenset[tuple[int, int]]:
+        """The pairs of `call.in_place`."""
+        return frozenset(self.call.in_place)
+
+    def overwritable(self) -> dict[int, list[int]]:
+        """id(block) -> the operands that what is written to it may overwrite, by the call alone."""
+        found: dict[int, list[int]] = {}
+        for w, r in self.call.in_place:
+            found.setdefault(id(self.blocks[w]), []).append(r)
+        return found
+
     def copied(self) -> tuple[Block, Block] | None:
         """(written, read) if the call only copies one block to another."""
         return self._pair(self.call.copies)
@@ -64,7 +77,8 @@ class Step:
         return None if written is None or read is None else (written, read)
 
     def read(self) -> list[Block]:
-        return distinct(b for p, b in enumerate(self.blocks) if p not in self.call.writes)
+        writes = set(self.call.writes)
+        return distinct(b for p, b in enumerate(self.blocks) if p not in writes)
 
 
 class Storage:

@@ -410,3 +410,19 @@ def test_what_is_made_like_another_lies_as_the_memory_format_says():
         assert fb.ones_like(x, memory_format=kept, requires_grad=True).is_contiguous()
     with pytest.raises(TypeError, match=r"\[zeros_like\] memory_format is a int"):
         fb.zeros_like(x, memory_format=1)
+
+
+def test_what_libraries_of_patterns_call():
+    """As einops spells it: lists of sizes on what may be a view, axes as tuples, dimensions by position."""
+    x = fb.arange(144.0).reshape(2, 3, 4, 6)
+    for given in (x, x[:, :, ::1], x.permute(0, 1, 3, 2).permute(0, 1, 3, 2)):
+        parts = given.reshape([2, 3, 2, 2, 2, 3])
+        moved = parts.permute([0, 2, 4, 3, 5, 1]).reshape([2, 4, 18])
+        want = x.numpy().reshape(2, 3, 2, 2, 2, 3).transpose(0, 2, 4, 3, 5, 1).reshape(2, 4, 18)
+        np.testing.assert_array_equal(moved.numpy(), want)
+        for name in ("amax", "amin", "sum", "mean"):
+            np.testing.assert_allclose(getattr(given, name)(dim=(2, 3)).numpy(), getattr(np, name)(x.numpy(), (2, 3)))
+        wide = given[:, :, None].expand([-1, -1, 2, -1, -1]).reshape([2, 6, 4, 6])
+        np.testing.assert_array_equal(wide.numpy(), np.repeat(x.numpy(), 2, 1))
+        joined = fb.stack([given[0], given[1]]).reshape([6, 4, 6])
+        np.testing.assert_array_equal(joined.numpy(), x.numpy().reshape(6, 4, 6))

@@ -6,8 +6,9 @@ are walked once per stage, a register or 64 lanes at a time. Next: `loops_column
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from flambeau.compiler.codegen.access import Layout
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.loops_tiles import emit_tiles
@@ -101,21 +102,25 @@ def in_place(nest: Nest) -> tuple[tuple[int, int], ...]:
     """(written, read) operand pairs that may share a buffer: the same elements, written no earlier than last read."""
     fragment = nest.fragment
     pairs = []
+    layouts = nest.layouts()
     for value, written in nest.writes.items():
         whole = value in fragment.sources and value not in nest.placed and fragment.size(value) == nest.form.size
         if whole and fragment.sources[value].layout.is_identity:
-            pairs += [(written, read) for read in range(len(nest.operands)) if _may_overwrite(nest, value, read)]
+            reads = range(len(nest.operands))
+            pairs += [(written, read) for read in reads if _may_overwrite(nest, value, read, layouts)]
     return tuple(pairs)
 
 
-def _may_overwrite(nest: Nest, value: int, read: int) -> bool:
+def _may_overwrite(nest: Nest, value: int, read: int, layouts: Mapping[int, list[Layout]]) -> bool:
     """Whether writing `value` may destroy the operand at position `read` element by element."""
     operand, avals = nest.operands[read], nest.fragment.avals
     if operand.kind != "value" or operand.index not in nest.fragment.graph.inputs or operand.offset:
         return False
     old, new = avals[operand.index], avals[value]
     in_time = nest.last_read.get(operand.index, 0) <= nest.stages.value_stage(value)
-    return (old.size, old.nbytes) == (new.size, new.nbytes) and in_time and nest.reads_only_itself(operand.index)
+    return (
+        (old.size, old.nbytes) == (new.size, new.nbytes) and in_time and nest.reads_only_itself(operand.index, layouts)
+    )
 
 
 def emit_row(nest: Nest, row: Row, schedule: Points | Rows) -> None:

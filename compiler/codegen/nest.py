@@ -7,7 +7,7 @@ Next: `points.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from typing import Any, NamedTuple
@@ -190,10 +190,19 @@ class Nest:
         pointer = self.pointer(Operand("value", root, layout.offset * itemsize))
         return Access(pointer, *self.walk(layout), layout.is_identity, self._dynamic(layout), self.inside(layout))
 
-    def reads_only_itself(self, root: int) -> bool:
+    def layouts(self) -> dict[int, list[Layout]]:
+        """How each input is read so far."""
+        found: dict[int, list[Layout]] = {}
+        for key in self.accesses:
+            if key[0] != "target":
+                found.setdefault(key[0], []).append(key[1])
+        return found
+
+    def reads_only_itself(self, root: int, layouts: Mapping[int, list[Layout]]) -> bool:
         """Whether every element of the nest reads of this input only the element in its own place."""
-        layouts = [key[1] for key in self.accesses if key[0] == root]
-        return root not in self.tables and all(x.is_identity and x.size == self.form.size for x in layouts)
+        return root not in self.tables and all(
+            x.is_identity and x.size == self.form.size for x in layouts.get(root, ())
+        )
 
     def _dynamic(self, layout: Layout) -> Val | None:
         total = None
