@@ -36,8 +36,8 @@ class Place(NamedTuple):
 class SharedViews(Assembly):
     """A trace in which all reads of the views at `places` are one value each: `alias(place)`.
 
-    `plain` is the same trace without, `numbers` has the scalars that entered it. What is asked of a place looks only at those of the
-    same tensor that begin as it does, of however many there are.
+    `plain` is the same trace without, `numbers` has the scalars that entered it. What is asked of a place looks only at those of
+    the same tensor that begin as it does, of however many there are.
     """
 
     def __init__(self, export: Sequence[tuple], plain: Assembly, places: Sequence[Place], numbers: Mapping) -> None:

@@ -107,8 +107,9 @@ is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
   remembers beside the trace; to be safe from interrupts it must run no Python code, as `partial(d.pop, key)`
 - `together(calls)`: `call()` of each in a tuple; an interrupt (no Exception) comes before all of them or after all of them. Each
   must record all that it does at its end, as a Function does
-- `flush_point(long=False)`: flush if the trace is long (soft_ops, or soft_ns of the payloads' `cost`), or the caller says so. Called
-  where programs repeat, so that long loops are cut at the same place in every round; the end of a second backward() is such a place too
+- `flush_point(long=False)`: flush if the trace is long (soft_ops, or soft_ns of the payloads' `cost`), or the caller says so.
+  Called where programs repeat, so that long loops are cut at the same place in every round; the end of a second backward() is
+  such a place too
 - `set_mode(bits) -> old bits`, `get_mode()`: per thread, 12 bits; bit 0 is grad mode. `ModeScope(mask, bits)`: a context manager
   that holds bits of it, `GradScope(mode)`: one of bit 0 that acts when it is made; entered and left in C, so that no interrupt
   falls in between

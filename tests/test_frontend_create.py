@@ -385,7 +385,7 @@ def test_conversions():
     assert fb.tensor([1e20, -1e20, math.nan]).int().tolist() == [2**31 - 1, -(2**31), 0]
     with pytest.raises(TypeError, match=r"\[to\] dtype flambeau.float16 is not supported yet"):
         x.to(fb.half)
-    with pytest.raises(TypeError, match=r"\[to\] got an argument of type int"):
+    with pytest.raises(TypeError, match=r"\[to\] got an argument of type float"):
         x.to(3.0)
 
 
