@@ -9,6 +9,10 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+from flambeau.dialects.locks import process_lock
+
+_lock = process_lock()  # guards which lists wait for what
+
 
 class Waiting:
     """The lists that wait for a program of so many ops. They are not kept alive. `tell` may be called on any thread."""
@@ -16,12 +20,12 @@ class Waiting:
     def __init__(self, n_ops: int) -> None:
         self.seconds = 0.0  # spent doing without
         self._cost = cost(n_ops)
-        self._lists: list[weakref.ref[Any]] = []
+        self._lists: weakref.WeakSet[Any] = weakref.WeakSet()
         self._counted: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
     def add(self, op_list: Any) -> None:
-        if all(r() is not op_list for r in self._lists):
-            self._lists = [r for r in self._lists if r() is not None] + [weakref.ref(op_list)]
+        with _lock:
+            self._lists.add(op_list)
 
     def count(self, op_list: Any) -> None:
         """Add the time spent in a list since it was last counted."""
@@ -35,9 +39,10 @@ class Waiting:
 
     def tell(self) -> None:
         """Before its next run, each list asks whoever made it for something better."""
-        for reference in self._lists:
-            if (op_list := reference()) is not None:
-                op_list.is_stale = True
+        with _lock:
+            lists = list(self._lists)
+        for op_list in lists:
+            op_list.is_stale = True
 
 
 def cost(n_ops: int) -> float:
