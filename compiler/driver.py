@@ -146,7 +146,7 @@ class Executable:
             graph, options = self.graph, self.compiled.options
             if options.on_host:
                 graph = ReferenceCalls("+".join(options.on_host))(graph)
-            self._generic = Interpreter(graph, ops.Linker(options), sizes)
+            self._generic = Interpreter(graph, ops.linker(options), sizes)
             self.report.generic_seconds += perf_counter() - start
         return self._generic
 

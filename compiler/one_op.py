@@ -210,15 +210,26 @@ class OneOp:
 
 def _find(graph: Graph, node: Node, link: Linker, memo: dict[tuple[Any, ...], Found]) -> Found:
     """The program of a node, remembered by its types in `memo`."""
-    if graph.sizes:
-        single, extents = general(graph, node)
-        return Found(_program(memo, single, link), extents)
-    key = (link.key, node.op, node.attrs, *[graph.avals[v] for v in (*node.operands, *node.results)])
-    if (found := memo.get(key)) is None:
-        single = one_op(graph, node)
-        general_, values = (memo is _known and _for_all_sizes(single)) or (single, ())
-        found = _remember(memo, key, Found(_program(memo, general_, link), values))
+    types = [_form(graph.avals[v]) for v in (*node.operands, *node.results)]
+    key = (link.key, node.op, _form(node.attrs), *types)
+    found = memo.get(key)
+    if found is None:
+        single, extents = general(graph, node) if graph.sizes else _of_extents(graph, node, memo is _known)
+        found = _remember(memo, key, Found(_program(memo, single, link), extents))
     return found
+
+
+def _of_extents(graph: Graph, node: Node, is_ours: bool) -> tuple[Graph, tuple[Int, ...]]:
+    """A node of a program without symbols by itself, with symbols for its extents where that works."""
+    single = one_op(graph, node)
+    return (is_ours and _for_all_sizes(single)) or (single, ())
+
+
+def _form(x: Any) -> Any:
+    """What tells attributes and types apart whose expressions of symbols have one value at the time."""
+    if isinstance(x, tuple):
+        return tuple(map(_form, x))
+    return (Size, x.terms) if isinstance(x, Size) else x
 
 
 def _program(memo: dict[tuple[Any, ...], Found], single: Graph, link: Linker) -> OneOp:

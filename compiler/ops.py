@@ -11,6 +11,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from flambeau.compiler import devices, foreign, kernel_cache, plan_cache, pool
@@ -71,6 +72,12 @@ class Linker:
         _asked[key] = Build(graph, self.options, waiting=waiting)
         while len(_asked) > _REMEMBERED:
             _asked.popitem(last=False)
+
+
+@lru_cache(maxsize=64)
+def linker(options: Options) -> Linker:
+    """The `Linker` of these options."""
+    return Linker(options)
 
 
 def link(graphs: Sequence[Graph], options: Options) -> list[Any]:

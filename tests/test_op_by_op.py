@@ -3,14 +3,20 @@
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import flambeau as fb
 import numpy as np
 import pytest
 from flambeau.compiler import driver, one_op, ops, stages
+from flambeau.compiler.options import Options
 from flambeau.compiler.waiting import Waiting
 from flambeau.dialects import dtypes
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder
+from flambeau.dialects.record import find
+from flambeau.dialects.size import scope, symbol
 from flambeau.runtime import _binding
 
 COMPILER = str(Path(driver.__file__).parent)
@@ -183,6 +189,17 @@ def test_lists_that_are_gone_are_told_nothing():
 
 def nothing(sizes, *operands):
     return operands
+
+
+def test_sizes_that_are_equal_at_the_time_are_not_one_for_good():
+    b = GraphBuilder()
+    s, t = symbol(0), symbol(1)
+    sums = [find("sum")(b.input(Aval(shape, dtypes.float32)), axes=(0,)) for shape in ((s, t), (s, s), (t, s))]
+    b.graph.outputs = [x.id for x in sums]
+    with scope((7, 7)):
+        found = one_op.OneOps(replace(b.graph, sizes=(7, 7)), ops.Linker(Options(mode="background")))
+    one, both, other = (found.optional(k) for k in range(3))
+    assert one is other and one is not both
 
 
 @pytest.mark.runtime
