@@ -68,7 +68,7 @@ class OneOps:
             if is_there or (not node.op.exact and not node.op.regions):
                 self._nodes[position] = _find(graph, node, link, memo)
             elif node.op.exact and not node.op.effect and memo is _known:
-                with contextlib.suppress(RuntimeError):  # what holds by a guard of the trace does not hold by itself
+                with contextlib.suppress(Exception):  # what holds by a guard of the trace need not hold by itself
                     self._optional[position] = _find(graph, node, link, memo)
         self._has_symbols = bool(graph.sizes)
         self._link_together(link, sizes)
