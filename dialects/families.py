@@ -52,6 +52,14 @@ def _axis(record: OpRecord) -> str | None:
     return _one_result(record)
 
 
+def _step(record: OpRecord) -> str | None:
+    if record.attrs != ("axis", "reverse"):
+        return f"has attributes {record.attrs}. Make them `axis` and `reverse`: along which axis it goes, and from which end."
+    if not callable(record.lower):
+        return "has no step. Give `lower`: (b, so far, an element of each operand) -> so far."
+    return None if record.is_single else "has several results. Give one, or another family."
+
+
 def _device(record: OpRecord) -> str | None:
     if record.moves_to not in record.attrs:
         return "does not say where it moves. Name the attribute that is the device: `moves_to`."
@@ -111,6 +119,12 @@ BUILT_IN = (
     ),
     Family("contraction", "A matrix product.", demands=_one_result, cost=_product),
     Family("gather", "result[i] = operand[index[i]] along an axis.", demands=_axis, reads_table=True, moves=True),
+    Family(
+        "scan",
+        "result[i] along an axis is what a step makes of result[i - 1] and the operands' elements in its place.",
+        demands=_step,
+        one_nan=True,
+    ),
     Family("scatter", "result[index[i]] (+)= update[i] along an axis.", demands=_axis),
     Family(
         "transfer",

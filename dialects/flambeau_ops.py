@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from flambeau.dialects.orders import OrderError, Place, check_order, folded_loops
+from flambeau.dialects.orders import SCAN_ORDERS, OrderError, Place, check_order, folded_loops
 from flambeau.dialects.size import Int, parse
 
 
@@ -240,10 +240,28 @@ def _check_scatter(op: Any) -> None:
     check_order(_attribute(op, "order", "string"))
     _check_types(op, [tensor, index, updates], [tensor])
     element = str(ir.RankedTensorType(op.operands[0].type).element_type)
+    _check_region(op, [element] * 2, "It combines the old element and an update")
+
+
+def _check_region(op: Any, types: Sequence[str], what: str) -> None:
     (block,) = op.regions[0].blocks
     given = [str(a.type) for a in block.arguments]
-    if given != [element, element]:
-        raise _Bad(f"its region takes {', '.join(given)}. It combines the old element and an update, both {element}.")
+    if given != list(types):
+        raise _Bad(f"its region takes {', '.join(given)}. {what}: {', '.join(types)}.")
+
+
+def _check_scan(op: Any) -> None:
+    ir = _mlir().ir
+    if wrong := [str(v.type) for v in op.operands if not isinstance(v.type, ir.RankedTensorType)]:
+        raise _Bad(f"it takes {wrong[0]}. Give tensors with a rank.")
+    type_ = ir.RankedTensorType(op.operands[0].type)
+    if not 0 <= _attribute(op, "axis", "integer (i64)") < type_.rank:
+        raise _Bad(f"attribute 'axis' is {op.attributes['axis']}, and {type_} has {type_.rank} axes. Name one of them.")
+    if _attribute(op, "reverse", "integer (i64)") not in (0, 1):
+        raise _Bad(f"attribute 'reverse' is {op.attributes['reverse']}. Give 1 to go from the last element on, or 0.")
+    check_order(_attribute(op, "order", "string"), SCAN_ORDERS)
+    _check_types(op, [str(type_)] * len(op.operands), [str(type_)])
+    _check_region(op, [str(type_.element_type)] * (len(op.operands) + 1), "It makes a step of the result so far")
 
 
 # ---- the dialect ------------------------------------------------------------------------------------------------
@@ -275,6 +293,8 @@ _OPS: dict[str, Declared] = {
     "any_lane": (1, False, 1, 0, True, _check_any_lane),
     "size": (0, False, 1, 0, True, _check_size),
     "start": (1, False, 1, 0, True, _check_start),
+    "scan": (1, False, 1, 1, True, _check_scan),
+    "recurrence": (2, False, 1, 1, True, _check_scan),
     "scatter": (3, False, 1, 1, False, _check_scatter),  # an effect: an index out of range is an error
 }
 

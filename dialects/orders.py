@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from flambeau.dialects.size import Int, Size
 
 CHUNK, LANES, CHAIN, BLOCK = 4096, 64, 64, 256
+#: Elements of a scan that are combined one after the other before the next ones start anew.
+SCAN_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,20 @@ ORDERS = {
 }
 
 
+#: The orders of scans, whose result has an element for every place.
+SCAN_ORDERS = {
+    order.name: order
+    for order in (
+        ORDERS["sequential"],
+        FoldOrder(
+            "prefixes",
+            f"Blocks of {SCAN_BLOCK} elements, each one element after the other; the last elements of the blocks one after "
+            "the other; and the elements of every block but the first with what comes out for the blocks before.",
+        ),
+    )
+}
+
+
 class OrderError(ValueError):
     """A fold whose order is unknown, or whose places are no numbering of its elements. Says what is wrong, and what to do."""
 
@@ -53,11 +69,11 @@ class OrderError(ValueError):
 Place = tuple[tuple[tuple[int, int], ...], int]
 
 
-def check_order(name: str) -> FoldOrder:
-    """The order of that name. Raises OrderError."""
-    if name not in ORDERS:
-        raise OrderError(f"there is no order named '{name}'. Orders are {', '.join(ORDERS)}.")
-    return ORDERS[name]
+def check_order(name: str, orders: Mapping[str, FoldOrder] = ORDERS) -> FoldOrder:
+    """The order of that name, of a fold unless it is said of what. Raises OrderError."""
+    if name not in orders:
+        raise OrderError(f"there is no order named '{name}'. Orders are {', '.join(orders)}.")
+    return orders[name]
 
 
 def folded_loops(

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     CONTRACTION = "contraction"
     GATHER = "gather"
     SCATTER = "scatter"
+    SCAN = "scan"
     CONTROL = "control"
     HOST_CALL = "host_call"
     TRANSFER = "transfer"

@@ -258,6 +258,8 @@ class Run:
             result = given[1].copy()
             result[self._window(op, result.shape, given[0].shape, given[2:])] = given[0]
             return result
+        if op.name in ("flambeau.scan", "flambeau.recurrence"):
+            return self._scan(op, *given)
         return self._scatter(op, *given)
 
     def _window(self, op: Call, whole: tuple, window: tuple, starts: list[Any]) -> tuple[slice, ...]:
@@ -267,6 +269,20 @@ class Run:
             begin = min(max(int(next(given)), 0), limit) if place == "clamped" else evaluate(place, self.sizes)
             found.append(slice(begin, begin + (n - 1) * step + 1 if n else begin, step))
         return tuple(found)
+
+    def _scan(self, op: Call, *given: Any) -> np.ndarray:
+        """One element after the other: inputs are shorter than a block of prefixes."""
+        axis = op.attribute["axis"]
+        turn = lambda x: np.moveaxis(np.flip(x, axis) if op.attribute["reverse"] else x, axis, 0)  # noqa: E731
+        result = given[-1].copy()
+        found, operands = turn(result), [turn(x) for x in given]
+        for k in range(1, len(found)):
+            for at in np.ndindex(found.shape[1:]):
+                elements = [x[(k, *at)] for x in operands]
+                (found[(k, *at)],) = Lanes((), self.sizes, self.failures).run(
+                    op.regions[0], [found[(k - 1, *at)], *elements]
+                )
+        return result
 
     def _scatter(self, op: Call, x: Any, index: Any, updates: Any) -> np.ndarray:
         result, axis = x.copy(), op.attribute["axis"]

@@ -297,6 +297,16 @@ def scatter() -> Group:
     return b.build(b.call("flambeau.scatter", (x, index, updates), (f32(50, 8),), attributes, (added,), LINE))
 
 
+def scan() -> Group:
+    b = GroupBuilder()
+    x, factor = b.input(f32(5, 30)), b.input(f32(5, 30))
+    added = scalar_code(("f32", "f32"), ("arith.addf", (0, 1), None, ("f32",)))
+    step = scalar_code(("f32",) * 3, ("arith.mulf", (0, 1), None, ("f32",)), ("arith.addf", (3, 2), None, ("f32",)))
+    sums = b.call("flambeau.scan", (x,), (f32(5, 30),), {"axis": 1, "order": "prefixes", "reverse": 0}, (added,), LINE)
+    attributes = {"axis": 0, "order": "sequential", "reverse": 1}
+    return b.build(b.call("flambeau.recurrence", (factor, *sums), (f32(5, 30),), attributes, (step,), LINE))
+
+
 # ---- whole tensors -------------------------------------------------------------------------------------------------
 
 
@@ -431,6 +441,7 @@ GROUPS: dict[str, Callable[[], Group]] = {
     "no elements": unread,
     "gather": gather,
     "scatter": scatter,
+    "scans": scan,
     "pad, concat and reshape": assembled,
     "slices": slices,
     "unknown extents": unknown_extents,

@@ -60,6 +60,10 @@ def _scattered(base, index, updates):
     return op("scatter_add", base, index, updates, axis=0)
 
 
+def _scanned(name, axis, reverse=False):
+    return lambda *x: op(name, *x, axis=axis, reverse=reverse)
+
+
 def _turned(x, y):
     return permute(1, 0)(x) * y
 
@@ -110,6 +114,14 @@ SCATTERS = {
     "rows": (_scattered, floats(12, 40), _indices(30, 40, most=12), floats(30, 40, seed=1)),
     "elements": (_scattered, floats(12), _indices(30, most=12), floats(30, seed=1)),
 }
+SCANS = {
+    "rows": (_scanned("cumsum", 1), floats(7, 50)),
+    "columns": (_scanned("cumprod", 0, True), floats(30, 37)),
+    "blocks": (_scanned("cumsum", 1, True), floats(2, 3100)),
+    "blocks of columns": (_scanned("cummax", 0), floats(2100, 19)),
+    "recurrence": (_scanned("recurrence", 1), floats(5, 40, 3), floats(5, 40, 3, seed=1)),
+    "doubles": (_scanned("cummin", 0), floats(1030).astype(np.float64)),
+}
 ON_GPUS = {
     "gpu-points": LOOPS,
     "gpu-rows": {name: ROWS[name] for name in ("softmax", "layer norm", "chunks")},
@@ -118,7 +130,8 @@ ON_GPUS = {
     "gpu-vector-product": {name: VECTORS[name] for name in ("matrix times vector", "vector times matrix", "long")},
 }
 PROGRAMS = {
-    "points": LOOPS, "rows": ROWS, "columns": COLUMNS, "scatter": SCATTERS, "product": PRODUCTS, "vector-product": VECTORS,
+    "points": LOOPS, "rows": ROWS, "columns": COLUMNS, "scatter": SCATTERS, "scan": SCANS,
+    "product": PRODUCTS, "vector-product": VECTORS,
     **ON_GPUS,
 }  # fmt: skip
 
@@ -131,7 +144,7 @@ VALUES = {
     "steps": (1, 2, 4, 8), "m_block": _SMALL, "n_block": _SMALL, "pack_rows": (1, 8, 64, 1 << 30), "ahead": (0, 1, 16),
     "a_lines": ("none", "row", "column"), "b_lines": ("none", "row", "column"), "a_unroll": (1, 2, 4), "b_unroll": (1, 2, 4),
     "a_pitch": (0, 264, 272, 288, 320), "along": ("k", "output", "neither"), "group": _SMALL, "depth": (1, 2, 4, 8, 16, 32),
-    "threads": (32, 64, 128, 192, 256, 512), "each": (1, 2, 3, 4, 8), "pad": (0, 1, 2, 3, 4, 8, 12, 16),
+    "threads": (32, 64, 128, 192, 256, 512), "each": (1, 2, 3, 4, 8), "chains": (1, 2, 3, 4, 8), "pad": (0, 1, 2, 3, 4, 8, 12, 16),
     "groups": tuple(range(1, 17)),
     "room": tuple(range(1, 49)), "width": (8, 16, 32, 64), "workers": (1, 2, 4, 8, 16),
 }  # fmt: skip

@@ -12,13 +12,13 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from flambeau.compiler.families.rules import GroupOp, Rules
+from flambeau.compiler.families.rules import GroupOp, Rules, in_memory
 from flambeau.dialects import families
 from flambeau.dialects.entry_points import Offer, PluginError
 from flambeau.dialects.family import Family
 from flambeau.dialects.record import OpRecord
 
-__all__ = ["GroupOp", "Rules", "find", "group_op", "group_ops", "named_in", "offer", "rules"]
+__all__ = ["GroupOp", "Rules", "find", "group_op", "group_ops", "in_memory", "named_in", "offer", "rules"]
 
 
 def rules(op: OpRecord) -> Rules:

@@ -82,6 +82,12 @@ def takes_none(node: Node) -> None:
     """Most families take in no producers."""
 
 
+def in_memory(values: Values, node: Node) -> list[int]:
+    """The operands that have to be stored for a code generator that takes all of them from memory, one element after the other:
+    views that are something else, and constants, of one element, too."""
+    return [v for v in dict.fromkeys(node.operands) if not values.is_memory(v)]
+
+
 @dataclass(frozen=True, eq=False)
 class Rules:
     """What the compiler knows of a family.
@@ -93,7 +99,8 @@ class Rules:
     nests_on    the classes of machines whose loops compute an element of such an op.
     layout      (node, layout of the first operand) -> the result's, of views; None where it is not affine.
     stored      (values, node) -> operands that have to be stored before the node can read them. Where it is left out: what its
-                nest cannot walk, or, without a nest, what does not lie in memory in order.
+                nest cannot walk, or, without a nest, what does not lie in memory in order, but for what is one element; `in_memory`
+                says that, too.
     fails_empty (graph, node) -> whether the op may fail where its result has no elements.
     alone       fragment -> the nests of a cluster whose last op is of the family and has none of its own, for CPUs; None where an
                 operand's view cannot be walked.

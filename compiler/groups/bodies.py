@@ -259,7 +259,12 @@ def product(dtype: DType, order: str, dim: int) -> Body:
 
 def combined(op: Callable[[Recorder, Val, Val], Val], element: str) -> Body:
     """(old, new) -> what a scatter leaves."""
-    b = Recorder((element, element))
+    return stepping(op, element, 2)
+
+
+def stepping(op: Callable[..., Val], element: str, count: int) -> Body:
+    """What `op` makes of so many elements."""
+    b = Recorder((element,) * count)
     return b.body(op(b, *b.arguments))
 
 

@@ -29,10 +29,14 @@ def check_like(found: Aval, shape: Sequence[Int], like: Aval) -> None:
 
 def check_combiner(regions: Sequence[Body], element: str) -> None:
     """Raise GroupError unless there is one region, which makes one element of two."""
-    if len(regions) != 1 or regions[0].types != (element, element):
-        raise GroupError(
-            f"it has {len(regions)} regions. Give one that takes the old element and an update, {element}."
-        )
+    check_region(regions, (element, element), "the old element and an update")
+
+
+def check_region(regions: Sequence[Body], arguments: tuple[str, ...], what: str) -> None:
+    """Raise GroupError unless there is one region, which makes one element of these, all of one type: `what` they are."""
+    element = arguments[0]
+    if len(regions) != 1 or regions[0].types != arguments:
+        raise GroupError(f"it has {len(regions)} regions. Give one that takes {what}, {element}.")
     types = check_block(regions[0], 0)
     if [types[k] for k in regions[0].results] != [element]:
         raise GroupError(f"its region yields {[types[k] for k in regions[0].results]}. Yield one {element}.")

@@ -235,5 +235,10 @@ def _wanted(body: Body, reader: tuple[int, BodyOp] | None, v: int, lanes: Mappin
 
 def combiner(region: Body) -> Callable[..., Val]:
     """A region that makes one element of two, as a function of the emitter and these: (b, old, new) -> combined."""
+    return played(region)
+
+
+def played(region: Body) -> Callable[..., Val]:
+    """A region with one result as a function of the emitter and its arguments."""
     part = score(region, region.results, whole=False)
-    return lambda b, old, new: part.play(b, {0: old, 1: new})[0]
+    return lambda b, *given: part.play(b, dict(enumerate(given)))[0]

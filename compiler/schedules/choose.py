@@ -20,6 +20,7 @@ _CHOICES: dict[type[Schedule], Callable[..., Schedule]] = {
     kinds.Rows: loops.rows,
     kinds.Columns: loops.columns,
     kinds.Scatter: loops.scatter,
+    kinds.Scan: loops.scan,
     kinds.Product: products.product,
     kinds.VectorProduct: products.vector_product,
     kinds.GpuPoints: gpu.points,

@@ -26,6 +26,7 @@ from flambeau.compiler.schedules.kinds import (
     Points,
     Product,
     Rows,
+    Scan,
     Scatter,
     VectorProduct,
 )
@@ -127,6 +128,12 @@ def _scatter(nest: LoopNest, schedule: Scatter, machine: Target) -> str | None:
     return _unrolled(nest, schedule.lanes, schedule.unroll, machine)
 
 
+def _scan(nest: LoopNest, schedule: Scan, machine: Target) -> str | None:
+    if nest.form.size == 1 and schedule.lanes > 1:
+        return "it has one element, which fills no vector. Leave lanes 1."
+    return _unrolled(nest, schedule.lanes, schedule.chains, machine)
+
+
 # ---- products on CPUs -------------------------------------------------------------------------------------------
 
 
@@ -209,6 +216,7 @@ _FITTING: dict[type[Schedule], Callable[..., str | None]] = {
     Rows: _rows,
     Columns: _columns,
     Scatter: _scatter,
+    Scan: _scan,
     Product: _product,
     VectorProduct: _vector_product,
     GpuPoints: _gpu_points,

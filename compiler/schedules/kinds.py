@@ -116,6 +116,19 @@ class Scatter(Schedule):
         return multiple("block", self.block, "lanes", self.lanes)
 
 
+@dataclass(frozen=True)
+class Scan(Schedule):
+    """Running folds: a parallel loop over chains, which are lines along the axis, or blocks of 1024 elements of one."""
+
+    kind: ClassVar[str] = "scan"
+    lanes: int = power(
+        "elements of a vector: of lines beside each other, or of one line where a block is combined with what comes before",
+        LANES,
+    )
+    chains: int = count("vectors, or chains, that a round of the loop along the axis advances side by side", 1, 16)
+    grain: int = count("elements of a task: items are handed to threads so many at a time")
+
+
 # ---- products on CPUs -------------------------------------------------------------------------------------------
 
 
@@ -277,7 +290,7 @@ class GpuVectorProduct(Schedule):
 KINDS: dict[str, type[Schedule]] = {
     cls.kind: cls
     for cls in (
-        Points, Rows, Columns, Scatter, Product, VectorProduct,
+        Points, Rows, Columns, Scatter, Scan, Product, VectorProduct,
         GpuPoints, GpuRows, GpuColumns, GpuProduct, GpuVectorProduct,
     )
 }  # fmt: skip

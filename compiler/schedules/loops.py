@@ -12,7 +12,7 @@ from typing import Any
 from flambeau.compiler.codegen.nest import LINE
 from flambeau.compiler.codegen.stages import Stages, work
 from flambeau.compiler.codegen.units import LoopNest
-from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scatter
+from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scan, Scatter
 from flambeau.compiler.targets import Target
 from flambeau.dialects.orders import CHUNK, LANES
 from flambeau.dialects.size import Size, at_most
@@ -33,6 +33,9 @@ MANY, LONG_ROW = 32, 1 << 15
 TURNED, TILE = (4, 8, 16), LANES
 #: Columns that an item of an outer fold takes, and inner elements that one of a scatter takes.
 BLOCK, SCATTERED = 1024, 256
+#: Chains that a scan advances side by side: as many as hide the latency of an addition, and no more lines than a set of a cache
+#: holds, since blocks of a line lie a page apart.
+CHAINS = 4
 
 Fixed = Mapping[str, Any]
 
@@ -159,3 +162,8 @@ def scatter(nest: LoopNest, machine: Target, fixed: Fixed) -> Scatter:
     choice = Choice(nest, machine, fixed)
     lanes = choice.lanes() if nest.form.columns > 1 else fixed.get("lanes", 1)
     return Scatter(lanes, fixed.get("unroll", 1), fixed.get("block", SCATTERED), fixed.get("grain", GRAIN))
+
+
+def scan(nest: LoopNest, machine: Target, fixed: Fixed) -> Scan:
+    choice = Choice(nest, machine, fixed)
+    return Scan(choice.lanes(), fixed.get("chains", CHAINS), fixed.get("grain", GRAIN))

@@ -35,6 +35,7 @@ from flambeau.dialects.tape.integer import and_, int_div, int_rem, not_, or_, sh
 from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root
 from flambeau.dialects.tape.on_host import reference_call
 from flambeau.dialects.tape.reduce import all_, any_, argmax, argmin, max_, min_, prod, sum_
+from flambeau.dialects.tape.scan import cummax, cummin, cumprod, cumsum, recurrence
 from flambeau.dialects.tape.source import constant, iota, random_bits
 from flambeau.dialects.tape.transcendental import cos, erf, exp, expm1, log, log1p, pow_, sigmoid, sin, tanh
 from flambeau.dialects.tape.transfer import to_device
@@ -59,6 +60,10 @@ __all__ = [
     "cond",
     "constant",
     "cos",
+    "cummax",
+    "cummin",
+    "cumprod",
+    "cumsum",
     "div",
     "dynamic_slice",
     "eq",
@@ -96,6 +101,7 @@ __all__ = [
     "pow_",
     "prod",
     "random_bits",
+    "recurrence",
     "reference_call",
     "remainder",
     "reshape",

@@ -166,7 +166,7 @@ class _Extremes(NamedTuple):
     indices: Tensor
 
 
-class _Named(_Extremes):
+class Named(_Extremes):
     """Values and indices, written as PyTorch writes them; `_op` is the function that returned them."""
 
     _op = ""
@@ -175,13 +175,13 @@ class _Named(_Extremes):
         return f"flambeau.return_types.{self._op}(\nvalues={self.values!r},\nindices={self.indices!r})"
 
 
-class MaxResult(_Named):
+class MaxResult(Named):
     """What `max` along a dim returns: `values` and `indices`."""
 
     _op = "max"
 
 
-class MinResult(_Named):
+class MinResult(Named):
     """What `min` along a dim returns: `values` and `indices`."""
 
     _op = "min"

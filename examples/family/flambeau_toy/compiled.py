@@ -14,7 +14,7 @@ from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.stages import HEAVY
 from flambeau.compiler.codegen.units import Cut
-from flambeau.compiler.families import GroupOp, Rules
+from flambeau.compiler.families import GroupOp, Rules, in_memory
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
 from flambeau.compiler.groups.checks import check_combiner, check_count, check_like
@@ -98,4 +98,4 @@ def _kernel(node: Node, element: str, reverse: bool) -> KernelSource:
 
 
 SCAN = GroupOp("toy.scan", ("axis", "order", "reverse"), check, replay, regions=1, axes=("axis",))
-RULES = Rules("toy", structure, generators={"cpu": cut}, ops=(SCAN,))
+RULES = Rules("toy", structure, stored=in_memory, generators={"cpu": cut}, ops=(SCAN,))
