@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen import loops_assemble, loops_scatter
+from flambeau.compiler.codegen import loops_assemble, loops_scan, loops_scatter
 from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment, Source, number_fallible
 from flambeau.compiler.codegen.loops_columns import lower_chunks, lower_columns
@@ -19,7 +19,7 @@ from flambeau.compiler.codegen.loops_rows import label, lower_map, lower_rows
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, Unit, joined
 from flambeau.compiler.kernel import Cluster, Lowered, Operand
 from flambeau.compiler.schedules.form import Schedule
-from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scatter
+from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scan, Scatter
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 
@@ -57,6 +57,8 @@ def _emit(nest: LoopNest, schedule: Any, target: Target) -> Parts:
         return Parts([loops_assemble.noted(nest, call) if nest.placed else call])
     if nest.kind is Scatter:
         return Parts([loops_scatter.lower(nest, schedule)])
+    if nest.kind is Scan:
+        return loops_scan.lower(nest, schedule)
     if nest.kind is Columns:
         return lower_columns(nest, schedule)
     return lower_chunks(nest, schedule) if schedule.chunks else Parts([lower_rows(nest, schedule)])

@@ -1,8 +1,9 @@
 """Scans on CPUs: chains side by side, each one element after the other; where lines are long, blocks of them and their prefixes.
 
-In: a cluster that is one scan. Out: one call, or three: every block by itself, which leaves its last element; the running fold of
-these; and what comes before a block combined with its elements. A line is all elements along the axis at one place of the
-other axes; where lines lie beside each other in memory, a vector holds elements of several. Next: `reduce.py`.
+In: a `Fragment` whose one member is a scan. Out: its nest; by a schedule, one call, or three: every block by itself, which
+leaves its last element; the running fold of these; and what comes before a block combined with its elements. A line is all
+elements along the axis at one place of the other axes; where lines lie beside each other in memory, a vector holds elements of
+several. Next: `reduce.py`.
 """
 
 from __future__ import annotations
@@ -15,31 +16,29 @@ from math import prod
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Form, Fragment
 from flambeau.compiler.codegen.reduce import canonical
-from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, joined
-from flambeau.compiler.groups.form import GroupError
-from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Operand
+from flambeau.compiler.codegen.units import LoopNest, Parts
+from flambeau.compiler.kernel import KernelCall, KernelSource, Operand
 from flambeau.compiler.schedules.kinds import Scan
-from flambeau.compiler.targets import Target
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Node
 from flambeau.dialects.orders import SCAN_BLOCK
 from flambeau.dialects.size import Int, ceil_div, maximum, minimum
 
 
-def cut(cluster: Cluster) -> Cut:
-    """The nest of a scan."""
-    fragment = Fragment(cluster.graph)
+def nests(fragment: Fragment) -> list[LoopNest] | None:
+    """The nest of a scan; None if an operand does not lie in memory in order."""
     (node,) = fragment.members
+    sources = [fragment.sources[v] for v in node.operands]
+    if not all(s.layout.is_identity and s.root in fragment.graph.inputs for s in sources):
+        return None
     shape, axis = fragment.avals[node.results[0]].shape, node.attrs[0]
-    if not all(fragment.sources[v].layout.is_identity for v in node.operands):
-        raise GroupError(f"[{node.op.name}] its operand does not lie in memory in order. Copy it first.")
     form = Form("columns", prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
-    if form.size == 0:
-        return Cut()
-    return Cut([LoopNest(Scan, fragment, form, node.op.name, node=node)], _emit, joined)
+    label = "scan" if len(sources) == 1 else "recurrence"
+    return [LoopNest(Scan, fragment, form, label, node=node)] if form.size else []
 
 
-def _emit(nest: LoopNest, schedule: Scan, target: Target) -> Parts:
+def lower(nest: LoopNest, schedule: Scan) -> Parts:
+    """The calls of a scan."""
     return _Scan(nest, schedule).parts()
 
 
@@ -62,9 +61,8 @@ class _Scan:
         assert nest.node is not None
         self.node: Node = nest.node
         self.form, self.schedule, self.label = nest.form, schedule, nest.label
-        _, order, reverse = self.node.attrs
-        self.reverse = bool(reverse)
-        self.is_blocked = order == "prefixes" and bool(self.form.count > SCAN_BLOCK)
+        self.reverse = bool(self.node.attrs[1])
+        self.is_blocked = len(self.node.operands) == 1 and bool(self.form.count > SCAN_BLOCK)
         self.is_unit = not bool(self.form.columns > 1)
         self.across = schedule.lanes > 1 and not self.is_unit
         self.dtype: DType = nest.fragment.avals[self.node.results[0]].dtype

@@ -6,8 +6,8 @@ In: a node. Out: flambeau.scan or flambeau.recurrence, with a region that says w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from flambeau.compiler.codegen import loops_scan
 from flambeau.compiler.codegen.body_record import body_record
 from flambeau.compiler.codegen.stages import HEAVY
 from flambeau.compiler.families.rules import GroupOp, Rules, in_memory
@@ -19,18 +19,19 @@ from flambeau.compiler.groups.play import played
 from flambeau.compiler.groups.replay_views import GraphMaker
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Node
-from flambeau.dialects.orders import SCAN_ORDERS, OrderError, check_order
 from flambeau.dialects.record import Kind
 
 _ATTRIBUTES = ("axis", "order", "reverse")
 _NAMES = {1: "flambeau.scan", 2: "flambeau.recurrence"}
+#: By the number of operands: the step of a recurrence does not combine what comes out for parts of a line.
+_ORDERS = {1: "prefixes", 2: "sequential"}
 
 
 def structure(b: ClusterBuilder, node: Node) -> None:
-    """What has several operands, its step does not combine results of parts with: it goes one element after the other."""
+    """One op, whose region is the step."""
     axis, reverse = node.attrs
     count = len(node.operands)
-    attributes = {"axis": axis, "order": "prefixes" if count == 1 else "sequential", "reverse": int(reverse)}
+    attributes = {"axis": axis, "order": _ORDERS[count], "reverse": int(reverse)}
     step = bodies.stepping(node.op.lower, b.aval(node).dtype.mlir, count + 1)
     b.call(node, _NAMES[count], [b.whole(v) for v in node.operands], attributes, (step,))
 
@@ -43,13 +44,9 @@ def _check(count: int) -> Callable[[Call, Sequence[Aval], Aval], None]:
             raise GroupError(f"its axis is {axis} of {given[0].mlir}. Name one of its axes.")
         if reverse not in (0, 1):
             raise GroupError(f"its reverse is {reverse}. Give 1 to go from the last element on, or 0.")
-        try:
-            check_order(str(op.attribute["order"]), SCAN_ORDERS)
-        except OrderError as error:
-            raise GroupError(str(error)) from None
-        if count > 1 and op.attribute["order"] != "sequential":
+        if op.attribute["order"] != _ORDERS[count]:
             raise GroupError(
-                f"its order is {op.attribute['order']}. Results of parts do not combine: write sequential."
+                f"its order is {op.attribute['order']}. Such scans have one order: write {_ORDERS[count]}."
             )
         for other in given[1:]:
             check_like(other, given[0].shape, given[0])
@@ -62,16 +59,13 @@ def _check(count: int) -> Callable[[Call, Sequence[Aval], Aval], None]:
 
 
 def replay(maker: GraphMaker, op: Call, operands: list[int]) -> int:
-    attrs: tuple[Any, ...] = tuple(op.attribute[name] for name in _ATTRIBUTES)
     name = op.name.removeprefix("flambeau.")
-    record = body_record(name, Kind.SCAN, played(op.regions[0]), HEAVY, attrs=_ATTRIBUTES)
-    return maker.node(record, operands, maker.aval(op), op.loc, attrs)
+    record = body_record(name, Kind.SCAN, played(op.regions[0]), HEAVY, attrs=("axis", "reverse"))
+    return maker.node(record, operands, maker.aval(op), op.loc, (op.attribute["axis"], bool(op.attribute["reverse"])))
 
 
 OPS = tuple(
     GroupOp(name, _ATTRIBUTES, _check(count), replay, operands=count, regions=1, axes=("axis",))
     for count, name in _NAMES.items()
 )
-RULES = Rules(
-    "scan", structure, stored=in_memory, generators={"cpu": "flambeau.compiler.codegen.loops_scan:cut"}, ops=OPS
-)
+RULES = Rules("scan", structure, stored=in_memory, alone=loops_scan.nests, ops=OPS)
