@@ -293,7 +293,13 @@ class _Generator:
     def index(self) -> None:
         x = self.rng.choice(self.values)
         aval = self.aval(x)
-        if not self.fallible or not aval.rank or 0 in aval.shape:
+        if not aval.rank or 0 in aval.shape:
+            return
+        if aval.dtype in dtypes.NUMERIC and self.rng.random() < 0.3:
+            name = self.rng.choice(("cumsum", "cumprod", "cummax", "cummin"))
+            self.emit(name, (x,), (self.rng.randrange(aval.rank), self.rng.random() < 0.5))
+            return
+        if not self.fallible:
             return
         if aval.dtype.is_integer and self.rng.random() < 0.4:
             self.division(x)

@@ -233,6 +233,10 @@ case("gather", lambda m, x: m.gather(x, 0, m.tensor([[0, 0], [2, 0]])), _A)
 case("index_select", lambda m, x: m.index_select(x, 0, m.tensor([1, 1, 0])), _A)
 case("index_add", lambda m, x, y: m.index_add(x, 0, m.tensor([1, 1]), y), _A, _B)
 case("scatter_add", lambda m, x, y: m.scatter_add(x, 0, m.tensor([[1, 1], [1, 0]]), y), _A, _B)
+for _name in ("cumsum", "cumprod", "logcumsumexp"):
+    case(_name, lambda m, x, n=_name: getattr(m, n)(x, 0), _A)
+case("cummax", lambda m, x: m.cummax(x, 0)[0], _A)
+case("cummin", lambda m, x: m.cummin(x, 0)[0], _A)
 case("embedding", lambda m, x: m.nn.functional.embedding(m.tensor([1, 1, 0]), x), _A)
 case("to", lambda m, x: x.to(m.float32).to(m.float64), POINTS)
 
