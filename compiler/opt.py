@@ -29,7 +29,7 @@ from typing import Any
 from flambeau.compiler import boundary, foreign, lifeline, stage_text, stages, targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, registry
-from flambeau.compiler.schedules.kinds import KINDS
+from flambeau.compiler.schedules.kinds import KINDS, of_families
 from flambeau.dialects import dtypes
 from flambeau.dialects.plugins import PluginError
 
@@ -277,7 +277,7 @@ def _pass_lines() -> list[str]:
 def _schedule_lines() -> list[str]:
     """Every kind of schedule with its fields: what each means, and takes."""
     lines = []
-    for cls in KINDS.values():
+    for cls in (*KINDS.values(), *of_families()):
         lines += [f"{cls.kind}: {' '.join((cls.__doc__ or '').split())}"]
         lines += [f"  {name:10}  {doc} ({cls.forms()[name].words})" for name, doc in cls.docs().items()]
     return lines

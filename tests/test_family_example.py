@@ -207,6 +207,51 @@ def test_its_op_goes_through_text_and_mlir(site, tmp_path):
     assert found.returncode == 0 and "arith.maximumf" in found.stdout and "arith.addf" not in found.stdout
 
 
+SCHEDULES = """
+import json
+import flambeau as fb
+from flambeau.compiler import stage_text
+from flambeau.compiler.options import Options
+from flambeau_toy import cumsum
+
+def run(**options):
+    with fb.compiler_options(mode="blocking", **options):
+        y = cumsum(fb.ones(5, 700) * 2.0, 1).numpy()
+    return [text for label, text in fb.explain().schedules if label == "scan"][-1], y.sum().item()
+
+found = [run(), run(schedules={"toy.lines": {"grain": 100}}), run(schedules={"toy.lines: sc*": "grain = 200"})]
+refused = []
+for given in ({"toy.lines": {"rows": 1}}, {"toy.lines": {"grain": 0}}):
+    try:
+        run(schedules=given)
+    except ValueError as error:
+        refused.append(str(error))
+text = (
+    "func.func @main(%x: tensor<4x6xf32>) -> tensor<4x6xf32> {"
+    '%y = "tape.toy_cumsum"(%x) {axis = 1 : i64, reverse = false} : (tensor<4x6xf32>) -> tensor<4x6xf32> '
+    "return %y : tensor<4x6xf32> }"
+)
+options = Options(mode="blocking")
+written = stage_text.convert(text, (), "tape", "schedule", options)
+edited = stage_text.convert(written.replace("4096", "128"), (), "schedule", "", options)
+assert "toy.lines(grain = 128)" in edited
+kernels = [stage_text.convert(*given, "kernels", options) for given in ((written, (), "schedule"), (text, (), "tape"))]
+bodies = [[line for line in text.splitlines() if not line.startswith("// kernel")] for text in kernels]
+assert bodies[0] == bodies[1]
+print(json.dumps([found, refused]))
+"""
+
+
+def test_its_nests_have_schedules_of_its_own_kind(site):
+    found, refused = outcome(site, SCHEDULES)
+    assert [text for text, _ in found] == [f"toy.lines(grain = {n})" for n in (4096, 100, 200)]
+    assert len({total for _, total in found}) == 1
+    assert refused[0].startswith("[schedule] toy.lines has no field 'rows'. Its fields: grain.")
+    assert refused[1].startswith("[schedule] toy.lines: grain is 0. Give ")
+    listed = python(site, "-m", "flambeau.compiler.opt", "--list-schedules").stdout
+    assert "toy.lines: The lines of a scan" in listed and "elements that a thread takes at a time" in listed
+
+
 # ---- halves that do not work
 
 USE = """
@@ -219,8 +264,8 @@ print(json.dumps([values, [p.tier for p in report.programs()]]))
 """
 BROKEN = {
     "does not import": (
-        "GRAIN = 4096",
-        "GRAIN = 4096 / 0",
+        "SCAN = ",
+        "SCAN = 1 / 0, ",
         "'toy' of flambeau-toy 0.1.0 cannot be imported: ZeroDivisionError: division by zero (compiled.py:",
     ),
     "has no structure": (
@@ -236,15 +281,30 @@ BROKEN = {
     "names an op of another dialect": (
         'GroupOp("toy.scan"',
         'GroupOp("tensor.scan"',
-        "Its op 'tensor.scan' is in another dialect. Name it toy.something.",
+        "Its op 'tensor.scan' is named like another family's. Name it toy.something.",
+    ),
+    "names a schedule like another family's": (
+        '"toy.lines"',
+        '"lines"',
+        "Its schedule 'lines' is named like another family's. Name it toy.something.",
+    ),
+    "has a schedule that is none": (
+        "schedules=(Lines,)",
+        "schedules=(Call,)",
+        "among its `schedules`. Give subclasses of Schedule that have a `kind`",
+    ),
+    "chooses a schedule that is none": (
+        'fixed.get("grain", 4096)',
+        'fixed.get("grain", 0)',
+        "the code generator of family 'toy' of flambeau-toy 0.1.0 raised ScheduleError: [schedule] toy.lines: grain is 0",
     ),
     "generator raises": (
-        "GRAIN // count",
-        "GRAIN // 0",
+        "schedule.grain // length",
+        "schedule.grain // 0",
         "the code generator of family 'toy' of flambeau-toy 0.1.0 raised ZeroDivisionError",
     ),
     "generator ends its process": (
-        "    fragment = Fragment(cluster.graph)",
+        "    fragment = Fragment(nest.graph)",
         "    __import__('os').abort()",
         "'toy_cumsum' of flambeau-toy 0.1.0 does not compile: the compiler process was killed",
     ),

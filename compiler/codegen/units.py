@@ -6,7 +6,7 @@ schedules. Next: `schedules/choose.py`, which chooses; `loops.py`, `gemm.py`, `g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -85,7 +85,22 @@ class ProductNest:
         return f"{self.kind.kind} nest of {batches} times {m} x {n}, along {k}: {self.label}"
 
 
-Unit = LoopNest | ProductNest
+@dataclass
+class OwnNest:
+    """A nest of a family with loops of its own, which says itself how it may be looped: `choose(nest, machine, fixed)` gives the
+    schedule with these fields fixed, `obstacle(nest, schedule, machine)` says why one does not fit, and what to do."""
+
+    kind: type[Schedule]
+    graph: Graph
+    label: str
+    choose: Callable[[OwnNest, Target, Mapping[str, Any]], Schedule]
+    obstacle: Callable[[OwnNest, Any, Target], str | None] = lambda nest, schedule, machine: None
+
+    def __str__(self) -> str:
+        return f"{self.kind.kind} nest: {self.label}"
+
+
+Unit = LoopNest | ProductNest | OwnNest
 Emit = Callable[[Any, Any, Target], Parts]
 
 

@@ -51,13 +51,19 @@ def _no_rules(family: Family, found: Any) -> str | None:
         return f"Make it a flambeau.compiler.families.Rules for family '{family.name}'."
     if family.is_view != (found.layout is not None):
         return "Its ops are views and have a `layout`, or neither."
-    wrong = [op.name for op in found.ops if op.name.partition(".")[0] != family.name]
-    return f"Its op '{wrong[0]}' is in another dialect. Name it {family.name}.something." if wrong else None
+    wrong = [f"op '{op.name}'" for op in found.ops if op.name.partition(".")[0] != family.name]
+    wrong += [f"schedule '{cls.kind}'" for cls in found.schedules if cls.kind.partition(".")[0] != family.name]
+    return f"Its {wrong[0]} is named like another family's. Name it {family.name}.something." if wrong else None
 
 
 def offer(name: str) -> Offer | None:
     """The offer of the family of that name, if a package has it."""
     return families.FAMILY_REGISTRY.offer(name)
+
+
+def offered() -> list[str]:
+    """The names of the families of packages."""
+    return [o.name for o in families.FAMILY_REGISTRY.usable()]
 
 
 # ---- ops of fusion groups ---------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flambeau.compiler.passes.cluster_groups import Program
     from flambeau.compiler.passes.cluster_producers import Move
     from flambeau.compiler.passes.cluster_values import Values
+    from flambeau.compiler.schedules.form import Schedule
     from flambeau.dialects.aval import Aval
     from flambeau.dialects.graph import Graph, Node
 
@@ -111,6 +112,7 @@ class Rules:
     producers   node -> the rule by which the ops that compute an operand move to the node (`passes/cluster_producers.py`); None
                 where they never do.
     ops         its own ops in fusion groups.
+    schedules   the kinds of schedules that nests of its generators take (`codegen/units.py`, `OwnNest`), named family.something.
     """
 
     family: str
@@ -126,6 +128,7 @@ class Rules:
     epilogue: Callable[[Program, Node, int, set[int]], bool] | None = None
     producers: Callable[[Node], Callable[[Program, Move], bool] | None] = takes_none
     ops: tuple[GroupOp, ...] = ()
+    schedules: tuple[type[Schedule], ...] = ()
 
     def __post_init__(self) -> None:
         said = f"[family] the compiler's half of '{self.family}'"
@@ -138,6 +141,10 @@ class Rules:
                 raise TypeError(f"{said} has {generator!r} for {machine}. Give a function, or module:function.")
         if wrong := [op for op in self.ops if not isinstance(op, GroupOp)]:
             raise TypeError(f"{said} has {wrong[0]!r} among its `ops`. Give GroupOps.")
+        if odd := [cls for cls in self.schedules if not (getattr(cls, "kind", "") and hasattr(cls, "forms"))]:
+            raise TypeError(
+                f"{said} has {odd[0]!r} among its `schedules`. Give subclasses of Schedule that have a `kind`."
+            )
 
     @property
     def has_own_loops(self) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from flambeau.compiler import boundary, families
-from flambeau.compiler.codegen.units import Cut
+from flambeau.compiler.codegen.units import Cut, OwnNest
 from flambeau.compiler.families.rules import Generator
 from flambeau.compiler.groups.builder import from_cluster, may_fail
 from flambeau.compiler.groups.form import Group, GroupError
@@ -21,6 +21,7 @@ from flambeau.compiler.groups.replay import replay
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.passes.cluster import LOOPS, kind_of
+from flambeau.compiler.schedules.form import Schedule, ScheduleError
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 
@@ -54,17 +55,31 @@ def cut_cluster(cluster: Cluster, machine: Target) -> Cut:
     """The nests of a cluster."""
     generator = _bordered(cluster, code_generator(machine.family, cluster.kind))
     found = generator(cluster)
-    return replace(found, emit=_bordered(cluster, found.emit), join=_bordered(cluster, found.join))
+    units = [_bordered_nest(cluster, unit) if isinstance(unit, OwnNest) else unit for unit in found.units]
+    return replace(found, units=units, emit=_bordered(cluster, found.emit), join=_bordered(cluster, found.join))
 
 
-def _bordered(cluster: Cluster, function: _Function) -> _Function:
+def _bordered_nest(cluster: Cluster, nest: OwnNest) -> OwnNest:
+    """A nest whose functions are a family's. A schedule that breaks a rule is the package's fault, unless somebody fixed fields."""
+    own = _bordered(cluster, nest.choose)
+    given = _bordered(cluster, nest.choose, (GroupError, ScheduleError))
+
+    def choose(unit: OwnNest, machine: Target, fixed: Mapping[str, Any]) -> Schedule:
+        return (given if fixed else own)(unit, machine, fixed)
+
+    return replace(nest, choose=choose, obstacle=_bordered(cluster, nest.obstacle))
+
+
+def _bordered(
+    cluster: Cluster, function: _Function, refusals: tuple[type[Exception], ...] = (GroupError,)
+) -> _Function:
     """A function of a code generator. What one of a package raises is told as the package's, but for refusals."""
     offer = None if cluster.kind == LOOPS else families.offer(cluster.kind)
     if offer is None:
         return function
 
     def run(*args: Any) -> Any:
-        with boundary.beyond(offer, len(cluster.graph.nodes), "the code generator of family", (GroupError,)):
+        with boundary.beyond(offer, len(cluster.graph.nodes), "the code generator of family", refusals):
             return function(*args)
 
     return run  # type: ignore[return-value]

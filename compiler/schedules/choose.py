@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flambeau.compiler.codegen.units import Unit
+from flambeau.compiler.codegen.units import OwnNest, Unit
 from flambeau.compiler.schedules import gpu, kinds, loops, products
 from flambeau.compiler.schedules.form import Schedule
 from flambeau.compiler.targets import Target
@@ -34,4 +34,6 @@ _CHOICES: dict[type[Schedule], Callable[..., Schedule]] = {
 def choose(unit: Unit, machine: Target, fixed: Mapping[str, Any] | None = None) -> Schedule:
     """The schedule of a nest on a machine. Fields in `fixed` are taken as they are, the others are chosen for them. Raises
     ScheduleError for fixed fields that break a rule, ValueError for a nest that no schedule fits."""
+    if isinstance(unit, OwnNest):
+        return unit.choose(unit, machine, fixed or {})
     return _CHOICES[unit.kind](unit, machine, fixed or {})

@@ -13,7 +13,7 @@ from flambeau.compiler.codegen.gemm_operands import lines_of
 from flambeau.compiler.codegen.gpu_fold import chunks_of
 from flambeau.compiler.codegen.gpu_loops import transposed
 from flambeau.compiler.codegen.stages import Stages
-from flambeau.compiler.codegen.units import LoopNest, ProductNest, Unit
+from flambeau.compiler.codegen.units import LoopNest, OwnNest, ProductNest, Unit
 from flambeau.compiler.schedules import gpu
 from flambeau.compiler.schedules.form import Schedule, first
 from flambeau.compiler.schedules.kinds import (
@@ -44,6 +44,8 @@ def obstacle(unit: Unit, schedule: Schedule, machine: Target) -> str | None:
     """Why a schedule does not fit a nest, and what to do; None if it does."""
     if type(schedule) is not unit.kind:
         return f"the nest takes a schedule of kind {unit.kind.kind}. Give one."
+    if isinstance(unit, OwnNest):
+        return unit.obstacle(unit, schedule, machine)
     return _FITTING[unit.kind](unit, schedule, machine)
 
 

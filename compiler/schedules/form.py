@@ -7,7 +7,7 @@ nest and machine. They decide speed and never a bit. Next: `kinds.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
@@ -147,7 +147,7 @@ def spelled(value: Any) -> str:
     return f"'{repr_of(value)}'" if isinstance(value, Size) else str(value)
 
 
-_TEXT = re.compile(r"\s*([\w-]+)\s*\((.*)\)\s*", re.DOTALL)
+_TEXT = re.compile(r"\s*([\w.-]+)\s*\((.*)\)\s*", re.DOTALL)
 _ENTRY = re.compile(r"\s*(\w+)\s*=\s*(\[[^\]]*\]|'[^']*'|[^,\s]+)\s*(?:,|$)")
 
 
@@ -182,12 +182,12 @@ def form_of(cls: type[Schedule], name: str) -> Form:
     return known[name]
 
 
-def read(text: str, kinds: Mapping[str, type[Schedule]]) -> Schedule:
-    """The schedule that a text says, of one of `kinds`. Raises ScheduleError."""
+def read(text: str, find: Callable[[str], type[Schedule] | None], known: Iterable[str]) -> Schedule:
+    """The schedule that a text says, of the kind that `find` knows by name, or of those `known`. Raises ScheduleError."""
     match = _TEXT.fullmatch(text)
-    cls = kinds.get(match[1]) if match else None
+    cls = find(match[1]) if match else None
     if match is None or cls is None:
-        raise ScheduleError(f"[schedule] '{text.strip()}' is no schedule. Write KIND(...), of {', '.join(kinds)}.")
+        raise ScheduleError(f"[schedule] '{text.strip()}' is no schedule. Write KIND(...), of {', '.join(known)}.")
     given = {name: read_value(cls, name, value) for name, value in read_fields(match[2]).items()}
     if missing := [name for name in cls.forms() if name not in given]:
         raise ScheduleError(f"[schedule] {text.strip()}: {', '.join(missing)} is missing. Say every field.")

@@ -59,12 +59,18 @@ def fields(unit: Unit, op: Generic, machine: Target) -> dict[str, Any]:
     """The fields that make the nest's items or tasks the op's tiles. Raises ScheduleError."""
     twice = len({loop for loop, _ in op.tiles}) < len(op.tiles)
     tile = box(op)
-    found = _of_product(unit, tile, machine) if isinstance(unit, ProductNest) else _of_loops(unit, tile)
+    found = _fields(unit, tile, machine)
     if twice or found is None:
         said = ", ".join(f"{size} along loop {loop}" for loop, size in op.tiles)
         has = "one loop of each" if twice else "no such loops"
         raise ScheduleError(f"[schedule] its op is tiled by {said}, and the nest has {has}. Leave its tiles out.")
     return found
+
+
+def _fields(unit: Unit, tile: Box, machine: Target) -> dict[str, Any] | None:
+    if isinstance(unit, ProductNest):
+        return _of_product(unit, tile, machine)
+    return _of_loops(unit, tile) if isinstance(unit, LoopNest) else None
 
 
 def _of_product(unit: ProductNest, tile: Box, machine: Target) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from flambeau.compiler import families
 from flambeau.compiler.schedules.form import (
     Schedule,
     count,
@@ -296,6 +297,24 @@ KINDS: dict[str, type[Schedule]] = {
 }  # fmt: skip
 
 
+def find(name: str) -> type[Schedule] | None:
+    """The kind of that name, one of KINDS or of a package's family (`family.something`). Raises PluginError where that family
+    cannot be used."""
+    if name in KINDS:
+        return KINDS[name]
+    family, dot, _ = name.partition(".")
+    return next((cls for cls in _of(family) if cls.kind == name), None) if dot else None
+
+
+def of_families() -> list[type[Schedule]]:
+    """The kinds of all families of packages. Raises PluginError where one of these cannot be used."""
+    return [cls for family in families.offered() for cls in _of(family)]
+
+
+def _of(family: str) -> tuple[type[Schedule], ...]:
+    return families.find(family).schedules if families.offer(family) is not None else ()
+
+
 def parse(text: str) -> Schedule:
     """The schedule whose text this is. Raises ScheduleError."""
-    return read(text, KINDS)
+    return read(text, find, KINDS)

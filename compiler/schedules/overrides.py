@@ -12,7 +12,7 @@ from typing import Any
 
 from flambeau.compiler.schedules import ScheduleError
 from flambeau.compiler.schedules.form import Schedule, form_of, read_fields, read_value, spelled
-from flambeau.compiler.schedules.kinds import KINDS
+from flambeau.compiler.schedules.kinds import KINDS, find
 
 #: Pattern and fields, as text: `("matmul*", "rows = 6, vectors = 2")`.
 Entry = tuple[str, str]
@@ -50,7 +50,8 @@ def _text(pattern: str, fields: Any) -> str:
 
 def _check(pattern: str, fields: Mapping[str, str]) -> None:
     """Raise ScheduleError unless some kind that the pattern may mean has all the fields, and takes their values."""
-    kinds = [cls for cls in KINDS.values() if _names_kind(pattern) in (None, cls.kind)]
+    named = _names_kind(pattern)
+    kinds = list(KINDS.values()) if named is None else [named]
     having = [cls for cls in kinds if fields.keys() <= cls.forms().keys()]
     if not having:
         if len(kinds) == 1:
@@ -80,10 +81,9 @@ def _values(cls: type[Schedule], fields: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _names_kind(pattern: str) -> str | None:
-    """The kind that a pattern names: all of it, or what stands before `: `."""
-    kind = pattern.partition(": ")[0]
-    return kind if kind in KINDS else None
+def _names_kind(pattern: str) -> type[Schedule] | None:
+    """The kind that a pattern names: all of it, or what stands before `: `. Kinds of packages have to be named."""
+    return find(pattern.partition(": ")[0])
 
 
 def matches(pattern: str, kind: str, label: str) -> bool:
@@ -91,8 +91,8 @@ def matches(pattern: str, kind: str, label: str) -> bool:
     (`product: matmul*relu`). `*`, `?` and `[...]` stand for characters."""
     named = _names_kind(pattern)
     if named is not None:
-        rest = pattern[len(named) :].removeprefix(": ")
-        return kind == named and (not rest or fnmatchcase(label, rest))
+        rest = pattern[len(named.kind) :].removeprefix(": ")
+        return kind == named.kind and (not rest or fnmatchcase(label, rest))
     return fnmatchcase(label, pattern)
 
 

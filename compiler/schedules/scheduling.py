@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flambeau.compiler import boundary
-from flambeau.compiler.codegen.units import Cut, ProductNest, Unit
+from flambeau.compiler.codegen.units import Cut, LoopNest, ProductNest, Unit
 from flambeau.compiler.groups import generate
 from flambeau.compiler.groups.form import Group
 from flambeau.compiler.groups.text import print_group
@@ -109,7 +109,7 @@ def shown(why: str, unit: Unit, group: Group) -> str:
 
 def line_of(unit: Unit) -> Loc | None:
     """The line of user code that the last op of a nest comes from."""
-    nodes = unit.graph.nodes if isinstance(unit, ProductNest) else unit.fragment.graph.nodes
+    nodes = unit.fragment.graph.nodes if isinstance(unit, LoopNest) else unit.graph.nodes
     return next((node.loc for node in reversed(nodes) if node.loc is not None), None)
 
 
@@ -139,7 +139,7 @@ def computes(unit: Unit, value: int) -> bool:
     """Whether a nest computes a value of its cluster."""
     if isinstance(unit, ProductNest):
         return unit.c.result == value
-    return value in unit.fragment.member_of
+    return isinstance(unit, LoopNest) and value in unit.fragment.member_of
 
 
 def _of_plugins(

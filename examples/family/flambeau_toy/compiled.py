@@ -6,14 +6,16 @@ themselves and stay out of it: it has no iteration space that they could share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
+from typing import Any, ClassVar
 
 from flambeau.compiler.codegen.body_record import body_record
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.stages import HEAVY
-from flambeau.compiler.codegen.units import Cut
+from flambeau.compiler.codegen.units import Cut, OwnNest, Parts, joined
 from flambeau.compiler.families import GroupOp, Rules, in_memory
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
@@ -21,13 +23,24 @@ from flambeau.compiler.groups.checks import check_combiner, check_count, check_l
 from flambeau.compiler.groups.form import Call, GroupError
 from flambeau.compiler.groups.play import combiner
 from flambeau.compiler.groups.replay_views import GraphMaker
-from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
+from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Operand
+from flambeau.compiler.schedules.form import Schedule, count
+from flambeau.compiler.targets import Target
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import maximum
 
-#: Elements that a thread takes at a time.
-GRAIN = 4096
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Lines(Schedule):
+    """The lines of a scan, one after the other or one per item of a parallel loop."""
+
+    kind: ClassVar[str] = "toy.lines"
+    grain: int = count("elements that a thread takes at a time")
+
+
+def choose(nest: OwnNest, machine: Target, fixed: Mapping[str, Any]) -> Lines:
+    return Lines(fixed.get("grain", 4096))
 
 
 def structure(b: ClusterBuilder, node: Node) -> None:
@@ -55,25 +68,29 @@ def replay(maker: GraphMaker, op: Call, operands: list[int]) -> int:
 
 
 def cut(cluster: Cluster) -> Cut:
-    """A kernel whose items are the lines along the axis. There is nothing to choose: it has no schedule."""
-    fragment = Fragment(cluster.graph)
+    """One nest, whose items are the lines along the axis."""
+    return Cut([OwnNest(Lines, cluster.graph, "scan", choose)], emit, joined)
+
+
+def emit(nest: OwnNest, schedule: Lines, machine: Target) -> Parts:
+    fragment = Fragment(nest.graph)
     (node,) = fragment.members
     (axis, reverse), result = node.attrs, node.results[0]
     root, layout = fragment.sources[node.operands[0]]
     if not layout.is_identity:
         raise GroupError("[toy.scan] its operand does not lie in memory in order. Copy it first.")
     aval = fragment.avals[result]
-    count, columns = aval.shape[axis], prod(aval.shape[axis + 1 :])
+    length, columns = aval.shape[axis], prod(aval.shape[axis + 1 :])
     call = KernelCall(
         _kernel(node, aval.dtype.mlir, reverse),
         (Operand("value", root), Operand("value", result)),
-        dims=(count, columns),
+        dims=(length, columns),
         n=prod(aval.shape[:axis]) * columns,
-        grain=maximum(1, GRAIN // count),
+        grain=maximum(1, schedule.grain // length),
         writes=(1,),
         in_place=((1, 0),),
     )
-    return Cut(join=lambda made: Lowered([call]))
+    return Parts([call])
 
 
 def _kernel(node: Node, element: str, reverse: bool) -> KernelSource:
@@ -98,4 +115,4 @@ def _kernel(node: Node, element: str, reverse: bool) -> KernelSource:
 
 
 SCAN = GroupOp("toy.scan", ("axis", "order", "reverse"), check, replay, regions=1, axes=("axis",))
-RULES = Rules("toy", structure, stored=in_memory, generators={"cpu": cut}, ops=(SCAN,))
+RULES = Rules("toy", structure, stored=in_memory, generators={"cpu": cut}, ops=(SCAN,), schedules=(Lines,))
