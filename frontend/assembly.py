@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import NamedTuple
 
 from flambeau.dialects.aval import Aval
@@ -88,6 +89,7 @@ class Assembly:
     leaf_data       the values that leaves had
     made            slot -> the values of the call that made it
     calls           (how many values there were before, first slot, name) of each call, backward and grad of this trace
+    imported        the slots of imported traces; `read` those that calls of this one read
     links           slot a of an imported trace -> slot b, where gradients that arrive at it go on
     grafts          slot -> the slot where its history is
     joined          value that has the history of a link -> the slot that was linked; `joins` has these values by the one that is
@@ -118,6 +120,8 @@ class Assembly:
         self.slots_of: dict[int, list[int]] = {}
         self.made: dict[int, frozenset[int]] = {}
         self.calls: list[tuple[int, int, str]] = []
+        self.imported: set[int] = set()
+        self.read: set[int] = set()
         self.keeps: set[int] = set()
         self.leaf_data: set[int] = set()
         self.roots: dict[int, int] = {}
@@ -185,7 +189,7 @@ class Assembly:
         self.keeps.add(offset + slot)
 
     def _leaf(self, offset, provided, slot, data) -> None:
-        if data is None:  # known for its gradient only; `_link` will tell its type
+        if data is None:  # known for its gradient only; `_link` or `_graft` will tell its type
             value = self.graph.add_value(_UNKNOWN)
         else:
             (value,) = self.graph.add_node(stop_gradient, [self.slots[offset + data]])
@@ -197,9 +201,12 @@ class Assembly:
 
     def _graft(self, offset, provided, slot, data, history) -> None:
         operands = [self.slots[offset + data], self.slots[offset + history]]
+        self._learn_type(operands[1], operands[0])
         (value,) = self.graph.add_node(graft, operands)
         self._hold(offset + slot, value)
         self.grafts[offset + slot] = offset + history
+        if not offset:
+            self.read.update((data, history))
         self._follow(offset + slot, offset + data)
 
     def _follow(self, slot: int, old: int) -> None:
@@ -212,6 +219,8 @@ class Assembly:
         for operand in operands:
             if operand is not None:
                 values += [self.slots[offset + s] for s in (operand[0], *operand[2])]
+        if not offset:
+            self.read.update(o[0] for o in operands if o is not None)
         start = len(self.graph.nodes)
         self._begin(offset, results, payload.name)
         outputs = self._inline(offset, payload.graph, values, operands, writes)
@@ -273,10 +282,14 @@ class Assembly:
 
     _grad = _backward
 
+    def _learn_type(self, value: int, other: int) -> None:
+        """Of a leaf that was entered for its gradient only, from a value that has its history."""
+        if self.graph.avals[value] is _UNKNOWN:
+            self.graph.avals[value] = self.graph.avals[other]
+
     def _link(self, offset, provided, here, there) -> None:
         target = self.slots[offset + there]
-        if self.graph.avals[target] is _UNKNOWN:
-            self.graph.avals[target] = self.graph.avals[self.slots[offset + here]]
+        self._learn_type(target, self.slots[offset + here])
         if not offset:
             self.links[here] = there
             data = self.slots[here]
@@ -298,7 +311,10 @@ class Assembly:
     def _segment(self, offset, provided, base, inner, state, given, sizes) -> None:
         inner = translated(inner, sizes) if sizes else inner
         kept = {slot - base: now for slot, now in provided.items() if slot >= base}
+        before = len(self.slots)
         self._entries(inner, offset + base, {slot: offset + now for slot, now in given.items()} | kept)
+        if not offset:
+            self.imported.update(islice(reversed(self.slots), len(self.slots) - before))
 
     def root_of(self, slot: int) -> int:
         """The slot where the history of a slot is: in the trace that it came from."""

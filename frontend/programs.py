@@ -268,11 +268,13 @@ def sources(asm: Assembly) -> list[int]:
 
 def kept_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) -> tuple[list[int], list[int]]:
     """Slots to keep when the trace runs before its backward, and the slots whose values vjps read, which must still be what
-    they were by then. Nothing is kept or read for calls whose history a backward has used up."""
+    they were by then. Nothing is kept or read for calls whose history a backward has used up, or that were imported: their own
+    trace keeps what they need."""
     roots = [asm.slots[s] for s in outputs]
     graph = History(asm, roots, wrt)
     read = autodiff.readers(graph, roots, wrt)
-    needed = [v for v, by in read.items() if not by <= asm.facts.used_up]
+    elsewhere = {v for slot in asm.imported for v in asm.made.get(slot, ())}
+    needed = [v for v, by in read.items() if not by <= asm.facts.used_up | elsewhere]
     return residual_slots(asm, graph, needed), watched_slots(asm, needed)
 
 
@@ -284,8 +286,8 @@ def watched_slots(asm: Assembly, needed: Sequence[int]) -> list[int]:
 
 
 def residual_slots(asm: Assembly, graph: History, needed: Sequence[int]) -> list[int]:
-    """Slots from which all needed values follow cheaply: inputs, and results of calls that contain a contraction or a
-    reduction (`OpRecord.keep`)."""
+    """Slots from which all needed values follow cheaply: inputs, what was read of imported traces, and results of calls that
+    contain a contraction or a reduction (`OpRecord.keep`)."""
     computable = asm.facts.computable
     found: set[int] = set()
     seen: set[int] = set()
@@ -295,7 +297,11 @@ def residual_slots(asm: Assembly, graph: History, needed: Sequence[int]) -> list
         if value in seen:
             continue
         seen.add(value)
-        slot, node = next(iter(asm.slots_of.get(value, ())), None), graph.producer(value)
+        slots = asm.slots_of.get(value, ())
+        if not asm.imported.isdisjoint(slots):
+            found.update(asm.read.intersection(slots) or slots[:1])
+            continue
+        slot, node = next(iter(slots), None), graph.producer(value)
         if slot is not None and asm.slots[slot] in computable and (slot in asm.keeps or node is None):
             found.add(slot)
         elif node is not None:

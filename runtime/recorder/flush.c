@@ -147,7 +147,7 @@ static void commit_history(fb_recorder *rec, fb_cell *c, fb_segment *segment) {
   if (kept)
     fb_cell_set_history(c, kept->segment, kept->segment_slot);
   else
-    fb_cell_set_history(c, segment, history_slot(c));
+    fb_cell_set_history(c, segment, fb_flat_slot(segment->program, history_slot(c)));
 }
 
 static void commit_histories(fb_recorder *rec, fb_segment *segment) {

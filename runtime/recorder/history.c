@@ -283,8 +283,9 @@ static fb_origin origin_of(const fb_import *import, uint32_t slot) {
 }
 
 /* A place more that histories go on from: what is made room for here is noted in fb_segment_take_values. */
-static int add_origin(fb_segment *s, uint32_t *room, fb_origin origin) {
+static int add_origin(fb_segment *s, uint32_t *room, fb_origin origin, uint32_t slot) {
   fb_segment *from = origin.segment;
+  origin.slot = slot;
   if (fb_grow((void **)&s->origins, room, s->n_origins + 1, sizeof *s->origins) < 0 ||
       fb_grow((void **)&from->roots, &from->cap_roots, from->n_roots + s->n_origins + 1, sizeof *from->roots) < 0)
     return -1;
@@ -293,16 +294,25 @@ static int add_origin(fb_segment *s, uint32_t *room, fb_origin origin) {
   return 0;
 }
 
+/* Mark the slots of imported traces whose histories importers of this one go on to. */
+static int mark_passed(const fb_recorder *rec, const fb_program *p, uint8_t *read) {
+  if (!p->flat)
+    return mark_read(rec, read);
+  for (uint32_t slot = 0; slot < rec->n_slots; slot++)
+    read[slot] = p->flat->slots[slot] != FB_NO_SLOT;
+  return 0;
+}
+
 /* Gradients recorded op by op read values of imported traces: their history goes on in those traces themselves. */
-static int take_imports(fb_segment *s, const fb_recorder *rec) {
+static int take_imports(fb_segment *s, const fb_recorder *rec, const fb_program *p) {
   uint8_t *read = rec->n_imports ? PyMem_Calloc(rec->n_slots + 1, 1) : NULL;
   uint32_t room = s->n_origins + 1;
-  int status = !rec->n_imports ? 0 : !read ? (PyErr_NoMemory(), -1) : mark_read(rec, read);
+  int status = !rec->n_imports ? 0 : !read ? (PyErr_NoMemory(), -1) : mark_passed(rec, p, read);
   for (uint32_t k = 0; status == 0 && k < rec->n_imports; k++) {
     const fb_import *in = &rec->imports[k];
     for (uint32_t slot = 0; status == 0 && slot < in->segment->n_slots; slot++)
       if (read[in->base + slot])
-        status = add_origin(s, &room, origin_of(in, slot));
+        status = add_origin(s, &room, origin_of(in, slot), fb_flat_slot(p, in->base + slot));
   }
   PyMem_Free(read);
   return status;
@@ -313,29 +323,32 @@ static int take_trace(fb_segment *s, fb_recorder *rec, fb_program *p) {
     return -1;
   s->program = (fb_program *)Py_NewRef(p);
   for (uint32_t i = 0; i < rec->n_inputs; i++)
-    if (rec->inputs[i].kind != FB_BUFFER)
-      s->scalars[s->n_scalars++] = rec->inputs[i];
+    if (rec->inputs[i].kind != FB_BUFFER && fb_flat_slot(p, rec->inputs[i].slot) != FB_NO_SLOT) {
+      s->scalars[s->n_scalars] = rec->inputs[i];
+      s->scalars[s->n_scalars++].slot = fb_flat_slot(p, rec->inputs[i].slot);
+    }
   for (uint32_t i = 0; i < rec->n_origins; i++) {
     fb_segment_hold(rec->origins[i].segment);
-    s->origins[s->n_origins++] = rec->origins[i];
+    s->origins[s->n_origins] = rec->origins[i];
+    s->origins[s->n_origins++].slot = fb_flat_slot(p, rec->origins[i].slot);
   }
   s->n_entered = s->n_origins;
-  if (take_imports(s, rec) < 0 || fb_marks_keep(s, rec) < 0 || fb_segment_watch(s, rec, p) < 0)
+  if (take_imports(s, rec, p) < 0 || fb_marks_keep(s, rec) < 0 || fb_segment_watch(s, rec, p) < 0)
     return -1;
   for (uint32_t i = 0; i < rec->n_leaves; i++) {
     fb_anchor *a = rec->leaves[i].anchor;
     a->refs++;
-    s->leaves[s->n_leaves++] = (fb_trace_leaf){.anchor = a, .slot = rec->leaves[i].slot};
+    s->leaves[s->n_leaves++] = (fb_trace_leaf){.anchor = a, .slot = fb_flat_slot(p, rec->leaves[i].slot)};
   }
   return 0;
 }
 
 fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, const uint32_t *roots, uint32_t n_roots) {
   fb_segment *s = segment_new();
-  if (!s)
-    return NULL;
-  s->state = rec->state;
-  s->n_slots = rec->n_slots;
+  if (!s || fb_flatten(rec, p) < 0)
+    return s ? fb_segment_release(s), NULL : NULL;
+  s->state = p->flat ? p->flat->state : rec->state;
+  s->n_slots = p->flat ? p->flat->n_slots : rec->n_slots;
   s->symbols = PyMem_Calloc(rec->state->n_symbols + 1, sizeof *s->symbols);
   if (s->symbols)
     memcpy(s->symbols, rec->symbols, rec->state->n_symbols * sizeof *s->symbols);
@@ -352,8 +365,9 @@ fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, const uint32_t *roo
     PyErr_NoMemory();
   int status = allocated ? take_trace(s, rec, p) : -1;
   for (uint32_t i = 0; status == 0 && i < n_roots; i++)
-    if ((status = insert(&s->roots, &s->n_roots, &s->cap_roots, roots[i])) == 0 && fb_history_freed(rec, roots[i]))
-      status = insert(&s->ended, &s->n_ended, &s->cap_ended, roots[i]);
+    if ((status = insert(&s->roots, &s->n_roots, &s->cap_roots, fb_flat_slot(p, roots[i]))) == 0 &&
+        fb_history_freed(rec, roots[i]))
+      status = insert(&s->ended, &s->n_ended, &s->cap_ended, fb_flat_slot(p, roots[i]));
   if (status < 0) {
     fb_segment_release(s);
     return NULL;

@@ -70,6 +70,7 @@ int fb_add_freed(fb_recorder *rec, const uint32_t *slots, uint32_t n, uint32_t b
 
 /* The key of a segment entry: header, id, slots of provided values, scalars, values of its symbols. */
 static int make_key(fb_recorder *rec, fb_segment *s, fb_call *call) {
+  const uint32_t *kept = s->program->flat ? s->program->flat->residuals : s->program->residuals;
   if (fb_call_word(call, s->state->id) < 0)
     return -1;
   for (uint32_t i = 0; i < s->n_residuals; i++) {
@@ -82,7 +83,7 @@ static int make_key(fb_recorder *rec, fb_segment *s, fb_call *call) {
     if (s->freed) /* by another thread's backward(), just now */
       return fb_raise_freed();
     if (fb_enter_value(rec, s->residuals[i], type, NULL, &slot) < 0 ||
-        fb_call_word(call, s->program->residuals[i] | (uint64_t)slot << 32) < 0)
+        fb_call_word(call, kept[i] | (uint64_t)slot << 32) < 0)
       return -1;
   }
   for (uint32_t i = 0; i < s->n_scalars; i++) {

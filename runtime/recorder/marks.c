@@ -21,8 +21,11 @@ void fb_marks_drop(fb_mark **marks, uint32_t *n, uint32_t *cap) {
 
 int fb_marks_keep(fb_segment *s, const fb_recorder *rec) {
   int status = 0;
-  for (uint32_t i = 0; status == 0 && i < rec->n_marks; i++)
-    status = add_mark(&s->marks, &s->n_marks, &s->cap_marks, rec->marks[i].slot, rec->marks[i].object);
+  for (uint32_t i = 0; status == 0 && i < rec->n_marks; i++) {
+    uint32_t slot = fb_flat_slot(s->program, rec->marks[i].slot);
+    if (slot != FB_NO_SLOT)
+      status = add_mark(&s->marks, &s->n_marks, &s->cap_marks, slot, rec->marks[i].object);
+  }
   return status;
 }
 

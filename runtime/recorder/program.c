@@ -318,6 +318,7 @@ static void program_dealloc(fb_program *p) {
   PyMem_Free(p->index);
   PyMem_Free(p->history);
   PyMem_Free(p->watched);
+  fb_flat_free(p);
   type->tp_free(p);
   Py_DECREF(type);
 }

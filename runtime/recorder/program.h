@@ -10,6 +10,15 @@ typedef struct {
   uint32_t *history, n_history; /* slots whose gradient history a cell holds */
 } fb_liveness;
 
+/* What importers see of a trace that has imported others: see flatten.c. */
+typedef struct {
+  fb_node *state; /* valid while `sweep` is fb_trie_sweeps() */
+  uint64_t sweep;
+  uint32_t n_slots;
+  uint32_t *slots;     /* per slot of the trace: there, or FB_NO_SLOT */
+  uint32_t *residuals; /* where the program's are */
+} fb_flat;
+
 typedef struct {
   PyObject_HEAD PyObject *executable, *updates;
   PyObject *others;                 /* tuple of plans, for when the executable is one for other sizes, or NULL */
@@ -21,6 +30,7 @@ typedef struct {
   uint32_t *index;                  /* their positions among the trace's inputs */
   uint32_t *history, n_history;     /* the slots for whose history the residuals suffice */
   uint32_t *watched, n_watched;     /* slots whose values the backward reads, kept or computed anew */
+  fb_flat *flat;                    /* NULL: its trace has imported none */
   bool has_history;
   uint64_t runs, ns;
 } fb_program;
@@ -31,5 +41,12 @@ int fb_program_run(fb_program *p, fb_recorder *rec, bool keep, fb_buffer **outpu
 bool fb_contains(const uint32_t *sorted, uint32_t n, uint32_t slot);
 PyObject *fb_input_values(fb_recorder *rec); /* list of (slot, Buffer or number) */
 bool fb_program_covers(const fb_program *p, const fb_liveness *found);
+
+int fb_flatten(fb_recorder *rec, fb_program *p); /* p->flat, if its trace is to be seen in another way */
+void fb_flat_free(fb_program *p);
+/* Where importers see a slot of the trace; FB_NO_SLOT: they do not. */
+static inline uint32_t fb_flat_slot(const fb_program *p, uint32_t slot) {
+  return p->flat ? p->flat->slots[slot] : slot;
+}
 
 #endif

@@ -25,7 +25,7 @@ void fb_move_trace(fb_recorder *from, fb_recorder *to) {
 
 bool fb_imports_nest(const fb_recorder *rec) {
   for (uint32_t i = 0; i < rec->n_imports; i++)
-    if (rec->imports[i].segment->state->has_import)
+    if (rec->imports[i].segment->state->has_import || rec->imports[i].segment->program->flat)
       return true;
   return false;
 }

@@ -5,7 +5,7 @@ static fb_node *root, *all_nodes;
 static fb_node **table;
 static uint32_t table_mask, n_states;
 static uint32_t collect_at; /* what is left after a collection is not looked through again at once */
-static uint64_t next_id = 1;
+static uint64_t next_id = 1, n_sweeps;
 
 static uint64_t key_hash(const fb_node *state, const uint64_t *words, uint32_t n) {
   uint64_t h = state->id * 0x9E3779B97F4A7C15ull + n;
@@ -230,6 +230,7 @@ void fb_trie_mark(fb_node *node) {
 
 void fb_trie_sweep(void) {
   fb_node *dropped = NULL, **link = &all_nodes;
+  n_sweeps++;
   while (*link) {
     fb_node *node = *link;
     if (node->marked) {
@@ -262,6 +263,8 @@ void fb_trie_sweep(void) {
 bool fb_trie_is_full(void) { return n_states > fb_limits.max_states && n_states > collect_at; }
 
 uint32_t fb_trie_states(void) { return n_states; }
+
+uint64_t fb_trie_sweeps(void) { return n_sweeps; }
 
 uint32_t fb_trie_programs(void) {
   uint32_t n = 0;

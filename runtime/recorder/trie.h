@@ -116,6 +116,7 @@ void fb_trie_mark(fb_node *node);
 void fb_trie_sweep(void);
 bool fb_trie_is_full(void);
 uint32_t fb_trie_states(void);
+uint64_t fb_trie_sweeps(void); /* how often states have been dropped */
 uint32_t fb_trie_programs(void);
 /* The states from the root (excluded) to `state`, in order; a malloc'd array of state->depth pointers. */
 fb_node **fb_trie_path(fb_node *state);

@@ -29,6 +29,9 @@ static int add(fb_watched **list, uint32_t *n, uint32_t *cap, fb_watched watched
 }
 
 static int add_to_segment(fb_segment *s, uint32_t *room, fb_watched watched) {
+  watched.slot = fb_flat_slot(s->program, watched.slot);
+  if (watched.slot == FB_NO_SLOT) /* it is watched where it was made */
+    return 0;
   return add(&s->watched, &s->n_watched, room, watched);
 }
 
