@@ -13,6 +13,7 @@ from typing import NamedTuple
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.domain import Domain
+from flambeau.dialects.dtypes import DType, int32, int64
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import find
 
@@ -37,14 +38,20 @@ def explanation(graph: Graph) -> tuple[Graph, list[Checked]]:
         operands = [values[v] for v in node.operands]
         if domain:
             x = operands[domain.operand]
-            checks.append(Checked(domain, x.aval))
-            outputs.append(x.id)
+            read = x.cast(_read_as(x.dtype))
+            checks.append(Checked(domain, read.aval))
+            outputs.append(read.id)
             values[node.results[0]] = _harmless(b, node, operands, domain, graph.avals[node.results[0]])
         else:
             values.update(zip(node.results, b.emit_all(node.op, operands, node.attrs)))
     b.graph.outputs = outputs
     b.graph.nodes = _needed(b.graph)
     return b.graph, checks
+
+
+def _read_as(dtype: DType) -> DType:
+    """The dtype in which the runtime, which knows numbers of four and eight bytes, looks at elements. It holds all of them."""
+    return int64 if dtype.is_integer and dtype is not int32 else dtype.accumulation
 
 
 def _needed(graph: Graph) -> list[Node]:

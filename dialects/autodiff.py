@@ -20,6 +20,7 @@ from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.builder import Builder, GraphBuilder, Value
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import NoGradient, OpRecord, find
+from flambeau.dialects.rounding import accumulated, rounds_within
 from flambeau.dialects.size import remembered
 
 
@@ -245,11 +246,9 @@ def _make_fragment(
     if place != CPU and op.moves_to is None:  # rules know of no devices, nor do regions
         here = (tuple(a.on(CPU) for a in avals) for avals in (operands, results))
         return _make_fragment(op, *here, attrs, wanted, given).on(place)
-    scratch = GraphBuilder()
-    cts, ys, xs = (tuple(map(scratch.input, avals)) for avals in (results, results, operands))
-    there = tuple(ct if is_given else None for ct, is_given in zip(cts, given, strict=True))
-    vjp_rule: Any = op.vjp
-    parts = vjp_rule(*(there + ys if op.is_single else (there, ys)), *xs, *attrs)
+    scratch, parts = _run_vjp(op, operands, results, attrs, given)
+    if any(a.dtype.is_narrow for a in operands) and rounds_within(scratch.graph):
+        scratch, parts = _run_vjp(op, operands, results, attrs, given, rounded_once=True)
     if len(parts) != len(operands):
         raise RuntimeError(
             f"[{op.name}] its vjp gives {len(parts)} cotangents for {len(operands)} operands. Fix the record."
@@ -260,6 +259,29 @@ def _make_fragment(
             raise RuntimeError(f"[{op.name}] its vjp gives {part.aval} for an operand of type {aval}. Fix the record.")
         outputs.append(part.id if want and part is not None else None)
     return _Fragment(scratch.graph, tuple(outputs))
+
+
+def _run_vjp(
+    op: OpRecord,
+    operands: tuple[Aval, ...],
+    results: tuple[Aval, ...],
+    attrs: tuple[Any, ...],
+    given: tuple[bool, ...],
+    rounded_once: bool = False,
+) -> tuple[GraphBuilder, list[Value | None]]:
+    """What the rule of an op gives, on a scratch graph whose inputs are cotangents, results and operands; `rounded_once`:
+    computed in the dtypes that these accumulate in."""
+    scratch = GraphBuilder()
+    cts, ys, xs = (tuple(map(scratch.input, avals)) for avals in (results, results, operands))
+    if rounded_once:
+        cts, ys, xs = (tuple(v.cast(v.dtype.accumulation) for v in values) for values in (cts, ys, xs))
+        attrs = tuple(map(accumulated, attrs))
+    there = tuple(ct if is_given else None for ct, is_given in zip(cts, given, strict=True))
+    vjp_rule: Any = op.vjp
+    parts = list(vjp_rule(*(there + ys if op.is_single else (there, ys)), *xs, *attrs))
+    if rounded_once:
+        parts = [p if p is None else p.cast(aval.dtype) for p, aval in zip(parts, operands)]
+    return scratch, parts
 
 
 def _emit_vjp(

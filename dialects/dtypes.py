@@ -224,7 +224,7 @@ ALL: tuple[DType, ...] = (
     *(bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64),
     *(complex64, complex128),
 )
-_supported: tuple[DType, ...] = (bool_, int32, int64, float32, float64)
+_supported: tuple[DType, ...] = (bool_, int32, int64, float16, bfloat16, float32, float64)
 
 _BY_NAME = {d.name: d for d in ALL}
 _BY_MLIR = {d.mlir: d for d in ALL}

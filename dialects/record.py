@@ -159,7 +159,10 @@ class OpRecord:
         return self.results is not None and len(self.results) == 1
 
     def ulp_in(self, dtype: DType) -> float:
-        """`ulp` of results of this dtype. Raises KeyError where the record says none."""
+        """`ulp` of results of this dtype; of narrow ones 1, for they are rounded from others. Raises KeyError where the record says
+        none."""
+        if dtype.is_narrow:
+            return 1.0
         return self.ulp if isinstance(self.ulp, float) else self.ulp[dtype.name]
 
     def infer_results(self, avals: Sequence[Aval], attrs: tuple[Any, ...], device: str = CPU) -> tuple[Aval, ...]:

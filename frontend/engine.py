@@ -16,9 +16,11 @@ from flambeau.dialects.autodiff import requires_gradient
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.cost import nanoseconds
+from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import overwrite, stop_gradient
 from flambeau.dialects.record import find
+from flambeau.dialects.rounding import accumulated, rounds_within
 from flambeau.dialects.size import Int, current
 from flambeau.function import RuleBuilder, building
 from flambeau.naming import told_of
@@ -164,28 +166,14 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
     if function.kind == "view":
         info, n_starts = infos
         return _expand_view(function, info, n_starts, statics, mode)
-    b = RuleBuilder()
-    b.device = place_of(function, infos, statics)
-    operands: list[Operand] = []
-    arguments, places = dict(statics), {}
-    names = [p[0] for p in function.params if p[1] not in ("static", "size", "starts", "default")]
-    for name, info in zip(names, infos, strict=True):
-        places[name] = len(operands)
-        if isinstance(info, list):
-            group = [Operand(i, b) for i in info]
-            operands += group
-            arguments[name] = [o.value for o in group]
-        else:
-            operands.append(Operand(info, b))
-            arguments[name] = operands[-1].value
-    try:
-        with building(b):
-            found = function.rule(**arguments)
-    except Exception as error:
-        told_of(error, function.name)
-        raise
+    call = _Call(function, infos, statics)
+    found = call.results()
+    if call.rounds_within():
+        call, dtypes_of_results = _Call(function, infos, statics), [r.dtype for r in _several(found)]
+        found = call.results(wide=dtypes_of_results)
+    b, operands, places = call.b, call.operands, call.places
     single = isinstance(found, Value)
-    results = [found] if single else list(found or ())
+    results = _several(found)
     writes = [-1] * len(results)
     grads = _requires_grad(results, operands, mode)
     if function.kind == "inplace":
@@ -198,6 +186,60 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
     types = tuple((r.shape, r.dtype, g, r.aval.device) for r, g in zip(results, grads))
     cost = 0 if current() else nanoseconds(b.graph)
     return Expansion(function.name, b.graph, cost, b.draws), types, tuple(writes), single
+
+
+class _Call:
+    """A call of a function on values of a fragment: `operands` in order, `places` where those of each argument begin."""
+
+    def __init__(self, function: Any, infos: Sequence[Any], statics: dict[str, Any]) -> None:
+        self.b, self.name, self.rule = RuleBuilder(), function.name, function.rule
+        self.b.device = place_of(function, infos, statics)
+        self.operands: list[Operand] = []
+        self.arguments, self.places = dict(statics), {}
+        names = [p[0] for p in function.params if p[1] not in ("static", "size", "starts", "default")]
+        for name, info in zip(names, infos, strict=True):
+            self.places[name] = len(self.operands)
+            if isinstance(info, list):
+                group = [Operand(i, self.b) for i in info]
+                self.operands += group
+                self.arguments[name] = [o.value for o in group]
+            else:
+                self.operands.append(Operand(info, self.b))
+                self.arguments[name] = self.operands[-1].value
+
+    def results(self, wide: Sequence[DType] | None = None) -> Any:
+        """What the rule gives. `wide`: on operands in the dtypes that they accumulate in, rounded to these dtypes."""
+        arguments = self.arguments if wide is None else {n: _widened(v) for n, v in self.arguments.items()}
+        try:
+            with building(self.b):
+                found = self.rule(**arguments)
+        except Exception as error:
+            told_of(error, self.name)
+            raise
+        if wide is None:
+            return found
+        rounded = [r.cast(dtype) for r, dtype in zip(_several(found), wide, strict=True)]
+        return rounded[0] if isinstance(found, Value) else type(found)(rounded)
+
+    def rounds_within(self) -> bool:
+        """Whether the rule has rounded narrow numbers that it went on with. Random numbers are drawn in the dtype asked for."""
+        values = (o.value for o in self.operands)
+        is_narrow = any(isinstance(v, Value) and v.dtype.is_narrow for v in values)
+        return is_narrow and not self.b.draws and rounds_within(self.b.graph)
+
+
+def _several(found: Any) -> list[Value]:
+    """The results of a rule, which gives a value, several, or None."""
+    return [found] if isinstance(found, Value) else list(found or ())
+
+
+def _widened(argument: Any) -> Any:
+    """An argument of a rule, with its narrow numbers in the dtype that they accumulate in."""
+    if isinstance(argument, list):
+        return [_widened(a) for a in argument]
+    if isinstance(argument, Value):
+        return argument.cast(argument.dtype.accumulation) if argument.dtype.is_narrow else argument
+    return accumulated(argument)
 
 
 def _cut(b: GraphBuilder, value: int) -> int:

@@ -17,6 +17,7 @@ from flambeau.compiler.groups.form import Group
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
+from flambeau.compiler.passes.legalise_dtypes import LegaliseDtypes
 from flambeau.compiler.schedules.choose import choose
 from flambeau.compiler.targets import Target, find
 from flambeau.dialects.graph import Graph
@@ -87,6 +88,7 @@ def run_graph(
     `parts`: cut the domains finer and run them backwards. `in_place`: results take the buffers of operands that the
     calls allow them to take and that nothing reads later. `target`: generate code as for this machine.
     """
+    graph = LegaliseDtypes()(graph)
     memory = {v: _filled(x) for v, x in zip(graph.inputs, arrays, strict=True)}
     clusters = cluster(graph, options)
     for k, part in enumerate(clusters):

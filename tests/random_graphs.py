@@ -51,7 +51,7 @@ def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
     if x.shape != y.shape or x.dtype != y.dtype:
         return False
     x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
-    if x.dtype.kind != "f":
+    if not dtypes.is_inexact(x):
         return bool(np.array_equal(x, y))
     bits = x.view(f"u{x.itemsize}") == y.view(f"u{x.itemsize}")
     return bool(np.all(bits | (np.isnan(x) & np.isnan(y))))

@@ -9,7 +9,9 @@ import opgen
 import pytest
 import special_points
 from flambeau.compiler import driver
+from flambeau.compiler.generic import exported
 from flambeau.compiler.options import Options
+from flambeau.dialects import dtypes
 from flambeau.dialects.dtypes import FLOATING
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import REGISTRY
@@ -17,12 +19,15 @@ from flambeau.dialects.tape.nan import canonical_nan
 from flambeau.runtime import recorder
 from support import rounds
 
-#: Positive and negative, quiet and signalling, with and without payload.
-NANS = {
-    np.dtype(np.float32): np.array([0x7FC00000, 0xFFC00000, 0x7FC12345, 0xFFC54321, 0x7F812345, 0xFF800001], np.uint32),
-    np.dtype(np.float64): (np.array([0x7FF8, 0xFFF8, 0x7FF8, 0xFFFC, 0x7FF0], np.uint64) << np.uint64(48))
-    + np.array([0, 0, 9, 5, 1], np.uint64),
-}
+def nans(dtype):
+    """NaNs of every kind: quiet and signalling, of both signs, with and without payload, as bits."""
+    infinity, quiet = ((1 << dtype.exponent) - 1) << dtype.mantissa, 1 << (dtype.mantissa - 1)
+    minus, payload = 1 << (dtype.bits - 1), quiet | quiet >> 2 | 1
+    found = [quiet, minus | quiet, payload, minus | payload, quiet >> 3, minus | 1]
+    return np.array([infinity | x for x in found], f"u{dtype.itemsize}")
+
+
+NANS = {dtype.numpy: nans(dtype) for dtype in FLOATING}
 
 
 def with_nans(array, seed, share=0.3):
@@ -42,7 +47,7 @@ def bits(arrays):
 
 
 def run(graph, arrays, mode, **options):
-    results = driver.compile(graph, Options(mode=mode, **options))(arrays)
+    results = driver.compile(graph, Options(mode=mode, **options))([exported(x) for x in arrays])
     return [
         np.frombuffer(r, graph.avals[v].dtype.numpy, graph.avals[v].size).reshape(graph.avals[v].shape)
         for v, r in zip(graph.outputs, results, strict=True)
@@ -62,7 +67,8 @@ def poisoned_cases(record):
     for case in opgen.cases(record):
         sizes = [a.size for a in case.arrays]
         if case.graph.nodes and any(a.dtype in NANS for a in case.arrays) and max(sizes) < 5000:
-            chosen.setdefault((case.arrays[0].dtype, min(len(sizes), max(sizes) // 60)), case)
+            narrow = dtypes.narrow(case.arrays[0].dtype)  # computed by the casts and kernels of another dtype
+            chosen.setdefault((case.arrays[0].dtype, not narrow and min(len(sizes), max(sizes) // 60)), case)
     for number, case in enumerate(chosen.values()):
         yield case.graph, [with_nans(a, [number, i]) for i, a in enumerate(case.arrays)]
 
@@ -87,7 +93,7 @@ def test_every_tier_gives_the_bits_of_the_rule(record):
     tried = 0
     for graph, arrays in poisoned_cases(record):
         expected = run(graph, arrays, "off")
-        if record.exact and expected[0].dtype.kind == "f":
+        if record.exact and dtypes.is_inexact(expected[0]):
             meaning = record.run_reference(arrays, graph.nodes[0].attrs)
             meaning = [np.asarray(x, y.dtype) for x, y in zip(meaning, expected, strict=True)]
             moved = record.family.moves and not record.regions
@@ -105,7 +111,7 @@ def test_every_tier_gives_the_bits_of_the_rule(record):
 def test_rewriting_leaves_no_raw_nan_behind():
     """x * 1, x + -0, -(-x), max(x, x) and x / 1 compute, also where the compiler sees that they need not."""
     for dtype in FLOATING:
-        x = with_nans(np.arange(40.0, dtype=dtype.numpy), 3)
+        x = with_nans(np.arange(40.0).astype(dtype.numpy), 3)
         graph = Graph()
         v = graph.add_input(opgen.Aval(x.shape, dtype))
         one = graph.add_node(REGISTRY["constant"], [], (1.0, dtype))[0]
@@ -128,7 +134,7 @@ def test_rewriting_leaves_no_raw_nan_behind():
 def test_a_root_of_less_than_nothing_is_the_canonical_nan_wherever_it_goes():
     """LLVM knows for which x a root is NaN, and may take a choice between one NaN and another for none."""
     for dtype in FLOATING:
-        x = with_nans(np.arange(-20.0, 20.0, dtype=dtype.numpy).reshape(40, 1), 3)
+        x = with_nans(np.arange(-20.0, 20.0).astype(dtype.numpy).reshape(40, 1), 3)
         graph = Graph()
         v = graph.add_input(opgen.Aval(x.shape, dtype))
         (root,) = graph.add_node(REGISTRY["sqrt"], [v], ())

@@ -1,9 +1,11 @@
-"""float16 and bfloat16 as if they were supported: computed in float32, rounded once per op, on every tier."""
+"""float16 and bfloat16: computed in float32, rounded once per op and once per call of a function, on every tier."""
 
 from __future__ import annotations
 
 import contraction_order
-import flambeau.dialects.tape  # noqa: F401
+import flambeau as fb
+import flambeau.dialects.tape
+import function_cases as fc
 import numpy as np
 import opgen
 import pytest
@@ -14,10 +16,12 @@ from flambeau.compiler.passes.legalise_dtypes import LegaliseDtypes
 from flambeau.dialects import dtypes, reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
-from flambeau.dialects.dtypes import NUMERIC, SUPPORTED, bfloat16, bool_, float16, float32, float64, int64
+from flambeau.dialects.dtypes import SUPPORTED, bfloat16, float16, float32, float64
+from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import REGISTRY, find
 from flambeau.dialects.tape.common import SPECIALS, one_nan
 from flambeau.dialects.tape.elementwise import saturate
+from flambeau.runtime.recorder import Function
 
 #: What cannot be compiled runs op by op, with a warning.
 pytestmark = pytest.mark.filterwarnings(r"error:\[compile\]:RuntimeWarning")
@@ -29,8 +33,7 @@ OTHERS = ("select", "cast", "check_index", "check_range")
 
 @pytest.fixture(params=NARROW, ids=lambda d: d.name)
 def dtype(request):
-    with dtypes.added(*NARROW):
-        yield request.param
+    return request.param
 
 
 def numbers(dtype, count: int, seed: int = 0) -> np.ndarray:
@@ -209,10 +212,61 @@ def test_a_machine_that_has_the_dtype_gives_the_same_bits(dtype):
     )
 
 
-def test_narrow_dtypes_are_not_public_yet():
-    assert not set(NARROW) & set(SUPPORTED)
+@pytest.mark.parametrize("mode", ["blocking", "off"])
+def test_a_sample_of_every_record_compiles_to_what_the_record_says(dtype, mode):
+    """All in one program: what is narrow is computed by the kernels of another dtype, whose samples are all compiled."""
+    program, chosen = Graph(), []
     for record in opgen.records():
-        assert not set(NARROW) & set(record.dtypes), record
-    with dtypes.added(float16):
-        assert float16 in NUMERIC and float16 in find("add").dtypes and bool_ in SUPPORTED and int64 in SUPPORTED
-    assert float16 not in NUMERIC
+        cases = [c for c in opgen.cases(record) if case_takes(c, dtype)]
+        if cases:
+            chosen.append((record, max(cases, key=lambda c: max((x.size for x in c.arrays), default=0))))
+    assert len(chosen) > 60
+    arrays, results = [], []
+    for record, case in chosen:
+        inputs = [program.add_input(case.graph.avals[v]) for v in case.graph.inputs]
+        (node,) = case.graph.nodes
+        results.append(program.add_node(record, inputs, node.attrs))
+        arrays += case.arrays
+    program.outputs = [v for found in results for v in found]
+    made = driver.compile(program, Options(mode=mode))([exported(x) for x in arrays])
+    found = iter(np.frombuffer(b, program.avals[v].dtype.numpy) for b, v in zip(made, program.outputs, strict=True))
+    for (record, case), values in zip(chosen, results, strict=True):
+        mine = [next(found)[: program.avals[v].size].reshape(program.avals[v].shape) for v in values]
+        assert opgen.compare(record, case, *mine) is None
+
+
+def case_takes(case: opgen.Case, dtype) -> bool:
+    """Whether a case is one op, without a program of its own, on data of this dtype."""
+    (node,) = case.graph.nodes or (None,)
+    is_plain = node is not None and not (node.op.regions or node.op.effect or node.op.moves_to)
+    return is_plain and any(case.graph.avals[v].dtype is dtype for v in (*case.graph.inputs, *node.results))
+
+
+# ---- functions ----------------------------------------------------------------------------------------------------
+
+#: Rules that are functions of the dtype, not of the numbers alone.
+OF_DTYPE: dict[str, str] = {}
+
+
+def recorded(declaration) -> bool:
+    """Whether its calls are recorded as one function."""
+    return type(fc.public_call(declaration)) is Function and declaration.name not in OF_DTYPE
+
+
+@pytest.mark.parametrize("name", [n for n, d in fc.SAMPLED.items() if recorded(d)])
+def test_a_call_rounds_once(name, dtype):
+    """A function gives what it gives on the same numbers in the accumulation dtype, rounded."""
+    with fb.compiler_options(mode="off"):
+        for case in [c for c in fc.cases(fc.SAMPLED[name]) if c.dtype is dtype]:
+            try:
+                found, wide = case.results(), case.results(lambda x: fb.tensor(x).to(wider(x)))
+            except (RuntimeError, TypeError, ValueError, IndexError):
+                continue
+            for x, y in zip(found, wide, strict=True):
+                if isinstance(x, fb.Tensor) and x.dtype is dtype:
+                    assert fc.same(x.detach().numpy(), y.detach().to(dtype).numpy()), case
+
+
+def wider(array: np.ndarray):
+    dtype = dtypes.from_numpy(array.dtype)
+    return dtype.accumulation

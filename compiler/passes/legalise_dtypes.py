@@ -15,6 +15,7 @@ from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import find
+from flambeau.dialects.rounding import accumulated
 from flambeau.dialects.tape.nan import moves
 
 
@@ -66,7 +67,7 @@ class _Widening(Copy):
 
     def _compute(self, node: Node) -> None:
         operands = tuple([self._widened(node, v) for v in self.operands(node)])
-        attrs: tuple[Hashable, ...] = tuple([_wide(a) for a in node.attrs])
+        attrs: tuple[Hashable, ...] = tuple(map(accumulated, node.attrs))
         place = self.source.device(node)
         avals = list(node.op.infer_results([self.graph.avals[v] for v in operands], attrs, place))
         found = self.append(node, node.op, operands, attrs, avals)
@@ -92,7 +93,3 @@ class _Widening(Copy):
             return value
         (result,) = self.append(node, find("cast"), (value,), (dtype,), [aval._replace(dtype=dtype)])
         return result
-
-
-def _wide(attribute: Hashable) -> Hashable:
-    return attribute.accumulation if isinstance(attribute, DType) else attribute

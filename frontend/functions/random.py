@@ -1,8 +1,9 @@
 """Random tensors: rand, randn, randint, randperm, bernoulli, dropout, uniform_, normal_.
 
 In: a generator, whose seed and offset enter as run-time scalars. Out: numbers made from Philox bits; equal seeds give
-equal bits on every machine. Uniform numbers have 24 (float64: 53) random bits; normal ones come from pairs of them by Box
-and Muller's formula, so float32 normals lie within 5.8 standard deviations. Next: `inplace.py`.
+equal bits on every machine. Uniform numbers have as many random bits as their dtype has digits (float32: 24, float64: 53);
+normal ones come from pairs of them by Box and Muller's formula, so float32 normals lie within 5.8 standard deviations. Narrow
+floats are drawn as what they accumulate in, all but uniform ones, and rounded once. Next: `inplace.py`.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ def _uniform(generator: Any, shape: tuple[int, ...], dtype: DType) -> Value:
 
 
 def _normal(generator: Any, shape: tuple[int, ...], dtype: DType) -> Value:
-    """Normal numbers, likewise. Box and Muller (1958): sqrt(-2 log(1 - u)) cos(2 pi v)."""
+    """Normal numbers, likewise, in the dtype that `dtype` accumulates in. Box and Muller (1958): sqrt(-2 log(1 - u)) cos(2 pi v)."""
     seed, offset = generator
+    dtype = dtype.accumulation
     builder().draws += 2 * _draws(shape, dtype)
     first = uniform_unit(seed, offset, shape, dtype)
     second = uniform_unit(seed, offset + _draws(shape, dtype), shape, dtype)
@@ -163,7 +165,7 @@ def randn(
 ):
     """Normally distributed random numbers with mean 0 and variance 1."""
     dtype, shape = _floating("randn", dtype), size_of("randn", size)
-    return _normal(generator, shape, dtype)
+    return _normal(generator, shape, dtype).cast(dtype)
 
 
 @declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), gradient=False)]))
@@ -299,7 +301,8 @@ def randperm(
 def _bernoulli(input: Tensor_, generator: Stream_ = generators.default_generator):
     check_floating("bernoulli", input)
     input = check_between("bernoulli", "input", input, 0, 1, _PROBABILITY)
-    return (_uniform(generator, input.shape, input.dtype) < input).cast(input.dtype)
+    p = input.cast(input.dtype.accumulation)
+    return (_uniform(generator, p.shape, p.dtype) < p).cast(input.dtype)
 
 
 @declared(free="flambeau", method=True, samples=calls(lambda: [call(data(3, 4, low=0, high=1), gradient=False)]))
@@ -312,10 +315,12 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
 @function(name="dropout")
 def _dropout(input: Tensor_, p: Operand, generator: Stream_ = generators.default_generator):
     check_floating("dropout", input)
-    x, p = input, p.cast(input.dtype)
+    x = input.cast(input.dtype.accumulation)
+    p = p.cast(x.dtype)
     keep = _uniform(generator, x.shape, x.dtype) >= p.expand(x.shape)
     scale = p.like(1.0) / (p.like(1.0) - p)
-    return ops.select(keep, x, x.like(0.0)) * ops.select(p < 1.0, scale, p.like(0.0)).expand(x.shape)
+    kept = ops.select(keep, x, x.like(0.0)) * ops.select(p < 1.0, scale, p.like(0.0)).expand(x.shape)
+    return kept.cast(input.dtype)
 
 
 _dropout_ = inplace(name="dropout")(_dropout.rule)
@@ -345,14 +350,15 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 @inplace(name="uniform_")
 def _uniform_(input: Tensor_, low: Operand, high: Operand, generator: Stream_ = generators.default_generator):
     check_floating("uniform_", input)
-    return _between(_uniform(generator, input.shape, input.dtype), low, high)
+    unit = _uniform(generator, input.shape, input.dtype)
+    return _between(unit.cast(unit.dtype.accumulation), low, high)
 
 
 @inplace(name="normal_")
 def _normal_(input: Tensor_, mean: Operand, std: Operand, generator: Stream_ = generators.default_generator):
     check_floating("normal_", input)
     drawn = _normal(generator, input.shape, input.dtype)
-    mean, std = (v.cast(input.dtype).expand(input.shape) for v in (mean, std))
+    mean, std = (v.cast(drawn.dtype).expand(input.shape) for v in (mean, std))
     return mean + std * drawn
 
 

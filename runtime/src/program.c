@@ -138,28 +138,44 @@ fb_status fb_program_run(const fb_program *p, const void *const *inputs, void *c
   return status;
 }
 
-/* The width of the output's numbers where they are floats, else 0. */
-static size_t float_width(const char *dtype) {
-  return strcmp(dtype, "float32") == 0 ? 4 : strcmp(dtype, "float64") == 0 ? 8 : 0;
+/* A dtype of floats: what lies above the bits of infinity is no number, the sign apart. */
+typedef struct {
+  const char *name;
+  size_t width;
+  uint64_t infinity;
+} float_format;
+
+static const float_format float_formats[] = {
+    {"float16", 2, 0x7C00},
+    {"bfloat16", 2, 0x7F80},
+    {"float32", 4, 0x7F800000},
+    {"float64", 8, UINT64_C(0x7FF0000000000000)},
+};
+
+/* NULL for a dtype of other numbers. */
+static const float_format *find_format(const char *dtype) {
+  for (size_t i = 0; i < sizeof float_formats / sizeof *float_formats; i++)
+    if (strcmp(dtype, float_formats[i].name) == 0)
+      return &float_formats[i];
+  return NULL;
 }
 
-static bool is_nan(const unsigned char *number, size_t width) {
-  float single;
-  double wide;
-  if (width == 8)
-    return memcpy(&wide, number, width), wide != wide;
-  return memcpy(&single, number, width), single != single;
+static bool is_nan(const unsigned char *number, const float_format *format) {
+  uint64_t bits = 0;
+  for (size_t i = 0; i < format->width; i++) /* little-endian, as every target is */
+    bits |= (uint64_t)number[i] << (8 * i);
+  return (bits & ~(UINT64_C(1) << (8 * format->width - 1))) > format->infinity;
 }
 
 /* Bit for bit, but all NaNs are equal: machines differ in the sign and payload of those they make. */
 static fb_status compare(const fb_program *p, int32_t output, const unsigned char *found) {
   const unsigned char *expected = (const unsigned char *)p->expected[output];
-  size_t width = float_width(p->outputs[output].dtype);
+  const float_format *format = find_format(p->outputs[output].dtype);
   for (size_t i = 0; i < p->outputs[output].bytes; i++) {
     if (found[i] == expected[i])
       continue;
-    size_t number = width ? i - i % width : 0;
-    if (!width || !is_nan(found + number, width) || !is_nan(expected + number, width))
+    size_t number = format ? i - i % format->width : 0;
+    if (!format || !is_nan(found + number, format) || !is_nan(expected + number, format))
       return fb_fail(FB_INVALID_ARGUMENT, "[check] %s: byte %zu of output %d is %02x, but %02x is expected.", p->name,
                      i, (int)output, found[i], expected[i]);
   }
