@@ -35,7 +35,7 @@ class DType:
     of its parts. `accumulator` names the dtype that numbers of this one are computed, added up and multiplied in where that
     is another one: results are rounded to this one once per op. `carrier` is the MLIR integer that holds a value's bits in
     registers where machines and LLVM do not move them as they are: only conversions look into it. `parts` names the dtype
-    of a complex number's parts. `module` is where NumPy has the type from. `c_type`, `safetensors`, `tensor` and `aliases`
+    of a complex number's parts. `module` is where NumPy has the type from, `dlpack` its code in DLPack where NumPy has none. `c_type`, `safetensors`, `tensor` and `aliases`
     are its names in C, in safetensors files, in `Tensor.type()`, and PyTorch's other names for it.
     """
 
@@ -50,6 +50,7 @@ class DType:
     carrier: str = ""
     parts: str = ""
     module: str = "numpy"
+    dlpack: int = 0
     c_type: str = ""
     safetensors: str = ""
     tensor: str = ""
@@ -144,6 +145,19 @@ class DType:
         """Bits of an integer beside its sign."""
         return self.bits - (self.is_integer and self.signed)
 
+    def to_real(self) -> DType:
+        """The dtype of a complex number's parts; itself for others."""
+        return _BY_NAME[self.parts] if self.parts else self
+
+    def to_complex(self) -> DType:
+        """The dtype of complex numbers with parts of this one; itself if it is complex. Raises TypeError where there is none."""
+        found = self if self.is_complex else next((d for d in ALL if d.parts == self.name), None)
+        if found is None:
+            raise TypeError(
+                f"[to_complex] there are no complex numbers with parts of {self.name}. Use float32 or float64."
+            )
+        return found
+
     def holds(self, other: DType) -> bool:
         """Whether every value of `other` is one of this dtype."""
         if self is other:
@@ -212,7 +226,7 @@ float16 = _floating(
 )
 bfloat16 = _floating(
     "bfloat16", "bf16", 8, 7, accumulator="float32", carrier="i16", safetensors="BF16", tensor="BFloat16", c_type="uint16_t",
-    module="ml_dtypes",
+    module="ml_dtypes", dlpack=4,
 )  # fmt: skip
 float32 = _floating("float32", "f32", 8, 23, safetensors="F32", tensor="Float", c_type="float", aliases=("float",))
 float64 = _floating("float64", "f64", 11, 52, safetensors="F64", tensor="Double", c_type="double", aliases=("double",))
@@ -224,7 +238,7 @@ ALL: tuple[DType, ...] = (
     *(bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64),
     *(complex64, complex128),
 )
-_supported: tuple[DType, ...] = (bool_, int32, int64, float16, bfloat16, float32, float64)
+_supported: tuple[DType, ...] = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64)
 
 _BY_NAME = {d.name: d for d in ALL}
 _BY_MLIR = {d.mlir: d for d in ALL}
@@ -346,15 +360,11 @@ def promote(a: DType, b: DType) -> DType:
         return a
     low, high = sorted((a, b), key=lambda d: d.category)
     if high.is_complex and low.category >= Category.FLOATING:
-        parts = promote(_real(low), _real(high))
+        parts = promote(low.to_real(), high.to_real())
         return _smallest([d for d in ALL if d.is_complex and _BY_NAME[d.parts].holds(parts)], a, b)
     if high.category != low.category:
         return high
     return _smallest([d for d in ALL if d.category is a.category and d.holds(a) and d.holds(b)], a, b)
-
-
-def _real(dtype: DType) -> DType:
-    return _BY_NAME[dtype.parts] if dtype.is_complex else dtype
 
 
 def _smallest(found: Iterable[DType], a: DType, b: DType) -> DType:

@@ -7,6 +7,7 @@ In bodies:
     check      the op fails where the operand is true
     any_lane   "true where some lane that runs along has it true": branches and loops that all lanes take together
     size       a number known at run time only, by its expression
+    number     a constant of unsigned integers, which arith has none of
 On tensors:
     start      where a slice begins: a number moved into 0..limit
     scatter    elements combined, in order, with those of a tensor at indices along an axis; a region combines two
@@ -220,6 +221,12 @@ def _check_size(op: Any) -> None:
         raise _Bad(f"it gives {op.results[0].type}. Sizes are of type index or i64.")
 
 
+def _check_number(op: Any) -> None:
+    value = op.attributes["value"] if "value" in op.attributes else None
+    if value is None or not str(value).endswith(f" : {op.results[0].type}"):
+        raise _Bad(f"it gives {op.results[0].type} and says {value}. Say `value`, a number of that type.")
+
+
 def _check_start(op: Any) -> None:
     _check_expression(op, "limit")
     if str(op.operands[0].type) not in ("i64", "tensor<i64>"):
@@ -292,6 +299,7 @@ _OPS: dict[str, Declared] = {
     "check": (1, False, 0, 0, False, _check_check),  # an effect: dead code elimination has to keep it
     "any_lane": (1, False, 1, 0, True, _check_any_lane),
     "size": (0, False, 1, 0, True, _check_size),
+    "number": (0, False, 1, 0, True, _check_number),
     "start": (1, False, 1, 0, True, _check_start),
     "scan": (1, False, 1, 1, True, _check_scan),
     "recurrence": (2, False, 1, 1, True, _check_scan),

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
+from flambeau import dlpack as other_memory
 from flambeau import host, layout
 from flambeau.border import public
 from flambeau.declarations import Unsampled, attribute, declare, declared
@@ -83,7 +84,7 @@ def dlpack(self: Tensor, **kwargs: Any) -> Any:
         raise BufferError("[dlpack] the tensor requires grad. Use x.detach().")
     if self._place != CPU.type:
         raise BufferError(f"[dlpack] the tensor lies on {self._place}, whose memory cannot be shared. Use x.cpu().")
-    return host.exported(self).__dlpack__(**kwargs)
+    return other_memory.capsule_of(host.exported(self), **kwargs)
 
 
 @declared(method="__dlpack_device__", samples=_LOOKS)

@@ -11,7 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from flambeau import declarations, functions, memory_format, type_info
+from flambeau import declarations, functions, memory_format, tensor_types, type_info
 from flambeau.device import device
 from flambeau.dialects import dtypes
 from flambeau.generator import Generator, default_generator
@@ -43,6 +43,7 @@ _VALUES: dict[str, Any] = {
     "default_generator": default_generator,
     "device": device,
     "dtype": dtypes.DType,
+    **tensor_types.TENSOR_TYPES,
     "finfo": type_info.finfo,
     "iinfo": type_info.iinfo,
     "memory_format": memory_format.memory_format,

@@ -1,7 +1,12 @@
 """The dtype of every function's result for operands of every dtype, for any module with PyTorch's API:
 `tools/pytorch_facts.py` runs the calls on PyTorch and stores what it finds, `test_result_dtypes.py` compares."""
 
-DTYPES = ("bool", "int32", "int64", "float32", "float64")
+#: All pairs of these are operands of every call, of the others only some: there are calls of which all pairs are looked at, `WHOLE`.
+COMMON = ("bool", "int32", "int64", "float32", "float64")
+OTHERS = ("uint8", "int8", "int16", "float16", "bfloat16")
+WHOLE = ("add", "div", "pow", "eq", "where", "cat", "matmul", "add_", "copy_")
+#: Dtypes that have a common one, or have not.
+NAMED = (*COMMON, *OTHERS, "uint16", "uint32", "complex64", "complex128", "float8_e4m3fn", "float8_e5m2")
 CALLS = {}
 
 
@@ -111,11 +116,29 @@ def facts(m):
 
 def facts_of(m, name):
     """The name of the result's dtype, or of the class of the error, by the dtypes of the operands."""
-    return {" ".join(d): _result(m, name, d) for d in _combinations(CALLS[name][1])}
+    return {" ".join(d): _result(m, name, d) for d in _combinations(name)}
 
 
-def _combinations(count):
-    return [(d,) for d in DTYPES] if count == 1 else [(d, e) for d in DTYPES for e in DTYPES]
+def _combinations(name):
+    every = [*COMMON, *OTHERS]
+    if CALLS[name][1] == 1:
+        return [(d,) for d in every]
+    if name in WHOLE:
+        return [(d, e) for d in every for e in every]
+    others = [pair for d in OTHERS for pair in ((d, d), (d, "float32"), ("int64", d))]
+    return [*((d, e) for d in COMMON for e in COMMON), *others]
+
+
+def promotion(m):
+    """The common dtype of each two, or the class of the error."""
+    return {d: {e: _promoted(m, d, e) for e in NAMED} for d in NAMED}
+
+
+def _promoted(m, d, e):
+    try:
+        return str(m.promote_types(getattr(m, d), getattr(m, e))).split(".")[-1]
+    except (RuntimeError, TypeError) as error:
+        return type(error).__name__
 
 
 def _result(m, name, dtypes):

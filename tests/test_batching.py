@@ -51,7 +51,9 @@ def samples_of(case: opgen.Case) -> list[list[np.ndarray]]:
 @functools.cache
 def cases(record):
     """Calls of an op, small ones first; one per shape."""
-    found = [c for c in opgen.cases(record, narrow=False) if all(x.size for x in c.arrays) and not generate.is_empty(c.graph)]
+    found = [
+        c for c in opgen.cases(record, narrow=False) if all(x.size for x in c.arrays) and not generate.is_empty(c.graph)
+    ]
     first = {tuple(x.shape for x in c.arrays): c for c in reversed(found)}
     by_size = sorted(first.values(), key=lambda c: sum(x.size for x in c.arrays))
     return by_size[1:] + by_size[:1]  # not that of one element, where there is another

@@ -19,6 +19,7 @@ from flambeau.dialects.tape.nan import canonical_nan
 from flambeau.runtime import recorder
 from support import rounds
 
+
 def nans(dtype):
     """NaNs of every kind: quiet and signalling, of both signs, with and without payload, as bits."""
     infinity, quiet = ((1 << dtype.exponent) - 1) << dtype.mantissa, 1 << (dtype.mantissa - 1)

@@ -7,18 +7,20 @@ from pathlib import Path
 import flambeau as fb
 import pytest
 import result_dtypes
+from flambeau.dialects.dtypes import INTEGER, by_name, promote
 
-FACTS = json.loads((Path(__file__).parent / "pytorch_facts.json").read_text())["dtypes"]
+STORED = json.loads((Path(__file__).parent / "pytorch_facts.json").read_text())
+FACTS = STORED["dtypes"]
 #: What PyTorch accepts and we refuse: (calls, dtypes of the operands), with the reason.
+WHOLE = [d.name for d in INTEGER]
 REFUSED = [
     ("masked_fill number", ["bool"]),  # a number of a higher category would be cut without a word
-    ("masked_fill float", ["bool", "int32", "int64"]),
-    ("relu6 functional", ["int32", "int64"]),  # for floats only, as the other activations
-    ("hardtanh functional", ["int32", "int64"]),
+    ("masked_fill float", ["bool", *WHOLE]),
+    ("relu6 functional", WHOLE),  # for floats only, as the other activations
+    ("hardtanh functional", WHOLE),
 ]
 #: Calls in which PyTorch gives the dtype of one operand of two: ours is the common one, as everywhere.
-COMMON = {"huber_loss": ["float32 float64", "float64 float32"]}
-COMMON["binary_cross_entropy_with_logits"] = COMMON["huber_loss"]
+COMMON = ("huber_loss", "binary_cross_entropy_with_logits")
 
 
 def test_the_stored_facts_are_of_these_calls():
@@ -34,11 +36,22 @@ def test_dtypes_are_those_of_pytorch(name):
         ours = result_dtypes.facts_of(fb, name)
     for dtypes, theirs in FACTS[name].items():
         if dtypes in refused:
-            assert ours[dtypes] == "RuntimeError" != theirs
-        elif dtypes in COMMON.get(name, ()):
-            assert ours[dtypes] == "float64"
+            assert ours[dtypes] == "RuntimeError"
+        elif name in COMMON and len(set(found := dtypes.split())) == 2 and not theirs.endswith("Error"):
+            assert ours[dtypes] == promote(*map(by_name, found)).name
         elif not theirs.endswith("Error"):
             assert ours[dtypes] == theirs, dtypes
+
+
+def test_promotion_is_that_of_pytorch():
+    """Where PyTorch has no common dtype ours is one that holds both, or there is none."""
+    compared = 0
+    for name, row in STORED["promotion"].items():
+        for other, theirs in row.items():
+            if hasattr(fb, name) and hasattr(fb, other) and not theirs.endswith("Error"):
+                assert fb.promote_types(getattr(fb, name), getattr(fb, other)).name == theirs, (name, other)
+                compared += 1
+    assert compared >= 10 * 10
 
 
 def test_the_facts_are_what_pytorch_says():
@@ -46,3 +59,4 @@ def test_the_facts_are_what_pytorch_says():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert result_dtypes.facts(torch) == FACTS
+    assert result_dtypes.promotion(torch) == STORED["promotion"]

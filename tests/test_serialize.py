@@ -192,5 +192,5 @@ def test_malformed_files_are_refused(content, text, tmp_path):
 
 
 def test_unsupported_dtype_is_named():
-    with pytest.raises(TypeError, match=r"\[load\] dtype flambeau.float16 is not supported yet"):
-        fb.load(io.BytesIO(packed({"x": entry("F16", (4,), (0, 8))}, bytes(8))))
+    with pytest.raises(TypeError, match=r"\[load\] dtype flambeau.complex64 is not supported yet"):
+        fb.load(io.BytesIO(packed({"x": entry("C64", (4,), (0, 32))}, bytes(32))))

@@ -15,13 +15,15 @@ import torch  # noqa: E402
 
 def facts() -> dict:
     points = {name: special_points.facts(torch, name) for name in special_points.CASES}
-    return {"torch": torch.__version__.split("+")[0], "points": points, "dtypes": result_dtypes.facts(torch)}
+    version = torch.__version__.split("+")[0]
+    dtypes, promotion = result_dtypes.facts(torch), result_dtypes.promotion(torch)
+    return {"torch": version, "points": points, "dtypes": dtypes, "promotion": promotion}
 
 
 def main() -> None:
     found = facts()
     rows = [json.dumps({k: v for k, v in found.items() if k == "torch"})[1:-1]]
-    for section in ("points", "dtypes"):
+    for section in ("points", "dtypes", "promotion"):
         body = ",\n".join(f"  {json.dumps(name)}: {json.dumps(fact)}" for name, fact in found[section].items())
         rows.append(f'"{section}": {{\n{body}\n}}')
     (TESTS / "pytorch_facts.json").write_text("{" + ",\n".join(rows) + "}\n")

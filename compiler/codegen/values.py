@@ -74,6 +74,21 @@ def spell_type(element: str, lanes: int = 1) -> str:
     return register if lanes == 1 else f"vector<{lanes}x{register}>"
 
 
+def carrier_of(element: str) -> str:
+    """The integer that carries a float of this type in registers, "" where none does or the type is none of elements."""
+    return next((d.carrier for d in ALL if d.mlir == element), "")
+
+
+def is_unsigned(element: str) -> bool:
+    """Whether a type is that of integers without a sign; bools are none here."""
+    return element.startswith("ui")
+
+
+def unsigned(literal: str, element: str) -> str:
+    """What `spell_number` spelled of an unsigned integer, as the number that it is."""
+    return str(int(literal) & ((1 << dtype_of(element).bits) - 1))
+
+
 def storage_type(element: str) -> str:
     """The type an element has in memory: bools take a byte."""
     return "i8" if element == "i1" else register_type(element)

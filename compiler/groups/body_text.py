@@ -1,6 +1,8 @@
 """Bodies as MLIR text: the region of a linalg.generic, of structured control flow, of an op of ours.
 
-In: a `Body`, and what its captures are called outside. Out: the block's lines, made once each. Next: `text.py`.
+In: a `Body`, and what its captures are called outside. Out: the block's lines, made once each. Values have the types of elements,
+as tensors have them. The ops of arith know no unsigned integers, so around these stand `builtin.unrealized_conversion_cast`s,
+which mean nothing. Next: `text.py`.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from itertools import count
 from typing import cast
 
 from flambeau.compiler.codegen.spelling import spell
-from flambeau.compiler.codegen.values import Val
+from flambeau.compiler.codegen.values import Val, carrier_of, is_unsigned, register_type, unsigned
 from flambeau.compiler.groups.form import Affine, Body, BodyOp, Order
+from flambeau.dialects.dtypes import by_mlir
 from flambeau.dialects.size import Int, repr_of
 
 _Namer = Callable[[], str]
@@ -28,8 +31,23 @@ def body_text(body: Body, captured: tuple[str, ...], terminator: str = "linalg.y
     return "\n".join([f"    ^bb0({head}):", *_block(body, names, lambda: f"%b{next(numbers)}", "      ", terminator)])
 
 
+class _Element(Val):
+    """A value of the text: what registers carry as an integer (bfloat16) is of its own type here."""
+
+    __slots__ = ()
+
+    @property
+    def mlir(self) -> str:
+        return self.type if carrier_of(self.type) else super().mlir
+
+
 def literal_text(literal: str, type: str) -> str:
-    """The op that makes a constant. MLIR refuses a type after `true` and `false`."""
+    """The op that makes a constant. MLIR refuses a type after `true` and `false`, and arith unsigned integers."""
+    if is_unsigned(type):
+        return f'"flambeau.number"() {{value = {unsigned(literal, type)} : {type}}} : () -> {type}'
+    if carrier := carrier_of(type):
+        bits = int(literal) & ((1 << by_mlir(carrier).bits) - 1)
+        return f"arith.constant 0x{bits:0{by_mlir(carrier).bits // 4}X} : {type}"
     return f"arith.constant {literal}" + ("" if literal in ("true", "false") else f" : {type}")
 
 
@@ -41,11 +59,11 @@ def affine_text(e: Affine, dim: str = "d") -> str:
 
 def _block(body: Body, names: Sequence[str], fresh: _Namer, pad: str, terminator: str) -> list[str]:
     """The ops of a body whose arguments are called `names`, and its terminator."""
-    values = [Val(n, t) for n, t in zip(names, body.types)]
+    values: list[Val] = [_Element(n, t) for n, t in zip(names, body.types)]
     lines = []
     for op in body.ops:
         given, name = [values[k] for k in op.operands], fresh() if op.types else ""
-        results = [Val(n, t) for n, t in zip(result_names(name, len(op.types)), op.types)]
+        results = [_Element(n, t) for n, t in zip(result_names(name, len(op.types)), op.types)]
         lines += _op(op, given, name, fresh, pad)
         values += results
     return [*lines, pad + _terminator(terminator, [values[k] for k in body.results])]
@@ -82,7 +100,26 @@ def _op(op: BodyOp, given: list[Val], name: str, fresh: _Namer, pad: str) -> lis
         return [head + form(op, given)]
     if len(op.types) != 1 or op.regions:
         raise ValueError(f"[{op.name}] has no text in a body. Use ops with one result, scf.if and scf.while.")
-    return [head + spell(op.name, given, str(op.attribute or ""), Val("", op.types[0]))]
+    return _plain(op, given, name, fresh, pad)
+
+
+def _plain(op: BodyOp, given: list[Val], name: str, fresh: _Namer, pad: str) -> list[str]:
+    """An op of arith, math or llvm, whose integers have no sign."""
+    lines, operands = [], []
+    for v in given:
+        if is_unsigned(v.type):
+            v, before = _Element(fresh(), register_type(v.type)), v
+            lines.append(f"{pad}{v.name} = {_CAST} {before.name} : {before.type} to {v.type}")
+        operands.append(v)
+    (type,) = op.types
+    made = _Element(fresh() if is_unsigned(type) else name, register_type(type) if is_unsigned(type) else type)
+    lines.append(f"{pad}{made.name} = " + spell(op.name, operands, str(op.attribute or ""), made))
+    if is_unsigned(type):
+        lines.append(f"{pad}{name} = {_CAST} {made.name} : {made.type} to {type}")
+    return lines
+
+
+_CAST = "builtin.unrealized_conversion_cast"
 
 
 # ---- ops with a form of their own -------------------------------------------------------------------------------
@@ -109,7 +146,9 @@ def _extract(op: BodyOp, given: list[Val]) -> str:
 
 def _fold(op: BodyOp, given: list[Val]) -> str:
     order = cast(Order, op.attribute)
-    identity = order.identity if given[0].type == "i1" else f"{order.identity} : {given[0].type}"
+    type = given[0].type
+    number = unsigned(order.identity, type) if is_unsigned(type) else order.identity
+    identity = number if type == "i1" else f"{number} : {type}"
     return _generic(op, given, f'{{identity = {identity}, order = "{order.name}"}}')
 
 

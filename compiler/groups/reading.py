@@ -23,7 +23,7 @@ from flambeau.compiler.groups.form import (
 )
 from flambeau.compiler.groups.reading_bodies import BodyReader, Indices
 from flambeau.compiler.groups.reading_tiles import Tiling, tiling
-from flambeau.compiler.groups.reading_types import Structure, Types, location, refuse, shared_types
+from flambeau.compiler.groups.reading_types import CONSTANTS, Structure, Types, location, refuse, shared_types
 from flambeau.compiler.groups.slices import extents, limits, reordering, reshape
 from flambeau.dialects import flambeau_ops
 from flambeau.dialects.aval import Aval
@@ -135,7 +135,7 @@ class _Function:
         made = self.structure.definitions.get(value)
         if made is None:
             return None
-        if made.name == "arith.constant":
+        if made.name in CONSTANTS:
             return int(self.types.literal(made.attributes["value"]))
         if made.name == "flambeau.size":
             return parse_size(made.attributes["size"].value)
@@ -205,7 +205,7 @@ class _Function:
         else:
             return None
         made = self.structure.definitions.get(value)
-        return value if made is not None and made.name == "arith.constant" and not self.types.is_tensor(value) else None
+        return value if made is not None and made.name in CONSTANTS and not self.types.is_tensor(value) else None
 
     def _yielded(self, op: Any) -> Any | None:
         """What a generic yields that does nothing else: one of its operands, or a value from outside."""
@@ -302,7 +302,7 @@ class _Function:
         low, high = (self._sizes(op, op.attributes[f"static_{side}"], given) for side in ("low", "high"))
         value = operations[-1].operands[0]
         inner = self.structure.definitions.get(value)
-        if inner is not None and inner.name == "arith.constant":
+        if inner is not None and inner.name in CONSTANTS:
             self.literals.setdefault(value, self.types.literal(inner.attributes["value"]))
         self._call(op.name, op, (op.operands[0], value), {"low": low, "high": high})
 
@@ -394,7 +394,7 @@ def _begins(user: Any, position: int, results: int) -> bool:
 _HANDLERS: dict[str, Callable[[_Function, Any], None]] = {
     "linalg.generic": _Function._generic,
     "linalg.fill": _Function._fill,
-    "arith.constant": _Function._constant,
+    **dict.fromkeys(CONSTANTS, _Function._constant),
     "tensor.empty": _Function._empty,
     "tensor.extract": _Function._extract,
     "tensor.collapse_shape": _Function._collapse,

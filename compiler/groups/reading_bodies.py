@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flambeau.compiler.codegen.spelling import CONVERSIONS
+from flambeau.compiler.codegen.values import is_unsigned
 from flambeau.compiler.groups.form import Affine, Body, BodyOp, Order
-from flambeau.compiler.groups.reading_types import Structure, Types, refuse
+from flambeau.compiler.groups.reading_types import CONSTANTS, Structure, Types, refuse
 from flambeau.dialects.flambeau_ops import linear
 from flambeau.dialects.orders import Place
 from flambeau.dialects.size import Int, Size, parse
@@ -83,6 +84,7 @@ class _Block:
         self.numbers: dict[Any, int] = {v: k for k, v in enumerate(arguments)}
         self.begins: dict[Any, Place] = {}  # indices that count from their tile's begin, and where that is
         self.ops: list[BodyOp] = []
+        self.places: dict[int, int] = {}  # where in `ops` the op of a first result stands
         self.outside: dict[Any, int] = {}  # numbers of type index from outside
 
     def read(self, operations: Sequence[Any]) -> Body:
@@ -92,6 +94,7 @@ class _Block:
         return Body(tuple(self.types), tuple(self.ops), tuple(self._operands(last)))
 
     def _append(self, op: BodyOp) -> int:
+        self.places[self.count] = len(self.ops)
         self.ops.append(op)
         self.count += len(op.types)
         return self.count - len(op.types)
@@ -124,9 +127,24 @@ class _Block:
         if op.name == "linalg.index":
             self.numbers[op.results[0]] = self._index(op)
             return
+        if op.name == "builtin.unrealized_conversion_cast":
+            self.numbers[op.results[0]] = self._recast(op)
+            return
         made = self._structured(op) if len(op.regions) else self._scalar(op)
         first = self._append(made)
         self.numbers.update((r, first + k) for k, r in enumerate(op.results))
+
+    def _recast(self, op: Any) -> int:
+        """The number of a value whose integers are taken for signed ones or not: registers do not tell them apart, so an op gives
+        what is asked for."""
+        (value,), (text,) = self._operands(op), map(self.reader.types.text, op.results)
+        if not is_unsigned(text):
+            return value
+        at = self.places.get(value)
+        if at is not None and not self.ops[at].regions:
+            self.ops[at] = self.ops[at]._replace(types=(text,))
+            return value
+        return self._append(BodyOp("arith.bitcast", (value,), None, (text,)))
 
     # ---- indices -------------------------------------------------------------------------------------------------
 
@@ -214,7 +232,7 @@ def _check_flags(op: Any, types: Types, known: frozenset[str]) -> None:
 
 
 def _constant(op: Any, types: Types) -> tuple[str, Any]:
-    return op.name, types.literal(op.attributes["value"])
+    return "arith.constant", types.literal(op.attributes["value"])
 
 
 def _comparison(op: Any, types: Types) -> tuple[str, Any]:
@@ -230,12 +248,13 @@ def _intrinsic(op: Any, types: Types) -> tuple[str, Any]:
     """Named without the types that its name ends in."""
     suffix = "." + ".".join(str(v.type) for v in (*op.results, *op.operands))
     name = op.attributes["intrin"].value
-    if not name.endswith(suffix) or len(op.operands) != 1 or name != _SATURATING + suffix:
-        raise refuse(op, f"the intrinsic {name} is not known. Use {_SATURATING}.")
-    return _SATURATING, None
+    known = name.removesuffix(suffix)
+    if not name.endswith(suffix) or len(op.operands) != 1 or known not in _SATURATING:
+        raise refuse(op, f"the intrinsic {name} is not known. Use {' or '.join(_SATURATING)}.")
+    return known, None
 
 
-_SATURATING = "llvm.fptosi.sat"
+_SATURATING = ("llvm.fptosi.sat", "llvm.fptoui.sat")
 
 
 def _fold(op: Any, types: Types) -> tuple[str, Any]:
@@ -251,7 +270,7 @@ def _size(op: Any, types: Types) -> tuple[str, Any]:
 
 
 _ATTRIBUTES: dict[str, Callable[[Any, Types], tuple[str, Any]]] = {
-    "arith.constant": _constant,
+    **dict.fromkeys(CONSTANTS, _constant),
     "arith.cmpf": _comparison,
     "arith.cmpi": _comparison,
     "arith.select": _select,

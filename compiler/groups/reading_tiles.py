@@ -345,6 +345,7 @@ _AROUND = frozenset(
         "affine.apply",
         "affine.min",
         "arith.constant",
+        "flambeau.number",
         "tensor.dim",
         "tensor.insert_slice",
         "scf.yield",

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from flambeau.compiler import mlir
-from flambeau.compiler.codegen.values import dtype_of, is_element, spell_number
+from flambeau.compiler.codegen.values import carrier_of, dtype_of, is_element, is_unsigned, spell_number
 from flambeau.compiler.groups.form import PARALLEL, REDUCTION, Affine, GroupError, Map
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import by_mlir
@@ -200,15 +200,20 @@ class Types:
         if isinstance(attribute, ir.BoolAttr):
             return "true" if attribute.value else "false"
         if isinstance(attribute, ir.IntegerAttr):
-            return str(attribute.value)
+            type_ = str(attribute.type)
+            return spell_number(attribute.value, type_) if is_unsigned(type_) else str(attribute.value)
         if isinstance(attribute, ir.FloatAttr):
-            text = str(attribute)
-            return (
-                text.partition(" ")[0] if text.startswith("0x") else spell_number(attribute.value, str(attribute.type))
-            )
+            return self._float(str(attribute), attribute)
         if isinstance(attribute, ir.DenseElementsAttr):
             return f"dense<[{', '.join(self._elements(attribute))}]>"
         raise GroupError(f"[arith.constant] {attribute} is no number. Use scalars, and tables of rank 1.")
+
+    def _float(self, text: str, attribute: Any) -> str:
+        type_ = str(attribute.type)
+        if not text.startswith("0x"):
+            return spell_number(attribute.value, type_)
+        bits, carrier = text.partition(" ")[0], carrier_of(type_)
+        return spell_number(int(bits, 0), carrier) if carrier else bits
 
     def _elements(self, attribute: Any) -> list[str]:
         type_ = self.ir.RankedTensorType(attribute.type)
@@ -220,6 +225,10 @@ class Types:
         data = memoryview(attribute).tobytes()
         width = len(data) // max(type_.get_dim_size(0), 1) or 1
         return [_spelled(data[k : k + width], element) for k in range(0, len(data), width)]
+
+
+#: Ops that are a number: `Types.literal` of their attribute `value`.
+CONSTANTS = frozenset({"arith.constant", "flambeau.number"})
 
 
 @cache

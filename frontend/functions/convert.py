@@ -18,6 +18,7 @@ from flambeau.functions.transfer import moved
 from flambeau.memory_format import in_format
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points
+from flambeau.tensor_types import dtype_of
 
 
 @function(name="to")
@@ -121,9 +122,23 @@ for _dtype in dtypes.SUPPORTED:
         _named(_name, _dtype)
 
 
-@declared(method="type", samples=calls(lambda: [call(data(2, 3), dtypes.int64, gradient=False), call(data(2))]))
-def type_(self: Tensor, dtype: DType | None = None) -> Any:
-    """Converted to `dtype`; without it, the name of the tensor's type."""
+@declared(
+    method="type",
+    samples=calls(
+        lambda: [
+            call(data(2, 3), dtypes.int64, gradient=False),
+            call(data(2, 3), "flambeau.IntTensor", gradient=False),
+            call(data(2)),
+            call(data(2), "number", error=(TypeError, "is no dtype")),
+        ]
+    ),
+)
+def type_(self: Tensor, dtype: Any = None) -> Any:
+    """Converted to `dtype`, which may also be a type such as `LongTensor`, or the name of one; without it, the name of the tensor's
+    type. Raises TypeError for what names no dtype."""
     if dtype is None:
         return f"flambeau.{self.dtype.tensor}Tensor"
-    return convert(self, dtype)
+    wanted = dtype_of(dtype)
+    if not isinstance(wanted, DType):
+        raise TypeError(f"[type] {dtype!r} is no dtype. Use one such as flambeau.int64, or 'flambeau.LongTensor'.")
+    return convert(self, wanted)

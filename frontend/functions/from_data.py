@@ -10,7 +10,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from flambeau import host
+from flambeau import dlpack, host
 from flambeau.declarations import Unsampled, declared
 from flambeau.device import Device, place
 from flambeau.dialects.aval import CPU
@@ -100,7 +100,7 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 )
 def from_dlpack(ext_tensor: Any) -> Tensor:
     """A tensor that shares the memory of any CPU array with `__dlpack__`."""
-    return host.shared(ext_tensor if type(ext_tensor) is np.ndarray else np.from_dlpack(ext_tensor))
+    return host.shared(dlpack.array_from(ext_tensor))
 
 
 @declared(

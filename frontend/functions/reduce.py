@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import bool_, float64, int64
+from flambeau.dialects.dtypes import bool_, float64, int64, uint8
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.choose import maximum, minimum
 from flambeau.functions.common import canonical_dim, canonical_dims, check_floating, floating, ops
@@ -236,16 +236,21 @@ def argmin(input: Tensor_, dim: Static = None, keepdim: Static = False):
 # ---- truth ------------------------------------------------------------------------------------------------
 
 
+def _truth(op: str, x: Value, dim: Any, keepdim: bool) -> Value:
+    found = reduced(op, x.cast(bool_), canonical_dims(op, dim, len(x.shape)), keepdim)
+    return found.cast(uint8) if x.dtype is uint8 else found  # what stood for truth before PyTorch had bools
+
+
 @function(free="flambeau", method=True, samples=folds(keepdim=True))
 def any(input: Tensor_, dim: Static = None, keepdim: Static = False):
-    """Whether one element over `dim` (an int, a tuple, or None for all) is not zero; false of nothing."""
-    return reduced("any", input.cast(bool_), canonical_dims("any", dim, len(input.shape)), keepdim)
+    """Whether one element over `dim` (an int, a tuple, or None for all) is not zero; false of nothing. A bool, of uint8 a uint8."""
+    return _truth("any", input, dim, keepdim)
 
 
 @function(free="flambeau", method=True, samples=folds(keepdim=True))
 def all(input: Tensor_, dim: Static = None, keepdim: Static = False):
-    """Whether every element over `dim` (an int, a tuple, or None for all) is not zero; true of nothing."""
-    return reduced("all", input.cast(bool_), canonical_dims("all", dim, len(input.shape)), keepdim)
+    """Whether every element over `dim` (an int, a tuple, or None for all) is not zero; true of nothing. A bool, of uint8 a uint8."""
+    return _truth("all", input, dim, keepdim)
 
 
 @function(free="flambeau", method=True, samples=folds())

@@ -1,0 +1,176 @@
+"""What users do with a dtype besides computing, for every one that is supported: exchange, files, text, limits, names, casts."""
+
+import copy
+import math
+import pickle
+
+import flambeau as fb
+import ml_dtypes
+import numpy as np
+import pytest
+from flambeau.compiler import driver
+from flambeau.compiler.generic import exported
+from flambeau.compiler.options import Options
+from flambeau.dialects import dtypes, reference
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder
+from flambeau.dialects.dtypes import FLOATING, INTEGER, SUPPORTED
+from flambeau.dialects.tape.common import SPECIALS, one_nan
+from flambeau.dialects.tape.elementwise import saturate
+from flambeau.tensor_types import TENSOR_TYPES
+
+pytestmark = pytest.mark.filterwarnings(r"error:\[compile\]:RuntimeWarning")
+
+
+@pytest.fixture(params=SUPPORTED, ids=lambda d: d.name)
+def dtype(request):
+    return request.param
+
+
+def elements(dtype) -> np.ndarray:
+    """Extreme and ordinary values, all of them numbers."""
+    whole = np.array([0, 1, 2, 7, 100, 0, 1])
+    if dtype.is_integer:
+        whole[-2:] = dtype.least, dtype.greatest
+    return (
+        whole.astype(dtype.numpy) if dtype.is_integral else saturate(np.array([0.0, -0.0, 1.5, -2.0, 0.1, 3e4]), dtype)
+    )
+
+
+def same(found, wanted: np.ndarray) -> bool:
+    array = found.numpy()
+    return (array.dtype, array.shape, array.tobytes()) == (wanted.dtype, wanted.shape, wanted.tobytes())
+
+
+# ---- exchange -----------------------------------------------------------------------------------------------------
+
+
+def test_numpy_arrays_are_shared_both_ways(dtype):
+    x = elements(dtype)
+    t = fb.from_numpy(x)
+    assert t.dtype is dtype and same(t, x) and same(fb.tensor(x), x)
+    back = t.numpy()
+    back[0] = back[2]
+    assert same(t, x) and x[0] == x[2], "memory is shared"
+    t[1:2] = fb.tensor(x[3:4])
+    assert same(t, x) and x[1] == x[3]
+    made = fb.frombuffer(x.tobytes(), dtype=dtype)
+    assert same(made, x) and same(fb.from_buffer(x.tobytes(), dtype, (len(x), 1)).reshape(-1), x)
+
+
+def test_dlpack_shares_memory(dtype):
+    x = fb.tensor(elements(dtype))
+    y = fb.from_dlpack(x)
+    assert y.dtype is dtype and same(y, x.numpy())
+    y[0:1] = y[2:3]
+    assert same(x, y.numpy())
+    assert same(fb.from_dlpack(x.reshape(1, -1).T), x.numpy().reshape(-1, 1))
+
+
+def test_dlpack_is_that_of_pytorch(dtype):
+    torch = pytest.importorskip("torch")
+    x = fb.tensor(elements(dtype))
+    theirs = torch.from_dlpack(x)
+    assert str(theirs.dtype) == f"torch.{dtype.name}"
+    ours = fb.from_dlpack(theirs)
+    assert ours.dtype is dtype and same(ours, x.numpy())
+    theirs[0:1] = theirs[2:3]
+    assert same(x, ours.numpy()) and repr(theirs).replace("torch", "flambeau") == repr(ours)
+
+
+def test_files_and_pickles_keep_the_bits(dtype, tmp_path):
+    x = fb.tensor(elements(dtype))
+    fb.save({"x": x, "more": [x[:2]]}, tmp_path / "x.safetensors")
+    found = fb.load(tmp_path / "x.safetensors")
+    assert same(found["x"], x.numpy()) and same(found["more"][0], x[:2].numpy())
+    assert same(pickle.loads(pickle.dumps(x)), x.numpy()) and same(copy.deepcopy(x), x.numpy())
+
+
+def test_python_numbers(dtype):
+    x = elements(dtype)
+    t = fb.tensor(x)
+    assert t.tolist() == x.tolist() and [type(n) for n in t.tolist()] == [dtype.number] * len(x)
+    assert [e.item() for e in t] == x.tolist()
+    assert same(fb.tensor(x.tolist(), dtype=dtype), x)
+    shown = "" if dtype in (fb.bool, fb.int64, fb.float32) else f", dtype=flambeau.{dtype.name}"
+    assert " ".join(repr(t).split()).endswith(f"]{shown})")
+    if dtype.is_integral:
+        assert repr(t).partition("]")[0].replace("tensor([", "").replace(" ", "") == ",".join(map(str, x.tolist()))
+
+
+# ---- names and limits ---------------------------------------------------------------------------------------------
+
+
+def test_types_of_tensors_by_name(dtype):
+    name = f"{dtype.tensor}Tensor"
+    made = getattr(fb, name)
+    assert TENSOR_TYPES[name] is made and name in fb.__all__
+    x = fb.tensor(elements(dtype))
+    assert isinstance(x, made) and x.type() == f"flambeau.{name}" and not isinstance(x.numpy(), made)
+    assert [k for k, t in TENSOR_TYPES.items() if isinstance(x, t)] == [name]
+    assert same(made(x.tolist()), x.numpy()) and made(2, 3).shape == (2, 3) and made().shape == (0,)
+    assert made(x.shape).shape == x.shape and made(2).dtype is dtype
+    alias = made(x)
+    alias[0:1] = alias[2:3]
+    assert same(alias, x.numpy()), "a tensor is taken as it is"
+    assert same(fb.ones(3).type(made), np.ones(3).astype(dtype.numpy))
+    assert fb.ones(3).type(f"flambeau.{name}").dtype is dtype
+    other = next(d for d in SUPPORTED if d is not dtype)
+    with pytest.raises(
+        TypeError, match=rf"\[{name}\] the tensor is of dtype {other.name}, not {dtype.name}\. Use x\.to"
+    ):
+        made(fb.ones(2, dtype=other))
+    with pytest.raises(TypeError, match=r"\[type\] 'Tensr' is no dtype\. Use one such as"):
+        x.type("Tensr")
+
+
+def test_attributes(dtype):
+    assert dtype.is_floating_point == fb.zeros(1, dtype=dtype).is_floating_point() == (dtype in FLOATING)
+    assert not dtype.is_complex and dtype.to_real() is dtype
+    assert dtype.is_signed == (dtype.least < 0) and dtype.itemsize == dtype.numpy.itemsize
+    assert fb.complex64.is_complex and fb.complex64.to_real() is fb.float32 and fb.float64.to_complex() is fb.complex128
+    assert pickle.loads(pickle.dumps(dtype)) is dtype and repr(dtype) == f"flambeau.{dtype.name}"
+
+
+@pytest.mark.parametrize("dtype", FLOATING, ids=lambda d: d.name)
+def test_limits_of_floats(dtype):
+    found, wanted = fb.finfo(dtype), ml_dtypes.finfo(dtype.numpy)
+    for name in ("bits", "eps", "max", "min", "smallest_normal"):
+        assert getattr(found, name) == float(getattr(wanted, name)), name
+    top, one = fb.tensor([found.max, found.tiny, 1.0], dtype=dtype), dtype.numpy.type(1)
+    assert top.tolist() == [found.max, found.tiny, 1.0] and (top * 2).tolist()[0] == math.inf
+    assert float(np.nextafter(one, dtype.numpy.type(2))) - 1 == found.eps
+
+
+@pytest.mark.parametrize("dtype", INTEGER, ids=lambda d: d.name)
+def test_limits_of_integers(dtype):
+    found, wanted = fb.iinfo(dtype), np.iinfo(dtype.numpy)
+    assert (found.bits, found.min, found.max) == (wanted.bits, wanted.min, wanted.max)
+    x = fb.tensor([found.min, found.max], dtype=dtype)
+    assert (x + 1).tolist() == [found.min + 1, found.min] and (x - 1).tolist() == [found.max, found.max - 1]
+
+
+# ---- casts --------------------------------------------------------------------------------------------------------
+
+
+def test_casts_to_every_dtype_on_every_tier(dtype):
+    """One program: what is out of range saturates from floats, wraps between integers, and is rounded once."""
+    limits = [float(n + k) for d in INTEGER for n in (d.least, d.greatest) for k in (-1, 0, 1)]
+    x = saturate(np.concatenate([SPECIALS, limits, [0.5, 1.5, 2.5, -0.5, 1 + 2.0**-9, 65519.9, 65520.0]]), dtype)
+    builder = GraphBuilder()
+    value = builder.input(Aval(x.shape, dtype))
+    casts = [value.cast(d) for d in SUPPORTED if d is not dtype]
+    builder.graph.outputs = [c.id for c in (*casts, *(c.cast(dtype) for c in casts))]
+    wanted = [one_nan(a) for a in reference.run(builder.graph, [x])]
+    for mode in ("blocking", "off"):
+        found = driver.compile(builder.graph, Options(mode=mode))([exported(x)])
+        for v, buffer, array in zip(builder.graph.outputs, found, wanted, strict=True):
+            result = np.frombuffer(buffer, array.dtype, count=array.size)
+            assert result.tobytes() == array.tobytes(), (mode, builder.graph.avals[v].dtype, x, result, array)
+    with np.errstate(all="ignore"):
+        assert fb.tensor(x).to(fb.float64).tolist() == pytest.approx(x.astype(np.float64).tolist(), abs=0, nan_ok=True)
+
+
+def test_no_supported_dtype_is_left_out_here():
+    assert {d.tensor for d in SUPPORTED} == {n.removesuffix("Tensor") for n in TENSOR_TYPES}
+    assert set(dtypes.ALL) >= set(SUPPORTED) and all(d.safetensors and d.c_type for d in SUPPORTED)
