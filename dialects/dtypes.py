@@ -35,8 +35,9 @@ class DType:
     of its parts. `accumulator` names the dtype that numbers of this one are computed, added up and multiplied in where that
     is another one: results are rounded to this one once per op. `carrier` is the MLIR integer that holds a value's bits in
     registers where machines and LLVM do not move them as they are: only conversions look into it. `parts` names the dtype
-    of a complex number's parts. `module` is where NumPy has the type from, `dlpack` its code in DLPack where NumPy has none. `c_type`, `safetensors`, `tensor` and `aliases`
-    are its names in C, in safetensors files, in `Tensor.type()`, and PyTorch's other names for it.
+    of a complex number's parts. `module` is where NumPy has the type from, `dlpack` its code in DLPack where NumPy has none.
+    `c_type`, `safetensors`, `tensor` and `aliases` are its names in C, in safetensors files, in `Tensor.type()`, and PyTorch's
+    other names for it.
     """
 
     name: str

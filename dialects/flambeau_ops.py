@@ -222,7 +222,7 @@ def _check_size(op: Any) -> None:
 
 
 def _check_number(op: Any) -> None:
-    value = op.attributes["value"] if "value" in op.attributes else None
+    value = op.attributes["value"] if "value" in op.attributes else None  # noqa: SIM401  (no dict, and has no `get`)
     if value is None or not str(value).endswith(f" : {op.results[0].type}"):
         raise _Bad(f"it gives {op.results[0].type} and says {value}. Say `value`, a number of that type.")
 

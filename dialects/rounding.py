@@ -34,7 +34,7 @@ def _is_exact(node: Node) -> bool:
     if node.op.name != "constant":
         return False
     value, dtype = node.attrs
-    return not dtype.is_narrow or isinstance(value, float) and float(dtype.numpy.type(value)) == value
+    return not dtype.is_narrow or (isinstance(value, float) and float(dtype.numpy.type(value)) == value)
 
 
 def accumulated(attribute: Any) -> Any:

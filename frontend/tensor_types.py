@@ -43,8 +43,8 @@ def _made(dtype: DType) -> TensorType:
     name = f"{dtype.tensor}Tensor"
     doc = (
         f"`{name}(2, 3)`: an unset tensor of {dtype.name} of these sizes; `{name}(data)`: one with a copy of `data`; "
-        f"`{name}(tensor)`: on the memory of `tensor`. `isinstance(x, {name})` asks for the dtype. Raises TypeError for a tensor of "
-        "another dtype."
+        f"`{name}(tensor)`: on the memory of `tensor`. `isinstance(x, {name})` asks for the dtype. Raises TypeError for a "
+        "tensor of another dtype."
     )
     return TensorType(name, (), {"__doc__": doc, "dtype": dtype, "__module__": "flambeau"})
 
@@ -54,7 +54,7 @@ TENSOR_TYPES = {t.__name__: t for t in (_made(d) for d in dtypes.SUPPORTED)}
 
 
 def dtype_of(kind: Any) -> Any:
-    """What `x.type(kind)` asks for: the dtype of a tensor type, or of its name with or without its module; anything else as it is."""
+    """What `x.type(kind)` asks for: the dtype of a tensor type, or of its name, with a module or none; else itself."""
     if isinstance(kind, str):
         kind = TENSOR_TYPES.get(kind.rpartition(".")[2], kind)
     return kind.dtype if isinstance(kind, TensorType) else kind

@@ -26,7 +26,7 @@ class Val:
 def _arrays(operands) -> list:
     """Numbers take the type of the first operand that is none."""
     model = next((x.array.dtype for x in operands if isinstance(x, Val)), None)
-    return [x.array if isinstance(x, Val) else np.asarray(x, model) for x in operands]
+    return [x.array if isinstance(x, Val) else np.asarray(x).astype(model or None) for x in operands]
 
 
 def _method(function):
@@ -44,7 +44,7 @@ class NumpyEmitter:
         self.indices = indices
 
     def const(self, number, like) -> Val:
-        return Val(np.asarray(number, by_mlir(like if isinstance(like, str) else like.type).numpy))
+        return Val(np.asarray(number).astype(by_mlir(like if isinstance(like, str) else like.type).numpy))
 
     add, sub, mul, div = (_method(f) for f in (np.add, np.subtract, np.multiply, np.true_divide))
     neg, abs, sqrt, floor, ceil = (_method(f) for f in (np.negative, np.abs, np.sqrt, np.floor, np.ceil))

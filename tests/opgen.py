@@ -38,8 +38,10 @@ def records() -> list[OpRecord]:
 
 
 def cast_operands(sample: Sample, dtype: DType) -> list[np.ndarray]:
-    """The sample's operands with data (float64) cast to `dtype`; C-contiguous."""
-    arrays = (np.asarray(x) for x in sample.operands)
+    """The sample's operands with data (float64) cast to `dtype`, magnitudes where that has no sign; C-contiguous."""
+    arrays = map(np.asarray, sample.operands)
+    if dtype.is_integer and not dtype.is_signed:
+        arrays = (np.abs(x) if x.dtype == np.float64 else x for x in arrays)
     return [np.require(saturate(x, dtype) if x.dtype == np.float64 else x, requirements="C") for x in arrays]
 
 
@@ -55,8 +57,8 @@ def graph_of(record: OpRecord, arrays: list[np.ndarray], attrs: dict) -> Graph:
 
 
 def cases(record: OpRecord, narrow: bool = True) -> Iterator[Case]:
-    """Every good sample in every dtype; `narrow=False`: in those that code generators compute in, without the narrow ones, which the
-    pass `legalise-dtypes` turns into casts around them (see `test_narrow_dtypes.py`)."""
+    """Every good sample in every dtype. `narrow=False`: without the narrow ones, which no code generator computes in: the pass
+    `legalise-dtypes` turns them into casts around others (see `test_narrow_dtypes.py`)."""
     dtypes = [d for d in record.dtypes if narrow or not d.is_narrow]
     for number, sample in enumerate(record.samples()):
         if sample.error is not None:

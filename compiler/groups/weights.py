@@ -58,8 +58,10 @@ def _code(body: Body) -> _Code:
 
 @cache
 def _light(type: str) -> dict[_Code, int]:
-    """The weights of the light records whose operands have an element type."""
-    return {code: weight_of(name) for name in sorted(LIGHT) for code in _codes(name, type)}
+    """The weights of the light records whose operands have an element type; the lightest of those that do the same, as `abs` does
+    nothing to what has no sign."""
+    heaviest_first = sorted(LIGHT, key=lambda name: (-weight_of(name), name))
+    return {code: weight_of(name) for name in heaviest_first for code in _codes(name, type)}
 
 
 @cache

@@ -87,4 +87,6 @@ def _is_clean(node: Node, clean: set[int]) -> bool:
     """Whether the result's NaNs, if any, are canonical without further ado, as those of the `clean` values are."""
     if node.op.family.one_nan or node.op.name in _CLEAN:
         return True  # folds make theirs canonical themselves: not every kernel of one can do more to its results
+    if node.op.name == "cast" and node.attrs[0].carrier:
+        return True  # it is written bit by bit, the NaN, too
     return (moves(node.op) or node.op.name == "select") and clean.issuperset(node.operands)

@@ -67,7 +67,7 @@ def _uniform(generator: Any, shape: tuple[int, ...], dtype: DType) -> Value:
 
 
 def _normal(generator: Any, shape: tuple[int, ...], dtype: DType) -> Value:
-    """Normal numbers, likewise, in the dtype that `dtype` accumulates in. Box and Muller (1958): sqrt(-2 log(1 - u)) cos(2 pi v)."""
+    """Normal numbers, likewise, in the accumulation dtype of `dtype`. Box and Muller (1958): sqrt(-2 log(1 - u)) cos(2 pi v)."""
     seed, offset = generator
     dtype = dtype.accumulation
     builder().draws += 2 * _draws(shape, dtype)

@@ -243,13 +243,13 @@ def _truth(op: str, x: Value, dim: Any, keepdim: bool) -> Value:
 
 @function(free="flambeau", method=True, samples=folds(keepdim=True))
 def any(input: Tensor_, dim: Static = None, keepdim: Static = False):
-    """Whether one element over `dim` (an int, a tuple, or None for all) is not zero; false of nothing. A bool, of uint8 a uint8."""
+    """Whether one element over `dim` (an int, a tuple, or None for all) is not zero; false of nothing. A bool; of uint8, uint8."""
     return _truth("any", input, dim, keepdim)
 
 
 @function(free="flambeau", method=True, samples=folds(keepdim=True))
 def all(input: Tensor_, dim: Static = None, keepdim: Static = False):
-    """Whether every element over `dim` (an int, a tuple, or None for all) is not zero; true of nothing. A bool, of uint8 a uint8."""
+    """Whether every element over `dim` (an int, a tuple, or None for all) is not zero; true of nothing. A bool; of uint8, uint8."""
     return _truth("all", input, dim, keepdim)
 
 
