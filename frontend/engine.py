@@ -168,7 +168,7 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
         return _expand_view(function, info, n_starts, statics, mode)
     call = _Call(function, infos, statics)
     found = call.results()
-    if call.rounds_within():
+    if any(r.dtype.is_narrow for r in _several(found)) and call.rounds_within():
         call, dtypes_of_results = _Call(function, infos, statics), [r.dtype for r in _several(found)]
         found = call.results(wide=dtypes_of_results)
     b, operands, places = call.b, call.operands, call.places

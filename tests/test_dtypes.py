@@ -45,6 +45,7 @@ def same(found, wanted: np.ndarray) -> bool:
 # ---- exchange -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.accept("DTY-01", "DTY-02")
 def test_numpy_arrays_are_shared_both_ways(dtype):
     x = elements(dtype)
     t = fb.from_numpy(x)
@@ -150,9 +151,35 @@ def test_limits_of_integers(dtype):
     assert (x + 1).tolist() == [found.min + 1, found.min] and (x - 1).tolist() == [found.max, found.max - 1]
 
 
+# ---- positions and masks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", INTEGER, ids=lambda d: d.name)
+def test_positions_are_int32_or_int64_and_uint8_is_a_mask(dtype):
+    x, index = fb.arange(4.0), fb.tensor([1, 0, 1, 1], dtype=dtype)
+    if dtype in (fb.int32, fb.int64):
+        assert x[index].tolist() == x.gather(0, index).tolist() == [1.0, 0.0, 1.0, 1.0]
+    else:
+        for call in (lambda: x.gather(0, index), lambda: x.index_select(0, index), lambda: x.scatter_add(0, index, x)):
+            with pytest.raises(IndexError, match=rf"index has dtype flambeau\.{dtype.name}\. Convert it with \.long"):
+                call()
+        with pytest.raises((IndexError, NotImplementedError)):
+            x[index]
+    if dtype is fb.uint8:
+        assert fb.where(index, x, -x).tolist() == [0.0, -1.0, 2.0, 3.0]
+        x[index] = 9.0
+        assert x.tolist() == [9.0, 1.0, 9.0, 9.0]
+        assert fb.any(index).dtype is fb.all(index).dtype is fb.uint8
+    else:
+        with pytest.raises(RuntimeError, match=r"\[where\] the condition has dtype"):
+            fb.where(index, x, -x)
+        assert fb.any(index).dtype is fb.bool
+
+
 # ---- casts --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.accept("DTY-01", "DTY-02", "DTY-05")
 def test_casts_to_every_dtype_on_every_tier(dtype):
     """One program: what is out of range saturates from floats, wraps between integers, and is rounded once."""
     limits = [float(n + k) for d in INTEGER for n in (d.least, d.greatest) for k in (-1, 0, 1)]

@@ -267,6 +267,47 @@ def test_a_call_rounds_once(name, dtype):
                     assert fc.same(x.detach().numpy(), y.detach().to(dtype).numpy()), case
 
 
+def test_numbers_are_not_rounded_before_they_are_used_but_for_comparison(dtype):
+    x = fb.tensor([0.1, *range(1, 40)], dtype=dtype)
+    wide = x.float()
+    for call in (
+        lambda x: x * 0.1,
+        lambda x: x + 0.1,
+        lambda x: x / 3.3,
+        lambda x: 0.1 - x,
+        lambda x: x.clamp(0.3, 0.7),
+    ):
+        assert fc.same(call(x).numpy(), call(wide).to(dtype).numpy())
+    rounded = x * fb.tensor(0.1, dtype=dtype)
+    assert not fc.same((x * 0.1).numpy(), rounded.numpy()), "the number tells nothing"
+    assert (x == 0.1).tolist() == [True] + [False] * 39 and not (wide == 0.1).any()
+
+
+def test_gradients_of_ops_round_once(dtype):
+    """What vjps make of several ops, such as ct * (1 - y * y), is computed in the accumulation dtype."""
+    x = saturate(np.random.default_rng(4).uniform(0.3, 0.9, 200), dtype)
+    tried = 0
+    for name in ("tanh", "sigmoid", "log1p", "sqrt", "rsqrt", "pow", "div", "erf"):
+        record = find(name)
+        arity = len(record.samples()[0].operands)
+        builder = GraphBuilder()
+        operands = [builder.input(Aval(x.shape, dtype)) for _ in range(arity)]
+        forward = Graph(list(builder.graph.avals), list(builder.graph.inputs))
+        forward.outputs = list(forward.add_node(record, forward.inputs, ()))
+        graph = opgen.gradient_graph(forward, forward.inputs)
+        (y,) = reference.run(forward, [x] * len(operands))
+        found = reference.run(graph, [*[x] * arity, np.flip(x)])
+        wide = [a.astype(np.float32) for a in (np.flip(x), y, *[x] * arity)]
+        made = GraphBuilder()
+        values = [made.input(Aval(a.shape, float32)) for a in wide]
+        parts = record.vjp(*values)
+        made.graph.outputs = [p.id for p in parts]
+        for mine, theirs in zip(found, reference.run(made.graph, wide), strict=True):
+            assert mine.dtype == dtype.numpy and opgen.same_bits(mine, theirs.astype(dtype.numpy)), name
+            tried += 1
+    assert tried >= 10
+
+
 def wider(array: np.ndarray):
     dtype = dtypes.from_numpy(array.dtype)
     return dtype.accumulation

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import bool_
+from flambeau.dialects.dtypes import bool_, uint8
 from flambeau.function import Operand, Tensor_, function
 from flambeau.functions.common import (
     broadcast_shapes,
@@ -136,6 +136,8 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
 
 
 def _choose(op: str, condition: Value, x: Value, y: Value) -> Value:
+    if condition.dtype is uint8 and op == "where":  # a mask before PyTorch had bools
+        condition = condition.cast(bool_)
     if condition.dtype is not bool_:
         raise RuntimeError(f"[{op}] the condition has dtype {condition.dtype}. Pass a bool tensor, such as x > 0.")
     dtype = result_dtype([x, y])

@@ -10,14 +10,14 @@ import math
 from typing import Any
 
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import int64
+from flambeau.dialects.dtypes import int32, int64
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_floating, ops
 from flambeau.samples import call, calls, data, index
 
 
 def _whole(op: str, index: Value, what: str = "index") -> Value:
-    if not index.dtype.is_integer:
+    if index.dtype not in (int32, int64):  # PyTorch takes no smaller ones for positions: uint8 once was a mask
         raise IndexError(f"[{op}] {what} has dtype {index.dtype}. Convert it with .long().")
     return index.cast(int64)
 

@@ -12,7 +12,7 @@ import numpy as np
 from flambeau.declarations import declared, in_place
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import bool_, int64
+from flambeau.dialects.dtypes import bool_, int64, uint8
 from flambeau.function import Sizes, Starts, Static, Tensor_, view
 from flambeau.functions import gathering
 from flambeau.functions.common import canonical_dim, ops
@@ -174,6 +174,7 @@ def setitem(tensor: Tensor, index: Any, value: Any) -> None:
     items, advanced = ((), None) if _has_bool(index) else _split(tensor, index)
     if advanced is not None:
         mask = moved(as_tensor(items[advanced]), tensor._place)
+        mask = mask.to(bool_) if mask.dtype is uint8 else mask  # a mask before PyTorch had bools
         if len(items) > 1 or mask.dtype is not bool_:
             raise NotImplementedError(
                 "[setitem] values cannot be assigned at an index tensor yet. Use index_add_, scatter_add_ or where."
@@ -209,7 +210,7 @@ def _read_at(tensor: Tensor, items: tuple[Any, ...], advanced: int) -> Tensor:
 
     given = items[advanced]
     index = as_tensor(given, int64 if isinstance(given, list) and not given else None)  # no positions are positions
-    if index.dtype is bool_:
+    if index.dtype in (bool_, uint8):
         raise NotImplementedError(_UNKNOWN.format("a bool mask"))
     if index._place == CPU:  # positions may come from there, as in PyTorch
         index = moved(index, tensor._place)
