@@ -17,6 +17,8 @@ from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.tape.transfer import crosses, to_device
 
+#: Dtypes that GPU kernels compute with and move. Smaller elements than a word: no kernel of these has been run so far.
+WORDS = ("bool", "int32", "int64", "float32", "float64")
 #: Dtypes of the products that GPU kernels are written of.
 _PRODUCTS = ("float32", "float64")
 
@@ -49,6 +51,8 @@ def _is_computed_there(graph: Graph, node: Node, machines: dict[str, str]) -> bo
     device = graph.device(node)
     if device == CPU or machines.get(device, "cpu") != "gpu" or crosses(graph, node):
         return True
+    if not all(graph.avals[v].dtype.name in WORDS for v in (*node.operands, *node.results)):
+        return False
     rules = families.rules(node.op)
     if not rules.on("gpu") or node.op.fallible or node.op.name == "dynamic_slice":
         return False

@@ -97,12 +97,13 @@ def widened(x: Any) -> Any:
 @quiet
 def saturate(x: np.ndarray, dtype: DType) -> np.ndarray:
     """The language's conversion: float to int truncates and saturates, NaN becomes 0; number to bool is x != 0. Integers wrap.
-    What is narrow is converted from and to the dtype that it accumulates in."""
+    What is narrow is converted from and to the dtype that it accumulates in; what registers carry as integers has one NaN."""
     x = np.asarray(widened(np.asarray(x)))
     if dtype.is_bool:
         return np.asarray(x != 0)
     if not is_inexact(x) or not dtype.is_integer:
-        return x.astype(dtype.accumulation.numpy).astype(dtype.numpy)
+        result = x.astype(dtype.accumulation.numpy).astype(dtype.numpy)
+        return one_nan(result) if dtype.carrier else result  # as kernels write it, bit by bit
     low, high = x.dtype.type(dtype.least), x.dtype.type(dtype.greatest)  # high may round up to 2**31 or 2**63
     inside = (x >= low) & (x < high)
     result = np.where(inside, x, 0).astype(dtype.numpy)
