@@ -16,6 +16,7 @@ from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from flambeau.compiler import devices, foreign, kernel_cache, plan_cache, report, targets
 from flambeau.compiler.crew import Crew
 from flambeau.compiler.options import Options
@@ -23,6 +24,7 @@ from flambeau.compiler.plan import Program, pinned
 from flambeau.compiler.schedules import ScheduleError
 from flambeau.compiler.waiting import Waiting
 from flambeau.dialects import effects
+from flambeau.dialects.dtypes import exported
 from flambeau.dialects.effects import Noted
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.locks import process_lock
@@ -77,6 +79,7 @@ class Executable:
     ) -> list[Any]:
         """Run once. Raises what the failing op raises, with the line that recorded it; inputs are then intact. `noted` gets the
         calls of the host that the program would make, once it has succeeded. Workers are asked for what will run `again`."""
+        inputs = [exported(x) if type(x) is np.ndarray else x for x in inputs]
         plan = self.ready(sizes)
         if plan is None:
             outputs = self._op_by_op(inputs, sizes, noted)

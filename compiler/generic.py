@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from flambeau.compiler.one_op import Linker, OneOp, OneOps
 from flambeau.dialects.aval import CPU, Aval
+from flambeau.dialects.dtypes import exported
 from flambeau.dialects.graph import Graph, Node, Region
 from flambeau.dialects.reference import fitted
 from flambeau.dialects.size import Table
@@ -272,11 +273,6 @@ def to_array(value: Any, aval: Aval) -> np.ndarray:
     if not aval.size:
         return np.empty(aval.shape, dtype)
     return np.frombuffer(value, dtype, count=aval.size).reshape(aval.shape)
-
-
-def exported(array: np.ndarray) -> np.ndarray:
-    """The array, or its bits as integers where NumPy exports no buffer of its dtype."""
-    return array.view(f"u{array.itemsize}") if array.dtype.kind == "V" else array
 
 
 def to_buffer(array: np.ndarray) -> Any:

@@ -348,7 +348,17 @@ def narrow(dtype: np.dtype) -> DType | None:
 
 def is_inexact(array: np.ndarray) -> bool:
     """Whether an array holds numbers that are rounded: NumPy's `kind` does not know the types that others added to it."""
-    return array.dtype.kind in "fc" or (array.dtype.kind == "V" and array.dtype.name in _BY_NAME)
+    return array.dtype.kind in "fc" or (is_foreign(array.dtype) and array.dtype.name in _BY_NAME)
+
+
+def is_foreign(dtype: np.dtype) -> bool:
+    """Whether others have added it to NumPy, which exports no buffers of it."""
+    return dtype.isbuiltin == 2
+
+
+def exported(array: np.ndarray) -> np.ndarray:
+    """The array, or its bits as integers where NumPy exports no buffer of its dtype."""
+    return array.view(f"u{array.itemsize}") if is_foreign(array.dtype) else array
 
 
 # ---- promotion ------------------------------------------------------------------------------------------------

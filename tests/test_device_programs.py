@@ -22,7 +22,7 @@ from flambeau.compiler.options import Options
 from flambeau.dialects import size
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.builder import GraphBuilder
-from flambeau.dialects.dtypes import float32, int64
+from flambeau.dialects.dtypes import exported, float32, int64
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.plan import parse_plan, print_plan
 from flambeau.dialects.record import find
@@ -49,7 +49,10 @@ def run(graph: Graph, arrays, options: Options = BLOCKING, donate=()) -> list[np
     if options.mode == "blocking":
         assert executable.ready() is not None, executable.report
     avals = [graph.avals[v] for v in graph.inputs]
-    inputs = [x if a.device == CPU else pretend_device.upload(a.device, x) for x, a in zip(arrays, avals, strict=True)]
+    inputs = [
+        x if a.device == CPU else pretend_device.upload(a.device, exported(x))
+        for x, a in zip(arrays, avals, strict=True)
+    ]
     pretend_device.faults.clear()
     try:
         found = executable(inputs, donate)

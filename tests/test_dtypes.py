@@ -9,7 +9,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 from flambeau.compiler import driver
-from flambeau.compiler.generic import exported
 from flambeau.compiler.options import Options
 from flambeau.dialects import dtypes, reference
 from flambeau.dialects.aval import Aval
@@ -130,6 +129,7 @@ def test_attributes(dtype):
     assert not dtype.is_complex and dtype.to_real() is dtype
     assert dtype.is_signed == (dtype.least < 0) and dtype.itemsize == dtype.numpy.itemsize
     assert fb.complex64.is_complex and fb.complex64.to_real() is fb.float32 and fb.float64.to_complex() is fb.complex128
+    assert getattr(fb.ones(2), dtype.tensor.lower())().dtype is dtype
     assert pickle.loads(pickle.dumps(dtype)) is dtype and repr(dtype) == f"flambeau.{dtype.name}"
 
 
@@ -176,6 +176,48 @@ def test_positions_are_int32_or_int64_and_uint8_is_a_mask(dtype):
         assert fb.any(index).dtype is fb.bool
 
 
+# ---- layers and random numbers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [d for d in FLOATING if d.is_narrow], ids=lambda d: d.name)
+def test_layers_train_in_narrow_floats(dtype):
+    """Parameters, gradients and states stay in the dtype; the loss falls."""
+    fb.manual_seed(0)
+    model = fb.nn.Sequential(fb.nn.Linear(4, 16), fb.nn.LayerNorm(16), fb.nn.GELU(), fb.nn.Linear(16, 1))
+    model = getattr(model, dtype.tensor.lower())()
+    optimizer = fb.optim.Adam(model.parameters(), lr=0.01)
+    x = fb.randn(64, 4).to(dtype)
+    y = (x[:, :1] * x[:, 1:2]).detach()
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = fb.nn.functional.mse_loss(model(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert {p.dtype for p in model.parameters()} == {p.grad.dtype for p in model.parameters()} == {dtype}
+    assert losses[-1] < 0.6 * losses[0], losses
+
+
+@pytest.mark.parametrize("dtype", FLOATING, ids=lambda d: d.name)
+def test_random_numbers(dtype):
+    """Uniform ones have the digits of the dtype and are below 1; the others are those of a wider dtype, rounded."""
+    fb.manual_seed(3)
+    unit = fb.rand(4000, dtype=dtype).double().numpy()
+    assert unit.min() >= 0 and unit.max() < 1 and abs(unit.mean() - 0.5) < 0.02
+    assert (unit * 2.0 ** (dtype.mantissa + 1) % 1 == 0).all()
+    for draw in (fb.randn, lambda *size, dtype: fb.zeros(*size, dtype=dtype).normal_(1.0, 2.0)):
+        fb.manual_seed(5)
+        found = draw(4000, dtype=dtype)
+        fb.manual_seed(5)
+        wide = draw(4000, dtype=dtype.accumulation)
+        assert found.dtype is dtype and same(found, wide.to(dtype).numpy())
+    rare = fb.full((40000,), 0.001, dtype=dtype).bernoulli().double().mean().item()
+    assert 0.0004 < rare < 0.0017, "a number of few digits is compared in more"
+    kept = fb.nn.functional.dropout(fb.ones(4000, dtype=dtype), 0.1)
+    assert kept.dtype is dtype and set(kept.tolist()) == {0.0, float(dtype.numpy.type(1 / 0.9))}
+
+
 # ---- casts --------------------------------------------------------------------------------------------------------
 
 
@@ -190,7 +232,7 @@ def test_casts_to_every_dtype_on_every_tier(dtype):
     builder.graph.outputs = [c.id for c in (*casts, *(c.cast(dtype) for c in casts))]
     wanted = [one_nan(a) for a in reference.run(builder.graph, [x])]
     for mode in ("blocking", "off"):
-        found = driver.compile(builder.graph, Options(mode=mode))([exported(x)])
+        found = driver.compile(builder.graph, Options(mode=mode))([x])
         for v, buffer, array in zip(builder.graph.outputs, found, wanted, strict=True):
             result = np.frombuffer(buffer, array.dtype, count=array.size)
             assert result.tobytes() == array.tobytes(), (mode, builder.graph.avals[v].dtype, x, result, array)

@@ -9,7 +9,6 @@ import opgen
 import pytest
 import special_points
 from flambeau.compiler import driver
-from flambeau.compiler.generic import exported
 from flambeau.compiler.options import Options
 from flambeau.dialects import dtypes
 from flambeau.dialects.dtypes import FLOATING
@@ -48,7 +47,7 @@ def bits(arrays):
 
 
 def run(graph, arrays, mode, **options):
-    results = driver.compile(graph, Options(mode=mode, **options))([exported(x) for x in arrays])
+    results = driver.compile(graph, Options(mode=mode, **options))(arrays)
     return [
         np.frombuffer(r, graph.avals[v].dtype.numpy, graph.avals[v].size).reshape(graph.avals[v].shape)
         for v, r in zip(graph.outputs, results, strict=True)

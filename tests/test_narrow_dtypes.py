@@ -10,7 +10,6 @@ import numpy as np
 import opgen
 import pytest
 from flambeau.compiler import driver
-from flambeau.compiler.generic import exported
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.legalise_dtypes import LegaliseDtypes
 from flambeau.dialects import dtypes, reference
@@ -53,7 +52,7 @@ def graph_of(make, *arrays: np.ndarray):
 def run(make, *arrays: np.ndarray, mode: str = "blocking") -> list[np.ndarray]:
     """The outputs of a compiled program."""
     graph = graph_of(make, *arrays)
-    found = driver.compile(graph, Options(mode=mode))([exported(np.ascontiguousarray(x)) for x in arrays])
+    found = driver.compile(graph, Options(mode=mode))([np.ascontiguousarray(x) for x in arrays])
     avals = [graph.avals[v] for v in graph.outputs]
     return [np.frombuffer(b, a.dtype.numpy, count=a.size).reshape(a.shape) for b, a in zip(found, avals)]
 
@@ -228,7 +227,7 @@ def test_a_sample_of_every_record_compiles_to_what_the_record_says(dtype, mode):
         results.append(program.add_node(record, inputs, node.attrs))
         arrays += case.arrays
     program.outputs = [v for found in results for v in found]
-    made = driver.compile(program, Options(mode=mode))([exported(x) for x in arrays])
+    made = driver.compile(program, Options(mode=mode))(arrays)
     found = iter(np.frombuffer(b, program.avals[v].dtype.numpy) for b, v in zip(made, program.outputs, strict=True))
     for (record, case), values in zip(chosen, results, strict=True):
         mine = [next(found)[: program.avals[v].size].reshape(program.avals[v].shape) for v in values]

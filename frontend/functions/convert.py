@@ -118,8 +118,7 @@ def _named(name: str, dtype: DType) -> None:
 
 
 for _dtype in dtypes.SUPPORTED:
-    for _name in _dtype.aliases:
-        _named(_name, _dtype)
+    _named(_dtype.tensor.lower(), _dtype)  # that of LongTensor is long
 
 
 @declared(

@@ -99,7 +99,7 @@ def _randint(
 def _floating(op: str, dtype: DType | None) -> DType:
     dtype = host.check_supported(op, dtype or get_default_dtype())
     if not dtype.is_floating_point:
-        raise RuntimeError(f"[{op}] dtype {dtype} is not floating point. Use float32 or float64.")
+        raise RuntimeError(f"[{op}] dtype {dtype} is not floating point. Use one such as float32.")
     return dtype
 
 

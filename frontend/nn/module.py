@@ -362,7 +362,7 @@ class Module:
         wanted = parse_to("Module.to", *args, **kwargs)
         dtype, kept = wanted.dtype, wanted.memory_format
         if dtype is not None and not dtype.is_floating_point:
-            raise TypeError(f"[Module.to] dtype {dtype} is not floating point. Use float32 or float64.")
+            raise TypeError(f"[Module.to] dtype {dtype} is not floating point. Use one such as float32.")
         if kept is not None:
             checked("Module.to", kept)
         return self._apply(lambda t: t.to(wanted.device, dtype if t.dtype.is_floating_point else None))
@@ -372,6 +372,18 @@ class Module:
         from flambeau.dialects.dtypes import float32
 
         return self.to(float32)
+
+    def half(self: Self) -> Self:
+        """Convert floating-point members to float16."""
+        from flambeau.dialects.dtypes import float16
+
+        return self.to(float16)
+
+    def bfloat16(self: Self) -> Self:
+        """Convert floating-point members to bfloat16."""
+        from flambeau.dialects.dtypes import bfloat16
+
+        return self.to(bfloat16)
 
     def double(self: Self) -> Self:
         """Convert floating-point members to float64."""
