@@ -325,6 +325,12 @@ def register_type(element: str) -> str:
     return _REGISTERS.get(element, element)
 
 
+def carrier_of(element: str) -> str:
+    """The integer that carries a float of this type in registers, "" where none does or the type is none of elements."""
+    dtype = _BY_MLIR.get(element)
+    return "" if dtype is None else dtype.carrier
+
+
 def by_safetensors(text: str) -> DType | None:
     """The dtype that a safetensors file calls by this name, None if there is none."""
     return next((d for d in ALL if d.safetensors == text), None)

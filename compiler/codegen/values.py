@@ -74,11 +74,6 @@ def spell_type(element: str, lanes: int = 1) -> str:
     return register if lanes == 1 else f"vector<{lanes}x{register}>"
 
 
-def carrier_of(element: str) -> str:
-    """The integer that carries a float of this type in registers, "" where none does or the type is none of elements."""
-    return next((d.carrier for d in ALL if d.mlir == element), "")
-
-
 def is_unsigned(element: str) -> bool:
     """Whether a type is that of integers without a sign; bools are none here."""
     return element.startswith("ui")

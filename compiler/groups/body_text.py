@@ -13,9 +13,9 @@ from itertools import count
 from typing import cast
 
 from flambeau.compiler.codegen.spelling import spell
-from flambeau.compiler.codegen.values import Val, carrier_of, is_unsigned, register_type, unsigned
+from flambeau.compiler.codegen.values import Val, is_unsigned, register_type, unsigned
 from flambeau.compiler.groups.form import Affine, Body, BodyOp, Order
-from flambeau.dialects.dtypes import by_mlir
+from flambeau.dialects.dtypes import by_mlir, carrier_of
 from flambeau.dialects.size import Int, repr_of
 
 _Namer = Callable[[], str]

@@ -11,10 +11,10 @@ from functools import cache
 from typing import Any
 
 from flambeau.compiler import mlir
-from flambeau.compiler.codegen.values import carrier_of, dtype_of, is_element, is_unsigned, spell_number
+from flambeau.compiler.codegen.values import dtype_of, is_element, is_unsigned, spell_number
 from flambeau.compiler.groups.form import PARALLEL, REDUCTION, Affine, GroupError, Map
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import by_mlir
+from flambeau.dialects.dtypes import by_mlir, carrier_of
 from flambeau.dialects.flambeau_ops import linear, walked
 from flambeau.dialects.graph import Loc
 from flambeau.dialects.size import Int, parse
