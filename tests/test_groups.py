@@ -233,10 +233,11 @@ assert not {"torch_mlir", "mlir", "flambeau.compiler.groups.reading"} & set(sys.
 
 
 def test_records_whose_code_is_the_same_weigh_the_same():
-    """So a body's weight is that of its code, whichever record it is compared with first."""
+    """So a body's weight is that of its code, whichever record it is compared with first. Code of no ops is that of casts to the
+    same dtype, which nobody writes, and of `abs` of what has no sign."""
     found = {}
     for dtype in SUPPORTED:
         for name in LIGHT:
             for code in weights._codes(name, dtype.mlir):
                 found.setdefault(code, set()).add(weight_of(name))
-    assert len(found) > 50 and all(len(known) == 1 for known in found.values())
+    assert len(found) > 50 and all(len(known) == 1 for code, known in found.items() if code)
