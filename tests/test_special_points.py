@@ -124,13 +124,13 @@ def test_the_facts_are_what_pytorch_says():
 LEFT_OUT = {
     "the result has no gradient": """all allclose any argmax argmin bitwise_and bitwise_left_shift bitwise_not bitwise_or
         bitwise_right_shift bitwise_xor count_nonzero eq equal ge gt isclose isfinite isinf isnan le logical_and logical_not
-        logical_or logical_xor lt ne one_hot bool int long is_contiguous is_floating_point""",
+        logical_or logical_xor lt ne one_hot bool byte char short int long is_contiguous is_floating_point""",
     "it makes tensors or draws numbers": """arange as_tensor asarray bernoulli empty empty_like eye from_buffer from_dlpack
         from_numpy frombuffer full full_like linspace ones ones_like rand rand_like randint randint_like randn randn_like
         randperm tensor zeros zeros_like new_empty new_full new_ones new_tensor new_zeros dropout""",
     "it is another name of one that has a case": """absolute clip concat concatenate divide expand_as multiply negative
         reshape_as subtract true_divide view_as""",
-    "it converts or copies": "cpu detach double float type type_as",
+    "it converts or copies": "bfloat16 cpu cuda detach double float half type type_as",
     "it runs the user's functions": "cond while_loop",
     "it repeats elements, as expand does, which has a case": "broadcast_tensors meshgrid",
     "it is no function of tensors": """backward broadcast_shapes get_default_device is_complex is_signed

@@ -154,4 +154,4 @@ def test_compiled_bits_are_those_of_the_bound_call(record: OpRecord) -> None:
 def _positive(graph: Graph) -> list[np.ndarray]:
     """Ones among integers: in range as indices, and good to divide by."""
     arrays = symbolic.arguments(graph)
-    return [np.ones_like(x) if x.dtype.kind == "i" else x for x in arrays]
+    return [np.ones_like(x) if x.dtype.kind in "iu" else x for x in arrays]

@@ -62,12 +62,12 @@ def _extreme(op: str, x: Value, dim: int) -> tuple[Value, Value]:
     return found.cast(x.dtype), at
 
 
-@function()
+@function(name="cummax")
 def _cummax(input: Tensor_, dim: Static):
     return _extreme("cummax", input, dim)
 
 
-@function()
+@function(name="cummin")
 def _cummin(input: Tensor_, dim: Static):
     return _extreme("cummin", input, dim)
 
