@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,8 +23,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from turns import Step, count, find_torch, medians
 
-Step = Callable[[], object]
 TURN, TURNS = 2e-3, 21
 
 
@@ -95,17 +94,7 @@ def repeated(step: Step, seconds: float) -> int:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         step()
-    began = time.perf_counter()
-    for _ in range(5):
-        step()
-    return max(1, int(TURN / ((time.perf_counter() - began) / 5)))
-
-
-def turn(step: Step, n: int) -> float:
-    began = time.perf_counter()
-    for _ in range(n):
-        step()
-    return (time.perf_counter() - began) / n * 1e6
+    return count(step, TURN, tries=5)
 
 
 def known(seconds: float) -> None:
@@ -116,20 +105,8 @@ def known(seconds: float) -> None:
     for name, (case, n) in CASES.items():
         steps = {k: case(m) for k, m in modules.items()}
         counts = {k: repeated(step, seconds if k == "flambeau" else 0.1) for k, step in steps.items()}
-        times: dict[str, list[float]] = {k: [] for k in steps}
-        for _ in range(TURNS):
-            for k, step in steps.items():
-                times[k].append(turn(step, counts[k]) / n)
-        show(name, {k: statistics.median(each) for k, each in times.items()}, "us")
-
-
-def find_torch() -> ModuleType | None:
-    try:
-        import torch
-    except ImportError:
-        return None
-    torch.set_num_threads(1)
-    return torch
+        found = medians(steps, counts, TURNS)
+        show(name, {k: us / n for k, us in found.items()}, "us")
 
 
 # ---- what is new ----------------------------------------------------------------------------------------------

@@ -24,9 +24,9 @@ import numpy as np  # noqa: E402
 from flambeau.compiler import backend, loader, targets  # noqa: E402
 from flambeau.compiler.codegen import gemm  # noqa: E402
 from flambeau.compiler.codegen.emitter import Emitter  # noqa: E402
-from flambeau.compiler.groups import generate  # noqa: E402
 from flambeau.compiler.kernel import Cluster, KernelSource, Lowered  # noqa: E402
 from flambeau.compiler.options import Options  # noqa: E402
+from flambeau.compiler.schedules.choose import choose  # noqa: E402
 from flambeau.dialects.aval import Aval  # noqa: E402
 from flambeau.dialects.builder import GraphBuilder, Value  # noqa: E402
 from flambeau.dialects.dtypes import float32  # noqa: E402
@@ -168,7 +168,8 @@ def measure(m: int, n: int, k: int, form: str, seconds: float, flops_of_peak: Ca
     graph = product(m, n, k, form)
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(graph.avals[v].shape, np.float32) for v in graph.inputs)
-    ours = Ours(graph, generate.lower_cut(gemm.cut(Cluster("contraction", graph)), TARGET), [a, b])
+    cut = gemm.cut(Cluster("contraction", graph))
+    ours = Ours(graph, cut.lower([choose(unit, TARGET) for unit in cut.units], TARGET), [a, b])
     others = peers(a, b, form)
     *times, at_peak = best_times([ours, *others.values(), flops_of_peak], seconds)
     peak_flops = PEAK_STEPS * 16 * TARGET.lanes(4) * 2 / at_peak

@@ -8,17 +8,15 @@ many times faster Flambeau is than each of the others. Blocking compilation; eve
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import flambeau as fb
 import numpy as np
+from turns import Step, count, find_torch, medians
 
-Step = Callable[[], object]
 TURN, TURNS = 1e-3, 41
 
 
@@ -99,29 +97,11 @@ CASES: dict[str, Callable[[ModuleType], Step]] = {
 }
 
 
-def count(step: Step) -> int:
-    """How many calls make a turn."""
-    began = time.perf_counter()
-    for _ in range(20):
-        step()
-    return max(1, int(TURN / ((time.perf_counter() - began) / 20)))
-
-
-def turn(step: Step, n: int) -> float:
-    began = time.perf_counter()
-    for _ in range(n):
-        step()
-    return (time.perf_counter() - began) / n * 1e6
-
-
 def peers() -> dict[str, ModuleType]:
     found: dict[str, ModuleType] = {"Flambeau": fb}
-    try:
-        import torch
-
-        torch.set_num_threads(1)
+    if torch := find_torch():
         found["PyTorch"] = torch
-    except ImportError:
+    else:
         print("PyTorch is not installed: without it.")
     return {**found, "NumPy": np}
 
@@ -131,12 +111,7 @@ def measure(case: Callable[[ModuleType], Step], modules: dict[str, ModuleType]) 
     for step in steps.values():
         for _ in range(20):
             step()
-    counts = {name: count(step) for name, step in steps.items()}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(TURNS):
-        for name, step in steps.items():
-            times[name].append(turn(step, counts[name]))
-    return {name: statistics.median(each) for name, each in times.items()}
+    return medians(steps, {name: count(step, TURN) for name, step in steps.items()}, TURNS)
 
 
 def main() -> None:

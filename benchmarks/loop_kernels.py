@@ -17,6 +17,7 @@ from flambeau.compiler import backend, loader
 from flambeau.compiler.groups import generate
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
+from flambeau.compiler.schedules.choose import choose
 from flambeau.compiler.targets import find as find_target
 from flambeau.dialects import autodiff
 from flambeau.dialects.aval import Aval
@@ -146,7 +147,8 @@ class Compiled:
         memory = {v: self.buffer(graph.avals[v]) for v in graph.inputs}
         for part in cluster(graph, Options()):
             machine = find_target("host")
-            lowered = generate.lower_cut(generate.cut_cluster(part, machine), machine)
+            cut = generate.cut_cluster(part, machine)
+            lowered = cut.lower([choose(unit, machine) for unit in cut.units], machine)
             for v, p in zip(part.graph.outputs, part.results, strict=True):
                 if v not in lowered.aliases:
                     memory[p] = self.buffer(graph.avals[p])

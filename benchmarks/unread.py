@@ -20,6 +20,7 @@ from types import ModuleType
 import flambeau as fb
 import numpy as np
 from flambeau.runtime import recorder
+from turns import find_torch
 
 Run = Callable[[], np.ndarray]
 TURNS = 3
@@ -166,13 +167,8 @@ def main() -> None:
     args = parser.parse_args()
     fb.set_num_threads(1)
     recorder.set_limits(max_ops=1 << 30, soft_ops=1 << 30, max_ns=1 << 62, soft_ns=1 << 62)
-    try:
-        import torch
-
-        torch.set_num_threads(1)
-    except ImportError:
+    if (torch := find_torch()) is None:
         print("PyTorch is not installed: without it.")
-        torch = None
     rows: dict[str, dict[int, dict[str, float]]] = {}
     print(f"{'seconds':16s}{'n':>5s}{'first':>10s}{'again':>10s}{'PyTorch':>10s}{'first x':>10s}{'again x':>10s}")
     for name in args.names or CASES:

@@ -1,0 +1,45 @@
+"""What benchmarks of Flambeau beside PyTorch have in common: turns of about the same length, and a peer that may be missing.
+
+In: functions to time. Out: microseconds a call. Nothing here loads Flambeau: some benchmarks time a process from its start.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from types import ModuleType
+
+Step = Callable[[], object]
+
+
+def count(step: Step, length: float, tries: int = 20) -> int:
+    """How many calls make a turn of so many seconds."""
+    return max(1, int(length / (turn(step, tries) / 1e6)))
+
+
+def turn(step: Step, n: int) -> float:
+    """Microseconds of one of `n` calls."""
+    began = time.perf_counter()
+    for _ in range(n):
+        step()
+    return (time.perf_counter() - began) / n * 1e6
+
+
+def medians(steps: Mapping[str, Step], counts: Mapping[str, int], turns: int) -> dict[str, float]:
+    """Microseconds of a call of each: the medians of so many turns, which they take one after the other."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(turns):
+        for name, step in steps.items():
+            times[name].append(turn(step, counts[name]))
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def find_torch() -> ModuleType | None:
+    """PyTorch on one thread, if it is installed."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    torch.set_num_threads(1)
+    return torch
