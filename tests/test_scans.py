@@ -5,7 +5,11 @@ import flambeau as fb
 import numpy as np
 import opgen
 import pytest
+from flambeau.compiler import targets
+from flambeau.compiler.groups import generate
 from flambeau.compiler.options import Options
+from flambeau.compiler.passes.cluster import cluster
+from flambeau.compiler.schedules.choose import choose
 from flambeau.dialects.record import find
 
 RNG = np.random.default_rng(3)
@@ -58,6 +62,15 @@ def test_threads_and_buffers_taken_over_change_no_bit(name, shape, axis):
         for parts, in_place in ((1, False), (3, True)):
             (found,) = execute.run_graph(graph, arrays, Options(), parts, in_place)
             assert found.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("columns, chains", [(3, 1), (17, 3), (100, 4), (1, 4)])
+def test_no_vector_of_lines_beside_each_other_is_without_a_line(columns, chains):
+    machine = targets.find("x86-64-v3")
+    graph = opgen.graph_of(find("cumsum"), [np.zeros((50, columns), np.float32)], {"axis": 0, "reverse": False})
+    (part,) = cluster(graph, Options())
+    (unit,) = generate.cut_cluster(part, machine).units
+    assert choose(unit, machine).chains == chains
 
 
 def test_positions_are_those_of_the_last_of_equal_ones_and_of_the_last_nan():

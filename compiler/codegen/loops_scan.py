@@ -22,7 +22,7 @@ from flambeau.compiler.schedules.kinds import Scan
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Node
 from flambeau.dialects.orders import SCAN_BLOCK
-from flambeau.dialects.size import Int, ceil_div, maximum, minimum
+from flambeau.dialects.size import Int, ceil_div, maximum
 
 
 def nests(fragment: Fragment) -> list[LoopNest] | None:
@@ -60,6 +60,7 @@ class _Scan:
     def __init__(self, nest: LoopNest, schedule: Scan) -> None:
         assert nest.node is not None
         self.node: Node = nest.node
+        self.step: Callable[..., Val] = nest.node.op.lower
         self.form, self.schedule, self.label = nest.form, schedule, nest.label
         self.reverse = bool(self.node.attrs[1])
         self.is_blocked = len(self.node.operands) == 1 and bool(self.form.count > SCAN_BLOCK)
@@ -93,12 +94,13 @@ class _Scan:
             tuple(operands),
             dims=self.dims,
             n=items,
-            grain=maximum(1, schedule.grain // (minimum(self._longest(), self.form.count) * width)),
+            grain=maximum(1, schedule.grain // (self._longest() * width)),
             writes=tuple(range(out, len(operands))),
             in_place=tuple((out, k) for k in range(out)),
         )
 
     def _longest(self) -> Int:
+        """Elements of a chain, at most."""
         return SCAN_BLOCK if self.is_blocked else self.form.count
 
     def _kernel(self) -> KernelSource:
@@ -123,7 +125,7 @@ class _Scan:
                 start = b.add(b.mul(outer, b.mul(blocks, columns)), column)
             with b.loop(1, blocks, carried=[b.load(parts, start, element)]) as block:
                 at = b.add(start, block.index if self.is_unit else b.mul(block.index, columns))
-                found = self._combined(b, block.args[0], b.load(parts, at, element))
+                found = self.step(b, block.args[0], b.load(parts, at, element))
                 b.store(found, parts, at)
                 block.carry([found])
         lines = self.form.batch * self.form.columns
@@ -250,7 +252,7 @@ class _Scan:
                 common = b.minimum(common, c.count)
         with b.loop(1, common, carried=so_far) as loop:
             given = [self._loaded(b, c, loop.index) for c in chains]
-            found = [self.node.op.lower(b, t, *x) for t, x in zip(loop.args, given, strict=True)]
+            found = [self.step(b, t, *x) for t, x in zip(loop.args, given, strict=True)]
             for c, x in zip(chains, found, strict=True):
                 self._stored(b, c, loop.index, x)
             loop.carry(found)
@@ -261,7 +263,7 @@ class _Scan:
         """The elements of a chain that is longer than others, and its last one."""
         if chain.count is not done:
             with b.loop(done, chain.count, carried=[so_far]) as rest:
-                found = self.node.op.lower(b, rest.args[0], *self._loaded(b, chain, rest.index))
+                found = self.step(b, rest.args[0], *self._loaded(b, chain, rest.index))
                 self._stored(b, chain, rest.index, found)
                 rest.carry([found])
             (so_far,) = rest.results
@@ -275,9 +277,6 @@ class _Scan:
     def _stored(self, b: Emitter, chain: _Chain, k: Val, x: Val) -> None:
         b.store(canonical(b, x), b.buffer(len(self.roots)), self._place(b, chain, k), chain.mask)
 
-    def _combined(self, b: Emitter, before: Val, x: Val) -> Val:
-        return self.node.op.lower(b, before, x)
-
     def _combine_vectors(self, b: Emitter, before: Val, out: Val, chains: Sequence[_Chain]) -> None:
         lanes, element = self.schedule.lanes, self.dtype.mlir
         prefixes = [b.load(before, b.sub(c.last, b.dim(1)), element, lanes, c.mask) for c in chains]
@@ -285,7 +284,7 @@ class _Scan:
             for c, prefix in zip(chains, prefixes, strict=True):
                 at = self._place(b, c, k.index)
                 x = b.load(out, at, element, lanes, c.mask)
-                b.store(canonical(b, self._combined(b, prefix, x)), out, at, c.mask)
+                b.store(canonical(b, self.step(b, prefix, x)), out, at, c.mask)
 
     def _combine_line(self, b: Emitter, before: Val, out: Val, item: Val) -> None:
         chain, element = self._numbered(b, item, 1), self.dtype.mlir
@@ -296,7 +295,7 @@ class _Scan:
 
         def combine(at: Val, lanes: int) -> None:
             x = b.load(out, at, element, lanes)
-            b.store(canonical(b, self._combined(b, b.splat(prefix, lanes), x)), out, at)
+            b.store(canonical(b, self.step(b, b.splat(prefix, lanes), x)), out, at)
 
         if lanes > 1:
             with b.loop(0, whole, lanes) as k:

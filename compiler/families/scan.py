@@ -15,7 +15,7 @@ from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
 from flambeau.compiler.groups.checks import check_count, check_like, check_region
 from flambeau.compiler.groups.form import Call, GroupError
-from flambeau.compiler.groups.play import played
+from flambeau.compiler.groups.play import combiner
 from flambeau.compiler.groups.replay_views import GraphMaker
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Node
@@ -32,7 +32,7 @@ def structure(b: ClusterBuilder, node: Node) -> None:
     axis, reverse = node.attrs
     count = len(node.operands)
     attributes = {"axis": axis, "order": _ORDERS[count], "reverse": int(reverse)}
-    step = bodies.stepping(node.op.lower, b.aval(node).dtype.mlir, count + 1)
+    step = bodies.combined(node.op.lower, b.aval(node).dtype.mlir, count + 1)
     b.call(node, _NAMES[count], [b.whole(v) for v in node.operands], attributes, (step,))
 
 
@@ -60,7 +60,7 @@ def _check(count: int) -> Callable[[Call, Sequence[Aval], Aval], None]:
 
 def replay(maker: GraphMaker, op: Call, operands: list[int]) -> int:
     name = op.name.removeprefix("flambeau.")
-    record = body_record(name, Kind.SCAN, played(op.regions[0]), HEAVY, attrs=("axis", "reverse"))
+    record = body_record(name, Kind.SCAN, combiner(op.regions[0]), HEAVY, attrs=("axis", "reverse"))
     return maker.node(record, operands, maker.aval(op), op.loc, (op.attribute["axis"], bool(op.attribute["reverse"])))
 
 

@@ -257,13 +257,8 @@ def product(dtype: DType, order: str, dim: int) -> Body:
     return _remembered(("product", dtype.mlir, order, dim), make)
 
 
-def combined(op: Callable[[Recorder, Val, Val], Val], element: str) -> Body:
-    """(old, new) -> what a scatter leaves."""
-    return stepping(op, element, 2)
-
-
-def stepping(op: Callable[..., Val], element: str, count: int) -> Body:
-    """What `op` makes of so many elements."""
+def combined(op: Callable[..., Val], element: str, count: int = 2) -> Body:
+    """What `op` makes of so many elements, such as of what is there and an update."""
     b = Recorder((element,) * count)
     return b.body(op(b, *b.arguments))
 

@@ -234,11 +234,6 @@ def _wanted(body: Body, reader: tuple[int, BodyOp] | None, v: int, lanes: Mappin
 
 
 def combiner(region: Body) -> Callable[..., Val]:
-    """A region that makes one element of two, as a function of the emitter and these: (b, old, new) -> combined."""
-    return played(region)
-
-
-def played(region: Body) -> Callable[..., Val]:
-    """A region with one result as a function of the emitter and its arguments."""
+    """A region that makes one element of several, as a function of the emitter and these: (b, old, new) -> combined."""
     part = score(region, region.results, whole=False)
     return lambda b, *given: part.play(b, dict(enumerate(given)))[0]

@@ -117,7 +117,7 @@ class Scatter(Schedule):
         return multiple("block", self.block, "lanes", self.lanes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scan(Schedule):
     """Running folds: a parallel loop over chains, which are lines along the axis, or blocks of 1024 elements of one."""
 

@@ -166,4 +166,7 @@ def scatter(nest: LoopNest, machine: Target, fixed: Fixed) -> Scatter:
 
 def scan(nest: LoopNest, machine: Target, fixed: Fixed) -> Scan:
     choice = Choice(nest, machine, fixed)
-    return Scan(choice.lanes(), fixed.get("chains", CHAINS), fixed.get("grain", GRAIN))
+    lanes, columns = choice.lanes(), nest.form.columns
+    across = lanes > 1 and isinstance(columns, int) and columns > 1
+    chains = min(CHAINS, -(-columns // lanes)) if across else CHAINS  # no vectors without a line in them
+    return Scan(lanes, fixed.get("chains", chains), fixed.get("grain", GRAIN))

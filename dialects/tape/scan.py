@@ -51,8 +51,10 @@ def _by_prefixes(x: np.ndarray, accumulate: _Accumulate) -> np.ndarray:
     return found
 
 
-def _shifted(x: Any, axis: int, reverse: bool, fill: int) -> Any:
+def shifted(x: Any, axis: int, reverse: bool, fill: int) -> Any:
     """The element before, in the order of a scan, in place of each one; `fill` in place of the first."""
+    if 0 in x.shape:
+        return x
     n = x.shape[axis]
     start = x.builder.constant(fill, x.dtype, tuple(1 if k == axis else m for k, m in enumerate(x.shape)))
     starts = tuple(int(reverse and k == axis) for k in range(len(x.shape)))
@@ -61,25 +63,20 @@ def _shifted(x: Any, axis: int, reverse: bool, fill: int) -> Any:
     return ops.concat(*((rest, start) if reverse else (start, rest)), dim=axis)
 
 
-def before(x: Any, axis: int) -> Any:
-    """The element before along an axis in place of each one, 0 in place of the first."""
-    return x if 0 in x.shape else _shifted(x, axis, False, 0)
+def _reached(ct, factor, axis, reverse):
+    """What reaches each element of a recurrence: a recurrence from the other end, since what one adds to the next ones goes through
+    theirs."""
+    return ops.recurrence(shifted(factor, axis, not reverse, 0), ct, axis=axis, reverse=not reverse)
 
 
 def _vjp_recurrence(ct, r, factor, x, axis, reverse):
-    """A recurrence from the other end: what an element adds to the next ones reaches it through theirs."""
-    if 0 in x.shape:
-        return factor.like(0), ct
-    reached = ops.recurrence(_shifted(factor, axis, not reverse, 0), ct, axis=axis, reverse=not reverse)
-    return reached * _shifted(r, axis, reverse, 0), reached
+    reached = _reached(ct, factor, axis, reverse)
+    return reached * shifted(r, axis, reverse, 0), reached
 
 
 def _vjp_cumprod(ct, r, x, axis, reverse):
     """Without a division, so that it is right beside zeros, and so are its own derivatives."""
-    if 0 in x.shape:
-        return (ct,)
-    reached = ops.recurrence(_shifted(x, axis, not reverse, 0), ct, axis=axis, reverse=not reverse)
-    return (reached * _shifted(r, axis, reverse, 1),)
+    return (_reached(ct, x, axis, reverse) * shifted(r, axis, reverse, 1),)
 
 
 def positions(x: Any, r: Any, axis: int, reverse: bool) -> Any:
@@ -170,12 +167,8 @@ def _samples(name: str, operands: int) -> list[Sample]:
     ]
 
 
-def _adding(x: np.ndarray) -> np.ndarray:
-    return np.add.accumulate(x, -1, dtype=x.dtype)
-
-
-def _multiplying(x: np.ndarray) -> np.ndarray:
-    return np.multiply.accumulate(x, -1, dtype=x.dtype)
+def _accumulated(ufunc: np.ufunc) -> _Accumulate:
+    return lambda x: ufunc.accumulate(x, -1, dtype=x.dtype)
 
 
 def _extremes(ufunc: np.ufunc, negative: bool) -> _Accumulate:
@@ -194,14 +187,14 @@ def _extremes(ufunc: np.ufunc, negative: bool) -> _Accumulate:
 
 cumsum = _scan(
     "cumsum",
-    _adding,
+    _accumulated(np.add),
     lambda b, so_far, x: b.add(so_far, x),
     lambda ct, r, x, axis, reverse: (ops.cumsum(ct, axis=axis, reverse=not reverse),),
     "The sums of the elements up to each place along an axis. Integers wrap.",
 )
 cumprod = _scan(
     "cumprod",
-    _multiplying,
+    _accumulated(np.multiply),
     lambda b, so_far, x: b.mul(so_far, x),
     _vjp_cumprod,
     "The products of the elements up to each place along an axis. Integers wrap. The gradient is right beside zeros.",

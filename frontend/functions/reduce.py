@@ -30,6 +30,13 @@ def reduced(record: str, x: Value, axes: tuple[int, ...], keepdim: bool) -> Valu
     return ops.reshape(result, shape=_kept(x, axes)) if keepdim and axes else result
 
 
+def accumulating(x: Value, dtype: Any) -> Value:
+    """What sums and products are made of: integers and bools as int64, unless `dtype` says otherwise."""
+    if dtype is not None:
+        return x.cast(dtype)
+    return x.cast(int64) if x.dtype.is_integral else x
+
+
 def _count(x: Value, axes: tuple[int, ...]) -> Any:
     return math.prod(x.shape[d] for d in axes)
 
@@ -42,9 +49,7 @@ def sum(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: S
 
     Raises IndexError for a dim that does not exist.
     """
-    x = input.cast(dtype) if dtype is not None else input
-    if dtype is None and x.dtype.is_integral:
-        x = x.cast(int64)
+    x = accumulating(input, dtype)
     return reduced("sum", x, canonical_dims("sum", dim, len(x.shape)), keepdim)
 
 
@@ -60,9 +65,7 @@ def mean(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: 
 @function(free="flambeau", method=True, samples=folds(several=False, keepdim=True))
 def prod(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: Static = None):
     """The product over one `dim`, or of all elements. Integers and bools give int64. The gradient is right beside zeros."""
-    x = input.cast(dtype) if dtype is not None else input
-    if dtype is None and x.dtype.is_integral:
-        x = x.cast(int64)
+    x = accumulating(input, dtype)
     axes = canonical_dims("prod", dim, len(x.shape)) if dim is None else _one_dim("prod", x, dim)
     return reduced("prod", x, axes, keepdim)
 

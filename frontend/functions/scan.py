@@ -12,10 +12,10 @@ from typing import Any
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
-from flambeau.dialects.tape.scan import before, positions
+from flambeau.dialects.tape.scan import positions, shifted
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_floating, ops
-from flambeau.functions.reduce import Named
+from flambeau.functions.reduce import Named, accumulating
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
 
@@ -25,16 +25,16 @@ def _running(op: str, x: Value, dim: int) -> Value:
     return getattr(ops, op)(x, axis=axis, reverse=False) if x.shape else x
 
 
-def _widened(x: Value, dtype: Any) -> Value:
-    """What is summed: integers and bools as int64, unless `dtype` says otherwise."""
-    if dtype is not None:
-        return x.cast(dtype)
-    return x.cast(int64) if x.dtype.is_integral else x
-
-
-_SHAPES = lambda: [call(data(5), 0), call(data(3, 4), 1), call(data(2, 3, 4), -2), call(data(), 0), call(data(0, 2), 0)]  # noqa: E731
-_BAD = lambda: [call(data(2, 3), 2, error=(IndexError, "dim 2 is out of range"))]  # noqa: E731
-_SAMPLES = calls(lambda: [*_SHAPES(), *_BAD()])
+_SAMPLES = calls(
+    lambda: [
+        call(data(5), 0),
+        call(data(3, 4), 1),
+        call(data(2, 3, 4), -2),
+        call(data(), 0),
+        call(data(0, 2), 0),
+        call(data(2, 3), 2, error=(IndexError, "dim 2 is out of range")),
+    ]
+)
 _ZEROS = calls(lambda: [call(data(2, 4) * [[1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0]], 1)])
 
 
@@ -42,14 +42,14 @@ _ZEROS = calls(lambda: [call(data(2, 4) * [[1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0,
 def cumsum(input: Tensor_, dim: Static, *, dtype: Static = None):
     """The sums of the elements up to each place along `dim`, of `input`'s shape. Integers and bools give int64, unless `dtype` says
     otherwise. Raises IndexError for a dim that does not exist."""
-    return _running("cumsum", _widened(input, dtype), dim)
+    return _running("cumsum", accumulating(input, dtype), dim)
 
 
 @function(free="flambeau", method=True, in_place=True, samples=_SAMPLES + _ZEROS)
 def cumprod(input: Tensor_, dim: Static, *, dtype: Static = None):
     """The products of the elements up to each place along `dim`, of `input`'s shape. Integers and bools give int64, unless `dtype`
     says otherwise. The gradient is right beside zeros. Raises IndexError for a dim that does not exist."""
-    return _running("cumprod", _widened(input, dtype), dim)
+    return _running("cumprod", accumulating(input, dtype), dim)
 
 
 def _extreme(op: str, x: Value, dim: int) -> tuple[Value, Value]:
@@ -116,5 +116,5 @@ def logcumsumexp(input: Tensor_, dim: Static):
     peak = ops.stop_gradient(ops.cummax(input, axis=axis, reverse=False))
     peak = ops.select(ops.abs(peak).eq(math.inf), peak.like(0.0), peak)
     # Where m goes from -inf, written as 0, to a number, s is 0 and the factor does not matter; it may not be infinite.
-    factor = ops.exp(ops.minimum(before(peak, axis) - peak, peak.like(0.0)))
+    factor = ops.exp(ops.minimum(shifted(peak, axis, False, 0) - peak, peak.like(0.0)))
     return ops.log(ops.recurrence(factor, ops.exp(input - peak), axis=axis, reverse=False)) + peak
