@@ -286,10 +286,9 @@ def scheduled(group: Group | None, options: Options, plugins: _Plugins = (), dev
         return replace(found, cut=None)
 
     names = [boundary.named(offer) for offer, _ in plugins]
-    text = print_group(group)
-    name = digest(target, repr(options.schedules), *names, text)
+    name = digest(target, repr(options.schedules), *names, print_group(group))
     found, guards = _remembered(_schedules, name, make)
-    return Scheduled(group, found.schedules, cuts[0] if cuts else None, guards, text, found.taken)
+    return replace(found, group=group, cut=cuts[0] if cuts else None, guards=guards)
 
 
 def lower(found: Scheduled | None, target: str) -> Lowered:
@@ -305,7 +304,7 @@ def lower(found: Scheduled | None, target: str) -> Lowered:
         cut = found.cut or generate.cut(found.group, machine)
         return cut.lower(found.schedules, machine)
 
-    name = digest(target, found.text or print_group(found.group), *map(str, found.schedules))
+    name = digest(target, print_group(found.group), *map(str, found.schedules))
     return _remembered(_lowered, name, make).made
 
 

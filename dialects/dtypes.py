@@ -86,6 +86,11 @@ class DType:
         """Whether there are values below 0."""
         return self.signed
 
+    @property
+    def fills_word(self) -> bool:
+        """Whether a real number takes a GPU's register or two."""
+        return self.bits >= 32 and not self.is_complex
+
     # ---- in memory, in MLIR, in NumPy ------------------------------------------------------------------------
 
     @cached_property

@@ -13,7 +13,7 @@ from flambeau.compiler import backend, stages
 from flambeau.compiler.kernel import Cluster, Launch, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import kind_of
-from flambeau.compiler.passes.legalise_devices import WORDS
+from flambeau.compiler.passes.legalise_devices import has_kernels
 from flambeau.dialects import dtypes, reference
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.graph import Graph
@@ -158,7 +158,7 @@ def samples(record):
     """The good calls of at least a few elements, data in each of its dtypes."""
     for sample in record.samples():
         if sample.error is None and all(np.size(x) >= 8 for x in sample.operands):
-            for dtype in (d for d in record.dtypes if d.name in WORDS):
+            for dtype in (d for d in record.dtypes if has_kernels(d)):
                 yield (
                     sample,
                     [find("cast").reference(x, dtype) if x.dtype == np.float64 else x for x in sample.operands],

@@ -152,7 +152,7 @@ def test_an_interrupt_comes_between_two_ops_and_the_value_is_still_to_be_had(hel
     assert y.item() == wanted
 
 
-def test_a_list_that_is_told_asks_once(held_back, monkeypatch):
+def test_a_list_that_is_told_asks_once(held_back):
     x = fb.tensor(X)
     run = lambda: (x + 1).sum().item()  # noqa: E731
     without_python(run)
@@ -230,11 +230,3 @@ def test_a_list_gives_what_its_ops_give():
     wrong = _binding.OpList(2, 1, ((None, nothing, [0, 0], [1], [], []),), [1], lambda *args: args[1])
     with pytest.raises(ValueError, match="gave 2 results, it has 1"):
         wrong.run([1])
-
-
-def test_what_is_known_of_a_narrow_dtype_ends_with_it():
-    toy = dtypes.DType("uint16", "ui16", dtypes.Category.INTEGER, 16, signed=False, accumulator="int32")
-    assert dtypes.narrow(np.dtype("uint16")) is None
-    with dtypes.added(toy):
-        assert dtypes.narrow(np.dtype("uint16")) is toy
-    assert dtypes.narrow(np.dtype("uint16")) is None

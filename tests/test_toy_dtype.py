@@ -169,3 +169,11 @@ def test_rows_that_are_not_supported_yet_multiply_matrices(name):
         builder.graph.outputs = [find("matmul")(left, find("permute")(right, perm=(1, 0))).id]
         (found,) = driver.compile(builder.graph, Options(mode="blocking"))([a, b])
         assert np.array_equal(np.frombuffer(found, dtype.numpy).reshape(37, 41), a @ b.T)
+
+
+def test_what_is_known_of_a_narrow_dtype_ends_with_it():
+    toy = dtypes.DType("uint16", "ui16", dtypes.Category.INTEGER, 16, signed=False, accumulator="int32")
+    assert dtypes.narrow(np.dtype("uint16")) is None
+    with dtypes.added(toy):
+        assert dtypes.narrow(np.dtype("uint16")) is toy
+    assert dtypes.narrow(np.dtype("uint16")) is None

@@ -120,9 +120,7 @@ class GpuEmitter(Emitter):
     def shuffle_down(self, x: Val, distance: int) -> Val:
         """The value that the thread `distance` further in the warp holds; all threads of the warp must come here."""
         if x.bits < _SHUFFLED:
-            carrier = x if x.dtype.is_integral else self.bitcast(x, f"i{x.bits}")
-            found = self.cast(self.shuffle_down(self.extend_unsigned(carrier, "i32"), distance), carrier.type)
-            return found if x.dtype.is_integral else self.bitcast(found, x.type)
+            return self.cast(self.shuffle_down(self.extend_unsigned(x, "i32"), distance), x.type)
         offset, width = self.const(distance, "i32"), self.const(WARP, "i32")
         name = self._name()
         self.line(f"{name}:2 = gpu.shuffle down {x.name}, {offset.name}, {width.name} : {x.mlir}")

@@ -49,6 +49,14 @@ class LoopNest:
     extents: tuple[Any, ...] | None = None
     _stages: dict[int, Stages] = field(default_factory=dict)
 
+    @property
+    def graph(self) -> Graph:
+        return self.fragment.graph
+
+    def computes(self, value: int) -> bool:
+        """Whether it computes a value of its cluster."""
+        return value in self.fragment.member_of
+
     @cached_property
     def space(self) -> Space:
         return Space(self.fragment, self.form, [layout for _, layout in self.placed.values()], self.extents)
@@ -61,7 +69,7 @@ class LoopNest:
 
     def widths(self) -> set[int]:
         """Bytes of the numbers that the innermost loop reads, writes and computes."""
-        graph = self.fragment.graph
+        graph = self.graph
         values = [*graph.inputs, *graph.outputs, *(v for n in self.fragment.members for v in n.results)]
         return {graph.avals[v].dtype.itemsize for v in values if graph.avals[v].size == self.form.size}
 
@@ -79,6 +87,10 @@ class ProductNest:
     graph: Graph
     label: str
 
+    def computes(self, value: int) -> bool:
+        """Whether it computes a value of its cluster."""
+        return self.c.result == value
+
     def __str__(self) -> str:
         c = self.c
         m, n, k, batches = (repr_of(x) for x in (c.m, c.n, c.k, c.batches))
@@ -95,6 +107,10 @@ class OwnNest:
     label: str
     choose: Callable[[OwnNest, Target, Mapping[str, Any]], Schedule]
     obstacle: Callable[[OwnNest, Any, Target], str | None] = lambda nest, schedule, machine: None
+
+    def computes(self, value: int) -> bool:
+        """Whether it computes a value that somebody may have tiled: ops of its family are none that are."""
+        return False
 
     def __str__(self) -> str:
         return f"{self.kind.kind} nest: {self.label}"

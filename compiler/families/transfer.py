@@ -7,17 +7,10 @@ from __future__ import annotations
 
 from flambeau.compiler.codegen.access import Layout, apply_view, dense
 from flambeau.compiler.control import Compile
-from flambeau.compiler.families.rules import Rules
+from flambeau.compiler.families.rules import Rules, in_memory
 from flambeau.compiler.families.view import structure
 from flambeau.compiler.kernel import TRANSFER, Cluster, KernelCall, Lowered, Operand
-from flambeau.compiler.passes.cluster_values import Values
-from flambeau.dialects.graph import Node
 from flambeau.dialects.tape.transfer import crosses
-
-
-def stored(values: Values, node: Node) -> list[int]:
-    """What is moved is memory as it lies."""
-    return [v for v in node.operands if not values.is_memory(v)]
 
 
 def steps(cluster: Cluster, compile_region: Compile) -> Lowered:
@@ -37,4 +30,4 @@ def steps(cluster: Cluster, compile_region: Compile) -> Lowered:
     return Lowered([KernelCall(TRANSFER, operands, (graph.avals[result].nbytes,), 1, 1, writes=(0,))])
 
 
-RULES = Rules("transfer", structure, layout=apply_view, stored=stored, steps=steps)
+RULES = Rules("transfer", structure, layout=apply_view, stored=in_memory, steps=steps)

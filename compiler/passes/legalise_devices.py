@@ -14,11 +14,10 @@ from flambeau.compiler.one_op import one_op
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.aval import CPU
+from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.tape.transfer import crosses, to_device
 
-#: Dtypes that GPU kernels compute with and move. Smaller elements than a word: no kernel of these has been run so far.
-WORDS = ("bool", "int32", "int64", "float32", "float64")
 #: Dtypes of the products that GPU kernels are written of.
 _PRODUCTS = ("float32", "float64")
 
@@ -46,12 +45,17 @@ class LegaliseDevices(Pass):
         return work.finish()
 
 
+def has_kernels(dtype: DType) -> bool:
+    """Whether GPU kernels compute with a dtype and move it. Smaller numbers than a word: no kernel of these has been run so far."""
+    return dtype.is_bool or dtype.fills_word
+
+
 def _is_computed_there(graph: Graph, node: Node, machines: dict[str, str]) -> bool:
     """Whether there are kernels of the node on the device where it is. Of a device that is not known, nothing is moved."""
     device = graph.device(node)
     if device == CPU or machines.get(device, "cpu") != "gpu" or crosses(graph, node):
         return True
-    if not all(graph.avals[v].dtype.name in WORDS for v in (*node.operands, *node.results)):
+    if not all(has_kernels(graph.avals[v].dtype) for v in (*node.operands, *node.results)):
         return False
     rules = families.rules(node.op)
     if not rules.on("gpu") or node.op.fallible or node.op.name == "dynamic_slice":

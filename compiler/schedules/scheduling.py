@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flambeau.compiler import boundary
-from flambeau.compiler.codegen.units import Cut, LoopNest, ProductNest, Unit
+from flambeau.compiler.codegen.units import Cut, Unit
 from flambeau.compiler.groups import generate
 from flambeau.compiler.groups.form import Group
 from flambeau.compiler.groups.text import print_group
@@ -32,13 +32,12 @@ Scheduler = Callable[[Group, Target, Schedule], Schedule | None]
 @dataclass(frozen=True)
 class Scheduled:
     """A group with the schedules of its nests, in order. `cut` are the nests, if they are still at hand; `guards` is what cutting
-    and choosing asked; `text` is the group's, if it was printed; `taken` are entries of the user's that some nest took."""
+    and choosing asked; `taken` are entries of the user's that some nest took."""
 
     group: Group
     schedules: tuple[Schedule, ...]
     cut: Cut | None = None
     guards: tuple[Guard, ...] = ()
-    text: str = ""
     taken: tuple[overrides.Entry, ...] = ()
 
 
@@ -109,15 +108,14 @@ def shown(why: str, unit: Unit, group: Group) -> str:
 
 def line_of(unit: Unit) -> Loc | None:
     """The line of user code that the last op of a nest comes from."""
-    nodes = unit.fragment.graph.nodes if isinstance(unit, LoopNest) else unit.graph.nodes
-    return next((node.loc for node in reversed(nodes) if node.loc is not None), None)
+    return next((node.loc for node in reversed(unit.graph.nodes) if node.loc is not None), None)
 
 
 def _hints(group: Group, cut: Cut, machine: Target) -> list[dict[str, Any]]:
     """For every unit the fields that tiles of its ops ask for. Raises ScheduleError for tiles that none of its loops has."""
     found: list[dict[str, Any]] = [{} for _ in cut.units]
     for value, op in cut.tiled:
-        at = None if cut.is_apart else next((k for k, unit in enumerate(cut.units) if computes(unit, value)), None)
+        at = None if cut.is_apart else next((k for k, unit in enumerate(cut.units) if unit.computes(value)), None)
         if at is None:
             tiles = ", ".join(f"{size} along loop {loop}" for loop, size in op.tiles)
             why = f"[schedule] an op is tiled by {tiles}, and no nest computes it alone. Leave its tiles out."
@@ -133,13 +131,6 @@ def _hints(group: Group, cut: Cut, machine: Target) -> list[dict[str, Any]]:
             )
         found[at].update(wanted)
     return found
-
-
-def computes(unit: Unit, value: int) -> bool:
-    """Whether a nest computes a value of its cluster."""
-    if isinstance(unit, ProductNest):
-        return unit.c.result == value
-    return isinstance(unit, LoopNest) and value in unit.fragment.member_of
 
 
 def _of_plugins(

@@ -1,5 +1,5 @@
-// RUN: flambeau-opt %s --to legalise-dtypes --dtype float16 | filecheck %s
-// RUN: flambeau-opt %s --to assembly --target x86-64-v3 --dtype float16 | filecheck %s --check-prefix=ASM
+// RUN: flambeau-opt %s --to legalise-dtypes | filecheck %s
+// RUN: flambeau-opt %s --to assembly --target x86-64-v3 | filecheck %s --check-prefix=ASM
 // Elements are halves in memory and singles in registers: no library is called for them.
 
 // CHECK-LABEL: func.func @scaled(
