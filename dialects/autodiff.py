@@ -249,10 +249,6 @@ def _make_fragment(
     scratch, parts = _run_vjp(op, operands, results, attrs, given)
     if any(a.dtype.is_narrow for a in operands) and rounds_within(scratch.graph):
         scratch, parts = _run_vjp(op, operands, results, attrs, given, rounded_once=True)
-    if len(parts) != len(operands):
-        raise RuntimeError(
-            f"[{op.name}] its vjp gives {len(parts)} cotangents for {len(operands)} operands. Fix the record."
-        )
     outputs = []
     for part, aval, want in zip(parts, operands, wanted, strict=True):
         if want and part is not None and part.aval != aval:
@@ -279,8 +275,12 @@ def _run_vjp(
     there = tuple(ct if is_given else None for ct, is_given in zip(cts, given, strict=True))
     vjp_rule: Any = op.vjp
     parts = list(vjp_rule(*(there + ys if op.is_single else (there, ys)), *xs, *attrs))
+    if len(parts) != len(operands):
+        raise RuntimeError(
+            f"[{op.name}] its vjp gives {len(parts)} cotangents for {len(operands)} operands. Fix the record."
+        )
     if rounded_once:
-        parts = [p if p is None else p.cast(aval.dtype) for p, aval in zip(parts, operands)]
+        parts = [p if p is None else p.cast(aval.dtype) for p, aval in zip(parts, operands, strict=True)]
     return scratch, parts
 
 

@@ -36,7 +36,7 @@ def capsule_of(array: np.ndarray, **kwargs: Any) -> Any:
     dtype = dtypes.from_numpy(array.dtype)
     if not dtype.dlpack:
         return array.__dlpack__(**kwargs)
-    capsule = array.view(f"u{dtype.itemsize}").__dlpack__(**kwargs)
+    capsule = dtypes.exported(array).__dlpack__(**kwargs)
     _type_in(capsule)[0] = dtype.dlpack
     return capsule
 
@@ -55,11 +55,8 @@ class _Lent:
     def __dlpack__(self, **kwargs: Any) -> Any:
         capsule = self.owner.__dlpack__(**kwargs)
         found = _type_in(capsule)
-        self.dtype = (
-            None
-            if found is None
-            else next((d for d in dtypes.ALL if d.dlpack and [d.dlpack, d.bits] == list(found)), None)
-        )
+        told = found and list(found)
+        self.dtype = next((d for d in dtypes.ALL if d.dlpack and [d.dlpack, d.bits] == told), None)
         if self.dtype:
             found[0] = _UNSIGNED
         return capsule

@@ -168,9 +168,10 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
         return _expand_view(function, info, n_starts, statics, mode)
     call = _Call(function, infos, statics)
     found = call.results()
-    if any(r.dtype.is_narrow for r in _several(found)) and call.rounds_within():
-        call, dtypes_of_results = _Call(function, infos, statics), [r.dtype for r in _several(found)]
-        found = call.results(wide=dtypes_of_results)
+    dtypes = [r.dtype for r in _several(found)]
+    if any(d.is_narrow for d in dtypes) and call.rounds_within():
+        call = _Call(function, infos, statics)
+        found = call.results(wide=dtypes)
     b, operands, places = call.b, call.operands, call.places
     single = isinstance(found, Value)
     results = _several(found)

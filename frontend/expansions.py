@@ -337,7 +337,8 @@ def check_seed(name: str, aval: Aval, gradient: Aval | None) -> None:
 
 def check_alive(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:
     """Raise if a vjp reads values on behalf of a call whose history an earlier backward used up."""
-    if not all(by.isdisjoint(asm.facts.used_up) for by in read.values()):
+    used_up = asm.facts.used_up
+    if not all(by.isdisjoint(used_up) for by in read.values()):
         raise freed_graph(name)
 
 

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from flambeau.dialects import dtypes
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.builder import Builder, Value
-from flambeau.dialects.dtypes import SUPPORTED, DType, from_numpy, is_foreign, is_inexact
+from flambeau.dialects.dtypes import SUPPORTED, DType, from_numpy, is_inexact
 from flambeau.dialects.tape.elementwise import saturate
 from flambeau.runtime import Buffer, OutOfMemory, devices, recorder
 from flambeau.runtime.recorder import Tensor
@@ -79,8 +80,8 @@ def shared(array: np.ndarray) -> Tensor:
         raise ValueError(
             f"[from_numpy] an array with strides {array.strides} cannot be shared. Pass numpy.ascontiguousarray(array)."
         )
-    memory: Any = dense.view(f"u{dense.itemsize}") if is_foreign(dense.dtype) else dense
-    if not is_lent and (memory := immutable(dense)) is None:
+    memory: Any = dtypes.exported(dense) if is_lent else immutable(dense)
+    if memory is None:
         return copied(array)
     made = recorder.tensor_from_buffer(Buffer.from_object(memory), dense.shape, dtype, shared=is_lent)
     if dense is array:

@@ -70,6 +70,8 @@ def laid_out(op: str, tensor: Tensor, given: memory_format) -> Tensor:
 
 
 def in_format(op: str, tensor: Tensor, given: object) -> Tensor:
-    """The tensor itself if its elements lie in that order, else a copy in which they do."""
+    """The tensor itself if its elements lie in that order, or if none is asked for; else a copy in which they do."""
+    if given is None:
+        return tensor
     wanted = checked(op, given)
     return tensor if lies_so(tensor, wanted) else laid_out(op, tensor, wanted)

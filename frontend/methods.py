@@ -242,7 +242,7 @@ def equal(self: Tensor, other: Tensor) -> bool:
 
 def _new(make: Any, *arguments: Any) -> None:
     def method(self: Tensor, *args: Any, dtype: Any = None, device: Device = None, **kwargs: Any) -> Tensor:
-        return make(*args, dtype=dtype or self.dtype, device=device or self.device, **kwargs)
+        return make(*args, dtype=dtype or self.dtype, device=self.device if device is None else device, **kwargs)
 
     method.__name__ = "new_" + make.__name__
     method.__doc__ = f"`{make.__name__}` in the dtype of this tensor, on its device."
@@ -305,7 +305,7 @@ def is_tensor(obj: Any) -> bool:
 def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
     """`to("cpu")`: the tensor itself if it is there, and lies in the memory format."""
     made = moved(self, CPU.type)
-    return made if memory_format is None else in_format("cpu", made, memory_format)
+    return in_format("cpu", made, memory_format)
 
 
 @declared(method=True, samples=Unsampled("needs a GPU; the tests pretend that there is one"))
@@ -313,7 +313,7 @@ def cuda(self: Tensor, device: Device = None, non_blocking: bool = False, memory
     """`to("cuda")`, or to the GPU `device`, a number or a device: the tensor itself if it is there. `non_blocking` changes nothing.
     Raises RuntimeError where there is none."""
     made = moved(self, cuda_place("cuda", device))
-    return made if memory_format is None else in_format("cuda", made, memory_format)
+    return in_format("cuda", made, memory_format)
 
 
 declare(array_ufunc, "__array_ufunc__", method=True, samples=_LOOKS)

@@ -1,7 +1,7 @@
 """What messages call things: what users have called, never the op of ours that it was made of.
 
 In: an error that a rule raised, or an op of a call when it ran, and the name of the function that recorded it. Out: the same error,
-told of that function. Next: `engine.py`, `programs.py`, `border.py`, which ask for it.
+told of that function. Next: `engine.py`, `programs.py`, which ask for it.
 """
 
 from __future__ import annotations

@@ -100,8 +100,7 @@ class Runner:
         if plan is not None:
             program = self.program
             with _lock:
-                slow = program.executable is self or program.executable is self._op_list
-                known = () if slow else (program.executable, *(program.others or ()))
+                known = () if self._is_slow() else (program.executable, *(program.others or ()))
                 program.executable, program.others = plan, tuple(p for p in known if p is not plan)
         return plan is not None
 
@@ -121,12 +120,14 @@ class Runner:
 
     def _lend(self, sizes: Sequence[int]) -> None:
         """Let the recorder run the program op by op without Python, until there is a plan."""
-        program = self.program
-        slow = program.executable is self or program.executable is self._op_list
-        if slow and not self.apart and (found := self.executable(sizes).op_list(sizes)) is not None:
+        if not self.apart and self._is_slow() and (found := self.executable(sizes).op_list(sizes)) is not None:
             with _lock:
-                if program.executable is self or program.executable is self._op_list:
-                    self._op_list = program.executable = found
+                if self._is_slow():
+                    self._op_list = self.program.executable = found
+
+    def _is_slow(self) -> bool:
+        """Whether the recorder has no plan to run yet."""
+        return self.program.executable is self or self.program.executable is self._op_list
 
 
 _MOST_APART = 64  # executables of one program that are kept
@@ -273,8 +274,8 @@ def kept_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) -> tup
     roots = [asm.slots[s] for s in outputs]
     graph = History(asm, roots, wrt)
     read = autodiff.readers(graph, roots, wrt)
-    elsewhere = {v for slot in asm.imported for v in asm.made.get(slot, ())}
-    needed = [v for v, by in read.items() if not by <= asm.facts.used_up | elsewhere]
+    gone = asm.facts.used_up.union(*(asm.made.get(slot, ()) for slot in asm.imported))
+    needed = [v for v, by in read.items() if not by <= gone]
     return residual_slots(asm, graph, needed), watched_slots(asm, needed)
 
 

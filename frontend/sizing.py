@@ -159,7 +159,7 @@ class _Reading:
     equation says more of the symbols of what was read before.
 
     sizes       what is put in the place of symbol i
-    zeros       how many of the assembly's zeros these follow from; `n_states` how many states of the trace
+    n_zeros     how many of the assembly's zeros these follow from; `n_states` how many states of the trace
     """
 
     def __init__(self) -> None:

@@ -376,6 +376,10 @@ def test_cuda_where_there_is_none():
         lambda: x.cuda(0),
         net.cuda,
         lambda: x.to(0),
+        lambda: fb.zeros_like(x, device=0),
+        lambda: fb.full_like(x, 1, device=0),
+        lambda: fb.randint_like(x, 3, device=0),
+        lambda: x.new_zeros(2, device=0),
         lambda: x.cuda(device="cuda:0", non_blocking=True),
     ):
         with pytest.raises(RuntimeError, match=r"\[device\] 'cuda(:0)?' is not available: .*device\('cpu'\)"):

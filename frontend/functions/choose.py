@@ -136,8 +136,6 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
 
 
 def _choose(op: str, condition: Value, x: Value, y: Value) -> Value:
-    if condition.dtype is uint8 and op == "where":  # a mask before PyTorch had bools
-        condition = condition.cast(bool_)
     if condition.dtype is not bool_:
         raise RuntimeError(f"[{op}] the condition has dtype {condition.dtype}. Pass a bool tensor, such as x > 0.")
     dtype = result_dtype([x, y])
@@ -160,9 +158,10 @@ def _choose(op: str, condition: Value, x: Value, y: Value) -> Value:
 def where(condition: Tensor_, input: Operand, other: Operand):
     """`input` where `condition` holds, else `other`; all three broadcast. The operand not chosen gets gradient 0.
 
-    Raises RuntimeError unless `condition` is a bool tensor.
+    Raises RuntimeError unless `condition` is a tensor of bools, or of uint8, as masks were before there were bools.
     """
-    return _choose("where", condition, input, other)
+    mask = condition.cast(bool_) if condition.dtype is uint8 else condition
+    return _choose("where", mask, input, other)
 
 
 @function(

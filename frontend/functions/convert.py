@@ -91,7 +91,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     wanted = parse_to("to", *args, **kwargs)
     there = wanted.device or self._place
     made = moved(convert(self, wanted.dtype or self.dtype, wanted.copy and there == self._place), there)
-    return made if wanted.memory_format is None else in_format("to", made, wanted.memory_format)
+    return in_format("to", made, wanted.memory_format)
 
 
 @declared(

@@ -20,7 +20,7 @@ from flambeau.dialects.size import Size
 from flambeau.function import Default, Number, Operand, Sizes, Static, Tensor_, builder, function
 from flambeau.functions.assemble import _one_hot
 from flambeau.functions.common import check_between, ops, size_of
-from flambeau.functions.from_data import laid_alike, with_grad
+from flambeau.functions.from_data import alike, laid_alike, with_grad
 from flambeau.memory_format import checked, laid_out, preserve_format
 from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
 from flambeau.runtime import recorder
@@ -156,8 +156,16 @@ def zeros_like(
     memory_format: Any = None,
 ) -> Tensor:
     """Zeros in the shape and dtype of `input`, on its device."""
-    made = zeros(input.shape, dtype=dtype or input.dtype, device=device or input.device)
-    return laid_alike("zeros_like", made, memory_format, requires_grad)
+    return alike(
+        "zeros_like",
+        zeros,
+        input,
+        input.shape,
+        dtype=dtype,
+        device=device,
+        requires_grad=requires_grad,
+        memory_format=memory_format,
+    )
 
 
 @declared(free="flambeau", samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(0, 3), dtype=float64)]))
@@ -170,8 +178,16 @@ def ones_like(
     memory_format: Any = None,
 ) -> Tensor:
     """Ones in the shape and dtype of `input`, on its device."""
-    made = ones(input.shape, dtype=dtype or input.dtype, device=device or input.device)
-    return laid_alike("ones_like", made, memory_format, requires_grad)
+    return alike(
+        "ones_like",
+        ones,
+        input,
+        input.shape,
+        dtype=dtype,
+        device=device,
+        requires_grad=requires_grad,
+        memory_format=memory_format,
+    )
 
 
 @declared(
@@ -187,8 +203,17 @@ def full_like(
     memory_format: Any = None,
 ) -> Tensor:
     """`fill_value` in the shape and dtype of `input`, on its device."""
-    made = full(input.shape, fill_value, dtype=dtype or input.dtype, device=device or input.device)
-    return laid_alike("full_like", made, memory_format, requires_grad)
+    return alike(
+        "full_like",
+        full,
+        input,
+        input.shape,
+        fill_value,
+        dtype=dtype,
+        device=device,
+        requires_grad=requires_grad,
+        memory_format=memory_format,
+    )
 
 
 @declared(free="flambeau", samples=calls(lambda: [call(data(0, 3), gradient=False)]))
@@ -201,8 +226,16 @@ def empty_like(
     memory_format: Any = None,
 ) -> Tensor:
     """An unset tensor in the shape and dtype of `input`, on its device."""
-    made = empty(input.shape, dtype=dtype or input.dtype, device=device or input.device)
-    return laid_alike("empty_like", made, memory_format, requires_grad)
+    return alike(
+        "empty_like",
+        empty,
+        input,
+        input.shape,
+        dtype=dtype,
+        device=device,
+        requires_grad=requires_grad,
+        memory_format=memory_format,
+    )
 
 
 # ---- ramps ------------------------------------------------------------------------------------------------

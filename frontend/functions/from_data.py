@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,25 @@ def with_grad(made: Tensor, requires_grad: bool, there: str | None = None) -> Te
 
 
 def laid_alike(op: str, made: Tensor, memory_format: Any, requires_grad: bool) -> Tensor:
-    """What is made like another tensor: its elements lie row by row, or as the memory format says."""
-    return with_grad(made if memory_format is None else in_format(op, made, memory_format), requires_grad)
+    """What a function makes: its elements lie row by row, or as the memory format says."""
+    return with_grad(in_format(op, made, memory_format), requires_grad)
+
+
+def alike(
+    op: str,
+    make: Callable[..., Tensor],
+    input: Tensor,
+    *arguments: Any,
+    dtype: DType | None,
+    device: Device,
+    requires_grad: bool,
+    memory_format: Any,
+    **options: Any,
+) -> Tensor:
+    """What `make` makes of the arguments: in the dtype of a tensor and on its device, unless others are named."""
+    there = input.device if device is None else device  # a device may be the number 0
+    made = make(*arguments, dtype=dtype or input.dtype, device=there, **options)
+    return laid_alike(op, made, memory_format, requires_grad)
 
 
 @declared(

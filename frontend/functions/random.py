@@ -20,7 +20,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float32, float64, int64
 from flambeau.function import Default, Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
 from flambeau.functions.common import check_between, check_floating, ops, size_of
-from flambeau.functions.from_data import laid_alike, with_grad
+from flambeau.functions.from_data import alike, with_grad
 from flambeau.generator import Generator
 from flambeau.promotion import get_default_dtype
 from flambeau.runtime import OutOfMemory
@@ -179,9 +179,17 @@ def rand_like(
     generator: Generator | None = None,
 ) -> Tensor:
     """Uniform random numbers in the shape and dtype of `input`, on its device."""
-    there = device or input.device
-    made = rand(input.shape, dtype=dtype or input.dtype, device=there, generator=generator)
-    return laid_alike("rand_like", made, memory_format, requires_grad)
+    return alike(
+        "rand_like",
+        rand,
+        input,
+        input.shape,
+        dtype=dtype,
+        device=device,
+        requires_grad=requires_grad,
+        memory_format=memory_format,
+        generator=generator,
+    )
 
 
 @declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), gradient=False)]))
@@ -195,9 +203,17 @@ def randn_like(
     generator: Generator | None = None,
 ) -> Tensor:
     """Normally distributed random numbers in the shape and dtype of `input`, on its device."""
-    there = device or input.device
-    made = randn(input.shape, dtype=dtype or input.dtype, device=there, generator=generator)
-    return laid_alike("randn_like", made, memory_format, requires_grad)
+    return alike(
+        "randn_like",
+        randn,
+        input,
+        input.shape,
+        dtype=dtype,
+        device=device,
+        requires_grad=requires_grad,
+        memory_format=memory_format,
+        generator=generator,
+    )
 
 
 def _bounds(op: str, given: tuple[Any, ...], low: Any, high: Any) -> tuple[Any, Any]:
@@ -261,8 +277,18 @@ def randint_like(
 ) -> Tensor:
     """`randint` in the shape and dtype of `input`, on its device."""
     low, high = _bounds("randint_like", bounds, low, high)
-    made = randint(low, high, input.shape, dtype=dtype or input.dtype, device=device or input.device)
-    return laid_alike("randint_like", made, memory_format, requires_grad)
+    return alike(
+        "randint_like",
+        randint,
+        input,
+        low,
+        high,
+        input.shape,
+        dtype=dtype,
+        device=device,
+        requires_grad=requires_grad,
+        memory_format=memory_format,
+    )
 
 
 def permutation(n: int, generator: Generator | None = None) -> np.ndarray:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from flambeau import missing
+from flambeau.dialects.dtypes import bfloat16, float16, float32, float64
 from flambeau.engine import GRAD_MODE
 from flambeau.nn.hooks import RemovableHandle
 from flambeau.nn.parameter import Buffer, Parameter
@@ -369,26 +370,18 @@ class Module:
 
     def float(self: Self) -> Self:
         """Convert floating-point members to float32."""
-        from flambeau.dialects.dtypes import float32
-
         return self.to(float32)
 
     def half(self: Self) -> Self:
         """Convert floating-point members to float16."""
-        from flambeau.dialects.dtypes import float16
-
         return self.to(float16)
 
     def bfloat16(self: Self) -> Self:
         """Convert floating-point members to bfloat16."""
-        from flambeau.dialects.dtypes import bfloat16
-
         return self.to(bfloat16)
 
     def double(self: Self) -> Self:
         """Convert floating-point members to float64."""
-        from flambeau.dialects.dtypes import float64
-
         return self.to(float64)
 
     def cpu(self: Self) -> Self:
@@ -399,8 +392,7 @@ class Module:
         """Move to a GPU, a number or a device, the first one if left out. Raises RuntimeError where there is none."""
         from flambeau.device import cuda_place
 
-        there = cuda_place("Module.cuda", device)
-        return self._apply(lambda t: t.to(there))
+        return self.to(cuda_place("Module.cuda", device))
 
     # ---- state -----------------------------------------------------------------------------------------
 
