@@ -121,7 +121,7 @@ class Executable:
             return None
         found = self._generic.op_list(sizes)
         self.compiled.waiting.add(found)
-        self.compiled.waiting.count(found)
+        self.compiled.waiting.count()
         self.compiled.hurry()
         return found
 

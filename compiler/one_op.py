@@ -18,10 +18,10 @@ from flambeau.compiler import foreign
 from flambeau.compiler.identity import graph_key
 from flambeau.compiler.plan_cache import MOST_VARIANTS
 from flambeau.compiler.waiting import Waiting
-from flambeau.dialects.aval import CPU, Aval
+from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.locks import process_lock
-from flambeau.dialects.size import LEAST, Int, Size, evaluate, scope, symbol
+from flambeau.dialects.size import LEAST, Int, Size, evaluate, scope, substitute, symbol
 
 #: Seconds that an op's reference takes before a plan is looked for on disk, and before one is asked of the workers.
 LOOK, ASK = 0.0002, 0.005
@@ -75,10 +75,11 @@ class OneOps:
 
     def find(self, position: int, sizes: Sequence[int]) -> tuple[Any, tuple[int, ...]] | None:
         """(plan, values of its symbols) for a node; None where its reference stands in."""
-        if position not in self._nodes:
-            return None
-        program, extents = self._nodes[position]
-        return program.find(self._values(extents, sizes))
+        if position in self._nodes:
+            program, extents = self._nodes[position]
+            return program.find(self._values(extents, sizes))
+        plan, extents = self.at_hand(position, sizes)
+        return (plan, self._values(extents, sizes)) if plan else None
 
     def optional(self, position: int) -> OneOp | None:
         """The program of a node whose reference may stand in for it."""
@@ -137,7 +138,7 @@ class OneOp:
         if not values:
             return not self.plans
         is_full = len(self.plans) >= MOST_VARIANTS
-        return self._is_general and not is_full and min(values) >= LEAST and self._served(values) is None
+        return self._is_general and not is_full and min(values) >= LEAST and self.at_hand(values) is None
 
     def find(self, values: tuple[int, ...]) -> tuple[Any, tuple[int, ...]] | None:
         """(plan, values of its symbols), compiled now if there is none; None if the reference stands in."""
@@ -145,12 +146,14 @@ class OneOp:
             return self._find_foreign(values)
         if self.is_wanted(values):
             self._add(values)
-        plan = self._served(values)
+        plan = self.at_hand(values)
         return (self.link([self.graph.bind(values)])[0], ()) if plan is None else (plan, values)
 
     def at_hand(self, values: tuple[int, ...]) -> Any:
         """The plan that serves these values, if there is one."""
-        return self._served(values) if self.is_ours else self.plans[0] if self.plans and not values else None
+        if not values:
+            return self.plans[0] if self.plans else None
+        return next((p for p in self.plans if p.fits(values)), None) if min(values) >= LEAST else None
 
     @property
     def is_slow(self) -> bool:
@@ -160,6 +163,7 @@ class OneOp:
     def look(self, values: tuple[int, ...]) -> None:
         """Find a plan for what has taken its reference long, be it on disk; else ask the workers for one."""
         if not self.is_wanted(values):
+            self._next = 2 * self.waiting.seconds
             return
         graph = replace(self.graph, sizes=values)
         if plan := self.link.at_hand(graph):
@@ -170,11 +174,6 @@ class OneOp:
         else:  # it is not there yet, or can never be
             self._next = 2 * self.waiting.seconds
             self.link.ask(graph, self.waiting)
-
-    def _served(self, values: tuple[int, ...]) -> Any:
-        if not values:
-            return self.plans[0] if self.plans else None
-        return next((p for p in self.plans if p.fits(values)), None) if min(values) >= LEAST else None
 
     def _add(self, values: tuple[int, ...]) -> None:
         """One more plan. Where an op cannot be compiled for all sizes, each gets a program without symbols."""
@@ -269,16 +268,12 @@ def _for_all_sizes(single: Graph) -> tuple[Graph, tuple[int, ...]] | None:
     try:
         with scope(values, by_form=True):
             results = node.op.infer_results(avals, attrs, single.avals[single.outputs[0]].device)
-            if [evaluate_aval(a, values) for a in results] != [single.avals[v] for v in single.outputs]:
+            if [substitute(a, values) for a in results] != [single.avals[v] for v in single.outputs]:
                 return None
     except Exception:  # it holds for these extents only
         return None
     nodes = [node._replace(attrs=attrs)]
     return replace(single, avals=[*avals, *results], nodes=nodes, sizes=values), values
-
-
-def evaluate_aval(aval: Aval, sizes: Sequence[int]) -> Aval:
-    return aval._replace(shape=tuple([evaluate(n, sizes) for n in aval.shape]))
 
 
 def one_op(graph: Graph, node: Node) -> Graph:

@@ -1,4 +1,5 @@
-"""The compiler processes of this process: started when first needed, at most one per core but one.
+"""The compiler processes of this process: started when first needed, of low priority at most one per core
+but one.
 
 In: requests, from any thread. Out: `Job`s, whose `done` says when to look at `result` or `error`. One daemon thread
 feeds the workers, reaps them, and kills what takes too long or gets nowhere; it waits for none. A job whose worker
@@ -167,8 +168,7 @@ class Pool:
                 continue
             job, worker.job = worker.job, None
             if job is not None:
-                job.result, job.error, job.seconds = reply
-                job.finish()
+                job.answer(*reply)
         return gone
 
     def _bury(self, worker: Process) -> None:
@@ -223,25 +223,25 @@ class Pool:
 
     def _held_up(self, worker: Process) -> Job | None:
         """A job that is worth more than the priority of the worker which has it, for one of normal priority to do as well."""
-        if worker.nice:
-            return None
-        having = [w for w in self._workers if w.nice and w.job and w.job.nice == 0]
-        jobs = [w.job for w in having if not any(other.job is w.job for other in self._workers if not other.nice)]
-        return max((j for j in jobs if j), key=lambda j: j.rank, default=None)
+        return None if worker.nice else max(self._held(), key=lambda job: job.rank, default=None)
 
     def _is_held_up(self) -> bool:
         """Whether there is a job for a worker of normal priority, and none that is or will be free."""
         free = sum(w.nice == 0 and w.job is None for w in self._workers)
-        held = [w.job for w in self._workers if w.nice and w.job and w.job.nice == 0]
-        done_as_well = [w.job for w in self._workers if not w.nice]
         waiting = [job for job in list(self._waiting) if job.nice == 0]
-        return len(waiting) + sum(job not in done_as_well for job in held) > free
+        return len(waiting) + len(self._held()) > free
+
+    def _held(self) -> list[Job]:
+        """Jobs that only workers of low priority have, and that are worth more."""
+        done_as_well = [w.job for w in self._workers if not w.nice]
+        held = [w.job for w in self._workers if w.nice and w.job and not w.job.done and w.job.nice == 0]
+        return [job for job in held if job not in done_as_well]
 
     def _start(self, nice: int, selector: selectors.BaseSelector) -> bool:
         try:
             worker = Process(nice, IDLE, self._now, _START_LIMIT)
         except OSError as error:
-            if job := self._next():
+            if not self._workers and (job := self._next()):
                 job.fail(f"the compiler process did not start ({error})")
             return False
         self.started += 1

@@ -69,13 +69,20 @@ class Job:
 
     def fail(self, crash: str, blamed: str = "") -> None:
         """Done, without a reply."""
+        if self.done:  # another worker had it, too
+            return
         self.crash = self.error = crash
         self.blamed = blamed
-        self.finish()
+        self._finish()
 
-    def finish(self) -> None:
-        if self.done:  # two workers had it
+    def answer(self, result: Any, error: str | None, seconds: float) -> None:
+        """Done, with a worker's reply: the first one's, where several had it."""
+        if self.done:
             return
+        self.result, self.error, self.seconds = result, error, seconds
+        self._finish()
+
+    def _finish(self) -> None:
         if self._finished:
             self._finished(self)
         self._event.set()

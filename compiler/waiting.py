@@ -20,18 +20,18 @@ class Waiting:
     def __init__(self, n_ops: int) -> None:
         self.seconds = 0.0  # spent doing without
         self._cost = cost(n_ops)
-        self._lists: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._counted: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._lists: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # and what was counted of each
 
     def add(self, op_list: Any) -> None:
         with _lock:
-            self._lists.add(op_list)
+            self._lists.setdefault(op_list, 0)
 
-    def count(self, op_list: Any) -> None:
-        """Add the time spent in a list since it was last counted."""
-        before = self._counted.get(op_list, 0)
-        self._counted[op_list] = op_list.ns
-        self.seconds += (op_list.ns - before) * 1e-9
+    def count(self) -> None:
+        """Add the time spent in the lists since they were last counted."""
+        with _lock:
+            for op_list, before in list(self._lists.items()):
+                self._lists[op_list] = spent = op_list.ns
+                self.seconds += (spent - before) * 1e-9
 
     def heat(self) -> float:
         """How much of what compiling costs doing without has cost."""

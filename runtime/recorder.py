@@ -91,13 +91,13 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
 - `("written_aside", slots)`: likewise, by way of tensors that share their data and not their history
 
 **Program(executable, output_slots, updates=None, residual_slots=None, input_slots=None, watched=None)**: `executable` is a
-`Plan` or a callable `(inputs, donate) -> list of Buffer` for output_slots, then residual_slots; each ascends. `residual_slots`
-(required when history was asked for) are the slots whose values `backward()` will need; they may be inputs or also be
-in output_slots; scalars are kept anyway. `watched` (they ascend) are those whose tensors must still have the same values by
-then. Inputs of the executable are the trace's inputs and scalars in slot order
-(only those in `input_slots`, if given): Buffers and Python numbers. `donate[i]` says that the buffer may be overwritten
-once the run cannot fail any more. `executable`, `others` (None, or a tuple of Plans for sizes that the executable, a Plan,
-is not for) and `updates` may be replaced at any time; `runs` and `ns` count.
+`Plan`, an `OpList` or a callable `(inputs, donate) -> list of Buffer` for output_slots, then residual_slots; each ascends.
+`residual_slots` (required when history was asked for) are the slots whose values `backward()` will need; they may be inputs
+or also be in output_slots; scalars are kept anyway. `watched` (they ascend) are those whose tensors must still have the
+same values by then. Inputs of the executable are the trace's inputs and scalars in slot order (only those in `input_slots`,
+if given): Buffers and Python numbers. `donate[i]` says that the buffer may be overwritten once the run cannot fail any
+more. `executable`, `others` (None, or a tuple of Plans for sizes that the executable, a Plan, is not for) and `updates` may
+be replaced at any time; `runs` and `ns` count.
 
 **Functions**
 - `flush()`, `flush_all()` (every thread), `flush_if_pending(tensor) -> bool`, `flush_count()`,

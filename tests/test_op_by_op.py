@@ -16,7 +16,7 @@ from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.record import find
-from flambeau.dialects.size import scope, symbol
+from flambeau.dialects.size import Table, scope, symbol
 from flambeau.runtime import _binding
 
 COMPILER = str(Path(driver.__file__).parent)
@@ -88,6 +88,57 @@ def test_ops_with_plans_run_without_python_and_give_the_same_bits(held_back, pro
     without_python(lambda: found.append(program(x, y).numpy().tobytes()))
     with fb.compiler_options(mode="blocking"):
         assert set(found) == {program(x, y).numpy().tobytes()}
+
+
+@pytest.mark.runtime
+def test_extents_too_small_for_symbols_are_left_to_others():
+    """A plan with symbols is for extents of two at least, also where these follow from other extents."""
+    b, table = GraphBuilder(), Table()
+    with scope((5,)):
+        b.graph.outputs = [find("exp")(b.input(Aval((symbol(0),), dtypes.float32))).id]
+    (plan,) = ops.Linker(Options())([replace(b.graph, sizes=(5,))])
+    rest = [table.add(symbol(0) - 1)]
+    exp = lambda sizes, x: [np.exp(np.frombuffer(x, np.float32))]  # noqa: E731
+    row = (plan, exp, [0], [1], [0], rest)
+    op_list = _binding.OpList(2, 1, (row,), [1], lambda number, error, sizes: error, 1, table.exprs)
+    for n, calls in ((6, 0), (3, 0), (2, 1)):
+        (found,) = op_list.run([np.ones(n - 1, np.float32)], (n,))
+        assert np.frombuffer(found, np.float32) == pytest.approx(np.full(n - 1, np.e)) and op_list.calls == calls
+
+
+def test_an_op_of_many_extents_has_a_plan_like_any_other(held_back):
+    parts = [fb.tensor(np.full((2, n), n, np.float32)) for n in range(2, 80)]
+    run = lambda: fb.cat(parts, 1).sum().item()  # noqa: E731
+    without_python(run)
+    assert run() == sum(2 * n * n for n in range(2, 80))
+
+
+class Listed:
+    """A list that has taken so many nanoseconds."""
+
+    ns = 0
+
+
+def test_what_replaced_lists_have_cost_counts():
+    waiting, first, second = Waiting(1), Listed(), Listed()
+    waiting.add(first)
+    waiting.count()
+    first.ns = 3_000_000_000
+    waiting.add(second)
+    second.ns = 1_000_000_000
+    waiting.count()
+    waiting.count()
+    assert waiting.seconds == 4.0
+
+
+def test_what_cannot_have_another_plan_is_not_asked_about_again_and_again():
+    b = GraphBuilder()
+    b.graph.outputs = [find("sum")(b.input(Aval((4,), dtypes.float32)), axes=(0,)).id]
+    program = one_op.OneOp(b.graph, ops.Linker(Options(mode="background")))
+    program.plans.append(object())
+    program.waiting.seconds = 1.0
+    program.look(())
+    assert not program.is_slow
 
 
 def test_sizes_that_change_need_no_new_plans(held_back, monkeypatch):

@@ -15,6 +15,7 @@ from flambeau.compiler.generic import to_array
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
 from flambeau.compiler.pool import Pool
+from flambeau.compiler.worker import Request
 from flambeau.dialects import reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
@@ -401,8 +402,10 @@ def test_what_has_cost_much_beside_what_it_costs_goes_first(stopped):
     assert [shared._next() for _ in range(3)] == [jobs["hot"], jobs["large"], jobs["cold"]]
 
 
-def test_what_would_have_paid_for_itself_is_not_held_up(stopped):
-    """Jobs of a worker that gets no processor, and those that wait for it, are done by one of normal priority."""
+def test_what_would_have_paid_for_itself_is_not_held_up(stopped, monkeypatch):
+    """Jobs of a worker that gets no processor, and those that wait for it, are done by one of normal priority, each once."""
+    given, give = [], process.Process.give
+    monkeypatch.setattr(process.Process, "give", lambda self, job, now: given.append(job) or give(self, job, now))
     shared, heat = pool.shared(), [0.0]
     jobs = [shared.submit("kernel", KernelSource(f"{k}", f"{k}"), Options(), heat=lambda: heat[0]) for k in range(3)]
     cold = shared.submit("kernel", KernelSource("cold", "cold"), Options())
@@ -416,6 +419,19 @@ def test_what_would_have_paid_for_itself_is_not_held_up(stopped):
     assert len(shared.processes()) == 2, "one beside the one that is held up"
     assert cold.wait(60), "it goes on with what is there"
     assert [w.nice for w in shared._workers] == [10, 0]
+    for _ in range(3):
+        shared.look()
+        time.sleep(0.1)
+    assert len(given) == 5 and len(set(given)) == 4, "the first to both workers, and none again"
+
+
+def test_the_first_answer_counts_where_two_workers_had_a_job():
+    told = []
+    job = process.Job(Request("kernel", None, Options(), 1.0), lambda job: told.append(job.result))
+    job.answer("first", None, 1.0)
+    job.answer("second", "no", 2.0)
+    job.fail("gone")
+    assert (job.result, job.error, job.crash, job.seconds, told) == ("first", None, None, 1.0, ["first"])
 
 
 def test_a_pause_of_the_whole_machine_makes_no_worker_late(fresh, monkeypatch):

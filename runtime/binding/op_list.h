@@ -4,13 +4,12 @@
 
 #include "binding.h"
 
-#define FB_MOST_OP_SYMBOLS 64
+#define FB_LEAST_SIZE 2             /* plans with symbols are for such values: LEAST of dialects/size.py */
 #define FB_FIRST_QUESTION_NS 100000 /* after so long the program's owner is asked whether there is something better */
 
 typedef struct {
-  PyObject *plan_object; /* a Plan or None */
-  fb_plan *plan;         /* NULL: call */
-  PyObject *call;        /* call(sizes, *operands): the results, where there is no plan for these sizes */
+  fb_plan *plan;  /* NULL: call */
+  PyObject *call; /* call(sizes, *operands): the results, where there is no plan for these sizes */
   int32_t *operands, *results, *dead, *symbols; /* values; `symbols`: expressions */
   int32_t n_operands, n_results, n_dead, n_symbols;
   bool is_quick; /* a run of its plan was measured */
@@ -21,7 +20,7 @@ typedef struct {
   PyObject *located, *weak; /* located(number of the op, exception, sizes): the exception to raise for it */
   fb_expr *exprs;
   int32_t *outputs;
-  int32_t n_ops, n_values, n_inputs, n_outputs, n_exprs, n_symbols, most_operands, most_results;
+  int32_t n_ops, n_values, n_inputs, n_outputs, n_exprs, n_symbols, most_operands, most_results, most_symbols;
   char is_stale; /* there may be something better to run */
   long long calls;
   uint64_t ns, ask_ns;

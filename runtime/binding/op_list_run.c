@@ -2,7 +2,6 @@
 #include "op_list.h"
 
 #include <string.h>
-#include <time.h>
 
 #define FEW_VALUES 96
 #define LONG_NS 100000        /* an op that takes longer lets other threads run meanwhile */
@@ -126,22 +125,14 @@ static int call_python(Run *run, const fb_op *op) {
   return status;
 }
 
-static int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 /* Other threads run while an op takes long, or nobody knows how long it will. */
 static fb_status run_long(fb_op *op, fb_run *run) {
   fb_status status;
-  fb_plan_retain(op->plan);
-  int64_t start = now_ns();
+  int64_t start = fb_now_ns();
   Py_BEGIN_ALLOW_THREADS;
   status = fb_plan_run(op->plan, run);
   Py_END_ALLOW_THREADS;
-  op->is_quick = now_ns() - start < LONG_NS;
-  fb_plan_release(op->plan);
+  op->is_quick = fb_now_ns() - start < LONG_NS && !fb_plan_loops(op->plan);
   return status;
 }
 
@@ -171,9 +162,14 @@ static int run_op(Run *run, int32_t number, fb_input *inputs, fb_buffer **output
     const Value *v = &run->values[op->operands[i]];
     inputs[i] = (fb_input){.data = v->data, .buffer = v->buffer};
     bytes += v->buffer == NULL ? 0 : fb_buffer_bytes(v->buffer);
+    if (v->buffer != NULL && fb_buffer_device(v->buffer) != NULL && fb_plan_devices(op->plan) == 0) {
+      PyErr_SetString(PyExc_ValueError, "[op list] an operand lies on another device than its op's plan reads it on.");
+      return -1;
+    }
   }
   for (int32_t i = 0; i < op->n_symbols; i++)
-    symbols[i] = run->numbers[op->symbols[i]];
+    if ((symbols[i] = run->numbers[op->symbols[i]]) < FB_LEAST_SIZE)
+      return call_python(run, op);
   fb_run one = {.inputs = inputs, .outputs = outputs, .symbols = symbols};
   bool is_quick = op->is_quick && bytes < LARGE_BYTES;
   fb_status status = is_quick ? fb_plan_run(op->plan, &one) : run_long(op, &one);
@@ -195,12 +191,14 @@ static int run_ops(Run *run) {
   fb_op_list *list = run->list;
   fb_input few_inputs[8], *inputs = few_inputs;
   fb_buffer *few_outputs[8], **outputs = few_outputs;
-  int64_t symbols[FB_MOST_OP_SYMBOLS];
+  int64_t few_symbols[8], *symbols = few_symbols;
   if (list->most_operands > 8)
     inputs = PyMem_Calloc((size_t)list->most_operands, sizeof *inputs);
   if (list->most_results > 8)
     outputs = PyMem_Calloc((size_t)list->most_results, sizeof *outputs);
-  int status = inputs == NULL || outputs == NULL ? (PyErr_NoMemory(), -1) : 0;
+  if (list->most_symbols > 8)
+    symbols = PyMem_Calloc((size_t)list->most_symbols, sizeof *symbols);
+  int status = inputs == NULL || outputs == NULL || symbols == NULL ? (PyErr_NoMemory(), -1) : 0;
   for (int32_t i = 0; status == 0 && i < list->n_ops; i++) {
     const fb_op *op = &list->ops[i];
     status = run_op(run, i, inputs, outputs, symbols);
@@ -213,6 +211,8 @@ static int run_ops(Run *run) {
     PyMem_Free(inputs);
   if (outputs != few_outputs)
     PyMem_Free(outputs);
+  if (symbols != few_symbols)
+    PyMem_Free(symbols);
   return status;
 }
 
@@ -260,9 +260,9 @@ int fb_op_list_run(PyObject *self, const fb_input *inputs, const int64_t *symbol
   } else {
     memset(values, 0, (size_t)list->n_values * sizeof *values);
     Py_INCREF(self); /* it may be replaced meanwhile */
-    uint64_t start = (uint64_t)now_ns();
+    uint64_t start = (uint64_t)fb_now_ns();
     status = run_with(&(Run){.list = list, .values = values, .numbers = numbers, .symbols = symbols}, inputs, outputs);
-    list->ns += (uint64_t)now_ns() - start;
+    list->ns += (uint64_t)fb_now_ns() - start;
     Py_DECREF(self);
   }
   if (values != few_values)

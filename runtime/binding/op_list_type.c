@@ -39,16 +39,18 @@ static int read_op(fb_op_list *list, fb_op *op, PyObject *row) {
                         &results, &dead, &symbols))
     return -1;
   op->call = Py_NewRef(call);
-  op->plan_object = Py_NewRef(plan);
-  if (plan != Py_None && (op->plan = fb_plan_object_get(plan)) == NULL)
-    return -1;
+  if (plan != Py_None) {
+    if ((op->plan = fb_plan_object_get(plan)) == NULL)
+      return -1;
+    fb_plan_retain(op->plan);
+  }
   if ((op->operands = read_numbers(operands, &op->n_operands, list->n_values)) == NULL ||
       (op->results = read_numbers(results, &op->n_results, list->n_values)) == NULL ||
       (op->dead = read_numbers(dead, &op->n_dead, list->n_values)) == NULL ||
       (op->symbols = read_numbers(symbols, &op->n_symbols, list->n_exprs)) == NULL)
     return -1;
   if (op->plan != NULL && (fb_plan_inputs(op->plan) != op->n_operands || fb_plan_outputs(op->plan) != op->n_results ||
-                           fb_plan_symbols(op->plan) != op->n_symbols || op->n_symbols > FB_MOST_OP_SYMBOLS)) {
+                           fb_plan_symbols(op->plan) != op->n_symbols)) {
     PyErr_SetString(PyExc_ValueError, "[op list] a plan has other operands, results or symbols than its op.");
     return -1;
   }
@@ -56,6 +58,8 @@ static int read_op(fb_op_list *list, fb_op *op, PyObject *row) {
     list->most_operands = op->n_operands;
   if (op->n_results > list->most_results)
     list->most_results = op->n_results;
+  if (op->n_symbols > list->most_symbols)
+    list->most_symbols = op->n_symbols;
   return 0;
 }
 
@@ -168,7 +172,8 @@ static void list_dealloc(PyObject *self) {
   list_clear(self);
   for (int32_t i = 0; i < list->n_ops; i++) {
     fb_op *op = &list->ops[i];
-    Py_XDECREF(op->plan_object);
+    if (op->plan != NULL)
+      fb_plan_release(op->plan);
     PyMem_Free(op->operands);
     PyMem_Free(op->results);
     PyMem_Free(op->dead);

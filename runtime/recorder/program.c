@@ -1,8 +1,7 @@
-/* Program: what runs for one trace state and its outputs. A Plan runs in C, anything else is called. */
+/* Program: what runs for one trace state and its outputs. A Plan or an OpList runs in C, anything else is called. */
 #include "capture.h"
 #include <structmember.h>
 #include <stddef.h>
-#include <time.h>
 
 PyTypeObject *fb_program_type;
 
@@ -13,11 +12,7 @@ static bool is_long(const fb_program *p, const fb_plan *plan, const fb_recorder 
   return fb_plan_loops(plan) || (p->runs ? p->ns / p->runs : rec->state->ns) > FB_LONG_RUN_NS;
 }
 
-static uint64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
+static uint64_t now_ns(void) { return (uint64_t)fb_now_ns(); }
 
 /* ---- running --------------------------------------------------------------------------------------------- */
 
@@ -345,7 +340,7 @@ static PyGetSetDef program_getset[] = {
     {"input_slots", (getter)get_inputs, NULL, "Slots of the inputs; None: all.", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 static PyMemberDef program_members[] = {
-    {"executable", T_OBJECT, offsetof(fb_program, executable), 0, "A Plan or a callable; may be replaced."},
+    {"executable", T_OBJECT, offsetof(fb_program, executable), 0, "A Plan, an OpList or a callable; may be replaced."},
     {"others", T_OBJECT, offsetof(fb_program, others), 0, "A tuple of Plans for other sizes, or None."},
     {"updates", T_OBJECT, offsetof(fb_program, updates), 0, "Whatever the frontend stores."},
     {"runs", T_ULONGLONG, offsetof(fb_program, runs), 0, "How often it ran."},

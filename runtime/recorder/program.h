@@ -22,7 +22,7 @@ typedef struct {
 typedef struct {
   PyObject_HEAD PyObject *executable, *updates;
   PyObject *others;                 /* tuple of plans, for when the executable is one for other sizes, or NULL */
-  PyObject *fallback;               /* called when none of them is for these sizes */
+  PyObject *fallback;               /* called when none of them is for these sizes, or an OpList asks */
   uint32_t *outputs, n_outputs;     /* output_slots */
   uint32_t *residuals, n_residuals; /* further outputs, which the backward needs */
   const fb_type **residual_types;   /* found when the first segment is made */

@@ -24,9 +24,6 @@ static inline size_t fb_round_up(size_t bytes, size_t multiple) { return (bytes 
 /* Sets this thread's message and returns `status`. */
 fb_status fb_fail(fb_status status, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
 
-/* Nanoseconds of a clock that only goes forward. */
-int64_t fb_now_ns(void);
-
 /* ---- memory -------------------------------------------------------------------------------------------- */
 
 /* 64 bytes, so that the data of a small pooled block can follow its header. */

@@ -157,6 +157,7 @@ typedef struct {
 FB_API bool fb_holds(int32_t relation, int64_t value);
 /* Evaluates expressions from `first` on, up to the first one that has no value, or `end`; returns where it stopped. */
 FB_API int32_t fb_evaluate(const fb_expr *exprs, int32_t first, int32_t end, const int64_t *symbols, int64_t *values);
+FB_API int64_t fb_now_ns(void); /* of a clock that only goes forward */
 
 typedef enum {
   FB_OUT_NEW,     /* a fresh buffer, fully written by the steps */
