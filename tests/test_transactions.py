@@ -1,6 +1,8 @@
 """What ran out of memory is dropped whole: every allocation of a training step fails once, and each time the step has
 happened or it has not. Later steps are those of a run in which nothing failed."""
 
+import dis
+import functools
 import os
 import random
 import sys
@@ -56,6 +58,19 @@ class Interrupted(BaseException):
     pass
 
 
+@functools.cache
+def ends_of_blocks(code):
+    """Where code is about to call `__exit__(None, None, None)` at the end of a `with` block. Python asks for interrupts after
+    calls and before it goes back, not on the way from a block's last line to that call: none can come there."""
+    ops = list(dis.get_instructions(code))
+    return {
+        op.offset
+        for op, *rest in zip(ops, ops[1:], ops[2:], ops[3:])
+        if all(x.opname == "LOAD_CONST" and x.argval is None for x in (op, *rest[:2]))
+        and rest[2].opname.endswith("CALL")
+    }
+
+
 def lines_of_step(optimizer, most, folders):
     """Take a step, which is interrupted at line `most` of the code in `folders`: how many lines it got through."""
     left = most
@@ -64,7 +79,7 @@ def lines_of_step(optimizer, most, folders):
         nonlocal left
         if not frame.f_code.co_filename.startswith(folders):
             return None
-        if event == "line":
+        if event == "line" and frame.f_lasti not in ends_of_blocks(frame.f_code):
             left -= 1
             if left == 0:
                 raise Interrupted
