@@ -105,7 +105,7 @@ def compared(theirs: list[P], mine: list[P]) -> set[str]:
                 found.add(f"{p.name} by position")
             if p.default is not P.empty and own.default is P.empty and own.kind is not P.VAR_POSITIONAL:
                 found.add(f"{p.name} left out")
-            elif p.default not in (P.empty, Unknown) and own.default is not P.empty and own.default != p.default:
+            elif p.default not in (P.empty, Unknown, ...) and own.default is not P.empty and own.default != p.default:
                 found.add(f"{p.name}={p.default!r}")
     return found
 

@@ -27,9 +27,43 @@ OPTIONS = {
         {"lr": 0.01, "maximize": True},
     ],
     "AdamW": [{"lr": 0.01}, {"lr": 0.01, "weight_decay": 0.3, "amsgrad": True}, {"lr": 0.01, "weight_decay": 0}],
+    "Adamax": [{"lr": 0.01, "weight_decay": 0.1}, {"betas": (0.5, 0.9), "eps": 1e-3, "maximize": True}],
+    "NAdam": [
+        {"lr": 0.01, "weight_decay": 0.1},
+        {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True, "momentum_decay": 0.1},
+        {"betas": (0.5, 0.9), "eps": 1e-3, "maximize": True},
+    ],
+    "RAdam": [
+        {"lr": 0.01, "weight_decay": 0.1},
+        {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True, "betas": (0.5, 0.9)},
+        {"lr": 0.01, "betas": (0.5, 0.7), "eps": 1e-3, "maximize": True},
+    ],
+    "Adagrad": [
+        {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1},
+        {"lr": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-3, "maximize": True},
+    ],
+    "Adadelta": [{}, {"lr": 0.5, "rho": 0.5, "eps": 1e-3, "weight_decay": 0.1, "maximize": True}],
+    "RMSprop": [
+        {"lr": 0.01, "weight_decay": 0.1},
+        {"lr": 0.01, "alpha": 0.5, "momentum": 0.9, "maximize": True},
+        {"lr": 0.01, "alpha": 0.9, "momentum": 0.5, "centered": True, "eps": 1e-3},
+    ],
+    "Rprop": [{"lr": 0.1}, {"lr": 0.1, "etas": (0.3, 1.5), "step_sizes": (0.05, 0.12), "maximize": True}],
+    "ASGD": [{"lr": 0.1, "lambd": 0.1, "weight_decay": 0.1}, {"lr": 0.1, "t0": 2, "alpha": 0.5, "maximize": True}],
+    "Adafactor": [
+        {"lr": 0.1},
+        {"lr": 0.1, "eps": (1e-3, 0.1), "d": 1.5, "beta2_decay": -0.5, "weight_decay": 0.1, "maximize": True},
+    ],
+}
+MATRICES = {
+    "Muon": [
+        {"lr": 0.1, "ns_steps": 1},
+        {"lr": 0.1, "nesterov": False, "adjust_lr_fn": "match_rms_adamw", "ns_steps": 2},
+        {"lr": 0.1, "weight_decay": 0, "momentum": 0.5, "ns_coefficients": (2.0, -1.5, 0.5)},
+    ]
 }
 CASES = [(name, options) for name, many in OPTIONS.items() for options in many]
-ROWS = {"SGD": ("OPT-01", "OPT-02"), "Adam": ("OPT-03",), "AdamW": ("OPT-04",)}
+ROWS = {"SGD": ("OPT-01", "OPT-02"), "Adam": ("OPT-03",), "AdamW": ("OPT-04",), "RMSprop": ("OPT-05",)}
 
 
 def trajectory(module, name, options, dtype, steps=5, skip=None):
@@ -44,7 +78,8 @@ def trajectory(module, name, options, dtype, steps=5, skip=None):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [pytest.param(n, o, marks=pytest.mark.accept(*ROWS[n]), id=f"{n}-{o}") for n, o in CASES]
+    ("name", "options"),
+    [pytest.param(n, o, marks=pytest.mark.accept(*ROWS.get(n, ("OPT-06",))), id=f"{n}-{o}") for n, o in CASES],
 )
 @pytest.mark.parametrize("skip", [None, 1])
 def test_trajectories_are_those_of_torch(name, options, skip):
@@ -90,8 +125,151 @@ def test_adam_by_hand(decoupled):
     assert opt.state[p]["step"].item() == 3.0
 
 
+def _by_hand(opt, p, gradients):
+    for g in gradients:
+        p.grad = fb.tensor(g, dtype=fb.float64)
+        opt.step()
+    return p.detach().numpy()
+
+
+@pytest.mark.accept("OPT-06")
+def test_lion_by_hand():
+    p = fb.tensor([1.0, -2.0], dtype=fb.float64, requires_grad=True)
+    gradients = np.array([[2.0, 0.1], [-1.0, -3.0], [0.5, 0.0]])
+    found = _by_hand(fb.optim.Lion([p], lr=0.1, betas=(0.6, 0.9), weight_decay=0.2), p, gradients)
+    x, m = np.array([1.0, -2.0]), np.zeros(2)
+    for g in gradients:
+        x = x * (1 - 0.1 * 0.2) - 0.1 * np.sign(m + 0.4 * (g - m))
+        m = m + 0.1 * (g - m)
+    np.testing.assert_allclose(found, x, rtol=1e-14)
+
+
+@pytest.mark.accept("OPT-06")
+def test_lamb_by_hand():
+    for start in ([3.0, -4.0], [0.0, 0.0]):  # without a norm, a step is as long as it is
+        p = fb.tensor(start, dtype=fb.float64, requires_grad=True)
+        gradients = np.array([[2.0, 0.1], [-1.0, -3.0], [0.5, 0.0]])
+        found = _by_hand(fb.optim.Lamb([p], lr=0.1, betas=(0.6, 0.9), weight_decay=0.2), p, gradients)
+        x, m, v = np.array(start), np.zeros(2), np.zeros(2)
+        for t, g in enumerate(gradients, 1):
+            m, v = 0.6 * m + 0.4 * g, 0.9 * v + 0.1 * g * g
+            r = m / (1 - 0.6**t) / (np.sqrt(v / (1 - 0.9**t)) + 1e-6) + 0.2 * x
+            size = np.linalg.norm(x)
+            x = x - 0.1 * (size / np.linalg.norm(r) if size else 1.0) * r
+        np.testing.assert_allclose(found, x, rtol=1e-13)
+
+
+@pytest.mark.accept("OPT-06")
+@pytest.mark.parametrize("options", MATRICES["Muon"], ids=str)
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4)])
+def test_muon_is_that_of_torch(options, shape):
+    """To the precision of bfloat16, in which both make matrices orthogonal: products round in another order, and each iteration
+    with the usual coefficients multiplies what small singular values are off by 3.4."""
+    torch = pytest.importorskip("torch")
+    found = []
+    for module in (fb, torch):
+        p = module.tensor(arrays(*shape, seed=1), requires_grad=True)
+        opt = module.optim.Muon([p], **options)
+        for step in range(4):
+            p.grad = module.tensor(arrays(*shape, seed=10 + step))
+            opt.step()
+        found.append(p.detach().numpy())
+    np.testing.assert_allclose(*found, atol=4 * 0.1 * 3.5 ** options.get("ns_steps", 1) * 2**-8)
+
+
+@pytest.mark.accept("OPT-06")
+def test_muon_makes_updates_orthogonal():
+    p = fb.zeros(4, 6, requires_grad=True)
+    p.grad = fb.tensor(arrays(4, 6, seed=3))
+    fb.optim.Muon([p], lr=1.0, weight_decay=0.0).step()
+    singular = np.linalg.svd(p.detach().numpy(), compute_uv=False)
+    assert (singular > 0.6).all() and (singular < 1.3).all()
+    with pytest.raises(ValueError, match=r"\[Muon\] a parameter has shape \(3,\), which is no matrix"):
+        fb.optim.Muon([fb.ones(3, requires_grad=True)])
+
+
+def rosenbrock(module, opt, x):
+    def closure():
+        opt.zero_grad()
+        loss = ((1 - x[:-1]) ** 2 + 100 * (x[1:] - x[:-1] ** 2) ** 2).sum()
+        loss.backward()
+        return loss
+
+    return closure
+
+
+@pytest.mark.accept("OPT-06")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr": 1e-3, "max_iter": 3},
+        {"line_search_fn": "strong_wolfe", "max_iter": 4},
+        {"line_search_fn": "strong_wolfe", "max_iter": 6, "history_size": 2, "max_eval": 7, "lr": 0.5},
+    ],
+    ids=str,
+)
+def test_lbfgs_takes_the_steps_of_torch(options):
+    torch = pytest.importorskip("torch")
+    found = []
+    for module in (fb, torch):
+        x = module.tensor([-1.2, 1.0, 0.5, -0.3], dtype=module.float64, requires_grad=True)
+        opt = module.optim.LBFGS([x], **options)
+        losses = [float(opt.step(rosenbrock(module, opt, x))) for _ in range(4)]
+        state = opt.state[x]
+        found.append((losses, x.detach().numpy().tolist(), state["func_evals"], state["n_iter"]))
+    assert found[0][2:] == found[1][2:]
+    for mine, theirs in zip(found[0][:2], found[1][:2]):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.accept("OPT-06")
+def test_lbfgs_finds_the_minimum():
+    x, y = (fb.tensor(v, dtype=fb.float64, requires_grad=True) for v in ([-1.2, 1.0], [[2.0]]))
+    opt = fb.optim.LBFGS([x, y], line_search_fn="strong_wolfe", max_iter=100, tolerance_change=1e-15)
+
+    def closure():
+        opt.zero_grad()
+        loss = (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2 + ((y - 3) ** 2).sum()
+        loss.backward()
+        return loss
+
+    first = opt.step(closure)
+    assert first.item() == pytest.approx(25.2) and closure().item() < 1e-12
+    np.testing.assert_allclose(x.tolist() + y.flatten().tolist(), [1.0, 1.0, 3.0], atol=1e-6)
+    with pytest.raises(TypeError, match=r"\[LBFGS\] step\(\) needs a closure"):
+        opt.step()
+    with pytest.raises(RuntimeError, match=r"\[LBFGS\] line_search_fn is 'armijo'"):
+        fb.optim.LBFGS([x], line_search_fn="armijo")
+    with pytest.raises(ValueError, match=r"\[LBFGS\] there are 2 groups"):
+        fb.optim.LBFGS([{"params": [x]}, {"params": [y]}])
+
+
+def test_hooks_of_states():
+    p, seen = fb.ones(2, requires_grad=True), []
+    opt = SGD([p], lr=0.5)
+    opt.register_state_dict_pre_hook(lambda o: seen.append("before"))
+    opt.register_state_dict_post_hook(lambda o, s: seen.append(sorted(s)))
+    changed = opt.register_state_dict_post_hook(lambda o, s: {**s, "note": 1}, prepend=True)
+    assert opt.state_dict()["note"] == 1 and seen == ["before", ["note", "param_groups", "state"]]
+    changed.remove()
+    state = opt.state_dict()
+    assert "note" not in state
+
+    def halved(o, s):
+        return {**s, "param_groups": [{**g, "lr": g["lr"] / 2} for g in s["param_groups"]]}
+
+    opt.register_load_state_dict_pre_hook(halved)
+    opt.register_load_state_dict_post_hook(lambda o: seen.append(o.param_groups[0]["lr"]))
+    opt.load_state_dict(state)
+    assert seen[-1] == 0.25 and state["param_groups"][0]["lr"] == 0.5
+
+
+STEPPING = ["SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta", "RMSprop", "ASGD", "Adafactor"]
+STEPPING += ["Lion", "Lamb"]
+
+
 @pytest.mark.accept("OPT-08")
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", STEPPING)
 def test_a_changing_learning_rate_never_compiles_anew(name):
     p = fb.ones(4, requires_grad=True)
     opt = getattr(fb.optim, name)([p], lr=0.1)
@@ -154,7 +332,15 @@ def test_closure_and_hooks():
 
 @pytest.mark.accept("OPT-11")
 @pytest.mark.parametrize(
-    ("name", "options"), [("SGD", {"lr": 0.1, "momentum": 0.9}), ("Adam", {"lr": 0.01}), ("AdamW", {"amsgrad": True})]
+    ("name", "options"),
+    [
+        ("SGD", {"lr": 0.1, "momentum": 0.9}),
+        ("Adam", {"lr": 0.01}),
+        ("AdamW", {"amsgrad": True}),
+        ("RMSprop", {"centered": True, "momentum": 0.9}),
+        *((name, {}) for name in STEPPING[3:] if name != "RMSprop"),
+        ("Rprop", {}),
+    ],
 )
 def test_state_continues_where_it_was_saved(name, options):
     params, opt = trajectory(fb, name, options, np.float64, steps=3)
@@ -174,7 +360,7 @@ def test_state_continues_where_it_was_saved(name, options):
 
 def test_state_dict_has_the_form_of_torch():
     torch = pytest.importorskip("torch")
-    for name in ("SGD", "Adam"):
+    for name in OPTIONS:
         options = {"momentum": 0.9, "lr": 0.1} if name == "SGD" else {}
         mine, other = (trajectory(m, name, options, np.float32, steps=1)[1].state_dict() for m in (fb, torch))
         assert mine["param_groups"][0]["params"] == other["param_groups"][0]["params"]

@@ -15,14 +15,11 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import float64
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import zeros, zeros_like
-from flambeau.optim.optimizer import Optimizer, ways
+from flambeau.functions.create import zeros_like
+from flambeau.optim.counted import Counted, clocked, decoupled_decay
+from flambeau.optim.optimizer import ways
 from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
-
-
-def _decoupled(p: Value, lr: Value, weight_decay: Value) -> Value:
-    return p * spread(1.0 - lr * weight_decay, p)
 
 
 class _Scales:
@@ -60,7 +57,7 @@ def _adam(
     for i, (p, g, m, v) in enumerate(zip(params, grads, firsts, seconds)):
         scale = scales[clocks[i]]
         g = decayed(g, p, weight_decay if decay and not decoupled else None, maximize)
-        p = _decoupled(p, lr, weight_decay) if decay and decoupled else p
+        p = decoupled_decay(p, lr, weight_decay) if decay and decoupled else p
         m = m + spread(scale.rest1, p) * (g - m)
         v = v * spread(scale.beta2, p) + spread(scale.rest2, p) * g * g
         top = ops.maximum(largest[i], v) if largest else v
@@ -71,7 +68,7 @@ def _adam(
     return [*new[0], *new[1], *new[2], *(new[3] if largest else []), *new_steps]
 
 
-class Adam(Optimizer):
+class Adam(Counted):
     """Adam with L2 regularization, or with `decoupled_weight_decay` as AdamW. `lr`, `betas`, `eps` and `weight_decay` may change
     at any time. `foreach`, `fused` and `capturable` change nothing: a step is one program in any case.
 
@@ -111,48 +108,16 @@ class Adam(Optimizer):
             },
         )
 
-    def _check_options(self, group: dict[str, Any]) -> None:
-        super()._check_options(group)
-        if not all(0.0 <= beta < 1.0 for beta in group["betas"]):
-            raise ValueError(
-                f"[{type(self).__name__}] betas are {group['betas']}. Use numbers from 0 up to, not including, 1."
-            )
+    def _zeros(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
+        return {"exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
 
-    def _states(self, group: dict[str, Any], params: list[Tensor]) -> list[dict[str, Any]]:
-        """The state of each parameter, made at its first step. Those that start together share the counter of steps."""
-        states = [self.state[p] for p in params]
-        fresh = [(p, s) for p, s in zip(params, states) if not s]
-        if fresh:
-            step = zeros((), device=fresh[0][0].device)
-            for p, _ in fresh:
-                self._remember(p, step=step, exp_avg=zeros_like(p), exp_avg_sq=zeros_like(p))
+    def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
+        states = self._states(group, params)
         if group["amsgrad"]:
             for p, state in zip(params, states):
                 if state.get("max_exp_avg_sq") is None:
                     self._remember(p, max_exp_avg_sq=zeros_like(p))
-        return states
-
-    def _stop_clocks(self, group: dict[str, Any], params: list[Tensor], states: list[dict[str, Any]]) -> None:
-        """Give the parameters that skip this step counters of their own, which do not advance."""
-        moving = {id(s["step"]) for s in states}
-        updated = {id(p) for p in params}
-        copies: dict[int, Tensor] = {}
-        for p in group["params"]:
-            state = self.state.get(p, {})
-            if id(p) in updated or id(state.get("step")) not in moving:
-                continue
-            step = state["step"]
-            copy = copies.get(id(step))
-            if copy is None:
-                copy = copies[id(step)] = step.clone()
-            self._remember(p, step=copy)
-
-    def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
-        states = self._states(group, params)
-        if len(params) < len(group["params"]):
-            self._stop_clocks(group, params, states)
-        steps = {id(s["step"]): s["step"] for s in states}
-        order = {key: i for i, key in enumerate(steps)}
+        counters, clocks = clocked(states, "step")
         return [
             partial(
                 _adam,
@@ -161,12 +126,12 @@ class Adam(Optimizer):
                 [s["exp_avg"] for s in states],
                 [s["exp_avg_sq"] for s in states],
                 [s["max_exp_avg_sq"] for s in states] if group["amsgrad"] else [],
-                list(steps.values()),
+                counters["step"],
                 group["lr"],
                 *group["betas"],
                 group["eps"],
                 group["weight_decay"],
-                tuple(order[id(s["step"])] for s in states),
+                clocks,
                 group["weight_decay"] != 0,
                 group["decoupled_weight_decay"],
                 group["maximize"],

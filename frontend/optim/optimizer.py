@@ -50,8 +50,11 @@ class Optimizer:
     """Base class of optimizers.
 
     `params` is an iterable of tensors, of (name, tensor) pairs, or of dicts with "params" and options of their own.
-    Options are read at every step: changing `param_groups[0]["lr"]` never compiles anew.
+    Options are read at every step: changing `param_groups[0]["lr"]` never compiles anew. Subclasses name options of theirs that
+    must not be negative in `_NOT_NEGATIVE`.
     """
+
+    _NOT_NEGATIVE: tuple[str, ...] = ()
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
@@ -62,6 +65,12 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self._step_pre_hooks: dict | None = None
         self._step_hooks: dict | None = None
+        self._state_pre_hooks: dict | None = None
+        self._state_hooks: dict | None = None
+        self._load_pre_hooks: dict | None = None
+        self._load_hooks: dict | None = None
+        #: Whether a step was taken, for schedulers; None where a class has a step of its own.
+        self._has_stepped = False if type(self).step is Optimizer.step else None
         groups = list(params)
         if not groups:
             raise ValueError("[Optimizer] there are no parameters. Pass model.parameters() of a model that has some.")
@@ -99,7 +108,7 @@ class Optimizer:
 
     def _check_options(self, group: dict[str, Any]) -> None:
         """Raise ValueError for options without meaning; subclasses add theirs."""
-        for name in ("lr", "weight_decay", "eps", "momentum"):
+        for name in ("lr", "weight_decay", "eps", "momentum", *self._NOT_NEGATIVE):
             if name in group and not isinstance(group[name], Tensor) and not group[name] >= 0.0:
                 raise ValueError(f"[{type(self).__name__}] {name} is {group[name]}. Use at least 0.")
 
@@ -124,6 +133,7 @@ class Optimizer:
                 loss = closure()
         if self._step_pre_hooks is not None:
             self._run_hooks(self._step_pre_hooks)
+        self._has_stepped = True
         if recorder.capturing() and (outside := self._outside()):  # a model that is being exported keeps its parameters
             recorder.capture_note(f"{type(self).__name__}.step", outside)
             return loss
@@ -153,6 +163,22 @@ class Optimizer:
         """Call `hook(optimizer, args, kwargs)` after every step."""
         return RemovableHandle(self, "_step_hooks", hook)
 
+    def register_state_dict_pre_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
+        """Call `hook(optimizer)` before every `state_dict`."""
+        return RemovableHandle(self, "_state_pre_hooks", hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
+        """Call `hook(optimizer, state_dict)` at the end of `state_dict`; what it returns, unless None, is returned instead."""
+        return RemovableHandle(self, "_state_hooks", hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
+        """Call `hook(optimizer, state_dict)` before every `load_state_dict`; what it returns, unless None, is loaded instead."""
+        return RemovableHandle(self, "_load_pre_hooks", hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
+        """Call `hook(optimizer)` after every `load_state_dict`."""
+        return RemovableHandle(self, "_load_hooks", hook, prepend)
+
     def _updates_of(self, group: dict[str, Any]) -> Sequence[Callable[[], Any]]:
         """The calls that update a group's parameters: those on one device together."""
         params = [p for p in group["params"] if p.grad is not None]
@@ -180,17 +206,20 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Options and state, parameters replaced by their positions: what `load_state_dict` takes."""
+        for hook in tuple((self._state_pre_hooks or {}).values()):
+            hook(self)
         position = {id(p): i for i, p in enumerate(self._all_params())}
         groups = [
             {k: [position[id(p)] for p in v] if k == "params" else v for k, v in group.items()}
             for group in self.param_groups
         ]
         state = {position[id(p)]: dict(entry) for p, entry in self.state.items() if entry and id(p) in position}
-        return {"state": state, "param_groups": groups}
+        return _through(self._state_hooks, self, {"state": state, "param_groups": groups})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over options and (copied) state of an optimizer with groups of the same sizes. The state of a parameter lies where
         the parameter does. Raises ValueError for other sizes."""
+        state_dict = _through(self._load_pre_hooks, self, state_dict)
         groups = state_dict["param_groups"]
         sizes, mine = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
         if sizes != mine:
@@ -209,6 +238,8 @@ class Optimizer:
         self.state = state
         for group, given in zip(self.param_groups, groups):
             group.update({k: deepcopy(v) for k, v in given.items() if k != "params"})
+        for hook in tuple((self._load_hooks or {}).values()):
+            hook(self)
 
     def _all_params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -219,6 +250,14 @@ class Optimizer:
             lines.append(f"Parameter Group {i}")
             lines += [f"    {k}: {group[k]}" for k in sorted(group) if k != "params"]
         return "\n".join(lines) + "\n)"
+
+
+def _through(hooks: dict | None, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A state as hooks leave it: each may return another one."""
+    for hook in tuple((hooks or {}).values()):
+        found = hook(optimizer, state)
+        state = state if found is None else found
+    return state
 
 
 def _copied(value: Any, copies: dict[Any, Any], place: str) -> Any:

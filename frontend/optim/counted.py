@@ -1,0 +1,120 @@
+"""`Counted`: optimizers whose updates depend on how many there have been.
+
+In: parameters. Out: the state of each, with counters beside it. A counter is a 0-d tensor, so that its value is an operand and
+the same program runs at every step; parameters that start together share theirs, and one that skips a step gets its own,
+which does not advance. A subclass says what state a parameter starts with (`_zeros`). Next: `adam.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import float64
+from flambeau.functions.common import ops
+from flambeau.functions.create import full
+from flambeau.optim.optimizer import Optimizer
+from flambeau.optim.sgd import spread
+from flambeau.runtime.recorder import Tensor
+
+States = Sequence[dict[str, Any]]
+
+
+class Counted(Optimizer):
+    """An optimizer with counters. `_COUNTERS` are their names and first values: "step", and others that change as it does."""
+
+    _COUNTERS: ClassVar[dict[str, float]] = {"step": 0.0}
+
+    def _zeros(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
+        """The state of a parameter at its first step, without the counters."""
+        raise NotImplementedError(f"[Optimizer] {type(self).__name__} has no _zeros(). Define it.")
+
+    def _first(self, group: dict[str, Any], name: str, first: float, device: str) -> Tensor:
+        """The counter `name` before its first step."""
+        return full((), first, device=device)
+
+    def _check_options(self, group: dict[str, Any]) -> None:
+        super()._check_options(group)
+        if "betas" in group:
+            check_betas(type(self).__name__, group["betas"])
+
+    def _states(self, group: dict[str, Any], params: list[Tensor]) -> States:
+        """The states of `params`, which are updated now; those at their first step are made."""
+        states = [self.state[p] for p in params]
+        fresh = [p for p, s in zip(params, states) if "step" not in s]
+        if fresh:
+            device = fresh[0].device
+            counters = {name: self._first(group, name, first, device) for name, first in self._COUNTERS.items()}
+            for p in fresh:
+                self._remember(p, **counters, **self._zeros(group, p))
+        if len(params) < len(group["params"]):
+            self._stop_clocks(group, params, states)
+        return states
+
+    def _stop_clocks(self, group: dict[str, Any], params: list[Tensor], states: States) -> None:
+        """Give the parameters that skip this step counters of their own, which do not advance."""
+        moving = {id(s["step"]) for s in states}
+        updated = {id(p) for p in params}
+        copies: dict[int, dict[str, Tensor]] = {}
+        for p in group["params"]:
+            state = self.state.get(p, {})
+            if id(p) in updated or id(state.get("step")) not in moving:
+                continue
+            copy = copies.get(id(state["step"]))
+            if copy is None:
+                copy = copies[id(state["step"])] = {name: state[name].clone() for name in self._COUNTERS}
+            self._remember(p, **copy)
+
+
+def check_betas(op: str, betas: tuple[float, float]) -> None:
+    """Raise ValueError for weights of averages that are none."""
+    if not all(0.0 <= beta < 1.0 for beta in betas):
+        raise ValueError(f"[{op}] betas are {betas}. Use numbers from 0 up to, not including, 1.")
+
+
+def clocked(states: States, *counters: str) -> tuple[dict[str, list[Tensor]], tuple[int, ...]]:
+    """The different counters among `states`, and for each state the place of its own."""
+    first = {id(s["step"]): s for s in states}
+    order = {key: i for i, key in enumerate(first)}
+    return {name: [s[name] for s in first.values()] for name in counters}, tuple(order[id(s["step"])] for s in states)
+
+
+def columns(rows: Sequence[tuple[Value, ...]], *counters: list[Value]) -> list[Value]:
+    """What a step returns: all parameters, then all states of the first kind, ..., then the counters."""
+    return [*(value for column in zip(*rows, strict=True) for value in column), *(c for each in counters for c in each)]
+
+
+# ---- for the rules -----------------------------------------------------------------------------------------------
+
+
+def exact(*numbers: Value) -> list[Value]:
+    """Numbers of a step in float64, as Python would compute them."""
+    return [n.cast(float64) for n in numbers]
+
+
+def decoupled_decay(p: Value, lr: Value, weight_decay: Value) -> Value:
+    """Weight decay as Loshchilov and Hutter have it: a part of `p` is dropped, whatever the gradient."""
+    return p * spread(1.0 - lr * weight_decay, p)
+
+
+def interpolated(average: Value, new: Value, weight: Value) -> Value:
+    """`average` moved towards `new` by `weight`, a number."""
+    return average + spread(weight, average) * (new - average)
+
+
+def squares(average: Value, g: Value, beta: Value) -> Value:
+    """A running average of squared gradients."""
+    (beta,) = exact(beta)
+    return average * spread(beta, g) + spread(1.0 - beta, g) * g * g
+
+
+def rest(beta: Value, t: Value) -> Value:
+    """1 - beta**t: what an average of `t` elements that began with 0 is short of."""
+    beta, t = exact(beta, t)
+    return 1.0 - ops.pow(beta, t)
+
+
+def norm(x: Value) -> Value:
+    """The root of the sum of squares of all elements, 0-d."""
+    return ops.sqrt(ops.sum(x * x, axes=tuple(range(len(x.shape)))) if x.shape else x * x)

@@ -1,0 +1,144 @@
+"""Muon: momentum made orthogonal, for matrices. Jordan and others, "Muon: an optimizer for hidden layers" (2024); learning rates as
+there, or as in Liu and others, "Muon is scalable for LLM training" (2025).
+
+m = lerp(m, g, 1 - momentum); u = lerp(g, m, momentum) with nesterov, else m; o = u / max(|u|, eps), then ns_steps times
+o = a * o + (b * s + c * s @ s) @ o with s = o @ o.T, in bfloat16, on the wide side of the matrix;
+p = p * (1 - lr * weight_decay) - lr * ratio * o.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import bfloat16
+from flambeau.function import Operand, Static, Tensors, inplace
+from flambeau.functions.common import ops
+from flambeau.functions.create import zeros_like
+from flambeau.optim.counted import columns, decoupled_decay, exact, interpolated, norm
+from flambeau.optim.optimizer import Optimizer
+from flambeau.optim.sgd import spread
+from flambeau.runtime.recorder import Tensor
+
+
+def _turned(x: Value) -> Value:
+    return ops.permute(x, perm=(1, 0))
+
+
+def _orthogonal(x: Value, coefficients: tuple[float, float, float], eps: Value, rounds: int) -> Value:
+    """About the orthogonal matrix nearest to a matrix, by Newton-Schulz iterations of fifth order."""
+    a, b, c = coefficients
+    is_high = x.shape[0] > x.shape[1]
+    o = x.cast(bfloat16)
+    o = _turned(o) if is_high else o
+    o = o / spread(ops.maximum(norm(o), spread(eps, norm(o))), o)
+    for _ in range(rounds):
+        square = ops.matmul(o, _turned(o))
+        o = o * a + ops.matmul(square * b + ops.matmul(square, square) * c, o)
+    return (_turned(o) if is_high else o).cast(x.dtype)
+
+
+def _ratio(adjust: str | None, shape: tuple[int, ...]) -> float:
+    """What the learning rate of a matrix of `shape` is multiplied by."""
+    rows, cols = shape
+    return 0.2 * math.sqrt(max(rows, cols)) if adjust == "match_rms_adamw" else math.sqrt(max(1, rows / cols))
+
+
+@inplace(name="step", writes="params,buffers")
+def _muon(
+    params: Tensors,
+    grads: Tensors,
+    buffers: Tensors,
+    lr: Operand,
+    weight_decay: Operand,
+    momentum: Operand,
+    eps: Operand,
+    coefficients: Static,
+    rounds: Static,
+    nesterov: Static,
+    adjust: Static,
+    decay: Static,
+):
+    rate, momentum = exact(lr, momentum)
+    new = []
+    for p, g, m in zip(params, grads, buffers):
+        m = interpolated(m, g, 1.0 - momentum)
+        update = _orthogonal(interpolated(g, m, momentum) if nesterov else m, coefficients, eps, rounds)
+        p = decoupled_decay(p, lr, weight_decay) if decay else p
+        new.append((p - spread(rate * _ratio(adjust, p.shape), p) * update, m))
+    return columns(new)
+
+
+class Muon(Optimizer):
+    """Muon, for the matrices of hidden layers; leave others to AdamW. `lr`, `weight_decay`, `momentum` and `eps` may change
+    at any time. `adjust_lr_fn` is "original" (None means that) or "match_rms_adamw", with which learning rates of AdamW fit.
+
+    Raises ValueError for negative options, and for parameters that are no matrices.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
+        eps: float = 1e-7,
+        ns_steps: int = 5,
+        adjust_lr_fn: str | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "weight_decay": weight_decay,
+                "momentum": momentum,
+                "nesterov": nesterov,
+                "ns_coefficients": ns_coefficients,
+                "eps": eps,
+                "ns_steps": ns_steps,
+                "adjust_lr_fn": adjust_lr_fn,
+            },
+        )
+
+    def _check_options(self, group: dict[str, Any]) -> None:
+        super()._check_options(group)
+        if group["adjust_lr_fn"] not in (None, "original", "match_rms_adamw"):
+            raise ValueError(
+                f"[Muon] adjust_lr_fn is {group['adjust_lr_fn']!r}. Use 'original', 'match_rms_adamw' or None."
+            )
+        if len(group["ns_coefficients"]) != 3:
+            raise ValueError(f"[Muon] ns_coefficients are {group['ns_coefficients']}. Pass three numbers.")
+        if not 0 <= group["ns_steps"] < 100:
+            raise ValueError(f"[Muon] ns_steps is {group['ns_steps']}. Use a number below 100.")
+        for p in group["params"]:
+            if p.dim() != 2:
+                raise ValueError(
+                    f"[Muon] a parameter has shape {tuple(p.shape)}, which is no matrix. Give it to another optimizer."
+                )
+
+    def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
+        for p in params:
+            if "momentum_buffer" not in self.state[p]:
+                self._remember(p, momentum_buffer=zeros_like(p))
+        return [
+            partial(
+                _muon,
+                params,
+                grads,
+                [self.state[p]["momentum_buffer"] for p in params],
+                group["lr"],
+                group["weight_decay"],
+                group["momentum"],
+                group["eps"],
+                tuple(group["ns_coefficients"]),
+                group["ns_steps"],
+                group["nesterov"],
+                group["adjust_lr_fn"],
+                group["weight_decay"] != 0,
+            )
+        ]
