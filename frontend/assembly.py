@@ -37,16 +37,17 @@ class Differentiated(NamedTuple):
 
 
 class Overwrite(NamedTuple):
-    """The value of slot `slot` was replaced in its tensor by a call, which made the values `own`.
+    """The value of slot `slot` was replaced in its tensor by a call whose values have numbers from `first` on.
 
-    `detached`: through an alias without history, as with `tensor.data`.
+    `new` is what replaced it, None where another trace has done so. `aside`: through `tensor.data`.
     """
 
     slot: int
     name: str
     loc: Loc | None
-    own: frozenset[int]
-    detached: bool = False
+    first: int
+    new: int | None = None
+    aside: bool = False
 
 
 def translated(export: Sequence[tuple], sizes: Sequence[Int]) -> list[tuple]:
@@ -64,7 +65,7 @@ def translated_view(view: View, sizes: Sequence[Int]) -> View:
     """A view with `sizes[i]` for symbol i."""
     steps = [s._replace(statics={n: substitute(x, sizes) for n, x in s.statics.items()}) for s in view.steps]
     base, aval = (a._replace(shape=substitute(a.shape, sizes)) for a in (view.base, view.aval))
-    return View(base, tuple(steps), aval, view.detached)
+    return View(base, tuple(steps), aval, view.detached, view.aside)
 
 
 _translators: dict[str, Callable[[tuple, Sequence[Int]], tuple]] = {
@@ -86,7 +87,7 @@ class Assembly:
     provided        value of an imported trace that was kept -> its slot
     overwrites      which slots were replaced in their tensors; `roots` the input slot whose tensor came to hold a slot
     keeps           slots worth keeping for a backward; `freed` those whose history was used up
-    leaf_data       the values that leaves had
+    leaf_data       the values that leaves had; `leaf_slots` the slots that are leaves, those of imported traces, too
     made            slot -> the values of the call that made it
     calls           (how many values there were before, first slot, name) of each call, backward and grad of this trace
     imported        the slots of imported traces; `read` those that calls of this one read
@@ -124,6 +125,7 @@ class Assembly:
         self.read: set[int] = set()
         self.keeps: set[int] = set()
         self.leaf_data: set[int] = set()
+        self.leaf_slots: set[int] = set()
         self.roots: dict[int, int] = {}
         self.n_read = 0
         self._facts = Facts()
@@ -196,6 +198,7 @@ class Assembly:
             self.leaf_data.add(self.slots[offset + data])
             self._follow(offset + slot, offset + data)
         self._hold(offset + slot, value)
+        self.leaf_slots.add(offset + slot)
         if not offset:
             self.leaves.append(slot)
 
@@ -205,6 +208,9 @@ class Assembly:
         (value,) = self.graph.add_node(graft, operands)
         self._hold(offset + slot, value)
         self.grafts[offset + slot] = offset + history
+        if offset + history in self.leaf_slots:
+            self.leaf_slots.add(offset + slot)
+            self.leaf_data.add(operands[0])
         if not offset:
             self.read.update((data, history))
         self._follow(offset + slot, offset + data)
@@ -221,7 +227,7 @@ class Assembly:
                 values += [self.slots[offset + s] for s in (operand[0], *operand[2])]
         if not offset:
             self.read.update(o[0] for o in operands if o is not None)
-        start = len(self.graph.nodes)
+        start, first = len(self.graph.nodes), len(self.graph.avals)
         self._begin(offset, results, payload.name)
         outputs = self._inline(offset, payload.graph, values, operands, writes)
         if loc:
@@ -236,10 +242,10 @@ class Assembly:
         self.made.update((offset + slot, own) for slot in results)
         for slot, write in zip(results, writes):
             if write >= 0:
-                old = offset + operands[write][0]
+                old, view = offset + operands[write][0], operands[write][1]
                 self._follow(offset + slot, old)
-                detached = bool(operands[write][1]) and operands[write][1].detached
-                self.overwrites.append(Overwrite(old, function.name, Loc(*loc) if loc else None, own, detached))
+                place, aside = Loc(*loc) if loc else None, view is not None and view.aside
+                self.overwrites.append(Overwrite(old, function.name, place, first, offset + slot, aside))
 
     def _begin(self, offset: int, results: Sequence[int | None], name: str) -> None:
         first = next((s for s in results if s is not None), None)
@@ -297,13 +303,13 @@ class Assembly:
             self.joins[data], self.same[bridge], self.joined[bridge] = bridge, data, here
             self.bridges[bridge] = Node(graft, (data, target), (), (bridge,))
 
-    def _modified(self, offset, provided, slots, detached=False) -> None:
+    def _modified(self, offset, provided, slots, aside=False) -> None:
         if not offset:
-            name = "an operation after it was computed"
-            self.overwrites += [Overwrite(s, name, None, frozenset(), detached) for s in slots]
+            name, first = "an operation after it was computed", len(self.graph.avals)
+            self.overwrites += [Overwrite(s, name, None, first, aside=aside) for s in slots]
 
     def _written_aside(self, offset, provided, slots) -> None:
-        self._modified(offset, provided, slots, detached=True)
+        self._modified(offset, provided, slots, aside=True)
 
     def _freed(self, offset, provided, slots) -> None:
         self.freed += [offset + s for s in slots]
@@ -342,8 +348,9 @@ class Facts:
     computable      the values that follow from the inputs: all but those of imported traces of whose operands too little was kept
     data            values that show the data of another -> that one. The result of a call is a copy, even if it looks the same
     freed           slots whose history an earlier backward has used up; `used_up` the values of the calls that made them
-    overwritten     value -> what replaced the tensors with its data, each with its place in order; but for what has changed
-                    leaves through aliases without history, as PyTorch allows
+    overwritten     value -> what replaced the tensors with its data, each with its place in order; but for what was written to
+                    leaves aside, as PyTorch allows
+    followed        value of a leaf that was overwritten aside -> the slot of what is there now; `before` has the values before it
     """
 
     def __init__(self) -> None:
@@ -353,6 +360,8 @@ class Facts:
         self.freed: set[int] = set()
         self.used_up: set[int] = set()
         self.overwritten: dict[int, list[tuple[int, Overwrite]]] = {}
+        self.followed: dict[int, int] = {}
+        self.before: dict[int, list[int]] = {}
         self._n_nodes = self._n_inputs = self._n_overwrites = self._n_freed = 0
 
     def extend(self, asm: Assembly) -> None:
@@ -361,15 +370,28 @@ class Facts:
         for node in nodes[self._n_nodes :]:
             self._add(asm, node)
         for k, o in enumerate(asm.overwrites[self._n_overwrites :], self._n_overwrites):
-            old = asm.slots[o.slot]
-            data = self.data.get(old, old)
-            if not (o.detached and data in asm.leaf_data):
-                self.overwritten.setdefault(data, []).append((k, o))
+            self._overwrite(asm, k, o)
         for slot in asm.freed[self._n_freed :]:
             self.freed.add(slot)
             self.used_up |= asm.made.get(slot, frozenset())
         self._n_nodes, self._n_inputs = len(nodes), len(inputs)
         self._n_overwrites, self._n_freed = len(asm.overwrites), len(asm.freed)
+
+    def data_at(self, asm: Assembly, slot: int) -> int:
+        """The value whose data a slot shows."""
+        value = asm.slots[slot]
+        return self.data.get(value, value)
+
+    def _overwrite(self, asm: Assembly, k: int, o: Overwrite) -> None:
+        old = self.data_at(asm, o.slot)
+        lost = [old, *self.before.get(old, ())]
+        if not (o.aside and old in asm.leaf_data):
+            for value in lost:
+                self.overwritten.setdefault(value, []).append((k, o))
+        elif o.new is not None:
+            new = self.data_at(asm, o.new)
+            self.before[new] = lost
+            self.followed.update((value, o.new) for value in lost)
 
     def forget_inputs(self, inputs: Sequence[int], n: int) -> None:
         """Only the first `n` stay."""

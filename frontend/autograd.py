@@ -239,6 +239,11 @@ def detach(input: Tensor_):
     return input
 
 
+@view(detach=True, aside=True, name="data")
+def _data(input: Tensor_):
+    return input
+
+
 def detach_(tensor: Tensor) -> Tensor:
     """Cut this tensor from its gradient history: it becomes a leaf that does not require grad."""
     if tensor.is_leaf:
@@ -289,7 +294,7 @@ _requires_grad = Tensor.__dict__["requires_grad"]
 Tensor.requires_grad = property(  # type: ignore[assignment]
     _requires_grad.__get__, _set_requires_grad, doc=_requires_grad.__doc__
 )
-Tensor.data = property(detach, _set_data, doc="The storage without gradient history; assignable.")  # type: ignore
+Tensor.data = property(_data, _set_data, doc="The storage without gradient history; assignable.")  # type: ignore
 
 
 _GRADIENTS = Unsampled("changes the gradient history of tensors that are there: see the tests of gradients")

@@ -72,12 +72,13 @@ class ViewStep(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class View:
     """A chain of view functions from the base storage of type `base` to what a tensor of type `aval` shows. `parent` is the
-    chain that it was made from."""
+    chain that it was made from. It is `detached` from history, and what is written through it is written `aside` of it."""
 
     base: Aval
     steps: tuple[ViewStep, ...]
     aval: Aval
     detached: bool = False
+    aside: bool = False
     parent: View | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -272,10 +273,11 @@ def _expand_view(function: Any, info: tuple, n_starts: int, statics: dict[str, A
         told_of(error, function.name)
         raise
     detached = getattr(function, "detach", False) or (requires_grad and not mode & GRAD_MODE)
+    aside = getattr(function, "aside", False)
     parent = parent or View(x.aval, (), x.aval)
     sized = any(p[1] == "size" for p in function.params)  # of these the recorder keeps the sizes, so the step stays
     steps = parent.steps if result is x and not sized else (*parent.steps, step)
-    made = View(parent.base, steps, result.aval, parent.detached or bool(detached), parent)
+    made = View(parent.base, steps, result.aval, parent.detached or bool(detached), parent.aside or aside, parent)
     return same_before(made) or made, (result.shape, result.dtype)
 
 

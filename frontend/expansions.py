@@ -352,13 +352,15 @@ def freed_graph(name: str) -> RuntimeError:
 def check_unmodified(name: str, asm: Assembly, read: dict[int, set[int]]) -> None:
     """Raise if a value that a vjp reads has been overwritten in its tensor since, as PyTorch does.
 
-    The overwriting call's own gradient may read it: it had the old value. Writes to a leaf through `.data` are allowed.
+    The overwriting call's own gradient may read it, and so may what is recorded of that: it had the old value. Writes to a leaf
+    through `.data` are allowed.
     """
     facts = asm.facts
     found = []
     for value, by in read.items():
         data = asm.available(value)
-        found += [(k, o) for k, o in facts.overwritten.get(facts.data.get(data, data), ()) if by - o.own]
+        first = min(by)
+        found += [(k, o) for k, o in facts.overwritten.get(facts.data.get(data, data), ()) if first < o.first]
     if found:
         _, o = min(found, key=lambda pair: pair[0])
         where = f" at {o.loc}" if o.loc else ""

@@ -50,10 +50,10 @@ def build_program(export: Sequence[tuple], live: Sequence[int], history: Sequenc
     with scope(sizes):
         asm = assembled(export)
         kept = None if history is None else kept_slots(asm, history, [asm.slots[s] for s in sources(asm)])
-        residuals, watched = kept or (None, None)
+        residuals, watched, followed = kept or (None, None, None)
         graph, inputs = program_graph(asm, [*live, *(residuals or ())])
     runner = Runner(graph)
-    runner.program = Program(runner, live, None, residuals, inputs, watched)
+    runner.program = Program(runner, live, None, residuals, inputs, watched, followed)
     runner.promote(sizes)
     return runner.program
 
@@ -267,16 +267,18 @@ def sources(asm: Assembly) -> list[int]:
     return [*asm.leaves, *asm.differentiable]
 
 
-def kept_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) -> tuple[list[int], list[int]]:
+def kept_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
     """Slots to keep when the trace runs before its backward, and the slots whose values vjps read, which must still be what
-    they were by then. Nothing is kept or read for calls whose history a backward has used up, or that were imported: their own
+    they were by then; each of these that was overwritten aside, and the slot that followed it. Nothing is kept or read for calls whose history a backward has used up, or that were imported: their own
     trace keeps what they need."""
     roots = [asm.slots[s] for s in outputs]
     graph = History(asm, roots, wrt)
     read = autodiff.readers(graph, roots, wrt)
     gone = asm.facts.used_up.union(*(asm.made.get(slot, ()) for slot in asm.imported))
     needed = [v for v, by in read.items() if not by <= gone]
-    return residual_slots(asm, graph, needed), watched_slots(asm, needed)
+    watched, followed = watched_slots(asm, needed), asm.facts.followed
+    pairs = [(s, followed[data]) for s in watched if (data := asm.facts.data_at(asm, s)) in followed]
+    return residual_slots(asm, graph, needed), watched, [slot for pair in pairs for slot in pair]
 
 
 def watched_slots(asm: Assembly, needed: Sequence[int]) -> list[int]:

@@ -133,7 +133,7 @@ def _renewed(info: tuple, shape: tuple | None, sizes: Iterator[Int], views: list
 
 def _view_at(view: View, shape: tuple, sizes: Iterator[Int]) -> View:
     steps = tuple(ViewStep(s.function, resized(s.function, s.statics, sizes), s.n_starts) for s in view.steps)
-    made = View(view.base._replace(shape=shape), steps, view.aval, view.detached)
+    made = View(view.base._replace(shape=shape), steps, view.aval, view.detached, view.aside)
     b = GraphBuilder()
     result = made.read(b.input(made.base), [b.input(START) for _ in range(made.n_starts)])
     return replace(made, aval=result.aval)

@@ -30,7 +30,8 @@ def same_before(view: Any) -> Any | None:
     for before, link in itertools.pairwise(links):
         shown = host.view_of(shown, link.after(before), (0,) * (link.n_starts - before.n_starts))
         places.append(_place(shown))
-    same = [link for link, place in zip(links[:-1], places) if place == places[-1] and link.detached == view.detached]
+    cut = (view.detached, view.aside)
+    same = [x for x, place in zip(links[:-1], places) if place == places[-1] and (x.detached, x.aside) == cut]
     return same[-1] if same else None
 
 

@@ -6,9 +6,10 @@ run when a value is needed. See docs/architecture.md, "The recorder". Next: `fro
 **Function(name, params, kind, rule, **extra)**: `params` is a tuple of (name, kind, default or REQUIRED[,
 keyword_only[, other names that callers may use]]) with kinds tensor, operand, tensors, optional, number, stream,
 static, size (static, and its ints are sizes), starts (views only), default; `kind` is "pure", "view" or "inplace".
-`extra` keywords become attributes (`f.put`, `f.writes`, `f.doc`); four of them mean something here: `variadic` (the
+`extra` keywords become attributes (`f.put`, `f.writes`, `f.doc`); five of them mean something here: `variadic` (the
 last positional static may be given as several arguments), `fallible` (keep the user's line of every call, not just of
-the first), `detach` (a view that cuts gradient history) and `otherwise`, a callable that gets the arguments of a call
+the first), `detach` (a view that cuts gradient history), `aside` (so does this, and writes through it are nothing to gradients
+that were recorded before) and `otherwise`, a callable that gets the arguments of a call
 that raised TypeError: rare forms of a call are its business. An argument of kind default that is given another value
 is such a form; the rule does not get to see it. A `stream` (a `Stream`, which has a seed and an offset; None is the
 default one) enters as two scalars and moves on by the payload's `draws`.

@@ -13,8 +13,8 @@ from flambeau.runtime.recorder import Function
 from support import for_users
 
 PREFIX = re.compile(r"\[([\w ]+)\] ")
-#: What users know by a sign, or by a class.
-WITHOUT_A_NAME = {"getitem", "setitem", "T", "mT", "step", "callback", "number"}
+#: What users know by a sign, as an attribute, or by a class.
+WITHOUT_A_NAME = {"getitem", "setitem", "T", "mT", "data", "step", "callback", "number"}
 
 
 def functions():

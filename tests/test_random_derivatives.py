@@ -26,14 +26,6 @@ def ways(seed):
     yield "by two threads in turn", {"elsewhere": lambda: rng.random() < 0.4}
 
 
-#: Faults that are known and open, by the seeds that find them: to be mended, then taken out (they must fail until then).
-CUTS: dict[int, str] = {
-    404: "whether a result that its own gradient reads counts as overwritten through .data depends on where traces are cut",
-    1330: "a write to a leaf after one through .data is known as one where a trace was cut in between, and not elsewhere",
-    2266: "a gradient of zeros requires grad in one thread's trace and not in another's",
-    3195: "a gradient is refused for a leaf that was overwritten, of which it reads nothing, where a trace was cut",
-    3444: "as 1330",
-}
 #: Differences that docs/differences.md states, each with a test of its own, by the seeds that come upon them.
 BESIDE_PYTORCH = {
     66: "the gradient of var() of one number requires grad here",
@@ -42,12 +34,12 @@ BESIDE_PYTORCH = {
 }
 
 
-def seeds(count, open_faults):
-    faults = {seed: pytest.mark.xfail(strict=True, reason=why) for seed, why in open_faults.items()}
+def seeds(count, differences):
+    faults = {seed: pytest.mark.xfail(strict=True, reason=why) for seed, why in differences.items()}
     return [pytest.param(seed, marks=faults.get(seed, ())) for seed in range(count)]
 
 
-@pytest.mark.parametrize("seed", seeds(rounds(25, 400, 4000), CUTS))
+@pytest.mark.parametrize("seed", range(rounds(25, 400, 4000)))
 def test_where_a_program_is_cut_cannot_be_seen(seed):
     program = random_derivatives.generate(seed)
     expected = random_derivatives.run(program, fb)

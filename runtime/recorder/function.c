@@ -364,7 +364,7 @@ static int function_fill(fb_function *f, PyObject *params, PyObject *kind, PyObj
     if (parse_param(f, &f->param[i], PyTuple_GET_ITEM(params, i)) < 0)
       return -1;
   if (take_flag(extra, "variadic", &f->variadic) < 0 || take_flag(extra, "fallible", &f->fallible) < 0 ||
-      take_flag(extra, "detach", &f->detach) < 0)
+      take_flag(extra, "detach", &f->detach) < 0 || take_flag(extra, "aside", &f->aside) < 0)
     return -1;
   f->otherwise = PyDict_GetItemString(extra, "otherwise");
   for (uint32_t i = 0; i < f->n_params; i++) {

@@ -55,7 +55,7 @@ static inline void fb_segment_release(fb_segment *s) { Py_DECREF((PyObject *)s);
 /* ---- values that gradients may read, and whether they are still there: watches.c ---- */
 
 void fb_watch_release(fb_watch *w);
-int fb_watch_note(fb_recorder *rec, fb_watch *w, bool detached, uint32_t slot); /* its cell gets slot `slot` */
+int fb_watch_note(fb_recorder *rec, fb_watch *w, bool aside, uint32_t slot); /* its cell gets slot `slot` */
 /* The value of `c` is about to be overwritten by the trace of `writer`: those of others that have read it hear of it.
  */
 int fb_watch_readers(const fb_recorder *writer, fb_cell *c);

@@ -27,13 +27,13 @@ static int add_written(fb_recorder *rec, const fb_watched *watched, uint32_t n, 
   return n ? add_mark(rec, FB_MODIFIED, words, n + 1) : 0;
 }
 
-/* Which of these tensors have been written since: their old values may not be differentiated through. `told`: how many
- * the trace knows of. */
+/* Which of these tensors have been written since: their old values may not be differentiated through. `told`: what the
+ * trace knows of, which grows with each that is written, and with each that was written aside and now is in place. */
 static int add_modified(fb_recorder *rec, const fb_watched *watched, uint32_t n, uint32_t base, uint32_t *told) {
   uint64_t *words = PyMem_Malloc((n + (size_t)1) * sizeof *words);
   if (!words)
     return PyErr_NoMemory(), -1;
-  uint32_t found = fb_watched_writes(watched, n, false, 0, words) + fb_watched_writes(watched, n, true, 0, words);
+  uint32_t found = 2 * fb_watched_writes(watched, n, false, 0, words) + fb_watched_writes(watched, n, true, 0, words);
   int status = 0;
   for (int aside = 0; status == 0 && found != *told && aside < 2; aside++)
     status = add_written(rec, watched, n, aside, base, words);
@@ -44,7 +44,7 @@ static int add_modified(fb_recorder *rec, const fb_watched *watched, uint32_t n,
 
 static int tell_modified(fb_recorder *rec, fb_import *import) {
   const fb_segment *s = import->segment;
-  return add_modified(rec, s->watched, s->n_watched, import->base, &import->n_written);
+  return add_modified(rec, s->watched, s->n_watched, import->base, &import->written);
 }
 
 /* The history of these slots is used up: an entry as of a backward without results. */
@@ -191,7 +191,7 @@ static int add_ended(fb_recorder *rec, fb_import *import) {
 }
 
 int fb_imports_refresh(fb_recorder *rec) {
-  if (FB_UNLIKELY(rec->n_overtaken) && add_modified(rec, rec->overtaken, rec->n_overtaken, 0, &rec->n_written) < 0)
+  if (FB_UNLIKELY(rec->n_overtaken) && add_modified(rec, rec->overtaken, rec->n_overtaken, 0, &rec->written) < 0)
     return -1;
   for (uint32_t i = 0; i < rec->n_imports; i++) {
     fb_import *import = &rec->imports[i];

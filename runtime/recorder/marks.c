@@ -32,17 +32,18 @@ int fb_marks_keep(fb_segment *s, const fb_recorder *rec) {
 /* Where a cell's history is: a slot of the current trace, or of *segment. */
 static uint32_t place_of(const fb_recorder *rec, const fb_cell *c, fb_segment **segment) {
   *segment = NULL;
-  if (c->epoch != rec->id) {
+  const fb_recorder *home = c->epoch == rec->id ? rec : fb_cell_owed(c) ? c->home : NULL;
+  if (!home) {
     *segment = c->segment;
     return c->segment ? c->segment_slot : FB_NO_SLOT;
   }
   uint32_t slot = c->use == FB_NO_SLOT ? c->history : c->use;
-  for (uint32_t i = 0; i < rec->n_origins; i++)
-    if (rec->origins[i].slot == slot) {
-      *segment = rec->origins[i].segment;
-      return rec->origins[i].segment_slot;
+  for (uint32_t i = 0; i < home->n_origins; i++)
+    if (home->origins[i].slot == slot) {
+      *segment = home->origins[i].segment;
+      return home->origins[i].segment_slot;
     }
-  return slot;
+  return home == rec ? slot : FB_NO_SLOT; /* in a trace of another thread's: nothing here comes from it */
 }
 
 bool fb_tensor_is_lost(const fb_recorder *rec, const fb_tensor *t) {

@@ -260,10 +260,12 @@ static bool ascend(const uint32_t *slots, uint32_t n) {
 }
 
 static PyObject *program_new(PyTypeObject *cls, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"executable", "output_slots", "updates", "residual_slots", "input_slots", "watched", NULL};
+  static char *names[] = {"executable",  "output_slots", "updates",  "residual_slots",
+                          "input_slots", "watched",      "followed", NULL};
   PyObject *executable, *outputs, *updates = Py_None, *residuals = Py_None, *inputs = Py_None, *watched = Py_None;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OOOO:Program", names, &executable, &outputs, &updates, &residuals,
-                                   &inputs, &watched))
+  PyObject *followed = Py_None;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OOOOO:Program", names, &executable, &outputs, &updates, &residuals,
+                                   &inputs, &watched, &followed))
     return NULL;
   fb_program *p = (fb_program *)cls->tp_alloc(cls, 0);
   if (!p)
@@ -275,7 +277,8 @@ static PyObject *program_new(PyTypeObject *cls, PyObject *args, PyObject *kwargs
   if (read_slots(outputs, &p->outputs, &p->n_outputs) < 0 ||
       (residuals != Py_None && read_slots(residuals, &p->residuals, &p->n_residuals) < 0) ||
       (inputs != Py_None && read_slots(inputs, &p->inputs, &p->n_inputs) < 0) ||
-      (watched != Py_None && read_slots(watched, &p->watched, &p->n_watched) < 0))
+      (watched != Py_None && read_slots(watched, &p->watched, &p->n_watched) < 0) ||
+      (followed != Py_None && read_slots(followed, &p->followed, &p->n_followed) < 0))
     Py_CLEAR(p);
   if (p && (!ascend(p->outputs, p->n_outputs) || !ascend(p->residuals, p->n_residuals) ||
             !ascend(p->watched, p->n_watched))) {
@@ -313,6 +316,7 @@ static void program_dealloc(fb_program *p) {
   PyMem_Free(p->index);
   PyMem_Free(p->history);
   PyMem_Free(p->watched);
+  PyMem_Free(p->followed);
   fb_flat_free(p);
   type->tp_free(p);
   Py_DECREF(type);

@@ -30,6 +30,7 @@ typedef struct {
   uint32_t *index;                  /* their positions among the trace's inputs */
   uint32_t *history, n_history;     /* the slots for whose history the residuals suffice */
   uint32_t *watched, n_watched;     /* slots whose values the backward reads, kept or computed anew */
+  uint32_t *followed, n_followed;   /* of them, those overwritten aside; each followed by the slot that is there now */
   fb_flat *flat;                    /* NULL: its trace has imported none */
   bool has_history;
   uint64_t runs, ns;

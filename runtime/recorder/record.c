@@ -159,7 +159,7 @@ FB_HOT int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb
     return -1;
   if (FB_UNLIKELY(c->epoch != rec->id))
     take_cell(rec, c);
-  if (FB_UNLIKELY(c->watch != NULL) && fb_watch_note(rec, c->watch, t->view && t->view->detached, slot) < 0)
+  if (FB_UNLIKELY(c->watch != NULL) && fb_watch_note(rec, c->watch, t->view && t->view->aside, slot) < 0)
     return -1;
   rec->new_leaves |= t->leaf != NULL;
   if (c->slot != FB_NO_SLOT && rec->owner[c->slot] == c)

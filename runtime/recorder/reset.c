@@ -61,7 +61,7 @@ void fb_recorder_reset(fb_recorder *rec) {
   fb_places_clear(&rec->places);
   while (rec->n_overtaken)
     fb_watch_release(rec->overtaken[--rec->n_overtaken].watch);
-  rec->n_written = 0;
+  rec->written = 0;
   fb_trie_limit();
   fb_undo_forget(rec);
   PyObject *exported = rec->exported, *notes = rec->notes;

@@ -64,7 +64,7 @@ typedef struct {
   uint32_t base;       /* its slot s is slot base + s here */
   bool *linked;        /* per leaf */
   uint32_t *histories; /* per origin: where its history was imported to, or FB_NO_SLOT */
-  uint32_t n_written;  /* of its values that gradients may read, when the trace was last told so; so: */
+  uint32_t written;    /* of its values that gradients may read, as the trace was last told: see add_modified; so: */
   uint32_t ends;       /* the segment's, when the trace was last told which of its histories are used up */
 } fb_import;
 
@@ -119,7 +119,7 @@ struct fb_recorder {
   fb_places places;
   fb_watched *overtaken; /* inputs whose tensors other traces have written since */
   uint32_t n_overtaken, cap_overtaken;
-  uint32_t n_written;              /* of them, when the trace was last told so */
+  uint32_t written;                /* of them, as the trace was last told: see add_modified */
   uint32_t calls_left, look_again; /* until the trace is cut where the program repeats; see fb_note_repetition */
   size_t held_bytes;               /* inputs that only the trace keeps alive */
   /* Its export up to a depth, and what Python code has worked out about it; or NULL. */

@@ -455,6 +455,7 @@ fb_view *fb_view_add(const fb_view *given) {
   }
   *v = *given;
   v->identity = v->function->detach && (!v->parent || v->parent->identity);
+  v->aside = v->function->aside || (v->parent && v->parent->aside);
   v->n_starts = v->n_own + (v->parent ? v->parent->n_starts : 0);
   int status = view_split(v); /* runs Python code: other threads may be let in */
   fb_view *known = status == 0 ? fb_view_find(v->origin, v->function, v->statics, v->detached, v->n_own) : NULL;

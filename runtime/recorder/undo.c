@@ -45,8 +45,8 @@ int fb_undo_draw(fb_recorder *rec, fb_stream *s, uint64_t draws, uint32_t slot) 
   return 0;
 }
 
-int fb_undo_note_write(fb_recorder *rec, fb_watch *w, bool detached, uint32_t slot) {
-  if (note(rec, (fb_undo){FB_UNDO_WRITE, slot, .watch = w, .aside = detached}) < 0)
+int fb_undo_note_write(fb_recorder *rec, fb_watch *w, bool aside, uint32_t slot) {
+  if (note(rec, (fb_undo){FB_UNDO_WRITE, slot, .watch = w, .aside = aside}) < 0)
     return -1;
   w->refs++;
   return 0;

@@ -52,6 +52,7 @@ typedef struct fb_view {
   uint32_t statics;
   bool detached;            /* cut from gradient history, here or in a parent */
   bool identity;            /* nothing but that */
+  bool aside;               /* writes through it are none that gradients recorded before hear of */
   uint32_t n_starts, n_own; /* in the whole chain, in this link */
   const fb_type *types[2];  /* by requires_grad of the base */
   PyObject *payload;        /* the frontend's */
@@ -88,7 +89,7 @@ uint32_t fb_view_count(void);
  * the cell, so that segments need not keep it alive. */
 typedef struct fb_watch {
   uint32_t refs;
-  uint32_t writes, aside; /* the latter through aliases without history */
+  uint32_t writes, aside; /* the latter through views that are aside */
 } fb_watch;
 
 /* One value of base storage: a slot of `home`'s trace while epoch == home->id, else `buffer`. Other traces that have

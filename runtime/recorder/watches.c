@@ -7,10 +7,10 @@ void fb_watch_release(fb_watch *w) {
     PyMem_Free(w);
 }
 
-int fb_watch_note(fb_recorder *rec, fb_watch *w, bool detached, uint32_t slot) {
-  if (fb_undo_note_write(rec, w, detached, slot) < 0)
+int fb_watch_note(fb_recorder *rec, fb_watch *w, bool aside, uint32_t slot) {
+  if (fb_undo_note_write(rec, w, aside, slot) < 0)
     return -1;
-  ++*(detached ? &w->aside : &w->writes);
+  ++*(aside ? &w->aside : &w->writes);
   return 0;
 }
 
@@ -74,17 +74,18 @@ static fb_cell *holder_of(const fb_recorder *rec, uint32_t slot) {
   return c && !c->shared ? c : NULL;
 }
 
-/* A cell whose value the trace has read or made. That of one that has been overwritten in the trace is known there. */
-static int watch_slot(fb_segment *s, uint32_t *room, const fb_recorder *rec, uint32_t slot) {
-  fb_cell *c = holder_of(rec, slot);
-  fb_place place = {.slot = slot, .use = FB_NO_SLOT};
-  if (!c || !fb_cell_find(rec, c, &place) || place.slot != slot)
+/* The writes from now on to the cell that has slot `held`, on behalf of slot `slot`. Those within the trace are known
+ * there. */
+static int watch_slot(fb_segment *s, uint32_t *room, const fb_recorder *rec, uint32_t slot, uint32_t held) {
+  fb_cell *c = holder_of(rec, held);
+  fb_place place = {.slot = held, .use = FB_NO_SLOT};
+  if (!c || !fb_cell_find(rec, c, &place) || place.slot != held)
     return 0;
   const fb_watch *w = watch_of(c);
   if (!w)
     return -1;
-  return add_to_segment(s, room,
-                        (fb_watched){c->watch, place.use == FB_NO_SLOT ? slot : place.use, w->writes, w->aside});
+  bool moved = slot == held && place.use != FB_NO_SLOT;
+  return add_to_segment(s, room, (fb_watched){c->watch, moved ? place.use : slot, w->writes, w->aside});
 }
 
 /* Those of `n` that the program's gradients read. */
@@ -104,7 +105,9 @@ int fb_segment_watch(fb_segment *s, const fb_recorder *rec, const fb_program *p)
   uint32_t room = 0;
   int status = 0;
   for (uint32_t i = 0; status == 0 && i < p->n_watched; i++)
-    status = watch_slot(s, &room, rec, p->watched[i]);
+    status = watch_slot(s, &room, rec, p->watched[i], p->watched[i]);
+  for (uint32_t i = 0; status == 0 && i + 1 < p->n_followed; i += 2)
+    status = watch_slot(s, &room, rec, p->followed[i], p->followed[i + 1]);
   if (status == 0)
     status = take_watched(s, &room, p, rec->overtaken, rec->n_overtaken, 0);
   for (uint32_t k = 0; status == 0 && p->n_watched && k < rec->n_imports; k++) {
