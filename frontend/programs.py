@@ -268,9 +268,9 @@ def sources(asm: Assembly) -> list[int]:
 
 
 def kept_slots(asm: Assembly, outputs: Sequence[int], wrt: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
-    """Slots to keep when the trace runs before its backward, and the slots whose values vjps read, which must still be what
-    they were by then; each of these that was overwritten aside, and the slot that followed it. Nothing is kept or read for calls whose history a backward has used up, or that were imported: their own
-    trace keeps what they need."""
+    """Slots to keep when the trace runs before its backward; the slots whose values vjps read, which must still be what they were
+    by then; and of these each that was overwritten aside, with the slot that followed it. Nothing is kept or read for calls whose
+    history a backward has used up, or that were imported: their own trace keeps what they need."""
     roots = [asm.slots[s] for s in outputs]
     graph = History(asm, roots, wrt)
     read = autodiff.readers(graph, roots, wrt)
