@@ -26,7 +26,7 @@ int fb_stream_init(PyObject *module);
 fb_stream *fb_stream_of(PyObject *o); /* borrowed; NULL without error for other objects */
 int fb_stream_advance(fb_stream *s, uint64_t draws);
 /* What has to be taken back if the trace, or its end, does not come to pass. `slot`: one of the entry that did it. */
-int fb_undo_draw(fb_recorder *rec, fb_stream *s, uint64_t draws, uint32_t slot);     /* the stream moves on */
+int fb_undo_draw(fb_recorder *rec, fb_stream *s, uint64_t draws, uint32_t slot);  /* the stream moves on */
 int fb_undo_note_write(fb_recorder *rec, fb_watch *w, bool aside, uint32_t slot); /* is about to be counted */
 /* s->ended has these, which are taken over; s->pending counts the note. */
 int fb_undo_note_ended(fb_recorder *rec, fb_segment *s, uint32_t *ended, uint32_t n, uint32_t slot);
