@@ -244,8 +244,8 @@ class Assembly:
             if write >= 0:
                 old, view = offset + operands[write][0], operands[write][1]
                 self._follow(offset + slot, old)
-                place, aside = Loc(*loc) if loc else None, view is not None and view.aside
-                self.overwrites.append(Overwrite(old, function.name, place, first, offset + slot, aside))
+                line, aside = Loc(*loc) if loc else None, view is not None and view.aside
+                self.overwrites.append(Overwrite(old, function.name, line, first, offset + slot, aside))
 
     def _begin(self, offset: int, results: Sequence[int | None], name: str) -> None:
         first = next((s for s in results if s is not None), None)

@@ -106,6 +106,7 @@ class Program:
         residual_slots: Sequence[int] | None = None,
         input_slots: Sequence[int] | None = None,
         watched: Sequence[int] | None = None,
+        followed: Sequence[int] | None = None,
     ) -> None: ...
 
 def backward(
