@@ -125,6 +125,7 @@ BUILT_IN = (
         demands=_step,
         one_nan=True,
     ),
+    Family("sort", "Positions in the order of the elements along an axis, or of others in it.", demands=_axis),
     Family("scatter", "result[index[i]] (+)= update[i] along an axis.", demands=_axis),
     Family(
         "transfer",

@@ -271,6 +271,16 @@ def _check_scan(op: Any) -> None:
     _check_region(op, [str(type_.element_type)] * (len(op.operands) + 1), "It makes a step of the result so far")
 
 
+def _check_sorting(op: Any) -> None:
+    """argsort, topk and searchsorted: positions along an axis. What else they say is for the groups' verifier."""
+    ir = _mlir().ir
+    if wrong := [str(v.type) for v in op.operands if not isinstance(v.type, ir.RankedTensorType)]:
+        raise _Bad(f"it takes {wrong[0]}. Give tensors with a rank.")
+    type_ = ir.RankedTensorType(op.operands[0].type)
+    if not 0 <= _attribute(op, "axis", "integer (i64)") < type_.rank:
+        raise _Bad(f"attribute 'axis' is {op.attributes['axis']}, and {type_} has {type_.rank} axes. Name one of them.")
+
+
 # ---- the dialect ------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +313,9 @@ _OPS: dict[str, Declared] = {
     "start": (1, False, 1, 0, True, _check_start),
     "scan": (1, False, 1, 1, True, _check_scan),
     "recurrence": (2, False, 1, 1, True, _check_scan),
+    "argsort": (1, False, 1, 0, True, _check_sorting),
+    "topk": (1, False, 1, 0, True, _check_sorting),
+    "searchsorted": (2, False, 1, 0, True, _check_sorting),
     "scatter": (3, False, 1, 1, False, _check_scatter),  # an effect: an index out of range is an error
 }
 

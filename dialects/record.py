@@ -32,6 +32,7 @@ class Kind(StrEnum):
     GATHER = "gather"
     SCATTER = "scatter"
     SCAN = "scan"
+    SORT = "sort"
     CONTROL = "control"
     HOST_CALL = "host_call"
     TRANSFER = "transfer"

@@ -6,12 +6,12 @@ no single nest is cut into its ops, each by itself. Next: `fragment.py` for what
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen import loops_assemble, loops_scan, loops_scatter
+from flambeau.compiler.codegen import loops_assemble, loops_scan, loops_scatter, loops_search, loops_sort, loops_topk
 from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment, Source, number_fallible
 from flambeau.compiler.codegen.loops_columns import lower_chunks, lower_columns
@@ -19,11 +19,16 @@ from flambeau.compiler.codegen.loops_rows import label, lower_map, lower_rows
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, Unit, joined
 from flambeau.compiler.kernel import Cluster, Lowered, Operand
 from flambeau.compiler.schedules.form import Schedule
-from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scan, Scatter
+from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scan, Scatter, Search, Sort, TopK
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 
 _KINDS: dict[str, type[Schedule]] = {"map": Points, "rows": Rows, "columns": Columns}
+_ORDERS: dict[type[Schedule], Callable[..., Parts]] = {
+    Sort: loops_sort.lower,
+    TopK: loops_topk.lower,
+    Search: loops_search.lower,
+}
 
 
 def cut(cluster: Cluster) -> Cut:
@@ -59,6 +64,8 @@ def _emit(nest: LoopNest, schedule: Any, target: Target) -> Parts:
         return Parts([loops_scatter.lower(nest, schedule)])
     if nest.kind is Scan:
         return loops_scan.lower(nest, schedule)
+    if nest.kind in _ORDERS:
+        return _ORDERS[nest.kind](nest, schedule)
     if nest.kind is Columns:
         return lower_columns(nest, schedule)
     return lower_chunks(nest, schedule) if schedule.chunks else Parts([lower_rows(nest, schedule)])

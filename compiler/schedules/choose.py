@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flambeau.compiler.codegen.units import OwnNest, Unit
-from flambeau.compiler.schedules import gpu, kinds, loops, products
+from flambeau.compiler.schedules import gpu, kinds, loops, products, sorting
 from flambeau.compiler.schedules.form import Schedule
 from flambeau.compiler.targets import Target
 
@@ -21,6 +21,9 @@ _CHOICES: dict[type[Schedule], Callable[..., Schedule]] = {
     kinds.Columns: loops.columns,
     kinds.Scatter: loops.scatter,
     kinds.Scan: loops.scan,
+    kinds.Sort: sorting.sort,
+    kinds.TopK: sorting.topk,
+    kinds.Search: sorting.search,
     kinds.Product: products.product,
     kinds.VectorProduct: products.vector_product,
     kinds.GpuPoints: gpu.points,

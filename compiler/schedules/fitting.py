@@ -27,6 +27,9 @@ from flambeau.compiler.schedules.kinds import (
     Product,
     Rows,
     Scan,
+    Search,
+    Sort,
+    TopK,
     Scatter,
     VectorProduct,
 )
@@ -136,6 +139,17 @@ def _scan(nest: LoopNest, schedule: Scan, machine: Target) -> str | None:
     return _unrolled(nest, schedule.lanes, schedule.chains, machine)
 
 
+def _sort(nest: LoopNest, schedule: Sort, machine: Target) -> str | None:
+    """Any digits and blocks serve any line."""
+    return None
+
+
+def _topk(nest: LoopNest, schedule: TopK, machine: Target) -> str | None:
+    if schedule.lanes > 1 and nest.form.columns > 1:
+        return "elements of its lines do not lie beside each other, so no vector holds them. Leave lanes 1."
+    return _unrolled(nest, schedule.lanes, 1, machine)
+
+
 # ---- products on CPUs -------------------------------------------------------------------------------------------
 
 
@@ -219,6 +233,9 @@ _FITTING: dict[type[Schedule], Callable[..., str | None]] = {
     Columns: _columns,
     Scatter: _scatter,
     Scan: _scan,
+    Sort: _sort,
+    TopK: _topk,
+    Search: _sort,
     Product: _product,
     VectorProduct: _vector_product,
     GpuPoints: _gpu_points,

@@ -130,6 +130,40 @@ class Scan(Schedule):
     grain: int = count("elements of a task: items are handed to threads so many at a time")
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Sort(Schedule):
+    """Lines sorted: a parallel loop over lines, or, for every digit of keys, over blocks of them."""
+
+    kind: ClassVar[str] = "sort"
+    bits: int = count("bits of a digit; 0: each element is inserted among those before it", 0, 12)
+    block: int = count("elements of a line that an item counts and moves; 0: items are lines", 0)
+    grain: int = count("elements of a task: items are handed to threads so many at a time")
+
+    def broken(self) -> str | None:
+        return "blocks are sorted by digits. Give bits, or block 0." if self.block and not self.bits else None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TopK(Schedule):
+    """The first of sorted lines: a parallel loop over lines, or blocks of them whose first ones are then compared."""
+
+    kind: ClassVar[str] = "topk"
+    lanes: int = power("elements that are compared at once with the last one that is among the first", LANES)
+    bits: int = count("bits of a digit of keys; 0: each element is inserted among those before it", 0, 12)
+    room: int = count("elements that are kept beside the first ones before they are sorted")
+    block: int = count("elements of a line that an item goes through; 0: items are lines", 0)
+    grain: int = count("elements of a task: items are handed to threads so many at a time")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Search(Schedule):
+    """Places in sorted lines: a parallel loop over values."""
+
+    kind: ClassVar[str] = "search"
+    chains: int = count("values that are searched for side by side", 1, 16)
+    grain: int = count("values of a task: items are handed to threads so many at a time")
+
+
 # ---- products on CPUs -------------------------------------------------------------------------------------------
 
 
@@ -291,7 +325,7 @@ class GpuVectorProduct(Schedule):
 KINDS: dict[str, type[Schedule]] = {
     cls.kind: cls
     for cls in (
-        Points, Rows, Columns, Scatter, Scan, Product, VectorProduct,
+        Points, Rows, Columns, Scatter, Scan, Sort, TopK, Search, Product, VectorProduct,
         GpuPoints, GpuRows, GpuColumns, GpuProduct, GpuVectorProduct,
     )
 }  # fmt: skip

@@ -36,6 +36,7 @@ from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root
 from flambeau.dialects.tape.on_host import reference_call
 from flambeau.dialects.tape.reduce import all_, any_, argmax, argmin, max_, min_, prod, sum_
 from flambeau.dialects.tape.scan import cummax, cummin, cumprod, cumsum, recurrence
+from flambeau.dialects.tape.sort import argsort, searchsorted, topk
 from flambeau.dialects.tape.source import constant, iota, random_bits
 from flambeau.dialects.tape.transcendental import cos, erf, exp, expm1, log, log1p, pow_, sigmoid, sin, tanh
 from flambeau.dialects.tape.transfer import to_device
@@ -49,6 +50,7 @@ __all__ = [
     "any_",
     "argmax",
     "argmin",
+    "argsort",
     "broadcast",
     "canonical_nan",
     "canonical_nan_of_root",
@@ -108,6 +110,7 @@ __all__ = [
     "round_",
     "rsqrt",
     "scatter_add",
+    "searchsorted",
     "select",
     "shl",
     "shr",
@@ -120,6 +123,7 @@ __all__ = [
     "sum_",
     "tanh",
     "to_device",
+    "topk",
     "trunc",
     "update_slice",
     "while_loop",

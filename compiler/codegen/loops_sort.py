@@ -1,0 +1,69 @@
+"""Orders on CPUs: which nest an op of the family is, and sorting.
+
+In: a `Fragment` whose one member is such an op. Out: its nest; the calls of a sort by a schedule. Lines (all elements along the axis
+at one place of the other axes) are sorted in the memory of a thread, each by one item; or, where they are long, by blocks,
+whose digits are counted and whose entries are moved by an item each, a few calls for every digit. Next: `loops_topk.py`.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from flambeau.compiler.codegen.emitter import Emitter
+from flambeau.compiler.codegen.fragment import Form, Fragment
+from flambeau.compiler.codegen.sort_blocks import Blocks
+from flambeau.compiler.codegen.sort_entries import Entries, position
+from flambeau.compiler.codegen.sort_keys import key_bits
+from flambeau.compiler.codegen.sort_lines import Lines
+from flambeau.compiler.codegen.units import LoopNest, Parts
+from flambeau.compiler.kernel import KernelCall, Operand
+from flambeau.compiler.schedules.form import Schedule
+from flambeau.compiler.schedules.kinds import Search, Sort, TopK
+from flambeau.dialects.size import maximum
+
+_KINDS: dict[str, type[Schedule]] = {"argsort": Sort, "topk": TopK, "searchsorted": Search}
+
+
+def nests(fragment: Fragment) -> list[LoopNest] | None:
+    """The nest of an op; None if an operand does not lie in memory in order."""
+    (node,) = fragment.members
+    sources = [fragment.sources[v] for v in node.operands]
+    if not all(s.layout.is_identity and s.root in fragment.graph.inputs for s in sources):
+        return None
+    shape, axis = fragment.avals[node.operands[0]].shape, node.attrs[0]
+    form = Form("columns", prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
+    if fragment.avals[node.results[0]].size == 0:
+        return []
+    return [LoopNest(_KINDS[node.op.name], fragment, form, node.op.name, node=node)]
+
+
+def lower(nest: LoopNest, schedule: Sort) -> Parts:
+    """The calls of a sort."""
+    assert nest.node is not None
+    form, (axis_operand,) = nest.form, nest.node.operands
+    dtype = nest.fragment.avals[axis_operand].dtype
+    operands = (Operand("value", nest.fragment.sources[axis_operand].root), Operand("value", nest.node.results[0]))
+    is_unit, descending = not bool(form.columns > 1), bool(nest.node.attrs[1])
+    if schedule.block:
+        return Blocks(nest, schedule, dtype, operands, is_unit, descending).parts()
+    b = Emitter()
+    count, columns = b.dim(0), None if is_unit else b.dim(1)
+    lines = Lines(b, b.buffer(0), dtype, count, columns, descending)
+    with b.loop(b.lo, b.hi) as line:
+        start = lines.start(line.index)
+        entries = Entries(
+            b, b.scratch, count, lambda k: lines.key(start, k), key_bits(dtype) > 32, schedule.bits
+        )
+        found = entries.sort(count, lambda k: k)
+        with b.loop(0, count) as k:
+            b.store(position(b, entries.at(b.add(found, k.index))), b.buffer(1), lines.place(start, k.index))
+    call = KernelCall(
+        b.source(nest.label),
+        operands,
+        dims=(form.count, form.columns),
+        n=form.batch * form.columns,
+        grain=maximum(1, schedule.grain // form.count),
+        writes=(1,),
+        scratch=Entries.size(form.count, schedule.bits),
+    )
+    return Parts([call])
