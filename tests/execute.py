@@ -101,10 +101,10 @@ def run_graph(
     return [memory[v].array(graph.avals[v].shape, graph.avals[v].dtype.numpy).copy() for v in graph.outputs]
 
 
-def run_lowered(part: Cluster, lowered: Lowered, arrays: list[np.ndarray]) -> list[np.ndarray]:
+def run_lowered(part: Cluster, lowered: Lowered, arrays: list[np.ndarray], parts: int = 1) -> list[np.ndarray]:
     """The outputs of one cluster, by calls that were made of it."""
     memory = {v: _filled(x) for v, x in zip(part.operands, arrays, strict=True)}
-    _run_cluster(part, lowered, memory, 1, set())
+    _run_cluster(part, lowered, memory, parts, set())
     for m in memory.values():
         m.check()
     avals = [part.graph.avals[v] for v in part.graph.outputs]

@@ -15,6 +15,7 @@ from flambeau.compiler.groups.slices import limits
 from flambeau.compiler.groups.verify_bodies import _place as place_of
 from flambeau.dialects.dtypes import by_mlir
 from flambeau.dialects.orders import folded_loops
+from flambeau.dialects.record import find
 from flambeau.dialects.size import evaluate
 
 _UNSIGNED = {"int8": np.uint8, "int16": np.uint16, "int32": np.uint32, "int64": np.uint64}
@@ -258,6 +259,9 @@ class Run:
             result = given[1].copy()
             result[self._window(op, result.shape, given[0].shape, given[2:])] = given[0]
             return result
+        if op.name in ("flambeau.argsort", "flambeau.topk", "flambeau.searchsorted"):
+            record = find(op.name.removeprefix("flambeau."))
+            return record.reference(*given, *(attrs[name] for name in record.attrs))
         if op.name in ("flambeau.scan", "flambeau.recurrence"):
             return self._scan(op, *given)
         return self._scatter(op, *given)

@@ -307,6 +307,15 @@ def scan() -> Group:
     return b.build(b.call("flambeau.recurrence", (factor, *sums), (f32(5, 30),), attributes, (step,), LINE))
 
 
+def orders() -> Group:
+    b = GroupBuilder()
+    x, values = b.input(f32(5, 30)), b.input(f32(5, 4))
+    places = b.call("flambeau.argsort", (x,), (Aval((5, 30), int64),), {"axis": 1, "descending": 1}, (), LINE)
+    first = b.call("flambeau.topk", (x,), (Aval((2, 30), int64),), {"axis": 0, "k": 2, "largest": 0}, (), LINE)
+    found = b.call("flambeau.searchsorted", (x, values), (Aval((5, 4), int64),), {"axis": 1, "right": 0}, (), LINE)
+    return b.build((*places, *first, *found))
+
+
 # ---- whole tensors -------------------------------------------------------------------------------------------------
 
 
@@ -442,6 +451,7 @@ GROUPS: dict[str, Callable[[], Group]] = {
     "gather": gather,
     "scatter": scatter,
     "scans": scan,
+    "orders": orders,
     "pad, concat and reshape": assembled,
     "slices": slices,
     "unknown extents": unknown_extents,

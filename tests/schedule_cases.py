@@ -64,6 +64,18 @@ def _scanned(name, axis, reverse=False):
     return lambda *x: op(name, *x, axis=axis, reverse=reverse)
 
 
+def _sorted(axis, descending=False):
+    return lambda x: op("argsort", x, axis=axis, descending=descending)
+
+
+def _first(axis, k):
+    return lambda x: op("topk", x, axis=axis, k=k, largest=True)
+
+
+def _searched(axis):
+    return lambda x, values: op("searchsorted", x, values, axis=axis, right=True)
+
+
 def _turned(x, y):
     return permute(1, 0)(x) * y
 
@@ -122,6 +134,24 @@ SCANS = {
     "recurrence": (_scanned("recurrence", 1), floats(5, 40, 3), floats(5, 40, 3, seed=1)),
     "doubles": (_scanned("cummin", 0), floats(1030).astype(np.float64)),
 }
+WHOLE = np.random.default_rng(2).integers(-(1 << 40), 1 << 40, 700)
+SORTS = {
+    "rows": (_sorted(1), floats(7, 50)),
+    "columns": (_sorted(0, True), floats(120, 5)),
+    "doubles": (_sorted(0), floats(400).astype(np.float64)),
+    "integers": (_sorted(0), WHOLE),
+    "near each other": (_sorted(0, True), WHOLE % 50),
+}
+FIRST = {
+    "rows": (_first(1, 3), floats(7, 90)),
+    "columns": (_first(0, 40), floats(120, 5)),
+    "doubles": (_first(0, 30), floats(400).astype(np.float64)),
+    "rising": (_first(0, 5), np.arange(700)),
+}
+SEARCHES = {
+    "line": (_searched(0), np.sort(floats(50)), floats(37, seed=1)),
+    "columns": (_searched(0), np.sort(floats(40, 3), 0), floats(9, 3, seed=1)),
+}
 ON_GPUS = {
     "gpu-points": LOOPS,
     "gpu-rows": {name: ROWS[name] for name in ("softmax", "layer norm", "chunks")},
@@ -131,6 +161,7 @@ ON_GPUS = {
 }
 PROGRAMS = {
     "points": LOOPS, "rows": ROWS, "columns": COLUMNS, "scatter": SCATTERS, "scan": SCANS,
+    "sort": SORTS, "topk": FIRST, "search": SEARCHES,
     "product": PRODUCTS, "vector-product": VECTORS,
     **ON_GPUS,
 }  # fmt: skip
@@ -145,7 +176,7 @@ VALUES = {
     "a_lines": ("none", "row", "column"), "b_lines": ("none", "row", "column"), "a_unroll": (1, 2, 4), "b_unroll": (1, 2, 4),
     "a_pitch": (0, 264, 272, 288, 320), "along": ("k", "output", "neither"), "group": _SMALL, "depth": (1, 2, 4, 8, 16, 32),
     "threads": (32, 64, 128, 192, 256, 512), "each": (1, 2, 3, 4, 8), "chains": (1, 2, 3, 4, 8), "pad": (0, 1, 2, 3, 4, 8, 12, 16),
-    "groups": tuple(range(1, 17)),
+    "groups": tuple(range(1, 17)), "bits": (0, 1, 4, 8, 11),
     "room": tuple(range(1, 49)), "width": (8, 16, 32, 64), "workers": (1, 2, 4, 8, 16),
 }  # fmt: skip
 for flagged in ("resident", "chunks", "b_in_tile"):

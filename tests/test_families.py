@@ -102,6 +102,7 @@ ASKED = [
     ("contraction", dict(lower=nothing), "has a lowering, which nobody asks for"),
     ("gather", {}, "has attributes (). Make the first `axis`"),
     ("scatter", dict(attrs=("axis",), lower=nothing), "has a lowering, which nobody asks for"),
+    ("sort", {}, "has attributes (). Make the first `axis`"),
     ("scan", {}, "has attributes (). Make them `axis` and `reverse`"),
     ("scan", dict(attrs=("axis", "reverse")), "has no step. Give `lower`"),
     ("transfer", {}, "does not say where it moves. Name the attribute that is the device"),

@@ -16,7 +16,7 @@ from flambeau.dialects.size import Int, ceil_div, maximum
 
 
 def lower(nest: LoopNest, schedule: Search) -> Parts:
-    """The call of a searchsorted. Its dims are the elements of a line, lines beside each other, values of a line, and all values."""
+    """The call of a searchsorted. Its dims are the elements of a line, lines beside each other, values of a line, all values."""
     assert nest.node is not None
     node, fragment, form, chains = nest.node, nest.fragment, nest.form, schedule.chains
     values = fragment.avals[node.operands[1]]

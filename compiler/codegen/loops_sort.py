@@ -1,8 +1,8 @@
 """Orders on CPUs: which nest an op of the family is, and sorting.
 
-In: a `Fragment` whose one member is such an op. Out: its nest; the calls of a sort by a schedule. Lines (all elements along the axis
-at one place of the other axes) are sorted in the memory of a thread, each by one item; or, where they are long, by blocks,
-whose digits are counted and whose entries are moved by an item each, a few calls for every digit. Next: `loops_topk.py`.
+In: a `Fragment` whose one member is such an op. Out: its nest; the calls of a sort by a schedule. Lines are sorted in the memory
+of a thread, each by one item; or, where they are long, by blocks, whose digits are counted and whose entries are moved by an
+item each, a few calls for every digit. Next: `loops_topk.py`.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ def lower(nest: LoopNest, schedule: Sort) -> Parts:
     lines = Lines(b, b.buffer(0), dtype, count, columns, descending)
     with b.loop(b.lo, b.hi) as line:
         start = lines.start(line.index)
-        entries = Entries(
-            b, b.scratch, count, lambda k: lines.key(start, k), key_bits(dtype) > 32, schedule.bits
-        )
+        entries = Entries(b, b.scratch, count, lambda k: lines.key(start, k), key_bits(dtype) > 32, schedule.bits)
         found = entries.sort(count, lambda k: k)
         with b.loop(0, count) as k:
             b.store(position(b, entries.at(b.add(found, k.index))), b.buffer(1), lines.place(start, k.index))

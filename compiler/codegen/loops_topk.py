@@ -1,8 +1,8 @@
 """The first of sorted lines, on CPUs, without sorting what is certainly behind them.
 
-In: the nest of a topk and a schedule. Out: its calls. An item goes along a line, or a block of one, and keeps what comes before the last
-of the first k so far; when it has no room for more, it sorts what it has and keeps k. Of blocks the first k each are then sorted. Next:
-`loops_search.py`.
+In: the nest of a topk and a schedule. Out: its calls. An item goes along a line, or a block of one, and keeps what comes before
+the last of the first k so far; when it has no room for more, it sorts what it has and keeps k. Of blocks the first k each are
+then sorted. Next: `loops_search.py`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class _TopK:
             before = b.sub(blocks, 1)
             left = b.minimum(b.sub(b.dim(0), b.mul(before, length)), self.k)
             entries = self._entries(b, lines, start, b.mul(blocks, self.k))
-            kept = lambda at: b.load(b.buffer(1), b.add(own, at), "i64")  # noqa: B023,E731
+            kept = lambda at: b.load(b.buffer(1), b.add(own, at), "i64")  # noqa: E731
             found = entries.sort(b.add(b.mul(before, self.k), left), kept)
             self._write(b, lines, line.index, entries, found, 2)
         operands = (self.source, Operand("temp", 0), self.result)
@@ -155,7 +155,7 @@ class _Selection:
         return [b.add(at, count), count]
 
     def _sorted(self, kept: Val, end: Val, at: Val) -> list[Val]:
-        """Sort what is kept. If there is more to see, the first ones are put in front; gives their place, and the last one's key."""
+        """Sort what is kept. If there is more to see, the first ones go in front. Gives their place, and the last one's key."""
         b = self.b
         found = self.entries.sort(kept, lambda k: position(b, self.entries.at(k)))
         last = b.minimum(b.sub(kept, 1), self.of.k - 1)

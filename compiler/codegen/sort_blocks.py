@@ -1,7 +1,7 @@
 """Sorting of long lines by blocks of them: for every digit the blocks' counts, their sums, and the blocks' entries moved.
 
-In: the nest of a sort. Out: its calls. Entries, counts and what is known of a line lie in buffers of the plan, and blocks are items of
-parallel loops; where an entry goes depends on the counts alone, so on no thread. Next: `sort_entries.py`, what a digit is.
+In: the nest of a sort. Out: its calls. Entries, counts and what is known of a line lie in buffers of the plan, and blocks are items
+of parallel loops; where an entry goes depends on the counts alone, so on no thread. Next: `sort_entries.py`, what a digit is.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Blocks:
 
     # ---- calls -------------------------------------------------------------------------------------------------
 
-    def _call(self, b: Emitter, what: str, operands: tuple[Operand, ...], writes: tuple[int, ...], turn: int) -> KernelCall:
+    def _call(
+        self, b: Emitter, what: str, operands: tuple[Operand, ...], writes: tuple[int, ...], turn: int
+    ) -> KernelCall:
         """A call over blocks, or, without an operand of blocks, over lines."""
         per_line = what.startswith("sums")
         shift = HALF + turn % self.passes * self.bits
@@ -100,8 +102,8 @@ class Blocks:
         ranges, words = b.buffer(0), b.buffer(1)
         with b.loop(b.lo, b.hi) as line:
             first = b.mul(line.index, b.dim(2))
-            least = lambda block: b.load(ranges, b.mul(b.add(first, block), 2), "i64")  # noqa: B023,E731
-            most = lambda block: b.load(ranges, b.add(b.mul(b.add(first, block), 2), 1), "i64")  # noqa: B023,E731
+            least = lambda block: b.load(ranges, b.mul(b.add(first, block), 2), "i64")  # noqa: E731
+            most = lambda block: b.load(ranges, b.add(b.mul(b.add(first, block), 2), 1), "i64")  # noqa: E731
             zero = b.const(0, "i64")
             with b.loop(1, b.dim(2), carried=[least(zero), most(zero)]) as block:
                 low, high = block.args
@@ -115,7 +117,8 @@ class Blocks:
     def _counted(self, turn: int) -> KernelCall:
         """The counts of a digit in every block; before the first digit of 32 bits, entries are made."""
         b = Emitter()
-        entries, counts, words = b.buffer(1), b.buffer(2), b.buffer(3)
+        entries, counts = b.buffer(1), b.buffer(2)
+        words = b.buffer(3) if turn or self.wide else counts  # nothing has been said of lines yet
         lines = self._lines(b, b.buffer(0))
         first_turn, begins = turn == 0, turn % self.passes == 0
         with b.loop(b.lo, b.hi) as item:
@@ -141,7 +144,7 @@ class Blocks:
             else:
                 with b.if_(self._apart(b, words, line)):
                     count()
-        operands = (self.source, _ENTRIES, _COUNTS, _WORDS)
+        operands = (self.source, _ENTRIES, _COUNTS, *([_WORDS] if turn or self.wide else []))
         return self._call(b, "counts", operands, (1, 2) if begins else (2,), turn)
 
     def _summed(self, turn: int) -> KernelCall:
@@ -197,7 +200,9 @@ class Blocks:
                 else:
                     b.store(entry, entries, b.add(target, place))
 
-            def distribute(own: Val = own, base: Val = base, first: Val = first, end: Val = end, move=move) -> list[Val]:  # type: ignore[no-untyped-def]
+            def distribute(
+                own: Val = own, base: Val = base, first: Val = first, end: Val = end, move=move
+            ) -> list[Val]:  # type: ignore[no-untyped-def]
                 with b.loop(first, end) as k:
                     entry = b.load(entries, b.add(base, k.index), "i64")
                     move(taken(b, own, digit(b, entry, b.dim(5), self.bits)), entry)

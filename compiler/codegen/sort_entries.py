@@ -154,7 +154,7 @@ class Entries:
                 self.put(before(place), place)
                 return [b.sub(place, 1)]
 
-            is_less = lambda place: b.cmp("lt", key, b.shru(before(place), HALF))  # noqa: B023,E731
+            is_less = lambda place: b.cmp("lt", key, b.shru(before(place), HALF))  # noqa: E731
             (place,) = b.while_([b.add(start, at.index)], is_less, moved)
             self.put(entry, place)
         return start

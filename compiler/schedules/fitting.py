@@ -27,10 +27,10 @@ from flambeau.compiler.schedules.kinds import (
     Product,
     Rows,
     Scan,
+    Scatter,
     Search,
     Sort,
     TopK,
-    Scatter,
     VectorProduct,
 )
 from flambeau.compiler.schedules.loops import is_one_pass, may_stream

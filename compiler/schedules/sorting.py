@@ -15,10 +15,10 @@ from flambeau.compiler.targets import Target
 FEW, LONG = 32, 1 << 15
 #: Bits of a digit within a thread's memory, where counts and entries share a small cache, and beyond.
 DIGIT, LONG_DIGIT = 8, 11
-#: Elements of a block of a long line.
-SORTED = 1 << 16
+#: Elements of a block of a long line, and for each of the first ones, since every block has first ones.
+SORTED, BLOCK = 1 << 16, 256
 #: Elements that are kept beside the first ones before they are sorted, at least.
-BESIDE = 48
+BESIDE = 16
 #: Values searched for side by side: as many as hide the latency of a load.
 SEARCHED = 8
 
@@ -36,9 +36,11 @@ def topk(nest: LoopNest, machine: Target, fixed: Fixed) -> TopK:
     form, k = nest.form, nest.node.attrs[1]
     is_unit = not bool(form.columns > 1)
     lanes = Choice(nest, machine, fixed).lanes() if is_unit else int(fixed.get("lanes", 1))
-    room = fixed.get("room", max(BESIDE, k))
-    bits = fixed.get("bits", DIGIT if k + room > FEW else 0)
-    block = fixed.get("block", SORTED if k * 8 <= SORTED and bool(form.count > 2 * SORTED) else 0)
+    few = bool(k <= FEW)
+    room = fixed.get("room", max(BESIDE, k) if few else 3 * k)
+    bits = fixed.get("bits", 0 if few else DIGIT)
+    block = max(SORTED, k * BLOCK)
+    block = fixed.get("block", block if bool(form.count > 2 * block) else 0)
     return TopK(lanes, bits, room, block, fixed.get("grain", GRAIN))
 
 

@@ -41,13 +41,20 @@ def _argsort(x: np.ndarray, axis: int, descending: bool) -> np.ndarray:
     return np.ascontiguousarray(x.shape[axis] - 1 - np.flip(backwards, axis), np.int64)
 
 
-_TIES = np.array(
-    [[1.0, np.nan, 1.0, -1.0, np.nan], [np.inf, -np.inf, 1.0, np.inf, 0.0], [-0.0, 0.0, -0.0, 0.0, -0.0]]
-)
+_TIES = np.array([[1.0, np.nan, 1.0, -1.0, np.nan], [np.inf, -np.inf, 1.0, np.inf, 0.0], [-0.0, 0.0, -0.0, 0.0, -0.0]])
 
 
 def _samples_argsort() -> list[Sample]:
-    shapes = (((1,), 0), ((7,), 0), ((0, 3), 0), ((3, 0), 0), ((2, 3, 4), 1), ((67, 3), 0), ((3, 131), 1), ((2, 19, 5), 1))
+    shapes = (
+        ((1,), 0),
+        ((7,), 0),
+        ((0, 3), 0),
+        ((3, 0), 0),
+        ((2, 3, 4), 1),
+        ((67, 3), 0),
+        ((3, 131), 1),
+        ((2, 19, 5), 1),
+    )
     ways = [(random(shape), axis) for shape, axis in shapes] + [(SPECIALS, 0), (_TIES, 1), (_TIES.T.copy(), 0)]
     return [
         *(Sample((x,), {"axis": axis, "descending": down}) for x, axis in ways for down in (False, True)),
@@ -74,7 +81,7 @@ argsort = OpRecord(
 def _infer_topk(x: Aval, axis: int, k: int, largest: bool) -> Aval:
     _check("topk", x, axis)
     n = x.shape[axis]
-    if isinstance(k, bool) or not isinstance(k, int) or k < 0 or not at_most(k, n):
+    if isinstance(k, bool) or not isinstance(k, int) or k < 0 or at_most(n + 1, k):
         raise RuntimeError(f"[topk] k is {k} for axis {axis} of shape {x.shape}. Give an int from 0 to {n}.")
     return Aval((*x.shape[:axis], k, *x.shape[axis + 1 :]), int64)
 
@@ -92,7 +99,9 @@ def _samples_topk() -> list[Sample]:
     ways += [(SPECIALS, 0, 9), (_TIES, 1, 3), (_TIES.T.copy(), 0, 4), (np.repeat(SPECIALS, 30), 0, 100)]
     return [
         *(call(x, axis, k, largest) for x, axis, k in ways for largest in (False, True)),
-        call(np.zeros((2, 3)), 1, 4, error=(RuntimeError, "[topk] k is 4 for axis 1 of shape (2, 3). Give an int from 0")),
+        call(
+            np.zeros((2, 3)), 1, 4, error=(RuntimeError, "[topk] k is 4 for axis 1 of shape (2, 3). Give an int from 0")
+        ),
         call(np.zeros((2, 3)), 1, -1, error=(RuntimeError, "[topk] k is -1 for axis 1")),
         call(np.zeros((2, 3)), 2, 1, error=(IndexError, "[topk] axis 2 is out of range")),
     ]
@@ -152,7 +161,7 @@ def _samples_searchsorted() -> list[Sample]:
     ordered = np.sort(SPECIALS)
     bad = {"axis": 0, "right": False}
     return [
-        *(call(*shape, right) for shape in shapes for right in (False, True)),
+        *(call(shape, values, axis, right) for shape, values, axis in shapes for right in (False, True)),
         *(Sample((ordered, SPECIALS), {"axis": 0, "right": right}) for right in (False, True)),
         Sample((random((9,)), random((4,), seed=1)), bad),
         Sample((np.zeros((2, 3)), np.zeros((2, 4))), bad, error=(RuntimeError, "[searchsorted] values are float64 of")),
