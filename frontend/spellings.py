@@ -14,6 +14,10 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "keepdim": ("keepdims",),
     "input": ("x", "a", "x1"),
     "other": ("x2",),
+    "dim0": ("axis0",),
+    "dim1": ("axis1",),
+    "split_size_or_sections": ("split_size",),
+    "indices_or_sections": ("sections", "indices", "tensor_indices_or_sections"),
 }
 
 

@@ -131,6 +131,14 @@ LEFT_OUT = {
     "it is another name of one that has a case": """absolute clip concat concatenate divide expand_as multiply negative
         reshape_as subtract true_divide view_as""",
     "it converts or copies": "bfloat16 cpu cuda detach double float half type type_as",
+    "it joins, cuts, turns or repeats, as cat, flip and index_select do, which have cases": """atleast_1d atleast_2d atleast_3d
+        block_diag cartesian_prod column_stack combinations diag diag_embed diagflat diagonal dsplit dstack fliplr flipud hsplit
+        hstack moveaxis ravel repeat_interleave rot90 row_stack swapdims tensor_split tril_indices triu_indices unravel_index
+        unsafe_chunk unsafe_split vsplit vstack diagonal_scatter select_scatter slice_scatter""",
+    "it copies what a view shows, which has a case or is left out": """alias_copy detach_copy diagonal_copy expand_copy narrow_copy
+        permute_copy select_copy slice_copy split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy
+        unsqueeze_copy view_copy""",
+    "it multiplies or adds up, as cumprod and sum do, which have cases": "vander trace sum_to_size",
     "it runs the user's functions": "cond while_loop",
     "it repeats elements, as expand does, which has a case": "broadcast_tensors meshgrid",
     "it is no function of tensors": """backward broadcast_shapes get_default_device is_complex is_signed

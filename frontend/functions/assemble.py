@@ -17,6 +17,28 @@ from flambeau.promotion import result_dtype
 from flambeau.samples import call, calls, data, index
 
 
+def joined(op: str, tensors: list[Value], dim: int) -> Value:
+    """What `cat` gives, for the function `op`."""
+    if not tensors:
+        raise RuntimeError(f"[{op}] got no tensors. Pass at least one.")
+    dtype = result_dtype(tensors)
+    first = next((x for x in tensors if x.shape != (0,)), tensors[0])
+    if not first.shape:
+        raise RuntimeError(f"[{op}] 0-d tensors cannot be concatenated. Use stack, or give them a dimension first.")
+    dim = canonical_dim(op, dim, len(first.shape))
+    empty = (*first.shape[:dim], 0, *first.shape[dim + 1 :])
+    used = [ops.reshape(x, shape=empty) if x.shape == (0,) else x for x in tensors]  # they get a gradient, too
+    for x in used:
+        if len(x.shape) != len(first.shape) or any(
+            d != dim and m != n for d, (m, n) in enumerate(zip(first.shape, x.shape))
+        ):
+            raise RuntimeError(
+                f"[{op}] shapes {first.shape} and {x.shape} differ outside of dimension {dim}. Make the other sizes equal."
+            )
+    values = [x.cast(dtype) for x in used]
+    return ops.concat(*values, dim=dim)
+
+
 @function(
     free="flambeau",
     aliases="concat concatenate",
@@ -35,24 +57,21 @@ def cat(tensors: Tensors, dim: Static = 0):
 
     Raises RuntimeError for no tensors or sizes that differ; one-dimensional empty tensors fit anywhere, as in PyTorch.
     """
+    return joined("cat", tensors, dim)
+
+
+def stacked(op: str, tensors: list[Value], dim: int) -> Value:
+    """What `stack` gives, for the function `op`."""
     if not tensors:
-        raise RuntimeError("[cat] got no tensors. Pass at least one.")
+        raise RuntimeError(f"[{op}] got no tensors. Pass at least one.")
+    shape = tensors[0].shape
+    for x in tensors:
+        if x.shape != shape:
+            raise RuntimeError(f"[{op}] shapes {shape} and {x.shape} differ. Stack tensors of one shape.")
+    dim = canonical_dim(op, dim, len(shape) + 1)
     dtype = result_dtype(tensors)
-    first = next((x for x in tensors if x.shape != (0,)), tensors[0])
-    if not first.shape:
-        raise RuntimeError("[cat] 0-d tensors cannot be concatenated. Use stack, or give them a dimension first.")
-    dim = canonical_dim("cat", dim, len(first.shape))
-    empty = (*first.shape[:dim], 0, *first.shape[dim + 1 :])
-    used = [ops.reshape(x, shape=empty) if x.shape == (0,) else x for x in tensors]  # they get a gradient, too
-    for x in used:
-        if len(x.shape) != len(first.shape) or any(
-            d != dim and m != n for d, (m, n) in enumerate(zip(first.shape, x.shape))
-        ):
-            raise RuntimeError(
-                f"[cat] shapes {first.shape} and {x.shape} differ outside of dimension {dim}. Make the other sizes equal."
-            )
-    values = [x.cast(dtype) for x in used]
-    return ops.concat(*values, dim=dim)
+    unit = (*shape[:dim], 1, *shape[dim:])
+    return ops.concat(*(ops.reshape(x.cast(dtype), shape=unit) for x in tensors), dim=dim)
 
 
 @function(
@@ -67,16 +86,7 @@ def cat(tensors: Tensors, dim: Static = 0):
 )
 def stack(tensors: Tensors, dim: Static = 0):
     """Tensors of one shape joined along a new dimension `dim`. Raises RuntimeError for no tensors or differing shapes."""
-    if not tensors:
-        raise RuntimeError("[stack] got no tensors. Pass at least one.")
-    shape = tensors[0].shape
-    for x in tensors:
-        if x.shape != shape:
-            raise RuntimeError(f"[stack] shapes {shape} and {x.shape} differ. Stack tensors of one shape.")
-    dim = canonical_dim("stack", dim, len(shape) + 1)
-    dtype = result_dtype(tensors)
-    unit = (*shape[:dim], 1, *shape[dim:])
-    return ops.concat(*(ops.reshape(x.cast(dtype), shape=unit) for x in tensors), dim=dim)
+    return stacked("stack", tensors, dim)
 
 
 @function(
@@ -89,10 +99,12 @@ def stack(tensors: Tensors, dim: Static = 0):
             call(data(2), (3,), error=(IndexError, "dim 3 is out of range")),
         ]
     ),
+    variadic=True,
 )
 def flip(input: Tensor_, dims: Static):
-    """With the order along each of `dims` (an int or tuple) reversed. A copy."""
-    dims = canonical_dims("flip", dims, len(input.shape)) if dims != () else ()
+    """With the order along each of `dims` (ints or a tuple) reversed. A copy."""
+    named = _sizes(dims)
+    dims = canonical_dims("flip", named, len(input.shape)) if named else ()
     return ops.flip(input, axes=dims) if dims else input
 
 
@@ -121,9 +133,9 @@ def _rolled(x: Value, shift: int, dim: int) -> Value:
         ]
     ),
 )
-def roll(input: Tensor_, shifts: Sizes, dims: Static = None):
+def roll(input: Tensor_, shifts: Sizes, dims: Static = ()):
     """Elements shifted by `shifts` along `dims`, those that leave at the end enter at the start; flattened if no dims."""
-    if dims is None:
+    if dims is None or (dims == () and len(_sizes(shifts)) == 1):
         flat = ops.reshape(input, shape=(-1 if 0 in input.shape else _count(input),)) if 0 not in input.shape else input
         return ops.reshape(_rolled(flat, _sizes(shifts)[0], 0), shape=input.shape) if 0 not in input.shape else input
     shifts, dims = _sizes(shifts), _sizes(dims)

@@ -240,15 +240,24 @@ def unflatten(input: Tensor_, dim: Static, sizes: Sizes):
             call(data(1, 3, 1)),
             call(data(1, 3, 1), 0),
             call(data(1, 3, 1), (0, 2)),
+            call(data(1, 3), ()),
             call(data()),
             call(data(1), 3, error=(IndexError, "dim 3 is out of range")),
         ]
     ),
+    variadic=True,
     put=_unreshape,
 )
 def squeeze(input: Tensor_, dim: Static = None):
-    """Without the dimensions of size 1, or without those of `dim` (an int or tuple) that have size 1."""
-    dims = canonical_dims("squeeze", dim, len(input.shape)) if dim is not None else range(len(input.shape))
+    """Without the dimensions of size 1, or without those of `dim` (ints or a tuple) that have size 1."""
+    named = None if dim is None or dim == (None,) else _sizes(dim)
+    dims: Any = (
+        range(len(input.shape))
+        if named is None
+        else canonical_dims("squeeze", named, len(input.shape))
+        if named
+        else ()
+    )
     return ops.reshape(input, shape=tuple(n for d, n in enumerate(input.shape) if n != 1 or d not in dims))
 
 
@@ -333,7 +342,7 @@ def _swap(base: Value, new: Value, dim0: int, dim1: int) -> Value:
 @view(
     free="flambeau",
     method=True,
-    aliases="swapaxes",
+    aliases="swapaxes swapdims",
     samples=calls(
         lambda: [
             call(data(2, 3, 4), 0, 2),
@@ -401,6 +410,7 @@ def _moves(rank: int, source: Any, destination: Any) -> tuple[int, ...]:
 @view(
     free="flambeau",
     method=True,
+    aliases="moveaxis",
     samples=calls(
         lambda: [
             call(data(2, 3, 4), 0, 2),
@@ -438,7 +448,7 @@ def _expanded(op: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> tuple
     return tuple(result)
 
 
-def _unexpand(base: Value, new: Value, size: Any) -> Value:
+def _unexpand(base: Value, new: Value, size: Any, implicit: bool = False) -> Value:
     if math.prod(base.shape) != math.prod(new.shape):
         raise RuntimeError("[expand] elements of this view share memory. Write to a copy: x.clone().")
     return ops.reshape(new, shape=base.shape)
@@ -457,8 +467,9 @@ def _unexpand(base: Value, new: Value, size: Any) -> Value:
     variadic=True,
     put=_unexpand,
 )
-def expand(input: Tensor_, size: Sizes):
-    """Dimensions of size 1 stretched to `size` without copying; -1 keeps a size, new dimensions go in front.
+def expand(input: Tensor_, size: Sizes, *, implicit: Static = False):
+    """Dimensions of size 1 stretched to `size` without copying; -1 keeps a size, new dimensions go in front. `implicit`
+    changes nothing.
 
     The result cannot be written to. Raises RuntimeError for sizes that do not fit.
     """
@@ -540,6 +551,7 @@ def _tensors(op: str, given: tuple[Any, ...]) -> list[Tensor]:
             call(data(2), (3,), error=(RuntimeError, "cannot expand to 3")),
         ]
     ),
+    variadic=True,
     put=_unexpand,
 )
 def broadcast_to(input: Tensor_, size: Sizes):
