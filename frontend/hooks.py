@@ -13,6 +13,7 @@ recorder.set_hooks(
     expand=told("record", engine.expand),
     expand_sized=told("record", sizing.expand_sized),
     fit_sizes=told("record", sizing.fit_sizes),
+    equations=told("compile", sizing.equations),
     build_program=told("compile", programs.build_program),
     expand_backward=told("backward", expansions.expand_backward),
     expand_grad=told("grad", expansions.expand_grad),

@@ -15,7 +15,19 @@ from typing import Any
 from flambeau.assembly import Assembly, translated
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.cost import nanoseconds
-from flambeau.dialects.size import LEAST, Int, Scope, Size, evaluate, read_program, scope, solved, substitute, symbol
+from flambeau.dialects.size import (
+    LEAST,
+    Int,
+    Scope,
+    Size,
+    evaluate,
+    program,
+    read_program,
+    scope,
+    solved,
+    substitute,
+    symbol,
+)
 from flambeau.engine import START, View, ViewStep, expand
 from flambeau.runtime import environment, recorder
 
@@ -200,6 +212,15 @@ def assembled(export: Sequence[tuple]) -> Assembly:
     with _reading("solved") as reading:
         reading.solve(export, values)
     return reading.assembly
+
+
+def equations(export: Sequence[tuple]) -> list[tuple]:
+    """Hook: what is 0 of the trace's symbols, by its guards and those of the traces it has imported: programs of sizes."""
+    values = recorder.trace_sizes()
+    with scope(values), _reading("solved") as reading:
+        reading.solve(export, values)
+        apart = [symbol(i) - size for i, size in enumerate(reading.sizes)]
+    return [program(zero) for zero in apart if isinstance(zero, Size)]
 
 
 def assembled_as_is(export: Sequence[tuple]) -> Assembly:

@@ -43,6 +43,7 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
   the trace's symbols, `seen` has (values, sizes) of earlier keys that differ in sizes only, `bases` per operand
   the shape of its slot where that has symbols, else None. Answers what each size is, an int or a Size, and the values of all
   symbols, new ones last; a new one appears by itself where its value comes from.
+- `equations(export) -> list`: what is 0 of the symbols of a trace that has imported others, as rows of `Size.program`.
 - `expand_sized(function, operands, statics, mode, values, bases, exprs)` as `expand`, where symbols take part; answers
   (payload, results, writes, single, guards, views): `guards` are (index of the relation to 0 among ==, !=, <, >=; rows of
   `Size.program`), `views` payloads with these sizes for the operands that are views, in order.

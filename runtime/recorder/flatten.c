@@ -1,6 +1,10 @@
 /* What importers see of a trace that has imported others itself: a state as of one that has not. What its calls read of
  * the imported ones enters there as values that have their histories in those; so a chain of traces, each of which goes
- * through the ones before it, costs its length and not their copies within copies. */
+ * through the ones before it, costs its length and not their copies within copies.
+ *
+ * Of a trace with symbols the states belong to its program alone: words say nothing of what was made for all sizes.
+ * They hang from one child of the root, where nobody records, have its symbols, and begin with what it knows of these.
+ */
 #include "capture.h"
 
 typedef struct {
@@ -10,6 +14,7 @@ typedef struct {
   uint8_t *read;            /* per slot of the trace: whether it must be there */
   uint32_t *same;           /* per slot of the trace that was given as an input of an imported one: as which */
   uint64_t *words;
+  bool sized; /* there are symbols */
 } flattening;
 
 /* ---- what is read ---------------------------------------------------------------------------------------- */
@@ -46,7 +51,14 @@ static void mark_same(const fb_node *node, uint32_t *same) {
 
 /* The draft of the next state, of the first `n` words; its results are in the slots from n_slots on. */
 static fb_node *begin(flattening *f, fb_node_kind kind, uint32_t n) {
-  return fb_trie_draft(f->state, kind, f->words, n, f->n_slots);
+  fb_node *node = fb_trie_draft(f->state, kind, f->words, n, f->n_slots);
+  if (!node || !f->sized)
+    return node;
+  node->flags |= FB_CHECKED; /* so that it is shared with none */
+  node->n_symbols = f->rec->state->n_symbols;
+  if (!(node->sized = PyMem_Calloc(1, sizeof *node->sized)))
+    return fb_trie_drop(node), (fb_node *)PyErr_NoMemory();
+  return node;
 }
 
 static int end(flattening *f, fb_node *node) {
@@ -129,15 +141,28 @@ static int add_freed(flattening *f, const fb_node *node) {
   return end(f, made);
 }
 
+/* The first states of a trace with symbols. */
+static int add_equations(flattening *f, PyObject *equations) {
+  f->words[0] = FB_H_REACH;
+  fb_node *all = fb_trie_draft(f->state, FB_REACH, f->words, 1, 0);
+  if (!all || !(f->state = fb_trie_publish(all)))
+    return -1;
+  fb_node *own = begin(f, FB_REACH, 1);
+  if (!own)
+    return -1;
+  own->sized->equations = Py_NewRef(equations);
+  return end(f, own);
+}
+
 /* What has no history of its own here: of an imported trace, or gradients. */
-static int add_values(flattening *f, const fb_node *node) {
+static int add_values(flattening *f, fb_node *node) {
   uint32_t first = node->base + node->n_scalars;
   for (uint32_t slot = 0; node->kind == FB_SEGMENT && slot < node->base; slot++)
     if (f->read[slot] && f->same[slot] != FB_NO_SLOT && f->same[slot] >= first)
       f->read[f->same[slot]] = 1;
   for (uint32_t i = 0; i < node->n_results; i++)
     if (f->read[first + i] &&
-        add_value(f, node->kind == FB_SEGMENT ? fb_slot_type(node->imported, i) : node->results[i].type, first + i) < 0)
+        add_value(f, node->kind == FB_SEGMENT ? fb_slot_type(node, first + i) : node->results[i].type, first + i) < 0)
       return -1;
   for (uint32_t slot = 0; node->kind == FB_SEGMENT && slot < node->base; slot++)
     if (f->same[slot] != FB_NO_SLOT && f->same[slot] >= first)
@@ -145,7 +170,7 @@ static int add_values(flattening *f, const fb_node *node) {
   return 0;
 }
 
-static int add(flattening *f, const fb_node *node) {
+static int add(flattening *f, fb_node *node) {
   switch ((fb_node_kind)node->kind) {
   case FB_INPUT:
     return f->same[node->base] == FB_NO_SLOT ? copy(f, node) : 0;
@@ -174,7 +199,7 @@ static uint32_t most_words(fb_node **path, uint32_t depth) {
   return most;
 }
 
-static int run(flattening *f, const fb_program *p, fb_node **path, uint32_t depth) {
+static int run(flattening *f, const fb_program *p, fb_node **path, uint32_t depth, PyObject *equations) {
   memset(f->slots, 0xff, (f->rec->n_slots + (size_t)1) * sizeof *f->slots);
   memset(f->same, 0xff, (f->rec->n_slots + (size_t)1) * sizeof *f->same);
   for (uint32_t i = 0; i < depth; i++)
@@ -185,16 +210,30 @@ static int run(flattening *f, const fb_program *p, fb_node **path, uint32_t dept
       mark_same(path[i], f->same);
   mark_slots(p->history, p->n_history, f->read);
   mark_slots(p->residuals, p->n_residuals, f->read);
-  int status = 0;
+  int status = equations ? add_equations(f, equations) : 0;
   for (uint32_t i = 0; status == 0 && i < depth; i++)
     status = add(f, path[i]);
   return status;
 }
 
-static int make(fb_recorder *rec, fb_program *p, fb_flat *made) {
+/* What the trace knows of its symbols, those of the traces that it has imported included. */
+static PyObject *ask_equations(fb_recorder *rec) {
+  PyObject *hook = fb_hook(fb_hooks.equations, "equations"), *export = hook ? fb_export(rec) : NULL;
+  fb_recorder *before = fb_subject_set(rec);
+  PyObject *found = export ? PyObject_CallOneArg(hook, export) : NULL;
+  fb_subject_set(before);
+  Py_XDECREF(export);
+  if (found && !PyList_CheckExact(found)) {
+    PyErr_SetString(PyExc_TypeError, "[equations] the answer must be a list.");
+    Py_CLEAR(found);
+  }
+  return found;
+}
+
+static int make(fb_recorder *rec, fb_program *p, PyObject *equations, fb_flat *made) {
   uint32_t depth = rec->state->depth;
   fb_node **path = fb_trie_path(rec->state);
-  flattening f = {.rec = rec, .state = fb_trie_root()};
+  flattening f = {.rec = rec, .state = fb_trie_root(), .sized = equations != NULL};
   f.slots = PyMem_Malloc((rec->n_slots + (size_t)1) * sizeof *f.slots);
   f.same = PyMem_Malloc((rec->n_slots + (size_t)1) * sizeof *f.same);
   f.read = PyMem_Calloc(rec->n_slots + (size_t)1, 1);
@@ -203,7 +242,7 @@ static int make(fb_recorder *rec, fb_program *p, fb_flat *made) {
   if (!allocated)
     PyErr_NoMemory();
   int quiet = fb_quiet_begin(); /* nothing stands on the new states yet */
-  int status = allocated ? run(&f, p, path, depth) : -1;
+  int status = allocated ? run(&f, p, path, depth, equations) : -1;
   fb_quiet_end(quiet);
   PyMem_Free(path);
   PyMem_Free(f.read);
@@ -227,37 +266,47 @@ static int map_residuals(fb_program *p) {
   return 0;
 }
 
-/* Traces with sizes that change are imported as they are. */
-static bool can_be_flat(const fb_node *state) {
-  while (state->depth && !state->sized)
-    state = state->parent;
-  return !state->depth;
-}
-
-int fb_flatten(fb_recorder *rec, fb_program *p) {
-  if (!rec->state->has_import || (p->flat && p->flat->sweep == fb_trie_sweeps()) || !can_be_flat(rec->state))
-    return 0;
-  fb_flat made;
-  if (make(rec, p, &made) < 0)
+static int make_flat(fb_recorder *rec, fb_program *p) {
+  PyObject *equations = rec->state->n_symbols ? ask_equations(rec) : NULL;
+  if (rec->state->n_symbols && !equations)
     return -1;
-  if (p->flat) { /* its states are gone; the new ones are equal */
-    p->flat->state = made.state;
-    p->flat->sweep = made.sweep;
+  fb_flat made, *flat = NULL;
+  if (make(rec, p, equations, &made) == 0 && !(flat = PyMem_Malloc(sizeof made))) {
     PyMem_Free(made.slots);
-    return 0;
+    PyErr_NoMemory();
   }
-  if (!(p->flat = PyMem_Malloc(sizeof made)))
-    return PyMem_Free(made.slots), PyErr_NoMemory(), -1;
-  *p->flat = made;
+  if (!flat)
+    return Py_XDECREF(equations), -1;
+  *flat = made;
+  flat->equations = equations;
+  p->flat = flat;
   if (map_residuals(p) == 0)
     return 0;
   fb_flat_free(p);
   return -1;
 }
 
+/* The states of p->flat are gone; the new ones are equal. */
+static int make_again(fb_recorder *rec, fb_program *p) {
+  fb_flat made;
+  if (make(rec, p, p->flat->equations, &made) < 0)
+    return -1;
+  p->flat->state = made.state;
+  p->flat->sweep = made.sweep;
+  PyMem_Free(made.slots);
+  return 0;
+}
+
+int fb_flatten(fb_recorder *rec, fb_program *p) {
+  if (!rec->state->has_import || (p->flat && p->flat->sweep == fb_trie_sweeps()))
+    return 0;
+  return p->flat ? make_again(rec, p) : make_flat(rec, p);
+}
+
 void fb_flat_free(fb_program *p) {
   if (!p->flat)
     return;
+  Py_XDECREF(p->flat->equations);
   PyMem_Free(p->flat->slots);
   PyMem_Free(p->flat->residuals);
   PyMem_Free(p->flat);

@@ -66,6 +66,8 @@ static PyObject *equations(const fb_node *state, uint32_t from);
 
 static int add_equations(PyObject *list, const fb_node *n) {
   int status = 0;
+  if (n->sized->equations)
+    return PyList_SetSlice(list, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, n->sized->equations);
   for (uint32_t i = 0; status == 0 && i < n->sized->n_guards; i++) {
     if (n->sized->guards[i].relation != 0)
       continue;

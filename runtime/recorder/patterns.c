@@ -118,5 +118,6 @@ void fb_sized_free(fb_sized *s) {
   PyMem_Free(s->born);
   PyMem_Free(s->draws);
   Py_XDECREF(s->exprs);
+  Py_XDECREF(s->equations);
   PyMem_Free(s);
 }

@@ -33,6 +33,7 @@ typedef struct fb_sized {
   int64_t *sizes, *born; /* at its first time: the sizes of its key, the values of its parent's symbols */
   fb_size *draws;        /* random numbers taken from the stream; NULL: see the node */
   PyObject *exprs;       /* tuple: what the sizes are, ints or Sizes; NULL: ints */
+  PyObject *equations;   /* of a flat trace's first state: list of programs of sizes that are 0; or NULL */
 } fb_sized;
 bool fb_sized_admits(const fb_node *node, fb_recorder *rec, const fb_pattern *pattern);
 void fb_sized_free(fb_sized *s);

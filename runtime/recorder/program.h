@@ -17,6 +17,7 @@ typedef struct {
   uint32_t n_slots;
   uint32_t *slots;     /* per slot of the trace: there, or FB_NO_SLOT */
   uint32_t *residuals; /* where the program's are */
+  PyObject *equations; /* what is 0 of sizes: a list; NULL: the trace has no symbols */
 } fb_flat;
 
 typedef struct {

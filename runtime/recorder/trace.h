@@ -209,6 +209,7 @@ static inline bool fb_cell_owed(const fb_cell *c) { return fb_cell_pending(c) &&
   X(expand)                                                                                                            \
   X(expand_sized)                                                                                                      \
   X(fit_sizes)                                                                                                         \
+  X(equations)                                                                                                         \
   X(build_program)                                                                                                     \
   X(expand_backward) X(expand_grad) X(read_view) X(replay) X(window) X(copy) X(fill) X(view_layout) X(array_of)
 typedef struct {
