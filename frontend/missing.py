@@ -14,7 +14,6 @@ from typing import Any
 
 #: What to use instead, where that is not a name that is like it.
 _INSTEAD = {
-    "einsum": "Write it with matmul, permute and sum.",
     "compile": "Every operation is compiled: leave the call out.",
     "jit": "Every operation is compiled: leave it out.",
     "script": "Every operation is compiled: leave it out.",

@@ -139,6 +139,10 @@ LEFT_OUT = {
         permute_copy select_copy slice_copy split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy
         unsqueeze_copy view_copy""",
     "it multiplies or adds up, as cumprod and sum do, which have cases": "vander trace sum_to_size",
+    "it is a product, as matmul is, which has a case": """einsum tensordot inner kron vdot cross addbmm baddbmm addmv addr
+        chain_matmul matrix_power bilinear""",
+    "it is a norm of a difference, or of slices, as norm and normalize are of rows, which have cases": """cdist pdist dist
+        pairwise_distance cosine_similarity renorm""",
     "it runs the user's functions": "cond while_loop",
     "it repeats elements, as expand does, which has a case": "broadcast_tensors meshgrid",
     "it is no function of tensors": """backward broadcast_shapes get_default_device is_complex is_signed

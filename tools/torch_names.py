@@ -17,7 +17,7 @@ OWNERS = {
     "flambeau": "torch", "flambeau.nn": "torch.nn", "flambeau.nn.functional": "torch.nn.functional",
     "flambeau.nn.init": "torch.nn.init", "flambeau.nn.utils": "torch.nn.utils", "flambeau.optim": "torch.optim",
     "flambeau.autograd": "torch.autograd", "flambeau.utils.data": "torch.utils.data", "flambeau.utils": "torch.utils",
-    "flambeau.cuda": "torch.cuda",
+    "flambeau.cuda": "torch.cuda", "flambeau.linalg": "torch.linalg",
 }  # fmt: skip
 CLASSES = {"Tensor": torch.Tensor, "Module": torch.nn.Module, "Optimizer": torch.optim.Optimizer}
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 from flambeau import host, layout
-from flambeau.declarations import declared
+from flambeau.declarations import declare, declared
 from flambeau.device import Device, place
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, int32, int64
@@ -99,6 +99,19 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
                 input, -offset, dim2, dim1
             )  # the same, found where neighbours lie: its strides can be told
     return _diagonal(input, offset, dim1, dim2)
+
+
+def _linalg_diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """`flambeau.diagonal` of the last two dimensions, unless others are named. A view."""
+    return diagonal(A, offset, dim1, dim2)
+
+
+declare(
+    _linalg_diagonal,
+    "diagonal",
+    free="linalg",
+    samples=calls(lambda: [call(data(2, 3, 4), offset=1), call(data(2, 3), dim1=1, dim2=0)]),
+)
 
 
 def embedded(op: str, x: Value, offset: int, dim1: int, dim2: int) -> Value:

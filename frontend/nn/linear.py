@@ -1,4 +1,4 @@
-"""Linear, Identity and Flatten.
+"""Linear, Bilinear, Identity and Flatten.
 
 In: tensors. Out: tensors. Next: `activation.py`.
 """
@@ -11,6 +11,7 @@ from typing import Any
 from flambeau.device import Device
 from flambeau.functions.create import empty
 from flambeau.functions.linear import linear
+from flambeau.functions.products import bilinear
 from flambeau.functions.shape import flatten, unflatten
 from flambeau.nn import init
 from flambeau.nn.module import Module
@@ -58,6 +59,48 @@ class Linear(Module):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Bilinear(Module):
+    """`input1 @ weight[o] @ input2 + bias[o]` for each output o: [..., in1_features] and [..., in2_features] give
+    [..., out_features].
+
+    Weight [out, in1, in2] and bias [out] start uniform in [-1 / sqrt(in1), 1 / sqrt(in1)). Raises ValueError for in1 of 0.
+    """
+
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Device = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        if in1_features <= 0:
+            raise ValueError(f"[Bilinear] in1_features is {in1_features}. Use at least 1.")
+        self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
+        self.weight = Parameter(empty(out_features, in1_features, in2_features, dtype=dtype, device=device))
+        if bias:
+            self.bias = Parameter(empty(out_features, dtype=dtype, device=device))
+        else:
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias anew."""
+        bound = 1 / math.sqrt(self.in1_features)
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        return bilinear(input1, input2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        sizes = f"in1_features={self.in1_features}, in2_features={self.in2_features}, out_features={self.out_features}"
+        return f"{sizes}, bias={self.bias is not None}"
 
 
 class Flatten(Module):

@@ -1,0 +1,13 @@
+"""`flambeau.linalg`: linear algebra as in `torch.linalg`; its names are those that functions declare with `free="linalg"`."""
+
+from __future__ import annotations
+
+from flambeau import border as _border
+from flambeau import missing as _missing
+from flambeau.declarations import names as _names
+
+globals().update(_names("linalg"))
+__all__ = sorted(_names("linalg"))
+
+_border.publish(globals(), __all__)
+__getattr__ = _missing.module_getattr("flambeau.linalg")
