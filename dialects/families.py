@@ -83,6 +83,17 @@ def _product(graph: Graph, node: Node) -> float:
     return traffic(graph, node) + flops / _FLOPS_PER_NS
 
 
+#: Where a convolution's y and w are among its operands and its result.
+_MAP_AND_KERNEL = {"convolution": (2, 1), "convolution_input": (0, 1), "convolution_weight": (1, 2)}
+
+
+def _convolved(graph: Graph, node: Node) -> float:
+    values = (*node.operands, *node.results)
+    y, w = (graph.avals[values[k]] for k in _MAP_AND_KERNEL[node.op.name])
+    flops = 2.0 * hint(y.size * w.size) / max(1, hint(w.shape[0]))
+    return traffic(graph, node) + flops / _FLOPS_PER_NS
+
+
 def _once_each(graph: Graph, node: Node) -> float:
     """Every region counts once: nobody knows how often it runs."""
     from flambeau.dialects.cost import nanoseconds
@@ -118,6 +129,9 @@ BUILT_IN = (
         "assemble", "Places operands into a larger result: pad, concat, update_slice.", demands=_one_result, moves=True
     ),
     Family("contraction", "A matrix product.", demands=_one_result, cost=_product),
+    Family(
+        "convolution", "Maps and kernels: sums over places along spatial axes.", demands=_one_result, cost=_convolved
+    ),
     Family("gather", "result[i] = operand[index[i]] along an axis.", demands=_axis, reads_table=True, moves=True),
     Family(
         "scan",

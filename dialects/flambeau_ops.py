@@ -10,6 +10,7 @@ In bodies:
     number     a constant of unsigned integers, which arith has none of
 On tensors:
     start      where a slice begins: a number moved into 0..limit
+    convolution, convolution_input, convolution_weight   maps and a kernel, two of which give the third (`tape/convolution.py`)
     scatter    elements combined, in order, with those of a tensor at indices along an axis; a region combines two
     yield      ends the region of such an op
 
@@ -281,6 +282,25 @@ def _check_sorting(op: Any) -> None:
         raise _Bad(f"attribute 'axis' is {op.attributes['axis']}, and {type_} has {type_.rank} axes. Name one of them.")
 
 
+def _check_convolution(op: Any) -> None:
+    ir = _mlir().ir
+    values = [*op.operands, *op.results]
+    if wrong := [str(v.type) for v in values if not isinstance(v.type, ir.RankedTensorType)]:
+        raise _Bad(f"it takes or gives {wrong[0]}. Give tensors with a rank.")
+    types = [ir.RankedTensorType(v.type) for v in values]
+    if len({t.rank for t in types}) > 1 or not 3 <= types[0].rank <= 5:
+        raise _Bad(f"its tensors are {', '.join(map(str, types))}. Give all two axes and one to three spatial ones.")
+    if len({str(t.element_type) for t in types}) > 1:
+        raise _Bad(f"its tensors are {', '.join(map(str, types))}. Give them one element type.")
+    for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
+        found = op.attributes.get(name)
+        given = [ir.IntegerAttr(x).value for x in ir.ArrayAttr(found)] if isinstance(found, ir.ArrayAttr) else []
+        if len(given) != types[0].rank - 2 or min(given) < least:
+            raise _Bad(f"attribute '{name}' is {found}. Give {types[0].rank - 2} integers of at least {least}.")
+    if _attribute(op, "groups", "integer (i64)") < 1:
+        raise _Bad(f"attribute 'groups' is {op.attributes['groups']}. Give at least 1.")
+
+
 # ---- the dialect ------------------------------------------------------------------------------------------------
 
 
@@ -316,6 +336,9 @@ _OPS: dict[str, Declared] = {
     "argsort": (1, False, 1, 0, True, _check_sorting),
     "topk": (1, False, 1, 0, True, _check_sorting),
     "searchsorted": (2, False, 1, 0, True, _check_sorting),
+    "convolution": (2, False, 1, 0, True, _check_convolution),
+    "convolution_input": (2, False, 1, 0, True, _check_convolution),
+    "convolution_weight": (2, False, 1, 0, True, _check_convolution),
     "scatter": (3, False, 1, 1, False, _check_scatter),  # an effect: an index out of range is an error
 }
 

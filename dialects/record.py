@@ -29,6 +29,7 @@ class Kind(StrEnum):
     VIEW = "view"
     ASSEMBLE = "assemble"
     CONTRACTION = "contraction"
+    CONVOLUTION = "convolution"
     GATHER = "gather"
     SCATTER = "scatter"
     SCAN = "scan"

@@ -57,11 +57,11 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     batch = a.shape[:-2]
     left = a.reshape(-1, rows, depth) if a.size else a.reshape(int(np.prod(batch)), rows, depth)
     right = b.reshape(left.shape[0], depth, columns)
-    multiply = _dot if rows == 1 or columns == 1 else _blocks
+    multiply = _dot if rows == 1 or columns == 1 else blocks
     return multiply(left, right).reshape(*batch, rows, columns)
 
 
-def _blocks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def blocks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Chains of fused multiply-adds over blocks of 256 along k, from 0; block results added in order."""
     total = np.zeros((a.shape[0], a.shape[1], b.shape[2]), a.dtype)
     for start in range(0, a.shape[2], BLOCK):

@@ -262,6 +262,10 @@ class Run:
         if op.name in ("flambeau.argsort", "flambeau.topk", "flambeau.searchsorted"):
             record = find(op.name.removeprefix("flambeau."))
             return record.reference(*given, *(attrs[name] for name in record.attrs))
+        if op.name.startswith("flambeau.convolution"):
+            how = [self.shape(attrs[name]) for name in ("stride", "padding", "dilation")]
+            record = find(op.name.removeprefix("flambeau."))
+            return record.run_reference(given, (shape[2:], *how, attrs["groups"]))[0]
         if op.name in ("flambeau.scan", "flambeau.recurrence"):
             return self._scan(op, *given)
         return self._scatter(op, *given)

@@ -316,6 +316,17 @@ def orders() -> Group:
     return b.build((*places, *first, *found))
 
 
+def convolutions() -> Group:
+    """A convolution with a stride, the gradient by its maps of which the batch is unknown, and the gradient by its kernel."""
+    b = GroupBuilder((3,))
+    x, w = b.input(f32(S0, 3, 7, 6)), b.input(f32(4, 3, 3, 2))
+    how = {"dilation": (1, 2), "groups": 1, "padding": (1, 0), "stride": (2, 1)}
+    (y,) = b.call("flambeau.convolution", (x, w), (f32(S0, 4, 4, 4),), how, loc=LINE)
+    (back,) = b.call("flambeau.convolution_input", (y, w), (f32(S0, 3, 7, 6),), how)
+    (kernel,) = b.call("flambeau.convolution_weight", (back, y), (f32(4, 3, 3, 2),), how)
+    return b.build((y, kernel))
+
+
 # ---- whole tensors -------------------------------------------------------------------------------------------------
 
 
@@ -452,6 +463,7 @@ GROUPS: dict[str, Callable[[], Group]] = {
     "scatter": scatter,
     "scans": scan,
     "orders": orders,
+    "convolutions": convolutions,
     "pad, concat and reshape": assembled,
     "slices": slices,
     "unknown extents": unknown_extents,

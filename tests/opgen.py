@@ -22,6 +22,8 @@ from flambeau.dialects.record import REGISTRY, OpRecord, Sample
 from flambeau.dialects.tape.elementwise import saturate
 
 LOC = Loc("model.py", 12)
+#: Ops whose references add up more accurately than they do.
+SUMS_OF_PRODUCTS = ("matmul", "convolution", "convolution_input", "convolution_weight")
 
 
 class Case(NamedTuple):
@@ -98,7 +100,7 @@ def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
 def compare(record: OpRecord, case: Case, *results: np.ndarray) -> str | None:
     """None when the results are what the record promises for this case, else what is wrong.
 
-    Exact ops and integers: bit for bit the reference. Contractions: 4 eps sqrt(K) of the sum of absolute products.
+    Exact ops and integers: bit for bit the reference. Sums of K products: 4 eps sqrt(K) of the sum of absolute products.
     Approximations: within the record's ulp of the reference, which is itself within one of the correct answer.
     """
     wanted = reference.run(case.graph, case.arrays)
@@ -111,9 +113,12 @@ def _compare(record: OpRecord, case: Case, result: np.ndarray, expected: np.ndar
         return f"{case.id}: got {result.dtype} {result.shape}, expected {expected.dtype} {expected.shape}"
     if record.exact or not is_inexact(expected):
         return None if same_bits(result, expected) else f"{case.id}: bits differ\n{result}\n{expected}"
-    if record.name == "matmul":
-        a, b = (np.abs(x.astype(np.float64)) for x in case.arrays)
-        bound = 4 * ml_dtypes.finfo(expected.dtype).eps * np.sqrt(max(a.shape[-1], 1)) * (a @ b)
+    if record.name in SUMS_OF_PRODUCTS:
+        magnitudes = [np.abs(x.astype(np.float64)) for x in case.arrays]
+        total, count = (
+            record.run_reference(x, case.graph.nodes[0].attrs)[0] for x in (magnitudes, [x * 0 + 1 for x in magnitudes])
+        )
+        bound = 4 * ml_dtypes.finfo(expected.dtype).eps * np.sqrt(np.maximum(count, 1)) * total
         error = np.abs(result.astype(np.float64) - expected.astype(np.float64))
         return None if np.all(error <= bound) else f"{case.id}: error {np.max(error - bound)} above the bound"
     distance = ulp_distance(result, expected)

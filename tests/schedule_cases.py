@@ -126,6 +126,26 @@ SCATTERS = {
     "rows": (_scattered, floats(12, 40), _indices(30, 40, most=12), floats(30, 40, seed=1)),
     "elements": (_scattered, floats(12), _indices(30, most=12), floats(30, seed=1)),
 }
+
+
+def _convolved(name, size, stride=1, padding=1, groups=1):
+    how = dict(stride=(stride,) * 2, padding=(padding,) * 2, dilation=(1, 1), groups=groups)
+    return lambda a, b: op(name, a, b, sizes=size, **how)
+
+
+def _convolved_layer(x, w, bias):
+    y = _convolved("convolution", (12, 11))(x, w)
+    return op("maximum", y + restore(bias, y.shape, (0, 2, 3)), y.like(0.0))
+
+
+CONVOLUTIONS = {
+    "layer": (_convolved_layer, floats(2, 30, 12, 11), floats(20, 30, 3, 3, seed=1), floats(20)),
+    "groups": (_convolved("convolution", (5, 6), 2, 1, 2), floats(3, 8, 9, 11), floats(6, 4, 3, 3, seed=1)),
+    "input": (_convolved("convolution_input", (7, 20)), floats(2, 40, 7, 20), floats(40, 9, 3, 3, seed=1)),
+    "input by phases": (_convolved("convolution_input", (9, 12), 2), floats(2, 70, 5, 6), floats(70, 11, 3, 3, seed=1)),
+    "weight": (_convolved("convolution_weight", (3, 3)), floats(3, 7, 9, 13), floats(3, 10, 9, 13, seed=1)),
+    "doubles": (_convolved("convolution", (6, 5)), floats(2, 3, 6, 5).astype(float), floats(9, 3, 3, 3).astype(float)),
+}
 SCANS = {
     "rows": (_scanned("cumsum", 1), floats(7, 50)),
     "columns": (_scanned("cumprod", 0, True), floats(30, 37)),
@@ -162,7 +182,7 @@ ON_GPUS = {
 PROGRAMS = {
     "points": LOOPS, "rows": ROWS, "columns": COLUMNS, "scatter": SCATTERS, "scan": SCANS,
     "sort": SORTS, "topk": FIRST, "search": SEARCHES,
-    "product": PRODUCTS, "vector-product": VECTORS,
+    "product": PRODUCTS, "vector-product": VECTORS, "convolution": CONVOLUTIONS,
     **ON_GPUS,
 }  # fmt: skip
 

@@ -100,6 +100,7 @@ ASKED = [
     ("view", dict(results=("x", "y")), "has several results. Give one"),
     ("assemble", dict(lower=nothing), "has a lowering, which nobody asks for"),
     ("contraction", dict(lower=nothing), "has a lowering, which nobody asks for"),
+    ("convolution", dict(lower=nothing), "has a lowering, which nobody asks for"),
     ("gather", {}, "has attributes (). Make the first `axis`"),
     ("scatter", dict(attrs=("axis",), lower=nothing), "has a lowering, which nobody asks for"),
     ("sort", {}, "has attributes (). Make the first `axis`"),

@@ -79,13 +79,16 @@ def samples(record: OpRecord) -> list[Sample]:
     for s in record.samples():
         shapes = tuple(np.shape(x) for x in s.operands)
         varied = [n for shape in shapes for n in shape] + [n for a in SHAPES for n in s.attrs.get(a, ())]
-        if s.error is None and any(n >= 2 for n in varied) and (record.name != "reshape" or _is_expressible(s)):
+        if s.error is None and any(n >= 2 for n in varied) and _is_expressible(record, s):
             found.setdefault((shapes, tuple(s.attrs.items())), s)
     return list(found.values())
 
 
-def _is_expressible(s: Sample) -> bool:
-    """Whether a reshape's extents are the operand's, or all of its elements: 12 as 2 * 3 * 2 is a fact about 12 only."""
+def _is_expressible(record: OpRecord, s: Sample) -> bool:
+    """Whether no extent is made of others but a reshape's, if it is that of all elements: 12 as 2 * 3 * 2 is a fact about 12 only,
+    as are 12 channels in 2 groups of 6."""
+    if record.name != "reshape":
+        return s.attrs.get("groups", 1) == 1
     shape = np.shape(s.operands[0])
     return all(n < 2 or n in shape or n == math.prod(shape) for n in s.attrs["shape"])
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from flambeau.compiler.codegen.gemm_kernel import Epilogue, make_leaf
+from flambeau.compiler.codegen.gemm_chains import K_BLOCK
+from flambeau.compiler.codegen.gemm_kernel import Epilogue, in_order, make_leaf
 from flambeau.compiler.codegen.gemm_operands import Access, Contraction, Factor, read, unit_of_rhs
 from flambeau.compiler.codegen.gemm_prologue import Prologue, prologue, strides
-from flambeau.compiler.codegen.gemm_tile import K_BLOCK, TileSpec, tile_kernel
+from flambeau.compiler.codegen.gemm_tile import TileSpec, tile_kernel
 from flambeau.compiler.codegen.gemm_vector import VectorSpec, vector_kernel
 from flambeau.compiler.codegen.units import Cut, Parts, ProductNest, joined
 from flambeau.compiler.kernel import Cluster, KernelCall, Operand
@@ -22,7 +23,7 @@ from flambeau.compiler.schedules.kinds import Product, VectorProduct
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.orders import CHUNK
-from flambeau.dialects.size import Int, Size, at_most, ceil_div, maximum, minimum
+from flambeau.dialects.size import Int, at_most, ceil_div, maximum, minimum
 
 
 def cut(cluster: Cluster) -> Cut:
@@ -169,11 +170,6 @@ def _vector_call(c: Contraction, schedule: VectorProduct, masks: bool) -> Kernel
     n = c.batches * blocks
     grain = minimum(n, maximum(1, schedule.grain // maximum(1, group * c.k)))
     return KernelCall(source, operands, in_order(names, numbers), n, grain, written, spec.scratch(c.k))
-
-
-def in_order(names: tuple[str | Size, ...], numbers: dict[str, Int]) -> tuple[Int, ...]:
-    """A kernel's dims, given their names in order; a size that the epilogue reads names itself."""
-    return tuple(name if isinstance(name, Size) else numbers[name] for name in names)
 
 
 def make_epilogue(c: Contraction, columns: list[int] | None = None) -> Epilogue:

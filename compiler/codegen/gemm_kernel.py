@@ -13,7 +13,7 @@ from typing import Any
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.gemm_operands import Access, Ref, Step
 from flambeau.compiler.kernel import KernelSource
-from flambeau.dialects.size import Size
+from flambeau.dialects.size import Int, Size
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class Epilogue:
 def make_leaf(x: Access, column: Any) -> Leaf:
     """An access as text sees it, given its stride along columns."""
     return Leaf(x.dtype.mlir, {0: "fixed", 1: "unit"}.get(column, "strided"))
+
+
+def in_order(names: tuple[str | Size, ...], numbers: dict[str, Int]) -> tuple[Int, ...]:
+    """A kernel's dims, given their names in order; a size that the epilogue reads names itself."""
+    return tuple(name if isinstance(name, Size) else numbers[name] for name in names)
 
 
 def evaluate(

@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from flambeau.compiler import families
 from flambeau.compiler.codegen.access import Layout, apply_view, dense, reshape
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import OpRecord
+
+_Read = TypeVar("_Read")
+
+
+class NoProduct(ValueError):
+    """A cluster that is more than one product with elementwise ops around it."""
 
 
 class Access(NamedTuple):
@@ -130,37 +136,45 @@ class _Term:
 
 
 @dataclass
-class _Reader:
+class TermReader(Generic[_Read]):
+    """Reads a cluster around its head, the one op that has loops of its own: all that is computed, as terms. Raises NoProduct."""
+
     graph: Graph
     terms: dict[int, _Term] = field(default_factory=dict)
-    matmul: Node | None = None
+    head: Node | None = None
 
-    def read(self) -> Contraction:
+    def read(self) -> _Read:
         for v in self.graph.inputs:
             self.terms[v] = _Term("leaf", value=v, layout=dense(self.graph.avals[v].shape))
         for node in self.graph.nodes:
             self.terms[node.results[0]] = self._term(node)
-        if self.matmul is None:
-            raise ValueError("[gemm] the cluster has no matmul. Give it to another code generator.")
-        return self._contraction(self.matmul)
+        if self.head is None:
+            raise NoProduct("[gemm] the cluster has no product. Give it to another code generator.")
+        return self.found(self.head)
+
+    def found(self, head: Node) -> _Read:
+        """What the cluster computes."""
+        raise NotImplementedError
 
     def _term(self, node: Node) -> _Term:
         args = tuple(self.terms[v] for v in node.operands)
         family = node.op.family
-        if self.matmul is None and families.rules(node.op).is_head:
-            self.matmul = node
+        if self.head is None and families.rules(node.op).is_head:
+            self.head = node
             return _Term("acc", acc=True)
         if family.is_view and len(args) == 1:
             return _view(node, args[0])
         if family.is_pointwise or (family.is_placed and not self.graph.avals[node.results[0]].shape):
             return _Term("op", any(a.acc for a in args), node=node, args=args)
-        raise ValueError(f"[gemm] a contraction cluster cannot hold {node.op.name}. Put it into another cluster.")
+        raise NoProduct(f"[gemm] a contraction cluster cannot hold {node.op.name}. Put it into another cluster.")
 
-    def _contraction(self, matmul: Node) -> Contraction:
+
+class _Reader(TermReader[Contraction]):
+    def found(self, matmul: Node) -> Contraction:
         result, avals = matmul.results[0], self.graph.avals
         shape, k = avals[result].shape, avals[matmul.operands[0]].shape[-1]
         lhs, rhs = (self._operand(v) for v in matmul.operands)
-        flat = _Flattener(self.graph, shape)
+        flat = Flattener(self.graph, shape)
         outputs = tuple((v, flat.ref(self.terms[v]), avals[v].dtype) for v in self.graph.outputs)
         return Contraction(
             avals[result].dtype, result, shape[:-2], shape[-2], shape[-1], k, lhs, rhs,
@@ -170,17 +184,17 @@ class _Reader:
     def _operand(self, v: int) -> Factor:
         if self.terms[v].acc:
             raise ValueError("[gemm] an operand depends on the product. Compute it in a cluster of its own.")
-        flat = _Flattener(self.graph, self.graph.avals[v].shape)
+        flat = Flattener(self.graph, self.graph.avals[v].shape)
         ref = flat.ref(self.terms[v])
         return Factor(tuple(flat.leaves), tuple(flat.steps), ref)
 
 
 @dataclass
-class _Flattener:
+class Flattener:
     """Turns terms into steps and leaves, each distinct one once."""
 
     graph: Graph
-    shape: tuple[int, ...]
+    shape: tuple[Any, ...]
     leaves: list[Access] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     known: dict[_Term, Ref] = field(default_factory=dict)
@@ -207,19 +221,19 @@ class _Flattener:
 
 
 def read(graph: Graph) -> Contraction:
-    """The contraction that a cluster's graph computes. Raises ValueError for a graph that is none."""
+    """The contraction that a cluster's graph computes. Raises NoProduct for a graph that is none."""
     return _join_batches(_Reader(graph).read())
 
 
 def _view(node: Node, term: _Term) -> _Term:
     if term.acc:
         if node.op.name != "reshape":
-            raise ValueError(f"[gemm] {node.op.name} of a product's result. Put it into another cluster.")
+            raise NoProduct(f"[gemm] {node.op.name} of a product's result. Put it into another cluster.")
         return term
     if term.layout is not None:
         layout = apply_view(node, term.layout)
         if layout is None or layout.dynamic:
-            raise ValueError(f"[gemm] {node.op.name} of an operand is not affine. Compute it in a cluster of its own.")
+            raise NoProduct(f"[gemm] {node.op.name} of an operand is not affine. Compute it in a cluster of its own.")
         return replace(term, layout=layout)
     return replace(term, args=tuple(_view(node, a) for a in term.args))
 
@@ -232,7 +246,7 @@ def _onto(layout: Layout, shape: tuple[int, ...]) -> Layout:
         return layout._replace(shape=shape, strides=(0,) * len(shape))
     found = reshape(layout, shape)
     if found is None:
-        raise ValueError("[gemm] an epilogue operand is not affine in the product's coordinates.")
+        raise NoProduct("[gemm] an epilogue operand is not affine in the product's coordinates.")
     return found
 
 

@@ -9,22 +9,18 @@ finishes them. Next: `gemm_pack.py`, `gemm_prologue.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.gemm_kernel import Epilogue, Kernel
+from flambeau.compiler.codegen.gemm_chains import K_BLOCK, Chains, Compute, PanelSource, RowSource
+from flambeau.compiler.codegen.gemm_kernel import Epilogue
 from flambeau.compiler.codegen.gemm_pack import Block, Packer
 from flambeau.compiler.codegen.gemm_prologue import Computer, Lines, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.schedules.kinds import Product
-from flambeau.dialects.orders import BLOCK
 from flambeau.dialects.size import Int, Size
-
-#: Length of an FMA chain; part of the language's meaning (docs/architecture.md, "Contractions").
-K_BLOCK = BLOCK
 
 
 @dataclass(frozen=True)
@@ -90,18 +86,6 @@ def tile_kernel(spec: TileSpec) -> tuple[KernelSource, tuple[str | Size, ...]]:
     return _TileWriter(spec).write()
 
 
-_Compute = Callable[[Val, int], Val]
-
-
-class _Rows(NamedTuple):
-    """Where tiles read A over one k-block: row `first` begins at `start`; the strides between rows and along k."""
-
-    start: Val
-    first: Val | None
-    row: Val
-    k: Val
-
-
 class _Panel(NamedTuple):
     """`columns` columns of B over one k-block: where tiles read them, `stride` apart, and where they come from.
 
@@ -112,27 +96,12 @@ class _Panel(NamedTuple):
     stride: Val
     source: Val
     pending: Val | None
-    compute: _Compute | None = None
+    compute: Compute | None = None
 
 
-class _Source(NamedTuple):
-    """Where a tile reads B: rows of `vectors` vectors (under `mask`), `stride` apart; `fill` is where a copy goes.
-
-    With `compute` it does not read them: that gives the vector of a row of the k-block from a column of the tile on.
-    """
-
-    rows: Val
-    stride: Val
-    vectors: int
-    mask: Val | None = None
-    fill: Val | None = None
-    unrolled: bool = False
-    compute: _Compute | None = None
-
-
-class _TileWriter(Kernel):
+class _TileWriter(Chains):
     def __init__(self, spec: TileSpec) -> None:
-        super().__init__()
+        super().__init__(spec.schedule, spec.element, spec.schedule.ahead)
         self.spec = spec
         self.leaves = range(len(spec.epilogue.leaves))
 
@@ -171,20 +140,20 @@ class _TileWriter(Kernel):
                     packs = b.and_(panel.pending, b.cmp("eq", rows.index, m0)) if panel.pending else None
                     self._tile(a_at, panel, packs, rows.index, js.index, count, columns)
 
-    def _rows(self, a0: Val | None, k: Val, m0: Val, m1: Val) -> _Rows:
+    def _rows(self, a0: Val | None, k: Val, m0: Val, m1: Val) -> RowSource:
         """Where tiles read A from `k` on: in place, or in a block of scratch that is computed now."""
         b, spec, d = self.b, self.spec, self.dim
         if a0 is not None:
-            return _Rows(b.address(a0, b.mul(k, d("a.k")), spec.element), None, d("a.row"), d("a.k"))
+            return RowSource(b.address(a0, b.mul(k, d("a.k")), spec.element), None, d("a.row"), d("a.k"))
         assert spec.lhs is not None
         block = b.address(b.scratch, (spec.rows + K_BLOCK) * spec.columns, spec.element)
         computer = Computer(self, spec.lhs, 0, self.offsets, spec.lanes, spec.masks)
         one, pitch, count = b.const(1, "i64"), d("a.pitch"), b.sub(m1, m0)
         if spec.lhs.lines == "row":
             computer.fill(Lines(m0, count, k, self.kc), block, pitch, spec.schedule.a_unroll)
-            return _Rows(block, m0, pitch, one)
+            return RowSource(block, m0, pitch, one)
         computer.fill(Lines(k, self.kc, m0, count), block, pitch, spec.schedule.a_unroll)
-        return _Rows(block, m0, one, pitch)
+        return RowSource(block, m0, one, pitch)
 
     def _panel(self, b_k: Val | None, k: Val, n: Val, columns: Val) -> _Panel:
         """Where tiles read B from row `k` and column `n` on: in place, or packed or computed into scratch.
@@ -229,7 +198,7 @@ class _TileWriter(Kernel):
 
         return _Panel(scratch, width, scratch, whole, compute)
 
-    def _tile(self, a: _Rows, panel: _Panel, packs: Val | None, m: Val, n: Val, rows: Val, columns: Val) -> None:
+    def _tile(self, a: RowSource, panel: _Panel, packs: Val | None, m: Val, n: Val, rows: Val, columns: Val) -> None:
         """One register tile over one k-block; where `packs` holds it reads B in place and fills the panel."""
         b, spec = self.b, self.spec
         wide = b.cmp("eq", columns, spec.columns)
@@ -237,11 +206,11 @@ class _TileWriter(Kernel):
         if not spec.epilogue.is_plain:
             direct = b.and_(direct, b.not_(self.last))
         c_index = b.add(b.mul(b.add(self.row0, m), self.dim("n")), n)
-        pointers = self._row_pointers(a, rows)
+        pointers = self.row_pointers(a, rows)
 
         def full() -> list[Val]:
-            in_panel = _Source(panel.rows, panel.stride, spec.vectors, unrolled=True)
-            read = lambda: self._chains(pointers, a.k, in_panel)  # noqa: E731
+            in_panel = PanelSource(panel.rows, panel.stride, spec.vectors, unrolled=True)
+            read = lambda: self.chains(pointers, a.k, in_panel)  # noqa: E731
             chains = b.if_else(packs, lambda: self._chains_that_pack(pointers, a.k, panel), read) if packs else read()
             c_at = b.address(b.buffer(spec.sums), c_index, spec.element)
             target = b.select(direct, c_at, b.scratch)
@@ -249,8 +218,8 @@ class _TileWriter(Kernel):
             fresh = b.or_(self.first, b.not_(direct))
             b.if_else(
                 fresh,
-                lambda: self._write(chains, target, c_stride, False),
-                lambda: self._write(chains, target, c_stride, True),
+                lambda: self.put(chains, target, c_stride, False),
+                lambda: self.put(chains, target, c_stride, True),
             )
             return []
 
@@ -258,79 +227,20 @@ class _TileWriter(Kernel):
             with b.loop(0, columns, spec.lanes) as vs:
                 mask = b.tail_mask(b.sub(columns, vs.index), spec.lanes) if spec.masks else None
                 rows_of_b = b.address(panel.rows, vs.index, spec.element)
-                chains = self._chains(pointers, a.k, _Source(rows_of_b, panel.stride, 1, mask))
+                chains = self.chains(pointers, a.k, PanelSource(rows_of_b, panel.stride, 1, mask))
                 target = b.address(b.scratch, vs.index, spec.element)
-                self._write(chains, target, b.const(spec.columns, "i64"), False)
+                self.put(chains, target, b.const(spec.columns, "i64"), False)
             return []
 
         b.if_else(wide, full, border)
         with b.if_(b.not_(direct)):
             self._finish_tile(rows, columns, m, n)
 
-    def _row_pointers(self, a: _Rows, rows: Val) -> list[Val]:
-        """Where each row of A begins; rows beyond the border repeat the last one and are never stored."""
-        b, last = self.b, self.b.sub(rows, 1)
-        return [b.address(a.start, b.mul(b.minimum(last, i), a.row), self.spec.element) for i in range(self.spec.rows)]
-
     def _chains_that_pack(self, pointers: list[Val], a_k: Val, panel: _Panel) -> list[Val]:
         """The chains of a panel's first tile, which fills the panel."""
         stride = panel.stride if panel.compute else self.dim("b.k")
-        in_place = _Source(panel.source, stride, self.spec.vectors, fill=panel.rows, compute=panel.compute)
-        return self._chains(pointers, a_k, in_place)
-
-    def _chains(self, pointers: list[Val], a_k: Val, source: _Source) -> list[Val]:
-        """The FMA chains over one k-block of a tile, row by row."""
-        b, spec = self.b, self.spec
-        zero = b.const(0, spec.element, spec.lanes)
-        state = [*[zero] * (len(pointers) * source.vectors), b.const(0, "i64"), source.rows]
-        start = b.const(0, "i64")
-        if source.unrolled:
-            whole = b.and_(self.kc, -spec.schedule.steps)
-            state = self._steps(pointers, a_k, source, start, whole, spec.schedule.steps, state)
-            start = whole
-        return self._steps(pointers, a_k, source, start, self.kc, 1, state)[:-2]
-
-    def _steps(
-        self, pointers: list[Val], a_stride: Val, source: _Source, start: Val, end: Val, count: int, state: list[Val]
-    ) -> list[Val]:
-        """Extends the chains from `start` to `end`, `count` steps per round; what is read of B goes to `fill` too."""
-        b, spec, vectors = self.b, self.spec, source.vectors
-        with b.loop(start, end, count, state) as ks:
-            *chains, a_k, b_k = ks.args
-            for _ in range(count):
-                if source.compute:
-                    row = [source.compute(ks.index, v * spec.lanes) for v in range(vectors)]
-                else:
-                    row = [b.load(b_k, v * spec.lanes, spec.element, spec.lanes, source.mask) for v in range(vectors)]
-                if source.fill and not source.compute and spec.schedule.ahead:
-                    for v in range(vectors):
-                        far = b.mul(source.stride, spec.schedule.ahead)
-                        b.prefetch(b_k, b.add(far, v * spec.lanes), spec.element)
-                if source.fill:
-                    target = b.address(source.fill, b.mul(ks.index, spec.columns), spec.element)
-                    for v, x in enumerate(row):
-                        b.store(x, target, v * spec.lanes)
-                for i, pointer in enumerate(pointers):
-                    x = b.splat(b.load(pointer, a_k, spec.element), spec.lanes)
-                    for v in range(vectors):
-                        at = i * vectors + v
-                        chains[at] = self.multiply_add(x, row[v], chains[at])
-                a_k, b_k = b.add(a_k, a_stride), b.address(b_k, source.stride, spec.element)
-            ks.carry([*chains, a_k, b_k])
-        return ks.results
-
-    def _write(self, chains: list[Val], target: Val, stride: Val, accumulate: bool) -> list[Val]:
-        """Store a tile at `target`, or add it to what is there."""
-        b, spec = self.b, self.spec
-        vectors = len(chains) // spec.rows
-        for i in range(spec.rows):
-            at = b.address(target, b.mul(stride, i), spec.element)
-            for v in range(vectors):
-                x = chains[i * vectors + v]
-                if accumulate:
-                    x = b.add(b.load(at, v * spec.lanes, spec.element, spec.lanes), x)
-                b.store(x, at, v * spec.lanes)
-        return []
+        in_place = PanelSource(panel.source, stride, self.spec.vectors, fill=panel.rows, compute=panel.compute)
+        return self.chains(pointers, a_k, in_place)
 
     # ---- from scratch to memory ----------------------------------------------------------------------------
 

@@ -128,10 +128,22 @@ def _cut_apart(graph: Graph, expanded: Graph, errors: dict[int, int], aliases: d
     for part in cluster(expanded, Options(fuse=False)):
         names = dict(zip([*part.graph.inputs, *part.graph.outputs], [*part.operands, *part.results], strict=True))
         numbers = {v: errors[names[v]] for v in names if names[v] in errors}
-        pieces.append((cut_graph(part.graph, numbers), names))
+        pieces.append((_piece(part, numbers), names))
     units: list[Unit] = [unit for piece, _ in pieces for unit in piece.units]
+    emits = {unit.kind: piece.emit for piece, _ in pieces for unit in piece.units}
     join = lambda made: _joined_apart(graph, expanded, pieces, made, aliases)  # noqa: E731
-    return Cut(units, _emit, join, is_apart=True)
+    return Cut(units, lambda unit, schedule, target: emits[unit.kind](unit, schedule, target), join, is_apart=True)
+
+
+def _piece(part: Cluster, errors: dict[int, int]) -> Cut:
+    """The nests of one op: by its family's generator, if that has one."""
+    from flambeau.compiler.groups.generate import code_generator
+    from flambeau.compiler.passes.cluster import LOOPS
+
+    if part.kind == LOOPS:
+        return cut_graph(part.graph, errors)
+
+    return code_generator("cpu", part.kind)(part)
 
 
 def _joined_apart(

@@ -36,6 +36,13 @@ class Memory(Arithmetic):
         )
         return self.emit(text, POINTER, index.lanes)
 
+    def place(self, pointer: Val, index: Val, element: str) -> Val:
+        """The address of element `index`, which may lie outside of any buffer: only lanes that lie inside may be accessed."""
+        text = (
+            f"llvm.getelementptr {pointer.name}[{index.name}] : ({POINTER}, i64) -> {POINTER}, {storage_type(element)}"
+        )
+        return self.emit(text, POINTER)
+
     def load(
         self, pointer: Val, index: Index, element: str, lanes: int = 1, mask: Val | None = None, other: Operand = 0
     ) -> Val:
@@ -66,10 +73,7 @@ class Memory(Arithmetic):
 
     def prefetch(self, pointer: Val, index: Val, element: str) -> None:
         """Bring the cache line of an element nearer, which may lie outside of any buffer."""
-        text = (
-            f"llvm.getelementptr {pointer.name}[{index.name}] : ({POINTER}, i64) -> {POINTER}, {storage_type(element)}"
-        )
-        address = self.emit(text, POINTER)
+        address = self.place(pointer, index, element)
         self.line(
             f'"llvm.intr.prefetch"({address.name}) <{{rw = 0 : i32, hint = 3 : i32, cache = 1 : i32}}> : ({POINTER}) -> ()'
         )

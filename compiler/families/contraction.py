@@ -19,6 +19,7 @@ from flambeau.compiler.passes import cluster_prologues
 from flambeau.compiler.passes.cluster_groups import Program
 from flambeau.compiler.passes.cluster_values import Values
 from flambeau.dialects.graph import Node
+from flambeau.dialects.size import Int
 
 
 def structure(b: ClusterBuilder, node: Node) -> None:
@@ -55,7 +56,11 @@ def epilogue(program: Program, node: Node, product: int, members: set[int]) -> b
     are the product or other members element by element (reshapes allowed), 0-d constants, or views of stored values
     that are affine over the product's (batch, M, N) coordinates: the same shape, rows, columns, scalars.
     """
-    shape = program.avals[product].shape
+    return joins_onto(program, node, program.avals[product].shape, members)
+
+
+def joins_onto(program: Program, node: Node, shape: tuple[Int, ...], members: set[int]) -> bool:
+    """Whether `node` may be computed at the places of a result that its code generator sees in this shape."""
     if not node.op.family.is_pointwise or node.op.fallible or len(node.results) > 1:
         return False
     if program.avals[node.results[0]].size != prod(shape):

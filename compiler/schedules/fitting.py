@@ -55,7 +55,7 @@ def obstacle(unit: Unit, schedule: Schedule, machine: Target) -> str | None:
 # ---- loops on CPUs ----------------------------------------------------------------------------------------------
 
 
-def _registers(values: int, lanes: int, itemsize: int, machine: Target) -> str | None:
+def registers(values: int, lanes: int, itemsize: int, machine: Target) -> str | None:
     """What is wrong where so many vectors do not fit the machine's registers."""
     needed = values * -(-lanes * itemsize // machine.vector_bytes)
     if needed <= machine.registers:
@@ -68,7 +68,7 @@ def _widest(nest: LoopNest) -> int:
 
 
 def _unrolled(nest: LoopNest, lanes: int, unroll: int, machine: Target) -> str | None:
-    return _registers(unroll if lanes > 1 else 1, lanes, _widest(nest), machine)
+    return registers(unroll if lanes > 1 else 1, lanes, _widest(nest), machine)
 
 
 def _streamed(nest: LoopNest, schedule: Any, stages: Stages, machine: Target) -> str | None:
@@ -97,7 +97,7 @@ def _points(nest: LoopNest, schedule: Points, machine: Target) -> str | None:
         return f"its loops are one, and {rows[0]} says how rows are cut. Leave it out."
     if schedule.tile and nest.space.crossing_loop() is None:
         return "no operand runs across the columns, so none is turned. Leave tile 0."
-    if schedule.tile and (wrong := _registers(schedule.lanes, schedule.lanes, _widest(nest), machine)):
+    if schedule.tile and (wrong := registers(schedule.lanes, schedule.lanes, _widest(nest), machine)):
         return wrong
     return first(
         _resident(nest, schedule),
@@ -167,7 +167,7 @@ def _product(nest: ProductNest, schedule: Product, machine: Target) -> str | Non
         given, right = repr_of(schedule.a_pitch), "0" if length == 0 else "at least that"
         return f"a_pitch is {given}, and lines of A take {repr_of(least)}. Give {right}."
     values = schedule.rows * schedule.vectors + schedule.vectors + 1
-    return _registers(values, schedule.lanes, c.dtype.itemsize, machine)
+    return registers(values, schedule.lanes, c.dtype.itemsize, machine)
 
 
 def _vector_product(nest: ProductNest, schedule: VectorProduct, machine: Target) -> str | None:
@@ -178,7 +178,7 @@ def _vector_product(nest: ProductNest, schedule: VectorProduct, machine: Target)
         values = schedule.group * (LANES // schedule.lanes) if schedule.group > 1 else 1
     else:
         values = schedule.depth * (schedule.group // schedule.lanes)
-    return _registers(values, schedule.lanes, nest.c.dtype.itemsize, machine)
+    return registers(values, schedule.lanes, nest.c.dtype.itemsize, machine)
 
 
 # ---- GPUs -------------------------------------------------------------------------------------------------------

@@ -211,6 +211,33 @@ class Product(Schedule):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Convolution(Schedule):
+    """A convolution, or one of its gradients: a product of matrices per group, whose B is packed of patches, panel by panel."""
+
+    kind: ClassVar[str] = "convolution"
+    lanes: int = power("elements of a vector", LANES)
+    rows: int = count("rows of the register tile", 1, 64)
+    vectors: int = count("vectors in a row of the register tile", 1, 64)
+    steps: int = power("steps along k per round of the tile's loop", 64)
+    m_block: Int = size("rows of a block of C, channels: so many share a packed panel of patches")  # noqa: RUF009
+    n_block: Int = size("columns of a block of C")  # noqa: RUF009
+    grain: int = count("multiply-adds of vectors in a task")
+
+    @property
+    def columns(self) -> int:
+        """Columns of the register tile."""
+        return self.lanes * self.vectors
+
+    def broken(self) -> str | None:
+        if self.lanes == 1:
+            return "lanes is 1, and tiles go by vectors. Give at least 2."
+        return first(
+            multiple("m_block", self.m_block, "rows", self.rows),
+            multiple("n_block", self.n_block, "lanes * vectors", self.columns),
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class VectorProduct(Schedule):
     """A dot or matrix-vector product: an item of the parallel loop is a group of outputs, each summed in 64 lanes."""
 
@@ -325,7 +352,7 @@ class GpuVectorProduct(Schedule):
 KINDS: dict[str, type[Schedule]] = {
     cls.kind: cls
     for cls in (
-        Points, Rows, Columns, Scatter, Scan, Sort, TopK, Search, Product, VectorProduct,
+        Points, Rows, Columns, Scatter, Scan, Sort, TopK, Search, Product, VectorProduct, Convolution,
         GpuPoints, GpuRows, GpuColumns, GpuProduct, GpuVectorProduct,
     )
 }  # fmt: skip

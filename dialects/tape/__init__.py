@@ -8,6 +8,7 @@ from flambeau.dialects.tape.check import check_index, check_range
 from flambeau.dialects.tape.compare import eq, ge, gt, le, lt, ne
 from flambeau.dialects.tape.contraction import matmul
 from flambeau.dialects.tape.control import cond, while_loop
+from flambeau.dialects.tape.convolution import convolution, convolution_input, convolution_weight
 from flambeau.dialects.tape.division import floor_div, fmod, remainder
 from flambeau.dialects.tape.elementwise import (
     abs_,
@@ -61,6 +62,9 @@ __all__ = [
     "concat",
     "cond",
     "constant",
+    "convolution",
+    "convolution_input",
+    "convolution_weight",
     "cos",
     "cummax",
     "cummin",

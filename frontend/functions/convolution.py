@@ -1,0 +1,358 @@
+"""Convolutions and transposed convolutions along one, two or three axes.
+
+In: maps [N, C, *size], or [C, *size] of one sample, and a kernel. Out: maps. All end in the records `convolution` and
+`convolution_input`, which are each other's gradients; a bias is added by the call, which rounds once. Next: `linear.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.dialects.builder import Value
+from flambeau.function import Optional_, Static, Tensor_, function
+from flambeau.functions.common import ops
+from flambeau.samples import call, calls, data
+
+#: A number for every spatial axis.
+_Numbers = tuple[int, ...]
+
+
+# ---- arguments --------------------------------------------------------------------------------------------------
+
+
+def numbers(op: str, what: str, given: Any, rank: int, least: int) -> _Numbers:
+    """One int for every spatial axis, of an int, or of a sequence of one or of `rank`. Raises TypeError for other kinds,
+    RuntimeError for other counts and for ints below `least`."""
+    each = tuple(given) if isinstance(given, tuple | list) else (given,)
+    if any(isinstance(n, bool) or not hasattr(n, "__index__") for n in each):
+        raise TypeError(f"[{op}] {what} is {given!r}. Give an int, or {rank} of them.")
+    if len(each) not in (1, rank):
+        raise RuntimeError(
+            f"[{op}] {what} is {given!r}, and there are {rank} spatial dimensions. Give 1 or {rank} ints."
+        )
+    found = tuple(n.__index__() for n in each) * (rank if len(each) == 1 else 1)
+    if any(n < least for n in found):
+        raise RuntimeError(f"[{op}] {what} is {given!r}. Give at least {least}.")
+    return found
+
+
+def _check_groups(op: str, groups: Any) -> int:
+    if isinstance(groups, bool) or not hasattr(groups, "__index__"):
+        raise TypeError(f"[{op}] groups is {groups!r}. Give an int.")
+    if groups < 1:
+        raise RuntimeError(f"[{op}] groups is {groups}. Give at least 1.")
+    return groups.__index__()
+
+
+def _batched(op: str, x: Value, weight: Value, rank: int) -> tuple[Value, bool]:
+    """The maps as a batch, and whether they are one."""
+    if len(weight.shape) != rank + 2:
+        raise RuntimeError(
+            f"[{op}] weight has shape {weight.shape}. Give {rank + 2} dimensions: two of channels and {rank} spatial ones."
+        )
+    if len(x.shape) not in (rank + 1, rank + 2):
+        raise RuntimeError(
+            f"[{op}] input has shape {x.shape}. Give [C, {_letters(rank)}], or [N, C, {_letters(rank)}] for a batch."
+        )
+    is_batch = len(x.shape) == rank + 2
+    return x if is_batch else ops.reshape(x, shape=(1, *x.shape)), is_batch
+
+
+def _letters(rank: int) -> str:
+    return ", ".join("DHW"[-rank:]) if rank > 1 else "L"
+
+
+def _check_operands(op: str, x: Value, weight: Value, bias: Value | None) -> None:
+    for what, other in (("weight", weight), ("bias", bias)):
+        if other is not None and other.dtype is not x.dtype:
+            raise RuntimeError(
+                f"[{op}] input has dtype {x.dtype.name} and {what} {other.dtype.name}. Convert them to one dtype with .to()."
+            )
+    if 0 in x.shape[2:] or 0 in weight.shape[2:]:
+        raise RuntimeError(
+            f"[{op}] input of shape {x.shape} and weight of shape {weight.shape} have an empty spatial dimension. "
+            "Only batches and channels may be empty."
+        )
+
+
+def _check_channels(op: str, x: Value, weight: Value, expected: Any, groups: int) -> None:
+    if x.shape[1] != expected:
+        raise RuntimeError(
+            f"[{op}] input of shape {x.shape} has {x.shape[1]} channels, and weight of shape {weight.shape} with {groups} "
+            f"groups takes {expected}. Check in_channels."
+        )
+    if weight.shape[0] % groups != 0 or weight.shape[0] == 0:
+        raise RuntimeError(
+            f"[{op}] weight of shape {weight.shape} does not divide into {groups} groups. Make its first dimension a "
+            "multiple of them."
+        )
+
+
+def _biased(op: str, y: Value, bias: Value | None) -> Value:
+    if bias is None:
+        return y
+    if bias.shape != (y.shape[1],):
+        raise RuntimeError(
+            f"[{op}] bias has shape {bias.shape}, and there are {y.shape[1]} channels. Give one number each."
+        )
+    return y + ops.reshape(bias, shape=(1, y.shape[1], *(1,) * (len(y.shape) - 2))).expand(y.shape)
+
+
+def _unbatched(y: Value, is_batch: bool) -> Value:
+    return y if is_batch else ops.reshape(y, shape=y.shape[1:])
+
+
+# ---- convolutions -----------------------------------------------------------------------------------------------
+
+
+def margins(op: str, padding: Any, kernel: Sequence[Any], stride: _Numbers, dilation: _Numbers) -> tuple[Any, Any]:
+    """Zeros before and after every spatial axis: numbers, "valid" (none), or "same" (as many places come out as go in, an odd one
+    behind). Raises RuntimeError for other words, and for "same" with a stride."""
+    rank = len(stride)
+    if not isinstance(padding, str):
+        found = numbers(op, "padding", padding, rank, 0)
+        return found, found
+    if padding == "valid":
+        return (0,) * rank, (0,) * rank
+    if padding != "same":
+        raise RuntimeError(f"[{op}] padding is {padding!r}. Use 'same', 'valid' or numbers.")
+    if any(s != 1 for s in stride):
+        raise RuntimeError(f"[{op}] padding is 'same' and stride {stride}. Use stride 1, or give numbers.")
+    total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    return tuple([n // 2 for n in total]), tuple([n - n // 2 for n in total])
+
+
+def _convolution(
+    op: str,
+    rank: int,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+) -> Value:
+    x, is_batch = _batched(op, x, weight, rank)
+    stride = numbers(op, "stride", stride, rank, 1)
+    dilation, groups = numbers(op, "dilation", dilation, rank, 1), _check_groups(op, groups)
+    kernel = weight.shape[2:]
+    low, high = margins(op, padding, kernel, stride, dilation)
+    _check_operands(op, x, weight, bias)
+    _check_channels(op, x, weight, weight.shape[1] * groups, groups)
+    wide = [n + a + b for n, a, b in zip(x.shape[2:], low, high, strict=True)]
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    if any(n < k for n, k in zip(wide, reach, strict=True)):
+        raise RuntimeError(
+            f"[{op}] input of shape {x.shape} is {_by(wide)} with padding, and the kernel reaches over {_by(reach)}. "
+            "Use more padding or a smaller kernel."
+        )
+    size = tuple((n - k) // s + 1 for n, k, s in zip(wide, reach, stride, strict=True))
+    y = ops.convolution(x, weight, sizes=size, stride=stride, padding=low, dilation=dilation, groups=groups)
+    return _unbatched(_biased(op, y, bias), is_batch)
+
+
+def _by(sizes: Sequence[Any]) -> str:
+    return " x ".join(map(str, sizes))
+
+
+_CALLS_1D = calls(
+    lambda: [
+        call(data(2, 3, 7), data(4, 3, 3), data(4)),
+        call(data(4, 6), data(4, 2, 2), None, 2, 1, 2, 2),
+        call(data(2, 2, 5), data(3, 2, 4), padding="same"),
+        call(data(2, 3, 7), data(4, 2, 3), error=(RuntimeError, "has 3 channels, and weight of shape (4, 2, 3)")),
+        call(data(2, 3, 2), data(4, 3, 3), error=(RuntimeError, "the kernel reaches over 3")),
+        call(data(2, 3), data(4, 3), error=(RuntimeError, "weight has shape (4, 3). Give 3 dimensions")),
+    ]
+)
+_CALLS_2D = calls(
+    lambda: [
+        call(data(2, 3, 5, 6), data(4, 3, 3, 2), data(4)),
+        call(data(2, 4, 5, 5), data(6, 2, 3, 3), None, (2, 1), (1, 0), 1, 2),
+        call(data(3, 4, 5), data(2, 3, 2, 2), None, padding="valid", dilation=(1, 2)),
+        call(data(0, 2, 4, 4), data(3, 2, 3, 3), gradient=False),
+        call(data(2, 3, 5, 5), data(4, 3, 3, 3), stride=0, error=(RuntimeError, "stride is 0. Give at least 1.")),
+        call(data(2, 3, 5, 5), data(4, 3, 3, 3), padding=-1, error=(RuntimeError, "padding is -1. Give at least 0.")),
+        call(data(2, 3, 5, 5), data(4, 3, 3, 3), dilation=1.5, error=(TypeError, "dilation is 1.5. Give an int")),
+        call(data(2, 3, 5, 5), data(4, 3, 3, 3), stride=(1, 1, 1), error=(RuntimeError, "Give 1 or 2 ints")),
+        call(
+            data(2, 3, 5, 5), data(4, 3, 3, 3), padding="full", error=(RuntimeError, "Use 'same', 'valid' or numbers")
+        ),
+        call(data(2, 3, 5, 5), data(4, 3, 3, 3), stride=2, padding="same", error=(RuntimeError, "Use stride 1")),
+        call(data(2, 3, 5, 5), data(4, 3, 3, 3), data(3), error=(RuntimeError, "bias has shape (3,)")),
+        call(data(2, 3, 0, 5), data(4, 3, 3, 3), error=(RuntimeError, "have an empty spatial dimension")),
+        call(data(2, 2, 5, 5), data(3, 1, 3, 3), groups=2, error=(RuntimeError, "does not divide into 2 groups")),
+        call(data(2, 2, 5, 5), data(3, 1, 3, 3), groups=0, error=(RuntimeError, "groups is 0. Give at least 1.")),
+        call(data(5, 5), data(3, 1, 3, 3), error=(RuntimeError, "input has shape (5, 5). Give [C, H, W]")),
+    ]
+)
+_CALLS_3D = calls(
+    lambda: [
+        call(data(1, 2, 3, 4, 3), data(2, 2, 2, 3, 2), data(2), 1, 1),
+        call(data(2, 3, 3), data(2, 2, 2, 2, 2), error=(RuntimeError, "Give [C, D, H, W]")),
+    ]
+)
+
+
+@function(free="flambeau nn.functional", samples=_CALLS_1D)
+def conv1d(
+    input: Tensor_,
+    weight: Tensor_,
+    bias: Optional_ = None,
+    stride: Static = 1,
+    padding: Static = 0,
+    dilation: Static = 1,
+    groups: Static = 1,
+):
+    """Convolves maps [N, C, L] or [C, L] with a kernel [O, C / groups, K]; `bias` has O numbers. Gives [N, O, L'] with
+    L' = (L + 2 * padding - dilation * (K - 1) - 1) // stride + 1.
+
+    `padding` is a number of zeros on both sides, "valid" (0) or "same" (L' = L). The dtype is the operands', which agree; narrow
+    floats are added up in float32. Raises RuntimeError for shapes, dtypes and numbers that do not fit, TypeError for what is no
+    int.
+    """
+    return _convolution("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
+
+
+@function(free="flambeau nn.functional", samples=_CALLS_2D)
+def conv2d(
+    input: Tensor_,
+    weight: Tensor_,
+    bias: Optional_ = None,
+    stride: Static = 1,
+    padding: Static = 0,
+    dilation: Static = 1,
+    groups: Static = 1,
+):
+    """Convolves maps [N, C, H, W] or [C, H, W] with a kernel [O, C / groups, KH, KW]: as `conv1d`, along two axes. Numbers are for
+    both, or one for each."""
+    return _convolution("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
+
+
+@function(free="flambeau nn.functional", samples=_CALLS_3D)
+def conv3d(
+    input: Tensor_,
+    weight: Tensor_,
+    bias: Optional_ = None,
+    stride: Static = 1,
+    padding: Static = 0,
+    dilation: Static = 1,
+    groups: Static = 1,
+):
+    """Convolves maps [N, C, D, H, W] or [C, D, H, W] with a kernel [O, C / groups, KD, KH, KW]: as `conv1d`, along three axes."""
+    return _convolution("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
+
+
+# ---- transposed convolutions ------------------------------------------------------------------------------------
+
+
+def _transposed(
+    op: str,
+    rank: int,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+) -> Value:
+    x, is_batch = _batched(op, x, weight, rank)
+    stride, padding = numbers(op, "stride", stride, rank, 1), numbers(op, "padding", padding, rank, 0)
+    dilation, groups = numbers(op, "dilation", dilation, rank, 1), _check_groups(op, groups)
+    extra = numbers(op, "output_padding", output_padding, rank, 0)
+    _check_operands(op, x, weight, bias)
+    _check_channels(op, x, weight, weight.shape[0], groups)
+    if any(n >= max(s, d) for n, s, d in zip(extra, stride, dilation, strict=True)):
+        raise RuntimeError(
+            f"[{op}] output_padding is {extra}, stride {stride} and dilation {dilation}. Give less than one of these."
+        )
+    rows = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, extra, strict=True)
+    size = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in rows)
+    if any(n < 1 for n in size):
+        raise RuntimeError(
+            f"[{op}] the result of input of shape {x.shape} would be {_by(size)}. Use less padding or a larger kernel."
+        )
+    y = ops.convolution_input(x, weight, sizes=size, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    return _unbatched(_biased(op, y, bias), is_batch)
+
+
+_CALLS_TRANSPOSED = calls(
+    lambda: [
+        call(data(2, 3, 4), data(3, 2, 3), data(2)),
+        call(data(4, 5), data(4, 2, 3), None, 3, 1, 1, 2, 2),
+        call(data(2, 3, 4), data(4, 2, 3), error=(RuntimeError, "has 3 channels, and weight of shape (4, 2, 3)")),
+        call(data(2, 3, 4), data(3, 2, 3), output_padding=1, error=(RuntimeError, "Give less than one of these")),
+        call(data(2, 3, 4), data(3, 2, 3), padding=4, error=(RuntimeError, "Use less padding")),
+        call(data(2, 3, 4), data(3, 2, 3), padding="same", error=(TypeError, "padding is 'same'. Give an int")),
+    ]
+)
+_CALLS_TRANSPOSED_2D = calls(
+    lambda: [
+        call(
+            data(2, 3, 3, 2),
+            data(3, 2, 3, 3),
+            data(4),
+            (2, 1),
+            1,
+            (1, 0),
+            1,
+            error=(RuntimeError, "bias has shape (4,)"),
+        ),
+        call(data(2, 4, 3, 2), data(4, 1, 3, 2), data(2), (2, 1), 1, (1, 0), 2),
+    ]
+)
+_CALLS_TRANSPOSED_3D = calls(lambda: [call(data(1, 2, 2, 2, 3), data(2, 2, 2, 3, 2), None, 1, (0, 1, 0))])
+
+
+@function(free="flambeau nn.functional", samples=_CALLS_TRANSPOSED)
+def conv_transpose1d(
+    input: Tensor_,
+    weight: Tensor_,
+    bias: Optional_ = None,
+    stride: Static = 1,
+    padding: Static = 0,
+    output_padding: Static = 0,
+    groups: Static = 1,
+    dilation: Static = 1,
+):
+    """The gradient of `conv1d` by its maps: [N, C, L] or [C, L] with a kernel [C, O / groups, K] give [N, O, L'] with
+    L' = (L - 1) * stride - 2 * padding + dilation * (K - 1) + output_padding + 1.
+
+    `output_padding` says how many places more there are at the end: less than stride or dilation. Raises RuntimeError for shapes,
+    dtypes and numbers that do not fit, TypeError for what is no int.
+    """
+    return _transposed("conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+@function(free="flambeau nn.functional", samples=_CALLS_TRANSPOSED_2D)
+def conv_transpose2d(
+    input: Tensor_,
+    weight: Tensor_,
+    bias: Optional_ = None,
+    stride: Static = 1,
+    padding: Static = 0,
+    output_padding: Static = 0,
+    groups: Static = 1,
+    dilation: Static = 1,
+):
+    """The gradient of `conv2d` by its maps: [N, C, H, W] with a kernel [C, O / groups, KH, KW], as `conv_transpose1d`."""
+    return _transposed("conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+@function(free="flambeau nn.functional", samples=_CALLS_TRANSPOSED_3D)
+def conv_transpose3d(
+    input: Tensor_,
+    weight: Tensor_,
+    bias: Optional_ = None,
+    stride: Static = 1,
+    padding: Static = 0,
+    output_padding: Static = 0,
+    groups: Static = 1,
+    dilation: Static = 1,
+):
+    """The gradient of `conv3d` by its maps: [N, C, D, H, W] with a kernel [C, O / groups, KD, KH, KW], as `conv_transpose1d`."""
+    return _transposed("conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation)
