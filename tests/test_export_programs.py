@@ -113,6 +113,51 @@ def test_permissions_and_links_of_the_output_remain(program, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["data", "link", "out"]
 
 
+#: In the place of fsync and rename: they tell on stderr what they do.
+NOTING = r"""
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <unistd.h>
+#undef fsync
+#undef rename
+int noting_fsync(int file) {
+  char link[64], path[4096] = "";
+  snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+  if (readlink(link, path, sizeof path - 1) > 0)
+    fprintf(stderr, "sync %s\n", path);
+  return fsync(file);
+}
+int noting_rename(const char *from, const char *to) {
+  fprintf(stderr, "rename %s\n", to);
+  return rename(from, to);
+}
+"""
+
+
+@pytest.fixture
+def noting(tmp_path, monkeypatch):
+    """As `program`; it tells what it syncs and renames."""
+    link, source = linker.Linker.link, tmp_path / "noting.c"
+    source.write_text(NOTING)
+
+    def linked(self, inputs, include, defines, output):
+        link(self, [*inputs, source], include, [*defines, "fsync=noting_fsync", "rename=noting_rename"], output)
+
+    monkeypatch.setattr(linker.Linker, "link", linked)
+    monkeypatch.setattr(linker, "zig", lambda platform: None)
+    return fb.export(lambda x: x * 2.0, fb.ones(2, 4), tmp_path / "made", HERE.name, executable=True).executable
+
+
+def test_the_output_and_its_name_are_on_the_disk_at_the_end(noting, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for out, place in (("out", folder), (folder / "out", tmp_path)):
+        done = run(noting, "-", out, data=ONE.tobytes(), cwd=place)
+        partial, *rest = done.stderr.decode().splitlines()
+        assert partial.startswith(f"sync {folder}/out.") and rest == [f"rename {out}", f"sync {folder}"]
+        assert (done.returncode, (folder / "out").read_bytes()) == (0, TWICE)
+
+
 def test_files_that_cannot_be_read_or_written(program, tmp_path):
     data = tmp_path / "data"
     data.write_bytes(ONE.tobytes())

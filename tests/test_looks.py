@@ -85,17 +85,20 @@ def test_what_was_detached_gives_no_history_to_a_gradient():
 
 
 @pytest.mark.parametrize("look", [False, True])
-def test_a_write_through_a_detached_alias_gives_it_no_history(look):
-    """PyTorch has a history for every alias; here one that was cut from it stays so. A copy takes one."""
-    w, x = fb.tensor([1.0, 2.0], requires_grad=True), fb.tensor([3.0, 4.0], requires_grad=True)
-    alias, copy = w.detach(), w.detach().clone()
-    for written in (alias, copy):
+@pytest.mark.parametrize("leaf", [False, True])
+def test_a_write_through_an_alias_without_history_gives_it_none(look, leaf):
+    """PyTorch has a history for every alias; here those that were cut from it stay so, and so does what they are cut from. A copy
+    takes one."""
+    w, x = fb.tensor([1.0, 2.0], requires_grad=leaf), fb.tensor([3.0, 4.0], requires_grad=True)
+    alias, data, copy = w.detach(), w.data, w.detach().clone()
+    for written in (alias, data, copy):
         if look:
             written.tolist()
         written[0] = x.sum()
-    assert w.tolist() == alias.tolist() == copy.tolist() == [7.0, 2.0]
-    assert (w.is_leaf, alias.requires_grad, copy.requires_grad) == (True, False, True)
+    assert w.tolist() == alias.tolist() == data.tolist() == copy.tolist() == [7.0, 2.0]
+    assert (w.is_leaf, w.requires_grad, alias.requires_grad, data.requires_grad) == (True, leaf, False, False)
     (gradient,) = fb.autograd.grad(copy.sum(), [x])
     assert gradient.tolist() == [1.0, 1.0]
-    (gradient,) = fb.autograd.grad((w * 2.0).sum(), [w])
-    assert gradient.tolist() == [2.0, 2.0]
+    if leaf:
+        (gradient,) = fb.autograd.grad((w * 2.0).sum(), [w])
+        assert gradient.tolist() == [2.0, 2.0]

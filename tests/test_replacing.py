@@ -245,6 +245,43 @@ def test_only_what_nobody_holds_is_removed(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [".flambeau-mine", "model"]
 
 
+@pytest.fixture
+def steps(tmp_path, monkeypatch):
+    """What is synced, and what takes a place, in order."""
+    noted = []
+
+    def note(module, name, what, known):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args: (noted.append((what, known(*args))), real(*args))[1])
+
+    def shown(handle):
+        path = Path(os.readlink(f"/proc/self/fd/{handle}")).relative_to(tmp_path)
+        private = path.parts and path.parts[0].startswith(".flambeau-")
+        return str(Path("new", *path.parts[1:])) if private else str(path)
+
+    note(os, "fsync", "sync", shown)
+    for module, name in ((os, "replace"), (os, "rename"), (replacing, "_exchange")):
+        note(module, name, "place", lambda old, new: Path(new).name)
+    return noted
+
+
+def test_a_file_and_its_name_are_on_the_disk_before_save_returns(tmp_path, steps):
+    fb.save({"w": fb.ones(3)}, tmp_path / "model")
+    assert steps == [("sync", "new/file"), ("place", "model"), ("sync", ".")]
+
+
+def test_all_that_is_in_a_folder_is_on_the_disk_before_it_takes_its_place(tmp_path, steps):
+    for _ in range(2):
+        steps.clear()
+        with replacing.replaced_folder(tmp_path / "made") as partial:
+            (partial / "inner").mkdir()
+            (partial / "x").write_text("x")
+            (partial / "inner" / "y").write_text("y")
+        *synced, last, name = steps
+        assert sorted(synced) == [("sync", f"new/{p}") for p in ("made", "made/inner", "made/inner/y", "made/x")]
+        assert last == ("place", "made") and name == ("sync", ".")
+
+
 def test_folders_are_replaced_where_they_cannot_be_exchanged(tmp_path, monkeypatch):
     monkeypatch.setattr(replacing, "_exchange", lambda a, b: False)
     folder = tmp_path / "made"

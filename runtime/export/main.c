@@ -117,6 +117,18 @@ static bool open_sink(sink *s, const char *path) {
   return s->target != NULL && open_beside(s);
 }
 
+/* The name of the file is on the disk, too, where the file system can say so. */
+static void sync_folder(const char *path) {
+  const char *end = strrchr(path, '/');
+  char *folder = end == NULL ? strdup(".") : strndup(path, end == path ? 1 : (size_t)(end - path));
+  int handle = folder == NULL ? -1 : open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (handle >= 0) {
+    fsync(handle);
+    close(handle);
+  }
+  free(folder);
+}
+
 static bool close_sink(sink *s) {
   bool written = fflush(s->stream) == 0 && (s->target == NULL || fsync(fileno(s->stream)) == 0);
   written &= fclose(s->stream) == 0;
@@ -124,9 +136,11 @@ static bool close_sink(sink *s) {
   if (!written || s->target == NULL)
     return written;
   written = rename(s->partial, s->target) == 0;
-  if (written)
-    unfinished = NULL;
-  return written;
+  if (!written)
+    return false;
+  unfinished = NULL;
+  sync_folder(s->target);
+  return true;
 }
 
 static void drop_sink(sink *s) {
