@@ -4,6 +4,7 @@ crash is one failed test and shows where every thread stood; and what a single t
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import flambeau as fb
@@ -47,6 +48,44 @@ def flushes(work):
     before = recorder.stats()["flushes"]
     work()
     return recorder.stats()["flushes"] - before
+
+
+@pytest.fixture
+def no_switches():
+    """The interpreter takes no thread's turn away: others run only where it is given up."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(100.0)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_kernels_run_beside_each_other(no_switches):
+    """While one thread waits for a long kernel, another one evaluates the same model, again and again."""
+    model = fb.nn.Linear(1500, 1500).double()
+    small, large = (fb.randn(n, 1500, dtype=fb.float64) for n in (1, 1500))
+    done, ends = [], threading.Event()
+
+    def evaluate():
+        with fb.no_grad():
+            while not ends.is_set():
+                done.append(model(small).sum().item())
+                time.sleep(0)
+
+    with fb.no_grad():
+        for x in (small, large):  # compiles
+            model(x).sum().item()
+    other = threading.Thread(target=evaluate)
+    other.start()
+    while not done:
+        time.sleep(0.001)
+    with fb.no_grad():
+        y = model(large).sum()
+        before = len(done)
+        y.item()
+        meanwhile = len(done) - before
+    ends.set()
+    other.join()
+    assert meanwhile >= 2
 
 
 def test_reading_what_another_trace_reads_runs_nothing():
