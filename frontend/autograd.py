@@ -38,7 +38,7 @@ class set_grad_enabled(recorder.GradScope):
 
     def __call__(self, fn: Callable) -> Callable:
         self.undo()
-        return _decorated(fn, partial(set_grad_enabled, bool(self._bits)))
+        return _decorated("set_grad_enabled", fn, partial(set_grad_enabled, bool(self._bits)))
 
 
 class _Mode(recorder.ModeScope):
@@ -51,7 +51,7 @@ class _Mode(recorder.ModeScope):
         return made if fn is None else made(fn)
 
     def __call__(self, fn: Callable) -> Callable:
-        return _decorated(fn, type(self))
+        return _decorated(type(self).__name__, fn, type(self))
 
 
 class no_grad(_Mode):
@@ -68,9 +68,14 @@ class inference_mode(_Mode):
     """As `no_grad`."""
 
 
-def _decorated(fn: Callable, manager: Callable) -> Callable:
+def _decorated(name: str, fn: Callable, manager: Callable) -> Callable:
     """`fn` in the mode. A generator is in it while it runs, not while it waits."""
     from inspect import isgeneratorfunction
+
+    if not callable(fn):
+        raise TypeError(
+            f"[{name}] what is decorated must be a function, got {type(fn).__name__}. Pass one, or nothing."
+        )
 
     @wraps(fn)
     def inner(*args: Any, **kwargs: Any) -> Any:

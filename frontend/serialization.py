@@ -152,6 +152,8 @@ def load(f: Any, map_location: Any = None) -> Any:
     from flambeau.functions.transfer import moved
 
     there = place(map_location)
+    if isinstance(f, int):  # a descriptor, which would be closed
+        raise TypeError(f"[load] argument 'f' must be a path or a binary stream, got {type(f).__name__} {f}. Pass one.")
     if hasattr(f, "read"):
         tensors, metadata = safetensors_format.read(f)
     else:
