@@ -204,6 +204,31 @@ case(
 )
 case("nll_loss", lambda m, x: m.nn.functional.nll_loss(x, _classes(m, x), reduction="none"), ROWS)
 
+_KINKS = [0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 3.0, INF, -INF, NAN]
+
+
+def _signs(m, x):
+    return m.tensor([1.0, -1.0]).unsqueeze(1).expand(2, x.shape[1]).contiguous()
+
+
+for _name, _options in (("hinge_embedding_loss", {"margin": 0.5}), ("soft_margin_loss", {})):
+    case(
+        _name,
+        lambda m, x, f=_name, o=_options: getattr(m.nn.functional, f)(x, _signs(m, x), reduction="none", **o),
+        [_KINKS, _KINKS],
+    )
+case(
+    "margin_ranking_loss",
+    lambda m, x: m.nn.functional.margin_ranking_loss(x, m.zeros(x.shape), _signs(m, x), margin=0.5, reduction="none"),
+    [_KINKS, _KINKS],
+)
+case("multi_margin_loss", lambda m, x: m.nn.functional.multi_margin_loss(x, _classes(m, x), reduction="none"), ROWS)
+case(
+    "poisson_nll_loss",
+    lambda m, x: m.nn.functional.poisson_nll_loss(x, m.tensor([0.0, 1.0, 2.0, 9.0]), reduction="none"),
+    [[x] * 4 for x in _KINKS],
+)
+
 # ---- products and movement ----------------------------------------------------------------------------------------
 
 _A, _B = [[0.0, 1.0], [NAN, 2.0], [INF, 1.0]], [[0.0, 1.0], [2.0, -INF]]

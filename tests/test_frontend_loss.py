@@ -42,7 +42,7 @@ def test_mse_by_hand_and_its_warning():
     with pytest.warns(UserWarning, match=r"\[mse_loss\] the target's shape \(1,\) differs"):
         F.mse_loss(fb.ones(7, 2), fb.ones(1))
     with pytest.raises(ValueError, match=r"\[mse_loss\] reduction is 'avg'. Use one of 'none', 'mean', 'sum'"):
-        F.mse_loss(fb.ones(2), fb.ones(2), "avg")
+        F.mse_loss(fb.ones(2), fb.ones(2), reduction="avg")
 
 
 @pytest.mark.accept("LOS-02", "LOS-03")
@@ -220,3 +220,104 @@ def test_a_label_smoothing_of_zero_is_none_whatever_was_smoothed_before():
     for smoothing in (0.1, 0.2, 0.3, 0.4, 0.0, 0.5, 0.0):
         loss = F.cross_entropy(scores, target, label_smoothing=smoothing).item()
         assert loss == plain if smoothing == 0 else loss == math.inf
+
+
+SIGNS = np.array([1, -1, -1, 1, 1, -1])
+VECTORS = arrays(6, 4)
+OTHERS = [  # name, operands after the first, options
+    ("margin_ranking_loss", (arrays(6, 4, seed=1), arrays(6, 4, seed=2)), {"margin": 0.3}),
+    ("hinge_embedding_loss", (np.sign(arrays(6, 4, seed=3)),), {"margin": 0.5}),
+    ("hinge_embedding_loss", (arrays(6, 4, seed=3),), {}),  # targets that are neither
+    ("cosine_embedding_loss", (arrays(6, 4, seed=1), SIGNS), {"margin": 0.1}),
+    ("triplet_margin_loss", (arrays(6, 4, seed=1), arrays(6, 4, seed=2)), {"margin": 0.7, "swap": True}),
+    ("triplet_margin_loss", (VECTORS.copy(), arrays(6, 4, seed=2)), {"p": 1}),
+    ("triplet_margin_loss", (arrays(6, 4, seed=1), arrays(6, 4, seed=2)), {"p": 3.0}),
+    ("triplet_margin_loss", (arrays(6, 4, seed=1), arrays(6, 4, seed=2)), {"p": math.inf, "eps": 0.1}),
+    ("triplet_margin_with_distance_loss", (arrays(6, 4, seed=1), arrays(6, 4, seed=2)), {"swap": True}),
+    ("multi_margin_loss", (np.array([0, 3, 1, 1, 2, 0]),), {"p": 2, "margin": 0.4}),
+    ("multi_margin_loss", (np.array([0, 3, 1, 1, 2, 0]),), {}),
+    (
+        "multilabel_margin_loss",
+        (np.array([[3, 0, -1, 1], [-1, 0, 1, 2], [0, 1, 2, 3], [1, -1, -1, -1], [2, 2, 1, -1], [3, -1, 0, 0]]),),
+        {},
+    ),
+    ("soft_margin_loss", (np.sign(arrays(6, 4, seed=3)),), {}),
+    ("multilabel_soft_margin_loss", ((arrays(6, 4, seed=3) > 0).astype(np.float32),), {}),
+    ("poisson_nll_loss", (np.abs(arrays(6, 4, seed=3)) * 3,), {"full": True}),
+    ("gaussian_nll_loss", (arrays(6, 4, seed=1), np.abs(arrays(6, 4, seed=3)) + 0.1), {"full": True}),
+    (
+        "gaussian_nll_loss",
+        (arrays(6, 4, seed=1), np.array([[0.0], [1.0], [0.2], [3.0], [1e-9], [0.5]], "f")),
+        {"eps": 0.3},
+    ),
+]
+
+
+@pytest.mark.accept("LOS-09", "LOS-07")
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize(("name", "others", "options"), OTHERS)
+def test_losses_of_margins_labels_and_distributions(name, others, options, reduction):
+    compare(lambda f, x, *rest: getattr(f, name)(x, *rest, reduction=reduction, **options), VECTORS, *others)
+
+
+@pytest.mark.accept("LOS-09")
+@pytest.mark.parametrize(("name", "others", "options"), OTHERS)
+def test_modules_of_these_losses(name, others, options):
+    modules = {"gaussian_nll_loss": "GaussianNLLLoss", "poisson_nll_loss": "PoissonNLLLoss"}
+    modules |= {
+        "multilabel_margin_loss": "MultiLabelMarginLoss",
+        "multilabel_soft_margin_loss": "MultiLabelSoftMarginLoss",
+    }
+    cls = getattr(nn, modules.get(name) or "".join(part.capitalize() for part in name.split("_")))
+    operands = [fb.tensor(o) for o in (VECTORS, *others)]
+    wanted = getattr(F, name)(*operands, **options)
+    assert cls(**options)(*operands).item() == wanted.item()
+
+
+@pytest.mark.accept("LOS-09")
+def test_a_variance_held_by_eps_keeps_its_gradient():
+    torch = pytest.importorskip("torch")
+    found = []
+    for module in (fb, torch):
+        var = module.tensor([0.01, 2.0, 0.3], requires_grad=True)
+        loss = module.nn.functional.gaussian_nll_loss(module.tensor([1.0, 2.0, 3.0]), module.zeros(3), var, eps=0.3)
+        loss.backward()
+        found.append(var.grad.numpy())
+    np.testing.assert_allclose(*found, rtol=1e-6)
+    with pytest.raises(RuntimeError, match=r"\[gaussian_nll_loss\] var\[1\] is negative or NaN"):
+        F.gaussian_nll_loss(fb.ones(2), fb.ones(2), fb.tensor([1.0, -1.0])).item()
+
+
+OLD = [
+    ("mse_loss", (arrays(6, 5, seed=1),), ()),
+    ("l1_loss", (arrays(6, 5, seed=1),), ()),
+    ("kl_div", (np.abs(arrays(6, 5, seed=1)),), ()),
+    ("cross_entropy", (LABELS,), (None,)),
+    ("soft_margin_loss", (np.sign(arrays(6, 5, seed=1)),), ()),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("size_average", "reduce"), [(None, True), (False, None), (True, None), (None, False)])
+@pytest.mark.parametrize(("name", "others", "before"), OLD)
+def test_arguments_of_old(name, others, before, size_average, reduce):
+    """By name and at PyTorch's places."""
+
+    def by_name(f, x, *rest):
+        return getattr(f, name)(x, *rest, size_average=size_average, reduce=reduce)
+
+    def by_place(f, x, *rest):
+        return getattr(f, name)(x, *rest, *before, size_average)
+
+    compare(by_name, SCORES, *others)
+    compare(by_place, SCORES, *others)
+
+
+def test_arguments_of_old_are_told_of():
+    with pytest.warns(UserWarning, match=r"\[mse_loss\] size_average and reduce .* Write reduction='sum'") as seen:
+        F.mse_loss(fb.ones(2), fb.zeros(2), size_average=False)
+    assert seen[0].filename == __file__
+    with pytest.raises(RuntimeError, match=r"\[multilabel_margin_loss\] target\[0, 2\] is no class. Use 0..2, and -1"):
+        F.multilabel_margin_loss(fb.ones(3), fb.tensor([0, 1, 3])).item()
+    with pytest.warns(UserWarning, match=r"\[MSELoss\] .* Write reduction='none'"):
+        assert nn.MSELoss(reduce=False).reduction == "none"

@@ -1,7 +1,7 @@
 """Losses: mse, l1, huber, cross entropy, nll, binary cross entropies, kl_div.
 
 In: predictions and targets; `reduction` is "mean", "sum" or "none". Out: a 0-d tensor, or one loss per element.
-Formulas are those of PyTorch's documentation, arranged so that rows stay in one pass. Next: `nn/loss.py`.
+Formulas are those of PyTorch's documentation, arranged so that rows stay in one pass. Next: `margins.py`.
 """
 
 from __future__ import annotations
@@ -15,31 +15,8 @@ from flambeau.dialects.dtypes import int64
 from flambeau.function import Number, Operand, Optional_, Static, Tensor_, function
 from flambeau.functions.activation import log_sigmoid, log_softmax_of
 from flambeau.functions.common import as_value, broadcast_shapes, check_between, check_floating, ops, promoted
+from flambeau.functions.reduction import check_reduction, loss, reduce_loss, total
 from flambeau.samples import call, calls, data, index, losses
-
-
-def _all_axes(x: Value) -> tuple[int, ...]:
-    return tuple(range(len(x.shape)))
-
-
-def _total(x: Value) -> Value:
-    return ops.sum(x, axes=_all_axes(x)) if x.shape else x
-
-
-def reduce_loss(op: str, loss: Value, reduction: str) -> Value:
-    """`loss` as it is, summed, or averaged over its elements."""
-    check_reduction(op, reduction)
-    if reduction == "none":
-        return loss
-    total = _total(loss)
-    return total if reduction == "sum" else total / math.prod(loss.shape)
-
-
-def check_reduction(op: str, reduction: str, *more: str) -> None:
-    allowed = ("none", "mean", "sum", *more)
-    if reduction not in allowed:
-        raise ValueError(f"[{op}] reduction is {reduction!r}. Use one of {', '.join(map(repr, allowed))}.")
-
 
 _LEAST = math.ulp(0.0)  # the least number above 0
 
@@ -57,22 +34,48 @@ def _pair(op: str, input: Value, target: Value) -> list[Value]:
     return promoted(op, input, target)
 
 
-@function(free="nn.functional", samples=losses())
-def mse_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean"):
-    """The squared difference."""
+_WEIGHTED = calls(
+    lambda: [
+        *(
+            call(data(2, 3), data(2, 3), reduction=r, weight=data(2, 3, low=0.5, high=2))
+            for r in ("mean", "sum", "none")
+        ),
+        call(data(2, 3), data(2, 3), weight=data(3), error=(ValueError, "weight has shape (3,)")),
+    ]
+)
+
+
+def _multiplied(op: str, loss: Value, input: Value, weight: Value | None) -> Value:
+    if weight is None:
+        return loss
+    if weight.shape != input.shape:
+        raise ValueError(f"[{op}] weight has shape {weight.shape}, the input {input.shape}. Make them equal.")
+    x, factor = promoted(op, loss, weight.expand(loss.shape))
+    return x * factor
+
+
+def _reduced_by_weight(op: str, loss: Value, input: Value, reduction: str, weight: Value | None) -> Value:
+    return reduce_loss(op, _multiplied(op, loss, input, weight), reduction, weight)
+
+
+@loss(samples=losses() + _WEIGHTED)
+def mse_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", weight: Optional_ = None):
+    """The squared difference; times `weight`, of the input's shape, and then the mean is over the weights. Raises ValueError for
+    a weight of another shape."""
     x, y = _pair("mse_loss", input, target)
     difference = x - y
-    return reduce_loss("mse_loss", difference * difference, reduction)
+    return _reduced_by_weight("mse_loss", difference * difference, input, reduction, weight)
 
 
-@function(free="nn.functional", samples=losses())
-def l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean"):
-    """The absolute difference."""
+@loss(samples=losses() + _WEIGHTED)
+def l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", weight: Optional_ = None):
+    """The absolute difference; times `weight`, of the input's shape, and then the mean is over the weights. Raises ValueError for
+    a weight of another shape."""
     x, y = _pair("l1_loss", input, target)
-    return reduce_loss("l1_loss", ops.abs(x - y), reduction)
+    return _reduced_by_weight("l1_loss", ops.abs(x - y), input, reduction, weight)
 
 
-@function(free="nn.functional", samples=losses() + losses(beta=0.5), fallible=True)
+@loss(samples=losses() + losses(beta=0.5), fallible=True)
 def smooth_l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", beta: Operand = 1.0):
     """Half the squared difference over `beta` where it is below `beta`, the absolute one minus beta / 2 elsewhere."""
     x, y = _pair("smooth_l1_loss", input, target)
@@ -86,9 +89,16 @@ def smooth_l1_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", 
     return reduce_loss("smooth_l1_loss", loss, reduction)
 
 
-@function(free="nn.functional", samples=losses() + losses(delta=0.5), fallible=True)
-def huber_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", delta: Operand = 1.0):
-    """Half the squared difference up to `delta`, `delta` times the absolute one minus delta / 2 beyond."""
+@function(free="nn.functional", samples=losses() + losses(delta=0.5) + _WEIGHTED, fallible=True)
+def huber_loss(
+    input: Tensor_,
+    target: Tensor_,
+    reduction: Static = "mean",
+    delta: Operand = 1.0,
+    weight: Optional_ = None,
+):
+    """Half the squared difference up to `delta`, `delta` times the absolute one minus delta / 2 beyond; times `weight`, of the
+    input's shape. Raises ValueError for a weight of another shape."""
     x, y = _pair("huber_loss", input, target)
     delta = check_between("huber_loss", "delta", delta, _LEAST, math.inf, "is not above 0. Use a number above 0.")
     difference, bound = promoted("huber_loss", x - y, delta)
@@ -96,11 +106,10 @@ def huber_loss(input: Tensor_, target: Tensor_, reduction: Static = "mean", delt
     near = ops.not_(distance >= bound)  # NaN is near, as in PyTorch
     inner = ops.select(near, difference, difference.like(0.0))  # the masked side: no infinity in its gradient
     loss = ops.select(near, inner * inner * 0.5, bound * (distance - bound * 0.5))
-    return reduce_loss("huber_loss", loss, reduction)
+    return reduce_loss("huber_loss", _multiplied("huber_loss", loss, input, weight), reduction)
 
 
-@function(
-    free="nn.functional",
+@loss(
     samples=losses(low=0.1, high=1)
     + losses(low=0.1, high=1, log_target=True)
     + calls(lambda: [call(data(2, 3), data(2, 3), reduction="batchmean", log_target=True)]),
@@ -116,7 +125,7 @@ def kl_div(input: Tensor_, target: Tensor_, reduction: Static = "mean", log_targ
         safe = ops.select(nothing, y.like(1.0), y)
         loss = ops.select(nothing, y.like(0.0), y * ops.log(safe)) - y * x
     if reduction == "batchmean":
-        return _total(loss) / loss.shape[0]
+        return total(loss) / loss.shape[0]
     return reduce_loss("kl_div", loss, reduction)
 
 
@@ -175,12 +184,10 @@ class _Classes:
         loss = ops.select(self.counted, loss, loss.like(0))
         if reduction == "none":
             return loss
-        total = _total(loss)
-        return total if reduction == "sum" else total / _total(self.weight)
+        return total(loss) if reduction == "sum" else total(loss) / total(self.weight)
 
 
-@function(
-    free="nn.functional",
+@loss(
     samples=calls(
         lambda: [
             call(data(4, 3), index(3, 4)),
@@ -190,12 +197,12 @@ class _Classes:
         ]
     ),
     fallible=True,
+    old_before="ignore_index",
 )
 def nll_loss(
     input: Tensor_,
     target: Tensor_,
     weight: Optional_ = None,
-    *,
     ignore_index: Number = -100,
     reduction: Static = "mean",
 ):
@@ -209,8 +216,7 @@ def nll_loss(
     return classes.reduce(-(classes.pick(input) * classes.weight), reduction)
 
 
-@function(
-    free="nn.functional",
+@loss(
     samples=calls(
         lambda: [
             call(data(4, 3), index(3, 4)),
@@ -221,12 +227,12 @@ def nll_loss(
         ]
     ),
     fallible=True,
+    old_before="ignore_index",
 )
 def cross_entropy(
     input: Tensor_,
     target: Tensor_,
     weight: Optional_ = None,
-    *,
     ignore_index: Number = -100,
     reduction: Static = "mean",
     label_smoothing: Number = 0.0,
@@ -290,7 +296,7 @@ def _from_probabilities(
     loss = -ops.sum(terms, axes=(dim,))
     if reduction == "none":
         return loss
-    return _total(loss) if reduction == "sum" else _total(loss) / (math.prod(x.shape) // count)
+    return total(loss) if reduction == "sum" else total(loss) / (math.prod(x.shape) // count)
 
 
 # ---- truth values -----------------------------------------------------------------------------------------
@@ -317,8 +323,8 @@ def _held_log(x: Value) -> Value:
     return ops.select(held, x.like(-100.0), ops.log(ops.select(held, x.like(1.0), x)))
 
 
-@function(free="nn.functional", samples=losses(low=0.1, high=0.9), fallible=True)
-def binary_cross_entropy(input: Tensor_, target: Tensor_, weight: Optional_ = None, *, reduction: Static = "mean"):
+@loss(samples=losses(low=0.1, high=0.9), fallible=True)
+def binary_cross_entropy(input: Tensor_, target: Tensor_, weight: Optional_ = None, reduction: Static = "mean"):
     """-(t log(x) + (1 - t) log(1 - x)) of probabilities x; logarithms are held above -100, as in PyTorch.
 
     Raises ValueError for shapes that differ, RuntimeError for an input or target outside [0, 1] (when the value is read).
@@ -335,8 +341,7 @@ def binary_cross_entropy(input: Tensor_, target: Tensor_, weight: Optional_ = No
     return reduce_loss("binary_cross_entropy", _weighted("binary_cross_entropy", loss, weight), reduction)
 
 
-@function(
-    free="nn.functional",
+@loss(
     samples=losses(low=0.1, high=0.9)
     + calls(
         lambda: [
@@ -348,7 +353,6 @@ def binary_cross_entropy_with_logits(
     input: Tensor_,
     target: Tensor_,
     weight: Optional_ = None,
-    *,
     reduction: Static = "mean",
     pos_weight: Optional_ = None,
 ):
