@@ -247,21 +247,25 @@ def test_only_what_nobody_holds_is_removed(tmp_path):
 
 @pytest.fixture
 def steps(tmp_path, monkeypatch):
-    """What is synced, and what takes a place, in order."""
+    """What is synced, and what takes a place, in order: in the test's own folder."""
     noted = []
 
-    def note(module, name, what, known):
+    def note(module, name, what, path_of):
         real = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *args: (noted.append((what, known(*args))), real(*args))[1])
 
-    def shown(handle):
-        path = Path(os.readlink(f"/proc/self/fd/{handle}")).relative_to(tmp_path)
-        private = path.parts and path.parts[0].startswith(".flambeau-")
-        return str(Path("new", *path.parts[1:])) if private else str(path)
+        def run(*args):
+            path = Path(path_of(*args))
+            if path.is_relative_to(tmp_path):
+                parts = path.relative_to(tmp_path).parts
+                private = bool(parts) and parts[0].startswith(".flambeau-")
+                noted.append((what, str(Path("new", *parts[1:])) if private else str(Path(*parts))))
+            return real(*args)
 
-    note(os, "fsync", "sync", shown)
+        monkeypatch.setattr(module, name, run)
+
+    note(os, "fsync", "sync", lambda handle: os.readlink(f"/proc/self/fd/{handle}"))
     for module, name in ((os, "replace"), (os, "rename"), (replacing, "_exchange")):
-        note(module, name, "place", lambda old, new: Path(new).name)
+        note(module, name, "place", lambda old, new: new)
     return noted
 
 
