@@ -200,15 +200,6 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
         assert loaded(path) == [1, 1] and os.listdir(tmp_path) == ["model"]
 
 
-def test_file_and_folder_are_on_the_disk_in_this_order(tmp_path, monkeypatch):
-    done = []
-    sync, replace = replacing.sync, os.replace
-    monkeypatch.setattr(replacing, "sync", lambda path: (done.append(("sync", Path(path).name)), sync(path)))
-    monkeypatch.setattr(os, "replace", lambda a, b: (done.append(("rename", Path(b).name)), replace(a, b)))
-    fb.save({"w": fb.ones(2)}, tmp_path / "model")
-    assert done == [("sync", "file"), ("rename", "model"), ("sync", tmp_path.name)]
-
-
 # ---- several at a time --------------------------------------------------------------------------------------------
 
 
