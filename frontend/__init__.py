@@ -23,7 +23,20 @@ _border.publish_methods(_public.Tensor)
 _missing.install(_public.Tensor, "Tensor")
 
 #: Imported when first used: submodules, and names of submodules.
-_SUBMODULES = ("autograd", "cuda", "data", "debug", "linalg", "nn", "optim", "utils")
+_SUBMODULES = (
+    "accelerator",
+    "autograd",
+    "backends",
+    "cuda",
+    "data",
+    "debug",
+    "hub",
+    "jit",
+    "linalg",
+    "nn",
+    "optim",
+    "utils",
+)
 _LAZY = {
     "save": "flambeau.serialization",
     "load": "flambeau.serialization",

@@ -140,6 +140,8 @@ LEFT_OUT = {
         permute_copy select_copy slice_copy split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy
         unsqueeze_copy view_copy""",
     "it multiplies or adds up, as cumprod and sum do, which have cases": "vander trace sum_to_size",
+    "it is a convolution: sums of products have no special points": """conv1d conv2d conv3d conv_transpose1d conv_transpose2d
+        conv_transpose3d""",
     "it is a product, as matmul is, which has a case": """einsum tensordot inner kron vdot cross addbmm baddbmm addmv addr
         chain_matmul matrix_power bilinear""",
     "it is a norm of a difference, or of slices, as norm and normalize are of rows, which have cases": """cdist pdist dist
@@ -148,6 +150,13 @@ LEFT_OUT = {
     "it repeats elements, as expand does, which has a case": "broadcast_tensors meshgrid",
     "its parts have cases": """cosine_embedding_loss gaussian_nll_loss multilabel_margin_loss multilabel_soft_margin_loss
         triplet_margin_loss triplet_margin_with_distance_loss""",
+    "it tells or sets what the process is to do, or returns what it is given": """compile use_deterministic_algorithms
+        are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled set_deterministic_debug_mode
+        get_deterministic_debug_mode set_float32_matmul_precision get_float32_matmul_precision set_warn_always
+        is_warn_always_enabled set_num_interop_threads get_num_interop_threads set_flush_denormal
+        set_default_device set_default_tensor_type typename
+        is_nonzero is_storage is_inference sym_int sym_float sym_max sym_min sym_not sym_ite data_ptr storage_offset
+        untyped_storage get_device is_set_to is_pinned pin_memory as_subclass""",
     "it is no function of tensors": """backward broadcast_shapes get_default_device is_complex is_signed
         is_tensor can_cast compiler_options dim element_size explain export find_nan flush
         get_default_dtype get_num_threads get_rng_state initial_seed is_grad_enabled item load manual_seed memory_stats

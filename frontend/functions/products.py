@@ -131,7 +131,12 @@ _BATCHES = calls(
 )
 
 
-@function(free="flambeau", method=True, in_place=True, samples=_BATCHES)
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    samples=_BATCHES + calls(lambda: [call(data(2, 3, 5), data(2, 3, 4), data(2, 4, 5))]),
+)
 def baddbmm(input: Tensor_, batch1: Tensor_, batch2: Tensor_, *, beta: Operand = 1, alpha: Operand = 1):
     """`beta * input + alpha * (batch1 @ batch2)`, for each matrix of a batch; `input` broadcasts to [B, M, N]."""
     _check_batches("baddbmm", batch1, batch2)

@@ -1,0 +1,6 @@
+"""`backends.mkl`: not there."""
+
+
+def is_available() -> bool:
+    """False."""
+    return False

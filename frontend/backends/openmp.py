@@ -1,0 +1,6 @@
+"""`backends.openmp`: not there; kernels run in threads of ours."""
+
+
+def is_available() -> bool:
+    """False."""
+    return False

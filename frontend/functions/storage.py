@@ -1,0 +1,139 @@
+"""The memory of tensors as PyTorch programs see it: data_ptr, storage_offset, untyped_storage; and elements by Python functions.
+
+In: a tensor, whose value is computed. Out: addresses and sizes of its storage. What is told of an address holds until the tensor is
+written. Next: `host.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from flambeau import host
+from flambeau.declarations import Unsampled, declared
+from flambeau.device import CPU, named
+from flambeau.runtime import recorder
+from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data
+
+_MEMORY = Unsampled("tells where elements lie, which changes from run to run")
+
+
+def _on_host(op: str, tensor: Tensor) -> np.ndarray:
+    if tensor._place != CPU.type:
+        raise RuntimeError(
+            f"[{op}] the tensor lies on {tensor._place}, whose addresses are not told. Use x.cpu() first."
+        )
+    return host.exported(tensor.detach())
+
+
+@declared(method=True, samples=_MEMORY)
+def data_ptr(self: Tensor) -> int:
+    """The address of the first element, 0 of an empty tensor; the value is computed. Raises RuntimeError on other devices."""
+    array = _on_host("data_ptr", self)
+    return host.address(array) if array.size else 0
+
+
+@declared(method=True, samples=_MEMORY)
+def storage_offset(self: Tensor) -> int:
+    """Where in the storage the first element lies, in elements; 0 where no strides say it."""
+    found = recorder.memory(self.detach())
+    return 0 if found is None else found[3] // self.dtype.itemsize
+
+
+class UntypedStorage:
+    """The memory below a tensor and its views: how large it is, and where."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor.detach()
+        self._bytes = math.prod(recorder.view_info(tensor)[1]) * tensor.dtype.itemsize
+        self.device = named(tensor._place)
+
+    def nbytes(self) -> int:
+        """How many bytes there are."""
+        return self._bytes
+
+    size = __len__ = nbytes
+
+    def data_ptr(self) -> int:
+        """The address of the first byte; the value is computed. Raises RuntimeError on other devices."""
+        offset = storage_offset(self._tensor) * self._tensor.dtype.itemsize
+        return data_ptr(self._tensor) - offset if self._bytes else 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UntypedStorage) and recorder.same_storage(self._tensor, other._tensor)
+
+    __hash__ = object.__hash__
+
+
+@declared(method=True, samples=_MEMORY)
+def untyped_storage(self: Tensor) -> UntypedStorage:
+    """The memory of the tensor, which its views share: `nbytes()`, `data_ptr()`."""
+    return UntypedStorage(self)
+
+
+@declared(method=True, samples=calls(lambda: [call(data(2, 3))]))
+def get_device(self: Tensor) -> int:
+    """The number of the GPU, -1 on the CPU."""
+    place = named(self._place)
+    return -1 if place.type == "cpu" else place.index or 0
+
+
+@declared(method=True, samples=Unsampled("compares storages"))
+def is_set_to(self: Tensor, tensor: Tensor) -> bool:
+    """Whether both show the same elements of the same storage."""
+    same = recorder.same_storage(self, tensor) and self.shape == tensor.shape and self.stride() == tensor.stride()
+    return same and storage_offset(self) == storage_offset(tensor)
+
+
+@declared(method=True, samples=_MEMORY)
+def is_pinned(self: Tensor, device: Any = None) -> bool:
+    """False: there is no pinned memory."""
+    return False
+
+
+@declared(method=True, samples=_MEMORY)
+def pin_memory(self: Tensor, device: Any = None) -> Tensor:
+    """The tensor itself: copies to GPUs need no pinned memory."""
+    return self
+
+
+@declared(method=True, samples=Unsampled("makes a tensor of the user's class"))
+def as_subclass(self: Tensor, cls: type) -> Tensor:
+    """A tensor of class `cls` on the same storage. Raises TypeError for no class of tensors, RuntimeError for a tensor that
+    requires grad."""
+    if not (isinstance(cls, type) and issubclass(cls, Tensor)):
+        raise TypeError(f"[as_subclass] {cls!r} is no class of tensors. Inherit from flambeau.Tensor.")
+    if self.requires_grad:
+        raise RuntimeError("[as_subclass] the tensor requires grad. Use x.detach().as_subclass(cls).")
+    return recorder.make_leaf(self, False, cls)
+
+
+# ---- elements by Python functions -------------------------------------------------------------------------
+
+
+def _written(op: str, self: Tensor, values: list[Any]) -> Tensor:
+    if self.requires_grad:
+        raise RuntimeError(f"[{op}] the tensor requires grad. Use x.detach().{op}(...).")
+    array = np.array(values, dtype=self.dtype.numpy).reshape(self.shape)
+    return self.copy_(host.copied(array, self.dtype))
+
+
+@declared(method=True, samples=calls(lambda: [call(data(2, 3), abs, gradient=False)]))
+def apply_(self: Tensor, callable: Callable[[Any], Any]) -> Tensor:
+    """Each element replaced by what a Python function of it gives. Raises RuntimeError for a tensor that requires grad."""
+    return _written("apply_", self, [callable(x) for x in host.array_of(self.detach()).reshape(-1).tolist()])
+
+
+@declared(method=True, samples=calls(lambda: [call(data(2, 3), data(3), max, gradient=False)]))
+def map_(self: Tensor, other: Tensor, callable: Callable[[Any, Any], Any]) -> Tensor:
+    """Each element replaced by what a Python function of it and the other tensor's element, which broadcasts, gives.
+
+    Raises RuntimeError for a tensor that requires grad.
+    """
+    mine, theirs = host.array_of(self.detach()), np.broadcast_to(host.array_of(other.detach()), tuple(self.shape))
+    return _written(
+        "map_", self, [callable(x, y) for x, y in zip(mine.reshape(-1).tolist(), theirs.reshape(-1).tolist())]
+    )
