@@ -140,6 +140,12 @@ BUILT_IN = (
         one_nan=True,
     ),
     Family("sort", "Positions in the order of the elements along an axis, or of others in it.", demands=_axis),
+    Family(
+        "window",
+        "What is made of windows over the last axes: extremes, sums, what these were made of; and elements at places of a plane.",
+        demands=_one_result,
+        one_nan=True,
+    ),
     Family("scatter", "result[index[i]] (+)= update[i] along an axis.", demands=_axis),
     Family(
         "transfer",

@@ -12,6 +12,9 @@ On tensors:
     start      where a slice begins: a number moved into 0..limit
     convolution, convolution_input, convolution_weight   maps and a kernel, two of which give the third (`tape/convolution.py`)
     scatter    elements combined, in order, with those of a tensor at indices along an axis; a region combines two
+    scan       a running fold; recurrence: of two operands
+    window     folds over windows of the last axes; fold_windows: windows summed where they came from
+    put        elements added at places of a plane; pick: elements there
     yield      ends the region of such an op
 
 MLIR runs the verifiers here after every pass, so a pass that breaks a fold's numbering fails by its name. They look at
@@ -301,6 +304,11 @@ def _check_convolution(op: Any) -> None:
         raise _Bad(f"attribute 'groups' is {op.attributes['groups']}. Give at least 1.")
 
 
+def _having(*names: str) -> Callable[[Any], None]:
+    """Of an op whose family says the rest, when the group is read."""
+    return lambda op: check_attributes(op, names)
+
+
 # ---- the dialect ------------------------------------------------------------------------------------------------
 
 
@@ -339,6 +347,10 @@ _OPS: dict[str, Declared] = {
     "convolution": (2, False, 1, 0, True, _check_convolution),
     "convolution_input": (2, False, 1, 0, True, _check_convolution),
     "convolution_weight": (2, False, 1, 0, True, _check_convolution),
+    "window": (1, False, 1, 0, True, _having("axis", "dilation", "how", "low", "size", "step")),
+    "put": (2, False, 1, 0, True, _having("axis", "how")),
+    "pick": (2, False, 1, 0, True, _having("axis")),
+    "fold_windows": (1, False, 1, 0, True, _having("axis", "dilation", "step")),
     "scatter": (3, False, 1, 1, False, _check_scatter),  # an effect: an index out of range is an error
 }
 

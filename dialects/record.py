@@ -34,6 +34,7 @@ class Kind(StrEnum):
     SCATTER = "scatter"
     SCAN = "scan"
     SORT = "sort"
+    WINDOW = "window"
     CONTROL = "control"
     HOST_CALL = "host_call"
     TRANSFER = "transfer"

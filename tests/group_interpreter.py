@@ -18,6 +18,7 @@ from flambeau.dialects.orders import folded_loops
 from flambeau.dialects.record import find
 from flambeau.dialects.size import evaluate
 
+_WINDOWS = ("flambeau.window", "flambeau.put", "flambeau.pick", "flambeau.fold_windows")
 _UNSIGNED = {"int8": np.uint8, "int16": np.uint16, "int32": np.uint32, "int64": np.uint64}
 
 
@@ -268,6 +269,8 @@ class Run:
             return record.run_reference(given, (shape[2:], *how, attrs["groups"]))[0]
         if op.name in ("flambeau.scan", "flambeau.recurrence"):
             return self._scan(op, *given)
+        if op.name in _WINDOWS:
+            return self._window_op(op, given, shape)
         return self._scatter(op, *given)
 
     def _window(self, op: Call, whole: tuple, window: tuple, starts: list[Any]) -> tuple[slice, ...]:
@@ -277,6 +280,19 @@ class Run:
             begin = min(max(int(next(given)), 0), limit) if place == "clamped" else evaluate(place, self.sizes)
             found.append(slice(begin, begin + (n - 1) * step + 1 if n else begin, step))
         return tuple(found)
+
+    def _window_op(self, op: Call, given: list, shape: tuple) -> np.ndarray:
+        """By the reference of the record that the op is."""
+        attrs, axis = op.attribute, op.attribute["axis"]
+        numbers = [attrs[name] for name in ("size", "step", "low", "dilation")] if op.name == "flambeau.window" else []
+        if op.name == "flambeau.window":
+            record = ("pool_" if any(numbers) else "adaptive_") + attrs["how"]
+            return find(record).reference(given[0], shape[axis:], *(numbers if any(numbers) else ()))
+        if op.name == "flambeau.put":
+            return find("put").reference(*given, shape[axis:], attrs["how"] == "add")
+        if op.name == "flambeau.pick":
+            return find("pick").reference(*given, len(shape) - axis)
+        return find("fold").reference(given[0], axis, shape[axis], attrs["step"], attrs["dilation"])
 
     def _scan(self, op: Call, *given: Any) -> np.ndarray:
         """One element after the other: inputs are shorter than a block of prefixes."""

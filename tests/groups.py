@@ -327,6 +327,21 @@ def convolutions() -> Group:
     return b.build((y, kernel))
 
 
+def windows() -> Group:
+    b = GroupBuilder()
+    x, index = b.input(f32(2, 7, 9)), b.input(Aval((2, 4, 4), int64))
+    how = {"axis": 1, "dilation": (1, 2), "low": (1, 0), "size": (3, 2), "step": (2, 2)}
+    (best,) = b.call("flambeau.window", (x,), (f32(2, 4, 4),), how | {"how": "max"}, loc=LINE)
+    (at,) = b.call("flambeau.window", (x,), (Aval((2, 4, 4), int64),), how | {"how": "argmax"}, loc=LINE)
+    none = {"axis": 1, "dilation": (), "low": (), "size": (), "step": ()}
+    (sums,) = b.call("flambeau.window", (x,), (f32(2, 4, 4),), none | {"how": "sum"}, loc=LINE)
+    (spread,) = b.call("flambeau.window", (sums,), (f32(2, 7, 9),), how | {"how": "spread"}, loc=LINE)
+    (put,) = b.call("flambeau.put", (best, at), (f32(2, 7, 9),), {"axis": 1, "how": "add"}, loc=LINE)
+    (pick,) = b.call("flambeau.pick", (spread, index), (f32(2, 4, 4),), {"axis": 1}, loc=LINE)
+    (folded,) = b.call("flambeau.fold_windows", (x,), (f32(2, 21),), {"axis": 1, "dilation": 1, "step": 2}, loc=LINE)
+    return b.build((put, pick, folded))
+
+
 # ---- whole tensors -------------------------------------------------------------------------------------------------
 
 
@@ -464,6 +479,7 @@ GROUPS: dict[str, Callable[[], Group]] = {
     "scans": scan,
     "orders": orders,
     "convolutions": convolutions,
+    "windows": windows,
     "pad, concat and reshape": assembled,
     "slices": slices,
     "unknown extents": unknown_extents,

@@ -76,6 +76,10 @@ def _searched(axis):
     return lambda x, values: op("searchsorted", x, values, axis=axis, right=True)
 
 
+def _windowed(name, **window):
+    return lambda *x: op(name, *x, **window)
+
+
 def _turned(x, y):
     return permute(1, 0)(x) * y
 
@@ -172,6 +176,17 @@ SEARCHES = {
     "line": (_searched(0), np.sort(floats(50)), floats(37, seed=1)),
     "columns": (_searched(0), np.sort(floats(40, 3), 0), floats(9, 3, seed=1)),
 }
+_PADDED = dict(shape=(5, 19), size=(3, 3), step=(2, 2), low=(1, 1), dilation=(1, 1))
+WINDOWS = {
+    "rows": (_windowed("pool_max", **_PADDED), floats(3, 10, 38)),
+    "adjacent": (_windowed("pool_sum", shape=(35,), size=(3,), step=(1,), low=(0,), dilation=(1,)), floats(4, 37)),
+    "places": (_windowed("pool_argmax", **_PADDED), floats(3, 10, 38)),
+    "adaptive": (_windowed("adaptive_max", shape=(3, 5)), floats(2, 7, 11)),
+    "planes": (_windowed("pool_spread", **{**_PADDED, "shape": (10, 38)}), floats(2, 5, 19)),
+    "put": (_windowed("put", shape=(40,), add=True), floats(3, 30), _indices(3, 30, most=40)),
+    "pick": (_windowed("pick", rank=1), floats(3, 40), _indices(3, 30, most=40)),
+    "lines": (_windowed("fold", axis=0, extent=20, step=2, dilation=1), floats(9, 5, 3)),
+}
 ON_GPUS = {
     "gpu-points": LOOPS,
     "gpu-rows": {name: ROWS[name] for name in ("softmax", "layer norm", "chunks")},
@@ -181,7 +196,7 @@ ON_GPUS = {
 }
 PROGRAMS = {
     "points": LOOPS, "rows": ROWS, "columns": COLUMNS, "scatter": SCATTERS, "scan": SCANS,
-    "sort": SORTS, "topk": FIRST, "search": SEARCHES,
+    "sort": SORTS, "topk": FIRST, "search": SEARCHES, "windows": WINDOWS,
     "product": PRODUCTS, "vector-product": VECTORS, "convolution": CONVOLUTIONS,
     **ON_GPUS,
 }  # fmt: skip

@@ -265,6 +265,36 @@ case("cummin", lambda m, x: m.cummin(x, 0)[0], _A)
 case("embedding", lambda m, x: m.nn.functional.embedding(m.tensor([1, 1, 0]), x), _A)
 case("to", lambda m, x: x.to(m.float32).to(m.float64), POINTS)
 
+# ---- windows ------------------------------------------------------------------------------------------------------
+
+_PLANE = [1.0, 2.0, 2.0, NAN, 0.0, -0.0, -INF, -INF, INF, 3.0, 3.0, 1.0]
+_EXTENTS = {1: (1, 12), 2: (1, 3, 4), 3: (1, 2, 3, 2)}
+
+
+def _pooled(name, dims, *args, **kwargs):
+    case(name, lambda m, x: getattr(m.nn.functional, name)(x.reshape(_EXTENTS[dims]), *args, **kwargs), _PLANE)
+
+
+for _dims in (1, 2, 3):
+    _pooled(f"max_pool{_dims}d", _dims, 2, 1, 1)
+    _pooled(f"avg_pool{_dims}d", _dims, 2, 1, 1, True, False)
+    _pooled(f"adaptive_avg_pool{_dims}d", _dims, 2)
+    _pooled(f"adaptive_max_pool{_dims}d", _dims, 2)
+    case(
+        f"lp_pool{_dims}d",
+        lambda m, x, n=_dims: getattr(m.nn.functional, f"lp_pool{n}d")(x.reshape(_EXTENTS[n]), 2.0, 2),
+        [1.0, 2.0, 2.0, 0.5, 3.0, 1.0, 4.0, 1.5, 2.5, 3.0, 3.0, 1.0],
+    )
+    case(
+        f"max_unpool{_dims}d",
+        lambda m, x, n=_dims: getattr(m.nn.functional, f"max_unpool{n}d")(
+            x.reshape((1, 2) + (1,) * (n - 1)), m.tensor([1, 0]).reshape((1, 2) + (1,) * (n - 1)), 2
+        ),
+        [1.0, NAN],
+    )
+case("unfold", method("unfold", 0, 3, 2), _PLANE)
+case("fold", functional("fold", output_size=(3, 3), kernel_size=2), [[1.0, NAN, 0.0, 2.0]] * 4)
+
 
 # ---- running a case -----------------------------------------------------------------------------------------------
 

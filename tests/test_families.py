@@ -102,6 +102,7 @@ ASKED = [
     ("contraction", dict(lower=nothing), "has a lowering, which nobody asks for"),
     ("convolution", dict(lower=nothing), "has a lowering, which nobody asks for"),
     ("gather", {}, "has attributes (). Make the first `axis`"),
+    ("window", dict(lower=nothing), "has a lowering, which nobody asks for"),
     ("scatter", dict(attrs=("axis",), lower=nothing), "has a lowering, which nobody asks for"),
     ("sort", {}, "has attributes (). Make the first `axis`"),
     ("scan", {}, "has attributes (). Make them `axis` and `reverse`"),

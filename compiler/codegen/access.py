@@ -165,6 +165,12 @@ def dynamic_window(x: Layout, starts: tuple[int, ...], sizes: tuple[Any, ...], s
     return window._replace(dynamic=x.dynamic + tuple(dynamic))
 
 
+def unfold(x: Layout, axis: int, shape: tuple[Any, ...], step: int, dilation: int) -> Layout:
+    """Windows along an axis, of the given shape: their elements are the last axis."""
+    strides = tuple(s * step if a == axis else s for a, s in enumerate(x.strides))
+    return x._replace(shape=shape, strides=(*strides, x.strides[axis] * dilation))
+
+
 def apply_view(node: Node, x: Layout) -> Layout | None:
     """The layout of a view op's result given its operand's; None where it is not affine."""
     attrs = dict(zip(node.op.attrs, node.attrs, strict=True))
@@ -177,6 +183,12 @@ def apply_view(node: Node, x: Layout) -> Layout | None:
             return broadcast(x, attrs["shape"])
         case "slice":
             return strided(x, attrs["starts"], attrs["sizes"], attrs["steps"])
+        case "unfold":
+            size, step, dilation = attrs["size"], attrs["step"], attrs["dilation"]
+            n = x.shape[attrs["axis"]]
+            count = (n - reach(size, dilation)) // step + 1
+            shape = tuple(count if a == attrs["axis"] else m for a, m in enumerate(x.shape))
+            return unfold(x, attrs["axis"], (*shape, size), step, dilation)
         case "flip":
             return flip(x, attrs["axes"])
         case "dynamic_slice":

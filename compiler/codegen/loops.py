@@ -11,7 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen import loops_assemble, loops_scan, loops_scatter, loops_search, loops_sort, loops_topk
+from flambeau.compiler.codegen import (
+    loops_assemble,
+    loops_scan,
+    loops_scatter,
+    loops_search,
+    loops_sort,
+    loops_topk,
+    loops_window,
+)
 from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment, Source, number_fallible
 from flambeau.compiler.codegen.loops_columns import lower_chunks, lower_columns
@@ -19,7 +27,7 @@ from flambeau.compiler.codegen.loops_rows import label, lower_map, lower_rows
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, Unit, joined
 from flambeau.compiler.kernel import Cluster, Lowered, Operand
 from flambeau.compiler.schedules.form import Schedule
-from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scan, Scatter, Search, Sort, TopK
+from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scan, Scatter, Search, Sort, TopK, Windows
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 
@@ -66,6 +74,8 @@ def _emit(nest: LoopNest, schedule: Any, target: Target) -> Parts:
         return loops_scan.lower(nest, schedule)
     if nest.kind in _ORDERS:
         return _ORDERS[nest.kind](nest, schedule)
+    if nest.kind is Windows:
+        return Parts([loops_window.lower(nest, schedule)])
     if nest.kind is Columns:
         return lower_columns(nest, schedule)
     return lower_chunks(nest, schedule) if schedule.chunks else Parts([lower_rows(nest, schedule)])

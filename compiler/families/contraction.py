@@ -14,7 +14,7 @@ from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder, Moved, moved
 from flambeau.compiler.groups.builder.folded import says_trips
-from flambeau.compiler.groups.form import PARALLEL, REDUCTION, Map, identity_map
+from flambeau.compiler.groups.form import PARALLEL, REDUCTION, Affine, Map, identity_map
 from flambeau.compiler.passes import cluster_prologues
 from flambeau.compiler.passes.cluster_groups import Program
 from flambeau.compiler.passes.cluster_values import Values
@@ -39,8 +39,8 @@ def structure(b: ClusterBuilder, node: Node) -> None:
 
 
 def _factor_maps(left: Map, right: Map, rank: int) -> list[Map]:
-    same: dict[int, Moved] = {k: (k, 1, 0) for k in range(rank)}
-    folded: Moved = (rank, 1, 0)
+    same: dict[int, Moved] = {k: Affine.of(k) for k in range(rank)}
+    folded: Moved = Affine.of(rank)
     return [moved(left, {**same, rank - 1: folded}), moved(right, {**same, rank - 2: folded})]
 
 

@@ -11,9 +11,10 @@ from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.groups import slices
 from flambeau.compiler.groups.bodies import Recorder
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder, Moved, Read, moved
-from flambeau.compiler.groups.form import Affine, Map
+from flambeau.compiler.groups.form import Affine, Map, identity_map
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, Size
+from flambeau.dialects.tape.view import reach
 
 _SAME = ("stop_gradient", "graft", "overwrite", "to_device")
 
@@ -39,19 +40,24 @@ def _axes(node: Node, old: tuple[Int, ...], new: tuple[Int, ...]) -> dict[int, M
     attrs = node.attrs
     match node.op.name:
         case "permute":
-            return {axis: (k, 1, 0) for k, axis in enumerate(attrs[0])}
+            return {axis: Affine.of(k) for k, axis in enumerate(attrs[0])}
         case "broadcast":
-            return {k: (None if o == 1 else k, 1, 0) for k, o in enumerate(old)}
+            return {k: _along(k, o) for k, o in enumerate(old)}
         case "slice":
             starts, sizes, steps = attrs
             if any(isinstance(start, Size) for start in starts):
                 return None
             places = zip(starts, sizes, steps, strict=True)
-            return {k: (None if n == 1 else k, step, start) for k, (start, n, step) in enumerate(places)}
+            return {k: _along(k, n, step, start) for k, (start, n, step) in enumerate(places)}
         case "flip":
             if any(isinstance(old[k], Size) for k in attrs[0]):
                 return None
-            return {k: (k, -1, n - 1) if k in attrs[0] else (k, 1, 0) for k, n in enumerate(old)}
+            return {k: Affine(((k, -1),), int(n) - 1) if k in attrs[0] else Affine.of(k) for k, n in enumerate(old)}
+        case "unfold":
+            axis, size, step, dilation = attrs
+            inside = _along(len(old), size, dilation)
+            windows = Affine((*_along(axis, new[axis], step).terms, *inside.terms))
+            return {k: windows if k == axis else Affine.of(k) for k in range(len(old))}
         case "reshape":
             return _units(old, new)
     return None
@@ -63,7 +69,12 @@ def _units(old: tuple[Int, ...], new: tuple[Int, ...]) -> dict[int, Moved] | Non
     if [n for n in old if n != 1] != [new[k] for k in places]:
         return None
     wide = iter(places)
-    return {k: (None, 1, 0) if n == 1 else (next(wide), 1, 0) for k, n in enumerate(old)}
+    return {k: Affine() if n == 1 else Affine.of(next(wide)) for k, n in enumerate(old)}
+
+
+def _along(axis: int, extent: Int, step: int = 1, start: int = 0) -> Affine:
+    """Every `step`-th place along a new axis; that of one of extent 1 is always the first."""
+    return Affine((), start) if extent == 1 else Affine(((axis, step),), start)
 
 
 def _fits(map: Map, root: tuple[Int, ...], shape: tuple[Int, ...]) -> bool:
@@ -93,6 +104,21 @@ def _dynamic_slice(b: ClusterBuilder, node: Node) -> int:
     return number
 
 
+def _unfold(b: ClusterBuilder, node: Node) -> int:
+    """Of the elements that windows hold, which are then read by loops that end with them."""
+    axis, size, step, dilation = node.attrs
+    whole, aval = b.whole(node.operands[0]), b.aval(node)
+    held = reach(aval.shape[axis], step) + reach(size, dilation) - 1 if size and aval.shape[axis] else 0
+    root = b.out.avals[whole]
+    cut = root._replace(shape=tuple(held if k == axis else n for k, n in enumerate(root.shape)))
+    attributes = {"starts": (0,) * root.rank, "steps": (1,) * root.rank}
+    (number,) = b.out.call("tensor.extract_slice", (whole,), (cut,), attributes, loc=node.loc)
+    axes = _axes(node, root.shape, aval.shape)
+    assert axes is not None
+    b.reads[node.results[0]] = Read(number, moved(identity_map(root.rank), axes))
+    return b.copy(node.results[0], node.loc)
+
+
 def _flip(b: ClusterBuilder, node: Node) -> int:
     table, aval = b.whole(node.operands[0]), b.aval(node)
     r = Recorder((aval.dtype.mlir, b.out.avals[table].mlir), aval.shape)
@@ -114,6 +140,7 @@ _VIEWS = {
     "slice": _slice,
     "dynamic_slice": _dynamic_slice,
     "flip": _flip,
+    "unfold": _unfold,
     "permute": _copied,
     "broadcast": _copied,
 }

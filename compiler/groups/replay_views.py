@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.compiler.groups.form import Call, Generic, Group, GroupError, Map, identity_map
+from flambeau.compiler.groups.form import Affine, Call, Generic, Group, GroupError, Map, identity_map
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Loc, Node
 from flambeau.dialects.record import OpRecord, find
-from flambeau.dialects.size import Int
+from flambeau.dialects.size import Int, same
 
 
 class GraphMaker:
@@ -93,12 +93,15 @@ class GraphMaker:
         return self._view(x, (), list(loops), extents)
 
     def _view(self, x: int, map: Map, loops: list[int], extents: Sequence[Int]) -> int:
-        axes, backwards = self._windows(map, extents)
-        x = self._sliced(x, axes)
+        if any(len(e.terms) > 1 for e in map) and any(same(extents[d], 0) for d in loops):
+            return self.stretched(self.constant(0, self.graph.avals[x].dtype), loops, extents)
+        x = self._sliced(x, self._windows(map, extents))
+        x, read = self._unfolded(x, map, extents)
+        backwards = tuple(axis for axis, e in enumerate(read) if e.terms and e.terms[0][1] < 0)
         if backwards:
-            x = self.viewed("flip", x, self.shape(x), (tuple(backwards),))
-        order = sorted((loops.index(e.terms[0][0]), axis) for axis, e in enumerate(map) if e.terms)
-        rest = [axis for axis, e in enumerate(map) if not e.terms]
+            x = self.viewed("flip", x, self.shape(x), (backwards,))
+        order = sorted((loops.index(e.terms[0][0]), axis) for axis, e in enumerate(read) if e.terms)
+        rest = [axis for axis, e in enumerate(read) if not e.terms]
         perm = (*rest, *(axis for _, axis in order))
         axes_in_order = [axis for _, axis in order]
         if axes_in_order != sorted(axes_in_order):  # else a reshape puts units where they belong
@@ -109,21 +112,34 @@ class GraphMaker:
         x = self.reshaped(x, tuple(extents[d] if k in present else 1 for k, d in enumerate(loops)))
         return self.broadcast(x, tuple(extents[d] for d in loops))
 
-    def _windows(self, map: Map, extents: Sequence[Int]) -> tuple[list[tuple[Int, Int, int]], list[int]]:
-        """(start, size, step) of every axis, and the axes that are read backwards."""
+    def _windows(self, map: Map, extents: Sequence[Int]) -> list[tuple[Int, Int, int]]:
+        """(start, size, step) of every axis: the elements that loops reach, each of them where there are several loops."""
         windows: list[tuple[Int, Int, int]] = []
-        backwards = []
+        for e in map:
+            start = e.constant + sum(c * (extents[loop] - 1) for loop, c in e.terms if c < 0)
+            if len(e.terms) == 1:
+                ((loop, c),) = e.terms
+                windows.append((start, extents[loop], abs(c)))
+            else:
+                windows.append((start, 1 + sum(abs(c) * (extents[loop] - 1) for loop, c in e.terms), 1))
+        return windows
+
+    def _unfolded(self, x: int, map: Map, extents: Sequence[Int]) -> tuple[int, Map]:
+        """What is read by several loops along one axis, with an axis for each."""
+        read = list(map)
         for axis, e in enumerate(map):
-            if not e.terms:
-                windows.append((e.constant, 1, 1))
+            if len(e.terms) < 2:
                 continue
-            if len(e.terms) > 1:
-                raise GroupError(f"[linalg.generic] an axis is read by several loops: {map}. No generator follows it.")
-            ((loop, c),) = e.terms
-            n = extents[loop]
-            windows.append((e.constant if c > 0 else e.constant + c * (n - 1), n, abs(c)))
-            backwards += [axis] if c < 0 else []
-        return windows, backwards
+            for k in range(len(e.terms) - 1, 0, -1):
+                (outer, step), (loop, c) = e.terms[0], e.terms[k]
+                step = abs(step) if k == 1 else 1
+                size, span = extents[loop], self.shape(x)[axis]
+                count = extents[outer] if k == 1 else span - abs(c) * (size - 1)
+                shape = tuple(count if a == axis else n for a, n in enumerate(self.shape(x)))
+                x = self.viewed("unfold", x, (*shape, size), (axis, size, step, abs(c)))
+                read.append(Affine(((loop, c),)))
+            read[axis] = Affine(e.terms[:1])
+        return x, tuple(read)
 
     def _sliced(self, x: int, windows: list[tuple[Int, Int, int]]) -> int:
         starts, sizes, steps = (tuple(w[k] for w in windows) for k in range(3))

@@ -24,6 +24,7 @@ _CHOICES: dict[type[Schedule], Callable[..., Schedule]] = {
     kinds.Sort: sorting.sort,
     kinds.TopK: sorting.topk,
     kinds.Search: sorting.search,
+    kinds.Windows: loops.windows,
     kinds.Product: products.product,
     kinds.VectorProduct: products.vector_product,
     kinds.GpuPoints: gpu.points,

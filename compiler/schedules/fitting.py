@@ -32,6 +32,7 @@ from flambeau.compiler.schedules.kinds import (
     Sort,
     TopK,
     VectorProduct,
+    Windows,
 )
 from flambeau.compiler.schedules.loops import is_one_pass, may_stream
 from flambeau.compiler.schedules.products import directions
@@ -150,6 +151,10 @@ def _topk(nest: LoopNest, schedule: TopK, machine: Target) -> str | None:
     return _unrolled(nest, schedule.lanes, 1, machine)
 
 
+def _windows(nest: LoopNest, schedule: Windows, machine: Target) -> str | None:
+    return _unrolled(nest, schedule.lanes, 1, machine)
+
+
 # ---- products on CPUs -------------------------------------------------------------------------------------------
 
 
@@ -236,6 +241,7 @@ _FITTING: dict[type[Schedule], Callable[..., str | None]] = {
     Sort: _sort,
     TopK: _topk,
     Search: _sort,
+    Windows: _windows,
     Product: _product,
     VectorProduct: _vector_product,
     GpuPoints: _gpu_points,

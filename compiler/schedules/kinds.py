@@ -164,6 +164,15 @@ class Search(Schedule):
     grain: int = count("values of a task: items are handed to threads so many at a time")
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Windows(Schedule):
+    """Windows over planes: a parallel loop over rows of results, or over planes that windows are added to."""
+
+    kind: ClassVar[str] = "windows"
+    lanes: int = power("elements of a vector, of windows side by side or of zeros", LANES)
+    grain: int = count("elements of windows that a task takes")
+
+
 # ---- products on CPUs -------------------------------------------------------------------------------------------
 
 
@@ -352,7 +361,8 @@ class GpuVectorProduct(Schedule):
 KINDS: dict[str, type[Schedule]] = {
     cls.kind: cls
     for cls in (
-        Points, Rows, Columns, Scatter, Scan, Sort, TopK, Search, Product, VectorProduct, Convolution,
+        Points, Rows, Columns, Scatter, Scan, Sort, TopK, Search, Windows, Product, VectorProduct,
+        Convolution,
         GpuPoints, GpuRows, GpuColumns, GpuProduct, GpuVectorProduct,
     )
 }  # fmt: skip

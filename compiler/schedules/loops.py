@@ -12,7 +12,7 @@ from typing import Any
 from flambeau.compiler.codegen.nest import LINE
 from flambeau.compiler.codegen.stages import Stages, work
 from flambeau.compiler.codegen.units import LoopNest
-from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scan, Scatter
+from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scan, Scatter, Windows
 from flambeau.compiler.targets import Target
 from flambeau.dialects.orders import CHUNK, LANES
 from flambeau.dialects.size import Size, at_most
@@ -170,3 +170,7 @@ def scan(nest: LoopNest, machine: Target, fixed: Fixed) -> Scan:
     across = lanes > 1 and isinstance(columns, int) and columns > 1
     chains = min(CHAINS, -(-columns // lanes)) if across else CHAINS  # no vectors without a line in them
     return Scan(lanes, fixed.get("chains", chains), fixed.get("grain", GRAIN))
+
+
+def windows(nest: LoopNest, machine: Target, fixed: Fixed) -> Windows:
+    return Windows(Choice(nest, machine, fixed).lanes(), fixed.get("grain", GRAIN))

@@ -35,16 +35,29 @@ from flambeau.dialects.tape.indexing import gather, scatter_add
 from flambeau.dialects.tape.integer import and_, int_div, int_rem, not_, or_, shl, shr, xor
 from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root
 from flambeau.dialects.tape.on_host import reference_call
+from flambeau.dialects.tape.plane import fold, pick, put
 from flambeau.dialects.tape.reduce import all_, any_, argmax, argmin, max_, min_, prod, sum_
 from flambeau.dialects.tape.scan import cummax, cummin, cumprod, cumsum, recurrence
 from flambeau.dialects.tape.sort import argsort, searchsorted, topk
 from flambeau.dialects.tape.source import constant, iota, random_bits
 from flambeau.dialects.tape.transcendental import cos, erf, exp, expm1, log, log1p, pow_, sigmoid, sin, tanh
 from flambeau.dialects.tape.transfer import to_device
-from flambeau.dialects.tape.view import broadcast, dynamic_slice, flip, permute, reshape, slice_
+from flambeau.dialects.tape.view import broadcast, dynamic_slice, flip, permute, reshape, slice_, unfold
+from flambeau.dialects.tape.window import (
+    adaptive_argmax,
+    adaptive_max,
+    adaptive_sum,
+    pool_argmax,
+    pool_max,
+    pool_spread,
+    pool_sum,
+)
 
 __all__ = [
     "abs_",
+    "adaptive_argmax",
+    "adaptive_max",
+    "adaptive_sum",
     "add",
     "all_",
     "and_",
@@ -80,6 +93,7 @@ __all__ = [
     "floor",
     "floor_div",
     "fmod",
+    "fold",
     "frexp",
     "gather",
     "ge",
@@ -104,8 +118,14 @@ __all__ = [
     "or_",
     "pad",
     "permute",
+    "pick",
+    "pool_argmax",
+    "pool_max",
+    "pool_spread",
+    "pool_sum",
     "pow_",
     "prod",
+    "put",
     "random_bits",
     "recurrence",
     "reference_call",
@@ -129,6 +149,7 @@ __all__ = [
     "to_device",
     "topk",
     "trunc",
+    "unfold",
     "update_slice",
     "while_loop",
     "xor",

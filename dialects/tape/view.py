@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import SUPPORTED, int64
+from flambeau.dialects.dtypes import SUPPORTED, from_numpy, int64
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.tape.common import check_axis, check_dtype, check_length, check_scalar, ops, random
 from flambeau.dialects.tape.source import check_shape
@@ -319,4 +319,63 @@ flip = _view(
         ),
     ],
     "The elements in reverse order along `axes`.",
+)
+
+
+def check_unfold(op: str, extent: Any, size: int, step: int, dilation: int) -> Any:
+    """How many windows of `size` elements, `dilation` apart, begin every `step` of `extent` elements."""
+    if size < 0 or step < 1 or dilation < 1:
+        raise RuntimeError(
+            f"[{op}] windows have size {size}, step {step} and dilation {dilation}. Give at least 0, and 1, and 1."
+        )
+    if reach(size, dilation) > extent:
+        raise RuntimeError(
+            f"[{op}] {size} elements {dilation} apart do not fit into an axis of {extent}. Make the window smaller."
+        )
+    return (extent - reach(size, dilation)) // step + 1
+
+
+def _infer_unfold(x: Aval, axis: int, size: int, step: int, dilation: int) -> tuple[int, ...]:
+    check_axis("unfold", axis, x.rank)
+    count = check_unfold("unfold", x.shape[axis], size, step, dilation)
+    return (*x.shape[:axis], count, *x.shape[axis + 1 :], size)
+
+
+def _unfold(x: np.ndarray, axis: int, size: int, step: int, dilation: int) -> np.ndarray:
+    shape = _infer_unfold(Aval(x.shape, from_numpy(x.dtype)), axis, size, step, dilation)
+    moved = tuple(n * step if k == axis else n for k, n in enumerate(x.strides))
+    return np.lib.stride_tricks.as_strided(x, shape, (*moved, x.strides[axis] * dilation))
+
+
+def _unfold_attrs(axis: int, size: int, step: int, dilation: int) -> dict:
+    return {"axis": axis, "size": size, "step": step, "dilation": dilation}
+
+
+unfold = _view(
+    "unfold",
+    ("axis", "size", "step", "dilation"),
+    _infer_unfold,
+    _unfold,
+    lambda ct, r, x, axis, size, step, dilation: (
+        ops.fold(ct, axis=axis, extent=x.shape[axis], step=step, dilation=dilation),
+    ),
+    lambda: [
+        *(
+            Sample((random((9,)),), _unfold_attrs(0, *window))
+            for window in ((3, 1, 1), (3, 2, 2), (2, 5, 1), (9, 1, 1))
+        ),
+        Sample((random((4, 7)),), _unfold_attrs(1, 3, 2, 1)),
+        Sample((random((4, 7)),), _unfold_attrs(0, 1, 2, 3)),
+        Sample((random((70, 3)),), _unfold_attrs(0, 4, 1, 1), gradient=False),
+        Sample((random((3, 0)),), _unfold_attrs(0, 2, 1, 1)),
+        Sample((random((3,)),), _unfold_attrs(0, 0, 2, 1), gradient=False),
+        Sample(
+            (random((3,)),), _unfold_attrs(0, 4, 1, 1), error=(RuntimeError, "[unfold] 4 elements 1 apart do not fit")
+        ),
+        Sample(
+            (random((3,)),), _unfold_attrs(0, 2, 0, 1), error=(RuntimeError, "[unfold] windows have size 2, step 0")
+        ),
+        Sample((random((3,)),), _unfold_attrs(1, 2, 1, 1), error=(IndexError, "[unfold] axis 1 is out of range")),
+    ],
+    "Windows of `size` elements, `dilation` apart, that begin every `step` along `axis`; their elements are a new last axis.",
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flambeau.compiler.codegen.fragment import number_fallible
 from flambeau.compiler.groups import bodies, slices
@@ -16,8 +16,8 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Loc, Node
 from flambeau.dialects.size import Int
 
-#: What becomes of an axis: (another one, scale, shift), or a shift alone where it has one place only.
-Moved = tuple[int | None, int, Any]
+#: What becomes of an axis: a form over the new ones, a constant alone where it has one place only.
+Moved = Affine
 
 
 class Read(NamedTuple):
@@ -169,10 +169,8 @@ def moved(map: Map, axes: Mapping[int, Moved]) -> Map:
 def _moved(e: Affine, axes: Mapping[int, Moved]) -> Affine:
     terms, constant = [], e.constant
     for axis, coefficient in e.terms:
-        other, scale, shift = axes[axis]
-        constant += coefficient * shift
-        if other is not None:
-            terms.append((other, coefficient * scale))
+        constant += coefficient * axes[axis].constant
+        terms += [(other, coefficient * scale) for other, scale in axes[axis].terms]
     return Affine(tuple(sorted(terms)), constant)
 
 
