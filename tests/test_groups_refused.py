@@ -526,7 +526,7 @@ BROKEN = {
         lambda: with_attributes("scatter", 0, unique=1),
         "its attributes are axis, code, order, unique. Give axis, code, order.",
     ),
-    "an op that is not ours": (lambda: changed("scatter", 0, name="flambeau.put"), "it is no op of a group"),
+    "an op that is not ours": (lambda: changed("scatter", 0, name="flambeau.stow"), "it is no op of a group"),
     "a constant of another rank": (
         lambda: changed("elementwise", 0, attributes=(("value", "dense<[1, 2]>"),)),
         "Constants are scalars, and tables of rank 1",
