@@ -294,6 +294,12 @@ for _dims in (1, 2, 3):
     )
 case("unfold", method("unfold", 0, 3, 2), _PLANE)
 case("fold", functional("fold", output_size=(3, 3), kernel_size=2), [[1.0, NAN, 0.0, 2.0]] * 4)
+_CHANNELS = [[[1.0, 2.0], [NAN, 0.0]], [[3.0, 0.5], [1.0, 2.0]]]
+case("batch_norm", lambda m, x: m.nn.functional.batch_norm(x, None, None, training=True), _CHANNELS)
+case("instance_norm", functional("instance_norm"), _CHANNELS)
+case("group_norm", functional("group_norm", num_groups=2), _CHANNELS)
+case("rms_norm", functional("rms_norm", normalized_shape=(2,)), [[0.0, 0.0], [1.0, NAN], [3.0, 4.0]])
+case("local_response_norm", functional("local_response_norm", size=2), _CHANNELS)
 
 
 # ---- running a case -----------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ import flambeau.nn as nn
 import flambeau.nn.functional as F
 import numpy as np
 import pytest
-from support import torch
 
 RNG = np.random.default_rng(11)
 
@@ -38,7 +37,7 @@ LAYERS = [
 ]
 
 
-def _layers(name, arguments, named):
+def _layers(torch, name, arguments, named):
     """A layer, PyTorch's, and equal parameters that are not the ones they start from."""
     ours, theirs = getattr(nn, name)(*arguments, **named), getattr(torch.nn, name)(*arguments, **named)
     assert [k for k, _ in ours.named_parameters()] == [k for k, _ in theirs.named_parameters()]
@@ -52,11 +51,11 @@ def _layers(name, arguments, named):
     return ours, theirs
 
 
-@pytest.mark.skipif(torch is None, reason="needs PyTorch")
 @pytest.mark.parametrize(("name", "arguments", "named", "shape"), LAYERS, ids=lambda x: x if isinstance(x, str) else "")
 def test_a_layer_gives_what_that_of_pytorch_does(name, arguments, named, shape):
     """Results, gradients and buffers of two steps of training, then of evaluation."""
-    ours, theirs = _layers(name, arguments, named)
+    torch = pytest.importorskip("torch")
+    ours, theirs = _layers(torch, name, arguments, named)
     for k in range(3):
         if k == 2:
             ours.eval(), theirs.eval()

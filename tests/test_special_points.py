@@ -128,7 +128,8 @@ LEFT_OUT = {
         logical_or logical_xor lt ne one_hot bool byte char short int long is_contiguous is_floating_point""",
     "it makes tensors or draws numbers": """arange as_tensor asarray bernoulli empty empty_like eye from_buffer from_dlpack
         from_numpy frombuffer full full_like linspace ones ones_like rand rand_like randint randint_like randn randn_like
-        randperm tensor zeros zeros_like new_empty new_full new_ones new_tensor new_zeros dropout""",
+        randperm tensor zeros zeros_like new_empty new_full new_ones new_tensor new_zeros dropout
+        dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout""",
     "it is another name of one that has a case": """absolute clip concat concatenate divide expand_as multiply negative
         reshape_as subtract true_divide view_as""",
     "it converts or copies": "bfloat16 cpu cuda detach double float half type type_as",

@@ -12,7 +12,7 @@ from typing import Any
 from flambeau.autograd import no_grad
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
-from flambeau.function import Number, Operand, Optional_, Sizes, Static, Tensor_, function, inplace
+from flambeau.function import Operand, Optional_, Sizes, Static, Tensor_, function, inplace
 from flambeau.functions.assemble import pad
 from flambeau.functions.average_pool import avg_pool2d, avg_pool3d
 from flambeau.functions.common import check_floating, ops
@@ -217,8 +217,8 @@ def instance_norm(
 def group_norm(
     input: Tensor_, num_groups: Static, weight: Optional_ = None, bias: Optional_ = None, eps: Operand = 1e-05
 ):
-    """Mean 0 and variance 1 over each of `num_groups` groups of channels of a sample; then times `weight`, plus `bias`, per channel.
-    Wu and He (2018). Raises RuntimeError for shapes that do not fit."""
+    """Mean 0 and variance 1 over each of `num_groups` groups of channels of a sample; then times `weight`, plus `bias`, per
+    channel. Wu and He (2018). Raises RuntimeError for shapes that do not fit."""
     x = input
     check_floating("group_norm", x)
     _check_channels("group_norm", x.shape)
@@ -248,7 +248,7 @@ def group_norm(
         ]
     ),
 )
-def rms_norm(input: Tensor_, normalized_shape: Sizes, weight: Optional_ = None, eps: Number = None):
+def rms_norm(input: Tensor_, normalized_shape: Sizes, weight: Optional_ = None, eps: Static = None):
     """x / sqrt(mean(x * x) + eps) over the last dimensions, which have `normalized_shape`; then times `weight`. `eps` is the
     distance from 1 to the next number of the dtype if left out. Zhang and Sennrich (2019). Raises RuntimeError for other shapes."""
     x = input

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from flambeau.device import Device
 from flambeau.dialects.dtypes import int64
 from flambeau.functions import channel_norm
-from flambeau.functions.create import empty, ones, tensor, zeros
+from flambeau.functions.create import empty, ones, zeros
 from flambeau.nn import init
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
@@ -55,7 +55,7 @@ class _Tracked(_Scaled):
         if track_running_stats:
             self.register_buffer("running_mean", zeros(num_features, dtype=dtype, device=device))
             self.register_buffer("running_var", ones(num_features, dtype=dtype, device=device))
-            self.register_buffer("num_batches_tracked", tensor(0, dtype=int64, device=device))
+            self.register_buffer("num_batches_tracked", zeros((), dtype=int64, device=device))
         else:
             for name in ("running_mean", "running_var", "num_batches_tracked"):
                 self.register_buffer(name, None)
