@@ -7,13 +7,14 @@ namespace (`names`), the methods of Tensor, which are set at once, and `DECLARED
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from flambeau.runtime.recorder import Tensor
+from flambeau.runtime.recorder import Function, Tensor
 
 #: The namespaces that functions can name in `free`: modules below `flambeau`, "" being that itself.
 TOP, FUNCTIONAL = "flambeau", "nn.functional"
@@ -122,6 +123,24 @@ def attribute(name: str) -> Callable[[Callable], Callable]:
 def names(namespace: str) -> dict[str, Callable[..., Any]]:
     """The functions of a namespace by name, aliases among them, in the order of their declaration."""
     return _names.get(namespace, {})
+
+
+def _found(namespace: str, name: str) -> Callable[..., Any]:
+    """The function of a namespace; of Tensor where that is "Tensor"."""
+    return getattr(Tensor, name) if namespace == "Tensor" else _names[namespace][name]
+
+
+def _reduced(function: Function) -> str | tuple[Any, ...]:
+    """How `copy` and `pickle` see a function: the one of its name. One that users cannot name can be copied, not pickled."""
+    for namespace, table in _names.items():
+        if table.get(function.name) is function:
+            return _found, (namespace, function.name)
+    if getattr(Tensor, function.name, None) is function:
+        return _found, ("Tensor", function.name)
+    return function.name
+
+
+copyreg.pickle(Function, _reduced)  # type: ignore[arg-type]
 
 
 def is_public(name: str) -> bool:

@@ -1,9 +1,11 @@
 """Modules: registration, names, state dicts, modes, hooks, conversion, text; layers against PyTorch."""
 
 import copy
+import pickle
 
 import flambeau as fb
 import flambeau.nn as nn
+import flambeau.nn.functional as F
 import numpy as np
 import pytest
 from support import arrays
@@ -433,3 +435,15 @@ def test_deepcopy_is_independent():
     assert [n for n, _ in twin.named_parameters()] == NAMES
     twin(fb.ones(1, 4)).sum().backward()
     assert net.first.weight.grad is None
+
+
+@pytest.mark.accept("NN-06")
+@pytest.mark.parametrize("function", [F.relu, F.relu_, F.mse_loss, F.dropout, fb.Tensor.exp, fb.Tensor.add_, fb.tanh])
+def test_functions_are_copied_and_pickled_by_name(function):
+    """Modules keep them: `self.activation = F.relu`."""
+    assert copy.deepcopy(function) is function and copy.copy(function) is function
+    assert pickle.loads(pickle.dumps(function)) is function
+    module = nn.Linear(2, 2)
+    module.activation = function
+    assert copy.deepcopy(module).activation is function
+    assert pickle.loads(pickle.dumps(module)).activation is function

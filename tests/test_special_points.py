@@ -149,7 +149,8 @@ LEFT_OUT = {
         pairwise_distance cosine_similarity renorm""",
     "it runs the user's functions": "cond while_loop",
     "it repeats elements, as expand does, which has a case": "broadcast_tensors meshgrid",
-    "its parts have cases": """cosine_embedding_loss gaussian_nll_loss multilabel_margin_loss multilabel_soft_margin_loss
+    "its parts have cases": """multi_head_attention_forward scaled_dot_product_attention
+        cosine_embedding_loss gaussian_nll_loss multilabel_margin_loss multilabel_soft_margin_loss
         triplet_margin_loss triplet_margin_with_distance_loss""",
     "it tells or sets what the process is to do, or returns what it is given": """compile use_deterministic_algorithms
         are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled set_deterministic_debug_mode
