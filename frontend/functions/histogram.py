@@ -207,9 +207,9 @@ def histogram(
     weight: Tensor | None = None,
     density: bool = False,
 ) -> HistogramResult:
-    """(hist, bin_edges): how many elements, or how much `weight`, lie in each bin, in the dtype of `input`. `bins` is their number,
-    between the ends `range` or those of the data (which are read at once); or a vector of the edges. An edge belongs to the bin above it,
-    the last one to the last bin. With `density` the histogram's integral is 1. No gradient goes through it.
+    """(hist, bin_edges): how many elements, or how much `weight`, lie in each bin, in the dtype of `input`. `bins` is their
+    number, between the ends `range` or those of the data (which are read at once); or a vector of the edges. An edge belongs to
+    the bin above it, the last one to the last bin. With `density` the histogram's integral is 1. No gradient goes through it.
 
     Raises RuntimeError for integers, for ends that are not finite or the wrong way round, for less than one bin, for weights of
     another shape or dtype.
