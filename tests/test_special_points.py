@@ -125,7 +125,8 @@ def test_the_facts_are_what_pytorch_says():
 LEFT_OUT = {
     "the result has no gradient": """all allclose any argmax argmin bitwise_and bitwise_left_shift bitwise_not bitwise_or
         bitwise_right_shift bitwise_xor count_nonzero eq equal ge gt isclose isfinite isinf isnan le logical_and logical_not
-        logical_or logical_xor lt ne one_hot bool byte char short int long is_contiguous is_floating_point""",
+        logical_or logical_xor lt ne one_hot argsort searchsorted bucketize isin unique unique_consecutive bincount histc
+        histogram bool byte char short int long is_contiguous is_floating_point""",
     "it makes tensors or draws numbers": """arange as_tensor asarray bernoulli empty empty_like eye from_buffer from_dlpack
         from_numpy frombuffer full full_like linspace ones ones_like rand rand_like randint randint_like randn randn_like
         randperm tensor zeros zeros_like new_empty new_full new_ones new_tensor new_zeros dropout
@@ -140,6 +141,8 @@ LEFT_OUT = {
     "it copies what a view shows, which has a case or is left out": """alias_copy detach_copy diagonal_copy expand_copy narrow_copy
         permute_copy select_copy slice_copy split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy
         unsqueeze_copy view_copy""",
+    "it picks elements by their order, as gather does at positions, which has a case": """sort msort topk kthvalue median
+        nanmedian mode quantile nanquantile""",
     "it multiplies or adds up, as cumprod and sum do, which have cases": "vander trace sum_to_size",
     "it is a convolution: sums of products have no special points": """conv1d conv2d conv3d conv_transpose1d conv_transpose2d
         conv_transpose3d""",
