@@ -1,0 +1,128 @@
+"""Convolutions and both gradients on one thread beside torch and the peak: `python benchmarks/convolutions.py [cnn|gan|resnet|depthwise ...]`.
+
+Kernels are called through ctypes, without the plan runner. Ours and torch (one thread, if it is installed) take turns; the best time
+of each counts. The peak is that of independent multiply-adds, measured in the same run; useful ones count: zeros around maps that are
+multiplied are loss. Pin the process to one core (`taskset -c 1`).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import gemm
+import numpy as np
+from flambeau.compiler.groups import generate
+from flambeau.compiler.options import Options
+from flambeau.compiler.passes.cluster import cluster
+from flambeau.compiler.schedules.choose import choose
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder
+from flambeau.dialects.dtypes import float32
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.record import find
+
+#: What is computed: forward, the gradient by the maps, that by the kernel.
+OPS = {"f": "convolution", "d": "convolution_input", "w": "convolution_weight"}
+
+
+class Layer(NamedTuple):
+    """A convolution of square maps: channels in and out, extents of kernel and map, stride, padding, images, groups."""
+
+    inputs: int
+    outputs: int
+    kernel: int
+    map: int
+    stride: int
+    padding: int
+    batch: int
+    groups: int = 1
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        size = (self.map + 2 * self.padding - self.kernel) // self.stride + 1
+        return {
+            "x": (self.batch, self.inputs, self.map, self.map),
+            "w": (self.outputs, self.inputs // self.groups, self.kernel, self.kernel),
+            "y": (self.batch, self.outputs, size, size),
+        }
+
+    @property
+    def flops(self) -> float:
+        return 2.0 * math.prod(self.shapes["y"]) * math.prod(self.shapes["w"][1:])
+
+    def __str__(self) -> str:
+        groups = f" g{self.groups}" if self.groups > 1 else ""
+        return f"{self.inputs}-{self.outputs} {self.kernel}x{self.kernel}s{self.stride} {self.map} b{self.batch}{groups}"
+
+
+GROUPS = {
+    "cnn": [Layer(1, 32, 3, 28, 1, 0, 64), Layer(32, 64, 3, 26, 1, 0, 64)],
+    "gan": [Layer(a, b, 4, n, 2, 1, 16) for a, b, n in ((3, 32, 64), (32, 64, 32), (64, 128, 16), (128, 256, 8))],
+    "resnet": [
+        Layer(3, 64, 7, 224, 2, 3, 8), Layer(64, 64, 3, 56, 1, 1, 8), Layer(64, 256, 1, 56, 1, 0, 8),
+        Layer(128, 128, 3, 56, 2, 1, 8), Layer(256, 512, 1, 56, 2, 0, 8), Layer(256, 256, 3, 14, 1, 1, 8),
+        Layer(512, 512, 3, 7, 1, 1, 8), Layer(512, 2048, 1, 7, 1, 0, 8),
+    ],
+    "depthwise": [Layer(c, c, 3, n, s, 1, 8, c) for c, n, s in ((32, 112, 1), (144, 56, 1), (144, 56, 2), (384, 14, 1))],
+}  # fmt: skip
+
+
+def graph_of(layer: Layer, op: str) -> Graph:
+    shapes, b = layer.shapes, GraphBuilder()
+    first, second, result = {"f": "xwy", "d": "ywx", "w": "xyw"}[op]
+    given = [b.input(Aval(shapes[name], float32)) for name in (first, second)]
+    pair = (layer.stride, layer.padding, 1)
+    stride, padding, dilation = ((n, n) for n in pair)
+    attrs = dict(sizes=shapes[result][2:], stride=stride, padding=padding, dilation=dilation, groups=layer.groups)
+    b.graph.outputs = [find(OPS[op])(*given, **attrs).id]
+    return b.graph
+
+
+def ours(graph: Graph, arrays: list[np.ndarray]) -> gemm.Ours:
+    (part,) = cluster(graph, Options())
+    found = generate.cut(generate.group_of(part), gemm.TARGET)  # type: ignore[arg-type]
+    lowered = found.lower([choose(unit, gemm.TARGET) for unit in found.units], gemm.TARGET)
+    return gemm.Ours(lowered.graph or part.graph, lowered, arrays)
+
+
+def theirs(layer: Layer, op: str, arrays: list[np.ndarray]) -> Callable[[], object] | None:
+    try:
+        import torch
+    except ImportError:
+        return None
+    torch.set_num_threads(1)
+    a, b = map(torch.from_numpy, arrays)
+    how = dict(stride=layer.stride, padding=layer.padding, groups=layer.groups)
+    gradient = torch.nn.grad
+    if op == "f":
+        return lambda: torch.nn.functional.conv2d(a, b, **how)
+    if op == "d":
+        return lambda: gradient.conv2d_input(layer.shapes["x"], b, a, **how)
+    return lambda: gradient.conv2d_weight(a, layer.shapes["w"], b, **how)
+
+
+def measured(layer: Layer, op: str, seconds: float) -> str:
+    graph = graph_of(layer, op)
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(graph.avals[v].shape).astype(np.float32) for v in graph.inputs]
+    mine, other = ours(graph, arrays), theirs(layer, op, arrays)
+    contestants: list[Callable[[], object]] = [gemm.peak(), mine, *([other] if other else [])]
+    peak, *times = gemm.best_times(contestants, seconds)
+    flops = gemm.PEAK_STEPS * 16 * gemm.TARGET.lanes(4) * 2 / peak
+    shares = [layer.flops / t / flops for t in times]
+    beside = f" torch {shares[1]:5.2f}, {times[1] / times[0]:5.2f}x" if other else ""
+    return f"{layer!s:28} {op}: {times[0] * 1e3:8.2f} ms, of peak {shares[0]:5.2f}{beside}"
+
+
+def main(names: list[str]) -> None:
+    for name in names or list(GROUPS):
+        for layer in GROUPS[name]:
+            for op in OPS:
+                print(measured(layer, op, 0.4), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
