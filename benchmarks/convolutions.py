@@ -1,14 +1,15 @@
-"""Convolutions and both gradients on one thread beside torch and the peak: `python benchmarks/convolutions.py [cnn|gan|resnet|depthwise ...]`.
+"""Convolutions and both gradients on one thread beside torch and the peak: `python benchmarks/convolutions.py [cnn|gan|...]`.
 
-Kernels are called through ctypes, without the plan runner. Ours and torch (one thread, if it is installed) take turns; the best time
-of each counts. The peak is that of independent multiply-adds, measured in the same run; useful ones count: zeros around maps that are
-multiplied are loss. Pin the process to one core (`taskset -c 1`).
+Kernels are called through ctypes, without the plan runner. Ours and torch (one thread, if it is installed) take turns; the least
+processor time of each counts. The peak is that of independent multiply-adds, measured in the same run; useful ones count: zeros
+around maps that are multiplied are loss. Pin the process to one core (`taskset -c 1`).
 """
 
 from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -55,7 +56,9 @@ class Layer(NamedTuple):
 
     def __str__(self) -> str:
         groups = f" g{self.groups}" if self.groups > 1 else ""
-        return f"{self.inputs}-{self.outputs} {self.kernel}x{self.kernel}s{self.stride} {self.map} b{self.batch}{groups}"
+        return (
+            f"{self.inputs}-{self.outputs} {self.kernel}x{self.kernel}s{self.stride} {self.map} b{self.batch}{groups}"
+        )
 
 
 GROUPS = {
@@ -104,13 +107,27 @@ def theirs(layer: Layer, op: str, arrays: list[np.ndarray]) -> Callable[[], obje
     return lambda: gradient.conv2d_weight(a, layer.shapes["w"], b, **how)
 
 
+def best_times(contestants: list[Callable[[], object]], seconds: float) -> list[float]:
+    """The least processor time per call of each, taking turns: what else runs on the core counts as little as can be."""
+    best = [math.inf] * len(contestants)
+    for call in contestants:
+        call()
+    end = time.perf_counter() + seconds * len(contestants)
+    while time.perf_counter() < end:
+        for k, call in enumerate(contestants):
+            begin = time.thread_time()
+            call()
+            best[k] = min(best[k], time.thread_time() - begin)
+    return best
+
+
 def measured(layer: Layer, op: str, seconds: float) -> str:
     graph = graph_of(layer, op)
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(graph.avals[v].shape).astype(np.float32) for v in graph.inputs]
     mine, other = ours(graph, arrays), theirs(layer, op, arrays)
     contestants: list[Callable[[], object]] = [gemm.peak(), mine, *([other] if other else [])]
-    peak, *times = gemm.best_times(contestants, seconds)
+    peak, *times = best_times(contestants, seconds)
     flops = gemm.PEAK_STEPS * 16 * gemm.TARGET.lanes(4) * 2 / peak
     shares = [layer.flops / t / flops for t in times]
     beside = f" torch {shares[1]:5.2f}, {times[1] / times[0]:5.2f}x" if other else ""

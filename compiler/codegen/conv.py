@@ -57,8 +57,10 @@ class _Call:
         accumulator, sums = self._accumulator()
         leaves = tuple(make_leaf(x, x.column) for x in c.leaves)
         epilogue = Epilogue(leaves, c.steps, tuple((ref, dtype.mlir) for _, ref, dtype in c.outputs))
-        unit = c.phases > 1 or c.axes[-1].stride == 1 or c.gives == "x"
-        spec = ConvSpec(c.dtype.mlir, schedule, c.gives, len(c.axes), unit, c.phases > 1, epilogue, accumulator)
+        step = 1 if c.gives == "x" else c.axes[-1].stride
+        spec = ConvSpec(
+            c.dtype.mlir, schedule, c.gives, len(c.axes), step if step <= 2 else 0, c.phases > 1, epilogue, accumulator
+        )
         source, names = convolution_kernel(spec)
         outputs = [Operand("value", v) for v, _, _ in c.outputs]
         if accumulator is not None:

@@ -16,16 +16,20 @@ from flambeau.compiler.codegen.emitter import Emitter, Val
 
 #: A coordinate that no place of a map has, also not after a run's length.
 _OUTSIDE = -(1 << 30)
+#: Lines that are copied per round.
+_UNROLLED = 4
 
 
 class Geometry(NamedTuple):
     """Where elements lie: tap t and place q meet at step * q + base + shift * t along each axis. `sizes` and `strides` are of the
-    map, in elements; `channel` and `image` are the distances between these."""
+    map, in elements; `channel` and `image` are the distances between
+    these, of which `images` counts some."""
 
     sizes: Sequence[Val]
     strides: Sequence[Val]
     channel: Val
     image: Val
+    images: Val
     steps: Sequence[Val]
     bases: Sequence[Val]
     shifts: Sequence[Val]
@@ -72,12 +76,13 @@ def advanced(b: Emitter, at: Sequence[Val], extents: Sequence[Val], by: Val | in
 
 @dataclass(frozen=True)
 class Patches:
-    """Copies from the map at `source`. `unit`: the step along the last axis is 1. `lines` and `runs` are the tables in scratch."""
+    """Copies from the map at `source`. `step` is that along the last axis, 1 or 2; 0: any. `lines` and `runs` are the tables in
+    scratch."""
 
     b: Emitter
     element: str
     lanes: int
-    unit: bool
+    step: int
     geometry: Geometry
     source: Val
     lines: Val
@@ -132,37 +137,119 @@ class Patches:
         start = self.b.mul(at, count)
         return [self.b.load(table, self.b.add(start, k), "i64") for k in range(count)]
 
-    def fill(self, first: Val, count: Val, runs: Val, target: Val, pitch: Val | int) -> None:
-        """Copy the noted lines `first` to `first + count`, `pitch` apart, along all noted runs. A vector is overwritten behind
-        the last line's end."""
-        b, g = self.b, self.geometry
-        rank = g.rank
-        with b.loop(0, count) as ks:
-            distance, *shifts = self._get(self.lines, b.add(first, ks.index), self.line_words(rank))
-            line = b.place(self.source, distance, self.element)
-            row = b.address(target, b.mul(ks.index, pitch), self.element)
-            with b.loop(0, runs) as rs:
-                begin, length, start, *at = self._get(self.runs, rs.index, self.run_words(rank))
-                at = [b.add(x, shift) for x, shift in zip(at, shifts, strict=True)]
-                last = at[-1]
-                for x, size in zip(at[:-1], g.sizes[:-1], strict=True):
-                    inside = b.and_(b.cmp("ge", x, 0), b.cmp("lt", x, size))
-                    last = b.select(inside, last, b.const(_OUTSIDE, "i64"))
-                self._run(b.place(line, start, self.element), last, length, b.address(row, begin, self.element))
+    def fill(self, first: Val, count: Val, runs: Val, target: Val, pitch: int) -> None:
+        """Copy the noted lines `first` to `first + count`, `pitch` apart, along all noted runs: vector by vector of these, and of
+        each all lines. Elements behind a run's end are overwritten, up to a vector: there is room for it behind every line."""
+        b, g, lanes = self.b, self.geometry, self.lanes
+        low, high, reach = self._reaches()
+        with b.loop(0, runs) as rs:
+            begin, length, start, *at = self._get(self.runs, rs.index, self.run_words(g.rank))
+            inside = [b.cmp("ge", b.add(x, a), 0) for x, a in zip(at[:-1], low[:-1], strict=True)]
+            inside += [b.cmp("lt", b.add(x, a), n) for x, a, n in zip(at[:-1], high[:-1], g.sizes[:-1], strict=True)]
+            with b.loop(0, length, lanes) as vs:
+                ahead = vs.index if self.step == 1 else b.mul(vs.index, g.steps[-1])
+                x, to, place = b.add(at[-1], ahead), b.add(begin, vs.index), b.add(start, ahead)
+                last = b.mul(b.sub(b.minimum(b.sub(length, vs.index), lanes), 1), g.steps[-1])
+                conditions = [
+                    *inside,
+                    b.cmp("ge", b.add(x, low[-1]), 0),
+                    b.cmp("lt", b.add(b.add(x, last), high[-1]), g.sizes[-1]),
+                    b.cmp("le", b.add(place, reach), self._end()),
+                ]
+                whole = conditions[0]
+                for condition in conditions[1:]:
+                    whole = b.and_(whole, condition)
+                source, row = b.place(self.source, place, self.element), b.address(target, to, self.element)
+                near = [*at[:-1], x]
+                b.if_else(
+                    whole,
+                    lambda: self._copy_whole(first, count, source, row, pitch),
+                    lambda: self._copy_partly(first, count, source, near, row, pitch),
+                )
 
-    def _run(self, source: Val, first: Val, length: Val, target: Val) -> None:
-        """Copy a run whose first place is at coordinate `first` of the last axis."""
-        b, lanes = self.b, self.lanes
-        size = b.splat(b.truncate(self.geometry.sizes[-1], "i32"), lanes)
-        step = self.geometry.steps[-1]
-        apart = b.iota(lanes, "i32") if self.unit else b.mul(b.iota(lanes, "i32"), b.truncate(step, "i32"))
-        with b.loop(0, length, lanes) as vs:
-            ahead = vs.index if self.unit else b.mul(vs.index, step)
-            at = b.add(b.splat(b.truncate(b.add(first, ahead), "i32"), lanes), apart)
-            inside = b.and_(b.cmp("ge", at, 0), b.cmp("lt", at, size))
-            place = b.place(source, ahead, self.element)
-            if self.unit:
-                x = b.load(place, 0, self.element, lanes, inside)
+    def _reaches(self) -> tuple[list[Val], list[Val], Val]:
+        """What taps add to coordinates along each axis, at least and at most; how far from the place of a run's vector elements are
+        read, but for channels and images."""
+        b, g = self.b, self.geometry
+        most = [b.mul(b.sub(t, 1), shift) for t, shift in zip(g.taps, g.shifts, strict=True)]
+        low, high = [b.minimum(x, 0) for x in most], [b.maximum(x, 0) for x in most]
+        reach = b.const(self.lanes * max(self.step, 1), "i64")
+        if not self.step:
+            reach = b.mul(reach, g.steps[-1])
+        for x, stride in zip(high, g.strides, strict=True):
+            reach = b.add(reach, b.mul(x, stride))
+        return low, high, reach
+
+    def _end(self) -> Val:
+        """Where the first channel of the last image ends: behind it lie the others."""
+        g = self.geometry
+        return self.b.add(self.b.mul(self.b.sub(g.images, 1), g.image), g.channel)
+
+    def _copy_whole(self, first: Val, count: Val, source: Val, target: Val, pitch: int) -> list[Val]:
+        """A vector of all lines, which are inside of the map."""
+        b, lanes, words = self.b, self.lanes, self.line_words(self.geometry.rank)
+
+        def copy(k: Val) -> None:
+            distance = b.load(self.lines, b.mul(b.add(first, k), words), "i64")
+            line = b.place(source, distance, self.element)
+            if self.step == 1:
+                x = b.load(line, 0, self.element, lanes)
+            elif self.step == 2:
+                pair = [b.load(line, at, self.element, lanes) for at in (0, lanes)]
+                x = b.shuffle(*pair, range(0, 2 * lanes, 2))
             else:
-                x = b.gather(place, b.mul(b.iota(lanes), step), self.element, inside)
-            b.store(x, target, vs.index)
+                x = b.gather(line, b.mul(b.iota(lanes), self.geometry.steps[-1]), self.element)
+            b.store(x, target, b.mul(k, pitch))
+
+        most = b.and_(count, -_UNROLLED)
+        with b.loop(0, most, _UNROLLED) as ks:
+            for k in range(_UNROLLED):
+                copy(b.add(ks.index, k))
+        with b.loop(most, count) as ks:
+            copy(ks.index)
+        return []
+
+    def _copy_partly(
+        self,
+        first: Val,
+        count: Val,
+        source: Val,
+        at: Sequence[Val],
+        target: Val,
+        pitch: int,
+    ) -> list[Val]:
+        """A vector of all lines, of which some elements are outside of the map. `at`: the coordinates of its first place."""
+        b, g = self.b, self.geometry
+        with b.loop(0, count) as ks:
+            distance, *shifts = self._get(self.lines, b.add(first, ks.index), self.line_words(g.rank))
+            *outer, last = (b.add(x, shift) for x, shift in zip(at, shifts, strict=True))
+            for x, n in zip(outer, g.sizes[:-1], strict=True):
+                last = b.select(self._is_inside(x, n), last, b.const(_OUTSIDE, "i64"))
+            line, to = b.place(source, distance, self.element), b.mul(ks.index, pitch)
+            b.store(self._read_partly(line, b.truncate(last, "i32")), target, to)
+        return []
+
+    def _is_inside(self, x: Val, size: Val) -> Val:
+        """Whether coordinates are not negative and less than the extent: one comparison of numbers without a sign."""
+        return self.b.op("arith.cmpi", [x, size], "i1", x.lanes, "ult")
+
+    def _read_partly(self, line: Val, first: Val) -> Val:
+        """A vector whose first element is at coordinate `first` (i32) of the last axis, zeros outside of the map."""
+        b, lanes, step = self.b, self.lanes, self.geometry.steps[-1]
+        size = b.splat(b.truncate(self.geometry.sizes[-1], "i32"), lanes)
+        at = b.splat(first, lanes)
+        if not self.step:
+            apart = b.mul(b.iota(lanes, "i32"), b.truncate(step, "i32"))
+            mask = self._is_inside(b.add(at, apart), size)
+            return b.gather(line, b.mul(b.iota(lanes), step), self.element, mask)
+        parts = []
+        for start in range(0, self.step * lanes, lanes):
+            mask = self._is_inside(b.add(at, b.const_vector(range(start, start + lanes), "i32")), size)
+            parts.append(
+                b.load(line, start, self.element, lanes, mask) if start == 0 else self._load_after(line, start, mask)
+            )
+        return parts[0] if len(parts) == 1 else b.shuffle(parts[0], parts[1], range(0, 2 * lanes, 2))
+
+    def _load_after(self, line: Val, start: int, mask: Val) -> Val:
+        b = self.b
+        return b.load(b.place(line, b.const(start, "i64"), self.element), 0, self.element, self.lanes, mask)

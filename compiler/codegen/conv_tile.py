@@ -31,14 +31,14 @@ _WORD = 8
 @dataclass(frozen=True)
 class ConvSpec:
     """What text depends on: `schedule`, but for its blocks of C, which are dims. `gives` is the tensor that is computed, `rank`
-    counts its spatial axes; `unit`: neighbours along the last one meet neighbours; `phased`: x with a stride. `accumulator` is the
-    output that holds partial sums between k-blocks, or None where a temporary does."""
+    counts its spatial axes; neighbours along the last one meet places a `step` apart (0: any); `phased`: x with a stride.
+    `accumulator` is the output that holds partial sums between k-blocks, or None where a temporary does."""
 
     element: str
     schedule: Convolution
     gives: str
     rank: int
-    unit: bool
+    step: int
     phased: bool
     epilogue: Epilogue
     accumulator: int | None
@@ -67,6 +67,11 @@ class ConvSpec:
         """Elements between lines along k that lie in scratch: their overhang fits, and neighbours share no cache sets."""
         return K_BLOCK + self.lanes
 
+    @property
+    def panel_pitch(self) -> int:
+        """Elements between the rows of a panel, with room for what is copied too much."""
+        return self.columns + self.lanes
+
     def regions(self) -> dict[str, int]:
         """Where the parts of scratch begin, in bytes. The last one, a block of A, is as large as blocks of C are high."""
         most = max(K_BLOCK, self.columns)
@@ -80,7 +85,7 @@ class ConvSpec:
         }
         parts = {name: count * _WORD for name, count in words.items()}
         parts["tile"] = self.rows * self.columns * elements
-        parts["panel"] = (K_BLOCK * self.columns + self.lanes) * elements
+        parts["panel"] = K_BLOCK * self.panel_pitch * elements
         parts["turned"] = self.lanes * self.pitch * elements if self.gives == "w" else 0
         found, at = {}, 0
         for name, size in parts.items():
@@ -148,7 +153,7 @@ class _Writer(Chains):
         self.a0 = b.address(b.buffer(0), b.mul(group, d("a.group")), spec.element)
         b0 = b.address(b.buffer(1), b.mul(group, d("b.group")), spec.element)
         patches = Patches(
-            b, spec.element, spec.lanes, spec.unit, geometry, b0, self.region("lines"), self.region("runs")
+            b, spec.element, spec.lanes, spec.step, geometry, b0, self.region("lines"), self.region("runs")
         )
         with b.loop(0, b.maximum(k, 1), K_BLOCK) as ks:
             self.kc = b.minimum(b.sub(k, ks.index), K_BLOCK)
@@ -174,7 +179,9 @@ class _Writer(Chains):
         if self.phase is not None:
             one = self.b.const(1, "i64")
             steps, bases, taps, pixels = [one] * len(steps), self.phase.bases, self.phase.taps, self.phase.places
-        return Geometry(dims("size"), dims("stride"), d("channel"), d("image"), steps, bases, shifts, taps, pixels)
+        return Geometry(
+            dims("size"), dims("stride"), d("channel"), d("image"), d("images"), steps, bases, shifts, taps, pixels
+        )
 
     def _extents(self) -> tuple[Val, Val]:
         """Steps along k, and columns, of the item's matrices."""
@@ -240,10 +247,10 @@ class _Writer(Chains):
         """The places of y that a k-block of w takes, for every row: a map without taps."""
         b, spec, d = self.b, self.spec, self.dim
         one, zero = b.const(1, "i64"), b.const(0, "i64")
-        geometry = Geometry([d("a.row")], [one], d("a.row"), d("a.image"), [one], [zero], [zero], [one], [d("a.row")])
-        maps = Patches(
-            b, spec.element, spec.lanes, True, geometry, self.a0, self.region("a.lines"), self.region("a.runs")
+        geometry = Geometry(
+            [d("a.row")], [one], d("a.row"), d("a.image"), d("images"), [one], [zero], [zero], [one], [d("a.row")]
         )
+        maps = Patches(b, spec.element, spec.lanes, 1, geometry, self.a0, self.region("a.lines"), self.region("a.runs"))
         runs = maps.note_runs(k, self.kc)
         with b.loop(m0, m1, K_BLOCK) as ms:
             count = b.minimum(b.sub(m1, ms.index), K_BLOCK)
@@ -257,10 +264,10 @@ class _Writer(Chains):
         panel = self.region("panel")
         if runs is None:
             runs = patches.note_runs(first, count)
-            patches.fill(b.const(0, "i64"), self.kc, runs, panel, spec.columns)
+            patches.fill(b.const(0, "i64"), self.kc, runs, panel, spec.panel_pitch)
             return
         patches.note_lines(first, count)
-        turned, packer = self.region("turned"), Packer(b, spec.element, spec.lanes, spec.columns, masks=True)
+        turned, packer = self.region("turned"), Packer(b, spec.element, spec.lanes, spec.panel_pitch, masks=True)
         with b.loop(0, count, spec.lanes) as vs:
             lines = b.minimum(b.sub(count, vs.index), spec.lanes)
             patches.fill(vs.index, lines, runs, turned, spec.pitch)
@@ -278,7 +285,7 @@ class _Writer(Chains):
         if not spec.epilogue.is_plain:
             direct = b.and_(direct, b.not_(self.last))
         stride = b.const(spec.columns, "i64")
-        source = PanelSource(self.region("panel"), stride, spec.vectors, unrolled=True)
+        source = PanelSource(self.region("panel"), b.const(spec.panel_pitch, "i64"), spec.vectors, unrolled=True)
         chains = self.chains(self.row_pointers(a, rows), a.k, source)
         tile = self.region("tile")
         if spec.phased:

@@ -14,12 +14,15 @@ from flambeau.compiler.codegen.conv_operands import read
 from flambeau.compiler.codegen.units import OwnNest
 from flambeau.compiler.schedules.fitting import registers
 from flambeau.compiler.schedules.kinds import Convolution
-from flambeau.compiler.schedules.products import ITEM_WORK, ITEMS, STEPS, tile_of
+from flambeau.compiler.schedules.products import ITEM_WORK, ITEMS, STEPS
 from flambeau.compiler.targets import Target
 from flambeau.dialects.size import Int, Size, ceil_div, maximum, minimum, repr_of
 
 #: Rows of C that share a panel, at most: where A is packed, a k-block of so many rows stays in L2.
 MOST_ROWS = 512
+#: Rows and vectors of the register tile, where there are 32 registers and where there are 16. (Four rows of three vectors, as
+#: products have them there, are one register too many beside what says where columns lie.)
+WIDE, NARROW = (8, 3), (6, 2)
 #: Vectors of the columns of a block of C: what is noted and packed for a k-block serves so many.
 BLOCK_VECTORS = 64
 
@@ -27,7 +30,7 @@ BLOCK_VECTORS = 64
 def choose(nest: OwnNest, machine: Target, fixed: Mapping[str, Any]) -> Convolution:
     c = read(nest.graph)
     lanes = fixed.get("lanes", machine.lanes(c.dtype.itemsize))
-    rows, wide, _ = tile_of(machine)
+    rows, wide = WIDE if machine.registers >= 32 else NARROW
     rows = fixed.get("rows", c.rows if not isinstance(c.rows, Size) and c.rows < rows else rows)
     vectors = fixed.get("vectors") or _vectors(c, lanes, wide)
     width, work = lanes * vectors, fixed.get("grain", ITEM_WORK)
