@@ -195,8 +195,8 @@ class Patches:
             if self.step == 1:
                 x = b.load(line, 0, self.element, lanes)
             elif self.step == 2:
-                pair = [b.load(line, at, self.element, lanes) for at in (0, lanes)]
-                x = b.shuffle(*pair, range(0, 2 * lanes, 2))
+                near, far = (b.load(line, at, self.element, lanes) for at in (0, lanes))
+                x = b.shuffle(near, far, range(0, 2 * lanes, 2))
             else:
                 x = b.gather(line, b.mul(b.iota(lanes), self.geometry.steps[-1]), self.element)
             b.store(x, target, b.mul(k, pitch))
