@@ -295,6 +295,7 @@ def backward(
     for owner, new in zip(owners, found, strict=True):
         if new is not None:
             _accumulate(owner, new, create_graph)
+    tensor_hooks.accumulated([owner for owner, new in zip(owners, found, strict=True) if new is not None])
     _flush_point()
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
@@ -75,8 +76,8 @@ _of_histories: dict[int, weakref.ref[Hook]] = {}
 class Handle:
     """A registered hook; `remove()` takes it away."""
 
-    def __init__(self, hook: Hook) -> None:
-        self._hook = weakref.ref(hook)
+    def __init__(self, hook: Hook | _Accumulated) -> None:
+        self._hook: weakref.ref[Hook | _Accumulated] = weakref.ref(hook)
 
     def remove(self) -> None:
         hook = self._hook()
@@ -86,7 +87,7 @@ class Handle:
 
 def hooked() -> bool:
     """Whether any tensor or history has hooks."""
-    return bool(_owned or _of_histories)
+    return bool(_owned or _of_histories or _after)
 
 
 def slots() -> list[tuple[int, Hook]]:
@@ -107,6 +108,48 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Ha
     else:
         recorder.mark_history(tensor, made)
     return Handle(made)
+
+
+class _Accumulated:
+    """What is to be called once a leaf's gradient has been added to its `.grad`."""
+
+    def __init__(self, tensor: Tensor, fn: Callable[[Tensor], None]) -> None:
+        self.fn, self.number = fn, next(_serial)
+        self.owner = weakref.ref(tensor)
+        number = self.number
+        _after[number] = weakref.ref(self, lambda _: _after.pop(number, None))
+
+    def forget(self) -> None:
+        tensor = self.owner()
+        if tensor is not None:
+            tensor.__dict__.get("_after", {}).pop(self.number, None)
+
+
+_after: dict[int, weakref.ref[_Accumulated]] = {}
+
+
+def register_post_accumulate_grad_hook(tensor: Tensor, hook: Callable[[Tensor], None]) -> Handle:
+    """Call `hook(tensor)` in every `backward()`, once the gradient of this leaf has been added to its `.grad`. Returns a
+    handle with `remove()`. Raises RuntimeError for a tensor that is no leaf, or does not require grad."""
+    if not tensor.requires_grad or not tensor.is_leaf:
+        raise RuntimeError(
+            "[register_post_accumulate_grad_hook] the tensor is no leaf that requires grad. Use register_hook for results."
+        )
+    made = _Accumulated(tensor, hook)
+    tensor.__dict__.setdefault("_after", {})[made.number] = made
+    return Handle(made)
+
+
+def accumulated(owners: Sequence[Any]) -> None:
+    """Call the hooks of the leaves whose `.grad` has been added to: those that share it with one of the owners of gradients."""
+    if not _after:
+        return
+    added = {id(owner.grad) for owner in owners}
+    hooks = [hook for ref in list(_after.values()) if (hook := ref()) is not None]
+    for hook in hooks:
+        tensor = hook.owner()
+        if tensor is not None and tensor.grad is not None and id(tensor.grad) in added:
+            hook.fn(tensor)
 
 
 def retain_grad(tensor: Tensor) -> None:

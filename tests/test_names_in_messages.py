@@ -14,7 +14,7 @@ from support import for_users
 
 PREFIX = re.compile(r"\[([\w ]+)\] ")
 #: What users know by a sign, as an attribute, or by a class.
-WITHOUT_A_NAME = {"getitem", "setitem", "T", "mT", "data", "step", "callback", "number"}
+WITHOUT_A_NAME = {"getitem", "setitem", "T", "mT", "data", "step", "callback", "number", "Function"}
 
 
 def functions():

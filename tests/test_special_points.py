@@ -165,9 +165,9 @@ LEFT_OUT = {
     "it is no function of tensors": """backward broadcast_shapes get_default_device is_complex is_signed
         is_tensor can_cast compiler_options dim element_size explain export find_nan flush
         get_default_dtype get_num_threads get_rng_state initial_seed is_grad_enabled item load manual_seed memory_stats
-        ndimension nelement numel numpy promote_types register_hook requires_grad_ reset_peak result_type retain_grad save
-        seed set_default_dtype set_limits set_memory_limit set_num_threads set_printoptions set_rng_state shadow_mode size
-        stride tobytes tolist trim""",
+        ndimension nelement numel numpy promote_types register_hook register_post_accumulate_grad_hook requires_grad_
+        reset_peak result_type retain_grad save seed set_default_dtype set_limits set_memory_limit set_num_threads
+        set_printoptions set_rng_state shadow_mode size stride tobytes tolist trim""",
 }
 
 

@@ -17,7 +17,9 @@ OWNERS = {
     "flambeau": "torch", "flambeau.nn": "torch.nn", "flambeau.nn.functional": "torch.nn.functional",
     "flambeau.nn.init": "torch.nn.init", "flambeau.nn.utils": "torch.nn.utils", "flambeau.optim": "torch.optim",
     "flambeau.autograd": "torch.autograd", "flambeau.utils.data": "torch.utils.data", "flambeau.utils": "torch.utils",
-    "flambeau.cuda": "torch.cuda", "flambeau.linalg": "torch.linalg", "flambeau.jit": "torch.jit",
+    "flambeau.cuda": "torch.cuda", "flambeau.linalg": "torch.linalg", "flambeau.func": "torch.func",
+       "flambeau.autograd.functional": "torch.autograd.functional",
+    "flambeau.utils.checkpoint": "torch.utils.checkpoint", "flambeau.jit": "torch.jit",
     "flambeau.hub": "torch.hub", "flambeau.accelerator": "torch.accelerator", "flambeau.backends": "torch.backends",
 }  # fmt: skip
 CLASSES = {"Tensor": torch.Tensor, "Module": torch.nn.Module, "Optimizer": torch.optim.Optimizer}

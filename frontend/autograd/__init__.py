@@ -308,8 +308,31 @@ declare(detach_, "detach_", method=True, samples=_GRADIENTS)
 declare(_backward, "backward", method=True, samples=_GRADIENTS)
 declare(tensor_hooks.register_hook, "register_hook", method=True, samples=_GRADIENTS)
 declare(tensor_hooks.retain_grad, "retain_grad", method=True, samples=_GRADIENTS)
+declare(
+    tensor_hooks.register_post_accumulate_grad_hook,
+    "register_post_accumulate_grad_hook",
+    method=True,
+    samples=_GRADIENTS,
+)
 
-__all__ = ["backward", "grad", "is_grad_enabled"]
+from flambeau.autograd import functional  # noqa: E402
+from flambeau.autograd.function import Function  # noqa: E402
+from flambeau.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck  # noqa: E402
 
-_border.publish(globals(), __all__)
+__all__ = [
+    "Function",
+    "GradcheckError",
+    "backward",
+    "enable_grad",
+    "functional",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "inference_mode",
+    "is_grad_enabled",
+    "no_grad",
+    "set_grad_enabled",
+]
+
+_border.publish(globals(), ["backward", "grad", "gradcheck", "gradgradcheck", "is_grad_enabled"])
 __getattr__ = _missing.module_getattr("flambeau.autograd")

@@ -1,0 +1,285 @@
+"""`flambeau.func`: gradients of functions as functions: grad, grad_and_value, vjp, jacrev, hessian; modules called with
+other state.
+
+In: functions of tensors, and of dicts, lists and tuples of them. Out: functions. Nested ones work: inside another transform,
+and where an argument requires grad, results keep their history. Next: `autograd/functional.py`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+from flambeau import border as _border
+from flambeau import inline
+from flambeau import missing as _missing
+from flambeau.autograd import enable_grad
+from flambeau.autograd.functional import _grads, _rows
+from flambeau.functions.assemble import stack
+from flambeau.nn.module import Module
+from flambeau.runtime.recorder import Tensor
+
+# ---- trees ------------------------------------------------------------------------------------------------
+
+
+def _mapped(change: Callable[[Tensor], Any], tree: Any) -> Any:
+    """The tree with its tensors changed."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, Mapping):
+        return {k: _mapped(change, v) for k, v in tree.items()}
+    if isinstance(tree, tuple | list):
+        made = [_mapped(change, v) for v in tree]
+        return type(tree)(*made) if hasattr(tree, "_fields") else type(tree)(made)
+    return tree
+
+
+def _leaves(tree: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    _mapped(found.append, tree)
+    return found
+
+
+def _filled(tree: Any, values: Sequence[Any]) -> Any:
+    """The tree with these in place of its tensors."""
+    left = iter(values)
+    return _mapped(lambda t: next(left), tree)
+
+
+# ---- levels -----------------------------------------------------------------------------------------------
+
+
+class _Levels(threading.local):
+    depth = 0
+
+
+_levels = _Levels()
+
+
+@contextmanager
+def _inside(*trees: Any) -> Iterator[bool]:
+    """One transform more; whether its results are to keep their history."""
+    keeps = _levels.depth > 0 or any(t.requires_grad for t in _leaves(trees))
+    _levels.depth += 1
+    try:
+        with enable_grad():
+            yield keeps
+    finally:
+        _levels.depth -= 1
+
+
+def _own(tree: Any) -> Any:
+    """Tensors of this transform, through which those of outer ones get their gradients."""
+    return _mapped(lambda t: inline.same(t) if t.requires_grad else t.detach().clone().requires_grad_(), tree)
+
+
+def _out(tree: Any, keeps: bool) -> Any:
+    return tree if keeps else _mapped(lambda t: t.detach(), tree)
+
+
+def _chosen(op: str, args: tuple[Any, ...], argnums: int | tuple[int, ...]) -> tuple[tuple[Any, ...], Any]:
+    """(arguments with those to differentiate made ours, these)."""
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for n in numbers:
+        if not -len(args) <= n < len(args):
+            raise RuntimeError(
+                f"[{op}] argnums is {argnums}, there are {len(args)} positional arguments. Name one of them."
+            )
+    changed = list(args)
+    for n in numbers:
+        changed[n] = _own(args[n])
+    ours = tuple(changed[n] for n in numbers)
+    return tuple(changed), ours[0] if isinstance(argnums, int) else ours
+
+
+def _split_aux(op: str, value: Any, has_aux: bool) -> tuple[Any, Any]:
+    if not has_aux:
+        return value, None
+    if not (isinstance(value, tuple) and len(value) == 2):
+        raise RuntimeError(
+            f"[{op}] with has_aux the function gives a pair, got a {type(value).__name__}. Give (output, aux)."
+        )
+    return value
+
+
+# ---- gradients --------------------------------------------------------------------------------------------
+
+
+def grad_and_value(
+    func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """A function that gives (gradients, value) of `func`, which gives one number, with respect to the arguments `argnums`; with
+    `has_aux`, `func` gives (number, anything) and that (gradients, (number, anything)).
+
+    Raises RuntimeError for other than one number.
+    """
+
+    @wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with _inside(args, kwargs) as keeps:
+            changed, ours = _chosen("grad", args, argnums)
+            value, aux = _split_aux("grad", func(*changed, **kwargs), has_aux)
+            if not isinstance(value, Tensor) or value.numel() != 1:
+                raise RuntimeError("[grad] the function has to give one number in a tensor. Reduce it, by sum() say.")
+            found = _filled(ours, _grads((value,), tuple(_leaves(ours)), None, keeps))
+            value = (_out(value, keeps), _out(aux, keeps)) if has_aux else _out(value, keeps)
+            return _out(found, keeps), value
+
+    return wrapper
+
+
+def grad(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that gives the gradients of `func`, which gives one number, with respect to the arguments `argnums`; with
+    `has_aux`, `func` gives (number, anything) and that (gradients, anything). Raises RuntimeError for other than one number."""
+    both = grad_and_value(func, argnums, has_aux)
+
+    @wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        found, value = both(*args, **kwargs)
+        return (found, value[1]) if has_aux else found
+
+    return wrapper
+
+
+def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """(value, function) for `func(*primals)`: the function gives the gradients of `primals`, a tuple of as many, for weights in the
+    structure of the value; with `has_aux`, `func` gives (value, anything), and this (value, function, anything)."""
+    with _inside(primals) as keeps:
+        ours = _own(primals)
+        value, aux = _split_aux("vjp", func(*ours), has_aux)
+
+    def gradients(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
+        weights = tuple(_leaves(cotangents))
+        outs = tuple(_leaves(value))
+        if [w.shape for w in weights] != [y.shape for y in outs]:
+            raise RuntimeError(
+                f"[vjp] weights have shapes {[w.shape for w in weights]}, the value {[y.shape for y in outs]}. Make them equal."
+            )
+        kept = keeps or _levels.depth > 0 if create_graph is None else create_graph
+        return _filled(ours, _grads(outs, tuple(_leaves(ours)), weights, kept))
+
+    shown = _out(value, keeps)
+    return (shown, gradients, _out(aux, keeps)) if has_aux else (shown, gradients)
+
+
+def jacrev(
+    func: Callable[..., Any],
+    argnums: int | tuple[int, ...] = 0,
+    *,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+) -> Callable[..., Any]:
+    """A function that gives the derivatives of `func` with respect to the arguments `argnums`, [*result, *argument], in the
+    structure of the results and, within that, of the arguments. Rows are computed one by one, whatever `chunk_size` says."""
+
+    @wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with _inside(args, kwargs) as keeps:
+            changed, ours = _chosen("jacrev", args, argnums)
+            value, aux = _split_aux("jacrev", func(*changed, **kwargs), has_aux)
+            leaves = tuple(_leaves(ours))
+            found = _mapped(lambda y: _filled(ours, _rows(y, leaves, keeps)), value)
+            return (_out(found, keeps), _out(aux, keeps)) if has_aux else _out(found, keeps)
+
+    return wrapper
+
+
+def hessian(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+    """A function that gives the second derivatives of `func` with respect to the arguments `argnums`: `jacrev` of `jacrev`."""
+    return jacrev(jacrev(func, argnums), argnums)
+
+
+# ---- modules ----------------------------------------------------------------------------------------------
+
+
+def functional_call(
+    module: Module,
+    parameter_and_buffer_dicts: Any,
+    args: Any = None,
+    kwargs: dict[str, Any] | None = None,
+    *,
+    tie_weights: bool = True,
+    strict: bool = False,
+) -> Any:
+    """`module(*args, **kwargs)` with the parameters and buffers of a dict, or of several, by name, in place of its own.
+
+    `tie_weights`: what the module has under several names is replaced under all of them. Raises RuntimeError, if `strict`,
+    for names that the module has and the dicts have not, and KeyError for names that it has not.
+    """
+    given: dict[str, Tensor] = {}
+    for each in (
+        parameter_and_buffer_dicts
+        if isinstance(parameter_and_buffer_dicts, tuple | list)
+        else [parameter_and_buffer_dicts]
+    ):
+        given.update(each)
+    places = _places(module)
+    if unknown := [name for name in given if name not in places]:
+        raise KeyError(f"[functional_call] the module has no parameter or buffer '{unknown[0]}'. See state_dict().")
+    if strict and (missing := [name for name in places if name not in given]):
+        raise RuntimeError(f"[functional_call] there is no value for '{missing[0]}'. Give one, or pass strict=False.")
+    swapped = {places[name]: value for name, value in given.items()}
+    if tie_weights:
+        tied = {id(_own_of(places[name])): value for name, value in given.items()}
+        swapped |= {place: tied[id(_own_of(place))] for place in places.values() if id(_own_of(place)) in tied}
+    before = {place: _own_of(place) for place in swapped}
+    arguments = () if args is None else args if isinstance(args, tuple) else (args,)
+    try:
+        for place, value in swapped.items():
+            _put(place, value)
+        return module(*arguments, **(kwargs or {}))
+    finally:
+        for place, value in before.items():
+            _put(place, value)
+
+
+class _Place:
+    """Where a module keeps a tensor."""
+
+    def __init__(self, table: dict[str, Any], name: str) -> None:
+        self.table, self.name = table, name
+
+
+def _places(module: Module) -> dict[str, _Place]:
+    found: dict[str, _Place] = {}
+    for prefix, each in module.named_modules(remove_duplicate=False):
+        for table in (each._parameters, each._buffers):
+            for name, value in table.items():
+                if value is not None:
+                    found[f"{prefix}.{name}" if prefix else name] = _Place(vars(each), name)
+    return found
+
+
+def _own_of(place: _Place) -> Any:
+    return place.table[place.name]
+
+
+def _put(place: _Place, value: Any) -> None:
+    place.table[place.name] = value
+
+
+def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(parameters, buffers) of modules of one kind, each stacked along a new first dimension.
+
+    Raises RuntimeError for no modules, other classes and other modes of training.
+    """
+    given = list(models)
+    if not given:
+        raise RuntimeError("[stack_module_state] there are no models. Pass at least one.")
+    if len({(type(m), m.training) for m in given}) > 1:
+        raise RuntimeError("[stack_module_state] models are of several classes, or in several modes. Make them alike.")
+
+    def stacked(tables: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        made = {name: stack([t[name] for t in tables]).detach() for name in tables[0]}
+        return {name: value.requires_grad_(tables[0][name].requires_grad) for name, value in made.items()}
+
+    return stacked([dict(m.named_parameters()) for m in given]), stacked([dict(m.named_buffers()) for m in given])
+
+
+__all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacrev", "stack_module_state", "vjp"]
+
+_border.publish(globals(), __all__)
+__getattr__ = _missing.module_getattr("flambeau.func")
