@@ -128,7 +128,7 @@ def measured(layer: Layer, op: str, seconds: float) -> str:
     mine, other = ours(graph, arrays), theirs(layer, op, arrays)
     contestants: list[Callable[[], object]] = [gemm.peak(), mine, *([other] if other else [])]
     peak, *times = best_times(contestants, seconds)
-    flops = gemm.PEAK_STEPS * 16 * gemm.TARGET.lanes(4) * 2 / peak
+    flops = gemm.PEAK_STEPS * gemm.PEAK_CHAINS * gemm.TARGET.lanes(4) * 2 / peak
     shares = [layer.flops / t / flops for t in times]
     beside = f" torch {shares[1]:5.2f}, {times[1] / times[0]:5.2f}x" if other else ""
     return f"{layer!s:28} {op}: {times[0] * 1e3:8.2f} ms, of peak {shares[0]:5.2f}{beside}"
