@@ -16,6 +16,7 @@ from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
 from flambeau.functions.from_data import tensor
+from flambeau.nn.utils import rnn
 from flambeau.runtime.recorder import Tensor
 
 
@@ -83,7 +84,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
             _clip_value(grads, clip_value)
 
 
-__all__ = _here(globals())
+__all__ = [*_here(globals()), "rnn"]
 
 _border.publish(globals(), __all__)
 __getattr__ = _missing.module_getattr("flambeau.nn.utils")

@@ -1,0 +1,138 @@
+"""Recurrent layers: a step of an RNN, GRU or LSTM, and whole sequences of them.
+
+Elman (1990); Cho and others, "Learning phrase representations using RNN encoder-decoder" (2014); Hochreiter and Schmidhuber,
+"Long short-term memory" (1997); with projections as in Sak, Senior and Beaufays (2014). Gates stand in PyTorch's order.
+
+In: packed sequences: the elements of all sequences that are at one step lie together, step after step, longest sequence first,
+so that those still going on are the first ones. Out: packed outputs, and the last state of each. The products of the input
+of all steps are one. Next: `nn/rnn.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from flambeau.dialects.builder import Value
+from flambeau.function import Optional_, Static, Tensor_, function
+from flambeau.functions.common import ops
+
+#: Gates of each kind of layer.
+GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "GRU": 3, "LSTM": 4}
+
+
+def _affine(x: Value, weight: Value, bias: Value | None) -> Value:
+    found = ops.matmul(x, ops.permute(weight, perm=(1, 0)))
+    return found if bias is None else found + bias.expand(found.shape)
+
+
+def _part(x: Value, axis: int, start: int, size: int) -> Value:
+    """`size` elements along one axis, from `start` on."""
+    rank = len(x.shape)
+    starts = tuple(start if k == axis else 0 for k in range(rank))
+    sizes = tuple(size if k == axis else n for k, n in enumerate(x.shape))
+    return x if sizes == x.shape else ops.slice(x, starts=starts, sizes=sizes, steps=(1,) * rank)
+
+
+def _gates(x: Value, count: int) -> list[Value]:
+    size = x.shape[1] // count
+    return [_part(x, 1, k * size, size) for k in range(count)]
+
+
+#: h, and c of an LSTM
+_State = tuple[Value, ...]
+
+
+def _step(kind: str, x: Value, state: _State, weight: Value, bias: Value | None, projection: Value | None) -> _State:
+    """The next state; `x` [batch, gates * size] is what the input gives to the gates."""
+    h = _affine(state[0], weight, bias)
+    if kind == "LSTM":
+        i, f, g, o = _gates(x + h, 4)
+        c = ops.sigmoid(f) * state[1] + ops.sigmoid(i) * ops.tanh(g)
+        out = ops.sigmoid(o) * ops.tanh(c)
+        return (out if projection is None else _affine(out, projection, None)), c
+    if kind == "GRU":
+        (x_r, x_z, x_n), (h_r, h_z, h_n) = _gates(x, 3), _gates(h, 3)
+        r, z = ops.sigmoid(x_r + h_r), ops.sigmoid(x_z + h_z)
+        n = ops.tanh(x_n + r * h_n)
+        return (n + z * (state[0] - n),)
+    total = x + h
+    return (ops.tanh(total) if kind == "RNN_TANH" else ops.select(total <= 0, total.like(0), total),)
+
+
+@function(name="cell")
+def cell(
+    kind: Static,
+    input: Tensor_,
+    hx: Tensor_,
+    cx: Optional_,
+    w_ih: Tensor_,
+    w_hh: Tensor_,
+    b_ih: Optional_,
+    b_hh: Optional_,
+):
+    """One step of a batch [N, features]: h, or (h, c) of an LSTM."""
+    state = (hx,) if cx is None else (hx, cx)
+    found = _step(kind, _affine(input, w_ih, b_ih), state, w_hh, b_hh, None)
+    return found if len(found) > 1 else found[0]
+
+
+def _concat(parts: Sequence[Value]) -> Value:
+    return parts[0] if len(parts) == 1 else ops.concat(*parts, dim=0)
+
+
+def _onwards(step: Callable[[Value, _State], _State], parts: list[Value], state: _State) -> tuple[list[Value], _State]:
+    """From the first step on: sequences that end drop out at the end of the batch."""
+    outputs, ended = [], []
+    for x in parts:
+        count = state[0].shape[0]
+        if x.shape[0] < count:
+            ended.append(tuple(_part(s, 0, x.shape[0], count - x.shape[0]) for s in state))
+            state = tuple(_part(s, 0, 0, x.shape[0]) for s in state)
+        state = step(x, state)
+        outputs.append(state[0])
+    ended.append(state)
+    return outputs, tuple(_concat(column) for column in zip(*reversed(ended)))
+
+
+def _backwards(
+    step: Callable[[Value, _State], _State], parts: list[Value], first: _State
+) -> tuple[list[Value], _State]:
+    """From the last step on: shorter sequences join at the end of the batch."""
+    state, outputs = tuple(_part(s, 0, 0, parts[-1].shape[0]) for s in first), []
+    for x in reversed(parts):
+        count = state[0].shape[0]
+        if x.shape[0] > count:
+            joining = (_part(s, 0, count, x.shape[0] - count) for s in first)
+            state = tuple(_concat(pair) for pair in zip(state, joining))
+        state = step(x, state)
+        outputs.append(state[0])
+    return outputs[::-1], state
+
+
+@function(name="recurrent")
+def sequence(
+    kind: Static,
+    input: Tensor_,
+    hx: Tensor_,
+    cx: Optional_,
+    w_ih: Tensor_,
+    w_hh: Tensor_,
+    b_ih: Optional_,
+    b_hh: Optional_,
+    w_hr: Optional_,
+    batch_sizes: Static,
+    reverse: Static,
+):
+    """One layer in one direction over packed sequences `input` [sum of batch_sizes, features], of which `batch_sizes` are at each
+    step: packed outputs and the last h, and c of an LSTM."""
+    gates, parts, at = _affine(input, w_ih, b_ih), [], 0
+    for count in batch_sizes:
+        parts.append(_part(gates, 0, at, count))
+        at += count
+
+    def step(x: Value, state: _State) -> _State:
+        return _step(kind, x, state, w_hh, b_hh, w_hr)
+
+    first = (hx,) if cx is None else (hx, cx)
+    outputs, last = (_backwards if reverse else _onwards)(step, parts, first)
+    return _concat(outputs), *last
