@@ -385,7 +385,7 @@ class Facts:
     def _overwrite(self, asm: Assembly, k: int, o: Overwrite) -> None:
         old = self.data_at(asm, o.slot)
         lost = [old, *self.before.get(old, ())]
-        if not (o.aside and old in asm.leaf_data):
+        if not (o.aside and (old in asm.leaf_data or old in self.before)):
             for value in lost:
                 self.overwritten.setdefault(value, []).append((k, o))
         elif o.new is not None:

@@ -208,6 +208,19 @@ def a_leaf_through_its_data_and_then_in_place_after_a_derivative(T, look):
 
 
 @program
+def a_leaf_that_derivatives_of_it_read(T, look):
+    """refused"""
+    a = numbers(T)
+    look(y := a.cos())
+    (g,) = T.autograd.grad(y.sum(), a, create_graph=True)
+    look(g)
+    with T.no_grad():
+        a.add_(1)
+    look(a)
+    return gradient(a, g)
+
+
+@program
 def a_leaf_that_a_derivative_reads(T, look):
     """refused"""
     a = numbers(T)

@@ -28,6 +28,7 @@ typedef struct {
 typedef struct {
   fb_watch *watch;
   uint32_t slot, writes, aside;
+  bool leaf; /* of a leaf, which may be written aside; not known where the trace has the leaf itself */
 } fb_watched;
 
 /* Where the current trace has something that another thread's trace has, too. A cell: as its own fields of these names,

@@ -42,7 +42,7 @@ static int overtake(fb_recorder *reader, fb_cell *c, uint32_t input) {
     return 0;
   const fb_watch *w = watch_of(c);
   return w ? add(&reader->overtaken, &reader->n_overtaken, &reader->cap_overtaken,
-                 (fb_watched){c->watch, reader->inputs[input].slot, w->writes, w->aside})
+                 (fb_watched){c->watch, reader->inputs[input].slot, w->writes, w->aside, false})
            : -1;
 }
 
@@ -85,18 +85,45 @@ static int watch_slot(fb_segment *s, uint32_t *room, const fb_recorder *rec, uin
   if (!w)
     return -1;
   bool moved = slot == held && place.use != FB_NO_SLOT;
-  return add_to_segment(s, room, (fb_watched){c->watch, moved ? place.use : slot, w->writes, w->aside});
+  return add_to_segment(s, room, (fb_watched){c->watch, moved ? place.use : slot, w->writes, w->aside, false});
 }
 
-/* Those of `n` that the program's gradients read. */
+/* Whether a slot of a trace is a leaf, or what has the history of one. */
+static bool is_leaf(const fb_node *state, uint32_t slot) {
+  const fb_node *n = state;
+  while (n->depth && !((n->kind == FB_LEAF || n->kind == FB_GRAFT) && n->base == slot))
+    n = n->parent;
+  return n->depth && (n->kind == FB_LEAF || is_leaf(state, fb_word_high(n->words[1])));
+}
+
+/* In a flat trace, what an imported one shows under a slot, and under others that show the same, are values of their
+ * own, and no leaves: that they were is noted. */
+static int add_imported(fb_segment *s, uint32_t *room, const fb_import *in, fb_watched watched) {
+  uint32_t slot = watched.slot - in->base;
+  const fb_node *state = in->segment->state;
+  int status = 0;
+  for (const fb_node *n = state; !watched.leaf && n->depth; n = n->parent)
+    watched.leaf =
+        (n->kind == FB_LEAF || n->kind == FB_GRAFT) && fb_word_slot(n->words[1]) == slot && is_leaf(state, n->base);
+  for (const fb_node *n = state; status == 0 && n->depth; n = n->parent)
+    if ((n->kind == FB_LEAF || n->kind == FB_GRAFT) && fb_word_slot(n->words[1]) == slot) {
+      watched.slot = in->base + n->base;
+      status = add_to_segment(s, room, watched);
+    }
+  watched.slot = in->base + slot;
+  return status < 0 ? -1 : add_to_segment(s, room, watched);
+}
+
+/* Those of `n` that the program's gradients read; of an imported trace, or NULL. */
 static int take_watched(fb_segment *s, uint32_t *room, const fb_program *p, const fb_watched *watched, uint32_t n,
-                        uint32_t base) {
+                        const fb_import *in) {
   int status = 0;
   for (uint32_t i = 0; status == 0 && i < n; i++) {
     fb_watched one = watched[i];
-    one.slot += base;
-    if (fb_contains(p->watched, p->n_watched, one.slot))
-      status = add_to_segment(s, room, one);
+    one.slot += in ? in->base : 0;
+    if (!fb_contains(p->watched, p->n_watched, one.slot))
+      continue;
+    status = in && p->flat ? add_imported(s, room, in, one) : add_to_segment(s, room, one);
   }
   return status;
 }
@@ -109,10 +136,10 @@ int fb_segment_watch(fb_segment *s, const fb_recorder *rec, const fb_program *p)
   for (uint32_t i = 0; status == 0 && i + 1 < p->n_followed; i += 2)
     status = watch_slot(s, &room, rec, p->followed[i], p->followed[i + 1]);
   if (status == 0)
-    status = take_watched(s, &room, p, rec->overtaken, rec->n_overtaken, 0);
+    status = take_watched(s, &room, p, rec->overtaken, rec->n_overtaken, NULL);
   for (uint32_t k = 0; status == 0 && p->n_watched && k < rec->n_imports; k++) {
     const fb_import *in = &rec->imports[k];
-    status = take_watched(s, &room, p, in->segment->watched, in->segment->n_watched, in->base);
+    status = take_watched(s, &room, p, in->segment->watched, in->segment->n_watched, in);
   }
   return status;
 }
@@ -128,7 +155,7 @@ uint32_t fb_watched_writes(const fb_watched *watched, uint32_t n, bool aside, ui
   for (uint32_t i = 0; i < n; i++) {
     const fb_watched *w = &watched[i];
     bool written = w->watch->writes != w->writes;
-    if (aside ? !written && w->watch->aside != w->aside : written)
+    if (aside ? !written && !w->leaf && w->watch->aside != w->aside : written)
       words[found++] = base + w->slot;
   }
   return found;
