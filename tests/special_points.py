@@ -300,6 +300,14 @@ case("instance_norm", functional("instance_norm"), _CHANNELS)
 case("group_norm", functional("group_norm", num_groups=2), _CHANNELS)
 case("rms_norm", functional("rms_norm", normalized_shape=(2,)), [[0.0, 0.0], [1.0, NAN], [3.0, 4.0]])
 case("local_response_norm", functional("local_response_norm", size=2), _CHANNELS)
+for _name in ("softsign", "tanhshrink", "softshrink", "hardshrink"):
+    case(_name, functional(_name), POINTS)
+case("threshold", functional("threshold", threshold=0.5, value=2.0), POINTS)
+case("softmin", functional("softmin", dim=1), [[0.0, 1.0], [NAN, 2.0]])
+case("glu", functional("glu"), [[0.0, 1.0], [NAN, 2.0], [1.0, -INF]])
+case("pixel_shuffle", functional("pixel_shuffle", upscale_factor=2), [[[1.0]], [[NAN]], [[0.0]], [[2.0]]])
+case("pixel_unshuffle", functional("pixel_unshuffle", downscale_factor=2), [[[1.0, 2.0], [NAN, 0.0]]])
+case("channel_shuffle", functional("channel_shuffle", groups=2), [[[1.0], [NAN], [0.0], [2.0]]])
 
 
 # ---- running a case -----------------------------------------------------------------------------------------------

@@ -1,0 +1,91 @@
+"""Further activation functions: softmin, softsign, shrinkages, threshold, glu.
+
+In: floating-point tensors. Out: the same shape and dtype (`glu`: half of one dimension). Next: `shuffle.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.declarations import declared
+from flambeau.function import Operand, Static, Tensor_, function
+from flambeau.functions.activation import softmax
+from flambeau.functions.common import canonical_dim, check_floating, ops, promoted
+from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data, unary
+
+
+@declared(
+    free="nn.functional",
+    samples=calls(lambda: [call(data(3, 4), 1), call(data(3), 1, error=(IndexError, "dim 1 is out of range"))]),
+)
+def softmin(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """softmax(-x) along `dim`."""
+    return softmax(-input, dim, dtype=dtype)
+
+
+@function(free="nn.functional", samples=unary())
+def softsign(input: Tensor_):
+    """x / (1 + |x|)."""
+    check_floating("softsign", input)
+    return input / (ops.abs(input) + 1.0)
+
+
+@function(free="nn.functional", samples=unary())
+def tanhshrink(input: Tensor_):
+    """x - tanh(x)."""
+    check_floating("tanhshrink", input)
+    return input - ops.tanh(input)
+
+
+@function(free="nn.functional", samples=unary() + unary(lambd=1.0))
+def softshrink(input: Tensor_, lambd: Operand = 0.5):
+    """x moved towards 0 by `lambd`, and 0 where that would go past it; NaN stays."""
+    check_floating("softshrink", input)
+    x, limit = promoted("softshrink", input, lambd)
+    return ops.select(x > limit, x - limit, ops.select(x < -limit, x + limit, x * 0.0))
+
+
+@function(free="flambeau nn.functional", method=True, samples=unary() + unary(lambd=1.0))
+def hardshrink(input: Tensor_, lambd: Operand = 0.5):
+    """x, but 0 from `-lambd` to `lambd`; NaN stays."""
+    check_floating("hardshrink", input)
+    x, limit = promoted("hardshrink", input, lambd)
+    return ops.select(ops.and_(x >= -limit, x <= limit), x.like(0.0), x)
+
+
+@function(free="nn.functional", takes_inplace=True, samples=unary(threshold=0.3, value=5.0))
+def threshold(input: Tensor_, threshold: Operand, value: Operand):
+    """x above `threshold`, `value` elsewhere; NaN stays."""
+    check_floating("threshold", input)
+    x, limit, other = promoted("threshold", input, threshold, value)
+    return ops.select(x <= limit, other, x)
+
+
+@function(
+    free="nn.functional",
+    samples=calls(
+        lambda: [
+            call(data(3, 4)),
+            call(data(4, 3), 0),
+            call(data(2, 3), error=(RuntimeError, "has 3 elements")),
+            call(data(), error=(RuntimeError, "no dimension")),
+        ]
+    ),
+)
+def glu(input: Tensor_, dim: Static = -1):
+    """The first half along `dim` times the sigmoid of the second one. Dauphin et al. (2017). Raises RuntimeError for odd sizes."""
+    x = input
+    check_floating("glu", x)
+    if not x.shape:
+        raise RuntimeError("[glu] the tensor has no dimension to halve. Pass one of at least 1 dimension.")
+    axis = canonical_dim("glu", dim, len(x.shape))
+    if x.shape[axis] % 2:
+        raise RuntimeError(f"[glu] dimension {axis} has {x.shape[axis]} elements. Pass an even number of them.")
+    sizes = tuple(n // 2 if k == axis else n for k, n in enumerate(x.shape))
+
+    def half(start: Any) -> Any:
+        starts = tuple(start if k == axis else 0 for k in range(len(sizes)))
+        return ops.slice(x, starts=starts, sizes=sizes, steps=(1,) * len(sizes))
+
+    return half(0) * ops.sigmoid(half(sizes[axis]))
