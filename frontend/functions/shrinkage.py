@@ -43,7 +43,8 @@ def softshrink(input: Tensor_, lambd: Operand = 0.5):
     """x moved towards 0 by `lambd`, and 0 where that would go past it; NaN stays."""
     check_floating("softshrink", input)
     x, limit = promoted("softshrink", input, lambd)
-    return ops.select(x > limit, x - limit, ops.select(x < -limit, x + limit, x * 0.0))
+    inside = ops.and_(x >= -limit, x <= limit)
+    return ops.select(inside, x * 0.0, ops.select(x > limit, x - limit, x + limit))
 
 
 @function(free="flambeau nn.functional", method=True, samples=unary() + unary(lambd=1.0))
