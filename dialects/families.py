@@ -52,6 +52,14 @@ def _axis(record: OpRecord) -> str | None:
     return _one_result(record)
 
 
+def _combiner(record: OpRecord) -> str | None:
+    if record.attrs != ("axis",):
+        return f"has attributes {record.attrs}. Make it `axis`, the one that the index counts along."
+    if not callable(record.lower):
+        return "combines nothing. Give `lower`: (b, old, new) -> value."
+    return None if record.is_single else "has several results. Give one, or another family."
+
+
 def _step(record: OpRecord) -> str | None:
     if record.attrs != ("axis", "reverse"):
         return f"has attributes {record.attrs}. Make them `axis` and `reverse`: along which axis it goes, and from which end."
@@ -146,7 +154,8 @@ BUILT_IN = (
         demands=_one_result,
         one_nan=True,
     ),
-    Family("scatter", "result[index[i]] (+)= update[i] along an axis.", demands=_axis),
+    Family("scatter", "result[index[i]] is combined with update[i] along an axis, in order.", demands=_combiner),
+    Family("put", "result[index[i]] = update[i] along an axis, in order.", demands=_combiner, moves=True),
     Family(
         "transfer",
         "The same elements in the memory of a device; where they are there already, a view.",

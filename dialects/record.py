@@ -32,6 +32,7 @@ class Kind(StrEnum):
     CONVOLUTION = "convolution"
     GATHER = "gather"
     SCATTER = "scatter"
+    PUT = "put"
     SCAN = "scan"
     SORT = "sort"
     WINDOW = "window"

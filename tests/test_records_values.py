@@ -296,6 +296,24 @@ def test_matmul_is_the_sum_of_products() -> None:
             assert np.all(np.abs(result.ravel() - expected) <= bound * magnitude), case.id
 
 
+def test_of_updates_with_equal_indices_the_last_one_stays() -> None:
+    updates = np.arange(1.0, 7.0, dtype=np.float32).reshape(3, 2)
+    index = np.array([[1, 0], [1, 1], [0, 0]])
+    result = evaluate("scatter", np.zeros((2, 2), np.float32), index, updates, axis=0)
+    assert result.tolist() == [[5.0, 6.0], [3.0, 4.0]]
+
+
+def test_scatters_combine_in_row_major_order_with_what_is_there() -> None:
+    index = np.zeros(3, np.int64)
+    base = np.array([2.0], np.float32)
+    assert evaluate("scatter_mul", base, index, np.array([1e38, 10.0, 0.0], np.float32), axis=0).tolist() != [0.0]
+    assert evaluate("scatter_max", base, index, np.array([-1.0, 3.0, 1.0], np.float32), axis=0).tolist() == [3.0]
+    assert evaluate("scatter_min", base, index, np.array([7.0, -3.0, 1.0], np.float32), axis=0).tolist() == [-3.0]
+    zeros = np.array([-0.0, 0.0, -0.0], np.float32)
+    assert not np.signbit(evaluate("scatter_max", np.float32([-0.0]), index, zeros, axis=0))[0]
+    assert np.signbit(evaluate("scatter_min", np.float32([0.0]), index, zeros, axis=0))[0]
+
+
 # ---- lowerings -------------------------------------------------------------------------------------------------
 
 LOWERED = [

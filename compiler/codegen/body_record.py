@@ -47,6 +47,7 @@ def body_record(
     fails: Callable[..., Any] | None = None,
     attrs: tuple[str, ...] = (),
     results: int = 1,
+    fallible: bool = False,
 ) -> BodyRecord:
     """An op of any family, of which `lower` is all there is to know besides."""
     return BodyRecord(
@@ -58,7 +59,7 @@ def body_record(
         vjp=NoGradient("it is compiled code"),
         lower=lower,
         dtypes=(),
-        fallible=fails is not None,
+        fallible=fallible or fails is not None,
         fails=fails,
         weight=weight,
         results=tuple(f"result{k}" for k in range(results)),

@@ -1,6 +1,6 @@
-"""scatter_add: a copy of the base, then the updates one after the other along the axis, in parallel over the rest.
+"""Scatters: a copy of the base, then the updates one after the other along the axis, in parallel over the rest.
 
-In: a `Fragment` whose one member is a scatter, its operands views of inputs. Out: two nests. Equal indices add up in
+In: a `Fragment` whose one member is a scatter, its operands views of inputs. Out: two nests. Equal indices are met in
 the updates' order, whatever the number of threads. Next: `reduce.py`.
 """
 
@@ -24,7 +24,7 @@ from flambeau.dialects.size import Int, ceil_div, maximum, minimum
 
 
 def nests(fragment: Fragment) -> list[LoopNest] | None:
-    """The nests of a scatter_add; None if an operand's view cannot be walked."""
+    """The nests of a scatter; None if an operand's view cannot be walked."""
     (node,) = fragment.members
     base, _, updates = node.operands
     out = node.results[0]
@@ -32,12 +32,12 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
     if fragment.size(out):
         found.append(place(fragment.graph, base, out, dense(fragment.avals[out].shape)))
     if fragment.size(updates):
-        found.append(_additions(fragment, node))
+        found.append(_updates(fragment, node))
     made = [nest for nest in found if nest is not None]
     return made if len(made) == len(found) else None
 
 
-def _additions(fragment: Fragment, node: Node) -> LoopNest | None:
+def _updates(fragment: Fragment, node: Node) -> LoopNest | None:
     _, index, updates = node.operands
     shape, (axis,) = fragment.avals[index].shape, node.attrs
     form = Form("columns", prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
@@ -47,21 +47,21 @@ def _additions(fragment: Fragment, node: Node) -> LoopNest | None:
     if extents is None:
         return None
     extents = extents if form.columns > 1 else (*extents, 1)
-    return LoopNest(Scatter, views, form, node.op.name, node=node, extents=extents)
+    return LoopNest(Scatter, views, form, "scatter", node=node, extents=extents)
 
 
 def lower(unit: LoopNest, schedule: Scatter) -> KernelCall:
-    """The call that adds the updates."""
+    """The call that combines the updates with what is there."""
     nest, form, node = Nest(unit, schedule), unit.form, unit.node
     assert node is not None
     block = minimum(schedule.block, form.columns)
     blocks = ceil_div(form.columns, block)
     extent = unit.fragment.avals[node.results[0]].shape[node.attrs[0]]
-    _emit_add(nest, node, form, (block, blocks, extent), schedule.unroll)
+    _emit(nest, node, form, (block, blocks, extent), schedule.unroll)
     return finish(nest, form.batch * blocks, maximum(1, schedule.grain // (block * form.count)), unit.label)
 
 
-def _emit_add(nest: Nest, node: Node, form: Form, numbers: tuple[Int, Int, Int], unroll: int) -> None:
+def _emit(nest: Nest, node: Node, form: Form, numbers: tuple[Int, Int, Int], unroll: int) -> None:
     """Item (outer index, block of inner indices): all updates along the axis, in order."""
     b, (_, index, updates) = nest.b, node.operands
     block, blocks, extent = numbers
@@ -82,7 +82,7 @@ def _emit_add(nest: Nest, node: Node, form: Form, numbers: tuple[Int, Int, Int],
         with b.apart(), b.loop(0, count) as k:
             row = Row(nest, b.add(start, k.index))
 
-            def add(col: Val, mask: Val | None) -> None:
+            def update(col: Val, mask: Val | None) -> None:
                 point = Point(row, col, nest.lanes, mask)
                 at = b.splat(
                     checked_index(nest, node, b.splat(point.value(index), nest.lanes), point.position, mask), nest.lanes
@@ -91,7 +91,7 @@ def _emit_add(nest: Nest, node: Node, form: Form, numbers: tuple[Int, Int, Int],
                     return  # every index is out of range, and there is no place to write instead
                 at = b.add(b.mul(b.add(at, base), cols), point.columns())
                 mask = mask if nest.lanes > 1 else None
-                x = b.add(b.gather(out, at, element, mask), b.splat(point.value(updates), nest.lanes))
-                b.scatter(x, out, at, mask)
+                old, new = b.gather(out, at, element, mask), b.splat(point.value(updates), nest.lanes)
+                b.scatter(b.splat(node.op.lower(b, old, new), nest.lanes), out, at, mask)
 
-            sweep(nest, lo, hi, unroll, add)
+            sweep(nest, lo, hi, unroll, update)

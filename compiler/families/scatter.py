@@ -1,6 +1,6 @@
 """Scatters: updates that are combined, one after the other, with the elements at indices along an axis. Loops of their own.
 
-In: a node. Out: flambeau.scatter, with a region that says how an element is combined with what is there. Next: `control.py`.
+In: a node. Out: flambeau.scatter, with a region that says what becomes of an element that is there. Next: `put.py`.
 """
 
 from __future__ import annotations
@@ -8,24 +8,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flambeau.compiler.codegen import loops_scatter
+from flambeau.compiler.codegen.body_record import body_record
+from flambeau.compiler.codegen.stages import HEAVY
 from flambeau.compiler.families.rules import GroupOp, Rules
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
 from flambeau.compiler.groups.checks import check_combiner, check_count, check_like
 from flambeau.compiler.groups.form import Call, GroupError
+from flambeau.compiler.groups.play import combiner
 from flambeau.compiler.groups.replay_views import GraphMaker
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import int64
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.orders import OrderError, check_order
+from flambeau.dialects.record import Kind
 from flambeau.dialects.size import same
 
 
 def structure(b: ClusterBuilder, node: Node) -> None:
     """Updates in row-major order, each combined with what is there by then."""
     attributes = {"axis": node.attrs[0], "code": b.codes[node.results[0]], "order": "sequential"}
-    added = bodies.combined(lambda r, old, new: r.add(old, new), b.aval(node).dtype.mlir)
-    b.call(node, "flambeau.scatter", [b.whole(v) for v in node.operands], attributes, (added,))
+    combined = bodies.combined(node.op.lower, b.aval(node).dtype.mlir)
+    b.call(node, "flambeau.scatter", [b.whole(v) for v in node.operands], attributes, (combined,))
 
 
 def fails_empty(graph: Graph, node: Node) -> bool:
@@ -53,10 +57,11 @@ def check(op: Call, given: Sequence[Aval], result: Aval) -> None:
 
 
 def replay(maker: GraphMaker, op: Call, operands: list[int]) -> int:
-    (region,) = op.regions
-    if [o.name for o in region.ops] not in (["arith.addf"], ["arith.addi"]) or op.attribute["order"] != "sequential":
-        raise GroupError("[flambeau.scatter] generators add updates one after the other. Use that region and order.")
-    result = maker.record("scatter_add", operands, maker.aval(op), (op.attribute["axis"],), op.loc)
+    if op.attribute["order"] != "sequential":
+        raise GroupError("[flambeau.scatter] generators take updates one after the other. Use that order.")
+    combine = combiner(op.regions[0])
+    record = body_record("scatter", Kind.SCATTER, combine, HEAVY, attrs=("axis",), fallible=True)
+    result = maker.node(record, operands, maker.aval(op), op.loc, (op.attribute["axis"],))
     maker.fails(result, op.attribute["code"])
     return result
 

@@ -31,13 +31,14 @@ from flambeau.dialects.tape.elementwise import (
 )
 from flambeau.dialects.tape.exponents import frexp
 from flambeau.dialects.tape.host import host_call
-from flambeau.dialects.tape.indexing import gather, scatter_add
+from flambeau.dialects.tape.indexing import gather
 from flambeau.dialects.tape.integer import and_, int_div, int_rem, not_, or_, shl, shr, xor
 from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root
 from flambeau.dialects.tape.on_host import reference_call
 from flambeau.dialects.tape.plane import fold, pick, put
 from flambeau.dialects.tape.reduce import all_, any_, argmax, argmin, max_, min_, prod, sum_
 from flambeau.dialects.tape.scan import cummax, cummin, cumprod, cumsum, recurrence
+from flambeau.dialects.tape.scatter import scatter, scatter_add, scatter_max, scatter_min, scatter_mul
 from flambeau.dialects.tape.sort import argsort, searchsorted, topk
 from flambeau.dialects.tape.source import constant, iota, random_bits
 from flambeau.dialects.tape.transcendental import cos, erf, exp, expm1, log, log1p, pow_, sigmoid, sin, tanh
@@ -133,7 +134,11 @@ __all__ = [
     "reshape",
     "round_",
     "rsqrt",
+    "scatter",
     "scatter_add",
+    "scatter_max",
+    "scatter_min",
+    "scatter_mul",
     "searchsorted",
     "select",
     "shl",

@@ -1,6 +1,7 @@
-"""gather and scatter_add: elements picked, or added to, by an index along one axis.
+"""gather: elements picked by an index along one axis.
 
-In: data and an int64 index that agree in all other dimensions. Both fail at run time where an index is out of range.
+In: data and an int64 index that agree in all other dimensions. It fails at run time where an index is out of range. Next:
+`scatter.py`.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import numpy as np
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.domain import Domain, failing
-from flambeau.dialects.dtypes import NUMERIC, SUPPORTED, int64
+from flambeau.dialects.dtypes import SUPPORTED, int64
 from flambeau.dialects.record import Kind, OpRecord, Sample
-from flambeau.dialects.tape.common import check_axis, check_dtype, ops, quiet, random, rounded_once
+from flambeau.dialects.tape.common import check_axis, check_dtype, ops, random
 
 
-def _check_index(op: str, x: Aval, index: Aval, axis: int) -> None:
+def check_index_of(op: str, x: Aval, index: Aval, axis: int) -> None:
+    """Raise unless the index is int64 and agrees with `x` outside of the axis."""
     check_dtype(op, index, (int64,), "the index")
     check_axis(op, axis, x.rank)
     outside = lambda shape: (*shape[:axis], *shape[axis + 1 :])  # noqa: E731
@@ -24,7 +26,8 @@ def _check_index(op: str, x: Aval, index: Aval, axis: int) -> None:
         )
 
 
-def _domain(op: str, x: Aval, axis: int) -> Domain:
+def within(op: str, x: Aval, axis: int) -> Domain:
+    """What must hold of the index, operand 1."""
     size = x.shape[axis]
     if not size:
         text = f"[{op}] axis {axis} of shape {x.shape} has no elements to index. Pass a non-empty operand."
@@ -33,20 +36,21 @@ def _domain(op: str, x: Aval, axis: int) -> Domain:
     return Domain(1, IndexError, f"[{op}] index", after, 0, size - 1)
 
 
-def _require_in_range(op: str, x: np.ndarray, index: np.ndarray, axis: int) -> None:
+def require_in_range(op: str, x: np.ndarray, index: np.ndarray, axis: int) -> None:
+    """Raise the error of the first index that is out of range."""
     wrong = np.flatnonzero((index < 0) | (index >= x.shape[axis]))
     if wrong.size:
-        raise _domain(op, Aval(x.shape, int64), axis).failure(int(wrong[0]), index.shape)
+        raise within(op, Aval(x.shape, int64), axis).failure(int(wrong[0]), index.shape)
 
 
 def _infer_gather(x: Aval, index: Aval, axis: int) -> Aval:
     check_dtype("gather", x, SUPPORTED)
-    _check_index("gather", x, index, axis)
+    check_index_of("gather", x, index, axis)
     return Aval(index.shape, x.dtype)
 
 
 def _gather(x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
-    _require_in_range("gather", x, index, axis)
+    require_in_range("gather", x, index, axis)
     return np.take_along_axis(x, index, axis)
 
 
@@ -54,7 +58,7 @@ def _index(shape: tuple[int, ...], size: int) -> np.ndarray:
     return np.random.default_rng([7, *shape]).integers(0, size, shape, np.int64)
 
 
-def _samples_gather() -> list[Sample]:
+def gather_samples() -> list[Sample]:
     cases = (((5,), (3,), 0), ((5,), (0,), 0), ((4, 3), (2, 3), 0), ((4, 3), (4, 6), 1), ((2, 5, 3), (2, 7, 3), 1))
     large = (((67, 3), (131, 3), 0), ((3, 67), (3, 131), 1))
     x = random((4, 3))
@@ -88,7 +92,7 @@ def _samples_gather() -> list[Sample]:
 
 
 def _domain_of_gather(x: Aval, index: Aval, axis: int) -> Domain:
-    return _domain("gather", x, axis)
+    return within("gather", x, axis)
 
 
 gather = OpRecord(
@@ -103,69 +107,6 @@ gather = OpRecord(
     fallible=True,
     failure=failing(_domain_of_gather, 2),
     domain=_domain_of_gather,
-    samples=_samples_gather,
+    samples=gather_samples,
     doc="The element at index[i, j, ...] along `axis`, for every element of the index.",
-)
-
-
-def _infer_scatter_add(x: Aval, index: Aval, updates: Aval, axis: int) -> Aval:
-    check_dtype("scatter_add", x, NUMERIC)
-    _check_index("scatter_add", x, index, axis)
-    if updates != Aval(index.shape, x.dtype):
-        raise RuntimeError(
-            f"[scatter_add] updates are {updates.dtype.name} of shape {updates.shape}. "
-            f"Pass {x.dtype.name} of the index's shape {index.shape}."
-        )
-    return x
-
-
-@quiet
-@rounded_once
-def _scatter_add(x: np.ndarray, index: np.ndarray, updates: np.ndarray, axis: int) -> np.ndarray:
-    _require_in_range("scatter_add", x, index, axis)
-    result = x.copy()
-    where = list(np.ogrid[tuple(slice(n) for n in index.shape)])
-    where[axis] = index
-    np.add.at(result, tuple(where), updates)  # one after the other, in row-major order
-    return result
-
-
-def _samples_scatter_add() -> list[Sample]:
-    gathers = [s for s in _samples_gather() if s.error is None]
-    x, index = random((4, 3)), np.zeros((2, 3), np.int64)
-    text = "[scatter_add] updates are float64 of shape (1, 3). Pass float64 of the index's shape (2, 3)."
-    far = np.array([[0, 1, 2], [0, 1, 4]])
-    return [
-        *(Sample((*s.operands, random(s.operands[1].shape, seed=2)), s.attrs, gradient=s.gradient) for s in gathers),
-        Sample((np.zeros(3), np.zeros(100, np.int64), random((100,))), {"axis": 0}, gradient=False),
-        Sample((x, index, random((1, 3))), {"axis": 0}, error=(RuntimeError, text)),
-        Sample(
-            (x, far, random((2, 3))),
-            {"axis": 0},
-            error=(IndexError, "[scatter_add] index[1, 2] is out of range for axis"),
-        ),
-        Sample(
-            (x, index > 0, random((2, 3))), {"axis": 0}, error=(RuntimeError, "[scatter_add] the index has dtype bool")
-        ),
-    ]
-
-
-def _domain_of_scatter_add(x: Aval, index: Aval, updates: Aval, axis: int) -> Domain:
-    return _domain("scatter_add", x, axis)
-
-
-scatter_add = OpRecord(
-    name="scatter_add",
-    kind=Kind.SCATTER,
-    attrs=("axis",),
-    infer=_infer_scatter_add,
-    reference=_scatter_add,
-    vjp=lambda ct, r, x, index, updates, axis: (ct, None, ops.gather(ct, index, axis=axis)),
-    lower=None,
-    dtypes=NUMERIC,
-    fallible=True,
-    failure=failing(_domain_of_scatter_add, 3),
-    domain=_domain_of_scatter_add,
-    samples=_samples_scatter_add,
-    doc="x plus updates at index[i, j, ...] along `axis`; equal indices add up in the updates' row-major order.",
 )
