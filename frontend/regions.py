@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flambeau import debug
+from flambeau import debug, unread
 from flambeau.assembly import Assembly
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.builder import Value
@@ -172,6 +172,7 @@ def trace(name: str, function: Callable[..., Any], arguments: Sequence[Any], tok
     TypeError unless it returns tensors, alone or nested in tuples, lists and dicts. Its effects come after `token`."""
     token = debug.token() if token is None else token
     recorder.region_begin(name)
+    unread.begin()
     try:
         with debug.apart(token) as last:
             returned = function(*arguments)
@@ -192,6 +193,7 @@ def trace(name: str, function: Callable[..., Any], arguments: Sequence[Any], tok
             )
         )
     finally:
+        unread.end()
         recorder.region_end()
     found = [known[s] for s in assembly.inputs]
     _refuse_moves(name, found, results)

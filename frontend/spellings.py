@@ -18,6 +18,7 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "dim1": ("axis1",),
     "split_size_or_sections": ("split_size",),
     "indices_or_sections": ("sections", "indices", "tensor_indices_or_sections"),
+    "src": ("value",),
 }
 
 

@@ -1,7 +1,7 @@
 """check_index and check_range: operands handed through, failing at run time where they are out of range.
 
 In: an int64 index. Out: the same index, known to lie in 0..size-1, so that comparing it with
-an iota finds exactly one place. Or numbers that must lie between two bounds. Next: `indexing.py`.
+an iota finds exactly one place; or in -size..size-1, where negative ones count from the end. Or numbers that must lie between two bounds. Next: `indexing.py`.
 """
 
 from __future__ import annotations
@@ -14,32 +14,36 @@ from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample
 from flambeau.dialects.tape.common import check_dtype, random
 
 
-def _infer(index: Aval, size: int, op: str, what: str) -> Aval:
+def _infer(index: Aval, size: int, op: str, what: str, negative: bool) -> Aval:
     check_dtype("check_index", index, (int64,), "the index")
     return index
 
 
-def _domain(index: Aval, size: int, op: str, what: str) -> Domain:
-    allowed = f"Indices must lie in 0..{size - 1}." if size else "There is nothing to index."
+def _domain(index: Aval, size: int, op: str, what: str, negative: bool) -> Domain:
+    low = -size if negative else 0
+    allowed = f"Indices must lie in {low}..{size - 1}." if size else "There is nothing to index."
     after = f" is out of range for size {size}. {allowed}"
-    return Domain(0, IndexError, f"[{op}] {what}", after, 0, size - 1)
+    return Domain(0, IndexError, f"[{op}] {what}", after, low, size - 1)
 
 
 _failure = failing(_domain, 1)
 
 
-def _reference(index: np.ndarray, size: int, op: str, what: str) -> np.ndarray:
-    wrong = np.flatnonzero((index < 0) | (index >= size))
+def _reference(index: np.ndarray, size: int, op: str, what: str, negative: bool) -> np.ndarray:
+    wrong = np.flatnonzero((index < (-size if negative else 0)) | (index >= size))
     if wrong.size:
-        raise _failure(int(wrong[0]), Aval(np.shape(index), int64), size, op, what)
+        raise _failure(int(wrong[0]), Aval(np.shape(index), int64), size, op, what, negative)
     return index
 
 
 def _samples() -> list[Sample]:
-    attrs = {"size": 5, "op": "pick", "what": "target"}
+    attrs = {"size": 5, "op": "pick", "what": "target", "negative": False}
+    from_end = attrs | {"negative": True}
     good = (np.array([0, 4, 2]), np.array(3), np.zeros((0, 2), np.int64), np.arange(67) % 5, np.arange(4099) % 5)
     return [
         *(Sample((index,), attrs) for index in good),
+        Sample((np.array([-5, 4, -1, 0]),), from_end),
+        Sample((np.array([0, -6]),), from_end, error=(IndexError, "for size 5. Indices must lie in -5..4.")),
         Sample(
             (np.array([[0, 1], [5, 2]]),), attrs, error=(IndexError, "[pick] target[1, 0] is out of range for size 5.")
         ),
@@ -58,20 +62,20 @@ def _samples() -> list[Sample]:
 check_index = OpRecord(
     name="check_index",
     kind=Kind.ELEMENTWISE,
-    attrs=("size", "op", "what"),
+    attrs=("size", "op", "what", "negative"),
     infer=_infer,
     reference=_reference,
     vjp=NoGradient("its operand is an index"),
-    lower=lambda b, index, size, op, what: index,
+    lower=lambda b, index, size, op, what, negative: index,
     dtypes=(int64,),
     fallible=True,
-    fails=lambda b, index, size, op, what: b.or_(
-        b.cmp("lt", index, b.const(0, index)), b.cmp("ge", index, b.const(size, index))
+    fails=lambda b, index, size, op, what, negative: b.or_(
+        b.cmp("lt", index, b.const(-size if negative else 0, index)), b.cmp("ge", index, b.const(size, index))
     ),
     failure=_failure,
     domain=_domain,
     samples=_samples,
-    doc="The index itself; fails where it does not lie in 0..size-1. `op` and `what` name it in the error.",
+    doc="The index itself; fails where it does not lie in 0..size-1, or with `negative` in -size..size-1. `op` and `what` name it in the error.",
 )
 
 

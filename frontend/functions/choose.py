@@ -12,6 +12,7 @@ from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, uint8
 from flambeau.function import Operand, Tensor_, function
+from flambeau.functions import masks
 from flambeau.functions.common import (
     broadcast_shapes,
     check_floating,
@@ -143,11 +144,18 @@ def _choose(op: str, condition: Value, x: Value, y: Value) -> Value:
     return ops.select(condition.expand(shape), x.cast(dtype).expand(shape), y.cast(dtype).expand(shape))
 
 
+def _where_places(condition: Tensor) -> tuple[Tensor, ...]:
+    """`where(condition)`: the places where it is not 0, a vector for each dimension."""
+    return masks.nonzero(condition, as_tuple=True)
+
+
 @function(
     free="flambeau",
+    otherwise=_where_places,
     samples=calls(
         lambda: [
             call(truth(16), points(), np.roll(points(), 3), gradient=False),
+            call(truth(2, 3), gradient=False),
             call(truth(2, 3), data(2, 3), data(3)),
             call(truth(3), data(2, 3), 1),
             call(data(2) > 0, data(2), data(3), error=(RuntimeError, "do not broadcast")),
@@ -156,7 +164,8 @@ def _choose(op: str, condition: Value, x: Value, y: Value) -> Value:
     ),
 )
 def where(condition: Tensor_, input: Operand, other: Operand):
-    """`input` where `condition` holds, else `other`; all three broadcast. The operand not chosen gets gradient 0.
+    """`input` where `condition` holds, else `other`; all three broadcast. The operand not chosen gets gradient 0. Without `input` and
+    `other`: `nonzero(condition, as_tuple=True)`.
 
     Raises RuntimeError unless `condition` is a tensor of bools, or of uint8, as masks were before there were bools.
     """

@@ -1,7 +1,7 @@
-"""Reading and adding at positions given by a tensor: gather, index_select, scatter_add, index_add, embedding.
+"""Reading at positions given by a tensor: gather, index_select, take, take_along_dim, embedding.
 
-In: data and int64 positions. Out: new tensors; equal positions add up in order. Positions are checked when the values are
-computed: the error names the first that is out of range and the line that recorded the call. Next: `inplace.py`.
+In: data and int64 positions. Out: new tensors. Positions are checked when the values are computed: the error names the first
+that is out of range and the line that recorded the call. Next: `scattering.py`.
 """
 
 from __future__ import annotations
@@ -9,37 +9,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import int32, int64
-from flambeau.function import Operand, Static, Tensor_, function
-from flambeau.functions.common import canonical_dim, check_floating, ops
+from flambeau.function import Static, Tensor_, function
+from flambeau.functions.common import broadcast_shapes, canonical_dim, check_floating, ops
+from flambeau.functions.positions import flat, from_front, spread, whole
+from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index
-
-
-def _whole(op: str, index: Value, what: str = "index") -> Value:
-    if index.dtype not in (int32, int64):  # PyTorch takes no smaller ones for positions: uint8 once was a mask
-        raise IndexError(f"[{op}] {what} has dtype {index.dtype}. Convert it with .long().")
-    return index.cast(int64)
-
-
-def _spread(index: Value, dim: int, shape: tuple[int, ...]) -> Value:
-    """A vector of positions along `dim` of `shape`, repeated over the other dimensions."""
-    unit = tuple(index.shape[0] if d == dim else 1 for d in range(len(shape)))
-    full = tuple(index.shape[0] if d == dim else n for d, n in enumerate(shape))
-    return ops.reshape(index, shape=unit).expand(full)
-
-
-@function(fallible=True, name="getitem")
-def take_along_dim(input: Tensor_, index: Tensor_, dim: Static):
-    """`input[:, ..., index]` with `index`, of any shape, at dimension `dim`; negative positions count from the end."""
-    if not input.shape:
-        raise IndexError("[getitem] a 0-d tensor cannot be indexed. Use .item() for its value.")
-    index = _whole("getitem", index)
-    extent = input.shape[dim]
-    flat = ops.reshape(index, shape=(math.prod(index.shape),))
-    flat = ops.select(flat < 0, flat + extent, flat)
-    picked = ops.gather(input, _spread(flat, dim, input.shape), axis=dim)
-    return ops.reshape(picked, shape=(*input.shape[:dim], *index.shape, *input.shape[dim + 1 :]))
 
 
 @function(
@@ -59,17 +35,18 @@ def index_select(input: Tensor_, dim: Static, index: Tensor_):
 
     Raises IndexError for positions outside of 0..size-1 (when a value is read).
     """
-    index = _whole("index_select", index)
+    index = whole("index_select", index)
     if len(index.shape) > 1:
         raise IndexError(f"[index_select] index has shape {index.shape}. Pass a vector of positions.")
     dim = canonical_dim("index_select", dim, len(input.shape))
-    flat = ops.reshape(index, shape=(math.prod(index.shape),))
+    vector = flat(index)
     if not input.shape:
-        return ops.reshape(ops.gather(ops.reshape(input, shape=(1,)), flat, axis=0), shape=())
-    return ops.gather(input, _spread(flat, dim, input.shape), axis=dim)
+        return ops.reshape(ops.gather(flat(input), vector, axis=0), shape=())
+    return ops.gather(input, spread(vector, dim, input.shape), axis=dim)
 
 
-def _check_fit(op: str, input: Value, index: Value, dim: int) -> None:
+def check_fit(op: str, input: Value, index: Value, dim: int) -> None:
+    """Raise unless `index` is nowhere larger than `input` but along `dim`."""
     if len(index.shape) != len(input.shape):
         raise RuntimeError(
             f"[{op}] index of shape {index.shape} and input of shape {input.shape} differ in dimensions. Make them equal."
@@ -82,7 +59,7 @@ def _check_fit(op: str, input: Value, index: Value, dim: int) -> None:
             )
 
 
-def _corner(x: Value, sizes: tuple[int, ...]) -> Value:
+def corner(x: Value, sizes: tuple[int, ...]) -> Value:
     """The first `sizes` elements along each dimension."""
     if sizes == x.shape:
         return x
@@ -101,90 +78,83 @@ def _corner(x: Value, sizes: tuple[int, ...]) -> Value:
     ),
     fallible=True,
 )
-def gather(input: Tensor_, dim: Static, index: Tensor_):
+def gather(input: Tensor_, dim: Static, index: Tensor_, *, sparse_grad: Static = False):
     """`out[i, j] = input[index[i, j], j]` for `dim` 0, and so on; the result has the shape of `index`.
 
     Raises RuntimeError for shapes that do not fit, IndexError for positions outside (when a value is read).
     """
-    index = _whole("gather", index)
+    if sparse_grad:
+        raise NotImplementedError("[gather] there are no sparse gradients. Leave sparse_grad at False.")
+    index = whole("gather", index)
     dim = canonical_dim("gather", dim, len(input.shape))
-    _check_fit("gather", input, index, dim)
+    check_fit("gather", input, index, dim)
     if not input.shape:
-        return ops.reshape(ops.gather(ops.reshape(input, shape=(1,)), ops.reshape(index, shape=(1,)), axis=0), shape=())
+        return ops.reshape(ops.gather(flat(input), flat(index), axis=0), shape=index.shape)
     sizes = tuple(input.shape[d] if d == dim else n for d, n in enumerate(index.shape))
-    return ops.gather(_corner(input, sizes), index, axis=dim)
+    return ops.gather(corner(input, sizes), index, axis=dim)
 
 
 @function(
     free="flambeau",
     method=True,
-    in_place=True,
     samples=calls(
         lambda: [
-            call(data(4, 3), 0, index(4, 2, 3), data(2, 3)),
-            call(data(4, 3), 1, index(3, 4, 5), data(4, 5)),
-            call(data(4, 3), 0, index(4, 5), data(5), error=(RuntimeError, "differ in dimensions")),
+            call(data(4, 3), index(12, 2, 5)),
+            call(data(4, 3), index(12, 3) - 12),
+            call(data(), index(1, 2), gradient=False),
+            call(data(4, 3), data(2), error=(IndexError, "Convert it with .long()")),
         ]
     ),
     fallible=True,
 )
-def scatter_add(input: Tensor_, dim: Static, index: Tensor_, src: Tensor_):
-    """`input` with `src[i, j]` added at `[index[i, j], j]` for `dim` 0, and so on; equal positions add up in order.
+def take(input: Tensor_, index: Tensor_):
+    """The elements of `input`, counted row by row, at positions `index`: in its shape. Negative ones count from the end.
 
-    Raises RuntimeError for shapes or dtypes that do not fit, IndexError for positions outside (when a value is read).
+    Raises IndexError for positions outside (when a value is read).
     """
-    index = _whole("scatter_add", index)
-    dim = canonical_dim("scatter_add", dim, len(input.shape))
-    _check_fit("scatter_add", input, index, dim)
-    _check_fit("scatter_add", src, index, -1)
-    if src.dtype is not input.dtype:
-        raise RuntimeError(f"[scatter_add] src is {src.dtype}, the input {input.dtype}. Convert one with .to().")
-    if not input.shape:
-        one = (ops.reshape(v, shape=(1,)) for v in (input, index, src))
-        return ops.reshape(ops.scatter_add(*one, axis=0), shape=())
-    sizes = tuple(input.shape[d] if d == dim else n for d, n in enumerate(index.shape))
-    added = ops.scatter_add(_corner(input, sizes), index, _corner(src, index.shape), axis=dim)
-    if sizes == input.shape:
-        return added
-    zeros = [input.builder.constant(0, int64)] * len(sizes)
-    return ops.update_slice(input, added, *zeros, steps=(1,) * len(sizes))
+    places = from_front("take", flat(whole("take", index)), math.prod(input.shape))
+    return ops.reshape(ops.gather(flat(input), places, axis=0), shape=index.shape)
 
 
-@function(
-    free="flambeau",
-    method=True,
-    in_place=True,
-    samples=calls(
-        lambda: [
-            call(data(4, 3), 0, index(4, 5), data(5, 3)),
-            call(data(4, 3), 1, index(3, 2), data(4, 2), alpha=2),
-            call(data(4, 3), 0, index(4, 5), data(4, 3), error=(RuntimeError, "do not fit the input")),
-        ]
-    ),
-    fallible=True,
-)
-def index_add(input: Tensor_, dim: Static, index: Tensor_, source: Tensor_, *, alpha: Operand = 1):
-    """`input` with the slices of `alpha * source` added at positions `index` along `dim`; equal positions add up in order.
-
-    Raises RuntimeError for shapes or dtypes that do not fit, IndexError for positions outside (when a value is read).
-    """
-    index = _whole("index_add", index)
-    dim = canonical_dim("index_add", dim, len(input.shape))
-    index = index if index.shape else ops.reshape(index, shape=(1,))  # one position
-    fits = len(index.shape) == 1 and (input.shape or index.shape == (1,))
-    wanted = tuple(index.shape[0] if d == dim else n for d, n in enumerate(input.shape))
-    if not fits or source.shape != wanted:
+@function(name="take_along_dim", fallible=True)
+def _take_along(input: Tensor_, indices: Tensor_, dim: Static):
+    index = whole("take_along_dim", indices, "indices")
+    dim = canonical_dim("take_along_dim", dim, len(input.shape))
+    if len(index.shape) != len(input.shape):
         raise RuntimeError(
-            f"[index_add] index of shape {index.shape} and source of shape {source.shape} do not fit the input of shape "
-            f"{input.shape} along dimension {dim}. Give one slice of the input's other sizes per position."
+            f"[take_along_dim] indices of shape {index.shape} and input of shape {input.shape} differ in dimensions. "
+            "Make them equal."
         )
-    if source.dtype is not input.dtype:
-        raise RuntimeError(f"[index_add] source is {source.dtype}, the input {input.dtype}. Convert one with .to().")
-    source = source * alpha.cast(source.dtype).expand(source.shape)
     if not input.shape:
-        one = (ops.reshape(v, shape=(1,)) for v in (input, index, source))
-        return ops.reshape(ops.scatter_add(*one, axis=0), shape=())
-    return ops.scatter_add(input, _spread(index, dim, input.shape), source, axis=dim)
+        return ops.reshape(ops.gather(flat(input), flat(index), axis=0), shape=())
+    outside = [tuple(1 if d == dim else n for d, n in enumerate(x.shape)) for x in (input, index)]
+    shape = broadcast_shapes("take_along_dim", *outside)
+    along = lambda x: x.expand(tuple(x.shape[dim] if d == dim else n for d, n in enumerate(shape)))  # noqa: E731
+    index = from_front("take_along_dim", index, input.shape[dim], "indices")
+    return ops.gather(along(input), along(index), axis=dim)
+
+
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(4, 3), index(3, 4, 2), 1),
+            call(data(4, 3), index(4, 2, 1), 0),
+            call(data(4, 3), index(12, 5)),
+            call(data(4, 3), index(3, 2), 1, error=(RuntimeError, "differ in dimensions")),
+        ]
+    ),
+)
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """The elements of `input` at `indices` along `dim`, as argsort and argmax give them; both broadcast in all other dimensions.
+    Without `dim`: of all elements, row by row.
+
+    Raises RuntimeError for shapes that do not fit, IndexError for positions outside (when a value is read).
+    """
+    if dim is None:
+        return _take_along(input.reshape(-1), indices.reshape(-1), 0)
+    return _take_along(input, indices, dim)
 
 
 @function(fallible=True)
@@ -195,15 +165,15 @@ def embedding(input: Tensor_, weight: Tensor_, padding_idx: Static = None):
     Raises IndexError for positions outside of 0..count-1 (when a value is read), RuntimeError for such a `padding_idx` and for
     weights of other than two dimensions.
     """
-    index = _whole("embedding", input, "input")
+    index = whole("embedding", input, "input")
     check_floating("embedding", weight, "weight")
     if len(weight.shape) != 2:
         raise RuntimeError(f"[embedding] weight has shape {weight.shape}. Give it two dimensions: rows, features.")
-    flat = ops.reshape(index, shape=(math.prod(index.shape),))
-    picked = ops.gather(weight, _spread(flat, 0, weight.shape), axis=0)
+    vector = flat(index)
+    picked = ops.gather(weight, spread(vector, 0, weight.shape), axis=0)
     if padding_idx is not None:
         row = padding_row("embedding", padding_idx, weight.shape[0])
-        is_padding = ops.reshape(flat.eq(row), shape=(flat.shape[0], 1)).expand(picked.shape)
+        is_padding = ops.reshape(vector.eq(row), shape=(vector.shape[0], 1)).expand(picked.shape)
         picked = ops.select(is_padding, ops.stop_gradient(picked), picked)
     return ops.reshape(picked, shape=(*index.shape, weight.shape[1]))
 

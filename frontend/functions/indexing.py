@@ -1,7 +1,7 @@
 """Indexing: `x[...]` and its assignment, select, narrow, split, chunk, unbind.
 
 In: a tensor and what stands between the brackets. Out: for ints and slices a view whose starts are run-time numbers, so that
-a moving window never compiles twice; for index tensors a copy. Next: `gathering.py` for index tensors.
+a moving window never compiles twice; for tensors a copy. Next: `advanced.py` for index tensors.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from flambeau.declarations import declared, in_place
-from flambeau.dialects.aval import CPU
+from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import bool_, int64, uint8
 from flambeau.function import Sizes, Starts, Static, Tensor_, view
-from flambeau.functions import gathering
+from flambeau.functions import advanced
 from flambeau.functions.common import canonical_dim, ops
 from flambeau.functions.transfer import moved
 from flambeau.runtime import recorder
@@ -77,10 +75,6 @@ class _Window:
             self.take(0, extent, 1, True)
 
 
-def _is_index(item: Any) -> bool:
-    return isinstance(item, (int, np.integer)) and not isinstance(item, bool)
-
-
 def _basic(shape: tuple[int, ...], items: tuple[Any, ...]) -> _Window:
     used = sum(1 for i in items if i is not None and i is not Ellipsis)
     if used > len(shape):
@@ -101,43 +95,9 @@ def _basic(shape: tuple[int, ...], items: tuple[Any, ...]) -> _Window:
     return found
 
 
-_UNKNOWN = (
-    "[getitem] a tensor cannot be indexed by {}. Use ints, slices, None and ..., or one index tensor; "
-    "for masks use where, masked_fill or multiplication."
-)
-
-
-def _split(tensor: Tensor, index: Any) -> tuple[tuple[Any, ...], int | None]:
-    """The items of an index, and which one is a tensor (or array, or list). Raises for what is not supported."""
-    items = tuple(list(i) if isinstance(i, range) else i for i in (index if isinstance(index, tuple) else (index,)))
-    advanced = None
-    ellipses = 0
-    for i, item in enumerate(items):
-        if item is None or isinstance(item, slice) or _is_index(item):
-            continue
-        if item is Ellipsis:
-            ellipses += 1
-        elif isinstance(item, (Tensor, np.ndarray, list)):
-            if advanced is not None:
-                raise NotImplementedError(_UNKNOWN.format("several index tensors"))
-            advanced = i
-        elif hasattr(item, "__index__") and not isinstance(item, bool):
-            continue
-        else:
-            raise (NotImplementedError if isinstance(item, bool) else TypeError)(_UNKNOWN.format(type(item).__name__))
-    if ellipses > 1:
-        raise IndexError("[getitem] the index has more than one '...'. Keep one.")
-    return items, advanced
-
-
-def _has_bool(index: Any) -> bool:
-    return any(isinstance(i, bool | np.bool_) for i in (index if isinstance(index, tuple) else (index,)))
-
-
-def _with_bools(tensor: Tensor, index: Any) -> Tensor:
+def _with_bools(tensor: Tensor, items: tuple[Any, ...]) -> Tensor:
     """Bools in an index stand for one new dimension where the first of them is: of size 1 if all are true, else of size 0."""
-    items = index if isinstance(index, tuple) else (index,)
-    places = [i for i, item in enumerate(items) if isinstance(item, bool | np.bool_)]
+    places = [i for i, item in enumerate(items) if advanced.is_bool(item)]
     kept = tuple(None if i == places[0] else item for i, item in enumerate(items) if i not in places[1:])
     found = getitem(tensor, kept)
     if all(items[i] for i in places):
@@ -148,49 +108,66 @@ def _with_bools(tensor: Tensor, index: Any) -> Tensor:
     return narrow(found, found.ndim - rest - 1, 0, 0)
 
 
-def getitem(tensor: Tensor, index: Any) -> Tensor:
-    """`tensor[index]`: a view for ints, slices, None, bools and `...`; a copy for one index tensor (or list, or range) of int64
-    positions. The recorder makes the usual views itself (`index.c`), and comes here with the rest.
+def _items(tensor: Tensor, index: Any) -> tuple[Any, ...]:
+    """The items of an index, as `advanced.standing` gives them."""
+    items = tuple([advanced.standing(tensor, i) for i in (index if isinstance(index, tuple) else (index,))])
+    if sum(1 for i in items if i is Ellipsis) > 1:
+        raise IndexError("[getitem] the index has more than one '...'. Keep one.")
+    return items
 
-    Raises IndexError for positions outside of the tensor, ValueError for negative steps, NotImplementedError for masks.
+
+def getitem(tensor: Tensor, index: Any) -> Tensor:
+    """`tensor[index]`: a view for ints, slices, None, bools and `...`; a copy where there are tensors, arrays, lists or ranges of
+    int64 positions, or masks, among them. Their dimensions are where the first of them stands if they stand side by side, else in
+    front; an int beside them selects before, as in PyTorch. Masks are counted at once. The recorder makes the usual views itself
+    (`index.c`), and comes here with the rest.
+
+    Raises IndexError for positions outside of the tensor, ValueError for negative steps.
     """
-    if _has_bool(index):
-        return _with_bools(tensor, index)
-    items, advanced = _split(tensor, index)
-    if advanced is not None:
-        return _read_at(tensor, items, advanced)
+    items = _items(tensor, index)
+    if any(isinstance(i, Tensor) for i in items):
+        found = advanced.split(tensor, items)
+        return advanced.read(_around(tensor, found.basic), found.pickers)
+    if any(map(advanced.is_bool, items)):
+        return _with_bools(tensor, items)
+    return _viewed(tensor, items)
+
+
+def _around(tensor: Tensor, basic: tuple[Any, ...]) -> Tensor:
+    """The view that tensors pick from: often the tensor itself."""
+    return tensor if all(isinstance(i, slice) and i == slice(None) for i in basic) else _viewed(tensor, basic)
+
+
+def _viewed(tensor: Tensor, items: tuple[Any, ...]) -> Tensor:
     found = _basic(tensor.shape, items)
     return window(tensor, tuple(found.starts), tuple(found.sizes), tuple(found.steps), tuple(found.shape))
 
 
 def setitem(tensor: Tensor, index: Any, value: Any) -> None:
-    """`tensor[index] = value` for the indices that give views, and for one bool mask of the tensor's shape with a number.
+    """`tensor[index] = value` for every index that reads. Of equal positions the last one stays.
 
-    Raises RuntimeError for values that do not broadcast to the place.
+    Raises RuntimeError for values that do not broadcast to the place or, at positions and masks, are of another dtype.
     """
     from flambeau.functions.from_data import as_tensor
     from flambeau.functions.inplace import copy_, fill_
 
-    items, advanced = ((), None) if _has_bool(index) else _split(tensor, index)
-    if advanced is not None:
-        mask = moved(as_tensor(items[advanced]), tensor._place)
-        mask = mask.to(bool_) if mask.dtype is uint8 else mask  # a mask before PyTorch had bools
-        if len(items) > 1 or mask.dtype is not bool_:
-            raise NotImplementedError(
-                "[setitem] values cannot be assigned at an index tensor yet. Use index_add_, scatter_add_ or where."
-            )
-        in_place("masked_fill")(tensor, mask, value)
-        return
-    place = getitem(tensor, index)
+    items = _items(tensor, index)
+    if not isinstance(value, (Tensor, bool, int, float)):
+        value = as_tensor(value, None if isinstance(value, np.ndarray) else tensor.dtype)
+    if any(isinstance(i, Tensor) for i in items):
+        found = advanced.split(tensor, items)
+        value = moved(value, tensor._place) if isinstance(value, Tensor) else value
+        return advanced.write(_around(tensor, found.basic), found.pickers, value)
+    place = _with_bools(tensor, items) if any(map(advanced.is_bool, items)) else _viewed(tensor, items)
     if isinstance(value, Tensor) and _is_same(place, value):
-        return  # what `x[i] += y` assigns at last
-    if isinstance(value, (bool, int, float)):
+        return None  # what `x[i] += y` assigns at last
+    if not isinstance(value, Tensor):
         fill_(place, value)
-    else:
-        source = as_tensor(value, None if isinstance(value, np.ndarray) else tensor.dtype)  # `copy_` moves it
-        while source.ndim > place.ndim and source.shape[0] == 1:
-            source = source[0]
-        copy_(place, source)
+        return None
+    while value.ndim > place.ndim and value.shape[0] == 1:
+        value = value[0]
+    copy_(place, value)  # which moves it
+    return None
 
 
 def _is_same(x: Tensor, y: Tensor) -> bool:
@@ -199,30 +176,6 @@ def _is_same(x: Tensor, y: Tensor) -> bool:
         return False
     (view, _, starts), (other, _, other_starts) = recorder.view_info(x), recorder.view_info(y)
     return view is other and starts == other_starts
-
-
-# ---- positions --------------------------------------------------------------------------------------------
-
-
-def _read_at(tensor: Tensor, items: tuple[Any, ...], advanced: int) -> Tensor:
-    """Basic items first, then the index tensor along the dimension where it stands."""
-    from flambeau.functions.from_data import as_tensor
-
-    given = items[advanced]
-    index = as_tensor(given, int64 if isinstance(given, list) and not given else None)  # no positions are positions
-    if index.dtype in (bool_, uint8):
-        raise NotImplementedError(_UNKNOWN.format("a bool mask"))
-    if index._place == CPU:  # positions may come from there, as in PyTorch
-        index = moved(index, tensor._place)
-    if any(_is_index(i) for i in items):
-        raise NotImplementedError(_UNKNOWN.format("an index tensor together with ints"))
-    before = items[:advanced]
-    basic = getitem(tensor, (*before, slice(None), *items[advanced + 1 :])) if len(items) > 1 else tensor
-    skipped = sum(1 for i in before if i is not Ellipsis)
-    if Ellipsis in before:
-        used = sum(1 for i in items if i is not None and i is not Ellipsis)
-        skipped += tensor.ndim - used
-    return gathering.take_along_dim(basic, index, skipped)
 
 
 # ---- windows by name --------------------------------------------------------------------------------------
@@ -245,7 +198,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     if not input.ndim:
         raise IndexError("[select] a 0-d tensor has no dimension to select from.")
     extent = input.shape[dim]
-    if _is_index(index) and not -extent <= index < extent:
+    if advanced.is_index(index) and not -extent <= index < extent:
         raise IndexError(
             f"[select] index {index} is out of range for dimension {dim} of shape {input.shape}."
             + (f" Use {-extent} to {extent - 1}." if extent else "")

@@ -166,7 +166,7 @@ class _Classes:
         self.op, self.dim = op, dim
         self.counted = target.ne(ignore_index.expand(target.shape))
         index = ops.select(self.counted, target, target.like(0))
-        index = ops.check_index(index, size=x.shape[dim], op=op, what="target")
+        index = ops.check_index(index, size=x.shape[dim], op=op, what="target", negative=False)
         unit = tuple(1 if d == dim else n for d, n in enumerate(x.shape))
         classes = ops.iota(shape=x.shape, dim=dim, dtype=int64, builder=x.builder)
         self.mask = classes.eq(ops.reshape(index, shape=unit).expand(x.shape))

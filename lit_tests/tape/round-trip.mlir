@@ -12,7 +12,7 @@
 // CHECK-NEXT: "tape.constant"() {value = -7 : i64, dtype = i64} : () -> tensor<i64>
 // CHECK-NEXT: "tape.constant"() {value = true, dtype = i1} : () -> tensor<i1>
 // CHECK-NEXT: "tape.iota"() {shape = [2 : i64, 3 : i64], dim = 1 : i64, dtype = i32} : () -> tensor<2x3xi32>
-// CHECK-NEXT: "tape.check_index"(%0) {size = 5 : i64, op = "getitem", what = "a \"quoted\" index"}
+// CHECK-NEXT: "tape.check_index"(%0) {size = 5 : i64, op = "getitem", what = "a \"quoted\" index", negative = false}
 // CHECK-NEXT: "tape.sum"(%1) {axes = []}
 func.func @attributes(%i: tensor<i64>, %x: tensor<4xf32>) -> (tensor<i64>, tensor<4xf32>) {
   %0 = "tape.constant"() {value = 0.1 : f64, dtype = f32} : () -> tensor<f32>
@@ -23,7 +23,7 @@ func.func @attributes(%i: tensor<i64>, %x: tensor<4xf32>) -> (tensor<i64>, tenso
   %5 = "tape.constant"() {value = -7 : i64, dtype = i64} : () -> tensor<i64>
   %6 = "tape.constant"() {value = true, dtype = i1} : () -> tensor<i1>
   %7 = "tape.iota"() {dtype = i32, dim = 1, shape = [2, 3]} : () -> tensor<2x3xi32>
-  %8 = "tape.check_index"(%i) {size = 5, op = "getitem", what = "a \"quoted\" index"} : (tensor<i64>) -> tensor<i64>
+  %8 = "tape.check_index"(%i) {size = 5, op = "getitem", what = "a \"quoted\" index", negative = false} : (tensor<i64>) -> tensor<i64>
   %9 = "tape.sum"(%x) {axes = []} : (tensor<4xf32>) -> tensor<4xf32>
   return %8, %9 : tensor<i64>, tensor<4xf32>
 }
