@@ -17,6 +17,7 @@ from flambeau import spellings
 from flambeau.border import public
 from flambeau.declarations import FUNCTIONAL, Unsampled, declare
 from flambeau.dialects.builder import GraphBuilder, Value
+from flambeau.out import signature, stored_in
 from flambeau.runtime.recorder import REQUIRED, Function
 
 Tensor_ = Annotated[Value, "tensor"]  #: a tensor
@@ -111,10 +112,12 @@ def function(
     fallible: bool = False,
     otherwise: Callable | None = None,
     takes_inplace: bool = False,
+    out: bool = False,
 ) -> Callable[[Callable], Function]:
     """A pure function: its results are new tensors. `variadic`: the last static may be given as several arguments.
     `otherwise` is called with the arguments of every call that raises TypeError: it serves rare forms, or raises.
-    `takes_inplace`: in `nn.functional` it takes `inplace=`, to store the result in the first operand; `f.inplace` does so.
+    `out`: it takes `out=`, tensors to store the results in. `takes_inplace`: in `nn.functional` it takes `inplace=`, to store the
+    result in the first operand; `f.inplace` does so.
 
     `free`, `method`, `in_place` and `aliases` make it public (see `declarations.Declaration`): it is found in the namespaces
     `free`, as a method, with a form that stores the result in the first operand. None of them: it is ours alone.
@@ -128,6 +131,11 @@ def function(
             flags["inplace"] = _define(rule, "inplace", None, writes=1, fallible=fallible)
         made = _define(rule, "pure", name, variadic=variadic, fallible=fallible, **flags)
         places = free.split()
+        if out:
+            form = stored(made, fallible) if in_place else None
+            made = _with_out(made)
+            declare(made, made.name, free=free, method=method, in_place=form, aliases=aliases, samples=samples)
+            return made
         if takes_inplace:
             places.remove(FUNCTIONAL)
             declare(_choice(made), made.name, free=FUNCTIONAL, samples=samples)
@@ -157,6 +165,25 @@ def _choice(pure: Function) -> Function:
     params = (*pure.params, ("inplace", "default", False, False, ()))
     return Function(
         name, params, "pure", pure.rule, doc=pure.__doc__, otherwise=public(choose, name), fallible=pure.fallible
+    )
+
+
+def _with_out(pure: Function) -> Function:
+    """A function with the argument `out`: a call that gives it is a pure one, whose results are stored there."""
+
+    def choose(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        found = pure(*args, **kwargs)
+        return found if out is None else stored_in(pure.name, out, found)
+
+    choose.__signature__ = signature(pure.rule)  # type: ignore[attr-defined]
+    return Function(
+        pure.name,
+        (*pure.params, ("out", "default", None, True, ())),
+        "pure",
+        pure.rule,
+        doc=pure.__doc__,
+        otherwise=public(choose, pure.name),
+        fallible=pure.fallible,
     )
 
 

@@ -91,7 +91,7 @@ def test_only_the_chosen_branch_runs_and_its_errors_name_its_line(mode):
     with fb.compiler_options(mode=mode):
         pick = lambda flag: fb.cond(flag, lambda: table[at] * 2, lambda: table + 1)  # noqa: E731
         assert pick(table.sum() < 0).tolist() == [2.0, 3.0]
-        with pytest.raises(IndexError, match=r"is out of range for axis 0 of shape \(2,\)[\s\S]*test_control_flow.py"):
+        with pytest.raises(IndexError, match=r"is out of range for size 2[\s\S]*test_control_flow.py"):
             pick(table.sum() > 0).tolist()
 
 
@@ -185,7 +185,7 @@ def test_what_a_loop_carries_may_change_places_and_errors_in_it_name_the_line(mo
             lambda i, s: i < n, lambda i, s: (i + 1, s + table[i.reshape(1)].sum()), (fb.tensor(0), fb.tensor(0.0))
         )[1]
         assert walk(3).item() == 60
-        with pytest.raises(IndexError, match=r"is out of range for axis 0 of shape \(3,\)[\s\S]*test_control_flow.py"):
+        with pytest.raises(IndexError, match=r"is out of range for size 3[\s\S]*test_control_flow.py"):
             walk(5).item()
 
 

@@ -149,8 +149,13 @@ def test_a_moving_window_is_recorded_once():
         (slice(None, None, -1), ValueError, r"\[getitem\] step -1 is negative. Use flip"),
         ((Ellipsis, Ellipsis), IndexError, r"more than one '...'"),
         ("a", TypeError, r"\[getitem\] a tensor cannot be indexed by str"),
-        (([0], [1]), NotImplementedError, r"cannot be indexed by several index tensors"),
-        ([True, False], NotImplementedError, r"cannot be indexed by a bool mask"),
+        (1.5, IndexError, r"\[getitem\] a tensor cannot be indexed by float"),
+        (([0, 1], [1, 2, 0]), IndexError, r"\[getitem\] index tensors of shapes \(2,\), \(3,\) do not broadcast"),
+        (
+            (0, [True, False]),
+            IndexError,
+            r"\[getitem\] dimension 1: the mask of shape \(2,\) stands for dimensions of shape",
+        ),
     ],
 )
 def test_bad_indices(index, error, text):

@@ -60,6 +60,8 @@ DIFFERENT = [
     Different(
         "clamp tensors", "first 2", lambda r, x, low, high: np.isnan(low) | np.isnan(x), 0.0
     ),  # what is NaN gives no gradient
+    Different("scatter_reduce am(ax|in)", "first|second", theirs_is_nan, A_NUMBER),
+    Different("scatter_reduce prod", "first|second", theirs_is_nan, ANYTHING),
     Different("hardswish functional", "value", lambda r, x: x == -np.inf, 0.0),
     Different("binary_cross_entropy", ".*", lambda r, p, t: (p == 0) | (p == 1), ANYTHING),  # see docs/differences.md
     Different("soft_margin_loss", "first|second", lambda r, x: np.isinf(x), A_NUMBER),
@@ -123,10 +125,11 @@ def test_the_facts_are_what_pytorch_says():
 
 #: Public callables that need no case, and why.
 LEFT_OUT = {
-    "the result has no gradient": """all allclose any argmax argmin bitwise_and bitwise_left_shift bitwise_not bitwise_or
+    "the result has no gradient": """all allclose any argmax argmin argwhere bitwise_and bitwise_left_shift bitwise_not bitwise_or
         bitwise_right_shift bitwise_xor count_nonzero eq equal ge gt isclose isfinite isinf isnan le logical_and logical_not
         logical_or logical_xor lt ne one_hot argsort searchsorted bucketize isin unique unique_consecutive bincount histc
-        histogram bool byte char short int long is_contiguous is_floating_point""",
+        histogram nonzero nonzero_static bool byte char short int long is_contiguous
+        is_floating_point""",
     "it makes tensors or draws numbers": """arange as_tensor asarray bernoulli empty empty_like eye from_buffer from_dlpack
         from_numpy frombuffer full full_like linspace ones ones_like rand rand_like randint randint_like randn randn_like
         randperm tensor zeros zeros_like new_empty new_full new_ones new_tensor new_zeros dropout

@@ -1,7 +1,8 @@
 """check_index and check_range: operands handed through, failing at run time where they are out of range.
 
 In: an int64 index. Out: the same index, known to lie in 0..size-1, so that comparing it with
-an iota finds exactly one place; or in -size..size-1, where negative ones count from the end. Or numbers that must lie between two bounds. Next: `indexing.py`.
+an iota finds exactly one place, or in -size..size-1, where negative ones count from the end.
+Or numbers that must lie between two bounds. Next: `indexing.py`.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ check_index = OpRecord(
     failure=_failure,
     domain=_domain,
     samples=_samples,
-    doc="The index itself; fails where it does not lie in 0..size-1, or with `negative` in -size..size-1. `op` and `what` name it in the error.",
+    doc="The index itself; fails outside of 0..size-1, or with `negative` of -size..size-1. `op` and `what` name it in the error.",
 )
 
 

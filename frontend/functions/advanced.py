@@ -1,7 +1,7 @@
 """Indices with tensors among them: integer positions, masks, lists and arrays, mixed with ints, slices, None and `...`.
 
-In: what stands between the brackets. Out: `Advanced`: a basic index, which gives a view, and the tensors that then pick from it, each
-with the dimensions of the view that it counts along. Next: `indexing.py`.
+In: what stands between the brackets. Out: `Advanced`: a basic index, which gives a view, and the tensors that then pick from it,
+each with the dimensions of the view that it counts along. Next: `indexing.py`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from flambeau.declarations import declared
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.dtypes import bool_, int32, int64, uint8
-from flambeau.function import Operand, Static, Tensor_, Tensors, function, inplace
+from flambeau.function import Operand, Static, Tensor_, Tensors, function, inplace, stored
 from flambeau.functions.common import ops
 from flambeau.functions.masks import numbers_of, taken_in_order
-from flambeau.functions.positions import ADD, STORE, flat, places, spread, stretched, whole
+from flambeau.functions.positions import ADD, STORE, flat, places, stretched, whole
 from flambeau.functions.transfer import moved
 from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data, index, truth
 from flambeau.unread import is_unread
 
 KNOWN = "Use ints, slices, None, ..., bools, and tensors, arrays or lists of these."
@@ -102,7 +104,9 @@ def split(tensor: Tensor, items: tuple[Any, ...]) -> Advanced:
         basic += [None] if one_more else [slice(None)] * (item.ndim if item.dtype is bool_ else 1)
     used = sum(1 for i in basic if i is not None and i is not Ellipsis)
     if used > tensor.ndim:
-        raise IndexError(f"[getitem] {used} indices for a tensor of {tensor.ndim} dimensions. Remove {used - tensor.ndim}.")
+        raise IndexError(
+            f"[getitem] {used} indices for a tensor of {tensor.ndim} dimensions. Remove {used - tensor.ndim}."
+        )
     widths = [tensor.ndim - used if i is Ellipsis else 0 if is_index(i) else 1 for i in basic]
     starts = [sum(widths[:k]) for k in range(len(widths))]
     taken = [0 if i is None else tensor.ndim - used if i is Ellipsis else 1 for i in basic]
@@ -130,7 +134,11 @@ def _numbered(pickers: tuple[Picker, ...]) -> tuple[list[Tensor], tuple[tuple[in
     """Positions, the dimensions that they count along, and what errors call them: those of masks are in range. Reads how often
     masks hold."""
     tensors = [numbers_of(p.tensor) if p.is_mask else p.tensor for p in pickers]
-    return tensors, tuple((p.dim, p.span) for p in pickers), tuple(None if p.is_mask else f"dimension {p.of}: index" for p in pickers)
+    return (
+        tensors,
+        tuple((p.dim, p.span) for p in pickers),
+        tuple(None if p.is_mask else f"dimension {p.of}: index" for p in pickers),
+    )
 
 
 # ---- reading --------------------------------------------------------------------------------------------------
@@ -167,15 +175,76 @@ def _put_at(op: str, x: Any, indices: list[Any], values: Any, spans: Any, names:
 
 
 @function(name="index_put", fallible=True)
-def put_at(
-    input: Tensor_, indices: Tensors, values: Operand, spans: Static, names: Static, accumulate: Static = False
-):
+def put_at(input: Tensor_, indices: Tensors, values: Operand, spans: Static, names: Static, accumulate: Static = False):
     """`input` with values where index tensors point."""
     return _put_at("index_put", input, indices, values, spans, names, accumulate)
 
 
+_put_at_ = stored(put_at, fallible=True)
+
+
+def _pointed(op: str, input: Tensor, indices: Any) -> tuple[Picker, ...]:
+    """The tensors of an index that are given one by one, for the first dimensions."""
+    if not isinstance(indices, (tuple, list)) or not all(isinstance(i, Tensor) for i in indices) or not indices:
+        raise TypeError(f"[{op}] indices are {indices!r:.60}. Pass a tuple of tensors, one for each dimension.")
+    found: list[Picker] = []
+    dim = 0
+    for given in indices:
+        tensor = moved(given.to(bool_) if given.dtype is uint8 else given, input._place)
+        span = tensor.ndim if tensor.dtype is bool_ else 1
+        found.append(Picker(tensor, dim, span, dim))
+        dim += span
+    if dim > input.ndim:
+        raise IndexError(f"[{op}] {dim} indices for a tensor of {input.ndim} dimensions. Remove {dim - input.ndim}.")
+    _check_masks(input, tuple(found))
+    return tuple(found)
+
+
+@declared(
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(4, 3), (index(4, 2),), data(2, 3)),
+            call(data(4, 3), (index(4, 5), index(3, 5)), data(5), accumulate=True),
+            call(data(4, 3), [1], data(3), error=(TypeError, "Pass a tuple of tensors")),
+        ]
+    ),
+)
+def index_put_(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    """`input[indices] = values` with a tuple of tensors, or `+=` with `accumulate`, where equal places add up in order."""
+    tensors, spans, names = _numbered(_pointed("index_put_", input, indices))
+    return _put_at_(input, tensors, values, spans, names, accumulate)
+
+
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(4, 3), (index(4, 2),), data(2, 3)),
+            call(data(4, 3), (index(4, 5), index(3, 5)), data(5), accumulate=True),
+            call(data(4, 3), (index(4, 2, 1), index(3, 2)), data()),
+            call(data(4, 3), (truth(4),), data(3)),
+            call(data(4, 3), (index(4, 2),), data(3, 3), error=(RuntimeError, "do not broadcast")),
+        ]
+    ),
+)
+def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    """`input` with `values`, which broadcast, at the places that a tuple of index tensors, or masks, points to:
+    `x[indices] = values` in a copy. `accumulate` adds them to what is there, in order; otherwise the last one of equal places
+    stays.
+
+    Raises TypeError for other indices, RuntimeError for values of another dtype or shape, IndexError for positions outside (when
+    a value is read).
+    """
+    tensors, spans, names = _numbered(_pointed("index_put", input, indices))
+    return put_at(input, tensors, values, spans, names, accumulate)
+
+
 @inplace(name="setitem", fallible=True)
-def _set_at(input: Tensor_, indices: Tensors, values: Operand, spans: Static, names: Static, accumulate: Static = False):
+def _set_at(
+    input: Tensor_, indices: Tensors, values: Operand, spans: Static, names: Static, accumulate: Static = False
+):
     """`input[indices] = values`."""
     return _put_at("setitem", input, indices, values, spans, names, accumulate)
 
@@ -197,7 +266,9 @@ def _set_masked(input: Tensor_, mask: Tensor_, values: Operand, dim: Static):
     if count == 1:
         unit = (1,) * dim + mask.shape + (1,) * (len(shape) - end)
         here = (*shape[:dim], *(1,) * len(mask.shape), *shape[end:])
-        return ops.select(ops.reshape(mask, shape=unit).expand(shape), ops.reshape(values, shape=here).expand(shape), input)
+        return ops.select(
+            ops.reshape(mask, shape=unit).expand(shape), ops.reshape(values, shape=here).expand(shape), input
+        )
     lead, rest = _product(shape[:dim]), _product(shape[end:])
     lines = ops.reshape(input, shape=(lead, _product(mask.shape), rest))
     text = f"does not pick as many places as there are values: {count}. Give one for each, or one for all."

@@ -150,6 +150,7 @@ def _where_places(condition: Tensor) -> tuple[Tensor, ...]:
 
 
 @function(
+    out=True,
     free="flambeau",
     otherwise=_where_places,
     samples=calls(
@@ -164,8 +165,8 @@ def _where_places(condition: Tensor) -> tuple[Tensor, ...]:
     ),
 )
 def where(condition: Tensor_, input: Operand, other: Operand):
-    """`input` where `condition` holds, else `other`; all three broadcast. The operand not chosen gets gradient 0. Without `input` and
-    `other`: `nonzero(condition, as_tuple=True)`.
+    """`input` where `condition` holds, else `other`; all three broadcast. The operand not chosen gets gradient 0.
+    `where(condition)` is `nonzero(condition, as_tuple=True)`.
 
     Raises RuntimeError unless `condition` is a tensor of bools, or of uint8, as masks were before there were bools.
     """

@@ -14,11 +14,13 @@ from flambeau.dialects.builder import Value
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.common import broadcast_shapes, canonical_dim, check_floating, ops
 from flambeau.functions.positions import flat, from_front, spread, whole
+from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index
 
 
 @function(
+    out=True,
     free="flambeau",
     method=True,
     samples=calls(
@@ -67,6 +69,7 @@ def corner(x: Value, sizes: tuple[int, ...]) -> Value:
 
 
 @function(
+    out=True,
     free="flambeau",
     method=True,
     samples=calls(
@@ -95,6 +98,7 @@ def gather(input: Tensor_, dim: Static, index: Tensor_, *, sparse_grad: Static =
 
 
 @function(
+    out=True,
     free="flambeau",
     method=True,
     samples=calls(
@@ -146,15 +150,16 @@ def _take_along(input: Tensor_, indices: Tensor_, dim: Static):
         ]
     ),
 )
-def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None, *, out: Tensor | None = None) -> Tensor:
     """The elements of `input` at `indices` along `dim`, as argsort and argmax give them; both broadcast in all other dimensions.
     Without `dim`: of all elements, row by row.
 
     Raises RuntimeError for shapes that do not fit, IndexError for positions outside (when a value is read).
     """
     if dim is None:
-        return _take_along(input.reshape(-1), indices.reshape(-1), 0)
-    return _take_along(input, indices, dim)
+        input, indices, dim = input.reshape(-1), indices.reshape(-1), 0
+    found = _take_along(input, indices, dim)
+    return found if out is None else stored_in("take_along_dim", out, found)
 
 
 @function(fallible=True)

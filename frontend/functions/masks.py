@@ -13,9 +13,10 @@ from typing import Any
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64, uint8
-from flambeau.function import Number, Sizes, Static, Tensor_, function
+from flambeau.function import Number, Sizes, Tensor_, function
 from flambeau.functions.common import as_value, broadcast_shapes, ops
 from flambeau.functions.positions import flat, spread
+from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points, truth
 
@@ -103,23 +104,29 @@ def numbers_of(mask: Tensor) -> Tensor:
         ]
     ),
 )
-def nonzero(input: Tensor, *, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
+def nonzero(input: Tensor, *, out: Tensor | None = None, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
     """The places of the elements that are not 0, row by row: int64 [count, dimensions], or with `as_tuple` a vector for each
     dimension, which index. Runs what was recorded, to know how many there are."""
     count = (count_of(input),)
     if as_tuple:
         found = _columns(input if input.ndim else input.reshape(1), count)
         return found if isinstance(found, tuple) else (found,)
-    return _rows(input, count) if input.ndim else input.new_empty((count[0], 0), dtype=int64)
+    rows = _rows(input, count) if input.ndim else input.new_empty((count[0], 0), dtype=int64)
+    return rows if out is None else stored_in("nonzero", out, rows)
 
 
-@declared(free="flambeau", method=True, samples=calls(lambda: [call(truth(3, 4), gradient=False), call(points(), gradient=False)]))
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(lambda: [call(truth(3, 4), gradient=False), call(points(), gradient=False)]),
+)
 def argwhere(input: Tensor) -> Tensor:
     """The places of the elements that are not 0, row by row: int64 [count, dimensions]. See `nonzero`."""
     return nonzero(input)
 
 
 @function(
+    out=True,
     free="flambeau",
     method=True,
     fallible=True,
@@ -143,9 +150,7 @@ def nonzero_static(input: Tensor_, *, size: Sizes, fill_value: Number = -1):
     numbers = _held(mask, size, missing)
     there = numbers >= 0
     fill = as_value(numbers, fill_value).cast(int64).expand(numbers.shape)
-    columns = [
-        ops.reshape(ops.select(there, c, fill), shape=(size, 1)) for c in _coordinates(numbers, input.shape)
-    ]
+    columns = [ops.reshape(ops.select(there, c, fill), shape=(size, 1)) for c in _coordinates(numbers, input.shape)]
     return ops.concat(*columns, dim=1) if len(columns) > 1 else columns[0]
 
 
@@ -182,14 +187,15 @@ def _picked(input: Tensor_, mask: Tensor_, numbers: Tensor_):
         ]
     ),
 )
-def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The elements of `input` where `mask` holds, row by row, in a vector; both broadcast. Runs what was recorded, to know how many
     there are.
 
     Raises RuntimeError for a mask that is none, and shapes that do not broadcast.
     """
     whole = _spread_mask(input, mask)
-    return _picked(input, whole, numbers_of(whole))
+    found = _picked(input, whole, numbers_of(whole))
+    return found if out is None else stored_in("masked_select", out, found)
 
 
 def _checked_count(op: str, ranks: Value, low: Any, high: Any, text: str) -> Value:
@@ -236,7 +242,9 @@ def masked_scatter(input: Tensor_, mask: Tensor_, source: Tensor_):
     shape = broadcast_shapes("masked_scatter", input.shape, mask.shape)
     mask = flat(_as_mask("masked_scatter", mask).expand(shape))
     if source.dtype is not input.dtype:
-        raise RuntimeError(f"[masked_scatter] source is {source.dtype}, the input {input.dtype}. Convert one with .to().")
+        raise RuntimeError(
+            f"[masked_scatter] source is {source.dtype}, the input {input.dtype}. Convert one with .to()."
+        )
     lines = lambda x: ops.reshape(x, shape=(1, math.prod(x.shape), 1))  # noqa: E731
     text = "holds more often than source has elements. Give one for each."
     made = taken_in_order("masked_scatter", lines(input.expand(shape)), mask, lines(source), 0, text)

@@ -54,9 +54,9 @@ def combine(way: str, x: Value, index: Value, updates: Value, axis: int) -> Valu
 class Places(NamedTuple):
     """Where an index points to in a tensor of `shape`.
 
-    `lead` and `rest` are the dimensions before and behind the indexed ones, if these lie side by side: `index`, of the shape
-    `own` flattened, then counts through all the indexed ones, `count` places. Otherwise `lead` is None and `index` holds a
-    number of an element of the whole tensor for each place in own + rest.
+    `lead` and `rest` are the dimensions before and behind the indexed ones, if these lie side by side: `numbers`, of the shape
+    `own` flattened, then count through all the indexed ones, `count` places. Otherwise `lead` is None and they are
+    numbers of elements of the whole tensor for each place in own + rest.
     """
 
     shape: tuple[Any, ...]
@@ -64,7 +64,7 @@ class Places(NamedTuple):
     lead: tuple[Any, ...] | None
     rest: tuple[Any, ...]
     count: Any
-    index: Value
+    numbers: Value
 
     @property
     def result(self) -> tuple[Any, ...]:
@@ -78,7 +78,7 @@ class Places(NamedTuple):
         return (math.prod(self.lead), self.count, math.prod(self.rest))
 
     def _spread(self) -> Value:
-        return spread(self.index, 1, self._lines())
+        return spread(self.numbers, 1, self._lines())
 
     def read(self, x: Value) -> Value:
         """The elements there."""

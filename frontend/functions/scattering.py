@@ -15,7 +15,18 @@ from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, ops
 from flambeau.functions.gathering import check_fit, corner
-from flambeau.functions.positions import ADD, LARGEST, MULTIPLY, SMALLEST, STORE, combine, flat, from_front, spread, whole
+from flambeau.functions.positions import (
+    ADD,
+    LARGEST,
+    MULTIPLY,
+    SMALLEST,
+    STORE,
+    combine,
+    flat,
+    from_front,
+    spread,
+    whole,
+)
 from flambeau.samples import call, calls, data, index
 
 #: (x, index, updates, axis) -> x with the updates.
@@ -50,7 +61,7 @@ def _scattered(op: str, input: Value, dim: Any, index: Value, src: Value, act: _
     check_fit(op, src, index, -1)
     _same_dtype(op, input, "src", src)
     if not input.shape:
-        return ops.reshape(act(*(flat(v) for v in (input, index, src)), 0), shape=())
+        return ops.reshape(act(flat(input), flat(index), flat(src), 0), shape=())
     sizes = tuple(input.shape[d] if d == dim else n for d, n in enumerate(index.shape))
     made = act(corner(input, sizes), index, corner(src, index.shape), dim)
     if sizes == input.shape:
@@ -63,6 +74,7 @@ _WAYS = {None: STORE, "add": ADD, "multiply": MULTIPLY}
 
 
 @function(
+    out=True,
     free="flambeau",
     method=True,
     in_place=True,
@@ -92,6 +104,7 @@ def scatter(input: Tensor_, dim: Static, index: Tensor_, src: Operand, *, reduce
 
 
 @function(
+    out=True,
     free="flambeau",
     method=True,
     in_place=True,
@@ -146,6 +159,7 @@ def _reducing(op: str, reduce: Any, include_self: Any, names: tuple[str, ...]) -
 
 
 @function(
+    out=True,
     free="flambeau",
     method=True,
     in_place=True,
@@ -189,7 +203,9 @@ def _vector(op: str, input: Value, dim: Any, index: Value) -> tuple[int, Value]:
     return dim, flat(index)
 
 
-def _at_slices(op: str, input: Value, dim: Any, index: Value, source: Value, act: _Act, error: type = RuntimeError) -> Value:
+def _at_slices(
+    op: str, input: Value, dim: Any, index: Value, source: Value, act: _Act, error: type = RuntimeError
+) -> Value:
     """`act` on slices of `input` at a vector of positions along `dim`, with those of `source`."""
     dim, vector = _vector(op, input, dim, index)
     wanted = tuple(vector.shape[0] if d == dim else n for d, n in enumerate(input.shape))
@@ -206,6 +222,7 @@ def _at_slices(op: str, input: Value, dim: Any, index: Value, source: Value, act
 
 
 @function(
+    out=True,
     free="flambeau",
     method=True,
     in_place=True,
@@ -231,6 +248,7 @@ def index_add(input: Tensor_, dim: Static, index: Tensor_, source: Tensor_, *, a
 
 
 @function(
+    out=True,
     free="flambeau",
     method=True,
     in_place=True,
@@ -283,6 +301,7 @@ def index_fill(input: Tensor_, dim: Static, index: Tensor_, value: Operand):
 
 
 @function(
+    out=True,
     free="flambeau",
     method=True,
     in_place=True,
@@ -298,8 +317,8 @@ def index_fill(input: Tensor_, dim: Static, index: Tensor_, value: Operand):
 def index_reduce(
     input: Tensor_, dim: Static, index: Tensor_, source: Tensor_, reduce: Static, *, include_self: Static = True
 ):
-    """`input` with the slices of `source` folded in at positions `index` along `dim`, in order: "prod", "mean", "amax" or "amin"; see
-    `scatter_reduce`.
+    """`input` with the slices of `source` folded in at positions `index` along `dim`, in order: "prod", "mean", "amax" or "amin".
+    See `scatter_reduce`.
 
     Raises RuntimeError for shapes or dtypes that do not fit, IndexError for positions outside (when a value is read).
     """
@@ -325,13 +344,15 @@ def index_reduce(
     fallible=True,
 )
 def put(input: Tensor_, index: Tensor_, source: Tensor_, accumulate: Static = False):
-    """`input` with the elements of `source` at positions `index`, counted row by row; negative ones count from the end. `accumulate`
-    adds them to what is there, in order; otherwise the last one of equal positions stays.
+    """`input` with the elements of `source` at positions `index`, counted row by row; negative ones count from the end.
+    `accumulate` adds them to what is there, in order; otherwise the last one of equal positions stays.
 
-    Raises RuntimeError for dtypes and IndexError for sizes that do not fit, IndexError for positions outside (when a value is read).
+    Raises RuntimeError for dtypes and IndexError for sizes that do not fit, and for positions outside (when a value is read).
     """
     if math.prod(index.shape) != math.prod(source.shape):
-        raise IndexError(f"[put] {math.prod(index.shape)} positions and {math.prod(source.shape)} elements. Give one for each.")
+        raise IndexError(
+            f"[put] {math.prod(index.shape)} positions and {math.prod(source.shape)} elements. Give one for each."
+        )
     _same_dtype("put", input, "source", source)
     places = from_front("put", flat(whole("put", index)), math.prod(input.shape))
     return ops.reshape(combine(ADD if accumulate else STORE, flat(input), places, flat(source), 0), shape=input.shape)
