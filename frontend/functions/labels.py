@@ -76,7 +76,7 @@ def multi_margin_loss(
         raise ValueError(f"[{op}] p is {p}. Use 1 or 2.")
     x, y = _rows(op, input, target, 1)
     n, count = x.shape
-    y = ops.check_index(y.cast(int64), size=count, op=op, what="target")
+    y = ops.check_index(y.cast(int64), size=count, negative=False, op=op, what="target")
     mask = _one_hot(y, count)
     own = ops.reshape(last_sum(ops.select(mask, x, x.like(0))), shape=(n, 1)).expand(x.shape)
     short = _above_zero(as_value(x, margin).cast(x.dtype).expand(x.shape) - own + x)

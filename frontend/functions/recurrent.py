@@ -59,8 +59,7 @@ def _step(kind: str, x: Value, state: _State, weight: Value, bias: Value | None,
     return (ops.tanh(total) if kind == "RNN_TANH" else ops.select(total <= 0, total.like(0), total),)
 
 
-@function(name="cell")
-def cell(
+def _cell(
     kind: Static,
     input: Tensor_,
     hx: Tensor_,
@@ -109,8 +108,7 @@ def _backwards(
     return outputs[::-1], state
 
 
-@function(name="recurrent")
-def sequence(
+def _sequence(
     kind: Static,
     input: Tensor_,
     hx: Tensor_,
@@ -136,3 +134,8 @@ def sequence(
     first = (hx,) if cx is None else (hx, cx)
     outputs, last = (_backwards if reverse else _onwards)(step, parts, first)
     return _concat(outputs), *last
+
+
+#: By the names of the layers, which messages say.
+CELLS = {kind: function(name=f"{kind[:4].rstrip('_')}Cell")(_cell) for kind in GATES}
+SEQUENCES = {kind: function(name=kind[:4].rstrip("_"))(_sequence) for kind in GATES}

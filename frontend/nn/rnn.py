@@ -12,7 +12,7 @@ from flambeau.device import Device
 from flambeau.functions.assemble import cat, stack
 from flambeau.functions.create import empty, zeros
 from flambeau.functions.random import dropout as drop
-from flambeau.functions.recurrent import GATES, cell, sequence
+from flambeau.functions.recurrent import CELLS, GATES, SEQUENCES
 from flambeau.nn import init
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
@@ -142,7 +142,7 @@ class RNNBase(Module):
             outputs = []
             for direction, name in enumerate(self._suffixes(layer)):
                 of_layer = [s[layer * self._directions + direction] for s in states]
-                out, *ended = sequence(
+                out, *ended = SEQUENCES[self.mode](
                     self.mode,
                     x,
                     of_layer[0],
@@ -327,7 +327,9 @@ class _Cell(Module):
                 raise RuntimeError(f"[{op}] a state has shape {tuple(state.shape)}, expected {wanted}.")
             made.append(state if input.dim() == 2 else state.unsqueeze(0))
         second = made[1] if len(made) > 1 else None
-        found = cell(self._mode, x, made[0], second, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        found = CELLS[self._mode](
+            self._mode, x, made[0], second, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+        )
         if input.dim() == 2:
             return found
         return tuple(s.squeeze(0) for s in found) if second is not None else found.squeeze(0)
