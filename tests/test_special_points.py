@@ -128,11 +128,12 @@ LEFT_OUT = {
     "the result has no gradient": """all allclose any argmax argmin argwhere bitwise_and bitwise_left_shift bitwise_not bitwise_or
         bitwise_right_shift bitwise_xor count_nonzero eq equal ge gt isclose isfinite isinf isnan le logical_and logical_not
         logical_or logical_xor lt ne one_hot argsort searchsorted bucketize isin unique unique_consecutive bincount histc
-        histogram nonzero nonzero_static bool byte char short int long is_contiguous
-        is_floating_point""",
-    "it makes tensors or draws numbers": """arange as_tensor asarray bernoulli empty empty_like eye from_buffer from_dlpack
-        from_numpy frombuffer full full_like linspace ones ones_like rand rand_like randint randint_like randn randn_like
-        randperm tensor zeros zeros_like new_empty new_full new_ones new_tensor new_zeros dropout
+        histogram nonzero nonzero_static bool byte char short int long is_contiguous is_floating_point""",
+    "it makes tensors or draws numbers": """bartlett_window blackman_window hamming_window hann_window kaiser_window logspace
+        range empty_permuted empty_strided new_empty_strided normal multinomial arange as_tensor asarray bernoulli empty
+        empty_like eye from_buffer from_dlpack from_numpy frombuffer full full_like linspace ones ones_like rand rand_like
+        randint randint_like randn randn_like randperm tensor zeros zeros_like new_empty new_full new_ones new_tensor
+        new_zeros dropout
         dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout""",
     "it is another name of one that has a case": """absolute clip concat concatenate divide expand_as multiply negative
         reshape_as subtract true_divide view_as""",
