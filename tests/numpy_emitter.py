@@ -56,6 +56,11 @@ class NumpyEmitter:
     maximum, minimum = _method(maximum.reference), _method(minimum.reference)
     int_div_floor, int_rem_floor = _method(np.floor_divide), _method(np.remainder)
 
+    def bit_length(self, x: Val) -> Val:
+        return Val(
+            np.vectorize(lambda n: int(n).bit_length(), otypes=[x.array.dtype])(x.array.view(f"u{x.array.itemsize}"))
+        )
+
     def fma(self, x: Val, y: Val, z: Val) -> Val:
         return Val(fma(x.array, y.array, z.array))
 

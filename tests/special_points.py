@@ -96,6 +96,28 @@ case("addcmul", lambda m, x, y, z: m.addcmul(x, y, z, value=0.5), *grid([0.0, IN
 case("addcdiv", lambda m, x, y, z: m.addcdiv(x, y, z, value=0.5), *grid([0.0, INF, NAN], FEW, [0.0, 2.0, INF]))
 case("heaviside", lambda m, x: x * m.heaviside(x.detach(), x.detach() * 0 + 0.5), POINTS)
 
+for _name in (
+    *("asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "deg2rad", "rad2deg", "sinc"),
+    *("erfc", "erfinv", "lgamma", "digamma", "i0", "logit", "nan_to_num"),
+):
+    case(_name, method(_name), POINTS)
+for _name in ("erfcx", "ndtr", "ndtri", "log_ndtr", "entr", "i0e", "i1", "i1e"):
+    case(_name, lambda m, x, n=_name: getattr(m.special, n)(x), POINTS)
+for _name in ("atan2", "hypot", "copysign", "fmax", "fmin", "logaddexp", "logaddexp2", "xlogy", "ldexp"):
+    case(_name, method(_name), *grid(FEW, FEW))
+case("xlog1py", lambda m, x, y: m.special.xlog1py(x, y), *grid(FEW, FEW))
+case("float_power", lambda m, x: m.float_power(x, 3.0), POINTS)
+case("copysign number", method("copysign", -2.0), POINTS)
+case("logit eps", method("logit", eps=0.25), POINTS)
+case("polygamma", lambda m, x: m.polygamma(2, x), POINTS)
+case("mvlgamma", method("mvlgamma", 2), [0.75, 1.0, 1.5, 2.0, 7.0, INF, NAN])
+case(
+    "zeta",
+    lambda m, x, q: m.special.zeta(x.detach(), q),
+    *grid([1.0, 2.0, 2.5, 30.0, 0.5], [1.0, 0.5, 0.0, 9.0, -2.0, NAN]),
+)
+case("nan_to_num numbers", method("nan_to_num", 1.0, 2.0, -2.0), POINTS)
+
 _LOW, _HIGH = [-1.0, 0.0, -INF, NAN], [1.0, 0.0, INF, -2.0, NAN]
 _SOME = [0.0, 1.0, -1.0, 0.5, 3.0, INF, -INF, NAN]
 case("clamp", method("clamp", -1.0, 3.0), POINTS)
@@ -122,9 +144,11 @@ case("abs squared", lambda m, x: x.abs() * x.abs(), POINTS, covers=["abs"])
 
 for _name in (
     *("relu", "relu6", "elu", "selu", "gelu", "silu", "mish", "softplus", "logsigmoid", "leaky_relu", "hardtanh"),
-    *("hardsigmoid", "hardswish", "sigmoid", "tanh"),
+    *("hardsigmoid", "hardswish", "sigmoid", "tanh", "celu", "rrelu"),
 ):
     case(f"{_name} functional", functional(_name), POINTS)
+case("celu 0.5", functional("celu", alpha=0.5), POINTS)
+case("prelu", lambda m, x, w: m.nn.functional.prelu(x, w), POINTS, [0.25])
 case("gelu tanh", functional("gelu", approximate="tanh"), POINTS)
 case("elu 0.5", functional("elu", alpha=0.5), POINTS)
 case("softplus 2", functional("softplus", beta=2.0, threshold=4.0), POINTS)

@@ -373,3 +373,26 @@ def test_in_place_refuses_other_dtypes_and_shapes():
         fb.tensor([1.0, 2.0]).add_(fb.ones(2, 2))
     with pytest.raises(RuntimeError, match=r"\[mul_\] a leaf tensor that requires grad is changed in place"):
         fb.ones(2, requires_grad=True).mul_(2)
+
+
+def test_results_are_stored_in_out():
+    """One function of each file of what is computed element by element."""
+    x, y = fb.tensor([0.25, 0.5, 0.75]), fb.tensor([2.0, fb.nan, 0.125])
+    m, n = fb.tensor([12, 18, 7]), fb.tensor([18, 27, 0])
+    cases = [
+        (fb.asin, (x,)),
+        (fb.atan2, (x, y)),
+        (fb.fmax, (x, y)),
+        (fb.gcd, (m, n)),
+        (fb.lcm, (m, n)),
+        (fb.polygamma, (1, x)),
+        (fb.xlogy, (2.0, x)),
+        (fb.special.i0e, (x,)),
+        (fb.special.zeta, (2.0, x)),
+        (fb.isposinf, (1 / (x - 0.25),)),
+    ]
+    for function, operands in cases:
+        expected = function(*operands)
+        out = fb.empty(3, dtype=expected.dtype)
+        assert function(*operands, out=out) is out
+        assert np.array_equal(out.numpy(), expected.numpy(), equal_nan=expected.dtype is fb.float32)

@@ -249,7 +249,11 @@ def recorded(declaration) -> bool:
     return type(fc.public_call(declaration)) is Function
 
 
-@pytest.mark.parametrize("name", [n for n, d in fc.SAMPLED.items() if recorded(d)])
+#: What depends on which numbers the dtype has.
+OF_ITS_DTYPE = ("flambeau.nextafter", "flambeau.nan_to_num")
+
+
+@pytest.mark.parametrize("name", [n for n, d in fc.SAMPLED.items() if recorded(d) and n not in OF_ITS_DTYPE])
 def test_a_call_rounds_once(name, dtype):
     """A function gives what it gives on the same numbers in the accumulation dtype, rounded."""
     with fb.compiler_options(mode="off"):

@@ -73,7 +73,7 @@ def filling(name: str) -> dict:
         "target": x.sigmoid(),
     }
     made |= {"normalized_shape": (4,), "mat1": x, "mat2": x.t(), "vec": fb.ones(4), "vec2": fb.ones(4), "values": x}
-    made |= {"size": (2, 3, 4), "num_classes": 5, "dtype": None, "args": (3,)}
+    made |= {"threshold": 0.5, "p": 1, "n": 1, "size": (2, 3, 4), "num_classes": 5, "dtype": None, "args": (3,)}
     short = name.rpartition(".")[2].rstrip("_")
     rows = {"dim": 0, "index": fb.tensor([2, 0])}
     integers = {"input": fb.tensor([3, 5]), "other": fb.tensor([1, 2])}
@@ -101,6 +101,9 @@ def filling(name: str) -> dict:
         "expand": {"input": x},
         "broadcast_to": {"size": (2, 3, 4)},
         "t": {"input": x},
+        "prelu": {"weight": fb.ones(1)},
+        "gcd": integers,
+        "lcm": integers,
         "reshape_as": {"other": x},
         "empty_like": {"input": x[:0]},
         "movedim": {"source": 1},

@@ -29,10 +29,26 @@ from flambeau.dialects.tape.elementwise import (
     sub,
     trunc,
 )
+from flambeau.dialects.tape.entropy import entr, logaddexp, logaddexp2, logit
 from flambeau.dialects.tape.exponents import frexp
 from flambeau.dialects.tape.host import host_call
 from flambeau.dialects.tape.indexing import gather
-from flambeau.dialects.tape.integer import and_, int_div, int_rem, not_, or_, shl, shr, xor
+from flambeau.dialects.tape.integer import and_, gcd, int_div, int_rem, not_, or_, shl, shr, xor
+from flambeau.dialects.tape.inverse import (
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    cosh,
+    exp2,
+    log2,
+    log10,
+    sinh,
+)
+from flambeau.dialects.tape.magnitude import copysign, hypot, nextafter
 from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root
 from flambeau.dialects.tape.on_host import reference_call
 from flambeau.dialects.tape.plane import fold, pick, put
@@ -41,6 +57,7 @@ from flambeau.dialects.tape.scan import cummax, cummin, cumprod, cumsum, recurre
 from flambeau.dialects.tape.scatter import scatter, scatter_add, scatter_max, scatter_min, scatter_mul
 from flambeau.dialects.tape.sort import argsort, searchsorted, topk
 from flambeau.dialects.tape.source import constant, iota, random_bits
+from flambeau.dialects.tape.special import digamma, erfc, erfcx, erfinv, i0, i0e, i1, i1e, lgamma, ndtri, zeta
 from flambeau.dialects.tape.transcendental import cos, erf, exp, expm1, log, log1p, pow_, sigmoid, sin, tanh
 from flambeau.dialects.tape.transfer import to_device
 from flambeau.dialects.tape.view import broadcast, dynamic_slice, flip, permute, reshape, slice_, unfold
@@ -56,6 +73,8 @@ from flambeau.dialects.tape.window import (
 
 __all__ = [
     "abs_",
+    "acos",
+    "acosh",
     "adaptive_argmax",
     "adaptive_max",
     "adaptive_sum",
@@ -66,6 +85,11 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
     "broadcast",
     "canonical_nan",
     "canonical_nan_of_root",
@@ -79,16 +103,24 @@ __all__ = [
     "convolution",
     "convolution_input",
     "convolution_weight",
+    "copysign",
     "cos",
+    "cosh",
     "cummax",
     "cummin",
     "cumprod",
     "cumsum",
+    "digamma",
     "div",
     "dynamic_slice",
+    "entr",
     "eq",
     "erf",
+    "erfc",
+    "erfcx",
+    "erfinv",
     "exp",
+    "exp2",
     "expm1",
     "flip",
     "floor",
@@ -97,15 +129,27 @@ __all__ = [
     "fold",
     "frexp",
     "gather",
+    "gcd",
     "ge",
     "gt",
     "host_call",
+    "hypot",
+    "i0",
+    "i0e",
+    "i1",
+    "i1e",
     "int_div",
     "int_rem",
     "iota",
     "le",
+    "lgamma",
     "log",
     "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
+    "logaddexp2",
+    "logit",
     "lt",
     "matmul",
     "max_",
@@ -113,8 +157,10 @@ __all__ = [
     "min_",
     "minimum",
     "mul",
+    "ndtri",
     "ne",
     "neg",
+    "nextafter",
     "not_",
     "or_",
     "pad",
@@ -146,6 +192,7 @@ __all__ = [
     "sigmoid",
     "sign",
     "sin",
+    "sinh",
     "slice_",
     "sqrt",
     "sub",
@@ -158,4 +205,5 @@ __all__ = [
     "update_slice",
     "while_loop",
     "xor",
+    "zeta",
 ]

@@ -60,6 +60,12 @@ def exp(b, x):
     return scale_by_shifted(b, b.add(_expm1_reduced(b, r), 1.0), shifted)
 
 
+def exp_below(b, x, bits: int):
+    """e^x / 2^bits for x >= 0 and a few bits, which overflows that much later than e^x."""
+    r, shifted = _reduce_by_ln2(b, at_most(b, x, _EXP_RANGE[format_of(x).name][1] + bits))
+    return scale_by_shifted(b, b.add(_expm1_reduced(b, r), 1.0), shifted, -bits)
+
+
 def expm1(b, x):
     """2^n e^r - 1 at half size, so that 2^n does not overflow first: 2^(n-1) tail + (2^(n-1) r + (2^(n-1) - 1/2)).
 

@@ -96,10 +96,10 @@ def from_exponent(b, exponent, form: Format):
     return b.bitcast(b.shl(exponent, form.mantissa), form.name)
 
 
-def scale_by_shifted(b, y, shifted):
-    """y * 2^n for n from `round_scaled`, in two steps so that only the last one rounds, overflows or underflows."""
+def scale_by_shifted(b, y, shifted, plus: int = 0):
+    """y * 2^(n + plus) for n from `round_scaled`, in two steps so that only the last one rounds, overflows or underflows."""
     form = format_of(y)
-    exponent = shifted_integer(b, shifted, 2 * form.bias)
+    exponent = shifted_integer(b, shifted, 2 * form.bias + plus)
     half = b.shru(exponent, 1)
     return b.mul(b.mul(y, from_exponent(b, half, form)), from_exponent(b, b.sub(exponent, half), form))
 

@@ -147,3 +147,46 @@ shr = _shift(
     _lower_shr,
     "x shifted right by y bits, copying the sign; all sign (0 of unsigned) where y is out of the width's range.",
 )
+
+
+# ---- the greatest common divisor --------------------------------------------------------------------------
+
+
+def _trailing_zeros(b, x):
+    """Of an integer above 0: the bits below its lowest one."""
+    return b.sub(b.bit_length(b.and_(x, b.sub(b.const(0, x), x))), b.const(1, x))
+
+
+def _lower_gcd(b, x, y):
+    """Stein's algorithm, "Computational problems associated with Racah algebra" (1967): odd numbers are subtracted, and the
+    difference halved until it is odd. No division, which vectors do not have."""
+    x, y = b.abs(x), b.abs(y)  # the least integer is a power of two, if its sign is taken for a bit
+    zero, one = b.const(0, x), b.const(1, x)
+    both = b.or_(x, y)
+    common = _trailing_zeros(b, b.select(b.cmp("eq", both, zero), one, both))
+    none = b.or_(b.cmp("eq", x, zero), b.cmp("eq", y, zero))
+    odd = b.select(none, one, x)
+    odd = b.shru(odd, _trailing_zeros(b, odd))
+
+    def step(odd, rest):
+        going = b.cmp("ne", rest, zero)
+        halved = b.select(going, b.shru(rest, _trailing_zeros(b, b.select(going, rest, one))), odd)
+        less = b.cmp("lt", halved, odd)
+        smaller, larger = b.select(less, halved, odd), b.select(less, odd, halved)
+        return [smaller, b.sub(larger, smaller)]
+
+    rest = b.select(none, zero, y)
+    odd, _ = b.repeat([odd, rest], lambda odd, rest: b.cmp("ne", rest, zero), step, 2 * x.bits)
+    return b.select(none, both, b.shl(odd, common))
+
+
+gcd = elementwise(
+    "gcd",
+    2,
+    dtypes=INTEGER,
+    reference=np.gcd,
+    lower=_lower_gcd,
+    vjp=_DISCRETE,
+    samples=samples_of(2, -40, 40),
+    doc="The greatest common divisor, not below 0; that of 0 and x is |x|. The least integer has no magnitude and stays itself.",
+)

@@ -9,11 +9,12 @@ from typing import Any
 
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import bool_, int64
+from flambeau.dialects.dtypes import bool_, float64, int64
 from flambeau.function import Number, Operand, Static, Tensor_, function
 from flambeau.functions.common import (
     as_value,
     common_dtype,
+    floating,
     matched,
     ops,
     promoted,
@@ -158,6 +159,36 @@ def fmod(input: Operand, other: Operand):
     return ops.select(ops.and_(rest.ne(0), ops.xor(x < 0, y < 0)), rest - y, rest)
 
 
+def _whole(op: str, input: Value, other: Value) -> list[Value]:
+    x, y = promoted(op, input, other)
+    if x.dtype is bool_ or not x.dtype.is_integer:
+        raise RuntimeError(f"[{op}] operands have dtype {x.dtype}. Use integer tensors.")
+    return [x, y]
+
+
+_DIVISORS = calls(
+    lambda: [
+        call(index(60, 3, 5), index(18, 5)),
+        call(index(60, 7) - 30, index(1, 7)),
+        call(data(2), data(2), error=(RuntimeError, "Use integer tensors")),
+    ]
+)
+
+
+@function(free="flambeau", method=True, in_place=True, out=True, samples=_DIVISORS)
+def gcd(input: Tensor_, other: Tensor_):
+    """The greatest common divisor, not below 0; that of 0 and x is |x|. Raises RuntimeError for what is no integer."""
+    return ops.gcd(*_whole("gcd", input, other))
+
+
+@function(free="flambeau", method=True, in_place=True, out=True, samples=_DIVISORS, fallible=True)
+def lcm(input: Tensor_, other: Tensor_):
+    """The least common multiple, not below 0; that of 0 and x is 0. Raises RuntimeError for what is no integer."""
+    x, y = _whole("lcm", input, other)
+    divisor = ops.gcd(x, y)
+    return ops.abs(ops.int_div(x, ops.select(divisor.eq(0), x.like(1), divisor)) * y)
+
+
 # ---- one operand ------------------------------------------------------------------------------------------
 
 
@@ -180,7 +211,7 @@ def abs(input: Tensor_):
     return input if input.dtype is bool_ else ops.abs(input)
 
 
-@function(free="flambeau", method=True, in_place=True, samples=unary())
+@function(free="flambeau", method=True, in_place=True, aliases="sgn", samples=unary())
 def sign(input: Tensor_):
     """-1, 0 or 1; 0 for NaN."""
     return input if input.dtype is bool_ else ops.sign(input)
@@ -198,6 +229,19 @@ def reciprocal(input: Tensor_):
     """`1 / input`; integers give the default dtype."""
     (x,) = promoted("reciprocal", input, float_only=True)
     return x.like(1.0) / x
+
+
+@function(free="flambeau", method=True, in_place=True, out=True, samples=binary(0.5, 3))
+def float_power(input: Operand, exponent: Operand):
+    """`input ** exponent` in float64, which both are converted to."""
+    common_dtype("float_power", input, exponent)
+    return ops.pow(*matched("float_power", float64, input, exponent))
+
+
+@function(free="flambeau", method=True, in_place=True, out=True, samples=binary(number=3))
+def ldexp(input: Operand, other: Operand):
+    """`input * 2**other`."""
+    return mul.rule(input, ops.exp2(floating(other)))
 
 
 def power(x: Value, y: Value) -> Value:

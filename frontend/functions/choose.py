@@ -5,13 +5,14 @@ In: operands of any dtypes and shapes that broadcast. Out: results in the promot
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, uint8
-from flambeau.function import Operand, Tensor_, function
+from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions import masks
 from flambeau.functions.common import (
     broadcast_shapes,
@@ -46,6 +47,53 @@ def maximum(input: Tensor_, other: Tensor_):
 def minimum(input: Tensor_, other: Tensor_):
     """The smaller of two tensors, element by element; NaN wins; a tie splits the gradient in halves."""
     return _smaller(*promoted("minimum", input, other))
+
+
+def _other_than_nan(op: str, input: Value, other: Value, first_wins: str) -> Value:
+    """One of two numbers by a comparison; a NaN loses. A tie gives the first, which gets the gradient."""
+    x, y = promoted(op, input, other)
+    if x.dtype is bool_:
+        return ops.or_(x, y) if first_wins == "ge" else ops.and_(x, y)
+    wins = getattr(ops, first_wins)(x, y)
+    return ops.select(ops.or_(wins, y.ne(y)) if x.dtype.is_floating_point else wins, x, y)
+
+
+@function(free="flambeau", method=True, out=True, samples=binary(number=None))
+def fmax(input: Tensor_, other: Tensor_):
+    """The larger of two tensors, element by element; NaN loses, and the first wins a tie."""
+    return _other_than_nan("fmax", input, other, "ge")
+
+
+@function(free="flambeau", method=True, out=True, samples=binary(number=None))
+def fmin(input: Tensor_, other: Tensor_):
+    """The smaller of two tensors, element by element; NaN loses, and the first wins a tie."""
+    return _other_than_nan("fmin", input, other, "le")
+
+
+@function(
+    free="flambeau",
+    method=True,
+    in_place=True,
+    out=True,
+    samples=calls(
+        lambda: [
+            call(points(), gradient=False),
+            call(points(), nan=2.0, posinf=5.0, neginf=-5.0, gradient=False),
+            call(data(2, 3), 1.0),
+        ]
+    ),
+)
+def nan_to_num(input: Tensor_, nan: Static = None, posinf: Static = None, neginf: Static = None):
+    """`input` with `nan` (by default 0) for NaN, `posinf` for infinity and `neginf` for -infinity, by default the greatest and
+    the least number of the dtype. The gradient there is 0."""
+    x = input
+    if not x.dtype.is_floating_point:
+        return x
+    largest = (2.0 - 0.5**x.dtype.mantissa) * 2.0 ** ((1 << (x.dtype.exponent - 1)) - 1)
+    kinds = ((x.ne(x), nan, 0.0), (x.eq(math.inf), posinf, largest), (x.eq(-math.inf), neginf, -largest))
+    for found, given, usual in kinds:
+        x = ops.select(found, x.like(usual if given is None else given), x)
+    return x
 
 
 def _limited(op: str, input: Value, lower: Value | None, upper: Value | None) -> Value:

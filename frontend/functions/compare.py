@@ -20,31 +20,31 @@ def eq(input: Operand, other: Operand):
     return ops.eq(*promoted("eq", input, other))
 
 
-@function(free="flambeau", method=True, in_place=True, samples=binary())
+@function(free="flambeau", method=True, in_place=True, aliases="not_equal", samples=binary())
 def ne(input: Operand, other: Operand):
     """`input != other`, element by element; true beside a NaN."""
     return ops.ne(*promoted("ne", input, other))
 
 
-@function(free="flambeau", method=True, in_place=True, samples=binary())
+@function(free="flambeau", method=True, in_place=True, aliases="less", samples=binary())
 def lt(input: Operand, other: Operand):
     """`input < other`, element by element."""
     return ops.lt(*promoted("lt", input, other))
 
 
-@function(free="flambeau", method=True, in_place=True, samples=binary())
+@function(free="flambeau", method=True, in_place=True, aliases="less_equal", samples=binary())
 def le(input: Operand, other: Operand):
     """`input <= other`, element by element."""
     return ops.le(*promoted("le", input, other))
 
 
-@function(free="flambeau", method=True, in_place=True, samples=binary())
+@function(free="flambeau", method=True, in_place=True, aliases="greater", samples=binary())
 def gt(input: Operand, other: Operand):
     """`input > other`, element by element."""
     return ops.gt(*promoted("gt", input, other))
 
 
-@function(free="flambeau", method=True, in_place=True, samples=binary())
+@function(free="flambeau", method=True, in_place=True, aliases="greater_equal", samples=binary())
 def ge(input: Operand, other: Operand):
     """`input >= other`, element by element."""
     return ops.ge(*promoted("ge", input, other))
@@ -137,6 +137,32 @@ def isnan(input: Tensor_):
 def isinf(input: Tensor_):
     """Whether the element is infinite."""
     return ops.abs(input).eq(math.inf) if input.dtype.is_floating_point else _nowhere(input)
+
+
+@function(free="flambeau", method=True, out=True, samples=unary())
+def isposinf(input: Tensor_):
+    """Whether the element is positive infinity."""
+    return input.eq(math.inf) if input.dtype.is_floating_point else _nowhere(input)
+
+
+@function(free="flambeau", method=True, out=True, samples=unary())
+def isneginf(input: Tensor_):
+    """Whether the element is negative infinity."""
+    return input.eq(-math.inf) if input.dtype.is_floating_point else _nowhere(input)
+
+
+@function(free="flambeau", method=True, samples=unary())
+def isreal(input: Tensor_):
+    """Whether the element has no imaginary part: none has one yet."""
+    return ops.not_(_nowhere(input))
+
+
+@function(free="flambeau", method=True, out=True, samples=unary())
+def signbit(input: Tensor_):
+    """Whether the element is below 0, or -0.0; a NaN has no sign."""
+    if input.dtype is bool_:
+        return _nowhere(input)
+    return ops.copysign(input.like(1), input) < 0 if input.dtype.is_floating_point else input < 0
 
 
 @function(free="flambeau", method=True, samples=unary())

@@ -5,7 +5,6 @@ In: a tensor; integers and bools are converted to the default dtype (rounding ke
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from flambeau.dialects.builder import Value
@@ -21,7 +20,7 @@ def exp(input: Tensor_):
     return ops.exp(floating(input))
 
 
-@function(free="flambeau", method=True, in_place=True, samples=unary())
+@function(free="flambeau special", method=True, in_place=True, samples=unary())
 def expm1(input: Tensor_):
     """exp(x) - 1, accurate near 0."""
     return ops.expm1(floating(input))
@@ -33,35 +32,28 @@ def log(input: Tensor_):
     return ops.log(floating(input))
 
 
-@function(free="flambeau", method=True, in_place=True, samples=unary(0.5, 3))
+@function(free="flambeau special", method=True, in_place=True, samples=unary(0.5, 3))
 def log1p(input: Tensor_):
     """log(1 + x), accurate near 0."""
     return ops.log1p(floating(input))
 
 
-def _via_float64(x: Value, formula: Callable[[Value], Value]) -> Value:
-    """`formula` in float64, so that its one extra rounding does not show in a smaller float."""
-    x = floating(x)
-    return formula(x) if x.dtype.holds(float64) else formula(x.cast(float64)).cast(x.dtype)
-
-
 @function(free="flambeau", method=True, in_place=True, samples=unary(0.5, 3))
 def log2(input: Tensor_):
     """The logarithm to base 2."""
-    return _via_float64(input, lambda x: ops.log(x) * (1.0 / math.log(2.0)))
+    return ops.log2(floating(input))
 
 
 @function(free="flambeau", method=True, in_place=True, samples=unary(0.5, 3))
 def log10(input: Tensor_):
     """The logarithm to base 10."""
-    return _via_float64(input, lambda x: ops.log(x) / math.log(10.0))
+    return ops.log10(floating(input))
 
 
-@function(free="flambeau", method=True, in_place=True, samples=unary())
+@function(free="flambeau special", method=True, in_place=True, samples=unary())
 def exp2(input: Tensor_):
     """2 to the power of the element."""
-    x = floating(input)
-    return ops.pow(x.like(2.0), x)
+    return ops.exp2(floating(input))
 
 
 @function(free="flambeau", method=True, in_place=True, samples=unary(0.5, 3))
@@ -88,13 +80,19 @@ def cos(input: Tensor_):
     return ops.cos(floating(input))
 
 
+def _via_float64(x: Value, formula: Callable[[Value], Value]) -> Value:
+    """`formula` in float64, so that its one extra rounding does not show in a smaller float."""
+    x = floating(x)
+    return formula(x) if x.dtype.holds(float64) else formula(x.cast(float64)).cast(x.dtype)
+
+
 @function(free="flambeau", method=True, in_place=True, samples=unary())
 def tan(input: Tensor_):
     """The tangent of x radians."""
     return _via_float64(input, lambda x: ops.sin(x) / ops.cos(x))
 
 
-@function(free="flambeau", method=True, in_place=True, samples=unary())
+@function(free="flambeau special", method=True, in_place=True, samples=unary())
 def erf(input: Tensor_):
     """The error function."""
     return ops.erf(floating(input))
@@ -118,7 +116,7 @@ def ceil(input: Tensor_):
     return _rounded(input, "ceil")
 
 
-@function(free="flambeau", method=True, in_place=True, samples=unary())
+@function(free="flambeau", method=True, in_place=True, aliases="fix", samples=unary())
 def trunc(input: Tensor_):
     """The element without its fraction. Its gradient is 0."""
     return _rounded(input, "trunc")
@@ -132,7 +130,7 @@ def frac(input: Tensor_):
 
 
 @function(
-    free="flambeau",
+    free="flambeau special",
     method=True,
     in_place=True,
     samples=unary() + calls(lambda: [call(data(3, 4, low=-90, high=90), decimals=n, gradient=False) for n in (1, -1)]),
