@@ -60,25 +60,25 @@ def _meet(name: str, a: Any, b: Any, what: str) -> None:
         raise RuntimeError(f"[{name}] operands have {a} and {b} {what}. Make them agree.")
 
 
-def _infer(x: Aval, w: Aval, size: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Aval:
-    _check("convolution", x, w, size, stride, padding, dilation, groups)
+def _infer(x: Aval, w: Aval, sizes: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Aval:
+    _check("convolution", x, w, sizes, stride, padding, dilation, groups)
     _divided("convolution", w.shape[0], groups)
     _meet("convolution", x.shape[1], w.shape[1] * groups, "input channels")
-    return Aval((x.shape[0], w.shape[0], *size), x.dtype)
+    return Aval((x.shape[0], w.shape[0], *sizes), x.dtype)
 
 
-def _infer_input(y: Aval, w: Aval, size: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Aval:
-    _check("convolution_input", y, w, size, stride, padding, dilation, groups)
+def _infer_input(y: Aval, w: Aval, sizes: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Aval:
+    _check("convolution_input", y, w, sizes, stride, padding, dilation, groups)
     _divided("convolution_input", w.shape[0], groups)
     _meet("convolution_input", y.shape[1], w.shape[0], "output channels")
-    return Aval((y.shape[0], w.shape[1] * groups, *size), y.dtype)
+    return Aval((y.shape[0], w.shape[1] * groups, *sizes), y.dtype)
 
 
-def _infer_weight(x: Aval, y: Aval, size: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Aval:
-    _check("convolution_weight", x, y, size, stride, padding, dilation, groups)
+def _infer_weight(x: Aval, y: Aval, sizes: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Aval:
+    _check("convolution_weight", x, y, sizes, stride, padding, dilation, groups)
     _divided("convolution_weight", y.shape[1], groups)
     _meet("convolution_weight", x.shape[0], y.shape[0], "samples")
-    return Aval((y.shape[1], _divided("convolution_weight", x.shape[1], groups), *size), x.dtype)
+    return Aval((y.shape[1], _divided("convolution_weight", x.shape[1], groups), *sizes), x.dtype)
 
 
 # ---- references -------------------------------------------------------------------------------------------------
