@@ -158,10 +158,12 @@ class _Tape:
         expansions.check_alive(self.name, self.asm, read)
         expansions.check_unmodified(self.name, self.asm, read)
         forward = self.tensors(list(read))
-        if not retain_graph:
-            passed_by = expansions.between(self.graph, seeds, wrt, passed)
-            recorder.free_history(expansions.slots_of(self.asm, passed_by))
-        return partial(autodiff.vjp, self.builder, self.graph, forward, seeds, wanted, self._hooks_by_value())
+        run = partial(autodiff.vjp, self.builder, self.graph, forward, seeds, wanted, self._hooks_by_value())
+        if retain_graph:
+            return run
+        passed_by = expansions.between(self.graph, seeds, wrt, passed)
+        recorder.free_history(expansions.slots_of(self.asm, passed_by))
+        return partial(_run_once, run, [hook for value, hook in self.hooks if value in passed_by])
 
     def _met(self, marked: Sequence[tuple[int, tensor_hooks.Hook]]) -> list[tuple[int, tensor_hooks.Hook]]:
         """Of the hooks of the trace those that gradients can meet, with the values where they do, in the order in which they run.
@@ -198,6 +200,16 @@ class _Tape:
         for value, hook in self.hooks:
             groups.setdefault(value, []).append(hook)
         return {value: partial(_run_hooks, hooks) for value, hooks in groups.items()}
+
+
+def _run_once(run: Callable[[], list[Value | None]], hooks: Sequence[tensor_hooks.Hook]) -> list[Value | None]:
+    """What `run` gives. No gradient gets to these hooks any more, whose places in the history are freed: what they hold goes, which
+    may be what holds the history."""
+    found = run()
+    for hook in hooks:
+        if hook.owner is None:
+            hook.forget()
+    return found
 
 
 def _run_hooks(hooks: Sequence[tensor_hooks.Hook], ct: Value) -> Value:

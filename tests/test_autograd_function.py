@@ -1,9 +1,13 @@
 """Gradients that users write, gradcheck, functions of functions, and modules called with other state."""
 
+import gc
+import weakref
+
 import flambeau as fb
 import flambeau.nn as nn
 import numpy as np
 import pytest
+from flambeau import tensor_hooks
 from flambeau.autograd import Function, gradcheck, gradgradcheck
 from flambeau.autograd.function import once_differentiable
 from support import arrays
@@ -36,6 +40,16 @@ class Exp(Function):
     def backward(ctx, grad):
         (y,) = ctx.saved_tensors
         return y * grad
+
+
+@pytest.fixture(autouse=True)
+def _no_hooks_left():
+    """Histories that a test retains, or never goes through, keep themselves (docs/differences.md): their hooks must not slow down
+    the backwards of other tests."""
+    yield
+    for ref in [*tensor_hooks._of_histories.values()]:
+        if (hook := ref()) is not None:
+            hook.forget()
 
 
 def wide(array):
@@ -191,6 +205,23 @@ def test_a_training_step_through_a_function():
     (layer(x) ** 3).sum().backward()
     for mine, p in zip(found, layer.parameters(), strict=True):
         np.testing.assert_allclose(mine.numpy(), p.grad.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("function", [Cube, Exp])
+def test_a_backward_lets_go_of_what_was_saved(function):
+    """The history holds the context, which holds a tensor with that history."""
+    layer, seen = nn.Linear(4, 2), []
+
+    class Watched(function):
+        @staticmethod
+        def backward(ctx, grad):
+            seen.append(weakref.ref(ctx))
+            return function.backward(ctx, grad)
+
+    Watched.apply(layer(fb.tensor(X))).sum().backward()
+    fb.flush()
+    gc.collect()
+    assert seen[0]() is None and not tensor_hooks.hooked()
 
 
 # ---- functions of functions
