@@ -94,6 +94,7 @@ class OpRecord:
     rounds_once  on narrow floats, computing in the dtype itself gives what computing in its accumulation dtype and rounding once
                gives: a machine that has the dtype may do so. True of + - * / and sqrt (Figueroa, "When is double rounding
                innocuous?", 1995), and of what does not round.
+    fixed      attributes named like extents ("size", "low", ...) for which kernels are made: they never become symbols.
     samples    good calls and bad ones.
     doc        one line, shown in docs.
     fails      fallible elementwise ops: (b, operands..., attrs...) -> i1, true where the op must fail; `lower` is then
@@ -125,6 +126,7 @@ class OpRecord:
     keep: bool = False
     ulp: float | Mapping[str, float] = 0.0
     rounds_once: bool = False
+    fixed: tuple[str, ...] = ()
     samples: Callable[[], list[Sample]] = list
     doc: str = ""
     fails: Callable[..., Any] | None = None

@@ -35,7 +35,7 @@ def primitive(op: OpRecord) -> Function:
     """A recorded function that is one primitive op: called with a list of tensors and the op's attributes in order."""
     found = _primitives.get(op.name)
     if found is None:
-        kinds = [(name, "size" if name in regions.SIZE_ATTRIBUTES else "static", REQUIRED, False) for name in op.attrs]
+        kinds = [(name, regions.kind_of_attribute(op, name), REQUIRED, False) for name in op.attrs]
 
         def rule(operands: list[Value], **attrs: Any) -> Value | tuple[Value, ...]:
             results = builder().emit_all(op, operands, tuple(attrs[name] for name in op.attrs))

@@ -32,6 +32,13 @@ from flambeau.sizing import bound
 
 #: Attributes of ops in which ints are extents.
 SIZE_ATTRIBUTES = frozenset({"shape", "sizes", "low", "high", "size"})
+
+
+def kind_of_attribute(op: OpRecord, name: str) -> str:
+    """How an attribute of an op enters a recorded call: its extents may become symbols, unless kernels are made for them."""
+    return "size" if name in SIZE_ATTRIBUTES and name not in op.fixed else "static"
+
+
 _HOLE = "size"
 
 
@@ -94,7 +101,7 @@ def _open(op: OpRecord, attrs: tuple, size: Callable[[int], Any], inner: Callabl
     for name, x in zip(op.attrs, attrs):
         if isinstance(x, Region):
             made.append(inner(x))
-        elif name in SIZE_ATTRIBUTES:
+        elif kind_of_attribute(op, name) == "size":
             made.append(_changed(x, size))
         elif op.name == "constant" and name == "value" and type(x) in (int, float) and LEAST <= x == x // 1 < 2**31:
             n = size(int(x))
@@ -126,7 +133,7 @@ def control(op: OpRecord) -> Function:
             given = tuple(attrs[n].filled(left) if n in op.regions else attrs[n] for n in op.attrs)
             return builder().emit_all(op, operands, given)
 
-        attributes = [(n, "size" if n in SIZE_ATTRIBUTES else "static", REQUIRED, False) for n in op.attrs]
+        attributes = [(n, kind_of_attribute(op, n), REQUIRED, False) for n in op.attrs]
         params = (("operands", "tensors", REQUIRED, False), *attributes, ("sizes", "size", REQUIRED, False))
         found = _functions[op.name] = Function(op.name, params, "pure", rule, fallible=True)
     return found

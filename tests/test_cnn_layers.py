@@ -5,6 +5,8 @@ import flambeau.nn as nn
 import flambeau.nn.functional as F
 import numpy as np
 import pytest
+from flambeau import inline
+from flambeau.dialects.record import REGISTRY, Kind
 
 RNG = np.random.default_rng(11)
 
@@ -142,3 +144,10 @@ def test_what_does_not_fit_is_refused_with_its_numbers(make, text):
     with pytest.raises(ValueError) as caught:
         make()
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("op", [op for op in REGISTRY.values() if op.kind == Kind.WINDOW], ids=lambda op: op.name)
+def test_what_kernels_are_made_for_is_no_size_that_may_change(op):
+    """Where hooks have gradients recorded op by op: extents become symbols there, windows stay numbers."""
+    kinds = {name: kind for name, kind, *_ in inline.primitive(op).params if name in op.attrs}
+    assert all(kind == ("size" if name == "shape" else "static") for name, kind in kinds.items()) and kinds
