@@ -156,6 +156,14 @@ def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where((quotient * y != x) & ((x < 0) != (y < 0)), quotient + 1, quotient)
 
 
+def _leading_zeros(x: np.ndarray) -> np.ndarray:
+    """Of each integer, its width for 0."""
+    left, count = _unsigned(x), np.zeros(x.shape, x.dtype)
+    for k in range(x.dtype.itemsize * 8 - 1, -1, -1):
+        count += (left >> left.dtype.type(k)) == 0
+    return count
+
+
 _BINARY = {
     "arith.addi": np.add, "arith.subi": np.subtract, "arith.muli": np.multiply, "arith.divsi": _divide,
     "arith.divui": _on_unsigned(np.floor_divide), "arith.remui": _on_unsigned(np.remainder),
@@ -164,7 +172,7 @@ _BINARY = {
     "arith.minsi": np.minimum, "arith.maxsi": np.maximum,
     "arith.addf": np.add, "arith.subf": np.subtract, "arith.mulf": np.multiply, "arith.divf": np.divide,
     "arith.minimumf": minimum.reference, "arith.maximumf": maximum.reference, "math.fma": fma, "math.absi": np.abs,
-    "math.trunc": np.trunc, "arith.negf": np.negative, "arith.select": np.where,
+    "math.trunc": np.trunc, "math.ctlz": _leading_zeros, "arith.negf": np.negative, "arith.select": np.where,
 }  # fmt: skip
 _INTRINSICS = {
     "fabs": np.abs, "sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil, "copysign": np.copysign, "roundeven": np.rint,

@@ -172,12 +172,23 @@ def _field(type: str) -> Operation:
     return Operation(taken, (type, "u32", "u32"), type)
 
 
+def _leading_zeros(type: str) -> Operation:
+    """How many bits are 0 from the highest one on."""
+    width = int(type[1:])
+
+    def counted(x: np.ndarray) -> np.ndarray:
+        return np.array([width - int(each).bit_length() for each in x.ravel()], np.uint32).reshape(x.shape)
+
+    return Operation(counted, (type,), "u32")
+
+
 _RULES: list[tuple[str, Callable[..., Operation]]] = [
     (rf"(?P<name>add|sub)\.{_INTEGER}", _same({"add": np.add, "sub": np.subtract}, 2)),
     (rf"(?P<name>add|sub|mul|div)\.rn\.{_FLOATING}",
      _same({"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}, 2)),
     (r"(?P<name>div|rem)\.(?P<type>u(?:16|32|64))", _same({"div": _divided(np.floor_divide), "rem": _divided(np.remainder)}, 2)),
     (r"bfe\.(?P<type>u(?:32|64))", _field),
+    (r"clz\.(?P<type>b(?:32|64))", _leading_zeros),
     (rf"(?P<name>rcp|sqrt)\.rn\.{_FLOATING}", _same({"rcp": lambda x: x.dtype.type(1) / x, "sqrt": np.sqrt}, 1)),
     (rf"(?P<name>fma)\.rn\.{_FLOATING}", _same({"fma": fma}, 3)),
     (rf"(?P<name>mul)\.lo\.{_INTEGER}", _same({"mul": np.multiply}, 2)),

@@ -17,7 +17,7 @@ _WEIGHTS = {
         ("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "xor", "not_", "shl", "shr", "round", "trunc"), 1
     ),
     "canonical_nan": 2,
-    **dict.fromkeys(("div", "sqrt", "cast", "canonical_nan_of_root"), 3),
+    **dict.fromkeys(("div", "sqrt", "cast", "copysign", "canonical_nan_of_root"), 3),
     "rsqrt": 6,
 }
 HEAVY = 30
