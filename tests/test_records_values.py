@@ -9,12 +9,13 @@ import opgen
 import pytest
 from flambeau.dialects import reference
 from flambeau.dialects.dtypes import INTEGER, SUPPORTED, by_name, from_numpy, is_inexact
-from flambeau.dialects.record import Monoid, find
+from flambeau.dialects.record import REGISTRY, Monoid, find
 from flambeau.dialects.tape.common import widened
 from flambeau.dialects.tape.elementwise import saturate
 from flambeau.dialects.tape.source import philox
 from flambeau.dialects.tape.transcendental import POW_FORMULAS
 from numpy_emitter import NumpyEmitter, Val
+from test_approximations_special import CASES
 
 
 def evaluate(name: str, *operands, **attrs) -> np.ndarray:
@@ -163,8 +164,34 @@ MPMATH = {
 }
 
 
+#: name -> (exact function, bounds of each operand)
+FURTHER = {
+    "atan2": (mpmath.atan2, (-9, 9), (-9, 9)),
+    "hypot": (mpmath.hypot, (-9, 9), (-9, 9)),
+    "logaddexp": (lambda x, y: mpmath.log(mpmath.exp(x) + mpmath.exp(y)), (0, 9), (-9, 9)),
+    "logaddexp2": (lambda x, y: mpmath.log(mpmath.mpf(2) ** x + mpmath.mpf(2) ** y, 2), (0, 9), (-9, 9)),
+    "entr": (lambda x: -x * mpmath.log(x), (0.01, 9)),
+    "logit": (lambda x: mpmath.log(x / (1 - x)), (0.01, 0.4)),
+    "zeta": (mpmath.zeta, (1.1, 9), (0.1, 9)),
+}
+
+
 def test_every_approximated_op_has_an_oracle() -> None:
-    assert {r.name for r in opgen.records() if r.ulp} == {*MPMATH, "pow"} - {"sqrt"}
+    """Those of `CASES` are compared as compiled, over their range."""
+    assert {r.name for r in opgen.records() if r.ulp} == {*MPMATH, *FURTHER, *CASES, "pow"} - {"sqrt"}
+
+
+@pytest.mark.parametrize("name", FURTHER)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_further_functions_against_mpmath(name: str, dtype) -> None:
+    """The reference keeps the record's bound."""
+    exact, *bounds = FURTHER[name]
+    generator = np.random.default_rng(10)
+    operands = [generator.uniform(*pair, 80).astype(dtype) for pair in bounds]
+    with mpmath.workdps(60):
+        found = [exact(*(mpmath.mpf(float(v)) for v in row)) for row in zip(*operands, strict=True)]
+        expected = np.array([float(e) for e in found]).astype(dtype)
+    assert opgen.ulp_distance(evaluate(name, *operands), expected).max() <= REGISTRY[name].ulp
 
 
 @pytest.mark.accept("PW-05", "PW-08", "PW-11", "PW-31")

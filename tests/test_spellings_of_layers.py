@@ -20,7 +20,7 @@ POINTS = [-7.0, -3.0, -0.5, 0.0, 2.0, 7.0]
 def test_every_activation_that_pytorch_overwrites_with_is_here():
     assert set(FUNCTIONS) == {"relu", "relu6", "elu", "selu", "leaky_relu", "silu", "mish", "hardtanh", "hardsigmoid",
         "hardswish"}  # fmt: skip
-    assert {f.lower() for f in MODULES} == {n.replace("_", "") for n in FUNCTIONS}
+    assert {f.lower() for f in MODULES} == {"threshold", *(n.replace("_", "") for n in FUNCTIONS)}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -49,9 +49,10 @@ def test_the_gradient_through_an_activation_in_place(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_modules_take_inplace_last(name):
     x = fb.tensor(POINTS)
-    wanted = MODULES[name]()(x)
-    assert x.tolist() == POINTS and MODULES[name]().inplace is False
-    module = MODULES[name](inplace=True)
+    needed = (0.1, 2.0) if name == "Threshold" else ()
+    wanted = MODULES[name](*needed)(x)
+    assert x.tolist() == POINTS and MODULES[name](*needed).inplace is False
+    module = MODULES[name](*needed, inplace=True)
     assert module(x) is x and x.tolist() == wanted.tolist() and repr(module).endswith("inplace=True)")
 
 
