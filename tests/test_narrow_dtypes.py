@@ -255,7 +255,9 @@ OF_ITS_DTYPE = ("flambeau.nextafter", "flambeau.nan_to_num")
 WIDE_ONLY = ("flambeau.quantile", "flambeau.nanquantile")
 
 
-@pytest.mark.parametrize("name", [n for n, d in fc.SAMPLED.items() if recorded(d) and n not in OF_ITS_DTYPE + WIDE_ONLY])
+@pytest.mark.parametrize(
+    "name", [n for n, d in fc.SAMPLED.items() if recorded(d) and n not in OF_ITS_DTYPE + WIDE_ONLY]
+)
 def test_a_call_rounds_once(name, dtype):
     """A function gives what it gives on the same numbers in the accumulation dtype, rounded."""
     with fb.compiler_options(mode="off"):
