@@ -44,7 +44,7 @@ from test_symbolic_records import symbolic_graph
 #: Nothing, one, less than a register, one less and one more than a register, a block of 64 lanes, a power of two.
 EXTENTS = (0, 1, 2, 3, 7, 15, 17, 31, 33, 63, 65, 127, 255, 257)
 #: Of the extents of a program together: convolutions do as much work.
-MOST = 1 << 25
+MOST = 1 << 18
 LONG = (4095, 4097)
 #: Elements of an operand, at most.
 LARGEST = 300_000
