@@ -129,6 +129,41 @@ def test_one_semantics(declaration):
         assert len(results) == len(wanted) and all(map(fc.same, results, wanted)), (case, results, wanted)
 
 
+def with_number(case, function, name, change):
+    """What the case gives with another number: its own one, or the default, changed."""
+    operands, named = case.arguments()
+    given = (
+        {p[0]: p[2] for p in function.params if p[0] == name}
+        | dict(zip((p[0] for p in function.params), operands))
+        | named
+    )
+    found = function(**{**given, name: change(given[name])})
+    return [x.numpy() for x in (found if isinstance(found, tuple) else (found,))]
+
+
+def numbers(name):
+    """The parameters of a function that are specialised by value, until many values have been seen."""
+    return [p[0] for p in getattr(fc.public_call(fc.SAMPLED[name]), "params", ()) if p[1] == "number"]
+
+
+#: How far apart such numbers are.
+STEPS = {float: 1 / 64, int: 1}
+
+
+@pytest.mark.parametrize(("name", "number"), [(f, n) for f in fc.SAMPLED for n in numbers(f)])
+def test_a_number_that_keeps_changing_is_an_operand(name, number):
+    """What a rule gets then is no number any more. It gives the same."""
+    function, tried = fc.public_call(fc.SAMPLED[name]), 0
+    for case in [c for c in fc.cases(fc.SAMPLED[name]) if c.dtype is float32 and c.sample.error is None][:4]:
+        first, *_, last = (
+            with_number(case, function, number, lambda x, k=k: x + k * STEPS[type(x)] if type(x) in STEPS else x)
+            for k in (0, 1, 2, 3, 0)
+        )
+        assert all(map(fc.same, first, last)), case
+        tried += 1
+    assert tried
+
+
 def strided_if_taken(case):
     try:
         return case.results(fc.strided)

@@ -13,7 +13,16 @@ from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType
 from flambeau.function import Number, Operand, Static, Tensor_, function
-from flambeau.functions.common import broadcast_shapes, canonical_dim, check_floating, floating, ops, promoted
+from flambeau.functions.common import (
+    as_value,
+    broadcast_shapes,
+    canonical_dim,
+    check_between,
+    check_floating,
+    floating,
+    ops,
+    promoted,
+)
 from flambeau.functions.diagonals import triu_indices
 from flambeau.functions.linear import _same_dtype
 from flambeau.functions.reduce import _root, norm, reduced
@@ -123,7 +132,8 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
 def pairwise_distance(x1: Tensor_, x2: Tensor_, p: Static = 2.0, eps: Number = 1e-6, keepdim: Static = False):
     """The p-norm of `x1 - x2 + eps` over the last dimension; all sizes broadcast."""
     x, y = promoted("pairwise_distance", x1, x2)
-    return norm.rule(floating(x - y) + eps, p, -1, keepdim)
+    difference = floating(x - y)
+    return norm.rule(difference + as_value(x, eps).cast(difference.dtype).expand(difference.shape), p, -1, keepdim)
 
 
 @function(
@@ -185,11 +195,15 @@ def renorm(input: Tensor_, p: Static, dim: Static, maxnorm: Number):
     rank = len(input.shape)
     if rank < 2:
         raise RuntimeError(f"[renorm] the tensor has {rank} dimensions. It takes at least 2.")
-    if p <= 0 or (not isinstance(maxnorm, Value) and maxnorm < 0):
-        raise RuntimeError(f"[renorm] p is {p} and maxnorm {maxnorm}. Use a positive p, and a maxnorm of at least 0.")
+    if isinstance(maxnorm, Value):
+        maxnorm = check_between("renorm", "maxnorm", maxnorm, 0, math.inf, "is negative or NaN. Use at least 0.")
+    elif maxnorm < 0:
+        raise RuntimeError(f"[renorm] maxnorm is {maxnorm}. Use at least 0.")
+    if p <= 0:
+        raise RuntimeError(f"[renorm] p is {p}. Use a positive one.")
     axis = canonical_dim("renorm", dim, rank)
     length = norm.rule(input, p, tuple(d for d in range(rank) if d != axis), True)
-    limit = length.like(1.0) * maxnorm
+    limit = as_value(input, maxnorm).cast(length.dtype).expand(length.shape)
     factor = ops.select(length > limit, limit / (length + 1e-7), length.like(1.0))
     return input * factor.expand(input.shape)
 
