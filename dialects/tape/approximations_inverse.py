@@ -44,17 +44,23 @@ def _angle(b, opposite, adjacent):
     diagonal = b.or_(both, b.cmp("gt", lesser, b.mul(greater, _TAN_EIGHTH)))
     one = b.const(1.0, lesser)
     scale = b.select(b.cmp("gt", greater, one), b.const(0.5, lesser), one)  # so that sums do not overflow
-    numerator = b.select(diagonal, b.mul(b.sub(lesser, greater), scale), lesser)
-    denominator = b.select(diagonal, b.fma(lesser, scale, b.mul(greater, scale)), greater)
-    quotient = b.select(both, b.const(0.0, lesser), b.div(numerator, denominator))
+    zero, least, most = b.const(0.0, lesser), b.mul(lesser, scale), b.mul(greater, scale)
+    difference, total = b.sub(least, most), b.add(least, most)
+    numerator, denominator = b.select(diagonal, difference, lesser), b.select(diagonal, total, greater)
+    quotient = b.select(both, zero, b.div(numerator, denominator))
+    # what difference, sum and quotient were rounded by (Dekker, 1971)
+    negative = b.neg(quotient)
+    lost = b.fma(negative, b.sub(least, b.sub(total, most)), b.sub(least, b.add(difference, most)))
+    lost = b.add(b.fma(negative, denominator, numerator), b.select(diagonal, lost, zero))
+    lost = b.div(lost, denominator)
+    lost = b.select(b.is_nan(lost), zero, b.fma(b.mul(negative, quotient), lost, lost))
     small = _small_atan(b, quotient)
-    zero = b.const(0.0, small)
     first, first_low = (
         b.select(diagonal, b.const(high / 2, small), zero),
         b.select(diagonal, b.const(low / 2, small), zero),
     )
-    upper, upper_low = b.sub(high, first), b.sub(low, first_low)
-    flat = b.add(first, b.add(small, first_low))
+    upper, upper_low = b.sub(high, first), b.sub(low, b.add(first_low, lost))
+    flat = b.add(first, b.add(small, b.add(first_low, lost)))
     return b.select(steep, b.add(upper, b.sub(upper_low, small)), flat)
 
 
