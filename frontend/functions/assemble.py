@@ -285,12 +285,16 @@ def pad(input: Any, pad: tuple[int, ...], mode: str = "constant", value: float |
     return _pad_self(input, tuple(pad), mode)
 
 
+def one_hot_mask(index: Value, count: Any) -> Value:
+    """Which of `count` classes, along a new last dimension, each int64 element names."""
+    shape = (*index.shape, count)
+    classes = ops.iota(shape=shape, dim=len(index.shape), dtype=int64, builder=index.builder)
+    return classes.eq(ops.reshape(index, shape=(*index.shape, 1)).expand(shape))
+
+
 @function(name="one_hot")
 def _one_hot(input: Tensor_, num_classes: Sizes):
-    shape = (*input.shape, num_classes)
-    classes = ops.iota(shape=shape, dim=len(input.shape), dtype=int64, builder=input.builder)
-    index = ops.reshape(input, shape=(*input.shape, 1)).expand(shape)
-    return classes.eq(index).cast(int64)
+    return one_hot_mask(input, num_classes).cast(int64)
 
 
 def triangle(x: Value, diagonal: int, lower: bool) -> Value:

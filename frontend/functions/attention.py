@@ -87,22 +87,6 @@ def _weights(q: Value, k: Value, mask: Value | None, scale: Value, causal: bool)
 
 
 @function(name=_OP)
-def _attended(
-    query: Tensor_,
-    key: Tensor_,
-    value: Tensor_,
-    attn_mask: Optional_,
-    scale: Operand,
-    is_causal: Static,
-    enable_gqa: Static,
-):
-    _check(query, key, value)
-    if enable_gqa:
-        key, value = (_repeated(x, query.shape[-3]) for x in (key, value))
-    return product(_weights(query, key, attn_mask, scale, is_causal), value)
-
-
-@function(name=_OP)
 def _attention(
     query: Tensor_,
     key: Tensor_,
@@ -117,6 +101,19 @@ def _attention(
     if enable_gqa:
         key, value = (_repeated(x, query.shape[-3]) for x in (key, value))
     return _weights(query, key, attn_mask, scale, is_causal), ops.reshape(value, shape=value.shape)
+
+
+@function(name=_OP)
+def _attended(
+    query: Tensor_,
+    key: Tensor_,
+    value: Tensor_,
+    attn_mask: Optional_,
+    scale: Operand,
+    is_causal: Static,
+    enable_gqa: Static,
+):
+    return product(*_attention.rule(query, key, value, attn_mask, scale, is_causal, enable_gqa))
 
 
 @declared(

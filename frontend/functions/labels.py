@@ -10,6 +10,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
 from flambeau.function import Operand, Optional_, Static, Tensor_
 from flambeau.functions.activation import log_sigmoid
+from flambeau.functions.assemble import one_hot_mask
 from flambeau.functions.common import as_value, check_between, check_floating, ops, promoted
 from flambeau.functions.loss import weight_along
 from flambeau.functions.margins import SIGNS, last_sum
@@ -34,13 +35,6 @@ def _rows(op: str, x: Value, target: Value, of_target: int) -> tuple[Value, Valu
     if len(x.shape) == 2:
         return x, target
     return ops.reshape(x, shape=(1, *x.shape)), ops.reshape(target, shape=(1,) if of_target else (1, *target.shape))
-
-
-def _one_hot(target: Value, count: int) -> Value:
-    """Which of `count` classes, along a new last dimension, `target` names."""
-    shape = (*target.shape, count)
-    classes = ops.iota(shape=shape, dim=len(shape) - 1, dtype=int64, builder=target.builder)
-    return classes.eq(ops.reshape(target.cast(int64), shape=(*target.shape, 1)).expand(shape))
 
 
 def _per_sample(op: str, x: Value, sums: Value, reduction: str) -> Value:
@@ -77,7 +71,7 @@ def multi_margin_loss(
     x, y = _rows(op, input, target, 1)
     n, count = x.shape
     y = ops.check_index(y.cast(int64), size=count, negative=False, op=op, what="target")
-    mask = _one_hot(y, count)
+    mask = one_hot_mask(y, count)
     own = ops.reshape(last_sum(ops.select(mask, x, x.like(0))), shape=(n, 1)).expand(x.shape)
     short = _above_zero(as_value(x, margin).cast(x.dtype).expand(x.shape) - own + x)
     short = short * short if p == 2 else short
@@ -109,7 +103,7 @@ def multilabel_margin_loss(input: Tensor_, target: Tensor_, reduction: Static = 
     text = f"is no class. Use 0..{count - 1}, and -1 after the last one."
     y = check_between(op, "target", y.cast(int64), -1, count - 1, text)
     given = ops.cumprod((y >= 0).cast(int64), axis=1, reverse=False).ne(0)
-    chosen = ops.and_(_one_hot(y, count), ops.reshape(given, shape=(n, count, 1)).expand((n, count, count)))
+    chosen = ops.and_(one_hot_mask(y, count), ops.reshape(given, shape=(n, count, 1)).expand((n, count, count)))
     own = ops.reshape(x, shape=(n, 1, count)).expand(chosen.shape)
     of_target = ops.reshape(last_sum(ops.select(chosen, own, own.like(0))), shape=(n, count, 1)).expand(chosen.shape)
     is_target = ops.any(chosen, axes=(1,))

@@ -6,13 +6,14 @@ those of PyTorch's documentation. Next: `labels.py`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Optional_, Static, Tensor_, function
+from flambeau.functions.choose import clamp_min
 from flambeau.functions.common import as_value, ops, promoted
+from flambeau.functions.distances import pairwise_distance
 from flambeau.functions.reduction import check_reduction, loss, reduce_loss
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index
@@ -21,8 +22,14 @@ SIGNS = index(2, 6) * 2 - 1
 
 
 def _not_below_zero(x: Value) -> Value:
-    """max(x, 0), with the gradient of PyTorch's clamp: 1 at 0, none where x is NaN."""
-    return ops.select(x >= 0, x, ops.select(x < 0, x.like(0), ops.stop_gradient(x)))
+    """max(x, 0), with the gradient of clamp: 1 at 0, none where x is NaN."""
+    return clamp_min.rule(x, as_value(x, 0))
+
+
+def _check_ranks(op: str, *ranks: int) -> None:
+    """Raise RuntimeError unless three operands have as many dimensions."""
+    if len(set(ranks)) > 1:
+        raise RuntimeError(f"[{op}] operands have {ranks[0]}, {ranks[1]} and {ranks[2]} dimensions. Give all as many.")
 
 
 def last_sum(x: Value) -> Value:
@@ -47,11 +54,7 @@ def margin_ranking_loss(
 ):
     """max(0, -target * (input1 - input2) + margin): whether the first should rank above the second (1) or below (-1). Raises
     RuntimeError where the numbers of dimensions differ."""
-    ranks = [len(x.shape) for x in (input1, input2, target)]
-    if len(set(ranks)) > 1:
-        raise RuntimeError(
-            f"[margin_ranking_loss] operands have {ranks[0]}, {ranks[1]} and {ranks[2]} dimensions. Give all as many."
-        )
+    _check_ranks("margin_ranking_loss", *(len(x.shape) for x in (input1, input2, target)))
     a, b, y, m = promoted("margin_ranking_loss", input1, input2, target, as_value(input1, margin))
     return reduce_loss("margin_ranking_loss", _not_below_zero(-y * (a - b) + m), reduction)
 
@@ -100,25 +103,6 @@ def cosine_embedding_loss(
     return reduce_loss("cosine_embedding_loss", alike + apart, reduction)
 
 
-def _distance(a: Value, b: Value, p: float, eps: Value) -> Value:
-    """The p-norm of a - b + eps along the last dimension."""
-    size = ops.abs(a - b + eps.cast(a.dtype).expand(a.shape))
-    if p == 1:
-        return last_sum(size)
-    if p == math.inf:
-        return ops.max(size, axes=(len(size.shape) - 1,))
-    if p == 2:
-        return _root(last_sum(size * size), lambda x: ops.sqrt(x))
-    raised = ops.pow(size, size.like(p))
-    return _root(last_sum(raised), lambda x: ops.pow(x, x.like(1.0 / p)))
-
-
-def _root(x: Value, root: Callable[[Value], Value]) -> Value:
-    """The root of sums, 0 with no gradient where the sum is 0."""
-    nothing = x.eq(0)
-    return ops.select(nothing, x.like(0), root(ops.select(nothing, x.like(1), x)))
-
-
 @loss(
     samples=calls(
         lambda: [
@@ -146,14 +130,12 @@ def triplet_margin_loss(
     differ, ValueError for a margin that is not above 0."""
     op = "triplet_margin_loss"
     check_margin(op, margin)
-    ranks = [len(x.shape) for x in (anchor, positive, negative)]
-    if len(set(ranks)) > 1:
-        raise RuntimeError(f"[{op}] operands have {ranks[0]}, {ranks[1]} and {ranks[2]} dimensions. Give all as many.")
+    _check_ranks(op, *(len(x.shape) for x in (anchor, positive, negative)))
     a, b, c = promoted(op, anchor, positive, negative, float_only=True)
     eps = as_value(a, eps)
-    near, far = _distance(a, b, p, eps), _distance(a, c, p, eps)
+    near, far = (pairwise_distance.rule(a, other, p, eps) for other in (b, c))
     if swap:
-        far = ops.minimum(far, _distance(b, c, p, eps))
+        far = ops.minimum(far, pairwise_distance.rule(b, c, p, eps))
     return reduce_loss(op, _not_below_zero(near - far + margin), reduction)
 
 
@@ -170,12 +152,6 @@ def _triplet(near: Tensor_, far: Tensor_, swapped: Optional_, margin: Static, re
     if swapped is not None:
         far = ops.minimum(far, swapped.cast(far.dtype).expand(far.shape))
     return reduce_loss(op, _not_below_zero(near - far + margin), reduction)
-
-
-@function(name="pairwise_distance")
-def _euclidean(x: Tensor_, y: Tensor_):
-    a, b = promoted("pairwise_distance", x, y, float_only=True)
-    return _distance(a, b, 2, a.builder.constant(1e-6, a.dtype))
 
 
 @declared(
@@ -203,9 +179,7 @@ def triplet_margin_with_distance_loss(
     op = "triplet_margin_with_distance_loss"
     check_margin(op, margin)
     check_reduction(op, reduction)
-    ranks = [x.dim() for x in (anchor, positive, negative)]
-    if len(set(ranks)) > 1:
-        raise RuntimeError(f"[{op}] operands have {ranks[0]}, {ranks[1]} and {ranks[2]} dimensions. Give all as many.")
-    distance = distance_function or _euclidean
+    _check_ranks(op, *(x.dim() for x in (anchor, positive, negative)))
+    distance = distance_function or pairwise_distance
     swapped = distance(positive, negative) if swap else None
     return _triplet(distance(anchor, positive), distance(anchor, negative), swapped, float(margin), reduction)

@@ -41,33 +41,35 @@ def _copies(layer: Module, count: int) -> ModuleList:
 class _Layer(Module):
     """What encoder and decoder layers share: attention to the sequence itself, and the net of two linear layers."""
 
+    #: How many parts have a norm and a dropout of their own; the third is attention to the encoder's result.
+    _parts = 2
+
     def __init__(
         self,
         d_model: int,
         nhead: int,
-        dim_feedforward: int,
-        dropout: float,
-        activation: _Activation,
-        layer_norm_eps: float,
-        batch_first: bool,
-        norm_first: bool,
-        bias: bool,
-        device: Device,
-        dtype: Any,
-        norms: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: _Activation = relu,
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        device: Device = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         made = {"bias": bias, "device": device, "dtype": dtype}
         self.self_attn = MultiheadAttention(d_model, nhead, dropout=dropout, batch_first=batch_first, **made)
-        if norms == 3:
+        if self._parts == 3:
             self.multihead_attn = MultiheadAttention(d_model, nhead, dropout=dropout, batch_first=batch_first, **made)
         self.linear1 = Linear(d_model, dim_feedforward, **made)
         self.dropout = Dropout(dropout)
         self.linear2 = Linear(dim_feedforward, d_model, **made)
         self.norm_first = norm_first
-        for i in range(1, norms + 1):
+        for i in range(1, self._parts + 1):
             self.add_module(f"norm{i}", LayerNorm(d_model, eps=layer_norm_eps, **made))
-        for i in range(1, norms + 1):
+        for i in range(1, self._parts + 1):
             self.add_module(f"dropout{i}", Dropout(dropout))
         self.activation = _activation(type(self).__name__, activation)
 
@@ -85,35 +87,6 @@ class TransformerEncoderLayer(_Layer):
     """Attention to the sequence itself, then two linear layers, each with a residual and a layer norm, which come after, or first
     (`norm_first`). Raises RuntimeError for a name of an activation other than "relu" and "gelu".
     """
-
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: _Activation = relu,
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-        device: Device = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(
-            d_model,
-            nhead,
-            dim_feedforward,
-            dropout,
-            activation,
-            layer_norm_eps,
-            batch_first,
-            norm_first,
-            bias,
-            device,
-            dtype,
-            norms=2,
-        )
 
     def forward(
         self,
@@ -136,34 +109,7 @@ class TransformerDecoderLayer(_Layer):
     after, or first (`norm_first`). Raises RuntimeError for a name of an activation other than "relu" and "gelu".
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: _Activation = relu,
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-        device: Device = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(
-            d_model,
-            nhead,
-            dim_feedforward,
-            dropout,
-            activation,
-            layer_norm_eps,
-            batch_first,
-            norm_first,
-            bias,
-            device,
-            dtype,
-            norms=3,
-        )
+    _parts = 3
 
     def _looked_up(
         self, x: Tensor, memory: Tensor, mask: Tensor | None, padding: Tensor | None, causal: bool
