@@ -11,7 +11,6 @@ from typing import Any
 
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import zeros_like
 from flambeau.optim.counted import Counted, clocked, columns, squares
 from flambeau.optim.optimizer import ways
 from flambeau.optim.sgd import decayed, spread
@@ -48,6 +47,8 @@ class Adadelta(Counted):
     Raises ValueError for negative options and for a `rho` outside of [0, 1], RuntimeError for `differentiable`.
     """
 
+    _AVERAGES = ("square_avg", "acc_delta")
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -70,9 +71,6 @@ class Adadelta(Counted):
         if not 0.0 <= group["rho"] <= 1.0:
             raise ValueError(f"[Adadelta] rho is {group['rho']}. Use a number from 0 to 1.")
 
-    def _zeros(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        return {"square_avg": zeros_like(p), "acc_delta": zeros_like(p)}
-
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states = self._states(group, params)
         counters, _ = clocked(states, "step")
@@ -81,8 +79,7 @@ class Adadelta(Counted):
                 _adadelta,
                 params,
                 grads,
-                [s["square_avg"] for s in states],
-                [s["acc_delta"] for s in states],
+                *self._averages(states),
                 counters["step"],
                 group["lr"],
                 group["rho"],

@@ -124,7 +124,7 @@ class Adafactor(Counted):
         if not group["d"] >= 1.0:
             raise ValueError(f"[Adafactor] d is {group['d']}. Use at least 1.")
 
-    def _zeros(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
+    def _made(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
         if p.dim() < 2:
             return {"variance": zeros_like(p)}
         (*batch, n, m), how = p.shape, {"dtype": p.dtype, "device": p.device}

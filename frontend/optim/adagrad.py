@@ -49,6 +49,7 @@ class Adagrad(Counted):
     Raises ValueError for negative options, RuntimeError for `differentiable`.
     """
 
+    _AVERAGES = ("sum",)
     _NOT_NEGATIVE = ("lr_decay", "initial_accumulator_value")
 
     def __init__(
@@ -76,7 +77,7 @@ class Adagrad(Counted):
         }
         super().__init__(params, {**options, **flags})
 
-    def _zeros(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
+    def _made(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
         return {"sum": full_like(p, group["initial_accumulator_value"])}
 
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
@@ -87,7 +88,7 @@ class Adagrad(Counted):
                 _adagrad,
                 params,
                 grads,
-                [s["sum"] for s in states],
+                *self._averages(states),
                 counters["step"],
                 group["lr"],
                 group["lr_decay"],

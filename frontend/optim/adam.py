@@ -16,7 +16,7 @@ from flambeau.dialects.dtypes import float64
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
 from flambeau.functions.create import zeros_like
-from flambeau.optim.counted import Counted, clocked, decoupled_decay
+from flambeau.optim.counted import Counted, clocked, decoupled_decay, interpolated, rest
 from flambeau.optim.optimizer import ways
 from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
@@ -28,8 +28,8 @@ class _Scales:
     def __init__(self, t: Value, lr: Value, beta1: Value, beta2: Value) -> None:
         t, beta1, beta2 = t.cast(float64), beta1.cast(float64), beta2.cast(float64)
         self.rest1, self.beta2, self.rest2 = 1.0 - beta1, beta2, 1.0 - beta2
-        self.step_size = lr.cast(float64) / (1.0 - ops.pow(beta1, t))
-        self.inverse_root = 1.0 / ops.sqrt(1.0 - ops.pow(beta2, t))
+        self.step_size = lr.cast(float64) / rest(beta1, t)
+        self.inverse_root = 1.0 / ops.sqrt(rest(beta2, t))
 
 
 @inplace(name="step", writes="params,firsts,seconds,largest,steps")
@@ -58,7 +58,7 @@ def _adam(
         scale = scales[clocks[i]]
         g = decayed(g, p, weight_decay if decay and not decoupled else None, maximize)
         p = decoupled_decay(p, lr, weight_decay) if decay and decoupled else p
-        m = m + spread(scale.rest1, p) * (g - m)
+        m = interpolated(m, g, scale.rest1)
         v = v * spread(scale.beta2, p) + spread(scale.rest2, p) * g * g
         top = ops.maximum(largest[i], v) if largest else v
         divisor = ops.sqrt(top) * spread(scale.inverse_root, p) + spread(eps, p)
@@ -108,9 +108,6 @@ class Adam(Counted):
             },
         )
 
-    def _zeros(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        return {"exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
-
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states = self._states(group, params)
         if group["amsgrad"]:
@@ -123,8 +120,7 @@ class Adam(Counted):
                 _adam,
                 params,
                 grads,
-                [s["exp_avg"] for s in states],
-                [s["exp_avg_sq"] for s in states],
+                *self._averages(states),
                 [s["max_exp_avg_sq"] for s in states] if group["amsgrad"] else [],
                 counters["step"],
                 group["lr"],

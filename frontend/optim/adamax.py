@@ -11,7 +11,6 @@ from typing import Any
 
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import zeros_like
 from flambeau.optim.counted import Counted, clocked, columns, exact, interpolated, rest
 from flambeau.optim.optimizer import ways
 from flambeau.optim.sgd import decayed, spread
@@ -53,6 +52,8 @@ class Adamax(Counted):
     Raises ValueError for negative options and for betas outside of [0, 1), RuntimeError for `differentiable`.
     """
 
+    _AVERAGES = ("exp_avg", "exp_inf")
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -70,9 +71,6 @@ class Adamax(Counted):
         options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
         super().__init__(params, {**options, **flags})
 
-    def _zeros(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        return {"exp_avg": zeros_like(p), "exp_inf": zeros_like(p)}
-
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states = self._states(group, params)
         counters, clocks = clocked(states, "step")
@@ -81,8 +79,7 @@ class Adamax(Counted):
                 _adamax,
                 params,
                 grads,
-                [s["exp_avg"] for s in states],
-                [s["exp_inf"] for s in states],
+                *self._averages(states),
                 counters["step"],
                 group["lr"],
                 *group["betas"],

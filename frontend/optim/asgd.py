@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import full, zeros_like
+from flambeau.functions.create import full
 from flambeau.optim.counted import Counted, States, clocked, columns, exact
 from flambeau.optim.optimizer import ways
 from flambeau.optim.sgd import decayed, spread
@@ -58,6 +58,7 @@ class ASGD(Counted):
     Raises ValueError for negative options, RuntimeError for `differentiable`.
     """
 
+    _AVERAGES = ("ax",)
     _COUNTERS: ClassVar[dict[str, float]] = {"step": 0.0, "eta": 0.0, "mu": 1.0}
 
     def __init__(
@@ -87,9 +88,6 @@ class ASGD(Counted):
     def _first(self, group: dict[str, Any], name: str, first: float, device: str) -> Tensor:
         return full((), float(group["lr"]) if name == "eta" else first, device=device)
 
-    def _zeros(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        return {"ax": zeros_like(p)}
-
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states: States = self._states(group, params)
         counters, clocks = clocked(states, *self._COUNTERS)
@@ -98,7 +96,7 @@ class ASGD(Counted):
                 _asgd,
                 params,
                 grads,
-                [s["ax"] for s in states],
+                *self._averages(states),
                 *counters.values(),
                 group["lr"],
                 group["lambd"],

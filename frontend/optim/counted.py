@@ -2,7 +2,7 @@
 
 In: parameters. Out: the state of each, with counters beside it. A counter is a 0-d tensor, so that its value is an operand and
 the same program runs at every step; parameters that start together share theirs, and one that skips a step gets its own,
-which does not advance. A subclass says what state a parameter starts with (`_zeros`). Next: `adam.py`.
+which does not advance. A subclass names the state that a parameter starts with (`_AVERAGES`). Next: `adam.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import float64
 from flambeau.functions.common import ops
-from flambeau.functions.create import full
+from flambeau.functions.create import full, zeros_like
 from flambeau.optim.optimizer import Optimizer
 from flambeau.optim.sgd import spread
 from flambeau.runtime.recorder import Tensor
@@ -22,13 +22,19 @@ States = Sequence[dict[str, Any]]
 
 
 class Counted(Optimizer):
-    """An optimizer with counters. `_COUNTERS` are their names and first values: "step", and others that change as it does."""
+    """An optimizer with counters. `_COUNTERS` are their names and first values: "step", and others that change as it does.
+    `_AVERAGES` are the names of the tensors like a parameter that its state begins with."""
 
     _COUNTERS: ClassVar[dict[str, float]] = {"step": 0.0}
+    _AVERAGES: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
 
-    def _zeros(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        """The state of a parameter at its first step, without the counters."""
-        raise NotImplementedError(f"[Optimizer] {type(self).__name__} has no _zeros(). Define it.")
+    def _made(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
+        """The state of a parameter at its first step, without the counters: zeros, unless a subclass says otherwise."""
+        return {name: zeros_like(p) for name in self._AVERAGES}
+
+    def _averages(self, states: States) -> list[list[Tensor]]:
+        """For each of `_AVERAGES` those of all states."""
+        return [[s[name] for s in states] for name in self._AVERAGES]
 
     def _first(self, group: dict[str, Any], name: str, first: float, device: str) -> Tensor:
         """The counter `name` before its first step."""
@@ -47,7 +53,7 @@ class Counted(Optimizer):
             device = fresh[0].device
             counters = {name: self._first(group, name, first, device) for name, first in self._COUNTERS.items()}
             for p in fresh:
-                self._remember(p, **counters, **self._zeros(group, p))
+                self._remember(p, **counters, **self._made(group, p))
         if len(params) < len(group["params"]):
             self._stop_clocks(group, params, states)
         return states

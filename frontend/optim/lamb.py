@@ -12,7 +12,6 @@ from typing import Any
 
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import zeros_like
 from flambeau.optim.counted import Counted, clocked, columns, exact, interpolated, norm, rest, squares
 from flambeau.optim.optimizer import ways
 from flambeau.optim.sgd import spread
@@ -72,9 +71,6 @@ class Lamb(Counted):
         options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
         super().__init__(params, {**options, **ways("Lamb", foreach=foreach)})
 
-    def _zeros(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        return {"exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
-
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states = self._states(group, params)
         counters, clocks = clocked(states, "step")
@@ -83,8 +79,7 @@ class Lamb(Counted):
                 _lamb,
                 params,
                 grads,
-                [s["exp_avg"] for s in states],
-                [s["exp_avg_sq"] for s in states],
+                *self._averages(states),
                 counters["step"],
                 group["lr"],
                 *group["betas"],

@@ -14,7 +14,6 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import float64
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import zeros_like
 from flambeau.optim.counted import Counted, clocked, columns, decoupled_decay, exact, interpolated, rest, squares
 from flambeau.optim.optimizer import ways
 from flambeau.optim.sgd import decayed, spread
@@ -106,9 +105,6 @@ class NAdam(Counted):
         }
         super().__init__(params, {**options, **flags})
 
-    def _zeros(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        return {"exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
-
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states = self._states(group, params)
         counters, clocks = clocked(states, "step", "mu_product")
@@ -117,8 +113,7 @@ class NAdam(Counted):
                 _nadam,
                 params,
                 grads,
-                [s["exp_avg"] for s in states],
-                [s["exp_avg_sq"] for s in states],
+                *self._averages(states),
                 counters["step"],
                 counters["mu_product"],
                 group["lr"],

@@ -62,6 +62,7 @@ class RMSprop(Counted):
     Raises ValueError for negative options, RuntimeError for `differentiable`.
     """
 
+    _AVERAGES = ("square_avg",)
     _NOT_NEGATIVE = ("alpha",)
 
     def __init__(
@@ -95,9 +96,6 @@ class RMSprop(Counted):
         wanted = {"grad_avg": group["centered"], "momentum_buffer": group["momentum"] > 0}
         return [name for name, is_wanted in wanted.items() if is_wanted]
 
-    def _zeros(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        return {"square_avg": zeros_like(p)}
-
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states = self._states(group, params)
         for p, state in zip(params, states):
@@ -110,7 +108,7 @@ class RMSprop(Counted):
                 _rmsprop,
                 params,
                 grads,
-                [s["square_avg"] for s in states],
+                *self._averages(states),
                 [s["grad_avg"] for s in states] if group["centered"] else [],
                 [s["momentum_buffer"] for s in states] if group["momentum"] > 0 else [],
                 counters["step"],

@@ -54,6 +54,8 @@ class Rprop(Counted):
     Raises ValueError for a negative `lr` and unless etas[0] < 1 < etas[1], RuntimeError for `differentiable`.
     """
 
+    _AVERAGES = ("prev", "step_size")
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -76,7 +78,7 @@ class Rprop(Counted):
         if not 0.0 < shrink < 1.0 < grow:
             raise ValueError(f"[Rprop] etas are {group['etas']}. Use a number between 0 and 1, and one above 1.")
 
-    def _zeros(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
+    def _made(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
         return {"prev": zeros_like(p), "step_size": full_like(p, float(group["lr"]))}
 
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
@@ -87,8 +89,7 @@ class Rprop(Counted):
                 _rprop,
                 params,
                 grads,
-                [s["prev"] for s in states],
-                [s["step_size"] for s in states],
+                *self._averages(states),
                 counters["step"],
                 *group["etas"],
                 *group["step_sizes"],
