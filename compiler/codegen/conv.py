@@ -2,8 +2,8 @@
 
 In: a cluster (one convolution of operands in memory, elementwise ops on its result); then its schedule. Out: `Cut`, and the
 call. Kernel text depends on element type, epilogue, which tensor is computed, how many spatial axes there are, and what the
-schedule says of loops; extents, strides and blocks of C are dims. Next: `conv_operands.py` (what is computed), `conv_tile.py` (the
-kernel).
+schedule says of loops; extents, strides and blocks of C are dims. Next: `conv_operands.py` (what is computed),
+`conv_blocks.py` (the kernel).
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 from math import gcd
 
 from flambeau.compiler.codegen import loops
+from flambeau.compiler.codegen.conv_blocks import convolution_kernel
 from flambeau.compiler.codegen.conv_operands import Convolution, read
-from flambeau.compiler.codegen.conv_tile import ConvSpec, convolution_kernel
-from flambeau.compiler.codegen.gemm_chains import K_BLOCK
+from flambeau.compiler.codegen.conv_tile import ConvSpec
 from flambeau.compiler.codegen.gemm_kernel import Epilogue, in_order, make_leaf
 from flambeau.compiler.codegen.gemm_operands import Access, NoProduct
+from flambeau.compiler.codegen.gemm_results import in_place, place_sums
 from flambeau.compiler.codegen.units import Cut, OwnNest, Parts, joined
 from flambeau.compiler.kernel import Cluster, KernelCall, Operand
 from flambeau.compiler.schedules import convolutions, kinds
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.size import Int, at_most, ceil_div, maximum, minimum
+from flambeau.dialects.size import Int, ceil_div, maximum, minimum
 
 
 def cut(cluster: Cluster) -> Cut:
@@ -54,12 +55,13 @@ class _Call:
 
     def parts(self) -> Parts:
         c, schedule = self.c, self.schedule
-        accumulator, sums = self._accumulator()
+        size = c.copies * c.groups * c.rows * c.pixels
+        accumulator, sums = place_sums(c.outputs, c.dtype, c.k, size, self.temps)
         leaves = tuple(make_leaf(x, x.column) for x in c.leaves)
         epilogue = Epilogue(leaves, c.steps, tuple((ref, dtype.mlir) for _, ref, dtype in c.outputs))
         step = 1 if c.gives == "x" else c.axes[-1].stride
         spec = ConvSpec(
-            c.dtype.mlir, schedule, c.gives, len(c.axes), step if step <= 2 else 0, c.phases > 1, epilogue, accumulator
+            c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), step if step <= 2 else 0, c.phases > 1
         )
         source, names = convolution_kernel(spec)
         outputs = [Operand("value", v) for v, _, _ in c.outputs]
@@ -72,9 +74,9 @@ class _Call:
         work = minimum(schedule.m_block, c.rows) * width * maximum(ceil_div(c.k, c.phases), 1)
         grain = minimum(n, maximum(1, schedule.grain // work))
         writes = (spec.sums, *range(spec.sums + 1 + len(c.leaves), len(operands)))
-        in_place = self._in_place(operands, spec.sums)
+        over = in_place(self.graph, operands, spec.sums, c.leaves, c.k, c.is_dense)
         dims = in_order(names, numbers)
-        return Parts([KernelCall(source, operands, dims, n, grain, writes, spec.scratch, in_place)], self.temps)
+        return Parts([KernelCall(source, operands, dims, n, grain, writes, spec.scratch, over)], self.temps)
 
     # ---- dims ----------------------------------------------------------------------------------------------
 
@@ -133,35 +135,6 @@ class _Call:
             found.insert(0, one)
             x, y, w = x * a.x, y * a.y, w * a.w
         return found
-
-    # ---- results -------------------------------------------------------------------------------------------
-
-    def _accumulator(self) -> tuple[int | None, Operand]:
-        """Where partial sums lie: an output of the convolution's dtype, else a temporary if there are several k-blocks."""
-        c = self.c
-        wanted = [k for k, (_, ref, _) in enumerate(c.outputs) if ref.kind == "acc"]
-        wanted += [k for k, (_, _, dtype) in enumerate(c.outputs) if dtype is c.dtype]
-        if wanted:
-            return wanted[0], Operand("value", c.outputs[wanted[0]][0])
-        size = 0 if at_most(c.k, K_BLOCK) else c.copies * c.groups * c.rows * c.pixels
-        self.temps.append(size * c.dtype.itemsize)
-        return None, Operand("temp", 0)
-
-    def _in_place(self, operands: tuple[Operand, ...], sums: int) -> tuple[tuple[int, int], ...]:
-        """Outputs may overwrite dense epilogue operands; where partial sums lie, only if there are none."""
-        c = self.c
-        written = list(range(sums + 1 + len(c.leaves), len(operands)))
-        if at_most(c.k, K_BLOCK) and operands[sums].kind == "value":
-            written.append(sums)
-        dense = c.leaf_strides
-        return tuple(
-            (p, sums + 1 + k)
-            for p in written
-            for k, leaf in enumerate(c.leaves)
-            if leaf.dtype.itemsize == self.graph.avals[operands[p].index].dtype.itemsize
-            and leaf.offset == 0
-            and (*leaf.batch, leaf.row, leaf.column) == dense
-        )
 
 
 def _operand(x: Access) -> Operand:

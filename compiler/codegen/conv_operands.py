@@ -90,12 +90,12 @@ class Convolution:
         """How many such rows of pixels the columns are."""
         return 1 if self.gives == "w" else self.images
 
-    @property
-    def leaf_strides(self) -> tuple[Int, ...]:
-        """Those of a leaf that lies as the result does."""
+    def is_dense(self, x: Access) -> bool:
+        """Whether an epilogue operand lies exactly as the result does."""
         extents = (self.copies, self.groups, self.rows, self.pixels)
         strides = [prod(extents[k + 1 :]) for k in range(4)]
-        return tuple(0 if n == 1 else s for n, s in zip(extents, strides, strict=True))
+        dense = tuple(0 if n == 1 else s for n, s in zip(extents, strides, strict=True))
+        return x.offset == 0 and (*x.batch, x.row, x.column) == dense
 
     @property
     def k(self) -> Int:

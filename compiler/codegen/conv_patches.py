@@ -3,7 +3,7 @@
 In: a `Geometry`, and which lines (channel, tap) and which places (image, pixel) are wanted. Out: text that first notes in two
 tables in scratch what lines and places have to do with memory, then copies: for every line, run after run. A run is adjacent places
 of the last axis; where these are adjacent in the map, too, whole vectors are copied, whose overhang the next run overwrites.
-Places outside of the map are zeros; nothing outside of it is read. Next: `conv_tile.py`.
+Places outside of the map are zeros; nothing outside of it is read. Next: `conv_blocks.py`.
 """
 
 from __future__ import annotations

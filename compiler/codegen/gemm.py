@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from flambeau.compiler.codegen.gemm_chains import K_BLOCK
 from flambeau.compiler.codegen.gemm_kernel import Epilogue, in_order, make_leaf
 from flambeau.compiler.codegen.gemm_operands import Access, Contraction, Factor, read, unit_of_rhs
 from flambeau.compiler.codegen.gemm_prologue import Prologue, prologue, strides
+from flambeau.compiler.codegen.gemm_results import in_place, place_sums
 from flambeau.compiler.codegen.gemm_tile import TileSpec, tile_kernel
 from flambeau.compiler.codegen.gemm_vector import VectorSpec, vector_kernel
 from flambeau.compiler.codegen.units import Cut, Parts, ProductNest, joined
@@ -23,7 +23,7 @@ from flambeau.compiler.schedules.kinds import Product, VectorProduct
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.orders import CHUNK
-from flambeau.dialects.size import Int, at_most, ceil_div, maximum, minimum
+from flambeau.dialects.size import Int, ceil_div, maximum, minimum
 
 
 def cut(cluster: Cluster) -> Cut:
@@ -58,11 +58,11 @@ class _Tiled:
 
     def lower(self) -> Parts:
         c, schedule = self.c, self.schedule
-        accumulator, sums = self._accumulator()
+        accumulator, sums = place_sums(c.outputs, c.dtype, c.k, c.batches * c.m * c.n, self.temps)
         rank, epilogue, unit = len(c.batch), make_epilogue(c), unit_of_rhs(c)
         left = prologue("a", c.lhs, c.dtype.mlir, schedule.a_lines)
         right = prologue("b", c.rhs, c.dtype.mlir, schedule.b_lines)
-        spec = TileSpec(c.dtype.mlir, schedule, self.masks, unit, rank, epilogue, accumulator, left, right)
+        spec = TileSpec(c.dtype.mlir, schedule, epilogue, accumulator, self.masks, unit, rank, left, right)
         source, names = tile_kernel(spec)
         outputs = [Operand("value", v) for v, _, _ in c.outputs]
         if accumulator is not None:
@@ -77,8 +77,8 @@ class _Tiled:
         grain = minimum(n, maximum(1, schedule.grain // work))
         dims = in_order(names, self._numbers(spec, m_blocks, n_blocks))
         writes = (spec.sums, *range(first_output, len(operands)))
-        in_place = self._in_place(operands, spec.sums)
-        return Parts([KernelCall(source, operands, dims, n, grain, writes, spec.scratch, in_place)], self.temps)
+        over = in_place(self.graph, operands, spec.sums, c.leaves, c.k, lambda leaf: is_dense(leaf, c))
+        return Parts([KernelCall(source, operands, dims, n, grain, writes, spec.scratch, over)], self.temps)
 
     def _packed(self, unit: str) -> Int:
         """Whether B is packed, if it is not 0: where its rows are not adjacent or end within a vector that cannot be masked,
@@ -106,35 +106,6 @@ class _Tiled:
         for k, leaf in enumerate(c.leaves):
             numbers.update({f"leaf{k}.row": leaf.row, f"leaf{k}.column": leaf.column})
         return numbers
-
-    # ---- results -------------------------------------------------------------------------------------------
-
-    def _accumulator(self) -> tuple[int | None, Operand]:
-        """Where partial sums lie: an output of the product's dtype, else a temporary if there are several k-blocks."""
-        c = self.c
-        for k, (v, ref, _) in enumerate(c.outputs):
-            if ref.kind == "acc":
-                return k, Operand("value", v)
-        for k, (v, _, dtype) in enumerate(c.outputs):
-            if dtype is c.dtype:
-                return k, Operand("value", v)
-        size = 0 if at_most(c.k, K_BLOCK) else c.batches * c.m * c.n
-        self.temps.append(size * c.dtype.itemsize)
-        return None, Operand("temp", 0)
-
-    def _in_place(self, operands: tuple[Operand, ...], sums: int) -> tuple[tuple[int, int], ...]:
-        """Outputs may overwrite dense epilogue operands; where partial sums lie, only if there are none."""
-        c = self.c
-        written = [p for p in range(sums + 1 + len(c.leaves), len(operands))]
-        if at_most(c.k, K_BLOCK) and operands[sums].kind == "value":
-            written.append(sums)
-        pairs = []
-        for p in written:
-            itemsize = self.graph.avals[operands[p].index].dtype.itemsize
-            for k, leaf in enumerate(c.leaves):
-                if leaf.dtype.itemsize == itemsize and is_dense(leaf, c):
-                    pairs.append((p, sums + 1 + k))
-        return tuple(pairs)
 
 
 # ---- dot and matrix-vector products -----------------------------------------------------------------------------

@@ -1,23 +1,56 @@
 """Register tiles: rows by vectors of sums that stay in registers along a k-block of 256.
 
-In: where rows of A begin, where rows of B lie. Out: text of the chains of fused multiply-adds, and of their way to memory. Next:
-`gemm_tile.py` and `conv_tile.py`, who say where things lie.
+In: a `TileText`; where rows of A begin, where rows of B lie. Out: text of the chains of fused multiply-adds, and of their way to
+memory. Next: `gemm_tile.py` and `conv_tile.py`, who say where things lie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.gemm_kernel import Kernel
-from flambeau.compiler.schedules.kinds import Convolution, Product
+from flambeau.compiler.codegen.gemm_kernel import Epilogue, Kernel
+from flambeau.compiler.schedules.kinds import Tiles
 from flambeau.dialects.orders import BLOCK
 
 #: Length of an FMA chain; part of the language's meaning (docs/architecture.md, "Contractions").
 K_BLOCK = BLOCK
 
 Compute = Callable[[Val, int], Val]
+
+
+@dataclass(frozen=True)
+class TileText:
+    """What all text of tiles depends on: `schedule`, but for its blocks of C, which are dims. `accumulator` is the output that
+    holds partial sums between k-blocks, or None where a temporary does."""
+
+    element: str
+    schedule: Tiles
+    epilogue: Epilogue
+    accumulator: int | None
+
+    @property
+    def lanes(self) -> int:
+        return self.schedule.lanes
+
+    @property
+    def rows(self) -> int:
+        return self.schedule.rows
+
+    @property
+    def vectors(self) -> int:
+        return self.schedule.vectors
+
+    @property
+    def columns(self) -> int:
+        return self.schedule.columns
+
+    @property
+    def sums(self) -> int:
+        """The position of the buffer of partial sums; then come the epilogue's leaves, and outputs."""
+        raise NotImplementedError
 
 
 class RowSource(NamedTuple):
@@ -45,14 +78,17 @@ class PanelSource(NamedTuple):
 
 
 class Chains(Kernel):
-    """A kernel of register tiles. `kc` is the length of the k-block at hand; a tile that fills a panel asks for rows of B so far
-    `ahead`."""
+    """A kernel of register tiles. `kc` is the length of the k-block at hand, `first` and `last` say whether it is that; a tile that
+    fills a panel asks for rows of B so far `ahead`."""
 
+    spec: TileText
     kc: Val
+    first: Val
+    last: Val
 
-    def __init__(self, schedule: Product | Convolution, element: str, ahead: int = 0) -> None:
+    def __init__(self, spec: TileText, ahead: int = 0) -> None:
         super().__init__()
-        self.schedule, self.element, self.ahead = schedule, element, ahead
+        self.spec, self.schedule, self.element, self.ahead = spec, spec.schedule, spec.element, ahead
 
     def row_pointers(self, a: RowSource, rows: Val) -> list[Val]:
         """Where each row of A begins; rows beyond the border repeat the last one and are never stored."""
@@ -122,3 +158,43 @@ class Chains(Kernel):
                     x = b.add(b.load(at, v * schedule.lanes, self.element, schedule.lanes), x)
                 b.store(x, at, v * schedule.lanes)
         return []
+
+    def put_where(self, fresh: Val, chains: list[Val], target: Val, stride: Val) -> None:
+        """Store a tile at `target` where it is the first one there, else add it to what is there."""
+        self.b.if_else(
+            fresh,
+            lambda: self.put(chains, target, stride, False),
+            lambda: self.put(chains, target, stride, True),
+        )
+
+    def finish_vector(
+        self,
+        x: Val,
+        read: Callable[[Val], Val],
+        write: Callable[[Val, Val], None],
+        load: Callable[[int], Val],
+    ) -> None:
+        """Add what earlier k-blocks left, apply the epilogue after the last one, store. `read` and `write` reach the same places
+        of a buffer, `load` those of a leaf."""
+        b, spec = self.b, self.spec
+        sums = b.buffer(spec.sums)
+        (x,) = b.if_else(self.first, lambda: [x], lambda: [b.add(read(sums), x)])
+        if spec.epilogue.is_plain:
+            write(x, sums)
+            return
+
+        def final() -> list[Val]:
+            position = spec.sums + 1 + len(spec.epilogue.leaves)
+            for k, y in enumerate(spec.epilogue.apply(b, x, load)):
+                if k == spec.accumulator:
+                    write(y, sums)
+                else:
+                    write(y, b.buffer(position))
+                    position += 1
+            return []
+
+        def partial() -> list[Val]:
+            write(x, sums)
+            return []
+
+        b.if_else(self.last, final, partial)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.gemm_chains import K_BLOCK, Chains, Compute, PanelSource, RowSource
-from flambeau.compiler.codegen.gemm_kernel import Epilogue
+from flambeau.compiler.codegen.gemm_chains import K_BLOCK, Chains, Compute, PanelSource, RowSource, TileText
 from flambeau.compiler.codegen.gemm_pack import Block, Packer
 from flambeau.compiler.codegen.gemm_prologue import Computer, Lines, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
@@ -24,39 +23,19 @@ from flambeau.dialects.size import Int, Size
 
 
 @dataclass(frozen=True)
-class TileSpec:
-    """What text depends on: `schedule`, but for its blocks of C, which are dims. `masks`: the machine has masked loads and stores.
+class TileSpec(TileText):
+    """What text of products depends on. `masks`: the machine has masked loads and stores.
 
-    `b_unit` is the direction in which B's elements are adjacent: "column", "row" or "neither" (see `gemm_pack.py`);
-    `accumulator` is the output that holds partial sums between k-blocks, or None where a temporary does. `lhs` and `rhs`
-    say how operands are computed that do not lie in memory.
+    `b_unit` is the direction in which B's elements are adjacent: "column", "row" or "neither" (see `gemm_pack.py`); `lhs` and
+    `rhs` say how operands are computed that do not lie in memory.
     """
 
-    element: str
     schedule: Product
     masks: bool
     b_unit: str
     batch_rank: int
-    epilogue: Epilogue
-    accumulator: int | None
     lhs: Prologue | None = None
     rhs: Prologue | None = None
-
-    @property
-    def lanes(self) -> int:
-        return self.schedule.lanes
-
-    @property
-    def rows(self) -> int:
-        return self.schedule.rows
-
-    @property
-    def vectors(self) -> int:
-        return self.schedule.vectors
-
-    @property
-    def columns(self) -> int:
-        return self.schedule.columns
 
     @property
     def first_rhs(self) -> int:
@@ -65,7 +44,6 @@ class TileSpec:
 
     @property
     def sums(self) -> int:
-        """The position of the buffer of partial sums."""
         return self.first_rhs + (1 if self.rhs is None else len(self.rhs.leaves))
 
     @property
@@ -100,9 +78,10 @@ class _Panel(NamedTuple):
 
 
 class _TileWriter(Chains):
+    spec: TileSpec
+
     def __init__(self, spec: TileSpec) -> None:
-        super().__init__(spec.schedule, spec.element, spec.schedule.ahead)
-        self.spec = spec
+        super().__init__(spec, spec.schedule.ahead)
         self.leaves = range(len(spec.epilogue.leaves))
 
     def write(self) -> tuple[KernelSource, tuple[str | Size, ...]]:
@@ -216,11 +195,7 @@ class _TileWriter(Chains):
             target = b.select(direct, c_at, b.scratch)
             c_stride = b.select(direct, self.dim("n"), b.const(spec.columns, "i64"))
             fresh = b.or_(self.first, b.not_(direct))
-            b.if_else(
-                fresh,
-                lambda: self.put(chains, target, c_stride, False),
-                lambda: self.put(chains, target, c_stride, True),
-            )
+            self.put_where(fresh, chains, target, c_stride)
             return []
 
         def border() -> list[Val]:
@@ -266,36 +241,16 @@ class _TileWriter(Chains):
         column = b.add(n, v)
         index = b.add(b.mul(b.add(self.row0, row), self.dim("n")), column)
         x = b.load(b.scratch, b.add(b.mul(i, spec.columns), v), spec.element, lanes)
-        earlier = lambda: [b.add(b.load(b.buffer(spec.sums), index, spec.element, lanes, mask), x)]  # noqa: E731
-        (x,) = b.if_else(self.first, lambda: [x], earlier)
-
-        def partial() -> list[Val]:
-            b.store(x, b.buffer(spec.sums), index, mask)
-            return []
-
-        def final() -> list[Val]:
-            self._store_outputs(x, index, row, column, mask)
-            return []
-
-        if spec.epilogue.is_plain:
-            partial()
-        else:
-            b.if_else(self.last, final, partial)
-
-    def _store_outputs(self, x: Val, index: Val, row: Val, column: Val, mask: Val | None) -> None:
-        b, spec = self.b, self.spec
 
         def load(k: int) -> Val:
             name = f"leaf{k}"
             start = b.add(self.offsets[name], b.mul(row, self.dim(f"{name}.row")))
-            return self.load_leaf(
-                spec.epilogue.leaves[k], b.buffer(spec.sums + 1 + k), start, column, name, x.lanes, mask
-            )
+            leaf, buffer = spec.epilogue.leaves[k], b.buffer(spec.sums + 1 + k)
+            return self.load_leaf(leaf, buffer, start, column, name, lanes, mask)
 
-        position = spec.sums + 1 + len(self.leaves)
-        for k, y in enumerate(spec.epilogue.apply(b, x, load)):
-            if k == spec.accumulator:
-                b.store(y, b.buffer(spec.sums), index, mask)
-            else:
-                b.store(y, b.buffer(position), index, mask)
-                position += 1
+        self.finish_vector(
+            x,
+            lambda buffer: b.load(buffer, index, spec.element, lanes, mask),
+            lambda y, buffer: b.store(y, buffer, index, mask),
+            load,
+        )

@@ -177,17 +177,36 @@ class Windows(Schedule):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Product(Schedule):
-    """A product of matrices: blocks of C are items of the parallel loop, each computed in register tiles along panels of B,
-    k-block after k-block of 256."""
+class Tiles(Schedule):
+    """What products and convolutions have in common: blocks of C are items of the parallel loop, each computed in register tiles
+    along panels of B, k-block after k-block of 256."""
 
-    kind: ClassVar[str] = "product"
     lanes: int = power("elements of a vector", LANES)
     rows: int = count("rows of the register tile", 1, 64)
     vectors: int = count("vectors in a row of the register tile", 1, 64)
     steps: int = power("steps along k per round of the tile's loop", 64)
     m_block: Int = size("rows of a block of C: so many share a packed panel of B")  # noqa: RUF009
     n_block: Int = size("columns of a block of C")  # noqa: RUF009
+
+    @property
+    def columns(self) -> int:
+        """Columns of the register tile."""
+        return self.lanes * self.vectors
+
+    def broken(self) -> str | None:
+        if self.lanes == 1:
+            return "lanes is 1, and tiles go by vectors. Give at least 2."
+        return first(
+            multiple("m_block", self.m_block, "rows", self.rows),
+            multiple("n_block", self.n_block, "lanes * vectors", self.columns),
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Product(Tiles):
+    """A product of matrices."""
+
+    kind: ClassVar[str] = "product"
     pack_rows: int = count(
         "B is copied into panels where at least so many rows of A share it and it could be read in place"
     )
@@ -202,48 +221,18 @@ class Product(Schedule):
     b_in_tile: bool = flag("whether the first tile of a panel computes B while it multiplies")
     grain: int = count("multiply-adds of vectors in a task")
 
-    @property
-    def columns(self) -> int:
-        """Columns of the register tile."""
-        return self.lanes * self.vectors
-
     def broken(self) -> str | None:
-        if self.lanes == 1:
-            return "lanes is 1, and tiles go by vectors. Give at least 2."
         if self.b_in_tile and self.b_lines != "row":
             return "a tile computes B row by row. Leave b_in_tile false, or b_lines row."
-        return first(
-            multiple("m_block", self.m_block, "rows", self.rows),
-            multiple("n_block", self.n_block, "lanes * vectors", self.columns),
-            multiple("a_pitch", self.a_pitch, "lanes", self.lanes),
-        )
+        return first(super().broken(), multiple("a_pitch", self.a_pitch, "lanes", self.lanes))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Convolution(Schedule):
+class Convolution(Tiles):
     """A convolution, or one of its gradients: a product of matrices per group, whose B is packed of patches, panel by panel."""
 
     kind: ClassVar[str] = "convolution"
-    lanes: int = power("elements of a vector", LANES)
-    rows: int = count("rows of the register tile", 1, 64)
-    vectors: int = count("vectors in a row of the register tile", 1, 64)
-    steps: int = power("steps along k per round of the tile's loop", 64)
-    m_block: Int = size("rows of a block of C, channels: so many share a packed panel of patches")  # noqa: RUF009
-    n_block: Int = size("columns of a block of C")  # noqa: RUF009
     grain: int = count("multiply-adds of vectors in a task")
-
-    @property
-    def columns(self) -> int:
-        """Columns of the register tile."""
-        return self.lanes * self.vectors
-
-    def broken(self) -> str | None:
-        if self.lanes == 1:
-            return "lanes is 1, and tiles go by vectors. Give at least 2."
-        return first(
-            multiple("m_block", self.m_block, "rows", self.rows),
-            multiple("n_block", self.n_block, "lanes * vectors", self.columns),
-        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,0 +1,174 @@
+"""The kernel of convolutions: that of matrix products, whose operands are found by tables.
+
+In: `ConvSpec`. Out: kernel text. Items of the parallel loop are blocks of C, of one group (and of one phase); k goes by blocks of
+256. B is packed into a panel at a time, padding included, and tiles read it there: patches line by line (`conv_patches.py`), for w
+line by line into scratch and turned there. A is read in place for y; for x and w a block of it is packed for each k-block. Next:
+`conv_phases.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flambeau.compiler.codegen.conv_patches import Geometry, Patches, coordinates, counted
+from flambeau.compiler.codegen.conv_phases import Phase, Phases
+from flambeau.compiler.codegen.conv_tile import Columns, ConvSpec, ConvTiles
+from flambeau.compiler.codegen.emitter import Val
+from flambeau.compiler.codegen.gemm_chains import K_BLOCK, RowSource
+from flambeau.compiler.codegen.gemm_pack import Block, Packer
+from flambeau.compiler.kernel import KernelSource
+from flambeau.dialects.size import Size
+
+
+def convolution_kernel(spec: ConvSpec) -> tuple[KernelSource, tuple[str | Size, ...]]:
+    """The kernel, and the names of its dims. Buffers: A, B, C (partial sums), the epilogue's leaves, its outputs but the one
+    that is C."""
+    return _Writer(spec).write()
+
+
+class _Writer(ConvTiles):
+    def write(self) -> tuple[KernelSource, tuple[str | Size, ...]]:
+        b, spec = self.b, self.spec
+        with b.loop(b.lo, b.hi) as items:
+            rest, mb = self.split(items.index, ["m_blocks"])
+            rest, nb = self.split(rest, ["n_blocks"])
+            group, phase = self.split(rest, ["phases"]) if spec.phased else (rest, None)
+            self._item(group, phase, mb, nb)
+        name = {"y": "convolution", "x": "convolution by input", "w": "convolution by weight"}[spec.gives]
+        return self.finish(f"{name} {spec.element}{spec.epilogue.label}")
+
+    # ---- items ---------------------------------------------------------------------------------------------
+
+    def _item(self, group: Val, phase: Val | None, mb: Val, nb: Val) -> None:
+        """One block of C, k-block after k-block."""
+        b, spec, d = self.b, self.spec, self.dim
+        self.group = group
+        self.phase = self._phase(phase)
+        geometry = self._geometry()
+        k, n = self._extents()
+        m0, n0 = b.mul(mb, d("m_block")), b.mul(nb, d("n_block"))
+        m1, n1 = b.minimum(b.add(m0, d("m_block")), d("m")), b.minimum(b.add(n0, d("n_block")), n)
+        self.a0 = b.address(b.buffer(0), b.mul(group, d("a.group")), spec.element)
+        b0 = b.address(b.buffer(1), b.mul(group, d("b.group")), spec.element)
+        patches = Patches(
+            b, spec.element, spec.lanes, spec.step, geometry, b0, self.region("lines"), self.region("runs")
+        )
+        with b.loop(0, b.maximum(k, 1), K_BLOCK) as ks:
+            self.kc = b.minimum(b.sub(k, ks.index), K_BLOCK)
+            self.first, self.last = b.cmp("eq", ks.index, 0), b.cmp("ge", b.add(ks.index, K_BLOCK), k)
+            runs = patches.note_runs(ks.index, self.kc) if spec.gives == "w" else None
+            if spec.gives != "w":
+                patches.note_lines(ks.index, self.kc)
+            a = self._rows_of_a(ks.index, m0, m1)
+            with b.loop(n0, n1, spec.columns) as js:
+                columns = self._columns(js.index, b.minimum(b.sub(n1, js.index), spec.columns))
+                self._pack(patches, runs, js.index, columns.width)
+                with b.loop(m0, m1, spec.rows) as rows:
+                    row = rows.index if a.first is None else b.sub(rows.index, a.first)
+                    a_at = a._replace(start=b.address(a.start, b.mul(row, a.row), spec.element))
+                    self.tile(a_at, columns, rows.index, b.minimum(b.sub(m1, rows.index), spec.rows))
+
+    def _phase(self, number: Val | None) -> Phase | None:
+        return None if number is None else Phases(self.b, self.dims).at(number)
+
+    def _geometry(self) -> Geometry:
+        d, dims = self.dim, self.dims
+        steps, bases, shifts, taps, pixels = map(dims, ("step", "base", "shift", "taps", "pixels"))
+        if self.phase is not None:
+            one = self.b.const(1, "i64")
+            steps, bases, taps, pixels = [one] * len(steps), self.phase.bases, self.phase.taps, self.phase.places
+        return Geometry(
+            dims("size"), dims("stride"), d("channel"), d("image"), d("images"), steps, bases, shifts, taps, pixels
+        )
+
+    def _extents(self) -> tuple[Val, Val]:
+        """Steps along k, and columns, of the item's matrices."""
+        b, d = self.b, self.dim
+        if self.phase is None:
+            return d("k"), d("n")
+        k, n = d("channels"), d("images")
+        for taps, places in zip(self.phase.taps, self.phase.places, strict=True):
+            k, n = b.mul(k, taps), b.mul(n, places)
+        return k, n
+
+    def _columns(self, first: Val, count: Val) -> Columns:
+        b, d = self.b, self.dim
+        if self.phase is not None:
+            self.note_places(first, count)
+            return Columns(count, count, count, b.const(False, "i1"))
+        if self.spec.gives == "w":
+            return Columns(count, b.const(0, "i64"), first, b.const(True, "i1"))
+        image, place = coordinates(b, first, [d("pitch")])
+        return Columns(count, image, place, b.cmp("le", b.add(place, self.spec.columns), d("pitch")))
+
+    # ---- operands ------------------------------------------------------------------------------------------
+
+    def _rows_of_a(self, k: Val, m0: Val, m1: Val) -> RowSource:
+        """Where tiles read A from `k` on: in place, or in a block of scratch that is filled now."""
+        b, spec, d = self.b, self.spec, self.dim
+        one = b.const(1, "i64")
+        if spec.gives == "y":
+            return RowSource(b.address(self.a0, k, spec.element), None, d("a.row"), one)
+        block, pitch = self.region("a"), b.const(spec.pitch, "i64")
+        if spec.gives == "x":
+            self._pack_kernel(k, m0, m1, block)
+        else:
+            self._pack_maps(k, m0, m1, block)
+        return RowSource(block, m0, pitch, one)
+
+    def _pack_kernel(self, k: Val, m0: Val, m1: Val, block: Val) -> None:
+        """The kernel's elements that a k-block of x takes, for every row: found by their distances."""
+        b, spec, d = self.b, self.spec, self.dim
+        table, pitch = self.region("a.lines"), spec.pitch
+        strides, taps, starts, hops = self.dims("w.stride"), self.dims("taps"), None, None
+        if self.phase is not None:
+            taps, starts, hops = self.phase.taps, self.phase.starts, self.dims("hop")
+
+        def note(at: Val, channel: Val, places: Sequence[Val]) -> None:
+            distance = b.mul(channel, d("w.channel"))
+            for axis, (place, stride) in enumerate(zip(places, strides, strict=True)):
+                if starts is not None and hops is not None:
+                    place = b.add(starts[axis], b.mul(place, hops[axis]))
+                distance = b.add(distance, b.mul(place, stride))
+            b.store(distance, table, at)
+
+        counted(b, k, self.kc, taps, note)
+        with b.loop(m0, m1) as rows:
+            row = b.address(self.a0, b.mul(rows.index, d("a.row")), spec.element)
+            target = b.address(block, b.mul(b.sub(rows.index, m0), pitch), spec.element)
+            with b.loop(0, self.kc, spec.lanes) as ks:
+                mask = b.tail_mask(b.sub(self.kc, ks.index), spec.lanes)
+                at = b.load(table, ks.index, "i64", spec.lanes, mask)
+                b.store(b.gather(row, at, spec.element, mask), target, ks.index)
+
+    def _pack_maps(self, k: Val, m0: Val, m1: Val, block: Val) -> None:
+        """The places of y that a k-block of w takes, for every row: a map without taps."""
+        b, spec, d = self.b, self.spec, self.dim
+        one, zero = b.const(1, "i64"), b.const(0, "i64")
+        geometry = Geometry(
+            [d("a.row")], [one], d("a.row"), d("a.image"), d("images"), [one], [zero], [zero], [one], [d("a.row")]
+        )
+        maps = Patches(b, spec.element, spec.lanes, 1, geometry, self.a0, self.region("a.lines"), self.region("a.runs"))
+        runs = maps.note_runs(k, self.kc)
+        with b.loop(m0, m1, K_BLOCK) as ms:
+            count = b.minimum(b.sub(m1, ms.index), K_BLOCK)
+            maps.note_lines(ms.index, count)
+            target = b.address(block, b.mul(b.sub(ms.index, m0), spec.pitch), spec.element)
+            maps.fill(zero, count, runs, target, spec.pitch)
+
+    def _pack(self, patches: Patches, runs: Val | None, first: Val, count: Val) -> None:
+        """Fill the panel with `count` columns from `first` on."""
+        b, spec = self.b, self.spec
+        panel = self.region("panel")
+        if runs is None:
+            runs = patches.note_runs(first, count)
+            patches.fill(b.const(0, "i64"), self.kc, runs, panel, spec.panel_pitch)
+            return
+        patches.note_lines(first, count)
+        turned, packer = self.region("turned"), Packer(b, spec.element, spec.lanes, spec.panel_pitch, masks=True)
+        with b.loop(0, count, spec.lanes) as vs:
+            lines = b.minimum(b.sub(count, vs.index), spec.lanes)
+            patches.fill(vs.index, lines, runs, turned, spec.pitch)
+            one, pitch = b.const(1, "i64"), b.const(spec.pitch, "i64")
+            target = b.address(panel, vs.index, spec.element)
+            packer.pack(Block(turned, one, pitch, self.kc, lines), target, "row")
