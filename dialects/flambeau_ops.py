@@ -238,20 +238,25 @@ def _check_start(op: Any) -> None:
     _check_types(op, [str(op.operands[0].type)], ["index"])
 
 
-def _check_scatter(op: Any) -> None:
+def _check_axis(op: Any) -> Any:
+    """The type of the first operand, of which `axis` has to number an axis; all operands have a rank."""
     ir = _mlir().ir
     if wrong := [str(v.type) for v in op.operands if not isinstance(v.type, ir.RankedTensorType)]:
         raise _Bad(f"it takes {wrong[0]}. Give tensors with a rank.")
+    type_ = ir.RankedTensorType(op.operands[0].type)
+    if not 0 <= _attribute(op, "axis", "integer (i64)") < type_.rank:
+        raise _Bad(f"attribute 'axis' is {op.attributes['axis']}, and {type_} has {type_.rank} axes. Name one of them.")
+    return type_
+
+
+def _check_scatter(op: Any) -> None:
+    type_ = _check_axis(op)
     tensor, index, updates = (str(v.type) for v in op.operands)
-    rank = ir.RankedTensorType(op.operands[0].type).rank
-    if not 0 <= _attribute(op, "axis", "integer (i64)") < rank:
-        raise _Bad(f"attribute 'axis' is {op.attributes['axis']}, and {tensor} has {rank} axes. Name one of them.")
     if _attribute(op, "code", "integer (i64)") < 0:
         raise _Bad(f"attribute 'code' is {op.attributes['code']}. Give the number of a failure, from 0.")
     check_order(_attribute(op, "order", "string"))
     _check_types(op, [tensor, index, updates], [tensor])
-    element = str(ir.RankedTensorType(op.operands[0].type).element_type)
-    _check_region(op, [element] * 2, "It combines the old element and an update")
+    _check_region(op, [str(type_.element_type)] * 2, "It combines the old element and an update")
 
 
 def _check_region(op: Any, types: Sequence[str], what: str) -> None:
@@ -262,12 +267,7 @@ def _check_region(op: Any, types: Sequence[str], what: str) -> None:
 
 
 def _check_scan(op: Any) -> None:
-    ir = _mlir().ir
-    if wrong := [str(v.type) for v in op.operands if not isinstance(v.type, ir.RankedTensorType)]:
-        raise _Bad(f"it takes {wrong[0]}. Give tensors with a rank.")
-    type_ = ir.RankedTensorType(op.operands[0].type)
-    if not 0 <= _attribute(op, "axis", "integer (i64)") < type_.rank:
-        raise _Bad(f"attribute 'axis' is {op.attributes['axis']}, and {type_} has {type_.rank} axes. Name one of them.")
+    type_ = _check_axis(op)
     if _attribute(op, "reverse", "integer (i64)") not in (0, 1):
         raise _Bad(f"attribute 'reverse' is {op.attributes['reverse']}. Give 1 to go from the last element on, or 0.")
     check_order(_attribute(op, "order", "string"), SCAN_ORDERS)
@@ -277,12 +277,7 @@ def _check_scan(op: Any) -> None:
 
 def _check_sorting(op: Any) -> None:
     """argsort, topk and searchsorted: positions along an axis. What else they say is for the groups' verifier."""
-    ir = _mlir().ir
-    if wrong := [str(v.type) for v in op.operands if not isinstance(v.type, ir.RankedTensorType)]:
-        raise _Bad(f"it takes {wrong[0]}. Give tensors with a rank.")
-    type_ = ir.RankedTensorType(op.operands[0].type)
-    if not 0 <= _attribute(op, "axis", "integer (i64)") < type_.rank:
-        raise _Bad(f"attribute 'axis' is {op.attributes['axis']}, and {type_} has {type_.rank} axes. Name one of them.")
+    _check_axis(op)
 
 
 def _check_convolution(op: Any) -> None:

@@ -51,6 +51,11 @@ class Form(NamedTuple):
     count: Any  # type: ignore[assignment]  # hides tuple.count
     columns: Any = 1
 
+    @classmethod
+    def along(cls, shape: Sequence[Any], axis: int) -> Form:
+        """The lines along an axis: what lies before it, its elements, what lies beside each of them."""
+        return cls("columns", prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
+
     @property
     def size(self) -> Any:
         return self.batch * self.count * self.columns
@@ -186,6 +191,11 @@ class Fragment:
         if root not in self.member_of:
             return True
         return row_level and self.picks_from_row(node, form)
+
+    def reads_memory(self, node: Node) -> bool:
+        """Whether all operands are inputs as they lie in memory, one element after the other."""
+        sources = [self.sources[v] for v in node.operands]
+        return all(s.layout.is_identity and s.root in self.graph.inputs for s in sources)
 
     def picks_from_row(self, node: Node, form: Form) -> bool:
         """Whether a gather takes one element of each row of a member of the nest."""

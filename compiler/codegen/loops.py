@@ -32,7 +32,11 @@ from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 
 _KINDS: dict[str, type[Schedule]] = {"map": Points, "rows": Rows, "columns": Columns}
-_ORDERS: dict[type[Schedule], Callable[..., Parts]] = {
+#: Nests of one op that has loops of its own.
+_ALONE: dict[type[Schedule], Callable[..., Parts]] = {
+    Scatter: loops_scatter.lower,
+    Scan: loops_scan.lower,
+    Windows: loops_window.lower,
     Sort: loops_sort.lower,
     TopK: loops_topk.lower,
     Search: loops_search.lower,
@@ -68,21 +72,15 @@ def _emit(nest: LoopNest, schedule: Any, target: Target) -> Parts:
     if nest.kind is Points:
         call = lower_map(nest, schedule)
         return Parts([loops_assemble.noted(nest, call) if nest.placed else call])
-    if nest.kind is Scatter:
-        return Parts([loops_scatter.lower(nest, schedule)])
-    if nest.kind is Scan:
-        return loops_scan.lower(nest, schedule)
-    if nest.kind in _ORDERS:
-        return _ORDERS[nest.kind](nest, schedule)
-    if nest.kind is Windows:
-        return Parts([loops_window.lower(nest, schedule)])
+    if nest.kind in _ALONE:
+        return _ALONE[nest.kind](nest, schedule)
     if nest.kind is Columns:
         return lower_columns(nest, schedule)
     return lower_chunks(nest, schedule) if schedule.chunks else Parts([lower_rows(nest, schedule)])
 
 
 def _special(fragment: Fragment) -> list[LoopNest] | None:
-    """The nests of a lone assembly or scatter, or of a concat of computed parts; None for anything else."""
+    """The nests of an op that has loops of its own, alone or with the parts that a concat computes; None for anything else."""
     if not fragment.is_affine or not fragment.members:
         return None
     *others, last = fragment.members

@@ -52,7 +52,7 @@ class Pick(Put):
     def emit(self, item: Val) -> None:
         b, lanes = self.b, self.schedule.lanes
         start, given = b.mul(item, self.plane), b.mul(item, self.count)
-        whole = b.sub(self.count, b.rem_unsigned(self.count, lanes)) if lanes > 1 else b.const(0, "i64")
+        whole = self.whole(self.count, lanes)
         if lanes > 1:
             with b.loop(0, whole, lanes) as k:
                 at = b.load(b.buffer(1), b.add(given, k.index), "i64", lanes)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from math import prod
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Form, Fragment
@@ -28,12 +27,10 @@ from flambeau.dialects.size import Int, ceil_div, maximum
 def nests(fragment: Fragment) -> list[LoopNest] | None:
     """The nest of a scan; None if an operand does not lie in memory in order."""
     (node,) = fragment.members
-    sources = [fragment.sources[v] for v in node.operands]
-    if not all(s.layout.is_identity and s.root in fragment.graph.inputs for s in sources):
+    if not fragment.reads_memory(node):
         return None
-    shape, axis = fragment.avals[node.results[0]].shape, node.attrs[0]
-    form = Form("columns", prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
-    label = "scan" if len(sources) == 1 else "recurrence"
+    form = Form.along(fragment.avals[node.results[0]].shape, node.attrs[0])
+    label = "scan" if len(node.operands) == 1 else "recurrence"
     return [LoopNest(Scan, fragment, form, label, node=node)] if form.size else []
 
 

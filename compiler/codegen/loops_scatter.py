@@ -7,7 +7,6 @@ the updates' order, whatever the number of threads. Next: `reduce.py`.
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod
 
 from flambeau.compiler.codegen.access import dense
 from flambeau.compiler.codegen.emitter import Val
@@ -16,8 +15,8 @@ from flambeau.compiler.codegen.loops_assemble import place
 from flambeau.compiler.codegen.loops_rows import finish, sweep
 from flambeau.compiler.codegen.nest import Nest
 from flambeau.compiler.codegen.points import Point, Row, checked_index
-from flambeau.compiler.codegen.units import LoopNest
-from flambeau.compiler.kernel import KernelCall, Operand
+from flambeau.compiler.codegen.units import LoopNest, Parts
+from flambeau.compiler.kernel import Operand
 from flambeau.compiler.schedules.kinds import Scatter
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, ceil_div, maximum, minimum
@@ -39,8 +38,7 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
 
 def _updates(fragment: Fragment, node: Node) -> LoopNest | None:
     _, index, updates = node.operands
-    shape, (axis,) = fragment.avals[index].shape, node.attrs
-    form = Form("columns", prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
+    form = Form.along(fragment.avals[index].shape, node.attrs[0])
     walked = replace(fragment.graph, nodes=[n for n in fragment.graph.nodes if n is not node], outputs=[index, updates])
     views = Fragment(walked, fragment.error_numbers)
     extents = nest_extents(form, views.elem_layouts(form), [])
@@ -50,7 +48,7 @@ def _updates(fragment: Fragment, node: Node) -> LoopNest | None:
     return LoopNest(Scatter, views, form, "scatter", node=node, extents=extents)
 
 
-def lower(unit: LoopNest, schedule: Scatter) -> KernelCall:
+def lower(unit: LoopNest, schedule: Scatter) -> Parts:
     """The call that combines the updates with what is there."""
     nest, form, node = Nest(unit, schedule), unit.form, unit.node
     assert node is not None
@@ -58,7 +56,7 @@ def lower(unit: LoopNest, schedule: Scatter) -> KernelCall:
     blocks = ceil_div(form.columns, block)
     extent = unit.fragment.avals[node.results[0]].shape[node.attrs[0]]
     _emit(nest, node, form, (block, blocks, extent), schedule.unroll)
-    return finish(nest, form.batch * blocks, maximum(1, schedule.grain // (block * form.count)), unit.label)
+    return Parts([finish(nest, form.batch * blocks, maximum(1, schedule.grain // (block * form.count)), unit.label)])
 
 
 def _emit(nest: Nest, node: Node, form: Form, numbers: tuple[Int, Int, Int], unroll: int) -> None:

@@ -7,8 +7,6 @@ item each, a few calls for every digit. Next: `loops_topk.py`.
 
 from __future__ import annotations
 
-from math import prod
-
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.fragment import Form, Fragment
 from flambeau.compiler.codegen.sort_blocks import Blocks
@@ -27,11 +25,9 @@ _KINDS: dict[str, type[Schedule]] = {"argsort": Sort, "topk": TopK, "searchsorte
 def nests(fragment: Fragment) -> list[LoopNest] | None:
     """The nest of an op; None if an operand does not lie in memory in order."""
     (node,) = fragment.members
-    sources = [fragment.sources[v] for v in node.operands]
-    if not all(s.layout.is_identity and s.root in fragment.graph.inputs for s in sources):
+    if not fragment.reads_memory(node):
         return None
-    shape, axis = fragment.avals[node.operands[0]].shape, node.attrs[0]
-    form = Form("columns", prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
+    form = Form.along(fragment.avals[node.operands[0]].shape, node.attrs[0])
     if fragment.avals[node.results[0]].size == 0:
         return []
     return [LoopNest(_KINDS[node.op.name], fragment, form, node.op.name, node=node)]

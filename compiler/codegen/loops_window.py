@@ -16,9 +16,8 @@ from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Form, Fragment
 from flambeau.compiler.codegen.loops_plane import Fold, Pick, Put
 from flambeau.compiler.codegen.reduce import canonical
-from flambeau.compiler.codegen.units import LoopNest
+from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.codegen.windowed import Windowed
-from flambeau.compiler.kernel import KernelCall
 from flambeau.compiler.schedules.kinds import Windows
 from flambeau.dialects.size import Int, maximum
 
@@ -29,20 +28,19 @@ _UNROLLED = 8
 def nests(fragment: Fragment) -> list[LoopNest] | None:
     """The nest of an op on windows; None if an operand does not lie in memory in order."""
     (node,) = fragment.members
-    sources = [fragment.sources[v] for v in node.operands]
-    if not all(s.layout.is_identity and s.root in fragment.graph.inputs for s in sources):
+    if not fragment.reads_memory(node):
         return None
     form = Form("map", 1, fragment.size(node.results[0]))
     return [LoopNest(Windows, fragment, form, node.op.name, node=node)] if form.size else []
 
 
-def lower(nest: LoopNest, schedule: Windows) -> KernelCall:
+def lower(nest: LoopNest, schedule: Windows) -> Parts:
     """The call of a nest."""
     assert nest.node is not None
     made: type[Windowed] = {"put": Put, "pick": Pick, "fold": Fold, "pool_spread": _Spread}.get(
         nest.node.op.name, _Folds
     )
-    return made(nest, nest.node, schedule).call()
+    return Parts([made(nest, nest.node, schedule).call()])
 
 
 # ---- windows ------------------------------------------------------------------------------------------------------
@@ -72,10 +70,10 @@ class _Axis:
             stop = b.mul(b.add(o, 1), self.extent)
             return zero, b.sub(b.div_unsigned(b.add(stop, b.sub(self.count, 1)), self.count), first)
         most = b.const(self.size, "i64")
-        begin = self._steps(b, b.maximum(b.sub(zero, first), 0)) if self.low else zero
-        return begin, b.minimum(self._steps(b, b.maximum(b.sub(self.extent, first), 0)), most)
+        begin = self.steps(b, b.maximum(b.sub(zero, first), 0)) if self.low else zero
+        return begin, b.minimum(self.steps(b, b.maximum(b.sub(self.extent, first), 0)), most)
 
-    def _steps(self, b: Emitter, elements: Val) -> Val:
+    def steps(self, b: Emitter, elements: Val) -> Val:
         """How many taps it takes to come past so many elements."""
         d = self.dilation
         return elements if d == 1 else b.div_unsigned(b.add(elements, d - 1), d)
@@ -213,11 +211,8 @@ class _Folds(_OverWindows):
         if self.how != "argmax":
             return self._end(found, [])
         columns = self._places(first, ahead)
-        zero, d = b.const(0, "i64", lanes), last.dilation
-        begin = b.maximum(b.sub(zero, columns), 0)
-        begin = begin if d == 1 else b.div_unsigned(b.add(begin, d - 1), d)
-        end = b.maximum(b.sub(last.extent, columns), 0)
-        end = b.minimum(end if d == 1 else b.div_unsigned(b.add(end, d - 1), d), last.size)
+        begin = last.steps(b, b.maximum(b.sub(b.const(0, "i64", lanes), columns), 0))
+        end = b.minimum(last.steps(b, b.maximum(b.sub(last.extent, columns), 0)), last.size)
         return self._end(found, [*((f, lo, hi) for _, f, lo, hi in rows), (columns, begin, end)])
 
     def _places(self, place: Val, ahead: Val) -> Val:

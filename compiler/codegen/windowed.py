@@ -61,13 +61,17 @@ class Windowed:
     def zero(self, start: Val, count: Val, stride: Val | None = None) -> None:
         """Fill so many elements of the result, adjacent ones by vectors."""
         b, lanes = self.b, 1 if stride is not None else self.schedule.lanes
-        whole = b.sub(count, b.rem_unsigned(count, lanes)) if lanes > 1 else b.const(0, "i64")
+        whole = self.whole(count, lanes)
         if lanes > 1:
             with b.loop(0, whole, lanes) as k:
                 b.store(b.const(0, self.dtype.mlir, lanes), self.out, b.add(start, k.index))
         with b.loop(whole, count) as k:
             step = k.index if stride is None else b.mul(k.index, stride)
             b.store(b.const(0, self.dtype.mlir), self.out, b.add(start, step))
+
+    def whole(self, count: Val, lanes: int) -> Val:
+        """How many of some elements vectors hold; the others follow one by one."""
+        return self.b.sub(count, self.b.rem_unsigned(count, lanes)) if lanes > 1 else self.b.const(0, "i64")
 
     def add_to(self, at: Val, x: Val) -> None:
         b = self.b

@@ -9,6 +9,7 @@ a map take part as zeros, and of a transposed convolution only the taps that mee
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 from flambeau.compiler.codegen.conv_operands import GIVES
 from flambeau.compiler.families.contraction import joins_onto
@@ -71,10 +72,7 @@ def epilogue(program: Program, node: Node, product: int, members: set[int]) -> b
     if GIVES[head.op.name] == "w":
         onto: tuple[Int, ...] = (1, groups, shape[0] // groups, program.avals[product].size // max(1, shape[0]))
     else:
-        pixels: Int = 1
-        for n in shape[2:]:
-            pixels *= n
-        onto = (shape[0], groups, shape[1] // groups, pixels)
+        onto = (shape[0], groups, shape[1] // groups, prod(shape[2:]))
     return joins_onto(program, node, onto, members)
 
 

@@ -13,7 +13,7 @@ from flambeau.compiler.codegen.stages import HEAVY
 from flambeau.compiler.families.rules import GroupOp, Rules, in_memory
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
-from flambeau.compiler.groups.checks import check_count, check_like, check_region
+from flambeau.compiler.groups.checks import check_axis, check_count, check_like, check_region
 from flambeau.compiler.groups.form import Call, GroupError
 from flambeau.compiler.groups.play import combiner
 from flambeau.compiler.groups.replay_views import GraphMaker
@@ -39,11 +39,9 @@ def structure(b: ClusterBuilder, node: Node) -> None:
 def _check(count: int) -> Callable[[Call, Sequence[Aval], Aval], None]:
     def check(op: Call, given: Sequence[Aval], result: Aval) -> None:
         check_count(given, count)
-        axis, reverse = op.attribute["axis"], op.attribute["reverse"]
-        if not isinstance(axis, int) or not 0 <= axis < given[0].rank:
-            raise GroupError(f"its axis is {axis} of {given[0].mlir}. Name one of its axes.")
-        if reverse not in (0, 1):
-            raise GroupError(f"its reverse is {reverse}. Give 1 to go from the last element on, or 0.")
+        check_axis(op, given[0])
+        if op.attribute["reverse"] not in (0, 1):
+            raise GroupError(f"its reverse is {op.attribute['reverse']}. Give 1 to go from the last element on, or 0.")
         if op.attribute["order"] != _ORDERS[count]:
             raise GroupError(
                 f"its order is {op.attribute['order']}. Such scans have one order: write {_ORDERS[count]}."

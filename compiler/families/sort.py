@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from flambeau.compiler.codegen import loops_sort
 from flambeau.compiler.families.rules import GroupOp, Rules, in_memory
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
-from flambeau.compiler.groups.checks import check_count, check_like
+from flambeau.compiler.groups.checks import check_axis, check_count, check_like
 from flambeau.compiler.groups.form import Call, GroupError
 from flambeau.compiler.groups.replay_views import GraphMaker
 from flambeau.dialects.aval import Aval
@@ -26,10 +26,9 @@ def structure(b: ClusterBuilder, node: Node) -> None:
     b.call(node, f"flambeau.{node.op.name}", [b.whole(v) for v in node.operands], attributes)
 
 
-def _check_axis(op: Call, given: Sequence[Aval], flag: str) -> int:
-    axis = op.attribute["axis"]
-    if not isinstance(axis, int) or not 0 <= axis < given[0].rank:
-        raise GroupError(f"its axis is {axis} of {given[0].mlir}. Name one of its axes.")
+def _check_order(op: Call, given: Sequence[Aval], flag: str) -> int:
+    """The axis, where the flag is one, too."""
+    axis = check_axis(op, given[0])
     if op.attribute[flag] not in (0, 1):
         raise GroupError(f"its {flag} is {op.attribute[flag]}. Give 1 or 0.")
     return axis
@@ -37,13 +36,13 @@ def _check_axis(op: Call, given: Sequence[Aval], flag: str) -> int:
 
 def _check_argsort(op: Call, given: Sequence[Aval], result: Aval) -> None:
     check_count(given, 1)
-    _check_axis(op, given, "descending")
+    _check_order(op, given, "descending")
     check_like(result, given[0].shape, _POSITION)
 
 
 def _check_topk(op: Call, given: Sequence[Aval], result: Aval) -> None:
     check_count(given, 1)
-    axis, k = _check_axis(op, given, "largest"), op.attribute["k"]
+    axis, k = _check_order(op, given, "largest"), op.attribute["k"]
     if not isinstance(k, int) or k < 0:
         raise GroupError(f"its k is {k}. Give a number of elements.")
     check_like(result, [k if a == axis else n for a, n in enumerate(given[0].shape)], _POSITION)
@@ -51,7 +50,7 @@ def _check_topk(op: Call, given: Sequence[Aval], result: Aval) -> None:
 
 def _check_searchsorted(op: Call, given: Sequence[Aval], result: Aval) -> None:
     check_count(given, 2)
-    axis, (sequence, values) = _check_axis(op, given, "right"), given
+    axis, (sequence, values) = _check_order(op, given, "right"), given
     if values.rank != sequence.rank:
         raise GroupError(f"its values are {values.mlir} for {sequence.mlir}. Give them as many axes.")
     check_like(values, [values.shape[a] if a == axis else n for a, n in enumerate(sequence.shape)], sequence)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flambeau.compiler.groups.form import Body, GroupError
+from flambeau.compiler.groups.form import Body, Call, GroupError
 from flambeau.compiler.groups.verify_bodies import check_block
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.size import Int, same
@@ -17,6 +17,14 @@ def check_count(given: Sequence[Aval], count: int) -> None:
     """Raise GroupError unless there are so many operands."""
     if len(given) != count:
         raise GroupError(f"it takes {len(given)} operands. Give {count}.")
+
+
+def check_axis(op: Call, aval: Aval) -> int:
+    """The attribute `axis`. Raises GroupError unless it numbers one of a tensor's axes."""
+    axis = op.attribute["axis"]
+    if not isinstance(axis, int) or not 0 <= axis < aval.rank:
+        raise GroupError(f"its axis is {axis} of {aval.mlir}. Name one of its axes.")
+    return axis
 
 
 def check_like(found: Aval, shape: Sequence[Int], like: Aval) -> None:

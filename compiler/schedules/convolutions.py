@@ -7,6 +7,7 @@ never a bit, and they never depend on the number of threads. Next: `products.py`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from flambeau.compiler.codegen.conv_operands import Convolution as Computed
@@ -60,10 +61,7 @@ def columns_of(c: Computed) -> Int:
     """Columns of C, of the first phase, which has most."""
     if c.phases == 1:
         return c.copies * c.pixels
-    found: Int = c.images
-    for a in c.axes:
-        found *= ceil_div(a.x, a.stride)
-    return found
+    return c.images * prod(ceil_div(a.x, a.stride) for a in c.axes)
 
 
 def _vectors(c: Computed, lanes: int, wide: int) -> int:
