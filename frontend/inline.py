@@ -159,11 +159,11 @@ class _Tape:
         expansions.check_unmodified(self.name, self.asm, read)
         forward = self.tensors(list(read))
         run = partial(autodiff.vjp, self.builder, self.graph, forward, seeds, wanted, self._hooks_by_value())
-        if retain_graph:
-            return run
-        passed_by = expansions.between(self.graph, seeds, wrt, passed)
-        recorder.free_history(expansions.slots_of(self.asm, passed_by))
-        return partial(_run_once, run, [hook for value, hook in self.hooks if value in passed_by])
+        passed_by = frozenset() if retain_graph else expansions.between(self.graph, seeds, wrt, passed)
+        if not retain_graph:
+            recorder.free_history(expansions.slots_of(self.asm, passed_by))
+        met = [(hook, value in passed_by) for value, hook in self.hooks]
+        return partial(_run, run, met) if met else run
 
     def _met(self, marked: Sequence[tuple[int, tensor_hooks.Hook]]) -> list[tuple[int, tensor_hooks.Hook]]:
         """Of the hooks of the trace those that gradients can meet, with the values where they do, in the order in which they run.
@@ -202,12 +202,17 @@ class _Tape:
         return {value: partial(_run_hooks, hooks) for value, hooks in groups.items()}
 
 
-def _run_once(run: Callable[[], list[Value | None]], hooks: Sequence[tensor_hooks.Hook]) -> list[Value | None]:
-    """What `run` gives. No gradient gets to these hooks any more, whose places in the history are freed: what they hold goes, which
-    may be what holds the history."""
-    found = run()
-    for hook in hooks:
-        if hook.owner is None:
+def _run(run: Callable[[], list[Value | None]], hooks: Sequence[tuple[tensor_hooks.Hook, bool]]) -> list[Value | None]:
+    """What `run` gives; the hooks learn that it is over. No gradient gets to those any more whose places in the history it frees:
+    what they hold goes, which may be what holds the history."""
+    try:
+        found = run()
+    finally:
+        for hook, _ in hooks:
+            if hook.end is not None:
+                hook.end()
+    for hook, is_freed in hooks:
+        if is_freed and hook.owner is None:
             hook.forget()
     return found
 

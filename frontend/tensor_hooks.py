@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from types import CellType
 from typing import Any
 
 from flambeau.runtime import recorder
@@ -22,8 +23,9 @@ _serial = itertools.count()
 class Hook:
     """A function to call with the gradient of a tensor; its result, if any, takes the gradient's place."""
 
-    def __init__(self, tensor: Tensor, fn: Callable, is_owned: bool) -> None:
+    def __init__(self, tensor: Tensor, fn: Callable, is_owned: bool, end: Callable[[], None] | None = None) -> None:
         self.fn: Callable | None = fn
+        self.end = end  # called when a backward that could meet it is over
         self.order = next(_serial)
         self.view, _, self.starts = recorder.view_info(tensor)
         self.owner = weakref.ref(tensor) if is_owned else None
@@ -49,7 +51,7 @@ class Hook:
         return None if tensor is None else recorder.known_history(tensor)
 
     def forget(self) -> None:
-        self.fn = None
+        self.fn = self.end = None
         self._live.pop(self._number, None)
 
 
@@ -102,12 +104,40 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Ha
     takes its place. Returns a handle with `remove()`. Raises RuntimeError for a tensor that does not require grad."""
     if not tensor.requires_grad:
         raise RuntimeError("[register_hook] the tensor does not require grad. Call requires_grad_() first.")
-    made = Hook(tensor, hook, is_owned=recorder.is_of_leaf(tensor))
+    return Handle(attach(tensor, hook))
+
+
+def _held(fn: Callable) -> list[Any]:
+    """What a function was made with."""
+    if isinstance(fn, partial):
+        return [*fn.args, *fn.keywords.values(), *_held(fn.func)]
+    return [*map(_content, getattr(fn, "__closure__", None) or ()), *(getattr(fn, "__defaults__", None) or ())]
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing yet
+        return None
+
+
+def track(held: Iterable[Any]) -> None:
+    """Have the collector of garbage see the tensors among these. What belongs to a place in a history holds them, and that may be
+    the history they have."""
+    for x in held:
+        if isinstance(x, Tensor):
+            recorder.track(x)
+
+
+def attach(tensor: Tensor, fn: Callable[[Tensor], Tensor | None], end: Callable[[], None] | None = None) -> Hook:
+    """A hook on a tensor that requires grad; `end()` is called after each backward that could meet it."""
+    made = Hook(tensor, fn, recorder.is_of_leaf(tensor), end)
+    track(_held(fn))
     if made.owner is not None:
         tensor.__dict__.setdefault("_hooks", []).append(made)
     else:
         recorder.mark_history(tensor, made)
-    return Handle(made)
+    return made
 
 
 class _Accumulated:

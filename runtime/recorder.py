@@ -143,7 +143,9 @@ be replaced at any time; `runs` and `ns` count.
   anew, where it needs a value that another thread still owes. `replace_grad(owner, old, new)`: `owner.grad = new` if it is
   `old`; whether it was
 - `mark_history(tensor, object)`: the object lives as long as the place in a history that the tensor, a result, has now;
-  `trace_marks() -> [(slot, object)]` of the trace and its imports; `is_of_leaf(tensor)`: a leaf or a view of one
+  `trace_marks() -> [(slot, object)]` of the trace and its imports; `is_of_leaf(tensor)`: a leaf or a view of one.
+  `track(tensor)`: the collector of garbage sees what this tensor holds from now on, its history too. For tensors that such
+  objects keep
 - `set_slot(name, callable) -> what was there`: operators, named nb_add ... nb_inplace_add ... mp_subscript, lt ... ge
 - `set_hooks(**hooks) -> those before`, `set_limits(max_ops=, soft_ops=, max_bytes=, max_states=, max_ns=, soft_ns=)`,
   `set_shadow(flag)`, `stats()`, `clear()`
@@ -241,6 +243,7 @@ from flambeau.runtime._recorder import (
     trace_scalar,
     trace_scalars,
     trace_sizes,
+    track,
     view_info,
 )
 
@@ -320,6 +323,7 @@ __all__ = [
     "trace_scalar",
     "trace_scalars",
     "trace_sizes",
+    "track",
     "view_info",
 ]
 

@@ -1,5 +1,6 @@
 """Gradients that users write, gradcheck, functions of functions, and modules called with other state."""
 
+import functools
 import gc
 import weakref
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from flambeau import tensor_hooks
 from flambeau.autograd import Function, gradcheck, gradgradcheck
-from flambeau.autograd.function import once_differentiable
+from flambeau.autograd.function import FunctionCtx, once_differentiable
 from support import arrays
 
 X, Y = arrays(3, 4), arrays(3, 4, seed=1)
@@ -40,16 +41,6 @@ class Exp(Function):
     def backward(ctx, grad):
         (y,) = ctx.saved_tensors
         return y * grad
-
-
-@pytest.fixture(autouse=True)
-def _no_hooks_left():
-    """Histories that a test retains, or never goes through, keep themselves (docs/differences.md): their hooks must not slow down
-    the backwards of other tests."""
-    yield
-    for ref in [*tensor_hooks._of_histories.values()]:
-        if (hook := ref()) is not None:
-            hook.forget()
 
 
 def wide(array):
@@ -207,21 +198,116 @@ def test_a_training_step_through_a_function():
         np.testing.assert_allclose(mine.numpy(), p.grad.numpy(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("function", [Cube, Exp])
-def test_a_backward_lets_go_of_what_was_saved(function):
-    """The history holds the context, which holds a tensor with that history."""
-    layer, seen = nn.Linear(4, 2), []
+class Kept(Function):
+    """Keeps an input as an attribute, goes through another function, and another one's backward."""
 
-    class Watched(function):
-        @staticmethod
-        def backward(ctx, grad):
-            seen.append(weakref.ref(ctx))
-            return function.backward(ctx, grad)
+    @staticmethod
+    def forward(ctx, x):
+        ctx.x, ctx.alias = x, x.detach()
+        return Cube.apply(x)
 
-    Watched.apply(layer(fb.tensor(X))).sum().backward()
+    @staticmethod
+    def backward(ctx, grad):
+        return Cube.apply(ctx.x) / ctx.x * 3 * grad
+
+
+def through_pair(x, y):
+    product, total, _ = Pair.apply(x, 2.0, y)
+    return product + total
+
+
+#: Of one tensor; with what each is, written out.
+CALLS = {
+    "an input": (Cube.apply, lambda x: x**3),
+    "a result": (Exp.apply, lambda x: x.exp()),
+    "an attribute": (Kept.apply, lambda x: x**3),
+    "one after another": (lambda x: Exp.apply(Cube.apply(x)), lambda x: (x**3).exp()),
+    "one tensor twice": (lambda x: through_pair(x, x), lambda x: 2 * x * x + 2 * x),
+    "two tensors": (lambda x: through_pair(x.sin(), x.cos()), lambda x: 2 * x.sin() * x.cos() + x.sin() + x.cos()),
+    "views of one tensor": (lambda x: through_pair(x[0], x[1]), lambda x: 2 * x[0] * x[1] + x[0] + x[1]),
+    "a tensor and a view": (lambda x: through_pair(x, x[0]), lambda x: 2 * x * x[0] + x + x[0]),
+}
+#: What becomes of results.
+ENDS = {
+    "dropped": lambda leaf, y: None,
+    "read": lambda leaf, y: y.tolist(),
+    "differentiated": lambda leaf, y: y.sum().backward(),
+    "retained": lambda leaf, y: [y.sum().backward(retain_graph=True) for _ in range(2)],
+    "with history": lambda leaf, y: fb.autograd.grad(y.sum(), leaf, create_graph=True),
+    "twice": lambda leaf, y: fb.autograd.grad(
+        fb.autograd.grad(y.sum(), leaf, create_graph=True)[0].sum(), leaf, retain_graph=True
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("call", CALLS)
+def test_contexts_die_with_their_results(call, end, monkeypatch):
+    """The history holds the context, which holds tensors with that history."""
+    alive = weakref.WeakSet()
+    made = FunctionCtx.__init__
+    monkeypatch.setattr(FunctionCtx, "__init__", lambda ctx: (made(ctx), alive.add(ctx))[0])
+    leaf = wide(X)
+    for before in (lambda: leaf, lambda: leaf * 1, lambda: fb.stack([leaf, leaf])[1]):
+        x = before()
+        y = CALLS[call][0](x)
+        assert alive
+        ENDS[end](leaf, y)
+        del x, y
+        fb.flush()
+        gc.collect()
+        assert not alive and not tensor_hooks.hooked()
+
+
+@pytest.mark.parametrize("form", ["closure", "default", "partial"])
+def test_hooks_that_keep_tensors_die_with_the_history(form):
+    def made():
+        leaf = wide(X)
+        x = leaf * 2
+        y = x * 3
+        view = x[0]
+        hook = {
+            "closure": lambda g: g * x * view,
+            "default": lambda g, x=x, view=view: g * x * view,
+            "partial": functools.partial(lambda x, view, g: g * x * view, x, view),
+        }[form]
+        y.register_hook(hook)
+        y.sum().backward(retain_graph=True)
+        doubled = 2 * X.astype(np.float64)
+        np.testing.assert_allclose(leaf.grad.numpy(), 6 * doubled * doubled[0])
+        return weakref.ref(hook)
+
+    hook = made()
     fb.flush()
     gc.collect()
-    assert seen[0]() is None and not tensor_hooks.hooked()
+    assert hook() is None and not tensor_hooks.hooked()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_second_gradients_when_all_but_the_leaf_is_gone(call):
+    leaf, found = wide(X), []
+    for function in CALLS[call]:
+        (gradient,) = fb.autograd.grad((function(leaf * 1) * Y[0].astype(np.float64)).sum(), leaf, create_graph=True)
+        fb.flush()
+        gc.collect()
+        found.append(fb.autograd.grad((gradient * gradient).sum(), leaf)[0].numpy())
+    np.testing.assert_allclose(*found, rtol=1e-9)
+
+
+def test_a_gradient_of_a_result_is_forgotten():
+    """A backward that ends at a result leaves nothing to a later one that comes through another."""
+    x, y = wide(X), wide(Y)
+    product, total, _ = Pair.apply(x, 2.0, y)
+    fb.autograd.grad((product * 5).sum(), product, retain_graph=True)
+    (gradient,) = fb.autograd.grad(total.sum(), x)
+    assert gradient.tolist() == np.ones((3, 4)).tolist()
+
+
+def test_saved_results_that_are_overwritten_are_told():
+    y = Exp.apply(wide(X))
+    y.mul_(2)
+    with pytest.raises(RuntimeError, match=r"\[Exp\] a tensor of shape \(3, 4\) that was saved .* modified in place"):
+        y.sum().backward()
 
 
 # ---- functions of functions

@@ -12,7 +12,8 @@ FOLDER = Path(__file__).parent.parent / "runtime" / "recorder"
 LAYERS = {
     "values": "values sizes function types statics shape buffers owners",
     "traces": "patterns trie trace threads recorder mode period locate export",
-    "cells": "program flatten history ended watches cells capture region places tensor view layout stream marks undo reset pending",
+    "cells": "program flatten history ended watches cells holders capture region places tensor view layout stream marks undo "
+    "reset pending",
     "calls": "call record enter fit learn memo import slots index function",
     "runs": "runs flush failure",
     "module": "module backward inline public together look literal",

@@ -8,7 +8,6 @@ replaces the zeros that arrived by what that gave. So hooks, `create_graph` and 
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -44,18 +43,16 @@ def _first(x: Value) -> Value:
 
 
 class _Saved:
-    """A tensor that is kept for the backward. Results are kept without their history, which would keep this; where a gradient is
-    differentiated, it is the result itself that is read, or what has its history anew."""
+    """A tensor that is kept for the backward. The history that the context belongs to may be its own."""
 
     def __init__(self, tensor: Tensor | None) -> None:
+        self.replace(tensor)
+
+    def replace(self, tensor: Tensor | None) -> None:
         self.tensor = tensor
         self.version = None if tensor is None else tensor._version
-        self.result: weakref.ref[Tensor] | None = None
-        self.again: Callable[[Tensor], Tensor] | None = None
-
-    def made_by(self, result: Tensor, again: Callable[[Tensor], Tensor]) -> None:
-        self.tensor, self.result, self.again = result.detach(), weakref.ref(result), again
-        self.version = self.tensor._version
+        if tensor is not None:
+            recorder.track(tensor)
 
     def read(self, name: str) -> Tensor | None:
         if self.tensor is not None and self.tensor._version != self.version:
@@ -63,13 +60,7 @@ class _Saved:
                 f"[{name}] a tensor of shape {self.tensor.shape} that was saved for the backward has been modified in place since. "
                 "Save a clone."
             )
-        if self.result is None or not is_grad_enabled():
-            return self.tensor
-        found = self.result()
-        if found is None and self.tensor is not None and self.again is not None:
-            found = self.again(self.tensor)
-            self.result = weakref.ref(found)
-        return found
+        return self.tensor
 
 
 class FunctionCtx:
@@ -83,6 +74,10 @@ class FunctionCtx:
         self._dirty: tuple[Tensor, ...] = ()
         self._without: tuple[Tensor, ...] = ()
         self._materialize = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        tensor_hooks.track((value,))
+        object.__setattr__(self, name, value)
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors (or None), inputs or results, for `saved_tensors`."""
@@ -125,19 +120,20 @@ class _Node:
 
     def carrier(self, place: int, x: Tensor) -> Tensor:
         made = inline.same(x)
-        tensor_hooks.register_hook(made, lambda gradient: self.gradient(place, gradient))
+        tensor_hooks.attach(made, lambda gradient: self.gradient(place, gradient), self.end)
         return made
 
     def result(self, number: int, value: Tensor, carriers: list[Tensor]) -> Tensor:
         with enable_grad():
             made = _depending(value, carriers)
-        tensor_hooks.register_hook(made, lambda gradient: self.note(number, gradient))
+        tensor_hooks.attach(made, lambda gradient: self.note(number, gradient), self.end)
         return made
 
     def note(self, number: int, gradient: Tensor) -> None:
-        if self.found is not None:  # another backward begins
-            self.found, self.arrived = None, {}
         self.arrived[number] = gradient
+
+    def end(self) -> None:
+        self.found, self.arrived = None, {}
 
     def gradient(self, place: int, zero: Tensor) -> Tensor:
         if self.found is None:
@@ -214,6 +210,8 @@ class Function:
         wanted = is_grad_enabled() and any(ctx.needs_input_grad)
         node = _Node(cls, ctx, args) if wanted else None
         carriers = [node.carrier(i, args[i]) for i in node.places] if node else []
+        if node:
+            tensor_hooks.track(args)
         with no_grad():
             if cls.setup_context is Function.setup_context:
                 output = cls.forward(ctx, *args, **kwargs)
@@ -241,25 +239,12 @@ def _result(node: _Node, number: int, value: Any, carriers: list[Tensor], inputs
     made = node.result(number, value.detach(), carriers)
     if is_dirty:
         recorder.set_cell(value, made)
+        recorder.track(value)
         return value
     for saved in node.ctx._saved:
         if saved.tensor is value and all(value is not x for x in inputs):
-            saved.made_by(made, _once_more(node, number, inputs))
+            saved.replace(made)
     return made
-
-
-def _once_more(node: _Node, number: int, inputs: tuple[Any, ...]) -> Callable[[Tensor], Tensor]:
-    """What gives the value of a result its history anew. It must not keep the context, which keeps it."""
-    cls, kinds, ctx = node.cls, node.kinds, weakref.ref(node.ctx)
-
-    def again(value: Tensor) -> Tensor:
-        kept = ctx()
-        assert kept is not None
-        other = _Node(cls, kept, inputs)
-        other.kinds = kinds
-        return other.result(number, value, [other.carrier(i, inputs[i]) for i in other.places])
-
-    return again
 
 
 class _NoSecond(Function):

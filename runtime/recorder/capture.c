@@ -203,6 +203,7 @@ static void undo_cell(const fb_change *change) {
 
 static void undo_handle(fb_change *change) {
   fb_tensor *t = (fb_tensor *)change->object;
+  fb_tensor_part(t);
   fb_cell *cell = t->cell;
   t->cell = change->cell;
   change->cell = cell;

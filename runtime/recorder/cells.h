@@ -60,6 +60,9 @@ bool fb_tensor_is_leaf(const fb_tensor *t);
 /* A handle on `cell` (its reference is taken over). `cls` NULL: Tensor itself. */
 PyObject *fb_tensor_new(fb_cell *cell, PyTypeObject *cls);
 int fb_tensor_track(fb_tensor *t); /* let the garbage collector see it, once it may be part of a cycle */
+void fb_tensor_part(fb_tensor *t); /* before it gets another cell, or none */
+int fb_holders_init(void);
+PyObject *fb_py_track(PyObject *module, PyObject *tensor);
 fb_cell *fb_cell_new(const fb_type *type);
 void fb_cell_release(fb_cell *c);
 int fb_tensor_restore_grad(fb_tensor *t); /* it does again */

@@ -205,6 +205,7 @@ static PyObject *set_cell(PyObject *module, PyObject *args) {
   int64_t *starts;
   if (copy_starts(other, &starts) < 0)
     return NULL;
+  fb_tensor_part(t);
   fb_cell *old = t->cell;
   other->cell->refs++;
   t->cell = other->cell;
@@ -448,6 +449,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"replace_grad", fb_py_replace_grad, METH_VARARGS, NULL},
                                 {"free_history", fb_py_free_history, METH_O, NULL},
                                 {"mark_history", fb_py_mark_history, METH_VARARGS, NULL},
+                                {"track", fb_py_track, METH_O, NULL},
                                 {"trace_marks", fb_py_trace_marks, METH_NOARGS, NULL},
                                 {"known_history", fb_py_known_history, METH_O, NULL},
                                 {"import_history", fb_py_import_history, METH_O, NULL},
@@ -497,8 +499,8 @@ PyMODINIT_FUNC PyInit__recorder(void) {
     return NULL;
   if (fb_buffers_init() < 0 || fb_tensor_init(module, fb_operator_slots, fb_operator_slot_count()) < 0 ||
       fb_function_init(module) < 0 || fb_stream_init(module) < 0 || fb_program_init(module) < 0 ||
-      fb_history_init() < 0 || fb_public_init(module) < 0 || fb_shape_init(module) < 0 || fb_threads_init(module) < 0 ||
-      fb_mode_add_types(module) < 0 || !fb_trie_root()) {
+      fb_history_init() < 0 || fb_holders_init() < 0 || fb_public_init(module) < 0 || fb_shape_init(module) < 0 ||
+      fb_threads_init(module) < 0 || fb_mode_add_types(module) < 0 || !fb_trie_root()) {
     Py_DECREF(module);
     return NULL;
   }

@@ -181,6 +181,7 @@ static FB_NOINLINE fb_tensor *tensor_allocate(PyTypeObject *cls) {
     t->leaf = NULL;
     t->starts = NULL;
     t->dict = t->weakrefs = NULL;
+    t->holders = NULL;
   }
   return t;
 }
@@ -198,12 +199,6 @@ FB_HOT PyObject *fb_tensor_new(fb_cell *cell, PyTypeObject *cls) {
   return (PyObject *)t;
 }
 
-int fb_tensor_track(fb_tensor *t) {
-  if (!PyObject_GC_IsTracked((PyObject *)t))
-    PyObject_GC_Track(t);
-  return 0;
-}
-
 static FB_NOINLINE void tensor_release_extras(fb_tensor *t) {
   if (t->weakrefs)
     PyObject_ClearWeakRefs((PyObject *)t);
@@ -215,8 +210,10 @@ static FB_NOINLINE void tensor_release_extras(fb_tensor *t) {
 
 FB_HOT static void tensor_dealloc(fb_tensor *t) {
   PyTypeObject *type = Py_TYPE(t);
-  if (FB_UNLIKELY(PyObject_GC_IsTracked((PyObject *)t)))
+  if (FB_UNLIKELY(PyObject_GC_IsTracked((PyObject *)t))) {
     PyObject_GC_UnTrack(t);
+    fb_tensor_part(t);
+  }
   if (FB_UNLIKELY(t->weakrefs || t->leaf || t->dict || t->starts))
     tensor_release_extras(t);
   t->view = NULL;
@@ -236,7 +233,9 @@ static int tensor_traverse(fb_tensor *t, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(t));
   Py_VISIT(t->leaf);
   Py_VISIT(t->dict);
-  if (t->cell && t->cell->refs == 1) /* hooks in its history may refer to it again */
+  if (t->holders) /* hooks in its history may refer to it again */
+    Py_VISIT(t->holders);
+  else if (t->cell && t->cell->refs == 1)
     Py_VISIT(t->cell->segment);
   return 0;
 }
@@ -254,7 +253,8 @@ static PyObject *tensor_tp_new(PyTypeObject *cls, PyObject *args, PyObject *kwar
 }
 
 static int tensor_setattro(PyObject *self, PyObject *name, PyObject *value) {
-  fb_tensor_track((fb_tensor *)self);
+  if (fb_tensor_track((fb_tensor *)self) < 0)
+    return -1;
   return PyObject_GenericSetAttr(self, name, value);
 }
 
@@ -407,8 +407,7 @@ PyObject *fb_py_replace_grad(PyObject *module, PyObject *args) {
 }
 
 static PyObject *get_dict(PyObject *self, void *closure) {
-  fb_tensor_track((fb_tensor *)self);
-  return PyObject_GenericGetDict(self, closure);
+  return fb_tensor_track((fb_tensor *)self) < 0 ? NULL : PyObject_GenericGetDict(self, closure);
 }
 
 static PyGetSetDef tensor_getset[] = {

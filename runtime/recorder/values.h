@@ -106,11 +106,12 @@ typedef struct fb_cell {
   fb_buffer *buffer;   /* the committed value */
   fb_segment *segment; /* committed history: slot segment_slot of a flushed trace */
   uint32_t segment_slot;
-  fb_watch *watch; /* NULL: no gradient reads its values */
-  bool shared;     /* memory visible to others: snapshot on reading, write through */
-  bool unset;      /* nothing was ever written to the buffer */
-  bool placed;     /* traces of several threads have, or had, read it */
-  PyObject *error; /* (class, args): why the value was never computed */
+  fb_watch *watch;            /* NULL: no gradient reads its values */
+  struct fb_holders *holders; /* its handles that the collector sees, or NULL: see holders.c */
+  bool shared;                /* memory visible to others: snapshot on reading, write through */
+  bool unset;                 /* nothing was ever written to the buffer */
+  bool placed;                /* traces of several threads have, or had, read it */
+  PyObject *error;            /* (class, args): why the value was never computed */
 } fb_cell;
 
 /* A leaf's place in traces and segments; outlives the leaf so that they need not keep it alive. */
@@ -134,6 +135,7 @@ typedef struct fb_tensor {
   fb_leaf *leaf;       /* NULL unless this is a leaf requiring grad, or a view of one */
   int64_t *starts;     /* view->n_starts numbers, or NULL */
   PyObject *dict, *weakrefs;
+  struct fb_holders *holders; /* of its cell, or NULL: only while the collector sees it */
 } fb_tensor;
 
 extern PyTypeObject *fb_tensor_type, *fb_leaf_type, *fb_function_type, *fb_program_type;
