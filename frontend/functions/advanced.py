@@ -6,6 +6,7 @@ each with the dimensions of the view that it counts along. Next: `indexing.py`.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,9 @@ from flambeau.declarations import declared
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.dtypes import bool_, int32, int64, uint8
 from flambeau.function import Operand, Static, Tensor_, Tensors, function, inplace, stored
-from flambeau.functions.common import ops
+from flambeau.functions.common import flat, ops
 from flambeau.functions.masks import numbers_of, taken_in_order
-from flambeau.functions.positions import ADD, STORE, flat, places, stretched, whole
+from flambeau.functions.positions import ADD, STORE, places, stretched, whole
 from flambeau.functions.transfer import moved
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index, truth
@@ -269,18 +270,11 @@ def _set_masked(input: Tensor_, mask: Tensor_, values: Operand, dim: Static):
         return ops.select(
             ops.reshape(mask, shape=unit).expand(shape), ops.reshape(values, shape=here).expand(shape), input
         )
-    lead, rest = _product(shape[:dim]), _product(shape[end:])
-    lines = ops.reshape(input, shape=(lead, _product(mask.shape), rest))
+    lead, rest = math.prod(shape[:dim]), math.prod(shape[end:])
+    lines = ops.reshape(input, shape=(lead, math.prod(mask.shape), rest))
     text = f"does not pick as many places as there are values: {count}. Give one for each, or one for all."
     made = taken_in_order("setitem", lines, flat(mask), ops.reshape(values, shape=(lead, count, rest)), count, text)
     return ops.reshape(made, shape=shape)
-
-
-def _product(sizes: tuple[Any, ...]) -> Any:
-    total: Any = 1
-    for n in sizes:
-        total = total * n
-    return total
 
 
 def write(view: Tensor, pickers: tuple[Picker, ...], values: Any) -> None:

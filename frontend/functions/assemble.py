@@ -11,7 +11,7 @@ from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Operand, Sizes, Static, Tensor_, Tensors, function
-from flambeau.functions.common import canonical_dim, canonical_dims, ops
+from flambeau.functions.common import canonical_dim, canonical_dims, flat, ops, part
 from flambeau.functions.shape import _sizes
 from flambeau.promotion import result_dtype
 from flambeau.samples import call, calls, data, index
@@ -113,13 +113,7 @@ def _rolled(x: Value, shift: int, dim: int) -> Value:
     shift = shift % extent if extent else 0
     if not shift:
         return x
-
-    def part(start: int, size: int) -> Value:
-        starts = tuple(start if d == dim else 0 for d in range(len(x.shape)))
-        sizes = tuple(size if d == dim else n for d, n in enumerate(x.shape))
-        return ops.slice(x, starts=starts, sizes=sizes, steps=(1,) * len(sizes))
-
-    return ops.concat(part(extent - shift, shift), part(0, extent - shift), dim=dim)
+    return ops.concat(part(x, dim, extent - shift, shift), part(x, dim, 0, extent - shift), dim=dim)
 
 
 @function(
@@ -136,8 +130,9 @@ def _rolled(x: Value, shift: int, dim: int) -> Value:
 def roll(input: Tensor_, shifts: Sizes, dims: Static = ()):
     """Elements shifted by `shifts` along `dims`, those that leave at the end enter at the start; flattened if no dims."""
     if dims is None or (dims == () and len(_sizes(shifts)) == 1):
-        flat = ops.reshape(input, shape=(-1 if 0 in input.shape else _count(input),)) if 0 not in input.shape else input
-        return ops.reshape(_rolled(flat, _sizes(shifts)[0], 0), shape=input.shape) if 0 not in input.shape else input
+        if 0 in input.shape:
+            return input
+        return ops.reshape(_rolled(flat(input), _sizes(shifts)[0], 0), shape=input.shape)
     shifts, dims = _sizes(shifts), _sizes(dims)
     if len(shifts) != len(dims):
         raise RuntimeError(f"[roll] {len(shifts)} shifts for {len(dims)} dims. Give one shift per dimension.")
@@ -145,13 +140,6 @@ def roll(input: Tensor_, shifts: Sizes, dims: Static = ()):
     for shift, dim in zip(shifts, dims):
         x = _rolled(x, shift, canonical_dim("roll", dim, len(x.shape)))
     return x
-
-
-def _count(x: Value) -> int:
-    total = 1
-    for n in x.shape:
-        total *= n
-    return total
 
 
 @function(
@@ -224,23 +212,20 @@ def _mirrored(x: Value, dim: int, low: int, high: int, mode: str) -> Value:
     """x with margins along one dimension taken from x itself."""
     extent = x.shape[dim]
 
-    def part(start: int, size: int) -> Value:
-        starts = tuple(start if d == dim else 0 for d in range(len(x.shape)))
-        sizes = tuple(size if d == dim else n for d, n in enumerate(x.shape))
-        return ops.slice(x, starts=starts, sizes=sizes, steps=(1,) * len(sizes))
-
     def edge(start: int, count: int) -> Value:
-        return ops.broadcast(part(start, 1), shape=tuple(count if d == dim else n for d, n in enumerate(x.shape)))
+        return ops.broadcast(
+            part(x, dim, start, 1), shape=tuple(count if d == dim else n for d, n in enumerate(x.shape))
+        )
 
     if mode == "reflect":
         before, after = (
-            lambda: ops.flip(part(1, low), axes=(dim,)),
-            lambda: ops.flip(part(extent - 1 - high, high), axes=(dim,)),
+            lambda: ops.flip(part(x, dim, 1, low), axes=(dim,)),
+            lambda: ops.flip(part(x, dim, extent - 1 - high, high), axes=(dim,)),
         )
     elif mode == "replicate":
         before, after = lambda: edge(0, low), lambda: edge(extent - 1, high)
     else:
-        before, after = lambda: part(extent - low, low), lambda: part(0, high)
+        before, after = lambda: part(x, dim, extent - low, low), lambda: part(x, dim, 0, high)
     parts = [*([before()] if low else []), x, *([after()] if high else [])]
     return ops.concat(*parts, dim=dim) if len(parts) > 1 else x
 

@@ -6,6 +6,7 @@ Next: `arithmetic.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,10 +25,12 @@ __all__ = [  # `ops` among them
     "check_between",
     "check_floating",
     "common_dtype",
+    "flat",
     "floating",
     "matched",
     "moved",
     "ops",
+    "part",
     "promoted",
     "size_of",
     "without_slope",
@@ -132,6 +135,18 @@ def canonical_dims(op: str, dims: Any, rank: int) -> tuple[int, ...]:
     if len(set(found)) < len(found):
         raise RuntimeError(f"[{op}] dims {tuple(given)} name a dimension twice. Name each once.")
     return tuple(sorted(d for d in found if d < rank))
+
+
+def flat(x: Value) -> Value:
+    """All elements in one dimension."""
+    return ops.reshape(x, shape=(math.prod(x.shape),))
+
+
+def part(x: Value, axis: int, start: Any, count: Any) -> Value:
+    """`count` elements along an axis from `start` on."""
+    starts = tuple(start if d == axis else 0 for d in range(len(x.shape)))
+    sizes = tuple(count if d == axis else n for d, n in enumerate(x.shape))
+    return ops.slice(x, starts=starts, sizes=sizes, steps=(1,) * len(sizes))
 
 
 def moved(rank: int, source: int, target: int) -> tuple[int, ...]:

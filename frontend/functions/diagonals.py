@@ -5,8 +5,6 @@ In: tensors. Out: `diagonal` and `diag` of a matrix as views, all else as new te
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from flambeau import host, layout
 from flambeau.declarations import declare, declared
@@ -14,7 +12,7 @@ from flambeau.device import Device, place
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, int32, int64
 from flambeau.function import Sizes, Static, Tensor_, function, view
-from flambeau.functions.common import canonical_dim, ops
+from flambeau.functions.common import canonical_dim, flat, ops
 from flambeau.functions.from_data import with_grad
 from flambeau.functions.reduce import accumulating
 from flambeau.runtime.recorder import Tensor
@@ -179,7 +177,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 @function(free="flambeau", method=True, samples=calls(lambda: [call(data(2, 2)), call(data(), 1), call(data(2), -1)]))
 def diagflat(input: Tensor_, offset: Sizes = 0):
     """The matrix that has all elements of `input`, in row-major order, on diagonal number `offset`, zeros elsewhere."""
-    return embedded("diagflat", ops.reshape(input, shape=(math.prod(input.shape),)), offset, 0, 1)
+    return embedded("diagflat", flat(input), offset, 0, 1)
 
 
 @function(free="flambeau", samples=calls(lambda: [call(data(3, 4), 1), call(data(2, 3, 4), -1, 1, 2)]))

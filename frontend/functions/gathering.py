@@ -12,8 +12,8 @@ from typing import Any
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.function import Static, Tensor_, function
-from flambeau.functions.common import broadcast_shapes, canonical_dim, check_floating, ops
-from flambeau.functions.positions import flat, from_front, spread, whole
+from flambeau.functions.common import broadcast_shapes, canonical_dim, check_floating, flat, ops
+from flambeau.functions.positions import from_front, spread, whole
 from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index

@@ -14,19 +14,21 @@ from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, float32, float64, int64
 from flambeau.function import Operand, Optional_, Sizes, Static, Tensor_, function
-from flambeau.functions.common import check_floating, ops
+from flambeau.functions.common import check_floating, flat, ops
 from flambeau.functions.create import linspace
 from flambeau.functions.from_data import tensor
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index, points
 
 
+def _extremes(x: Value) -> Value:
+    """The least and the greatest element, side by side."""
+    return ops.concat(*(ops.reshape(f(x, axes=(0,)), shape=(1,)) for f in (ops.min, ops.max)), dim=0)
+
+
 @function(name="bincount")
 def _ends(input: Tensor_):
-    """The least and the greatest number, side by side."""
-    x = input.cast(int64)
-    found = [ops.reshape(f(x, axes=(0,)), shape=(1,)) for f in (ops.min, ops.max)]
-    return ops.concat(*found, dim=0)
+    return _extremes(input.cast(int64))
 
 
 @function(name="bincount", fallible=True)
@@ -81,10 +83,14 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 # ---- bins -------------------------------------------------------------------------------------------------
 
 
+def _data(x: Value) -> Value:
+    """All elements in one dimension, through which no gradient goes."""
+    return ops.stop_gradient(flat(x))
+
+
 @function(name="histogram")
 def _limits(input: Tensor_):
-    x = ops.stop_gradient(ops.reshape(input, shape=(math.prod(input.shape),)))
-    return ops.concat(*(ops.reshape(f(x, axes=(0,)), shape=(1,)) for f in (ops.min, ops.max)), dim=0)
+    return _extremes(_data(input))
 
 
 def _range(op: str, input: Tensor, low: float, high: float) -> tuple[float, float]:
@@ -126,13 +132,9 @@ def _in_bins(x: Value, weights: Value | None, edges: Value) -> Value:
     return _added(place, holds, weights, bins, x)
 
 
-def _flat(x: Value) -> Value:
-    return ops.stop_gradient(ops.reshape(x, shape=(math.prod(x.shape),)))
-
-
 @function(name="histc", fallible=True)
 def _histc(input: Tensor_, bins: Sizes, low: Operand, high: Operand):
-    return _in_equal_bins(_flat(input), None, bins, low, high)
+    return _in_equal_bins(_data(input), None, bins, low, high)
 
 
 @declared(
@@ -176,8 +178,8 @@ class HistogramResult(NamedTuple):
 
 @function(name="histogram", fallible=True)
 def _histogram(input: Tensor_, edges: Tensor_, weight: Optional_, density: Static):
-    x = _flat(input)
-    counts = _in_bins(x, None if weight is None else _flat(weight), edges)
+    x = _data(input)
+    counts = _in_bins(x, None if weight is None else _data(weight), edges)
     if not density:
         return counts
     (n,) = counts.shape

@@ -14,8 +14,8 @@ from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64, uint8
 from flambeau.function import Number, Sizes, Tensor_, function
-from flambeau.functions.common import as_value, broadcast_shapes, ops
-from flambeau.functions.positions import flat, spread
+from flambeau.functions.common import as_value, broadcast_shapes, flat, ops
+from flambeau.functions.positions import spread
 from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points, truth

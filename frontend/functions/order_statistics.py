@@ -12,9 +12,9 @@ from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import float32, float64, int64
 from flambeau.function import Operand, Static, Tensor_, function
-from flambeau.functions.common import canonical_dim, check_between, ops
+from flambeau.functions.common import canonical_dim, check_between, flat, moved, ops, part
 from flambeau.functions.reduce import Named
-from flambeau.functions.sort import part, places, reduced_to
+from flambeau.functions.sort import places, reduced_to
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points
 
@@ -30,10 +30,6 @@ def _counted(x: Value, axis: int) -> Value:
 def _nans(x: Value, axis: int) -> Value:
     """How many NaNs there are along an axis."""
     return _counted(x.ne(x), axis)
-
-
-def _flat(x: Value) -> Value:
-    return ops.reshape(x, shape=(math.prod(x.shape),))
 
 
 def _middle(op: str, input: Value, dim: Any, keepdim: bool, skip: bool) -> tuple[Value, Value]:
@@ -61,7 +57,7 @@ def _middle_of_all(op: str, input: Value, skip: bool) -> Value:
         if not input.dtype.is_floating_point:
             return input.builder.constant(input.dtype.least, input.dtype)
         return input.builder.constant(math.nan, input.dtype)
-    return _middle(op, _flat(input), 0, False, skip)[0]
+    return _middle(op, flat(input), 0, False, skip)[0]
 
 
 @function(name="median", fallible=True)
@@ -205,9 +201,9 @@ def _quantile(op: str, input: Value, q: Value, dim: Any, keepdim: bool, interpol
     if 0 in input.shape:
         raise RuntimeError(f"[{op}] input of shape {input.shape} is empty. Check the shape first.")
     axis = 0 if dim is None else canonical_dim(op, dim, len(input.shape))
-    x = _flat(input) if dim is None or not input.shape else input
+    x = flat(input) if dim is None or not input.shape else input
     q = check_between(op, "q", q.cast(input.dtype), 0.0, 1.0, "is out of range. Quantiles lie from 0 to 1.")
-    found = _ranked(x, axis, _flat(q), interpolation, skip)
+    found = _ranked(x, axis, flat(q), interpolation, skip)
     kept = tuple(1 if dim is None or d == axis else n for d, n in enumerate(input.shape))
     shape = kept if keepdim else () if dim is None else tuple(n for d, n in enumerate(input.shape) if d != axis)
     return ops.reshape(found, shape=(*q.shape, *shape))
@@ -216,7 +212,7 @@ def _quantile(op: str, input: Value, q: Value, dim: Any, keepdim: bool, interpol
 def _ranked(x: Value, axis: int, q: Value, interpolation: str, skip: bool) -> Value:
     """The elements at ranks q along an axis, which goes in front."""
     n, count = x.shape[axis], q.shape[0]
-    x = ops.permute(x, perm=(axis, *(d for d in range(len(x.shape)) if d != axis)))
+    x = ops.permute(x, perm=moved(len(x.shape), axis, 0))
     shape = (count, *x.shape[1:])
     ordered = ops.gather(x, ops.argsort(x, axis=0, descending=False), axis=0)
     nans = _nans(ops.stop_gradient(x), 0)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int32, int64, uint8
-from flambeau.functions.common import ops
+from flambeau.functions.common import flat, ops
 
 #: The ways in which a scatter combines what is there with an update.
 STORE, ADD, MULTIPLY, LARGEST, SMALLEST = "scatter", "scatter_add", "scatter_mul", "scatter_max", "scatter_min"
@@ -24,11 +24,6 @@ def whole(op: str, index: Value, what: str = "index") -> Value:
     if index.dtype not in (int32, int64):  # PyTorch takes no smaller ones for positions: uint8 once was a mask
         raise IndexError(f"[{op}] {what} has dtype {index.dtype}. Convert it with .long().")
     return index.cast(int64)
-
-
-def flat(x: Value) -> Value:
-    """All elements in one dimension."""
-    return ops.reshape(x, shape=(math.prod(x.shape),))
 
 
 def from_front(op: str, index: Value, size: Any, what: str = "index") -> Value:

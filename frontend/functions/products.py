@@ -13,7 +13,7 @@ from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
 from flambeau.function import Operand, Optional_, Static, Tensor_, Tensors, function
-from flambeau.functions.common import broadcast_shapes, canonical_dim, ops
+from flambeau.functions.common import broadcast_shapes, canonical_dim, moved, ops, part
 from flambeau.functions.linear import _check_inner, _check_rank, _matmul, _same_dtype, _scaled
 from flambeau.functions.shape import _tensors
 from flambeau.runtime.recorder import Tensor
@@ -51,7 +51,7 @@ def vecdot(x: Tensor_, y: Tensor_, *, dim: Static = -1):
     _same_dtype("vecdot", x, y)
     shape = broadcast_shapes("vecdot", x.shape, y.shape)
     axis = canonical_dim("vecdot", dim, len(shape))
-    order = (*(d for d in range(len(shape)) if d != axis), axis)
+    order = moved(len(shape), axis, len(shape) - 1)
     left, right = (ops.permute(v.expand(shape), perm=order) for v in (x, y))
     rest, n = left.shape[:-1], left.shape[-1]
     made = ops.matmul(ops.reshape(left, shape=(*rest, 1, n)), ops.reshape(right, shape=(*rest, n, 1)))
@@ -69,15 +69,8 @@ def _cross(op: str, x: Value, y: Value, dim: int | None) -> Value:
     axis = canonical_dim(op, dim, len(shape))
     if not shape or shape[axis] != 3:
         raise RuntimeError(f"[{op}] dimension {dim} of shape {shape} has not size 3. Pass vectors of three elements.")
-    x, y = x.expand(shape), y.expand(shape)
-
-    def part(v: Value, k: int) -> Value:
-        starts = tuple(k if d == axis else 0 for d in range(len(shape)))
-        sizes = tuple(1 if d == axis else n for d, n in enumerate(shape))
-        return ops.slice(v, starts=starts, sizes=sizes, steps=(1,) * len(shape))
-
-    parts = [part(x, i) * part(y, j) - part(x, j) * part(y, i) for i, j in ((1, 2), (2, 0), (0, 1))]
-    return ops.concat(*parts, dim=axis)
+    u, v = ([part(w.expand(shape), axis, k, 1) for k in range(3)] for w in (x, y))
+    return ops.concat(*(u[i] * v[j] - u[j] * v[i] for i, j in ((1, 2), (2, 0), (0, 1))), dim=axis)
 
 
 _CROSS = calls(

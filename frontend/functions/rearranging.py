@@ -5,7 +5,6 @@ In: tensors. Out: new tensors; `ravel` gives a view where strides allow. Next: `
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int32, int64
 from flambeau.function import Sizes, Static, Tensor_, function
-from flambeau.functions.common import canonical_dim, ops
+from flambeau.functions.common import canonical_dim, flat, ops
 from flambeau.functions.gathering import index_select
 from flambeau.functions.reduce import accumulating, reduced
 from flambeau.functions.shape import _sizes, flatten
@@ -99,7 +98,7 @@ def rot90(input: Tensor_, k: Static = 1, dims: Static = (0, 1)):
 
 @function(name="repeat_interleave")
 def _repeat_each(input: Tensor_, repeats: Sizes, dim: Static):
-    x = ops.reshape(input, shape=(math.prod(input.shape),)) if dim is None else input
+    x = flat(input) if dim is None else input
     dim = 0 if dim is None else canonical_dim("repeat_interleave", dim, len(x.shape))
     x = ops.reshape(x, shape=(1,)) if not x.shape else x
     shape = (*x.shape[: dim + 1], repeats, *x.shape[dim + 1 :])
@@ -156,15 +155,15 @@ def repeat_interleave(
         if repeats < 0:
             raise RuntimeError(f"[repeat_interleave] repeats is {repeats}. Use at least 0.")
         return _repeat_each(input, repeats.__index__(), dim)
-    flat = flatten(input) if dim is None else input
-    dim = 0 if dim is None else canonical_dim("repeat_interleave", dim, flat.ndim)
-    if counts.size != flat.shape[dim]:
+    x = flatten(input) if dim is None else input
+    dim = 0 if dim is None else canonical_dim("repeat_interleave", dim, x.ndim)
+    if counts.size != x.shape[dim]:
         raise RuntimeError(
-            f"[repeat_interleave] there are {counts.size} repeats for {flat.shape[dim]} slices along dimension {dim}. Give one "
+            f"[repeat_interleave] there are {counts.size} repeats for {x.shape[dim]} slices along dimension {dim}. Give one "
             "for each."
         )
     places = host.copied(np.repeat(np.arange(counts.size, dtype=np.int64), counts), int64, there=input._place)
-    return index_select(flat, dim, places)
+    return index_select(x, dim, places)
 
 
 # ---- places, powers, sums ---------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Operand, Static, Tensor_, function
-from flambeau.functions.common import canonical_dim, ops
+from flambeau.functions.common import canonical_dim, flat, ops
 from flambeau.functions.gathering import check_fit, corner
 from flambeau.functions.positions import (
     ADD,
@@ -22,7 +22,6 @@ from flambeau.functions.positions import (
     SMALLEST,
     STORE,
     combine,
-    flat,
     from_front,
     spread,
     whole,

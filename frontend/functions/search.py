@@ -11,7 +11,7 @@ import numpy as np
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int32, int64
 from flambeau.function import Operand, Optional_, Static, Tensor_, function
-from flambeau.functions.common import common_dtype, ops
+from flambeau.functions.common import common_dtype, flat, ops
 from flambeau.samples import call, calls, data, index, points
 
 #: Up to so many elements a tensor is compared with each.
@@ -29,7 +29,7 @@ def _search(op: str, sequence: Value, values: Value, right: bool, out_int32: boo
         )
     shape = values.shape
     if len(sequence.shape) == 1:
-        values = ops.reshape(values, shape=(math.prod(shape),))
+        values = flat(values)
     elif not shape or len(shape) != len(sequence.shape) or shape[:-1] != sequence.shape[:-1]:
         raise RuntimeError(
             f"[{op}] values of shape {shape} and sequences of shape {sequence.shape} differ before the last dimension. "
@@ -136,7 +136,7 @@ def isin(elements: Operand, test_elements: Operand, *, assume_unique: Static = F
     dtype = common_dtype("isin", elements, test_elements)
     x, others = elements.cast(dtype), test_elements.cast(dtype)
     count, shape = math.prod(others.shape), x.shape
-    others = ops.reshape(others, shape=(count,))
+    others = flat(others)
     if count <= _FEW:
         wide = ops.reshape(x, shape=(*shape, 1)).expand((*shape, count))
         found = ops.any(wide.eq(others.expand((*shape, count))), axes=(len(shape),))
@@ -149,8 +149,8 @@ def _among(x: Value, others: Value) -> Value:
     """Whether each element equals the one of `others` in whose place it belongs."""
     if 0 in x.shape:
         return x.builder.constant(False, bool_, x.shape)
-    (n,), flat = others.shape, ops.reshape(x, shape=(math.prod(x.shape),))
+    (n,) = others.shape
     ordered = ops.gather(others, ops.argsort(others, axis=0, descending=False), axis=0)
-    at = ops.searchsorted(ordered, flat, axis=0, right=False)
+    at = ops.searchsorted(ordered, flat(x), axis=0, right=False)
     found = ops.gather(ordered, ops.minimum(at, at.like(n - 1)), axis=0).eq(flat)
     return ops.reshape(found, shape=x.shape)

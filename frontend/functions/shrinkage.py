@@ -10,7 +10,7 @@ from typing import Any
 from flambeau.declarations import declared
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.activation import softmax
-from flambeau.functions.common import canonical_dim, check_floating, ops, promoted
+from flambeau.functions.common import canonical_dim, check_floating, ops, part, promoted
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, unary
 
@@ -83,10 +83,5 @@ def glu(input: Tensor_, dim: Static = -1):
     axis = canonical_dim("glu", dim, len(x.shape))
     if x.shape[axis] % 2:
         raise RuntimeError(f"[glu] dimension {axis} has {x.shape[axis]} elements. Pass an even number of them.")
-    sizes = tuple(n // 2 if k == axis else n for k, n in enumerate(x.shape))
-
-    def half(start: Any) -> Any:
-        starts = tuple(start if k == axis else 0 for k in range(len(sizes)))
-        return ops.slice(x, starts=starts, sizes=sizes, steps=(1,) * len(sizes))
-
-    return half(0) * ops.sigmoid(half(sizes[axis]))
+    half = x.shape[axis] // 2
+    return part(x, axis, 0, half) * ops.sigmoid(part(x, axis, half, half))

@@ -11,7 +11,7 @@ from typing import Any
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.function import Static, Tensor_, function
-from flambeau.functions.common import canonical_dim, ops
+from flambeau.functions.common import canonical_dim, ops, part
 from flambeau.functions.reduce import Named
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points
@@ -25,13 +25,6 @@ def places(op: str, x: Value, dim: Any, descending: bool) -> tuple[Value, Value,
     axis = canonical_dim(op, dim, len(x.shape))
     x = x if x.shape else ops.reshape(x, shape=(1,))
     return x, ops.argsort(x, axis=axis, descending=descending), axis
-
-
-def part(x: Value, axis: int, start: Any, count: Any) -> Value:
-    """`count` elements along an axis from `start` on."""
-    starts = tuple(start if d == axis else 0 for d in range(len(x.shape)))
-    sizes = tuple(count if d == axis else n for d, n in enumerate(x.shape))
-    return ops.slice(x, starts=starts, sizes=sizes, steps=(1,) * len(sizes))
 
 
 def first(x: Value, axis: int, k: int, largest: bool) -> Value:

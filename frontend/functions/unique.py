@@ -13,9 +13,8 @@ from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
 from flambeau.function import Sizes, Static, Tensor_, function
-from flambeau.functions.common import canonical_dim, ops
+from flambeau.functions.common import canonical_dim, moved, ops, part
 from flambeau.functions.order_statistics import starts_of_runs
-from flambeau.functions.sort import part
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index, points
 
@@ -81,8 +80,7 @@ def _counts(starts: Tensor_, count: Sizes):
 @function(name="unique")
 def _lined_up(input: Tensor_, dim: Static):
     """The slices along a dim as rows."""
-    rank = len(input.shape)
-    x = ops.permute(input, perm=(dim, *(d for d in range(rank) if d != dim)))
+    x = ops.permute(input, perm=moved(len(input.shape), dim, 0))
     return ops.reshape(x, shape=(x.shape[0], math.prod(x.shape[1:])))
 
 
@@ -90,7 +88,7 @@ def _lined_up(input: Tensor_, dim: Static):
 def _put_back(input: Tensor_, dim: Static, rest: Sizes):
     """Rows as slices along a dim of tensors whose other sizes are `rest`."""
     x = ops.reshape(input, shape=(input.shape[0], *rest))
-    return ops.permute(x, perm=(*range(1, dim + 1), 0, *range(dim + 1, len(rest) + 1)))
+    return ops.permute(x, perm=moved(len(x.shape), 0, dim))
 
 
 def _found(op: str, input: Tensor, dim: int | None, ordered: bool, inverse: bool, counts: bool) -> Any:
