@@ -36,6 +36,15 @@ def _check_inner(op: str, x: Value, y: Value) -> None:
         )
 
 
+def _check_batches(op: str, x: Value, y: Value, *names: str) -> None:
+    """Two batches of matrices, as many, whose sizes meet."""
+    for v, what in zip((x, y), names, strict=True):
+        _check_rank(op, v, 3, what)
+    if x.shape[0] != y.shape[0]:
+        raise RuntimeError(f"[{op}] batches have sizes {x.shape[0]} and {y.shape[0]}. Make them equal, or use matmul.")
+    _check_inner(op, x, y)
+
+
 def product(x: Value, y: Value) -> Value:
     """The matrix product of x [..., M, K] and y [..., K, N]; leading dimensions broadcast."""
     if len(y.shape) == 2 and len(x.shape) > 2:
@@ -128,14 +137,8 @@ def mm(input: Tensor_, mat2: Tensor_):
 )
 def bmm(input: Tensor_, mat2: Tensor_):
     """The products of two batches of matrices, [B, M, K] and [B, K, N]. Raises RuntimeError for other shapes."""
-    _check_rank("bmm", input, 3, "input")
-    _check_rank("bmm", mat2, 3, "mat2")
-    if input.shape[0] != mat2.shape[0]:
-        raise RuntimeError(
-            f"[bmm] batches have sizes {input.shape[0]} and {mat2.shape[0]}. Make them equal, or use matmul."
-        )
+    _check_batches("bmm", input, mat2, "input", "mat2")
     _same_dtype("bmm", input, mat2)
-    _check_inner("bmm", input, mat2)
     return ops.matmul(input, mat2)
 
 
@@ -186,6 +189,15 @@ def _scaled(x: Value, factor: Value) -> Value:
     return x * factor.cast(x.dtype).expand(x.shape)
 
 
+def _plus(op: str, input: Value, made: Value, beta: Value, alpha: Value) -> Value:
+    """`beta * input + alpha * made` for a product that was made, to whose shape `input` broadcasts."""
+    if broadcast_shapes(op, input.shape, made.shape) != made.shape:
+        raise RuntimeError(
+            f"[{op}] input of shape {input.shape} does not broadcast to the product's shape {made.shape}."
+        )
+    return _scaled(input.expand(made.shape), beta) + _scaled(made, alpha)
+
+
 @function(
     free="flambeau",
     method=True,
@@ -204,12 +216,7 @@ def addmm(input: Tensor_, mat1: Tensor_, mat2: Tensor_, *, beta: Operand = 1, al
     _check_rank("addmm", mat2, 2, "mat2")
     _same_dtype("addmm", input, mat1, mat2)
     _check_inner("addmm", mat1, mat2)
-    made = _scaled(ops.matmul(mat1, mat2), alpha)
-    if broadcast_shapes("addmm", input.shape, made.shape) != made.shape:
-        raise RuntimeError(
-            f"[addmm] input of shape {input.shape} does not broadcast to the product's shape {made.shape}."
-        )
-    return _scaled(input.expand(made.shape), beta) + made
+    return _plus("addmm", input, ops.matmul(mat1, mat2), beta, alpha)
 
 
 @function(

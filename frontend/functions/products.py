@@ -14,7 +14,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
 from flambeau.function import Operand, Optional_, Static, Tensor_, Tensors, function
 from flambeau.functions.common import broadcast_shapes, canonical_dim, moved, ops, part
-from flambeau.functions.linear import _check_inner, _check_rank, _matmul, _same_dtype, _scaled
+from flambeau.functions.linear import _check_batches, _check_rank, _matmul, _plus, _same_dtype
 from flambeau.functions.shape import _tensors
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -99,22 +99,6 @@ def linalg_cross(input: Tensor_, other: Tensor_, *, dim: Static = -1):
 # ---- a product and a sum ----------------------------------------------------------------------------------
 
 
-def _plus(op: str, input: Value, made: Value, beta: Value, alpha: Value) -> Value:
-    if broadcast_shapes(op, input.shape, made.shape) != made.shape:
-        raise RuntimeError(
-            f"[{op}] input of shape {input.shape} does not broadcast to the product's shape {made.shape}."
-        )
-    return _scaled(input.expand(made.shape), beta) + _scaled(made, alpha)
-
-
-def _check_batches(op: str, x: Value, y: Value) -> None:
-    _check_rank(op, x, 3, "batch1")
-    _check_rank(op, y, 3, "batch2")
-    if x.shape[0] != y.shape[0]:
-        raise RuntimeError(f"[{op}] batches have sizes {x.shape[0]} and {y.shape[0]}. Make them equal.")
-    _check_inner(op, x, y)
-
-
 _BATCHES = calls(
     lambda: [
         call(data(3, 5), data(2, 3, 4), data(2, 4, 5)),
@@ -132,7 +116,7 @@ _BATCHES = calls(
 )
 def baddbmm(input: Tensor_, batch1: Tensor_, batch2: Tensor_, *, beta: Operand = 1, alpha: Operand = 1):
     """`beta * input + alpha * (batch1 @ batch2)`, for each matrix of a batch; `input` broadcasts to [B, M, N]."""
-    _check_batches("baddbmm", batch1, batch2)
+    _check_batches("baddbmm", batch1, batch2, "batch1", "batch2")
     _same_dtype("baddbmm", input, batch1, batch2)
     return _plus("baddbmm", input, ops.matmul(batch1, batch2), beta, alpha)
 
@@ -140,7 +124,7 @@ def baddbmm(input: Tensor_, batch1: Tensor_, batch2: Tensor_, *, beta: Operand =
 @function(free="flambeau", method=True, in_place=True, samples=_BATCHES)
 def addbmm(input: Tensor_, batch1: Tensor_, batch2: Tensor_, *, beta: Operand = 1, alpha: Operand = 1):
     """`beta * input + alpha * (batch1 @ batch2).sum(0)`, as one product of matrices; `input` broadcasts to [M, N]."""
-    _check_batches("addbmm", batch1, batch2)
+    _check_batches("addbmm", batch1, batch2, "batch1", "batch2")
     _same_dtype("addbmm", input, batch1, batch2)
     b, m, k = batch1.shape
     rows = ops.reshape(ops.permute(batch1, perm=(1, 0, 2)), shape=(m, b * k))
