@@ -16,6 +16,7 @@ from flambeau.function import Operand, Optional_, Sizes, Static, Tensor_, functi
 from flambeau.functions.assemble import pad
 from flambeau.functions.average_pool import avg_pool2d, avg_pool3d
 from flambeau.functions.common import check_floating, ops
+from flambeau.functions.normalize import inverse_deviation, last_axes
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
 
@@ -43,9 +44,7 @@ def _affine(op: str, x: Value, weight: Value | None, bias: Value | None) -> Valu
 
 
 def _standardized(x: Value, mean: Value, variance: Value, eps: Value) -> Value:
-    return (x - _spread(mean, x.shape)) * _spread(
-        ops.rsqrt(variance + eps.cast(x.dtype).expand(variance.shape)), x.shape
-    )
+    return (x - _spread(mean, x.shape)) * _spread(inverse_deviation(variance, eps), x.shape)
 
 
 def _mean_of_channels(x: Value) -> Value:
@@ -63,7 +62,7 @@ def _batch_norm(input: Tensor_, weight: Optional_, bias: Optional_, eps: Operand
     mean = _mean_of_channels(input)
     centred = input - _spread(mean, input.shape)
     variance = _mean_of_channels(centred * centred)
-    scale = ops.rsqrt(variance + eps.cast(input.dtype).expand(variance.shape))
+    scale = inverse_deviation(variance, eps)
     result = _affine("batch_norm", centred * _spread(scale, input.shape), weight, bias)
     return result, mean, variance * (count / (count - 1))
 
@@ -93,6 +92,13 @@ def _track(running_mean: Tensor_, running_var: Tensor_, mean: Tensor_, variance:
         m = momentum.cast(running.dtype).expand(running.shape)
         found.append(now.cast(running.dtype) * m + running * (m.like(1.0) - m))
     return tuple(found)
+
+
+def _follow(running_mean: Tensor | None, running_var: Tensor | None, mean: Tensor, variance: Tensor, by: float) -> None:
+    """Move the running statistics, where both are given, towards those of a batch."""
+    if running_mean is not None and running_var is not None:
+        with no_grad():
+            _track(running_mean, running_var, mean.detach(), variance.detach(), by)
 
 
 def _check_channels(op: str, shape: tuple[int, ...]) -> None:
@@ -138,9 +144,7 @@ def batch_norm(
             f"[batch_norm] input of shape {shape}: it takes more than one value per channel. Use more samples."
         )
     result, mean, variance = _batch_norm(input, weight, bias, eps)
-    if running_mean is not None and running_var is not None:
-        with no_grad():
-            _track(running_mean, running_var, mean.detach(), variance.detach(), momentum)
+    _follow(running_mean, running_var, mean, variance, momentum)
     return result
 
 
@@ -155,7 +159,7 @@ def _instance_norm(input: Tensor_, weight: Optional_, bias: Optional_, eps: Oper
     middle = mean(input)
     centred = input - _spread(middle, input.shape)
     variance = mean(centred * centred)
-    scale = ops.rsqrt(variance + eps.cast(input.dtype).expand(variance.shape))
+    scale = inverse_deviation(variance, eps)
     result = _affine("instance_norm", centred * _spread(scale, input.shape), weight, bias)
     samples = input.shape[0]
     return result, ops.sum(middle, axes=(0,)) / samples, ops.sum(variance * (count / (count - 1)), axes=(0,)) / samples
@@ -197,9 +201,7 @@ def instance_norm(
             f"[instance_norm] input of shape {shape}: it takes more than one spatial element. Use evaluation."
         )
     result, mean, variance = _instance_norm(input, weight, bias, eps)
-    if running_mean is not None and running_var is not None:
-        with no_grad():
-            _track(running_mean, running_var, mean.detach(), variance.detach(), momentum)
+    _follow(running_mean, running_var, mean, variance, momentum)
     return result
 
 
@@ -233,8 +235,7 @@ def group_norm(
         return ops.reshape(ops.sum(v, axes=(1,)) / count, shape=(grouped.shape[0], 1))
 
     centred = grouped - mean(grouped).expand(grouped.shape)
-    variance = mean(centred * centred)
-    found = centred * ops.rsqrt(variance + eps.cast(x.dtype).expand(variance.shape)).expand(grouped.shape)
+    found = centred * inverse_deviation(mean(centred * centred), eps).expand(grouped.shape)
     return _affine("group_norm", ops.reshape(found, shape=x.shape), weight, bias)
 
 
@@ -253,19 +254,10 @@ def rms_norm(input: Tensor_, normalized_shape: Sizes, weight: Optional_ = None, 
     distance from 1 to the next number of the dtype if left out. Zhang and Sennrich (2019). Raises RuntimeError for other shapes."""
     x = input
     check_floating("rms_norm", x)
-    shape = tuple(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
-    if not shape or x.shape[len(x.shape) - len(shape) :] != shape:
-        raise RuntimeError(
-            f"[rms_norm] input of shape {x.shape} does not end in normalized_shape {shape}. Check the module."
-        )
-    axes = tuple(range(len(x.shape) - len(shape), len(x.shape)))
+    shape, axes = last_axes("rms_norm", x, normalized_shape)
     mean = ops.sum(x * x, axes=axes) / math.prod(shape)
     mean = ops.reshape(mean, shape=(*mean.shape, *(1 for _ in axes)))
-    if eps is None:
-        mean = mean + mean.like(2.0 ** -{"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}[x.dtype.name])
-    else:
-        mean = mean + eps
-    result = x * ops.rsqrt(mean).expand(x.shape)
+    result = x * ops.rsqrt(mean + (2.0**-x.dtype.mantissa if eps is None else eps)).expand(x.shape)
     if weight is None:
         return result
     if weight.shape != shape:

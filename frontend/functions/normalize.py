@@ -6,12 +6,28 @@ In: floating-point tensors. Out: the same shape. Means and variances take two pa
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Optional_, Sizes, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_floating, ops
 from flambeau.functions.reduce import norm
 from flambeau.samples import call, calls, data
+
+
+def last_axes(op: str, x: Value, normalized_shape: Any) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    """The shape to normalize over, and the last axes of `x`, which have it. Raises RuntimeError if they have not."""
+    shape = tuple(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
+    if not shape or x.shape[len(x.shape) - len(shape) :] != shape:
+        raise RuntimeError(
+            f"[{op}] input of shape {x.shape} does not end in normalized_shape {shape}. Check the module."
+        )
+    return shape, tuple(range(len(x.shape) - len(shape), len(x.shape)))
+
+
+def inverse_deviation(variance: Value, eps: Value) -> Value:
+    """1 / sqrt(variance + eps)."""
+    return ops.rsqrt(variance + eps.cast(variance.dtype).expand(variance.shape))
 
 
 @function(
@@ -38,12 +54,7 @@ def layer_norm(
     """
     x = input
     check_floating("layer_norm", x)
-    shape = tuple(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
-    if not shape or x.shape[len(x.shape) - len(shape) :] != shape:
-        raise RuntimeError(
-            f"[layer_norm] input of shape {x.shape} does not end in normalized_shape {shape}. Check the module."
-        )
-    axes = tuple(range(len(x.shape) - len(shape), len(x.shape)))
+    shape, axes = last_axes("layer_norm", x, normalized_shape)
     count = math.prod(shape)
 
     def mean(v: Value) -> Value:
@@ -51,8 +62,7 @@ def layer_norm(
         return ops.reshape(total, shape=(*total.shape, *(1 for _ in axes)))
 
     centred = x - mean(x).expand(x.shape)
-    variance = mean(centred * centred)
-    result = centred * ops.rsqrt(variance + eps.cast(x.dtype).expand(variance.shape)).expand(x.shape)
+    result = centred * inverse_deviation(mean(centred * centred), eps).expand(x.shape)
     for name, extra in (("weight", weight), ("bias", bias)):
         if extra is None:
             continue

@@ -10,27 +10,10 @@ from typing import Any, ClassVar
 from flambeau.device import Device
 from flambeau.dialects.dtypes import int64
 from flambeau.functions import channel_norm
-from flambeau.functions.create import empty, ones, zeros
-from flambeau.nn import init
+from flambeau.functions.create import ones, zeros
 from flambeau.nn.module import Module
-from flambeau.nn.parameter import Parameter
+from flambeau.nn.normalization import _Scaled
 from flambeau.runtime.recorder import Tensor
-
-
-class _Scaled(Module):
-    """A learned scale and shift."""
-
-    def _learned(self, weight: bool, bias: bool, shape: Any, device: Device, dtype: Any) -> None:
-        for name, wanted in (("weight", weight), ("bias", bias)):
-            made = Parameter(empty(shape, dtype=dtype, device=device)) if wanted else None
-            self.register_parameter(name, made)
-
-    def reset_parameters(self) -> None:
-        """Scale 1, shift 0."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if getattr(self, "bias", None) is not None:
-            init.zeros_(self.bias)
 
 
 class _Tracked(_Scaled):
@@ -51,7 +34,7 @@ class _Tracked(_Scaled):
     ) -> None:
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        self._learned(affine, affine and bias, num_features, device, dtype)
+        self._learned(num_features, device, dtype, weight=affine, bias=affine and bias)
         if track_running_stats:
             self.register_buffer("running_mean", zeros(num_features, dtype=dtype, device=device))
             self.register_buffer("running_var", ones(num_features, dtype=dtype, device=device))
@@ -216,7 +199,7 @@ class GroupNorm(_Scaled):
                 f"[GroupNorm] {num_channels} channels are no {num_groups} groups. Use a number that divides them."
             )
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
-        self._learned(affine, affine and bias, num_channels, device, dtype)
+        self._learned(num_channels, device, dtype, weight=affine, bias=affine and bias)
         self.reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:
@@ -241,8 +224,7 @@ class RMSNorm(_Scaled):
         super().__init__()
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        made = Parameter(empty(self.normalized_shape, dtype=dtype, device=device)) if elementwise_affine else None
-        self.register_parameter("weight", made)
+        self._learned(self.normalized_shape, device, dtype, weight=elementwise_affine)
         self.reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:

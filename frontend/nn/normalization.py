@@ -17,7 +17,24 @@ from flambeau.nn.parameter import Parameter
 from flambeau.runtime.recorder import Tensor
 
 
-class LayerNorm(Module):
+class _Scaled(Module):
+    """What layers with a learned scale and shift share; a layer may have no shift at all."""
+
+    def _learned(self, shape: Any, device: Device, dtype: Any, **wanted: bool) -> None:
+        """Register each parameter, or None in its place."""
+        for name, is_there in wanted.items():
+            made = Parameter(empty(shape, dtype=dtype, device=device)) if is_there else None
+            self.register_parameter(name, made)
+
+    def reset_parameters(self) -> None:
+        """Scale 1, shift 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if getattr(self, "bias", None) is not None:
+            init.zeros_(self.bias)
+
+
+class LayerNorm(_Scaled):
     """Mean 0 and variance 1 over the last dimensions, which have `normalized_shape`; then a learned scale and shift."""
 
     def __init__(
@@ -32,17 +49,9 @@ class LayerNorm(Module):
         super().__init__()
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        for name, wanted in (("weight", elementwise_affine), ("bias", elementwise_affine and bias)):
-            made = Parameter(empty(self.normalized_shape, dtype=dtype, device=device)) if wanted else None
-            self.register_parameter(name, made)
+        affine = elementwise_affine
+        self._learned(self.normalized_shape, device, dtype, weight=affine, bias=affine and bias)
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Scale 1, shift 0."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         return layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
