@@ -99,7 +99,7 @@ CALLS: dict[str, tuple[Callable[..., Any], list, list]] = {
     ),
     "repeat": (lambda x: functions.assemble.repeat.rule(x, (2, 3)), [((s, 5), float32)], SIZES),
     "dropout": (
-        lambda x, seed, offset: functions.random._dropout.rule(x, number(x, 0.5), (seed, offset)),
+        lambda x, seed, offset: functions.dropout._dropout.rule(x, number(x, 0.5), (seed, offset)),
         [((s, 6), float32), ((), int64), ((), int64)],
         SIZES,
     ),

@@ -16,8 +16,8 @@ from flambeau.functions.assemble import cat, pad
 from flambeau.functions.choose import where
 from flambeau.functions.common import broadcast_shapes, check_floating, ops
 from flambeau.functions.create import zeros
+from flambeau.functions.dropout import dropout
 from flambeau.functions.linear import linear, matmul, product
-from flambeau.functions.random import dropout
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, truth
 

@@ -1,4 +1,4 @@
-"""Dropouts beside `dropout`: of whole channels, and those that keep mean and variance of SELU's results.
+"""Dropouts: of elements, of whole channels, and those that keep mean and variance of SELU's results.
 
 In: a tensor and a probability. Out: the same shape; the tensor itself unless `training`. Next: `normalize.py`.
 """
@@ -18,6 +18,45 @@ from flambeau.samples import Samples, call, calls, data
 
 #: The least value of SELU, negated. Klambauer et al. (2017).
 _ALPHA = 1.7580993408473766
+
+
+def _changes_nothing(op: str, p: float, training: bool) -> bool:
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"[{op}] p is {p}. Use a probability from 0 to 1.")
+    return not training or p == 0.0
+
+
+@function(name="dropout")
+def _dropout(input: Tensor_, p: Operand, generator: Stream_ = generators.default_generator):
+    check_floating("dropout", input)
+    x = input.cast(input.dtype.accumulation)
+    p = p.cast(x.dtype)
+    keep = _uniform(generator, x.shape, x.dtype) >= p.expand(x.shape)
+    scale = p.like(1.0) / (p.like(1.0) - p)
+    kept = ops.select(keep, x, x.like(0.0)) * ops.select(p < 1.0, scale, p.like(0.0)).expand(x.shape)
+    return kept.cast(input.dtype)
+
+
+_dropout_ = inplace(name="dropout")(_dropout.rule)
+
+
+@declared(
+    free="flambeau nn.functional",
+    samples=calls(
+        lambda: [call(data(3, 4), 0.25), call(data(3, 4), training=False), call(data(2), 1.5, error=(ValueError, ""))]
+    ),
+)
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """`input` with elements set to 0 with probability `p` and the others divided by 1 - p; itself unless `training`.
+
+    Raises ValueError for p outside of [0, 1].
+    """
+    if _changes_nothing("dropout", p, training):
+        return input
+    return (_dropout_ if inplace else _dropout)(input, p)
+
+
+# ---- of channels, and for SELU -----------------------------------------------------------------------------
 
 
 def _kept(op: str, x: Value, p: Value, generator: Any, channels: bool) -> Value:
@@ -60,9 +99,7 @@ _FORMS = _forms(_by_channel, "dropout1d", "dropout2d", "dropout3d") | _forms(
 
 
 def _dropped(op: str, input: Tensor, p: float, training: bool, inplace: bool, *more: Any) -> Tensor:
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"[{op}] p is {p}. Use a probability from 0 to 1.")
-    if not training or p == 0.0:
+    if _changes_nothing(op, p, training):
         return input
     return _FORMS[op][1 if inplace else 0](input, p, op, *more)
 

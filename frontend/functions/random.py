@@ -1,9 +1,9 @@
-"""Random tensors: rand, randn, randint, randperm, bernoulli, dropout, uniform_, normal_.
+"""Random tensors: rand, randn, randint, randperm, bernoulli, uniform_, normal_.
 
 In: a generator, whose seed and offset enter as run-time scalars. Out: numbers made from Philox bits; equal seeds give
 equal bits on every machine. Uniform numbers have as many random bits as their dtype has digits (float32: 24, float64: 53);
 normal ones come from pairs of them by Box and Muller's formula, so float32 normals lie within 5.8 standard deviations. Narrow
-floats are drawn as what they accumulate in, all but uniform ones, and rounded once. Next: `inplace.py`.
+floats are drawn as what they accumulate in, all but uniform ones, and rounded once. Next: `more_random.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flambeau import host
 from flambeau.declarations import declared
 from flambeau.device import Device, place
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import DType, bool_, float32, float64, int64
+from flambeau.dialects.dtypes import DType, float32, float64, int64
 from flambeau.function import Default, Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
 from flambeau.functions.common import check_between, check_floating, ops, size_of
 from flambeau.functions.from_data import alike, with_grad
@@ -338,38 +338,6 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     return _bernoulli(input, generator)
 
 
-@function(name="dropout")
-def _dropout(input: Tensor_, p: Operand, generator: Stream_ = generators.default_generator):
-    check_floating("dropout", input)
-    x = input.cast(input.dtype.accumulation)
-    p = p.cast(x.dtype)
-    keep = _uniform(generator, x.shape, x.dtype) >= p.expand(x.shape)
-    scale = p.like(1.0) / (p.like(1.0) - p)
-    kept = ops.select(keep, x, x.like(0.0)) * ops.select(p < 1.0, scale, p.like(0.0)).expand(x.shape)
-    return kept.cast(input.dtype)
-
-
-_dropout_ = inplace(name="dropout")(_dropout.rule)
-
-
-@declared(
-    free="flambeau nn.functional",
-    samples=calls(
-        lambda: [call(data(3, 4), 0.25), call(data(3, 4), training=False), call(data(2), 1.5, error=(ValueError, ""))]
-    ),
-)
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """`input` with elements set to 0 with probability `p` and the others divided by 1 - p; itself unless `training`.
-
-    Raises ValueError for p outside of [0, 1].
-    """
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"[dropout] p is {p}. Use a probability from 0 to 1.")
-    if not training or p == 0.0:
-        return input
-    return (_dropout_ if inplace else _dropout)(input, p)
-
-
 # ---- in place ---------------------------------------------------------------------------------------------
 
 
@@ -395,7 +363,7 @@ def _bernoulli_(input: Tensor_, p: Operand, generator: Stream_ = generators.defa
     seed, offset = generator
     builder().draws += _draws(input.shape, input.dtype)
     unit = uniform_unit(seed, offset, input.shape, float32)
-    return (unit < p.cast(float32).expand(input.shape)).cast(input.dtype if input.dtype is not bool_ else bool_)
+    return (unit < p.cast(float32).expand(input.shape)).cast(input.dtype)
 
 
 @declared(method=True, samples=calls(lambda: [call(data(3, 4), -1, 2, gradient=False)]))

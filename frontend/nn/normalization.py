@@ -9,8 +9,8 @@ from typing import Any
 
 from flambeau.device import Device
 from flambeau.functions.create import empty
+from flambeau.functions.dropout import dropout
 from flambeau.functions.normalize import layer_norm
-from flambeau.functions.random import dropout
 from flambeau.nn import init
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter

@@ -11,7 +11,7 @@ from typing import Any
 from flambeau.device import Device
 from flambeau.functions.assemble import cat, stack
 from flambeau.functions.create import empty, zeros
-from flambeau.functions.random import dropout as drop
+from flambeau.functions.dropout import dropout as drop
 from flambeau.functions.recurrent import CELLS, GATES, SEQUENCES
 from flambeau.nn import init
 from flambeau.nn.module import Module
