@@ -68,12 +68,12 @@ CALLS: dict[str, tuple[Callable[..., Any], list, list]] = {
     "kl_div": (lambda x, y: F.kl_div.rule(x, y, "batchmean"), [((s, 5), float32)] * 2, SIZES),
     "softmax": (lambda x: F.log_softmax.rule(x, -1), [((3, s), float32)], SIZES),
     "linspace": (
-        lambda x: functions.create._spaced.rule(s, float32, number(x, 0.0), number(x, 1.0)) + x,
+        lambda x: functions.ramps._spaced.rule(s, float32, number(x, 0.0), number(x, 1.0)) + x,
         [((s,), float32)],
         SIZES,
     ),
     "arange": (
-        lambda x: functions.create._ramp.rule(s, float32, number(x, 0.5), number(x, 1.5)) * x,
+        lambda x: functions.ramps._ramp.rule(s, float32, number(x, 0.5), number(x, 1.5)) * x,
         [((s,), float32)],
         SIZES,
     ),

@@ -1,7 +1,7 @@
-"""Creation of tensors from nothing: zeros, full, arange, eye, ...; clone.
+"""Creation of tensors from nothing: zeros, full, empty, eye, ...; one_hot, clone.
 
 In: sizes and numbers. Out: tensors. Constants are recorded like any op, so they fold into what uses them.
-Next: `random.py`.
+Next: `ramps.py`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ import math
 import sys
 from typing import Any
 
-import numpy as np
 from flambeau import host
-from flambeau.declarations import declared
+from flambeau.declarations import declare, declared
 from flambeau.device import Device, place
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.dtypes import DType, bool_, float64, int64
-from flambeau.dialects.size import Size
-from flambeau.function import Default, Number, Operand, Sizes, Static, Tensor_, builder, function
+from flambeau.function import Default, Number, Sizes, Static, Tensor_, builder, function
 from flambeau.functions.assemble import _one_hot
 from flambeau.functions.common import check_between, ops, size_of
 from flambeau.functions.from_data import alike, laid_alike, with_grad
+from flambeau.functions.shape import permute
 from flambeau.memory_format import checked, laid_out, preserve_format
 from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
 from flambeau.runtime import recorder
@@ -238,133 +237,83 @@ def empty_like(
     )
 
 
-# ---- ramps ------------------------------------------------------------------------------------------------
-
-
-@function(name="arange")
-def _ramp(size: Sizes, dtype: Static, start: Operand, step: Operand):
-    """start + i * step, in float64 or int64, rounded once to `dtype`."""
-    wide = start.dtype if start.dtype is step.dtype else float64
-    position = ops.iota(shape=(size,), dim=0, dtype=wide, builder=start.builder)
-    first, stride = start.cast(wide).expand((size,)), step.cast(wide).expand((size,))
-    return (first + position * stride).cast(dtype)
-
-
-def _whole(start: Any, end: Any, step: Any) -> bool:
-    return all(isinstance(n, int | Size) for n in (start, end, step))
-
-
-def _steps(start: Any, end: Any, step: Any, inclusive: bool) -> int:
-    """How many elements a range has; exact for ints."""
-    if step == 0:
-        raise RuntimeError("[arange] step is 0. Use a step towards end.")
-    if (end - start) * (1 if step > 0 else -1) < 0:
-        raise RuntimeError(
-            f"[arange] from {start} to {end} with step {step} goes the wrong way. Change the sign of step."
-        )
-    if _whole(start, end, step):
-        return (end - start) // step + 1 if inclusive else -((start - end) // step)
-    if not (math.isfinite(start) and math.isfinite(end) and math.isfinite(step)):
-        raise RuntimeError(f"[arange] start {start}, end {end} and step {step} must be finite.")
-    count = (end - start) / step
-    return math.floor(count) + 1 if inclusive else math.ceil(count)
-
-
-def _arange(
-    start: Any,
-    end: Any = None,
-    step: Any = 1,
-    *,
-    dtype: DType | None = None,
-    device: Device = None,
-    requires_grad: bool = False,
-    inclusive: bool = False,
-) -> Tensor:
-    there = place(device)
-    if end is None:
-        start, end = 0, start
-    if not (whole := _whole(start, end, step)):
-        start, end, step = [v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step)]
-        whole = _whole(start, end, step)
-    dtype = host.check_supported("arange", dtype or (int64 if whole else get_default_dtype()))
-    if not whole:
-        start, step = float(start), float(step)
-    return with_grad(_ramp(_steps(start, end, step, inclusive), dtype, start, step), requires_grad, there)
-
-
-@function(
-    free="flambeau",
-    samples=calls(
-        lambda: [
-            call(5),
-            call(1, 9, 3),
-            call(0.0, 1.0, 0.25),
-            call(5, dtype=float64),
-            call(1, 3, inclusive=True),
-            call(1, 0, 1, error=(RuntimeError, "the wrong way")),
-        ]
-    ),
-    otherwise=_arange,
-)
-def arange(
-    start: Sizes,
-    end: Default = None,
-    step: Default = 1,
-    *,
-    dtype: Static = None,
-    device: Static = None,
-    requires_grad: Default = False,
-    inclusive: Default = False,
-):
-    """start, start + step, ... up to `end`, which is left out unless `inclusive`; `arange(n)` starts at 0.
-
-    Dtype: int64 if all three are ints, else the default one. Raises RuntimeError for a step of 0 or away from `end`.
-    """
-    if not isinstance(start, int | float | Size):
-        raise TypeError(f"[arange] {start!r} is not a number. Pass an int or a float.")
-    whole = isinstance(start, int | Size)
-    dtype = host.check_supported("arange", dtype or (int64 if whole else get_default_dtype()))
-    first, stride = (builder().constant(n, int64 if whole else float64) for n in (0, 1))
-    return _ramp.rule(_steps(0, start, 1, False), dtype, first, stride)
-
-
-@function(name="linspace")
-def _spaced(steps: Sizes, dtype: Static, start: Operand, end: Operand):
-    """From both ends to the middle, so that the last element is `end` exactly."""
-    wide = float64
-    first, last = start.cast(wide).expand((steps,)), end.cast(wide).expand((steps,))
-    if steps == 1:
-        return first.cast(dtype)
-    position = ops.iota(shape=(steps,), dim=0, dtype=wide, builder=start.builder)
-    stride = (last - first) / (steps - 1)
-    from_end = (position.like(steps - 1) - position) * stride
-    return ops.select(position * 2.0 < steps, first + position * stride, last - from_end).cast(dtype)
+# ---- order of elements ------------------------------------------------------------------------------------
 
 
 @declared(
     free="flambeau",
     samples=calls(
-        lambda: [
-            call(0, 1, 5),
-            call(-2.0, 2.0, 8, dtype=float64),
-            call(3, 4, 1),
-            call(0, 1, 0),
-            call(0, 1, -1, error=(RuntimeError, "Use at least 0")),
-        ]
+        lambda: [call((0, 2, 3), (2, 0, 1)), call((2, 3), (0, 0), error=(RuntimeError, "Name each dimension once"))]
     ),
 )
-def linspace(
-    start: Any, end: Any, steps: int, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
+def empty_permuted(
+    size: Any, physical_layout: Any, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
-    """`steps` numbers from `start` to `end`, both included, evenly spaced; one step gives `start`.
+    """A tensor whose elements are not set, and lie in the order of dimensions `physical_layout`, the outermost first.
 
-    Raises RuntimeError for negative steps.
+    Raises RuntimeError for what is no order of the dimensions.
     """
-    there = place(device)
-    if steps < 0:
-        raise RuntimeError(f"[linspace] steps is {steps}. Use at least 0.")
-    dtype = host.check_supported("linspace", dtype or get_default_dtype())
-    return with_grad(_spaced(steps, dtype, float(start), float(end)), requires_grad, there)
+    shape, order = size_of("empty_permuted", (tuple(size),)), tuple(n.__index__() for n in physical_layout)
+    if sorted(order) != list(range(len(shape))):
+        raise RuntimeError(
+            f"[empty_permuted] {order} is no order of {len(shape)} dimensions. Name each dimension once."
+        )
+    made = permute(
+        empty([shape[d] for d in order], dtype=dtype, device=device), tuple(order.index(d) for d in range(len(shape)))
+    )
+    return with_grad(made, requires_grad)
+
+
+@declared(
+    free="flambeau",
+    samples=calls(lambda: [call((0, 3), (3, 1)), call((2, 3), (5, 1), error=(NotImplementedError, "no gaps"))]),
+)
+def empty_strided(
+    size: Any, stride: Any, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor whose elements are not set, and lie so many elements apart along each dimension.
+
+    Raises RuntimeError for other than one stride for each dimension, NotImplementedError for strides with gaps or overlaps.
+    """
+    shape, steps = size_of("empty_strided", (tuple(size),)), tuple(n.__index__() for n in stride)
+    if len(shape) != len(steps):
+        raise RuntimeError(
+            f"[empty_strided] size {shape} and stride {steps} differ in length. Give one for each dimension."
+        )
+    order = sorted(range(len(shape)), key=lambda d: (-steps[d], d))
+    wanted = 1
+    for d in reversed(order):
+        if 0 not in shape and shape[d] != 1 and steps[d] != wanted:
+            raise NotImplementedError(
+                f"[empty_strided] strides {steps} of size {shape} have gaps. Use ones that have no gaps."
+            )
+        wanted *= shape[d]
+    return empty_permuted(shape, order, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+def _new_empty_strided(
+    self: Tensor,
+    size: Any,
+    stride: Any,
+    *,
+    dtype: DType | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`empty_strided` in the dtype of this tensor, on its device."""
+    there = self.device if device is None else device
+    return empty_strided(size, stride, dtype=dtype or self.dtype, device=there, requires_grad=requires_grad)
+
+
+declare(
+    _new_empty_strided,
+    "new_empty_strided",
+    method=True,
+    samples=calls(lambda: [call(data(2), (0, 3), (3, 1), gradient=False)]),
+)
+
+
+# ---- ones among zeros --------------------------------------------------------------------------------------
 
 
 @function(name="eye")

@@ -15,8 +15,8 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, float32, float64, int64
 from flambeau.function import Operand, Optional_, Sizes, Static, Tensor_, function
 from flambeau.functions.common import check_floating, flat, ops
-from flambeau.functions.create import linspace
 from flambeau.functions.from_data import tensor
+from flambeau.functions.ramps import linspace
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index, points
 
