@@ -34,6 +34,14 @@ def with_grad(made: Tensor, requires_grad: bool, there: str | None = None) -> Te
     return made.requires_grad_() if requires_grad else made
 
 
+def floating_dtype(op: str, dtype: DType | None) -> DType:
+    """The dtype of what is made, the default one unless named. Raises RuntimeError for one that is not floating-point."""
+    dtype = host.check_supported(op, dtype or get_default_dtype())
+    if not dtype.is_floating_point:
+        raise RuntimeError(f"[{op}] dtype {dtype} is not floating point. Use one such as float32.")
+    return dtype
+
+
 def laid_alike(op: str, made: Tensor, memory_format: Any, requires_grad: bool) -> Tensor:
     """What a function makes: its elements lie row by row, or as the memory format says."""
     return with_grad(in_format(op, made, memory_format), requires_grad)

@@ -20,9 +20,8 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, float32, float64, int64
 from flambeau.function import Default, Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
 from flambeau.functions.common import check_between, check_floating, ops, size_of
-from flambeau.functions.from_data import alike, with_grad
+from flambeau.functions.from_data import alike, floating_dtype, with_grad
 from flambeau.generator import Generator
-from flambeau.promotion import get_default_dtype
 from flambeau.runtime import OutOfMemory
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -96,13 +95,6 @@ def _randint(
     return (ops.floor(unit * width).cast(int64) + low.expand(size)).cast(dtype)
 
 
-def _floating(op: str, dtype: DType | None) -> DType:
-    dtype = host.check_supported(op, dtype or get_default_dtype())
-    if not dtype.is_floating_point:
-        raise RuntimeError(f"[{op}] dtype {dtype} is not floating point. Use one such as float32.")
-    return dtype
-
-
 def _rand(
     *args: Any,
     size: Any = (),
@@ -132,7 +124,7 @@ def _plainly(
     if not isinstance(generator, Generator | None):
         raise TypeError(f"[{function.name}] generator is {generator!r}. Pass a Generator.")
     shape = size_of(function.name, size)
-    made = function(shape, dtype=_floating(function.name, dtype), generator=generator, device=device)
+    made = function(shape, dtype=floating_dtype(function.name, dtype), generator=generator, device=device)
     return with_grad(made, requires_grad)
 
 
@@ -148,7 +140,7 @@ def rand(
     requires_grad: Default = False,
 ):
     """Uniform random numbers in [0, 1): `rand(2, 3)` or `rand((2, 3))`."""
-    dtype, shape = _floating("rand", dtype), size_of("rand", size)
+    dtype, shape = floating_dtype("rand", dtype), size_of("rand", size)
     return _uniform(generator, shape, dtype)
 
 
@@ -164,7 +156,7 @@ def randn(
     requires_grad: Default = False,
 ):
     """Normally distributed random numbers with mean 0 and variance 1."""
-    dtype, shape = _floating("randn", dtype), size_of("randn", size)
+    dtype, shape = floating_dtype("randn", dtype), size_of("randn", size)
     return _normal(generator, shape, dtype).cast(dtype)
 
 

@@ -9,15 +9,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from flambeau import host
 from flambeau.declarations import declared
 from flambeau.device import Device, place
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, float64
 from flambeau.function import Sizes, Static, builder, function
 from flambeau.functions.common import ops, size_of
-from flambeau.functions.from_data import with_grad
-from flambeau.promotion import get_default_dtype
+from flambeau.functions.from_data import floating_dtype, with_grad
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls
 
@@ -61,7 +59,6 @@ def _kaiser(beta: float) -> Callable[[Value, Any], Value]:
     return formula
 
 
-@function(name="hann_window")
 def _windowed(kind: Static, size: Sizes, periodic: Static, dtype: Static, numbers: Static):
     if size == 0 or size == 1:
         return builder().constant(1.0, dtype, (size,))
@@ -76,6 +73,7 @@ _KINDS: dict[str, Callable[..., Callable[[Value, Any], Value]]] = {
     "hann": lambda: _cosines(0.5, 0.5),
     "kaiser": _kaiser,
 }
+_WINDOWS = {kind: function(name=f"{kind}_window")(_windowed) for kind in _KINDS}
 
 
 def _window(
@@ -85,10 +83,8 @@ def _window(
     there = place(device)
     if length < 0:
         raise RuntimeError(f"[{name}] the length is {length}. Use at least 0.")
-    dtype = host.check_supported(name, dtype or get_default_dtype())
-    if not dtype.is_floating_point:
-        raise RuntimeError(f"[{name}] dtype {dtype} is not floating point. Use one such as float32.")
-    made = _windowed(kind, size_of(name, (length,))[0], bool(periodic), dtype, tuple(map(float, numbers)))
+    dtype = floating_dtype(name, dtype)
+    made = _WINDOWS[kind](kind, size_of(name, (length,))[0], bool(periodic), dtype, tuple(map(float, numbers)))
     return with_grad(made, grad, there)
 
 
