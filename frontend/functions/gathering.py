@@ -13,7 +13,7 @@ from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.common import broadcast_shapes, canonical_dim, check_floating, flat, ops
-from flambeau.functions.positions import from_front, spread, whole
+from flambeau.functions.positions import from_front, spread, vector_along, whole
 from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index
@@ -37,11 +37,7 @@ def index_select(input: Tensor_, dim: Static, index: Tensor_):
 
     Raises IndexError for positions outside of 0..size-1 (when a value is read).
     """
-    index = whole("index_select", index)
-    if len(index.shape) > 1:
-        raise IndexError(f"[index_select] index has shape {index.shape}. Pass a vector of positions.")
-    dim = canonical_dim("index_select", dim, len(input.shape))
-    vector = flat(index)
+    dim, vector = vector_along("index_select", input, dim, index)
     if not input.shape:
         return ops.reshape(ops.gather(flat(input), vector, axis=0), shape=())
     return ops.gather(input, spread(vector, dim, input.shape), axis=dim)

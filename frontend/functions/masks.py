@@ -15,7 +15,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64, uint8
 from flambeau.function import Number, Sizes, Tensor_, function
 from flambeau.functions.common import as_value, broadcast_shapes, flat, ops
-from flambeau.functions.positions import spread
+from flambeau.functions.positions import same_dtype, spread
 from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points, truth
@@ -55,6 +55,12 @@ def _coordinates(numbers: Value, shape: tuple[Any, ...]) -> list[Value]:
     return found
 
 
+def _side_by_side(columns: list[Value]) -> Value:
+    """Vectors as the columns of a matrix."""
+    found = [ops.reshape(c, shape=(*c.shape, 1)) for c in columns]
+    return ops.concat(*found, dim=1) if len(found) > 1 else found[0]
+
+
 @function(name="nonzero")
 def _count(input: Tensor_):
     """How many elements are not 0."""
@@ -71,8 +77,7 @@ def _numbers(input: Tensor_, count: Sizes):
 def _rows(input: Tensor_, count: Sizes):
     mask = _truth(input)
     numbers = _held(mask, count[0], mask.builder.constant(0, int64))
-    columns = [ops.reshape(c, shape=(count[0], 1)) for c in _coordinates(numbers, input.shape)]
-    return ops.concat(*columns, dim=1) if len(columns) > 1 else columns[0]
+    return _side_by_side(_coordinates(numbers, input.shape))
 
 
 @function(name="nonzero", fallible=True)
@@ -150,8 +155,7 @@ def nonzero_static(input: Tensor_, *, size: Sizes, fill_value: Number = -1):
     numbers = _held(mask, size, missing)
     there = numbers >= 0
     fill = as_value(numbers, fill_value).cast(int64).expand(numbers.shape)
-    columns = [ops.reshape(ops.select(there, c, fill), shape=(size, 1)) for c in _coordinates(numbers, input.shape)]
-    return ops.concat(*columns, dim=1) if len(columns) > 1 else columns[0]
+    return _side_by_side([ops.select(there, c, fill) for c in _coordinates(numbers, input.shape)])
 
 
 # ---- elements -------------------------------------------------------------------------------------------------
@@ -241,10 +245,7 @@ def masked_scatter(input: Tensor_, mask: Tensor_, source: Tensor_):
     """
     shape = broadcast_shapes("masked_scatter", input.shape, mask.shape)
     mask = flat(_as_mask("masked_scatter", mask).expand(shape))
-    if source.dtype is not input.dtype:
-        raise RuntimeError(
-            f"[masked_scatter] source is {source.dtype}, the input {input.dtype}. Convert one with .to()."
-        )
+    same_dtype("masked_scatter", input, "source", source)
     lines = lambda x: ops.reshape(x, shape=(1, math.prod(x.shape), 1))  # noqa: E731
     text = "holds more often than source has elements. Give one for each."
     made = taken_in_order("masked_scatter", lines(input.expand(shape)), mask, lines(source), 0, text)

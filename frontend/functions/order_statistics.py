@@ -14,7 +14,7 @@ from flambeau.dialects.dtypes import float32, float64, int64
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_between, flat, moved, ops, part
 from flambeau.functions.reduce import Named
-from flambeau.functions.sort import places, reduced_to
+from flambeau.functions.sort import check_not_empty, places, reduced_to
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points
 
@@ -36,8 +36,7 @@ def _middle(op: str, input: Value, dim: Any, keepdim: bool, skip: bool) -> tuple
     """The lower median along a dim, and its place. NaNs are the last of the sorted elements: the first of them is the median
     where there is one, or, with `skip`, they are left out of account."""
     axis = canonical_dim(op, dim, len(input.shape))
-    if input.shape and input.shape[axis] == 0:
-        raise IndexError(f"[{op}] dimension {axis} of shape {input.shape} is empty. Check the shape first.")
+    check_not_empty(op, input, axis)
     x, order, axis = places(op, input, dim, False)
     n = x.shape[axis]
     if input.dtype.is_floating_point:
@@ -139,8 +138,7 @@ def starts_of_runs(ordered: Value, axis: int) -> Value:
 @function(name="mode", fallible=True)
 def _mode(input: Tensor_, dim: Static, keepdim: Static):
     axis = canonical_dim("mode", dim, len(input.shape))
-    if input.shape and input.shape[axis] == 0:
-        raise IndexError(f"[mode] dimension {axis} of shape {input.shape} is empty. Check the shape first.")
+    check_not_empty("mode", input, axis)
     x, order, axis = places("mode", input, dim, False)
     begins = starts_of_runs(ops.gather(ops.stop_gradient(x), order, axis=axis), axis)
     here = ops.iota(shape=x.shape, dim=axis, dtype=int64, builder=x.builder)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int32, int64, uint8
-from flambeau.functions.common import flat, ops
+from flambeau.functions.common import canonical_dim, flat, ops
 
 #: The ways in which a scatter combines what is there with an update.
 STORE, ADD, MULTIPLY, LARGEST, SMALLEST = "scatter", "scatter_add", "scatter_mul", "scatter_max", "scatter_min"
@@ -24,6 +24,21 @@ def whole(op: str, index: Value, what: str = "index") -> Value:
     if index.dtype not in (int32, int64):  # PyTorch takes no smaller ones for positions: uint8 once was a mask
         raise IndexError(f"[{op}] {what} has dtype {index.dtype}. Convert it with .long().")
     return index.cast(int64)
+
+
+def vector_along(op: str, input: Value, dim: Any, index: Value) -> tuple[int, Value]:
+    """The dimension from the front, and the positions along it as a vector. Raises IndexError for what is none."""
+    index = whole(op, index)
+    dim = canonical_dim(op, dim, len(input.shape))
+    if len(index.shape) > 1:
+        raise IndexError(f"[{op}] index has shape {index.shape}. Pass a vector of positions.")
+    return dim, flat(index)
+
+
+def same_dtype(op: str, x: Value, what: str, other: Value) -> None:
+    """Raise RuntimeError unless what is written has the dtype of the input."""
+    if other.dtype is not x.dtype:
+        raise RuntimeError(f"[{op}] {what} is {other.dtype}, the input {x.dtype}. Convert one with .to().")
 
 
 def from_front(op: str, index: Value, size: Any, what: str = "index") -> Value:

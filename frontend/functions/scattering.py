@@ -23,7 +23,9 @@ from flambeau.functions.positions import (
     STORE,
     combine,
     from_front,
+    same_dtype,
     spread,
+    vector_along,
     whole,
 )
 from flambeau.samples import call, calls, data, index
@@ -40,11 +42,6 @@ def _added(x: Value, index: Value, updates: Value, axis: int) -> Value:
     return combine(ADD, x, index, updates, axis)
 
 
-def _same_dtype(op: str, x: Value, what: str, other: Value) -> None:
-    if other.dtype is not x.dtype:
-        raise RuntimeError(f"[{op}] {what} is {other.dtype}, the input {x.dtype}. Convert one with .to().")
-
-
 # ---- an index as large as what is written ---------------------------------------------------------------------
 
 
@@ -58,7 +55,7 @@ def _scattered(op: str, input: Value, dim: Any, index: Value, src: Value, act: _
     if src.weak:
         src = src.cast(input.dtype).expand(index.shape)
     check_fit(op, src, index, -1)
-    _same_dtype(op, input, "src", src)
+    same_dtype(op, input, "src", src)
     if not input.shape:
         return ops.reshape(act(flat(input), flat(index), flat(src), 0), shape=())
     sizes = tuple(input.shape[d] if d == dim else n for d, n in enumerate(index.shape))
@@ -193,20 +190,11 @@ def scatter_reduce(
 # ---- slices at a vector of positions --------------------------------------------------------------------------
 
 
-def _vector(op: str, input: Value, dim: Any, index: Value) -> tuple[int, Value]:
-    """The dimension from the front, and the positions as a vector."""
-    index = whole(op, index)
-    dim = canonical_dim(op, dim, len(input.shape))
-    if len(index.shape) > 1:
-        raise IndexError(f"[{op}] index has shape {index.shape}. Pass a vector of positions.")
-    return dim, flat(index)
-
-
 def _at_slices(
     op: str, input: Value, dim: Any, index: Value, source: Value, act: _Act, error: type = RuntimeError
 ) -> Value:
     """`act` on slices of `input` at a vector of positions along `dim`, with those of `source`."""
-    dim, vector = _vector(op, input, dim, index)
+    dim, vector = vector_along(op, input, dim, index)
     wanted = tuple(vector.shape[0] if d == dim else n for d, n in enumerate(input.shape))
     fits = source.shape == wanted if input.shape else vector.shape == (1,) and math.prod(source.shape) == 1
     if not fits:
@@ -214,7 +202,7 @@ def _at_slices(
             f"[{op}] index of shape {index.shape} and source of shape {source.shape} do not fit the input of shape "
             f"{input.shape} along dimension {dim}. Give one slice of the input's other sizes per position."
         )
-    _same_dtype(op, input, "source", source)
+    same_dtype(op, input, "source", source)
     if not input.shape:
         return ops.reshape(act(flat(input), vector, flat(source), 0), shape=())
     return act(input, spread(vector, dim, input.shape), source, dim)
@@ -291,7 +279,7 @@ def index_fill(input: Tensor_, dim: Static, index: Tensor_, value: Operand):
     """
     if value.shape:
         raise RuntimeError(f"[index_fill] value has shape {value.shape}. Pass a number or a 0-d tensor.")
-    dim, vector = _vector("index_fill", input, dim, index)
+    dim, vector = vector_along("index_fill", input, dim, index)
     shape = input.shape or (1,)
     vector = from_front("index_fill", vector, shape[dim])
     at = spread(vector, dim, shape)
@@ -352,6 +340,6 @@ def put(input: Tensor_, index: Tensor_, source: Tensor_, accumulate: Static = Fa
         raise IndexError(
             f"[put] {math.prod(index.shape)} positions and {math.prod(source.shape)} elements. Give one for each."
         )
-    _same_dtype("put", input, "source", source)
+    same_dtype("put", input, "source", source)
     places = from_front("put", flat(whole("put", index)), math.prod(input.shape))
     return ops.reshape(combine(ADD if accumulate else STORE, flat(input), places, flat(source), 0), shape=input.shape)

@@ -27,6 +27,12 @@ def places(op: str, x: Value, dim: Any, descending: bool) -> tuple[Value, Value,
     return x, ops.argsort(x, axis=axis, descending=descending), axis
 
 
+def check_not_empty(op: str, x: Value, axis: int) -> None:
+    """Raise IndexError for an axis without elements, of which there is none to choose."""
+    if x.shape and x.shape[axis] == 0:
+        raise IndexError(f"[{op}] dimension {axis} of shape {x.shape} is empty. Check the shape first.")
+
+
 def first(x: Value, axis: int, k: int, largest: bool) -> Value:
     """The positions of the k first along an axis, from the greatest down or from the least up."""
     if x.shape[axis] >= _MANY * k:
@@ -156,8 +162,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 def _kthvalue(input: Tensor_, k: Static, dim: Static, keepdim: Static):
     axis = canonical_dim("kthvalue", dim, len(input.shape))
     x = input if input.shape else ops.reshape(input, shape=(1,))
-    if x.shape[axis] == 0:
-        raise IndexError(f"[kthvalue] dimension {axis} of shape {input.shape} is empty. Check the shape first.")
+    check_not_empty("kthvalue", input, axis)
     _check_k("kthvalue", k, x.shape[axis], 1, axis)
     at = part(first(x, axis, k, False), axis, k - 1, 1)
     return tuple(reduced_to(v, input, axis, keepdim) for v in (ops.gather(x, at, axis=axis), at))
