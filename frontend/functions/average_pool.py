@@ -13,8 +13,8 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
 from flambeau.function import Static, Tensor_
 from flambeau.functions.activation import relu
-from flambeau.functions.common import check_floating, ops
-from flambeau.functions.pool import Numbers, Windows, each, of_dimensions, strides_of, windows_samples
+from flambeau.functions.common import check_floating, numbers, ops
+from flambeau.functions.pool import Numbers, Windows, of_dimensions, strides_of, windows_samples
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import Samples, call, calls, data
 
@@ -56,14 +56,14 @@ def _avg_pool(
     return divided(total, _counts(input, windows, count_include_pad))
 
 
-def _averaged(n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, *rest: Any) -> Tensor:
+def _averaged(n: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, *options: Any) -> Tensor:
     op = f"avg_pool{n}d"
-    kernel = each(op, "kernel_size", kernel_size, n)
-    ceil_mode, include, divisor = rest
+    kernel = numbers(op, "kernel_size", kernel_size, n, 1)
+    ceil_mode, include, divisor = options
     if divisor is not None and divisor == 0:
         raise RuntimeError(f"[{op}] divisor_override is 0. Pass another number, or leave it out.")
-    numbers = (kernel, strides_of(kernel, stride, op), each(op, "padding", padding, n))
-    return _avg_pool[n](input, numbers, bool(ceil_mode), bool(include), divisor, op)
+    rest = strides_of(kernel, stride, op), numbers(op, "padding", padding, n, 0)
+    return _avg_pool[n](input, (kernel, *rest), bool(ceil_mode), bool(include), divisor, op)
 
 
 def _avg_samples(n: int) -> Samples:
@@ -121,7 +121,7 @@ def avg_pool3d(
 def _normed(n: int, input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Tensor:
     """In PyTorch's steps: a mean that is then multiplied by the number of elements."""
     op = f"lp_pool{n}d"
-    kernel = each(op, "kernel_size", kernel_size, n)
+    kernel = numbers(op, "kernel_size", kernel_size, n, 1)
     mean = _averaged(n, input.pow(norm_type), kernel, stride, 0, ceil_mode, True, None)
     return (mean.sign() * relu(mean.abs())).mul(math.prod(kernel)).pow(1.0 / norm_type)
 

@@ -10,23 +10,19 @@ from typing import Any
 
 from flambeau.declarations import declared
 from flambeau.function import Sizes, Static, Tensor_, function
-from flambeau.functions.common import ops
-from flambeau.functions.pool import Numbers, each
+from flambeau.functions.common import numbers, ops
+from flambeau.functions.pool import Numbers
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
 
 
 def _checked(op: str, kernel: Any, dilation: Any, padding: Any, stride: Any) -> tuple[tuple[int, ...], ...]:
-    numbers = (
-        each(op, "kernel_size", kernel, 2),
-        each(op, "dilation", dilation, 2),
-        each(op, "padding", padding, 2),
-        each(op, "stride", stride, 2),
+    return (
+        numbers(op, "kernel_size", kernel, 2, 1),
+        numbers(op, "dilation", dilation, 2, 1),
+        numbers(op, "padding", padding, 2, 0),
+        numbers(op, "stride", stride, 2, 1),
     )
-    for what, row, least in zip(("kernel_size", "dilation", "padding", "stride"), numbers, (1, 1, 0, 1)):
-        if wrong := [n for n in row if n < least]:
-            raise RuntimeError(f"[{op}] {what} {row} has {wrong[0]}. Use numbers of at least {least}.")
-    return numbers
 
 
 def _blocks(op: str, extents: tuple[Any, ...], numbers: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
@@ -127,5 +123,7 @@ def fold(
     """Columns of `unfold`, summed where they came from: [(batch,) channels, *output_size]. Windows of one row of the kernel are
     added up first, one after the other. Raises RuntimeError for shapes that do not fit."""
     return _folded(
-        input, each("fold", "output_size", output_size, 2), _checked("fold", kernel_size, dilation, padding, stride)
+        input,
+        numbers("fold", "output_size", output_size, 2, 0),
+        _checked("fold", kernel_size, dilation, padding, stride),
     )

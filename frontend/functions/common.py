@@ -29,6 +29,7 @@ __all__ = [  # `ops` among them
     "floating",
     "matched",
     "moved",
+    "numbers",
     "ops",
     "part",
     "promoted",
@@ -154,6 +155,22 @@ def moved(rank: int, source: int, target: int) -> tuple[int, ...]:
     order = [d for d in range(rank) if d != source]
     order.insert(target, source)
     return tuple(order)
+
+
+def numbers(op: str, what: str, given: Any, rank: int, least: int | None = None) -> tuple[int, ...]:
+    """One int for every spatial dimension, of an int, or of a sequence of one or of `rank`. Raises TypeError for other kinds,
+    RuntimeError for other counts and for ints below `least`, if there is one."""
+    each = tuple(given) if isinstance(given, tuple | list) else (given,)
+    if any(isinstance(n, bool) or not hasattr(n, "__index__") for n in each):
+        raise TypeError(f"[{op}] {what} is {given!r}. Give an int, or {rank} of them.")
+    if len(each) not in (1, rank):
+        raise RuntimeError(
+            f"[{op}] {what} is {given!r}, and there are {rank} spatial dimensions. Give 1 or {rank} ints."
+        )
+    found = tuple(n.__index__() for n in each) * (rank if len(each) == 1 else 1)
+    if least is not None and any(n < least for n in found):
+        raise RuntimeError(f"[{op}] {what} is {given!r}. Give at least {least}.")
+    return found
 
 
 def size_of(op: str, size: Sequence[Any]) -> tuple[Any, ...]:

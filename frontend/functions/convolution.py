@@ -11,7 +11,7 @@ from typing import Any
 
 from flambeau.dialects.builder import Value
 from flambeau.function import Optional_, Static, Tensor_, function
-from flambeau.functions.common import ops
+from flambeau.functions.common import numbers, ops
 from flambeau.samples import call, calls, data
 
 #: A number for every spatial axis.
@@ -19,22 +19,6 @@ _Numbers = tuple[int, ...]
 
 
 # ---- arguments --------------------------------------------------------------------------------------------------
-
-
-def numbers(op: str, what: str, given: Any, rank: int, least: int) -> _Numbers:
-    """One int for every spatial axis, of an int, or of a sequence of one or of `rank`. Raises TypeError for other kinds,
-    RuntimeError for other counts and for ints below `least`."""
-    each = tuple(given) if isinstance(given, tuple | list) else (given,)
-    if any(isinstance(n, bool) or not hasattr(n, "__index__") for n in each):
-        raise TypeError(f"[{op}] {what} is {given!r}. Give an int, or {rank} of them.")
-    if len(each) not in (1, rank):
-        raise RuntimeError(
-            f"[{op}] {what} is {given!r}, and there are {rank} spatial dimensions. Give 1 or {rank} ints."
-        )
-    found = tuple(n.__index__() for n in each) * (rank if len(each) == 1 else 1)
-    if any(n < least for n in found):
-        raise RuntimeError(f"[{op}] {what} is {given!r}. Give at least {least}.")
-    return found
 
 
 def _check_groups(op: str, groups: Any) -> int:

@@ -1,7 +1,7 @@
-"""Pooling: max_pool, avg_pool, lp_pool and max_unpool, over one to three dimensions. The adaptive forms: `adaptive_pool.py`.
+"""Pooling: max_pool and max_unpool over one to three dimensions, and what all poolings share.
 
 In: [channels, spatial...] or [batch, channels, spatial...]. Out: a result per window; windows reach into margins that hold nothing.
-All of it is folds of the family `window` (`dialects/tape/window.py`). Next: `adaptive_pool.py`.
+All of it is folds of the family `window` (`dialects/tape/window.py`). Next: `average_pool.py`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,11 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.dialects.size import Int
 from flambeau.function import Sizes, Static, Tensor_, function
-from flambeau.functions.common import ops
+from flambeau.functions.common import numbers, ops
 from flambeau.runtime.recorder import Function, Tensor
 from flambeau.samples import Samples, call, calls, data, index
 
 Numbers = int | Sequence[int]
-
-
-def each(op: str, what: str, given: Any, n: int) -> tuple[int, ...]:
-    """A number per spatial dimension, given as one or as `n`. Raises RuntimeError for other counts, TypeError for other types."""
-    numbers = (given,) if hasattr(given, "__index__") else tuple(given) if isinstance(given, tuple | list) else None
-    if numbers is None or not all(hasattr(k, "__index__") and not isinstance(k, bool) for k in numbers):
-        raise TypeError(f"[{op}] {what} is {given!r}. Pass an int, or {n} of them.")
-    if len(numbers) not in (1, n):
-        raise RuntimeError(f"[{op}] {what} {tuple(given)} has {len(numbers)} numbers. Pass one, or {n}.")
-    return tuple(numbers) * (n if len(numbers) == 1 else 1)
 
 
 def check_planes(op: str, x: Value, n: int) -> None:
@@ -54,9 +44,6 @@ class Windows:
         check_planes(op, x, n)
         self.kernel, self.stride, self.padding, self.dilation = numbers
         self.extents = x.shape[len(x.shape) - n :]
-        for what, row in (("kernel_size", self.kernel), ("stride", self.stride), ("dilation", self.dilation)):
-            if wrong := [k for k in row if k < 1]:
-                raise RuntimeError(f"[{op}] {what} {row} has {wrong[0]}. Use numbers of at least 1.")
         for k, d, p in zip(self.kernel, self.dilation, self.padding):
             if not 0 <= p <= ((k - 1) * d + 1) // 2:
                 raise RuntimeError(
@@ -93,7 +80,7 @@ class Windows:
 
 def strides_of(kernel: tuple[int, ...], stride: Any, op: str) -> tuple[int, ...]:
     is_given = stride is not None and stride != () and stride != []
-    return each(op, "stride", stride, len(kernel)) if is_given else kernel
+    return numbers(op, "stride", stride, len(kernel), 1) if is_given else kernel
 
 
 def _max_windows(x: Value, numbers: Any, ceil_mode: bool, op: str) -> Windows:
@@ -119,8 +106,12 @@ def _pooled(
     n: int, input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any, both: Any
 ) -> Any:
     op = f"max_pool{n}d"
-    kernel = each(op, "kernel_size", kernel_size, n)
-    rest = strides_of(kernel, stride, op), each(op, "padding", padding, n), each(op, "dilation", dilation, n)
+    kernel = numbers(op, "kernel_size", kernel_size, n, 1)
+    rest = (
+        strides_of(kernel, stride, op),
+        numbers(op, "padding", padding, n, 0),
+        numbers(op, "dilation", dilation, n, 1),
+    )
     return (_max_pool_with_indices if both else _max_pool)[n](input, (kernel, *rest), bool(ceil_mode), op)
 
 
@@ -215,8 +206,8 @@ def _unpooled(
     n: int, input: Tensor, indices: Tensor, kernel_size: Any, stride: Any, padding: Any, output_size: Any
 ) -> Tensor:
     op = f"max_unpool{n}d"
-    kernel = each(op, "kernel_size", kernel_size, n)
-    steps, margins = strides_of(kernel, stride, op), each(op, "padding", padding, n)
+    kernel = numbers(op, "kernel_size", kernel_size, n)
+    steps, margins = strides_of(kernel, stride, op), numbers(op, "padding", padding, n)
     if input.ndim not in (n + 1, n + 2):
         raise RuntimeError(f"[{op}] input has shape {tuple(input.shape)}. Pass [(batch,) channels, {n} spatial dims].")
     usual = tuple(
