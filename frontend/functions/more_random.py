@@ -7,6 +7,7 @@ In: parameters, and a generator. Out: numbers made from those of `random.py`; eq
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 from flambeau import generator as generators
@@ -16,7 +17,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float64, int64
 from flambeau.function import Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
 from flambeau.functions.common import broadcast_shapes, check_between, check_floating, ops
-from flambeau.functions.random import _draws, _normal, _randint, _uniform, randn
+from flambeau.functions.random import _draws, _moved, _normal, _randint, _uniform, randn
 from flambeau.generator import Generator
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -31,9 +32,7 @@ def _normal_of(mean: Operand, std: Operand, generator: Stream_ = generators.defa
     shape = broadcast_shapes("normal", mean.shape, std.shape)
     if not std.weak:
         std = check_between("normal", "std", std, 0, math.inf, "is negative. Use at least 0.")
-    drawn = _normal(generator, shape, tensor.dtype)
-    mean, std = (v.cast(drawn.dtype).expand(shape) for v in (mean, std))
-    return (mean + std * drawn).cast(tensor.dtype)
+    return _moved(_normal(generator, shape, tensor.dtype), mean, std).cast(tensor.dtype)
 
 
 @declared(
@@ -82,7 +81,7 @@ def _checked(weights: Value) -> Value:
         raise RuntimeError("[multinomial] there are no weights. Pass at least one.")
     wide = weights.cast(float64)
     text = "is no weight. Use finite numbers of at least 0."
-    return check_between("multinomial", "input", wide, 0, 1.7976931348623157e308, text)
+    return check_between("multinomial", "input", wide, 0, sys.float_info.max, text)
 
 
 @function(name="multinomial", fallible=True)
@@ -170,8 +169,7 @@ def _exponential_(input: Tensor_, rate: Operand, generator: Stream_ = generators
 
 @inplace(name="geometric_")
 def _geometric_(input: Tensor_, p: Operand, generator: Stream_ = generators.default_generator):
-    seed, offset = generator
-    unit = 1.0 - _uniform((seed, offset), input.shape, float64)
+    unit = 1.0 - _uniform(generator, input.shape, float64)
     drawn = ops.ceil(ops.log(unit) / ops.log1p(p.cast(float64) * -1.0).expand(input.shape))
     return ops.maximum(drawn, drawn.like(1.0)).cast(input.dtype)
 
@@ -187,9 +185,7 @@ def _cauchy_(input: Tensor_, median: Operand, sigma: Operand, generator: Stream_
 @inplace(name="log_normal_")
 def _log_normal_(input: Tensor_, mean: Operand, std: Operand, generator: Stream_ = generators.default_generator):
     check_floating("log_normal_", input)
-    drawn = _normal(generator, input.shape, input.dtype)
-    mean, std = (v.cast(drawn.dtype).expand(input.shape) for v in (mean, std))
-    return ops.exp(mean + std * drawn)
+    return ops.exp(_moved(_normal(generator, input.shape, input.dtype), mean, std))
 
 
 @inplace(name="random_")
@@ -258,18 +254,8 @@ def random_(input: Tensor, from_: int = 0, to: int | None = None, *, generator: 
     if high is None:
         if input.dtype is int64:
             return _random_bits_(input, generator)
-        high = (
-            2
-            if input.dtype is bool_
-            else 2 ** (input.dtype.mantissa + 1) + 1
-            if input.dtype.is_floating_point
-            else _above(input)
-        )
+        largest = 2 ** (input.dtype.mantissa + 1) if input.dtype.is_floating_point else input.dtype.greatest
+        high = int(largest) + 1
     if high <= low:
         raise RuntimeError(f"[random_] there is no integer from {low} to {high} - 1. Make the upper bound larger.")
     return _random_(input, low, high, generator)
-
-
-def _above(input: Tensor) -> int:
-    bits = input.dtype.itemsize * 8
-    return 2**bits if not input.dtype.is_signed else 2 ** (bits - 1)

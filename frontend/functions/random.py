@@ -80,6 +80,12 @@ def _between(unit: Value, low: Value, high: Value) -> Value:
     return low + (high - low) * unit
 
 
+def _moved(drawn: Value, mean: Value, std: Value) -> Value:
+    """Normal numbers with another mean and standard deviation."""
+    mean, std = (v.cast(drawn.dtype).expand(drawn.shape) for v in (mean, std))
+    return mean + std * drawn
+
+
 _PROBABILITY = "is not between 0 and 1. Use a probability."
 
 
@@ -343,9 +349,7 @@ def _uniform_(input: Tensor_, low: Operand, high: Operand, generator: Stream_ = 
 @inplace(name="normal_")
 def _normal_(input: Tensor_, mean: Operand, std: Operand, generator: Stream_ = generators.default_generator):
     check_floating("normal_", input)
-    drawn = _normal(generator, input.shape, input.dtype)
-    mean, std = (v.cast(drawn.dtype).expand(input.shape) for v in (mean, std))
-    return mean + std * drawn
+    return _moved(_normal(generator, input.shape, input.dtype), mean, std)
 
 
 @inplace(name="bernoulli_", fallible=True)

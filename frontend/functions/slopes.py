@@ -12,7 +12,7 @@ from flambeau.declarations import declared
 from flambeau.function import Operand, Stream_, Tensor_, function, inplace
 from flambeau.functions.activation import leaky_relu
 from flambeau.functions.common import check_floating, ops, promoted
-from flambeau.functions.random import _uniform
+from flambeau.functions.random import _between, _uniform
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points, unary
 
@@ -60,8 +60,7 @@ def prelu(input: Tensor_, weight: Tensor_):
 def _rrelu(input: Tensor_, lower: Operand, upper: Operand, generator: Stream_ = generators.default_generator):
     check_floating("rrelu", input)
     x = input.cast(input.dtype.accumulation)
-    low, high = (v.cast(x.dtype).expand(x.shape) for v in (lower, upper))
-    slope = low + (high - low) * _uniform(generator, x.shape, x.dtype)
+    slope = _between(_uniform(generator, x.shape, x.dtype), lower, upper)
     return ops.select(x > 0, x, x * slope).cast(input.dtype)
 
 
