@@ -14,10 +14,9 @@ from functools import wraps
 from typing import Any
 
 from flambeau import border as _border
-from flambeau import inline
 from flambeau import missing as _missing
 from flambeau.autograd import enable_grad
-from flambeau.autograd.functional import _grads, _rows
+from flambeau.autograd.functional import _grads, _owned, _rows
 from flambeau.functions.assemble import stack
 from flambeau.nn.module import Module
 from flambeau.runtime.recorder import Tensor
@@ -73,7 +72,7 @@ def _inside(*trees: Any) -> Iterator[bool]:
 
 def _own(tree: Any) -> Any:
     """Tensors of this transform, through which those of outer ones get their gradients."""
-    return _mapped(lambda t: inline.same(t) if t.requires_grad else t.detach().clone().requires_grad_(), tree)
+    return _mapped(_owned, tree)
 
 
 def _out(tree: Any, keeps: bool) -> Any:
@@ -223,24 +222,30 @@ def functional_call(
         raise RuntimeError(f"[functional_call] there is no value for '{missing[0]}'. Give one, or pass strict=False.")
     swapped = {places[name]: value for name, value in given.items()}
     if tie_weights:
-        tied = {id(_own_of(places[name])): value for name, value in given.items()}
-        swapped |= {place: tied[id(_own_of(place))] for place in places.values() if id(_own_of(place)) in tied}
-    before = {place: _own_of(place) for place in swapped}
+        tied = {id(places[name].held()): value for name, value in given.items()}
+        swapped |= {place: tied[id(place.held())] for place in places.values() if id(place.held()) in tied}
+    before = {place: place.held() for place in swapped}
     arguments = () if args is None else args if isinstance(args, tuple) else (args,)
     try:
         for place, value in swapped.items():
-            _put(place, value)
+            place.put(value)
         return module(*arguments, **(kwargs or {}))
     finally:
         for place, value in before.items():
-            _put(place, value)
+            place.put(value)
 
 
 class _Place:
     """Where a module keeps a tensor."""
 
     def __init__(self, table: dict[str, Any], name: str) -> None:
-        self.table, self.name = table, name
+        self._table, self._name = table, name
+
+    def held(self) -> Any:
+        return self._table[self._name]
+
+    def put(self, value: Any) -> None:
+        self._table[self._name] = value
 
 
 def _places(module: Module) -> dict[str, _Place]:
@@ -251,14 +256,6 @@ def _places(module: Module) -> dict[str, _Place]:
                 if value is not None:
                     found[f"{prefix}.{name}" if prefix else name] = _Place(vars(each), name)
     return found
-
-
-def _own_of(place: _Place) -> Any:
-    return place.table[place.name]
-
-
-def _put(place: _Place, value: Any) -> None:
-    place.table[place.name] = value
 
 
 def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -29,10 +29,15 @@ def _tensors(op: str, what: str, value: Any) -> tuple[bool, Tensors]:
     return isinstance(value, tuple | list), given
 
 
+def _owned(x: Tensor) -> Tensor:
+    """A tensor of ours that requires grad, through which a given one that does gets its gradient."""
+    return inline.same(x) if x.requires_grad else x.detach().clone().requires_grad_()
+
+
 def _own(inputs: Tensors, create_graph: bool) -> Tensors:
     """Inputs of their own, which require grad; with the history of those given only if it is wanted."""
     if create_graph:
-        return tuple(inline.same(x) if x.requires_grad else x.detach().clone().requires_grad_() for x in inputs)
+        return tuple(map(_owned, inputs))
     return tuple(x.detach().clone().requires_grad_() for x in inputs)
 
 

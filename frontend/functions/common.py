@@ -33,6 +33,7 @@ __all__ = [  # `ops` among them
     "ops",
     "part",
     "promoted",
+    "promoted_floats",
     "size_of",
     "without_slope",
 ]
@@ -78,6 +79,13 @@ def promoted(op: str, *values: Value, float_only: bool = False, number_only: boo
     if number_only and dtype is bool_:
         raise RuntimeError(f"[{op}] is not defined for bool tensors. Use logical_not, ^ or cast them first.")
     return matched(op, dtype, *values)
+
+
+def promoted_floats(op: str, *values: Value) -> list[Value]:
+    """The operands in their common dtype and shape. Raises RuntimeError for integers."""
+    found = promoted(op, *values)
+    check_floating(op, found[0])
+    return found
 
 
 def without_slope(result: Value, *operands: Value) -> Value:

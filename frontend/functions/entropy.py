@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Static, Tensor_, function
-from flambeau.functions.common import check_floating, floating, ops, promoted
+from flambeau.functions.common import floating, ops, promoted, promoted_floats
 from flambeau.functions.trigonometry import unary_special
 from flambeau.samples import binary, call, calls, data, points
 
@@ -42,22 +42,16 @@ def entr(input: Tensor_):
     return ops.entr(floating(input))
 
 
-def _floats(op: str, input: Value, other: Value) -> list[Value]:
-    x, y = promoted(op, input, other)
-    check_floating(op, x)
-    return [x, y]
-
-
 @function(free="flambeau", method=True, out=True, samples=binary(number=None))
 def logaddexp(input: Tensor_, other: Tensor_):
     """log(exp(input) + exp(other)), without overflow. Raises RuntimeError for integers."""
-    return ops.logaddexp(*_floats("logaddexp", input, other))
+    return ops.logaddexp(*promoted_floats("logaddexp", input, other))
 
 
 @function(free="flambeau", method=True, out=True, samples=binary(number=None))
 def logaddexp2(input: Tensor_, other: Tensor_):
     """log2(2**input + 2**other), without overflow. Raises RuntimeError for integers."""
-    return ops.logaddexp2(*_floats("logaddexp2", input, other))
+    return ops.logaddexp2(*promoted_floats("logaddexp2", input, other))
 
 
 @function(

@@ -11,7 +11,7 @@ import numpy as np
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import float32, float64
 from flambeau.function import Operand, Tensor_, function
-from flambeau.functions.common import check_floating, floating, ops, promoted
+from flambeau.functions.common import floating, ops, promoted, promoted_floats
 from flambeau.samples import binary, call, calls, data, points
 
 
@@ -79,9 +79,7 @@ def atanh(input: Tensor_):
 @function(free="flambeau", method=True, in_place=True, out=True, samples=binary(0.5, 3, number=None))
 def hypot(input: Tensor_, other: Tensor_):
     """sqrt(input**2 + other**2), without overflow on the way. Raises RuntimeError for integers."""
-    x, y = promoted("hypot", input, other)
-    check_floating("hypot", x)
-    return ops.hypot(x, y)
+    return ops.hypot(*promoted_floats("hypot", input, other))
 
 
 def _scaled(x: Value, factor: float) -> Value:
@@ -143,6 +141,4 @@ def nextafter(input: Tensor_, other: Tensor_):
     """The number of the dtype that follows `input` in the direction of `other`. It has no gradient.
 
     Raises RuntimeError for integers and floats of less than 32 bits."""
-    x, y = promoted("nextafter", input, other)
-    check_floating("nextafter", x)
-    return ops.nextafter(x, y)
+    return ops.nextafter(*promoted_floats("nextafter", input, other))
