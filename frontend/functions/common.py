@@ -7,7 +7,7 @@ Next: `arithmetic.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flambeau.dialects.builder import Value
@@ -34,6 +34,7 @@ __all__ = [  # `ops` among them
     "part",
     "promoted",
     "promoted_floats",
+    "repeated",
     "size_of",
     "without_slope",
 ]
@@ -163,6 +164,11 @@ def moved(rank: int, source: int, target: int) -> tuple[int, ...]:
     order = [d for d in range(rank) if d != source]
     order.insert(target, source)
     return tuple(order)
+
+
+def repeated(given: Any, count: int) -> tuple[Any, ...]:
+    """What a layer keeps of something for each of `count` dimensions that was given once, or one by one. Calls check it."""
+    return tuple(given) if isinstance(given, Iterable) else (given,) * count
 
 
 def numbers(op: str, what: str, given: Any, rank: int, least: int | None = None) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Convolutions as layers: Conv1d, Conv2d, Conv3d, and their transposed forms.
 
-In: maps [N, C, *size], or [C, *size] of one sample. Out: maps. Next: `linear.py`.
+In: maps [N, C, *size], or [C, *size] of one sample. Out: maps. Next: `padding.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from flambeau.device import Device
 from flambeau.functions.assemble import pad
+from flambeau.functions.common import repeated
 from flambeau.functions.convolution import (
     conv1d,
     conv2d,
@@ -26,11 +27,6 @@ from flambeau.nn.parameter import Parameter
 from flambeau.runtime.recorder import Tensor
 
 _MODES = ("zeros", "reflect", "replicate", "circular")
-
-
-def _each(given: Any, rank: int) -> tuple[Any, ...]:
-    """A number for every spatial axis."""
-    return tuple(given) if isinstance(given, tuple | list) else (given,) * rank
 
 
 class _Convolution(Module):
@@ -55,10 +51,10 @@ class _Convolution(Module):
         super().__init__()
         self._check(channels, groups, stride, padding, padding_mode)
         self.in_channels, self.out_channels = channels
-        self.kernel_size, self.stride = _each(kernel_size, rank), _each(stride, rank)
-        self.padding = padding if isinstance(padding, str) else _each(padding, rank)
-        self.dilation, self.transposed = _each(dilation, rank), transposed
-        self.output_padding, self.groups = _each(output_padding, rank), groups
+        self.kernel_size, self.stride = repeated(kernel_size, rank), repeated(stride, rank)
+        self.padding = padding if isinstance(padding, str) else repeated(padding, rank)
+        self.dilation, self.transposed = repeated(dilation, rank), transposed
+        self.output_padding, self.groups = repeated(output_padding, rank), groups
         self.padding_mode = padding_mode
         outer, inner = channels[::-1] if not transposed else channels
         shape = (outer, inner // groups, *self.kernel_size)
@@ -78,7 +74,7 @@ class _Convolution(Module):
                 raise ValueError(f"[{name}] {what} is {count} and groups {groups}. Give a multiple of groups.")
         if isinstance(padding, str) and padding not in ("same", "valid"):
             raise ValueError(f"[{name}] padding is {padding!r}. Use 'same', 'valid' or numbers.")
-        if padding == "same" and any(n != 1 for n in _each(stride, 1)):
+        if padding == "same" and any(n != 1 for n in repeated(stride, 1)):
             raise ValueError(f"[{name}] padding is 'same' and stride {stride}. Use stride 1, or give numbers.")
         if padding_mode not in _MODES:
             raise ValueError(f"[{name}] padding_mode is {padding_mode!r}. Use one of {', '.join(map(repr, _MODES))}.")
@@ -145,7 +141,7 @@ class _Forward(_Convolution):
             total = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
             pairs = [(n // 2, n - n // 2) for n in total]
         else:
-            pairs = [(n, n) for n in (_each(0, self._rank) if isinstance(self.padding, str) else self.padding)]
+            pairs = [(n, n) for n in (repeated(0, self._rank) if isinstance(self.padding, str) else self.padding)]
         return tuple(n for pair in reversed(pairs) for n in pair)
 
 

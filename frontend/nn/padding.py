@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from flambeau.functions.assemble import pad
+from flambeau.functions.common import repeated
 from flambeau.nn.module import Module
 from flambeau.runtime.recorder import Tensor
 
@@ -20,7 +21,7 @@ class _Pad(Module):
 
     def __init__(self, padding: int | Sequence[int]) -> None:
         super().__init__()
-        self.padding = (padding,) * (2 * self._dims) if isinstance(padding, int) else tuple(padding)
+        self.padding = repeated(padding, 2 * self._dims)
 
     def forward(self, input: Tensor) -> Tensor:
         return pad(input, self.padding, self._mode)

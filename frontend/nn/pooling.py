@@ -11,15 +11,12 @@ from typing import Any, ClassVar
 
 from flambeau.functions import adaptive_pool, average_pool, columns, pool
 from flambeau.functions.adaptive_pool import Target
+from flambeau.functions.common import repeated
 from flambeau.functions.pool import Numbers
 from flambeau.nn.module import Module
 from flambeau.runtime.recorder import Tensor
 
 _Function = Callable[..., Any]
-
-
-def _repeated(x: Any, n: int) -> tuple[int, ...]:
-    return (x,) * n if isinstance(x, int) else tuple(x)
 
 
 class _MaxPool(Module):
@@ -75,9 +72,9 @@ class _MaxUnpool(Module):
 
     def __init__(self, kernel_size: Numbers, stride: Numbers | None = None, padding: Numbers = 0) -> None:
         super().__init__()
-        self.kernel_size = _repeated(kernel_size, self._dims)
-        self.stride = _repeated(kernel_size if stride is None else stride, self._dims)
-        self.padding = _repeated(padding, self._dims)
+        self.kernel_size = repeated(kernel_size, self._dims)
+        self.stride = repeated(kernel_size if stride is None else stride, self._dims)
+        self.padding = repeated(padding, self._dims)
 
     def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         return type(self)._function(input, indices, self.kernel_size, self.stride, self.padding, output_size)
@@ -116,9 +113,9 @@ class AvgPool1d(Module):
         count_include_pad: bool = True,
     ) -> None:
         super().__init__()
-        self.kernel_size = _repeated(kernel_size, 1)
-        self.stride = _repeated(kernel_size if stride is None else stride, 1)
-        self.padding = _repeated(padding, 1)
+        self.kernel_size = repeated(kernel_size, 1)
+        self.stride = repeated(kernel_size if stride is None else stride, 1)
+        self.padding = repeated(padding, 1)
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
     def forward(self, input: Tensor) -> Tensor:
