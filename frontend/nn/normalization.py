@@ -1,6 +1,6 @@
-"""LayerNorm and Dropout.
+"""LayerNorm, and what layers with a learned scale and shift share.
 
-In: a tensor. Out: the same shape. Next: `loss.py`.
+In: a tensor. Out: the same shape. Next: `batch_norm.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from typing import Any
 
 from flambeau.device import Device
 from flambeau.functions.create import empty
-from flambeau.functions.dropout import dropout
 from flambeau.functions.normalize import layer_norm
 from flambeau.nn import init
 from flambeau.nn.module import Module
@@ -59,19 +58,3 @@ class LayerNorm(_Scaled):
     def extra_repr(self) -> str:
         affine, bias = self.elementwise_affine, self.bias is not None
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={affine}, bias={bias}"
-
-
-class Dropout(Module):
-    """In training, elements set to 0 with probability `p` and the others divided by 1 - p; the identity in evaluation."""
-
-    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        super().__init__()
-        if not 0.0 <= p <= 1.0:
-            raise ValueError(f"[Dropout] p is {p}. Use a probability from 0 to 1.")
-        self.p, self.inplace = p, inplace
-
-    def forward(self, input: Tensor) -> Tensor:
-        return dropout(input, self.p, self.training, self.inplace)
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}, inplace={self.inplace}"

@@ -18,9 +18,10 @@ from flambeau.functions.create import full
 from flambeau.nn import init
 from flambeau.nn.attention import MultiheadAttention
 from flambeau.nn.container import ModuleList
+from flambeau.nn.dropout import Dropout
 from flambeau.nn.linear import Linear
 from flambeau.nn.module import Module
-from flambeau.nn.normalization import Dropout, LayerNorm
+from flambeau.nn.normalization import LayerNorm
 from flambeau.runtime.recorder import Tensor
 
 _Activation = str | Callable[[Tensor], Tensor]
