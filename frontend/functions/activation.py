@@ -1,7 +1,7 @@
 """Activation functions and (log-)softmax.
 
 In: floating-point tensors. Out: the same shape and dtype. Formulas are chosen so that neither values nor gradients
-overflow. Next: `nn/activation.py` for their modules.
+overflow. Next: `shrinkage.py`; `nn/activation.py` for modules.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Indices with tensors among them: integer positions, masks, lists and arrays, mixed with ints, slices, None and `...`.
 
 In: what stands between the brackets. Out: `Advanced`: a basic index, which gives a view, and the tensors that then pick from it,
-each with the dimensions of the view that it counts along. Next: `indexing.py`.
+each with the dimensions of the view that it counts along. Next: `positions.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Copies in a new arrangement: cat, stack, pad, flip, roll, repeat, and one_hot.
 
-In: tensors. Out: new tensors that share nothing. Next: `indexing.py`.
+In: tensors. Out: new tensors that share nothing. Next: `joining.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Convolutions and transposed convolutions along one, two or three axes.
 
 In: maps [N, C, *size], or [C, *size] of one sample, and a kernel. Out: maps. All end in the records `convolution` and
-`convolution_input`, which are each other's gradients; a bias is added by the call, which rounds once. Next: `linear.py`.
+`convolution_input`, which are each other's gradients; a bias is added by the call, which rounds once. Next: `pool.py`.
 """
 
 from __future__ import annotations

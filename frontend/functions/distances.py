@@ -1,7 +1,7 @@
 """Distances and norms: cdist, pdist, pairwise_distance, dist, cosine_similarity, renorm, and the norms of `linalg`.
 
 In: floating-point tensors. Out: distances. All end in `reduce.norm`; distances of many points become one product of matrices.
-Norms of matrices that need singular values are not there yet. Next: `loss.py`.
+Norms of matrices that need singular values are not there yet. Next: `convolution.py`.
 """
 
 from __future__ import annotations

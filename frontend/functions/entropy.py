@@ -1,6 +1,6 @@
 """Functions of information theory, finite where a factor of 0 meets an infinite one: xlogy, logaddexp, logit, entr.
 
-In: tensors; integers and bools are converted to the default dtype. Next: `choose.py`.
+In: tensors; integers and bools are converted to the default dtype. Next: `activation.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Products of matrices and vectors: matmul, mm, bmm, mv, dot, addmm, linear, outer.
 
 In: tensors of one dtype. Out: products; batches broadcast. All end in the record `matmul` on matrices, with batches
-that only the left operand has folded into its rows. Next: `loss.py`.
+that only the left operand has folded into its rows. Next: `contract.py`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 In: tensors, of any dtype or bools. Out: as many places or elements as there are. How many that is, is read at the call, as in
 PyTorch: what was recorded runs, and the rest of the program is compiled for any count. `nonzero_static` and `masked_scatter` read
-nothing. Next: `indexing.py`.
+nothing. Next: `assemble.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Functions of one number: exp, log, sqrt, sin, rounding and relatives.
 
-In: a tensor; integers and bools are converted to the default dtype (rounding keeps integers). Next: `activation.py`.
+In: a tensor; integers and bools are converted to the default dtype (rounding keeps integers). Next: `trigonometry.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Normalization: layer_norm, and vectors of unit length.
 
-In: floating-point tensors. Out: the same shape. Means and variances take two passes over a row. Next: `nn/normalization.py`.
+In: floating-point tensors. Out: the same shape. Means and variances take two passes over a row. Next: `channel_norm.py`.
 """
 
 from __future__ import annotations

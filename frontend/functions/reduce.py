@@ -1,7 +1,7 @@
 """Reductions: sum, mean, prod, max, min, argmax, any, all, var, std, logsumexp, norm, count_nonzero.
 
 In: a tensor, the dims to fold (None: all) and `keepdim`. Out: a smaller tensor; `max` and `min` along a dim also give
-positions. Folding order and NaN rules are the records'. Next: `linear.py`.
+positions. Folding order and NaN rules are the records'. Next: `scan.py`.
 """
 
 from __future__ import annotations

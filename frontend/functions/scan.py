@@ -1,7 +1,7 @@
 """Running sums, products and extremes along a dim: cumsum, cumprod, cummax, cummin, logcumsumexp.
 
 In: a tensor and a dim. Out: a tensor of the same shape; `cummax` and `cummin` also give positions. The order in which elements
-are combined is the records'. Next: `linear.py`.
+are combined is the records'. Next: `sort.py`.
 """
 
 from __future__ import annotations

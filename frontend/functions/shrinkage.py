@@ -1,6 +1,6 @@
 """Further activation functions: softmin, softsign, shrinkages, threshold, glu.
 
-In: floating-point tensors. Out: the same shape and dtype (`glu`: half of one dimension). Next: `shuffle.py`.
+In: floating-point tensors. Out: the same shape and dtype (`glu`: half of one dimension). Next: `slopes.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Channels as pixels and back: pixel_shuffle, pixel_unshuffle, channel_shuffle.
 
-In: [..., channels, height, width], or [batch, channels, ...]. Out: the same elements elsewhere. Next: `normalize.py`.
+In: [..., channels, height, width], or [batch, channels, ...]. Out: the same elements elsewhere. Next: `dropout.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Activations whose slope below 0 is chosen, or drawn: celu, prelu, rrelu.
 
-In: floating-point tensors. Out: the same shape and dtype. Next: `nn/activation.py` for their modules.
+In: floating-point tensors. Out: the same shape and dtype. Next: `shuffle.py`; `nn/activation.py` for modules.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Activation functions as modules: ReLU, GELU, Tanh, Softmax, ...
 
-In: a tensor. Out: the same shape. Next: `normalization.py`.
+In: a tensor. Out: the same shape. Next: `shrinkage.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Normalization of channels as modules: BatchNorm, InstanceNorm, GroupNorm, RMSNorm, LocalResponseNorm.
 
-In: [batch, channels, spatial...]. Out: the same shape. Next: `padding.py`.
+In: [batch, channels, spatial...]. Out: the same shape. Next: `dropout.py`.
 """
 
 from __future__ import annotations

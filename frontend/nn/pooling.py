@@ -1,7 +1,7 @@
 """Pooling as modules, and windows as columns.
 
 In: [(batch,) channels, spatial...]. Out: a result per window. Formulas and errors are those of `functions/pool.py` and the files
-beside it. Next: `padding.py`.
+beside it. Next: `embedding.py`.
 """
 
 from __future__ import annotations

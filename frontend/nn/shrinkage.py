@@ -1,6 +1,6 @@
 """Further activation functions, and shuffles of channels and pixels, as modules.
 
-In: a tensor. Out: the same elements, or functions of them. Next: `padding.py`.
+In: a tensor. Out: the same elements, or functions of them. Next: `normalization.py`.
 """
 
 from __future__ import annotations
