@@ -149,8 +149,8 @@ def _among(x: Value, others: Value) -> Value:
     """Whether each element equals the one of `others` in whose place it belongs."""
     if 0 in x.shape:
         return x.builder.constant(False, bool_, x.shape)
-    (n,) = others.shape
+    (n,), values = others.shape, flat(x)
     ordered = ops.gather(others, ops.argsort(others, axis=0, descending=False), axis=0)
-    at = ops.searchsorted(ordered, flat(x), axis=0, right=False)
-    found = ops.gather(ordered, ops.minimum(at, at.like(n - 1)), axis=0).eq(flat)
+    at = ops.searchsorted(ordered, values, axis=0, right=False)
+    found = ops.gather(ordered, ops.minimum(at, at.like(n - 1)), axis=0).eq(values)
     return ops.reshape(found, shape=x.shape)
