@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import hint
-from flambeau.dialects.tape.view import reach
+from flambeau.dialects.tape.view import reach, windows_in
 
 
 class Layout(NamedTuple):
@@ -185,8 +185,7 @@ def apply_view(node: Node, x: Layout) -> Layout | None:
             return strided(x, attrs["starts"], attrs["sizes"], attrs["steps"])
         case "unfold":
             size, step, dilation = attrs["size"], attrs["step"], attrs["dilation"]
-            n = x.shape[attrs["axis"]]
-            count = (n - reach(size, dilation)) // step + 1
+            count = windows_in(x.shape[attrs["axis"]], size, step, dilation)
             shape = tuple(count if a == attrs["axis"] else m for a, m in enumerate(x.shape))
             return unfold(x, attrs["axis"], (*shape, size), step, dilation)
         case "flip":

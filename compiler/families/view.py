@@ -14,7 +14,7 @@ from flambeau.compiler.groups.builder.cluster import ClusterBuilder, Moved, Read
 from flambeau.compiler.groups.form import Affine, Map, identity_map
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, Size
-from flambeau.dialects.tape.view import reach
+from flambeau.dialects.tape.view import held
 
 _SAME = ("stop_gradient", "graft", "overwrite", "to_device")
 
@@ -108,9 +108,9 @@ def _unfold(b: ClusterBuilder, node: Node) -> int:
     """Of the elements that windows hold, which are then read by loops that end with them."""
     axis, size, step, dilation = node.attrs
     whole, aval = b.whole(node.operands[0]), b.aval(node)
-    held = reach(aval.shape[axis], step) + reach(size, dilation) - 1 if size and aval.shape[axis] else 0
+    extent = held(aval.shape[axis], size, step, dilation)
     root = b.out.avals[whole]
-    cut = root._replace(shape=tuple(held if k == axis else n for k, n in enumerate(root.shape)))
+    cut = root._replace(shape=tuple(extent if k == axis else n for k, n in enumerate(root.shape)))
     attributes = {"starts": (0,) * root.rank, "steps": (1,) * root.rank}
     (number,) = b.out.call("tensor.extract_slice", (whole,), (cut,), attributes, loc=node.loc)
     axes = _axes(node, root.shape, aval.shape)

@@ -19,7 +19,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import int64
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, at_most, same
-from flambeau.dialects.tape.view import reach
+from flambeau.dialects.tape.view import held
 
 #: By what the op says of how windows are folded: the record, of windows that are told by numbers and of adaptive ones.
 _RECORDS = {
@@ -106,8 +106,7 @@ def _check_fold(op: Call, given: Sequence[Aval], result: Aval) -> None:
         raise GroupError(f"its step is {step}, its dilation {dilation}. Give at least 1.")
     extent = result.shape[axis] if axis < result.rank else 0
     check_like(result, (*x.shape[:axis], extent, *x.shape[axis + 1 : -1]), x)
-    held = reach(x.shape[axis], step) + reach(x.shape[-1], dilation) - 1
-    if at_most(extent + 1, held):
+    if at_most(extent + 1, held(x.shape[axis], x.shape[-1], step, dilation)):
         raise GroupError(f"it gives {result.mlir} of {x.mlir}, whose windows do not fit into it. Make it larger.")
 
 

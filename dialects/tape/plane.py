@@ -15,7 +15,7 @@ from flambeau.dialects.dtypes import NUMERIC, int64
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.size import Int, Size
 from flambeau.dialects.tape.common import check_axis, check_dtype, one_nan, ops, quiet, random, rounded_once
-from flambeau.dialects.tape.view import check_unfold, reach
+from flambeau.dialects.tape.view import check_unfold, held
 
 # ---- elements at places of a plane ------------------------------------------------------------------------------------
 
@@ -140,15 +140,15 @@ pick = OpRecord(
 
 def _held(x: Any, axis: int, step: int, dilation: int) -> Int:
     """How many elements lie between the ends of all windows of an operand of `fold`."""
-    return reach(x.shape[axis], step) + reach(x.shape[-1], dilation) - 1 if x.shape[-1] and x.shape[axis] else 0
+    return held(x.shape[axis], x.shape[-1], step, dilation)
 
 
 def _vjp_fold(ct, r, x, axis, extent, step, dilation):
     """`unfold` of the elements that windows hold."""
     if 0 in x.shape:
         return (x.like(0),)
-    held = tuple(_held(x, axis, step, dilation) if k == axis else n for k, n in enumerate(ct.shape))
-    ct = ops.slice(ct, starts=(0,) * len(held), sizes=held, steps=(1,) * len(held))
+    sizes = tuple(_held(x, axis, step, dilation) if k == axis else n for k, n in enumerate(ct.shape))
+    ct = ops.slice(ct, starts=(0,) * len(sizes), sizes=sizes, steps=(1,) * len(sizes))
     return (ops.unfold(ct, axis=axis, size=x.shape[-1], step=step, dilation=dilation),)
 
 
@@ -193,6 +193,7 @@ fold = OpRecord(
         Sample((random((2, 3, 2)),), {"axis": 1, "extent": 11, "step": 4, "dilation": 2}),
         Sample((random((0, 2, 3)),), {"axis": 1, "extent": 4, "step": 1, "dilation": 1}),
         Sample((random((3, 0)),), {"axis": 0, "extent": 2, "step": 1, "dilation": 1}),
+        Sample((random((3, 0)),), {"axis": 0, "extent": 1, "step": 1, "dilation": 1}),
         Sample(
             (random((4, 3)),),
             {"axis": 0, "extent": 7, "step": 2, "dilation": 1},

@@ -160,6 +160,16 @@ def reach(size: Any, step: int) -> Any:
     return (size - 1) * step + 1 if size else 0
 
 
+def windows_in(extent: Any, size: Any, step: int, dilation: int) -> Any:
+    """How many windows of `size` elements, `dilation` apart, begin every `step` of `extent` elements."""
+    return (extent - reach(size, dilation)) // step + 1
+
+
+def held(count: Any, size: Any, step: int, dilation: int) -> Any:
+    """How many elements lie between the ends of `count` such windows: no others are in one."""
+    return reach(count, step) + reach(size, dilation) - 1 if count and size else 0
+
+
 def window(starts, sizes: tuple[int, ...], steps: tuple[int, ...]) -> tuple[slice, ...]:
     """The NumPy index of a window."""
     spans = zip(starts, sizes, steps, strict=True)
@@ -323,7 +333,7 @@ flip = _view(
 
 
 def check_unfold(op: str, extent: Any, size: int, step: int, dilation: int) -> Any:
-    """How many windows of `size` elements, `dilation` apart, begin every `step` of `extent` elements."""
+    """`windows_in`. Raises where there can be none."""
     if size < 0 or step < 1 or dilation < 1:
         raise RuntimeError(
             f"[{op}] windows have size {size}, step {step} and dilation {dilation}. Give at least 0, and 1, and 1."
@@ -332,7 +342,7 @@ def check_unfold(op: str, extent: Any, size: int, step: int, dilation: int) -> A
         raise RuntimeError(
             f"[{op}] {size} elements {dilation} apart do not fit into an axis of {extent}. Make the window smaller."
         )
-    return (extent - reach(size, dilation)) // step + 1
+    return windows_in(extent, size, step, dilation)
 
 
 def _infer_unfold(x: Aval, axis: int, size: int, step: int, dilation: int) -> tuple[int, ...]:
