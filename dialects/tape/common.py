@@ -51,6 +51,17 @@ SPECIALS = np.array(
     ]
     + [-2147483649.0, 9.3e18, -9.3e18, 3e38, -1.7e308, np.inf, -np.inf, np.nan]
 )
+#: Shapes and an axis: lines of one element and of none, no lines, lines beside each other, and lines longer than a vector.
+LINES = (
+    ((1,), 0),
+    ((7,), 0),
+    ((0, 3), 0),
+    ((3, 0), 0),
+    ((2, 3, 4), 1),
+    ((67, 3), 0),
+    ((3, 131), 1),
+    ((2, 19, 5), 1),
+)
 SHAPES = ((), (0,), (1,), (7,), (67,), (3, 5), (2, 0, 3), (4099,), (1, 1), (5, 1, 13))
 
 
@@ -117,6 +128,22 @@ def one_nan(x: np.ndarray) -> np.ndarray:
         return x
     found = np.isnan(x)
     return np.where(found, x.dtype.type(np.nan), x) if found.any() else x
+
+
+def is_zero(x: np.ndarray, negative: bool) -> np.ndarray:
+    """Where elements are the zero of that sign."""
+    return (x == 0) & (np.signbit(x) == negative)
+
+
+def zeros_signed(x: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """`x` with its zeros negative where that says so, else positive."""
+    return np.where(x == 0, np.where(negative, x.dtype.type(-0.0), x.dtype.type(0.0)), x)
+
+
+def is_extreme(x: Any, r: Any) -> Any:
+    """Where an element is the extreme `r` that was taken; a NaN is."""
+    here = x.eq(r)
+    return ops.or_(here, x.ne(x)) if x.dtype.is_floating_point else here
 
 
 def names(dtypes: Sequence[DType]) -> str:

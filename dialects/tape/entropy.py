@@ -89,6 +89,8 @@ def _lower_logaddexp2(b, x, y):
     return b.fma(approximations.log1p(b, exp2(b, apart)), 1 / math.log(2.0), larger)
 
 
+_SAMPLES = samples_of(2, 0.5, 3.0, np.array([0.0, -0.0, 1.0, 100.0, -100.0, 1e20, -1e20, np.inf, -np.inf, np.nan]))
+
 logaddexp = elementwise(
     "logaddexp",
     2,
@@ -96,7 +98,7 @@ logaddexp = elementwise(
     reference=in_float64(np.logaddexp),
     lower=_lower_logaddexp,
     vjp=lambda ct, r, x, y: (ct * ops.sigmoid(x - y), ct * ops.sigmoid(y - x)),
-    samples=samples_of(2, 0.5, 3.0, np.array([0.0, -0.0, 1.0, 100.0, -100.0, 1e20, -1e20, np.inf, -np.inf, np.nan])),
+    samples=_SAMPLES,
     exact=False,
     ulp=4.0,
     doc="log(exp(x) + exp(y)), without overflow.",
@@ -112,7 +114,7 @@ logaddexp2 = elementwise(
         ct * ops.sigmoid((x - y) * math.log(2.0)),
         ct * ops.sigmoid((y - x) * math.log(2.0)),
     ),
-    samples=samples_of(2, 0.5, 3.0, np.array([0.0, -0.0, 1.0, 100.0, -100.0, 1e20, -1e20, np.inf, -np.inf, np.nan])),
+    samples=_SAMPLES,
     exact=False,
     ulp=4.0,
     doc="log2(2**x + 2**y), without overflow.",

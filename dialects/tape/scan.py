@@ -18,14 +18,18 @@ from flambeau.dialects.dtypes import FLOATING, NUMERIC, int64
 from flambeau.dialects.orders import SCAN_BLOCK
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.tape.common import (
+    LINES,
     check_axis,
     check_dtype,
     check_same,
+    is_extreme,
+    is_zero,
     one_nan,
     ops,
     quiet,
     random,
     rounded_once,
+    zeros_signed,
 )
 
 #: (array with the axis last) -> the scan along it, one element after the other.
@@ -81,9 +85,7 @@ def _vjp_cumprod(ct, r, x, axis, reverse):
 
 def positions(x: Any, r: Any, axis: int, reverse: bool) -> Any:
     """Where the running extreme `r` of `x` was met last: among equal elements the last one, among NaNs the last NaN."""
-    here = x.eq(r)
-    if x.dtype.is_floating_point:
-        here = ops.or_(here, x.ne(x))
+    here = is_extreme(x, r)
     at = ops.iota(shape=x.shape, dim=axis, dtype=int64, builder=x.builder)
     if reverse:
         return ops.cummin(ops.select(here, at, at.like(x.shape[axis])), axis=axis, reverse=True)
@@ -132,16 +134,6 @@ def _scan(
 
 
 def _samples(name: str, operands: int) -> list[Sample]:
-    shapes = (
-        ((1,), 0),
-        ((5,), 0),
-        ((0, 3), 0),
-        ((3, 0), 0),
-        ((2, 3, 4), 1),
-        ((67, 3), 0),
-        ((3, 131), 1),
-        ((2, 19, 5), 1),
-    )
     long = (((2500,), 0), ((2, 1025, 2), 1), ((1030, 9), 0), ((9, 1024), 1), ((3, 2049), 1))
 
     def data(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
@@ -154,7 +146,7 @@ def _samples(name: str, operands: int) -> list[Sample]:
     return [
         *(
             Sample(data(shape), {"axis": axis, "reverse": back}, gradient=0 < math.prod(shape) < 30)
-            for shape, axis in shapes
+            for shape, axis in LINES
             for back in (False, True)
         ),
         *(
@@ -178,9 +170,8 @@ def _extremes(ufunc: np.ufunc, negative: bool) -> _Accumulate:
         found = ufunc.accumulate(x, -1)
         if x.dtype.kind != "f":
             return found
-        met = np.logical_or.accumulate((x == 0) & (np.signbit(x) == negative), -1)
-        zero = np.where(met == negative, x.dtype.type(-0.0), x.dtype.type(0.0))
-        return np.where(found == 0, zero, found)
+        met = np.logical_or.accumulate(is_zero(x, negative), -1)
+        return zeros_signed(found, met == negative)
 
     return accumulate
 

@@ -16,7 +16,16 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.domain import Domain, failing
 from flambeau.dialects.dtypes import NUMERIC, SUPPORTED
 from flambeau.dialects.record import Kind, OpRecord, Sample
-from flambeau.dialects.tape.common import check_dtype, ops, quiet, random, rounded_once
+from flambeau.dialects.tape.common import (
+    check_dtype,
+    is_extreme,
+    is_zero,
+    ops,
+    quiet,
+    random,
+    rounded_once,
+    zeros_signed,
+)
 from flambeau.dialects.tape.indexing import check_index_of, gather_samples, require_in_range, within
 
 #: (result, places, updates): combines, one after the other, what is at the places of the result with the updates.
@@ -119,14 +128,13 @@ def _extremes(ufunc: np.ufunc, negative: bool) -> _Store:
     """Extremes. NumPy leaves open which of +0 and -0 it takes: here a zero of sign `negative` wins."""
 
     def store(result: np.ndarray, where: tuple[np.ndarray, ...], updates: np.ndarray) -> None:
-        wins = lambda x: (x == 0) & (np.signbit(x) == negative)  # noqa: E731
-        if result.dtype.kind == "f":
-            met = wins(result)
-            np.logical_or.at(met, where, wins(updates))
+        if result.dtype.kind != "f":
+            ufunc.at(result, where, updates)
+            return
+        met = is_zero(result, negative)
+        np.logical_or.at(met, where, is_zero(updates, negative))
         ufunc.at(result, where, updates)
-        if result.dtype.kind == "f":
-            zero = np.where(met == negative, result.dtype.type(-0.0), result.dtype.type(0.0))
-            result[...] = np.where(result == 0, zero, result)
+        result[...] = zeros_signed(result, met == negative)
 
     return store
 
@@ -151,15 +159,10 @@ def _vjp_mul(ct, r, x, index, updates, axis):
     return of_x, None, ops.select(alone, ops.gather(ct * without, index, axis=axis), divided)
 
 
-def _is(x, r):
-    """Where an element is the extreme; a NaN is."""
-    return ops.or_(x.eq(r), x.ne(x)) if x.dtype.is_floating_point else x.eq(r)
-
-
 def _vjp_extreme(ct, r, x, index, updates, axis):
     """Equal parts for all that are the extreme of a place."""
-    here = _is(x, r)
-    there = _is(updates, ops.gather(r, index, axis=axis))
+    here = is_extreme(x, r)
+    there = is_extreme(updates, ops.gather(r, index, axis=axis))
     count = ops.scatter_add(here.cast(x.dtype), index, there.cast(x.dtype), axis=axis)
     part = ct / count
     return (

@@ -14,7 +14,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import ORDERED, int64
 from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample
 from flambeau.dialects.size import at_most
-from flambeau.dialects.tape.common import SPECIALS, check_axis, check_dtype, random, rounded_once
+from flambeau.dialects.tape.common import LINES, SPECIALS, check_axis, check_dtype, random, rounded_once
 
 #: Elements along an axis, at most: positions take 32 bits while they are sorted.
 LONGEST = 1 << 32
@@ -45,17 +45,7 @@ _TIES = np.array([[1.0, np.nan, 1.0, -1.0, np.nan], [np.inf, -np.inf, 1.0, np.in
 
 
 def _samples_argsort() -> list[Sample]:
-    shapes = (
-        ((1,), 0),
-        ((7,), 0),
-        ((0, 3), 0),
-        ((3, 0), 0),
-        ((2, 3, 4), 1),
-        ((67, 3), 0),
-        ((3, 131), 1),
-        ((2, 19, 5), 1),
-    )
-    ways = [(random(shape), axis) for shape, axis in shapes] + [(SPECIALS, 0), (_TIES, 1), (_TIES.T.copy(), 0)]
+    ways = [(random(shape), axis) for shape, axis in LINES] + [(SPECIALS, 0), (_TIES, 1), (_TIES.T.copy(), 0)]
     return [
         *(Sample((x,), {"axis": axis, "descending": down}) for x, axis in ways for down in (False, True)),
         Sample((np.zeros((2, 3)),), {"axis": 2, "descending": False}, error=(IndexError, "[argsort] axis 2 is out of")),

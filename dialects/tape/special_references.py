@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -73,13 +74,16 @@ def _zeta_less_one(k: int) -> float:
     return math.fsum([*(float(m) ** -k for m in range(2, 100)), tail])
 
 
-_SERIES = [(-1) ** k * _zeta_less_one(k) / k for k in range(2, 60)]
+@cache
+def _series() -> list[float]:
+    """The coefficients of lgamma around 2, made when first needed: every process imports this module."""
+    return [(-1) ** k * _zeta_less_one(k) / k for k in range(2, 60)]
 
 
 def _lgamma_near_2(z: Array) -> Array:
     """lgamma(2 + z) = (1 - gamma) z + sum of (zeta(k) - 1) (-z)^k / k, for |z| <= 1/2."""
     result = np.zeros_like(z)
-    for coefficient in reversed(_SERIES):
+    for coefficient in reversed(_series()):
         result = (result + coefficient) * z
     return (result + (1.0 - np.euler_gamma)) * z
 

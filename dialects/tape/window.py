@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import NUMERIC, int64
+from flambeau.dialects.dtypes import NUMERIC, from_numpy, int64
 from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample
 from flambeau.dialects.size import Int
 from flambeau.dialects.tape.common import (
@@ -81,8 +81,6 @@ def _sum(x: np.ndarray, shape: Sequence[int], *window: Sequence[int]) -> np.ndar
 
 def _extreme(x: np.ndarray, shape: Sequence[int], *window: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """The first largest elements, or the last NaN of a window that has one, and their places; -1 where a window is empty."""
-    from flambeau.dialects.dtypes import from_numpy
-
     result = (*x.shape[: x.ndim - len(shape)], *shape)
     best = np.full(result, from_numpy(x.dtype).least, x.dtype)
     at = np.full(result, -1, np.int64)
@@ -119,7 +117,7 @@ def _spread(x: np.ndarray, shape: Sequence[int], *window: Sequence[int]) -> np.n
 # ---- checks -------------------------------------------------------------------------------------------------------
 
 
-def _check_window(op: str, extents: Sequence[Int], shape: Any, *window: Any) -> None:
+def _check_window(op: str, shape: Any, *window: Any) -> None:
     for name, numbers, least in zip(WINDOW, (shape, *window), (0, 1, 1, 0, 1)):
         if not isinstance(numbers, tuple) or len(numbers) != len(shape):
             raise RuntimeError(
@@ -129,18 +127,18 @@ def _check_window(op: str, extents: Sequence[Int], shape: Any, *window: Any) -> 
             raise RuntimeError(f"[{op}] `{name}` has {wrong[0]}. Give numbers of at least {least}.")
 
 
-def _plane(op: str, x: Aval, shape: Any) -> tuple[tuple[Int, ...], tuple[Int, ...]]:
-    """The axes of an operand before the windowed ones, and these."""
+def _batch(op: str, x: Aval, shape: Any) -> tuple[Int, ...]:
+    """The axes of an operand before the windowed ones."""
     if not isinstance(shape, tuple) or not 1 <= len(shape) <= x.rank:
         raise RuntimeError(f"[{op}] `shape` is {shape} for an operand of rank {x.rank}. Give extents of its last axes.")
-    return x.shape[: x.rank - len(shape)], x.shape[x.rank - len(shape) :]
+    return x.shape[: x.rank - len(shape)]
 
 
 def _windowed(name: str, reference: Any, vjp: Any, doc: str, is_adaptive: bool, position: bool = False) -> OpRecord:
     def infer(x: Aval, shape: tuple[Int, ...], *window: tuple[int, ...]) -> Aval:
         check_dtype(name, x, NUMERIC)
-        batch, extents = _plane(name, x, shape)
-        _check_window(name, extents, shape, *window)
+        batch = _batch(name, x, shape)
+        _check_window(name, shape, *window)
         return Aval((*batch, *shape), int64 if position else x.dtype)
 
     return OpRecord(
@@ -185,15 +183,15 @@ def _window_samples(name: str) -> list[Sample]:
     nans = np.array([1.0, np.nan, 3.0, np.nan, 2.0, -np.inf, -np.inf, 0.0, -0.0, -0.0, 0.0, np.inf, np.inf])
     matrix = np.zeros((2, 6))
     wrong = {
-        "size": ((2,), (0,), (1,), (0,), (1,), RuntimeError, "`size` has 0. Give numbers of at least 1."),
-        "step": ((2,), (2,), (0,), (0,), (1,), RuntimeError, "`step` has 0. Give numbers of at least 1."),
-        "length": ((2,), (2, 2), (1,), (0,), (1,), RuntimeError, "`size` is (2, 2), for 1 windowed axes."),
-        "rank": ((2,) * 3, (2,) * 3, (1,) * 3, (0,) * 3, (1,) * 3, RuntimeError, "`shape` is (2, 2, 2) for an operand"),
+        "`size` has 0. Give numbers of at least 1.": ((2,), (0,), (1,), (0,), (1,)),
+        "`step` has 0. Give numbers of at least 1.": ((2,), (2,), (0,), (0,), (1,)),
+        "`size` is (2, 2), for 1 windowed axes.": ((2,), (2, 2), (1,), (0,), (1,)),
+        "`shape` is (2, 2, 2) for an operand": ((2,) * 3, (2,) * 3, (1,) * 3, (0,) * 3, (1,) * 3),
     }
     special = [] if transposed else [sample((13,), (12,), (2,), (1,), (0,), (1,), x=nans, gradient=False)]
     bad = [
-        Sample((matrix,), dict(zip(WINDOW, w[:5], strict=True)), error=(w[5], f"[{name}] {w[6]}"))
-        for w in wrong.values()
+        Sample((matrix,), dict(zip(WINDOW, window, strict=True)), error=(RuntimeError, f"[{name}] {text}"))
+        for text, window in wrong.items()
     ]
     return [*(sample(*w) for w in _WINDOWS), *special, *bad]
 
@@ -222,16 +220,20 @@ def _extents(x: Any, shape: Sequence[Int]) -> tuple[Int, ...]:
 
 
 def _named(window: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(WINDOW[1:], window, strict=True))
+    """The attributes of windows; adaptive ones have none."""
+    return dict(zip(WINDOW[1:], window, strict=True)) if window else {}
 
 
 def _vjp_max(ct, r, x, shape, *window):
     """PyTorch's rule: all of the gradient goes to the element that was taken."""
-    if window:
-        at = ops.pool_argmax(x, shape=shape, **_named(window))
-    else:
-        at = ops.adaptive_argmax(x, shape=shape)
+    find = ops.pool_argmax if window else ops.adaptive_argmax
+    at = find(x, shape=shape, **_named(window))
     return (ops.put(ct, at, shape=_extents(x, shape), add=True),)
+
+
+def _transposed(name: str) -> Callable[..., tuple[Any, ...]]:
+    """The vjp of a sum whose transpose is the op of that name, of the same windows."""
+    return lambda ct, r, x, shape, *window: (getattr(ops, name)(ct, shape=_extents(x, shape), **_named(window)),)
 
 
 _POSITION = NoGradient("its result is a position")
@@ -254,14 +256,14 @@ pool_argmax = _windowed(
 pool_sum = _windowed(
     "pool_sum",
     _sum,
-    lambda ct, r, x, shape, *window: (ops.pool_spread(ct, shape=_extents(x, shape), **_named(window)),),
+    _transposed("pool_spread"),
     "The sum of every window, element after element.",
     False,
 )
 pool_spread = _windowed(
     "pool_spread",
     _spread,
-    lambda ct, r, x, shape, *window: (ops.pool_sum(ct, shape=_extents(x, shape), **_named(window)),),
+    _transposed("pool_sum"),
     "The sum, for every element of a plane of extents `shape`, of the windows that hold it: `pool_sum` transposed.",
     False,
 )
@@ -270,7 +272,7 @@ adaptive_argmax = _windowed("adaptive_argmax", _argmax, _POSITION, "`pool_argmax
 adaptive_sum = _windowed(
     "adaptive_sum",
     _sum,
-    lambda ct, r, x, shape: (ops.adaptive_sum(ct, shape=_extents(x, shape)),),
+    _transposed("adaptive_sum"),
     "`pool_sum` of adaptive windows. Transposed it is itself: element p is in window o where window p of the result holds o.",
     True,
 )
