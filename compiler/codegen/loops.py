@@ -6,20 +6,12 @@ no single nest is cut into its ops, each by itself. Next: `fragment.py` for what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen import (
-    loops_assemble,
-    loops_scan,
-    loops_scatter,
-    loops_search,
-    loops_sort,
-    loops_topk,
-    loops_window,
-)
+from flambeau.compiler.codegen import loops_assemble
 from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment, Source, number_fallible
 from flambeau.compiler.codegen.loops_columns import lower_chunks, lower_columns
@@ -27,20 +19,11 @@ from flambeau.compiler.codegen.loops_rows import label, lower_map, lower_rows
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, Unit, joined
 from flambeau.compiler.kernel import Cluster, Lowered, Operand
 from flambeau.compiler.schedules.form import Schedule
-from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scan, Scatter, Search, Sort, TopK, Windows
+from flambeau.compiler.schedules.kinds import Columns, Points, Rows
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 
 _KINDS: dict[str, type[Schedule]] = {"map": Points, "rows": Rows, "columns": Columns}
-#: Nests of one op that has loops of its own.
-_ALONE: dict[type[Schedule], Callable[..., Parts]] = {
-    Scatter: loops_scatter.lower,
-    Scan: loops_scan.lower,
-    Windows: loops_window.lower,
-    Sort: loops_sort.lower,
-    TopK: loops_topk.lower,
-    Search: loops_search.lower,
-}
 
 
 def cut(cluster: Cluster) -> Cut:
@@ -72,8 +55,8 @@ def _emit(nest: LoopNest, schedule: Any, target: Target) -> Parts:
     if nest.kind is Points:
         call = lower_map(nest, schedule)
         return Parts([loops_assemble.noted(nest, call) if nest.placed else call])
-    if nest.kind in _ALONE:
-        return _ALONE[nest.kind](nest, schedule)
+    if nest.own is not None:
+        return nest.own(nest, schedule)
     if nest.kind is Columns:
         return lower_columns(nest, schedule)
     return lower_chunks(nest, schedule) if schedule.chunks else Parts([lower_rows(nest, schedule)])

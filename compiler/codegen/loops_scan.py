@@ -31,7 +31,7 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
         return None
     form = Form.along(fragment.avals[node.results[0]].shape, node.attrs[0])
     label = "scan" if len(node.operands) == 1 else "recurrence"
-    return [LoopNest(Scan, fragment, form, label, node=node)] if form.size else []
+    return [LoopNest(Scan, fragment, form, label, node=node, own=lower)] if form.size else []
 
 
 def lower(nest: LoopNest, schedule: Scan) -> Parts:

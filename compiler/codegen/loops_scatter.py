@@ -45,7 +45,7 @@ def _updates(fragment: Fragment, node: Node) -> LoopNest | None:
     if extents is None:
         return None
     extents = extents if form.columns > 1 else (*extents, 1)
-    return LoopNest(Scatter, views, form, "scatter", node=node, extents=extents)
+    return LoopNest(Scatter, views, form, "scatter", node=node, own=lower, extents=extents)
 
 
 def lower(unit: LoopNest, schedule: Scatter) -> Parts:

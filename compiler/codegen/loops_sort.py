@@ -7,6 +7,10 @@ item each, a few calls for every digit. Next: `loops_topk.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from flambeau.compiler.codegen import loops_search, loops_topk
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.fragment import Form, Fragment
 from flambeau.compiler.codegen.sort_blocks import Blocks
@@ -19,8 +23,6 @@ from flambeau.compiler.schedules.form import Schedule
 from flambeau.compiler.schedules.kinds import Search, Sort, TopK
 from flambeau.dialects.size import maximum
 
-_KINDS: dict[str, type[Schedule]] = {"argsort": Sort, "topk": TopK, "searchsorted": Search}
-
 
 def nests(fragment: Fragment) -> list[LoopNest] | None:
     """The nest of an op; None if an operand does not lie in memory in order."""
@@ -30,7 +32,8 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
     form = Form.along(fragment.avals[node.operands[0]].shape, node.attrs[0])
     if fragment.avals[node.results[0]].size == 0:
         return []
-    return [LoopNest(_KINDS[node.op.name], fragment, form, node.op.name, node=node)]
+    kind, own = _OPS[node.op.name]
+    return [LoopNest(kind, fragment, form, node.op.name, node=node, own=own)]
 
 
 def lower(nest: LoopNest, schedule: Sort) -> Parts:
@@ -61,3 +64,10 @@ def lower(nest: LoopNest, schedule: Sort) -> Parts:
         scratch=Entries.size(form.count, schedule.bits),
     )
     return Parts([call])
+
+
+_OPS: dict[str, tuple[type[Schedule], Callable[[LoopNest, Any], Parts]]] = {
+    "argsort": (Sort, lower),
+    "topk": (TopK, loops_topk.lower),
+    "searchsorted": (Search, loops_search.lower),
+}

@@ -31,7 +31,7 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
     if not fragment.reads_memory(node):
         return None
     form = Form("map", 1, fragment.size(node.results[0]))
-    return [LoopNest(Windows, fragment, form, node.op.name, node=node)] if form.size else []
+    return [LoopNest(Windows, fragment, form, node.op.name, node=node, own=lower)] if form.size else []
 
 
 def lower(nest: LoopNest, schedule: Windows) -> Parts:

@@ -36,7 +36,7 @@ class LoopNest:
     """A nest of loops over the elements of a fragment.
 
     `kind` is that of its schedule. `placed` says which outputs lie within larger buffers: (buffer, where in it). `node` is the
-    scatter of one, `extents` are then its loops.
+    op of one that has loops of its own, and `own` makes its calls; `extents` are the loops of a scatter.
     """
 
     kind: type[Schedule]
@@ -46,6 +46,7 @@ class LoopNest:
     placed: dict[int, tuple[int, Layout]] = field(default_factory=dict)
     alone: bool = False  # whether no other nest writes to the placed outputs' part of their buffers
     node: Node | None = None
+    own: Callable[[LoopNest, Any], Parts] | None = None
     extents: tuple[Any, ...] | None = None
     _stages: dict[int, Stages] = field(default_factory=dict)
 
