@@ -123,23 +123,13 @@ PyObject *fb_py_trace_scalars(PyObject *module, PyObject *unused) {
   return found;
 }
 
-static int compare_input(const void *slot, const void *input) {
-  uint32_t a = *(const uint32_t *)slot, b = ((const fb_trace_input *)input)->slot;
-  return (a > b) - (a < b);
-}
-
-/* What entered the trace at a slot, or NULL: inputs come in the order of their slots. */
-static const fb_trace_input *input_at(const fb_recorder *rec, uint32_t slot) {
-  return rec->n_inputs ? bsearch(&slot, rec->inputs, rec->n_inputs, sizeof *rec->inputs, compare_input) : NULL;
-}
-
 /* The number that entered the current trace at a slot, or None. */
 PyObject *fb_py_trace_scalar(PyObject *module, PyObject *number) {
   (void)module;
   unsigned long slot = PyLong_AsUnsignedLong(number);
   if (PyErr_Occurred())
     return NULL;
-  const fb_trace_input *in = input_at(fb_recorder_get(), (uint32_t)slot);
+  const fb_trace_input *in = fb_input_at(fb_recorder_get(), (uint32_t)slot);
   if (!in || in->kind == FB_BUFFER)
     Py_RETURN_NONE;
   return in->kind == FB_FLOAT  ? PyFloat_FromDouble(in->f)
@@ -178,7 +168,7 @@ static fb_cell *cell_for_slot(fb_recorder *rec, uint32_t slot, const fb_type *ty
   for (uint32_t i = 0; i < rec->n_origins; i++)
     if (rec->origins[i].slot == slot) /* its history outlasts the trace, as its value does */
       fb_cell_set_history(c, rec->origins[i].segment, rec->origins[i].segment_slot);
-  const fb_trace_input *in = input_at(rec, slot);
+  const fb_trace_input *in = fb_input_at(rec, slot);
   if (in && in->kind == FB_BUFFER) {
     fb_buffer_retain(in->buffer);
     c->buffer = in->buffer;

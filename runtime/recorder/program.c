@@ -28,21 +28,31 @@ static bool donatable(const fb_program *p, const fb_recorder *rec, const fb_trac
   return refs == 2 && in->cell->epoch == rec->id && in->cell->slot != in->slot;
 }
 
+static int compare_input(const void *slot, const void *input) {
+  uint32_t a = *(const uint32_t *)slot, b = ((const fb_trace_input *)input)->slot;
+  return (a > b) - (a < b);
+}
+
+/* Inputs come in the order of their slots. */
+const fb_trace_input *fb_input_at(const fb_recorder *rec, uint32_t slot) {
+  return rec->n_inputs ? bsearch(&slot, rec->inputs, rec->n_inputs, sizeof *rec->inputs, compare_input) : NULL;
+}
+
 static int resolve_inputs(fb_program *p, const fb_recorder *rec) {
   if (!p->inputs || p->index)
     return 0;
   p->index = PyMem_Calloc(p->n_inputs + 1, sizeof *p->index);
   if (!p->index)
     return PyErr_NoMemory(), -1;
-  uint32_t k = 0;
   for (uint32_t i = 0; i < p->n_inputs; i++) {
-    for (k = 0; k < rec->n_inputs && rec->inputs[k].slot != p->inputs[i];)
-      k++;
-    if (k == rec->n_inputs) {
+    const fb_trace_input *in = fb_input_at(rec, p->inputs[i]);
+    if (!in) {
       PyErr_Format(PyExc_ValueError, "[program] input slot %u is no input of the trace.", p->inputs[i]);
+      PyMem_Free(p->index);
+      p->index = NULL;
       return -1;
     }
-    p->index[i] = k;
+    p->index[i] = (uint32_t)(in - rec->inputs);
   }
   return 0;
 }

@@ -41,7 +41,8 @@ int fb_program_init(PyObject *module);
 /* Run on the inputs of rec's trace; the n_outputs outputs are new references. `keep`: donate no residual. */
 int fb_program_run(fb_program *p, fb_recorder *rec, bool keep, fb_buffer **outputs);
 bool fb_contains(const uint32_t *sorted, uint32_t n, uint32_t slot);
-PyObject *fb_input_values(fb_recorder *rec); /* list of (slot, Buffer or number) */
+const fb_trace_input *fb_input_at(const fb_recorder *rec, uint32_t slot); /* what entered its trace there, or NULL */
+PyObject *fb_input_values(fb_recorder *rec);                              /* list of (slot, Buffer or number) */
 bool fb_program_covers(const fb_program *p, const fb_liveness *found);
 
 int fb_flatten(fb_recorder *rec, fb_program *p); /* p->flat, if its trace is to be seen in another way */

@@ -61,16 +61,9 @@ int fb_watch_readers(const fb_recorder *writer, fb_cell *c) {
 /* The cell whose value, from before the trace or of it, slot `slot` is; NULL: none any more. */
 static fb_cell *holder_of(const fb_recorder *rec, uint32_t slot) {
   fb_cell *c = rec->owner[slot];
-  uint32_t low = 0, high = rec->n_inputs;
-  while (!c && low < high) {
-    uint32_t middle = (low + high) / 2;
-    if (rec->inputs[middle].slot < slot)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  if (!c && low < rec->n_inputs && rec->inputs[low].slot == slot)
-    c = rec->inputs[low].cell;
+  const fb_trace_input *in = c ? NULL : fb_input_at(rec, slot);
+  if (in)
+    c = in->cell;
   return c && !c->shared ? c : NULL;
 }
 
