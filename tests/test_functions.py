@@ -119,11 +119,23 @@ def chosen(cases):
     return [case for case in cases if case.dtype is float32 or firsts.get(case.dtype) is case]
 
 
+def never_taken(plain, cases):
+    """What raises in float32 and, as other samples of the function may, in every other dtype: no good call after all."""
+    failing = {
+        case.number for case, results in plain.items() if case.dtype is float32 and not isinstance(results, list)
+    }
+    others = plainly([case for case in cases if case.number in failing])
+    taken = {case.number for case, results in others.items() if isinstance(results, list)}
+    return {repr(case): error for case, error in others.items() if case.number not in taken}
+
+
 def test_one_semantics(declaration):
     """All samples in one fused program, read through strided views, have the bits that they have op by op."""
-    plain = plainly(chosen(list(fc.cases(declaration))))
+    cases = list(fc.cases(declaration))
+    plain = plainly(chosen(cases))
     good = [case for case, results in plain.items() if isinstance(results, list)]
     assert good, {repr(case): error for case, error in plain.items()}
+    assert not never_taken(plain, cases)
     for case, results in zip(good, fused(good, strided_if_taken), strict=True):
         wanted = plain[case]
         assert len(results) == len(wanted) and all(map(fc.same, results, wanted)), (case, results, wanted)

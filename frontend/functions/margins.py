@@ -80,7 +80,7 @@ def hinge_embedding_loss(input: Tensor_, target: Tensor_, margin: Operand = 1.0,
     samples=calls(
         lambda: [
             *(call(data(6, 4), data(6, 4)[::-1].copy(), SIGNS, margin=0.2, reduction=r) for r in ("mean", "none")),
-            call(data(4), data(4)[::-1].copy(), SIGNS[1], reduction="sum"),
+            call(data(4), data(4)[::-1].copy(), SIGNS[1:2].reshape(()), reduction="sum"),
             call(data(2, 3), data(2, 3), data(3, 2), error=(RuntimeError, "needs a target of shape (2,)")),
         ]
     )
