@@ -24,6 +24,7 @@ from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import find
+from turns import find_torch
 
 #: What is computed: forward, the gradient by the maps, that by the kernel.
 OPS = {"f": "convolution", "d": "convolution_input", "w": "convolution_weight"}
@@ -92,11 +93,8 @@ def ours(graph: Graph, arrays: list[np.ndarray]) -> gemm.Ours:
 
 
 def theirs(layer: Layer, op: str, arrays: list[np.ndarray]) -> Callable[[], object] | None:
-    try:
-        import torch
-    except ImportError:
+    if (torch := find_torch()) is None:
         return None
-    torch.set_num_threads(1)
     a, b = map(torch.from_numpy, arrays)
     how = dict(stride=layer.stride, padding=layer.padding, groups=layer.groups)
     gradient = torch.nn.grad

@@ -14,7 +14,7 @@ from typing import Any
 
 import flambeau as fb
 import numpy as np
-from turns import Step, count, find_torch, medians
+from turns import Step, beside, count, find_torch, flushed, medians
 
 NAMES = ("cumsum", "cumprod", "cummax", "logcumsumexp")
 #: Shapes, and the dim that is scanned.
@@ -24,16 +24,7 @@ TURN, TURNS = 0.05, 15
 
 def scan(m: ModuleType, name: str, data: Any, dim: int) -> Step:
     x = m.tensor(data)
-
-    def step() -> None:
-        found = getattr(m, name)(x, dim)
-        if m is fb:
-            fb.flush()
-        del found
-
-    for _ in range(3):
-        step()
-    return step
+    return flushed(m, lambda: getattr(m, name)(x, dim))
 
 
 def main() -> None:
@@ -47,8 +38,7 @@ def main() -> None:
                 steps = {k: scan(m, name, data, dim) for k, m in modules.items()}
                 counts = {k: count(step, TURN, tries=3) for k, step in steps.items()}
                 found = medians(steps, counts, TURNS)
-            rest = f"{found['PyTorch'] / 1e3:10.3f}{found['PyTorch'] / found['Flambeau']:8.2f}" if torch else ""
-            print(f"{name:14}{shape!s:18}{dim}{found['Flambeau'] / 1e3:10.3f}{rest}", flush=True)
+            print(f"{name:14}{shape!s:18}{dim}{beside(found)[0]}", flush=True)
 
 
 if __name__ == "__main__":

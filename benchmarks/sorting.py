@@ -16,7 +16,7 @@ from typing import Any
 
 import flambeau as fb
 import numpy as np
-from turns import Step, count, find_torch, medians
+from turns import beside, count, find_torch, flushed, medians
 
 N = 1_000_000
 #: Shapes, and the dim along which they are sorted.
@@ -72,18 +72,6 @@ def _search(ordered: np.ndarray, values: np.ndarray) -> Callable[[ModuleType], C
     return make
 
 
-def _step(m: ModuleType, run: Callable[[], Any]) -> Step:
-    def step() -> None:
-        found = run()
-        if m is fb:
-            fb.flush()
-        del found
-
-    for _ in range(3):
-        step()
-    return step
-
-
 def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--threads", type=int, default=1)
@@ -99,14 +87,12 @@ def main() -> None:
         if given.names and not any(label.startswith(name) for name in given.names):
             continue
         with fb.compiler_options(mode="blocking"):
-            steps = {k: _step(m, make(m)) for k, m in modules.items()}
+            steps = {k: flushed(m, make(m)) for k, m in modules.items()}
             counts = {k: count(step, TURN, tries=2) for k, step in steps.items()}
             found = medians(steps, counts, TURNS)
-        rest = ""
-        if torch:
-            ratios.append(found["PyTorch"] / found["Flambeau"])
-            rest = f"{found['PyTorch'] / 1e3:10.3f}{ratios[-1]:8.2f}"
-        print(f"{label:40}{found['Flambeau'] / 1e3:10.3f}{rest}", flush=True)
+        columns, ratio = beside(found)
+        ratios += [] if ratio is None else [ratio]
+        print(f"{label:40}{columns}", flush=True)
     if ratios:
         print(f"geometric mean of {len(ratios)}: {math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}")
 

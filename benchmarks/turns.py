@@ -1,6 +1,7 @@
 """What benchmarks of Flambeau beside PyTorch have in common: turns of about the same length, and a peer that may be missing.
 
-In: functions to time. Out: microseconds a call. Nothing here loads Flambeau: some benchmarks time a process from its start.
+In: functions to time. Out: microseconds a call, columns of them. Nothing here loads Flambeau: some benchmarks time a process from
+its start.
 """
 
 from __future__ import annotations
@@ -33,6 +34,29 @@ def medians(steps: Mapping[str, Step], counts: Mapping[str, int], turns: int) ->
         for name, step in steps.items():
             times[name].append(turn(step, counts[name]))
     return {name: statistics.median(each) for name, each in times.items()}
+
+
+def flushed(m: ModuleType, run: Callable[[], object]) -> Step:
+    """`run`, and what Flambeau has only recorded by then; done three times now. `m` is one of the two modules."""
+    flush = getattr(m, "flush", None)
+
+    def step() -> None:
+        found = run()
+        if flush:
+            flush()
+        del found
+
+    for _ in range(3):
+        step()
+    return step
+
+
+def beside(found: Mapping[str, float]) -> tuple[str, float | None]:
+    """Columns of Flambeau's milliseconds, and, where PyTorch is there, of its own and how many times faster Flambeau is."""
+    ours, theirs = found["Flambeau"], found.get("PyTorch")
+    if theirs is None:
+        return f"{ours / 1e3:10.3f}", None
+    return f"{ours / 1e3:10.3f}{theirs / 1e3:10.3f}{theirs / ours:8.2f}", theirs / ours
 
 
 def find_torch() -> ModuleType | None:

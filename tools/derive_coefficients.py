@@ -296,40 +296,47 @@ value, in units of 2^-24 (f32) or 2^-53 (f64), before rounding in the evaluation
 
 
 def tuple_text(numbers: list[mpf], indent: str) -> str:
-    rows = "".join(f"{indent}    {to_double(x)!r},\n" for x in numbers)
+    rows = "".join(f"{indent}    {to_double(x)!r},\n" for x in numbers).replace("e+", "e")  # as the formatter has it
     return f"(\n{rows}{indent})"
 
 
-def generate() -> str:
-    """The whole file."""
+def tables(fits: Iterator[Fit], constants: Iterator[tuple[str, str, list[mpf], str]]) -> str:
+    """Every name with its numbers for each format."""
     groups: dict[str, list[tuple[str, list[mpf], str]]] = {}
-    for fit in fits():
+    for fit in fits:
         wide = Fit(**{**fit.__dict__, "format": "f64"}) if fit.name in WIDE else fit
         numbers, error = derive(wide)
         comment = f"{fit.doc}; error {mp.nstr(error * mpf(2) ** PRECISION[fit.format], 2)}"
         groups.setdefault(fit.name, []).append((fit.format, numbers, comment))
-    for name, format, numbers, doc in constants():
+    for name, format, numbers, doc in constants:
         groups.setdefault(name, []).append((format, numbers, doc))
-    text = HEADER
+    blocks = []
     for name, entries in groups.items():
-        text += f"{name} = {{\n"
-        for format, numbers, comment in entries:
-            text += f'    # {comment}\n    "{format}": {tuple_text(numbers, "    ")},\n'
-        text += "}\n\n"
+        rows = "".join(
+            f'    # {comment}\n    "{format}": {tuple_text(numbers, "    ")},\n' for format, numbers, comment in entries
+        )
+        blocks.append(f"{name} = {{\n{rows}}}\n")
+    return "\n".join(blocks)
+
+
+def generate() -> str:
+    """The whole file."""
+    text = f"{HEADER}{tables(fits(), constants())}\n"
     text += f"#: 2/pi * 2^({TURN_STEP} j) modulo 4, in four parts for each j.\nTURN_STEP = {TURN_STEP}\n"
     return text + f"TURNS = {tuple_text(turns(), '')}\n"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(doc: str, generate: Callable[[], str], output: Path) -> int:
+    """Write the file, or, if asked to, compare it."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
     arguments = parser.parse_args()
     text = generate()
     if arguments.check:
-        return 0 if OUTPUT.read_text() == text else 1
-    OUTPUT.write_text(text)
+        return 0 if output.read_text() == text else 1
+    output.write_text(text)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, generate, OUTPUT))

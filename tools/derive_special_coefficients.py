@@ -9,14 +9,13 @@ Each function is divided by what makes it hard (a zero, a pole, its growth), so 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from derive_coefficients import PRECISION, Fit, by_square, derive, expansion, round_bits, tuple_text
+from derive_coefficients import Fit, by_square, expansion, main, round_bits, tables
 from mpmath import mp, mpf
 
 OUTPUT = Path(__file__).parent.parent / "dialects" / "tape" / "coefficients_special.py"
@@ -222,32 +221,8 @@ value, in units of 2^-24 (f32) or 2^-53 (f64), before rounding in the evaluation
 
 def generate() -> str:
     """The whole file."""
-    groups: dict[str, list[tuple[str, list[mpf], str]]] = {}
-    for fit in fits():
-        numbers, error = derive(fit)
-        comment = f"{fit.doc}; error {mp.nstr(error * mpf(2) ** PRECISION[fit.format], 2)}"
-        groups.setdefault(fit.name, []).append((fit.format, numbers, comment))
-    for name, format, numbers, doc in constants():
-        groups.setdefault(name, []).append((format, numbers, doc))
-    blocks = []
-    for name, entries in groups.items():
-        rows = "".join(
-            f'    # {comment}\n    "{format}": {tuple_text(numbers, "    ")},\n' for format, numbers, comment in entries
-        )
-        blocks.append(f"{name} = {{\n{rows}}}\n")
-    return HEADER + "\n".join(blocks)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
-    arguments = parser.parse_args()
-    text = generate()
-    if arguments.check:
-        return 0 if OUTPUT.read_text() == text else 1
-    OUTPUT.write_text(text)
-    return 0
+    return HEADER + tables(fits(), constants())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, generate, OUTPUT))
