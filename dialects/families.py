@@ -91,13 +91,10 @@ def _product(graph: Graph, node: Node) -> float:
     return traffic(graph, node) + flops / _FLOPS_PER_NS
 
 
-#: Where a convolution's y and w are among its operands and its result.
-_MAP_AND_KERNEL = {"convolution": (2, 1), "convolution_input": (0, 1), "convolution_weight": (1, 2)}
-
-
 def _convolved(graph: Graph, node: Node) -> float:
-    values = (*node.operands, *node.results)
-    y, w = (graph.avals[values[k]] for k in _MAP_AND_KERNEL[node.op.name])
+    from flambeau.dialects.tape.convolution import by_role
+
+    _, w, y = by_role(node.op.name, [graph.avals[v] for v in (*node.operands, *node.results)])
     flops = 2.0 * hint(y.size * w.size) / max(1, hint(w.shape[0]))
     return traffic(graph, node) + flops / _FLOPS_PER_NS
 

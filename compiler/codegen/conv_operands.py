@@ -23,9 +23,10 @@ from flambeau.compiler.codegen.gemm_operands import Access, Flattener, NoProduct
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.size import Int
+from flambeau.dialects.tape.convolution import ROLES, by_role
 
 #: Which of the three tensors an op gives.
-GIVES = {"convolution": "y", "convolution_input": "x", "convolution_weight": "w"}
+GIVES = {name: roles[-1] for name, roles in ROLES.items()}
 
 
 class Axis(NamedTuple):
@@ -121,12 +122,11 @@ class _Reader(TermReader[Convolution]):
         gives = GIVES[head.op.name]
         first, second = (self._in_memory(v) for v in head.operands)
         _, stride, padding, dilation, groups = head.attrs
-        shapes = [avals[v].shape for v in (*head.operands, *head.results)]
-        x, w, y = {"y": (0, 1, 2), "x": (2, 1, 0), "w": (0, 2, 1)}[gives]
-        extents = zip(shapes[x][2:], shapes[y][2:], shapes[w][2:], stride, padding, dilation, strict=True)
+        x, w, y = by_role(head.op.name, [avals[v].shape for v in (*head.operands, *head.results)])
+        extents = zip(x[2:], y[2:], w[2:], stride, padding, dilation, strict=True)
         c = Convolution(
-            gives, avals[head.results[0]].dtype, head.results[0], second, first, shapes[x][0], groups,
-            shapes[w][0] // groups, shapes[w][1], _joined([Axis(*e) for e in extents]),
+            gives, avals[head.results[0]].dtype, head.results[0], second, first, x[0], groups,
+            w[0] // groups, w[1], _joined([Axis(*e) for e in extents]),
         )  # fmt: skip
         flat = Flattener(graph, (c.copies, c.groups, c.rows, c.pixels))
         outputs = tuple((v, flat.ref(self.terms[v]), avals[v].dtype) for v in graph.outputs)

@@ -65,10 +65,15 @@ class Blocks:
     # ---- calls -------------------------------------------------------------------------------------------------
 
     def _call(
-        self, b: Emitter, what: str, operands: tuple[Operand, ...], writes: tuple[int, ...], turn: int
+        self,
+        b: Emitter,
+        what: str,
+        operands: tuple[Operand, ...],
+        writes: tuple[int, ...],
+        turn: int,
+        per_line: bool = False,
     ) -> KernelCall:
-        """A call over blocks, or, without an operand of blocks, over lines."""
-        per_line = what.startswith("sums")
+        """A call over blocks, or over lines."""
         shift = HALF + turn % self.passes * self.bits
         items = self.lines if per_line else self.lines * self.blocks
         return KernelCall(
@@ -112,7 +117,7 @@ class Blocks:
             self._say(b, words, line.index, _LEAST, low)
             apart = b.cmp("ne", b.shru(b.sub(high, low), HALF), 0)
             self._say(b, words, line.index, _APART, b.extend_unsigned(apart, "i64"))
-        return self._call(b, "sums of ranges", (_ENTRIES, _WORDS), (1,), 0)
+        return self._call(b, "sums of ranges", (_ENTRIES, _WORDS), (1,), 0, per_line=True)
 
     def _counted(self, turn: int) -> KernelCall:
         """The counts of a digit in every block; before the first digit of 32 bits, entries are made."""
@@ -166,7 +171,7 @@ class Blocks:
             )
             after = b.select(agree, side, b.xor(side, 1))
             self._say(b, words, line.index, b.add(b.dim(4), _SIDES + 1), after)
-        return self._call(b, "sums", (_COUNTS, _WORDS), (0, 1), turn)
+        return self._call(b, "sums", (_COUNTS, _WORDS), (0, 1), turn, per_line=True)
 
     def _sum(self, b: Emitter, counts: Val, line: Val) -> Val:
         """Sum counts, digit by digit and in a digit block by block; whether all entries have one digit."""

@@ -22,6 +22,7 @@ from flambeau.compiler.passes.cluster_groups import Program
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, same
+from flambeau.dialects.tape.convolution import by_role
 
 _ATTRIBUTES = ("dilation", "groups", "padding", "stride")
 
@@ -46,9 +47,7 @@ def _check(name: str) -> Callable[[Call, Sequence[Aval], Aval], None]:
         if not isinstance(groups, int) or groups < 1:
             raise GroupError(f"its groups are {groups}. Give a number of at least 1.")
         check_like(second, second.shape, first)
-        x, w, y = {"y": (first, second, result), "x": (result, second, first), "w": (first, result, second)}[
-            GIVES[name]
-        ]
+        x, w, y = by_role(name, (first, second, result))
         ends: tuple[tuple[Int, Int], ...] = (
             (x.shape[0], y.shape[0]), (x.shape[1], w.shape[1] * groups), (y.shape[1], w.shape[0]),
         )  # fmt: skip

@@ -26,6 +26,14 @@ from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.tape.common import check_dtype, ops, quiet, random
 
 _ATTRIBUTES = ("sizes", "stride", "padding", "dilation", "groups")
+#: Which of the three tensors the operands and the result of each op are.
+ROLES = {"convolution": "xwy", "convolution_input": "ywx", "convolution_weight": "xyw"}
+
+
+def by_role(op: str, values: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """Of operands and result: what belongs to x, to w and to y."""
+    x, w, y = (values[ROLES[op].index(role)] for role in "xwy")
+    return x, w, y
 
 
 # ---- types ------------------------------------------------------------------------------------------------------
@@ -200,13 +208,13 @@ def _long() -> list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]:
     return [((3, 33, 13, 12), (35, 33, 3, 3), attrs), ((2, 66, 19, 17), (70, 33, 3, 3), strided)]
 
 
-def _samples(name: str, roles: str) -> Callable[[], list[Sample]]:
+def _samples(name: str) -> Callable[[], list[Sample]]:
     """Samples of the op that takes two of x, w and y and gives the third."""
+    roles, missing = ROLES[name][:2], ROLES[name][2]
 
     def made(case: Any, gradient: bool) -> Sample:
         x, w, attrs = case
         shapes = {"x": x, "w": w, "y": (x[0], w[0], *attrs["sizes"])}
-        (missing,) = set("xwy") - set(roles)
         size = shapes[missing][2:]
         operands = tuple(random(shapes[role], seed=k) for k, role in enumerate(roles))
         return Sample(operands, {**attrs, "sizes": size}, gradient=gradient)
@@ -253,7 +261,7 @@ def _vjp_weight(ct, r, x, y, size, *how):
     return _as("convolution_input", x, *how)(y, ct), _as("convolution", y, *how)(x, ct)
 
 
-def _record(name: str, roles: str, infer: Any, reference: Any, vjp: Any, doc: str) -> OpRecord:
+def _record(name: str, infer: Any, reference: Any, vjp: Any, doc: str) -> OpRecord:
     return OpRecord(
         name=name,
         kind=Kind.CONVOLUTION,
@@ -265,14 +273,13 @@ def _record(name: str, roles: str, infer: Any, reference: Any, vjp: Any, doc: st
         dtypes=NUMERIC,
         exact=False,
         keep=True,
-        samples=_samples(name, roles),
+        samples=_samples(name),
         doc=doc,
     )
 
 
 convolution = _record(
     "convolution",
-    "xw",
     _infer,
     _convolution,
     _vjp,
@@ -280,7 +287,6 @@ convolution = _record(
 )
 convolution_input = _record(
     "convolution_input",
-    "yw",
     _infer_input,
     _convolution_input,
     _vjp_input,
@@ -289,7 +295,6 @@ convolution_input = _record(
 )
 convolution_weight = _record(
     "convolution_weight",
-    "xy",
     _infer_weight,
     _convolution_weight,
     _vjp_weight,
