@@ -15,8 +15,6 @@ from typing import Any
 #: What to use instead, where that is not a name that is like it.
 _INSTEAD = {
     "clip_grad_norm": "Use clip_grad_norm_.",
-    "half": "float16 and bfloat16 have no kernels yet: stay with float32.",
-    "bfloat16": "float16 and bfloat16 have no kernels yet: stay with float32.",
 }
 
 
