@@ -234,8 +234,8 @@ def _edges(input: Tensor, bins: Any, ends: Any) -> Tensor:
             )
         return bins
     if not isinstance(bins, int) or isinstance(bins, bool):
-        return _edges(input, tensor(bins, dtype=input.dtype), ends)
+        return _edges(input, tensor(bins, dtype=input.dtype, device=input.device), ends)
     if bins <= 0:
         raise RuntimeError(f"[histogram] bins is {bins}. Give at least 1.")
     low, high = _range("histogram", input, *(ends if ends is not None else (0.0, 0.0)))
-    return linspace(low, high, bins + 1, dtype=input.dtype)
+    return linspace(low, high, bins + 1, dtype=input.dtype, device=input.device)
