@@ -14,7 +14,7 @@ from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Operand, Optional_, Static, Tensor_, function
 from flambeau.functions.assemble import cat, pad
 from flambeau.functions.choose import where
-from flambeau.functions.common import broadcast_shapes, check_floating, ops
+from flambeau.functions.common import broadcast_shapes, check_floating, moved, ops
 from flambeau.functions.create import zeros
 from flambeau.functions.dropout import dropout
 from flambeau.functions.linear import linear, matmul, product
@@ -50,11 +50,6 @@ def _repeated(x: Value, heads: int) -> Value:
     return ops.reshape(wide, shape=(*batch, heads, s, e))
 
 
-def _transposed(x: Value) -> Value:
-    rank = len(x.shape)
-    return ops.permute(x, perm=(*range(rank - 2), rank - 1, rank - 2))
-
-
 def _softmax(x: Value, may_be_empty: bool) -> Value:
     """Softmax along the last dimension; rows of nothing but -inf, which masks make, give zeros."""
     if 0 in x.shape:
@@ -71,7 +66,8 @@ def _softmax(x: Value, may_be_empty: bool) -> Value:
 
 
 def _weights(q: Value, k: Value, mask: Value | None, scale: Value, causal: bool) -> Value:
-    scores = product(q * scale.cast(q.dtype).expand(q.shape), _transposed(k))
+    rank = len(k.shape)
+    scores = product(q * scale.cast(q.dtype).expand(q.shape), ops.permute(k, perm=moved(rank, rank - 1, rank - 2)))
     nothing = scores.builder.constant(-math.inf, scores.dtype)
     if causal:
         rank = len(scores.shape)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from flambeau.dialects.builder import Value
 from flambeau.function import Optional_, Static, Tensor_, function
-from flambeau.functions.common import ops
+from flambeau.functions.common import ops, part
 
 #: Gates of each kind of layer.
 GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "GRU": 3, "LSTM": 4}
@@ -25,17 +25,9 @@ def _affine(x: Value, weight: Value, bias: Value | None) -> Value:
     return found if bias is None else found + bias.expand(found.shape)
 
 
-def _part(x: Value, axis: int, start: int, size: int) -> Value:
-    """`size` elements along one axis, from `start` on."""
-    rank = len(x.shape)
-    starts = tuple(start if k == axis else 0 for k in range(rank))
-    sizes = tuple(size if k == axis else n for k, n in enumerate(x.shape))
-    return x if sizes == x.shape else ops.slice(x, starts=starts, sizes=sizes, steps=(1,) * rank)
-
-
 def _gates(x: Value, count: int) -> list[Value]:
     size = x.shape[1] // count
-    return [_part(x, 1, k * size, size) for k in range(count)]
+    return [part(x, 1, k * size, size) for k in range(count)]
 
 
 #: h, and c of an LSTM
@@ -85,8 +77,8 @@ def _onwards(step: Callable[[Value, _State], _State], parts: list[Value], state:
     for x in parts:
         count = state[0].shape[0]
         if x.shape[0] < count:
-            ended.append(tuple(_part(s, 0, x.shape[0], count - x.shape[0]) for s in state))
-            state = tuple(_part(s, 0, 0, x.shape[0]) for s in state)
+            ended.append(tuple(part(s, 0, x.shape[0], count - x.shape[0]) for s in state))
+            state = tuple(part(s, 0, 0, x.shape[0]) for s in state)
         state = step(x, state)
         outputs.append(state[0])
     ended.append(state)
@@ -97,11 +89,11 @@ def _backwards(
     step: Callable[[Value, _State], _State], parts: list[Value], first: _State
 ) -> tuple[list[Value], _State]:
     """From the last step on: shorter sequences join at the end of the batch."""
-    state, outputs = tuple(_part(s, 0, 0, parts[-1].shape[0]) for s in first), []
+    state, outputs = tuple(part(s, 0, 0, parts[-1].shape[0]) for s in first), []
     for x in reversed(parts):
         count = state[0].shape[0]
         if x.shape[0] > count:
-            joining = (_part(s, 0, count, x.shape[0] - count) for s in first)
+            joining = (part(s, 0, count, x.shape[0] - count) for s in first)
             state = tuple(_concat(pair) for pair in zip(state, joining))
         state = step(x, state)
         outputs.append(state[0])
@@ -125,7 +117,7 @@ def _sequence(
     step: packed outputs and the last h, and c of an LSTM."""
     gates, parts, at = _affine(input, w_ih, b_ih), [], 0
     for count in batch_sizes:
-        parts.append(_part(gates, 0, at, count))
+        parts.append(part(gates, 0, at, count))
         at += count
 
     def step(x: Value, state: _State) -> _State:
