@@ -7,7 +7,7 @@ import schedule_cases
 from flambeau.compiler import targets
 from flambeau.compiler.schedules.choose import choose
 from flambeau.compiler.schedules.fitting import obstacle
-from flambeau.compiler.schedules.kinds import KINDS, parse
+from flambeau.compiler.schedules.kinds import KINDS, TopK, parse
 from schedule_cases import VALUES, cases, changed, drawn
 from support import rounds
 
@@ -37,6 +37,11 @@ def test_schedules_drawn_at_random_give_the_same_bits_by_other_kernels(kind):
 def test_every_field_is_the_only_cause_of_some_difference(kind):
     silent = [name for name in KINDS[kind].forms() if not _decides(kind, name)]
     assert silent == []
+
+
+def test_blocks_may_be_shorter_than_what_a_topk_keeps():
+    case = schedule_cases.Case("topk", "doubles", "host")
+    assert case.run(TopK(1, 8, 44, 24, 1000)) == case.wanted
 
 
 def _decides(kind: str, name: str) -> bool:

@@ -42,11 +42,12 @@ class _TopK:
         self.room = self.k + max(schedule.room, self.lanes)
         self.lines: Int = self.form.batch * self.form.columns
         self.blocks: Int = ceil_div(self.form.count, schedule.block) if schedule.block else 1
+        self.each = min(self.k, schedule.block)  # the first ones of a block that is not the last
 
     def parts(self) -> Parts:
         if not self.schedule.block:
             return Parts([self._lines_call()])
-        return Parts([self._blocks_call(), self._compared()], [self.lines * self.blocks * (self.k * 8)])
+        return Parts([self._blocks_call(), self._compared()], [self.lines * self.blocks * (self.each * 8)])
 
     # ---- calls -------------------------------------------------------------------------------------------------
 
@@ -69,8 +70,8 @@ class _TopK:
             start, end = lines.start(line), b.minimum(b.add(first, block), b.dim(0))
             entries = self._entries(b, lines, start, b.const(self.room, "i64"))
             found = _Selection(self, b, lines, entries, start).run(first, end)
-            own = b.mul(item.index, self.k)
-            with b.loop(0, b.minimum(b.sub(end, first), self.k)) as at:
+            own = b.mul(item.index, self.each)
+            with b.loop(0, b.minimum(b.sub(end, first), self.each)) as at:
                 b.store(position(b, entries.at(b.add(found, at.index))), b.buffer(1), b.add(own, at.index))
         operands = (self.source, Operand("temp", 0))
         return self._call(b, f"blocks of {self.label}", operands, self.lines * self.blocks, block, self.room)
@@ -81,15 +82,15 @@ class _TopK:
         lines = self._lines(b)
         length, blocks = self.schedule.block, b.dim(2)
         with b.loop(b.lo, b.hi) as line:
-            start, own = lines.start(line.index), b.mul(line.index, b.mul(blocks, self.k))
+            start, own = lines.start(line.index), b.mul(line.index, b.mul(blocks, self.each))
             before = b.sub(blocks, 1)
-            left = b.minimum(b.sub(b.dim(0), b.mul(before, length)), self.k)
-            entries = self._entries(b, lines, start, b.mul(blocks, self.k))
+            left = b.minimum(b.sub(b.dim(0), b.mul(before, length)), self.each)
+            entries = self._entries(b, lines, start, b.mul(blocks, self.each))
             kept = lambda at: b.load(b.buffer(1), b.add(own, at), "i64")  # noqa: E731
-            found = entries.sort(b.add(b.mul(before, self.k), left), kept)
+            found = entries.sort(b.add(b.mul(before, self.each), left), kept)
             self._write(b, lines, line.index, entries, found, 2)
         operands = (self.source, Operand("temp", 0), self.result)
-        room = self.blocks * self.k
+        room = self.blocks * self.each
         return self._call(b, f"first of blocks of {self.label}", operands, self.lines, room, room)
 
     def _call(
