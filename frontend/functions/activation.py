@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from flambeau.declarations import declare
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float64
 from flambeau.function import Operand, Static, Tensor_, function
@@ -22,6 +23,9 @@ def relu(input: Tensor_):
     if x.dtype is bool_:
         raise RuntimeError("[relu] is not defined for bool tensors. Cast the input first.")
     return ops.select(x <= 0, x.like(0), x)
+
+
+declare(relu.inplace, "relu_", free="flambeau", samples=unary())  # type: ignore[attr-defined]
 
 
 @function(free="flambeau nn.functional", method=True, in_place=True, samples=unary())
@@ -80,13 +84,16 @@ def _expm1_below(x: Value) -> Value:
     return ops.expm1(ops.select(x <= 0, x, x.like(0)))
 
 
-@function(free="nn.functional", takes_inplace=True, samples=unary())
+@function(free="flambeau nn.functional", takes_inplace=True, samples=unary())
 def selu(input: Tensor_):
     """scale * elu(x, alpha) with the constants that keep mean 0 and variance 1. Klambauer et al. (2017)."""
     check_floating("selu", input)
     alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
     x = input
     return ops.select(x <= 0, _expm1_below(x) * (alpha * scale), x * scale)
+
+
+declare(selu.inplace, "selu_", free="flambeau", samples=unary())  # type: ignore[attr-defined]
 
 
 @function(free="nn.functional", samples=unary() + unary(beta=2, threshold=3))

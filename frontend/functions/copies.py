@@ -11,7 +11,7 @@ from flambeau.declarations import declare, declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, int64
 from flambeau.function import Static, Tensor_, function
-from flambeau.functions import indexing, shape
+from flambeau.functions import indexing, shape, windows
 from flambeau.functions.common import canonical_dim, ops
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -29,6 +29,7 @@ _copying(shape.t)
 _copying(shape.unsqueeze, 1)
 _copying(shape.expand, (2, 4, 3))
 _copying(shape.squeeze, 1, variadic=True)
+_copying(windows.unfold, 2, 2, 1)
 
 
 @function(name="alias_copy")

@@ -11,7 +11,7 @@ from flambeau.declarations import declare, declared
 from flambeau.device import Device, place
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, int32, int64
-from flambeau.function import Sizes, Static, Tensor_, function, view
+from flambeau.function import Operand, Sizes, Static, Tensor_, function, inplace, view
 from flambeau.functions.common import canonical_dim, flat, ops
 from flambeau.functions.from_data import with_grad
 from flambeau.functions.reduce import accumulating
@@ -229,6 +229,38 @@ def trace(input: Tensor_):
 
 
 # ---- places of triangles ----------------------------------------------------------------------------------
+
+
+@inplace(
+    method=True,
+    samples=calls(
+        lambda: [
+            call(data(3, 4), 2),
+            call(data(7, 2), 0.5, wrap=True),
+            call(data(7, 2), data(), False),
+            call(data(2, 2, 2), 1),
+            call(data(3), 1, error=(RuntimeError, "takes at least 2")),
+            call(data(2, 3, 2), 1, error=(RuntimeError, "Make all sizes equal")),
+        ]
+    ),
+)
+def fill_diagonal_(input: Tensor_, fill_value: Operand, wrap: Static = False):
+    """Set the elements whose indices are all equal to a number, in place; with `wrap` the diagonal of a tall matrix begins again
+    below its end, one row further down. Raises RuntimeError for less than 2 dimensions, and for sizes of more that differ."""
+    shape = input.shape
+    if len(shape) < 2 or fill_value.shape:
+        raise RuntimeError(
+            f"[fill_diagonal_] shapes are {shape} and {fill_value.shape}. It takes at least 2 dimensions, and a number."
+        )
+    if len(shape) > 2 and any(n != shape[0] for n in shape):
+        raise RuntimeError(f"[fill_diagonal_] the tensor has shape {shape}. Make all sizes equal, or pass a matrix.")
+    at = [ops.iota(shape=shape, dim=d, dtype=int64, builder=input.builder) for d in range(len(shape))]
+    if wrap and len(shape) == 2:
+        at[0] = ops.int_rem(at[0], at[0].like(shape[1] + 1))
+    here = at[0].eq(at[1])
+    for other in at[2:]:
+        here = ops.and_(here, at[0].eq(other))
+    return ops.select(here, fill_value.cast(input.dtype).expand(shape), input)
 
 
 def _indices(

@@ -1,4 +1,4 @@
-"""Counts: bincount, histc, histogram.
+"""Counts: bincount, histc, histogram, histogramdd.
 
 In: numbers. Out: how many there are of each, or how many lie in each bin; or sums of weights, added up in the order of the
 elements. Next: `linear.py`.
@@ -6,6 +6,7 @@ elements. Next: `linear.py`.
 
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any, NamedTuple
 
@@ -13,10 +14,11 @@ import numpy as np
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, float32, float64, int64
-from flambeau.function import Operand, Optional_, Sizes, Static, Tensor_, function
-from flambeau.functions.common import check_floating, flat, ops
+from flambeau.function import Operand, Optional_, Sizes, Static, Tensor_, Tensors, function
+from flambeau.functions.common import check_floating, flat, ops, part
 from flambeau.functions.from_data import tensor
 from flambeau.functions.ramps import linspace
+from flambeau.functions.shape import reshape
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index, points
 
@@ -124,12 +126,17 @@ def _in_equal_bins(x: Value, weights: Value | None, bins: Any, low: Value, high:
 
 def _in_bins(x: Value, weights: Value | None, edges: Value) -> Value:
     """Bins between edges; the last edge belongs to the last bin."""
+    place, holds = _bin(x, edges)
+    return _added(place, holds, weights, edges.shape[0] - 1, x)
+
+
+def _bin(x: Value, edges: Value) -> tuple[Value, Value]:
+    """In which bin each element lies, and whether there is one."""
     bins = edges.shape[0] - 1
     first, last = (ops.slice(edges, starts=(k,), sizes=(1,), steps=(1,)).expand(x.shape) for k in (0, bins))
     holds = ops.and_(x >= first, x <= last)
     place = ops.searchsorted(edges, x, axis=0, right=True) - 1
-    place = ops.maximum(ops.minimum(place, place.like(bins - 1)), place.like(0))
-    return _added(place, holds, weights, bins, x)
+    return ops.maximum(ops.minimum(place, place.like(bins - 1)), place.like(0)), holds
 
 
 @function(name="histc", fallible=True)
@@ -224,6 +231,78 @@ def histogram(
         )
     edges = _edges(input, bins, range)
     return HistogramResult(_histogram(input, edges, weight, density), edges)
+
+
+class HistogramddResult(NamedTuple):
+    """What `histogramdd` returns."""
+
+    hist: Tensor
+    bin_edges: tuple[Tensor, ...]
+
+    def __repr__(self) -> str:
+        return f"flambeau.return_types.histogramdd(\nhist={self.hist!r},\nbin_edges={self.bin_edges!r})"
+
+
+@function(name="histogramdd", fallible=True)
+def _histogramdd(points: Tensor_, edges: Tensors, weight: Optional_, density: Static):
+    sizes = tuple(e.shape[0] - 1 for e in edges)
+    x = ops.stop_gradient(points)
+    place = x.builder.constant(0, int64, x.shape[:1])
+    holds = x.builder.constant(True, bool_, x.shape[:1])
+    for d, line in enumerate(edges):
+        column = ops.reshape(part(x, 1, d, 1), shape=x.shape[:1])
+        own, inside = _bin(column, line)
+        place = place * sizes[d] + own
+        holds = ops.and_(holds, inside)
+    like = ops.reshape(part(x, 1, 0, 1), shape=x.shape[:1])
+    counts = _added(place, holds, None if weight is None else _data(weight), math.prod(sizes), like)
+    counts = ops.reshape(counts, shape=sizes)
+    if not density:
+        return counts
+    counts = counts / ops.sum(counts, axes=tuple(range(len(sizes)))).expand(sizes)
+    for d, line in enumerate(edges):
+        width = part(line, 0, 1, sizes[d]) - part(line, 0, 0, sizes[d])
+        counts = counts / ops.reshape(width, shape=tuple(n if k == d else 1 for k, n in enumerate(sizes))).expand(sizes)
+    return counts
+
+
+@declared(
+    free="flambeau",
+    samples=calls(
+        lambda: [
+            call(data(9, 2), [3, 2], gradient=False),
+            call(data(9, 2), 2, range=(-1.0, 1.0, 0.0, 2.0), weight=data(9, low=0.5), density=True, gradient=False),
+            call(data(9, 2), [np.array([-1.0, 0.0, 1.0]), np.array([-2.0, 0.5, 2.0, 3.0])], gradient=False),
+            call(data(9), 2, error=(RuntimeError, "Pass points as rows")),
+            call(data(9, 2), [3], error=(RuntimeError, "bins has 1 entries")),
+            call(data(9, 2), 2, range=(0.0, 1.0), error=(RuntimeError, "range has 2 entries")),
+        ]
+    ),
+)
+def histogramdd(
+    input: Tensor, bins: Any, range: Any = None, weight: Tensor | None = None, density: bool = False
+) -> HistogramddResult:
+    """(hist, bin_edges): how many points, the last dimension of `input`, lie in each cell of a grid. `bins` says for each
+    coordinate how many there are, between the ends `range` or those of the data, or a vector of edges. See `histogram`.
+
+    Raises RuntimeError for integers and for arguments that do not fit the number of coordinates.
+    """
+    check_floating("histogramdd", input)  # type: ignore[arg-type]  # it asks for the dtype
+    if input.ndim < 2:
+        raise RuntimeError(f"[histogramdd] the tensor has shape {tuple(input.shape)}. Pass points as rows.")
+    rank = input.shape[-1]
+    each = [bins] * rank if isinstance(bins, int) else list(bins)
+    ends = None if range is None else list(range)
+    for what, given, wanted in (("bins", each, rank), ("range", ends, 2 * rank)):
+        if given is not None and len(given) != wanted:
+            raise RuntimeError(f"[histogramdd] {what} has {len(given)} entries for {rank} coordinates. Give {wanted}.")
+    flat_points = reshape(input, (-1, rank))
+    columns = [flat_points[:, d] for d in builtins.range(rank)]
+    edges = [
+        _edges(x, n, None if ends is None else ends[2 * d : 2 * d + 2]) for d, (x, n) in enumerate(zip(columns, each))
+    ]
+    mass = None if weight is None else reshape(weight, (-1,))
+    return HistogramddResult(_histogramdd(flat_points, edges, mass, density), tuple(edges))
 
 
 def _edges(input: Tensor, bins: Any, ends: Any) -> Tensor:

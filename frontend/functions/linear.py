@@ -173,6 +173,7 @@ def dot(input: Tensor_, tensor: Tensor_):
 @function(
     free="flambeau",
     method=True,
+    aliases="ger",
     samples=calls(
         lambda: [call(data(3), data(4)), call(data(2, 3), data(3), error=(RuntimeError, "Reshape it, or use matmul"))]
     ),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.declarations import declared
+from flambeau.declarations import declare, declared
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.activation import softmax
 from flambeau.functions.common import canonical_dim, check_floating, ops, part, promoted
@@ -55,12 +55,15 @@ def hardshrink(input: Tensor_, lambd: Operand = 0.5):
     return ops.select(ops.and_(x >= -limit, x <= limit), x.like(0.0), x)
 
 
-@function(free="nn.functional", takes_inplace=True, samples=unary(threshold=0.3, value=5.0))
+@function(free="flambeau nn.functional", takes_inplace=True, samples=unary(threshold=0.3, value=5.0))
 def threshold(input: Tensor_, threshold: Operand, value: Operand):
     """x above `threshold`, `value` elsewhere; NaN stays."""
     check_floating("threshold", input)
     x, limit, other = promoted("threshold", input, threshold, value)
     return ops.select(x <= limit, other, x)
+
+
+declare(threshold.inplace, "threshold_", free="flambeau", samples=unary(threshold=0.3, value=5.0))  # type: ignore[attr-defined]
 
 
 @function(

@@ -1,0 +1,236 @@
+"""Reductions made of others: nansum, nanmean, aminmax, var_mean, std_mean, cov, corrcoef.
+
+In: a tensor, the dims to fold and `keepdim`; observations and their weights. Out: smaller tensors, or pairs of them. Next:
+`differences.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+from flambeau.declarations import declared
+from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import bool_, float64
+from flambeau.function import Optional_, Static, Tensor_, function
+from flambeau.functions.common import canonical_dims, check_between, check_floating, floating, ops
+from flambeau.functions.reduce import _correction, _count, _extreme, _root, accumulating, reduced, variance
+from flambeau.runtime.recorder import Tensor
+from flambeau.samples import call, calls, data, folds, index, points
+
+# ---- without NaNs -----------------------------------------------------------------------------------------
+
+
+def _without_nans(x: Value) -> Value:
+    return ops.select(x.eq(x), x, x.like(0)) if x.dtype.is_floating_point else x
+
+
+@function(
+    free="flambeau", method=True, samples=folds(keepdim=True) + calls(lambda: [call(data(2, 3), 1, dtype=float64)])
+)
+def nansum(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: Static = None):
+    """The sum over `dim` (an int, a tuple, or None for all) of what is no NaN. Integers and bools give int64, unless `dtype` says
+    otherwise. Raises IndexError for a dim that does not exist."""
+    x = _without_nans(accumulating(input, dtype))
+    return reduced("sum", x, canonical_dims("nansum", dim, len(x.shape)), keepdim)
+
+
+@function(free="flambeau", method=True, samples=folds(keepdim=True))
+def nanmean(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: Static = None):
+    """The mean over `dim` (an int, a tuple, or None for all) of what is no NaN; NaN of nothing.
+
+    Raises RuntimeError for integers.
+    """
+    check_floating("nanmean", input)
+    x = input.cast(dtype) if dtype is not None else input
+    axes = canonical_dims("nanmean", dim, len(x.shape))
+    count = reduced("sum", ops.stop_gradient(x.eq(x).cast(x.dtype)), axes, keepdim)
+    return reduced("sum", _without_nans(x), axes, keepdim) / count
+
+
+# ---- pairs ------------------------------------------------------------------------------------------------
+
+
+class AminmaxResult(NamedTuple):
+    """What `aminmax` returns."""
+
+    min: Tensor
+    max: Tensor
+
+    def __repr__(self) -> str:
+        return f"flambeau.return_types.aminmax(\nmin={self.min!r},\nmax={self.max!r})"
+
+
+@function(name="aminmax")
+def _aminmax(input: Tensor_, dim: Static, keepdim: Static):
+    if dim is None and 0 in input.shape:
+        raise RuntimeError(
+            f"[aminmax] the tensor of shape {input.shape} has no elements. Give a dim that is not empty."
+        )
+    axes = canonical_dims("aminmax", dim, len(input.shape))
+    return tuple(_extreme("aminmax", op, input, axes, keepdim) for op in ("min", "max"))
+
+
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(
+        lambda: [
+            call(points(), gradient=False),
+            call(data(3, 4)),
+            call(data(3, 4), dim=0, keepdim=True),
+            call(data(2, 3), keepdim=True),
+            call(data(0, 2), error=(RuntimeError, "has no elements")),
+            call(data(0, 2), dim=0, error=(IndexError, "is empty")),
+            call(data(2, 3), dim=2, error=(IndexError, "dim 2 is out of range")),
+        ]
+    ),
+)
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> AminmaxResult:
+    """(min, max): the smallest and the largest element along `dim`, or of all. NaN wins; ties share the gradient evenly.
+
+    Raises RuntimeError for a tensor without elements, IndexError for a dim that is empty or does not exist.
+    """
+    return AminmaxResult(*_aminmax(input, dim, keepdim))
+
+
+def _mean(x: Value, dim: Any, keepdim: bool) -> Value:
+    axes = canonical_dims("mean", dim, len(x.shape))
+    return reduced("sum", x, axes, keepdim) / _count(x, axes)
+
+
+_SPREADS = folds(one=False, keepdim=True) + calls(
+    lambda: [
+        call(data(3, 4), 1, correction=0),
+        call(data(3, 4), False),
+        call(index(3, 4), error=(RuntimeError, "expected a floating-point one")),
+    ]
+)
+
+
+@function(free="flambeau", samples=_SPREADS)
+def var_mean(
+    input: Tensor_, dim: Static = None, unbiased: Static = None, keepdim: Static = False, *, correction: Static = None
+):
+    """(variance, mean) over `dim` (an int, a tuple, or None for all). Arguments and errors: those of `var`."""
+    dim, correction = _correction("var_mean", dim, unbiased, correction)
+    return variance("var_mean", input, dim, correction, keepdim), _mean(input, dim, keepdim)
+
+
+@function(free="flambeau", samples=_SPREADS)
+def std_mean(
+    input: Tensor_, dim: Static = None, unbiased: Static = None, keepdim: Static = False, *, correction: Static = None
+):
+    """(standard deviation, mean) over `dim` (an int, a tuple, or None for all). Arguments and errors: those of `std`."""
+    dim, correction = _correction("std_mean", dim, unbiased, correction)
+    return _root(variance("std_mean", input, dim, correction, keepdim), ops.sqrt), _mean(input, dim, keepdim)
+
+
+# ---- how variables vary together --------------------------------------------------------------------------
+
+
+def _weights(op: str, x: Value, frequencies: Value | None, importance: Value | None) -> Value | None:
+    """One weight for each observation, in the dtype of x; None where all count alike."""
+    found = None
+    for what, given in (("fweights", frequencies), ("aweights", importance)):
+        if given is None:
+            continue
+        if len(given.shape) > 1 or given.shape != x.shape[1:]:
+            raise RuntimeError(f"[{op}] {what} have shape {given.shape}. Give a vector of {x.shape[1]}, one each.")
+        if what == "fweights" and not (given.dtype.is_integral and given.dtype is not bool_):
+            raise RuntimeError(f"[{op}] fweights have dtype {given.dtype}. Give integers: how often each was observed.")
+        if what == "aweights" and not given.dtype.is_floating_point:
+            raise RuntimeError(f"[{op}] aweights have dtype {given.dtype}. Give floats, or pass them as fweights.")
+        checked = check_between(op, what, given, 0, math.inf, "is negative. Use at least 0.")
+        checked = checked.cast(x.dtype)
+        found = checked if found is None else found * checked
+    return found
+
+
+@function(name="cov", fallible=True)
+def _covariance(input: Tensor_, correction: Static, fweights: Optional_, aweights: Optional_):
+    if input.dtype is bool_:
+        raise RuntimeError("[cov] the observations are bools. Convert them with .float().")
+    x = floating(input)
+    x = ops.reshape(x, shape=(1, *(x.shape or (1,)))) if len(x.shape) < 2 else x
+    weights = _weights("cov", x, fweights, aweights)
+
+    def weighted(v: Value) -> Value:
+        return v if weights is None else v * ops.reshape(weights, shape=(1, x.shape[1])).expand(v.shape)
+
+    if weights is None:
+        total: Any = x.shape[1]
+        norm = ops.maximum(x.builder.constant(total - correction, x.dtype), x.builder.constant(0, x.dtype))
+    else:
+        total = ops.sum(weights, axes=(0,))
+        total = check_between("cov", "the sum of weights", total, 5e-324, math.inf, "is no divisor.")
+        own = weights if aweights is None else weights * aweights.cast(x.dtype)
+        norm = total - (ops.sum(own, axes=(0,)) / total if aweights is not None else total.like(1)) * correction
+        norm = ops.maximum(norm, norm.like(0))
+    rows = x.shape[0]
+    mean = reduced("sum", weighted(x), (1,), True)
+    mean = mean / (total if weights is None else total.expand(mean.shape))
+    distance = x - mean.expand(x.shape)
+    products = ops.matmul(distance, ops.permute(weighted(distance), perm=(1, 0)))
+    found = products / norm.expand((rows, rows))
+    return ops.reshape(found, shape=()) if len(input.shape) < 2 or rows == 1 else found
+
+
+_OBSERVATIONS = calls(
+    lambda: [
+        call(data(3, 5)),
+        call(data(5)),
+        call(data(1, 4)),
+        call(data(2, 2, 2), error=(RuntimeError, "Pass a matrix, a row for each variable")),
+    ]
+)
+
+
+@declared(
+    free="flambeau",
+    method=True,
+    samples=_OBSERVATIONS
+    + calls(
+        lambda: [
+            call(data(3, 5), correction=0),
+            call(data(3, 5), fweights=index(4, 5), aweights=data(5, low=0.5, high=2)),
+            call(data(3, 5), fweights=index(4, 4), error=(RuntimeError, "Give a vector of 5")),
+            call(data(3, 5), fweights=data(5), error=(RuntimeError, "Give integers")),
+        ]
+    ),
+)
+def cov(
+    input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None
+) -> Tensor:
+    """The covariances of variables (rows) over observations (columns): [rows, rows], or of one variable its variance, 0-d.
+
+    The divisor is the count less `correction`. `fweights` says how often each was observed, `aweights` how much it counts.
+    Raises RuntimeError for more dimensions than two, bools, weights of another length or kind, or below 0.
+    """
+    if input.ndim > 2:
+        raise RuntimeError(
+            f"[cov] the tensor has shape {tuple(input.shape)}. Pass a matrix, a row for each variable, or a vector."
+        )
+    count = input.shape[-1] if input.ndim else 1
+    if fweights is None and aweights is None and count <= correction:
+        warnings.warn(f"[cov] {count} observations less {correction} leave no degree of freedom.", stacklevel=2)
+    return _covariance(input, correction, fweights, aweights)
+
+
+@function(name="corrcoef")
+def _normalised(input: Tensor_):
+    if not input.shape:
+        return input / input
+    n = input.shape[0]
+    flat = ops.reshape(input, shape=(n * n,))
+    spread = ops.sqrt(ops.slice(flat, starts=(0,), sizes=(n,), steps=(n + 1 if n > 1 else 1,)))
+    found = input / ops.reshape(spread, shape=(n, 1)).expand((n, n)) / ops.reshape(spread, shape=(1, n)).expand((n, n))
+    return ops.maximum(ops.minimum(found, found.like(1)), found.like(-1))
+
+
+@declared(free="flambeau", method=True, samples=_OBSERVATIONS)
+def corrcoef(input: Tensor) -> Tensor:
+    """The correlations, from -1 to 1, of variables (rows) over observations (columns): covariances over the product of both
+    standard deviations. Raises RuntimeError as `cov`."""
+    return _normalised(cov(input))
