@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from flambeau.nn.members import MODULE
 from flambeau.nn.module import Module
 
 
 class _Indexed(Module):
     """Children named "0", "1", ..."""
+
+    def _names(self) -> list[str]:
+        return [name for name, kind in self._members.items() if kind == MODULE]
 
     def _resolve(self, index: int) -> str:
         if not -len(self) <= index < len(self):
@@ -20,10 +24,10 @@ class _Indexed(Module):
         return str(index % len(self))
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._names())
 
     def __iter__(self) -> Iterator[Module]:
-        return iter([self.__dict__[name] for name in self._members])
+        return iter([self.__dict__[name] for name in self._names()])
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
@@ -31,7 +35,7 @@ class _Indexed(Module):
         return list(self)[int(self._resolve(index))]
 
     def __setitem__(self, index: int, module: Module) -> None:
-        setattr(self, list(self._members)[int(self._resolve(index))], module)
+        setattr(self, self._names()[int(self._resolve(index))], module)
 
     def __delitem__(self, index: int | slice) -> None:
         kept = list(self)
@@ -39,7 +43,7 @@ class _Indexed(Module):
         self._refill(kept)
 
     def _refill(self, modules: Iterable[Module]) -> None:
-        for name in list(self._members):
+        for name in self._names():
             delattr(self, name)
         for i, module in enumerate(modules):
             self.register_module(str(i), module)
@@ -92,8 +96,9 @@ class Sequential(_Indexed):
 
     def forward(self, input: Any) -> Any:
         attributes = self.__dict__
-        for name in self._members:
-            input = attributes[name](input)
+        for name, kind in self._members.items():
+            if kind == MODULE:
+                input = attributes[name](input)
         return input
 
 

@@ -73,7 +73,8 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     per_group = tensor.shape[0] // groups
     middle = tuple(size // 2 for size in tensor.shape[2:])
     for channel in range(min(per_group, tensor.shape[1])):
-        found[(slice(channel, None, per_group), channel, *middle)] = 1
+        place: Any = (slice(channel, None, per_group), channel, *middle)
+        found[place] = 1
     return _filled(tensor, found)
 
 
@@ -219,10 +220,10 @@ def _old(new: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return call
 
 
-uniform, normal, constant, eye = map(_old, (uniform_, normal_, constant_, eye_))
-dirac, orthogonal, sparse = map(_old, (dirac_, orthogonal_, sparse_))
-xavier_uniform, xavier_normal = map(_old, (xavier_uniform_, xavier_normal_))
-kaiming_uniform, kaiming_normal = map(_old, (kaiming_uniform_, kaiming_normal_))
+uniform, normal, constant, eye = _old(uniform_), _old(normal_), _old(constant_), _old(eye_)
+dirac, orthogonal, sparse = _old(dirac_), _old(orthogonal_), _old(sparse_)
+xavier_uniform, xavier_normal = _old(xavier_uniform_), _old(xavier_normal_)
+kaiming_uniform, kaiming_normal = _old(kaiming_uniform_), _old(kaiming_normal_)
 
 __all__ = _here(globals())
 
