@@ -23,6 +23,7 @@ class Device:
 
 
 _known: dict[str, Device] = {}
+_refused = ""
 
 
 def register(device: Device) -> None:
@@ -35,8 +36,16 @@ def kinds() -> set[str]:
     return {name.partition(":")[0] for name in _known}
 
 
+def refuse(why: str) -> None:
+    """Let this process use no device from now on."""
+    global _refused
+    _refused = why
+
+
 def find(name: str) -> Device:
-    """The device of that name. Raises RuntimeError where there is none."""
+    """The device of that name. Raises RuntimeError where there is none, or none may be used."""
+    if _refused:
+        raise RuntimeError(f"[device] '{name}': {_refused}")
     found = _known.get(name)
     if found is None:
         number = re.fullmatch(r"cuda:(\d+)", name)

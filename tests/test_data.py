@@ -161,7 +161,13 @@ def test_errors_of_the_dataset_reach_the_user():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"num_workers": 2}, r"\[DataLoader\] num_workers is 2"),
+        ({"num_workers": -1}, r"\[DataLoader\] num_workers is -1"),
+        ({"timeout": -1}, r"\[DataLoader\] timeout is -1"),
+        ({"prefetch_factor": 2}, "prefetch_factor needs workers"),
+        ({"num_workers": 1, "prefetch_factor": 0}, "prefetch_factor is 0"),
+        ({"persistent_workers": True}, "persistent_workers needs workers"),
+        ({"multiprocessing_context": "fork"}, "multiprocessing_context needs workers"),
+        ({"num_workers": 1, "multiprocessing_context": "spoon"}, "multiprocessing_context is 'spoon'"),
         ({"batch_size": 0}, r"\[BatchSampler\] batch_size is 0"),
         ({"shuffle": True, "sampler": [0]}, "sampler and shuffle exclude each other"),
         ({"batch_sampler": [[0]], "batch_size": 2}, "batch_sampler excludes batch_size"),

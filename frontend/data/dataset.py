@@ -8,14 +8,12 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-from flambeau import host
+from flambeau.data.memory import rows
 from flambeau.functions.random import permutation
 from flambeau.generator import Generator
-from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
 #: What a dataset gives; the classes for data take it in brackets: `Dataset[int]`.
@@ -37,6 +35,9 @@ class IterableDataset(Dataset[T_co]):
 
     def __iter__(self) -> Iterator[Any]:
         raise NotImplementedError(f"[IterableDataset] {type(self).__name__} has no __iter__(). Define it.")
+
+    def __add__(self, other: Dataset) -> Any:
+        return ChainDataset([self, other])
 
 
 class TensorDataset(Dataset[tuple[Tensor, ...]]):
@@ -62,25 +63,22 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
         return [rows(t, indices) for t in self.tensors]
 
 
-def rows(tensor: Tensor, indices: Sequence[int]) -> Tensor:
-    """The rows of a tensor at `indices`, copied on the host: nothing is recorded, so nothing is compiled."""
-    if tensor.requires_grad:
-        return tensor[list(indices)]
-    source = host.array_of(tensor)
-    shape = (len(indices), *tensor.shape[1:])
-    buffer, target = host.empty_array(shape, tensor.dtype)
-    np.take(source, np.asarray(indices, np.int64), axis=0, out=target)
-    return recorder.tensor_from_buffer(buffer, shape, tensor.dtype)
-
-
 class Subset(Dataset[T_co]):
     """The samples of `dataset` at `indices`."""
 
     def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, indices
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, list):
+            return self.dataset[[self.indices[i] for i in index]]
         return self.dataset[self.indices[index]]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """The samples at `indices`, at once where the dataset has `__getitems__`, too."""
+        chosen = [self.indices[i] for i in indices]
+        many = getattr(self.dataset, "__getitems__", None)
+        return many(chosen) if many is not None else [self.dataset[i] for i in chosen]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -98,6 +96,8 @@ class ConcatDataset(Dataset[T_co]):
         self.datasets = list(datasets)
         if not self.datasets:
             raise ValueError("[ConcatDataset] there are no datasets. Pass at least one.")
+        if any(isinstance(d, IterableDataset) for d in self.datasets):
+            raise ValueError("[ConcatDataset] a stream of samples has no length. Use ChainDataset.")
         self.cumulative_sizes = list(itertools.accumulate(len(d) for d in self.datasets))
 
     def __getitem__(self, index: int) -> Any:
@@ -112,6 +112,74 @@ class ConcatDataset(Dataset[T_co]):
         return self.cumulative_sizes[-1]
 
 
+class ChainDataset(IterableDataset[T_co]):
+    """Streams one after the other. Raises TypeError, when it gets there, for a dataset that is no stream."""
+
+    def __init__(self, datasets: Iterable[Any]) -> None:
+        self.datasets = datasets
+
+    def __iter__(self) -> Iterator[Any]:
+        for dataset in self.datasets:
+            self._check(dataset)
+            yield from dataset
+
+    def __len__(self) -> int:
+        return sum(len(self._check(dataset)) for dataset in self.datasets)
+
+    @staticmethod
+    def _check(dataset: Any) -> Any:
+        if not isinstance(dataset, IterableDataset):
+            raise TypeError(f"[ChainDataset] {type(dataset).__name__} is no IterableDataset. Use ConcatDataset.")
+        return dataset
+
+
+class StackDataset(Dataset[Any]):
+    """Samples of several datasets of one length side by side: tuples of what is given by position, dicts of what is given by
+    name.
+
+    Raises ValueError for lengths that differ, for no datasets, and for both ways at once. Example: `StackDataset(images,
+    labels)`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if bool(args) == bool(kwargs):
+            given = "datasets by position and by name" if args else "no datasets"
+            raise ValueError(f"[StackDataset] there are {given}. Give all by position, or all by name.")
+        self.datasets: Any = args or kwargs
+        lengths = [len(d) for d in self._all()]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"[StackDataset] lengths {lengths} must be equal. Cut the longer datasets.")
+        self._length = lengths[0]
+
+    def _all(self) -> Sequence[Any]:
+        return self.datasets if isinstance(self.datasets, tuple) else list(self.datasets.values())
+
+    def _sample(self, columns: Iterable[Any]) -> Any:
+        return tuple(columns) if isinstance(self.datasets, tuple) else dict(zip(self.datasets, columns))
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._sample(d[index] for d in self._all())
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """The samples at `indices`; datasets that have `__getitems__` are asked once.
+
+        Raises ValueError where one of them gives another number of samples.
+        """
+        columns = []
+        for dataset in self._all():
+            many = getattr(dataset, "__getitems__", None)
+            columns.append(many(indices) if callable(many) else [dataset[i] for i in indices])
+            if len(columns[-1]) != len(indices):
+                raise ValueError(
+                    f"[StackDataset] __getitems__ of {type(dataset).__name__} gave {len(columns[-1])} samples for "
+                    f"{len(indices)} indices. Give one for each."
+                )
+        return [self._sample(row) for row in zip(*columns)]
+
+    def __len__(self) -> int:
+        return self._length
+
+
 def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | None = None) -> list[Subset]:
     """`dataset` cut at random into subsets of the given lengths, or of the given fractions (which add up to 1).
 
@@ -119,6 +187,8 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | 
     """
     total = len(dataset)
     sizes: list[Any] = list(lengths)
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"[random_split] lengths {sizes} must not be negative. Check them.")
     if math.isclose(sum(sizes), 1) and sum(sizes) <= 1 + 1e-9:
         sizes = [math.floor(total * share) for share in sizes]
         for i in range(total - sum(sizes)):
