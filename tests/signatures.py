@@ -25,6 +25,9 @@ P = inspect.Parameter
 #: What is served by looking at what was passed, not by its name or place; tests show that (`test_spellings_of_layers.py`).
 BY_VALUE = {("var", "unbiased"), ("std", "unbiased"), ("max", "other"), ("min", "other")}
 
+#: Defaults that mean the same: (parameter, PyTorch's, ours).
+SAME = {("padding", "valid", 0)}
+
 
 def facts() -> dict[tuple[str, str], list[list[P]]]:
     """(area, name) -> the ways to call it."""
@@ -81,6 +84,8 @@ def ours(value: object, is_method: bool) -> list[P] | None:
 
 def compared(theirs: list[P], mine: list[P]) -> set[str]:
     """What one way to call PyTorch's is not for ours."""
+    if [p.kind for p in theirs] == [P.VAR_POSITIONAL, P.VAR_KEYWORD]:
+        return set()  # says nothing of what it takes
     by_name = {p.name: p for p in mine}
     by_name |= {other: by_name[name] for other, name in spellings.known(by_name).items()}
     places = [p for p in mine if p.kind in (P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD)]
@@ -105,6 +110,8 @@ def compared(theirs: list[P], mine: list[P]) -> set[str]:
                 found.add(f"{p.name} by position")
             if p.default is not P.empty and own.default is P.empty and own.kind is not P.VAR_POSITIONAL:
                 found.add(f"{p.name} left out")
+            elif (p.name, p.default, own.default) in SAME:
+                continue
             elif p.default not in (P.empty, Unknown, ...) and own.default is not P.empty and own.default != p.default:
                 found.add(f"{p.name}={p.default!r}")
     return found

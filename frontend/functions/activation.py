@@ -7,6 +7,7 @@ overflow. Next: `shrinkage.py`; `nn/activation.py` for modules.
 from __future__ import annotations
 
 import math
+import warnings
 
 from flambeau.declarations import declare
 from flambeau.dialects.builder import Value
@@ -202,24 +203,38 @@ _ALONG_DIM = calls(
 )
 
 
-@function(
-    free="flambeau nn.functional",
-    method=True,
-    samples=_ALONG_DIM,
-)
-def softmax(input: Tensor_, dim: Static, *, dtype: Static = None):
+@function(free="flambeau", method=True, samples=_ALONG_DIM, out=True)
+def softmax(input: Tensor_, dim: Static, dtype: Static = None):
     """exp(x) divided by its sum along `dim`; stable for large x. `dtype` converts the input first."""
     x, dim = _prepared("softmax", input, dim, dtype)
     grown = ops.exp(_shifted(x, dim))
     return grown / _along(grown, "sum", dim)
 
 
-@function(
-    free="flambeau nn.functional",
-    method=True,
-    samples=_ALONG_DIM,
-)
-def log_softmax(input: Tensor_, dim: Static, *, dtype: Static = None):
+@function(free="flambeau", method=True, samples=_ALONG_DIM, out=True)
+def log_softmax(input: Tensor_, dim: Static, dtype: Static = None):
     """log(softmax(x)) along `dim`, computed without the quotient; stable for large x."""
     x, dim = _prepared("log_softmax", input, dim, dtype)
     return log_softmax_of(x, dim)
+
+
+def usual_dim(op: str, rank: int) -> int:
+    """The dimension that is meant where it is left out: 0 of up to one dimension or of three, 1 otherwise. Warns."""
+    warnings.warn(f"[{op}] dim is left out; 0 or 1 is taken by the number of dimensions. Say which.", stacklevel=2)
+    return 0 if rank in (0, 1, 3) else 1
+
+
+#: Calls of the functions that `nn.functional` has, whose dim may be left out.
+_USUAL_DIM = _ALONG_DIM + calls(lambda: [call(data(3, 4)), call(data(2, 3, 2), dtype=float64)])
+
+
+@function(free="nn.functional", name="softmax", samples=_USUAL_DIM)
+def functional_softmax(input: Tensor_, dim: Static = None, _stacklevel: Static = 3, dtype: Static = None):
+    """`flambeau.softmax`; without `dim` along 0 of up to one dimension or of three, along 1 otherwise, with a warning."""
+    return softmax.rule(input, usual_dim("softmax", len(input.shape)) if dim is None else dim, dtype)
+
+
+@function(free="nn.functional", name="log_softmax", samples=_USUAL_DIM)
+def functional_log_softmax(input: Tensor_, dim: Static = None, _stacklevel: Static = 3, dtype: Static = None):
+    """`flambeau.log_softmax`; without `dim` along 0 of up to one dimension or of three, along 1 otherwise, with a warning."""
+    return log_softmax.rule(input, usual_dim("log_softmax", len(input.shape)) if dim is None else dim, dtype)

@@ -1,7 +1,7 @@
 """Reading at positions given by a tensor: gather, index_select, take, take_along_dim, embedding.
 
 In: data and int64 positions. Out: new tensors. Positions are checked when the values are computed: the error names the first
-that is out of range and the line that recorded the call. Next: `scattering.py`.
+that is out of range and the line that recorded the call. Next: `bags.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any
 
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
-from flambeau.function import Static, Tensor_, function
+from flambeau.function import Operand, Static, Tensor_, function, inplace
 from flambeau.functions.common import broadcast_shapes, canonical_dim, check_floating, flat, ops
 from flambeau.functions.positions import from_front, spread, vector_along, whole
+from flambeau.functions.reduce import norm
 from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index
@@ -158,10 +159,20 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None, *, ou
     return found if out is None else stored_in("take_along_dim", out, found)
 
 
+def by_frequency(picked: Value, vector: Value, count: Any) -> Value:
+    """Rows picked at the positions `vector` of `count` rows: each gets its gradient divided by how often its row was picked."""
+    nothing = picked.builder.constant(0, picked.dtype, (count,))
+    often = ops.scatter_add(nothing, vector, picked.builder.constant(1, picked.dtype, vector.shape), axis=0)
+    share = 1.0 / ops.gather(often, vector, axis=0)
+    part = picked * ops.reshape(share, shape=(vector.shape[0], 1)).expand(picked.shape)
+    change = part - ops.stop_gradient(part)  # 0, but for infinities
+    return ops.stop_gradient(picked) + ops.select(change.eq(change), change, change.like(0))
+
+
 @function(fallible=True)
-def embedding(input: Tensor_, weight: Tensor_, padding_idx: Static = None):
+def embedding(input: Tensor_, weight: Tensor_, padding_idx: Static = None, scale_grad_by_freq: Static = False):
     """Rows of `weight` [count, features] at the positions `input` (int64, any shape). The row `padding_idx` gets no gradient;
-    a negative one counts from the end.
+    a negative one counts from the end. With `scale_grad_by_freq` gradients of a row are divided by how often it is picked.
 
     Raises IndexError for positions outside of 0..count-1 (when a value is read), RuntimeError for such a `padding_idx` and for
     weights of other than two dimensions.
@@ -172,11 +183,25 @@ def embedding(input: Tensor_, weight: Tensor_, padding_idx: Static = None):
         raise RuntimeError(f"[embedding] weight has shape {weight.shape}. Give it two dimensions: rows, features.")
     vector = flat(index)
     picked = ops.gather(weight, spread(vector, 0, weight.shape), axis=0)
+    if scale_grad_by_freq:
+        picked = by_frequency(picked, vector, weight.shape[0])
     if padding_idx is not None:
         row = padding_row("embedding", padding_idx, weight.shape[0])
         is_padding = ops.reshape(vector.eq(row), shape=(vector.shape[0], 1)).expand(picked.shape)
         picked = ops.select(is_padding, ops.stop_gradient(picked), picked)
     return ops.reshape(picked, shape=(*index.shape, weight.shape[1]))
+
+
+@inplace(name="embedding", fallible=True)
+def limit_rows(weight: Tensor_, input: Tensor_, max_norm: Operand, norm_type: Static):
+    """Writes to `weight` [count, features]: of the rows at `input`, those whose norm is above `max_norm` are scaled down to it."""
+    vector = flat(whole("embedding", input, "input"))
+    at = spread(vector, 0, weight.shape)
+    rows = ops.gather(weight, at, axis=0)
+    norms = norm.rule(rows, norm_type, 1, True)
+    limit = max_norm.cast(weight.dtype).expand(norms.shape)
+    scale = ops.select(norms > limit, limit / (norms + 1e-7), norms.like(1))
+    return ops.scatter(weight, at, rows * scale.expand(rows.shape), axis=0)
 
 
 def padding_row(op: str, padding_idx: Any, count: Any) -> int:

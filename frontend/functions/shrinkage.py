@@ -9,7 +9,7 @@ from typing import Any
 
 from flambeau.declarations import declare, declared
 from flambeau.function import Operand, Static, Tensor_, function
-from flambeau.functions.activation import softmax
+from flambeau.functions.activation import softmax, usual_dim
 from flambeau.functions.common import canonical_dim, check_floating, ops, part, promoted
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, unary
@@ -19,9 +19,9 @@ from flambeau.samples import call, calls, data, unary
     free="nn.functional",
     samples=calls(lambda: [call(data(3, 4), 1), call(data(3), 1, error=(IndexError, "dim 1 is out of range"))]),
 )
-def softmin(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
-    """softmax(-x) along `dim`."""
-    return softmax(-input, dim, dtype=dtype)
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """softmax(-x) along `dim`; without it along 0 of up to one dimension or of three, along 1 otherwise, with a warning."""
+    return softmax(-input, usual_dim("softmin", input.ndim) if dim is None else dim, dtype)
 
 
 @function(free="nn.functional", samples=unary())

@@ -5,8 +5,15 @@ In: a tensor. Out: the same shape. Next: `shrinkage.py`.
 
 from __future__ import annotations
 
-from flambeau.functions import activation, choose
+import warnings
+from typing import Any
+
+from flambeau.device import Device
+from flambeau.functions import activation, choose, slopes
+from flambeau.functions.create import empty
+from flambeau.nn.init import constant_
 from flambeau.nn.module import Module
+from flambeau.nn.parameter import Parameter
 from flambeau.runtime.recorder import Function, Tensor
 
 
@@ -162,9 +169,22 @@ class Hardtanh(_InPlace):
 
     _forms = _forms_of(activation.hardtanh)
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+    def __init__(
+        self,
+        min_val: float = -1.0,
+        max_val: float = 1.0,
+        inplace: bool = False,
+        min_value: float | None = None,
+        max_value: float | None = None,
+    ) -> None:
         super().__init__(inplace)
-        self.min_val, self.max_val = min_val, max_val
+        for name, value in (("min_value", min_value), ("max_value", max_value)):
+            if value is not None:
+                warnings.warn(f"[Hardtanh] {name} is an older name. Use {name[:-2]}.", FutureWarning, stacklevel=2)
+        self.min_val = min_val if min_value is None else min_value
+        self.max_val = max_val if max_value is None else max_value
+        if not self.max_val > self.min_val:
+            raise ValueError(f"[Hardtanh] max_val {self.max_val} is not above min_val {self.min_val}. Exchange them.")
 
     def forward(self, input: Tensor) -> Tensor:
         return self._forms[1 if self.inplace else 0](input, self.min_val, self.max_val)
@@ -176,13 +196,15 @@ class Hardtanh(_InPlace):
 class PReLU(Module):
     """x above 0, a learned multiple of x elsewhere; one slope, or one per channel (dimension 1)."""
 
-    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
-        from flambeau.functions.create import full
-        from flambeau.nn.parameter import Parameter
-
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Device = None, dtype: Any = None) -> None:
         super().__init__()
-        self.num_parameters = num_parameters
-        self.weight = Parameter(full((num_parameters,), init))
+        self.num_parameters, self.init = num_parameters, init
+        self.weight = Parameter(empty(num_parameters, dtype=dtype, device=device))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Every slope as it began."""
+        constant_(self.weight, self.init)
 
     def forward(self, input: Tensor) -> Tensor:
         slope = self.weight.reshape(-1, *[1] * (input.ndim - 2)) if self.num_parameters > 1 else self.weight
@@ -192,15 +214,29 @@ class PReLU(Module):
         return f"num_parameters={self.num_parameters}"
 
 
+class RReLU(_InPlace):
+    """x above 0, a times x elsewhere: a is drawn from `lower` to `upper` in training, else their mean."""
+
+    def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False) -> None:
+        super().__init__(inplace)
+        self.lower, self.upper = lower, upper
+
+    def forward(self, input: Tensor) -> Tensor:
+        return slopes.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+    def extra_repr(self) -> str:
+        return self._repr_with(f"lower={self.lower}, upper={self.upper}")
+
+
 class Softmax(Module):
     """exp(x) divided by its sum along `dim`."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
-        return activation.softmax(input, self.dim)
+        return activation.functional_softmax(input, self.dim)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
@@ -209,12 +245,12 @@ class Softmax(Module):
 class LogSoftmax(Module):
     """log(softmax(x)) along `dim`."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
-        return activation.log_softmax(input, self.dim)
+        return activation.functional_log_softmax(input, self.dim)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"

@@ -105,9 +105,9 @@ class Sequential(_Indexed):
 class ModuleList(_Indexed):
     """A list of modules whose parameters are found. It has no forward."""
 
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
-        self.extend(modules)
+        self.extend(() if modules is None else modules)
 
     def _of(self, modules: list[Module]) -> Module:
         return type(self)(modules)
@@ -134,9 +134,9 @@ class ModuleList(_Indexed):
 class ModuleDict(Module):
     """A dict of modules whose parameters are found. It has no forward."""
 
-    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
         super().__init__()
-        self.update(modules)
+        self.update(() if modules is None else modules)
 
     def __getitem__(self, key: str) -> Any:
         return self._modules[key]

@@ -30,5 +30,7 @@ class Parameter(Tensor):
 class Buffer:
     """`self.mean = nn.Buffer(tensor)` registers the tensor as a buffer; `persistent=False` keeps it out of state dicts."""
 
-    def __init__(self, data: Tensor, *, persistent: bool = True) -> None:
-        self.tensor, self.persistent = data, persistent
+    def __init__(self, data: Tensor | None = None, *, persistent: bool = True) -> None:
+        from flambeau.functions.create import empty
+
+        self.tensor, self.persistent = empty(0) if data is None else data, persistent

@@ -14,7 +14,7 @@ from flambeau.runtime.recorder import Tensor
 class Softmin(Module):
     """softmax(-x) along `dim`."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 
