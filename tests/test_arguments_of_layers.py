@@ -50,7 +50,7 @@ def test_learned_and_drawn_slopes():
     x = fb.full((1000,), -1.0)
     drawn = nn.RReLU(0.25, 0.5)
     found = drawn(x).numpy()
-    assert (-0.5 <= found.min()) and found.max() <= -0.25 and found.std() > 0.01
+    assert (found.min() >= -0.5) and found.max() <= -0.25 and found.std() > 0.01
     assert drawn.eval()(x).tolist() == [-0.375] * 1000
     assert repr(drawn) == "RReLU(lower=0.25, upper=0.5)"
     assert nn.RReLU(inplace=True).eval()(x) is x
