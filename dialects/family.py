@@ -49,6 +49,8 @@ class Family:
                   when a record is made.
     cost          (graph, node) -> nanoseconds, roughly (`cost.py`).
     dialect       the dialect that its ops are printed in. Those of `control` are in no dialect of MLIR's.
+    batch         "module:attribute" of what a batch of calls of an op becomes: `batching.Call` -> results with the batch in front.
+                  Built-in families have none to say (`batching_rules.py`); without one, ops of the family cannot be in `vmap`.
 
     What holds of its ops:
 
@@ -67,6 +69,7 @@ class Family:
     demands: Callable[[OpRecord], str | None] = nothing_missing
     cost: Callable[[Graph, Node], float] = traffic
     dialect: str = "tape"
+    batch: str = ""
     is_view: bool = False
     is_pointwise: bool = False
     is_placed: bool = False
@@ -84,6 +87,8 @@ class Family:
             raise TypeError(f"[family] '{self.name}' has {self.demands!r} for `demands`. Give a function of a record.")
         if not callable(self.cost):
             raise TypeError(f"[family] '{self.name}' has {self.cost!r} for `cost`. Give a function of graph and node.")
+        if self.batch and not re.fullmatch(r"[\w.]+:[\w.]+", self.batch):
+            raise TypeError(f"[family] '{self.name}' has {self.batch!r} for `batch`. Write: module:attribute.")
         if self.compiler and not re.fullmatch(r"[\w.]+:[\w.]+", self.compiler):
             raise TypeError(f"[family] '{self.name}' has {self.compiler!r} for `compiler`. Write: module:attribute.")
 

@@ -8,45 +8,20 @@ and where an argument requires grad, results keep their history. Next: `autograd
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
 from flambeau import border as _border
 from flambeau import missing as _missing
+from flambeau import trees
 from flambeau.autograd import enable_grad
 from flambeau.autograd.functional import _grads, _owned, _rows
 from flambeau.functions.assemble import stack
+from flambeau.functions.vmap import vmap
 from flambeau.nn.module import Module
 from flambeau.runtime.recorder import Tensor
-
-# ---- trees ------------------------------------------------------------------------------------------------
-
-
-def _mapped(change: Callable[[Tensor], Any], tree: Any) -> Any:
-    """The tree with its tensors changed."""
-    if isinstance(tree, Tensor):
-        return change(tree)
-    if isinstance(tree, Mapping):
-        return {k: _mapped(change, v) for k, v in tree.items()}
-    if isinstance(tree, tuple | list):
-        made = [_mapped(change, v) for v in tree]
-        return type(tree)(*made) if hasattr(tree, "_fields") else type(tree)(made)
-    return tree
-
-
-def _leaves(tree: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    _mapped(found.append, tree)
-    return found
-
-
-def _filled(tree: Any, values: Sequence[Any]) -> Any:
-    """The tree with these in place of its tensors."""
-    left = iter(values)
-    return _mapped(lambda t: next(left), tree)
-
 
 # ---- levels -----------------------------------------------------------------------------------------------
 
@@ -59,9 +34,9 @@ _levels = _Levels()
 
 
 @contextmanager
-def _inside(*trees: Any) -> Iterator[bool]:
+def _inside(*given: Any) -> Iterator[bool]:
     """One transform more; whether its results are to keep their history."""
-    keeps = _levels.depth > 0 or any(t.requires_grad for t in _leaves(trees))
+    keeps = _levels.depth > 0 or any(t.requires_grad for t in trees.leaves(given))
     _levels.depth += 1
     try:
         with enable_grad():
@@ -72,11 +47,11 @@ def _inside(*trees: Any) -> Iterator[bool]:
 
 def _own(tree: Any) -> Any:
     """Tensors of this transform, through which those of outer ones get their gradients."""
-    return _mapped(_owned, tree)
+    return trees.mapped(_owned, tree)
 
 
 def _out(tree: Any, keeps: bool) -> Any:
-    return tree if keeps else _mapped(lambda t: t.detach(), tree)
+    return tree if keeps else trees.mapped(lambda t: t.detach(), tree)
 
 
 def _chosen(op: str, args: tuple[Any, ...], argnums: int | tuple[int, ...]) -> tuple[tuple[Any, ...], Any]:
@@ -123,7 +98,7 @@ def grad_and_value(
             value, aux = _split_aux("grad", func(*changed, **kwargs), has_aux)
             if not isinstance(value, Tensor) or value.numel() != 1:
                 raise RuntimeError("[grad] the function has to give one number in a tensor. Reduce it, by sum() say.")
-            found = _filled(ours, _grads((value,), tuple(_leaves(ours)), None, keeps))
+            found = trees.filled(ours, _grads((value,), tuple(trees.leaves(ours)), None, keeps))
             value = (_out(value, keeps), _out(aux, keeps)) if has_aux else _out(value, keeps)
             return _out(found, keeps), value
 
@@ -151,14 +126,14 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         value, aux = _split_aux("vjp", func(*ours), has_aux)
 
     def gradients(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
-        weights = tuple(_leaves(cotangents))
-        outs = tuple(_leaves(value))
+        weights = tuple(trees.leaves(cotangents))
+        outs = tuple(trees.leaves(value))
         if [w.shape for w in weights] != [y.shape for y in outs]:
             raise RuntimeError(
                 f"[vjp] weights have shapes {[w.shape for w in weights]}, the value {[y.shape for y in outs]}. Make them equal."
             )
         kept = keeps or _levels.depth > 0 if create_graph is None else create_graph
-        return _filled(ours, _grads(outs, tuple(_leaves(ours)), weights, kept))
+        return trees.filled(ours, _grads(outs, tuple(trees.leaves(ours)), weights, kept))
 
     shown = _out(value, keeps)
     return (shown, gradients, _out(aux, keeps)) if has_aux else (shown, gradients)
@@ -179,8 +154,8 @@ def jacrev(
         with _inside(args, kwargs) as keeps:
             changed, ours = _chosen("jacrev", args, argnums)
             value, aux = _split_aux("jacrev", func(*changed, **kwargs), has_aux)
-            leaves = tuple(_leaves(ours))
-            found = _mapped(lambda y: _filled(ours, _rows(y, leaves, keeps)), value)
+            leaves = tuple(trees.leaves(ours))
+            found = trees.mapped(lambda y: trees.filled(ours, _rows(y, leaves, keeps)), value)
             return (_out(found, keeps), _out(aux, keeps)) if has_aux else _out(found, keeps)
 
     return wrapper
@@ -276,7 +251,7 @@ def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dic
     return stacked([dict(m.named_parameters()) for m in given]), stacked([dict(m.named_buffers()) for m in given])
 
 
-__all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacrev", "stack_module_state", "vjp"]
+__all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacrev", "stack_module_state", "vjp", "vmap"]
 
 _border.publish(globals(), __all__)
 __getattr__ = _missing.module_getattr("flambeau.func")

@@ -159,6 +159,7 @@ class Traced:
     returned: Any
     results: list[Tensor]
     has_effect: bool  # then the token of its last effect is one more output
+    drawn: dict[Any, int]  # stream of random numbers -> how many it drew: they are still to be drawn
 
     def with_token(self, token: Tensor) -> None:
         """One more output, which it has not got: the token, as it comes in."""
@@ -168,19 +169,29 @@ class Traced:
 
 
 class _Region(Assembly):
-    """The trace of a region: a leaf is its value, gradients go to the input."""
+    """The trace of a region: a leaf is its value, gradients go to the input. It is a value of its own, as in any trace: those that
+    a gradient refers to are numbered so."""
 
     def _leaf(self, offset, provided, slot, data) -> None:
-        self.slots[offset + slot] = self.slots[offset + data]
+        super()._leaf(offset, provided, slot, data)
+        if data is not None:
+            leaf = self.graph.nodes[-1]
+            shape = self.graph.avals[leaf.results[0]].shape
+            self.graph.nodes[-1] = leaf._replace(op=find("reshape"), attrs=(shape,))
 
 
-def trace(name: str, function: Callable[..., Any], arguments: Sequence[Any], token: Tensor | None = None) -> Traced:
-    """Record `function(*arguments)` without running it. Raises RuntimeError where it does something else than compute,
-    TypeError unless it returns tensors, alone or nested in tuples, lists and dicts. Its effects come after `token`."""
+def trace(
+    name: str, function: Callable[..., Any], arguments: Sequence[Any], token: Tensor | None = None, draws: bool = False
+) -> Traced:
+    """Record `function(*arguments)` without running it. Raises RuntimeError where it does something else than compute (it may draw
+    random numbers, if `draws`), TypeError unless it returns tensors, alone or nested in tuples, lists and dicts. Its effects come
+    after `token`."""
     token = debug.token() if token is None else token
     recorder.region_begin(name)
     unread.begin()
     try:
+        if draws:
+            recorder.region_draws()
         with debug.apart(token) as last:
             returned = function(*arguments)
         results = list(tensors(name, returned))
@@ -189,6 +200,7 @@ def trace(name: str, function: Callable[..., Any], arguments: Sequence[Any], tok
         _refuse_history(name, export)
         assembly = _Region(export)
         known = {**dict(recorder.region_inputs()), **recorder.trace_scalars()}
+        drawn = recorder.region_drawn()
         graph = without_dead_code(
             at_home(
                 Graph(
@@ -204,7 +216,7 @@ def trace(name: str, function: Callable[..., Any], arguments: Sequence[Any], tok
         recorder.region_end()
     found = [known[s] for s in assembly.inputs]
     _refuse_moves(name, found, results)
-    return Traced(graph, found, returned, results, bool(last))
+    return Traced(graph, found, returned, results, bool(last), drawn)
 
 
 def _refuse_moves(name: str, read: Sequence[Any], results: Sequence[Tensor]) -> None:

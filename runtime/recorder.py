@@ -158,6 +158,7 @@ be replaced at any time; `runs` and `ns` count.
   `capturing()`; `capture_outside(tensor)`: its storage existed before
 - for recording what a function computes, beside the trace: `region_begin(name)`, then this thread records into a trace of its own,
   which reads values of the one around it as they are, computed or not; `region_inputs() -> [(slot, tensor)]`, what it has read;
+  after `region_draws()` it may draw random numbers: `region_drawn() -> {stream: how many}`, and these are put back when it ends;
   `region_end()` drops it. It must not change what is outside, nor need a value of its own. They nest
 - `explain_log()`: counts of misses, builds and flushes by place
 """
@@ -212,6 +213,8 @@ from flambeau.runtime._recorder import (
     memory,
     realize,
     region_begin,
+    region_drawn,
+    region_draws,
     region_end,
     region_inputs,
     replace_grad,
@@ -292,6 +295,8 @@ __all__ = [
     "memory",
     "realize",
     "region_begin",
+    "region_drawn",
+    "region_draws",
     "region_end",
     "region_inputs",
     "replace_grad",

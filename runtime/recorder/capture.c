@@ -135,7 +135,8 @@ int fb_capture_grad(fb_leaf *leaf, const char *name) {
 
 int fb_capture_stream(fb_stream *s) {
   fb_capture *c = current();
-  if (fb_region_refuse(c ? c->region : NULL, "draws random numbers", "Draw them before, and use them in it.") < 0)
+  if (!fb_region_draws(c ? c->region : NULL) &&
+      fb_region_refuse(c ? c->region : NULL, "draws random numbers", "Draw them before, and use them in it.") < 0)
     return -1;
   fb_change *change = c ? add(c, FB_CHANGED_STREAM, PyUnicode_FromString("random numbers")) : NULL;
   if (!change)
@@ -425,6 +426,23 @@ PyObject *fb_py_capture_changes(PyObject *module, PyObject *unused) {
     Py_XDECREF(item);
   }
   return list;
+}
+
+PyObject *fb_py_region_drawn(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  const fb_capture *c = in_force();
+  PyObject *found = c ? PyDict_New() : NULL;
+  for (uint32_t i = 0; found && i < c->n_changes; i++) {
+    const fb_change *change = &c->changes[i];
+    if (change->kind != FB_CHANGED_STREAM)
+      continue;
+    uint64_t drawn = (uint64_t)((fb_stream *)change->object)->offset - (uint64_t)change->offset;
+    PyObject *count = PyLong_FromUnsignedLongLong(drawn);
+    if (!count || !PyDict_SetDefault(found, change->object, count))
+      Py_CLEAR(found);
+    Py_XDECREF(count);
+  }
+  return found;
 }
 
 PyObject *fb_py_leaf_of(PyObject *module, PyObject *o) {

@@ -114,7 +114,7 @@ int fb_enter_leaf(fb_recorder *rec, fb_anchor *a, uint32_t data, const fb_type *
     return -1;
   *slot = node->base;
   a->refs++;
-  rec->leaves[rec->n_leaves++] = (fb_trace_leaf){.anchor = a, .slot = node->base};
+  rec->leaves[rec->n_leaves++] = (fb_trace_leaf){.anchor = a, .slot = node->base, .data = data};
   return 0;
 }
 

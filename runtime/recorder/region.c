@@ -7,7 +7,10 @@ struct fb_region {
   PyObject *name; /* of whose region it is */
   fb_cell **held; /* that it reads */
   uint32_t n_held, cap_held;
+  bool draws; /* it may draw random numbers: what it draws is told by region_drawn() */
 };
+
+bool fb_region_draws(const fb_region *r) { return r && r->draws; }
 
 int fb_region_hold(fb_recorder *rec, fb_cell *cell) {
   fb_region *r = fb_capture_region(rec);
@@ -70,9 +73,8 @@ static fb_recorder *region(void) {
 
 /* The leaf whose value an input is, or NULL. */
 static fb_leaf *leaf_of_input(const fb_recorder *rec, uint32_t slot) {
-  fb_place place;
   for (uint32_t i = 0; i < rec->n_leaves; i++)
-    if (fb_anchor_find(rec, rec->leaves[i].anchor, &place) && place.use == slot)
+    if (rec->leaves[i].data == slot)
       return rec->leaves[i].anchor->leaf;
   return NULL;
 }
@@ -92,6 +94,15 @@ static PyObject *tensor_of_input(const fb_recorder *rec, const fb_trace_input *i
     fb_tensor_track((fb_tensor *)made);
   }
   return made;
+}
+
+PyObject *fb_py_region_draws(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  const fb_recorder *rec = region();
+  if (!rec)
+    return NULL;
+  fb_capture_region(rec)->draws = true;
+  Py_RETURN_NONE;
 }
 
 PyObject *fb_py_region_inputs(PyObject *module, PyObject *unused) {

@@ -52,6 +52,7 @@ typedef struct {
 typedef struct {
   fb_anchor *anchor;
   uint32_t slot; /* of its leaf entry */
+  uint32_t data; /* what it held when it was entered */
 } fb_trace_leaf;
 
 typedef struct fb_capture fb_capture;
