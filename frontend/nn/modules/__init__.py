@@ -26,6 +26,7 @@ _BASES = {
     "_WeightedLoss": "loss",
     "RNNBase": "rnn",
     "RNNCellBase": "rnn._Cell",
+    "LazyModuleMixin": "lazy",
     "_MaxPoolNd": "pooling._MaxPool",
 }
 _FILES = (
