@@ -119,6 +119,8 @@ def _unbound(function: Callable, args: tuple, kwargs: dict[str, Any], skipped: i
     signature = _signature(function)
     if signature is None:
         return None
+    if function in storing and not skipped:
+        signature = inspect.signature(storing[function])
     try:
         signature.bind(*args, **kwargs)
         return None
@@ -231,6 +233,8 @@ def told(name: str, hook: Callable) -> Callable:
 # ---- what is public ---------------------------------------------------------------------------------------------
 
 _made: dict[Any, Public] = {}
+#: Function -> what its calls with `out=` go to: see `out.py`.
+storing: dict[Callable, Callable] = {}
 _published: set[type] = set()
 
 
@@ -239,17 +243,17 @@ def public(function: Callable, name: str, module: str = "") -> Public:
     if isinstance(function, Public):
         return function
     if function not in _made:
-        made = _made[function] = _with_spellings(function, name)
+        made = _made[function] = _with_spellings(function, name, storing.get(function))
         if module:
             vars(made)["__module__"] = module
     return _made[function]
 
 
-def _with_spellings(function: Callable, name: str) -> Public:
-    """A function whose arguments may be given under their other names."""
+def _with_spellings(function: Callable, name: str, with_out: Callable | None = None) -> Public:
+    """A function whose arguments may be given under their other names. Calls with `out=` go to `with_out`, if there is one."""
     code = getattr(function, "__code__", None)
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
-    return Public(function, name, report, spellings.known(names))
+    return Public(function, name, report, spellings.known(names), with_out)
 
 
 def publish(namespace: dict[str, Any], names: Iterable[str]) -> None:

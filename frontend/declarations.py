@@ -8,12 +8,16 @@ namespace (`names`), the methods of Tensor, which are set at once, and `DECLARED
 from __future__ import annotations
 
 import copyreg
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
+from types import FunctionType
 from typing import Any
 
+from flambeau import border, out
 from flambeau.runtime.recorder import Function, Tensor
 
 #: The namespaces that functions can name in `free`: modules below `flambeau`, "" being that itself.
@@ -53,6 +57,11 @@ class Declaration:
     def names(self) -> tuple[str, ...]:
         return (self.name, *self.aliases)
 
+    @property
+    def takes_out(self) -> bool:
+        """Whether `out=` may say where results are stored."""
+        return getattr(self.call, "takes_out", False) or self.call in border.storing
+
 
 DECLARED: list[Declaration] = []
 _names: dict[str, dict[str, Callable[..., Any]]] = {TOP: {}, FUNCTIONAL: {}}
@@ -74,6 +83,8 @@ def declare(
     Raises ValueError where one of its names is taken in one of its places.
     """
     made = Declaration(name, call, tuple(free.split()), method, in_place, tuple(aliases.split()), samples)
+    if isinstance(call, FunctionType) and takes_out(made.free, made.names) and not _has_out(call):
+        border.storing[call] = out.Storing(name, lambda: call)
     for known in made.names:
         for place in made.free:
             _take(_names.setdefault(place, {}), known, call, place)
@@ -84,6 +95,25 @@ def declare(
             _take(_methods, known + "_", made, "Tensor")
             setattr(Tensor, known + "_", in_place)
     DECLARED.append(made)
+
+
+def takes_out(places: Iterable[str], called: Iterable[str]) -> bool:
+    """Whether PyTorch's function of one of these names takes `out=`, in one of these places."""
+    called = tuple(called)
+    return any(known in _torchs().get(place, ()) for place in places for known in called)
+
+
+@cache
+def _torchs() -> dict[str, frozenset[str]]:
+    """Namespace -> the functions that take `out=` in PyTorch: facts, written by `tools/torch_names.py`."""
+    with open(os.path.join(os.path.dirname(__file__), "torch_out.txt"), encoding="ascii") as file:
+        lines = (line.partition(":") for line in file)
+        return {place: frozenset(known.split()) for place, _, known in lines}
+
+
+def _has_out(call: FunctionType) -> bool:
+    code = call.__code__
+    return "out" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def _take(table: dict[str, Any], name: str, value: Any, place: str) -> None:

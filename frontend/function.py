@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 from flambeau import spellings
 from flambeau.border import public
-from flambeau.declarations import FUNCTIONAL, Unsampled, declare
+from flambeau.declarations import FUNCTIONAL, Unsampled, declare, takes_out
 from flambeau.dialects.builder import GraphBuilder, Value
-from flambeau.out import signature, stored_in
+from flambeau.out import Storing
 from flambeau.runtime.recorder import REQUIRED, Function
 
 Tensor_ = Annotated[Value, "tensor"]  #: a tensor
@@ -116,8 +116,8 @@ def function(
 ) -> Callable[[Callable], Function]:
     """A pure function: its results are new tensors. `variadic`: the last static may be given as several arguments.
     `otherwise` is called with the arguments of every call that raises TypeError: it serves rare forms, or raises.
-    `out`: it takes `out=`, tensors to store the results in. `takes_inplace`: in `nn.functional` it takes `inplace=`, to store the
-    result in the first operand; `f.inplace` does so.
+    `out`: it takes `out=`, tensors to store the results in, also where PyTorch's of its name does not.
+    `takes_inplace`: in `nn.functional` it takes `inplace=`, to store the result in the first operand; `f.inplace` does so.
 
     `free`, `method`, `in_place` and `aliases` make it public (see `declarations.Declaration`): it is found in the namespaces
     `free`, as a method, with a form that stores the result in the first operand. None of them: it is ours alone.
@@ -129,13 +129,10 @@ def function(
             flags["otherwise"] = public(otherwise, rule.__name__)
         if takes_inplace:
             flags["inplace"] = _define(rule, "inplace", None, writes=1, fallible=fallible)
-        made = _define(rule, "pure", name, variadic=variadic, fallible=fallible, **flags)
         places = free.split()
-        if out:
-            form = stored(made, fallible) if in_place else None
-            made = _with_out(made)
-            declare(made, made.name, free=free, method=method, in_place=form, aliases=aliases, samples=samples)
-            return made
+        if out or takes_out(places, (name or rule.__name__.rstrip("_"), *aliases.split())):
+            flags.update(otherwise=_storing(rule, name, variadic, fallible, dict(flags)), takes_out=True)
+        made = _define(rule, "pure", name, variadic=variadic, fallible=fallible, **flags)
         if takes_inplace:
             places.remove(FUNCTIONAL)
             declare(_choice(made), made.name, free=FUNCTIONAL, samples=samples)
@@ -168,23 +165,14 @@ def _choice(pure: Function) -> Function:
     )
 
 
-def _with_out(pure: Function) -> Function:
-    """A function with the argument `out`: a call that gives it is a pure one, whose results are stored there."""
+def _storing(rule: Callable, name: str | None, variadic: bool, fallible: bool, flags: dict[str, Any]) -> Any:
+    """What a function calls that is given `out`, of which it knows nothing itself: so other calls pay nothing for it."""
 
-    def choose(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-        found = pure(*args, **kwargs)
-        return found if out is None else stored_in(pure.name, out, found)
+    def pure() -> Function:
+        return _define(rule, "pure", name, variadic=variadic, fallible=fallible, **flags)
 
-    choose.__signature__ = signature(pure.rule)  # type: ignore[attr-defined]
-    return Function(
-        pure.name,
-        (*pure.params, ("out", "default", None, True, ())),
-        "pure",
-        pure.rule,
-        doc=pure.__doc__,
-        otherwise=public(choose, pure.name),
-        fallible=pure.fallible,
-    )
+    called = name or rule.__name__.rstrip("_")
+    return public(Storing(called, pure, rule), called)
 
 
 def stored(pure: Function, fallible: bool = False) -> Function:

@@ -73,8 +73,10 @@ def ours(value: object, is_method: bool) -> list[P] | None:
         ]
         if getattr(value, "variadic", False):
             made.insert(sum(p.kind is not P.KEYWORD_ONLY for p in made), P("_", P.VAR_POSITIONAL))
+        if getattr(value, "takes_out", False) and all(p.name != "out" for p in made):
+            made.append(P("out", P.KEYWORD_ONLY, default=None))
     else:
-        target = value.__wrapped__ if isinstance(value, Public) else value
+        target = (value.with_out or value.__wrapped__) if isinstance(value, Public) else value
         try:
             made = list(inspect.signature(target).parameters.values())
         except ValueError:

@@ -19,7 +19,7 @@ HEAD = """# Functions
 
 Every function, written by `python tools/functions_page.py` from the functions' own declarations and docstrings
 (`help(flambeau.add)` shows a whole one). `m`: also a method of tensors; `_`: with a form that stores the result in the first
-operand (`x.add_(y)`).
+operand (`x.add_(y)`); `o`: takes `out=`, a tensor, or a tuple of as many as there are results, to store them in.
 """
 
 
@@ -50,7 +50,12 @@ def sentence(call: Callable[..., Any]) -> str:
 
 
 def line(made: Declaration) -> str:
-    marks = " ".join(filter(None, ["m" if made.method and made.free else "", "_" if made.in_place else ""]))
+    marks = " ".join(
+        filter(
+            None,
+            ["m" if made.method and made.free else "", "_" if made.in_place else "", "o" if made.takes_out else ""],
+        )
+    )
     others = f" Also: {', '.join(f'`{a}`' for a in made.aliases)}." if made.aliases else ""
     arguments = signature(made.call).replace("|", "\\|")
     return f"| `{made.name}{arguments}` | {marks} | {sentence(made.call)}{others} |\n"

@@ -21,6 +21,7 @@ from flambeau.functions.common import canonical_dim, ops
 from flambeau.functions.diagonals import _Diagonal
 from flambeau.functions.linear import _same_dtype
 from flambeau.functions.shape import _sizes
+from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
 
@@ -277,7 +278,7 @@ def _tensordot(a: Tensor_, b: Tensor_, left: Static, right: Static):
         ]
     ),
 )
-def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Tensor | None = None) -> Tensor:
     """Products added up over `dims`: that many last ones of `a` and first ones of `b`, or a list for each.
 
     Raises RuntimeError for sizes that differ and dims that do not exist.
@@ -297,7 +298,8 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
         raise RuntimeError(
             f"[tensordot] dims {left} and {right} of shapes {a.shape} and {b.shape} must be equal in number and size."
         )
-    return _tensordot(a, b, left, right)
+    found = _tensordot(a, b, left, right)
+    return found if out is None else stored_in("tensordot", out, found)
 
 
 @function(

@@ -1,4 +1,4 @@
-"""Reductions made of others: nansum, nanmean, aminmax, var_mean, std_mean, cov, corrcoef.
+"""Reductions made of others: nansum, nanmean, norm, aminmax, var_mean, std_mean, cov, corrcoef.
 
 In: a tensor, the dims to fold and `keepdim`; observations and their weights. Out: smaller tensors, or pairs of them. Next:
 `differences.py`.
@@ -10,12 +10,14 @@ import math
 import warnings
 from typing import Any, NamedTuple
 
-from flambeau.declarations import declared
+from flambeau.declarations import declare, declared
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import bool_, float64
+from flambeau.dialects.dtypes import DType, bool_, float64
 from flambeau.function import Optional_, Static, Tensor_, function
+from flambeau.functions import reduce
 from flambeau.functions.common import canonical_dims, check_between, check_floating, floating, ops
 from flambeau.functions.reduce import _correction, _count, _extreme, _root, accumulating, reduced, variance
+from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, folds, index, points
 
@@ -47,6 +49,48 @@ def nanmean(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtyp
     axes = canonical_dims("nanmean", dim, len(x.shape))
     count = reduced("sum", ops.stop_gradient(x.eq(x).cast(x.dtype)), axes, keepdim)
     return reduced("sum", _without_nans(x), axes, keepdim) / count
+
+
+# ---- norms ------------------------------------------------------------------------------------------------
+
+_NORMS = folds(keepdim=True) + calls(
+    lambda: [
+        *(call(data(3, 4), p, 1) for p in (0, 1, 3.0, math.inf, "fro")),
+        call(data(3, 4), "most", error=(RuntimeError, "p is 'most'")),
+    ]
+)
+
+
+def _norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: DType | None = None) -> Tensor:
+    """The p-norm over `dim` (an int, a tuple, or None for all): sum(|x|**p)**(1/p); `p` may be infinite, "fro" is 2.
+
+    The gradient at 0 is 0. Raises RuntimeError for other names and for integers.
+    """
+    if p is None or p == "fro":
+        p = 2.0
+    if isinstance(p, str):
+        raise RuntimeError(f"[norm] p is {p!r}. Use a number or 'fro'; norms of matrices are in linalg.")
+    return reduce.norm(input if dtype is None else input.to(dtype), p, dim, keepdim)
+
+
+declare(_norm, "norm", method=True, samples=_NORMS)
+
+
+@declared(free="flambeau", samples=_NORMS)
+def norm(
+    input: Tensor,
+    p: Any = "fro",
+    dim: Any = None,
+    keepdim: bool = False,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+) -> Tensor:
+    """The p-norm over `dim` (an int, a tuple, or None for all): sum(|x|**p)**(1/p); `p` may be infinite, "fro" is 2.
+
+    The gradient at 0 is 0. Raises RuntimeError for other names and for integers.
+    """
+    found = _norm(input, p, dim, keepdim, dtype)
+    return found if out is None else stored_in("norm", out, found)
 
 
 # ---- pairs ------------------------------------------------------------------------------------------------

@@ -9,9 +9,11 @@ import math
 from typing import Any
 
 from flambeau.dialects.builder import Value
-from flambeau.function import Operand, Optional_, Sizes, Static, Tensor_, function
+from flambeau.function import Default, Operand, Optional_, Sizes, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_floating, ops
 from flambeau.functions.reduce import norm
+from flambeau.out import stored_in
+from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
 
 
@@ -75,8 +77,16 @@ def layer_norm(
     return result
 
 
+def _normalize_into(
+    input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None
+) -> Tensor:
+    found = normalize(input, p, dim, eps)
+    return found if out is None else stored_in("normalize", out, found)
+
+
 @function(
     free="nn.functional",
+    otherwise=_normalize_into,
     samples=calls(
         lambda: [
             call(data(3, 4)),
@@ -85,7 +95,7 @@ def layer_norm(
         ]
     ),
 )
-def normalize(input: Tensor_, p: Static = 2.0, dim: Static = 1, eps: Operand = 1e-12):
+def normalize(input: Tensor_, p: Static = 2.0, dim: Static = 1, eps: Operand = 1e-12, out: Default = None):
     """`input` divided by its p-norm along `dim`, or by `eps` if that is larger."""
     check_floating("normalize", input)
     dim = canonical_dim("normalize", dim, len(input.shape))

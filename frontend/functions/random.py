@@ -129,6 +129,7 @@ def _plainly(
     """A call that was not recorded as it stands, in a form that is. Raises TypeError where there is none."""
     if not isinstance(generator, Generator | None):
         raise TypeError(f"[{function.name}] generator is {generator!r}. Pass a Generator.")
+    place(device)  # what is none would come back here
     shape = size_of(function.name, size)
     made = function(shape, dtype=floating_dtype(function.name, dtype), generator=generator, device=device)
     return with_grad(made, requires_grad)

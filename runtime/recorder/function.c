@@ -292,7 +292,7 @@ static PyObject *bind_and_record(fb_function *f, PyObject *const *args, Py_ssize
         return missing_error(f, i), NULL;
       values[i] = f->param[i].fallback;
     }
-  if (f->otherwise && FB_UNLIKELY(check_defaults(f, values) < 0))
+  if (f->has_defaults && FB_UNLIKELY(check_defaults(f, values) < 0))
     return NULL;
   int64_t statics = fb_bind_statics(f, values, rest, n_rest);
   if (FB_UNLIKELY(statics < 0))
@@ -370,6 +370,7 @@ static int function_fill(fb_function *f, PyObject *params, PyObject *kind, PyObj
   for (uint32_t i = 0; i < f->n_params; i++) {
     f->has_numbers |= f->param[i].kind == FB_P_NUMBER;
     f->has_lists |= f->param[i].kind == FB_P_TENSORS;
+    f->has_defaults |= f->param[i].kind == FB_P_DEFAULT;
     if (f->param[i].kind == FB_P_DEFAULT && (!f->otherwise || !f->param[i].fallback)) {
       PyErr_Format(PyExc_ValueError, "[function] parameter '%U' of '%U' needs a default, and the function `otherwise`.",
                    f->param[i].name, f->name);

@@ -31,7 +31,7 @@ struct fb_function {
   uint32_t id, n_params, n_positional, n_static;
   fb_function_kind kind;
   bool binary; /* exactly two positional operands */
-  bool variadic, fallible, detach, aside, has_numbers, has_lists, has_sizes;
+  bool variadic, fallible, detach, aside, has_numbers, has_lists, has_sizes, has_defaults;
   PyObject *name, *rule, *params, *extra;
   PyObject *otherwise; /* called instead when binding fails with a TypeError; `extra` holds it */
   PyObject **cache;    /* rows of pinned statics, found by identity */

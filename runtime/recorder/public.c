@@ -9,6 +9,7 @@ typedef struct {
   PyObject_HEAD vectorcallfunc vectorcall;
   PyObject *function, *name, *report, *dict, *weakrefs;
   PyObject *spellings; /* other name of a parameter -> its name, or NULL */
+  PyObject *with_out;  /* what a call with the keyword `out` goes to, or NULL */
 } fb_public;
 
 static PyObject *keywords(PyObject *const *values, PyObject *names) {
@@ -29,6 +30,13 @@ static PyObject *positionals(PyObject *const *values, Py_ssize_t n) {
 static void throw(PyObject *error) {
   PyObject *traceback = PyException_GetTraceback(error);
   PyErr_Restore(Py_NewRef(Py_TYPE(error)), Py_NewRef(error), traceback);
+}
+
+static bool gives_out(PyObject *kwnames) {
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++)
+    if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), "out") == 0)
+      return true;
+  return false;
 }
 
 /* Replaces the exception that is set by what `report` makes of it. */
@@ -52,7 +60,8 @@ static void explain(fb_public *p, PyObject *const *args, Py_ssize_t n, PyObject 
 }
 
 static PyObject *forward(fb_public *p, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
-  PyObject *result = PyObject_Vectorcall(p->function, args, nargsf, kwnames);
+  PyObject *function = FB_UNLIKELY(kwnames && p->with_out) && gives_out(kwnames) ? p->with_out : p->function;
+  PyObject *result = PyObject_Vectorcall(function, args, nargsf, kwnames);
   if (FB_UNLIKELY(!result) && PyErr_ExceptionMatches(PyExc_Exception))
     explain(p, args, PyVectorcall_NARGS(nargsf), kwnames);
   return result;
@@ -102,10 +111,10 @@ static PyObject *call(PyObject *self, PyObject *const *args, size_t nargsf, PyOb
 /* ---- the type -------------------------------------------------------------------------------------------- */
 
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  PyObject *function, *name, *report, *spellings = NULL;
-  static char *names[] = {"function", "name", "report", "spellings", NULL};
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OUO|O!:Public", names, &function, &name, &report, &PyDict_Type,
-                                   &spellings))
+  PyObject *function, *name, *report, *spellings = NULL, *with_out = NULL;
+  static char *names[] = {"function", "name", "report", "spellings", "with_out", NULL};
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OUO|O!O:Public", names, &function, &name, &report, &PyDict_Type,
+                                   &spellings, &with_out))
     return NULL;
   fb_public *p = (fb_public *)type->tp_alloc(type, 0);
   if (!p)
@@ -115,6 +124,7 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   p->name = Py_NewRef(name);
   p->report = Py_NewRef(report);
   p->spellings = spellings && PyDict_GET_SIZE(spellings) ? Py_NewRef(spellings) : NULL;
+  p->with_out = with_out && with_out != Py_None ? Py_NewRef(with_out) : NULL;
   return (PyObject *)p;
 }
 
@@ -154,6 +164,7 @@ static int traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(p->report);
   Py_VISIT(p->dict);
   Py_VISIT(p->spellings);
+  Py_VISIT(p->with_out);
   return 0;
 }
 
@@ -163,6 +174,7 @@ static int clear(PyObject *self) {
   Py_CLEAR(p->report);
   Py_CLEAR(p->dict);
   Py_CLEAR(p->spellings);
+  Py_CLEAR(p->with_out);
   return 0;
 }
 
@@ -178,6 +190,7 @@ static void dealloc(PyObject *self) {
 }
 
 static PyMemberDef members[] = {{"__wrapped__", T_OBJECT, offsetof(fb_public, function), READONLY, NULL},
+                                {"with_out", T_OBJECT, offsetof(fb_public, with_out), READONLY, NULL},
                                 {"__vectorcalloffset__", T_PYSSIZET, offsetof(fb_public, vectorcall), READONLY, NULL},
                                 {"__dictoffset__", T_PYSSIZET, offsetof(fb_public, dict), READONLY, NULL},
                                 {"__weaklistoffset__", T_PYSSIZET, offsetof(fb_public, weakrefs), READONLY, NULL},
