@@ -37,6 +37,7 @@ _SUBMODULES = (
     "nn",
     "optim",
     "special",
+    "transforms",
     "utils",
 )
 _LAZY = {

@@ -47,6 +47,8 @@ NEEDS = {
     "no gpu": r"there is a GPU",
     "avx2": r"this machine cannot run AVX2 code",
     "long double": r"long double is no wider than float64 here",
+    "images": r"could not import 'PIL",
+    "tensorboard": r"could not import 'tensorboardX'",
     "fork": r"no fork on this system",
 }
 _LAST = "flambeau/skipped"

@@ -5,8 +5,11 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 import flambeau as fb
 import numpy as np
@@ -14,7 +17,7 @@ import pytest
 from flambeau.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate, get_worker_info
 from flambeau.data import blocks as blocks_module
 from flambeau.runtime import recorder
-from support import against_numpy
+from support import against_numpy, rounds
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
@@ -321,3 +324,15 @@ def test_what_a_loader_fixes():
     with pytest.raises(ValueError, match=r"\[DataLoader\] batch_size is fixed"):
         loader.batch_size = 3
     loader.pin_memory = True
+
+
+@pytest.mark.accept("T-08")
+def test_nothing_remains_of_programs_that_are_interrupted_or_killed():
+    """By a script of its own, since it takes over the processes of those that end."""
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("no fork on this system")
+    script = Path(__file__).parent / "loading_victims.py"
+    count = rounds(15, 200, 2000)
+    command = [sys.executable, str(script), str(count), "7"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60 + 2 * count)
+    assert done.returncode == 0 and "nothing remains" in done.stdout, done.stdout + done.stderr

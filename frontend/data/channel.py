@@ -80,8 +80,9 @@ class Stream:
         return None
 
     def __del__(self) -> None:
-        while self._files:
-            os.close(self._files.popleft())
+        files = vars(self).get("_files", ())  # it may have been interrupted before there were any
+        while files:
+            os.close(files.popleft())
 
 
 class WorkerEnd:
