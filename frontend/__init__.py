@@ -36,6 +36,7 @@ _SUBMODULES = (
     "linalg",
     "nn",
     "optim",
+    "serialization",
     "special",
     "transforms",
     "utils",

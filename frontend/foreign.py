@@ -11,17 +11,19 @@ from typing import BinaryIO
 
 LARGEST_HEADER = 100_000_000  # of a safetensors file: the format's own limit
 
-_CONVERT_TORCH = (
-    "Where PyTorch is installed: state = torch.load(path, map_location='cpu', weights_only=True); "
-    "safetensors.torch.save_file({k: v.clone().contiguous() for k, v in state.items()}, 'model.safetensors')."
+_TORCH = (
+    "this is a file of torch.save() (.pt, .pth) in a stream that cannot go back, and it is read from its end. Pass its path, or an "
+    "io.BytesIO of it."
 )
-_TORCH = f"this is a file of torch.save() (.pt, .pth), a zip archive with a pickle, which is never executed here. {_CONVERT_TORCH}"
 _NPZ = (
     "this is a NumPy archive (.npz). Its tensors are {k: flambeau.from_numpy(v) for k, v in numpy.load(path).items()}; "
     "flambeau.save writes them as safetensors."
 )
 _ZIP = "this is a zip archive, not a safetensors file. Unpack it, and load a .safetensors file."
-_PICKLE = f"this is a pickle (.pkl, an old .pt or .pth), which is never executed here. If torch.save() wrote it: {_CONVERT_TORCH}"
+_PICKLE = (
+    "this is a pickle (.pkl) that torch.save() did not write, and is never executed here. If you trust it, read it with "
+    "pickle.load, and save what is in it with flambeau.save."
+)
 _NPY = "this is a NumPy array (.npy). Use flambeau.from_numpy(numpy.load(path))."
 _ONNX = (
     "this looks like an ONNX model. Where onnx is installed, its weights are {w.name: onnx.numpy_helper.to_array(w) for w "
@@ -43,7 +45,7 @@ def kind(stream: BinaryIO, start: bytes) -> str | None:
     """What a file is that begins with the 8 bytes `start` and goes on in `stream`, if it is no safetensors file."""
     small = int.from_bytes(start, "little") <= LARGEST_HEADER  # may be a length: then two bytes of a kind prove nothing
     if start.startswith(b"PK\x03\x04"):
-        return _archive(stream)
+        return _archive(stream) if stream.seekable() else _TORCH
     if start.startswith(b"\x93NUMPY"):
         return _NPY
     if start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5") and not small:
@@ -60,6 +62,4 @@ def _archive(stream: BinaryIO) -> str:
         names = zipfile.ZipFile(stream).namelist()
     except Exception:  # whatever is wrong with the archive, it is none of ours
         return _ZIP
-    if any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
-        return _TORCH
     return _NPZ if names and all(name.endswith(".npy") for name in names) else _ZIP

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import re
 import stat
@@ -62,8 +63,9 @@ class _Entry(NamedTuple):
     array: Any  # a function that reads it
 
 
-def read(source: BinaryIO, path: Any = None) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, in the header's order, and metadata. `path` is that of a stream which has just been opened.
+def read(source: BinaryIO, path: Any = None, is_mapped: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, in the header's order, and metadata. `path` is that of a stream which has just been opened; `is_mapped`
+    leaves its tensors in the file until they are read.
 
     Raises ValueError for a malformed file, TypeError for unsupported dtypes.
     """
@@ -75,7 +77,8 @@ def read(source: BinaryIO, path: Any = None) -> tuple[dict[str, Tensor], dict[st
         if path is not None and stat.S_ISREG(os.fstat(source.fileno()).st_mode):
             given = os.fstat(source.fileno()).st_size - 8 - len(text)
             with safe_open(_same(source, path), "np", backend="pread") as file:
-                entries = {n: _Entry(s.get_dtype(), s.get_shape(), _reader(file, n)) for n, s in _slices(file)}
+                reader = _mapper(source, len(text), header) if is_mapped else _reader(file)
+                entries = {n: _Entry(s.get_dtype(), s.get_shape(), reader(n)) for n, s in _slices(file)}
                 return _tensors(entries, header), _metadata(header)
         data = _data(source, header)
         given = sum(map(len, data))
@@ -93,8 +96,19 @@ def _slices(file: Any) -> Iterator[tuple[str, Any]]:
     return ((name, file.get_slice(name)) for name in file.offset_keys())
 
 
-def _reader(file: Any, name: str) -> Any:
-    return lambda: file.get_tensor(name)
+def _reader(file: Any) -> Any:
+    return lambda name: lambda: file.get_tensor(name)
+
+
+def _mapper(source: BinaryIO, length: int, header: dict[str, Any]) -> Any:
+    """Reads tensors as parts of a map of the file, whose offsets the package has found to be sound."""
+    whole = memoryview(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def reader(name: str) -> Any:
+        start, end = (8 + length + int(n) for n in header[name]["data_offsets"])
+        return lambda: whole[start:end]
+
+    return reader
 
 
 def _tensors(entries: dict[str, _Entry], header: dict[str, Any]) -> dict[str, Tensor]:
@@ -118,7 +132,10 @@ def _tensor(name: str, e: _Entry) -> Tensor:
     array = np.frombuffer(e.array(), np.uint8)
     if dtype is dtypes.bool_ and (array > 1).any():
         raise refuse(f"'{_shortened(name)}' has bool bytes other than 0 and 1")
-    return host.copied(array.view(dtype.numpy).reshape(e.shape))
+    found = array.view(dtype.numpy).reshape(e.shape)
+    if host.immutable(array) is None or not array.size or host.address(array) % dtype.itemsize:
+        return host.copied(found)
+    return host.shared(found)
 
 
 def _metadata(header: dict[str, Any]) -> dict[str, str]:

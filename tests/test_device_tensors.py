@@ -164,8 +164,13 @@ def test_copies_lie_there_and_files_bring_them_back(there, x, tmp_path):
     for made in (copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
         assert str(made.device) == there and made.tolist() == x.tolist()
     fb.save({"x": x}, tmp_path / "x.bin")
-    assert str(fb.load(tmp_path / "x.bin")["x"].device) == "cpu"
-    assert str(fb.load(tmp_path / "x.bin", map_location=there)["x"].device) == there
+    fb.save({"x": x}, tmp_path / "x.safetensors")  # which says nothing of devices
+    assert str(fb.load(tmp_path / "x.safetensors")["x"].device) == "cpu"
+    assert str(fb.load(tmp_path / "x.bin")["x"].device) == there
+    assert str(fb.load(tmp_path / "x.bin", map_location="cpu")["x"].device) == "cpu"
+    assert str(fb.load(tmp_path / "x.bin", map_location=lambda storage, place: storage.cpu())["x"].device) == "cpu"
+    for name in ("x.bin", "x.safetensors"):
+        assert str(fb.load(tmp_path / name, map_location=there)["x"].device) == there
 
 
 def test_state_follows_parameters(there):

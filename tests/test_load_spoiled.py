@@ -124,7 +124,7 @@ def test_streams_that_give_little_at_a_time():
             return super().read(min(size, 3))
 
     stream = io.BytesIO()
-    fb.save({"a": fb.arange(100), "b": [1, fb.ones(0, 3)]}, stream)
+    fb.save({"a": fb.arange(100), "b": [1, fb.ones(0, 3)]}, stream, format="safetensors")
     found = fb.load(Slow(stream.getvalue()))
     assert found["a"].tolist() == list(range(100)) and found["b"][1].shape == (0, 3)
 
@@ -134,7 +134,11 @@ def test_streams_that_give_little_at_a_time():
 
 def sound():
     stream = io.BytesIO()
-    fb.save({"w": fb.arange(3).float(), "n": {"k": [1, None, "x", (2.5,)]}, "b": fb.tensor([True, False])}, stream)
+    fb.save(
+        {"w": fb.arange(3).float(), "n": {"k": [1, None, "x", (2.5,)]}, "b": fb.tensor([True, False])},
+        stream,
+        format="safetensors",
+    )
     return stream.getvalue()
 
 
@@ -207,10 +211,10 @@ def array_file(write, *arguments, **named):
 
 
 FOREIGN = {
-    r"torch\.save.*never executed.*weights_only=True.*safetensors\.torch\.save_file": archive(
+    r"it names builtins\.exec, which is not among what may be called\. .*weights_only=False": archive(
         archive__data_pkl=pickle.dumps(Danger()), archive__version="3\n"
     ),
-    r"a pickle \(.*never executed.*torch\.load": pickle.dumps(Danger(), protocol=4),
+    r"a pickle \(.*never executed.*pickle\.load": pickle.dumps(Danger(), protocol=4),
     r"a pickle": pickle.dumps({"w": [1.0] * 10}, protocol=2),
     r"\.npy.*numpy\.load": array_file(np.save, np.zeros(3)),
     r"\.npz.*from_numpy.*numpy\.load": array_file(np.savez, a=np.zeros(3), b=np.ones(2)),
@@ -236,18 +240,3 @@ def test_the_advice_for_arrays_works(tmp_path):
     found = {k: fb.from_numpy(v) for k, v in np.load(tmp_path / "a.npz").items()}
     fb.save(found, tmp_path / "a.safetensors")
     assert fb.load(tmp_path / "a.safetensors")["a"].tolist() == [0, 1, 2]
-
-
-def test_the_advice_for_torch_works(tmp_path):
-    torch = pytest.importorskip("torch")
-    import safetensors.torch
-
-    w = torch.arange(6.0).reshape(2, 3)
-    path = tmp_path / "model.pth"
-    torch.save({"w": w.t(), "v": w}, path)
-    with pytest.raises(ValueError, match=r"torch\.save") as told:
-        fb.load(path)
-    advice = str(told.value)
-    code = advice[advice.index("state = ") : advice.rindex("'model.safetensors'")]
-    exec(f"{code}target)", {"torch": torch, "path": path, "safetensors": safetensors, "target": tmp_path / "w"})
-    assert fb.load(tmp_path / "w")["w"].tolist() == w.t().tolist()

@@ -28,7 +28,7 @@ def test_state_dict_round_trip(tmp_path):
 @pytest.mark.accept("SER-12")
 def test_the_safetensors_package_reads_and_writes_the_same(tmp_path):
     st = pytest.importorskip("safetensors.numpy")
-    net, path = model(), str(tmp_path / "a")
+    net, path = model(), str(tmp_path / "a.safetensors")
     fb.save(net.state_dict(), path)
     read = st.load_file(path)
     assert {k: v.tolist() for k, v in read.items()} == {k: v.tolist() for k, v in net.state_dict().items()}
@@ -53,7 +53,7 @@ def test_all_dtypes_bit_for_bit(dtype):
     if dtype.startswith("float"):
         values = np.array([np.nan, -0.0, np.inf, 1e-45]).astype(dtype)
     stream = io.BytesIO()
-    fb.save({"x": fb.tensor(values)}, stream)
+    fb.save({"x": fb.tensor(values)}, stream, format="safetensors")
     stream.seek(0)
     assert fb.load(stream)["x"].tobytes() == values.tobytes()
 
@@ -73,7 +73,7 @@ def test_nested_checkpoint():
         "dtype": fb.float32,
     }
     stream = io.BytesIO()
-    fb.save(given, stream)
+    fb.save(given, stream, format="safetensors")
     stream.seek(0)
     found = fb.load(stream)
     assert (
@@ -113,7 +113,7 @@ def test_clones_come_back_as_tensors_of_their_own(tmp_path):
 def test_shared_tensors_are_stored_once_and_come_back_shared():
     x = fb.ones(1000)
     stream = io.BytesIO()
-    fb.save({"a": x, "b": x.detach(), "c": x[:3]}, stream)
+    fb.save({"a": x, "b": x.detach(), "c": x[:3]}, stream, format="safetensors")
     assert len(stream.getvalue()) < 5000
     stream.seek(0)
     found = fb.load(stream)
@@ -128,7 +128,7 @@ def test_names_that_collide_and_views():
         "t": fb.arange(6).reshape(2, 3).t(),
     }
     stream = io.BytesIO()
-    fb.save(given, stream)
+    fb.save(given, stream, format="safetensors")
     stream.seek(0)
     found = fb.load(stream)
     assert (found["a.b"].item(), found["a"]["b"].item(), found["__metadata__"].item()) == (1.0, 0.0, 5.0)
@@ -136,13 +136,13 @@ def test_names_that_collide_and_views():
 
 
 def test_what_cannot_be_saved(tmp_path):
-    path = tmp_path / "x"
+    path = tmp_path / "x.safetensors"
     path.write_text("before")
     with pytest.raises(TypeError, match=r"\[save\] there is a Linear at 'net'. .* save its state_dict\(\)"):
         fb.save({"net": nn.Linear(1, 1)}, path)
     with pytest.raises(TypeError, match=r"\[save\] the dict at '' has a key of type tuple"):
         fb.save({(1, 2): 3}, path)
-    assert path.read_text() == "before" and os.listdir(tmp_path) == ["x"]
+    assert path.read_text() == "before" and os.listdir(tmp_path) == ["x.safetensors"]
 
 
 def packed(header, data=b""):

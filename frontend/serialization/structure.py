@@ -1,17 +1,15 @@
-"""`save` and `load`: state dicts and nested dicts of them, as safetensors files.
+"""Nested dicts, lists and tuples of tensors, numbers and strings in safetensors files, which other readers open too.
 
-In: dicts, lists and tuples of tensors, numbers and strings. Out: a file that other safetensors readers open too; what is
-not a tensor stands in its metadata as JSON. Nothing in a file is ever executed. Next: `safetensors_format.py`.
+In: an object. Out: tensors by name, and what is not a tensor as JSON in the file's metadata; and back. Next:
+`safetensors_format.py`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
-from flambeau import host, replacing, safetensors_format
-from flambeau.declarations import Unsampled, declared
+from flambeau import host
 from flambeau.dialects import dtypes
 from flambeau.dialects.dtypes import DType
 from flambeau.runtime import recorder
@@ -21,7 +19,7 @@ _STRUCTURE = "flambeau.structure"
 _PLAIN = (bool, int, float, str)
 
 
-class _Packer:
+class Packer:
     """Takes the tensors out of a nested object; `tree` of it is JSON."""
 
     def __init__(self) -> None:
@@ -69,42 +67,27 @@ class _Packer:
         )
 
 
-@declared(free="flambeau", samples=Unsampled("reads and writes files"))
-def save(obj: Any, f: Any) -> None:
-    """Write `obj` to a path or a binary stream.
-
-    A path is replaced whole, when everything is on the disk: whoever reads it, also after a crash, finds the old file or the
-    new one. Permissions remain, a link stays a link; a device or pipe is written to.
-    Raises TypeError for what is not tensors, numbers, strings, dicts, lists or tuples, ValueError for what is nested too
-    deeply, OSError where the file cannot be written; an existing file is then as it was.
-    """
-    packer = _Packer()
+def packed(obj: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name and the metadata of a file. Raises TypeError for what is not tensors, numbers, strings, dicts, lists or
+    tuples, ValueError for what is nested too deeply."""
+    packer = Packer()
     try:
         structure = json.dumps(packer.tree(dict(obj) if isinstance(obj, dict) else obj))
     except RecursionError:
         raise ValueError("[save] the object is nested too deeply, or contains itself. Save less of it.") from None
     except ValueError as error:
         raise ValueError(f"[save] a number cannot be written: {error}. Save it as a string.") from None
-    metadata = {"format": "pt", _STRUCTURE: structure}
-    if hasattr(f, "write"):
-        safetensors_format.write(f, packer.tensors, metadata)
-        return
-    path = os.fsdecode(f)
+    return packer.tensors, {"format": "pt", _STRUCTURE: structure}
+
+
+def unpacked(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Any:
+    """What was packed; the tensors by name of a file that was written by others. Raises ValueError for malformed metadata."""
+    if _STRUCTURE not in metadata:
+        return tensors
     try:
-        _write(path, packer.tensors, metadata)
-    except OSError as error:
-        told = type(error)(f"[save] cannot write {path}: {error.strerror or error}. The file is as it was.")
-        told.errno = error.errno
-        raise told from error
-
-
-def _write(path: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    if os.path.exists(path) and not os.path.isfile(path):
-        with open(path, "wb") as stream:
-            safetensors_format.write(stream, tensors, metadata)
-        return
-    with replacing.replaced_file(path) as partial:
-        safetensors_format.write(partial, tensors, metadata)
+        return _unpack(json.loads(metadata[_STRUCTURE], object_pairs_hook=_single), tensors)
+    except (ValueError, RecursionError):
+        raise _malformed() from None
 
 
 def _malformed() -> ValueError:
@@ -138,34 +121,6 @@ def _unpack_dict(pairs: list[Any], tensors: dict[str, Tensor]) -> dict:
             raise _malformed()
         found[pair[0]] = _unpack(pair[1], tensors)
     return found
-
-
-@declared(free="flambeau", samples=Unsampled("reads and writes files"))
-def load(f: Any, map_location: Any = None) -> Any:
-    """Read what `save` wrote, or any safetensors file (a dict of tensors), from a path or a binary stream. Tensors lie on the
-    device `map_location`, else on the CPU.
-
-    Raises RuntimeError for a device that is not there, ValueError for a malformed file and for one of another kind, TypeError
-    for dtypes that are not supported yet, OSError for a path that cannot be read.
-    """
-    from flambeau.device import place
-    from flambeau.functions.transfer import moved
-
-    there = place(map_location)
-    if isinstance(f, int):  # a descriptor, which would be closed
-        raise TypeError(f"[load] argument 'f' must be a path or a binary stream, got {type(f).__name__} {f}. Pass one.")
-    if hasattr(f, "read"):
-        tensors, metadata = safetensors_format.read(f)
-    else:
-        with open(f, "rb") as stream:
-            tensors, metadata = safetensors_format.read(stream, f)
-    tensors = {name: moved(t, there) for name, t in tensors.items()}
-    if _STRUCTURE not in metadata:
-        return tensors
-    try:
-        return _unpack(json.loads(metadata[_STRUCTURE], object_pairs_hook=_single), tensors)
-    except (ValueError, RecursionError):
-        raise _malformed() from None
 
 
 def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
