@@ -431,9 +431,9 @@ HOSTILE = {
     "a key that takes 2**60 steps to hash": archive(pickled(b"}" + doubled(b")", 60, b"2\x86") + b"Ns")),
     "a key that cannot be hashed": archive(pickled(b"}]Ns")),
     "a list copied again and again": archive(
-        pickled(b"](" + b"K\x01" * 100_000 + b"eq\x01" + (b"0" + name("builtins", "set") + b"h\x01\x85R") * 10_000)
+        pickled(b"](" + b"K\x01" * 100_000 + b"eq\x01" + (b"0" + name("builtins", "set") + b"h\x01\x85R") * 100)
     ),
-    "millions of dicts": archive(pickled(b"}" * 5_000_000)),
+    "millions of dicts": archive(pickled(b"}" * 2_500_000)),
     "a stack that is empty": archive(pickled(b"0")),
     "no mark": archive(pickled(b"t")),
     "nothing remembered": archive(pickled(b"h\x05")),

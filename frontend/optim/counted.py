@@ -58,6 +58,15 @@ class Counted(Optimizer):
             self._stop_clocks(group, params, states)
         return states
 
+    def _share(self, state: dict[Tensor, dict[str, Any]]) -> None:
+        """Counters that say the same are one from here on: the program of a step counts each."""
+        first: dict[tuple, dict[str, Tensor]] = {}
+        for p, entry in state.items():
+            if all(isinstance(entry.get(name), Tensor) for name in self._COUNTERS):
+                said = tuple((entry[name].dtype, entry[name].item()) for name in self._COUNTERS)
+                known = first.setdefault((p._place, *said), {name: entry[name] for name in self._COUNTERS})
+                entry.update(known)
+
     def _stop_clocks(self, group: dict[str, Any], params: list[Tensor], states: States) -> None:
         """Give the parameters that skip this step counters of their own, which do not advance."""
         moving = {id(s["step"]) for s in states}

@@ -213,7 +213,12 @@ class Optimizer:
             {k: [position[id(p)] for p in v] if k == "params" else v for k, v in group.items()}
             for group in self.param_groups
         ]
-        state = {position[id(p)]: dict(entry) for p, entry in self.state.items() if entry and id(p) in position}
+        met: set[int] = set()
+        state = {
+            position[id(p)]: {name: _once(value, met) for name, value in entry.items()}
+            for p, entry in self.state.items()
+            if entry and id(p) in position
+        }
         return _through(self._state_hooks, self, {"state": state, "param_groups": groups})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -234,12 +239,16 @@ class Optimizer:
         for index, entry in state_dict["state"].items():
             p = found[int(index)]
             state[p] = {k: _copied(v, copies, p._place) for k, v in entry.items()}
+        self._share(state)
         recorder.flush()  # where memory runs out, the state is still the old one
         self.state = state
         for group, given in zip(self.param_groups, groups):
             group.update({k: deepcopy(v) for k, v in given.items() if k != "params"})
         for hook in tuple((self._load_hooks or {}).values()):
             hook(self)
+
+    def _share(self, state: dict[Tensor, dict[str, Any]]) -> None:
+        """Let the parameters of a state that was loaded share what they share in a state that grew here."""
 
     def _all_params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -258,6 +267,14 @@ def _through(hooks: dict | None, optimizer: Optimizer, state: dict[str, Any]) ->
         found = hook(optimizer, state)
         state = state if found is None else found
     return state
+
+
+def _once(value: Any, met: set[int]) -> Any:
+    """A value of a state; a copy of a tensor that another parameter has too, for PyTorch adds to that of each parameter."""
+    if not isinstance(value, Tensor) or id(value) not in met:
+        met.add(id(value))
+        return value
+    return value.detach().clone()
 
 
 def _copied(value: Any, copies: dict[Any, Any], place: str) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from flambeau.device import device
 from flambeau.dialects.dtypes import DType
 from flambeau.nn.parameter import Parameter
+from flambeau.nn.state import StateDict
 from flambeau.runtime.recorder import Size, Tensor
 from flambeau.serialization.storages import Keeping, Saved
 
@@ -56,6 +57,8 @@ class _Pickler(_InPython):
             return self._tensor(obj)
         if type(obj) in (_Name, DType):
             return obj.name
+        if type(obj) is StateDict:
+            return OrderedDict, (), vars(obj) or None, None, iter(obj.items())
         if type(obj) is Size:
             return _SIZE, (tuple(map(int, obj)),)
         if type(obj) is device:
