@@ -58,6 +58,13 @@ def compile(graph: Graph, options: Options | None = None) -> Executable:
     return Executable(graph, found)
 
 
+def calls(options: Options | None = None) -> Any:
+    """What runs the calls of a trace by themselves: `calls.Calls`, or None where that is not wanted."""
+    from flambeau.compiler import calls
+
+    return calls.calls(options or Options.from_environment())
+
+
 class Executable:
     """A program in the best form there is: a fused plan once that is linked, else op by op.
 
@@ -149,7 +156,7 @@ class Executable:
             graph, options = self.graph, self.compiled.options
             if options.on_host:
                 graph = ReferenceCalls("+".join(options.on_host))(graph)
-            self._generic = Interpreter(graph, ops.linker(options), sizes)
+            self._generic = runtime.uncollected(Interpreter, graph, ops.linker(options), sizes)
             self.report.generic_seconds += perf_counter() - start
         return self._generic
 

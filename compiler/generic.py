@@ -40,9 +40,9 @@ class Prefix:
 class Interpreter:
     """Runs one graph op by op. Making one compiles the one-op programs that are missing for a run at `sizes`."""
 
-    def __init__(self, graph: Graph, link: Linker, sizes: Sequence[int] = ()) -> None:
+    def __init__(self, graph: Graph, link: Linker, sizes: Sequence[int] = (), ops: OneOps | None = None) -> None:
         self.graph = graph
-        self._ops = OneOps(graph, link, sizes)
+        self._ops = ops or OneOps(graph, link, sizes)
         self._seen = nan.seen(graph)
         self._dead = _last_uses(graph)
         self._bound: OrderedDict[tuple[int, ...], Graph] = OrderedDict()
@@ -59,7 +59,7 @@ class Interpreter:
         """The program as an `OpList`, with the plans of ops that there are by now."""
         count = self._ops.count(sizes)
         if self._list is None or self._list[0] != count:
-            self._list = count, self._listed(sizes)
+            self._list = count, runtime.uncollected(self._listed, sizes)
         return self._list[1]
 
     def _listed(self, sizes: Sequence[int]) -> Any:
@@ -67,11 +67,12 @@ class Interpreter:
         numbers = {v: k for k, v in enumerate(graph.inputs)}
         for v in (v for node in graph.nodes for v in node.results):
             numbers[v] = len(numbers)
-        ops = []
+        ops, number = [], numbers.__getitem__
         for position, node in enumerate(graph.nodes):
             plan, extents = self._ops.at_hand(position, sizes)
-            values = ([numbers[v] for v in found] for found in (node.operands, node.results, self._dead[position]))
-            ops.append((plan, partial(self._call, position), *values, [table.add(e) for e in extents]))
+            values = (list(map(number, found)) for found in (node.operands, node.results, self._dead[position]))
+            call = self._caller(position) if plan is None else partial(self._call, position)
+            ops.append((plan, call, *values, [table.add(e) for e in extents]))
         outputs = [numbers[v] for v in graph.outputs]
         n_symbols = len(graph.sizes)
         made = runtime.OpList(
@@ -84,13 +85,17 @@ class Interpreter:
         return made
 
     def _call(self, position: int, *given: Any) -> list[Any]:
-        """Do an op without a plan, given the symbols' values and its operands' Buffers."""
-        call = self._callers.get(position)
-        if call is None:
-            call = self._callers[position] = self._caller(position)
-        return call(*given)
+        """Do an op whose plan is for other sizes, given the symbols' values and its operands' Buffers."""
+        return self._caller(position)(*given)
 
     def _caller(self, position: int) -> Callable[..., list[Any]]:
+        """What does an op without a plan."""
+        call = self._callers.get(position)
+        if call is None:
+            call = self._callers[position] = self._made_caller(position)
+        return call
+
+    def _made_caller(self, position: int) -> Callable[..., list[Any]]:
         program = self._ops.optional(position)
         if program is not None and not self.graph.sizes:
             return self._reference(position, program)

@@ -57,7 +57,7 @@ class Found(NamedTuple):
 class OneOps:
     """The plans of a graph's nodes, by position; equal nodes share one. Making it links what a run at `sizes` needs."""
 
-    def __init__(self, graph: Graph, link: Linker, sizes: Sequence[int] = ()) -> None:
+    def __init__(self, graph: Graph, link: Linker, sizes: Sequence[int] = (), links: bool = True) -> None:
         self._nodes: dict[int, Found] = {}
         self._optional: dict[int, Found] = {}  # where an exact reference stands in as long as there is no plan
         theirs: dict[tuple[Any, ...], Found] = {}
@@ -71,7 +71,13 @@ class OneOps:
                 with contextlib.suppress(Exception):  # what holds by a guard of the trace need not hold by itself
                     self._optional[position] = _find(graph, node, link, memo)
         self._has_symbols = bool(graph.sizes)
-        self._link_together(link, sizes)
+        if links:
+            self._link_together(link, sizes)
+
+    def is_linked(self, sizes: Sequence[int] = ()) -> bool:
+        """Whether no plan is missing for a run at these sizes."""
+        found = ((program, self._values(extents, sizes)) for program, extents in self._nodes.values())
+        return all(program.is_ours and not program.is_wanted(values) for program, values in found)
 
     def find(self, position: int, sizes: Sequence[int]) -> tuple[Any, tuple[int, ...]] | None:
         """(plan, values of its symbols) for a node; None where its reference stands in."""
@@ -209,8 +215,10 @@ class OneOp:
 
 def _find(graph: Graph, node: Node, link: Linker, memo: dict[tuple[Any, ...], Found]) -> Found:
     """The program of a node, remembered by its types in `memo`."""
-    types = [_form(graph.avals[v]) for v in (*node.operands, *node.results)]
-    key = (link.key, node.op, _form(node.attrs), *types)
+    types = [graph.avals[v] for v in (*node.operands, *node.results)]
+    key: tuple[Any, ...] = (link.key, node.op, node.attrs, *types)
+    if graph.sizes:
+        key = (*key[:2], _form(node.attrs), *map(_form, types))
     found = memo.get(key)
     if found is None:
         single, extents = general(graph, node) if graph.sizes else _of_extents(graph, node, memo is _known)

@@ -20,7 +20,8 @@ _SHOWN = 12
 
 class Event(NamedTuple):
     """Something the recorder did `times` times: a "miss" (a rule ran; `detail` names what differed from the nearest call
-    seen before), a "build" or "widen" (a program was made), or a "flush", with the user's line."""
+    seen before), a "build" or "widen" (a program was made), a "walk" (what was new and short ran
+    call by call), or a "flush", with the user's line."""
 
     kind: str
     file: str | None

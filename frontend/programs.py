@@ -30,6 +30,7 @@ from flambeau.reach import History
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Program
 from flambeau.sizing import assembled, bound
+from flambeau.walk import walk
 
 COMPILER = "flambeau.compiler.driver"
 NO_SLOT = 2**32 - 1
@@ -46,16 +47,24 @@ def compiler() -> Any:
 def build_program(export: Sequence[tuple], live: Sequence[int], history: Sequence[int] | None) -> Program:
     """Hook: a program that computes the live slots and, if `history` names slots whose gradient may still be asked
     for, the residuals of their backward."""
-    sizes = recorder.trace_sizes()
+    sizes, returns = recorder.trace_sizes(), recorder.trace_returns()
+    if history is None and not returns and (walk := walked(export, live, sizes)) is not None:
+        return walk
     with scope(sizes):
         asm = assembled(export)
         kept = None if history is None else kept_slots(asm, history, [asm.slots[s] for s in sources(asm)])
         residuals, watched, followed = kept or (None, None, None)
         graph, inputs = program_graph(asm, [*live, *(residuals or ())])
-    runner = Runner(graph)
+    runner = Runner(graph, returns)
     runner.program = Program(runner, live, None, residuals, inputs, watched, followed)
     runner.promote(sizes)
     return runner.program
+
+
+def walked(export: Sequence[tuple], live: Sequence[int], sizes: Sequence[int]) -> Program | None:
+    """A program that runs a trace that was never seen before call by call, or None."""
+    calls = compiler().calls(options())
+    return walk(export, live, sizes, calls) if calls else None
 
 
 def perform(noted: Sequence[Noted]) -> None:
@@ -74,12 +83,12 @@ class Runner:
 
     program: Program
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, has_run: bool = False) -> None:
         self.graph = graph
         self.apart = bool(graph.sizes) and not is_consistent(graph)
         self.has_effect = graph.has_effect  # then it stays here, and calls what the plan notes
         self._executables: dict[tuple[int, ...], Any] = {}
-        self._has_run = False
+        self._has_run = has_run
         self._op_list: Any = None  # what the recorder was given as long as there is no plan
 
     def executable(self, sizes: Sequence[int]) -> Any:

@@ -7,7 +7,8 @@ Nothing here runs when a recording is seen again. Next: `engine.py`, `dialects/s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 from flambeau.assembly import Assembly, translated
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.cost import nanoseconds
+from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size import (
     LEAST,
+    Guard,
     Int,
     Scope,
     Size,
@@ -121,9 +124,66 @@ def expand_sized(
             return _renewed(info, shape, sizes, views)
 
         infos = [[renewed(i) for i in info] if isinstance(info, list) else renewed(info) for info in infos]
+        key = _question(function, infos, statics, mode)
+        if (found := expansions.find(key, values)) is not None:
+            return found
         payload, types, writes, single = expand(function, infos, statics, mode)
         payload = payload._replace(cost=nanoseconds(payload.graph.bind(values)))
-    return payload, types, writes, single, programs_of(asked), tuple(views)
+    answer = payload, types, writes, single, programs_of(asked), tuple(views)
+    expansions.keep(key, asked.guards, answer)
+    return answer
+
+
+def _question(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: int) -> Hashable:
+    """What an expansion depends on besides its guards; None where that cannot be told."""
+    try:
+        question = function, mode, _form(tuple(statics.items())), tuple(map(_form, infos))
+        hash(question)
+    except TypeError:
+        return None
+    return question
+
+
+def _form(x: Any) -> Any:
+    """Equal for what is the same to a rule: numbers with their types, sizes by their expressions."""
+    if isinstance(x, tuple | list):
+        return type(x), *map(_form, x)
+    if isinstance(x, Size):
+        return Size, x.terms
+    if isinstance(x, View):
+        steps = tuple((s.function, _form(tuple(s.statics.items())), s.n_starts) for s in x.steps)
+        return View, _form(tuple(x.base)), steps, x.detached, x.aside
+    return type(x), x.hex() if isinstance(x, float) else x
+
+
+class Expansions:
+    """Those that were asked for, at other places of the trie. An expansion serves all sizes for which its guards hold."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, process_lock()
+        self._known: OrderedDict[Hashable, list[tuple[tuple[Guard, ...], tuple]]] = OrderedDict()
+
+    def find(self, key: Hashable, values: Sequence[int]) -> tuple | None:
+        """The answer for these values of the symbols."""
+        for guards, answer in self._known.get(key, ()):
+            if all(guard.holds(values) for guard in guards):
+                return answer
+        return None
+
+    def keep(self, key: Hashable, guards: tuple[Guard, ...], answer: tuple) -> None:
+        """Remember an answer; of a question the last few, of questions so many."""
+        if key is None:
+            return
+        with self._lock:
+            found = self._known.setdefault(key, [])
+            found.append((guards, answer))
+            del found[:-_VARIANTS]
+            while len(self._known) > self._most:
+                self._known.popitem(last=False)
+
+
+_VARIANTS = 4
+expansions = Expansions(1024)
 
 
 def programs_of(asked: Scope) -> tuple:

@@ -49,7 +49,8 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
   `Size.program`), `views` payloads with these sizes for the operands that are views, in order.
 - `build_program(export, live_slots, history_slots) -> Program`. `live_slots` ascend; the Program must give at least
   these. `history_slots` is None when no gradient history is needed after the flush, else the slots whose history live
-  tensors hold; then the Program must have `residual_slots` (possibly empty).
+  tensors hold; then the Program must have `residual_slots` (possibly empty). A Program that is for `once` runs now; when
+  the trace comes again, another one is asked for.
 - `expand_backward(export, loss, gradient or None, leaves, flags) -> (payload, results[, freed_slots[, guards]])`: `loss`
   and `gradient` are operand references as in the export; `leaves` is a list of (slot of the leaf entry, reference of
   its existing .grad or None), those that the loss reaches or that were asked for; `flags & 1` is retain_graph, the rest
@@ -133,6 +134,7 @@ be replaced at any time; `runs` and `ns` count.
   `grad_entry(outputs, inputs, grad_outputs=None, flags=0) -> tuple of Tensor or None`
 - `trace_sizes()`: the values of the symbols of the current trace; `trace_equations(start) -> (n, list)`: programs of what is 0
   because of its guards, and for imported traces (what their symbols are here, their list): of the states from `start` to n
+- `trace_returns()`: whether the trace that is about to run has been seen before, by a program that was for `once`
 - `trace_notes()`: a dict that lives as long as the current trace, for what is worked out about it
 - for recording gradients op by op: `trace_export()`, `trace_scalars() -> {slot: number}`, `trace_scalar(slot)`,
   `trace_leaves() -> [(slot, object with grad)]`, `slot_for_tensor(tensor)`,
@@ -243,6 +245,7 @@ from flambeau.runtime._recorder import (
     trace_leaves,
     trace_marks,
     trace_notes,
+    trace_returns,
     trace_scalar,
     trace_scalars,
     trace_sizes,
@@ -325,6 +328,7 @@ __all__ = [
     "trace_leaves",
     "trace_marks",
     "trace_notes",
+    "trace_returns",
     "trace_scalar",
     "trace_scalars",
     "trace_sizes",

@@ -129,6 +129,18 @@ static PyObject *get_num_threads(PyObject *module, PyObject *unused) {
   return PyLong_FromLong(fb_get_num_threads());
 }
 
+/* In C, so that no interrupt can leave it switched off. */
+static PyObject *uncollected(PyObject *module, PyObject *const *args, Py_ssize_t n) {
+  (void)module;
+  if (n < 1)
+    return PyErr_Format(PyExc_TypeError, "[uncollected] what is to be called is missing.");
+  int collects = PyGC_Disable();
+  PyObject *answer = PyObject_Vectorcall(args[0], args + 1, (size_t)n - 1, NULL);
+  if (collects)
+    PyGC_Enable();
+  return answer;
+}
+
 static PyMethodDef functions[] = {
     {"memory_stats", memory_stats, METH_NOARGS,
      PyDoc_STR("memory_stats()\n--\n\nA dict of the pool's live, peak, reserved and limit bytes and its counters.")},
@@ -146,6 +158,10 @@ static PyMethodDef functions[] = {
      PyDoc_STR("set_num_threads(n)\n--\n\nUse n threads, 1 to 256, in parallel loops. Results do not depend on n.")},
     {"get_num_threads", get_num_threads, METH_NOARGS,
      PyDoc_STR("get_num_threads()\n--\n\nThreads used by parallel loops; by default the CPUs this process may use.")},
+    {"uncollected", (PyCFunction)(void (*)(void))uncollected, METH_FASTCALL,
+     PyDoc_STR(
+         "uncollected(function, *args)\n--\n\nfunction(*args), during which cyclic garbage waits: for what makes many "
+         "containers that are kept.")},
     {"cuda_device", fb_cuda_probe, METH_VARARGS,
      PyDoc_STR("cuda_device(driver=None, device=0)\n--\n\nA dict of an NVIDIA GPU's name, compute capability and bytes "
                "of memory. `driver` is the path of the\ndriver's library, None the system's. Raises RuntimeError.")},

@@ -98,8 +98,13 @@ static PyObject *ask_program(fb_recorder *rec, const fb_liveness *all) {
   if (live)
     history = all->n_history ? fb_slot_tuple(all->history, all->n_history) : Py_NewRef(Py_None);
   fb_recorder *before = fb_subject_set(rec);
+  /* Assembling makes many containers that stay: looking through them all, again and again, took as long as making them.
+   */
+  int collects = PyGC_Disable();
   if (history)
     program = PyObject_CallFunctionObjArgs(hook, export, live, history, NULL);
+  if (collects)
+    PyGC_Enable();
   fb_subject_set(before);
   Py_XDECREF(export);
   Py_XDECREF(live);
@@ -132,11 +137,11 @@ static fb_program *build_program(fb_recorder *rec, const fb_liveness *found) {
   PyMem_Free(made->history);
   made->history = all.history;
   made->n_history = all.n_history;
-  bool widened = state->program != NULL;
+  bool widened = state->program && !((fb_program *)state->program)->once;
   state->widenings += widened;
   Py_XSETREF(state->program, program);
-  fb_stats.builds++;
-  fb_explain(widened ? "widen" : "build", state);
+  fb_stats.builds += !made->once;
+  fb_explain(made->once ? "walk" : widened ? "widen" : "build", state);
   return made;
 }
 
@@ -188,7 +193,7 @@ static void commit(fb_recorder *rec, const fb_program *p, fb_buffer **outputs) {
 static int run_program(fb_recorder *rec, const fb_liveness *found) {
   fb_program *p = (fb_program *)rec->state->program;
   bool keeps_history = found->n_history > 0;
-  if (!p || !fb_program_covers(p, found))
+  if (!p || p->once || !fb_program_covers(p, found))
     p = build_program(rec, found);
   if (!p)
     return -1;

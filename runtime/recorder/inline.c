@@ -62,6 +62,12 @@ PyObject *fb_py_trace_sizes(PyObject *module, PyObject *unused) {
   return fb_symbol_tuple(rec->symbols, rec->state->n_symbols);
 }
 
+/* Whether the current trace has been seen before, by a program that was for the first time only. */
+PyObject *fb_py_trace_returns(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  return PyBool_FromLong(fb_subject()->state->program != NULL);
+}
+
 static PyObject *equations(const fb_node *state, uint32_t from);
 
 static int add_equations(PyObject *list, const fb_node *n) {

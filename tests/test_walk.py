@@ -1,0 +1,116 @@
+"""Traces that are new and short run call by call: nothing is assembled for what may never come again."""
+
+import itertools
+
+import flambeau as fb
+import numpy as np
+import pytest
+from flambeau.runtime import recorder
+
+OPS = {
+    "add": lambda z, x: z + x,
+    "sub": lambda z, x: z - x * 2,
+    "exp": lambda z, x: (z * 0.1).exp(),
+    "maximum": lambda z, x: fb.maximum(z, x),
+    "abs": lambda z, x: abs(z),
+    "row": lambda z, x: z + x[1],
+    "back": lambda z, x: z.T.contiguous().T - x,
+}
+
+
+@pytest.fixture
+def background():
+    with fb.compiler_options(mode="background"):
+        yield
+
+
+def run(names, x):
+    z = x
+    for name in names:
+        z = OPS[name](z, x)
+    return z
+
+
+def data(*shape):
+    return np.linspace(-1, 2, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+
+
+def test_new_programs_of_known_calls_are_not_assembled(background):
+    chains = [(*c, last) for c in itertools.permutations(OPS, 3) for last in OPS]
+    for name in OPS:  # plans of ops, and expansions
+        run((name,), fb.tensor(data(4, 5))).sum().item()
+    before = recorder.stats()["builds"]
+    wanted, got = [], []
+    for k, names in enumerate(chains):
+        x = data(4 + k % 3, 5)
+        got.append(run(names, fb.tensor(x)).numpy())
+        wanted.append((names, x))
+    assert recorder.stats()["builds"] - before < len(chains) // 20
+    with fb.compiler_options(mode="blocking"):
+        for (names, x), y in zip(wanted[::29], got[::29], strict=True):
+            assert run(names, fb.tensor(x)).numpy().tobytes() == y.tobytes(), names
+
+
+def test_what_comes_again_is_assembled_and_compiled(background):
+    x = fb.tensor(data(3, 4))
+
+    def step():
+        y = (x * 3 + 1).abs()
+        return (y - x)[0, 0].item()
+
+    first = step()
+    before = recorder.stats()["builds"]
+    assert [step() for _ in range(3)] == [first] * 3
+    assert recorder.stats()["builds"] == before + 1
+
+
+def test_an_error_in_a_new_trace_names_its_line_and_loses_nothing(background):
+    x, i = fb.tensor(data(3, 4)), fb.tensor([0, 7])
+    y = x + 1
+    y.sum().item()
+    z, w = y * 2, x - 1
+    bad = fb.index_select(z, 0, i)
+    with pytest.raises(IndexError, match=r"test_walk\.py"):
+        bad.numpy()
+    assert np.array_equal(z.numpy(), (data(3, 4) + 1) * 2) and np.array_equal(w.numpy(), data(3, 4) - 1)
+
+
+def test_writes_and_drawn_numbers_in_new_traces(background):
+    def drawn():
+        fb.manual_seed(3)
+        x = fb.zeros(4, 5)
+        x[1] = fb.rand(5)
+        x[:, 2] += 1
+        return x
+
+    one, other = drawn().numpy(), drawn()[1].numpy()
+    assert np.array_equal(one[1], other)
+
+
+def test_equal_calls_on_changing_sizes_are_expanded_once(background):
+    asked = []
+
+    def rows(n):
+        x = fb.ones(n, 7)
+        y = x
+        for _ in range(6):
+            y = y + x
+        return y.sum().item()
+
+    for n in (3, 5, 7):
+        rows(n)
+    from flambeau import engine, sizing
+
+    real = sizing.expand
+    sizing.expand = lambda *args: asked.append(args[0].name) or real(*args)
+    try:
+        for n in (11, 13):
+            y = fb.ones(n, 7)
+            for _ in range(9):
+                y = y + y
+                y = y * 2 - y
+            y.sum().item()
+    finally:
+        sizing.expand = real
+    assert engine.expand is real
+    assert all(asked.count(name) <= 3 for name in asked), asked
