@@ -51,7 +51,20 @@ class _Walk:
 
     def __call__(self, inputs: Sequence[Any], donate: Sequence[bool], sizes: Sequence[int] = ()) -> list[Any]:
         values = dict(zip(self.inputs, inputs, strict=True))
-        for run, operands, results in self.steps:
+        for (run, operands, results), dead in zip(self.steps, _last_uses(self.steps, self.live), strict=True):
             values.update(zip(results, run([values[s] for s in operands])))
+            for s in dead:
+                del values[s]
         self.steps = []
         return [values[s] for s in self.live]
+
+
+def _last_uses(steps: Sequence[Step], live: Sequence[int]) -> list[list[int]]:
+    """For each step the slots that nobody needs once it has run."""
+    needed = set(live)
+    dead = []
+    for _, operands, results in reversed(steps):
+        last = {s for s in (*operands, *results) if s not in needed and s is not None}
+        needed |= last
+        dead.append(list(last))
+    return dead[::-1]

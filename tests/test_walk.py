@@ -1,11 +1,12 @@
 """Traces that are new and short run call by call: nothing is assembled for what may never come again."""
 
+import gc
 import itertools
 
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau.runtime import recorder
+from flambeau.runtime import _binding, recorder
 
 OPS = {
     "add": lambda z, x: z + x,
@@ -114,3 +115,17 @@ def test_equal_calls_on_changing_sizes_are_expanded_once(background):
         sizing.expand = real
     assert engine.expand is real
     assert all(asked.count(name) <= 3 for name in asked), asked
+
+
+def test_a_new_trace_keeps_no_more_than_it_needs(background):
+    x = fb.tensor(data(100, 100))
+    (x + x).sum().item()
+    gc.collect()
+    before, builds = _binding.memory_stats()["live_bytes"], recorder.stats()["builds"]
+    _binding.reset_peak()
+    y = x
+    for _ in range(300):
+        y = y + x
+    y.sum().item()
+    assert recorder.stats()["builds"] == builds
+    assert _binding.memory_stats()["peak_bytes"] - before < 10 * x.nbytes
