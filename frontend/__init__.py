@@ -30,6 +30,7 @@ _SUBMODULES = (
     "cuda",
     "data",
     "debug",
+    "distributions",
     "func",
     "hub",
     "jit",

@@ -98,8 +98,11 @@ def test_a_body_is_made_once():
 
 def test_zeros_and_numbers_that_python_takes_for_equal_have_bodies_of_their_own():
     record = REGISTRY["check_range"]
-    made = {low: bodies.elementwise(record, (low, 4, "f", "x", "t"), ("f32",), ("f32",), 0) for low in (0.0, 1.0)}
-    assert bodies.elementwise(record, (-0.0, 4, "f", "x", "t"), ("f32",), ("f32",), 0) != made[0.0]
+    made = {
+        low: bodies.elementwise(record, (low, 4, "f", "x", "t", "RuntimeError"), ("f32",), ("f32",), 0)
+        for low in (0.0, 1.0)
+    }
+    assert bodies.elementwise(record, (-0.0, 4, "f", "x", "t", "RuntimeError"), ("f32",), ("f32",), 0) != made[0.0]
 
 
 @pytest.mark.parametrize("element", ["i1", "i8", "i32", "i64", "f16", "bf16", "f32", "f64"])

@@ -33,7 +33,9 @@ def test_every_recorded_function_has_the_name_that_users_call_it_by():
 def is_known(name):
     plain = name.rstrip("_")
     public = any(declarations.is_public(n) for n in (name, plain))
-    return public or name in WITHOUT_A_NAME or any(hasattr(m, name) for m in (nn.functional, nn.utils))
+    return (
+        public or name in WITHOUT_A_NAME or any(hasattr(m, name) for m in (nn.functional, nn.utils, fb.distributions))
+    )
 
 
 def changed(array):

@@ -138,7 +138,7 @@ def test_its_text_is_read_back():
 def test_a_range_beyond_its_values_bounds_nothing():
     builder = GraphBuilder()
     value = builder.input(Aval(X.shape, TOY))
-    attrs = {"low": -5, "high": 10**6, "op": "draw", "what": "input", "text": "is too large."}
+    attrs = {"low": -5, "high": 10**6, "op": "draw", "what": "input", "text": "is too large.", "error": "RuntimeError"}
     builder.graph.outputs = [find("check_range")(value, **attrs).id]
     (found,) = driver.compile(builder.graph, Options(mode="blocking"))([X])
     assert np.frombuffer(found, np.uint16).tolist() == X.tolist()

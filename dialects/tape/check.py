@@ -83,26 +83,30 @@ check_index = OpRecord(
 # ---- numbers between bounds -------------------------------------------------------------------------------
 
 
-def _infer_range(x: Aval, low: float, high: float, op: str, what: str, text: str) -> Aval:
+#: What may be raised, by name.
+_ERRORS = {"RuntimeError": RuntimeError, "ValueError": ValueError}
+
+
+def _infer_range(x: Aval, low: float, high: float, op: str, what: str, text: str, error: str) -> Aval:
     check_dtype("check_range", x, NUMERIC)
     return x
 
 
-def _domain_of_range(x: Aval, low: float, high: float, op: str, what: str, text: str) -> Domain:
-    return Domain(0, RuntimeError, f"[{op}] {what}", f" {text}", low, high)
+def _domain_of_range(x: Aval, low: float, high: float, op: str, what: str, text: str, error: str) -> Domain:
+    return Domain(0, _ERRORS[error], f"[{op}] {what}", f" {text}", low, high)
 
 
 _out_of_range = failing(_domain_of_range, 1)
 
 
-def _checked_range(x: np.ndarray, low: float, high: float, op: str, what: str, text: str) -> np.ndarray:
+def _checked_range(x: np.ndarray, low: float, high: float, op: str, what: str, text: str, error: str) -> np.ndarray:
     wrong = np.flatnonzero(~((x >= low) & (x <= high)))
     if wrong.size:
-        raise _out_of_range(int(wrong[0]), Aval(np.shape(x), int64), low, high, op, what, text)
+        raise _out_of_range(int(wrong[0]), Aval(np.shape(x), int64), low, high, op, what, text, error)
     return x
 
 
-def _outside(b, x, low: float, high: float, op: str, what: str, text: str):
+def _outside(b, x, low: float, high: float, op: str, what: str, text: str, error: str):
     """Comparisons with NaN are false: it is outside."""
     if not x.is_float:  # a bound beyond the dtype's values is none
         low, high = max(low, x.dtype.least), min(high, x.dtype.greatest)
@@ -111,6 +115,7 @@ def _outside(b, x, low: float, high: float, op: str, what: str, text: str):
 
 def _samples_of_range() -> list[Sample]:
     attrs = {"low": -4, "high": 4, "op": "draw", "what": "input", "text": "is too far from 0. Draw again."}
+    attrs["error"] = "RuntimeError"
     good = (random((3, 5)), np.array([4.0, -4.0, 0.0, -0.0]), np.array(2.0), np.zeros((0, 2)), random((4099,)))
     text = attrs["text"]
     return [
@@ -119,6 +124,7 @@ def _samples_of_range() -> list[Sample]:
         Sample((np.array([0.0, np.nan]),), attrs, error=(RuntimeError, f"[draw] input[1] {text}")),
         Sample((np.array(-5.0),), attrs, error=(RuntimeError, f"[draw] input {text}")),
         Sample((np.array([7]),), attrs, error=(RuntimeError, f"[draw] input[0] {text}")),
+        Sample((np.array([7]),), {**attrs, "error": "ValueError"}, error=(ValueError, f"[draw] input[0] {text}")),
         Sample((np.zeros(2, bool),), attrs, error=(RuntimeError, "[check_range] operand has dtype bool, not one of")),
     ]
 
@@ -126,16 +132,16 @@ def _samples_of_range() -> list[Sample]:
 check_range = OpRecord(
     name="check_range",
     kind=Kind.ELEMENTWISE,
-    attrs=("low", "high", "op", "what", "text"),
+    attrs=("low", "high", "op", "what", "text", "error"),
     infer=_infer_range,
     reference=_checked_range,
-    vjp=lambda ct, r, x, low, high, op, what, text: (ct,),
-    lower=lambda b, x, low, high, op, what, text: x,
+    vjp=lambda ct, r, x, low, high, op, what, text, error: (ct,),
+    lower=lambda b, x, low, high, op, what, text, error: x,
     dtypes=NUMERIC,
     fallible=True,
     fails=_outside,
     failure=_out_of_range,
     domain=_domain_of_range,
     samples=_samples_of_range,
-    doc="x itself; fails where it does not lie in low..high, as no NaN does. `op`, `what` and `text` make the error.",
+    doc="x itself; fails where it does not lie in low..high, as no NaN does. `op`, `what`, `text` and `error` make the error.",
 )

@@ -108,11 +108,13 @@ def check_floating(op: str, x: Value, what: str = "input") -> None:
         raise RuntimeError(f"[{op}] {what} has dtype {x.dtype}, expected a floating-point one. Cast it first.")
 
 
-def check_between(op: str, what: str, x: Value, low: float, high: float, text: str) -> Value:
-    """`x`, whose elements must lie in low..high, as no NaN does: RuntimeError "[op] what[place] text" where the values are
-    known, at run time."""
+def check_between(
+    op: str, what: str, x: Value, low: float, high: float, text: str, error: str = "RuntimeError"
+) -> Value:
+    """`x`, whose elements must lie in low..high, as no NaN does: RuntimeError (or ValueError) "[op] what[place] text" where the
+    values are known, at run time."""
     wide = x.cast(float64) if x.dtype.is_integral else x
-    checked = ops.check_range(wide, low=low, high=high, op=op, what=what, text=text)
+    checked = ops.check_range(wide, low=low, high=high, op=op, what=what, text=text, error=error)
     return Weak(checked.builder, checked.id, checked.aval) if x.weak else checked.cast(x.dtype)
 
 

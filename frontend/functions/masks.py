@@ -206,7 +206,7 @@ def _checked_count(op: str, ranks: Value, low: Any, high: Any, text: str) -> Val
     """How many elements of a mask hold, 0-d, which must lie in low..high: RuntimeError when values are computed."""
     (n,) = ranks.shape
     total = ops.reshape(ops.slice(ranks, starts=(n - 1,), sizes=(1,), steps=(1,)), shape=()) + 1
-    return ops.check_range(total, low=low, high=high, op=op, what="mask", text=text)
+    return ops.check_range(total, low=low, high=high, op=op, what="mask", text=text, error="RuntimeError")
 
 
 def taken_in_order(op: str, x: Value, mask: Value, source: Value, low: Any, text: str) -> Value:

@@ -198,6 +198,7 @@ def _max_unpool(input: Tensor_, indices: Tensor_, shape: Sizes, op: Static):
         op=op,
         what="an index",
         text=f"Indices must lie in the output of extents {shape}.",
+        error="RuntimeError",
     )
     return ops.put(input, at, shape=shape, add=False)
 
