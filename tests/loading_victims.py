@@ -97,7 +97,10 @@ def strike(pid, chance):
         workers = [int(p) for p in os.listdir("/proc") if p.isdigit() and parent_of(p) == pid]
         if not workers:
             return strike(pid, chance)
-        os.kill(chance.choice(workers), signal.SIGKILL)
+        try:
+            os.kill(chance.choice(workers), signal.SIGKILL)
+        except ProcessLookupError:  # it had just ended
+            return strike(pid, chance)
     elif kind == "interrupt group":
         os.killpg(pid, signal.SIGINT)
     else:

@@ -36,9 +36,9 @@ def test_images_of_pillow():
     for size in ((14, 5), (3, 4), (20, 20)):
         wanted = np.asarray(image.resize(size[::-1], Image.BILINEAR)).transpose(2, 0, 1)
         assert np.abs(T.resize(image, size).numpy().astype(int) - wanted).max() <= 1
-        wanted = np.asarray(image.resize(size[::-1], Image.BICUBIC)).transpose(2, 0, 1)
-        distances = np.abs(T.resize(image, size, "bicubic").numpy().astype(int) - wanted)
-        assert distances.max() <= 4 and distances.mean() < 0.5, "Pillow rounds between rows and columns"
+        calm = Image.fromarray(IMAGE // 2 + 64)  # Pillow cuts between rows and columns what leaves the range
+        wanted = np.asarray(calm.resize(size[::-1], Image.BICUBIC)).transpose(2, 0, 1)
+        assert np.abs(T.resize(calm, size, "bicubic").numpy().astype(int) - wanted).max() <= 1
 
 
 @pytest.mark.accept("DAT-14")

@@ -2,6 +2,7 @@
 
 from flambeau import border as _border
 from flambeau import missing as _missing
+from flambeau.data.archives import ShardWriter, TarStream, TarWriter
 from flambeau.data.collate import default_collate, default_convert
 from flambeau.data.dataset import (
     ChainDataset,
@@ -14,6 +15,7 @@ from flambeau.data.dataset import (
     random_split,
 )
 from flambeau.data.loader import DataLoader
+from flambeau.data.pictures import CIFAR10, MNIST, DatasetFolder, Digits, FashionMNIST, ImageFolder, read_image
 from flambeau.data.sampler import (
     BatchSampler,
     DistributedSampler,
@@ -26,25 +28,35 @@ from flambeau.data.sampler import (
 from flambeau.data.worker import get_worker_info
 
 __all__ = [
+    "CIFAR10",
+    "MNIST",
     "BatchSampler",
     "ChainDataset",
     "ConcatDataset",
     "DataLoader",
     "Dataset",
+    "DatasetFolder",
+    "Digits",
     "DistributedSampler",
+    "FashionMNIST",
+    "ImageFolder",
     "IterableDataset",
     "RandomSampler",
     "Sampler",
     "SequentialSampler",
+    "ShardWriter",
     "StackDataset",
     "Subset",
     "SubsetRandomSampler",
+    "TarStream",
+    "TarWriter",
     "TensorDataset",
     "WeightedRandomSampler",
     "default_collate",
     "default_convert",
     "get_worker_info",
     "random_split",
+    "read_image",
 ]
 
 _border.publish(globals(), __all__)

@@ -24,7 +24,7 @@ from typing import Any
 from flambeau.data import worker as workers
 from flambeau.data.blocks import Lent
 from flambeau.data.channel import LoaderEnd
-from flambeau.runtime.recorder import flush_point
+from flambeau.runtime.recorder import flush_all, flush_point
 
 
 def context_of(chosen: Any) -> Any:
@@ -65,6 +65,7 @@ class Crew:
         self.came: dict[int, tuple[int, str, bytes, list[tuple[int, int]]]] = {}
         self.close = weakref.finalize(self, _end_all, self.members, os.getpid())
         context = context_of(loader.multiprocessing_context)
+        flush_all()  # a fork would do it, where what is imported for the first time cannot ask to be told of the fork
         for number in range(loader.num_workers):
             self._start(context, loader, number)
 
