@@ -25,8 +25,10 @@ _missing.install(_public.Tensor, "Tensor")
 #: Imported when first used: submodules, and names of submodules.
 _SUBMODULES = (
     "accelerator",
+    "amp",
     "autograd",
     "backends",
+    "cpu",
     "cuda",
     "data",
     "debug",

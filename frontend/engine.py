@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from flambeau import autocasting
 from flambeau.dialects import dtypes
 from flambeau.dialects.autodiff import requires_gradient
 from flambeau.dialects.aval import Aval
@@ -167,11 +168,11 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
     if function.kind == "view":
         info, n_starts = infos
         return _expand_view(function, info, n_starts, statics, mode)
-    call = _Call(function, infos, statics)
+    call = _Call(function, infos, statics, mode)
     found = call.results()
     dtypes = [r.dtype for r in _several(found)]
     if any(d.is_narrow for d in dtypes) and call.rounds_within():
-        call = _Call(function, infos, statics)
+        call = _Call(function, infos, statics, mode)
         found = call.results(wide=dtypes)
     b, operands, places = call.b, call.operands, call.places
     single = isinstance(found, Value)
@@ -193,7 +194,7 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
 class _Call:
     """A call of a function on values of a fragment: `operands` in order, `places` where those of each argument begin."""
 
-    def __init__(self, function: Any, infos: Sequence[Any], statics: dict[str, Any]) -> None:
+    def __init__(self, function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: int) -> None:
         self.b, self.name, self.rule = RuleBuilder(), function.name, function.rule
         self.b.device = place_of(function, infos, statics)
         self.operands: list[Operand] = []
@@ -208,6 +209,9 @@ class _Call:
             else:
                 self.operands.append(Operand(info, self.b))
                 self.arguments[name] = self.operands[-1].value
+        self.dtype: DType | None = None  # of the results, where it is another than they are made in
+        if mode & autocasting.ON:
+            self.arguments, self.dtype = autocasting.cast(function, self.arguments, self.b.device, mode)
 
     def results(self, wide: Sequence[DType] | None = None) -> Any:
         """What the rule gives. `wide`: on operands in the dtypes that they accumulate in, rounded to these dtypes."""
@@ -218,14 +222,15 @@ class _Call:
         except Exception as error:
             told_of(error, self.name)
             raise
-        if wide is None:
+        if wide is None and self.dtype is None:
             return found
-        rounded = [r.cast(dtype) for r, dtype in zip(_several(found), wide, strict=True)]
+        to = wide or [self.dtype or r.dtype if r.dtype.is_floating_point else r.dtype for r in _several(found)]
+        rounded = [r.cast(dtype) for r, dtype in zip(_several(found), to, strict=True)]
         return rounded[0] if isinstance(found, Value) else type(found)(rounded)
 
     def rounds_within(self) -> bool:
         """Whether the rule has rounded narrow numbers that it went on with. Random numbers are drawn in the dtype asked for."""
-        values = (o.value for o in self.operands)
+        values = (v for a in self.arguments.values() for v in (a if isinstance(a, list) else (a,)))
         is_narrow = any(isinstance(v, Value) and v.dtype.is_narrow for v in values)
         return is_narrow and not self.b.draws and rounds_within(self.b.graph)
 

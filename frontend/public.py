@@ -21,7 +21,7 @@ from flambeau.runtime.recorder import Size, Tensor, flush, set_limits
 for _module in iter_modules(functions.__path__, "flambeau.functions."):
     import_module(_module.name)
 
-for _name in ("flambeau.methods", "flambeau.autograd", "flambeau.explain"):
+for _name in ("flambeau.methods", "flambeau.autograd", "flambeau.explain", "flambeau.amp.autocast_mode"):
     import_module(_name)
 
 for _function in (
@@ -42,6 +42,7 @@ _VALUES: dict[str, Any] = {
     "Generator": Generator,
     "default_generator": default_generator,
     "device": device,
+    "autocast": import_module("flambeau.amp.autocast_mode").autocast,
     "dtype": dtypes.DType,
     **tensor_types.TENSOR_TYPES,
     "finfo": type_info.finfo,

@@ -14,6 +14,8 @@ from typing import Any
 
 from flambeau.autograd import enable_grad
 from flambeau.engine import GRAD_MODE, WHOLE_MODE
+from flambeau.function import Tensor_, Tensors, inplace
+from flambeau.functions.common import ops
 from flambeau.functions.transfer import moved
 from flambeau.nn.hooks import RemovableHandle
 from flambeau.runtime import OutOfMemory, recorder
@@ -55,6 +57,9 @@ class Optimizer:
     """
 
     _NOT_NEGATIVE: tuple[str, ...] = ()
+    _skipped_if: dict[str, Tensor] | None = (
+        None  # by device: a step changes nothing where this is above 0 (`GradScaler`)
+    )
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
@@ -139,13 +144,24 @@ class Optimizer:
             return loss
         try:
             with recorder.ModeScope(GRAD_MODE | WHOLE_MODE, WHOLE_MODE):  # all groups, or none
-                recorder.together(tuple(update for group in self.param_groups for update in self._updates_of(group)))
+                updates = tuple(update for group in self.param_groups for update in self._updates_of(group))
+                recorder.together((*updates, *(self._restores() if self._skipped_if else ())))
         except (OutOfMemory, MemoryError) as error:  # groups before this one were recorded
             recorder.abandon(error)
         recorder.flush()
         if self._step_hooks is not None:
             self._run_hooks(self._step_hooks)
         return loss
+
+    def _restores(self) -> list[Callable[[], Any]]:
+        """The calls that put back what a step has written, where it is to be skipped."""
+        params = [p for p in self._all_params() if p.grad is not None]
+        written = {id(t): t for p in params for t in (p, *self.state[p].values()) if isinstance(t, Tensor)}
+        calls: list[Callable[[], Any]] = []
+        for place, skipped in (self._skipped_if or {}).items():
+            tensors = [t for t in written.values() if t._place == place]
+            calls.append(partial(_restore, tensors, [t.detach().clone() for t in tensors], skipped))
+        return calls
 
     def _outside(self) -> list[Tensor]:
         """The parameters to be stepped that existed before the capture began."""
@@ -259,6 +275,13 @@ class Optimizer:
             lines.append(f"Parameter Group {i}")
             lines += [f"    {k}: {group[k]}" for k in sorted(group) if k != "params"]
         return "\n".join(lines) + "\n)"
+
+
+@inplace(name="step", writes="tensors")
+def _restore(tensors: Tensors, before: Tensors, skipped: Tensor_):
+    """What tensors were before, where a step is skipped."""
+    is_skipped = skipped > 0.0
+    return [ops.select(is_skipped.expand(t.shape), old, t) for t, old in zip(tensors, before)]
 
 
 def _through(hooks: dict | None, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,13 @@
 """Where PyTorch programs look for GPUs: whether there is one, and how many.
 
-In: the driver, asked when one of these is called. Out: numbers. Next: `device.py`.
+In: the driver, asked when one of these is called. Out: numbers. Next: `amp.py`, `device.py`.
 """
 
 from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
 
 from flambeau import missing as _missing
 from flambeau.border import publish as _publish
@@ -33,6 +37,10 @@ def _is_there(number: int) -> bool:
 
 __all__ = ["device_count", "is_available"]
 
-__getattr__ = _missing.module_getattr("flambeau.cuda")
-
 _publish(globals(), __all__)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "amp":
+        return import_module("flambeau.cuda.amp")
+    raise _missing.error("flambeau.cuda", name, sys.modules[__name__])
