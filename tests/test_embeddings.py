@@ -133,5 +133,5 @@ def test_what_does_not_fit_is_refused(named, error, text):
 def test_positions_outside_are_told():
     with pytest.raises(IndexError, match=r"index\[1, 0\] is out of range for axis 0"):
         F.embedding_bag(fb.tensor([[0, 6]]), fb.tensor(ROWS)).tolist()
-    with pytest.raises(RuntimeError, match=r"offsets\[1\] does not lie in 0\.\.9"):
+    with pytest.raises(RuntimeError, match=r"offsets\[1\] is negative, or beyond the input"):
         F.embedding_bag(fb.tensor(VECTOR), fb.tensor(ROWS), fb.tensor([0, 12])).tolist()

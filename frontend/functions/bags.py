@@ -69,7 +69,7 @@ def _bags(input: Value, offsets: Value | None, include_last_offset: bool) -> tup
     if offsets is None:
         count, size = input.shape
         return flat(ops.iota(shape=(count, size), dim=0, dtype=int64, builder=input.builder)), count
-    text = f"does not lie in 0..{n}. Bags begin within the input."
+    text = "is negative, or beyond the input. Bags begin within it."
     starts = check_between("embedding_bag", "offsets", offsets, 0, n, text)
     first = check_between(
         "embedding_bag", "offsets", part(starts, 0, 0, 1), 0, 0, "is not 0. Begin with the first one."
@@ -180,7 +180,7 @@ def limited(input: Tensor, weight: Tensor, max_norm: float | None, norm_type: fl
             call(index(5, 7), data(5, 4), index(1, 3) + [0, 3, 7], include_last_offset=True),
             *(call(index(5, 2, 3), data(5, 4), mode=m, padding_idx=1, gradient=False) for m in _MODES),
             call(index(5, 7), data(5, 4), error=(ValueError, "Give offsets, where each bag begins")),
-            call(index(5, 7), data(5, 4), index(1, 3) + [0, 3, 8], error=(RuntimeError, "does not lie in 0..7")),
+            call(index(5, 7), data(5, 4), index(1, 3) + [0, 3, 8], error=(RuntimeError, "beyond the input")),
             call(index(5, 7), data(5, 4), index(1, 3) + [1, 3, 5], error=(RuntimeError, "is not 0")),
         ]
     ),

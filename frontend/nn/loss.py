@@ -6,7 +6,9 @@ those of the functions in `functions/loss.py`.
 
 from __future__ import annotations
 
-from flambeau.functions import loss
+from typing import Any
+
+from flambeau.functions import ctc, loss
 from flambeau.functions.reduction import check_reduction, reduction_of
 from flambeau.nn.module import Module
 from flambeau.runtime.recorder import Tensor
@@ -169,4 +171,17 @@ class BCEWithLogitsLoss(_WeightedLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return loss.binary_cross_entropy_with_logits(
             input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
+        )
+
+
+class CTCLoss(_Loss):
+    """`ctc_loss` of log-probabilities [T, N, C] and labels without alignment."""
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
+        super().__init__(reduction=reduction)
+        self.blank, self.zero_infinity = blank, zero_infinity
+
+    def forward(self, log_probs: Tensor, targets: Tensor, input_lengths: Any, target_lengths: Any) -> Tensor:
+        return ctc.ctc_loss(
+            log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
         )
