@@ -253,6 +253,11 @@ def test_timeout_and_stuck_workers(monkeypatch):
         next(iter(DataLoader(Slow(), 4, num_workers=1, timeout=0.2)))
 
 
+def test_tasks_larger_than_a_channel_holds():
+    loader = DataLoader(range(400_000), 100_000, num_workers=1, prefetch_factor=4, collate_fn=lambda rows: rows)
+    assert [rows[0] for rows in loader] == [0, 100_000, 200_000, 300_000]
+
+
 def test_order_may_be_left_to_chance():
     class Uneven(Rows):
         def __getitem__(self, i):
@@ -312,6 +317,28 @@ def test_workers_have_one_thread_and_forks_inherit_no_channel():
         os._exit(0 if not [e for e in loader._crew.members if e.end.end.fileno() != -1] else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert len(list(loader)) == 12
+
+
+@pytest.mark.accept("DAT-08")
+def test_closing_ends_workers_that_persist():
+    with DataLoader(Rows(), 2, num_workers=2, persistent_workers=True) as loader:
+        first = iter(loader)
+        next(first)
+        assert len(children()) == 2
+        loader.close()
+        assert not children() and len(list(loader)) == 12 and len(children()) == 2
+        with pytest.raises(RuntimeError, match="the workers of this iteration are gone"):
+            list(first)
+    assert not children()
+
+
+def test_forked_workers_use_no_device():
+    class Placed(Rows):
+        def __getitem__(self, i):
+            return fb.ones(2).to("cuda:0").sum().item()
+
+    with pytest.raises(RuntimeError, match="cannot use the devices of its parent"):
+        list(DataLoader(Placed(), 4, num_workers=1))
 
 
 def test_spawned_workers():

@@ -169,7 +169,6 @@ def test_digits_are_built_in():
     assert np.array_equal(whole.data[:, 0], known.images) and whole.targets == known.target.tolist()
 
 
-@pytest.mark.accept("DAT-06")
 def test_maps_of_files_are_read_in_place(tmp_path):
     array = np.arange(1000 * 64, dtype=np.float32).reshape(1000, 64)
     np.save(tmp_path / "x.npy", array)

@@ -14,8 +14,10 @@ from flambeau.data.dataset import (
     TensorDataset,
     random_split,
 )
+from flambeau.data.lengths import BucketBatchSampler, pad_collate
 from flambeau.data.loader import DataLoader
 from flambeau.data.pictures import CIFAR10, MNIST, DatasetFolder, Digits, FashionMNIST, ImageFolder, read_image
+from flambeau.data.records import Records, RecordWriter
 from flambeau.data.sampler import (
     BatchSampler,
     DistributedSampler,
@@ -25,13 +27,16 @@ from flambeau.data.sampler import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from flambeau.data.text import Characters
 from flambeau.data.worker import get_worker_info
 
 __all__ = [
     "CIFAR10",
     "MNIST",
     "BatchSampler",
+    "BucketBatchSampler",
     "ChainDataset",
+    "Characters",
     "ConcatDataset",
     "DataLoader",
     "Dataset",
@@ -42,6 +47,8 @@ __all__ = [
     "ImageFolder",
     "IterableDataset",
     "RandomSampler",
+    "RecordWriter",
+    "Records",
     "Sampler",
     "SequentialSampler",
     "ShardWriter",
@@ -55,6 +62,7 @@ __all__ = [
     "default_collate",
     "default_convert",
     "get_worker_info",
+    "pad_collate",
     "random_split",
     "read_image",
 ]

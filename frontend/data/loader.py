@@ -146,6 +146,19 @@ class DataLoader(Generic[T_co]):
             self._crew = crew if self.persistent_workers else None
         return Epoch(self, crew, self.persistent_workers)
 
+    def close(self) -> None:
+        """End the workers that persist; the next iteration starts new ones. As a context manager a loader does so at the end of
+        the block."""
+        if self._crew is not None:
+            self._crew.close()
+            self._crew = None
+
+    def __enter__(self) -> DataLoader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     # ---- what processes.py asks
 
     @property

@@ -8,6 +8,7 @@ workers'. `multiprocessing_context` names other ways. Next: `worker.py`, `channe
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ from typing import Any
 from flambeau.data import worker as workers
 from flambeau.data.blocks import Lent
 from flambeau.data.channel import LoaderEnd
+from flambeau.runtime import progress
 from flambeau.runtime.recorder import flush_all, flush_point
 
 
@@ -63,7 +66,7 @@ class Crew:
         self.epoch = -1
         #: What came and was not taken yet: number of the task -> (worker, kind, batch or error, its arrays' blocks).
         self.came: dict[int, tuple[int, str, bytes, list[tuple[int, int]]]] = {}
-        self.close = weakref.finalize(self, _end_all, self.members, os.getpid())
+        self._end = weakref.finalize(self, _let_go, self.members, os.getpid())
         context = context_of(loader.multiprocessing_context)
         flush_all()  # a fork would do it, where what is imported for the first time cannot ask to be told of the fork
         for number in range(loader.num_workers):
@@ -71,7 +74,12 @@ class Crew:
 
     @property
     def is_open(self) -> bool:
-        return self.close.alive
+        return self._end.alive
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._end.detach() is not None:
+            _end_all(self.members, os.getpid())
 
     def _start(self, context: Any, loader: Any, number: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX)
@@ -146,6 +154,15 @@ def _no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _let_go(members: list[_Member], pid: int) -> None:
+    """End the workers of a crew that nobody holds. Python would only print an interrupt that comes here: it comes again soon
+    after."""
+    try:
+        _end_all(members, pid)
+    except KeyboardInterrupt:
+        threading.Timer(0.001, _thread.interrupt_main).start()
+
+
 def _end_all(members: list[_Member], pid: int) -> None:
     """End the workers: they stop when their channels are closed; who does not within the time is killed."""
     if os.getpid() != pid:  # a copy, in a forked child
@@ -213,20 +230,31 @@ class Epoch:
 
     def _ready(self) -> int | None:
         """The task that is next, when it is done; None after the last one."""
-        until = None if self._timeout is None else time.monotonic() + self._timeout
-        while self._where or self._came:
-            if self._came and (not self._in_order or self._next in self._came):
-                return self._next if self._in_order else next(iter(self._came))
-            left = None if until is None else until - time.monotonic()
-            if left is not None and left < 0:
-                raise RuntimeError(f"[DataLoader] no batch came within {self._timeout} seconds. Raise timeout.")
-            for worker, (kind, epoch, number, body, placed) in self._crew.messages(left):
-                if epoch != self._number:  # of an earlier iteration
-                    self._crew.unpack(worker, kind, body, placed)
-                    continue
-                del self._where[number]
-                self._came[number] = (worker, kind, body, placed)
-        return None
+        with progress.Bar("waiting for a batch") as bar:
+            until = None if self._timeout is None else time.monotonic() + self._timeout
+            while self._where and not self._is_next_here():
+                self._receive(until)
+                bar.tick()
+        if not self._is_next_here():
+            return None
+        return self._next if self._in_order else next(iter(self._came))
+
+    def _is_next_here(self) -> bool:
+        return self._next in self._came if self._in_order else bool(self._came)
+
+    def _receive(self, until: float | None) -> None:
+        """What comes next. Raises RuntimeError where nothing comes in time."""
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left < 0:
+            raise RuntimeError(f"[DataLoader] no batch came within {self._timeout} seconds. Raise timeout.")
+        if progress.watched():
+            left = min(left or 0.5, 0.5)
+        for worker, (kind, epoch, number, body, placed) in self._crew.messages(left):
+            if epoch != self._number:  # of an earlier iteration
+                self._crew.unpack(worker, kind, body, placed)
+                continue
+            del self._where[number]
+            self._came[number] = (worker, kind, body, placed)
 
     def _hand_out(self) -> None:
         """Give one more task to the worker whose turn it is, or, if order does not matter, to the one that has the fewest."""

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from flambeau import generator as generators
 from flambeau.data import blocks, channel
-from flambeau.runtime import _binding, devices
+from flambeau.runtime import _binding, devices, progress
 
 #: Seconds that a worker may go on after its channel was closed, and seconds between looks at whether the loader is gone.
 GRACE, _LOOK = 5.0, 0.1
@@ -66,6 +66,7 @@ def main(end: socket.socket, work: Work) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_watch, args=(end.fileno(), os.getppid()), name="flambeau-loader", daemon=True).start()
     _binding.set_num_threads(1)
+    progress.DELAY = float("inf")  # the loading process shows that it waits
     if work.is_forked:
         devices.refuse("a worker that was forked cannot use the devices of its parent. Load on the CPU.")
     with contextlib.suppress(EOFError, ConnectionError):
