@@ -1,7 +1,8 @@
-"""How long a program will take, roughly: enough to decide when a recording has grown too long.
+"""How long a program will take, roughly: enough to decide when a recording has grown too long. And how much it computes.
 
 In: a graph; extents that depend on symbols count as the values it was recorded at. Out: nanoseconds on one core of an
-ordinary machine, from arithmetic and memory traffic: each family of ops knows its own (`Family.cost`). Next: `families.py`.
+ordinary machine, from arithmetic and memory traffic, or floating-point operations: each family of ops knows its own (`Family.cost`,
+`Family.flops`). Next: `families.py`.
 """
 
 from __future__ import annotations
@@ -14,3 +15,10 @@ def nanoseconds(graph: Graph) -> int:
     if graph.sizes:
         graph = graph.bind(graph.sizes)
     return int(sum(node.op.family.cost(graph, node) for node in graph.nodes))
+
+
+def flops(graph: Graph) -> int:
+    """How many floating-point operations a graph takes, a multiply-add being two; regions count once."""
+    if graph.sizes:
+        graph = graph.bind(graph.sizes)
+    return int(sum(node.op.family.flops(graph, node) for node in graph.nodes))

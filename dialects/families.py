@@ -86,17 +86,20 @@ def _may_fail(record: OpRecord) -> str | None:
     return None if record.fallible else "cannot fail, and what it calls may raise. Set `fallible`, and give `failure`."
 
 
-def _product(graph: Graph, node: Node) -> float:
-    flops = 2.0 * hint(graph.avals[node.results[0]].size * graph.avals[node.operands[0]].shape[-1])
-    return traffic(graph, node) + flops / _FLOPS_PER_NS
+def _multiplied(graph: Graph, node: Node) -> float:
+    return 2.0 * hint(graph.avals[node.results[0]].size * graph.avals[node.operands[0]].shape[-1])
 
 
 def _convolved(graph: Graph, node: Node) -> float:
     from flambeau.dialects.tape.convolution import by_role
 
     _, w, y = by_role(node.op.name, [graph.avals[v] for v in (*node.operands, *node.results)])
-    flops = 2.0 * hint(y.size * w.size) / max(1, hint(w.shape[0]))
-    return traffic(graph, node) + flops / _FLOPS_PER_NS
+    return 2.0 * hint(y.size * w.size) / max(1, hint(w.shape[0]))
+
+
+def _arithmetic(graph: Graph, node: Node) -> float:
+    """The time of memory traffic and of arithmetic."""
+    return traffic(graph, node) + node.op.family.flops(graph, node) / _FLOPS_PER_NS
 
 
 def _once_each(graph: Graph, node: Node) -> float:
@@ -104,6 +107,12 @@ def _once_each(graph: Graph, node: Node) -> float:
     from flambeau.dialects.cost import nanoseconds
 
     return sum(nanoseconds(region.graph) for region in node.regions)
+
+
+def _flops_once_each(graph: Graph, node: Node) -> float:
+    from flambeau.dialects.cost import flops
+
+    return sum(flops(region.graph) for region in node.regions)
 
 
 BUILT_IN = (
@@ -133,9 +142,13 @@ BUILT_IN = (
     Family(
         "assemble", "Places operands into a larger result: pad, concat, update_slice.", demands=_one_result, moves=True
     ),
-    Family("contraction", "A matrix product.", demands=_one_result, cost=_product),
+    Family("contraction", "A matrix product.", demands=_one_result, cost=_arithmetic, flops=_multiplied),
     Family(
-        "convolution", "Maps and kernels: sums over places along spatial axes.", demands=_one_result, cost=_convolved
+        "convolution",
+        "Maps and kernels: sums over places along spatial axes.",
+        demands=_one_result,
+        cost=_arithmetic,
+        flops=_convolved,
     ),
     Family("gather", "result[i] = operand[index[i]] along an axis.", demands=_axis, reads_table=True, moves=True),
     Family(
@@ -167,6 +180,7 @@ BUILT_IN = (
         "Runs its regions, none, one or several times.",
         demands=_regions,
         cost=_once_each,
+        flops=_flops_once_each,
         dialect="control",
         moves=True,
     ),

@@ -33,6 +33,15 @@ def free(graph: Graph, node: Node) -> float:
     return 0.0
 
 
+def elements(graph: Graph, node: Node) -> float:
+    """One floating-point operation for each element of a result, or of an operand where these are more; none where elements are
+    only moved or made of nothing, and for results that are no floats."""
+    family, results = node.op.family, [graph.avals[v] for v in node.results]
+    if family.moves or family.is_placed or not any(a.dtype.is_floating_point for a in results):
+        return 0.0
+    return float(max(hint(a.size) for a in (*results, *(graph.avals[v] for v in node.operands))))
+
+
 def nothing_missing(record: OpRecord) -> str | None:
     """What a family asks of its records that asks for nothing."""
     return None
@@ -48,6 +57,7 @@ class Family:
     demands       record -> what a record of the family lacks, as a sentence and what to do; None where it lacks nothing. Asked
                   when a record is made.
     cost          (graph, node) -> nanoseconds, roughly (`cost.py`).
+    flops         (graph, node) -> floating-point operations, a multiply-add being two (`cost.py`).
     dialect       the dialect that its ops are printed in. Those of `control` are in no dialect of MLIR's.
     batch         "module:attribute" of what a batch of calls of an op becomes: `batching.Call` -> results with the batch in front.
                   Built-in families have none to say (`batching_rules.py`); without one, ops of the family cannot be in `vmap`.
@@ -68,6 +78,7 @@ class Family:
     compiler: str = ""
     demands: Callable[[OpRecord], str | None] = nothing_missing
     cost: Callable[[Graph, Node], float] = traffic
+    flops: Callable[[Graph, Node], float] = elements
     dialect: str = "tape"
     batch: str = ""
     is_view: bool = False
@@ -87,6 +98,10 @@ class Family:
             raise TypeError(f"[family] '{self.name}' has {self.demands!r} for `demands`. Give a function of a record.")
         if not callable(self.cost):
             raise TypeError(f"[family] '{self.name}' has {self.cost!r} for `cost`. Give a function of graph and node.")
+        if not callable(self.flops):
+            raise TypeError(
+                f"[family] '{self.name}' has {self.flops!r} for `flops`. Give a function of graph and node."
+            )
         if self.batch and not re.fullmatch(r"[\w.]+:[\w.]+", self.batch):
             raise TypeError(f"[family] '{self.name}' has {self.batch!r} for `batch`. Write: module:attribute.")
         if self.compiler and not re.fullmatch(r"[\w.]+:[\w.]+", self.compiler):

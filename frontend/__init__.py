@@ -48,6 +48,7 @@ _LAZY = {
     "save": "flambeau.serialization",
     "load": "flambeau.serialization",
     "export": "flambeau.exporting",
+    "summary": "flambeau.summaries",
 }
 
 __all__ = [
