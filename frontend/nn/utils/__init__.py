@@ -5,7 +5,7 @@ In: parameters with gradients; modules. Out: the same, changed. Next: `clip_grad
 
 from flambeau import border as _border
 from flambeau import missing as _missing
-from flambeau.nn.utils import parametrizations, parametrize, rnn, stateless
+from flambeau.nn.utils import parametrizations, parametrize, prune, rnn, stateless
 from flambeau.nn.utils.clip_grad import (
     clip_grad_norm,
     clip_grad_norm_,
@@ -40,6 +40,7 @@ __all__ = [
     "parameters_to_vector",
     "parametrizations",
     "parametrize",
+    "prune",
     "remove_spectral_norm",
     "remove_weight_norm",
     "rnn",
