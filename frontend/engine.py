@@ -268,6 +268,12 @@ def _own(b: GraphBuilder, results: Sequence[Value]) -> list[int]:
 def _expand_view(function: Any, info: tuple, n_starts: int, statics: dict[str, Any], mode: int) -> tuple:
     """The chain of the operand with one more step. Outside of grad mode a view is cut from history, as in PyTorch."""
     _, shape, dtype, requires_grad, _, parent, _, device = info
+    if parent is not None and getattr(function, "of_storage", False):
+        n_starts += (
+            parent.n_starts
+        )  # the chain begins anew, and the recorder keeps the starts of the old one all the same
+        parent = View(parent.base, (), parent.base, parent.detached, parent.aside)
+        shape = parent.base.shape
     step = ViewStep(function, statics, n_starts)
     b = RuleBuilder()
     x = b.input(Aval(shape, dtype, device))

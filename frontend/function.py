@@ -192,14 +192,18 @@ def view(
     variadic: bool = False,
     detach: bool = False,
     aside: bool = False,
+    of_storage: bool = False,
 ) -> Callable[[Callable], Function]:
     """A view: the result shares the first operand's storage. `put(base, new, ...)` gives the base with the viewed
     elements replaced by `new`; without it, writing through the view is an error. `detach` cuts gradient history; `aside`: what is
-    written through it is no business of gradients that were recorded before.
+    written through it is no business of gradients that were recorded before. `of_storage`: the rule gets the whole storage of the
+    operand, whatever the operand shows of it.
     `free`, `method`, `aliases`, `samples`: as for `function`."""
 
     def define(rule: Callable) -> Function:
-        made = _define(rule, "view", name, variadic=variadic, put=put, detach=detach, aside=aside)
+        made = _define(
+            rule, "view", name, variadic=variadic, put=put, detach=detach, aside=aside, of_storage=of_storage
+        )
         if free or method:
             declare(made, made.name, free=free, method=method, aliases=aliases, samples=samples)
         return made

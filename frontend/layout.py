@@ -31,6 +31,13 @@ def strides(tensor: Tensor) -> Strides:
     return dense(tensor.shape) if found is None or 0 in tensor.shape else found
 
 
+def offset(tensor: Tensor) -> int:
+    """Where in the storage the first element lies, in elements; 0 where no strides say it. Nothing is computed for that."""
+    view, base_shape, starts = recorder.view_info(tensor)
+    found = None if view is None or not view.steps else layout_of(view, base_shape)
+    return 0 if found is None else found[0] + sum(n * step for n, step in zip(starts, found[2]))
+
+
 def layout_of(view: Any, base_shape: tuple[int, ...]) -> tuple[int, Strides, Strides] | None:
     """Hook: where in the storage the elements lie that a view shows. (the first one where all starts are 0, strides, by how
     many elements each start moves it), None where they lie in no strides.

@@ -266,14 +266,20 @@ def empty_permuted(
 
 @declared(
     free="flambeau",
-    samples=calls(lambda: [call((0, 3), (3, 1)), call((2, 3), (5, 1), error=(NotImplementedError, "no gaps"))]),
+    samples=calls(
+        lambda: [
+            call((0, 3), (3, 1)),
+            call((2, 0), (5, 1)),
+            call((2, 3), (5,), error=(RuntimeError, "differ in length")),
+        ]
+    ),
 )
 def empty_strided(
     size: Any, stride: Any, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
     """A tensor whose elements are not set, and lie so many elements apart along each dimension.
 
-    Raises RuntimeError for other than one stride for each dimension, NotImplementedError for strides with gaps or overlaps.
+    Raises RuntimeError for other than one stride for each dimension, and for negative ones.
     """
     shape, steps = size_of("empty_strided", (tuple(size),)), tuple(n.__index__() for n in stride)
     if len(shape) != len(steps):
@@ -284,9 +290,9 @@ def empty_strided(
     wanted = 1
     for d in reversed(order):
         if 0 not in shape and shape[d] != 1 and steps[d] != wanted:
-            raise NotImplementedError(
-                f"[empty_strided] strides {steps} of size {shape} have gaps. Use ones that have no gaps."
-            )
+            span = 1 + sum((n - 1) * s for n, s in zip(shape, steps))
+            whole = empty(max(span, 0), dtype=dtype, device=device)  # there are gaps, or elements that share memory
+            return with_grad(whole.as_strided(shape, steps), requires_grad)
         wanted *= shape[d]
     return empty_permuted(shape, order, dtype=dtype, device=device, requires_grad=requires_grad)
 

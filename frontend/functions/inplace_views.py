@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from flambeau import layout
 from flambeau.declarations import Unsampled, declared
 from flambeau.functions import shape
 from flambeau.functions.create import empty
@@ -88,17 +89,17 @@ def resize_as_(input: Tensor, the_template: Tensor, *, memory_format: Any = None
 
 @declared(method=True, samples=_OWN)
 def set_(input: Tensor, source: Any = None, storage_offset: int = 0, size: Any = None, stride: Any = None) -> Tensor:
-    """The tensor on the storage of `source`, whose elements it shows from now on; empty without a source.
+    """The tensor on the storage of `source`, whose elements it shows from now on; empty without a source. With a size it shows that
+    of the storage: see `as_strided`.
 
-    Raises RuntimeError for a leaf that requires grad and for a source of another dtype, NotImplementedError for an offset, a size
-    or strides.
+    Raises RuntimeError for a leaf that requires grad and for a source of another dtype.
     """
-    if storage_offset or size is not None or stride is not None:
-        raise NotImplementedError("[set_] an offset, a size and strides are not taken. Pass the view to show.")
     if source is None:
         source = empty(0, dtype=input.dtype, device=input.device)
     if not isinstance(source, Tensor):
         raise TypeError(f"[set_] the source is a {type(source).__name__}. Pass a tensor.")
     if source.dtype is not input.dtype:
         raise RuntimeError(f"[set_] the source is {source.dtype.name}, the tensor {input.dtype.name}. Convert one.")
+    if size is not None:
+        source = source.as_strided(size, layout.dense(tuple(size)) if stride is None else stride, storage_offset)
     return _become("set_", input, source)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from flambeau import host
+from flambeau import host, layout
 from flambeau.declarations import Unsampled, declared
 from flambeau.device import CPU, named
 from flambeau.runtime import recorder
@@ -39,8 +39,7 @@ def data_ptr(self: Tensor) -> int:
 @declared(method=True, samples=_MEMORY)
 def storage_offset(self: Tensor) -> int:
     """Where in the storage the first element lies, in elements; 0 where no strides say it."""
-    found = recorder.memory(self.detach())
-    return 0 if found is None else found[3] // self.dtype.itemsize
+    return layout.offset(self)
 
 
 class UntypedStorage:
