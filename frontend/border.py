@@ -119,8 +119,8 @@ def _unbound(function: Callable, args: tuple, kwargs: dict[str, Any], skipped: i
     signature = _signature(function)
     if signature is None:
         return None
-    if function in storing and not skipped:
-        signature = inspect.signature(storing[function])
+    if more := (extended_methods if skipped else extended).get(function):
+        signature = inspect.signature(more)
     try:
         signature.bind(*args, **kwargs)
         return None
@@ -233,8 +233,9 @@ def told(name: str, hook: Callable) -> Callable:
 # ---- what is public ---------------------------------------------------------------------------------------------
 
 _made: dict[Any, Public] = {}
-#: Function -> what its calls with `out=` go to: see `out.py`.
-storing: dict[Callable, Callable] = {}
+#: Function -> what its calls with `out=` and such go to: see `out.py`. And those of methods.
+extended: dict[Callable, Callable] = {}
+extended_methods: dict[Callable, Callable] = {}
 _published: set[type] = set()
 
 
@@ -243,17 +244,17 @@ def public(function: Callable, name: str, module: str = "") -> Public:
     if isinstance(function, Public):
         return function
     if function not in _made:
-        made = _made[function] = _with_spellings(function, name, storing.get(function))
+        made = _made[function] = _with_spellings(function, name, extended.get(function))
         if module:
             vars(made)["__module__"] = module
     return _made[function]
 
 
-def _with_spellings(function: Callable, name: str, with_out: Callable | None = None) -> Public:
-    """A function whose arguments may be given under their other names. Calls with `out=` go to `with_out`, if there is one."""
+def _with_spellings(function: Callable, name: str, more: Callable | None = None) -> Public:
+    """A function whose arguments may be given under their other names. Calls with `out=` and such go to `more`, if it is there."""
     code = getattr(function, "__code__", None)
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
-    return Public(function, name, report, spellings.known(names), with_out)
+    return Public(function, name, report, spellings.known(names), more)
 
 
 def publish(namespace: dict[str, Any], names: Iterable[str]) -> None:
@@ -291,4 +292,4 @@ def publish_methods(cls: type) -> None:
     """Make the methods that were installed on a class of C's public, each under the name that users call."""
     for name, value in list(vars(cls).items()):
         if isinstance(value, FunctionType) and not name.startswith("__"):
-            setattr(cls, name, _with_spellings(value, f"{cls.__name__}.{name}"))
+            setattr(cls, name, _with_spellings(value, f"{cls.__name__}.{name}", extended_methods.get(value)))

@@ -60,7 +60,8 @@ class Declaration:
     @property
     def takes_out(self) -> bool:
         """Whether `out=` may say where results are stored."""
-        return getattr(self.call, "takes_out", False) or self.call in border.storing
+        more: Any = border.extended.get(self.call) or getattr(self.call, "more", None) or ()
+        return "out" in (more.words if isinstance(more, out.Extended) else more)
 
 
 DECLARED: list[Declaration] = []
@@ -83,8 +84,9 @@ def declare(
     Raises ValueError where one of its names is taken in one of its places.
     """
     made = Declaration(name, call, tuple(free.split()), method, in_place, tuple(aliases.split()), samples)
-    if isinstance(call, FunctionType) and takes_out(made.free, made.names) and not _has_out(call):
-        border.storing[call] = out.Storing(name, lambda: call)
+    if isinstance(call, FunctionType):
+        _extend(border.extended, call, name, takes(made.free, made.names))
+        _extend(border.extended_methods, call, name, takes(("Tensor",) if method else (), made.names))
     for known in made.names:
         for place in made.free:
             _take(_names.setdefault(place, {}), known, call, place)
@@ -97,23 +99,32 @@ def declare(
     DECLARED.append(made)
 
 
-def takes_out(places: Iterable[str], called: Iterable[str]) -> bool:
-    """Whether PyTorch's function of one of these names takes `out=`, in one of these places."""
+def takes(places: Iterable[str], called: Iterable[str]) -> tuple[str, ...]:
+    """Which of `out`, `layout` and `pin_memory` PyTorch's function of one of these names takes, in one of these places."""
     called = tuple(called)
-    return any(known in _torchs().get(place, ()) for place in places for known in called)
+    found = {word for place in places for word in out.WORDS for known in called if known in _torchs(place, word)}
+    return tuple(word for word in out.WORDS if word in found)
+
+
+def _torchs(place: str, word: str) -> frozenset[str]:
+    """The functions of a namespace, or methods, that take a keyword in PyTorch."""
+    return _facts().get(f"{place} {word}", frozenset())
 
 
 @cache
-def _torchs() -> dict[str, frozenset[str]]:
-    """Namespace -> the functions that take `out=` in PyTorch: facts, written by `tools/torch_names.py`."""
-    with open(os.path.join(os.path.dirname(__file__), "torch_out.txt"), encoding="ascii") as file:
+def _facts() -> dict[str, frozenset[str]]:
+    """Namespace and keyword -> names: facts, written by `tools/torch_names.py`."""
+    with open(os.path.join(os.path.dirname(__file__), "torch_keywords.txt"), encoding="ascii") as file:
         lines = (line.partition(":") for line in file)
         return {place: frozenset(known.split()) for place, _, known in lines}
 
 
-def _has_out(call: FunctionType) -> bool:
+def _extend(table: dict[Callable, Callable], call: FunctionType, name: str, words: Iterable[str]) -> None:
+    """Have a Python function take those of the keywords that it does not know itself."""
     code = call.__code__
-    return "out" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    lacking = [w for w in words if w not in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]]
+    if lacking:
+        table[call] = out.Extended(name, lacking, lambda: call)
 
 
 def _take(table: dict[str, Any], name: str, value: Any, place: str) -> None:

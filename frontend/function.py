@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 from flambeau import spellings
 from flambeau.border import public
-from flambeau.declarations import FUNCTIONAL, Unsampled, declare, takes_out
+from flambeau.declarations import FUNCTIONAL, Unsampled, declare, takes
 from flambeau.dialects.builder import GraphBuilder, Value
-from flambeau.out import Storing
+from flambeau.out import Extended
 from flambeau.runtime.recorder import REQUIRED, Function
 
 Tensor_ = Annotated[Value, "tensor"]  #: a tensor
@@ -130,8 +130,9 @@ def function(
         if takes_inplace:
             flags["inplace"] = _define(rule, "inplace", None, writes=1, fallible=fallible)
         places = free.split()
-        if out or takes_out(places, (name or rule.__name__.rstrip("_"), *aliases.split())):
-            flags.update(otherwise=_storing(rule, name, variadic, fallible, dict(flags)), takes_out=True)
+        more = takes(places, (name or rule.__name__.rstrip("_"), *aliases.split())) or (("out",) if out else ())
+        if more:
+            flags.update(otherwise=_extended(rule, more, name, variadic, fallible, dict(flags)), more=more)
         made = _define(rule, "pure", name, variadic=variadic, fallible=fallible, **flags)
         if takes_inplace:
             places.remove(FUNCTIONAL)
@@ -165,14 +166,16 @@ def _choice(pure: Function) -> Function:
     )
 
 
-def _storing(rule: Callable, name: str | None, variadic: bool, fallible: bool, flags: dict[str, Any]) -> Any:
-    """What a function calls that is given `out`, of which it knows nothing itself: so other calls pay nothing for it."""
+def _extended(
+    rule: Callable, words: tuple[str, ...], name: str | None, variadic: bool, fallible: bool, flags: dict[str, Any]
+) -> Any:
+    """What a function calls that is given `out` and such, of which it knows nothing itself: so other calls pay nothing for them."""
 
     def pure() -> Function:
         return _define(rule, "pure", name, variadic=variadic, fallible=fallible, **flags)
 
     called = name or rule.__name__.rstrip("_")
-    return public(Storing(called, pure, rule), called)
+    return public(Extended(called, words, pure, rule), called)
 
 
 def stored(pure: Function, fallible: bool = False) -> Function:

@@ -21,6 +21,7 @@ from flambeau.functions.create import empty, full, ones, zeros
 from flambeau.functions.from_data import tensor
 from flambeau.functions.transfer import moved
 from flambeau.memory_format import checked, in_format, lies_so
+from flambeau.out import strided
 from flambeau.printing import tensor_text
 from flambeau.promotion import get_default_dtype
 from flambeau.runtime import recorder
@@ -279,6 +280,10 @@ _new(tensor, [[1, 2]])
 attribute("device")(lambda self: named(self._place))
 attribute("itemsize")(lambda self: self.dtype.itemsize)
 attribute("nbytes")(lambda self: numel(self) * self.dtype.itemsize)
+attribute("layout")(lambda self: strided)
+attribute("is_sparse")(lambda self: False)
+attribute("is_quantized")(lambda self: False)
+attribute("is_meta")(lambda self: False)
 attribute("is_cuda")(lambda self: named(self._place).type == "cuda")
 attribute("grad_fn")(lambda self: "<Backward>" if self.requires_grad and not self.is_leaf else None)
 

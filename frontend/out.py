@@ -1,29 +1,56 @@
-"""The argument `out`: results are stored in tensors that are there, and these are returned.
+"""The arguments `out`, `layout` and `pin_memory`, of which no function knows: calls without them cost nothing for them.
 
-In: a function, and calls of it that give `out`, a tensor or a tuple of them. Out: `out`. Which functions take it is PyTorch's to
-say (`torch_out.txt`); none of them knows of it, so calls without it cost what they did. The result is computed first, so it does
-not matter whether `out` shares memory with operands. A tensor of another shape is resized to the result's, with a warning if it had
-elements, as in PyTorch. Next: `function.py` and `declarations.py`, which give functions the argument.
+In: a function, and calls of it that give one of these. Out: with `out`, a tensor or a tuple of them, these, with the results stored
+there; `layout` and `pin_memory` mean nothing but their defaults. Which functions take them is PyTorch's to say
+(`torch_keywords.txt`). The result is computed first, so it does not matter whether `out` shares memory with operands. A tensor of
+another shape is resized to the result's, with a warning if it had elements, as in PyTorch. Next: `function.py` and
+`declarations.py`, which extend functions.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from flambeau.runtime.recorder import Tensor
 
 
-class Storing:
-    """A function with the argument `out`. `make` gives the function without, whose arguments are those of `signed`."""
+@dataclass(frozen=True)
+class Layout:
+    """How elements are kept: `strided`, in memory that strides lead through, is the only way."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"flambeau.{self.name}"
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+strided = Layout("strided")
+
+#: The keywords, and what they are where they are left out.
+WORDS: dict[str, Any] = {"out": None, "layout": None, "pin_memory": False}
+_TYPES = {"out": "Tensor | None", "layout": "Layout | None", "pin_memory": "bool"}
+
+
+class Extended:
+    """A function with those of the keywords that it does not know itself. `make` gives the function without, whose arguments are
+    those of `signed`."""
 
     def __init__(
-        self, name: str, make: Callable[[], Callable[..., Any]], signed: Callable[..., Any] | None = None
+        self,
+        name: str,
+        words: Iterable[str],
+        make: Callable[[], Callable[..., Any]],
+        signed: Callable[..., Any] | None = None,
     ) -> None:
-        self.name, self.make, self.signed = name, make, signed
+        self.name, self.words, self.make, self.signed = name, tuple(words), make, signed
 
     @cached_property
     def call(self) -> Callable[..., Any]:
@@ -32,13 +59,19 @@ class Storing:
     @cached_property
     def __signature__(self) -> inspect.Signature:
         known = inspect.signature(self.signed or self.call)
-        if "out" in known.parameters:
-            return known
-        last = inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Tensor | None")
+        kind = inspect.Parameter.KEYWORD_ONLY
+        more = [inspect.Parameter(w, kind, default=WORDS[w], annotation=_TYPES[w]) for w in self.words]
         rest = [p for p in known.parameters.values() if p.kind is p.VAR_KEYWORD]
-        return known.replace(parameters=[p for p in known.parameters.values() if p not in rest] + [last, *rest])
+        own = [p for p in known.parameters.values() if p not in rest]
+        return known.replace(parameters=[*own, *(p for p in more if p.name not in known.parameters), *rest])
 
-    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        given = {word: kwargs.pop(word) for word in self.words if word in kwargs}
+        if given.get("layout") not in (None, strided):
+            raise NotImplementedError(f"[{self.name}] layout is {given['layout']!r}. Use flambeau.strided.")
+        if given.get("pin_memory"):
+            raise RuntimeError(f"[{self.name}] no memory can be pinned. Leave out pin_memory.")
+        out = given.get("out")
         if out is None:
             return self.call(*args, **kwargs)
         return stored_in(self.name, out, self.call(*args, **{**self._as(out, args, kwargs), **kwargs}))

@@ -11,7 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from flambeau import declarations, functions, memory_format, tensor_types, type_info
+from flambeau import declarations, functions, memory_format, out, tensor_types, type_info
 from flambeau.device import device
 from flambeau.dialects import dtypes
 from flambeau.generator import Generator, default_generator
@@ -48,6 +48,7 @@ _VALUES: dict[str, Any] = {
     "finfo": type_info.finfo,
     "iinfo": type_info.iinfo,
     "memory_format": memory_format.memory_format,
+    "strided": out.strided,
     **{f.name: f for f in memory_format.FORMATS},
     **{name: getattr(math, name) for name in ("inf", "nan", "pi", "e")},
     **{name: d for d in dtypes.ALL for name in (d.name, *d.aliases)},

@@ -70,14 +70,14 @@ class Function:
 @final
 class Public:
     __wrapped__: Callable[..., Any]
-    with_out: Callable[..., Any] | None
+    more: Callable[..., Any] | None
     def __new__(
         cls,
         function: Callable[..., Any],
         name: str,
         report: Callable[[Callable[..., Any], str, Exception, tuple[Any, ...], dict[str, Any]], Exception],
         spellings: dict[str, str] = ...,
-        with_out: Callable[..., Any] | None = ...,
+        more: Callable[..., Any] | None = ...,
     ) -> Public: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import flambeau as fb
 import flambeau.nn as nn
 from flambeau import missing, spellings
+from flambeau.out import WORDS
 from flambeau.runtime.recorder import REQUIRED, Function, Public, Tensor
 
 HERE = Path(__file__).resolve().parent
@@ -73,10 +74,11 @@ def ours(value: object, is_method: bool) -> list[P] | None:
         ]
         if getattr(value, "variadic", False):
             made.insert(sum(p.kind is not P.KEYWORD_ONLY for p in made), P("_", P.VAR_POSITIONAL))
-        if getattr(value, "takes_out", False) and all(p.name != "out" for p in made):
-            made.append(P("out", P.KEYWORD_ONLY, default=None))
+        known = {p.name for p in made}
+        more = [word for word in getattr(value, "more", ()) if word not in known]
+        made += [P(word, P.KEYWORD_ONLY, default=WORDS[word]) for word in more]
     else:
-        target = (value.with_out or value.__wrapped__) if isinstance(value, Public) else value
+        target = (value.more or value.__wrapped__) if isinstance(value, Public) else value
         try:
             made = list(inspect.signature(target).parameters.values())
         except ValueError:

@@ -53,10 +53,10 @@ def test_every_function_that_takes_out_in_pytorch_stores_its_results_there():
 
 
 def test_those_that_take_it_are_those_of_pytorch():
-    facts = declarations._torchs()
-    assert len(facts["flambeau"]) > 250 and {"add", "zeros", "max", "sort"} <= facts["flambeau"]
+    facts = declarations._torchs("flambeau", "out")
+    assert len(facts) > 250 and {"add", "zeros", "max", "sort"} <= facts
     here = {(place, n) for d in declarations.DECLARED for place in d.free for n in d.names if not d.takes_out}
-    lost = [(place, n) for place, n in here if n in facts.get(place, ()) and not _says_out(place, n)]
+    lost = [(place, n) for place, n in here if n in declarations._torchs(place, "out") and not _says_out(place, n)]
     assert not lost
 
 
@@ -110,6 +110,23 @@ def test_what_is_made_of_no_tensors_has_the_dtype_of_out():
         RuntimeError, match=r"\[zeros\] dtype is flambeau.int64, out is flambeau.float32\. Leave out dtype"
     ):
         fb.zeros(3, dtype=fb.int64, out=fb.empty(3))
+
+
+def test_layout_and_pin_memory_mean_nothing_but_their_defaults():
+    x = fb.zeros(2, 3, layout=fb.strided, pin_memory=False)
+    assert x.layout is fb.strided and x.tolist() == [[0] * 3] * 2
+    assert fb.ones_like(x, layout=None).tolist() == [[1] * 3] * 2 and fb.arange(2, 4, layout=fb.strided).tolist() == [
+        2,
+        3,
+    ]
+    assert x.new_empty_strided((2, 3), (3, 1), layout=fb.strided, pin_memory=False).shape == (2, 3)
+    assert x.new_zeros(2, layout=fb.strided).tolist() == [0, 0] and fb.tensor([1], pin_memory=False).tolist() == [1]
+    with pytest.raises(RuntimeError, match=r"\[rand\] no memory can be pinned\. Leave out pin_memory"):
+        fb.rand(3, pin_memory=True)
+    with pytest.raises(NotImplementedError, match=r"\[full\] layout is 'sparse'\. Use flambeau.strided"):
+        fb.full((3,), 1, layout="sparse")
+    with pytest.raises(TypeError, match=r"\[exp\] there is no argument 'layout'"):
+        fb.exp(x, layout=fb.strided)
 
 
 def test_refusals():

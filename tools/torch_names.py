@@ -1,5 +1,5 @@
 """Writes frontend/torch_names.txt: the public names of the installed PyTorch, one line per owner, for the hints of `missing.py`;
-and frontend/torch_out.txt: those of its functions that take `out`, for `declarations.py`.
+and frontend/torch_keywords.txt: those of its functions that take `out`, `layout` and `pin_memory`, for `declarations.py`.
 
     python tools/torch_names.py
 
@@ -13,6 +13,7 @@ import importlib
 import inspect
 import types
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,40 +45,49 @@ def names_of(module: str) -> list[str]:
     return [n for n in dir(owner) if is_public(module, n, getattr(owner, n, None))]
 
 
-#: Namespace -> the module whose functions say in their documentation that they take `out`.
-STORING = {
-    "flambeau": "torch", "special": "torch.special", "linalg": "torch.linalg", "fft": "torch.fft",
-    "nn.functional": "torch.nn.functional",
+#: Namespace -> where its functions are.
+NAMESPACES = {
+    "flambeau": torch, "special": torch.special, "linalg": torch.linalg, "fft": torch.fft,
+    "nn.functional": torch.nn.functional, "Tensor": torch.Tensor,
 }  # fmt: skip
+WORDS = ("out", "layout", "pin_memory")
 
 
-def takes_out(value: object, stubs: dict[str, bool], name: str) -> bool:
-    """Whether a function takes `out`, by its signature, PyTorch's stubs or, where both are silent, its documentation."""
-    try:
-        return "out" in inspect.signature(value).parameters  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        text = getattr(value, "__doc__", None)
-        return stubs.get(name, isinstance(text, str) and "out=" in text.strip().partition("\n")[0])
-
-
-def stubbed() -> dict[str, bool]:
-    """The functions of `torch` in the stubs, with whether they have an overload with `out`."""
-    tree = ast.parse((Path(torch.__file__).parent / "_C" / "_VariableFunctions.pyi").read_text())
-    made = (n for n in tree.body if isinstance(n, ast.FunctionDef))
-    found: dict[str, bool] = {}
-    for n in made:
-        found[n.name] = found.get(n.name, False) or any(a.arg == "out" for a in (*n.args.args, *n.args.kwonlyargs))
+def stubs(path: str, owner: str = "") -> dict[str, set[str]]:
+    """The functions of a stub file, or of a class in it, with their arguments."""
+    body = ast.parse((Path(torch.__file__).parent / path).read_text()).body
+    if owner:
+        body = next(n for n in body if isinstance(n, ast.ClassDef) and n.name == owner).body
+    found: dict[str, set[str]] = {}
+    for n in body:
+        if isinstance(n, ast.FunctionDef):
+            found.setdefault(n.name, set()).update(a.arg for a in (*n.args.args, *n.args.kwonlyargs))
     return found
 
 
-def storing() -> str:
-    """Which functions take `out`, a line for each namespace."""
-    lines = []
-    for ours, theirs in STORING.items():
-        owner, stubs = importlib.import_module(theirs), stubbed() if theirs == "torch" else {}
-        found = [n for n in names_of(theirs) if takes_out(getattr(owner, n), stubs, n)]
-        lines.append(f"{ours}: {' '.join(found)}")
-    return "\n".join(lines) + "\n"
+def taking(place: str, word: str) -> list[str]:
+    """The functions that take a keyword, by their signatures, PyTorch's stubs or, where both are silent, their documentation."""
+    owner: Any = NAMESPACES[place]
+    known = stubs("_C/_VariableFunctions.pyi") if owner is torch else {}
+    known = stubs("_C/__init__.pyi", "TensorBase") if place == "Tensor" else known
+    found = []
+    for name in dir(owner):
+        value = getattr(owner, name, None)
+        if name.startswith("_") or not callable(value) or isinstance(value, type):
+            continue
+        try:
+            takes = word in inspect.signature(value).parameters
+        except (TypeError, ValueError):
+            text = value.__doc__ if isinstance(value.__doc__, str) else ""
+            takes = word in known[name] if name in known else f"{word}=" in text.strip().partition("\n")[0]
+        found += [name] if takes else []
+    return found
+
+
+def keywords() -> str:
+    """Which functions take the keywords, a line for each of these in each namespace."""
+    lines = [(f"{place} {word}", taking(place, word)) for place in NAMESPACES for word in WORDS]
+    return "".join(f"{key}: {' '.join(names)}\n" for key, names in lines if names)
 
 
 def main() -> None:
@@ -86,7 +96,7 @@ def main() -> None:
         lines.append(f"{name}: {' '.join(n for n in dir(cls) if not n.startswith('_'))}")
     target = Path(__file__).resolve().parent.parent / "frontend" / "torch_names.txt"
     target.write_text("\n".join(lines) + "\n")
-    (target.parent / "torch_out.txt").write_text(storing())
+    (target.parent / "torch_keywords.txt").write_text(keywords())
     print(f"{target}: {sum(len(line.split()) - 1 for line in lines)} names, {target.stat().st_size} bytes")
 
 

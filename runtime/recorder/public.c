@@ -9,7 +9,7 @@ typedef struct {
   PyObject_HEAD vectorcallfunc vectorcall;
   PyObject *function, *name, *report, *dict, *weakrefs;
   PyObject *spellings; /* other name of a parameter -> its name, or NULL */
-  PyObject *with_out;  /* what a call with the keyword `out` goes to, or NULL */
+  PyObject *more;      /* what a call with a keyword goes to that the function does not know, or NULL */
 } fb_public;
 
 static PyObject *keywords(PyObject *const *values, PyObject *names) {
@@ -32,10 +32,13 @@ static void throw(PyObject *error) {
   PyErr_Restore(Py_NewRef(Py_TYPE(error)), Py_NewRef(error), traceback);
 }
 
-static bool gives_out(PyObject *kwnames) {
+/* Whether a keyword is one of those that `more` knows (see out.py). */
+static bool gives_more(PyObject *kwnames) {
+  static const char *const names[] = {"out", "layout", "pin_memory"};
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++)
-    if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), "out") == 0)
-      return true;
+    for (int k = 0; k < 3; k++)
+      if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), names[k]) == 0)
+        return true;
   return false;
 }
 
@@ -60,7 +63,7 @@ static void explain(fb_public *p, PyObject *const *args, Py_ssize_t n, PyObject 
 }
 
 static PyObject *forward(fb_public *p, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
-  PyObject *function = FB_UNLIKELY(kwnames && p->with_out) && gives_out(kwnames) ? p->with_out : p->function;
+  PyObject *function = FB_UNLIKELY(kwnames && p->more) && gives_more(kwnames) ? p->more : p->function;
   PyObject *result = PyObject_Vectorcall(function, args, nargsf, kwnames);
   if (FB_UNLIKELY(!result) && PyErr_ExceptionMatches(PyExc_Exception))
     explain(p, args, PyVectorcall_NARGS(nargsf), kwnames);
@@ -111,10 +114,10 @@ static PyObject *call(PyObject *self, PyObject *const *args, size_t nargsf, PyOb
 /* ---- the type -------------------------------------------------------------------------------------------- */
 
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  PyObject *function, *name, *report, *spellings = NULL, *with_out = NULL;
-  static char *names[] = {"function", "name", "report", "spellings", "with_out", NULL};
+  PyObject *function, *name, *report, *spellings = NULL, *more = NULL;
+  static char *names[] = {"function", "name", "report", "spellings", "more", NULL};
   if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OUO|O!O:Public", names, &function, &name, &report, &PyDict_Type,
-                                   &spellings, &with_out))
+                                   &spellings, &more))
     return NULL;
   fb_public *p = (fb_public *)type->tp_alloc(type, 0);
   if (!p)
@@ -124,7 +127,7 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   p->name = Py_NewRef(name);
   p->report = Py_NewRef(report);
   p->spellings = spellings && PyDict_GET_SIZE(spellings) ? Py_NewRef(spellings) : NULL;
-  p->with_out = with_out && with_out != Py_None ? Py_NewRef(with_out) : NULL;
+  p->more = more && more != Py_None ? Py_NewRef(more) : NULL;
   return (PyObject *)p;
 }
 
@@ -164,7 +167,7 @@ static int traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(p->report);
   Py_VISIT(p->dict);
   Py_VISIT(p->spellings);
-  Py_VISIT(p->with_out);
+  Py_VISIT(p->more);
   return 0;
 }
 
@@ -174,7 +177,7 @@ static int clear(PyObject *self) {
   Py_CLEAR(p->report);
   Py_CLEAR(p->dict);
   Py_CLEAR(p->spellings);
-  Py_CLEAR(p->with_out);
+  Py_CLEAR(p->more);
   return 0;
 }
 
@@ -190,7 +193,7 @@ static void dealloc(PyObject *self) {
 }
 
 static PyMemberDef members[] = {{"__wrapped__", T_OBJECT, offsetof(fb_public, function), READONLY, NULL},
-                                {"with_out", T_OBJECT, offsetof(fb_public, with_out), READONLY, NULL},
+                                {"more", T_OBJECT, offsetof(fb_public, more), READONLY, NULL},
                                 {"__vectorcalloffset__", T_PYSSIZET, offsetof(fb_public, vectorcall), READONLY, NULL},
                                 {"__dictoffset__", T_PYSSIZET, offsetof(fb_public, dict), READONLY, NULL},
                                 {"__weaklistoffset__", T_PYSSIZET, offsetof(fb_public, weakrefs), READONLY, NULL},
