@@ -244,9 +244,9 @@ def where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     method=True,
     samples=calls(lambda: [call(data(9), data(9)), call(data(9), data(9) * 1.1), call(data(9), data(9) * 1.1, rtol=1)]),
 )
-def allclose(self: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
     """Whether all elements are close: |x - y| <= atol + rtol * |y|."""
-    return bool(compare._allclose(self, other, rtol, atol, equal_nan))
+    return bool(compare._allclose(input, other, rtol, atol, equal_nan))
 
 
 @declared(
@@ -254,9 +254,9 @@ def allclose(self: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
     method=True,
     samples=calls(lambda: [call(data(9), data(9)), call(data(9), data(3)), call(points(), points())]),
 )
-def equal(self: Tensor, other: Tensor) -> bool:
+def equal(input: Tensor, other: Tensor) -> bool:
     """Whether both tensors have the same shape and elements."""
-    return self.shape == other.shape and bool(compare._equal(self, other))
+    return input.shape == other.shape and bool(compare._equal(input, other))
 
 
 def _new(make: Any, *arguments: Any) -> None:

@@ -80,9 +80,18 @@ class _Plain:
 
 
 @declared(free="flambeau", samples=Unsampled("of dtypes, not of tensors"))
-def result_type(tensor1: Any, tensor2: Any) -> DType:
-    """The dtype of arithmetic between two tensors or numbers: `result_type(int_tensor, 1.5)` is float32."""
-    return result_dtype([_Plain(tensor1), _Plain(tensor2)])
+def result_type(*tensors: Any, **named: Any) -> DType:
+    """The dtype of arithmetic between two tensors or numbers: `result_type(int_tensor, 1.5)` is float32.
+
+    By name they are `tensor` and `other`, `scalar` and `tensor`, `tensor1` and `tensor2`, `scalar1` and `scalar2`.
+    """
+    given = (*tensors, *named.values())
+    known = ("tensor", "other", "scalar", "scalar1", "scalar2", "tensor1", "tensor2", "other")
+    if len(given) != 2 or any(name not in known for name in named):
+        raise TypeError(
+            f"[result_type] there are {len(given)} operands, named {list(named)}. Give two tensors or numbers."
+        )
+    return result_dtype([_Plain(x) for x in given])
 
 
 @declared(free="flambeau", samples=Unsampled("of dtypes, not of tensors"))

@@ -24,7 +24,11 @@ OWNERS = {
 }  # fmt: skip
 P = inspect.Parameter
 #: What is served by looking at what was passed, not by its name or place; tests show that (`test_spellings_of_layers.py`).
-BY_VALUE = {("var", "unbiased"), ("std", "unbiased"), ("max", "other"), ("min", "other")}
+BY_VALUE = {
+    *((name, "unbiased") for name in ("var", "std", "var_mean", "std_mean")),
+    ("max", "other"),
+    ("min", "other"),
+}
 
 #: Defaults that mean the same: (parameter, PyTorch's, ours).
 SAME = {("padding", "valid", 0)}
@@ -132,7 +136,11 @@ def lacks() -> set[tuple[str, str, str]]:
             continue
         mine = ours(getattr(owner, name) if not isinstance(value, Function | Public) else value, is_method)
         for way in ways if mine is not None else ():
-            found |= {(area, name, what) for what in compared(way, mine) if (name, what.split()[0]) not in BY_VALUE}
+            found |= {
+                (area, name, what)
+                for what in compared(way, mine)
+                if (name, what.split()[0].partition("=")[0]) not in BY_VALUE
+            }
     return found
 
 

@@ -538,3 +538,31 @@ def test_copies_of_arrays_are_independent():
     y = x.clone()
     x.zero_()
     assert y.abs().sum().item() > 0
+
+
+def test_as_array_copies_where_it_must_or_may():
+    array = np.ones(3, np.float32)
+    shared, copied = fb.asarray(array), fb.asarray(array, copy=True)
+    array[0] = 5
+    assert shared.tolist() == [5, 1, 1] and copied.tolist() == [1, 1, 1]
+    x = fb.ones(2)
+    assert fb.asarray(x) is x and fb.asarray(obj=x, copy=True) is not x and fb.asarray(x, copy=False) is x
+    assert fb.asarray(x, requires_grad=True).requires_grad and not x.requires_grad
+    for obj, options in (([1.0], {}), (array, {"dtype": fb.float64}), (x, {"dtype": fb.int64})):
+        with pytest.raises(ValueError, match=r"\[asarray\] this takes a copy, and copy is False"):
+            fb.asarray(obj, copy=False, **options)
+    lent = fb.from_dlpack(array, copy=True)
+    array[1] = 7
+    assert lent.tolist() == [5, 1, 1] and fb.from_dlpack(array, device="cpu").tolist() == [5, 7, 1]
+
+
+def test_arguments_by_position_and_none():
+    assert fb.tensor([1], fb.float64, "cpu", True).requires_grad and fb.randint(2, (3,), dtype=None).dtype is fb.int64
+    assert fb.randperm(3, dtype=None).dtype is fb.tril_indices(2, 2, dtype=None).dtype is fb.int64
+    assert fb.result_type(scalar=1.5, tensor=fb.ones(1, dtype=fb.int64)) is fb.float32
+    with pytest.raises(TypeError, match=r"\[result_type\] there are 1 operands, named \[\]\. Give two"):
+        fb.result_type(fb.ones(1))
+    assert [t.shape for t in fb.meshgrid(fb.ones(2), fb.ones(3), indexing=None)] == [(2, 3), (2, 3)]
+    assert fb.bernoulli(fb.zeros(3), 1.0).tolist() == [1, 1, 1] and fb.ones(2).type(fb.int64, True).tolist() == [1, 1]
+    with pytest.raises(RuntimeError, match=r"\[tensor\] no memory can be pinned"):
+        fb.tensor([1], pin_memory=True)

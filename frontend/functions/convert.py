@@ -132,7 +132,7 @@ for _dtype in dtypes.SUPPORTED:
         ]
     ),
 )
-def type_(self: Tensor, dtype: Any = None) -> Any:
+def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """Converted to `dtype`, which may also be a type such as `LongTensor`, or the name of one; without it, the name of the tensor's
     type. Raises TypeError for what names no dtype."""
     if dtype is None:

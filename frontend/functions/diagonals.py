@@ -283,15 +283,27 @@ _PLACES = calls(
 
 @declared(free="flambeau", samples=_PLACES)
 def tril_indices(
-    row: int, col: int, offset: int = 0, *, dtype: DType = int64, device: Device = None, requires_grad: bool = False
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: DType | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Rows and columns, [2, n], of the elements of a [row, col] matrix on and below diagonal number `offset`, row by row."""
-    return _indices("tril_indices", row, col, offset, dtype, device, requires_grad, True)
+    return _indices("tril_indices", row, col, offset, dtype or int64, device, requires_grad, True)
 
 
 @declared(free="flambeau", samples=_PLACES)
 def triu_indices(
-    row: int, col: int, offset: int = 0, *, dtype: DType = int64, device: Device = None, requires_grad: bool = False
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: DType | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Rows and columns, [2, n], of the elements of a [row, col] matrix on and above diagonal number `offset`, row by row."""
-    return _indices("triu_indices", row, col, offset, dtype, device, requires_grad, False)
+    return _indices("triu_indices", row, col, offset, dtype or int64, device, requires_grad, False)

@@ -212,9 +212,9 @@ _SAMPLES = calls(
 
 
 def _one_of(op: str, x: Any, dx: Any) -> Any:
-    if x is not None and dx is not None:
+    if x is not None and dx != 1:
         raise TypeError(f"[{op}] x and dx both say how far apart the samples are. Give one.")
-    return 1 if dx is None else dx
+    return dx
 
 
 @function(name="trapezoid")
@@ -224,7 +224,7 @@ def _trapezoid(y: Tensor_, x: Optional_, dx: Operand, dim: Static):
 
 
 @declared(free="flambeau", aliases="trapz", samples=_SAMPLES + calls(lambda: [call(data(0, 3), dim=0, gradient=False)]))
-def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1) -> Tensor:
+def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = 1, dim: int = -1) -> Tensor:
     """The integral of samples along `dim` by the trapezoidal rule: taken at `x`, which broadcasts, or `dx` (1) apart.
 
     Raises RuntimeError for bools and for another number of x than of samples.
@@ -239,6 +239,6 @@ def _cumulative(y: Tensor_, x: Optional_, dx: Operand, dim: Static):
 
 
 @declared(free="flambeau", samples=_SAMPLES)
-def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1) -> Tensor:
+def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = 1, dim: int = -1) -> Tensor:
     """The integrals from the first sample to each other one along `dim`, of which there is one less. See `trapezoid`."""
     return _cumulative(y, x, _one_of("cumulative_trapezoid", x, dx), dim)

@@ -16,6 +16,7 @@ from flambeau.declarations import Unsampled, declared
 from flambeau.device import Device, place
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.dtypes import DType, bool_, float64, int64
+from flambeau.dialects.dtypes import from_numpy as from_numpy_dtype
 from flambeau.functions import literals
 from flambeau.functions.common import size_of
 from flambeau.functions.transfer import moved
@@ -75,13 +76,21 @@ def alike(
         ]
     ),
 )
-def tensor(data: Any, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+def tensor(
+    data: Any,
+    dtype: DType | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """A tensor with a copy of `data`: a number, nested lists of numbers, arrays and tensors, a NumPy array.
 
     Floats give the default dtype, ints int64, bools bool, arrays and tensors their own dtype; a mix gives the common one.
     Raises ValueError for ragged lists, TypeError for what is not numbers. Example: `flambeau.tensor([[1.0, 2.0], [3.0, 4.0]])`.
     """
     there = place(device)
+    if pin_memory:
+        raise RuntimeError("[tensor] no memory can be pinned. Leave out pin_memory.")
     made = recorder.literal(data, dtype, get_default_dtype(), int64, bool_)
     if made is not None:
         return with_grad(made, requires_grad, there)
@@ -92,7 +101,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Device = None, requ
     return with_grad(host.copied(literals.array_of("tensor", data, dtype), dtype, there=there), requires_grad)
 
 
-@declared(free="flambeau", aliases="asarray", samples=calls(lambda: [call([1.0, 2.0]), call(data(3), dtype=float64)]))
+@declared(free="flambeau", samples=calls(lambda: [call([1.0, 2.0]), call(data(3), dtype=float64)]))
 def as_tensor(data: Any, dtype: DType | None = None, device: Device = None) -> Tensor:
     """`data` as a tensor: itself if it is one of that dtype on that device, sharing memory with a NumPy array if possible, else a
     copy."""
@@ -104,7 +113,38 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Device = None) -> T
     return tensor(data, dtype=dtype, device=device)
 
 
-asarray = as_tensor
+@declared(
+    free="flambeau",
+    samples=calls(lambda: [call([1.0, 2.0]), call(data(3), dtype=float64), call(data(3), copy=True), call(data())]),
+)
+def asarray(
+    obj: Any,
+    *,
+    dtype: DType | None = None,
+    device: Device = None,
+    copy: bool | None = None,
+    requires_grad: bool | None = None,
+) -> Tensor:
+    """`obj` as a tensor: itself, or sharing memory with an array, one with `__dlpack__` or a buffer where that is possible; with
+    `copy` always a copy. `requires_grad` says whether it is a leaf that requires grad; None leaves that as it is.
+
+    Raises ValueError where a copy is needed and `copy` is False.
+    """
+    is_shared = isinstance(obj, Tensor | np.ndarray)
+    if not is_shared and hasattr(obj, "__dlpack__"):
+        obj, is_shared = from_dlpack(obj), True
+    if not is_shared and isinstance(obj, bytearray | memoryview) and dtype is not None:
+        obj, is_shared = np.frombuffer(obj, dtype.numpy), True
+    made = as_tensor(obj, dtype, device)
+    is_own = isinstance(obj, Tensor) and made is not obj
+    is_own |= isinstance(obj, np.ndarray) and (made.dtype is not from_numpy_dtype(obj.dtype) or made._place != CPU)
+    if copy is False and (is_own or not is_shared):
+        raise ValueError("[asarray] this takes a copy, and copy is False. Leave out copy, dtype or device.")
+    if copy and is_shared and not is_own:
+        made = made.clone() if isinstance(obj, Tensor) else made.detach().clone()
+    if requires_grad is None or requires_grad == made.requires_grad:
+        return made
+    return made.detach().requires_grad_() if requires_grad else made.detach()
 
 
 @declared(
@@ -124,9 +164,16 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 @declared(
     free="flambeau", samples=Unsampled("what it gives is memory of others, or a copy of it: see the tests of creation")
 )
-def from_dlpack(ext_tensor: Any) -> Tensor:
-    """A tensor that shares the memory of any CPU array with `__dlpack__`."""
-    return host.shared(dlpack.array_from(ext_tensor))
+def from_dlpack(ext_tensor: Any, *, device: Device = None, copy: bool | None = None) -> Tensor:
+    """A tensor that shares the memory of any CPU array with `__dlpack__`; with `copy`, or on another `device`, a copy of it.
+
+    Raises ValueError where that takes a copy and `copy` is False.
+    """
+    made = host.shared(dlpack.array_from(ext_tensor))
+    if copy is False and device is not None and place(device) != CPU:
+        raise ValueError(f"[from_dlpack] device {device} takes a copy, and copy is False. Leave out one of them.")
+    made = made.clone() if copy else made
+    return made if device is None else moved(made, place(device))
 
 
 @declared(

@@ -241,7 +241,7 @@ def randint(
     high: int | None = None,
     size: Any = None,
     generator: Generator | None = None,
-    dtype: DType = int64,
+    dtype: DType | None = None,
     device: Device = None,
     requires_grad: bool = False,
 ) -> Tensor:
@@ -259,7 +259,7 @@ def randint(
         *given, size = given
     low, high = _bounds("randint", tuple(given), low, high)
     shape = size_of("randint", (size,))
-    made = _randint(shape, host.check_supported("randint", dtype), low, high, generator)
+    made = _randint(shape, host.check_supported("randint", dtype or int64), low, high, generator)
     return with_grad(made, requires_grad, there)
 
 
@@ -273,6 +273,7 @@ def randint_like(
     device: Device = None,
     requires_grad: bool = False,
     memory_format: Any = None,
+    generator: Generator | None = None,
 ) -> Tensor:
     """`randint` in the shape and dtype of `input`, on its device."""
     low, high = _bounds("randint_like", bounds, low, high)
@@ -287,6 +288,7 @@ def randint_like(
         device=device,
         requires_grad=requires_grad,
         memory_format=memory_format,
+        generator=generator,
     )
 
 
@@ -311,7 +313,7 @@ def randperm(
     n: int,
     *,
     generator: Generator | None = None,
-    dtype: DType = int64,
+    dtype: DType | None = None,
     device: Device = None,
     requires_grad: bool = False,
 ) -> Tensor:
@@ -319,7 +321,7 @@ def randperm(
     there = place(device)
     if n < 0:
         raise RuntimeError(f"[randperm] n is {n}. Use at least 0.")
-    return with_grad(host.copied(permutation(n, generator), dtype, there=there), requires_grad)
+    return with_grad(host.copied(permutation(n, generator), dtype or int64, there=there), requires_grad)
 
 
 @function(name="bernoulli", fallible=True)
@@ -331,10 +333,12 @@ def _bernoulli(input: Tensor_, generator: Stream_ = generators.default_generator
 
 
 @declared(free="flambeau", method=True, samples=calls(lambda: [call(data(3, 4, low=0, high=1), gradient=False)]))
-def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """1 with the probability that the element gives, else 0. Raises RuntimeError for one outside [0, 1] (when the value is
-    read)."""
-    return _bernoulli(input, generator)
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """1 with the probability that the element gives, or with probability `p`, else 0, in the shape and dtype of `input`.
+
+    Raises RuntimeError for one outside [0, 1] (of elements, when the value is read).
+    """
+    return _bernoulli(input, generator) if p is None else bernoulli_(input.detach().clone(), p, generator=generator)
 
 
 # ---- in place ---------------------------------------------------------------------------------------------

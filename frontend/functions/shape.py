@@ -511,12 +511,13 @@ def broadcast_shapes(*shapes: Any) -> Shape:
         ]
     ),
 )
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     """Coordinates of a grid: result i is tensor i, of one dimension, along dimension i and the same along all others.
 
-    `indexing="xy"` swaps the first two dimensions. Raises RuntimeError for tensors of more dimensions and other dtypes.
+    `indexing="xy"` swaps the first two dimensions; None is "ij". Raises RuntimeError for tensors of more dimensions and
+    other dtypes.
     """
-    if indexing not in ("ij", "xy"):
+    if indexing not in (None, "ij", "xy"):
         raise RuntimeError(f"[meshgrid] indexing is {indexing!r}. Use 'ij' or 'xy'.")
     given = _tensors("meshgrid", tensors)
     if not given:
