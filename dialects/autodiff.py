@@ -38,7 +38,7 @@ def vjp(
     their operands (see `residuals`). `hooks[v]` may replace the cotangent of v, no graft's result, once it is complete.
     Raises RuntimeError at an op without gradient on the way.
     """
-    forward = _Forward(builder, graph, values)
+    forward = Forward(builder, graph, values)
     needs = requires_gradient(graph, wrt)
     root = histories(graph)
     producers = graph.producers() if hooks else {}
@@ -126,7 +126,7 @@ def _passes(graph: Graph, node: Node, k: int, wanted: tuple[bool, ...]) -> bool:
     if isinstance(node.op.vjp, NoGradient):
         return True
     given = tuple(i == k for i in range(len(node.results)))
-    return any(v is not None for v in _fragment(graph, node, wanted, given).outputs)
+    return any(v is not None for v in fragment(graph, node, wanted, given).outputs)
 
 
 def readers(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> dict[int, set[int]]:
@@ -140,11 +140,11 @@ def readers(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> dict[in
         given = tuple(v in reached for v in node.results)
         if not any(given) or not any(wanted) or isinstance(node.op.vjp, NoGradient):  # `vjp` refuses the last
             continue
-        fragment = _fragment(graph, node, wanted, given)
-        for value, used in zip((*node.results, *node.operands), fragment.reads[len(given) :], strict=True):
+        part = fragment(graph, node, wanted, given)
+        for value, used in zip((*node.results, *node.operands), part.reads[len(given) :], strict=True):
             if used:
                 read.setdefault(value, set()).update(v for v in node.results if v in reached)
-        reached.update(v for v, out in zip(node.operands, fragment.outputs, strict=True) if out is not None)
+        reached.update(v for v, out in zip(node.operands, part.outputs, strict=True) if out is not None)
     return read
 
 
@@ -168,7 +168,7 @@ def residuals(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> list[
     return sorted(keep)
 
 
-class _Forward:
+class Forward:
     """The forward's values in a builder, computed again where they were not given."""
 
     def __init__(self, builder: Builder, graph: Graph, values: dict[int, Value]) -> None:
@@ -201,11 +201,9 @@ class _Forward:
                 self.values = {**dict(zip(node.results, results, strict=True)), **self.values}
 
 
-class _Fragment:
-    """A vjp as a graph without dead nodes. Inputs: cotangents, results, operands; `reads` says which are used.
-
-    `outputs` has one value, or None, per operand of the node.
-    """
+class Fragment:
+    """What an op's derivative computes, as a graph without dead nodes; `reads` says which of its inputs are used. That of a vjp
+    takes cotangents, results, operands, and its `outputs` has one value, or None, per operand of the node."""
 
     def __init__(self, graph: Graph, outputs: tuple[int | None, ...]) -> None:
         live = {v for v in outputs if v is not None}
@@ -217,35 +215,51 @@ class _Fragment:
         self.inputs, self.nodes, self.outputs, self.avals = graph.inputs, nodes[::-1], outputs, graph.avals
         self.reads = tuple(v in live for v in graph.inputs)
 
-    def on(self, device: str) -> _Fragment:
+    def emit(
+        self, builder: Builder, forward: Forward, sources: Sequence[Value | int | None], loc: Any
+    ) -> list[Value | None]:
+        """Its outputs, emitted with `builder`. `sources` are its inputs: values, or what they are in the forward."""
+        local: dict[int, Value] = {}
+        for slot, used, source in zip(self.inputs, self.reads, sources, strict=True):
+            if used:
+                assert source is not None  # a rule gets None for a cotangent that is not there
+                local[slot] = forward[source] if isinstance(source, int) else source
+        for step in self.nodes:
+            builder.loc = loc
+            with builder.on(self.avals[step.results[0]].device):
+                results = builder.emit_all(step.op, [local[v] for v in step.operands], step.attrs)
+            local.update(zip(step.results, results, strict=True))
+        return [None if v is None else local[v] for v in self.outputs]
+
+    def on(self, device: str) -> Fragment:
         """The same where all values lie on a device."""
         found = copy(self)
         found.avals = [a.on(device) for a in self.avals]
         return found
 
 
-def _fragment(graph: Graph, node: Node, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> _Fragment:
+def fragment(graph: Graph, node: Node, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> Fragment:
     """What the vjp of a node gives its `wanted` operands, where the `given` ones of its results have a cotangent."""
     if isinstance(node.op.vjp, NoGradient):
         place = f" ({node.loc})" if node.loc else ""
         raise RuntimeError(f"[{node.op.name}] has no gradient: {node.op.vjp.reason}. Detach its operands{place}.")
     operands, results = (tuple(graph.avals[v] for v in values) for values in (node.operands, node.results))
-    return _make_fragment(node.op, operands, results, node.attrs, wanted, given)
+    return make_fragment(node.op, operands, results, node.attrs, wanted, given)
 
 
 @remembered(4096)
-def _make_fragment(
+def make_fragment(
     op: OpRecord,
     operands: tuple[Aval, ...],
     results: tuple[Aval, ...],
     attrs: tuple[Any, ...],
     wanted: tuple[bool, ...],
     given: tuple[bool, ...],
-) -> _Fragment:
+) -> Fragment:
     place = operands[0].device
     if place != CPU and op.moves_to is None:  # rules know of no devices, nor do regions
         here = (tuple(a.on(CPU) for a in avals) for avals in (operands, results))
-        return _make_fragment(op, *here, attrs, wanted, given).on(place)
+        return make_fragment(op, *here, attrs, wanted, given).on(place)
     scratch, parts = _run_vjp(op, operands, results, attrs, given)
     if any(a.dtype.is_narrow for a in operands) and rounds_within(scratch.graph):
         scratch, parts = _run_vjp(op, operands, results, attrs, given, rounded_once=True)
@@ -254,7 +268,7 @@ def _make_fragment(
         if want and part is not None and part.aval != aval:
             raise RuntimeError(f"[{op.name}] its vjp gives {part.aval} for an operand of type {aval}. Fix the record.")
         outputs.append(part.id if want and part is not None else None)
-    return _Fragment(scratch.graph, tuple(outputs))
+    return Fragment(scratch.graph, tuple(outputs))
 
 
 def _run_vjp(
@@ -285,17 +299,7 @@ def _run_vjp(
 
 
 def _emit_vjp(
-    builder: Builder, forward: _Forward, node: Node, cts: Sequence[Value | None], wanted: tuple[bool, ...]
+    builder: Builder, forward: Forward, node: Node, cts: Sequence[Value | None], wanted: tuple[bool, ...]
 ) -> list[Value | None]:
-    fragment = _fragment(forward.graph, node, wanted, tuple(ct is not None for ct in cts))
-    local: dict[int, Value] = {}
-    for slot, used, source in zip(fragment.inputs, fragment.reads, (*cts, *node.results, *node.operands), strict=True):
-        if used:
-            assert source is not None  # a rule gets None for a cotangent that is not there
-            local[slot] = forward[source] if isinstance(source, int) else source
-    for step in fragment.nodes:
-        builder.loc = node.loc
-        with builder.on(fragment.avals[step.results[0]].device):
-            results = builder.emit_all(step.op, [local[v] for v in step.operands], step.attrs)
-        local.update(zip(step.results, results, strict=True))
-    return [None if v is None else local[v] for v in fragment.outputs]
+    part = fragment(forward.graph, node, wanted, tuple(ct is not None for ct in cts))
+    return part.emit(builder, forward, (*cts, *node.results, *node.operands), node.loc)

@@ -1,5 +1,5 @@
-"""`flambeau.func`: gradients of functions as functions: grad, grad_and_value, vjp, jacrev, hessian; modules called with
-other state.
+"""`flambeau.func`: derivatives of functions as functions: grad, grad_and_value, vjp, jvp, linearize, jacrev, jacfwd, hessian;
+functions of batches, vmap; modules called with other state.
 
 In: functions of tensors, and of dicts, lists and tuples of them. Out: functions. Nested ones work: inside another transform,
 and where an argument requires grad, results keep their history. Next: `autograd/functional.py`.
@@ -17,10 +17,11 @@ from flambeau import border as _border
 from flambeau import missing as _missing
 from flambeau import trees
 from flambeau.autograd import enable_grad
-from flambeau.autograd.functional import _grads, _owned, _rows
+from flambeau.autograd.functional import _batched_rows, _columns, _grads, _owned, _tangents
 from flambeau.functions.assemble import stack
 from flambeau.functions.vmap import vmap
 from flambeau.nn.module import Module
+from flambeau.regions import check_finished
 from flambeau.runtime.recorder import Tensor
 
 # ---- levels -----------------------------------------------------------------------------------------------
@@ -132,11 +133,89 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
             raise RuntimeError(
                 f"[vjp] weights have shapes {[w.shape for w in weights]}, the value {[y.shape for y in outs]}. Make them equal."
             )
+        check_finished(outs)
         kept = keeps or _levels.depth > 0 if create_graph is None else create_graph
         return trees.filled(ours, _grads(outs, tuple(trees.leaves(ours)), weights, kept))
 
     shown = _out(value, keeps)
     return (shown, gradients, _out(aux, keeps)) if has_aux else (shown, gradients)
+
+
+def jvp(func: Callable[..., Any], primals: Any, tangents: Any, *, strict: bool = False, has_aux: bool = False) -> Any:
+    """(value, derivative along `tangents`) of `func(*primals)`, both in the structure of the value; with `has_aux`, `func` gives
+    (value, anything), and this (value, derivative, anything). Forward mode: the tangents go along with what `func` records.
+
+    `strict` refuses values that do not depend on the primals, instead of giving zeros. Raises RuntimeError where tangents have
+    other shapes than the primals.
+    """
+    if not isinstance(primals, tuple) or not isinstance(tangents, tuple):
+        raise RuntimeError("[jvp] primals and tangents are tuples, one item for each argument. Pass (x,) for one x.")
+    with _inside(primals, tangents) as keeps:
+        ours = _own(primals)
+        value, aux = _split_aux("jvp", func(*ours), has_aux)
+        found = _along("jvp", value, ours, tangents, keeps, strict)
+    shown = _out(value, keeps), _out(found, keeps)
+    return (*shown, _out(aux, keeps)) if has_aux else shown
+
+
+def _along(op: str, value: Any, ours: Any, tangents: Any, keeps: bool, strict: bool = False) -> Any:
+    """The derivatives of a value along tangents, in its structure."""
+    outs, ins, given = (tuple(trees.leaves(tree)) for tree in (value, ours, tangents))
+    if [t.shape for t in given] != [x.shape for x in ins]:
+        raise RuntimeError(
+            f"[{op}] tangents have shapes {[t.shape for t in given]}, the primals {[x.shape for x in ins]}. Make them equal."
+        )
+    if strict and (apart := [k for k, y in enumerate(outs) if not y.requires_grad]):
+        raise RuntimeError(f"[{op}] result {apart[0]} does not depend on the primals. Pass strict=False for zeros.")
+    return trees.filled(value, _tangents(outs, ins, given, keeps))
+
+
+def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
+    """(value, function) for `func(*primals)`: the function gives the derivative of the value along tangents, one for each primal,
+    as often as wanted; `func` is not called again."""
+    with _inside(primals) as keeps:
+        ours = _own(primals)
+        value = func(*ours)
+
+    def derivative(*tangents: Any) -> Any:
+        check_finished(trees.leaves(value))
+        kept = keeps or _levels.depth > 0 or any(t.requires_grad for t in trees.leaves(tangents))
+        return _along("linearize", value, ours, tangents, kept)
+
+    return _out(value, keeps), derivative
+
+
+def jacfwd(
+    func: Callable[..., Any],
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+    *,
+    chunk_size: int | None = None,
+    randomness: str = "error",
+) -> Callable[..., Any]:
+    """As `jacrev`, in forward mode: all columns are one batch, of `chunk_size` at a time if given. Cheaper where results have more
+    elements than arguments. `func` is called once, so that random numbers are the same for all columns, whatever `randomness` says.
+
+    Raises ValueError for a `chunk_size` below 1.
+    """
+    _check_chunk("jacfwd", chunk_size)
+
+    @wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with _inside(args, kwargs) as keeps:
+            changed, ours = _chosen("jacfwd", args, argnums)
+            value, aux = _split_aux("jacfwd", func(*changed, **kwargs), has_aux)
+            outs, ins = tuple(trees.leaves(value)), tuple(trees.leaves(ours))
+            columns = [_columns(outs, ins, k, keeps, chunk_size) for k in range(len(ins))]
+            found = trees.filled(value, [trees.filled(ours, row) for row in zip(*columns)])
+            return (_out(found, keeps), _out(aux, keeps)) if has_aux else _out(found, keeps)
+
+    return wrapper
+
+
+def _check_chunk(op: str, chunk_size: int | None) -> None:
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"[{op}] chunk_size is {chunk_size}. Give at least 1, or None.")
 
 
 def jacrev(
@@ -147,7 +226,11 @@ def jacrev(
     chunk_size: int | None = None,
 ) -> Callable[..., Any]:
     """A function that gives the derivatives of `func` with respect to the arguments `argnums`, [*result, *argument], in the
-    structure of the results and, within that, of the arguments. Rows are computed one by one, whatever `chunk_size` says."""
+    structure of the results and, within that, of the arguments. All rows are one batch, of `chunk_size` at a time if given.
+
+    Raises ValueError for a `chunk_size` below 1.
+    """
+    _check_chunk("jacrev", chunk_size)
 
     @wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -155,15 +238,15 @@ def jacrev(
             changed, ours = _chosen("jacrev", args, argnums)
             value, aux = _split_aux("jacrev", func(*changed, **kwargs), has_aux)
             leaves = tuple(trees.leaves(ours))
-            found = trees.mapped(lambda y: trees.filled(ours, _rows(y, leaves, keeps)), value)
+            found = trees.mapped(lambda y: trees.filled(ours, _batched_rows(y, leaves, keeps, chunk_size)), value)
             return (_out(found, keeps), _out(aux, keeps)) if has_aux else _out(found, keeps)
 
     return wrapper
 
 
 def hessian(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
-    """A function that gives the second derivatives of `func` with respect to the arguments `argnums`: `jacrev` of `jacrev`."""
-    return jacrev(jacrev(func, argnums), argnums)
+    """A function that gives the second derivatives of `func` with respect to the arguments `argnums`: `jacfwd` of `jacrev`."""
+    return jacfwd(jacrev(func, argnums), argnums)
 
 
 # ---- modules ----------------------------------------------------------------------------------------------
@@ -251,7 +334,19 @@ def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dic
     return stacked([dict(m.named_parameters()) for m in given]), stacked([dict(m.named_buffers()) for m in given])
 
 
-__all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacrev", "stack_module_state", "vjp", "vmap"]
+__all__ = [
+    "functional_call",
+    "grad",
+    "grad_and_value",
+    "hessian",
+    "jacfwd",
+    "jacrev",
+    "jvp",
+    "linearize",
+    "stack_module_state",
+    "vjp",
+    "vmap",
+]
 
 _border.publish(globals(), __all__)
 __getattr__ = _missing.module_getattr("flambeau.func")

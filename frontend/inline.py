@@ -12,8 +12,9 @@ from typing import Any
 
 from flambeau import expansions, regions, tensor_hooks
 from flambeau.assembly import Assembly
-from flambeau.dialects import autodiff
+from flambeau.dialects import autodiff, forward
 from flambeau.dialects.aval import CPU, Aval
+from flambeau.dialects.batching import BatchBuilder
 from flambeau.dialects.builder import Builder, Value
 from flambeau.dialects.history import graft, stop_gradient
 from flambeau.dialects.record import OpRecord, find
@@ -77,7 +78,7 @@ def same(tensor: Tensor) -> Tensor:
 # ---- the engine -----------------------------------------------------------------------------------------------
 
 
-class _Tape:
+class Tape:
     """The current trace, seen as a graph whose values are tensors."""
 
     def __init__(self, name: str, outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
@@ -90,7 +91,7 @@ class _Tape:
         self.asm = self._assembly([*seen, *self.roots, *filter(None, targets)])
         self.graph = History(self.asm, map(self.value_at, self.roots), ())
         self.hooks = self._met(marked)
-        self.builder = TensorBuilder()
+        self.builder: Builder = TensorBuilder()
         self.targets = [None if p is None else self.graph.meeting(self.value_at(p)) for p in targets]
 
     def _assembly(self, places: Sequence[Place]) -> Assembly:
@@ -116,6 +117,20 @@ class _Tape:
         assert isinstance(self.asm, SharedViews)
         return self.asm.alias(place)
 
+    def of_batch(self, n: int) -> None:
+        """From now on gradients are those of `n` calls at once, whose forward is the same."""
+        self.builder = BatchBuilder(TensorBuilder(), n)
+
+    def value(self, tensor: Tensor, many: bool = False) -> Value:
+        """A tensor in the builder; `many`: the calls of a batch are in front."""
+        if isinstance(self.builder, BatchBuilder):
+            return self.builder.value(Value(self.builder.inner, tensor, aval_of(tensor)), many)
+        return Value(self.builder, tensor, aval_of(tensor))
+
+    def tensor(self, value: Value) -> Tensor:
+        """What a value of the builder is, with the calls in front where it is one of a batch."""
+        return self.builder.whole(value).id if isinstance(self.builder, BatchBuilder) else value.id
+
     def _slot_of(self, value: int) -> int | None:
         """The slot whose tensor has a value and its history."""
         for found in (self.asm.joined.get(value), self.asm.provided.get(value)):
@@ -140,9 +155,9 @@ class _Tape:
             slot = self._slot_of(v)
             number = None if slot is None else recorder.trace_scalar(slot)
             if number is not None:
-                found[v] = self.builder.value(regions.number(number))
+                found[v] = self.value(regions.number(number))
             elif slot is not None and self.asm.slots[slot] in computable:
-                found[v] = self.builder.value(recorder.tensor_for_slot(slot))
+                found[v] = self.value(recorder.tensor_for_slot(slot))
             elif (node := self.graph.producer(v)) is not None:
                 self.graph.others.update((r, node) for r in node.results)
                 pending.extend(node.operands)
@@ -157,13 +172,25 @@ class _Tape:
         read = autodiff.readers(self.graph, list(seeds), wanted)
         expansions.check_alive(self.name, self.asm, read)
         expansions.check_unmodified(self.name, self.asm, read)
-        forward = self.tensors(list(read))
-        run = partial(autodiff.vjp, self.builder, self.graph, forward, seeds, wanted, self._hooks_by_value())
+        values = self.tensors(list(read))
+        run = partial(autodiff.vjp, self.builder, self.graph, values, seeds, wanted, self._hooks_by_value())
         passed_by = frozenset() if retain_graph else expansions.between(self.graph, seeds, wrt, passed)
         if not retain_graph:
             recorder.free_history(expansions.slots_of(self.asm, passed_by))
         met = [(hook, value in passed_by) for value, hook in self.hooks]
         return partial(_run, run, met) if met else run
+
+    def advanced(self, tangents: dict[int, Value]) -> Callable[[], list[Value | None]]:
+        """What gives the tangents of the outputs, given those of some values. They need the same values as gradients do."""
+        if any(hook.end is not None for _, hook in self.hooks):
+            raise RuntimeError(
+                f"[{self.name}] an autograd.Function is on the way, and its backward says nothing of tangents. Use jacrev or vjp."
+            )
+        outputs = [self.value_at(root) for root in self.roots]
+        read = forward.readers(self.graph, outputs, list(tangents))
+        expansions.check_alive(self.name, self.asm, read)
+        expansions.check_unmodified(self.name, self.asm, read)
+        return partial(forward.jvp, self.builder, self.graph, self.tensors(list(read)), tangents, outputs)
 
     def _met(self, marked: Sequence[tuple[int, tensor_hooks.Hook]]) -> list[tuple[int, tensor_hooks.Hook]]:
         """Of the hooks of the trace those that gradients can meet, with the values where they do, in the order in which they run.
@@ -224,9 +251,9 @@ def _run_hooks(hooks: Sequence[tensor_hooks.Hook], ct: Value) -> Value:
     return Value(ct.builder, gradient, ct.aval)
 
 
-def _seed(tape: _Tape, tensor: Tensor, gradient: Tensor | None) -> Value:
-    output = tape.builder.value(tensor)
-    ct = None if gradient is None else tape.builder.value(gradient)
+def seed(tape: Tape, tensor: Tensor, gradient: Tensor | None, many: bool = False) -> Value:
+    output = tape.value(tensor)
+    ct = None if gradient is None else tape.value(gradient, many)
     expansions.check_seed(tape.name, output.aval, None if ct is None else ct.aval)
     return output.like(1) if ct is None else ct
 
@@ -262,12 +289,12 @@ def _prepared(
 ) -> tuple[Callable[[], list[Value | None]], Sequence[int | None], list[Any]]:
     """What gives the gradients, the values they are of, and their owners. Has slots of the trace in hand: no other
     thread may run it meanwhile. May be called anew."""
-    tape = _Tape(name, outputs, inputs or ())
+    tape = Tape(name, outputs, inputs or ())
     if any(root.slot in tape.asm.facts.freed for root in tape.roots):
         raise expansions.freed_graph(name)
     seeds: dict[int, Value] = {}
     for t, root, gradient in zip(outputs, tape.roots, gradients, strict=True):
-        value, ct = tape.value_at(root), _seed(tape, t, gradient)
+        value, ct = tape.value_at(root), seed(tape, t, gradient)
         seeds[value] = seeds[value] + ct if value in seeds else ct
     leaves = recorder.trace_leaves()
     owners = [leaf for _, leaf in leaves] if inputs is None else list(inputs)
@@ -279,7 +306,7 @@ def _prepared(
 _MOST_ASSEMBLED = 8  # times its length
 
 
-def _flush_point() -> None:
+def flush_point() -> None:
     """A trace may end here, and does where it was assembled for the sake of views so often that another round would cost too
     much: what all rounds cost stays in proportion to what they record."""
     assembled = recorder.trace_notes().get("assembled", 0)
@@ -296,7 +323,7 @@ def gradients(
 ) -> list[Tensor | None]:
     """As `autograd.grad`, recorded op by op."""
     found, _ = _differentiate(name, outputs, grad_outputs, inputs, create_graph, retain_graph)
-    _flush_point()
+    flush_point()
     return found
 
 
@@ -313,7 +340,7 @@ def backward(
         if new is not None:
             _accumulate(owner, new, create_graph)
     tensor_hooks.accumulated([owner for owner, new in zip(owners, found, strict=True) if new is not None])
-    _flush_point()
+    flush_point()
 
 
 def _accumulate(owner: Any, new: Tensor, create_graph: bool) -> None:

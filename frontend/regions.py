@@ -8,7 +8,9 @@ functions; `dialects/region.py`.
 from __future__ import annotations
 
 import marshal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
 from flambeau.dialects.graph import Graph, Region
+from flambeau.dialects.history import strip
 from flambeau.dialects.identity import attrs_key
 from flambeau.dialects.record import OpRecord, find
 from flambeau.dialects.region import at_home, reads, without_dead_code
@@ -40,6 +43,36 @@ def kind_of_attribute(op: OpRecord, name: str) -> str:
 
 
 _HOLE = "size"
+
+
+class Unfinished(RuntimeError):
+    """Gradients are asked for, within a region, of what the trace around it has not run yet. `vmap` runs that and tries again."""
+
+
+def check_finished(tensors: Sequence[Tensor]) -> None:
+    """Raise `Unfinished` where the histories of tensors are in a trace around the region being recorded, which has not been run."""
+    if unread.is_unread() and not _around.has_run and any(recorder.capture_outside(t) for t in tensors):
+        raise Unfinished(
+            "[vmap] a function that it may run asks for gradients of what was computed outside. Differentiate outside."
+        )
+
+
+class _Around(threading.local):
+    has_run = False
+
+
+_around = _Around()
+
+
+@contextmanager
+def after_running() -> Iterator[None]:
+    """What was recorded so far is run, so that regions can go through its history."""
+    recorder.flush()
+    before, _around.has_run = _around.has_run, True
+    try:
+        yield
+    finally:
+        _around.has_run = before
 
 
 class Template:
@@ -197,20 +230,21 @@ def trace(
         results = list(tensors(name, returned))
         slots = [recorder.slot_for_tensor(r.clone()) for r in (*results, *last)]
         export = bound(recorder.trace_export())
-        _refuse_history(name, export)
+        has_history = _has_history(export)
+        if has_history and any(r.requires_grad for r in results):
+            raise RuntimeError(
+                f"[{name}] a function that it may run asks for gradients of what was computed outside. Differentiate outside."
+            )
         assembly = _Region(export)
         known = {**dict(recorder.region_inputs()), **recorder.trace_scalars()}
         drawn = recorder.region_drawn()
-        graph = without_dead_code(
-            at_home(
-                Graph(
-                    assembly.graph.avals,
-                    [assembly.slots[s] for s in assembly.inputs],
-                    assembly.graph.nodes,
-                    [assembly.slots[s] for s in slots],
-                )
-            )
+        graph = Graph(
+            assembly.graph.avals,
+            [assembly.slots[s] for s in assembly.inputs],
+            assembly.graph.nodes,
+            [assembly.slots[s] for s in slots],
         )
+        graph = without_dead_code(at_home(strip(graph) if has_history else graph))
     finally:
         unread.end()
         recorder.region_end()
@@ -227,11 +261,9 @@ def _refuse_moves(name: str, read: Sequence[Any], results: Sequence[Tensor]) -> 
         raise apart(name, places)
 
 
-def _refuse_history(name: str, export: Sequence[tuple]) -> None:
-    if any(entry[0] in ("segment", "link", "backward") for entry in export):
-        raise RuntimeError(
-            f"[{name}] a function that it may run asks for gradients of what was computed outside. Differentiate outside."
-        )
+def _has_history(export: Sequence[tuple]) -> bool:
+    """Whether gradients were asked for of what was computed outside. Their values are as others; they have no history here."""
+    return any(entry[0] in ("segment", "link", "backward") for entry in export)
 
 
 def tensors(name: str, x: Any) -> Iterator[Tensor]:

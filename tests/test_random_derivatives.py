@@ -53,14 +53,14 @@ def test_where_a_program_is_cut_cannot_be_seen(seed):
 def test_a_history_that_is_lost_at_a_cut_would_be_found(monkeypatch):
     """The fault that these programs were written for: derivatives that read a value of a trace that has run forgot how it had come
     about. The programs of `make test` find it."""
-    tensors = inline._Tape.tensors
+    tensors = inline.Tape.tensors
 
     def forgetful(tape, needed):
         imported = {v for v in needed if tape._slot_of(v) in tape.asm.imported}
         found = tensors(tape, needed)
         return {v: tape.builder.value(x.id.detach()) if v in imported else x for v, x in found.items()}
 
-    monkeypatch.setattr(inline._Tape, "tensors", forgetful)
+    monkeypatch.setattr(inline.Tape, "tensors", forgetful)
 
     def finds(seed):
         program = random_derivatives.generate(seed)

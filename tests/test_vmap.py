@@ -138,6 +138,25 @@ def test_a_batch_has_as_many_kernels_as_one_sample(monkeypatch):
         assert 0 < steps(monkeypatch, lambda: vmap(grad(alone), (None, 0))(w, data(n, 4)).numpy()) <= single + 1  # noqa: B023
 
 
+class Cube(fb.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, ct):
+        return ct * 3 * ctx.saved_tensors[0] ** 2
+
+
+def test_gradients_of_ones_own():
+    x = data(3)
+    close(vmap(Cube.apply)(x), x**3)
+    close(vmap(grad(Cube.apply))(x), 3 * x**2)
+    with pytest.raises(RuntimeError, match=r"\[vmap\] the function calls an autograd\.Function, or has hooks"):
+        vmap(Cube.apply)(x.requires_grad_())
+
+
 def test_writes_in_place():
     def within(x):
         y = x.clone()

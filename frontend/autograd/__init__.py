@@ -315,7 +315,8 @@ declare(
     samples=_GRADIENTS,
 )
 
-from flambeau.autograd import functional  # noqa: E402
+from flambeau.autograd import functional  # noqa: E402, I001
+from flambeau.autograd import forward_ad  # noqa: E402
 from flambeau.autograd.function import Function  # noqa: E402
 from flambeau.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck  # noqa: E402
 
@@ -324,6 +325,7 @@ __all__ = [
     "GradcheckError",
     "backward",
     "enable_grad",
+    "forward_ad",
     "functional",
     "grad",
     "gradcheck",

@@ -1,20 +1,20 @@
 """`autograd.functional`: jacobian, hessian, vjp, jvp, vhp, hvp of functions of tensors.
 
-In: a function and its inputs. Out: tensors, in the structure of inputs and results. A jvp is the derivative of a vjp with
-respect to its weights, as in PyTorch. Next: `func.py`.
+In: a function and its inputs. Out: tensors, in the structure of inputs and results. A jvp is forward mode: the tangents go along
+with what the function has recorded. Next: `func.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from flambeau import along_history, inline, tensor_hooks
 from flambeau import border as _border
-from flambeau import inline
 from flambeau import missing as _missing
 from flambeau.autograd import enable_grad, grad
-from flambeau.functions.assemble import stack
-from flambeau.functions.create import ones_like, zeros_like
+from flambeau.functions.assemble import cat, stack
+from flambeau.functions.create import eye, ones_like, zeros_like
 from flambeau.runtime.recorder import Tensor
 
 Tensors = tuple[Tensor, ...]
@@ -79,6 +79,59 @@ def _weights(op: str, given: Any, like: Tensors) -> Tensors:
     return found
 
 
+def _tangents(outs: Tensors, ins: Tensors, given: Sequence[Tensor | None], create_graph: bool) -> list[Tensor]:
+    """The derivatives of `outs` along tangents of the inputs, zeros where there are none."""
+    at = [k for k, y in enumerate(outs) if y.requires_grad]
+    found = [zeros_like(y) for y in outs]
+    moved = along_history.tangents("jvp", [outs[k] for k in at], ins, given, create_graph) if at else []
+    for k, t in zip(at, moved, strict=True):
+        found[k] = found[k] if t is None else t
+    return found
+
+
+def _parts(n: int, chunk_size: int | None) -> Iterator[tuple[int, int]]:
+    """(first, how many) of at most `chunk_size` of n rows at a time."""
+    size = n if chunk_size is None else chunk_size
+    return ((first, min(size, n - first)) for first in range(0, n, size or 1))
+
+
+def _unit(x: Tensor, first: int, count: int) -> Tensor:
+    """So many of the tensors that are 1 in one element of x, and 0 in all others: [count, *x.shape]."""
+    n = x.numel()
+    return eye(n, dtype=x.dtype, device=x.device).narrow(0, first, count).reshape(count, *x.shape)
+
+
+def _columns(outs: Tensors, ins: Tensors, k: int, create_graph: bool, chunk_size: int | None) -> list[Tensor]:
+    """For each output the derivatives by every element of input k, in forward mode: [*y.shape, *x.shape]."""
+    x, parts = ins[k], []
+    at = [i for i, y in enumerate(outs) if y.requires_grad and x.numel()]
+    for first, count in _parts(x.numel(), chunk_size) if at else ():
+        given = [_unit(x, first, count) if i == k else None for i in range(len(ins))]
+        parts.append(along_history.tangents("jacfwd", [outs[i] for i in at], ins, given, create_graph, count))
+    tables = {i: [p[place] for p in parts] for place, i in enumerate(at)}
+    return [_table(y, x, tables.get(i)) for i, y in enumerate(outs)]
+
+
+def _table(y: Tensor, x: Tensor, columns: Sequence[Tensor | None] | None) -> Tensor:
+    found = [c for c in columns or () if c is not None]
+    if not found:
+        return zeros_like(y).reshape(*y.shape, *[1] * x.ndim).expand(*y.shape, *x.shape).clone()
+    return cat(found).movedim(0, -1).reshape(*y.shape, *x.shape)
+
+
+def _batched_rows(y: Tensor, ins: Tensors, create_graph: bool, chunk_size: int | None) -> list[Tensor]:
+    """As `_rows`, of a batch of all rows, or so many at a time."""
+    if tensor_hooks.hooked() or not y.requires_grad or not y.numel():  # a hook sees one row
+        return _rows(y, ins, create_graph)
+    parts = [
+        along_history.gradients_of_batch("grad", [y], [_unit(y, first, count)], ins, count, create_graph)
+        for first, count in _parts(y.numel(), chunk_size)
+    ]
+    found = zip(ins, zip(*parts))
+    zeros = lambda x: zeros_like(x).expand(*y.shape, *x.shape).clone()  # noqa: E731
+    return [zeros(x) if rows[0] is None else cat(list(rows)).reshape(*y.shape, *x.shape) for x, rows in found]
+
+
 def _rows(y: Tensor, ins: Tensors, create_graph: bool) -> list[Tensor]:
     """For each input the gradients of every element of y: [*y.shape, *x.shape]."""
     flat = y.reshape(-1)
@@ -98,16 +151,27 @@ def jacobian(
 ) -> Any:
     """The derivatives of each result with respect to each input, [*result, *input]; nested tuples where there are several.
 
-    `strict` refuses results that do not depend on the inputs. Rows are computed one by one, whatever `vectorize` says.
-    Raises NotImplementedError for the strategy "forward-mode".
+    `strict` refuses results that do not depend on the inputs. Rows are computed one by one, with `vectorize` as one batch. The
+    strategy "forward-mode" computes columns, as one batch, and takes neither `strict` nor a false `vectorize`. Raises RuntimeError
+    for others.
     """
-    if strategy != "reverse-mode":
-        raise NotImplementedError(f"[jacobian] there is no strategy {strategy!r}. Use 'reverse-mode'.")
+    if strategy not in ("reverse-mode", "forward-mode"):
+        raise RuntimeError(f"[jacobian] there is no strategy {strategy!r}. Use 'reverse-mode' or 'forward-mode'.")
+    is_forward = strategy == "forward-mode"
+    if is_forward and (strict or not vectorize):
+        raise NotImplementedError("[jacobian] forward mode needs vectorize=True and strict=False. Pass these.")
     several_in, given = _tensors("jacobian", "inputs", inputs)
     with enable_grad():
         ins = _own(given, create_graph)
         several_out, outs = _results("jacobian", func, ins, strict)
-        table = tuple(tuple(_rows(y, ins, create_graph)) for y in outs)
+        if is_forward:
+            columns = [_columns(outs, ins, k, create_graph, None) for k in range(len(ins))]
+            table = tuple(zip(*columns, strict=True))
+        else:
+            table = tuple(
+                tuple(_batched_rows(y, ins, create_graph, None) if vectorize else _rows(y, ins, create_graph))
+                for y in outs
+            )
     shown = _shown(table if several_in else tuple(row[0] for row in table), create_graph)
     return shown if several_out else shown[0]
 
@@ -163,9 +227,7 @@ def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     with enable_grad():
         ins = _own(given, create_graph)
         several_out, outs = _results("jvp", func, ins, strict)
-        weights = tuple(zeros_like(y).requires_grad_() for y in outs)
-        first = tuple(_grads(outs, ins, weights, True))
-        found = tuple(_grads(first, weights, direction, create_graph))
+        found = tuple(_tangents(outs, ins, direction, create_graph))
     return (
         _shown(outs if several_out else outs[0], create_graph),
         _shown(found if several_out else found[0], create_graph),

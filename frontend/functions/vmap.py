@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, NamedTuple
 
-from flambeau import regions, trees
+from flambeau import regions, trees, unread
 from flambeau.declarations import Unsampled, declared
 from flambeau.dialects.batching import BatchBuilder, replayed
 from flambeau.dialects.builder import Value
@@ -164,7 +164,13 @@ def _record(func: Callable[..., Any], mapped: Mapped, single: Sequence[Tensor], 
         args, kwargs = mapped.with_samples(own)
         kept["returned"] = func(*args, **kwargs)
         kept["written"] = [k for k, x in enumerate(own) if x._version != before[k]]
-        return [*_results(kept["returned"]), *[own[k] for k in kept["written"]]]
+        results = [*_results(kept["returned"]), *[own[k] for k in kept["written"]]]
+        if recorder.trace_marks() and any(x.requires_grad for x in results):
+            raise RuntimeError(
+                "[vmap] the function calls an autograd.Function, or has hooks, which gradients from outside would not meet. "
+                "Differentiate within it."
+            )
+        return results
 
     traced = regions.trace("vmap", run, single, draws=True)
     if traced.drawn and randomness == "error":
@@ -289,10 +295,14 @@ def vmap(
     @wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         mapped = _arguments(in_dims, args, kwargs)
-        if chunk_size is None or chunk_size >= mapped.n:
-            returned, results, batched = _call(func, mapped, randomness)
-        else:
-            returned, results, batched = _chunked(func, mapped, randomness, chunk_size)
+        size = mapped.n if chunk_size is None else chunk_size
+        try:
+            returned, results, batched = _chunked(func, mapped, randomness, size)
+        except regions.Unfinished:
+            if unread.is_unread():
+                raise
+            with regions.after_running():
+                returned, results, batched = _chunked(func, mapped, randomness, size)
         dims = _out_dims(out_dims, returned)
         placed = [_placed(x, b, d, mapped.n) for x, b, d in zip(results, batched, dims, strict=True)]
         return trees.filled(returned, placed)
@@ -304,6 +314,8 @@ def _chunked(
     func: Callable[..., Any], mapped: Mapped, randomness: str, size: int
 ) -> tuple[Any, list[Tensor], list[bool]]:
     """As `_call`, so many samples at a time."""
+    if size >= mapped.n:
+        return _call(func, mapped, randomness)
     start = default_generator._seed, default_generator._offset
     parts = []
     for first in range(0, mapped.n, size):
