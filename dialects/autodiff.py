@@ -31,11 +31,13 @@ def vjp(
     cotangents: dict[int, Value],
     wrt: Sequence[int],
     hooks: Mapping[int, Callable[[Value], Value]] | None = None,
+    check: Callable[[Node, Sequence[Value | None]], None] | None = None,
 ) -> list[Value | None]:
     """Emit the cotangents of `wrt`, given those of some values of `graph`; None where nothing flows.
 
     `values` maps forward values to what they are in `builder`; those that are missing but read are computed again from
     their operands (see `residuals`). `hooks[v]` may replace the cotangent of v, no graft's result, once it is complete.
+    `check` is called with each op and what its vjp gave.
     Raises RuntimeError at an op without gradient on the way.
     """
     forward = Forward(builder, graph, values)
@@ -57,7 +59,10 @@ def vjp(
         if not any(wanted):
             continue
         cts = [found.get(v) for v in node.results]
-        for operand, part in zip(node.operands, _emit_vjp(builder, forward, node, cts, wanted), strict=True):
+        parts = _emit_vjp(builder, forward, node, cts, wanted)
+        if check is not None:
+            check(node, parts)
+        for operand, part in zip(node.operands, parts, strict=True):
             if part is not None:
                 _accumulate(found, root.get(operand, operand), part)
     for v, hook in (hooks or {}).items():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from flambeau import expansions, regions, tensor_hooks
+from flambeau import anomaly, expansions, regions, tensor_hooks
 from flambeau.assembly import Assembly
 from flambeau.dialects import autodiff, forward
 from flambeau.dialects.aval import CPU, Aval
@@ -173,7 +173,9 @@ class Tape:
         expansions.check_alive(self.name, self.asm, read)
         expansions.check_unmodified(self.name, self.asm, read)
         values = self.tensors(list(read))
-        run = partial(autodiff.vjp, self.builder, self.graph, values, seeds, wanted, self._hooks_by_value())
+        run = partial(
+            autodiff.vjp, self.builder, self.graph, values, seeds, wanted, self._hooks_by_value(), anomaly.check()
+        )
         passed_by = frozenset() if retain_graph else expansions.between(self.graph, seeds, wrt, passed)
         if not retain_graph:
             recorder.free_history(expansions.slots_of(self.asm, passed_by))

@@ -137,7 +137,7 @@ def text(self: Tensor) -> str:
     usual = (get_default_dtype(), int64, bool_) if array.size else (get_default_dtype(),)
     gradient: str | None = None
     if self.requires_grad:
-        gradient = "requires_grad=True" if self.is_leaf else "grad_fn=<Backward>"
+        gradient = "requires_grad=True" if self.is_leaf else f"grad_fn={self.grad_fn}"
     dtype = None if self.dtype in usual else repr(self.dtype)
     name = getattr(type(self), "_text_name", None) or ("tensor" if type(self) is Tensor else type(self).__name__)
     there = None if self._place == CPU.type else f"device='{self._place}'"
@@ -285,7 +285,6 @@ attribute("is_sparse")(lambda self: False)
 attribute("is_quantized")(lambda self: False)
 attribute("is_meta")(lambda self: False)
 attribute("is_cuda")(lambda self: named(self._place).type == "cuda")
-attribute("grad_fn")(lambda self: "<Backward>" if self.requires_grad and not self.is_leaf else None)
 
 
 @declared(method=True, aliases="ndimension", samples=calls(lambda: [call(data(2, 3)), call(data())]))

@@ -87,6 +87,17 @@ class Handle:
             hook.forget()
 
 
+class Handles:
+    """Several registered hooks; `remove()` takes them away."""
+
+    def __init__(self, hooks: Sequence[Hook]) -> None:
+        self._handles = [Handle(hook) for hook in hooks]
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
 def hooked() -> bool:
     """Whether any tensor or history has hooks."""
     return bool(_owned or _of_histories or _after)

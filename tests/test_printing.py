@@ -31,7 +31,7 @@ def test_suffixes():
     assert repr(fb.tensor([1, 2], dtype=fb.int32)) == "tensor([1, 2], dtype=flambeau.int32)"
     assert repr(fb.ones(2, dtype=fb.float64)) == "tensor([1., 1.], dtype=flambeau.float64)"
     assert repr(fb.ones(2, requires_grad=True)) == "tensor([1., 1.], requires_grad=True)"
-    assert repr(fb.ones(2, requires_grad=True) * 2) == "tensor([2., 2.], grad_fn=<Backward>)"
+    assert repr(fb.ones(2, requires_grad=True) * 2) == "tensor([2., 2.], grad_fn=<MulBackward0>)"
     assert repr(fb.zeros(2, 0)) == "tensor([], size=(2, 0))"
     assert repr(fb.zeros(0, dtype=fb.int64)) == "tensor([], dtype=flambeau.int64)"
     wide = fb.full((2, 8), 0.5, dtype=fb.float64)

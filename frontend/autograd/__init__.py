@@ -11,8 +11,8 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial, wraps
 from typing import Any, Self
 
+from flambeau import anomaly, expansions, inline, tensor_hooks
 from flambeau import border as _border
-from flambeau import expansions, inline, tensor_hooks
 from flambeau import missing as _missing
 from flambeau.declarations import Unsampled, declare, declared
 from flambeau.dialects.dtypes import DType
@@ -166,7 +166,12 @@ def _run_backward(
 ) -> None:
     wanted = [inputs] if isinstance(inputs, Tensor) else inputs
     retain = create_graph if retain_graph is None else bool(retain_graph)
-    if create_graph or tensor_hooks.hooked() or (wanted is not None and not all(t.is_leaf for t in wanted)):
+    if (
+        create_graph
+        or tensor_hooks.hooked()
+        or anomaly.is_on()
+        or (wanted is not None and not all(t.is_leaf for t in wanted))
+    ):
         inline.backward(outs, given, wanted, create_graph, retain)
     elif len(outs) == 1:
         recorder.backward(outs[0], given[0], retain, wanted)
@@ -223,7 +228,7 @@ def grad(
             raise RuntimeError("[grad] an input does not require grad. Call requires_grad_() before using it.")
     found: Sequence[Tensor | None]
     views = any(recorder.view_info(t)[0] is not None for t in ins)  # these are no values of a trace
-    if create_graph or views or tensor_hooks.hooked():
+    if create_graph or views or tensor_hooks.hooked() or anomaly.is_on():
         found = inline.gradients("grad", outs, given, ins, create_graph, retain)
     else:
         found = recorder.grad_entry(outs, ins, given, flags=int(retain))
@@ -316,7 +321,8 @@ declare(
 )
 
 from flambeau.autograd import functional  # noqa: E402, I001
-from flambeau.autograd import forward_ad  # noqa: E402
+from flambeau.anomaly import detect_anomaly, set_detect_anomaly  # noqa: E402
+from flambeau.autograd import forward_ad, graph  # noqa: E402
 from flambeau.autograd.function import Function  # noqa: E402
 from flambeau.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck  # noqa: E402
 
@@ -324,15 +330,18 @@ __all__ = [
     "Function",
     "GradcheckError",
     "backward",
+    "detect_anomaly",
     "enable_grad",
     "forward_ad",
     "functional",
     "grad",
     "gradcheck",
     "gradgradcheck",
+    "graph",
     "inference_mode",
     "is_grad_enabled",
     "no_grad",
+    "set_detect_anomaly",
     "set_grad_enabled",
 ]
 

@@ -1,0 +1,208 @@
+"""`autograd.graph`: what a tensor's history looks like, as nodes: one for each function that was called, with those before it.
+
+In: tensors that require grad. Out: `Node`s, read from what the recorder keeps; asking for one records and runs nothing. Gradients
+do not go through nodes (see `dialects/autodiff.py`). And hooks on several tensors at once. Next: `inline.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from flambeau import border as _border
+from flambeau import missing as _missing
+from flambeau import tensor_hooks
+from flambeau.declarations import attribute
+from flambeau.dialects.autodiff import requires_gradient
+from flambeau.runtime import recorder
+from flambeau.runtime.recorder import Tensor
+
+Edge = tuple["Node | None", int]
+
+
+class _Recorded:
+    """The entries of a trace up to now, with those of traces imported into it, by the slots that they made."""
+
+    def __init__(self, export: Sequence[tuple]) -> None:
+        self.made: dict[int, tuple[tuple, int, int]] = {}  # slot -> (entry, where its slots begin, which result)
+        self.alias: dict[int, int] = {}
+        self.leaves: set[int] = set()
+        self._known: dict[int, bool] = {}
+        self._read(export, 0)
+
+    def _read(self, export: Sequence[tuple], base: int) -> None:
+        for entry in export:
+            kind = entry[0]
+            if kind == "call":
+                self.made.update({base + slot: (entry, base, k) for k, slot in enumerate(entry[3])})
+            elif kind == "leaf":
+                self.leaves.add(base + entry[1])
+            elif kind == "graft":
+                self.alias[base + entry[1]] = base + entry[3]
+            elif kind == "link" and not base:
+                self.alias[entry[1]] = entry[2]
+            elif kind == "segment":
+                self._read(entry[2], base + entry[1])
+
+    def root(self, slot: int) -> int:
+        """Where the history of a slot is."""
+        while slot in self.alias:
+            slot = self.alias[slot]
+        return slot
+
+    def requires_grad(self, slot: int) -> bool:
+        """Whether gradients of a slot reach a leaf."""
+        pending = [self.root(slot)]
+        while pending:
+            here = pending[-1]
+            if here in self._known or here not in self.made:
+                self._known.setdefault(here, here in self.leaves)
+                pending.pop()
+                continue
+            missing = [s for s in self._passed(here) if s not in self._known]
+            if missing:
+                pending += missing
+            else:
+                self._known[here] = any(self._known[s] for s in self._passed(here))
+                pending.pop()
+        return self._known[self.root(slot)]
+
+    def _passed(self, slot: int) -> list[int]:
+        """The slots that gradients of a call's result go on to."""
+        return [s for s, passes in self.operands(slot) if passes]
+
+    def operands(self, slot: int) -> list[tuple[int, bool]]:
+        """The roots of what a call took, and whether gradients of this result of it go on there."""
+        entry, base, k = self.made[slot]
+        graph = entry[1].graph
+        found, at = [], 0
+        for operand in entry[2]:
+            if operand is not None:
+                value = graph.inputs[at]
+                passes = graph.avals[value].dtype.is_floating_point and graph.outputs[k] in requires_gradient(
+                    graph, [value]
+                )
+                found.append((self.root(base + operand[0]), passes and not (operand[1] and operand[1].detached)))
+                at += 1 + len(operand[2])
+        return found
+
+    def edge(self, slot: int, view: Any) -> Edge:
+        """What made a tensor: its last view, or its call."""
+        slot = self.root(slot)
+        if not self.requires_grad(slot) or (view is not None and view.detached):
+            return None, 0
+        return Node(self, slot, view if view is not None and view.steps else None), (
+            0 if view is not None or slot not in self.made else self.made[slot][2]
+        )
+
+
+class Node:
+    """A function in the history of a tensor: `name()`, and `next_functions`, those whose results it took."""
+
+    def __init__(self, recorded: _Recorded, slot: int, view: Any) -> None:
+        self._recorded, self._slot, self._view = recorded, slot, view
+
+    def name(self) -> str:
+        """What the function is called, as `MulBackward0`; `AccumulateGrad` for a leaf."""
+        if self._view is not None:
+            return _camel(self._view.steps[-1].function.name)
+        if self._slot in self._recorded.made:
+            return _camel(self._recorded.made[self._slot][0][1].name)
+        return "AccumulateGrad"
+
+    @property
+    def next_functions(self) -> tuple[Edge, ...]:
+        """(node, which of its results) for each tensor that it took; (None, 0) where no gradient goes."""
+        recorded, slot = self._recorded, self._slot
+        if self._view is not None:
+            return (recorded.edge(slot, _before(self._view)),)
+        if slot not in recorded.made:
+            return ()
+        views = [o[1] for o in recorded.made[slot][0][2] if o is not None]
+        pairs = zip(recorded.operands(slot), views, strict=True)
+        return tuple([recorded.edge(s, view) if passes else (None, 0) for (s, passes), view in pairs])
+
+    @property
+    def line(self) -> tuple[str, int] | None:
+        """(file, line) of the call, where it is known."""
+        return self._recorded.made[self._slot][0][5] if self._slot in self._recorded.made else None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Node) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[Any, ...]:
+        entry = self._recorded.made.get(self._slot)
+        return (self._slot, id(entry[0][1]) if entry else None, self._view)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
+
+
+def _before(view: Any) -> Any:
+    """The view that one was made from, None for its base."""
+    parent = view.parent
+    return parent if parent is not None and len(parent.steps) < len(view.steps) and parent.steps else None
+
+
+def _camel(name: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_")) + "Backward0"
+
+
+@attribute("grad_fn")
+def node_of(tensor: Tensor) -> Node | None:
+    """`tensor.grad_fn`: what made it, None for leaves and for what does not require grad."""
+    if not tensor.requires_grad or tensor.is_leaf:
+        return None
+    view = recorder.view_info(tensor)[0]
+    slot = recorder.known_history(tensor)
+    found = None if slot is None else _Recorded(recorder.trace_export())
+    if found is None or slot is None or not found.requires_grad(slot):
+        recorder.region_begin("grad_fn")  # beside the trace, which goes on as if nobody had asked
+        try:
+            slot = recorder.import_history(tensor)
+            found = _Recorded(recorder.trace_export())
+        finally:
+            recorder.region_end()
+    return Node(found, found.root(slot), view if view is not None and view.steps else None)
+
+
+def register_multi_grad_hook(
+    tensors: Sequence[Tensor], fn: Callable[..., None], *, mode: str = "all"
+) -> tensor_hooks.Handles:
+    """Call `fn(gradients)` in every backward, at its end, with the gradients of all tensors, None for those it did not reach; with
+    the mode "any", `fn(gradient)` as soon as the first one is there. Returns a handle with `remove()`.
+
+    Raises ValueError for another mode, RuntimeError for a tensor that does not require grad.
+    """
+    if mode not in ("all", "any"):
+        raise ValueError(f"[register_multi_grad_hook] mode is {mode!r}. Give 'all' or 'any'.")
+    arrived: dict[int, Tensor] = {}
+
+    def note(place: int, gradient: Tensor) -> None:
+        arrived[place] = gradient
+        if mode == "any" and len(arrived) == 1:
+            fn(gradient)
+
+    def end() -> None:
+        found = [arrived.get(k) for k in range(len(tensors))]
+        some = bool(arrived)
+        arrived.clear()
+        if some and mode == "all":
+            fn(found)
+
+    for t in tensors:
+        if not t.requires_grad:
+            raise RuntimeError(
+                "[register_multi_grad_hook] a tensor does not require grad. Call requires_grad_() first."
+            )
+    return tensor_hooks.Handles([tensor_hooks.attach(t, partial(note, k), end) for k, t in enumerate(tensors)])
+
+
+__all__ = ["Node", "register_multi_grad_hook"]
+
+_border.publish(globals(), ["register_multi_grad_hook"])
+__getattr__ = _missing.module_getattr("flambeau.autograd.graph")

@@ -1,0 +1,99 @@
+"""`grad_fn`: nodes by the names of functions, before and after a look; anomaly mode; hooks on several tensors."""
+
+import flambeau as fb
+import pytest
+from flambeau import autograd
+from flambeau.autograd import graph
+from flambeau.runtime import recorder
+
+W, X = fb.ones(3, 2, requires_grad=True), fb.ones(4, 3)
+
+
+def names(node):
+    """The history as nested tuples of names."""
+    if node is None:
+        return None
+    return (node.name(), *[names(before) for before, _ in node.next_functions])
+
+
+@pytest.mark.parametrize("look", [False, True])
+def test_nodes_are_named_by_the_functions_that_were_called(look):
+    hidden = X @ W
+    y = (hidden.sin() * 2 + hidden).T.sum()
+    if look:
+        y.item()
+    before = recorder.stats()["pending_ops"]
+    product = ("MatmulBackward0", None, ("AccumulateGrad",))
+    expected = (
+        "SumBackward0",
+        ("TBackward0", ("AddBackward0", ("MulBackward0", ("SinBackward0", product), None), product)),
+    )
+    found = names(y.grad_fn)
+    assert found == expected or found == ("SumBackward0", (expected[1][0], expected[1][1]))
+    assert recorder.stats()["pending_ops"] == before
+    assert y.grad_fn == y.grad_fn and y.grad_fn != hidden.grad_fn and repr(hidden.grad_fn) == "<MatmulBackward0>"
+    assert repr(y).endswith("grad_fn=<SumBackward0>)")
+    file, line = y.grad_fn.line
+    assert file.endswith("test_graph_nodes.py") and line > 0
+
+
+def test_leaves_and_what_has_no_history_have_no_node():
+    assert W.grad_fn is None and X.grad_fn is None and (W * 2).detach().grad_fn is None
+    with fb.no_grad():
+        assert (W * 2).grad_fn is None
+    y = W * 2
+    y.add_(1)
+    assert names(y.grad_fn) == ("AddBackward0", ("MulBackward0", ("AccumulateGrad",), None), None)
+
+
+def test_results_of_one_call_are_told_apart():
+    values, _ = (W * 1).sort(0)
+    y = values.exp()
+    ((node, number),) = y.grad_fn.next_functions
+    assert node.name().startswith("Sort") and number == 0
+
+
+def test_anomaly_mode_names_op_and_line():
+    x = fb.tensor([0.0, 4.0], requires_grad=True)
+
+    def step():
+        return (x.sqrt() * 0).sum()  # 0 * inf
+
+    step().backward()
+    assert x.grad[0].isnan().item()
+    with (
+        autograd.detect_anomaly(),
+        pytest.raises(RuntimeError, match=r"\[backward\] the gradient of \w+ by its operand 0 has NaN"),
+    ):
+        step().backward()
+    with autograd.detect_anomaly(check_nan=False):
+        step().backward()
+    with autograd.set_detect_anomaly(True):
+        with pytest.raises(RuntimeError, match=r"test_graph_nodes\.py"):
+            autograd.grad(step(), x)
+        (found,) = autograd.grad((x * 3).sum(), x)
+        assert found.tolist() == [3.0, 3.0]
+    step().backward()
+
+
+def test_hooks_on_several_tensors():
+    a, b, c = (fb.ones(2, requires_grad=True) for _ in range(3))
+    seen = []
+    handle = graph.register_multi_grad_hook(
+        [a, b, c], lambda g: seen.append([x if x is None else x.tolist() for x in g])
+    )
+    for _ in range(2):
+        (a * 2 + b * 3).sum().backward()
+    assert seen == [[[2.0, 2.0], [3.0, 3.0], None]] * 2
+    handle.remove()
+    (a * 2).sum().backward()
+    assert len(seen) == 2
+    first = []
+    handle = graph.register_multi_grad_hook([a, b], lambda g: first.append(g.tolist()), mode="any")
+    (a * 2 + b * 2).sum().backward()
+    assert first == [[2.0, 2.0]]
+    handle.remove()
+    with pytest.raises(ValueError, match=r"\[register_multi_grad_hook\] mode is 'some'"):
+        graph.register_multi_grad_hook([a], print, mode="some")
+    with pytest.raises(RuntimeError, match=r"\[register_multi_grad_hook\] a tensor does not require grad"):
+        graph.register_multi_grad_hook([X], print)
