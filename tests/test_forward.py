@@ -262,3 +262,27 @@ def test_duals():
         forward_ad.make_dual(x, t)
     with pytest.raises(RuntimeError, match=r"\[exit_dual_level\] there is no level"):
         forward_ad.exit_dual_level()
+
+
+def test_transforms_agree_with_pytorch():
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(3)
+    w, x, t = (generator.normal(size=s) for s in ((4, 6), (5, 4), (5, 4)))
+
+    def energy(w, row):
+        return ((row @ w).tanh() ** 2).sum()
+
+    def found(m):
+        ours = [m.tensor(a) for a in (w, x, t)]
+        f = m.func
+        yield f.vmap(f.grad(energy), (None, 0))(ours[0], ours[1])
+        yield f.hessian(energy, 1)(ours[0], ours[1][0])
+        yield f.jacfwd(f.vmap(energy, (None, 0)), 1)(ours[0], ours[1])
+        yield f.jacrev(f.vmap(energy, (None, 0)))(ours[0], ours[1])
+        yield f.vmap(lambda row, t: f.jvp(lambda row: energy(ours[0], row), (row,), (t,))[1])(ours[1], ours[2])
+        yield f.vmap(f.jacrev(f.grad(energy, 1), 1), (None, 1), 2)(ours[0], ours[1].T)
+        yield f.linearize(lambda row: energy(ours[0], row).exp(), ours[1][0])[1](ours[2][0])
+
+    for ours, theirs in zip(found(fb), found(torch), strict=True):
+        assert tuple(ours.shape) == tuple(theirs.shape)
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-9, atol=1e-11)

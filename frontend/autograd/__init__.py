@@ -323,6 +323,7 @@ declare(
 from flambeau.autograd import functional  # noqa: E402, I001
 from flambeau.anomaly import detect_anomaly, set_detect_anomaly  # noqa: E402
 from flambeau.autograd import forward_ad, graph  # noqa: E402
+from flambeau.autograd.custom import custom_vjp  # noqa: E402
 from flambeau.autograd.function import Function  # noqa: E402
 from flambeau.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck  # noqa: E402
 
@@ -330,6 +331,7 @@ __all__ = [
     "Function",
     "GradcheckError",
     "backward",
+    "custom_vjp",
     "detect_anomaly",
     "enable_grad",
     "forward_ad",
