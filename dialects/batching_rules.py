@@ -24,17 +24,17 @@ Rule = Callable[[Call], Sequence[Value]]
 # ---- axes one further on ------------------------------------------------------------------------------------------
 
 
-def _same(call: Call) -> Sequence[Value]:
+def same(call: Call) -> Sequence[Value]:
     """Ops that say nothing of axes, or count them from the last one."""
     return call.emit(call.fronted(), call.attrs)
 
 
-def _axis(call: Call) -> Sequence[Value]:
+def axis_further(call: Call) -> Sequence[Value]:
     """Ops whose first attribute is an axis."""
     return call.emit(call.fronted(), (call.attrs[0] + 1, *call.attrs[1:]))
 
 
-def _axes(call: Call) -> Sequence[Value]:
+def axes_further(call: Call) -> Sequence[Value]:
     """Ops whose first attribute is several axes."""
     return call.emit(call.fronted(), (tuple([a + 1 for a in call.attrs[0]]), *call.attrs[1:]))
 
@@ -123,7 +123,7 @@ def _looked_up(call: Call) -> Sequence[Value]:
     axis, *rest = call.attrs
     table, index = call.xs
     if call.many[0] or prod(table.shape) == 0:
-        return _axis(call)
+        return axis_further(call)
     along = moved(index, 0, axis)
     count = along.shape[axis + 1]
     joined = ops.reshape(along, shape=(*along.shape[:axis], call.n * count, *along.shape[axis + 2 :]))
@@ -197,17 +197,17 @@ def _host_call(call: Call) -> Sequence[Value]:
 
 #: Of families all of whose ops are batched alike.
 OF_FAMILIES: dict[str, Rule] = {
-    Kind.ELEMENTWISE: _same,
-    Kind.REDUCTION: _axes,
+    Kind.ELEMENTWISE: same,
+    Kind.REDUCTION: axes_further,
     Kind.CONTRACTION: _matmul,
     Kind.CONVOLUTION: _convolution,
     Kind.GATHER: _looked_up,
-    Kind.SCATTER: _axis,
-    Kind.PUT: _axis,
-    Kind.SCAN: _axis,
-    Kind.SORT: _axis,
-    Kind.WINDOW: _same,
-    Kind.TRANSFER: _same,
+    Kind.SCATTER: axis_further,
+    Kind.PUT: axis_further,
+    Kind.SCAN: axis_further,
+    Kind.SORT: axis_further,
+    Kind.WINDOW: same,
+    Kind.TRANSFER: same,
     Kind.HOST_CALL: _host_call,
 }
 
@@ -218,14 +218,14 @@ OF_OPS: dict[str, Rule] = {
     "permute": _permute,
     "slice": _slice,
     "dynamic_slice": _dynamic_slice,
-    "flip": _axes,
-    "unfold": _axis,
-    "fold": _axis,
-    "stop_gradient": _same,
-    "graft": _same,
-    "overwrite": _same,
+    "flip": axes_further,
+    "unfold": axis_further,
+    "fold": axis_further,
+    "stop_gradient": same,
+    "graft": same,
+    "overwrite": same,
     "pad": _pad,
-    "concat": _axis,
+    "concat": axis_further,
     "update_slice": _update_slice,
     "searchsorted": _looked_up,
     "cond": cond,

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_plugin import installed_from, python
 
@@ -76,6 +77,27 @@ def test_every_tier_gives_the_same_bits(site, fused, mode):
     state, tiers, _, errors, _ = outcome(site, TRAINING, FLAMBEAU_COMPILE=mode)
     assert state == fused[0] and errors == []
     assert tiers == (["generic"] if mode == "off" else ["fused"])
+
+
+BATCHES = """
+import json
+import flambeau as fb
+from flambeau.func import grad, jvp, vmap
+from flambeau_toy import cumsum
+
+x = fb.arange(12.0).reshape(3, 4)
+rows = vmap(lambda row: cumsum(row * row))(x)
+gradients = vmap(grad(lambda row: cumsum(row * row).sum()))(x)
+along = jvp(lambda x: cumsum(x * x, 1), (x,), (x,))[1]
+print(json.dumps([rows.tolist(), gradients.tolist(), along.tolist()]))
+"""
+
+
+def test_batches_and_tangents(site):
+    rows, gradients, along = map(np.array, outcome(site, BATCHES))
+    x = np.arange(12.0).reshape(3, 4)
+    assert (rows == np.cumsum(x * x, 1)).all() and (along == 2 * rows).all()
+    assert (gradients == 2 * x * np.arange(4, 0, -1)).all()
 
 
 RECORDS = """

@@ -16,5 +16,6 @@ TOY = Family(
     "toy",
     "Scans: element i along an axis is what a step made of elements 0 to i, one after the other, or of i to the last.",
     compiler="flambeau_toy.compiled:RULES",
+    batch="flambeau.dialects.batching_rules:axis_further",
     demands=_demands,
 )
