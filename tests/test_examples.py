@@ -1,0 +1,100 @@
+"""The examples, on little data: they run, write their pictures, learn, and compile nothing new after the third step."""
+
+import importlib
+import math
+import sys
+from pathlib import Path
+
+import flambeau as fb
+import pytest
+from flambeau.runtime import recorder
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+class Steps:
+    """`tqdm.trange`, but that it counts the programs built by the end of every step."""
+
+    made: list = []
+
+    def __init__(self, count):
+        self.count, self.built = count, []
+        Steps.made.append(self)
+
+    def __iter__(self):
+        for k in range(self.count):
+            yield k
+            stats = recorder.stats()
+            self.built.append((stats["misses"], stats["builds"]))
+
+    def set_description(self, text):
+        assert "nan" not in text
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs an example; its result, the folder of its pictures, and the steps of each training."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+    monkeypatch.setattr(Steps, "made", [])
+    before = fb.get_rng_state()
+
+    def call(name, *arguments):
+        module = importlib.import_module(name)
+        for each in (module, sys.modules.get("cnn")):
+            if each is not None and hasattr(each, "trange"):
+                monkeypatch.setattr(each, "trange", Steps)
+        with fb.compiler_options(mode="background" if name in COMPILED else "off"):
+            found = module.main([*arguments, "--out", str(tmp_path)])
+        return found, sorted(p.name for p in tmp_path.iterdir() if p.stat().st_size > 1000), Steps.made
+
+    yield call
+    fb.set_rng_state(before)
+    for name in ("pictures", *CASES):
+        sys.modules.pop(name, None)
+
+
+CASES = {
+    "cnn": (("--steps", "9"), ["cnn_loss.png", "cnn_wrong.png"]),
+    "vae": (("--steps", "9"), ["vae_digits.png", "vae_loss.png"]),
+    "dcgan": (("--steps", "6"), ["dcgan_digits.png", "dcgan_loss.png"]),
+    "char_rnn": (("--steps", "6", "--letters", "5"), ["char_rnn_loss.png"]),
+    "gpt": (("--steps", "6", "--letters", "5"), ["gpt_loss.png"]),
+    "vit": (("--steps", "6"), ["vit_loss.png", "vit_saliency.png"]),
+    "resnet": (("--steps", "5", "--width", "4", "--batch", "8"), ["resnet18_images.png", "resnet18_loss.png"]),
+    "actor_critic": (("--steps", "6", "--carts", "16"), ["actor_critic.png"]),
+    "transfer": (("--steps", "6"), ["transfer_loss.png"]),
+}
+
+
+#: Of these the programs are compiled as well, which takes seconds.
+COMPILED = ("cnn", "vae", "gpt")
+
+
+@pytest.mark.accept("EXA-02", "EXA-03", "EXA-07", "EXA-09")
+@pytest.mark.parametrize("name", CASES)
+def test_an_example_runs_and_compiles_nothing_new_after_the_third_step(name, run):
+    arguments, pictures = CASES[name]
+    found, written, trainings = run(name, *arguments)
+    assert written == pictures and trainings
+    for steps in trainings:
+        assert len(set(steps.built[2:])) == 1, steps.built
+    losses = found if name in ("vae", "resnet", "actor_critic") else found[0]
+    assert all(math.isfinite(x) for x in losses)
+
+
+def test_a_bottleneck_network_of_a_folder_of_images(run, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for label, colour in (("dark", (20, 0, 0)), ("light", (230, 255, 240))):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for k in range(2):
+            image.new("RGB", (12, 10), colour).save(tmp_path / "images" / label / f"{k}.png")
+    arguments = ("--images", str(tmp_path / "images"), "--model", "resnet50", "--width", "2", "--batch", "4")
+    losses, _, _ = run("resnet", *arguments, "--steps", "1", "--size", "16")
+    assert len(losses) == 1
+
+
+def test_examples_are_short():
+    for path in EXAMPLES.glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 150, path
