@@ -13,6 +13,8 @@ from flambeau import missing as _missing
 #: Name here -> name in the package.
 _OTHERS = {
     "expit": "sigmoid",
+    "gammainc": "igamma",
+    "gammaincc": "igammac",
     "gammaln": "lgamma",
     "log_softmax": "log_softmax",
     "logsumexp": "logsumexp",

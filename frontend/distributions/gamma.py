@@ -53,6 +53,9 @@ class Gamma(ExponentialFamily):
         a = self.concentration
         return a - self.rate.log() + a.lgamma() + (1 - a) * a.digamma()
 
+    def cdf(self, value: Tensor) -> Tensor:
+        return fb.igamma(self.concentration, self.rate * self._checked(value))
+
     @property
     def _natural_params(self) -> tuple[Tensor, ...]:
         return self.concentration - 1, -self.rate
