@@ -262,3 +262,41 @@ def test_gradients_of_samples_are_those_of_means():
     assert sorted(straight.tolist()) == [0, 0, 1]
     straight[0].backward()
     assert abs(logits.grad[0].item() - 2 / 9) < 1e-6
+
+
+# ---- factors of correlations ------------------------------------------------------------------------------
+
+
+def test_factors_of_correlation_matrices():
+    d = distributions.LKJCholesky(4, double([0.7, 3.0]))
+    fb.manual_seed(0)
+    x = d.sample((3000,)).numpy()
+    assert bool(d.support.check(fb.tensor(x)).all())
+    correlation = (x @ x.transpose(0, 1, 3, 2))[:, :, 3, 1]  # 2 Beta(a, a) - 1 of a = concentration - 1 + dim / 2
+    np.testing.assert_allclose(correlation.var(0), 1 / (2 * (np.array([0.7, 3.0]) + 1) + 1), rtol=0.12)
+    assert np.abs(correlation.mean(0)).max() < 0.04
+    plane = distributions.LKJCholesky(2, double(2.0))  # the density of r = sin t, by the angle's factor
+    r = np.linspace(-0.9, 0.9, 5)
+    factors = np.array([[[1, 0], [v, (1 - v * v) ** 0.5]] for v in r])
+    wanted = stats.beta(2, 2, -1, 2).logpdf(r)
+    np.testing.assert_allclose(plane.log_prob(double(factors)).numpy(), wanted, rtol=1e-9)
+    torch = pytest.importorskip("torch")
+    theirs = torch.distributions.LKJCholesky(4, torch.tensor([0.7, 3.0], dtype=torch.float64))
+    close(d.log_prob(fb.tensor(x[:5])), theirs.log_prob(torch.tensor(x[:5])), "log_prob")
+    assert tuple(d.expand((3, 2)).sample().shape) == (3, 2, 4, 4)
+
+
+def test_drawing_again_compiles_nothing_and_does_not_repeat_itself():
+    from flambeau.runtime import recorder
+
+    scale, drawn = fb.tensor([0.5, 3.0], requires_grad=True), []
+    for k in range(6):
+        before = recorder.stats()
+        gamma = distributions.Gamma(scale * (1 + 0.1 * k), 2.0)
+        loss = gamma.log_prob(gamma.rsample((3,))).sum() + distributions.Poisson(scale.detach()).sample().sum()
+        loss.backward()
+        drawn.append(loss.item())
+        scale.grad = None
+        after = recorder.stats()
+    assert after["misses"] == before["misses"] and after["builds"] == before["builds"]
+    assert len(set(drawn)) == 6

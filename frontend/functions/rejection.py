@@ -15,7 +15,7 @@ import numpy as np
 from flambeau import generator as generators
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import DType, bool_, float64, int64
+from flambeau.dialects.dtypes import DType, float64, int64
 from flambeau.dialects.region import build
 from flambeau.function import Stream_, Tensor_, builder, function
 from flambeau.functions.common import broadcast_shapes, check_between, check_floating, common_dtype, ops
@@ -47,10 +47,11 @@ class Round:
 
 
 def _own_seed(generator: Any) -> Value:
-    """A seed of 64 bits, drawn from the generator."""
+    """A seed of 64 bits, drawn from the generator after what the rule has drawn."""
     seed, offset = generator
+    start = builder().draws
     builder().draws += 2
-    words = (ops.random_bits(seed.cast(int64), offset.cast(int64) + n, shape=()).cast(int64) for n in (0, 1))
+    words = (ops.random_bits(seed.cast(int64), offset.cast(int64) + start + n, shape=()).cast(int64) for n in (0, 1))
     high, low = words
     return ops.or_(ops.shl(high, high.like(32)), ops.and_(low, low.like(2**32 - 1)))
 
@@ -125,38 +126,45 @@ def _log_factorial(k: Value) -> Value:
     return ops.lgamma(k + 1.0)
 
 
+def _multiply(numbers: Round, state: list[Value], fixed: list[Value]) -> tuple[list[Value], Value]:
+    """The number of factors u of a product until it is below exp(-mean), a factor a round (Knuth, 1969)."""
+    (count, product), (least,) = state, fixed
+    product = product * numbers.uniform()
+    over = product < least
+    return [ops.select(over, count, count + 1.0), product], over
+
+
 def _propose_poisson(numbers: Round, state: list[Value], fixed: list[Value]) -> tuple[list[Value], Value]:
-    """Small means: the number of factors u of a product until it is below exp(-mean), a factor a round (Knuth, 1969). Others, from
-    10: Hoermann's transformed rejection with squeeze (PTRS, 1993)."""
-    (count, product), (mean,) = state, fixed
+    """Hoermann's transformed rejection with squeeze for means from 10 (PTRS, 1993)."""
+    (mean,) = fixed
     u, v = numbers.uniform(), numbers.uniform()
-    small = mean < 10.0
-    product = product * u
-    over = product < ops.exp(mean * -1.0)
-    large = ops.maximum(mean, mean.like(10.0))
-    b = ops.sqrt(large) * 2.53 + 0.931
+    b = ops.sqrt(mean) * 2.53 + 0.931
     a = b * 0.02483 - 0.059
     moved = u - 0.5
     us = 0.5 - ops.abs(moved)
-    k = ops.floor((a * 2.0 / us + b) * moved + large + 0.43)
+    k = ops.floor((a * 2.0 / us + b) * moved + mean + 0.43)
     inside = ops.and_(k >= 0.0, ops.or_(us >= 0.013, v <= us))
     k_in = ops.maximum(k, k.like(0.0))
     inverse = 1.1239 + 1.1328 / (b - 3.4)
     ratio = ops.log(v) + ops.log(inverse / (a / (us * us) + b))
-    fits = ratio <= k_in * ops.log(large) - large - _log_factorial(k_in)
-    taken = ops.and_(inside, fits)
-    grown = ops.select(over, count, count + 1.0)
-    return [ops.select(small, grown, k), product], ops.select(small, over, taken)
+    return [k], ops.and_(inside, ratio <= k_in * ops.log(mean) - mean - _log_factorial(k_in))
+
+
+#: From this mean on counts are proposed; below, they are counted up.
+_LARGE = 10.0
 
 
 @function(name="poisson", fallible=True)
 def _poisson(input: Tensor_, generator: Stream_ = generators.default_generator):
     check_floating("poisson", input)
     mean = check_between("poisson", "input", input.cast(float64), 0, math.inf, "is negative. Use at least 0.")
-    done = mean.eq(mean.like(math.inf))
-    inner = ops.select(done, mean.like(0.0), mean)
-    found, _ = repeat(generator, _propose_poisson, 2, done, [mean * 0.0, inner * 0.0 + 1.0], [inner])
-    return ops.select(done, mean, found).cast(input.dtype)
+    endless, large = mean.eq(mean.like(math.inf)), mean >= _LARGE
+    zero = ops.select(large, mean.like(0.0), mean) * 0.0
+    least = ops.exp(ops.select(large, zero, mean) * -1.0)
+    counted, _ = repeat(generator, _multiply, 1, large, [zero, zero + 1.0], [least])
+    wide = ops.select(ops.and_(large, ops.not_(endless)), mean, zero + _LARGE)
+    (proposed,) = repeat(generator, _propose_poisson, 2, ops.or_(endless, ops.not_(large)), [zero], [wide])
+    return ops.select(endless, mean, ops.select(large, proposed, counted)).cast(input.dtype)
 
 
 @declared(
@@ -176,31 +184,29 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     return _poisson(input.detach(), generator)
 
 
+def _wait(numbers: Round, state: list[Value], fixed: list[Value]) -> tuple[list[Value], Value]:
+    """Waiting times log(u) / log(1 - p), one a round, until they exceed n (Devroye, 1986)."""
+    (count, waited), (n, log_failing) = state, fixed
+    waited = waited + ops.ceil(ops.log(numbers.uniform()) / log_failing)
+    over = ops.or_(waited > n, log_failing.eq(log_failing.like(0.0)))
+    return [ops.select(over, count, count + 1.0), waited], over
+
+
 def _propose_binomial(numbers: Round, state: list[Value], fixed: list[Value]) -> tuple[list[Value], Value]:
-    """Small means n p: waiting times log(u) / log(1 - p), one a round, until they exceed n (Devroye, 1986). Others, from 10:
-    Hoermann's transformed rejection (BTRS, 1993). For p up to 1/2."""
-    (count, waited), (n, p) = state, fixed
+    """Hoermann's transformed rejection for means n p from 10 and p up to 1/2 (BTRS, 1993)."""
+    n, p, log_odds, mode, at_mode = fixed
     u, v = numbers.uniform(), numbers.uniform()
-    small = n * p < 10.0
-    waited = waited + ops.ceil(ops.log(u) / ops.log1p(p * -1.0))
-    over = ops.or_(waited > n, p.eq(p.like(0.0)))
-    p_in, n_in = ops.select(small, p.like(0.5), p), ops.select(small, n.like(20.0), n)
-    deviation = ops.sqrt(n_in * p_in * (1.0 - p_in))
+    deviation = ops.sqrt(n * p * (1.0 - p))
     b = deviation * 2.53 + 1.15
-    a = b * 0.0248 + p_in * 0.01 - 0.0873
+    a = b * 0.0248 + p * 0.01 - 0.0873
     alpha = (2.83 + 5.1 / b) * deviation
     moved = u - 0.5
     us = 0.5 - ops.abs(moved)
-    k = ops.floor((a * 2.0 / us + b) * moved + n_in * p_in + 0.5)
-    inside = ops.and_(k >= 0.0, k <= n_in)
-    k_in = ops.minimum(ops.maximum(k, k.like(0.0)), n_in)
-    mode = ops.floor((n_in + 1.0) * p_in)
-    odds = ops.log(p_in) - ops.log1p(p_in * -1.0)
-    limit = _log_factorial(mode) + _log_factorial(n_in - mode) - _log_factorial(k_in) - _log_factorial(n_in - k_in)
-    fits = ops.log(v * alpha / (a / (us * us) + b)) <= limit + (k_in - mode) * odds
-    taken = ops.and_(inside, fits)
-    grown = ops.select(over, count, count + 1.0)
-    return [ops.select(small, grown, k), waited], ops.select(small, over, taken)
+    k = ops.floor((a * 2.0 / us + b) * moved + n * p + 0.5)
+    inside = ops.and_(k >= 0.0, k <= n)
+    k_in = ops.minimum(ops.maximum(k, k.like(0.0)), n)
+    limit = at_mode - _log_factorial(k_in) - _log_factorial(n - k_in) + (k_in - mode) * log_odds
+    return [k], ops.and_(inside, ops.log(v * alpha / (a / (us * us) + b)) <= limit)
 
 
 @function(name="binomial", fallible=True)
@@ -212,8 +218,15 @@ def _binomial(count: Tensor_, prob: Tensor_, generator: Stream_ = generators.def
     n, p = ops.floor(n).expand(shape), p.expand(shape)
     flipped = p > 0.5
     rare = ops.select(flipped, 1.0 - p, p)
-    nothing = builder().constant(False, bool_, shape)
-    found, _ = repeat(generator, _propose_binomial, 2, nothing, [n * 0.0, n * 0.0], [n, rare])
+    large = n * rare >= _LARGE
+    zero = n * 0.0
+    counted, _ = repeat(generator, _wait, 1, large, [zero, zero], [n, ops.log1p(rare * -1.0)])
+    wide_n, wide_p = ops.select(large, n, n.like(20.0)), ops.select(large, rare, rare.like(0.5))
+    mode = ops.floor((wide_n + 1.0) * wide_p)
+    at_mode = _log_factorial(mode) + _log_factorial(wide_n - mode)
+    fixed = [wide_n, wide_p, ops.log(wide_p) - ops.log1p(wide_p * -1.0), mode, at_mode]
+    (proposed,) = repeat(generator, _propose_binomial, 2, ops.not_(large), [zero], fixed)
+    found = ops.select(large, proposed, counted)
     return ops.select(flipped, n - found, found).cast(dtype)
 
 
