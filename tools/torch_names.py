@@ -24,7 +24,8 @@ OWNERS = {
     "flambeau.cuda": "torch.cuda", "flambeau.linalg": "torch.linalg", "flambeau.func": "torch.func",
        "flambeau.autograd.functional": "torch.autograd.functional",
     "flambeau.utils.checkpoint": "torch.utils.checkpoint", "flambeau.jit": "torch.jit",
-    "flambeau.hub": "torch.hub", "flambeau.accelerator": "torch.accelerator", "flambeau.backends": "torch.backends",
+    "flambeau.hub": "torch.hub", "flambeau.distributions": "torch.distributions",
+    "flambeau.special": "torch.special", "flambeau.accelerator": "torch.accelerator", "flambeau.backends": "torch.backends",
 }  # fmt: skip
 CLASSES = {"Tensor": torch.Tensor, "Module": torch.nn.Module, "Optimizer": torch.optim.Optimizer}
 
