@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from flambeau.data import blocks
 from flambeau.data import worker as workers
 from flambeau.data.blocks import Lent
 from flambeau.data.channel import LoaderEnd
@@ -48,13 +49,12 @@ def context_of(chosen: Any) -> Any:
 class _Member:
     """A worker, as the loader sees it."""
 
-    def __init__(self, process: Any, end: LoaderEnd) -> None:
-        self.process, self.end, self.blocks = process, end, Lent()
+    def __init__(self, process: Any, end: LoaderEnd, most_lent: int) -> None:
+        self.process, self.end, self.blocks = process, end, Lent(most_lent)
 
     def post(self, kind: str, *rest: Any) -> None:
         """Send a task, and which blocks are free again."""
-        released = [self.blocks.released.popleft() for _ in range(len(self.blocks.released))]
-        self.end.post(pickle.dumps((kind, released, *rest)))
+        self.end.post(pickle.dumps((kind, self.blocks.released(), *rest)))
 
 
 class Crew:
@@ -93,7 +93,7 @@ class Crew:
                     target=workers.main, args=(theirs, work), daemon=True, name=f"loader-{number}"
                 )
                 process.start()
-                self.members.append(_Member(process, end))
+                self.members.append(_Member(process, end, max(1, blocks.MOST_LENT // loader.num_workers)))
 
     def begin(self, seed: int) -> int:
         """The number of a new epoch, which all workers have been told of."""
