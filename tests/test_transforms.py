@@ -204,3 +204,10 @@ def test_gradients_reach_the_image():
     x = fb.tensor(arrays(1, 4, 4), requires_grad=True)
     T.resize(x, 2).sum().backward()
     np.testing.assert_allclose(x.grad.numpy().sum(), 4, rtol=1e-6)
+
+
+@pytest.mark.accept("DAT-14")
+def test_transforms_are_exported(tmp_path):
+    prepare = T.Compose([T.Resize(8), T.CenterCrop(6), T.ToTensor(), T.Normalize([0.5], [0.25])])
+    made = fb.export(prepare, fb.tensor(IMAGE.transpose(2, 0, 1)), tmp_path / "prepare")
+    assert made.object_file.stat().st_size > 0 and "prepare" in made.header.read_text()
