@@ -28,6 +28,7 @@ _SUBMODULES = (
     "amp",
     "autograd",
     "backends",
+    "checkpoints",
     "cpu",
     "cuda",
     "data",

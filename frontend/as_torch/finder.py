@@ -1,0 +1,169 @@
+"""What Python's import finds under `torch`: modules that have Flambeau's names, and stand-ins for what has no tensors in it.
+
+In: a module's name. Out: an `Alias`, whose attributes are those of our module of that name; of a submodule that is none of ours
+(`torch.nn.modules.conv`) those of the module around it. A name that is missing says so, where it was asked for and where to look.
+Next: `stand_ins.py`.
+"""
+
+from __future__ import annotations
+
+import dis
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.metadata import Distribution
+from types import FrameType, ModuleType
+from typing import Any
+
+from flambeau import missing
+from flambeau.as_torch.stand_ins import STAND_INS
+
+VERSION = "2.13.0+flambeau"
+_IMPORT_FROM = dis.opmap["IMPORT_FROM"]
+
+#: Modules of PyTorch's whose submodules have, here, the names of the module named beside them.
+_GATHERED = {
+    "nn.modules": "nn",
+    "nn.parameter": "nn",
+    "nn.parallel": "nn",
+    "nn.utils": "nn.utils",
+    "utils.data": "utils.data",
+    "optim": "optim",
+    "autograd": "autograd",
+    "distributions": "distributions",
+    "cuda": "cuda",
+    "random": "",
+    "tensor": "",
+    "_tensor": "",
+    "functional": "",
+}
+
+
+class Alias(ModuleType):
+    """A module of PyTorch's name. What is set here is set in our module as well."""
+
+    def __init__(self, name: str, target: ModuleType | None, own: dict[str, Any]) -> None:
+        super().__init__(name, target.__doc__ if target else None)
+        vars(self).update(_target=target, __path__=[], __file__=getattr(target, "__file__", None), **own)
+
+    def __getattr__(self, name: str) -> Any:
+        target = vars(self)["_target"]
+        inner = f"{self.__name__}.{name}"
+        if _exists(inner) and (target is None or not _is_value(target, name)):
+            return importlib.import_module(inner)
+        if target is not None:
+            try:
+                return getattr(target, name)
+            except AttributeError:
+                pass
+        raise _error(self, name, sys._getframe(1))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        target = vars(self).get("_target")
+        if target is not None and not isinstance(value, ModuleType) and not name.startswith("__"):
+            setattr(target, name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*vars(self), *dir(vars(self)["_target"])} - {"_target"})
+
+
+def _is_value(target: ModuleType, name: str) -> bool:
+    """Whether our module has something by this name that is no module, as `torch.utils.checkpoint.checkpoint`."""
+    return not isinstance(getattr(target, name, target), ModuleType)
+
+
+def _error(module: Alias, name: str, frame: FrameType) -> Exception:
+    """What a missing name raises: ImportError for `from torch import name`, else AttributeError, which `hasattr` takes for no."""
+    ours = "flambeau" + module.__name__.removeprefix("torch")
+    if name.startswith("__"):
+        return AttributeError(f"module '{module.__name__}' has no attribute '{name}'", name=name, obj=module)
+    text = missing.text(ours, name, module.__name__, dir(module))
+    text += (
+        f" It is asked for in {frame.f_code.co_filename}, line {frame.f_lineno}; docs/functions.md lists what there is."
+    )
+    if frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM:
+        return ImportError(text, name=module.__name__)
+    return AttributeError(text, name=name, obj=module)
+
+
+def _ours(name: str) -> str | None:
+    """Our module for a module of PyTorch's; None where there is none."""
+    rest = name.removeprefix("torch").removeprefix(".")
+    own = f"flambeau.{rest}" if rest else "flambeau"
+    if not own.startswith(("flambeau.compiler", "flambeau.runtime", "flambeau.dialects")) and _has_module(own):
+        return own
+    around = rest
+    while around:
+        if around in _GATHERED and (rest == around or "." not in rest[len(around) + 1 :]):
+            inner = _GATHERED[around]
+            found = f"flambeau.{inner}" if inner else "flambeau"
+            return found if _has_module(found) else None
+        around = around.rpartition(".")[0]
+    return None
+
+
+def _has_module(name: str) -> bool:
+    try:
+        return name in sys.modules or importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _exists(name: str) -> bool:
+    return name in sys.modules or name in STAND_INS or _ours(name) is not None
+
+
+class _Loader(Loader):
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        ours = _ours(spec.name)
+        own = dict(STAND_INS[spec.name]()) if spec.name in STAND_INS else {}
+        if spec.name == "torch":
+            own["__version__"] = VERSION
+        return Alias(spec.name, importlib.import_module(ours) if ours else None, own)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+class _Metadata(Distribution):
+    """What `importlib.metadata` says of PyTorch."""
+
+    def read_text(self, filename: str) -> str | None:
+        if filename == "METADATA":
+            return f"Metadata-Version: 2.1\nName: torch\nVersion: {VERSION}\nSummary: Flambeau under PyTorch's name\n"
+        return None
+
+    def locate_file(self, path: Any) -> Any:
+        return path
+
+
+class Finder(MetaPathFinder):
+    """Finds `torch`, before anybody else does."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "torch" and not fullname.startswith("torch."):
+            return None
+        if not _exists(fullname):
+            raise ModuleNotFoundError(
+                f"[torch] Flambeau has no module '{fullname}'. docs/differences.md says what is missing and what to use.",
+                name=fullname,
+            )
+        return ModuleSpec(fullname, _Loader(), is_package=True)
+
+    def find_distributions(self, context: Any = None) -> Iterable[Distribution]:
+        name = getattr(context, "name", None)
+        return [_Metadata()] if name is None or name.lower() == "torch" else []
+
+
+def install() -> None:
+    """Make `import torch` mean Flambeau from here on. Raises RuntimeError where PyTorch has been imported."""
+    if "torch" in sys.modules and not isinstance(sys.modules["torch"], Alias):
+        raise RuntimeError("[flambeau run] PyTorch has been imported in this process. Start another one.")
+    if not any(isinstance(each, Finder) for each in sys.meta_path):
+        sys.meta_path.insert(0, Finder())

@@ -1,0 +1,155 @@
+"""`flambeau run`: scripts written for PyTorch, unchanged, as `python script.py` would run them."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import flambeau as fb
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).with_name("torch_script.py")
+#: What PyTorch 2.13 prints.
+LOSSES = [2.681184, 2.422670, 2.344796, 2.386719, 2.430645, 2.242942, 2.220079, 2.270548]
+
+
+def run(*arguments, program=("-m", "flambeau.run"), cwd=None):
+    return subprocess.run([sys.executable, *program, *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+
+
+def ran(tmp_path, text, *arguments):
+    (tmp_path / "script.py").write_text(text)
+    return run("script.py", *arguments, cwd=tmp_path)
+
+
+@pytest.mark.accept("SER-17")
+def test_a_script_for_pytorch_trains_to_its_losses(tmp_path):
+    found = run(SCRIPT, "--epochs", 2, "--save", tmp_path / "net.pt")
+    assert found.returncode == 0, found.stderr
+    told = json.loads(found.stdout)
+    assert told["torch"] == "2.13.0+flambeau"
+    np.testing.assert_allclose(told["losses"], LOSSES, rtol=1e-4)
+    assert fb.load(tmp_path / "net.pt")["norm.num_batches_tracked"].item() == 8
+
+
+@pytest.mark.accept("SER-17")
+def test_the_losses_are_pytorchs():
+    pytest.importorskip("torch")
+    found = run("--epochs", 2, program=(str(SCRIPT),))
+    np.testing.assert_allclose(json.loads(found.stdout)["losses"], LOSSES, rtol=1e-5)
+
+
+def test_the_program_is_as_python_starts_it(tmp_path):
+    (tmp_path / "beside.py").write_text("import torch\nvalue = torch.ones(2)\n")
+    found = ran(
+        tmp_path,
+        "import sys, os, pickle, beside, torch\n"
+        "class Local:\n    pass\n"
+        "assert type(pickle.loads(pickle.dumps(Local()))) is Local\n"
+        "assert sys.modules['__main__'].Local is Local and __file__ == os.path.abspath('script.py') and __name__ == '__main__'\n"
+        "assert os.path.samefile(sys.path[0], os.getcwd()) and beside.value.tolist() == [1, 1]\n"
+        "print(sys.argv)\nsys.exit(7)\n",
+        "a", "-b",
+    )  # fmt: skip
+    assert (found.returncode, found.stdout, found.stderr) == (7, "['script.py', 'a', '-b']\n", "")
+
+
+def test_tracebacks_are_those_of_the_script(tmp_path):
+    text = "import torch\ndef f():\n    raise KeyError('gone')\nf()\n"
+    found = ran(tmp_path, text)
+    (tmp_path / "plain.py").write_text(text.replace("import torch", ""))
+    plain = run("plain.py", program=(), cwd=tmp_path)
+    assert found.returncode == 1 and found.stderr == plain.stderr.replace("plain.py", "script.py")
+    found = ran(tmp_path, "x = (\n")
+    assert (
+        found.returncode == 1 and "SyntaxError: '(' was never closed" in found.stderr and "run.py" not in found.stderr
+    )
+
+
+def test_what_is_asked_for_in_vain(tmp_path):
+    found = run("absent.py", cwd=tmp_path)
+    assert found.returncode == 2 and "can't open file 'absent.py'" in found.stderr
+    assert run(cwd=tmp_path).returncode == 2 and run("-h").returncode == 0
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__main__.py").write_text("import sys, torch; print(sys.argv[1:], torch.__version__)")
+    found = run("-m", "package", "x", cwd=tmp_path)
+    assert found.stdout == "['x'] 2.13.0+flambeau\n", found.stderr
+
+
+def in_script(tmp_path, text):
+    found = ran(tmp_path, text)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def test_names_are_found_where_pytorch_has_them(tmp_path):
+    told = in_script(
+        tmp_path,
+        "import importlib.metadata, importlib.util, torch, torch.nn as nn\n"
+        "from torch.nn.modules.module import Module\nfrom torch.nn.modules.conv import Conv2d\n"
+        "from torch.utils.data.dataloader import default_collate\nfrom torch.optim.optimizer import Optimizer\n"
+        "import torch.nn.functional as F, torch.distributed as dist, torch._dynamo, torch.utils.checkpoint\n"
+        "assert issubclass(nn.Linear, Module) and nn.Conv2d is Conv2d and torch.nn.functional is F\n"
+        "assert not dist.is_available() and not torch.compiler.is_compiling() and torch.version.cuda is None\n"
+        "assert torch.utils.data.default_collate is default_collate and isinstance(torch.ones(1), torch.Tensor)\n"
+        "assert importlib.util.find_spec('torch') and not hasattr(torch, 'never') and torch.is_tensor(torch.ones(1))\n"
+        "F.double = lambda x: x * 2\nassert F.double(torch.ones(1)).item() == 2\n"
+        "print(importlib.metadata.version('torch'))\n",
+    )
+    assert told == "2.13.0+flambeau\n"
+
+
+def test_ops_of_users(tmp_path):
+    told = in_script(
+        tmp_path,
+        "import torch\n"
+        "@torch.library.custom_op('mine::double', mutates_args=())\n"
+        "def double(x: torch.Tensor) -> torch.Tensor:\n    return x * 2\n"
+        "@double.register_fake\ndef _(x):\n    return x\n"
+        "lib = torch.library.Library('mine', 'FRAGMENT')\nlib.define('triple(Tensor x) -> Tensor')\n"
+        "lib.impl('triple', lambda x: x * 3, 'CPU')\nlib.impl('triple', lambda x: x * 5, 'CUDA')\n"
+        "x = torch.ones(1)\n"
+        "print(double(x).item(), torch.ops.mine.double(x).item(), torch.ops.mine.triple.default(x).item())\n"
+        "try:\n    torch.ops.torchvision.nms(x)\nexcept RuntimeError as e:\n    print(e)\n",
+    )
+    first, second = told.splitlines()
+    assert first == "2.0 2.0 3.0" and second.startswith("[torch.ops] there is no op 'torchvision::nms'")
+
+
+def test_missing_names_say_where_they_are_asked_for(tmp_path):
+    told = in_script(
+        tmp_path,
+        "import torch\n"
+        "for text in ('from torch import nested', 'torch.nested', 'import torch.nested', 'from torch.nn import Sparse'):\n"
+        "    try:\n        exec(compile(text, 'asker.py', 'exec'))\n"
+        "    except (ImportError, AttributeError) as e:\n        print(type(e).__name__, e)\n",
+    )
+    lines = told.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "ImportError",
+        "AttributeError",
+        "ModuleNotFoundError",
+        "ImportError",
+    ]
+    assert "PyTorch has 'nested', Flambeau does not have it yet" in lines[0] and "docs/differences.md" in lines[0]
+    assert all("asked for in asker.py, line 1" in line for line in (lines[0], lines[1], lines[3]))
+
+
+def test_pytorch_itself_must_not_be_there_already():
+    if importlib.util.find_spec("torch") is None:
+        pytest.importorskip("torch")
+    code = "import torch, flambeau.as_torch as a\ntry:\n    a.install()\nexcept RuntimeError as e:\n    print(e)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout == "[flambeau run] PyTorch has been imported in this process. Start another one.\n"
+
+
+def test_the_command_is_there():
+    command = Path(sys.executable).with_name("flambeau")
+    code = "import sys; sys.argv = ['flambeau', *sys.argv[1:]]; from flambeau.run import command; sys.exit(command())"
+    program = (str(command),) if os.access(command, os.X_OK) else (sys.executable, "-c", code)
+    found = subprocess.run([*program, "run", str(SCRIPT), "--epochs", "0"], capture_output=True, text=True)
+    assert json.loads(found.stdout)["losses"] == [], found.stderr
+    assert subprocess.run([*program, "walk"], capture_output=True).returncode == 2
