@@ -26,6 +26,11 @@ def _torch_names() -> dict[str, frozenset[str]]:
         return {owner: frozenset(names.split()) for owner, _, names in lines}
 
 
+def knows(owner: str) -> bool:
+    """Whether it is known what PyTorch has under a name of ours."""
+    return owner in _torch_names()
+
+
 def text(owner: str, name: str, called: str = "", there: Any = ()) -> str:
     """What is said of a name that `owner` (a module's name, "Tensor", "Module") has not; users see the owner as `called`, and
     `there` are the names that it has."""

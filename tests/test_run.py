@@ -153,3 +153,51 @@ def test_the_command_is_there():
     found = subprocess.run([*program, "run", str(SCRIPT), "--epochs", "0"], capture_output=True, text=True)
     assert json.loads(found.stdout)["losses"] == [], found.stderr
     assert subprocess.run([*program, "walk"], capture_output=True).returncode == 2
+
+
+def test_what_libraries_take_beside_tensors(tmp_path):
+    told = in_script(
+        tmp_path,
+        "import torch, importlib.metadata, torchvision\n"
+        "from torch.utils import _pytree as trees\nfrom torchvision.transforms import InterpolationMode, Normalize\n"
+        "from torchvision.ops import nms\nfrom collections import namedtuple\n"
+        "Pair = namedtuple('Pair', 'a b')\ngiven = {'x': [1, (2, Pair(3, 4))], 'y': 5}\n"
+        "leaves, spec = trees.tree_flatten(given)\n"
+        "assert leaves == [1, 2, 3, 4, 5] and trees.tree_unflatten(leaves, spec) == given and spec.num_leaves == 5\n"
+        "assert trees.tree_map(lambda a, b: a + b, given, given)['x'] == [2, (4, Pair(6, 8))]\n"
+        "class Box:\n    def __init__(self, x):\n        self.x = x\n"
+        "trees.register_pytree_node(Box, lambda box: ([box.x], None), lambda children, _: Box(*children))\n"
+        "assert trees.tree_map(lambda x: x * 2, [Box(3)])[0].x == 6\n"
+        "boxes = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 1.9], [5, 5, 6, 6]])\n"
+        "assert nms(boxes, torch.tensor([0.5, 0.9, 0.1]), 0.5).tolist() == [1, 2]\n"
+        "assert torch.finfo(torch.float8_e4m3fn).max == 448 and str(torch.uint16) == 'torch.uint16'\n"
+        "assert torch.nn.attention.SDPBackend.MATH == 0 and InterpolationMode.BILINEAR.value == 'bilinear'\n"
+        "assert torch.cuda.memory_allocated() == 0 and not hasattr(torch.cuda, 'nonsense')\n"
+        "with torch.random.fork_rng():\n    first = torch.rand(1)\nassert torch.equal(first, torch.rand(1))\n"
+        "print(importlib.metadata.version('torchvision'), torchvision.__version__)\n",
+    )
+    assert told == "0.28.0+flambeau 0.28.0+flambeau\n"
+
+
+#: What PyTorch 2.13 prints, of the packages of tests/parity.txt.
+MODELS = {
+    "vit_pytorch": ([1.576629400, 1.573574662, 1.570591211], None),
+    "x_transformers": ([2.855666399, 2.642426252, 2.536134243], [[18, 18, 18, 18, 18], [13, 15, 18, 13, 2]]),
+    "transformers": (
+        [2.984730482, 2.981099606, 2.977521896],
+        [[4, 16, 2, 0, 0, 13, 13, 13], [13, 17, 11, 13, 13, 13, 13, 13]],
+    ),
+}
+
+
+@pytest.mark.accept("SER-17")
+@pytest.mark.parametrize("package", MODELS)
+def test_public_models_train_and_generate_as_with_pytorch(package):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"could not import '{package}'")
+    found = run(SCRIPT.with_name("public_models.py"), package)
+    assert found.returncode == 0, found.stderr
+    losses, generated = MODELS[package]
+    told = json.loads(found.stdout.splitlines()[-1])
+    np.testing.assert_allclose(told["losses"], losses, rtol=1e-4)
+    assert told["generated"] == generated

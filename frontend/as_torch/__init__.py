@@ -3,6 +3,12 @@
 In: nothing. Out: `import torch` and its submodules mean Flambeau in this process, in libraries too. Next: `finder.py`.
 """
 
-from flambeau.as_torch.finder import VERSION, install
 
-__all__ = ["VERSION", "install"]
+def install() -> None:
+    """Make `import torch` mean Flambeau from here on. Raises RuntimeError where PyTorch has been imported."""
+    from flambeau.as_torch import finder
+
+    finder.install()
+
+
+__all__ = ["install"]

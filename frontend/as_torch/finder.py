@@ -22,7 +22,11 @@ from flambeau import missing
 from flambeau.as_torch.stand_ins import STAND_INS
 
 VERSION = "2.13.0+flambeau"
+_VERSIONS = {"torch": VERSION, "torchvision": "0.28.0+flambeau"}
 _IMPORT_FROM = dis.opmap["IMPORT_FROM"]
+
+#: What of torchvision needs no C++; all of it that is ours.
+_VISION = {"torchvision.transforms": "flambeau.transforms", "torchvision.transforms.functional": "flambeau.transforms"}
 
 #: Modules of PyTorch's whose submodules have, here, the names of the module named beside them.
 _GATHERED = {
@@ -52,7 +56,7 @@ class Alias(ModuleType):
     def __getattr__(self, name: str) -> Any:
         target = vars(self)["_target"]
         inner = f"{self.__name__}.{name}"
-        if _exists(inner) and (target is None or not _is_value(target, name)):
+        if _is_there(inner) and (target is None or not _is_value(target, name)):
             return importlib.import_module(inner)
         if target is not None:
             try:
@@ -78,10 +82,14 @@ def _is_value(target: ModuleType, name: str) -> bool:
 
 def _error(module: Alias, name: str, frame: FrameType) -> Exception:
     """What a missing name raises: ImportError for `from torch import name`, else AttributeError, which `hasattr` takes for no."""
-    ours = "flambeau" + module.__name__.removeprefix("torch")
+    ours = "flambeau" + module.__name__.removeprefix("torch") if module.__name__.startswith("torch.") else ""
+    ours = "flambeau" if module.__name__ == "torch" else ours
     if name.startswith("__"):
         return AttributeError(f"module '{module.__name__}' has no attribute '{name}'", name=name, obj=module)
-    text = missing.text(ours, name, module.__name__, dir(module))
+    if missing.knows(ours):
+        text = missing.text(ours, name, module.__name__, dir(module))
+    else:
+        text = f"[{module.__name__}] Flambeau does not have '{name}'. docs/differences.md says what is missing and what to use."
     text += (
         f" It is asked for in {frame.f_code.co_filename}, line {frame.f_lineno}; docs/functions.md lists what there is."
     )
@@ -92,9 +100,10 @@ def _error(module: Alias, name: str, frame: FrameType) -> Exception:
 
 def _ours(name: str) -> str | None:
     """Our module for a module of PyTorch's; None where there is none."""
+    if _root(name) != "torch":
+        return _VISION.get(name) if _has_module(_VISION.get(name, "")) else None
     rest = name.removeprefix("torch").removeprefix(".")
-    own = f"flambeau.{rest}" if rest else "flambeau"
-    if not own.startswith(("flambeau.compiler", "flambeau.runtime", "flambeau.dialects")) and _has_module(own):
+    if own := _same_name(rest):
         return own
     around = rest
     while around:
@@ -104,6 +113,16 @@ def _ours(name: str) -> str | None:
             return found if _has_module(found) else None
         around = around.rpartition(".")[0]
     return None
+
+
+def _root(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _same_name(rest: str) -> str | None:
+    own = f"flambeau.{rest}" if rest else "flambeau"
+    inside = ("flambeau.compiler", "flambeau.runtime", "flambeau.dialects")
+    return own if not own.startswith(inside) and _has_module(own) else None
 
 
 def _has_module(name: str) -> bool:
@@ -117,12 +136,17 @@ def _exists(name: str) -> bool:
     return name in sys.modules or name in STAND_INS or _ours(name) is not None
 
 
+def _is_there(name: str) -> bool:
+    """Whether a module need not be imported to be an attribute of the one around it."""
+    return name in STAND_INS or (name.startswith("torch.") and _same_name(name.removeprefix("torch.")) is not None)
+
+
 class _Loader(Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         ours = _ours(spec.name)
         own = dict(STAND_INS[spec.name]()) if spec.name in STAND_INS else {}
-        if spec.name == "torch":
-            own["__version__"] = VERSION
+        if spec.name in _VERSIONS:
+            own["__version__"] = _VERSIONS[spec.name]
         return Alias(spec.name, importlib.import_module(ours) if ours else None, own)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -130,11 +154,17 @@ class _Loader(Loader):
 
 
 class _Metadata(Distribution):
-    """What `importlib.metadata` says of PyTorch."""
+    """What `importlib.metadata` says of a package that we stand for."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
 
     def read_text(self, filename: str) -> str | None:
         if filename == "METADATA":
-            return f"Metadata-Version: 2.1\nName: torch\nVersion: {VERSION}\nSummary: Flambeau under PyTorch's name\n"
+            version = _VERSIONS[self.package]
+            return (
+                f"Metadata-Version: 2.1\nName: {self.package}\nVersion: {version}\nSummary: Flambeau under this name\n"
+            )
         return None
 
     def locate_file(self, path: Any) -> Any:
@@ -142,23 +172,24 @@ class _Metadata(Distribution):
 
 
 class Finder(MetaPathFinder):
-    """Finds `torch`, before anybody else does."""
+    """Finds `torch`, and what there is of `torchvision`, before anybody else does."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != "torch" and not fullname.startswith("torch."):
+        if _root(fullname) not in _VERSIONS:
             return None
         if not _exists(fullname):
             raise ModuleNotFoundError(
-                f"[torch] Flambeau has no module '{fullname}'. docs/differences.md says what is missing and what to use.",
+                f"[{_root(fullname)}] Flambeau has no module '{fullname}'. docs/differences.md says what is missing and what "
+                "to use.",
                 name=fullname,
             )
         return ModuleSpec(fullname, _Loader(), is_package=True)
 
     def find_distributions(self, context: Any = None) -> Iterable[Distribution]:
         name = getattr(context, "name", None)
-        return [_Metadata()] if name is None or name.lower() == "torch" else []
+        return [_Metadata(package) for package in _VERSIONS if name is None or name.lower() == package]
 
 
 def install() -> None:

@@ -6,150 +6,17 @@ is used. Next: `finder.py`.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
+from enum import Enum, IntEnum
 from typing import Any
 
+from flambeau.as_torch import pytrees
+from flambeau.as_torch.ops import OPS, Names, false, library, nothing, refused, same
 from flambeau.device import device
 from flambeau.dialects.dtypes import DType
 from flambeau.runtime.recorder import Size, Tensor
-
-Names = dict[str, Any]
-
-
-def _same(function: Any = None, *args: Any, **kwargs: Any) -> Any:
-    """A decorator with or without arguments, that changes nothing."""
-    return function if callable(function) else lambda given: given
-
-
-def _false(*args: Any, **kwargs: Any) -> bool:
-    return False
-
-
-def _nothing(*args: Any, **kwargs: Any) -> None:
-    return None
-
-
-def _refused(what: str) -> Callable[..., Any]:
-    def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError(f"[{what}] there is no such thing in Flambeau. See docs/differences.md.")
-
-    return refuse
-
-
-# ---- ops of users -----------------------------------------------------------------------------------------------
-
-
-class _Op:
-    """`torch.ops.name.op`: what `torch.library` defined under that name."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.call: Any = None
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.call is None:
-            raise RuntimeError(
-                f"[torch.ops] there is no op '{self.name}': C++ extensions are not loaded. See docs/differences.md."
-            )
-        return self.call(*args, **kwargs)
-
-    @property
-    def default(self) -> _Op:
-        return self
-
-    def __getattr__(self, name: str) -> _Op:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self  # an overload
-
-
-class _Ops:
-    """`torch.ops`, and a namespace in it."""
-
-    def __init__(self, name: str = "") -> None:
-        self._name = name
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        made = _Op(f"{self._name}::{name}") if self._name else _Ops(name)
-        self.__dict__[name] = made
-        return made
-
-    def load_library(self, path: str) -> None:
-        raise RuntimeError(f"[torch.ops] '{path}' is a library of PyTorch's, which cannot be loaded.")
-
-
-OPS = _Ops()
-
-
-def _op(name: str) -> _Op:
-    namespace, _, last = name.partition("::")
-    return getattr(getattr(OPS, namespace), last.partition(".")[0])
-
-
-class CustomOp:
-    """What `torch.library.custom_op` makes of a function: the function; how it would be traced elsewhere is not asked."""
-
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
-        self._name, self._function = name, function
-        self.__name__ = getattr(function, "__name__", name)
-        _op(name).call = self
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._function(*args, **kwargs)
-
-    def register_fake(self, fn: Any = None, **kwargs: Any) -> Any:
-        return _same(fn)
-
-    register_vmap = register_torch_dispatch = register_fake
-
-    def register_kernel(self, device_types: Any, fn: Any = None) -> Any:
-        return _same(fn)
-
-    def register_autograd(self, backward: Any, *, setup_context: Any = None) -> None:
-        raise RuntimeError(
-            f"[torch.library] '{self._name}' has a gradient of its own, which is not called. Use autograd.Function."
-        )
-
-
-def _custom_op(name: str, fn: Any = None, **kwargs: Any) -> Any:
-    return (lambda function: CustomOp(name, function)) if fn is None else CustomOp(name, fn)
-
-
-class Library:
-    """`torch.library.Library`: names are defined, and what is implemented for the CPU is called by them."""
-
-    def __init__(self, ns: str, kind: str, dispatch_key: str = "") -> None:
-        self.ns = ns
-
-    def define(self, schema: str, alias_analysis: str = "", *, tags: Any = ()) -> str:
-        return schema.partition("(")[0]
-
-    def impl(self, op_name: Any, fn: Callable[..., Any], dispatch_key: str = "", **kwargs: Any) -> None:
-        if dispatch_key in ("", "CPU", "CompositeImplicitAutograd", "CompositeExplicitAutograd"):
-            name = str(getattr(op_name, "name", op_name)).rpartition("::")[2]
-            _op(f"{self.ns}::{name}").call = fn
-
-
-def _implemented(name: str, types: Any = "", func: Any = None, *, lib: Any = None) -> Any:
-    def register(function: Any) -> Any:
-        if types in ("", "cpu", "default", "CPU", "CompositeExplicitAutograd"):
-            _op(name).call = function
-        return function
-
-    return register if func is None else register(func)
-
-
-def _library() -> Names:
-    registering = {f"register_{kind}": lambda *args, **kwargs: _same for kind in ("fake", "vmap", "torch_dispatch")}
-    return {
-        "Library": Library, "custom_op": _custom_op, "impl": _implemented, "define": _nothing, "wrap_triton": _same,
-        "triton_op": _custom_op, "register_kernel": _implemented, "impl_abstract": lambda *a, **k: _same,
-        "register_autograd": _nothing, "opcheck": _nothing, "infer_schema": lambda *a, **k: "()", **registering,
-    }  # fmt: skip
-
 
 # ---- processes, compilers, versions -------------------------------------------------------------------------------
 
@@ -157,12 +24,12 @@ def _library() -> Names:
 def _distributed() -> Names:
     """One process, which is not part of a group."""
     return {
-        "is_available": _false, "is_initialized": _false, "is_torchelastic_launched": _false, "is_nccl_available": _false,
-        "get_rank": lambda group=None: 0, "get_world_size": lambda group=None: 1, "barrier": _nothing,
-        "init_process_group": _refused("distributed.init_process_group"), "destroy_process_group": _nothing,
+        "is_available": false, "is_initialized": false, "is_torchelastic_launched": false, "is_nccl_available": false,
+        "get_rank": lambda group=None: 0, "get_world_size": lambda group=None: 1, "barrier": nothing,
+        "init_process_group": refused("distributed.init_process_group"), "destroy_process_group": nothing,
         "ProcessGroup": type("ProcessGroup", (), {}), "group": type("group", (), {"WORLD": None}),
         "ReduceOp": type("ReduceOp", (), {"SUM": "sum", "AVG": "avg", "MAX": "max", "MIN": "min", "PRODUCT": "product"}),
-        **{name: _refused(f"distributed.{name}") for name in _COLLECTIVES},
+        **{name: refused(f"distributed.{name}") for name in _COLLECTIVES},
     }  # fmt: skip
 
 
@@ -175,28 +42,28 @@ _COLLECTIVES = (
 
 def _compiler() -> Names:
     return {
-        "is_compiling": _false, "is_dynamo_compiling": _false, "is_exporting": _false, "disable": _same, "reset": _nothing,
-        "allow_in_graph": _same, "assume_constant_result": _same, "cudagraph_mark_step_begin": _nothing, "compile": _same,
-        "set_stance": lambda *a, **k: nullcontext(), "substitute_in_graph": lambda *a, **k: _same,
+        "is_compiling": false, "is_dynamo_compiling": false, "is_exporting": false, "disable": same, "reset": nothing,
+        "allow_in_graph": same, "assume_constant_result": same, "cudagraph_mark_step_begin": nothing, "compile": same,
+        "set_stance": lambda *a, **k: nullcontext(), "substitute_in_graph": lambda *a, **k: same,
     }  # fmt: skip
 
 
 def _dynamo() -> Names:
     config = type("config", (), {"suppress_errors": False, "cache_size_limit": 8, "recompile_limit": 8})
     return {
-        "disable": _same, "allow_in_graph": _same, "is_compiling": _false, "reset": _nothing, "config": config,
-        "mark_dynamic": _nothing, "mark_static": _nothing, "mark_static_address": _nothing, "maybe_mark_dynamic": _nothing,
-        "OptimizedModule": type("OptimizedModule", (), {}), "graph_break": _nothing, "optimize": lambda *a, **k: _same,
-        "assume_constant_result": _same, "forbid_in_graph": _same,
+        "disable": same, "allow_in_graph": same, "is_compiling": false, "reset": nothing, "config": config,
+        "mark_dynamic": nothing, "mark_static": nothing, "mark_static_address": nothing, "maybe_mark_dynamic": nothing,
+        "OptimizedModule": type("OptimizedModule", (), {}), "graph_break": nothing, "optimize": lambda *a, **k: same,
+        "assume_constant_result": same, "forbid_in_graph": same,
     }  # fmt: skip
 
 
 def _overrides() -> Names:
     return {
-        "has_torch_function": _false, "has_torch_function_unary": _false, "has_torch_function_variadic": _false,
+        "has_torch_function": false, "has_torch_function_unary": false, "has_torch_function_variadic": false,
         "is_tensor_like": lambda x: isinstance(x, Tensor), "get_ignored_functions": set, "get_overridable_functions": dict,
-        "handle_torch_function": _refused("overrides.handle_torch_function"), "resolve_name": lambda f: f.__name__,
-        "TorchFunctionMode": type("TorchFunctionMode", (), {"__enter__": lambda s: s, "__exit__": _nothing}),
+        "handle_torch_function": refused("overrides.handle_torch_function"), "resolve_name": lambda f: f.__name__,
+        "TorchFunctionMode": type("TorchFunctionMode", (), {"__enter__": lambda s: s, "__exit__": nothing}),
     }  # fmt: skip
 
 
@@ -217,20 +84,20 @@ def _version() -> Names:
 
 @contextmanager
 def _recorded(*args: Any, **kwargs: Any) -> Any:
-    yield type("_Record", (), {"key_averages": lambda self: [], "step": _nothing, "export_chrome_trace": _nothing})()
+    yield type("_Record", (), {"key_averages": lambda self: [], "step": nothing, "export_chrome_trace": nothing})()
 
 
 def _profiler() -> Names:
     activity = type("ProfilerActivity", (), {"CPU": "cpu", "CUDA": "cuda", "XPU": "xpu"})
-    return {"profile": _recorded, "record_function": _recorded, "ProfilerActivity": activity, "schedule": _nothing}
+    return {"profile": _recorded, "record_function": _recorded, "ProfilerActivity": activity, "schedule": nothing}
 
 
 def _multiprocessing() -> Names:
     import multiprocessing
 
     return {name: getattr(multiprocessing, name) for name in multiprocessing.__all__} | {
-        "set_sharing_strategy": _nothing, "get_sharing_strategy": lambda: "file_system", "get_all_sharing_strategies": set,
-        "spawn": _refused("multiprocessing.spawn"),
+        "set_sharing_strategy": nothing, "get_sharing_strategy": lambda: "file_system", "get_all_sharing_strategies": set,
+        "spawn": refused("multiprocessing.spawn"),
     }  # fmt: skip
 
 
@@ -238,41 +105,20 @@ def _fx() -> Names:
     """Graphs of modules are not made; what libraries register for making them is taken."""
     classes = ("GraphModule", "Graph", "Node", "Proxy", "Tracer", "Interpreter", "Transformer", "ProxyableClassMeta")
     return {
-        **{name: type(name, (), {"__init__": _refused(f"fx.{name}")}) for name in classes}, "wrap": _same,
-        "symbolic_trace": _refused("fx.symbolic_trace"),
-    }  # fmt: skip
-
-
-def _pytree() -> Names:
-    def tree_map(function: Callable[[Any], Any], tree: Any, *rest: Any, is_leaf: Any = None) -> Any:
-        if isinstance(tree, dict):
-            return {k: tree_map(function, v, *(r[k] for r in rest)) for k, v in tree.items()}
-        if isinstance(tree, (list, tuple)):
-            items = [tree_map(function, v, *(r[i] for r in rest)) for i, v in enumerate(tree)]
-            return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
-        return function(tree, *rest)
-
-    def leaves(tree: Any) -> list[Any]:
-        found: list[Any] = []
-        tree_map(found.append, tree)
-        return found
-
-    return {
-        "tree_map": tree_map, "tree_leaves": leaves, "register_pytree_node": _nothing, "_register_pytree_node": _nothing,
-        "Context": Any, "KeyEntry": Any, "MappingKey": type("MappingKey", (), {}), "tree_flatten": _refused("tree_flatten"),
-        "tree_map_only": lambda kind, f, tree: tree_map(lambda x: f(x) if isinstance(x, kind) else x, tree),
+        **{name: type(name, (), {"__init__": refused(f"fx.{name}")}) for name in classes}, "wrap": same,
+        "symbolic_trace": refused("fx.symbolic_trace"),
     }  # fmt: skip
 
 
 def _onnx() -> Names:
-    return {"is_in_onnx_export": _false, "export": _refused("onnx.export"), "operators": None}
+    return {"is_in_onnx_export": false, "export": refused("onnx.export"), "operators": None}
 
 
 def _c() -> Names:
     return {
-        "_log_api_usage_once": _nothing, "_get_tracing_state": _nothing, "Generator": _generator(), "_TensorMeta": type(Tensor),
-        "device": device, "Size": Size, "dtype": DType, "_jit_set_profiling_executor": _nothing,
-        "_jit_set_profiling_mode": _nothing, "_jit_override_can_fuse_on_cpu": _nothing, "_jit_set_texpr_fuser_enabled": _nothing,
+        "_log_api_usage_once": nothing, "_get_tracing_state": nothing, "Generator": _generator(), "_TensorMeta": type(Tensor),
+        "device": device, "Size": Size, "dtype": DType, "_jit_set_profiling_executor": nothing,
+        "_jit_set_profiling_mode": nothing, "_jit_override_can_fuse_on_cpu": nothing, "_jit_set_texpr_fuser_enabled": nothing,
         "ScriptMethod": type("ScriptMethod", (), {}), "ScriptFunction": type("ScriptFunction", (), {}), "Value": Any, "Graph": Any,
         "_functorch": None,
     }  # fmt: skip
@@ -313,20 +159,159 @@ def _forked() -> Any:
 
 def _cpp_extension() -> Names:
     names = ("load", "load_inline", "CUDAExtension", "CppExtension", "BuildExtension")
-    return {name: _refused(f"utils.cpp_extension.{name}") for name in names} | {"CUDA_HOME": None, "ROCM_HOME": None}
+    return {name: refused(f"utils.cpp_extension.{name}") for name in names} | {"CUDA_HOME": None, "ROCM_HOME": None}
+
+
+class AbsentDType:
+    """A dtype that Flambeau has not, under its name: so that libraries can list it. No tensor has it."""
+
+    is_floating_point = is_complex = is_signed = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"torch.{self.name}"
+
+
+_ABSENT_DTYPES = (
+    "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2", "uint16",
+    "uint32", "uint64", "complex32", "quint8", "qint8", "qint32", "quint4x2",
+    *(f"{u}int{n}" for u in ("", "u") for n in range(1, 8)),
+)  # fmt: skip
+
+
+def _finfo(type: Any = None) -> Any:
+    """`finfo`, also of floats that Flambeau has not."""
+    from flambeau.type_info import finfo
+
+    if not isinstance(type, AbsentDType):
+        return finfo(type)
+    import ml_dtypes
+
+    return ml_dtypes.finfo(getattr(ml_dtypes, type.name))
+
+
+def _torch() -> Names:
+    import flambeau
+
+    absent = {name: AbsentDType(name) for name in _ABSENT_DTYPES if not hasattr(flambeau, name)}
+    layouts = {name: name for name in ("strided", "sparse_coo", "sparse_csr", "jagged") if not hasattr(flambeau, name)}
+    return {"ops": OPS, "typename": lambda x: type(x).__name__, "layout": str, "finfo": _finfo, **layouts, **absent}
+
+
+def _attention() -> Names:
+    """Attention is computed in one way here: what chooses among PyTorch's changes nothing."""
+    kinds = ("ERROR", "MATH", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION", "OVERRIDEABLE")
+    backend = IntEnum("SDPBackend", [(kind, i - 1) for i, kind in enumerate(kinds)])  # type: ignore[misc]
+    return {"SDPBackend": backend, "sdpa_kernel": lambda *args, **kwargs: nullcontext()}
+
+
+def _flex_attention() -> Names:
+    names = (
+        "create_block_mask",
+        "flex_attention",
+        "create_mask",
+        "or_masks",
+        "and_masks",
+        "noop_mask",
+        "AuxRequest",
+        "AuxOutput",
+    )
+    block_mask = type("BlockMask", (), {"__init__": refused("flex_attention.BlockMask")})
+    return {
+        "BlockMask": block_mask,
+        "_DEFAULT_SPARSE_BLOCK_SIZE": 128,
+        **{n: refused(f"flex_attention.{n}") for n in names},
+    }
+
+
+def _graph() -> Names:
+    """What is kept for the backward is the compiler's to decide."""
+    return {
+        "save_on_cpu": lambda *args, **kwargs: nullcontext(), "saved_tensors_hooks": refused("autograd.graph.saved_tensors_hooks"),
+        "disable_saved_tensors_hooks": lambda *args: nullcontext(), "Node": type("Node", (), {}),
+    }  # fmt: skip
+
+
+def _cuda() -> Names:
+    """What asks for GPUs by their driver's objects; there are no streams, graphs and pools of memory."""
+    from flambeau import cuda
+
+    classes = ("CUDAGraph", "Stream", "Event", "ExternalStream", "MemPool", "StreamContext", "graph",
+               "device", "stream", "device_of")  # fmt: skip
+    nothing = ("synchronize", "empty_cache", "reset_peak_memory_stats", "reset_max_memory_allocated", "ipc_collect", "init",
+               "set_device", "manual_seed", "manual_seed_all")  # fmt: skip
+    zero = ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved", "current_device")
+    found: Names = {name: type(name, (), {"__init__": refused(f"cuda.{name}")}) for name in classes}
+    found |= dict.fromkeys(nothing, nothing) | {name: lambda *args, **kwargs: 0 for name in zero}
+    found |= {"is_initialized": false, "is_bf16_supported": false, "is_current_stream_capturing": false}
+    return {name: value for name, value in found.items() if not hasattr(cuda, name)}
+
+
+def _interpolation() -> Names:
+    names = ("NEAREST", "NEAREST_EXACT", "BILINEAR", "BICUBIC", "BOX", "HAMMING", "LANCZOS")
+    from flambeau import transforms
+
+    mode = Enum("InterpolationMode", [(name, name.lower().replace("_", "-")) for name in names])  # type: ignore[misc]
+    return {"InterpolationMode": mode, "pil_to_tensor": transforms.to_image}
+
+
+def _datasets() -> Names:
+    """The data sets that Flambeau reads; making another one raises."""
+    from flambeau import data
+
+    names = (
+        "CIFAR10", "CIFAR100", "FashionMNIST", "ImageFolder", "DatasetFolder", "ImageNet", "INaturalist", "KMNIST", "MNIST",
+        "Places365", "QMNIST", "VisionDataset", "SVHN", "STL10", "FakeData",
+    )  # fmt: skip
+    return {
+        name: getattr(data, name, type(name, (), {"__init__": refused(f"torchvision.datasets.{name}")}))
+        for name in names
+    }
+
+
+def _hub() -> Names:
+    import re
+    from urllib.parse import urlparse
+
+    pattern = re.compile(r"-([a-f0-9]*)\.")
+    return {"HASH_REGEX": pattern, "download_url_to_file": refused("hub.download_url_to_file"), "urlparse": urlparse}
+
+
+def _vision_ops() -> Names:
+    from flambeau.as_torch import vision
+
+    return vision.names()
 
 
 def _empty() -> Names:
     return {}
 
 
+def _init() -> Names:
+    from flambeau.nn import init
+
+    return {
+        "_calculate_fan_in_and_fan_out": init._fans, "_calculate_correct_fan": init._fan,
+        "_no_grad_uniform_": init.uniform_, "_no_grad_normal_": init.normal_,
+    }  # fmt: skip
+
+
 #: A module's name -> what is put beside the names of ours.
 STAND_INS: dict[str, Callable[[], Names]] = {
-    "torch": lambda: {"ops": OPS, "typename": lambda x: type(x).__name__},
-    "torch.library": _library,
+    "torch": _torch,
+    "torch.autograd.graph": _graph,
+    "torch.cuda": _cuda,
+    "torch.nn.attention": _attention,
+    "torch.nn.attention.flex_attention": _flex_attention,
+    "torch.nn.attention.bias": _empty,
+    "torch.nn.init": _init,
+    "torch.library": library,
     "torch.distributed": _distributed,
     "torch.compiler": _compiler,
     "torch._dynamo": _dynamo,
+    "torch._dynamo._trace_wrapped_higher_order_op": lambda: {"TransformGetItemToIndex": nullcontext},
     "torch._inductor": _empty,
     "torch.overrides": _overrides,
     "torch.types": _types,
@@ -339,12 +324,18 @@ STAND_INS: dict[str, Callable[[], Names]] = {
     "torch.fx": _fx,
     "torch.fx.node": _fx,
     "torch.fx.graph_module": _fx,
-    "torch.utils._pytree": _pytree,
+    "torch.utils._pytree": pytrees.names,
     "torch.onnx": _onnx,
     "torch.storage": _storage,
     "torch.random": _random,
     "torch.utils.cpp_extension": _cpp_extension,
     "torch.return_types": _empty,
+    **dict.fromkeys(("torchvision.transforms", "torchvision.transforms.functional"), _interpolation),
+    **{name: _empty for name in ("torchvision", *(f"torchvision.{m}" for m in ("models", "utils", "io")))},
+    **dict.fromkeys(("torchvision.ops", "torchvision.ops.misc"), _vision_ops),
+    "torchvision.datasets": _datasets,
+    "torch.hub": _hub,
+    "torch.jit.annotations": lambda: {name: getattr(typing, name) for name in typing.__all__},
     "torch.testing": _empty,
     "torch.sparse": _empty,
     "torch.utils.model_zoo": _empty,
