@@ -133,7 +133,7 @@ class ChainDataset(IterableDataset[T_co]):
         return dataset
 
 
-class StackDataset(Dataset[Any]):
+class StackDataset(Dataset[T_co]):
     """Samples of several datasets of one length side by side: tuples of what is given by position, dicts of what is given by
     name.
 
