@@ -63,6 +63,8 @@ def problems(graph: Graph) -> list[str]:
             found.append(f"{node.op.name}{where} calls Python: leave out debug.callback() and debug.print()")
         if node.op.name == "reference_call":
             found.append(f"{node.attrs[0]}{where} runs on its NumPy reference, and there is no Python: use another op")
+        if called := node.op.family.calls:
+            found.append(f"{node.op.name}{where} calls {called}, which exported programs do not have: pass its result")
         if inner is not graph and node.op.fallible:
             found.append(
                 f"{node.op.name}{where} may fail within a branch or a loop, where a program cannot say why yet"

@@ -67,10 +67,15 @@ def lower(cluster: Cluster) -> Lowered:
 
 
 def address(source: KernelSource) -> int:
-    """Where the kernel is in this process. Raises KeyError where its op is not there any more."""
+    """Where the kernel is in this process. Raises KeyError where its op is not there any more, RuntimeError without LAPACK."""
+    description = json.loads(source.text)
+    if "lapack" in description:
+        from flambeau.compiler import lapack  # imports SciPy
+
+        return lapack.address(description["lapack"], description["dtype"])
     with _lock:
         if source.text not in _made:
-            _made[source.text] = _KERNEL(_kernel(json.loads(source.text)))
+            _made[source.text] = _KERNEL(_kernel(description))
         return ctypes.cast(_made[source.text], ctypes.c_void_p).value or 0
 
 

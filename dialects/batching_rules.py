@@ -209,6 +209,7 @@ OF_FAMILIES: dict[str, Rule] = {
     Kind.WINDOW: same,
     Kind.TRANSFER: same,
     Kind.HOST_CALL: _host_call,
+    Kind.LINEAR_ALGEBRA: same,
 }
 
 #: Of ops whose attributes are their own.

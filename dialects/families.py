@@ -90,6 +90,12 @@ def _multiplied(graph: Graph, node: Node) -> float:
     return 2.0 * hint(graph.avals[node.results[0]].size * graph.avals[node.operands[0]].shape[-1])
 
 
+def _factored(graph: Graph, node: Node) -> float:
+    """Within a factor of ten, whatever the algorithm is."""
+    a = graph.avals[node.operands[0]]
+    return 2.0 * hint(a.size * (a.shape[-1] if a.shape else 1))
+
+
 def _convolved(graph: Graph, node: Node) -> float:
     from flambeau.dialects.tape.convolution import by_role
 
@@ -198,6 +204,15 @@ BUILT_IN = (
         demands=_may_fail,
         dialect="control",
         moves=True,
+    ),
+    Family(
+        "linear_algebra",
+        "LAPACK on matrices in the last two axes: factors, solutions, values and vectors.",
+        demands=_no_scalar_code,
+        cost=_arithmetic,
+        flops=_factored,
+        calls="SciPy's LAPACK",
+        one_nan=True,
     ),
 )
 

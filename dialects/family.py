@@ -58,6 +58,7 @@ class Family:
                   when a record is made.
     cost          (graph, node) -> nanoseconds, roughly (`cost.py`).
     flops         (graph, node) -> floating-point operations, a multiply-add being two (`cost.py`).
+    calls         what of this machine its ops call, which exported programs do not have; empty: nothing.
     dialect       the dialect that its ops are printed in. Those of `control` are in no dialect of MLIR's.
     batch         "module:attribute" of what a batch of calls of an op becomes: `batching.Call` -> results with the batch in front.
                   Built-in families have none to say (`batching_rules.py`); without one, ops of the family cannot be in `vmap`.
@@ -80,6 +81,7 @@ class Family:
     cost: Callable[[Graph, Node], float] = traffic
     flops: Callable[[Graph, Node], float] = elements
     dialect: str = "tape"
+    calls: str = ""
     batch: str = ""
     is_view: bool = False
     is_pointwise: bool = False

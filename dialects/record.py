@@ -40,6 +40,7 @@ class Kind(StrEnum):
     HOST_CALL = "host_call"
     TRANSFER = "transfer"
     REFERENCE_CALL = "reference_call"
+    LINEAR_ALGEBRA = "linear_algebra"
 
 
 @dataclass(frozen=True)

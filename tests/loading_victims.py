@@ -18,9 +18,8 @@ import tempfile
 import time
 import traceback
 
-import flambeau.data.processes  # noqa: F401  (before anything is interrupted)
 import numpy as np
-from flambeau.data import DataLoader, Dataset
+from flambeau.data import DataLoader, Dataset, blocks
 
 _PR_SET_CHILD_SUBREAPER = 36
 #: Seconds after which a process counts as one that remains.
@@ -69,18 +68,14 @@ def victim(persistent, ready):
         time.sleep(0.01)
     if multiprocessing.active_children():
         return 4
-    if len(os.listdir("/proc/self/fd")) <= files:
-        return 0
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            print(name, os.readlink(f"/proc/self/fd/{name}"), file=sys.stderr)
-    return 6
+    if blocks._loans:
+        return 5
+    return 0 if len(os.listdir("/proc/self/fd")) <= files else 6
 
 
 def ended(child, again):
     """The children that end, with their status, until none is left or patience is at its end; then the others. `again` is called
-    once where the child goes on for long: an interrupt that comes within a callback of Python's is printed and lost, a worker
-    that is killed when it is done is not missed."""
+    once where the child goes on for long: an interrupt that comes within a callback of Python's is printed and lost."""
     found, began = {}, time.monotonic()
     while time.monotonic() < began + _PATIENCE:
         try:
@@ -142,11 +137,10 @@ def one(chance):
     lost = []
 
     def again():
-        if kind != "worker":  # who is killed when it is done is not missed
-            lost.append(kind)
+        lost.append(kind)
         os.kill(child, signal.SIGINT)
 
-    found, left = ended(child, again if kind.startswith(("interrupt", "worker")) else None)
+    found, left = ended(child, again if kind.startswith("interrupt") else None)
     LOST.extend(lost)
     for pid in left:
         os.kill(pid, signal.SIGKILL)

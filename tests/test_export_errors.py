@@ -70,7 +70,7 @@ def test_every_op_that_may_fail_has_a_domain_or_is_refused():
     for record in without:
         sample = next(s for s in record.samples() if not s.error)
         assert exporter.problems(opgen.graph_of(record, [np.asarray(x) for x in sample.operands], sample.attrs))
-    assert len(without) < 3
+    assert len([r for r in without if not r.family.calls]) < 3
 
 
 @pytest.mark.parametrize(("record", "good", "sample"), failures())

@@ -112,6 +112,7 @@ ASKED = [
     ("transfer", {}, "does not say where it moves. Name the attribute that is the device"),
     ("control", {}, "has no regions. Name them: `regions`"),
     ("host_call", {}, "has no effect. Set `effect`"),
+    ("linear_algebra", dict(lower=nothing), "has a lowering, which nobody asks for"),
     ("reference_call", {}, "cannot fail, and what it calls may raise"),
 ]
 

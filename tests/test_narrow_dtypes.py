@@ -252,7 +252,12 @@ def recorded(declaration) -> bool:
 #: What depends on which numbers the dtype has.
 OF_ITS_DTYPE = ("flambeau.nextafter", "flambeau.nan_to_num")
 #: What takes no narrow floats, nor does it in PyTorch.
-WIDE_ONLY = ("flambeau.quantile", "flambeau.nanquantile")
+WIDE_ONLY = (
+    *("flambeau.quantile", "flambeau.nanquantile", "flambeau.det", "flambeau.logdet", "flambeau.inverse"),
+    *("flambeau.cholesky_solve", "flambeau.cholesky_inverse", "flambeau.lu_solve", "flambeau.orgqr", "flambeau.ormqr"),
+    *(f"linalg.{name}" for name in ("det", "solve", "inv", "solve_triangular", "lu_solve", "eigvalsh")),
+    *("linalg.householder_product", "flambeau.matrix_power"),
+)
 
 
 @pytest.mark.parametrize(

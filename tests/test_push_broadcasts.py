@@ -95,6 +95,14 @@ def test_without_a_reduction_nothing_moves():
     assert PushBroadcasts()(graph) is graph
 
 
+@pytest.mark.parametrize("reader", ["frexp", "eigh"])
+def test_an_op_with_several_results_takes_a_stretched_value_as_it_is(reader):
+    p = Program()
+    found, _ = op(reader, along(op("tanh", p.input(4)), 1, (4, 4)))
+    graph = p.finish(op("sum", found, axes=(0,)))
+    assert [n.op.name for n in PushBroadcasts()(graph).nodes] == [n.op.name for n in graph.nodes]
+
+
 def test_the_epilogue_of_a_product_keeps_its_small_operand():
     p = Program()
     x, w, bias = p.input(6, 20), p.input(20, 50), p.input(50)

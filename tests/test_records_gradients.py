@@ -12,6 +12,8 @@ from flambeau.dialects.record import OpRecord, find
 DIFFERENTIABLE = [r for r in opgen.records() if callable(r.vjp) and r.name not in ("stop_gradient", "graft")]
 #: Operands, by position, that a record gives no gradient, as PyTorch does not.
 WITHOUT = {"zeta": (0,)}
+#: Ops of symmetric matrices, which are moved only so that they stay symmetric: their gradients are symmetric, too.
+SYMMETRIC = ("cholesky", "eigh")
 STEP = 2e-4
 
 
@@ -31,7 +33,9 @@ def directional(graph: Graph, arrays: list[np.ndarray], direction: list, weights
     return (8 * near - far) / (12 * STEP)
 
 
-def check_gradient(graph: Graph, arrays: list[np.ndarray], order: int, label: str, without: tuple[int, ...]) -> None:
+def check_gradient(
+    graph: Graph, arrays: list[np.ndarray], order: int, label: str, without: tuple[int, ...], symmetric: bool = False
+) -> None:
     """Finite differences of `graph` agree with its gradient to 1e-6 of its scale; then the same for that."""
     wrt = [v for v in floating(graph) if v not in [graph.inputs[i] for i in without]]
     generator = np.random.default_rng(11)
@@ -44,13 +48,15 @@ def check_gradient(graph: Graph, arrays: list[np.ndarray], order: int, label: st
             np.asarray(generator.uniform(-1, 1, x.shape)) if v in kept else None
             for v, x in zip(graph.inputs, arrays, strict=True)
         ]
+        if symmetric:
+            direction[0] = direction[0] + np.swapaxes(direction[0], -1, -2)
         parts = [np.sum(kept[v] * d) for v, d in zip(graph.inputs, direction, strict=True) if d is not None]
         scale = sum(np.sum(np.abs(kept[v] * d)) for v, d in zip(graph.inputs, direction, strict=True) if d is not None)
         expected = directional(graph, arrays, direction, weights)
         assert np.isfinite(expected), label
         assert abs(float(sum(parts)) - expected) <= 1e-6 * max(1.0, float(scale)), f"{label}, order {order}"
     if order < 2:
-        check_gradient(gradient, [*arrays, *weights], order + 1, label, without)
+        check_gradient(gradient, [*arrays, *weights], order + 1, label, without, symmetric)
 
 
 def float64_cases(record: OpRecord) -> list[opgen.Case]:
@@ -75,7 +81,8 @@ def test_finite_differences(record: OpRecord) -> None:
     cases = float64_cases(record)
     assert cases
     for case in cases:
-        check_gradient(case.graph, case.arrays, 1, case.id, WITHOUT.get(record.name, ()))
+        without, symmetric = WITHOUT.get(record.name, ()), record.name in SYMMETRIC
+        check_gradient(case.graph, case.arrays, 1, case.id, without, symmetric)
 
 
 def gradients(name: str, arrays: list, attrs: dict | None = None, order: int = 1) -> list[np.ndarray]:

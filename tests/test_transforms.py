@@ -6,7 +6,6 @@ import flambeau as fb
 import numpy as np
 import pytest
 from flambeau import transforms as T
-from flambeau.data import DataLoader, Dataset
 from flambeau.runtime import recorder
 from support import against_numpy, arrays
 
@@ -178,36 +177,7 @@ def test_composed_transforms_compile_once():
     assert T.RandomChoice([T.Lambda(abs)])(-1) == 1
 
 
-@pytest.mark.accept("DAT-14")
-def test_random_transforms_in_a_loader_compile_nothing_anew():
-    """Samples are recordings of their own: how their choices follow each other in a batch does not matter."""
-    prepare = T.Compose([T.RandomCrop(6), T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize([0.5], [0.25])])
-
-    class Images(Dataset):
-        def __len__(self):
-            return 24
-
-        def __getitem__(self, i):
-            return {"x": (prepare(IMAGE), i)}
-
-    with fb.compiler_options(mode="blocking"):
-        loader = DataLoader(Images(), 8)
-        for _ in range(2):
-            assert sum(len(b["x"][1]) for b in loader) == 24
-        before = recorder.stats()["misses"]
-        for _ in range(3):
-            assert [b["x"][0].shape for b in loader] == [(8, 3, 6, 6)] * 3
-        assert recorder.stats()["misses"] == before
-
-
 def test_gradients_reach_the_image():
     x = fb.tensor(arrays(1, 4, 4), requires_grad=True)
     T.resize(x, 2).sum().backward()
     np.testing.assert_allclose(x.grad.numpy().sum(), 4, rtol=1e-6)
-
-
-@pytest.mark.accept("DAT-14")
-def test_transforms_are_exported(tmp_path):
-    prepare = T.Compose([T.Resize(8), T.CenterCrop(6), T.ToTensor(), T.Normalize([0.5], [0.25])])
-    made = fb.export(prepare, fb.tensor(IMAGE.transpose(2, 0, 1)), tmp_path / "prepare")
-    assert made.object_file.stat().st_size > 0 and "prepare" in made.header.read_text()

@@ -107,7 +107,7 @@ class _Search:
         value, size = stretched.results[0], self.avals[stretched.results[0]].size
         for _ in range(FAR):
             reader = self._only_reader(value)
-            if reader is None or any(self._is_product(v) for v in reader.operands):
+            if reader is None or len(reader.results) > 1 or any(self._is_product(v) for v in reader.operands):
                 return False
             if reader.op.family.folds:
                 return True

@@ -48,6 +48,7 @@ from flambeau.dialects.tape.inverse import (
     log10,
     sinh,
 )
+from flambeau.dialects.tape.linear_algebra import cholesky, lu, row_order
 from flambeau.dialects.tape.magnitude import copysign, hypot, nextafter
 from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root
 from flambeau.dialects.tape.on_host import reference_call
@@ -58,6 +59,8 @@ from flambeau.dialects.tape.scatter import scatter, scatter_add, scatter_max, sc
 from flambeau.dialects.tape.sort import argsort, searchsorted, topk
 from flambeau.dialects.tape.source import constant, iota, random_bits
 from flambeau.dialects.tape.special import digamma, erfc, erfcx, erfinv, i0, i0e, i1, i1e, lgamma, ndtri, zeta
+from flambeau.dialects.tape.spectral import eigh, pseudo_inverse, qr, svd
+from flambeau.dialects.tape.systems import solve_factored, triangular_solve
 from flambeau.dialects.tape.transcendental import cos, erf, exp, expm1, log, log1p, pow_, sigmoid, sin, tanh
 from flambeau.dialects.tape.transfer import to_device
 from flambeau.dialects.tape.view import broadcast, dynamic_slice, flip, permute, reshape, slice_, unfold
@@ -97,6 +100,7 @@ __all__ = [
     "ceil",
     "check_index",
     "check_range",
+    "cholesky",
     "concat",
     "cond",
     "constant",
@@ -113,6 +117,7 @@ __all__ = [
     "digamma",
     "div",
     "dynamic_slice",
+    "eigh",
     "entr",
     "eq",
     "erf",
@@ -151,6 +156,7 @@ __all__ = [
     "logaddexp2",
     "logit",
     "lt",
+    "lu",
     "matmul",
     "max_",
     "maximum",
@@ -172,13 +178,16 @@ __all__ = [
     "pool_sum",
     "pow_",
     "prod",
+    "pseudo_inverse",
     "put",
+    "qr",
     "random_bits",
     "recurrence",
     "reference_call",
     "remainder",
     "reshape",
     "round_",
+    "row_order",
     "rsqrt",
     "scatter",
     "scatter_add",
@@ -194,12 +203,15 @@ __all__ = [
     "sin",
     "sinh",
     "slice_",
+    "solve_factored",
     "sqrt",
     "sub",
     "sum_",
+    "svd",
     "tanh",
     "to_device",
     "topk",
+    "triangular_solve",
     "trunc",
     "unfold",
     "update_slice",

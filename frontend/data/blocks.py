@@ -17,7 +17,6 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from flambeau.runtime.recorder import Tensor
 
 #: What is smaller goes in the message: a page of its own costs more.
 SMALLEST = 4096
-#: So many blocks are lent out at a time by the workers of a loader. Each is an open file.
+#: So many blocks are lent out at a time, in all loaders of a process; what comes then is copied. Each is an open file.
 MOST_LENT = 256
 #: A worker keeps no more free blocks than this.
 _MOST_FREE = 32
@@ -211,45 +210,12 @@ def _large(number: int, nbytes: int, shape: tuple[int, ...], dtype: str) -> Tens
     return recorder.tensor_from_buffer(Buffer.from_object(data), shape, made)
 
 
-class _Loan(weakref.ref):
-    """Tells that nobody holds what lies in a block any longer."""
-
-    __slots__ = ("number",)
-    number: int
-
-    def __new__(cls, data: np.ndarray, over: Callable[[weakref.ref], None], number: int) -> _Loan:
-        made = super().__new__(cls, data, over)
-        made.number = number
-        return made
-
-    def __init__(self, data: np.ndarray, over: Callable[[weakref.ref], None], number: int) -> None:
-        pass  # all was done in __new__
-
-
 class Lent:
-    """The blocks of one worker, as the loader sees them. No more than `most` are lent out at a time; what comes then is copied."""
+    """The blocks of one worker, as the loader sees them."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._memory: dict[int, mmap.mmap] = {}
-        self._loans: dict[int, _Loan] = {}
-        self._over: deque[Any] = deque()  # appended to without running Python code, in which an interrupt would be lost
-        self._released: list[int] = []
-
-    @property
-    def count(self) -> int:
-        """How many are lent out."""
-        while self._over:
-            number = self._over.popleft().number
-            del self._loans[number]
-            self._released.append(number)
-        return len(self._loans)
-
-    def released(self) -> list[int]:
-        """The blocks that were given back since this was last asked."""
-        _ = self.count
-        found, self._released = self._released, []
-        return found
+        self.released: deque[int] = deque()
 
     def arrived(self, new: list[tuple[int, int]], gone: list[int], files: list[int]) -> None:
         """Map new blocks, whose files are closed, and forget those that are gone."""
@@ -277,11 +243,21 @@ class Lent:
     def data(self, number: int, nbytes: int) -> tuple[np.ndarray, bool]:
         """The bytes of a block, and whether they may stay there: then the block is released when they are held no longer."""
         data = np.frombuffer(self._memory[number], np.uint8, nbytes)
-        if self.count >= self._most:
-            self._released.append(number)
+        if len(_loans) >= MOST_LENT:
+            self.released.append(number)
             return data, False
-        self._loans[number] = _Loan(data, self._over.append, number)
+        loan = weakref.ref(data, _ended)
+        _loans[id(loan)] = loan, self.released, number
         return data, True
+
+
+#: What is lent out: id of the reference -> (it, where to say that it ended, number of the block).
+_loans: dict[int, tuple[weakref.ref, deque[int], int]] = {}
+
+
+def _ended(loan: weakref.ref) -> None:
+    _, released, number = _loans.pop(id(loan))
+    released.append(number)
 
 
 def fill_in_worker() -> Filled:

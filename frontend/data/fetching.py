@@ -12,8 +12,7 @@ from typing import Any
 
 from flambeau.data.collate import default_collate
 from flambeau.data.dataset import Dataset, Subset, TensorDataset
-from flambeau.runtime import progress, recorder
-from flambeau.runtime.recorder import Tensor
+from flambeau.runtime import progress
 
 
 class SampleFetcher:
@@ -36,16 +35,11 @@ class SampleFetcher:
         return self._collate(self._samples(indices) if self._is_batched else self._samples([indices])[0])
 
     def _samples(self, indices: Sequence[int]) -> list[Any]:
-        dataset, samples = self._dataset, list[Any]()
+        dataset, samples = self._dataset, []
         index: Any = None
         try:
             for index in progress.over(indices, "loading a batch", "sample"):
-                sample = dataset[index]
-                if not samples:
-                    has_tensors = _has_tensors(sample)
-                if has_tensors:
-                    _compute(sample)
-                samples.append(sample)
+                samples.append(dataset[index])
         except StopIteration as error:  # it would pass for the end
             raise RuntimeError(f"[DataLoader] sample {index} raised StopIteration. Raise IndexError.") from error
         except Exception as error:
@@ -53,21 +47,6 @@ class SampleFetcher:
             error.__dict__["_sample"] = index
             raise
         return samples
-
-
-def _has_tensors(sample: Any) -> bool:
-    parts = sample.values() if isinstance(sample, dict) else sample if isinstance(sample, (tuple, list)) else ()
-    return isinstance(sample, Tensor) or any(map(_has_tensors, parts))
-
-
-def _compute(sample: Any) -> None:
-    """Run what a sample is made of: as a recording of its own, which comes again. That of a whole batch, whose random transforms go
-    one way or another, would be new each time."""
-    if isinstance(sample, Tensor):
-        recorder.flush_if_pending(sample)
-    elif isinstance(sample, (tuple, list, dict)):
-        for part in sample.values() if isinstance(sample, dict) else sample:
-            _compute(part)
 
 
 def _own_getitems(dataset: Any) -> Callable[[Sequence[int]], list[Any]] | None:

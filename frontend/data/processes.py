@@ -8,6 +8,7 @@ workers'. `multiprocessing_context` names other ways. Next: `worker.py`, `channe
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import multiprocessing
 import os
@@ -22,7 +23,6 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from flambeau.data import blocks
 from flambeau.data import worker as workers
 from flambeau.data.blocks import Lent
 from flambeau.data.channel import LoaderEnd
@@ -49,12 +49,13 @@ def context_of(chosen: Any) -> Any:
 class _Member:
     """A worker, as the loader sees it."""
 
-    def __init__(self, process: Any, end: LoaderEnd, most_lent: int) -> None:
-        self.process, self.end, self.blocks = process, end, Lent(most_lent)
+    def __init__(self, process: Any, end: LoaderEnd) -> None:
+        self.process, self.end, self.blocks = process, end, Lent()
 
     def post(self, kind: str, *rest: Any) -> None:
         """Send a task, and which blocks are free again."""
-        self.end.post(pickle.dumps((kind, self.blocks.released(), *rest)))
+        released = [self.blocks.released.popleft() for _ in range(len(self.blocks.released))]
+        self.end.post(pickle.dumps((kind, released, *rest)))
 
 
 class Crew:
@@ -81,19 +82,22 @@ class Crew:
             _end_all(self.members, os.getpid())
 
     def _start(self, context: Any, loader: Any, number: int) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX)
+        end = LoaderEnd(ours)
         is_forked = context.get_start_method() == "fork"
         work = workers.Work(
             loader.dataset, loader._fetcher, number, loader.num_workers, loader.worker_init_fn, is_forked
         )
+        process = context.Process(target=workers.main, args=(theirs, work), daemon=True, name=f"loader-{number}")
         with _no_interrupts():  # until it ignores them, the child would be interrupted like this process
-            ours, theirs = socket.socketpair(socket.AF_UNIX)
-            end = LoaderEnd(ours)  # known as such when the child looks what it is to close
-            with theirs:
-                process = context.Process(
-                    target=workers.main, args=(theirs, work), daemon=True, name=f"loader-{number}"
-                )
+            self.members.append(_Member(process, end))
+            try:
                 process.start()
-                self.members.append(_Member(process, end, max(1, blocks.MOST_LENT // loader.num_workers)))
+            except BaseException:
+                self.members.pop()
+                raise
+            finally:
+                theirs.close()
 
     def begin(self, seed: int) -> int:
         """The number of a new epoch, which all workers have been told of."""
@@ -105,30 +109,22 @@ class Crew:
             member.post("begin", self.epoch, seed)
         return self.epoch
 
-    def messages(self, timeout: float | None) -> list[tuple[int, Any]]:
+    def messages(self, timeout: float | None) -> Iterator[tuple[int, Any]]:
         """(worker, message) of those that came, after a wait for the first. Raises RuntimeError where a worker has ended."""
         poll = select.poll()
         members = {m.end.end.fileno(): i for i, m in enumerate(self.members)}
         for file, i in members.items():
             poll.register(file, select.POLLIN | (select.POLLOUT if self.members[i].end.has_unsent else 0))
-        came = poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
-        found: list[tuple[int, Any]] = []
-        with _no_interrupts():  # files that were read and are not mapped yet would stay open
-            for file, _ in came:
-                try:
-                    self._read(members[file], found)
-                except EOFError:
-                    raise self._ended(members[file]) from None
-        return found
-
-    def _read(self, i: int, found: list[tuple[int, Any]]) -> None:
-        """Take what a worker sent, send what waits for it."""
-        member = self.members[i]
-        member.end.push()
-        while (message := member.end.pull()) is not None:
-            kind, epoch, number, body, placed, new, gone = pickle.loads(message[0])
-            member.blocks.arrived(new, gone, message[1])
-            found.append((i, (kind, epoch, number, body, placed)))
+        for file, _ in poll.poll(None if timeout is None else max(0.0, timeout) * 1000):
+            member = self.members[members[file]]
+            member.end.push()
+            try:
+                while (found := member.end.pull()) is not None:
+                    kind, epoch, number, body, placed, new, gone = pickle.loads(found[0])
+                    member.blocks.arrived(new, gone, found[1])
+                    yield members[file], (kind, epoch, number, body, placed)
+            except EOFError:
+                raise self._ended(members[file]) from None
 
     def unpack(self, worker: int, kind: str, body: bytes, placed: list[tuple[int, int]]) -> Any:
         """The batch that a worker sent, None if it sent none."""
@@ -151,10 +147,8 @@ class Crew:
 
 @contextlib.contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Let Ctrl-C wait. It may still come where this is entered, and comes where it is left."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -166,9 +160,7 @@ def _let_go(members: list[_Member], pid: int) -> None:
     try:
         _end_all(members, pid)
     except KeyboardInterrupt:
-        main = threading.main_thread().ident
-        assert main is not None
-        threading.Timer(0.001, signal.pthread_kill, (main, signal.SIGINT)).start()
+        threading.Timer(0.001, _thread.interrupt_main).start()
 
 
 def _end_all(members: list[_Member], pid: int) -> None:

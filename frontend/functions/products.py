@@ -9,13 +9,17 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
+from flambeau.dialects.tape.matrices import LinAlgError
 from flambeau.function import Operand, Optional_, Static, Tensor_, Tensors, function
 from flambeau.functions.common import broadcast_shapes, canonical_dim, moved, ops, part
 from flambeau.functions.linear import _check_batches, _check_rank, _matmul, _plus, _same_dtype
+from flambeau.functions.matrices import matrices
 from flambeau.functions.shape import _tensors
+from flambeau.functions.solve import inverted
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
 
@@ -252,31 +256,40 @@ def chain_matmul(*matrices: Tensor) -> Tensor:
 @function(
     free="flambeau linalg",
     method=True,
+    fallible=True,
     samples=calls(
         lambda: [
             *(call(data(2, 2), n) for n in (0, 1, 5)),
             call(data(2, 3, 3), 2),
             call(data(2, 3), 2, error=(RuntimeError, "Pass square matrices")),
-            call(data(2, 2), -1, error=(NotImplementedError, "negative")),
+            *(call(matrices(2, 2, 2), n) for n in (-1, -3)),
+            call(np.ones((2, 2)), -1, error=(LinAlgError, "is singular")),
         ]
     ),
 )
 def matrix_power(input: Tensor_, n: Static):
-    """The product of `n` times the same square matrix, or each of a batch. Raises NotImplementedError for negative `n`."""
+    """The product of `n` times the same square matrix, or each of a batch; for negative `n` of its inverse. Raises
+    LinAlgError where
+    there is none."""
     shape = input.shape
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise RuntimeError(f"[matrix_power] the tensor has shape {shape}. Pass square matrices.")
     if n < 0:
-        raise NotImplementedError(f"[matrix_power] n is {n}, negative: there is no inverse yet. Use at least 0.")
+        return _power(inverted("matrix_power", input, "matrix_power")[0], -n)
     if n == 0:
         row, column = (ops.iota(shape=shape, dim=len(shape) - d, dtype=int64, builder=input.builder) for d in (2, 1))
         return row.eq(column).cast(input.dtype)
-    power, made = input, None
+    return _power(input, n)
+
+
+def _power(power: Value, n: int) -> Value:
+    made: Value | None = None
     while n:
         if n & 1:
             made = power if made is None else ops.matmul(made, power)
         n >>= 1
         power = ops.matmul(power, power) if n else power
+    assert made is not None  # n is at least 1
     return made
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from flambeau import host
-from flambeau.declarations import declared
+from flambeau.declarations import declare, declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int32, int64
 from flambeau.function import Sizes, Static, Tensor_, function
@@ -232,6 +232,33 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     if count < 0:
         raise RuntimeError(f"[vander] N is {count}. Use at least 0.")
     return _powers(x, count, bool(increasing))
+
+
+def _linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
+    """The powers of the elements along the last dimension, [..., n, N], from 0 up; N is n by default. Raises RuntimeError
+    for 0-d tensors and
+    for an N below 1."""
+    if not x.ndim:
+        raise RuntimeError("[vander] the tensor is 0-d. Pass one with a dimension.")
+    count = x.shape[-1] if N is None else N
+    if N is not None and N < 1:
+        raise RuntimeError(f"[vander] N is {N}. Use at least 1.")
+    return _powers(x, count, True)
+
+
+declare(
+    _linalg_vander,
+    "vander",
+    free="linalg",
+    samples=calls(
+        lambda: [
+            call(data(3)),
+            call(data(2, 3), N=2),
+            call(data(), error=(RuntimeError, "is 0-d")),
+            call(data(2), N=0, error=(RuntimeError, "Use at least 1")),
+        ]
+    ),
+)
 
 
 @function(name="sum_to_size")

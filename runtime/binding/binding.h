@@ -25,5 +25,6 @@ int fb_op_list_run(PyObject *list, const fb_input *inputs, const int64_t *symbol
 bool fb_op_list_asks(PyObject *list);
 fb_device *fb_device_object_get(PyObject *object); /* NULL and an exception when it is no Device */
 PyObject *fb_cuda_probe(PyObject *module, PyObject *arguments);
+PyObject *fb_lapack_kernels(PyObject *module, PyObject *arguments);
 
 #endif

@@ -165,6 +165,10 @@ static PyMethodDef functions[] = {
     {"cuda_device", fb_cuda_probe, METH_VARARGS,
      PyDoc_STR("cuda_device(driver=None, device=0)\n--\n\nA dict of an NVIDIA GPU's name, compute capability and bytes "
                "of memory. `driver` is the path of the\ndriver's library, None the system's. Raises RuntimeError.")},
+    {"lapack_kernels", fb_lapack_kernels, METH_VARARGS,
+     PyDoc_STR("lapack_kernels(routines, get_threads, set_threads)\n--\n\nThe kernels of linear algebra by name, their "
+               "addresses for float32 and for float64. `routines` has LAPACK's as\ncapsules by name; the others are "
+               "addresses of the functions that get and set how many threads it uses, or\nNone. Raises RuntimeError.")},
     {0},
 };
 
