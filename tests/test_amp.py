@@ -154,6 +154,21 @@ def test_training_follows_torch():
     assert found[0][-1] < found[0][0]
 
 
+@pytest.mark.accept("AMP-01")
+def test_a_model_whose_parameters_are_bfloat16_trains():
+    fb.manual_seed(0)
+    net, x = nn.Linear(8, 8).bfloat16(), fb.randn(16, 8).bfloat16()
+    optimizer, losses = fb.optim.SGD(net.parameters(), lr=0.5), []
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = F.mse_loss(net(x), x)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert loss.dtype is net.weight.dtype is net.weight.grad.dtype is fb.bfloat16
+    assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0]
+
+
 @pytest.mark.accept("AMP-04")
 def test_blocks_nest_and_end_whatever_happens():
     a = fb.ones(2, 2)

@@ -156,6 +156,7 @@ class Interrupt(BaseException):
 def managers():
     """Every public context manager of modes, and how to make one."""
     arguments = {
+        "autocast": lambda: fb.autocast("cpu"),
         "compiler_options": lambda: fb.compiler_options(fuse=False),
         "set_grad_enabled": lambda: fb.set_grad_enabled(False),
     }
