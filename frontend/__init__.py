@@ -41,6 +41,7 @@ _SUBMODULES = (
     "nn",
     "optim",
     "serialization",
+    "signal",
     "special",
     "transforms",
     "utils",

@@ -14,6 +14,7 @@ from flambeau.function import Operand, Sizes, Static, Tensor_, Tensors, function
 from flambeau.functions.common import canonical_dim, canonical_dims, flat, ops, part
 from flambeau.functions.shape import _sizes
 from flambeau.promotion import result_dtype
+from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index
 
 
@@ -193,6 +194,15 @@ def _margins(op: str, pad: tuple[int, ...], rank: int) -> tuple[list[int], list[
     for i in range(0, len(pad), 2):
         low[rank - 1 - i // 2], high[rank - 1 - i // 2] = pad[i], pad[i + 1]
     return low, high
+
+
+@declared(
+    free="flambeau",
+    samples=calls(lambda: [call(data(2, 3), (1, 2)), call(data(2, 3), (-1, 1, 0, 2), 1)]),
+)
+def constant_pad_nd(input: Tensor, pad: Any, value: float = 0) -> Tensor:
+    """`nn.functional.pad(input, pad, value=value)`."""
+    return _pad_constant(input, tuple(pad), value)
 
 
 @function(name="pad")

@@ -109,8 +109,9 @@ _CONVERTED = calls(lambda: [call(points(), gradient=False), call(data(3, 7), gra
 
 
 def _named(name: str, dtype: DType) -> None:
-    def method(self: Tensor) -> Tensor:
-        return convert(self, dtype)
+    def method(self: Tensor, memory_format: Any = None) -> Tensor:
+        made = convert(self, dtype)
+        return made if memory_format is None else in_format(name, made, memory_format)
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"`to({dtype!r})`."

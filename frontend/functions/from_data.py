@@ -147,6 +147,12 @@ def asarray(
     return made.detach().requires_grad_() if requires_grad else made.detach()
 
 
+@declared(free="flambeau", samples=calls(lambda: [call(3), call(True, dtype=bool_), call(2.5, dtype=float64)]))
+def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+    """A 0-d tensor of a number, of the default dtype unless another is named."""
+    return tensor(s, dtype or get_default_dtype(), device, requires_grad)
+
+
 @declared(
     free="flambeau", samples=Unsampled("what it gives is memory of others, or a copy of it: see the tests of creation")
 )

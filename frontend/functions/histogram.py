@@ -95,12 +95,11 @@ def _limits(input: Tensor_):
     return _extremes(_data(input))
 
 
-def _range(op: str, input: Tensor, low: float, high: float) -> tuple[float, float]:
-    """The ends of the bins: those given, or where they are one number, those of the data; a unit on either side of one number."""
-    if low == high and input.numel():
-        low, high = _limits(input).tolist()
+def _range(op: str, input: Tensor, ends: Any, margin: float) -> tuple[float, float]:
+    """The ends of the bins: those given, or where there are none, those of the data; so much on either side of one number."""
+    low, high = ends if ends is not None else _limits(input).tolist() if input.numel() else (0.0, 2 * margin)
     if low == high:
-        low, high = low - 1, high + 1
+        low, high = low - margin, high + margin
     if not (math.isfinite(low) and math.isfinite(high)):
         raise RuntimeError(f"[{op}] the range from {low} to {high} is not finite. Give a finite one.")
     if low > high:
@@ -169,7 +168,8 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     check_floating("histc", input)  # type: ignore[arg-type]  # it asks for the dtype
     if bins <= 0:
         raise RuntimeError(f"[histc] bins is {bins}. Give at least 1.")
-    low, high = _range("histc", input, min, max)
+    ends = None if min == max and input.numel() else (min, max)
+    low, high = _range("histc", input, ends, 1.0)
     return _histc(input, bins, low, high)
 
 
@@ -316,5 +316,5 @@ def _edges(input: Tensor, bins: Any, ends: Any) -> Tensor:
         return _edges(input, tensor(bins, dtype=input.dtype, device=input.device), ends)
     if bins <= 0:
         raise RuntimeError(f"[histogram] bins is {bins}. Give at least 1.")
-    low, high = _range("histogram", input, *(ends if ends is not None else (0.0, 0.0)))
+    low, high = _range("histogram", input, ends, 0.5)
     return linspace(low, high, bins + 1, dtype=input.dtype, device=input.device)

@@ -232,6 +232,16 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
 @declared(
     free="flambeau",
     method=True,
+    samples=calls(lambda: [call(data(2, 5), [1, 4], 1), call(data(5), [1, 3], error=(RuntimeError, "do not add up"))]),
+)
+def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of parts of the given sizes along `dim`, as `split` gives them."""
+    return split(input, list(split_sizes), dim)
+
+
+@declared(
+    free="flambeau",
+    method=True,
     samples=calls(
         lambda: [
             call(data(5, 2), 2),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.declarations import declared
-from flambeau.function import Operand, Tensor_, inplace, stored
+from flambeau.function import Operand, Tensor_, function, inplace, stored
 from flambeau.functions import arithmetic, choose
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points
@@ -50,22 +50,30 @@ def clamp_(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     return _clamp_max_(input, max) if min is None else _clamp_both_(input, min, max)
 
 
-@inplace(method=True, samples=calls(lambda: [call(data(2, 3)), call(data(0, 2), gradient=False)]))
+@inplace(free="flambeau", method=True, samples=calls(lambda: [call(data(2, 3)), call(data(0, 2), gradient=False)]))
 def zero_(input: Tensor_):
     """Set all elements to 0."""
     return input.like(0)
 
 
-@inplace(
-    method=True,
-    samples=calls(
-        lambda: [
-            call(data(2, 3), 2),
-            call(data(2, 3), data()),
-            call(data(2), data(2), error=(RuntimeError, "Pass a number or a 0-d tensor")),
-        ]
-    ),
+_FILLED = calls(
+    lambda: [
+        call(data(2, 3), 2),
+        call(data(2, 3), data()),
+        call(data(2), data(2), error=(RuntimeError, "Pass a number or a 0-d tensor")),
+    ]
 )
+
+
+@function(free="flambeau", samples=_FILLED)
+def fill(input: Tensor_, value: Operand):
+    """`value`, a number or a 0-d tensor, in the shape and dtype of `input`."""
+    if value.shape:
+        raise RuntimeError(f"[fill] value has shape {value.shape}. Pass a number or a 0-d tensor.")
+    return value.cast(input.dtype).expand(input.shape)
+
+
+@inplace(free="flambeau", method=True, samples=_FILLED)
 def fill_(input: Tensor_, value: Operand):
     """Set all elements to `value`, a number or a 0-d tensor, converted to the dtype of `input`."""
     if value.shape:

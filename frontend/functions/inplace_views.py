@@ -81,7 +81,7 @@ def resize_(input: Tensor, *sizes: Any, size: Any = None, memory_format: Any = N
     return _become("resize_", input, shape.reshape(flat[:count], wanted))
 
 
-@declared(method=True, samples=calls(lambda: [call(data(2, 3), data(2, 2), gradient=False)]))
+@declared(free="flambeau", method=True, samples=calls(lambda: [call(data(2, 3), data(2, 2), gradient=False)]))
 def resize_as_(input: Tensor, the_template: Tensor, *, memory_format: Any = None) -> Tensor:
     """`resize_` to the shape of another tensor."""
     return resize_(input, the_template.shape, memory_format=memory_format)

@@ -6,15 +6,17 @@ In: tensors, all of which are real. Out: the tensors themselves, as in PyTorch; 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NoReturn
 
 from flambeau.declarations import Unsampled, attribute, declared
 from flambeau.dialects.builder import Value
-from flambeau.function import Tensor_, view
+from flambeau.function import Tensor_, function, view
+from flambeau.functions.common import floating, ops, without_slope
 from flambeau.functions.shape import _permuted, _swapped
 from flambeau.missing import Missing
 from flambeau.runtime.recorder import Tensor
-from flambeau.samples import call, calls, data
+from flambeau.samples import call, calls, data, points
 
 _REAL = calls(lambda: [call(data(2, 3)), call(data())])
 
@@ -84,6 +86,18 @@ class _Imaginary(Missing):
 Tensor.imag = _Imaginary("Tensor", "imag")  # type: ignore[attr-defined]
 
 
+@function(
+    free="flambeau",
+    method=True,
+    samples=calls(lambda: [call(points(), gradient=False), call(data(2, 3)), call(data())]),
+)
+def angle(input: Tensor_):
+    """The argument: pi of negative numbers, 0 of others, NaN of NaN. Its gradient is 0."""
+    x = floating(input)
+    found = ops.select(x < 0, x.like(math.pi), ops.select(x.eq(x), x.like(0.0), x))
+    return without_slope(found, x)
+
+
 # ---- transposes -------------------------------------------------------------------------------------------
 
 
@@ -112,3 +126,14 @@ def adjoint(input: Tensor_):
     Raises RuntimeError for one dimension.
     """
     return _adjoint(input)
+
+
+attribute("mH")(lambda self: adjoint(self))
+
+
+@attribute("H")
+def _conjugate_transpose(self: Tensor) -> Tensor:
+    """`x.H`: the transposed matrix, conjugated. Raises RuntimeError for other than two dimensions."""
+    if self.ndim not in (0, 2):
+        raise RuntimeError(f"[H] the tensor has {self.ndim} dimensions. Pass a matrix, or use mH.")
+    return adjoint(self)
