@@ -1,0 +1,329 @@
+"""PyTorch's own samples (OpInfo, `torch.testing._internal`) of every function that it tests, called here and there.
+
+    python tests/opinfo_parity.py            # everything; writes opinfo_parity.txt
+    python tests/opinfo_parity.py add diff   # these entries, with the whole errors
+
+An entry passes if on its float32 samples shapes, dtypes, values, gradients and gradients with a look at the result before
+`backward` are PyTorch's, at PyTorch's tolerances for the entry, which for gradients are taken of the largest of them. Of what is
+random, shapes and dtypes count. It fails with the first reason, or is missing: the name is not there, or says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import textwrap
+import traceback
+import types
+import unittest
+import warnings
+from pathlib import Path
+from typing import Any
+
+import flambeau as fb
+import numpy as np
+
+LIST = Path(__file__).resolve().parent / "opinfo_parity.txt"
+SAMPLES = 12  #: of an entry, spread evenly over all that it has
+LARGE = 1 << 18  #: elements; samples with more are left out
+RANDOM = {
+    *("bernoulli", "cauchy", "exponential", "geometric", "log_normal", "multinomial", "normal", "rand_like", "randint"),
+    *("randint_like", "randn", "randn_like", "uniform", "empty", "empty_like", "empty_strided", "empty_permuted"),
+    *("new_empty", "new_empty_strided", "nn.functional.dropout", "nn.functional.dropout2d", "nn.functional.dropout3d"),
+    *("nn.functional.alpha_dropout", "nn.functional.feature_alpha_dropout", "nn.functional.rrelu", "poisson"),
+    *("bfloat16_", "resize_", "resize_as_", "pca_lowrank", "svd_lowrank", "nn.functional.fractional_max_pool2d"),
+    *("nn.functional.fractional_max_pool3d",),
+}
+
+
+class Absent(Exception):
+    """What PyTorch has and we have not."""
+
+
+def op_db() -> list[Any]:
+    """PyTorch's entries."""
+    import torch
+
+    if "expecttest" not in sys.modules:  # PyTorch's own tests need it; the entries do not
+        try:
+            import expecttest  # noqa: F401
+        except ImportError:
+            sys.modules["expecttest"] = types.ModuleType("expecttest")
+            sys.modules["expecttest"].TestCase = unittest.TestCase  # type: ignore[attr-defined]
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    return [op for op in op_db if torch.float32 in op.dtypes]
+
+
+def title(op: Any) -> str:
+    return op.name + (f".{op.variant_test_name}" if op.variant_test_name else "")
+
+
+def is_listed_apart(name: str) -> bool:
+    return name.startswith(("nn.functional", "sparse", "_nested", "masked"))
+
+
+# ---- the same call here ---------------------------------------------------------------------------------------
+
+
+def ours(op: Any) -> Any:
+    """What a program gets that imports flambeau as torch. Raises Absent where there is none."""
+    call = op.op
+    if isinstance(call, types.FunctionType) and call.__module__.startswith("torch.testing"):
+        scope = {**call.__globals__, "torch": fb, "np": np, "F": fb.nn.functional}
+        return types.FunctionType(call.__code__, scope, call.__name__, call.__defaults__, _closure(call))
+    path = op.name.split(".")
+    try:
+        found: Any = fb.Tensor if path[0].startswith("__") or not hasattr(fb, path[0]) else fb
+        for part in path:
+            found = getattr(found, part)
+    except (AttributeError, ImportError) as error:
+        raise Absent(_short(error)) from None
+    return found
+
+
+def _closure(call: Any) -> Any:
+    return call.__closure__ and tuple(types.CellType(converted(c.cell_contents)) for c in call.__closure__)
+
+
+def converted(value: Any, leaves: list[Any] | None = None) -> Any:
+    """A sample's argument as ours; tensors that require grad are added to `leaves`."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return _tensor(value, leaves)
+    if isinstance(value, torch.dtype):
+        name = str(value).removeprefix("torch.")
+        if not hasattr(fb, name):
+            raise Absent(f"dtype {name}")
+        return getattr(fb, name)
+    if isinstance(value, torch.memory_format | torch.layout):
+        return getattr(fb, str(value).removeprefix("torch."))
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, torch.Size):
+        return tuple(value)
+    if isinstance(value, torch.Generator):
+        return fb.Generator()
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(converted(v, leaves) for v in value))
+    if isinstance(value, list | tuple):
+        return type(value)(converted(v, leaves) for v in value)
+    if isinstance(value, dict):
+        return {k: converted(v, leaves) for k, v in value.items()}
+    if callable(value) and getattr(value, "__module__", "").startswith("torch") and not isinstance(value, type):
+        raise Absent("a function of PyTorch's as an argument")
+    return value
+
+
+def _tensor(value: Any, leaves: list[Any] | None) -> Any:
+    import torch
+
+    if value.is_complex() or value.is_sparse or value.is_quantized or value.layout is not torch.strided:
+        raise Absent("complex numbers" if value.is_complex() else "sparse tensors")
+    plain = value.detach()
+    lies_apart = not plain.is_contiguous() or plain.untyped_storage().nbytes() != plain.numel() * plain.element_size()
+    if lies_apart and not value.requires_grad:  # a leaf is no view here
+        whole = torch.empty(0, dtype=value.dtype).set_(plain.untyped_storage())
+        if whole.numel() < LARGE and value.dtype is not torch.bfloat16:
+            made = fb.tensor(whole.numpy()).as_strided(tuple(plain.shape), plain.stride(), plain.storage_offset())
+            return made.detach()
+    narrow = value.dtype is torch.bfloat16
+    made = fb.tensor(plain.float().numpy(), dtype=fb.bfloat16) if narrow else fb.tensor(plain.numpy())
+    return _leaf(made, value.requires_grad, leaves)
+
+
+def _leaf(made: Any, requires_grad: bool, leaves: list[Any] | None) -> Any:
+    if requires_grad:
+        made.requires_grad_()
+        if leaves is not None:
+            leaves.append(made)
+    return made
+
+
+def leaves_of(value: Any) -> list[Any]:
+    """The tensors in a sample that require grad, in the order in which `converted` meets them."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return [value] if value.requires_grad else []
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [leaf for part in parts for leaf in leaves_of(part)]
+
+
+# ---- comparing ------------------------------------------------------------------------------------------------
+
+
+def tolerances(op: Any) -> tuple[float, float]:
+    """(rtol, atol) of float32: the loosest that the entry states, at least those of `assert_close`."""
+    import torch
+
+    found = [(1.3e-6, 1e-5)]
+    for each in op.decorators:
+        for decorator in getattr(each, "decorators", None) or [each]:
+            stated = getattr(decorator, "d", None)
+            limits = stated.get(torch.float32) if isinstance(stated, dict) else None
+            if limits is not None:
+                found.append((limits.rtol, limits.atol) if hasattr(limits, "rtol") else (0.0, limits))
+    return max(r for r, _ in found), max(a for _, a in found)
+
+
+def flat(value: Any) -> list[Any]:
+    if isinstance(value, list | tuple):
+        return [r for v in value for r in flat(v)]
+    return [value]
+
+
+def compare(what: str, mine: Any, theirs: Any, rtol: float, atol: float, values: bool) -> None:
+    import torch
+
+    if not isinstance(theirs, torch.Tensor):
+        if not isinstance(theirs, torch.dtype | torch.Size | torch.device) and values:
+            same = np.isclose(mine, theirs, rtol, atol, equal_nan=True) if isinstance(theirs, float) else mine == theirs
+            assert same, f"{what} is {mine}, not {theirs}"
+        return
+    assert isinstance(mine, fb.Tensor), f"{what} is a {type(mine).__name__}"
+    assert tuple(mine.shape) == tuple(theirs.shape), f"{what} has shape {tuple(mine.shape)}, not {tuple(theirs.shape)}"
+    name = str(theirs.dtype).removeprefix("torch.")
+    assert mine.dtype.name == name, f"{what} is {mine.dtype.name}, not {name}"
+    if not values:
+        return
+    x, y = np.asarray(mine.detach().double()), theirs.detach().double().numpy()
+    if not np.allclose(x, y, rtol, atol, equal_nan=True):
+        far = np.abs(
+            np.where(np.isfinite(x) & np.isfinite(y), x - y, np.where((x == y) | ((x != x) & (y != y)), 0, np.inf))
+        )
+        raise AssertionError(f"{what} is off by {far.max():.2g}, where PyTorch's is {y.reshape(-1)[far.argmax()]:.3g}")
+
+
+def weights(shape: Any) -> np.ndarray:
+    return np.cos(np.arange(int(np.prod(shape)), dtype=np.float32) + 1).reshape(shape)
+
+
+def gradients(results: Any, leaves: list[Any], module: Any) -> list[Any]:
+    """Those of the sum of the floats among the results, each times weights; None where nothing has any."""
+    used = [r for r in flat(results) if isinstance(r, module.Tensor) and r.requires_grad]
+    if not used or not leaves:
+        return []
+    total = sum((r * module.tensor(weights(tuple(r.shape))).to(r.dtype)).sum() for r in used)
+    return list(module.autograd.grad(total, leaves, allow_unused=True))
+
+
+def check_sample(op: Any, call: Any, sample: Any) -> None:
+    import torch
+
+    rtol, atol = tolerances(op)
+    values = op.name not in RANDOM
+    given = (sample.input, sample.args, sample.kwargs)
+
+    def run() -> tuple[Any, list[Any]]:
+        leaves: list[Any] = []
+        first, args, kwargs = (converted(v, leaves) for v in given)
+        return call(first, *args, **kwargs), leaves
+
+    made, leaves = run()
+    wanted = op.op(sample.input, *sample.args, **sample.kwargs)
+    mine, theirs = flat(made), flat(wanted)
+    assert len(mine) == len(theirs), f"there are {len(mine)} results, not {len(theirs)}"
+    for i, (x, y) in enumerate(zip(mine, theirs)):
+        compare(f"result {i}", x, y, rtol, atol, values)
+    if not op.supports_autograd or not values:
+        return
+    expected = gradients(wanted, leaves_of(given), torch)
+    found = gradients(made, leaves, fb)
+    assert len(found) == len(expected) or not any(e is not None for e in expected), "there are no gradients"
+    again, others = run()
+    [r.tolist() for r in flat(again) if isinstance(r, fb.Tensor)]
+    looked = gradients(again, others, fb)
+    for kind, each in (("gradient", found), ("gradient after a look", looked)):
+        for i, (x, y) in enumerate(zip(each, expected)):
+            if x is None or y is None:
+                assert x is y or not np.any(np.asarray((x if y is None else y).detach())), (
+                    f"{kind} {i} is None on one side"
+                )
+                continue
+            largest = max(1.0, float(y.abs().nan_to_num(0, 0, 0).max()) if y.numel() else 1.0)
+            compare(f"{kind} {i}", x, y, rtol * 4, atol * largest, True)
+
+
+def _short(error: BaseException) -> str:
+    """The message on one line, without places and hints."""
+    text = " ".join(str(error).split("recorded at")[0].split())
+    text = re.sub(r" \(/[^)]*\)", "", text).removesuffix("docs/differences.md says what is missing and what to use.")
+    return text[:150].rstrip()
+
+
+def check(op: Any, whole: bool = False) -> tuple[str, str]:
+    """("pass" or "fail" or "missing", the first reason)."""
+    import torch
+
+    try:
+        call = ours(op)
+        torch.manual_seed(0)
+        samples = list(op.sample_inputs("cpu", torch.float32, requires_grad=op.supports_autograd))
+        samples = [s for s in samples if not isinstance(s.input, torch.Tensor) or s.input.numel() < LARGE]
+        for sample in samples[:: max(1, len(samples) // SAMPLES)]:
+            check_sample(op, call, sample)
+    except Absent as error:
+        return "missing", _short(error)
+    except Exception as error:
+        if whole:
+            traceback.print_exc()
+        is_absent = isinstance(error, AttributeError | NotImplementedError) and "not have" in str(error)
+        return "missing" if is_absent else "fail", f"{type(error).__name__}: {_short(error)}".removeprefix(
+            "AssertionError: "
+        )
+    return "pass", ""
+
+
+# ---- the list -------------------------------------------------------------------------------------------------
+
+
+def results(names: list[str]) -> dict[str, tuple[str, str]]:
+    found = {}
+    with warnings.catch_warnings(), fb.compiler_options(mode="off"):
+        warnings.simplefilter("ignore")
+        for op in op_db():
+            if not names or title(op) in names or op.name in names:
+                found[title(op)] = check(op, bool(names))
+                if names:
+                    print(title(op), *found[title(op)])
+    return found
+
+
+def written(found: dict[str, tuple[str, str]]) -> str:
+    """The list: what is missing and what fails with its reason, and what passes; nn.functional, sparse and masked apart."""
+    text = (
+        "# PyTorch's own samples (python tests/opinfo_parity.py). A test of long counts lets this list only improve.\n"
+    )
+    for apart in (False, True):
+        here = {n: r for n, r in found.items() if is_listed_apart(n) == apart}
+        count = {kind: sum(r[0] == kind for r in here.values()) for kind in ("pass", "fail", "missing")}
+        places = "nn.functional, sparse, masked" if apart else "everything else"
+        text += f"[{places}] {count['pass']} pass, {count['fail']} fail, {count['missing']} missing of {len(here)}\n"
+        for kind in ("fail", "missing"):
+            text += "".join(f"{kind} {n}: {why}\n" for n, (k, why) in sorted(here.items()) if k == kind)
+        good = " ".join(sorted(n for n, r in here.items() if r[0] == "pass"))
+        lines = textwrap.wrap(good, 126, initial_indent="pass ", subsequent_indent="pass ", break_on_hyphens=False)
+        text += "".join(line + "\n" for line in lines)
+    return text
+
+
+def passing(text: str) -> set[str]:
+    """The entries that pass, of a list."""
+    return {name for line in text.splitlines() if line.startswith("pass ") for name in line.split()[1:]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*")
+    names = parser.parse_args().names
+    found = results(names)
+    if not names:
+        LIST.write_text(written(found))
+        print(*(line for line in written(found).splitlines() if line.startswith("[")), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

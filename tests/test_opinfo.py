@@ -1,0 +1,42 @@
+"""PyTorch's own samples of all its functions: what passes in `opinfo_parity.txt` goes on passing."""
+
+import opinfo_parity
+import pytest
+from support import rounds
+
+pytest.importorskip("torch", reason="could not import 'torch'")
+LISTED = opinfo_parity.passing(opinfo_parity.LIST.read_text())
+#: Some of each kind, for counts that are short.
+FEW = ["add", "as_strided", "cov", "diff", "max.reduction_with_dim", "nansum", "std_mean", "T", "trapezoid"]
+
+
+def test_what_passes_goes_on_passing():
+    names = rounds(FEW, [], [])
+    found = opinfo_parity.results(names)
+    lost = {n: found[n] for n in LISTED if n in found and found[n][0] != "pass"}
+    assert not lost
+    assert len(found) > rounds(8, 600, 600)
+
+
+def test_the_list_says_what_it_counts():
+    text = opinfo_parity.LIST.read_text()
+    assert len(LISTED) > 450 and set(FEW) <= LISTED
+    lines = [line for line in text.splitlines() if line.startswith(("fail ", "missing "))]
+    assert all(": " in line and not line.endswith(": ") for line in lines), "each with a reason"
+
+
+def test_a_wrong_result_is_found():
+    """What differs in value, in dtype or in shape fails, and says where."""
+    torch = pytest.importorskip("torch")
+    import flambeau as fb
+
+    theirs = torch.tensor([1.0, float("nan"), 3.0])
+    opinfo_parity.compare("it", fb.tensor([1.0, float("nan"), 3.0]), theirs, 1e-6, 1e-6, True)
+    for mine, message in (
+        (fb.tensor([1.0, 2.0, 3.0]), "it is off by inf"),
+        (fb.tensor([1.0, float("nan"), 3.5]), "it is off by 0.5"),
+        (fb.tensor([1, 2, 3]), "it is int64, not float32"),
+        (fb.tensor([1.0]), r"it has shape \(1,\), not \(3,\)"),
+    ):
+        with pytest.raises(AssertionError, match=message):
+            opinfo_parity.compare("it", mine, theirs, 1e-6, 1e-6, True)
