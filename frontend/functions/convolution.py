@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.function import Optional_, Static, Tensor_, function
 from flambeau.functions.common import numbers, ops
+from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
 
 #: A number for every spatial axis.
@@ -340,3 +342,23 @@ def conv_transpose3d(
 ):
     """The gradient of `conv3d` by its maps: [N, C, D, H, W] with a kernel [C, O / groups, KD, KH, KW], as `conv_transpose1d`."""
     return _transposed("conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+@declared(
+    free="flambeau nn.functional",
+    samples=calls(
+        lambda: [
+            call(data(5, 2, 3), data(2, 3, 4), data(4)),
+            call(data(5, 2, 3), data(3, 3, 2), data(2), 1),
+            call(data(5, 3), data(3, 3, 2), data(2), error=(RuntimeError, "input has shape (5, 3)")),
+        ]
+    ),
+)
+def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
+    """`conv1d` of [T, N, C] with a kernel [K, C, O] and a bias [O]: [T', N, O], with `pad` zeros on both sides. Raises RuntimeError
+    for shapes that do not fit."""
+    if input.ndim != 3 or weight.ndim != 3:
+        raise RuntimeError(
+            f"[conv_tbc] input has shape {tuple(input.shape)}, weight {tuple(weight.shape)}. Pass [T, N, C] and [K, C, O]."
+        )
+    return conv1d(input.permute(1, 2, 0), weight.permute(2, 1, 0), bias, 1, pad).permute(2, 0, 1)

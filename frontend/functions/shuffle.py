@@ -76,6 +76,7 @@ def pixel_unshuffle(input: Tensor_, downscale_factor: Static):
             call(data(1, 3, 2), 2, error=(RuntimeError, "3 channels")),
         ]
     ),
+    aliases="native_channel_shuffle",
 )
 def channel_shuffle(input: Tensor_, groups: Static):
     """[batch, channels, ...] with the channels of `groups` groups in turn. Zhang et al. (2018). Raises RuntimeError for shapes that
