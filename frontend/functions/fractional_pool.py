@@ -37,8 +37,7 @@ def _begins(sample: Value, extent: Any, count: Any, size: int) -> Value:
     return ops.select(place < place.like(count - 1), found.cast(int64), last)
 
 
-@function(name="fractional_max_pool", fallible=True)
-def _pooled(input: Tensor_, samples: Tensor_, kernel: Static, shape: Sizes, op: Static):
+def _rule(input: Tensor_, samples: Tensor_, kernel: Static, shape: Sizes, op: Static):
     check_floating(op, input)
     rank = len(kernel)
     check_planes(op, input, rank)
@@ -76,6 +75,9 @@ def _pooled(input: Tensor_, samples: Tensor_, kernel: Static, shape: Sizes, op: 
     return ops.reshape(found, shape=result), ops.reshape(indices, shape=result)
 
 
+_pooled = {n: function(name=f"fractional_max_pool{n}d", fallible=True)(_rule) for n in (2, 3)}
+
+
 def _both(rank: int, input: Tensor, kernel_size: Any, size: Any, ratio: Any, samples: Tensor | None) -> Any:
     op = f"fractional_max_pool{rank}d"
     if size is None and ratio is None:
@@ -95,7 +97,7 @@ def _both(rank: int, input: Tensor, kernel_size: Any, size: Any, ratio: Any, sam
         batch = input.shape[0] if input.ndim == rank + 2 else 1
         dtype = float64 if input.dtype is float64 else float32
         samples = rand(batch, input.shape[-rank - 1], rank, dtype=dtype, device=input.device)
-    return _pooled(input, samples, kernel, shape, op)
+    return _pooled[rank](input, samples, kernel, shape, op)
 
 
 def _samples(rank: int) -> Samples:
