@@ -101,7 +101,7 @@ def rule_of(op: OpRecord) -> Callable[[Call], Sequence[Value]]:
     from flambeau.dialects import batching_rules
 
     family = op.family
-    rule = batching_rules.OF_OPS.get(op.name) or batching_rules.OF_FAMILIES.get(family.name) or _offered(family)
+    rule = batching_rules.OF_OPS.get(op.name) or _offered(family)
     if rule is None:
         raise NotImplementedError(
             f"[vmap] there is no rule for a batch of {op.name} ({family.name}). Call it on the whole batch, or in a loop."
@@ -110,7 +110,7 @@ def rule_of(op: OpRecord) -> Callable[[Call], Sequence[Value]]:
 
 
 def _offered(family: Family) -> Callable[[Call], Sequence[Value]] | None:
-    """The rule of a package's family."""
+    """The rule of a family all of whose ops are batched alike."""
     if not family.batch:
         return None
     module, _, name = family.batch.partition(":")

@@ -14,7 +14,6 @@ from flambeau.dialects.batching import Call, constant, moved
 from flambeau.dialects.batching_regions import cond, while_loop
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
-from flambeau.dialects.record import Kind
 from flambeau.dialects.tape.common import ops
 from flambeau.dialects.tape.view import reach
 
@@ -118,7 +117,7 @@ def _pad(call: Call) -> Sequence[Value]:
 # ---- elements at an index -----------------------------------------------------------------------------------------
 
 
-def _looked_up(call: Call) -> Sequence[Value]:
+def looked_up(call: Call) -> Sequence[Value]:
     """`gather` and `searchsorted`: in one table for all, the calls' indices follow each other along the axis."""
     axis, *rest = call.attrs
     table, index = call.xs
@@ -148,7 +147,7 @@ def _rows(a: Value, b: Value, n: Any) -> Value:
     return moved(ops.reshape(found, shape=(*batch, n, m, b.shape[-1])), rank - 2, 0)
 
 
-def _matmul(call: Call) -> Sequence[Value]:
+def product(call: Call) -> Sequence[Value]:
     a, b = call.xs
     if all(call.many):
         return call.emit([a, b], ())
@@ -175,7 +174,7 @@ def _parted(x: Value, axis: int, n: Any, extent: Any) -> Value:
 _CHANNELS = {"convolution": (1, 0, 1), "convolution_input": (1, 0, 1), "convolution_weight": (1, 1, 0)}
 
 
-def _convolution(call: Call) -> Sequence[Value]:
+def convolution(call: Call) -> Sequence[Value]:
     """Maps of several calls meet one kernel as more maps; else the calls are groups."""
     if not call.many[1] and call.op.name != "convolution_weight":
         (found,) = call.emit([_joined(call.xs[0], 0), call.xs[1]], call.attrs)
@@ -191,28 +190,11 @@ def _convolution(call: Call) -> Sequence[Value]:
 # ---- the table ----------------------------------------------------------------------------------------------------
 
 
-def _host_call(call: Call) -> Sequence[Value]:
+def host_call(call: Call) -> Sequence[Value]:
     raise NotImplementedError("[vmap] a call of the host cannot be made for a whole batch. Make it outside of vmap.")
 
 
-#: Of families all of whose ops are batched alike.
-OF_FAMILIES: dict[str, Rule] = {
-    Kind.ELEMENTWISE: same,
-    Kind.REDUCTION: axes_further,
-    Kind.CONTRACTION: _matmul,
-    Kind.CONVOLUTION: _convolution,
-    Kind.GATHER: _looked_up,
-    Kind.SCATTER: axis_further,
-    Kind.PUT: axis_further,
-    Kind.SCAN: axis_further,
-    Kind.SORT: axis_further,
-    Kind.WINDOW: same,
-    Kind.TRANSFER: same,
-    Kind.HOST_CALL: _host_call,
-    Kind.LINEAR_ALGEBRA: same,
-}
-
-#: Of ops whose attributes are their own.
+#: Of ops whose attributes are their own; all others are batched as their family says (`families.py`).
 OF_OPS: dict[str, Rule] = {
     "reshape": _shape,
     "broadcast": _shape,
@@ -228,7 +210,7 @@ OF_OPS: dict[str, Rule] = {
     "pad": _pad,
     "concat": axis_further,
     "update_slice": _update_slice,
-    "searchsorted": _looked_up,
+    "searchsorted": looked_up,
     "cond": cond,
     "while_loop": while_loop,
 }

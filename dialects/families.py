@@ -121,8 +121,17 @@ def _flops_once_each(graph: Graph, node: Node) -> float:
     return sum(flops(region.graph) for region in node.regions)
 
 
+#: What a batch of calls becomes, where all ops of a family are batched alike.
+_BATCHING = "flambeau.dialects.batching_rules:"
+
 BUILT_IN = (
-    Family("elementwise", "result[i] = f(operands[i]...), all shapes equal.", demands=_scalar_code, is_pointwise=True),
+    Family(
+        "elementwise",
+        "result[i] = f(operands[i]...), all shapes equal.",
+        demands=_scalar_code,
+        is_pointwise=True,
+        batch=_BATCHING + "same",
+    ),
     Family(
         "source",
         "result[i] = f(i, 0-d operands): constant, iota, random bits.",
@@ -136,6 +145,7 @@ BUILT_IN = (
         demands=_monoid,
         folds=True,
         one_nan=True,
+        batch=_BATCHING + "axes_further",
     ),
     Family(
         "view",
@@ -148,30 +158,63 @@ BUILT_IN = (
     Family(
         "assemble", "Places operands into a larger result: pad, concat, update_slice.", demands=_one_result, moves=True
     ),
-    Family("contraction", "A matrix product.", demands=_one_result, cost=_arithmetic, flops=_multiplied),
+    Family(
+        "contraction",
+        "A matrix product.",
+        demands=_one_result,
+        cost=_arithmetic,
+        flops=_multiplied,
+        batch=_BATCHING + "product",
+    ),
     Family(
         "convolution",
         "Maps and kernels: sums over places along spatial axes.",
         demands=_one_result,
         cost=_arithmetic,
         flops=_convolved,
+        batch=_BATCHING + "convolution",
     ),
-    Family("gather", "result[i] = operand[index[i]] along an axis.", demands=_axis, reads_table=True, moves=True),
+    Family(
+        "gather",
+        "result[i] = operand[index[i]] along an axis.",
+        demands=_axis,
+        reads_table=True,
+        moves=True,
+        batch=_BATCHING + "looked_up",
+    ),
     Family(
         "scan",
         "result[i] along an axis is what a step makes of result[i - 1] and the operands' elements in its place.",
         demands=_step,
         one_nan=True,
+        batch=_BATCHING + "axis_further",
     ),
-    Family("sort", "Positions in the order of the elements along an axis, or of others in it.", demands=_axis),
+    Family(
+        "sort",
+        "Positions in the order of the elements along an axis, or of others in it.",
+        demands=_axis,
+        batch=_BATCHING + "axis_further",
+    ),
     Family(
         "window",
         "What is made of windows over the last axes: extremes, sums, what these were made of; and elements at places of a plane.",
         demands=_one_result,
         one_nan=True,
+        batch=_BATCHING + "same",
     ),
-    Family("scatter", "result[index[i]] is combined with update[i] along an axis, in order.", demands=_combiner),
-    Family("put", "result[index[i]] = update[i] along an axis, in order.", demands=_combiner, moves=True),
+    Family(
+        "scatter",
+        "result[index[i]] is combined with update[i] along an axis, in order.",
+        demands=_combiner,
+        batch=_BATCHING + "axis_further",
+    ),
+    Family(
+        "put",
+        "result[index[i]] = update[i] along an axis, in order.",
+        demands=_combiner,
+        moves=True,
+        batch=_BATCHING + "axis_further",
+    ),
     Family(
         "transfer",
         "The same elements in the memory of a device; where they are there already, a view.",
@@ -179,6 +222,7 @@ BUILT_IN = (
         is_view=True,
         moves=True,
         cost=free,
+        batch=_BATCHING + "same",
     ),
     # what it computes has canonical NaNs as the results of its regions have; what these hand on is as it was
     Family(
@@ -197,6 +241,7 @@ BUILT_IN = (
         cost=free,
         dialect="control",
         moves=True,
+        batch=_BATCHING + "host_call",
     ),
     Family(
         "reference_call",
@@ -213,6 +258,7 @@ BUILT_IN = (
         flops=_factored,
         calls="SciPy's LAPACK",
         one_nan=True,
+        batch=_BATCHING + "same",
     ),
 )
 

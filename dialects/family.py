@@ -61,7 +61,7 @@ class Family:
     calls         what of this machine its ops call, which exported programs do not have; empty: nothing.
     dialect       the dialect that its ops are printed in. Those of `control` are in no dialect of MLIR's.
     batch         "module:attribute" of what a batch of calls of an op becomes: `batching.Call` -> results with the batch in front.
-                  Built-in families have none to say (`batching_rules.py`); without one, ops of the family cannot be in `vmap`.
+                  Without one, only ops that have a rule of their own (`batching_rules.py`) can be in `vmap`.
 
     What holds of its ops:
 

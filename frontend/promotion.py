@@ -80,17 +80,25 @@ class _Plain:
 
 
 @declared(free="flambeau", samples=Unsampled("of dtypes, not of tensors"))
-def result_type(*tensors: Any, **named: Any) -> DType:
+def result_type(
+    *tensors: Any,
+    tensor: Any = None,
+    other: Any = None,
+    scalar: Any = None,
+    scalar1: Any = None,
+    scalar2: Any = None,
+    tensor1: Any = None,
+    tensor2: Any = None,
+) -> DType:
     """The dtype of arithmetic between two tensors or numbers: `result_type(int_tensor, 1.5)` is float32.
 
-    By name they are `tensor` and `other`, `scalar` and `tensor`, `tensor1` and `tensor2`, `scalar1` and `scalar2`.
+    By name they are `tensor` and `other`, `scalar` and `tensor`, `tensor1` and `tensor2`, `scalar1` and `scalar2`. Raises TypeError
+    for more or fewer than two.
     """
-    given = (*tensors, *named.values())
-    known = ("tensor", "other", "scalar", "scalar1", "scalar2", "tensor1", "tensor2", "other")
-    if len(given) != 2 or any(name not in known for name in named):
-        raise TypeError(
-            f"[result_type] there are {len(given)} operands, named {list(named)}. Give two tensors or numbers."
-        )
+    named = (tensor, other, scalar, scalar1, scalar2, tensor1, tensor2)
+    given = (*tensors, *(x for x in named if x is not None))
+    if len(given) != 2:
+        raise TypeError(f"[result_type] there are {len(given)} operands. Give two tensors or numbers.")
     return result_dtype([_Plain(x) for x in given])
 
 

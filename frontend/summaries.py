@@ -13,6 +13,7 @@ from typing import Any
 
 from flambeau.autograd import no_grad
 from flambeau.capture import captured
+from flambeau.declarations import Unsampled, declared
 from flambeau.dialects.cost import flops
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
@@ -121,6 +122,7 @@ def _named(module: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple
         yield from _named(each, f"{name}.{child}" if name else child, depth + 1, seen)
 
 
+@declared(free="flambeau", samples=Unsampled("of models, not of tensors"))
 def summary(model: Any, *args: Any, depth: int | None = None, **kwargs: Any) -> Summary:
     """What `model(*args, **kwargs)` is made of: a table of its modules, down to `depth` (all by default), with the shapes of their
     results, their parameters and the floating-point operations of a call in the mode that it is in.

@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import itertools
 import signal
 import threading
 
@@ -207,11 +208,12 @@ def interrupted():
 def test_interrupts_leave_no_mode_behind(name, interrupted):
     make, before, x = managers()[name], state(), fb.ones(3)
 
-    def loop():
-        while True:
+    def loop(times=None):
+        for _ in itertools.count() if times is None else range(times):
             with make():
                 x + 1
 
+    loop(30_000)  # what is imported when it is first needed: Python tells of interrupts within as of a RuntimeError
     for _ in range(rounds(300, 3000, 20000)):
         interrupted(loop)
         assert state() == before, f"after {interrupted.calls} interrupts"

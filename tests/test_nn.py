@@ -279,6 +279,7 @@ def test_text_is_that_of_torch():
             nn.Identity(),
             nn.Embedding(5, 2),
             nn.ELU(),
+            nn.CELU(2.0),
             nn.Softplus(),
             nn.Hardtanh(),
             nn.PReLU(),
@@ -347,6 +348,7 @@ def test_embedding_and_flatten():
         "LeakyReLU",
         "SiLU",
         "ELU",
+        "CELU",
         "SELU",
         "Softplus",
         "Mish",
@@ -360,6 +362,16 @@ def test_embedding_and_flatten():
 )
 def test_activation_modules(name):
     same_layer(lambda nn: getattr(nn, name)(), arrays(4, 5), rtol=1e-5)
+
+
+def test_tensors_are_variables_in_code_of_old():
+    torch = pytest.importorskip("torch")
+    x = fb.autograd.Variable(fb.ones(3), requires_grad=True)
+    assert isinstance(x, fb.autograd.Variable) and not isinstance(1, fb.autograd.Variable)
+    (x * x).sum().backward()
+    y = torch.autograd.Variable(torch.ones(3), requires_grad=True)
+    (y * y).sum().backward()
+    assert x.grad.tolist() == y.grad.tolist() and x.is_leaf == y.is_leaf
 
 
 @pytest.mark.accept("NN-37")

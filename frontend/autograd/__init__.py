@@ -326,6 +326,7 @@ from flambeau.autograd import forward_ad, graph  # noqa: E402
 from flambeau.autograd.custom import custom_vjp  # noqa: E402
 from flambeau.autograd.function import Function  # noqa: E402
 from flambeau.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck  # noqa: E402
+from flambeau.autograd.variable import Variable  # noqa: E402, F401
 
 __all__ = [
     "Function",

@@ -150,6 +150,12 @@ class ELU(_InPlace):
         return self._repr_with(f"alpha={self.alpha}")
 
 
+class CELU(ELU):
+    """x above 0, `alpha * (exp(x / alpha) - 1)` elsewhere. Barron (2017)."""
+
+    _forms = _forms_of(slopes.celu)
+
+
 class Softplus(Module):
     """log(1 + exp(beta * x)) / beta."""
 
