@@ -30,7 +30,7 @@ int fb_region_hold(fb_recorder *rec, fb_cell *cell); /* it reads the cell, which
 void fb_region_free(fb_region *region);
 /* A region gives results and does nothing else: -1, if there is one. */
 int fb_region_refuse(const fb_region *region, const char *what, const char *remedy);
-bool fb_region_draws(const fb_region *region); /* whether there is one that may draw random numbers */
+bool fb_region_draws(const fb_region *region);      /* whether there is one that may draw random numbers */
 PyObject *fb_region_error(const fb_region *region); /* what reading a value of it raises, once it has ended */
 PyObject *fb_py_region_begin(PyObject *module, PyObject *name);
 PyObject *fb_py_region_draws(PyObject *module, PyObject *unused);
