@@ -130,13 +130,13 @@ class OneOps:
 class OneOp:
     """A one-op program and its plans: one, or with symbols several that serve different sizes."""
 
-    def __init__(self, graph: Graph, link: Linker) -> None:
+    def __init__(self, graph: Graph, link: Linker, is_general: bool = True) -> None:
         self.graph, self.link = graph, link
         self.plans: list[Any] = []
         self._next = LOOK  # after so many, something is done about it
         self.waiting = Waiting(1)  # for a plan; it counts what is spent in the reference
         self.is_ours = not foreign.ops(graph)
-        self._is_general = bool(graph.sizes) and self.is_ours
+        self._is_general = is_general and bool(graph.sizes) and self.is_ours  # else each size has a program of its own
         self._is_refused = False  # the lowering of a plug-in's op does not work
 
     def is_wanted(self, values: tuple[int, ...]) -> bool:
@@ -221,9 +221,20 @@ def _find(graph: Graph, node: Node, link: Linker, memo: dict[tuple[Any, ...], Fo
         key = (*key[:2], _form(node.attrs), *map(_form, types))
     found = memo.get(key)
     if found is None:
-        single, extents = general(graph, node) if graph.sizes else _of_extents(graph, node, memo is _known)
-        found = _remember(memo, key, Found(_program(memo, single, link), extents))
+        found = _remember(memo, key, _made(graph, node, link, memo))
     return found
+
+
+def _made(graph: Graph, node: Node, link: Linker, memo: dict[tuple[Any, ...], Found]) -> Found:
+    if not graph.sizes:
+        single, extents = _of_extents(graph, node, memo is _known)
+        return Found(_program(memo, single, link), extents)
+    try:
+        single, found = general(graph, node)
+        return Found(_program(memo, single, link), found)
+    except Exception:  # what holds by a guard of the trace need not hold by itself
+        single, found = as_given(graph, node)
+        return Found(OneOp(single, link, is_general=False), found)
 
 
 def _of_extents(graph: Graph, node: Node, is_ours: bool) -> tuple[Graph, tuple[Int, ...]]:
@@ -295,7 +306,22 @@ def one_op(graph: Graph, node: Node) -> Graph:
 
 
 def general(graph: Graph, node: Node) -> tuple[Graph, tuple[Int, ...]]:
-    """The program that is just this node with a symbol for each extent that depends on symbols, and those extents."""
+    """The program that is just this node with a symbol for each extent that depends on symbols, and those extents. Raises what
+    the op does where its types do not follow for all values of them."""
+    single, extents = _renamed(graph, node, 0)
+    avals = single.avals[: len(single.inputs)]
+    with scope(single.sizes, by_form=True):
+        results = node.op.infer_results(avals, single.nodes[0].attrs, single.avals[single.outputs[0]].device)
+    return replace(single, avals=[*avals, *results]), extents
+
+
+def as_given(graph: Graph, node: Node) -> tuple[Graph, tuple[Int, ...]]:
+    """The same, with symbols for the extents of the results, too: what they are follows from the graph alone."""
+    return _renamed(graph, node, len(node.results))
+
+
+def _renamed(graph: Graph, node: Node, n_results: int) -> tuple[Graph, tuple[Int, ...]]:
+    """The program of a node with symbols for the extents of operands, attributes and the first so many results."""
     single = one_op(graph, node)
     extents: dict[Size, Size] = {}
 
@@ -304,11 +330,9 @@ def general(graph: Graph, node: Node) -> tuple[Graph, tuple[Int, ...]]:
             return tuple(map(renamed, x))
         return extents.setdefault(x, symbol(len(extents))) if isinstance(x, Size) else x
 
-    avals = [single.avals[v]._replace(shape=renamed(single.avals[v].shape)) for v in single.inputs]
-    place = single.avals[single.outputs[0]].device
-    attrs = renamed(single.nodes[0].attrs)
+    avals, n = list(single.avals), len(single.inputs)
+    avals[:n] = [a._replace(shape=renamed(a.shape)) for a in avals[:n]]
+    nodes = [single.nodes[0]._replace(attrs=renamed(single.nodes[0].attrs))]
+    avals[n : n + n_results] = [a._replace(shape=renamed(a.shape)) for a in avals[n : n + n_results]]
     sizes = tuple(evaluate(e, graph.sizes) for e in extents)
-    with scope(sizes, by_form=True):
-        results = node.op.infer_results(avals, attrs, place)
-    nodes = [single.nodes[0]._replace(attrs=attrs)]
-    return replace(single, avals=[*avals, *results], nodes=nodes, sizes=sizes), tuple(extents)
+    return replace(single, avals=avals, nodes=nodes, sizes=sizes), tuple(extents)

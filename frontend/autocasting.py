@@ -183,7 +183,7 @@ def cast(function: Any, arguments: dict[str, Any], device: str, mode: int) -> tu
 
 def _is_ours(function: Any) -> bool:
     """Whether users call it: a pure function that computes something new, and no op of a gradient."""
-    return function.kind == "pure" and function.rule.__module__.startswith("flambeau.functions.")
+    return function.kind == "pure" and (function.rule.__module__ or "").startswith("flambeau.functions.")
 
 
 def _is_eligible(value: Any) -> bool:

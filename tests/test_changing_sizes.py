@@ -279,3 +279,16 @@ def test_errors_name_the_sizes_at_hand():
         np.testing.assert_allclose(
             (fb.tensor(arrays(size, 4)) @ w).numpy(), arrays(size, 4) @ arrays(4, 2), rtol=1e-4, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("mode", ["background", "off", "blocking"])
+def test_what_holds_by_a_guard_alone_runs_op_by_op(mode):
+    """That groups divide the channels is known of the sizes at hand, not of their expressions."""
+    x = np.linspace(-1, 1, 2 * 4 * 36, dtype=np.float32).reshape(2, 4, 6, 6)
+    with fb.compiler_options(mode=mode):
+        for channels in (4, 8, 12, 16, 20, 12, 24):
+            w = np.linspace(-1, 1, channels * 9, dtype=np.float32).reshape(channels, 1, 3, 3)
+            y = fb.nn.functional.conv2d(fb.tensor(x), fb.tensor(w), groups=4).numpy()
+            windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))
+            wanted = np.einsum("ngyxij,gmij->ngmyx", windows, w.reshape(4, -1, 3, 3)).reshape(y.shape)
+            np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)

@@ -34,7 +34,9 @@ def is_known(name):
     plain = name.rstrip("_")
     public = any(declarations.is_public(n) for n in (name, plain))
     return (
-        public or name in WITHOUT_A_NAME or any(hasattr(m, name) for m in (nn.functional, nn.utils, fb.distributions))
+        public
+        or name in WITHOUT_A_NAME
+        or any(hasattr(m, name) for m in (nn.functional, nn.utils, fb.distributions, fb.amp.GradScaler))
     )
 
 

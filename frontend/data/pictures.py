@@ -31,6 +31,8 @@ def read_image(path: Any, mode: str = "RGB") -> Tensor:
 
     Raises ImportError without Pillow, OSError for a file that is not there, ValueError for one that is no image.
     """
+    if not isinstance(path, str | os.PathLike) and not hasattr(path, "read"):
+        raise TypeError(f"[read_image] the image is a {type(path).__name__}. Pass a path or an open file.")
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:

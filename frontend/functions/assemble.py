@@ -244,13 +244,20 @@ def _mirrored(x: Value, dim: int, low: int, high: int, mode: str) -> Value:
 def _pad_self(input: Tensor_, pad: Sizes, mode: Static):
     low, high = _margins("pad", pad, len(input.shape))
     limit = {"reflect": -1, "replicate": 1 << 62, "circular": 0}[mode]
-    x = input
+    x, wraps = input, mode == "circular"
     for dim, (a, b) in enumerate(zip(low, high)):
-        if min(a, b) < 0 or max(a, b) > x.shape[dim] + limit or ((a or b) and x.shape[dim] == 0):
+        left, right = max(-a, 0), max(-b, 0)
+        kept = x.shape[dim] - (left + right if wraps else 0)
+        most = max(a, b)
+        if kept < 0 or most > kept + limit or (most > 0 and kept == 0) or x.shape[dim] + a + b < 0:
             raise RuntimeError(
                 f"[pad] {mode} margins ({a}, {b}) do not fit dimension {dim} of shape {input.shape}. Use smaller margins."
             )
-        x = _mirrored(x, dim, a, b, mode)
+        if wraps:  # what is left of the dimension goes round; mirrors and edges are those of all of it
+            x = part(x, dim, left, kept) if left or right else x
+        x = _mirrored(x, dim, max(a, 0), max(b, 0), mode)
+        if not wraps and (left or right):
+            x = part(x, dim, left, x.shape[dim] - left - right)
     return x
 
 
@@ -261,6 +268,7 @@ def _pad_self(input: Tensor_, pad: Sizes, mode: Static):
             call(data(2, 3), (1, 2)),
             call(data(2, 3), (-1, 1, 0, 2), value=1),
             *(call(data(4, 3), (1, 2, 2, 0), mode) for mode in ("reflect", "replicate", "circular")),
+            *(call(data(4, 3), (-1, 1, 2, -1), mode) for mode in ("reflect", "replicate", "circular")),
             call(data(2), (1,), error=(RuntimeError, "Give (low, high) pairs")),
         ]
     ),

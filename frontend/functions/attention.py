@@ -297,7 +297,7 @@ def multi_head_attention_forward(
     if bias_k is not None and bias_v is not None:
         if static_k is not None or static_v is not None:
             _refuse("bias_k and bias_v cannot be added to static_k and static_v. Leave them out.")
-        k, v = (cat([x, b.expand(1, batch, b.shape[2])]) for x, b in ((k, bias_k), (v, bias_v)))
+        k, v = (cat([x, b.reshape(1, 1, -1).expand(1, batch, -1)]) for x, b in ((k, bias_k), (v, bias_v)))
         mask, padding = _longer(mask), _longer(padding)
     q, k, v = (_by_heads(x, batch, num_heads, head_dim) for x in (q, k, v))
     k = k if static_k is None else _static("static_k", static_k, batch, num_heads, head_dim)
