@@ -17,8 +17,8 @@ def filled(model):
     return model
 
 
-def trained(model, loss):
-    optimizer, losses = torch.optim.Adam(model.parameters(), lr=1e-3), []
+def trained(model, loss, optimizer=None):
+    optimizer, losses = optimizer or torch.optim.Adam(model.parameters(), lr=1e-3), []
     for _ in range(3):
         optimizer.zero_grad()
         step = loss()
@@ -58,6 +58,21 @@ def transformers():
     losses = trained(m, lambda: m(input_ids=x, labels=x).loss)
     m.eval()
     return losses, m.generate(x[:, :3], max_new_tokens=5, do_sample=False, pad_token_id=0).tolist()
+
+
+def timm():
+    from timm import create_model
+
+    m = create_model("resnet18", num_classes=5)
+    with torch.no_grad():
+        for p in m.parameters():
+            if p.dim() > 1:  # those of norms are 1 and 0
+                scale = (2 / p[0].numel()) ** 0.5
+                p.copy_(torch.from_numpy((rng.standard_normal(tuple(p.shape)) * scale).astype(np.float32)))
+        m.fc.bias.zero_()
+    x = torch.from_numpy(rng.standard_normal((4, 3, 64, 64)).astype(np.float32))
+    loss = lambda: nn.functional.cross_entropy(m(x), torch.tensor([0, 1, 2, 3]))  # noqa: E731
+    return trained(m, loss, torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9)), None
 
 
 losses, generated = globals()[sys.argv[1]]()

@@ -181,6 +181,7 @@ def test_what_libraries_take_beside_tensors(tmp_path):
 
 #: What PyTorch 2.13 prints, of the packages of tests/parity.txt.
 MODELS = {
+    "timm": ([2.043178558, 0.425319254, 0.072240099], None),  # with a stand-in for torchvision there, too
     "vit_pytorch": ([1.576629400, 1.573574662, 1.570591211], None),
     "x_transformers": ([2.855666399, 2.642426252, 2.536134243], [[18, 18, 18, 18, 18], [13, 15, 18, 13, 2]]),
     "transformers": (
