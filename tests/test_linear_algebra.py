@@ -458,3 +458,20 @@ def test_under_vmap():
     close(fb.func.vmap(fb.linalg.solve, in_dims=(None, 0))(x[0], y), np.linalg.solve(a[0], b.T).T)
     gradient = fb.func.vmap(fb.func.grad(fb.linalg.det))(x)
     close(gradient, np.linalg.det(a)[:, None, None] * np.linalg.inv(a).swapaxes(-1, -2))
+
+
+def test_gradients_of_qr_after_a_look_at_matrices_of_all_shapes():
+    """What is kept for a gradient when a size is first seen serves all that come later, tall or wide."""
+    rng = np.random.default_rng(0)
+    with fb.compiler_options(mode="off"):
+        for m, n in ((5, 3), (6, 4), (4, 2), (3, 5), (2, 5), (4, 7), (3, 3)):
+            a = rng.standard_normal((2, m, n))
+            found = []
+            for looks in (False, True):
+                x = fb.tensor(a, requires_grad=True)
+                q, r = fb.linalg.qr(x)
+                if looks:
+                    q.tolist(), r.tolist()
+                (q.sum() + (r * r).sum()).backward()
+                found.append(x.grad.numpy())
+            assert found[0].tobytes() == found[1].tobytes()

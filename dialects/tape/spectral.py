@@ -60,7 +60,9 @@ def _qr(a: np.ndarray, complete: bool) -> tuple[np.ndarray, np.ndarray]:
 
 def _vjp_qr(cts: Any, results: Any, a: Any, complete: bool) -> tuple[Any]:
     """Walter and Lehmann, "Algorithmic differentiation of linear algebra functions", 2018. Of wide matrices the columns beyond the
-    square ones are Q' times themselves. Columns of Q beyond the first min(M, N) are not unique: what flows to them is left out."""
+    square ones are Q' times themselves. Columns of Q beyond the first min(M, N) are not unique: what flows to them is left out.
+
+    It reads the results alone, of all shapes: a program that keeps what a gradient will read serves matrices of all sizes."""
     m, n = a.shape[-2:]
     is_tall = m >= n
     k = n if is_tall else m
@@ -68,7 +70,8 @@ def _vjp_qr(cts: Any, results: Any, a: Any, complete: bool) -> tuple[Any]:
     r, to_r = (_first(x, -2, k) for x in (results[1], cts[1]))
     if is_tall:
         return (_to_tall(q, r, to_q, to_r),)
-    square, beyond = _columns(r, 0, m), _columns(a, m, n - m)
+    square = _columns(r, 0, m)
+    beyond = product(q, _columns(r, m, n - m))
     if to_r is None:
         to_first, to_beyond = None, None
     else:
