@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,7 +105,7 @@ class Options:
         """The defaults. Raises ValueError for a variable whose value means nothing."""
         environment.warn_of_misspelt()
         mode = environment.value("FLAMBEAU_COMPILE") or "background"
-        return _of(mode, environment.path("FLAMBEAU_DUMP"))
+        return Options(mode=mode, dump=environment.path("FLAMBEAU_DUMP"))
 
     def changed(self, **changes: Any) -> Options:
         """These options with some fields changed, to run programs with. Raises TypeError or ValueError for fields that
@@ -118,11 +117,6 @@ class Options:
         found = replace(self, **changes)
         targets.check_runs_here(found.target)
         return found
-
-
-@lru_cache(maxsize=16)
-def _of(mode: str, dump: str | None) -> Options:
-    return Options(mode=mode, dump=dump)
 
 
 def _check(name: str, value: Any, rule: Rule) -> None:

@@ -163,11 +163,20 @@ def _shift_right(type: str) -> Operation:
 
 
 def _field(type: str) -> Operation:
-    """`count` bits from bit `start` on, without a sign, as numbers of Python: no shift is too far."""
+    """`count` bits from bit `start` on, as numbers of Python: no shift is too far. With a sign it is the field's last bit, or
+    the operand's where the field goes further."""
+    width = int(type[1:])
+
+    def bits_of(x: int, start: int, count: int) -> int:
+        if type[0] == "u":
+            return (x >> start) & ((1 << count) - 1)
+        last = min(start + count, width) - 1
+        sign = (x >> last) & 1 if count else 0
+        held = max(min(count, width - start), 0)
+        return ((x >> start) & ((1 << held) - 1)) - (sign << held)
 
     def taken(x: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndarray:
-        bits_of = lambda x, start, count: (int(x) >> int(start)) & ((1 << int(count)) - 1)  # noqa: E731
-        return np.array([bits_of(*each) for each in zip(x, start & 255, count & 255)], dtype(type))
+        return np.array([bits_of(*map(int, each)) for each in zip(x, start & 255, count & 255)], dtype(type))
 
     return Operation(taken, (type, "u32", "u32"), type)
 
@@ -187,7 +196,7 @@ _RULES: list[tuple[str, Callable[..., Operation]]] = [
     (rf"(?P<name>add|sub|mul|div)\.rn\.{_FLOATING}",
      _same({"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}, 2)),
     (r"(?P<name>div|rem)\.(?P<type>u(?:16|32|64))", _same({"div": _divided(np.floor_divide), "rem": _divided(np.remainder)}, 2)),
-    (r"bfe\.(?P<type>u(?:32|64))", _field),
+    (r"bfe\.(?P<type>[us](?:32|64))", _field),
     (r"clz\.(?P<type>b(?:32|64))", _leading_zeros),
     (rf"(?P<name>rcp|sqrt)\.rn\.{_FLOATING}", _same({"rcp": lambda x: x.dtype.type(1) / x, "sqrt": np.sqrt}, 1)),
     (rf"(?P<name>fma)\.rn\.{_FLOATING}", _same({"fma": fma}, 3)),

@@ -45,17 +45,23 @@ def _other(x: np.ndarray, k: int) -> np.ndarray:
     return x ^ (k == 1) if x.dtype == bool else np.asarray(x + x.dtype.type(k))
 
 
-def check(graph: Graph, arrays: list[np.ndarray], many: tuple[bool, ...]) -> None:
+def check(graph: Graph, arrays: list[np.ndarray], many: tuple[bool, ...]) -> bool:
+    """False where one of the calls raises by itself: what a sample's operands in another order may be."""
     given = calls(arrays, many)
     whole = [np.stack([g[k] for g in given]) if m else arrays[k] for k, m in enumerate(many)]
+    try:
+        expected = [np.stack(x) for x in zip(*(reference.run(graph, g) for g in given), strict=True)]
+    except (IndexError, RuntimeError):
+        assert any(node.op.fallible for node in graph.nodes)
+        return False
     found = reference.run(batched(graph, many), whole)
-    expected = [np.stack(x) for x in zip(*(reference.run(graph, g) for g in given), strict=True)]
     for x, y in zip(found, expected, strict=True):
         assert x.shape == y.shape and x.dtype == y.dtype
         if is_inexact(y):
             np.testing.assert_allclose(x, y, rtol=1e-12 if x.dtype == np.float64 else 1e-5, atol=1e-12)
         else:
             np.testing.assert_array_equal(x, y)
+    return True
 
 
 @functools.cache
@@ -73,10 +79,12 @@ def choices(n: int):
 @pytest.mark.accept("AG-15")
 @pytest.mark.parametrize("record", RECORDS, ids=str)
 def test_a_batch_of_calls_gives_what_single_calls_give(record):
-    assert cases(record)
-    for case in cases(record)[: rounds(3, 10, 1000)]:
-        for many in choices(len(case.arrays))[-8:]:
-            check(case.graph, case.arrays, many)
+    tried = [
+        check(case.graph, case.arrays, many)
+        for case in cases(record)[: rounds(3, 10, 1000)]
+        for many in choices(len(case.arrays))[-8:]
+    ]
+    assert any(tried)
 
 
 @pytest.mark.accept("AG-15")

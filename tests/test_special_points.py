@@ -127,12 +127,19 @@ def test_the_stored_facts_are_of_these_cases():
     assert list(FACTS) == list(special_points.CASES)
 
 
+def rounded(x):
+    """To 13 digits: in the last ones PyTorch differs from processor to processor."""
+    if isinstance(x, dict):
+        return {k: rounded(v) for k, v in x.items()}
+    return [rounded(v) for v in x] if isinstance(x, list) else float(f"{x:.13g}") if isinstance(x, float) else x
+
+
 def test_the_facts_are_what_pytorch_says():
     torch = pytest.importorskip("torch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in special_points.CASES:
-            np.testing.assert_equal(special_points.facts(torch, name), FACTS[name], err_msg=name)
+            np.testing.assert_equal(rounded(special_points.facts(torch, name)), rounded(FACTS[name]), err_msg=name)
 
 
 # ---- nothing is left out ------------------------------------------------------------------------------------------
@@ -143,12 +150,12 @@ LEFT_OUT = {
         gcd lcm isneginf isposinf isreal nextafter signbit
         bitwise_right_shift bitwise_xor count_nonzero eq equal ge gt isclose isfinite isinf isnan le logical_and logical_not
         logical_or logical_xor lt ne one_hot argsort searchsorted bucketize isin unique unique_consecutive bincount histc
-        histogram nonzero nonzero_static bool byte char short int long is_contiguous is_floating_point""",
+        histogram histogramdd nonzero nonzero_static bool byte char short int long is_contiguous is_floating_point""",
     "it makes tensors or draws numbers": """bartlett_window blackman_window hamming_window hann_window kaiser_window logspace
         range empty_permuted empty_strided new_empty_strided normal multinomial arange as_tensor asarray bernoulli empty
         empty_like eye from_buffer from_dlpack from_numpy frombuffer full full_like linspace ones ones_like rand rand_like
         randint randint_like randn randn_like randperm tensor zeros zeros_like new_empty new_full new_ones new_tensor
-        new_zeros dropout
+        new_zeros dropout binomial poisson gumbel_softmax scalar_tensor
         dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout""",
     "it is another name of one that has a case": """absolute arccos arccosh arcsin arcsinh arctan arctan2 arctanh expit fix
         gammaln greater greater_equal less less_equal multigammaln not_equal psi sgn clip concat concatenate divide
@@ -170,7 +177,22 @@ LEFT_OUT = {
         chain_matmul matrix_power bilinear""",
     "it is a norm of a difference, or of slices, as norm and normalize are of rows, which have cases": """cdist pdist dist
         pairwise_distance cosine_similarity renorm""",
-    "it runs the user's functions": "cond while_loop",
+    "it runs the user's functions": "cond while_loop vmap",
+    "it is of matrices, whose edges test_linear_algebra.py goes through": """cholesky cholesky_inverse cholesky_solve det
+        slogdet logdet inverse pinverse lu lu_solve lu_unpack matrix_exp orgqr ormqr pca_lowrank qr svd svd_lowrank
+        triangular_solve""",
+    "it adds up, subtracts or compares, as sum, var, sub and amax do, which have cases": """aminmax nanmean nansum std_mean
+        var_mean corrcoef cov diff gradient trapezoid trapz cumulative_trapezoid segment_reduce""",
+    "it takes elements where they lie, as gather and pad do, which have cases": """as_strided as_strided_copy
+        as_strided_scatter split_with_sizes unfold_copy native_channel_shuffle constant_pad_nd fill""",
+    "its results are sums of elements times weights, in test_resample.py and test_embeddings.py": """affine_grid
+        grid_sample interpolate upsample upsample_bilinear upsample_nearest embedding_bag conv_tbc""",
+    "it pools, as max_pool2d does, which has a case": """adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices
+        adaptive_max_pool3d_with_indices max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+        fractional_max_pool2d fractional_max_pool2d_with_indices fractional_max_pool3d fractional_max_pool3d_with_indices""",
+    "it returns real numbers as they are, or turns them": """adjoint conj conj_physical resolve_conj resolve_neg real imag
+        is_conj is_neg dim_order to_dlpack ger""",
+    "its edges are in a test of its own": "igamma igammac gammainc gammaincc ctc_loss angle",
     "it repeats elements, as expand does, which has a case": "broadcast_tensors meshgrid",
     "its parts have cases": """multi_head_attention_forward scaled_dot_product_attention
         cosine_embedding_loss gaussian_nll_loss multilabel_margin_loss multilabel_soft_margin_loss
@@ -181,6 +203,9 @@ LEFT_OUT = {
         is_warn_always_enabled set_num_interop_threads get_num_interop_threads set_flush_denormal
         set_default_device set_default_tensor_type typename
         is_nonzero is_storage is_inference sym_int sym_float sym_max sym_min sym_not sym_ite data_ptr storage_offset
+        clear_autocast_cache get_autocast_cpu_dtype get_autocast_dtype get_autocast_gpu_dtype is_autocast_cache_enabled
+        is_autocast_cpu_enabled is_autocast_enabled set_autocast_cache_enabled set_autocast_cpu_dtype summary
+        set_autocast_cpu_enabled set_autocast_dtype set_autocast_enabled set_autocast_gpu_dtype
         untyped_storage get_device is_set_to is_pinned pin_memory as_subclass""",
     "it is no function of tensors": """backward broadcast_shapes get_default_device is_complex is_signed
         is_tensor can_cast compiler_options dim element_size explain export find_nan flush

@@ -13,6 +13,7 @@ import numpy as np
 from flambeau.declarations import declare, declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
+from flambeau.dialects.size import maximum
 from flambeau.dialects.tape.matrices import LinAlgError, as_rows
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.common import ops
@@ -190,7 +191,7 @@ def are_large(a: Value, s: Value, atol: Value | None, rtol: Value | None) -> Val
     if not math.prod(shape[-1:]):
         return sizes > 0
     top = ops.max(sizes, axes=(len(shape) - 1,))
-    usual = top.like(max(a.shape[-2:]) * eps(a))
+    usual = top.like(maximum(*a.shape[-2:])) * top.like(eps(a))
     if rtol is not None:
         relative = rtol.cast(s.dtype).expand(top.shape)
     elif atol is None:
