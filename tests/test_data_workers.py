@@ -296,8 +296,14 @@ def test_an_interrupt_ends_the_workers():
                 time.sleep(0.5)
             return i
 
-    with pytest.raises(KeyboardInterrupt):
-        list(DataLoader(Interrupting(), 2, num_workers=2, persistent_workers=True))
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # it may be ignored where tests run in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(DataLoader(Interrupting(), 2, num_workers=2, persistent_workers=True))
+    finally:
+        signal.signal(signal.SIGINT, before)
     gc.collect()
     assert not children()
 

@@ -82,14 +82,14 @@ class Crew:
             _end_all(self.members, os.getpid())
 
     def _start(self, context: Any, loader: Any, number: int) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX)
-        end = LoaderEnd(ours)
         is_forked = context.get_start_method() == "fork"
         work = workers.Work(
             loader.dataset, loader._fetcher, number, loader.num_workers, loader.worker_init_fn, is_forked
         )
-        process = context.Process(target=workers.main, args=(theirs, work), daemon=True, name=f"loader-{number}")
         with _no_interrupts():  # until it ignores them, the child would be interrupted like this process
+            ours, theirs = socket.socketpair(socket.AF_UNIX)
+            end = LoaderEnd(ours)
+            process = context.Process(target=workers.main, args=(theirs, work), daemon=True, name=f"loader-{number}")
             self.members.append(_Member(process, end))
             try:
                 process.start()
