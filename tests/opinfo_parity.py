@@ -11,6 +11,7 @@ random, shapes and dtypes count. It fails with the first reason, or is missing: 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import textwrap
@@ -318,9 +319,12 @@ def passing(text: str) -> set[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*")
-    names = parser.parse_args().names
-    found = results(names)
-    if not names:
+    parser.add_argument("--json", action="store_true", help="print what was found, write nothing")
+    args = parser.parse_args()
+    found = results(args.names)
+    if args.json:
+        print(json.dumps(found))
+    elif not args.names:
         LIST.write_text(written(found))
         print(*(line for line in written(found).splitlines() if line.startswith("[")), sep="\n")
 

@@ -55,10 +55,10 @@ def outcome(case: fc.Case, make) -> list:
 
 
 #: What tells devices apart; and what draws in a loop, whose regions do not go to the CPU with it yet (docs/differences.md).
-ELSEWHERE = {"Tensor.get_device", "flambeau.binomial", "flambeau.poisson"}
+UNLIKE = {"Tensor.get_device", "flambeau.binomial", "flambeau.poisson"}
 
 
-@pytest.mark.parametrize("name", [n for n in fc.SAMPLED if n not in ELSEWHERE][7 :: rounds(25, 5, 1)])
+@pytest.mark.parametrize("name", [n for n in fc.SAMPLED if n not in UNLIKE][7 :: rounds(25, 5, 1)])
 def test_functions_there_give_the_bits_of_the_cpu(there, name):
     """On float32 samples; what would share memory says that it cannot."""
     cases = [case for case in fc.cases(fc.SAMPLED[name]) if case.dtype is float32]
