@@ -26,14 +26,17 @@ from flambeau.samples import call, calls
 _Formula = Callable[[np.ndarray, int], np.ndarray]
 
 
-def _made(name: str, M: int, formula: _Formula, sym: bool, options: dict[str, Any]) -> Tensor:
+def _made(
+    name: str,
+    M: int,
+    formula: _Formula,
+    sym: bool,
+    dtype: DType | None,
+    layout: Any,
+    device: Device,
+    requires_grad: bool,
+) -> Tensor:
     """`formula(n, last)` at n = 0, ..., M - 1, where last is the last place of a symmetric window, one more of a periodic one."""
-    dtype, layout, device, requires_grad = (
-        options["dtype"],
-        options["layout"],
-        options["device"],
-        options["requires_grad"],
-    )
     if M < 0:
         raise ValueError(f"[{name}] M is {M}. Give at least 0.")
     dtype = dtype or get_default_dtype()
@@ -86,8 +89,7 @@ def bartlett(
 
     Raises ValueError for a negative `M`, other layouts and dtypes of integers.
     """
-    options = {"dtype": dtype, "layout": layout, "device": device, "requires_grad": requires_grad}
-    return _made("bartlett", M, lambda n, last: 1 - np.abs(2 * n / last - 1), sym, options)
+    return _made("bartlett", M, lambda n, last: 1 - np.abs(2 * n / last - 1), sym, dtype, layout, device, requires_grad)
 
 
 @declared(free="signal.windows", samples=_samples())
@@ -104,8 +106,7 @@ def blackman(
 
     Raises ValueError for a negative `M`, other layouts and dtypes of integers.
     """
-    options = {"dtype": dtype, "layout": layout, "device": device, "requires_grad": requires_grad}
-    return _made("blackman", M, _sum_of_cosines((0.42, 0.5, 0.08)), sym, options)
+    return _made("blackman", M, _sum_of_cosines((0.42, 0.5, 0.08)), sym, dtype, layout, device, requires_grad)
 
 
 @declared(free="signal.windows", samples=_samples())
@@ -122,8 +123,9 @@ def cosine(
 
     Raises ValueError for a negative `M`, other layouts and dtypes of integers.
     """
-    options = {"dtype": dtype, "layout": layout, "device": device, "requires_grad": requires_grad}
-    return _made("cosine", M, lambda n, last: np.sin(np.pi * (n + 0.5) / (last + 1)), sym, options)
+    return _made(
+        "cosine", M, lambda n, last: np.sin(np.pi * (n + 0.5) / (last + 1)), sym, dtype, layout, device, requires_grad
+    )
 
 
 @declared(free="signal.windows", samples=_samples())
@@ -142,7 +144,6 @@ def exponential(
 
     Raises ValueError for a negative `M`, other layouts, dtypes of integers, a `tau` that is not positive, a `center` beside `sym`.
     """
-    options = {"dtype": dtype, "layout": layout, "device": device, "requires_grad": requires_grad}
     _positive("exponential", "tau", tau)
     if sym and center is not None:
         raise ValueError(f"[exponential] center is {center}, and the window is symmetric. Leave out one of them.")
@@ -150,7 +151,7 @@ def exponential(
     def formula(n: np.ndarray, last: int) -> np.ndarray:
         return np.exp(-np.abs(n - (last / 2 if center is None else center)) / tau)
 
-    return _made("exponential", M, formula, sym, options)
+    return _made("exponential", M, formula, sym, dtype, layout, device, requires_grad)
 
 
 @declared(free="signal.windows", samples=_samples())
@@ -168,9 +169,17 @@ def gaussian(
 
     Raises ValueError for a negative `M`, other layouts, dtypes of integers, a `std` that is not positive.
     """
-    options = {"dtype": dtype, "layout": layout, "device": device, "requires_grad": requires_grad}
     _positive("gaussian", "std", std)
-    return _made("gaussian", M, lambda n, last: np.exp(-(((n - last / 2) / std) ** 2) / 2), sym, options)
+    return _made(
+        "gaussian",
+        M,
+        lambda n, last: np.exp(-(((n - last / 2) / std) ** 2) / 2),
+        sym,
+        dtype,
+        layout,
+        device,
+        requires_grad,
+    )
 
 
 @declared(free="signal.windows", samples=_samples(a=(0.5, 0.3, 0.2)))
@@ -188,11 +197,10 @@ def general_cosine(
 
     Raises ValueError for a negative `M`, other layouts, dtypes of integers, no weights.
     """
-    options = {"dtype": dtype, "layout": layout, "device": device, "requires_grad": requires_grad}
     weights = tuple(a)
     if not weights:
         raise ValueError("[general_cosine] a is empty. Give at least one weight.")
-    return _made("general_cosine", M, _sum_of_cosines(weights), sym, options)
+    return _made("general_cosine", M, _sum_of_cosines(weights), sym, dtype, layout, device, requires_grad)
 
 
 @declared(free="signal.windows", samples=_samples())
@@ -210,8 +218,7 @@ def general_hamming(
 
     Raises ValueError for a negative `M`, other layouts and dtypes of integers.
     """
-    options = {"dtype": dtype, "layout": layout, "device": device, "requires_grad": requires_grad}
-    return _made("general_hamming", M, _sum_of_cosines((alpha, 1 - alpha)), sym, options)
+    return _made("general_hamming", M, _sum_of_cosines((alpha, 1 - alpha)), sym, dtype, layout, device, requires_grad)
 
 
 @declared(free="signal.windows", samples=_samples())
@@ -228,8 +235,7 @@ def hamming(
 
     Raises ValueError for a negative `M`, other layouts and dtypes of integers.
     """
-    options = {"dtype": dtype, "layout": layout, "device": device, "requires_grad": requires_grad}
-    return _made("hamming", M, _sum_of_cosines((0.54, 0.46)), sym, options)
+    return _made("hamming", M, _sum_of_cosines((0.54, 0.46)), sym, dtype, layout, device, requires_grad)
 
 
 @declared(free="signal.windows", samples=_samples())
@@ -246,8 +252,7 @@ def hann(
 
     Raises ValueError for a negative `M`, other layouts and dtypes of integers.
     """
-    options = {"dtype": dtype, "layout": layout, "device": device, "requires_grad": requires_grad}
-    return _made("hann", M, _sum_of_cosines((0.5, 0.5)), sym, options)
+    return _made("hann", M, _sum_of_cosines((0.5, 0.5)), sym, dtype, layout, device, requires_grad)
 
 
 @declared(free="signal.windows", samples=_samples())
@@ -265,14 +270,13 @@ def kaiser(
 
     Raises ValueError for a negative `M`, other layouts, dtypes of integers, a negative `beta`.
     """
-    options = {"dtype": dtype, "layout": layout, "device": device, "requires_grad": requires_grad}
     if beta < 0:
         raise ValueError(f"[kaiser] beta is {beta}. Give at least 0.")
 
     def formula(n: np.ndarray, last: int) -> np.ndarray:
         return np.i0(beta * np.sqrt(np.maximum(1 - (2 * n / last - 1) ** 2, 0))) / np.i0(beta)
 
-    return _made("kaiser", M, formula, sym, options)
+    return _made("kaiser", M, formula, sym, dtype, layout, device, requires_grad)
 
 
 @declared(free="signal.windows", samples=_samples())
@@ -289,8 +293,16 @@ def nuttall(
 
     Raises ValueError for a negative `M`, other layouts and dtypes of integers.
     """
-    options = {"dtype": dtype, "layout": layout, "device": device, "requires_grad": requires_grad}
-    return _made("nuttall", M, _sum_of_cosines((0.3635819, 0.4891775, 0.1365995, 0.0106411)), sym, options)
+    return _made(
+        "nuttall",
+        M,
+        _sum_of_cosines((0.3635819, 0.4891775, 0.1365995, 0.0106411)),
+        sym,
+        dtype,
+        layout,
+        device,
+        requires_grad,
+    )
 
 
 __all__ = sorted(_names("signal.windows"))
