@@ -53,7 +53,26 @@ class LogitRelaxedBernoulli(_OfProbability):
         return temperature.log() + moved - 2 * fb.nn.functional.softplus(moved)
 
 
-class RelaxedBernoulli(TransformedDistribution):
+class _Relaxed(TransformedDistribution):
+    """What is made of a relaxed distribution of logarithms or log odds, and has its parameters."""
+
+    @property
+    def temperature(self) -> Any:
+        """That of the base."""
+        return self.base_dist.temperature
+
+    @property
+    def logits(self) -> Tensor:
+        """Log odds of the Bernoulli, or log probabilities of the categorical."""
+        return self.base_dist.logits
+
+    @property
+    def probs(self) -> Tensor:
+        """Probabilities of the Bernoulli or the categorical."""
+        return self.base_dist.probs
+
+
+class RelaxedBernoulli(_Relaxed):
     """A number from 0 to 1 in the place of a Bernoulli's 0 or 1."""
 
     arg_constraints: ClassVar[Any] = {"probs": constraints.unit_interval, "logits": constraints.real}
@@ -69,21 +88,6 @@ class RelaxedBernoulli(TransformedDistribution):
     ) -> None:
         base = LogitRelaxedBernoulli(temperature, probs, logits, validate_args)
         super().__init__(base, SigmoidTransform(), validate_args)
-
-    @property
-    def temperature(self) -> Any:
-        """That of the base."""
-        return self.base_dist.temperature
-
-    @property
-    def logits(self) -> Tensor:
-        """Log odds of the Bernoulli."""
-        return self.base_dist.logits
-
-    @property
-    def probs(self) -> Tensor:
-        """The probability of the Bernoulli."""
-        return self.base_dist.probs
 
 
 class ExpRelaxedCategorical(_OfProbabilities):
@@ -121,7 +125,7 @@ class ExpRelaxedCategorical(_OfProbabilities):
         return math.lgamma(n) + (n - 1) * temperature.log() + score.sum(-1)
 
 
-class RelaxedOneHotCategorical(TransformedDistribution):
+class RelaxedOneHotCategorical(_Relaxed):
     """A point of the simplex in the place of a one-hot vector."""
 
     arg_constraints: ClassVar[Any] = _OF_PROBABILITIES
@@ -137,18 +141,3 @@ class RelaxedOneHotCategorical(TransformedDistribution):
     ) -> None:
         base = ExpRelaxedCategorical(temperature, probs, logits, validate_args)
         super().__init__(base, ExpTransform(), validate_args)
-
-    @property
-    def temperature(self) -> Any:
-        """That of the base."""
-        return self.base_dist.temperature
-
-    @property
-    def logits(self) -> Tensor:
-        """Log probabilities of the categorical."""
-        return self.base_dist.logits
-
-    @property
-    def probs(self) -> Tensor:
-        """Probabilities of the categorical."""
-        return self.base_dist.probs
