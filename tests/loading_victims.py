@@ -19,6 +19,7 @@ import time
 import traceback
 
 import numpy as np
+import numpy.random  # first here: an interrupt within the import is printed and lost
 from flambeau.data import DataLoader, Dataset, blocks
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -68,7 +69,7 @@ def victim(persistent, ready):
         time.sleep(0.01)
     if multiprocessing.active_children():
         return 4
-    if blocks._loans:
+    if blocks.settle():
         return 5
     return 0 if len(os.listdir("/proc/self/fd")) <= files else 6
 
@@ -165,7 +166,7 @@ def main(count, seed):
             wrong += one(chance)
             if files := os.listdir(folder):
                 wrong.append(f"files {files} are left")
-    if len(LOST) > 2 + count / 50:
+    if len(LOST) > 1 + count / 200:
         wrong.append(f"{len(LOST)} interrupts were lost")
     print(f"{count} victims, {len(LOST)} interrupted twice: " + ("\n".join(wrong) or "nothing remains"))
     return bool(wrong)

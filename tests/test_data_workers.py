@@ -60,7 +60,7 @@ def nothing_remains():
     files = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     yield
     gc.collect()
-    assert not children() and not blocks_module._loans
+    assert not children() and not blocks_module.settle()
     if files:
         assert len(os.listdir("/proc/self/fd")) <= files
 
@@ -103,7 +103,7 @@ def test_tensor_datasets_and_tensors_as_samples():
 def test_batches_lie_where_the_worker_wrote_them_and_may_be_written_to():
     loader = DataLoader(Rows(), 5, num_workers=1, persistent_workers=True)
     for number, batch in enumerate(loader):
-        assert len(blocks_module._loans) == 1 and batch["x"].is_contiguous()
+        assert blocks_module.settle() == 1 and batch["x"].is_contiguous()
         before = recorder.stats()["copied"]
         view = batch["x"].numpy()
         assert recorder.stats()["copied"] == before and np.shares_memory(view, batch["x"].numpy())
@@ -122,7 +122,7 @@ def test_batches_lie_where_the_worker_wrote_them_and_may_be_written_to():
 def test_no_more_blocks_are_lent_than_may_be(monkeypatch):
     monkeypatch.setattr(blocks_module, "MOST_LENT", 2)
     kept = list(DataLoader(Rows(), 2, num_workers=2))
-    assert len(blocks_module._loans) == 2
+    assert blocks_module.settle() == 2
     assert [b["x"][0, 0, 0].item() for b in kept] == list(range(0, 23, 2))
 
 

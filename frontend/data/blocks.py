@@ -8,6 +8,7 @@ fills it again. Next: `channel.py`, `worker.py`, `processes.py`.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import mmap
@@ -215,7 +216,13 @@ class Lent:
 
     def __init__(self) -> None:
         self._memory: dict[int, mmap.mmap] = {}
-        self.released: deque[int] = deque()
+        self._released: list[int] = []
+
+    def take_released(self) -> list[int]:
+        """The numbers of blocks that nobody holds any more, told once."""
+        settle()
+        released, self._released = self._released, []
+        return released
 
     def arrived(self, new: list[tuple[int, int]], gone: list[int], files: list[int]) -> None:
         """Map new blocks, whose files are closed, and forget those that are gone."""
@@ -243,21 +250,37 @@ class Lent:
     def data(self, number: int, nbytes: int) -> tuple[np.ndarray, bool]:
         """The bytes of a block, and whether they may stay there: then the block is released when they are held no longer."""
         data = np.frombuffer(self._memory[number], np.uint8, nbytes)
+        settle()
         if len(_loans) >= MOST_LENT:
-            self.released.append(number)
+            self.release(number)
             return data, False
-        loan = weakref.ref(data, _ended)
-        _loans[id(loan)] = loan, self.released, number
+        loan = weakref.ref(
+            data, _ended.append
+        )  # no code of Python's: an interrupt that comes there would be printed and lost
+        _loans[id(loan)] = loan, self, number
         return data, True
 
+    def release(self, number: int) -> None:
+        """Nobody holds this block."""
+        self._released.append(number)
 
-#: What is lent out: id of the reference -> (it, where to say that it ended, number of the block).
-_loans: dict[int, tuple[weakref.ref, deque[int], int]] = {}
+
+#: What is lent out: id of the reference -> (it, whose block, its number).
+_loans: dict[int, tuple[weakref.ref, Lent, int]] = {}
+#: Loans that have ended since `settle` was called.
+_ended: deque[weakref.ref] = deque()
 
 
-def _ended(loan: weakref.ref) -> None:
-    _, released, number = _loans.pop(id(loan))
-    released.append(number)
+def settle() -> int:
+    """Release the blocks whose loans have ended; how many are still lent out."""
+    while _ended:
+        with contextlib.suppress(IndexError, ValueError):  # where another thread is faster
+            loan = _ended[0]
+            if (found := _loans.pop(id(loan), None)) is not None:
+                _, lent, number = found
+                lent.release(number)
+            _ended.remove(loan)  # last: an interrupt may come between any two lines
+    return len(_loans)
 
 
 def fill_in_worker() -> Filled:

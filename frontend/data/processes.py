@@ -9,7 +9,6 @@ workers'. `multiprocessing_context` names other ways. Next: `worker.py`, `channe
 from __future__ import annotations
 
 import _thread
-import contextlib
 import multiprocessing
 import os
 import pickle
@@ -26,6 +25,7 @@ from typing import Any
 from flambeau.data import worker as workers
 from flambeau.data.blocks import Lent
 from flambeau.data.channel import LoaderEnd
+from flambeau.data.interrupts import held_back
 from flambeau.runtime import progress
 from flambeau.runtime.recorder import flush_all, flush_point
 
@@ -54,8 +54,17 @@ class _Member:
 
     def post(self, kind: str, *rest: Any) -> None:
         """Send a task, and which blocks are free again."""
-        released = [self.blocks.released.popleft() for _ in range(len(self.blocks.released))]
-        self.end.post(pickle.dumps((kind, released, *rest)))
+        self.end.post(pickle.dumps((kind, self.blocks.take_released(), *rest)))
+
+    def receive(self) -> Any:
+        """(kind, epoch, number, body, places in blocks) of the next message, None if none has come. Raises EOFError where the
+        worker is gone."""
+        with held_back():  # files that came belong to nobody until their blocks are mapped
+            if (found := self.end.pull()) is None:
+                return None
+            kind, epoch, number, body, placed, new, gone = pickle.loads(found[0])
+            self.blocks.arrived(new, gone, found[1])
+        return kind, epoch, number, body, placed
 
 
 class Crew:
@@ -86,7 +95,7 @@ class Crew:
         work = workers.Work(
             loader.dataset, loader._fetcher, number, loader.num_workers, loader.worker_init_fn, is_forked
         )
-        with _no_interrupts():  # until it ignores them, the child would be interrupted like this process
+        with held_back():  # until it ignores them, the child would be interrupted like this process
             ours, theirs = socket.socketpair(socket.AF_UNIX)
             end = LoaderEnd(ours)
             process = context.Process(target=workers.main, args=(theirs, work), daemon=True, name=f"loader-{number}")
@@ -119,10 +128,8 @@ class Crew:
             member = self.members[members[file]]
             member.end.push()
             try:
-                while (found := member.end.pull()) is not None:
-                    kind, epoch, number, body, placed, new, gone = pickle.loads(found[0])
-                    member.blocks.arrived(new, gone, found[1])
-                    yield members[file], (kind, epoch, number, body, placed)
+                while (message := member.receive()) is not None:
+                    yield members[file], message
             except EOFError:
                 raise self._ended(members[file]) from None
 
@@ -145,15 +152,6 @@ class Crew:
         )
 
 
-@contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _let_go(members: list[_Member], pid: int) -> None:
     """End the workers of a crew that nobody holds. Python would only print an interrupt that comes here: it comes again soon
     after."""
@@ -167,7 +165,7 @@ def _end_all(members: list[_Member], pid: int) -> None:
     """End the workers: they stop when their channels are closed; who does not within the time is killed."""
     if os.getpid() != pid:  # a copy, in a forked child
         return
-    with _no_interrupts():
+    with held_back():
         for member in members:
             member.end.close()
         until = time.monotonic() + workers.GRACE + 1.0
