@@ -48,6 +48,8 @@ def cluster(graph: Graph, options: Options) -> list[Cluster]:
 #: Groups looked at before a fusion is refused for fear of a cycle, and nodes that a producer may lie back.
 SEARCH = 64
 WINDOW = 512
+#: Ops of 0-d values that gather though nothing relates them: more would make another kernel for every number of layers.
+SCALARS = 32
 
 
 @dataclass
@@ -105,7 +107,11 @@ class _Clustering:
             return
         here = group.number
         neighbours = [self.group_of.get(v) for v in group.reads] + [self.readers.get(v) for v in group.reads]
-        if group.is_scalar:
+        if (
+            group.is_scalar
+            and self.scalars is not None
+            and len(self.groups[self._current(self.scalars)].nodes) < SCALARS
+        ):
             neighbours.append(self.scalars)
         for found in dict.fromkeys(neighbours):
             there = None if found is None else self._current(found)

@@ -7,20 +7,17 @@ nodes that made its operands. What no longer has a reader is left for `dead_code
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from flambeau.compiler.passes import Pass
-from flambeau.compiler.passes.rewrite import Copy
-from flambeau.dialects.aval import CPU, Aval
+from flambeau.compiler.passes.simplify_rewrite import Answer, Call, Repeat, Rewrite, Rule, Splat, negative_zero, same
+from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import DType
-from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.identity import attrs_key
-from flambeau.dialects.record import OpRecord, find
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.record import find
 from flambeau.dialects.size import Size, minimum
-from flambeau.dialects.tape.nan import canonical_nan, leaving, moves
 from flambeau.dialects.tape.view import reach
 
 
@@ -36,119 +33,14 @@ class Simplify(Pass):
 
     def __call__(self, graph: Graph) -> Graph:
         graph = graph.with_regions(self)
-        work = Rewrite(graph)
+        work = Rewrite(graph, RULES, POINTWISE)
         for node in graph.nodes:
             if len(node.results) != 1 or node.op.fallible:
                 work.keep(node)
             else:
-                work.bind(node, (work.emit(node, Call(node.op, work.operands(node), node.attrs)),))
+                aval = graph.avals[node.results[0]]
+                work.bind(node, (work.emit(node, Call(node.op, work.operands(node), node.attrs), aval),))
         return work.finish()
-
-
-class Call(NamedTuple):
-    """A node being rewritten, on the new graph's numbers."""
-
-    op: OpRecord
-    operands: tuple[int, ...]
-    attrs: tuple[Any, ...]
-
-
-class Rewrite(Copy):
-    """The graph being written, what made its values, and which values are one constant repeated."""
-
-    def __init__(self, source: Graph) -> None:
-        super().__init__(source)
-        self.made: dict[int, Call] = {}
-        self.splats: dict[int, Any] = {}
-        self._known: dict[tuple, int] = {}
-        self._device = CPU  # of what is being emitted
-        self._leaving = leaving(source)
-
-    def aval(self, value: int) -> Aval:
-        return self.graph.avals[value]
-
-    def emit(self, at: Node, call: Call) -> int:
-        """Simplify `call` until no rule applies, and append what is left. Returns the value that is its result."""
-        original = call
-        self._device = self.source.avals[at.results[0]].device
-        while True:
-            for rule in RULES.get(call.op.name, (fold,) if call.op.family.is_pointwise else ()):
-                found = rule(self, call)
-                if found is not None:
-                    break
-            else:
-                aval = self.source.avals[at.results[0]] if call is original else None
-                return self._append(at, call, self._minus_zero(call), aval)
-            if isinstance(found, int):
-                return self._without_op(at, call, found)
-            if isinstance(found, Splat):
-                return self.splat(at, found.value, found.aval)
-            call = found
-
-    def _without_op(self, at: Node, call: Call, value: int) -> int:
-        """The value that an op is left out for. Where that leaves the program and is no result of an op that computes, its
-        NaNs may be any: the op would have made them canonical."""
-        if (
-            at.results[0] not in self._leaving
-            or moves(call.op)
-            or not self.aval(value).dtype.is_floating_point
-            or not self.is_moved(value)
-        ):
-            return value
-        return self.emit(at, Call(canonical_nan, (value,), ()))
-
-    def is_moved(self, value: int) -> bool:
-        """Whether some element of the value comes from an input and was only moved."""
-        pending = [value]
-        while pending:
-            v = pending.pop()
-            call = self.made.get(v)
-            if call is None and v not in self.splats:
-                return True
-            if call is not None and moves(call.op):
-                pending.extend(v for v in call.operands if self.aval(v).dtype.is_floating_point)
-        return False
-
-    def splat(self, at: Node, value: Any, aval: Aval) -> int:
-        """A constant repeated over a shape, where `at` is: constant, reshaped to the rank, broadcast; each written once."""
-        key = (attrs_key((value, aval.dtype)), aval.shape, self._device)
-        if key not in self._known:
-            if not aval.shape:
-                call = Call(find("constant"), (), (value, aval.dtype))
-            elif aval.size == 1:
-                call = Call(find("reshape"), (self.splat(at, value, Aval((), aval.dtype)),), (aval.shape,))
-            else:
-                unit = self.splat(at, value, Aval((1,) * aval.rank, aval.dtype))
-                call = Call(find("broadcast"), (unit,), (aval.shape,))
-            self._known[key] = self._append(at, call, value)
-        return self._known[key]
-
-    def _minus_zero(self, call: Call) -> float | None:
-        """-0.0 if that is what the result is everywhere: there is no such constant, it stays a negated 0.0."""
-        value = self.splats.get(call.operands[0]) if call.operands else None
-        if call.op.name == "neg" and value is not None and isinstance(value, float) and _same(value, 0.0):
-            return -0.0
-        return value if call.op.family.is_view and value is not None and _negative_zero(value) else None
-
-    def _append(self, at: Node, call: Call, splat: Any = None, aval: Aval | None = None) -> int:
-        if aval is None:
-            (aval,) = call.op.infer_results([self.aval(v) for v in call.operands], call.attrs, self._device)
-        (result,) = self.append(at, call.op, call.operands, call.attrs, [aval])
-        self.made[result] = call
-        if splat is not None:
-            self.splats[result] = splat
-        return result
-
-
-class Splat(NamedTuple):
-    """A rule's answer: the result is `value` everywhere."""
-
-    value: Any
-    aval: Aval
-
-
-Answer = int | Call | Splat | None
-Rule = Callable[[Rewrite, Call], Answer]
 
 
 # ---- constants ------------------------------------------------------------------------------------------------
@@ -160,16 +52,12 @@ def constant(work: Rewrite, call: Call) -> Answer:
         return None
     with np.errstate(all="ignore"):
         rounded = np.asarray(value, dtype.numpy).item()
-    return None if _negative_zero(rounded) else Splat(_one_nan(rounded), Aval((), dtype))
+    return None if negative_zero(rounded) else Splat(_one_nan(rounded), Aval((), dtype))
 
 
 def _one_nan(value: Any) -> Any:
     """All NaNs become one, so that equal programs have equal text."""
     return value if value == value else math.nan
-
-
-def _negative_zero(value: Any) -> bool:
-    return value == 0 and math.copysign(1.0, value) < 0
 
 
 def fold(work: Rewrite, call: Call) -> Answer:
@@ -181,12 +69,21 @@ def fold(work: Rewrite, call: Call) -> Answer:
     arrays = [np.asarray(v, a.dtype.numpy) for v, a in zip(values, avals)]
     (aval,) = call.op.infer_results(avals, call.attrs)
     result = np.asarray(call.op.reference(*arrays, *call.attrs)).astype(aval.dtype.numpy).item()
-    return None if _negative_zero(result) else Splat(_one_nan(result), aval)
+    return None if negative_zero(result) else Splat(_one_nan(result), aval)
+
+
+def repeat(work: Rewrite, call: Call) -> Answer:
+    """An elementwise op on numbers that are stretched is done once. It would also be one value that all readers of its size share,
+    which joins what has nothing else in common into one kernel: the first updates of all parameters, by their zeros."""
+    ones = [work.repeated.get(v) for v in call.operands]
+    if not ones or any(v is None for v in ones):
+        return None
+    return Repeat(Call(call.op, tuple(v for v in ones if v is not None), call.attrs), work.aval(call.operands[0]).shape)
 
 
 def view_of_constant(work: Rewrite, call: Call) -> Answer:
     value = work.splats.get(call.operands[0])
-    if value is None or _negative_zero(value):
+    if value is None or negative_zero(value):
         return None
     (aval,) = call.op.infer_results([work.aval(v) for v in call.operands], call.attrs)
     return Splat(value, aval)
@@ -202,15 +99,11 @@ def neutral(*positions: int, integer: int | None, floating: float | None) -> Rul
         for p in positions:
             value, dtype = work.splats.get(call.operands[p]), work.aval(call.operands[p]).dtype
             wanted = floating if dtype.is_floating_point else integer
-            if value is not None and wanted is not None and _same(value, wanted):
+            if value is not None and wanted is not None and same(value, wanted):
                 return call.operands[1 - p]
         return None
 
     return rule
-
-
-def _same(value: float, wanted: float) -> bool:
-    return value == wanted and math.copysign(1.0, value) == math.copysign(1.0, wanted)
 
 
 def involution(work: Rewrite, call: Call) -> Answer:
@@ -357,22 +250,24 @@ def overwritten(work: Rewrite, call: Call) -> Answer:
     return update if work.aval(x).shape == work.aval(update).shape else None
 
 
+#: Of elementwise ops that have no rules of their own.
+POINTWISE: tuple[Rule, ...] = (fold, repeat)
 RULES: dict[str, tuple[Rule, ...]] = {
     "constant": (constant,),
-    "add": (fold, neutral(0, 1, integer=0, floating=-0.0)),
-    "sub": (fold, neutral(1, integer=0, floating=0.0)),
-    "mul": (fold, neutral(0, 1, integer=1, floating=1.0)),
-    "div": (fold, neutral(1, integer=None, floating=1.0)),
-    "neg": (fold, involution),
-    "not_": (fold, involution),
-    "abs": (fold, absorbs_sign),
-    "maximum": (fold, idempotent),
-    "minimum": (fold, idempotent),
-    "and_": (fold, idempotent),
-    "or_": (fold, idempotent),
-    "select": (fold, select),
-    "cast": (fold, cast),
-    "canonical_nan": (fold, canonical),
+    "add": (fold, neutral(0, 1, integer=0, floating=-0.0), repeat),
+    "sub": (fold, neutral(1, integer=0, floating=0.0), repeat),
+    "mul": (fold, neutral(0, 1, integer=1, floating=1.0), repeat),
+    "div": (fold, neutral(1, integer=None, floating=1.0), repeat),
+    "neg": (fold, involution, repeat),
+    "not_": (fold, involution, repeat),
+    "abs": (fold, absorbs_sign, repeat),
+    "maximum": (fold, idempotent, repeat),
+    "minimum": (fold, idempotent, repeat),
+    "and_": (fold, idempotent, repeat),
+    "or_": (fold, idempotent, repeat),
+    "select": (fold, select, repeat),
+    "cast": (fold, cast, repeat),
+    "canonical_nan": (fold, canonical, repeat),
     "reshape": (view_of_constant, same_shape, outer_wins),
     "broadcast": (view_of_constant, same_shape, outer_wins),
     "permute": (view_of_constant, permute),

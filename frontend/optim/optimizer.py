@@ -110,6 +110,9 @@ class Optimizer:
             group.setdefault(name, value)
         self._check_options(group)
         self.param_groups.append(group)
+        if not recorder.capturing():  # else the first call that reads one would cut the first step there
+            for p in params:
+                recorder.flush_if_pending(p)
 
     def _check_options(self, group: dict[str, Any]) -> None:
         """Raise ValueError for options without meaning; subclasses add theirs."""

@@ -203,6 +203,28 @@ func.func @constants_over_shapes() -> tensor<3x2xf32> {
   return %6 : tensor<3x2xf32>
 }
 
+// ---- one element everywhere
+
+// What is done to numbers that are stretched is done once, and the result is stretched; what has one operand of its own elements is left.
+// CHECK-LABEL: func.func @stretched_numbers
+// CHECK-NEXT: %[[S:.*]] = "tape.mul"(%0, %1) : (tensor<f32>, tensor<f32>)
+// CHECK-NEXT: %[[E:.*]] = "tape.exp"(%[[S]]) : (tensor<f32>) -> tensor<f32>
+// CHECK-NEXT: %[[U:.*]] = "tape.reshape"(%[[E]]) {shape = [1 : i64, 1 : i64]}
+// CHECK-NEXT: %[[B:.*]] = "tape.broadcast"(%[[U]]) {shape = [2 : i64, 3 : i64]}
+// CHECK-NEXT: %[[A:.*]] = "tape.add"(%[[B]], %2)
+// CHECK-NEXT: return %[[A]]
+func.func @stretched_numbers(%s: tensor<f32>, %t: tensor<f32>, %x: tensor<2x3xf32>) -> tensor<2x3xf32> {
+  %0 = "tape.reshape"(%s) {shape = [1, 1]} : (tensor<f32>) -> tensor<1x1xf32>
+  %1 = "tape.broadcast"(%0) {shape = [2, 3]} : (tensor<1x1xf32>) -> tensor<2x3xf32>
+  %2 = "tape.reshape"(%t) {shape = [1]} : (tensor<f32>) -> tensor<1xf32>
+  %3 = "tape.broadcast"(%2) {shape = [6]} : (tensor<1xf32>) -> tensor<6xf32>
+  %4 = "tape.reshape"(%3) {shape = [2, 3]} : (tensor<6xf32>) -> tensor<2x3xf32>
+  %5 = "tape.mul"(%1, %4) : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>
+  %6 = "tape.exp"(%5) : (tensor<2x3xf32>) -> tensor<2x3xf32>
+  %7 = "tape.add"(%6, %x) : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>
+  return %7 : tensor<2x3xf32>
+}
+
 // ---- views of views
 
 // CHECK-LABEL: func.func @views_that_do_nothing

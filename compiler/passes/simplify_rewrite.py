@@ -1,0 +1,156 @@
+"""The graph that `simplify` writes: what made each value, and what is known of it.
+
+In: a graph and rules. Out: the graph by which they are applied to one node after the other. Next: `simplify.py`, the rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flambeau.compiler.passes.rewrite import Copy
+from flambeau.dialects.aval import CPU, Aval
+from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.identity import attrs_key
+from flambeau.dialects.record import OpRecord, find
+from flambeau.dialects.tape.nan import canonical_nan, leaving, moves
+
+
+class Call(NamedTuple):
+    """A node being rewritten, on the new graph's numbers."""
+
+    op: OpRecord
+    operands: tuple[int, ...]
+    attrs: tuple[Any, ...]
+
+
+class Rewrite(Copy):
+    """The graph being written, what made its values, and which values are one constant, or one element, repeated. `rules`
+    by name of op, and `others` for elementwise ones that have none."""
+
+    def __init__(self, source: Graph, rules: dict[str, tuple[Rule, ...]], others: tuple[Rule, ...]) -> None:
+        super().__init__(source)
+        self._rules, self._others = rules, others
+        self.made: dict[int, Call] = {}
+        self.splats: dict[int, Any] = {}
+        self.repeated: dict[int, int] = {}  # a value that repeats one element: the value of size 1 that has it
+        self._known: dict[tuple, int] = {}
+        self._device = CPU  # of what is being emitted
+        self._leaving = leaving(source)
+
+    def aval(self, value: int) -> Aval:
+        return self.graph.avals[value]
+
+    def emit(self, at: Node, call: Call, aval: Aval | None = None) -> int:
+        """Simplify `call` until no rule applies, and append what is left. Returns the value that is its result, which has the
+        type `aval`, where that is given."""
+        self._device = self.source.avals[at.results[0]].device
+        while True:
+            for rule in self._rules.get(call.op.name, self._others if call.op.family.is_pointwise else ()):
+                found = rule(self, call)
+                if found is not None:
+                    break
+            else:
+                return self._append(at, call, self._minus_zero(call), aval)
+            if isinstance(found, int):
+                return self._without_op(at, call, found)
+            if isinstance(found, Splat):
+                return self.splat(at, found.value, found.aval)
+            if isinstance(found, Repeat):
+                return self._repeat(at, found)
+            call, aval = found, None
+
+    def _repeat(self, at: Node, found: Repeat) -> int:
+        """The op on single elements, stretched."""
+        reshape, rank = find("reshape"), len(found.shape)
+        numbers = tuple([self.emit(at, Call(reshape, (v,), ((),))) for v in found.call.operands])
+        number = self.emit(at, found.call._replace(operands=numbers))
+        unit = self.emit(at, Call(reshape, (number,), ((1,) * rank,)))
+        return self.emit(at, Call(find("broadcast"), (unit,), (found.shape,)))
+
+    def _without_op(self, at: Node, call: Call, value: int) -> int:
+        """The value that an op is left out for. Where that leaves the program and is no result of an op that computes, its
+        NaNs may be any: the op would have made them canonical."""
+        if (
+            at.results[0] not in self._leaving
+            or moves(call.op)
+            or not self.aval(value).dtype.is_floating_point
+            or not self.is_moved(value)
+        ):
+            return value
+        return self.emit(at, Call(canonical_nan, (value,), ()))
+
+    def is_moved(self, value: int) -> bool:
+        """Whether some element of the value comes from an input and was only moved."""
+        pending = [value]
+        while pending:
+            v = pending.pop()
+            call = self.made.get(v)
+            if call is None and v not in self.splats:
+                return True
+            if call is not None and moves(call.op):
+                pending.extend(v for v in call.operands if self.aval(v).dtype.is_floating_point)
+        return False
+
+    def splat(self, at: Node, value: Any, aval: Aval) -> int:
+        """A constant repeated over a shape, where `at` is: constant, reshaped to the rank, broadcast; each written once."""
+        key = (attrs_key((value, aval.dtype)), aval.shape, self._device)
+        if key not in self._known:
+            if not aval.shape:
+                call = Call(find("constant"), (), (value, aval.dtype))
+            elif aval.size == 1:
+                call = Call(find("reshape"), (self.splat(at, value, Aval((), aval.dtype)),), (aval.shape,))
+            else:
+                unit = self.splat(at, value, Aval((1,) * aval.rank, aval.dtype))
+                call = Call(find("broadcast"), (unit,), (aval.shape,))
+            self._known[key] = self._append(at, call, value)
+        return self._known[key]
+
+    def _minus_zero(self, call: Call) -> float | None:
+        """-0.0 if that is what the result is everywhere: there is no such constant, it stays a negated 0.0."""
+        value = self.splats.get(call.operands[0]) if call.operands else None
+        if call.op.name == "neg" and value is not None and isinstance(value, float) and same(value, 0.0):
+            return -0.0
+        return value if call.op.family.is_view and value is not None and negative_zero(value) else None
+
+    def _append(self, at: Node, call: Call, splat: Any = None, aval: Aval | None = None) -> int:
+        if aval is None:
+            (aval,) = call.op.infer_results([self.aval(v) for v in call.operands], call.attrs, self._device)
+        (result,) = self.append(at, call.op, call.operands, call.attrs, [aval])
+        self.made[result] = call
+        if call.op.name in ("reshape", "broadcast") and aval.size != 1:
+            (x,) = call.operands
+            if (one := self.repeated.get(x, x if self.aval(x).size == 1 else None)) is not None:
+                self.repeated[result] = one
+        if splat is not None:
+            self.splats[result] = splat
+        return result
+
+
+class Splat(NamedTuple):
+    """A rule's answer: the result is `value` everywhere."""
+
+    value: Any
+    aval: Aval
+
+
+class Repeat(NamedTuple):
+    """A rule's answer: the result is one element everywhere, that of `call`, whose operands have size 1."""
+
+    call: Call
+    shape: tuple[Any, ...]
+
+
+Answer = int | Call | Splat | Repeat | None
+Rule = Callable[[Rewrite, Call], Answer]
+
+
+def same(value: float, wanted: float) -> bool:
+    """Whether two numbers are equal, signs of zeros included."""
+    return value == wanted and math.copysign(1.0, value) == math.copysign(1.0, wanted)
+
+
+def negative_zero(value: Any) -> bool:
+    """Whether a number is -0.0, of which there is no constant."""
+    return value == 0 and math.copysign(1.0, value) < 0
