@@ -1,4 +1,4 @@
-"""Convolutions and both gradients on one thread beside torch and the peak: `python benchmarks/convolutions.py [cnn|gan|...]`.
+"""Convolutions and both gradients on one thread beside torch and the peak: `python benchmarks/convolutions.py [cnn gan ...]`.
 
 Kernels are called through ctypes, without the plan runner. Ours and torch (one thread, if it is installed) take turns; the least
 processor time of each counts. The peak is that of independent multiply-adds, measured in the same run; useful ones count: zeros
@@ -70,7 +70,14 @@ GROUPS = {
         Layer(128, 128, 3, 56, 2, 1, 8), Layer(256, 512, 1, 56, 2, 0, 8), Layer(256, 256, 3, 14, 1, 1, 8),
         Layer(512, 512, 3, 7, 1, 1, 8), Layer(512, 2048, 1, 7, 1, 0, 8),
     ],
-    "depthwise": [Layer(c, c, 3, n, s, 1, 8, c) for c, n, s in ((32, 112, 1), (144, 56, 1), (144, 56, 2), (384, 14, 1))],
+    "depthwise": [
+        Layer(c, c, 3, n, s, 1, 8, c) for c, n, s in (
+            (32, 112, 1), (96, 112, 2), (144, 56, 1), (144, 56, 2), (192, 28, 1), (192, 28, 2),
+            (384, 14, 1), (576, 14, 2), (960, 7, 1),
+        )
+    ],
+    "convnext": [Layer(c, c, 7, n, 1, 3, 8, c) for c, n in ((96, 56), (192, 28), (384, 14), (768, 7))],
+    "resnext": [Layer(c, c, 3, n, 1, 1, 8, 32) for c, n in ((128, 56), (256, 28))],
 }  # fmt: skip
 
 

@@ -137,18 +137,37 @@ def _convolved(name, size, stride=1, padding=1, groups=1):
     return lambda a, b: op(name, a, b, sizes=size, **how)
 
 
-def _convolved_layer(x, w, bias):
-    y = _convolved("convolution", (12, 11))(x, w)
-    return op("maximum", y + restore(bias, y.shape, (0, 2, 3)), y.like(0.0))
+def _convolved_layer(groups):
+    def layer(x, w, bias):
+        y = _convolved("convolution", (12, 11), groups=groups)(x, w)
+        return op("maximum", y + restore(bias, y.shape, (0, 2, 3)), y.like(0.0))
+
+    return layer
 
 
 CONVOLUTIONS = {
-    "layer": (_convolved_layer, floats(2, 30, 12, 11), floats(20, 30, 3, 3, seed=1), floats(20)),
-    "groups": (_convolved("convolution", (5, 6), 2, 1, 2), floats(3, 8, 9, 11), floats(6, 4, 3, 3, seed=1)),
+    "layer": (_convolved_layer(1), floats(2, 30, 12, 11), floats(20, 30, 3, 3, seed=1), floats(20)),
+    "groups": (_convolved("convolution", (5, 6), 2, 1, 2), floats(3, 8, 9, 11), floats(12, 4, 3, 3, seed=1)),
     "input": (_convolved("convolution_input", (7, 20)), floats(2, 40, 7, 20), floats(40, 9, 3, 3, seed=1)),
     "input by phases": (_convolved("convolution_input", (9, 12), 2), floats(2, 70, 5, 6), floats(70, 11, 3, 3, seed=1)),
     "weight": (_convolved("convolution_weight", (3, 3)), floats(3, 7, 9, 13), floats(3, 10, 9, 13, seed=1)),
     "doubles": (_convolved("convolution", (6, 5)), floats(2, 3, 6, 5).astype(float), floats(9, 3, 3, 3).astype(float)),
+}
+DIRECT = {
+    "layer": (_convolved_layer(3), floats(2, 3, 12, 11), floats(3, 1, 3, 3, seed=1), floats(3)),
+    "stride": (_convolved("convolution", (5, 10), 2, 1, 4), floats(2, 4, 9, 20), floats(8, 1, 3, 3, seed=1)),
+    "channels": (_convolved("convolution", (9, 20), 1, 2, 2), floats(1, 6, 9, 20), floats(4, 3, 5, 5, seed=1)),
+    "input": (_convolved("convolution_input", (14, 14), 1, 1, 3), floats(2, 6, 14, 14), floats(6, 1, 3, 3, seed=1)),
+    "input by phases": (
+        _convolved("convolution_input", (9, 37), 2, 1, 3),
+        floats(2, 3, 5, 19),
+        floats(3, 1, 3, 3, seed=1),
+    ),
+    "doubles": (
+        _convolved("convolution", (3, 20), 3, 0, 2),
+        floats(1, 2, 9, 60).astype(float),
+        floats(2, 1, 3, 3).astype(float),
+    ),
 }
 SCANS = {
     "rows": (_scanned("cumsum", 1), floats(7, 50)),
@@ -197,7 +216,7 @@ ON_GPUS = {
 PROGRAMS = {
     "points": LOOPS, "rows": ROWS, "columns": COLUMNS, "scatter": SCATTERS, "scan": SCANS,
     "sort": SORTS, "topk": FIRST, "search": SEARCHES, "windows": WINDOWS,
-    "product": PRODUCTS, "vector-product": VECTORS, "convolution": CONVOLUTIONS,
+    "product": PRODUCTS, "vector-product": VECTORS, "convolution": CONVOLUTIONS, "direct": DIRECT,
     **ON_GPUS,
 }  # fmt: skip
 
@@ -211,10 +230,10 @@ VALUES = {
     "a_lines": ("none", "row", "column"), "b_lines": ("none", "row", "column"), "a_unroll": (1, 2, 4), "b_unroll": (1, 2, 4),
     "a_pitch": (0, 264, 272, 288, 320), "along": ("k", "output", "neither"), "group": _SMALL, "depth": (1, 2, 4, 8, 16, 32),
     "threads": (32, 64, 128, 192, 256, 512), "each": (1, 2, 3, 4, 8), "chains": (1, 2, 3, 4, 8), "pad": (0, 1, 2, 3, 4, 8, 12, 16),
-    "groups": tuple(range(1, 17)), "bits": (0, 1, 4, 8, 11),
+    "groups": tuple(range(1, 17)), "band": _SMALL, "bits": (0, 1, 4, 8, 11),
     "room": tuple(range(1, 49)), "width": (8, 16, 32, 64), "workers": (1, 2, 4, 8, 16),
 }  # fmt: skip
-for flagged in ("resident", "chunks", "b_in_tile"):
+for flagged in ("resident", "chunks", "b_in_tile", "kept"):
     VALUES[flagged] = (False, True)
 
 

@@ -17,7 +17,7 @@ from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
 from flambeau.dialects.record import find
 from gpu_programs import graph_of
-from schedule_cases import CONVOLUTIONS
+from schedule_cases import CONVOLUTIONS, DIRECT
 from support import arrays
 from test_changing_sizes import check
 
@@ -44,6 +44,16 @@ SHAPES = {
     "stride": ((3, 5, 9, 10), (70, 5, 3, 3), (3, 70, 5, 5), dict(stride=2)),
     "dilation": ((1, 3, 9, 11), (90, 3, 3, 2), (1, 90, 4, 6), dict(stride=(3, 2), padding=(2, 1), dilation=(2, 3))),
     "depth": ((1, 2, 3, 4, 5), (3, 2, 2, 3, 1), (1, 3, 4, 2, 3), dict(stride=(1, 2, 2), padding=(1, 0, 0))),
+    "depthwise": ((2, 7, 9, 20), (7, 1, 3, 3), (2, 7, 9, 20), dict(groups=7)),
+    "depthwise by strides": ((2, 3, 9, 40), (6, 1, 3, 5), (2, 6, 5, 20), dict(stride=2, padding=(1, 2), groups=3)),
+    "depthwise apart": (
+        (1, 2, 8, 30),
+        (4, 1, 2, 3),
+        (1, 4, 3, 11),
+        dict(stride=3, padding=(1, 4), dilation=(3, 2), groups=2),
+    ),
+    "few channels": ((2, 6, 7, 7), (4, 3, 7, 7), (2, 4, 7, 7), dict(padding=3, groups=2)),
+    "depthwise line": ((2, 20, 37), (20, 1, 4), (2, 20, 19), dict(stride=2, padding=2, groups=20)),
     "line": ((2, 270, 9), (4, 270, 1), (2, 4, 3), dict(stride=4, padding=0)),
 }
 
@@ -63,7 +73,7 @@ def test_order_is_that_of_blocks_along_k(name, shape):
 
 @pytest.mark.parametrize("machine", ["x86-64-v3", "x86-64-v4", "aarch64-neon"])
 def test_tiles_of_every_machine_give_the_same_bits(machine):
-    for name, (function, *given) in CONVOLUTIONS.items():
+    for name, (function, *given) in (*CONVOLUTIONS.items(), *DIRECT.items()):
         graph = graph_of(function, given)
         expected = execute.run_graph(graph, given, OPTIONS)
         found = execute.run_graph(graph, given, OPTIONS, parts=2, in_place=True, target=targets.find(machine))

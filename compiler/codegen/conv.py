@@ -10,20 +10,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import gcd
+from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen import loops
 from flambeau.compiler.codegen.conv_blocks import convolution_kernel
+from flambeau.compiler.codegen.conv_direct import DirectSpec, direct_kernel
 from flambeau.compiler.codegen.conv_operands import Convolution, read
+from flambeau.compiler.codegen.conv_taps import pattern
 from flambeau.compiler.codegen.conv_tile import ConvSpec
 from flambeau.compiler.codegen.gemm_kernel import Epilogue, in_order, make_leaf
 from flambeau.compiler.codegen.gemm_operands import Access, NoProduct
 from flambeau.compiler.codegen.gemm_results import in_place, place_sums
 from flambeau.compiler.codegen.units import Cut, OwnNest, Parts, joined
-from flambeau.compiler.kernel import Cluster, KernelCall, Operand
-from flambeau.compiler.schedules import convolutions, kinds
+from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Operand
+from flambeau.compiler.schedules import convolutions, direct, kinds
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.size import Int, ceil_div, maximum, minimum
+from flambeau.dialects.size import Int, Size, ceil_div, maximum, minimum
 
 
 def cut(cluster: Cluster) -> Cut:
@@ -34,65 +37,74 @@ def cut(cluster: Cluster) -> Cut:
         return loops.cut(cluster)
     if 0 in (c.copies, c.rows, c.pixels):
         return Cut()
-    label = "".join([f"{_NAMES[c.gives]} {c.dtype.mlir}", *(f" + {s.op.name}" for s in c.steps if s.args)])
+    label = "".join([f"{NAMES[c.gives]} {c.dtype.mlir}", *(f" + {s.op.name}" for s in c.steps if s.args)])
+    if direct.is_direct(c):
+        nest = OwnNest(kinds.Direct, cluster.graph, label, direct.choose, direct.obstacle)
+        return Cut([nest], _emit_direct, joined)
     nest = OwnNest(kinds.Convolution, cluster.graph, label, convolutions.choose, convolutions.obstacle)
-    return Cut([nest], _emit, joined)
+    return Cut([nest], _emit_tiles, joined)
 
 
-_NAMES = {"y": "convolution", "x": "convolution by input", "w": "convolution by weight"}
+_SUMS = 2  #: The buffer of partial sums, after A and B.
+NAMES = {"y": "convolution", "x": "convolution by input", "w": "convolution by weight"}
 
 
-def _emit(nest: OwnNest, schedule: kinds.Convolution, target: Target) -> Parts:
-    return _Call(read(nest.graph), nest.graph, schedule).parts()
+def _emit_tiles(nest: OwnNest, schedule: kinds.Convolution, target: Target) -> Parts:
+    return _Tiles(read(nest.graph), nest.graph, schedule).parts()
+
+
+def _emit_direct(nest: OwnNest, schedule: kinds.Direct, target: Target) -> Parts:
+    return _Direct(read(nest.graph), nest.graph, schedule).parts()
+
+
+class _Kernel(NamedTuple):
+    """A kernel's text, and its call: dims by name in order, items, multiply-adds of vectors in one, bytes of scratch."""
+
+    source: KernelSource
+    names: tuple[str | Size, ...]
+    numbers: dict[str, Int]
+    n: Int
+    work: Int
+    scratch: Int
 
 
 @dataclass
 class _Call:
+    """The call of a kernel. Its operands: A, B, C (partial sums), the epilogue's leaves, its outputs but the one that is C."""
+
     c: Convolution
     graph: Graph
-    schedule: kinds.Convolution
+    schedule: Any
     temps: list[Int] = field(default_factory=list)
 
+    def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
+        raise NotImplementedError
+
     def parts(self) -> Parts:
-        c, schedule = self.c, self.schedule
+        c = self.c
         size = c.copies * c.groups * c.rows * c.pixels
         accumulator, sums = place_sums(c.outputs, c.dtype, c.k, size, self.temps)
         leaves = tuple(make_leaf(x, x.column) for x in c.leaves)
-        epilogue = Epilogue(leaves, c.steps, tuple((ref, dtype.mlir) for _, ref, dtype in c.outputs))
-        step = 1 if c.gives == "x" else c.axes[-1].stride
-        spec = ConvSpec(
-            c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), step if step <= 2 else 0, c.phases > 1
-        )
-        source, names = convolution_kernel(spec)
+        made = self.kernel(Epilogue(leaves, c.steps, tuple((r, t.mlir) for _, r, t in c.outputs)), accumulator)
         outputs = [Operand("value", v) for v, _, _ in c.outputs]
         if accumulator is not None:
             del outputs[accumulator]
         operands = (Operand("value", c.a), Operand("value", c.b), sums, *map(_operand, c.leaves), *outputs)
-        numbers = self._numbers()
-        n = c.groups * c.phases * numbers["n_blocks"] * numbers["m_blocks"]
-        width = ceil_div(schedule.n_block, schedule.lanes)
-        work = minimum(schedule.m_block, c.rows) * width * maximum(ceil_div(c.k, c.phases), 1)
-        grain = minimum(n, maximum(1, schedule.grain // work))
-        writes = (spec.sums, *range(spec.sums + 1 + len(c.leaves), len(operands)))
-        over = in_place(self.graph, operands, spec.sums, c.leaves, c.k, c.is_dense)
-        dims = in_order(names, numbers)
-        return Parts([KernelCall(source, operands, dims, n, grain, writes, spec.scratch, over)], self.temps)
+        grain = minimum(made.n, maximum(1, self.schedule.grain // maximum(1, made.work)))
+        writes = (_SUMS, *range(_SUMS + 1 + len(c.leaves), len(operands)))
+        over = in_place(self.graph, operands, _SUMS, c.leaves, c.k, c.is_dense)
+        dims = in_order(made.names, made.numbers)
+        return Parts([KernelCall(made.source, operands, dims, made.n, grain, writes, made.scratch, over)], self.temps)
 
     # ---- dims ----------------------------------------------------------------------------------------------
 
     def _numbers(self) -> dict[str, Int]:
-        """The kernel's dims by name."""
-        c, schedule = self.c, self.schedule
-        columns = convolutions.columns_of(c)
+        """The dims of all kernels by name."""
+        c = self.c
         numbers: dict[str, Int] = {
-            "m": c.rows, "n": columns, "k": c.k, "images": c.images, "phases": c.phases, "channels": c.o,
-            "m_block": schedule.m_block, "n_block": schedule.n_block,
-            "m_blocks": ceil_div(c.rows, schedule.m_block), "n_blocks": ceil_div(columns, schedule.n_block),
-            "pitch": c.pixels, "c.group": c.rows * c.pixels, "c.image": c.groups * c.rows * c.pixels,
+            "m": c.rows, "k": c.k, "images": c.images, "groups": c.groups, "phases": c.phases, "pitch": c.pixels,
+            "c.group": c.rows * c.pixels, "c.image": c.groups * c.rows * c.pixels, **self._of_operands(),
         }  # fmt: skip
-        numbers.update(self._of_operands())
-        for d, one in enumerate(self._of_axes()):
-            numbers.update({f"{name}{d}": number for name, number in one.items()})
         for k, leaf in enumerate(c.leaves):
             image, group = leaf.batch
             row = {"image": image, "group": group, "row": leaf.row, "column": leaf.column}
@@ -118,6 +130,29 @@ class _Call:
             "channel": y, "image": c.groups * c.o * y, "b.group": c.o * y,
         }  # fmt: skip
 
+
+class _Tiles(_Call):
+    """A product of matrices."""
+
+    def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
+        c, schedule = self.c, self.schedule
+        step = 1 if c.gives == "x" else c.axes[-1].stride
+        spec = ConvSpec(
+            c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), step if step <= 2 else 0, c.phases > 1
+        )
+        source, names = convolution_kernel(spec)
+        columns = convolutions.columns_of(c)
+        m_blocks, n_blocks = ceil_div(c.rows, schedule.m_block), ceil_div(columns, schedule.n_block)
+        numbers = self._numbers() | {
+            "n": columns, "channels": c.o, "m_block": schedule.m_block, "n_block": schedule.n_block,
+            "m_blocks": m_blocks, "n_blocks": n_blocks,
+        }  # fmt: skip
+        for d, one in enumerate(self._of_axes()):
+            numbers.update({f"{name}{d}": number for name, number in one.items()})
+        width = ceil_div(schedule.n_block, schedule.lanes)
+        work = minimum(schedule.m_block, c.rows) * width * maximum(ceil_div(c.k, c.phases), 1)
+        return _Kernel(source, names, numbers, c.groups * c.phases * n_blocks * m_blocks, work, spec.scratch)
+
     def _of_axes(self) -> list[dict[str, Int]]:
         """What is said of every spatial axis: of the map that is read, of how places and taps meet, of the kernel."""
         c, found = self.c, list[dict[str, Int]]()
@@ -135,6 +170,31 @@ class _Call:
             found.insert(0, one)
             x, y, w = x * a.x, y * a.y, w * a.w
         return found
+
+
+class _Direct(_Call):
+    """Planes of the result, made of the map where that lies."""
+
+    def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
+        c, schedule = self.c, self.schedule
+        rows, columns = direct.plane(c)
+        by_rows, by_columns = pattern(c.gives, rows), pattern(c.gives, columns)
+        channels = direct.channels(c)
+        single = not isinstance(channels, Size) and channels == 1
+        spec = DirectSpec(c.dtype.mlir, schedule, epilogue, accumulator, by_rows, by_columns, int(columns.w), single)
+        source, names = direct_kernel(spec, NAMES[c.gives] + f" {spec.element}{epilogue.label}")
+        of_rows, of_columns = ((a.x, a.y) if c.gives == "y" else (a.y, a.x) for a in (rows, columns))
+        numbers = self._numbers() | {
+            "size0": of_rows[0], "height": of_rows[1], "size1": of_columns[0], "width": of_columns[1],
+            "units0": ceil_div(of_rows[1], by_rows.results), "units1": ceil_div(of_columns[1], by_columns.results),
+            "band": schedule.band, "bands": ceil_div(ceil_div(of_rows[1], by_rows.results), schedule.band),
+            "channels": channels,
+        }  # fmt: skip
+        if c.gives == "y":
+            numbers["w.channel"] = c.ws
+        items = c.copies * c.groups * c.rows * numbers["bands"]
+        work = schedule.band * by_rows.results * ceil_div(of_columns[1], schedule.lanes) * c.k
+        return _Kernel(source, names, numbers, items, ceil_div(work, c.phases), spec.scratch)
 
 
 def _operand(x: Access) -> Operand:

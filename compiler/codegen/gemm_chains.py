@@ -184,13 +184,7 @@ class Chains(Kernel):
             return
 
         def final() -> list[Val]:
-            position = spec.sums + 1 + len(spec.epilogue.leaves)
-            for k, y in enumerate(spec.epilogue.apply(b, x, load)):
-                if k == spec.accumulator:
-                    write(y, sums)
-                else:
-                    write(y, b.buffer(position))
-                    position += 1
+            self.store_results(spec.epilogue, spec.accumulator, spec.sums, x, write, load)
             return []
 
         def partial() -> list[Val]:

@@ -130,3 +130,25 @@ class Kernel:
         if lanes == 1:
             return b.load(pointer, first, leaf.element)
         return b.gather(pointer, b.add(first, b.mul(b.iota(lanes), stride)), leaf.element, mask)
+
+    def store_results(
+        self,
+        epilogue: Epilogue,
+        accumulator: int | None,
+        sums: int,
+        x: Val,
+        write: Callable[[Val, Val], None],
+        load: Callable[[int], Val],
+    ) -> None:
+        """Apply the epilogue to finished sums, and store: output `accumulator` to buffer `sums`, after which come leaves and then
+        the other outputs. `write` stores to a buffer, `load` reads a leaf at the same places."""
+        if epilogue.is_plain:
+            write(x, self.b.buffer(sums))
+            return
+        position = sums + 1 + len(epilogue.leaves)
+        for k, y in enumerate(epilogue.apply(self.b, x, load)):
+            if k == accumulator:
+                write(y, self.b.buffer(sums))
+            else:
+                write(y, self.b.buffer(position))
+                position += 1

@@ -236,6 +236,24 @@ class Convolution(Tiles):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Direct(Schedule):
+    """A convolution of few channels per group, or its gradient by the maps: an item of the parallel loop is a plane of the result,
+    or a band of its rows, made of the map where that lies."""
+
+    kind: ClassVar[str] = "direct"
+    lanes: int = power("elements of a vector", LANES)
+    rows: int = count(
+        "rows of a tile (with a stride, so many times that in a gradient): they share what is read", 1, 64
+    )
+    kept: bool = flag("whether the kernel stays in registers while a plane goes by")
+    band: Int = size("rows of an item, counted as those of tiles")  # noqa: RUF009
+    grain: int = count("multiply-adds of vectors in a task")
+
+    def broken(self) -> str | None:
+        return "lanes is 1, and tiles go by vectors. Give at least 2." if self.lanes == 1 else None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class VectorProduct(Schedule):
     """A dot or matrix-vector product: an item of the parallel loop is a group of outputs, each summed in 64 lanes."""
 
@@ -351,7 +369,7 @@ KINDS: dict[str, type[Schedule]] = {
     cls.kind: cls
     for cls in (
         Points, Rows, Columns, Scatter, Scan, Sort, TopK, Search, Windows, Product, VectorProduct,
-        Convolution,
+        Convolution, Direct,
         GpuPoints, GpuRows, GpuColumns, GpuProduct, GpuVectorProduct,
     )
 }  # fmt: skip
