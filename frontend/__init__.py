@@ -26,6 +26,7 @@ _missing.install(_public.Tensor, "Tensor")
 _SUBMODULES = (
     "accelerator",
     "amp",
+    "array_api",
     "autograd",
     "backends",
     "checkpoints",

@@ -7,6 +7,7 @@ Next: `printing.py`.
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -79,13 +80,22 @@ def tobytes(self: Tensor) -> bytes:
 
 
 @declared(method="__dlpack__", samples=_LOOKS)
-def dlpack(self: Tensor, **kwargs: Any) -> Any:
+def dlpack(
+    self: Tensor,
+    *,
+    stream: Any = None,
+    max_version: tuple[int, int] | None = None,
+    dl_device: tuple[int, int] | None = None,
+    copy: bool | None = None,
+) -> Any:
     """A DLPack capsule that shares memory. Raises BufferError for a tensor that requires grad."""
     if self.requires_grad:
         raise BufferError("[dlpack] the tensor requires grad. Use x.detach().")
     if self._place != CPU.type:
         raise BufferError(f"[dlpack] the tensor lies on {self._place}, whose memory cannot be shared. Use x.cpu().")
-    return other_memory.capsule_of(host.exported(self), **kwargs)
+    return other_memory.capsule_of(
+        host.exported(self), stream=stream, max_version=max_version, dl_device=dl_device, copy=copy
+    )
 
 
 @declared(free="flambeau", samples=Unsampled("what it gives is for other packages"))
@@ -98,6 +108,22 @@ def to_dlpack(tensor: Tensor) -> Any:
 def dlpack_device(self: Tensor) -> tuple[int, int]:
     """Device type 1, the CPU, or 2, a GPU, and its number."""
     return (2, self.device.index) if self.is_cuda else (1, 0)
+
+
+@declared(method="__array_namespace__", samples=_LOOKS)
+def array_namespace(self: Tensor, *, api_version: str | None = None) -> Any:
+    """The namespace of the array API standard: `flambeau.array_api`. Raises ValueError for a version that it does not know."""
+    if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12"):
+        raise ValueError(f"[array_api] version {api_version!r} is not there. Ask for 2024.12, or an earlier one.")
+    return import_module("flambeau.array_api")
+
+
+@declared(method="to_device", samples=calls(lambda: [call(data(2, 3), "cpu")]))
+def to_device(self: Tensor, device: Device, /, *, stream: Any = None) -> Tensor:
+    """`to(device)`, as the array API standard spells it; `stream` must be None. Raises ValueError for others."""
+    if stream is not None:
+        raise ValueError("[to_device] there are no streams. Leave out stream.")
+    return moved(self, place(device))
 
 
 @declared(method="__deepcopy__", samples=_LOOKS)

@@ -14,6 +14,7 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "keepdim": ("keepdims",),
     "input": ("x", "a", "x1"),
     "other": ("x2",),
+    "dims": ("axes",),
     "dim0": ("axis0",),
     "dim1": ("axis1",),
     "split_size_or_sections": ("split_size",),

@@ -335,8 +335,15 @@ def _swapped(op: str, rank: int, dim0: int, dim1: int) -> tuple[int, ...]:
     return tuple(order)
 
 
-def _swap(base: Value, new: Value, dim0: int, dim1: int) -> Value:
-    return _permuted(new, _swapped("transpose", len(base.shape), dim0, dim1))
+def _transposed(rank: int, dim0: Any, dim1: int | None) -> tuple[int, ...]:
+    if dim1 is None:
+        return permutation("transpose", dim0, rank)
+    canonical_dim("transpose", dim0, rank), canonical_dim("transpose", dim1, rank)
+    return _swapped("transpose", rank, dim0, dim1)
+
+
+def _swap(base: Value, new: Value, dim0: Any, dim1: int | None = None) -> Value:
+    return _permuted(new, _inverse(_transposed(len(base.shape), dim0, dim1)))
 
 
 @view(
@@ -347,15 +354,15 @@ def _swap(base: Value, new: Value, dim0: int, dim1: int) -> Value:
         lambda: [
             call(data(2, 3, 4), 0, 2),
             call(data(2, 3), -1, 0),
+            call(data(2, 3, 4), (2, 0, 1)),
             call(data(2, 3), 0, 3, error=(IndexError, "dim 3 is out of range")),
         ]
     ),
     put=_swap,
 )
-def transpose(input: Tensor_, dim0: Static, dim1: Static):
-    """With two dimensions swapped."""
-    canonical_dim("transpose", dim0, len(input.shape)), canonical_dim("transpose", dim1, len(input.shape))
-    return _permuted(input, _swapped("transpose", len(input.shape), dim0, dim1))
+def transpose(input: Tensor_, dim0: Static, dim1: Static = None):
+    """With two dimensions swapped; with a tuple of all dimensions, as NumPy takes it, in that order."""
+    return _permuted(input, _transposed(len(input.shape), dim0, dim1))
 
 
 def _untranspose(base: Value, new: Value) -> Value:

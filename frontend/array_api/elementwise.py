@@ -1,0 +1,95 @@
+"""The standard's elementwise functions: those of one array are the package's own; those of two promote both first.
+
+In: arrays, numbers beside them. Out: arrays. Next: `reductions.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flambeau.array_api.operands import common, fb
+from flambeau.runtime.recorder import Tensor
+
+_OF_ONE = (
+    *("abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "conj", "cos", "cosh", "exp", "expm1", "floor"),
+    *(
+        "imag",
+        "isfinite",
+        "isinf",
+        "isnan",
+        "log",
+        "log1p",
+        "log2",
+        "log10",
+        "logical_not",
+        "negative",
+        "positive",
+        "real",
+    ),
+    *("reciprocal", "round", "signbit", "sin", "sinh", "square", "sqrt", "tan", "tanh", "trunc"),
+)
+_OF_TWO = (
+    *(
+        "add",
+        "atan2",
+        "bitwise_and",
+        "bitwise_left_shift",
+        "bitwise_or",
+        "bitwise_right_shift",
+        "bitwise_xor",
+        "copysign",
+    ),
+    *("divide", "equal", "greater", "greater_equal", "hypot", "less", "less_equal", "logaddexp"),
+    *("logical_and", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "nextafter", "not_equal", "pow"),
+    "subtract",
+)
+#: Name here -> name in the package, where that is another.
+_OTHERS = {"equal": "eq", "bitwise_invert": "bitwise_not"}
+
+
+def _of_two(name: str) -> Callable[..., Tensor]:
+    call = getattr(fb, _OTHERS.get(name, name))
+
+    def function(x1: Any, x2: Any, /) -> Tensor:
+        return call(*common(x1, x2))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"`flambeau.{_OTHERS.get(name, name)}` of both in their common dtype."
+    return function
+
+
+globals().update({name: getattr(fb, name) for name in _OF_ONE})
+globals().update({name: _of_two(name) for name in _OF_TWO})
+bitwise_invert = fb.bitwise_not
+
+
+def sign(x: Tensor, /) -> Tensor:
+    """-1, 0 or 1 as the elements are below, at or above 0; NaN of NaN."""
+    return fb.where(fb.isnan(x), x, fb.sign(x)) if x.dtype.is_floating_point else fb.sign(x)
+
+
+def floor_divide(x1: Any, x2: Any, /) -> Tensor:
+    """The quotients rounded down; of an infinity, or by one, as they are."""
+    x1, x2 = common(x1, x2)
+    made = fb.floor_divide(x1, x2)
+    return fb.where(fb.isinf(x1) | fb.isinf(x2), x1 / x2, made) if made.dtype.is_floating_point else made
+
+
+def remainder(x1: Any, x2: Any, /) -> Tensor:
+    """What is left of x1 beside multiples of x2, with the sign of x2, also of a 0."""
+    x1, x2 = common(x1, x2)
+    made = fb.remainder(x1, x2)
+    return fb.where(made == 0, fb.copysign(made, x2), made) if made.dtype.is_floating_point else made
+
+
+def clip(x: Tensor, /, min: Any = None, max: Any = None) -> Tensor:
+    """The elements held between `min` and `max`, numbers or arrays that broadcast; in the dtype of x."""
+    low, high = (b.to(x.dtype) if isinstance(b, Tensor) else b for b in (min, max))
+    if low is None and high is None:
+        return x.clone()
+    bounds = [b if b is None or isinstance(b, Tensor) else fb.as_tensor(b, x.dtype, x.device) for b in (low, high)]
+    return fb.clip(x, *bounds)
+
+
+__all__ = [*_OF_ONE, *_OF_TWO, "bitwise_invert", "clip", "floor_divide", "remainder", "sign"]
