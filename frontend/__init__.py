@@ -40,6 +40,7 @@ _SUBMODULES = (
     "jit",
     "linalg",
     "nn",
+    "onnx",
     "optim",
     "serialization",
     "signal",

@@ -26,8 +26,7 @@ _PICKLE = (
 )
 _NPY = "this is a NumPy array (.npy). Use flambeau.from_numpy(numpy.load(path))."
 _ONNX = (
-    "this looks like an ONNX model. Where onnx is installed, its weights are {w.name: onnx.numpy_helper.to_array(w) for w "
-    "in onnx.load(path).graph.initializer}; flambeau.from_numpy makes tensors of these."
+    "this looks like an ONNX model. flambeau.onnx.load(path) makes a module of it, whose state_dict() are its weights."
 )
 _JSON = "this is JSON text, not a safetensors file. Pass the .safetensors file that belongs to it."
 _OTHERS = {

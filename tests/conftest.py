@@ -50,6 +50,8 @@ NEEDS = {
     "long double": r"long double is no wider than float64 here",
     "images": r"could not import 'PIL",
     "tensorboard": r"could not import 'tensorboardX'",
+    "onnx": r"could not import 'onnx'",
+    "onnxruntime": r"could not import 'onnxruntime'",
     "fork": r"no fork on this system",
 }
 _LAST = "flambeau/skipped"

@@ -220,7 +220,7 @@ FOREIGN = {
     r"\.npz.*from_numpy.*numpy\.load": array_file(np.savez, a=np.zeros(3), b=np.ones(2)),
     r"zip archive, not a safetensors": archive(readme_txt="hello"),
     r"zip archive": archive(x="y")[:30],
-    r"ONNX.*numpy_helper": b"\x08\x07\x12\x07pytorch\x1a\x05" + bytes(100),
+    r"ONNX.*onnx.load": b"\x08\x07\x12\x07pytorch\x1a\x05" + bytes(100),
     r"GGUF": b"GGUF\x03\0\0\0" + bytes(50),
     r"HDF5": b"\x89HDF\r\n\x1a\n" + bytes(50),
     r"gzip": b"\x1f\x8b\x08\0\0\0\0\0" + bytes(50),

@@ -111,7 +111,7 @@ def _fx() -> Names:
 
 
 def _onnx() -> Names:
-    return {"is_in_onnx_export": false, "export": refused("onnx.export"), "operators": None}
+    return {"is_in_onnx_export": false, "operators": None}
 
 
 def _c() -> Names:
