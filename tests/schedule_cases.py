@@ -169,6 +169,16 @@ DIRECT = {
         floats(2, 1, 3, 3).astype(float),
     ),
 }
+DIRECT_WEIGHTS = {
+    "blocks": (_convolved("convolution_weight", (3, 3), 1, 1, 18), floats(3, 18, 9, 13), floats(3, 18, 9, 13, seed=1)),
+    "stride": (_convolved("convolution_weight", (3, 2), 2, 1, 9), floats(2, 9, 9, 37), floats(2, 18, 5, 19, seed=1)),
+    "channels": (_convolved("convolution_weight", (2, 5), 1, 2, 5), floats(1, 10, 4, 20), floats(1, 10, 7, 20, seed=1)),
+    "doubles": (
+        _convolved("convolution_weight", (7, 7), 1, 3, 9),
+        floats(2, 9, 6, 5).astype(float),
+        floats(2, 9, 6, 5).astype(float),
+    ),
+}
 SCANS = {
     "rows": (_scanned("cumsum", 1), floats(7, 50)),
     "columns": (_scanned("cumprod", 0, True), floats(30, 37)),
@@ -216,7 +226,7 @@ ON_GPUS = {
 PROGRAMS = {
     "points": LOOPS, "rows": ROWS, "columns": COLUMNS, "scatter": SCATTERS, "scan": SCANS,
     "sort": SORTS, "topk": FIRST, "search": SEARCHES, "windows": WINDOWS,
-    "product": PRODUCTS, "vector-product": VECTORS, "convolution": CONVOLUTIONS, "direct": DIRECT,
+    "product": PRODUCTS, "vector-product": VECTORS, "convolution": CONVOLUTIONS, "direct": DIRECT, "direct-weight": DIRECT_WEIGHTS,
     **ON_GPUS,
 }  # fmt: skip
 
@@ -232,6 +242,7 @@ VALUES = {
     "threads": (32, 64, 128, 192, 256, 512), "each": (1, 2, 3, 4, 8), "chains": (1, 2, 3, 4, 8), "pad": (0, 1, 2, 3, 4, 8, 12, 16),
     "groups": tuple(range(1, 17)), "band": _SMALL, "bits": (0, 1, 4, 8, 11),
     "room": tuple(range(1, 49)), "width": (8, 16, 32, 64), "workers": (1, 2, 4, 8, 16),
+    "tap_rows": (1, 2, 3, 4, 7), "columns": _SMALL,
 }  # fmt: skip
 for flagged in ("resident", "chunks", "b_in_tile", "kept"):
     VALUES[flagged] = (False, True)

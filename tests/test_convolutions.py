@@ -17,7 +17,7 @@ from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
 from flambeau.dialects.record import find
 from gpu_programs import graph_of
-from schedule_cases import CONVOLUTIONS, DIRECT
+from schedule_cases import CONVOLUTIONS, DIRECT, DIRECT_WEIGHTS
 from support import arrays
 from test_changing_sizes import check
 
@@ -73,7 +73,7 @@ def test_order_is_that_of_blocks_along_k(name, shape):
 
 @pytest.mark.parametrize("machine", ["x86-64-v3", "x86-64-v4", "aarch64-neon"])
 def test_tiles_of_every_machine_give_the_same_bits(machine):
-    for name, (function, *given) in (*CONVOLUTIONS.items(), *DIRECT.items()):
+    for name, (function, *given) in (*CONVOLUTIONS.items(), *DIRECT.items(), *DIRECT_WEIGHTS.items()):
         graph = graph_of(function, given)
         expected = execute.run_graph(graph, given, OPTIONS)
         found = execute.run_graph(graph, given, OPTIONS, parts=2, in_place=True, target=targets.find(machine))

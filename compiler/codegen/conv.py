@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen import loops
 from flambeau.compiler.codegen.conv_blocks import convolution_kernel
+from flambeau.compiler.codegen.conv_channels import ChannelsSpec, Extent, channels_kernel
 from flambeau.compiler.codegen.conv_direct import DirectSpec, direct_kernel
 from flambeau.compiler.codegen.conv_operands import Convolution, read
 from flambeau.compiler.codegen.conv_taps import pattern
@@ -23,7 +24,7 @@ from flambeau.compiler.codegen.gemm_operands import Access, NoProduct
 from flambeau.compiler.codegen.gemm_results import in_place, place_sums
 from flambeau.compiler.codegen.units import Cut, OwnNest, Parts, joined
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Operand
-from flambeau.compiler.schedules import convolutions, direct, kinds
+from flambeau.compiler.schedules import convolutions, direct, direct_weights, kinds
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Int, Size, ceil_div, maximum, minimum
@@ -41,6 +42,9 @@ def cut(cluster: Cluster) -> Cut:
     if direct.is_direct(c):
         nest = OwnNest(kinds.Direct, cluster.graph, label, direct.choose, direct.obstacle)
         return Cut([nest], _emit_direct, joined)
+    if direct_weights.is_direct(c):
+        nest = OwnNest(kinds.DirectWeight, cluster.graph, label, direct_weights.choose, direct_weights.obstacle)
+        return Cut([nest], _emit_channels, joined)
     nest = OwnNest(kinds.Convolution, cluster.graph, label, convolutions.choose, convolutions.obstacle)
     return Cut([nest], _emit_tiles, joined)
 
@@ -55,6 +59,10 @@ def _emit_tiles(nest: OwnNest, schedule: kinds.Convolution, target: Target) -> P
 
 def _emit_direct(nest: OwnNest, schedule: kinds.Direct, target: Target) -> Parts:
     return _Direct(read(nest.graph), nest.graph, schedule).parts()
+
+
+def _emit_channels(nest: OwnNest, schedule: kinds.DirectWeight, target: Target) -> Parts:
+    return _Channels(read(nest.graph), nest.graph, schedule).parts()
 
 
 class _Kernel(NamedTuple):
@@ -195,6 +203,22 @@ class _Direct(_Call):
         items = c.copies * c.groups * c.rows * numbers["bands"]
         work = schedule.band * by_rows.results * ceil_div(of_columns[1], schedule.lanes) * c.k
         return _Kernel(source, names, numbers, items, ceil_div(work, c.phases), spec.scratch)
+
+
+class _Channels(_Call):
+    """The gradient by the kernel, whose vectors hold output channels."""
+
+    def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
+        c, schedule = self.c, self.schedule
+        axes = direct.plane(c)
+        extents = [Extent(int(a.w), a.stride, a.padding, a.dilation) for a in axes]
+        spec = ChannelsSpec(c.dtype.mlir, schedule, epilogue, accumulator, extents[0], extents[1], int(c.c))
+        source, names = channels_kernel(spec, NAMES["w"] + f" {spec.element}{epilogue.label}")
+        outputs = c.groups * c.o
+        numbers = self._numbers() | {
+            "outputs": outputs, "size0": axes[0].x, "size1": axes[1].x, "height": axes[0].y, "width": axes[1].y,
+        }  # fmt: skip
+        return _Kernel(source, names, numbers, ceil_div(outputs, schedule.lanes), c.k * c.c * c.ws, spec.scratch)
 
 
 def _operand(x: Access) -> Operand:

@@ -57,7 +57,7 @@ def choose(nest: OwnNest, machine: Target, fixed: Mapping[str, Any]) -> Direct:
     rows, columns = (pattern(c.gives, a) for a in axes)
     height, width = (ceil_div(a.y if c.gives == "y" else a.x, p.results) for a, p in zip(axes, (rows, columns)))
     most = machine.lanes(c.dtype.itemsize)
-    lanes = fixed.get("lanes", _lanes(width, most))
+    lanes = fixed.get("lanes", least_lanes(width, most))
     kept, grain = fixed.get("kept"), fixed.get("grain", ITEM_WORK)
     each = rows.results * columns.results * _registers(lanes, c, machine)
     room = machine.registers - _registers(lanes, c, machine) * (1 + len(columns.offsets))
@@ -77,8 +77,8 @@ def _registers(lanes: int, c: Computed, machine: Target) -> int:
     return max(1, lanes * c.dtype.itemsize // machine.vector_bytes)
 
 
-def _lanes(width: Int, most: int) -> int:
-    """The least that need no more vectors for a row."""
+def least_lanes(width: Int, most: int) -> int:
+    """The least that need no more vectors for so many elements."""
     lanes = most
     while not isinstance(width, Size) and lanes > 2 and -(-width // (lanes // 2)) == -(-width // lanes):
         lanes //= 2

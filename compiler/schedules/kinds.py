@@ -254,6 +254,23 @@ class Direct(Schedule):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class DirectWeight(Schedule):
+    """The gradient of a convolution of few channels per group by its kernel: an item of the parallel loop is a vector of output
+    channels, for which maps are turned strip by strip."""
+
+    kind: ClassVar[str] = "direct-weight"
+    lanes: int = power("output channels of a vector", LANES)
+    tap_rows: int = count("rows of the kernel whose sums stay in registers while places go by", 1, 64)
+    unroll: int = count("places per round of the inner loop: they share what is read", 1, 16)
+    rows: int = count("rows of places that are turned at once, where strips hold whole rows", 1, 4096)
+    columns: int = count("places of a row that are turned at once, at most", 1, 4096)
+    grain: int = count("multiply-adds of vectors in a task")
+
+    def broken(self) -> str | None:
+        return "lanes is 1, and sums go by vectors. Give at least 2." if self.lanes == 1 else None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class VectorProduct(Schedule):
     """A dot or matrix-vector product: an item of the parallel loop is a group of outputs, each summed in 64 lanes."""
 
@@ -369,7 +386,7 @@ KINDS: dict[str, type[Schedule]] = {
     cls.kind: cls
     for cls in (
         Points, Rows, Columns, Scatter, Scan, Sort, TopK, Search, Windows, Product, VectorProduct,
-        Convolution, Direct,
+        Convolution, Direct, DirectWeight,
         GpuPoints, GpuRows, GpuColumns, GpuProduct, GpuVectorProduct,
     )
 }  # fmt: skip
