@@ -71,6 +71,28 @@ class Loop:
 
 
 @dataclass(frozen=True)
+class Cursor:
+    """Where a loop is in what it goes through: `position`, below 0, stands for it as an operand. It begins `start` bytes into the
+    operand `of`, and moves on by `step` bytes, before a turn (`early`) or after it."""
+
+    position: int
+    of: int
+    start: Int
+    step: Int
+    early: bool
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """`body` as many `times`, counted down in the operand `counter`; cursors go on from turn to turn."""
+
+    times: Int
+    counter: int
+    cursors: tuple[Cursor, ...]
+    body: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
 class Note:
     """Write operands down for the host, each with its size in bytes."""
 
@@ -78,7 +100,7 @@ class Note:
     bytes: tuple[Int, ...]
 
 
-Part = Run | Copy | Branch | Loop | Note
+Part = Run | Copy | Branch | Loop | Repeat | Note
 
 
 @dataclass(frozen=True)
@@ -102,6 +124,8 @@ def bodies(parts: Sequence[Part]) -> Iterator[Body]:
             yield from bodies((*part.then, *part.otherwise))
         elif isinstance(part, Loop):
             yield from bodies((*part.test, *part.body))
+        elif isinstance(part, Repeat):
+            yield from bodies(part.body)
 
 
 def lower(cluster: Cluster, compile_region: Compile, made: Callable[..., list[Part]]) -> Lowered:
@@ -109,7 +133,7 @@ def lower(cluster: Cluster, compile_region: Compile, made: Callable[..., list[Pa
     (node,) = cluster.graph.nodes
     work = Lowering(cluster.graph, node, compile_region)
     parts = tuple(made(work, *node.regions))
-    loops = any(isinstance(part, Loop) for part in parts)  # may be interrupted
+    loops = any(isinstance(part, Loop | Repeat) for part in parts)  # may be interrupted
     fallible = loops or node.has_effect or any(body.may_fail for body in bodies(parts))  # before what cannot be undone
     n_read, n = len(node.operands), len(work.operands)
     call = ControlCall(
@@ -134,12 +158,19 @@ class Lowering:
         self.reads = tuple(range(len(node.operands)))
         self.results = tuple(range(len(node.operands), len(self.operands)))
         self.temps: list[Int] = []
+        self.n_cursors = 0
 
     def temp(self, size: Int) -> int:
         """The position of a temporary of so many bytes."""
         self.operands.append(Operand("temp", len(self.temps)))
         self.temps.append(size)
         return len(self.operands) - 1
+
+    def cursor(self, of: int, step: Int, times: Int, reverse: bool) -> Cursor:
+        """One that goes through an operand, `step` bytes a turn, from its end if `reverse`."""
+        self.n_cursors += 1
+        start, by = (step * times, 0 - step) if reverse else (0, step)
+        return Cursor(-self.n_cursors, of, start, by, early=reverse)
 
     def body(self, region: Region, in_place: int = 0) -> Body:
         from flambeau.compiler.plan import place_body

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from flambeau.compiler.control import Branch, ControlCall, Copy, Loop, Note, Part, Run
+from flambeau.compiler.control import Branch, ControlCall, Copy, Cursor, Loop, Note, Part, Repeat, Run
 from flambeau.compiler.kernel import TRANSFER, KernelCall, KernelSource, Launch
 from flambeau.compiler.schedule import Step
 from flambeau.dialects.size import Int, Table
 from flambeau.runtime.plan_spec import (
     KERNEL_BRANCH,
     KERNEL_COPY,
+    KERNEL_COUNT,
     KERNEL_JUMP,
+    KERNEL_MOVE,
     KERNEL_NOTE,
+    KERNEL_SET,
     KERNEL_TRANSFER,
     RefKind,
 )
@@ -39,6 +42,7 @@ class Rows:
         self.kernels: dict[tuple[str, str], int] = {}  # by device and text
         self.sources: list[KernelSource] = []
         self.errors: list[str] = []
+        self.n_cursors = 0
 
     def add(self, step: Step, place: Places | None = None) -> None:
         """One step, whose operands lie where it says itself, or `place` does."""
@@ -90,6 +94,8 @@ class Rows:
                 self._built_in(KERNEL_NOTE, [place(p) for p in part.operands], *part.bytes)
             elif isinstance(part, Branch):
                 self._branch(part, place)
+            elif isinstance(part, Repeat):
+                self._repeat(part, place)
             else:
                 self._loop(part, place)
 
@@ -113,6 +119,32 @@ class Rows:
         self._built_in(KERNEL_BRANCH, (place(part.flag),), len(body) + 1)
         self.rows += body
         self._built_in(KERNEL_JUMP, (), -(len(test) + len(body) + 2))
+
+    def _repeat(self, part: Repeat, place: Places) -> None:
+        slots = {c.position: self.n_cursors + k for k, c in enumerate(part.cursors)}
+        self.n_cursors += len(slots)
+
+        def inside(position: int) -> Place | None:
+            slot = slots.get(position)
+            return place(position) if slot is None else (RefKind.CURSOR, slot, 0)
+
+        def move(cursor: Cursor, to: Place | None, by: Int) -> None:
+            assert to is not None  # the status word is nothing to go through
+            self._built_in(KERNEL_MOVE, (inside(cursor.position), (to[0], to[1], to[2] + by)))
+
+        for c in part.cursors:
+            move(c, place(c.of), c.start)
+        self._built_in(KERNEL_SET, (place(part.counter),), part.times)
+        before, self.rows = self.rows, []
+        for c in (c for c in part.cursors if c.early):
+            move(c, inside(c.position), c.step)
+        self._parts(part.body, inside)
+        for c in (c for c in part.cursors if not c.early):
+            move(c, inside(c.position), c.step)
+        turn, self.rows = self.rows, before
+        self._built_in(KERNEL_COUNT, (place(part.counter),), len(turn) + 1)
+        self.rows += turn
+        self._built_in(KERNEL_JUMP, (), -(len(turn) + 2))
 
     def _apart(self, parts: Sequence[Part], place: Places) -> list[tuple]:
         """The rows of parts, by themselves: jumps are relative."""

@@ -1,8 +1,8 @@
 """Batches of ops with regions: a choice, or a loop, that goes its own way in each call.
 
-In: a `Call` of `cond` or `while_loop`. Out: its results. Where all calls go the same way, the op stays, with regions that compute
-the batch. Else both branches of a choice are computed and one taken; a loop runs as long as any call does, and what a call that has
-ended carries stays. Next: `batching.py`.
+In: a `Call` of `cond`, `while_loop` or `scan`. Out: its results. Where all calls go the same way, the op stays, with regions that
+compute the batch. Else both branches of a choice are computed and one taken; a loop runs as long as any call does, and what a call
+that has ended carries stays. Next: `batching.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.batching import BatchBuilder, Call, repeated, replayed
+from flambeau.dialects.batching import BatchBuilder, Call, moved, repeated, replayed
 from flambeau.dialects.builder import Builder, Value
 from flambeau.dialects.graph import Region
 from flambeau.dialects.record import find
@@ -77,6 +77,32 @@ def while_loop(call: Call) -> Sequence[Value]:
     operands = [repeated(x, n) if m and not had else x for x, m, had in zip(call.xs, many, call.many, strict=True)]
     found = call.emit(operands, (build(types, test), build(types, step)))
     return [x if m else repeated(x, n) for x, m in zip(found, many[:n_carried])]
+
+
+def scan(call: Call) -> Sequence[Value]:
+    """The same loop, in each turn of which the whole batch takes its step."""
+    n_carried, sliced, size, reverse, body = call.attrs
+    n, end, many = call.n, n_carried + sliced, list(call.many)
+    while True:
+        differ = _flags(body, many, n)
+        new = [m or d for m, d in zip(many[:n_carried], differ)] + many[n_carried:]
+        if new == many:
+            break
+        many = new
+
+    def step(*xs: Value) -> list[Value]:
+        found = _run(body, xs, many, n, xs[0].builder)
+        return [
+            repeated(x, n) if m and not got else x
+            for (x, got), m in zip(found, [*many[:n_carried], *differ[n_carried:]])
+        ]
+
+    operands = [repeated(x, n) if m and not had else x for x, m, had in zip(call.xs, many, call.many, strict=True)]
+    for k in range(n_carried, end):
+        operands[k] = moved(operands[k], 0, 1) if many[k] else operands[k]
+    found = call.emit(operands, (n_carried, sliced, size, reverse, build(_types(body, many, n), step)))
+    carried = [x if m else repeated(x, n) for x, m in zip(found, many[:n_carried])]
+    return [*carried, *[moved(x, 1, 0) if m else repeated(x, n) for x, m in zip(found[n_carried:], differ[n_carried:])]]
 
 
 def _flags(region: Region, many: Sequence[bool], n: Int) -> list[bool]:

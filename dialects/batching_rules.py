@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 from flambeau.dialects.batching import Call, constant, moved
-from flambeau.dialects.batching_regions import cond, while_loop
+from flambeau.dialects.batching_regions import cond, scan, while_loop
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.dialects.tape.common import ops
@@ -213,4 +213,5 @@ OF_OPS: dict[str, Rule] = {
     "searchsorted": looked_up,
     "cond": cond,
     "while_loop": while_loop,
+    "scan": scan,
 }

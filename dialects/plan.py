@@ -26,6 +26,7 @@ def _arena(device: int) -> str:
 
 def _ref(kind: int, index: int) -> str:
     counted = {RefKind.INPUT: f"%in{index}", RefKind.OUTPUT: f"%out{index}", RefKind.ARENA: _arena(index)}
+    counted[RefKind.CURSOR] = f"%cursor{index}"
     return counted.get(kind) or _SHARED[kind]
 
 
@@ -33,6 +34,11 @@ def _places(spec: PlanSpec, which: int) -> dict[int, str]:
     """The attribute that says where an input, an output or a kernel is, by position; those of the CPU have none."""
     rows: tuple[Any, ...] = spec.devices
     return {k: f'device = "{row[0]}"' for row in rows for k in row[which]}
+
+
+def _cursors(spec: PlanSpec) -> int:
+    """How many addresses its loops move on."""
+    return max((index + 1 for step in spec.steps for kind, index, _ in step[-2] if kind == RefKind.CURSOR), default=0)
 
 
 def _expr(k: int, op: int, a: int, b: int) -> str:
@@ -80,6 +86,7 @@ def print_plan(spec: PlanSpec) -> str:
         lines.append(f'    {_arena(k)} = "plan.arena"(%x{size}) {{device = "{device}"}} : (index) -> {_BUFFER}')
     lines.append(f'    %constants = "plan.constants"() {{data = "{spec.constants.hex()}"}} : () -> {_BUFFER}')
     lines.append(f'    %status = "plan.status"() : () -> {_BUFFER}')
+    lines += [f'    %cursor{k} = "plan.cursor"() : () -> {_BUFFER}' for k in range(_cursors(spec))]
     for i, step in enumerate(spec.steps):
         lines += _step(i, step, i < spec.n_fallible, kernels.get(step[0], ""))
     attributes = f"attributes {{plan.kernels = {spec.n_kernels} : i64, plan.symbols = {spec.n_symbols} : i64}}"
@@ -227,6 +234,7 @@ def _dialect() -> Any:
     _operation(plan, "arena", 1, _BUFFER)
     _operation(plan, "constants", 0, _BUFFER, ("data",), _check_constants)
     _operation(plan, "status", 0, _BUFFER)
+    _operation(plan, "cursor", 0, _BUFFER)
     _operation(plan, "view", 2, _BUFFER)
     _operation(plan, "dims", 0, "tensor<", (), _check_dims, tail=True)
     _operation(plan, "step", 4, "", ("fallible", "kernel"), _check_step, tail=True)
@@ -252,6 +260,7 @@ class _Reader:
         self.arenas: dict[str, int] = {}  # of other devices, in order
         self.places: dict[int, list[str]] = {RefKind.INPUT: [], RefKind.OUTPUT: []}
         self.kernels: dict[int, str] = {}  # where those are that are launched
+        self.cursors = 0
         self.once: list[str] = []  # arena, constants and status as they were met
 
     def read(self, op: Any) -> None:
@@ -306,6 +315,10 @@ class _Reader:
     def _status(self, op: Any, operands: list) -> tuple[int, int]:
         self.once.append("status")
         return RefKind.STATUS, 0
+
+    def _cursor(self, op: Any, operands: list) -> tuple[int, int]:
+        self.cursors += 1
+        return RefKind.CURSOR, self.cursors - 1
 
     def _step(self, op: Any, name: str) -> None:
         values = list(op.operands)

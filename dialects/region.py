@@ -11,7 +11,7 @@ from typing import Any
 
 from flambeau.dialects import autodiff
 from flambeau.dialects.aval import CPU, Aval
-from flambeau.dialects.builder import GraphBuilder, Value
+from flambeau.dialects.builder import Builder, GraphBuilder, Value
 from flambeau.dialects.graph import Graph, Region
 
 
@@ -22,13 +22,13 @@ def build(inputs: Sequence[Aval], rule: Callable[..., Sequence[Value]]) -> Regio
     return Region(without_dead_code(b.graph))
 
 
-def inlined(region: Region, values: Sequence[Value]) -> list[Value]:
-    """What the region gives for `values`, written into their builder."""
-    graph, b = region.graph, values[0].builder
+def inlined(region: Region, values: Sequence[Value], builder: Builder | None = None) -> list[Value]:
+    """What the region gives for `values`, written into their builder, which a region without inputs is to be told."""
+    graph, b = region.graph, builder or values[0].builder
     known = dict(zip(graph.inputs, values, strict=True))
     for node in graph.nodes:
         b.loc = node.loc or b.loc
-        with b.on(values[0].aval.device):
+        with b.on(values[0].aval.device if values else b.device):
             results = b.emit_all(node.op, [known[v] for v in node.operands], node.attrs)
         known.update(zip(node.results, results, strict=True))
     return [known[v] for v in graph.outputs]

@@ -26,14 +26,15 @@ class ExprOp:
 
 
 class RefKind:
-    """Where a pointer of a step comes from. `index` counts inputs or outputs; of an arena it is that of its device, 0 for the
-    CPU's; it is 0 for the other two."""
+    """Where a pointer of a step comes from. `index` counts inputs, outputs or cursors; of an arena it is that of its device, 0 for
+    the CPU's; it is 0 for constants and the status word. A cursor is an address that steps of the plan move on."""
 
     INPUT = 0
     OUTPUT = 1
     ARENA = 2
     CONST = 3
     STATUS = 4
+    CURSOR = 5
 
 
 class OutMode:
@@ -72,6 +73,15 @@ KERNEL_NOTE = -5
 
 KERNEL_TRANSFER = -6
 """Built-in kernel: refs are (destination, source), which lie on two devices, dims are (bytes,)."""
+
+KERNEL_SET = -7
+"""Built-in kernel: refs are (an int64,), dims are (its value,)."""
+
+KERNEL_COUNT = -8
+"""Built-in kernel: refs are (an int64,), dims are (steps to skip where it is 0,); else it is made one less."""
+
+KERNEL_MOVE = -9
+"""Built-in kernel: refs are (a cursor, a place), no dims: the cursor is at that place now."""
 
 
 LAUNCH_FIELDS = 5

@@ -177,7 +177,7 @@ LEFT_OUT = {
         chain_matmul matrix_power bilinear""",
     "it is a norm of a difference, or of slices, as norm and normalize are of rows, which have cases": """cdist pdist dist
         pairwise_distance cosine_similarity renorm""",
-    "it runs the user's functions": "cond while_loop vmap",
+    "it runs the user's functions": "cond while_loop vmap scan map fori_loop switch",
     "it is of matrices, whose edges test_linear_algebra.py goes through": """cholesky cholesky_inverse cholesky_solve det
         slogdet logdet inverse pinverse lu lu_solve lu_unpack matrix_exp orgqr ormqr pca_lowrank qr svd svd_lowrank
         triangular_solve""",

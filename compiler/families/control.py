@@ -5,11 +5,15 @@ In: the cluster of one op. Out: a call of parts (`compiler/control.py`). Next: `
 
 from __future__ import annotations
 
-from flambeau.compiler.control import Branch, Compile, Copy, Loop, Lowering, Part, lower
+from collections.abc import Callable, Sequence
+
+from flambeau.compiler.control import Branch, Compile, Copy, Cursor, Loop, Lowering, Part, Repeat, lower
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.passes.cluster_values import Values
+from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Node, Region
+from flambeau.dialects.tape.loop import turns
 
 
 def steps(cluster: Cluster, compile_region: Compile) -> Lowered:
@@ -40,5 +44,27 @@ def _while_loop(work: Lowering, goes_on: Region, region: Region) -> list[Part]:
     return [*start, Loop((test,), flag, (once, *back))]
 
 
-_PARTS = {"cond": _cond, "while_loop": _while_loop}
+def _scan(work: Lowering, region: Region) -> list[Part]:
+    """Carried values as in `while_loop`. Slices are read, and results of each turn written, where they lie in the whole: cursors
+    go through these."""
+    n, sliced, size, reverse, _ = work.node.attrs
+    times = turns([work.graph.avals[v] for v in work.node.operands], n, sliced, size)
+
+    def through(positions: Sequence[int], types: Sequence[Aval]) -> list[Cursor]:
+        return [work.cursor(p, a.nbytes, times, reverse) for p, a in zip(positions, types, strict=True)]
+
+    slices = through(work.reads[n : n + sliced], region.inputs[n : n + sliced])
+    stacked = through(work.results[n:], region.outputs[n:])
+    carried = work.results[:n]
+    body = work.body(region, in_place=n)
+    aside = {k: work.temp(work.bytes(r)) for k, r in enumerate(carried) if k not in body.kept}
+    inputs = (*carried, *[c.position for c in slices], *work.reads[n + sliced :])
+    outputs = [*[aside.get(k, r) for k, r in enumerate(carried)], *[c.position for c in stacked]]
+    back = [Copy(carried[k], at, work.bytes(carried[k])) for k, at in aside.items()]
+    start = [Copy(r, k, work.bytes(r)) for k, r in enumerate(carried)]
+    once = work.run(body, inputs, outputs)
+    return [*start, Repeat(times, work.temp(8), (*slices, *stacked), (once, *back))]
+
+
+_PARTS: dict[str, Callable[..., list[Part]]] = {"cond": _cond, "while_loop": _while_loop, "scan": _scan}
 RULES = Rules("control", steps=steps, stored=stored)

@@ -49,6 +49,7 @@ from flambeau.dialects.tape.inverse import (
     sinh,
 )
 from flambeau.dialects.tape.linear_algebra import cholesky, lu, row_order
+from flambeau.dialects.tape.loop import scan
 from flambeau.dialects.tape.magnitude import copysign, hypot, nextafter
 from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root
 from flambeau.dialects.tape.on_host import reference_call
@@ -189,6 +190,7 @@ __all__ = [
     "round_",
     "row_order",
     "rsqrt",
+    "scan",
     "scatter",
     "scatter_add",
     "scatter_max",

@@ -29,13 +29,13 @@ def _flag(name: str, pred: Tensor, what: str) -> Tensor:
     return pred.reshape(())
 
 
-def _same(x: Any, y: Any) -> bool:
+def same_nesting(x: Any, y: Any) -> bool:
     """Whether two nestings of tensors differ in their tensors only."""
     if isinstance(x, Tensor) or isinstance(y, Tensor):
         return isinstance(x, Tensor) and isinstance(y, Tensor)
     if isinstance(x, dict):
-        return isinstance(y, dict) and list(x) == list(y) and all(_same(x[k], y[k]) for k in x)
-    return type(x) is type(y) and len(x) == len(y) and all(map(_same, x, y))
+        return isinstance(y, dict) and list(x) == list(y) and all(same_nesting(x[k], y[k]) for k in x)
+    return type(x) is type(y) and len(x) == len(y) and all(map(same_nesting, x, y))
 
 
 def _samples_of_cond() -> list[Sample]:
@@ -87,7 +87,7 @@ def cond(
         return (true_fn if pred else false_fn)(*operands)
     flag = _flag("cond", pred, "the predicate")
     branches = [trace("cond", function, operands) for function in (true_fn, false_fn)]
-    if not _same(branches[0].returned, branches[1].returned):
+    if not same_nesting(branches[0].returned, branches[1].returned):
         raise RuntimeError(
             "[cond] the functions return different structures. Return as many tensors from both, nested alike."
         )
@@ -112,7 +112,7 @@ _carried = Function(
 
 
 @contextmanager
-def _placeholders(name: str, values: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+def placeholders(name: str, values: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Tensors of the same types that stand for what a loop carries while its functions are recorded."""
     recorder.region_begin(name)
     try:
@@ -154,7 +154,7 @@ def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried
     carried = list(carried_inputs)
     if not carried:
         raise RuntimeError("[while_loop] there are no carried tensors. Pass what the body is to change.")
-    with _placeholders("while_loop", [*carried, debug.token()]) as (*places, token):
+    with placeholders("while_loop", [*carried, debug.token()]) as (*places, token):
         test = trace("while_loop", lambda *xs: _flag("while_loop", cond_fn(*xs), "the condition"), places, token)
         body = trace("while_loop", body_fn, places, token)
     if len(body.results) != len(carried):

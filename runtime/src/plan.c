@@ -71,10 +71,11 @@ static fb_status check_boundary(const fb_plan_spec *s) {
 static fb_status check_refs(const fb_plan_spec *s) {
   for (int32_t i = 0; i < s->n_refs; i++) {
     const fb_ref *r = &s->refs[i];
-    REQUIRE(r->kind >= FB_REF_INPUT && r->kind <= FB_REF_STATUS, "ref %d has kind %d.", i, r->kind);
+    REQUIRE(r->kind >= FB_REF_INPUT && r->kind <= FB_REF_CURSOR, "ref %d has kind %d.", i, r->kind);
     int32_t count = r->kind == FB_REF_INPUT    ? s->n_inputs
                     : r->kind == FB_REF_OUTPUT ? s->n_outputs
                     : r->kind == FB_REF_ARENA  ? 1 + s->n_devices
+                    : r->kind == FB_REF_CURSOR ? FB_MAX_CURSORS
                                                : 1;
     REQUIRE(in_range(r->index, count), "ref %d names number %d of %d.", i, r->index, count);
     REQUIRE(in_range(r->offset, s->n_exprs), "the offset of ref %d is expression %d of %d.", i, r->offset, s->n_exprs);
@@ -122,7 +123,7 @@ static fb_status check_devices(const fb_plan_spec *s) {
 static fb_status check_step_places(const fb_plan_spec *s, int32_t index) {
   const fb_step *step = &s->steps[index];
   const fb_ref *refs = s->refs + step->first_ref;
-  bool is_here = step->kernel == FB_KERNEL_BRANCH || step->kernel == FB_KERNEL_JUMP || step->kernel == FB_KERNEL_NOTE;
+  bool is_here = fb_is_control(step->kernel);
   for (int32_t i = 0; is_here && i < step->n_refs; i++)
     REQUIRE(fb_ref_device(s, &refs[i]) == 0, "step %d reads on the CPU what lies on another device.", index);
   if (is_here)
@@ -143,7 +144,7 @@ static fb_status check_step_places(const fb_plan_spec *s, int32_t index) {
 
 static fb_status check_step(const fb_plan_spec *s, int32_t index) {
   const fb_step *step = &s->steps[index];
-  REQUIRE(step->kernel >= FB_KERNEL_TRANSFER && step->kernel < s->n_kernels, "step %d calls kernel %d of %d.", index,
+  REQUIRE(step->kernel >= FB_KERNEL_MOVE && step->kernel < s->n_kernels, "step %d calls kernel %d of %d.", index,
           step->kernel, s->n_kernels);
   REQUIRE(step->first_ref >= 0 && step->n_refs >= 0 && step->first_ref <= s->n_refs - step->n_refs,
           "the refs of step %d are out of range.", index);
@@ -152,14 +153,16 @@ static fb_status check_step(const fb_plan_spec *s, int32_t index) {
   REQUIRE(in_range(step->n, s->n_exprs) && in_range(step->grain, s->n_exprs) && in_range(step->scratch, s->n_exprs),
           "step %d has domain, grain and scratch %d, %d, %d of %d expressions.", index, step->n, step->grain,
           step->scratch, s->n_exprs);
-  static const int32_t built_in_refs[] = {2, 1, 1, 0, 0, 2}; /* of copy, zero, branch, jump, (note), transfer */
+  static const int32_t built_in_refs[] = {2, 1, 1, 0, 0, 2, 1, 1, 2}; /* of copy, zero, branch, jump, (note), transfer, set, count, move */
   if (step->kernel == FB_KERNEL_NOTE)
     REQUIRE(step->n_refs == step->n_dims && index < s->n_fallible,
             "step %d notes %d refs with %d sizes. Note each with its size, in the steps that may fail.", index,
             step->n_refs, step->n_dims);
   else if (step->kernel < 0)
-    REQUIRE(step->n_refs == built_in_refs[-1 - step->kernel] && step->n_dims == 1,
+    REQUIRE(step->n_refs == built_in_refs[-1 - step->kernel] && step->n_dims == (step->kernel != FB_KERNEL_MOVE),
             "built-in step %d has %d refs and %d dims.", index, step->n_refs, step->n_dims);
+  if (step->kernel == FB_KERNEL_MOVE)
+    REQUIRE(s->refs[step->first_ref].kind == FB_REF_CURSOR, "step %d moves what is no cursor.", index);
   for (int32_t i = 0; index < s->n_fallible && i < step->n_refs; i++)
     REQUIRE(!is_committed(s, &s->refs[step->first_ref + i]),
             "fallible step %d touches output %d, which updates or replaces an input. Do that after the fallible steps.",
@@ -234,6 +237,8 @@ static uint32_t slot_of(const fb_plan_spec *s, const fb_ref *r) {
     return (uint32_t)(s->n_inputs + r->index);
   case FB_REF_ARENA:
     return fb_arena_slot(s) + (r->index == 0 ? 0 : 2 + (uint32_t)r->index);
+  case FB_REF_CURSOR:
+    return (uint32_t)fb_base_count(s) + (uint32_t)r->index;
   default:
     return fb_arena_slot(s) + (uint32_t)(r->kind - FB_REF_ARENA);
   }
@@ -248,8 +253,11 @@ static bool goes_back(const fb_plan_spec *s, const fb_step *step) {
 
 static void derive(fb_plan *p) {
   const fb_plan_spec *s = &p->spec;
-  for (int32_t i = 0; i < s->n_refs; i++)
+  for (int32_t i = 0; i < s->n_refs; i++) {
     p->slots[i] = slot_of(s, &s->refs[i]);
+    if (s->refs[i].kind == FB_REF_CURSOR && s->refs[i].index >= p->n_cursors)
+      p->n_cursors = s->refs[i].index + 1;
+  }
   memset(p->input_kept, 0, (size_t)s->n_inputs * sizeof *p->input_kept);
   for (int32_t i = 0; i < s->n_outputs; i++)
     if (s->outputs[i].mode == FB_OUT_INPUT)
@@ -260,7 +268,7 @@ static void derive(fb_plan *p) {
     if (s->steps[i].n_refs > max_refs)
       max_refs = s->steps[i].n_refs;
   }
-  p->bases = fb_base_count(s);
+  p->bases = fb_base_count(s) + (size_t)p->n_cursors;
   p->frame_pointers = p->bases + (size_t)max_refs;
   for (int32_t i = 0; i < s->n_guards; i++)
     if (s->guards[i].x >= p->guard_exprs)

@@ -5,6 +5,7 @@
 #include "internal.h"
 
 #define FB_MAX_DEVICES 16 /* of one plan */
+#define FB_MAX_CURSORS 4096
 
 /* What the expressions say for one run. Kept in the plan when it has no symbols. */
 typedef struct {
@@ -19,10 +20,11 @@ struct fb_plan {
   fb_plan_spec spec; /* its arrays point into `block` */
   atomic_int_least64_t refs;
   atomic_size_t last_arena;
-  uint32_t *slots;     /* per ref, where its base address is found: inputs, outputs, arena, constants, status */
+  uint32_t *slots;     /* per ref, where its base address is found: inputs, outputs, arena, constants, status, cursors */
   bool *input_kept;    /* per input: it is an output as it is, so nothing may overwrite it */
   bool loops;          /* a step goes back */
   int32_t guard_exprs; /* the guards need the first so many expressions */
+  int32_t n_cursors;
   size_t bases;        /* pointers of a run before those of the current step */
   size_t frame_pointers, frame_numbers; /* working memory of one run */
   fb_sizes sizes;                       /* valid when n_symbols is 0 */
@@ -34,6 +36,9 @@ static inline uint32_t fb_arena_slot(const fb_plan_spec *spec) { return (uint32_
 static inline size_t fb_base_count(const fb_plan_spec *spec) {
   return fb_arena_slot(spec) + 3 + (size_t)spec->n_devices; /* arena, constants, status; the arenas of devices */
 }
+
+/* Whether a built-in step is one of control flow, which the CPU takes itself. */
+static inline bool fb_is_control(int32_t kernel) { return kernel <= FB_KERNEL_BRANCH && kernel != FB_KERNEL_TRANSFER; }
 
 /* How often loops went back since somebody was last asked, when that was, and after how many turns it is done again. */
 typedef struct {

@@ -31,7 +31,7 @@ fb_status fb_devices_output(const fb_execution *e, int32_t output, fb_buffer **o
 }
 
 bool fb_devices_have(const fb_plan_spec *spec, const fb_step *step) {
-  if (step->kernel == FB_KERNEL_BRANCH || step->kernel == FB_KERNEL_JUMP || step->kernel == FB_KERNEL_NOTE)
+  if (fb_is_control(step->kernel))
     return false;
   if (step->kernel >= 0)
     return spec->kernel_devices[step->kernel] != 0;

@@ -99,6 +99,28 @@ static inline void turn(fb_execution *e) {
 
 /* ---- all steps ------------------------------------------------------------------------------------------ */
 
+/* A built-in step that does more than copy or clear; returns how many to skip after it. */
+FB_INLINE int64_t run_control(fb_execution *e, const fb_step *step, uint32_t first_slot, const int64_t *dims) {
+  int64_t *counter = (int64_t *)e->bufs[0];
+  switch (step->kernel) {
+  case FB_KERNEL_JUMP:
+    return dims[0];
+  case FB_KERNEL_BRANCH:
+    return *(const char *)counter ? 0 : dims[0];
+  case FB_KERNEL_COUNT:
+    return *counter == 0 ? dims[0] : (--*counter, 0);
+  case FB_KERNEL_SET:
+    *counter = dims[0];
+    return 0;
+  case FB_KERNEL_MOVE:
+    e->bases[first_slot] = e->bufs[1];
+    return 0;
+  default:
+    run_note(e, step, dims);
+    return 0;
+  }
+}
+
 /* Runs a step; returns how many to skip after it. */
 FB_INLINE int64_t run_step(fb_execution *e, const fb_step *step) {
   const fb_plan *plan = e->plan;
@@ -108,12 +130,9 @@ FB_INLINE int64_t run_step(fb_execution *e, const fb_step *step) {
   for (int32_t i = 0; i < step->n_refs; i++)
     e->bufs[i] = offset_by(e->bases[slots[i]], offsets[i]);
   if (step->kernel < 0) {
-    if (step->kernel == FB_KERNEL_JUMP || (step->kernel == FB_KERNEL_BRANCH && !*(const char *)e->bufs[0]))
-      return dims[0];
-    if (step->kernel == FB_KERNEL_NOTE)
-      run_note(e, step, dims);
-    else if (step->kernel != FB_KERNEL_BRANCH)
-      run_built_in(step->kernel, e->bufs, dims[0]);
+    if (fb_is_control(step->kernel))
+      return run_control(e, step, step->n_refs > 0 ? slots[0] : 0, dims);
+    run_built_in(step->kernel, e->bufs, dims[0]);
     return 0;
   }
   fb_kernel kernel = plan->spec.kernels[step->kernel];
@@ -310,6 +329,8 @@ static fb_status execute(fb_execution *e) {
   e->bases[fb_arena_slot(spec)] = arena;
   e->bases[fb_arena_slot(spec) + 1] = (void *)spec->constants;
   e->bases[fb_arena_slot(spec) + 2] = &e->status;
+  for (int32_t i = 0; i < e->plan->n_cursors; i++)
+    e->bases[fb_base_count(spec) + (size_t)i] = NULL;
   if (FB_UNLIKELY(spec->n_devices > 0))
     status = execute_anywhere(e);
   else if ((status = make_outputs(e)) == FB_OK)

@@ -102,6 +102,8 @@ static int64_t region_bytes(const fb_plan_spec *spec, const fb_ref *ref, const i
     return values[ref->index == 0 ? spec->arena_bytes : spec->devices[ref->index - 1].arena_bytes];
   case FB_REF_CONST:
     return (int64_t)spec->constant_bytes;
+  case FB_REF_CURSOR: /* in what it was taken from, which is not known here */
+    return INT64_MAX / 2;
   default:
     return 0;
   }
@@ -132,7 +134,8 @@ static fb_status check_regions(const fb_plan_spec *spec, const int64_t *values) 
 static fb_status check_refs(const fb_plan_spec *spec, const fb_sizes *sizes) {
   for (int32_t i = 0; i < spec->n_refs; i++) {
     int64_t bytes = region_bytes(spec, &spec->refs[i], sizes->values);
-    if (FB_UNLIKELY(sizes->offsets[i] < 0 || sizes->offsets[i] > bytes))
+    bool may_go_back = spec->refs[i].kind == FB_REF_CURSOR;
+    if (FB_UNLIKELY((sizes->offsets[i] < 0 && !may_go_back) || sizes->offsets[i] > bytes))
       return fb_fail(FB_INVALID_ARGUMENT, "[plan] ref %d has offset %lld in a region of %lld bytes.", (int)i,
                      (long long)sizes->offsets[i], (long long)bytes);
   }
@@ -142,7 +145,7 @@ static fb_status check_refs(const fb_plan_spec *spec, const fb_sizes *sizes) {
 /* Where a branch or jump leads: within the steps that may fail, or within the others; a branch never back. */
 static fb_status check_jump(const fb_plan_spec *spec, int32_t index, const fb_sizes *sizes) {
   int64_t by = sizes->dims[spec->steps[index].first_dim];
-  bool may_fail = index < spec->n_fallible, is_branch = spec->steps[index].kernel == FB_KERNEL_BRANCH;
+  bool may_fail = index < spec->n_fallible, is_branch = spec->steps[index].kernel != FB_KERNEL_JUMP;
   int64_t least = (may_fail ? 0 : spec->n_fallible) - (index + 1);
   int64_t most = (may_fail ? spec->n_fallible : spec->n_steps) - (index + 1);
   if (by < (is_branch ? 0 : least) || by > most)
@@ -154,12 +157,16 @@ static fb_status check_jump(const fb_plan_spec *spec, int32_t index, const fb_si
 /* Built-in kernels are the only ones whose accesses can be checked. */
 static fb_status check_built_in(const fb_plan_spec *spec, int32_t index, const fb_sizes *sizes) {
   const fb_step *step = &spec->steps[index];
-  bool is_jump = step->kernel == FB_KERNEL_BRANCH || step->kernel == FB_KERNEL_JUMP;
+  bool counts = step->kernel == FB_KERNEL_COUNT || step->kernel == FB_KERNEL_SET;
+  bool is_jump = step->kernel == FB_KERNEL_BRANCH || step->kernel == FB_KERNEL_JUMP || step->kernel == FB_KERNEL_COUNT;
   fb_status status = is_jump ? check_jump(spec, index, sizes) : FB_OK;
-  if (status != FB_OK)
+  if (status != FB_OK || step->kernel == FB_KERNEL_MOVE)
     return status;
-  bool is_note = step->kernel == FB_KERNEL_NOTE;                                       /* a size for each */
-  int64_t bytes = is_note ? 0 : is_jump ? step->n_refs : sizes->dims[step->first_dim]; /* a branch reads one */
+  bool is_note = step->kernel == FB_KERNEL_NOTE; /* a size for each */
+  int64_t bytes = counts    ? (int64_t)sizeof(int64_t)
+                  : is_note ? 0
+                  : is_jump ? step->n_refs /* a branch reads one */
+                            : sizes->dims[step->first_dim];
   if (bytes < 0)
     return negative("the bytes of step", index, bytes);
   for (int32_t i = step->first_ref; i < step->first_ref + step->n_refs; i++) {

@@ -115,8 +115,16 @@ typedef struct {
 
 /* Where a kernel's pointer comes from, plus a byte offset. An arena's index is its device's: 0 for the CPU's. STATUS is
  * the int64 word that fallible kernels lower with an atomic minimum to (error_code << 48 | position); it starts at
- * INT64_MAX, which means no error. */
-typedef enum { FB_REF_INPUT, FB_REF_OUTPUT, FB_REF_ARENA, FB_REF_CONST, FB_REF_STATUS } fb_ref_kind;
+ * INT64_MAX, which means no error. A CURSOR is an address that the plan's own steps move on: where a loop is in what it
+ * goes through. */
+typedef enum {
+  FB_REF_INPUT,
+  FB_REF_OUTPUT,
+  FB_REF_ARENA,
+  FB_REF_CONST,
+  FB_REF_STATUS,
+  FB_REF_CURSOR
+} fb_ref_kind;
 typedef struct {
   int32_t kind, index;
   int32_t offset; /* expression */
@@ -133,6 +141,11 @@ typedef struct {
  * steps. */
 #define FB_KERNEL_NOTE (-5)
 #define FB_KERNEL_TRANSFER (-6) /* as a copy, of which one end is on another device than the other */
+/* Loops of a given length: bufs = {int64}, dims = {its value}; then, as a branch, bufs = {int64}, dims = {steps to skip
+ * where it is 0}, and else it is one less; and bufs = {cursor, place}, no dims: the cursor is at that place now. */
+#define FB_KERNEL_SET (-7)
+#define FB_KERNEL_COUNT (-8)
+#define FB_KERNEL_MOVE (-9)
 
 typedef struct {
   int32_t kernel;
