@@ -162,8 +162,8 @@ def _samples_of_scan() -> list[Sample]:
 def scan(
     combine_fn: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any, *, dim: int = 0, reverse: bool = False
 ) -> tuple[Any, Any]:
-    """(what is carried at the end, what the turns gave, stacked along `dim`): `carry, y = combine_fn(carry, x)` for one slice `x` of
-    `xs` along `dim` after the other, or from the last one on if `reverse`, beginning with `init`.
+    """What is carried at the end, and what the turns gave, stacked along `dim`: `carry, y = combine_fn(carry, x)` for one slice `x`
+    of `xs` along `dim` after the other, or from the last one on if `reverse`, beginning with `init`.
 
     `init`, `xs`, and what the function returns are tensors, alone or nested in tuples, lists and dicts; what it carries on has the
     shapes and dtypes of `init`; instead of results it may return None. It is recorded once, with the tensors that it reads from

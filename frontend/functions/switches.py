@@ -186,7 +186,8 @@ def _samples() -> list[Sample]:
 def switch(
     index: int | Tensor, branches: Sequence[Callable[..., Any]], *operands: Any, per_sample: str | None = None
 ) -> Any:
-    """`branches[index](*operands)`; the others do not run. JAX's `lax.switch`: an index beyond an end means the branch at that.
+    """What the branch of number `index` gives for the operands; the others do not run. JAX's `lax.switch`: an
+    index beyond an end means the branch at that end.
 
     `index` is an int, or an integer tensor with one element, which is not read: all branches are recorded, and the program chooses.
     They return tensors of equal shapes and dtypes, alone or nested, and gradients flow through the one that ran.

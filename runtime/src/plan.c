@@ -153,7 +153,8 @@ static fb_status check_step(const fb_plan_spec *s, int32_t index) {
   REQUIRE(in_range(step->n, s->n_exprs) && in_range(step->grain, s->n_exprs) && in_range(step->scratch, s->n_exprs),
           "step %d has domain, grain and scratch %d, %d, %d of %d expressions.", index, step->n, step->grain,
           step->scratch, s->n_exprs);
-  static const int32_t built_in_refs[] = {2, 1, 1, 0, 0, 2, 1, 1, 2}; /* of copy, zero, branch, jump, (note), transfer, set, count, move */
+  static const int32_t built_in_refs[] = {
+      2, 1, 1, 0, 0, 2, 1, 1, 2}; /* of copy, zero, branch, jump, (note), transfer, set, count, move */
   if (step->kernel == FB_KERNEL_NOTE)
     REQUIRE(step->n_refs == step->n_dims && index < s->n_fallible,
             "step %d notes %d refs with %d sizes. Note each with its size, in the steps that may fail.", index,

@@ -20,12 +20,12 @@ struct fb_plan {
   fb_plan_spec spec; /* its arrays point into `block` */
   atomic_int_least64_t refs;
   atomic_size_t last_arena;
-  uint32_t *slots;     /* per ref, where its base address is found: inputs, outputs, arena, constants, status, cursors */
-  bool *input_kept;    /* per input: it is an output as it is, so nothing may overwrite it */
-  bool loops;          /* a step goes back */
+  uint32_t *slots;  /* per ref, where its base address is found: inputs, outputs, arena, constants, status, cursors */
+  bool *input_kept; /* per input: it is an output as it is, so nothing may overwrite it */
+  bool loops;       /* a step goes back */
   int32_t guard_exprs; /* the guards need the first so many expressions */
   int32_t n_cursors;
-  size_t bases;        /* pointers of a run before those of the current step */
+  size_t bases;                         /* pointers of a run before those of the current step */
   size_t frame_pointers, frame_numbers; /* working memory of one run */
   fb_sizes sizes;                       /* valid when n_symbols is 0 */
   void *block;

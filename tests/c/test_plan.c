@@ -467,6 +467,49 @@ static void test_a_loop_is_interrupted(void) {
   fb_plan_release(plan);
 }
 
+/* Element by element, one cursor forwards through the input and one backwards through the output. */
+static void test_a_loop_counts_and_moves_cursors(void) {
+  Builder *b = new_builder();
+  int32_t bytes = constant(b, BYTES), size = constant(b, sizeof(double)), back = constant(b, -(int64_t)sizeof(double));
+  add_input(b, bytes);
+  add_output(b, FB_OUT_NEW, 0, bytes);
+  b->spec.arena_bytes = size;
+  add_step(b, FB_KERNEL_MOVE, 1, 1, 0);
+  add_ref(b, FB_REF_CURSOR, 0, 0);
+  add_ref(b, FB_REF_INPUT, 0, 0);
+  add_step(b, FB_KERNEL_MOVE, 1, 1, 0);
+  add_ref(b, FB_REF_CURSOR, 1, 0);
+  add_ref(b, FB_REF_OUTPUT, 0, bytes);
+  add_step(b, FB_KERNEL_SET, 1, 1, 0);
+  add_ref(b, FB_REF_ARENA, 0, 0);
+  add_dim(b, constant(b, N));
+  add_step(b, FB_KERNEL_COUNT, 1, 1, 0);
+  add_ref(b, FB_REF_ARENA, 0, 0);
+  add_dim(b, constant(b, 4));
+  add_step(b, FB_KERNEL_MOVE, 1, 1, 0);
+  add_ref(b, FB_REF_CURSOR, 1, 0);
+  add_ref(b, FB_REF_CURSOR, 1, back);
+  add_step(b, FB_KERNEL_COPY, 1, 1, 0);
+  add_ref(b, FB_REF_CURSOR, 1, 0);
+  add_ref(b, FB_REF_CURSOR, 0, 0);
+  add_dim(b, size);
+  add_step(b, FB_KERNEL_MOVE, 1, 1, 0);
+  add_ref(b, FB_REF_CURSOR, 0, 0);
+  add_ref(b, FB_REF_CURSOR, 0, size);
+  add_step(b, FB_KERNEL_JUMP, 1, 1, 0);
+  add_dim(b, constant(b, -5));
+  fb_plan *plan = build(b);
+  fb_buffer *x = ramp(N, 1), *out = NULL;
+  fb_input input = from_buffer(x);
+  fb_run run = {.inputs = &input, .outputs = &out};
+  CHECK(fb_plan_run(plan, &run) == FB_OK);
+  for (int i = 0; i < N; i++)
+    CHECK(at(out, i) == N - i);
+  fb_buffer_release(out);
+  fb_buffer_release(x);
+  fb_plan_release(plan);
+}
+
 int main(void) {
   RUN(test_modes_and_donation);
   RUN(test_update_starts_from_the_input);
@@ -482,6 +525,7 @@ int main(void) {
   RUN(test_big_copy);
   RUN(test_one_plan_on_many_threads);
   RUN(test_a_loop_is_interrupted);
+  RUN(test_a_loop_counts_and_moves_cursors);
   fb_threads_shutdown();
   CHECK(stats_now().live_bytes == 0);
   fb_memory_trim();

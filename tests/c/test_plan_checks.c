@@ -55,7 +55,7 @@ static void output_size_unknown(Builder *b) { b->outputs[0].bytes = 99; }
 static void output_source(Builder *b) { b->outputs[0].source = 1; }
 static void output_of_later(Builder *b) { b->outputs[1].source = 1; }
 static void output_too_big(Builder *b) { b->outputs[0].bytes = 4; }
-static void ref_kind(Builder *b) { b->refs[0].kind = 5; }
+static void ref_kind(Builder *b) { b->refs[0].kind = 6; }
 static void ref_index(Builder *b) { b->refs[0].index = 1; }
 static void ref_input(Builder *b) { b->refs[1].index = -1; }
 static void ref_offset_unknown(Builder *b) { b->refs[0].offset = 5; }
@@ -63,7 +63,7 @@ static void ref_offset_outside(Builder *b) { b->refs[1].offset = 4; }
 static void ref_offset_negative(Builder *b) { b->exprs[1].a = -8, b->refs[1].offset = 1, b->steps[0].grain = 2; }
 static void dim_unknown(Builder *b) { b->dims[0] = 5; }
 static void step_kernel(Builder *b) { b->steps[0].kernel = 1; }
-static void step_built_in(Builder *b) { b->steps[0].kernel = -9; }
+static void step_built_in(Builder *b) { b->steps[0].kernel = -10; }
 static void step_refs(Builder *b) { b->steps[1].n_refs = 3; }
 static void step_dims(Builder *b) { b->steps[0].first_dim = 2; }
 static void step_domain_unknown(Builder *b) { b->steps[0].n = -1; }
@@ -71,6 +71,8 @@ static void step_domain_negative(Builder *b) { b->exprs[1].a = -3, b->steps[0].n
 static void step_grain(Builder *b) { b->steps[0].grain = 0; }
 static void step_scratch(Builder *b) { b->exprs[1].a = -3, b->steps[0].scratch = 1, b->steps[0].grain = 2; }
 static void built_in_refs(Builder *b) { b->steps[1].n_refs = 1; }
+static void no_cursor(Builder *b) { b->steps[1].kernel = FB_KERNEL_MOVE, b->steps[1].n_dims = 0; }
+static void many_cursors(Builder *b) { b->refs[0] = (fb_ref){FB_REF_CURSOR, 4096, 0}; }
 static void built_in_past_end(Builder *b) { b->refs[3].offset = 3; }
 static void built_in_negative(Builder *b) { b->exprs[1].a = -3, b->dims[0] = 1, b->steps[0].grain = 2; }
 static void fallible_writes(Builder *b) { b->spec.n_fallible = 2; }
@@ -94,7 +96,7 @@ static const Case cases[] = {
     {"[plan] output 0 comes from input 1 of 1.", output_source},
     {"[plan] output 1 is output 1, not an earlier one.", output_of_later},
     {"[plan] output 0 has 96 bytes but comes from input 0 of 64 bytes.", output_too_big},
-    {"[plan] ref 0 has kind 5.", ref_kind},
+    {"[plan] ref 0 has kind 6.", ref_kind},
     {"[plan] ref 0 names number 1 of 1.", ref_index},
     {"[plan] ref 1 names number -1 of 1.", ref_input},
     {"[plan] the offset of ref 0 is expression 5 of 5.", ref_offset_unknown},
@@ -106,7 +108,7 @@ static const Case cases[] = {
     {"[plan] -1 guards on 1 symbols.", guards_missing},
     {"[plan] guard 0 has relation 4.", guard_relation},
     {"[plan] guard 0 is on expression 5 of 5.", guard_unknown},
-    {"[plan] step 0 calls kernel -9 of 1.", step_built_in},
+    {"[plan] step 0 calls kernel -10 of 1.", step_built_in},
     {"[plan] the refs of step 1 are out of range.", step_refs},
     {"[plan] the dims of step 0 are out of range.", step_dims},
     {"[plan] step 0 has domain, grain and scratch -1, 1, 0 of 5 expressions.", step_domain_unknown},
@@ -114,6 +116,8 @@ static const Case cases[] = {
     {"[plan] the grain of step 0 is 0. It must be at least 1.", step_grain},
     {"[plan] the scratch of step 0 is -3. It must not be negative.", step_scratch},
     {"[plan] built-in step 1 has 1 refs and 1 dims.", built_in_refs},
+    {"[plan] step 1 moves what is no cursor.", no_cursor},
+    {"[plan] ref 0 names number 4096 of 4096.", many_cursors},
     {"[plan] step 1 copies or clears 64 bytes past the end of its ref 1.", built_in_past_end},
     {"[plan] the bytes of step 1 is -3. It must not be negative.", built_in_negative},
     {"[plan] fallible step 1 touches output 1, which updates or replaces an input. Do that after the fallible steps.",

@@ -117,14 +117,7 @@ typedef struct {
  * the int64 word that fallible kernels lower with an atomic minimum to (error_code << 48 | position); it starts at
  * INT64_MAX, which means no error. A CURSOR is an address that the plan's own steps move on: where a loop is in what it
  * goes through. */
-typedef enum {
-  FB_REF_INPUT,
-  FB_REF_OUTPUT,
-  FB_REF_ARENA,
-  FB_REF_CONST,
-  FB_REF_STATUS,
-  FB_REF_CURSOR
-} fb_ref_kind;
+typedef enum { FB_REF_INPUT, FB_REF_OUTPUT, FB_REF_ARENA, FB_REF_CONST, FB_REF_STATUS, FB_REF_CURSOR } fb_ref_kind;
 typedef struct {
   int32_t kind, index;
   int32_t offset; /* expression */
