@@ -4,9 +4,10 @@
 
 from flambeau import border as _border
 from flambeau import missing as _missing
+from flambeau.onnx.exporting import ONNXProgram, export
 from flambeau.onnx.loading import OnnxModule, load
 
-__all__ = ["OnnxModule", "load"]
+__all__ = ["ONNXProgram", "OnnxModule", "export", "load"]
 
 _border.publish(globals(), __all__)
 __getattr__ = _missing.module_getattr("flambeau.onnx")

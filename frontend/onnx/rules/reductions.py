@@ -65,7 +65,7 @@ def _arg(node: Node, x: Tensor) -> Tensor:
 
 @rule("CumSum CumProd", host=(1,))
 def _cumulative(node: Node, x: Tensor, given: np.ndarray) -> Tensor:
-    axis, call = int(given), fb.cumsum if node.kind == "CumSum" else fb.cumprod
+    axis, call = int(given.item()), fb.cumsum if node.kind == "CumSum" else fb.cumprod
     x = x.flip(axis) if node.get("reverse", 0) else x
     found = call(x, axis, dtype=x.dtype)
     if node.get("exclusive", 0):
