@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,8 +105,10 @@ class Options:
     def from_environment() -> Options:
         """The defaults. Raises ValueError for a variable whose value means nothing."""
         environment.warn_of_misspelt()
-        mode = environment.value("FLAMBEAU_COMPILE") or "background"
-        return Options(mode=mode, dump=environment.path("FLAMBEAU_DUMP"))
+        mode, strict = environment.value("FLAMBEAU_COMPILE"), environment.flag("FLAMBEAU_STRICT_SIZES")
+        if dump := environment.path("FLAMBEAU_DUMP"):  # whether it can be written may change
+            return Options(mode=mode or "background", dump=dump, strict_sizes=strict)
+        return _defaults(mode or "background", strict)
 
     def changed(self, **changes: Any) -> Options:
         """These options with some fields changed, to run programs with. Raises TypeError or ValueError for fields that
@@ -117,6 +120,12 @@ class Options:
         found = replace(self, **changes)
         targets.check_runs_here(found.target)
         return found
+
+
+@lru_cache(maxsize=8)
+def _defaults(mode: str, strict_sizes: bool) -> Options:
+    """Checked once, not for every new program."""
+    return Options(mode=mode, strict_sizes=strict_sizes)
 
 
 def _check(name: str, value: Any, rule: Rule) -> None:

@@ -1,4 +1,4 @@
-"""The compiler processes of this process: started when first needed, of low priority at most one per core
+"""The compiler processes of this process: started when first needed, of low priority, unless somebody waits, at most one per core
 but one.
 
 In: requests, from any thread. Out: `Job`s, whose `done` says when to look at `result` or `error`. One daemon thread
@@ -215,7 +215,8 @@ class Pool:
                     selector.register(worker.requests, selectors.EVENT_WRITE, worker)
         starting = sum(not w.ready for w in self._workers)
         while len(self._waiting) > starting and len(self._workers) < self.most:
-            if not self._start(min((job.nice for job in list(self._waiting)), default=0), selector):
+            waiting = list(self._waiting)  # a process started for whom somebody waits must not be kept waiting itself
+            if not self._start(min((0 if job.urgent else job.nice for job in waiting), default=0), selector):
                 return
             starting += 1
         if self._is_held_up() and sum(w.nice == 0 for w in self._workers) < self.most:

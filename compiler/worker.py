@@ -122,9 +122,11 @@ def serve(data: bytes) -> Reply:
     """Do what is asked; whatever is raised becomes the reply's error."""
     from time import perf_counter
 
+    from flambeau.runtime._binding import uncollected
+
     start = perf_counter()
     try:
-        result, error = _do(pickle.loads(data)), None
+        result, error = uncollected(_do, data), None
     except BaseException as e:  # plug-ins raise SystemExit, too
         words = str(e)
         result, error = None, words if words.startswith("[") else "".join(traceback.format_exception_only(e)).strip()
@@ -139,9 +141,10 @@ def _prepare() -> None:
         backend.prepare("host")
 
 
-def _do(request: Request) -> Any:
+def _do(data: bytes) -> Any:
     from flambeau.compiler import backend, kernel_cache
 
+    request: Request = pickle.loads(data)
     if request.kind == "object":
         return backend.compile_object(request.what, request.options)
     if request.kind == "kernel":

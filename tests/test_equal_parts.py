@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import pickle
+
 import flambeau as fb
 import numpy as np
 import pytest
+from flambeau.compiler import stages, worker
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
 from flambeau.compiler.passes.dead_code import DeadCode
@@ -51,6 +55,19 @@ def test_unrelated_numbers_gather_in_equal_kernels(n):
     parts = cluster(numbers(n), Options())
     assert len(parts) <= n / 10 + 1, "they gather"
     assert len({p.graph.structural_key() for p in parts}) <= 2, "all but the last"
+
+
+def test_programs_are_built_and_lowered_without_collections(monkeypatch):
+    """Of the time that many small objects take, Python's collector would take a sixth."""
+    seen, run = [], stages.run
+    monkeypatch.setattr(stages, "run", lambda *args: seen.append(gc.isenabled()) or run(*args))
+    x = fb.tensor([1.0, 2.0, 5.0])
+    with fb.compiler_options(mode="blocking", max_cluster_ops=137):
+        assert (x * 3 + x).tolist() == [4.0, 8.0, 20.0]
+    b = GraphBuilder()
+    b.graph.outputs = [find("exp")(b.input(Aval((3,), float32))).id]
+    reply = worker.serve(pickle.dumps(worker.Request("program", b.graph, Options(max_cluster_ops=137), 10.0)))
+    assert reply.error is None and seen == [False, False] and gc.isenabled()
 
 
 def test_an_optimizer_has_its_parameters_run():

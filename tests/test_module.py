@@ -2,6 +2,7 @@
 ways of their own, conversion of whole trees, and the names of PyTorch's files."""
 
 import copy
+import difflib
 import pickle
 import warnings
 from collections import OrderedDict
@@ -418,3 +419,18 @@ def test_names_of_the_files_that_public_code_imports_from():
     assert _reverse_repeat_tuple((1, 2), 2) == (2, 2, 1, 1)
     with pytest.raises(AttributeError, match="batchnorm"):
         _ = nn.modules.batchnorm.Nothing
+
+
+def test_nobody_looks_for_names_like_a_new_one(monkeypatch):
+    monkeypatch.setattr(difflib, "get_close_matches", lambda *args: pytest.fail("that is for messages"))
+    layer = nn.LayerNorm(2)
+    layer.register_buffer("weigth", fb.ones(2))
+    with pytest.raises(KeyError, match="'forward' already exists"):
+        layer.register_parameter("forward", nn.Parameter(fb.ones(2)))
+
+    class Open(nn.Module):
+        def __getattr__(self, name):
+            return 1
+
+    with pytest.raises(KeyError, match="'anything' already exists"):
+        Open().register_buffer("anything", None)

@@ -214,3 +214,16 @@ def test_what_a_cpu_lacks_is_named(monkeypatch):
             assert host.obstacle(target) == f"this CPU has no {', '.join(lacking)}"
         monkeypatch.setattr(llvm, "get_host_cpu_features", lambda target=target: dict.fromkeys(target.requires, True))
         assert host.obstacle(target) is None
+
+
+def test_defaults_are_checked_once_and_follow_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("FLAMBEAU_COMPILE", "off")
+    first = Options.from_environment()
+    assert first.mode == "off" and Options.from_environment() is first
+    monkeypatch.setenv("FLAMBEAU_STRICT_SIZES", "1")
+    assert Options.from_environment() == replace(first, strict_sizes=True)
+    monkeypatch.setenv("FLAMBEAU_DUMP", str(tmp_path / "dump"))
+    assert Options.from_environment() == replace(first, strict_sizes=True, dump=str(tmp_path / "dump"))
+    monkeypatch.setenv("FLAMBEAU_COMPILE", "sometimes")
+    with pytest.raises(ValueError, match="FLAMBEAU_COMPILE is 'sometimes'"):
+        Options.from_environment()

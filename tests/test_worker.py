@@ -91,6 +91,13 @@ def test_workers_are_niced_and_hear_no_ctrl_c(fresh):
     assert other.wait(60) is not None and pool.processes() == [pid]
 
 
+def test_a_worker_that_a_step_waits_for_is_not_niced(fresh):
+    job = pool.shared().submit("kernel", KernelSource("not MLIR", "k"), Options(), urgent=True)
+    assert job.wait(60) and job.error
+    (pid,) = pool.processes()
+    assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0)
+
+
 def test_kernels_of_a_big_program_compile_in_parallel(fresh):
     two = Pool(most=2)
     try:

@@ -120,8 +120,14 @@ class Tree:
             raise TypeError(f"[{op}] name is a {type(name).__name__}. Pass a string.")
         if not name or "." in name:
             raise KeyError(f"[{op}] name {name!r} is empty or has a dot. Choose another name.")
-        if (name not in members and hasattr(self, name)) or members.get(name, kinds[0]) not in kinds:
+        if (name not in members and self._has(name)) or members.get(name, kinds[0]) not in kinds:
             raise KeyError(f"[{op}] attribute '{name}' already exists. Choose another name.")
+
+    def _has(self, name: str) -> bool:
+        """`hasattr`, without the search for names like it that what is missing is told with."""
+        if type(self).__getattr__ is not Tree.__getattr__:
+            return hasattr(self, name)
+        return name in self.__dict__ or hasattr(type(self), name)
 
     def _of_kind(self, *kinds: str) -> dict[str, Any]:
         return {n: self.__dict__[n] for n, k in self._registered().items() if k in kinds}
