@@ -34,10 +34,12 @@ class DType:
     (bool 1, stored as a byte, 0 or 1). `exponent` and `mantissa` are the stored bits of a float, of a complex number those
     of its parts. `accumulator` names the dtype that numbers of this one are computed, added up and multiplied in where that
     is another one: results are rounded to this one once per op. `carrier` is the MLIR integer that holds a value's bits in
-    registers where machines and LLVM do not move them as they are: only conversions look into it. `parts` names the dtype
-    of a complex number's parts. `module` is where NumPy has the type from, `dlpack` its code in DLPack where NumPy has none.
-    `c_type`, `safetensors`, `tensor` and `aliases` are its names in C, in safetensors files, in `Tensor.type()`, and PyTorch's
-    other names for it.
+    registers where machines and LLVM do not move them as they are: only conversions look into it. `parts` names the dtype of
+    a complex number's parts. `is_stored_only` is said of what is moved, converted and compared for being equal, and not
+    computed with; `has_infinity` of floats that have infinities, `has_classes` of those that PyTorch has classes of tensors
+    and storages for (`LongTensor`, `LongStorage`), as it has for none of its younger dtypes. `module` is where NumPy has the
+    type from, `dlpack` its code in DLPack where NumPy has none. `c_type`, `safetensors`, `tensor` and `aliases` are its
+    names in C, in safetensors files, in `Tensor.type()`, and PyTorch's other names for it.
     """
 
     name: str
@@ -50,6 +52,9 @@ class DType:
     accumulator: str = ""
     carrier: str = ""
     parts: str = ""
+    is_stored_only: bool = False
+    has_infinity: bool = True
+    has_classes: bool = True
     module: str = "numpy"
     dlpack: int = 0
     c_type: str = ""
@@ -136,15 +141,18 @@ class DType:
 
     @property
     def least(self) -> float | int:
-        """No value is below: of floats -inf."""
+        """No value is below: of floats -inf where they have it."""
         if self.is_floating_point:
-            return -math.inf
+            return -self.greatest
         return -(1 << self._value_bits) if self.is_integer and self.signed else 0
 
     @property
     def greatest(self) -> float | int:
-        """No value is above: of floats inf."""
-        return math.inf if self.is_floating_point else (1 << self._value_bits) - 1
+        """No value is above: of floats inf where they have it."""
+        if not self.is_floating_point:
+            return (1 << self._value_bits) - 1
+        top = 1 << (self.exponent - 1)
+        return math.inf if self.has_infinity else (2.0 - 2.0 ** (1 - self.mantissa)) * 2.0**top
 
     @property
     def _value_bits(self) -> int:
@@ -194,7 +202,7 @@ def _integer(bits: int, tensor: str, alias: str = "", signed: bool = True) -> DT
     aliases = (alias,) if alias else ()
     return DType(
         f"{u}int{bits}", mlir, Category.INTEGER, bits, signed, c_type=c_type, safetensors=f"{capital}{bits}",
-        tensor=tensor, aliases=aliases,
+        tensor=tensor, aliases=aliases, has_classes=signed or bits == 8,
     )  # fmt: skip
 
 
@@ -219,6 +227,7 @@ int8 = _integer(8, "Char")
 int16 = _integer(16, "Short", "short")
 int32 = _integer(32, "Int", "int")
 int64 = _integer(64, "Long", "long")
+uint16, uint32, uint64 = (_integer(bits, f"UInt{bits}", signed=False) for bits in (16, 32, 64))
 float16 = _floating(
     "float16",
     "f16",
@@ -234,6 +243,15 @@ bfloat16 = _floating(
     "bfloat16", "bf16", 8, 7, accumulator="float32", carrier="i16", safetensors="BF16", tensor="BFloat16", c_type="uint16_t",
     module="ml_dtypes", dlpack=4,
 )  # fmt: skip
+#: float8: to be stored and exchanged. e4m3fn has no infinities, and one NaN of each sign.
+float8_e4m3fn = _floating(
+    "float8_e4m3fn", "f8E4M3FN", 4, 3, accumulator="float32", carrier="i8", is_stored_only=True, has_infinity=False,
+    has_classes=False, safetensors="F8_E4M3", tensor="Float8_e4m3fn", c_type="uint8_t", module="ml_dtypes", dlpack=10,
+)  # fmt: skip
+float8_e5m2 = _floating(
+    "float8_e5m2", "f8E5M2", 5, 2, accumulator="float32", carrier="i8", is_stored_only=True, has_classes=False,
+    safetensors="F8_E5M2", tensor="Float8_e5m2", c_type="uint8_t", module="ml_dtypes", dlpack=12,
+)  # fmt: skip
 float32 = _floating("float32", "f32", 8, 23, safetensors="F32", tensor="Float", c_type="float", aliases=("float",))
 float64 = _floating("float64", "f64", 11, 52, safetensors="F64", tensor="Double", c_type="double", aliases=("double",))
 complex64 = _complex(float32, "cfloat", "ComplexFloat")
@@ -242,9 +260,10 @@ complex128 = _complex(float64, "cdouble", "ComplexDouble")
 #: Every dtype that has a name. Those that are not in SUPPORTED can be named and promoted, and are refused by ops.
 ALL: tuple[DType, ...] = (
     *(bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64),
+    *(uint16, uint32, uint64, float8_e4m3fn, float8_e5m2),
     *(complex64, complex128),
 )
-_supported: tuple[DType, ...] = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64)
+_supported: tuple[DType, ...] = tuple([d for d in ALL if not d.is_complex])
 
 _BY_NAME = {d.name: d for d in ALL}
 _BY_MLIR = {d.mlir: d for d in ALL}
@@ -253,14 +272,14 @@ _narrow: dict[np.dtype, DType | None] = {}  # what `narrow` has answered
 
 
 class DTypes(Sequence[DType]):
-    """The supported dtypes of some categories, in the table's order. Looked up whenever it is asked, so that a record that
-    takes a set takes what is added to the table, too."""
+    """The supported dtypes of some categories, in the table's order; `stored`: also those that are not computed with. Looked up
+    whenever it is asked, so that a record that takes a set takes what is added to the table, too."""
 
-    def __init__(self, *categories: Category) -> None:
-        self.categories = frozenset(categories)
+    def __init__(self, *categories: Category, stored: bool = False) -> None:
+        self.categories, self.stored = frozenset(categories), stored
 
     def _now(self) -> tuple[DType, ...]:
-        return tuple([d for d in _supported if d.category in self.categories])
+        return tuple([d for d in _supported if d.category in self.categories and self.stored >= d.is_stored_only])
 
     def __contains__(self, dtype: object) -> bool:
         return dtype in self._now()
@@ -278,9 +297,10 @@ class DTypes(Sequence[DType]):
         return repr(self._now())
 
 
-#: The dtypes that records, kernels and the frontend accept today.
-SUPPORTED = DTypes(*Category)
+#: The dtypes that records, kernels and the frontend accept today; those that no op computes with are in no other set.
+SUPPORTED = DTypes(*Category, stored=True)
 FLOATING = DTypes(Category.FLOATING)
+STORED_FLOATING = DTypes(Category.FLOATING, stored=True)
 INTEGER = DTypes(Category.INTEGER)
 NUMERIC = DTypes(Category.INTEGER, Category.FLOATING)
 #: What has bits to combine.
@@ -377,16 +397,22 @@ def exported(array: np.ndarray) -> np.ndarray:
 
 def promote(a: DType, b: DType) -> DType:
     """The common dtype of two tensors of equal standing, as in PyTorch: the higher category's, and within a category the
-    smallest that holds both. Raises TypeError where there is none."""
+    smallest that holds both. Raises TypeError where there is none, RuntimeError for what is only stored."""
     if a is b:
         return a
+    if a.is_stored_only or b.is_stored_only:
+        raise RuntimeError(
+            f"[dtype] {a.name} and {b.name} have no common dtype: float8 is not promoted. Cast one of them."
+        )
     low, high = sorted((a, b), key=lambda d: d.category)
     if high.is_complex and low.category >= Category.FLOATING:
         parts = promote(low.to_real(), high.to_real())
         return _smallest([d for d in ALL if d.is_complex and _BY_NAME[d.parts].holds(parts)], a, b)
     if high.category != low.category:
         return high
-    return _smallest([d for d in ALL if d.category is a.category and d.holds(a) and d.holds(b)], a, b)
+    return _smallest(
+        [d for d in ALL if d.category is a.category and not d.is_stored_only and d.holds(a) and d.holds(b)], a, b
+    )
 
 
 def _smallest(found: Iterable[DType], a: DType, b: DType) -> DType:

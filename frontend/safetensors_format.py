@@ -77,7 +77,8 @@ def read(source: BinaryIO, path: Any = None, is_mapped: bool = False) -> tuple[d
         if path is not None and stat.S_ISREG(os.fstat(source.fileno()).st_mode):
             given = os.fstat(source.fileno()).st_size - 8 - len(text)
             with safe_open(_same(source, path), "np", backend="pread") as file:
-                reader = _mapper(source, len(text), header) if is_mapped else _reader(file)
+                reader = _mapper(source, len(text), header)
+                reader = reader if is_mapped else _reader(file, reader)
                 entries = {n: _Entry(s.get_dtype(), s.get_shape(), reader(n)) for n, s in _slices(file)}
                 return _tensors(entries, header), _metadata(header)
         data = _data(source, header)
@@ -96,17 +97,27 @@ def _slices(file: Any) -> Iterator[tuple[str, Any]]:
     return ((name, file.get_slice(name)) for name in file.offset_keys())
 
 
-def _reader(file: Any) -> Any:
-    return lambda name: lambda: file.get_tensor(name)
+def _reader(file: Any, mapped: Any) -> Any:
+    """Reads tensors as arrays; as bytes what the package's arrays have no dtype for, which is any float8."""
+
+    def reader(name: str) -> Any:
+        dtype = dtypes.by_safetensors(file.get_slice(name).get_dtype())
+        if dtype is not None and dtype.is_stored_only:
+            return lambda: bytes(mapped(name)())
+        return lambda: file.get_tensor(name)
+
+    return reader
 
 
 def _mapper(source: BinaryIO, length: int, header: dict[str, Any]) -> Any:
     """Reads tensors as parts of a map of the file, whose offsets the package has found to be sound."""
-    whole = memoryview(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ))
+    whole: list[memoryview] = []
 
     def reader(name: str) -> Any:
         start, end = (8 + length + int(n) for n in header[name]["data_offsets"])
-        return lambda: whole[start:end]
+        if not whole:
+            whole.append(memoryview(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)))
+        return lambda: whole[0][start:end]
 
     return reader
 

@@ -1,7 +1,7 @@
 """`LongTensor` and its kin: PyTorch's old names for making tensors of one dtype, and for asking whether a tensor is one.
 
-In: sizes or data. Out: tensors. There is one of each supported dtype, called by its column `tensor` (`dialects/dtypes.py`).
-Next: `functions/create.py`.
+In: sizes or data. Out: tensors. There is one of each dtype that has such classes, called by its column
+`tensor` (`dialects/dtypes.py`). Next: `functions/create.py`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _made(dtype: DType) -> TensorType:
 
 
 #: By name.
-TENSOR_TYPES = {t.__name__: t for t in (_made(d) for d in dtypes.SUPPORTED)}
+TENSOR_TYPES = {t.__name__: t for t in (_made(d) for d in dtypes.SUPPORTED if d.has_classes)}
 
 
 def dtype_of(kind: Any) -> Any:

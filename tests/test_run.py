@@ -170,7 +170,7 @@ def test_what_libraries_take_beside_tensors(tmp_path):
         "assert trees.tree_map(lambda x: x * 2, [Box(3)])[0].x == 6\n"
         "boxes = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 1.9], [5, 5, 6, 6]])\n"
         "assert nms(boxes, torch.tensor([0.5, 0.9, 0.1]), 0.5).tolist() == [1, 2]\n"
-        "assert torch.finfo(torch.float8_e4m3fn).max == 448 and str(torch.uint16) == 'torch.uint16'\n"
+        "assert torch.finfo(torch.float8_e4m3fn).max == 448 and str(torch.uint4) == 'torch.uint4'\n"
         "assert torch.nn.attention.SDPBackend.MATH == 0 and InterpolationMode.BILINEAR.value == 'bilinear'\n"
         "assert torch.cuda.memory_allocated() == 0 and not hasattr(torch.cuda, 'nonsense')\n"
         "with torch.random.fork_rng():\n    first = torch.rand(1)\nassert torch.equal(first, torch.rand(1))\n"

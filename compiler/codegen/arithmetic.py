@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from flambeau.compiler.codegen import narrow_ranges
 from flambeau.compiler.codegen.values import (
     Number,
     Operand,
@@ -44,14 +45,6 @@ def _real(x: Val, floating: str, signed: str, unsigned: str = "", boolean: str =
     if dtype.is_bool and boolean:
         return boolean
     return signed if dtype.is_signed or not unsigned else unsigned
-
-
-def _of_one_range(dtype: DType) -> DType:
-    """The dtype that a carried one accumulates in. Its exponents must be the same: then a conversion is a shift."""
-    wide = dtype.accumulation
-    if wide.exponent != dtype.exponent or not wide.mantissa > dtype.mantissa:
-        raise TypeError(f"[emitter] there is no conversion between {dtype.name} and {wide.name} yet. Write one here.")
-    return wide
 
 
 class Arithmetic:
@@ -320,13 +313,17 @@ class Arithmetic:
 
     def _uncarried(self, x: Val) -> Val:
         """A float that is kept as its bits, in the dtype that it accumulates in. Exact."""
-        wide = _of_one_range(x.dtype)
+        wide = x.dtype.accumulation
+        if wide.exponent != x.dtype.exponent:
+            return narrow_ranges.widened(self, x)
         bits = self.extend_unsigned(self.bitcast(x, x.dtype.carrier), f"i{wide.bits}")
         return self.bitcast(self.shl(bits, wide.mantissa - x.dtype.mantissa), wide.mlir)
 
     def _carried(self, x: Val, target: DType) -> Val:
         """x, of the accumulation dtype, rounded to nearest even: the bits that are dropped carry into those that stay."""
-        wide = _of_one_range(target)
+        wide = target.accumulation
+        if wide.exponent != target.exponent:
+            return narrow_ranges.narrowed(self, x, target)
         dropped, integer = wide.mantissa - target.mantissa, f"i{wide.bits}"
         bits = self.bitcast(x, integer)
         odd = self.and_(self.shru(bits, dropped), 1)

@@ -23,7 +23,11 @@ def sort_key(b: Emitter, x: Val, descending: bool) -> Val:
 
 
 def _whole_key(b: Emitter, x: Val, element: str) -> Val:
-    return b.extend_unsigned(x, element) if x.dtype.is_bool else b.cast(x, element)
+    if x.dtype.is_bool:
+        return b.extend_unsigned(x, element)
+    key = b.cast(x, element)
+    fills = not x.is_signed and x.bits == key.bits
+    return b.xor(key, -1 << (x.bits - 1)) if fills else key  # so that what is beyond the signed ones comes after them
 
 
 def _float_key(b: Emitter, x: Val) -> Val:

@@ -7,6 +7,7 @@ Next: `emitter.py`.
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 from typing import NamedTuple
 
@@ -94,7 +95,7 @@ def storage_bytes(element: str) -> int:
 
 
 def float_bits(number: Number, element: str) -> int:
-    """The bit pattern of `number` rounded to a float type; too large a number becomes infinite."""
+    """The bit pattern of `number` rounded to a float type; too large a number becomes infinite, or the greatest."""
     number = float(number)
     if element == "f64":
         return struct.unpack("<Q", struct.pack("<d", number))[0]
@@ -103,6 +104,8 @@ def float_bits(number: Number, element: str) -> int:
     dtype = dtype_of(element)
     if not dtype.is_floating_point:
         raise TypeError(f"[emitter] {dtype.name} is no float, so {number} has no bits in it. Use a float's type.")
+    if not dtype.has_infinity and not math.isnan(number):
+        number = max(dtype.least, min(number, dtype.greatest))
     with np.errstate(over="ignore"):
         return int(np.asarray(number, dtype.numpy).view(f"u{dtype.itemsize}"))
 

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.values import Val, dtype_of, register_type, spell_type
 from flambeau.compiler.groups.form import Body, BodyOp
@@ -165,8 +166,8 @@ def number(literal: str, element: str) -> int | float | bool:
     if not dtype.is_floating_point:
         return int(literal)
     bits = int(literal, 0) & ((1 << dtype.bits) - 1)  # of a float that registers carry as an integer: signed
-    if element == "bf16":
-        return float(struct.unpack("<f", struct.pack("<I", bits << 16))[0])
+    if dtype.carrier:
+        return float(np.array(bits, f"u{dtype.itemsize}").view(dtype.numpy))
     unsigned, floating = {16: ("<H", "<e"), 32: ("<I", "<f"), 64: ("<Q", "<d")}[dtype.bits]
     return float(struct.unpack(floating, struct.pack(unsigned, bits))[0])
 

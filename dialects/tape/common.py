@@ -112,6 +112,10 @@ def saturate(x: np.ndarray, dtype: DType) -> np.ndarray:
     x = np.asarray(widened(np.asarray(x)))
     if dtype.is_bool:
         return np.asarray(x != 0)
+    if not dtype.has_infinity:
+        x = np.clip(
+            x.astype(dtype.accumulation.numpy), dtype.least, dtype.greatest
+        )  # as in PyTorch; ml_dtypes gives NaN
     if not is_inexact(x) or not dtype.is_integer:
         result = x.astype(dtype.accumulation.numpy).astype(dtype.numpy)
         return one_nan(result) if dtype.carrier else result  # as kernels write it, bit by bit
@@ -152,7 +156,10 @@ def names(dtypes: Sequence[DType]) -> str:
 
 def check_dtype(op: str, aval: Aval, dtypes: Sequence[DType], what: str = "operand") -> None:
     if aval.dtype not in dtypes:
-        raise RuntimeError(f"[{op}] {what} has dtype {aval.dtype.name}, not one of {names(dtypes)}. Cast it first.")
+        kind = (
+            NotImplementedError if aval.dtype.is_stored_only else RuntimeError
+        )  # as PyTorch, which has no kernels of float8
+        raise kind(f"[{op}] {what} has dtype {aval.dtype.name}, not one of {names(dtypes)}. Cast it first.")
 
 
 def check_scalar(op: str, aval: Aval, dtype: DType, what: str) -> None:

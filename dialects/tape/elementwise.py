@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import FLOATING, NUMERIC, ORDERED, SUPPORTED, DType, bool_, from_numpy, is_inexact
+from flambeau.dialects.dtypes import FLOATING, NUMERIC, SUPPORTED, DType, bool_, from_numpy, is_inexact
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.tape.common import (
     SPECIALS,
@@ -251,9 +251,9 @@ select = OpRecord(
 
 
 def _infer_cast(x: Aval, dtype: DType) -> Aval:
-    check_dtype("cast", x, ORDERED)
-    if dtype not in ORDERED:
-        raise RuntimeError(f"[cast] cannot cast to {dtype!r}. Choose one of {names(ORDERED)}.")
+    check_dtype("cast", x, SUPPORTED)
+    if dtype not in SUPPORTED:
+        raise RuntimeError(f"[cast] cannot cast to {dtype!r}. Choose one of {names(SUPPORTED)}.")
     return Aval(x.shape, dtype)
 
 
@@ -265,9 +265,9 @@ def _vjp_cast(ct, r, x, dtype):
 def _samples_cast() -> list[Sample]:
     integers = np.array([0, 1, -1, 2**24 + 1, 2**31 - 1, -(2**31), 2**53 + 1, 2**63 - 1, -(2**63)], np.int64)
     return [
-        *(Sample((SPECIALS,), {"dtype": d}, gradient=False) for d in ORDERED),
-        *(Sample((random((5, 7)),), {"dtype": d}) for d in ORDERED),
-        *(Sample((integers,), {"dtype": d}, gradient=False) for d in ORDERED),
+        *(Sample((SPECIALS,), {"dtype": d}, gradient=False) for d in SUPPORTED),
+        *(Sample((random((5, 7)),), {"dtype": d}) for d in SUPPORTED),
+        *(Sample((integers,), {"dtype": d}, gradient=False) for d in SUPPORTED),
         Sample((np.zeros((0, 2)),), {"dtype": from_numpy(np.dtype("float32"))}),
         Sample(
             (np.zeros(2),), {"dtype": "int"}, error=(RuntimeError, "[cast] cannot cast to 'int'. Choose one of bool,")
@@ -283,7 +283,7 @@ cast = OpRecord(
     reference=saturate,
     lower=lambda b, x, dtype: b.cast(x, dtype.mlir),
     vjp=_vjp_cast,
-    dtypes=ORDERED,
+    dtypes=SUPPORTED,
     samples=_samples_cast,
     doc="x in another dtype; float to int truncates and saturates, NaN becomes 0; integers wrap.",
 )

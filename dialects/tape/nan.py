@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from flambeau.dialects.dtypes import FLOATING
+from flambeau.dialects.dtypes import FLOATING, STORED_FLOATING
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import OpRecord
 from flambeau.dialects.tape.common import elementwise, one_nan, samples_of
@@ -17,7 +17,7 @@ from flambeau.dialects.tape.common import elementwise, one_nan, samples_of
 canonical_nan = elementwise(
     "canonical_nan",
     1,
-    dtypes=FLOATING,
+    dtypes=STORED_FLOATING,
     reference=one_nan,
     lower=lambda b, x: b.select(b.is_nan(x), b.const(math.nan, x), x),
     vjp=lambda ct, r, x: (ct,),

@@ -104,7 +104,7 @@ def _pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _integer_pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Repeated squaring with wrapping; a negative exponent leaves only 1 and -1 different from 0."""
     result, power, rest = np.ones_like(x), x, y
-    for _ in range(x.dtype.itemsize * 8 - 1):
+    for _ in range(x.dtype.itemsize * 8 - (x.dtype.kind == "i")):
         result = np.where(rest & 1 != 0, result * power, result)
         power, rest = power * power, rest >> 1
     unit = np.where(x == 1, 1, np.where(x == -1, np.where(y & 1 != 0, -1, 1), 0)).astype(x.dtype)
@@ -126,7 +126,7 @@ def _lower_pow(b, x, y):
 def _lower_integer_pow(b, x, y):
     zero, one, minus_one = b.const(0, x), b.const(1, x), b.const(-1, x)
     result, power, rest = one, x, y
-    for _ in range(x.bits - 1):
+    for _ in range(x.bits - x.is_signed):
         result = b.select(b.cmp("ne", b.and_(rest, one), zero), b.mul(result, power), result)
         power, rest = b.mul(power, power), b.shr(rest, one)
     alternating = b.select(b.cmp("ne", b.and_(y, one), zero), minus_one, one)

@@ -175,8 +175,8 @@ class AbsentDType:
 
 
 _ABSENT_DTYPES = (
-    "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2", "uint16",
-    "uint32", "uint64", "complex32", "quint8", "qint8", "qint32", "quint4x2",
+    "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2", "complex32", "quint8", "qint8", "qint32",
+    "quint4x2",
     *(f"{u}int{n}" for u in ("", "u") for n in range(1, 8)),
 )  # fmt: skip
 

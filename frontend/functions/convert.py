@@ -118,7 +118,7 @@ def _named(name: str, dtype: DType) -> None:
     declare(method, name, method=True, samples=_CONVERTED)
 
 
-for _dtype in dtypes.SUPPORTED:
+for _dtype in (d for d in dtypes.SUPPORTED if d.has_classes):
     _named(_dtype.tensor.lower(), _dtype)  # that of LongTensor is long
 
 

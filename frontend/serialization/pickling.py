@@ -30,6 +30,8 @@ class _Name:
 
 
 _TENSOR = _Name("torch._utils", "_rebuild_tensor_v2")
+_TENSOR_OF_BYTES = _Name("torch._utils", "_rebuild_tensor_v3")
+_BYTES = _Name("torch.storage", "UntypedStorage")
 _PARAMETER = _Name("torch._utils", "_rebuild_parameter")
 _SIZE, _DEVICE = _Name("torch", "Size"), _Name("torch", "device")
 _names: dict[str, _Name] = {}
@@ -50,7 +52,10 @@ class _Pickler(_InPython):
     def persistent_id(self, obj: Any) -> tuple | None:
         if type(obj) is not Saved:
             return None
-        return ("storage", _torch(f"{obj.dtype.tensor}Storage"), obj.key, obj.place, obj.array.size, *self.more)
+        kind, count = _torch(f"{obj.dtype.tensor}Storage"), obj.array.size
+        if not obj.dtype.has_classes:
+            kind, count = _BYTES, obj.array.nbytes
+        return ("storage", kind, obj.key, obj.place, count, *self.more)
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, Tensor):
@@ -71,9 +76,12 @@ class _Pickler(_InPython):
         saved, offset, strides = self.keeping.of(t)
         grad = t.requires_grad and type(t) is Tensor
         arguments: tuple = (saved, offset, tuple(map(int, t.shape)), strides, grad, OrderedDict())
+        rebuild = _TENSOR
+        if not t.dtype.has_classes:
+            rebuild, arguments = _TENSOR_OF_BYTES, (*arguments, t.dtype)
         if not isinstance(t, Parameter):
-            return _TENSOR, arguments
-        return _PARAMETER, (_Data(arguments), t.requires_grad, OrderedDict())
+            return rebuild, arguments
+        return _PARAMETER, (_Data(rebuild, arguments), t.requires_grad, OrderedDict())
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
         if type(obj) not in (_Name, DType):
@@ -87,11 +95,11 @@ class _Pickler(_InPython):
 class _Data:
     """The tensor below a parameter."""
 
-    def __init__(self, arguments: tuple) -> None:
-        self.arguments = arguments
+    def __init__(self, rebuild: _Name, arguments: tuple) -> None:
+        self.rebuild, self.arguments = rebuild, arguments
 
     def __reduce__(self) -> Any:
-        return _TENSOR, self.arguments
+        return self.rebuild, self.arguments
 
 
 def pickled(obj: Any, protocol: int, more: tuple = ()) -> tuple[bytes, list[Saved]]:

@@ -40,7 +40,7 @@ class StorageType:
     dtype: DType | None
 
 
-_BY_STORAGE = {f"{d.tensor}Storage": StorageType(d) for d in dtypes.ALL if d.tensor}
+_BY_STORAGE = {f"{d.tensor}Storage": StorageType(d) for d in dtypes.ALL if d.tensor and d.has_classes}
 
 
 class Rebuilding:
