@@ -28,6 +28,7 @@ from flambeau.compiler.identity import digest, graph_key
 from flambeau.compiler.kernel import Cluster, KernelSource, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, pipeline, registry
+from flambeau.compiler.passes.cluster_blocks import BLOCKS
 from flambeau.compiler.plan import Program
 from flambeau.compiler.schedules import overrides, scheduling
 from flambeau.compiler.schedules.scheduling import Scheduled, Scheduler
@@ -113,7 +114,8 @@ def cluster(work: Work) -> None:
     read = {v for n in graph.nodes for v in n.operands}.union(graph.outputs)
     unread = [v for n in graph.nodes if n.may_fail or n.has_effect for v in n.results if v not in read]
     make: Callable[..., Pass] = registry.find("cluster")
-    grouping = make(fuse=work.options.fuse, max_ops=work.options.max_cluster_ops)
+    by_blocks = work.options.fuse and targets.find(work.options.target).family == "cpu"
+    grouping = make(fuse=work.options.fuse, max_ops=work.options.max_cluster_ops, blocks=by_blocks)
     work.clusters = grouping(replace(graph, outputs=[*graph.outputs, *unread]) if unread else graph)
 
 
@@ -139,7 +141,7 @@ def kernels(work: Work) -> None:
     """Kernel text for every group; equal groups are lowered once. Branches and loops are made of what their regions become."""
     for part, found in zip_longest(work.clusters, work.scheduled):
         if part is not None and (steps := generate.steps_of(part)) is not None:
-            work.lowered.append(steps(part, lambda graph: _region(work, graph)))
+            work.lowered.append(_steps(work, part, steps))
             continue
         work.lowered.append(devices.lower(part, found, work.options, lower))
         for call in work.lowered[-1].calls:
@@ -147,9 +149,23 @@ def kernels(work: Work) -> None:
                 work.announce(call.source)
 
 
-def _region(work: Work, graph: Graph) -> list[tuple[Cluster, Lowered]]:
+def _steps(work: Work, part: Cluster, steps: Callable[..., Lowered]) -> Lowered:
+    """A cluster that is no fusion group, lowered. One that is computed by blocks is a kernel of several groups, whose own are not
+    compiled alone."""
+    if part.kind != BLOCKS:
+        return steps(part, lambda graph: _region(work, graph, work.announce))
+    machine = targets.find(work.options.target)
+    made = steps(part, lambda graph: _region(work, graph), machine, work.options.schedules, work.taken)
+    for call in made.calls:
+        work.announce(call.source)
+    return made
+
+
+def _region(
+    work: Work, graph: Graph, announce: Announce = lambda source: None
+) -> list[tuple[Cluster, Lowered]]:
     """The clusters of a region, lowered."""
-    inner = Work(graph, work.options, work.announce, taken=work.taken)
+    inner = Work(graph, work.options, announce, taken=work.taken)
     for stage in (cluster, linalg, schedule, kernels):
         stage(inner)
     return list(zip(inner.clusters, inner.lowered, strict=True))

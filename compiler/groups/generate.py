@@ -21,6 +21,7 @@ from flambeau.compiler.groups.replay import replay
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.passes.cluster import LOOPS, kind_of
+from flambeau.compiler.passes.cluster_blocks import BLOCKS
 from flambeau.compiler.schedules.form import Schedule, ScheduleError
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
@@ -74,7 +75,7 @@ def _bordered(
     cluster: Cluster, function: _Function, refusals: tuple[type[Exception], ...] = (GroupError,)
 ) -> _Function:
     """A function of a code generator. What one of a package raises is told as the package's, but for refusals."""
-    offer = None if cluster.kind == LOOPS else families.offer(cluster.kind)
+    offer = None if cluster.kind in (LOOPS, BLOCKS) else families.offer(cluster.kind)
     if offer is None:
         return function
 
@@ -112,5 +113,9 @@ def code_generator(family: str, kind: str) -> Callable[[Cluster], Cut]:
 
 
 def steps_of(cluster: Cluster) -> Callable[..., Lowered] | None:
-    """What makes steps of the plan of a cluster that is no fusion group; None where it is one."""
+    """What makes steps of the plan of a cluster that is no fusion group, or several; None where it is one."""
+    if cluster.kind == BLOCKS:
+        from flambeau.compiler.codegen.blocks_kernel import lower
+
+        return lower
     return None if cluster.kind == LOOPS else families.find(cluster.kind).steps

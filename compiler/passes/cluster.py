@@ -16,6 +16,7 @@ from flambeau.compiler import families
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass
+from flambeau.compiler.passes.cluster_blocks import BLOCKS, blocked
 from flambeau.compiler.passes.cluster_groups import Group, Program
 from flambeau.compiler.passes.cluster_producers import Producers
 from flambeau.dialects.graph import Graph
@@ -28,16 +29,18 @@ class ClusterKernels(Pass):
 
     In: any graph. Out: clusters in which every op is computed once (views, constants and iotas by every reader, and cheap
     ops of an operand of a product or concat also by their other readers), in an order in which operands come first.
-    `fuse=False` puts every op into a cluster of its own.
+    `fuse=False` puts every op into a cluster of its own, `blocks=True` joins those that share their rows (`cluster_blocks.py`).
     """
 
     name = "cluster"
     fuse: bool = True
     max_ops: int = 200
+    blocks: bool = False
 
     def __call__(self, graph: Graph) -> list[Cluster]:
         fast = _Clustering(graph, self.fuse, self.max_ops).run()
-        return fast if fast is not None else _Clustering(graph, self.fuse, self.max_ops, careful=True).clusters()
+        found = fast if fast is not None else _Clustering(graph, self.fuse, self.max_ops, careful=True).clusters()
+        return blocked(graph, found) if self.blocks else found
 
 
 def cluster(graph: Graph, options: Options) -> list[Cluster]:
@@ -262,7 +265,8 @@ LOOPS = "loops"
 
 
 def kind_of(graph: Graph) -> str:
-    """What makes kernels of a fragment: the family of its head, an op with loops of its own, or the machine's nests."""
-    computed = (n for n in graph.nodes if not n.op.family.is_view or crosses(graph, n))
-    heads = {n.op.family.name for n in computed if families.rules(n.op).is_head}
-    return min(heads, default=LOOPS)
+    """What makes kernels of a fragment: the family of its head, an op with loops of its own, or the machine's nests. One with
+    several products is computed by blocks of rows."""
+    computed = [n for n in graph.nodes if not n.op.family.is_view or crosses(graph, n)]
+    heads = [n.op.family.name for n in computed if families.rules(n.op).is_head]
+    return BLOCKS if heads.count("contraction") > 1 else min(heads, default=LOOPS)
