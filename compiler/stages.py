@@ -153,19 +153,29 @@ def _steps(work: Work, part: Cluster, steps: Callable[..., Lowered]) -> Lowered:
     """A cluster that is no fusion group, lowered. One that is computed by blocks is a kernel of several groups, whose own are not
     compiled alone."""
     if part.kind != BLOCKS:
-        return steps(part, lambda graph: _region(work, graph, work.announce))
-    machine = targets.find(work.options.target)
-    made = steps(part, lambda graph: _region(work, graph), machine, work.options.schedules, work.taken)
+        return steps(part, lambda graph: _region(work, graph, work.announce, work.taken))
+    target = work.options.target
+
+    def make() -> tuple[Lowered, set[overrides.Entry]]:
+        taken = set[overrides.Entry]()
+        return steps(part, lambda graph: _region(work, graph, _told_nobody, taken), targets.find(target)), taken
+
+    made, taken = _remembered(
+        _lowered, digest(target, repr(work.options.schedules), graph_bytes(part.graph)), make
+    ).made
+    work.taken.update(taken)
     for call in made.calls:
         work.announce(call.source)
     return made
 
 
-def _region(
-    work: Work, graph: Graph, announce: Announce = lambda source: None
-) -> list[tuple[Cluster, Lowered]]:
+def _told_nobody(source: KernelSource) -> None:
+    """Of kernels that are part of another one."""
+
+
+def _region(work: Work, graph: Graph, announce: Announce, taken: set[overrides.Entry]) -> list[tuple[Cluster, Lowered]]:
     """The clusters of a region, lowered."""
-    inner = Work(graph, work.options, announce, taken=work.taken)
+    inner = Work(graph, work.options, announce, taken=taken)
     for stage in (cluster, linalg, schedule, kernels):
         stage(inner)
     return list(zip(inner.clusters, inner.lowered, strict=True))

@@ -167,7 +167,7 @@ def _without_comments(text):
         (["--from", "asm"], "[stages] there is no stage named 'asm'."),
         (["--target", "z80"], "[target] unknown target 'z80'. Choose one of aarch64-neon, host, sm_100, "),
         (["--cse=fast=true"], "[cse] has no option 'fast'. Its options: none."),
-        (["--cluster=size=3"], "[cluster] has no option 'size'. Its options: fuse, max_ops."),
+        (["--cluster=size=3"], "[cluster] has no option 'size'. Its options: fuse, max_ops, blocks."),
         (["--cluster=max_ops"], "[cluster] option max_ops has no value. Write --cluster=max_ops=VALUE."),
         (["--cluster=max_ops=many"], "[cluster] option max_ops is 'many'. Give a value of type int."),
         (["--cluster=fuse=maybe"], "[cluster] option fuse is 'maybe'. Give a value of type bool."),

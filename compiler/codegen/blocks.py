@@ -310,7 +310,13 @@ class _Writer:
         return found
 
     def _window(
-        self, root: int, offset: int, batch: tuple[int, ...], step: int, strides: tuple[int, int], shape: tuple[int, int]
+        self,
+        root: int,
+        offset: int,
+        batch: tuple[int, ...],
+        step: int,
+        strides: tuple[int, int],
+        shape: tuple[int, int],
     ) -> Value:
         """A matrix with these strides: a part of a dense one, which is all that the block knows of the memory."""
         if root not in self.graph.inputs:
@@ -342,5 +348,3 @@ class _Writer:
         if key not in self.feeds:
             self.feeds[key] = self.b.input(Aval(shape, dtype))
         return self.feeds[key]
-
-

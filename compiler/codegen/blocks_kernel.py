@@ -8,10 +8,9 @@ program of a block like any other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
 
 from flambeau.compiler.arena import aligned
 from flambeau.compiler.codegen.blocks import Block, Extent, Feed, NoBlocks, block, extent, widest
@@ -21,8 +20,6 @@ from flambeau.compiler.control import Body, Compile
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
 from flambeau.compiler.plan_rows import place_of
 from flambeau.compiler.schedule import Step
-from flambeau.compiler.schedules import ScheduleError, overrides
-from flambeau.compiler.schedules.kinds import Blocks
 from flambeau.compiler.targets import Target
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph
@@ -42,25 +39,35 @@ class Placed:
     body: Body
 
 
-#: Rows of a block, at least and at most; each takes so many times the bytes of its widest matrix.
+#: Rows of a block, at least and at most; matrices of a block that are in use at a time.
 _LEAST_ROWS, _MOST_ROWS, _LIVE = 32, 256, 2
 
 
-def lower(
-    cluster: Cluster, compile_program: Compile, machine: Target, given: Sequence[overrides.Entry], taken: set[Any]
-) -> Lowered:
-    """The one call of a cluster. `given` are the fields of schedules that a user fixed; those that it takes go into `taken`. Raises
-    ScheduleError for rows that do not fit."""
+def lower(cluster: Cluster, compile_program: Compile, machine: Target) -> Lowered:
+    """The one call of a cluster; `compile_program` makes kernels of the program of a block."""
     graph = cluster.graph
     over = extent(graph)
+    rows = rows_of_blocks(graph, machine)
+    rest = over.rows % rows
     label = "blocks of rows: " + "+".join(n.op.name for n in graph.nodes if n.op.name in ("matmul", "exp"))
-    mine = overrides.taken(given, Blocks, label)
-    taken.update(mine)
-    schedule = _schedule(cluster, over, machine, overrides.fixed(mine, Blocks))
-    rest = over.rows % schedule.rows
-    whole = _placed(graph, schedule.rows, compile_program)
+    whole = _placed(graph, rows, compile_program)
     call = compose(graph, over, whole, _placed(graph, rest, compile_program) if rest else None, label)
-    return Lowered([replace(call, source=replace(call.source, schedule=str(schedule)))])
+    return Lowered([replace(call, source=replace(call.source, schedule=f"blocks(rows = {rows})"))])
+
+
+def rows_of_blocks(graph: Graph, machine: Target) -> int:
+    """As many as have their matrices in half of L2, such that none is left alone at the end: a product of one row has an order of
+    its own. Sums over rows are those of blocks as long as their order says."""
+    rows = extent(graph).rows
+    order = min(rows, BLOCK)
+    if block(graph, order).sums:
+        return order
+    near = machine.l2 // 2 // (_LIVE * widest(graph) * 4)
+    wanted = min(rows, max(_LEAST_ROWS, min(_MOST_ROWS, near)))
+    wanted = -(-rows // -(-rows // wanted))
+    while rows % wanted == 1:
+        wanted += 1
+    return wanted
 
 
 def _placed(graph: Graph, rows: int, compile_program: Compile) -> Placed:
@@ -68,27 +75,6 @@ def _placed(graph: Graph, rows: int, compile_program: Compile) -> Placed:
 
     found = block(graph, rows)
     return Placed(rows, found, place_body(found.graph, compile_program(found.graph), found.sums))
-
-
-def _schedule(cluster: Cluster, over: Extent, machine: Target, fixed: Mapping[str, Any]) -> Blocks:
-    """As many rows as have their matrices in half of L2, none left alone: a product of one row has another order."""
-    graph, rows = cluster.graph, over.rows
-    least = min(rows, BLOCK)
-    if block(graph, least).sums:
-        if fixed.get("rows", least) != least:
-            raise ScheduleError(f"[schedule] blocks whose rows are folded have {least} rows. Leave rows out.")
-        return Blocks(least)
-    if "rows" in fixed:
-        if rows % min(fixed["rows"], rows) == 1:
-            raise ScheduleError(f"[schedule] blocks of {fixed['rows']} rows leave one of {rows}. Give another number.")
-        return Blocks(min(fixed["rows"], rows))
-    near = machine.l2 // 2 // (_LIVE * widest(graph) * 4)
-    wanted = min(rows, max(_LEAST_ROWS, min(_MOST_ROWS, near)))
-    count = -(-rows // wanted)
-    wanted = -(-rows // count)
-    while rows % wanted == 1:
-        wanted += 1
-    return Blocks(min(wanted, rows))
 
 
 def compose(graph: Graph, extent: Extent, whole: Placed, rest: Placed | None, label: str) -> KernelCall:
@@ -199,15 +185,15 @@ class _Composer:
         inputs = [self._input(k, f, batch, row) for k, f in enumerate(self.feeds)]
         outputs = [self._output(k, batch, row) for k in range(len(self.given))]
         if self.rest is None:
-            return self._calls(self.whole, inputs, outputs)
+            self._calls(self.whole, inputs, outputs)
+            return
         is_whole = b.cmp("le", b.add(row, self._dim("rows", self.whole.rows)), self._dim("all", self.extent.rows))
         rest = self.rest
         b.if_else(
             is_whole,
-            lambda: self._calls(self.whole, inputs, outputs) or [],
-            lambda: self._calls(rest, inputs, outputs) or [],
+            lambda: self._calls(self.whole, inputs, outputs),
+            lambda: self._calls(rest, inputs, outputs),
         )
-        return None
 
     def _input(self, k: int, feed: Feed, batch: Val, row: Val) -> Val | None:
         """Where a block's input begins; a sum's is its output."""
@@ -237,7 +223,8 @@ class _Composer:
             at = b.add(b.mul(batch, self._dim("all", self.extent.rows)), row)
         return b.address(b.buffer(len(self.feeds_values) + k), b.mul(at, size), self._dtype(given.value).mlir)
 
-    def _calls(self, placed: Placed, inputs: Sequence[Val | None], outputs: Sequence[Val]) -> None:
+    def _calls(self, placed: Placed, inputs: Sequence[Val | None], outputs: Sequence[Val]) -> list[Val]:
+        """The calls of a block's program; they give no values."""
         b = self.b
         pointers, arena, inner = (b.address(b.scratch, self._offset(n), "i8") for n in ("pointers", "arena", "inner"))
 
@@ -259,6 +246,7 @@ class _Composer:
             arguments = (pointers, dims, b.const(0, "i64"), b.dim(begin), inner)
             types = f"({POINTER}, {POINTER}, i64, i64, {POINTER}) -> ()"
             b.line(f"llvm.call @inner{kernel}({', '.join(x.name for x in arguments)}) : {types}")
+        return []
 
     def _offset(self, name: str) -> Val:
         return self._dim(f"at.{name}", getattr(self, name))
@@ -268,5 +256,7 @@ def _inner(text: str, number: int) -> str:
     """A kernel's text as a function of another kernel's module."""
     lines = text.splitlines()
     body = "\n".join(lines[1 : len(lines) - lines[::-1].index("}") - 1])
-    body = body.replace("llvm.func @kernel(", f"llvm.func internal @inner{number}(").replace("@table", f"@inner{number}_table")
+    body = body.replace("llvm.func @kernel(", f"llvm.func internal @inner{number}(").replace(
+        "@table", f"@inner{number}_table"
+    )
     return body + "\n"

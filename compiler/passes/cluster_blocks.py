@@ -1,7 +1,7 @@
 """Clusters that share their rows become one: scores, what is made of them row by row, and products with that.
 
-In: the clusters of a program, in order. Out: the same, where matrices [*batch, rows, columns] that a product makes, a softmax reads,
-and further products take, are values within one cluster, which computes them block of rows by block of rows and never as a
+In: the clusters of a program, in order. Out: the same, where matrices [*batch, rows, columns] that a product makes, a softmax
+reads, and further products take, are values within one cluster, which computes them block of rows by block of rows and never as a
 whole. What such a cluster needs of matrices that an earlier one had (gradients do) it computes again. Where it cannot be done for
 all clusters that such a matrix joins, they stay as they are. Next: `codegen/blocks.py`, the program of a block.
 """
@@ -32,14 +32,9 @@ def blocked(graph: Graph, clusters: list[Cluster]) -> list[Cluster]:
     return _Blocking(graph, clusters).run()
 
 
-def _by_rows(rows: int) -> int:
-    """Rows of a block, such that the sums over rows of blocks are those of the order of products; any, where there are none."""
-    return min(rows, BLOCK)
-
-
 @dataclass
 class _Shared:
-    """Clusters that share matrices of `batch` times `rows` x `columns`: the phases that they are computed in, one after the other."""
+    """Clusters that share matrices of `rows` (of the whole batch) x `columns`, and the phase that each is computed in."""
 
     rows: int  # of all matrices
     columns: int
@@ -223,7 +218,10 @@ def _union(clusters: Sequence[Cluster], results: Sequence[int]) -> Cluster:
     graph, inputs = _canonical(whole)
     values = {x: v for v, x in ids.items()}
     found = Cluster(BLOCKS, graph, tuple(values[x] for x in inputs), tuple(results))
-    block(graph, _by_rows(extent(graph).rows))  # raises NoBlocks
+    rows = extent(graph).rows
+    found_sums = block(graph, min(rows, BLOCK)).sums  # raises NoBlocks
+    if found_sums and rows % BLOCK == 1:
+        raise NoBlocks("[blocks] the last block has one row, and a product of one row has another order.")
     return found
 
 
@@ -263,4 +261,3 @@ def _in_order(clusters: dict[int, Cluster]) -> list[Cluster] | None:
             if not waiting[one]:
                 heapq.heappush(ready, one)
     return ordered if len(ordered) == len(clusters) else None
-
