@@ -405,6 +405,8 @@ HOSTILE = {
     "a call of a storage's class": archive(pickled(name("torch", "FloatStorage") + b")R")),
     "attributes of a list": archive(pickled(b"]}b")),
     "attributes of a dict": archive(pickled(name("collections", "OrderedDict") + b")R}" + text("items") + b"Nsb")),
+    "an OrderedDict of no pairs": archive(pickled(name("collections", "OrderedDict") + b"]" + text("ab") + b"a\x85R")),
+    "an OrderedDict with lists for keys": archive(pickled(name("collections", "OrderedDict") + b"](]Nla\x85R")),
     "attributes of a tensor": weights(tensor() + b"}" + text("shape") + b"Nsb"),
     "a storage of 2**50 numbers": archive(pickled(tensor(of=storage(2**50)))),
     "a storage of less than none": weights(tensor(of=storage(-4))),
@@ -484,6 +486,14 @@ def mutated(rng, content, tokens):
             other = int(rng.integers(len(mutant)))
             mutant[at : at + 4] = mutant[other : other + 4]
     return bytes(mutant)
+
+
+@pytest.mark.accept("SER-11")
+def test_ordered_dicts_of_python_2_are_called_with_pairs():
+    pairs = b"]((" + text("a") + integer(1) + b"l(" + text("b") + tensor() + b"le"
+    found = fb.load(io.BytesIO(weights(name("collections", "OrderedDict") + pairs + b"\x85R", bytes(16))))
+    assert type(found) is collections.OrderedDict and [*found] == ["a", "b"]
+    assert found["a"] == 1 and found["b"].tolist() == [0.0] * 4
 
 
 @pytest.mark.accept("SER-11")

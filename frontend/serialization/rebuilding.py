@@ -60,7 +60,7 @@ class Rebuilding:
             ("torch._utils", "_rebuild_parameter_with_state"): parameter_with_state,
             ("torch._tensor", "_rebuild_from_type_v2"): self.typed,
             ("torch", "Size"): lambda sizes=(): Size(self.counted(sizes)),
-            ("collections", "OrderedDict"): lambda: OrderedDict(),
+            ("collections", "OrderedDict"): self.ordered,
             ("collections", "Counter"): self.counter,
             ("_codecs", "encode"): self.encoded,
         }
@@ -138,6 +138,12 @@ class Rebuilding:
         if self.odd_keys > MOST_ODD_KEYS:
             refuse("it has sets with too many elements that are no strings")
         return given
+
+    def ordered(self, given: Any = ()) -> OrderedDict:
+        """Of pairs, as Python 2 wrote it; Python 3 writes an empty one, and then what is in it."""
+        if any(type(pair) not in (list, tuple) or len(pair) != 2 for pair in self.counted(given)):
+            refuse("an OrderedDict in it is not made of pairs")
+        return OrderedDict(zip(self.keys([key for key, _ in given]), (value for _, value in given)))
 
     def counter(self, given: Any = ()) -> Counter:
         return Counter({key: given[key] for key in self.keys(given)} if given else {})
