@@ -1,13 +1,16 @@
 """Derivatives recorded op by op along a history, beyond one gradient: those of a batch of weights, and forward mode.
 
 In: tensors with history, and a batch of weights, or tangents. Out: gradients, or the tangents of results, as tensors, themselves
-differentiable with `create_graph`. Next: `inline.py`, `func.py`.
+differentiable with `create_graph`. Next: `replays.py`, `inline.py`, `func.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
+from flambeau import replays
 from flambeau.dialects.builder import Value
 from flambeau.engine import GRAD_MODE
 from flambeau.inline import Tape, flush_point, seed
@@ -29,22 +32,21 @@ def gradients_of_batch(
     times, so there must be none (`tensor_hooks.hooked`).
     """
 
-    def prepared() -> tuple[Callable[[], list[Value | None]], Tape]:
-        tape = Tape(name, outputs, inputs)
-        tape.of_batch(n)
+    def start(tape: Tape) -> Callable[[], list[Tensor | None]]:
         seeds: dict[int, Value] = {}
         for t, root, gradient in zip(outputs, tape.roots, grad_outputs, strict=True):
             value, ct = tape.value_at(root), seed(tape, t, gradient, many=True)
             seeds[value] = seeds[value] + ct if value in seeds else ct
-        return tape.prepared(seeds, [v for v in tape.targets if v is not None], [], True), tape
+        run = tape.prepared(seeds, [v for v in tape.targets if v is not None], [], True)
 
-    with recorder.ModeScope(GRAD_MODE, GRAD_MODE if create_graph else 0):
-        run, tape = recorder.held(prepared)
-        reached = iter(run())
-        cts = [None if v is None else next(reached) for v in tape.targets]
-        found = [None if ct is None else tape.tensor(ct) for ct in cts]
-    flush_point()
-    return found
+        def found() -> list[Tensor | None]:
+            reached = iter(run())
+            cts = [None if v is None else next(reached) for v in tape.targets]
+            return [None if ct is None else tape.tensor(ct) for ct in cts]
+
+        return found
+
+    return _followed("gradients", name, outputs, inputs, grad_outputs, n, create_graph, start)
 
 
 def tangents(
@@ -58,15 +60,48 @@ def tangents(
     """The derivatives of outputs along tangents of the inputs, recorded op by op beside what was computed; None where nothing
     flows. With `n`, each tangent, and each result, is a batch of as many."""
 
-    def prepared() -> tuple[Callable[[], list[Value | None]], Tape]:
+    def start(tape: Tape) -> Callable[[], list[Tensor | None]]:
+        pairs = [(v, t) for v, t in zip(tape.targets, given, strict=True) if v is not None and t is not None]
+        run = tape.advanced({v: tape.value(t, n is not None) for v, t in pairs})
+        return lambda: [None if t is None else tape.tensor(t) for t in run()]
+
+    return _followed("tangents", name, outputs, inputs, given, n, create_graph, start)
+
+
+def _followed(
+    kind: str,
+    name: str,
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    given: Sequence[Tensor | None],
+    n: int | None,
+    create_graph: bool,
+    start: Callable[[Tape], Callable[[], list[Tensor | None]]],
+) -> list[Tensor | None]:
+    """What `start` of the trace gives, recorded anew, or by the calls of the last time where the trace is as it was."""
+
+    def prepared() -> Callable[[], list[Tensor | None]]:
+        asked = replays.key(kind, outputs, inputs, given, n)
+        if (replay := replays.known(asked)) is not None:
+            return partial(replay.run, [*replay.sources(), *(t for t in given if t is not None)])
         tape = Tape(name, outputs, inputs)
+        log = None if asked is None else replays.Log()
+        if log is not None:
+            tape.logged(log)
         if n is not None:
             tape.of_batch(n)
-        pairs = [(v, t) for v, t in zip(tape.targets, given, strict=True) if v is not None and t is not None]
-        return tape.advanced({v: tape.value(t, n is not None) for v, t in pairs}), tape
+        return partial(_noted, start(tape), log, asked, given)
 
     with recorder.ModeScope(GRAD_MODE, GRAD_MODE if create_graph else 0):
-        run, tape = recorder.held(prepared)
-        found = [None if t is None else tape.tensor(t) for t in run()]
+        found = recorder.held(prepared)()
     flush_point()
+    return found
+
+
+def _noted(
+    run: Callable[[], list[Tensor | None]], log: replays.Log | None, asked: Any, given: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    found = run()
+    if log is not None:
+        replays.remember(asked, log.replay(given, found))
     return found

@@ -22,6 +22,7 @@ from flambeau.dialects.tape.transfer import to_device
 from flambeau.engine import GRAD_MODE
 from flambeau.function import builder
 from flambeau.reach import History
+from flambeau.replays import Log
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import REQUIRED, Function, Tensor
 from flambeau.shared_views import Place, SharedViews
@@ -53,18 +54,32 @@ def aval_of(tensor: Tensor) -> Aval:
     return Aval(tensor.shape, tensor.dtype, tensor._place)
 
 
+def _detached(operands: Sequence[Tensor]) -> Tensor:
+    return operands[0].detach()
+
+
+def _recorded(op: OpRecord, operands: Sequence[Tensor], *attrs: Any) -> tuple[Tensor, ...]:
+    return regions.record(op, operands, attrs)
+
+
 class TensorBuilder(Builder):
-    """Records every op it is given; the `id` of its values is a tensor."""
+    """Records every op it is given, and notes it in a `log` if there is one; the `id` of its values is a tensor."""
+
+    log: Log | None = None
 
     def emit_all(self, op: OpRecord, operands: Sequence[Value], attrs: tuple) -> tuple[Value, ...]:
+        xs = [v.id for v in operands]
         if op is stop_gradient:  # no result of this may seem to have a history
-            return (self.value(operands[0].id.detach()),)
+            return (self.value(self._call(_detached, xs)),)
         if op.regions:
-            return tuple(map(self.value, regions.record(op, [v.id for v in operands], attrs)))
-        made = primitive(op)([v.id for v in operands], *attrs)
+            return tuple(map(self.value, self._call(partial(_recorded, op), xs, *attrs)))
+        made = self._call(primitive(op), xs, *attrs)
         if not operands and self.device != CPU:  # recorded functions do not say where what they make of nothing lies
-            made = primitive(to_device)([made], self.device)
+            made = self._call(primitive(to_device), [made], self.device)
         return tuple(map(self.value, made)) if type(made) is tuple else (self.value(made),)
+
+    def _call(self, function: Callable[..., Any], operands: list[Tensor], *attrs: Any) -> Any:
+        return function(operands, *attrs) if self.log is None else self.log.call(function, operands, attrs)
 
     def value(self, tensor: Tensor) -> Value:
         return Value(self, tensor, aval_of(tensor))
@@ -92,6 +107,7 @@ class Tape:
         self.graph = History(self.asm, map(self.value_at, self.roots), ())
         self.hooks = self._met(marked)
         self.builder: Builder = TensorBuilder()
+        self.log: Log | None = None
         self.targets = [None if p is None else self.graph.meeting(self.value_at(p)) for p in targets]
 
     def _assembly(self, places: Sequence[Place]) -> Assembly:
@@ -119,7 +135,11 @@ class Tape:
 
     def of_batch(self, n: int) -> None:
         """From now on gradients are those of `n` calls at once, whose forward is the same."""
-        self.builder = BatchBuilder(TensorBuilder(), n)
+        self.builder = BatchBuilder(self.builder, n)
+
+    def logged(self, log: Log) -> None:
+        """From now on what is recorded is noted. Before `of_batch`."""
+        self.builder.log = self.log = log  # type: ignore[attr-defined]
 
     def value(self, tensor: Tensor, many: bool = False) -> Value:
         """A tensor in the builder; `many`: the calls of a batch are in front."""
@@ -155,13 +175,18 @@ class Tape:
             slot = self._slot_of(v)
             number = None if slot is None else recorder.trace_scalar(slot)
             if number is not None:
-                found[v] = self.value(regions.number(number))
+                found[v] = self._source(slot, regions.number(number), True)
             elif slot is not None and self.asm.slots[slot] in computable:
-                found[v] = self.value(recorder.tensor_for_slot(slot))
+                found[v] = self._source(slot, recorder.tensor_for_slot(slot))
             elif (node := self.graph.producer(v)) is not None:
                 self.graph.others.update((r, node) for r in node.results)
                 pending.extend(node.operands)
         return found
+
+    def _source(self, slot: int | None, tensor: Tensor, is_number: bool = False) -> Value:
+        if self.log is not None and slot is not None:
+            self.log.source(slot, is_number, tensor)
+        return self.value(tensor)
 
     def prepared(
         self, seeds: dict[int, Value], wrt: Sequence[int], passed: Sequence[int], retain_graph: bool

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from flambeau import debug, unread
@@ -22,6 +23,7 @@ from flambeau.dialects.dtypes import int64
 from flambeau.dialects.graph import Graph, Region
 from flambeau.dialects.history import strip
 from flambeau.dialects.identity import attrs_key
+from flambeau.dialects.locks import process_lock
 from flambeau.dialects.record import OpRecord, find
 from flambeau.dialects.region import at_home, reads, without_dead_code
 from flambeau.dialects.size import LEAST, Int
@@ -185,8 +187,9 @@ def record(op: OpRecord, operands: Sequence[Tensor], attrs: Sequence[Any]) -> tu
 @dataclass
 class Traced:
     """What a function recorded: `graph` of the values `reads` (tensors from outside, and numbers), and what it returned, in which
-    `results` stood for its outputs."""
+    `results` stood for its outputs. `program` has the same graph, as it was recorded."""
 
+    program: _Program
     graph: Graph
     reads: list[Any]
     returned: Any
@@ -229,28 +232,63 @@ def trace(
             returned = function(*arguments)
         results = list(tensors(name, returned))
         slots = [recorder.slot_for_tensor(r.clone()) for r in (*results, *last)]
-        export = bound(recorder.trace_export())
-        has_history = _has_history(export)
-        if has_history and any(r.requires_grad for r in results):
-            raise RuntimeError(
-                f"[{name}] a function that it may run asks for gradients of what was computed outside. Differentiate outside."
-            )
-        assembly = _Region(export)
+        program = _program(name, slots, results)
         known = {**dict(recorder.region_inputs()), **recorder.trace_scalars()}
         drawn = recorder.region_drawn()
-        graph = Graph(
-            assembly.graph.avals,
-            [assembly.slots[s] for s in assembly.inputs],
-            assembly.graph.nodes,
-            [assembly.slots[s] for s in slots],
-        )
-        graph = without_dead_code(at_home(strip(graph) if has_history else graph))
     finally:
         unread.end()
         recorder.region_end()
-    found = [known[s] for s in assembly.inputs]
+    found = [known[s] for s in program.inputs]
     _refuse_moves(name, found, results)
-    return Traced(graph, found, returned, results, bool(last), drawn)
+    return Traced(program, program.copied(), found, returned, results, bool(last), drawn)
+
+
+class _Program:
+    """What a region computes: its graph, and the slots that are its inputs."""
+
+    def __init__(self, graph: Graph, inputs: Sequence[int]) -> None:
+        self.graph, self.inputs = graph, inputs
+
+    @cached_property
+    def template(self) -> Template:
+        return Template(Region(self.graph))
+
+    def copied(self) -> Graph:
+        return Graph(list(self.graph.avals), list(self.graph.inputs), list(self.graph.nodes), list(self.graph.outputs))
+
+
+_MOST = 512
+_programs: dict[tuple[Any, ...], _Program] = {}
+_lock = process_lock()
+
+
+def _program(name: str, slots: Sequence[int], results: Sequence[Tensor]) -> _Program:
+    """The program of the region being recorded that computes these slots, assembled where the trace was never in this state. One
+    that may fail is assembled each time, for its lines."""
+    asked = (recorder.trace_key(), tuple(slots), recorder.get_mode())
+    found = _programs.get(asked)
+    if found is not None:
+        return found
+    export = bound(recorder.trace_export())
+    has_history = _has_history(export)
+    if has_history and any(r.requires_grad for r in results):
+        raise RuntimeError(
+            f"[{name}] a function that it may run asks for gradients of what was computed outside. Differentiate outside."
+        )
+    assembly = _Region(export)
+    graph = Graph(
+        assembly.graph.avals,
+        [assembly.slots[s] for s in assembly.inputs],
+        assembly.graph.nodes,
+        [assembly.slots[s] for s in slots],
+    )
+    made = _Program(without_dead_code(at_home(strip(graph) if has_history else graph)), assembly.inputs)
+    if asked[0] is not None and not has_history and not any(node.may_fail for node in made.graph.nodes):
+        with _lock:
+            if len(_programs) >= _MOST:
+                _programs.pop(next(iter(_programs)))
+            _programs[asked] = made
+    return made
 
 
 def _refuse_moves(name: str, read: Sequence[Any], results: Sequence[Tensor]) -> None:

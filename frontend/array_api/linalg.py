@@ -113,5 +113,5 @@ def vector_norm(
 ) -> Tensor:
     """A norm of vectors: of what lies along axes, or of all elements."""
     if axis == ():
-        return fb.abs(x) if ord else (x != 0).to(x.dtype)
+        return fb.abs(x) if ord else fb.ne(x, 0).to(x.dtype)
     return _lin.vector_norm(x, ord, None if axis is None else axes_of(axis, x), keepdims)

@@ -223,7 +223,7 @@ def _call(func: Callable[..., Any], mapped: Mapped, randomness: str) -> tuple[An
     apart = randomness == "different"
     bases = _first_offsets(traced.graph, operands) if apart else ()
     operands = [x if isinstance(x, Tensor) else regions.number(x) for x in operands]
-    region = Template(regions.Region(traced.graph))
+    region = traced.program.template
     results = list(_batch(operands, region, region.sizes, tuple(many), bases, (mapped.n,)))
     for stream, drawn in traced.drawn.items():
         stream._advance(drawn * (mapped.n if apart else 1))

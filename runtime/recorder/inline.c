@@ -62,6 +62,17 @@ PyObject *fb_py_trace_sizes(PyObject *module, PyObject *unused) {
   return fb_symbol_tuple(rec->symbols, rec->state->n_symbols);
 }
 
+/* What says all of the current trace but its values: (number of its state, sizes that differ from run to run); None
+ * where it has imported others. */
+PyObject *fb_py_trace_key(PyObject *module, PyObject *unused) {
+  (void)module, (void)unused;
+  const fb_recorder *rec = fb_subject();
+  if (rec->state->has_import)
+    Py_RETURN_NONE;
+  return Py_BuildValue("(KN)", (unsigned long long)rec->state->id,
+                       fb_symbol_tuple(rec->symbols, rec->state->n_symbols));
+}
+
 /* Whether the current trace has been seen before, by a program that was for the first time only. */
 PyObject *fb_py_trace_returns(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;

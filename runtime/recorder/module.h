@@ -13,6 +13,7 @@ PyObject *fb_py_import_history(PyObject *module, PyObject *tensor);
 PyObject *fb_py_trace_export(PyObject *module, PyObject *unused);
 PyObject *fb_py_trace_notes(PyObject *module, PyObject *unused);
 PyObject *fb_py_trace_sizes(PyObject *module, PyObject *unused);
+PyObject *fb_py_trace_key(PyObject *module, PyObject *unused);
 PyObject *fb_py_trace_returns(PyObject *module, PyObject *unused);
 PyObject *fb_py_trace_equations(PyObject *module, PyObject *number);
 PyObject *fb_py_trace_scalar(PyObject *module, PyObject *number);
