@@ -5,6 +5,7 @@ import flambeau.nn as nn
 import numpy as np
 import pytest
 from flambeau.nn.utils import rnn
+from flambeau.runtime import recorder
 from support import arrays
 from test_attention import compared, copied
 
@@ -192,3 +193,50 @@ BAD = [
 def test_errors(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+@pytest.mark.accept("NN-42", "GRB-10")
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_sequences_of_other_lengths_are_the_same_program(kind):
+    """They are turns of one loop: from the third length on nothing is compiled, and the bits are those of the steps one by one."""
+    fb.manual_seed(0)
+    net, cell = getattr(nn, kind)(3, 4), getattr(nn, f"{kind}Cell")(3, 4)
+    cell.load_state_dict({name.removesuffix("_l0"): p for name, p in net.state_dict().items()})
+
+    def rows(steps):
+        return fb.tensor(np.linspace(-1, 1, steps * 6, dtype=np.float32).reshape(steps, 2, 3))
+
+    def step(steps):
+        net.zero_grad()
+        x = rows(steps).requires_grad_()
+        out, _ = net(x)
+        (out * out).sum().backward()
+        return out.tolist(), [p.grad.tolist() for p in net.parameters()], x.grad.tolist()
+
+    with fb.compiler_options(mode="blocking"):
+        for steps in (7, 8, 10):
+            step(steps)
+        before = recorder.stats()
+        found = [step(steps) for steps in (5, 9, 17)]
+        after = recorder.stats()
+        assert (after["builds"], after["misses"]) == (before["builds"], before["misses"])
+        x = rows(9)
+        state, outputs = None, []
+        for t in range(9):
+            state = cell(x[t], state)
+            outputs.append(state[0] if kind == "LSTM" else state)
+        assert found[1][0] == fb.stack(outputs).tolist()
+
+
+@ROWS
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_narrow_layers_round_once(kind):
+    """All steps are computed in float32, and the outputs rounded."""
+    fb.manual_seed(0)
+    net = getattr(nn, kind)(3, 4, bias=False)
+    x = fb.linspace(-1, 1, 30).reshape(5, 2, 3).bfloat16()
+    narrow = getattr(nn, kind)(3, 4, bias=False).bfloat16()
+    narrow.load_state_dict({name: p.bfloat16() for name, p in net.state_dict().items()})
+    net.load_state_dict({name: p.float() for name, p in narrow.state_dict().items()})
+    found, wanted = narrow(x)[0], net(x.float())[0]
+    assert found.dtype is fb.bfloat16 and found.tolist() == wanted.bfloat16().tolist()

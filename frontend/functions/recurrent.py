@@ -4,8 +4,8 @@ Elman (1990); Cho and others, "Learning phrase representations using RNN encoder
 "Long short-term memory" (1997); with projections as in Sak, Senior and Beaufays (2014). Gates stand in PyTorch's order.
 
 In: packed sequences: the elements of all sequences that are at one step lie together, step after step, longest sequence first,
-so that those still going on are the first ones. Out: packed outputs, and the last state of each. The products of the input
-of all steps are one. Next: `nn/rnn.py`.
+so that those still going on are the first ones. Out: packed outputs, and the last state of each. Sequences of one length are a loop
+of the program, packed ones are written out step by step. The products of the input of all steps are one. Next: `nn/rnn.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flambeau.dialects.builder import Value
+from flambeau.dialects.loops import Parts
+from flambeau.dialects.region import build
 from flambeau.function import Optional_, Static, Tensor_, function
 from flambeau.functions.common import ops, part
 
@@ -128,6 +130,42 @@ def _sequence(
     return _concat(outputs), *last
 
 
+def _loop(
+    kind: Static,
+    input: Tensor_,
+    hx: Tensor_,
+    cx: Optional_,
+    w_ih: Tensor_,
+    w_hh: Tensor_,
+    b_ih: Optional_,
+    b_hh: Optional_,
+    w_hr: Optional_,
+    reverse: Static,
+):
+    """One layer in one direction over sequences of one length `input` [T, N, features]: outputs [T, N, size] and the last h, and c
+    of an LSTM. Steps are turns of one loop of the program, whatever T is."""
+    steps, n, features = input.shape
+    gates = _affine(ops.reshape(input, shape=(steps * n, features)), w_ih, b_ih)
+    if (
+        gates.dtype.is_narrow
+    ):  # to be computed in another dtype (`dialects/rounding.py`): this rounds what has been rounded
+        ops.neg(gates)
+    gates = ops.reshape(gates, shape=(steps, n, w_ih.shape[0]))
+    first = [hx] if cx is None else [hx, cx]
+    given = [w for w in (w_hh, b_hh, w_hr) if w is not None]
+
+    def turn(*values: Value) -> list[Value]:
+        fixed = iter(values[len(first) + 1 :])
+        weight, bias, projection = (None if w is None else next(fixed) for w in (w_hh, b_hh, w_hr))
+        state = _step(kind, values[len(first)], values[: len(first)], weight, bias, projection)
+        return [*state, state[0]]
+
+    types = [*[s.aval for s in first], gates.aval._replace(shape=gates.shape[1:]), *[w.aval for w in given]]
+    found = Parts(build(types, turn), len(first), 1, 0, reverse).keeping().emit([*first, gates, *given])
+    return found[len(first)], *found[: len(first)]
+
+
 #: By the names of the layers, which messages say.
 CELLS = {kind: function(name=f"{kind[:4].rstrip('_')}Cell")(_cell) for kind in GATES}
+LOOPS = {kind: function(name=kind[:4].rstrip("_"))(_loop) for kind in GATES}
 SEQUENCES = {kind: function(name=kind[:4].rstrip("_"))(_sequence) for kind in GATES}

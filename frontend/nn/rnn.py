@@ -12,7 +12,7 @@ from flambeau.device import Device
 from flambeau.functions.assemble import cat, stack
 from flambeau.functions.create import empty, zeros
 from flambeau.functions.dropout import dropout as drop
-from flambeau.functions.recurrent import CELLS, GATES, SEQUENCES
+from flambeau.functions.recurrent import CELLS, GATES, LOOPS, SEQUENCES
 from flambeau.nn import init
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
@@ -135,14 +135,15 @@ class RNNBase(Module):
                 raise RuntimeError(f"[{op}] {name} has shape {tuple(state.shape)}, expected {shape}.")
         return states if is_batched else [s.unsqueeze(1) for s in states]
 
-    def _run(self, x: Tensor, sizes: tuple[int, ...], states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Packed outputs of all layers, and the last states."""
+    def _run(self, x: Tensor, sizes: tuple[int, ...] | None, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Outputs of all layers, packed if there are sizes of packed steps, and the last states."""
         last: list[list[Tensor]] = [[] for _ in states]
         for layer in range(self.num_layers):
             outputs = []
             for direction, name in enumerate(self._suffixes(layer)):
                 of_layer = [s[layer * self._directions + direction] for s in states]
-                out, *ended = SEQUENCES[self.mode](
+                how = (direction == 1,) if sizes is None else (sizes, direction == 1)
+                out, *ended = (LOOPS if sizes is None else SEQUENCES)[self.mode](
                     self.mode,
                     x,
                     of_layer[0],
@@ -152,8 +153,7 @@ class RNNBase(Module):
                     getattr(self, "bias_ih" + name) if self.bias else None,
                     getattr(self, "bias_hh" + name) if self.bias else None,
                     getattr(self, "weight_hr" + name) if self.proj_size else None,
-                    sizes,
-                    direction == 1,
+                    *how,
                 )
                 outputs.append(out)
                 for each, state in zip(last, ended):
@@ -178,8 +178,11 @@ class RNNBase(Module):
         if steps == 0:
             raise RuntimeError(f"[{type(self).__name__}] the sequence has no steps. Pass at least one.")
         states = self._first(hx, batch, is_batched, x)
-        out, last = self._run(x.reshape(steps * batch, features), (batch,) * steps, states)
-        out = out.reshape(steps, batch, out.shape[-1])
+        if steps == 1 or x.device.type != "cpu":  # written out
+            out, last = self._run(x.reshape(steps * batch, features), (batch,) * steps, states)
+            out = out.reshape(steps, batch, out.shape[-1])
+        else:
+            out, last = self._run(x, None, states)
         if not is_batched:
             out, last = out.squeeze(1), [s.squeeze(1) for s in last]
         return out.transpose(0, 1) if turned else out, self._states(last)
