@@ -1,7 +1,7 @@
 """The stages from program to machine code, in order, one function each.
 
-    tape -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> legalise-dtypes -> reference-calls
-         -> legalise-devices -> canonical-nans -> cluster -> linalg -> schedule -> kernels -> plan
+    tape -> legalise-complex -> simplify -> transpose-products -> cse -> dead-code -> push-broadcasts -> legalise-dtypes
+         -> reference-calls -> legalise-devices -> canonical-nans -> cluster -> linalg -> schedule -> kernels -> plan
          -> llvm (for GPUs: nvvm) -> ir -> optimised -> assembly
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
@@ -65,6 +65,11 @@ class Work:
 def tape(work: Work) -> None:
     """The program as it was recorded, its sizes settled."""
     work.graph = settle(work.graph)
+
+
+def legalise_complex(work: Work) -> None:
+    """Complex arithmetic in real one: behind this there are no complex values."""
+    work.graph = registry.find("legalise-complex")()(work.graph)
 
 
 def simplify(work: Work) -> None:
@@ -189,6 +194,7 @@ def plan(work: Work) -> None:
 #: The stages of a program, in order.
 PROGRAM: dict[str, Callable[[Work], None]] = {
     "tape": tape,
+    "legalise-complex": legalise_complex,
     "simplify": simplify,
     "transpose-products": transpose_products,
     "cse": cse,

@@ -115,13 +115,13 @@ def requires_gradient(graph: Graph, wrt: Iterable[int]) -> set[int]:
     Integers and booleans never get one. Operands whose vjp gives None cut the path; an op without gradient does not, so
     that `vjp` can refuse it when it is reached.
     """
-    needs = {v for v in wrt if graph.avals[v].dtype.is_floating_point}
+    needs = {v for v in wrt if graph.avals[v].dtype.is_inexact}
     for node in graph.nodes:
         wanted = tuple(v in needs for v in node.operands)
         if not any(wanted):
             continue
         for k, result in enumerate(node.results):
-            if graph.avals[result].dtype.is_floating_point and _passes(graph, node, k, wanted):
+            if graph.avals[result].dtype.is_inexact and _passes(graph, node, k, wanted):
                 needs.add(result)
     return needs
 

@@ -44,18 +44,19 @@ class Builder:
         finally:
             self.device = before
 
-    def constant(self, value: float | Int | bool, dtype: DType, shape: tuple[Int, ...] = ()) -> Value:
+    def constant(self, value: complex | Int | bool, dtype: DType, shape: tuple[Int, ...] = ()) -> Value:
         """A tensor of `shape` filled with `value`, which may be a size. (-0.0 equals 0.0 as an attribute, so it becomes
         a negation.)"""
+        if dtype.is_complex:
+            parts = (value.real, value.imag) if isinstance(value, complex) else (value, 0.0)
+            return find("complex")(*(self.constant(x, dtype.to_real()) for x in parts)).expand(shape)
         if isinstance(value, Size):
             return self.emit(find("constant"), (), (value, dtype)).expand(shape)
-        if dtype.is_complex:
-            raise TypeError(f"[constant] there are no constants of {dtype.name} yet. Use a real dtype.")
-        value = dtype.number(value)
-        if value != value:
-            value = math.nan  # one object, so that equal programs have equal keys
-        negative_zero = value == 0 and math.copysign(1.0, value) < 0
-        scalar = self.emit(find("constant"), (), (0.0 if negative_zero else value, dtype))
+        number: Any = dtype.number(value)
+        if number != number:
+            number = math.nan  # one object, so that equal programs have equal keys
+        negative_zero = number == 0 and math.copysign(1.0, number) < 0
+        scalar = self.emit(find("constant"), (), (0.0 if negative_zero else number, dtype))
         scalar = find("neg")(scalar) if negative_zero else scalar
         return scalar.expand(shape) if shape else scalar
 
@@ -77,7 +78,7 @@ class Value:
     def dtype(self) -> DType:
         return self.aval.dtype
 
-    def like(self, number: float | Int | bool) -> Value:
+    def like(self, number: complex | Int | bool) -> Value:
         """A constant of this value's type."""
         if self.aval.device == self.builder.device:
             return self.builder.constant(number, self.dtype, self.shape)
@@ -94,6 +95,10 @@ class Value:
 
     def cast(self, dtype: DType) -> Value:
         return self if dtype is self.dtype else find("cast")(self, dtype=dtype)
+
+    def conj(self) -> Value:
+        """The conjugate; of real numbers the value itself."""
+        return find("conj")(self) if self.dtype.is_complex else self
 
     def _binary(self, name: str, other: Any, swap: bool = False) -> Value:
         other = other if isinstance(other, Value) else self.like(other)

@@ -74,6 +74,11 @@ class DType:
         return self.category is Category.COMPLEX
 
     @cached_property
+    def is_inexact(self) -> bool:
+        """Whether numbers are rounded, and so have gradients: floats and complex ones."""
+        return self.category >= Category.FLOATING
+
+    @cached_property
     def is_integer(self) -> bool:
         return self.category is Category.INTEGER
 
@@ -211,11 +216,11 @@ def _floating(name: str, mlir: str, exponent: int, mantissa: int, **fields) -> D
     return DType(name, mlir, Category.FLOATING, bits, exponent=exponent, mantissa=mantissa, **fields)
 
 
-def _complex(parts: DType, alias: str, tensor: str) -> DType:
+def _complex(parts: DType, alias: str, tensor: str, safetensors: str = "") -> DType:
     name, mlir, bits = f"complex{2 * parts.bits}", f"complex<{parts.mlir}>", 2 * parts.bits
     return DType(
         name, mlir, Category.COMPLEX, bits, exponent=parts.exponent, mantissa=parts.mantissa, parts=parts.name,
-        safetensors=f"C{bits}", tensor=tensor, aliases=(alias,),
+        safetensors=safetensors, tensor=tensor, aliases=(alias,), c_type=f"{parts.c_type} _Complex",
     )  # fmt: skip
 
 
@@ -254,7 +259,7 @@ float8_e5m2 = _floating(
 )  # fmt: skip
 float32 = _floating("float32", "f32", 8, 23, safetensors="F32", tensor="Float", c_type="float", aliases=("float",))
 float64 = _floating("float64", "f64", 11, 52, safetensors="F64", tensor="Double", c_type="double", aliases=("double",))
-complex64 = _complex(float32, "cfloat", "ComplexFloat")
+complex64 = _complex(float32, "cfloat", "ComplexFloat", safetensors="C64")
 complex128 = _complex(float64, "cdouble", "ComplexDouble")
 
 #: Every dtype that has a name. Those that are not in SUPPORTED can be named and promoted, and are refused by ops.
@@ -263,7 +268,7 @@ ALL: tuple[DType, ...] = (
     *(uint16, uint32, uint64, float8_e4m3fn, float8_e5m2),
     *(complex64, complex128),
 )
-_supported: tuple[DType, ...] = tuple([d for d in ALL if not d.is_complex])
+_supported: tuple[DType, ...] = ALL
 
 _BY_NAME = {d.name: d for d in ALL}
 _BY_MLIR = {d.mlir: d for d in ALL}
@@ -303,6 +308,11 @@ FLOATING = DTypes(Category.FLOATING)
 STORED_FLOATING = DTypes(Category.FLOATING, stored=True)
 INTEGER = DTypes(Category.INTEGER)
 NUMERIC = DTypes(Category.INTEGER, Category.FLOATING)
+COMPLEX = DTypes(Category.COMPLEX)
+#: What is rounded.
+INEXACT = DTypes(Category.FLOATING, Category.COMPLEX)
+#: What is added and multiplied.
+ARITHMETIC = DTypes(Category.INTEGER, Category.FLOATING, Category.COMPLEX)
 #: What has bits to combine.
 LOGICAL = DTypes(Category.BOOL, Category.INTEGER)
 #: What has an order: all but complex numbers.

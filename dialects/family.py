@@ -37,7 +37,7 @@ def elements(graph: Graph, node: Node) -> float:
     """One floating-point operation for each element of a result, or of an operand where these are more; none where elements are
     only moved or made of nothing, and for results that are no floats."""
     family, results = node.op.family, [graph.avals[v] for v in node.results]
-    if family.moves or family.is_placed or not any(a.dtype.is_floating_point for a in results):
+    if family.moves or family.is_placed or not any(a.dtype.is_inexact for a in results):
         return 0.0
     return float(max(hint(a.size) for a in (*results, *(graph.avals[v] for v in node.operands))))
 

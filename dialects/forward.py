@@ -116,7 +116,7 @@ def _transposed(
         left = iter(ts)
         regions: Any = attrs
         return scratch, _while(scratch, xs, [next(left) if there else None for there in given], *regions)
-    flows = tuple(a.dtype.is_floating_point for a in results)
+    flows = tuple(a.dtype.is_inexact for a in results)
     linear = make_fragment(op, tuple(x.aval for x in xs), tuple(y.aval for y in ys), attrs, given, flows)
     cts = linear.inputs[: len(ys)]
     values = dict(zip(linear.inputs, [*[y.like(0) for y in ys], *ys, *xs], strict=True))

@@ -110,6 +110,8 @@ class OpRecord:
     regions    the names of the attributes that are regions: programs that the op runs.
     run        ops with regions: (call, operand arrays..., attrs...) -> a tuple of arrays, where `call(region, arrays)` runs a
                region once. The meaning of the op on every tier; the reference has NumPy run them, see `control.by_numpy`.
+    parts      what complex numbers need: (operands..., attrs...) -> result, on `parts.Pair`s of real `builder.Value`s, of which the
+               result is one where it is complex. None: the op is done to real parts and to imaginary parts.
     failure    fallible ops: (position, operand avals..., attrs...) -> the exception to raise when the op failed first
                at row-major `position` (of the result; of the index operand for gather and scatter).
     """
@@ -138,6 +140,7 @@ class OpRecord:
     run: Callable[..., Any] | None = None
     effect: bool = False
     moves_to: str | None = None
+    parts: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         if self.name in REGISTRY:
@@ -149,6 +152,10 @@ class OpRecord:
         if bool(self.regions) != (self.run is not None):
             raise TypeError(f"[record] op '{self.name}': `regions` and `run` go together. Give both or neither.")
         self.family.check(self)
+        if self.parts is not None:
+            from flambeau.dialects.parts import by_parts  # which is written in ops
+
+            object.__setattr__(self, "reference", by_parts(self))
         REGISTRY[self.name] = self
 
     @cached_property

@@ -84,7 +84,7 @@ def cotangents(region: Region, xs: Sequence[Value], cts: Sequence[Value | None])
         if ct is not None:
             seeds[v] = seeds[v] + ct if v in seeds else ct
     values = dict(zip(graph.inputs, xs, strict=True))
-    wrt = [v for v in graph.inputs if graph.avals[v].dtype.is_floating_point]
+    wrt = [v for v in graph.inputs if graph.avals[v].dtype.is_inexact]
     found = dict(zip(wrt, autodiff.vjp(xs[0].builder, graph, values, seeds, wrt), strict=True)) if xs else {}
     return [found.get(v) for v in graph.inputs]
 

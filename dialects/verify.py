@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.parts import in_memory
 from flambeau.dialects.record import REGISTRY, OpRecord
 
 
@@ -43,10 +44,11 @@ def verify_tokens(graph: Graph) -> None:
 
 
 def verify_same_interface(before: Graph, after: Graph) -> None:
-    """Raise ValueError unless the two have inputs and outputs of the same types and the same updates."""
+    """Raise ValueError unless the two have inputs and outputs of the same types in memory, where complex numbers are their parts,
+    and the same updates."""
     for what in ("inputs", "outputs"):
-        old = [before.avals[v] for v in getattr(before, what)]
-        new = [after.avals[v] for v in getattr(after, what)]
+        old = [in_memory(before.avals[v]) for v in getattr(before, what)]
+        new = [in_memory(after.avals[v]) for v in getattr(after, what)]
         if old != new:
             raise ValueError(f"its {what} are {new}, those of the program {old}")
     if before.updates != after.updates:

@@ -131,6 +131,9 @@ class Operand:
         if info[0] == "scalar":
             v = placed(b.input(Aval((), SCALARS[info[1]])), b.device)
             self.value = Weak(b, v.id, v.aval)
+        elif info[0] == "number" and isinstance(info[1], complex):
+            v = b.constant(info[1], dtypes.complex128)
+            self.value = Weak(b, v.id, v.aval)
         elif info[0] == "number":
             self.value = info[1]
         else:
@@ -224,7 +227,7 @@ class _Call:
             raise
         if wide is None and self.dtype is None:
             return found
-        to = wide or [self.dtype or r.dtype if r.dtype.is_floating_point else r.dtype for r in _several(found)]
+        to = wide or [self.dtype or r.dtype if r.dtype.is_inexact else r.dtype for r in _several(found)]
         rounded = [r.cast(dtype) for r, dtype in zip(_several(found), to, strict=True)]
         return rounded[0] if isinstance(found, Value) else type(found)(rounded)
 
@@ -294,7 +297,7 @@ def _expand_view(function: Any, info: tuple, n_starts: int, statics: dict[str, A
 
 def _requires_grad(results: Sequence[Value], operands: Sequence[Operand], mode: int) -> list[bool]:
     wanted = bool(mode & GRAD_MODE) and any(o.requires_grad for o in operands)
-    return [wanted and r.dtype.is_floating_point for r in results]
+    return [wanted and r.dtype.is_inexact for r in results]
 
 
 def _targets(function: Any, operands: Sequence[Operand], places: dict[str, int], infos: Sequence[Any]) -> list[int]:
@@ -324,7 +327,7 @@ def _write(
         detached = target.view is not None and target.view.detached
         keeps = not detached and bool(mode & GRAD_MODE and target.requires_grad)
         grads[i] = keeps or (grads[i] and not detached)
-        if keeps and target.base.dtype.is_floating_point:
+        if keeps and target.base.dtype.is_inexact:
             results[i] = target.succeeded(results[i])
 
 

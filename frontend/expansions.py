@@ -319,6 +319,11 @@ def _told(payload: Differentiated, types: Sequence[Aval | None]) -> tuple:
 
 def check_seed(name: str, aval: Aval, gradient: Aval | None) -> None:
     """Raise unless a gradient of type `gradient` (None: left out) fits an output of type `aval`."""
+    if gradient is None and aval.dtype.is_complex:
+        raise RuntimeError(
+            f"[{name}] a gradient can be left out only for a real scalar, this tensor is {aval.dtype.name}. "
+            "Take a real part or an absolute value, or pass the gradient."
+        )
     if gradient is None and aval.size != 1:
         raise RuntimeError(
             f"[{name}] a gradient can be left out only for a scalar, this tensor has shape {aval.shape}. "

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from flambeau.dialects import dtypes
-from flambeau.dialects.aval import CPU, Aval
-from flambeau.dialects.builder import Builder, Value
+from flambeau.dialects.aval import CPU
 from flambeau.dialects.dtypes import SUPPORTED, DType, from_numpy, is_inexact
+from flambeau.dialects.parts import ArrayBuilder
 from flambeau.dialects.tape.elementwise import saturate
 from flambeau.runtime import Buffer, OutOfMemory, devices, recorder
 from flambeau.runtime.recorder import Tensor
@@ -114,16 +114,6 @@ def address(array: np.ndarray) -> int:
 # ---- from tensors -----------------------------------------------------------------------------------------
 
 
-class _ArrayBuilder(Builder):
-    """Runs records on NumPy arrays at once: the views of a tensor, applied to the array of its storage."""
-
-    def emit_all(self, op: Any, operands: Any, attrs: tuple) -> tuple[Value, ...]:
-        return tuple(self.wrap(np.asarray(x)) for x in op.run_reference([v.id for v in operands], attrs))
-
-    def wrap(self, array: np.ndarray) -> Value:
-        return Value(self, array, Aval(array.shape, from_numpy(array.dtype)))
-
-
 def array_of(tensor: Tensor) -> np.ndarray:
     """The elements of `tensor` in an array that may share its memory and must not be written to; a copy of those on a device."""
     memory = recorder.memory(tensor)
@@ -133,14 +123,14 @@ def array_of(tensor: Tensor) -> np.ndarray:
     if tensor._place != CPU:
         buffer = devices.find(tensor._place).handle.download(buffer)
     view, base_shape, starts = recorder.view_info(tensor)
-    dtype = tensor.dtype.numpy
-    base = np.ndarray(base_shape, dtype, buffer=buffer)
+    dtype = tensor.dtype if view is None else view.base.dtype
+    base = np.ndarray(base_shape, dtype.numpy, buffer=buffer)
     return base if view is None or not view.steps else view_of(base, view, starts)
 
 
 def view_of(base: np.ndarray, view: Any, starts: tuple[int, ...]) -> np.ndarray:
     """What a tensor with this view shows, given the array of its storage; shares memory where strides allow."""
-    b = _ArrayBuilder()
+    b = ArrayBuilder()
     return view.read(b.wrap(base), [b.wrap(np.asarray(s, np.int64)) for s in starts]).id
 
 

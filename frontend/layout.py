@@ -28,7 +28,22 @@ def dense(shape: tuple[int, ...]) -> Strides:
 def strides(tensor: Tensor) -> Strides:
     """The distance in elements, within the storage, between neighbours along each dimension."""
     found = recorder.strides(tensor)
-    return dense(tensor.shape) if found is None or 0 in tensor.shape else found
+    if 0 in tensor.shape:
+        return dense(tensor.shape)
+    return (_between_parts(tensor) or dense(tensor.shape)) if found is None else found
+
+
+def _between_parts(tensor: Tensor) -> Strides | None:
+    """The strides of parts of complex numbers, or of such numbers over memory of parts, in elements of their own size."""
+    view, base_shape, starts = recorder.view_info(tensor)
+    if view is None or view.base.dtype.is_complex == view.aval.dtype.is_complex:
+        return None
+    size = view.base.dtype.itemsize
+    steps = tuple(step * size for step in dense(base_shape))
+    base = np.lib.stride_tricks.as_strided(np.zeros(1, view.base.dtype.numpy), base_shape, steps)
+    shown = host.view_of(base, view, starts)
+    is_shared = base.size == 0 or 0 <= host.address(shown) - host.address(base) < size * base.size
+    return tuple(step // shown.itemsize for step in shown.strides) if is_shared else None
 
 
 def offset(tensor: Tensor) -> int:
@@ -44,6 +59,8 @@ def layout_of(view: Any, base_shape: tuple[int, ...]) -> tuple[int, Strides, Str
 
     Found by applying the view to an array of one byte per element that takes up no memory.
     """
+    if view.base.dtype.is_complex != view.aval.dtype.is_complex:
+        return None  # elements of another size: `strides` says where they lie
     base = np.lib.stride_tricks.as_strided(np.zeros(1, np.bool_), base_shape, dense(base_shape))
 
     def shown(starts: tuple[int, ...]) -> np.ndarray:

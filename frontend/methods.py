@@ -160,7 +160,8 @@ def reduce_ex(self: Tensor, protocol: int) -> tuple[Any, ...]:
 def text(self: Tensor) -> str:
     """`repr(x)`, as PyTorch prints: values, then dtype and gradient where they are not the usual ones."""
     array = host.array_of(self)
-    usual = (get_default_dtype(), int64, bool_) if array.size else (get_default_dtype(),)
+    default = get_default_dtype()
+    usual = (default, default.to_complex(), int64, bool_) if array.size else (default,)
     gradient: str | None = None
     if self.requires_grad:
         gradient = "requires_grad=True" if self.is_leaf else f"grad_fn={self.grad_fn}"
@@ -333,7 +334,7 @@ def is_floating_point(input: Tensor) -> bool:
 
 @declared(free="flambeau", method=True, samples=calls(lambda: [call(data(2, 3))]))
 def is_complex(input: Tensor) -> bool:
-    """Whether the dtype is one of complex numbers: no tensor has one yet."""
+    """Whether the dtype is one of complex numbers."""
     return input.dtype.is_complex
 
 

@@ -96,7 +96,24 @@ class _Formatter:
         return (self._number(value) if self.floating else str(value)).rjust(self.width)
 
 
-def _vector(values: np.ndarray, indent: int, summarize: bool, fmt: _Formatter) -> str:
+class _PairFormatter:
+    """The same for complex numbers, whose parts have a width and a notation each."""
+
+    def __init__(self, values: np.ndarray, options: PrintOptions) -> None:
+        self.options = options
+        self.re, self.im = (_Formatter(part, options) for part in (values.real, values.imag))
+        self.width = self.re.width + self.im.width + 1
+
+    def __call__(self, value: complex) -> str:
+        imaginary = self.im(value.imag).lstrip()
+        sign = "" if imaginary.startswith(("+", "-")) else "+"
+        return f"{self.re(value.real)}{sign}{imaginary}j"
+
+
+_Formatters = _Formatter | _PairFormatter
+
+
+def _vector(values: np.ndarray, indent: int, summarize: bool, fmt: _Formatters) -> str:
     edge = fmt.options.edgeitems
     per_line = max(1, (fmt.options.linewidth - indent) // (fmt.width + 2))
     if summarize and len(values) > 2 * edge:
@@ -108,7 +125,7 @@ def _vector(values: np.ndarray, indent: int, summarize: bool, fmt: _Formatter) -
     return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"
 
 
-def _nested(values: np.ndarray, indent: int, summarize: bool, fmt: _Formatter) -> str:
+def _nested(values: np.ndarray, indent: int, summarize: bool, fmt: _Formatters) -> str:
     if values.ndim == 0:
         return fmt(values.item())
     if values.ndim == 1:
@@ -136,7 +153,8 @@ def array_text(values: np.ndarray, indent: int = 0) -> str:
     values = widened(values)
     summarize = values.size > _options.threshold
     shown = _edges(values, _options.edgeitems) if summarize else values
-    return _nested(values, indent, summarize, _Formatter(shown, _options))
+    make = _PairFormatter if values.dtype.kind == "c" else _Formatter
+    return _nested(values, indent, summarize, make(shown, _options))
 
 
 def tensor_text(

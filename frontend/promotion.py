@@ -31,7 +31,7 @@ def set_default_dtype(dtype: DType) -> None:
     recorder.set_mode(mode | _FLOAT64_MODE if dtype is float64 else mode)
 
 
-def number_dtype(value: bool | int | float) -> DType:
+def number_dtype(value: complex) -> DType:
     """The dtype a Python number has by itself. Raises TypeError for other objects."""
     if isinstance(value, bool):
         return bool_
@@ -39,7 +39,9 @@ def number_dtype(value: bool | int | float) -> DType:
         return int64
     if isinstance(value, float):
         return get_default_dtype()
-    raise TypeError(f"[dtype] {type(value).__name__} is not a number. Pass a bool, int or float.")
+    if isinstance(value, complex):
+        return get_default_dtype().to_complex()
+    raise TypeError(f"[dtype] {type(value).__name__} is not a number. Pass a bool, int, float or complex number.")
 
 
 def _combine(higher: DType | None, lower: DType | None) -> DType | None:
@@ -47,6 +49,8 @@ def _combine(higher: DType | None, lower: DType | None) -> DType | None:
         return higher or lower
     if lower.category <= higher.category:
         return higher
+    if lower.is_complex and higher.is_floating_point:  # which says how precise it is
+        return higher.accumulation.to_complex()
     return lower
 
 
@@ -62,18 +66,24 @@ def result_dtype(values: Iterable[Any]) -> DType:
     values = list(values)
     full = _common(v.dtype for v in values if v.shape and not v.weak)
     scalar = _common(v.dtype for v in values if not v.shape and not v.weak)
-    number = _common(get_default_dtype() if v.dtype.is_floating_point else v.dtype for v in values if v.weak)
+    number = _common(_of_number(v.dtype) for v in values if v.weak)
     found = _combine(_combine(full, scalar), number)
     if found is None:
         raise TypeError("[result_type] there is nothing to take a dtype from. Pass at least one tensor or number.")
     return found
 
 
+def _of_number(dtype: DType) -> DType:
+    """The dtype that a Python number of a kind has by itself."""
+    default = get_default_dtype()
+    return default.to_complex() if dtype.is_complex else default if dtype.is_floating_point else dtype
+
+
 class _Plain:
     """A tensor or number as `result_dtype` sees it."""
 
     def __init__(self, value: Any) -> None:
-        number = isinstance(value, (bool, int, float))
+        number = isinstance(value, (bool, int, float, complex))
         self.weak = number
         self.shape = () if number else tuple(value.shape)
         self.dtype = number_dtype(value) if number else value.dtype

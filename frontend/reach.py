@@ -77,4 +77,4 @@ class History(Graph):
         if node.op is stop_gradient:
             return ()
         operands = node.operands[1:] if node.op is graft else node.operands
-        return [v for v in operands if self.avals[v].dtype.is_floating_point]
+        return [v for v in operands if self.avals[v].dtype.is_inexact]

@@ -32,12 +32,17 @@ _CHUNK = 1 << 24
 
 
 def write(target: Path | BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors and metadata. Raises OSError, and ValueError for a name that is not Unicode."""
+    """Write tensors and metadata. Raises OSError, ValueError for a name that is not Unicode, and TypeError for a dtype that the
+    format does not have."""
     from safetensors import SafetensorError, numpy
 
     for name in tensors:
         if not name.isascii() and re.search("[\ud800-\udfff]", name):
             raise ValueError(f"[save] the name {name!a} is not Unicode. Rename it.")
+    if unknown := next(((n, t.dtype) for n, t in tensors.items() if not t.dtype.safetensors), None):
+        raise TypeError(
+            f"[save] safetensors has no name for {unknown[1]}, the dtype of '{unknown[0]}'. Use another format, or convert it."
+        )
     arrays = {name: np.asarray(host.array_of(t), order="C") for name, t in tensors.items()}
     try:
         if isinstance(target, Path):

@@ -39,7 +39,8 @@ def _check(op: str, dtype: object, is_kind: str) -> DType:
 
 
 class finfo(_Info):
-    """Limits of a floating-point dtype: `bits`, `eps`, `max`, `min`, `tiny`, `smallest_normal`, `resolution`.
+    """Limits of a floating-point dtype, or of a complex one's parts: `bits`, `eps`, `max`, `min`, `tiny`, `smallest_normal`,
+    `resolution`.
 
     Raises TypeError for other dtypes.
     """
@@ -49,7 +50,7 @@ class finfo(_Info):
     def __init__(self, type: DType | None = None) -> None:
         import ml_dtypes  # here, as it takes its time
 
-        dtype = _check("finfo", get_default_dtype() if type is None else type, "is_floating_point")
+        dtype = _check("finfo", get_default_dtype() if type is None else type, "is_inexact").to_real()
         super().__init__(dtype)
         found = ml_dtypes.finfo(dtype.numpy)
         self.eps, self.max, self.min = float(found.eps), float(found.max), float(found.min)

@@ -42,9 +42,22 @@ def records() -> list[OpRecord]:
 def cast_operands(sample: Sample, dtype: DType) -> list[np.ndarray]:
     """The sample's operands with data (float64) cast to `dtype`, magnitudes where that has no sign; C-contiguous."""
     arrays = map(np.asarray, sample.operands)
+    if dtype.is_complex:
+        arrays = (mixed(x, k) if x.dtype == np.float64 else x for k, x in enumerate(map(np.asarray, sample.operands)))
+        with np.errstate(over="ignore"):
+            return [
+                np.require(x.astype(dtype.numpy) if x.dtype == np.complex128 else x, requirements="C") for x in arrays
+            ]
     if dtype.is_integer and not dtype.is_signed:
         arrays = (np.abs(x) if x.dtype == np.float64 else x for x in arrays)
     return [np.require(saturate(x, dtype) if x.dtype == np.float64 else x, requirements="C") for x in arrays]
+
+
+def mixed(x: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Complex numbers whose parts are the elements of `x`, in its order and in another one."""
+    made = np.empty(x.shape, np.complex128)
+    made.real, made.imag = x, np.random.default_rng([seed, x.size]).permutation(x.ravel()).reshape(x.shape)
+    return made
 
 
 def has_data(sample: Sample) -> bool:
@@ -96,6 +109,8 @@ def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
         return False
     if not is_inexact(x):
         return bool(np.array_equal(x, y))
+    if np.iscomplexobj(x):
+        return same_bits(x.real, y.real) and same_bits(x.imag, y.imag)
     both = np.isnan(x) & np.isnan(y)
     return bool(np.all(both | ((x == y) & (np.signbit(x) == np.signbit(y)))))
 
@@ -115,15 +130,19 @@ def compare(record: OpRecord, case: Case, *results: np.ndarray) -> str | None:
 def _compare(record: OpRecord, case: Case, result: np.ndarray, expected: np.ndarray) -> str | None:
     if result.shape != expected.shape or result.dtype != expected.dtype:
         return f"{case.id}: got {result.dtype} {result.shape}, expected {expected.dtype} {expected.shape}"
-    if record.exact or not is_inexact(expected):
+    is_complex = any(map(np.iscomplexobj, case.arrays))
+    if (record.exact and not (is_complex and record.name == "abs")) or not is_inexact(expected):
         return None if same_bits(result, expected) else f"{case.id}: bits differ\n{result}\n{expected}"
+    if is_complex and record.name not in SUMS_OF_PRODUCTS:
+        return _compare_complex(case, result, expected)
     if record.name in SUMS_OF_PRODUCTS:
-        magnitudes = [np.abs(x.astype(np.float64)) for x in case.arrays]
+        magnitudes = [np.abs(x).astype(np.float64) for x in case.arrays]
         total, count = (
             record.run_reference(x, case.graph.nodes[0].attrs)[0] for x in (magnitudes, [x * 0 + 1 for x in magnitudes])
         )
         bound = 4 * ml_dtypes.finfo(expected.dtype).eps * np.sqrt(np.maximum(count, 1)) * total
-        error = np.abs(result.astype(np.float64) - expected.astype(np.float64))
+        wide = np.complex128 if np.iscomplexobj(expected) else np.float64
+        error = np.abs(result.astype(wide) - expected.astype(wide))
         return None if np.all(error <= bound) else f"{case.id}: error {np.max(error - bound)} above the bound"
     if record.family.calls:
         scale = max(1.0, *(float(np.abs(x).max(initial=0)) for x in (expected, *case.arrays)))
@@ -139,6 +158,21 @@ def _compare(record: OpRecord, case: Case, result: np.ndarray, expected: np.ndar
     operands = [x.ravel()[worst] for x in case.arrays]
     got, wanted = result.ravel()[worst], expected.ravel()[worst]
     return f"{case.id}: {distance.ravel()[worst]} ulp at {operands}: {got!r}, not {wanted!r}"
+
+
+def _compare_complex(case: Case, result: np.ndarray, expected: np.ndarray) -> str | None:
+    """Formulas of several approximations: 32 eps of the number, and the same infinities and NaNs in each part."""
+    parts = [(result.real, expected.real), (result.imag, expected.imag)]
+    for found, wanted in parts:
+        same = np.isnan(found) == np.isnan(wanted), np.isinf(found) == np.isinf(wanted)
+        if not np.all(same):
+            return f"{case.id}: {result}, not {expected} at {case.arrays}"
+    limits = np.finfo(expected.dtype)
+    with np.errstate(all="ignore"):
+        finite = np.isfinite(expected)
+        bound = 32 * limits.eps * np.abs(expected) + 32 * limits.smallest_normal
+        far = finite & ~(np.abs(result - expected) <= bound)
+    return f"{case.id}: {result[far]}, not {expected[far]} at {[x[far] for x in case.arrays]}" if far.any() else None
 
 
 def gradient_graph(forward: Graph, wrt: list[int]) -> Graph:
@@ -158,7 +192,7 @@ def gradient_graph(forward: Graph, wrt: list[int]) -> Graph:
 
 def exact_result(record: OpRecord, case: Case) -> np.ndarray | None:
     """What compiled code must give to the bit; None for approximations, which the record bounds."""
-    if record.name == "matmul":
+    if record.name == "matmul" and not np.iscomplexobj(case.arrays[0]):
         return contraction_order.matmul(*case.arrays)
     (expected,) = reference.run(case.graph, case.arrays)
     return expected if record.exact or not is_inexact(expected) else None

@@ -353,6 +353,8 @@ def test_lowerings_compute_the_reference(record) -> None:
     """To the bit, on an emitter that computes with NumPy. (pow here: integers only, floats need approximations.)"""
     for case in opgen.cases(record):
         (node,) = case.graph.nodes
+        if any(a.dtype.is_complex for a in case.graph.avals):
+            continue  # done in real arithmetic: `OpRecord.parts`
         expected = reference.run(case.graph, case.arrays)
         if not record.exact and is_inexact(expected[0]):
             continue
@@ -377,7 +379,7 @@ def test_fails_finds_zero_divisors() -> None:
 def test_monoids_have_identities_and_combine_like_the_reference(name: str) -> None:
     record = find(name)
     assert isinstance(record.lower, Monoid)
-    for dtype in record.dtypes:
+    for dtype in (d for d in record.dtypes if not d.is_complex):
         pairs = np.array([[0, 1], [5, -3], [2, 2]]).astype(dtype.numpy)
         combined = record.lower.combine(NumpyEmitter(), Val(pairs[:, 0]), Val(pairs[:, 1])).array
         assert np.array_equal(combined, evaluate(name, pairs, axes=(1,)))

@@ -155,8 +155,6 @@ def test_outside_it_is_refused_by_name():
     assert other not in dtypes.SUPPORTED and other not in find("add").dtypes
     with pytest.raises(TypeError, match=r"NumPy dtype int4 has no Flambeau equivalent"):
         fb.tensor(np.array([1], ml_dtypes.int4))
-    with pytest.raises(TypeError, match=r"dtype flambeau.complex64 is not supported yet"):
-        fb.tensor(np.array([1j], np.complex64))
 
 
 @pytest.mark.parametrize("name", ["int8", "uint8", "int16"])

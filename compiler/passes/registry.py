@@ -19,6 +19,7 @@ BUILT_IN = {
     "push-broadcasts": "flambeau.compiler.passes.push_broadcasts:PushBroadcasts",
     "cse": "flambeau.compiler.passes.cse:CommonSubexpressions",
     "dead-code": "flambeau.compiler.passes.dead_code:DeadCode",
+    "legalise-complex": "flambeau.compiler.passes.legalise_complex:LegaliseComplex",
     "legalise-dtypes": "flambeau.compiler.passes.legalise_dtypes:LegaliseDtypes",
     "legalise-devices": "flambeau.compiler.passes.legalise_devices:LegaliseDevices",
     "canonical-nans": "flambeau.compiler.passes.canonical_nans:CanonicalNans",

@@ -6,6 +6,7 @@ In: `record.py`. Out: the records, by name. Start with `elementwise.py`.
 from flambeau.dialects.tape.assemble import concat, pad, update_slice
 from flambeau.dialects.tape.check import check_index, check_range
 from flambeau.dialects.tape.compare import eq, ge, gt, le, lt, ne
+from flambeau.dialects.tape.complex import complex_, conj, imag, real, view_as_complex, view_as_real
 from flambeau.dialects.tape.contraction import matmul
 from flambeau.dialects.tape.control import cond, while_loop
 from flambeau.dialects.tape.convolution import convolution, convolution_input, convolution_weight
@@ -102,8 +103,10 @@ __all__ = [
     "check_index",
     "check_range",
     "cholesky",
+    "complex_",
     "concat",
     "cond",
+    "conj",
     "constant",
     "convolution",
     "convolution_input",
@@ -144,6 +147,7 @@ __all__ = [
     "i0e",
     "i1",
     "i1e",
+    "imag",
     "int_div",
     "int_rem",
     "iota",
@@ -183,6 +187,7 @@ __all__ = [
     "put",
     "qr",
     "random_bits",
+    "real",
     "recurrence",
     "reference_call",
     "remainder",
@@ -217,6 +222,8 @@ __all__ = [
     "trunc",
     "unfold",
     "update_slice",
+    "view_as_complex",
+    "view_as_real",
     "while_loop",
     "xor",
     "zeta",

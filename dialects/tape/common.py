@@ -112,6 +112,8 @@ def saturate(x: np.ndarray, dtype: DType) -> np.ndarray:
     x = np.asarray(widened(np.asarray(x)))
     if dtype.is_bool:
         return np.asarray(x != 0)
+    if x.dtype.kind == "c" and not dtype.is_complex:
+        x = np.asarray(x.real)
     if not dtype.has_infinity:
         x = np.clip(
             x.astype(dtype.accumulation.numpy), dtype.least, dtype.greatest
@@ -127,9 +129,14 @@ def saturate(x: np.ndarray, dtype: DType) -> np.ndarray:
 
 
 def one_nan(x: np.ndarray) -> np.ndarray:
-    """`x` with the canonical NaN for every NaN; itself where there is none, as among integers."""
+    """`x` with the canonical NaN for every NaN, of complex numbers in each part; itself where there is none, as among integers."""
     if not is_inexact(x):
         return x
+    if x.dtype.kind == "c":
+        made = np.array(x, order="C")
+        for part in (made.real, made.imag):
+            part[...] = one_nan(part)
+        return made
     found = np.isnan(x)
     return np.where(found, x.dtype.type(np.nan), x) if found.any() else x
 
@@ -156,9 +163,9 @@ def names(dtypes: Sequence[DType]) -> str:
 
 def check_dtype(op: str, aval: Aval, dtypes: Sequence[DType], what: str = "operand") -> None:
     if aval.dtype not in dtypes:
-        kind = (
-            NotImplementedError if aval.dtype.is_stored_only else RuntimeError
-        )  # as PyTorch, which has no kernels of float8
+        # PyTorch has no kernels of these either, and says so with this class
+        is_missing = aval.dtype.is_stored_only or aval.dtype.is_complex
+        kind = NotImplementedError if is_missing else RuntimeError
         raise kind(f"[{op}] {what} has dtype {aval.dtype.name}, not one of {names(dtypes)}. Cast it first.")
 
 
@@ -203,10 +210,12 @@ def elementwise(
     doc: str,
     result: DType | None = None,
     results: dict[str, DType | None] | None = None,
+    gives_reals: bool = False,
     **fields: Any,
 ) -> OpRecord:
     """A record of kind ELEMENTWISE whose operands share shape and dtype; `result` is its dtype where that differs. Several
-    `results` are given by name, each with its dtype or None for that of the operands."""
+    `results` are given by name, each with its dtype or None for that of the operands; `gives_reals`: for that of their parts, where
+    these are complex."""
     dtypes_of_results = {"result": result} if results is None else results
 
     def infer(*avals: Aval) -> Aval | tuple[Aval, ...]:
@@ -214,7 +223,8 @@ def elementwise(
             raise TypeError(f"[{name}] takes {arity} operand(s), got {len(avals)}. Give every operand once.")
         check_same(name, avals)
         check_dtype(name, avals[0], dtypes)
-        found = tuple(Aval(avals[0].shape, dtype or avals[0].dtype) for dtype in dtypes_of_results.values())
+        own = avals[0].dtype.to_real() if gives_reals else avals[0].dtype
+        found = tuple(Aval(avals[0].shape, dtype or own) for dtype in dtypes_of_results.values())
         return found[0] if results is None else found
 
     return OpRecord(

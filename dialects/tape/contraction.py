@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import NUMERIC, from_numpy
+from flambeau.dialects.dtypes import ARITHMETIC, from_numpy
 from flambeau.dialects.record import Kind, OpRecord, Sample
+from flambeau.dialects.tape import complex_formulas as formulas
 from flambeau.dialects.tape.common import check_dtype, ops, quiet, random
 
 
 def _infer(a: Aval, b: Aval) -> Aval:
-    check_dtype("matmul", a, NUMERIC)
+    check_dtype("matmul", a, ARITHMETIC)
     if a.dtype is not b.dtype:
         raise RuntimeError(
             f"[matmul] operands have dtypes {a.dtype.name} and {b.dtype.name}. Cast them to one dtype first."
@@ -79,9 +80,10 @@ matmul = OpRecord(
     attrs=(),
     infer=_infer,
     reference=_matmul,
-    vjp=lambda ct, r, a, b: (ops.matmul(ct, _transpose(b)), ops.matmul(_transpose(a), ct)),
+    vjp=lambda ct, r, a, b: (ops.matmul(ct, _transpose(b).conj()), ops.matmul(_transpose(a).conj(), ct)),
     lower=None,
-    dtypes=NUMERIC,
+    dtypes=ARITHMETIC,
+    parts=formulas.matrix_product,
     exact=False,
     keep=True,
     samples=_samples,

@@ -7,8 +7,20 @@ from __future__ import annotations
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import FLOATING, NUMERIC, SUPPORTED, DType, bool_, from_numpy, is_inexact
+from flambeau.dialects.dtypes import (
+    ARITHMETIC,
+    FLOATING,
+    INEXACT,
+    NUMERIC,
+    SUPPORTED,
+    DType,
+    bool_,
+    from_numpy,
+    is_inexact,
+)
+from flambeau.dialects.parts import Pair
 from flambeau.dialects.record import Kind, OpRecord, Sample
+from flambeau.dialects.tape import complex_formulas as formulas
 from flambeau.dialects.tape.common import (
     SPECIALS,
     check_dtype,
@@ -27,8 +39,9 @@ add = elementwise(
     "add",
     2,
     rounds_once=True,
-    dtypes=NUMERIC,
+    dtypes=ARITHMETIC,
     reference=np.add,
+    parts=lambda x, y: Pair(x.re + y.re, x.im + y.im),
     lower=lambda b, x, y: b.add(x, y),
     vjp=lambda ct, r, x, y: (ct, ct),
     samples=samples_of(2),
@@ -39,8 +52,9 @@ sub = elementwise(
     "sub",
     2,
     rounds_once=True,
-    dtypes=NUMERIC,
+    dtypes=ARITHMETIC,
     reference=np.subtract,
+    parts=lambda x, y: Pair(x.re - y.re, x.im - y.im),
     lower=lambda b, x, y: b.sub(x, y),
     vjp=lambda ct, r, x, y: (ct, -ct),
     samples=samples_of(2),
@@ -51,10 +65,11 @@ mul = elementwise(
     "mul",
     2,
     rounds_once=True,
-    dtypes=NUMERIC,
+    dtypes=ARITHMETIC,
     reference=np.multiply,
+    parts=formulas.product,
     lower=lambda b, x, y: b.mul(x, y),
-    vjp=lambda ct, r, x, y: (ct * y, ct * x),
+    vjp=lambda ct, r, x, y: (ct * y.conj(), ct * x.conj()),
     samples=samples_of(2),
     doc="x * y; integers wrap.",
 )
@@ -63,20 +78,22 @@ div = elementwise(
     "div",
     2,
     rounds_once=True,
-    dtypes=FLOATING,
+    dtypes=INEXACT,
     reference=np.true_divide,
+    parts=formulas.quotient,
     lower=lambda b, x, y: b.div(x, y),
-    vjp=lambda ct, r, x, y: (ct / y, -ct * (x / y / y)),  # not r: that may be overwritten meanwhile, as in PyTorch
+    vjp=lambda ct, r, x, y: (ct / y.conj(), -ct * (x / y / y).conj()),  # not r: it may be overwritten, as in PyTorch
     samples=samples_of(2, 0.5, 3.0),
-    doc="x / y, of floating-point numbers.",
+    doc="x / y, of floating-point and complex numbers.",
 )
 
 neg = elementwise(
     "neg",
     1,
     rounds_once=True,
-    dtypes=NUMERIC,
+    dtypes=ARITHMETIC,
     reference=np.negative,
+    parts=lambda x: Pair(-x.re, -x.im),
     lower=lambda b, x: b.neg(x),
     vjp=lambda ct, r, x: (-ct,),
     samples=samples_of(),
@@ -87,10 +104,12 @@ abs_ = elementwise(
     "abs",
     1,
     rounds_once=True,
-    dtypes=NUMERIC,
+    dtypes=ARITHMETIC,
     reference=np.abs,
+    parts=lambda x: ops.hypot(x.re, x.im),
+    gives_reals=True,
     lower=lambda b, x: b.abs(x),
-    vjp=lambda ct, r, x: (ct * ops.sign(x),),
+    vjp=lambda ct, r, x: (ct.cast(x.dtype) * ops.sign(x),),
     samples=samples_of(),
     doc="|x|; the least integer stays itself. The gradient at 0 is 0.",
 )
@@ -110,12 +129,13 @@ sign = elementwise(
     "sign",
     1,
     rounds_once=True,
-    dtypes=NUMERIC,
+    dtypes=ARITHMETIC,
     reference=_sign,
+    parts=formulas.direction,
     lower=_lower_sign,
-    vjp=lambda ct, r, x: (x.like(0),),
+    vjp=lambda ct, r, x: (formulas.turned(ct, r, x) if x.dtype.is_complex else x.like(0),),
     samples=samples_of(),
-    doc="-1, 0 or 1; 0 for NaN and for both zeros.",
+    doc="-1, 0 or 1; 0 for NaN and for both zeros. Of complex numbers x / |x|, 0 at 0.",
 )
 
 
@@ -258,7 +278,7 @@ def _infer_cast(x: Aval, dtype: DType) -> Aval:
 
 
 def _vjp_cast(ct, r, x, dtype):
-    differentiable = x.dtype.is_floating_point and dtype.is_floating_point
+    differentiable = x.dtype.is_inexact and dtype.is_inexact
     return (ct.cast(x.dtype) if differentiable else None,)
 
 
@@ -283,6 +303,7 @@ cast = OpRecord(
     reference=saturate,
     lower=lambda b, x, dtype: b.cast(x, dtype.mlir),
     vjp=_vjp_cast,
+    parts=formulas.converted,
     dtypes=SUPPORTED,
     samples=_samples_cast,
     doc="x in another dtype; float to int truncates and saturates, NaN becomes 0; integers wrap.",

@@ -63,7 +63,7 @@ def moves(op: OpRecord) -> bool:
 def seen(graph: Graph) -> frozenset[int]:
     """The computed values that leave the program, as they are or moved, and may hold a NaN that is not canonical."""
     outgoing = leaving(graph)
-    clean = {v for v, aval in enumerate(graph.avals) if not aval.dtype.is_floating_point}
+    clean = {v for v, aval in enumerate(graph.avals) if not aval.dtype.is_inexact}
     found: set[int] = set()
     for node in graph.nodes:
         if _is_clean(node, clean):

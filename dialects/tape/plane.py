@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import NUMERIC, int64
+from flambeau.dialects.dtypes import ARITHMETIC, NUMERIC, int64
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.size import Int, Size
 from flambeau.dialects.tape.common import check_axis, check_dtype, one_nan, ops, quiet, random, rounded_once
@@ -153,7 +153,7 @@ def _vjp_fold(ct, r, x, axis, extent, step, dilation):
 
 
 def _infer_fold(x: Aval, axis: int, extent: Int, step: int, dilation: int) -> Aval:
-    check_dtype("fold", x, NUMERIC)
+    check_dtype("fold", x, ARITHMETIC)
     check_axis("fold", axis, x.rank - 1)
     if not isinstance(extent, int | Size) or extent < 0:
         raise RuntimeError(f"[fold] extent {extent} is no number of elements. Give at least 0.")
@@ -184,7 +184,7 @@ fold = OpRecord(
     reference=_fold,
     vjp=_vjp_fold,
     lower=None,
-    dtypes=NUMERIC,
+    dtypes=ARITHMETIC,
     keep=True,
     samples=lambda: [
         Sample((random((4, 3)),), {"axis": 0, "extent": 10, "step": 2, "dilation": 1}),

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import NUMERIC, DType, bool_, from_numpy, int64
+from flambeau.dialects.dtypes import ARITHMETIC, NUMERIC, DType, bool_, from_numpy, int64
+from flambeau.dialects.parts import Pair
 from flambeau.dialects.record import Kind, Monoid, NoGradient, OpRecord, Sample
+from flambeau.dialects.tape import complex_formulas as formulas
 from flambeau.dialects.tape.common import (
     check_axis,
     check_dtype,
@@ -61,6 +64,7 @@ def _reduction(
     doc: str,
     dtypes: Sequence[DType] = NUMERIC,
     empty: bool = True,
+    parts: Callable[..., Any] | None = None,
 ) -> OpRecord:
     def infer(x: Aval, axes: tuple[int, ...]) -> Aval:
         check_dtype(name, x, dtypes)
@@ -84,6 +88,7 @@ def _reduction(
         lower=monoid,
         dtypes=dtypes,
         keep=True,
+        parts=parts,
         samples=lambda: _samples(name, empty, dtypes[0]),
         doc=doc,
     )
@@ -150,7 +155,7 @@ def _vjp_prod(ct, r, x, axes):
     count = int(math.prod(x.shape[axis] for axis in axes))
     if count == 0:
         return (x.like(0),)
-    flat = ops.permute(x, perm=order)
+    flat = ops.permute(x.conj(), perm=order)
     moved, flat_shape = flat.shape, (*ct.shape, count)
     others = _product_of_others(ops.reshape(flat, shape=flat_shape), restore(ct, (*ct.shape, count), (len(kept),)))
     inverse = tuple(order.index(axis) for axis in range(len(order)))
@@ -188,6 +193,8 @@ sum_ = _reduction(
     np.add,
     lambda ct, r, x, axes: (restore(ct, x.shape, axes),),
     "The sum; 0 of nothing. Integers wrap.",
+    ARITHMETIC,
+    parts=lambda x, axes: Pair(ops.sum(x.re, axes=axes), ops.sum(x.im, axes=axes)),
 )
 
 prod = _reduction(
@@ -195,7 +202,9 @@ prod = _reduction(
     Monoid(lambda dtype: dtype.number(1), lambda b, x, y: b.mul(x, y)),
     np.multiply,
     _vjp_prod,
-    "The product; 1 of nothing. Integers wrap. The gradient is right beside zeros.",
+    "The product; 1 of nothing. Integers wrap. The gradient is right beside zeros. Complex numbers are multiplied by halves.",
+    ARITHMETIC,
+    parts=formulas.product_along,
 )
 
 max_ = _reduction(

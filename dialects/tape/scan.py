@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import FLOATING, NUMERIC, int64
+from flambeau.dialects.dtypes import ARITHMETIC, FLOATING, NUMERIC, DType, int64
 from flambeau.dialects.orders import SCAN_BLOCK
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.tape.common import (
@@ -105,11 +105,12 @@ def _scan(
     lower: Callable[..., Any],
     vjp: Callable[..., Any],
     doc: str,
+    dtypes: Sequence[DType] = NUMERIC,
 ) -> OpRecord:
     """A scan of one operand, whose step is associative but for rounding."""
 
     def infer(x: Aval, axis: int, reverse: bool) -> Aval:
-        check_dtype(name, x, NUMERIC)
+        check_dtype(name, x, dtypes)
         check_axis(name, axis, x.rank)
         return x
 
@@ -126,7 +127,7 @@ def _scan(
         reference=reference,
         vjp=vjp,
         lower=lower,
-        dtypes=NUMERIC,
+        dtypes=dtypes,
         keep=True,
         samples=lambda: _samples(name, 1),
         doc=doc,
@@ -182,6 +183,7 @@ cumsum = _scan(
     lambda b, so_far, x: b.add(so_far, x),
     lambda ct, r, x, axis, reverse: (ops.cumsum(ct, axis=axis, reverse=not reverse),),
     "The sums of the elements up to each place along an axis. Integers wrap.",
+    ARITHMETIC,
 )
 cumprod = _scan(
     "cumprod",

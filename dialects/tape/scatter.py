@@ -7,14 +7,14 @@ time where an index is out of range. Next: `nan.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from flambeau.dialects import families
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.domain import Domain, failing
-from flambeau.dialects.dtypes import NUMERIC, SUPPORTED
+from flambeau.dialects.dtypes import ARITHMETIC, NUMERIC, SUPPORTED, DType
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.tape.common import (
     check_dtype,
@@ -39,10 +39,11 @@ def _scatter(
     lower: Callable[..., Any],
     vjp: Callable[..., Any],
     doc: str,
+    numbers: Sequence[DType] = NUMERIC,
 ) -> OpRecord:
     """A scatter; `lower(b, old, new)` is what an element becomes."""
     moves = families.find(kind).moves
-    dtypes = SUPPORTED if moves else NUMERIC
+    dtypes = SUPPORTED if moves else numbers
 
     def infer(x: Aval, index: Aval, updates: Aval, axis: int) -> Aval:
         check_dtype(name, x, dtypes)
@@ -189,6 +190,7 @@ scatter_add = _scatter(
     lambda b, old, new: b.add(old, new),
     lambda ct, r, x, index, updates, axis: (ct, None, ops.gather(ct, index, axis=axis)),
     "x plus updates at index[i, j, ...] along `axis`; equal indices add up in the updates' row-major order.",
+    ARITHMETIC,
 )
 scatter_mul = _scatter(
     "scatter_mul",

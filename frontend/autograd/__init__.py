@@ -289,7 +289,7 @@ def _set_data(tensor: Tensor, value: Tensor) -> None:
 def requires_grad_(tensor: Tensor, requires_grad: bool = True) -> Tensor:
     """Make a leaf tensor require grad, or not. Raises RuntimeError for integer dtypes and for tensors with history."""
     dtype: DType = tensor.dtype
-    if requires_grad and not dtype.is_floating_point:
+    if requires_grad and not dtype.is_inexact:
         raise RuntimeError(
             f"[requires_grad_] only floating-point tensors can require grad, this one is {dtype.name}. Cast it first."
         )

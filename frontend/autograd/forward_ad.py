@@ -81,7 +81,7 @@ def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> T
     floating.
     """
     here = _current("make_dual", level)
-    if not tensor.dtype.is_floating_point:
+    if not tensor.dtype.is_inexact:
         raise ValueError(f"[make_dual] the tensor is {tensor.dtype.name}. Pass floats.")
     if tangent.shape != tensor.shape or tangent.dtype is not tensor.dtype:
         raise RuntimeError(

@@ -155,7 +155,7 @@ class _Node:
         grads = [self.arrived.get(i) for i in range(len(self.kinds))]
         if self.ctx._materialize:
             grads = [
-                zeros(kind[0], dtype=kind[1], device=kind[2]) if g is None and kind[1].is_floating_point else g
+                zeros(kind[0], dtype=kind[1], device=kind[2]) if g is None and kind[1].is_inexact else g
                 for g, kind in zip(grads, self.kinds)
             ]
         given = self.cls._backward_of()(self.ctx, *grads)
@@ -232,7 +232,7 @@ def _result(node: _Node, number: int, value: Any, carriers: list[Tensor], inputs
         return value
     node.kinds.append((value.shape, value.dtype, value.device))
     is_dirty = any(value is t for t in node.ctx._dirty)
-    if not value.dtype.is_floating_point or any(value is t for t in node.ctx._without):
+    if not value.dtype.is_inexact or any(value is t for t in node.ctx._without):
         return value
     if is_dirty and value.is_leaf and value.requires_grad:
         raise RuntimeError(f"[{node.cls.__name__}] a leaf that requires grad was modified in place. Use a copy of it.")

@@ -25,7 +25,7 @@ def _tuple(value: Any) -> tuple[Any, ...]:
 
 
 def _results(func: Callable[..., Any], inputs: tuple[Any, ...]) -> list[Tensor]:
-    return [y for y in _tuple(func(*inputs)) if isinstance(y, Tensor) and y.dtype.is_floating_point]
+    return [y for y in _tuple(func(*inputs)) if isinstance(y, Tensor) and y.dtype.is_inexact]
 
 
 def _numerical(func: Callable[..., Any], inputs: tuple[Any, ...], x: Tensor, eps: float) -> list[np.ndarray]:

@@ -80,9 +80,7 @@ class _Recorded:
         for operand in entry[2]:
             if operand is not None:
                 value = graph.inputs[at]
-                passes = graph.avals[value].dtype.is_floating_point and graph.outputs[k] in requires_gradient(
-                    graph, [value]
-                )
+                passes = graph.avals[value].dtype.is_inexact and graph.outputs[k] in requires_gradient(graph, [value])
                 found.append((self.root(base + operand[0]), passes and not (operand[1] and operand[1].detached)))
                 at += 1 + len(operand[2])
         return found

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import DType, bool_, float64
+from flambeau.dialects.dtypes import DType, bool_, complex128, float64
 from flambeau.dialects.size import Size
 from flambeau.dialects.tape.common import ops
 from flambeau.engine import Weak
@@ -20,10 +20,12 @@ from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
 __all__ = [  # `ops` among them
     "as_value",
     "broadcast_shapes",
+    "by_number",
     "canonical_dim",
     "canonical_dims",
     "check_between",
     "check_floating",
+    "check_inexact",
     "common_dtype",
     "flat",
     "floating",
@@ -108,6 +110,20 @@ def check_floating(op: str, x: Value, what: str = "input") -> None:
         raise RuntimeError(f"[{op}] {what} has dtype {x.dtype}, expected a floating-point one. Cast it first.")
 
 
+def check_inexact(op: str, x: Value, what: str = "input") -> None:
+    if not x.dtype.is_inexact:
+        raise RuntimeError(
+            f"[{op}] {what} has dtype {x.dtype}, expected a floating-point or complex one. Cast it first."
+        )
+
+
+def by_number(x: Value, number: Any) -> Value:
+    """`x` divided by a number; of complex numbers each part."""
+    if not x.dtype.is_complex:
+        return x / number
+    return ops.complex(ops.real(x) / number, ops.imag(x) / number)
+
+
 def check_between(
     op: str, what: str, x: Value, low: float, high: float, text: str, error: str = "RuntimeError"
 ) -> Value:
@@ -122,7 +138,8 @@ def as_value(like: Value, number: Any) -> Value:
     """`number`, which may already be a Value, as a weak 0-d value beside `like`; floats in full, as operands are."""
     if isinstance(number, Value):
         return number
-    made = like.builder.constant(number, float64 if isinstance(number, float) else number_dtype(number))
+    full = float64 if isinstance(number, float) else complex128 if isinstance(number, complex) else number_dtype(number)
+    made = like.builder.constant(number, full)
     return Weak(made.builder, made.id, made.aval)
 
 

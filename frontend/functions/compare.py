@@ -52,7 +52,7 @@ def ge(input: Operand, other: Operand):
 
 def _bits(op: str, input: Value, other: Value) -> list[Value]:
     x, y = promoted(op, input, other)
-    if x.dtype.is_floating_point:
+    if x.dtype.is_inexact:
         raise RuntimeError(f"[{op}] operands have dtype {x.dtype}. Use integer or bool tensors.")
     return [x, y]
 
@@ -78,7 +78,7 @@ def bitwise_xor(input: Operand, other: Operand):
 @function(free="flambeau", method=True, in_place=True, samples=unary())
 def bitwise_not(input: Tensor_):
     """`~input`: every bit flipped, or logical not of bools. Raises RuntimeError for floats."""
-    if input.dtype.is_floating_point:
+    if input.dtype.is_inexact:
         raise RuntimeError(f"[bitwise_not] input has dtype {input.dtype}. Use an integer or bool tensor.")
     return ops.not_(input)
 
@@ -129,32 +129,34 @@ def _nowhere(x: Value) -> Value:
 
 @function(free="flambeau", method=True, samples=unary())
 def isnan(input: Tensor_):
-    """Whether the element is NaN."""
-    return input.ne(input) if input.dtype.is_floating_point else _nowhere(input)
+    """Whether the element is NaN; of complex numbers, whether a part is."""
+    return input.ne(input) if input.dtype.is_inexact else _nowhere(input)
 
 
 @function(free="flambeau", method=True, samples=unary())
 def isinf(input: Tensor_):
-    """Whether the element is infinite."""
+    """Whether the element is infinite; of complex numbers, whether a part is."""
+    if input.dtype.is_complex:
+        return ops.or_(*(ops.abs(part).eq(math.inf) for part in (ops.real(input), ops.imag(input))))
     return ops.abs(input).eq(math.inf) if input.dtype.is_floating_point else _nowhere(input)
 
 
 @function(free="flambeau", method=True, out=True, samples=unary())
 def isposinf(input: Tensor_):
     """Whether the element is positive infinity."""
-    return input.eq(math.inf) if input.dtype.is_floating_point else _nowhere(input)
+    return _nowhere(input) if input.dtype.is_integral else ops.ge(input, input.like(math.inf))
 
 
 @function(free="flambeau", method=True, out=True, samples=unary())
 def isneginf(input: Tensor_):
     """Whether the element is negative infinity."""
-    return input.eq(-math.inf) if input.dtype.is_floating_point else _nowhere(input)
+    return _nowhere(input) if input.dtype.is_integral else ops.le(input, input.like(-math.inf))
 
 
 @function(free="flambeau", method=True, samples=unary())
 def isreal(input: Tensor_):
-    """Whether the element has no imaginary part: none has one yet."""
-    return ops.not_(_nowhere(input))
+    """Whether the element has no imaginary part, or one of 0."""
+    return ops.imag(input).eq(0.0) if input.dtype.is_complex else ops.not_(_nowhere(input))
 
 
 @function(free="flambeau", method=True, out=True, samples=unary())
@@ -167,7 +169,9 @@ def signbit(input: Tensor_):
 
 @function(free="flambeau", method=True, samples=unary())
 def isfinite(input: Tensor_):
-    """Whether the element is neither infinite nor NaN."""
+    """Whether the element is neither infinite nor NaN; of complex numbers, whether both parts are."""
+    if input.dtype.is_complex:
+        return ops.and_(*(ops.abs(part) < math.inf for part in (ops.real(input), ops.imag(input))))
     if not input.dtype.is_floating_point:
         return ops.not_(_nowhere(input))
     return ops.abs(input) < math.inf
@@ -180,12 +184,13 @@ def _close(op: str, input: Value, other: Value, rtol: Value, atol: Value, equal_
     near = x.eq(y)
     if x.dtype is bool_:
         return near
-    if equal_nan and x.dtype.is_floating_point:
+    if equal_nan and x.dtype.is_inexact:
         near = ops.or_(near, ops.and_(x.ne(x), y.ne(y)))
-    a, b, r, t = promoted(op, x, y, rtol, atol)
-    distance = ops.abs(a - b)
-    within = distance <= t + ops.abs(r * b)
-    return ops.or_(near, ops.and_(within, distance < math.inf) if a.dtype.is_floating_point else within)
+    a, b, *_ = promoted(op, x, y, rtol, atol)
+    distance, size = ops.abs(a - b), ops.abs(b)
+    r, t = (v.cast(size.dtype).expand(size.shape) for v in (rtol, atol))
+    within = distance <= t + ops.abs(r * size)
+    return ops.or_(near, ops.and_(within, distance < math.inf) if a.dtype.is_inexact else within)
 
 
 @function(

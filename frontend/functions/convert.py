@@ -5,6 +5,7 @@ In: a tensor. Out: a copy in another dtype, or the tensor itself if it has that 
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ def convert(input: Tensor, dtype: DType, copy: bool = False) -> Tensor:
     """`input` as `dtype`; itself if it is so already, unless `copy`."""
     if input.dtype is dtype:
         return input.clone() if copy else input
+    if input.dtype.is_complex and not dtype.is_complex and not dtype.is_bool:
+        warnings.warn("[to] casting complex values to real discards the imaginary part. Use x.real.", stacklevel=2)
     return cast(input, host.check_supported("to", dtype))
 
 
@@ -119,7 +122,7 @@ def _named(name: str, dtype: DType) -> None:
 
 
 for _dtype in (d for d in dtypes.SUPPORTED if d.has_classes):
-    _named(_dtype.tensor.lower(), _dtype)  # that of LongTensor is long
+    _named(_dtype.aliases[0] if _dtype.is_complex else _dtype.tensor.lower(), _dtype)  # that of LongTensor is long
 
 
 @declared(

@@ -43,6 +43,11 @@ def floating_dtype(op: str, dtype: DType | None) -> DType:
     return dtype
 
 
+def drawn_dtype(op: str, dtype: DType | None) -> DType:
+    """As `floating_dtype`, and complex dtypes are allowed."""
+    return dtype if isinstance(dtype, DType) and dtype.is_complex else floating_dtype(op, dtype)
+
+
 def laid_alike(op: str, made: Tensor, memory_format: Any, requires_grad: bool) -> Tensor:
     """What a function makes: its elements lie row by row, or as the memory format says."""
     return with_grad(in_format(op, made, memory_format), requires_grad)

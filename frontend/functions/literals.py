@@ -23,6 +23,8 @@ def array_of(op: str, data: Any, dtype: DType | None) -> np.ndarray:
     """
     if isinstance(data, (np.ndarray, np.generic)):
         return np.asarray(data)
+    if isinstance(data, complex):
+        return np.asarray(data, np.complex128 if dtype else number_dtype(data).numpy)
     if isinstance(data, (bool, int, float)):
         floats = np.float64 if dtype else get_default_dtype().numpy
         return np.asarray(data, floats if isinstance(data, float) else number_dtype(data).numpy)
@@ -32,7 +34,7 @@ def array_of(op: str, data: Any, dtype: DType | None) -> np.ndarray:
         array = np.array(_without_tensors(data))
     except (ValueError, OverflowError) as error:
         raise ValueError(f"[{op}] the data is ragged or out of range: {error}. Make all rows equally long.") from None
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biufc":
         raise TypeError(f"[{op}] {_no_number(data)} is no number. Pass numbers, lists or an array.")
     return array if dtype else array.astype(_dtype(data).numpy, copy=False)
 
@@ -46,7 +48,7 @@ def _without_tensors(data: Any) -> Any:
     return data
 
 
-_NUMBERS = {bool, int, float}
+_NUMBERS = {bool, int, float, complex}
 
 
 def _dtype(data: Any) -> DType:
@@ -66,12 +68,14 @@ def _dtypes(data: Any) -> set[DType]:
         )
     if isinstance(data, Tensor):
         return {data.dtype}
-    if isinstance(data, (bool, int, float)) and not isinstance(data, np.generic):
+    if isinstance(data, (bool, int, float, complex)) and not isinstance(data, np.generic):
         return {number_dtype(data)}
     return {from_numpy(np.asarray(data).dtype)}
 
 
 def _number_kind(kind: type) -> DType:
+    if kind is complex:
+        return get_default_dtype().to_complex()
     return bool_ if kind is bool else int64 if kind is int else get_default_dtype()
 
 
@@ -80,7 +84,7 @@ def _no_number(data: Any, where: str = "") -> str:
     if isinstance(data, list | tuple):
         found = (_no_number(x, f"{where}[{i}]") for i, x in enumerate(data))
         return next((text for text in found if text), "")
-    if isinstance(data, bool | int | float | np.number | np.bool_ | Tensor):
+    if isinstance(data, bool | int | float | complex | np.number | np.bool_ | Tensor):
         return ""
     value = "None" if data is None else f"the {shown(data)}"
     return f"{value} at data{where}" if where else value

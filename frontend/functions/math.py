@@ -101,7 +101,7 @@ def erf(input: Tensor_):
 def _rounded(x: Value, record: str) -> Value:
     if x.dtype is bool_:
         raise RuntimeError(f"[{record}] is not defined for bool tensors. Cast the input first.")
-    return getattr(ops, record)(x) if x.dtype.is_floating_point else x
+    return x if x.dtype.is_integral else getattr(ops, record)(x)
 
 
 @function(free="flambeau", method=True, in_place=True, samples=unary())

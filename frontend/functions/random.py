@@ -20,7 +20,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, float32, float64, int64
 from flambeau.function import Default, Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
 from flambeau.functions.common import check_between, check_floating, ops, size_of
-from flambeau.functions.from_data import alike, floating_dtype, with_grad
+from flambeau.functions.from_data import alike, drawn_dtype, with_grad
 from flambeau.generator import Generator
 from flambeau.runtime import OutOfMemory
 from flambeau.runtime.recorder import Tensor
@@ -131,7 +131,7 @@ def _plainly(
         raise TypeError(f"[{function.name}] generator is {generator!r}. Pass a Generator.")
     place(device)  # what is none would come back here
     shape = size_of(function.name, size)
-    made = function(shape, dtype=floating_dtype(function.name, dtype), generator=generator, device=device)
+    made = function(shape, dtype=drawn_dtype(function.name, dtype), generator=generator, device=device)
     return with_grad(made, requires_grad)
 
 
@@ -146,8 +146,10 @@ def rand(
     device: Static = None,
     requires_grad: Default = False,
 ):
-    """Uniform random numbers in [0, 1): `rand(2, 3)` or `rand((2, 3))`."""
-    dtype, shape = floating_dtype("rand", dtype), size_of("rand", size)
+    """Uniform random numbers in [0, 1): `rand(2, 3)` or `rand((2, 3))`; both parts of complex ones."""
+    dtype, shape = drawn_dtype("rand", dtype), size_of("rand", size)
+    if dtype.is_complex:
+        return ops.view_as_complex(_uniform(generator, (*shape, 2), dtype.to_real()))
     return _uniform(generator, shape, dtype)
 
 
@@ -162,8 +164,10 @@ def randn(
     device: Static = None,
     requires_grad: Default = False,
 ):
-    """Normally distributed random numbers with mean 0 and variance 1."""
-    dtype, shape = floating_dtype("randn", dtype), size_of("randn", size)
+    """Normally distributed random numbers with mean 0 and variance 1: half of it in each part of complex ones."""
+    dtype, shape = drawn_dtype("randn", dtype), size_of("randn", size)
+    if dtype.is_complex:
+        return ops.view_as_complex(_normal(generator, (*shape, 2), dtype.to_real()) * math.sqrt(0.5))
     return _normal(generator, shape, dtype).cast(dtype)
 
 

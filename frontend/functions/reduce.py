@@ -15,7 +15,15 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, float64, int64, uint8
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.choose import maximum, minimum
-from flambeau.functions.common import canonical_dim, canonical_dims, check_floating, floating, ops
+from flambeau.functions.common import (
+    by_number,
+    canonical_dim,
+    canonical_dims,
+    check_floating,
+    check_inexact,
+    floating,
+    ops,
+)
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, folds, points
 
@@ -57,9 +65,9 @@ def sum(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: S
 def mean(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: Static = None):
     """The mean over `dim` (an int, a tuple, or None for all); NaN of nothing. Raises RuntimeError for integers."""
     x = input.cast(dtype) if dtype is not None else input
-    check_floating("mean", x)
+    check_inexact("mean", x)
     axes = canonical_dims("mean", dim, len(x.shape))
-    return reduced("sum", x, axes, keepdim) / _count(x, axes)
+    return by_number(reduced("sum", x, axes, keepdim), _count(x, axes))
 
 
 @function(free="flambeau", method=True, samples=folds(several=False, keepdim=True))

@@ -47,7 +47,8 @@ class UntypedStorage:
 
     def __init__(self, tensor: Tensor) -> None:
         self._tensor = tensor.detach()
-        self._bytes = math.prod(recorder.view_info(tensor)[1]) * tensor.dtype.itemsize
+        view, shape, _ = recorder.view_info(tensor)
+        self._bytes = math.prod(shape) * (view.base.dtype if view else tensor.dtype).itemsize
         self.device = named(tensor._place)
 
     def nbytes(self) -> int:

@@ -195,7 +195,7 @@ def _is_small(key: Any) -> bool:
 def _requiring(data: Any, requires_grad: Any, cls: type) -> Tensor:
     if not isinstance(data, Tensor) or type(requires_grad) is not bool:
         refuse("a parameter has no tensor, or does not say whether it requires grad")
-    if requires_grad and not data.dtype.is_floating_point:
+    if requires_grad and not data.dtype.is_inexact:
         refuse(f"a tensor of {data.dtype.name} requires grad")
     data = data.detach()
     if not host.is_whole(data):  # a leaf has a storage of its own

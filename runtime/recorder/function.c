@@ -113,18 +113,26 @@ static int add_scalar(fb_call *call, fb_scalar scalar) {
              : 0;
 }
 
+/* A number that the call is specialised for. */
+static int add_constant(fb_call *call, fb_scalar scalar) {
+  return fb_call_word(call, fb_tag(FB_TAG_NUMBER, scalar.kind)) < 0 || fb_call_word(call, (uint64_t)scalar.i) < 0 ||
+                 fb_call_note(call, NULL) < 0
+             ? -1
+             : 0;
+}
+
 static int add_number(fb_call *call, uint32_t i, PyObject *value) {
   fb_scalar scalar;
+  int is_complex = fb_complex(value, &scalar);
+  if (FB_UNLIKELY(is_complex))
+    return is_complex < 0 ? -1 : add_constant(call, scalar);
   int is_number = fb_number(value, &scalar);
   if (is_number <= 0)
     return is_number < 0 ? -1 : type_error(call->function, i, value);
   if (fb_trie_is_wide(call->rec->state, call->function))
     return add_scalar(call, scalar);
   call->narrow = true;
-  return fb_call_word(call, fb_tag(FB_TAG_NUMBER, scalar.kind)) < 0 || fb_call_word(call, (uint64_t)scalar.i) < 0 ||
-                 fb_call_note(call, NULL) < 0
-             ? -1
-             : 0;
+  return add_constant(call, scalar);
 }
 
 /* The seed and the offset; None stands for the stream that is the default. */
@@ -165,6 +173,9 @@ static int add_argument(fb_call *call, uint32_t i, PyObject *value) {
     is_number = fb_number(value, &scalar);
     if (is_number)
       return is_number < 0 ? -1 : add_scalar(call, scalar);
+    is_number = fb_complex(value, &scalar);
+    if (is_number)
+      return is_number < 0 ? -1 : add_constant(call, scalar);
     break;
   case FB_P_TENSOR:
     break;

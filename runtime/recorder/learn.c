@@ -32,6 +32,10 @@ static PyObject *operand_info(fb_call *call, uint32_t i, uint32_t *next) {
     return tensor_info(call, value);
   if (value == Py_None)
     return Py_NewRef(Py_None);
+  int is_complex = fb_complex(value, &scalar);
+  if (is_complex)
+    return is_complex < 0 ? NULL
+                          : Py_BuildValue("(sO)", "number", PyTuple_GET_ITEM(fb_static_values((uint32_t)scalar.i), 0));
   if (fb_number(value, &scalar) < 0)
     return NULL;
   if (call->function->param[i].kind != FB_P_NUMBER || !call->narrow)

@@ -65,6 +65,7 @@ static PyObject *input_object(const fb_trace_input *in) {
     return PyLong_FromLongLong(in->i);
   case FB_BOOL:
     return PyBool_FromLong(in->i != 0);
+  case FB_CONSTANT: /* part of a call's key, and so no input */
   case FB_BUFFER:
     break;
   }

@@ -86,6 +86,20 @@ static double float_value(PyObject *o) {
   return FB_UNLIKELY(value != value) ? (double)NAN : value;
 }
 
+/* NumPy's complex64 is none of Python's complex numbers, and converts to floats. */
+static bool is_complex(PyObject *o) { return PyComplex_Check(o) || strstr(Py_TYPE(o)->tp_name, "numpy.complex"); }
+
+int fb_complex(PyObject *o, fb_scalar *out) {
+  if (FB_LIKELY(!is_complex(o)))
+    return 0;
+  Py_complex value = PyComplex_AsCComplex(o);
+  PyObject *number = value.real == -1.0 && PyErr_Occurred() ? NULL : PyComplex_FromCComplex(value);
+  int64_t id = number ? fb_static_intern(&number, 1, "number", NULL) : -1;
+  Py_XDECREF(number);
+  *out = (fb_scalar){.kind = FB_CONSTANT, .i = id};
+  return id < 0 ? -1 : 1;
+}
+
 int fb_number(PyObject *o, fb_scalar *out) {
   if (PyFloat_Check(o)) {
     *out = (fb_scalar){.kind = FB_FLOAT, .f = float_value(o)};
@@ -100,7 +114,7 @@ int fb_number(PyObject *o, fb_scalar *out) {
     return out->i == -1 && PyErr_Occurred() ? -1 : 1;
   }
   PyNumberMethods *methods = Py_TYPE(o)->tp_as_number;
-  if (!methods || PySequence_Check(o) || fb_is_tensor(o) || (!methods->nb_index && !methods->nb_float))
+  if (!methods || PySequence_Check(o) || fb_is_tensor(o) || (!methods->nb_index && !methods->nb_float) || is_complex(o))
     return 0;
   PyObject *number = methods->nb_index ? PyNumber_Index(o) : PyNumber_Float(o);
   if (!number)
@@ -337,7 +351,7 @@ static FB_NOINLINE PyObject *binary_slow(fb_function *f, PyObject *a, PyObject *
   fb_scalar ignored;
   for (int i = 0; i < 2; i++) {
     PyObject *o = i ? b : a;
-    int usable = fb_is_tensor(o) ? 1 : fb_number(o, &ignored);
+    int usable = fb_is_tensor(o) || is_complex(o) ? 1 : fb_number(o, &ignored);
     if (usable < 0)
       return NULL;
     if (!usable)

@@ -43,7 +43,7 @@ int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old) {
 
 static bool is_operand(PyObject *o) {
   fb_scalar ignored;
-  if (fb_is_tensor(o) || PyFloat_Check(o) || PyLong_Check(o))
+  if (fb_is_tensor(o) || PyFloat_Check(o) || PyLong_Check(o) || PyComplex_Check(o))
     return true;
   int is_number = fb_number(o, &ignored);
   if (is_number < 0)

@@ -292,6 +292,12 @@ static PyObject *canonical(PyObject *o) {
     memcpy(&bits, &value, sizeof bits);
     return Py_BuildValue("(OL)", (PyObject *)&PyFloat_Type, (long long)bits);
   }
+  if (PyComplex_CheckExact(o)) {
+    int64_t bits[2];
+    Py_complex value = PyComplex_AsCComplex(o);
+    memcpy(bits, &value, sizeof bits);
+    return Py_BuildValue("(OLL)", (PyObject *)&PyComplex_Type, (long long)bits[0], (long long)bits[1]);
+  }
   return PyTuple_Pack(2, (PyObject *)Py_TYPE(o), o);
 }
 

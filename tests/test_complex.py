@@ -1,0 +1,247 @@
+"""complex64 and complex128: arithmetic, views of parts, gradients in PyTorch's convention, contractions, what is refused."""
+
+from __future__ import annotations
+
+import flambeau as fb
+import numpy as np
+import pytest
+from flambeau.compiler import driver
+from flambeau.compiler.options import Options
+from flambeau.dialects import reference
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder
+from flambeau.dialects.dtypes import from_numpy
+from flambeau.dialects.record import find
+
+pytestmark = [
+    pytest.mark.filterwarnings(r"error:\[compile\]:RuntimeWarning"),
+    pytest.mark.accept("DTY-03"),
+]
+
+DTYPES = pytest.mark.parametrize("dtype", [np.complex64, np.complex128], ids=lambda d: d.__name__)
+
+
+def numbers(*shape: int, dtype=np.complex128, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(dtype)
+
+
+def close(found, wanted, factor: float = 16) -> bool:
+    """Equal to some roundings of the largest number."""
+    array = found.detach().numpy() if isinstance(found, fb.Tensor) else np.asarray(found)
+    assert array.dtype == wanted.dtype and array.shape == wanted.shape, (array.dtype, wanted.dtype)
+    scale = np.abs(wanted).max(initial=0)
+    return bool(np.all(np.abs(array - wanted) <= factor * np.finfo(wanted.dtype).eps * scale))
+
+
+# ---- arithmetic ---------------------------------------------------------------------------------------------------
+
+
+@DTYPES
+def test_arithmetic_is_that_of_numpy(dtype):
+    x, y = numbers(3, 5, dtype=dtype), numbers(5, dtype=dtype, seed=1)
+    a, b = fb.tensor(x), fb.tensor(y)
+    for found, wanted in (
+        (a + b, x + y),
+        (a - b, x - y),
+        (a * b, x * y),
+        (a / b, x / y),
+        (-a, -x),
+        (a.conj(), x.conj()),
+        (a * 2 + 1.5j, x * dtype(2) + dtype(1.5j)),
+        ((2 - 1j) - a, dtype(2 - 1j) - x),
+        (a.abs(), np.abs(x)),
+        (a.angle(), np.angle(x)),
+        (a.sum(1), x.sum(1)),
+        (a.mean(), x.mean()),
+        (a.prod(0), x.prod(0)),
+        (a.cumsum(1), x.cumsum(1)),
+        (a @ a.T, x @ x.T),
+        (a.mH @ a, x.conj().T @ x),
+        (fb.einsum("ij,kj->ik", a, a), x @ x.T),
+    ):
+        assert close(found, np.asarray(wanted))
+    assert (a == a).all().item() and not (a == a.conj()).any().item() and (a != a + 1j).all().item()
+
+
+def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
+    """Equal to the bit in each part; all NaNs are alike."""
+    if np.iscomplexobj(x):
+        return same_bits(x.real, y.real) and same_bits(x.imag, y.imag)
+    if x.dtype.kind != "f":
+        return bool(np.array_equal(x, y))
+    return bool(np.all(((x == y) & (np.signbit(x) == np.signbit(y))) | ((x != x) & (y != y))))
+
+
+def test_every_tier_gives_the_bits_of_the_formulas():
+    """Special values among them: compiled, op by op, and the references."""
+    parts = np.array([0.0, -0.0, 1.5, -2.5, 1e30, 1e-30, np.inf, -np.inf, np.nan], np.float32)
+    grid = np.stack(np.meshgrid(parts, parts, indexing="ij"), -1).reshape(-1, 2).view(np.complex64)[:, 0]
+    x, y = (np.ascontiguousarray(v.ravel()) for v in np.meshgrid(grid, grid[::7]))
+    builder = GraphBuilder()
+    a, b = (builder.input(Aval(v.shape, from_numpy(v.dtype))) for v in (x, y))
+    made = [a + b, a * b, a / b, -a, a.conj(), find("sign")(a), a.eq(b), a.cast(fb.complex128), a.cast(fb.bool)]
+    made += [find("real")(a * b), find("view_as_real")(a), find("sum")(a, axes=(0,))]
+    made += [find("gather")(a, a.cast(fb.int64).like(3), axis=0)]
+    builder.graph.outputs = [v.id for v in made]
+    wanted = reference.run(builder.graph, [x, y])
+    for mode in ("blocking", "off"):
+        found = driver.compile(builder.graph, Options(mode=mode))([x, y])
+        for v, buffer, array in zip(made, found, wanted, strict=True):
+            result = np.frombuffer(buffer, array.dtype).reshape(array.shape)
+            exact = v is not made[5]  # whose absolute values are rounded in other ways
+            assert same_bits(result, array) if exact else np.allclose(result, array, equal_nan=True), (mode, v.aval)
+
+
+def test_dtypes_of_mixtures():
+    x32, x64, z64, z128 = (fb.ones(2, dtype=d) for d in (fb.float32, fb.float64, fb.complex64, fb.complex128))
+    assert (
+        (x32 + 1j).dtype is fb.complex64
+        and (x64 + 1j).dtype is fb.complex128
+        and (fb.ones(2, dtype=fb.int64) * 1j).dtype is fb.complex64
+    )
+    assert (
+        (z64 * 2.5).dtype is fb.complex64 and (z64 + x64).dtype is fb.complex128 and (z128 * z64).dtype is fb.complex128
+    )
+    assert (x64 * fb.tensor(1j)).dtype is fb.complex128, "the tensor with dimensions says how precise it is"
+    assert fb.tensor([1, 2j]).dtype is fb.complex64 and fb.full((2,), 1j).dtype is fb.complex64
+    assert fb.result_type(x32, 1j) is fb.complex64 and fb.promote_types(fb.float64, fb.complex64) is fb.complex128
+    assert (z128 * 0.1j)[0].item() == 0.1j, "a number is not rounded first"
+
+
+def test_numbers_are_told_apart_by_bits():
+    found = [fb.full((1,), z).numpy()[0].imag for z in (complex(0.0, -0.0), 0j)]
+    assert [bool(np.signbit(f)) for f in found] == [True, False]
+
+
+# ---- memory -------------------------------------------------------------------------------------------------------
+
+
+@DTYPES
+def test_parts_are_views(dtype):
+    x = numbers(2, 3, dtype=dtype)
+    t = fb.tensor(x)
+    assert np.array_equal(t.real.numpy(), x.real) and np.array_equal(t.imag.numpy(), x.imag)
+    assert t.imag.stride() == (6, 2) and not t.imag.is_contiguous() and t.T.imag.stride() == (2, 6)
+    t.real[0] = 7
+    t.imag.mul_(2)
+    t.real = t.real + 1
+    x.real[0], x.imag[:], x.real[:] = 7, x.imag * 2, np.where([[True], [False]], 8, x.real + 1)
+    assert np.array_equal(t.numpy(), x)
+    memory = fb.view_as_real(t)
+    assert memory.shape == (2, 3, 2) and np.array_equal(memory.numpy(), x.view(x.real.dtype).reshape(2, 3, 2))
+    memory[1, 2] = fb.tensor([-1.0, 4.0], dtype=memory.dtype)
+    assert t[1, 2].item() == -1 + 4j
+    back = fb.view_as_complex(memory)
+    back[0, 0] = 5j
+    assert t[0, 0].item() == 5j and back.dtype is t.dtype
+
+
+def test_memory_is_shared_with_numpy():
+    x = numbers(4)
+    t = fb.from_numpy(x)
+    t *= 1j
+    part = t.imag.numpy()
+    part[0] = 9
+    assert x[0].imag == 9 and t[0].item().imag == 9 and np.shares_memory(t.numpy(), x)
+
+
+def test_elements_are_moved_whole():
+    x = numbers(4, 3, dtype=np.complex64)
+    t, index = fb.tensor(x), np.array([2, 0, 2])
+    for found, wanted in (
+        (t[:, index], x[:, index]),
+        (t[t.real > 0], x[x.real > 0]),
+        (fb.cat([t, t.conj()]), np.concatenate([x, x.conj()])),
+        (fb.stack([t, t], 1), np.stack([x, x], 1)),
+        (t.flip(0).T.contiguous(), x[::-1].T),
+        (fb.where(t.imag > 0, t, 0), np.where(x.imag > 0, x, 0).astype(np.complex64)),
+        (t.roll(1, 0), np.roll(x, 1, 0)),
+        (fb.nn.functional.pad(t, (1, 2)), np.pad(x, ((0, 0), (1, 2)))),
+        (t.unfold(0, 2, 1), np.lib.stride_tricks.sliding_window_view(x, 2, 0)),
+        (t.gather(0, fb.tensor([[1, 2, 3]])), np.take_along_axis(x, np.array([[1, 2, 3]]), 0)),
+        (t.repeat(2, 1).diagonal(), np.tile(x, (2, 1)).diagonal()),
+        (t.tril(), np.tril(x)),
+    ):
+        assert found.dtype is fb.complex64 and np.array_equal(found.numpy(), wanted)
+    t[1:, index] = 0
+    x[1:, index] = 0
+    t.index_add_(0, fb.tensor([0, 0]), fb.ones(2, 3, dtype=fb.complex64) * 1j)
+    x[0] += np.complex64(2j)
+    assert np.array_equal(t.numpy(), x)
+
+
+def test_made_drawn_and_shown():
+    assert fb.eye(2, dtype=fb.complex64).tolist() == [[1, 0], [0, 1]] and fb.zeros(2, dtype=fb.cdouble).tolist() == [
+        0,
+        0,
+    ]
+    z = fb.complex(fb.tensor([1.0, -2.0]), fb.tensor(0.5))
+    assert z.tolist() == [1 + 0.5j, -2 + 0.5j] and z.is_complex() and fb.is_complex(z) and not z.is_floating_point()
+    assert close(fb.polar(z.abs(), z.angle()), z.numpy()) and fb.finfo(fb.complex64) == fb.finfo(fb.float32)
+    fb.manual_seed(3)
+    drawn = fb.randn(2000, dtype=fb.complex64).numpy()
+    assert abs(np.mean(np.abs(drawn) ** 2) - 1) < 0.1 and abs(drawn.mean()) < 0.1 and abs(np.mean(drawn**2)) < 0.1
+    assert repr(z) == "tensor([ 1.+0.5000j, -2.+0.5000j])" and repr(fb.tensor([1j])) == "tensor([0.+1.j])"
+    assert repr(fb.tensor([complex(0, -0.0)], dtype=fb.complex128)) == "tensor([0.-0.j], dtype=flambeau.complex128)"
+    with pytest.warns(UserWarning, match="discards the imaginary part"):
+        assert z.float().tolist() == [1, -2]
+    assert fb.tensor([0j, 1e-3j]).bool().tolist() == [False, True]
+    x = fb.tensor([complex(np.nan, 1), complex(1, np.inf), 2j])
+    assert x.isnan().tolist() == [True, False, False] and x.isinf().tolist() == [False, True, False]
+    assert x.isfinite().tolist() == [False, False, True] and x.isreal().tolist() == [False] * 3
+    assert fb.allclose(z, z + 1e-7j) and not fb.allclose(z, z + 1e-2j)
+
+
+# ---- gradients ----------------------------------------------------------------------------------------------------
+
+
+def test_gradients_follow_the_conjugate_convention():
+    """The gradient of |z|^2 is 2 z, of Re(w z) the conjugate of w; a real operand gets the real part."""
+    z = fb.tensor(numbers(4), requires_grad=True)
+    w = numbers(4, seed=1)
+    (z * z.conj()).real.sum().backward()
+    assert close(z.grad, 2 * z.detach().numpy())
+    (g,) = fb.autograd.grad((z * fb.tensor(w)).real.sum(), z)
+    assert close(g, w.conj())
+    x = fb.tensor([1.0, -2.0, 3.0, 0.5], dtype=fb.float64, requires_grad=True)
+    (g,) = fb.autograd.grad((x * fb.tensor(w)).imag.sum(), x)
+    assert close(g, np.ascontiguousarray(w.imag))
+    (g,) = fb.autograd.grad(fb.view_as_real(z).square().sum(), z)
+    assert close(g, 2 * z.detach().numpy())
+    a = fb.tensor(numbers(3, 2), requires_grad=True)
+    b = numbers(2, 3, seed=2)
+    (g,) = fb.autograd.grad((a @ fb.tensor(b)).real.sum(), a)
+    assert close(g, np.ones((3, 3)) @ b.conj().T)
+
+
+def test_second_derivatives():
+    """Of |z|^4 = (z conj z)^2: the gradient is 4 |z|^2 z; along v its own derivative is 4 |z|^2 v + 8 Re(conj(z) v) z."""
+    z0, v = numbers(3), numbers(3, seed=1)
+    z = fb.tensor(z0, requires_grad=True)
+    (g,) = fb.autograd.grad(((z * z.conj()).real ** 2).sum(), z, create_graph=True)
+    assert close(g, 4 * np.abs(z0) ** 2 * z0)
+    (h,) = fb.autograd.grad((g * fb.tensor(v).conj()).real.sum(), z)
+    assert close(h, 4 * np.abs(z0) ** 2 * v + 8 * (z0.conj() * v).real * z0)
+
+
+def test_a_gradient_needs_a_real_loss():
+    z = fb.tensor([1j], requires_grad=True)
+    with pytest.raises(RuntimeError, match="only for a real scalar"):
+        (z * 2).sum().backward()
+    (z * 2).sum().backward(fb.tensor(1j))
+    assert z.grad.tolist() == [2j]
+
+
+# ---- what is refused ----------------------------------------------------------------------------------------------
+
+
+def test_what_has_no_meaning_is_refused():
+    z = fb.tensor([1j, 2])
+    for call in (lambda: z < z, lambda: fb.maximum(z, z), lambda: z.sort(), lambda: z.argmax(), lambda: z.cummax(0)):
+        with pytest.raises(NotImplementedError, match="complex64"):
+            call()
+    half = fb.ones(2, dtype=fb.float16)
+    for call in (lambda: fb.floor(z), lambda: z % 2, lambda: fb.imag(half), lambda: fb.complex(half, half)):
+        with pytest.raises(RuntimeError):
+            call()
