@@ -211,11 +211,12 @@ def elementwise(
     result: DType | None = None,
     results: dict[str, DType | None] | None = None,
     gives_reals: bool = False,
+    holomorphic: bool = False,
     **fields: Any,
 ) -> OpRecord:
     """A record of kind ELEMENTWISE whose operands share shape and dtype; `result` is its dtype where that differs. Several
     `results` are given by name, each with its dtype or None for that of the operands; `gives_reals`: for that of their parts, where
-    these are complex."""
+    these are complex. `holomorphic`: the vjp is that of real numbers; of complex ones the conjugate of its derivative counts."""
     dtypes_of_results = {"result": result} if results is None else results
 
     def infer(*avals: Aval) -> Aval | tuple[Aval, ...]:
@@ -233,7 +234,7 @@ def elementwise(
         attrs=(),
         infer=infer,
         reference=quiet(rounded_once(reference)),
-        vjp=vjp,
+        vjp=_conjugated(vjp) if holomorphic else vjp,
         lower=_on_equal_lanes(lower) if arity > 1 else lower,
         dtypes=dtypes,
         samples=lambda: samples() + bad_operands(name, arity, dtypes),
@@ -241,6 +242,20 @@ def elementwise(
         results=tuple(dtypes_of_results),
         **fields,
     )
+
+
+def _conjugated(vjp: Callable[..., tuple[Any, ...]] | NoGradient) -> Callable[..., tuple[Any, ...]] | NoGradient:
+    """A vjp that multiplies by derivatives, as one that multiplies by their conjugates where numbers are complex: PyTorch's
+    convention, in which a gradient points where a real loss grows."""
+    if isinstance(vjp, NoGradient):
+        return vjp
+
+    def rule(ct: Any, *rest: Any) -> tuple[Any, ...]:
+        if not ct.dtype.is_complex:
+            return vjp(ct, *rest)
+        return tuple([part if part is None else part.conj() for part in vjp(ct.conj(), *rest)])
+
+    return rule
 
 
 def _on_equal_lanes(lower: Callable[..., Any]) -> Callable[..., Any]:

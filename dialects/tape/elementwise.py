@@ -21,6 +21,7 @@ from flambeau.dialects.dtypes import (
 from flambeau.dialects.parts import Pair
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.tape import complex_formulas as formulas
+from flambeau.dialects.tape import complex_functions
 from flambeau.dialects.tape.common import (
     SPECIALS,
     check_dtype,
@@ -162,8 +163,10 @@ sqrt = elementwise(
     "sqrt",
     1,
     rounds_once=True,
-    dtypes=FLOATING,
+    dtypes=INEXACT,
     reference=np.sqrt,
+    parts=complex_functions.sqrt,
+    holomorphic=True,
     lower=lambda b, x: b.sqrt(x),
     vjp=lambda ct, r, x: (ct / (r * 2.0),),
     samples=samples_of(1, 0.5, 9.0),
@@ -173,8 +176,10 @@ sqrt = elementwise(
 rsqrt = elementwise(
     "rsqrt",
     1,
-    dtypes=FLOATING,
+    dtypes=INEXACT,
     reference=lambda x: np.true_divide(x.dtype.type(1), np.sqrt(x)),
+    parts=complex_functions.rsqrt,
+    holomorphic=True,
     lower=lambda b, x: b.div(b.const(1, x), b.sqrt(x)),
     vjp=lambda ct, r, x: (ct * -0.5 * (r * r * r),),
     samples=samples_of(1, 0.5, 9.0),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from flambeau.dialects.record import OpRecord
+from flambeau.dialects.tape import complex_functions
 from flambeau.dialects.tape.common import ops
 from flambeau.dialects.tape.special import approximated
 
@@ -23,7 +24,14 @@ def _inverse(
     high: float = 3.0,
     reference: Any = None,
 ) -> OpRecord:
-    return approximated("approximations_inverse", name, 1, reference or getattr(np, name), vjp, doc, low, high)
+    wanted, parts = reference or getattr(np, name), getattr(complex_functions, name)
+    return approximated("approximations_inverse", name, 1, wanted, vjp, doc, low, high, parts=parts)
+
+
+def _vjp_acosh(ct, r, x):
+    """Of complex numbers with two roots, whose cuts are those of the function."""
+    slope = ops.rsqrt(x - 1.0) * ops.rsqrt(x + 1.0) if x.dtype.is_complex else ops.rsqrt(x * x - 1.0)
+    return (ct * slope,)
 
 
 asin = _inverse(
@@ -51,9 +59,7 @@ atan = _inverse(
 sinh = _inverse("sinh", lambda ct, r, x: (ct * ops.cosh(x),), "The hyperbolic sine.")
 cosh = _inverse("cosh", lambda ct, r, x: (ct * ops.sinh(x),), "The hyperbolic cosine.")
 asinh = _inverse("asinh", lambda ct, r, x: (ct * ops.rsqrt(x * x + 1.0),), "The inverse of sinh.", reference=np.arcsinh)
-acosh = _inverse(
-    "acosh", lambda ct, r, x: (ct * ops.rsqrt(x * x - 1.0),), "The inverse of cosh, not below 0.", 1.1, 9.0, np.arccosh
-)
+acosh = _inverse("acosh", _vjp_acosh, "The inverse of cosh, not below 0.", 1.1, 9.0, np.arccosh)
 atanh = _inverse(
     "atanh", lambda ct, r, x: (ct / (1.0 - x * x),), "The inverse of tanh; infinite at 1 and -1.", -0.9, 0.9, np.arctanh
 )

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-from flambeau.dialects.dtypes import FLOATING
+from flambeau.dialects.dtypes import FLOATING, INEXACT
 from flambeau.dialects.record import NoGradient, OpRecord
 from flambeau.dialects.tape import special_references as references
 from flambeau.dialects.tape.common import SPECIALS, elementwise, in_float64, ops, samples_of
@@ -29,8 +29,10 @@ def approximated(
     high: float = 3.0,
     ulp: float = 4.0,
     values: np.ndarray = SPECIALS,
+    parts: Callable[..., Any] | None = None,
 ) -> OpRecord:
-    """An elementwise function computed by the function of the same name in a module of this package."""
+    """An elementwise function computed by the function of the same name in a module of this package; `parts` is that of complex
+    numbers, if it has one."""
 
     def lower(b, *operands):
         return getattr(import_module(f"flambeau.dialects.tape.{module}"), name)(b, *operands)
@@ -38,10 +40,12 @@ def approximated(
     return elementwise(
         name,
         arity,
-        dtypes=FLOATING,
+        dtypes=INEXACT if parts else FLOATING,
         reference=in_float64(reference),
         lower=lower,
         vjp=vjp,
+        parts=parts,
+        holomorphic=parts is not None,
         samples=samples_of(arity, low, high, values),
         exact=False,
         ulp=ulp,

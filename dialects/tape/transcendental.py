@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from flambeau.dialects.dtypes import FLOATING, NUMERIC, from_numpy
+from flambeau.dialects.dtypes import ARITHMETIC, FLOATING, INEXACT, from_numpy
 from flambeau.dialects.record import OpRecord
+from flambeau.dialects.tape import complex_functions
 from flambeau.dialects.tape.common import elementwise, in_float64, ops, samples_of
 
 #: Accepted distance from the correctly rounded result, for every dtype whose ops are computed in itself.
@@ -18,7 +19,9 @@ ULP = 4.0
 
 
 def _approximated(name: str, reference, vjp, doc: str, low: float = -3.0, high: float = 3.0) -> OpRecord:
-    """An elementwise function of one operand, computed by the function of the same name in `approximations.py`."""
+    """An elementwise function of one operand, computed by the function of the same name in `approximations.py`; of complex numbers,
+    if it takes them, by that in `complex_functions.py`."""
+    parts = getattr(complex_functions, name, None)
 
     def lower(b, x):
         from flambeau.dialects.tape import approximations
@@ -28,10 +31,12 @@ def _approximated(name: str, reference, vjp, doc: str, low: float = -3.0, high: 
     return elementwise(
         name,
         1,
-        dtypes=FLOATING,
+        dtypes=INEXACT if parts else FLOATING,
         reference=in_float64(reference),
         lower=lower,
         vjp=vjp,
+        parts=parts,
+        holomorphic=parts is not None,
         samples=samples_of(1, low, high),
         exact=False,
         ulp=ULP,
@@ -139,6 +144,8 @@ def _vjp_pow(ct, r, x, y):
 
     The masked places compute with harmless operands, so that derivatives of this formula are finite there too.
     """
+    if x.dtype.is_complex:
+        return _vjp_complex_pow(ct, r, x, y)
     flat = ops.and_(y.eq(0), ops.not_(ops.abs(x) > 0))  # elsewhere y * x**(y-1) is 0 by itself
     slope = y * ops.pow(ops.select(flat, x.like(1), x), y - 1.0)
     to_x = ops.select(flat, ct.like(0), ct * slope)
@@ -147,10 +154,20 @@ def _vjp_pow(ct, r, x, y):
     return to_x, to_y
 
 
+def _vjp_complex_pow(ct, r, x, y):
+    """The same, with the conjugates of derivatives."""
+    flat, still = y.eq(0), ops.and_(x.eq(0), ops.real(y) >= 0.0)
+    slope = y * ops.pow(ops.select(flat, x.like(1), x), y - 1.0)
+    to_y = r * ops.log(ops.select(still, x.like(1), x))
+    nothing = ct.like(0)
+    return ops.select(flat, nothing, ct * slope.conj()), ops.select(still, nothing, ct * to_y.conj())
+
+
 pow_ = elementwise(
     "pow",
     2,
-    dtypes=NUMERIC,
+    dtypes=ARITHMETIC,
+    parts=complex_functions.power,
     reference=_pow,
     lower=_lower_pow,
     vjp=_vjp_pow,
