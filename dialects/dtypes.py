@@ -309,6 +309,8 @@ STORED_FLOATING = DTypes(Category.FLOATING, stored=True)
 INTEGER = DTypes(Category.INTEGER)
 NUMERIC = DTypes(Category.INTEGER, Category.FLOATING)
 COMPLEX = DTypes(Category.COMPLEX)
+#: All but complex ones: what there are constants of.
+REAL = DTypes(Category.BOOL, Category.INTEGER, Category.FLOATING, stored=True)
 #: What is rounded.
 INEXACT = DTypes(Category.FLOATING, Category.COMPLEX)
 #: What is added and multiplied.

@@ -13,7 +13,7 @@ from flambeau.compiler.options import Options
 from flambeau.dialects import dtypes, reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
-from flambeau.dialects.dtypes import COMPLEX, INTEGER, STORED_FLOATING, SUPPORTED
+from flambeau.dialects.dtypes import COMPLEX, FLOATING, INTEGER, STORED_FLOATING, SUPPORTED
 from flambeau.dialects.tape.common import SPECIALS, one_nan
 from flambeau.dialects.tape.elementwise import saturate
 from flambeau.tensor_types import TENSOR_TYPES

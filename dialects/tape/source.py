@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import NUMERIC, ORDERED, DType, bool_, float32, float64, int32, int64
+from flambeau.dialects.dtypes import NUMERIC, REAL, DType, bool_, float32, float64, int32, int64
 from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample
 from flambeau.dialects.size import Int, Size
 from flambeau.dialects.tape.common import check_axis, check_scalar, names, quiet, saturate
@@ -29,7 +29,7 @@ def _check_target(op: str, dtype: DType, dtypes: Sequence[DType]) -> None:
 
 
 def _infer_constant(value: float | Int | bool, dtype: DType) -> Aval:
-    _check_target("constant", dtype, ORDERED)
+    _check_target("constant", dtype, REAL)
     if isinstance(value, Size):
         return Aval((), dtype)
     if not isinstance(value, bool | int | float):
@@ -49,7 +49,7 @@ constant = OpRecord(
     reference=quiet(lambda value, dtype: np.asarray(value, dtype.numpy)),
     vjp=_NO_OPERANDS,
     lower=lambda b, value, dtype: b.const(value, dtype.mlir),
-    dtypes=ORDERED,
+    dtypes=REAL,
     samples=lambda: [
         *(Sample((), {"value": v, "dtype": d}) for v, d in ((0.0, float64), (1, int64), (True, bool_))),
         *(Sample((), {"value": v, "dtype": float32}) for v in (0.1, math.inf, -math.inf, math.nan, 1e-45, 3e38, 1e300)),
