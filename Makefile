@@ -8,7 +8,7 @@ SOURCES := $(shell find frontend dialects compiler runtime -type f \( -name '*.p
 TESTS ?= tests
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test test-c test-lit test-py test-skipped test-plugin lint types format clean
+.PHONY: demo docs test test-c test-lit test-py test-skipped test-plugin lint types format clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/digits.py --out out
@@ -42,6 +42,11 @@ test-plugin: $(VENV)/.test
 	PATH="$(abspath $(PLUGIN_ENV))/bin:$(abspath $(BIN)):$$PATH" \
 		$(PLUGIN_ENV)/bin/python -c "from lit.main import main; main()" -sv examples/plugin/tests
 
+# The site: guides, and a reference made from docstrings; every link in it is followed.
+docs: $(VENV)/.docs
+	rm -rf build/site
+	$(BIN)/python tools/site.py build/site
+
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -71,6 +76,10 @@ $(VENV)/.examples: $(VENV)/.wheel
 
 $(VENV)/.test: $(VENV)/.wheel
 	$(BIN)/pip install -q "flambeau[test]" --find-links dist
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.wheel
+	$(BIN)/pip install -q "flambeau[docs]" --find-links dist
 	touch $@
 
 $(VENV)/.lint: $(BIN)/python pyproject.toml

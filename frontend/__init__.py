@@ -14,7 +14,7 @@ from flambeau.engine import shadow_mode
 from flambeau.runtime import OutOfMemory
 from flambeau.runtime import environment as _environment
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _environment.check()
 

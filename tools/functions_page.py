@@ -25,10 +25,10 @@ operand (`x.add_(y)`); `o`: takes `out=`, a tensor, or a tuple of as many as the
 
 def signature(call: Callable[..., Any]) -> str:
     """The arguments with their defaults, without types."""
-    call = getattr(call, "rule", call)
+    call = call if isinstance(call, type) else getattr(call, "rule", call)
     try:
         found = inspect.signature(call)
-    except ValueError:  # of C, which says it in the docstring
+    except (TypeError, ValueError):  # of C, which says it in the docstring
         return "(...)"
     plain = [p.replace(annotation=p.empty, default=_plain(p.default)) for p in found.parameters.values()]
     return str(found.replace(parameters=plain, return_annotation=found.empty))
