@@ -7,7 +7,7 @@ from pathlib import Path
 import mpmath
 import numpy as np
 import pytest
-from flambeau.dialects.tape import coefficients_special
+from flambeau.dialects.tape import coefficients_bessel, coefficients_special
 from map_kernel import Map
 from support import rounds
 from test_approximations import FORMATS, FURTHER, SPECIAL, distance
@@ -41,7 +41,8 @@ def erfinv(x):
     return mpmath.erfinv(x) if abs(x) < 0.9 else mpmath.sign(x) * erfcinv(1 - abs(x))
 
 
-INVERSE, ERROR, GAMMA, BESSEL = (f"approximations_{part}" for part in ("inverse", "error", "gamma", "bessel"))
+PARTS = ("inverse", "error", "gamma", "bessel", "waves")
+INVERSE, ERROR, GAMMA, BESSEL, WAVES = (f"approximations_{part}" for part in PARTS)
 #: Name -> (module, exact function, greatest distance seen in the sweep below, rounded up, in float32 and float64).
 CASES = {
     "asin": (INVERSE, mpmath.asin, 2.0),
@@ -65,6 +66,18 @@ CASES = {
     "i1": (BESSEL, lambda x: mpmath.besseli(1, x), 4.0),
     "i0e": (BESSEL, lambda x: mpmath.besseli(0, x) * mpmath.exp(-abs(x)), 4.0),
     "i1e": (BESSEL, lambda x: mpmath.besseli(1, x) * mpmath.exp(-abs(x)), 4.0),
+    "modified_bessel_k0": (WAVES, lambda x: mpmath.besselk(0, x), 8.0),
+    "modified_bessel_k1": (WAVES, lambda x: mpmath.besselk(1, x), 8.0),
+    "scaled_modified_bessel_k0": (WAVES, lambda x: mpmath.besselk(0, x) * mpmath.exp(x), 8.0),
+    "scaled_modified_bessel_k1": (WAVES, lambda x: mpmath.besselk(1, x) * mpmath.exp(x), 8.0),
+}
+#: What has zeros without end: beyond them the error is compared with the size of a wave there.
+WAVING = {
+    "bessel_j0": (WAVES, lambda x: mpmath.besselj(0, x), 8.0),
+    "bessel_j1": (WAVES, lambda x: mpmath.besselj(1, x), 8.0),
+    "bessel_y0": (WAVES, lambda x: mpmath.bessely(0, x), 12.0),
+    "bessel_y1": (WAVES, lambda x: mpmath.bessely(1, x), 12.0),
+    "airy_ai": (WAVES, mpmath.airyai, 16.0),
 }
 #: Bounds of the sweeps beside small numbers of every magnitude: (low, high), or one pair per dtype.
 RANGES = {
@@ -75,8 +88,10 @@ RANGES = {
     "erfinv": (-1, 1), "ndtri": (0, 1), "lgamma": (0, 40), "digamma": (0, 40),
     "i0": {"float32": (-91, 91), "float64": (-700, 700)}, "i1": {"float32": (-91, 91), "float64": (-700, 700)},
     "i0e": (-99, 99), "i1e": (-99, 99),
+    "modified_bessel_k0": (0, 80), "modified_bessel_k1": (0, 80),
+    "scaled_modified_bessel_k0": (0, 300), "scaled_modified_bessel_k1": (0, 300),
 }  # fmt: skip
-POSITIVE = ("log2", "log10", "ndtri", "lgamma", "digamma", "acosh")
+POSITIVE = ("log2", "log10", "ndtri", "lgamma", "digamma", "acosh", *(n for n in CASES if "bessel_k" in n))
 #: Where functions bend, and are zero or infinite.
 EDGES = [
     0.5,
@@ -101,7 +116,7 @@ EDGES = [
 @cache
 def compiled(name: str, dtype: str, lanes: int = 8, arity: int = 1) -> Map:
     function = getattr(
-        importlib.import_module(f"flambeau.dialects.tape.{CASES[name][0] if name in CASES else GAMMA}"), name
+        importlib.import_module(f"flambeau.dialects.tape.{(CASES | WAVING).get(name, (GAMMA,))[0]}"), name
     )
     return Map(function, (dtype,) * arity, dtype, lanes)
 
@@ -155,6 +170,40 @@ def test_accuracy_below_0_is_that_of_numbers_of_magnitude_1(name, dtype):
     x = np.random.default_rng(8).uniform(-20, 0, rounds(60, 400, 3000)).astype(dtype)
     error, where = worst(name, dtype, x[x != np.rint(x)], least=1.0)
     assert error <= 12.0, where
+
+
+@pytest.mark.accept("PW-08")
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("name", WAVING)
+def test_accuracy_of_waves(name, dtype):
+    low, high = (0.0, 200.0) if "_y" in name else (-100.0, 25.0) if name == "airy_ai" else (-200.0, 200.0)
+    rng, count = np.random.default_rng(7), rounds(50, 300, 2000)
+    x = np.concatenate(
+        [rng.uniform(low, high, count), rng.uniform(max(low, -9), 9, count), [2.0, 5.0, 8.0, 1e-3]]
+    ).astype(dtype)
+    found = compiled(name, dtype)(x)
+    with mpmath.workprec(160):
+        for value, result in zip(x.tolist(), found.tolist(), strict=True):
+            exact = WAVING[name][1](mpmath.mpf(value))
+            wave = mpmath.mpf(1) / (1 + abs(value)) ** (0.25 if name == "airy_ai" else 0.5)
+            size = max(abs(exact), wave / 2 if name != "airy_ai" or value < 0 else 0)
+            error = abs(mpmath.mpf(result) - exact) / size * distance(0.0, size, dtype)
+            assert error <= WAVING[name][2], value
+
+
+def test_coefficients_of_waves_are_those_derived():
+    path = Path(__file__).parent.parent / "tools" / "derive_bessel_coefficients.py"
+    if not path.exists():
+        return
+    spec = importlib.util.spec_from_file_location("derive_bessel_coefficients", path)
+    with pytest.MonkeyPatch.context() as patch, mpmath.workdps(40):
+        patch.syspath_prepend(str(path.parent))
+        tool = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tool)
+        for name in ("J0", "AI_RIGHT", "K1_TAIL"):
+            _, _, function, low, high, degree = next(f for f in tool.fits() if f[0] == name)
+            wanted = tuple(map(float, tool.interpolated(function, low, high, degree)))
+            assert getattr(coefficients_bessel, name) == wanted
 
 
 ZETA = [

@@ -192,7 +192,13 @@ LEFT_OUT = {
         fractional_max_pool2d fractional_max_pool2d_with_indices fractional_max_pool3d fractional_max_pool3d_with_indices""",
     "it returns real numbers as they are, or turns them": """adjoint conj conj_physical resolve_conj resolve_neg real imag
         is_conj is_neg dim_order to_dlpack ger""",
-    "its edges are in a test of its own": "igamma igammac gammainc gammaincc ctc_loss angle",
+    "its edges are in a test of its own": """igamma igammac gammainc gammaincc ctc_loss angle airy_ai bessel_j0 bessel_j1
+        bessel_y0 bessel_y1 modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1
+        scaled_modified_bessel_k0 scaled_modified_bessel_k1 spherical_bessel_j0""",
+    "it is a polynomial": """chebyshev_polynomial_t chebyshev_polynomial_u chebyshev_polynomial_v chebyshev_polynomial_w
+        shifted_chebyshev_polynomial_t shifted_chebyshev_polynomial_u shifted_chebyshev_polynomial_v
+        shifted_chebyshev_polynomial_w hermite_polynomial_h hermite_polynomial_he laguerre_polynomial_l
+        legendre_polynomial_p""",
     "it repeats elements, as expand does, which has a case": "broadcast_tensors meshgrid",
     "its parts have cases": """multi_head_attention_forward scaled_dot_product_attention
         cosine_embedding_loss gaussian_nll_loss multilabel_margin_loss multilabel_soft_margin_loss

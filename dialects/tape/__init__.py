@@ -66,6 +66,18 @@ from flambeau.dialects.tape.systems import solve_factored, triangular_solve
 from flambeau.dialects.tape.transcendental import cos, erf, exp, expm1, log, log1p, pow_, sigmoid, sin, tanh
 from flambeau.dialects.tape.transfer import to_device
 from flambeau.dialects.tape.view import broadcast, dynamic_slice, flip, permute, reshape, slice_, unfold
+from flambeau.dialects.tape.waves import (
+    airy_ai,
+    bessel_j0,
+    bessel_j1,
+    bessel_y0,
+    bessel_y1,
+    modified_bessel_k0,
+    modified_bessel_k1,
+    orthogonal_polynomial,
+    scaled_modified_bessel_k0,
+    scaled_modified_bessel_k1,
+)
 from flambeau.dialects.tape.window import (
     adaptive_argmax,
     adaptive_max,
@@ -84,6 +96,7 @@ __all__ = [
     "adaptive_max",
     "adaptive_sum",
     "add",
+    "airy_ai",
     "all_",
     "and_",
     "any_",
@@ -95,6 +108,10 @@ __all__ = [
     "atan",
     "atan2",
     "atanh",
+    "bessel_j0",
+    "bessel_j1",
+    "bessel_y0",
+    "bessel_y1",
     "broadcast",
     "canonical_nan",
     "canonical_nan_of_root",
@@ -167,6 +184,8 @@ __all__ = [
     "maximum",
     "min_",
     "minimum",
+    "modified_bessel_k0",
+    "modified_bessel_k1",
     "mul",
     "ndtri",
     "ne",
@@ -174,6 +193,7 @@ __all__ = [
     "nextafter",
     "not_",
     "or_",
+    "orthogonal_polynomial",
     "pad",
     "permute",
     "pick",
@@ -195,6 +215,8 @@ __all__ = [
     "round_",
     "row_order",
     "rsqrt",
+    "scaled_modified_bessel_k0",
+    "scaled_modified_bessel_k1",
     "scan",
     "scatter",
     "scatter_add",
