@@ -83,9 +83,11 @@ class Executable:
         sizes: Sequence[int] = (),
         noted: list[Noted] | None = None,
         again: bool = True,
+        times: Any = None,
     ) -> list[Any]:
         """Run once. Raises what the failing op raises, with the line that recorded it; inputs are then intact. `noted` gets the
-        calls of the host that the program would make, once it has succeeded. Workers are asked for what will run `again`."""
+        calls of the host that the program would make, once it has succeeded. Workers are asked for what will run `again`. `times`
+        are nanoseconds of the plan's steps (`Plan.run`), if there is a plan."""
         inputs = [exported(x) if type(x) is np.ndarray else x for x in inputs]
         plan = self.ready(sizes)
         if plan is None:
@@ -95,9 +97,9 @@ class Executable:
             return outputs
         try:
             if noted is None and not self._has_effect:
-                return plan.run(inputs, sizes, donate)
+                return plan.run(inputs, sizes, donate, None, times)
             records: list[tuple[bytes, ...]] = []
-            outputs = plan.run(inputs, sizes, donate, records)
+            outputs = plan.run(inputs, sizes, donate, records, times)
             if noted is not None:
                 noted += [(int.from_bytes(number, "little"), tuple(rest)) for number, *rest in records]
             return outputs

@@ -36,8 +36,11 @@ class Program:
     unread: tuple[str, ...] = ()
 
 
-def build(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]]) -> Program:
-    """The program that runs `clusters`, which are in an order that respects their operands."""
+def build(
+    graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]], origins: list[Cluster | None] | None = None
+) -> Program:
+    """The program that runs `clusters`, which are in an order that respects their operands. `origins` gets the cluster of each
+    step of the plan."""
     storage = Storage(graph)
     steps = collect(storage, clusters)
     steps, n_fallible = schedule(steps, storage)
@@ -46,7 +49,7 @@ def build(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]]) -> Program:
     steps = [s for s in steps if not s.is_done]
     devices = found_devices(steps, storage)
     arenas = place_temporaries(steps, devices)
-    return emit(steps, n_fallible, outputs, arenas, storage)
+    return emit(steps, n_fallible, outputs, arenas, storage, [] if origins is None else origins)
 
 
 # ---- outputs --------------------------------------------------------------------------------------------------
@@ -223,7 +226,12 @@ def _place_results(graph: Graph, steps: list[Step], storage: Storage, in_place: 
 
 
 def emit(
-    steps: list[Step], n_fallible: int, outputs: list[tuple[int, int, Int]], arenas: dict[str, Int], storage: Storage
+    steps: list[Step],
+    n_fallible: int,
+    outputs: list[tuple[int, int, Int]],
+    arenas: dict[str, Int],
+    storage: Storage,
+    origins: list[Cluster | None],
 ) -> Program:
     """Write everything down as plain tuples."""
     exprs = Table()
@@ -231,10 +239,11 @@ def emit(
     guards = _guards(asked.guards, exprs) if asked else ()
     rows = Rows(exprs)
     for step in steps[:n_fallible]:
-        rows.add(step)
+        rows.add_from(step)
     n_first = len(rows.rows)
     for step in steps[n_fallible:]:
-        rows.add(step)
+        rows.add_from(step)
+    origins += rows.clusters
     graph = storage.graph
     spec = PlanSpec(
         n_symbols=len(asked.hints) if asked else 0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flambeau.compiler.control import Branch, ControlCall, Copy, Cursor, Loop, Note, Part, Repeat, Run
-from flambeau.compiler.kernel import TRANSFER, KernelCall, KernelSource, Launch
+from flambeau.compiler.kernel import TRANSFER, Cluster, KernelCall, KernelSource, Launch
 from flambeau.compiler.schedule import Step
 from flambeau.dialects.size import Int, Table
 from flambeau.runtime.plan_spec import (
@@ -43,6 +43,12 @@ class Rows:
         self.sources: list[KernelSource] = []
         self.errors: list[str] = []
         self.n_cursors = 0
+        self.clusters: list[Cluster | None] = []  # of each row; of a region's steps that of the op that has the region
+
+    def add_from(self, step: Step) -> None:
+        """A step of the program itself."""
+        self.add(step)
+        self.clusters += [step.cluster] * (len(self.rows) - len(self.clusters))
 
     def add(self, step: Step, place: Places | None = None) -> None:
         """One step, whose operands lie where it says itself, or `place` does."""

@@ -46,6 +46,7 @@ class Step:
     ops: tuple[str, ...] = ()  # the fallible ops of its cluster
     updates: dict[int, Block] = field(default_factory=dict)  # id(input block) -> the output that is it, in place
     is_done: bool = False  # a copy of an input to the output that takes its buffer
+    cluster: Cluster | None = None  # what it is a call of; None: a copy that the plan needs
 
     def written(self) -> list[Block]:
         return distinct(self.blocks[p] for p in self.call.writes)
@@ -110,7 +111,7 @@ def collect(storage: Storage, clusters: Iterable[tuple[Cluster, Lowered]]) -> li
         for call in lowered.calls:
             blocks = tuple(_block(graph, local, temps, o.kind, o.index, device) for o in call.operands)
             if isinstance(call.n, Size) or call.n > 0:
-                steps.append(Step(call, blocks, ops if call.fallible else ()))
+                steps.append(Step(call, blocks, ops if call.fallible else (), cluster=cluster))
     return steps
 
 

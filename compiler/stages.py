@@ -56,6 +56,7 @@ class Work:
     lowered: list[Lowered] = field(default_factory=list)
     taken: set[overrides.Entry] = field(default_factory=set)  # entries of the user's for schedules that some nest took
     program: Program = field(init=False, repr=False)  # made by the last stage
+    origins: list[Cluster | None] = field(default_factory=list)  # the clusters of its plan's steps
     asked: Scope = field(init=False, repr=False)  # what the stages so far have asked about sizes
 
     def __post_init__(self) -> None:
@@ -187,7 +188,7 @@ def _region(work: Work, graph: Graph, announce: Announce, taken: set[overrides.E
 
 
 def plan(work: Work) -> None:
-    program = plan_module.build(work.graph, list(zip(work.clusters, work.lowered, strict=True)))
+    program = plan_module.build(work.graph, list(zip(work.clusters, work.lowered, strict=True)), work.origins)
     work.program = replace(program, unread=tuple(p for p, f in work.options.schedules if (p, f) not in work.taken))
 
 

@@ -164,6 +164,7 @@ BUILT_IN = (
         demands=_one_result,
         cost=_arithmetic,
         flops=_multiplied,
+        sums_products=True,
         batch=_BATCHING + "product",
     ),
     Family(
@@ -172,6 +173,7 @@ BUILT_IN = (
         demands=_one_result,
         cost=_arithmetic,
         flops=_convolved,
+        sums_products=True,
         batch=_BATCHING + "convolution",
     ),
     Family(

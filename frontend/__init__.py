@@ -53,6 +53,9 @@ _LAZY = {
     "load": "flambeau.serialization",
     "export": "flambeau.exporting",
     "summary": "flambeau.summaries",
+    "verify": "flambeau.verifying",
+    "find_nan": "flambeau.nans",
+    "profile": "flambeau.profiling",
 }
 
 __all__ = [

@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ContextDecorator
+from functools import partial
 from typing import Any
 
-from flambeau import runtime
+from flambeau import runtime, watching
 from flambeau.assembly import Assembly
 from flambeau.declarations import Unsampled, declared
 from flambeau.dialects import autodiff, effects, reference
@@ -31,6 +32,7 @@ from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Program
 from flambeau.sizing import assembled, bound
 from flambeau.walk import walk
+from flambeau.watching import Run
 
 COMPILER = "flambeau.compiler.driver"
 NO_SLOT = 2**32 - 1
@@ -48,7 +50,12 @@ def build_program(export: Sequence[tuple], live: Sequence[int], history: Sequenc
     """Hook: a program that computes the live slots and, if `history` names slots whose gradient may still be asked
     for, the residuals of their backward."""
     sizes, returns = recorder.trace_sizes(), recorder.trace_returns()
-    if history is None and not returns and (walk := walked(export, live, sizes)) is not None:
+    if (
+        history is None
+        and not returns
+        and watching.current() is None
+        and (walk := walked(export, live, sizes)) is not None
+    ):
         return walk
     with scope(sizes):
         asm = assembled(export)
@@ -105,7 +112,8 @@ class Runner:
 
     def promote(self, sizes: Sequence[int]) -> bool:
         """Hand the plan for these sizes to the recorder if it is ready, beside those that it has for others."""
-        plan = None if self.apart or self.has_effect else self.executable(sizes).ready(sizes)
+        stays = self.apart or self.has_effect or watching.current() is not None
+        plan = None if stays else self.executable(sizes).ready(sizes)
         if plan is not None:
             program = self.program
             with _lock:
@@ -114,16 +122,32 @@ class Runner:
         return plan is not None
 
     def __call__(self, inputs: Sequence[Any], donate: Sequence[bool], sizes: Sequence[int] = ()) -> list[Any]:
+        if (watcher := watching.current()) is not None:
+            symbols, may_take = () if self.apart else sizes, [i for i, may in enumerate(donate) if may]
+            graph = self.graph.bind(sizes) if self.graph.sizes else self.graph
+            run = Run(graph, partial(self.executable, sizes), inputs, symbols, may_take)
+            return watcher.watch(run, partial(self._run, inputs, sizes=sizes))
         self.promote(sizes)
         given = [i for i, may in enumerate(donate) if may]
-        symbols = () if self.apart else sizes
         again, self._has_run = self._has_run, True  # what has run once may never run again
+        outputs = self._run(inputs, given, sizes, again)
         if not self.has_effect:
-            outputs = self.executable(sizes)(inputs, given, symbols, again=again)
             self._lend(sizes)
-            return outputs
+        return outputs
+
+    def _run(
+        self,
+        inputs: Sequence[Any],
+        given: Sequence[int] = (),
+        sizes: Sequence[int] = (),
+        again: bool = True,
+        times: Any = None,
+    ) -> list[Any]:
+        symbols = () if self.apart else sizes
+        if not self.has_effect:
+            return self.executable(sizes)(inputs, given, symbols, again=again, times=times)
         noted: list[Noted] = []
-        outputs = self.executable(sizes)(inputs, given, symbols, noted, again)
+        outputs = self.executable(sizes)(inputs, given, symbols, noted, again, times)
         perform(noted)
         return outputs
 

@@ -67,9 +67,12 @@ class Plan:
         inputs: Sequence[Buffer | BufferLike | float],
         symbols: Sequence[int] | None = None,
         donate: Iterable[int] = (),
-        notes: list[tuple[bytes, ...]] = ...,
+        notes: list[tuple[bytes, ...]] | None = ...,
+        times: BufferLike | None = ...,
     ) -> list[Buffer]: ...
     def fits(self, symbols: Sequence[int], /) -> bool: ...
+    @property
+    def steps(self) -> int: ...
     @property
     def arena_bytes(self) -> int: ...
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import contraction_order
 import flambeau.dialects.tape  # noqa: F401
-import ml_dtypes
 import numpy as np
 from flambeau.dialects import autodiff, reference
+from flambeau.dialects.agreement import difference, same_bits, ulp_distance  # noqa: F401
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import DType, from_numpy, is_inexact
@@ -22,8 +22,6 @@ from flambeau.dialects.record import REGISTRY, OpRecord, Sample
 from flambeau.dialects.tape.elementwise import saturate
 
 LOC = Loc("model.py", 12)
-#: Ops whose references add up more accurately than they do.
-SUMS_OF_PRODUCTS = ("matmul", "convolution", "convolution_input", "convolution_weight")
 
 
 class Case(NamedTuple):
@@ -89,39 +87,8 @@ def cases(record: OpRecord, narrow: bool = True) -> Iterator[Case]:
         dtypes = dtypes if fixed else usual
 
 
-def ulp_distance(result: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Representable numbers between floats, elementwise; NaN equals NaN. Signed zeros are 0 apart."""
-    bits = np.dtype(f"i{result.dtype.itemsize}").type
-
-    def ordered(x: np.ndarray) -> np.ndarray:
-        raw = x.view(bits).astype(object) if x.dtype.itemsize == 8 else x.view(bits).astype(np.int64)
-        return np.where(raw < 0, np.iinfo(bits).min - raw, raw)
-
-    result, expected = np.atleast_1d(result), np.atleast_1d(expected)
-    distance = np.abs(ordered(result) - ordered(expected)).astype(np.float64)
-    nans = np.isnan(result), np.isnan(expected)
-    return np.where(nans[0] & nans[1], 0.0, np.where(nans[0] | nans[1], np.inf, distance))
-
-
-def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
-    """Equal to the bit, up to the sign and payload of NaNs."""
-    if x.shape != y.shape or x.dtype != y.dtype:
-        return False
-    if not is_inexact(x):
-        return bool(np.array_equal(x, y))
-    if np.iscomplexobj(x):
-        return same_bits(x.real, y.real) and same_bits(x.imag, y.imag)
-    both = np.isnan(x) & np.isnan(y)
-    return bool(np.all(both | ((x == y) & (np.signbit(x) == np.signbit(y)))))
-
-
 def compare(record: OpRecord, case: Case, *results: np.ndarray) -> str | None:
-    """None when the results are what the record promises for this case, else what is wrong.
-
-    Exact ops and integers: bit for bit the reference. What a library computes: 500 eps beside the greatest number. Sums of K
-    products: 4 eps sqrt(K) of the sum of absolute products.
-    Approximations: within the record's ulp of the reference, which is itself within one of the correct answer.
-    """
+    """None when the results are what the record promises for this case, else what is wrong."""
     wanted = reference.run(case.graph, case.arrays)
     faults = (_compare(record, case, *pair) for pair in zip(results, wanted, strict=True))
     return next(filter(None, faults), None)
@@ -130,49 +97,12 @@ def compare(record: OpRecord, case: Case, *results: np.ndarray) -> str | None:
 def _compare(record: OpRecord, case: Case, result: np.ndarray, expected: np.ndarray) -> str | None:
     if result.shape != expected.shape or result.dtype != expected.dtype:
         return f"{case.id}: got {result.dtype} {result.shape}, expected {expected.dtype} {expected.shape}"
-    is_complex = any(map(np.iscomplexobj, case.arrays))
-    if (record.exact and not (is_complex and record.name == "abs")) or not is_inexact(expected):
-        return None if same_bits(result, expected) else f"{case.id}: bits differ\n{result}\n{expected}"
-    if is_complex and record.name not in SUMS_OF_PRODUCTS:
-        return _compare_complex(case, result, expected)
-    if record.name in SUMS_OF_PRODUCTS:
-        magnitudes = [np.abs(x).astype(np.float64) for x in case.arrays]
-        total, count = (
-            record.run_reference(x, case.graph.nodes[0].attrs)[0] for x in (magnitudes, [x * 0 + 1 for x in magnitudes])
-        )
-        bound = 4 * ml_dtypes.finfo(expected.dtype).eps * np.sqrt(np.maximum(count, 1)) * total
-        wide = np.complex128 if np.iscomplexobj(expected) else np.float64
-        error = np.abs(result.astype(wide) - expected.astype(wide))
-        return None if np.all(error <= bound) else f"{case.id}: error {np.max(error - bound)} above the bound"
-    if record.family.calls:
-        scale = max(1.0, *(float(np.abs(x).max(initial=0)) for x in (expected, *case.arrays)))
-        found, wanted = np.abs(result.astype(np.float64)), np.abs(expected.astype(np.float64))  # vectors have no sign
-        error = float(np.abs(found - wanted).max(initial=0))
-        within = error <= 500 * ml_dtypes.finfo(expected.dtype).eps * scale
-        return None if within else f"{case.id}: error {error} beside numbers up to {scale}"
-    distance = ulp_distance(result, expected)
-    limit = record.ulp_in(from_numpy(expected.dtype))
-    if distance.size == 0 or np.max(distance) <= limit:
+    found = difference(record, case.arrays, case.graph.nodes[0].attrs, result, expected)
+    if found is None:
         return None
-    worst = int(np.argmax(distance))
-    operands = [x.ravel()[worst] for x in case.arrays]
-    got, wanted = result.ravel()[worst], expected.ravel()[worst]
-    return f"{case.id}: {distance.ravel()[worst]} ulp at {operands}: {got!r}, not {wanted!r}"
-
-
-def _compare_complex(case: Case, result: np.ndarray, expected: np.ndarray) -> str | None:
-    """Formulas of several approximations: 32 eps of the number, and the same infinities and NaNs in each part."""
-    parts = [(result.real, expected.real), (result.imag, expected.imag)]
-    for found, wanted in parts:
-        same = np.isnan(found) == np.isnan(wanted), np.isinf(found) == np.isinf(wanted)
-        if not np.all(same):
-            return f"{case.id}: {result}, not {expected} at {case.arrays}"
-    limits = np.finfo(expected.dtype)
-    with np.errstate(all="ignore"):
-        finite = np.isfinite(expected)
-        bound = 32 * limits.eps * np.abs(expected) + 32 * limits.smallest_normal
-        far = finite & ~(np.abs(result - expected) <= bound)
-    return f"{case.id}: {result[far]}, not {expected[far]} at {[x[far] for x in case.arrays]}" if far.any() else None
+    got, wanted = (x[found.place] for x in (result, expected))
+    operands = [x[found.place] for x in case.arrays if x.shape == expected.shape]
+    return f"{case.id}: {got!r} at {found.place}, not {wanted!r}, of {operands}: {found.by}"
 
 
 def gradient_graph(forward: Graph, wrt: list[int]) -> Graph:

@@ -82,10 +82,11 @@ def is_told_by_python(value) -> bool:
 
 
 def takes_anything(function) -> bool:
-    """Whether it takes any keyword, or has nothing to do with keywords: an `Identity`, datasets by name, a missing `forward`."""
+    """Whether it takes any keyword or passes it on, or has nothing to do with keywords: an `Identity`, datasets by name, a missing
+    `forward`."""
     is_compile = getattr(function, "__func__", function) in (fb.compile, nn.Module.compile)
     return (
-        function in (nn.Identity, fb.data.StackDataset, nn.utils.skip_init, fb.summary)
+        function in (nn.Identity, fb.data.StackDataset, nn.utils.skip_init, fb.summary, fb.verify)
         or is_compile
         or "has no forward()" in str(refusal(function))
     )

@@ -56,6 +56,7 @@ typedef struct {
   int64_t *cells; /* host scalars */
   int64_t *symbols;
   fb_buffer **outputs;
+  Py_buffer times; /* of the steps, where they are wanted */
 } Call;
 
 #define MISALIGNED(data) ((uintptr_t)(data) % 64 != 0)
@@ -208,11 +209,24 @@ static void close_call(Call *c) {
   }
   for (Py_ssize_t i = 0; c->outputs != NULL && i < c->n_outputs; i++)
     fb_buffer_release(c->outputs[i]);
+  PyBuffer_Release(&c->times);
   PyMem_Free(c->inputs);
   PyMem_Free(c->cells);
   PyMem_Free(c->symbols);
   PyMem_Free(c->outputs);
   Py_XDECREF(c->objects);
+}
+
+static int want_times(Call *c, const fb_plan *plan, PyObject *times) {
+  if (times == NULL || times == Py_None)
+    return 0;
+  if (PyObject_GetBuffer(times, &c->times, PyBUF_WRITABLE) < 0)
+    return -1;
+  Py_ssize_t expected = (Py_ssize_t)sizeof(int64_t) * fb_plan_steps(plan);
+  if (c->times.len == expected)
+    return 0;
+  PyErr_Format(PyExc_ValueError, "[plan] `times` has %zd bytes, its steps take %zd.", c->times.len, expected);
+  return -1;
 }
 
 static int64_t read_number(const char **at) {
@@ -256,7 +270,8 @@ static PyObject *run_call(Call *c, fb_plan *plan, PyObject *list) {
 }
 
 static PyObject *run_noted(Call *c, fb_plan *plan, fb_notes *notes) {
-  fb_run run = {.inputs = c->inputs, .outputs = c->outputs, .symbols = c->symbols, .notes = notes};
+  fb_run run = {
+      .inputs = c->inputs, .outputs = c->outputs, .symbols = c->symbols, .notes = notes, .nanoseconds = c->times.buf};
   fb_status status;
   Py_BEGIN_ALLOW_THREADS;
   status = fb_plan_run(plan, &run);
@@ -276,18 +291,19 @@ static PyObject *run_noted(Call *c, fb_plan *plan, fb_notes *notes) {
 }
 
 static PyObject *plan_run(PyObject *self, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"inputs", "symbols", "donate", "notes", NULL};
-  PyObject *inputs, *symbols = Py_None, *donated = NULL, *notes = NULL;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOO!:run", names, &inputs, &symbols, &donated, &PyList_Type,
-                                   &notes))
+  static char *names[] = {"inputs", "symbols", "donate", "notes", "times", NULL};
+  PyObject *inputs, *symbols = Py_None, *donated = NULL, *notes = Py_None, *times = NULL;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOOO:run", names, &inputs, &symbols, &donated, &notes, &times))
     return NULL;
+  if (notes != Py_None && !PyList_Check(notes))
+    return PyErr_Format(PyExc_TypeError, "[plan] `notes` is no list, but of type %.100s.", Py_TYPE(notes)->tp_name);
   fb_plan *plan = ((PlanObject *)self)->plan;
   Call call = {0};
   PyObject *result = NULL;
   if (open_call(&call, plan, inputs) == 0 && read_inputs(&call, plan) == 0 &&
-      fb_read_symbols(symbols, call.symbols, fb_plan_symbols(plan)) == 0 &&
+      fb_read_symbols(symbols, call.symbols, fb_plan_symbols(plan)) == 0 && want_times(&call, plan, times) == 0 &&
       (donated == NULL || donate(&call, donated) == 0))
-    result = run_call(&call, plan, notes);
+    result = run_call(&call, plan, notes == Py_None ? NULL : notes);
   close_call(&call);
   return result;
 }
@@ -309,15 +325,22 @@ static PyObject *get_arena_bytes(PyObject *self, void *closure) {
   return PyLong_FromSize_t(fb_plan_arena_bytes(((PlanObject *)self)->plan));
 }
 
+static PyObject *get_steps(PyObject *self, void *closure) {
+  (void)closure;
+  return PyLong_FromLong(fb_plan_steps(((PlanObject *)self)->plan));
+}
+
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)(void (*)(void))plan_run, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR(
-         "run(inputs, symbols=None, donate=(), notes=None)\n--\n\n"
+         "run(inputs, symbols=None, donate=(), notes=None, times=None)\n--\n\n"
          "Run once. Inputs are Buffers, C-contiguous buffer-protocol objects or numbers (float: f64, int and bool: "
          "i64).\n"
          "`donate` names inputs whose Buffer the plan may take; a taken one is empty afterwards. `notes` is a list "
          "that gets\n"
-         "what the plan has written down for the host, a tuple of bytes each. Returns a list of\n"
+         "what the plan has written down for the host, a tuple of bytes each; `times` is writable memory, an int64 per "
+         "step,\n"
+         "to which nanoseconds are added. Returns a list of\n"
          "Buffers. Raises OutOfMemory, KernelFailed or OtherSizes, and then inputs are as they were.")},
     {"fits", plan_fits, METH_O,
      PyDoc_STR("fits(symbols)\n--\n\nWhether the plan's guards hold for these values of its symbols.")},
@@ -325,6 +348,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyGetSetDef getters[] = {
+    {"steps", get_steps, NULL, PyDoc_STR("How many there are."), NULL},
     {"arena_bytes", get_arena_bytes, NULL, PyDoc_STR("Temporary memory of the last run; 0 before the first."), NULL},
     {0},
 };

@@ -316,6 +316,7 @@ void fb_plan_release(fb_plan *p) {
 }
 
 int32_t fb_plan_inputs(const fb_plan *p) { return p->spec.n_inputs; }
+int32_t fb_plan_steps(const fb_plan *p) { return p->spec.n_steps; }
 
 int32_t fb_plan_outputs(const fb_plan *p) { return p->spec.n_outputs; }
 

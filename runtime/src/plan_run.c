@@ -168,13 +168,14 @@ static fb_status run_steps(fb_execution *e) {
   return FB_OK;
 }
 
-/* As run_steps, where some steps are on devices. */
+/* As run_steps, where some steps are on devices, or their time is wanted. */
 __attribute__((noinline)) static fb_status run_steps_anywhere(fb_execution *e) {
   const fb_plan_spec *spec = &e->plan->spec;
+  int64_t *nanoseconds = e->run->nanoseconds;
   for (int64_t i = 0; i < spec->n_steps; i++) {
     const fb_step *step = &spec->steps[i];
-    int64_t at = i;
-    if (!fb_devices_have(spec, step)) {
+    int64_t at = i, begin = nanoseconds == NULL ? 0 : fb_now_ns();
+    if (spec->n_devices == 0 || !fb_devices_have(spec, step)) {
       i += run_step(e, step);
       if (FB_UNLIKELY(i < at && at < spec->n_fallible))
         turn(e);
@@ -183,6 +184,8 @@ __attribute__((noinline)) static fb_status run_steps_anywhere(fb_execution *e) {
       if (status != FB_OK)
         return status;
     }
+    if (nanoseconds != NULL)
+      nanoseconds[at] += fb_now_ns() - begin;
     if (at < spec->n_fallible && atomic_load_explicit(&e->status, memory_order_relaxed) != INT64_MAX)
       return failed_step(e, at);
   }
@@ -334,7 +337,7 @@ static fb_status execute(fb_execution *e) {
   if (FB_UNLIKELY(spec->n_devices > 0))
     status = execute_anywhere(e);
   else if ((status = make_outputs(e)) == FB_OK)
-    status = run_steps(e);
+    status = FB_UNLIKELY(e->run->nanoseconds != NULL) ? run_steps_anywhere(e) : run_steps(e);
   fb_buffer_release(working);
   return status;
 }

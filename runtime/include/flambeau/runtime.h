@@ -226,6 +226,7 @@ typedef struct {
   const int64_t *symbols; /* NULL when the plan has none */
   int64_t failure;        /* the status word after FB_KERNEL_FAILED */
   fb_notes *notes;        /* NULL: a plan with notes is refused. What is there after a failure means nothing */
+  int64_t *nanoseconds;   /* NULL, or one per step, to which the time that it took is added */
 } fb_run;
 
 /* All or nothing: memory is reserved first, then the fallible steps run, then the commit steps, which cannot fail.
@@ -238,6 +239,7 @@ FB_API void fb_set_interrupt_check(fb_interrupt_fn check);
 FB_API int32_t fb_plan_inputs(const fb_plan *p);
 FB_API int32_t fb_plan_outputs(const fb_plan *p);
 FB_API int32_t fb_plan_symbols(const fb_plan *p);
+FB_API int32_t fb_plan_steps(const fb_plan *p);
 FB_API int32_t fb_plan_devices(const fb_plan *p); /* how many other than the CPU */
 /* Whether the plan's guards hold for these values of its symbols. */
 FB_API bool fb_plan_fits(const fb_plan *p, const int64_t *symbols);
