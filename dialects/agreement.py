@@ -65,10 +65,10 @@ def difference(
 ) -> Difference | None:
     """Where a result is not what the record promises; `wanted` is the reference's, of the same type.
 
-    Exact ops, and integers: bit for bit the reference. What a library computes: 500 eps beside the greatest number, and but for the
-    sign. Sums of K products: 4 eps sqrt(K) of the sum of absolute products. Functions of complex numbers, which are formulas of several
-    approximations: 32 eps of the number, and the same infinities and NaNs in each part. Approximations: within the record's ulp of
-    the reference, which is itself within one of the correct answer.
+    Exact ops, and integers: bit for bit the reference. What a library computes: 500 eps beside the greatest number, and but for
+    the sign. Sums of K products: 4 eps sqrt(K) of the sum of absolute products. Functions of complex numbers, which are formulas of
+    several approximations: 32 eps of the number, and the same infinities and NaNs in each part. Approximations: within the
+    record's ulp of the reference, which is itself within one of the correct answer.
     """
     is_complex = any(map(np.iscomplexobj, operands))
     is_exact = record.exact and not (is_complex and record.name == "abs")  # which is a square root of a sum then
