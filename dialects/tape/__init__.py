@@ -56,7 +56,7 @@ from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root
 from flambeau.dialects.tape.on_host import reference_call
 from flambeau.dialects.tape.plane import fold, pick, put
 from flambeau.dialects.tape.reduce import all_, any_, argmax, argmin, max_, min_, prod, sum_
-from flambeau.dialects.tape.scan import cummax, cummin, cumprod, cumsum, recurrence
+from flambeau.dialects.tape.scans import cummax, cummin, cumprod, cumsum, recurrence
 from flambeau.dialects.tape.scatter import scatter, scatter_add, scatter_max, scatter_min, scatter_mul
 from flambeau.dialects.tape.sort import argsort, searchsorted, topk
 from flambeau.dialects.tape.source import constant, iota, random_bits

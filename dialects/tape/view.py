@@ -354,7 +354,8 @@ def _infer_unfold(x: Aval, axis: int, size: int, step: int, dilation: int) -> tu
 def _unfold(x: np.ndarray, axis: int, size: int, step: int, dilation: int) -> np.ndarray:
     shape = _infer_unfold(Aval(x.shape, from_numpy(x.dtype)), axis, size, step, dilation)
     moved = tuple(n * step if k == axis else n for k, n in enumerate(x.strides))
-    return np.lib.stride_tricks.as_strided(x, shape, (*moved, x.strides[axis] * dilation))
+    bytes_ = x.view(np.uint8) if x.itemsize == 1 else x  # NumPy knows no names of 8-bit floats here
+    return np.lib.stride_tricks.as_strided(bytes_, shape, (*moved, x.strides[axis] * dilation)).view(x.dtype)
 
 
 def _unfold_attrs(axis: int, size: int, step: int, dilation: int) -> dict:

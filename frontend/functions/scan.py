@@ -12,7 +12,7 @@ from typing import Any
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
-from flambeau.dialects.tape.scan import positions, shifted
+from flambeau.dialects.tape.scans import positions, shifted
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_floating, ops
 from flambeau.functions.reduce import Named, accumulating
