@@ -238,11 +238,11 @@ VALUES = {
     "recompute": (0, 1, 6, 20, 35, 100), "block": _SMALL, "rows": (1, 2, 3, 4, 6, 8), "vectors": (1, 2, 3, 4),
     "steps": (1, 2, 4, 8), "m_block": _SMALL, "n_block": _SMALL, "pack_rows": (1, 8, 64, 1 << 30), "ahead": (0, 1, 16),
     "a_lines": ("none", "row", "column"), "b_lines": ("none", "row", "column"), "a_unroll": (1, 2, 4), "b_unroll": (1, 2, 4),
-    "a_pitch": (0, 264, 272, 288, 320), "along": ("k", "output", "neither"), "group": _SMALL, "depth": (1, 2, 4, 8, 16, 32),
+    "a_pitch": (0, 264, 272, 288, 320), "group": _SMALL, "depth": (1, 2, 4, 8, 16, 32),
     "threads": (32, 64, 128, 192, 256, 512), "each": (1, 2, 3, 4, 8), "chains": (1, 2, 3, 4, 8), "pad": (0, 1, 2, 3, 4, 8, 12, 16),
     "groups": tuple(range(1, 17)), "band": _SMALL, "bits": (0, 1, 4, 8, 11),
     "room": tuple(range(1, 49)), "width": (8, 16, 32, 64), "workers": (1, 2, 4, 8, 16),
-    "tap_rows": (1, 2, 3, 4, 7), "columns": _SMALL,
+    "along": ("k", "output", "neither", "row", "channels"), "tap_rows": (1, 2, 3, 4, 7), "columns": _SMALL,
 }  # fmt: skip
 for flagged in ("resident", "chunks", "b_in_tile", "kept"):
     VALUES[flagged] = (False, True)

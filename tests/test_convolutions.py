@@ -15,9 +15,10 @@ from flambeau import nn
 from flambeau.compiler import targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
+from flambeau.compiler.schedules.choose import choose
 from flambeau.dialects.record import find
 from gpu_programs import graph_of
-from schedule_cases import CONVOLUTIONS, DIRECT, DIRECT_WEIGHTS
+from schedule_cases import CONVOLUTIONS, DIRECT, DIRECT_WEIGHTS, Case
 from support import arrays
 from test_changing_sizes import check
 
@@ -78,6 +79,19 @@ def test_tiles_of_every_machine_give_the_same_bits(machine):
         expected = execute.run_graph(graph, given, OPTIONS)
         found = execute.run_graph(graph, given, OPTIONS, parts=2, in_place=True, target=targets.find(machine))
         assert [x.tobytes() for x in found] == [x.tobytes() for x in expected], name
+
+
+@pytest.mark.parametrize("machine", ["host", "x86-64-v3", "aarch64-neon"])
+def test_neighbours_or_channels_in_the_lanes_give_the_same_bits(machine):
+    tried = 0
+    for name in DIRECT:
+        case = Case("direct", name, machine)
+        for along in ("row", "channels"):
+            schedule = choose(case.unit, targets.find(machine), {"along": along})
+            if case.fits(schedule):
+                assert case.run(schedule) == Case("direct", name, "host").wanted, (name, schedule)
+                tried += along == "channels"
+    assert tried == 5
 
 
 def test_zeros_around_a_map_take_part_and_taps_between_strides_do_not():

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen import loops
 from flambeau.compiler.codegen.conv_blocks import convolution_kernel
-from flambeau.compiler.codegen.conv_channels import ChannelsSpec, Extent, channels_kernel
+from flambeau.compiler.codegen.conv_channels import ChannelsSpec, channels_kernel
 from flambeau.compiler.codegen.conv_direct import DirectSpec, direct_kernel
 from flambeau.compiler.codegen.conv_operands import Convolution, read
 from flambeau.compiler.codegen.conv_taps import pattern
 from flambeau.compiler.codegen.conv_tile import ConvSpec
+from flambeau.compiler.codegen.conv_turned import TurnedSpec, turned_kernel
 from flambeau.compiler.codegen.gemm_kernel import Epilogue, in_order, make_leaf
 from flambeau.compiler.codegen.gemm_operands import Access, NoProduct
 from flambeau.compiler.codegen.gemm_results import in_place, place_sums
@@ -181,28 +182,38 @@ class _Tiles(_Call):
 
 
 class _Direct(_Call):
-    """Planes of the result, made of the map where that lies."""
+    """Planes of the result, made of the map where that lies; or vectors of channels, for which it is turned."""
 
     def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
         c, schedule = self.c, self.schedule
-        rows, columns = direct.plane(c)
-        by_rows, by_columns = pattern(c.gives, rows), pattern(c.gives, columns)
-        channels = direct.channels(c)
-        single = not isinstance(channels, Size) and channels == 1
-        spec = DirectSpec(c.dtype.mlir, schedule, epilogue, accumulator, by_rows, by_columns, int(columns.w), single)
-        source, names = direct_kernel(spec, NAMES[c.gives] + f" {spec.element}{epilogue.label}")
-        of_rows, of_columns = ((a.x, a.y) if c.gives == "y" else (a.y, a.x) for a in (rows, columns))
+        axes = direct.plane(c)
+        rows, columns = (pattern(c.gives, a) for a in axes)
+        channels, results = direct.channels(c), c.groups * c.rows
+        (size0, height), (size1, width) = ((a.x, a.y) if c.gives == "y" else (a.y, a.x) for a in axes)
+        units, label = ceil_div(height, rows.results), NAMES[c.gives] + f" {c.dtype.mlir}{epilogue.label}"
         numbers = self._numbers() | {
-            "size0": of_rows[0], "height": of_rows[1], "size1": of_columns[0], "width": of_columns[1],
-            "units0": ceil_div(of_rows[1], by_rows.results), "units1": ceil_div(of_columns[1], by_columns.results),
-            "band": schedule.band, "bands": ceil_div(ceil_div(of_rows[1], by_rows.results), schedule.band),
-            "channels": channels,
+            "size0": size0, "height": height, "size1": size1, "width": width,
+            "units0": units, "units1": ceil_div(width, columns.results), "channels": channels, "outputs": results,
+            "band": schedule.band, "bands": ceil_div(units, schedule.band), "vectors": ceil_div(results, schedule.lanes),
         }  # fmt: skip
         if c.gives == "y":
             numbers["w.channel"] = c.ws
-        items = c.copies * c.groups * c.rows * numbers["bands"]
-        work = schedule.band * by_rows.results * ceil_div(of_columns[1], schedule.lanes) * c.k
-        return _Kernel(source, names, numbers, items, ceil_div(work, c.phases), spec.scratch)
+        if schedule.along == "channels":
+            spec = TurnedSpec(
+                c.dtype.mlir, schedule.lanes, schedule.rows, schedule.columns, epilogue, accumulator, rows, columns,
+                schedule.unroll,
+            )  # fmt: skip
+            source, names = turned_kernel(spec, label)
+            work = schedule.band * c.pixels * ceil_div(c.ws, c.phases)
+            items = ceil_div(c.images, schedule.band) * numbers["vectors"]
+            return _Kernel(source, names, numbers, items, work, spec.scratch)
+        single = not isinstance(channels, Size) and channels == 1
+        plain = DirectSpec(c.dtype.mlir, schedule, epilogue, accumulator, rows, columns, int(axes[1].w), single)
+        source, names = direct_kernel(plain, label)
+        work = schedule.band * rows.results * ceil_div(width, schedule.lanes) * c.k
+        return _Kernel(
+            source, names, numbers, c.copies * results * numbers["bands"], ceil_div(work, c.phases), plain.scratch
+        )
 
 
 class _Channels(_Call):
@@ -211,8 +222,11 @@ class _Channels(_Call):
     def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
         c, schedule = self.c, self.schedule
         axes = direct.plane(c)
-        extents = [Extent(int(a.w), a.stride, a.padding, a.dilation) for a in axes]
-        spec = ChannelsSpec(c.dtype.mlir, schedule, epilogue, accumulator, extents[0], extents[1], int(c.c))
+        rows, columns = (pattern("y", a) for a in axes)
+        spec = ChannelsSpec(
+            c.dtype.mlir, schedule.lanes, schedule.rows, schedule.columns, epilogue, accumulator, rows, columns,
+            schedule.tap_rows, schedule.unroll, int(c.c),
+        )  # fmt: skip
         source, names = channels_kernel(spec, NAMES["w"] + f" {spec.element}{epilogue.label}")
         outputs = c.groups * c.o
         numbers = self._numbers() | {

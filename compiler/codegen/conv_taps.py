@@ -2,7 +2,7 @@
 gradient by the maps.
 
 In: an `Axis`. Out: a `Pattern`. Results come in units that are alike: of a convolution each is one; of the gradient by the maps as
-many as the stride, since these meet different taps. Next: `conv_direct.py`.
+many as the stride, since these meet different taps. Next: `conv_direct.py`, `conv_strips.py`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ class Pattern(NamedTuple):
     def offsets(self) -> list[int]:
         """All offsets, ascending; 0 where there is no tap."""
         return sorted({offset for taps in self.taps for _, offset in taps}) or [0]
+
+    def reached(self, units: int) -> int:
+        """Places from the first to the last that neighbouring units are made of."""
+        return (units - 1) * self.step + self.offsets[-1] - self.offsets[0] + 1
 
     @property
     def is_falling(self) -> bool:

@@ -27,6 +27,13 @@ MOST_TAPS = 128
 #: Rows of tiles, at most; what a tile takes beside its loads and multiply-adds, in such.
 MOST_ROWS, OF_A_TILE = 8, 6
 
+#: Along channels: columns of a strip, at most, and how many where rows are not known; rows; the part of L2 that a strip takes;
+#: results of a unit that are written out.
+MOST_COLUMNS, SOME_COLUMNS, MOST_STRIP, PART_OF_L2, MOST_RESULTS = 256, 64, 64, 4, 4
+#: What a vector read across cache lines takes, and what storing one takes, in multiply-adds. (To turn a square takes as many
+#: shuffles of each of its vectors as the number of these has bits, and loads and stores that hide behind them.)
+ACROSS_LINES, OF_A_VECTOR = 3, 3
+
 
 def is_direct(c: Computed) -> bool:
     """Whether a convolution is computed without packing."""
@@ -56,20 +63,66 @@ def choose(nest: OwnNest, machine: Target, fixed: Mapping[str, Any]) -> Direct:
     axes = plane(c)
     rows, columns = (pattern(c.gives, a) for a in axes)
     height, width = (ceil_div(a.y if c.gives == "y" else a.x, p.results) for a, p in zip(axes, (rows, columns)))
-    most = machine.lanes(c.dtype.itemsize)
-    lanes = fixed.get("lanes", least_lanes(width, most))
-    kept, grain = fixed.get("kept"), fixed.get("grain", ITEM_WORK)
+    most, grain = machine.lanes(c.dtype.itemsize), fixed.get("grain", ITEM_WORK)
+    along = fixed.get("along") or ("channels" if _pays_to_turn(c, rows, columns, height, width, most) else "row")
+    lanes = fixed.get("lanes") or least_lanes(c.groups * c.rows if along == "channels" else width, most)
+    across = fixed.get("columns") or (SOME_COLUMNS if isinstance(width, Size) else max(1, min(MOST_COLUMNS, width)))
+    unroll = fixed.get("unroll") or _unroll(columns, across, machine)
     each = rows.results * columns.results * _registers(lanes, c, machine)
     room = machine.registers - _registers(lanes, c, machine) * (1 + len(columns.offsets))
-    taps = c.ws * _registers(lanes, c, machine)
-    tile = fixed.get("rows") or _rows(rows, columns, height, max(1, min(MOST_ROWS, room // each)))
+    tile = fixed.get("rows")
+    if tile is None and along == "channels":
+        tile = _strip(rows, columns, height, across, machine.l2 // PART_OF_L2 // (lanes * c.dtype.itemsize))
+    elif tile is None:
+        tile = _rows(rows, columns, height, max(1, min(MOST_ROWS, room // each)))
+    kept = fixed.get("kept")
     if kept is None:
-        kept = taps + tile * each <= room
-    planes = c.copies * c.groups * c.rows
-    work = height * ceil_div(width, lanes) * maximum(1, ceil_div(c.k, c.phases))
-    bands = minimum(ceil_div(ITEMS, maximum(1, planes)), maximum(1, planes * work // grain))
-    band = fixed.get("band") or maximum(1, ceil_div(height, maximum(1, minimum(bands, ceil_div(height, tile)))))
-    return Direct(lanes, tile, kept, band, grain)
+        kept = along == "row" and c.ws * _registers(lanes, c, machine) + tile * each <= room
+    band = fixed.get("band")
+    if band is None and along == "channels":
+        vectors = ceil_div(c.groups * c.rows, lanes)
+        band = maximum(1, ceil_div(c.images, maximum(1, minimum(c.images, ceil_div(ITEMS, vectors)))))
+    elif band is None:
+        planes = c.copies * c.groups * c.rows
+        work = height * ceil_div(width, lanes) * maximum(1, ceil_div(c.k, c.phases))
+        bands = minimum(ceil_div(ITEMS, maximum(1, planes)), maximum(1, planes * work // grain))
+        band = maximum(1, ceil_div(height, maximum(1, minimum(bands, ceil_div(height, tile)))))
+    return Direct(lanes, along, tile, across, unroll, kept, band, grain)
+
+
+def _pays_to_turn(c: Computed, rows: Pattern, columns: Pattern, height: Int, width: Int, lanes: int) -> bool:
+    """Whether channels in the lanes take less, counted in multiply-adds of as many planes as a vector has lanes: of those that
+    lanes idle in, of what is read beside each, of squares that are turned."""
+    if any(isinstance(n, Size) for n in (height, width, channels(c))) or channels(c) != 1:
+        return False
+    if rows.results * columns.results > MOST_RESULTS or not height * width:
+        return False
+    taps, results = sum(len(t) for t in rows.taps) * sum(len(t) for t in columns.taps), rows.results * columns.results
+    squares = rows.reached(int(height)) * ceil_div(columns.reached(int(width)), lanes)
+    squares += ceil_div(height * width * results, lanes)
+    vectors, planes = ceil_div(width, lanes), c.groups * c.rows
+    turned = ceil_div(planes, lanes) * (height * width * taps + squares * lanes * (lanes.bit_length() - 1))
+    loads = len(rows.rows(MOST_ROWS)) * len(columns.offsets) * columns.step / MOST_ROWS
+    return bool(turned < planes * height * vectors * (taps + ACROSS_LINES * loads + OF_A_VECTOR * results))
+
+
+def _unroll(columns: Pattern, width: int, machine: Target) -> int:
+    """How many columns share what they read, so that a row takes the fewest loads; what is left goes one by one."""
+
+    def cost(count: int) -> int:
+        near = {k * columns.step + offset for k in range(count) for offset in columns.offsets}
+        return len(near) + 2 * len(columns.offsets)
+
+    most = min(machine.registers * 7 // 16, width)  # beside these sums, what is multiplied
+    return min(range(1, most + 1), key=lambda n: (width // n * cost(n) + width % n * cost(1), n))
+
+
+def _strip(rows: Pattern, columns: Pattern, height: Int, across: int, room: int) -> int:
+    """Rows of a strip: of so many vectors, what is turned and what comes of it stay in the cache."""
+    line = columns.reached(across)
+    each = rows.step * line + rows.results * across * columns.results
+    count = max(1, min(MOST_STRIP, (room - (rows.reached(1) - rows.step) * line) // each))
+    return count if isinstance(height, Size) else max(1, min(count, height))
 
 
 def _registers(lanes: int, c: Computed, machine: Target) -> int:
@@ -101,6 +154,14 @@ def obstacle(nest: OwnNest, schedule: Direct, machine: Target) -> str | None:
     """Why a schedule does not fit, and what to do; None if it does."""
     c = read(nest.graph)
     rows, columns = (pattern(c.gives, a) for a in plane(c))
+    if schedule.along == "channels":
+        if not schedule.band <= maximum(1, c.images):
+            return f"band is {repr_of(schedule.band)}, and there are {repr_of(c.images)} images. Give less."
+        if isinstance(channels(c), Size) or channels(c) != 1:
+            return (
+                f"results are made of {repr_of(channels(c))} channels, and vectors hold those of one. Give along row."
+            )
+        return registers(schedule.unroll + 2, schedule.lanes, c.dtype.itemsize, machine)
     height = ceil_div(plane(c)[0].y if c.gives == "y" else plane(c)[0].x, rows.results)
     if not schedule.band <= height:
         return f"band is {repr_of(schedule.band)}, and planes have {repr_of(height)} rows. Give less."

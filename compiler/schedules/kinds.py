@@ -237,20 +237,26 @@ class Convolution(Tiles):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Direct(Schedule):
-    """A convolution of few channels per group, or its gradient by the maps: an item of the parallel loop is a plane of the result,
-    or a band of its rows, made of the map where that lies."""
+    """A convolution of few channels per group, or its gradient by the maps. Along a row an item of the parallel loop is a plane of
+    the result, or a band of its rows, made of the map where that lies; along channels a vector of these, for which maps are turned
+    strip by strip. Rows and columns count as those of tiles do: with a stride, a gradient has so many times that."""
 
     kind: ClassVar[str] = "direct"
     lanes: int = power("elements of a vector", LANES)
+    along: str = word("what vectors hold: neighbours in a row, or channels", "row", "channels")
     rows: int = count(
-        "rows of a tile (with a stride, so many times that in a gradient): they share what is read", 1, 64
+        "rows of a tile, which share what is read; along channels those of a strip of whole rows", 1, 4096
     )
-    kept: bool = flag("whether the kernel stays in registers while a plane goes by")
-    band: Int = size("rows of an item, counted as those of tiles")  # noqa: RUF009
+    columns: int = count("along channels: columns of a strip, at most", 1, 4096)
+    unroll: int = count("along channels: columns per round of the inner loop, which share what is read", 1, 16)
+    kept: bool = flag("along a row: whether the kernel stays in registers while a plane goes by")
+    band: Int = size("rows of an item; along channels its images")  # noqa: RUF009
     grain: int = count("multiply-adds of vectors in a task")
 
     def broken(self) -> str | None:
-        return "lanes is 1, and tiles go by vectors. Give at least 2." if self.lanes == 1 else None
+        if self.lanes == 1:
+            return "lanes is 1, and tiles go by vectors. Give at least 2."
+        return f"rows is {self.rows}. Along a row give at most 64." if self.along == "row" and self.rows > 64 else None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
