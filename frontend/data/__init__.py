@@ -27,6 +27,7 @@ from flambeau.data.sampler import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from flambeau.data.tables import TableDataset
 from flambeau.data.text import Characters
 from flambeau.data.worker import get_worker_info
 
@@ -55,6 +56,7 @@ __all__ = [
     "StackDataset",
     "Subset",
     "SubsetRandomSampler",
+    "TableDataset",
     "TarStream",
     "TarWriter",
     "TensorDataset",
