@@ -12,7 +12,7 @@ reach them, operands from left to right; a value's cotangent is ((given + first 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -153,16 +153,16 @@ def readers(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> dict[in
     return read
 
 
-def residuals(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> list[int]:
+def residuals(graph: Graph, outputs: Sequence[int], wrt: Sequence[int], known: Collection[int] = ()) -> list[int]:
     """The values to keep when the forward runs before the backward: everything that vjps read (`readers`) can be computed
-    again from them. Kept are the graph's inputs and the results of ops whose records say `keep`."""
+    again from them and what is `known`. Kept are the graph's inputs and the results of ops whose records say `keep`."""
     producers = graph.producers()
     keep: set[int] = set()
     seen: set[int] = set()
     pending = sorted(readers(graph, outputs, wrt))
     while pending:
         value = pending.pop()
-        if value in seen:
+        if value in seen or value in known:
             continue
         seen.add(value)
         node = producers.get(value)

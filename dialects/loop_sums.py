@@ -97,5 +97,12 @@ class Sums:
         if base not in self.whole:
             return None
         self.bases.add(base)
-        axes = (0,) if node is None else (0, *(a + 1 for a in node.attrs[0]))
-        return lambda wholes: find("sum")(wholes[base], axes=axes)
+        axes = () if node is None else node.attrs[0]
+
+        def rule(wholes: Mapping[int, Value]) -> Value:
+            x = wholes[base]
+            if axes == (0,):  # rows are rows, whatever turn they are of
+                return find("sum")(find("reshape")(x, shape=(x.shape[0] * x.shape[1], *x.shape[2:])), axes=(0,))
+            return find("sum")(x, axes=(0, *(a + 1 for a in axes)))
+
+        return rule

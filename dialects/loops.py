@@ -46,7 +46,7 @@ class Parts:
             [v for v in values if graph.avals[v].dtype.is_floating_point] for values in (graph.outputs, graph.inputs)
         ]
         known = {*_same_in_all(graph, n), *graph.inputs[self.carried : n], *graph.outputs[self.carried :]}
-        return self.with_outputs([v for v in autodiff.residuals(graph, *floating) if v not in known])
+        return self.with_outputs(autodiff.residuals(graph, *floating, known=known))
 
 
 def _same_in_all(graph: Graph, changing: int) -> set[int]:
@@ -108,7 +108,7 @@ class _Turn:
             x.like(0) if ct is None else ct for x, ct in zip(self.cts, compress(found[:n], flows), strict=True)
         ]
         self.of_slices = [ct for ct in found[n:end] if ct is not None]
-        through = [*self.given_cts, *self.values.values(), *self.slices]
+        through = [*self.given_cts, *self.values.values(), *self.slices, *self.of_slices]
         self.sums = Sums(b.graph, [ct for ct in found[end:] if ct is not None], through, self.fixed)
         outputs = [*self.next, *self.of_slices, *self.sums.carried, *self.sums.stacked]
         live = Graph(b.graph.avals, b.graph.inputs, b.graph.nodes, [v.id for v in outputs])
@@ -160,7 +160,7 @@ class _Turn:
         of_carried = [next(found) for _ in started]
         of_sums = [next(found) for _ in sums]
         of_slices = [next(found) for _ in self.of_slices]
-        wholes = {x.id: whole for x, whole in sources}
+        wholes = {x.id: whole for x, whole in [*sources, *zip(self.of_slices, of_slices, strict=True)]}
         wholes.update((v.id, next(found)) for v in extra)
         left = iter(of_carried)
         results = [next(left) if flow else None for flow in self.flows]

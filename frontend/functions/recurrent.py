@@ -38,19 +38,28 @@ _State = tuple[Value, ...]
 
 def _step(kind: str, x: Value, state: _State, weight: Value, bias: Value | None, projection: Value | None) -> _State:
     """The next state; `x` [batch, gates * size] is what the input gives to the gates."""
-    h = _affine(state[0], weight, bias)
+    return _next(kind, _total(kind, x, _affine(state[0], weight, bias)), state, projection)
+
+
+def _total(kind: str, x: Value, h: Value) -> tuple[Value, ...]:
+    """What goes into the gates, given what the input and the state give: their sum, or both for a GRU, which weighs them apart."""
+    return (x, h) if kind == "GRU" else (x + h,)
+
+
+def _next(kind: str, total: tuple[Value, ...], state: _State, projection: Value | None) -> _State:
+    """The next state, given what goes into the gates."""
     if kind == "LSTM":
-        i, f, g, o = _gates(x + h, 4)
+        i, f, g, o = _gates(total[0], 4)
         c = ops.sigmoid(f) * state[1] + ops.sigmoid(i) * ops.tanh(g)
         out = ops.sigmoid(o) * ops.tanh(c)
         return (out if projection is None else _affine(out, projection, None)), c
     if kind == "GRU":
-        (x_r, x_z, x_n), (h_r, h_z, h_n) = _gates(x, 3), _gates(h, 3)
+        (x_r, x_z, x_n), (h_r, h_z, h_n) = (_gates(x, 3) for x in total)
         r, z = ops.sigmoid(x_r + h_r), ops.sigmoid(x_z + h_z)
         n = ops.tanh(x_n + r * h_n)
         return (n + z * (state[0] - n),)
-    total = x + h
-    return (ops.tanh(total) if kind == "RNN_TANH" else ops.select(total <= 0, total.like(0), total),)
+    (x,) = total
+    return (ops.tanh(x) if kind == "RNN_TANH" else ops.select(x <= 0, x.like(0), x),)
 
 
 def _cell(
@@ -157,8 +166,10 @@ def _loop(
     def turn(*values: Value) -> list[Value]:
         fixed = iter(values[len(first) + 1 :])
         weight, bias, projection = (None if w is None else next(fixed) for w in (w_hh, b_hh, w_hr))
-        state = _step(kind, values[len(first)], values[: len(first)], weight, bias, projection)
-        return [*state, state[0]]
+        before = values[: len(first)]
+        total = _total(kind, values[len(first)], _affine(before[0], weight, bias))
+        state = _next(kind, total, before, projection)
+        return [*state, state[0], total[-1]]  # the last one for the gradient, which needs no product then
 
     types = [*[s.aval for s in first], gates.aval._replace(shape=gates.shape[1:]), *[w.aval for w in given]]
     found = Parts(build(types, turn), len(first), 1, 0, reverse).keeping().emit([*first, gates, *given])
