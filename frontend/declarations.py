@@ -101,22 +101,23 @@ def declare(
 
 def takes(places: Iterable[str], called: Iterable[str]) -> tuple[str, ...]:
     """Which of `out`, `layout` and `pin_memory` PyTorch's function of one of these names takes, in one of these places."""
-    called = tuple(called)
-    found = {word for place in places for word in out.WORDS for known in called if known in _torchs(place, word)}
-    return tuple(word for word in out.WORDS if word in found)
-
-
-def _torchs(place: str, word: str) -> frozenset[str]:
-    """The functions of a namespace, or methods, that take a keyword in PyTorch."""
-    return _facts().get(f"{place} {word}", frozenset())
+    facts = _facts()
+    keys = [(place, known) for known in called for place in places]
+    found = {word for key in keys for word in facts.get(key, ())}
+    return tuple(word for word in out.WORDS if word in found) if found else ()
 
 
 @cache
-def _facts() -> dict[str, frozenset[str]]:
-    """Namespace and keyword -> names: facts, written by `tools/torch_names.py`."""
+def _facts() -> dict[tuple[str, str], tuple[str, ...]]:
+    """Namespace and name -> keywords that PyTorch's function takes: facts, written by `tools/torch_names.py`."""
+    facts: dict[tuple[str, str], tuple[str, ...]] = {}
     with open(os.path.join(os.path.dirname(__file__), "torch_keywords.txt"), encoding="ascii") as file:
-        lines = (line.partition(":") for line in file)
-        return {place: frozenset(known.split()) for place, _, known in lines}
+        for line in file:
+            where, _, names = line.partition(":")
+            place, word = where.split()
+            for known in names.split():
+                facts[place, known] = (*facts.get((place, known), ()), word)
+    return facts
 
 
 def _extend(table: dict[Callable, Callable], call: FunctionType, name: str, words: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from flambeau.assembly import Assembly, translated
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.cost import nanoseconds
+from flambeau.dialects.dtypes import DType
 from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size import (
     LEAST,
@@ -137,7 +138,7 @@ def expand_sized(
 def _question(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: int) -> Hashable:
     """What an expansion depends on besides its guards; None where that cannot be told."""
     try:
-        question = function, mode, _form(tuple(statics.items())), tuple(map(_form, infos))
+        question = function, mode, _form(tuple(statics.items())), tuple([_form(info) for info in infos])
         hash(question)
     except TypeError:
         return None
@@ -145,15 +146,23 @@ def _question(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode
 
 
 def _form(x: Any) -> Any:
-    """Equal for what is the same to a rule: numbers with their types, sizes by their expressions."""
+    """Equal for what is the same to a rule: numbers with their types, sizes by their expressions. Every new call is asked."""
+    kind = type(x)
+    if x is None or kind is str or kind is DType:  # equal to nothing of another type
+        return x
+    if kind is tuple and x and {*map(type, x)} == _INTS:
+        return tuple, int, *x
     if isinstance(x, tuple | list):
-        return type(x), *map(_form, x)
+        return kind, *[_form(i) for i in x]
     if isinstance(x, Size):
         return Size, x.terms
     if isinstance(x, View):
         steps = tuple((s.function, _form(tuple(s.statics.items())), s.n_starts) for s in x.steps)
         return View, _form(tuple(x.base)), steps, x.detached, x.aside
-    return type(x), x.hex() if isinstance(x, float) else x
+    return kind, x.hex() if isinstance(x, float) else x
+
+
+_INTS = {int}
 
 
 class Expansions:

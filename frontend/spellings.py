@@ -25,8 +25,11 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
 
 def of(name: str, names: Iterable[str]) -> tuple[str, ...]:
     """What the parameter `name` of a function with the parameters `names` may be called beside that."""
+    others = OTHER_NAMES.get(name)
+    if others is None:
+        return ()
     taken = set(names)
-    return tuple(other for other in OTHER_NAMES.get(name, ()) if other not in taken)
+    return tuple(other for other in others if other not in taken)
 
 
 def known(names: Iterable[str]) -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import pickle
+from dataclasses import replace
+from functools import reduce
 
 import flambeau as fb
 import numpy as np
@@ -12,6 +14,7 @@ from flambeau.compiler import stages, worker
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
 from flambeau.compiler.passes.dead_code import DeadCode
+from flambeau.compiler.passes.rewrite import renumber
 from flambeau.compiler.passes.simplify import Simplify
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
@@ -57,16 +60,58 @@ def test_unrelated_numbers_gather_in_equal_kernels(n):
     assert len({p.graph.structural_key() for p in parts}) <= 2, "all but the last"
 
 
-def test_programs_are_built_and_lowered_without_collections(monkeypatch):
+def micro_batches(n: int) -> Graph:
+    """Sums of gradients of a weight, a product each, and of a bias, a sum each, as of `n` losses."""
+    b = GraphBuilder()
+    matmul, tanh, add = find("matmul"), find("tanh"), find("add")
+    weight = b.input(Aval((16, 16), float32))
+    total_w, total_b = [], []
+    for _ in range(n):
+        x = b.input(Aval((16, 16), float32))
+        for _ in range(4):
+            x = tanh(matmul(x, weight))
+        total_w.append(matmul(x, x))
+        total_b.append(find("sum")(tanh(x), axes=(0,)))
+    b.graph.outputs = [reduce(add, total).id for total in (total_w, total_b)]
+    return b.graph
+
+
+def interleaved(graph: Graph) -> Graph:
+    """The same, each sum as soon as its operands are there, as gradients are added up."""
+    made, nodes = set(graph.inputs), []
+    sums = [n for n in graph.nodes if n.op.name == "add"]
+    for node in (n for n in graph.nodes if n.op.name != "add"):
+        nodes.append(node)
+        made.update(node.results)
+        for ready in [n for n in sums if made.issuperset(n.operands)]:
+            sums.remove(ready)
+            nodes.append(ready)
+            made.update(ready.results)
+    return renumber(replace(graph, nodes=nodes))
+
+
+def test_sums_over_many_parts_are_cut_into_equal_kernels():
+    def kinds(n: int) -> set[str]:
+        return {p.graph.structural_key() for p in cluster(interleaved(micro_batches(n)), Options())}
+
+    parts = cluster(interleaved(micro_batches(120)), Options())
+    adding = [
+        p for p in parts if sum(n.op.name == "matmul" for n in p.graph.nodes) and p.graph.nodes[-1].op.name == "add"
+    ]
+    assert len(adding) == 119 and all(sum(n.op.name == "add" for n in p.graph.nodes) == 1 for p in adding)
+    assert len(kinds(240)) <= len(kinds(120)) + 1
+
+
+def test_programs_are_built_and_lowered_without_collections(monkeypatch, tmp_path):
     """Of the time that many small objects take, Python's collector would take a sixth."""
     seen, run = [], stages.run
     monkeypatch.setattr(stages, "run", lambda *args: seen.append(gc.isenabled()) or run(*args))
     x = fb.tensor([1.0, 2.0, 5.0])
-    with fb.compiler_options(mode="blocking", max_cluster_ops=137):
+    with fb.compiler_options(mode="blocking", dump=str(tmp_path)):  # which no cache has
         assert (x * 3 + x).tolist() == [4.0, 8.0, 20.0]
     b = GraphBuilder()
     b.graph.outputs = [find("exp")(b.input(Aval((3,), float32))).id]
-    reply = worker.serve(pickle.dumps(worker.Request("program", b.graph, Options(max_cluster_ops=137), 10.0)))
+    reply = worker.serve(pickle.dumps(worker.Request("program", b.graph, Options(), 10.0)))
     assert reply.error is None and seen == [False, False] and gc.isenabled()
 
 

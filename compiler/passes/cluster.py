@@ -48,8 +48,9 @@ def cluster(graph: Graph, options: Options) -> list[Cluster]:
     return ClusterKernels(options.fuse, options.max_cluster_ops)(graph)
 
 
-#: Groups looked at before a fusion is refused for fear of a cycle, and nodes that a producer may lie back.
-SEARCH = 64
+#: Groups looked at before a fusion is refused for fear of a cycle, and nodes from the first of a group to its last: so what repeats
+#: itself is cut at the same place every time, which the search alone would not do. Numbers gather from further apart.
+SEARCH = 128
 WINDOW = 512
 #: Ops of 0-d values that gather though nothing relates them: more would make another kernel for every number of layers.
 SCALARS = 32
@@ -109,7 +110,7 @@ class _Clustering:
         if not self.fuse:
             return
         here = group.number
-        neighbours = [self.group_of.get(v) for v in group.reads] + [self.readers.get(v) for v in group.reads]
+        neighbours = self._makers(group) + [self.readers.get(v) for v in group.reads]
         if (
             group.is_scalar
             and self.scalars is not None
@@ -124,6 +125,15 @@ class _Clustering:
             self.readers[value] = here
         if group.is_scalar and self.groups[here].is_scalar:
             self.scalars = here
+
+    def _makers(self, group: Group) -> list[int | None]:
+        """The groups of what a group reads. Of several products the last one comes first: a sum of many products is then added up
+        product by product, each of which takes one sum, instead of by a few that wait for some of the others."""
+        made = [self.group_of.get(v) for v in group.reads]
+        found = {self._current(n) for n in made if n is not None}
+        if sum(self.groups[n].product is not None for n in found) > 1:
+            made.sort(key=lambda n: -1 if n is None else self.groups[self._current(n)].first, reverse=True)
+        return made
 
     def _current(self, number: int) -> int:
         """The group that a group has become part of."""
@@ -140,7 +150,8 @@ class _Clustering:
     def _try_join(self, there: int, here: int) -> int:
         """Join two groups if one kernel may compute both; returns the number of the group that `here` is now in."""
         one, two = self.groups[there], self.groups[here]
-        if len(one.nodes) + len(two.nodes) > self.max_ops or two.last - one.last > WINDOW:
+        start = one.last if one.is_scalar and two.is_scalar else min(one.first, two.first)
+        if len(one.nodes) + len(two.nodes) > self.max_ops or max(one.last, two.last) - start > WINDOW:
             return here
         union = self.program.joined(one, two)
         return here if union is None or self._would_cycle(there, here) else self._join(there, here, union)
