@@ -17,7 +17,7 @@ from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.batching import BatchBuilder
 from flambeau.dialects.builder import Builder, Value
 from flambeau.dialects.history import graft, stop_gradient
-from flambeau.dialects.record import OpRecord, find
+from flambeau.dialects.record import OpRecord
 from flambeau.dialects.tape.transfer import to_device
 from flambeau.engine import GRAD_MODE
 from flambeau.function import builder
@@ -70,24 +70,23 @@ class TensorBuilder(Builder):
     def emit_all(self, op: OpRecord, operands: Sequence[Value], attrs: tuple) -> tuple[Value, ...]:
         xs = [v.id for v in operands]
         if op is stop_gradient:  # no result of this may seem to have a history
-            return (self.value(self._call(_detached, xs)),)
+            return (self.value(self._call(_detached, None, xs)),)
         if op.regions:
-            return tuple(map(self.value, self._call(partial(_recorded, op), xs, *attrs)))
-        made = self._call(primitive(op), xs, *attrs)
+            return tuple(map(self.value, self._call(partial(_recorded, op), None, xs, *attrs)))
+        made = self._call(primitive(op), op, xs, *attrs)
         if not operands and self.device != CPU:  # recorded functions do not say where what they make of nothing lies
-            made = self._call(primitive(to_device), [made], self.device)
+            made = self._call(primitive(to_device), to_device, [made], self.device)
         return tuple(map(self.value, made)) if type(made) is tuple else (self.value(made),)
 
-    def _call(self, function: Callable[..., Any], operands: list[Tensor], *attrs: Any) -> Any:
-        return function(operands, *attrs) if self.log is None else self.log.call(function, operands, attrs)
+    def _call(self, function: Callable[..., Any], op: OpRecord | None, operands: list[Tensor], *attrs: Any) -> Any:
+        return function(operands, *attrs) if self.log is None else self.log.call(function, op, operands, attrs)
 
     def value(self, tensor: Tensor) -> Value:
         return Value(self, tensor, aval_of(tensor))
 
 
-def same(tensor: Tensor) -> Tensor:
-    """A tensor with the same elements, computed from `tensor`: its history goes on there."""
-    return primitive(find("add"))([tensor, TensorBuilder().value(tensor).like(-0.0).id])
+#: A tensor with the same elements, computed from a tensor: its history goes on there.
+same = Function("add", (("input", "tensor", REQUIRED, False),), "pure", lambda input: input + input.like(-0.0))
 
 
 # ---- the engine -----------------------------------------------------------------------------------------------

@@ -11,9 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from flambeau import anomaly, regions, tensor_hooks
+from flambeau.dialects.aval import CPU, Aval
+from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.locks import process_lock
+from flambeau.dialects.record import OpRecord
+from flambeau.dialects.region import without_dead_code
+from flambeau.dialects.size import Int
+from flambeau.function import builder
 from flambeau.runtime import recorder
-from flambeau.runtime.recorder import Tensor
+from flambeau.runtime.recorder import REQUIRED, Function, Tensor
 
 _MOST = 512  # replays
 _LONGEST = 4096  # calls of one
@@ -23,9 +29,11 @@ _lock = process_lock()
 
 
 class Call(NamedTuple):
-    """One recorded call: `function([values], *attrs)`, where values are numbered as they came to be."""
+    """One recorded call: `function([values], *attrs)`, where values are numbered as they came to be; of one op, or of None where
+    it is something else."""
 
     function: Callable[..., Any]
+    op: OpRecord | None
     operands: tuple[int, ...]
     attrs: tuple[Any, ...]
 
@@ -36,6 +44,8 @@ class Replay(NamedTuple):
     slots: tuple[tuple[int, bool], ...]
     calls: tuple[Call, ...]
     outputs: tuple[int | None, ...]
+    program: regions.Template | None = None
+    may_fail: bool = False
 
     def sources(self) -> list[Tensor]:
         """The values of the slots, while the trace is held."""
@@ -45,8 +55,11 @@ class Replay(NamedTuple):
         ]
 
     def run(self, values: list[Tensor]) -> list[Tensor | None]:
-        """Make the calls again; `values` are the sources and the given tensors."""
-        for function, operands, attrs in self.calls:
+        """Make the calls again, as one where that may be; `values` are the sources and the given tensors."""
+        if self.program is not None:
+            found = iter(_calls[self.may_fail](values, self.program, self.program.sizes))
+            return [None if k is None else next(found) for k in self.outputs]
+        for function, _, operands, attrs in self.calls:
             made = function([values[k] for k in operands], *attrs)
             if type(made) is tuple:
                 values.extend(made)
@@ -62,16 +75,18 @@ class Log:
         self._slots: list[tuple[int, bool]] = []
         self._sources: list[Tensor] = []
         self._results: list[Tensor] = []
-        self._made: list[tuple[Callable[..., Any], list[Tensor], tuple[Any, ...]]] = []
+        self._made: list[tuple[Callable[..., Any], OpRecord | None, list[Tensor], tuple[Any, ...]]] = []
 
     def source(self, slot: int, is_number: bool, tensor: Tensor) -> None:
         self._slots.append((slot, is_number))
         self._sources.append(tensor)
 
-    def call(self, function: Callable[..., Any], operands: list[Tensor], attrs: tuple[Any, ...]) -> Any:
+    def call(
+        self, function: Callable[..., Any], op: OpRecord | None, operands: list[Tensor], attrs: tuple[Any, ...]
+    ) -> Any:
         """Make a call, and note it."""
         made = function(operands, *attrs)
-        self._made.append((function, operands, attrs))
+        self._made.append((function, op, operands, attrs))
         self._results.extend(made if type(made) is tuple else (made,))
         return made
 
@@ -79,11 +94,49 @@ class Log:
         """The calls, by which `found` came from the sources and `given`; None where that is not all that went in."""
         values = [*self._sources, *(t for t in given if t is not None), *self._results]
         number = {id(t): k for k, t in reversed(list(enumerate(values)))}
-        needed = [*(t for _, operands, _ in self._made for t in operands), *(t for t in found if t is not None)]
+        needed = [*(t for _, _, operands, _ in self._made for t in operands), *(t for t in found if t is not None)]
         if len(self._made) > _LONGEST or any(id(t) not in number for t in needed):
             return None
-        calls = [Call(f, tuple([number[id(t)] for t in operands]), attrs) for f, operands, attrs in self._made]
-        return Replay(tuple(self._slots), tuple(calls), tuple([None if t is None else number[id(t)] for t in found]))
+        calls = [Call(f, op, tuple([number[id(t)] for t in operands]), attrs) for f, op, operands, attrs in self._made]
+        outputs = tuple([None if t is None else number[id(t)] for t in found])
+        made = Replay(tuple(self._slots), tuple(calls), outputs)
+        inputs, shown = values[: len(values) - len(self._results)], [k for k in outputs if k is not None]
+        is_one = all(op is not None for _, op, _, _ in self._made) and all(map(_is_plain, values))
+        is_one &= len(set(shown)) == len(shown) > 0 and min(shown) >= len(inputs)
+        return _as_one(made, inputs) if is_one else made
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether one call computes x as several do: narrow dtypes are rounded once in a call, and regions lie on the CPU."""
+    return x._place == CPU and not x.dtype.is_narrow
+
+
+def _as_one(replay: Replay, inputs: Sequence[Tensor]) -> Replay:
+    """The calls as a program, whose sizes are open."""
+    b = GraphBuilder()
+    values = [b.input(Aval(tuple(t.shape), t.dtype)) for t in inputs]
+    for _, op, operands, attrs in replay.calls:
+        assert op is not None
+        values.extend(b.emit_all(op, [values[k] for k in operands], attrs))
+    b.graph.outputs = [values[k].id for k in replay.outputs if k is not None]
+    graph = without_dead_code(b.graph)
+    may_fail = any(node.may_fail for node in graph.nodes)
+    return replay._replace(program=regions.Template(regions.Region(graph)), may_fail=may_fail)
+
+
+def _rule(operands: list[Value], program: regions.Template, sizes: tuple[Int, ...]) -> list[Value]:
+    graph, b = program.filled(iter(sizes)).graph, builder()
+    known = dict(zip(graph.inputs, operands, strict=True))
+    for node in graph.nodes:
+        known.update(zip(node.results, b.emit_all(node.op, [known[v] for v in node.operands], node.attrs), strict=True))
+    return [known[v] for v in graph.outputs]
+
+
+_PARAMETERS = tuple(
+    (name, kind, REQUIRED, False) for name, kind in (("operands", "tensors"), ("program", "static"), ("sizes", "size"))
+)
+#: A derivative as one recorded call, by whether something in it may fail.
+_calls = {flag: Function("derivative", _PARAMETERS, "pure", _rule, fallible=flag) for flag in (False, True)}
 
 
 class _Seen(NamedTuple):

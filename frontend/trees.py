@@ -13,14 +13,18 @@ from flambeau.runtime.recorder import Tensor
 
 def mapped(change: Callable[[Tensor], Any], tree: Any) -> Any:
     """The tree with its tensors changed."""
+    if isinstance(tree, Tensor):
+        return change(tree)
     return changed(lambda leaf: change(leaf) if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def changed(change: Callable[[Any], Any], tree: Any) -> Any:
     """The tree with its leaves changed, whatever they are."""
+    if isinstance(tree, Tensor):
+        return change(tree)
     if isinstance(tree, Mapping):
         return {k: changed(change, v) for k, v in tree.items()}
-    if isinstance(tree, tuple | list) and not isinstance(tree, Tensor):
+    if isinstance(tree, tuple | list):
         made = [changed(change, v) for v in tree]
         return type(tree)(*made) if hasattr(tree, "_fields") else type(tree)(made)
     return change(tree)

@@ -98,7 +98,16 @@ def _parts(n: int, chunk_size: int | None) -> Iterator[tuple[int, int]]:
 def _unit(x: Tensor, first: int, count: int) -> Tensor:
     """So many of the tensors that are 1 in one element of x, and 0 in all others: [count, *x.shape]."""
     n = x.numel()
-    return eye(n, dtype=x.dtype, device=x.device).narrow(0, first, count).reshape(count, *x.shape)
+    rows = eye(n, dtype=x.dtype, device=x.device)
+    return _shaped(rows if count == n else rows.narrow(0, first, count), (count, *x.shape))
+
+
+def _shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x if x.shape == shape else x.reshape(shape)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else cat(list(parts))
 
 
 def _columns(outs: Tensors, ins: Tensors, k: int, create_graph: bool, chunk_size: int | None) -> list[Tensor]:
@@ -116,7 +125,7 @@ def _table(y: Tensor, x: Tensor, columns: Sequence[Tensor | None] | None) -> Ten
     found = [c for c in columns or () if c is not None]
     if not found:
         return zeros_like(y).reshape(*y.shape, *[1] * x.ndim).expand(*y.shape, *x.shape).clone()
-    return cat(found).movedim(0, -1).reshape(*y.shape, *x.shape)
+    return _shaped(_joined(found).movedim(0, -1), (*y.shape, *x.shape))
 
 
 def _batched_rows(y: Tensor, ins: Tensors, create_graph: bool, chunk_size: int | None) -> list[Tensor]:
@@ -129,7 +138,7 @@ def _batched_rows(y: Tensor, ins: Tensors, create_graph: bool, chunk_size: int |
     ]
     found = zip(ins, zip(*parts))
     zeros = lambda x: zeros_like(x).expand(*y.shape, *x.shape).clone()  # noqa: E731
-    return [zeros(x) if rows[0] is None else cat(list(rows)).reshape(*y.shape, *x.shape) for x, rows in found]
+    return [zeros(x) if rows[0] is None else _shaped(_joined(rows), (*y.shape, *x.shape)) for x, rows in found]
 
 
 def _rows(y: Tensor, ins: Tensors, create_graph: bool) -> list[Tensor]:
