@@ -8,7 +8,7 @@ import flambeau as fb
 import flambeau.nn.functional as F
 import numpy as np
 import pytest
-from flambeau.compiler import targets
+from flambeau.compiler import report, targets
 from flambeau.compiler.codegen import blocks_kernel
 from flambeau.compiler.codegen.blocks import NoBlocks, block, extent
 from flambeau.compiler.passes.cluster import ClusterKernels
@@ -20,6 +20,7 @@ from support import arrays
 
 ROWS = pytest.mark.accept("NN-44")
 LABEL = "blocks of rows: matmul+exp+matmul"
+MORE_ROWS = (2, 37, 256)
 
 
 def attention(q, k, v, **options):
@@ -40,6 +41,20 @@ def packed(q, k, v):
     return attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, t, h * d)
 
 
+def turned(q, k, v):
+    """Queries, keys and values of one tensor, by angles: factors that are computed, and gradients that are added up."""
+    angles = fb.arange(q.shape[-2]).float()[:, None] * 0.1
+    halves = fb.cat([-q[..., 4:], q[..., :4]], -1)
+    x = q * fb.cos(angles) + halves * fb.sin(angles)
+    y = attention(x, x, q)
+    return y * y + k.sum() + v.sum()
+
+
+def narrow(q, k, v):
+    with fb.autocast("cpu", dtype=fb.bfloat16):
+        return attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), is_causal=True).float()
+
+
 MASK = arrays(261, 515, seed=5) > -0.5
 MASK[3] = False
 CASES = {
@@ -47,6 +62,8 @@ CASES = {
     "mask": (attention, (1, 4, 261, 8), (1, 4, 515, 8), {"attn_mask": MASK}),
     "heads": (attention, (1, 4, 300, 8), (1, 2, 260, 8), {"enable_gqa": True}),
     "by hand": (by_hand, (2, 2, 530, 8), (2, 2, 300, 8), {}),
+    "turned": (turned, (1, 4, 300, 8), (1, 4, 300, 8), {}),
+    "narrow": (narrow, (1, 4, 300, 8), (1, 4, 400, 8), {}),
     "packed": (packed, (1, 4, 300, 16), (1, 4, 300, 16), {}),
 }
 
@@ -74,7 +91,11 @@ def same_bits(one, two):
 @ROWS
 @pytest.mark.parametrize("case", CASES)
 def test_bits_are_those_of_ops_apart(case):
-    assert same_bits(step(case), step(case, fuse=False))
+    known = {id(p) for p in report.programs()}
+    found = step(case, max_cluster_ops=131)  # as no other test has it: programs are new
+    by_blocks = [p for p in report.programs() if id(p) not in known and str(p.kernels).count("blocks of rows")]
+    assert len(by_blocks) == 2, "without gradients, and with"
+    assert same_bits(found, step(case, fuse=False))
 
 
 @ROWS
@@ -119,7 +140,7 @@ def test_any_number_of_rows_has_the_same_bits(monkeypatch):
     function, of_q, of_k, how = CASES["heads"]
     q, k, v = (fb.tensor(x) for x in (arrays(*of_q), arrays(*of_k, seed=1), arrays(*of_k, seed=2)))
     found = []
-    for rows in (2, 37, 256):
+    for rows in MORE_ROWS:
         monkeypatch.setattr(blocks_kernel, "rows_of_blocks", lambda graph, machine, rows=rows: rows)
         with fb.no_grad(), fb.compiler_options(mode="blocking", max_cluster_ops=150 + rows):
             found.append([function(q, k, v, **how).numpy().copy()])

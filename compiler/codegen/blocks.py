@@ -111,6 +111,8 @@ class _Writer:
     feeds: dict[tuple[Feed, tuple[int, ...], Any], Value] = field(default_factory=dict)
     made: dict[int, _Rows] = field(default_factory=dict)
     sums: dict[int, _Sum] = field(default_factory=dict)
+    whole: dict[int, Value] = field(default_factory=dict)  # matrices that are computed
+    of_rows: dict[int, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.b = GraphBuilder()
@@ -120,8 +122,10 @@ class _Writer:
 
     def run(self) -> Block:
         for node in self.fragment.members:
-            self.b.loc = node.loc
-            self._node(node)
+            if not node.op.family.is_pointwise:
+                self._node(node)
+        for v in self.graph.outputs:
+            self._make(v)
         return self._finish()
 
     def _finish(self) -> Block:
@@ -143,7 +147,14 @@ class _Writer:
 
     # ---- ops ---------------------------------------------------------------------------------------------------
 
+    def _make(self, root: int) -> None:
+        """Elementwise ops are computed once somebody reads them, who says whether they go by rows."""
+        node = self.fragment.member_of.get(root)
+        if node is not None and node.op.family.is_pointwise and root not in self.made and root not in self.sums:
+            self._node(node)
+
     def _node(self, node: Node) -> None:
+        self.b.loc = node.loc
         if node.may_fail or node.has_effect or len(node.results) > 1:
             raise NoBlocks(f"[blocks] {node.op.name} may fail.")
         if node.op.name == "matmul":
@@ -160,6 +171,8 @@ class _Writer:
     def _points(self, node: Node) -> None:
         (result,) = node.results
         roots = [self.fragment.sources[v].root for v in node.operands]
+        for root in roots:
+            self._make(root)
         if any(r in self.sums for r in roots):
             return self._on_sum(node, roots)
         columns = self._columns(self.graph.avals[result].shape)
@@ -200,10 +213,10 @@ class _Writer:
         k = self.graph.avals[node.operands[0]].shape[-1]
         if 1 in (m, n, k) or tuple(x for x in batch if x != 1) != self.extent.batch:
             raise NoBlocks("[blocks] a product is one of vectors, or of other matrices.")
-        turned = left.root in self.made and not left.layout.is_identity
-        if turned or (left.root not in self.made and right.root in self.made):
+        by_rows = self._is_made_of_rows(left.root)
+        if (by_rows and not left.layout.is_identity) or (not by_rows and self._is_made_of_rows(right.root)):
             return self._folded_rows(node, left, right, (m, n, k))
-        if m != self.extent.rows or right.root in self.made or right.root in self.sums:
+        if m != self.extent.rows:
             raise NoBlocks("[blocks] a product has other rows, or needs all of them.")
         found = self.b.emit(node.op, (self._read(left, k), self._matrix(right, k, n)), ())
         self.made[node.results[0]] = _Rows(found, n)
@@ -240,6 +253,7 @@ class _Writer:
     def _read(self, source: Source, columns: int) -> Value:
         """The block's part of a value."""
         root, layout = source
+        self._make(root)
         if root in self.sums:
             raise NoBlocks("[blocks] a sum over the rows is read by rows.")
         if root in self.made:
@@ -289,13 +303,40 @@ class _Writer:
         none = (0,) * len(self.extent.batch)
         return self._feed(Feed("value", source.root, source.layout.offset, none), (), self._dtype(source.root))
 
+    def _is_made_of_rows(self, root: int) -> bool:
+        """Whether a value depends on a product, or on what was drawn for rows."""
+        node = self.fragment.member_of.get(root)
+        if node is None or not node.op.family.is_pointwise:
+            return node is not None
+        if root not in self.of_rows:
+            self.of_rows[root] = any(self._is_made_of_rows(self.fragment.sources[v].root) for v in node.operands)
+        return self.of_rows[root]
+
     def _matrix(self, source: Source, rows: int, columns: int) -> Value:
-        """A matrix that all blocks read."""
-        if source.root not in self.graph.inputs:
-            raise NoBlocks("[blocks] a factor is computed where it is read.")
-        found = self._affine(source.layout, (*self.extent.batch, rows, columns))
+        """A matrix that all blocks read. What computes it does so for each: rows share that, as they share reading it."""
+        root, layout = source
+        node = self.fragment.producers.get(root)
+        if node is not None and node.op.name == "constant":
+            return self.b.emit(node.op, (), node.attrs).expand((rows, columns))
+        found = self._affine(layout, (*self.extent.batch, rows, columns))
         *batch, row, column = found.strides
-        return self._window(source.root, found.offset, tuple(batch), 0, (row, column), (rows, columns))
+        if root in self.graph.inputs:
+            return self._window(root, found.offset, tuple(batch), 0, (row, column), (rows, columns))
+        if layout.is_identity and self.graph.avals[root].shape[-2:] == (rows, columns):
+            return self._computed(root, rows, columns)
+        dense = self.graph.avals[root].shape[-2:] == (columns, rows) and not found.offset
+        if not dense or found.strides != (*_batch_strides(self.extent.batch, rows * columns), 1, rows):
+            raise NoBlocks("[blocks] a factor is computed in another order than it is read.")
+        return find("permute")(self._computed(root, columns, rows), perm=(1, 0))
+
+    def _computed(self, root: int, rows: int, columns: int) -> Value:
+        node = self.fragment.member_of.get(root)
+        if node is None or not node.op.family.is_pointwise or node.may_fail or self._is_made_of_rows(root):
+            raise NoBlocks("[blocks] a factor is computed where it is read.")
+        if root not in self.whole:
+            operands = [self._matrix(self.fragment.sources[v], rows, columns) for v in node.operands]
+            self.whole[root] = self.b.emit(node.op, operands, node.attrs)
+        return self.whole[root]
 
     def _affine(self, layout: Layout, shape: tuple[int, ...]) -> Layout:
         """A layout of memory over these coordinates."""
@@ -348,3 +389,8 @@ class _Writer:
         if key not in self.feeds:
             self.feeds[key] = self.b.input(Aval(shape, dtype))
         return self.feeds[key]
+
+
+def _batch_strides(batch: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """Those of matrices of `size` elements side by side."""
+    return tuple(size * prod(batch[d + 1 :]) for d in range(len(batch)))

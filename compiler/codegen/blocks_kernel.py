@@ -256,7 +256,6 @@ def _inner(text: str, number: int) -> str:
     """A kernel's text as a function of another kernel's module."""
     lines = text.splitlines()
     body = "\n".join(lines[1 : len(lines) - lines[::-1].index("}") - 1])
-    body = body.replace("llvm.func @kernel(", f"llvm.func internal @inner{number}(").replace(
-        "@table", f"@inner{number}_table"
-    )
-    return body + "\n"
+    body = body.replace("llvm.func @kernel(", f"llvm.func internal @inner{number}(")
+    body = body.replace('passthrough = ["', 'passthrough = ["noinline", "', 1)  # one large function compiles slower
+    return body.replace("@table", f"@inner{number}_table") + "\n"

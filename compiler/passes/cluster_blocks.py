@@ -9,7 +9,7 @@ all clusters that such a matrix joins, they stay as they are. Next: `codegen/blo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from flambeau.compiler.codegen.access import Layout
@@ -29,7 +29,9 @@ LEAST_BYTES = 1 << 20
 
 def blocked(graph: Graph, clusters: list[Cluster]) -> list[Cluster]:
     """The clusters of a program, those that share their rows joined."""
-    return _Blocking(graph, clusters).run()
+    apart = _without_epilogues(graph, clusters)
+    found = _Blocking(graph, apart).run()
+    return clusters if found is apart else found
 
 
 @dataclass
@@ -176,6 +178,55 @@ class _Blocking:
                     found.add(maker)
                     pending.append(maker)
         return found
+
+
+def _without_epilogues(graph: Graph, clusters: list[Cluster]) -> list[Cluster]:
+    """The clusters, but products of many large matrices turned, which fold what is to become rows of blocks, by themselves: what is
+    made of their results is made of the sums of all blocks."""
+    found = []
+    for cluster in clusters:
+        node = _product(cluster)
+        left = Fragment(cluster.graph).sources.get(node.operands[0]) if node is not None else None
+        if (
+            node is None
+            or left is None
+            or not _is_turned(left.layout)
+            or not _are_many(cluster, node)
+            or _is_bare(cluster, node)
+        ):
+            found.append(cluster)
+        else:
+            found += _split(graph, cluster, node)
+    return found
+
+
+def _are_many(cluster: Cluster, node: Node) -> bool:
+    """Whether a product's left factors are several matrices, and large."""
+    aval = cluster.graph.avals[node.operands[0]]
+    return not any(isinstance(n, Size) for n in aval.shape) and prod(aval.shape[:-2]) > 1 and aval.nbytes >= LEAST_BYTES
+
+
+def _is_bare(cluster: Cluster, node: Node) -> bool:
+    """Whether nothing but a product is stored, or that with canonical NaNs."""
+    ends = {node.results[0]}
+    ends.update(n.results[0] for n in cluster.graph.nodes if n.op.name == "canonical_nan" and n.operands[0] in ends)
+    return len(cluster.graph.outputs) == 1 and ends.issuperset(cluster.graph.outputs)
+
+
+def _split(graph: Graph, cluster: Cluster, node: Node) -> list[Cluster]:
+    """A product, and what is made of its result."""
+    whole, (product,) = cluster.graph, node.results
+    values = dict(zip(whole.inputs, cluster.operands, strict=True))
+    values.update(zip(whole.outputs, cluster.results, strict=True))
+    values.setdefault(product, -1)
+    if values[product] < 0:
+        values[product] = graph.add_value(whole.avals[product])
+    bare, inputs = _canonical(replace(whole, outputs=[product]))
+    first = Cluster(cluster.kind, bare, tuple(values[v] for v in inputs), (values[product],))
+    others = [v for v in whole.outputs if v != product]
+    rest = [n for n in whole.nodes if product not in n.results]
+    after, inputs = _canonical(replace(whole, inputs=[*whole.inputs, product], nodes=rest, outputs=others))
+    return [first, Cluster("loops", after, tuple(values[v] for v in inputs), tuple(values[v] for v in others))]
 
 
 def _is_turned(layout: Layout) -> bool:
