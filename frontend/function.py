@@ -17,6 +17,7 @@ from flambeau import spellings
 from flambeau.border import public
 from flambeau.declarations import FUNCTIONAL, Unsampled, declare, takes
 from flambeau.dialects.builder import GraphBuilder, Value
+from flambeau.dialects.record import find
 from flambeau.out import Extended
 from flambeau.runtime.recorder import REQUIRED, Function
 
@@ -92,9 +93,10 @@ def _params(rule: Callable) -> tuple[tuple[str, str, Any, bool, tuple[str, ...]]
     )
 
 
-def _define(rule: Callable, kind: str, name: str | None, **flags: Any) -> Function:
+def _define(rule: Callable, kind: str, name: str | None, given: Callable | None = None, **flags: Any) -> Function:
+    """A function with the parameters of a rule; `given` is what is called in its place."""
     name = name or rule.__name__.rstrip("_") + ("_" if kind == "inplace" else "")
-    return Function(name, _params(rule), kind, rule, doc=rule.__doc__, **flags)
+    return Function(name, _params(rule), kind, given or rule, doc=rule.__doc__, **flags)
 
 
 _Samples = Callable[[], list[Any]] | Unsampled | None
@@ -223,15 +225,34 @@ def inplace(
     writes: int | str = 1,
     fallible: bool = False,
     moves: bool = False,
+    on_parts: bool = False,
 ) -> Callable[[Callable], Function]:
     """An in-place function: leading results replace the values of the first `writes` operands, or of every
     tensor in the parameters named by a comma-separated string. The call returns the first operand, or None. `moves`: operands
-    may lie on other devices than the first, and are moved to it."""
+    may lie on other devices than the first, and are moved to it. `on_parts`: the rule is given complex tensors as real ones, whose
+    last axis has the parts."""
 
     def define(rule: Callable) -> Function:
-        made = _define(rule, "inplace", name, writes=writes, fallible=fallible, moves=moves)
+        given = _on_parts(rule, str(writes)) if on_parts else rule
+        made = _define(rule, "inplace", name, given, writes=writes, fallible=fallible, moves=moves)
         if free or method:
             declare(made, made.name, free=free, method=method, samples=samples)
         return made
 
     return define
+
+
+def _on_parts(rule: Callable, writes: str) -> Callable:
+    """A rule that writes lists of tensors, given complex ones as real ones."""
+
+    def as_real(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(as_real, value))
+        return find("view_as_real")(value) if isinstance(value, Value) and value.dtype.is_complex else value
+
+    def run(**arguments: Any) -> Any:
+        found = rule(**{name: as_real(value) for name, value in arguments.items()})
+        written = [v.dtype for name in writes.split(",") for v in arguments[name]]
+        return [find("view_as_complex")(v) if d.is_complex else v for v, d in zip(found, written, strict=True)]
+
+    return run

@@ -171,6 +171,12 @@ def text(self: Tensor) -> str:
     return tensor_text(array, dtype=dtype, gradient=gradient, name=name, device=there)
 
 
+@declared(method="__complex__", samples=_LOOKS)
+def as_complex(self: Tensor) -> complex:
+    """`complex(x)`, of a tensor with one element."""
+    return complex(recorder.item(self))
+
+
 @declared(method="__format__", samples=_LOOKS)
 def formatted(self: Tensor, spec: str) -> str:
     """`format(x, spec)`: that of the number for a 0-d tensor, else `str(x)`."""

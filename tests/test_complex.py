@@ -114,6 +114,125 @@ def test_numbers_are_told_apart_by_bits():
     assert [bool(np.signbit(f)) for f in found] == [True, False]
 
 
+# ---- functions ---------------------------------------------------------------------------------------------------
+
+
+FUNCTIONS = {
+    **{
+        n: getattr(np, n)
+        for n in ("exp", "expm1", "log", "log1p", "exp2", "log2", "log10", "sqrt", "sinh", "cosh", "tanh")
+    },
+    **{n: getattr(np, n) for n in ("sin", "cos", "tan", "square", "reciprocal")},
+    **{n: getattr(np, n.replace("a", "arc", 1)) for n in ("asin", "acos", "atan", "asinh", "acosh", "atanh")},
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "sgn": lambda x: x / np.abs(x),
+}
+
+
+@DTYPES
+def test_functions_are_those_of_numpy(dtype):
+    """All in one program: within some roundings, far out and near 0 too, and on the branches that NumPy takes."""
+    rng = np.random.default_rng(5)
+    size = np.exp(rng.uniform(-6, 2.5, (2, 300)))
+    x = (size[0] * rng.choice([-1, 1], 300) + 1j * size[1] * rng.choice([-1, 1], 300)).astype(dtype)
+    y = numbers(300, dtype=dtype)
+    a, b = fb.tensor(x), fb.tensor(y)
+    found = {name: getattr(fb, name)(a) for name in FUNCTIONS} | {"pow": a**b, "cube": a**3, "base": 2**b}
+    wide = x.astype(np.complex128)
+    wanted = {name: f(wide) for name, f in FUNCTIONS.items()}
+    wanted |= {"pow": wide ** y.astype(np.complex128), "cube": wide**3, "base": 2 ** y.astype(np.complex128)}
+    for name, result in found.items():
+        error = np.abs(result.numpy() - wanted[name]) / np.abs(wanted[name])
+        assert error.max() < 512 * np.finfo(dtype).eps, (name, error.max(), x[error.argmax()])
+
+
+#: Values at special points, C99's annex G: of what takes no angle from an infinite or missing part.
+SPECIAL = (
+    ("exp", complex(-np.inf, np.inf), 0),
+    ("exp", complex(np.inf, 0), complex(np.inf, 0)),
+    ("exp", complex(-np.inf, np.nan), 0),
+    ("log", 0j, complex(-np.inf, 0)),
+    ("log", complex(-0.0, 0.0), complex(-np.inf, np.pi)),
+    ("log", complex(np.nan, -np.inf), complex(np.inf, np.nan)),
+    ("sqrt", complex(-4, 0.0), 2j),
+    ("sqrt", complex(-4, -0.0), -2j),
+    ("sqrt", complex(np.nan, np.inf), complex(np.inf, np.inf)),
+    ("sqrt", complex(-np.inf, 1), complex(0, np.inf)),
+    ("tanh", complex(np.inf, 1), complex(1, 0)),
+    ("tanh", complex(-300, 2), complex(-1, 0)),
+    ("sinh", complex(np.inf, 0), complex(np.inf, 0)),
+    ("cosh", complex(np.inf, 0), complex(np.inf, 0)),
+    ("atanh", 1 + 0j, complex(np.inf, 0)),
+    ("acos", complex(2, 0.0), complex(0, -np.arccosh(2))),
+    ("acos", complex(2, -0.0), complex(0, np.arccosh(2))),
+    ("asinh", complex(np.inf, np.inf), complex(np.inf, np.pi / 4)),
+    ("atan", complex(np.inf, 1), complex(np.pi / 2, 0)),
+    ("pow", 0j, 0),
+    ("abs", complex(np.nan, np.inf), np.inf),
+    ("angle", complex(-0.0, -0.0), -np.pi),
+    ("sgn", 0j, 0),
+)
+
+
+def test_special_values_are_those_of_c99():
+    for name, x, wanted in SPECIAL:
+        f = (lambda t: t**2.5) if name == "pow" else getattr(fb, name)
+        found = f(fb.tensor([x], dtype=fb.complex128)).numpy()[0]
+        for part, right in zip((found.real, found.imag), (np.real(wanted), np.imag(wanted)), strict=True):
+            assert np.isclose(part, right, rtol=1e-12, atol=1e-200, equal_nan=True), (name, x, found, wanted)
+
+
+def test_norms_moments_and_running_products():
+    x, y = numbers(4, 5), numbers(4, 5, seed=1)
+    a, b = fb.tensor(x), fb.tensor(y)
+    for found, wanted in (
+        (a.norm(), np.linalg.norm(x)),
+        (fb.linalg.vector_norm(a, 3, dim=1), np.sum(np.abs(x) ** 3, 1) ** (1 / 3)),
+        (fb.linalg.norm(a, 1), np.linalg.norm(x, 1)),
+        (a.var(1), np.var(x, 1, ddof=1)),
+        (a.std(), np.std(x, ddof=1)),
+        (a.cumprod(1), np.cumprod(x, 1)),
+        (fb.vdot(a[0], b[0]), np.vdot(x[0], y[0])),
+        (fb.dot(a[0], b[0]), x[0] @ y[0]),
+        (fb.linalg.vecdot(a, b), np.sum(x.conj() * y, 1)),
+        (fb.cov(a), np.cov(x)),
+        (fb.float_power(a, 2), x**2),
+        (fb.outer(a[0], b[0]), np.outer(x[0], y[0])),
+        (fb.matrix_power(a[:, :4], 3), np.linalg.matrix_power(x[:, :4], 3)),
+        (fb.addmm(a[:, :4], a, b.T, alpha=2j), x[:, :4] + 2j * x @ y.T),
+    ):
+        assert close(found, np.asarray(wanted), 32)
+    assert a.any().item() and a.count_nonzero().item() == 20 and complex(a[0, 0]) == x[0, 0]
+
+
+def test_a_batch_of_calls_and_directions():
+    x = numbers(3, 4)
+
+    def f(row):
+        return fb.complex(row.real, row.imag).exp() * row.conj() + fb.view_as_complex(fb.view_as_real(row)).sum()
+
+    assert close(fb.func.vmap(f)(fb.tensor(x)), np.exp(x) * x.conj() + x.sum(1, keepdims=True))
+    _, found = fb.func.jvp(lambda z: z * z, (fb.tensor(x),), (fb.tensor(x) * 1j,))
+    assert close(found, 2j * x * x)
+
+
+def test_optimizers_take_the_parts_as_parameters():
+    """Each part has moments of its own, as in PyTorch: the same steps as of a real parameter with both."""
+    x = numbers(5)
+    z, r = fb.tensor(x, requires_grad=True), fb.view_as_real(fb.tensor(x)).clone().requires_grad_()
+    both = [fb.optim.Adam([p], lr=0.1) for p in (z, r)]
+    for _ in range(3):
+        for p, optimizer in zip((z, r), both, strict=True):
+            optimizer.zero_grad()
+            value = p if p.is_complex() else fb.view_as_complex(p)
+            ((value * (1 + 2j) - 1).abs() ** 2).sum().backward()
+            optimizer.step()
+    assert np.array_equal(fb.view_as_real(z).detach().numpy(), r.detach().numpy())
+    layer = fb.nn.Linear(5, 2, dtype=fb.complex128)
+    assert close(layer(fb.tensor(x)), x @ layer.weight.detach().numpy().T + layer.bias.detach().numpy())
+
+
 # ---- memory -------------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +344,14 @@ def test_second_derivatives():
     assert close(h, 4 * np.abs(z0) ** 2 * v + 8 * (z0.conj() * v).real * z0)
 
 
+def test_differences_agree():
+    z = fb.tensor(numbers(2), requires_grad=True)
+    assert fb.autograd.gradcheck(lambda x: (x.exp() * x.conj(), x.abs()), (z,))
+    assert fb.autograd.gradgradcheck(lambda x: x.sqrt() / (x + 2), (z,))
+    with pytest.raises(fb.autograd.gradcheck.__globals__["GradcheckError"]):
+        fb.autograd.gradcheck(lambda x: x.real.detach() * x, (z,))
+
+
 def test_a_gradient_needs_a_real_loss():
     z = fb.tensor([1j], requires_grad=True)
     with pytest.raises(RuntimeError, match="only for a real scalar"):
@@ -245,3 +372,49 @@ def test_what_has_no_meaning_is_refused():
     for call in (lambda: fb.floor(z), lambda: z % 2, lambda: fb.imag(half), lambda: fb.complex(half, half)):
         with pytest.raises(RuntimeError):
             call()
+
+
+# ---- PyTorch ------------------------------------------------------------------------------------------------------
+
+
+def test_values_and_gradients_are_those_of_pytorch():
+    torch = pytest.importorskip("torch")
+    x, y, w = numbers(12), numbers(12, seed=1), numbers(12, seed=2)
+    functions = {name: lambda m, a, b, name=name: getattr(m, name)(a) for name in (*FUNCTIONS, "abs", "angle")}
+    functions |= {
+        "pow": lambda m, a, b: a**b,
+        "div": lambda m, a, b: a / b,
+        "vdot": lambda m, a, b: m.vdot(a, b),
+        "matmul": lambda m, a, b: (a.reshape(3, 4) @ b.reshape(4, 3)).reshape(9),
+        "prod": lambda m, a, b: a.prod(),
+        "std": lambda m, a, b: a.std(),
+        "norm": lambda m, a, b: a.norm(),
+        "cumprod": lambda m, a, b: a.cumprod(0),
+    }
+
+    def run(m, f):
+        a, b = (m.tensor(v, requires_grad=True) for v in (x, y))
+        found = f(m, a, b)
+        weights = m.tensor(w[: found.numel()]).reshape(found.shape)
+        loss = (found * weights.conj()).real.sum()
+        firsts = m.autograd.grad(loss, [a, b], create_graph=True, allow_unused=True)
+        total = sum((g.abs() ** 2).sum() for g in firsts if g is not None)
+        seconds = m.autograd.grad(total, [a, b], allow_unused=True) if total.requires_grad else ()
+        return [t.detach().resolve_conj().numpy() for t in (found, *firsts, *seconds) if t is not None]
+
+    for name, f in functions.items():
+        with fb.compiler_options(mode="off"):
+            found = run(fb, f)
+        for ours, theirs in zip(found, run(torch, f), strict=True):
+            assert np.allclose(ours, theirs, rtol=1e-9, atol=1e-9), name
+
+
+def test_files_of_pytorch_that_wait_to_be_conjugated(tmp_path):
+    torch = pytest.importorskip("torch")
+    x = numbers(3, 2)
+    t = torch.tensor(x)
+    torch.save({"conj": t.conj(), "neg": t.clone().conj().imag, "plain": t.clone()}, tmp_path / "x.pt")
+    found = fb.load(tmp_path / "x.pt")
+    assert np.array_equal(found["conj"].numpy(), x.conj()) and np.array_equal(found["neg"].numpy(), -x.imag)
+    fb.save({"x": found["plain"].T}, tmp_path / "y.pt")
+    assert np.array_equal(torch.load(tmp_path / "y.pt")["x"].numpy(), x.T)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from flambeau import host
 from flambeau.autograd import enable_grad, grad, no_grad
+from flambeau.functions.complex import view_as_complex, view_as_real
 from flambeau.functions.create import zeros_like
 from flambeau.functions.random import randn_like
 from flambeau.runtime.recorder import Tensor
@@ -56,6 +57,18 @@ def _analytical(y: Tensor, x: Tensor) -> np.ndarray:
     return np.stack(rows, 1) if rows else np.zeros((x.numel(), 0))
 
 
+def _on_parts(func: Callable[..., Any], given: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The function with complex tensors among arguments and results as the real ones of their parts, and such arguments."""
+    wanted = {i for i, x in enumerate(given) if isinstance(x, Tensor) and x.is_complex() and x.requires_grad}
+
+    def run(*args: Any) -> tuple[Any, ...]:
+        found = _tuple(func(*(view_as_complex(a) if i in wanted else a for i, a in enumerate(args))))
+        return tuple(view_as_real(y) if isinstance(y, Tensor) and y.is_complex() else y for y in found)
+
+    parts = (view_as_real(x.detach()).clone().requires_grad_() if i in wanted else x for i, x in enumerate(given))
+    return run, tuple(parts)
+
+
 def gradcheck(
     func: Callable[..., Any],
     inputs: Any,
@@ -75,7 +88,8 @@ def gradcheck(
     masked: bool | None = None,
 ) -> bool:
     """Whether the gradients of `func(*inputs)` with respect to the inputs that require grad are those that central differences with
-    the step `eps` give, up to `atol + rtol * |slope|`. Every element is checked, whatever `fast_mode` says.
+    the step `eps` give, up to `atol + rtol * |slope|`. Every element is checked, whatever `fast_mode` says; of complex numbers both
+    parts.
 
     Raises GradcheckError where one is not (False unless `raise_exception`), ValueError if no input requires grad,
     NotImplementedError for checks of forward mode and of batches.
@@ -84,7 +98,7 @@ def gradcheck(
         raise NotImplementedError(
             "[gradcheck] there is no forward mode and no vmap to be checked. Leave these checks out."
         )
-    given = _tuple(inputs)
+    func, given = _on_parts(func, _tuple(inputs))
     wanted = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
     if not wanted:
         raise ValueError("[gradcheck] no input requires grad. Call requires_grad_() on one of float64.")

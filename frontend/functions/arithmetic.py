@@ -9,7 +9,7 @@ from typing import Any
 
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import bool_, float64, int64
+from flambeau.dialects.dtypes import bool_, complex128, float64, int64
 from flambeau.function import Number, Operand, Static, Tensor_, function
 from flambeau.functions.common import (
     as_value,
@@ -211,9 +211,17 @@ def abs(input: Tensor_):
     return input if input.dtype is bool_ else ops.abs(input)
 
 
-@function(free="flambeau", method=True, in_place=True, aliases="sgn", samples=unary())
+@function(free="flambeau", method=True, in_place=True, samples=unary())
 def sign(input: Tensor_):
-    """-1, 0 or 1; 0 for NaN."""
+    """-1, 0 or 1; 0 for NaN. Raises NotImplementedError for complex numbers: `sgn` takes them."""
+    if input.dtype.is_complex:
+        raise NotImplementedError(f"[sign] complex numbers ({input.dtype.name}) have no sign. Use sgn.")
+    return input if input.dtype is bool_ else ops.sign(input)
+
+
+@function(free="flambeau", method=True, in_place=True, samples=unary())
+def sgn(input: Tensor_):
+    """-1, 0 or 1; 0 for NaN. Of complex numbers x / |x|, 0 at 0."""
     return input if input.dtype is bool_ else ops.sign(input)
 
 
@@ -233,9 +241,9 @@ def reciprocal(input: Tensor_):
 
 @function(free="flambeau", method=True, in_place=True, out=True, samples=binary(0.5, 3))
 def float_power(input: Operand, exponent: Operand):
-    """`input ** exponent` in float64, which both are converted to."""
-    common_dtype("float_power", input, exponent)
-    return ops.pow(*matched("float_power", float64, input, exponent))
+    """`input ** exponent` in float64, or complex128 if one is complex, which both are converted to."""
+    wide = complex128 if common_dtype("float_power", input, exponent).is_complex else float64
+    return ops.pow(*matched("float_power", wide, input, exponent))
 
 
 @function(free="flambeau", method=True, in_place=True, out=True, samples=binary(number=3))

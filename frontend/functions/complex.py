@@ -22,7 +22,7 @@ from flambeau.samples import call, calls, data, points
 
 def numbers(*shape: int, dtype: str = "complex64") -> np.ndarray:
     """Complex numbers in no order, as samples."""
-    return (data(*shape) + 1j * np.roll(data(*shape), 1)).astype(dtype)
+    return np.asarray(data(*shape) + 1j * np.roll(data(*shape), 1), dtype)
 
 
 _REAL = calls(lambda: [call(data(2, 3)), call(data())])
@@ -182,7 +182,7 @@ _PARTS = calls(
     lambda: [
         call(data(2, 3).astype(np.float32), data(3).astype(np.float32), gradient=False),
         call(data().astype(np.float64), data().astype(np.float64), gradient=False),
-        call(np.zeros(2, np.float32), np.zeros(2), error=(RuntimeError, "operands have dtypes")),
+        call(np.zeros(2, np.float32), np.zeros(2, np.float16), error=(RuntimeError, "operands have dtypes")),
         call(np.zeros(2, np.int64), np.zeros(2, np.int64), error=(RuntimeError, "expected a floating-point one")),
     ]
 )

@@ -19,6 +19,7 @@ from flambeau.functions.common import (
     canonical_dim,
     check_between,
     check_floating,
+    check_inexact,
     floating,
     ops,
     promoted,
@@ -220,7 +221,7 @@ _NORMS = calls(
 
 
 def _vector(op: str, x: Value, ord: Any, dim: Any, keepdim: bool, dtype: DType | None) -> Value:
-    check_floating(op, x)
+    check_inexact(op, x)
     if isinstance(ord, str):
         raise TypeError(f"[{op}] ord is {ord!r}. Pass a number.")
     return norm.rule(x if dtype is None else x.cast(dtype), ord, None if dim == () else dim, keepdim)
@@ -236,7 +237,7 @@ def vector_norm(x: Tensor_, ord: Static = 2, dim: Static = None, keepdim: Static
 
 
 def _matrix(op: str, x: Value, ord: Any, dim: Any, keepdim: bool, dtype: DType | None) -> Value:
-    check_floating(op, x)
+    check_inexact(op, x)
     x = x if dtype is None else x.cast(dtype)
     rank = len(x.shape)
     if rank < 2:

@@ -15,7 +15,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float64
 from flambeau.function import Optional_, Static, Tensor_, function
 from flambeau.functions import reduce
-from flambeau.functions.common import canonical_dims, check_between, check_floating, floating, ops
+from flambeau.functions.common import by_number, canonical_dims, check_between, check_floating, floating, ops
 from flambeau.functions.reduce import _correction, _count, _extreme, _root, accumulating, reduced, variance
 from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
@@ -175,7 +175,7 @@ def std_mean(
 
 
 def _weights(op: str, x: Value, frequencies: Value | None, importance: Value | None) -> Value | None:
-    """One weight for each observation, in the dtype of x; None where all count alike."""
+    """One weight for each observation, in the dtype of x or of its parts; None where all count alike."""
     found = None
     for what, given in (("fweights", frequencies), ("aweights", importance)):
         if given is None:
@@ -187,7 +187,7 @@ def _weights(op: str, x: Value, frequencies: Value | None, importance: Value | N
         if what == "aweights" and not given.dtype.is_floating_point:
             raise RuntimeError(f"[{op}] aweights have dtype {given.dtype}. Give floats, or pass them as fweights.")
         checked = check_between(op, what, given, 0, math.inf, "is negative. Use at least 0.")
-        checked = checked.cast(x.dtype)
+        checked = checked.cast(x.dtype.to_real())
         found = checked if found is None else found * checked
     return found
 
@@ -201,23 +201,24 @@ def _covariance(input: Tensor_, correction: Static, fweights: Optional_, aweight
     weights = _weights("cov", x, fweights, aweights)
 
     def weighted(v: Value) -> Value:
-        return v if weights is None else v * ops.reshape(weights, shape=(1, x.shape[1])).expand(v.shape)
+        return v if weights is None else v * ops.reshape(weights, shape=(1, x.shape[1])).cast(v.dtype).expand(v.shape)
 
     if weights is None:
         total: Any = x.shape[1]
-        norm = ops.maximum(x.builder.constant(total - correction, x.dtype), x.builder.constant(0, x.dtype))
+        real = x.dtype.to_real()
+        norm = ops.maximum(x.builder.constant(total - correction, real), x.builder.constant(0, real))
     else:
         total = ops.sum(weights, axes=(0,))
         total = check_between("cov", "the sum of weights", total, 5e-324, math.inf, "is no divisor.")
-        own = weights if aweights is None else weights * aweights.cast(x.dtype)
+        own = weights if aweights is None else weights * aweights.cast(x.dtype.to_real())
         norm = total - (ops.sum(own, axes=(0,)) / total if aweights is not None else total.like(1)) * correction
         norm = ops.maximum(norm, norm.like(0))
     rows = x.shape[0]
     mean = reduced("sum", weighted(x), (1,), True)
-    mean = mean / (total if weights is None else total.expand(mean.shape))
+    mean = by_number(mean, total) if weights is None else mean / total.cast(x.dtype).expand(mean.shape)
     distance = x - mean.expand(x.shape)
-    products = ops.matmul(distance, ops.permute(weighted(distance), perm=(1, 0)))
-    found = products / norm.expand((rows, rows))
+    products = ops.matmul(distance, ops.permute(weighted(distance).conj(), perm=(1, 0)))
+    found = products / norm.cast(x.dtype).expand((rows, rows))
     return ops.reshape(found, shape=()) if len(input.shape) < 2 or rows == 1 else found
 
 
@@ -270,7 +271,14 @@ def _normalised(input: Tensor_):
     flat = ops.reshape(input, shape=(n * n,))
     spread = ops.sqrt(ops.slice(flat, starts=(0,), sizes=(n,), steps=(n + 1 if n > 1 else 1,)))
     found = input / ops.reshape(spread, shape=(n, 1)).expand((n, n)) / ops.reshape(spread, shape=(1, n)).expand((n, n))
-    return ops.maximum(ops.minimum(found, found.like(1)), found.like(-1))
+    if not found.dtype.is_complex:
+        return _held(found)
+    return ops.complex(_held(ops.real(found)), _held(ops.imag(found)))
+
+
+def _held(x: Value) -> Value:
+    """From -1 to 1, which rounding may leave."""
+    return ops.maximum(ops.minimum(x, x.like(1)), x.like(-1))
 
 
 @declared(free="flambeau", method=True, samples=_OBSERVATIONS)

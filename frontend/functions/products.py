@@ -34,10 +34,10 @@ from flambeau.samples import call, calls, data
     ),
 )
 def vdot(input: Tensor_, other: Tensor_):
-    """The inner product of two vectors of one length, of which complex ones would be conjugated."""
+    """The inner product of two vectors of one length, of which the first one is conjugated."""
     _check_rank("vdot", input, 1, "input")
     _check_rank("vdot", other, 1, "other")
-    return _matmul(input, other)
+    return _matmul(input.conj(), other)
 
 
 @function(
@@ -51,12 +51,15 @@ def vdot(input: Tensor_, other: Tensor_):
     ),
 )
 def vecdot(x: Tensor_, y: Tensor_, *, dim: Static = -1):
-    """The inner products of the vectors along `dim`; all other sizes broadcast. Raises RuntimeError for dtypes that differ."""
+    """The inner products of the vectors along `dim`, the first ones conjugated; all other sizes broadcast.
+
+    Raises RuntimeError for dtypes that differ.
+    """
     _same_dtype("vecdot", x, y)
     shape = broadcast_shapes("vecdot", x.shape, y.shape)
     axis = canonical_dim("vecdot", dim, len(shape))
     order = moved(len(shape), axis, len(shape) - 1)
-    left, right = (ops.permute(v.expand(shape), perm=order) for v in (x, y))
+    left, right = (ops.permute(v.expand(shape), perm=order) for v in (x.conj(), y))
     rest, n = left.shape[:-1], left.shape[-1]
     made = ops.matmul(ops.reshape(left, shape=(*rest, 1, n)), ops.reshape(right, shape=(*rest, n, 1)))
     return ops.reshape(made, shape=rest)

@@ -20,6 +20,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, float32, float64, int64
 from flambeau.function import Default, Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
 from flambeau.functions.common import check_between, check_floating, ops, size_of
+from flambeau.functions.complex import view_as_real
 from flambeau.functions.from_data import alike, drawn_dtype, with_grad
 from flambeau.generator import Generator
 from flambeau.runtime import OutOfMemory
@@ -373,7 +374,13 @@ def _bernoulli_(input: Tensor_, p: Operand, generator: Stream_ = generators.defa
 
 @declared(method=True, samples=calls(lambda: [call(data(3, 4), -1, 2, gradient=False)]))
 def uniform_(input: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None) -> Tensor:
-    """Fill with uniform numbers in [from_, to). Raises RuntimeError for bounds that are not finite or the wrong way round."""
+    """Fill with uniform numbers in [from_, to), both parts of complex ones.
+
+    Raises RuntimeError for bounds that are not finite or the wrong way round.
+    """
+    if input.dtype.is_complex:
+        uniform_(view_as_real(input), from_, to, generator=generator)
+        return input
     if not (math.isfinite(from_) and math.isfinite(to)):
         raise RuntimeError(f"[uniform_] from {from_} to {to} is no finite range. Use finite bounds.")
     if from_ > to:
@@ -386,6 +393,9 @@ def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Ge
     """Fill with normally distributed numbers. Raises RuntimeError for a `std` that is negative or NaN."""
     if not std >= 0:
         raise RuntimeError(f"[normal_] std is {std}. Use at least 0.")
+    if input.dtype.is_complex:
+        normal_(view_as_real(input), 0.0, std * math.sqrt(0.5), generator=generator)
+        return input.add_(mean) if mean else input  # type: ignore[attr-defined]
     return _normal_(input, mean, std, generator)
 
 

@@ -276,6 +276,9 @@ def count_nonzero(input: Tensor_, dim: Static = None):
 
 def variance(op: str, x: Value, dim: Any, correction: float, keepdim: bool) -> Value:
     """The mean squared distance from the mean, in two passes, with `count - correction` as divisor."""
+    if x.dtype.is_complex:  # the parts vary on their own
+        parts = (variance(op, part, dim, correction, keepdim) for part in (ops.real(x), ops.imag(x)))
+        return ops.add(*parts)
     check_floating(op, x)
     axes = canonical_dims(op, dim, len(x.shape))
     count = _count(x, axes) if isinstance(correction, int) else int(_count(x, axes))
@@ -385,18 +388,26 @@ def logsumexp(input: Tensor_, dim: Static, keepdim: Static = False):
 def norm(input: Tensor_, p: Static = 2.0, dim: Static = None, keepdim: Static = False):
     """The p-norm over `dim` (an int, a tuple, or None for all): sum(|x|**p)**(1/p); `p` may be infinite. Gradient 0 at 0."""
     x = input
-    check_floating("norm", x)
+    check_inexact("norm", x)
     axes = canonical_dims("norm", dim, len(x.shape))
     if math.isinf(p):
         return _extreme("norm", "max" if p > 0 else "min", ops.abs(x), axes, keepdim)
     if p == 0:
-        return reduced("sum", x.ne(0).cast(x.dtype), axes, keepdim)
+        return reduced("sum", x.ne(0).cast(x.dtype.to_real()), axes, keepdim)
     if p == 1:
         return reduced("sum", ops.abs(x), axes, keepdim)
     return _root(
-        reduced("sum", x * x if p == 2 else _power(ops.abs(x), float(p)), axes, keepdim),
+        reduced("sum", squared(x) if p == 2 else _power(ops.abs(x), float(p)), axes, keepdim),
         ops.sqrt if p == 2 else lambda s: ops.pow(s, s.like(1.0 / p)),
     )
+
+
+def squared(x: Value) -> Value:
+    """x * x; of complex numbers the square of the absolute value."""
+    if not x.dtype.is_complex:
+        return x * x
+    re, im = ops.real(x), ops.imag(x)
+    return re * re + im * im
 
 
 def _power(x: Value, p: float) -> Value:

@@ -14,7 +14,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.dialects.tape.scans import positions, shifted
 from flambeau.function import Static, Tensor_, function
-from flambeau.functions.common import canonical_dim, check_floating, ops
+from flambeau.functions.common import canonical_dim, check_floating, ops, part
 from flambeau.functions.reduce import Named, accumulating
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -49,7 +49,20 @@ def cumsum(input: Tensor_, dim: Static, *, dtype: Static = None):
 def cumprod(input: Tensor_, dim: Static, *, dtype: Static = None):
     """The products of the elements up to each place along `dim`, of `input`'s shape. Integers and bools give int64, unless `dtype`
     says otherwise. The gradient is right beside zeros. Raises IndexError for a dim that does not exist."""
-    return _running("cumprod", accumulating(input, dtype), dim)
+    x = accumulating(input, dtype)
+    if x.dtype.is_complex:
+        return _products_by_doubling(x, canonical_dim("cumprod", dim, len(x.shape)))
+    return _running("cumprod", x, dim)
+
+
+def _products_by_doubling(x: Value, axis: int) -> Value:
+    """Each element times what lies 1 before it, of that what lies 2 before it, then 4, and so on."""
+    count, step = int(x.shape[axis]) if x.shape else 0, 1
+    while step < count:
+        first, rest = part(x, axis, 0, step), part(x, axis, step, count - step)
+        x = ops.concat(first, part(x, axis, 0, count - step) * rest, dim=axis)
+        step *= 2
+    return x
 
 
 def _extreme(op: str, x: Value, dim: int) -> tuple[Value, Value]:

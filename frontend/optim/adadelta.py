@@ -17,7 +17,7 @@ from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
 
 
-@inplace(name="step", writes="params,gradients,changes,steps")
+@inplace(name="step", writes="params,gradients,changes,steps", on_parts=True)
 def _adadelta(
     params: Tensors,
     grads: Tensors,

@@ -12,13 +12,13 @@ from typing import Any
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
 from flambeau.functions.create import full_like
-from flambeau.optim.counted import Counted, clocked, columns, exact
+from flambeau.optim.counted import Counted, both_parts, clocked, columns, exact
 from flambeau.optim.optimizer import ways
 from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
 
 
-@inplace(name="step", writes="params,sums,steps")
+@inplace(name="step", writes="params,sums,steps", on_parts=True)
 def _adagrad(
     params: Tensors,
     grads: Tensors,
@@ -78,7 +78,7 @@ class Adagrad(Counted):
         super().__init__(params, {**options, **flags})
 
     def _made(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        return {"sum": full_like(p, group["initial_accumulator_value"])}
+        return {"sum": full_like(p, both_parts(group["initial_accumulator_value"], p))}
 
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states = self._states(group, params)

@@ -32,7 +32,7 @@ class _Scales:
         self.inverse_root = 1.0 / ops.sqrt(rest(beta2, t))
 
 
-@inplace(name="step", writes="params,firsts,seconds,largest,steps")
+@inplace(name="step", writes="params,firsts,seconds,largest,steps", on_parts=True)
 def _adam(
     params: Tensors,
     grads: Tensors,

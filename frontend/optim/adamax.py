@@ -17,7 +17,7 @@ from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
 
 
-@inplace(name="step", writes="params,averages,largest,steps")
+@inplace(name="step", writes="params,averages,largest,steps", on_parts=True)
 def _adamax(
     params: Tensors,
     grads: Tensors,

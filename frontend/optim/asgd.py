@@ -19,7 +19,7 @@ from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
 
 
-@inplace(name="step", writes="params,averages,steps,etas,mus")
+@inplace(name="step", writes="params,averages,steps,etas,mus", on_parts=True)
 def _asgd(
     params: Tensors,
     grads: Tensors,

@@ -21,6 +21,11 @@ from flambeau.runtime.recorder import Tensor
 States = Sequence[dict[str, Any]]
 
 
+def both_parts(number: float, p: Tensor) -> complex:
+    """A number for each part of a complex tensor."""
+    return complex(number, number) if p.dtype.is_complex else number
+
+
 class Counted(Optimizer):
     """An optimizer with counters. `_COUNTERS` are their names and first values: "step", and others that change as it does.
     `_AVERAGES` are the names of the tensors like a parameter that its state begins with."""

@@ -34,7 +34,7 @@ class _Scales:
         self.rest2 = rest(beta2, t)
 
 
-@inplace(name="step", writes="params,firsts,seconds,steps,products")
+@inplace(name="step", writes="params,firsts,seconds,steps,products", on_parts=True)
 def _nadam(
     params: Tensors,
     grads: Tensors,

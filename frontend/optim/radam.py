@@ -35,7 +35,7 @@ class _Scales:
         self.of_divided = self.size * ops.sqrt(ratio) * ops.sqrt(rest2)
 
 
-@inplace(name="step", writes="params,firsts,seconds,steps")
+@inplace(name="step", writes="params,firsts,seconds,steps", on_parts=True)
 def _radam(
     params: Tensors,
     grads: Tensors,

@@ -20,7 +20,7 @@ from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
 
 
-@inplace(name="step", writes="params,seconds,averages,buffers,steps")
+@inplace(name="step", writes="params,seconds,averages,buffers,steps", on_parts=True)
 def _rmsprop(
     params: Tensors,
     grads: Tensors,

@@ -14,13 +14,13 @@ from typing import Any
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
 from flambeau.functions.create import full_like, zeros_like
-from flambeau.optim.counted import Counted, clocked, columns
+from flambeau.optim.counted import Counted, both_parts, clocked, columns
 from flambeau.optim.optimizer import ways
 from flambeau.optim.sgd import spread
 from flambeau.runtime.recorder import Tensor
 
 
-@inplace(name="step", writes="params,before,sizes,steps")
+@inplace(name="step", writes="params,before,sizes,steps", on_parts=True)
 def _rprop(
     params: Tensors,
     grads: Tensors,
@@ -79,7 +79,7 @@ class Rprop(Counted):
             raise ValueError(f"[Rprop] etas are {group['etas']}. Use a number between 0 and 1, and one above 1.")
 
     def _made(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        return {"prev": zeros_like(p), "step_size": full_like(p, float(group["lr"]))}
+        return {"prev": zeros_like(p), "step_size": full_like(p, both_parts(float(group["lr"]), p))}
 
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states = self._states(group, params)

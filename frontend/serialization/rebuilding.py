@@ -161,7 +161,8 @@ class Rebuilding:
     def tensor(
         self, storage: Any, offset: Any, sizes: Any, strides: Any, requires_grad: Any = False, *more: Any
     ) -> Any:
-        return self.tensor_of_bytes(storage, offset, sizes, strides, requires_grad, None, None)
+        found = self.tensor_of_bytes(storage, offset, sizes, strides, requires_grad, None, None)
+        return _resolved(found, more[1]) if len(more) > 1 and more[1] is not None else found
 
     def tensor_of_bytes(
         self, storage: Any, offset: Any, sizes: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *more: Any
@@ -186,6 +187,17 @@ class Rebuilding:
             refuse("a tensor is of an unknown class")
         made = self.call(function, arguments)
         return parameter(made, made.requires_grad) if cls.name == "Parameter" else made
+
+
+def _resolved(found: Tensor, flags: Any) -> Tensor:
+    """A tensor of PyTorch's that waits to be conjugated or negated, as its values are."""
+    if type(flags) is not dict or any(
+        name not in ("conj", "neg") or type(on) is not bool for name, on in flags.items()
+    ):
+        refuse("a tensor has flags of an unknown kind")
+    made = found.detach().conj() if flags.get("conj") else found  # type: ignore[attr-defined]
+    made = -made.detach() if flags.get("neg") else made
+    return made if made is found else _requiring(made, found.requires_grad, Tensor)
 
 
 def _is_small(key: Any) -> bool:
