@@ -128,7 +128,7 @@ class Executable:
         be a plan."""
         if self._generic is None:
             return None
-        found = self._generic.op_list(sizes)
+        found = self._generic.lent(sizes)
         self.compiled.waiting.add(found)
         self.compiled.waiting.count()
         self.compiled.hurry()

@@ -9,7 +9,7 @@ from pathlib import Path
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau.compiler import driver, one_op, ops, stages
+from flambeau.compiler import driver, generic, one_op, ops, stages
 from flambeau.compiler.options import Options
 from flambeau.compiler.waiting import Waiting
 from flambeau.dialects import dtypes
@@ -213,6 +213,23 @@ def test_a_list_that_is_told_asks_once(held_back):
         op_list.is_stale = True
     assert "ready" in entered(run), "its owner looked for a plan"
     assert not entered(run)
+
+
+def test_what_runs_once_is_listed_once():
+    b = GraphBuilder()
+    x = b.input(Aval((4, 6), dtypes.float32))
+    b.graph.outputs = [(x + x).id]
+    program = generic.Interpreter(b.graph, ops.linker(Options(mode="off")))
+    program([X])
+    first = program.lent()
+    assert not first.is_stale
+    (found,) = program._ops._optional.values()
+    found.program.plans.append(object())  # somebody has found one
+    try:
+        assert program.lent() is first and first.is_stale, "it asks before it runs again"
+    finally:
+        found.program.plans.pop()
+    assert program.op_list() is first
 
 
 def test_no_worker_is_asked_for_what_has_run_once(held_back, monkeypatch):
