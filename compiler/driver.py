@@ -34,7 +34,7 @@ from flambeau.runtime import _binding as runtime
 if TYPE_CHECKING:
     from flambeau.compiler.build import Build
 
-_REMEMBERED = 2048
+_REMEMBERED = 1024
 _compiled: OrderedDict[tuple[str, Options], Compiled] = OrderedDict()
 _lock = process_lock()
 
@@ -137,6 +137,11 @@ class Executable:
     def ready(self, sizes: Sequence[int] = ()) -> Any:
         """The fused plan for these sizes, or None while there is none. Cheap enough to ask before every run."""
         return self.compiled.find(sizes) or self.compiled.ready(sizes)
+
+    def settle(self) -> None:
+        """Forget what it takes to run op by op, which is much: there is a plan. It is made again where an op fails."""
+        if not self.graph.sizes:
+            self._generic = None
 
     def wait(self, timeout: float | None = None, sizes: Sequence[int] = ()) -> Any:
         """`ready()`, after waiting for work that is under way."""

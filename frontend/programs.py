@@ -119,6 +119,8 @@ class Runner:
             with _lock:
                 known = () if self._is_slow() else (program.executable, *(program.others or ()))
                 program.executable, program.others = plan, tuple(p for p in known if p is not plan)
+                self._op_list = None
+            self.executable(sizes).settle()
         return plan is not None
 
     def __call__(self, inputs: Sequence[Any], donate: Sequence[bool], sizes: Sequence[int] = ()) -> list[Any]:

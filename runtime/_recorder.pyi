@@ -182,6 +182,7 @@ def set_limits(
     max_states: int = ...,
     max_ns: int = ...,
     soft_ns: int = ...,
+    max_programs: int = ...,
 ) -> None: ...
 
 class ModeScope:

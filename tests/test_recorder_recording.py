@@ -224,6 +224,21 @@ def test_the_trie_is_bounded():
     assert R.stats()["states"] < 60 * 61 / 4
 
 
+def test_programs_are_bounded():
+    R.set_limits(max_programs=20)
+    x = T.tensor([0.0])
+    for k in range(100):
+        y = x
+        for _ in range(k):
+            y = y + 1.0
+        assert T.value(y * 2.0) == 2 * k
+        assert R.stats()["programs"] <= 21
+    builds = R.stats()["builds"]
+    for _ in range(5):  # what comes again is made again once
+        assert T.value(x * 2.0) == 0
+    assert R.stats()["builds"] <= builds + 1
+
+
 def test_shadow_mode_finds_a_rule_that_changes_its_mind():
     x = T.tensor([[1.0, 2.0]])
     answers = [(1, 2), (2, 1)]

@@ -139,7 +139,7 @@ static fb_program *build_program(fb_recorder *rec, const fb_liveness *found) {
   made->n_history = all.n_history;
   bool widened = state->program && !((fb_program *)state->program)->once;
   state->widenings += widened;
-  Py_XSETREF(state->program, program);
+  fb_trie_set_program(state, program);
   fb_stats.builds += !made->once;
   fb_explain(made->once ? "walk" : widened ? "widen" : "build", state);
   return made;

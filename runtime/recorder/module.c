@@ -334,18 +334,20 @@ static PyObject *set_hooks(PyObject *module, PyObject *args, PyObject *kwargs) {
 }
 
 static PyObject *set_limits(PyObject *module, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"max_ops", "soft_ops", "max_bytes", "max_states", "max_ns", "soft_ns", NULL};
+  static char *names[] = {"max_ops", "soft_ops", "max_bytes", "max_states", "max_ns", "soft_ns", "max_programs", NULL};
   Py_ssize_t ops = fb_limits.max_ops, soft = fb_limits.soft_ops, bytes = (Py_ssize_t)fb_limits.max_bytes;
   Py_ssize_t states = fb_limits.max_states, ns = (Py_ssize_t)fb_limits.max_ns, soft_ns = (Py_ssize_t)fb_limits.soft_ns;
+  Py_ssize_t programs = fb_limits.max_programs;
   (void)module;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$nnnnnn:set_limits", names, &ops, &soft, &bytes, &states, &ns,
-                                   &soft_ns))
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$nnnnnnn:set_limits", names, &ops, &soft, &bytes, &states, &ns,
+                                   &soft_ns, &programs))
     return NULL;
-  if (ops < 1 || soft < 1 || bytes < 1 || states < 1 || ns < 1 || soft_ns < 1)
+  if (ops < 1 || soft < 1 || bytes < 1 || states < 1 || ns < 1 || soft_ns < 1 || programs < 1)
     return PyErr_Format(PyExc_ValueError, "[set_limits] limits must be positive.");
   fb_limits = (fb_limits_t){.max_ops = (uint32_t)ops,
                             .soft_ops = (uint32_t)soft,
                             .max_states = (uint32_t)states,
+                            .max_programs = (uint32_t)programs,
                             .max_bytes = (size_t)bytes,
                             .max_ns = (uint64_t)ns,
                             .soft_ns = (uint64_t)soft_ns};
@@ -402,10 +404,13 @@ static PyObject *flush_count(PyObject *module, PyObject *unused) {
 
 #define FLUSH_DOC PyDoc_STR("flush()\n--\n\nRun what this thread has recorded.")
 #define LIMITS_DOC                                                                                                     \
-  PyDoc_STR("set_limits(*, max_ops=None, soft_ops=None, max_bytes=None, max_states=None, max_ns=None, soft_ns=None)\n" \
-            "--\n\nHow much a thread records before it runs: calls, bytes of their results, estimated nanoseconds; "   \
+  PyDoc_STR("set_limits(*, max_ops=None, soft_ops=None, max_bytes=None, max_states=None, max_ns=None, soft_ns=None, "  \
+            "max_programs=None)\n--\n\nHow much a thread records before it runs: calls, bytes of their results, "      \
+            "estimated nanoseconds; "                                                                                  \
             "the soft "                                                                                                \
-            "ones where the program repeats itself. `max_states`: how many recordings are remembered.")
+            "ones where the program repeats itself. `max_states`: how many recordings are remembered, "                \
+            "and `max_programs`: how many programs of them. Beyond that those that nobody is in the middle of are "    \
+            "forgotten.")
 #define ITEM_DOC                                                                                                       \
   PyDoc_STR(                                                                                                           \
       "item(self)\n--\n\n"                                                                                             \

@@ -3,8 +3,9 @@
 
 static fb_node *root, *all_nodes;
 static fb_node **table;
-static uint32_t table_mask, n_states;
-static uint32_t collect_at; /* what is left after a collection is not looked through again at once */
+static uint32_t table_mask, n_states, n_programs;
+static uint32_t collect_at,
+    collect_programs_at; /* what is left after a collection is not looked through again at once */
 static uint64_t next_id = 1, n_sweeps;
 
 static uint64_t key_hash(const fb_node *state, const uint64_t *words, uint32_t n) {
@@ -204,6 +205,7 @@ int fb_trie_note_number(fb_node *state, fb_function *f, const uint64_t *words, u
 /* ---- memory ---------------------------------------------------------------------------------------------- */
 
 static void node_free(fb_node *node) {
+  n_programs -= node->program != NULL;
   Py_XDECREF((PyObject *)node->function);
   Py_XDECREF(node->payload);
   Py_XDECREF(node->program);
@@ -258,19 +260,23 @@ void fb_trie_sweep(void) {
     node_free(dropped);
     dropped = next;
   }
+  collect_programs_at = n_programs * 2;
 }
 
-bool fb_trie_is_full(void) { return n_states > fb_limits.max_states && n_states > collect_at; }
+bool fb_trie_is_full(void) {
+  return (n_states > fb_limits.max_states && n_states > collect_at) ||
+         (n_programs > fb_limits.max_programs && n_programs > collect_programs_at);
+}
 
 uint32_t fb_trie_states(void) { return n_states; }
 
 uint64_t fb_trie_sweeps(void) { return n_sweeps; }
 
-uint32_t fb_trie_programs(void) {
-  uint32_t n = 0;
-  for (fb_node *node = all_nodes; node; node = node->all_next)
-    n += node->program != NULL;
-  return n + (root && root->program);
+uint32_t fb_trie_programs(void) { return n_programs; }
+
+void fb_trie_set_program(fb_node *state, PyObject *program) {
+  n_programs += state->program == NULL;
+  Py_XSETREF(state->program, program);
 }
 
 fb_node **fb_trie_path(fb_node *state) {

@@ -119,6 +119,7 @@ bool fb_trie_is_full(void);
 uint32_t fb_trie_states(void);
 uint64_t fb_trie_sweeps(void); /* how often states have been dropped */
 uint32_t fb_trie_programs(void);
+void fb_trie_set_program(fb_node *state, PyObject *program); /* takes over the reference */
 /* The states from the root (excluded) to `state`, in order; a malloc'd array of state->depth pointers. */
 fb_node **fb_trie_path(fb_node *state);
 

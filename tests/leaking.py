@@ -1,0 +1,69 @@
+"""Programs that make ever new shapes, or ever new models, and tell what stays of them.
+
+    python tests/leaking.py shapes COUNT
+    python tests/leaking.py models COUNT
+
+Prints one line: bytes of memory that the second half of the rounds added, open files that it added, and how many states and
+programs the recorder has in the end.
+"""
+
+import gc
+import os
+import random
+import sys
+
+import flambeau as fb
+from flambeau.compiler import driver
+from flambeau.runtime import recorder
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+#: So many programs are remembered in the test of models, to see that this is a bound.
+PROGRAMS = 30
+
+
+def held():
+    """Bytes of this process, and its open files."""
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * PAGE, len(os.listdir("/proc/self/fd"))
+
+
+def shape(number):
+    rows, columns = 2 + number % 317, 2 + number // 317
+    assert (fb.ones(rows, columns) * 2 + 1).sum().item() == 3 * rows * columns
+
+
+def model(number):
+    chance = random.Random(number)
+    width, layers = 8, []
+    for _ in range(chance.randint(1, 3)):
+        after = chance.choice([4, 8, 16])
+        layers += [fb.nn.Linear(width, after), chance.choice([fb.nn.ReLU, fb.nn.Tanh, fb.nn.GELU, fb.nn.SiLU])()]
+        width = after
+    net = fb.nn.Sequential(*layers)
+    optimizer = chance.choice([fb.optim.SGD, fb.optim.Adam])(net.parameters(), lr=chance.random())
+    x = fb.randn(chance.randint(2, 40), 8)
+    for _ in range(2):
+        loss = (net(x) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+
+def main(what, count):
+    do = {"shapes": shape, "models": model}[what]
+    if do is model:
+        fb.set_limits(max_programs=PROGRAMS)
+        driver._REMEMBERED = PROGRAMS
+    for number in range(count // 2):
+        do(number)
+    before = held()
+    for number in range(count // 2, count):
+        do(number)
+    after, stats = held(), recorder.stats()
+    print(after[0] - before[0], after[1] - before[1], stats["states"], stats["programs"])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
