@@ -6,6 +6,13 @@ import pytest
 from flambeau.distributions import constraints, transforms
 
 
+@pytest.fixture(autouse=True)
+def not_compiled():
+    """Every call is another program: most are made of ops whose kernels other tests compile."""
+    with fb.compiler_options(mode="off"):
+        yield
+
+
 def double(x):
     return fb.tensor(x, dtype=fb.float64)
 

@@ -212,32 +212,65 @@ def grad(
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of `outputs`, weighted by `grad_outputs`, with respect to `inputs`, as new tensors.
 
-    Arguments as for `Tensor.backward`. Raises RuntimeError for an input that does not matter, unless `allow_unused`, which gives
-    None for it.
+    Arguments as for `Tensor.backward`. With `is_grads_batched` the weights have one more dimension in front, a batch of as many
+    weights, and so have the gradients: they are recorded once, with no loop, and the graph is kept. `only_inputs` changes nothing.
+
+    Raises RuntimeError for an input that does not matter, unless `allow_unused`, which gives None for it, or `materialize_grads`,
+    which gives zeros in its shape; ValueError for these two against each other.
     """
     outs, ins = ([x] if isinstance(x, Tensor) else list(x) for x in (outputs, inputs))
     given = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
     given = given * len(outs) if given == [None] else given
-    retain = create_graph if retain_graph is None else bool(retain_graph)
+    if materialize_grads and allow_unused is False:
+        raise ValueError(
+            "[grad] materialize_grads gives zeros for unused inputs, and allow_unused is False. Leave it out."
+        )
     for t in ins:
         if not t.requires_grad:
             raise RuntimeError("[grad] an input does not require grad. Call requires_grad_() before using it.")
-    found: Sequence[Tensor | None]
-    views = any(recorder.view_info(t)[0] is not None for t in ins)  # these are no values of a trace
-    if create_graph or views or tensor_hooks.hooked() or anomaly.is_on():
-        found = inline.gradients("grad", outs, given, ins, create_graph, retain)
+    if is_grads_batched:
+        found = _batched(outs, ins, given, create_graph)
     else:
-        found = recorder.grad_entry(outs, ins, given, flags=int(retain))
+        found = _single(outs, ins, given, create_graph, create_graph if retain_graph is None else bool(retain_graph))
+    if materialize_grads:
+        return tuple([create.zeros_like(x) if g is None else g for g, x in zip(found, ins, strict=True)])
     if not allow_unused and any(g is None for g in found):
         raise RuntimeError(
             f"[grad] input {[g is None for g in found].index(True)} was not used to compute the outputs. "
             "Pass allow_unused=True to get None for it."
         )
     return tuple(found)
+
+
+def _single(
+    outs: list[Tensor], ins: list[Tensor], given: list[Tensor | None], create_graph: bool, retain: bool
+) -> Sequence[Tensor | None]:
+    views = any(recorder.view_info(t)[0] is not None for t in ins)  # these are no values of a trace
+    if create_graph or views or tensor_hooks.hooked() or anomaly.is_on():
+        return inline.gradients("grad", outs, given, ins, create_graph, retain)
+    return recorder.grad_entry(outs, ins, given, flags=int(retain))
+
+
+def _batched(
+    outs: list[Tensor], ins: list[Tensor], given: list[Tensor | None], create_graph: bool
+) -> Sequence[Tensor | None]:
+    """The gradients for each of a batch of weights."""
+    weights = [g for g in given if g is not None and g.ndim]
+    if len(weights) < len(outs) or len({g.shape[0] for g in weights}) > 1:
+        raise RuntimeError("[grad] with is_grads_batched every output has weights, as many of each. Pass grad_outputs.")
+    n = weights[0].shape[0]
+    if not tensor_hooks.hooked():
+        return along_history.gradients_of_batch("grad", outs, weights, ins, n, create_graph)
+    rows = [_single(outs, ins, [g[k] for g in weights], create_graph, True) for k in range(n)]  # a hook sees one
+    columns = zip(*rows, strict=True)
+    return [None if parts[0] is None else assemble.stack(list(parts)) for parts in columns]
 
 
 # ---- detaching ------------------------------------------------------------------------------------------------
@@ -320,7 +353,9 @@ declare(
     samples=_GRADIENTS,
 )
 
-from flambeau.autograd import functional  # noqa: E402, I001
+from flambeau import along_history  # noqa: E402, I001
+from flambeau.functions import assemble, create  # noqa: E402
+from flambeau.autograd import functional  # noqa: E402
 from flambeau.anomaly import detect_anomaly, set_detect_anomaly  # noqa: E402
 from flambeau.autograd import forward_ad, graph  # noqa: E402
 from flambeau.autograd.custom import custom_vjp  # noqa: E402

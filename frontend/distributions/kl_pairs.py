@@ -18,6 +18,12 @@ from flambeau.distributions.distribution import ExponentialFamily
 from flambeau.distributions.extremes import Gumbel, Pareto
 from flambeau.distributions.gamma import Gamma
 from flambeau.distributions.kl import kl_divergence, register_kl
+from flambeau.distributions.multivariate import (
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    half_log_det,
+    squared_length,
+)
 from flambeau.distributions.normal import HalfNormal, Normal
 from flambeau.distributions.transformed import Independent, TransformedDistribution
 from flambeau.distributions.utils import EULER, fb, sum_rightmost
@@ -260,3 +266,20 @@ def _independent(p: Any, q: Any) -> Tensor:
     if p.reinterpreted_batch_ndims != q.reinterpreted_batch_ndims:
         raise NotImplementedError("[kl_divergence] the events have different dimensions. Make them alike.")
     return sum_rightmost(kl_divergence(p.base_dist, q.base_dist), p.reinterpreted_batch_ndims)
+
+
+@register_kl(MultivariateNormal, MultivariateNormal)
+@register_kl(MultivariateNormal, LowRankMultivariateNormal)
+@register_kl(LowRankMultivariateNormal, MultivariateNormal)
+@register_kl(LowRankMultivariateNormal, LowRankMultivariateNormal)
+def _multivariate(p: Any, q: Any) -> Tensor:
+    """Half of log det Q - log det P + trace(Q^-1 P) + the distance of the means in Q - n. Raises ValueError for vectors of other
+    lengths."""
+    if p.event_shape != q.event_shape:
+        raise ValueError(f"[kl_divergence] vectors have lengths {p.event_shape} and {q.event_shape}. Make them equal.")
+    n = p.event_shape[0]
+    of_p, of_q = p.scale_tril, q.scale_tril
+    shape = (*fb.broadcast_shapes(tuple(of_p.shape[:-2]), tuple(of_q.shape[:-2])), n, n)
+    inner = fb.linalg.solve_triangular(of_q.expand(shape), of_p.expand(shape), upper=False)
+    distance = squared_length(of_q, q.loc - p.loc)
+    return half_log_det(of_q) - half_log_det(of_p) + 0.5 * (inner.square().sum((-2, -1)) + distance - n)
