@@ -78,7 +78,9 @@ def simplify(work: Work) -> None:
 
 
 def transpose_products(work: Work) -> None:
-    work.graph = registry.find("simplify")()(registry.find("transpose-products")()(work.graph))
+    before, work.graph = work.graph, registry.find("transpose-products")()(work.graph)
+    if work.graph is not before:
+        work.graph = registry.find("simplify")()(work.graph)
 
 
 def cse(work: Work) -> None:
