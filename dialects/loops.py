@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from itertools import compress
 
 from flambeau.dialects import autodiff
+from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.graph import Graph, Node, Region
 from flambeau.dialects.loop_sums import Sums
 from flambeau.dialects.record import find
-from flambeau.dialects.region import reached, reads, without_dead_code, without_inputs
+from flambeau.dialects.region import inlined, reached, reads, without_dead_code, without_inputs
 from flambeau.dialects.size import Int
 
 
@@ -42,11 +43,11 @@ class Parts:
     def keeping(self) -> Parts:
         """The loop with further results: what its gradient reads of a turn and could not compute again."""
         graph, n = self.body.graph, self.carried + self.sliced
-        floating = [
+        results, inputs = (
             [v for v in values if graph.avals[v].dtype.is_floating_point] for values in (graph.outputs, graph.inputs)
-        ]
+        )
         known = {*_same_in_all(graph, n), *graph.inputs[self.carried : n], *graph.outputs[self.carried :]}
-        return self.with_outputs(autodiff.residuals(graph, *floating, known=known))
+        return self.with_outputs(autodiff.residuals(graph, results, inputs, known))
 
 
 def _same_in_all(graph: Graph, changing: int) -> set[int]:
@@ -225,3 +226,53 @@ def _narrowed(outer: Graph, node: Node, live: set[int]) -> Node:
     return node._replace(
         operands=tuple(compress(node.operands, keep)), attrs=attrs, results=tuple(compress(node.results, wanted))
     )
+
+
+# ---- turn by turn ----------------------------------------------------------------------------------------------
+
+
+def unrolled(graph: Graph) -> Graph:
+    """The program with the turns one after the other in the place of its own loops, for what knows no loops."""
+    graph = narrowed(graph)
+    if not any(n.op.name == "scan" for n in graph.nodes):
+        return graph
+    b = GraphBuilder()
+    known = {v: b.input(graph.avals[v]) for v in graph.inputs}
+    for node in graph.nodes:
+        b.loc = node.loc
+        operands = [known[v] for v in node.operands]
+        with b.on(graph.device(node)):
+            found = _turns(b, operands, Parts(node.attrs[4], *node.attrs[:4])) if node.op.name == "scan" else None
+            known.update(zip(node.results, found or b.emit_all(node.op, operands, node.attrs), strict=True))
+    made = b.graph
+    made.outputs, made.updates, made.sizes = [known[v].id for v in graph.outputs], dict(graph.updates), graph.sizes
+    return made
+
+
+def _turns(b: GraphBuilder, operands: Sequence[Value], loop: Parts) -> list[Value]:
+    n, end = loop.carried, loop.carried + loop.sliced
+    carried, through, fixed = list(operands[:n]), operands[n:end], operands[end:]
+    times = int(through[0].shape[0] if through else loop.size)
+    body = Region(unrolled(loop.body.graph))
+    given: list[list[Value]] = [[] for _ in body.outputs[n:]]
+    for k in reversed(range(times)) if loop.reverse else range(times):
+        found = inlined(body, [*carried, *[_row(x, k) for x in through], *fixed], b)
+        carried = found[:n]
+        for column, x in zip(given, found[n:], strict=True):
+            column.append(find("reshape")(x, shape=(1, *x.shape)))
+    return [
+        *carried,
+        *[_stacked(b, column[:: -1 if loop.reverse else 1], a) for column, a in zip(given, body.outputs[n:])],
+    ]
+
+
+def _row(x: Value, k: int) -> Value:
+    starts, steps = (k, *[0] * (len(x.shape) - 1)), (1,) * len(x.shape)
+    row = find("slice")(x, starts=starts, sizes=(1, *x.shape[1:]), steps=steps)
+    return find("reshape")(row, shape=x.shape[1:])
+
+
+def _stacked(b: GraphBuilder, rows: Sequence[Value], aval: Aval) -> Value:
+    if not rows:
+        return b.constant(0, aval.dtype, (0, *aval.shape))
+    return rows[0] if len(rows) == 1 else find("concat")(*rows, dim=0)

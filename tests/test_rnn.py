@@ -240,3 +240,39 @@ def test_narrow_layers_round_once(kind):
     net.load_state_dict({name: p.float() for name, p in narrow.state_dict().items()})
     found, wanted = narrow(x)[0], net(x.float())[0]
     assert found.dtype is fb.bfloat16 and found.tolist() == wanted.bfloat16().tolist()
+
+
+@pytest.mark.accept("NN-42")
+@pytest.mark.parametrize("reverse", [False, True])
+def test_packed_sequences_of_other_lengths_are_the_same_program(reverse):
+    """They are padded for the loop, and very different ones are written out: the values are those of each by itself."""
+    fb.manual_seed(0)
+    net = nn.GRU(3, 4, bidirectional=reverse)
+
+    def step(lengths):
+        net.zero_grad()
+        x = fb.tensor(np.sin(np.arange(lengths[0] * len(lengths) * 3, dtype=np.float32)).reshape(lengths[0], -1, 3))
+        out, last = net(rnn.pack_padded_sequence(x, lengths))
+        (out.data.square().sum() + last.sum()).backward()
+        return x, out, [p.grad.tolist() for p in net.parameters()]
+
+    with fb.compiler_options(mode="blocking"):
+        for lengths in (
+            [9, 8, 8, 5],
+            [11, 10, 9, 9],
+            [12, 12, 9, 7],
+            [15, 13, 13, 10],
+            [16, 15, 13, 10],
+            [19, 15, 13, 10],
+        ):
+            step(lengths)
+        before = recorder.stats()
+        step([21, 20, 18, 12])
+        after = recorder.stats()
+        assert (after["builds"], after["misses"]) == (before["builds"], before["misses"])
+        for lengths in ([7, 5, 4], [20, 1]):
+            x, out, _ = step(lengths)
+            padded = rnn.pad_packed_sequence(out)[0]
+            for k, n in enumerate(lengths):
+                wanted = net(x[:n, k : k + 1])[0][:, 0]
+                np.testing.assert_allclose(padded[:n, k].tolist(), wanted.tolist(), rtol=1e-5, atol=1e-6)

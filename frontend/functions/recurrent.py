@@ -4,8 +4,9 @@ Elman (1990); Cho and others, "Learning phrase representations using RNN encoder
 "Long short-term memory" (1997); with projections as in Sak, Senior and Beaufays (2014). Gates stand in PyTorch's order.
 
 In: packed sequences: the elements of all sequences that are at one step lie together, step after step, longest sequence first,
-so that those still going on are the first ones. Out: packed outputs, and the last state of each. Sequences of one length are a loop
-of the program, packed ones are written out step by step. The products of the input of all steps are one. Next: `nn/rnn.py`.
+so that those still going on are the first ones. Out: packed outputs, and the last state of each. Sequences of one length, or
+of lengths not too different, are a loop of the program; others are written out step by step. The products of the input of all steps
+are one. Next: `nn/rnn.py`.
 """
 
 from __future__ import annotations
@@ -139,6 +140,11 @@ def _sequence(
     return _concat(outputs), *last
 
 
+def _where(mask: Value, x: Value, y: Value) -> Value:
+    """Rows of `x` where the mask [N] holds, else of `y`."""
+    return ops.select(ops.reshape(mask, shape=(*mask.shape, 1)).expand(x.shape), x, y)
+
+
 def _loop(
     kind: Static,
     input: Tensor_,
@@ -149,10 +155,11 @@ def _loop(
     b_ih: Optional_,
     b_hh: Optional_,
     w_hr: Optional_,
+    is_on: Optional_,
     reverse: Static,
 ):
-    """One layer in one direction over sequences of one length `input` [T, N, features]: outputs [T, N, size] and the last h, and c
-    of an LSTM. Steps are turns of one loop of the program, whatever T is."""
+    """One layer in one direction over sequences `input` [T, N, features]: outputs [T, N, size] and the last h, and c of an LSTM.
+    Steps are turns of one loop of the program, whatever T is. A sequence keeps its state where `is_on` [T, N] does not hold."""
     steps, n, features = input.shape
     gates = _affine(ops.reshape(input, shape=(steps * n, features)), w_ih, b_ih)
     if (
@@ -162,17 +169,22 @@ def _loop(
     gates = ops.reshape(gates, shape=(steps, n, w_ih.shape[0]))
     first = [hx] if cx is None else [hx, cx]
     given = [w for w in (w_hh, b_hh, w_hr) if w is not None]
+    through = [gates] if is_on is None else [gates, is_on]
 
     def turn(*values: Value) -> list[Value]:
-        fixed = iter(values[len(first) + 1 :])
-        weight, bias, projection = (None if w is None else next(fixed) for w in (w_hh, b_hh, w_hr))
-        before = values[: len(first)]
-        total = _total(kind, values[len(first)], _affine(before[0], weight, bias))
+        before, (x, *masks) = values[: len(first)], values[len(first) : len(first) + len(through)]
+        fixed = iter(values[len(first) + len(through) :])
+        weight = next(fixed)
+        bias, projection = (None if w is None else next(fixed) for w in (b_hh, w_hr))
+        total = _total(kind, x, _affine(before[0], weight, bias))
         state = _next(kind, total, before, projection)
+        for mask in masks:
+            state = tuple(_where(mask, new, old) for new, old in zip(state, before, strict=True))
         return [*state, state[0], total[-1]]  # the last one for the gradient, which needs no product then
 
-    types = [*[s.aval for s in first], gates.aval._replace(shape=gates.shape[1:]), *[w.aval for w in given]]
-    found = Parts(build(types, turn), len(first), 1, 0, reverse).keeping().emit([*first, gates, *given])
+    slices = [x.aval._replace(shape=x.shape[1:]) for x in through]
+    body = build([*[s.aval for s in first], *slices, *[w.aval for w in given]], turn)
+    found = Parts(body, len(first), len(through), 0, reverse).keeping().emit([*first, *through, *given])
     return found[len(first)], *found[: len(first)]
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from flambeau.device import Device
 from flambeau.functions.assemble import cat, stack
 from flambeau.functions.create import empty, zeros
 from flambeau.functions.dropout import dropout as drop
+from flambeau.functions.from_data import as_tensor
 from flambeau.functions.recurrent import CELLS, GATES, LOOPS, SEQUENCES
 from flambeau.nn import init
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
-from flambeau.nn.utils.rnn import PackedSequence
+from flambeau.nn.utils.rnn import PackedSequence, padded_rows
 from flambeau.runtime.recorder import Tensor
 
 
@@ -24,6 +26,10 @@ def _draw(module: Module, hidden_size: int) -> None:
     bound = 1.0 / math.sqrt(hidden_size) if hidden_size > 0 else 0.0
     for p in module.parameters():
         init.uniform_(p, -bound, bound)
+
+
+#: Packed sequences are padded, and run by a loop, up to so many times their elements; else they are written out step by step.
+_PADDING = 2
 
 
 def _permuted(x: Tensor, order: Tensor | None) -> Tensor:
@@ -135,14 +141,17 @@ class RNNBase(Module):
                 raise RuntimeError(f"[{op}] {name} has shape {tuple(state.shape)}, expected {shape}.")
         return states if is_batched else [s.unsqueeze(1) for s in states]
 
-    def _run(self, x: Tensor, sizes: tuple[int, ...] | None, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Outputs of all layers, packed if there are sizes of packed steps, and the last states."""
+    def _run(
+        self, x: Tensor, sizes: tuple[int, ...] | None, states: list[Tensor], is_on: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Outputs of all layers, and the last states. `x` is packed, if there are sizes of packed steps; else sequences go on where
+        `is_on` [T, N] holds."""
         last: list[list[Tensor]] = [[] for _ in states]
         for layer in range(self.num_layers):
             outputs = []
             for direction, name in enumerate(self._suffixes(layer)):
                 of_layer = [s[layer * self._directions + direction] for s in states]
-                how = (direction == 1,) if sizes is None else (sizes, direction == 1)
+                how = (is_on, direction == 1) if sizes is None else (sizes, direction == 1)
                 out, *ended = (LOOPS if sizes is None else SEQUENCES)[self.mode](
                     self.mode,
                     x,
@@ -193,9 +202,19 @@ class RNNBase(Module):
         states = self._first(hx, sizes[0], True, input.data)
         if hx is not None:
             states = [_permuted(s, input.sorted_indices) for s in states]
-        out, last = self._run(input.data, sizes, states)
+        if input.data.device.type != "cpu" or len(sizes) * sizes[0] > _PADDING * sum(sizes):
+            out, last = self._run(input.data, sizes, states)
+        else:
+            out, last = self._padded(input.data, sizes, states)
         last = [_permuted(s, input.unsorted_indices) for s in last]
         return PackedSequence(out, *input[1:]), self._states(last)
+
+    def _padded(self, x: Tensor, sizes: tuple[int, ...], states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Packed outputs of all layers, and the last states, by a loop over padded steps."""
+        is_on, rows = padded_rows(sizes)
+        steps = x.index_select(0, as_tensor(rows.reshape(-1))).reshape(*rows.shape, x.shape[1])
+        out, last = self._run(steps, None, states, as_tensor(is_on))
+        return out.reshape(-1, out.shape[-1]).index_select(0, as_tensor(np.flatnonzero(is_on))), last
 
     @staticmethod
     def _states(last: list[Tensor]) -> Any:

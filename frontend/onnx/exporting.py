@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from flambeau import exporting, host
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.loops import unrolled
 from flambeau.onnx import writing  # noqa: F401  (fills the table)
 from flambeau.onnx.builder import Builder, Unwritten
 from flambeau.onnx.package import number_of, onnx
@@ -113,6 +114,7 @@ def _recorded(call: Callable[..., Any], inputs: Sequence[np.ndarray]) -> exporti
 
 def _problems(graph: Graph) -> list[str]:
     """What cannot be written, a sentence each: found by writing it."""
+    graph = unrolled(graph)
     builder = Builder(graph)
     builder.names = {v: f"i{k}" for k, v in enumerate(graph.inputs)}
     found = []
@@ -153,7 +155,8 @@ def _model(
     output_names: Sequence[str] | None,
     version: int,
 ) -> Any:
-    graph, builder, helper = trace.graph, Builder(trace.graph), onnx().helper
+    graph = unrolled(trace.graph)  # ONNX's own loops are left to those that read its files
+    builder, helper = Builder(graph), onnx().helper
     for v, source, label in zip(graph.inputs, trace.sources, trace.names):
         if isinstance(source, int):
             builder.names[v] = names[source]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from flambeau import border as _border
 from flambeau import missing as _missing
 from flambeau.dialects.dtypes import int64
@@ -95,6 +96,14 @@ def _lengths(op: str, lengths: Any) -> list[int]:
     return found
 
 
+def padded_rows(sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """For packed steps of these sizes, padded [T, N]: whether a sequence goes on, and the row of the packed data, else 0."""
+    counts = np.array(sizes, np.int64)[:, None]
+    places = np.arange(sizes[0])
+    is_on = places < counts
+    return is_on, np.where(is_on, np.cumsum(counts)[:, None] - counts + places, 0)
+
+
 def pack_padded_sequence(
     input: Tensor, lengths: Tensor | Sequence[int], batch_first: bool = False, enforce_sorted: bool = True
 ) -> PackedSequence:
@@ -116,7 +125,9 @@ def pack_padded_sequence(
     if counts[0] > x.shape[0]:
         raise RuntimeError(f"[{op}] a length is {counts[0]}, and the input has {x.shape[0]} steps.")
     sizes = [sum(n > t for n in counts) for t in range(counts[0])]
-    data = cat([x[t, :n] for t, n in enumerate(sizes)])
+    is_on, _ = padded_rows(sizes)
+    rows = x[: counts[0]].reshape(is_on.size, *x.shape[2:])
+    data = rows.index_select(0, tensor(np.flatnonzero(is_on)))
     return PackedSequence(data, tensor(sizes, dtype=int64), indices)
 
 
@@ -131,11 +142,11 @@ def pad_packed_sequence(
         raise ValueError(
             f"[pad_packed_sequence] total_length is {total_length}, and the longest sequence {len(sizes)}. Use at least that."
         )
-    rows = []
-    for part in sequence.data.split(sizes):
-        missing = sizes[0] - part.shape[0]
-        rows.append(cat([part, part.new_full((missing, *part.shape[1:]), padding_value)]) if missing else part)
-    padded = stack(rows)
+    is_on, rows = padded_rows(sizes)
+    data = sequence.data
+    padded = data.index_select(0, tensor(rows.reshape(-1))).reshape(*rows.shape, *data.shape[1:])
+    absent = tensor(~is_on).reshape(*rows.shape, *[1] * (data.ndim - 1))
+    padded = padded.masked_fill(absent, padding_value)
     if steps > len(sizes):
         padded = cat([padded, padded.new_full((steps - len(sizes), *padded.shape[1:]), padding_value)])
     lengths = tensor([sum(n > i for n in sizes) for i in range(sizes[0])], dtype=int64)
