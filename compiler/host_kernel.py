@@ -67,12 +67,17 @@ def lower(cluster: Cluster) -> Lowered:
 
 
 def address(source: KernelSource) -> int:
-    """Where the kernel is in this process. Raises KeyError where its op is not there any more, RuntimeError without LAPACK."""
+    """Where the kernel is in this process. Raises KeyError where its op is not there any more, RuntimeError without what it
+    calls."""
     description = json.loads(source.text)
     if "lapack" in description:
         from flambeau.compiler import lapack  # imports SciPy
 
         return lapack.address(description["lapack"], description["dtype"])
+    if "fourier" in description:
+        from flambeau.compiler import fourier
+
+        return fourier.address(description["fourier"], description["dtype"])
     with _lock:
         if source.text not in _made:
             _made[source.text] = _KERNEL(_kernel(description))

@@ -96,6 +96,12 @@ def _factored(graph: Graph, node: Node) -> float:
     return 2.0 * hint(a.size * (a.shape[-1] if a.shape else 1))
 
 
+def _transformed(graph: Graph, node: Node) -> float:
+    """About 5 n log2 n of a line; within a factor of two."""
+    y = graph.avals[node.results[0]]
+    return 5.0 * hint(y.size) * max(1, hint(node.attrs[0])).bit_length()
+
+
 def _convolved(graph: Graph, node: Node) -> float:
     from flambeau.dialects.tape.convolution import by_role
 
@@ -259,6 +265,16 @@ BUILT_IN = (
         cost=_arithmetic,
         flops=_factored,
         calls="SciPy's LAPACK",
+        one_nan=True,
+        batch=_BATCHING + "same",
+    ),
+    Family(
+        "fourier",
+        "pocketfft on lines: Fourier transforms of complex and of real numbers.",
+        demands=_no_scalar_code,
+        cost=_arithmetic,
+        flops=_transformed,
+        calls="NumPy's pocketfft",
         one_nan=True,
         batch=_BATCHING + "same",
     ),

@@ -41,6 +41,7 @@ class Kind(StrEnum):
     TRANSFER = "transfer"
     REFERENCE_CALL = "reference_call"
     LINEAR_ALGEBRA = "linear_algebra"
+    FOURIER = "fourier"
 
 
 @dataclass(frozen=True)

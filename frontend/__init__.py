@@ -35,6 +35,7 @@ _SUBMODULES = (
     "data",
     "debug",
     "distributions",
+    "fft",
     "func",
     "hub",
     "jit",

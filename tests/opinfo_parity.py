@@ -121,9 +121,9 @@ def converted(value: Any, leaves: list[Any] | None = None) -> Any:
 def _tensor(value: Any, leaves: list[Any] | None) -> Any:
     import torch
 
-    if value.is_complex() or value.is_sparse or value.is_quantized or value.layout is not torch.strided:
-        raise Absent("complex numbers" if value.is_complex() else "sparse tensors")
-    plain = value.detach()
+    if value.is_sparse or value.is_quantized or value.layout is not torch.strided:
+        raise Absent("sparse tensors")
+    plain = value.detach().resolve_conj()
     lies_apart = not plain.is_contiguous() or plain.untyped_storage().nbytes() != plain.numel() * plain.element_size()
     if lies_apart and not value.requires_grad:  # a leaf is no view here
         whole = torch.empty(0, dtype=value.dtype).set_(plain.untyped_storage())
@@ -190,7 +190,10 @@ def compare(what: str, mine: Any, theirs: Any, rtol: float, atol: float, values:
     assert mine.dtype.name == name, f"{what} is {mine.dtype.name}, not {name}"
     if not values:
         return
-    x, y = np.asarray(mine.detach().double()), theirs.detach().double().numpy()
+    if theirs.is_complex():
+        x, y = mine.detach().numpy(), theirs.detach().resolve_conj().numpy()
+    else:
+        x, y = np.asarray(mine.detach().double()), theirs.detach().double().numpy()
     if not np.allclose(x, y, rtol, atol, equal_nan=True):
         far = np.abs(
             np.where(np.isfinite(x) & np.isfinite(y), x - y, np.where((x == y) | ((x != x) & (y != y)), 0, np.inf))
@@ -203,8 +206,10 @@ def weights(shape: Any) -> np.ndarray:
 
 
 def gradients(results: Any, leaves: list[Any], module: Any) -> list[Any]:
-    """Those of the sum of the floats among the results, each times weights; None where nothing has any."""
-    used = [r for r in flat(results) if isinstance(r, module.Tensor) and r.requires_grad]
+    """Those of the sum of the floats, and parts of complex numbers, among the results, each times weights; None where nothing has
+    any."""
+    found = [r for r in flat(results) if isinstance(r, module.Tensor) and r.requires_grad]
+    used = [module.view_as_real(r.resolve_conj()) if r.is_complex() else r for r in found]
     if not used or not leaves:
         return []
     total = sum((r * module.tensor(weights(tuple(r.shape))).to(r.dtype)).sum() for r in used)

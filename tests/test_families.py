@@ -113,6 +113,7 @@ ASKED = [
     ("control", {}, "has no regions. Name them: `regions`"),
     ("host_call", {}, "has no effect. Set `effect`"),
     ("linear_algebra", dict(lower=nothing), "has a lowering, which nobody asks for"),
+    ("fourier", dict(lower=nothing), "has a lowering, which nobody asks for"),
     ("reference_call", {}, "cannot fail, and what it calls may raise"),
 ]
 

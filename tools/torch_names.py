@@ -21,7 +21,7 @@ OWNERS = {
     "flambeau": "torch", "flambeau.nn": "torch.nn", "flambeau.nn.functional": "torch.nn.functional",
     "flambeau.nn.init": "torch.nn.init", "flambeau.nn.utils": "torch.nn.utils", "flambeau.optim": "torch.optim",
     "flambeau.autograd": "torch.autograd", "flambeau.utils.data": "torch.utils.data", "flambeau.utils": "torch.utils",
-    "flambeau.cuda": "torch.cuda", "flambeau.linalg": "torch.linalg", "flambeau.func": "torch.func",
+    "flambeau.cuda": "torch.cuda", "flambeau.linalg": "torch.linalg", "flambeau.fft": "torch.fft", "flambeau.func": "torch.func",
        "flambeau.autograd.functional": "torch.autograd.functional",
     "flambeau.utils.checkpoint": "torch.utils.checkpoint", "flambeau.jit": "torch.jit",
     "flambeau.hub": "torch.hub", "flambeau.distributions": "torch.distributions",

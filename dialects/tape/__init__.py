@@ -32,6 +32,7 @@ from flambeau.dialects.tape.elementwise import (
 )
 from flambeau.dialects.tape.entropy import entr, logaddexp, logaddexp2, logit
 from flambeau.dialects.tape.exponents import frexp
+from flambeau.dialects.tape.fourier import fourier_complex, fourier_real, fourier_to_real
 from flambeau.dialects.tape.host import host_call
 from flambeau.dialects.tape.indexing import gather
 from flambeau.dialects.tape.integer import and_, gcd, int_div, int_rem, not_, or_, shl, shr, xor
@@ -153,6 +154,9 @@ __all__ = [
     "floor_div",
     "fmod",
     "fold",
+    "fourier_complex",
+    "fourier_real",
+    "fourier_to_real",
     "frexp",
     "gather",
     "gcd",

@@ -26,5 +26,6 @@ bool fb_op_list_asks(PyObject *list);
 fb_device *fb_device_object_get(PyObject *object); /* NULL and an exception when it is no Device */
 PyObject *fb_cuda_probe(PyObject *module, PyObject *arguments);
 PyObject *fb_lapack_kernels(PyObject *module, PyObject *arguments);
+PyObject *fb_fourier_kernels(PyObject *module, PyObject *loops);
 
 #endif
