@@ -82,6 +82,8 @@ class _Blocking:
         *batch, rows, columns = aval.shape
         if any(isinstance(n, Size) for n in aval.shape) or prod(batch) < 2 or aval.nbytes < LEAST_BYTES:
             return None
+        if not aval.dtype.is_floating_point:
+            return None
         if rows < 2 or columns < 2 or not _varies(cluster, node):
             return None
         found = _Shared(prod(batch) * rows, columns)
