@@ -77,6 +77,7 @@ def _samples() -> list[Sample]:
     grown = build([row, row], lambda h, w: [h * w + h])
     mapped = build([row, row], lambda x, w: [x * w, x * x])
     bare = build([row] * 3, lambda h, x, w: [x])
+    long = build([Aval((67,), float64)] * 2, lambda h, x: [h * x + x, h.builder.constant(1, float64, (67,)) * h])
     narrow = Aval((2,), float64)
     other = build([row] * 3, lambda h, x, w: [h.builder.constant(0, float64, (2,))])
     return [
@@ -88,6 +89,7 @@ def _samples() -> list[Sample]:
         Sample((h, w), attrs(grown, 1, 0, size=0)),
         Sample((x, w), attrs(mapped, 0, 1)),
         Sample((h, x, w), attrs(bare, 1, 1)),
+        Sample((random((67,)), random((3, 67), seed=1)), attrs(long, 1, 1), gradient=False),
         Sample((h, w), attrs(decayed, 1, 1), error=(RuntimeError, "[scan] its region 'body' takes (3xf64, 3xf64")),
         Sample(
             (h, x, w), attrs(other, 1, 1), error=(RuntimeError, "[scan] the body gives (2xf64) for carried values (")
