@@ -26,7 +26,17 @@ _VERSIONS = {"torch": VERSION, "torchvision": "0.28.0+flambeau"}
 _IMPORT_FROM = dis.opmap["IMPORT_FROM"]
 
 #: What of torchvision needs no C++; all of it that is ours.
-_VISION = {"torchvision.transforms": "flambeau.transforms", "torchvision.transforms.functional": "flambeau.transforms"}
+_MODELS = ("resnet", "alexnet", "vgg", "squeezenet", "mobilenet", "mobilenetv2")
+_STANDS = "flambeau.as_torch.vision"
+_VISION = {
+    **dict.fromkeys(("torchvision.transforms", "torchvision.transforms.functional"), "flambeau.transforms"),
+    **dict.fromkeys(("torchvision.ops", "torchvision.ops.misc", "torchvision.ops.boxes"), f"{_STANDS}.ops"),
+    **dict.fromkeys(
+        ("torchvision.datasets", "torchvision.datasets.folder", "torchvision.datasets.vision"), f"{_STANDS}.datasets"
+    ),
+    **{f"torchvision.models{m}": f"{_STANDS}.models" for m in ("", *(f".{m}" for m in _MODELS))},
+    "torchvision.utils": f"{_STANDS}.utils",
+}
 
 #: Modules of PyTorch's whose submodules have, here, the names of the module named beside them.
 _GATHERED = {
@@ -138,7 +148,9 @@ def _exists(name: str) -> bool:
 
 def _is_there(name: str) -> bool:
     """Whether a module need not be imported to be an attribute of the one around it."""
-    return name in STAND_INS or (name.startswith("torch.") and _same_name(name.removeprefix("torch.")) is not None)
+    if name in STAND_INS or name in _VISION:
+        return True
+    return name.startswith("torch.") and _same_name(name.removeprefix("torch.")) is not None
 
 
 class _Loader(Loader):

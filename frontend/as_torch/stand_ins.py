@@ -257,32 +257,12 @@ def _interpolation() -> Names:
     return {"InterpolationMode": mode, "pil_to_tensor": transforms.to_image}
 
 
-def _datasets() -> Names:
-    """The data sets that Flambeau reads; making another one raises."""
-    from flambeau import data
-
-    names = (
-        "CIFAR10", "CIFAR100", "FashionMNIST", "ImageFolder", "DatasetFolder", "ImageNet", "INaturalist", "KMNIST", "MNIST",
-        "Places365", "QMNIST", "VisionDataset", "SVHN", "STL10", "FakeData",
-    )  # fmt: skip
-    return {
-        name: getattr(data, name, type(name, (), {"__init__": refused(f"torchvision.datasets.{name}")}))
-        for name in names
-    }
-
-
 def _hub() -> Names:
     import re
     from urllib.parse import urlparse
 
     pattern = re.compile(r"-([a-f0-9]*)\.")
     return {"HASH_REGEX": pattern, "download_url_to_file": refused("hub.download_url_to_file"), "urlparse": urlparse}
-
-
-def _vision_ops() -> Names:
-    from flambeau.as_torch import vision
-
-    return vision.names()
 
 
 def _empty() -> Names:
@@ -331,9 +311,7 @@ STAND_INS: dict[str, Callable[[], Names]] = {
     "torch.utils.cpp_extension": _cpp_extension,
     "torch.return_types": _empty,
     **dict.fromkeys(("torchvision.transforms", "torchvision.transforms.functional"), _interpolation),
-    **{name: _empty for name in ("torchvision", *(f"torchvision.{m}" for m in ("models", "utils", "io")))},
-    **dict.fromkeys(("torchvision.ops", "torchvision.ops.misc"), _vision_ops),
-    "torchvision.datasets": _datasets,
+    **dict.fromkeys(("torchvision", "torchvision.io"), _empty),
     "torch.hub": _hub,
     "torch.jit.annotations": lambda: {name: getattr(typing, name) for name in typing.__all__},
     "torch.testing": _empty,
