@@ -8,7 +8,7 @@ SOURCES := $(shell find frontend dialects compiler runtime -type f \( -name '*.p
 TESTS ?= tests
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo docs test test-c test-lit test-py test-skipped test-plugin lint types format clean
+.PHONY: demo docs wheel test test-c test-lit test-py test-skipped test-plugin lint types format clean
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/digits.py --out out
@@ -41,6 +41,11 @@ test-plugin: $(VENV)/.test
 	FLAMBEAU_COMPILE=blocking $(PLUGIN_ENV)/bin/python -m pytest -q examples/plugin/tests
 	PATH="$(abspath $(PLUGIN_ENV))/bin:$(abspath $(BIN)):$$PATH" \
 		$(PLUGIN_ENV)/bin/python -c "from lit.main import main; main()" -sv examples/plugin/tests
+
+# Wheels for users, who need no compiler then: one for each of these Pythons.
+WHEEL_PYTHONS ?= $(PYTHON)
+wheel:
+	bash tools/wheels.sh $(WHEEL_PYTHONS)
 
 # The site: guides, and a reference made from docstrings; every link in it is followed.
 docs: $(VENV)/.docs
