@@ -139,6 +139,10 @@ def test_control_flow_and_callbacks_take_values_from_there(there, x):
     found = fb.cond(x.sum() > 3, lambda a: a * 2, lambda a: a + 1, (x,))
     assert str(found.device) == there and found.tolist() == (x.cpu() * 2).tolist()
     count, total = fb.while_loop(lambda i, a: i < 3, lambda i, a: (i + 1, a * 2), (fb.tensor(0, device=there), x))
+    last, rows = fb.scan(lambda h, row: (h + row, h * 2), x, fb.stack([x, x]))
+    assert last.device == rows.device == x.device and last.tolist() == (x * 3).tolist()
+    assert rows.tolist() == [(x * 2).tolist(), (x * 4).tolist()]
+    assert fb.fori_loop(0, 3, lambda i, a: a * 2, x).tolist() == (x * 8).tolist()
     assert str(total.device) == there and (count.item(), total[1, 2].item()) == (3, 48.0)
     seen = []
     for t in (x, fb.ones(2), x.sum()):

@@ -253,7 +253,8 @@ def fori_loop(lower: int | Tensor, upper: int | Tensor, body_fun: Callable[[Tens
         if isinstance(bound, bool) or not isinstance(bound, int | Tensor):
             raise TypeError(f"[fori_loop] {name} is a {type(bound).__name__}. Pass an int, or a 0-d tensor of ints.")
     if isinstance(lower, int) and isinstance(upper, int):
-        xs = [arange(lower, max(lower, upper))]
+        places = [x.device for x in _leaves("fori_loop", "init_val", init_val)]
+        xs = [arange(lower, max(lower, upper), device=places[0] if places else None)]
         turn = _recorded("fori_loop", lambda val, i: (body_fun(i[0], val), None), init_val, xs, xs)
         return _repeated(turn, init_val, xs, False)[0]
     carried = _leaves("fori_loop", "init_val", init_val)
