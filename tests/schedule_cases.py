@@ -158,6 +158,11 @@ DIRECT = {
     "stride": (_convolved("convolution", (5, 10), 2, 1, 4), floats(2, 4, 9, 20), floats(8, 1, 3, 3, seed=1)),
     "channels": (_convolved("convolution", (9, 20), 1, 2, 2), floats(1, 6, 9, 20), floats(4, 3, 5, 5, seed=1)),
     "input": (_convolved("convolution_input", (14, 14), 1, 1, 3), floats(2, 6, 14, 14), floats(6, 1, 3, 3, seed=1)),
+    "input of many": (
+        _convolved("convolution_input", (9, 8), 1, 2, 20),
+        floats(2, 20, 9, 8),
+        floats(20, 1, 5, 5, seed=1),
+    ),
     "input by phases": (
         _convolved("convolution_input", (9, 37), 2, 1, 3),
         floats(2, 3, 5, 19),
