@@ -51,7 +51,7 @@ class _Writer(ConvTiles):
         self.a0 = b.address(b.buffer(0), b.mul(group, d("a.group")), spec.element)
         b0 = b.address(b.buffer(1), b.mul(group, d("b.group")), spec.element)
         patches = Patches(
-            b, spec.element, spec.lanes, spec.step, geometry, b0, self.region("lines"), self.region("runs")
+            b, spec.element, spec.lanes, spec.step, geometry, b0, self.region("lines"), self.region("runs"), spec.ahead
         )
         with b.loop(0, b.maximum(k, 1), K_BLOCK) as ks:
             self.kc = b.minimum(b.sub(k, ks.index), K_BLOCK)
@@ -148,7 +148,9 @@ class _Writer(ConvTiles):
         geometry = Geometry(
             [d("a.row")], [one], d("a.row"), d("a.image"), d("images"), [one], [zero], [zero], [one], [d("a.row")]
         )
-        maps = Patches(b, spec.element, spec.lanes, 1, geometry, self.a0, self.region("a.lines"), self.region("a.runs"))
+        maps = Patches(
+            b, spec.element, spec.lanes, 1, geometry, self.a0, self.region("a.lines"), self.region("a.runs"), spec.ahead
+        )
         runs = maps.note_runs(k, self.kc)
         with b.loop(m0, m1, K_BLOCK) as ms:
             count = b.minimum(b.sub(m1, ms.index), K_BLOCK)

@@ -77,7 +77,7 @@ def advanced(b: Emitter, at: Sequence[Val], extents: Sequence[Val], by: Val | in
 @dataclass(frozen=True)
 class Patches:
     """Copies from the map at `source`. `step` is that along the last axis, 1 or 2; 0: any. `lines` and `runs` are the tables in
-    scratch."""
+    scratch. So many elements `ahead` of what is copied are asked for: what follows on short lines, caches do not foresee."""
 
     b: Emitter
     element: str
@@ -87,6 +87,7 @@ class Patches:
     source: Val
     lines: Val
     runs: Val
+    ahead: int
 
     @staticmethod
     def line_words(rank: int) -> int:
@@ -160,11 +161,17 @@ class Patches:
                 for condition in conditions[1:]:
                     whole = b.and_(whole, condition)
                 source, row = b.place(self.source, place, self.element), b.address(target, to, self.element)
-                near = [*at[:-1], x]
+                near, rows_are_inside = [*at[:-1], x], b.const(True, "i1")
+                for condition in inside:
+                    rows_are_inside = b.and_(rows_are_inside, condition)
                 b.if_else(
                     whole,
                     lambda: self._copy_whole(first, count, source, row, pitch),
-                    lambda: self._copy_partly(first, count, source, near, row, pitch),
+                    lambda: b.if_else(
+                        rows_are_inside,
+                        lambda: self._copy_columns(first, count, source, x, row, pitch),
+                        lambda: self._copy_partly(first, count, source, near, row, pitch),
+                    ),
                 )
 
     def _reaches(self) -> tuple[list[Val], list[Val], Val]:
@@ -192,6 +199,7 @@ class Patches:
         def copy(k: Val) -> None:
             distance = b.load(self.lines, b.mul(b.add(first, k), words), "i64")
             line = b.place(source, distance, self.element)
+            b.prefetch(line, b.const(self.ahead, "i64"), self.element)
             if self.step == 1:
                 x = b.load(line, 0, self.element, lanes)
             elif self.step == 2:
@@ -201,12 +209,32 @@ class Patches:
                 x = b.gather(line, b.mul(b.iota(lanes), self.geometry.steps[-1]), self.element)
             b.store(x, target, b.mul(k, pitch))
 
+        self._each(count, copy)
+        return []
+
+    def _each(self, count: Val, copy: Callable[[Val], None]) -> None:
+        """`copy(k)` for each of so many lines, a few per round."""
+        b = self.b
         most = b.and_(count, -_UNROLLED)
         with b.loop(0, most, _UNROLLED) as ks:
             for k in range(_UNROLLED):
                 copy(b.add(ks.index, k))
         with b.loop(most, count) as ks:
             copy(ks.index)
+
+    def _copy_columns(self, first: Val, count: Val, source: Val, at: Val, target: Val, pitch: int) -> list[Val]:
+        """A vector of all lines, of which some elements are outside along the last axis alone, where its first place is `at`."""
+        b, words = self.b, self.line_words(self.geometry.rank)
+        places = self._places(b.truncate(at, "i32"))
+
+        def copy(k: Val) -> None:
+            word = b.mul(b.add(first, k), words)
+            shift = b.truncate(b.load(self.lines, b.add(word, words - 1), "i64"), "i32")
+            line = b.place(source, b.load(self.lines, word, "i64"), self.element)
+            b.prefetch(line, b.const(self.ahead, "i64"), self.element)
+            b.store(self._read_partly(line, [b.add(x, shift) for x in places]), target, b.mul(k, pitch))
+
+        self._each(count, copy)
         return []
 
     def _copy_partly(
@@ -226,28 +254,31 @@ class Patches:
             for x, n in zip(outer, g.sizes[:-1], strict=True):
                 last = b.select(self._is_inside(x, n), last, b.const(_OUTSIDE, "i64"))
             line, to = b.place(source, distance, self.element), b.mul(ks.index, pitch)
-            b.store(self._read_partly(line, b.truncate(last, "i32")), target, to)
+            b.store(self._read_partly(line, self._places(b.truncate(last, "i32"))), target, to)
         return []
 
     def _is_inside(self, x: Val, size: Val) -> Val:
         """Whether coordinates are not negative and less than the extent: one comparison of numbers without a sign."""
         return self.b.op("arith.cmpi", [x, size], "i1", x.lanes, "ult")
 
-    def _read_partly(self, line: Val, first: Val) -> Val:
-        """A vector whose first element is at coordinate `first` (i32) of the last axis, zeros outside of the map."""
+    def _places(self, first: Val) -> list[Val]:
+        """Coordinates (i32) along the last axis of what a vector is read of, from `first` on; every second one: two vectors."""
         b, lanes, step = self.b, self.lanes, self.geometry.steps[-1]
-        size = b.splat(b.truncate(self.geometry.sizes[-1], "i32"), lanes)
         at = b.splat(first, lanes)
         if not self.step:
-            apart = b.mul(b.iota(lanes, "i32"), b.truncate(step, "i32"))
-            mask = self._is_inside(b.add(at, apart), size)
-            return b.gather(line, b.mul(b.iota(lanes), step), self.element, mask)
-        parts = []
-        for start in range(0, self.step * lanes, lanes):
-            mask = self._is_inside(b.add(at, b.const_vector(range(start, start + lanes), "i32")), size)
-            parts.append(
-                b.load(line, start, self.element, lanes, mask) if start == 0 else self._load_after(line, start, mask)
-            )
+            return [b.add(at, b.mul(b.iota(lanes, "i32"), b.truncate(step, "i32")))]
+        starts = range(0, self.step * lanes, lanes)
+        return [b.add(at, b.const_vector(range(start, start + lanes), "i32")) for start in starts]
+
+    def _read_partly(self, line: Val, places: list[Val]) -> Val:
+        """A vector whose elements are at these coordinates of the last axis, zeros outside of the map."""
+        b, lanes, step = self.b, self.lanes, self.geometry.steps[-1]
+        size = b.splat(b.truncate(self.geometry.sizes[-1], "i32"), lanes)
+        masks = [self._is_inside(at, size) for at in places]
+        if not self.step:
+            return b.gather(line, b.mul(b.iota(lanes), step), self.element, masks[0])
+        parts = [b.load(line, 0, self.element, lanes, masks[0])]
+        parts += [self._load_after(line, k * lanes, mask) for k, mask in enumerate(masks) if k]
         return parts[0] if len(parts) == 1 else b.shuffle(parts[0], parts[1], range(0, 2 * lanes, 2))
 
     def _load_after(self, line: Val, start: int, mask: Val) -> Val:

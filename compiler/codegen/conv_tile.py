@@ -48,6 +48,11 @@ class ConvSpec(TileText):
         """Elements between the rows of a panel, with room for what is copied too much."""
         return self.columns + self.lanes
 
+    @property
+    def ahead(self) -> int:
+        """Elements from what is packed to what the next panel is packed of, with a margin."""
+        return self.columns + self.lanes // 2
+
     def regions(self) -> dict[str, int]:
         """Where the parts of scratch begin, in bytes. The last one, a block of A, is as large as blocks of C are high."""
         most = max(K_BLOCK, self.columns)

@@ -21,6 +21,8 @@ from flambeau.dialects.size import Size
 
 #: Taps in a row whose sums every machine's registers hold; fewer output channels than these fill no vector.
 MOST_COLUMNS, LEAST_CHANNELS = 11, 4
+#: Columns of a product that leave most lanes of vectors idle.
+FEW_COLUMNS = 12
 #: Places of a row that are turned at once, at most, and how many where rows are not known; rows at once, at most.
 MOST_PLACES, SOME_PLACES, MOST_ROWS = 256, 64, 64
 #: Strips take this part of L2: outputs and what is read of memory pass through it, too.
@@ -35,7 +37,7 @@ def is_direct(c: Computed) -> bool:
         and len(c.axes) <= 2
         and not any(isinstance(n, Size) for n in (*(a.w for a in c.axes), c.c, c.o))
         and 0 < c.c <= MOST_CHANNELS
-        and 0 < c.o <= MOST_CHANNELS
+        and (0 < c.o <= MOST_CHANNELS or c.c * c.ws <= FEW_COLUMNS)
         and 0 < c.ws <= MOST_TAPS
         and c.axes[-1].w <= MOST_COLUMNS
         and c.groups * c.o >= LEAST_CHANNELS
