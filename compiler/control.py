@@ -149,6 +149,20 @@ def lower(cluster: Cluster, compile_region: Compile, made: Callable[..., list[Pa
     return Lowered([call], work.temps)
 
 
+def lower_graph(graph: Graph, compile_region: Compile) -> Lowered:
+    """A graph as one call that runs what it becomes by itself, in a piece of the plan's memory."""
+    from flambeau.compiler.plan import place_body
+
+    body = place_body(graph, compile_region(graph))
+    ends, n_read = (*graph.inputs, *graph.outputs), len(graph.inputs)
+    operands = (*(Operand("value", v) for v in ends), Operand("temp"))
+    run = Run(body, tuple(range(n_read)), tuple(range(n_read, len(ends))), len(ends))
+    writes, source = tuple(range(n_read, len(operands))), KernelSource("", "clusters")
+    return Lowered(
+        [ControlCall(source, operands, (), 1, 1, writes, fallible=body.may_fail, parts=(run,))], [body.arena]
+    )
+
+
 class Lowering:
     """One op's operands so far: the values it reads, those it gives, temporaries."""
 

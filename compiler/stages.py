@@ -19,8 +19,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flambeau.compiler import boundary, devices, foreign, targets
+from flambeau.compiler import boundary, control, devices, foreign, targets
 from flambeau.compiler import plan as plan_module
+from flambeau.compiler.codegen.blocks import NoBlocks
 from flambeau.compiler.groups import generate
 from flambeau.compiler.groups.form import Group
 from flambeau.compiler.groups.text import print_group
@@ -54,6 +55,7 @@ class Work:
     groups: list[Group | None] = field(default_factory=list)  # of the clusters; None: nothing to compute, or no groups
     scheduled: list[Scheduled | None] = field(default_factory=list)  # the groups, with how each is looped
     lowered: list[Lowered] = field(default_factory=list)
+    blocks: bool = True  # whether clusters that share their rows become one
     taken: set[overrides.Entry] = field(default_factory=set)  # entries of the user's for schedules that some nest took
     program: Program = field(init=False, repr=False)  # made by the last stage
     origins: list[Cluster | None] = field(default_factory=list)  # the clusters of its plan's steps
@@ -122,7 +124,7 @@ def cluster(work: Work) -> None:
     read = {v for n in graph.nodes for v in n.operands}.union(graph.outputs)
     unread = [v for n in graph.nodes if n.may_fail or n.has_effect for v in n.results if v not in read]
     make: Callable[..., Pass] = registry.find("cluster")
-    by_blocks = work.options.fuse and targets.find(work.options.target).family == "cpu"
+    by_blocks = work.blocks and work.options.fuse and targets.find(work.options.target).family == "cpu"
     grouping = make(fuse=work.options.fuse, max_ops=work.options.max_cluster_ops, blocks=by_blocks)
     work.clusters = grouping(replace(graph, outputs=[*graph.outputs, *unread]) if unread else graph)
 
@@ -166,14 +168,19 @@ def _steps(work: Work, part: Cluster, steps: Callable[..., Lowered]) -> Lowered:
 
     def make() -> tuple[Lowered, set[overrides.Entry]]:
         taken = set[overrides.Entry]()
-        return steps(part, lambda graph: _region(work, graph, _told_nobody, taken), targets.find(target)), taken
+        try:
+            return steps(part, lambda graph: _region(work, graph, _told_nobody, taken), targets.find(target)), taken
+        except NoBlocks:  # its clusters, one after the other
+            inner = replace(work, blocks=False)
+            return control.lower_graph(part.graph, lambda graph: _region(inner, graph, work.announce, taken)), taken
 
     made, taken = _remembered(
         _lowered, digest(target, repr(work.options.schedules), graph_bytes(part.graph)), make
     ).made
     work.taken.update(taken)
     for call in made.calls:
-        work.announce(call.source)
+        for source in call.sources():
+            work.announce(source)
     return made
 
 
@@ -183,7 +190,7 @@ def _told_nobody(source: KernelSource) -> None:
 
 def _region(work: Work, graph: Graph, announce: Announce, taken: set[overrides.Entry]) -> list[tuple[Cluster, Lowered]]:
     """The clusters of a region, lowered."""
-    inner = Work(graph, work.options, announce, taken=taken)
+    inner = Work(graph, work.options, announce, blocks=work.blocks, taken=taken)
     for stage in (cluster, linalg, schedule, kernels):
         stage(inner)
     return list(zip(inner.clusters, inner.lowered, strict=True))

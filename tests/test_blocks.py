@@ -160,6 +160,19 @@ def test_threads_change_no_bit():
     assert same_bits(*found)
 
 
+@ROWS
+def test_a_kernel_that_cannot_be_made_is_several(monkeypatch):
+    def refuse(*args):
+        raise NoBlocks("[blocks] not this one.")
+
+    monkeypatch.setattr(blocks_kernel, "compose", refuse)
+    monkeypatch.setitem(CASES, "refused", (attention, (1, 4, 310, 8), (1, 4, 270, 8), {}))  # as no other test has it
+    found = step("refused")
+    assert "matmul" in str(report.programs()[-1].kernels)
+    assert "blocks of rows" not in str(report.programs()[-1].kernels)
+    assert same_bits(found, step("refused", fuse=False))
+
+
 # ---- what is joined -------------------------------------------------------------------------------------------
 
 
