@@ -212,3 +212,12 @@ def test_changing_lengths_share_programs():
             kept[:, : min(n, length)] = x.detach().numpy()[:, :length]
             close(found, kept * 2)
             close(grad, np.where(np.arange(n) < length, x.detach().numpy() * 8, 0.0))
+
+
+def test_vmap_and_forward_mode():
+    x, t = fb.tensor(REAL[0]), fb.tensor(REAL[1])
+    close(fb.func.vmap(fb.fft.rfft)(x), np.fft.rfft(REAL[0]))
+    value, slope = fb.func.jvp(lambda x: fb.view_as_real(fb.fft.rfft(x)), (x,), (t,))
+    wanted = np.fft.rfft(REAL[1])
+    close(slope, np.stack([wanted.real, wanted.imag], -1))
+    assert value.shape == slope.shape

@@ -24,6 +24,8 @@ DIFFERENTIABLE = [r for r in RECORDS if callable(r.vjp)]
 SHAPES = ("shape", "sizes")
 #: The gradient of a product is a tree that depends on how many factors there are.
 PINNING = ("prod",)
+#: Their last axis has the two parts of numbers.
+PARTS = ("fourier_complex", "fourier_to_real")
 
 
 def dtype_of(record: OpRecord) -> DType:
@@ -33,10 +35,12 @@ def dtype_of(record: OpRecord) -> DType:
 class Symbols:
     """A symbol for every distinct extent of at least 2."""
 
-    def __init__(self, sample: Sample, dtype: DType) -> None:
+    def __init__(self, sample: Sample, dtype: DType, parts: bool = False) -> None:
         self.arrays = opgen.cast_operands(sample, dtype)
         self.hints: list[int] = []
         self.shapes = [tuple(self.extent(n) for n in x.shape) for x in self.arrays]
+        if parts:
+            self.shapes = [(*(self.extent(n) for n in x.shape[:-1]), 2) for x in self.arrays]
         self.total = math.prod(self.shapes[0]) if self.shapes else 1
 
     def extent(self, n: int) -> Int:
@@ -61,7 +65,7 @@ class Symbols:
 
 def symbolic_graph(record: OpRecord, sample: Sample) -> tuple[Graph, tuple[Guard, ...]]:
     """A sample's call with symbols for its extents, and what recording it asked."""
-    made = Symbols(sample, dtype_of(record))
+    made = Symbols(sample, dtype_of(record), record.name in PARTS)
     attrs = tuple(made.attribute(name, sample.attrs[name]) for name in record.attrs)
     graph = Graph()
     with scope(made.hints) as asked:

@@ -22,7 +22,7 @@ REAL = (float32, float64)
 
 def _check(op: str, x: Aval, n: Any, is_complex: bool) -> None:
     check_dtype(op, x, REAL)
-    if is_complex and (x.rank < 2 or not same(x.shape[-1], 2)):
+    if is_complex and (x.rank < 2 or x.shape[-1] != 2):
         raise RuntimeError(f"[{op}] the operand has shape {x.shape}. Pass numbers in the last axis, of size 2.")
     if not is_complex and x.rank < 1:
         raise RuntimeError(f"[{op}] the operand is 0-d. Pass lines.")
