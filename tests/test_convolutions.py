@@ -45,6 +45,7 @@ SHAPES = {
     "stride": ((3, 5, 9, 10), (70, 5, 3, 3), (3, 70, 5, 5), dict(stride=2)),
     "dilation": ((1, 3, 9, 11), (90, 3, 3, 2), (1, 90, 4, 6), dict(stride=(3, 2), padding=(2, 1), dilation=(2, 3))),
     "depth": ((1, 2, 3, 4, 5), (3, 2, 2, 3, 1), (1, 3, 4, 2, 3), dict(stride=(1, 2, 2), padding=(1, 0, 0))),
+    "one channel": ((2, 1, 9, 11), (20, 1, 3, 3), (2, 20, 7, 9), dict(padding=0)),
     "depthwise": ((2, 7, 9, 20), (7, 1, 3, 3), (2, 7, 9, 20), dict(groups=7)),
     "depthwise by strides": ((2, 3, 9, 40), (6, 1, 3, 5), (2, 6, 5, 20), dict(stride=2, padding=(1, 2), groups=3)),
     "depthwise apart": (
