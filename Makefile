@@ -50,7 +50,7 @@ wheel:
 # The site: guides, and a reference made from docstrings; every link in it is followed.
 docs: $(VENV)/.docs
 	rm -rf build/site
-	$(BIN)/python tools/site.py build/site
+	$(BIN)/python tools/docs_site.py build/site
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
-"""The documentation site (`tools/site.py`): what becomes of docstrings and links. `make docs` builds it, and follows every link."""
+"""The documentation site (`tools/docs_site.py`): what becomes of docstrings and links. `make docs` builds it, and follows every
+link."""
 
 import importlib.util
 import re
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def site():
     sys.path.insert(0, str(ROOT / "tools"))
     try:
-        spec = importlib.util.spec_from_file_location("site_tool", ROOT / "tools" / "site.py")
+        spec = importlib.util.spec_from_file_location("site_tool", ROOT / "tools" / "docs_site.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     finally:

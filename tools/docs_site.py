@@ -1,6 +1,6 @@
 """Makes the documentation site: the pages of `docs/`, and a reference that is written from docstrings.
 
-    python tools/site.py build/site          # what `make docs` runs
+    python tools/docs_site.py build/site          # what `make docs` runs
 
 In: the installed package, `docs/`, `README.md`, `CHANGELOG.md`, `mkdocs.yml`. Out: HTML in `build/site/html`. A link
 that leads nowhere, also to a heading, is an error. Needs the extra `docs`.
@@ -184,7 +184,7 @@ def write_pages(folder: Path) -> list[Any]:
     listed = {page for part in GUIDES.values() for page in part}
     there = {path.stem for path in (ROOT / "docs").glob("*.md")}
     if listed != there:
-        raise SystemExit(f"tools/site.py: GUIDES differs from docs/ in {', '.join(sorted(listed ^ there))}")
+        raise SystemExit(f"tools/docs_site.py: GUIDES differs from docs/ in {', '.join(sorted(listed ^ there))}")
     guides: list[Any] = [{title: [f"{page}.md" for page in part]} for title, part in GUIDES.items()]
     spelled = [
         {("flambeau." + n.removesuffix("-functions") if n != "flambeau" else n): f"reference/{n}.md"} for n in pages
@@ -195,7 +195,7 @@ def write_pages(folder: Path) -> list[Any]:
 def build(folder: Path) -> Path:
     """The site in a new folder; gives the folder of HTML."""
     if folder.exists():
-        raise SystemExit(f"tools/site.py: {folder} exists. Remove it first.")
+        raise SystemExit(f"tools/docs_site.py: {folder} exists. Remove it first.")
     contents = write_pages(folder / "pages")
     settings = {
         "INHERIT": str(ROOT / "mkdocs.yml"),
