@@ -163,7 +163,7 @@ def _without_comments(text):
         (["--frobnicate"], "[opt] unrecognized arguments: --frobnicate. --help says what there is"),
         (["other.mlir"], "[opt] unrecognized arguments: other.mlir."),
         (["--to"], "[opt] argument --to: expected one argument."),
-        (["--to", "asm"], "[stages] there is no stage named 'asm'. The stages are tape, simplify,"),
+        (["--to", "asm"], "[stages] there is no stage named 'asm'. The stages are tape, legalise-complex, simplify,"),
         (["--from", "asm"], "[stages] there is no stage named 'asm'."),
         (["--target", "z80"], "[target] unknown target 'z80'. Choose one of aarch64-neon, host, sm_100, "),
         (["--cse=fast=true"], "[cse] has no option 'fast'. Its options: none."),
