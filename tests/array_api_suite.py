@@ -20,7 +20,7 @@ from typing import Any
 
 LIST = Path(__file__).resolve().parent / "array_api_failures.txt"
 EXAMPLES = 5  #: of each test
-LONGEST = 480  #: seconds, for all
+LONGEST = 900  #: seconds, for all
 FILE = "FLAMBEAU_TESTS_ARRAY_API_FAILURES"  #: the variable that says where the plugin writes what failed
 
 

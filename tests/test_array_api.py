@@ -125,6 +125,21 @@ def test_signs_and_infinities_are_the_standards():
     assert xp.sign(fb.tensor([-3, 0, 2])).tolist() == [-1, 0, 1]
 
 
+def test_complex_numbers_at_the_edges():
+    inf, nan = float("inf"), float("nan")
+    z = lambda *parts: fb.tensor([complex(*parts)])  # noqa: E731
+    assert xp.sign(fb.tensor([3 + 4j, 0j])).tolist() == pytest.approx([0.6 + 0.8j, 0])
+    assert xp.expm1(z(-inf, inf)).tolist() == [-1] and xp.tanh(z(inf, 2.0)).tolist() == [1]
+    assert xp.isnan(xp.real(xp.tanh(z(1.0, inf)))).item() and xp.isnan(xp.imag(xp.atanh(z(nan, 1.0)))).item()
+    assert xp.real(xp.acos(z(0.0, nan))).item() == pytest.approx(np.pi / 2)
+    assert xp.imag(xp.acosh(z(0.0, nan))).item() == pytest.approx(np.pi / 2)
+    x = np.array([0.3 - 0.2j, 1.5 + 2j])
+    for name in ("expm1", "tanh", "acos", "acosh", "atanh"):
+        theirs = getattr(np, name.replace("a", "arc", 1) if name[0] == "a" else name)
+        np.testing.assert_allclose(getattr(xp, name)(fb.tensor(x)).numpy(), theirs(x), rtol=1e-10)
+    assert xp.multiply(fb.ones(2), 1j).dtype is fb.complex64
+
+
 def test_facts_of_the_namespace():
     x = fb.ones(2)
     assert x.__array_namespace__() is xp and x.__array_namespace__(api_version="2023.12") is xp
@@ -138,6 +153,8 @@ def test_facts_of_the_namespace():
     assert xp.isdtype(fb.bfloat16, "real floating") and not xp.isdtype(fb.int8, ("bool", fb.int16))
     with pytest.raises(ValueError, match="there is no kind 'float'"):
         xp.isdtype(fb.int8, "float")
+    assert set(info.dtypes(kind="complex floating")) == {"complex64", "complex128"}
+    assert xp.finfo(fb.complex128).dtype is fb.float64 and xp.result_type(fb.float64, fb.complex64) is fb.complex128
     assert xp.finfo(x).dtype is fb.float32 and xp.iinfo(fb.int8).max == 127
     assert xp.can_cast(fb.int8, fb.int16) and not xp.can_cast(fb.float64, fb.float32) and not xp.can_cast(x, fb.int64)
     assert x.to_device("cpu").tolist() == [1.0, 1.0] and xp.astype(x, fb.int8, copy=False).dtype is fb.int8

@@ -5,6 +5,7 @@ In: arrays, numbers beside them. Out: arrays. Next: `reductions.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from flambeau.array_api.operands import common, fb
 from flambeau.runtime.recorder import Tensor
 
 _OF_ONE = (
-    *("abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "conj", "cos", "cosh", "exp", "expm1", "floor"),
+    *("abs", "asin", "asinh", "atan", "ceil", "conj", "cos", "cosh", "exp", "floor"),
     *(
         "imag",
         "isfinite",
@@ -27,7 +28,7 @@ _OF_ONE = (
         "positive",
         "real",
     ),
-    *("reciprocal", "round", "signbit", "sin", "sinh", "square", "sqrt", "tan", "tanh", "trunc"),
+    *("reciprocal", "round", "signbit", "sin", "sinh", "square", "sqrt", "tan", "trunc"),
 )
 _OF_TWO = (
     *(
@@ -64,8 +65,53 @@ globals().update({name: _of_two(name) for name in _OF_TWO})
 bitwise_invert = fb.bitwise_not
 
 
+def _at_edges(
+    call: Callable[..., Tensor], x: Tensor, where: Callable[..., Tensor], give: Callable[..., Tensor]
+) -> Tensor:
+    """`call(x)`, but of complex x what `give` says where `where` holds of its parts: the standard's value, which no formula has."""
+    made = call(x)
+    return fb.where(where(x.real, x.imag), give(x.real, x.imag), made) if x.dtype.is_complex else made
+
+
+def _nans(real: Tensor, imag: Tensor) -> Tensor:
+    return fb.complex(fb.full_like(real, math.nan), fb.full_like(imag, math.nan))
+
+
+def acos(x: Tensor, /) -> Tensor:
+    """The angle whose cosine is the element; pi/2 + NaN j of 0 + NaN j."""
+    give = lambda real, imag: fb.complex(fb.full_like(real, math.pi / 2), imag)  # noqa: E731
+    return _at_edges(fb.acos, x, lambda real, imag: (real == 0) & fb.isnan(imag), give)
+
+
+def acosh(x: Tensor, /) -> Tensor:
+    """The inverse of `cosh`; NaN + pi/2 j of 0 + NaN j."""
+    give = lambda real, imag: fb.complex(imag, fb.full_like(real, math.pi / 2))  # noqa: E731
+    return _at_edges(fb.acosh, x, lambda real, imag: (real == 0) & fb.isnan(imag), give)
+
+
+def atanh(x: Tensor, /) -> Tensor:
+    """The inverse of `tanh`; NaN of what has a NaN beside a finite part."""
+    return _at_edges(fb.atanh, x, lambda real, imag: fb.isnan(real) & fb.isfinite(imag), _nans)
+
+
+def expm1(x: Tensor, /) -> Tensor:
+    """exp(x) - 1, exact for small x; of what is not finite, exp(x) less 1."""
+    return _at_edges(fb.expm1, x, lambda real, imag: ~(fb.isfinite(real) & fb.isfinite(imag)), lambda *_: fb.exp(x) - 1)
+
+
+def tanh(x: Tensor, /) -> Tensor:
+    """The hyperbolic tangent; of complex numbers +-1 +- 0 j at infinite real parts, NaN at imaginary ones that are not finite."""
+    ends = lambda real, imag: fb.isinf(real) & fb.isfinite(imag)  # noqa: E731
+    give = lambda real, imag: fb.complex(fb.sign(real), fb.copysign(fb.zeros_like(imag), imag))  # noqa: E731
+    made = _at_edges(fb.tanh, x, ends, give)
+    lost = lambda real, imag: fb.isfinite(real) & (real != 0) & ~fb.isfinite(imag)  # noqa: E731
+    return _at_edges(lambda _: made, x, lost, _nans)
+
+
 def sign(x: Tensor, /) -> Tensor:
-    """-1, 0 or 1 as the elements are below, at or above 0; NaN of NaN."""
+    """-1, 0 or 1 as the elements are below, at or above 0; x / |x| of complex ones; NaN of NaN."""
+    if x.dtype.is_complex:
+        return fb.sgn(x)
     return fb.where(fb.isnan(x), x, fb.sign(x)) if x.dtype.is_floating_point else fb.sign(x)
 
 
@@ -92,4 +138,5 @@ def clip(x: Tensor, /, min: Any = None, max: Any = None) -> Tensor:
     return fb.clip(x, *bounds)
 
 
-__all__ = [*_OF_ONE, *_OF_TWO, "bitwise_invert", "clip", "floor_divide", "remainder", "sign"]
+_OWN = ("acos", "acosh", "atanh", "bitwise_invert", "clip", "expm1", "floor_divide", "remainder", "sign", "tanh")
+__all__ = [*_OF_ONE, *_OF_TWO, *_OWN]

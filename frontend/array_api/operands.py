@@ -40,6 +40,8 @@ def common(*operands: Any) -> list[Tensor]:
 
 def with_number(dtype: DType, x: Any) -> DType:
     """The dtype of arithmetic between an array of a dtype and a number: that dtype, or the default of the number's kind."""
+    if isinstance(x, complex) and not dtype.is_complex:
+        return (dtype if dtype.is_floating_point else get_default_dtype()).to_complex()
     if isinstance(x, float) and not dtype.is_floating_point and not dtype.is_complex:
         return get_default_dtype()
     if isinstance(x, int) and not isinstance(x, bool) and dtype is fb.bool:

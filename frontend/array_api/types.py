@@ -20,7 +20,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "signed integer": ("int8", "int16", "int32", "int64"),
     "unsigned integer": ("uint8",),
     "real floating": ("float32", "float64"),
-    "complex floating": (),
+    "complex floating": ("complex64", "complex128"),
 }
 _UNIONS = {
     "integral": ("signed integer", "unsigned integer"),
@@ -54,8 +54,9 @@ class IntegerInfo:
 
 
 def finfo(type: DType | Tensor, /) -> FloatInfo:
-    """Limits of a floating-point dtype, or of an array's. Raises TypeError for others."""
+    """Limits of a floating-point dtype, or of an array's; of complex ones those of their parts. Raises TypeError for others."""
     dtype = type.dtype if isinstance(type, Tensor) else type
+    dtype = dtype.to_real() if isinstance(dtype, DType) else dtype
     found = fb.finfo(dtype)
     return FloatInfo(found.bits, found.eps, found.max, found.min, found.smallest_normal, dtype)
 
@@ -133,7 +134,12 @@ class Info:
     def default_dtypes(self, *, device: Device = None) -> dict[str, DType]:
         """The dtype of each kind that arrays have unless something else is said."""
         made = fb.get_default_dtype()
-        return {"real floating": made, "integral": fb.int64, "indexing": fb.int64}
+        return {
+            "real floating": made,
+            "complex floating": made.to_complex(),
+            "integral": fb.int64,
+            "indexing": fb.int64,
+        }
 
     def dtypes(self, *, device: Device = None, kind: Any = None) -> dict[str, DType]:
         """The standard's dtypes that are here, by name; of one kind, or of a tuple of kinds."""
