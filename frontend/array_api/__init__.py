@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from flambeau import border as _border
 from flambeau import missing as _missing
-from flambeau.array_api import creation, elementwise, linalg, manipulation, reductions, searching, types
+from flambeau.array_api import creation, elementwise, fft, linalg, manipulation, reductions, searching, types
 from flambeau.array_api.operands import names_of as _names_of
 from flambeau.public import NAMES as _NAMES
 
@@ -23,9 +23,10 @@ _found |= {name: _NAMES[name] for name in _CONSTANTS}
 _found |= {"newaxis": None, **types.DTYPES}
 
 globals().update(_found)
-__all__ = [*sorted(_found), "__array_namespace_info__", "linalg"]
+__all__ = [*sorted(_found), "__array_namespace_info__", "fft", "linalg"]
 __array_namespace_info__ = types.Info
 
 _border.publish(globals(), list(_found))
-_border.publish(vars(linalg), linalg.__all__)
+for _module in (linalg, fft):
+    _border.publish(vars(_module), _module.__all__)
 __getattr__ = _missing.module_getattr("flambeau.array_api")
