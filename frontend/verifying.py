@@ -6,6 +6,9 @@ In: a function. Out: its result, or an error that names the first op that is wro
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +17,9 @@ import numpy as np
 from flambeau.declarations import Unsampled, declared
 from flambeau.dialects.agreement import Difference, bits_apart, difference
 from flambeau.dialects.aval import CPU, Aval
+from flambeau.dialects.dtypes import exported
 from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.reducing import reduced
 from flambeau.dialects.reference import fitted
 from flambeau.programs import compiler, compiler_options, options
 from flambeau.runtime import recorder
@@ -87,7 +92,35 @@ def wrong_fusion(run: Run, values: dict[int, Any], outputs: Sequence[Any]) -> st
     where = bits_apart(found, alone)
     assert where is not None
     kernels = ", ".join(run.executable.report.kernels[:4])
-    return f"{_told(made[v], where, found, alone, 'op by op it gives')} The program's kernels: {kernels}."
+    told = _told(made[v], where, found, alone, "op by op it gives")
+    return f"{told} The program's kernels: {kernels}.{_shown_small(graph, values)}"
+
+
+def _shown_small(graph: Graph, values: dict[int, Any]) -> str:
+    """Where a small program lies that is another one when fused, if one is found."""
+
+    def fails(small: Graph, inputs: list[Any]) -> bool:
+        executable = compiler().compile(small, options())
+        fused = executable(inputs)
+        alone = executable.run_prefix(inputs, everything=True).values
+        return _first_unequal(small, small.outputs, alone, fused) is not None
+
+    small, inputs = reduced(graph, values, fails)
+    if not fails(small, inputs):
+        return ""
+    path = reproducer(small, [as_array(x, small.avals[v]) for v, x in zip(small.inputs, inputs)])
+    names = ", ".join(node.op.name for node in small.nodes[:6])
+    return f" It takes {len(small.nodes)} ops to show it ({names}): {path}, whose inputs are beside it."
+
+
+def reproducer(graph: Graph, inputs: Sequence[np.ndarray]) -> str:
+    """Write a program as text for `flambeau-opt`, and its inputs as NumPy's .npz; the text's path."""
+    report = importlib.import_module("flambeau.compiler.report")
+    key = importlib.import_module("flambeau.compiler.identity").graph_key(graph)
+    path: str = report.reproducer(graph, key, "This program gives other bits when it is fused.")
+    with contextlib.suppress(OSError):
+        np.savez(os.path.splitext(path)[0] + ".npz", *map(exported, inputs))
+    return path
 
 
 def _first_unequal(graph: Graph, names: Sequence[int], values: dict[int, Any], found: Sequence[Any]) -> int | None:

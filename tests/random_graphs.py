@@ -53,6 +53,8 @@ def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
     x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
     if not dtypes.is_inexact(x):
         return bool(np.array_equal(x, y))
+    if np.iscomplexobj(x):
+        return same_bits(x.real, y.real) and same_bits(x.imag, y.imag)
     bits = x.view(f"u{x.itemsize}") == y.view(f"u{x.itemsize}")
     return bool(np.all(bits | (np.isnan(x) & np.isnan(y))))
 
@@ -140,6 +142,9 @@ class _Generator:
         return found if found != value or self.rng.random() < 0.5 else self.input(self.aval(value))
 
     def constant(self, dtype: dtypes.DType) -> int:
+        if dtype.is_complex:
+            part = dtypes.float32 if dtype == dtypes.complex64 else dtypes.float64
+            return self.emit("complex", (self.constant(part), self.constant(part)))
         number = self.rng.choice((0, 1, 2, -1 if dtype.least < 0 else 3))
         value = bool(number) if dtype.is_bool else float(number) if dtype.is_floating_point else number
         return self.emit("constant", (), (value, dtype))
@@ -221,7 +226,7 @@ class _Generator:
 
     def rows(self) -> None:
         """A softmax along one axis, perhaps its logarithm, perhaps an element picked from every row."""
-        x = self.any(lambda a: a.rank >= 1 and a.dtype.is_floating_point and a.size > 0)
+        x = self.any(lambda a: a.rank >= 1 and a.dtype in dtypes.FLOATING and a.size > 0)
         if x is None or self.exact:
             return
         aval = self.aval(x)
@@ -242,7 +247,7 @@ class _Generator:
 
     def moments(self) -> None:
         """An optimizer's update: a decayed sum, and a value moved by it."""
-        x = self.any(lambda a: a.dtype.is_floating_point)
+        x = self.any(lambda a: a.dtype in dtypes.FLOATING)
         if x is None:
             return
         aval = self.aval(x)

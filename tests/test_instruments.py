@@ -1,8 +1,10 @@
 """`verify`, `find_nan` and `profile`: what looks at programs while they run."""
 
+import re
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import flambeau as fb
 import numpy as np
@@ -96,6 +98,9 @@ def test_a_program_that_is_another_one_when_fused_is_told_with_its_kernels(fresh
     with pytest.raises(RuntimeError) as told:
         fb.verify(lambda: ((fb.ones(3) * fb.arange(3.0)).sub(fb.ones(3)) * 3).tolist())
     text = str(told.value)
+    path = re.search(r"It takes 2 ops to show it \(.*sub.*\): (\S+), whose inputs", text)
+    assert path, text
+    assert '"tape.sub"' in Path(path[1]).read_text() and len(np.load(path[1].replace(".mlir", ".npz"))) >= 2
     assert f"sub, recorded at {HERE}:{where}, gives 1.0 at [0], op by op it gives -1.0: bits differ" in text
     assert "kernels" in text
 
