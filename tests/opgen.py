@@ -70,10 +70,10 @@ def graph_of(record: OpRecord, arrays: list[np.ndarray], attrs: dict) -> Graph:
 
 
 def cases(record: OpRecord, narrow: bool = True) -> Iterator[Case]:
-    """Every good sample in every dtype. `narrow=False`: without the narrow ones, which no code generator computes in: the pass
-    `legalise-dtypes` turns them into casts around others (see `test_narrow_dtypes.py`). What differs from others in its
+    """Every good sample in every dtype. `narrow=False`: without the narrow and the complex ones, which no code generator computes
+    in: passes turn them into others (see `test_narrow_dtypes.py`, `test_complex.py`). What differs from others in its
     width alone is met in the first sample."""
-    dtypes = [d for d in record.dtypes if narrow or not d.is_narrow]
+    dtypes = [d for d in record.dtypes if narrow or not (d.is_narrow or d.is_complex)]
     usual = [d for d in dtypes if d.has_classes or not d.is_integer]
     for number, sample in enumerate(record.samples()):
         if sample.error is not None:
@@ -83,7 +83,9 @@ def cases(record: OpRecord, narrow: bool = True) -> Iterator[Case]:
             arrays = cast_operands(sample, dtype)
             shapes = ",".join("x".join(map(str, x.shape)) or "scalar" for x in arrays)
             label = f"{record.name}-{number}-{'fixed' if fixed else dtype.name}-{shapes}"
-            yield Case(label, graph_of(record, arrays, sample.attrs), arrays, sample)
+            graph = graph_of(record, arrays, sample.attrs)
+            if narrow or not any(a.dtype.is_complex for a in graph.avals):
+                yield Case(label, graph, arrays, sample)
         dtypes = dtypes if fixed else usual
 
 

@@ -177,7 +177,8 @@ def _literal(body: Body, wanted: int) -> Number | None:
     op = ops.get(wanted)
     if op is not None and op.name == "arith.constant":
         return number(str(op.attribute), op.types[0])
-    if op is not None and op.name in ("arith.trunci", "arith.sitofp"):
+    is_turned = op is not None and op.name == "arith.bitcast" and body.value_types()[wanted] == "ui64"
+    if op is not None and (is_turned or op.name in ("arith.trunci", "arith.sitofp")):
         op = ops.get(op.operands[0])
     return op.attribute if op is not None and isinstance(op.attribute, Size) else None
 
@@ -259,7 +260,8 @@ def _iota(body: Body, wanted: int) -> int | None:
     """The loop whose coordinate a body gives, if it gives nothing else."""
     ops = dict(zip(body.numbers(), body.ops, strict=True))
     op = ops.get(wanted)
-    if op is not None and op.name in ("arith.trunci", "arith.sitofp"):
+    is_turned = op is not None and op.name == "arith.bitcast" and body.value_types()[wanted] == "ui64"
+    if op is not None and (is_turned or op.name in ("arith.trunci", "arith.sitofp")):
         op = ops.get(op.operands[0])
     if op is None or op.name != "arith.index_cast":
         return None
