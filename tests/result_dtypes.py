@@ -3,10 +3,10 @@
 
 #: All pairs of these are operands of every call; of the others only some, but for the calls in `WHOLE`.
 COMMON = ("bool", "int32", "int64", "float32", "float64")
-OTHERS = ("uint8", "int8", "int16", "float16", "bfloat16")
+OTHERS = ("uint8", "int8", "int16", "float16", "bfloat16", "complex64")
 WHOLE = ("add", "div", "pow", "eq", "where", "cat", "matmul", "add_", "copy_")
 #: Dtypes that have a common one, or have not.
-NAMED = (*COMMON, *OTHERS, "uint16", "uint32", "uint64", "complex64", "complex128", "float8_e4m3fn", "float8_e5m2")
+NAMED = (*COMMON, *OTHERS, "uint16", "uint32", "uint64", "complex128", "float8_e4m3fn", "float8_e5m2")
 CALLS = {}
 
 

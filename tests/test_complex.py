@@ -374,6 +374,21 @@ def test_what_has_no_meaning_is_refused():
             call()
 
 
+def test_a_complex_number_is_never_cut_without_a_word():
+    x = fb.ones(2)
+
+    def store():
+        x[0] = 1j
+
+    calls = (lambda: fb.full((2,), 1j, dtype=fb.float32), lambda: x.fill_(1j), store, lambda: x.add_(1j))
+    for call in (*calls, lambda: x.masked_fill(x > 0, 1j)):
+        with pytest.raises(RuntimeError, match="complex"):
+            call()
+    with pytest.raises(TypeError, match="complex numbers are no values of float32"):
+        fb.tensor([1j, 2], dtype=fb.float32)
+    assert x.tolist() == [1, 1]
+
+
 # ---- PyTorch ------------------------------------------------------------------------------------------------------
 
 

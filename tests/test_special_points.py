@@ -192,6 +192,8 @@ LEFT_OUT = {
         fractional_max_pool2d fractional_max_pool2d_with_indices fractional_max_pool3d fractional_max_pool3d_with_indices""",
     "it returns real numbers as they are, or turns them": """adjoint conj conj_physical resolve_conj resolve_neg real imag
         is_conj is_neg dim_order to_dlpack ger""",
+    "it takes complex numbers apart or makes them, in test_complex.py; sgn of real ones is sign": """complex polar sgn
+        view_as_real view_as_complex""",
     "its edges are in a test of its own": """igamma igammac gammainc gammaincc ctc_loss angle airy_ai bessel_j0 bessel_j1
         bessel_y0 bessel_y1 modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1
         scaled_modified_bessel_k0 scaled_modified_bessel_k1 spherical_bessel_j0""",

@@ -38,11 +38,20 @@ class LegaliseComplex(Pass):
         return work.finish()
 
 
+#: Ops of no attributes that do to the real part what they do to the imaginary one.
+_ALIKE = ("add", "sub", "neg")
+
+
 class _Number:
     """A complex value of the source: its parts, its memory as real numbers, or both, made when they are asked for."""
 
     def __init__(self, pair: Pair | None = None, memory: Value | None = None) -> None:
         self._pair, self._memory = pair, memory
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is no more than its memory."""
+        return self._pair is None
 
     @property
     def pair(self) -> Pair:
@@ -93,10 +102,18 @@ class _Parting:
             self.values[node.results[0]] = self.values[node.operands[0]].memory
         elif node.op.name == "view_as_complex":
             self.values[node.results[0]] = _Number(memory=self.values[node.operands[0]])
+        elif self._is_in_memory(node):
+            self.values[node.results[0]] = _Number(memory=node.op(*(self.values[v].memory for v in node.operands)))
         elif node.op.name == "complex":
             self.values[node.results[0]] = _Number(Pair(*(self.values[v] for v in node.operands)))
         else:
             self._expand(node)
+
+    def _is_in_memory(self, node: Node) -> bool:
+        """Whether the op does the same to all parts of numbers that nobody has taken apart yet: then it is done to their memory,
+        which is read and written in whole vectors."""
+        found = [self.values[v] for v in node.operands]
+        return node.op.name in _ALIKE and all(isinstance(x, _Number) and x.is_whole for x in found)
 
     def _keep(self, node: Node) -> None:
         """The op as it is; what is complex is handed over as it lies in memory."""

@@ -13,7 +13,7 @@ from flambeau.declarations import declare
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float64
 from flambeau.function import Operand, Static, Tensor_, function
-from flambeau.functions.common import canonical_dim, check_floating, floating, ops, promoted
+from flambeau.functions.common import canonical_dim, check_floating, check_inexact, floating, ops, promoted
 from flambeau.samples import call, calls, data, points, unary
 
 
@@ -68,7 +68,7 @@ def gelu(input: Tensor_, approximate: Static = "none"):
 @function(free="nn.functional", takes_inplace=True, samples=unary())
 def silu(input: Tensor_):
     """x * sigmoid(x), also called swish."""
-    check_floating("silu", input)
+    check_inexact("silu", input)
     return input * ops.sigmoid(input)
 
 

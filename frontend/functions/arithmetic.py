@@ -267,12 +267,7 @@ def pow_tensor(input: Operand, exponent: Operand):
 @function(name="pow")
 def pow_number(input: Tensor_, exponent: Number):
     """`input ** exponent` with a number as exponent, which is specialised for: 2 is `x * x`."""
-    if (
-        not isinstance(exponent, Value)
-        and not input.dtype.is_floating_point
-        and isinstance(exponent, int)
-        and exponent < 0
-    ):
+    if not isinstance(exponent, Value) and input.dtype.is_integral and isinstance(exponent, int) and exponent < 0:
         raise RuntimeError(f"[pow] an integer tensor cannot be raised to {exponent}. Cast it to a float dtype first.")
     if not isinstance(exponent, Value) and exponent == 2 and input.dtype is not bool_:
         (x,) = promoted("pow", input, float_only=isinstance(exponent, float))

@@ -34,6 +34,8 @@ def _full(size: Sizes, dtype: Static, value: Number):
     text = f"is no value of {dtype.name}. Use a float dtype."
     if isinstance(value, float) and dtype.is_integer and not math.isfinite(value):
         raise RuntimeError(f"[full] fill_value {text}")
+    if hasattr(value, "aval") and value.dtype.is_complex and not dtype.is_complex:
+        raise RuntimeError(f"[full] a complex fill_value is no value of {dtype.name}. Use a complex dtype.")
     scalar = value if hasattr(value, "aval") else builder().constant(value, dtype)
     if (
         scalar.dtype.is_floating_point and dtype.is_integer

@@ -103,7 +103,15 @@ def tensor(
         there = data._place if device is None else there
         warnings.warn("[tensor] to copy a tensor, use x.clone().detach() rather than tensor(x).", stacklevel=2)
         data = host.array_of(data)
-    return with_grad(host.copied(literals.array_of("tensor", data, dtype), dtype, there=there), requires_grad)
+    array = literals.array_of("tensor", data, dtype)
+    if (
+        dtype is not None
+        and array.dtype.kind == "c"
+        and not dtype.is_complex
+        and isinstance(data, complex | list | tuple)
+    ):
+        raise TypeError(f"[tensor] complex numbers are no values of {dtype.name}. Use a complex dtype.")
+    return with_grad(host.copied(array, dtype, there=there), requires_grad)
 
 
 @declared(free="flambeau", samples=calls(lambda: [call([1.0, 2.0]), call(data(3), dtype=float64)]))

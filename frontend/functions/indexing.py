@@ -152,7 +152,7 @@ def setitem(tensor: Tensor, index: Any, value: Any) -> None:
     from flambeau.functions.inplace import copy_, fill_
 
     items = _items(tensor, index)
-    if not isinstance(value, (Tensor, bool, int, float)):
+    if not isinstance(value, (Tensor, bool, int, float, complex)):
         value = as_tensor(value, None if isinstance(value, np.ndarray) else tensor.dtype)
     if any(isinstance(i, Tensor) for i in items):
         found = advanced.split(tensor, items)

@@ -78,6 +78,8 @@ def fill_(input: Tensor_, value: Operand):
     """Set all elements to `value`, a number or a 0-d tensor, converted to the dtype of `input`."""
     if value.shape:
         raise RuntimeError(f"[fill_] value has shape {value.shape}. Pass a number or a 0-d tensor, or use copy_.")
+    if value.weak and value.dtype.is_complex and not input.dtype.is_complex:
+        raise RuntimeError(f"[fill_] a complex number is no value of {input.dtype.name}. Use its real part.")
     return value.cast(input.dtype).expand(input.shape)
 
 

@@ -373,13 +373,13 @@ def _root(x: Value, root: Callable[[Value], Value]) -> Value:
     ),
 )
 def logsumexp(input: Tensor_, dim: Static, keepdim: Static = False):
-    """log(sum(exp(x))) over `dim` (an int or tuple), stable for large x."""
+    """log(sum(exp(x))) over `dim` (an int or tuple), stable for large x (for large real parts of complex numbers)."""
     x = floating(input)
     axes = canonical_dims("logsumexp", dim, len(x.shape))
     if _count(x, axes) == 0:
         return ops.log(reduced("sum", ops.exp(x), axes, keepdim))
-    peak = ops.stop_gradient(reduced("max", x, axes, True))
-    peak = ops.select(ops.abs(peak).eq(math.inf), peak.like(0.0), peak)
+    peak = ops.stop_gradient(reduced("max", ops.real(x) if x.dtype.is_complex else x, axes, True))
+    peak = ops.select(ops.abs(peak).eq(math.inf), peak.like(0.0), peak).cast(x.dtype)
     total = ops.log(reduced("sum", ops.exp(x - peak.expand(x.shape)), axes, True)) + peak
     return total if keepdim else ops.reshape(total, shape=tuple(n for d, n in enumerate(x.shape) if d not in axes))
 

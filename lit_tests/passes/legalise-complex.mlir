@@ -45,3 +45,14 @@ func.func @real(%x: tensor<4xf64>) -> tensor<4xf64> {
   %0 = "tape.add"(%x, %x) : (tensor<4xf64>, tensor<4xf64>) -> tensor<4xf64>
   return %0 : tensor<4xf64>
 }
+
+// What is alike for both parts is done to memory as it lies.
+// CHECK-LABEL: func.func @alike(
+// CHECK-NEXT: "tape.add"(%0, %1) : (tensor<4x2xf32>, tensor<4x2xf32>) -> tensor<4x2xf32>
+// CHECK-NEXT: "tape.neg"
+// CHECK-NEXT: return
+func.func @alike(%x: tensor<4xcomplex<f32>>, %y: tensor<4xcomplex<f32>>) -> tensor<4xcomplex<f32>> {
+  %0 = "tape.add"(%x, %y) : (tensor<4xcomplex<f32>>, tensor<4xcomplex<f32>>) -> tensor<4xcomplex<f32>>
+  %1 = "tape.neg"(%0) : (tensor<4xcomplex<f32>>) -> tensor<4xcomplex<f32>>
+  return %1 : tensor<4xcomplex<f32>>
+}
