@@ -69,7 +69,7 @@ class _Generator:
 
     def program(self, n_nodes: int) -> Program:
         for _ in range(self.rng.randint(2, 5)):
-            self.input(Aval(self.rng.choice(self.shapes), self.rng.choice(dtypes.SUPPORTED)))
+            self.input(Aval(self.rng.choice(self.shapes), self.rng.choice(dtypes.ORDERED)))
         makers = [self.elementwise] * 5 + [self.view] * 3 + [self.reduction, self.source, self.assemble, self.matmul]
         makers += [self.index, self.rows, self.moments]
         while len(self.graph.nodes) < n_nodes:
@@ -161,7 +161,7 @@ class _Generator:
         names = [n for n, op in REGISTRY.items() if op.family.is_pointwise and self.aval(x).dtype in op.dtypes]
         name = self.rng.choice([n for n in names if n not in DIVISIONS])
         if name == "cast":
-            self.emit("cast", (x,), (self.rng.choice(dtypes.SUPPORTED),))
+            self.emit("cast", (x,), (self.rng.choice(dtypes.ORDERED),))
         elif name == "select":
             y = self.like(x)
             self.emit(name, (self.emit("eq", (x, self.like(x))), x, y))
@@ -259,7 +259,7 @@ class _Generator:
     def source(self) -> None:
         shape = self.rng.choice(self.shapes)
         if self.rng.random() < 0.4:
-            self.constant(self.rng.choice(dtypes.SUPPORTED))
+            self.constant(self.rng.choice(dtypes.ORDERED))
         elif shape and self.rng.random() < 0.6:
             self.emit("iota", (), (shape, self.rng.randrange(len(shape)), self.rng.choice(dtypes.NUMERIC)))
         else:

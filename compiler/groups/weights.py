@@ -13,7 +13,7 @@ from flambeau.compiler.codegen.stages import HEAVY, LIGHT, weight_of
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.form import Body
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import SUPPORTED, DType, bool_
+from flambeau.dialects.dtypes import REAL, DType, bool_
 from flambeau.dialects.record import OpRecord, find
 
 _Code = tuple[Hashable, ...]
@@ -67,7 +67,7 @@ def _light(type: str) -> dict[_Code, int]:
 @cache
 def _codes(name: str, type: str) -> frozenset[_Code]:
     """What the bodies of a light record do whose operands have an element type."""
-    record, dtype = find(name), next((d for d in SUPPORTED if d.mlir == type), None)
+    record, dtype = find(name), next((d for d in REAL if d.mlir == type), None)
     found = set()
     for operands, attrs in _calls(record, dtype) if dtype is not None and dtype in record.dtypes else ():
         with contextlib.suppress(TypeError):  # a dtype that is only stored has no arithmetic
@@ -83,7 +83,7 @@ def _body(record: OpRecord, operands: _Types, attrs: _Types) -> Body:
 def _calls(record: OpRecord, dtype: DType) -> Iterator[tuple[_Types, _Types]]:
     """(operands, attributes) of a light record on operands of a type."""
     if record.name == "cast":
-        yield from (((dtype,), (to,)) for to in SUPPORTED)
+        yield from (((dtype,), (to,)) for to in REAL)
     elif record.name == "select":
         yield (bool_, dtype, dtype), ()
     else:
