@@ -17,6 +17,7 @@ from flambeau.compiler.groups.form import Group
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
+from flambeau.compiler.passes.legalise_complex import LegaliseComplex
 from flambeau.compiler.passes.legalise_dtypes import LegaliseDtypes
 from flambeau.compiler.schedules.choose import choose
 from flambeau.compiler.targets import Target, find
@@ -88,8 +89,9 @@ def run_graph(
     `parts`: cut the domains finer and run them backwards. `in_place`: results take the buffers of operands that the
     calls allow them to take and that nothing reads later. `target`: generate code as for this machine.
     """
-    graph = LegaliseDtypes()(graph)
-    memory = {v: _filled(x) for v, x in zip(graph.inputs, arrays, strict=True)}
+    wanted = [graph.avals[v] for v in graph.outputs]
+    graph = LegaliseDtypes()(LegaliseComplex()(graph))
+    memory = {v: _filled(_parts(x)) for v, x in zip(graph.inputs, arrays, strict=True)}
     clusters = cluster(graph, options)
     for k, part in enumerate(clusters):
         later = {v for c in clusters[k + 1 :] for v in c.operands} | set(graph.outputs)
@@ -98,7 +100,12 @@ def run_graph(
         _run_cluster(part, lower(part, target), memory, parts, dying if in_place else set())
     for m in memory.values():
         m.check()
-    return [memory[v].array(graph.avals[v].shape, graph.avals[v].dtype.numpy).copy() for v in graph.outputs]
+    return [memory[v].array(a.shape, a.dtype.numpy).copy() for v, a in zip(graph.outputs, wanted, strict=True)]
+
+
+def _parts(x: np.ndarray) -> np.ndarray:
+    """Complex numbers as programs take them: their parts, one after the other."""
+    return np.ascontiguousarray(x).view(x.real.dtype).reshape(*x.shape, 2) if np.iscomplexobj(x) else x
 
 
 def run_lowered(part: Cluster, lowered: Lowered, arrays: list[np.ndarray], parts: int = 1) -> list[np.ndarray]:

@@ -218,7 +218,8 @@ LEFT_OUT = {
         set_autocast_cpu_enabled set_autocast_dtype set_autocast_enabled set_autocast_gpu_dtype
         untyped_storage get_device is_set_to is_pinned pin_memory as_subclass""",
     "it converts, as to does, which has a case": "cfloat cdouble",
-    "it is no function of tensors": """backward broadcast_shapes get_default_device is_complex is_signed
+    "it is no function of tensors": """profile verify to_device backward broadcast_shapes get_default_device is_signed
+        is_complex
         is_tensor can_cast compiler_options dim element_size explain export find_nan flush
         get_default_dtype get_num_threads get_rng_state initial_seed is_grad_enabled item load manual_seed memory_stats
         ndimension nelement numel numpy promote_types register_hook register_post_accumulate_grad_hook requires_grad_
