@@ -148,7 +148,11 @@ def _unsigned(x: np.ndarray) -> np.ndarray:
 
 
 def _on_unsigned(function):
-    return lambda x, y: function(_unsigned(x), _unsigned(y)).view(x.dtype)
+    def call(x, y):
+        found = function(_unsigned(x), _unsigned(y))
+        return found if found.dtype == bool else found.view(x.dtype)
+
+    return call
 
 
 def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -170,6 +174,7 @@ _BINARY = {
     "arith.andi": np.bitwise_and, "arith.ori": np.bitwise_or, "arith.xori": np.bitwise_xor,
     "arith.shli": np.left_shift, "arith.shrsi": np.right_shift, "arith.shrui": _on_unsigned(np.right_shift),
     "arith.minsi": np.minimum, "arith.maxsi": np.maximum,
+    "arith.minui": _on_unsigned(np.minimum), "arith.maxui": _on_unsigned(np.maximum),
     "arith.addf": np.add, "arith.subf": np.subtract, "arith.mulf": np.multiply, "arith.divf": np.divide,
     "arith.minimumf": minimum.reference, "arith.maximumf": maximum.reference, "math.fma": fma, "math.absi": np.abs,
     "math.trunc": np.trunc, "math.ctlz": _leading_zeros, "arith.negf": np.negative, "arith.select": np.where,

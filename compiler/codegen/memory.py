@@ -71,6 +71,23 @@ class Memory(Arithmetic):
             f"{stored.mlir}, {mask.mlir} into {POINTER}"
         )
 
+    def load_every_second(self, pointer: Val, index: Val, element: str, lanes: int) -> Val:
+        """Every second element from `index` on, as the parts of complex numbers lie: two loads that reach no further than the last
+        one, and a shuffle. A gather takes an access for each lane."""
+        first = self.load(pointer, index, element, lanes)
+        second = self.load(pointer, self.add(index, lanes - 1), element, lanes)
+        half = lanes // 2
+        return self.shuffle(first, second, [*range(0, lanes, 2), *(lanes + 2 * k + 1 for k in range(half))])
+
+    def store_every_second(self, x: Val, pointer: Val, index: Val) -> None:
+        """Write the lanes of `x` to every second element from `index` on; those between them stay."""
+        lanes, half = x.lanes, x.lanes // 2
+        lane = self.iota(lanes, "i32")
+        mask = self.cmp("eq", self.and_(lane, self.const(1, lane)), self.const(0, lane))
+        for start in (0, half):
+            spread = self.shuffle(x, x, [start + k // 2 for k in range(lanes)])
+            self.store(spread, pointer, self.add(index, 2 * start) if start else index, mask)
+
     def prefetch(self, pointer: Val, index: Val, element: str) -> None:
         """Bring the cache line of an element nearer, which may lie outside of any buffer."""
         address = self.place(pointer, index, element)

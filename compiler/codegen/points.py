@@ -278,9 +278,20 @@ class Point:
             return b.load(access.pointer, 0 if base is None else base, element)
         if access.stride == 1:
             return b.load(access.pointer, self.index(base), element, self.lanes, self.mask)
+        if self.is_paired(access):
+            return b.load_every_second(access.pointer, self._twice(base), element, self.lanes)
         at = b.mul(self.columns(), self.nest.number(access.stride, (access, "column")))
         at = at if base is None else b.add(at, base)
         return b.gather(access.pointer, at, element, self.mask if self.lanes > 1 else None)
+
+    def is_paired(self, access: Access) -> bool:
+        """Whether the lanes are every second element of what two registers hold, all of them there."""
+        return isinstance(access.stride, int) and access.stride == 2 and self.lanes > 1 and self.mask is None
+
+    def _twice(self, base: Val | None) -> Val:
+        """Where the first lane of a paired access lies."""
+        at = self.nest.b.mul(self.col, 2)
+        return at if base is None else self.nest.b.add(at, base)
 
     def _load_inside(self, access: Access, base: Val | None, element: str) -> Val:
         """As `load`, of an access that breaks inside the columns; between two breaks lie whole registers."""
@@ -347,6 +358,8 @@ class Point:
         base, x = self.row.base(access), b.splat(x, self.lanes)
         if access.stride == 1 or self.lanes == 1:
             return b.store(x, access.pointer, self.index(base), self.mask)
+        if self.is_paired(access):
+            return b.store_every_second(x, access.pointer, self._twice(base))
         at = b.mul(self.columns(), nest.number(access.stride, (access, "column")))
         b.scatter(x, access.pointer, at if base is None else b.add(at, base), self.mask)
 
