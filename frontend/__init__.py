@@ -76,7 +76,8 @@ def __getattr__(name: str) -> object:
     if name in _SUBMODULES:
         return importlib.import_module(f"flambeau.{name}")
     if name in _LAZY:
-        return _border.public(getattr(importlib.import_module(_LAZY[name]), name), name, "flambeau")
+        found = getattr(importlib.import_module(_LAZY[name]), name)
+        return found if isinstance(found, type) else _border.public(found, name, "flambeau")
     raise _missing.error("flambeau", name, sys.modules[__name__])
 
 

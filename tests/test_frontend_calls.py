@@ -86,7 +86,7 @@ def test_a_leaf_that_was_made_gets_gradients():
         (lambda: fb.zeros(2.5), TypeError, r"\[zeros\] size \(2.5,\) has an entry of type float"),
         (lambda: fb.zeros(True), TypeError, r"\[zeros\] size \(True,\) has an entry of type bool"),
         (lambda: fb.ones(-1), RuntimeError, r"\[ones\] size \(-1,\) has a negative entry"),
-        (lambda: fb.zeros(2, dtype=fb.complex64), TypeError, r"\[zeros\] dtype .*complex64 is not supported"),
+        (lambda: fb.zeros(2, dtype="complex65"), TypeError, r"\[zeros\] dtype .complex65. is not supported"),
         (lambda: fb.zeros(2, device="cuda"), RuntimeError, r"\[device\] 'cuda' is not available"),
         (lambda: fb.zeros(2, requires_grad=True, dtype=fb.int64), RuntimeError, r"\[requires_grad_\] only floating"),
         (lambda: fb.zeros(2, shape=3), TypeError, r"\[zeros\] there is no argument 'shape'"),
