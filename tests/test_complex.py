@@ -433,3 +433,16 @@ def test_files_of_pytorch_that_wait_to_be_conjugated(tmp_path):
     assert np.array_equal(found["conj"].numpy(), x.conj()) and np.array_equal(found["neg"].numpy(), -x.imag)
     fb.save({"x": found["plain"].T}, tmp_path / "y.pt")
     assert np.array_equal(torch.load(tmp_path / "y.pt")["x"].numpy(), x.T)
+
+
+@pytest.mark.parametrize("call", [fb.sgn, fb.prod, fb.sum, fb.mean], ids=lambda f: f.__name__)
+def test_nans_have_no_sign_on_any_tier(call):
+    x = np.array([np.inf, -np.inf, 0.0, np.nan, 1.0]).astype(np.complex64)
+    found = []
+    for mode in ("off", "blocking"):
+        with fb.compiler_options(mode=mode):
+            found.append(call(fb.tensor(x)).numpy().tobytes())
+            assert not np.signbit(
+                np.frombuffer(found[-1], np.float32)[np.isnan(np.frombuffer(found[-1], np.float32))]
+            ).any()
+    assert found[0] == found[1]

@@ -66,7 +66,8 @@ def seen(graph: Graph) -> frozenset[int]:
     clean = {v for v, aval in enumerate(graph.avals) if not aval.dtype.is_inexact}
     found: set[int] = set()
     for node in graph.nodes:
-        if _is_clean(node, clean):
+        is_complex = any(graph.avals[v].dtype.is_complex for v in node.results)
+        if _is_clean(node, clean, is_complex):
             clean.update(node.results)
         elif not moves(node.op) and not clean.issuperset(node.results) and not outgoing.isdisjoint(node.results):
             found.update(v for v in node.results if v in outgoing and v not in clean)
@@ -83,10 +84,11 @@ def leaving(graph: Graph) -> set[int]:
     return found
 
 
-def _is_clean(node: Node, clean: set[int]) -> bool:
-    """Whether the result's NaNs, if any, are canonical without further ado, as those of the `clean` values are."""
-    if node.op.family.one_nan or node.op.name in _CLEAN:
+def _is_clean(node: Node, clean: set[int], is_complex: bool) -> bool:
+    """Whether the result's NaNs, if any, are canonical without further ado, as those of the `clean` values are. What is said of
+    kernels does not hold of ops on complex numbers, which are others there."""
+    if not is_complex and (node.op.family.one_nan or node.op.name in _CLEAN):
         return True  # folds make theirs canonical themselves: not every kernel of one can do more to its results
-    if node.op.name == "cast" and node.attrs[0].carrier:
+    if not is_complex and node.op.name == "cast" and node.attrs[0].carrier:
         return True  # it is written bit by bit, the NaN, too
     return (moves(node.op) or node.op.name == "select") and clean.issuperset(node.operands)
