@@ -226,14 +226,6 @@ def _flex_attention() -> Names:
     }
 
 
-def _graph() -> Names:
-    """What is kept for the backward is the compiler's to decide."""
-    return {
-        "save_on_cpu": lambda *args, **kwargs: nullcontext(), "saved_tensors_hooks": refused("autograd.graph.saved_tensors_hooks"),
-        "disable_saved_tensors_hooks": lambda *args: nullcontext(), "Node": type("Node", (), {}),
-    }  # fmt: skip
-
-
 def _cuda() -> Names:
     """What asks for GPUs by their driver's objects; there are no streams, graphs and pools of memory."""
     from flambeau import cuda
@@ -281,7 +273,6 @@ def _init() -> Names:
 #: A module's name -> what is put beside the names of ours.
 STAND_INS: dict[str, Callable[[], Names]] = {
     "torch": _torch,
-    "torch.autograd.graph": _graph,
     "torch.cuda": _cuda,
     "torch.nn.attention": _attention,
     "torch.nn.attention.flex_attention": _flex_attention,

@@ -14,6 +14,7 @@ from typing import Any
 
 from flambeau import inline, tensor_hooks
 from flambeau.autograd import enable_grad, is_grad_enabled, no_grad
+from flambeau.autograd.saving import Packed, packed
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_
 from flambeau.dialects.tape.common import ops
@@ -45,6 +46,8 @@ def _first(x: Value) -> Value:
 class _Saved:
     """A tensor that is kept for the backward. The history that the context belongs to may be its own."""
 
+    packed: Packed | None = None
+
     def __init__(self, tensor: Tensor | None) -> None:
         self.replace(tensor)
 
@@ -54,7 +57,19 @@ class _Saved:
         if tensor is not None:
             recorder.track(tensor)
 
+    def pack(self) -> None:
+        """Keep what the hooks around the call make of the tensor; the tensor itself only where gradients go on to it."""
+        self.packed = None if self.tensor is None else packed(self.tensor)
+        if self.packed is not None and self.tensor is not None:
+            tensor_hooks.track((self.packed.content,))
+            self.tensor = self.tensor if self.tensor.requires_grad else None
+
     def read(self, name: str) -> Tensor | None:
+        if self.packed is not None:
+            found = self.packed.unpacked()
+            return (
+                found if self.tensor is None or not is_grad_enabled() else _Restored.apply(self.tensor, found.detach())
+            )
         if self.tensor is not None and self.tensor._version != self.version:
             raise RuntimeError(
                 f"[{name}] a tensor of shape {self.tensor.shape} that was saved for the backward has been modified in place since. "
@@ -222,6 +237,8 @@ class Function:
             return output
         results = output if isinstance(output, tuple) else (output,)
         made = tuple(_result(node, i, x, carriers, args) for i, x in enumerate(results))
+        for saved in ctx._saved:
+            saved.pack()
         return made if isinstance(output, tuple) else made[0]
 
 
@@ -245,6 +262,18 @@ def _result(node: _Node, number: int, value: Any, carriers: list[Tensor], inputs
         if saved.tensor is value and all(value is not x for x in inputs):
             saved.replace(made)
     return made
+
+
+class _Restored(Function):
+    """A tensor that was unpacked, with the history of the one that was packed."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, original: Tensor, unpacked: Tensor) -> Tensor:
+        return unpacked.clone()
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Any:
+        return grad, None
 
 
 class _NoSecond(Function):

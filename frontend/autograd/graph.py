@@ -13,6 +13,7 @@ from typing import Any
 from flambeau import border as _border
 from flambeau import missing as _missing
 from flambeau import tensor_hooks
+from flambeau.autograd.saving import disable_saved_tensors_hooks, save_on_cpu, saved_tensors_hooks
 from flambeau.declarations import attribute
 from flambeau.dialects.autodiff import requires_gradient
 from flambeau.runtime import recorder
@@ -200,7 +201,13 @@ def register_multi_grad_hook(
     return tensor_hooks.Handles([tensor_hooks.attach(t, partial(note, k), end) for k, t in enumerate(tensors)])
 
 
-__all__ = ["Node", "register_multi_grad_hook"]
+__all__ = [
+    "Node",
+    "disable_saved_tensors_hooks",
+    "register_multi_grad_hook",
+    "save_on_cpu",
+    "saved_tensors_hooks",
+]
 
 _border.publish(globals(), ["register_multi_grad_hook"])
 __getattr__ = _missing.module_getattr("flambeau.autograd.graph")
