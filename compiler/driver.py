@@ -126,9 +126,10 @@ class Executable:
     def op_list(self, sizes: Sequence[int] = ()) -> Any:
         """What runs the program op by op without Python, or None before it has first run so. Its owner is told when there may
         be a plan."""
-        if self._generic is None:
+        generic = self._generic  # another thread may drop it meanwhile
+        if generic is None:
             return None
-        found = self._generic.lent(sizes)
+        found = generic.lent(sizes)
         self.compiled.waiting.add(found)
         self.compiled.waiting.count()
         self.compiled.hurry()
@@ -158,14 +159,15 @@ class Executable:
         from flambeau.compiler.passes.reference_calls import ReferenceCalls
 
         sizes = self.compiled.checked(sizes)
-        if self._generic is None:
+        found = self._generic  # another thread may drop it meanwhile
+        if found is None:
             start = perf_counter()
             graph, options = self.graph, self.compiled.options
             if options.on_host:
                 graph = ReferenceCalls("+".join(options.on_host))(graph)
-            self._generic = runtime.uncollected(Interpreter, graph, ops.linker(options), sizes)
+            found = self._generic = runtime.uncollected(Interpreter, graph, ops.linker(options), sizes)
             self.report.generic_seconds += perf_counter() - start
-        return self._generic
+        return found
 
     def run_prefix(
         self, inputs: Sequence[Any], stop: int | None = None, everything: bool = False, sizes: Sequence[int] = ()

@@ -66,8 +66,9 @@ def difference(
     """Where a result is not what the record promises; `wanted` is the reference's, of the same type.
 
     Exact ops, and integers: bit for bit the reference. What a library computes: 500 eps beside the greatest number, and but for
-    the sign. Sums of K products: 4 eps sqrt(K) of the sum of absolute products. Functions of complex numbers, which are formulas of
-    several approximations: 32 eps of the number, and the same infinities and NaNs in each part. Approximations: within the
+    the sign. Sums of K products: 4 eps sqrt(K) of the sum of absolute products, and K of the least positive number; what is made of
+    infinities and NaNs is the same one, and what overflows may do so in any order. Functions of complex numbers, which are formulas
+    of several approximations: 32 eps of the number, and the same infinities and NaNs in each part. Approximations: within the
     record's ulp of the reference, which is itself within one of the correct answer.
     """
     is_complex = any(map(np.iscomplexobj, operands))
@@ -78,24 +79,37 @@ def difference(
     if is_complex and not record.family.sums_products:
         return _complex_apart(found, wanted)
     if record.family.sums_products:
-        wide = np.complex128 if np.iscomplexobj(wanted) else np.float64
-        error = np.abs(found.astype(wide) - wanted.astype(wide))
-        return _worst(
-            error, _products_bound(record, operands, attrs, eps), lambda e: f"the error {e:.3g} is above its bound"
-        )
+        bound = _products_bound(record, operands, attrs, wanted.dtype)
+        return _worst(_apart(found, wanted), bound, lambda e: f"the error {e:.3g} is above its bound")
     if record.family.calls:
         scale = max(1.0, *(float(np.abs(x).max(initial=0)) for x in (wanted, *operands)))
-        error = np.abs(np.abs(found.astype(np.float64)) - np.abs(wanted.astype(np.float64)))  # vectors have no sign
+        error = _apart(np.abs(found), np.abs(wanted))  # vectors have no sign
         return _worst(error, _LIBRARY * eps * scale, lambda e: f"the error is {e:.3g} beside numbers up to {scale:.3g}")
     limit = record.ulp_in(from_numpy(wanted.dtype))
     return _worst(ulp_distance(found, wanted), limit, lambda e: f"they are {e:.0f} ulp apart, {limit:g} may be")
 
 
-def _products_bound(record: OpRecord, operands: Sequence[np.ndarray], attrs: tuple[Any, ...], eps: float) -> np.ndarray:
+def _apart(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The distance of numbers: none between NaNs and equal infinities, infinite from either to anything else."""
+    wide = np.complex128 if np.iscomplexobj(wanted) else np.float64
+    x, y = found.astype(wide), wanted.astype(wide)
+    with np.errstate(all="ignore"):
+        error = np.abs(x - y)
+        # of numbers with two parts it depends on how they are multiplied which part is no longer finite
+        is_same = (np.isnan(x) & np.isnan(y)) | (x == y) if wide is np.float64 else ~np.isfinite(x) & ~np.isfinite(y)
+    return np.asarray(np.where(is_same, 0.0, np.where(np.isfinite(error), error, np.inf)))
+
+
+def _products_bound(
+    record: OpRecord, operands: Sequence[np.ndarray], attrs: tuple[Any, ...], dtype: np.dtype
+) -> np.ndarray:
+    limits = ml_dtypes.finfo(dtype)
     magnitudes = [np.abs(x).astype(np.float64) for x in operands]
-    (total,) = record.run_reference(magnitudes, attrs)
-    (count,) = record.run_reference([x * 0 + 1 for x in magnitudes], attrs)
-    return np.asarray(4 * eps * np.sqrt(np.maximum(count, 1)) * total)
+    with np.errstate(over="ignore"):
+        (total,) = record.run_reference([np.where(np.isfinite(x), x, 0) for x in magnitudes], attrs)
+    (count,) = record.run_reference([np.ones_like(x) for x in magnitudes], attrs)
+    bound = 4 * float(limits.eps) * np.sqrt(np.maximum(count, 1)) * total + count * float(limits.smallest_subnormal)
+    return np.asarray(np.where(total > float(limits.max), np.inf, bound))
 
 
 def _complex_apart(found: np.ndarray, wanted: np.ndarray) -> Difference | None:
@@ -112,9 +126,12 @@ def _complex_apart(found: np.ndarray, wanted: np.ndarray) -> Difference | None:
 
 def _worst(error: np.ndarray, bound: Any, told: Any) -> Difference | None:
     """The element that is furthest above the bound; what is not a number is."""
-    if not error.size or np.all(error <= bound):
+    is_within = error <= bound
+    if np.all(is_within):
         return None
-    above = np.where(np.isnan(error - bound), np.inf, error - bound)
+    with np.errstate(invalid="ignore"):
+        above = error - bound
+    above = np.where(is_within, -np.inf, np.where(np.isnan(above), np.inf, above))
     worst = int(np.argmax(above))
     place = np.unravel_index(worst, error.shape)
     return Difference(tuple(map(int, place)), told(float(error.reshape(-1)[worst])))

@@ -1,5 +1,6 @@
 """`verify`, `find_nan` and `profile`: what looks at programs while they run."""
 
+import math
 import re
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 import workers
 from flambeau.compiler import stages
 from flambeau.compiler.driver import compile
+from flambeau.dialects.agreement import difference
 from flambeau.dialects.record import find
 from flambeau.nn import functional as F
 
@@ -83,6 +85,38 @@ def test_an_op_that_is_not_what_its_reference_says_is_named():
             fb.verify(lambda: (fb.tensor([[1.0, 2.0], [3.0, 4.0]]).tanh() * 2).exp().sum().item())
     assert f"tanh, recorded at {HERE}:{where}" in str(told.value)
     assert "at [1, 0], its reference gives 0.996" in str(told.value) and "ulp apart" in str(told.value)
+
+
+FACTORS = {
+    "infinities": (1.0, -2.0, math.inf),
+    "NaNs": (0.5, math.nan, 3.0),
+    "numbers that overflow": (3e38, 2.0, -3e38),
+    "numbers that vanish": (3e-20, 1.7e-22, -2.3e-21),
+}
+
+
+@pytest.mark.accept("VER-01")
+@pytest.mark.parametrize("numbers", FACTORS)
+def test_products_of_any_numbers_are_what_their_references_give(numbers):
+    x = fb.tensor(np.resize(np.float32(FACTORS[numbers]), (1, 4, 9, 9)), requires_grad=True)
+    w = fb.tensor(np.resize(np.float32(FACTORS[numbers])[::-1], (4, 1, 3, 3)), requires_grad=True)
+
+    def step():
+        y = F.conv2d(x, w, padding=1, groups=4)
+        z = F.softmax(y[0] @ x[0], -1) @ x[0]
+        return fb.autograd.grad(z.sum() + y.sum(), (x, w))
+
+    for found in fb.verify(step):
+        assert found.shape[-1] in (3, 9)
+
+
+@pytest.mark.parametrize("found, wanted", [(np.inf, 2), (2, np.nan), (np.nan, np.inf), (-np.inf, np.inf)])
+def test_what_is_no_number_is_beside_nothing_else(found, wanted):
+    factors = np.ones((1, 2), np.float32), np.ones((2, 1), np.float32)
+    found, wanted = (np.full((1, 1), x, np.float32) for x in (found, wanted))
+    told = difference(find("matmul"), factors, (), found, wanted)
+    assert told is not None and told.by == "the error inf is above its bound"
+    assert difference(find("matmul"), factors, (), wanted, wanted) is None
 
 
 def test_a_program_that_is_another_one_when_fused_is_told_with_its_kernels(fresh, monkeypatch):

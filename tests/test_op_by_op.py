@@ -243,6 +243,21 @@ def test_no_worker_is_asked_for_what_has_run_once(held_back, monkeypatch):
     until(lambda: run() and built)
 
 
+def test_another_thread_may_drop_what_is_being_made(monkeypatch):
+    """It does so once there is a plan, at any time: here while the first asks what making it has taken."""
+    b = GraphBuilder()
+    b.graph.outputs = [find("exp")(b.input(Aval((3,), dtypes.float32))).id]
+    executable = driver.compile(b.graph, Options(mode="off"))
+
+    def now():
+        executable.settle()
+        return time.perf_counter()
+
+    monkeypatch.setattr(driver, "perf_counter", now)
+    (found,) = executable([np.zeros(3, np.float32)])
+    assert np.array_equal(np.frombuffer(found, np.float32), [1, 1, 1])
+
+
 def test_lists_that_are_gone_are_told_nothing():
     waiting, op_list = Waiting(1), _binding.OpList(1, 1, (), [0], None)
     waiting.add(op_list)
