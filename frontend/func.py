@@ -2,7 +2,8 @@
 functions of batches, vmap; modules called with other state.
 
 In: functions of tensors, and of dicts, lists and tuples of them. Out: functions. Nested ones work: inside another transform,
-and where an argument requires grad, results keep their history. Next: `autograd/functional.py`.
+and where an argument, or what the function reads from
+outside, requires grad, results keep their history. Next: `autograd/functional.py`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 from flambeau import border as _border
 from flambeau import missing as _missing
 from flambeau import trees
-from flambeau.autograd import enable_grad
+from flambeau.autograd import enable_grad, is_grad_enabled
 from flambeau.autograd.functional import _batched_rows, _columns, _grads, _owned, _tangents
+from flambeau.autograd.graph import reaches_others
 from flambeau.functions.assemble import stack
 from flambeau.functions.vmap import vmap
 from flambeau.nn.module import Module
@@ -34,14 +36,27 @@ class _Levels(threading.local):
 _levels = _Levels()
 
 
+class _Kept(NamedTuple):
+    """Whether results are to keep their history: never where gradients were disabled outside, always where what was given has
+    one, and else where the function has read something that requires grad."""
+
+    is_enabled: bool
+    is_given: bool
+
+    def by(self, value: Any, ours: Any) -> bool:
+        if not self.is_enabled or self.is_given:
+            return self.is_enabled
+        return reaches_others(tuple(trees.leaves(value)), tuple(trees.leaves(ours)))
+
+
 @contextmanager
-def _inside(*given: Any) -> Iterator[bool]:
+def _inside(*given: Any) -> Iterator[_Kept]:
     """One transform more; whether its results are to keep their history."""
-    keeps = _levels.depth > 0 or any(t.requires_grad for t in trees.leaves(given))
+    kept = _Kept(is_grad_enabled(), _levels.depth > 0 or any(t.requires_grad for t in trees.leaves(given)))
     _levels.depth += 1
     try:
         with enable_grad():
-            yield keeps
+            yield kept
     finally:
         _levels.depth -= 1
 
@@ -94,11 +109,12 @@ def grad_and_value(
 
     @wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with _inside(args, kwargs) as keeps:
+        with _inside(args, kwargs) as kept:
             changed, ours = _chosen("grad", args, argnums)
             value, aux = _split_aux("grad", func(*changed, **kwargs), has_aux)
             if not isinstance(value, Tensor) or value.numel() != 1:
                 raise RuntimeError("[grad] the function has to give one number in a tensor. Reduce it, by sum() say.")
+            keeps = kept.by((value, aux), ours)
             found = trees.filled(ours, _grads((value,), tuple(trees.leaves(ours)), None, keeps))
             value = (_out(value, keeps), _out(aux, keeps)) if has_aux else _out(value, keeps)
             return _out(found, keeps), value
@@ -122,9 +138,10 @@ def grad(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: 
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """(value, function) for `func(*primals)`: the function gives the gradients of `primals`, a tuple of as many, for weights in the
     structure of the value; with `has_aux`, `func` gives (value, anything), and this (value, function, anything)."""
-    with _inside(primals) as keeps:
+    with _inside(primals) as kept:
         ours = _own(primals)
         value, aux = _split_aux("vjp", func(*ours), has_aux)
+        keeps = kept.by((value, aux), ours)
 
     def gradients(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
         weights = tuple(trees.leaves(cotangents))
@@ -134,8 +151,9 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
                 f"[vjp] weights have shapes {[w.shape for w in weights]}, the value {[y.shape for y in outs]}. Make them equal."
             )
         check_finished(outs)
-        kept = keeps or _levels.depth > 0 if create_graph is None else create_graph
-        return trees.filled(ours, _grads(outs, tuple(trees.leaves(ours)), weights, kept))
+        if create_graph is None:
+            create_graph = keeps or _levels.depth > 0 or (is_grad_enabled() and any(w.requires_grad for w in weights))
+        return trees.filled(ours, _grads(outs, tuple(trees.leaves(ours)), weights, create_graph))
 
     shown = _out(value, keeps)
     return (shown, gradients, _out(aux, keeps)) if has_aux else (shown, gradients)
@@ -150,9 +168,10 @@ def jvp(func: Callable[..., Any], primals: Any, tangents: Any, *, strict: bool =
     """
     if not isinstance(primals, tuple) or not isinstance(tangents, tuple):
         raise RuntimeError("[jvp] primals and tangents are tuples, one item for each argument. Pass (x,) for one x.")
-    with _inside(primals, tangents) as keeps:
+    with _inside(primals, tangents) as kept:
         ours = _own(primals)
         value, aux = _split_aux("jvp", func(*ours), has_aux)
+        keeps = kept.by((value, aux), ours)
         found = _along("jvp", value, ours, tangents, keeps, strict)
     shown = _out(value, keeps), _out(found, keeps)
     return (*shown, _out(aux, keeps)) if has_aux else shown
@@ -173,14 +192,15 @@ def _along(op: str, value: Any, ours: Any, tangents: Any, keeps: bool, strict: b
 def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """(value, function) for `func(*primals)`: the function gives the derivative of the value along tangents, one for each primal,
     as often as wanted; `func` is not called again."""
-    with _inside(primals) as keeps:
+    with _inside(primals) as kept:
         ours = _own(primals)
         value = func(*ours)
+        keeps = kept.by(value, ours)
 
     def derivative(*tangents: Any) -> Any:
         check_finished(trees.leaves(value))
-        kept = keeps or _levels.depth > 0 or any(t.requires_grad for t in trees.leaves(tangents))
-        return _along("linearize", value, ours, tangents, kept)
+        is_asked = _levels.depth > 0 or any(t.requires_grad for t in trees.leaves(tangents))
+        return _along("linearize", value, ours, tangents, keeps or is_asked)
 
     return _out(value, keeps), derivative
 
@@ -202,10 +222,10 @@ def jacfwd(
 
     @wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with _inside(args, kwargs) as keeps:
+        with _inside(args, kwargs) as kept:
             changed, ours = _chosen("jacfwd", args, argnums)
             value, aux = _split_aux("jacfwd", func(*changed, **kwargs), has_aux)
-            outs, ins = tuple(trees.leaves(value)), tuple(trees.leaves(ours))
+            outs, ins, keeps = tuple(trees.leaves(value)), tuple(trees.leaves(ours)), kept.by((value, aux), ours)
             columns = [_columns(outs, ins, k, keeps, chunk_size) for k in range(len(ins))]
             found = trees.filled(value, [trees.filled(ours, row) for row in zip(*columns)])
             return (_out(found, keeps), _out(aux, keeps)) if has_aux else _out(found, keeps)
@@ -234,10 +254,10 @@ def jacrev(
 
     @wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with _inside(args, kwargs) as keeps:
+        with _inside(args, kwargs) as kept:
             changed, ours = _chosen("jacrev", args, argnums)
             value, aux = _split_aux("jacrev", func(*changed, **kwargs), has_aux)
-            leaves = tuple(trees.leaves(ours))
+            leaves, keeps = tuple(trees.leaves(ours)), kept.by((value, aux), ours)
             found = trees.mapped(lambda y: trees.filled(ours, _batched_rows(y, leaves, keeps, chunk_size)), value)
             return (_out(found, keeps), _out(aux, keeps)) if has_aux else _out(found, keeps)
 

@@ -1,8 +1,9 @@
-"""What `autograd.grad` takes beside outputs and inputs: batches of weights, inputs that do not matter."""
+"""Gradients of batches of weights, of inputs that do not matter, and of what functions read from outside."""
 
 import flambeau as fb
 import numpy as np
 import pytest
+from flambeau import func
 
 
 @pytest.mark.parametrize("hooked", [False, True])
@@ -38,3 +39,48 @@ def test_unused_inputs_get_zeros_if_asked_for():
         fb.autograd.grad((x * 2).sum(), (x, unused))
     with pytest.raises(ValueError, match="allow_unused is False"):
         fb.autograd.grad((x * 2).sum(), (x, unused), materialize_grads=True, allow_unused=False)
+
+
+def test_what_a_function_reads_from_outside_gets_its_gradient():
+    """As parameters of a model do whose input gradient is part of a loss."""
+    w, x = fb.tensor([2.0, 3.0], requires_grad=True), fb.tensor([1.0, 4.0])
+    v, before = fb.tensor([1.0, 0.5]), w * 2
+    fb.flush()
+    one, two = (lambda x: w * x * x), (lambda x: before * x * x)
+    value, along = func.jvp(one, (x,), (v,))
+    primal, gradients = func.vjp(one, x)
+    found = [
+        (func.grad(lambda x: one(x).sum())(x), [2, 8]),
+        (func.grad(lambda x: two(x).sum())(x), [4, 16]),
+        (func.grad(lambda x: ((x * x).sum(), w * 3), has_aux=True)(x)[1], [3, 3]),
+        (func.grad_and_value(lambda x: one(x).sum())(x)[1], [1, 16]),
+        (func.jacrev(one)(x), [2, 8]),
+        (func.jacfwd(one)(x), [2, 8]),
+        (func.hessian(lambda x: one(x).sum())(x), [2, 2]),
+        (func.vmap(func.grad(lambda x: one(x).sum()))(fb.stack([x, x])), [4, 16]),
+        (value, [1, 16]),
+        (along, [2, 4]),
+        (primal, [1, 16]),
+        (gradients(v)[0], [2, 4]),
+        (func.linearize(one, x)[1](v), [2, 4]),
+    ]
+    for result, expected in found:
+        assert fb.autograd.grad(result.sum(), w, retain_graph=True)[0].tolist() == expected
+    weight = v.clone().requires_grad_()
+    assert fb.autograd.grad(func.vjp(fb.sin, x)[1](weight)[0].sum(), weight)[0].tolist() == x.cos().tolist()
+
+
+def test_history_is_kept_only_where_something_outside_is_to_have_gradients():
+    w, x = fb.tensor([2.0, 3.0], requires_grad=True), fb.tensor([1.0, 4.0])
+    assert not func.grad(lambda x: (x * x).sum())(x).requires_grad
+    assert not func.grad(lambda x: (w.detach() * x * x).sum())(x).requires_grad
+    with fb.no_grad():
+        assert not func.grad(lambda x: (w * x * x).sum())(x).requires_grad
+        assert not func.jacrev(fb.sin)(w).requires_grad
+
+    def without(x):
+        with fb.no_grad():
+            inner = func.grad(lambda x: (x**3).sum())(x)
+        return (inner * x).sum()
+
+    assert func.grad(without)(x).tolist() == [3, 48]

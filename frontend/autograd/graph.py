@@ -169,6 +169,25 @@ def node_of(tensor: Tensor) -> Node | None:
     return Node(found, found.root(slot), view if view is not None and view.steps else None)
 
 
+def reaches_others(outputs: Sequence[Tensor], ours: Sequence[Tensor]) -> bool:
+    """Whether gradients of `outputs` go on to leaves other than `ours`. Records and runs nothing."""
+    with_history = [y for y in outputs if y.requires_grad]
+
+    def found() -> bool:
+        slots = [recorder.import_history(y) for y in with_history]
+        mine = {recorder.known_history(x) for x in ours}
+        if all(slot in mine for slot, _ in recorder.trace_leaves()):
+            return False
+        export = recorder.trace_export()
+        notes = recorder.trace_notes()  # see `inline.flush_point`
+        notes["assembled"] = notes.get("assembled", 0) + len(export)
+        recorded = _Recorded(export)
+        recorded.leaves -= {recorded.root(slot) for slot in mine if slot is not None}
+        return any(recorded.requires_grad(slot) for slot in slots)
+
+    return bool(with_history) and recorder.held(found)
+
+
 def register_multi_grad_hook(
     tensors: Sequence[Tensor], fn: Callable[..., None], *, mode: str = "all"
 ) -> tensor_hooks.Handles:
