@@ -208,3 +208,24 @@ def test_common_dtypes_of_unsigned_integers():
     with pytest.raises(TypeError, match="no dtype holds both uint64 and int64"):
         dtypes.promote(fb.uint64, fb.int64)
     assert ml_dtypes.finfo(fb.float8_e4m3fn.numpy).max == fb.finfo(fb.float8_e4m3fn).max == 448
+
+
+def test_ints_beyond_int64_are_never_other_numbers():
+    top = 2**64 - 1
+    for data in (top, [top, 2**63], [[0, top]]):
+        assert fb.tensor(data, dtype=fb.uint64).tolist() == data
+    assert fb.tensor([fb.tensor(3), top], dtype=fb.uint64).tolist() == [3, top]
+    assert fb.tensor([top, 1.5]).tolist() == [2.0**64, 1.5] and fb.tensor(-(2**70), dtype=fb.float64).item() == -(
+        2.0**70
+    )
+    for data, dtype in (
+        (top, None),
+        ([1, 2**63], None),
+        ([top], fb.int64),
+        ([top], fb.int8),
+        ([top, -1], fb.uint64),
+        (2**64, fb.uint64),
+        ([2**64], fb.uint64),
+    ):
+        with pytest.raises(ValueError, match=r"\[tensor\] .*no u?int"):
+            fb.tensor(data, dtype=dtype)

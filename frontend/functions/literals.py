@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from flambeau import host
 from flambeau.border import shown
-from flambeau.dialects.dtypes import DType, bool_, from_numpy, int64, promote
+from flambeau.dialects.dtypes import DType, bool_, from_numpy, int64, promote, uint64
 from flambeau.promotion import get_default_dtype, number_dtype
 from flambeau.runtime.recorder import Tensor
 
@@ -19,12 +19,14 @@ def array_of(op: str, data: Any, dtype: DType | None) -> np.ndarray:
     """`data` as an array. Its dtype is the common one of all numbers in it: floats count as the default dtype (unless
     `dtype` is given: then they are left as they are, to be converted once), ints as int64; arrays and tensors as theirs.
 
-    Raises ValueError for ragged rows, TypeError for what is not numbers.
+    Raises ValueError for ragged rows and for ints that the dtype cannot hold beyond 64 bits, TypeError for what is not numbers.
     """
     if isinstance(data, (np.ndarray, np.generic)):
         return np.asarray(data)
     if isinstance(data, complex):
         return np.asarray(data, np.complex128 if dtype else number_dtype(data).numpy)
+    if (large := _beyond_int64(data)) is not None:
+        return _with_large(op, data, large, dtype)
     if isinstance(data, (bool, int, float)):
         floats = np.float64 if dtype else get_default_dtype().numpy
         return np.asarray(data, floats if isinstance(data, float) else number_dtype(data).numpy)
@@ -37,6 +39,25 @@ def array_of(op: str, data: Any, dtype: DType | None) -> np.ndarray:
     if array.dtype.kind not in "biufc":
         raise TypeError(f"[{op}] {_no_number(data)} is no number. Pass numbers, lists or an array.")
     return array if dtype else array.astype(_dtype(data).numpy, copy=False)
+
+
+def _beyond_int64(data: Any) -> int | None:
+    """The first int that int64 does not hold."""
+    if isinstance(data, list | tuple):
+        return next((x for x in map(_beyond_int64, data) if x is not None), None)
+    return data if isinstance(data, int) and not -(2**63) <= data < 2**63 else None
+
+
+def _with_large(op: str, data: Any, large: int, dtype: DType | None) -> np.ndarray:
+    """`data` with an int beyond int64, which floats take rounded, and uint64 up to its end."""
+    target = dtype or _dtype(data)
+    kind = (np.complex128 if target.is_complex else np.float64) if target.is_inexact else np.uint64
+    if not target.is_inexact and target is not uint64:
+        raise ValueError(f"[{op}] {large} is no {target.name}. Pass dtype=uint64, or a floating-point one.")
+    try:
+        return np.array(_without_tensors(data), kind)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"[{op}] the data is ragged or no {target.name}: {error}. Pass another dtype.") from None
 
 
 def _without_tensors(data: Any) -> Any:
