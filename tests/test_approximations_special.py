@@ -73,11 +73,11 @@ CASES = {
 }
 #: What has zeros without end: beyond them the error is compared with the size of a wave there.
 WAVING = {
-    "bessel_j0": (WAVES, lambda x: mpmath.besselj(0, x), 8.0),
-    "bessel_j1": (WAVES, lambda x: mpmath.besselj(1, x), 8.0),
-    "bessel_y0": (WAVES, lambda x: mpmath.bessely(0, x), 12.0),
-    "bessel_y1": (WAVES, lambda x: mpmath.bessely(1, x), 12.0),
-    "airy_ai": (WAVES, mpmath.airyai, 16.0),
+    "bessel_j0": (WAVES, lambda x: mpmath.besselj(0, x), 9.0),
+    "bessel_j1": (WAVES, lambda x: mpmath.besselj(1, x), 11.0),
+    "bessel_y0": (WAVES, lambda x: mpmath.bessely(0, x), 17.0),
+    "bessel_y1": (WAVES, lambda x: mpmath.bessely(1, x), 17.0),
+    "airy_ai": (WAVES, mpmath.airyai, 18.0),
 }
 #: Bounds of the sweeps beside small numbers of every magnitude: (low, high), or one pair per dtype.
 RANGES = {

@@ -1,325 +1,409 @@
-"""`scan`, `map`, `fori_loop`, `switch`: values and gradients of both orders, nests, `vmap`, lengths that change, errors, export."""
+"""The loop-kernel generator: every record compiled, and fused programs equal to unfused ones to the bit."""
 
-import platform
-import subprocess
+from __future__ import annotations
 
-import flambeau as fb
+import dataclasses
+import random
+import re
+
+import execute
+import flambeau.dialects.tape  # noqa: F401
 import numpy as np
+import opgen
 import pytest
-from flambeau.compiler import stages
+import random_graphs
+from flambeau.compiler import families, targets
+from flambeau.compiler.codegen.stages import weight_of
+from flambeau.compiler.groups import bodies
 from flambeau.compiler.options import Options
+from flambeau.compiler.passes.cluster import cluster
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.builder import GraphBuilder
-from flambeau.dialects.dtypes import float32
+from flambeau.dialects.builder import GraphBuilder, Value
+from flambeau.dialects.dtypes import bool_, float32, float64, int32, int64
+from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import find
-from flambeau.dialects.region import build
-from flambeau.nn import Module, Parameter
-from flambeau.runtime import recorder
-from flambeau.runtime.plan_spec import KERNEL_COUNT, KERNEL_MOVE
-
-MODES = ["off", "blocking"]
-
-
-def numbers(*shape):
-    count = int(np.prod(shape))
-    return (np.sin(np.arange(count) * 1.7) * 0.8).astype(np.float32).reshape(shape)
-
-
-def leaves(*arrays):
-    return [fb.tensor(x, requires_grad=True) for x in arrays]
-
-
-def unrolled(function, carry, xs, reverse=False):
-    """What `scan` is to compute, turn by turn."""
-    n = xs.shape[0]
-    given = [None] * n
-    for t in reversed(range(n)) if reverse else range(n):
-        carry, given[t] = function(carry, xs[t])
-    return carry, fb.stack(given)
-
-
-def derivatives(compute, inputs):
-    """The value, first and second derivatives."""
-    total = compute(*inputs)
-    first = fb.autograd.grad(total, inputs, create_graph=True)
-    second = fb.autograd.grad(sum((g * g).sum() for g in first), inputs, allow_unused=True)
-    return [x if x is None else x.detach().numpy() for x in (total, *first, *second)]
-
-
-def agree(found, wanted):
-    for x, y in zip(found, wanted, strict=True):
-        if x is not None or y is not None:
-            np.testing.assert_allclose(0 * y if x is None else x, 0 * x if y is None else y, rtol=3e-4, atol=3e-5)
-
-
-def layer(w, b):
-    def step(h, x):
-        h = (x + h @ w.T + b).tanh()
-        return h, h * x
-
-    return step
-
-
-@pytest.mark.accept("GRB-10", "GRB-12")
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("reverse", [False, True])
-def test_scan_has_values_and_gradients_of_the_loop_turn_by_turn(mode, reverse):
-    def total(run):
-        def compute(w, b, h, xs):
-            last, given = run(layer(w, b), h, xs, reverse=reverse)
-            return (last * last).sum() + (given * given).sum()
-
-        return compute
-
-    inputs = leaves(numbers(3, 3), numbers(3), numbers(2, 3), numbers(5, 2, 3))
-    with fb.compiler_options(mode=mode):
-        agree(derivatives(total(fb.scan), inputs), derivatives(total(unrolled), inputs))
-
-
-def test_scan_is_that_of_formulas():
-    xs, h = numbers(6, 3), numbers(3)
-    last, given = fb.scan(lambda h, x: (h * 0.5 + x, h.sum()), fb.tensor(h), fb.tensor(xs))
-    sums = []
-    for x in xs:
-        sums.append(h.sum())
-        h = h * np.float32(0.5) + x
-    np.testing.assert_allclose(last.numpy(), h, rtol=1e-6)
-    np.testing.assert_allclose(given.numpy(), sums, rtol=1e-5)
-    last, given = fb.scan(
-        lambda h, x: (h * 0.5 + x, h * x), fb.ones(3), fb.arange(12.0).reshape(3, 4), dim=-1, reverse=True
-    )
-    assert last.tolist() == [1.4375, 8.9375, 16.4375]  # as PyTorch's does
-    assert given.tolist() == [[0, 3.75, 7, 3], [39.5, 48.75, 45, 7], [135, 141.75, 115, 11]]
-    with pytest.raises(
-        RuntimeError, match=r"\[scan\] a result of shape \(\) for each turn cannot be stacked along dim 1"
-    ):
-        fb.scan(lambda h, x: (h + x, h.sum()), fb.ones(3), fb.ones(3, 4), dim=1)
-
-
-@pytest.mark.accept("GRB-10")
-@pytest.mark.parametrize("mode", MODES)
-def test_another_length_compiles_no_more_and_records_no_more(mode):
-    def step(n):
-        w, b, h, xs = leaves(numbers(3, 3), numbers(3), numbers(2, 3), numbers(n, 2, 3))
-        last, given = fb.scan(layer(w, b), h, xs)
-        ((last * last).sum() + given.sum()).backward()
-        return w.grad.tolist(), xs.grad.tolist()
-
-    with fb.compiler_options(mode=mode):
-        for n in (4, 5, 6):
-            step(n)
-        before = recorder.stats()
-        found = [step(n) for n in (7, 19, 3)]
-        after = recorder.stats()
-        assert (after["builds"], after["misses"]) == (before["builds"], before["misses"])
-        assert found[1] == step(19)
-
-
-@pytest.mark.accept("GRB-16")
-@pytest.mark.parametrize("mode", MODES)
-def test_loops_without_turns_hand_on_what_they_begin_with(mode):
-    with fb.compiler_options(mode=mode):
-        h, w = leaves(numbers(3), numbers(3))
-        last, given = fb.scan(lambda h, x: (h * w + x, h.sum()), h, fb.zeros(0, 3))
-        assert last.tolist() == h.tolist() and given.shape == (0,)
-        gradients = fb.autograd.grad((last * last).sum(), [h, w])
-        assert gradients[0].tolist() == (2 * h).tolist() and gradients[1].tolist() == [0, 0, 0]
-        assert fb.fori_loop(3, 3, lambda i, x: x + i, h).tolist() == h.tolist()
-        assert fb.map(lambda x: x * 2, fb.zeros(0, 2)).shape == (0, 2)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_loops_nest_in_loops_and_in_branches(mode):
-    def inner(run, w):
-        def step(h, x):
-            last, given = run(lambda c, r: (c * w + r.sin(), c * r), h, x)
-            return fb.cond(last.sum() > 0, lambda: (last * 0.5, given.sum(0)), lambda: (last + 1, given.prod(0)))
-
-        return step
-
-    def total(run):
-        def compute(w, h, xs):
-            last, given = run(inner(run, w), h, xs)
-            return (last * given).sum()
-
-        return compute
-
-    inputs = leaves(numbers(2), numbers(2), numbers(4, 3, 2))
-    with fb.compiler_options(mode=mode):
-        agree(derivatives(total(fb.scan), inputs), derivatives(total(unrolled), inputs))
-
-
-def test_a_batch_of_loops_is_a_loop():
-    w, h, xs = leaves(numbers(3, 3), numbers(4, 3), numbers(4, 5, 3))
-    step = layer(w, fb.zeros(3))
-
-    def one(run):
-        return lambda h, x: run(step, h, x)
-
-    mapped = fb.vmap(one(fb.scan))(h, xs)
-    wanted = [fb.stack(column) for column in zip(*[unrolled(step, h[k], xs[k]) for k in range(4)], strict=True)]
-    agree([x.detach().numpy() for x in mapped], [x.detach().numpy() for x in wanted])
-    agree(*[[g.numpy() for g in fb.autograd.grad((x[0] * x[1].sum(1)).sum(), [w, h, xs])] for x in (mapped, wanted)])
-    same = fb.vmap(lambda x: fb.scan(lambda c, y: (c + y, x * 2), fb.zeros(3), xs[0])[1])(fb.tensor([1.0, 2.0]))
-    assert same.tolist() == [[2.0] * 5, [4.0] * 5]
-
-
-def test_tangents_pass_loops():
-    w, h, xs = fb.tensor(numbers(3)), fb.tensor(numbers(3)), fb.tensor(numbers(4, 3))
-
-    def compute(run):
-        return lambda w, h, xs: run(lambda c, x: ((c * w).sin() + x, c * x), h, xs)
-
-    directions = fb.ones(3), fb.tensor(numbers(3)), xs * 2
-    found, wanted = (fb.func.jvp(compute(run), (w, h, xs), directions) for run in (fb.scan, unrolled))
-    for mine, theirs in zip(found, wanted, strict=True):
-        agree([x.numpy() for x in mine], [x.numpy() for x in theirs])
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_what_is_carried_may_change_places_and_stand_still(mode):
-    def step(carry, x):
-        a, b, count = carry
-        return (b, a + b * x, count + 1), (a, count)
-
-    a, b, xs = leaves(numbers(2), numbers(2), numbers(4, 2))
-    with fb.compiler_options(mode=mode):
-        (first, second, count), (given, counts) = fb.scan(step, (a, b, fb.tensor(3)), xs)
-        gradients = fb.autograd.grad((first * second).sum() + given.sum(), [a, b, xs])
-        x, y, all_ = a, b, []
-        for t in range(4):
-            all_.append(x)
-            x, y = y, x + y * xs[t]
-        agree(
-            [g.numpy() for g in gradients], [g.numpy() for g in fb.autograd.grad((x * y + sum(all_)).sum(), [a, b, xs])]
-        )
-    assert count.item() == 7 and counts.tolist() == [3, 4, 5, 6]
-
-
-@pytest.mark.accept("GRB-10", "GRB-11")
-@pytest.mark.parametrize("mode", MODES)
-def test_fori_loop_counts_and_has_gradients_between_ints(mode):
-    x = fb.tensor([2.0, 3.0], requires_grad=True)
-    with fb.compiler_options(mode=mode):
-        y = fb.fori_loop(1, 4, lambda i, y: y * x + i, x)
-        assert y.tolist() == [((2 * 2 + 1) * 2 + 2) * 2 + 3, ((3 * 3 + 1) * 3 + 2) * 3 + 3]
-        (g,) = fb.autograd.grad(y.sum(), [x])
-        assert g.tolist() == [4 * 8 + 3 * 4 * 0 + 2 * 2 * 1 + 2, 4 * 27 + 2 * 3 * 1 + 2]
-        until = fb.fori_loop(0, fb.tensor(5), lambda i, y: y + i, fb.tensor(1))
-        assert until.item() == 11
-        with pytest.raises(RuntimeError, match=r"\[while_loop\] has no gradient"):
-            fb.fori_loop(0, fb.tensor(2), lambda i, y: y * x, x).sum().backward()
-
-
-# ---- branches
-
-BRANCHES = [lambda x: x * 2, lambda x: x.exp(), lambda x: x - x.mean(), lambda x: x * x]
-
-
-@pytest.mark.accept("GRB-14")
-@pytest.mark.parametrize("mode", MODES)
-def test_switch_runs_the_branch_of_its_index(mode):
-    x = fb.tensor([1.0, 2.0], requires_grad=True)
-    with fb.compiler_options(mode=mode):
-        for k in range(-1, 6):
-            own = BRANCHES[min(max(k, 0), 3)]
-            found, wanted = fb.switch(fb.tensor(k), BRANCHES, x), own(x)
-            assert found.tolist() == wanted.tolist() == fb.switch(k, BRANCHES, x).tolist()
-            agree(
-                derivatives(lambda x, k=k: (fb.switch(fb.tensor(k), BRANCHES, x) ** 2).sum(), [x]),
-                derivatives(lambda x, f=own: (f(x) ** 2).sum(), [x]),
-            )
-        failing = [lambda x: x, lambda x: x[fb.tensor([9, 9])]]
-        assert fb.switch(fb.tensor(0), failing, x).tolist() == [1.0, 2.0]
-        with pytest.raises(IndexError, match="out of range for size 2"):
-            fb.switch(fb.tensor(1), failing, x).tolist()
-
-
-@pytest.mark.accept("GRB-15")
-@pytest.mark.parametrize("mode", MODES)
-def test_a_switch_for_each_row_says_what_its_branches_see(mode):
-    x, index = fb.tensor(numbers(5, 3), requires_grad=True), [2, 0, 2, 1, 3]
-
-    def each(x):
-        return fb.stack([BRANCHES[k](x[n]) for n, k in enumerate(index)])
-
-    def whole(x):
-        found = [f(x) for f in BRANCHES]
-        return fb.stack([found[k][n] for n, k in enumerate(index)])
-
-    def rows(x):
-        mean = x[[0, 2]].mean()
-        return fb.stack([x[n] - mean if k == 2 else BRANCHES[k](x[n]) for n, k in enumerate(index)])
-
-    with fb.compiler_options(mode=mode):
-        for meaning, wanted in (("each", each), ("all", whole), ("rows", rows)):
-            found = lambda x, m=meaning: fb.switch(fb.tensor(index), BRANCHES, x, per_sample=m)  # noqa: E731
-            agree([found(x).detach().numpy()], [wanted(x).detach().numpy()])
-            agree(*[[fb.autograd.grad((f(x) ** 2).sum(), [x])[0].numpy()] for f in (found, wanted)])
-        called = []
-        fb.switch(fb.tensor([1, 1]), [lambda x: called.append(0) or x, lambda x: x], x[:2], per_sample="rows").tolist()
-        assert not called, "nobody chose it"
-
-
-# ---- what is refused
-
-
-def test_a_turn_only_computes():
-    x, total = fb.tensor([1.0, 2.0], requires_grad=True), fb.zeros(2)
-    xs = fb.ones(3, 2)
-
-    def attempt(function):
-        with pytest.raises(RuntimeError) as found:
-            fb.scan(function, x, xs)
-        return str(found.value)
-
-    assert "[scan] a function that it may run reads a value" in attempt(lambda h, y: (h * y.sum().item(), y))
-    assert "[scan] a function that it may run changes a tensor from outside" in attempt(lambda h, y: (total.add_(y), y))
-    assert "[scan] a function that it may run draws random numbers" in attempt(lambda h, y: (h + fb.rand(2), y))
-    assert "[scan] the function carries on float64 of shape (2,) for float32" in attempt(lambda h, y: (h.double(), y))
-    assert total.tolist() == [0, 0]
-    assert fb.scan(lambda h, y: (h + y, None), x, xs)[0].tolist() == [4.0, 5.0], "after failures all goes on"
-
-
-def test_effects_of_turns_are_in_order(capfd):
-    fb.scan(lambda h, x: (fb.debug.print("{}", x), (h + x, h))[1], fb.tensor(0.0), fb.tensor([1.0, 2.0]))[0].tolist()
-    assert capfd.readouterr().out.split() == ["1.0", "2.0"]
-
-
-# ---- the program
-
-
-def test_a_plan_goes_through_slices_where_they_lie():
-    row, rows = Aval((5,), float32), Aval((7, 5), float32)
+
+FUSED, UNFUSED = Options(fuse=True), Options(fuse=False)
+LOOPS = [r for r in opgen.records() if not families.rules(r).is_head]
+
+
+def outcome(graph: Graph, arrays: list[np.ndarray], options: Options, **how):
+    """The outputs, or the error's class and text."""
+    try:
+        return execute.run_graph(graph, arrays, options, **how)
+    except (IndexError, RuntimeError) as error:
+        if str(error).startswith("[compile]"):
+            raise
+        return type(error), str(error)
+
+
+def assert_same(found, expected) -> None:
+    if isinstance(expected, tuple):
+        assert found == expected
+        return
+    assert not isinstance(found, tuple), found
+    for k, (x, y) in enumerate(zip(found, expected, strict=True)):
+        assert opgen.same_bits(x, y), f"output {k} differs: {x} and {y}"
+
+
+def assert_one_semantics(graph: Graph, arrays: list[np.ndarray]):
+    """Unfused, fused, cut into other parts, and in place: the same bits."""
+    expected = outcome(graph, arrays, UNFUSED)
+    assert_same(outcome(graph, arrays, FUSED), expected)
+    assert_same(outcome(graph, arrays, FUSED, parts=3), expected)
+    assert_same(outcome(graph, arrays, FUSED, in_place=True), expected)
+    return expected
+
+
+def test_what_is_short_is_light():
+    """How long a loop's body may be, and whether elements are computed again, follows the weights of the ops."""
+    found = {}
+    for record in LOOPS:
+        if not record.family.is_pointwise or len(record.results) > 1 or record.samples is None:
+            continue
+        case = next(iter(opgen.cases(record, narrow=False)), None)
+        if case is None:  # of complex numbers only, which kernels do not have
+            continue
+        avals = [case.graph.avals[v] for v in case.graph.nodes[-1].operands]
+        ops = lowered_ops(record, avals, case.graph.nodes[-1].attrs)
+        if 0 < ops <= 4:
+            found[record.name] = ops, weight_of(record.name)
+    assert len(found) > 20 and {"add", "canonical_nan", "canonical_nan_of_root"} <= found.keys()
+    assert {name: pair for name, pair in found.items() if pair[1] > 3 * pair[0]} == {}
+
+
+def lowered_ops(record, avals, attrs) -> int:
+    """How many operations compute an element: constants and views of the same bits are none. 0 where it is checked, too."""
+    (result,) = record.infer_results([Aval((), a.dtype) for a in avals], attrs)
+    types = tuple(a.dtype.mlir for a in avals)
+    body = bodies.elementwise(record, attrs, types, (result.dtype.mlir,), None)
+    names = [op.name for op in body.ops]
+    return 0 if "flambeau.check" in names else sum(n not in ("arith.constant", "arith.bitcast") for n in names)
+
+
+@pytest.mark.parametrize("record", LOOPS, ids=lambda r: r.name)
+def test_every_sample_compiles_to_what_the_record_says(record):
+    wrong = []
+    for case in opgen.cases(record, narrow=False):
+        results = execute.run_graph(case.graph, case.arrays, UNFUSED)
+        wrong += filter(None, [opgen.compare(record, case, *results)])
+    assert not wrong, wrong[:3]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_programs_do_not_depend_on_fusion(seed):
+    program = random_graphs.program(seed, 25, fallible=seed % 3 == 0)
+    assert_one_semantics(program.graph, program.inputs)
+
+
+def test_random_exact_programs_equal_their_reference():
+    for seed in range(100, 120):
+        program = random_graphs.program(seed, 25, exact=True, fallible=False)
+        values = random_graphs.evaluate(program.graph, program.inputs)
+        found = execute.run_graph(program.graph, program.inputs, FUSED)
+        assert_same(found, [values[v] for v in program.graph.outputs])
+
+
+# ---- rows and columns ---------------------------------------------------------------------------------------
+
+
+def op(name: str, *args, **attrs) -> Value:
+    return find(name)(*args, **attrs)
+
+
+class Rows:
+    """A random program over [rows, cols]: elements, values per row and per column, folded and stretched again."""
+
+    def __init__(self, seed: int, shape: tuple[int, int]) -> None:
+        self.rng, self.shape, self.b = random.Random(seed), shape, GraphBuilder()
+        self.arrays: list[np.ndarray] = []
+        rows, cols = shape
+        self.elements = [self.input(shape), self.input(shape)]
+        self.row_values = [self.input((rows,))]
+        self.column_values = [self.input((cols,))]
+        self.outputs: list[Value] = []
+        for _ in range(self.rng.randint(6, 14)):
+            self.rng.choice((self.combine,) * 3 + (self.stretch,) * 2 + (self.fold,) * 2 + (self.on_rows, self.pick))()
+        made = self.elements[2:] + self.row_values[1:] + self.column_values[1:] + self.outputs
+        self.b.graph.outputs = [v.id for v in self.rng.sample(made, min(len(made), 4))] or [self.elements[0].id]
+
+    def input(self, shape: tuple[int, ...]) -> Value:
+        data = np.random.default_rng([self.rng.randint(0, 9999), *shape]).normal(size=shape).astype(np.float32)
+        if self.rng.random() < 0.3 and data.size:
+            data.flat[self.rng.randrange(data.size)] = self.rng.choice((np.nan, np.inf, -np.inf, -0.0, 0.0))
+        self.arrays.append(data)
+        return self.b.input(Aval(shape, float32))
+
+    def element(self) -> Value:
+        return self.rng.choice(self.elements)
+
+    def combine(self) -> None:
+        name = self.rng.choice(("add", "sub", "mul", "div", "maximum", "exp", "tanh", "select", "sqrt"))
+        self.elements.append(self.elementwise(name, self.elements))
+
+    def elementwise(self, name: str, values: list[Value]) -> Value:
+        x, y = self.rng.choice(values), self.rng.choice(values)
+        if name == "select":
+            return op(name, x < y, x * 2.0, y)
+        return op(name, x) if name in ("exp", "tanh", "sqrt", "neg") else op(name, x, y)
+
+    def on_rows(self) -> None:
+        self.row_values.append(self.elementwise(self.rng.choice(("add", "mul", "neg", "sqrt")), self.row_values))
+
+    def stretch(self) -> None:
+        rows, cols = self.shape
+        if self.rng.random() < 0.7:
+            unit = op("reshape", self.rng.choice(self.row_values), shape=(rows, 1))
+        else:
+            unit = op("reshape", self.rng.choice(self.column_values), shape=(1, cols))
+        self.elements.append(self.element() - op("broadcast", unit, shape=self.shape))
+
+    def fold(self) -> None:
+        kind = self.rng.choice(("rows", "rows", "columns", "all"))
+        name = self.rng.choice(("sum", "sum", "max", "min", "prod", "argmax"))
+        axes = {"rows": (1,), "columns": (0,), "all": (0, 1)}[kind]
+        result = op(name, self.element(), axes=axes).cast(float32)
+        {"rows": self.row_values, "columns": self.column_values, "all": self.outputs}[kind].append(result)
+
+    def pick(self) -> None:
+        rows, cols = self.shape
+        index = np.random.default_rng(self.rng.randint(0, 9999)).integers(0, cols, (rows, 1))
+        self.arrays.append(index)
+        picked = op("gather", self.element(), self.b.input(Aval((rows, 1), int64)), axis=1)
+        self.row_values.append(op("reshape", picked, shape=(rows,)))
+
+
+ROW_SHAPES = (
+    (1, 2),
+    (3, 7),
+    (64, 10),
+    (5, 64),
+    (130, 65),
+    (7, 129),
+    (2, 4099),
+    (33, 4097),
+    (70, 1),
+    (1, 8200),
+    (200, 3),
+)
+
+
+@pytest.mark.parametrize("shape", ROW_SHAPES, ids=str)
+def test_rows_and_columns_do_not_depend_on_fusion(shape):
+    for seed in range(4):
+        program = Rows(seed, shape)
+        assert_one_semantics(program.b.graph, program.arrays)
+
+
+def rows_of(x: Value, shape: tuple[int, int]) -> Value:
+    return op("broadcast", op("reshape", x, shape=(shape[0], 1)), shape=shape)
+
+
+def softmax(x: Value) -> Value:
+    e = op("exp", x - rows_of(op("max", x, axes=(1,)), x.shape))
+    return e / rows_of(op("sum", e, axes=(1,)), x.shape)
+
+
+def layer_norm(x: Value) -> Value:
+    n = x.shape[1]
+    centred = x - rows_of(op("sum", x, axes=(1,)) * (1.0 / n), x.shape)
+    variance = op("sum", centred * centred, axes=(1,)) * (1.0 / n)
+    return centred * rows_of(op("rsqrt", variance + 1e-5), x.shape)
+
+
+@pytest.mark.parametrize("function", (softmax, layer_norm))
+@pytest.mark.parametrize("shape", ((3, 10), (65, 130), (2, 5000)), ids=str)
+@pytest.mark.parametrize("dtype", (float32, float64), ids=str)
+def test_row_kernels_are_one_kernel_with_gradients_to_the_bit(function, shape, dtype):
     b = GraphBuilder()
-    body = build([row, row], lambda h, x: [h * 0.5 + x, h * x, h + 1])
-    found = find("scan")(b.input(row), b.input(rows), carried=1, sliced=1, size=0, reverse=False, body=body)
-    b.graph.outputs = [found[0].id, found[1].id]
-    work = stages.run(b.graph, Options(mode="blocking"))
-    steps = [s[0] for s in work.program.spec.steps]
-    assert steps.count(KERNEL_MOVE) == 4 and steps.count(KERNEL_COUNT) == 1
-    (node,) = [n for n in work.graph.nodes if n.op.name == "scan"]
-    assert len(node.results) == 2, "what nobody reads is not stacked"
+    y = function(b.input(Aval(shape, dtype)))
+    b.graph.outputs = [y.id]
+    x, ct = (np.random.default_rng(k).normal(size=shape).astype(dtype.numpy) for k in range(2))
+    (result,) = assert_one_semantics(b.graph, [x])
+    assert len(execute.calls(b.graph, FUSED)) == 1
+    gradient = opgen.gradient_graph(b.graph, b.graph.inputs)
+    assert_one_semantics(gradient, [x, ct])
+    exact = {softmax: _softmax_of, layer_norm: _layer_norm_of}[function](x.astype(np.float64))
+    assert np.max(np.abs(result - exact)) < 100 * np.finfo(dtype.numpy).eps
 
 
-class Loops(Module):
-    """A scan of a cell, and a loop until a condition."""
-
-    def __init__(self):
-        super().__init__()
-        self.w = Parameter(fb.tensor(numbers(3, 3)))
-
-    def forward(self, xs):
-        last, given = fb.scan(layer(self.w, fb.zeros(3)), fb.zeros(2, 3), xs)
-        (halved,) = fb.while_loop(lambda y: y.abs().sum() > 0.1, lambda y: (y * 0.5,), (last,))
-        return given, halved
+def _softmax_of(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
 
 
-@pytest.mark.accept("GRB-12")
-def test_exported_loops_run_without_python(tmp_path):
-    model, xs = Loops(), fb.tensor(numbers(4, 2, 3))
-    target = f"{platform.machine()}-linux"
-    made = fb.export(model, (xs,), tmp_path / "loops", target=target, executable=True)
-    raw = subprocess.run([made.executable], input=xs.numpy().tobytes(), stdout=subprocess.PIPE, check=True).stdout
-    with fb.no_grad():
-        assert raw == b"".join(x.numpy().tobytes() for x in model(xs))
+def _layer_norm_of(x: np.ndarray) -> np.ndarray:
+    d = x - x.mean(1, keepdims=True)
+    return d / np.sqrt((d * d).mean(1, keepdims=True) + 1e-5)
+
+
+def cross_entropy(b: GraphBuilder, shape: tuple[int, int]) -> list[Value]:
+    x, target = b.input(Aval(shape, float32)), b.input(Aval(shape[:1], int64))
+    shifted = x - rows_of(op("max", x, axes=(1,)), shape)
+    logp = shifted - rows_of(op("log", op("sum", op("exp", shifted), axes=(1,))), shape)
+    picked = op("gather", logp, op("reshape", target, shape=(shape[0], 1)), axis=1)
+    return [op("sum", picked, axes=(0, 1)) * (-1.0 / shape[0]), picked]
+
+
+def test_cross_entropy_picks_its_row_elements_in_the_row_kernel():
+    b = GraphBuilder()
+    b.graph.outputs = [v.id for v in cross_entropy(b, (70, 33))]
+    x = np.random.default_rng(0).normal(size=(70, 33)).astype(np.float32)
+    target = np.arange(70) % 33
+    loss, _ = assert_one_semantics(b.graph, [x, target])
+    wide = x.astype(np.float64)
+    logp = wide - wide.max(1, keepdims=True)
+    logp -= np.log(np.exp(logp).sum(1, keepdims=True))
+    assert abs(loss + logp[np.arange(70), target].mean()) < 1e-6
+
+
+def test_a_target_out_of_range_names_its_row():
+    b = GraphBuilder()
+    b.graph.outputs = [v.id for v in cross_entropy(b, (70, 33))]
+    target = np.arange(70) % 33
+    target[41], target[60] = 33, -1
+    x = np.zeros((70, 33), np.float32)
+    kind, text = outcome(b.graph, [x, target], FUSED)
+    assert kind is IndexError and text.startswith("[gather] index[41, 0] is out of range for axis 1 of shape (70, 33).")
+    assert outcome(b.graph, [x, target], UNFUSED) == (kind, text)
+
+
+# ---- accesses -----------------------------------------------------------------------------------------------
+
+
+def test_views_fold_into_the_reading_kernel():
+    b = GraphBuilder()
+    x, y, start = b.input(Aval((40, 70), float32)), b.input(Aval((70, 20), float32)), b.input(Aval((), int64))
+    part = op("dynamic_slice", op("permute", x, perm=(1, 0)), start, start, sizes=(70, 20), steps=(1, 2))
+    b.graph.outputs = [(op("flip", part, axes=(0, 1)) + y).id]
+    assert len(execute.calls(b.graph, FUSED)) == 1
+    arrays = [np.random.default_rng(k).normal(size=s).astype(np.float32) for k, s in enumerate(((40, 70), (70, 20)))]
+    for at in (0, 1, -3, 99):
+        (found,) = assert_one_semantics(b.graph, [*arrays, np.asarray(at)])
+        first = min(max(at, 0), 1)
+        assert np.array_equal(found, arrays[0].T[:, first : first + 39 : 2][::-1, ::-1] + arrays[1])
+
+
+def test_a_reshape_of_a_stored_value_is_an_alias():
+    b = GraphBuilder()
+    b.graph.outputs = [op("reshape", b.input(Aval((4, 6), float32)), shape=(2, 12)).id]
+    assert execute.calls(b.graph, FUSED) == []
+    x = np.arange(24, dtype=np.float32).reshape(4, 6)
+    assert np.array_equal(execute.run_graph(b.graph, [x], FUSED)[0], x.reshape(2, 12))
+
+
+def test_a_large_reduction_is_cut_into_chunks_and_keeps_its_order():
+    for dtype, size in ((float32, 100_003), (float64, 20_000), (int32, 9000)):
+        b = GraphBuilder()
+        x = b.input(Aval((size,), dtype))
+        b.graph.outputs = [op("sum", x * x, axes=(0,)).id, (x * 2 if dtype is int32 else x * 2.0).id]
+        data = np.random.default_rng(0).normal(size=size) * 9
+        arrays = [data.astype(dtype.numpy)]
+        found = assert_one_semantics(b.graph, arrays)
+        assert len(execute.calls(b.graph, FUSED)) == 2
+        assert_same(found, list(random_graphs.evaluate(b.graph, arrays)[v] for v in b.graph.outputs))
+
+
+def test_bools_are_bytes_and_fold_in_any_number():
+    b = GraphBuilder()
+    x = b.input(Aval((5, 100), bool_))
+    b.graph.outputs = [op("any", x, axes=(1,)).id, op("all", x, axes=(0,)).id, op("not_", x).id]
+    data = np.zeros((5, 100), bool)
+    data[3, 99] = True
+    any_, all_, not_ = assert_one_semantics(b.graph, [data])
+    assert any_.tolist() == [False, False, False, True, False] and not all_.any() and np.array_equal(not_, ~data)
+
+
+def test_only_the_work_of_an_element_makes_the_body_of_a_loop_long():
+    """A loop over a row that does little per element is written out for all 64 lanes, however many folds and scalars of a row
+    the kernel has."""
+    target = dataclasses.replace(targets.find("host"), vector_bytes=32)
+    for functions in (1, 3, 6):
+        b = GraphBuilder()
+        x = b.input(Aval((4, 640), float32))
+        level = x
+        for _ in range(functions):
+            level = level - rows_of(op("sum", level, axes=(1,)) / 640.0, x.shape)
+        b.graph.outputs = [op("sum", level * level, axes=(1,)).id]
+        (part,) = cluster(b.graph, Options())
+        (call,) = execute.lower(part, target).calls
+        steps = re.findall(r"scf\.for .* step (%\w+) iter_args", call.source.text)
+        (whole,) = re.findall(r"(%\w+) = arith.constant 64 : i64", call.source.text)
+        assert steps.count(whole) == functions + 1, "one loop of 64 lanes a step per pass"
+
+
+def test_equal_computations_on_other_extents_share_their_text():
+    texts = set()
+    for size in (1000, 5000, 65536):
+        b = GraphBuilder()
+        p, g = b.input(Aval((size,), float32)), b.input(Aval((size,), float32))
+        b.graph.outputs = [(p - g * 0.1).id]
+        (call,) = execute.calls(b.graph, FUSED)
+        texts.add(call.source.text)
+        assert call.in_place == ((2, 0), (2, 1)) or call.in_place
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("dtype", (float32, float64, int64, bool_), ids=str)
+@pytest.mark.parametrize(
+    "shape, perm",
+    (((67, 131), (1, 0)), ((3, 200), (1, 0)), ((200, 3), (1, 0)), ((4, 33, 65), (0, 2, 1)), ((5, 40, 18), (2, 1, 0))),
+    ids=str,
+)
+def test_transposes_are_read_in_tiles(shape, perm, dtype):
+    data = (np.random.default_rng(0).normal(size=shape) * 9).astype(dtype.numpy)
+    b = GraphBuilder()
+    x = b.input(Aval(shape, dtype))
+    turned = op("permute", x, perm=perm)
+    y = b.input(turned.aval)
+    b.graph.outputs = [turned.id, op("select", op("eq", turned, y), turned, y).id]
+    other = np.ascontiguousarray(data.transpose(perm)[::-1])
+    copy, _ = assert_one_semantics(b.graph, [data, other])
+    assert np.array_equal(copy, data.transpose(perm))
+
+
+def test_few_long_rows_are_cut_into_parts():
+    b = GraphBuilder()
+    x, scale = b.input(Aval((2, 70_001), float32)), b.input(Aval((2, 1), float32))
+    b.graph.outputs = [(x * op("broadcast", scale, shape=x.shape)).id]
+    (call,) = execute.calls(b.graph, FUSED)
+    assert call.n == 6
+    data, factors = np.arange(140_002, dtype=np.float32).reshape(2, -1), np.array([[2], [3]], np.float32)
+    assert np.array_equal(assert_one_semantics(b.graph, [data, factors])[0], data * factors)
+
+
+def test_a_long_chain_of_small_ops_is_one_kernel():
+    b = GraphBuilder()
+    x = y = b.input(Aval((1000,), float32))
+    for _ in range(199):
+        y = y + x
+    b.graph.outputs = [y.id, op("sum", y, axes=(0,)).id]
+    assert len(execute.calls(b.graph, FUSED)) == 1
+    assert_one_semantics(b.graph, [np.random.default_rng(0).normal(size=1000).astype(np.float32)])
+
+
+def test_a_long_chain_of_row_values_is_one_kernel():
+    b = GraphBuilder()
+    x = b.input(Aval((30, 70), float32))
+    y = op("sum", x, axes=(1,))
+    for _ in range(190):
+        y = y * 0.5 + y
+    b.graph.outputs = [(x - rows_of(y, (30, 70))).id]
+    assert len(execute.calls(b.graph, Options(max_cluster_ops=1000))) == 1
+    assert_one_semantics(b.graph, [np.random.default_rng(0).normal(size=(30, 70)).astype(np.float32)])
+
+
+@pytest.mark.parametrize("shape", ((100_003,), (40, 1024), (40, 1000), (3, 9000)), ids=str)
+def test_large_outputs_are_streamed_past_the_caches(shape):
+    tiny = dataclasses.replace(targets.find("host"), l3=4096)
+    b = GraphBuilder()
+    x = b.input(Aval(shape, float32))
+    unit = (*shape[:-1], 1)
+    mean = op("broadcast", op("reshape", op("sum", x, axes=(len(shape) - 1,)), shape=unit), shape=shape)
+    b.graph.outputs = [(x * 3.0).id, (x - mean * 0.001).id]
+    texts = "".join(c.source.text for part in cluster(b.graph, FUSED) for c in execute.lower(part, tiny).calls)
+    assert ("nontemporal" in texts) == (len(shape) == 1 or shape[-1] % 16 == 0)
+    arrays = [np.random.default_rng(0).normal(size=shape).astype(np.float32)]
+    expected = execute.run_graph(b.graph, arrays, FUSED)
+    for how in ({}, {"parts": 3}, {"in_place": True}):
+        assert_same(execute.run_graph(b.graph, arrays, FUSED, target=tiny, **how), expected)

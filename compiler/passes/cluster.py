@@ -151,7 +151,9 @@ class _Clustering:
         """Join two groups if one kernel may compute both; returns the number of the group that `here` is now in."""
         one, two = self.groups[there], self.groups[here]
         start = one.last if one.is_scalar and two.is_scalar else min(one.first, two.first)
-        if len(one.nodes) + len(two.nodes) > self.max_ops or max(one.last, two.last) - start > WINDOW:
+        if len(one.nodes) + len(two.nodes) > self.max_ops or max(one.last, two.last) - start > max(
+            WINDOW, self.max_ops
+        ):
             return here
         union = self.program.joined(one, two)
         return here if union is None or self._would_cycle(there, here) else self._join(there, here, union)

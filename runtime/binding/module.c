@@ -170,9 +170,10 @@ static PyMethodDef functions[] = {
                "addresses for float32 and for float64. `routines` has LAPACK's as\ncapsules by name; the others are "
                "addresses of the functions that get and set how many threads it uses, or\nNone. Raises RuntimeError.")},
     {"fourier_kernels", fb_fourier_kernels, METH_O,
-     PyDoc_STR("fourier_kernels(loops)\n--\n\nThe kernels of Fourier transforms by name, their addresses for float32 and "
-               "for float64. `loops` has the\naddresses of a loop and its data, for each of NumPy's ufuncs and both types. "
-               "Raises TypeError.")},
+     PyDoc_STR(
+         "fourier_kernels(loops)\n--\n\nThe kernels of Fourier transforms by name, their addresses for float32 and "
+         "for float64. `loops` has the\naddresses of a loop and its data, for each of NumPy's ufuncs and both types. "
+         "Raises TypeError.")},
     {0},
 };
 
