@@ -44,7 +44,7 @@ class Parts:
         """The loop with further results: what its gradient reads of a turn and could not compute again."""
         graph, n = self.body.graph, self.carried + self.sliced
         results, inputs = (
-            [v for v in values if graph.avals[v].dtype.is_floating_point] for values in (graph.outputs, graph.inputs)
+            [v for v in values if graph.avals[v].dtype.is_inexact] for values in (graph.outputs, graph.inputs)
         )
         known = {*_same_in_all(graph, n), *graph.inputs[self.carried : n], *graph.outputs[self.carried :]}
         return self.with_outputs(autodiff.residuals(graph, results, inputs, known))
@@ -123,7 +123,7 @@ class _Turn:
         for v, ct in zip(flowing, [*self.cts, *self.given_cts], strict=True):
             seeds[v] = seeds[v] + ct if v in seeds else ct
         there = dict(zip(graph.inputs[self.loop.carried :], [*self.slices, *self.fixed], strict=True))
-        wrt = [v for v in graph.inputs if graph.avals[v].dtype.is_floating_point]
+        wrt = [v for v in graph.inputs if graph.avals[v].dtype.is_inexact]
         found = autodiff.vjp(self.builder, graph, {**self.values, **there}, seeds, wrt)
         by_input = dict(zip(wrt, found, strict=True))
         return [by_input.get(v) for v in graph.inputs]

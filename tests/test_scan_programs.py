@@ -323,3 +323,27 @@ def test_exported_loops_run_without_python(tmp_path):
     raw = subprocess.run([made.executable], input=xs.numpy().tobytes(), stdout=subprocess.PIPE, check=True).stdout
     with fb.no_grad():
         assert raw == b"".join(x.numpy().tobytes() for x in model(xs))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_gradients_of_complex_numbers_pass_loops(reverse):
+    def turn(c, x):
+        return c * fb.exp(1j * x) + x, (c * c.conj()).real
+
+    def turn_by_turn(c, xs):
+        given = [None] * len(xs)
+        for i in reversed(range(len(xs))) if reverse else range(len(xs)):
+            c, given[i] = turn(c, xs[i])
+        return c, fb.stack(given)
+
+    found = []
+    for loop in (lambda c, xs: fb.scan(turn, c, xs, reverse=reverse), turn_by_turn):
+        c = fb.tensor([1 + 2j, 0.5 - 1j], dtype=fb.complex128, requires_grad=True)
+        xs = fb.tensor(np.arange(6.0).reshape(3, 2), requires_grad=True)
+        last, given = loop(c, xs)
+        first = fb.autograd.grad((last * last).imag.sum() + (given**2).sum(), [c, xs], create_graph=True)
+        second = fb.autograd.grad((first[0] * first[0].conj()).real.sum() + (first[1] ** 2).sum(), [c, xs])
+        found.append([last, given, *first, *second])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-10, atol=1e-9)
+    assert all(a.abs().sum().item() > 0 for a in found[0][2:])
