@@ -286,7 +286,7 @@ def test_a_changing_learning_rate_never_compiles_anew(name):
 @pytest.mark.accept("OPT-07")
 def test_parameter_groups():
     a, b, c = (fb.ones(2, requires_grad=True) for _ in range(3))
-    opt = SGD([{"params": [a]}, {"params": b, "lr": 1.0}], lr=0.1)
+    opt = SGD([{"params": [("a", a)]}, {"params": [("b", b)], "lr": 1.0}], lr=0.1)
     opt.add_param_group({"params": [("c", c)], "lr": 0.5})
     for p in (a, b, c):
         p.grad = fb.ones(2)

@@ -130,7 +130,8 @@ def batch_norm(
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) for every channel, times `weight`, plus `bias`. In `training` mean and variance are those of the
     batch, and the running ones, where given, move towards them by `momentum` (the variance unbiased); else they are the
-    running ones. Ioffe and Szegedy (2015). Raises ValueError for one value per channel, RuntimeError for shapes that do not fit."""
+    running ones. Ioffe and Szegedy (2015). Raises ValueError for one value per channel and, in training, for an `eps` that is not
+    above 0, RuntimeError for shapes that do not fit."""
     shape = tuple(input.shape)
     _check_channels("batch_norm", shape)
     if not training:
@@ -143,8 +144,11 @@ def batch_norm(
         raise ValueError(
             f"[batch_norm] input of shape {shape}: it takes more than one value per channel. Use more samples."
         )
+    if not isinstance(eps, Tensor) and not eps > 0:
+        raise ValueError(f"[batch_norm] eps is {eps}. In training use a number above 0.")
     result, mean, variance = _batch_norm(input, weight, bias, eps)
-    _follow(running_mean, running_var, mean, variance, momentum)
+    if 0 not in shape:  # nothing says nothing of the mean
+        _follow(running_mean, running_var, mean, variance, momentum)
     return result
 
 

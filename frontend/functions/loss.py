@@ -140,6 +140,11 @@ def _class_dim(op: str, input: Value, target: Value) -> int:
     dim = 1 if len(input.shape) > 1 else 0
     rest = (*input.shape[:dim], *input.shape[dim + 1 :])
     if target.shape != rest:
+        if target.shape == input.shape and op == "cross_entropy":
+            raise RuntimeError(
+                f"[{op}] the target has the input's shape {input.shape}, so it is of probabilities, and dtype {target.dtype}. "
+                "Convert it to the input's dtype, or give class indices."
+            )
         raise ValueError(
             f"[{op}] input of shape {input.shape} needs class indices of shape {rest}, got {target.shape}. Check the target."
         )

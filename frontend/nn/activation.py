@@ -214,7 +214,7 @@ class PReLU(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         slope = self.weight.reshape(-1, *[1] * (input.ndim - 2)) if self.num_parameters > 1 else self.weight
-        return choose.where(input > 0, input, input * slope)
+        return choose.where(input > 0, input, input * (slope if input.ndim else slope.reshape(())))
 
     def extra_repr(self) -> str:
         return f"num_parameters={self.num_parameters}"

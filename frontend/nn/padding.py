@@ -24,7 +24,11 @@ class _Pad(Module):
         self.padding = repeated(padding, 2 * self._dims)
 
     def forward(self, input: Tensor) -> Tensor:
+        self._check(input)
         return pad(input, self.padding, self._mode)
+
+    def _check(self, input: Tensor) -> None:
+        """Raise for inputs that the layer does not take; `pad` does so for most."""
 
     def extra_repr(self) -> str:
         return f"{self.padding}"
@@ -116,19 +120,30 @@ class ReplicationPad3d(_Pad):
     _dims, _mode = 3, "replicate"
 
 
-class CircularPad1d(_Pad):
+class _CircularPad(_Pad):
+    _mode = "circular"
+
+    def _check(self, input: Tensor) -> None:
+        least = self._dims + 1
+        if input.dim() not in (least, least + 1):
+            raise ValueError(
+                f"[{type(self).__name__}] input has {input.dim()} dimensions. Pass {least}, or {least + 1} with a batch."
+            )
+
+
+class CircularPad1d(_CircularPad):
     """Margins of the input from its other end around the last dimension."""
 
-    _dims, _mode = 1, "circular"
+    _dims = 1
 
 
-class CircularPad2d(_Pad):
+class CircularPad2d(_CircularPad):
     """Margins of the input from its other end around the last 2 dimensions."""
 
-    _dims, _mode = 2, "circular"
+    _dims = 2
 
 
-class CircularPad3d(_Pad):
+class CircularPad3d(_CircularPad):
     """Margins of the input from its other end around the last 3 dimensions."""
 
-    _dims, _mode = 3, "circular"
+    _dims = 3

@@ -5,10 +5,12 @@ In: sequences [T, N, features], or packed ones. Out: the outputs of the last lay
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
+from flambeau.autocasting import DEVICES
 from flambeau.device import Device
 from flambeau.functions.assemble import cat, stack
 from flambeau.functions.create import empty, zeros
@@ -19,7 +21,11 @@ from flambeau.nn import init
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
 from flambeau.nn.utils.rnn import PackedSequence, padded_rows
+from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
+
+#: Where autocast is on for any device, calls convert what they are given.
+_AUTOCAST = functools.reduce(lambda x, bits: x | bits.enabled, DEVICES.values(), 0)
 
 
 def _draw(module: Module, hidden_size: int) -> None:
@@ -63,7 +69,10 @@ class RNNBase(Module):
         op = type(self).__name__
         if mode not in GATES:
             raise ValueError(f"[{op}] mode is {mode!r}. Use one of {', '.join(map(repr, GATES))}.")
-        for name, value in (("hidden_size", hidden_size), ("num_layers", num_layers)):
+        for name, flag in (("bias", bias), ("batch_first", batch_first)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"[{op}] {name} is a {type(flag).__name__}. Pass a bool.")
+        for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             if not isinstance(value, int):
                 raise TypeError(f"[{op}] {name} is a {type(value).__name__}. Pass an int.")
             if value <= 0:
@@ -120,6 +129,12 @@ class RNNBase(Module):
         if input.dim() not in ranks:
             raise ValueError(
                 f"[{op}] input has {input.dim()} dimensions. Pass [T, N, features], or [T, features] without a batch."
+            )
+        weight = self.weight_ih_l0
+        if input.dtype is not weight.dtype and not recorder.get_mode() & _AUTOCAST:
+            raise ValueError(
+                f"[{op}] input is {input.dtype.name}, the weights are {weight.dtype.name}. Convert the input or the layer with "
+                ".to(dtype)."
             )
         if input.shape[-1] != self.input_size:
             raise RuntimeError(f"[{op}] input has {input.shape[-1]} features, expected {self.input_size}.")
@@ -344,6 +359,8 @@ class _Cell(Module):
             if state is None:
                 made.append(zeros((x.shape[0], self.hidden_size), dtype=x.dtype, device=x.device))
                 continue
+            if state.dim() not in (1, 2):
+                raise ValueError(f"[{op}] a state has {state.dim()} dimensions. Pass {input.dim()}, as the input has.")
             wanted = (*input.shape[:-1], self.hidden_size)
             if tuple(state.shape) != wanted:
                 raise RuntimeError(f"[{op}] a state has shape {tuple(state.shape)}, expected {wanted}.")

@@ -94,6 +94,9 @@ class Optimizer:
         params = [given] if isinstance(given, Tensor) else list(given)
         names = [p[0] for p in params if isinstance(p, tuple)]
         params = [p[1] if isinstance(p, tuple) else p for p in params]
+        others = ["param_names" in group for group in self.param_groups]
+        if 0 < len(names) < len(params) or (others and others[0] != bool(names)):
+            raise ValueError("[Optimizer] some parameters have names and some have none. Name all of them, or none.")
         known = {id(p) for group in self.param_groups for p in group["params"]}
         for p in params:
             if not isinstance(p, Tensor):
@@ -116,6 +119,11 @@ class Optimizer:
 
     def _check_options(self, group: dict[str, Any]) -> None:
         """Raise ValueError for options without meaning; subclasses add theirs."""
+        rate = group.get("lr")
+        if isinstance(rate, Tensor) and rate.numel() != 1:
+            raise ValueError(
+                f"[{type(self).__name__}] lr is a tensor of {rate.numel()} elements. Use a number or one element."
+            )
         for name in ("lr", "weight_decay", "eps", "momentum", *self._NOT_NEGATIVE):
             if name in group and not isinstance(group[name], Tensor) and not group[name] >= 0.0:
                 raise ValueError(f"[{type(self).__name__}] {name} is {group[name]}. Use at least 0.")
