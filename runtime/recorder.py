@@ -121,7 +121,7 @@ be replaced at any time; `runs` and `ns` count.
   unset: nothing was written to it yet
 - `make_leaf(tensor, requires_grad, cls=None)`: a new handle of class `cls` on the same storage
 - `set_requires_grad(tensor, flag)`; a tensor that is a view of another shape must be cloned first (ValueError)
-- `set_cell(tensor, other)`: `tensor.data = other`
+- `set_cell(tensor, other)`: `tensor.data = other`; `is_lone_view(tensor)`: whether it is a view of what nobody else holds
 - `view_info(tensor) -> (view payload or None, shape of the base, starts)`, `same_storage(a, b)`
 - `item(tensor)`, `tolist(tensor)`, `to_bool`, `to_int`, `to_float`, `to_index`: what is in it, read in C.
   `memory(tensor) -> (shape, NumPy dtype, Buffer, offset, strides)`, as numpy.ndarray takes them, or None where an array could
@@ -205,6 +205,7 @@ from flambeau.runtime._recorder import (
     held,
     if_lost,
     import_history,
+    is_lone_view,
     is_of_leaf,
     is_shared,
     item,
@@ -289,6 +290,7 @@ __all__ = [
     "held",
     "if_lost",
     "import_history",
+    "is_lone_view",
     "is_of_leaf",
     "is_shared",
     "item",

@@ -84,3 +84,17 @@ def test_history_is_kept_only_where_something_outside_is_to_have_gradients():
         return (inner * x).sum()
 
     assert func.grad(without)(x).tolist() == [3, 48]
+
+
+def test_a_view_of_what_nobody_holds_becomes_a_leaf():
+    x = fb.arange(6.0).reshape(2, 3).requires_grad_()
+    assert x.is_leaf and x.requires_grad
+    (x[:, 1] ** 2).sum().backward()
+    assert x.grad.tolist() == [[0.0, 2.0, 0.0], [0.0, 8.0, 0.0]]
+    turned = fb.ones(2, 3).T
+    turned.requires_grad = True
+    (turned * fb.arange(6.0).view(3, 2)).sum().backward()
+    assert turned.grad.tolist() == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    base = fb.zeros(4)
+    with pytest.raises(ValueError, match=r"\[requires_grad_\] the tensor is a view of another one's elements"):
+        base[:2].requires_grad_()

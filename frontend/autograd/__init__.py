@@ -326,6 +326,9 @@ def requires_grad_(tensor: Tensor, requires_grad: bool = True) -> Tensor:
         raise RuntimeError(
             f"[requires_grad_] only floating-point tensors can require grad, this one is {dtype.name}. Cast it first."
         )
+    if requires_grad and not tensor.requires_grad and recorder.is_lone_view(tensor):
+        with no_grad():  # `arange(6.0).view(2, 3).requires_grad_()`: a leaf has elements of its own
+            recorder.set_cell(tensor, tensor.clone())
     return recorder.set_requires_grad(tensor, bool(requires_grad))
 
 

@@ -217,6 +217,15 @@ static PyObject *set_cell(PyObject *module, PyObject *args) {
   Py_RETURN_NONE;
 }
 
+/* Whether a view is all that is left of its base: nobody sees whether it has elements of its own. */
+static PyObject *is_lone_view(PyObject *module, PyObject *o) {
+  (void)module;
+  fb_tensor *t = fb_as_tensor(o, "is_lone_view");
+  if (!t)
+    return NULL;
+  return PyBool_FromLong(t->view && !t->view->identity && !t->leaf && t->cell->refs == 1 && !t->cell->shared);
+}
+
 static PyObject *is_of_leaf(PyObject *module, PyObject *o) {
   (void)module;
   fb_tensor *t = fb_as_tensor(o, "is_of_leaf");
@@ -443,6 +452,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"make_leaf", make_leaf, METH_VARARGS, NULL},
                                 {"set_requires_grad", set_requires_grad, METH_VARARGS, NULL},
                                 {"set_cell", set_cell, METH_VARARGS, NULL},
+                                {"is_lone_view", is_lone_view, METH_O, NULL},
                                 {"is_of_leaf", is_of_leaf, METH_O, NULL},
                                 {"view_info", view_info, METH_O, NULL},
                                 {"same_storage", same_storage, METH_VARARGS, NULL},
