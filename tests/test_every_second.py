@@ -19,7 +19,7 @@ def test_every_second_element_is_read_and_written_within_its_buffer(dtype, n):
     value = b.input(Aval(x.shape, from_numpy(x.dtype)))
     parts = [find("slice")(value, starts=(k,), sizes=(n,), steps=(2,)) for k in (0, 1)]
     swapped = [find("reshape")(find("maximum" if dtype != np.bool_ else "or_")(p, p), shape=(n, 1)) for p in parts]
-    b.graph.outputs = [find("concat")(*swapped[::-1], axis=1).id]
+    b.graph.outputs = [find("concat")(*swapped[::-1], dim=1).id]
     for part in (1, 3):
         (found,) = execute.run_graph(b.graph, [x], Options(), parts=part)
         np.testing.assert_array_equal(found, x.reshape(n, 2)[:, ::-1])
