@@ -83,6 +83,7 @@ def elementwise(arity: int, exact: bool):
         and r.exact is exact
         and float16 in r.dtypes
         and r.name not in OTHERS
+        and not r.attrs
         and len(r.samples()[0].operands) == arity
     ]
 
@@ -257,6 +258,8 @@ WIDE_ONLY = (
     *("flambeau.cholesky_solve", "flambeau.cholesky_inverse", "flambeau.lu_solve", "flambeau.orgqr", "flambeau.ormqr"),
     *(f"linalg.{name}" for name in ("det", "solve", "inv", "solve_triangular", "lu_solve", "eigvalsh")),
     *("linalg.householder_product", "flambeau.matrix_power"),
+    *("flambeau.complex", "flambeau.polar", "flambeau.view_as_complex"),
+    *(name for name in fc.SAMPLED if name.startswith("fft.")),
 )
 
 

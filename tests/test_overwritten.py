@@ -122,7 +122,7 @@ def test_every_form_agrees_with_pytorch_on_who_gets_a_gradient(name):
         except TypeError:
             call(other)
         y.sum().backward()
-        return None if x.grad is None else x.grad.tolist()
+        return None if x.grad is None else (x.grad + 0).tolist()  # PyTorch's zeros may have no memory to read
 
     try:
         expected = run(torch)

@@ -232,7 +232,7 @@ PASSES = {
     "undefined": "gave an invalid program: node 0 (",
     "retyped": "gave an invalid program: its outputs are",
     "aborts": "was killed by SIGABRT",
-    "misplaced": "runs after 'kernels'. Choose of tape, simplify,",
+    "misplaced": "runs after 'kernels'. Choose of tape, legalise-complex, simplify,",
     "absent": "cannot be imported: AttributeError",
 }
 USE = """
