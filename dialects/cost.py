@@ -18,7 +18,7 @@ def nanoseconds(graph: Graph) -> int:
 
 
 def flops(graph: Graph) -> int:
-    """How many floating-point operations a graph takes, a multiply-add being two; regions count once."""
+    """How many floating-point operations a graph takes, a multiply-add being two. Regions count as often as it is known."""
     if graph.sizes:
         graph = graph.bind(graph.sizes)
     return int(sum(node.op.family.flops(graph, node) for node in graph.nodes))

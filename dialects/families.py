@@ -115,16 +115,24 @@ def _arithmetic(graph: Graph, node: Node) -> float:
 
 
 def _once_each(graph: Graph, node: Node) -> float:
-    """Every region counts once: nobody knows how often it runs."""
+    """Every region counts as often as is known that it runs, else once."""
     from flambeau.dialects.cost import nanoseconds
 
-    return sum(nanoseconds(region.graph) for region in node.regions)
+    return _turns(graph, node) * sum(nanoseconds(region.graph) for region in node.regions)
+
+
+def _turns(graph: Graph, node: Node) -> int:
+    if node.op.attrs[:3] != ("carried", "sliced", "size"):
+        return 1
+    from flambeau.dialects.tape.loop import turns
+
+    return hint(turns([graph.avals[v] for v in node.operands], *node.attrs[:3]))
 
 
 def _flops_once_each(graph: Graph, node: Node) -> float:
     from flambeau.dialects.cost import flops
 
-    return sum(flops(region.graph) for region in node.regions)
+    return _turns(graph, node) * sum(flops(region.graph) for region in node.regions)
 
 
 #: What a batch of calls becomes, where all ops of a family are batched alike.

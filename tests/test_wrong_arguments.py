@@ -16,6 +16,7 @@ import pytest
 from flambeau import function, missing
 from flambeau.compiler.codegen import points
 from flambeau.dialects.bugs import is_internal
+from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Public, Tensor
 
 MODULES = (fb, nn, F, nn.init, nn.utils, fb.optim, fb.autograd, data)
@@ -111,6 +112,18 @@ def test_an_argument_that_does_not_exist_is_named(name):
         assert error.__traceback__.tb_next.tb_next is None  # raised at the user's line, in the lambda above
 
 
+@pytest.fixture
+def modes():
+    """Setters of modes take what they take."""
+    mode, cpu, gpu = recorder.get_mode(), fb.get_autocast_dtype("cpu"), fb.get_autocast_gpu_dtype()
+    yield
+    recorder.set_mode(mode)
+    fb.autograd.set_detect_anomaly(False)
+    fb.set_autocast_dtype("cpu", cpu)
+    fb.set_autocast_gpu_dtype(gpu)
+
+
+@pytest.mark.usefixtures("modes")
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_wrong_types_and_counts_are_told_in_the_house_form(name, tmp_path, monkeypatch):
     """Whatever is passed: the call works, or says what is wrong."""

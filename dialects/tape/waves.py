@@ -73,8 +73,9 @@ _AI, _AI_SLOPE = np.longdouble("0.355028053887817239260"), np.longdouble("0.2588
 def _airy_series(x: np.ndarray) -> np.ndarray:
     """Ai by its power series (DLMF 9.4.1), whose terms outgrow the sum: with the digits of a long double it is good up to 2.6."""
     y = x.astype(np.longdouble)
-    even = f = np.ones_like(y)
-    odd = g = y
+    even: Any = np.ones_like(y)
+    odd: Any = y
+    f, g = even, odd
     for k in range(1, 24):
         even, odd = even * y**3 / (3 * k * (3 * k - 1)), odd * y**3 / (3 * k * (3 * k + 1))
         f, g = f + even, g + odd
@@ -87,7 +88,7 @@ def _airy(x: np.ndarray) -> np.ndarray:
     special = import_module("scipy.special")
     y = np.where((x > 2.6) & (x < 200), x, 3.0).astype(np.longdouble)
     z = y * np.sqrt(y) * 2 / 3
-    scaled = special.kve(1 / 3, z.astype(np.float64)) * np.sqrt(y / 3) / np.longdouble(np.pi)
+    scaled: Any = special.kve(1 / 3, z.astype(np.float64)) * np.sqrt(y / 3) / np.longdouble(np.pi)
     right = np.where(x >= 200, 0.0, (scaled * np.exp(-z)).astype(np.float64))
     near = _airy_series(np.where((x >= 0) & (x <= 2.6), x, 0.0))
     return np.where(x > 2.6, right, np.where(x >= 0, near, np.where(np.isneginf(x), 0.0, special.airy(x)[0])))
