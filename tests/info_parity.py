@@ -10,11 +10,7 @@ passes if after five steps parameters and state are, and the same of errors. Of 
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
-import sys
-import textwrap
 import traceback
 import warnings
 from functools import partial
@@ -23,7 +19,7 @@ from typing import Any
 
 import flambeau as fb
 import opinfo_parity
-from opinfo_parity import Absent, compare, converted, flat, gradients, leaves_of
+from opinfo_parity import Absent, command, compare, converted, flat, gradients, leaves_of, section
 
 LIST = Path(__file__).resolve().parent / "info_parity.txt"
 SAMPLES = 6  #: of an entry in a mode, spread evenly over all that it has
@@ -310,29 +306,9 @@ def written(found: dict[str, tuple[str, str]]) -> str:
     text = "# PyTorch's samples of modules and optimizers (python tests/info_parity.py). A test lets this list only improve.\n"
     for is_module in (True, False):
         here = {n: r for n, r in found.items() if n.startswith("nn.") == is_module}
-        count = {kind: sum(r[0] == kind for r in here.values()) for kind in ("pass", "fail", "missing")}
-        title = "modules" if is_module else "optimizers"
-        text += f"[{title}] {count['pass']} pass, {count['fail']} fail, {count['missing']} missing of {len(here)}\n"
-        for kind in ("fail", "missing"):
-            text += "".join(f"{kind} {n}: {why}\n" for n, (k, why) in sorted(here.items()) if k == kind)
-        good = " ".join(sorted(n for n, r in here.items() if r[0] == "pass"))
-        lines = textwrap.wrap(good, 126, initial_indent="pass ", subsequent_indent="pass ", break_on_hyphens=False)
-        text += "".join(line + "\n" for line in lines)
+        text += section("modules" if is_module else "optimizers", here)
     return text
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*")
-    parser.add_argument("--json", action="store_true", help="print what was found, write nothing")
-    args = parser.parse_args()
-    found = results(args.names)
-    if args.json:
-        print(json.dumps(found))
-    elif not args.names:
-        LIST.write_text(written(found))
-        print(*(line for line in written(found).splitlines() if line.startswith("[")), sep="\n")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    command(__doc__, results, written, LIST)

@@ -19,6 +19,7 @@ import traceback
 import types
 import unittest
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -305,15 +306,19 @@ def written(found: dict[str, tuple[str, str]]) -> str:
     )
     for apart in (False, True):
         here = {n: r for n, r in found.items() if is_listed_apart(n) == apart}
-        count = {kind: sum(r[0] == kind for r in here.values()) for kind in ("pass", "fail", "missing")}
-        places = "nn.functional, sparse, masked" if apart else "everything else"
-        text += f"[{places}] {count['pass']} pass, {count['fail']} fail, {count['missing']} missing of {len(here)}\n"
-        for kind in ("fail", "missing"):
-            text += "".join(f"{kind} {n}: {why}\n" for n, (k, why) in sorted(here.items()) if k == kind)
-        good = " ".join(sorted(n for n, r in here.items() if r[0] == "pass"))
-        lines = textwrap.wrap(good, 126, initial_indent="pass ", subsequent_indent="pass ", break_on_hyphens=False)
-        text += "".join(line + "\n" for line in lines)
+        text += section("nn.functional, sparse, masked" if apart else "everything else", here)
     return text
+
+
+def section(title: str, here: dict[str, tuple[str, str]]) -> str:
+    """The entries of one kind, counted."""
+    count = {kind: sum(r[0] == kind for r in here.values()) for kind in ("pass", "fail", "missing")}
+    text = f"[{title}] {count['pass']} pass, {count['fail']} fail, {count['missing']} missing of {len(here)}\n"
+    for kind in ("fail", "missing"):
+        text += "".join(f"{kind} {n}: {why}\n" for n, (k, why) in sorted(here.items()) if k == kind)
+    good = " ".join(sorted(n for n, r in here.items() if r[0] == "pass"))
+    lines = textwrap.wrap(good, 126, initial_indent="pass ", subsequent_indent="pass ", break_on_hyphens=False)
+    return text + "".join(line + "\n" for line in lines)
 
 
 def passing(text: str) -> set[str]:
@@ -321,8 +326,11 @@ def passing(text: str) -> set[str]:
     return {name for line in text.splitlines() if line.startswith("pass ") for name in line.split()[1:]}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def command(
+    doc: str, results: Callable[[list[str]], dict[str, tuple[str, str]]], written: Callable[..., str], path: Path
+) -> None:
+    """The command line of this script, and of others that keep such a list at `path`."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--json", action="store_true", help="print what was found, write nothing")
     args = parser.parse_args()
@@ -330,9 +338,9 @@ def main() -> None:
     if args.json:
         print(json.dumps(found))
     elif not args.names:
-        LIST.write_text(written(found))
+        path.write_text(written(found))
         print(*(line for line in written(found).splitlines() if line.startswith("[")), sep="\n")
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, results, written, LIST)

@@ -39,49 +39,27 @@ def cholesky_of(name: str, matrix: Tensor) -> Tensor:
     return fb.linalg.solve_triangular(turned, one.expand(turned.shape), upper=False)
 
 
-class MultivariateNormal(Distribution):
-    """Normal vectors of mean `loc` [..., n] and a covariance [..., n, n]: itself, its inverse (the precision), or its lower
-    triangular Cholesky factor. Raises ValueError unless one of the three is given."""
+class ByCovariance(Distribution):
+    """What has covariances [..., n, n], given as themselves, their inverses (precisions), or their lower triangular Cholesky
+    factors."""
 
-    arg_constraints: ClassVar[Any] = {
-        "loc": constraints.real_vector,
+    _matrices: ClassVar[Any] = {
         "covariance_matrix": constraints.positive_definite,
         "precision_matrix": constraints.positive_definite,
         "scale_tril": constraints.lower_cholesky,
     }
-    support = constraints.real_vector
-    has_rsample = True
+    _unbroadcasted_scale_tril: Tensor
 
-    def __init__(
-        self,
-        loc: Tensor,
-        covariance_matrix: Tensor | None = None,
-        precision_matrix: Tensor | None = None,
-        scale_tril: Tensor | None = None,
-        validate_args: bool | None = None,
+    def _begin(
+        self, name: str, matrix: Tensor, batch: Sequence[int], event: Sequence[int], validate_args: bool | None
     ) -> None:
-        given = {
-            "covariance_matrix": covariance_matrix,
-            "precision_matrix": precision_matrix,
-            "scale_tril": scale_tril,
-        }
-        found = {k: v for k, v in given.items() if v is not None}
-        if len(found) != 1 or loc.ndim < 1:
-            raise ValueError(
-                f"[MultivariateNormal] loc has {loc.ndim} dimensions, and {len(found)} of covariance_matrix, precision_matrix and "
-                "scale_tril are given. Pass a vector and one of the three."
-            )
-        ((name, matrix),) = found.items()
-        if matrix.ndim < 2:
-            raise ValueError(f"[MultivariateNormal] {name} has {matrix.ndim} dimensions. Pass a matrix.")
-        batch = tuple(fb.broadcast_shapes(tuple(matrix.shape[:-2]), tuple(loc.shape[:-1])))
-        self.loc = loc.expand((*batch, loc.shape[-1]))
+        """`Distribution.__init__`, of the matrices that are given by `name`; other parameters are there."""
         if self._validate_args if validate_args is None else validate_args:  # once, not for every place of the batch
-            constraint = self.arg_constraints[name]
+            constraint = self._matrices[name]
             matrix = self._holding(name, matrix, constraint, f"does not satisfy {constraint!r}. Pass matrices that do.")
         self._unbroadcasted_scale_tril = cholesky_of(name, matrix)
-        super().__init__(batch, loc.shape[-1:], validate_args)
-        self.__dict__[name] = matrix.expand((*batch, *matrix.shape[-2:]))
+        super().__init__(batch, event, validate_args)
+        self.__dict__[name] = self._whole(matrix)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Any:
         new = self._instance_of(_instance)
@@ -89,7 +67,7 @@ class MultivariateNormal(Distribution):
         return super().expand(batch_shape, new)
 
     def _whole(self, matrix: Tensor) -> Tensor:
-        return matrix.expand((*self.batch_shape, *self.event_shape, *self.event_shape))
+        return matrix.expand((*self.batch_shape, *matrix.shape[-2:]))
 
     @lazy_property
     def scale_tril(self) -> Tensor:
@@ -105,6 +83,37 @@ class MultivariateNormal(Distribution):
     def precision_matrix(self) -> Tensor:
         """Its inverse."""
         return self._whole(fb.cholesky_inverse(self._unbroadcasted_scale_tril))
+
+
+class MultivariateNormal(ByCovariance):
+    """Normal vectors of mean `loc` [..., n] and a covariance [..., n, n]: itself, its inverse (the precision), or its lower
+    triangular Cholesky factor. Raises ValueError unless one of the three is given."""
+
+    arg_constraints: ClassVar[Any] = {"loc": constraints.real_vector, **ByCovariance._matrices}
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(
+        self,
+        loc: Tensor,
+        covariance_matrix: Tensor | None = None,
+        precision_matrix: Tensor | None = None,
+        scale_tril: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        given = zip(self._matrices, (covariance_matrix, precision_matrix, scale_tril), strict=True)
+        found = {name: matrix for name, matrix in given if matrix is not None}
+        if len(found) != 1 or loc.ndim < 1:
+            raise ValueError(
+                f"[MultivariateNormal] loc has {loc.ndim} dimensions, and {len(found)} of covariance_matrix, precision_matrix and "
+                "scale_tril are given. Pass a vector and one of the three."
+            )
+        ((name, matrix),) = found.items()
+        if matrix.ndim < 2:
+            raise ValueError(f"[MultivariateNormal] {name} has {matrix.ndim} dimensions. Pass a matrix.")
+        batch = tuple(fb.broadcast_shapes(tuple(matrix.shape[:-2]), tuple(loc.shape[:-1])))
+        self.loc = loc.expand((*batch, loc.shape[-1]))
+        self._begin(name, matrix, batch, loc.shape[-1:], validate_args)
 
     @property
     def mean(self) -> Tensor:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from flambeau.distributions import constraints
 from flambeau.distributions.distribution import ExponentialFamily
 from flambeau.distributions.gamma import Chi2
-from flambeau.distributions.multivariate import cholesky_of, half_log_det
-from flambeau.distributions.utils import fb, lazy_property
+from flambeau.distributions.multivariate import ByCovariance, half_log_det
+from flambeau.distributions.utils import fb
 from flambeau.runtime.recorder import Tensor
 
 
-class Wishart(ExponentialFamily):
+class Wishart(ByCovariance, ExponentialFamily):
     """The sums of x x^T of `df` normal vectors x of mean 0 and a covariance [..., p, p]: itself, its inverse (the precision), or
     its lower triangular Cholesky factor; `df` is any number above p - 1.
 
@@ -27,11 +27,6 @@ class Wishart(ExponentialFamily):
 
     support = constraints.positive_definite
     has_rsample = True
-    _matrices: ClassVar[Any] = {
-        "covariance_matrix": constraints.positive_definite,
-        "precision_matrix": constraints.positive_definite,
-        "scale_tril": constraints.lower_cholesky,
-    }
 
     def __init__(
         self,
@@ -54,40 +49,12 @@ class Wishart(ExponentialFamily):
         df = df if isinstance(df, Tensor) else fb.tensor(float(df), dtype=matrix.dtype, device=matrix.device)
         batch = tuple(fb.broadcast_shapes(tuple(matrix.shape[:-2]), tuple(df.shape)))
         self.df = df.expand(batch)
-        if self._validate_args if validate_args is None else validate_args:  # once, not for every place of the batch
-            constraint = self._matrices[name]
-            matrix = self._holding(name, matrix, constraint, f"does not satisfy {constraint!r}. Pass matrices that do.")
-        self._unbroadcasted_scale_tril = cholesky_of(name, matrix)
-        super().__init__(batch, (p, p), validate_args)
-        self.__dict__[name] = self._whole(matrix)
+        self._begin(name, matrix, batch, (p, p), validate_args)
 
     @property
     def arg_constraints(self) -> Any:  # type: ignore[override]
         """The constraints of the parameters: that of `df` depends on the size of the matrices."""
         return {**self._matrices, "df": constraints.greater_than(self.event_shape[-1] - 1)}
-
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Any:
-        new = self._instance_of(_instance)
-        new._unbroadcasted_scale_tril = self._unbroadcasted_scale_tril
-        return super().expand(batch_shape, new)
-
-    def _whole(self, matrix: Tensor) -> Tensor:
-        return matrix.expand((*self.batch_shape, *self.event_shape))
-
-    @lazy_property
-    def scale_tril(self) -> Tensor:
-        """The lower triangular Cholesky factor of the covariance."""
-        return self._whole(self._unbroadcasted_scale_tril)
-
-    @lazy_property
-    def covariance_matrix(self) -> Tensor:
-        """The covariance of the vectors."""
-        return self._whole(self._unbroadcasted_scale_tril @ self._unbroadcasted_scale_tril.mT)
-
-    @lazy_property
-    def precision_matrix(self) -> Tensor:
-        """Its inverse."""
-        return self._whole(fb.cholesky_inverse(self._unbroadcasted_scale_tril))
 
     @property
     def mean(self) -> Tensor:
