@@ -14,12 +14,12 @@ from flambeau.dialects.graph import Graph, Node
 
 
 def rounds_within(graph: Graph) -> bool:
-    """Whether some op reads what another one has rounded to a narrow dtype. Programs of several ops (regions) are left alone."""
+    """Whether some op reads what another one has rounded to a narrow dtype. What is within regions is left alone."""
     rounded: set[int] = set()
     for node in graph.nodes:
-        if node.op.regions:
-            return False
         reads = not rounded.isdisjoint(node.operands)
+        if node.op.regions:
+            return reads
         if node.op.family.moves:
             rounded.update(node.results if reads else ())
         elif reads:

@@ -162,10 +162,6 @@ def _loop(
     Steps are turns of one loop of the program, whatever T is. A sequence keeps its state where `is_on` [T, N] does not hold."""
     steps, n, features = input.shape
     gates = _affine(ops.reshape(input, shape=(steps * n, features)), w_ih, b_ih)
-    if (
-        gates.dtype.is_narrow
-    ):  # to be computed in another dtype (`dialects/rounding.py`): this rounds what has been rounded
-        ops.neg(gates)
     gates = ops.reshape(gates, shape=(steps, n, w_ih.shape[0]))
     first = [hx] if cx is None else [hx, cx]
     given = [w for w in (w_hh, b_hh, w_hr) if w is not None]
