@@ -106,6 +106,7 @@ def bench(task: str, args: argparse.Namespace) -> dict[str, dict]:
     rows = {peer.name: peer.row(peers[0]) for peer in peers}
     for peer in peers:
         peer.close()
+        peer.forget(args)
     return rows
 
 
@@ -133,6 +134,7 @@ def main() -> None:
     p.add_argument("--core", default="1", help="the core to pin to with one thread")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--cache", default="", help="a cache folder to keep, for warm starts")
+    p.add_argument("--clock", default="wall", help=argparse.SUPPRESS)
     p.add_argument("--out", default="", help="append a JSON line per task to this file")
     p.add_argument("--serve", default="", help=argparse.SUPPRESS)
     p.add_argument("--workloads", default="", help=argparse.SUPPRESS)

@@ -120,6 +120,29 @@ def peak() -> Callable[[], None]:
     return run
 
 
+def reading(memory: np.ndarray) -> Callable[[], None]:
+    """Read a large array once, vector by vector."""
+    b = Emitter()
+    lanes = TARGET.lanes(4)
+    near = range(0, 8 * lanes, lanes)
+    with b.loop(b.lo, b.hi, 8 * lanes, [b.const(0, "f32", lanes) for _ in near]) as steps:
+        steps.carry(
+            [b.add(x, b.load(b.buffer(0), b.add(steps.index, k), "f32", lanes)) for x, k in zip(steps.args, near)]
+        )
+    total = steps.results[0]
+    for x in steps.results[1:]:
+        total = b.add(total, x)
+    b.store(total, b.buffer(1), 0)
+    kernel = compiled(b.source("reading"))
+    sums = np.zeros(lanes, np.float32)
+    pointers = np.array([memory.ctypes.data, sums.ctypes.data])
+
+    def run(keep: tuple[np.ndarray, np.ndarray] = (memory, sums)) -> None:
+        kernel(pointers.ctypes.data, None, 0, memory.nbytes // 4 // (8 * lanes) * (8 * lanes), None)
+
+    return run
+
+
 def peers(a: np.ndarray, b: np.ndarray, form: str) -> dict[str, Callable[[], object]]:
     """NumPy, and JAX and torch where they are installed, on the same operands."""
     x, y = (v if stored == "n" else v.T for v, stored in zip((a, b), form, strict=True))

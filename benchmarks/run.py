@@ -3,8 +3,12 @@
     python benchmarks/run.py --workloads W1_b64,W7_mm512 --peers flambeau,jax,torch_eager --threads 1
 
 Per workload each peer's process starts, runs three steps (their time includes compilation; their losses are
-compared), then the peers take turns for `--rounds` rounds of `--seconds` each. The table shows medians, how many
-times faster Flambeau is than each peer, seconds to the end of the third step, and peak memory.
+compared), then the peers take turns for `--rounds` rounds of `--seconds` each. With them goes `limit`: what the
+workload's multiply-adds, or reading its weights, would take at the rate that is measured in the same turns. The table shows
+medians, how many times faster Flambeau is than each peer, seconds from the start of a process to the end of the third step
+with an empty cache and, with `--warm`, with the one it left, and peak memory above that of the process when all was imported
+(with the compiler; a warm process loads none). Where other programs use the machine, `--clock cpu` counts processor time.
+`tables.py` makes pages of what `--out` writes.
 
     python benchmarks/run.py --workloads spine --peers flambeau,before --before ../old/.venv/bin/python --rounds 7
 
@@ -24,11 +28,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "peers"))
 
+import counts  # noqa: E402
 import workloads  # noqa: E402
 
 PEERS = {
@@ -39,11 +45,13 @@ PEERS = {
     "torch_compile": ("torch_peer", "compile"),
     "jax": ("jax_peer", "jit"),
     "iree": ("iree_peer", ""),
-    "ort": ("ort_peer", ""),
+    "onnxruntime": ("ort_peer", ""),
     "numpy": ("numpy_peer", ""),
+    "limit": ("limit_peer", ""),
 }
 GROUPS = {
-    "train": ["W1_b64", "W1_b512"],
+    "train": workloads.TRAIN,
+    "nets": [*workloads.TRAIN, *workloads.INFER, *workloads.IMAGES, "decode"],
     "chain": [f"W6_{d}_{n}" for d in ("fwd", "fwdbwd") for n in ("1e3", "1e5", "1e7")],
     "matmul": workloads.MM,
     "rows": workloads.ROWS,
@@ -51,6 +59,9 @@ GROUPS = {
     "spine": ["W1_b64", "W1_b512", "W6_fwd_1e5", "W6_fwd_1e7", "W6_fwdbwd_1e5", "W6_fwdbwd_1e7"]
     + workloads.MM + workloads.ROWS + ["W8_add"],
 }  # fmt: skip
+
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def environment(threads: int, cache: str) -> dict[str, str]:
@@ -73,17 +84,16 @@ def memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def serve(peer: str, workload: str, threads: int) -> None:
+def serve(peer: str, workload: str, threads: int, clock: Callable[[], float]) -> None:
     """A peer's process: set up, report, then time steps for as long as each line on standard input asks."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     module, variant = PEERS[peer]
-    clock = time.perf_counter
     started = clock()
     m = importlib.import_module(module)
     try:
         versions = m.load(variant, threads)
-        imported = clock()
+        imported, at_import = clock(), memory_mb()
         case = m.make(workload)
         first, losses = [], []
         for _ in range(3):
@@ -95,11 +105,14 @@ def serve(peer: str, workload: str, threads: int) -> None:
         print(json.dumps({"unsupported": str(e)}), file=out)
         return
     third = clock() - started
-    report = dict(versions=versions, import_s=imported - started, first=first, third_s=third, losses=losses)
+    report = dict(
+        versions=versions, import_s=imported - started, first=first, third_s=third, losses=losses,
+        import_mb=at_import, third_mb=memory_mb(),
+    )  # fmt: skip
     print(json.dumps(report), file=out)
     for line in sys.stdin:
-        end, times = clock() + float(line), []
-        while clock() < end or len(times) < 5:
+        end, times = time.perf_counter() + float(line), []
+        while time.perf_counter() < end or len(times) < 5:
             t = clock()
             case.step()
             times.append((clock() - t) / case.inner)
@@ -111,9 +124,9 @@ class Peer:
 
     script = __file__
 
-    def __init__(self, name: str, workload: str, args: argparse.Namespace) -> None:
+    def __init__(self, name: str, workload: str, args: argparse.Namespace, cache: str = "") -> None:
         self.name, self.times, self.rss_mb = name, [], 0.0
-        self.cache = tempfile.mkdtemp()
+        self.cache = cache or args.cache or tempfile.mkdtemp()
         command = [
             args.before if name == "before" else sys.executable,
             self.script,
@@ -123,12 +136,14 @@ class Peer:
             workload,
             "--threads",
             str(args.threads),
+            "--clock",
+            args.clock,
         ]
         if args.threads == 1:
             command = ["taskset", "-c", args.core, *command]
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            command, env=environment(args.threads, args.cache or self.cache), text=True, cwd=HERE,
+            command, env=environment(args.threads, self.cache), text=True, cwd=HERE,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
         )  # fmt: skip
         self.report = self.read()
@@ -154,7 +169,11 @@ class Peer:
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait(30)
-        shutil.rmtree(self.cache, ignore_errors=True)
+
+    def forget(self, args: argparse.Namespace) -> None:
+        """Remove the cache, if it is its own."""
+        if self.cache != args.cache:
+            shutil.rmtree(self.cache, ignore_errors=True)
 
     @property
     def median(self) -> float:
@@ -162,7 +181,10 @@ class Peer:
 
 
 def bench(workload: str, args: argparse.Namespace) -> dict:
-    peers = [Peer(name, workload, args) for name in args.peers.split(",")]
+    names = args.peers.split(",")
+    if counts.flops(workload) or counts.read_bytes(workload):
+        names.append("limit")
+    peers = [Peer(name, workload, args) for name in names]
     for peer in peers:
         peer.measure(args.seconds / 2)  # warm up, not counted
         peer.times.clear()
@@ -172,14 +194,24 @@ def bench(workload: str, args: argparse.Namespace) -> dict:
     rows = {}
     for peer in peers:
         peer.close()
+        warm = warm_start(peer, workload, args) if args.warm and peer.times else {}
+        peer.forget(args)
         if not peer.times:
             rows[peer.name] = {"unsupported": peer.report.get("unsupported", "no times")}
             continue
         rows[peer.name] = dict(
             median_ms=peer.median * 1e3, spread=max(peer.times) / min(peer.times), rss_mb=peer.rss_mb,
             third_step_s=peer.report["third_s"], loss=peer.report["losses"][-1], import_s=peer.report["import_s"],
+            above_mb=peer.rss_mb - peer.report["import_mb"], **warm,
         )  # fmt: skip
     return rows
+
+
+def warm_start(peer: Peer, workload: str, args: argparse.Namespace) -> dict[str, float]:
+    """Seconds to the end of the third step of a process that finds what an earlier one has cached, and its memory then."""
+    again = Peer(peer.name, workload, args, peer.cache)
+    again.close()
+    return {"warm_s": again.report["third_s"], "warm_mb": again.report["third_mb"] - again.report["import_mb"]}
 
 
 def show(workload: str, rows: dict) -> None:
@@ -193,7 +225,8 @@ def show(workload: str, rows: dict) -> None:
         print(
             f"  {name:14s} {row['median_ms']:11.5f} ms {ratio}  spread {row['spread']:.2f}"
             f"  3 steps {row['third_step_s']:6.2f} s"
-            f"  peak {row['rss_mb']:6.0f} MB  loss {row['loss']:.6f}",
+            + (f" warm {row['warm_s']:5.2f} s {row['warm_mb']:4.0f} MB" if "warm_s" in row else "")
+            + f"  peak {row['above_mb']:6.0f} MB  loss {row['loss']:.6f}",
             flush=True,
         )
 
@@ -212,7 +245,11 @@ def main() -> None:
     p.add_argument("--workloads", default="spine", help=f"names or groups: {', '.join(GROUPS)}")
     p.add_argument("--before", default="", help="the Python of an environment with an earlier Flambeau")
     p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--warm", action="store_true", help="also start every peer again with what it cached")
     p.add_argument("--core", default="1", help="the core to pin to with one thread")
+    p.add_argument(
+        "--clock", choices=sorted(CLOCKS), default="wall", help="cpu: of a process, all its threads together"
+    )
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--seconds", type=float, default=0.7)
     p.add_argument("--cache", default="", help="a cache folder to keep, for warm starts")
@@ -220,7 +257,7 @@ def main() -> None:
     p.add_argument("--serve", default="", help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.serve:
-        return serve(args.serve, args.workloads, args.threads)
+        return serve(args.serve, args.workloads, args.threads, CLOCKS[args.clock])
     for chosen in list(map(named, args.workloads.split(","))):
         for workload in chosen:
             rows = bench(workload, args)

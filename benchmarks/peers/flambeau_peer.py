@@ -1,14 +1,14 @@
 """Flambeau, written as a PyTorch user would write it."""
 
+import nets
 import numpy as np
 import workloads as C
 from workloads import Case, Unsupported
 
 
 def load(variant, threads):
-    global fb, nn, F
+    global fb, F
     import flambeau as fb
-    import flambeau.nn as nn
     import flambeau.nn.functional as F
 
     fb.set_num_threads(threads)
@@ -20,33 +20,9 @@ def tensor(a):
     return fb.tensor(np.ascontiguousarray(a))
 
 
-def mlp(params):
-    class MLP(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc1, self.fc2, self.fc3 = nn.Linear(784, 512), nn.Linear(512, 256), nn.Linear(256, 10)
-
-        def forward(self, x):
-            return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x)))))
-
-    model = MLP()
-    model.load_state_dict({k: tensor(v) for k, v in params.items()})
-    return model
-
-
-def train_mlp(name):
-    x, y = map(tensor, C.batch(name))
-    model = mlp(C.mlp())
-    opt = fb.optim.Adam(model.parameters(), lr=C.MLP["lr"])
-
-    def step():
-        opt.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        opt.step()
-        return loss
-
-    return Case(step, lambda loss: loss.item())
+def optimizer(kind, parameters, **settings):
+    opt = getattr(fb.optim, kind)(parameters, **settings)
+    return opt, opt.step
 
 
 def chain(x):
@@ -97,8 +73,8 @@ def adds_case(name):
 
 
 def make(name):
-    if name.startswith("W1"):
-        return train_mlp(name)
+    if case := nets.make(nets.Api(fb, lambda f: f, optimizer, fb.no_grad), name):
+        return case
     if name.startswith("W6"):
         return chain_case(name)
     if name.startswith("W7_mm"):
@@ -108,13 +84,4 @@ def make(name):
         return rows_case(name)
     if name.startswith("W8"):
         return adds_case(name)
-    if name == "W9_mlp":
-        model, x = mlp(C.mlp()), tensor(C.batch(name)[0])
-        model.eval()
-
-        def step():
-            with fb.no_grad():
-                return realized(model(x))
-
-        return Case(step, lambda r: r.sum().item())
     raise Unsupported(name)

@@ -18,7 +18,8 @@ MM = [f"W7_mm{n}" for n in (256, 512, 1024, 2048)]
 ROWS = ["W7_softmax", "W7_layernorm"]
 DISPATCH = ["W8_add", "W8_add_grad"]
 INFER = ["W9_mlp", "W9_cnn"]
-ALL = TRAIN + ELEM + MM + ROWS + DISPATCH + INFER
+IMAGES = ["resnet18_train", "resnet18_infer", "vit_train", "vit_infer"]
+ALL = TRAIN + ELEM + MM + ROWS + DISPATCH + INFER + IMAGES + ["decode"]
 
 
 @dataclass
@@ -41,9 +42,14 @@ GPT = dict(vocab=96, d=128, heads=4, layers=4, T=128, B=16, lr=3e-4, wd=0.01)
 GAN = dict(nz=100, ngf=32, ndf=32, B=16, lr=2e-4, betas=(0.5, 0.999))
 MLP = dict(lr=1e-3)
 CNN = dict(B=64, lr=0.01, momentum=0.9)
+#: Channels in and out, and stride, of each pair of blocks.
+RESNET = [(64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)]
+VIT = dict(d=192, heads=3, layers=12, patch=16)
+#: Weights of 230 MB, which no cache holds.
+DECODE = dict(vocab=1000, d=768, heads=12, layers=8, T=128)
 
 
-def _u(rng, fan_in, *shape):
+def uniform(rng, fan_in, *shape):
     k = 1.0 / np.sqrt(fan_in)
     return rng.uniform(-k, k, shape).astype(np.float32)
 
@@ -56,21 +62,21 @@ def mlp(rng=None):
     rng = rng or np.random.default_rng(0)
     p = {}
     for i, (a, b) in enumerate([(784, 512), (512, 256), (256, 10)], 1):
-        p[f"fc{i}.weight"], p[f"fc{i}.bias"] = _u(rng, a, b, a), _u(rng, a, b)
+        p[f"fc{i}.weight"], p[f"fc{i}.bias"] = uniform(rng, a, b, a), uniform(rng, a, b)
     return p
 
 
 def cnn(rng=None):
     rng = rng or np.random.default_rng(0)
     return {
-        "conv1.weight": _u(rng, 9, 32, 1, 3, 3),
-        "conv1.bias": _u(rng, 9, 32),
-        "conv2.weight": _u(rng, 288, 64, 32, 3, 3),
-        "conv2.bias": _u(rng, 288, 64),
-        "fc1.weight": _u(rng, 9216, 128, 9216),
-        "fc1.bias": _u(rng, 9216, 128),
-        "fc2.weight": _u(rng, 128, 10, 128),
-        "fc2.bias": _u(rng, 128, 10),
+        "conv1.weight": uniform(rng, 9, 32, 1, 3, 3),
+        "conv1.bias": uniform(rng, 9, 32),
+        "conv2.weight": uniform(rng, 288, 64, 32, 3, 3),
+        "conv2.bias": uniform(rng, 288, 64),
+        "fc1.weight": uniform(rng, 9216, 128, 9216),
+        "fc1.bias": uniform(rng, 9216, 128),
+        "fc2.weight": uniform(rng, 128, 10, 128),
+        "fc2.bias": uniform(rng, 128, 10),
     }
 
 
@@ -80,12 +86,12 @@ def lstm(rng=None):
     H = c["hid"]
     return {
         "emb.weight": _n(rng, 1, c["vocab"], c["emb"]),
-        "lstm.weight_ih_l0": _u(rng, H, 4 * H, c["emb"]),
-        "lstm.weight_hh_l0": _u(rng, H, 4 * H, H),
-        "lstm.bias_ih_l0": _u(rng, H, 4 * H),
-        "lstm.bias_hh_l0": _u(rng, H, 4 * H),
-        "out.weight": _u(rng, H, c["vocab"], H),
-        "out.bias": _u(rng, H, c["vocab"]),
+        "lstm.weight_ih_l0": uniform(rng, H, 4 * H, c["emb"]),
+        "lstm.weight_hh_l0": uniform(rng, H, 4 * H, H),
+        "lstm.bias_ih_l0": uniform(rng, H, 4 * H),
+        "lstm.bias_hh_l0": uniform(rng, H, 4 * H),
+        "out.weight": uniform(rng, H, c["vocab"], H),
+        "out.bias": uniform(rng, H, c["vocab"]),
     }
 
 
@@ -148,4 +154,7 @@ def batch(name):
         return (rng.standard_normal((1, 784)).astype(f32),)
     if name == "W9_cnn":
         return (rng.standard_normal((1, 1, 28, 28)).astype(f32),)
+    if name in IMAGES:
+        b = 8 if name.endswith("train") else 1
+        return rng.standard_normal((b, 3, 224, 224)).astype(f32), rng.integers(0, 1000, b)
     raise KeyError(name)
