@@ -37,6 +37,14 @@ if os.environ.get("FLAMBEAU_TESTS_GROUPS"):
 
     group_checks.install()
 
+    @pytest.fixture(autouse=True)
+    def groups_of_the_test_are_right():
+        """What its programs' groups were found wrong in fails a test."""
+        yield
+        found, group_checks.failures[:] = list(group_checks.failures), []
+        assert not found, "\n".join(found)
+
+
 #: What may be missing: a pattern of the reasons that tests give.
 NEEDS = {
     "torch": r"could not import 'torch'",

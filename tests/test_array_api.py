@@ -132,6 +132,8 @@ def test_complex_numbers_at_the_edges():
     inf, nan = float("inf"), float("nan")
     z = lambda *parts: fb.tensor([complex(*parts)])  # noqa: E731
     assert xp.sign(fb.tensor([3 + 4j, 0j])).tolist() == pytest.approx([0.6 + 0.8j, 0])
+    assert xp.signbit(xp.real(xp.expm1(z(-0.0, 0.0)))).tolist() == [False]
+    assert xp.signbit(xp.imag(xp.expm1(z(0.0, -0.0)))).tolist() == [True]
     assert xp.expm1(z(-inf, inf)).tolist() == [-1] and xp.tanh(z(inf, 2.0)).tolist() == [1]
     assert xp.isnan(xp.real(xp.tanh(z(1.0, inf)))).item() and xp.isnan(xp.imag(xp.atanh(z(nan, 1.0)))).item()
     assert xp.real(xp.acos(z(0.0, nan))).item() == pytest.approx(np.pi / 2)

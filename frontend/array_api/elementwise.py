@@ -95,8 +95,13 @@ def atanh(x: Tensor, /) -> Tensor:
 
 
 def expm1(x: Tensor, /) -> Tensor:
-    """exp(x) - 1, exact for small x; of what is not finite, exp(x) less 1."""
-    return _at_edges(fb.expm1, x, lambda real, imag: ~(fb.isfinite(real) & fb.isfinite(imag)), lambda *_: fb.exp(x) - 1)
+    """exp(x) - 1, exact for small x; of what is not finite, exp(x) less 1; +0 of -0 + 0 j, where NumPy has -0."""
+    made = _at_edges(
+        fb.expm1, x, lambda real, imag: (real == 0) & (imag == 0), lambda _, imag: fb.complex(fb.zeros_like(imag), imag)
+    )
+    return _at_edges(
+        lambda _: made, x, lambda real, imag: ~(fb.isfinite(real) & fb.isfinite(imag)), lambda *_: fb.exp(x) - 1
+    )
 
 
 def tanh(x: Tensor, /) -> Tensor:
