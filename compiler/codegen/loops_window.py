@@ -187,16 +187,8 @@ class _Folds(_OverWindows):
         def tap(row: Val, k: Val | int, carried: list[Val]) -> list[Val]:
             column = b.add(first, b.mul(k, last.dilation)) if isinstance(k, Val) else b.add(first, k * last.dilation)
             place = b.add(b.mul(row, last.extent), column)
-            if last.step == 1 and not at_edge:
-                x = b.load(b.buffer(0), b.add(start, place), self.dtype.mlir, lanes)
-                return self._step(carried, x, self._places(place, ahead))
-            places, mask = self._places(b.add(start, place), ahead), None
-            if at_edge:
-                columns = self._places(column, ahead)
-                mask = b.and_(b.cmp("ge", columns, 0), b.cmp("lt", columns, last.extent))
-                places = b.select(mask, places, 0)
-            x = b.gather(b.buffer(0), places, self.dtype.mlir, mask, self._nothing())
-            return self._step(carried, x, self._places(place, ahead), mask)
+            x = self._read(b.place(b.buffer(0), b.add(start, place), self.dtype.mlir), column, ahead, at_edge)
+            return self._step(carried, x, self._places(place, ahead))
 
         def visit(row: Val, carried: list[Val]) -> list[Val]:
             if last.size <= _UNROLLED:
@@ -215,6 +207,23 @@ class _Folds(_OverWindows):
         end = b.minimum(last.steps(b, b.maximum(b.sub(last.extent, columns), 0)), last.size)
         return self._end(found, [*((f, lo, hi) for _, f, lo, hi in rows), (columns, begin, end)])
 
+    def _read(self, line: Val, column: Val, ahead: Val, at_edge: bool) -> Val:
+        """An element of each window: at `line`, where `column` of the map is, and so many `ahead`. Those that do not exist are
+        nothing."""
+        b, last, lanes, element, nothing = self.b, self.axes[-1], self.lanes, self.dtype.mlir, self._nothing()
+
+        def exist(columns: Val) -> Val | None:
+            return b.and_(b.cmp("ge", columns, 0), b.cmp("lt", columns, last.extent)) if at_edge else None
+
+        near = self._places(column, b.iota(lanes))
+        if last.step == 1:
+            return b.load(line, 0, element, lanes, exist(near), nothing)
+        if last.step == 2:
+            masks = exist(near), exist(b.add(near, lanes - 1))
+            return b.load_every_second(line, 0, element, lanes, masks, nothing)
+        mask = exist(self._places(column, ahead))
+        return b.gather(line, ahead if mask is None else b.select(mask, ahead, 0), element, mask, nothing)
+
     def _places(self, place: Val, ahead: Val) -> Val:
         return self.b.add(self.b.splat(place, self.lanes), ahead)
 
@@ -227,7 +236,7 @@ class _Folds(_OverWindows):
         best = self.b.const(self._nothing(), self.dtype.mlir, lanes)
         return [best, self.b.const(-1, "i64", lanes)] if self.how == "argmax" else [best]
 
-    def _step(self, carried: list[Val], x: Val, place: Val, mask: Val | None = None) -> list[Val]:
+    def _step(self, carried: list[Val], x: Val, place: Val) -> list[Val]:
         """One element more. Of those that do not exist, zeros are summed and the least are no greater than any."""
         b, so_far = self.b, carried[0]
         if self.how == "sum":

@@ -71,12 +71,21 @@ class Memory(Arithmetic):
             f"{stored.mlir}, {mask.mlir} into {POINTER}"
         )
 
-    def load_every_second(self, pointer: Val, index: Val, element: str, lanes: int) -> Val:
+    def load_every_second(
+        self,
+        pointer: Val,
+        index: Index,
+        element: str,
+        lanes: int,
+        masks: tuple[Val | None, Val | None] = (None, None),
+        other: Operand = 0,
+    ) -> Val:
         """Every second element from `index` on, as the parts of complex numbers lie: two loads that reach no further than the last
-        one, and a shuffle. A gather takes an access for each lane."""
-        first = self.load(pointer, index, element, lanes)
-        second = self.load(pointer, self.add(index, lanes - 1), element, lanes)
-        half = lanes // 2
+        one, and a shuffle. A gather takes an access for each lane. `masks` say which of the `lanes` elements from the first one
+        on, and of those from the one after `lanes - 1` on, are read; the rest become `other`."""
+        half, behind = lanes // 2, index + lanes - 1 if isinstance(index, int) else self.add(index, lanes - 1)
+        first = self.load(pointer, index, element, lanes, masks[0], other)
+        second = self.load(pointer, behind, element, lanes, masks[1], other)
         return self.shuffle(first, second, [*range(0, lanes, 2), *(lanes + 2 * k + 1 for k in range(half))])
 
     def store_every_second(self, x: Val, pointer: Val, index: Val) -> None:
