@@ -6,6 +6,7 @@ import sys
 
 import flambeau as fb
 import info_parity
+import numpy as np
 import opinfo_parity
 import pytest
 from support import rounds
@@ -98,3 +99,63 @@ def test_all_parameters_have_names_or_none():
         with pytest.raises(ValueError, match=r"\[Optimizer\] some parameters have names and some have none"):
             fb.optim.SGD(given)
     assert fb.optim.SGD([("p", p), ("q", q)]).param_groups[0]["param_names"] == ["p", "q"]
+
+
+def test_class_indices_and_what_is_refused_of_them():
+    scores = fb.tensor([[1.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    loss, byte = fb.nn.functional.cross_entropy, fb.uint8
+    assert loss(scores, fb.tensor([1, 2], dtype=byte)).item() == loss(scores, fb.tensor([1, 2])).item()
+    for target, error, text in (
+        (fb.zeros(2), RuntimeError, "needs probabilities of the same shape"),
+        (fb.zeros(3, 3), ValueError, "needs probabilities of the same shape"),
+        (fb.zeros(3, dtype=fb.int64), ValueError, r"needs class indices of shape \(2,\), got \(3,\)"),
+        (fb.zeros(2, 1, dtype=fb.int64), RuntimeError, r"needs class indices of shape \(2,\), got \(2, 1\)"),
+    ):
+        with pytest.raises(error, match=text):
+            loss(scores, target)
+    with pytest.raises(RuntimeError, match="ignore_index is of class indices, and the target has floats"):
+        loss(scores, fb.full((2, 3), 0.5), ignore_index=1)
+    with pytest.raises(RuntimeError, match=r"\[embedding\] input has dtype flambeau.float32. Convert it with .long"):
+        fb.nn.Embedding(3, 2)(fb.tensor([1.0]))
+
+
+@pytest.mark.accept("LOS-02")
+def test_the_cross_entropy_of_a_last_layer():
+    x = np.arange(12.0).reshape(4, 3) / 10
+    weight, target = np.cos(np.arange(30.0)).reshape(5, 2, 3), np.array([[0, 4], [1, 2], [3, 3], [2, 0]])
+    scores = np.einsum("nk,cpk->ncp", x, weight)
+    picked = np.take_along_axis(scores, target[:, None], 1)[:, 0] - np.log(np.exp(scores).sum(1))
+    found = fb.nn.functional.linear_cross_entropy(fb.tensor(x), fb.tensor(weight), fb.tensor(target), reduction="none")
+    np.testing.assert_allclose(found.numpy(), -picked, rtol=1e-12)
+    layer = fb.nn.LinearCrossEntropyLoss(3, 5, out_features=(2,), bias=True, dtype=fb.float64)
+    assert list(layer.state_dict()) == ["linear.weight", "linear.bias"] and layer.linear.weight.shape == (10, 3)
+    layer.load_state_dict({"linear.weight": fb.tensor(weight.reshape(10, 3)), "linear.bias": fb.zeros(10)})
+    np.testing.assert_allclose(layer(fb.tensor(x), fb.tensor(target)).item(), -picked.mean(), rtol=1e-12)
+    with pytest.raises(RuntimeError, match=r"\[linear_cross_entropy\] ignore_index is of class indices"):
+        fb.nn.functional.linear_cross_entropy(fb.zeros(2, 3), fb.zeros(5, 3), fb.zeros(2, 5), ignore_index=1)
+    with pytest.raises(
+        RuntimeError, match=r"\[linear_cross_entropy\] linear_bias has shape \(4,\), linear_weight \(5, 3\)"
+    ):
+        fb.nn.functional.linear_cross_entropy(
+            fb.zeros(2, 3), fb.zeros(5, 3), fb.tensor([1, 2]), linear_bias=fb.zeros(4)
+        )
+
+
+def test_options_of_the_cross_entropy_of_a_last_layer():
+    options = fb.nn.LinearCrossEntropyOptions
+    assert options(chunking_method="aspect_ratio:2", batch_chunk_size=3).acc_policy == "auto"
+    for wrong in ({"acc_policy": "most"}, {"chunking_method": "aspect_ratio:0"}, {"batch_chunk_size": 0}):
+        with pytest.raises(ValueError, match=rf"\[LinearCrossEntropyOptions\] {next(iter(wrong))} is"):
+            options(**wrong)
+    with pytest.raises(
+        RuntimeError, match=r"\[LinearCrossEntropyLoss\] weight has shape \(3,\). Give one weight for each of 2"
+    ):
+        fb.nn.LinearCrossEntropyLoss(4, 2, weight=fb.ones(3))
+
+
+def test_numbers_and_empty_vectors_where_pytorch_takes_them():
+    functional = fb.nn.functional
+    assert functional.multi_margin_loss(fb.tensor(2.0), fb.tensor(0)).item() == 0.0
+    assert functional.multilabel_margin_loss(fb.tensor(2.0), fb.tensor(0)).item() == 0.0
+    assert functional.batch_norm(fb.zeros(0), fb.zeros(0), fb.zeros(0), training=True).shape == (0,)
+    assert functional.pad(fb.zeros(0, 3), (1, 1, 0, 0), "reflect").shape == (0, 5)

@@ -444,3 +444,61 @@ def test_a_training_loop_leaves_nothing_behind():
         assert recorder.stats()["live_cells"] == start
     finally:
         gc.enable()
+
+
+@pytest.mark.accept("OPT-08")
+def test_a_tensor_as_learning_rate_beside_decay():
+    for decoupled, factor in ((fb.optim.AdamW, 1 - 0.5 * 0.1), (fb.optim.Lion, 1 - 0.5 * 0.1)):
+        x = fb.tensor([2.0], requires_grad=True)
+        x.grad = fb.tensor([1.0])
+        decoupled([x], lr=fb.tensor(0.5), weight_decay=0.1).step()
+        assert x.item() == pytest.approx(2.0 * factor - 0.5, rel=1e-6)
+
+
+def test_tensors_as_options_of_adam():
+    x = fb.nn.Parameter(fb.ones(2))
+    with pytest.raises(ValueError, match=r"\[Adam\] lr is a tensor, beside foreach=True without capturable=True"):
+        fb.optim.Adam([x], lr=fb.tensor(0.1), foreach=True)
+    with pytest.raises(ValueError, match=r"\[AdamW\] one of betas is a tensor. Pass two numbers, or two tensors"):
+        fb.optim.AdamW([x], betas=(0.9, fb.tensor(0.99)))
+    x.grad = fb.ones(2)
+    fb.optim.Adam([x], lr=fb.tensor(0.5), betas=(fb.tensor(0.9), fb.tensor(0.99))).step()
+    assert x.tolist() == pytest.approx([0.5, 0.5], rel=1e-6)
+
+
+def test_complex_parameters_and_sparse_gradients_are_refused():
+    x = fb.nn.Parameter(fb.ones(2, 2, dtype=fb.complex64))
+    x.grad = fb.ones(2, 2, dtype=fb.complex64)
+    for cls in (fb.optim.Adafactor, fb.optim.Muon):
+        with pytest.raises(RuntimeError, match=rf"\[{cls.__name__}\] a parameter is complex64. Give complex ones to"):
+            cls([x]).step()
+    with pytest.raises(ValueError, match=r"\[SparseAdam\] a parameter is complex64"):
+        fb.optim.SparseAdam([x])
+    p = fb.nn.Parameter(fb.ones(2))
+    with pytest.raises(ValueError, match=r"\[SparseAdam\] lr is 0.0. Use a number above 0"):
+        fb.optim.SparseAdam([p], lr=0.0)
+    optimizer = fb.optim.SparseAdam([p])
+    optimizer.step()
+    p.grad = fb.ones(2)
+    with pytest.raises(RuntimeError, match=r"\[SparseAdam\] a gradient is dense, as all are here. Use Adam"):
+        optimizer.step()
+
+
+@pytest.mark.accept("OPT-11")
+def test_the_state_of_lbfgs_has_all_that_pytorchs_has():
+    x = fb.nn.Parameter(fb.tensor([3.0, -2.0]))
+    optimizer = fb.optim.LBFGS([x], max_iter=4, history_size=5)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (x * x * fb.tensor([1.0, 3.0])).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    state = optimizer.state_dict()["state"][0]
+    kept = len(state["old_dirs"])
+    assert kept > 1 and len(state["ro"]) == kept and len(state["al"]) == 5
+    for change, step, inverse in zip(state["old_dirs"], state["old_stps"], state["ro"]):
+        assert inverse.item() == pytest.approx(1.0 / change.dot(step).item(), rel=1e-6)
+    assert all(weight is not None for weight in state["al"][: kept - 1]) and state["al"][kept:] == [None] * (5 - kept)

@@ -33,6 +33,7 @@ def instances():
     made = {"Linear": layer, "Sequential": nn.Sequential(layer), "ModuleList": nn.ModuleList([layer])}
     made |= {"ModuleDict": nn.ModuleDict({"a": layer}), "Embedding": nn.Embedding(3, 2), "LayerNorm": nn.LayerNorm(2)}
     cut = {"AdaptiveLogSoftmaxWithLoss": nn.AdaptiveLogSoftmaxWithLoss(8, 20, [4])}
+    cut |= {"LinearCrossEntropyLoss": nn.LinearCrossEntropyLoss(3, 2)}
     made |= cut | {name: getattr(nn, name)() for name in nn.__all__ if name.endswith("Loss") and name not in cut}
     made |= {"SGD": fb.optim.SGD([x], lr=0.1), "Adam": fb.optim.Adam([x]), "Generator": fb.Generator()}
     made |= {"TensorDataset": data.TensorDataset(fb.ones(3)), "DataLoader": data.DataLoader([1, 2, 3])}

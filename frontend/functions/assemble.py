@@ -246,6 +246,8 @@ def _pad_self(input: Tensor_, pad: Sizes, mode: Static):
     limit = {"reflect": -1, "replicate": 1 << 62, "circular": 0}[mode]
     x, wraps = input, mode == "circular"
     for dim, (a, b) in enumerate(zip(low, high)):
+        if a == b == 0:
+            continue
         left, right = max(-a, 0), max(-b, 0)
         kept = x.shape[dim] - (left + right if wraps else 0)
         most = max(a, b)

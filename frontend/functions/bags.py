@@ -96,8 +96,8 @@ def _bagged(
     check_floating("embedding_bag", weight, "weight")
     if len(weight.shape) != 2:
         raise RuntimeError(f"[embedding_bag] weight has shape {weight.shape}. Give it two dimensions: rows, features.")
-    vector = flat(whole("embedding_bag", input, "input"))
-    offsets = None if offsets is None else whole("embedding_bag", offsets, "offsets")
+    vector = flat(whole("embedding_bag", input, "input", RuntimeError))
+    offsets = None if offsets is None else whole("embedding_bag", offsets, "offsets", RuntimeError)
     of, count = _bags(input, offsets, include_last_offset)
     features = weight.shape[1]
     if isinstance(vector.shape[0], int) and vector.shape[0] == 0:

@@ -133,6 +133,8 @@ def batch_norm(
     running ones. Ioffe and Szegedy (2015). Raises ValueError for one value per channel and, in training, for an `eps` that is not
     above 0, RuntimeError for shapes that do not fit."""
     shape = tuple(input.shape)
+    if shape == (0,):  # PyTorch takes an empty vector for no samples of no channels
+        return input.clone()
     _check_channels("batch_norm", shape)
     if not training:
         if running_mean is None or running_var is None:

@@ -174,10 +174,10 @@ def embedding(input: Tensor_, weight: Tensor_, padding_idx: Static = None, scale
     """Rows of `weight` [count, features] at the positions `input` (int64, any shape). The row `padding_idx` gets no gradient;
     a negative one counts from the end. With `scale_grad_by_freq` gradients of a row are divided by how often it is picked.
 
-    Raises IndexError for positions outside of 0..count-1 (when a value is read), RuntimeError for such a `padding_idx` and for
-    weights of other than two dimensions.
+    Raises IndexError for positions outside of 0..count-1 (when a value is read), RuntimeError for such a `padding_idx`, for
+    positions of other dtypes and for weights of other than two dimensions.
     """
-    index = whole("embedding", input, "input")
+    index = whole("embedding", input, "input", RuntimeError)
     check_floating("embedding", weight, "weight")
     if len(weight.shape) != 2:
         raise RuntimeError(f"[embedding] weight has shape {weight.shape}. Give it two dimensions: rows, features.")
@@ -195,7 +195,7 @@ def embedding(input: Tensor_, weight: Tensor_, padding_idx: Static = None, scale
 @inplace(name="embedding", fallible=True)
 def limit_rows(weight: Tensor_, input: Tensor_, max_norm: Operand, norm_type: Static):
     """Writes to `weight` [count, features]: of the rows at `input`, those whose norm is above `max_norm` are scaled down to it."""
-    vector = flat(whole("embedding", input, "input"))
+    vector = flat(whole("embedding", input, "input", RuntimeError))
     at = spread(vector, 0, weight.shape)
     rows = ops.gather(weight, at, axis=0)
     norms = norm.rule(rows, norm_type, 1, True)

@@ -24,8 +24,10 @@ def _above_zero(x: Value) -> Value:
 
 
 def _rows(op: str, x: Value, target: Value, of_target: int) -> tuple[Value, Value]:
-    """x as [N, C] and the target with `of_target` dimensions less than that; both may come without N."""
+    """x as [N, C] and the target with `of_target` dimensions less than that; both may come without N, and a number is one class."""
     check_floating(op, x)
+    if x.shape == target.shape == ():
+        x, target = (v if v is target and of_target else ops.reshape(v, shape=(1,)) for v in (x, target))
     fits = len(x.shape) in (1, 2) and target.shape == x.shape[: len(x.shape) - of_target]
     if not fits and not (len(x.shape) == 1 and of_target == 1 and target.shape == (1,)):
         wanted = "[N]" if of_target else "[N, C]"

@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import int64
+from flambeau.dialects.dtypes import int64, uint8
 from flambeau.function import Number, Operand, Optional_, Static, Tensor_, function
 from flambeau.functions.activation import log_sigmoid, log_softmax_of
 from flambeau.functions.common import as_value, broadcast_shapes, check_between, check_floating, ops, promoted
@@ -133,7 +133,8 @@ def kl_div(input: Tensor_, target: Tensor_, reduction: Static = "mean", log_targ
 
 
 def _class_dim(op: str, input: Value, target: Value) -> int:
-    """Dimension 1, or 0 without a batch. Raises for class indices of another shape than the rest of `input`."""
+    """Dimension 1, or 0 without a batch. Raises for class indices of another shape than the rest of `input`: ValueError where the
+    batches differ, else RuntimeError."""
     check_floating(op, input)
     if not input.shape:
         raise RuntimeError(f"[{op}] input is 0-d. Pass [classes], [batch, classes] or [batch, classes, ...].")
@@ -145,10 +146,11 @@ def _class_dim(op: str, input: Value, target: Value) -> int:
                 f"[{op}] the target has the input's shape {input.shape}, so it is of probabilities, and dtype {target.dtype}. "
                 "Convert it to the input's dtype, or give class indices."
             )
-        raise ValueError(
+        error = ValueError if not dim or target.shape[:1] != input.shape[:1] else RuntimeError
+        raise error(
             f"[{op}] input of shape {input.shape} needs class indices of shape {rest}, got {target.shape}. Check the target."
         )
-    if target.dtype is not int64:
+    if target.dtype not in (int64, uint8):
         raise RuntimeError(f"[{op}] class indices have dtype {target.dtype}. Convert the target with .long().")
     return dim
 
@@ -168,7 +170,7 @@ class _Classes:
     """Class indices beside predictions x: which are counted, the mask of the target class, and weights."""
 
     def __init__(self, op: str, x: Value, target: Value, dim: int, weight: Value | None, ignore_index: Value) -> None:
-        self.op, self.dim = op, dim
+        self.op, self.dim, target = op, dim, target.cast(int64)
         self.counted = target.ne(ignore_index.expand(target.shape))
         index = ops.select(self.counted, target, target.like(0))
         index = ops.check_index(index, size=x.shape[dim], op=op, what="target", negative=False)
@@ -212,9 +214,10 @@ def nll_loss(
     reduction: Static = "mean",
 ):
     """The negative log-probability of the target class: `input` [N, C, ...] holds log-probabilities, `target` [N, ...] class
-    indices; `weight` [C] scales classes; targets equal to `ignore_index` count nothing. The mean is weighted.
+    indices, int64 or uint8; `weight` [C] scales classes; targets equal to `ignore_index` count nothing. The mean is weighted.
 
-    Raises ValueError for shapes that do not fit, IndexError for a target outside 0..C-1 (when the value is read).
+    Raises ValueError for batches that differ, RuntimeError for other shapes and dtypes that do not fit, IndexError for a target
+    outside 0..C-1 (when the value is read).
     """
     dim = _class_dim("nll_loss", input, target)
     classes = _Classes("nll_loss", input, target, dim, weight, as_value(target, ignore_index))
@@ -246,12 +249,16 @@ def cross_entropy(
 
     `input` [N, C, ...] or [C] holds scores; `target` holds class indices [N, ...], or probabilities of the input's shape;
     `weight` [C] scales classes; targets equal to `ignore_index` count nothing; `label_smoothing` in [0, 1] mixes the
-    target with the uniform distribution. Raises ValueError for shapes that do not fit, IndexError for a target outside
-    0..C-1 (when the value is read).
+    target with the uniform distribution. Raises ValueError for batches that differ, RuntimeError for other shapes and dtypes that
+    do not fit and for an `ignore_index` of probabilities, IndexError for a target outside 0..C-1 (when the value is read).
     """
     check_floating("cross_entropy", input)
     smoothing = _smoothing(input, label_smoothing)
     if target.dtype.is_floating_point:
+        if isinstance(ignore_index, int) and ignore_index >= 0:
+            raise RuntimeError(
+                "[cross_entropy] ignore_index is of class indices, and the target has floats. Leave it out."
+            )
         return _from_probabilities(input, target, weight, reduction, smoothing)
     dim = _class_dim("cross_entropy", input, target)
     classes = _Classes("cross_entropy", input, target, dim, weight, as_value(target, ignore_index))
@@ -286,7 +293,8 @@ def _from_probabilities(
 ) -> Value:
     check_reduction("cross_entropy", reduction)
     if target.shape != x.shape:
-        raise ValueError(
+        error = ValueError if target.shape[:1] != x.shape[:1] else RuntimeError
+        raise error(
             f"[cross_entropy] input of shape {x.shape} needs probabilities of the same shape, got {target.shape}. "
             "For class indices, pass an int64 target."
         )

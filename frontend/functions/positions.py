@@ -19,10 +19,10 @@ from flambeau.functions.common import canonical_dim, flat, ops
 STORE, ADD, MULTIPLY, LARGEST, SMALLEST = "scatter", "scatter_add", "scatter_mul", "scatter_max", "scatter_min"
 
 
-def whole(op: str, index: Value, what: str = "index") -> Value:
-    """Positions as int64. Raises IndexError for other dtypes."""
+def whole(op: str, index: Value, what: str = "index", error: type[Exception] = IndexError) -> Value:
+    """Positions as int64. Raises `error` for other dtypes."""
     if index.dtype not in (int32, int64):  # PyTorch takes no smaller ones for positions: uint8 once was a mask
-        raise IndexError(f"[{op}] {what} has dtype {index.dtype}. Convert it with .long().")
+        raise error(f"[{op}] {what} has dtype {index.dtype}. Convert it with .long().")
     return index.cast(int64)
 
 

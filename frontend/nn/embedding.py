@@ -27,7 +27,7 @@ from flambeau.samples import call, calls, data, index, truth
             call(index(5, 2, 3), data(5, 4)),
             call(index(5, 2, 3), data(5, 4), padding_idx=1, gradient=False),
             call(index(5, 2, 3), data(5, 4), max_norm=1.0, gradient=False),
-            call(truth(2), data(5, 4), error=(IndexError, "Convert it with .long()")),
+            call(truth(2), data(5, 4), error=(RuntimeError, "Convert it with .long()")),
         ]
     ),
 )
@@ -44,7 +44,7 @@ def embedding(
 
     The row `padding_idx` gets no gradient. Rows whose norm of `norm_type` is above `max_norm` are first scaled down to it, within
     `weight`. `scale_grad_by_freq`: gradients of a row are divided by how often it is picked. Raises IndexError for positions
-    outside of 0..count-1 (when a value is read), NotImplementedError for `sparse`.
+    outside of 0..count-1 (when a value is read), RuntimeError for those of other dtypes, NotImplementedError for `sparse`.
     """
     no_sparse("embedding", sparse)
     limited(input, weight, max_norm, norm_type)

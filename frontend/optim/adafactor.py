@@ -90,7 +90,8 @@ class Adafactor(Counted):
     root of a second moment (None: the dtype's eps) and the least relative step; `d` is where updates are clipped. They may change
     at any time. `foreach` changes nothing.
 
-    Raises ValueError for negative options, for a positive `beta2_decay` and for a `d` below 1.
+    Raises ValueError for negative options, for a positive `beta2_decay` and for a `d` below 1; `step` RuntimeError for complex
+    parameters.
     """
 
     def __init__(
@@ -125,6 +126,8 @@ class Adafactor(Counted):
             raise ValueError(f"[Adafactor] d is {group['d']}. Use at least 1.")
 
     def _made(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
+        if p.dtype.is_complex:
+            raise RuntimeError(f"[Adafactor] a parameter is {p.dtype.name}. Give complex ones to another optimizer.")
         if p.dim() < 2:
             return {"variance": zeros_like(p)}
         (*batch, n, m), how = p.shape, {"dtype": p.dtype, "device": p.device}

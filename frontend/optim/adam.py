@@ -72,7 +72,8 @@ class Adam(Counted):
     """Adam with L2 regularization, or with `decoupled_weight_decay` as AdamW. `lr`, `betas`, `eps` and `weight_decay` may change
     at any time. `foreach`, `fused` and `capturable` change nothing: a step is one program in any case.
 
-    Raises ValueError for negative options and for betas outside of [0, 1), RuntimeError for `differentiable`.
+    Raises ValueError for negative options, for betas outside of [0, 1) and, as PyTorch does, for tensors as `lr` or `betas` beside
+    `foreach` without `capturable`; RuntimeError for `differentiable`.
     """
 
     def __init__(
@@ -107,6 +108,18 @@ class Adam(Counted):
                 "decoupled_weight_decay": decoupled_weight_decay,
             },
         )
+
+    def _check_options(self, group: dict[str, Any]) -> None:
+        super()._check_options(group)
+        given = {"lr": group["lr"], **{f"betas[{i}]": beta for i, beta in enumerate(group["betas"])}}
+        tensors = [name for name, value in given.items() if isinstance(value, Tensor)]
+        if len([name for name in tensors if name != "lr"]) == 1:
+            raise ValueError(f"[{type(self).__name__}] one of betas is a tensor. Pass two numbers, or two tensors.")
+        if tensors and group["foreach"] and not group["capturable"]:
+            raise ValueError(
+                f"[{type(self).__name__}] {tensors[0]} is a tensor, beside foreach=True without capturable=True. "
+                "Leave out foreach: it changes nothing."
+            )
 
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states = self._states(group, params)

@@ -115,6 +115,7 @@ def exact(*numbers: Value) -> list[Value]:
 
 def decoupled_decay(p: Value, lr: Value, weight_decay: Value) -> Value:
     """Weight decay as Loshchilov and Hutter have it: a part of `p` is dropped, whatever the gradient."""
+    lr, weight_decay = exact(lr, weight_decay)
     return p * spread(1.0 - lr * weight_decay, p)
 
 

@@ -114,16 +114,19 @@ def _ordered(a: _Point, b: _Point) -> tuple[_Point, _Point]:
     return (a, b) if a.loss <= b.loss else (b, a)
 
 
-def _direction(gradient: Tensor, steps: list[Tensor], changes: list[Tensor], scale: Tensor) -> Tensor:
-    """Minus the gradient, multiplied by the inverse of the Hessian that the last steps and changes of gradients tell of."""
+def _direction(state: dict[str, Any], gradient: Tensor, most: int) -> Tensor:
+    """Minus the gradient, multiplied by the inverse of the Hessian that the last steps and changes of gradients tell of. Of `most`
+    that may be remembered, the weights found on the way are the first in `al`."""
+    steps, changes, inverses = state["old_stps"], state["old_dirs"], state["ro"]
     q, weights = -gradient, []
-    inverses = [1.0 / y.dot(s) for s, y in zip(steps, changes)]
     for s, y, inverse in zip(reversed(steps), reversed(changes), reversed(inverses)):
         weights.append(s.dot(q) * inverse)
         q = q - weights[-1] * y
-    found = q * scale
-    for s, y, inverse, weight in zip(steps, changes, inverses, reversed(weights)):
+    found = q * state["H_diag"]
+    weights.reverse()
+    for s, y, inverse, weight in zip(steps, changes, inverses, weights):
         found = found + (weight - y.dot(found) * inverse) * s
+    state["al"] = weights + [None] * (most - len(weights))
     return found
 
 
@@ -227,7 +230,7 @@ class LBFGS(Optimizer):
                 search = _LineSearch(
                     along, direction, _Point(0.0, loss, gradient, slope), group["max_eval"] - evaluations[0]
                 )
-                t, loss, gradient, _ = search.find(t, 1e-9)
+                t, loss, gradient, _ = search.find(float(t), 1e-9)
                 self._move(start, t, direction)
             else:
                 self._move(start, t, direction)
@@ -243,20 +246,21 @@ class LBFGS(Optimizer):
     def _is_flat(self, gradient: Tensor) -> bool:
         return float(gradient.abs().max()) <= self.param_groups[0]["tolerance_grad"]
 
-    def _next(self, state: dict[str, Any], group: dict[str, Any], gradient: Tensor) -> tuple[Tensor, float]:
+    def _next(self, state: dict[str, Any], group: dict[str, Any], gradient: Tensor) -> tuple[Tensor, Any]:
         """The direction of the next step and the distance to try first; what the last step told is remembered."""
         state["n_iter"] += 1
-        lr = float(group["lr"])
+        lr = group["lr"]
         if state["n_iter"] == 1:
-            state.update(old_dirs=[], old_stps=[], H_diag=1.0)
+            state.update(old_dirs=[], old_stps=[], ro=[], H_diag=1.0)
             return -gradient, min(1.0, 1.0 / float(gradient.abs().sum())) * lr
         changes, steps = state["old_dirs"], state["old_stps"]
         change, step = gradient - state["prev_flat_grad"], state["d"] * state["t"]
         curvature = change.dot(step)
         if curvature > 1e-10:
             if len(changes) == group["history_size"]:
-                del changes[0], steps[0]
+                del changes[0], steps[0], state["ro"][0]
             changes.append(change)
             steps.append(step)
+            state["ro"].append(1.0 / curvature)
             state["H_diag"] = curvature / change.dot(change)
-        return _direction(gradient, steps, changes, state["H_diag"]), lr
+        return _direction(state, gradient, group["history_size"]), lr

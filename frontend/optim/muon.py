@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import bfloat16
+from flambeau.dialects.dtypes import bfloat16, float32
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
 from flambeau.functions.create import zeros_like
@@ -28,16 +28,23 @@ def _turned(x: Value) -> Value:
     return ops.permute(x, perm=(1, 0))
 
 
+def _rounded(x: Value) -> Value:
+    """The bfloat16 numbers nearest to those of x, as float32, to compute with."""
+    return x.cast(bfloat16).cast(float32)
+
+
 def _orthogonal(x: Value, coefficients: tuple[float, float, float], eps: Value, rounds: int) -> Value:
-    """About the orthogonal matrix nearest to a matrix, by Newton-Schulz iterations of fifth order."""
+    """About the orthogonal matrix nearest to a matrix, by Newton-Schulz iterations of fifth order. Each product with what is added
+    to it rounds once, as a call of `addmm` does."""
     a, b, c = coefficients
     is_high = x.shape[0] > x.shape[1]
-    o = x.cast(bfloat16)
-    o = _turned(o) if is_high else o
-    o = o / spread(ops.maximum(norm(o), spread(eps, norm(o))), o)
+    o = _rounded(_turned(x) if is_high else x)
+    size = _rounded(norm(o))
+    o = _rounded(o / spread(ops.maximum(size, spread(eps, size)), o))
     for _ in range(rounds):
-        square = ops.matmul(o, _turned(o))
-        o = o * a + ops.matmul(square * b + ops.matmul(square, square) * c, o)
+        square = _rounded(ops.matmul(o, _turned(o)))
+        update = _rounded(square * b + ops.matmul(square, square) * c)
+        o = _rounded(o * a + ops.matmul(update, o))
     return (_turned(o) if is_high else o).cast(x.dtype)
 
 
@@ -76,7 +83,7 @@ class Muon(Optimizer):
     """Muon, for the matrices of hidden layers; leave others to AdamW. `lr`, `weight_decay`, `momentum` and `eps` may change
     at any time. `adjust_lr_fn` is "original" (None means that) or "match_rms_adamw", with which learning rates of AdamW fit.
 
-    Raises ValueError for negative options, and for parameters that are no matrices.
+    Raises ValueError for negative options, and for parameters that are no matrices; `step` RuntimeError for complex ones.
     """
 
     def __init__(
@@ -123,6 +130,8 @@ class Muon(Optimizer):
 
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         for p in params:
+            if p.dtype.is_complex:
+                raise RuntimeError(f"[Muon] a parameter is {p.dtype.name}. Give complex ones to another optimizer.")
             if "momentum_buffer" not in self.state[p]:
                 self._remember(p, momentum_buffer=zeros_like(p))
         return [
