@@ -105,10 +105,14 @@ class OneOps:
 
     def count(self, sizes: Sequence[int]) -> int:
         """How many plans there are by now. Looks for those that have become worth it."""
+        n = 0
         for program, extents in self._optional.values():
             if program.is_slow:
                 program.look(self._values(extents, sizes))
-        return sum(len(f.program.plans) for found in (self._nodes, self._optional) for f in found.values())
+            n += len(program.plans)
+        for program, _ in self._nodes.values():
+            n += len(program.plans)
+        return n
 
     def _link_together(self, link: Linker, sizes: Sequence[int]) -> None:
         """Link what is missing in one go, so that workers share it. What fails is met again one by one, when it runs."""

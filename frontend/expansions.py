@@ -9,19 +9,23 @@ are recorded op by op.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from flambeau.assembly import Assembly, Differentiated
+from flambeau.call_gradients import Deferred, call_by_call
 from flambeau.dialects import autodiff
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.identity import attrs_key
-from flambeau.dialects.size import remembered
+from flambeau.dialects.size import remembered, scope
 from flambeau.engine import View
+from flambeau.programs import walker
 from flambeau.reach import History
-from flambeau.sizing import answered
+from flambeau.runtime import recorder
+from flambeau.sizing import answered, programs_of
 
 # ---- what is differentiated -----------------------------------------------------------------------------------
 
@@ -284,7 +288,26 @@ def expand_backward(
         wrt = [asm.slots[s] for s, _ in leaves]
         return _told(*d.expansion([d.value(root)], [given], wrt, held, bool(flags & 1)))
 
-    return answered(export, _with_scratch(ask))
+    calls = partial(call_by_call, export, loss, gradient, leaves, bool(flags & 1))
+    return _deferred(calls, export, _with_scratch(ask)) or answered(export, _with_scratch(ask))
+
+
+def _deferred(calls: Callable[..., Any], export: Sequence[tuple], ask: Callable[[Assembly], tuple]) -> tuple | None:
+    """The answer of `expand_backward` where the trace may run call by call: its fragment is made if it comes again."""
+    if walker() is None:
+        return None
+    entries, values = list(export), recorder.trace_sizes()
+
+    def make() -> Differentiated:
+        with scope(values):
+            return ask(Assembly(entries, values))[0]
+
+    try:
+        with scope(values) as questions:
+            found = calls(make)
+            return found and (*_told(*found), programs_of(questions))
+    except RuntimeError:  # an op without a gradient: the fragment's error names its line
+        return None
 
 
 def expand_grad(export: Sequence[tuple], outputs: Sequence, gradients: Sequence, inputs: Sequence, flags: int) -> tuple:
@@ -309,7 +332,7 @@ def _with_scratch(ask: Callable[[Assembly, Graph], tuple]) -> Callable[[Assembly
     return run
 
 
-def _told(payload: Differentiated, types: Sequence[Aval | None]) -> tuple:
+def _told(payload: Differentiated | Deferred, types: Sequence[Aval | None]) -> tuple:
     """A hook's answer: (payload, result types, freed slots)."""
     return payload, [a and (a.shape, a.dtype, False, a.device) for a in types], payload.freed
 

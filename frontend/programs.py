@@ -50,13 +50,8 @@ def build_program(export: Sequence[tuple], live: Sequence[int], history: Sequenc
     """Hook: a program that computes the live slots and, if `history` names slots whose gradient may still be asked
     for, the residuals of their backward."""
     sizes, returns = recorder.trace_sizes(), recorder.trace_returns()
-    if (
-        history is None
-        and not returns
-        and watching.current() is None
-        and (walk := walked(export, live, sizes)) is not None
-    ):
-        return walk
+    if not returns and (calls := walker()) and (walked := walk(export, live, sizes, calls, history)) is not None:
+        return walked
     with scope(sizes):
         asm = assembled(export)
         kept = None if history is None else kept_slots(asm, history, [asm.slots[s] for s in sources(asm)])
@@ -68,10 +63,9 @@ def build_program(export: Sequence[tuple], live: Sequence[int], history: Sequenc
     return runner.program
 
 
-def walked(export: Sequence[tuple], live: Sequence[int], sizes: Sequence[int]) -> Program | None:
-    """A program that runs a trace that was never seen before call by call, or None."""
-    calls = compiler().calls(options())
-    return walk(export, live, sizes, calls) if calls else None
+def walker() -> Any:
+    """What runs calls by themselves in traces that were never seen before, or None where each is to be assembled."""
+    return None if watching.current() is not None else compiler().calls(options())
 
 
 def perform(noted: Sequence[Noted]) -> None:

@@ -1,9 +1,9 @@
 """Traces that are seen for the first time, run call by call: most of what is seen once is never seen again.
 
-In: a trace as the recorder exports it. Out: a program for this once, or None where the trace is better assembled at once, because a
-gradient may be asked for, an op is still to be compiled, or its own work is worth a look at what lies on disk. Each call has been
-expanded and its ops have plans: what calls share is looked up, so that a new trace of known calls costs microseconds for each.
-Next: `programs.py`, which assembles what is seen again.
+In: a trace as the recorder exports it. Out: a program for this once, or None where the trace is better assembled at once: a
+gradient may still be asked for, an op is still to be compiled, or its own work is worth a look at what lies on disk. Each call has
+been expanded and its ops have plans: what calls share is looked up, so a new trace of known calls costs microseconds for each.
+Next: `call_gradients.py` for backward; `programs.py`, which assembles what is seen again.
 """
 
 from __future__ import annotations
@@ -11,43 +11,81 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from flambeau.call_gradients import Deferred
+from flambeau.dialects.graph import Graph
 from flambeau.runtime.recorder import Program
 
 #: Nanoseconds that a call's own work may take, by estimate, where assembling it costs more than running it unfused.
 CHEAP = 20_000
 
-Step = tuple[Any, list[int], Sequence[int]]  #: what runs a call, its operands' slots, its results'
+Step = tuple[Any, Sequence[int], Sequence[int]]  #: what runs a call, its operands' slots, its results'
 
 
-def walk(export: Sequence[tuple], live: Sequence[int], sizes: Sequence[int], calls: Any) -> Program | None:
-    """A program that runs the trace now, with `compiler.calls.Calls` for its calls."""
-    inputs: list[int] = []
-    steps: list[Step] = []
-    cost = 0
+def walk(
+    export: Sequence[tuple], live: Sequence[int], sizes: Sequence[int], calls: Any, history: Sequence[int] | None = None
+) -> Program | None:
+    """A program that runs the trace now, with `compiler.calls.Calls` for its calls. `history` are the slots whose gradients may be
+    asked for, unless a backward of the trace has used them up."""
+    steps = _Steps(calls, sizes)
     for entry in export:
-        if entry[0] == "call":
-            _, payload, operands, results, *_ = entry
-            run = calls.find(payload.graph, sizes)
-            if run is None:
-                return None
-            steps.append((run, [s for o in operands if o is not None for s in (o[0], *o[2])], results))
-            cost += payload.cost
-        elif entry[0] in ("input", "scalar"):
-            inputs.append(entry[1])
-        else:
+        if not steps.add(*entry):
             return None
-    if not steps or cost > CHEAP * len(steps):
+    if not steps.steps or steps.cost > CHEAP * len(steps.steps) or not steps.used_up.issuperset(history or ()):
         return None
-    program = Program(_Walk(inputs, steps, live), live)
+    program = Program(_Walk(steps, live), live, None, None if history is None else ())
     program.once = True
     return program
+
+
+class _Steps:
+    """A trace as steps: `inputs` are the slots that enter, `same` the slots of leaves with those of what they hold."""
+
+    def __init__(self, calls: Any, sizes: Sequence[int]) -> None:
+        self.calls, self.sizes = calls, sizes
+        self.inputs: list[int] = []
+        self.steps: list[Step] = []
+        self.same: dict[int, int] = {}
+        self.used_up: set[int] = set()
+        self.cost = 0
+
+    def add(self, kind: str, *entry: Any) -> bool:
+        """Add an entry of the export. False: the trace is to be assembled."""
+        if kind == "call":
+            payload, operands, results, *_ = entry
+            self.cost += payload.cost
+            return self._step(payload.graph, [s for o in operands if o is not None for s in (o[0], *o[2])], results)
+        if kind in ("input", "scalar"):
+            self.inputs.append(entry[0])
+        elif kind == "leaf" and entry[1] is not None:
+            self.same[entry[0]] = self.same.get(entry[1], entry[1])
+        elif kind == "backward" and isinstance(entry[0], Deferred):
+            return self._backward(entry[0], [s for s in entry[2] if s is not None])
+        else:
+            return False
+        return True
+
+    def _step(self, graph: Graph, operands: Sequence[int], results: Sequence[int]) -> bool:
+        run = self.calls.find(graph, self.sizes)
+        if run is None:
+            return False
+        self.steps.append((run, [self.same.get(s, s) for s in operands] if self.same else operands, results))
+        return True
+
+    def _backward(self, payload: Deferred, slots: Sequence[int]) -> bool:
+        self.cost += payload.cost
+        self.used_up.update(payload.freed)
+        named = dict(zip(payload.results, slots, strict=True))
+        return all(
+            self._step(graph, [named.get(v, v) for v in operands], [named.get(v, v) for v in results])
+            for graph, operands, results in payload.steps
+        )
 
 
 class _Walk:
     """The calls of one trace; it forgets them when they have run."""
 
-    def __init__(self, inputs: list[int], steps: list[Step], live: Sequence[int]) -> None:
-        self.inputs, self.steps, self.live = inputs, steps, live
+    def __init__(self, made: _Steps, live: Sequence[int]) -> None:
+        self.inputs, self.steps, self.live = made.inputs, made.steps, live
 
     def __call__(self, inputs: Sequence[Any], donate: Sequence[bool], sizes: Sequence[int] = ()) -> list[Any]:
         values = dict(zip(self.inputs, inputs, strict=True))

@@ -3,11 +3,13 @@
  */
 #include "call.h"
 
-#define FB_MEMO 1024 /* as many are kept; a newer one takes an older one's place */
+#define FB_MEMO 1024 /* as many are kept, in rows; a newer one takes the place of its row's oldest */
+#define FB_ROW 4
 static struct {
   fb_question question;
   PyObject *answer;
 } memo[FB_MEMO];
+static uint8_t oldest[FB_MEMO / FB_ROW]; /* per row */
 
 static bool push(fb_question *q, uint64_t word) {
   if (q->n == FB_QUESTION_WORDS)
@@ -45,11 +47,11 @@ static bool read_question(const fb_call *call, fb_question *q) {
   return true;
 }
 
-static uint32_t place_of(const fb_question *q) {
+static uint32_t row_of(const fb_question *q) {
   uint64_t h = q->n;
   for (uint32_t i = 0; i < q->n; i++)
     h = (h ^ q->words[i]) * 0x9E3779B97F4A7C15ull;
-  return (uint32_t)(h >> 40) % FB_MEMO;
+  return (uint32_t)(h >> 40) % (FB_MEMO / FB_ROW);
 }
 
 PyObject *fb_memo_find(const fb_call *call, fb_question *q) {
@@ -58,16 +60,17 @@ PyObject *fb_memo_find(const fb_call *call, fb_question *q) {
     q->n = 0;
     return NULL;
   }
-  uint32_t i = place_of(q);
-  bool same = memo[i].answer && memo[i].question.n == q->n &&
-              !memcmp(memo[i].question.words, q->words, q->n * sizeof *q->words);
-  return same ? Py_NewRef(memo[i].answer) : NULL;
+  for (uint32_t i = row_of(q) * FB_ROW, end = i + FB_ROW; i < end; i++)
+    if (memo[i].answer && memo[i].question.n == q->n &&
+        !memcmp(memo[i].question.words, q->words, q->n * sizeof *q->words))
+      return Py_NewRef(memo[i].answer);
+  return NULL;
 }
 
 void fb_memo_keep(const fb_question *q, PyObject *answer) {
   if (!q->n)
     return;
-  uint32_t i = place_of(q);
+  uint32_t row = row_of(q), i = row * FB_ROW + oldest[row]++ % FB_ROW;
   PyObject *old = memo[i].answer;
   memo[i].question = *q;
   memo[i].answer = Py_NewRef(answer);

@@ -1,0 +1,198 @@
+"""What the operands of one call get of the cotangent of its result; equal calls share it.
+
+In: the graph of a call, which of its operands are wanted. Out: `Derivative`, a graph with an output for each op that reads an
+operand, since sums go by ops. Next: `call_gradients.py`, which goes through a trace with these.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from flambeau.dialects import autodiff
+from flambeau.dialects.aval import CPU, Aval
+from flambeau.dialects.builder import GraphBuilder, Value
+from flambeau.dialects.cost import nanoseconds
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.locks import process_lock
+from flambeau.dialects.record import find
+from flambeau.dialects.size import remembered
+
+
+class Known:
+    """The graph of a call, told from others by identity, since equal calls share theirs."""
+
+    __slots__ = ("graph",)
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+
+_MOST = 4096
+_graphs: OrderedDict[int, Known] = OrderedDict()
+_lock = process_lock()
+
+
+def known(graph: Graph) -> Known:
+    found = _graphs.get(id(graph))
+    if found is None or found.graph is not graph:
+        with _lock:
+            found = _graphs[id(graph)] = Known(graph)
+            if len(_graphs) > _MOST:
+                _graphs.popitem(last=False)
+    return found
+
+
+class Term(NamedTuple):
+    """What an op of a call contributes to an operand's cotangent: an output of the derivative, or (-1) the result's as it is."""
+
+    operand: int
+    node: int
+    place: int  # among the op's operands
+    output: int
+
+
+class Derivative(NamedTuple):
+    """What a call's operands get of the cotangent of one of its results.
+
+    graph       the cotangent and the values `reads` in, terms out
+    reads       numbers of the call's values: operands first, then results
+    passed      the operands on the way
+    """
+
+    graph: Graph
+    reads: tuple[int, ...]
+    terms: tuple[Term, ...]
+    passed: tuple[int, ...]
+    cost: int
+
+
+@remembered(_MOST)
+def passes(call: Known, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+    """Which results' cotangents go on to the wanted operands."""
+    needs = autodiff.requires_gradient(call.graph, _chosen(call.graph.inputs, wanted))
+    return tuple([v in needs for v in call.graph.outputs])
+
+
+@remembered(_MOST)
+def derivative(call: Known, wanted: tuple[bool, ...], result: int) -> Derivative | None:
+    """None where its ops may not run here. What is read of values within the call is computed again. Raises what an op says that
+    has no gradient."""
+    graph = call.graph
+    root, wrt, values = graph.outputs[result], _chosen(graph.inputs, wanted), [*graph.inputs, *graph.outputs]
+    if not _is_plain(graph):
+        return None
+    b = GraphBuilder()
+    ct = b.input(graph.avals[root])
+    forward = {v: b.input(graph.avals[v]) for v in values}
+    split, uses = _split(graph, wrt)
+    copies = {v: forward[graph.nodes[n].operands[place]] for v, (n, place) in uses.items()}
+    found = autodiff.vjp(b, split, forward | copies, {root: ct}, list(uses))
+    b.loc = None
+    terms: list[Term] = []
+    for (n, place), part in zip(uses.values(), found, strict=True):
+        if part is None:
+            continue
+        if part.id != ct.id:
+            b.graph.outputs.append(_own(b, part))
+        output = -1 if part.id == ct.id else len(b.graph.outputs) - 1
+        terms.append(Term(graph.inputs.index(graph.nodes[n].operands[place]), n, place, output))
+    made = _without_dead(b.graph)
+    reads = [k for k, v in enumerate(values) if forward[v].id in made.inputs]
+    made.inputs = [ct.id, *(forward[values[k]].id for k in reads)]
+    reached = _between(graph, root, wrt)
+    passed = tuple([k for k, v in enumerate(graph.inputs) if v in reached])
+    return Derivative(made, tuple(reads), tuple(terms), passed, nanoseconds(made))
+
+
+def _split(graph: Graph, wrt: Sequence[int]) -> tuple[Graph, dict[int, tuple[int, int]]]:
+    """The graph with a value of its own for each use of one of `wrt`; and these, each with the op and the place that reads it."""
+    made = Graph(list(graph.avals), graph.inputs, [], graph.outputs, sizes=graph.sizes)
+    uses: dict[int, tuple[int, int]] = {}
+    for n, node in enumerate(graph.nodes):
+        operands = list(node.operands)
+        for place, v in enumerate(node.operands):
+            if v in wrt:
+                operands[place] = made.add_value(graph.avals[v])
+                uses[operands[place]] = n, place
+        made.nodes.append(node._replace(operands=tuple(operands)))
+    return made, uses
+
+
+@remembered(_MOST)
+def met(call: Known, wanted: tuple[bool, ...], result: int) -> tuple[int, ...]:
+    """What `autodiff.depth_first` meets in a call, from a result down: node n as -1 - n, operand k, where it would go on, as k."""
+    graph = call.graph
+    producers = {v: n for n, node in enumerate(graph.nodes) for v in node.results}
+    needs = autodiff.requires_gradient(graph, _chosen(graph.inputs, wanted))
+    order: list[int] = []
+    entered: set[int] = set()
+    pending = [(graph.outputs[result], False)]
+    while pending:
+        value, left = pending.pop()
+        n = producers.get(value)
+        if n is None:
+            order.append(graph.inputs.index(value))
+        elif left:
+            order.append(-1 - n)
+        elif n not in entered:
+            entered.add(n)
+            pending.append((value, True))
+            pending.extend((v, False) for v in reversed(graph.nodes[n].operands) if v in needs)
+    return tuple(order)
+
+
+def _chosen(items: Sequence[int], wanted: Sequence[bool]) -> list[int]:
+    return [item for item, want in zip(items, wanted, strict=True) if want]
+
+
+def _own(b: GraphBuilder, value: Value) -> int:
+    """The value, or a copy where it is an input or another output."""
+    taken = value.id in b.graph.inputs or value.id in b.graph.outputs
+    return find("reshape")(value, shape=value.shape).id if taken else value.id
+
+
+def _is_plain(graph: Graph) -> bool:
+    """Whether the ops are ones that may run by themselves here."""
+    return all(a.device == CPU for a in graph.avals) and not any(n.regions or n.has_effect for n in graph.nodes)
+
+
+def _without_dead(graph: Graph) -> Graph:
+    """Without what no output needs; inputs are those that are read."""
+    live, nodes = set(graph.outputs), []
+    for node in reversed(graph.nodes):
+        if not live.isdisjoint(node.results):
+            nodes.append(node)
+            live.update(node.operands)
+    return Graph(graph.avals, [v for v in graph.inputs if v in live], nodes[::-1], graph.outputs)
+
+
+def _between(graph: Graph, root: int, wrt: Sequence[int]) -> set[int]:
+    """The values on the way from a result to the operands, these included."""
+    needs, reached = autodiff.requires_gradient(graph, wrt), {root}
+    for node in reversed(graph.nodes):
+        if not reached.isdisjoint(node.results):
+            reached.update(v for v in node.operands if v in needs)
+    return reached & needs
+
+
+@remembered(64)
+def ones(aval: Aval) -> Graph:
+    b = GraphBuilder()
+    b.graph.outputs = [b.constant(1, aval.dtype, aval.shape).id]
+    return b.graph
+
+
+@remembered(256)
+def total(aval: Aval, other: Aval) -> Graph:
+    b = GraphBuilder()
+    b.graph.outputs = [(b.input(aval) + b.input(other)).id]
+    return b.graph
+
+
+@remembered(256)
+def copied(aval: Aval) -> Graph:
+    b = GraphBuilder()
+    b.graph.outputs = [_own(b, b.input(aval))]
+    return b.graph

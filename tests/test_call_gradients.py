@@ -1,0 +1,165 @@
+"""backward() in traces that are new: worked out call by call, to the bit what the fragment of the whole trace gives."""
+
+import random
+
+import flambeau as fb
+import numpy as np
+import pytest
+from flambeau import call_gradients, expansions
+from flambeau.runtime import recorder
+
+F = fb.nn.functional
+OPS = [
+    lambda z, x, w: z + x,
+    lambda z, x, w: z * w,
+    lambda z, x, w: x - z,
+    lambda z, x, w: fb.maximum(z, x * w),
+    lambda z, x, w: (z * 0.1).exp(),
+    lambda z, x, w: z.tanh() + w.mean(0),
+    lambda z, x, w: z @ w.T @ x,
+    lambda z, x, w: F.softmax(z, -1),
+    lambda z, x, w: F.gelu(z) + z,
+    lambda z, x, w: F.layer_norm(z, (5,), w[0], w[1]),
+    lambda z, x, w: z * z,
+    lambda z, x, w: z.T.reshape(5, 4).T + z,
+    lambda z, x, w: fb.cat([z, x * w])[2:6],
+    lambda z, x, w: z.detach() * w + z,
+    lambda z, x, w: fb.where(z > 0, z, w),
+    lambda z, x, w: F.dropout(z, 0.3),
+    lambda z, x, w: z.sort(-1)[0].cumsum(0),
+]
+
+
+@pytest.fixture
+def background():
+    with fb.compiler_options(mode="background"):
+        yield
+
+
+def data(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def gradients(seed):
+    """A program of a few operations on 4 x 5 numbers, its loss and gradients."""
+    chance = random.Random(seed)
+    fb.manual_seed(seed)
+    w, v = (fb.tensor(data(seed + k, 4, 5), requires_grad=True) for k in range(2))
+    if chance.random() < 0.3:
+        w.grad = fb.tensor(data(seed + 2, 4, 5))
+    x, z = fb.tensor(data(seed + 3, 4, 5)), v * 0.5
+    for operation in chance.choices(OPS, k=chance.randint(1, 5)):
+        z = operation(z, x, w)
+    if chance.random() < 0.3:
+        z.backward(x)
+    else:
+        z = z.sum() if chance.random() < 0.5 else F.mse_loss(z, x)
+        z.backward()
+    return [z.detach().numpy().tobytes(), *(None if t.grad is None else t.grad.numpy().tobytes() for t in (w, v))]
+
+
+def counted(monkeypatch):
+    """How many fragments are made, and how many traces are left to the walk."""
+    made = {"fragments": 0, "deferred": 0}
+    real, walked = expansions.Differentiation.expansion, call_gradients.Deferred.__init__
+
+    def expansion(self, *args):
+        made["fragments"] += 1
+        return real(self, *args)
+
+    def deferred(self, *args):
+        made["deferred"] += 1
+        walked(self, *args)
+
+    monkeypatch.setattr(expansions.Differentiation, "expansion", expansion)
+    monkeypatch.setattr(call_gradients.Deferred, "__init__", deferred)
+    return made
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_random_programs_have_the_bits_of_blocking_mode(part, background, monkeypatch):
+    seeds = range(part * 30, part * 30 + 30)
+    with fb.compiler_options(mode="off"):
+        wanted = [gradients(seed) for seed in seeds]
+    for seed in seeds:  # plans of ops
+        gradients(seed)
+    recorder.clear()
+    made = counted(monkeypatch)
+    assert [gradients(seed) for seed in seeds] == wanted
+    assert made["deferred"] > len(seeds) // 2
+    assert [gradients(seed) for seed in seeds] == wanted  # assembled, from what was put off
+
+
+def test_changing_sizes_share_programs(background, monkeypatch):
+    def step(n):
+        w, b = fb.tensor(data(1, 5, 3), requires_grad=True), fb.tensor(data(2, 3), requires_grad=True)
+        h = F.relu(fb.tensor(data(n, n, 5)) @ w + b)
+        (h * h + h.sum(1, keepdim=True)).mean().backward()
+        return w.grad.numpy().tobytes(), b.grad.numpy().tobytes()
+
+    sizes, new = [3, 4, 5, 6, 7, 9, 4, 6, 11, 12], [13, 15]
+    with fb.compiler_options(mode="off"):
+        wanted, expected = [step(n) for n in sizes], [step(n) for n in new]
+    for _ in range(3):
+        assert [step(n) for n in sizes] == wanted
+    made, builds = counted(monkeypatch), recorder.stats()["builds"]
+    assert [step(n) for n in new] == expected
+    assert made["fragments"] == 0 and recorder.stats()["builds"] == builds
+
+
+def test_gradients_share_no_memory(background):
+    for _ in range(3):
+        v, w = (fb.ones(2, 3, requires_grad=True) for _ in range(2))
+        seed = fb.full((2, 3), 2.0)
+        (v + w).backward(seed)
+        v.grad.numpy()[:] = 7
+        w.grad += 1
+        assert (
+            seed.tolist() == [[2.0] * 3] * 2
+            and w.grad.tolist() == [[3.0] * 3] * 2
+            and v.grad.tolist() == [[7.0] * 3] * 2
+        )
+
+
+def test_a_graph_is_gone_after_its_backward_and_stays_where_it_is_kept(background):
+    w = fb.tensor(data(5, 4, 5), requires_grad=True)
+    for keep in (False, True, False):
+        w.grad = None
+        y = (w * w).exp()
+        loss = y.tanh().sum()
+        loss.backward(retain_graph=keep)
+        first = w.grad.numpy().copy()
+        loss.item()
+        if keep:
+            loss.backward()
+            assert np.array_equal(w.grad.numpy(), first + first)
+        with pytest.raises(RuntimeError, match="freed by an earlier backward"):
+            loss.backward()
+        with pytest.raises(RuntimeError, match="freed by an earlier backward"):
+            y.sum().backward()
+
+
+def test_what_was_put_off_is_there_for_more_of_the_trace(background):
+    """A second backward of the trace, and a failing call, need the first one's fragment."""
+    w, v = fb.tensor(data(6, 4, 5), requires_grad=True), fb.tensor(data(7, 4, 5), requires_grad=True)
+    with fb.compiler_options(mode="off"):
+        ((w * v).sum() * 2).backward()
+        (w * 3 - v).exp().sum().backward()
+        wanted = w.grad.tolist(), v.grad.tolist()
+    w.grad = v.grad = None
+    ((w * v).sum() * 2).backward()
+    (w * 3 - v).exp().sum().backward()
+    assert (w.grad.tolist(), v.grad.tolist()) == wanted
+    w.grad = None
+    (w * w).sum().backward()
+    bad = fb.index_select(v.detach(), 0, fb.tensor([0, 9]))
+    with pytest.raises(IndexError, match=r"test_call_gradients\.py"):
+        bad.numpy()
+    assert np.array_equal(w.grad.numpy(), 2 * data(6, 4, 5))
+
+
+def test_an_op_without_gradient_is_named_with_its_line(background):
+    w = fb.ones(3, requires_grad=True)
+    y = fb.nextafter(w * 2, fb.zeros(3)).sum()
+    with pytest.raises(RuntimeError, match=r"nextafter.*test_call_gradients\.py"):
+        y.backward()
