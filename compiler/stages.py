@@ -12,12 +12,10 @@ Next: `driver.py`, which runs them; `stage_text.py`, which shows them.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from flambeau.compiler import boundary, control, devices, foreign, targets
 from flambeau.compiler import plan as plan_module
@@ -27,6 +25,7 @@ from flambeau.compiler.groups.form import Group
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.identity import digest, graph_key
 from flambeau.compiler.kernel import Cluster, KernelSource, Lowered
+from flambeau.compiler.memo import Shared
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.passes.cluster_blocks import BLOCKS
@@ -39,7 +38,7 @@ from flambeau.dialects.aval import CPU
 from flambeau.dialects.entry_points import Offer
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.identity import graph_bytes
-from flambeau.dialects.size import Guard, Scope
+from flambeau.dialects.size import Scope
 
 Announce = Callable[[KernelSource], None]
 
@@ -174,9 +173,8 @@ def _steps(work: Work, part: Cluster, steps: Callable[..., Lowered]) -> Lowered:
             inner = replace(work, blocks=False)
             return control.lower_graph(part.graph, lambda graph: _region(inner, graph, work.announce, taken)), taken
 
-    made, taken = _remembered(
-        _lowered, digest(target, repr(work.options.schedules), graph_bytes(part.graph)), make
-    ).made
+    name = digest(target, repr(work.options.schedules), graph_bytes(part.graph))
+    made, taken = _lowered.answer(name, make).made
     work.taken.update(taken)
     for call in made.calls:
         for source in call.sources():
@@ -270,20 +268,8 @@ def run(graph: Graph, options: Options, announce: Announce = lambda source: None
 
 # ---- what equal clusters and groups become, made once ----------------------------------------------------------
 
-_REMEMBERED, _VARIANTS = 1024, 8  # clusters or groups, and what is made of one under different guards
-
-
-class Guarded(NamedTuple):
-    """What was made of something, and the guards under which the same would be made of it."""
-
-    made: Any
-    guards: tuple[Guard, ...]
-
-
-_Memo = OrderedDict[str, list[Guarded]]
-_groups: _Memo = OrderedDict()
-_schedules: _Memo = OrderedDict()
-_lowered: _Memo = OrderedDict()
+_MOST = 1024  # clusters or groups
+_groups, _schedules, _lowered = Shared(_MOST), Shared(_MOST), Shared(_MOST)
 _Plugins = Sequence[tuple[Offer, Scheduler]]
 
 
@@ -300,7 +286,7 @@ def group_of(
         return group and pipeline.on_group(group, passes, lambda g: lower(scheduled(g, options, device=device), target))
 
     name = digest(str(options.through_mlir), target, *names, graph_bytes(cluster.graph))
-    return _remembered(_groups, name, make).made
+    return _groups.answer(name, make).made
 
 
 def _schedulers(options: Options) -> _Plugins:
@@ -329,7 +315,7 @@ def scheduled(group: Group | None, options: Options, plugins: _Plugins = (), dev
 
     names = [boundary.named(offer) for offer, _ in plugins]
     name = digest(target, repr(options.schedules), *names, print_group(group))
-    found, guards = _remembered(_schedules, name, make)
+    found, guards = _schedules.answer(name, make)
     return replace(found, group=group, cut=cuts[0] if cuts else None, guards=guards)
 
 
@@ -347,24 +333,4 @@ def lower(found: Scheduled | None, target: str) -> Lowered:
         return cut.lower(found.schedules, machine)
 
     name = digest(target, print_group(found.group), *map(str, found.schedules))
-    return _remembered(_lowered, name, make).made
-
-
-def _remembered(memo: _Memo, name: str, make: Callable[[], Any]) -> Guarded:
-    asked = size.current()
-    hints = asked.hints if asked else ()
-    known = memo.setdefault(name, [])
-    memo.move_to_end(name)
-    if len(memo) > _REMEMBERED:
-        memo.popitem(last=False)
-    found = next((g for g in known if all(guard.holds(hints) for guard in g.guards)), None)
-    if found is None:
-        with size.scope(hints, by_form=True) as inner:
-            made = make()
-        found = Guarded(made, inner.guards)
-        known.append(found)
-        del known[:-_VARIANTS]
-    if asked:
-        for guard in found.guards:
-            asked.note(guard)
-    return found
+    return _lowered.answer(name, make).made

@@ -282,9 +282,15 @@ class DTypes(Sequence[DType]):
 
     def __init__(self, *categories: Category, stored: bool = False) -> None:
         self.categories, self.stored = frozenset(categories), stored
+        self._found: tuple[tuple[DType, ...], tuple[DType, ...]] = ((), ())  # of which supported ones
 
     def _now(self) -> tuple[DType, ...]:
-        return tuple([d for d in _supported if d.category in self.categories and self.stored >= d.is_stored_only])
+        among, found = self._found
+        if among is not _supported:
+            among = _supported
+            found = tuple([d for d in among if d.category in self.categories and self.stored >= d.is_stored_only])
+            self._found = among, found
+        return found
 
     def __contains__(self, dtype: object) -> bool:
         return dtype in self._now()

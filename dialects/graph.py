@@ -37,6 +37,11 @@ class Node(NamedTuple):
     results: tuple[int, ...]
     loc: Loc | None = None
 
+    def renamed(self, names: Mapping[int, int]) -> Node:
+        """The same op on other numbers."""
+        operands, results = [names[v] for v in self.operands], [names[v] for v in self.results]
+        return Node(self.op, tuple(operands), self.attrs, tuple(results), self.loc)
+
     @property
     def regions(self) -> tuple[Region, ...]:
         """The graphs that the op runs, in order."""
@@ -104,11 +109,7 @@ class Graph:
         for node in fragment.nodes:
             for v in node.results:
                 ids[v] = self.add_value(fragment.avals[v])
-            self.nodes.append(
-                node._replace(
-                    operands=tuple(ids[v] for v in node.operands), results=tuple(ids[v] for v in node.results)
-                )
-            )
+            self.nodes.append(node.renamed(ids))
         return [ids[v] for v in fragment.outputs]
 
     def bind(self, sizes: Sequence[Int] | Mapping[int, Int]) -> Graph:
@@ -151,7 +152,9 @@ class Graph:
 
     def device(self, node: Node) -> str:
         """Where a node is computed: where its results lie; those of a transfer lie where it moves them."""
-        return next((self.avals[v].device for v in (*node.results, *node.operands)), CPU)
+        for v in node.results or node.operands:
+            return self.avals[v].device
+        return CPU
 
     def producers(self) -> dict[int, Node]:
         """The node that defines each value; inputs are absent."""

@@ -72,11 +72,11 @@ def strip(graph: Graph) -> Graph:
     same: dict[int, int] = {}
     nodes = []
     for node in graph.nodes:
-        operands = tuple(same.get(v, v) for v in node.operands)
+        operands = tuple([same.get(v, v) for v in node.operands])
         if node.op in _IDENTITIES:
             same[node.results[0]] = operands[0]
         else:
-            nodes.append(node._replace(operands=operands))
+            nodes.append(Node(node.op, operands, node.attrs, node.results, node.loc))
     return Graph(
         graph.avals, graph.inputs, nodes, [same.get(v, v) for v in graph.outputs], dict(graph.updates), graph.sizes
     )

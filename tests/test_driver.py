@@ -137,7 +137,7 @@ def test_equal_graphs_share_the_plan_and_keep_their_lines(fresh):
 
 
 def test_equal_layers_are_lowered_once(fresh, monkeypatch):
-    monkeypatch.setattr(stages, "_lowered", type(stages._lowered)())
+    monkeypatch.setattr(stages, "_lowered", stages.Shared(100))
 
     def make(x):
         for _ in range(6):

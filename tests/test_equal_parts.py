@@ -10,9 +10,11 @@ from functools import reduce
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau.compiler import stages, worker
+import random_graphs
+import whole_programs
+from flambeau.compiler import memo, stages, worker
 from flambeau.compiler.options import Options
-from flambeau.compiler.passes.cluster import cluster
+from flambeau.compiler.passes.cluster import _Clustering, cluster
 from flambeau.compiler.passes.dead_code import DeadCode
 from flambeau.compiler.passes.rewrite import renumber
 from flambeau.compiler.passes.simplify import Simplify
@@ -22,6 +24,7 @@ from flambeau.dialects.dtypes import float32
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import find
 from flambeau.runtime import recorder
+from support import rounds
 
 
 def first_updates(n: int) -> Graph:
@@ -100,6 +103,76 @@ def test_sums_over_many_parts_are_cut_into_equal_kernels():
     ]
     assert len(adding) == 119 and all(sum(n.op.name == "add" for n in p.graph.nodes) == 1 for p in adding)
     assert len(kinds(240)) <= len(kinds(120)) + 1
+
+
+def residual_blocks(n: int) -> Graph:
+    """A training step of `n` equal blocks."""
+    width = 8
+
+    class Block(fb.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.a, self.b = (
+                fb.nn.LayerNorm(width),
+                fb.nn.Linear(width, 2 * width),
+                fb.nn.Linear(2 * width, width),
+            )
+
+        def forward(self, x):
+            return x + self.b(fb.nn.functional.gelu(self.a(self.norm(x))))
+
+    def run():
+        model = fb.nn.Sequential(*[Block() for _ in range(n)])
+        optimizer = fb.optim.Adam(model.parameters(), lr=1e-3)
+        (model(fb.ones(4, width)) ** 2).mean().backward()
+        optimizer.step()
+        fb.flush()
+
+    return max(whole_programs.graphs(run), key=lambda graph: len(graph.nodes))
+
+
+def clustered(graph: Graph) -> int:
+    """How many answers clustering a program takes."""
+    found = _Clustering(graph, True, 200)
+    found.run()
+    return sum(found.program.memo.worked.values())
+
+
+def test_equal_parts_are_asked_about_once():
+    """What clustering works out grows with the kinds of parts, not with their number."""
+    few, many = (interleaved(micro_batches(n)) for n in (20, 60))
+    with memo.nothing_kept():
+        assert clustered(many) > 2.8 * clustered(few) > 800
+    assert clustered(few) == clustered(many) < 60
+
+
+def lowered(graph: Graph) -> tuple:
+    """The plan of a program, and the text of its kernels."""
+    program = stages.run(graph, Options()).program
+    return program.spec, [kernel.text for kernel in program.kernels], program.errors
+
+
+def programs(name: str) -> list[Graph]:
+    if name == "random":
+        return [random_graphs.program(seed, n_nodes=40).graph for seed in range(rounds(6, 40, 200))]
+    if name == "blocks":
+        return [residual_blocks(2), interleaved(micro_batches(12))]
+    return whole_programs.graphs(whole_programs.PROGRAMS[name])
+
+
+@pytest.mark.parametrize("name", ["random", "blocks", *list(whole_programs.PROGRAMS)[: rounds(2, 4, 4)]])
+def test_programs_come_out_the_same_without_a_memory_of_equal_parts(name):
+    for graph in programs(name):
+        kept = lowered(graph)
+        with memo.nothing_kept():
+            assert lowered(graph) == kept
+
+
+def test_what_all_programs_share_is_bounded():
+    shared = memo.Shared(3)
+    for form in "abcdca":
+        assert shared.answer(form, lambda form=form: form * 2).made == form * 2
+    assert len(shared) == 3 and shared.worked == 5  # a was forgotten when d came
 
 
 def test_programs_are_built_and_lowered_without_collections(monkeypatch, tmp_path):

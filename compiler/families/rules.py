@@ -91,7 +91,8 @@ def in_memory(values: Values, node: Node) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """What the compiler knows of a family.
+    """What the compiler knows of a family. What `nest`, `stored` (where there is none, what follows from the nest) and `epilogue`
+    say of a node, they say of all whose forms are equal (`passes/cluster_values.py`): they are asked once.
 
     family      its name.
     structure   (builder, node): appends the structured ops that a node is, and defines its results. Of all families with groups.

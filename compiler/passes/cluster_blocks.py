@@ -284,12 +284,9 @@ def _canonical(graph: Graph) -> tuple[Graph, list[int]]:
     read = {v for n in nodes for v in n.operands}
     inputs = [v for v in graph.inputs if v in read]
     names = {v: k for k, v in enumerate([*inputs, *(v for n in nodes for v in n.results)])}
-    renamed = [
-        n._replace(operands=tuple(names[v] for v in n.operands), results=tuple(names[v] for v in n.results))
-        for n in nodes
-    ]
     avals = [graph.avals[v] for v in names]
-    return Graph(avals, list(range(len(inputs))), renamed, [names[v] for v in graph.outputs]), inputs
+    outputs = [names[v] for v in graph.outputs]
+    return Graph(avals, list(range(len(inputs))), [n.renamed(names) for n in nodes], outputs), inputs
 
 
 def _in_order(clusters: dict[int, Cluster]) -> list[Cluster] | None:

@@ -6,25 +6,25 @@ nest and by the cuts its accesses make in it, so that joining two is cheap. Next
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 from flambeau.compiler import families
 from flambeau.compiler.codegen.fragment import (
     Form,
-    Split,
     breaks_rows,
     extents_of,
     form_of_split,
     is_row_broadcast,
     nest_cuts,
     read_operands,
-    reduction_split,
 )
 from flambeau.compiler.passes.cluster_values import Values
 from flambeau.dialects.graph import Graph, Node
+
+_T = TypeVar("_T")
 
 #: Longest row whose elements are computed from a reduction of that row in the same kernel: they must stay in cache.
 LONGEST_ROW = 1 << 16
@@ -79,10 +79,28 @@ class Program(Values):
         if families.rules(node.op).epilogue is not None:
             group.product = node.results[0]
             return group
-        group.form = self.form_of(node)
-        if group.form is not None:
-            group.cuts = frozenset(nest_cuts(self.external_layouts(node, set())))
+        group.form, group.cuts = self._asked(index, "nest", (), self._nest, node)
         return group
+
+    def _nest(self, node: Node) -> tuple[Form | None, frozenset[Any]]:
+        """The nest of a node by itself, and the cuts that its accesses make."""
+        form = self.form_of(node)
+        return form, frozenset() if form is None else frozenset(nest_cuts(self.external_layouts(node, set())))
+
+    def _asked(self, index: int, question: str, about: Hashable, work: Callable[..., _T], *arguments: Any) -> _T:
+        """`work(*arguments)`, which depends on the node's form and on `about`: asked once."""
+        form, _ = self.form_and_roots(index)
+        return work(*arguments) if form is None else self.memo.answer((question, form, about), work, *arguments)
+
+    def _asked_within(
+        self, index: int, question: str, about: Hashable, members: set[int], work: Callable[..., _T], *arguments: Any
+    ) -> _T:
+        """`work(*arguments, members)`, which depends on which operands are members, too."""
+        form, roots = self.form_and_roots(index)
+        if form is None:
+            return work(*arguments, members)
+        within = tuple([root in members for root in roots])
+        return self.memo.answer((question, form, within, about), work, *arguments, members)
 
     def whole_reads(self, group: Group) -> list[int]:
         """Values that a nest reads element by element: another reader of them is worth joining."""
@@ -112,10 +130,12 @@ class Program(Values):
         nodes, known = small.nodes, large.cuts
         if form != large.form or not large.reads.keys().isdisjoint(small.values):
             nodes, known = one.nodes + two.nodes, frozenset()
-        if not all(self._fits(self.graph.nodes[i], form, members) for i in nodes):
-            return None
-        cuts = known | self._cuts(nodes, form, members)
-        if extents_of(form, set(cuts)) is None:
+        for i in nodes:
+            if not self._asked_within(i, "fits", form, members, self._fits, self.graph.nodes[i], form):
+                return None
+        found = [self._asked_within(i, "cuts", form, members, self._cuts, self.graph.nodes[i], form) for i in nodes]
+        cuts = known.union(*found)
+        if self.memo.answer(("extents", form, cuts), extents_of, form, cuts) is None:
             return None
         return self._union(one, two, form=form, cuts=cuts)
 
@@ -139,20 +159,13 @@ class Program(Values):
         values = [v for i in nodes for v in self.graph.nodes[i].results]
         return Group(nodes, values, {**one.reads, **two.reads}, form, product, cuts)
 
-    def _cuts(self, nodes: list[int], form: Form, members: set[int]) -> set[Any]:
+    def _cuts(self, node: Node, form: Form, members: set[int]) -> set[Any]:
+        """The cuts that a member's accesses of what is outside make."""
         cuts: set[Any] = set()
-        for i in nodes:
-            for layout in self.external_layouts(self.graph.nodes[i], members):
-                scale = (
-                    form.count if layout.size == form.batch and form.kind == "rows" and layout.size != form.size else 1
-                )
-                cuts |= {cut * scale for cut in nest_cuts([layout])}
+        for layout in self.external_layouts(node, members):
+            scale = form.count if layout.size == form.batch and form.kind == "rows" and layout.size != form.size else 1
+            cuts |= {cut * scale for cut in nest_cuts([layout])}
         return cuts
-
-    def _fold(self, node: Node) -> Split | None:
-        """How a reduction with something to fold does it; None for other nodes."""
-        split = reduction_split(self.graph, node) if node.op.family.folds else None
-        return None if split is None or split.is_trivial else split
 
     def _is_row_level(self, value: int, form: Form) -> bool:
         return form.kind == "rows" and self.avals[value].size == form.batch
@@ -160,7 +173,7 @@ class Program(Values):
     def _fits(self, node: Node, form: Form, members: set[int]) -> bool:
         """Whether the nest `form` can compute a member; mirrors `Fragment.form`."""
         result = node.results[0]  # an op whose results differ in shape has no nest of this kind
-        split = self._fold(node)
+        split = self.fold_of(node)
         if split is not None:
             return form_of_split(split) == form and self._reads(node.operands[0], form, False, members)
         row_level = self._is_row_level(result, form)
@@ -188,7 +201,7 @@ class Program(Values):
             if row_level:
                 return layout.is_identity
             return form.count <= LONGEST_ROW and is_row_broadcast(layout, form)
-        if self._fold(self.producers[root]) is not None:
+        if self.fold_of(self.producers[root]) is not None:
             return False
         return not row_level and layout.is_identity and self.avals[root].size == form.size
 
@@ -199,12 +212,14 @@ class Program(Values):
             return None
         members = {*one.values, *two.values}
         nodes = sorted([*one.nodes, *two.nodes])
-        fits, dependent = families.rules(self.producers[product].op).epilogue, {product}
+        joins, dependent = families.rules(self.producers[product].op).epilogue, {product}
+        form, _ = self.form_and_roots(self.index_of[product])
+        head = (product,) if form is None else form
         for i in nodes:
             node = self.graph.nodes[i]
             if product in node.results:
                 continue
-            if fits is None or not fits(self, node, product, members):
+            if joins is None or not self._asked_within(i, "epilogue", head, members, joins, self, node, product):
                 return None
             if not any(self.source(v).root in dependent for v in node.operands):
                 return None
@@ -256,10 +271,7 @@ class Program(Values):
         fragment = Graph(
             avals=[self.avals[v] for v in names],
             inputs=list(range(len(operands))),
-            nodes=[
-                n._replace(operands=tuple(names[v] for v in n.operands), results=tuple(names[v] for v in n.results))
-                for n in nodes
-            ],
+            nodes=[n.renamed(names) for n in nodes],
             outputs=[names[v] for v in group.outputs],
         )
         return fragment, operands, tuple(group.outputs)

@@ -1,28 +1,40 @@
 """What every value of a program is read as while clusters are formed: a view of a stored value.
 
 In: the program. Out: `Values`, which decides what must be stored because no nest could read it otherwise: views that are
-not affine, operands whose layouts clash, tables of gathers. Next: `cluster_groups.py`.
+not affine, operands whose layouts clash, tables of gathers; and the forms of values and nodes, by which equal parts are
+asked about once. Next: `cluster_groups.py`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from flambeau.compiler import families
 from flambeau.compiler.codegen.access import Layout, dense
 from flambeau.compiler.codegen.fragment import (
     Form,
     Source,
+    Split,
     extents_of,
     is_leaf_source,
     leaf_layout,
     nest_cuts,
     read_operands,
+    reduction_split,
 )
+from flambeau.compiler.memo import Memo
 from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.identity import attrs_key
 from flambeau.dialects.tape.transfer import crosses
 
 
 class Values:
-    """The whole program with every value resolved to a view of a stored value."""
+    """The whole program with every value resolved to a view of a stored value.
+
+    The *form* of a value is what it is a view of, and how: the type of what is stored, how that folds, the views. The form of a
+    node is its op on the forms of its operands. What a node is within a group depends on its form, and on which of its
+    operands the group makes; where a window is placed at run time there is no form.
+    """
 
     def __init__(self, graph: Graph, fold_views: bool) -> None:
         self.graph, self.avals, self.fold_views = graph, graph.avals, fold_views
@@ -30,8 +42,13 @@ class Values:
         self.index_of = {v: i for i, n in enumerate(graph.nodes) for v in n.results}
         self.sources: dict[int, Source] = {v: Source(v, dense(graph.avals[v].shape)) for v in graph.inputs}
         self.stored: set[int] = set()  # views, constants and iotas that readers find in memory
+        self.memo = Memo()
+        self._attributes: dict[int, int] = {}  # by identity: equal layers were expanded from one fragment
+        self._forms: dict[int, int | None] = {v: self.memo.number(graph.avals[v]) for v in graph.inputs}
         while not self._resolve_all():
             pass
+        self._roots: dict[int, list[int]] = {}
+        self._of_nodes: dict[int, tuple[int | None, Sequence[int]]] = {}
 
     def _resolve_all(self) -> bool:
         """Resolve every value; false if more values had to be stored, which changes what depends on them."""
@@ -48,6 +65,7 @@ class Values:
         if layout_of is None or crosses(self.graph, node):
             for v in node.results:
                 self.sources[v] = Source(v, leaf_layout(node, self.avals[v].shape))
+                self._forms[v] = self._form_of_root(node, v)
             is_iota = is_leaf_source(node) and node.op.name != "constant"
             return list(node.results) if is_iota and not self.fold_views else []
         (result,) = node.results
@@ -55,6 +73,9 @@ class Values:
         source = self.source(node.operands[0])
         layout = layout_of(node, source.layout)
         self.sources[result] = Source(source.root, layout or dense(shape))
+        form = self.form(node.operands[0])
+        is_moving = form is None or (layout is not None and layout.dynamic)
+        self._forms[result] = None if is_moving else self.memo.number((self._operation(node), form))
         if not self.fold_views:
             return [result]
         return [] if layout is not None else [node.operands[0]]
@@ -75,9 +96,53 @@ class Values:
 
     def roots(self, value: int) -> list[int]:
         """The stored values that reading `value` reads."""
+        found = self._roots.get(value)
+        if found is None:
+            found = self._roots[value] = self._find_roots(value)
+        return found
+
+    def _find_roots(self, value: int) -> list[int]:
         root, layout = self.source(value)
         found = [] if self.is_free(root) else [root]
         return found + [r for start, _, _ in layout.dynamic for r in self.roots(start)]
+
+    # ---- forms -----------------------------------------------------------------------------------------------
+
+    def form(self, value: int) -> int | None:
+        """The form of a value, by number."""
+        return self._form_of_root(self.producers[value], value) if value in self.stored else self._forms[value]
+
+    def _form_of_root(self, node: Node, value: int) -> int:
+        if is_leaf_source(node) and value not in self.stored:
+            return self.memo.number((self._operation(node), self.avals[value]))
+        return self.memo.number(("stored", self.avals[value], self.fold_of(node)))
+
+    def _operation(self, node: Node) -> tuple[str, int]:
+        """An op with its attributes."""
+        if not node.attrs:
+            return node.op.name, -1
+        found = self._attributes.get(id(node.attrs))
+        if found is None:
+            found = self._attributes[id(node.attrs)] = self.memo.number(attrs_key(node.attrs))
+        return node.op.name, found
+
+    def form_and_roots(self, index: int) -> tuple[int | None, Sequence[int]]:
+        """The form of a node, None where it has none, and the stored values that its operands are views of."""
+        found = self._of_nodes.get(index)
+        if found is None:
+            node = self.graph.nodes[index]
+            operands = tuple([self.form(v) for v in node.operands])
+            results = tuple([self.avals[v] for v in node.results])
+            form = None if None in operands else self.memo.number((self._operation(node), operands, results))
+            found = self._of_nodes[index] = form, [self.source(v).root for v in node.operands]
+        return found
+
+    def fold_of(self, node: Node) -> Split | None:
+        """How a reduction with something to fold does it; None for other nodes."""
+        split = reduction_split(self.graph, node) if node.op.family.folds else None
+        return None if split is None or split.is_trivial else split
+
+    # ---- nests -----------------------------------------------------------------------------------------------
 
     def form_of(self, node: Node) -> Form | None:
         """The nest of a node by itself; None for what is lowered in its own way."""
@@ -102,6 +167,17 @@ class Values:
         node = self.graph.nodes[index]
         if (stored := families.rules(node.op).stored) is not None:
             return stored(self, node)
+        operands = node.operands
+        forms = [self.form(v) for v in operands]
+        if None in forms:
+            return self._clashing(node)
+        free = [self.is_free(self.source(v).root) for v in operands]
+        first = [operands.index(v) for v in operands]
+        asked = ("clashes", self._operation(node), self.avals[node.results[0]], *forms, *free, *first)
+        places = self.memo.answer(asked, lambda: [operands.index(v) for v in self._clashing(node)])
+        return [operands[k] for k in places]
+
+    def _clashing(self, node: Node) -> list[int]:
         form = self.form_of(node)
         if form is None:
             return [v for v in dict.fromkeys(node.operands) if not self.is_plain(v)]

@@ -32,8 +32,8 @@ class Copy:
     ) -> tuple[int, ...]:
         """Add a node at `node`'s location whose results have the given types; returns the results."""
         first = len(self.graph.avals)
-        self.graph.avals.extend(avals)
-        results = tuple(range(first, first + len(avals)))
+        self.graph.avals += avals
+        results = (first,) if len(avals) == 1 else tuple(range(first, first + len(avals)))
         self.graph.nodes.append(Node(op, operands, attrs, results, node.loc))
         return results
 
@@ -46,7 +46,10 @@ class Copy:
 
     def bind(self, node: Node, values: tuple[int, ...]) -> None:
         """Let `values` of the new graph stand for the node's results."""
-        self.ids.update(zip(node.results, values))
+        if len(values) == 1:  # nearly always
+            self.ids[node.results[0]] = values[0]
+        else:
+            self.ids.update(zip(node.results, values))
 
     def finish(self) -> Graph:
         """The new graph, with the source's outputs and updates."""
