@@ -40,6 +40,7 @@ _SUBMODULES = (
     "hub",
     "jit",
     "linalg",
+    "metrics",
     "nn",
     "onnx",
     "optim",

@@ -19,7 +19,7 @@ from flambeau.dialects.bugs import is_internal
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Public, Tensor
 
-MODULES = (fb, nn, F, nn.init, nn.utils, fb.optim, fb.autograd, data)
+MODULES = (fb, nn, F, nn.init, nn.utils, fb.optim, fb.autograd, fb.metrics, data)
 HOUSE = re.compile(r"\[[\w .]+\] ")
 #: What changes the process, opens files or runs for long where it is given something that it takes.
 CAREFUL = {"save", "load", "export", "set_limits", "shadow_mode", "seed", "manual_seed", "set_rng_state", "compiler_options",

@@ -41,7 +41,7 @@ MODULES = (
     "nn", "nn.init", "nn.utils", "nn.utils.parametrize", "nn.utils.prune", "nn.utils.rnn", "optim", "optim.lr_scheduler",
     "optim.swa_utils", "autograd", "autograd.functional", "func", "amp", "data", "transforms", "distributions", "checkpoints",
     "serialization", "onnx", "utils.checkpoint", "utils.stopping", "utils.tensorboard", "debug", "hub", "jit", "cuda",
-    "accelerator", "signal.windows",
+    "accelerator", "metrics", "signal.windows",
 )  # fmt: skip
 
 
