@@ -1,13 +1,13 @@
 """Calls by themselves, run op by op: what traces that were never seen before are made of.
 
-In: the graphs of calls, which equal calls share. Out: functions that run one, looked up by the graph and the values of its symbols.
+In: the graphs of calls, which equal calls share. Out: `OpList`s, looked up by the graph and the values of its symbols.
 Nothing is compiled for them: where an op has no plan yet there is none. Next: `generic.py`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,6 @@ from flambeau.dialects.history import strip
 from flambeau.dialects.locks import process_lock
 
 _REMEMBERED = 4096
-Run = Callable[[Sequence[Any]], list[Any]]  #: operands to results, as Buffers
 
 
 class Calls:
@@ -29,25 +28,26 @@ class Calls:
 
     def __init__(self, options: Options) -> None:
         self._link = linker(options)
-        self._known: OrderedDict[tuple[int, tuple[int, ...]], tuple[Graph, Run]] = OrderedDict()
+        self._known: OrderedDict[tuple[int, tuple[int, ...]], tuple[Graph, Interpreter]] = OrderedDict()
         self._lock = process_lock()
 
-    def find(self, graph: Graph, sizes: Sequence[int]) -> Run | None:
+    def find(self, graph: Graph, sizes: Sequence[int]) -> Any:
         """What runs `graph` with these values of its symbols; None where an op has no plan, an effect, regions, or
         another device than this one."""
         key = id(graph), tuple(sizes)
         found = self._known.get(key)
         if found is not None and found[0] is graph:
-            return found[1]
-        run = self._made(graph, sizes)
-        if run is not None:
-            with self._lock:
-                self._known[key] = graph, run
-                if len(self._known) > _REMEMBERED:
-                    self._known.popitem(last=False)
-        return run
+            return found[1].op_list()
+        made = self._made(graph, sizes)
+        if made is None:
+            return None
+        with self._lock:
+            self._known[key] = graph, made
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return made.op_list()
 
-    def _made(self, graph: Graph, sizes: Sequence[int]) -> Run | None:
+    def _made(self, graph: Graph, sizes: Sequence[int]) -> Interpreter | None:
         graph = strip(graph.bind(sizes) if sizes else graph)
         if graph.has_effect or any(n.regions for n in graph.nodes) or any(a.device != CPU for a in graph.avals):
             return None

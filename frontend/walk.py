@@ -13,12 +13,13 @@ from typing import Any
 
 from flambeau.call_gradients import Deferred
 from flambeau.dialects.graph import Graph
+from flambeau.runtime._binding import run_op_lists
 from flambeau.runtime.recorder import Program
 
 #: Nanoseconds that a call's own work may take, by estimate, where assembling it costs more than running it unfused.
 CHEAP = 20_000
 
-Step = tuple[Any, Sequence[int], Sequence[int]]  #: what runs a call, its operands' slots, its results'
+Step = tuple[Any, Sequence[int], Sequence[int]]  #: a call as an OpList, its operands' slots, its results'
 
 
 def walk(
@@ -65,10 +66,10 @@ class _Steps:
         return True
 
     def _step(self, graph: Graph, operands: Sequence[int], results: Sequence[int]) -> bool:
-        run = self.calls.find(graph, self.sizes)
-        if run is None:
+        found = self.calls.find(graph, self.sizes)
+        if found is None:
             return False
-        self.steps.append((run, [self.same.get(s, s) for s in operands] if self.same else operands, results))
+        self.steps.append((found, [self.same.get(s, s) for s in operands] if self.same else operands, results))
         return True
 
     def _backward(self, payload: Deferred, slots: Sequence[int]) -> bool:
@@ -88,21 +89,5 @@ class _Walk:
         self.inputs, self.steps, self.live = made.inputs, made.steps, live
 
     def __call__(self, inputs: Sequence[Any], donate: Sequence[bool], sizes: Sequence[int] = ()) -> list[Any]:
-        values = dict(zip(self.inputs, inputs, strict=True))
-        for (run, operands, results), dead in zip(self.steps, _last_uses(self.steps, self.live), strict=True):
-            values.update(zip(results, run([values[s] for s in operands])))
-            for s in dead:
-                del values[s]
-        self.steps = []
-        return [values[s] for s in self.live]
-
-
-def _last_uses(steps: Sequence[Step], live: Sequence[int]) -> list[list[int]]:
-    """For each step the slots that nobody needs once it has run."""
-    needed = set(live)
-    dead = []
-    for _, operands, results in reversed(steps):
-        last = {s for s in (*operands, *results) if s not in needed and s is not None}
-        needed |= last
-        dead.append(list(last))
-    return dead[::-1]
+        steps, self.steps = self.steps, []
+        return run_op_lists(steps, self.inputs, inputs, self.live)

@@ -129,3 +129,27 @@ def test_a_new_trace_keeps_no_more_than_it_needs(background):
     y.sum().item()
     assert recorder.stats()["builds"] == builds
     assert _binding.memory_stats()["peak_bytes"] - before < 10 * x.nbytes
+
+
+def test_the_frontend_is_not_asked_again_about_calls_on_changing_sizes(background, monkeypatch):
+    from flambeau import sizing
+
+    def chain(n, names):
+        return run(names, fb.tensor(data(n, 5))).sum().item()
+
+    names = ("add", "exp", "abs", "maximum")
+    for order in itertools.permutations(names, 2):
+        for n in (3, 4, 6, 7, 9):
+            chain(n, order)
+    asked = []
+    real = sizing._question
+    monkeypatch.setattr(
+        sizing, "_question", lambda function, *rest: asked.append(function.name) or real(function, *rest)
+    )
+    for k, order in enumerate(itertools.permutations(names, 4)):
+        x = data(5 + k, 5)
+        got = run(order, fb.tensor(x)).numpy()
+        with fb.compiler_options(mode="off"):
+            wanted = run(order, fb.tensor(x)).numpy()
+        assert got.tobytes() == wanted.tobytes()
+    assert len(asked) <= 60, asked

@@ -162,6 +162,10 @@ static PyMethodDef functions[] = {
      PyDoc_STR(
          "uncollected(function, *args)\n--\n\nfunction(*args), during which cyclic garbage waits: for what makes many "
          "containers that are kept.")},
+    {"run_op_lists", fb_run_op_lists, METH_VARARGS,
+     PyDoc_STR("run_op_lists(links, entered, inputs, outputs)\n--\n\nRun OpLists without symbols one after the other: "
+               "links are (OpList, operands, results). Values have any\nnumbers: `entered` are those of the inputs, "
+               "`outputs` those of the Buffers that are returned.")},
     {"cuda_device", fb_cuda_probe, METH_VARARGS,
      PyDoc_STR("cuda_device(driver=None, device=0)\n--\n\nA dict of an NVIDIA GPU's name, compute capability and bytes "
                "of memory. `driver` is the path of the\ndriver's library, None the system's. Raises RuntimeError.")},

@@ -37,15 +37,6 @@ int fb_call_starts(fb_call *call, const fb_tensor *t, const fb_view *view, uint6
 int fb_call_keep(fb_call *call, PyObject *o); /* until the call is over */
 /* The state that the call leads to; NULL also where it has to be bound again. The recorder is held. */
 fb_node *fb_find_or_learn(fb_call *call);
-/* Expansions that have been asked for: what the frontend is told of a call, without the slots. */
-#define FB_QUESTION_WORDS 32
-typedef struct {
-  uint64_t words[FB_QUESTION_WORDS];
-  uint32_t n; /* 0: too long to be kept */
-} fb_question;
-PyObject *fb_memo_find(const fb_call *call, fb_question *question); /* new reference, or NULL without an error */
-void fb_memo_keep(const fb_question *question, PyObject *answer);
-void fb_memo_clear(void);
 PyObject *fb_call_finish(fb_call *call); /* step, expand on a miss, make results */
 /* Make the tensor's value and history slots of the trace. WHOLE: never a snapshot of just a view's elements. */
 enum { FB_WHOLE = 1, FB_STAYS_SHARED = 2 };
@@ -98,6 +89,16 @@ typedef struct {
   uint32_t n_new;
   fb_condition *conditions; /* per size; with by_pattern */
 } fb_fit;
+/* Expansions that have been asked for: what the frontend is told of a call, without the slots. */
+#define FB_QUESTION_WORDS 32
+typedef struct {
+  uint64_t words[FB_QUESTION_WORDS];
+  uint32_t n; /* 0: too long to be kept */
+} fb_question;
+/* `fit`: what is known of its sizes, or NULL. A new reference, or NULL without an error. */
+PyObject *fb_memo_find(const fb_call *call, const fb_fit *fit, fb_question *question);
+void fb_memo_keep(const fb_question *question, PyObject *answer);
+void fb_memo_clear(void);
 int fb_fit_make(fb_fit *fit, fb_recorder *rec, int kind, fb_function *f, const uint64_t *words, uint32_t n);
 void fb_fit_clear(fb_fit *fit);
 /* Make `node`, which has just been added to rec's state, depend on sizes as `fit` says. `guards`: (relation, rows)s, or

@@ -75,11 +75,11 @@ static PyObject *ask_expand(fb_call *call, const fb_fit *fit) {
 
 /* What the rule says of equal operands has been asked before, as a rule, at another place of the trie. */
 static PyObject *run_expand(fb_call *call, const fb_fit *fit) {
-  if (fit || fb_shadow)
+  if (fb_shadow)
     return ask_expand(call, fit);
   fb_question question;
-  PyObject *answer = fb_memo_find(call, &question);
-  if (!answer && (answer = ask_expand(call, NULL)))
+  PyObject *answer = fb_memo_find(call, fit, &question);
+  if (!answer && (answer = ask_expand(call, fit)))
     fb_memo_keep(&question, answer);
   return answer;
 }
