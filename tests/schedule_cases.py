@@ -145,11 +145,35 @@ def _convolved_layer(groups):
     return layer
 
 
+def _convolved_back(stride):
+    """The gradient by the maps, with a bias for each channel, where another map of its shape is positive."""
+
+    def layer(y, w, bias, x):
+        found = _convolved("convolution_input", x.shape[2:], stride)(y, w) + restore(bias, x.shape, (0, 2, 3))
+        return op("select", op("gt", x, x.like(0.0)), found, x.like(0.0))
+
+    return layer
+
+
 CONVOLUTIONS = {
     "layer": (_convolved_layer(1), floats(2, 30, 12, 11), floats(20, 30, 3, 3, seed=1), floats(20)),
     "groups": (_convolved("convolution", (5, 6), 2, 1, 2), floats(3, 8, 9, 11), floats(12, 4, 3, 3, seed=1)),
     "input": (_convolved("convolution_input", (7, 20)), floats(2, 40, 7, 20), floats(40, 9, 3, 3, seed=1)),
     "input by phases": (_convolved("convolution_input", (9, 12), 2), floats(2, 70, 5, 6), floats(70, 11, 3, 3, seed=1)),
+    "input layer by phases": (
+        _convolved_back(2),
+        floats(2, 70, 5, 21),
+        floats(70, 11, 3, 3, seed=1),
+        floats(11),
+        floats(2, 11, 9, 41, seed=2),
+    ),
+    "input layer by other phases": (
+        _convolved_back(3),
+        floats(2, 70, 3, 9),
+        floats(70, 5, 3, 3, seed=1),
+        floats(5),
+        floats(2, 5, 7, 25, seed=2),
+    ),
     "weight": (_convolved("convolution_weight", (3, 3)), floats(3, 7, 9, 13), floats(3, 10, 9, 13, seed=1)),
     "doubles": (_convolved("convolution", (6, 5)), floats(2, 3, 6, 5).astype(float), floats(9, 3, 3, 3).astype(float)),
 }

@@ -41,6 +41,9 @@ def operands(name, x, w, y, dtype=np.float32):
 #: x, w, y and what else there is to say: several blocks of k, few and many channels, phases, taps that no place meets.
 SHAPES = {
     "plain": ((2, 30, 6, 7), (9, 30, 3, 3), (2, 9, 6, 7), {}),
+    "one tap": ((2, 37, 5, 7), (21, 37, 1, 1), (2, 21, 5, 7), dict(padding=0)),
+    "one tap by strides": ((2, 37, 5, 7), (21, 37, 1, 1), (2, 21, 3, 4), dict(padding=0, stride=2)),
+    "rows apart": ((2, 9, 7, 40), (90, 9, 3, 3), (2, 90, 4, 40), dict(stride=(2, 1))),
     "groups": ((2, 64, 5, 4), (4, 32, 3, 3), (2, 4, 5, 4), dict(groups=2)),
     "stride": ((3, 5, 9, 10), (70, 5, 3, 3), (3, 70, 5, 5), dict(stride=2)),
     "dilation": ((1, 3, 9, 11), (90, 3, 3, 2), (1, 90, 4, 6), dict(stride=(3, 2), padding=(2, 1), dilation=(2, 3))),
@@ -116,7 +119,8 @@ def test_zeros_around_a_map_take_part_and_taps_between_strides_do_not():
 
 
 def test_no_map_is_copied_whole():
-    """Memory of a 3x3 over 64 channels of 112 x 112: its operands, its result, and less than 8 MB, however many images."""
+    """Memory of a 3x3 over 64 channels of 112 x 112: its operands, its result, the kernel once more, less than 8 MB, however many
+    images."""
     for name in OPS:
         x, w, y = (64, 64, 112, 112), (64, 64, 3, 3), (64, 64, 112, 112)
         shapes = {"convolution": (x, w, y), "convolution_input": (y, w, x), "convolution_weight": (x, y, w)}[name]
@@ -124,7 +128,8 @@ def test_no_map_is_copied_whole():
         graph = graph_of(lambda *v: find(name)(*v, **how(shapes[2][2:])), given)  # noqa: B023
         (part,) = cluster(graph, OPTIONS)
         lowered = execute.lower(part)
-        assert lowered.temps == [] and 2 * max(call.scratch for call in lowered.calls) < 8 << 20
+        turned = {"convolution_input": 4 * 64 * (64 * 9 + 32)}.get(name, 0)  # the kernel
+        assert sum(lowered.temps) <= turned and 2 * max(call.scratch for call in lowered.calls) < 8 << 20
 
 
 def test_bias_activation_and_residual_are_computed_where_sums_are():

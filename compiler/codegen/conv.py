@@ -8,8 +8,8 @@ schedule says of loops; extents, strides and blocks of C are dims. Next: `conv_o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from math import gcd
+from dataclasses import dataclass, field, replace
+from math import gcd, prod
 from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen import loops
@@ -20,6 +20,7 @@ from flambeau.compiler.codegen.conv_operands import Convolution, read
 from flambeau.compiler.codegen.conv_taps import pattern
 from flambeau.compiler.codegen.conv_tile import ConvSpec
 from flambeau.compiler.codegen.conv_turned import TurnedSpec, turned_kernel
+from flambeau.compiler.codegen.conv_weights import ROWS, WeightsSpec, weights_kernel
 from flambeau.compiler.codegen.gemm_kernel import Epilogue, in_order, make_leaf
 from flambeau.compiler.codegen.gemm_operands import Access, NoProduct
 from flambeau.compiler.codegen.gemm_results import in_place, place_sums
@@ -55,7 +56,8 @@ NAMES = {"y": "convolution", "x": "convolution by input", "w": "convolution by w
 
 
 def _emit_tiles(nest: OwnNest, schedule: kinds.Convolution, target: Target) -> Parts:
-    return _Tiles(read(nest.graph), nest.graph, schedule).parts()
+    c = read(nest.graph)
+    return (_ByInput if c.gives == "x" else _Tiles)(c, nest.graph, schedule).parts()
 
 
 def _emit_direct(nest: OwnNest, schedule: kinds.Direct, target: Target) -> Parts:
@@ -91,8 +93,7 @@ class _Call:
 
     def parts(self) -> Parts:
         c = self.c
-        size = c.copies * c.groups * c.rows * c.pixels
-        accumulator, sums = place_sums(c.outputs, c.dtype, c.k, size, self.temps)
+        accumulator, sums = self.place_sums()
         leaves = tuple(make_leaf(x, x.column) for x in c.leaves)
         made = self.kernel(Epilogue(leaves, c.steps, tuple((r, t.mlir) for _, r, t in c.outputs)), accumulator)
         outputs = [Operand("value", v) for v, _, _ in c.outputs]
@@ -104,6 +105,11 @@ class _Call:
         over = in_place(self.graph, operands, _SUMS, c.leaves, c.k, c.is_dense)
         dims = in_order(made.names, made.numbers)
         return Parts([KernelCall(made.source, operands, dims, made.n, grain, writes, made.scratch, over)], self.temps)
+
+    def place_sums(self) -> tuple[int | None, Operand]:
+        """Where partial sums lie, and the output that this is."""
+        c = self.c
+        return place_sums(c.outputs, c.dtype, c.k, c.copies * c.groups * c.rows * c.pixels, self.temps)
 
     # ---- dims ----------------------------------------------------------------------------------------------
 
@@ -146,21 +152,27 @@ class _Tiles(_Call):
     def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
         c, schedule = self.c, self.schedule
         step = 1 if c.gives == "x" else c.axes[-1].stride
+        apart = c.axes[-1].stride
         spec = ConvSpec(
-            c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), step if step <= 2 else 0, c.phases > 1
-        )
+            c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), step if step <= 2 else 0, c.phases > 1,
+            apart if apart <= 2 and c.phases > 1 else 0,
+        )  # fmt: skip
         source, names = convolution_kernel(spec)
         columns = convolutions.columns_of(c)
         m_blocks, n_blocks = ceil_div(c.rows, schedule.m_block), ceil_div(columns, schedule.n_block)
-        numbers = self._numbers() | {
-            "n": columns, "channels": c.o, "m_block": schedule.m_block, "n_block": schedule.n_block,
-            "m_blocks": m_blocks, "n_blocks": n_blocks,
+        numbers = self.numbers() | {
+            "n": columns, "m_block": schedule.m_block, "n_block": schedule.n_block, "m_blocks": m_blocks, "n_blocks": n_blocks,
         }  # fmt: skip
-        for d, one in enumerate(self._of_axes()):
-            numbers.update({f"{name}{d}": number for name, number in one.items()})
         width = ceil_div(schedule.n_block, schedule.lanes)
         work = minimum(schedule.m_block, c.rows) * width * maximum(ceil_div(c.k, c.phases), 1)
         return _Kernel(source, names, numbers, c.groups * c.phases * n_blocks * m_blocks, work, spec.scratch)
+
+    def numbers(self) -> dict[str, Int]:
+        """What is said of operands and axes, by name."""
+        numbers = self._numbers() | {"channels": self.c.o}
+        for d, one in enumerate(self._of_axes()):
+            numbers.update({f"{name}{d}": number for name, number in one.items()})
+        return numbers
 
     def _of_axes(self) -> list[dict[str, Int]]:
         """What is said of every spatial axis: of the map that is read, of how places and taps meet, of the kernel."""
@@ -179,6 +191,50 @@ class _Tiles(_Call):
             found.insert(0, one)
             x, y, w = x * a.x, y * a.y, w * a.w
         return found
+
+
+class _ByInput(_Tiles):
+    """The gradient by the maps: its kernel is turned once, before tiles read it."""
+
+    @property
+    def most(self) -> Int:
+        """Steps along k of the phase that meets most taps."""
+        c = self.c
+        hops = [1 if c.phases == 1 else a.stride // gcd(a.stride, a.dilation) for a in c.axes]
+        return c.o * prod(ceil_div(a.w, hop) for a, hop in zip(c.axes, hops, strict=True))
+
+    @property
+    def turned(self) -> WeightsSpec:
+        c = self.c
+        how = "gather" if c.phases > 1 else "squares" if not isinstance(c.ws, Size) and c.ws == 1 else "runs"
+        return WeightsSpec(c.dtype.mlir, self.schedule.lanes, len(c.axes), c.phases > 1, how)
+
+    def place_sums(self) -> tuple[int | None, Operand]:
+        if self.c.phases == 1:
+            return super().place_sums()
+        self.temps.append(0)  # in scratch
+        return None, Operand("temp", 0)
+
+    def numbers(self) -> dict[str, Int]:
+        c, pitch = self.c, self.turned.pitch(self.most)
+        return super().numbers() | {
+            "w.row": c.ws, "w.group": c.o * c.c * c.ws, "row_blocks": ceil_div(c.rows, ROWS),
+            "a.row": pitch, "a.phase": c.rows * pitch, "a.group": c.phases * c.rows * pitch,
+        }  # fmt: skip
+
+    def parts(self) -> Parts:
+        c, spec = self.c, self.turned
+        (tiles,), temps = super().parts()
+        temps.append(c.groups * c.phases * c.rows * spec.pitch(self.most) * c.dtype.itemsize)
+        matrix = Operand("temp", len(temps) - 1)
+        source, names = weights_kernel(spec)
+        blocks = c.groups * c.phases * ceil_div(c.rows, ROWS)
+        grain = minimum(blocks, maximum(1, self.schedule.grain // maximum(1, self.most)))
+        turn = KernelCall(
+            source, (Operand("value", c.a), matrix), in_order(names, self.numbers()), blocks, grain, (1,),
+            spec.scratch(self.most),
+        )  # fmt: skip
+        return Parts([turn, replace(tiles, operands=(matrix, *tiles.operands[1:]))], temps)
 
 
 class _Direct(_Call):

@@ -2,15 +2,13 @@
 
 In: `ConvSpec`. Out: kernel text. Items of the parallel loop are blocks of C, of one group (and of one phase); k goes by blocks of
 256. B is packed into a panel at a time, padding included, and tiles read it there: patches line by line (`conv_patches.py`), for w
-line by line into scratch and turned there. A is read in place for y; for x and w a block of it is packed for each k-block. Next:
-`conv_phases.py`.
+line by line into scratch and turned there. A is read in place for y, and for x, whose kernel was turned before
+(`conv_weights.py`); for w a block of it is packed for each k-block. Next: `conv_phases.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from flambeau.compiler.codegen.conv_patches import Geometry, Patches, coordinates, counted
+from flambeau.compiler.codegen.conv_patches import Geometry, Patches, coordinates
 from flambeau.compiler.codegen.conv_phases import Phase, Phases
 from flambeau.compiler.codegen.conv_tile import Columns, ConvSpec, ConvTiles
 from flambeau.compiler.codegen.emitter import Val
@@ -30,9 +28,10 @@ class _Writer(ConvTiles):
     def write(self) -> tuple[KernelSource, tuple[str | Size, ...]]:
         b, spec = self.b, self.spec
         with b.loop(b.lo, b.hi) as items:
-            rest, mb = self.split(items.index, ["m_blocks"])
-            rest, nb = self.split(rest, ["n_blocks"])
-            group, phase = self.split(rest, ["phases"]) if spec.phased else (rest, None)
+            # phases are innermost: they write to the same cache lines
+            rest, phase = self.split(items.index, ["phases"]) if spec.phased else (items.index, None)
+            rest, mb = self.split(rest, ["m_blocks"])
+            group, nb = self.split(rest, ["n_blocks"])
             self._item(group, phase, mb, nb)
         name = {"y": "convolution", "x": "convolution by input", "w": "convolution by weight"}[spec.gives]
         return self.finish(f"{name} {spec.element}{spec.epilogue.label}")
@@ -48,7 +47,11 @@ class _Writer(ConvTiles):
         k, n = self._extents()
         m0, n0 = b.mul(mb, d("m_block")), b.mul(nb, d("n_block"))
         m1, n1 = b.minimum(b.add(m0, d("m_block")), d("m")), b.minimum(b.add(n0, d("n_block")), n)
-        self.a0 = b.address(b.buffer(0), b.mul(group, d("a.group")), spec.element)
+        self.m0, self.n0 = m0, n0
+        a0 = b.mul(group, d("a.group"))
+        if phase is not None:
+            a0 = b.add(a0, b.mul(phase, d("a.phase")))
+        self.a0 = b.address(b.buffer(0), a0, spec.element)
         b0 = b.address(b.buffer(1), b.mul(group, d("b.group")), spec.element)
         patches = Patches(
             b, spec.element, spec.lanes, spec.step, geometry, b0, self.region("lines"), self.region("runs"), spec.ahead
@@ -94,8 +97,7 @@ class _Writer(ConvTiles):
     def _columns(self, first: Val, count: Val) -> Columns:
         b, d = self.b, self.dim
         if self.phase is not None:
-            self.note_places(first, count)
-            return Columns(count, count, count, b.const(False, "i1"))
+            return Columns(count, self.note_places(first, count), b.sub(first, self.n0), b.const(False, "i1"))
         if self.spec.gives == "w":
             return Columns(count, b.const(0, "i64"), first, b.const(True, "i1"))
         image, place = coordinates(b, first, [d("pitch")])
@@ -107,39 +109,11 @@ class _Writer(ConvTiles):
         """Where tiles read A from `k` on: in place, or in a block of scratch that is filled now."""
         b, spec, d = self.b, self.spec, self.dim
         one = b.const(1, "i64")
-        if spec.gives == "y":
+        if spec.gives != "w":
             return RowSource(b.address(self.a0, k, spec.element), None, d("a.row"), one)
-        block, pitch = self.region("a"), b.const(spec.pitch, "i64")
-        if spec.gives == "x":
-            self._pack_kernel(k, m0, m1, block)
-        else:
-            self._pack_maps(k, m0, m1, block)
-        return RowSource(block, m0, pitch, one)
-
-    def _pack_kernel(self, k: Val, m0: Val, m1: Val, block: Val) -> None:
-        """The kernel's elements that a k-block of x takes, for every row: found by their distances."""
-        b, spec, d = self.b, self.spec, self.dim
-        table, pitch = self.region("a.lines"), spec.pitch
-        strides, taps, starts, hops = self.dims("w.stride"), self.dims("taps"), None, None
-        if self.phase is not None:
-            taps, starts, hops = self.phase.taps, self.phase.starts, self.dims("hop")
-
-        def note(at: Val, channel: Val, places: Sequence[Val]) -> None:
-            distance = b.mul(channel, d("w.channel"))
-            for axis, (place, stride) in enumerate(zip(places, strides, strict=True)):
-                if starts is not None and hops is not None:
-                    place = b.add(starts[axis], b.mul(place, hops[axis]))
-                distance = b.add(distance, b.mul(place, stride))
-            b.store(distance, table, at)
-
-        counted(b, k, self.kc, taps, note)
-        with b.loop(m0, m1) as rows:
-            row = b.address(self.a0, b.mul(rows.index, d("a.row")), spec.element)
-            target = b.address(block, b.mul(b.sub(rows.index, m0), pitch), spec.element)
-            with b.loop(0, self.kc, spec.lanes) as ks:
-                mask = b.tail_mask(b.sub(self.kc, ks.index), spec.lanes)
-                at = b.load(table, ks.index, "i64", spec.lanes, mask)
-                b.store(b.gather(row, at, spec.element, mask), target, ks.index)
+        block = self.region("a")
+        self._pack_maps(k, m0, m1, block)
+        return RowSource(block, m0, b.const(spec.pitch, "i64"), one)
 
     def _pack_maps(self, k: Val, m0: Val, m1: Val, block: Val) -> None:
         """The places of y that a k-block of w takes, for every row: a map without taps."""

@@ -8,11 +8,10 @@ operands to tiles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flambeau.compiler.codegen.conv_patches import Patches, counted
+from flambeau.compiler.codegen.conv_patches import Patches, advanced, coordinates
 from flambeau.compiler.codegen.conv_phases import Phase
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.gemm_chains import K_BLOCK, Chains, PanelSource, RowSource, TileText
@@ -21,18 +20,22 @@ from flambeau.compiler.schedules.kinds import Convolution
 from flambeau.dialects.size import Int
 
 _WORD = 8
+#: Words that say where a run of columns of a phase lies.
+_RUN = 4
 
 
 @dataclass(frozen=True)
 class ConvSpec(TileText):
     """What text of convolutions depends on. `gives` is the tensor that is computed, `rank` counts its spatial axes; neighbours
-    along the last one meet places a `step` apart (0: any); `phased`: x with a stride."""
+    along the last one meet places a `step` apart (0: any); `phased`: x with a stride, whose neighbours in a phase lie `apart`
+    elements from each other (0: any)."""
 
     schedule: Convolution
     gives: str
     rank: int
     step: int
     phased: bool
+    apart: int
 
     @property
     def sums(self) -> int:
@@ -54,7 +57,7 @@ class ConvSpec(TileText):
         return self.columns + self.lanes // 2
 
     def regions(self) -> dict[str, int]:
-        """Where the parts of scratch begin, in bytes. The last one, a block of A, is as large as blocks of C are high."""
+        """Where the parts of scratch begin, in bytes. The last one is as large as the schedule's blocks say."""
         most = max(K_BLOCK, self.columns)
         elements = storage_bytes(self.element)
         words = {
@@ -62,7 +65,7 @@ class ConvSpec(TileText):
             "runs": most * Patches.run_words(self.rank),
             "a.lines": K_BLOCK * Patches.line_words(1),
             "a.runs": K_BLOCK * Patches.run_words(1) if self.gives == "w" else 0,
-            "places": 2 * (self.columns + self.lanes) if self.phased else 0,
+            "places": _RUN * self.columns if self.phased else 0,
         }
         parts = {name: count * _WORD for name, count in words.items()}
         parts["tile"] = self.rows * self.columns * elements
@@ -76,13 +79,14 @@ class ConvSpec(TileText):
 
     @property
     def scratch(self) -> Int:
-        """Bytes of scratch."""
-        own = self.regions()["a"]
-        return own if self.gives == "y" else own + self.schedule.m_block * self.pitch * storage_bytes(self.element)
+        """Bytes of scratch: at its end, for w, a block of A, and for x with a stride partial sums of a block of C."""
+        row = self.pitch if self.gives == "w" else self.schedule.n_block if self.phased else 0
+        return self.regions()["a"] + self.schedule.m_block * row * storage_bytes(self.element)
 
 
 class Columns(NamedTuple):
-    """The columns of a panel: `width` of them from the pixel `place` of `image` on, of which some may be another image's."""
+    """The columns of a panel: `width` of them from the pixel `place` of `image` on, of which some may be another image's. Of x with
+    a stride, `image` counts the runs that are noted, and `place` is that of the first column in its block of C."""
 
     width: Val
     image: Val
@@ -96,6 +100,8 @@ class ConvTiles(Chains):
     spec: ConvSpec
     group: Val
     phase: Phase | None
+    m0: Val
+    n0: Val
 
     def __init__(self, spec: ConvSpec) -> None:
         super().__init__(spec)
@@ -121,8 +127,7 @@ class ConvTiles(Chains):
         chains = self.chains(self.row_pointers(a, rows), a.k, source)
         tile = self.region("tile")
         if spec.phased:
-            self.put(chains, tile, stride, False)
-            self._finish_apart(rows, columns, m)
+            self._put_apart(chains, rows, columns, m)
             return
         c_at = b.place(b.buffer(spec.sums), b.add(self._row_start(m, columns.image), columns.place), spec.element)
         target, c_stride = b.select(direct, c_at, tile), b.select(direct, self.dim("pitch"), stride)
@@ -176,48 +181,90 @@ class ConvTiles(Chains):
 
     # ---- columns that lie apart ----------------------------------------------------------------------------
 
-    def note_places(self, first: Val, count: Val) -> None:
-        """Note the image and the pixel of every column."""
-        b, phase = self.b, self.phase
+    def note_places(self, first: Val, count: Val) -> Val:
+        """Note the runs of columns that lie in one row of the map: where each begins, its length, its image and first pixel. How
+        many these are."""
+        b, phase, zero, table = self.b, self.phase, self.b.const(0, "i64"), self.region("places")
         assert phase is not None
-        images, pixels = self._places()
         strides, hops = self.dims("c.stride"), self.dims("step")
 
-        def note(at: Val, image: Val, places: Sequence[Val]) -> None:
+        def more(done: Val, runs: Val, *at: Val) -> Val:
+            return b.cmp("lt", done, count)
+
+        def note(done: Val, runs: Val, *at: Val) -> list[Val]:
+            length = b.minimum(b.sub(count, done), b.sub(phase.places[-1], at[-1]))
             pixel = b.const(0, "i64")
-            for q, hop, start, stride in zip(places, hops, phase.offsets, strides, strict=True):
+            for q, hop, start, stride in zip(at[1:], hops, phase.offsets, strides, strict=True):
                 pixel = b.add(pixel, b.mul(b.add(b.mul(q, hop), start), stride))
-            b.store(image, images, at)
-            b.store(pixel, pixels, at)
+            for k, word in enumerate((done, length, at[0], pixel)):
+                b.store(word, table, b.add(b.mul(runs, _RUN), k))
+            return [b.add(done, length), b.add(runs, 1), *advanced(b, at, phase.places, length)]
 
-        counted(b, first, count, phase.places, note)
+        return b.while_([zero, zero, *coordinates(b, first, phase.places)], more, note)[1]
 
-    def _places(self) -> tuple[Val, Val]:
-        table = self.region("places")
-        return table, self.b.address(table, self.spec.columns + self.spec.lanes, "i64")
+    def _put_apart(self, chains: list[Val], rows: Val, columns: Columns, m: Val) -> None:
+        """Partial sums stay in scratch, side by side; finished ones go to their places."""
+        b, spec, n_block = self.b, self.spec, self.dim("n_block")
+        at = b.add(b.mul(b.sub(m, self.m0), n_block), columns.place)
+        sums, tile, stride = (
+            b.address(self.region("a"), at, spec.element),
+            self.region("tile"),
+            b.const(spec.columns, "i64"),
+        )
+
+        def finish() -> list[Val]:
+            b.if_else(
+                self.first,
+                lambda: self.put(chains, tile, stride, False),
+                lambda: self.put(chains, tile, stride, (sums, n_block)),
+            )
+            self._finish_apart(rows, columns, m)
+            return []
+
+        def partial() -> list[Val]:
+            self.put_where(self.first, chains, sums, n_block)
+            return []
+
+        b.if_else(self.last, finish, partial)
 
     def _finish_apart(self, rows: Val, columns: Columns, m: Val) -> None:
-        """From the tile in scratch to C, every column to its place."""
-        b, spec, d = self.b, self.spec, self.dim
-        with b.loop(0, columns.width, spec.lanes) as vs:
-            mask = b.tail_mask(b.sub(columns.width, vs.index), spec.lanes)
-            image, pixel = (b.load(table, vs.index, "i64", spec.lanes, mask) for table in self._places())
-            places = b.add(b.mul(image, d("c.image")), pixel)
-            with b.loop(0, rows) as rs:
-                row = b.add(m, rs.index)
-                index = b.add(self._row_start(row, b.const(0, "i64")), places)
-                at = b.add(b.mul(rs.index, spec.columns), vs.index)
-                x = b.load(self.region("tile"), at, spec.element, spec.lanes, mask)
+        """From the tile in scratch to C, run by run."""
+        b, spec, position = self.b, self.spec, self.spec.sums + 1 + len(self.spec.epilogue.leaves)
+        with b.loop(0, columns.image) as runs:
+            word = b.mul(runs.index, _RUN)
+            begin, length, image, pixel = (b.load(self.region("places"), b.add(word, k), "i64") for k in range(_RUN))
+            with b.loop(0, length, spec.lanes) as vs, b.loop(0, rows) as rs:
+                row, count = b.add(m, rs.index), b.sub(length, vs.index)
+                here = b.add(pixel, b.mul(vs.index, self.dims("step")[-1]))
+                at = b.add(b.mul(rs.index, spec.columns), b.add(begin, vs.index))
+                x = b.load(self.region("tile"), at, spec.element, spec.lanes, b.tail_mask(count, spec.lanes))
+                results = spec.epilogue.apply(b, x, lambda k: self._leaf_apart(k, row, image, here, count))
+                index = b.add(self._row_start(row, image), here)
+                for k, y in enumerate(results):
+                    self._store_apart(y, b.buffer(position + k), index, count)
 
-                def load(k: int) -> Val:
-                    name = f"leaf{k}"
-                    apart = b.add(b.mul(image, d(f"{name}.image")), b.mul(pixel, d(f"{name}.column")))
-                    leaf, buffer = spec.epilogue.leaves[k], b.buffer(spec.sums + 1 + k)
-                    return b.gather(buffer, b.add(self._leaf_start(k, row), apart), leaf.element, mask)
+    def _store_apart(self, x: Val, buffer: Val, index: Val, count: Val) -> None:
+        b, lanes = self.b, self.spec.lanes
+        if self.spec.apart == 2:
+            b.store_every_second(x, buffer, index, count)
+        elif self.spec.apart == 1:
+            b.store(x, buffer, index, b.tail_mask(count, lanes))
+        else:
+            b.scatter(x, buffer, b.add(b.mul(b.iota(lanes), self.dims("step")[-1]), index), b.tail_mask(count, lanes))
 
-                self.finish_vector(
-                    x,
-                    lambda buffer: b.gather(buffer, index, spec.element, mask),
-                    lambda y, buffer: b.scatter(y, buffer, index, mask),
-                    load,
-                )
+    def _leaf_apart(self, k: int, row: Val, image: Val, pixel: Val, count: Val) -> Val:
+        """What the epilogue reads beside neighbours of a phase."""
+        b, spec, leaf, column = self.b, self.spec, self.spec.epilogue.leaves[k], self.dim(f"leaf{k}.column")
+        buffer, lanes = b.buffer(spec.sums + 1 + k), spec.lanes
+        start = b.add(self._leaf_start(k, row, image), b.mul(pixel, column))
+        if leaf.column == "fixed":
+            return b.load(buffer, start, leaf.element)
+        if leaf.column == "unit" and spec.apart == 1:
+            return b.load(buffer, start, leaf.element, lanes, b.tail_mask(count, lanes))
+        if leaf.column == "unit" and spec.apart == 2:
+            reach = b.sub(b.mul(count, 2), 1)
+            far = b.maximum(b.sub(reach, lanes - 1), 0)
+            masks = b.tail_mask(reach, lanes), b.tail_mask(far, lanes)
+            return b.load_every_second(buffer, start, leaf.element, lanes, masks)
+        places = b.add(b.mul(b.iota(lanes), b.mul(column, self.dims("step")[-1])), start)
+        return b.gather(buffer, places, leaf.element, b.tail_mask(count, lanes))

@@ -146,16 +146,18 @@ class Chains(Kernel):
             ks.carry([*chains, a_k, b_k])
         return ks.results
 
-    def put(self, chains: list[Val], target: Val, stride: Val, accumulate: bool) -> list[Val]:
-        """Store a tile at `target`, or add it to what is there."""
+    def put(self, chains: list[Val], target: Val, stride: Val, accumulate: bool | tuple[Val, Val]) -> list[Val]:
+        """Store a tile at `target`, or add it to what is there, or to what is elsewhere: (start, stride)."""
         b, schedule = self.b, self.schedule
         vectors = len(chains) // schedule.rows
         for i in range(schedule.rows):
-            at = b.address(target, b.mul(stride, i), self.element)
+            at = given = b.address(target, b.mul(stride, i), self.element)
+            if isinstance(accumulate, tuple):
+                given = b.address(accumulate[0], b.mul(accumulate[1], i), self.element)
             for v in range(vectors):
                 x = chains[i * vectors + v]
                 if accumulate:
-                    x = b.add(b.load(at, v * schedule.lanes, self.element, schedule.lanes), x)
+                    x = b.add(b.load(given, v * schedule.lanes, self.element, schedule.lanes), x)
                 b.store(x, at, v * schedule.lanes)
         return []
 

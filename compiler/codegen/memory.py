@@ -88,12 +88,16 @@ class Memory(Arithmetic):
         second = self.load(pointer, behind, element, lanes, masks[1], other)
         return self.shuffle(first, second, [*range(0, lanes, 2), *(lanes + 2 * k + 1 for k in range(half))])
 
-    def store_every_second(self, x: Val, pointer: Val, index: Val) -> None:
-        """Write the lanes of `x` to every second element from `index` on; those between them stay."""
+    def store_every_second(self, x: Val, pointer: Val, index: Val, count: Val | None = None) -> None:
+        """Write the lanes of `x`, or the first `count`, to every second element from `index` on; those between them stay."""
         lanes, half = x.lanes, x.lanes // 2
         lane = self.iota(lanes, "i32")
-        mask = self.cmp("eq", self.and_(lane, self.const(1, lane)), self.const(0, lane))
+        second = self.cmp("eq", self.and_(lane, self.const(1, lane)), self.const(0, lane))
         for start in (0, half):
+            mask = second
+            if count is not None:
+                left = self.maximum(self.sub(self.mul(count, 2), 2 * start), 0)
+                mask = self.and_(second, self.tail_mask(left, lanes))
             spread = self.shuffle(x, x, [start + k // 2 for k in range(lanes)])
             self.store(spread, pointer, self.add(index, 2 * start) if start else index, mask)
 

@@ -25,7 +25,7 @@ MOST_ROWS = 512
 #: products have them there, are one register too many beside what says where columns lie. Patches that are turned take more.)
 WIDE, NARROW, TURNED = (8, 3), (6, 2), (4, 2)
 #: Items of the parallel loop where every one packs A for itself, and columns of C that this is worth.
-PACKED_ITEMS, PACKED_COLUMNS = 6, {"w": 64, "x": 512}
+PACKED_ITEMS, PACKED_COLUMNS = 6, 64
 #: Vectors of the columns of a block of C: what is noted and packed for a k-block serves so many.
 BLOCK_VECTORS = 128
 
@@ -42,14 +42,14 @@ def choose(nest: OwnNest, machine: Target, fixed: Mapping[str, Any]) -> Convolut
     m_blocks = ceil_div(c.rows, MOST_ROWS)
     panels = ceil_div(columns, width)
     k = ceil_div(c.k, c.phases)
-    items = ITEMS if c.gives == "y" else PACKED_ITEMS
+    items = PACKED_ITEMS if c.gives == "w" else ITEMS
     wanted = minimum(items, c.groups * c.rows * ceil_div(columns, lanes) * maximum(k, 1) // work)
     n_blocks = maximum(
         ceil_div(columns, max(1, BLOCK_VECTORS // vectors) * width), ceil_div(wanted, c.groups * c.phases * m_blocks)
     )
     n_blocks = maximum(1, minimum(panels, n_blocks))
-    if c.gives in PACKED_COLUMNS:
-        n_blocks = minimum(n_blocks, ceil_div(columns, PACKED_COLUMNS[c.gives]))
+    if c.gives == "w":
+        n_blocks = minimum(n_blocks, ceil_div(columns, PACKED_COLUMNS))
     missing = ceil_div(minimum(wanted, ITEMS // 4), c.groups * c.phases * n_blocks)
     m_blocks = maximum(m_blocks, minimum(missing, ceil_div(c.rows, PACK_ROWS)))
     m_block = ceil_div(c.rows, m_blocks * rows) * rows if m_block is None else m_block
