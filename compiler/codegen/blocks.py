@@ -28,8 +28,8 @@ class NoBlocks(ValueError):
 
 class Feed(NamedTuple):
     """An input of a block. "value": elements of an input of the cluster from `offset` on, plus `batch` times the coordinates in the
-    batch, plus `step` times the first row. "row": the number of the first row; "place": that of its first element, among rows of
-    `step`. "sums": what output `value` of the cluster holds so far."""
+    batch, plus `step` times the first row. "row": the number of the first row, plus `offset`; "place": that of its first element,
+    among rows of `step`. "sums": what output `value` of the cluster holds so far."""
 
     kind: str
     value: int = 0
@@ -82,9 +82,10 @@ def widest(graph: Graph) -> int:
     return max(int(graph.avals[n.results[0]].shape[-1]) for n in graph.nodes if n.op.name == "matmul")
 
 
-def block(graph: Graph, rows: int) -> Block:
-    """The program of `rows` rows of a cluster's graph. Raises NoBlocks."""
-    return _Writer(graph, extent(graph), rows).run()
+def block(graph: Graph, rows: int, known: int = 0) -> Block:
+    """The program of `rows` rows of a cluster's graph. The first `known` of them belong to the block before, too: sums have had
+    them. Raises NoBlocks."""
+    return _Writer(graph, extent(graph), rows, known).run()
 
 
 @dataclass
@@ -108,6 +109,7 @@ class _Writer:
     graph: Graph
     extent: Extent
     rows: int
+    known: int = 0
     feeds: dict[tuple[Feed, tuple[int, ...], Any], Value] = field(default_factory=dict)
     made: dict[int, _Rows] = field(default_factory=dict)
     sums: dict[int, _Sum] = field(default_factory=dict)
@@ -231,10 +233,16 @@ class _Writer:
             raise NoBlocks("[blocks] a factor is not affine.")
         rank = len(self.extent.batch)
         across = permute(layout, (*range(rank), rank + 1, rank))
-        x, y = self._read(Source(left.root, across), m), self._read(right, n)
+        x, y = (self._new(v) for v in (self._read(Source(left.root, across), m), self._read(right, n)))
         part = self.b.emit(node.op, (find("permute")(x, perm=(1, 0)), y), ())
         fed = self.b.input(part.aval)
         self.sums[node.results[0]] = _Sum(fed + part, fed.id)
+
+    def _new(self, x: Value) -> Value:
+        """The rows that sums have not had."""
+        if not self.known:
+            return x
+        return find("slice")(x, starts=(self.known, 0), sizes=(self.rows - self.known, x.shape[1]), steps=(1, 1))
 
     # ---- operands ----------------------------------------------------------------------------------------------
 
@@ -284,8 +292,12 @@ class _Writer:
         over = reshape(layout, (*self.extent.batch, self.extent.rows, columns)) if columns else None
         if over is None or any(over.strides[:-2]) or over.dynamic or dtype is not int64:
             raise NoBlocks("[blocks] positions other than those of rows and columns.")
-        shape, (row, column) = (self.rows, columns), over.strides[-2:]
-        first = self._feed(Feed("row"), (), int64) if row else None
+        shape, (row, column), offset = (self.rows, columns), over.strides[-2:], over.offset
+        first: Value | None = None
+        if row == 1:  # the text of the block does not depend on which rows these are
+            first, offset = self._feed(Feed("row", offset=offset), (), int64), 0
+        elif row:
+            first = self._feed(Feed("row"), (), int64)
         x = None
         for dim, stride in ((0, row), (1, column)):
             if stride:
@@ -294,8 +306,8 @@ class _Writer:
                 along = along if stride == 1 else along * stride
                 x = along if x is None else x + along
         if x is None:
-            return self.b.constant(over.offset, int64, shape)
-        return x + over.offset if over.offset else x
+            return self.b.constant(offset, int64, shape)
+        return x + offset if offset else x
 
     def _scalar(self, source: Source) -> Value:
         if source.root not in self.graph.inputs or source.layout.size != 1 or source.layout.dynamic:

@@ -48,16 +48,17 @@ def lower(cluster: Cluster, compile_program: Compile, machine: Target) -> Lowere
     graph = cluster.graph
     over = extent(graph)
     rows = rows_of_blocks(graph, machine)
-    rest = over.rows % rows
+    rest, known = rest_of_blocks(over.rows, rows)
     label = "blocks of rows: " + "+".join(n.op.name for n in graph.nodes if n.op.name in ("matmul", "exp"))
     whole = _placed(graph, rows, compile_program)
-    call = compose(graph, over, whole, _placed(graph, rest, compile_program) if rest else None, label)
+    last = _placed(graph, rest, compile_program, known) if rest else None
+    call = compose(graph, over, whole, last, label)
     return Lowered([replace(call, source=replace(call.source, schedule=f"blocks(rows = {rows})"))])
 
 
 def rows_of_blocks(graph: Graph, machine: Target) -> int:
-    """As many as have their matrices in half of L2, such that none is left alone at the end: a product of one row has an order of
-    its own. Sums over rows are those of blocks as long as their order says."""
+    """As many as have their matrices in half of L2, such that none is left alone at the end, where blocks are computed side by
+    side. Sums over rows are those of blocks as long as their order says."""
     rows = extent(graph).rows
     order = min(rows, BLOCK)
     if block(graph, order).sums:
@@ -70,10 +71,17 @@ def rows_of_blocks(graph: Graph, machine: Target) -> int:
     return wanted
 
 
-def _placed(graph: Graph, rows: int, compile_program: Compile) -> Placed:
+def rest_of_blocks(rows: int, length: int) -> tuple[int, int]:
+    """Rows of the last of the blocks of `length` rows, or 0 if that is whole; and how many of them the block before has, too. A row
+    is never left alone: a product of one row has an order of its own."""
+    rest = rows % length
+    return (2, 1) if rest == 1 else (rest, 0)
+
+
+def _placed(graph: Graph, rows: int, compile_program: Compile, known: int = 0) -> Placed:
     from flambeau.compiler.plan import place_body
 
-    found = block(graph, rows)
+    found = block(graph, rows, known)
     return Placed(rows, found, place_body(found.graph, compile_program(found.graph), found.sums))
 
 
@@ -176,18 +184,23 @@ class _Composer:
     def _block(self, batch: Val, number: Val) -> None:
         b = self.b
         row = b.mul(number, self._dim("rows", self.whole.rows))
+        begin = row
+        if self.rest is not None:  # which may begin in the block before
+            row = b.minimum(row, self._dim("last", self.extent.rows - self.rest.rows))
         for k, place in enumerate(self.places):
             first = row
             if place.kind == "place":
                 rows = b.add(b.mul(batch, self._dim("all", self.extent.rows)), row)
                 first = b.mul(rows, self._dim(f"place{k}", place.step))
+            else:
+                first = b.add(row, self._dim(f"row{k}", place.offset))
             b.store(first, b.address(b.scratch, k, "i64"), 0)
         inputs = [self._input(k, f, batch, row) for k, f in enumerate(self.feeds)]
         outputs = [self._output(k, batch, row) for k in range(len(self.given))]
         if self.rest is None:
             self._calls(self.whole, inputs, outputs)
             return
-        is_whole = b.cmp("le", b.add(row, self._dim("rows", self.whole.rows)), self._dim("all", self.extent.rows))
+        is_whole = b.cmp("le", b.add(begin, self._dim("rows", self.whole.rows)), self._dim("all", self.extent.rows))
         rest = self.rest
         b.if_else(
             is_whole,
