@@ -63,8 +63,17 @@ CASES = {
     "heads": (attention, (1, 4, 300, 8), (1, 2, 260, 8), {"enable_gqa": True}),
     "by hand": (by_hand, (2, 2, 530, 8), (2, 2, 300, 8), {}),
     "turned": (turned, (1, 4, 300, 8), (1, 4, 300, 8), {}),
-    "narrow": (narrow, (1, 4, 300, 8), (1, 4, 400, 8), {}),
-    "packed": (packed, (1, 4, 300, 16), (1, 4, 300, 16), {}),
+    "narrow": (narrow, (2, 4, 300, 8), (2, 4, 400, 8), {}),
+    "a row more": (attention, (1, 4, 513, 8), (1, 4, 257, 8), {}),
+    "a row more, dropped": (attention, (2, 3, 257, 8), (2, 3, 257, 8), {"dropout_p": 0.1}),
+    "causal, fewer keys": (attention, (2, 4, 600, 8), (2, 4, 450, 8), {"is_causal": True}),
+    "causal, heads": (
+        attention,
+        (2, 4, 513, 8),
+        (2, 2, 700, 8),
+        {"is_causal": True, "enable_gqa": True, "dropout_p": 0.1},
+    ),
+    "packed": (packed, (2, 4, 300, 16), (2, 4, 300, 16), {}),
 }
 
 
@@ -114,7 +123,7 @@ def test_causal_attention_is_that_of_torch():
 
 @ROWS
 def test_no_matrix_of_scores_is_in_memory():
-    b, h, t, d = 2, 4, 512, 16
+    b, h, t, d = 4, 4, 512, 16
     q, k, v = (fb.tensor(arrays(b, h, t, d, seed=n), requires_grad=True) for n in range(3))
 
     def peak():
@@ -129,7 +138,7 @@ def test_no_matrix_of_scores_is_in_memory():
     scores = b * h * t * t * 4
     with fb.compiler_options(mode="blocking"):
         peak()
-        assert peak() < scores  # 8 MB; apart it takes several of them
+        assert peak() < scores  # 16 MB; apart it takes several of them
     with fb.compiler_options(mode="blocking", fuse=False):
         peak()
         assert peak() > 2 * scores

@@ -7,21 +7,26 @@ are those of everywhere else, to the bit. Next: `nn/attention.py`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+from flambeau import generator as generators
 from flambeau.declarations import Unsampled, declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
-from flambeau.function import Operand, Optional_, Static, Tensor_, function
+from flambeau.dialects.size import Int
+from flambeau.function import Operand, Optional_, Static, Stream_, Tensor_, builder, function
 from flambeau.functions.assemble import cat, pad
 from flambeau.functions.choose import where
-from flambeau.functions.common import broadcast_shapes, check_floating, moved, ops
+from flambeau.functions.common import broadcast_shapes, check_floating, moved, ops, part
 from flambeau.functions.create import zeros
-from flambeau.functions.dropout import dropout
+from flambeau.functions.dropout import changes_nothing, dropout, dropped
 from flambeau.functions.linear import linear, matmul, product
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, truth
 
 _OP = "scaled_dot_product_attention"
+#: Queries of a part of causal attention: of up to _FEW, of more, which are twice as many while there are more than _PARTS parts.
+_FEW, _SHORT, _LONG, _PARTS = 512, 128, 256, 8
 
 
 # ---- one head ---------------------------------------------------------------------------------------------------
@@ -65,13 +70,16 @@ def _softmax(x: Value, may_be_empty: bool) -> Value:
     return grown / ops.reshape(total, shape=kept).expand(x.shape)
 
 
-def _weights(q: Value, k: Value, mask: Value | None, scale: Value, causal: bool) -> Value:
+def _weights(q: Value, k: Value, mask: Value | None, scale: Value, first: Int | None = None) -> Value:
+    """Softmax of the scores. With `first`, of causal ones: row i of `q` is query `first` + i, which looks at keys up to it."""
     rank = len(k.shape)
     scores = product(q * scale.cast(q.dtype).expand(q.shape), ops.permute(k, perm=moved(rank, rank - 1, rank - 2)))
     nothing = scores.builder.constant(-math.inf, scores.dtype)
-    if causal:
-        rank = len(scores.shape)
-        row, column = (ops.iota(shape=scores.shape, dim=rank - d, dtype=int64, builder=scores.builder) for d in (2, 1))
+    if first is not None:
+        *batch, rows, columns = scores.shape
+        axis, places = len(batch), {"dtype": int64, "builder": scores.builder}
+        row = part(ops.iota(shape=(*batch, first + rows, columns), dim=axis, **places), axis, first, rows)
+        column = ops.iota(shape=scores.shape, dim=axis + 1, **places)
         scores = ops.select(column <= row, scores, nothing.expand(scores.shape))
     if mask is not None:
         shape = broadcast_shapes(_OP, scores.shape, mask.shape)
@@ -79,24 +87,54 @@ def _weights(q: Value, k: Value, mask: Value | None, scale: Value, causal: bool)
         scores = (
             ops.select(mask, scores, nothing.expand(shape)) if mask.dtype is bool_ else scores + mask.cast(scores.dtype)
         )
-    return _softmax(scores, mask is not None or causal)
+    return _softmax(scores, mask is not None or first is not None)
+
+
+def _parts(queries: Int, keys: Int) -> list[tuple[Int, Int, Int]]:
+    """What causal attention is made of: (first query, how many, how many keys these look at). A row's sums end with its part; how
+    long parts are is a meaning (docs/architecture.md, "One semantics"), never a matter of speed."""
+    size = _SHORT if queries <= _FEW else _LONG
+    while queries > size * _PARTS:
+        size *= 2
+    found: list[tuple[Int, Int, Int]] = []
+    first = 0
+    while queries - first >= size + size // 2:
+        found.append((first, size, min(keys, first + size)))
+        first += size
+    return [*found, (first, queries - first, min(keys, queries))]
+
+
+def _attend(
+    query: Value,
+    key: Value,
+    value: Value,
+    mask: Value | None,
+    scale: Value,
+    causal: bool,
+    shared: bool,
+    change: Callable[[Value], Value],
+) -> Value:
+    """Weighted sums of the values, whose weights go through `change` before."""
+    _check(query, key, value)
+
+    def own(x: Value) -> Value:
+        return _repeated(x, query.shape[-3]) if shared else x
+
+    if not causal:
+        return product(change(_weights(query, own(key), mask, scale)), own(value))
+    axes, found = [len(x.shape) - 2 for x in (query, key, value)], []
+    for first, count, seen in _parts(query.shape[-2], key.shape[-2]):
+        ranges = ((first, count), (0, seen), (0, seen))
+        q, k, v = (part(x, axis, *of) for x, axis, of in zip((query, key, value), axes, ranges, strict=True))
+        found.append(product(change(_weights(q, own(k), None, scale, first)), own(v)))
+    return ops.concat(*found, dim=len(found[0].shape) - 2) if len(found) > 1 else found[0]
 
 
 @function(name=_OP)
-def _attention(
-    query: Tensor_,
-    key: Tensor_,
-    value: Tensor_,
-    attn_mask: Optional_,
-    scale: Operand,
-    is_causal: Static,
-    enable_gqa: Static,
-):
+def _attention(query: Tensor_, key: Tensor_, value: Tensor_, attn_mask: Optional_, scale: Operand):
     """The weights, and the values that they belong to."""
     _check(query, key, value)
-    if enable_gqa:
-        key, value = (_repeated(x, query.shape[-3]) for x in (key, value))
-    return _weights(query, key, attn_mask, scale, is_causal), ops.reshape(value, shape=value.shape)
+    return _weights(query, key, attn_mask, scale), ops.reshape(value, shape=value.shape)
 
 
 @function(name=_OP)
@@ -109,7 +147,27 @@ def _attended(
     is_causal: Static,
     enable_gqa: Static,
 ):
-    return product(*_attention.rule(query, key, value, attn_mask, scale, is_causal, enable_gqa))
+    return _attend(query, key, value, attn_mask, scale, is_causal, enable_gqa, lambda weights: weights)
+
+
+@function(name=_OP)
+def _attended_dropping(
+    query: Tensor_,
+    key: Tensor_,
+    value: Tensor_,
+    attn_mask: Optional_,
+    scale: Operand,
+    is_causal: Static,
+    enable_gqa: Static,
+    p: Operand,
+    generator: Stream_ = generators.default_generator,
+):
+    seed, offset = generator
+
+    def drop(weights: Value) -> Value:
+        return dropped(weights, p, (seed, offset + builder().draws))
+
+    return _attend(query, key, value, attn_mask, scale, is_causal, enable_gqa, drop)
 
 
 @declared(
@@ -139,19 +197,19 @@ def scaled_dot_product_attention(
     """softmax(query @ key.T * scale + mask) @ value: query [..., L, E], key [..., S, E], value [..., S, V] give [..., L, V].
 
     `attn_mask`, which broadcasts to [..., L, S], is True where a query may look at a key, or is added. `is_causal`: query i looks
-    at keys 0 to i. A query that may look at nothing gives zeros. `scale` is 1 / sqrt(E) by default. `dropout_p` drops weights,
-    always. `enable_gqa`: the third last dimension of keys and values is a divisor of that of queries, which share them. Raises
-    RuntimeError for shapes or dtypes that do not fit, and for a mask with `is_causal`.
+    at keys 0 to i; those of later parts of the sequence are not read. A query that may look at nothing gives zeros. `scale` is
+    1 / sqrt(E) by default. `dropout_p` drops weights, always. `enable_gqa`: the third last dimension of keys and values is a
+    divisor of that of queries, which share them. Raises RuntimeError for shapes or dtypes that do not fit, and for a mask with
+    `is_causal`, ValueError for a `dropout_p` that is no probability.
     """
     if attn_mask is not None and is_causal:
         raise RuntimeError(f"[{_OP}] attn_mask and is_causal exclude each other. Put both into one mask.")
     if scale is None:
         features = query.shape[-1] if query.dim() else 1
         scale = 1.0 / math.sqrt(features) if features else 1.0
-    if dropout_p == 0.0:
+    if changes_nothing(_OP, dropout_p, True):
         return _attended(query, key, value, attn_mask, scale, is_causal, enable_gqa)
-    weights, values = _attention(query, key, value, attn_mask, scale, is_causal, enable_gqa)
-    return matmul(dropout(weights, dropout_p), values)
+    return _attended_dropping(query, key, value, attn_mask, scale, is_causal, enable_gqa, dropout_p)
 
 
 # ---- many heads -------------------------------------------------------------------------------------------------
@@ -313,7 +371,7 @@ def multi_head_attention_forward(
     dropped = dropout_p if training else 0.0
     scale, weights = 1.0 / math.sqrt(head_dim), None
     if need_weights:
-        weights, values = _attention(q, k, v, mask, scale, False, False)
+        weights, values = _attention(q, k, v, mask, scale)
         weights = dropout(weights, dropped)
         found = matmul(weights, values)
     else:

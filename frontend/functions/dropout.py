@@ -20,21 +20,27 @@ from flambeau.samples import Samples, call, calls, data
 _ALPHA = 1.7580993408473766
 
 
-def _changes_nothing(op: str, p: float, training: bool) -> bool:
+def changes_nothing(op: str, p: float, training: bool) -> bool:
+    """Whether nothing is dropped. Raises ValueError for what is no probability."""
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"[{op}] p is {p}. Use a probability from 0 to 1.")
     return not training or p == 0.0
 
 
-@function(name="dropout")
-def _dropout(input: Tensor_, p: Operand, generator: Stream_ = generators.default_generator):
-    check_floating("dropout", input)
+def dropped(input: Value, p: Value, generator: Any) -> Value:
+    """`dropout` in a rule, by a generator of that."""
     x = input.cast(input.dtype.accumulation)
     p = p.cast(x.dtype)
     keep = _uniform(generator, x.shape, x.dtype) >= p.expand(x.shape)
     scale = p.like(1.0) / (p.like(1.0) - p)
     kept = ops.select(keep, x, x.like(0.0)) * ops.select(p < 1.0, scale, p.like(0.0)).expand(x.shape)
     return kept.cast(input.dtype)
+
+
+@function(name="dropout")
+def _dropout(input: Tensor_, p: Operand, generator: Stream_ = generators.default_generator):
+    check_floating("dropout", input)
+    return dropped(input, p, generator)
 
 
 _dropout_ = inplace(name="dropout")(_dropout.rule)
@@ -51,7 +57,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 
     Raises ValueError for p outside of [0, 1].
     """
-    if _changes_nothing("dropout", p, training):
+    if changes_nothing("dropout", p, training):
         return input
     return (_dropout_ if inplace else _dropout)(input, p)
 
@@ -99,7 +105,7 @@ _FORMS = _forms(_by_channel, "dropout1d", "dropout2d", "dropout3d") | _forms(
 
 
 def _dropped(op: str, input: Tensor, p: float, training: bool, inplace: bool, *more: Any) -> Tensor:
-    if _changes_nothing(op, p, training):
+    if changes_nothing(op, p, training):
         return input
     return _FORMS[op][1 if inplace else 0](input, p, op, *more)
 
