@@ -23,12 +23,27 @@ from flambeau.dialects.locks import process_lock
 _REMEMBERED = 4096
 
 
+class _Call:
+    """A call's graph and what runs it: `op_list`, once all of its ops have plans."""
+
+    def __init__(self, graph: Graph, interpreter: Interpreter) -> None:
+        self.graph, self._interpreter = graph, interpreter
+        self.op_list: Any = None
+
+    def listed(self) -> Any:
+        """The list as it is by now."""
+        found = self._interpreter.op_list()
+        if self._interpreter.has_all_plans:
+            self.op_list = found
+        return found
+
+
 class Calls:
     """What runs calls, for one set of options."""
 
     def __init__(self, options: Options) -> None:
         self._link = linker(options)
-        self._known: OrderedDict[tuple[int, tuple[int, ...]], tuple[Graph, Interpreter]] = OrderedDict()
+        self._known: OrderedDict[tuple[int, tuple[int, ...]], _Call] = OrderedDict()
         self._lock = process_lock()
 
     def find(self, graph: Graph, sizes: Sequence[int]) -> Any:
@@ -36,16 +51,17 @@ class Calls:
         another device than this one."""
         key = id(graph), tuple(sizes)
         found = self._known.get(key)
-        if found is not None and found[0] is graph:
-            return found[1].op_list()
+        if found is not None and found.graph is graph:
+            return found.op_list or found.listed()
         made = self._made(graph, sizes)
         if made is None:
             return None
+        call = _Call(graph, made)
         with self._lock:
-            self._known[key] = graph, made
+            self._known[key] = call
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-        return made.op_list()
+        return call.listed()
 
     def _made(self, graph: Graph, sizes: Sequence[int]) -> Interpreter | None:
         graph = strip(graph.bind(sizes) if sizes else graph)

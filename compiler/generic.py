@@ -49,6 +49,7 @@ class Interpreter:
         self._link = link
         self._regions: dict[tuple[int, int], Interpreter] = {}  # (node, number of the region), once they have run
         self._callers: dict[int, Callable[..., list[Any]]] = {}  # of ops that had no plan once
+        self.has_all_plans = False  # the last list that was made
         self._list: tuple[int, Any] | None = None  # how many plans there were when it was made, and the list
 
     def __call__(self, inputs: Sequence[Any], sizes: Sequence[int] = ()) -> list[Any]:
@@ -88,6 +89,7 @@ class Interpreter:
         made = runtime.OpList(
             len(numbers), len(graph.inputs), tuple(ops), outputs, self._failure_of, n_symbols, table.exprs
         )
+        self.has_all_plans = all(op[0] is not None for op in ops)
         without = (self._ops.optional(position) for position, op in enumerate(ops) if op[0] is None)
         for program in dict.fromkeys(without):
             if program is not None:

@@ -235,8 +235,13 @@ def remembered(limit: int) -> Callable[[Callable[..., _T]], Callable[..., _T]]:
         def run(*args: Any) -> _T:
             asked = current()
             key = (asked is not None and asked.by_form, *args)
-            entries = known.get(key, ())
-            found = next((f for f in entries if all(g.holds(asked.hints if asked else ()) for g in f[1])), None)
+            found = None
+            for entry in known.get(key, ()):
+                if not entry[1]:
+                    return entry[0]
+                if all(g.holds(asked.hints if asked else ()) for g in entry[1]):
+                    found = entry
+                    break
             if found is None:
                 found = _with_guards(function, args, asked)
                 with lock:
