@@ -1,12 +1,13 @@
 """Fourier transforms in this process: NumPy's pocketfft, by the addresses of its ufuncs' loops.
 
-In: the name of a kernel and a dtype. Out: the kernel's address; the runtime has them (`runtime/binding/fourier.c`), and is handed
-the loops that they call when one is first asked for. Next: `families/fourier.py`.
+Out: the addresses of kernels; the runtime has them (`runtime/binding/fourier.c`), and is handed the loops that they call when one
+is first asked for. Next: `families/fourier.py`.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -29,14 +30,9 @@ class _Ufunc(ctypes.Structure):
     ]  # fmt: skip
 
 
-def address(name: str, dtype: str) -> int:
-    """Where the kernel is. Raises RuntimeError where NumPy has no such loops."""
-    single, double = _kernels()[name]
-    return single if dtype == "float32" else double
-
-
 @cache
-def _kernels() -> dict[str, tuple[int, int]]:
+def kernels() -> Mapping[str, Sequence[int]]:
+    """The addresses of each kernel, for the dtypes of `host_kernel.DTYPES`. Raises RuntimeError where NumPy has no such loops."""
     try:
         ufuncs: Any = import_module("numpy.fft._pocketfft_umath")
     except ImportError as error:

@@ -12,6 +12,7 @@ import ctypes
 import json
 import threading
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from math import prod
 from typing import Any
 
@@ -34,6 +35,9 @@ _KERNEL = ctypes.CFUNCTYPE(
     ctypes.c_int64,
     ctypes.c_void_p,
 )
+#: Modules of kernels that are C code throughout, as descriptions name them; each has an address per dtype.
+_LIBRARIES = frozenset({"lapack", "fourier"})
+DTYPES = ("float32", "float64", "complex64", "complex128")
 _made: dict[str, Any] = {}  # C functions by text; plans hold their addresses, so they live as long as the process
 _lock = process_lock()
 _interrupted = threading.local()
@@ -70,14 +74,9 @@ def address(source: KernelSource) -> int:
     """Where the kernel is in this process. Raises KeyError where its op is not there any more, RuntimeError without what it
     calls."""
     description = json.loads(source.text)
-    if "lapack" in description:
-        from flambeau.compiler import lapack  # imports SciPy
-
-        return lapack.address(description["lapack"], description["dtype"])
-    if "fourier" in description:
-        from flambeau.compiler import fourier
-
-        return fourier.address(description["fourier"], description["dtype"])
+    for library in _LIBRARIES.intersection(description):
+        table = import_module(f"flambeau.compiler.{library}").kernels()  # imports what it calls
+        return table[description[library]][DTYPES.index(description["dtype"])]
     with _lock:
         if source.text not in _made:
             _made[source.text] = _KERNEL(_kernel(description))

@@ -1,12 +1,13 @@
 """LAPACK in this process: SciPy's, by the addresses of its routines.
 
-In: the name of a kernel and a dtype. Out: the kernel's address; the runtime has them (`runtime/binding/lapack.c`), and is handed
-the routines that they call when one is first asked for. Only then is SciPy imported. Next: `families/linear_algebra.py`.
+Out: the addresses of kernels; the runtime has them (`runtime/binding/lapack.c`), and is handed the routines that they call when
+one is first asked for. Only then is SciPy imported. Next: `families/linear_algebra.py`.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,10 @@ from typing import Any
 from flambeau.runtime import _binding as runtime
 
 
-def address(name: str, dtype: str) -> int:
-    """Where the kernel is. Raises RuntimeError where SciPy cannot be imported, or has no such routines."""
-    single, double = _kernels()[name]
-    return single if dtype == "float32" else double
-
-
 @cache
-def _kernels() -> dict[str, tuple[int, int]]:
+def kernels() -> Mapping[str, Sequence[int]]:
+    """The addresses of each kernel, for the dtypes of `host_kernel.DTYPES`. Raises RuntimeError where SciPy cannot be imported, or
+    has no such routines."""
     try:
         from scipy.linalg import cython_blas, cython_lapack
     except ImportError as error:

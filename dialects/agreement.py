@@ -76,8 +76,6 @@ def difference(
     if is_exact or not is_inexact(wanted):
         return bits_apart(found, wanted)
     eps = float(ml_dtypes.finfo(wanted.dtype).eps)
-    if is_complex and not record.family.sums_products:
-        return _complex_apart(found, wanted)
     if record.family.sums_products:
         bound = _products_bound(record, operands, attrs, wanted.dtype)
         return _worst(_apart(found, wanted), bound, lambda e: f"the error {e:.3g} is above its bound")
@@ -85,6 +83,8 @@ def difference(
         scale = max(1.0, *(float(np.abs(x).max(initial=0)) for x in (wanted, *operands)))
         error = _apart(np.abs(found), np.abs(wanted))  # vectors have no sign
         return _worst(error, _LIBRARY * eps * scale, lambda e: f"the error is {e:.3g} beside numbers up to {scale:.3g}")
+    if is_complex:
+        return _complex_apart(found, wanted)
     limit = record.ulp_in(from_numpy(wanted.dtype))
     return _worst(ulp_distance(found, wanted), limit, lambda e: f"they are {e:.0f} ulp apart, {limit:g} may be")
 

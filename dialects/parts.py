@@ -47,6 +47,93 @@ def in_memory(aval: Aval) -> Aval:
     return aval._replace(shape=(*aval.shape, 2), dtype=aval.dtype.to_real())
 
 
+def from_memory(aval: Aval) -> Aval:
+    """The complex tensor that a real one is the memory of. Raises RuntimeError for one that is none's."""
+    from flambeau.dialects.record import find
+
+    found: Any = find("view_as_complex").infer(aval)
+    return found
+
+
+#: What the name of a record ends in that `memory_form` makes.
+IN_MEMORY = "_in_memory"
+
+
+def memory_form(op: OpRecord) -> OpRecord:
+    """The same op where complex numbers are real tensors with a last axis of 2, as they lie in memory: what `legalise-complex`
+    writes for a record that says `by_memory`. With the attribute `complex` operands are such numbers, else real ones; what it
+    gives may be complex in either case."""
+    from flambeau.dialects.record import NoGradient, OpRecord, Sample
+
+    count = len(op.attrs) + 1
+
+    def taken(avals: Sequence[Aval], is_complex: bool) -> list[Aval]:
+        return [from_memory(a) if is_complex and a.dtype.is_inexact else a for a in avals]
+
+    def infer(*args: Any) -> Any:
+        found: Any = op.infer(*taken(args[:-count], args[-1]), *args[-count:-1])
+        return in_memory(found) if op.is_single else tuple(map(in_memory, found))
+
+    def reference(*args: Any) -> Any:
+        arrays = [_numbers(x) if args[-1] and x.dtype.kind == "f" else x for x in args[:-count]]
+        found = op.reference(*arrays, *args[-count:-1])
+        return _memory(found) if op.is_single else tuple(map(_memory, found))
+
+    def failure(position: int, *args: Any) -> Exception:
+        assert op.failure is not None
+        return op.failure(position, *taken(args[:-count], args[-1]), *args[-count:-1])
+
+    def samples() -> list[Sample]:
+        small = [s for s in op.samples() if s.error is None and all(np.size(x) <= 18 for x in s.operands)]
+        return [
+            *(Sample(s.operands, {**s.attrs, "complex": False}, gradient=False) for s in small),
+            *(
+                Sample(tuple(map(_sample_numbers, s.operands)), {**s.attrs, "complex": True}, gradient=False)
+                for s in small
+                if s.numbers is None
+            ),
+            Sample(
+                tuple([np.zeros((2, 3)) for _ in small[0].operands]),
+                {**small[0].attrs, "complex": True},
+                error=(RuntimeError, "does not have 2 elements. Put both parts of a number there."),
+            ),
+        ]
+
+    return OpRecord(
+        name=op.name + IN_MEMORY,
+        kind=op.kind,
+        attrs=(*op.attrs, "complex"),
+        infer=infer,
+        reference=reference,
+        vjp=NoGradient(
+            f"it stands in programs whose gradients are written already; that of `{op.name}` is what it has"
+        ),
+        lower=None,
+        dtypes=[d for d in op.dtypes if not d.is_complex],
+        exact=False,
+        keep=op.keep,
+        fallible=op.fallible,
+        failure=failure if op.fallible else None,
+        results=op.results,
+        fixed=op.fixed,
+        samples=samples,
+        doc=f"`{op.name}` of complex numbers as they lie in memory, or with such results.",
+    )
+
+
+def _numbers(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x).view(np.result_type(x.dtype, np.complex64))[..., 0]
+
+
+def _sample_numbers(x: Any) -> np.ndarray:
+    array = np.asarray(x)
+    return _memory(array * (1 + 0.1j)) if array.dtype == np.float64 else array
+
+
+def _memory(x: np.ndarray) -> np.ndarray:
+    return np.stack([x.real, x.imag], -1) if np.iscomplexobj(x) else x
+
+
 # ---- references ------------------------------------------------------------------------------------------------
 
 

@@ -57,6 +57,7 @@ class Sample:
 
     `operands` are NumPy arrays. float64 ones stand for data and are cast to each dtype of the record in turn
     (saturating, as the op `cast` does); other arrays are passed as they are, and so is everything in a bad call.
+    `numbers` are the operands in complex dtypes where the data mixed with itself would not do.
     `gradient` says whether finite differences make sense there; `error` is the exception class and a fragment of its
     message when the call must be refused.
     """
@@ -65,6 +66,7 @@ class Sample:
     attrs: dict[str, Any] = field(default_factory=dict)
     error: tuple[type[Exception], str] | None = None
     gradient: bool = True
+    numbers: tuple[Any, ...] | None = None
 
 
 REGISTRY: dict[str, OpRecord] = {}
@@ -113,6 +115,8 @@ class OpRecord:
                region once. The meaning of the op on every tier; the reference has NumPy run them, see `control.by_numpy`.
     parts      what complex numbers need: (operands..., attrs...) -> result, on `parts.Pair`s of real `builder.Value`s, of which the
                result is one where it is complex. None: the op is done to real parts and to imaginary parts.
+    by_memory  complex numbers are handed over as they lie in memory, to an op of their own that is made of this one:
+               `parts.memory_form`. For families that have code for them.
     failure    fallible ops: (position, operand avals..., attrs...) -> the exception to raise when the op failed first
                at row-major `position` (of the result; of the index operand for gather and scatter).
     """
@@ -142,6 +146,7 @@ class OpRecord:
     effect: bool = False
     moves_to: str | None = None
     parts: Callable[..., Any] | None = None
+    by_memory: bool = False
 
     def __post_init__(self) -> None:
         if self.name in REGISTRY:
@@ -158,6 +163,10 @@ class OpRecord:
 
             object.__setattr__(self, "reference", by_parts(self))
         REGISTRY[self.name] = self
+        if self.by_memory:
+            from flambeau.dialects.parts import memory_form
+
+            memory_form(self)
 
     @cached_property
     def family(self) -> Family:

@@ -257,7 +257,7 @@ def read_view(buffer: Any, shape: tuple[int, ...], dtype: Any, view: Any, starts
     array = np.frombuffer(buffer, dtype.numpy).reshape(shape)
     (result,) = reference.run(strip(b.graph), [array, *(np.asarray(s, np.int64) for s in starts)])
     copy = Buffer.alloc(result.nbytes)
-    np.frombuffer(memoryview(copy), dtype.numpy)[:] = result.reshape(-1)
+    np.frombuffer(memoryview(copy), result.dtype)[:] = result.reshape(-1)
     return copy
 
 

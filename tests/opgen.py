@@ -40,6 +40,11 @@ def records() -> list[OpRecord]:
 def cast_operands(sample: Sample, dtype: DType) -> list[np.ndarray]:
     """The sample's operands with data (float64) cast to `dtype`, magnitudes where that has no sign; C-contiguous."""
     arrays = map(np.asarray, sample.operands)
+    if dtype.is_complex and sample.numbers is not None:
+        return [
+            np.require(x.astype(dtype.numpy) if x.dtype == np.complex128 else x, requirements="C")
+            for x in sample.numbers
+        ]
     if dtype.is_complex:
         arrays = (mixed(x, k) if x.dtype == np.float64 else x for k, x in enumerate(map(np.asarray, sample.operands)))
         with np.errstate(over="ignore"):

@@ -194,7 +194,7 @@ def test_a_process_without_such_loops_says_so():
     code = (
         "import numpy.fft._pocketfft_umath as u; del u.irfft\n"
         "from flambeau.compiler import fourier\n"
-        "try: fourier.address('real', 'float32')\n"
+        "try: fourier.kernels()\n"
         "except RuntimeError as e: print(e)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -381,7 +381,7 @@ def test_exported_programs_refuse_it_by_name(tmp_path):
 def test_other_dtypes_are_refused():
     for x in (fb.ones(2, 2, dtype=fb.int64), fb.ones(2, 2, dtype=fb.float16)):
         with pytest.raises(
-            RuntimeError, match=r"\[inv\] A has dtype .*, expected float32 or float64\. Cast it first\."
+            RuntimeError, match=r"\[inv\] A has dtype .*, expected float32, float64 or complex\. Cast it first\."
         ):
             fb.linalg.inv(x)
 

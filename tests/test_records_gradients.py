@@ -14,6 +14,8 @@ DIFFERENTIABLE = [r for r in opgen.records() if callable(r.vjp) and r.name not i
 WITHOUT = {"zeta": (0,)}
 #: Ops of symmetric matrices, which are moved only so that they stay symmetric: their gradients are symmetric, too.
 SYMMETRIC = ("cholesky", "eigh")
+#: Ops of vectors that have any phase where numbers are complex: `test_complex_matrices.py` has losses that do not depend on it.
+OF_ANY_PHASE = ("eig", "eigh", "svd")
 STEP = 2e-4
 
 
@@ -59,7 +61,7 @@ def check_gradient(
             for v, x in zip(graph.inputs, arrays, strict=True)
         ]
         if symmetric:
-            direction[0] = direction[0] + np.swapaxes(direction[0], -1, -2)
+            direction[0] = direction[0] + np.swapaxes(direction[0], -1, -2).conj()
         parts = [inner(kept[v], d) for v, d in zip(graph.inputs, direction, strict=True) if d is not None]
         scale = sum(np.sum(np.abs(kept[v] * d)) for v, d in zip(graph.inputs, direction, strict=True) if d is not None)
         expected = directional(graph, arrays, direction, weights)
@@ -72,6 +74,8 @@ def check_gradient(
 def float64_cases(record: OpRecord) -> list[opgen.Case]:
     """Samples at smooth points, and their float64 results: others cannot be checked by differences."""
     cases = [c for c in opgen.cases(record) if c.sample.gradient and floating(c.graph)]
+    if record.name in OF_ANY_PHASE:
+        cases = [c for c in cases if not any(a.dtype.is_complex for a in c.graph.avals)]
     cases = [c._replace(graph=_with_floating_outputs(c.graph)) for c in cases]
     return [
         c
@@ -89,7 +93,7 @@ def _with_floating_outputs(graph: Graph) -> Graph:
 @pytest.mark.parametrize("record", DIFFERENTIABLE, ids=str)
 def test_finite_differences(record: OpRecord) -> None:
     cases = float64_cases(record)
-    assert cases
+    assert cases or record.name == "eig"
     for case in cases:
         without, symmetric = WITHOUT.get(record.name, ()), record.name in SYMMETRIC
         check_gradient(case.graph, case.arrays, 1, case.id, without, symmetric)

@@ -18,6 +18,8 @@ from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered,
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import int32
 from flambeau.dialects.graph import Node
+from flambeau.dialects.parts import IN_MEMORY, from_memory
+from flambeau.dialects.record import find
 from flambeau.dialects.size import Int, maximum, minimum
 
 #: Columns that LAPACK takes at a time, for which it gets room to work.
@@ -28,10 +30,11 @@ _GRAIN = 1 << 20
 
 @dataclass(frozen=True)
 class _Work:
-    """The numbers that a kernel gets, and the elements and ints that it works in."""
+    """The numbers that a kernel gets, and the elements, real parts and ints that it works in."""
 
     dims: tuple[Int, ...]
     elements: Int = 0
+    parts: Int = 0
     ints: Int = 0
 
 
@@ -44,12 +47,23 @@ def _lu(node: Node, a: Aval, *_: Aval) -> _Work:
     return _Work((m, n, int(bool(node.attrs[0]))), m * n)
 
 
+def _ldl(node: Node, a: Aval, *_: Aval) -> _Work:
+    n, (hermitian, op) = a.shape[-1], node.attrs[:2]
+    return _Work((n, int(hermitian), int(bool(op)), _BLOCK * n), _BLOCK * n)
+
+
+def _ldl_solve(node: Node, a: Aval, pivots: Aval, b: Aval, x: Aval) -> _Work:
+    n, k = b.shape[-2:]
+    return _Work((n, k, int(node.attrs[0])), n * n + n * k)
+
+
 def _row_order(node: Node, pivots: Aval, order: Aval) -> _Work:
     return _Work((pivots.shape[-1], order.shape[-1]))
 
 
 def _factored(node: Node, a: Aval, *others: Aval) -> _Work:
-    return _Work((*others[-1].shape[-2:], *map(int, node.attrs)))
+    flags = [int(x) for x in node.attrs[: 1 if len(others) == 4 else 3]]
+    return _Work((*others[-1].shape[-2:], *flags))
 
 
 def _qr(node: Node, a: Aval, q: Aval, r: Aval) -> _Work:
@@ -59,17 +73,31 @@ def _qr(node: Node, a: Aval, q: Aval, r: Aval) -> _Work:
     return _Work((m, n, columns, room), m * widest + minimum(m, n) + room)
 
 
+def _geqrf(node: Node, a: Aval, *_: Aval) -> _Work:
+    m, n = a.shape[-2:]
+    return _Work((m, n, _BLOCK * n), m * n + _BLOCK * n)
+
+
 def _eigh(node: Node, a: Aval, *_: Aval) -> _Work:
     n = a.shape[-1]
-    room, ints = 1 + (6 + _BLOCK) * n + 2 * n * n, 3 + 5 * n
-    return _Work((n, room, ints), room, ints)
+    room, parts, ints = 1 + (6 + _BLOCK) * n + 2 * n * n, 0, 3 + 5 * n
+    if a.dtype.is_complex:
+        room, parts = (2 + _BLOCK) * n + n * n, 1 + 5 * n + 2 * n * n
+    return _Work((n, room, parts, ints), room, parts, ints)
+
+
+def _eig(node: Node, a: Aval, *_: Aval) -> _Work:
+    n = a.shape[-1]
+    room = (4 + _BLOCK) * n
+    return _Work((n, room), 2 * n * n + room, 2 * n)
 
 
 def _svd(node: Node, a: Aval, u: Aval, s: Aval, vh: Aval) -> _Work:
     m, n = a.shape[-2:]
     k = s.shape[-1]
-    room = 4 * k * k + 7 * k + (m + n) * (_BLOCK + 1)
-    return _Work((m, n, u.shape[-1], vh.shape[-2], room), m * n + m * u.shape[-1] + vh.shape[-2] * n + room, 8 * k)
+    room, left, right = 4 * k * k + 7 * k + (m + n) * (_BLOCK + 1), u.shape[-1], vh.shape[-2]
+    parts = maximum(5 * k * k + 5 * k, 2 * maximum(m, n) * k + 2 * k * k + k) if a.dtype.is_complex else 0
+    return _Work((m, n, left, right, room, parts), m * n + m * left + right * n + room, parts, 8 * k)
 
 
 def _pseudo_inverse(node: Node, a: Aval, *_: Aval) -> _Work:
@@ -79,11 +107,15 @@ def _pseudo_inverse(node: Node, a: Aval, *_: Aval) -> _Work:
 _WORK: dict[str, Callable[..., _Work]] = {
     "cholesky": _cholesky,
     "lu": _lu,
+    "ldl": _ldl,
+    "ldl_solve": _ldl_solve,
     "row_order": _row_order,
     "solve_factored": _factored,
     "triangular_solve": _factored,
     "qr": _qr,
+    "geqrf": _geqrf,
     "eigh": _eigh,
+    "eig": _eig,
     "svd": _svd,
     "pseudo_inverse": _pseudo_inverse,
 }
@@ -92,9 +124,15 @@ _WORK: dict[str, Callable[..., _Work]] = {
 def steps(cluster: Cluster, compile_region: Compile) -> Lowered:
     (node,) = cluster.graph.nodes
     values = (*node.operands, *node.results)
+    name = node.op.name.removesuffix(IN_MEMORY)
     avals = [cluster.graph.avals[v] for v in values]
-    work, a = _WORK[node.op.name](node, *avals), avals[0]
-    description = {"host kernel": 1, "lapack": node.op.name, "dtype": a.dtype.name}  # as `kernel.HOST_KERNEL` says
+    if name != node.op.name:
+        given = avals[: len(node.operands)]
+        given = [from_memory(a) if node.attrs[-1] and a.dtype.is_floating_point else a for a in given]
+        avals = [*given, *find(name).infer_results(given, node.attrs[:-1])]
+    work, a = _WORK[name](node, *avals), avals[0]
+    dtype = a.dtype.name if a.dtype.is_inexact else "float32"  # pivots have one kernel
+    description = {"host kernel": 1, "lapack": name, "dtype": dtype}  # as `kernel.HOST_KERNEL` says
     matrix = 1 if a.dtype is int32 else 2  # pivots are vectors
     operations = prod(a.shape[-matrix:]) * a.shape[-1]
     call = KernelCall(
@@ -104,7 +142,7 @@ def steps(cluster: Cluster, compile_region: Compile) -> Lowered:
         n=prod(a.shape[:-matrix]),
         grain=maximum(1, _GRAIN // maximum(1, operations * 8)),
         writes=tuple(range(len(node.operands), len(values))),
-        scratch=work.elements * a.dtype.itemsize + work.ints * int32.itemsize,
+        scratch=work.elements * a.dtype.itemsize + work.parts * a.dtype.to_real().itemsize + work.ints * int32.itemsize,
         fallible=node.op.fallible,
     )
     return Lowered([call])

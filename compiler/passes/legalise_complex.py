@@ -14,7 +14,7 @@ from flambeau.compiler.passes import Pass
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.parts import Pair, expanded, in_memory
+from flambeau.dialects.parts import IN_MEMORY, Pair, expanded, in_memory
 from flambeau.dialects.record import find
 
 
@@ -102,6 +102,8 @@ class _Parting:
             self.values[node.results[0]] = self.values[node.operands[0]].memory
         elif node.op.name == "view_as_complex":
             self.values[node.results[0]] = _Number(memory=self.values[node.operands[0]])
+        elif node.op.by_memory:
+            self._hand_over(node)
         elif self._is_in_memory(node):
             self.values[node.results[0]] = _Number(memory=node.op(*(self.values[v].memory for v in node.operands)))
         elif node.op.name == "complex":
@@ -125,6 +127,15 @@ class _Parting:
         self.b.graph.nodes.append(node._replace(operands=tuple(operands), results=results))
         for v, aval, made in zip(node.results, avals, map(self.b.value, results), strict=True):
             self.values[v] = _Number(memory=made) if aval.dtype.is_complex else made
+
+    def _hand_over(self, node: Node) -> None:
+        """The op of the record that has code for numbers as they lie in memory."""
+        is_complex = any(self.source.avals[v].dtype.is_complex for v in node.operands)
+        form = find(node.op.name + IN_MEMORY)
+        named = dict(zip(form.attrs, (*node.attrs, is_complex), strict=True))
+        found = form(*(_memory(self.values[v]) for v in node.operands), **named)
+        for v, made in zip(node.results, (found,) if form.is_single else found, strict=True):
+            self.values[v] = _Number(memory=made) if self.source.avals[v].dtype.is_complex else made
 
     def _expand(self, node: Node) -> None:
         operands = [x.pair if isinstance(x := self.values[v], _Number) else x for v in node.operands]

@@ -11,6 +11,7 @@ from flambeau.dialects.tape.contraction import matmul
 from flambeau.dialects.tape.control import cond, while_loop
 from flambeau.dialects.tape.convolution import convolution, convolution_input, convolution_weight
 from flambeau.dialects.tape.division import floor_div, fmod, remainder
+from flambeau.dialects.tape.eigen import eig
 from flambeau.dialects.tape.elementwise import (
     abs_,
     add,
@@ -55,6 +56,7 @@ from flambeau.dialects.tape.loop import scan
 from flambeau.dialects.tape.magnitude import copysign, hypot, nextafter
 from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root
 from flambeau.dialects.tape.on_host import reference_call
+from flambeau.dialects.tape.packed import geqrf, ldl, ldl_solve
 from flambeau.dialects.tape.plane import fold, pick, put
 from flambeau.dialects.tape.reduce import all_, any_, argmax, argmin, max_, min_, prod, sum_
 from flambeau.dialects.tape.scans import cummax, cummin, cumprod, cumsum, recurrence
@@ -139,6 +141,7 @@ __all__ = [
     "digamma",
     "div",
     "dynamic_slice",
+    "eig",
     "eigh",
     "entr",
     "eq",
@@ -161,6 +164,7 @@ __all__ = [
     "gather",
     "gcd",
     "ge",
+    "geqrf",
     "gt",
     "host_call",
     "hypot",
@@ -172,6 +176,8 @@ __all__ = [
     "int_div",
     "int_rem",
     "iota",
+    "ldl",
+    "ldl_solve",
     "le",
     "lgamma",
     "log",

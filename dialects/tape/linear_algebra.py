@@ -1,9 +1,8 @@
 """Linear algebra on batches of matrices: triangular factors.
 
-In: matrices in the last two axes, [*batch, M, N], float32 or float64. Out: factors. LAPACK computes them, called
-from the
-plan: in its own order of operations, so that bits are those of the machine and of its library. Gradients are written in ops of
-this and other families, so that any order of them works. Where the attribute `op` names a function, a matrix that it cannot
+In: matrices in the last two axes, [*batch, M, N], float32, float64 or complex. Out: factors. LAPACK computes them, called from
+the plan: in its own order of operations, so that bits are those of the machine and of its library. Gradients are written in ops
+of this and other families, so that any order of them works. Where the attribute `op` names a function, a matrix that it cannot
 take fails in its name; where it is empty, the result `info` says which matrices these are. Next: `systems.py`.
 """
 
@@ -18,17 +17,18 @@ from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample
 from flambeau.dialects.size import minimum, same
 from flambeau.dialects.tape.common import check_dtype, ops, random
 from flambeau.dialects.tape.matrices import (
+    NUMBERS,
     REAL,
     LinAlgError,
+    adjoint,
     check_matrices,
     check_square,
     diagonal,
     diagonal_matrix,
+    hermitian,
     lower,
     on_diagonal,
     product,
-    symmetric,
-    transposed,
     upper,
 )
 
@@ -44,6 +44,11 @@ def of_each(function: Any, a: np.ndarray, *others: np.ndarray) -> list[Any]:
     """What `function` gives for every matrix of a batch, and what the others have there."""
     batch = a.shape[:-2]
     return [function(a[i], *(x[i] for x in others)) for i in np.ndindex(*batch)]
+
+
+def wide(a: np.ndarray) -> np.ndarray:
+    """As float64 or complex128."""
+    return a.astype(np.result_type(a.dtype, np.float64))
 
 
 def stacked(found: list[np.ndarray], shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -71,16 +76,17 @@ def _cholesky_of(a: np.ndarray) -> tuple[np.ndarray, int]:
     n = len(a)
     made = np.tril(a)
     for j in range(n):
-        rest = made[j, j] - made[j, :j] @ made[j, :j]
+        row = made[j, :j].conj()
+        rest = (made[j, j] - made[j, :j] @ row).real
         if not rest > 0:
             return made, j + 1
         made[j, j] = np.sqrt(rest)
-        made[j + 1 :, j] = (made[j + 1 :, j] - made[j + 1 :, :j] @ made[j, :j]) / made[j, j]
+        made[j + 1 :, j] = (made[j + 1 :, j] - made[j + 1 :, :j] @ row) / made[j, j]
     return made, 0
 
 
 def _cholesky(a: np.ndarray, op: str) -> tuple[np.ndarray, np.ndarray]:
-    found = of_each(lambda x: _cholesky_of(x.astype(np.float64)), a)
+    found = of_each(lambda x: _cholesky_of(wide(x)), a)
     for number, (_, info) in enumerate(found):
         if info and op:
             raise _not_positive(number * (a.shape[-1] + 1) + info, Aval(a.shape, REAL[0]), op)
@@ -91,17 +97,27 @@ def _cholesky(a: np.ndarray, op: str) -> tuple[np.ndarray, np.ndarray]:
 def _vjp_cholesky(cts: Any, results: Any, a: Any, op: str) -> tuple[Any]:
     """Murray, "Differentiation of the Cholesky decomposition", 2016; the gradient of a symmetric matrix is symmetric."""
     factor, ct = results[0], cts[0]
-    inner = lower(product(transposed(factor), ct))
+    inner = lower(product(adjoint(factor), ct))
     inner = inner - diagonal_matrix(diagonal(inner)) * 0.5
-    half = ops.triangular_solve(factor, inner, upper=False, transposed=True, unit=False)
-    whole = ops.triangular_solve(factor, transposed(half), upper=False, transposed=True, unit=False)
-    return (symmetric(whole),)
+    half = solved_by_adjoint(factor, inner, upper=False)
+    return (hermitian(solved_by_adjoint(factor, adjoint(half), upper=False)),)
+
+
+def solved_by_adjoint(t: Any, b: Any, upper: bool, unit: bool = False) -> Any:
+    """The X with T^H X = B, for a triangle T."""
+    return ops.triangular_solve(t, b.conj(), upper=upper, transposed=True, unit=unit).conj()
 
 
 def positive(*shape: int, seed: int = 0) -> np.ndarray:
     """Symmetric positive-definite matrices whose eigenvalues are at least 1."""
     x = random(shape, -1, 1, seed)
     return x @ np.swapaxes(x, -1, -2) + np.eye(shape[-1])
+
+
+def positive_numbers(*shape: int) -> np.ndarray:
+    """Complex ones."""
+    x = random(shape, -1, 1) + 1j * random(shape, -1, 1, 7)
+    return x @ np.swapaxes(x, -1, -2).conj() + np.eye(shape[-1])
 
 
 _SQUARE: tuple[tuple[int, ...], ...] = ((1, 1), (3, 3), (2, 3, 3), (0, 0), (0, 2, 2), (2, 0, 0), (20, 20), (2, 3, 2, 2))
@@ -111,9 +127,12 @@ _NOT_SQUARE = Sample((np.zeros((2, 3)),), {"op": ""}, error=(RuntimeError, "Pass
 def _samples_of_cholesky() -> list[Sample]:
     bad = np.stack([np.eye(3), np.diag([1.0, -1.0, 1.0])])
     return [
-        *(Sample((positive(*s),), {"op": ""}, gradient=0 not in s and max(s) < 9) for s in _SQUARE),
-        Sample((positive(2, 2),), {"op": "cholesky"}),
-        Sample((bad,), {"op": ""}, gradient=False),
+        *(
+            Sample((positive(*s),), {"op": ""}, gradient=0 not in s and max(s) < 9, numbers=(positive_numbers(*s),))
+            for s in _SQUARE
+        ),
+        Sample((positive(2, 2),), {"op": "cholesky"}, numbers=(positive_numbers(2, 2),)),
+        Sample((bad,), {"op": ""}, gradient=False, numbers=(bad + 0j,)),
         Sample(
             (bad[1],),
             {"op": "cholesky"},
@@ -131,14 +150,15 @@ cholesky = OpRecord(
     reference=_cholesky,
     vjp=_vjp_cholesky,
     lower=None,
-    dtypes=REAL,
+    dtypes=NUMBERS,
+    by_memory=True,
     exact=False,
     keep=True,
     fallible=True,
     failure=_not_positive,
     results=("factor", "info"),
     samples=_samples_of_cholesky,
-    doc="The lower triangular L with L L' = A, of which the lower triangle is read; and 0, or the order of a minor "
+    doc="The lower triangular L with L L^H = A, of which the lower triangle is read; and 0, or the order of a minor "
     "that is not positive.",
 )
 
@@ -161,10 +181,10 @@ def _singular(position: int, a: Aval, op: str) -> Exception:
 
 def _lu_of(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Elimination with the greatest element of each column as its pivot: L and U in one matrix, pivots counted from 1."""
-    made, (m, n) = a.astype(np.float64), a.shape
+    made, (m, n) = wide(a), a.shape
     pivots, info = np.zeros(min(m, n), np.int32), 0
     for j in range(min(m, n)):
-        at = j + int(np.argmax(np.abs(made[j:, j])))
+        at = j + int(np.argmax(np.abs(made[j:, j].real) + np.abs(made[j:, j].imag)))
         pivots[j] = at + 1
         made[[j, at]] = made[[at, j]]
         if made[j, j] == 0:
@@ -212,7 +232,7 @@ def _added_to_block(x: Any, y: Any) -> Any:
 
 def _without_zeros(u: Any) -> Any:
     """A matrix with a tiny number in place of zeros on its diagonal: of a singular matrix, one that is nearly it."""
-    tiny = 2.0 ** (-23 if u.dtype is float32 else -52)
+    tiny = 2.0 ** (-23 if u.dtype.to_real() is float32 else -52)
     return ops.select(ops.and_(on_diagonal(u), u.eq(0)), u.like(tiny), u)
 
 
@@ -228,13 +248,13 @@ def _vjp_lu(cts: Any, results: Any, a: Any, op: str) -> tuple[Any]:
     unit = ops.select(on_diagonal(unit), unit.like(1), unit)
     square = _without_zeros(_block(packed, k, k))
     u = upper(_added_to_block(_block(packed, k, n), square - _block(packed, k, k)))
-    left, right = product(transposed(unit), to_l), product(to_u, transposed(u))
+    left, right = product(adjoint(unit), to_l), product(to_u, adjoint(u))
 
-    def after_u(x: Any) -> Any:  # x U^-1'
-        return transposed(ops.triangular_solve(square, transposed(x), upper=True, transposed=False, unit=False))
+    def after_u(x: Any) -> Any:  # x U^-H
+        return adjoint(ops.triangular_solve(square, adjoint(x), upper=True, transposed=False, unit=False))
 
-    def before_l(x: Any) -> Any:  # L^-1' x
-        return ops.triangular_solve(square, x, upper=False, transposed=True, unit=True)
+    def before_l(x: Any) -> Any:  # L^-H x
+        return solved_by_adjoint(square, x, upper=False, unit=True)
 
     if is_tall:
         inner = after_u(_added_to_block(to_l, before_l(upper(right - left))))
@@ -299,7 +319,8 @@ lu = OpRecord(
     reference=_lu,
     vjp=_vjp_lu,
     lower=None,
-    dtypes=REAL,
+    dtypes=NUMBERS,
+    by_memory=True,
     exact=False,
     keep=True,
     fallible=True,

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import float32, float64, int64
+from flambeau.dialects.dtypes import complex64, complex128, float32, float64, int64
 from flambeau.dialects.tape.common import check_dtype, ops
 
 #: The dtypes that LAPACK computes in here.
 REAL = (float32, float64)
+NUMBERS = (*REAL, complex64, complex128)
 
 
 class LinAlgError(RuntimeError):
@@ -26,7 +27,7 @@ class LinAlgError(RuntimeError):
 
 
 def check_matrices(op: str, a: Aval, what: str = "the operand") -> None:
-    check_dtype(op, a, REAL, what)
+    check_dtype(op, a, NUMBERS, what)
     if a.rank < 2:
         raise RuntimeError(f"[{op}] {what} has shape {a.shape}. Pass matrices, of shape [*batch, M, N].")
 
@@ -53,6 +54,11 @@ def check_beside(op: str, a: Aval, b: Aval) -> None:
 def transposed(x: Any) -> Any:
     rank = len(x.shape)
     return ops.permute(x, perm=(*range(rank - 2), rank - 1, rank - 2))
+
+
+def adjoint(x: Any) -> Any:
+    """Conjugate and transposed."""
+    return transposed(x).conj()
 
 
 def product(*matrices: Any) -> Any:
@@ -109,8 +115,26 @@ def diagonal_matrix(v: Any) -> Any:
     return ops.select(on_diagonal(rows), rows, rows.like(0))
 
 
-def symmetric(x: Any) -> Any:
-    return (x + transposed(x)) * 0.5
+def hermitian(x: Any) -> Any:
+    """The part of a matrix that is its own adjoint."""
+    return (x + adjoint(x)) * 0.5
+
+
+def imaginary(x: Any) -> Any:
+    """Complex numbers with these imaginary parts."""
+    return ops.complex(x.like(0), x)
+
+
+def of_any_phase(op: str, what: str, x: Any) -> Any:
+    """The imaginary parts x of complex numbers that tell whether a loss depends on the phase of vectors: they must be 0 but for
+    rounding, as PyTorch has it."""
+    text = (
+        f"is not 0: the {what} of complex numbers are determined up to a factor e^(i phi), and the loss depends on it. "
+        "Make it independent of that, as abs() is."
+    )
+    return ops.check_range(
+        x, low=-0.01, high=0.01, op=op, what="the gradient's imaginary part", text=text, error="RuntimeError"
+    )
 
 
 def total(*terms: Any) -> Any:

@@ -1,7 +1,7 @@
 """Systems of equations on batches of matrices, solved with factors of theirs or with triangles.
 
-In: matrices in the last two axes, [*batch, N, N], and right sides [*batch, N, K], float32 or float64. Out: solutions. What flows
-to a solution flows to the matrices themselves, not to their factors: derivatives of every order solve with these again.
+In: matrices in the last two axes, [*batch, N, N], and right sides [*batch, N, K], float32, float64 or complex. Out: solutions.
+What flows to a solution flows to the matrices themselves, not to their factors: derivatives of every order solve with these again.
 Next: `spectral.py`.
 """
 
@@ -14,8 +14,8 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import int32
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.tape.common import check_same, ops, random
-from flambeau.dialects.tape.linear_algebra import factored, full, smooth
-from flambeau.dialects.tape.matrices import REAL, check_beside, lower, product, transposed, upper
+from flambeau.dialects.tape.linear_algebra import factored, full, smooth, wide
+from flambeau.dialects.tape.matrices import NUMBERS, adjoint, check_beside, lower, product, transposed, upper
 
 _turned = transposed
 
@@ -30,14 +30,14 @@ def _infer_factored(a: Aval, packed: Aval, pivots: Aval, b: Aval, transposed: bo
 
 def _solve(a: np.ndarray, packed: np.ndarray, pivots: np.ndarray, b: np.ndarray, transposed: bool) -> np.ndarray:
     a = np.swapaxes(a, -1, -2) if transposed else a
-    return np.linalg.solve(a.astype(np.float64), b.astype(np.float64)).astype(a.dtype)
+    return np.linalg.solve(wide(a), wide(b)).astype(a.dtype)
 
 
 def _vjp_factored(ct: Any, x: Any, a: Any, packed: Any, pivots: Any, b: Any, transposed: bool) -> tuple[Any, ...]:
     """The factors are those of a: what flows to the solution flows to a itself, at any order, with the same factors."""
-    to_b = ops.solve_factored(a, packed, pivots, ct, transposed=not transposed)
-    pair = (x, to_b) if transposed else (to_b, x)
-    return -product(pair[0], _turned(pair[1])), None, None, to_b
+    to_b = ops.solve_factored(a, packed, pivots, ct.conj(), transposed=not transposed).conj()
+    to_a = product(x.conj(), _turned(to_b)) if transposed else product(to_b, adjoint(x))
+    return -to_a, None, None, to_b
 
 
 def _samples_of_factored() -> list[Sample]:
@@ -69,7 +69,8 @@ solve_factored = OpRecord(
     reference=_solve,
     vjp=_vjp_factored,
     lower=None,
-    dtypes=REAL,
+    dtypes=NUMBERS,
+    by_memory=True,
     exact=False,
     keep=True,
     samples=_samples_of_factored,
@@ -89,18 +90,18 @@ def _triangle(a: Any, is_upper: bool, unit: bool, array: bool = False) -> Any:
 
 
 def _solve_triangular(a: np.ndarray, b: np.ndarray, upper: bool, transposed: bool, unit: bool) -> np.ndarray:
-    wide = _triangle(a.astype(np.float64), upper, unit, array=True)
-    wide = wide + np.eye(a.shape[-1]) if unit else wide
-    singular = np.any(np.diagonal(wide, axis1=-2, axis2=-1) == 0, axis=-1)[..., None, None]
-    safe = np.where(singular, np.eye(a.shape[-1]), wide)
-    found = np.linalg.solve(np.swapaxes(safe, -1, -2) if transposed else safe, b.astype(np.float64))
+    t = _triangle(wide(a), upper, unit, array=True)
+    t = t + np.eye(a.shape[-1]) if unit else t
+    singular = np.any(np.diagonal(t, axis1=-2, axis2=-1) == 0, axis=-1)[..., None, None]
+    safe = np.where(singular, np.eye(a.shape[-1]), t)
+    found = np.linalg.solve(np.swapaxes(safe, -1, -2) if transposed else safe, wide(b))
     return np.where(singular, np.nan, found).astype(a.dtype)
 
 
 def _vjp_triangular(ct: Any, x: Any, a: Any, b: Any, upper: bool, transposed: bool, unit: bool) -> tuple[Any, Any]:
-    to_b = ops.triangular_solve(a, ct, upper=upper, transposed=not transposed, unit=unit)
-    pair = (x, to_b) if transposed else (to_b, x)
-    return _triangle(-product(pair[0], _turned(pair[1])), upper, unit), to_b
+    to_b = ops.triangular_solve(a, ct.conj(), upper=upper, transposed=not transposed, unit=unit).conj()
+    to_a = product(x.conj(), _turned(to_b)) if transposed else product(to_b, adjoint(x))
+    return _triangle(-to_a, upper, unit), to_b
 
 
 def _samples_of_triangular() -> list[Sample]:
@@ -133,7 +134,8 @@ triangular_solve = OpRecord(
     reference=_solve_triangular,
     vjp=_vjp_triangular,
     lower=None,
-    dtypes=REAL,
+    dtypes=NUMBERS,
+    by_memory=True,
     exact=False,
     keep=True,
     samples=_samples_of_triangular,

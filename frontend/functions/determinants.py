@@ -1,6 +1,7 @@
 """Determinants: det, slogdet, logdet.
 
-In: batches of square matrices, float32 or float64. Out: their determinants, by the factors that `lu` gives. Next: `spectra.py`.
+In: batches of square matrices, float32, float64 or complex. Out: their determinants, by the factors that `lu` gives.
+Next: `spectra.py`.
 """
 
 from __future__ import annotations
@@ -117,4 +118,6 @@ declare(_linalg_slogdet, "slogdet", free="linalg", samples=_SLOGDET)
 def logdet(input: Tensor_):
     """The logarithms of determinants: -infinity where these are 0, NaN where they are negative."""
     sign, logarithm = _sign_and_log("logdet", input)
+    if sign.dtype.is_complex:
+        return ops.log(sign) + logarithm.cast(sign.dtype)
     return ops.select(sign < 0, logarithm.like(math.nan), logarithm)

@@ -261,7 +261,9 @@ def _matrix(op: str, x: Value, ord: Any, dim: Any, keepdim: bool, dtype: DType |
 
 def _of_singular_values(x: Value, ord: Any, pair: tuple[int, ...], keepdim: bool) -> Value:
     rest = tuple(d for d in range(len(x.shape)) if d not in pair)
-    s = ops.svd(ops.permute(x.cast(x.dtype.accumulation), perm=(*rest, *pair)), complete=False)[1].cast(x.dtype)
+    s = ops.svd(ops.permute(x.cast(x.dtype.accumulation), perm=(*rest, *pair)), complete=False)[1].cast(
+        x.dtype.to_real()
+    )
     fold = ops.sum if ord == "nuc" else ops.max if ord == 2 else ops.min
     found = fold(s, axes=(len(s.shape) - 1,))
     return ops.reshape(found, shape=tuple(1 if d in pair else n for d, n in enumerate(x.shape))) if keepdim else found

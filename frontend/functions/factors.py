@@ -1,6 +1,6 @@
 """Factors of matrices: cholesky, lu, qr, under the names of `linalg` and the older ones, with and without checks of their success.
 
-In: batches of matrices, float32 or float64. Out: factors, that have gradients of any order. Next: `solve.py`.
+In: batches of matrices, float32, float64 or complex. Out: factors, that have gradients of any order. Next: `solve.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from flambeau.dialects.tape.matrices import LinAlgError
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.common import ops
 from flambeau.functions.matrices import (
+    adjoint,
     check_matrix,
     check_square,
     lower,
@@ -23,7 +24,6 @@ from flambeau.functions.matrices import (
     positive,
     returned,
     singular,
-    transposed,
     upper,
 )
 from flambeau.out import stored_in
@@ -37,7 +37,7 @@ from flambeau.samples import call, calls, data
 def _cholesky(input: Tensor_, upper: Static, op: Static):
     check_square(op or "cholesky_ex", input)
     factor, info = ops.cholesky(input, op=op)
-    return (transposed(factor) if upper else factor), info
+    return (adjoint(factor) if upper else factor), info
 
 
 _NOT_POSITIVE = np.diag([1.0, -1.0])
@@ -53,7 +53,7 @@ _CHOLESKY = calls(
 
 
 def cholesky(input: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
-    """The lower triangular L with `L @ L.mT == input`, or with `upper` its transpose, of symmetric positive-definite matrices, of
+    """The lower triangular L with `L @ L.mH == input`, or with `upper` its adjoint, of Hermitian positive-definite matrices, of
     which the lower triangle is read. Raises LinAlgError for a matrix that is not positive-definite."""
     found = _cholesky(input, upper, "cholesky")[0]
     return found if out is None else stored_in("cholesky", out, found)

@@ -1,6 +1,6 @@
 """What singular values and pseudo-inverses answer: condition numbers, and least squares.
 
-In: batches of matrices, float32 or float64. Out: numbers, solutions. Next: `low_rank.py`.
+In: batches of matrices, float32, float64 or complex. Out: numbers, solutions. Next: `low_rank.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from flambeau.dialects.dtypes import int64
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.common import ops
 from flambeau.functions.distances import matrix_norm
-from flambeau.functions.matrices import batched, check_alike, check_matrix, matrices, product, returned, singular
+from flambeau.functions.matrices import batched, check_alike, check_matrix, eps, matrices, product, returned, singular
 from flambeau.functions.solve import inv_ex
 from flambeau.functions.spectra import are_large, pseudo_inverse_of, values_of
 from flambeau.out import stored_in
@@ -78,9 +78,10 @@ def _lstsq(input: Tensor_, b: Tensor_, rcond: Operand):
     pair = batched("lstsq", pseudo_inverse_of("lstsq", input, None, rcond, False), b)
     x = product(*pair)
     rest = b.expand((*x.shape[:-2], *b.shape[-2:])) - product(*batched("lstsq", input, x))
-    s = values_of("lstsq", input)
+    s = ops.stop_gradient(values_of("lstsq", input))  # as in PyTorch
     rank = ops.sum(are_large(input, s, None, rcond).cast(int64), axes=(len(s.shape) - 1,))
-    residuals = ops.sum(rest * rest, axes=(len(rest.shape) - 2,))
+    squares = ops.real(rest * rest.conj()) if rest.dtype.is_complex else rest * rest
+    residuals = ops.sum(squares, axes=(len(rest.shape) - 2,))
     return (ops.reshape(x, shape=x.shape[:-1]) if vector else x), residuals, rank, s
 
 
@@ -109,7 +110,7 @@ def lstsq(input: Tensor, b: Tensor, rcond: float | None = None, *, driver: str |
     if driver not in (None, *_DRIVERS):
         raise RuntimeError(f"[lstsq] driver is {driver!r}. Use 'gels', 'gelsy', 'gelsd' or 'gelss'.")
     m, n = input.shape[-2:] if input.ndim > 1 else (0, 0)
-    least = max(int(m), int(n)) * (2.0**-23 if input.dtype.itemsize == 4 else 2.0**-52) if rcond is None else rcond
+    least = max(int(m), int(n)) * eps(input) if rcond is None else rcond
     x, residuals, rank, s = _lstsq(input, b, least)
     nothing = input.new_empty((0,))
     by_values = driver in ("gelsd", "gelss")

@@ -20,7 +20,7 @@ def _basis(a: Tensor, q: int, niter: int) -> Tensor:
     2011, algorithm 4.4."""
     found = _linalg_qr(a @ randn(a.shape[-1], q, dtype=a.dtype, device=a.device)).Q
     for _ in range(niter):
-        found = _linalg_qr(a.mT @ found).Q
+        found = _linalg_qr(a.mH @ found).Q
         found = _linalg_qr(a @ found).Q
     return found
 
@@ -53,10 +53,10 @@ def svd_lowrank(A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor |
     _check("svd_lowrank", A, q, niter)
     a = A if M is None else A - M
     wide = a.shape[-2] < a.shape[-1]
-    a = a.mT if wide else a
+    a = a.mH if wide else a
     basis = _basis(a, q, niter)
-    u, s, vh = _linalg_svd(basis.mT @ a, full_matrices=False)
-    left, right = basis @ u, vh.mT
+    u, s, vh = _linalg_svd(basis.mH @ a, full_matrices=False)
+    left, right = basis @ u, vh.mH
     return SVD(right, s, left) if wide else SVD(left, s, right)
 
 

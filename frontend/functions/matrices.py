@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from flambeau.dialects.builder import Value
 from flambeau.dialects.tape.matrices import (
-    REAL,
+    NUMBERS,
+    adjoint,
     diagonal,
     diagonal_matrix,
     lower,
@@ -25,6 +26,7 @@ from flambeau.functions.common import broadcast_shapes
 from flambeau.samples import data
 
 __all__ = [
+    "adjoint",
     "batched",
     "check_alike",
     "check_matrix",
@@ -46,15 +48,15 @@ __all__ = [
 
 
 def check_matrix(op: str, x: Value, what: str = "the tensor") -> None:
-    """Raises RuntimeError unless x are matrices of float32 or float64."""
-    if x.dtype not in REAL:
-        raise RuntimeError(f"[{op}] {what} has dtype {x.dtype}, expected float32 or float64. Cast it first.")
+    """Raises RuntimeError unless x are matrices of float32, float64 or complex numbers."""
+    if x.dtype not in NUMBERS:
+        raise RuntimeError(f"[{op}] {what} has dtype {x.dtype}, expected float32, float64 or complex. Cast it first.")
     if len(x.shape) < 2:
         raise RuntimeError(f"[{op}] {what} has shape {x.shape}. Pass matrices: at least 2 dimensions.")
 
 
 def check_square(op: str, x: Value, what: str = "the tensor") -> None:
-    """Raises RuntimeError unless x are square matrices of float32 or float64."""
+    """Raises RuntimeError unless x are square matrices of float32, float64 or complex numbers."""
     check_matrix(op, x, what)
     if x.shape[-1] != x.shape[-2]:
         raise RuntimeError(f"[{op}] {what} has shape {x.shape}. Pass square matrices.")
@@ -82,7 +84,7 @@ def identity(like: Value, n: Any) -> Value:
 
 def eps(x: Value) -> float:
     """The distance from 1 to the next number."""
-    return 2.0 ** (-23 if x.dtype is REAL[0] else -52)
+    return 2.0 ** (-23 if x.dtype.to_real() is NUMBERS[0] else -52)
 
 
 def returned(name: str, fields: str, module: str) -> Any:

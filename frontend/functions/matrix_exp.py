@@ -1,6 +1,7 @@
 """The exponential of matrices: compiled products alone, so that exported programs have it.
 
-In: batches of square matrices, float32 or float64. Out: their exponentials, with gradients of any order. Next: `reflectors.py`.
+In: batches of square matrices, float32, float64 or complex. Out: their exponentials, with gradients of any order.
+Next: `reflectors.py`.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def _exp(input: Tensor_, most: Static):
     def wide(x: Value) -> Value:
         return ops.reshape(x, shape=(*x.shape, 1, 1)).expand(input.shape)
 
-    made = _polynomial(input * wide(ops.exp2(-counts.cast(input.dtype))))
+    made = _polynomial(input * wide(ops.exp2(-counts.cast(input.dtype.to_real())).cast(input.dtype)))
     for k in range(most):
         made = ops.select(wide(counts > k), product(made, made), made)
     return made

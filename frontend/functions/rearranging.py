@@ -16,6 +16,7 @@ from flambeau.function import Sizes, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, flat, ops
 from flambeau.functions.gathering import index_select
 from flambeau.functions.reduce import accumulating, reduced
+from flambeau.functions.scan import cumprod
 from flambeau.functions.shape import _sizes, flatten
 from flambeau.runtime.recorder import Size as Shape
 from flambeau.runtime.recorder import Tensor
@@ -204,9 +205,7 @@ def _powers(x: Tensor_, count: Sizes, increasing: Static):
     if not count:
         return ops.slice(ones, starts=(0,) * len(ones.shape), sizes=(*x.shape, 0), steps=(1,) * len(ones.shape))
     base = ops.reshape(x, shape=(*x.shape, 1)).expand((*x.shape, count - 1))
-    powers = (
-        ops.concat(ones, ops.cumprod(base, axis=len(x.shape), reverse=False), dim=len(x.shape)) if count > 1 else ones
-    )
+    powers = ops.concat(ones, cumprod.rule(base, -1), dim=len(x.shape)) if count > 1 else ones
     return powers if increasing else ops.flip(powers, axes=(len(x.shape),))
 
 
@@ -236,10 +235,8 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
 
 def _linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
     """The powers of the elements along the last dimension, [..., n, N], from 0 up; N is n by default. Raises RuntimeError
-    for 0-d tensors and
     for an N below 1."""
-    if not x.ndim:
-        raise RuntimeError("[vander] the tensor is 0-d. Pass one with a dimension.")
+    x = x if x.ndim else x.unsqueeze(0)
     count = x.shape[-1] if N is None else N
     if N is not None and N < 1:
         raise RuntimeError(f"[vander] N is {N}. Use at least 1.")
@@ -254,7 +251,7 @@ declare(
         lambda: [
             call(data(3)),
             call(data(2, 3), N=2),
-            call(data(), error=(RuntimeError, "is 0-d")),
+            call(data(), N=2),
             call(data(2), N=0, error=(RuntimeError, "Use at least 1")),
         ]
     ),

@@ -1,18 +1,20 @@
 """Products of Householder reflectors: householder_product, orgqr, ormqr.
 
 In: reflectors as LAPACK stores them, the columns below a diagonal, and their factors tau. Out: products of the orthogonal
-matrix that
-they are. It is I - V T V', with T = D (I + S D)^-1, D the diagonal of tau and S what is above that of V' V (Schreiber and Van Loan,
-"A storage-efficient WY representation for products of Householder transformations", 1989). Next: `low_rank.py`.
+(unitary) matrix that they are. It is I - V T V', with T = D (I + S D)^-1, D the diagonal of tau and S what is above that of V' V:
+Schreiber and Van Loan, "A storage-efficient WY representation for products of Householder transformations", 1989. Next:
+`low_rank.py`.
 """
 
 from __future__ import annotations
 
 from flambeau.dialects.builder import Value
+from flambeau.dialects.tape.linear_algebra import solved_by_adjoint
 from flambeau.dialects.tape.matrices import as_columns, as_rows
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.common import ops
 from flambeau.functions.matrices import (
+    adjoint,
     batched,
     check_alike,
     check_matrix,
@@ -20,7 +22,6 @@ from flambeau.functions.matrices import (
     matrices,
     on_diagonal,
     product,
-    transposed,
 )
 from flambeau.samples import call, calls, data
 
@@ -42,18 +43,19 @@ class _Reflectors:
         below = lower(ops.slice(packed, starts=(0,) * len(sizes), sizes=sizes, steps=(1,) * len(sizes)), -1)
         self.v = ops.select(on_diagonal(below), below.like(1), below)
         self.tau = tau
-        self.unit = product(transposed(self.v), self.v) * as_rows(tau, k)
+        self.unit = product(adjoint(self.v), self.v) * as_rows(tau, k)
 
     def applied(self, x: Value, turned: bool) -> Value:
         """Q x, or with `turned` Q' x."""
         if not self.tau.shape[-1]:
             return x
         v, x = batched("ormqr", self.v, x)
-        unit, inner = batched("ormqr", self.unit, product(transposed(v), x))
+        unit, inner = batched("ormqr", self.unit, product(adjoint(v), x))
         factor = as_columns(self.tau, x.shape[-1]).expand(inner.shape)
-        inner = inner * factor if turned else inner
-        inner = ops.triangular_solve(unit, inner, upper=True, transposed=turned, unit=True)
-        return x - product(v, inner if turned else inner * factor)
+        if turned:
+            return x - product(v, solved_by_adjoint(unit, inner * factor.conj(), upper=True, unit=True))
+        inner = ops.triangular_solve(unit, inner, upper=True, transposed=False, unit=True)
+        return x - product(v, inner * factor)
 
 
 def _columns_of_identity(x: Value) -> Value:
@@ -80,7 +82,7 @@ def _product_of(op: str, packed: Value, tau: Value) -> Value:
 
 @function(free="linalg", out=True, samples=_PRODUCTS)
 def householder_product(input: Tensor_, tau: Tensor_):
-    """The first N columns of the product of the reflectors I - tau[i] v[i] v[i]', where v[i] is column i of `input` [..., M,
+    """The first N columns of the product of the reflectors I - tau[i] v[i] v[i]^H, where v[i] is column i of `input` [..., M,
     N] below the
     diagonal, with 1 on it. Raises RuntimeError for sizes that do not fit."""
     return _product_of("householder_product", input, tau)
@@ -109,7 +111,7 @@ def orgqr(input: Tensor_, input2: Tensor_):
 def ormqr(input: Tensor_, input2: Tensor_, input3: Tensor_, left: Static = True, transpose: Static = False):
     """The product of the orthogonal matrix Q of M x M that the reflectors in `input` [..., M, K] and tau, `input2`, are, or
     with `transpose`
-    of Q', and `input3`: `Q @ input3`, or unless `left` `input3 @ Q`. Raises RuntimeError for sizes that do not fit."""
+    of its adjoint, and `input3`: `Q @ input3`, or unless `left` `input3 @ Q`. Raises RuntimeError for sizes that do not fit."""
     made = _Reflectors("ormqr", input, input2)
     check_matrix("ormqr", input3, "input3")
     check_alike("ormqr", input, input3)
@@ -120,4 +122,4 @@ def ormqr(input: Tensor_, input2: Tensor_, input3: Tensor_, left: Static = True,
         )
     if left:
         return made.applied(input3, transpose)
-    return transposed(made.applied(transposed(input3), not transpose))
+    return adjoint(made.applied(adjoint(input3), not transpose))

@@ -1,7 +1,7 @@
 """Systems of equations: solve, inv, solve_triangular, what solves with factors that are there, tensorsolve and tensorinv.
 
-In: batches of matrices, float32 or float64, and right sides whose batches broadcast. Out: solutions, that have gradients of any
-order. A system is factored once: its gradients solve with the same factors. Next: `determinants.py`.
+In: batches of matrices, float32, float64 or complex, and right sides whose batches broadcast. Out: solutions, that have
+gradients of any order. A system is factored once: its gradients solve with the same factors. Next: `determinants.py`.
 """
 
 from __future__ import annotations
@@ -248,8 +248,12 @@ def triangular_solve(
 
 
 def _solved_by_root(op: str, b: Value, root: Value, upper: bool) -> Value:
-    half = solved_triangular(op, root, b, upper, True, upper, False)
-    return solved_triangular(op, root, half, upper, True, not upper, False)
+    def by_adjoint(b: Value) -> Value:
+        return solved_triangular(op, root, b.conj(), upper, True, True, False).conj()
+
+    if upper:
+        return solved_triangular(op, root, by_adjoint(b), upper, True, False, False)
+    return by_adjoint(solved_triangular(op, root, b, upper, True, False, False))
 
 
 @function(
@@ -291,6 +295,8 @@ def _solved_by_factors(op: str, packed: Value, pivots: Value, b: Value, left: bo
     check_square(op, packed, "LU")
     check_matrix(op, b, "B")
     b = b if left else transposed(b)
+    if adjoint:  # the conjugate of what the transpose gives
+        b = b.conj()
     p = permutation(pivots, packed.shape[-1], packed)
     if adjoint != left:  # A X = B
         p, b = batched(op, transposed(p), b)
@@ -299,6 +305,7 @@ def _solved_by_factors(op: str, packed: Value, pivots: Value, b: Value, left: bo
     else:
         half = solved_triangular(op, packed, b, True, True, True, False)
         x = product(*batched(op, p, solved_triangular(op, packed, half, False, True, True, True)))
+    x = x.conj() if adjoint else x
     return x if left else transposed(x)
 
 
@@ -320,7 +327,7 @@ _PIVOTS = np.array([2, 3, 3], np.int32)
 )
 def lu_solve(LU: Tensor_, pivots: Tensor_, B: Tensor_, *, left: Static = True, adjoint: Static = False):
     """The X with `A @ X == B`, or unless `left` with `X @ A == B`, by what `lu_factor(A)` gave; with `adjoint` for the
-    transpose of A."""
+    transpose of A, conjugated."""
     return _solved_by_factors("lu_solve", LU, pivots, B, left, adjoint)
 
 
@@ -363,10 +370,10 @@ def tensorsolve(A: Tensor, B: Tensor, dims: Any = None, *, out: Tensor | None = 
         A = A.permute(*(d for d in range(A.ndim) if d not in last), *last)
     first, rest = tuple(A.shape[: B.ndim]), tuple(A.shape[B.ndim :])
     n = math.prod(rest)
-    if first != tuple(B.shape) or n != math.prod(first):
+    if n != math.prod(first) or n != B.numel():
         raise RuntimeError(
             f"[tensorsolve] A of shape {tuple(A.shape)} and B of shape {tuple(B.shape)} do not fit. "
-            f"Give A B's shape and as many elements again."
+            f"Give A as many elements as B has, and as many again."
         )
     found = solve(A.reshape(n, n), B.reshape(n)).reshape(rest)
     return found if out is None else stored_in("tensorsolve", out, found)

@@ -1,7 +1,7 @@
 """Eigenvalues and singular values, and what is made of them: eigh, svd, pinv, matrix_rank.
 
-In: batches of matrices, float32 or float64. Out: values, vectors, inverses. Values have gradients where they are equal, too;
-vectors have not. Next: `least_squares.py`.
+In: batches of matrices, float32, float64 or complex. Out: values, vectors, inverses. Values have gradients where they are equal,
+too; vectors have not. Next: `least_squares.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from flambeau.dialects.tape.matrices import LinAlgError, as_rows
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.common import ops
 from flambeau.functions.matrices import (
+    adjoint,
     check_matrix,
     check_square,
     eps,
@@ -26,7 +27,6 @@ from flambeau.functions.matrices import (
     product,
     returned,
     singular,
-    transposed,
 )
 from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
@@ -39,7 +39,7 @@ def _eigh_of(op: str, a: Value, uplo: str) -> tuple[Value, Value]:
     check_square(op, a)
     if uplo not in ("L", "U"):
         raise RuntimeError(f"[{op}] UPLO is {uplo!r}. Use 'L' or 'U': which triangle is read.")
-    return ops.eigh(a if uplo == "L" else transposed(a))
+    return ops.eigh(a if uplo == "L" else adjoint(a))
 
 
 @function(name="eigh", fallible=True)
@@ -135,10 +135,10 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True, *, out: Any =
     """(U, S, V) with input = U diag(S) V': as many vectors as values, or all unless `some`; zeros for U and V unless
     `compute_uv`."""
     u, s, vh = _svd(input, not some)
-    v = vh.mT
+    v = vh.mH
     if not compute_uv:
         m, n = input.shape[-2:]
-        u, v = (s.new_zeros((*input.shape[:-2], k, k)) for k in (m, n))
+        u, v = (input.new_zeros((*input.shape[:-2], k, k)) for k in (m, n))
     found = SVD(u, s, v)
     return found if out is None else stored_in("svd", out, found)
 
@@ -179,7 +179,7 @@ def _magnitudes(op: str, a: Value, hermitian: bool) -> tuple[Value, Value, Value
     if hermitian:
         check_square(op, a)
         values, vectors = ops.eigh(a)
-        return vectors, values, transposed(vectors)
+        return vectors, values, adjoint(vectors)
     check_matrix(op, a)
     return ops.svd(a, complete=False)
 
@@ -209,7 +209,7 @@ def pseudo_inverse_of(op: str, a: Value, atol: Value | None, rtol: Value | None,
     u, s, vh = _magnitudes(op, ops.stop_gradient(a), hermitian)
     large = are_large(a, s, atol, rtol)
     inverse = ops.select(large, 1.0 / ops.select(large, s, s.like(1)), s.like(0))
-    found = product(transposed(vh) * as_rows(inverse, vh.shape[-1]), transposed(u))
+    found = product(adjoint(vh) * as_rows(inverse, vh.shape[-1]).cast(a.dtype), adjoint(u))
     return ops.pseudo_inverse(a, found)
 
 

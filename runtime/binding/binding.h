@@ -26,6 +26,14 @@ bool fb_op_list_asks(PyObject *list);
 PyObject *fb_run_op_lists(PyObject *module, PyObject *args);
 fb_device *fb_device_object_get(PyObject *object); /* NULL and an exception when it is no Device */
 PyObject *fb_cuda_probe(PyObject *module, PyObject *arguments);
+
+typedef struct {
+  const char *name;
+  fb_kernel of[4]; /* float32, float64, complex64, complex128; NULL where there is none */
+} fb_host_kernel;
+
+/* A dict of the kernels' addresses, four by name. */
+PyObject *fb_host_kernels(const fb_host_kernel *kernels, size_t count);
 PyObject *fb_lapack_kernels(PyObject *module, PyObject *arguments);
 PyObject *fb_fourier_kernels(PyObject *module, PyObject *loops);
 

@@ -74,11 +74,11 @@ static void one_nan_f64(void *buffer, int64_t start, int64_t end) {
 KERNELS(f32, 0, 4)
 KERNELS(f64, 1, 8)
 
-static const struct {
-  const char *name;
-  fb_kernel f32, f64;
-} kernels[] = {
-#define ENTRY(name) {#name, name##_f32, name##_f64}
+static const fb_host_kernel kernels[] = {
+#define ENTRY(name)                                                                                                    \
+  {                                                                                                                    \
+    #name, { name##_f32, name##_f64 }                                                                                  \
+  }
     ENTRY(forward),
     ENTRY(backward),
     ENTRY(real),
@@ -107,15 +107,5 @@ PyObject *fb_fourier_kernels(PyObject *module, PyObject *found) {
     PyErr_SetString(PyExc_TypeError, "[fourier] pass a tuple of ten pairs of addresses.");
     return NULL;
   }
-  PyObject *result = take(found) ? PyDict_New() : NULL;
-  for (size_t i = 0; result != NULL && i < sizeof kernels / sizeof *kernels; i++) {
-    void *f32, *f64;
-    memcpy(&f32, &kernels[i].f32, sizeof f32);
-    memcpy(&f64, &kernels[i].f64, sizeof f64);
-    PyObject *pair = Py_BuildValue("(NN)", PyLong_FromVoidPtr(f32), PyLong_FromVoidPtr(f64));
-    if (pair == NULL || PyDict_SetItemString(result, kernels[i].name, pair) < 0)
-      Py_CLEAR(result);
-    Py_XDECREF(pair);
-  }
-  return result;
+  return take(found) ? fb_host_kernels(kernels, sizeof kernels / sizeof *kernels) : NULL;
 }

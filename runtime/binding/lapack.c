@@ -18,18 +18,38 @@ static void failed(void *status, int64_t code, int64_t position) {
     ;
 }
 
+#define IS_COMPLEX 0
 #define REAL float
+#define NUMBER float
 #define OF(name) f32_##name
 #include "lapack_kernels.h"
 #undef REAL
+#undef NUMBER
 #undef OF
-#undef SMALL
 #define REAL double
+#define NUMBER double
 #define OF(name) f64_##name
 #include "lapack_kernels.h"
 #undef REAL
+#undef NUMBER
 #undef OF
-#undef SMALL
+#undef IS_COMPLEX
+#define IS_COMPLEX 1
+#define REAL float
+#define NUMBER float _Complex
+#define OF(name) c64_##name
+#include "lapack_kernels.h"
+#undef REAL
+#undef NUMBER
+#undef OF
+#define REAL double
+#define NUMBER double _Complex
+#define OF(name) c128_##name
+#include "lapack_kernels.h"
+#undef REAL
+#undef NUMBER
+#undef OF
+#undef IS_COMPLEX
 
 /* ---- LAPACK's threads ----------------------------------------------------------------------------------- */
 
@@ -66,23 +86,23 @@ static void after_fork(void) {
 
 /* ---- kernels -------------------------------------------------------------------------------------------- */
 
-#define KERNEL(name)                                                                                                   \
-  static void name##_f32(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi, void *scratch) {              \
+#define KERNEL_OF(name, type)                                                                                          \
+  static void name##_##type(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi, void *scratch) {           \
     begin();                                                                                                           \
-    f32_##name(bufs, dims, lo, hi, scratch);                                                                           \
-    end();                                                                                                             \
-  }                                                                                                                    \
-  static void name##_f64(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi, void *scratch) {              \
-    begin();                                                                                                           \
-    f64_##name(bufs, dims, lo, hi, scratch);                                                                           \
+    type##_##name(bufs, dims, lo, hi, scratch);                                                                        \
     end();                                                                                                             \
   }
+#define KERNEL(name) KERNEL_OF(name, f32) KERNEL_OF(name, f64) KERNEL_OF(name, c64) KERNEL_OF(name, c128)
 KERNEL(cholesky)
 KERNEL(lu)
+KERNEL(ldl)
 KERNEL(solve_factored)
 KERNEL(triangular_solve)
+KERNEL(ldl_solve)
 KERNEL(qr)
+KERNEL(geqrf)
 KERNEL(eigh)
+KERNEL(eig)
 KERNEL(svd)
 KERNEL(pseudo_inverse)
 
@@ -106,20 +126,24 @@ static void row_order(void *const *bufs, const int64_t *dims, int64_t lo, int64_
   }
 }
 
-static const struct {
-  const char *name;
-  fb_kernel f32, f64;
-} kernels[] = {
-#define ENTRY(name) {#name, name##_f32, name##_f64}
+static const fb_host_kernel kernels[] = {
+#define ENTRY(name)                                                                                                    \
+  {                                                                                                                    \
+    #name, { name##_f32, name##_f64, name##_c64, name##_c128 }                                                         \
+  }
     ENTRY(cholesky),
     ENTRY(lu),
+    ENTRY(ldl),
     ENTRY(solve_factored),
     ENTRY(triangular_solve),
+    ENTRY(ldl_solve),
     ENTRY(qr),
+    ENTRY(geqrf),
     ENTRY(eigh),
+    ENTRY(eig),
     ENTRY(svd),
     ENTRY(pseudo_inverse),
-    {"row_order", row_order, row_order},
+    {"row_order", {row_order, row_order}},
 };
 
 /* ---- from Python ---------------------------------------------------------------------------------------- */
@@ -137,9 +161,13 @@ static bool take(PyObject *routines, const char *name, void *place) {
 }
 
 static bool take_all(PyObject *routines) {
-#define TAKE(name) (take(routines, "s" #name, &f32_lapack.name) && take(routines, "d" #name, &f64_lapack.name))
-  return TAKE(potrf) && TAKE(getrf) && TAKE(geqrf) && TAKE(orgqr) && TAKE(syevd) && TAKE(gesdd) && TAKE(trsv) &&
-         TAKE(trsm);
+#define TAKE(place, real, complex)                                                                                     \
+  (take(routines, "s" real, &f32_lapack.place) && take(routines, "d" real, &f64_lapack.place) &&                       \
+   take(routines, "c" complex, &c64_lapack.place) && take(routines, "z" complex, &c128_lapack.place))
+#define ALIKE(name) TAKE(name, #name, #name)
+  return ALIKE(potrf) && ALIKE(getrf) && ALIKE(geqrf) && TAKE(orgqr, "orgqr", "ungqr") &&
+         TAKE(syevd, "syevd", "heevd") && ALIKE(gesdd) && ALIKE(geev) && ALIKE(sytrf) && ALIKE(sytrs) &&
+         TAKE(hetrf, "sytrf", "hetrf") && TAKE(hetrs, "sytrs", "hetrs") && ALIKE(trsv) && ALIKE(trsm);
 }
 
 static void *address_of(PyObject *number) { return number == Py_None ? NULL : PyLong_AsVoidPtr(number); }
@@ -150,25 +178,12 @@ PyObject *fb_lapack_kernels(PyObject *module, PyObject *arguments) {
   if (!PyArg_ParseTuple(arguments, "O!OO:lapack_kernels", &PyDict_Type, &routines, &get, &set) || !take_all(routines))
     return NULL;
   void *get_threads = address_of(get), *set_threads = address_of(set);
-  PyObject *found = PyErr_Occurred() ? NULL : PyDict_New();
-  if (found == NULL)
+  if (PyErr_Occurred())
     return NULL;
   static bool told;
   if (!told && pthread_atfork(NULL, NULL, after_fork) == 0)
     told = true;
   memcpy(&threads.get, &get_threads, sizeof get_threads);
   memcpy(&threads.set, &set_threads, sizeof set_threads);
-  for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
-    void *f32, *f64;
-    memcpy(&f32, &kernels[i].f32, sizeof f32);
-    memcpy(&f64, &kernels[i].f64, sizeof f64);
-    PyObject *pair = Py_BuildValue("(NN)", PyLong_FromVoidPtr(f32), PyLong_FromVoidPtr(f64));
-    if (pair == NULL || PyDict_SetItemString(found, kernels[i].name, pair) < 0) {
-      Py_XDECREF(pair);
-      Py_DECREF(found);
-      return NULL;
-    }
-    Py_DECREF(pair);
-  }
-  return found;
+  return fb_host_kernels(kernels, sizeof kernels / sizeof *kernels);
 }

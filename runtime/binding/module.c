@@ -170,13 +170,16 @@ static PyMethodDef functions[] = {
      PyDoc_STR("cuda_device(driver=None, device=0)\n--\n\nA dict of an NVIDIA GPU's name, compute capability and bytes "
                "of memory. `driver` is the path of the\ndriver's library, None the system's. Raises RuntimeError.")},
     {"lapack_kernels", fb_lapack_kernels, METH_VARARGS,
-     PyDoc_STR("lapack_kernels(routines, get_threads, set_threads)\n--\n\nThe kernels of linear algebra by name, their "
-               "addresses for float32 and for float64. `routines` has LAPACK's as\ncapsules by name; the others are "
-               "addresses of the functions that get and set how many threads it uses, or\nNone. Raises RuntimeError.")},
+     PyDoc_STR(
+         "lapack_kernels(routines, get_threads, set_threads)\n--\n\nThe kernels of linear algebra by name, their "
+         "addresses for float32, float64, complex64 and complex128. `routines` has\nLAPACK's as capsules by name; "
+         "the others are addresses of the functions that get and set how many threads\nit uses, or None. Raises "
+         "RuntimeError.")},
     {"fourier_kernels", fb_fourier_kernels, METH_O,
      PyDoc_STR(
          "fourier_kernels(loops)\n--\n\nThe kernels of Fourier transforms by name, their addresses for float32 and "
-         "for float64. `loops` has the\naddresses of a loop and its data, for each of NumPy's ufuncs and both types. "
+         "float64, and two of 0. `loops` has the\naddresses of a loop and its data, for each of NumPy's ufuncs and "
+         "both types. "
          "Raises TypeError.")},
     {0},
 };
