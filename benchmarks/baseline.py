@@ -4,8 +4,8 @@
 
 Microseconds per operation on the slow tier: the workers make one-op plans and are kept from making larger ones. Then what is seen
 for the first time, each library in a process of its own after it was imported, without any cache and with what an earlier
-process left: the first hundred steps of a small MLP, and 600 different small programs. `--spin` processes that only count keep the
-machine busy meanwhile. Times are medians on one thread; both libraries take turns.
+process left: the first hundred steps of a small MLP, and 600 different small programs, without and with gradients. `--spin`
+processes that only count keep the machine busy meanwhile. Times are medians on one thread; both libraries take turns.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def hundred_steps(m: ModuleType) -> None:
         loss.item()
 
 
-def programs(m: ModuleType) -> None:
+def programs(m: ModuleType, differentiate: bool = False) -> None:
     """600 different programs of 5 to 15 operations."""
     for seed in range(600):
         r = random.Random(seed)
@@ -141,13 +141,21 @@ def programs(m: ModuleType) -> None:
             lambda z: z.abs(),
             lambda z: -z,
         )
-        z = x
+        z = x.requires_grad_() * 1.5 if differentiate else x
         for operation in r.choices(operations, k=r.randint(5, 15)):
             z = operation(z)
-        (z.sum() if seed % 2 else z.mean(0).max()).item()
+        z = z.sum() if seed % 2 else z.mean(0).max()
+        if differentiate:
+            z.backward()
+            z = x.grad[0, 0]
+        z.item()
 
 
-NEW = {"the first 100 steps of an MLP": hundred_steps, "600 different programs": programs}
+NEW = {
+    "the first 100 steps of an MLP": hundred_steps,
+    "600 different programs": programs,
+    "600 different programs and gradients": lambda m: programs(m, differentiate=True),
+}
 
 
 def first(library: str, name: str) -> None:

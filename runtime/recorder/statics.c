@@ -1,6 +1,136 @@
 /* Static arguments of a call: found by identity in a small cache of each function, interned by value otherwise. */
 #include "function.h"
 
+static PyObject *static_ids;  /* canonical key -> index */
+static PyObject *static_list; /* index -> tuple of values */
+
+/* ---- by value -------------------------------------------------------------------------------------------- */
+
+bool fb_static_is_stable(PyObject *o) {
+  if (PyTuple_Check(o)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); i++)
+      if (!fb_static_is_stable(PyTuple_GET_ITEM(o, i)))
+        return false;
+    return true;
+  }
+  return !PyList_Check(o);
+}
+
+/* Lists become tuples, index-like objects ints. New reference; NULL with an error. */
+static PyObject *normalised(PyObject *o) {
+  if (o == Py_None || PyBool_Check(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyUnicode_CheckExact(o))
+    return Py_NewRef(o);
+  if (PyTuple_Check(o) || PyList_Check(o)) {
+    Py_ssize_t n = PySequence_Fast_GET_SIZE(o);
+    PyObject *made = PyTuple_New(n);
+    for (Py_ssize_t i = 0; made && i < n; i++) {
+      PyObject *item = normalised(PySequence_Fast_GET_ITEM(o, i));
+      if (!item) {
+        Py_CLEAR(made);
+        break;
+      }
+      PyTuple_SET_ITEM(made, i, item);
+    }
+    return made;
+  }
+  if (fb_is_tensor(o)) {
+    PyErr_SetString(PyExc_TypeError, "must not be a Tensor");
+    return NULL;
+  }
+  if (PyFloat_Check(o))
+    return PyFloat_FromDouble(PyFloat_AS_DOUBLE(o));
+  if (PyIndex_Check(o) && !PySequence_Check(o))
+    return PyNumber_Index(o);
+  return Py_NewRef(o);
+}
+
+/* A key that tells 1, 1.0 and True apart, and 0.0 from -0.0. */
+static PyObject *canonical(PyObject *o) {
+  if (o == Py_None || PyLong_CheckExact(o) || PyUnicode_CheckExact(o))
+    return Py_NewRef(o);
+  if (PyTuple_Check(o)) {
+    Py_ssize_t n = PyTuple_GET_SIZE(o);
+    PyObject *made = PyTuple_New(n);
+    for (Py_ssize_t i = 0; made && i < n; i++) {
+      PyObject *item = canonical(PyTuple_GET_ITEM(o, i));
+      if (!item) {
+        Py_CLEAR(made);
+        break;
+      }
+      PyTuple_SET_ITEM(made, i, item);
+    }
+    return made;
+  }
+  if (PyFloat_CheckExact(o)) {
+    int64_t bits;
+    double value = PyFloat_AS_DOUBLE(o);
+    memcpy(&bits, &value, sizeof bits);
+    return Py_BuildValue("(OL)", (PyObject *)&PyFloat_Type, (long long)bits);
+  }
+  if (PyComplex_CheckExact(o)) {
+    int64_t bits[2];
+    Py_complex value = PyComplex_AsCComplex(o);
+    memcpy(bits, &value, sizeof bits);
+    return Py_BuildValue("(OLL)", (PyObject *)&PyComplex_Type, (long long)bits[0], (long long)bits[1]);
+  }
+  return PyTuple_Pack(2, (PyObject *)Py_TYPE(o), o);
+}
+
+/* Keys may be compared by Python code: the first to be put there counts, and numbers are never used twice. */
+static int64_t static_add(PyObject *values, PyObject *key) {
+  if (PyList_Append(static_list, values) < 0)
+    return -1;
+  PyObject *number = PyLong_FromSsize_t(PyList_GET_SIZE(static_list) - 1);
+  PyObject *known = number ? PyDict_SetDefault(static_ids, key, number) : NULL;
+  int64_t id = known ? PyLong_AsLongLong(known) : -1;
+  Py_XDECREF(number);
+  return id;
+}
+
+static int64_t static_lookup(PyObject *values) {
+  if (!static_ids && (!(static_ids = PyDict_New()) || !(static_list = PyList_New(0))))
+    return -1;
+  PyObject *key = canonical(values);
+  if (!key)
+    return -1;
+  int64_t id = -1;
+  PyObject *found = PyDict_GetItemWithError(static_ids, key);
+  if (found)
+    id = PyLong_AsLongLong(found);
+  else if (!PyErr_Occurred())
+    id = static_add(values, key);
+  Py_DECREF(key);
+  return id;
+}
+
+int64_t fb_static_intern(PyObject *const *values, Py_ssize_t n, const char *function, PyObject *names) {
+  PyObject *tuple = PyTuple_New(n);
+  if (!tuple)
+    return -1;
+  for (Py_ssize_t i = 0; i < n; i++) {
+    PyObject *value = normalised(values[i]);
+    Py_hash_t hash = value ? PyObject_Hash(value) : -1;
+    if (hash == -1) {
+      Py_XDECREF(value);
+      Py_DECREF(tuple);
+      if (PyErr_ExceptionMatches(PyExc_TypeError))
+        PyErr_Format(PyExc_TypeError, "[%s] argument '%U' has type %.100s, which is not a static value.%s", function,
+                     PyTuple_GET_ITEM(names, i), Py_TYPE(values[i])->tp_name,
+                     fb_is_tensor(values[i]) ? " Use `.item()` to pass a tensor's value."
+                                             : " Pass numbers, strings, dtypes or tuples of these.");
+      return -1;
+    }
+    PyTuple_SET_ITEM(tuple, i, value);
+  }
+  int64_t id = static_lookup(tuple);
+  Py_DECREF(tuple);
+  return id;
+}
+
+PyObject *fb_static_values(uint32_t id) { return PyList_GET_ITEM(static_list, id); }
+
+/* ---- by identity ----------------------------------------------------------------------------------------- */
+
 #define FB_ROW 14
 typedef struct {
   uint32_t n;
