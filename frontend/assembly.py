@@ -385,10 +385,10 @@ class Facts:
     def _overwrite(self, asm: Assembly, k: int, o: Overwrite) -> None:
         old = self.data_at(asm, o.slot)
         lost = [old, *self.before.get(old, ())]
-        if not (o.aside and (old in asm.leaf_data or old in self.before)):
+        if not o.aside:
             for value in lost:
                 self.overwritten.setdefault(value, []).append((k, o))
-        elif o.new is not None:
+        elif o.new is not None and (old in asm.leaf_data or old in self.before):
             new = self.data_at(asm, o.new)
             self.before[new] = lost
             self.followed.update((value, o.new) for value in lost)

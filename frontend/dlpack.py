@@ -62,10 +62,25 @@ class _Lent:
         return capsule
 
 
+class _Capsule:
+    """What a capsule of CPU memory was made of."""
+
+    def __init__(self, capsule: Any) -> None:
+        self.capsule = capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.capsule
+
+
 def array_from(owner: Any) -> np.ndarray:
-    """An array on the memory of whatever has `__dlpack__`."""
+    """An array on the memory of whatever has `__dlpack__`, or of a capsule that it made."""
     if type(owner) is np.ndarray:
         return owner
+    if type(owner).__name__ == "PyCapsule":
+        owner = _Capsule(owner)
     lent = _Lent(owner)
     array = np.from_dlpack(lent)
     return array.view(lent.dtype.numpy) if lent.dtype else array

@@ -317,6 +317,8 @@ attribute("layout")(lambda self: strided)
 attribute("is_sparse")(lambda self: False)
 attribute("is_quantized")(lambda self: False)
 attribute("is_meta")(lambda self: False)
+for _kind in ("xpu", "mps", "ipu", "xla", "mtia", "maia", "vulkan", "mkldnn", "nested", "sparse_csr", "distributed"):
+    attribute(f"is_{_kind}")(lambda self: False)
 attribute("is_cuda")(lambda self: named(self._place).type == "cuda")
 
 

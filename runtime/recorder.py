@@ -121,7 +121,8 @@ be replaced at any time; `runs` and `ns` count.
   unset: nothing was written to it yet
 - `make_leaf(tensor, requires_grad, cls=None)`: a new handle of class `cls` on the same storage
 - `set_requires_grad(tensor, flag)`; a tensor that is a view of another shape must be cloned first (ValueError)
-- `set_cell(tensor, other)`: `tensor.data = other`; `is_lone_view(tensor)`: whether it is a view of what nobody else holds
+- `set_cell(tensor, other)`: `tensor.data = other`; `is_lone_view(tensor)`: whether it is a view of what nobody else holds,
+  `is_part(tensor)`: whether it is a view that shows its base in another way than whole
 - `view_info(tensor) -> (view payload or None, shape of the base, starts)`, `same_storage(a, b)`
 - `item(tensor)`, `tolist(tensor)`, `to_bool`, `to_int`, `to_float`, `to_index`: what is in it, read in C.
   `memory(tensor) -> (shape, NumPy dtype, Buffer, offset, strides)`, as numpy.ndarray takes them, or None where an array could
@@ -207,6 +208,7 @@ from flambeau.runtime._recorder import (
     import_history,
     is_lone_view,
     is_of_leaf,
+    is_part,
     is_shared,
     item,
     known_history,
@@ -292,6 +294,7 @@ __all__ = [
     "import_history",
     "is_lone_view",
     "is_of_leaf",
+    "is_part",
     "is_shared",
     "item",
     "known_history",

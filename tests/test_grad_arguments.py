@@ -95,6 +95,28 @@ def test_a_view_of_what_nobody_holds_becomes_a_leaf():
     turned.requires_grad = True
     (turned * fb.arange(6.0).view(3, 2)).sum().backward()
     assert turned.grad.tolist() == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
-    base = fb.zeros(4)
-    with pytest.raises(ValueError, match=r"\[requires_grad_\] the tensor is a view of another one's elements"):
-        base[:2].requires_grad_()
+    base = fb.arange(4.0)
+    with pytest.warns(UserWarning, match=r"\[requires_grad_\] a leaf has elements of its own"):
+        part = base[:2].requires_grad_()
+    (part**2).sum().backward()
+    assert part.is_leaf and part.grad.tolist() == [0.0, 2.0] and not base.requires_grad
+    part.detach().zero_()
+    assert base.tolist() == [0, 1, 2, 3] and part.tolist() == [0, 0]
+
+
+def test_a_write_aside_of_the_history_changes_no_gradient():
+    def gradients(written):
+        w = fb.tensor([2.0, 3.0], requires_grad=True)
+        table = fb.zeros(2, 2) + w * 0
+        product = table * w
+        if written:
+            table.data[0] = 7.0
+        (product + table * w * w).sum().backward()
+        return w.grad.tolist(), table.tolist()
+
+    assert gradients(False) == ([0.0, 0.0], [[0.0, 0.0], [0.0, 0.0]])
+    changed, table = gradients(True)
+    assert table == [[7.0, 7.0], [0.0, 0.0]]
+    assert changed == [2 * 7 * 2.0, 2 * 7 * 3.0], (
+        "what was read before the write keeps its values, what is read after has the new"
+    )

@@ -179,6 +179,33 @@ def test_what_libraries_take_beside_tensors(tmp_path):
     assert told == "0.28.0+flambeau 0.28.0+flambeau\n"
 
 
+def test_what_libraries_take_of_submodules(tmp_path):
+    in_script(
+        tmp_path,
+        "import torch\n"
+        "from torch.utils.hooks import RemovableHandle\nfrom torch.utils.dlpack import from_dlpack, to_dlpack\n"
+        "from torch.futures import Future, collect_all, wait_all\nfrom torch.jit import ScriptModule\n"
+        "from torch.distributions.utils import _standard_normal, _sum_rightmost\nimport torch.distributed.rpc as rpc\n"
+        "from torch.distributions.constraints import __all__ as names\nfrom torch.utils._foreach_utils import "
+        "_group_tensors_by_device_and_dtype as grouped\nfrom torch.utils.data.dataloader import _BaseDataLoaderIter\n"
+        "x, net = torch.ones(2, 3), torch.nn.Linear(1, 1)\n"
+        "assert isinstance(net.register_forward_hook(print), RemovableHandle) and not isinstance(net, ScriptModule)\n"
+        "assert torch.equal(from_dlpack(to_dlpack(x)), x) and _sum_rightmost(x, 1).tolist() == [3, 3]\n"
+        "assert _standard_normal((2,), torch.float64, 'cpu').dtype == torch.float64 and 'positive' in names\n"
+        "first, second = Future(), Future()\nsums = collect_all([first, second]).then(lambda f: sum(wait_all(f.value())))\n"
+        "first.set_result(2)\nassert not sums.done()\nsecond.set_result(3)\nassert sums.wait() == 5\n"
+        "failed = first.then(lambda f: f.missing)\n"
+        "for act in (lambda: second.set_result(4), rpc.rpc_sync, torch.Stream):\n"
+        "    try:\n        act()\n    except RuntimeError:\n        continue\n    raise SystemExit('not refused')\n"
+        "try:\n    failed.wait()\nexcept AttributeError:\n    pass\nelse:\n    raise SystemExit('not raised')\n"
+        "groups = grouped([[x, x.double(), x], [x, x, x]], True)\n"
+        "assert [(len(lists), where) for lists, where in groups.values()] == [(2, [0, 2]), (2, [1])]\n"
+        "assert isinstance(iter(torch.utils.data.DataLoader([1, 2])), _BaseDataLoaderIter)\n"
+        "assert not x.is_xpu and not x.is_mps and 'USE_MKL' in torch.__config__.show() and torch.UntypedStorage\n"
+        "assert torch.nn.modules.linear.NonDynamicallyQuantizableLinear is torch.nn.Linear\n",
+    )
+
+
 #: What PyTorch 2.13 prints, of the packages of tests/parity.txt.
 MODELS = {
     "timm": ([2.043178558, 0.425319254, 0.072240099], None),  # with a stand-in for torchvision there, too

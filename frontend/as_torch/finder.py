@@ -29,7 +29,10 @@ _IMPORT_FROM = dis.opmap["IMPORT_FROM"]
 _MODELS = ("resnet", "alexnet", "vgg", "squeezenet", "mobilenet", "mobilenetv2")
 _STANDS = "flambeau.as_torch.vision"
 _VISION = {
-    **dict.fromkeys(("torchvision.transforms", "torchvision.transforms.functional"), "flambeau.transforms"),
+    **dict.fromkeys(
+        (f"torchvision.transforms{part}" for part in ("", ".functional", ".v2", ".v2.functional")),
+        "flambeau.transforms",
+    ),
     **dict.fromkeys(("torchvision.ops", "torchvision.ops.misc", "torchvision.ops.boxes"), f"{_STANDS}.ops"),
     **dict.fromkeys(
         ("torchvision.datasets", "torchvision.datasets.folder", "torchvision.datasets.vision"), f"{_STANDS}.datasets"
@@ -53,6 +56,19 @@ _GATHERED = {
     "tensor": "",
     "_tensor": "",
     "functional": "",
+}
+
+#: Submodules that are attributes of PyTorch's modules without being imported, and that are gathered here.
+_SUBMODULES = {
+    "torch.utils.data": "dataloader dataset distributed sampler",
+    "torch.optim": "adadelta adagrad adam adamax adamw asgd lbfgs nadam optimizer radam rmsprop rprop sgd sparse_adam",
+    "torch.nn": "parameter",
+    "torch.nn.modules": "activation adaptive batchnorm channelshuffle container conv distance dropout embedding flatten fold "
+    "instancenorm lazy linear loss module normalization padding pixelshuffle pooling rnn sparse transformer upsampling utils",
+    "torch.nn.utils": "clip_grad convert_parameters fusion init memory_format",
+    "torch.autograd": "anomaly_mode function grad_mode variable",
+    "torch.distributions": "bernoulli beta binomial categorical constraint_registry distribution kl multivariate_normal normal "
+    "transformed_distribution uniform",
 }
 
 
@@ -148,7 +164,8 @@ def _exists(name: str) -> bool:
 
 def _is_there(name: str) -> bool:
     """Whether a module need not be imported to be an attribute of the one around it."""
-    if name in STAND_INS or name in _VISION:
+    around, _, last = name.rpartition(".")
+    if name in STAND_INS or name in _VISION or last in _SUBMODULES.get(around, "").split():
         return True
     return name.startswith("torch.") and _same_name(name.removeprefix("torch.")) is not None
 

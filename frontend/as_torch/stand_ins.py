@@ -13,6 +13,7 @@ from enum import Enum, IntEnum
 from typing import Any
 
 from flambeau.as_torch import pytrees
+from flambeau.as_torch.helpers import HELPERS, SCRIPTS
 from flambeau.as_torch.ops import OPS, Names, false, library, nothing, refused, same
 from flambeau.device import device
 from flambeau.dialects.dtypes import DType
@@ -89,7 +90,10 @@ def _recorded(*args: Any, **kwargs: Any) -> Any:
 
 def _profiler() -> Names:
     activity = type("ProfilerActivity", (), {"CPU": "cpu", "CUDA": "cuda", "XPU": "xpu"})
-    return {"profile": _recorded, "record_function": _recorded, "ProfilerActivity": activity, "schedule": nothing}
+    return {
+        "profile": _recorded, "record_function": _recorded, "ProfilerActivity": activity, "schedule": nothing,
+        "EventList": type("EventList", (list,), {}), "tensorboard_trace_handler": nothing, "ProfilerAction": activity,
+    }  # fmt: skip
 
 
 def _multiprocessing() -> Names:
@@ -120,7 +124,7 @@ def _c() -> Names:
         "device": device, "Size": Size, "dtype": DType, "_jit_set_profiling_executor": nothing,
         "_jit_set_profiling_mode": nothing, "_jit_override_can_fuse_on_cpu": nothing, "_jit_set_texpr_fuser_enabled": nothing,
         "ScriptMethod": type("ScriptMethod", (), {}), "ScriptFunction": type("ScriptFunction", (), {}), "Value": Any, "Graph": Any,
-        "_functorch": None,
+        "_functorch": None, "_disabled_torch_function_impl": refused("_C._disabled_torch_function_impl"),
     }  # fmt: skip
 
 
@@ -197,7 +201,11 @@ def _torch() -> Names:
 
     absent = {name: AbsentDType(name) for name in _ABSENT_DTYPES if not hasattr(flambeau, name)}
     layouts = {name: name for name in ("strided", "sparse_coo", "sparse_csr", "jagged") if not hasattr(flambeau, name)}
-    return {"ops": OPS, "typename": lambda x: type(x).__name__, "layout": str, "finfo": _finfo, **layouts, **absent}
+    return {
+        "ops": OPS, "typename": lambda x: type(x).__name__, "layout": str, "finfo": _finfo, **layouts, **absent, **_storage(),
+        **{name: SCRIPTS[name] for name in ("ScriptModule", "ScriptFunction")},
+        **{name: type(name, (), {"__init__": refused(name)}) for name in ("Stream", "Event") if not hasattr(flambeau, name)},
+    }  # fmt: skip
 
 
 def _attention() -> Names:
@@ -272,6 +280,7 @@ def _init() -> Names:
 
 #: A module's name -> what is put beside the names of ours.
 STAND_INS: dict[str, Callable[[], Names]] = {
+    **HELPERS,
     "torch": _torch,
     "torch.cuda": _cuda,
     "torch.nn.attention": _attention,
@@ -301,7 +310,9 @@ STAND_INS: dict[str, Callable[[], Names]] = {
     "torch.random": _random,
     "torch.utils.cpp_extension": _cpp_extension,
     "torch.return_types": _empty,
-    **dict.fromkeys(("torchvision.transforms", "torchvision.transforms.functional"), _interpolation),
+    **dict.fromkeys(
+        (f"torchvision.transforms{part}" for part in ("", ".functional", ".v2", ".v2.functional")), _interpolation
+    ),
     **dict.fromkeys(("torchvision", "torchvision.io"), _empty),
     "torch.hub": _hub,
     "torch.jit.annotations": lambda: {name: getattr(typing, name) for name in typing.__all__},

@@ -7,6 +7,7 @@ it goes. Both call the same `dialects/autodiff.vjp`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from functools import partial, wraps
 from typing import Any, Self
@@ -320,16 +321,25 @@ def _set_data(tensor: Tensor, value: Tensor) -> None:
 
 
 def requires_grad_(tensor: Tensor, requires_grad: bool = True) -> Tensor:
-    """Make a leaf tensor require grad, or not. Raises RuntimeError for integer dtypes and for tensors with history."""
+    """Make a leaf tensor require grad, or not. A view gets elements of its own, with a warning where what it was a view of is held
+    elsewhere. Raises RuntimeError for integer dtypes and for tensors with history."""
     dtype: DType = tensor.dtype
     if requires_grad and not dtype.is_inexact:
         raise RuntimeError(
             f"[requires_grad_] only floating-point tensors can require grad, this one is {dtype.name}. Cast it first."
         )
-    if requires_grad and not tensor.requires_grad and recorder.is_lone_view(tensor):
-        with no_grad():  # `arange(6.0).view(2, 3).requires_grad_()`: a leaf has elements of its own
-            recorder.set_cell(tensor, tensor.clone())
+    if requires_grad and not tensor.requires_grad and recorder.is_part(tensor):
+        _own_elements(tensor)
     return recorder.set_requires_grad(tensor, bool(requires_grad))
+
+
+def _own_elements(tensor: Tensor) -> None:
+    """Give a view elements of its own, as a leaf has. Warns where somebody holds what it shows, who would see writes in PyTorch."""
+    if not recorder.is_lone_view(tensor):
+        text = "[requires_grad_] a leaf has elements of its own: this view's are copied, and writes do not reach what it is of."
+        warnings.warn(f"{text} Clone it first.", stacklevel=3)
+    with no_grad():
+        recorder.set_cell(tensor, tensor.clone())
 
 
 def _set_requires_grad(tensor: Tensor, value: bool) -> None:

@@ -184,7 +184,8 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     free="flambeau", samples=Unsampled("what it gives is memory of others, or a copy of it: see the tests of creation")
 )
 def from_dlpack(ext_tensor: Any, *, device: Device = None, copy: bool | None = None) -> Tensor:
-    """A tensor that shares the memory of any CPU array with `__dlpack__`; with `copy`, or on another `device`, a copy of it.
+    """A tensor that shares the memory of any CPU array with `__dlpack__`, or of a capsule; with `copy`, or on another `device`, a
+    copy of it.
 
     Raises ValueError where that takes a copy and `copy` is False.
     """

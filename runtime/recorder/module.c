@@ -217,6 +217,15 @@ static PyObject *set_cell(PyObject *module, PyObject *args) {
   Py_RETURN_NONE;
 }
 
+/* Whether a tensor shows its base in another way than whole and as it is: it cannot be a leaf. */
+static PyObject *is_part(PyObject *module, PyObject *o) {
+  (void)module;
+  fb_tensor *t = fb_as_tensor(o, "is_part");
+  if (!t)
+    return NULL;
+  return PyBool_FromLong(t->view && !t->view->identity && !t->leaf);
+}
+
 /* Whether a view is all that is left of its base: nobody sees whether it has elements of its own. */
 static PyObject *is_lone_view(PyObject *module, PyObject *o) {
   (void)module;
@@ -453,6 +462,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"set_requires_grad", set_requires_grad, METH_VARARGS, NULL},
                                 {"set_cell", set_cell, METH_VARARGS, NULL},
                                 {"is_lone_view", is_lone_view, METH_O, NULL},
+                                {"is_part", is_part, METH_O, NULL},
                                 {"is_of_leaf", is_of_leaf, METH_O, NULL},
                                 {"view_info", view_info, METH_O, NULL},
                                 {"same_storage", same_storage, METH_VARARGS, NULL},

@@ -1,0 +1,167 @@
+"""What libraries take from PyTorch's submodules beside what its documentation lists: handles of hooks, groups of tensors, classes
+of scripts, one process's half of remote calls.
+
+In: nothing. Out: `HELPERS`: a module's name, and a function that gives what stands in it; what needs other processes raises when it
+is used. Next: `stand_ins.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from collections.abc import Callable
+from types import GeneratorType
+from typing import Any
+
+from flambeau.as_torch import futures
+from flambeau.as_torch.ops import Names, false, nothing, refused, same
+from flambeau.runtime.recorder import Tensor
+
+#: Classes of which there is nothing: modules and functions stay what they are.
+SCRIPTS: Names = {
+    "TracerWarning": type("TracerWarning", (Warning,), {}),
+    **{
+        name: type(name, (), {})
+        for name in ("ScriptModule", "ScriptFunction", "RecursiveScriptModule", "CompilationUnit")
+    },
+}
+
+
+def _rpc() -> Names:
+    names = ("init_rpc", "rpc_sync", "rpc_async", "remote", "shutdown", "get_worker_info")
+    return {"is_available": false, "RRef": type("RRef", (), {"__init__": refused("distributed.rpc.RRef")})} | {
+        name: refused(f"distributed.rpc.{name}") for name in names
+    }
+
+
+def _device_mesh() -> Names:
+    mesh = type("DeviceMesh", (), {"__init__": refused("distributed.device_mesh.DeviceMesh")})
+    return {"DeviceMesh": mesh, "init_device_mesh": refused("distributed.device_mesh.init_device_mesh")}
+
+
+def _config() -> Names:
+    return {
+        "show": lambda: "Flambeau: every operation is compiled; BLAS is NumPy's (USE_MKL=OFF)\n",
+        "parallel_info": lambda: "",
+    }
+
+
+def _hooks() -> Names:
+    from flambeau.nn.hooks import RemovableHandle
+
+    return {"RemovableHandle": RemovableHandle, "unserializable_hook": same}
+
+
+def _dlpack() -> Names:
+    import flambeau
+
+    return {"from_dlpack": flambeau.from_dlpack, "to_dlpack": flambeau.to_dlpack}
+
+
+def _distribution_utils() -> Names:
+    from flambeau.distributions import utils
+    from flambeau.functions.random import randn
+
+    return {
+        "_sum_rightmost": utils.sum_rightmost,
+        "_standard_normal": lambda shape, dtype, device: randn(shape, dtype=dtype, device=device),
+    }
+
+
+def _distribution_transforms() -> Names:
+    from flambeau.distributions.transform import _InverseTransform
+
+    return {"_InverseTransform": _InverseTransform}
+
+
+def _constraints() -> Names:
+    from flambeau.distributions import constraints
+
+    return {"__all__": [name for name in vars(constraints) if name.isidentifier() and not name.startswith("_")]}
+
+
+def _module() -> Names:
+    from flambeau.nn.state import IncompatibleKeys
+
+    return {"_IncompatibleKeys": IncompatibleKeys}
+
+
+def _tensor_text() -> Names:
+    """Libraries put their own texts in the place of PyTorch's: they are called by nobody."""
+    names = ("_str", "_tensor_str", "_str_intern", "_add_suffixes")
+    return {name: refused(f"_tensor_str.{name}") for name in names} | {"PRINT_OPTS": None}
+
+
+def _dataloader() -> Names:
+    """What iterators of loaders are instances of."""
+    from flambeau.data.processes import Epoch
+
+    base = ABCMeta("_BaseDataLoaderIter", (), {})
+    base.register(Epoch)
+    base.register(GeneratorType)
+    return {
+        "_BaseDataLoaderIter": base, "_MultiProcessingDataLoaderIter": Epoch, "_SingleProcessDataLoaderIter": GeneratorType,
+    }  # fmt: skip
+
+
+def _checkpoint() -> Names:
+    """There are no states of other devices to keep."""
+    return {"get_device_states": lambda *args: ([], []), "set_device_states": nothing, "detach_variable": _detached}
+
+
+def _detached(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(x.detach().requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x for x in inputs)
+
+
+def _foreach() -> Names:
+    """Lists of tensors by device and dtype, with their places."""
+
+    def grouped(tensorlistlist: list[list[Any]], with_indices: bool = False) -> Any:
+        groups: dict[Any, list[int]] = {}
+        for i, tensor in enumerate(tensorlistlist[0]):
+            groups.setdefault((tensor.device, tensor.dtype), []).append(i)
+        return {
+            key: ([[each[i] for i in places] for each in tensorlistlist], places if with_indices else [])
+            for key, places in groups.items()
+        }
+
+    return {
+        "_group_tensors_by_device_and_dtype": grouped, "_has_foreach_support": lambda tensors, device: True,
+        "_device_has_foreach_support": lambda device: True, "_get_fused_kernels_supported_devices": lambda: ["cpu", "cuda"],
+        "_get_foreach_kernels_supported_devices": lambda: ["cpu", "cuda"],
+    }  # fmt: skip
+
+
+def _linear() -> Names:
+    from flambeau.nn import Linear
+
+    return {"NonDynamicallyQuantizableLinear": Linear}
+
+
+def _empty() -> Names:
+    return {}
+
+
+#: A module's name -> what is put beside the names of ours.
+HELPERS: dict[str, Callable[[], Names]] = {
+    "torch.utils.hooks": _hooks,
+    "torch.utils.dlpack": _dlpack,
+    "torch.utils._foreach_utils": _foreach,
+    "torch.utils.checkpoint": _checkpoint,
+    "torch.utils.data.dataloader": _dataloader,
+    "torch.distributions.utils": _distribution_utils,
+    "torch.distributions.transforms": _distribution_transforms,
+    "torch.distributions.constraints": _constraints,
+    "torch.nn.modules.linear": _linear,
+    "torch.nn.modules.module": _module,
+    "torch.nn.parallel.scatter_gather": lambda: {
+        name: refused(f"nn.parallel.{name}") for name in ("scatter", "gather")
+    },
+    "torch._tensor_str": _tensor_text,
+    "torch.jit": lambda: {**SCRIPTS, "_overload": same, "_overload_method": same},
+    "torch.__config__": _config,
+    "torch.futures": futures.names,
+    "torch.serialization": lambda: {"MAP_LOCATION": Any, "FILE_LIKE": Any},
+    "torch.distributed.rpc": _rpc,
+    "torch.distributed.device_mesh": _device_mesh,
+    **dict.fromkeys(("torch.distributed.nn", "torch.distributed.algorithms"), _empty),
+}
