@@ -1,4 +1,5 @@
-"""Convolutions and both gradients on one thread beside torch and the peak: `python benchmarks/convolutions.py [cnn gan ...]`.
+"""Convolutions and both gradients on one thread beside torch and the peak: `python benchmarks/convolutions.py [cnn gan ...]
+[--target x86-64-v3]`, for vectors of 256 bits, whose own peak is then the limit.
 
 Kernels are called through ctypes, without the plan runner. Ours and torch (one thread, if it is installed) take turns; the least
 processor time of each counts. The peak is that of independent multiply-adds, measured in the same run; useful ones count: zeros
@@ -7,14 +8,15 @@ around maps that are multiplied are loss. Pin the process to one core (`taskset 
 
 from __future__ import annotations
 
+import argparse
 import math
-import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import gemm
 import numpy as np
+from flambeau.compiler import targets
 from flambeau.compiler.groups import generate
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
@@ -28,6 +30,10 @@ from turns import find_torch
 
 #: What is computed: forward, the gradient by the maps, that by the kernel.
 OPS = {"f": "convolution", "d": "convolution_input", "w": "convolution_weight"}
+
+
+#: Seconds of a contestant's turn, at least.
+TURN = 2e-3
 
 
 class Layer(NamedTuple):
@@ -66,9 +72,14 @@ GROUPS = {
     "cnn": [Layer(1, 32, 3, 28, 1, 0, 64), Layer(32, 64, 3, 26, 1, 0, 64)],
     "gan": [Layer(a, b, 4, n, 2, 1, 16) for a, b, n in ((3, 32, 64), (32, 64, 32), (64, 128, 16), (128, 256, 8))],
     "resnet": [
-        Layer(3, 64, 7, 224, 2, 3, 8), Layer(64, 64, 3, 56, 1, 1, 8), Layer(64, 256, 1, 56, 1, 0, 8),
-        Layer(128, 128, 3, 56, 2, 1, 8), Layer(256, 512, 1, 56, 2, 0, 8), Layer(256, 256, 3, 14, 1, 1, 8),
-        Layer(512, 512, 3, 7, 1, 1, 8), Layer(512, 2048, 1, 7, 1, 0, 8),
+        Layer(3, 64, 7, 224, 2, 3, 8), Layer(64, 64, 1, 56, 1, 0, 8), Layer(64, 64, 3, 56, 1, 1, 8),
+        Layer(64, 256, 1, 56, 1, 0, 8), Layer(256, 64, 1, 56, 1, 0, 8), Layer(256, 128, 1, 56, 1, 0, 8),
+        Layer(128, 128, 3, 56, 2, 1, 8), Layer(128, 512, 1, 28, 1, 0, 8), Layer(256, 512, 1, 56, 2, 0, 8),
+        Layer(512, 128, 1, 28, 1, 0, 8), Layer(128, 128, 3, 28, 1, 1, 8), Layer(512, 256, 1, 28, 1, 0, 8),
+        Layer(256, 256, 3, 28, 2, 1, 8), Layer(256, 1024, 1, 14, 1, 0, 8), Layer(512, 1024, 1, 28, 2, 0, 8),
+        Layer(1024, 256, 1, 14, 1, 0, 8), Layer(256, 256, 3, 14, 1, 1, 8), Layer(1024, 512, 1, 14, 1, 0, 8),
+        Layer(512, 512, 3, 14, 2, 1, 8), Layer(512, 2048, 1, 7, 1, 0, 8), Layer(1024, 2048, 1, 14, 2, 0, 8),
+        Layer(2048, 512, 1, 7, 1, 0, 8), Layer(512, 512, 3, 7, 1, 1, 8),
     ],
     "depthwise": [
         Layer(c, c, 3, n, s, 1, 8, c) for c, n, s in (
@@ -113,16 +124,18 @@ def theirs(layer: Layer, op: str, arrays: list[np.ndarray]) -> Callable[[], obje
 
 
 def best_times(contestants: list[Callable[[], object]], seconds: float) -> list[float]:
-    """The least processor time per call of each, taking turns: what else runs on the core counts as little as can be."""
+    """The least processor time per call of each, taking turns: what else runs on the core counts as little as can be. Short ones
+    are called until a turn is long, so that the core has settled on what they need."""
     best = [math.inf] * len(contestants)
     for call in contestants:
         call()
     end = time.perf_counter() + seconds * len(contestants)
     while time.perf_counter() < end:
         for k, call in enumerate(contestants):
-            begin = time.thread_time()
-            call()
-            best[k] = min(best[k], time.thread_time() - begin)
+            for _ in range(max(1, int(TURN / best[k]))):
+                begin = time.thread_time()
+                call()
+                best[k] = min(best[k], time.thread_time() - begin)
     return best
 
 
@@ -139,12 +152,17 @@ def measured(layer: Layer, op: str, seconds: float) -> str:
     return f"{layer!s:28} {op}: {times[0] * 1e3:8.2f} ms, of peak {shares[0]:5.2f}{beside}"
 
 
-def main(names: list[str]) -> None:
-    for name in names or list(GROUPS):
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("names", nargs="*", help=", ".join(GROUPS))
+    p.add_argument("--target", default="host")
+    args = p.parse_args()
+    gemm.TARGET = targets.find(args.target)
+    for name in args.names or list(GROUPS):
         for layer in GROUPS[name]:
             for op in OPS:
                 print(measured(layer, op, 0.4), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -155,6 +155,11 @@ def _convolved_back(stride):
     return layer
 
 
+def _convolved_weight(x, y, w):
+    """A step along the gradient by the kernel."""
+    return w - _convolved("convolution_weight", w.shape[2:], 2, 1, 2)(x, y) * w.like(0.5)
+
+
 CONVOLUTIONS = {
     "layer": (_convolved_layer(1), floats(2, 30, 12, 11), floats(20, 30, 3, 3, seed=1), floats(20)),
     "groups": (_convolved("convolution", (5, 6), 2, 1, 2), floats(3, 8, 9, 11), floats(12, 4, 3, 3, seed=1)),
@@ -175,6 +180,12 @@ CONVOLUTIONS = {
         floats(2, 5, 7, 25, seed=2),
     ),
     "weight": (_convolved("convolution_weight", (3, 3)), floats(3, 7, 9, 13), floats(3, 10, 9, 13, seed=1)),
+    "weight of groups": (
+        _convolved_weight,
+        floats(3, 8, 9, 21),
+        floats(3, 40, 5, 11, seed=1),
+        floats(40, 4, 3, 3, seed=2),
+    ),
     "doubles": (_convolved("convolution", (6, 5)), floats(2, 3, 6, 5).astype(float), floats(9, 3, 3, 3).astype(float)),
 }
 DIRECT = {
@@ -276,7 +287,7 @@ VALUES = {
     "room": tuple(range(1, 49)), "width": (8, 16, 32, 64), "workers": (1, 2, 4, 8, 16),
     "along": ("k", "output", "neither", "row", "channels"), "tap_rows": (1, 2, 3, 4, 7), "columns": _SMALL,
 }  # fmt: skip
-for flagged in ("resident", "chunks", "b_in_tile", "kept"):
+for flagged in ("resident", "chunks", "b_in_tile", "kept", "turned"):
     VALUES[flagged] = (False, True)
 
 

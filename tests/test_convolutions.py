@@ -98,6 +98,16 @@ def test_neighbours_or_channels_in_the_lanes_give_the_same_bits(machine):
     assert tried == 5
 
 
+@pytest.mark.parametrize("machine", ["host", "x86-64-v3", "aarch64-neon"])
+def test_rows_of_taps_or_of_output_channels_give_the_same_bits(machine):
+    for name in ("weight", "weight of groups"):
+        case = Case("convolution", name, machine)
+        for turned in (False, True):
+            schedule = choose(case.unit, targets.find(machine), {"turned": turned})
+            assert case.fits(schedule) and schedule.turned is turned
+            assert case.run(schedule) == Case("convolution", name, "host").wanted, (name, schedule)
+
+
 def test_zeros_around_a_map_take_part_and_taps_between_strides_do_not():
     """An infinite weight: NaN where it meets a zero beside the map, nothing where a stride passes it by."""
     w = np.ones((1, 1, 3), np.float32)

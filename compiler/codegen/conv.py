@@ -149,6 +149,12 @@ class _Call:
 class _Tiles(_Call):
     """A product of matrices."""
 
+    def place_sums(self) -> tuple[int | None, Operand]:
+        if self.c.phases == 1 and not self.schedule.turned:
+            return super().place_sums()
+        self.temps.append(0)  # in scratch
+        return None, Operand("temp", 0)
+
     def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
         c, schedule = self.c, self.schedule
         step = 1 if c.gives == "x" else c.axes[-1].stride
@@ -158,13 +164,14 @@ class _Tiles(_Call):
             apart if apart <= 2 and c.phases > 1 else 0,
         )  # fmt: skip
         source, names = convolution_kernel(spec)
-        columns = convolutions.columns_of(c)
-        m_blocks, n_blocks = ceil_div(c.rows, schedule.m_block), ceil_div(columns, schedule.n_block)
+        rows, columns = convolutions.extents(c, schedule.turned)
+        m_blocks, n_blocks = ceil_div(rows, schedule.m_block), ceil_div(columns, schedule.n_block)
         numbers = self.numbers() | {
-            "n": columns, "m_block": schedule.m_block, "n_block": schedule.n_block, "m_blocks": m_blocks, "n_blocks": n_blocks,
+            "m": rows, "n": columns, "m_block": schedule.m_block, "n_block": schedule.n_block,
+            "m_blocks": m_blocks, "n_blocks": n_blocks,
         }  # fmt: skip
         width = ceil_div(schedule.n_block, schedule.lanes)
-        work = minimum(schedule.m_block, c.rows) * width * maximum(ceil_div(c.k, c.phases), 1)
+        work = minimum(schedule.m_block, rows) * width * maximum(ceil_div(c.k, c.phases), 1)
         return _Kernel(source, names, numbers, c.groups * c.phases * n_blocks * m_blocks, work, spec.scratch)
 
     def numbers(self) -> dict[str, Int]:
@@ -208,12 +215,6 @@ class _ByInput(_Tiles):
         c = self.c
         how = "gather" if c.phases > 1 else "squares" if not isinstance(c.ws, Size) and c.ws == 1 else "runs"
         return WeightsSpec(c.dtype.mlir, self.schedule.lanes, len(c.axes), c.phases > 1, how)
-
-    def place_sums(self) -> tuple[int | None, Operand]:
-        if self.c.phases == 1:
-            return super().place_sums()
-        self.temps.append(0)  # in scratch
-        return None, Operand("temp", 0)
 
     def numbers(self) -> dict[str, Int]:
         c, pitch = self.c, self.turned.pitch(self.most)

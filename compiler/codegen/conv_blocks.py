@@ -56,20 +56,26 @@ class _Writer(ConvTiles):
         patches = Patches(
             b, spec.element, spec.lanes, spec.step, geometry, b0, self.region("lines"), self.region("runs"), spec.ahead
         )
+        of_rows, of_columns = patches, patches
+        if spec.gives == "w":
+            of_rows, of_columns = (patches, self._maps()) if spec.turned else (self._maps(), patches)
         with b.loop(0, b.maximum(k, 1), K_BLOCK) as ks:
             self.kc = b.minimum(b.sub(k, ks.index), K_BLOCK)
             self.first, self.last = b.cmp("eq", ks.index, 0), b.cmp("ge", b.add(ks.index, K_BLOCK), k)
-            runs = patches.note_runs(ks.index, self.kc) if spec.gives == "w" else None
-            if spec.gives != "w":
+            runs, a = None, RowSource(b.address(self.a0, ks.index, spec.element), None, d("a.row"), b.const(1, "i64"))
+            if spec.gives == "w":
+                a, runs = self._fill_rows(of_rows, ks.index, m0, m1), of_columns.note_runs(ks.index, self.kc)
+            else:
                 patches.note_lines(ks.index, self.kc)
-            a = self._rows_of_a(ks.index, m0, m1)
             with b.loop(n0, n1, spec.columns) as js:
                 columns = self._columns(js.index, b.minimum(b.sub(n1, js.index), spec.columns))
-                self._pack(patches, runs, js.index, columns.width)
+                self._pack(of_columns, runs, js.index, columns.width)
                 with b.loop(m0, m1, spec.rows) as rows:
                     row = rows.index if a.first is None else b.sub(rows.index, a.first)
                     a_at = a._replace(start=b.address(a.start, b.mul(row, a.row), spec.element))
                     self.tile(a_at, columns, rows.index, b.minimum(b.sub(m1, rows.index), spec.rows))
+        if spec.turned:
+            self.finish_turned(m1, n1)
 
     def _phase(self, number: Val | None) -> Phase | None:
         return None if number is None else Phases(self.b, self.dims).at(number)
@@ -99,38 +105,32 @@ class _Writer(ConvTiles):
         if self.phase is not None:
             return Columns(count, self.note_places(first, count), b.sub(first, self.n0), b.const(False, "i1"))
         if self.spec.gives == "w":
-            return Columns(count, b.const(0, "i64"), first, b.const(True, "i1"))
+            place = b.sub(first, self.n0) if self.spec.turned else first
+            return Columns(count, b.const(0, "i64"), place, b.const(True, "i1"))
         image, place = coordinates(b, first, [d("pitch")])
         return Columns(count, image, place, b.cmp("le", b.add(place, self.spec.columns), d("pitch")))
 
     # ---- operands ------------------------------------------------------------------------------------------
 
-    def _rows_of_a(self, k: Val, m0: Val, m1: Val) -> RowSource:
-        """Where tiles read A from `k` on: in place, or in a block of scratch that is filled now."""
+    def _maps(self) -> Patches:
+        """y as patches without taps, of which w takes the places of a k-block."""
         b, spec, d = self.b, self.spec, self.dim
-        one = b.const(1, "i64")
-        if spec.gives != "w":
-            return RowSource(b.address(self.a0, k, spec.element), None, d("a.row"), one)
-        block = self.region("a")
-        self._pack_maps(k, m0, m1, block)
-        return RowSource(block, m0, b.const(spec.pitch, "i64"), one)
-
-    def _pack_maps(self, k: Val, m0: Val, m1: Val, block: Val) -> None:
-        """The places of y that a k-block of w takes, for every row: a map without taps."""
-        b, spec, d = self.b, self.spec, self.dim
-        one, zero = b.const(1, "i64"), b.const(0, "i64")
-        geometry = Geometry(
-            [d("a.row")], [one], d("a.row"), d("a.image"), d("images"), [one], [zero], [zero], [one], [d("a.row")]
-        )
-        maps = Patches(
+        one, zero, size = b.const(1, "i64"), b.const(0, "i64"), d("a.row")
+        geometry = Geometry([size], [one], size, d("a.image"), d("images"), [one], [zero], [zero], [one], [size])
+        return Patches(
             b, spec.element, spec.lanes, 1, geometry, self.a0, self.region("a.lines"), self.region("a.runs"), spec.ahead
         )
-        runs = maps.note_runs(k, self.kc)
+
+    def _fill_rows(self, lines: Patches, k: Val, m0: Val, m1: Val) -> RowSource:
+        """Where tiles of w read A from `k` on: a block of scratch that is filled now."""
+        b, spec = self.b, self.spec
+        runs = lines.note_runs(k, self.kc)
         with b.loop(m0, m1, K_BLOCK) as ms:
             count = b.minimum(b.sub(m1, ms.index), K_BLOCK)
-            maps.note_lines(ms.index, count)
-            target = b.address(block, b.mul(b.sub(ms.index, m0), spec.pitch), spec.element)
-            maps.fill(zero, count, runs, target, spec.pitch)
+            lines.note_lines(ms.index, count)
+            target = b.address(self.region("a"), b.mul(b.sub(ms.index, m0), spec.pitch), spec.element)
+            lines.fill(b.const(0, "i64"), count, runs, target, spec.pitch)
+        return RowSource(self.region("a"), m0, b.const(spec.pitch, "i64"), b.const(1, "i64"))
 
     def _pack(self, patches: Patches, runs: Val | None, first: Val, count: Val) -> None:
         """Fill the panel with `count` columns from `first` on."""

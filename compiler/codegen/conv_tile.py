@@ -15,6 +15,7 @@ from flambeau.compiler.codegen.conv_patches import Patches, advanced, coordinate
 from flambeau.compiler.codegen.conv_phases import Phase
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.gemm_chains import K_BLOCK, Chains, PanelSource, RowSource, TileText
+from flambeau.compiler.codegen.gemm_pack import transposed
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.schedules.kinds import Convolution
 from flambeau.dialects.size import Int
@@ -36,6 +37,10 @@ class ConvSpec(TileText):
     step: int
     phased: bool
     apart: int
+
+    @property
+    def turned(self) -> bool:
+        return self.schedule.turned
 
     @property
     def sums(self) -> int:
@@ -63,12 +68,12 @@ class ConvSpec(TileText):
         words = {
             "lines": most * Patches.line_words(self.rank),
             "runs": most * Patches.run_words(self.rank),
-            "a.lines": K_BLOCK * Patches.line_words(1),
+            "a.lines": most * Patches.line_words(1) if self.gives == "w" else 0,
             "a.runs": K_BLOCK * Patches.run_words(1) if self.gives == "w" else 0,
             "places": _RUN * self.columns if self.phased else 0,
         }
         parts = {name: count * _WORD for name, count in words.items()}
-        parts["tile"] = self.rows * self.columns * elements
+        parts["tile"] = max(self.rows * self.columns, self.lanes * self.lanes) * elements
         parts["panel"] = K_BLOCK * self.panel_pitch * elements
         parts["turned"] = self.lanes * self.pitch * elements if self.gives == "w" else 0
         found, at = {}, 0
@@ -79,8 +84,8 @@ class ConvSpec(TileText):
 
     @property
     def scratch(self) -> Int:
-        """Bytes of scratch: at its end, for w, a block of A, and for x with a stride partial sums of a block of C."""
-        row = self.pitch if self.gives == "w" else self.schedule.n_block if self.phased else 0
+        """Bytes of scratch: at its end, for w, a block of A; where sums do not lie as C does, those of a block of C."""
+        row = (self.pitch if self.gives == "w" else 0) + (self.schedule.n_block if self.phased or self.turned else 0)
         return self.regions()["a"] + self.schedule.m_block * row * storage_bytes(self.element)
 
 
@@ -128,6 +133,9 @@ class ConvTiles(Chains):
         tile = self.region("tile")
         if spec.phased:
             self._put_apart(chains, rows, columns, m)
+            return
+        if spec.turned:
+            self.put_where(self.first, chains, self._sums(m, columns.place), self.dim("n_block"))
             return
         c_at = b.place(b.buffer(spec.sums), b.add(self._row_start(m, columns.image), columns.place), spec.element)
         target, c_stride = b.select(direct, c_at, tile), b.select(direct, self.dim("pitch"), stride)
@@ -179,6 +187,39 @@ class ConvTiles(Chains):
         start = b.add(b.mul(self.group, d(f"{name}.group")), b.mul(row, d(f"{name}.row")))
         return start if image is None else b.add(start, b.mul(image, d(f"{name}.image")))
 
+    def _sums(self, m: Val, column: Val) -> Val:
+        """Where the sums of a tile lie in scratch: from row `m` on, and from a column of the block on."""
+        b, spec, n_block = self.b, self.spec, self.dim("n_block")
+        at = b.add(b.mul(b.sub(m, self.m0), n_block), column)
+        if spec.gives == "w":  # behind a block of A
+            at = b.add(at, b.mul(self.dim("m_block"), spec.pitch))
+        return b.address(self.region("a"), at, spec.element)
+
+    def finish_turned(self, m1: Val, n1: Val) -> None:
+        """From the sums in scratch, whose rows are taps, to C, whose rows are output channels: square by square."""
+        b, spec, square, zero = self.b, self.spec, self.region("tile"), self.b.const(0, "i64")
+        lanes, position = spec.lanes, spec.sums + 1 + len(spec.epilogue.leaves)
+        with b.loop(self.n0, n1, lanes) as ns, b.loop(self.m0, m1, lanes) as ms:
+            lines = [b.minimum(b.add(ms.index, i), b.sub(m1, 1)) for i in range(lanes)]
+            column = b.sub(ns.index, self.n0)
+            for i, x in enumerate(
+                transposed(b, [b.load(self._sums(m, column), 0, spec.element, lanes) for m in lines])
+            ):
+                b.store(x, square, i * lanes)
+            mask = b.tail_mask(b.sub(m1, ms.index), lanes)
+            with b.loop(0, b.minimum(b.sub(n1, ns.index), lanes)) as rs:
+                row = b.add(ns.index, rs.index)
+
+                def load(k: int) -> Val:
+                    leaf, buffer = spec.epilogue.leaves[k], b.buffer(spec.sums + 1 + k)
+                    start = self._leaf_start(k, row)
+                    return self.load_leaf(leaf, buffer, start, ms.index, f"leaf{k}", lanes, mask)
+
+                x = b.load(square, b.mul(rs.index, lanes), spec.element, lanes)
+                index = b.add(self._row_start(row, zero), ms.index)
+                for k, y in enumerate(spec.epilogue.apply(b, x, load)):
+                    b.store(y, b.buffer(position + k), index, mask)
+
     # ---- columns that lie apart ----------------------------------------------------------------------------
 
     def note_places(self, first: Val, count: Val) -> Val:
@@ -205,12 +246,7 @@ class ConvTiles(Chains):
     def _put_apart(self, chains: list[Val], rows: Val, columns: Columns, m: Val) -> None:
         """Partial sums stay in scratch, side by side; finished ones go to their places."""
         b, spec, n_block = self.b, self.spec, self.dim("n_block")
-        at = b.add(b.mul(b.sub(m, self.m0), n_block), columns.place)
-        sums, tile, stride = (
-            b.address(self.region("a"), at, spec.element),
-            self.region("tile"),
-            b.const(spec.columns, "i64"),
-        )
+        sums, tile, stride = self._sums(m, columns.place), self.region("tile"), b.const(spec.columns, "i64")
 
         def finish() -> list[Val]:
             b.if_else(

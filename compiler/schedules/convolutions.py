@@ -24,6 +24,10 @@ MOST_ROWS = 512
 #: Rows and vectors of the register tile, where there are 32 registers and where there are 16. (Four rows of three vectors, as
 #: products have them there, are one register too many beside what says where columns lie. Patches that are turned take more.)
 WIDE, NARROW, TURNED = (8, 3), (6, 2), (4, 2)
+#: Tiles of a kernel where registers are many; what it takes to copy a vector of a line across cache lines, in multiply-adds of
+#: vectors. (To transpose a square takes as many shuffles of each of its vectors as the number of these has bits, two each.)
+OF_A_COPY = 8
+TILES = ((8, 3), (6, 4), (14, 2))
 #: Items of the parallel loop where every one packs A for itself, and columns of C that this is worth.
 PACKED_ITEMS, PACKED_COLUMNS = 6, 64
 #: Vectors of the columns of a block of C: what is noted and packed for a k-block serves so many.
@@ -33,28 +37,64 @@ BLOCK_VECTORS = 128
 def choose(nest: OwnNest, machine: Target, fixed: Mapping[str, Any]) -> Convolution:
     c = read(nest.graph)
     lanes = fixed.get("lanes", machine.lanes(c.dtype.itemsize))
-    rows, wide = WIDE if machine.registers >= 32 else TURNED if c.gives == "w" else NARROW
-    rows = fixed.get("rows", c.rows if not isinstance(c.rows, Size) and c.rows < rows else rows)
-    vectors = fixed.get("vectors") or _vectors(c, lanes, wide)
+    turned = fixed["turned"] if "turned" in fixed else pays_to_turn(c, lanes, machine)
+    all_rows, columns = extents(c, turned)
+    tile = _tile(c, all_rows, columns, lanes, machine)
+    rows, vectors = fixed.get("rows", tile[0]), fixed.get("vectors") or tile[1]
     width, work = lanes * vectors, fixed.get("grain", ITEM_WORK)
     m_block, n_block = fixed.get("m_block"), fixed.get("n_block")
-    columns = columns_of(c)
-    m_blocks = ceil_div(c.rows, MOST_ROWS)
+    m_blocks = ceil_div(all_rows, MOST_ROWS)
     panels = ceil_div(columns, width)
     k = ceil_div(c.k, c.phases)
     items = PACKED_ITEMS if c.gives == "w" else ITEMS
-    wanted = minimum(items, c.groups * c.rows * ceil_div(columns, lanes) * maximum(k, 1) // work)
-    n_blocks = maximum(
-        ceil_div(columns, max(1, BLOCK_VECTORS // vectors) * width), ceil_div(wanted, c.groups * c.phases * m_blocks)
-    )
+    wanted = minimum(items, c.groups * all_rows * ceil_div(columns, lanes) * maximum(k, 1) // work)
+    n_blocks = ceil_div(columns, max(1, BLOCK_VECTORS // vectors) * width)
+    if turned:
+        m_blocks = maximum(m_blocks, minimum(ceil_div(wanted, c.groups), ceil_div(all_rows, PACK_ROWS)))
+    else:
+        n_blocks = maximum(n_blocks, ceil_div(wanted, c.groups * c.phases * m_blocks))
     n_blocks = maximum(1, minimum(panels, n_blocks))
     if c.gives == "w":
         n_blocks = minimum(n_blocks, ceil_div(columns, PACKED_COLUMNS))
     missing = ceil_div(minimum(wanted, ITEMS // 4), c.groups * c.phases * n_blocks)
-    m_blocks = maximum(m_blocks, minimum(missing, ceil_div(c.rows, PACK_ROWS)))
-    m_block = ceil_div(c.rows, m_blocks * rows) * rows if m_block is None else m_block
+    m_blocks = maximum(m_blocks, minimum(missing, ceil_div(all_rows, PACK_ROWS)))
+    m_block = ceil_div(all_rows, m_blocks * rows) * rows if m_block is None else m_block
     n_block = ceil_div(panels, n_blocks) * width if n_block is None else n_block
-    return Convolution(lanes, rows, vectors, fixed.get("steps", 1 if c.gives == "w" else STEPS), m_block, n_block, work)
+    steps = fixed.get("steps", 1 if c.gives == "w" else STEPS)
+    return Convolution(lanes, rows, vectors, steps, m_block, n_block, turned, work)
+
+
+def pays_to_turn(c: Computed, lanes: int, machine: Target) -> bool:
+    """Whether rows of C are better taps, of a gradient by the kernel."""
+    if c.gives != "w" or any(isinstance(n, Size) for n in (c.o, c.pixels)):
+        return False
+    return _cost(c, True, lanes, machine) < _cost(c, False, lanes, machine)
+
+
+def _cost(c: Computed, turned: bool, lanes: int, machine: Target) -> int:
+    """Multiply-adds of a step along k, those beyond C's borders included, and what it takes to bring lines of the maps there: rows
+    once for every block of columns, columns, which are transposed, once for every block of rows."""
+    rows, columns = (int(n) for n in extents(c, turned))
+    height, vectors = _tile(c, rows, columns, lanes, machine)
+    width = vectors * lanes
+    n_blocks = 1 if turned else min(PACKED_ITEMS, ceil_div(columns, PACKED_COLUMNS))
+    lines = columns * ceil_div(rows, MOST_ROWS)
+    tiles = ceil_div(rows, height) * height * ceil_div(columns, width) * width
+    return int(tiles + lines * (OF_A_COPY + 2 * (lanes.bit_length() - 1)) + rows * n_blocks * OF_A_COPY)
+
+
+def extents(c: Computed, turned: bool) -> tuple[Int, Int]:
+    """Rows and columns of C."""
+    return (c.pixels, c.rows) if turned else (c.rows, columns_of(c))
+
+
+def _tile(c: Computed, rows: Int, columns: Int, lanes: int, machine: Target) -> tuple[int, int]:
+    """Rows and vectors of the register tile. A kernel has few rows and columns: of its tiles that which computes least beyond."""
+    if machine.registers < 32 or c.gives != "w" or isinstance(rows, Size) or isinstance(columns, Size):
+        most, wide = WIDE if machine.registers >= 32 else TURNED if c.gives == "w" else NARROW
+        return rows if not isinstance(rows, Size) and rows < most else most, _vectors(columns, lanes, wide)
+    fitting = [(min(rows, height), _vectors(columns, lanes, wide)) for height, wide in TILES]
+    return min(fitting, key=lambda t: ceil_div(rows, t[0]) * t[0] * ceil_div(columns, lanes * t[1]) * t[1])
 
 
 def columns_of(c: Computed) -> Int:
@@ -64,19 +104,18 @@ def columns_of(c: Computed) -> Int:
     return c.images * prod(ceil_div(a.x, a.stride) for a in c.axes)
 
 
-def _vectors(c: Computed, lanes: int, wide: int) -> int:
+def _vectors(columns: Int, lanes: int, wide: int) -> int:
     """As many as there are columns for."""
-    columns = columns_of(c)
     return wide if isinstance(columns, Size) else max(1, min(wide, -(-columns // lanes)))
 
 
 def obstacle(nest: OwnNest, schedule: Convolution, machine: Target) -> str | None:
     """Why a schedule does not fit, and what to do; None if it does."""
     c = read(nest.graph)
-    columns = columns_of(c)
-    if not schedule.m_block < c.rows + schedule.rows or not schedule.n_block < columns + schedule.columns:
-        return (
-            f"a block of C is larger than C, {repr_of(c.rows)} x {repr_of(columns)}. Give smaller m_block and n_block."
-        )
+    if schedule.turned and c.gives != "w":
+        return "turned is true, and this is no gradient by the kernel. Give false."
+    rows, columns = extents(c, schedule.turned)
+    if not schedule.m_block < rows + schedule.rows or not schedule.n_block < columns + schedule.columns:
+        return f"a block of C is larger than C, {repr_of(rows)} x {repr_of(columns)}. Give smaller m_block and n_block."
     values = schedule.rows * schedule.vectors + schedule.vectors + 1
     return registers(values, schedule.lanes, c.dtype.itemsize, machine)

@@ -232,6 +232,7 @@ class Convolution(Tiles):
     """A convolution, or one of its gradients: a product of matrices per group, whose B is packed of patches, panel by panel."""
 
     kind: ClassVar[str] = "convolution"
+    turned: bool = flag("of a gradient by the kernel: whether rows of C are taps, and columns output channels")
     grain: int = count("multiply-adds of vectors in a task")
 
 
