@@ -66,7 +66,7 @@ def compile_assembly(source: KernelSource, options: Options) -> str:
 def prepare(target: str) -> None:
     """Load what compiling for a target needs, so that the first kernel takes no longer than others."""
     with _lock:
-        mlir.prepare(LOWERING[find(target).family])
+        mlir.prepare(LOWERING[find(target).family], verify=False)
         machine(find(target))
 
 
@@ -96,8 +96,8 @@ def _compile(source: KernelSource, options: Options, finish: Callable[[Any, Targ
 
 
 def lower(parsed: Any, target: Target) -> None:
-    """From arith, math, vector, scf and gpu to the llvm dialect, or nvvm, in place."""
-    mlir.run(parsed, LOWERING[target.family])
+    """From arith, math, vector, scf and gpu to the llvm dialect, or nvvm, in place. What comes out is verified by `translate`."""
+    mlir.run(parsed, LOWERING[target.family], verify=False)
 
 
 def translate(parsed: Any) -> str:
@@ -106,18 +106,25 @@ def translate(parsed: Any) -> str:
 
 
 def optimise(ir_text: str, target: Target) -> Any:
-    """An optimised llvmlite module. Kernels are vectorised explicitly, so LLVM's vectorisers stay off."""
+    """An optimised llvmlite module. Kernels are vectorised explicitly, so LLVM's vectorisers stay off, and have nothing to inline:
+    for CPUs LLVM simplifies each function once. All passes of level 2 take twice as long, for code that is no faster."""
     import llvmlite.binding as llvm
 
     module = llvm.parse_assembly(ir_text)
     module.triple = target.triple
     module.data_layout = str(machine(target).target_data)
     module.verify()
-    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=1 if target.family == "cpu" else 2)
     tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_interleaving = False
     tuning.loop_unrolling = False
     builder = llvm.create_pass_builder(machine(target), tuning)
-    builder.getModulePassManager().run(module, builder)
+    if target.family != "cpu":
+        builder.getModulePassManager().run(module, builder)
+        return module
+    passes = builder.getFunctionPassManager()
+    for function in module.functions:
+        if not function.is_declaration:
+            passes.run(function, builder)
     return module
 
 

@@ -14,13 +14,20 @@ from functools import cache
 _FORMATS = {"half": (5, 10), "bfloat": (8, 7), "float": (8, 23), "double": (11, 52)}
 _PREFIXES = {"half": "0xH{:04X}", "bfloat": "0xR{:04X}", "double": "0x{:016X}"}
 _TOKEN = re.compile(
-    r'(?P<string>c?"[^"\n]*")|(?P<newline>\n)|(?P<type>\b(?:half|bfloat|float|double)\b)|'
+    r'(?P<string>c?"[^"\n]*")|(?P<type>\b(?:half|bfloat|float|double)\b)|'
     r"(?P<literal>(?<![\w.%@$-])(?:f0x[0-9A-Fa-f]+|[+-](?:inf|qnan|s?nan\(0x[0-9a-fA-F]+\))|[+-]?\d+\.\d*(?:[eE][+-]?\d+)?))"
 )
+
+#: The lines that may have one: few do, and all others are passed over without a call.
+_may_have_one = re.compile(r"\d\.|f0x|[+-]inf|nan").search
 
 
 def to_hexadecimal(text: str) -> str:
     """The same IR with every float literal in a form that LLVM 22 and newer accept."""
+    return "\n".join([_rewritten(line) if _may_have_one(line) else line for line in text.split("\n")])
+
+
+def _rewritten(line: str) -> str:
     current: str | None = None
 
     def rewrite(match: re.Match[str]) -> str:
@@ -28,13 +35,11 @@ def to_hexadecimal(text: str) -> str:
         token = match.group()
         if match.lastgroup == "type":
             current = token
-        elif match.lastgroup == "newline":
-            current = None
         elif match.lastgroup == "literal" and current:
             return _spell(current, token)
         return token
 
-    return _TOKEN.sub(rewrite, text)
+    return _TOKEN.sub(rewrite, line)
 
 
 @cache

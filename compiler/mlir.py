@@ -57,32 +57,33 @@ def parse(text: str) -> Any:
     ir = module("ir")
     with context(), ir.Location.unknown():
         try:
-            parsed = ir.Module.parse(text)
-            parsed.operation.verify()
+            return ir.Module.parse(text)
         except ir.MLIRError as error:
             raise MlirError(_describe(error)) from None
-    return parsed
 
 
 @cache
-def _pass_manager(pipeline: str) -> Any:
+def _pass_manager(pipeline: str, verify: bool) -> Any:
     passmanager, ir = module("passmanager"), module("ir")
     with context():
         try:
-            return passmanager.PassManager.parse(pipeline)
+            manager = passmanager.PassManager.parse(pipeline)
         except (ValueError, ir.MLIRError) as error:
             raise MlirError(str(error)) from None
+    manager.enable_verifier(verify)
+    return manager
 
 
-def prepare(pipeline: str) -> None:
+def prepare(pipeline: str, verify: bool = True) -> None:
     """Load the bindings and the passes of a pipeline."""
-    _pass_manager(pipeline)
+    _pass_manager(pipeline, verify)
 
 
-def run(parsed: Any, pipeline: str) -> None:
-    """Run a pass pipeline, such as "builtin.module(canonicalize,cse)", on a module in place. Raises MlirError."""
+def run(parsed: Any, pipeline: str, verify: bool = True) -> None:
+    """Run a pass pipeline, such as "builtin.module(canonicalize,cse)", on a module in place, verified after every pass unless
+    somebody does at the end. Raises MlirError."""
     ir = module("ir")
-    manager = _pass_manager(pipeline)
+    manager = _pass_manager(pipeline, verify)
     with context(), ir.Location.unknown():
         try:
             manager.run(parsed.operation)
