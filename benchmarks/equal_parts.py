@@ -48,7 +48,7 @@ CHILD = """
 import json, os, time
 import flambeau as fb
 from flambeau import nn
-from flambeau.compiler import kernel_cache
+from flambeau.compiler.caches import kernel_cache
 os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
 n = {n}
 begin = time.process_time()

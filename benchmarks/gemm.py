@@ -21,9 +21,10 @@ import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 
 import numpy as np  # noqa: E402
-from flambeau.compiler import backend, loader, targets  # noqa: E402
-from flambeau.compiler.codegen import gemm  # noqa: E402
+from flambeau.compiler import targets  # noqa: E402
+from flambeau.compiler.backend import loader, object_code  # noqa: E402
 from flambeau.compiler.codegen.emitter import Emitter  # noqa: E402
+from flambeau.compiler.codegen.products import cut as gemm  # noqa: E402
 from flambeau.compiler.kernel import Cluster, KernelSource, Lowered  # noqa: E402
 from flambeau.compiler.options import Options  # noqa: E402
 from flambeau.compiler.schedules.choose import choose  # noqa: E402
@@ -70,7 +71,7 @@ def _transposed(x: Value) -> Value:
 
 
 def compiled(source: KernelSource) -> Callable[..., None]:
-    return KERNEL(loader.load(backend.compile_object(source, Options())))
+    return KERNEL(loader.load(object_code.compile_object(source, Options())))
 
 
 class Ours:

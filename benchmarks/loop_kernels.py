@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import flambeau.dialects.tape  # noqa: F401
 import numpy as np
-from flambeau.compiler import backend, loader
+from flambeau.compiler.backend import loader, object_code
 from flambeau.compiler.groups import generate
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
@@ -178,7 +178,7 @@ class Compiled:
         pointers = np.array([where[o.kind][o.index] + o.offset for o in call.operands], np.uint64)
         dims = np.array([*call.dims, 0], np.int64)
         self.keep += [pointers, dims]
-        kernel = KERNEL(loader.load(backend.compile_object(call.source, Options(target="host"))))
+        kernel = KERNEL(loader.load(object_code.compile_object(call.source, Options(target="host"))))
         self.calls.append((kernel, pointers.ctypes.data, dims.ctypes.data, 0, call.n, self.bytes(call.scratch)))
 
     def run(self) -> None:

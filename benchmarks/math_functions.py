@@ -15,7 +15,8 @@ from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
-from flambeau.compiler import backend, loader, targets
+from flambeau.compiler import targets
+from flambeau.compiler.backend import loader, object_code
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.options import Options
 from flambeau.dialects.tape import approximations
@@ -37,7 +38,7 @@ def compile_map(name: str, element: str) -> Callable[[ctypes.Array], None]:
         for r in range(REGISTERS):
             at = b.add(loop.index, r * lanes)
             b.store(function(b, *(b.load(p, at, element, lanes) for p in pointers[:-1])), pointers[-1], at)
-    entry = _KERNEL(loader.load(backend.compile_object(b.source(name), Options())))
+    entry = _KERNEL(loader.load(object_code.compile_object(b.source(name), Options())))
     return lambda bufs: entry(bufs, None, 0, COUNT, None)
 
 

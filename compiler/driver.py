@@ -3,7 +3,7 @@
 In: a graph and `Options`. Out: an `Executable`, which always runs and gets faster. The frontend reaches `compile` by
 name. Modes: "blocking" compiles the fused program at once; "background" runs op by op and has workers compile it from
 the second sight on; "off" stays op by op. A graph with symbols may have several plans, made when sizes come that the
-others do not serve. Next: `stages.py` (what compiling is), `generic.py` (op by op).
+others do not serve. Next: `loops/phases.py` (what compiling is), `baseline/op_by_op.py` (op by op).
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flambeau.compiler import devices, foreign, kernel_cache, plan_cache, report, targets
-from flambeau.compiler.crew import Crew
+from flambeau.compiler import targets
+from flambeau.compiler.baseline.waiting import Waiting
+from flambeau.compiler.caches import kernel_cache, plan_cache
 from flambeau.compiler.options import Options
-from flambeau.compiler.plan import Program, pinned
+from flambeau.compiler.plans import devices
+from flambeau.compiler.plans.plan import Program, pinned
+from flambeau.compiler.plugins import foreign
 from flambeau.compiler.schedules import ScheduleError
-from flambeau.compiler.waiting import Waiting
+from flambeau.compiler.tools import report
+from flambeau.compiler.workers.crew import Crew
 from flambeau.dialects import effects
 from flambeau.dialects.dtypes import exported
 from flambeau.dialects.effects import Noted
@@ -32,7 +36,7 @@ from flambeau.dialects.size import LEAST, fits
 from flambeau.runtime import _binding as runtime
 
 if TYPE_CHECKING:
-    from flambeau.compiler.build import Build
+    from flambeau.compiler.workers.build import Build
 
 _REMEMBERED = 1024
 _compiled: OrderedDict[tuple[str, Options], Compiled] = OrderedDict()
@@ -60,7 +64,7 @@ def compile(graph: Graph, options: Options | None = None) -> Executable:
 
 def calls(options: Options | None = None) -> Any:
     """What runs the calls of a trace by themselves: `calls.Calls`, or None where that is not wanted."""
-    from flambeau.compiler import calls
+    from flambeau.compiler.baseline import calls
 
     return calls.calls(options or Options.from_environment())
 
@@ -74,7 +78,7 @@ class Executable:
 
     def __init__(self, graph: Graph, compiled: Compiled) -> None:
         self.graph, self.compiled = graph, compiled
-        self._generic: Any = None  # the generic tier, once it is needed
+        self._generic: Any = None  # the baseline tier, once it is needed
 
     def __call__(
         self,
@@ -153,9 +157,9 @@ class Executable:
         return self.compiled.report
 
     def _interpreter(self, sizes: Sequence[int]) -> Any:
-        """The generic tier of this program, ready for these values of its symbols."""
-        from flambeau.compiler import ops
-        from flambeau.compiler.generic import Interpreter
+        """The baseline tier of this program, ready for these values of its symbols."""
+        from flambeau.compiler.baseline import op_plans
+        from flambeau.compiler.baseline.op_by_op import Interpreter
         from flambeau.compiler.passes.reference_calls import ReferenceCalls
 
         sizes = self.compiled.checked(sizes)
@@ -165,7 +169,7 @@ class Executable:
             graph, options = self.graph, self.compiled.options
             if options.on_host:
                 graph = ReferenceCalls("+".join(options.on_host))(graph)
-            found = self._generic = runtime.uncollected(Interpreter, graph, ops.linker(options), sizes)
+            found = self._generic = runtime.uncollected(Interpreter, graph, op_plans.linker(options), sizes)
             self.report.generic_seconds += perf_counter() - start
         return found
 
@@ -174,9 +178,9 @@ class Executable:
     ) -> Any:
         """What running op by op leaves, up to the op that fails: see `generic.Interpreter.run_prefix`. Raises what
         interrupted the plan that failed, if that is why it did."""
-        from flambeau.compiler import host_kernel  # after a failure only
+        from flambeau.compiler.host_calls import reference_kernel  # after a failure only
 
-        host_kernel.check_interrupt()
+        reference_kernel.check_interrupt()
         return self._interpreter(sizes).run_prefix(inputs, stop, everything, sizes)
 
     def _error(self, inputs: Sequence[Any], failure: Exception, sizes: Sequence[int]) -> Exception:
@@ -251,7 +255,7 @@ class Compiled:
     def hurry(self) -> None:
         """Have the pool see whether what is spent op by op is worth more than leisure."""
         if self._build is not None and self.waiting.heat() >= 1:
-            from flambeau.compiler import pool
+            from flambeau.compiler.workers import pool
 
             pool.shared().look()
 
@@ -354,7 +358,7 @@ class Compiled:
             self._collect()
 
     def _start_build(self, program: Program | None, sizes: Sequence[int], options: Options | None = None) -> None:
-        from flambeau.compiler.build import Build  # a start from the caches needs no processes
+        from flambeau.compiler.workers.build import Build  # a start from the caches needs no processes
 
         self._build = Build(
             self._at(sizes),
@@ -365,7 +369,7 @@ class Compiled:
 
     def _start_pinned(self, failed: Build) -> None:
         """A build for one value of the symbols, where the one for all values failed."""
-        from flambeau.compiler.build import Build
+        from flambeau.compiler.workers.build import Build
 
         sizes = failed.graph.sizes
         self._build = Build(self.graph.bind(sizes), failed.options, waiting=self.waiting)

@@ -2,7 +2,8 @@
 
 A `Cluster` is a fragment of the program that becomes one or a few kernels. A code generator turns it
 into `KernelCall`s: kernel text that does not mention extents where that costs nothing, and the
-numbers to call it with, which may be expressions of sizes known at run time. Next: `codegen/loops.py`, `codegen/gemm.py`.
+numbers to call it with, which may be expressions of sizes known at run time. Next: `codegen/loops/cut.py`,
+`codegen/products/cut.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class KernelSource:
 
     @property
     def is_host(self) -> bool:
-        """Whether it is no MLIR, but says what to call on the host (`host_kernel.py`)."""
+        """Whether it is no MLIR, but says what to call on the host (`host_calls/reference_kernel.py`)."""
         return self.text.startswith(HOST_KERNEL)
 
 

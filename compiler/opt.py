@@ -26,10 +26,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
-from flambeau.compiler import boundary, foreign, lifeline, stage_text, stages, targets
+from flambeau.compiler import stages, targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, registry
+from flambeau.compiler.plugins import boundary, foreign
 from flambeau.compiler.schedules.kinds import KINDS, of_families
+from flambeau.compiler.tools import stage_text
+from flambeau.compiler.workers import lifeline
 from flambeau.dialects import dtypes
 from flambeau.dialects.plugins import PluginError
 

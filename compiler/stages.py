@@ -6,8 +6,8 @@
 
 In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
 it, `Options.dump` writes it. A graph with symbols is worked on inside the scope of its sizes: what the stages ask about
-them becomes the plan's guards. Stages up to `plan` run once per program; those after it once per kernel, in `backend.py`.
-Next: `driver.py`, which runs them; `stage_text.py`, which shows them.
+them becomes the plan's guards. Stages up to `plan` run once per program; those after it once per kernel, in
+`backend/object_code.py`. Next: `driver.py`, which runs them; `tools/stage_text.py`, which shows them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from flambeau.compiler import boundary, control, devices, foreign, targets
-from flambeau.compiler import plan as plan_module
-from flambeau.compiler.codegen.blocks import NoBlocks
+from flambeau.compiler import targets
+from flambeau.compiler.caches.identity import digest, graph_key
+from flambeau.compiler.codegen.blocks.block import NoBlocks
 from flambeau.compiler.groups import generate
 from flambeau.compiler.groups.form import Group
 from flambeau.compiler.groups.text import print_group
-from flambeau.compiler.identity import digest, graph_key
 from flambeau.compiler.kernel import Cluster, KernelSource, Lowered
 from flambeau.compiler.memo import Shared
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.passes.cluster_blocks import BLOCKS
-from flambeau.compiler.plan import Program
+from flambeau.compiler.plans import control, devices
+from flambeau.compiler.plans import plan as plan_module
+from flambeau.compiler.plans.plan import Program
+from flambeau.compiler.plans.settle import settle
+from flambeau.compiler.plugins import boundary, foreign
 from flambeau.compiler.schedules import overrides, scheduling
 from flambeau.compiler.schedules.scheduling import Scheduled, Scheduler
-from flambeau.compiler.settle import settle
 from flambeau.dialects import size
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.entry_points import Offer
@@ -220,7 +222,7 @@ PROGRAM: dict[str, Callable[[Work], None]] = {
 }
 #: Of these a kernel goes through the one of its target.
 DIALECTS = ("llvm", "nvvm")
-#: The stages of a kernel, in order; `backend.py` runs them.
+#: The stages of a kernel, in order; `backend/object_code.py` runs them.
 KERNEL = (*DIALECTS, "ir", "optimised", "assembly")
 
 
@@ -259,7 +261,7 @@ def run(graph: Graph, options: Options, announce: Announce = lambda source: None
         for number, name in enumerate(PROGRAM):
             advance(work, name)
             if folder:
-                from flambeau.compiler import stage_text
+                from flambeau.compiler.tools import stage_text
 
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"{number:02}-{name}.mlir").write_text(stage_text.text(work, name))

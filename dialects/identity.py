@@ -1,7 +1,7 @@
 """The identity of programs and attributes: exact, and the same in every process.
 
 In: graphs, attribute tuples. Out: bytes. Python says that 0.0 == -0.0, 1 == True and nan != nan; a compiler must not.
-Next: `region.py`; `compiler/identity.py` for digests.
+Next: `region.py`; `compiler/caches/identity.py` for digests.
 """
 
 from __future__ import annotations

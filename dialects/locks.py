@@ -1,7 +1,7 @@
 """Locks of the process: reentrant, and free again in a forked child.
 
 In: nothing. Out: `process_lock`. A finalizer that Python runs in the middle of a guarded section may need the section itself;
-and the thread that holds a lock does not exist in a forked child. Next: `compiler/ops.py`, a user.
+and the thread that holds a lock does not exist in a forked child. Next: `compiler/baseline/op_plans.py`, a user.
 """
 
 from __future__ import annotations

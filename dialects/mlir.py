@@ -1,7 +1,7 @@
 """The one place that imports MLIR's Python bindings: from the wheel that carries them, or a standard `mlir` package.
 
 In: nothing. Out: `ir`, `ext`, `passmanager`, `module(name)`. Importing this module costs about 0.1 s, so import
-it where MLIR is needed, never at start-up. `flambeau.compiler.mlir` re-exports it.
+it where MLIR is needed, never at start-up. `flambeau.compiler.backend.mlir` re-exports it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 `flambeau.dialects`.
 
 In: names. Out: op records, registered beside the built-in ones; MLIR dialects, loaded into every context that reads programs. A
-plug-in is imported when something of it is used. Next: `registry.py`; `compiler/foreign.py`, what the compiler makes of
+plug-in is imported when something of it is used. Next: `registry.py`; `compiler/plugins/foreign.py`, what the compiler makes of
 plug-ins.
 """
 

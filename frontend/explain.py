@@ -1,7 +1,7 @@
 """What was recorded, run and compiled, and where: `flambeau.explain()`.
 
 In: the recorder's counters and log, the compiler's reports. Out: an `Explanation` to print or to ask. Next: the
-recorder's `explain_log`, `flambeau.compiler.report`.
+recorder's `explain_log`, `flambeau.compiler.tools.report`.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def explain(schedules: bool = False) -> Explanation:
     """What happened so far in this process; print it, or read its fields. With `schedules` it shows how each kernel is looped, in
     the words that `compiler_options(schedules=...)` takes."""
     stats = recorder.stats()
-    report = importlib.import_module("flambeau.compiler.report")
+    report = importlib.import_module("flambeau.compiler.tools.report")
     events = tuple(Event(*key, times) for key, times in _log())
     return Explanation(
         hits=stats["hits"],

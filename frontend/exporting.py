@@ -2,7 +2,7 @@
 
 In: a model, example inputs, a target. Out: a folder with an object file, a C header, the weights, the C runtime and, if
 asked for, an executable. The model is recorded as always; the trace is taken before it runs. Next: `programs.py` for
-traces as graphs, the compiler's `export.py` (found by name, see `EXPORTER`) for the files.
+traces as graphs, the compiler's `export/exporter.py` (found by name, see `EXPORTER`) for the files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 from flambeau.sizing import bound
 
-EXPORTER = "flambeau.compiler.export"
+EXPORTER = "flambeau.compiler.export.exporter"
 #: In every exported folder: what may be replaced by the next export.
 MARK = "EXPORTED"
 

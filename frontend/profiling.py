@@ -1,7 +1,7 @@
 """`profile()`: where the time of a block goes, by kernels and the lines that they compute.
 
 In: programs, watched, the clock read around every step of their plans. Out: a `profile` to print or to ask. Lines are looked up
-when somebody asks, by going through the compiler's stages again. Next: `watching.py`, `compiler/provenance.py`.
+when somebody asks, by going through the compiler's stages again. Next: `watching.py`, `compiler/tools/provenance.py`.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class profile(Watcher):
 
 def _rows(timed: _Timed) -> list[Row]:
     compiled = timed.executable.compiled
-    origins = importlib.import_module("flambeau.compiler.provenance").origins
+    origins = importlib.import_module("flambeau.compiler.tools.provenance").origins
     graph: Graph = timed.executable.graph
     steps = origins(graph, compiled.options, timed.sizes)
     if len(steps) != len(timed.times):  # a plan from other sizes that serves these

@@ -115,8 +115,8 @@ def _shown_small(graph: Graph, values: dict[int, Any]) -> str:
 
 def reproducer(graph: Graph, inputs: Sequence[np.ndarray]) -> str:
     """Write a program as text for `flambeau-opt`, and its inputs as NumPy's .npz; the text's path."""
-    report = importlib.import_module("flambeau.compiler.report")
-    key = importlib.import_module("flambeau.compiler.identity").graph_key(graph)
+    report = importlib.import_module("flambeau.compiler.tools.report")
+    key = importlib.import_module("flambeau.compiler.caches.identity").graph_key(graph)
     path: str = report.reproducer(graph, key, "This program gives other bits when it is fused.")
     with contextlib.suppress(OSError):
         np.savez(os.path.splitext(path)[0] + ".npz", *map(exported, inputs))

@@ -1,7 +1,7 @@
 """Devices by name: what code they run, and how this process reaches their memory.
 
 In: a device's name, as types have it. Out: `Device`. Devices are opened when something is first to lie or to run there, and stay
-open. `register` adds one. Next: `compiler/devices.py`, which compiles for them.
+open. `register` adds one. Next: `compiler/plans/devices.py`, which compiles for them.
 """
 
 from __future__ import annotations

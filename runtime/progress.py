@@ -1,7 +1,7 @@
 """Progress for a person who waits: a bar of tqdm's on stderr, shown once something has taken a while, and only on a terminal.
 
 In: what is done, how much of it there is. Out: nothing, unless somebody looks: then tqdm is imported. Next: the callers,
-`compiler/crew.py`, `compiler/linker.py` and `frontend/data/loader.py`.
+`compiler/workers/crew.py`, `compiler/export/linker.py` and `frontend/data/loader.py`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import ctypes
 from functools import cache
 
 import numpy as np
-from flambeau.compiler import backend, loader
+from flambeau.compiler.backend import loader, object_code
 from flambeau.compiler.codegen.units import Cut
 from flambeau.compiler.groups import generate
 from flambeau.compiler.groups.form import Group
@@ -55,7 +55,7 @@ class Memory:
 
 @cache
 def compiled(source: KernelSource):
-    return _KERNEL(loader.load(backend.compile_object(source, Options(target="host"))))
+    return _KERNEL(loader.load(object_code.compile_object(source, Options(target="host"))))
 
 
 def lower(part: Cluster, target: Target | None = None) -> Lowered:

@@ -9,7 +9,8 @@ from functools import cache
 
 import numpy as np
 import ptx_interpreter
-from flambeau.compiler import backend, stages
+from flambeau.compiler import stages
+from flambeau.compiler.backend import object_code
 from flambeau.compiler.kernel import Cluster, Launch, Lowered
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import kind_of
@@ -190,7 +191,7 @@ def run(graph: Graph, arrays, execute_launch, target: str = "sm_90") -> list[np.
 
 
 def ptx(launch: Launch, target: str) -> str:
-    return backend.compile_assembly(launch.source, Options(target=target))
+    return object_code.compile_assembly(launch.source, Options(target=target))
 
 
 def interpret(target: str, launch: Launch, operands: list[np.ndarray]) -> None:

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from flambeau.compiler import mlir
+from flambeau.compiler.backend import mlir
 from flambeau.compiler.kernel import Launch
 from flambeau.dialects.tape.elementwise import maximum, minimum, saturate
 from fused import fma

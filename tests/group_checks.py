@@ -12,11 +12,11 @@ from pathlib import Path
 
 import execute
 from flambeau.compiler import stages, targets
+from flambeau.compiler.caches.identity import digest
 from flambeau.compiler.groups import generate, reading
 from flambeau.compiler.groups.builder import from_cluster
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.groups.verify import verify
-from flambeau.compiler.identity import digest
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster as clusters_of

@@ -29,7 +29,7 @@ import random_graphs
 import symbolic
 from flambeau.compiler import driver
 from flambeau.compiler.codegen.emitter import Emitter
-from flambeau.compiler.codegen.nest import Nest
+from flambeau.compiler.codegen.loops.nest import Nest
 from flambeau.compiler.options import Options
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.bugs import is_internal, tells_of_bug

@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable
 
 import numpy as np
-from flambeau.compiler import backend, loader
+from flambeau.compiler.backend import loader, object_code
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.options import Options
 
@@ -21,7 +21,7 @@ class Kernel:
         b = Emitter()
         write(b)
         self.source = b.source("test")
-        self.entry = _KERNEL(loader.load(backend.compile_object(self.source, Options(target=target))))
+        self.entry = _KERNEL(loader.load(object_code.compile_object(self.source, Options(target=target))))
 
     def __call__(self, arrays, dims=(), lo: int = 0, hi: int = 1) -> None:
         bufs = (ctypes.c_void_p * max(len(arrays), 1))(*(a.ctypes.data for a in arrays))

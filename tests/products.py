@@ -7,8 +7,9 @@ from functools import cache
 
 import contraction_order
 import numpy as np
-from flambeau.compiler import kernel_cache, targets
-from flambeau.compiler.codegen import gemm
+from flambeau.compiler import targets
+from flambeau.compiler.caches import kernel_cache
+from flambeau.compiler.codegen.products import cut as gemm
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.schedules.choose import choose

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from flambeau.compiler import driver
-from flambeau.compiler.generic import to_array
+from flambeau.compiler.baseline.op_by_op import to_array
 from flambeau.compiler.options import Options
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder

@@ -5,8 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from flambeau.compiler import backend, elf, literals, loader, mlir, targets
+from flambeau.compiler import targets
+from flambeau.compiler.backend import literals, loader, mlir, object_code
 from flambeau.compiler.codegen.emitter import Emitter
+from flambeau.compiler.export import elf
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
 
@@ -31,13 +33,13 @@ def with_body(body: str) -> KernelSource:
 
 
 def assembly(write, target: str, tmp_path) -> str:
-    backend.compile_object(source(write), Options(target=target, dump=str(tmp_path / target)))
+    object_code.compile_object(source(write), Options(target=target, dump=str(tmp_path / target)))
     (path,) = (tmp_path / target).glob("*.s")
     return path.read_text()
 
 
 def test_every_stage_can_be_dumped(tmp_path):
-    backend.compile_object(source(doubling, "a label/with * signs"), Options(dump=str(tmp_path)))
+    object_code.compile_object(source(doubling, "a label/with * signs"), Options(dump=str(tmp_path)))
     stages = {p.name.split(".", 1)[1]: p.read_text() for p in tmp_path.iterdir()}
     assert sorted(stages) == ["0-kernel.mlir", "1-llvm.mlir", "2-translated.ll", "3-optimised.ll", "4-assembly.s"]
     assert "scf.for" in stages["0-kernel.mlir"] and "scf.for" not in stages["1-llvm.mlir"]
@@ -46,7 +48,9 @@ def test_every_stage_can_be_dumped(tmp_path):
 
 
 def test_object_code_is_reproducible():
-    assert backend.compile_object(source(doubling), OPTIONS) == backend.compile_object(source(doubling, "b"), OPTIONS)
+    assert object_code.compile_object(source(doubling), OPTIONS) == object_code.compile_object(
+        source(doubling, "b"), OPTIONS
+    )
 
 
 def test_nothing_is_contracted(tmp_path):
@@ -90,13 +94,13 @@ def test_loops_that_fill_or_copy_call_nothing():
         with b.loop(0, b.hi, 8) as loop:
             b.store(b.load(b.buffer(1), loop.index, "f32", 8), b.buffer(2), loop.index)
 
-    assert elf.undefined_symbols(backend.compile_object(source(write), OPTIONS)) == []
+    assert elf.undefined_symbols(object_code.compile_object(source(write), OPTIONS)) == []
 
 
 @pytest.mark.accept("ERR-01")
 def test_bad_text_names_kernel_stage_diagnostic_and_reproducer(tmp_path):
-    with pytest.raises(backend.CompileError) as caught:
-        backend.compile_object(with_body("%x = arith.addf %lo, %lo : i64"), Options(dump=str(tmp_path)))
+    with pytest.raises(object_code.CompileError) as caught:
+        object_code.compile_object(with_body("%x = arith.addf %lo, %lo : i64"), Options(dump=str(tmp_path)))
     message = str(caught.value)
     assert message.startswith("[compile] kernel 'broken' failed at stage 'parse': ")
     assert "arith.addf" in message
@@ -114,9 +118,9 @@ def test_bad_text_names_kernel_stage_diagnostic_and_reproducer(tmp_path):
     ],
 )  # fmt: skip
 def test_what_does_not_compile_raises(body, stage, words, tmp_path):
-    with pytest.raises(backend.CompileError, match=f"failed at stage '{stage}': .*{re.escape(words)}"):
-        backend.compile_object(with_body(body), Options(dump=str(tmp_path)))
-    backend.compile_object(source(doubling), OPTIONS)  # and the next kernel does
+    with pytest.raises(object_code.CompileError, match=f"failed at stage '{stage}': .*{re.escape(words)}"):
+        object_code.compile_object(with_body(body), Options(dump=str(tmp_path)))
+    object_code.compile_object(source(doubling), OPTIONS)  # and the next kernel does
 
 
 def test_unknown_passes_raise():
@@ -125,7 +129,7 @@ def test_unknown_passes_raise():
 
 
 def test_damaged_objects_do_not_load():
-    code = backend.compile_object(source(doubling), OPTIONS)
+    code = object_code.compile_object(source(doubling), OPTIONS)
     for bad in (b"", b"not an object", code[: len(code) // 2], b"\0" * 4096):
         with pytest.raises(loader.LoadError, match="does not link"):
             loader.load(bad)
@@ -138,7 +142,9 @@ def test_equal_symbols_are_loaded_side_by_side():
         None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
     )
     addresses = [
-        loader.load(backend.compile_object(source(lambda b, n=n: b.store(b.const(n, "i64"), b.buffer(0), 0)), OPTIONS))
+        loader.load(
+            object_code.compile_object(source(lambda b, n=n: b.store(b.const(n, "i64"), b.buffer(0), 0)), OPTIONS)
+        )
         for n in range(3)
     ]
     for number, address in reversed(list(enumerate(addresses))):

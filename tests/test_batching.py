@@ -11,8 +11,9 @@ import numpy as np
 import opgen
 import pytest
 from execute import lower_group
-from flambeau.compiler import devices, families, kernel_cache, plan, targets
-from flambeau.compiler.generic import exported, to_array
+from flambeau.compiler import families, targets
+from flambeau.compiler.baseline.op_by_op import exported, to_array
+from flambeau.compiler.caches import kernel_cache
 from flambeau.compiler.groups import generate
 from flambeau.compiler.groups.batching import batched
 from flambeau.compiler.groups.builder import from_cluster
@@ -21,6 +22,7 @@ from flambeau.compiler.groups.verify import verify
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import LOOPS
+from flambeau.compiler.plans import devices, plan
 from flambeau.dialects.graph import Graph
 from support import rounds
 

@@ -8,10 +8,11 @@ import flambeau as fb
 import flambeau.nn.functional as F
 import numpy as np
 import pytest
-from flambeau.compiler import report, targets
-from flambeau.compiler.codegen import blocks_kernel
-from flambeau.compiler.codegen.blocks import NoBlocks, block, extent
+from flambeau.compiler import targets
+from flambeau.compiler.codegen.blocks import kernel as blocks_kernel
+from flambeau.compiler.codegen.blocks.block import NoBlocks, block, extent
 from flambeau.compiler.passes.cluster import ClusterKernels
+from flambeau.compiler.tools import report
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32, int64

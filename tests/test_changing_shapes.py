@@ -6,7 +6,7 @@ import flambeau as fb
 import numpy as np
 import pytest
 from flambeau import nn
-from flambeau.compiler import report
+from flambeau.compiler.tools import report
 from flambeau.programs import compiler_options
 
 F = nn.functional

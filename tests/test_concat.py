@@ -7,7 +7,7 @@ import pytest
 import random_graphs
 from execute import run_graph
 from flambeau.compiler import driver
-from flambeau.compiler.generic import to_array
+from flambeau.compiler.baseline.op_by_op import to_array
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
 from flambeau.dialects.aval import Aval

@@ -9,12 +9,14 @@ import time
 import numpy as np
 import pytest
 import workers
-from flambeau.compiler import crew, driver, kernel_cache, pool, process, worker
-from flambeau.compiler.backend import CompileError
-from flambeau.compiler.crew import Crew
-from flambeau.compiler.generic import to_array
+from flambeau.compiler import driver
+from flambeau.compiler.backend.object_code import CompileError
+from flambeau.compiler.baseline.op_by_op import to_array
+from flambeau.compiler.caches import kernel_cache
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
+from flambeau.compiler.workers import crew, pool, process, worker
+from flambeau.compiler.workers.crew import Crew
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32
@@ -236,7 +238,7 @@ def test_programs_compile_while_python_ends(tmp_path):
 FRONTEND = """
 import json, runpy, sys
 runpy.run_path({path!r}, run_name="started")["_Frontend"]()
-import flambeau.compiler.stages, flambeau.compiler.kernel_cache
+import flambeau.compiler.stages, flambeau.compiler.caches.kernel_cache
 before = [m for m in sys.modules if m.startswith(("flambeau.engine", "flambeau.functions", "flambeau.nn"))]
 {use}
 print(json.dumps([before, value]))
@@ -263,5 +265,5 @@ def test_a_started_worker_has_no_frontend():
     command = [sys.executable, "-X", "importtime", "-P", worker.__file__, "0"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
-    assert "flambeau.compiler.backend" in imported
+    assert "flambeau.compiler.backend.object_code" in imported
     assert not {"flambeau", "flambeau.hooks", "flambeau.engine", "flambeau.functions"} & imported

@@ -7,7 +7,7 @@ import flambeau.nn as nn
 import flambeau.nn.functional as F
 import numpy as np
 import pytest
-from flambeau.compiler import report
+from flambeau.compiler.tools import report
 
 RNG = np.random.default_rng(12)
 SCORES = RNG.standard_normal((7, 4, 4))

@@ -17,7 +17,7 @@ import random_graphs
 import symbolic
 from devices import placed
 from flambeau.compiler import driver, stages
-from flambeau.compiler.generic import to_array
+from flambeau.compiler.baseline.op_by_op import to_array
 from flambeau.compiler.options import Options
 from flambeau.dialects import size
 from flambeau.dialects.aval import CPU, Aval

@@ -11,7 +11,7 @@ import numpy as np
 import pretend_device
 import pytest
 from flambeau import nn
-from flambeau.compiler import devices
+from flambeau.compiler.plans import devices
 from flambeau.dialects.aval import CPU
 from flambeau.nn import functional as F
 from flambeau.runtime import recorder

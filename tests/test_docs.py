@@ -90,8 +90,8 @@ def test_the_walk_through_the_compiler_is_up_to_date():
 
 
 def test_softmaxes_of_other_lengths_share_the_kernel_as_the_walk_says():
-    from flambeau.compiler import stage_text
     from flambeau.compiler.options import Options
+    from flambeau.compiler.tools import stage_text
 
     page = (ROOT / "docs" / "compiler.md").read_text()
     program = re.search(r"generated: tape -->\n```mlir\n(.*?)```", page, re.S)[1]

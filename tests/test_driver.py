@@ -9,9 +9,13 @@ import textwrap
 
 import numpy as np
 import pytest
-from flambeau.compiler import driver, kernel_cache, one_op, ops, plan_cache, pool, report, stages
-from flambeau.compiler.generic import to_array
+from flambeau.compiler import driver, stages
+from flambeau.compiler.baseline import one_op, op_plans
+from flambeau.compiler.baseline.op_by_op import to_array
+from flambeau.compiler.caches import kernel_cache, plan_cache
 from flambeau.compiler.options import Options
+from flambeau.compiler.tools import report
+from flambeau.compiler.workers import pool
 from flambeau.dialects import reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
@@ -58,7 +62,7 @@ def fresh(tmp_path, monkeypatch):
     for module in (kernel_cache, plan_cache):
         module.shared.cache_clear()
     monkeypatch.setattr(driver, "_compiled", type(driver._compiled)())
-    monkeypatch.setattr(ops, "_plans", type(ops._plans)())
+    monkeypatch.setattr(op_plans, "_plans", type(op_plans._plans)())
     monkeypatch.setattr(one_op, "_known", {})
     yield tmp_path / "cache"
     pool.shutdown()
@@ -283,7 +287,8 @@ import mlp_step
 graph, inputs = mlp_step.step(64), mlp_step.arrays(64)
 before = set(sys.modules)
 start = time.perf_counter()
-from flambeau.compiler import driver, report
+from flambeau.compiler import driver
+from flambeau.compiler.tools import report
 from flambeau.compiler.options import Options
 executable = driver.compile(graph, Options(mode={mode!r}))
 plan = executable.ready()

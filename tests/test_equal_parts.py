@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import random_graphs
 import whole_programs
-from flambeau.compiler import memo, stages, worker
+from flambeau.compiler import memo, stages
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import _Clustering, cluster
 from flambeau.compiler.passes.dead_code import DeadCode
 from flambeau.compiler.passes.rewrite import renumber
 from flambeau.compiler.passes.simplify import Simplify
+from flambeau.compiler.workers import worker
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32

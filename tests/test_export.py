@@ -11,7 +11,7 @@ import flambeau.nn as nn
 import flambeau.nn.functional as F
 import numpy as np
 import pytest
-from flambeau.compiler import elf, linker
+from flambeau.compiler.export import elf, linker
 from flambeau.compiler.targets import platforms
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,8 +9,8 @@ import flambeau.nn.functional as F
 import numpy as np
 import opgen
 import pytest
-from flambeau.compiler import export as exporter
-from flambeau.compiler.explanation import explanation
+from flambeau.compiler.export import exporter as exporter
+from flambeau.compiler.export.explanation import explanation
 from flambeau.compiler.targets import platforms
 from flambeau.dialects import reference
 from flambeau.dialects.record import REGISTRY

@@ -6,7 +6,7 @@ import subprocess
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau.compiler import elf, export_object
+from flambeau.compiler.export import elf, object_file
 from flambeau.compiler.targets import platforms
 
 HERE = next((p for p in platforms.PLATFORMS.values() if p.is_here), None)
@@ -37,8 +37,8 @@ def test_weights_are_no_text_and_are_not_copied(tmp_path, monkeypatch):
         sizes.append((len(text), len(made.data)))
         return text, made
 
-    original = export_object.tables
-    monkeypatch.setattr(export_object, "tables", tables)
+    original = object_file.tables
+    monkeypatch.setattr(object_file, "tables", tables)
     for name, n in (("small", 1 << 10), ("large", 1 << 18)):
         fb.export(Scaled(n, n), fb.ones(1), tmp_path / name, "x86_64-linux")
     (small, pieces), (large, _) = sizes
@@ -49,7 +49,7 @@ def test_weights_are_no_text_and_are_not_copied(tmp_path, monkeypatch):
 def test_the_object_holds_the_weights_where_it_says(target, tmp_path):
     model = Scaled(3, 5000, 1025)
     code = fb.export(model, fb.ones(1), tmp_path / "scaled", target).object_file.read_bytes()
-    assert set(elf.undefined_symbols(code)) == export_object.RUNTIME_SYMBOLS
+    assert set(elf.undefined_symbols(code)) == object_file.RUNTIME_SYMBOLS
     at = [code.find(w.detach().numpy().tobytes()) for w in model.parameters()]
     assert (
         -1 not in at and at[2] - at[1] == -(-5000 * 4 // elf.ALIGNMENT) * elf.ALIGNMENT and at[1] % elf.ALIGNMENT == 0

@@ -11,7 +11,7 @@ import flambeau as fb
 import numpy as np
 import pytest
 from flambeau.c_names import program_name
-from flambeau.compiler import linker
+from flambeau.compiler.export import linker
 from flambeau.compiler.targets import platforms
 
 HERE = next((p for p in platforms.PLATFORMS.values() if p.is_here), None)

@@ -27,7 +27,7 @@ TRAINING = """
 import json, time
 import flambeau as fb
 import numpy as np
-from flambeau.compiler import report
+from flambeau.compiler.tools import report
 from flambeau_toy import cumprod, cumsum
 
 def train():
@@ -105,7 +105,7 @@ import json
 import flambeau as fb
 import numpy as np
 from flambeau.compiler.driver import compile
-from flambeau.compiler.generic import to_array
+from flambeau.compiler.baseline.op_by_op import to_array
 from flambeau.compiler.options import Options
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
@@ -173,7 +173,7 @@ from flambeau.compiler.groups.batching import batched
 from flambeau.compiler.groups.verify import verify
 from flambeau.compiler.groups.form import GroupError
 from flambeau.compiler.groups.text import print_group
-from flambeau.compiler.mlir import MlirError
+from flambeau.compiler.backend.mlir import MlirError
 from flambeau.compiler.options import Options
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
@@ -232,7 +232,7 @@ def test_its_op_goes_through_text_and_mlir(site, tmp_path):
 SCHEDULES = """
 import json
 import flambeau as fb
-from flambeau.compiler import stage_text
+from flambeau.compiler.tools import stage_text
 from flambeau.compiler.options import Options
 from flambeau_toy import cumsum
 
@@ -279,7 +279,7 @@ def test_its_nests_have_schedules_of_its_own_kind(site):
 USE = """
 import json
 import flambeau as fb
-from flambeau.compiler import report
+from flambeau.compiler.tools import report
 from flambeau_toy import cumsum
 values = cumsum(fb.tensor([1.0, 2.0, 3.0]) * 2.0).tolist()
 print(json.dumps([values, [p.tier for p in report.programs()]]))

@@ -7,7 +7,7 @@ import flambeau as fb
 import numpy as np
 import pytest
 from flambeau.autograd import gradcheck, gradgradcheck
-from flambeau.compiler import report
+from flambeau.compiler.tools import report
 
 pytestmark = [pytest.mark.accept("LIN-12"), pytest.mark.filterwarnings(r"error:\[compile\]:RuntimeWarning")]
 
@@ -193,7 +193,7 @@ def test_an_exported_program_has_no_transforms(tmp_path):
 def test_a_process_without_such_loops_says_so():
     code = (
         "import numpy.fft._pocketfft_umath as u; del u.irfft\n"
-        "from flambeau.compiler import fourier\n"
+        "from flambeau.compiler.host_calls import fourier\n"
         "try: fourier.kernels()\n"
         "except RuntimeError as e: print(e)"
     )

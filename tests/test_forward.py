@@ -5,7 +5,7 @@ import numpy as np
 import opgen
 import pytest
 from flambeau.autograd import forward_ad, functional
-from flambeau.compiler import devices
+from flambeau.compiler.plans import devices
 from flambeau.dialects import forward, reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder

@@ -12,7 +12,7 @@ import function_cases as fc
 import numpy as np
 import pytest
 from flambeau import declarations
-from flambeau.compiler import report
+from flambeau.compiler.tools import report
 from flambeau.declarations import Unsampled
 from flambeau.dialects.dtypes import float32, float64
 from flambeau.missing import Missing

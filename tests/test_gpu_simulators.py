@@ -9,7 +9,7 @@ import numpy as np
 import ptx_interpreter
 import ptx_operations
 import pytest
-from flambeau.compiler.codegen.gpu_emitter import GpuEmitter
+from flambeau.compiler.codegen.gpu.emitter import GpuEmitter
 from flambeau.compiler.kernel import KernelSource, Launch, Operand
 from flambeau.dialects.dtypes import by_mlir
 from gpu_programs import interpret

@@ -15,8 +15,8 @@ import random_sizes
 import whole_programs
 from flambeau.compiler import stages, targets
 from flambeau.compiler.codegen.body_record import BodyRecord
-from flambeau.compiler.codegen.nest import Writer
-from flambeau.compiler.codegen.stages import LIGHT, weight_of
+from flambeau.compiler.codegen.loops.nest import Writer
+from flambeau.compiler.codegen.loops.phases import LIGHT, weight_of
 from flambeau.compiler.codegen.values import Val, spell_number
 from flambeau.compiler.groups import bodies, form, generate, weights
 from flambeau.compiler.groups.builder import from_cluster

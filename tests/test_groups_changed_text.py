@@ -3,7 +3,7 @@
 import random
 import re
 
-from flambeau.compiler import mlir
+from flambeau.compiler.backend import mlir
 from flambeau.compiler.groups import reading
 from flambeau.compiler.groups.form import GroupError
 from flambeau.compiler.groups.text import print_group

@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from flambeau.compiler import mlir
+from flambeau.compiler.backend import mlir
 from flambeau.compiler.groups import reading
 from flambeau.compiler.groups.form import Affine, Body, BodyOp, Call, Generic, GroupError, Order
 from flambeau.compiler.groups.verify import verify

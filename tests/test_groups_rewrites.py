@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import group_interpreter
 import pytest
-from flambeau.compiler import mlir
+from flambeau.compiler.backend import mlir
 from flambeau.compiler.groups import reading
 from flambeau.compiler.groups.form import PARALLEL, REDUCTION, Affine, Generic, Group, GroupError, Map, Order
 from flambeau.compiler.groups.text import print_group

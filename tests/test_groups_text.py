@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from flambeau.compiler import mlir
+from flambeau.compiler.backend import mlir
 from flambeau.compiler.groups import reading
 from flambeau.compiler.groups.form import Generic, Group
 from flambeau.compiler.groups.text import print_group, print_groups
@@ -116,7 +116,7 @@ from flambeau.compiler.groups import reading
 sys.path.insert(0, {tests!r})
 from flambeau.compiler.groups.text import print_group
 from groups import GROUPS
-from flambeau.compiler import mlir
+from flambeau.compiler.backend import mlir
 reading.parse("module {{func.func @f(%x: tensor<1xf32>) -> tensor<1xf32> {{ return %x : tensor<1xf32> }}}}")
 mlir.module("dialects.builtin")
 texts = [print_group(make()) for make in GROUPS.values()]

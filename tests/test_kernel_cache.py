@@ -10,11 +10,11 @@ from pathlib import Path
 
 import flambeau.runtime
 import pytest
-from flambeau.compiler import kernel_cache
+from flambeau.compiler.caches import kernel_cache
+from flambeau.compiler.caches.kernel_cache import KernelCache, Statistics
+from flambeau.compiler.caches.object_store import ObjectStore
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.kernel import KernelSource
-from flambeau.compiler.kernel_cache import KernelCache, Statistics
-from flambeau.compiler.object_store import ObjectStore
 from flambeau.compiler.options import Options
 
 OPTIONS = Options()
@@ -70,8 +70,8 @@ def test_lookup_does_not_import_mlir(tmp_path):
     new_cache(tmp_path / "k").get([source()], OPTIONS)
     program = (
         "import sys; from pathlib import Path\n"
-        "from flambeau.compiler.kernel import KernelSource; from flambeau.compiler.kernel_cache import KernelCache\n"
-        "from flambeau.compiler.object_store import ObjectStore; from flambeau.compiler.options import Options\n"
+        "from flambeau.compiler.kernel import KernelSource; from flambeau.compiler.caches.kernel_cache import KernelCache\n"
+        "from flambeau.compiler.caches.object_store import ObjectStore; from flambeau.compiler.options import Options\n"
         "cache = KernelCache(ObjectStore.open(Path(sys.argv[1]), 'kernel'))\n"
         "assert cache.find(KernelSource(sys.stdin.read(), ''), Options())\n"
         "assert not [m for m in sys.modules if 'mlir' in m], sys.modules\n"
@@ -138,7 +138,7 @@ def test_unwritable_folders_warn_once_and_memory_serves(tmp_path, monkeypatch):
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("flambeau.compiler.object_store.tempfile.mkstemp", full)
+    monkeypatch.setattr("flambeau.compiler.caches.object_store.tempfile.mkstemp", full)
     cache = KernelCache(store)
     with pytest.warns(RuntimeWarning, match="is not writable .No space left on device.") as caught:
         cache.get([source(1), source(2)], OPTIONS)
@@ -183,7 +183,7 @@ def test_lost_temporaries_are_swept(tmp_path):
 HAMMER = """
 import sys
 from pathlib import Path
-from flambeau.compiler.object_store import ObjectStore
+from flambeau.compiler.caches.object_store import ObjectStore
 
 store, seed, wrong = ObjectStore(Path(sys.argv[1]), 'kernel', limit=60_000), int(sys.argv[2]), 0
 names = [f"{i:02x}{'0' * 62}" for i in range(20)]

@@ -7,7 +7,7 @@ import flambeau as fb
 import numpy as np
 import pytest
 from flambeau.autograd import gradcheck, gradgradcheck
-from flambeau.compiler import report
+from flambeau.compiler.tools import report
 from flambeau.linalg import LinAlgError
 
 pytestmark = pytest.mark.accept("LIN-11")

@@ -13,7 +13,7 @@ import opgen
 import pytest
 import random_graphs
 from flambeau.compiler import families, targets
-from flambeau.compiler.codegen.stages import weight_of
+from flambeau.compiler.codegen.loops.phases import weight_of
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster

@@ -6,7 +6,8 @@ import threading
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau.compiler import driver, host_kernel, stages
+from flambeau.compiler import driver, stages
+from flambeau.compiler.host_calls import reference_kernel
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
 from flambeau.dialects import reference
@@ -214,7 +215,7 @@ def test_sizes_that_change(fresh):  # noqa: F811
 
 def test_a_size_among_attributes_is_refused_for_all_sizes():
     with pytest.raises(RuntimeError, match=r"\[slice\] an attribute depends on a size known at run time only"):
-        host_kernel._written((symbol(0), 1), "slice")
+        reference_kernel._written((symbol(0), 1), "slice")
 
 
 def test_threads_run_the_same_program(fresh):  # noqa: F811
@@ -241,16 +242,16 @@ def test_threads_run_the_same_program(fresh):  # noqa: F811
 
 @pytest.mark.parametrize("value", [(1, (2.5, None), "x"), (float32, True), (float("inf"), -0.0), ()])
 def test_attributes_come_back(value):
-    back = host_kernel._read(json.loads(json.dumps(host_kernel._written(value, "op"))))
+    back = reference_kernel._read(json.loads(json.dumps(reference_kernel._written(value, "op"))))
     assert back == value and repr(back) == repr(value)
 
 
 def test_what_has_no_text_is_refused():
     with pytest.raises(RuntimeError, match=r"\[op\] an attribute is a complex, which cannot be handed to the host"):
-        host_kernel._written((1j,), "op")
+        reference_kernel._written((1j,), "op")
 
 
 def test_only_its_own_text_is_that_of_the_host():
     (call,) = stages.run(build(find("neg"), F32), NEG).lowered[0].calls
     assert call.source.is_host and not KernelSource("module {}", "").is_host
-    assert host_kernel.address(call.source) == host_kernel.address(KernelSource(call.source.text, "again"))
+    assert reference_kernel.address(call.source) == reference_kernel.address(KernelSource(call.source.text, "again"))

@@ -102,7 +102,7 @@ def test_random_programs_agree_to_the_bit(seed, nans):
     assert run(fb.flush) == expected, "flushed after every op"
     assert run(random_cut(seed)) == expected, "flushed at random points"
     with fb.compiler_options(mode="off"):
-        assert run(lambda: None) == expected, "generic tier"
+        assert run(lambda: None) == expected, "baseline tier"
     threads = fb.get_num_threads()
     fb.set_num_threads(1 if threads > 1 else 2)
     try:
@@ -131,6 +131,6 @@ def test_sizes_that_change_give_the_bits_of_each_by_itself(seed):
         assert [bits(program(seed, cut, shape)) for shape in shapes] == expected
         assert recorder.stats()["patterns"] > 0, "sizes became symbols"
     with fb.compiler_options(mode="off"):
-        assert [bits(program(seed, lambda: None, shape)) for shape in shapes] == expected, "generic tier"
+        assert [bits(program(seed, lambda: None, shape)) for shape in shapes] == expected, "baseline tier"
     with fb.shadow_mode():
         assert [bits(program(seed, lambda: None, shape)) for shape in shapes] == expected, "rules run again"

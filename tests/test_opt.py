@@ -10,9 +10,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from flambeau.compiler import opt, stage_text, stages
+from flambeau.compiler import opt, stages
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import registry
+from flambeau.compiler.tools import stage_text
 from flambeau.dialects.irdl import parse_graph
 
 LIT = Path(__file__).parent.parent / "lit_tests"

@@ -10,7 +10,8 @@ from pathlib import Path
 import flambeau as fb
 import llvmlite.binding as llvm
 import pytest
-from flambeau.compiler import driver, kernel_cache, targets
+from flambeau.compiler import driver, targets
+from flambeau.compiler.caches import kernel_cache
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
 from flambeau.compiler.targets import host

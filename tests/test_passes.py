@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from counting import calls
-from flambeau.compiler.identity import graph_key
+from flambeau.compiler.caches.identity import graph_key
 from flambeau.compiler.passes import Pass, registry
 from flambeau.compiler.passes.cse import CommonSubexpressions
 from flambeau.compiler.passes.dead_code import DeadCode

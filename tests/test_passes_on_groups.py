@@ -7,8 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
-from flambeau.compiler import driver, pool, stage_text
-from flambeau.compiler.generic import to_array
+from flambeau.compiler import driver
+from flambeau.compiler.baseline.op_by_op import to_array
 from flambeau.compiler.groups import reading
 from flambeau.compiler.groups.builder import from_cluster
 from flambeau.compiler.groups.form import Generic, GroupError
@@ -17,6 +17,8 @@ from flambeau.compiler.opt import main
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import on_groups
 from flambeau.compiler.passes.assign_orders import AssignOrders
+from flambeau.compiler.tools import stage_text
+from flambeau.compiler.workers import pool
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32
@@ -52,7 +54,7 @@ class Bindings(ModulePass):
     name = "bindings"
 
     def rewrite(self, module) -> None:
-        from flambeau.compiler import mlir
+        from flambeau.compiler.backend import mlir
 
         found = []
 

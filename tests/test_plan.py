@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from counting import calls
-from flambeau.compiler.arena import Arena, aligned
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
 from flambeau.compiler.passes.rewrite import renumber
-from flambeau.compiler.plan import build
+from flambeau.compiler.plans.arena import Arena, aligned
+from flambeau.compiler.plans.plan import build
 from flambeau.dialects import reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder

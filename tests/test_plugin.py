@@ -100,7 +100,7 @@ print(find("fma").doc)
 PROGRAM = """
 import json
 import flambeau as fb
-from flambeau.compiler import report
+from flambeau.compiler.tools import report
 from flambeau_example import fma
 x = fb.tensor([1.000244140625] * 3)
 values = fma(x, x, -x * x).tolist()
@@ -238,7 +238,7 @@ PASSES = {
 USE = """
 import json, time
 import flambeau as fb
-from flambeau.compiler import report
+from flambeau.compiler.tools import report
 from flambeau.function import Tensor_, function
 from flambeau.dialects.record import find
 

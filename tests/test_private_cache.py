@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import workers
-from flambeau.compiler import driver, kernel_cache, linker, plan_cache, private, report
-from flambeau.compiler.generic import to_array
-from flambeau.compiler.object_store import ObjectStore
+from flambeau.compiler import driver
+from flambeau.compiler.baseline.op_by_op import to_array
+from flambeau.compiler.caches import kernel_cache, plan_cache, private
+from flambeau.compiler.caches.object_store import ObjectStore
+from flambeau.compiler.export import linker
 from flambeau.compiler.targets import platforms
+from flambeau.compiler.tools import report
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 from flambeau import data
-from flambeau.compiler import linker
-from flambeau.compiler.crew import Crew
+from flambeau.compiler.export import linker
 from flambeau.compiler.kernel import KernelSource
+from flambeau.compiler.workers.crew import Crew
 from flambeau.runtime import progress
 
 
@@ -75,7 +75,7 @@ def test_who_waits_for_a_linker_sees_that_it_works(look, monkeypatch):
 
 def test_compiling_counts_kernels(look, monkeypatch):
     terminal = look()
-    from flambeau.compiler import kernel_cache
+    from flambeau.compiler.caches import kernel_cache
     from flambeau.compiler.options import Options
 
     class Cache:

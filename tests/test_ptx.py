@@ -22,9 +22,11 @@ import gpu_device
 import gpu_simulator
 import numpy as np
 import pytest
-from flambeau.compiler import backend, stage_text, targets
+from flambeau.compiler import targets
+from flambeau.compiler.backend import object_code
 from flambeau.compiler.options import Options
 from flambeau.compiler.targets import nvptx
+from flambeau.compiler.tools import stage_text
 from flambeau.dialects import dtypes
 from flambeau.dialects.record import find
 from flambeau.runtime import _binding
@@ -241,8 +243,8 @@ def test_unknown_architectures_are_refused():
 
 def test_ptx_is_no_object():
     graph, _ = program("elementwise: add")
-    with pytest.raises(backend.CompileError, match="code for sm_90 is PTX text"):
-        backend.compile_object(launches(graph)[0].source, Options(target="sm_90"))
+    with pytest.raises(object_code.CompileError, match="code for sm_90 is PTX text"):
+        object_code.compile_object(launches(graph)[0].source, Options(target="sm_90"))
 
 
 # ---- devices --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import random_graphs
 from flambeau.compiler import driver
-from flambeau.compiler.generic import to_array
+from flambeau.compiler.baseline.op_by_op import to_array
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.push_broadcasts import PushBroadcasts
 from flambeau.dialects.aval import Aval
@@ -33,7 +33,7 @@ class Program:
 
 
 def steps(graph: Graph) -> int:
-    """Steps of the fused plan, whose outputs are those of the generic tier to the bit."""
+    """Steps of the fused plan, whose outputs are those of the baseline tier to the bit."""
     rng = np.random.default_rng(0)
     arrays = [rng.normal(0, 2, graph.avals[v].shape).astype(np.float32) for v in graph.inputs]
     fused, generic = (driver.compile(graph, Options(mode=mode)) for mode in ("blocking", "off"))

@@ -5,9 +5,10 @@ import sys
 import warnings
 
 import pytest
-from flambeau.compiler import foreign, targets
+from flambeau.compiler import targets
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import registry as passes
+from flambeau.compiler.plugins import foreign
 from flambeau.compiler.schedules.registry import SCHEDULE_REGISTRY
 from flambeau.dialects import entry_points, irdl, plugins
 from flambeau.dialects.entry_points import INTERFACES, Interface, PluginError
@@ -184,7 +185,7 @@ def test_programs_are_compiled_for_a_target_of_a_plugin(package):
     assert offer.package == "theirs 1.0" and b"Target(" in offer.source()  # part of the keys of caches
     with pytest.raises(ValueError, match="target"):
         Options(target="no-such-chip")
-    from flambeau.compiler import stage_text
+    from flambeau.compiler.tools import stage_text
 
     program = """
 func.func @main(%x: tensor<64xf32>) -> tensor<64xf32> {

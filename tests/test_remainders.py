@@ -7,7 +7,8 @@ from fractions import Fraction
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau.compiler import backend, elf
+from flambeau.compiler.backend import object_code
+from flambeau.compiler.export import elf
 from flambeau.compiler.options import Options
 from flambeau.dialects.dtypes import FLOATING
 from flambeau.dialects.record import find
@@ -93,7 +94,7 @@ def test_exported_code_calls_nothing(target):
             b.store(find(name).lower(b, x, y), b.buffer(2), 4 * k)
 
     source = Kernel(write).source
-    assert elf.undefined_symbols(backend.compile_object(source, Options(target=target))) == []
+    assert elf.undefined_symbols(object_code.compile_object(source, Options(target=target))) == []
 
 
 @pytest.mark.parametrize("mode", ["off", "blocking"])

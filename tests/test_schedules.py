@@ -7,7 +7,8 @@ from dataclasses import replace
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau.compiler import driver, plan_cache, report, stage_text, stages, targets
+from flambeau.compiler import driver, stages, targets
+from flambeau.compiler.caches import plan_cache
 from flambeau.compiler.groups import generate
 from flambeau.compiler.groups.form import Generic
 from flambeau.compiler.kernel import Cluster
@@ -15,6 +16,7 @@ from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import kind_of
 from flambeau.compiler.schedules import ScheduleError, overrides, scheduling
 from flambeau.compiler.schedules.kinds import KINDS, Points, Product, parse
+from flambeau.compiler.tools import report, stage_text
 from flambeau.dialects.irdl import print_graph
 from schedule_cases import VALUES, cases, drawn
 

@@ -5,9 +5,11 @@ import warnings
 
 import numpy as np
 import pytest
-from flambeau.compiler import driver, plan_cache, pool
-from flambeau.compiler.generic import to_array
+from flambeau.compiler import driver
+from flambeau.compiler.baseline.op_by_op import to_array
+from flambeau.compiler.caches import plan_cache
 from flambeau.compiler.options import Options
+from flambeau.compiler.workers import pool
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32

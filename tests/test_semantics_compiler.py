@@ -6,7 +6,7 @@ Programs of exact ops have the reference's bits too.
 import numpy as np
 import pytest
 from flambeau.compiler import driver
-from flambeau.compiler.generic import to_array
+from flambeau.compiler.baseline.op_by_op import to_array
 from flambeau.compiler.options import Options
 from flambeau.dialects import reference
 from flambeau.dialects.aval import Aval

@@ -5,11 +5,12 @@ import flambeau as fb
 import numpy as np
 import opgen
 import pytest
-from flambeau.compiler import report, targets
+from flambeau.compiler import targets
 from flambeau.compiler.groups import generate
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
 from flambeau.compiler.schedules.choose import choose
+from flambeau.compiler.tools import report
 from flambeau.dialects.record import find
 
 RNG = np.random.default_rng(5)

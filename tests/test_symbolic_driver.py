@@ -6,9 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from flambeau.compiler import driver, export, kernel_cache, one_op, ops, plan_cache, pool, report, stages
+from flambeau.compiler import driver, stages
+from flambeau.compiler.baseline import one_op, op_plans
+from flambeau.compiler.caches import kernel_cache, plan_cache
+from flambeau.compiler.export import exporter
 from flambeau.compiler.groups import generate
 from flambeau.compiler.options import Options
+from flambeau.compiler.tools import report
+from flambeau.compiler.workers import pool
 from flambeau.dialects import reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.cost import nanoseconds
@@ -44,7 +49,7 @@ def fresh(tmp_path, monkeypatch):
 
 def forget(monkeypatch):
     """As in a process that starts with what is on disk."""
-    memos = ((driver, "_compiled"), (ops, "_plans"), (one_op, "_known"), (report, "_programs"))
+    memos = ((driver, "_compiled"), (op_plans, "_plans"), (one_op, "_known"), (report, "_programs"))
     for module, name in (*memos, (stages, "_groups"), (stages, "_lowered")):
         monkeypatch.setattr(module, name, type(getattr(module, name))())
 
@@ -148,7 +153,7 @@ def test_a_failing_op_is_named_whatever_the_sizes(fresh):
         assert executable([np.ones(n, np.int32)] * 2, sizes=(n,))
 
 
-# ---- the generic tier
+# ---- the baseline tier
 
 
 def test_the_generic_tier_runs_any_sizes(fresh):
@@ -340,8 +345,8 @@ def test_estimates_and_the_reference_take_the_sizes_at_hand():
 
 
 def test_exports_have_one_shape():
-    assert export.problems(graph_of()) == ["1 extents are known at run time only: record the program for one shape"]
-    assert not export.problems(graph_of().bind((40,)))
+    assert exporter.problems(graph_of()) == ["1 extents are known at run time only: record the program for one shape"]
+    assert not exporter.problems(graph_of().bind((40,)))
 
 
 def test_verification_looks_at_a_graph_for_all_its_sizes():

@@ -1,11 +1,11 @@
-"""Programs with symbols end to end: plans, guards, variants, caches, the generic tier."""
+"""Programs with symbols end to end: plans, guards, variants, caches, the baseline tier."""
 
 from __future__ import annotations
 
 import random
 
-from flambeau.compiler.arena import ALIGN, Arenas
 from flambeau.compiler.options import Options
+from flambeau.compiler.plans.arena import ALIGN, Arenas
 from flambeau.dialects.dtypes import float32
 from flambeau.dialects.record import find
 from flambeau.dialects.size import evaluate, scope, symbol

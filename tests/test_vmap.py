@@ -6,7 +6,7 @@ import flambeau as fb
 import numpy as np
 import pytest
 from flambeau import nn
-from flambeau.compiler import devices
+from flambeau.compiler.plans import devices
 from flambeau.func import functional_call, grad, stack_module_state, vmap
 from flambeau.runtime import recorder
 

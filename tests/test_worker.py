@@ -9,13 +9,16 @@ import time
 import numpy as np
 import pytest
 import workers
-from flambeau.compiler import driver, kernel_cache, one_op, ops, pool, process
-from flambeau.compiler.build import Build
-from flambeau.compiler.generic import to_array
+from flambeau.compiler import driver
+from flambeau.compiler.baseline import one_op, op_plans
+from flambeau.compiler.baseline.op_by_op import to_array
+from flambeau.compiler.caches import kernel_cache
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
-from flambeau.compiler.pool import Pool
-from flambeau.compiler.worker import Request
+from flambeau.compiler.workers import pool, process
+from flambeau.compiler.workers.build import Build
+from flambeau.compiler.workers.pool import Pool
+from flambeau.compiler.workers.worker import Request
 from flambeau.dialects import reference
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
@@ -34,7 +37,7 @@ def fresh(tmp_path, monkeypatch):
 
 
 def chain(n=3):
-    """A program of exact ops, so that the generic tier needs no worker."""
+    """A program of exact op_plans, so that the baseline tier needs no worker."""
     builder = GraphBuilder()
     x = builder.input(Aval((12,), float32))
     for k in range(n):
@@ -164,7 +167,7 @@ PARENT = """
 import os, sys, time
 sys.path.insert(0, {tests!r})
 import numpy as np
-from flambeau.compiler import pool
+from flambeau.compiler.workers import pool
 from test_worker import started
 executable = started()
 executable.wait(60)
@@ -227,7 +230,7 @@ def test_a_process_and_what_it_forks_end_with_their_parent(kernel):
     """Where the kernel does not see to it a thread does."""
     code = f"""
 import os, time
-from flambeau.compiler import lifeline
+from flambeau.compiler.workers import lifeline
 lifeline._ask_kernel = lifeline._ask_kernel if {kernel} else lambda: False
 parent = os.getpid()
 if os.fork() == 0:
@@ -343,7 +346,7 @@ def test_a_step_does_not_wait_for_a_worker_that_is_stopped(stopped, monkeypatch)
     """The first one loses its patience; for the others nobody is asked."""
     asked, real = [], Pool.submit
     monkeypatch.setattr(Pool, "submit", lambda *args, **words: asked.append(args[1]) or real(*args, **words))
-    monkeypatch.setattr(ops, "PATIENCE", 0.2)
+    monkeypatch.setattr(op_plans, "PATIENCE", 0.2)
     for name, wanted in (("exp", np.exp), ("tanh", np.tanh), ("sin", np.sin)):
         builder = GraphBuilder()
         builder.graph.outputs = [find(name)(builder.input(Aval((12,), float32))).id]
@@ -352,7 +355,7 @@ def test_a_step_does_not_wait_for_a_worker_that_is_stopped(stopped, monkeypatch)
     assert asked.count("kernel") == 1 and pool.processes() == [stopped]
     assert kernel_cache.shared().statistics.compiled == 3
     pool.shutdown()
-    ops._plans.clear()
+    op_plans._plans.clear()
     one_op._known.clear()
     asked.clear()
     builder = GraphBuilder()

@@ -14,7 +14,7 @@ import flambeau.nn.functional as F
 import flambeau.utils.data as data
 import pytest
 from flambeau import function, missing
-from flambeau.compiler.codegen import points
+from flambeau.compiler.codegen.loops import points
 from flambeau.dialects.bugs import is_internal
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Public, Tensor

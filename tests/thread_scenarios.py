@@ -21,7 +21,7 @@ import warnings
 
 import flambeau as fb
 import numpy as np
-from flambeau.compiler import report
+from flambeau.compiler.tools import report
 from flambeau.runtime import recorder
 
 nn = fb.nn

@@ -5,7 +5,10 @@ import sys
 import textwrap
 import time
 
-from flambeau.compiler import driver, kernel_cache, one_op, ops, plan_cache, pool, process
+from flambeau.compiler import driver
+from flambeau.compiler.baseline import one_op, op_plans
+from flambeau.compiler.caches import kernel_cache, plan_cache
+from flambeau.compiler.workers import pool, process
 
 
 def without(tmp_path, monkeypatch):
@@ -19,8 +22,8 @@ def without(tmp_path, monkeypatch):
 def clear():
     pool.shutdown()
     driver._compiled.clear()
-    ops._plans.clear()
-    ops._asked.clear()
+    op_plans._plans.clear()
+    op_plans._asked.clear()
     one_op._known.clear()
     plan_cache.shared.cache_clear()
     kernel_cache.shared.cache_clear()
@@ -35,7 +38,7 @@ def wait_until(condition, seconds=20.0):
 
 def sabotage(monkeypatch, text, parent="0"):
     """Run `text` in every worker as it serves its first request. With `parent`, it ends with that process."""
-    code = f"import flambeau.compiler.worker as w\n{textwrap.dedent(text)}\nw.main(30.0, 10, {parent})"
+    code = f"import flambeau.compiler.workers.worker as w\n{textwrap.dedent(text)}\nw.main(30.0, 10, {parent})"
     real = subprocess.Popen
 
     def start(command, **kwargs):

@@ -55,8 +55,8 @@ def renumbered(text: str) -> str:
 
 def parts(page: str) -> dict[str, str]:
     """The generated parts by name."""
-    from flambeau.compiler import stage_text
     from flambeau.compiler.options import Options
+    from flambeau.compiler.tools import stage_text
 
     tape = recorded(page)
     options = Options(mode="blocking", target=TARGET, plugins=False)

@@ -59,7 +59,7 @@ def kernels(target: str) -> Iterator[tuple[str, Any]]:
 
 
 def record(folder: Path, targets: list[str]) -> int:
-    from flambeau.compiler import backend
+    from flambeau.compiler.backend import object_code
     from flambeau.compiler.options import Options
 
     for target in targets:
@@ -67,7 +67,7 @@ def record(folder: Path, targets: list[str]) -> int:
         place.mkdir(parents=True)
         for name, source in kernels(target):
             stem = re.sub(r"[^\w-]+", "-", name)
-            (place / f"{stem}.ptx").write_text(backend.compile_assembly(source, Options(target=target)))
+            (place / f"{stem}.ptx").write_text(object_code.compile_assembly(source, Options(target=target)))
     return 0
 
 
@@ -151,7 +151,7 @@ def _difference(old: list[str], new: list[str]) -> str:
 
 def measure(target: str, rounds: int) -> int:
     """Prints the sum over kernels of the best times: generating text, and from text to PTX; by family."""
-    from flambeau.compiler import backend
+    from flambeau.compiler.backend import object_code
     from flambeau.compiler.options import Options
 
     sources = dict(kernels(target))
@@ -160,7 +160,7 @@ def measure(target: str, rounds: int) -> int:
     for _ in range(rounds + 1):  # the first one warms up
         for name, source in sources.items():
             start = perf_counter()
-            backend.compile_assembly(source, Options(target=target))
+            object_code.compile_assembly(source, Options(target=target))
             best[name] = min(best[name], perf_counter() - start)
     for family, names in groupby(sorted(best), lambda name: name.split(":")[0]):
         times = [best[name] * 1e3 for name in names]

@@ -61,7 +61,7 @@ def pytest_configure() -> None:
 
 
 def recording(kernels: Callable[[Any], None], path: Path, seen: set[str]) -> Callable[[Any], None]:
-    from flambeau.compiler.identity import digest
+    from flambeau.compiler.caches.identity import digest
     from flambeau.dialects.identity import graph_bytes
 
     def recorded(work: Any) -> None:

@@ -36,7 +36,7 @@ def compiled(f: Any) -> Any:
 
 def compilations() -> int:
     if V == "flambeau":
-        from flambeau.compiler import report
+        from flambeau.compiler.tools import report
 
         return sum(len(p.plans) for p in report.programs())
     from torch._dynamo.utils import counters

@@ -3,7 +3,7 @@
 In: calls of the methods of `Emitter`, made by code generators and by the `lower` functions of records.
 Out: `source(label)`, a canonical `KernelSource`: the same calls give the same text. Constants are
 deduplicated at the function's entry, pointers and extents are loaded there once. Values: `values.py`;
-operations: `arithmetic.py`; loads and stores: `memory.py`. Next: `backend.py`.
+operations: `arithmetic.py`; loads and stores: `memory.py`. Next: `backend/object_code.py`.
 """
 
 from __future__ import annotations

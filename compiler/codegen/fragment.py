@@ -2,7 +2,7 @@
 
 In: the graph of a cluster; its sizes are ints or `Size`s. Out: `Fragment` (views resolved to layouts) and its `Form`, or
 None where no single nest can compute it. The same rules decide in `passes/cluster.py` what may be fused.
-Next: `stages.py`, `nest.py`.
+Next: `loops/phases.py`, `nest.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What schedules are for: the nests that a cluster is cut into, before anything is emitted.
 
 In: made by the code generators' `cut`. Out: `Unit`s, one schedule each, and `Cut`, which makes calls of them once they have their
-schedules. Next: `schedules/choose.py`, which chooses; `loops.py`, `gemm.py`, `gpu_loops.py`, `gpu_matmul.py`, which cut and emit.
+schedules. Next: `schedules/choose.py`, which chooses; `loops/cut.py`, `products/cut.py`, `gpu/loops.py`, `gpu/matmul.py`, which
+cut and emit.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.access import Layout
 from flambeau.compiler.codegen.fragment import Form, Fragment
-from flambeau.compiler.codegen.gemm_operands import Contraction
-from flambeau.compiler.codegen.space import Space
-from flambeau.compiler.codegen.stages import Stages
+from flambeau.compiler.codegen.loops.phases import Stages
+from flambeau.compiler.codegen.loops.space import Space
+from flambeau.compiler.codegen.products.operands import Contraction
 from flambeau.compiler.groups.form import Generic
 from flambeau.compiler.kernel import KernelCall, Launch, Lowered
 from flambeau.compiler.schedules.form import Schedule

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flambeau.compiler.codegen import loops_assemble
 from flambeau.compiler.codegen.access import Layout
 from flambeau.compiler.codegen.fragment import Form, extents_of, nest_cuts
+from flambeau.compiler.codegen.loops import assemble as loops_assemble
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
 from flambeau.compiler.passes import cluster_parts

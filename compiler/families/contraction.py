@@ -52,7 +52,7 @@ def stored(values: Values, node: Node) -> list[int]:
 def epilogue(program: Program, node: Node, product: int, members: set[int]) -> bool:
     """Whether `node` may run on the register tile of a product.
 
-    The form that `codegen/gemm.py` takes: elementwise ops that cannot fail, of the product's size, whose operands
+    The form that `codegen/products/cut.py` takes: elementwise ops that cannot fail, of the product's size, whose operands
     are the product or other members element by element (reshapes allowed), 0-d constants, or views of stored values
     that are affine over the product's (batch, M, N) coordinates: the same shape, rows, columns, scalars.
     """
@@ -82,7 +82,7 @@ RULES = Rules(
     "contraction",
     structure,
     stored=stored,
-    generators={"cpu": "flambeau.compiler.codegen.gemm:cut", "gpu": "flambeau.compiler.codegen.gpu_matmul:cut"},
+    generators={"cpu": "flambeau.compiler.codegen.products.cut:cut", "gpu": "flambeau.compiler.codegen.gpu.matmul:cut"},
     epilogue=epilogue,
     producers=lambda node: cluster_prologues.pays,
 )

@@ -1,16 +1,16 @@
 """Control flow: branches and loops of the plan. A region is clustered and compiled like a program.
 
-In: the cluster of one op. Out: a call of parts (`compiler/control.py`). Next: `host_call.py`.
+In: the cluster of one op. Out: a call of parts (`compiler/plans/control.py`). Next: `host_call.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from flambeau.compiler.control import Branch, Compile, Copy, Cursor, Loop, Lowering, Part, Repeat, lower
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.passes.cluster_values import Values
+from flambeau.compiler.plans.control import Branch, Compile, Copy, Cursor, Loop, Lowering, Part, Repeat, lower
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Node, Region
 from flambeau.dialects.tape.loop import turns

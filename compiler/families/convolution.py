@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
-from flambeau.compiler.codegen.conv_operands import GIVES
+from flambeau.compiler.codegen.convolutions.operands import GIVES
 from flambeau.compiler.families.contraction import joins_onto
 from flambeau.compiler.families.rules import GroupOp, Rules, in_memory
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
@@ -80,7 +80,7 @@ RULES = Rules(
     "convolution",
     structure,
     stored=in_memory,
-    generators={"cpu": "flambeau.compiler.codegen.conv:cut"},
+    generators={"cpu": "flambeau.compiler.codegen.convolutions.cut:cut"},
     epilogue=epilogue,
     ops=OPS,
 )

@@ -1,7 +1,7 @@
 """Fourier transforms: steps of the plan that hand every line of a batch to NumPy's pocketfft, without Python.
 
-In: the cluster of one op. Out: a call of one of the runtime's kernels (`runtime/binding/fourier.c`). Next: `compiler/fourier.py`,
-for where the kernels are.
+In: the cluster of one op. Out: a call of one of the runtime's kernels (`runtime/binding/fourier.c`). Next:
+`host_calls/fourier.py`, for where the kernels are.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from math import prod
 
-from flambeau.compiler.control import Compile
 from flambeau.compiler.families.control import stored
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
+from flambeau.compiler.plans.control import Compile
 from flambeau.dialects.size import maximum
 
 #: Numbers that are worth a thread's while.

@@ -1,14 +1,14 @@
 """Calls of the host: a step of the plan that writes operands down.
 
-In: the cluster of one op. Out: a call of parts (`compiler/control.py`). Next: `dialects/effects.py`.
+In: the cluster of one op. Out: a call of parts (`compiler/plans/control.py`). Next: `dialects/effects.py`.
 """
 
 from __future__ import annotations
 
-from flambeau.compiler.control import Compile, Copy, Lowering, Note, Part, lower
 from flambeau.compiler.families.control import stored
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.kernel import Cluster, Lowered
+from flambeau.compiler.plans.control import Compile, Copy, Lowering, Note, Part, lower
 
 
 def steps(cluster: Cluster, compile_region: Compile) -> Lowered:

@@ -1,7 +1,7 @@
 """Linear algebra: steps of the plan that call LAPACK for every matrix of a batch, without Python.
 
 In: the cluster of one op. Out: a call of one of the runtime's kernels (`runtime/binding/lapack_kernels.h`, which says what the
-numbers mean). Next: `compiler/lapack.py`, for where the kernels are.
+numbers mean). Next: `compiler/host_calls/lapack.py`, for where the kernels are.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-from flambeau.compiler.control import Compile
 from flambeau.compiler.families.control import stored
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
+from flambeau.compiler.plans.control import Compile
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import int32
 from flambeau.dialects.graph import Node

@@ -5,7 +5,7 @@ In: a node. Out: flambeau.scatter, whose region yields the update. Next: `contro
 
 from __future__ import annotations
 
-from flambeau.compiler.codegen import loops_scatter
+from flambeau.compiler.codegen.loops import scatter as loops_scatter
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.families.scatter import fails_empty, structure
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from flambeau.compiler.codegen.access import Layout
     from flambeau.compiler.codegen.fragment import Form, Fragment
     from flambeau.compiler.codegen.units import Cut, LoopNest
-    from flambeau.compiler.control import Compile
     from flambeau.compiler.groups.builder.cluster import ClusterBuilder
     from flambeau.compiler.groups.form import Call
     from flambeau.compiler.groups.replay_views import GraphMaker
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from flambeau.compiler.passes.cluster_groups import Program
     from flambeau.compiler.passes.cluster_producers import Move
     from flambeau.compiler.passes.cluster_values import Values
+    from flambeau.compiler.plans.control import Compile
     from flambeau.compiler.schedules.form import Schedule
     from flambeau.dialects.aval import Aval
     from flambeau.dialects.graph import Graph, Node

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from flambeau.compiler.codegen import loops_scan
 from flambeau.compiler.codegen.body_record import body_record
-from flambeau.compiler.codegen.stages import HEAVY
+from flambeau.compiler.codegen.loops import scan as loops_scan
+from flambeau.compiler.codegen.loops.phases import HEAVY
 from flambeau.compiler.families.rules import GroupOp, Rules, in_memory
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder

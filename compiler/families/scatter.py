@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flambeau.compiler.codegen import loops_scatter
 from flambeau.compiler.codegen.body_record import body_record
-from flambeau.compiler.codegen.stages import HEAVY
+from flambeau.compiler.codegen.loops import scatter as loops_scatter
+from flambeau.compiler.codegen.loops.phases import HEAVY
 from flambeau.compiler.families.rules import GroupOp, Rules
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from flambeau.compiler.codegen import loops_sort
+from flambeau.compiler.codegen.loops import sort as loops_sort
 from flambeau.compiler.families.rules import GroupOp, Rules, in_memory
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
 from flambeau.compiler.groups.checks import check_axis, check_count, check_like

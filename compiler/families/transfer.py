@@ -6,10 +6,10 @@ In: the cluster of one op and the views it reads through, which lie where memory
 from __future__ import annotations
 
 from flambeau.compiler.codegen.access import Layout, apply_view, dense
-from flambeau.compiler.control import Compile
 from flambeau.compiler.families.rules import Rules, in_memory
 from flambeau.compiler.families.view import structure
 from flambeau.compiler.kernel import TRANSFER, Cluster, KernelCall, Lowered, Operand
+from flambeau.compiler.plans.control import Compile
 from flambeau.dialects.tape.transfer import crosses
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.compiler.codegen import loops_window
+from flambeau.compiler.codegen.loops import window as loops_window
 from flambeau.compiler.families.rules import GroupOp, Rules, in_memory
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
 from flambeau.compiler.groups.checks import check_count, check_like

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from flambeau.compiler import boundary, families
+from flambeau.compiler import families
 from flambeau.compiler.codegen.units import Cut, OwnNest
 from flambeau.compiler.families.rules import Generator
 from flambeau.compiler.groups.builder import from_cluster, may_fail
@@ -22,6 +22,7 @@ from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.passes.cluster import LOOPS, kind_of
 from flambeau.compiler.passes.cluster_blocks import BLOCKS
+from flambeau.compiler.plugins import boundary
 from flambeau.compiler.schedules.form import Schedule, ScheduleError
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
@@ -29,8 +30,8 @@ from flambeau.dialects.graph import Graph
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 #: What makes nests of a cluster without a head, per class of machines.
 _LOOPS: Mapping[str, Generator] = {
-    "cpu": "flambeau.compiler.codegen.loops:cut",
-    "gpu": "flambeau.compiler.codegen.gpu_loops:cut",
+    "cpu": "flambeau.compiler.codegen.loops.cut:cut",
+    "gpu": "flambeau.compiler.codegen.gpu.loops:cut",
 }
 
 
@@ -115,7 +116,7 @@ def code_generator(family: str, kind: str) -> Callable[[Cluster], Cut]:
 def steps_of(cluster: Cluster) -> Callable[..., Lowered] | None:
     """What makes steps of the plan of a cluster that is no fusion group, or several; None where it is one."""
     if cluster.kind == BLOCKS:
-        from flambeau.compiler.codegen.blocks_kernel import lower
+        from flambeau.compiler.codegen.blocks.kernel import lower
 
         return lower
     return None if cluster.kind == LOOPS else families.find(cluster.kind).steps

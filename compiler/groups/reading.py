@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flambeau.compiler import families, mlir
+from flambeau.compiler import families
+from flambeau.compiler.backend import mlir
 from flambeau.compiler.groups import group_dialect, verify
 from flambeau.compiler.groups.form import (
     PARALLEL,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from flambeau.compiler import mlir
+from flambeau.compiler.backend import mlir
 from flambeau.compiler.codegen.values import dtype_of, is_element, is_unsigned, spell_number
 from flambeau.compiler.groups.form import PARALLEL, REDUCTION, Affine, GroupError, Map
 from flambeau.dialects.aval import Aval

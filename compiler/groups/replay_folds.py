@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.compiler.codegen.body_record import folding, pointwise
-from flambeau.compiler.codegen.stages import HEAVY
+from flambeau.compiler.codegen.loops.phases import HEAVY
 from flambeau.compiler.groups import linear
 from flambeau.compiler.groups.form import REDUCTION, Body, BodyOp, Generic, GroupError, Order
 from flambeau.compiler.groups.play import needs, number, score

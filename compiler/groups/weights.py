@@ -1,4 +1,4 @@
-"""The work of a body's point, in additions: that of the record with the same code, as `codegen/stages.py` has it.
+"""The work of a body's point, in additions: that of the record with the same code, as `codegen/loops/phases.py` has it.
 
 In: a `Body`. Out: its weight; bodies that no light record has are heavy. Next: `replay.py`.
 """
@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Hashable, Iterator
 from functools import cache
 
-from flambeau.compiler.codegen.stages import HEAVY, LIGHT, weight_of
+from flambeau.compiler.codegen.loops.phases import HEAVY, LIGHT, weight_of
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.form import Body
 from flambeau.dialects.aval import Aval

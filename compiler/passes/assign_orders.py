@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar
 
-from flambeau.compiler import mlir
+from flambeau.compiler.backend import mlir
 from flambeau.compiler.groups.form import REDUCTION, Affine
 from flambeau.compiler.groups.reading_types import Structure, Types, refuse, shared_types
 from flambeau.compiler.passes.on_groups import ModulePass

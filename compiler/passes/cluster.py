@@ -3,7 +3,7 @@
 In: a program after simplify and cse. Out: clusters in an order that respects their operands. The rules of what one loop
 nest can compute are those of `codegen/fragment.py`; here they are applied step by step, looking only at the groups that
 produce an op's operands, so that equal layers give equal clusters in time linear in the program.
-Next: `cluster_groups.py` (what a group is), `codegen/loops.py`, `codegen/gemm.py`.
+Next: `cluster_groups.py` (what a group is), `codegen/loops/cut.py`, `codegen/products/cut.py`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 In: the clusters of a program, in order. Out: the same, where matrices [*batch, rows, columns] that a product makes, a softmax
 reads, and further products take, are values within one cluster, which computes them block of rows by block of rows and never as a
 whole. What such a cluster needs of matrices that an earlier one had (gradients do) it computes again. Where it cannot be done for
-all clusters that such a matrix joins, they stay as they are. Next: `codegen/blocks.py`, the program of a block.
+all clusters that such a matrix joins, they stay as they are. Next: `codegen/blocks/block.py`, the program of a block.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from flambeau.compiler.codegen.access import Layout
-from flambeau.compiler.codegen.blocks import NoBlocks, block, extent
+from flambeau.compiler.codegen.blocks.block import NoBlocks, block, extent
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.kernel import Cluster
 from flambeau.dialects.aval import CPU, Aval

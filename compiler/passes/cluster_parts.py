@@ -1,6 +1,6 @@
 """When a concat computes an operand where it would copy it.
 
-In: a `Move`. Out: whether it pays. Next: `codegen/loops_assemble.py`, which writes each part by one nest.
+In: a `Move`. Out: whether it pays. Next: `codegen/loops/assemble.py`, which writes each part by one nest.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flambeau.compiler.codegen.loops_assemble import can_place, concat_parts, is_run
+from flambeau.compiler.codegen.loops.assemble import can_place, concat_parts, is_run
 from flambeau.compiler.passes.cluster_groups import Program
 
 if TYPE_CHECKING:

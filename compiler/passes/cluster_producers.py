@@ -2,7 +2,7 @@
 
 In: the groups of a program. Out: the same groups, some of whose nodes went from nests to products and concats. A move must
 pay: what is not written and read again outweighs what is read or computed more often.
-Next: `cluster_prologues.py`, `cluster_parts.py` (when it pays), `codegen/gemm_prologue.py`, `codegen/loops_assemble.py`.
+Next: `cluster_prologues.py`, `cluster_parts.py` (when it pays), `codegen/products/prologue.py`, `codegen/loops/assemble.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.stages import weight
+from flambeau.compiler.codegen.loops.phases import weight
 from flambeau.compiler.passes.cluster_groups import Group, Program
 from flambeau.compiler.schedules.loops import RECOMPUTE
 from flambeau.dialects.graph import Node

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flambeau.compiler.codegen.gemm_operands import Contraction, read
+from flambeau.compiler.codegen.products.operands import Contraction, read
 from flambeau.compiler.passes.cluster_groups import Group, Program
 from flambeau.compiler.schedules.products import computations, computes_well
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from flambeau.compiler import families, targets
+from flambeau.compiler.baseline.one_op import one_op
 from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment
-from flambeau.compiler.one_op import one_op
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.aval import CPU

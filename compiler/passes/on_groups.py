@@ -36,7 +36,7 @@ class ModulePass(GroupPass):
         raise NotImplementedError
 
     def __call__(self, graph: Any) -> Group:
-        from flambeau.compiler import mlir
+        from flambeau.compiler.backend import mlir
         from flambeau.compiler.groups import reading
 
         module = reading.module(self.text(graph))
@@ -68,7 +68,7 @@ class PipelinePass(ModulePass):
         return f"{head}attributes {{transform.with_named_sequence}} {{{body.rstrip().removesuffix('}')}\n{self.script}\n}}\n"
 
     def rewrite(self, module: Any) -> None:
-        from flambeau.compiler import mlir
+        from flambeau.compiler.backend import mlir
 
         whole = f"builtin.module({self.pipeline})"
         mlir.prepare(whole)

@@ -2,7 +2,7 @@
 
 In: a graph, or a fusion group, as a stage left it. Out: the same after these passes, in order of name. What a pass gives is
 verified; one that raises or gives something else ends the compilation with a PluginError that names it, and the driver compiles
-the program again without that pass. Next: `boundary.py`, which runs them; `stages.py`, which calls this.
+the program again without that pass. Next: `boundary.py`, which runs them; `loops/phases.py`, which calls this.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from flambeau.compiler import boundary, foreign
 from flambeau.compiler.groups.form import Group
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, registry
+from flambeau.compiler.plugins import boundary, foreign
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.plugins import Offer, PluginError
 

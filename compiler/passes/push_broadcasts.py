@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.stages import weight
+from flambeau.compiler.codegen.loops.phases import weight
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.graph import Graph, Node

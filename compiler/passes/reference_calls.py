@@ -1,6 +1,6 @@
 """Ops without a compiled form become calls of their references, so that the rest of their program is compiled around them.
 
-Next: `compiler/host_kernel.py`, which carries the calls out.
+Next: `compiler/host_calls/reference_kernel.py`, which carries the calls out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which schedule a nest gets on a machine.
 
 In: a unit (a nest of a cluster, `codegen/units.py`), a target, and fields that somebody has fixed. Out: the unit's schedule.
-What is asked about sizes on the way becomes guards. Next: `loops.py`, `products.py`, `gpu.py` (what is chosen, and
+What is asked about sizes on the way becomes guards. Next: `loops/cut.py`, `products.py`, `gpu.py` (what is chosen, and
 why), `scheduling.py` (who fixes fields).
 """
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from flambeau.compiler.codegen.conv_operands import Convolution as Computed
-from flambeau.compiler.codegen.conv_operands import read
+from flambeau.compiler.codegen.convolutions.operands import Convolution as Computed
+from flambeau.compiler.codegen.convolutions.operands import read
 from flambeau.compiler.codegen.units import OwnNest
 from flambeau.compiler.schedules.fitting import registers
 from flambeau.compiler.schedules.kinds import Convolution

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flambeau.compiler.codegen.conv_operands import Axis, read
-from flambeau.compiler.codegen.conv_operands import Convolution as Computed
-from flambeau.compiler.codegen.conv_taps import Pattern, pattern
+from flambeau.compiler.codegen.convolutions.operands import Axis, read
+from flambeau.compiler.codegen.convolutions.operands import Convolution as Computed
+from flambeau.compiler.codegen.convolutions.taps import Pattern, pattern
 from flambeau.compiler.codegen.units import OwnNest
 from flambeau.compiler.schedules.fitting import registers
 from flambeau.compiler.schedules.kinds import Direct

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flambeau.compiler.codegen.conv_operands import Convolution as Computed
-from flambeau.compiler.codegen.conv_operands import read
+from flambeau.compiler.codegen.convolutions.operands import Convolution as Computed
+from flambeau.compiler.codegen.convolutions.operands import read
 from flambeau.compiler.codegen.units import OwnNest
 from flambeau.compiler.schedules.direct import MOST_CHANNELS, MOST_TAPS, least_lanes, plane
 from flambeau.compiler.schedules.fitting import registers

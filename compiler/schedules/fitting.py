@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.compiler.codegen.gemm_operands import lines_of
-from flambeau.compiler.codegen.gpu_fold import chunks_of
-from flambeau.compiler.codegen.gpu_loops import transposed
-from flambeau.compiler.codegen.stages import Stages
+from flambeau.compiler.codegen.gpu.fold import chunks_of
+from flambeau.compiler.codegen.gpu.loops import transposed
+from flambeau.compiler.codegen.loops.phases import Stages
+from flambeau.compiler.codegen.products.operands import lines_of
 from flambeau.compiler.codegen.units import LoopNest, OwnNest, ProductNest, Unit
 from flambeau.compiler.schedules import gpu
 from flambeau.compiler.schedules.form import Schedule, first

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flambeau.compiler.codegen.nest import LINE
-from flambeau.compiler.codegen.stages import Stages, work
+from flambeau.compiler.codegen.loops.nest import LINE
+from flambeau.compiler.codegen.loops.phases import Stages, work
 from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.schedules.kinds import Columns, Points, Rows, Scan, Scatter, Windows
 from flambeau.compiler.targets import Target

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flambeau.compiler.codegen.gemm_operands import Contraction, Factor, lines_of, unit_of_rhs
+from flambeau.compiler.codegen.products.operands import Contraction, Factor, lines_of, unit_of_rhs
 from flambeau.compiler.codegen.units import ProductNest
 from flambeau.compiler.schedules.kinds import Product, VectorProduct
 from flambeau.compiler.targets import Target

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flambeau.compiler import boundary
 from flambeau.compiler.codegen.units import Cut, Unit
 from flambeau.compiler.groups import generate
 from flambeau.compiler.groups.form import Group
 from flambeau.compiler.groups.text import print_group
+from flambeau.compiler.plugins import boundary
 from flambeau.compiler.schedules import ScheduleError, hints, overrides
 from flambeau.compiler.schedules.choose import choose
 from flambeau.compiler.schedules.fitting import obstacle

@@ -2,7 +2,7 @@
 
 In: a name from `Options.target`. Out: `find(name)`. Other packages offer more in the entry point group
 `flambeau.targets`. Nothing else in the compiler asks which machine it is.
-Next: `target.py`; `backend.py`, which compiles for one.
+Next: `target.py`; `backend/object_code.py`, which compiles for one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """NVIDIA GPUs as LLVM's NVPTX backend knows them: one target per architecture, sm_75 to sm_120.
 
 Out: `TARGETS` by name. The code that comes out is PTX text, which the driver compiles for the device it finds; no
-toolkit takes part. Next: `codegen/gpu_loops.py`, the code generator.
+toolkit takes part. Next: `codegen/gpu/loops.py`, the code generator.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where exported programs run: a machine, an operating system, and how its linkers call the pair.
 
-In: a name from `flambeau.export(target=...)`. Out: `find(name)`. Next: `compiler/export.py`.
+In: a name from `flambeau.export(target=...)`. Out: `find(name)`. Next: `compiler/export/exporter.py`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from flambeau.compiler.codegen.body_record import body_record
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.fragment import Fragment
-from flambeau.compiler.codegen.stages import HEAVY
+from flambeau.compiler.codegen.loops.phases import HEAVY
 from flambeau.compiler.codegen.units import Cut, OwnNest, Parts, joined
 from flambeau.compiler.families import GroupOp, Rules, in_memory
 from flambeau.compiler.groups import bodies

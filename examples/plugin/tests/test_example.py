@@ -5,10 +5,10 @@ from importlib.metadata import version
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau.compiler import foreign
+from flambeau.compiler.baseline.op_by_op import to_array
 from flambeau.compiler.driver import compile
-from flambeau.compiler.generic import to_array
 from flambeau.compiler.options import Options
+from flambeau.compiler.plugins import foreign
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import from_numpy

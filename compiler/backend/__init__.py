@@ -1,0 +1,1 @@
+"""Kernel text to machine code in this process. `object_code.py` is the way in."""

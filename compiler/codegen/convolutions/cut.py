@@ -1,0 +1,296 @@
+"""Convolutions and their gradients: one call, with the elementwise ops on the result.
+
+In: a cluster (one convolution of operands in memory, elementwise ops on its result); then its schedule. Out: `Cut`, and the
+call. Kernel text depends on element type, epilogue, which tensor is computed, how many spatial axes there are, and what the
+schedule says of loops; extents, strides and blocks of C are dims. Next: `operands.py` (what is computed),
+`blocks.py` (the kernel).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import gcd, prod
+from typing import Any, NamedTuple
+
+from flambeau.compiler.codegen.convolutions.blocks import convolution_kernel
+from flambeau.compiler.codegen.convolutions.channels import ChannelsSpec, channels_kernel
+from flambeau.compiler.codegen.convolutions.direct import DirectSpec, direct_kernel
+from flambeau.compiler.codegen.convolutions.operands import Convolution, read
+from flambeau.compiler.codegen.convolutions.taps import pattern
+from flambeau.compiler.codegen.convolutions.tile import ConvSpec
+from flambeau.compiler.codegen.convolutions.turned import TurnedSpec, turned_kernel
+from flambeau.compiler.codegen.convolutions.weights import ROWS, WeightsSpec, weights_kernel
+from flambeau.compiler.codegen.loops import cut as loops
+from flambeau.compiler.codegen.products.kernel import Epilogue, in_order, make_leaf
+from flambeau.compiler.codegen.products.operands import Access, NoProduct
+from flambeau.compiler.codegen.products.results import in_place, place_sums
+from flambeau.compiler.codegen.units import Cut, OwnNest, Parts, joined
+from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Operand
+from flambeau.compiler.schedules import convolutions, direct, direct_weights, kinds
+from flambeau.compiler.targets import Target
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.size import Int, Size, ceil_div, maximum, minimum
+
+
+def cut(cluster: Cluster) -> Cut:
+    """The convolution of a cluster; what is more than one with its epilogue is cut apart."""
+    try:
+        c = read(cluster.graph)
+    except NoProduct:
+        return loops.cut(cluster)
+    if 0 in (c.copies, c.rows, c.pixels):
+        return Cut()
+    label = "".join([f"{NAMES[c.gives]} {c.dtype.mlir}", *(f" + {s.op.name}" for s in c.steps if s.args)])
+    if direct.is_direct(c):
+        nest = OwnNest(kinds.Direct, cluster.graph, label, direct.choose, direct.obstacle)
+        return Cut([nest], _emit_direct, joined)
+    if direct_weights.is_direct(c):
+        nest = OwnNest(kinds.DirectWeight, cluster.graph, label, direct_weights.choose, direct_weights.obstacle)
+        return Cut([nest], _emit_channels, joined)
+    nest = OwnNest(kinds.Convolution, cluster.graph, label, convolutions.choose, convolutions.obstacle)
+    return Cut([nest], _emit_tiles, joined)
+
+
+_SUMS = 2  #: The buffer of partial sums, after A and B.
+NAMES = {"y": "convolution", "x": "convolution by input", "w": "convolution by weight"}
+
+
+def _emit_tiles(nest: OwnNest, schedule: kinds.Convolution, target: Target) -> Parts:
+    c = read(nest.graph)
+    return (_ByInput if c.gives == "x" else _Tiles)(c, nest.graph, schedule).parts()
+
+
+def _emit_direct(nest: OwnNest, schedule: kinds.Direct, target: Target) -> Parts:
+    return _Direct(read(nest.graph), nest.graph, schedule).parts()
+
+
+def _emit_channels(nest: OwnNest, schedule: kinds.DirectWeight, target: Target) -> Parts:
+    return _Channels(read(nest.graph), nest.graph, schedule).parts()
+
+
+class _Kernel(NamedTuple):
+    """A kernel's text, and its call: dims by name in order, items, multiply-adds of vectors in one, bytes of scratch."""
+
+    source: KernelSource
+    names: tuple[str | Size, ...]
+    numbers: dict[str, Int]
+    n: Int
+    work: Int
+    scratch: Int
+
+
+@dataclass
+class _Call:
+    """The call of a kernel. Its operands: A, B, C (partial sums), the epilogue's leaves, its outputs but the one that is C."""
+
+    c: Convolution
+    graph: Graph
+    schedule: Any
+    temps: list[Int] = field(default_factory=list)
+
+    def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
+        raise NotImplementedError
+
+    def parts(self) -> Parts:
+        c = self.c
+        accumulator, sums = self.place_sums()
+        leaves = tuple(make_leaf(x, x.column) for x in c.leaves)
+        made = self.kernel(Epilogue(leaves, c.steps, tuple((r, t.mlir) for _, r, t in c.outputs)), accumulator)
+        outputs = [Operand("value", v) for v, _, _ in c.outputs]
+        if accumulator is not None:
+            del outputs[accumulator]
+        operands = (Operand("value", c.a), Operand("value", c.b), sums, *map(_operand, c.leaves), *outputs)
+        grain = minimum(made.n, maximum(1, self.schedule.grain // maximum(1, made.work)))
+        writes = (_SUMS, *range(_SUMS + 1 + len(c.leaves), len(operands)))
+        over = in_place(self.graph, operands, _SUMS, c.leaves, c.k, c.is_dense)
+        dims = in_order(made.names, made.numbers)
+        return Parts([KernelCall(made.source, operands, dims, made.n, grain, writes, made.scratch, over)], self.temps)
+
+    def place_sums(self) -> tuple[int | None, Operand]:
+        """Where partial sums lie, and the output that this is."""
+        c = self.c
+        return place_sums(c.outputs, c.dtype, c.k, c.copies * c.groups * c.rows * c.pixels, self.temps)
+
+    # ---- dims ----------------------------------------------------------------------------------------------
+
+    def _numbers(self) -> dict[str, Int]:
+        """The dims of all kernels by name."""
+        c = self.c
+        numbers: dict[str, Int] = {
+            "m": c.rows, "k": c.k, "images": c.images, "groups": c.groups, "phases": c.phases, "pitch": c.pixels,
+            "c.group": c.rows * c.pixels, "c.image": c.groups * c.rows * c.pixels, **self._of_operands(),
+        }  # fmt: skip
+        for k, leaf in enumerate(c.leaves):
+            image, group = leaf.batch
+            row = {"image": image, "group": group, "row": leaf.row, "column": leaf.column}
+            numbers.update({f"leaf{k}.{name}": stride for name, stride in row.items()})
+        return numbers
+
+    def _of_operands(self) -> dict[str, Int]:
+        """Distances in A, and between channels, images and groups of the map that patches are of."""
+        c = self.c
+        kernel, x, y = c.c * c.ws, c.xs, c.ys
+        if c.gives == "w":
+            return {
+                "a.row": y, "a.group": c.o * y, "a.image": c.groups * c.o * y,
+                "channel": x, "image": c.groups * c.c * x, "b.group": c.c * x,
+            }  # fmt: skip
+        if c.gives == "y":
+            return {
+                "a.row": kernel, "a.group": c.o * kernel,
+                "channel": x, "image": c.groups * c.c * x, "b.group": c.c * x,
+            }  # fmt: skip
+        return {
+            "a.row": c.ws, "a.group": c.o * kernel, "w.channel": kernel,
+            "channel": y, "image": c.groups * c.o * y, "b.group": c.o * y,
+        }  # fmt: skip
+
+
+class _Tiles(_Call):
+    """A product of matrices."""
+
+    def place_sums(self) -> tuple[int | None, Operand]:
+        if self.c.phases == 1 and not self.schedule.turned:
+            return super().place_sums()
+        self.temps.append(0)  # in scratch
+        return None, Operand("temp", 0)
+
+    def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
+        c, schedule = self.c, self.schedule
+        step = 1 if c.gives == "x" else c.axes[-1].stride
+        apart = c.axes[-1].stride
+        spec = ConvSpec(
+            c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), step if step <= 2 else 0, c.phases > 1,
+            apart if apart <= 2 and c.phases > 1 else 0,
+        )  # fmt: skip
+        source, names = convolution_kernel(spec)
+        rows, columns = convolutions.extents(c, schedule.turned)
+        m_blocks, n_blocks = ceil_div(rows, schedule.m_block), ceil_div(columns, schedule.n_block)
+        numbers = self.numbers() | {
+            "m": rows, "n": columns, "m_block": schedule.m_block, "n_block": schedule.n_block,
+            "m_blocks": m_blocks, "n_blocks": n_blocks,
+        }  # fmt: skip
+        width = ceil_div(schedule.n_block, schedule.lanes)
+        work = minimum(schedule.m_block, rows) * width * maximum(ceil_div(c.k, c.phases), 1)
+        return _Kernel(source, names, numbers, c.groups * c.phases * n_blocks * m_blocks, work, spec.scratch)
+
+    def numbers(self) -> dict[str, Int]:
+        """What is said of operands and axes, by name."""
+        numbers = self._numbers() | {"channels": self.c.o}
+        for d, one in enumerate(self._of_axes()):
+            numbers.update({f"{name}{d}": number for name, number in one.items()})
+        return numbers
+
+    def _of_axes(self) -> list[dict[str, Int]]:
+        """What is said of every spatial axis: of the map that is read, of how places and taps meet, of the kernel."""
+        c, found = self.c, list[dict[str, Int]]()
+        x: Int = 1
+        y: Int = 1
+        w: Int = 1
+        for a in reversed(c.axes):
+            one: dict[str, Int] = {"taps": a.w, "w.stride": w, "c.stride": x, "step": a.stride}
+            if c.gives == "x":
+                common = gcd(a.stride, a.dilation)
+                one |= {"size": a.y, "stride": y, "pixels": a.x, "base": a.padding, "shift": -(a.dilation // common)}
+                one |= {"dilation": a.dilation, "hop": a.stride // common}
+            else:
+                one |= {"size": a.x, "stride": x, "pixels": a.y, "base": -a.padding, "shift": a.dilation}
+            found.insert(0, one)
+            x, y, w = x * a.x, y * a.y, w * a.w
+        return found
+
+
+class _ByInput(_Tiles):
+    """The gradient by the maps: its kernel is turned once, before tiles read it."""
+
+    @property
+    def most(self) -> Int:
+        """Steps along k of the phase that meets most taps."""
+        c = self.c
+        hops = [1 if c.phases == 1 else a.stride // gcd(a.stride, a.dilation) for a in c.axes]
+        return c.o * prod(ceil_div(a.w, hop) for a, hop in zip(c.axes, hops, strict=True))
+
+    @property
+    def turned(self) -> WeightsSpec:
+        c = self.c
+        how = "gather" if c.phases > 1 else "squares" if not isinstance(c.ws, Size) and c.ws == 1 else "runs"
+        return WeightsSpec(c.dtype.mlir, self.schedule.lanes, len(c.axes), c.phases > 1, how)
+
+    def numbers(self) -> dict[str, Int]:
+        c, pitch = self.c, self.turned.pitch(self.most)
+        return super().numbers() | {
+            "w.row": c.ws, "w.group": c.o * c.c * c.ws, "row_blocks": ceil_div(c.rows, ROWS),
+            "a.row": pitch, "a.phase": c.rows * pitch, "a.group": c.phases * c.rows * pitch,
+        }  # fmt: skip
+
+    def parts(self) -> Parts:
+        c, spec = self.c, self.turned
+        (tiles,), temps = super().parts()
+        temps.append(c.groups * c.phases * c.rows * spec.pitch(self.most) * c.dtype.itemsize)
+        matrix = Operand("temp", len(temps) - 1)
+        source, names = weights_kernel(spec)
+        blocks = c.groups * c.phases * ceil_div(c.rows, ROWS)
+        grain = minimum(blocks, maximum(1, self.schedule.grain // maximum(1, self.most)))
+        turn = KernelCall(
+            source, (Operand("value", c.a), matrix), in_order(names, self.numbers()), blocks, grain, (1,),
+            spec.scratch(self.most),
+        )  # fmt: skip
+        return Parts([turn, replace(tiles, operands=(matrix, *tiles.operands[1:]))], temps)
+
+
+class _Direct(_Call):
+    """Planes of the result, made of the map where that lies; or vectors of channels, for which it is turned."""
+
+    def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
+        c, schedule = self.c, self.schedule
+        axes = direct.plane(c)
+        rows, columns = (pattern(c.gives, a) for a in axes)
+        channels, results = direct.channels(c), c.groups * c.rows
+        (size0, height), (size1, width) = ((a.x, a.y) if c.gives == "y" else (a.y, a.x) for a in axes)
+        units, label = ceil_div(height, rows.results), NAMES[c.gives] + f" {c.dtype.mlir}{epilogue.label}"
+        numbers = self._numbers() | {
+            "size0": size0, "height": height, "size1": size1, "width": width,
+            "units0": units, "units1": ceil_div(width, columns.results), "channels": channels, "outputs": results,
+            "band": schedule.band, "bands": ceil_div(units, schedule.band), "vectors": ceil_div(results, schedule.lanes),
+        }  # fmt: skip
+        if c.gives == "y":
+            numbers["w.channel"] = c.ws
+        if schedule.along == "channels":
+            spec = TurnedSpec(
+                c.dtype.mlir, schedule.lanes, schedule.rows, schedule.columns, epilogue, accumulator, rows, columns,
+                schedule.unroll,
+            )  # fmt: skip
+            source, names = turned_kernel(spec, label)
+            work = schedule.band * c.pixels * ceil_div(c.ws, c.phases)
+            items = ceil_div(c.images, schedule.band) * numbers["vectors"]
+            return _Kernel(source, names, numbers, items, work, spec.scratch)
+        single = not isinstance(channels, Size) and channels == 1
+        plain = DirectSpec(c.dtype.mlir, schedule, epilogue, accumulator, rows, columns, int(axes[1].w), single)
+        source, names = direct_kernel(plain, label)
+        work = schedule.band * rows.results * ceil_div(width, schedule.lanes) * c.k
+        return _Kernel(
+            source, names, numbers, c.copies * results * numbers["bands"], ceil_div(work, c.phases), plain.scratch
+        )
+
+
+class _Channels(_Call):
+    """The gradient by the kernel, whose vectors hold output channels."""
+
+    def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
+        c, schedule = self.c, self.schedule
+        axes = direct.plane(c)
+        rows, columns = (pattern("y", a) for a in axes)
+        spec = ChannelsSpec(
+            c.dtype.mlir, schedule.lanes, schedule.rows, schedule.columns, epilogue, accumulator, rows, columns,
+            schedule.tap_rows, schedule.unroll, int(c.c),
+        )  # fmt: skip
+        source, names = channels_kernel(spec, NAMES["w"] + f" {spec.element}{epilogue.label}")
+        outputs = c.groups * c.o
+        numbers = self._numbers() | {
+            "outputs": outputs, "size0": axes[0].x, "size1": axes[1].x, "height": axes[0].y, "width": axes[1].y,
+        }  # fmt: skip
+        return _Kernel(source, names, numbers, ceil_div(outputs, schedule.lanes), c.k * c.c * c.ws, spec.scratch)
+
+
+def _operand(x: Access) -> Operand:
+    return Operand("value", x.value, x.offset * x.dtype.itemsize)

@@ -1,0 +1,197 @@
+"""The GPU code generator for everything that is not a matrix product: a cluster in, a nest and then its launch out.
+
+Some elements per thread; square tiles through shared memory where operands are read transposed; a block per row where rows
+are folded, passing over the row once per dependent reduction and once more for its elements. What a later pass needs of
+an earlier one is computed again. Outer reductions: `columns.py`. Next: `points.py` for what one element is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.compiler.codegen.access import merge
+from flambeau.compiler.codegen.expand import expand
+from flambeau.compiler.codegen.fragment import Fragment, Source
+from flambeau.compiler.codegen.gpu.columns import lower_columns
+from flambeau.compiler.codegen.gpu.fold import Accumulator, Fold
+from flambeau.compiler.codegen.gpu.points import NestKernel, Point, label_of, refuse_unsupported
+from flambeau.compiler.codegen.loops.phases import Stages
+from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, joined
+from flambeau.compiler.codegen.values import Val
+from flambeau.compiler.kernel import Cluster, KernelCall
+from flambeau.compiler.schedules.kinds import GpuColumns, GpuPoints, GpuRows
+from flambeau.compiler.targets import Target
+from flambeau.dialects.graph import Node
+from flambeau.dialects.orders import LANES
+from flambeau.dialects.size import Int, ceil_div
+
+
+def cut(cluster: Cluster) -> Cut:
+    """The nest of a cluster. Raises ValueError for what has no GPU kernel yet."""
+    fragment = Fragment(expand(cluster.graph))
+    refuse_unsupported(fragment)
+    form = fragment.form()
+    if form is None:
+        raise ValueError(f"[gpu] {label_of(fragment)} does not fit one kernel. Compile it for a CPU target.")
+    if all(fragment.size(v) == 0 for v in fragment.graph.outputs):
+        return Cut()
+    kind = {"map": GpuPoints, "rows": GpuRows, "columns": GpuColumns}[form.kind]
+    return Cut([LoopNest(kind, fragment, form, label_of(fragment))], _emit, joined)
+
+
+def _emit(nest: LoopNest, schedule: Any, target: Target) -> Parts:
+    if isinstance(schedule, GpuRows):
+        return Parts([_rows(nest, schedule)])
+    if isinstance(schedule, GpuColumns):
+        return Parts([lower_columns(nest, schedule)])
+    return Parts([_tiles(nest, schedule) if schedule.tile else _map(nest, schedule)])
+
+
+# ---- elements -------------------------------------------------------------------------------------------------
+
+
+def _map(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
+    """Some elements per thread: adjacent threads have adjacent ones."""
+    form, threads, each = nest.form, schedule.threads, schedule.each
+    kernel = NestKernel(nest.fragment, form, threads)
+    b, n = kernel.b, kernel.extent(form.size)
+    first = b.add(b.mul(b.block(), threads * each), b.thread())
+    for k in range(each):
+        linear = b.add(first, k * threads) if k else first
+        with b.if_(b.cmp("lt", linear, n)):
+            _store(Point(kernel, linear))
+    return kernel.launch(nest.label, (ceil_div(form.size, threads * each), 1, 1), kernel.overwrites)
+
+
+def _store(point: Point) -> None:
+    """Write every output's element, all of them computed before the first is written."""
+    outputs = point.fragment.graph.outputs
+    for v in outputs:
+        point.value(v)
+    for v in outputs:
+        point.store(v)
+
+
+# ---- transposed operands --------------------------------------------------------------------------------------
+
+
+def transposed(fragment: Fragment) -> dict[Source, tuple[Int, Int, Int]]:
+    """Operands read with their last two dimensions exchanged, as (batch, rows, columns) of the result.
+
+    Only those of the first such shape: others are read where they lie, which is right but slow.
+    """
+    found: dict[Source, tuple[Int, Int, Int]] = {}
+    for v in fragment.leaf_values():
+        source = fragment.sources[v]
+        if source.root in fragment.member_of or source.root in fragment.producers:
+            continue
+        shape = _exchange(source)
+        if shape and shape in (*list(found.values())[:1], *([shape] if not found else [])):
+            found[source] = shape
+    return found
+
+
+def _exchange(source: Source) -> tuple[Int, Int, Int] | None:
+    dims = merge(source.layout)
+    if source.layout.offset or len(dims) not in (2, 3):
+        return None
+    (rows, row_stride), (columns, column_stride) = dims[-2:]
+    if row_stride != 1 or column_stride != rows or rows < 2 or columns < 2:
+        return None
+    if len(dims) == 2:
+        return 1, rows, columns
+    return (dims[0][0], rows, columns) if dims[0][1] == rows * columns else None
+
+
+def _tiles(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
+    """A block per square tile of the result: operands come in along their own rows, results leave along theirs."""
+    fragment, turned, side = nest.fragment, transposed(nest.fragment), schedule.tile
+    pitch, at_once = side + schedule.pad, schedule.threads // side
+    kernel = NestKernel(fragment, nest.form, schedule.threads)
+    b = kernel.b
+    batch, rows, columns = next(iter(turned.values()))
+    height, width = kernel.extent(rows), kernel.extent(columns)
+    x, y = b.rem_unsigned(b.thread(), side), b.div_unsigned(b.thread(), side)
+    row0, column0 = b.mul(b.block("y"), side), b.mul(b.block("x"), side)
+    base = b.mul(b.block("z"), b.mul(height, width))
+    tiles = {}
+    for source in turned:
+        element = fragment.avals[source.root].dtype.mlir
+        tile = tiles[source] = b.shared(side * pitch, element)
+        for step in range(0, side, at_once):
+            local = b.add(y, step)
+            row, column = b.add(row0, x), b.add(column0, local)
+            with b.if_(b.and_(b.cmp("lt", row, height), b.cmp("lt", column, width))):
+                at = b.add(base, b.add(b.mul(column, height), row))
+                kernel.read.setdefault(source.root, set()).add(source.layout)
+                loaded = b.load(kernel.pointer(source.root), at, element)
+                b.store(loaded, tile, b.add(b.mul(local, pitch), x))
+    b.barrier()
+    for step in range(0, side, at_once):
+        local = b.add(y, step)
+        row, column = b.add(row0, local), b.add(column0, x)
+        with b.if_(b.and_(b.cmp("lt", row, height), b.cmp("lt", column, width))):
+            point = Point(kernel, b.add(base, b.add(b.mul(row, width), column)))
+            for source, tile in tiles.items():
+                element = fragment.avals[source.root].dtype.mlir
+                point.leaves[source] = b.load(tile, b.add(b.mul(x, pitch), local), element)
+            _store(point)
+    return kernel.launch(
+        f"{nest.label} transposed", (ceil_div(columns, side), ceil_div(rows, side), batch), kernel.overwrites
+    )
+
+
+# ---- rows -----------------------------------------------------------------------------------------------------
+
+
+def _rows(nest: LoopNest, schedule: GpuRows) -> KernelCall:
+    """A block per row."""
+    fragment, form = nest.fragment, nest.form
+    kernel = NestKernel(fragment, form, LANES * schedule.groups)
+    b, stages = kernel.b, nest.stages(0)
+    length = kernel.extent(form.count)
+    row = Point(kernel, b.block())
+    start = b.mul(b.block(), length)
+    fold = Fold(b, form.count, length, schedule.room)
+    for stage in range(stages.last):
+        _compute_row(row, stages, stage)
+        row.values.update(_fold_stage(kernel, row, start, fold, stages.reductions[stage]))
+    _compute_row(row, stages, stages.last)
+    row_outputs = set(stages.row_outputs())
+    if elements := [v for v in fragment.graph.outputs if v not in row_outputs]:
+        with b.loop(b.thread(), length, b.threads) as loop:
+            point = Point(kernel, b.add(start, loop.index), row)
+            for v in elements:
+                point.value(v)
+            for v in elements:
+                point.store(v)
+    if row_outputs:
+        with b.if_(b.cmp("eq", b.thread(), 0)):
+            for v in sorted(row_outputs):
+                row.store(v)
+    return kernel.launch(nest.label, (form.batch, 1, 1), kernel.overwrites)
+
+
+def _compute_row(row: Point, stages: Stages, stage: int) -> None:
+    """Compute what the row's elements share and what is known by `stage`, before the loops that read it."""
+    fragment = row.fragment
+    for node in fragment.members:
+        for result in node.results:
+            if fragment.is_row_level(result, row.kernel.form) and stages.stage_of[result] <= stage:
+                row.value(result)
+
+
+def _fold_stage(kernel: NestKernel, row: Point, start: Val, fold: Fold, nodes: list[Node]) -> dict[int, Val]:
+    """The results of reductions that depend on the same earlier ones, folded in one pass."""
+    b, avals = kernel.b, kernel.fragment.avals
+
+    def step(column: Val, totals):
+        point = Point(kernel, b.add(start, column), row)
+        return [n.op.lower.combine(b, t, point.value(n.operands[0])) for n, t in zip(nodes, totals, strict=True)]
+
+    results = fold.run([_accumulator(n, avals[n.results[0]].dtype) for n in nodes], step)
+    return {n.results[0]: x for n, x in zip(nodes, results, strict=True)}
+
+
+def _accumulator(node: Node, dtype) -> Accumulator:
+    return Accumulator(node.op.lower.identity(dtype), dtype.mlir, node.op.lower.combine)

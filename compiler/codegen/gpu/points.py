@@ -1,0 +1,152 @@
+"""The values of a fragment at one element of its nest, as scalars of one thread.
+
+In: a `Fragment`, its `Form`, and the element's index. Out: text that loads operands and computes members, written where
+the emitter stands. Next: `loops.py`.
+"""
+
+from __future__ import annotations
+
+from flambeau.compiler import families
+from flambeau.compiler.codegen.access import Layout, merge
+from flambeau.compiler.codegen.fragment import Form, Fragment, Source
+from flambeau.compiler.codegen.gpu.emitter import GpuEmitter
+from flambeau.compiler.codegen.gpu.kernel import Kernel
+from flambeau.compiler.codegen.loops.reduce import canonical
+from flambeau.compiler.codegen.values import Val
+from flambeau.dialects.graph import Node
+from flambeau.dialects.size import Int, maximum
+
+#: Indices below this fit 32-bit arithmetic, which is several times faster.
+_NARROW = 1 << 31
+
+
+class NestKernel(Kernel):
+    """A kernel that computes the nest of a fragment."""
+
+    def __init__(self, fragment: Fragment, form: Form, threads: int) -> None:
+        super().__init__(threads)
+        self.fragment, self.form = fragment, form
+        self.read: dict[int, set[Layout]] = {}  # how elements of each input are read
+
+    def overwrites(self, new: int, old: int) -> bool:
+        """Whether `new`, an output, may take the buffer of the input `old`: see `Kernel.launch`. Every thread computes the
+        elements in the same places of all outputs before it writes one of them, and every pass over a row ends at a
+        barrier."""
+        avals, sources = self.fragment.avals, self.fragment.sources
+        whole = self.fragment.size(new) == self.form.size and sources[new].layout.is_identity
+        as_large = (avals[old].size, avals[old].nbytes) == (avals[new].size, avals[new].nbytes)
+        reads = self.read.get(old, set())
+        return whole and as_large and all(x.is_identity and x.size == self.form.size for x in reads)
+
+
+class Point:
+    """One element: `linear` is its row-major index in the nest, `row` the point of its row where the nest has rows.
+
+    `values` holds what is known already: results of reductions, accumulators of a product. `leaves` holds operands
+    that were loaded in another way.
+    """
+
+    def __init__(self, kernel: NestKernel, linear: Val, row: Point | None = None) -> None:
+        self.kernel, self.b, self.fragment = kernel, kernel.b, kernel.fragment
+        self.linear, self.row = linear, row
+        self.values: dict[int, Val] = {}
+        self.leaves: dict[Source, Val] = {}
+
+    def value(self, value: int) -> Val:
+        """The element of any value of the graph."""
+        source = self.fragment.sources[value]
+        node = self.fragment.member_of.get(source.root)
+        if node is None:
+            return self._leaf(source)
+        if self.row is not None and self._belongs_to_row(node, source.root):
+            return self.row.value(source.root)
+        if source.root not in self.values:
+            self.values.update(zip(node.results, self._compute(node), strict=True))
+        return self.values[source.root]
+
+    def store(self, value: int, index: Val | int | None = None) -> None:
+        """Write an output's element."""
+        x = self.value(value)
+        self.b.store(x, self.kernel.pointer(value, written=True), self.linear if index is None else index)
+
+    def _belongs_to_row(self, node: Node, root: int) -> bool:
+        return self.fragment.folds(node) or self.fragment.is_row_level(root, self.kernel.form)
+
+    def _compute(self, node: Node) -> tuple[Val, ...]:
+        """The results of a member."""
+        operands = [self.value(v) for v in node.operands]
+        if node.op.family.folds:  # nothing to fold: one step from the identity
+            monoid, dtype = node.op.lower, self.fragment.avals[node.results[0]].dtype
+            once = monoid.combine(self.b, self.b.const(monoid.identity(dtype), operands[0]), operands[0])
+            return (canonical(self.b, once),)
+        with self.b.at(self.linear):
+            return node.op.run_lower(self.b, operands, node.attrs)
+
+    def _leaf(self, source: Source) -> Val:
+        if source not in self.leaves:
+            self.leaves[source] = self._read(source)
+        return self.leaves[source]
+
+    def _read(self, source: Source) -> Val:
+        producer = self.fragment.producers.get(source.root)
+        if producer is not None and producer.op.name == "constant":
+            return producer.op.lower(self.b, *producer.attrs)
+        element = self.fragment.avals[source.root].dtype.mlir
+        self.kernel.read.setdefault(source.root, set()).add(source.layout)
+        index = self._index(source.layout)
+        if producer is not None:  # an iota, whose layout gives its coordinate
+            return self.b.cast(index, element)
+        return self.b.load(self.kernel.pointer(source.root), index, element)
+
+    def _index(self, layout: Layout) -> Val:
+        """Where a layout's element lies in its root (i64)."""
+        if layout.is_identity and layout.size > 1:
+            return self._at(layout)
+        dims = merge(layout)
+        total: Val | None = None
+        if any(stride for _, stride in dims):
+            total = strided_index(self.b, self._at(layout), dims, _span(layout))
+        if total is None:
+            return self.b.const(layout.offset, "i64")
+        return self.b.add(total, layout.offset) if layout.offset else total
+
+    def _at(self, layout: Layout) -> Val:
+        """The index that a layout is walked by: the element's, or the row's for one element per row."""
+        if self.row is not None and layout.size != self.kernel.form.size:
+            return self.row.linear
+        return self.linear
+
+
+def strided_index(b: GpuEmitter, linear: Val, dims: list[tuple[Int, Int]], span: Int) -> Val:
+    """Sum of stride times coordinate, where `linear` counts through the extents of `dims`, outermost first."""
+    left = b.truncate(linear, "i32") if span < _NARROW else linear
+    total: Val | None = None
+    for k in range(len(dims) - 1, -1, -1):
+        extent, stride = dims[k]
+        at = b.rem_unsigned(left, extent) if k else left
+        if k:
+            left = b.div_unsigned(left, extent)
+        if stride:
+            term = at if stride == 1 else b.mul(at, stride)
+            total = term if total is None else b.add(total, term)
+    assert total is not None
+    return b.extend_signed(total, "i64") if total.type == "i32" else total
+
+
+def _span(layout: Layout) -> Int:
+    """More than any number met while an index of `layout` is computed."""
+    reach = sum((extent - 1) * abs(stride) for extent, stride in zip(layout.shape, layout.strides, strict=True))
+    return maximum(layout.size, reach) + abs(layout.offset) + 1
+
+
+def refuse_unsupported(fragment: Fragment) -> None:
+    """Raise ValueError for what no GPU kernel computes yet."""
+    for node in fragment.members:
+        if not families.rules(node.op).on("gpu") or node.op.fallible:
+            raise ValueError(f"[{node.op.name}] has no GPU kernel yet. Compile it for a CPU target.")
+    if not fragment.is_affine or any(s.layout.dynamic for s in fragment.sources.values()):
+        raise ValueError("[gpu] the cluster reads through a view that is not affine. Compile it for a CPU target.")
+
+
+def label_of(fragment: Fragment) -> str:
+    return "+".join(n.op.name for n in fragment.members) or "copy"

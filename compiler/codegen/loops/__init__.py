@@ -1,0 +1,1 @@
+"""Kernels of loop nests: points, folds, scans, sorting, windows. `cut.py` is the way in."""

@@ -1,0 +1,137 @@
+"""Folding in the order that docs/architecture.md fixes: 64 lanes, chunks of 4096, pairs.
+
+In: the registers of a chunk, or partial results in memory. Out: text that folds them. Next: `rows.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flambeau.compiler.codegen.emitter import Emitter, Val
+from flambeau.compiler.codegen.values import float_bits
+from flambeau.dialects.dtypes import DType
+from flambeau.dialects.graph import Node
+from flambeau.dialects.orders import LANES
+from flambeau.dialects.record import Monoid
+from flambeau.dialects.tape.nan import canonical_nan
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One reduction being emitted: its node, monoid and element type."""
+
+    node: Node
+    dtype: DType
+
+    @property
+    def monoid(self) -> Monoid:
+        return self.node.op.lower
+
+    def identity(self, b: Emitter, lanes: int = 1) -> Val:
+        return b.const(self.monoid.identity(self.dtype), self.dtype.mlir, lanes)
+
+    def combine(self, b: Emitter, x: Val, y: Val) -> Val:
+        """One step, on elements or on lanes (keys are integers: the same monoid)."""
+        return self.monoid.combine(b, x, y)
+
+    # ---- lanes: extremes of floats are folded as integers in the same order -----------------------------------
+
+    @property
+    def uses_keys(self) -> bool:
+        return self.node.op.name in ("max", "min") and self.dtype.is_floating_point
+
+    def lane(self, b: Emitter, x: Val) -> Val:
+        """Elements as the lanes hold them."""
+        return ordered_key(b, x, self.node.op.name == "max") if self.uses_keys else x
+
+    def lane_identity(self, b: Emitter, lanes: int) -> Val:
+        if not self.uses_keys:
+            return self.identity(b, lanes)
+        bits = float_bits(self.monoid.identity(self.dtype), self.dtype.mlir)
+        width = self.dtype.itemsize * 8
+        signed = bits - (1 << width) if bits >> (width - 1) else bits
+        return b.const(signed ^ (signed >> width & ~(-1 << (width - 1))), f"i{width}", lanes)
+
+    def _leave(self, b: Emitter, x: Val) -> Val:
+        return canonical(b, from_ordered_key(b, x, self.dtype.mlir) if self.uses_keys else x)
+
+    def accumulators(self, b: Emitter, lanes: int) -> list[Val]:
+        """The 64 lanes in registers of `lanes`, holding the identity."""
+        return [self.lane_identity(b, lanes)] * (LANES // lanes)
+
+    def fold_lanes(self, b: Emitter, registers: list[Val]) -> Val:
+        """Halve the lanes pairwise, lane j with lane j + half, down to a scalar."""
+        return self.fold_few(b, registers, LANES)
+
+    def fold_few(self, b: Emitter, registers: list[Val], count: int) -> Val:
+        """`fold_lanes` of `count` elements in as many registers as they need.
+
+        The lanes left out hold the identity, which changes no lane that started from it.
+        """
+        width = LANES // registers[0].lanes
+        while width > 1:
+            width //= 2
+            upper = registers[width:]
+            folded = [self.combine(b, x, y) for x, y in zip(registers, upper, strict=False)]
+            registers = folded + registers[len(upper) : width]
+        (x,) = registers
+        while x.lanes > 1:
+            half = x.lanes // 2
+            low = b.slice_lanes(x, 0, half)
+            x = self.combine(b, low, b.slice_lanes(x, half, half)) if count > half else low
+        return self._leave(b, x)
+
+    def fold_pairs(self, b: Emitter, pointer: Val, count: Val) -> Val:
+        """Combine `count` (at least 1) partial results at `pointer` pairwise, in place."""
+
+        def combine(left: Val, right: Val, into: Val) -> None:
+            x = self.combine(b, b.load(pointer, left, self.dtype.mlir), b.load(pointer, right, self.dtype.mlir))
+            b.store(x, pointer, into)
+
+        def carry(last: Val, into: Val) -> None:
+            b.store(b.load(pointer, last, self.dtype.mlir), pointer, into)
+
+        walk_pairs(b, count, combine, carry)
+        return canonical(b, b.load(pointer, 0, self.dtype.mlir))
+
+
+def canonical(b: Emitter, x: Val) -> Val:
+    """The result of a fold, a NaN being the canonical one: which of several NaNs comes first, code generators decide."""
+    return canonical_nan.lower(b, x) if x.is_float else x
+
+
+def ordered_key(b: Emitter, x: Val, nan_is_greatest: bool) -> Val:
+    """Integers in the order of the floats x, -0 before +0, every NaN at the end that wins: one comparison decides."""
+    width = x.bits
+    bits = b.bitcast(x, f"i{width}")
+    winner = (1 << (width - 1)) - 1 if nan_is_greatest else -1  # the bits of a NaN, positive or negative
+    return _flip_negative(b, b.select(b.is_nan(x), winner, bits))
+
+
+def from_ordered_key(b: Emitter, key: Val, element: str) -> Val:
+    return b.bitcast(_flip_negative(b, key), element)
+
+
+def _flip_negative(b: Emitter, bits: Val) -> Val:
+    """All bits but the sign inverted where the sign is set; its own inverse."""
+    ones = (1 << (bits.bits - 1)) - 1
+    return b.xor(bits, b.and_(b.shr(bits, bits.bits - 1), ones))
+
+
+def walk_pairs(
+    b: Emitter,
+    count: Val,
+    combine: Callable[[Val, Val, Val], None],
+    carry: Callable[[Val, Val], None],
+) -> None:
+    """The pairwise tree over slots 0..count-1: combine(2i, 2i+1, into i); an odd last slot is carried over."""
+    with b.loop(0, b.bit_length(b.sub(count, 1)), carried=[count]) as level:
+        (left,) = level.args
+        half = b.shru(left, 1)
+        with b.loop(0, half) as pair:
+            first = b.shl(pair.index, 1)
+            combine(first, b.add(first, 1), pair.index)
+        with b.if_(b.cmp("ne", b.and_(left, 1), 0)):
+            carry(b.sub(left, 1), half)
+        level.carry([b.shru(b.add(left, 1), 1)])

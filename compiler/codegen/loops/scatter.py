@@ -1,0 +1,95 @@
+"""Scatters: a copy of the base, then the updates one after the other along the axis, in parallel over the rest.
+
+In: a `Fragment` whose one member is a scatter, its operands views of inputs. Out: two nests. Equal indices are met in
+the updates' order, whatever the number of threads. Next: `reduce.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flambeau.compiler.codegen.access import dense
+from flambeau.compiler.codegen.emitter import Val
+from flambeau.compiler.codegen.fragment import Form, Fragment, nest_extents
+from flambeau.compiler.codegen.loops.assemble import place
+from flambeau.compiler.codegen.loops.nest import Nest
+from flambeau.compiler.codegen.loops.points import Point, Row, checked_index
+from flambeau.compiler.codegen.loops.rows import finish, sweep
+from flambeau.compiler.codegen.units import LoopNest, Parts
+from flambeau.compiler.kernel import Operand
+from flambeau.compiler.schedules.kinds import Scatter
+from flambeau.dialects.graph import Node
+from flambeau.dialects.size import Int, ceil_div, maximum, minimum
+
+
+def nests(fragment: Fragment) -> list[LoopNest] | None:
+    """The nests of a scatter; None if an operand's view cannot be walked."""
+    (node,) = fragment.members
+    base, _, updates = node.operands
+    out = node.results[0]
+    found = []
+    if fragment.size(out):
+        found.append(place(fragment.graph, base, out, dense(fragment.avals[out].shape)))
+    if fragment.size(updates):
+        found.append(_updates(fragment, node))
+    made = [nest for nest in found if nest is not None]
+    return made if len(made) == len(found) else None
+
+
+def _updates(fragment: Fragment, node: Node) -> LoopNest | None:
+    _, index, updates = node.operands
+    form = Form.along(fragment.avals[index].shape, node.attrs[0])
+    walked = replace(fragment.graph, nodes=[n for n in fragment.graph.nodes if n is not node], outputs=[index, updates])
+    views = Fragment(walked, fragment.error_numbers)
+    extents = nest_extents(form, views.elem_layouts(form), [])
+    if extents is None:
+        return None
+    extents = extents if form.columns > 1 else (*extents, 1)
+    return LoopNest(Scatter, views, form, "scatter", node=node, own=lower, extents=extents)
+
+
+def lower(unit: LoopNest, schedule: Scatter) -> Parts:
+    """The call that combines the updates with what is there."""
+    nest, form, node = Nest(unit, schedule), unit.form, unit.node
+    assert node is not None
+    block = minimum(schedule.block, form.columns)
+    blocks = ceil_div(form.columns, block)
+    extent = unit.fragment.avals[node.results[0]].shape[node.attrs[0]]
+    _emit(nest, node, form, (block, blocks, extent), schedule.unroll)
+    return Parts([finish(nest, form.batch * blocks, maximum(1, schedule.grain // (block * form.count)), unit.label)])
+
+
+def _emit(nest: Nest, node: Node, form: Form, numbers: tuple[Int, Int, Int], unroll: int) -> None:
+    """Item (outer index, block of inner indices): all updates along the axis, in order."""
+    b, (_, index, updates) = nest.b, node.operands
+    block, blocks, extent = numbers
+    width, per_row, count, cols = (
+        nest.number(block),
+        nest.number(blocks),
+        nest.number(form.count),
+        nest.number(nest.cols, "cols"),
+    )
+    out = nest.pointer(Operand("value", node.results[0]), written=True)
+    nest.writes[node.results[0]] = len(nest.operands) - 1
+    element = nest.fragment.avals[updates].dtype.mlir
+    size = nest.number(extent, "target")
+    with b.apart(), b.loop(b.lo, b.hi) as item:
+        batch, lo = b.div_unsigned(item.index, per_row), b.mul(b.rem_unsigned(item.index, per_row), width)
+        hi = b.minimum(b.add(lo, width), cols)
+        start, base = b.mul(batch, count), b.mul(batch, size)
+        with b.apart(), b.loop(0, count) as k:
+            row = Row(nest, b.add(start, k.index))
+
+            def update(col: Val, mask: Val | None) -> None:
+                point = Point(row, col, nest.lanes, mask)
+                at = b.splat(
+                    checked_index(nest, node, b.splat(point.value(index), nest.lanes), point.position, mask), nest.lanes
+                )
+                if nest.fragment.size(node.results[0]) == 0:
+                    return  # every index is out of range, and there is no place to write instead
+                at = b.add(b.mul(b.add(at, base), cols), point.columns())
+                mask = mask if nest.lanes > 1 else None
+                old, new = b.gather(out, at, element, mask), b.splat(point.value(updates), nest.lanes)
+                b.scatter(b.splat(node.op.lower(b, old, new), nest.lanes), out, at, mask)
+
+            sweep(nest, lo, hi, unroll, update)

@@ -1,0 +1,1 @@
+"""Kernels of contractions. `cut.py` is the way in."""

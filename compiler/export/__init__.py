@@ -1,0 +1,1 @@
+"""Programs for other machines: object files, headers, executables. `exporter.py` is the way in."""

@@ -1,0 +1,1 @@
+"""Kernels that are functions of this process: LAPACK, Fourier transforms, references in Python."""

@@ -1,0 +1,295 @@
+"""From lowered clusters to a plan: order, memory, donation.
+
+In: the program and its clusters with what the code generators made of them. Out: a `Program`, plain data: the
+`PlanSpec` the runtime interprets, the kernels it calls and the ops its error codes stand for. Nothing here knows
+MLIR or addresses. Sizes of the program's symbols become expressions, and what was asked about them so far becomes the
+plan's guards; nothing here asks more. Next: `steps.py` for the steps, `arena.py` for offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
+from flambeau.compiler.plans.arena import Arenas
+from flambeau.compiler.plans.control import Body
+from flambeau.compiler.plans.rows import COPY, Rows
+from flambeau.compiler.plans.steps import Block, Step, Storage, collect, distinct, drop_copies, schedule
+from flambeau.dialects import size
+from flambeau.dialects.aval import CPU
+from flambeau.dialects.graph import Graph
+from flambeau.dialects.size import RELATIONS, Guard, Int, Table, same, strongest
+from flambeau.runtime.plan_spec import OutMode, PlanSpec, RefKind, Relation
+
+
+@dataclass(frozen=True)
+class Program:
+    """A plan without addresses: `spec` calls `kernels` by position, `errors[code - 1]` is the op a code means. `pinned`
+    is why it serves one value of its symbols only, where that is not how it should be. `unread` are patterns of the user's
+    for schedules that meant none of its kernels."""
+
+    spec: PlanSpec
+    kernels: tuple[KernelSource, ...]
+    errors: tuple[str, ...] = ()
+    pinned: str = ""
+    unread: tuple[str, ...] = ()
+
+
+def build(
+    graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]], origins: list[Cluster | None] | None = None
+) -> Program:
+    """The program that runs `clusters`, which are in an order that respects their operands. `origins` gets the cluster of each
+    step of the plan."""
+    storage = Storage(graph)
+    steps = collect(storage, clusters)
+    steps, n_fallible = schedule(steps, storage)
+    steps, n_fallible = drop_copies(steps, n_fallible, storage)
+    outputs = place_outputs(steps, n_fallible, storage)
+    steps = [s for s in steps if not s.is_done]
+    devices = found_devices(steps, storage)
+    arenas = place_temporaries(steps, devices)
+    return emit(steps, n_fallible, outputs, arenas, storage, [] if origins is None else origins)
+
+
+# ---- outputs --------------------------------------------------------------------------------------------------
+
+
+def place_outputs(steps: list[Step], n_fallible: int, storage: Storage) -> list[tuple[int, int, Int]]:
+    """(mode, source, bytes) per output, and the refs of inputs and outputs. May append copies to `steps`."""
+    graph = storage.graph
+    for k, v in enumerate(graph.inputs):
+        storage.of(v).ref = (RefKind.INPUT, k, 0)
+    roots = [storage.of(v) for v in graph.outputs]
+    escaping = {id(b) for b in roots if b.input is not None}
+    wanted: dict[int, list[int]] = {}
+    for k, i in sorted(graph.updates.items()):
+        wanted.setdefault(id(roots[k]), []).append(i)
+    placed: dict[int, int] = {}
+    given: set[int] = set()
+    outputs = []
+    for k, block in enumerate(roots):
+        if block.input is not None:
+            outputs.append(_input_output(k, block, steps, storage))
+        elif id(block) in placed:
+            outputs.append((OutMode.OUTPUT, placed[id(block)], block.bytes))
+        else:
+            placed[id(block)] = k
+            block.ref = (RefKind.OUTPUT, k, 0)
+            mode, source = OutMode.NEW, 0
+            for i in wanted.get(id(block), ()):
+                donor = storage.of(graph.inputs[i])
+                taken = id(donor) in escaping or i in given or donor.device != block.device
+                if taken or not same(donor.bytes, block.bytes):
+                    continue
+                mode = _donation(steps, n_fallible, block, donor)
+                if mode != OutMode.NEW:
+                    source = i
+                    given.add(i)
+                    break
+            outputs.append((mode, source, block.bytes))
+    return outputs
+
+
+def _input_output(k: int, block: Block, steps: list[Step], storage: Storage) -> tuple[int, int, Int]:
+    """An output that is an input: the same buffer. A 0-d one may be a host scalar, which has none: it is copied."""
+    assert block.input is not None
+    if storage.graph.avals[storage.graph.inputs[block.input]].shape or block.device != CPU:
+        return (OutMode.INPUT, block.input, block.bytes)
+    target = Block(block.bytes, ref=(RefKind.OUTPUT, k, 0))
+    steps.append(Step(_copy(int(block.bytes)), (target, block)))
+    return (OutMode.NEW, 0, block.bytes)
+
+
+def _copy(size: Int) -> KernelCall:
+    """All of one block to another, by the runtime's built-in copy."""
+    return KernelCall(COPY, (Operand("value"), Operand("value")), (size,), 1, 1, writes=(0,))
+
+
+def _donation(steps: list[Step], n_fallible: int, block: Block, donor: Block) -> int:
+    """How `block`, an output, may use the buffer of input `donor`."""
+    if not block.writes or block.writes[0] < n_fallible:
+        return OutMode.NEW
+    first = block.writes[0]
+    if not donor.reads or donor.reads[-1] < first:
+        return OutMode.REPLACE
+    if donor.reads[-1] > first:
+        return OutMode.NEW
+    pair = steps[first].copied()
+    if pair is not None and pair[0] is block and pair[1] is donor:
+        steps[first].is_done = True
+        return OutMode.UPDATE
+    if len(block.writes) > 1 or not in_place(steps[first], block, donor):
+        return OutMode.NEW
+    steps[first].updates[id(donor)] = block
+    return OutMode.UPDATE
+
+
+def in_place(step: Step, written: Block, read: Block) -> bool:
+    """Whether the call allows `written` and `read` to be one buffer."""
+    operands, blocks = step.call.operands, step.blocks
+    writes = [p for p in step.call.writes if blocks[p] is written]
+    reads = [p for p, b in enumerate(blocks) if b is read]
+    return all((w, r) in step.in_place and same(operands[w].offset, operands[r].offset) for w in writes for r in reads)
+
+
+# ---- temporaries ----------------------------------------------------------------------------------------------
+
+
+def found_devices(steps: list[Step], storage: Storage) -> list[str]:
+    """The devices whose memory the plan uses, the CPU first."""
+    ends = [storage.of(v) for v in (*storage.graph.inputs, *storage.graph.outputs)]
+    blocks = [*ends, *distinct(b for step in steps for b in step.blocks)]
+    return list(dict.fromkeys([CPU, *(b.device for b in blocks)]))
+
+
+def place_temporaries(steps: list[Step], devices: list[str]) -> dict[str, Int]:
+    """Give every block that has no place yet an offset in its device's arena; returns the arenas' sizes in bytes."""
+    arenas = {device: Arenas() for device in devices}
+    placed: list[Block] = []
+    last: dict[int, int] = {}
+    for position, step in enumerate(steps):
+        last.update((id(b), position) for b in distinct(step.blocks) if b.ref is None)
+    inherited: set[int] = set()
+    for position, step in enumerate(steps):
+        written, overwritable = {id(b) for b in step.written()}, step.overwritable()
+        for block in distinct(step.blocks):
+            if block.ref is None:
+                if not same(block.bytes, 0) and id(block) not in written:
+                    raise RuntimeError(
+                        f"[plan] '{step.call.source.label}' reads what nobody wrote. Report this as a bug."
+                    )
+                offset = _inherit(step, block, overwritable.get(id(block), ()), position, last, inherited)
+                offset = arenas[block.device].take(block.bytes) if offset is None else offset
+                block.ref = (RefKind.ARENA, devices.index(block.device), offset)
+                placed.append(block)
+        for block in distinct(step.blocks):
+            if last.get(id(block)) == position and id(block) not in inherited:
+                arenas[block.device].give(block.place[2], block.bytes)
+    for block in placed:
+        kind, index, offset = block.place
+        block.ref = (kind, index, arenas[block.device].offset(offset, block.bytes))
+    return {device: arena.size for device, arena in arenas.items()}
+
+
+def _inherit(
+    step: Step, block: Block, reads: Iterable[int], position: int, last: dict[int, int], inherited: set[int]
+) -> Int | None:
+    """The offset of a temporary that dies in this step and that `block` may overwrite in place: one of the operands `reads`."""
+    for r in reads:
+        dying = step.blocks[r]
+        if dying is None or dying.ref is None or dying.ref[0] != RefKind.ARENA:
+            continue
+        usable = last[id(dying)] == position and id(dying) not in inherited and same(dying.bytes, block.bytes)
+        if usable and in_place(step, block, dying):
+            inherited.add(id(dying))
+            return dying.ref[2]
+    return None
+
+
+# ---- regions --------------------------------------------------------------------------------------------------
+
+
+def place_body(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]], in_place: int = 0) -> Body:
+    """The steps of a region in memory of their own. The first `in_place` outputs may lie where the inputs of the same numbers
+    do, if each may be written there while the others are still read."""
+    storage = Storage(graph)
+    steps, _ = drop_copies(collect(storage, clusters), 0, storage)
+    for k, v in enumerate(graph.inputs):
+        storage.of(v).ref = (RefKind.INPUT, k, 0)
+    kept = _place_results(graph, steps, storage, in_place)
+    steps = [s for s in steps if not s.is_done]
+    return Body(steps, place_temporaries(steps, [CPU])[CPU], frozenset(kept))  # regions are programs of the CPU
+
+
+def _place_results(graph: Graph, steps: list[Step], storage: Storage, in_place: int) -> list[int]:
+    """Give every output of a region its place; returns those that lie where their inputs do. May append copies."""
+    roots = [storage.of(v) for v in graph.outputs]
+    escaping = {id(b) for b in roots if b.input is not None}
+    kept = []
+    for k, block in enumerate(roots):
+        donor = storage.of(graph.inputs[k]) if k < in_place else None
+        if block is donor:
+            kept.append(k)
+        elif block.ref is not None:
+            target = Block(block.bytes, ref=(RefKind.OUTPUT, k, 0))
+            steps.append(Step(_copy(block.bytes), (target, block)))
+        elif donor is not None and id(donor) not in escaping and _donation(steps, 0, block, donor) != OutMode.NEW:
+            block.ref = donor.ref
+            kept.append(k)
+        else:
+            block.ref = (RefKind.OUTPUT, k, 0)
+    return kept
+
+
+# ---- the spec -------------------------------------------------------------------------------------------------
+
+
+def emit(
+    steps: list[Step],
+    n_fallible: int,
+    outputs: list[tuple[int, int, Int]],
+    arenas: dict[str, Int],
+    storage: Storage,
+    origins: list[Cluster | None],
+) -> Program:
+    """Write everything down as plain tuples."""
+    exprs = Table()
+    asked = size.current()
+    guards = _guards(asked.guards, exprs) if asked else ()
+    rows = Rows(exprs)
+    for step in steps[:n_fallible]:
+        rows.add_from(step)
+    n_first = len(rows.rows)
+    for step in steps[n_fallible:]:
+        rows.add_from(step)
+    origins += rows.clusters
+    graph = storage.graph
+    spec = PlanSpec(
+        n_symbols=len(asked.hints) if asked else 0,
+        inputs=tuple(exprs.add(graph.avals[v].nbytes) for v in graph.inputs),
+        outputs=tuple((mode, source, exprs.add(nbytes)) for mode, source, nbytes in outputs),
+        steps=tuple(rows.rows),
+        n_fallible=n_first,
+        arena_bytes=exprs.add(arenas[CPU]),
+        constants=b"",
+        n_kernels=len(rows.kernels),
+        devices=_devices(arenas, graph, rows.sources, exprs),
+        exprs=exprs.exprs,
+        guards=guards,
+    )
+    return Program(spec, tuple(rows.sources), tuple(rows.errors))
+
+
+def _devices(arenas: dict[str, Int], graph: Graph, kernels: Sequence[KernelSource], exprs: Table) -> tuple:
+    """The rows of `PlanSpec.devices`."""
+
+    def on(device: str, values: Sequence[int]) -> tuple[int, ...]:
+        return tuple(k for k, v in enumerate(values) if graph.avals[v].device == device)
+
+    return tuple(
+        (
+            device,
+            exprs.add(size),
+            on(device, graph.inputs),
+            on(device, graph.outputs),
+            tuple(k for k, source in enumerate(kernels) if source.device == device),
+        )
+        for device, size in arenas.items()
+        if device != CPU
+    )
+
+
+def _guards(asked: Sequence[Guard], exprs: Table) -> tuple[tuple[int, int], ...]:
+    """What was asked about sizes, without what follows from the rest."""
+    return tuple((RELATIONS.index(g.relation), exprs.add(g.size)) for g in strongest(asked))
+
+
+def pinned(program: Program, values: Sequence[int], reason: str) -> Program:
+    """A program made without symbols as one with symbols that serves these values of theirs."""
+    spec, table = program.spec, Table()
+    for row in spec.exprs:
+        table.row(*row)
+    guards = tuple((Relation.EQUAL, table.add(size.symbol(i) - v)) for i, v in enumerate(values))
+    spec = spec._replace(n_symbols=len(values), exprs=table.exprs, guards=guards)
+    return replace(program, spec=spec, pinned=reason)
