@@ -31,7 +31,7 @@ def held_back(monkeypatch):
     monkeypatch.setattr(driver.Compiled, "_from_disk", lambda *args: False)
     monkeypatch.setattr(one_op, "LOOK", 0.0)
     monkeypatch.setattr(one_op, "ASK", 0.0)
-    for module, name in ((one_op, "_known"), (ops, "_asked"), (ops, "_plans"), (driver, "_compiled")):
+    for module, name in ((one_op, "_known"), (op_plans, "_asked"), (op_plans, "_plans"), (driver, "_compiled")):
         monkeypatch.setattr(module, name, type(getattr(module, name))())
     with fb.compiler_options(mode="background"):
         yield

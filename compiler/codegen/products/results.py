@@ -1,7 +1,8 @@
 """Where the results of a tiled product lie, and its partial sums.
 
 In: what a cluster computes (`products.operands.Contraction`, `convolutions.operands.Convolution`), its operands as the kernel
-gets them. Out: the output that holds partial sums between k-blocks, and outputs that may overwrite what the epilogue reads. Next: `kernel.py`.
+gets them. Out: the output that holds partial sums between k-blocks, and outputs that may overwrite what the epilogue reads. Next:
+`kernel.py`.
 """
 
 from __future__ import annotations
