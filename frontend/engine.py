@@ -131,8 +131,8 @@ class Operand:
         if info[0] == "scalar":
             v = placed(b.input(Aval((), SCALARS[info[1]])), b.device)
             self.value = Weak(b, v.id, v.aval)
-        elif info[0] == "number" and isinstance(info[1], complex):
-            v = b.constant(info[1], dtypes.complex128)
+        elif info[0] == "number" and (own := _beyond_scalars(info[1])):
+            v = b.constant(info[1], own)
             self.value = Weak(b, v.id, v.aval)
         elif info[0] == "number":
             self.value = info[1]
@@ -154,6 +154,13 @@ class Operand:
         return new if new.id in requires_gradient(self.graph, [self.base.id]) else overwrite(new, self.base)
 
 
+def _beyond_scalars(number: Any) -> DType | None:
+    """The dtype of a number that is none of the scalars of a trace."""
+    if isinstance(number, complex):
+        return dtypes.complex128
+    return dtypes.uint64 if isinstance(number, int) and number > dtypes.int64.greatest else None
+
+
 class Expansion(NamedTuple):
     """What a call computes: inputs of `graph` are the operands in order (base, then starts), outputs the results."""
 
@@ -161,6 +168,10 @@ class Expansion(NamedTuple):
     graph: Graph
     cost: int  # the estimated run time in ns: the recorder cuts traces that have grown too long
     draws: Int  # numbers taken from a stream
+
+    @property
+    def may_fail(self) -> bool:
+        return any(node.may_fail for node in self.graph.nodes)
 
 
 def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: int) -> tuple:

@@ -1,9 +1,12 @@
-"""Features of the acceptance table that no other test file covers: seeds, `.grad`, detaching, leaves, errors in chains."""
+"""Features of the acceptance table that no other test file covers: seeds, `.grad`, detaching, leaves, errors in chains, losses of
+one's own, updates as one call, weights that are loaded between calls."""
 
 import inspect
 
 import flambeau as fb
+import numpy as np
 import pytest
+from flambeau.runtime import recorder
 
 
 def leaf(values):
@@ -160,3 +163,137 @@ def test_an_error_in_the_forward_reaches_the_gradient_and_leaves_the_leaf_intact
     x.grad = None
     (x * 2).sum().backward()
     assert x.grad.tolist() == [2.0, 2.0, 2.0]
+
+
+# ---- training ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.accept("LOS-10")
+def test_a_loss_of_ones_own_is_any_function():
+    class Focal(fb.nn.Module):
+        def __init__(self, gamma):
+            super().__init__()
+            self.gamma = gamma
+
+        def forward(self, scores, target):
+            p = scores.sigmoid()
+            return -((1 - p) ** self.gamma * target * p.log()).mean()
+
+    x = fb.tensor([0.5, -1.0, 2.0], requires_grad=True)
+    t = fb.tensor([1.0, 1.0, 0.0])
+    loss = Focal(2.0)(x, t)
+    loss.backward()
+    p = 1 / (1 + np.exp(-x.detach().numpy()))
+    assert loss.item() == pytest.approx(-((1 - p) ** 2 * t.numpy() * np.log(p)).mean(), rel=1e-6)
+    slope = t.numpy() * (2 * (1 - p) ** 2 * p * np.log(p) - (1 - p) ** 3) / 3
+    np.testing.assert_allclose(x.grad.numpy(), slope, rtol=1e-5)
+
+
+@pytest.mark.accept("OPT-05", "VER-02")
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_rmsprop_by_hand(momentum):
+    p = fb.tensor([1.0, -2.0], requires_grad=True)
+    optimizer = fb.optim.RMSprop([p], lr=0.1, alpha=0.8, eps=1e-3, momentum=momentum)
+    x, v, m = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
+    for k in range(4):
+        g = np.array([0.5 + k, -1.0])
+        p.grad = fb.tensor(g.astype(np.float32))
+        optimizer.step()
+        v = 0.8 * v + 0.2 * g * g
+        m = momentum * m + g / (np.sqrt(v) + 1e-3)
+        x = x - 0.1 * m
+    np.testing.assert_allclose(p.detach().numpy(), x, rtol=1e-5)
+
+
+@pytest.mark.accept("OPT-10")
+@pytest.mark.parametrize("count", [3, 40])
+def test_an_update_is_one_call_for_any_number_of_parameters(count):
+    """It takes one state of the trace, and one program, whatever there is to update."""
+    params = [fb.nn.Parameter(fb.full((2 + k % 3,), 1.0)) for k in range(count)]
+    optimizer = fb.optim.Adam(params, lr=0.1)
+
+    def stepped():
+        for p in params:
+            p.grad = fb.full((p.numel(),), 2.0)
+        recorder.flush()
+        before = recorder.stats()
+        optimizer.step()
+        return before, recorder.stats()
+
+    for _ in range(3):
+        stepped()
+    before, after = stepped()
+    assert after["hits"] - before["hits"] == 1 and after["misses"] == before["misses"]
+    assert after["flushes"] - before["flushes"] == 1
+    assert params[-1].tolist() == pytest.approx([1.0 - 0.1 * 4] * params[-1].numel(), rel=1e-5)
+
+
+@pytest.mark.accept("T-11")
+def test_weights_that_are_loaded_are_those_of_the_next_call():
+    net, x = fb.nn.Linear(2, 1, bias=False), fb.tensor([[1.0, 10.0]])
+    for _ in range(3):
+        net(x).tolist()
+    for k in range(3):
+        net.load_state_dict({"weight": fb.tensor([[1.0 + k, 2.0]])})
+        assert net(x).tolist() == [[21.0 + k]]
+
+
+@pytest.mark.accept("NN-10")
+def test_modules_know_their_names():
+    net = fb.nn.Sequential(fb.nn.Linear(2, 2), fb.nn.Sequential(fb.nn.ReLU(), fb.nn.Linear(2, 1)))
+    names = {module: name for name, module in net.named_modules()}
+    assert names[net] == "" and names[net[1][1]] == "1.1" and net.get_submodule("1.1") is net[1][1]
+    holders = {child: (holder, name) for holder in net.modules() for name, child in holder.named_children()}
+    assert holders[net[1][1]] == (net[1], "1") and net not in holders
+    with pytest.raises(AttributeError, match=r"1\.2"):
+        net.get_submodule("1.2")
+
+
+# ---- states and named inputs: what is plain Python here ------------------------------------------------------------
+
+
+class Counting(fb.nn.Module):
+    """A state, and an input that goes by its name."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = fb.nn.RNNCell(2, 3)
+        self.state = None
+        self.register_forward_pre_hook(lambda module, args: module.reset() if module.training else None)
+
+    def reset(self):
+        self.state = None
+
+    def forward(self, xs, *, scale):
+        seen = []
+        for x in xs:
+            self.state = self.cell(x * scale, self.state)
+            seen.append(self.state)
+        return fb.stack(seen)
+
+
+@pytest.mark.accept("NN-12", "NN-13", "NN-16")
+def test_states_are_reset_kept_and_detached_by_plain_python():
+    net, xs = Counting(), fb.ones(4, 1, 2)
+    steps = net(xs, scale=0.5)
+    h = fb.zeros(1, 3)
+    for k in range(4):  # the values of every step
+        h = net.cell(xs[k] * 0.5, h)
+        np.testing.assert_allclose(steps[k].detach().numpy(), h.detach().numpy(), rtol=1e-6)
+    assert net(xs, scale=0.5).tolist() == steps.tolist()  # a hook has reset the state
+    net.eval()
+    assert net(xs, scale=0.5).tolist() != steps.tolist()  # which now goes on
+    net.state = net.state.detach()
+    assert net.state.grad_fn is None
+    net(xs, scale=0.5).sum().backward()
+    assert net.cell.weight_hh.grad is not None
+
+
+@pytest.mark.accept("NN-14", "NN-15")
+def test_inputs_go_by_their_names_and_are_asked_for():
+    net, xs = Counting(), fb.ones(2, 1, 2)
+    assert net(xs=xs, scale=1.0).tolist() == net(scale=1.0, xs=xs).tolist() == net(xs, scale=fb.tensor(1.0)).tolist()
+    with pytest.raises(TypeError, match="scale"):
+        net(xs)
+    with pytest.raises(TypeError, match="weight"):
+        net(xs, scale=1.0, weight=2)

@@ -361,7 +361,7 @@ def test_steps_are_left_out_where_gradients_overflow(kind, unscale):
     np.testing.assert_allclose(found, scaled_steps(torch, *arguments, **options), rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.accept("AMP-02")
+@pytest.mark.accept("AMP-02", "T-22")
 def test_a_step_reads_nothing_and_is_one_program_again_and_again():
     net, x = nn.Linear(4, 4), fb.ones(2, 4)
     optimizer, scaler = fb.optim.Adam(net.parameters()), amp.GradScaler("cpu")

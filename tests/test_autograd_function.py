@@ -384,6 +384,7 @@ def test_modules_with_other_state():
         fb.func.stack_module_state([layers[0], nn.ReLU()])
 
 
+@pytest.mark.accept("AG-16", "T-29")
 def test_checkpoints_compute_what_the_function_does():
     from flambeau.utils.checkpoint import checkpoint, checkpoint_sequential
 

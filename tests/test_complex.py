@@ -446,3 +446,31 @@ def test_nans_have_no_sign_on_any_tier(call):
                 np.frombuffer(found[-1], np.float32)[np.isnan(np.frombuffer(found[-1], np.float32))]
             ).any()
     assert found[0] == found[1]
+
+
+@DTYPES
+def test_lines_powers_and_sinc(dtype):
+    wide = fb.complex128 if dtype is np.complex128 else fb.complex64
+    assert close(fb.linspace(1 - 1j, 3 + 2j, 7, dtype=wide), np.linspace(1 - 1j, 3 + 2j, 7).astype(dtype))
+    assert fb.linspace(0, 1j, 3).dtype is fb.complex64
+    with pytest.raises(RuntimeError, match=r"\[linspace\] a complex end is no value of float32. Use a complex dtype"):
+        fb.linspace(0, 1j, 3, dtype=fb.float32)
+    x = numbers(3, dtype=dtype)
+    assert close(fb.vander(fb.tensor(x)), np.vander(x)) and close(
+        fb.vander(fb.tensor(x), 2, True), np.vander(x, 2, True)
+    )
+    y = np.array([0, 0.1 + 0.05j, 2 + 1j, -3.5 - 0.25j, 0.5j], dtype)
+    assert close(fb.sinc(fb.tensor(y)), np.sinc(y.astype(np.complex128)).astype(dtype))
+
+
+def test_modules_of_complex_numbers():
+    layer = fb.nn.Linear(2, 3)
+    weight = layer.weight
+    assert layer.to(fb.complex128).weight is weight and weight.dtype is fb.complex128
+    x = numbers(4, 2)
+    wanted = x @ weight.detach().numpy().T + layer.bias.detach().numpy()
+    found = layer(fb.tensor(x))
+    assert close(found, wanted)
+    found.abs().sum().backward()
+    assert weight.grad.dtype is fb.complex128 and layer.half().weight.dtype is fb.complex128  # as in PyTorch
+    assert layer.to(fb.complex64).bias.dtype is fb.complex64

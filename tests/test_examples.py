@@ -65,6 +65,7 @@ CASES = {
     "resnet": (("--steps", "5", "--width", "4", "--batch", "8"), ["resnet18_images.png", "resnet18_loss.png"]),
     "actor_critic": (("--steps", "6", "--carts", "16"), ["actor_critic.png"]),
     "transfer": (("--steps", "6"), ["transfer_loss.png"]),
+    "mixed_precision": (("--steps", "6"), ["mixed_precision_loss.png"]),
 }
 
 
@@ -72,7 +73,7 @@ CASES = {
 COMPILED = ("cnn", "vae", "gpt")
 
 
-@pytest.mark.accept("EXA-02", "EXA-03", "EXA-07", "EXA-09")
+@pytest.mark.accept("EXA-02", "EXA-03", "EXA-06", "EXA-07", "EXA-09")
 @pytest.mark.parametrize("name", CASES)
 def test_an_example_runs_and_compiles_nothing_new_after_the_third_step(name, run):
     arguments, pictures = CASES[name]

@@ -47,6 +47,21 @@ def test_every_tag_is_of_a_row(tool, rows, request):
     assert not [(test, row) for test, mark in marks for row in mark.args if row not in rows]
 
 
+def test_what_does_not_pass_has_a_reason(tool, tmp_path):
+    (tmp_path / "parity_reasons.txt").write_text("# why\nmasked.* stft: not there\n")
+    (tmp_path / "info_parity.txt").write_text(
+        "[modules] 1 pass, 1 fail, 0 missing of 2\nfail nn.A: off by 1: much\npass nn.B\n"
+    )
+    (tmp_path / "opinfo_parity.txt").write_text(
+        "[rest] 0 pass, 1 fail, 2 missing of 3\nfail stft: x\nmissing masked.sum: y\n"
+    )
+    assert tool.lost(tmp_path) == {"off by 1: much": ["nn.A"], "not there": ["stft", "masked.sum"]}
+    text = tool.samples(tmp_path)
+    assert "* modules: 1 pass, 1 fail, 0 missing of 2\n" in text and "* `masked.sum`, `stft`: not there\n" in text
+    entries = sum(len(names) for names in tool.lost().values())
+    assert tool.PAGE.read_text().partition(tool.SAMPLES)[2].count("`") >= 2 * entries
+
+
 def test_what_is_wrong_is_noticed(tool, tmp_path):
     (tmp_path / "test_some.py").write_text(
         'import pytest\nROWS = {"a": "CRE-02"}\n\n@pytest.mark.accept("CRE-01", "XYZ-01")\ndef test_one():\n    pass\n\n'

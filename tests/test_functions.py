@@ -129,6 +129,7 @@ def never_taken(plain, cases):
     return {repr(case): error for case, error in others.items() if case.number not in taken}
 
 
+@pytest.mark.accept("VER-05")
 def test_one_semantics(declaration):
     """All samples in one fused program, read through strided views, have the bits that they have op by op."""
     cases = list(fc.cases(declaration))

@@ -156,7 +156,7 @@ def test_loops_effects_and_changing_sizes_are_verified():
 # ---- find_nan -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.accept("ERR-05")
+@pytest.mark.accept("ERR-05", "T-19")
 def test_the_op_that_makes_an_infinity_is_named_though_it_is_masked_later():
     x = fb.tensor([[1.0, 0.0], [2.0, 3.0]])
     where = line() + 2

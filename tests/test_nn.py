@@ -331,6 +331,7 @@ def test_layer_norm(shape, affine):
         nn.LayerNorm(6)(fb.ones(2, 5))
 
 
+@pytest.mark.accept("NN-20")
 def test_embedding_and_flatten():
     same_layer(lambda nn: nn.Embedding(7, 3), np.array([[0, 6], [2, 2]]))
     same_layer(lambda nn: nn.Flatten(), arrays(2, 3, 4))

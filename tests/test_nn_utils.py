@@ -35,7 +35,7 @@ def close(x, y, tolerance=2e-6):
 # ---- gradients -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.accept("AG-18")
+@pytest.mark.accept("AG-18", "OBS-12")
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0, float("inf")])
 def test_norms_of_gradients_and_clipping_by_one(p):
     arrays = [np.arange(1.0, 7).reshape(2, 3), np.array(-8.0), np.array([0.5])]

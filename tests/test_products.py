@@ -109,6 +109,7 @@ def test_products_and_distances_are_those_of_pytorch(name):
     gradients_against_torch(call, *operands, rtol=1e-5)
 
 
+@pytest.mark.accept("NN-23")
 def test_layers_of_two_inputs():
     x, y = fb.tensor(X), fb.tensor(X[:, :2])
     layer = fb.nn.Bilinear(4, 2, 5)

@@ -25,7 +25,7 @@ def ran(tmp_path, text, *arguments):
     return run("script.py", *arguments, cwd=tmp_path)
 
 
-@pytest.mark.accept("SER-17")
+@pytest.mark.accept("SER-17", "VER-10")
 def test_a_script_for_pytorch_trains_to_its_losses(tmp_path):
     found = run(SCRIPT, "--epochs", 2, "--save", tmp_path / "net.pt")
     assert found.returncode == 0, found.stderr

@@ -56,7 +56,7 @@ def test_layers_of_fractional_pooling():
             nn.FractionalMaxPool2d(2, **given)
 
 
-@pytest.mark.accept("NN-30")
+@pytest.mark.accept("NN-30", "NN-31", "NN-33")
 @pytest.mark.parametrize("name", ["max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
     "adaptive_max_pool3d"])  # fmt: skip
 def test_poolings_with_indices(name):

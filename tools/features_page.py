@@ -1,8 +1,8 @@
 """Writes the last column of `docs/features.md`: the tests that prove each row, found by their tags (`@pytest.mark.accept`), or
-`open`.
+`open`; and its last part: which of PyTorch's own samples do not pass, and why.
 
-In: the page, whose rows and words are written by hand, and the tests. Run it after tagging a test; `tests/test_features.py`
-compares.
+In: the page, whose rows and words are written by hand, the tests, and their lists of samples with `parity_reasons.txt`. Run it
+after tagging a test or making a list; `tests/test_features.py` compares.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE, TESTS = ROOT / "docs" / "features.md", ROOT / "tests"
 ROW = re.compile(r"^\| ([A-Z]+-\d\d) \| (.*?) \| (.*?) \|$", re.M)
 SHOWN = 3  #: tests named for one row
+LISTS = ("info_parity.txt", "opinfo_parity.txt")
+SAMPLES = "\n## PyTorch's own samples\n"  #: what follows this is written here
 
 
 def rows(page: str) -> dict[str, str]:
@@ -69,7 +72,37 @@ def rewritten(page: str) -> str:
         more = f" and {len(tests) - SHOWN} more" if len(tests) > SHOWN else ""
         return f"| {match[1]} | {match[2]} | {shown + more if tests else 'open'} |"
 
-    return ROW.sub(row, page)
+    return ROW.sub(row, page.partition(SAMPLES)[0]) + SAMPLES + samples()
+
+
+def _reasons(folder: Path) -> list[tuple[str, str]]:
+    """(pattern of names, reason), in order."""
+    lines = [line for line in (folder / "parity_reasons.txt").read_text().splitlines() if not line.startswith("#")]
+    return [(pattern, why) for names, _, why in (line.partition(": ") for line in lines) for pattern in names.split()]
+
+
+def lost(folder: Path = TESTS) -> dict[str, list[str]]:
+    """Reason -> entries of the lists that do not pass for it. One that no pattern names has what was found for a reason."""
+    found: dict[str, list[str]] = {}
+    reasons = _reasons(folder)
+    for line in (line for name in LISTS for line in (folder / name).read_text().splitlines()):
+        if line.startswith(("fail ", "missing ")):
+            name, _, text = line.partition(" ")[2].partition(": ")
+            why = next((why for pattern, why in reasons if fnmatchcase(name, pattern)), text)
+            found.setdefault(why, []).append(name)
+    return found
+
+
+def samples(folder: Path = TESTS) -> str:
+    """How many of PyTorch's samples pass, and for each reason those that do not."""
+    heads = [line for name in LISTS for line in (folder / name).read_text().splitlines() if line.startswith("[")]
+    counts = "".join(f"* {head[1:].replace(']', ':', 1)}\n" for head in heads)
+    rest = "".join(f"* {', '.join(f'`{n}`' for n in sorted(names))}: {why}\n" for why, names in lost(folder).items())
+    return (
+        "\nOpInfo, ModuleInfo and OptimizerInfo hold the samples of PyTorch's own tests; `tests/opinfo_parity.py` and\n"
+        "`tests/info_parity.py` call them there and here ([testing.md](testing.md)). Of entries there are\n\n"
+        f"{counts}\nWhat does not pass, and why:\n\n{rest}"
+    )
 
 
 if __name__ == "__main__":

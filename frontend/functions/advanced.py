@@ -14,7 +14,7 @@ from flambeau.declarations import declared
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.dtypes import bool_, int32, int64, uint8
 from flambeau.function import Operand, Static, Tensor_, Tensors, function, inplace, stored
-from flambeau.functions.common import flat, ops
+from flambeau.functions.common import fitted, flat, ops
 from flambeau.functions.masks import numbers_of, taken_in_order
 from flambeau.functions.positions import ADD, STORE, places, stretched, whole
 from flambeau.functions.transfer import moved
@@ -163,7 +163,7 @@ def read(view: Tensor, pickers: tuple[Picker, ...]) -> Tensor:
 def _check_values(op: str, x: Any, values: Any) -> Any:
     """The values in the dtype of `x`: numbers are converted. Raises RuntimeError for tensors of another."""
     if values.weak:
-        return values.cast(x.dtype)
+        return fitted(op, "the value", values, x.dtype).cast(x.dtype)
     if values.dtype is not x.dtype:
         raise RuntimeError(f"[{op}] the values are {values.dtype}, the tensor {x.dtype}. Convert them with .to().")
     return values

@@ -14,6 +14,7 @@ from flambeau.function import Number, Operand, Static, Tensor_, function
 from flambeau.functions.common import (
     as_value,
     common_dtype,
+    fitted,
     floating,
     matched,
     ops,
@@ -30,8 +31,8 @@ def _scaled(op: str, like: Value, other: Value, alpha: Number) -> Value:
     """`alpha * other`; a fractional alpha is refused where it would be truncated."""
     if not isinstance(alpha, Value) and alpha == 1:
         return other
-    scale = as_value(like, alpha)
     dtype = common_dtype(op, like, other)
+    scale = as_value(like, alpha if isinstance(alpha, Value) else fitted(op, "alpha", alpha, dtype))
     if scale.dtype.category > dtype.category:
         raise RuntimeError(f"[{op}] alpha is a float but the result is {dtype.name}. Cast the tensors first.")
     return ops.mul(*matched(op, dtype, other, scale))

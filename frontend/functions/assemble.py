@@ -11,7 +11,7 @@ from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Operand, Sizes, Static, Tensor_, Tensors, function
-from flambeau.functions.common import canonical_dim, canonical_dims, flat, ops, part
+from flambeau.functions.common import canonical_dim, canonical_dims, fitted, flat, ops, part
 from flambeau.functions.shape import _sizes
 from flambeau.promotion import result_dtype
 from flambeau.runtime.recorder import Tensor
@@ -205,7 +205,7 @@ def constant_pad_nd(input: Tensor, pad: Any, value: float = 0) -> Tensor:
     return _pad_constant(input, tuple(pad), value)
 
 
-@function(name="pad")
+@function(name="pad", fallible=True)
 def _pad_constant(input: Tensor_, pad: Sizes, value: Operand = 0.0):
     low, high = _margins("pad", pad, len(input.shape))
     x = input
@@ -215,6 +215,7 @@ def _pad_constant(input: Tensor_, pad: Sizes, value: Operand = 0.0):
         if any(n < 0 for n in sizes):
             raise RuntimeError(f"[pad] pad {pad} leaves a negative size of shape {x.shape}. Use smaller margins.")
         x = ops.slice(x, starts=tuple(cut_low), sizes=sizes, steps=(1,) * len(sizes))
+    value = fitted("pad", "value", value, x.dtype)
     return ops.pad(x, value.cast(x.dtype), low=tuple(max(n, 0) for n in low), high=tuple(max(n, 0) for n in high))
 
 

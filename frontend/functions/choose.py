@@ -18,6 +18,7 @@ from flambeau.functions.common import (
     broadcast_shapes,
     check_floating,
     common_dtype,
+    fitted,
     matched,
     ops,
     promoted,
@@ -103,7 +104,7 @@ def _limited(op: str, input: Value, lower: Value | None, upper: Value | None) ->
     dtype = common_dtype(op, input, *bounds)
     if dtype is bool_:
         raise RuntimeError(f"[{op}] is not defined for bool tensors. Cast the input first.")
-    x, *limits = matched(op, dtype, input, *bounds)
+    x, *limits = matched(op, dtype, input, *(fitted(op, "a bound", b, dtype) for b in bounds))
     low = limits[0] if lower is not None else None
     high = limits[-1] if upper is not None else None
     if not dtype.is_floating_point:
@@ -137,19 +138,19 @@ def _holding(x: Value, low: Value | None, high: Value | None) -> list[tuple[Valu
     return [(low, x < low)] if low is not None else [] if high is None else [(high, x > high)]
 
 
-@function(name="clamp")
+@function(name="clamp", fallible=True)
 def clamp_both(input: Tensor_, min: Operand, max: Operand):
     """`input` limited to [min, max]."""
     return _limited("clamp", input, min, max)
 
 
-@function(free="flambeau", method=True, in_place=True, samples=binary(number=0.5))
+@function(free="flambeau", method=True, in_place=True, samples=binary(number=0.5), fallible=True)
 def clamp_min(input: Tensor_, min: Operand):
     """`clamp(input, min=min)`."""
     return _limited("clamp_min", input, min, None)
 
 
-@function(free="flambeau", method=True, in_place=True, samples=binary(number=0.5))
+@function(free="flambeau", method=True, in_place=True, samples=binary(number=0.5), fallible=True)
 def clamp_max(input: Tensor_, max: Operand):
     """`clamp(input, max=max)`."""
     return _limited("clamp_max", input, None, max)
@@ -188,6 +189,7 @@ def _choose(op: str, condition: Value, x: Value, y: Value) -> Value:
     if condition.dtype is not bool_:
         raise RuntimeError(f"[{op}] the condition has dtype {condition.dtype}. Pass a bool tensor, such as x > 0.")
     dtype = result_dtype([x, y])
+    x, y = (fitted(op, "value", v, dtype) for v in (x, y))
     shape = broadcast_shapes(op, condition.shape, x.shape, y.shape)
     return ops.select(condition.expand(shape), x.cast(dtype).expand(shape), y.cast(dtype).expand(shape))
 
@@ -211,6 +213,7 @@ def _where_places(condition: Tensor) -> tuple[Tensor, ...]:
             call(index(2, 2), data(2), data(2), error=(RuntimeError, "Pass a bool tensor")),
         ]
     ),
+    fallible=True,
 )
 def where(condition: Tensor_, input: Operand, other: Operand):
     """`input` where `condition` holds, else `other`; all three broadcast. The operand not chosen gets gradient 0.
@@ -235,16 +238,18 @@ def where(condition: Tensor_, input: Operand, other: Operand):
             call(data(2), truth(2), data(2), error=(RuntimeError, "Pass a number or a 0-d tensor")),
         ]
     ),
+    fallible=True,
 )
 def masked_fill(input: Tensor_, mask: Tensor_, value: Operand):
-    """`input` with `value` (a number or a 0-d tensor) where the bool tensor `mask` holds; keeps the dtype of `input`."""
+    """`input` with `value` (a number or a 0-d tensor) where the bool tensor `mask` holds; keeps the dtype of `input`. Raises
+    RuntimeError for a number that the dtype does not hold (of integers when a value is read)."""
     if value.shape:
         raise RuntimeError(f"[masked_fill] value has shape {value.shape}. Pass a number or a 0-d tensor.")
     if value.dtype.category > input.dtype.category:
         raise RuntimeError(
             f"[masked_fill] value is {value.dtype.name} but the input is {input.dtype.name}. Cast one of them."
         )
-    return _choose("masked_fill", mask, value.cast(input.dtype), input)
+    return _choose("masked_fill", mask, fitted("masked_fill", "value", value, input.dtype).cast(input.dtype), input)
 
 
 @function(
@@ -277,9 +282,11 @@ def lerp(input: Tensor_, end: Tensor_, weight: Operand):
             call(points(), points(), points(), gradient=False),
         ]
     ),
+    fallible=True,
 )
 def addcmul(input: Tensor_, tensor1: Tensor_, tensor2: Tensor_, *, value: Operand = 1):
     """`input + value * tensor1 * tensor2`."""
+    value = fitted("addcmul", "value", value, common_dtype("addcmul", input, tensor1, tensor2))
     x, a, b, v = promoted("addcmul", input, tensor1, tensor2, value)
     return x + v * a * b
 

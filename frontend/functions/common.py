@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import DType, bool_, complex128, float64
+from flambeau.dialects.dtypes import DType, bool_, complex128, float64, int64, uint64
 from flambeau.dialects.size import Size
 from flambeau.dialects.tape.common import ops
 from flambeau.engine import Weak
@@ -27,6 +27,7 @@ __all__ = [  # `ops` among them
     "check_floating",
     "check_inexact",
     "common_dtype",
+    "fitted",
     "flat",
     "floating",
     "matched",
@@ -132,6 +133,24 @@ def check_between(
     wide = x.cast(float64) if x.dtype.is_integral else x
     checked = ops.check_range(wide, low=low, high=high, op=op, what=what, text=text, error=error)
     return Weak(checked.builder, checked.id, checked.aval) if x.weak else checked.cast(x.dtype)
+
+
+def fitted(op: str, what: str, number: Any, dtype: DType) -> Any:
+    """A number that is to be converted to `dtype`: RuntimeError where that is of integers and does not hold it; at once, or where
+    it is known at run time only, then. Unsigned dtypes count numbers below 0 from their other end, as PyTorch's do."""
+    if not dtype.is_integer or (isinstance(number, Value) and not number.weak):
+        return number
+    low, high = -dtype.greatest if dtype.least == 0 else dtype.least, dtype.greatest
+    text = f"is no value of {dtype.name}. Use {dtype.least}..{dtype.greatest}."
+    if not isinstance(number, Value):
+        if not low - 1 < number < high + 1:
+            raise RuntimeError(f"[{op}] {what} is {number}, which {text}")
+        return number
+    if dtype in (int64, uint64) or number.dtype in (bool_, uint64) or number.dtype.is_complex:
+        return number  # scalars are int64, and floats saturate
+    checked = check_between(op, what, number, math.nextafter(low - 1, 0), math.nextafter(high + 1, 0), text)
+    checked = checked.cast(number.dtype)
+    return Weak(checked.builder, checked.id, checked.aval)
 
 
 def as_value(like: Value, number: Any) -> Value:

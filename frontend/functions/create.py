@@ -14,10 +14,10 @@ from flambeau import host
 from flambeau.declarations import declare, declared
 from flambeau.device import Device, place
 from flambeau.dialects.aval import CPU
-from flambeau.dialects.dtypes import DType, bool_, float64, int64
+from flambeau.dialects.dtypes import DType, bool_, float64, int64, uint64
 from flambeau.function import Default, Number, Sizes, Static, Tensor_, builder, function
 from flambeau.functions.assemble import _one_hot
-from flambeau.functions.common import check_between, ops, size_of
+from flambeau.functions.common import check_between, fitted, ops, size_of
 from flambeau.functions.from_data import alike, laid_alike, with_grad
 from flambeau.functions.shape import permute
 from flambeau.memory_format import checked, laid_out, preserve_format
@@ -36,6 +36,9 @@ def _full(size: Sizes, dtype: Static, value: Number):
         raise RuntimeError(f"[full] fill_value {text}")
     if hasattr(value, "aval") and value.dtype.is_complex and not dtype.is_complex:
         raise RuntimeError(f"[full] a complex fill_value is no value of {dtype.name}. Use a complex dtype.")
+    value = fitted("full", "fill_value", value, dtype)
+    if isinstance(value, int) and value < 0 and dtype.is_integer and dtype.least == 0:
+        value += dtype.greatest + 1
     scalar = value if hasattr(value, "aval") else builder().constant(value, dtype)
     if (
         scalar.dtype.is_floating_point and dtype.is_integer
@@ -120,6 +123,8 @@ def full(
     """A tensor of shape `size` filled with a number. Dtype: that of the number."""
     if dtype is None:
         dtype = result_dtype([fill_value]) if hasattr(fill_value, "aval") else number_dtype(fill_value)
+        if dtype is uint64:
+            raise RuntimeError("[full] fill_value is beyond int64. Pass dtype=uint64, or a floating-point one.")
     return _filled("full", (size,), fill_value, dtype)
 
 

@@ -91,7 +91,8 @@ def tensor(
     """A tensor with a copy of `data`: a number, nested lists of numbers, arrays and tensors, a NumPy array.
 
     Floats give the default dtype, ints int64, bools bool, arrays and tensors their own dtype; a mix gives the common one.
-    Raises ValueError for ragged lists, TypeError for what is not numbers. Example: `flambeau.tensor([[1.0, 2.0], [3.0, 4.0]])`.
+    Raises ValueError for ragged lists, RuntimeError for numbers that an integer dtype does not hold, TypeError for what is not
+    numbers. Example: `flambeau.tensor([[1.0, 2.0], [3.0, 4.0]])`.
     """
     there = place(device)
     if pin_memory:

@@ -11,13 +11,16 @@ from typing import Any
 from flambeau.declarations import declared
 from flambeau.function import Operand, Tensor_, function, inplace, stored
 from flambeau.functions import arithmetic, choose
+from flambeau.functions.common import fitted
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points
 
 # Forms of two operands, which operators call without binding keywords.
 plus_, minus_, over_ = (stored(f) for f in (arithmetic.plus, arithmetic.minus, arithmetic.over))
 _pow_tensor_, _pow_number_ = stored(arithmetic.pow_tensor), stored(arithmetic.pow_number)
-_clamp_both_, _clamp_min_, _clamp_max_ = (stored(f) for f in (choose.clamp_both, choose.clamp_min, choose.clamp_max))
+_clamp_both_, _clamp_min_, _clamp_max_ = (
+    stored(f, fallible=True) for f in (choose.clamp_both, choose.clamp_min, choose.clamp_max)
+)
 
 
 @declared(
@@ -65,22 +68,24 @@ _FILLED = calls(
 )
 
 
-@function(free="flambeau", samples=_FILLED)
+@function(free="flambeau", samples=_FILLED, fallible=True)
 def fill(input: Tensor_, value: Operand):
-    """`value`, a number or a 0-d tensor, in the shape and dtype of `input`."""
+    """`value`, a number or a 0-d tensor, in the shape and dtype of `input`. Raises RuntimeError for a number that an integer dtype
+    does not hold (when a value is read)."""
     if value.shape:
         raise RuntimeError(f"[fill] value has shape {value.shape}. Pass a number or a 0-d tensor.")
-    return value.cast(input.dtype).expand(input.shape)
+    return fitted("fill", "value", value, input.dtype).cast(input.dtype).expand(input.shape)
 
 
-@inplace(free="flambeau", method=True, samples=_FILLED)
+@inplace(free="flambeau", method=True, samples=_FILLED, fallible=True)
 def fill_(input: Tensor_, value: Operand):
-    """Set all elements to `value`, a number or a 0-d tensor, converted to the dtype of `input`."""
+    """Set all elements to `value`, a number or a 0-d tensor, converted to the dtype of `input`. Raises RuntimeError for a number
+    that an integer dtype does not hold (when a value is read)."""
     if value.shape:
         raise RuntimeError(f"[fill_] value has shape {value.shape}. Pass a number or a 0-d tensor, or use copy_.")
     if value.weak and value.dtype.is_complex and not input.dtype.is_complex:
         raise RuntimeError(f"[fill_] a complex number is no value of {input.dtype.name}. Use its real part.")
-    return value.cast(input.dtype).expand(input.shape)
+    return fitted("fill_", "value", value, input.dtype).cast(input.dtype).expand(input.shape)
 
 
 @inplace(name="copy_", moves=True)

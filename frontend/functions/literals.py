@@ -19,8 +19,27 @@ def array_of(op: str, data: Any, dtype: DType | None) -> np.ndarray:
     """`data` as an array. Its dtype is the common one of all numbers in it: floats count as the default dtype (unless
     `dtype` is given: then they are left as they are, to be converted once), ints as int64; arrays and tensors as theirs.
 
-    Raises ValueError for ragged rows and for ints that the dtype cannot hold beyond 64 bits, TypeError for what is not numbers.
+    Raises ValueError for ragged rows and for ints that the dtype cannot hold beyond 64 bits, RuntimeError for numbers that an
+    integer dtype does not hold, TypeError for what is not numbers. Arrays are converted as they are.
     """
+    array = _array_of(op, data, dtype)
+    if dtype is not None and dtype.is_integer and not hasattr(data, "__array__"):
+        _check_held(op, array, dtype)
+    return array
+
+
+def _check_held(op: str, array: np.ndarray, dtype: DType) -> None:
+    """Raise RuntimeError for numbers that an integer dtype does not hold. Unsigned ones count numbers below 0 from their end."""
+    low = -dtype.greatest if dtype.least == 0 else dtype.least
+    if array.dtype.kind not in "iuf" or not array.size or dtype in (int64, uint64):
+        return
+    with np.errstate(invalid="ignore"):
+        lost = array[(array <= low - 1) | (array >= dtype.greatest + 1)]
+    if lost.size:
+        raise RuntimeError(f"[{op}] {lost[0]} is no value of {dtype.name}. Use {dtype.least}..{dtype.greatest}.")
+
+
+def _array_of(op: str, data: Any, dtype: DType | None) -> np.ndarray:
     if isinstance(data, (np.ndarray, np.generic)):
         return np.asarray(data)
     if isinstance(data, complex):

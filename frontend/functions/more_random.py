@@ -17,7 +17,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float64, int64
 from flambeau.function import Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
 from flambeau.functions.common import broadcast_shapes, check_between, check_floating, ops
-from flambeau.functions.random import _draws, _moved, _normal, _randint, _uniform, randn
+from flambeau.functions.random import _draws, _moved, _normal, _randint, _uniform, check_drawn, randn
 from flambeau.generator import Generator
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -258,4 +258,5 @@ def random_(input: Tensor, from_: int = 0, to: int | None = None, *, generator: 
         high = int(largest) + 1
     if high <= low:
         raise RuntimeError(f"[random_] there is no integer from {low} to {high} - 1. Make the upper bound larger.")
+    check_drawn("random_", input.dtype, low, high)
     return _random_(input, low, high, generator)

@@ -14,7 +14,7 @@ from flambeau.declarations import declare, declared
 from flambeau.device import Device, place
 from flambeau.dialects.dtypes import DType, float64, int64
 from flambeau.dialects.size import Size
-from flambeau.function import Default, Operand, Sizes, Static, builder, function
+from flambeau.function import Default, Operand, Sizes, Static, Tensor_, builder, function
 from flambeau.functions.common import ops
 from flambeau.functions.from_data import with_grad
 from flambeau.promotion import get_default_dtype
@@ -161,6 +161,8 @@ def _spaced(steps: Sizes, dtype: Static, start: Operand, end: Operand):
             call(-2.0, 2.0, 8, dtype=float64),
             call(3, 4, 1),
             call(0, 1, 0),
+            call(0, 1 + 2j, 5),
+            call(0, 1j, 5, dtype=float64, error=(RuntimeError, "Use a complex dtype")),
             call(0, 1, -1, error=(RuntimeError, "Use at least 0")),
         ]
     ),
@@ -170,13 +172,32 @@ def linspace(
 ) -> Tensor:
     """`steps` numbers from `start` to `end`, both included, evenly spaced; one step gives `start`.
 
-    Raises RuntimeError for negative steps.
+    Raises RuntimeError for negative steps, and for complex ends of another dtype.
     """
     there = place(device)
     if steps < 0:
         raise RuntimeError(f"[linspace] steps is {steps}. Use at least 0.")
-    dtype = host.check_supported("linspace", dtype or get_default_dtype())
-    return with_grad(_spaced(steps, dtype, float(start), float(end)), requires_grad, there)
+    return with_grad(_line("linspace", steps, dtype, start, end), requires_grad, there)
+
+
+def _line(op: str, steps: int, dtype: DType | None, start: Any, end: Any) -> Tensor:
+    """What `linspace` gives; of complex numbers each part is evenly spaced."""
+    ends = [x.item() if isinstance(x, Tensor) else x for x in (start, end)]
+    default = get_default_dtype()
+    if not any(isinstance(x, complex) for x in ends):
+        return _spaced(steps, host.check_supported(op, dtype or default), *(float(x) for x in ends))
+    dtype = host.check_supported(op, dtype or default.to_complex())
+    if not dtype.is_complex:
+        raise RuntimeError(f"[{op}] a complex end is no value of {dtype.name}. Use a complex dtype.")
+    real, imag = (
+        _spaced(steps, dtype.to_real(), *parts) for parts in zip(*((x.real, x.imag) for x in map(complex, ends)))
+    )
+    return _complex(real, imag)
+
+
+@function(name="linspace")
+def _complex(real: Tensor_, imag: Tensor_):
+    return ops.complex(real, imag)
 
 
 @function(name="logspace")

@@ -220,6 +220,14 @@ def randn_like(
     )
 
 
+def check_drawn(op: str, dtype: DType, low: int, high: int) -> None:
+    """Raise RuntimeError where an integer dtype does not hold all from `low` to `high` - 1."""
+    if dtype.is_integer and not (dtype.least <= low and high - 1 <= dtype.greatest):
+        raise RuntimeError(
+            f"[{op}] {low}..{high - 1} are not all values of {dtype.name}. Use {dtype.least}..{dtype.greatest}."
+        )
+
+
 def _bounds(op: str, given: tuple[Any, ...], low: Any, high: Any) -> tuple[Any, Any]:
     """(low, high) of what was written before the size: nothing, `high`, or `low, high`; the rest by name. Checked."""
     written = list(given)
@@ -252,7 +260,7 @@ def randint(
 ) -> Tensor:
     """`randint(high, size)` or `randint(low, high, size)`: integers from `low` (0) to `high` - 1, of int64.
 
-    Raises RuntimeError for an empty range.
+    Raises RuntimeError for an empty range, and for bounds that an integer dtype does not hold.
     """
     there = place(device)
     given: Any = bounds_and_size
@@ -263,8 +271,9 @@ def randint(
             )
         *given, size = given
     low, high = _bounds("randint", tuple(given), low, high)
-    shape = size_of("randint", (size,))
-    made = _randint(shape, host.check_supported("randint", dtype or int64), low, high, generator)
+    shape, dtype = size_of("randint", (size,)), host.check_supported("randint", dtype or int64)
+    check_drawn("randint", dtype, low, high)
+    made = _randint(shape, dtype, low, high, generator)
     return with_grad(made, requires_grad, there)
 
 

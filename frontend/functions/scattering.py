@@ -13,7 +13,7 @@ from typing import Any
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Operand, Static, Tensor_, function
-from flambeau.functions.common import canonical_dim, flat, ops
+from flambeau.functions.common import canonical_dim, fitted, flat, ops
 from flambeau.functions.gathering import check_fit, corner
 from flambeau.functions.positions import (
     ADD,
@@ -53,7 +53,7 @@ def _scattered(op: str, input: Value, dim: Any, index: Value, src: Value, act: _
         return input
     check_fit(op, input, index, dim)
     if src.weak:
-        src = src.cast(input.dtype).expand(index.shape)
+        src = fitted(op, "src", src, input.dtype).cast(input.dtype).expand(index.shape)
     check_fit(op, src, index, -1)
     same_dtype(op, input, "src", src)
     if not input.shape:
@@ -283,6 +283,7 @@ def index_fill(input: Tensor_, dim: Static, index: Tensor_, value: Operand):
     shape = input.shape or (1,)
     vector = from_front("index_fill", vector, shape[dim])
     at = spread(vector, dim, shape)
+    value = fitted("index_fill", "value", value, input.dtype)
     made = _stored(ops.reshape(input, shape=shape), at, value.cast(input.dtype).expand(at.shape), dim)
     return ops.reshape(made, shape=input.shape)
 

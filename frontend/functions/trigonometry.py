@@ -102,7 +102,9 @@ def rad2deg(input: Tensor_):
 
 def sin_pi(x: Value) -> Value:
     """sin(pi x), whose period is exact: x less the nearest even number is."""
-    turns = ops.stop_gradient(ops.round(x * 0.5) * 2.0)
+    real = ops.real(x) if x.dtype.is_complex else x
+    turns = ops.stop_gradient(ops.round(real * 0.5) * 2.0)
+    turns = ops.complex(turns, turns.like(0.0)) if x.dtype.is_complex else turns
     return ops.sin((x - turns) * math.pi)
 
 

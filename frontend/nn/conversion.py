@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flambeau.dialects.dtypes import bfloat16, float16, float32, float64
+from flambeau.dialects.dtypes import DType, bfloat16, float16, float32, float64
 from flambeau.nn.tree import Tree
 from flambeau.runtime.recorder import Tensor
 
@@ -37,7 +37,8 @@ class Conversion(Tree):
         return self
 
     def to(self: Self, *args: Any, **kwargs: Any) -> Self:
-        """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(tensor)`: move parameters and buffers, convert floating-point ones.
+        """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(tensor)`: move parameters and buffers, convert floating-point and
+        complex ones.
         `memory_format` changes nothing: parameters lie as they are, and layers choose the order they work in.
 
         Parameters keep their identity, so an optimizer made before goes on updating them. Integer dtypes are refused.
@@ -47,11 +48,14 @@ class Conversion(Tree):
 
         wanted = parse_to("Module.to", *args, **kwargs)
         dtype, kept = wanted.dtype, wanted.memory_format
-        if dtype is not None and not dtype.is_floating_point:
-            raise TypeError(f"[Module.to] dtype {dtype} is not floating point. Use one such as float32.")
+        if dtype is not None and not dtype.is_inexact:
+            raise TypeError(f"[Module.to] dtype {dtype} is not floating point or complex. Use one such as float32.")
         if kept is not None:
             checked("Module.to", kept)
-        return self._apply(lambda t: t.to(wanted.device, dtype if t.dtype.is_floating_point else None))
+        return self._apply(lambda t: t.to(wanted.device, dtype if t.dtype.is_inexact else None))
+
+    def _floats(self: Self, dtype: DType) -> Self:
+        return self._apply(lambda t: t.to(dtype) if t.dtype.is_floating_point else t)
 
     def to_empty(self: Self, *, device: Any, recurse: bool = True) -> Self:
         """Move parameters and buffers to a device without their values: they are unset."""
@@ -65,19 +69,19 @@ class Conversion(Tree):
 
     def float(self: Self) -> Self:
         """Convert floating-point members to float32."""
-        return self.to(float32)
+        return self._floats(float32)
 
     def half(self: Self) -> Self:
         """Convert floating-point members to float16."""
-        return self.to(float16)
+        return self._floats(float16)
 
     def bfloat16(self: Self) -> Self:
         """Convert floating-point members to bfloat16."""
-        return self.to(bfloat16)
+        return self._floats(bfloat16)
 
     def double(self: Self) -> Self:
         """Convert floating-point members to float64."""
-        return self.to(float64)
+        return self._floats(float64)
 
     def cpu(self: Self) -> Self:
         """Move to the CPU."""

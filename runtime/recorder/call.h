@@ -52,8 +52,9 @@ PyObject *fb_new_result(fb_recorder *rec, uint32_t slot, const fb_type *type);
 PyObject *fb_record_binary(fb_function *f, PyObject *a, PyObject *b); /* f takes two operands */
 /* Record a hit on plain operands. False: nothing was done, take the general way. */
 bool fb_try_binary(fb_function *f, PyObject *a, PyObject *b, PyObject **result);
-int fb_number(PyObject *o, fb_scalar *out);  /* 1: a number, 0: not, -1: error */
-int fb_complex(PyObject *o, fb_scalar *out); /* the same, of complex numbers */
+int fb_number(PyObject *o, fb_scalar *out); /* 1: a number, 0: not, -1: error */
+/* The same, of complex numbers and of ints beyond int64 that uint64 holds. */
+int fb_constant(PyObject *o, fb_scalar *out);
 
 /* The operand word of a tensor that is in the trace already and needs no scalars. */
 static inline bool fb_resident(const fb_recorder *rec, const fb_tensor *t, uint64_t *word) {

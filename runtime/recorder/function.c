@@ -123,9 +123,9 @@ static int add_constant(fb_call *call, fb_scalar scalar) {
 
 static int add_number(fb_call *call, uint32_t i, PyObject *value) {
   fb_scalar scalar;
-  int is_complex = fb_complex(value, &scalar);
-  if (FB_UNLIKELY(is_complex))
-    return is_complex < 0 ? -1 : add_constant(call, scalar);
+  int is_constant = fb_constant(value, &scalar);
+  if (FB_UNLIKELY(is_constant))
+    return is_constant < 0 ? -1 : add_constant(call, scalar);
   int is_number = fb_number(value, &scalar);
   if (is_number <= 0)
     return is_number < 0 ? -1 : type_error(call->function, i, value);
@@ -173,7 +173,7 @@ static int add_argument(fb_call *call, uint32_t i, PyObject *value) {
     is_number = fb_number(value, &scalar);
     if (is_number)
       return is_number < 0 ? -1 : add_scalar(call, scalar);
-    is_number = fb_complex(value, &scalar);
+    is_number = fb_constant(value, &scalar);
     if (is_number)
       return is_number < 0 ? -1 : add_constant(call, scalar);
     break;

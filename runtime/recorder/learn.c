@@ -32,10 +32,10 @@ static PyObject *operand_info(fb_call *call, uint32_t i, uint32_t *next) {
     return tensor_info(call, value);
   if (value == Py_None)
     return Py_NewRef(Py_None);
-  int is_complex = fb_complex(value, &scalar);
-  if (is_complex)
-    return is_complex < 0 ? NULL
-                          : Py_BuildValue("(sO)", "number", PyTuple_GET_ITEM(fb_static_values((uint32_t)scalar.i), 0));
+  int is_constant = fb_constant(value, &scalar);
+  if (is_constant)
+    return is_constant < 0 ? NULL
+                           : Py_BuildValue("(sO)", "number", PyTuple_GET_ITEM(fb_static_values((uint32_t)scalar.i), 0));
   if (fb_number(value, &scalar) < 0)
     return NULL;
   if (call->function->param[i].kind != FB_P_NUMBER || !call->narrow)
@@ -181,6 +181,15 @@ static int expand_fitted(fb_call *call, fb_fit *fit, fb_expansion *e, bool *pinn
   return status;
 }
 
+/* Whether what a call became has an op that may fail: a function that has one for some operands says so of all. */
+static bool may_fail(const fb_function *f, PyObject *payload) {
+  PyObject *found = f->fallible ? PyObject_GetAttrString(payload, "may_fail") : NULL;
+  bool may = f->fallible && found != Py_False;
+  PyErr_Clear();
+  Py_XDECREF(found);
+  return may;
+}
+
 static fb_node *learn(fb_call *call, fb_fit *fit, fb_expansion *e, bool pinned) {
   fb_recorder *rec = call->rec;
   fb_size *draws_size = NULL;
@@ -202,7 +211,8 @@ static fb_node *learn(fb_call *call, fb_fit *fit, fb_expansion *e, bool pinned) 
   node->n_scalars = call->n_scalars;
   node->type = e->n ? node->results[0].type : NULL;
   node->single = e->single;
-  node->flags |= (call->function->fallible ? FB_FALLIBLE : 0) | result_flags(node->results, e->n, e->single);
+  node->flags |=
+      (may_fail(call->function, e->payload) ? FB_FALLIBLE : 0) | result_flags(node->results, e->n, e->single);
   int status = pinned ? fb_node_pin(node, rec->symbols) : fb_fit_apply(fit, rec, node, e->guards, e->views);
   if (draws_size && node->sized)
     node->sized->draws = draws_size;

@@ -8,7 +8,8 @@ enum { HAS_BOOL = 1, HAS_INT = 2, HAS_FLOAT = 4 };
 typedef struct {
   int64_t shape[FB_MAX_NESTING];
   int ndim;
-  int kinds; /* of the numbers */
+  int kinds;           /* of the numbers */
+  int64_t least, most; /* of the ints, and 0 */
 } fb_literal;
 
 static bool is_list(PyObject *o) { return PyList_CheckExact(o) || PyTuple_CheckExact(o); }
@@ -33,15 +34,21 @@ static bool read_kinds(PyObject *data, int dim, fb_literal *found) {
     return true;
   }
   int overflow = 0;
-  if (PyFloat_CheckExact(data))
+  if (PyFloat_CheckExact(data)) {
     found->kinds |= HAS_FLOAT;
-  else if (PyBool_Check(data))
+    return true;
+  }
+  if (PyBool_Check(data)) {
     found->kinds |= HAS_BOOL;
-  else if (PyLong_CheckExact(data) && (PyLong_AsLongLongAndOverflow(data, &overflow), !overflow))
-    found->kinds |= HAS_INT;
-  else
+    return true;
+  }
+  if (!PyLong_CheckExact(data))
     return false;
-  return true;
+  int64_t value = PyLong_AsLongLongAndOverflow(data, &overflow);
+  found->kinds |= HAS_INT;
+  found->least = value < found->least ? value : found->least;
+  found->most = value > found->most ? value : found->most;
+  return !overflow;
 }
 
 #define WRITE(type, value)                                                                                             \
@@ -127,7 +134,8 @@ PyObject *fb_py_literal(PyObject *module, PyObject *const *args, Py_ssize_t n) {
   fb_literal found;
   int quiet = fb_quiet_begin();
   const fb_type *type = read_data(args, &found);
-  bool is_written = type && type->code && strchr(found.kinds & HAS_FLOAT ? "fd?" : "fdqi?", type->code);
+  bool is_held = type && (type->code != 'i' || (found.least >= INT32_MIN && found.most <= INT32_MAX));
+  bool is_written = is_held && type->code && strchr(found.kinds & HAS_FLOAT ? "fd?" : "fdqi?", type->code);
   PyObject *made = is_written ? make(args[0], &found, type) : NULL;
   fb_quiet_end(quiet);
   return made || PyErr_Occurred() ? made : Py_NewRef(Py_None);

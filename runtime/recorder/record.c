@@ -89,11 +89,28 @@ static double float_value(PyObject *o) {
 /* NumPy's complex64 is none of Python's complex numbers, and converts to floats. */
 static bool is_complex(PyObject *o) { return PyComplex_Check(o) || strstr(Py_TYPE(o)->tp_name, "numpy.complex"); }
 
-int fb_complex(PyObject *o, fb_scalar *out) {
-  if (FB_LIKELY(!is_complex(o)))
-    return 0;
+/* An int that uint64 holds and int64 does not. */
+static bool is_large(PyObject *o) {
+  int overflow = 0;
+  if (!PyLong_Check(o) || (PyLong_AsLongLongAndOverflow(o, &overflow), overflow <= 0))
+    return false;
+  PyLong_AsUnsignedLongLong(o);
+  bool fits = !PyErr_Occurred();
+  PyErr_Clear();
+  return fits;
+}
+
+static PyObject *constant_of(PyObject *o) {
+  if (PyLong_Check(o))
+    return PyNumber_Index(o);
   Py_complex value = PyComplex_AsCComplex(o);
-  PyObject *number = value.real == -1.0 && PyErr_Occurred() ? NULL : PyComplex_FromCComplex(value);
+  return value.real == -1.0 && PyErr_Occurred() ? NULL : PyComplex_FromCComplex(value);
+}
+
+int fb_constant(PyObject *o, fb_scalar *out) {
+  if (FB_LIKELY(!is_complex(o) && !is_large(o)))
+    return 0;
+  PyObject *number = constant_of(o);
   int64_t id = number ? fb_static_intern(&number, 1, "number", NULL) : -1;
   Py_XDECREF(number);
   *out = (fb_scalar){.kind = FB_CONSTANT, .i = id};
@@ -110,8 +127,12 @@ int fb_number(PyObject *o, fb_scalar *out) {
     return 1;
   }
   if (PyLong_Check(o)) {
-    *out = (fb_scalar){.kind = FB_INT, .i = PyLong_AsLongLong(o)};
-    return out->i == -1 && PyErr_Occurred() ? -1 : 1;
+    int overflow = 0;
+    *out = (fb_scalar){.kind = FB_INT, .i = PyLong_AsLongLongAndOverflow(o, &overflow)};
+    if (FB_LIKELY(!overflow) || is_large(o))
+      return !overflow;
+    PyErr_SetString(PyExc_OverflowError, "int too big to convert");
+    return -1;
   }
   PyNumberMethods *methods = Py_TYPE(o)->tp_as_number;
   if (!methods || PySequence_Check(o) || fb_is_tensor(o) || (!methods->nb_index && !methods->nb_float) || is_complex(o))
@@ -351,7 +372,7 @@ static FB_NOINLINE PyObject *binary_slow(fb_function *f, PyObject *a, PyObject *
   fb_scalar ignored;
   for (int i = 0; i < 2; i++) {
     PyObject *o = i ? b : a;
-    int usable = fb_is_tensor(o) || is_complex(o) ? 1 : fb_number(o, &ignored);
+    int usable = fb_is_tensor(o) || is_complex(o) || is_large(o) ? 1 : fb_number(o, &ignored);
     if (usable < 0)
       return NULL;
     if (!usable)

@@ -44,7 +44,8 @@ enum {
 #define FB_TAG_SIZE 0xFFFFFFE5u    /* the next word is the value of a symbol of an imported trace */
 #define FB_TAG_PATTERN 0xFFFFFFE6u /* ends a key in which skeletons stand for types, statics and views */
 
-/* FB_CONSTANT: the number of a static value, of a complex number, for which calls are specialised. */
+/* FB_CONSTANT: the number of a static value, of a complex number or an int beyond int64, for which calls are
+ * specialised. */
 typedef enum { FB_FLOAT, FB_INT, FB_BOOL, FB_BUFFER, FB_CONSTANT } fb_scalar_kind;
 typedef struct {
   fb_scalar_kind kind;
