@@ -216,22 +216,9 @@ def _attention() -> Names:
 
 
 def _flex_attention() -> Names:
-    names = (
-        "create_block_mask",
-        "flex_attention",
-        "create_mask",
-        "or_masks",
-        "and_masks",
-        "noop_mask",
-        "AuxRequest",
-        "AuxOutput",
-    )
-    block_mask = type("BlockMask", (), {"__init__": refused("flex_attention.BlockMask")})
-    return {
-        "BlockMask": block_mask,
-        "_DEFAULT_SPARSE_BLOCK_SIZE": 128,
-        **{n: refused(f"flex_attention.{n}") for n in names},
-    }
+    from flambeau.nn import flex_attention
+
+    return {n: getattr(flex_attention, n) for n in (*flex_attention.__all__, "_DEFAULT_SPARSE_BLOCK_SIZE")}
 
 
 def _cuda() -> Names:
