@@ -96,17 +96,29 @@ def test_groups_of_heads_and_more_results():
 
 
 def test_values_and_gradients_are_those_of_pytorch():
+    """Which has no gradients of it on the CPU: those are of the formula, written out."""
     theirs = pytest.importorskip("torch.nn.attention.flex_attention")
     import torch
 
-    def run(module, flex):
-        q, k, v = (module.tensor(x.astype(np.float32), requires_grad=True) for x in (Q, K, V))
-        mask = flex.create_block_mask(causal, None, None, 5, 6, device="cpu")
-        found = flex.flex_attention(
-            q, k, v, lambda score, b, h, i, j: score * 2 - (i - j) * 0.1 * (h + 1), mask, scale=0.3
-        )
-        found.square().sum().backward()
-        return [x.detach().numpy() for x in (found, q.grad, k.grad, v.grad)]
+    def inputs(module, grad):
+        return [module.tensor(x.astype(np.float32), requires_grad=grad) for x in (Q, K, V)]
 
-    for mine, wanted in zip(run(fb, fb.nn.flex_attention), run(torch, theirs)):
-        np.testing.assert_allclose(mine, wanted, rtol=1e-4, atol=1e-5)
+    def tilted(score, b, h, i, j):
+        return score * 2 - (i - j) * 0.1 * (h + 1)
+
+    def by_function(flex, q, k, v):
+        mask = flex.create_block_mask(causal, None, None, 5, 6, device="cpu")
+        return flex.flex_attention(q, k, v, tilted, mask, scale=0.3)
+
+    mine = inputs(fb, True)
+    found = by_function(fb.nn.flex_attention, *mine)
+    np.testing.assert_allclose(
+        found.detach().numpy(), by_function(theirs, *inputs(torch, False)).numpy(), rtol=1e-4, atol=1e-5
+    )
+    q, k, v = wanted = inputs(torch, True)
+    h, i, j = torch.arange(4)[:, None, None], torch.arange(5)[:, None], torch.arange(6)
+    scores = tilted(q @ k.transpose(-1, -2) * 0.3, None, h, i, j).masked_fill(i < j, -torch.inf)
+    (scores.softmax(-1) @ v).square().sum().backward()
+    found.square().sum().backward()
+    for x, y in zip(mine, wanted):
+        np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-4, atol=1e-5)

@@ -1,10 +1,9 @@
 """Attention whose scores and masks are functions of positions, as `torch.nn.attention.flex_attention`. Dong and others, "Flex
-attention"
-(2024).
+attention" (2024).
 
-In: queries, keys, values [batch, heads, length, features], and functions of a score and of the numbers of its batch, head, query and key.
-Out: weighted sums of the values. The functions are called once, on tensors that broadcast to [batch, heads, queries, keys], and
-become part of the program: nothing is kept of a mask but its function. Next: `../functions/attention.py`.
+In: queries, keys, values [batch, heads, length, features], and functions of a score and of the numbers of its batch, head, query
+and key. Out: weighted sums of the values. The functions are called once, on tensors that broadcast to [batch, heads, queries,
+keys], and become part of the program: nothing is kept of a mask but its function. Next: `../functions/attention.py`.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def create_mask(
     at = _positions(shape, device)
     taken = [p for p in signature(mod_fn).parameters.values() if p.default is p.empty]
     if len(taken) > 4:
-        found = mod_fn(zeros(shape, device=device), *at) != -math.inf
+        found = mod_fn(zeros(shape, device=device), *at).ne(-math.inf)
     else:
         found = mod_fn(*at)
     return found.expand(shape)
@@ -93,7 +92,9 @@ class BlockMask:
     """A mask by its function, for sequences of these lengths. PyTorch's kernels skip blocks in which it lets nothing through; here
     they are computed, or not, as the compiler decides, and `to_dense` and `sparsity` tell of them for those who ask."""
 
-    def __init__(self, mask_mod: Callable[..., Tensor], shape: tuple[int, ...], block: tuple[int, int], device: Any):
+    def __init__(
+        self, mask_mod: Callable[..., Tensor], shape: tuple[int, int, int, int], block: tuple[int, ...], device: Any
+    ):
         self.mask_mod, self.shape, self.BLOCK_SIZE, self.device = mask_mod, shape, block, device
         self.seq_lengths = shape[2:]
 
@@ -103,7 +104,7 @@ class BlockMask:
 
     def to_dense(self) -> Tensor:
         """[B, H, blocks of queries, blocks of keys]: 1 where a block lets something through, as int32."""
-        mask = create_mask(self.mask_mod, *self.shape, device=self.device)
+        mask = create_mask(self.mask_mod, *self.shape, self.device)
         (rows, cols), (m, n) = self.BLOCK_SIZE, self.seq_lengths
         padded = zeros((*self.shape[:2], -(-m // rows) * rows, -(-n // cols) * cols), dtype=bool_, device=self.device)
         padded[:, :, :m, :n] = mask
@@ -155,8 +156,8 @@ def _check(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask | None, is
         )
     if mask is not None and mask.seq_lengths != (query.shape[2], key.shape[2]):
         raise ValueError(
-            f"[{op}] the mask is of lengths {mask.seq_lengths}, query and key have {query.shape[2]} and {key.shape[2]}. Make one for "
-            "these."
+            f"[{op}] the mask is of lengths {mask.seq_lengths}, query and key have {query.shape[2]} and {key.shape[2]}. "
+            "Make one for these."
         )
 
 
@@ -173,10 +174,10 @@ def flex_attention(
     *,
     return_aux: AuxRequest | None = None,
 ) -> Any:
-    """softmax(score_mod(query @ key.T * scale)) @ value, where the mask lets through: query [B, H, L, E], key [B, G, S, E], value
-    [B, G, S, V] give [B, H, L, V]. `score_mod(score, b, h, q_idx, kv_idx)` gets all scores at once, and numbers that broadcast to them.
-    `scale` is 1 / sqrt(E) by default; `enable_gqa` lets G divide H. A query that may look at nothing gives zeros. `return_lse` gives
-    the logarithms of the sums, too, `return_aux` what it names. `kernel_options` change nothing.
+    """softmax(score_mod(query @ key.T * scale)) @ value, where the mask lets through: query [B, H, L, E], key [B, G, S, E] and
+    value [B, G, S, V] give [B, H, L, V]. `score_mod(score, b, h, q_idx, kv_idx)` gets all scores at once, and numbers that
+    broadcast to them. `scale` is 1 / sqrt(E) by default; `enable_gqa` lets G divide H. A query that may look at nothing gives
+    zeros. `return_lse` gives the logarithms of the sums, too, `return_aux` what it names. `kernel_options` change nothing.
 
     Raises NotImplementedError for other than four dimensions, ValueError for sizes that do not fit.
     """
