@@ -27,7 +27,7 @@ Step = tuple[Graph, tuple[int, ...], tuple[int, ...]]
 class Deferred:
     """The expansion of a backward entry, as `Differentiated`, whose `graph` and `operands` are made when they are asked for.
 
-    `steps` compute the same: `results` are the gradients that there are, in order.
+    `steps` compute the same: `results` are the gradients that there are, in order. None: they have been taken.
     """
 
     def __init__(
@@ -39,7 +39,8 @@ class Deferred:
         cost: int,
         make: Callable[[], Differentiated],
     ) -> None:
-        self.name, self.steps, self.results, self.freed, self.cost = name, steps, results, freed, cost
+        self.name, self.results, self.freed, self.cost = name, results, freed, cost
+        self.steps: Sequence[Step] | None = steps
         self._make = make
         self._made: Differentiated | None = None
 

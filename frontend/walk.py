@@ -73,12 +73,15 @@ class _Steps:
         return True
 
     def _backward(self, payload: Deferred, slots: Sequence[int]) -> bool:
+        steps, payload.steps = payload.steps, None  # they are many objects, and what comes again is assembled
+        if steps is None:
+            return False
         self.cost += payload.cost
         self.used_up.update(payload.freed)
         named = dict(zip(payload.results, slots, strict=True))
         return all(
             self._step(graph, [named.get(v, v) for v in operands], [named.get(v, v) for v in results])
-            for graph, operands, results in payload.steps
+            for graph, operands, results in steps
         )
 
 

@@ -163,3 +163,15 @@ def test_an_op_without_gradient_is_named_with_its_line(background):
     y = fb.nextafter(w * 2, fb.zeros(3)).sum()
     with pytest.raises(RuntimeError, match=r"nextafter.*test_call_gradients\.py"):
         y.backward()
+
+
+def test_traces_that_go_on_differently_after_one_backward(background):
+    w = fb.tensor(data(8, 4, 5), requires_grad=True)
+    for n in range(1, 5):
+        w.grad = None
+        ((w * 1.5).exp() * w).sum().backward()
+        y = w.grad
+        for _ in range(n):
+            y = y * 2
+        expected = np.exp(1.5 * data(8, 4, 5)) * (1 + 1.5 * data(8, 4, 5))
+        assert y.numpy() == pytest.approx(2**n * expected, rel=1e-5)
