@@ -52,6 +52,8 @@ def test_links_lead_within_the_site(site):
     text = "[a](training.md#saving) [b](../README.md) [c](../examples/cnn.py) [d](https://x.y) [e](#here)"
     wanted = "[a](training.md#saving) [b](index.md) c (`examples/cnn.py`) [d](https://x.y) [e](#here)"
     assert site.relinked(text, ROOT / "docs") == wanted
+    picture = "![Times](pictures/nets.svg)"
+    assert (site.PICTURES / "nets.svg").exists() and site.relinked(picture, ROOT / "docs") == picture
 
 
 def test_dead_links_are_found(site, tmp_path):

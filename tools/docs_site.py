@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -153,11 +154,12 @@ def reference() -> dict[str, str]:
 
 # ---- the site -------------------------------------------------------------------------------------------------
 
+PICTURES = ROOT / "docs" / "pictures"
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def relinked(text: str, folder: Path) -> str:
-    """Links as they are within the site: to pages; what lies elsewhere in the repository is named, not linked."""
+    """Links as they are within the site: to pages and pictures; what lies elsewhere in the repository is named, not linked."""
 
     def replaced(found: re.Match[str]) -> str:
         title, target, anchor = found.groups()
@@ -165,6 +167,8 @@ def relinked(text: str, folder: Path) -> str:
         places = {ROOT / "README.md": "index.md", ROOT / "CHANGELOG.md": "changelog.md"}
         if path.parent == ROOT / "docs" and path.suffix == ".md":
             return f"[{title}]({path.name}{anchor or ''})"
+        if path.parent == PICTURES:
+            return f"[{title}](pictures/{path.name})"
         if path in places:
             return f"[{title}]({places[path]}{anchor or ''})"
         return f"{title} (`{path.relative_to(ROOT)}`)" if path.is_relative_to(ROOT) else title
@@ -178,6 +182,7 @@ def write_pages(folder: Path) -> list[Any]:
     for source in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]:
         name = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}.get(source.name, source.name)
         (folder / name).write_text(relinked(source.read_text(), source.parent))
+    shutil.copytree(PICTURES, folder / "pictures")
     pages = reference()
     for name, text in pages.items():
         (folder / "reference" / f"{name}.md").write_text(text)

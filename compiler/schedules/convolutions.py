@@ -22,8 +22,8 @@ from flambeau.dialects.size import Int, Size, ceil_div, maximum, minimum, repr_o
 #: Rows of C that share a panel, at most: where A is packed, a k-block of so many rows stays in L2.
 MOST_ROWS = 512
 #: Rows and vectors of the register tile, where there are 32 registers and where there are 16. (Four rows of three vectors, as
-#: products have them there, are one register too many beside what says where columns lie. Patches that are turned take more.)
-WIDE, NARROW, TURNED = (8, 3), (6, 2), (4, 2)
+#: products have them there, are one register too many beside what says where columns lie.)
+WIDE, NARROW = (8, 3), (6, 2)
 #: Tiles of a kernel where registers are many; what it takes to copy a vector of a line across cache lines, in multiply-adds of
 #: vectors. (To transpose a square takes as many shuffles of each of its vectors as the number of these has bits, two each.)
 OF_A_COPY = 8
@@ -91,7 +91,7 @@ def extents(c: Computed, turned: bool) -> tuple[Int, Int]:
 def _tile(c: Computed, rows: Int, columns: Int, lanes: int, machine: Target) -> tuple[int, int]:
     """Rows and vectors of the register tile. A kernel has few rows and columns: of its tiles that which computes least beyond."""
     if machine.registers < 32 or c.gives != "w" or isinstance(rows, Size) or isinstance(columns, Size):
-        most, wide = WIDE if machine.registers >= 32 else TURNED if c.gives == "w" else NARROW
+        most, wide = WIDE if machine.registers >= 32 else NARROW
         return rows if not isinstance(rows, Size) and rows < most else most, _vectors(columns, lanes, wide)
     fitting = [(min(rows, height), _vectors(columns, lanes, wide)) for height, wide in TILES]
     return min(fitting, key=lambda t: ceil_div(rows, t[0]) * t[0] * ceil_div(columns, lanes * t[1]) * t[1])
