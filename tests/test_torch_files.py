@@ -15,6 +15,7 @@ import flambeau as fb
 import flambeau.nn as nn
 import numpy as np
 import pytest
+from flambeau import declarations
 from support import rounds
 
 FORMATS = ("zip", "legacy")
@@ -525,3 +526,18 @@ def test_mutations_load_or_are_refused(format):
             assert str(error).startswith("["), (error, content)
         assert time.monotonic() - before < 5 and RAN == [], content
     assert refusals > count / 10 and count > 20
+
+
+def test_functions_that_modules_keep_come_back_by_their_names(tmp_path):
+    kept = {"activation": fb.nn.functional.gelu, "method": fb.Tensor.add, "free": fb.tanh}
+    fb.save(kept, tmp_path / "kept.pt")
+    loaded = fb.load(tmp_path / "kept.pt")
+    assert all(loaded[name] is function for name, function in kept.items())
+
+    class Other:
+        def __reduce__(self):
+            return declarations._found, ("Tensor", "__class__")
+
+    fb.save(Other(), tmp_path / "other.pt")
+    with pytest.raises(pickle.UnpicklingError, match=r"\[load\] .* it calls flambeau.declarations._found with what"):
+        fb.load(tmp_path / "other.pt")

@@ -131,7 +131,9 @@ def _ours(name: str) -> str | None:
     rest = name.removeprefix("torch").removeprefix(".")
     if own := _same_name(rest):
         return own
-    around = rest
+    around = (
+        "" if rest.rpartition(".")[2][:1].isupper() else rest
+    )  # a class, asked for by `from torch.nn.parallel import ...`
     while around:
         if around in _GATHERED and (rest == around or "." not in rest[len(around) + 1 :]):
             inner = _GATHERED[around]
@@ -176,7 +178,10 @@ class _Loader(Loader):
         own = dict(STAND_INS[spec.name]()) if spec.name in STAND_INS else {}
         if spec.name in _VERSIONS:
             own["__version__"] = _VERSIONS[spec.name]
-        return Alias(spec.name, importlib.import_module(ours) if ours else None, own)
+        made = Alias(spec.name, importlib.import_module(ours) if ours else None, own)
+        if spec.name == "torch":
+            vars(made)["torch"] = made  # PyTorch's module imports itself
+        return made
 
     def exec_module(self, module: ModuleType) -> None:
         pass

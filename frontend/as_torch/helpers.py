@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import GeneratorType
 from typing import Any
 
-from flambeau.as_torch import futures
+from flambeau.as_torch import futures, testing
 from flambeau.as_torch.ops import Names, false, nothing, refused, same
 from flambeau.runtime.recorder import Tensor
 
@@ -85,6 +85,44 @@ def _module() -> Names:
     return {"_IncompatibleKeys": IncompatibleKeys}
 
 
+def _parallel() -> Names:
+    return {
+        "DistributedDataParallel": type(
+            "DistributedDataParallel", (), {"__init__": refused("nn.parallel.DistributedDataParallel")}
+        )
+    }
+
+
+def _attribute(value: Any, type: Any = None) -> Any:
+    """`jit.Attribute`: the value."""
+    return value
+
+
+def _lr_scheduler() -> Names:
+    from flambeau.optim.lr_scheduler import LRScheduler
+
+    return {"_LRScheduler": LRScheduler}
+
+
+def _absent_devices() -> Names:
+    """Accelerators of which there are none: whoever asks is told so, and what would use one raises."""
+    queries = ("is_available", "is_initialized", "is_bf16_supported")
+    names = (
+        "get_device_properties",
+        "get_device_name",
+        "get_device_capability",
+        "mem_get_info",
+        "current_stream",
+        "set_device",
+    )
+    quiet = ("empty_cache", "synchronize", "manual_seed", "manual_seed_all", "reset_peak_memory_stats")
+    return {
+        **dict.fromkeys(queries, false), **dict.fromkeys(quiet, nothing), "device_count": lambda: 0, "current_device": lambda: 0,
+        **{name: lambda *args: 0 for name in ("memory_allocated", "max_memory_allocated", "memory_reserved")},
+        **{name: refused(name) for name in names},
+    }  # fmt: skip
+
+
 def _tensor_text() -> Names:
     """Libraries put their own texts in the place of PyTorch's: they are called by nobody."""
     names = ("_str", "_tensor_str", "_str_intern", "_add_suffixes")
@@ -153,14 +191,18 @@ HELPERS: dict[str, Callable[[], Names]] = {
     "torch.distributions.constraints": _constraints,
     "torch.nn.modules.linear": _linear,
     "torch.nn.modules.module": _module,
+    **dict.fromkeys(("torch.nn.parallel", "torch.nn.parallel.distributed"), _parallel),
     "torch.nn.parallel.scatter_gather": lambda: {
         name: refused(f"nn.parallel.{name}") for name in ("scatter", "gather")
     },
     "torch._tensor_str": _tensor_text,
-    "torch.jit": lambda: {**SCRIPTS, "_overload": same, "_overload_method": same},
+    "torch.jit": lambda: {**SCRIPTS, "_overload": same, "_overload_method": same, "Attribute": _attribute},
     "torch.__config__": _config,
     "torch.futures": futures.names,
     "torch.serialization": lambda: {"MAP_LOCATION": Any, "FILE_LIKE": Any},
+    "torch.optim.lr_scheduler": _lr_scheduler,
+    "torch.testing": testing.names,
+    **dict.fromkeys((f"torch.{kind}" for kind in ("xpu", "mps", "mtia")), _absent_devices),
     "torch.distributed.rpc": _rpc,
     "torch.distributed.device_mesh": _device_mesh,
     **dict.fromkeys(("torch.distributed.nn", "torch.distributed.algorithms"), _empty),

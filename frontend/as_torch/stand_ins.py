@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from enum import Enum, IntEnum
 from typing import Any
 
-from flambeau.as_torch import pytrees
+from flambeau.as_torch import foreach, pytrees
 from flambeau.as_torch.helpers import HELPERS, SCRIPTS
 from flambeau.as_torch.ops import OPS, Names, false, library, nothing, refused, same
 from flambeau.device import device
@@ -196,6 +196,11 @@ def _finfo(type: Any = None) -> Any:
     return ml_dtypes.finfo(getattr(ml_dtypes, type.name))
 
 
+def _assert_async(condition: Any, text: str = "Expected condition to be true") -> None:
+    if not condition:
+        raise RuntimeError(f"[_assert_async] {text}")
+
+
 def _torch() -> Names:
     import flambeau
 
@@ -203,7 +208,7 @@ def _torch() -> Names:
     layouts = {name: name for name in ("strided", "sparse_coo", "sparse_csr", "jagged") if not hasattr(flambeau, name)}
     return {
         "ops": OPS, "typename": lambda x: type(x).__name__, "layout": str, "finfo": _finfo, **layouts, **absent, **_storage(),
-        **{name: SCRIPTS[name] for name in ("ScriptModule", "ScriptFunction")},
+        **{name: SCRIPTS[name] for name in ("ScriptModule", "ScriptFunction")}, **foreach.names(), "_assert_async": _assert_async,
         **{name: type(name, (), {"__init__": refused(name)}) for name in ("Stream", "Event") if not hasattr(flambeau, name)},
     }  # fmt: skip
 
@@ -230,7 +235,10 @@ def _cuda() -> Names:
     nothing = ("synchronize", "empty_cache", "reset_peak_memory_stats", "reset_max_memory_allocated", "ipc_collect", "init",
                "set_device", "manual_seed", "manual_seed_all")  # fmt: skip
     zero = ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved", "current_device")
+    asked = ("get_device_properties", "get_device_name", "get_device_capability", "current_stream", "default_stream",
+             "mem_get_info", "memory_stats", "memory_summary", "get_rng_state_all", "set_rng_state_all")  # fmt: skip
     found: Names = {name: type(name, (), {"__init__": refused(f"cuda.{name}")}) for name in classes}
+    found |= {name: refused(f"cuda.{name}") for name in asked}
     found |= dict.fromkeys(nothing, nothing) | {name: lambda *args, **kwargs: 0 for name in zero}
     found |= {"is_initialized": false, "is_bf16_supported": false, "is_current_stream_capturing": false}
     return {name: value for name, value in found.items() if not hasattr(cuda, name)}
@@ -303,7 +311,6 @@ STAND_INS: dict[str, Callable[[], Names]] = {
     **dict.fromkeys(("torchvision", "torchvision.io"), _empty),
     "torch.hub": _hub,
     "torch.jit.annotations": lambda: {name: getattr(typing, name) for name in typing.__all__},
-    "torch.testing": _empty,
     "torch.sparse": _empty,
     "torch.utils.model_zoo": _empty,
 }

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flambeau import host
+from flambeau import declarations, host
 from flambeau.device import device
 from flambeau.dialects import dtypes
 from flambeau.dialects.dtypes import DType
@@ -22,6 +22,14 @@ from flambeau.runtime.recorder import Size, Tensor
 from flambeau.serialization import safe_globals
 from flambeau.serialization.machine import HASHED_APART, MOST_COPIED, MOST_ODD_KEYS, refuse
 from flambeau.serialization.storages import MOST_DIMENSIONS, Storage, Typed, view
+
+
+def declared_function(namespace: str, name: str) -> Any:
+    """A function that a module keeps, such as its activation: it comes back by its name, and is called by nobody here."""
+    found = declarations._found(namespace, name)
+    if not isinstance(found, recorder.Function):
+        raise KeyError(name)
+    return found
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class Rebuilding:
             ("collections", "OrderedDict"): self.ordered,
             ("collections", "Counter"): self.counter,
             ("_codecs", "encode"): self.encoded,
+            ("flambeau.declarations", "_found"): declared_function,
         }
         for module in ("builtins", "__builtin__"):
             calls[module, "set"] = lambda given=(): set(self.keys(given))
