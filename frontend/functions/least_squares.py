@@ -13,12 +13,13 @@ from flambeau.dialects.dtypes import int64
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.common import ops
 from flambeau.functions.distances import matrix_norm
-from flambeau.functions.matrices import batched, check_alike, check_matrix, eps, matrices, product, returned, singular
+from flambeau.functions.matrices import batched, check_alike, check_matrix, matrices, product, returned, singular
 from flambeau.functions.solve import inv_ex
 from flambeau.functions.spectra import are_large, pseudo_inverse_of, values_of
 from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
+from flambeau.type_info import finfo
 
 # ---- condition --------------------------------------------------------------------------------------------
 
@@ -110,7 +111,7 @@ def lstsq(input: Tensor, b: Tensor, rcond: float | None = None, *, driver: str |
     if driver not in (None, *_DRIVERS):
         raise RuntimeError(f"[lstsq] driver is {driver!r}. Use 'gels', 'gelsy', 'gelsd' or 'gelss'.")
     m, n = input.shape[-2:] if input.ndim > 1 else (0, 0)
-    least = max(int(m), int(n)) * eps(input) if rcond is None else rcond
+    least = max(int(m), int(n)) * finfo(input.dtype).eps if rcond is None else rcond
     x, residuals, rank, s = _lstsq(input, b, least)
     nothing = input.new_empty((0,))
     by_values = driver in ("gelsd", "gelss")

@@ -147,6 +147,41 @@ static void OF(cholesky)(void *const *bufs, const int64_t *dims, int64_t lo, int
   }
 }
 
+#if !IS_COMPLEX
+/* L and U of A = P L U in its place, of at most SMALL rows and columns, as getrf finds them. 0, or the place of the
+ * first zero on the diagonal of U. */
+static int OF(eliminate)(REAL *a, int m, int n, int *pivots) {
+  int info = 0, k = m < n ? m : n;
+  for (int j = 0; j < k; j++) {
+    REAL *row = a + (int64_t)j * n, top = row[j] < 0 ? -row[j] : row[j];
+    int at = j;
+    for (int i = j + 1; i < m; i++) {
+      REAL here = a[i * n + j] < 0 ? -a[i * n + j] : a[i * n + j];
+      at = here > top ? i : at;
+      top = here > top ? here : top;
+    }
+    pivots[j] = at + 1;
+    for (int c = 0; at != j && c < n; c++) {
+      REAL kept = row[c];
+      row[c] = a[at * n + c];
+      a[at * n + c] = kept;
+    }
+    if (row[j] == 0) {
+      info = info ? info : j + 1;
+      continue;
+    }
+    REAL inverse = 1 / row[j];
+    for (int i = j + 1; i < m; i++) {
+      REAL *other = a + (int64_t)i * n;
+      REAL factor = other[j] = inverse * 0 == 0 ? other[j] * inverse : other[j] / row[j];
+      for (int c = j + 1; c < n; c++)
+        other[c] -= factor * row[c];
+    }
+  }
+  return info;
+}
+#endif
+
 /* bufs: a, lu, pivots, info, status; dims: m, n, checked, code; scratch: m n */
 static void OF(lu)(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi, void *scratch) {
   int m = (int)dims[0], n = (int)dims[1], info;
@@ -156,9 +191,19 @@ static void OF(lu)(void *const *bufs, const int64_t *dims, int64_t lo, int64_t h
     info = 0;
     if (count > 0) {
       NUMBER *packed = (NUMBER *)bufs[1] + i * count;
-      OF(turn)((const NUMBER *)bufs[0] + i * count, n, m, n, a, m);
-      OF(lapack).getrf(&m, &n, a, &m, (int *)bufs[2] + i * k, &info);
-      OF(turn)(a, m, n, m, packed, n);
+      const NUMBER *given = (const NUMBER *)bufs[0] + i * count;
+      int *pivots = (int *)bufs[2] + i * k;
+#if !IS_COMPLEX
+      if (m <= SMALL && n <= SMALL) {
+        memcpy(packed, given, (size_t)count * sizeof(REAL));
+        info = OF(eliminate)(packed, m, n, pivots);
+      } else
+#endif
+      {
+        OF(turn)(given, n, m, n, a, m);
+        OF(lapack).getrf(&m, &n, a, &m, pivots, &info);
+        OF(turn)(a, m, n, m, packed, n);
+      }
       OF(one_nan)(packed, count);
     }
     ((int32_t *)bufs[3])[i] = info;
