@@ -75,7 +75,7 @@ def address(source: KernelSource) -> int:
     calls."""
     description = json.loads(source.text)
     for library in _LIBRARIES.intersection(description):
-        table = import_module(f"flambeau.compiler.{library}").kernels()  # imports what it calls
+        table = import_module(f"{__package__}.{library}").kernels()  # imports what it calls
         return table[description[library]][DTYPES.index(description["dtype"])]
     with _lock:
         if source.text not in _made:
