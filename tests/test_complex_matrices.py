@@ -300,3 +300,26 @@ def test_under_vmap():
     close(fb.func.vmap(fb.linalg.inv)(fb.tensor(a)), np.linalg.inv(a))
     values = fb.func.vmap(fb.linalg.eigvals)(fb.tensor(a.real))
     close(values.sum(-1), np.trace(a.real, axis1=-2, axis2=-1))
+
+
+# ---- convolutions
+
+
+def test_convolutions_are_four_real_ones():
+    """Of x and w, and of what flows to them: the gradient of sum(y * ct) goes by conjugates."""
+    x, w, bias = numbers(2, 4, 7, 6), numbers(6, 2, 3, 3), numbers(6)
+    how = {"stride": 2, "padding": 1, "groups": 2}
+
+    def real(x, w):
+        return fb.nn.functional.conv2d(fb.tensor(x), fb.tensor(w), **how).numpy()
+
+    wanted = real(x.real, w.real) - real(x.imag, w.imag) + 1j * (real(x.real, w.imag) + real(x.imag, w.real))
+    leaves = [leaf(x), leaf(w), leaf(bias)]
+    found = fb.nn.functional.conv2d(*leaves, **how)
+    close(found, wanted + bias[:, None, None])
+    found.real.sum().backward()
+    close(leaves[2].grad, np.full(6, found[:, 0].numel()))
+    with fb.compiler_options(mode="off"):
+        small = [leaf(numbers(1, 2, 4)), leaf(numbers(2, 2, 2))]
+        assert gradcheck(lambda *xs: fb.nn.functional.conv1d(*xs, stride=2, padding=1), small)
+        assert gradcheck(lambda *xs: fb.nn.functional.conv_transpose1d(*xs, stride=2), small)

@@ -7,6 +7,7 @@ PyTorch's. Next: `complex.py`, the ops that take numbers apart and put them toge
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from flambeau.dialects.dtypes import DType
@@ -85,10 +86,14 @@ def converted(x: Any, dtype: DType) -> Any:
 # ---- folds and contractions ------------------------------------------------------------------------------------
 
 
+def bilinear(product: Callable[[Any, Any], Any], a: Pair, b: Pair) -> Pair:
+    """Four real products, each in its own order, of which two are subtracted and two are added."""
+    return Pair(product(a.re, b.re) - product(a.im, b.im), product(a.re, b.im) + product(a.im, b.re))
+
+
 def matrix_product(a: Pair, b: Pair) -> Pair:
-    """Four products of real matrices, each in its own order, of which two are subtracted and two are added."""
-    re = ops.matmul(a.re, b.re) - ops.matmul(a.im, b.im)
-    return Pair(re, ops.matmul(a.re, b.im) + ops.matmul(a.im, b.re))
+    """Four products of real matrices."""
+    return bilinear(ops.matmul, a, b)
 
 
 def _halves(x: Any) -> tuple[Any, Any, Any]:

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.dtypes import NUMERIC, from_numpy
+from flambeau.dialects.dtypes import ARITHMETIC, from_numpy
 from flambeau.dialects.record import Kind, OpRecord, Sample
+from flambeau.dialects.tape import complex_formulas as formulas
 from flambeau.dialects.tape.common import check_dtype, ops, quiet, random
 
 _ATTRIBUTES = ("sizes", "stride", "padding", "dilation", "groups")
@@ -40,7 +41,7 @@ def by_role(op: str, values: Sequence[Any]) -> tuple[Any, Any, Any]:
 
 
 def _check(name: str, a: Aval, b: Aval, size: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> None:
-    check_dtype(name, a, NUMERIC)
+    check_dtype(name, a, ARITHMETIC)
     if a.dtype is not b.dtype:
         raise RuntimeError(
             f"[{name}] operands have dtypes {a.dtype.name} and {b.dtype.name}. Cast them to one dtype first."
@@ -250,15 +251,15 @@ def _as(name: str, like: Any, *attrs: Any) -> Callable[[Any, Any], Any]:
 
 
 def _vjp(ct, r, x, w, size, *how):
-    return _as("convolution_input", x, *how)(ct, w), _as("convolution_weight", w, *how)(x, ct)
+    return _as("convolution_input", x, *how)(ct, w.conj()), _as("convolution_weight", w, *how)(x.conj(), ct)
 
 
 def _vjp_input(ct, r, y, w, size, *how):
-    return _as("convolution", y, *how)(ct, w), _as("convolution_weight", w, *how)(ct, y)
+    return _as("convolution", y, *how)(ct, w.conj()), _as("convolution_weight", w, *how)(ct, y.conj())
 
 
 def _vjp_weight(ct, r, x, y, size, *how):
-    return _as("convolution_input", x, *how)(y, ct), _as("convolution", y, *how)(x, ct)
+    return _as("convolution_input", x, *how)(y.conj(), ct), _as("convolution", y, *how)(x.conj(), ct)
 
 
 def _record(name: str, infer: Any, reference: Any, vjp: Any, doc: str) -> OpRecord:
@@ -269,8 +270,11 @@ def _record(name: str, infer: Any, reference: Any, vjp: Any, doc: str) -> OpReco
         infer=infer,
         reference=_exact(reference),
         vjp=vjp,
+        parts=lambda a, b, *how: formulas.bilinear(
+            lambda x, y: getattr(ops, name)(x, y, **dict(zip(_ATTRIBUTES, how))), a, b
+        ),
         lower=None,
-        dtypes=NUMERIC,
+        dtypes=ARITHMETIC,
         exact=False,
         keep=True,
         samples=_samples(name),

@@ -16,6 +16,7 @@ from flambeau.dialects.dtypes import DType, bool_, float64
 from flambeau.function import Optional_, Static, Tensor_, function
 from flambeau.functions import reduce
 from flambeau.functions.common import by_number, canonical_dims, check_between, check_floating, floating, ops
+from flambeau.functions.distances import matrix_norm
 from flambeau.functions.reduce import _correction, _count, _extreme, _root, accumulating, reduced, variance
 from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
@@ -62,14 +63,17 @@ _NORMS = folds(keepdim=True) + calls(
 
 
 def _norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: DType | None = None) -> Tensor:
-    """The p-norm over `dim` (an int, a tuple, or None for all): sum(|x|**p)**(1/p); `p` may be infinite, "fro" is 2.
+    """The p-norm over `dim` (an int, a tuple, or None for all): sum(|x|**p)**(1/p); `p` may be infinite, "fro" is 2, and
+    "nuc" the sum of singular values of matrices.
 
     The gradient at 0 is 0. Raises RuntimeError for other names and for integers.
     """
     if p is None or p == "fro":
         p = 2.0
+    if p == "nuc":
+        return matrix_norm(input, p, (-2, -1) if dim is None else dim, keepdim, dtype=dtype)
     if isinstance(p, str):
-        raise RuntimeError(f"[norm] p is {p!r}. Use a number or 'fro'; norms of matrices are in linalg.")
+        raise RuntimeError(f"[norm] p is {p!r}. Use a number, 'fro' or 'nuc'; other norms of matrices are in linalg.")
     return reduce.norm(input if dtype is None else input.to(dtype), p, dim, keepdim)
 
 
@@ -85,7 +89,8 @@ def norm(
     out: Tensor | None = None,
     dtype: DType | None = None,
 ) -> Tensor:
-    """The p-norm over `dim` (an int, a tuple, or None for all): sum(|x|**p)**(1/p); `p` may be infinite, "fro" is 2.
+    """The p-norm over `dim` (an int, a tuple, or None for all): sum(|x|**p)**(1/p); `p` may be infinite, "fro" is 2, and
+    "nuc" the sum of singular values of matrices.
 
     The gradient at 0 is 0. Raises RuntimeError for other names and for integers.
     """
