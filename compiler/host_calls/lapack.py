@@ -17,8 +17,8 @@ from flambeau.runtime import _binding as runtime
 
 @cache
 def kernels() -> Mapping[str, Sequence[int]]:
-    """The addresses of each kernel, for the dtypes of `reference_kernel.DTYPES`. Raises RuntimeError where SciPy cannot be imported, or
-    has no such routines."""
+    """The addresses of each kernel, for the dtypes of `reference_kernel.DTYPES`. Raises RuntimeError where SciPy cannot be
+    imported, or has no such routines."""
     try:
         from scipy.linalg import cython_blas, cython_lapack
     except ImportError as error:

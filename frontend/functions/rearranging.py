@@ -198,22 +198,12 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     return tuple(reversed(found))
 
 
-def _columns(x: Value, ones: Value, count: Any, increasing: bool) -> Value:
-    """`_powers`, one product for each of them."""
-    found, base = [ones], ops.reshape(x, shape=ones.shape)
-    for _ in range(1, count):
-        found.append(found[-1] * base)
-    return ops.concat(*(found if increasing else reversed(found)), dim=len(x.shape))
-
-
 @function(name="vander")
 def _powers(x: Tensor_, count: Sizes, increasing: Static):
     x = accumulating(x, None)
     ones = x.builder.constant(1, x.dtype, (*x.shape, 1))
     if not count:
         return ops.slice(ones, starts=(0,) * len(ones.shape), sizes=(*x.shape, 0), steps=(1,) * len(ones.shape))
-    if x.dtype.is_complex:  # which no scan takes
-        return _columns(x, ones, count, increasing)
     base = ops.reshape(x, shape=(*x.shape, 1)).expand((*x.shape, count - 1))
     powers = ops.concat(ones, cumprod.rule(base, -1), dim=len(x.shape)) if count > 1 else ones
     return powers if increasing else ops.flip(powers, axes=(len(x.shape),))
