@@ -47,12 +47,13 @@ def table(found: dict[str, Rows]) -> list[str]:
         ours = rows["flambeau"]
         peers = sorted((r["median_ms"], k) for k, r in rows.items() if k not in ("flambeau", "before", "limit"))
         limit = f"{rows['limit']['median_ms'] / ours['median_ms']:.2f}" if "limit" in rows else ""
+        warm = f" / {ours['warm_s']:.1f}" if "warm_s" in ours else ""
         times = [f"{name} {number(t)}" for t, name in peers] or ["", ""]
         x = f"{peers[0][0] / ours['median_ms']:.2f}" if peers else ""
         memory = min((memory_of(r) for k, r in rows.items() if k in dict(map(reversed, peers))), default=0)
         lines.append(
             f"| {workload} | {number(ours['median_ms'])} ms | {limit} | {times[0]} | {x} | {', '.join(times[1:])} "
-            f"| {ours['third_step_s']:.1f} / {ours.get('warm_s', 0):.1f} s | {memory_of(ours):.0f}, {memory:.0f} MB |"
+            f"| {ours['third_step_s']:.1f}{warm} s | {memory_of(ours):.0f}, {memory:.0f} MB |"
         )
     return lines
 
