@@ -17,8 +17,8 @@ from turns import Step, beside, count, find_torch, flushed, medians
 
 HEADS, FEATURES = 12, 64
 #: Batch and length.
-SHAPES = ((8, 128), (4, 256), (1, 512), (1, 1024), (1, 2048))
-TURN, TURNS = 0.2, 9
+SHAPES = ((1, 128), (8, 128), (1, 256), (4, 256), (4, 257), (1, 512), (4, 512), (1, 1024), (2, 1024), (1, 2048))
+TURN, TURNS = 0.1, 9
 
 
 def forward(m: ModuleType, x: list[Any], causal: bool) -> Step:

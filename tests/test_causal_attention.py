@@ -114,20 +114,21 @@ def test_gradients_do_not_come_from_earlier_parts():
     assert np.isnan(leaves[0].grad.numpy()[:, :256]).all()
 
 
-def test_sums_of_keys_are_added_from_the_last_part_on():
-    x, lower = drawn(300, 300), fb.tensor(triangle(300, 300))
+def test_sums_of_keys_are_added_from_the_first_part_on():
+    x, lower = drawn(400, 400), fb.tensor(triangle(400, 400))
     whole = [fb.tensor(a, requires_grad=True) for a in x]
     with_gradients(fb, attention(*whole), whole)
-    found = []
-    for first, end in ((128, 300), (0, 128)):
-        q, k, v = leaves = [
-            fb.tensor(a, requires_grad=True) for a in (x[0][:, first:end], x[1][:, :end], x[2][:, :end])
-        ]
+    sums = [np.zeros_like(a[:, :0]) for a in x[1:]]
+    for first, end in ((0, 128), (128, 256), (256, 400)):
+        parts = x[0][:, first:end], x[1][:, :end], x[2][:, :end]
+        q, k, v = leaves = [fb.tensor(a, requires_grad=True) for a in parts]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=lower[first:end, :end])
-        found.append(with_gradients(fb, y, leaves)[2:])
-    for y, later, earlier in zip(whole[1:], *found, strict=True):
-        later[:, :128] += earlier
-        assert np.array_equal(y.grad.numpy(), later)
+        _, of_q, *more = with_gradients(fb, y, leaves)
+        assert np.array_equal(whole[0].grad.numpy()[:, first:end], of_q)
+        for before, term in zip(sums, more, strict=True):
+            term[:, :first] += before
+        sums = more
+    assert all(np.array_equal(a.grad.numpy(), b) for a, b in zip(whole[1:], sums, strict=True))
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(257, 257), (300, 140)])

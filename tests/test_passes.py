@@ -45,6 +45,11 @@ def simplified(make, *avals):
     return ops_of(Simplify()(build(make, *avals)))
 
 
+def placed(x, low, high, value=0.0):
+    """Columns of `value` before and after."""
+    return find("pad")(x, x.builder.constant(value, float32), low=(0, low), high=(0, high))
+
+
 # ---- all passes
 
 
@@ -137,6 +142,11 @@ BOOL = Aval((3, 4), bool_)
         (lambda x: find("flip")(find("flip")(x, axes=(0, 1)), axes=(0,)), F32, ["flip"]),
         (lambda x: find("slice")(x, starts=(0, 0), sizes=(3, 4), steps=(1, 1)), F32, []),
         (lambda x: find("concat")(x, dim=0), F32, []),
+        (
+            lambda x: placed(x, 4, 0) + placed(x, 0, 4),
+            F32,
+            ["constant", "reshape", "broadcast", "add", "add", "concat"],
+        ),
         (lambda x: find("pad")(x, x.builder.constant(0.0, float32), low=(0, 0), high=(0, 0)), F32, []),
     ],
 )
@@ -156,10 +166,27 @@ def test_an_exact_identity_is_applied(make, aval, left):
         (lambda x: x.cast(int32).cast(float32), F32, "cast"),
         (lambda x: (x + x.like(1.0)) - x.like(1.0), F32, "sub"),
         (lambda x: find("sum")(x, axes=()), F32, "sum"),  # a fold starts from 0.0
+        (lambda x: placed(x, 1, 0) + placed(x, 0, 1), F32, "pad"),  # they overlap
+        (lambda x: placed(x, 5, 0) + placed(x, 0, 5), F32, "pad"),  # and here is a gap
+        (lambda x: placed(x, 4, 0, 1.0) + placed(x, 0, 4, 1.0), F32, "pad"),
     ],
 )
 def test_what_would_change_bits_is_left_alone(make, aval, left):
     assert left in simplified(make, aval)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1)])
+def test_what_lies_side_by_side_among_zeros_becomes_a_concat_to_the_bit(order):
+    """Gradients of slices. Where the first two do not meet, they stay."""
+    a, b, c = ((4 * k, 8 - 4 * k) for k in order)
+    graph = build(lambda x, y, z: placed(x, *a) + placed(y, *b) + placed(z, *c), F32, F32, F32)
+    x = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
+    x[0], x[1, 0], x[1, 1] = -0.0, math.nan, math.inf
+    small = DeadCode()(Simplify()(graph))
+    assert ("pad" in [n.op.name for n in small.nodes]) == (order == (0, 2, 1))
+    inputs = [x, -x, np.flip(x).copy()]
+    assert same_bits(reference.run(graph, inputs)[0], reference.run(small, inputs)[0])
+    assert graph_bytes(Simplify()(small)) == graph_bytes(small)
 
 
 def test_constants_fold_to_the_bit_and_minus_zero_stays_a_negation():

@@ -12,11 +12,21 @@ from typing import Any
 
 import numpy as np
 from flambeau.compiler.passes import Pass
-from flambeau.compiler.passes.simplify_rewrite import Answer, Call, Repeat, Rewrite, Rule, Splat, negative_zero, same
+from flambeau.compiler.passes.simplify_rewrite import (
+    Answer,
+    Call,
+    Nested,
+    Repeat,
+    Rewrite,
+    Rule,
+    Splat,
+    negative_zero,
+    same,
+)
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.record import find
+from flambeau.dialects.record import OpRecord, find
 from flambeau.dialects.size import Size, minimum
 from flambeau.dialects.tape.view import reach
 
@@ -250,11 +260,55 @@ def overwritten(work: Rewrite, call: Call) -> Answer:
     return update if work.aval(x).shape == work.aval(update).shape else None
 
 
+#: Operands of a concat that a rule makes longer, at most: making it is linear in them.
+_SIDES = 16
+
+
+def side_by_side(work: Rewrite, call: Call) -> Answer:
+    """The sum of what lies side by side among zeros, as gradients of slices do, is a concat. Each element has one 0.0 added."""
+    first, second = (work.made.get(v) for v in call.operands)
+    if not all(x and x.op.name == "pad" and work.splats.get(x.operands[1]) == 0 for x in (first, second)):
+        return None
+    assert first is not None and second is not None
+    (low, high), (later_low, later_high) = first.attrs, second.attrs
+    axes = [d for d, numbers in enumerate(zip(low, high, later_low, later_high, strict=True)) if any(numbers)]
+    aval = work.aval(call.operands[0])
+    if len(axes) != 1 or not (aval.dtype.is_floating_point or aval.dtype.is_integer):
+        return None
+    (axis,) = axes
+    if low[axis] > later_low[axis]:
+        first, second, low, later_high = second, first, later_low, high
+    if work.aval(first.operands[0]).shape[axis] + first.attrs[0][axis] != second.attrs[0][axis]:
+        return None
+    sides = [x for found in (first, second) for x in _sides(work, found.operands[0], axis)]
+    if len(sides) > _SIDES:
+        sides = [x.operands[0] for x in (first, second)]
+    joined = Nested(find("concat"), tuple(_plus_zero(work, call.op, x) for x in sides), (axis,))
+    return Nested(first.op, (joined, Splat(work.splats[first.operands[1]], Aval((), aval.dtype))), (low, later_high))
+
+
+def _sides(work: Rewrite, value: int, axis: int) -> tuple[int, ...]:
+    made = work.made.get(value)
+    return made.operands if made and made.op.name == "concat" and made.attrs == (axis,) else (value,)
+
+
+def _plus_zero(work: Rewrite, add: OpRecord, x: int) -> int | Nested:
+    """A value with 0.0 added, which changes -0.0 only, and so not twice."""
+    made = work.made.get(x)
+    if made and made.op is add and any(_is_zero(work.splats.get(v)) for v in made.operands):
+        return x
+    return Nested(add, (x, Splat(0 if work.aval(x).dtype.is_integer else 0.0, work.aval(x))), ())
+
+
+def _is_zero(value: Any) -> bool:
+    return value is not None and value == 0 and not negative_zero(value)
+
+
 #: Of elementwise ops that have no rules of their own.
 POINTWISE: tuple[Rule, ...] = (fold, repeat)
 RULES: dict[str, tuple[Rule, ...]] = {
     "constant": (constant,),
-    "add": (fold, neutral(0, 1, integer=0, floating=-0.0), repeat),
+    "add": (fold, neutral(0, 1, integer=0, floating=-0.0), side_by_side, repeat),
     "sub": (fold, neutral(1, integer=0, floating=0.0), repeat),
     "mul": (fold, neutral(0, 1, integer=1, floating=1.0), repeat),
     "div": (fold, neutral(1, integer=None, floating=1.0), repeat),

@@ -59,7 +59,7 @@ class Rewrite(Copy):
                 return self.splat(at, found.value, found.aval)
             if isinstance(found, Repeat):
                 return self._repeat(at, found)
-            call, aval = found, None
+            call, aval = self._call(at, found) if isinstance(found, Nested) else found, None
 
     def _repeat(self, at: Node, found: Repeat) -> int:
         """The op on single elements, stretched."""
@@ -68,6 +68,16 @@ class Rewrite(Copy):
         number = self.emit(at, found.call._replace(operands=numbers))
         unit = self.emit(at, Call(reshape, (number,), ((1,) * rank,)))
         return self.emit(at, Call(find("broadcast"), (unit,), (found.shape,)))
+
+    def _call(self, at: Node, found: Nested) -> Call:
+        """The call, whose operands are made first."""
+        operands = []
+        for x in found.operands:
+            if isinstance(x, Nested):
+                operands.append(self.emit(at, self._call(at, x)))
+            else:
+                operands.append(self.splat(at, x.value, x.aval) if isinstance(x, Splat) else x)
+        return Call(found.op, tuple(operands), found.attrs)
 
     def _without_op(self, at: Node, call: Call, value: int) -> int:
         """The value that an op is left out for. Where that leaves the program and is no result of an op that computes, its
@@ -142,7 +152,15 @@ class Repeat(NamedTuple):
     shape: tuple[Any, ...]
 
 
-Answer = int | Call | Splat | Repeat | None
+class Nested(NamedTuple):
+    """A rule's answer: a call of values, of constants, and of what further calls give."""
+
+    op: OpRecord
+    operands: tuple[int | Splat | Nested, ...]
+    attrs: tuple[Any, ...]
+
+
+Answer = int | Call | Splat | Repeat | Nested | None
 Rule = Callable[[Rewrite, Call], Answer]
 
 

@@ -104,6 +104,10 @@ def _parts(queries: Int, keys: Int) -> list[tuple[Int, Int, Int]]:
     return [*found, (first, queries - first, min(keys, queries))]
 
 
+def _rows(x: Value, first: Int, count: Int) -> Value:
+    return part(x, len(x.shape) - 2, first, count)
+
+
 def _attend(
     query: Value,
     key: Value,
@@ -122,11 +126,11 @@ def _attend(
 
     if not causal:
         return product(change(_weights(query, own(key), mask, scale)), own(value))
-    axes, found = [len(x.shape) - 2 for x in (query, key, value)], []
-    for first, count, seen in _parts(query.shape[-2], key.shape[-2]):
-        ranges = ((first, count), (0, seen), (0, seen))
-        q, k, v = (part(x, axis, *of) for x, axis, of in zip((query, key, value), axes, ranges, strict=True))
-        found.append(product(change(_weights(q, own(k), None, scale, first)), own(v)))
+    found: list[Value] = []
+    # From the last part on, of the keys that were left: gradients, which go the other way, add to one sum that grows.
+    for first, count, seen in reversed(_parts(query.shape[-2], key.shape[-2])):
+        q, (key, value) = _rows(query, first, count), (_rows(x, 0, seen) for x in (key, value))
+        found.insert(0, product(change(_weights(q, own(key), None, scale, first)), own(value)))
     return ops.concat(*found, dim=len(found[0].shape) - 2) if len(found) > 1 else found[0]
 
 
