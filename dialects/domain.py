@@ -12,6 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 
+class OutOfRange(IndexError, RuntimeError):
+    """A position that is not there: PyTorch raises the one or the other, as the function is."""
+
+
 @dataclass(frozen=True)
 class Domain:
     """Elements of operand `operand` lie in low..high or, without bounds, are not 0. `error` is raised with `before`, the

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from flambeau import layout
+from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
 
@@ -33,6 +35,11 @@ class Layout:
 
 
 strided = Layout("strided")
+#: The ways that PyTorch has and this has not: no tensor's `layout` is one of them, and no function makes any.
+others = {n: Layout(n) for n in ("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged")}
+#: Functions whose result is not converted to the dtype of `out`, and those whose `out` shares no memory with what they read.
+EXACT = frozenset(("aminmax", "complex", "gather", "multinomial"))
+APART = frozenset(("cat", "gather", "index_select", "kthvalue", "take"))
 
 #: The keywords, and what they are where they are left out.
 WORDS: dict[str, Any] = {"out": None, "layout": None, "pin_memory": False}
@@ -74,7 +81,9 @@ class Extended:
         out = given.get("out")
         if out is None:
             return self.call(*args, **kwargs)
-        return stored_in(self.name, out, self.call(*args, **{**self._as(out, args, kwargs), **kwargs}))
+        found = self.call(*args, **{**self._as(out, args, kwargs), **kwargs})
+        _check_memory(self.name, out, found, (*args, *kwargs.values()))
+        return stored_in(self.name, out, found)
 
     def _as(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Dtype and device of what is made from no tensors: those of `out`, unless others are asked for."""
@@ -86,6 +95,30 @@ class Extended:
         if dtype is not None and dtype is not out.dtype:
             raise RuntimeError(f"[{self.name}] dtype is {dtype}, out is {out.dtype}. Leave out dtype.")
         return {k: getattr(out, k) for k in ("dtype", "device") if k in taken and kwargs.get(k) is None}
+
+
+def _check_memory(op: str, out: Any, found: Any, given: Iterable[Any]) -> None:
+    """Raise RuntimeError where elements of `out` share memory, or it shares some with an operand and not all, as PyTorch does."""
+    operands = [x for one in given for x in (one if isinstance(one, list | tuple) else (one,)) if isinstance(x, Tensor)]
+    pairs = [(out, found)] if isinstance(found, Tensor) else zip(out, found) if isinstance(out, list | tuple) else []
+    for one, result in pairs:
+        if isinstance(one, Tensor):
+            _check_apart(op, one, result.numel(), operands)
+
+
+def _check_apart(op: str, out: Tensor, count: int, operands: list[Tensor]) -> None:
+    """`count`: how many elements it will have."""
+    whole: Any = out
+    if any(n > 1 and not step for n, step in zip(whole.shape, whole.stride())):
+        raise RuntimeError(f"[{op}] elements of out share memory. Pass a copy of it.")
+    for x in operands:
+        if not recorder.same_storage(out, x) or not (x.is_contiguous() and out.is_contiguous()):
+            continue
+        a, b = layout.offset(out), layout.offset(x)
+        common = out is x or max(a, b) < min(a + count, b + x.numel())
+        alike = a == b and x.numel() == count
+        if common and (op in APART or not alike):
+            raise RuntimeError(f"[{op}] out and an operand share some of their memory. Pass another out.")
 
 
 def _holds(x: Any) -> bool:
@@ -119,7 +152,7 @@ def _store(op: str, out: Any, found: Tensor) -> None:
         raise RuntimeError(
             f"[{op}] out takes no gradient, and a tensor requires grad. Leave out `out`, or use no_grad()."
         )
-    if not can_cast(found.dtype, out.dtype):
+    if not can_cast(found.dtype, out.dtype) or (op in EXACT and found.dtype is not out.dtype):
         raise RuntimeError(f"[{op}] the result is {found.dtype}, out is {out.dtype}. Pass an out that holds it.")
     if found._place != out._place:
         raise RuntimeError(f"[{op}] the result lies on {found._place}, out on {out._place}. Pass one there.")

@@ -49,6 +49,7 @@ _VALUES: dict[str, Any] = {
     "iinfo": type_info.iinfo,
     "memory_format": memory_format.memory_format,
     "strided": out.strided,
+    **out.others,
     **{f.name: f for f in memory_format.FORMATS},
     **{name: getattr(math, name) for name in ("inf", "nan", "pi", "e")},
     **{name: d for d in dtypes.ALL for name in (d.name, *d.aliases)},

@@ -86,10 +86,28 @@ def test_a_view_and_an_operand_are_written_to():
     assert whole.tolist() == [[0, 2], [0, 4], [0, 6]]
     fb.cumsum(x, 0, out=x)
     assert x.tolist() == [1, 3, 6]
-    fb.add(x[:2], x[1:], out=x[1:])
-    assert x.tolist() == [1, 4, 9]
+    fb.add(x[1:], x[1:], out=x[1:])
+    assert x.tolist() == [1, 6, 12]
     m = fb.tensor([[1.0, 2.0], [3.0, 4.0]])
     assert fb.mm(m, m, out=m).tolist() == [[7, 10], [15, 22]]
+
+
+def test_memory_that_is_shared_in_part_is_refused():
+    """As in PyTorch: `out` is an operand as a whole, or apart from it; of what gathers, apart always."""
+    x, at = fb.tensor([1.0, 2.0, 3.0]), fb.tensor([1, 0])
+    for refused in (
+        lambda: fb.add(x[:2], x[1:], out=x[1:]),
+        lambda: fb.cat([x[:2], x[:1]], out=x),
+        lambda: fb.index_select(x, 0, at, out=x[:2]),
+        lambda: fb.kthvalue(x, 1, out=(x[0], fb.tensor(0))),
+    ):
+        with pytest.raises(RuntimeError, match="out and an operand share some of their memory"):
+            refused()
+    with pytest.raises(RuntimeError, match="elements of out share memory"):
+        fb.exp(x, out=fb.zeros(1).expand(3))
+    with pytest.raises(RuntimeError, match="Pass an out that holds it"):
+        fb.gather(x, 0, at, out=fb.zeros(2, dtype=fb.float64))
+    assert x.tolist() == [1, 2, 3]
 
 
 def test_several_results():

@@ -44,7 +44,7 @@ def test_refusals_of_windows():
     windows = fb.signal.windows
     for call, message in (
         (lambda: windows.hann(-1), r"\[hann\] M is -1\. Give at least 0"),
-        (lambda: windows.hann(3, dtype=fb.int64), r"\[hann\] dtype is flambeau.int64\. Use a floating-point one"),
+        (lambda: windows.hann(3, dtype=fb.int64), r"\[hann\] dtype is flambeau.int64\. Use float32 or float64"),
         (lambda: windows.gaussian(3, std=0), r"\[gaussian\] std is 0\. Give a number above 0"),
         (lambda: windows.kaiser(3, beta=-1), r"\[kaiser\] beta is -1\. Give at least 0"),
         (lambda: windows.exponential(3, center=1.0), r"\[exponential\] center is 1.0, and the window is symmetric"),

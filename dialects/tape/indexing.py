@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.domain import Domain, failing
+from flambeau.dialects.domain import Domain, OutOfRange, failing
 from flambeau.dialects.dtypes import SUPPORTED, int64
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.tape.common import check_axis, check_dtype, ops, random
@@ -31,9 +31,9 @@ def within(op: str, x: Aval, axis: int) -> Domain:
     size = x.shape[axis]
     if not size:
         text = f"[{op}] axis {axis} of shape {x.shape} has no elements to index. Pass a non-empty operand."
-        return Domain(1, IndexError, text, "", 0, -1, whole=True)
+        return Domain(1, OutOfRange, text, "", 0, -1, whole=True)
     after = f" is out of range for axis {axis} of shape {x.shape}. Indices must lie in 0..{size - 1}."
-    return Domain(1, IndexError, f"[{op}] index", after, 0, size - 1)
+    return Domain(1, OutOfRange, f"[{op}] index", after, 0, size - 1)
 
 
 def require_in_range(op: str, x: np.ndarray, index: np.ndarray, axis: int) -> None:

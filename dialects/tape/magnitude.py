@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 from flambeau.dialects.dtypes import FLOATING
-from flambeau.dialects.record import NoGradient
 from flambeau.dialects.tape.approximations_common import format_of
 from flambeau.dialects.tape.common import elementwise, in_float64, ops, samples_of
 
@@ -56,7 +55,10 @@ nextafter = elementwise(
     dtypes=tuple(d for d in FLOATING if not d.is_narrow),
     reference=np.nextafter,
     lower=_lower_nextafter,
-    vjp=NoGradient("its steps have no slope"),
+    vjp=lambda ct, r, x, y: (
+        ops.select(x.eq(y), ct.like(0.0), ct),
+        None,
+    ),  # to x alone, and none where it stays, as in PyTorch
     samples=samples_of(2),
     doc="The next number after x in the direction of y; y where they are equal.",
 )

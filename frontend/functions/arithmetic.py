@@ -86,7 +86,7 @@ def over(input: Operand, other: Operand):
 
 
 @function(free="flambeau", method=True, in_place=True, samples=binary())
-def rsub(input: Operand, other: Operand, *, alpha: Number = 1):
+def rsub(input: Tensor_, other: Operand, *, alpha: Number = 1):
     """`other - alpha * input`."""
     return sub.rule(other, input, alpha=alpha)
 
@@ -148,7 +148,7 @@ def remainder(input: Operand, other: Operand):
 
 
 @function(free="flambeau", method=True, in_place=True, samples=binary(1, 3), fallible=True)
-def fmod(input: Operand, other: Operand):
+def fmod(input: Tensor_, other: Operand):
     """The remainder of `input / other` with the sign of `input`; of floats exact, however large the quotient.
 
     Raises RuntimeError for an integer division by zero; floats give NaN there.
@@ -247,8 +247,8 @@ def float_power(input: Operand, exponent: Operand):
     return ops.pow(*matched("float_power", wide, input, exponent))
 
 
-@function(free="flambeau", method=True, in_place=True, out=True, samples=binary(number=3))
-def ldexp(input: Operand, other: Operand):
+@function(free="flambeau", method=True, in_place=True, out=True, samples=binary(number=None))
+def ldexp(input: Tensor_, other: Tensor_):
     """`input * 2**other`."""
     return mul.rule(input, ops.exp2(floating(other)))
 

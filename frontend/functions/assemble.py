@@ -18,10 +18,10 @@ from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index
 
 
-def joined(op: str, tensors: list[Value], dim: int) -> Value:
-    """What `cat` gives, for the function `op`."""
+def joined(op: str, tensors: list[Value], dim: int, kind: type[Exception] = RuntimeError) -> Value:
+    """What `cat` gives, for the function `op`, which raises `kind` for no tensors."""
     if not tensors:
-        raise RuntimeError(f"[{op}] got no tensors. Pass at least one.")
+        raise kind(f"[{op}] got no tensors. Pass at least one.")
     dtype = result_dtype(tensors)
     first = next((x for x in tensors if x.shape != (0,)), tensors[0])
     if not first.shape:
@@ -48,7 +48,7 @@ def joined(op: str, tensors: list[Value], dim: int) -> Value:
             call([data(2, 3), data(1, 3)]),
             call([data(2, 3), data(2, 1), data(2, 0)], dim=1),
             call([data(2), index(4, 3)], 0, gradient=False),
-            call([], error=(RuntimeError, "got no tensors")),
+            call([], error=(ValueError, "got no tensors")),
             call([data(2, 3), data(2, 2)], error=(RuntimeError, "differ outside of dimension 0")),
         ]
     ),
@@ -56,9 +56,9 @@ def joined(op: str, tensors: list[Value], dim: int) -> Value:
 def cat(tensors: Tensors, dim: Static = 0):
     """The tensors one after the other along `dim`; all other sizes must agree. Dtype: the promoted one.
 
-    Raises RuntimeError for no tensors or sizes that differ; one-dimensional empty tensors fit anywhere, as in PyTorch.
+    Raises ValueError for no tensors, RuntimeError for sizes that differ; one-dimensional empty tensors fit anywhere, as in PyTorch.
     """
-    return joined("cat", tensors, dim)
+    return joined("cat", tensors, dim, ValueError)
 
 
 def stacked(op: str, tensors: list[Value], dim: int) -> Value:
@@ -130,6 +130,8 @@ def _rolled(x: Value, shift: int, dim: int) -> Value:
 )
 def roll(input: Tensor_, shifts: Sizes, dims: Static = ()):
     """Elements shifted by `shifts` along `dims`, those that leave at the end enter at the start; flattened if no dims."""
+    if not _sizes(shifts):
+        raise RuntimeError("[roll] there are no shifts. Pass at least one.")
     if dims is None or (dims == () and len(_sizes(shifts)) == 1):
         if 0 in input.shape:
             return input

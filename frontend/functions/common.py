@@ -17,6 +17,9 @@ from flambeau.dialects.tape.common import ops
 from flambeau.engine import Weak
 from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
 
+#: Dimensions that a function takes which is told which of them to go along, as in PyTorch.
+MOST_DIMENSIONS = 64
+
 __all__ = [  # `ops` among them
     "as_value",
     "broadcast_shapes",
@@ -167,6 +170,8 @@ def canonical_dim(op: str, dim: Any, rank: int) -> int:
     if isinstance(dim, bool) or not isinstance(dim, int):
         raise TypeError(f"[{op}] dim is {dim!r}, a {type(dim).__name__}. Pass an int.")
     extent = max(rank, 1)
+    if rank > MOST_DIMENSIONS:
+        raise RuntimeError(f"[{op}] the tensor has {rank} dimensions. Use at most {MOST_DIMENSIONS}, or reshape it.")
     if not -extent <= dim < extent:
         raise IndexError(
             f"[{op}] dim {dim} is out of range for a tensor of {rank} dimensions. Use {-extent} to {extent - 1}."

@@ -10,42 +10,42 @@ import math
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_
 from flambeau.function import Operand, Static, Tensor_, function
-from flambeau.functions.common import ops, promoted
+from flambeau.functions.common import check_between, ops, promoted
 from flambeau.samples import binary, call, calls, data, points, unary
 
 
 @function(free="flambeau", method=True, in_place=True, samples=binary())
-def eq(input: Operand, other: Operand):
+def eq(input: Tensor_, other: Operand):
     """`input == other`, element by element; NaN equals nothing."""
     return ops.eq(*promoted("eq", input, other))
 
 
 @function(free="flambeau", method=True, in_place=True, aliases="not_equal", samples=binary())
-def ne(input: Operand, other: Operand):
+def ne(input: Tensor_, other: Operand):
     """`input != other`, element by element; true beside a NaN."""
     return ops.ne(*promoted("ne", input, other))
 
 
 @function(free="flambeau", method=True, in_place=True, aliases="less", samples=binary())
-def lt(input: Operand, other: Operand):
+def lt(input: Tensor_, other: Operand):
     """`input < other`, element by element."""
     return ops.lt(*promoted("lt", input, other))
 
 
 @function(free="flambeau", method=True, in_place=True, aliases="less_equal", samples=binary())
-def le(input: Operand, other: Operand):
+def le(input: Tensor_, other: Operand):
     """`input <= other`, element by element."""
     return ops.le(*promoted("le", input, other))
 
 
 @function(free="flambeau", method=True, in_place=True, aliases="greater", samples=binary())
-def gt(input: Operand, other: Operand):
+def gt(input: Tensor_, other: Operand):
     """`input > other`, element by element."""
     return ops.gt(*promoted("gt", input, other))
 
 
 @function(free="flambeau", method=True, in_place=True, aliases="greater_equal", samples=binary())
-def ge(input: Operand, other: Operand):
+def ge(input: Tensor_, other: Operand):
     """`input >= other`, element by element."""
     return ops.ge(*promoted("ge", input, other))
 
@@ -180,6 +180,8 @@ def isfinite(input: Tensor_):
 def _close(op: str, input: Value, other: Value, rtol: Value, atol: Value, equal_nan: bool) -> Value:
     if input.dtype is not other.dtype:
         raise RuntimeError(f"[{op}] input is {input.dtype} and other {other.dtype}. Cast one of them.")
+    text = "Tolerances are at least 0."
+    rtol, atol = (check_between(op, w, v, 0.0, math.inf, text) for w, v in (("rtol", rtol), ("atol", atol)))
     x, y = promoted(op, input, other)
     near = x.eq(y)
     if x.dtype is bool_:
@@ -198,13 +200,15 @@ def _close(op: str, input: Value, other: Value, rtol: Value, atol: Value, equal_
     method=True,
     samples=binary(number=None)
     + calls(lambda: [call(points(), points(), equal_nan=True), call(data(9), data(9) * 1.001, rtol=0.01, atol=0)]),
+    fallible=True,
 )
 def isclose(input: Tensor_, other: Tensor_, rtol: Operand = 1e-05, atol: Operand = 1e-08, equal_nan: Static = False):
-    """Whether |input - other| <= atol + rtol * |other|, element by element."""
+    """Whether |input - other| <= atol + rtol * |other|, element by element. Raises RuntimeError for tolerances below 0 (when a
+    value is read)."""
     return _close("isclose", input, other, rtol, atol, equal_nan)
 
 
-@function(name="allclose")
+@function(name="allclose", fallible=True)
 def _allclose(input: Tensor_, other: Tensor_, rtol: Operand, atol: Operand, equal_nan: Static):
     near = _close("allclose", input, other, rtol, atol, equal_nan)
     return ops.all(near, axes=tuple(range(len(near.shape))))

@@ -67,6 +67,8 @@ def select_copy(input: Tensor, dim: int, index: int) -> Tensor:
 @declared(free="flambeau", method=True, samples=calls(lambda: [call(data(3, 4), 1, 1, 2)]))
 def narrow_copy(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """A copy of what `narrow` shows."""
+    if dim >= max(input.ndim, 1):
+        raise RuntimeError(f"[narrow_copy] dim {dim} is out of range for {input.ndim} dimensions. Name one of them.")
     return _copied(indexing.narrow(input, dim, start, length))
 
 

@@ -57,7 +57,7 @@ def _places(op: str, x: Value, s: Any, dim: Any, to_real: bool) -> tuple[tuple[A
     """Lengths and dimensions; `to_real`: where nothing else is said the last one is twice as long, less 2."""
     sizes, dims, rank = _listed(s), _listed(dim), len(x.shape)
     if rank == 0:
-        raise RuntimeError(f"[{op}] the input is 0-d. Pass one with a dimension.")
+        raise IndexError(f"[{op}] the input is 0-d. Pass one with a dimension.")
     if dims is None:
         dims = tuple(range(rank)) if sizes is None else tuple(range(rank - len(sizes), rank))
         if sizes is not None and len(sizes) > rank:

@@ -81,12 +81,16 @@ def corner(x: Value, sizes: tuple[int, ...]) -> Value:
 def gather(input: Tensor_, dim: Static, index: Tensor_, *, sparse_grad: Static = False):
     """`out[i, j] = input[index[i, j], j]` for `dim` 0, and so on; the result has the shape of `index`.
 
-    Raises RuntimeError for shapes that do not fit, IndexError for positions outside (when a value is read).
+    Raises RuntimeError for shapes that do not fit, and for positions outside (when a value is read), which is an IndexError, too.
     """
     if sparse_grad:
         raise NotImplementedError("[gather] there are no sparse gradients. Leave sparse_grad at False.")
-    index = whole("gather", index)
     dim = canonical_dim("gather", dim, len(input.shape))
+    if 0 in index.shape:
+        return ops.reshape(corner(flat(input), (0,)), shape=index.shape)
+    index = whole("gather", index)
+    if not input.shape and len(index.shape) == 1:  # PyTorch takes a number for a vector of one here
+        return ops.gather(flat(input), index, axis=0)
     check_fit("gather", input, index, dim)
     if not input.shape:
         return ops.reshape(ops.gather(flat(input), flat(index), axis=0), shape=index.shape)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import bool_
 from flambeau.function import Sizes, Starts, Static, Tensor_, view
 from flambeau.functions import advanced
 from flambeau.functions.common import canonical_dim, ops
@@ -206,6 +207,17 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     return _along(input, dim, index)
 
 
+def _start_of(op: str, start: Any) -> int:
+    """An int, also of a 0-d tensor of ints."""
+    if not isinstance(start, Tensor):
+        return start
+    if start.ndim or start.dtype is bool_ or start.dtype.is_inexact:
+        raise RuntimeError(
+            f"[{op}] start is {start.dtype} of shape {start.shape}. Pass an int, or a 0-d tensor of ints."
+        )
+    return int(start)
+
+
 @declared(
     free="flambeau",
     method=True,
@@ -214,13 +226,21 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
             call(data(3, 4), 1, 1, 2),
             call(data(3), 0, 3, 0, gradient=False),
             call(data(3), 0, 2, 2, error=(RuntimeError, "do not fit")),
+            call(data(3), 0, -4, 2, error=(IndexError, "Use -3 to 3")),
+            call(data(), 0, 0, 1, error=(RuntimeError, "is 0-d")),
         ]
     ),
 )
-def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """`length` slices from position `start` along `dim`. A view. Raises RuntimeError if they leave the tensor."""
+def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
+    """`length` slices from position `start`, an int or a 0-d tensor of ints, along `dim`. A view. Raises IndexError for a start
+    outside, RuntimeError if the slices leave the tensor."""
+    if not input.ndim:
+        raise RuntimeError("[narrow] the tensor is 0-d. Pass one with a dimension.")
     dim = canonical_dim("narrow", dim, input.ndim)
     extent = input.shape[dim]
+    start = _start_of("narrow", start)
+    if not -extent <= start <= extent:
+        raise IndexError(f"[narrow] start {start} is out of range for a size of {extent}. Use {-extent} to {extent}.")
     first = start + extent if start < 0 else start
     if length < 0 or not 0 <= first <= extent - length:
         raise RuntimeError(
@@ -298,9 +318,8 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         lambda: [
             call(data(3, 2)),
             call(data(3, 2), 1),
-            call(data(), error=(IndexError, ""))
-            if False
-            else call(data(3), 1, error=(IndexError, "dim 1 is out of range")),
+            call(data(), error=(IndexError, "a 0-d tensor")),
+            call(data(3), 1, error=(IndexError, "dim 1 is out of range")),
         ]
     ),
 )
@@ -308,5 +327,5 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The slices along `dim`, each without it. Views."""
     dim = canonical_dim("unbind", dim, input.ndim)
     if not input.ndim:
-        raise RuntimeError("[unbind] a 0-d tensor has no dimension to unbind.")
+        raise IndexError("[unbind] a 0-d tensor has no dimension to unbind.")
     return tuple(input) if dim == 0 else tuple(_along(input, dim, i) for i in range(input.shape[dim]))

@@ -120,5 +120,5 @@ def lstsq(input: Tensor, b: Tensor, rcond: float | None = None, *, driver: str |
         x,
         residuals if remains else nothing,
         rank.new_empty((0,)) if driver == "gels" else rank,
-        s if by_values else nothing,
+        s.detach() if by_values else nothing,
     )

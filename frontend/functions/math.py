@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, float64
-from flambeau.function import Operand, Static, Tensor_, function
+from flambeau.function import Static, Tensor_, function
 from flambeau.functions.common import floating, ops, promoted
 from flambeau.samples import binary, call, calls, data, unary
 
@@ -148,7 +148,7 @@ def round(input: Tensor_, *, decimals: Static = 0):
 
 
 @function(free="flambeau", method=True, in_place=True, samples=binary(number=None))
-def heaviside(input: Tensor_, values: Operand):
+def heaviside(input: Tensor_, values: Tensor_):
     """0 below 0, `values` at 0, 1 above 0; NaN stays."""
     x, at_zero = promoted("heaviside", input, values)
     if x.dtype is bool_:

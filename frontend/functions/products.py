@@ -100,6 +100,11 @@ def cross(input: Tensor_, other: Tensor_, dim: Static = None):
 def linalg_cross(input: Tensor_, other: Tensor_, *, dim: Static = -1):
     """The cross products of the vectors of three elements along `dim`; all other sizes broadcast. Raises RuntimeError for another
     size and for dtypes that differ."""
+    if len(input.shape) != len(other.shape):
+        raise RuntimeError(f"[cross] shapes {input.shape} and {other.shape} differ in dimensions. Make them as many.")
+    axis = canonical_dim("cross", dim, len(input.shape))
+    if input.shape and not input.shape[axis] == other.shape[axis] == 3:
+        raise RuntimeError(f"[cross] of shapes {input.shape} and {other.shape} one has not size 3 at {dim}. Make it 3.")
     return _cross("cross", input, other, dim)
 
 

@@ -66,11 +66,14 @@ def _arange(
     there = place(device)
     if end is None:
         start, end = 0, start
+    start, end, step = (int(n) if isinstance(n, bool) else n for n in (start, end, step))
     if not (whole := _whole(start, end, step)):
         start, end, step = [v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step)]
         whole = _whole(start, end, step)
     dtype = host.check_supported("arange", dtype or (int64 if whole else get_default_dtype()))
     if not whole:
+        if not dtype.is_inexact and 0 < abs(step) < 1:
+            raise ValueError(f"[arange] step {step} is 0 as {dtype}. Use a floating-point dtype.")
         start, step = float(start), float(step)
     return with_grad(_ramp(_steps(start, end, step, inclusive), dtype, start, step), requires_grad, there)
 
@@ -175,6 +178,8 @@ def linspace(
     Raises RuntimeError for negative steps, and for complex ends of another dtype.
     """
     there = place(device)
+    if isinstance(steps, bool) or not isinstance(steps, int | Size):
+        raise TypeError(f"[linspace] steps is {steps!r}. Pass an int.")
     if steps < 0:
         raise RuntimeError(f"[linspace] steps is {steps}. Use at least 0.")
     return with_grad(_line("linspace", steps, dtype, start, end), requires_grad, there)
@@ -230,6 +235,8 @@ def logspace(
     """`base` to the power of `steps` evenly spaced numbers from `start` to `end`, both included. Raises RuntimeError for negative
     steps."""
     there = place(device)
+    if isinstance(steps, bool) or not isinstance(steps, int | Size):
+        raise TypeError(f"[logspace] steps is {steps!r}. Pass an int.")
     if steps < 0:
         raise RuntimeError(f"[logspace] steps is {steps}. Use at least 0.")
     dtype = host.check_supported("logspace", dtype or get_default_dtype())

@@ -100,18 +100,25 @@ def _extreme(op: str, record: str, x: Value, axes: tuple[int, ...], keepdim: boo
 @function(free="flambeau", method=True, samples=folds(empty=False, keepdim=True))
 def amax(input: Tensor_, dim: Static = (), keepdim: Static = False):
     """The largest element over `dim` (an int or tuple; () for all). Ties share the gradient evenly; NaN wins."""
+    _check_full("amax", input, dim)
     return _extreme("amax", "max", input, canonical_dims("amax", dim, len(input.shape)), keepdim)
 
 
 @function(free="flambeau", method=True, samples=folds(empty=False, keepdim=True))
 def amin(input: Tensor_, dim: Static = (), keepdim: Static = False):
     """The smallest element over `dim` (an int or tuple; () for all). Ties share the gradient evenly; NaN wins."""
+    _check_full("amin", input, dim)
     return _extreme("amin", "min", input, canonical_dims("amin", dim, len(input.shape)), keepdim)
 
 
-def _full_extreme(op: str, x: Value) -> Value:
-    if 0 in x.shape:
+def _check_full(op: str, x: Value, dim: Any = ()) -> None:
+    """Raise RuntimeError for nothing to take the extreme of, where no dimension is named."""
+    if dim == () and 0 in x.shape:
         raise RuntimeError(f"[{op}] the tensor of shape {x.shape} has no elements. Give a dim that is not empty.")
+
+
+def _full_extreme(op: str, x: Value) -> Value:
+    _check_full(op, x)
     return _extreme(op, op, x, tuple(range(len(x.shape))), False)
 
 

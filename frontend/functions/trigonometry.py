@@ -140,7 +140,8 @@ def copysign(input: Tensor_, other: Operand):
     ),
 )
 def nextafter(input: Tensor_, other: Tensor_):
-    """The number of the dtype that follows `input` in the direction of `other`. It has no gradient.
+    """The number of the dtype that follows `input` in the direction of `other`. The gradient goes to `input` where the two
+    differ.
 
     Raises RuntimeError for integers and floats of less than 32 bits."""
     return ops.nextafter(*promoted_floats("nextafter", input, other))

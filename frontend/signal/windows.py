@@ -16,7 +16,7 @@ from flambeau import missing as _missing
 from flambeau.declarations import declared
 from flambeau.declarations import names as _names
 from flambeau.device import Device, place
-from flambeau.dialects.dtypes import DType
+from flambeau.dialects.dtypes import DType, float32, float64
 from flambeau.functions.from_data import with_grad
 from flambeau.out import strided
 from flambeau.promotion import get_default_dtype
@@ -40,8 +40,8 @@ def _made(
     if M < 0:
         raise ValueError(f"[{name}] M is {M}. Give at least 0.")
     dtype = dtype or get_default_dtype()
-    if not isinstance(dtype, DType) or not dtype.is_floating_point:
-        raise ValueError(f"[{name}] dtype is {dtype!r}. Use a floating-point one.")
+    if dtype not in (float32, float64):
+        raise ValueError(f"[{name}] dtype is {dtype!r}. Use float32 or float64.")
     if layout not in (None, strided):
         raise ValueError(f"[{name}] layout is {layout!r}. Use flambeau.strided.")
     last = M - 1 if sym else M
