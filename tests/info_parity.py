@@ -20,7 +20,8 @@ from typing import Any
 
 import flambeau as fb
 import opinfo_parity
-from opinfo_parity import Absent, command, compare, converted, flat, gradients, leaves_of, section
+from opinfo_parity import Absent, compare, converted, flat, gradients, leaves_of
+from parity_lists import command, section
 
 LIST = Path(__file__).resolve().parent / "info_parity.txt"
 SAMPLES = 12  #: of an entry in a mode, spread evenly over all that it has

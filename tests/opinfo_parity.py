@@ -11,22 +11,19 @@ shapes and dtypes count. It fails with the first reason, or is missing: the name
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import sys
-import textwrap
 import traceback
 import types
 import unittest
 import warnings
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import flambeau as fb
 import numpy as np
+from parity_lists import Found, command, section
 
 LIST = Path(__file__).resolve().parent / "opinfo_parity.txt"
 SAMPLES = 12  #: of an entry, spread evenly over all that it has
@@ -378,7 +375,7 @@ def check(op: Any, whole: bool = False) -> tuple[str, str]:
 # ---- the list -------------------------------------------------------------------------------------------------
 
 
-def results(names: list[str]) -> dict[str, tuple[str, str]]:
+def results(names: list[str]) -> Found:
     found = {}
     with warnings.catch_warnings(), fb.compiler_options(mode="off"):
         warnings.simplefilter("ignore")
@@ -390,47 +387,13 @@ def results(names: list[str]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def written(found: dict[str, tuple[str, str]]) -> str:
+def written(found: Found) -> str:
     """The list: what is missing and what fails with its reason, and what passes; nn.functional, sparse and masked apart."""
-    text = (
-        "# PyTorch's own samples (python tests/opinfo_parity.py). A test of long counts lets this list only improve.\n"
-    )
+    text = "# PyTorch's own samples and error inputs (python tests/opinfo_parity.py). A test of long counts finds the same.\n"
     for apart in (False, True):
         here = {n: r for n, r in found.items() if is_listed_apart(n) == apart}
         text += section("nn.functional, sparse, masked" if apart else "everything else", here)
     return text
-
-
-def section(title: str, here: dict[str, tuple[str, str]]) -> str:
-    """The entries of one kind, counted."""
-    count = {kind: sum(r[0] == kind for r in here.values()) for kind in ("pass", "fail", "missing")}
-    text = f"[{title}] {count['pass']} pass, {count['fail']} fail, {count['missing']} missing of {len(here)}\n"
-    for kind in ("fail", "missing"):
-        text += "".join(f"{kind} {n}: {why}\n" for n, (k, why) in sorted(here.items()) if k == kind)
-    good = " ".join(sorted(n for n, r in here.items() if r[0] == "pass"))
-    lines = textwrap.wrap(good, 126, initial_indent="pass ", subsequent_indent="pass ", break_on_hyphens=False)
-    return text + "".join(line + "\n" for line in lines)
-
-
-def passing(text: str) -> set[str]:
-    """The entries that pass, of a list."""
-    return {name for line in text.splitlines() if line.startswith("pass ") for name in line.split()[1:]}
-
-
-def command(
-    doc: str, results: Callable[[list[str]], dict[str, tuple[str, str]]], written: Callable[..., str], path: Path
-) -> None:
-    """The command line of this script, and of others that keep such a list at `path`."""
-    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("names", nargs="*")
-    parser.add_argument("--json", action="store_true", help="print what was found, write nothing")
-    args = parser.parse_args()
-    found = results(args.names)
-    if args.json:
-        print(json.dumps(found))
-    elif not args.names:
-        path.write_text(written(found))
-        print(*(line for line in written(found).splitlines() if line.startswith("[")), sep="\n")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ import flambeau as fb
 import info_parity
 import numpy as np
 import opinfo_parity
+import parity_lists
 import pytest
 from support import rounds
 
-LISTED = opinfo_parity.passing(info_parity.LIST.read_text())
+LISTED = parity_lists.passing(info_parity.LIST.read_text())
 #: Some of each kind, for counts that are short.
 FEW = ["nn.BatchNorm1d", "nn.Conv2d", "nn.LSTMCell", "nn.CircularPad1d", "nn.PReLU", "SGD", "RMSprop"]
 
