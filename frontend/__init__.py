@@ -7,6 +7,7 @@ from flambeau import hooks  # noqa: F401  (first: tensors work from here on)
 
 from flambeau import operators  # noqa: F401  isort: skip
 from flambeau import border as _border
+from flambeau import einops_backend as _einops_backend
 from flambeau import missing as _missing
 from flambeau import public as _public
 from flambeau.autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
@@ -21,6 +22,7 @@ _environment.check()
 globals().update(_public.NAMES)
 _border.publish_methods(_public.Tensor)
 _missing.install(_public.Tensor, "Tensor")
+_einops_backend.install()
 
 #: Imported when first used: submodules, and names of submodules.
 _SUBMODULES = (

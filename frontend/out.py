@@ -39,7 +39,7 @@ strided = Layout("strided")
 others = {n: Layout(n) for n in ("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged")}
 #: Functions whose result is not converted to the dtype of `out`, and those whose `out` shares no memory with what they read.
 EXACT = frozenset(("aminmax", "complex", "gather", "multinomial"))
-APART = frozenset(("cat", "gather", "index_select", "kthvalue", "take"))
+APART = frozenset(("cat", "gather", "index_select", "kthvalue", "masked_select", "take"))
 
 #: The keywords, and what they are where they are left out.
 WORDS: dict[str, Any] = {"out": None, "layout": None, "pin_memory": False}

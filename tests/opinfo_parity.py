@@ -66,7 +66,7 @@ def title(op: Any) -> str:
 
 
 def is_listed_apart(name: str) -> bool:
-    return name.startswith(("nn.functional", "sparse", "_nested", "masked"))
+    return name.startswith(("nn.functional", "sparse", "_nested", "masked."))
 
 
 # ---- the same call here ---------------------------------------------------------------------------------------

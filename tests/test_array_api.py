@@ -263,6 +263,35 @@ def test_einops_rearranges_tensors():
     assert einops.repeat(fb.tensor(x), "a b -> a 3 b").shape == (4, 3, 6)
 
 
+@pytest.mark.parametrize("first", ["einops", "flambeau"])
+def test_einops_knows_tensors_whichever_is_imported_first(first):
+    """In a process of its own, where einops knows nothing of PyTorch's tensors."""
+    pytest.importorskip("einops.array_api", reason="could not import 'einops'")
+    second = {"einops": "flambeau", "flambeau": "einops"}[first]
+    code = f"""
+import sys
+import {first}, {second}
+import flambeau as fb, numpy as np
+from einops import einsum, pack, rearrange, reduce, repeat
+x = np.arange(24.0).reshape(4, 6)
+t = fb.tensor(x, requires_grad=True)
+made = rearrange(t, "(a b) c -> b a c", a=2)
+assert np.array_equal(made.detach().numpy(), x.reshape(2, 2, 6).transpose(1, 0, 2))
+made[0].sum().backward()
+assert t.grad.tolist() == [[1.0] * 6, [0.0] * 6] * 2
+for way in ("sum", "mean", "max", "min", "prod"):
+    wanted = getattr(x.reshape(4, 3, 2), way)((0, 2))
+    assert np.allclose(reduce(t, "a (b c) -> b", way, c=2).detach().numpy(), wanted)
+assert repeat(t, "a b -> a 3 b").shape == (4, 3, 6)
+assert rearrange([t, t], "k a b -> a k b").shape == (4, 2, 6)
+assert np.allclose(einsum(t, t, "a b, c b -> a c").detach().numpy(), x @ x.T)
+assert pack([t, t], "* b")[0].shape == (8, 6)
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_list_of_the_standards_suite_is_short_and_reasoned():
     known = array_api_suite.listed(array_api_suite.LIST.read_text())
     assert 0 < len(known) <= 30 and all("::" in name and reason for name, reason in known.items())

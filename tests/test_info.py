@@ -7,7 +7,6 @@ import sys
 import flambeau as fb
 import info_parity
 import numpy as np
-import opinfo_parity
 import parity_lists
 import pytest
 from support import rounds
