@@ -243,6 +243,8 @@ def masked_scatter(input: Tensor_, mask: Tensor_, source: Tensor_):
 
     Raises RuntimeError for another dtype of `source`, and, when a value is read, where it has too few elements.
     """
+    if mask.dtype is not bool_:
+        raise RuntimeError(f"[masked_scatter] mask has dtype {mask.dtype}. Convert it with .bool().")
     shape = broadcast_shapes("masked_scatter", input.shape, mask.shape)
     mask = flat(_as_mask("masked_scatter", mask).expand(shape))
     same_dtype("masked_scatter", input, "source", source)
