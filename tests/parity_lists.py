@@ -1,42 +1,17 @@
 """The lists of what passes, fails and is missing beside PyTorch: `opinfo_parity.txt` and `info_parity.txt`.
 
-In: what a script found of each entry. Out: text, in sections, with reasons; and the entries of a text. Next: `opinfo_parity.py`.
+In: what a script found of each entry. Out: text, in sections, with what was found; and the entries of one. Next: `opinfo_parity.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 Found = dict[str, tuple[str, str]]  #: entry -> ("pass" or "fail" or "missing", the reason)
-
-#: Why entries fail or are missing, where what was found does not say it: (their names, reason).
-REASONS = (
-    (r"jiterator_.*", "PyTorch compiles source in CUDA's C++ there, on GPUs only"),
-    (r"to_sparse", "there are no sparse tensors"),
-    (r"chalf", "there is no complex32"),
-    (r"hash_tensor", "there is no fold by exclusive or"),
-    (r"(torch\.ops|_|slice$|max_pool2d_with).*", "a function of ATen's, which PyTorch does not document"),
-    (r"native_.*", "a function of ATen's, which PyTorch does not document"),
-    (r"as_strided\.partial_views", "a leaf that shows a part of a storage: here a leaf is no view"),
-    (r"as_strided_scatter", "the gradient goes to all of the storage, and is 0 where src was put: see differences.md"),
-    (
-        r"cholesky_(inverse|solve)",
-        "the gradient is 0 outside of the triangle that is read; PyTorch's formula leaves numbers there",
-    ),
-    (r"index_fill", "the gradient of value counts a slice once, PyTorch's as often as its position is given"),
-    (r"matrix_exp", "values differ by 2e-6 of the largest, PyTorch allows 1.3e-6 of each"),
-    (r"special\.hermite_polynomial_he", "the terms of the recurrence cancel, and PyTorch adds them otherwise"),
-)
-
-
-def reason(name: str, found: str) -> str:
-    """The reason of an entry."""
-    return next((why for names, why in REASONS if re.fullmatch(names, name)), found)
 
 
 def section(title: str, here: Found) -> str:
@@ -44,7 +19,7 @@ def section(title: str, here: Found) -> str:
     count = {kind: sum(r[0] == kind for r in here.values()) for kind in ("pass", "fail", "missing")}
     text = f"[{title}] {count['pass']} pass, {count['fail']} fail, {count['missing']} missing of {len(here)}\n"
     for kind in ("fail", "missing"):
-        text += "".join(f"{kind} {n}: {reason(n, why)}\n" for n, (k, why) in sorted(here.items()) if k == kind)
+        text += "".join(f"{kind} {n}: {why}\n" for n, (k, why) in sorted(here.items()) if k == kind)
     good = " ".join(sorted(n for n, r in here.items() if r[0] == "pass"))
     lines = textwrap.wrap(good, 126, initial_indent="pass ", subsequent_indent="pass ", break_on_hyphens=False)
     return text + "".join(line + "\n" for line in lines)
