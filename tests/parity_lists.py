@@ -1,6 +1,6 @@
 """The lists of what passes, fails and is missing beside PyTorch: `opinfo_parity.txt` and `info_parity.txt`.
 
-In: what a script found of each entry. Out: text, in sections, with what was found; and the entries of one. Next: `opinfo_parity.py`.
+In: what a script found of each entry. Out: text in sections, with what was found; and the entries of it. Next: `opinfo_parity.py`.
 """
 
 from __future__ import annotations
