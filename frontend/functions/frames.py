@@ -17,6 +17,8 @@ from flambeau.functions.scattering import index_add
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
 
+_TRANSFORM: Any = fourier  # whose names are made in a loop
+
 _SIGNALS = calls(
     lambda: [
         call(data(40), 8, return_complex=True, gradient=False),
@@ -107,7 +109,7 @@ def stft(
             create.ones(width, dtype=x.dtype, device=x.device) if window is None else window, n_fft
         )
     is_half = not made_complex if onesided is None else onesided
-    transform: Any = getattr(fourier, "rfft" if is_half else "fft")
+    transform: Any = _TRANSFORM.rfft if is_half else _TRANSFORM.fft
     found = transform(frames, n_fft, -1, "ortho" if normalized else None).transpose(1, 2)
     found = found if input.ndim == 2 else found.squeeze(0)
     return found if return_complex else view_as_real(found)
@@ -198,10 +200,10 @@ def _frames(input: Any, n_fft: int, normalized: bool, is_half: bool, made_comple
     """[B, frames, n_fft], each the inverse transform of its frequencies."""
     spectra, norm = input.transpose(1, 2), "ortho" if normalized else None
     if made_complex:
-        return getattr(fourier, "ifft")(spectra, n_fft, -1, norm)
+        return _TRANSFORM.ifft(spectra, n_fft, -1, norm)
     if not is_half:
         spectra = spectra[..., : n_fft // 2 + 1]
-    return getattr(fourier, "irfft")(spectra, n_fft, -1, norm)
+    return _TRANSFORM.irfft(spectra, n_fft, -1, norm)
 
 
 def _added(frames: Any, hop: int) -> Any:
