@@ -32,7 +32,8 @@ from flambeau.dialects.dtypes import exported
 from flambeau.dialects.effects import Noted
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.locks import process_lock
-from flambeau.dialects.size import LEAST, fits
+from flambeau.dialects.size import LEAST
+from flambeau.dialects.size_programs import fits
 from flambeau.runtime import _binding as runtime
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from functools import cache
 from typing import Any
 
 from flambeau.dialects.orders import SCAN_ORDERS, OrderError, Place, check_order, folded_loops
-from flambeau.dialects.size import Int, parse
+from flambeau.dialects.size import Int
+from flambeau.dialects.size_text import parse
 
 
 def _mlir() -> Any:

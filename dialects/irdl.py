@@ -21,7 +21,8 @@ from flambeau.dialects import dtypes
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.graph import Graph, Loc, Region
 from flambeau.dialects.record import REGISTRY, OpRecord, find
-from flambeau.dialects.size import parse, scope, symbols
+from flambeau.dialects.size import scope, symbols
+from flambeau.dialects.size_text import parse
 from flambeau.dialects.tape_text import CONTROL, print_function, print_graph
 from flambeau.dialects.verify import verify_tokens
 

@@ -4,7 +4,8 @@ In: symbols, numbered from 0, each at least 2 (sizes 0 and 1 are always literal)
 where shapes are computed. A question about its value (a comparison, `int()`, printing) is answered from the values at
 hand, the *hints*, and the answer is noted as a *guard*: what was built holds for all sizes for which the guards do.
 Inside `scope(hints)` guards are collected; elsewhere a question that has no certain answer is an error.
-Next: `graph.py`, `aval.py`.
+Next: `size_rows.py`, what the runtime evaluates; `size_programs.py`, `size_text.py`, the ways back; `size_equations.py`;
+`graph.py`.
 
 A size is a polynomial with integer coefficients over symbols, divisions and extremes, in a normal form: equal sizes are
 equal objects, and `a == b` needs no guard when the two forms agree. The compiler works in scopes that are `by_form`:
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar, Union
 from weakref import WeakValueDictionary
 
 from flambeau.dialects.locks import process_lock
-from flambeau.runtime.plan_spec import ExprOp, PlanSpec
+from flambeau.dialects.size_rows import GREATER, LESSER, QUOTIENT, program
 from flambeau.runtime.recorder import Context
 
 _T = TypeVar("_T")
@@ -30,17 +31,15 @@ _T = TypeVar("_T")
 LEAST = 2  #: the least value of a symbol
 
 Int = Union[int, "Size"]
-_Monomial = tuple["_Atom", ...]  # a product
+_Monomial = tuple["Atom", ...]  # a product
 _Term = tuple[_Monomial, int]
 
 
-_QUOTIENT, _LEAST, _GREATEST = -1, -2, -3
-_TEXTS = {_QUOTIENT: "(({}) // ({}))", _LEAST: "min({}, {})", _GREATEST: "max({}, {})"}
-_OPERATIONS: dict[int, Callable[[int, int], int]] = {_QUOTIENT: floordiv, _LEAST: min, _GREATEST: max}
-_EXPR_OPS = {_QUOTIENT: ExprOp.FLOORDIV, _LEAST: ExprOp.MIN, _GREATEST: ExprOp.MAX}
+_TEXTS = {QUOTIENT: "(({}) // ({}))", LESSER: "min({}, {})", GREATER: "max({}, {})"}
+_OPERATIONS: dict[int, Callable[[int, int], int]] = {QUOTIENT: floordiv, LESSER: min, GREATER: max}
 
 
-class _Atom:
+class Atom:
     """A symbol, or a quotient or extreme of `parts` that has no simpler form. Ordered by its text. There is one object
     for each text, made by `_atom`, so that comparing two asks nothing and costs nothing."""
 
@@ -53,12 +52,12 @@ class _Atom:
         return _atom, (self.symbol, self.parts)
 
 
-_atoms: WeakValueDictionary[str, _Atom] = WeakValueDictionary()
+_atoms: WeakValueDictionary[str, Atom] = WeakValueDictionary()
 
 
-def _atom(symbol: int, parts: tuple[Int, ...] = ()) -> _Atom:
+def _atom(symbol: int, parts: tuple[Int, ...] = ()) -> Atom:
     text = f"s{symbol}" if symbol >= 0 else _TEXTS[symbol].format(*map(repr_of, parts))
-    return _atoms.get(text) or _atoms.setdefault(text, _Atom(symbol, parts, text))
+    return _atoms.get(text) or _atoms.setdefault(text, Atom(symbol, parts, text))
 
 
 class Guard(NamedTuple):
@@ -104,7 +103,7 @@ def strongest(guards: Sequence[Guard]) -> list[Guard]:
 
 def _at_least(guard: Guard) -> tuple[tuple[_Term, ...], int]:
     """An inequality as (sum of terms without a constant, the least value that it may have)."""
-    terms, constant, factor = _primitive(guard.size if guard.relation == ">=" else _size(-guard.size - 1))
+    terms, constant, factor = _primitive(guard.size if guard.relation == ">=" else as_size(-guard.size - 1))
     return terms, -(constant // factor)
 
 
@@ -128,7 +127,7 @@ class Scope:
         if guard.relation in ("==", ">="):
             self._learn(guard.size)
         if guard.relation in ("==", "<"):
-            self._learn(_size(-guard.size - int(guard.relation == "<")))
+            self._learn(as_size(-guard.size - int(guard.relation == "<")))
 
     def require(self, guard: Guard) -> None:
         """Note a guard, known to hold, unless it follows from earlier ones."""
@@ -143,7 +142,7 @@ class Scope:
     def bounds(self, size: Size) -> tuple[float, float]:
         """The least and the greatest value that the guards so far allow."""
         low, high = _bounds(size)
-        for negated, x in ((False, size), (True, _size(-size))):
+        for negated, x in ((False, size), (True, as_size(-size))):
             terms, constant, factor = _primitive(x)
             if terms in self._known:
                 bound = self._known[terms] * factor + constant
@@ -174,7 +173,7 @@ class Scope:
     def pin(self, *symbols: int) -> None:
         """Make everything hold for exactly these hints, or for those of some symbols."""
         for i in symbols or range(len(self.hints)):
-            self.note(Guard("==", _size(symbol(i) - self.hints[i])))
+            self.note(Guard("==", as_size(symbol(i) - self.hints[i])))
 
 
 _local = threading.local()
@@ -279,7 +278,7 @@ class Size:
         terms = dict(self.terms)
         for monomial, c in _terms(other):
             terms[monomial] = terms.get(monomial, 0) + c
-        return _make(terms)
+        return from_terms(terms)
 
     __radd__ = __add__
 
@@ -312,7 +311,7 @@ class Size:
             for n, d in other.terms:
                 product = tuple(sorted(m + n, key=lambda a: a.text))
                 terms[product] = terms.get(product, 0) + c * d
-        return _make(terms)
+        return from_terms(terms)
 
     __rmul__ = __mul__
 
@@ -378,7 +377,7 @@ class Size:
         """The value at hand; whatever is made with it holds for this value only."""
         asking = _asking("int")
         value = evaluate(self, asking.hints)
-        asking.note(Guard("==", _size(self - value)))
+        asking.note(Guard("==", as_size(self - value)))
         return value
 
     __int__ = __index__
@@ -504,7 +503,7 @@ def hint(size: Int) -> int:
 
 def minimum(a: Int, b: Int) -> Int:
     """The lesser one; asks nothing."""
-    return _extreme(_LEAST, a, b)
+    return _extreme(LESSER, a, b)
 
 
 def same(a: Int, b: Int) -> bool:
@@ -521,46 +520,12 @@ def at_most(a: Int, b: Int) -> bool:
 
 def maximum(a: Int, b: Int) -> Int:
     """The greater one; asks nothing."""
-    return _extreme(_GREATEST, a, b)
+    return _extreme(GREATER, a, b)
 
 
 def ceil_div(a: Int, b: Int) -> Int:
     """a / b rounded up."""
     return -(-a // b)
-
-
-def solve(size: Size) -> tuple[int, Int] | None:
-    """(a symbol, what it must be for `size` to be 0), if one can be found. That a symbol must be a multiple of something is
-    said with itself: `4*(s0 // 4)` for s0."""
-    size = _without_common_factor(size)
-    for monomial, c in size.terms:
-        if len(monomial) == 1 and c in (1, -1) and monomial[0].symbol >= 0:
-            index, rest = monomial[0].symbol, size - Size(((monomial, c),))
-            found = -rest if c == 1 else rest
-            if index not in symbols(found) or same(substitute(found, _Replaced(index, found)), found):
-                return index, found
-    return None
-
-
-def _without_common_factor(size: Size) -> Size:
-    """A size that is 0 for the same values: without the number and the symbols that divide every term."""
-    factor = gcd(*(c for _, c in size.terms))
-    terms = tuple((m, c // factor) for m, c in size.terms)
-    for atom in size.terms[0][0]:
-        divided = [_quotient(m, c, ((atom,), 1)) for m, c in terms]
-        if atom.symbol >= 0 and all(divided):
-            terms = tuple(t for t in divided if t is not None)
-    return _size(_make(dict(terms)))
-
-
-class _Replaced(dict[int, Int]):
-    """Symbols, of which one is replaced."""
-
-    def __init__(self, index: int, size: Int) -> None:
-        super().__init__({index: size})
-
-    def __missing__(self, index: int) -> Int:
-        return symbol(index)
 
 
 def repr_of(size: Int) -> str:
@@ -575,142 +540,6 @@ def repr_of(size: Int) -> str:
     return text
 
 
-def parse(text: str) -> Int:
-    """The size that `repr_of` wrote."""
-    import ast
-
-    def build(node: ast.AST) -> Int:
-        match node:
-            case ast.Expression(body):
-                return build(body)
-            case ast.Constant(int() as value):
-                return value
-            case ast.Name(id) if id[0] == "s" and id[1:].isdigit():
-                return symbol(int(id[1:]))
-            case ast.UnaryOp(ast.USub(), operand):
-                return -build(operand)
-            case ast.BinOp(left, ast.Add(), right):
-                return build(left) + build(right)
-            case ast.BinOp(left, ast.Sub(), right):
-                return build(left) - build(right)
-            case ast.BinOp(left, ast.Mult(), right):
-                return build(left) * build(right)
-            case ast.BinOp(left, ast.FloorDiv(), right):
-                return build(left) // build(right)
-            case ast.Call(ast.Name("min"), [left, right]):
-                return minimum(build(left), build(right))
-            case ast.Call(ast.Name("max"), [left, right]):
-                return maximum(build(left), build(right))
-        raise ValueError(f"[size] {text!r} is no size. Write sums and products of s0, s1, ... and ints.")
-
-    try:
-        return build(ast.parse(text.strip(), mode="eval"))
-    except SyntaxError:
-        raise ValueError(f"[size] {text!r} is no size. Write sums and products of s0, s1, ... and ints.") from None
-
-
-# ---- programs that the runtime evaluates ----------------------------------------------------------------------
-
-
-class Table:
-    """Expressions in the form of `PlanSpec.exprs`: (operator, a, b), operands before their users, each once."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[int, int, int], int] = {}
-
-    def row(self, op: int, a: int, b: int = 0) -> int:
-        return self.rows.setdefault((op, a, b), len(self.rows))
-
-    def add(self, size: Int) -> int:
-        """The index of the row whose value is the size."""
-        if not isinstance(size, Size):
-            return self.row(ExprOp.CONST, int(size))
-        total = None
-        for monomial, c in size.terms:
-            rows = [self._atom(a) for a in monomial]
-            if c != 1 or not rows:
-                rows.append(self.row(ExprOp.CONST, c))
-            product = rows[0]
-            for r in rows[1:]:
-                product = self.row(ExprOp.MUL, product, r)
-            total = product if total is None else self.row(ExprOp.ADD, total, product)
-        assert total is not None
-        return total
-
-    def _atom(self, atom: _Atom) -> int:
-        if atom.symbol >= 0:
-            return self.row(ExprOp.SYMBOL, atom.symbol)
-        a, b = map(self.add, atom.parts)
-        return self.row(_EXPR_OPS[atom.symbol], a, b)
-
-    @property
-    def exprs(self) -> tuple[tuple[int, int, int], ...]:
-        return tuple(self.rows)
-
-
-def guards_of(spec: PlanSpec) -> list[Guard]:
-    """A plan's guards, as they were asked."""
-    values = _read_rows(spec.exprs[: 1 + max((x for _, x in spec.guards), default=-1)])
-    return [Guard(RELATIONS[relation], _size(values[x])) for relation, x in spec.guards]
-
-
-def fits(spec: PlanSpec, values: Sequence[int]) -> bool:
-    """Whether a plan's guards hold for these values of its symbols: what the runtime says, without a plan."""
-    try:
-        return all(guard.holds(values) for guard in guards_of(spec))
-    except ZeroDivisionError:
-        return False
-
-
-def program(size: Int) -> tuple[tuple[int, int, int], ...]:
-    """The size as rows of which the last is its value."""
-    table = Table()
-    last = table.add(size)
-    assert last == len(table.rows) - 1
-    return table.exprs
-
-
-def read_program(rows: Sequence[tuple[int, int, int]]) -> Int:
-    """The size that `program` gave as rows."""
-    return _read_rows(rows)[-1]
-
-
-def _read_rows(rows: Sequence[tuple[int, int, int]]) -> list[Int]:
-    found: list[Int] = []
-    for op, a, b in rows:
-        if op not in _READERS:
-            raise ValueError(f"[size] a size has no operator {op}.")
-        found.append(_READERS[op](a, b) if op in (ExprOp.CONST, ExprOp.SYMBOL) else _READERS[op](found[a], found[b]))
-    return found
-
-
-_READERS: dict[int, Callable[[Any, Any], Int]] = {
-    ExprOp.CONST: lambda a, b: a,
-    ExprOp.SYMBOL: lambda a, b: symbol(a),
-    ExprOp.ADD: lambda a, b: a + b,
-    ExprOp.MUL: lambda a, b: a * b,
-    ExprOp.FLOORDIV: lambda a, b: a // b,
-    ExprOp.MIN: minimum,
-    ExprOp.MAX: maximum,
-}
-
-
-def solved(equations: Sequence[Size], n: int, before: Sequence[Int] = ()) -> list[Int]:
-    """What each of `n` symbols is where all the sizes in `equations` are 0: itself, a constant, or made of others.
-    `before` is the answer for the first symbols and earlier equations, which is gone on from.
-
-    Equations that no symbol can be taken out of are left out, so the result may say less than they do, never something
-    else.
-    """
-    found: list[Int] = [*before, *(symbol(i) for i in range(len(before), n))]
-    for equation in equations:
-        zero = substitute(equation, found)
-        answer = solve(zero) if isinstance(zero, Size) else None
-        if answer is not None:
-            found = [substitute(f, _Replaced(*answer)) for f in found]
-    return found
-
-
 # ---- the normal form ------------------------------------------------------------------------------------------
 
 
@@ -722,7 +551,7 @@ def _terms(x: Int) -> tuple[tuple[_Monomial, int], ...]:
     return x.terms if isinstance(x, Size) else (((), int(x)),)
 
 
-def _make(terms: dict[_Monomial, int]) -> Int:
+def from_terms(terms: dict[_Monomial, int]) -> Int:
     kept = sorted(((m, c) for m, c in terms.items() if c), key=lambda t: (-len(t[0]), [a.text for a in t[0]]))
     if not kept:
         return 0
@@ -731,7 +560,7 @@ def _make(terms: dict[_Monomial, int]) -> Int:
     return Size(tuple(kept))
 
 
-def _size(x: Int) -> Size:
+def as_size(x: Int) -> Size:
     return x if isinstance(x, Size) else Size((((), x),))
 
 
@@ -745,11 +574,11 @@ def _primitive(size: Size) -> tuple[tuple[_Term, ...], int, int]:
 def _extreme(which: int, a: Int, b: Int) -> Int:
     low, high = _bounds(b - a)
     if low >= 0 or high <= 0:
-        return a if (low >= 0) == (which == _LEAST) else b
+        return a if (low >= 0) == (which == LESSER) else b
     return Size((((_atom(which, tuple(sorted((a, b), key=repr_of))),), 1),))
 
 
-def _quotient(monomial: _Monomial, c: int, divisor: tuple[_Monomial, int]) -> tuple[_Monomial, int] | None:
+def term_quotient(monomial: _Monomial, c: int, divisor: tuple[_Monomial, int]) -> tuple[_Monomial, int] | None:
     """The term divided by another term, where that goes without a rest."""
     rest = list(monomial)
     for atom in divisor[0]:
@@ -774,21 +603,21 @@ def _floordiv(a: Int, b: Int) -> Int:
     rest: dict[_Monomial, int] = {}
     divisor = _terms(b)[0] if len(_terms(b)) == 1 else None
     for m, c in _terms(a):
-        found = _quotient(m, c, divisor) if divisor else None
+        found = term_quotient(m, c, divisor) if divisor else None
         into, (m, c) = (whole, found) if found else (rest, (m, c))
         into[m] = into.get(m, 0) + c
-    left = _make(rest)
+    left = from_terms(rest)
     if not isinstance(left, Size) and not isinstance(b, Size):
-        return _make(whole) + left // b
+        return from_terms(whole) + left // b
     if not isinstance(left, Size) and left == 0:
-        return _make(whole)
+        return from_terms(whole)
     if _is_rest(left, b):
-        return _make(whole)
+        return from_terms(whole)
     quotient, left = _long_division(left, b)
     if (not isinstance(left, Size) and left == 0) or _is_rest(left, b):
-        return _make(whole) + quotient
+        return from_terms(whole) + quotient
     left = left + quotient * b
-    return _make(whole) + Size((((_atom(_QUOTIENT, (left, b)),), 1),))
+    return from_terms(whole) + Size((((_atom(QUOTIENT, (left, b)),), 1),))
 
 
 def _is_rest(a: Int, b: Int) -> bool:
@@ -801,18 +630,18 @@ def _long_division(a: Int, b: Int) -> tuple[Int, Int]:
     quotient: Int = 0
     leading = _terms(b)[0]
     for _ in range(_LONGEST_DIVISION):
-        found = next((q for m, c in _terms(a) if (q := _quotient(m, c, leading))), None)
+        found = next((q for m, c in _terms(a) if (q := term_quotient(m, c, leading))), None)
         if found is None:
             break
-        term = _make(dict([found]))
+        term = from_terms(dict([found]))
         quotient, a = quotient + term, a - term * b
     return quotient, a
 
 
 _BUILDERS: dict[int, Callable[[Int, Int], Int]] = {
-    _QUOTIENT: lambda a, b: a // b,
-    _LEAST: minimum,
-    _GREATEST: maximum,
+    QUOTIENT: lambda a, b: a // b,
+    LESSER: minimum,
+    GREATER: maximum,
 }
 
 
@@ -833,12 +662,12 @@ def _bounds(size: Int) -> tuple[float, float]:
     return low, high
 
 
-def _atom_bounds(atom: _Atom) -> tuple[float, float]:
+def _atom_bounds(atom: Atom) -> tuple[float, float]:
     if atom.symbol >= 0:
         return LEAST, inf
     (a, b), (c, d) = (_bounds(p) for p in atom.parts)
-    if atom.symbol != _QUOTIENT:
-        pick = min if atom.symbol == _LEAST else max
+    if atom.symbol != QUOTIENT:
+        pick = min if atom.symbol == LESSER else max
         return pick(a, c), pick(b, d)
     if a < 0 or c <= 0:
         return -inf, inf

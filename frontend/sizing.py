@@ -25,13 +25,13 @@ from flambeau.dialects.size import (
     Scope,
     Size,
     evaluate,
-    program,
-    read_program,
     scope,
-    solved,
     substitute,
     symbol,
 )
+from flambeau.dialects.size_equations import solved
+from flambeau.dialects.size_programs import read_program
+from flambeau.dialects.size_rows import program
 from flambeau.engine import START, View, ViewStep, expand
 from flambeau.runtime import environment, recorder
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from flambeau.compiler.kernel import Launch, Operand
 from flambeau.compiler.plans.plan import Program
-from flambeau.dialects.size import fits
+from flambeau.dialects.size_programs import fits
 from flambeau.runtime.plan_spec import KERNEL_COPY, LAUNCH_FIELDS, ExprOp, OutMode, RefKind
 
 _APPLY: dict[int, Callable[[int, int], int]] = {

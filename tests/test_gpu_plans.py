@@ -21,7 +21,8 @@ from flambeau.dialects.dtypes import float32, float64
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.plan import parse_plan, print_plan
 from flambeau.dialects.record import find
-from flambeau.dialects.size import fits, symbol
+from flambeau.dialects.size import symbol
+from flambeau.dialects.size_programs import fits
 from flambeau.runtime import _binding as runtime
 from flambeau.runtime.plan_spec import LAUNCH_FIELDS, ExprOp, OutMode
 from gpu_programs import interpret

@@ -17,7 +17,8 @@ from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.record import find
-from flambeau.dialects.size import Table, scope, symbol
+from flambeau.dialects.size import scope, symbol
+from flambeau.dialects.size_rows import Table
 from flambeau.runtime import _binding
 
 COMPILER = str(Path(driver.__file__).parent)

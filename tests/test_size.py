@@ -7,7 +7,10 @@ import random
 
 import pytest
 from flambeau.dialects import size as sizes
-from flambeau.dialects.size import Size, evaluate, parse, program, repr_of, scope, substitute, symbol
+from flambeau.dialects import size_equations
+from flambeau.dialects.size import Size, evaluate, repr_of, scope, substitute, symbol
+from flambeau.dialects.size_rows import program
+from flambeau.dialects.size_text import parse
 from flambeau.runtime.plan_spec import ExprOp
 
 s, t = symbol(0), symbol(1)
@@ -140,10 +143,15 @@ def test_extremes_are_expressions():
 
 def test_equations_are_solved_where_that_takes_no_more_than_a_look():
     u = symbol(2)
-    assert sizes.solve(s - t * 2 + 1) == (0, t * 2 - 1) and sizes.solve(t * 64 - u) == (2, t * 64)
-    assert sizes.solve(s // 4 * 4 - s) == (0, s // 4 * 4) and sizes.solve(s - s // t * t) == (0, s // t * t)
-    assert sizes.solve(s // 4 * 32 * t - s * 8 * t) == (0, s // 4 * 4) and sizes.solve(s * t * t - t * t * 7) == (0, 7)
-    assert sizes.solve(s * 2 - t * 3) is None and sizes.solve(s - s // 2 - 7) is None
+    assert size_equations.solve(s - t * 2 + 1) == (0, t * 2 - 1) and size_equations.solve(t * 64 - u) == (2, t * 64)
+    assert size_equations.solve(s // 4 * 4 - s) == (0, s // 4 * 4) and size_equations.solve(s - s // t * t) == (
+        0,
+        s // t * t,
+    )
+    assert size_equations.solve(s // 4 * 32 * t - s * 8 * t) == (0, s // 4 * 4) and size_equations.solve(
+        s * t * t - t * t * 7
+    ) == (0, 7)
+    assert size_equations.solve(s * 2 - t * 3) is None and size_equations.solve(s - s // 2 - 7) is None
 
 
 def test_what_is_remembered_holds_where_its_guards_do():
@@ -190,8 +198,8 @@ def test_outside_of_scopes_uncertain_questions_are_errors():
 
 def test_equations_are_solved_for_symbols():
     u = symbol(2)
-    assert sizes.solved([s - 5], 2) == [5, t]
-    assert sizes.solved([s - t, t * 2 - u * 4], 3) == [u * 2, u * 2, u]
-    assert sizes.solved([s * 2 - 4, s * t - 6], 2) == [2, 3]
-    assert sizes.solved([s * t - 6], 2) == [s, t], "no symbol can be taken out"
-    assert sizes.solved([s * 2 - t], 2) == [s, s * 2]
+    assert size_equations.solved([s - 5], 2) == [5, t]
+    assert size_equations.solved([s - t, t * 2 - u * 4], 3) == [u * 2, u * 2, u]
+    assert size_equations.solved([s * 2 - 4, s * t - 6], 2) == [2, 3]
+    assert size_equations.solved([s * t - 6], 2) == [s, t], "no symbol can be taken out"
+    assert size_equations.solved([s * 2 - t], 2) == [s, s * 2]

@@ -19,7 +19,8 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.dtypes import float32, int32
 from flambeau.dialects.record import find
-from flambeau.dialects.size import Guard, current, fits, scope, symbol
+from flambeau.dialects.size import Guard, current, scope, symbol
+from flambeau.dialects.size_programs import fits
 from flambeau.dialects.verify import verify
 from flambeau.runtime import _binding as runtime
 from flambeau.runtime.plan_spec import ExprOp

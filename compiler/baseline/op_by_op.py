@@ -21,7 +21,7 @@ from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.dtypes import exported
 from flambeau.dialects.graph import Graph, Node, Region
 from flambeau.dialects.reference import fitted
-from flambeau.dialects.size import Table
+from flambeau.dialects.size_rows import Table
 from flambeau.dialects.tape import nan
 from flambeau.runtime import _binding as runtime
 

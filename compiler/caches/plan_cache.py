@@ -22,7 +22,7 @@ from flambeau.compiler.plans.plan import Program
 from flambeau.compiler.plugins import foreign
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.identity import graph_bytes
-from flambeau.dialects.size import fits
+from flambeau.dialects.size_programs import fits
 from flambeau.runtime.plan_spec import PlanSpec
 
 _LIMIT = 128 << 20  # bytes of all entries

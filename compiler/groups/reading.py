@@ -30,7 +30,7 @@ from flambeau.dialects import flambeau_ops
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Loc
 from flambeau.dialects.size import Int, Size, repr_of, same
-from flambeau.dialects.size import parse as parse_size
+from flambeau.dialects.size_text import parse as parse_size
 
 _DYNAMIC = -(2**63)  # how MLIR marks what an operand says in a list of numbers
 

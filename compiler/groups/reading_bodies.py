@@ -16,7 +16,8 @@ from flambeau.compiler.groups.form import Affine, Body, BodyOp, Order
 from flambeau.compiler.groups.reading_types import CONSTANTS, Structure, Types, refuse
 from flambeau.dialects.flambeau_ops import linear
 from flambeau.dialects.orders import Place
-from flambeau.dialects.size import Int, Size, parse
+from flambeau.dialects.size import Int, Size
+from flambeau.dialects.size_text import parse
 
 #: Attributes that scalar ops may have: what says that something cannot happen is left out, which gives the same bits.
 _HARMLESS = frozenset({"overflowFlags", "isExact", "nonNeg", "fastmath"})

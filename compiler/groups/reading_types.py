@@ -17,7 +17,8 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import by_mlir, carrier_of
 from flambeau.dialects.flambeau_ops import linear, walked
 from flambeau.dialects.graph import Loc
-from flambeau.dialects.size import Int, parse
+from flambeau.dialects.size import Int
+from flambeau.dialects.size_text import parse
 
 
 def refuse(op: Any, message: str) -> GroupError:

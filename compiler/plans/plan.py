@@ -19,7 +19,8 @@ from flambeau.compiler.plans.steps import Block, Step, Storage, collect, distinc
 from flambeau.dialects import size
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.size import RELATIONS, Guard, Int, Table, same, strongest
+from flambeau.dialects.size import RELATIONS, Guard, Int, same, strongest
+from flambeau.dialects.size_rows import Table
 from flambeau.runtime.plan_spec import OutMode, PlanSpec, RefKind, Relation
 
 

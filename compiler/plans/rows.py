@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from flambeau.compiler.kernel import TRANSFER, Cluster, KernelCall, KernelSource, Launch
 from flambeau.compiler.plans.control import Branch, ControlCall, Copy, Cursor, Loop, Note, Part, Repeat, Run
 from flambeau.compiler.plans.steps import Step
-from flambeau.dialects.size import Int, Table
+from flambeau.dialects.size import Int
+from flambeau.dialects.size_rows import Table
 from flambeau.runtime.plan_spec import (
     KERNEL_BRANCH,
     KERNEL_COPY,

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from flambeau.dialects import size
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.size import Int, Scope, Size, solve, symbol
+from flambeau.dialects.size import Int, Scope, Size, symbol
+from flambeau.dialects.size_equations import solve
 
 
 def settle(graph: Graph) -> Graph:

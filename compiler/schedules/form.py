@@ -13,7 +13,8 @@ from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 from flambeau.compiler.schedules import ScheduleError
-from flambeau.dialects.size import Int, Size, parse, repr_of
+from flambeau.dialects.size import Int, Size, repr_of
+from flambeau.dialects.size_text import parse
 
 #: What a field holds: a number, or a tuple of them, a word or a truth value.
 Value = Int | bool | str | tuple[int, ...]

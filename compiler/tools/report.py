@@ -16,7 +16,8 @@ from flambeau.compiler.options import Options
 from flambeau.compiler.plans.plan import Program
 from flambeau.dialects import bugs
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.size import Guard, guards_of
+from flambeau.dialects.size import Guard
+from flambeau.dialects.size_programs import guards_of
 
 _KEPT = 1024  # programs, and files of those that failed
 
