@@ -83,10 +83,10 @@ CASES: dict[str, tuple[Callable[[ModuleType], Step], int]] = {
 
 def slow_tier() -> None:
     """From now on nothing but one-op programs is compiled."""
-    from flambeau.compiler import driver
+    from flambeau.compiler.compiled import Compiled
 
-    driver.Compiled._start_build = lambda *args: None  # type: ignore[method-assign]
-    driver.Compiled._from_disk = lambda *args: False  # type: ignore[method-assign]
+    Compiled._start_build = lambda *args: None  # type: ignore[method-assign]
+    Compiled._from_disk = lambda *args: False  # type: ignore[method-assign]
 
 
 def repeated(step: Step, seconds: float) -> int:

@@ -3,7 +3,7 @@
 In: a question about a part, and the part's *form*: all that the answer may depend on, with values renamed to positions. Out:
 the answer, worked out for the first part of that form. `Memo` is of one program and lives as long as its analysis, in the scope
 of its sizes: what an answer asked about these is among the program's guards already. `Shared` is of all programs, so an answer is
-kept with the guards under which it holds. Next: `passes/cluster_values.py`, which says what a form is; `loops/phases.py`.
+kept with the guards under which it holds. Next: `passes/cluster_values.py`, which says what a form is; `stages.py`.
 """
 
 from __future__ import annotations

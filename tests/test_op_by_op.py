@@ -12,6 +12,7 @@ import pytest
 from flambeau.compiler import driver, stages
 from flambeau.compiler.baseline import one_op, op_by_op, op_plans
 from flambeau.compiler.baseline.waiting import Waiting
+from flambeau.compiler.compiled import Compiled
 from flambeau.compiler.options import Options
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
@@ -28,8 +29,8 @@ X = np.linspace(0.25, 2, 24, dtype=np.float32).reshape(4, 6)
 @pytest.fixture
 def held_back(monkeypatch):
     """Workers make one-op programs, at once, and nothing larger; nothing is known of earlier tests."""
-    monkeypatch.setattr(driver.Compiled, "_start_build", lambda *args: None)
-    monkeypatch.setattr(driver.Compiled, "_from_disk", lambda *args: False)
+    monkeypatch.setattr(Compiled, "_start_build", lambda *args: None)
+    monkeypatch.setattr(Compiled, "_from_disk", lambda *args: False)
     monkeypatch.setattr(one_op, "LOOK", 0.0)
     monkeypatch.setattr(one_op, "ASK", 0.0)
     for module, name in ((one_op, "_known"), (op_plans, "_asked"), (op_plans, "_plans"), (driver, "_compiled")):
@@ -236,7 +237,7 @@ def test_what_runs_once_is_listed_once():
 
 def test_no_worker_is_asked_for_what_has_run_once(held_back, monkeypatch):
     built = []
-    monkeypatch.setattr(driver.Compiled, "_start_build", lambda *args: built.append(args))
+    monkeypatch.setattr(Compiled, "_start_build", lambda *args: built.append(args))
     monkeypatch.setattr(one_op, "ASK", 60.0)
     x = fb.tensor(X)
     run = lambda: ((x + 1) * x).sum().item()  # noqa: E731

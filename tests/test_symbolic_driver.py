@@ -11,6 +11,7 @@ from flambeau.compiler.baseline import one_op, op_plans
 from flambeau.compiler.caches import kernel_cache, plan_cache
 from flambeau.compiler.export import exporter
 from flambeau.compiler.groups import generate
+from flambeau.compiler.memo import Shared
 from flambeau.compiler.options import Options
 from flambeau.compiler.tools import report
 from flambeau.compiler.workers import pool
@@ -51,8 +52,10 @@ def fresh(tmp_path, monkeypatch):
 def forget(monkeypatch):
     """As in a process that starts with what is on disk."""
     memos = ((driver, "_compiled"), (op_plans, "_plans"), (one_op, "_known"), (report, "_programs"))
-    for module, name in (*memos, (stages, "_groups"), (stages, "_lowered")):
+    for module, name in memos:
         monkeypatch.setattr(module, name, type(getattr(module, name))())
+    for name in ("_groups", "_schedules", "_lowered"):
+        monkeypatch.setattr(stages, name, Shared(1024))
 
 
 @pytest.fixture

@@ -7,24 +7,24 @@ import flambeau as fb
 import flambeau.nn as nn
 import flambeau.nn.functional as F
 import numpy as np
-from flambeau.compiler import driver
+from flambeau.compiler.compiled import Compiled
 from flambeau.dialects.graph import Graph
 
 
 def graphs(run) -> list[Graph]:
     found = []
-    made = driver.Compiled.__init__
+    made = Compiled.__init__
 
     def noted(self, graph, options, key):
         found.append(graph)
         made(self, graph, options, key)
 
-    driver.Compiled.__init__ = noted
+    Compiled.__init__ = noted
     try:
         with fb.compiler_options(mode="off"):
             run()
     finally:
-        driver.Compiled.__init__ = made
+        Compiled.__init__ = made
     return found
 
 

@@ -15,7 +15,7 @@ class Pass:
     """A named step on graphs. Subclasses set `name`, add options as fields and implement `__call__`.
 
     A pass never changes its input, takes time linear in it, and gives equal outputs for equal inputs. One of another
-    package runs in every compilation if it sets `after` to a stage that works on programs, or to `linalg` (`loops/phases.py`); a
+    package runs in every compilation if it sets `after` to a stage that works on programs, or to `linalg` (`stages.py`); a
     pass without it is for `flambeau-opt`.
     """
 

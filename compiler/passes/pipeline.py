@@ -2,7 +2,7 @@
 
 In: a graph, or a fusion group, as a stage left it. Out: the same after these passes, in order of name. What a pass gives is
 verified; one that raises or gives something else ends the compilation with a PluginError that names it, and the driver compiles
-the program again without that pass. Next: `boundary.py`, which runs them; `loops/phases.py`, which calls this.
+the program again without that pass. Next: `boundary.py`, which runs them; `stages.py`, which calls this.
 """
 
 from __future__ import annotations

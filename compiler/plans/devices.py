@@ -1,7 +1,7 @@
 """Compiling for several devices: their targets, and what is lowered and linked for whatever device.
 
 In: programs whose types name devices. Out: the targets of a program's devices, for `Options.devices`; lowered groups; linked plans.
-Next: `runtime/devices.py`, which knows devices by name; `driver.py`, `loops/phases.py`.
+Next: `runtime/devices.py`, which knows devices by name; `driver.py`, `stages.py`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 block of scratch.
 
 In: a cluster, the programs of its blocks (`block.py`) with their kernels placed. Out: its call. The text depends on kernels
-and operands only; extents, strides and what the inner kernels are called with are dims. Next: `loops/phases.py`, who compiles the
+and operands only; extents, strides and what the inner kernels are called with are dims. Next: `stages.py`, who compiles the
 program of a block like any other.
 """
 
