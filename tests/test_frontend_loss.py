@@ -321,5 +321,7 @@ def test_arguments_of_old_are_told_of():
     assert seen[0].filename == __file__
     with pytest.raises(RuntimeError, match=r"\[multilabel_margin_loss\] target\[0, 2\] is no class. Use 0..2, and -1"):
         F.multilabel_margin_loss(fb.ones(3), fb.tensor([0, 1, 3])).item()
+    with pytest.raises(RuntimeError, match=r"\[multi_margin_loss\] target\[1\] is no class. Use 0..2."):
+        F.multi_margin_loss(fb.ones(2, 3), fb.tensor([0, 3])).item()
     with pytest.warns(UserWarning, match=r"\[MSELoss\] .* Write reduction='none'"):
         assert nn.MSELoss(reduce=False).reduction == "none"

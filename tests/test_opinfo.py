@@ -41,11 +41,11 @@ def test_the_list_says_what_it_counts():
 
 
 @pytest.mark.accept("VER-03")
-def test_at_most_nine_of_a_hundred_functions_of_networks_fail_or_are_missing():
+def test_at_most_seven_of_a_hundred_functions_of_networks_fail_or_are_missing():
     lines = opinfo_parity.LIST.read_text().splitlines()
     lost = [line for line in lines if line.startswith(("fail nn.functional", "missing nn.functional"))]
     held = [name for name in LISTED if name.startswith("nn.functional")]
-    assert len(held) > 100 and len(lost) <= 0.09 * (len(lost) + len(held))
+    assert len(held) > 100 and len(lost) <= 0.07 * (len(lost) + len(held))
 
 
 def test_a_wrong_result_is_found():

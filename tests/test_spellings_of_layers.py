@@ -13,6 +13,7 @@ from flambeau.runtime.recorder import Function
 # ---- activations ---------------------------------------------------------------------------------------------
 
 FUNCTIONS = {n: f for n, f in vars(activation).items() if isinstance(f, Function) and hasattr(f, "inplace")}
+FUNCTIONS["hardtanh"] = activation.hardtanh
 MODULES = {n: c for n in nn.__all__ if isinstance(c := getattr(nn, n), type) and hasattr(c, "_forms")}
 POINTS = [-7.0, -3.0, -0.5, 0.0, 2.0, 7.0]
 
@@ -26,7 +27,7 @@ def test_every_activation_that_pytorch_overwrites_with_is_here():
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_inplace_means_it_by_name_and_by_position(name):
     function, wanted = getattr(F, name), FUNCTIONS[name](fb.tensor(POINTS)).tolist()
-    defaults = [p[2] for p in FUNCTIONS[name].params[1:]]
+    defaults = [-1.0, 1.0] if name == "hardtanh" else [p[2] for p in FUNCTIONS[name].params[1:]]
     for call in (lambda t: function(t, inplace=True), lambda t: function(t, *defaults, True)):
         x = fb.tensor(POINTS)
         found = call(x)

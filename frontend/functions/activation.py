@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import warnings
 
-from flambeau.declarations import declare
+from flambeau.declarations import declare, declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float64
-from flambeau.function import Operand, Static, Tensor_, function
+from flambeau.function import Operand, Static, Tensor_, function, inplace
 from flambeau.functions.common import canonical_dim, check_floating, check_inexact, floating, ops, promoted
+from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points, unary
 
 
@@ -127,19 +128,40 @@ def mish(input: Tensor_):
     return input * ops.tanh(softplus.rule(input, input.like(1.0), input.like(20.0)))
 
 
-@function(free="nn.functional", takes_inplace=True, samples=unary() + unary(min_val=-0.5, max_val=0.7))
-def hardtanh(input: Tensor_, min_val: Operand = -1.0, max_val: Operand = 1.0):
-    """x limited to [min_val, max_val]; the gradient is 0 on the bounds."""
+@function(name="hardtanh")
+def _hardtanh(input: Tensor_, min_val: Operand, max_val: Operand):
     check_floating("hardtanh", input)
     x, low, high = promoted("hardtanh", input, min_val, max_val)
     return ops.select(x <= low, low, ops.select(x >= high, high, x))
+
+
+_hardtanh_ = inplace(name="hardtanh")(_hardtanh.rule)
+
+
+@declared(
+    free="nn.functional",
+    samples=unary()
+    + unary(min_val=-0.5, max_val=0.7)
+    + calls(lambda: [call(data(3), 0.5, -0.5, error=(ValueError, "min_val 0.5 is above max_val -0.5"))]),
+)
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """x limited to [min_val, max_val]; the gradient is 0 on the bounds. Raises ValueError for a `min_val` above `max_val`."""
+    if min_val > max_val:
+        raise ValueError(f"[hardtanh] min_val {min_val} is above max_val {max_val}. Exchange them.")
+    return (_hardtanh_ if inplace else _hardtanh)(input, min_val, max_val)
+
+
+@declared(free="nn.functional", samples=unary() + unary(min_val=-0.5, max_val=0.7))
+def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """`hardtanh` in place, which looks at no bounds."""
+    return _hardtanh_(input, min_val, max_val)
 
 
 @function(free="nn.functional", takes_inplace=True, samples=unary())
 def relu6(input: Tensor_):
     """min(max(x, 0), 6)."""
     check_floating("relu6", input)
-    return hardtanh.rule(input, input.like(0.0), input.like(6.0))
+    return _hardtanh.rule(input, input.like(0.0), input.like(6.0))
 
 
 @function(free="nn.functional", takes_inplace=True, samples=unary(-4, 4))

@@ -29,7 +29,12 @@ def _extents(x: Value, n: int) -> tuple[Any, ...]:
 
 
 def _target(op: str, x: Value, n: int, given: Any) -> tuple[Any, ...]:
-    """The sizes of the result; None keeps the input's."""
+    """The sizes of the result; None keeps the input's. PyTorch looks at the sizes that are listed before all else, but in 1d."""
+    if n > 1 and isinstance(given, tuple | list) and len(x.shape) <= len(given):
+        raise ValueError(
+            f"[{op}] output_size lists {len(given)} sizes, and input has shape {x.shape}. Pass [channels, {n} spatial dims] or "
+            f"[batch, channels, {n} spatial dims]."
+        )
     check_planes(op, x, n)
     numbers = tuple(given) if isinstance(given, tuple | list) else (given,) * n
     if len(numbers) != n:
@@ -113,7 +118,8 @@ def _adaptive_samples(n: int, *more: Any) -> Samples:
             call(data(*extents), 1),
             call(data(2, *extents), (2,) * n if n == 1 else (None, *(3,) * (n - 1))),
             *more,
-            call(data(*extents), (2,) * (n + 1), error=(RuntimeError, f"has {n + 1} numbers")),
+            call(data(1, *extents), (2,) * (n + 1), error=(RuntimeError, f"has {n + 1} numbers")),
+            *([call(data(2, 3), (2,) * n, error=(ValueError, f"lists {n} sizes"))] if n > 1 else []),
             call(data(3), 2, error=(RuntimeError, "input has shape (3,)")),
         ]
     )

@@ -14,7 +14,7 @@ from flambeau.functions.assemble import one_hot_mask
 from flambeau.functions.common import as_value, check_between, check_floating, ops, promoted
 from flambeau.functions.loss import weight_along
 from flambeau.functions.margins import SIGNS, last_sum
-from flambeau.functions.reduction import loss, reduce_loss
+from flambeau.functions.reduction import check_reduction, loss, reduce_loss
 from flambeau.samples import call, calls, data, index
 
 
@@ -24,7 +24,8 @@ def _above_zero(x: Value) -> Value:
 
 
 def _rows(op: str, x: Value, target: Value, of_target: int) -> tuple[Value, Value]:
-    """x as [N, C] and the target with `of_target` dimensions less than that; both may come without N, and a number is one class."""
+    """x as [N, C] and the target with `of_target` dimensions less than that; both may come without N, and a number is one class.
+    Raises RuntimeError for other shapes, for no classes, and for targets other than int64."""
     check_floating(op, x)
     if x.shape == target.shape == ():
         x, target = (v if v is target and of_target else ops.reshape(v, shape=(1,)) for v in (x, target))
@@ -34,6 +35,10 @@ def _rows(op: str, x: Value, target: Value, of_target: int) -> tuple[Value, Valu
         raise RuntimeError(
             f"[{op}] input has shape {x.shape}, target {target.shape}. Pass [N, C] and {wanted}, or both without N."
         )
+    if x.shape[-1] == 0:
+        raise RuntimeError(f"[{op}] input has shape {x.shape}, which has no classes. Pass at least one.")
+    if target.dtype is not int64:
+        raise RuntimeError(f"[{op}] target has dtype {target.dtype}, expected flambeau.int64. Cast it first.")
     if len(x.shape) == 2:
         return x, target
     return ops.reshape(x, shape=(1, *x.shape)), ops.reshape(target, shape=(1,) if of_target else (1, *target.shape))
@@ -52,6 +57,9 @@ def _per_sample(op: str, x: Value, sums: Value, reduction: str) -> Value:
             call(data(3), index(3, 1).reshape(()), reduction="sum"),
             call(data(4, 3), index(3, 4), p=3, error=(ValueError, "p is 3")),
             call(data(4, 3), index(3, 5), error=(RuntimeError, "target (5,)")),
+            call(data(4, 0), index(3, 4), error=(RuntimeError, "has no classes")),
+            call(data(4, 3), data(4), error=(RuntimeError, "target has dtype")),
+            call(data(4, 3), index(3, 4), weight=data(4, 3), error=(ValueError, "weight has shape (4, 3)")),
         ]
     ),
     fallible=True,
@@ -65,14 +73,18 @@ def multi_margin_loss(
     reduction: Static = "mean",
 ):
     """The sum over classes i other than the target y of max(0, margin - x[y] + x[i])**p, times `weight`[y], divided by the number
-    of classes: `input` [N, C] or [C], `target` [N] or 0-d. Raises ValueError for another `p` than 1 and 2, RuntimeError for
-    shapes that do not fit."""
+    of classes: `input` [N, C] or [C], `target` [N] or 0-d, int64. Raises ValueError for another `p` than 1 and 2 and for a
+    `weight` of other than one dimension, RuntimeError for shapes that do not fit, and for other targets (when the value is
+    read)."""
     op = "multi_margin_loss"
     if p not in (1, 2):
         raise ValueError(f"[{op}] p is {p}. Use 1 or 2.")
+    if weight is not None and len(weight.shape) != 1:
+        raise ValueError(f"[{op}] weight has shape {weight.shape}. Give one weight for each class.")
+    check_reduction(op, reduction)
     x, y = _rows(op, input, target, 1)
     n, count = x.shape
-    y = ops.check_index(y.cast(int64), size=count, negative=False, op=op, what="target")
+    y = check_between(op, "target", y, 0, count - 1, f"is no class. Use 0..{count - 1}.")
     mask = one_hot_mask(y, count)
     own = ops.reshape(last_sum(ops.select(mask, x, x.like(0))), shape=(n, 1)).expand(x.shape)
     short = _above_zero(as_value(x, margin).cast(x.dtype).expand(x.shape) - own + x)
@@ -91,6 +103,8 @@ def multi_margin_loss(
             call(data(4), index(4, 4).clip(max=[3, 3, -1, 3]), reduction="sum"),
             call(data(3, 4), index(4, 3, 4), reduction="none"),
             call(data(3, 4), index(4, 3), error=(RuntimeError, "target (3,)")),
+            call(data(0), index(1, 0), error=(RuntimeError, "has no classes")),
+            call(data(3, 4), data(3, 4), error=(RuntimeError, "target has dtype")),
         ]
     ),
     fallible=True,
@@ -100,10 +114,11 @@ def multilabel_margin_loss(input: Tensor_, target: Tensor_, reduction: Static = 
     `input` [N, C] or [C], and `target` of that shape holds the classes that are targets, and -1 after the last of them. Raises
     RuntimeError for shapes that do not fit, and for other targets (when the value is read)."""
     op = "multilabel_margin_loss"
+    check_reduction(op, reduction)
     x, y = _rows(op, input, target, 0)
     n, count = x.shape
     text = f"is no class. Use 0..{count - 1}, and -1 after the last one."
-    y = check_between(op, "target", y.cast(int64), -1, count - 1, text)
+    y = check_between(op, "target", y, -1, count - 1, text)
     given = ops.cumprod((y >= 0).cast(int64), axis=1, reverse=False).ne(0)
     chosen = ops.and_(one_hot_mask(y, count), ops.reshape(given, shape=(n, count, 1)).expand((n, count, count)))
     own = ops.reshape(x, shape=(n, 1, count)).expand(chosen.shape)

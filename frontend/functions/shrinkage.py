@@ -5,6 +5,7 @@ In: floating-point tensors. Out: the same shape and dtype (`glu`: half of one di
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from flambeau.declarations import declare, declared
@@ -38,13 +39,31 @@ def tanhshrink(input: Tensor_):
     return input - ops.tanh(input)
 
 
-@function(free="nn.functional", samples=unary() + unary(lambd=1.0))
-def softshrink(input: Tensor_, lambd: Operand = 0.5):
-    """x moved towards 0 by `lambd`, and 0 where that would go past it; NaN stays."""
+@function(name="softshrink")
+def _softshrink(input: Tensor_, lambd: Operand):
     check_floating("softshrink", input)
     x, limit = promoted("softshrink", input, lambd)
     inside = ops.and_(x >= -limit, x <= limit)
     return ops.select(inside, x * 0.0, ops.select(x > limit, x - limit, x + limit))
+
+
+@declared(
+    free="nn.functional",
+    samples=unary()
+    + unary(lambd=1.0)
+    + calls(
+        lambda: [
+            call(data(3), -0.5, error=(RuntimeError, "lambd is -0.5")),
+            call(data(3), math.inf, error=(RuntimeError, "lambd is inf")),
+        ]
+    ),
+)
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x moved towards 0 by `lambd`, and 0 where that would go past it; NaN stays. Raises RuntimeError for a `lambd` below 0 or
+    infinite."""
+    if not 0 <= lambd < math.inf:
+        raise RuntimeError(f"[softshrink] lambd is {lambd}. Use a finite number from 0 on.")
+    return _softshrink(input, lambd)
 
 
 @function(free="flambeau nn.functional", method=True, samples=unary() + unary(lambd=1.0))

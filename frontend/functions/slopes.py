@@ -5,6 +5,7 @@ In: floating-point tensors. Out: the same shape and dtype. Next: `shuffle.py`; `
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from flambeau import generator as generators
@@ -21,12 +22,31 @@ def _few(**attrs: Any):
     return calls(lambda: [call(points(), gradient=False, **attrs), call(data(3, 7), **attrs)])
 
 
-@function(free="flambeau nn.functional", takes_inplace=True, samples=unary() + _few(alpha=0.5))
-def celu(input: Tensor_, alpha: Operand = 1.0):
-    """x above 0, `alpha * (exp(x / alpha) - 1)` elsewhere; NaN stays. Barron (2017)."""
+@function(name="celu")
+def _celu(input: Tensor_, alpha: Operand):
     check_floating("celu", input)
     x, a = promoted("celu", input, alpha)
     return ops.select(x <= 0, a * ops.expm1(ops.select(x <= 0, x, x.like(0.0)) / a), x)
+
+
+_celu_ = inplace(name="celu")(_celu.rule)
+
+
+_CELU = unary() + _few(alpha=0.5) + calls(lambda: [call(data(3), 0.0, error=(RuntimeError, "alpha is 0"))])
+
+
+@declared(free="flambeau nn.functional", samples=_CELU)
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x above 0, `alpha * (exp(x / alpha) - 1)` elsewhere; NaN stays. Barron (2017). Raises RuntimeError for an `alpha` of 0."""
+    if alpha == 0:
+        raise RuntimeError("[celu] alpha is 0, by which x is divided. Use another number.")
+    return (_celu_ if inplace else _celu)(input, alpha)
+
+
+@declared(free="flambeau nn.functional", samples=_CELU)
+def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """`celu` in place."""
+    return celu(input, alpha, True)
 
 
 @function(
@@ -67,16 +87,32 @@ def _rrelu(input: Tensor_, lower: Operand, upper: Operand, generator: Stream_ = 
 _rrelu_ = inplace(name="rrelu")(_rrelu.rule)
 
 
+def _check_bounds(lower: float, upper: float) -> None:
+    for what, bound in (("lower", lower), ("upper", upper)):
+        if not math.isfinite(bound):
+            raise RuntimeError(f"[rrelu] {what} is {bound}. Use a finite number.")
+    if lower > upper:
+        raise RuntimeError(f"[rrelu] lower {lower} is above upper {upper}. Exchange them.")
+
+
 @declared(
     free="flambeau nn.functional",
     samples=calls(
-        lambda: [call(data(3, 4)), call(data(3, 4), training=True), call(points(), 0.5, 0.5, gradient=False)]
+        lambda: [
+            call(data(3, 4)),
+            call(data(3, 4), training=True),
+            call(points(), 0.5, 0.5, gradient=False),
+            call(data(3), 0.3, 0.1, error=(RuntimeError, "lower 0.3 is above upper 0.1")),
+            call(data(3), 0.3, math.inf, True, error=(RuntimeError, "upper is inf")),
+        ]
     ),
 )
 def rrelu(
     input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
 ) -> Tensor:
-    """x above 0, a times x elsewhere: a is drawn from `lower` to `upper` in training, else their mean. Xu et al. (2015)."""
+    """x above 0, a times x elsewhere: a is drawn from `lower` to `upper` in training, else their mean. Xu et al. (2015). Raises
+    RuntimeError for bounds that are not finite, and for a `lower` above `upper`."""
+    _check_bounds(lower, upper)
     if not training:
         return (leaky_relu.inplace if inplace else leaky_relu)(input, (lower + upper) / 2)
     return (_rrelu_ if inplace else _rrelu)(input, lower, upper)
@@ -90,6 +126,7 @@ def rrelu_(
     input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, generator: Any = None
 ) -> Tensor:
     """`rrelu` in place."""
+    _check_bounds(lower, upper)
     if not training:
         return leaky_relu.inplace(input, (lower + upper) / 2)
     return _rrelu_(input, lower, upper, generator)

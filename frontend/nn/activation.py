@@ -6,6 +6,7 @@ In: a tensor. Out: the same shape. Next: `shrinkage.py`.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from flambeau.device import Device
@@ -25,7 +26,7 @@ def _forms_of(function: Function) -> tuple[Function, Function]:
 class _InPlace(Module):
     """An activation that overwrites its argument if told to; `_forms` say how to compute it without and with `inplace`."""
 
-    _forms: tuple[Function, Function]
+    _forms: tuple[Callable[..., Tensor], Callable[..., Tensor]]
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
@@ -137,7 +138,7 @@ class LeakyReLU(_InPlace):
 class ELU(_InPlace):
     """x above 0, `alpha * (exp(x) - 1)` elsewhere."""
 
-    _forms = _forms_of(activation.elu)
+    _forms: tuple[Callable[..., Tensor], Callable[..., Tensor]] = _forms_of(activation.elu)
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -153,7 +154,7 @@ class ELU(_InPlace):
 class CELU(ELU):
     """x above 0, `alpha * (exp(x / alpha) - 1)` elsewhere. Barron (2017)."""
 
-    _forms = _forms_of(slopes.celu)
+    _forms = slopes.celu, slopes.celu_
 
 
 class Softplus(Module):
@@ -173,7 +174,7 @@ class Softplus(Module):
 class Hardtanh(_InPlace):
     """x limited to [min_val, max_val]."""
 
-    _forms = _forms_of(activation.hardtanh)
+    _forms = activation.hardtanh, activation.hardtanh_
 
     def __init__(
         self,
