@@ -46,6 +46,27 @@ def test_leaves_and_what_has_no_history_have_no_node():
     assert names(y.grad_fn) == ("AddBackward0", ("MulBackward0", ("AccumulateGrad",), None), None)
 
 
+@pytest.mark.parametrize("look", [False, True])
+def test_nodes_of_sizes_that_change(look):
+    recorder.clear()
+    for rows in (
+        3,
+        5,
+        4,
+        2,
+        6,
+    ):  # 4 is also the number of columns: another pattern, in which one is asked for the other
+        x, layer, leaf = fb.tensor([[1.0] * 4] * rows, requires_grad=True), fb.nn.BatchNorm1d(4), ("AccumulateGrad",)
+        hidden = layer(x)
+        if look:
+            hidden.sum().item()
+        y = hidden.exp().sum()
+        assert names(y.grad_fn)[1] == ("ExpBackward0", ("BatchNormBackward0", leaf, leaf, leaf, None))
+        y.backward()
+        assert layer.running_mean.tolist() == [fb.tensor(0.1).item()] * 4
+    assert recorder.stats()["patterns"] > 0
+
+
 def test_results_of_one_call_are_told_apart():
     values, _ = (W * 1).sort(0)
     y = values.exp()

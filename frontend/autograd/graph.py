@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from flambeau import border as _border
 from flambeau import missing as _missing
@@ -16,35 +16,53 @@ from flambeau import tensor_hooks
 from flambeau.autograd.saving import disable_saved_tensors_hooks, save_on_cpu, saved_tensors_hooks
 from flambeau.declarations import attribute
 from flambeau.dialects.autodiff import requires_gradient
+from flambeau.dialects.size import evaluate, scope
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
 Edge = tuple["Node | None", int]
 
 
+class _Made(NamedTuple):
+    """A slot that a call made: its entry, where the slots of that begin, which result it is, the values of its trace's symbols."""
+
+    entry: tuple
+    base: int
+    result: int
+    sizes: Sequence[int]
+
+
 class _Recorded:
-    """The entries of a trace up to now, with those of traces imported into it, by the slots that they made."""
+    """The entries of the current trace up to now, with those of traces imported into it, by the slots that they made."""
 
     def __init__(self, export: Sequence[tuple]) -> None:
-        self.made: dict[int, tuple[tuple, int, int]] = {}  # slot -> (entry, where its slots begin, which result)
+        self.made: dict[int, _Made] = {}
         self.alias: dict[int, int] = {}
         self.leaves: set[int] = set()
+        self.entered: dict[int, Tensor | None] = {}  # slots whose history is in a trace that is not imported
         self._known: dict[int, bool] = {}
-        self._read(export, 0)
+        self._read(export, 0, recorder.trace_sizes())
 
-    def _read(self, export: Sequence[tuple], base: int) -> None:
+    def _read(self, export: Sequence[tuple], base: int, sizes: Sequence[int]) -> None:
         for entry in export:
             kind = entry[0]
             if kind == "call":
-                self.made.update({base + slot: (entry, base, k) for k, slot in enumerate(entry[3])})
+                self.made.update({base + slot: _Made(entry, base, k, sizes) for k, slot in enumerate(entry[3])})
             elif kind == "leaf":
                 self.leaves.add(base + entry[1])
+            elif kind == "input" and entry[4] and not entry[5]:
+                self.entered[base + entry[1]] = None
             elif kind == "graft":
                 self.alias[base + entry[1]] = base + entry[3]
             elif kind == "link" and not base:
                 self.alias[entry[1]] = entry[2]
             elif kind == "segment":
-                self._read(entry[2], base + entry[1])
+                self._read(entry[2], base + entry[1], [evaluate(size, sizes) for size in entry[-1]])
+
+    def go_on(self) -> _Recorded:
+        """Let what entered the current trace lead on to what made it."""
+        self.entered = {s: recorder.tensor_for_slot(s) for s in self.entered if s not in self.alias}
+        return self
 
     def root(self, slot: int) -> int:
         """Where the history of a slot is."""
@@ -58,7 +76,7 @@ class _Recorded:
         while pending:
             here = pending[-1]
             if here in self._known or here not in self.made:
-                self._known.setdefault(here, here in self.leaves)
+                self._known.setdefault(here, here in self.leaves or self.entered.get(here) is not None)
                 pending.pop()
                 continue
             missing = [s for s in self._passed(here) if s not in self._known]
@@ -75,13 +93,15 @@ class _Recorded:
 
     def operands(self, slot: int) -> list[tuple[int, bool]]:
         """The roots of what a call took, and whether gradients of this result of it go on there."""
-        entry, base, k = self.made[slot]
+        entry, base, result, sizes = self.made[slot]
         graph = entry[1].graph
         found, at = [], 0
         for operand in entry[2]:
             if operand is not None:
                 value = graph.inputs[at]
-                passes = graph.avals[value].dtype.is_inexact and graph.outputs[k] in requires_gradient(graph, [value])
+                with scope(sizes):
+                    reached = requires_gradient(graph, [value]) if graph.avals[value].dtype.is_inexact else ()
+                passes = graph.outputs[result] in reached
                 found.append((self.root(base + operand[0]), passes and not (operand[1] and operand[1].detached)))
                 at += 1 + len(operand[2])
         return found
@@ -91,9 +111,11 @@ class _Recorded:
         slot = self.root(slot)
         if not self.requires_grad(slot) or (view is not None and view.detached):
             return None, 0
-        return Node(self, slot, view if view is not None and view.steps else None), (
-            0 if view is not None or slot not in self.made else self.made[slot][2]
+        before = self.entered.get(slot) if view is None or not view.steps else None
+        node = (
+            Node(self, slot, view if view is not None and view.steps else None) if before is None else node_of(before)
         )
+        return node, 0 if node is None else node.result
 
 
 class Node:
@@ -107,8 +129,14 @@ class Node:
         if self._view is not None:
             return _camel(self._view.steps[-1].function.name)
         if self._slot in self._recorded.made:
-            return _camel(self._recorded.made[self._slot][0][1].name)
+            return _camel(self._recorded.made[self._slot].entry[1].name)
         return "AccumulateGrad"
+
+    @property
+    def result(self) -> int:
+        """Which result of the call it is."""
+        made = self._recorded.made
+        return 0 if self._view is not None or self._slot not in made else made[self._slot].result
 
     @property
     def next_functions(self) -> tuple[Edge, ...]:
@@ -118,14 +146,14 @@ class Node:
             return (recorded.edge(slot, _before(self._view)),)
         if slot not in recorded.made:
             return ()
-        views = [o[1] for o in recorded.made[slot][0][2] if o is not None]
+        views = [o[1] for o in recorded.made[slot].entry[2] if o is not None]
         pairs = zip(recorded.operands(slot), views, strict=True)
         return tuple([recorded.edge(s, view) if passes else (None, 0) for (s, passes), view in pairs])
 
     @property
     def line(self) -> tuple[str, int] | None:
         """(file, line) of the call, where it is known."""
-        return self._recorded.made[self._slot][0][5] if self._slot in self._recorded.made else None
+        return self._recorded.made[self._slot].entry[5] if self._slot in self._recorded.made else None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Node) and self._key() == other._key()
@@ -134,8 +162,8 @@ class Node:
         return hash(self._key())
 
     def _key(self) -> tuple[Any, ...]:
-        entry = self._recorded.made.get(self._slot)
-        return (self._slot, id(entry[0][1]) if entry else None, self._view)
+        made = self._recorded.made.get(self._slot)
+        return (self._slot, id(made.entry[1]) if made else None, self._view)
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"
@@ -158,7 +186,7 @@ def node_of(tensor: Tensor) -> Node | None:
         return None
     view = recorder.view_info(tensor)[0]
     slot = recorder.known_history(tensor)
-    found = None if slot is None else _Recorded(recorder.trace_export())
+    found = None if slot is None else _Recorded(recorder.trace_export()).go_on()
     if found is None or slot is None or not found.requires_grad(slot):
         recorder.region_begin("grad_fn")  # beside the trace, which goes on as if nobody had asked
         try:
