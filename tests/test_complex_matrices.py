@@ -142,6 +142,18 @@ def test_factors_of_matrices_that_are_not_definite(dtype, hermitian):
     close(fb.tensor(a) @ found, np.broadcast_to(b, found.shape), np.complex64 if dtype is np.float32 else dtype)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
+@pytest.mark.parametrize("n", [3, 16, 17, 40])
+def test_a_matrix_with_a_nan_is_not_positive_definite(n, dtype):
+    a = np.repeat(2 * np.eye(n, dtype=dtype)[None], 3, 0)
+    a[0, 1, 1], a[2, 2, 0] = np.nan, np.nan
+    assert fb.linalg.cholesky_ex(fb.tensor(a)).info.tolist() == [2, 0, 3]
+    with pytest.raises(
+        fb.linalg.LinAlgError, match=r"matrix \[0\] is not positive-definite: its leading minor of order 2"
+    ):
+        fb.linalg.cholesky(fb.tensor(a)).tolist()
+
+
 def test_pivots_that_are_of_no_matrix_are_not_followed():
     for pivots in ([3, 1], [0, 1], [-3, -3], [1, -2], [-2, 2]):
         found = fb.linalg.ldl_solve(fb.eye(2), fb.tensor(pivots, dtype=fb.int32), fb.ones(2, 1))

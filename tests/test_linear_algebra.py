@@ -133,6 +133,12 @@ def test_what_is_made_of_singular_values():
         close(fb.linalg.matrix_norm(x, p), np.linalg.norm(a, p, axis=(-2, -1)))
     for p in (None, 2, -2, "fro", 1, -1, np.inf, -np.inf):
         close(fb.linalg.cond(fb.tensor(a[:, :3]), p), np.linalg.cond(a[:, :3], p))
+    for p in ("nuc", "fro", 1, np.inf):
+        assert fb.linalg.cond(fb.tensor([[[2.0, 0.0], [0.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]]]), p).tolist() == [
+            pytest.approx(np.linalg.cond(np.eye(2), p)),
+            np.inf,
+        ]
+        assert fb.linalg.cond(fb.zeros(2, 0, 0), p).tolist() == [0, 0]
     low = np.outer([1.0, 2, 3], [1.0, 1, 2]) + np.outer([0.0, 1, 0], [1.0, 0, 0])
     assert fb.linalg.matrix_rank(fb.tensor(low)).item() == 2
     assert fb.linalg.matrix_rank(fb.tensor(low), hermitian=False, atol=100.0).item() == 0

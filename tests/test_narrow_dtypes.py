@@ -256,7 +256,10 @@ OF_ITS_DTYPE = ("flambeau.nextafter", "flambeau.nan_to_num")
 WIDE_ONLY = (
     *("flambeau.quantile", "flambeau.nanquantile", "flambeau.det", "flambeau.logdet", "flambeau.inverse"),
     *("flambeau.cholesky_solve", "flambeau.cholesky_inverse", "flambeau.lu_solve", "flambeau.orgqr", "flambeau.ormqr"),
-    *(f"linalg.{name}" for name in ("det", "solve", "inv", "solve_triangular", "lu_solve", "eigvalsh")),
+    *(
+        f"linalg.{name}"
+        for name in ("det", "solve", "inv", "solve_triangular", "lu_solve", "eigvalsh", "eigvals", "ldl_solve")
+    ),
     *("linalg.householder_product", "flambeau.matrix_power"),
     *("flambeau.complex", "flambeau.polar", "flambeau.view_as_complex"),
     *(name for name in fc.SAMPLED if name.startswith("fft.")),

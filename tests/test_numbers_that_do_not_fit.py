@@ -1,6 +1,8 @@
 """Numbers that an integer dtype does not hold are refused where they would be stored; ints beyond int64 are taken where uint64, or
 floats, hold them."""
 
+import math
+
 import flambeau as fb
 import numpy as np
 import pytest
@@ -45,11 +47,37 @@ def assigned(x, index, value):
         lambda: fb.addcmul(X, X, X, value=300),
         lambda: fb.randint(0, 300, (2,), dtype=fb.int8),
         lambda: X.clone().random_(-200, 3),
+        lambda: X.clone().fill_(2**63),  # what uint64 alone holds
+        lambda: assigned(X.clone(), MASK, 2**64 - 1),
+        lambda: BYTES.clone().fill_(-1.5),  # ints below 0 are counted from the end, no floats
+        lambda: fb.tensor([-1.5], dtype=fb.uint8),
+        lambda: fb.tensor([1.0, math.nan], dtype=fb.int8),
+        lambda: X.long().index_fill(0, fb.tensor([0]), 1e20),
+        lambda: X.long().fill_(math.nan),
+        lambda: fb.tensor([-1e20], dtype=fb.int64),
+        lambda: BYTES.to(fb.uint64).fill_(-1.5),
     ],
 )
 def test_what_the_dtype_does_not_hold_is_refused(make):
-    with pytest.raises(RuntimeError, match=r"val(ue|ues) of u?int(8|32)\. Use "):
+    with pytest.raises(RuntimeError, match=r"val(ue|ues) of u?int(8|32|64)\. Use "):
         make().tolist()
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        lambda x: assigned(x, MASK, 1j),
+        lambda x: assigned(x, fb.tensor([0]), 1j),
+        lambda x: x.index_fill(0, fb.tensor([0]), 1j),
+        lambda x: x.scatter(0, fb.tensor([0]), 1j),
+        lambda x: fb.nn.functional.pad(x, (1, 1), value=1j),
+        lambda x: x.fill_(1j),
+    ],
+)
+def test_real_dtypes_take_no_complex_numbers(store):
+    for x in (X.clone(), fb.ones(2)):
+        with pytest.raises(RuntimeError, match=r"is complex, which is no value of (int8|float32)\. Use its real part"):
+            store(x).tolist()
 
 
 def test_what_the_dtype_holds_is_taken():
@@ -63,6 +91,27 @@ def test_what_the_dtype_holds_is_taken():
         fb.tensor(np.array([300]), dtype=fb.int8).tolist() == X.clone().copy_(fb.tensor([300, 1])).tolist()[:1] == [44]
     )
     assert fb.randint(-128, 128, (50,), dtype=fb.int8).dtype is fb.int8
+
+
+def test_what_pytorch_takes_of_numbers_of_other_kinds():
+    assert MASK.masked_fill(MASK, 0).tolist() == [False, False] and MASK.masked_fill(~MASK, 2.5).tolist() == [
+        True,
+        True,
+    ]
+    assert X.masked_fill(MASK, 2.9).tolist() == [2, 2] and X.masked_fill(MASK, 2.9).dtype is fb.int8
+    assert fb.add(MASK, ~MASK, alpha=0).tolist() == [True, False] and fb.add(MASK, ~MASK, alpha=-3).tolist() == [
+        True,
+        True,
+    ]
+    scaled = fb.addcmul(X, X, X, value=2.0)
+    assert scaled.tolist() == [3, 10] and scaled.dtype is fb.int8
+    assert X.long().fill_(-(2.0**63)).tolist() == [-(2**63)] * 2 == fb.tensor([-(2.0**63)] * 2, dtype=fb.int64).tolist()
+
+
+def test_numbers_are_looked_up_as_they_are():
+    steps = fb.tensor([0, 1, 5])
+    assert [fb.searchsorted(steps, x).item() for x in (0.5, 1, 1.5, -0.5, 4.9, 300.0)] == [1, 1, 2, 0, 2, 3]
+    assert fb.bucketize(1.5, steps).item() == 2 and fb.bucketize(-1, MASK.sort().values).item() == 0
 
 
 def test_a_number_that_changes_is_checked_each_time():

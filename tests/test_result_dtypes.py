@@ -14,8 +14,6 @@ FACTS = STORED["dtypes"]
 #: What PyTorch accepts and we refuse: (calls, dtypes of the operands), with the reason.
 WHOLE = [d.name for d in INTEGER]
 REFUSED = [
-    ("masked_fill number", ["bool"]),  # a number of a higher category would be cut without a word
-    ("masked_fill float", ["bool", *WHOLE]),
     ("relu6 functional", WHOLE),  # for floats only, as the other activations
     ("hardtanh functional", WHOLE),
 ]

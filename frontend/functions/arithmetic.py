@@ -28,11 +28,13 @@ from flambeau.samples import binary, call, calls, data, index, points, unary
 
 
 def _scaled(op: str, like: Value, other: Value, alpha: Number) -> Value:
-    """`alpha * other`; a fractional alpha is refused where it would be truncated."""
+    """`alpha * other`; a fractional alpha is refused where it would be truncated. Of bools an int counts as a bool."""
     if not isinstance(alpha, Value) and alpha == 1:
         return other
     dtype = common_dtype(op, like, other)
     scale = as_value(like, alpha if isinstance(alpha, Value) else fitted(op, "alpha", alpha, dtype))
+    if dtype is bool_ and scale.dtype.is_integral:
+        return ops.and_(other, scale.cast(bool_).expand(other.shape))
     if scale.dtype.category > dtype.category:
         raise RuntimeError(f"[{op}] alpha is a float but the result is {dtype.name}. Cast the tensors first.")
     return ops.mul(*matched(op, dtype, other, scale))

@@ -245,7 +245,7 @@ def masked_fill(input: Tensor_, mask: Tensor_, value: Operand):
     RuntimeError for a number that the dtype does not hold (of integers when a value is read)."""
     if value.shape:
         raise RuntimeError(f"[masked_fill] value has shape {value.shape}. Pass a number or a 0-d tensor.")
-    if value.dtype.category > input.dtype.category:
+    if not value.weak and value.dtype.category > input.dtype.category:
         raise RuntimeError(
             f"[masked_fill] value is {value.dtype.name} but the input is {input.dtype.name}. Cast one of them."
         )
@@ -285,9 +285,10 @@ def lerp(input: Tensor_, end: Tensor_, weight: Operand):
     fallible=True,
 )
 def addcmul(input: Tensor_, tensor1: Tensor_, tensor2: Tensor_, *, value: Operand = 1):
-    """`input + value * tensor1 * tensor2`."""
-    value = fitted("addcmul", "value", value, common_dtype("addcmul", input, tensor1, tensor2))
-    x, a, b, v = promoted("addcmul", input, tensor1, tensor2, value)
+    """`input + value * tensor1 * tensor2`, in the dtype of the tensors."""
+    dtype = common_dtype("addcmul", input, tensor1, tensor2)
+    value = fitted("addcmul", "value", value, dtype)
+    x, a, b, v = promoted("addcmul", input, tensor1, tensor2, value.cast(dtype) if value.weak else value)
     return x + v * a * b
 
 

@@ -141,19 +141,32 @@ def check_between(
 def fitted(op: str, what: str, number: Any, dtype: DType) -> Any:
     """A number that is to be converted to `dtype`: RuntimeError where that is of integers and does not hold it; at once, or where
     it is known at run time only, then. Unsigned dtypes count numbers below 0 from their other end, as PyTorch's do."""
-    if not dtype.is_integer or (isinstance(number, Value) and not number.weak):
+    if isinstance(number, Value) and not number.weak:
         return number
-    low, high = -dtype.greatest if dtype.least == 0 else dtype.least, dtype.greatest
+    kind = number.dtype if isinstance(number, Value) else number_dtype(number)
+    if kind.is_complex and not dtype.is_complex:
+        raise RuntimeError(f"[{op}] {what} is complex, which is no value of {dtype.name}. Use its real part.")
+    if not dtype.is_integer:
+        return number
+    low, high = least_stored(dtype, kind.is_floating_point), dtype.greatest
     text = f"is no value of {dtype.name}. Use {dtype.least}..{dtype.greatest}."
     if not isinstance(number, Value):
         if not low - 1 < number < high + 1:
             raise RuntimeError(f"[{op}] {what} is {number}, which {text}")
         return number
-    if dtype in (int64, uint64) or number.dtype in (bool_, uint64) or number.dtype.is_complex:
-        return number  # scalars are int64, and floats saturate
-    checked = check_between(op, what, number, math.nextafter(low - 1, 0), math.nextafter(high + 1, 0), text)
+    if kind is uint64 and dtype is not uint64:  # a constant beyond int64
+        raise RuntimeError(f"[{op}] {what} {text}")
+    if kind in (bool_, uint64) or (dtype in (int64, uint64) and not kind.is_floating_point):
+        return number
+    below = min(float(low), math.nextafter(low - 1, 0))  # float64 holds -2**63, but not the number before it
+    checked = check_between(op, what, number, below, math.nextafter(high + 1, 0), text)
     checked = checked.cast(number.dtype)
     return Weak(checked.builder, checked.id, checked.aval)
+
+
+def least_stored(dtype: DType, is_float: bool) -> int:
+    """The least number that is stored in an integer dtype: unsigned ones count ints below 0 from their end, but no floats."""
+    return dtype.least if dtype.least or is_float else -dtype.greatest
 
 
 def as_value(like: Value, number: Any) -> Value:

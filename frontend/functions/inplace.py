@@ -83,8 +83,6 @@ def fill_(input: Tensor_, value: Operand):
     that an integer dtype does not hold (when a value is read)."""
     if value.shape:
         raise RuntimeError(f"[fill_] value has shape {value.shape}. Pass a number or a 0-d tensor, or use copy_.")
-    if value.weak and value.dtype.is_complex and not input.dtype.is_complex:
-        raise RuntimeError(f"[fill_] a complex number is no value of {input.dtype.name}. Use its real part.")
     return fitted("fill_", "value", value, input.dtype).cast(input.dtype).expand(input.shape)
 
 

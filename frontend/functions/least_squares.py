@@ -11,6 +11,7 @@ from typing import Any
 from flambeau.declarations import declared
 from flambeau.dialects.dtypes import int64
 from flambeau.function import Operand, Static, Tensor_, function
+from flambeau.functions.choose import where
 from flambeau.functions.common import ops
 from flambeau.functions.distances import matrix_norm
 from flambeau.functions.matrices import batched, check_alike, check_matrix, matrices, product, returned, singular
@@ -35,6 +36,15 @@ def _spread(input: Tensor_, smallest: Static):
     return bottom / top if smallest else top / bottom
 
 
+def _by_inverse(input: Tensor, p: Any) -> Tensor:
+    inverse, info = inv_ex(input)
+    if not input.numel():
+        return matrix_norm(input, "fro")
+    is_singular = info > 0
+    inverse = inverse.masked_fill(is_singular[..., None, None], 0.0)
+    return where(is_singular, math.inf, matrix_norm(input, p) * matrix_norm(inverse, p))
+
+
 @declared(
     free="linalg",
     samples=calls(
@@ -42,7 +52,9 @@ def _spread(input: Tensor_, smallest: Static):
             *(call(matrices(3, 3), p) for p in (None, 2, -2, "fro", "nuc", 1, -1, math.inf, -math.inf)),
             call(matrices(2, 3, 2)),
             call(singular(), 1, gradient=False),
+            call(0 * matrices(2, 2), "nuc", gradient=False),
             call(data(0, 0), gradient=False),
+            call(data(2, 0, 0), 1, gradient=False),
             call(data(2, 2), 3, error=(RuntimeError, "is unknown")),
             call(data(3), error=(RuntimeError, "at least 2 dimensions")),
         ]
@@ -54,8 +66,7 @@ def cond(input: Tensor, p: Any = None, *, out: Tensor | None = None) -> Tensor:
     if p in (None, 2, -2):
         found = _spread(input, p == -2)
     else:
-        inverse, info = inv_ex(input)
-        found = matrix_norm(input, p) * matrix_norm(inverse.masked_fill((info > 0)[..., None, None], math.inf), p)
+        found = _by_inverse(input, p)
     return found if out is None else stored_in("cond", out, found)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from flambeau import host
 from flambeau.border import shown
 from flambeau.dialects.dtypes import DType, bool_, from_numpy, int64, promote, uint64
+from flambeau.functions.common import least_stored
 from flambeau.promotion import get_default_dtype, number_dtype
 from flambeau.runtime.recorder import Tensor
 
@@ -30,11 +31,12 @@ def array_of(op: str, data: Any, dtype: DType | None) -> np.ndarray:
 
 def _check_held(op: str, array: np.ndarray, dtype: DType) -> None:
     """Raise RuntimeError for numbers that an integer dtype does not hold. Unsigned ones count numbers below 0 from their end."""
-    low = -dtype.greatest if dtype.least == 0 else dtype.least
-    if array.dtype.kind not in "iuf" or not array.size or dtype in (int64, uint64):
+    is_float = array.dtype.kind == "f"
+    if array.dtype.kind not in "iuf" or not array.size or (dtype in (int64, uint64) and not is_float):
         return
-    with np.errstate(invalid="ignore"):
-        lost = array[(array <= low - 1) | (array >= dtype.greatest + 1)]
+    low, high = least_stored(dtype, is_float), dtype.greatest
+    held = (array >= low) | (array > low - 1)  # float64 holds -2**63, but not the number before it
+    lost = array[~(held & (array < high + 1))]
     if lost.size:
         raise RuntimeError(f"[{op}] {lost[0]} is no value of {dtype.name}. Use {dtype.least}..{dtype.greatest}.")
 

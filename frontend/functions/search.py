@@ -21,8 +21,9 @@ _FEW = 16
 def _search(op: str, sequence: Value, values: Value, right: bool, out_int32: bool) -> Value:
     """Sequences along the last dimension of `sequence`: one for all values, or one for each of their lines."""
     dtype = int32 if out_int32 else int64
-    if values.weak:
-        values = values.cast(sequence.dtype)
+    if values.weak:  # compared as what both are, for 1.5 lies behind the int 1
+        common = common_dtype(op, sequence, values)
+        sequence, values = sequence.cast(common), values.cast(common)
     if values.dtype is not sequence.dtype:
         raise RuntimeError(
             f"[{op}] values are {values.dtype}, the sequence is {sequence.dtype}. Convert one with .to()."

@@ -119,6 +119,18 @@ static int OF(root)(REAL *a, int n) {
 }
 #endif
 
+/* L of A = L L', and 0 or the order of the first minor that is not positive: none with a NaN is, though not every
+ * LAPACK says so, above all of complex numbers. */
+static int OF(factor)(NUMBER *l, int n) {
+  int info;
+  OF(lapack).potrf("U", &n, l, &n, &info);
+  for (int64_t j = 0; info == 0 && j < n; j++) {
+    const REAL *parts = (const REAL *)(l + j * n + j);
+    info = parts[0] == parts[0] ? 0 : (int)j + 1;
+  }
+  return info;
+}
+
 /* bufs: a, l, info, status; dims: n, checked, code */
 static void OF(cholesky)(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi, void *scratch) {
   int n = (int)dims[0], info;
@@ -130,12 +142,9 @@ static void OF(cholesky)(void *const *bufs, const int64_t *dims, int64_t lo, int
     if (n > 0) {
       memcpy(l, (const NUMBER *)bufs[0] + i * count, (size_t)count * sizeof(NUMBER));
 #if IS_COMPLEX
-      OF(lapack).potrf("U", &n, l, &n, &info);
+      info = OF(factor)(l, n);
 #else
-      if (n <= SMALL)
-        info = OF(root)(l, n);
-      else
-        OF(lapack).potrf("U", &n, l, &n, &info);
+      info = n <= SMALL ? OF(root)(l, n) : OF(factor)(l, n);
 #endif
       OF(clear_above)(l, n);
       if (info > 0) /* else there is no NaN: each would have come to the diagonal */
