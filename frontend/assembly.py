@@ -35,6 +35,11 @@ class Differentiated(NamedTuple):
     freed: tuple[int, ...] = ()
     cost: int = 0  # the estimated run time in ns
 
+    @property
+    def types(self) -> list[Aval]:
+        """Of the gradients that there are."""
+        return [self.graph.avals[v] for v in self.graph.outputs]
+
 
 class Overwrite(NamedTuple):
     """The value of slot `slot` was replaced in its tensor by a call whose values have numbers from `first` on.

@@ -81,7 +81,7 @@ def derivative(call: Known, wanted: tuple[bool, ...], result: int) -> Derivative
     has no gradient."""
     graph = call.graph
     root, wrt, values = graph.outputs[result], _chosen(graph.inputs, wanted), [*graph.inputs, *graph.outputs]
-    if not _is_plain(graph):
+    if not is_plain(graph):
         return None
     b = GraphBuilder()
     ct = b.input(graph.avals[root])
@@ -153,7 +153,7 @@ def _own(b: GraphBuilder, value: Value) -> int:
     return find("reshape")(value, shape=value.shape).id if taken else value.id
 
 
-def _is_plain(graph: Graph) -> bool:
+def is_plain(graph: Graph) -> bool:
     """Whether the ops are ones that may run by themselves here."""
     return all(a.device == CPU for a in graph.avals) and not any(n.regions or n.has_effect for n in graph.nodes)
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 from flambeau.assembly import Differentiated
-from flambeau.call_derivatives import Known, Term, copied, derivative, known, met, ones, passes, total
+from flambeau.call_derivatives import Term, copied, derivative, is_plain, met, ones, total
+from flambeau.call_history import CallHistory
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph
 
@@ -27,7 +28,7 @@ Step = tuple[Graph, tuple[int, ...], tuple[int, ...]]
 class Deferred:
     """The expansion of a backward entry, as `Differentiated`, whose `graph` and `operands` are made when they are asked for.
 
-    `steps` compute the same: `results` are the gradients that there are, in order. None: they have been taken.
+    `steps` compute the same: `results` are the gradients that there are, in order, of these `types`. None: they have been taken.
     """
 
     def __init__(
@@ -35,11 +36,12 @@ class Deferred:
         name: str,
         steps: Sequence[Step],
         results: Sequence[int],
+        types: Sequence[Aval],
         freed: tuple[int, ...],
         cost: int,
         make: Callable[[], Differentiated],
     ) -> None:
-        self.name, self.results, self.freed, self.cost = name, results, freed, cost
+        self.name, self.results, self.types, self.freed, self.cost = name, results, types, freed, cost
         self.steps: Sequence[Step] | None = steps
         self._make = make
         self._made: Differentiated | None = None
@@ -64,72 +66,13 @@ class Deferred:
         return self.made._replace(**changes)
 
 
-class _Passed(NamedTuple):
-    """A call of the trace that gradients can pass: the slots of its operands and results, and which result hands them on."""
-
-    call: Known
-    wanted: tuple[bool, ...]
-    operands: Sequence[int]
-    result: int
-    results: Sequence[int]
-
-    @property
-    def slot(self) -> int:
-        return self.results[self.result]
-
-
-class _Trace:
-    """A trace up to a backward: the calls between `leaves` and whatever is made of them, and the slots that need gradients."""
-
-    def __init__(self, leaves: Sequence[int]) -> None:
-        self.calls: list[_Passed] = []
-        self.needs = set(leaves)
-        self.avals: dict[int, Aval] = {}
-
-    def read(self, export: Sequence[tuple]) -> bool:
-        """Whether the trace is one of calls alone, all of whose leaves are among those asked for."""
-        leaves = frozenset(self.needs)
-        for entry in export:
-            kind = entry[0]
-            if kind == "call":
-                if not self._call(*entry[1:5]):
-                    return False
-            elif kind == "input":
-                self.avals[entry[1]] = Aval(entry[2], entry[3], entry[6])
-            elif kind == "leaf":
-                if entry[2] is None or entry[1] not in leaves:
-                    return False
-                self.avals[entry[1]] = self.avals[entry[2]]
-            elif kind != "scalar":
-                return False
-        return True
-
-    def _call(
-        self, payload: Any, operands: Sequence[tuple | None], results: Sequence[int], writes: Sequence[int]
-    ) -> bool:
-        graph = payload.graph
-        for slot, value in zip(results, graph.outputs, strict=True):
-            self.avals[slot] = graph.avals[value]
-        values = [s for o in operands if o is not None for s in (o[0], *o[2])]
-        wanted = tuple([s in self.needs for s in values])
-        if True in wanted:
-            call = known(graph)
-            through = passes(call, wanted)
-            if through.count(True) > 1:
-                return False
-            if True in through:
-                k = through.index(True)
-                self.needs.add(results[k])
-                self.calls.append(_Passed(call, wanted, values, k, results))
-        return max(writes, default=-1) < 0
-
-
 class _Walk:
     """The steps of a backward in the making. `terms` are what cotangents are sums of, by slot, `avals` the types of the numbers
     below 0."""
 
-    def __init__(self, trace: _Trace, root: int) -> None:
+    def __init__(self, trace: CallHistory, root: int) -> None:
         self.trace, self.root = trace, root
+        self.again: dict[int, int] = {}  # slot of an imported trace that was not kept -> its value, computed again
         self.steps: list[Step] = []
         self.terms: dict[int, list[tuple[int, Term | None, int]]] = {}  # (call, term, its value)
         self.passed: set[int] = set()
@@ -143,7 +86,7 @@ class _Walk:
         return results
 
     def type_of(self, value: int) -> Aval:
-        return self.avals[value] if value < 0 else self.trace.avals[value]
+        return self.avals[value] if value < 0 else cast(Aval, self.trace.type_of(value))
 
     def added(self, value: int, other: int) -> int:
         return self.step(total(self.type_of(value), self.type_of(other)), (value, other))[0]
@@ -153,22 +96,49 @@ class _Walk:
         self.terms[self.root] = [(-1, None, self.step(ones(aval), ())[0] if given is None else given)]
 
     def back(self) -> bool:
-        """Go back through the calls; False where one may not run by itself."""
+        """Go back through the calls; False where one may not run by itself, or what it reads is not there any more."""
         for number in range(len(self.trace.calls) - 1, -1, -1):
             passed = self.trace.calls[number]
             if passed.slot not in self.terms:
                 continue
             made = derivative(passed.call, passed.wanted, passed.result)
-            if made is None:
+            if made is None or passed.slot in self.trace.freed:
                 return False
-            ct, values = self.cotangent(passed.slot), [*passed.operands, *passed.results]
-            outputs = self.step(made.graph, (ct, *[values[k] for k in made.reads])) if made.graph.outputs else ()
+            ct = self.cotangent(passed.slot)
+            read = [self.value(passed.values[k], passed.at) for k in made.reads]
+            if None in read:
+                return False
+            outputs = self.step(made.graph, (ct, *read)) if made.graph.outputs else ()  # type: ignore[arg-type]
             self.cost += made.cost
-            self.passed.update([values[k] for k in made.passed])
+            self.passed.update([passed.operands[k] for k in made.passed])
             for term in made.terms:
                 value = outputs[term.output] if term.output >= 0 else ct
-                self.terms.setdefault(values[term.operand], []).append((number, term, value))
+                self.terms.setdefault(passed.operands[term.operand], []).append((number, term, value))
         return True
+
+    def value(self, slot: int, at: int) -> int | None:
+        """The value of a slot that the call in this place read, where need be computed again; None where it cannot be, or its
+        tensor has been overwritten since."""
+        trace, first = self.trace, self.trace.data_of(slot)
+        if trace.overwritten.get(first, 0) > at:
+            return None
+        pending = [first]
+        while pending:
+            slot = pending[-1]
+            if slot in self.again or slot in trace.own:
+                pending.pop()
+                continue
+            made = trace.made_by(slot)
+            if made is None or not is_plain(made[0]):
+                return None
+            operands = [trace.data_of(v) for v in made[1]]
+            missing = [v for v in operands if v not in self.again and v not in trace.own]
+            if missing:
+                pending += missing
+                continue
+            results = self.step(made[0], tuple([self.again.get(v, v) for v in operands]))
+            self.again.update(zip(made[2], results, strict=True))
+        return self.again.get(first, first)
 
     def cotangent(self, slot: int) -> int:
         """The sum of the terms that there are for a slot, all of whose readers have been gone through."""
@@ -216,31 +186,32 @@ def call_by_call(
     refs = [loss, gradient, *(held for _, held in leaves)]
     if any(ref is not None and ref[1] is not None for ref in refs):  # seen through a view
         return None
-    trace = _Trace([slot for slot, _ in leaves])
-    if not trace.read(export):
+    trace = CallHistory([slot for slot, _ in leaves])
+    if not trace.read(export) or not trace.reach(root := trace.meeting(loss[0])):
         return None
-    root = loss[0]
-    walk = _Walk(trace, root)
-    aval = trace.avals[root]
-    if gradient is None and (aval.size != 1 or not aval.dtype.is_inexact or aval.dtype.is_complex):
+    walk, aval = _Walk(trace, root), trace.type_of(loss[0])
+    if aval is None or (gradient is None and (aval.size != 1 or not aval.dtype.is_inexact or aval.dtype.is_complex)):
         return None
-    if gradient is not None and trace.avals.get(gradient[0]) != aval:
+    if gradient is not None and trace.type_of(gradient[0]) != aval:
         return None
     if root in trace.needs:
-        walk.seed(aval, None if gradient is None else gradient[0])
+        walk.seed(aval, None if gradient is None else trace.data_of(gradient[0]))
         if not walk.back():
             return None
     results, types = _gradients(walk, leaves)
-    freed = () if retain_graph else tuple(sorted((walk.passed & trace.needs).difference(slot for slot, _ in leaves)))
-    there = [r for r in results if r is not None]
-    return Deferred("backward", walk.steps, there, freed, walk.cost, make), types
+    freed = (
+        () if retain_graph else tuple(sorted((walk.passed & trace.needs).difference(map(trace.meeting, trace.leaves))))
+    )
+    there, kinds = [r for r in results if r is not None], [t for t in types if t is not None]
+    return Deferred("backward", walk.steps, there, kinds, freed, walk.cost, make), types
 
 
 def _gradients(walk: _Walk, leaves: Sequence[tuple]) -> tuple[list[int | None], list[Aval | None]]:
     """What is found for the leaves, added to what they have; each a value of its own."""
     results: list[int | None] = []
     for slot, held in leaves:
-        value = walk.cotangent(slot) if slot in walk.terms else None
+        place = walk.trace.meeting(slot)
+        value = walk.cotangent(place) if place in walk.terms else None
         if value is not None and held is not None:
             value = walk.added(held[0], value)
         if value is not None and (value >= 0 or value in results):

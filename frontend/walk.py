@@ -61,8 +61,8 @@ class _Steps:
             self.same[entry[0]] = self.same.get(entry[1], entry[1])
         elif kind == "backward" and isinstance(entry[0], Deferred):
             return self._backward(entry[0], [s for s in entry[2] if s is not None])
-        else:
-            return False
+        else:  # what is read of imported traces is among the steps of a backward
+            return kind in ("segment", "link", "leaf", "freed")
         return True
 
     def _step(self, graph: Graph, operands: Sequence[int], results: Sequence[int]) -> bool:

@@ -1,0 +1,153 @@
+"""backward() through traces that looks have cut: call by call, whatever their number, with the bits of the whole."""
+
+import random
+
+import flambeau as fb
+import numpy as np
+import pytest
+from flambeau import call_gradients, expansions
+from flambeau.runtime import recorder
+
+F = fb.nn.functional
+
+
+@pytest.fixture
+def background():
+    with fb.compiler_options(mode="background"):
+        yield
+
+
+def data(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+OPS = [
+    lambda z, y, x, w: z * w,
+    lambda z, y, x, w: fb.maximum(z, y * w),
+    lambda z, y, x, w: (z * 0.1).exp() + y,
+    lambda z, y, x, w: z @ w.T @ x,
+    lambda z, y, x, w: F.softmax(z, -1) + w.mean(0),
+    lambda z, y, x, w: F.layer_norm(z, (5,), w[0], y[1]),
+    lambda z, y, x, w: z.T.reshape(5, 4).T + z,
+    lambda z, y, x, w: z.detach() * w + z,
+    lambda z, y, x, w: F.dropout(z, 0.3) - y,
+    lambda z, y, x, w: (z + 0).mul_(w).add_(y),
+    lambda z, y, x, w: fb.where(z > 0, z, w),
+]
+
+
+def gradients(seed):
+    """Operations with looks between them, on what is carried on (z), what was before (y), data and leaves."""
+    chance = random.Random(seed)
+    fb.manual_seed(seed)
+    w, v = (fb.tensor(data(seed + k, 4, 5), requires_grad=True) for k in range(2))
+    x, y, z = fb.tensor(data(seed + 3, 4, 5)), w * 0.5, v * 0.5
+    losses = [z.mean()]
+    for _ in range(chance.randint(1, 6)):
+        y, z = z, chance.choice(OPS)(z, y, x, chance.choice([v, w]))
+        if chance.random() < 0.7:
+            z.sum().item()
+        if chance.random() < 0.5:
+            losses.append(z.sin().mean())
+        if chance.random() < 0.3:
+            w.grad = fb.tensor(data(seed + 2, 4, 5))
+        if chance.random() < 0.2:
+            losses[-1].backward(retain_graph=True)
+        if chance.random() < 0.2:
+            with fb.no_grad():
+                x = x * 0.5
+    fb.stack([*losses, z.sum()]).sum().backward()
+    return [z.detach().numpy().tobytes(), *(None if t.grad is None else t.grad.numpy().tobytes() for t in (w, v))]
+
+
+def counted(monkeypatch):
+    """How many fragments are made, and how many traces are left to the walk."""
+    made = {"fragments": 0, "deferred": 0}
+    real, walked = expansions.Differentiation.expansion, call_gradients.Deferred.__init__
+
+    def expansion(self, *args):
+        made["fragments"] += 1
+        return real(self, *args)
+
+    def deferred(self, *args):
+        made["deferred"] += 1
+        walked(self, *args)
+
+    monkeypatch.setattr(expansions.Differentiation, "expansion", expansion)
+    monkeypatch.setattr(call_gradients.Deferred, "__init__", deferred)
+    return made
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_random_programs_with_looks_have_the_bits_of_blocking_mode(part, background, monkeypatch):
+    seeds = range(part * 30, part * 30 + 30)
+    with fb.compiler_options(mode="off"):
+        wanted = [gradients(seed) for seed in seeds]
+    for seed in seeds:  # plans of ops
+        gradients(seed)
+    recorder.clear()
+    made = counted(monkeypatch)
+    assert [gradients(seed) for seed in seeds] == wanted
+    assert made["deferred"] > len(seeds)
+    assert [gradients(seed) for seed in seeds] == wanted
+
+
+def episode(n, w, v):
+    """A loss of every step, each of which is looked at."""
+    losses = []
+    for k in range(n):
+        p = F.log_softmax(F.relu(fb.tensor(data(k, 4)) @ w) @ v, -1)
+        chosen = 0 if float(p[0]) > float(p[1]) else 1
+        losses.append(-p[chosen] * (k % 3 - 1.0))
+    return fb.stack(losses).sum()
+
+
+def expected(n, w, v):
+    """The gradients of `episode` by formula, in float64."""
+    gw, gv = np.zeros(w.shape), np.zeros(v.shape)
+    for k in range(n):
+        x = data(k, 4).astype(np.float64)
+        h = np.maximum(x @ w, 0)
+        z = h @ v
+        p = np.exp(z - np.log(np.exp(z).sum()))
+        ct = (p - np.eye(2)[0 if p[0] > p[1] else 1]) * (k % 3 - 1.0)
+        gv += np.outer(h, ct)
+        gw += np.outer(x, (v @ ct) * (h > 0))
+    return gw, gv
+
+
+def test_an_episode_of_a_new_length_is_not_differentiated_as_a_whole(background, monkeypatch):
+    w, v = fb.tensor(data(1, 4, 6), requires_grad=True), fb.tensor(data(2, 6, 2), requires_grad=True)
+    for n in (5, 6, 7, 5, 6, 7):
+        episode(n, w, v).backward()
+        w.grad.tolist()
+    made, builds = counted(monkeypatch), recorder.stats()["builds"]
+    for n in (19, 31, 12, 43):
+        w.grad = v.grad = None
+        episode(n, w, v).backward()
+        for gradient, wanted in zip((w.grad, v.grad), expected(n, w.detach().numpy(), v.detach().numpy()), strict=True):
+            assert gradient.numpy() == pytest.approx(wanted, rel=2e-4, abs=2e-5)
+    assert made == {"fragments": 0, "deferred": 4}
+    assert recorder.stats()["builds"] - builds <= 8  # of the last look and the gradients of each
+
+
+def test_what_was_written_or_used_up_since_is_refused(background):
+    for _ in range(3):
+        w = fb.tensor(data(5, 4, 5), requires_grad=True)
+        h = w * 2
+        y = h.exp()
+        y.sum().item()
+        loss = (y * y).sum()
+        loss.item()
+        loss.backward(retain_graph=True)
+        assert w.grad.numpy() == pytest.approx(4 * np.exp(4 * data(5, 4, 5)), rel=1e-5)
+        loss.backward()
+        assert w.grad.numpy() == pytest.approx(8 * np.exp(4 * data(5, 4, 5)), rel=1e-5)
+        with pytest.raises(RuntimeError, match="freed by an earlier backward"):
+            y.sum().backward()
+        h = w * 2
+        y = h.exp()
+        y.sum().item()
+        y.mul_(2)
+        with pytest.raises(RuntimeError, match="modified in place"):
+            y.sum().backward()
