@@ -80,7 +80,8 @@ def export(
     with staged(folder) as partial:
         trace = record(model, inputs, exporter.problems)
         weights = {n: s for n, s in zip(trace.names, trace.sources) if isinstance(s, Tensor)}
-        safetensors_format.write(partial / f"{name}.safetensors", weights, {"format": "pt"})
+        with open(partial / f"{name}.safetensors", "wb") as stream:
+            safetensors_format.write(stream, weights, {"format": "pt"})
         sources = [np.array(host.array_of(s)) if isinstance(s, Tensor) else s for s in trace.sources]
         request = exporter.Request(name, trace.graph, sources, inputs, trace.expected)
         made = exporter.write(partial, request, target, executable)

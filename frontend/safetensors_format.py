@@ -1,10 +1,10 @@
-"""Named tensors and safetensors files, by way of the package `safetensors`, imported when it is needed.
+"""Named tensors and safetensors files.
 
-In: tensors by name and string metadata; out: a file or a stream; and back, trusting nothing: the package checks that sizes,
-offsets, shapes and dtypes of the header agree with the file before memory is reserved. Done here is what it does not do:
-it takes a name that stands twice for one, and sizes that no array can have; it reads streams whole, so they are
-bounded by what their header speaks of; and it says of files of other kinds that their header is too large. Next: `foreign.py`
-for those, `serialization.py`.
+In: tensors by name and string metadata; out: a stream, to which tensors go from where they lie; and back, trusting nothing, by way
+of the package `safetensors`, imported when it is needed: it checks that sizes, offsets, shapes and dtypes of the header agree with
+the file before memory is reserved. Done here is what it does not do: it takes a name that stands twice for one, and sizes that
+no array can have; it reads streams whole, so they are bounded by what their header speaks of; and it says of files of other
+kinds that their header is too large. Next: `foreign.py` for those, `serialization.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -31,11 +30,9 @@ _CHUNK = 1 << 24
 # ---- writing --------------------------------------------------------------------------------------------------
 
 
-def write(target: Path | BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors and metadata. Raises OSError, ValueError for a name that is not Unicode, and TypeError for a dtype that the
-    format does not have."""
-    from safetensors import SafetensorError, numpy
-
+def write(stream: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and metadata, each tensor from where it lies. Raises OSError, ValueError for a name that is not Unicode and for
+    more of them than a header may hold, and TypeError for a dtype that the format does not have."""
     for name in tensors:
         if not name.isascii() and re.search("[\ud800-\udfff]", name):
             raise ValueError(f"[save] the name {name!a} is not Unicode. Rename it.")
@@ -43,20 +40,31 @@ def write(target: Path | BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapp
         raise TypeError(
             f"[save] safetensors has no name for {unknown[1]}, the dtype of '{unknown[0]}'. Use another format, or convert it."
         )
-    arrays = {name: np.asarray(host.array_of(t), order="C") for name, t in tensors.items()}
-    try:
-        if isinstance(target, Path):
-            numpy.save_file(arrays, target, dict(metadata))
-        else:
-            target.write(numpy.save(arrays, dict(metadata)))
-    except SafetensorError as error:
-        raise _system_error(error) from None
+    in_file = sorted(
+        tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])
+    )  # each where its numbers may lie
+    text = _header_of(in_file, metadata)
+    if len(text) > foreign.LARGEST_HEADER:
+        raise ValueError(
+            f"[save] the header would have {len(text)} bytes. Save fewer or shorter names, or in the zip format."
+        )
+    stream.write(len(text).to_bytes(8, "little") + text)
+    for _, t in in_file:
+        array = np.ascontiguousarray(host.array_of(t))
+        if array.size:
+            stream.write(array.reshape(-1).view(np.uint8).data)
 
 
-def _system_error(error: Exception) -> OSError:
-    """The OSError that the package's error tells of."""
-    number = re.search(r"\(os error (\d+)\)", str(error))
-    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
+def _header_of(in_file: list[tuple[str, Tensor]], metadata: Mapping[str, str]) -> bytes:
+    """What the file says of tensors in this order; data after it begin at a multiple of 8."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    at = 0
+    for name, t in in_file:
+        end = at + math.prod(t.shape) * t.dtype.itemsize
+        header[name] = {"dtype": t.dtype.safetensors, "shape": list(map(int, t.shape)), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)
 
 
 # ---- reading --------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from flambeau import border as _border
 from flambeau import missing as _missing
-from flambeau import replacing, safetensors_format
+from flambeau import replacing, safetensors_format, steady
 from flambeau.declarations import Unsampled, declared
 from flambeau.serialization import legacy_format, pickling, reading, structure, zip_format
 from flambeau.serialization.reading import How
@@ -66,27 +66,16 @@ def save(
 
 
 def _writer(obj: Any, format: str, name: str, protocol: int) -> Any:
-    """What writes `obj` to a stream or a path that is given to it; all that can be wrong with the object has been found."""
+    """What writes `obj` to a stream that is given to it; all that can be wrong with the object has been found."""
     if format == "safetensors":
         tensors, metadata = structure.packed(obj)
-        return lambda target: safetensors_format.write(target, tensors, metadata)
+        return lambda stream: safetensors_format.write(stream, tensors, metadata)
     if format not in ("zip", "legacy"):
         raise ValueError(f"[save] there is no format '{format}'. Use 'zip', 'legacy' or 'safetensors'.")
     text, storages = pickling.pickled(obj, protocol, (None,) if format == "legacy" else ())
     if format == "zip":
-        return _on_stream(lambda stream: zip_format.write(stream, name, text, storages))
-    return _on_stream(lambda stream: legacy_format.write(stream, text, storages, protocol))
-
-
-def _on_stream(write: Any) -> Any:
-    def on(target: Any) -> None:
-        if not isinstance(target, Path):
-            write(target)
-            return
-        with open(target, "wb") as stream:
-            write(stream)
-
-    return on
+        return lambda stream: zip_format.write(stream, name, text, storages)
+    return lambda stream: legacy_format.write(stream, text, storages, protocol)
 
 
 def _write(path: str, write: Any) -> None:
@@ -94,8 +83,8 @@ def _write(path: str, write: Any) -> None:
         with open(path, "wb") as stream:
             write(stream)
         return
-    with replacing.replaced_file(path) as partial:
-        write(partial)
+    with replacing.replaced_file(path) as partial, steady.opened(partial) as stream:
+        write(stream)
 
 
 @declared(free="flambeau", samples=Unsampled("reads and writes files"))
