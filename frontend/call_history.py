@@ -187,7 +187,7 @@ class CallHistory:
         """Find the calls from `root` down to the leaves. False: one hands on the gradients of several results."""
         self.needs = {self.meeting(slot) for slot in self.leaves}
         entered: set[int] = set()
-        pending: list[tuple[int, tuple | None]] = [(root, None)]
+        pending: list[tuple[int, tuple[Graph, list[int], list[int]] | None]] = [(root, None)]
         while pending:
             slot, made = pending.pop()
             if made is not None:
