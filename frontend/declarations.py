@@ -100,10 +100,13 @@ def declare(
 
 
 def takes(places: Iterable[str], called: Iterable[str]) -> tuple[str, ...]:
-    """Which of `out`, `layout` and `pin_memory` PyTorch's function of one of these names takes, in one of these places."""
+    """Which of `out`, `layout` and `pin_memory` PyTorch's function of one of these names takes, in one of these places; functions
+    that make tensors of sizes and values, which could lie in pinned memory, take `names`."""
     facts = _facts()
     keys = [(place, known) for known in called for place in places]
     found = {word for key in keys for word in facts.get(key, ())}
+    if "pin_memory" in found and TOP in places and not any(known.endswith("_like") for known in called):
+        found.add("names")
     return tuple(word for word in out.WORDS if word in found) if found else ()
 
 

@@ -1,4 +1,4 @@
-"""The arguments `out`, `layout` and `pin_memory`, of which no function knows: calls without them cost nothing for them.
+"""The arguments `out`, `layout`, `pin_memory` and `names`, of which no function knows: calls without them cost nothing for them.
 
 In: a function, and calls of it that give one of these. Out: with `out`, a tensor or a tuple of them, these, with the results stored
 there; `layout` and `pin_memory` mean nothing but their defaults. Which functions take them is PyTorch's to say
@@ -42,8 +42,13 @@ EXACT = frozenset(("aminmax", "complex", "gather", "multinomial"))
 APART = frozenset(("cat", "gather", "index_select", "kthvalue", "masked_select", "take"))
 
 #: The keywords, and what they are where they are left out.
-WORDS: dict[str, Any] = {"out": None, "layout": None, "pin_memory": False}
-_TYPES = {"out": "Tensor | None", "layout": "Layout | None", "pin_memory": "bool"}
+WORDS: dict[str, Any] = {"out": None, "layout": None, "pin_memory": False, "names": None}
+_TYPES = {
+    "out": "Tensor | None",
+    "layout": "Layout | None",
+    "pin_memory": "bool",
+    "names": "Sequence[str | None] | None",
+}
 
 
 class Extended:
@@ -78,6 +83,8 @@ class Extended:
             raise NotImplementedError(f"[{self.name}] layout is {given['layout']!r}. Use flambeau.strided.")
         if given.get("pin_memory"):
             raise RuntimeError(f"[{self.name}] no memory can be pinned. Leave out pin_memory.")
+        if given.get("names") is not None:
+            return self(*args, **kwargs, **{**given, "names": None}).rename(*given["names"])
         out = given.get("out")
         if out is None:
             return self.call(*args, **kwargs)

@@ -119,6 +119,9 @@ be replaced at any time; `runs` and `ns` count.
 - `Context`: base of context managers written in Python: `enter()`, and `leave()`, which is called until no interrupt cuts it short
 - `tensor_from_buffer(buffer, shape, dtype, requires_grad=False, cls=None, shared=False, unset=False, device="cpu")`;
   unset: nothing was written to it yet
+- `alias(tensor, cls)`: another handle, of class `cls`, of the same value with the same history; a leaf's is the same leaf
+- `intercept(cls, handler, callables)`: from now on a call with a tensor of class `cls` of one of a tuple of Functions and Publics,
+  or of one that is made later, goes to `handler(callable, *args, **kwargs)`; methods of classes are left as they are
 - `make_leaf(tensor, requires_grad, cls=None)`: a new handle of class `cls` on the same storage
 - `set_requires_grad(tensor, flag)`; a tensor that is a view of another shape must be cloned first (ValueError)
 - `set_cell(tensor, other)`: `tensor.data = other`; `is_lone_view(tensor)`: whether it is a view of what nobody else holds,
@@ -184,6 +187,7 @@ from flambeau.runtime._recorder import (
     Stream,
     Tensor,
     abandon,
+    alias,
     backward,
     capture_begin,
     capture_changes,
@@ -206,6 +210,7 @@ from flambeau.runtime._recorder import (
     held,
     if_lost,
     import_history,
+    intercept,
     is_lone_view,
     is_of_leaf,
     is_part,
@@ -270,6 +275,7 @@ __all__ = [
     "Stream",
     "Tensor",
     "abandon",
+    "alias",
     "backward",
     "capture_begin",
     "capture_changes",
@@ -292,6 +298,7 @@ __all__ = [
     "held",
     "if_lost",
     "import_history",
+    "intercept",
     "is_lone_view",
     "is_of_leaf",
     "is_part",

@@ -14,7 +14,7 @@ LAYERS = {
     "traces": "patterns trie trace threads recorder mode period locate export",
     "cells": "program flatten history ended watches cells holders capture region places tensor view layout stream marks undo "
     "reset pending",
-    "calls": "call record enter fit learn memo import slots index function",
+    "calls": "call record enter fit learn memo import slots index function intercept",
     "runs": "runs flush failure",
     "module": "module backward inline public together look literal",
 }

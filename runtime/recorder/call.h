@@ -118,6 +118,13 @@ int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old); /* `o
 extern PyType_Slot fb_operator_slots[];
 size_t fb_operator_slot_count(void);
 int fb_function_init(PyObject *module);
+/* intercept.c: calls with tensors of one class go to handler(callable, *args, **kwargs), where the callable says so. */
+bool fb_intercepting(void);
+int fb_intercept(PyObject *cls, PyObject *handler);
+PyObject *fb_intercepted_call(vectorcallfunc plain, PyObject *self, PyObject *const *args, size_t nargsf,
+                              PyObject *kwnames);
+void fb_function_intercept(fb_function *f);
+PyObject *fb_py_alias(PyObject *module, PyObject *args);
 /* Enter the tensor and import what the history of its value needs; the word of its place in that history. */
 int fb_import_history(fb_recorder *rec, fb_tensor *t, uint64_t *word);
 int fb_import_reachable(fb_recorder *rec, const uint64_t *words, uint32_t n);

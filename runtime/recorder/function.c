@@ -322,6 +322,12 @@ FB_HOT static PyObject *function_vectorcall(PyObject *self, PyObject *const *arg
   return PyObject_Vectorcall(f->otherwise, args, nargsf, kwnames);
 }
 
+static PyObject *intercepted_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+  return fb_intercepted_call(function_vectorcall, self, args, nargsf, kwnames);
+}
+
+void fb_function_intercept(fb_function *f) { f->vectorcall = intercepted_vectorcall; }
+
 /* ---- the type -------------------------------------------------------------------------------------------- */
 
 static int index_of(PyObject *text, const char *const *names, int n) {
@@ -416,7 +422,7 @@ static PyObject *function_new(PyTypeObject *cls, PyObject *args, PyObject *kwarg
   if (!f)
     return NULL;
   memset((char *)f + sizeof(PyVarObject), 0, sizeof *f - sizeof(PyVarObject) + (size_t)n * sizeof(fb_param));
-  f->vectorcall = function_vectorcall;
+  f->vectorcall = fb_intercepting() ? intercepted_vectorcall : function_vectorcall;
   f->id = n_functions++;
   f->name = Py_NewRef(name);
   f->params = Py_NewRef(params);

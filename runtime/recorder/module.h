@@ -5,6 +5,7 @@
 #include "runs.h"
 
 int fb_public_init(PyObject *module);
+PyObject *fb_py_intercept(PyObject *module, PyObject *args);
 PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *fb_grad_entry(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *fb_py_tensor_for_slot(PyObject *module, PyObject *slot);

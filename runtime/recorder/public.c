@@ -34,9 +34,9 @@ static void throw(PyObject *error) {
 
 /* Whether a keyword is one of those that `more` knows (see out.py). */
 static bool gives_more(PyObject *kwnames) {
-  static const char *const names[] = {"out", "layout", "pin_memory"};
+  static const char *const names[] = {"out", "layout", "pin_memory", "names"};
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++)
-    for (int k = 0; k < 3; k++)
+    for (int k = 0; k < 4; k++)
       if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), names[k]) == 0)
         return true;
   return false;
@@ -111,6 +111,10 @@ static PyObject *call(PyObject *self, PyObject *const *args, size_t nargsf, PyOb
   return forward(p, args, nargsf, kwnames);
 }
 
+static PyObject *intercepted_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+  return fb_intercepted_call(call, self, args, nargsf, kwnames);
+}
+
 /* ---- the type -------------------------------------------------------------------------------------------- */
 
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
@@ -122,7 +126,9 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   fb_public *p = (fb_public *)type->tp_alloc(type, 0);
   if (!p)
     return NULL;
-  p->vectorcall = call;
+  bool is_method =
+      PyUnicode_FindChar(name, '.', 0, PyUnicode_GET_LENGTH(name), 1) >= 0; /* of a class, which calls functions */
+  p->vectorcall = fb_intercepting() && !is_method ? intercepted_call : call;
   p->function = Py_NewRef(function);
   p->name = Py_NewRef(name);
   p->report = Py_NewRef(report);
@@ -220,9 +226,28 @@ static PyType_Spec spec = {
     .slots = slots,
 };
 
+static PyTypeObject *public_type;
+
+/* intercept(cls, handler, callables): see intercept.c. Functions made later, and what is public then, are like these.
+ */
+PyObject *fb_py_intercept(PyObject *module, PyObject *args) {
+  PyObject *cls, *handler, *callables;
+  (void)module;
+  if (!PyArg_ParseTuple(args, "OOO!:intercept", &cls, &handler, &PyTuple_Type, &callables) ||
+      fb_intercept(cls, handler) < 0)
+    return NULL;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(callables); i++) {
+    PyObject *o = PyTuple_GET_ITEM(callables, i);
+    if (Py_TYPE(o) == fb_function_type)
+      fb_function_intercept((fb_function *)o);
+    else if (Py_TYPE(o) == public_type)
+      ((fb_public *)o)->vectorcall = intercepted_call;
+  }
+  Py_RETURN_NONE;
+}
+
 int fb_public_init(PyObject *module) {
   PyObject *type = PyType_FromSpec(&spec);
-  int result = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
-  Py_XDECREF(type);
-  return result;
+  public_type = (PyTypeObject *)type; /* kept */
+  return type ? PyModule_AddType(module, public_type) : -1;
 }

@@ -1,0 +1,348 @@
+"""What functions do with names of dimensions: one rule per kind of function, chosen by what functions declare.
+
+In: a call with named tensors. Out: its results, with names. Functions with a `dim` and a `keepdim` are reductions; those
+of one elementwise record are elementwise; the others are listed by what they do, and any that is not here refuses names. Next:
+`dim_names.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache, cached_property
+from typing import Any
+
+from flambeau import spellings
+from flambeau.dialects.record import REGISTRY
+from flambeau.dialects.record import Kind as RecordKind
+from flambeau.dim_names import Names, checked, position, resolved, unified, unique
+from flambeau.named_tensor import names_of, plain, set_names, with_names
+from flambeau.runtime.recorder import Function, Tensor
+
+#: Parameters that are dimensions, and may be names.
+_DIMS = ("dim", "dims", "dim0", "dim1", "start_dim", "end_dim")
+
+
+class Call:
+    """A call with its arguments by parameter, names of dimensions replaced by positions. `names` are those of the first operand."""
+
+    def __init__(self, op: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.op, self.function, self.args = op, function, args
+        other = spellings.known(_signature(function).parameters)
+        self.kwargs = {other.get(key, key): value for key, value in kwargs.items()}
+        self.operands = [x for value in (*args, *kwargs.values()) for x in _tensors(value)]
+        self.names = names_of(self.operands[0])
+
+    @cached_property
+    def given(self) -> dict[str, Any]:
+        """The arguments by parameter. Raises what the function raises where they do not bind."""
+        signature = _signature(self.function)
+        if isinstance(self.function, Function) and getattr(self.function, "variadic", False):
+            last = sum(p.kind is not p.KEYWORD_ONLY for p in signature.parameters.values()) - 1
+            if len(self.args) > last + 1:
+                self.args = (*self.args[:last], self.args[last:])
+        try:
+            return dict(signature.bind(*self.args, **self.kwargs).arguments)
+        except TypeError:
+            self.function(*map(plain, self.args), **{k: plain(v) for k, v in self.kwargs.items()})
+            raise refusal(self.op) from None
+
+    def dim(self, name: str = "dim") -> Any:
+        """The position, or positions, that a parameter names, or its default."""
+        default = _signature(self.function).parameters[name].default
+        return resolved(self.op, self.given.get(name, default), self.names)
+
+    def run(self) -> Any:
+        """The function's result, of plain tensors and positions."""
+        parameters = _signature(self.function).parameters
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        for key, value in self.given.items():
+            value = self.dim(key) if key in _DIMS and not isinstance(value, Tensor) else plain(value)
+            kind = parameters[key].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                args += value
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                kwargs.update(value)
+            elif kind is inspect.Parameter.KEYWORD_ONLY or len(args) < list(parameters).index(key):
+                kwargs[key] = value
+            else:
+                args.append(value)
+        return self.function(*args, **kwargs)
+
+
+def refusal(op: str) -> RuntimeError:
+    return RuntimeError(f"[{op}] does not take named dimensions. Call x.rename(None) first.")
+
+
+@cache
+def _signature(function: Any) -> inspect.Signature:
+    return inspect.signature(function.rule if isinstance(function, Function) else function)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [x for x in (value if isinstance(value, tuple | list) else (value,)) if isinstance(x, Tensor)]
+
+
+def _each(result: Any, name: Callable[[Tensor], Names]) -> Any:
+    """A result, or a tuple, list or named tuple of them, with names."""
+    if isinstance(result, Tensor):
+        return with_names(result, name(result))
+    if isinstance(result, tuple | list):
+        named = [_each(x, name) for x in result]
+        return result._make(named) if hasattr(result, "_make") else type(result)(named)  # type: ignore[attr-defined]
+    return result
+
+
+# ---- rules ------------------------------------------------------------------------------------------------------
+
+
+def _joint(call: Call) -> Names:
+    names: Names = ()
+    for x in call.operands:
+        names = unified(call.op, names, names_of(x))
+    return names
+
+
+def _elementwise(call: Call) -> Any:
+    """Operands broadcast, and their names with them."""
+    names = _joint(call)
+    return _each(call.run(), lambda x: names)
+
+
+def _stored(call: Call) -> Any:
+    """The first operand is written: it has the names of all."""
+    target, names = call.operands[0], _joint(call)
+    call.run()
+    set_names(target, names)
+    return target
+
+
+def _reduction(call: Call) -> Any:
+    """The dims that are folded go, unless they are kept."""
+    names, dim = call.names, call.dim()
+    if isinstance(dim, Tensor):  # of two tensors: max(x, y)
+        return _elementwise(call)
+    gone = (
+        range(len(names))
+        if dim is None or isinstance(dim, bool) or dim == ()
+        else dim
+        if isinstance(dim, tuple | list)
+        else (dim,)
+    )
+    at = {d % max(len(names), 1) for d in gone}
+    left = tuple(n for d, n in enumerate(names) if d not in at)
+    return _each(
+        call.run(), lambda x: names if x.ndim == len(names) else left if x.ndim == len(left) else (None,) * x.ndim
+    )
+
+
+def _kept(call: Call) -> Any:
+    """The result has the dimensions of the first operand, of maybe other sizes."""
+    names = call.names
+    return _each(call.run(), lambda x: names)
+
+
+def _looked_at(call: Call) -> Any:
+    """Names mean nothing to the function."""
+    return call.run()
+
+
+def _of_itself(call: Call) -> Any:
+    """The tensor's own state, which another handle does not have: it is plain meanwhile."""
+    target, names = call.operands[0], call.names
+    set_names(target, (None,) * len(names))
+    try:
+        return call.run()
+    finally:
+        set_names(target, names)
+
+
+def _without_dim(call: Call) -> Any:
+    at = call.dim() % max(len(call.names), 1)
+    left = call.names[:at] + call.names[at + 1 :]
+    return _each(call.run(), lambda x: left)
+
+
+def _squeeze(call: Call) -> Any:
+    dim, shape = call.dim(), call.operands[0].shape
+    if isinstance(dim, tuple) and len(dim) == 1 and isinstance(dim[0], tuple | list):
+        dim = resolved(call.op, dim[0], call.names)
+    dims = range(len(shape)) if dim in (None, (None,)) else dim if isinstance(dim, tuple | list) else (dim,)
+    at = {d % max(len(shape), 1) for d in dims}
+    left = tuple(n for d, n in enumerate(call.names) if d not in at or shape[d] != 1)
+    return _each(call.run(), lambda x: left)
+
+
+def _unsqueeze(call: Call) -> Any:
+    at = call.dim() % (len(call.names) + 1)
+    return _each(call.run(), lambda x: (*call.names[:at], None, *call.names[at:]))
+
+
+def _transpose(call: Call) -> Any:
+    names, result = list(call.names), call.run()
+    a, b = call.dim("dim0"), call.dim("dim1")
+    if b is None:
+        return with_names(result, tuple(names[d] for d in a))
+    if names:
+        names[a], names[b] = names[b], names[a]
+    return with_names(result, tuple(names))
+
+
+def _permute(call: Call) -> Any:
+    dims = call.dim("dims")
+    dims = resolved(call.op, dims[0], call.names) if len(dims) == 1 and isinstance(dims[0], tuple | list) else dims
+    return with_names(call.run(), tuple(call.names[d] for d in dims))
+
+
+def _reverse(call: Call) -> Any:
+    return with_names(call.run(), call.names[::-1])
+
+
+def _swap_last(call: Call) -> Any:
+    return with_names(call.run(), (*call.names[:-2], *call.names[:-3:-1]))
+
+
+def _expand(call: Call) -> Any:
+    result = call.run()
+    return with_names(result, (None,) * (result.ndim - len(call.names)) + call.names)
+
+
+def _cat(call: Call) -> Any:
+    tensors = call.operands
+    call.names = names = _joint(call)
+    if any(x.ndim != len(names) for x in tensors):
+        names = (None,) * len(names)
+    return _each(call.run(), lambda x: names)
+
+
+def product_names(op: str, x: Names, y: Names) -> Names:
+    """The names of a matrix product: those that are summed over go, whatever they are."""
+    rows, columns = x[:-1][-1:], y[-1:] if len(y) > 1 else ()
+    return unique(op, (*unified(op, x[:-2], y[:-2]), *rows, *columns))
+
+
+def _product(call: Call) -> Any:
+    names = product_names(call.op, *map(names_of, call.operands))
+    return with_names(call.run(), names)
+
+
+def _added_product(call: Call) -> Any:
+    added, x, y = map(names_of, call.operands)
+    return with_names(call.run(), unified(call.op, product_names(call.op, x, y), added))
+
+
+# ---- the forms that only named tensors have ---------------------------------------------------------------------
+
+
+def _flatten(call: Call) -> Any:
+    """`flatten(dims, out_dim)`, `flatten(start_dim, end_dim, out_dim)`: neighbours merged into one dimension with a name."""
+    x, rest = call.args[0], (*call.args[1:], *call.kwargs.values())
+    rank = len(call.names)
+    if not rest or not isinstance(rest[-1], str) or len(rest) == 1:
+        dims = [resolved("flatten", d, call.names) for d in rest] or [0]
+        start, end = dims[0] % rank, (dims[1] if len(dims) > 1 else -1) % rank
+        if any(call.names[start : end + 1]) and start != end:
+            raise refusal("flatten")
+        merged: str | None = call.names[start]
+    else:
+        *ends, merged = rest
+        dims = list(ends[0]) if isinstance(ends[0], tuple | list) else ends
+        at = [d % rank if isinstance(d, int) else position("flatten", d, call.names) for d in dims]
+        start, end = at[0], at[-1]
+        if isinstance(ends[0], tuple | list) and at != list(range(start, end + 1)):
+            raise RuntimeError(
+                f"[flatten] {tuple(dims)} are no neighbours, in order, in {call.names}. Use x.align_to(...)."
+            )
+    names = (*call.names[:start], merged, *call.names[end + 1 :])
+    return with_names(plain(x).flatten(start, end), checked("flatten", names, len(names)))
+
+
+def _unflatten(call: Call) -> Any:
+    """`unflatten(dim, ((name, size), ...))`: one dimension split into several with names."""
+    at, given = call.dim(), call.given["sizes"]
+    if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in given):
+        raise RuntimeError(f"[unflatten] {given!r} has no names. Give pairs: x.unflatten('C', [('A', 2), ('B', 3)]).")
+    at = at % len(call.names)
+    names = (*call.names[:at], *(name for name, _ in given), *call.names[at + 1 :])
+    result = plain(call.operands[0]).unflatten(at, tuple(size for _, size in given))
+    return with_names(result, checked("unflatten", names, result.ndim))
+
+
+def indexed(index: Any, names: Names) -> Names:
+    """The names of `x[index]`: ints take a dimension away, slices keep it, None gives one without a name."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if any(isinstance(part, Tensor | list | bool) for part in parts):
+        raise RuntimeError("[getitem] tensors do not index named dimensions. Call x.rename(None) first.")
+    used = sum(part is not None and part is not ... for part in parts)
+    at = next((i for i, part in enumerate(parts) if part is ...), len(parts))
+    parts[at : at + 1] = [slice(None)] * (len(names) - used)
+    left = iter(names)
+    found: list[str | None] = []
+    for part in parts:
+        name = None if part is None else next(left, None)
+        found += [name] if part is None or isinstance(part, slice) else []
+    return tuple(found)
+
+
+# ---- which function has which -----------------------------------------------------------------------------------
+
+_LISTED: dict[Callable[[Call], Any], str] = {
+    _elementwise: """rsub floor_divide positive sgn square reciprocal float_power ldexp bitwise_and bitwise_or bitwise_xor
+        bitwise_not bitwise_left_shift bitwise_right_shift logical_and logical_or logical_xor logical_not isnan isinf isposinf
+        isneginf isreal signbit isfinite isclose fmax fmin nan_to_num clamp_min clamp_max clamp clip where masked_fill lerp addcmul
+        addcdiv fill relu leaky_relu gelu silu elu selu softplus logsigmoid mish hardtanh relu6 hardsigmoid hardswish
+        lcm heaviside frac deg2rad rad2deg sinc xlogy xlog1py erf frexp""",
+    _stored: "zero_ fill_ copy_ clamp_ pow_ uniform_ normal_ bernoulli_ exponential_ geometric_ cauchy_ log_normal_ random_",
+    _kept: """clone contiguous detach to type type_as bool byte char short int long half bfloat16 float double cfloat cdouble cpu
+        cuda alias_copy detach_copy zeros_like ones_like full_like empty_like rand_like randn_like randint_like dropout bernoulli
+        softmax log_softmax softmin cumsum cumprod cummax cummin logcumsumexp sort argsort topk flip roll normalize renorm narrow
+        split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk index_select index_fill diff real imag conj
+        conj_physical resolve_conj resolve_neg expand_as pin_memory""",
+    _reduction: "count_nonzero",
+    _looked_at: """item tolist numpy __array__ tobytes numel nelement dim size stride dim_order is_contiguous element_size
+        is_floating_point is_complex is_signed is_tensor data_ptr storage_offset untyped_storage get_device is_set_to is_pinned
+        equal allclose __complex__ __format__ __contains__ is_nonzero is_conj is_neg backward grad masked_select new_zeros new_ones
+        new_empty new_full new_tensor result_type""",
+    _of_itself: "requires_grad_ retain_grad register_hook register_post_accumulate_grad_hook",
+    _without_dim: "select unbind",
+    _squeeze: "squeeze",
+    _unsqueeze: "unsqueeze",
+    _transpose: "transpose",
+    _permute: "permute",
+    _reverse: "t T",
+    _swap_last: "mT",
+    _expand: "expand broadcast_to",
+    _cat: "cat",
+    _product: "matmul mm mv dot bmm",
+    _added_product: "addmm addmv baddbmm",
+    _flatten: "flatten",
+    _unflatten: "unflatten",
+}
+_BY_NAME = {name: rule for rule, names in _LISTED.items() for name in names.split()}
+#: What concerns names alone knows them.
+_OWN = frozenset(["has_names", "refine_names", "rename", "rename_", "align_to", "align_as", "names"])
+#: Reductions that add dimensions, or whose own rule is another.
+_NONE = frozenset(["quantile", "nanquantile", "matrix_norm", "pairwise_distance"])
+
+
+@cache
+def _rule(op: str, function: Any) -> Callable[[Call], Any] | None:
+    if op in _NONE or op in _BY_NAME:
+        return _BY_NAME.get(op)
+    if op in REGISTRY and REGISTRY[op].kind == RecordKind.ELEMENTWISE:
+        return _elementwise
+    if {"dim", "keepdim"} <= _signature(function).parameters.keys():
+        return _reduction
+    is_stored = op.endswith("_") and not op.endswith("__")
+    return _stored if is_stored and _rule(op[:-1], function) is _elementwise else None
+
+
+def apply(function: Any, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a call with named tensors gives. Raises RuntimeError for names that do not fit, and for functions without a rule."""
+    if op in _OWN:
+        return function.__wrapped__(*args, **kwargs)
+    rule = _rule(op, function)
+    if rule is None or kwargs.get("out") is not None:
+        raise refusal(op)
+    return rule(Call(op, function, args, kwargs))
