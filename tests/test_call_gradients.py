@@ -160,8 +160,8 @@ def test_what_was_put_off_is_there_for_more_of_the_trace(background):
 
 def test_an_op_without_gradient_is_named_with_its_line(background):
     w = fb.ones(3, requires_grad=True)
-    y = fb.nextafter(w * 2, fb.zeros(3)).sum()
-    with pytest.raises(RuntimeError, match=r"nextafter.*test_call_gradients\.py"):
+    y = fb.special.airy_ai(w * 2).sum()
+    with pytest.raises(RuntimeError, match=r"airy_ai.*test_call_gradients\.py"):
         y.backward()
 
 
