@@ -1,5 +1,7 @@
 """Metrics over batches: values by plain formulas and scikit-learn's, merging, and updates that wait for nothing."""
 
+import math
+
 import flambeau as fb
 import numpy as np
 import pytest
@@ -150,6 +152,41 @@ def test_errors_of_numbers():
     np.testing.assert_allclose(over_batches(metrics.R2Score(4, multioutput="raw_values"), *arrays), each, rtol=1e-5)
     found = metrics.r2_score(fb.tensor(arrays[0]), fb.tensor(target), 4).item()
     assert found == pytest.approx(each.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "actual", "score"), [((3, 3), (3, 3), 1.0), ((3, 4), (3, 3), 0.0), ((1,), (2,), np.nan)]
+)
+def test_equal_targets_leave_nothing_to_explain(predicted, actual, score):
+    predicted, actual = fb.tensor(predicted, dtype=fb.float32), fb.tensor(actual, dtype=fb.float32)
+    np.testing.assert_equal(metrics.r2_score(predicted, actual).item(), score)
+
+
+def test_a_batch_without_elements_changes_no_mean():
+    metric = metrics.R2Score()
+    for part in ([], [1.0, 2.0, 3.0], []):
+        metric.update(fb.tensor(part), fb.tensor(part))
+    assert metric.compute().item() == 1.0
+
+
+@pytest.mark.parametrize("name", ["accuracy", "precision", "recall", "f1_score", "confusion_matrix"])
+@pytest.mark.parametrize("wrong", [-1, 2, -100])
+def test_what_is_no_class_is_refused(name, wrong):
+    metric, good, bad = getattr(metrics, name), fb.tensor([0, 1, 1]), fb.tensor([0, 1, wrong])
+    two = (
+        [] if name == "accuracy" else [(fb.tensor([0.1, 0.9, 0.7]), bad, None), (bad, good, None)]
+    )  # that only compares
+    for predicted, actual, count in [*two, (good, bad, 2), (bad, good, 2)]:
+        with pytest.raises(IndexError, match="out of range"):
+            metric(predicted, actual, count).tolist()
+    assert metric(good, bad, 2, ignore_index=wrong).tolist() is not None
+
+
+def test_areas_of_scores_with_a_nan_are_nan():
+    scores, classes = fb.tensor([0.1, math.nan, 0.8, 0.4]), fb.tensor([0, 1, 1, 0])
+    assert metrics.auroc(scores, classes).isnan().item() and metrics.average_precision(scores, classes).isnan().item()
+    both = metrics.auroc(fb.stack([scores, 1 - fb.nan_to_num(scores)], 1), classes, 2, average=None)
+    assert both.isnan().tolist() == [True, False]
 
 
 def test_perplexity():

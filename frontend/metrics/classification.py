@@ -13,6 +13,7 @@ from typing import Any
 from flambeau.dialects.dtypes import float64, int64
 from flambeau.functions.choose import where
 from flambeau.functions.create import zeros
+from flambeau.functions.ramps import arange
 from flambeau.metrics.metric import Metric, told
 from flambeau.runtime.recorder import Tensor
 
@@ -69,10 +70,15 @@ class _Classes(Metric):
     def _read(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predicted classes, classes, and 1 where they count, 0 where they are to be ignored: vectors."""
         predicted, actual = self._predicted(input.detach(), target).reshape(-1), target.detach().long().reshape(-1)
-        if self.ignore_index is None:
-            return predicted, actual, actual * 0 + 1
-        counts = actual != self.ignore_index
-        return where(counts, predicted, 0), where(counts, actual, 0), counts.long()
+        counts = actual * 0 + 1
+        if self.ignore_index is not None:
+            counted = actual != self.ignore_index
+            predicted, actual, counts = where(counted, predicted, 0), where(counted, actual, 0), counted.long()
+        return predicted, actual, counts
+
+    def _known(self, classes: Tensor) -> Tensor:
+        """The classes: IndexError for one that there is not, above all where its number would be taken for a count."""
+        return arange(self.num_classes or 2, device=classes.device).gather(0, classes)
 
 
 class _Shares(_Classes):
@@ -92,13 +98,14 @@ class _Shares(_Classes):
             self.add_state(name, zeros(shape, dtype=int64))
 
     def update(self, input: Tensor, target: Tensor) -> None:
-        """Take in predictions and classes. Raises ValueError for shapes that do not fit, IndexError for a class beyond the last one
+        """Take in predictions and classes. Raises ValueError for shapes that do not fit, IndexError for a class that there is not
         (when a value is read)."""
         predicted, actual, counts = self._read(input, target)
         self._count(predicted, actual, predicted.eq(actual).long() * counts, counts)
 
     def _count(self, predicted: Tensor, actual: Tensor, hits: Tensor, counts: Tensor) -> None:
         if self.num_classes is None:
+            predicted, actual = self._known(predicted), self._known(actual)
             for state, each in ((self.hits, hits * actual), (self.predicted, predicted), (self.actual, actual)):
                 state.add_((each * counts).sum())
             return
@@ -244,10 +251,10 @@ class ConfusionMatrix(_Classes):
         self.add_state("matrix", zeros((count, count), dtype=int64))
 
     def update(self, input: Tensor, target: Tensor) -> None:
-        """Take in predictions and classes. Raises ValueError for shapes that do not fit, IndexError for a class beyond the last one
+        """Take in predictions and classes. Raises ValueError for shapes that do not fit, IndexError for a class that there is not
         (when a value is read)."""
         predicted, actual, counts = self._read(input, target)
-        self.matrix.index_put_((actual, predicted), counts, accumulate=True)
+        self.matrix.index_put_((self._known(actual), self._known(predicted)), counts, accumulate=True)
 
     def compute(self) -> Tensor:
         if self.normalize is None:

@@ -46,20 +46,24 @@ class _Ranking(Metric):
         self.targets.append(target.detach().clone())
 
     def compute(self) -> Tensor:
-        """The area; NaN where there are no samples of one kind. The mean is over the classes that have one."""
+        """The area; NaN where there are no samples of one kind, or a score is NaN. The mean is over the classes that have one."""
         if not self.scores:
             return told(as_tensor(math.nan))
         scores, targets = (
             as_tensor(np.concatenate([host.array_of(x) for x in xs])) for xs in (self.scores, self.targets)
         )
         if self.num_classes is None:
-            return told(self._area(scores.unsqueeze(0), (targets != 0).unsqueeze(0))[0])
+            return told(self._of_rows(scores.unsqueeze(0), (targets != 0).unsqueeze(0))[0])
         is_class = arange(self.num_classes).unsqueeze(1) == targets
-        areas = self._area(scores.transpose(0, 1).contiguous(), is_class)
+        areas = self._of_rows(scores.transpose(0, 1).contiguous(), is_class)
         if self.average is None:
             return told(areas)
         weights = is_class.sum(1) if self.average == "weighted" else areas.eq(areas).long()
         return told((where(areas == areas, areas, 0.0) * weights).sum() / weights.sum())
+
+    def _of_rows(self, scores: Tensor, is_class: Tensor) -> Tensor:
+        """Areas of rows; a NaN has no place in their order."""
+        return where((scores != scores).any(1), math.nan, self._area(scores, is_class))
 
     def _area(self, scores: Tensor, is_class: Tensor) -> Tensor:
         """Of rows of scores, and whether each is of the class."""

@@ -5,9 +5,11 @@ In: predictions and targets of one shape. Out: 0-d tensors. Next: `text.py`.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from flambeau.dialects.dtypes import float64, int64
+from flambeau.functions.choose import where
 from flambeau.functions.create import zeros
 from flambeau.metrics.metric import Metric, told
 from flambeau.runtime.recorder import Tensor
@@ -64,6 +66,8 @@ class R2Score(Metric):
     """1 minus the squared differences over those of the targets to their mean. With `num_outputs` K predictions and targets are
     [N, K], and the result is the mean of K scores ("uniform_average"), or all of them ("raw_values").
 
+    Where all targets are equal there is nothing to explain: 1 for predictions that equal them, 0 for others. NaN of fewer than two.
+
     Means and squares of batches are put together by the formulas of Chan, Golub and LeVeque (1983), so that large targets cost no
     digits. Raises ValueError for other words.
     """
@@ -84,6 +88,8 @@ class R2Score(Metric):
         count = self.num_outputs
         if count is not None and (input.dim() != 2 or input.shape[1] != count):
             raise ValueError(f"[R2Score] input has shape {tuple(input.shape)}. Pass [N, {count}].")
+        if not target.numel():
+            return
         over: Any = tuple(range(input.dim())) if count is None else 0
         y = target.detach().to(float64)
         mean = y.mean(over)
@@ -107,5 +113,7 @@ class R2Score(Metric):
         self.count.add_(count)
 
     def compute(self) -> Tensor:
-        scores = 1.0 - self.residuals / self.squares
+        none = self.squares == 0
+        scores = where(none, (self.residuals == 0).to(float64), 1.0 - self.residuals / where(none, 1.0, self.squares))
+        scores = where(self.count < 2, math.nan, scores)
         return told(scores.mean() if self.multioutput == "uniform_average" else scores)
