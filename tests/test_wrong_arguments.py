@@ -86,11 +86,11 @@ def is_told_by_python(value) -> bool:
 def takes_anything(function) -> bool:
     """Whether it takes any keyword or passes it on, or has nothing to do with keywords: an `Identity`, datasets by name, changes of
     dimensions' names, a missing `forward`."""
-    is_compile = getattr(function, "__func__", function) in (fb.compile, nn.Module.compile)
+    own = (fb.compile, nn.Module.compile, fb.Tensor.rename, fb.Tensor.rename_)
+    takes_others = getattr(function, "__func__", function) in own
     return (
         function in (nn.Identity, fb.data.StackDataset, nn.utils.skip_init, fb.summary, fb.verify)
-        or function in (fb.Tensor.rename, fb.Tensor.rename_)
-        or is_compile
+        or takes_others
         or "has no forward()" in str(refusal(function))
     )
 
