@@ -42,6 +42,7 @@ _SUBMODULES = (
     "hub",
     "jit",
     "linalg",
+    "masked",
     "metrics",
     "nn",
     "onnx",

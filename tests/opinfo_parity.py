@@ -66,7 +66,7 @@ def title(op: Any) -> str:
 
 
 def is_listed_apart(name: str) -> bool:
-    return name.startswith(("nn.functional", "sparse", "_nested", "masked."))
+    return name.startswith(("nn.functional", "sparse", "_nested"))
 
 
 # ---- the same call here ---------------------------------------------------------------------------------------
@@ -388,11 +388,11 @@ def results(names: list[str]) -> Found:
 
 
 def written(found: Found) -> str:
-    """The list: what is missing and what fails with its reason, and what passes; nn.functional, sparse and masked apart."""
+    """The list: what is missing and what fails with its reason, and what passes; nn.functional and sparse apart."""
     text = "# PyTorch's own samples and error inputs (python tests/opinfo_parity.py). A test of long counts finds the same.\n"
     for apart in (False, True):
         here = {n: r for n, r in found.items() if is_listed_apart(n) == apart}
-        text += section("nn.functional, sparse, masked" if apart else "everything else", here)
+        text += section("nn.functional, sparse" if apart else "everything else", here)
     return text
 
 

@@ -233,7 +233,7 @@ def taken_in_order(op: str, x: Value, mask: Value, source: Value, low: Any, text
             call(data(2, 3), truth(3), data(5)),
             call(data(2, 3), truth(2, 1), data(2, 4)),
             call(data(3), truth(3), data(1), error=(RuntimeError, "mask holds more often than source has elements")),
-            call(data(2), data(2), data(2), error=(RuntimeError, "Pass a bool tensor")),
+            call(data(2), data(2), data(2), error=(RuntimeError, "Convert it with .bool()")),
         ]
     ),
     fallible=True,
