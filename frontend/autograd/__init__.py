@@ -277,7 +277,7 @@ def _batched(
 # ---- detaching ------------------------------------------------------------------------------------------------
 
 
-@view(method=True, detach=True, samples=unary())
+@view(free="flambeau", method=True, detach=True, samples=unary())
 def detach(input: Tensor_):
     """The same storage without gradient history: writes to either are seen by both."""
     return input
