@@ -198,7 +198,7 @@ LEFT_OUT = {
         bessel_y0 bessel_y1 modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1
         scaled_modified_bessel_k0 scaled_modified_bessel_k1 spherical_bessel_j0""",
     "it is a transform of lines, which test_fft.py goes through": """fft ifft rfft irfft hfft ihfft fft2 ifft2 rfft2 irfft2
-        hfft2 ihfft2 fftn ifftn rfftn irfftn hfftn ihfftn fftfreq rfftfreq fftshift ifftshift""",
+        hfft2 ihfft2 fftn ifftn rfftn irfftn hfftn ihfftn fftfreq rfftfreq fftshift ifftshift stft istft""",
     "it is a polynomial": """chebyshev_polynomial_t chebyshev_polynomial_u chebyshev_polynomial_v chebyshev_polynomial_w
         shifted_chebyshev_polynomial_t shifted_chebyshev_polynomial_u shifted_chebyshev_polynomial_v
         shifted_chebyshev_polynomial_w hermite_polynomial_h hermite_polynomial_he laguerre_polynomial_l
@@ -218,6 +218,9 @@ LEFT_OUT = {
         set_autocast_cpu_enabled set_autocast_dtype set_autocast_enabled set_autocast_gpu_dtype
         untyped_storage get_device is_set_to is_pinned pin_memory as_subclass""",
     "it converts, as to does, which has a case": "cfloat cdouble",
+    "it names dimensions, whose elements it leaves as they are": "align_as align_to has_names refine_names rename",
+    "it calls a function that has a case, or whose parts have": """grid_sampler grid_sampler_2d grid_sampler_3d
+        linear_cross_entropy native_batch_norm native_group_norm native_layer_norm""",
     "it is no function of tensors": """profile verify to_device backward broadcast_shapes get_default_device is_signed
         is_complex
         is_tensor can_cast compiler_options dim element_size explain export find_nan flush
