@@ -125,7 +125,8 @@ be replaced at any time; `runs` and `ns` count.
 - `make_leaf(tensor, requires_grad, cls=None)`: a new handle of class `cls` on the same storage
 - `set_requires_grad(tensor, flag)`; a tensor that is a view of another shape must be cloned first (ValueError)
 - `set_cell(tensor, other)`: `tensor.data = other`; `is_lone_view(tensor)`: whether it is a view of what nobody else holds,
-  `is_part(tensor)`: whether it is a view that shows its base in another way than whole
+  `is_part(tensor)`: whether it is a view that shows its base in another way than whole;
+  `set_apart(tensor)`: writes to its storage raise RuntimeError from now on
 - `view_info(tensor) -> (view payload or None, shape of the base, starts)`, `same_storage(a, b)`
 - `item(tensor)`, `tolist(tensor)`, `to_bool`, `to_int`, `to_float`, `to_index`: what is in it, read in C.
   `memory(tensor) -> (shape, NumPy dtype, Buffer, offset, strides)`, as numpy.ndarray takes them, or None where an array could
@@ -230,6 +231,7 @@ from flambeau.runtime._recorder import (
     region_inputs,
     replace_grad,
     same_storage,
+    set_apart,
     set_cell,
     set_hooks,
     set_limits,
@@ -318,6 +320,7 @@ __all__ = [
     "region_inputs",
     "replace_grad",
     "same_storage",
+    "set_apart",
     "set_cell",
     "set_hooks",
     "set_limits",

@@ -100,8 +100,17 @@ def test_a_view_of_what_nobody_holds_becomes_a_leaf():
         part = base[:2].requires_grad_()
     (part**2).sum().backward()
     assert part.is_leaf and part.grad.tolist() == [0.0, 2.0] and not base.requires_grad
-    part.detach().zero_()
-    assert base.tolist() == [0, 1, 2, 3] and part.tolist() == [0, 0]
+    step = fb.optim.SGD([part], lr=1.0).step
+    for write in (
+        lambda: part.detach().zero_(),
+        lambda: part.data.add_(1),
+        step,
+    ):  # which the base would see in PyTorch
+        with pytest.raises(RuntimeError, match=r"\[write\] this leaf was made of a view"):
+            write()
+    assert base.tolist() == [0, 1, 2, 3] and part.tolist() == [0, 1]
+    part.data = fb.ones(2)
+    assert part.data.add_(1).tolist() == [2, 2]
 
 
 def test_a_write_aside_of_the_history_changes_no_gradient():

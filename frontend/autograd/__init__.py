@@ -334,12 +334,16 @@ def requires_grad_(tensor: Tensor, requires_grad: bool = True) -> Tensor:
 
 
 def _own_elements(tensor: Tensor) -> None:
-    """Give a view elements of its own, as a leaf has. Warns where somebody holds what it shows, who would see writes in PyTorch."""
-    if not recorder.is_lone_view(tensor):
-        text = "[requires_grad_] a leaf has elements of its own: this view's are copied, and writes do not reach what it is of."
+    """Give a view elements of its own, as a leaf has. Where somebody holds what it shows, who would see writes in PyTorch: warns,
+    and refuses writes to the leaf."""
+    is_lone = recorder.is_lone_view(tensor)
+    if not is_lone:
+        text = "[requires_grad_] a leaf has elements of its own: this view's are copied, and what it is of is no longer seen."
         warnings.warn(f"{text} Clone it first.", stacklevel=3)
     with no_grad():
         recorder.set_cell(tensor, tensor.clone())
+    if not is_lone:
+        recorder.set_apart(tensor)
 
 
 def _set_requires_grad(tensor: Tensor, value: bool) -> None:

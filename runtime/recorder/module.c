@@ -235,6 +235,16 @@ static PyObject *is_lone_view(PyObject *module, PyObject *o) {
   return PyBool_FromLong(t->view && !t->view->identity && !t->leaf && t->cell->refs == 1 && !t->cell->shared);
 }
 
+/* What is written to a tensor's storage from now on would be missed elsewhere: refuse it. */
+static PyObject *set_apart(PyObject *module, PyObject *o) {
+  (void)module;
+  fb_tensor *t = fb_as_tensor(o, "set_apart");
+  if (!t)
+    return NULL;
+  t->cell->apart = true;
+  Py_RETURN_NONE;
+}
+
 static PyObject *is_of_leaf(PyObject *module, PyObject *o) {
   (void)module;
   fb_tensor *t = fb_as_tensor(o, "is_of_leaf");
@@ -465,6 +475,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"set_cell", set_cell, METH_VARARGS, NULL},
                                 {"is_lone_view", is_lone_view, METH_O, NULL},
                                 {"is_part", is_part, METH_O, NULL},
+                                {"set_apart", set_apart, METH_O, NULL},
                                 {"is_of_leaf", is_of_leaf, METH_O, NULL},
                                 {"view_info", view_info, METH_O, NULL},
                                 {"same_storage", same_storage, METH_VARARGS, NULL},

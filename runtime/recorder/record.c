@@ -185,9 +185,18 @@ static FB_NOINLINE void take_cell(fb_recorder *rec, fb_cell *c) {
   fb_cell_claim(rec, c, &place);
 }
 
+static FB_NOINLINE int refuse_apart(void) {
+  PyErr_SetString(PyExc_RuntimeError,
+                  "[write] this leaf was made of a view: what it is a view of would not see the write. "
+                  "Clone the view before requires_grad_().");
+  return -1;
+}
+
 FB_HOT int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *type) {
   fb_cell *c = t->cell;
   bool differentiable = rec->mode & 1 && !(t->view && t->view->detached);
+  if (FB_UNLIKELY(c->apart))
+    return refuse_apart();
   if (FB_UNLIKELY(c->placed || c->epoch != rec->id) && fb_watch_readers(rec, c) < 0)
     return -1;
   if (FB_UNLIKELY(rec->capture != NULL) && fb_capture_write(rec, t) < 0)

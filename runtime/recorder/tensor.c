@@ -41,7 +41,7 @@ static FB_NOINLINE void cell_release_values(fb_cell *c) {
   if (c->watch)
     fb_watch_release(c->watch);
   c->watch = NULL;
-  c->shared = c->placed = c->unset = false;
+  c->shared = c->placed = c->unset = c->apart = false;
   fb_buffer_release(b); /* these may let other threads in */
   Py_XDECREF(error);
   if (s)

@@ -110,6 +110,7 @@ typedef struct fb_cell {
   struct fb_holders *holders; /* its handles that the collector sees, or NULL: see holders.c */
   bool shared;                /* memory visible to others: snapshot on reading, write through */
   bool unset;                 /* nothing was ever written to the buffer */
+  bool apart;                 /* copied from a view that others see: a write would not reach them */
   bool placed;                /* traces of several threads have, or had, read it */
   PyObject *error;            /* (class, args): why the value was never computed */
 } fb_cell;
