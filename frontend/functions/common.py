@@ -166,7 +166,7 @@ def fitted(op: str, what: str, number: Any, dtype: DType) -> Any:
 
 def least_stored(dtype: DType, is_float: bool) -> int:
     """The least number that is stored in an integer dtype: unsigned ones count ints below 0 from their end, but no floats."""
-    return dtype.least if dtype.least or is_float else -dtype.greatest
+    return int(dtype.least if dtype.least or is_float else -dtype.greatest)
 
 
 def as_value(like: Value, number: Any) -> Value:

@@ -14,6 +14,7 @@ from flambeau import host
 from flambeau.dialects.dtypes import float64, int64
 from flambeau.functions.assemble import cat
 from flambeau.functions.choose import where
+from flambeau.functions.compare import isnan
 from flambeau.functions.create import zeros
 from flambeau.functions.from_data import as_tensor
 from flambeau.functions.ramps import arange
@@ -63,7 +64,7 @@ class _Ranking(Metric):
 
     def _of_rows(self, scores: Tensor, is_class: Tensor) -> Tensor:
         """Areas of rows; a NaN has no place in their order."""
-        return where((scores != scores).any(1), math.nan, self._area(scores, is_class))
+        return where(isnan(scores).any(1), math.nan, self._area(scores, is_class))
 
     def _area(self, scores: Tensor, is_class: Tensor) -> Tensor:
         """Of rows of scores, and whether each is of the class."""
