@@ -1,7 +1,7 @@
 """Names of dimensions, as data: how they are written, found, and made one.
 
 In: tuples with a name, or None, for each dimension. Out: the same, positions, and RuntimeErrors for names that do not fit. No
-tensor is seen here. The rules are those of PyTorch's named tensors, which it had until version 2.12. Next: `named_tensor.py`.
+tensor is seen here. The rules are those of the named tensors of earlier versions of PyTorch. Next: `named_tensor.py`.
 """
 
 from __future__ import annotations

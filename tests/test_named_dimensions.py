@@ -1,6 +1,6 @@
 """Names of dimensions: what functions do with them, that values and gradients are those without, and that no program knows of them.
 
-PyTorch had named tensors until version 2.12; expected names and classes of errors follow what its documentation says of these.
+Earlier versions of PyTorch had named tensors; expected names and classes of errors follow what its documentation says of these.
 """
 
 import copy
