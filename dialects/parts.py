@@ -8,6 +8,7 @@ where operands are complex, and gives one where the result is. Next: `tape/compl
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -73,6 +74,10 @@ def memory_form(op: OpRecord) -> OpRecord:
     def infer(*args: Any) -> Any:
         found: Any = op.infer(*taken(args[:-count], args[-1]), *args[-count:-1])
         return in_memory(found) if op.is_single else tuple(map(in_memory, found))
+
+    # operands have the names that they have there, which text tells their number from
+    own = inspect.Parameter("complex", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    infer.__signature__ = inspect.Signature([*inspect.signature(op.infer).parameters.values(), own])  # type: ignore[attr-defined]
 
     def reference(*args: Any) -> Any:
         arrays = [_numbers(x) if args[-1] and x.dtype.kind == "f" else x for x in args[:-count]]

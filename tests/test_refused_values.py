@@ -83,8 +83,10 @@ def test_what_lies_on_the_bounds_is_fine():
     assert F.huber_loss(fb.ones(2), fb.zeros(2), delta=math.inf).item() == 0.5
 
 
-def test_floats_are_converted_as_by_cast():
-    """Where PyTorch leaves it undefined: saturated, NaN 0."""
-    values = [math.nan, math.inf, -math.inf, 1e30, -2.7]
+def test_floats_are_converted_as_by_cast_where_an_int_holds_them():
+    values = [-2.7, 2.7, -0.5, 2.0**30]
     for dtype in (fb.int32, fb.int64):
         assert fb.tensor(values, dtype=dtype).tolist() == fb.tensor(values, dtype=fb.float64).to(dtype).tolist()
+        for lost in (math.nan, math.inf, -math.inf, 1e30):
+            with pytest.raises(RuntimeError, match=rf"\[tensor\] .* is no value of {dtype.name}\."):
+                fb.tensor([lost], dtype=dtype)
