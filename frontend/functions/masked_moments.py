@@ -22,7 +22,7 @@ def _counts(op: str, input: Tensor, dim: Dims, keepdim: bool, mask: Tensor | Non
     """How many elements count."""
     dims = canonical_dims(op, dim, input.ndim)
     if mask is None:
-        return ones(input.shape, dtype=int64).sum(dims, keepdim)
+        return ones(input.shape, dtype=int64, device=input.device).sum(dims, keepdim)
     return mask_of(op, input, mask).sum(dims, keepdim)
 
 
