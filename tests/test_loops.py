@@ -264,7 +264,9 @@ def test_a_target_out_of_range_names_its_row():
     target[41], target[60] = 33, -1
     x = np.zeros((70, 33), np.float32)
     kind, text = outcome(b.graph, [x, target], FUSED)
-    assert issubclass(kind, IndexError) and text.startswith("[gather] index[41, 0] is out of range for axis 1 of shape (70, 33).")
+    assert issubclass(kind, IndexError) and text.startswith(
+        "[gather] index[41, 0] is out of range for axis 1 of shape (70, 33)."
+    )
     assert outcome(b.graph, [x, target], UNFUSED) == (kind, text)
 
 
