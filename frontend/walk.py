@@ -33,6 +33,8 @@ def walk(
             return None
     if not steps.steps or steps.cost > CHEAP * len(steps.steps) or not steps.used_up.issuperset(history or ()):
         return None
+    if not steps.make(live):
+        return None
     program = Program(_Walk(steps, live), live, None, None if history is None else ())
     program.once = True
     return program
@@ -64,6 +66,16 @@ class _Steps:
         else:  # what is read of imported traces is among the steps of a backward
             return kind in ("segment", "link", "leaf", "freed")
         return True
+
+    def make(self, live: Sequence[int]) -> bool:
+        """Whether all that is read, and what is `live` then, has entered or was made before. A backward may read what no call of
+        this trace gave."""
+        known = set(self.inputs)
+        for _, operands, results in self.steps:
+            if not known.issuperset(operands):
+                return False
+            known.update(results)
+        return known.issuperset(live)
 
     def _step(self, graph: Graph, operands: Sequence[int], results: Sequence[int]) -> bool:
         found = self.calls.find(graph, self.sizes)

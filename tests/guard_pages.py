@@ -192,9 +192,12 @@ def sizes(seed: int, side: str) -> None:
     executable = driver.compile(graph, Options(mode="blocking", strict_sizes=False))
     drawn = (tuple(rng.choice(EXTENTS[2:]) for _ in graph.sizes) for _ in range(60))
     drawn = (values for values in drawn if math.prod(values) <= MOST)
+    # others are another recording, or have operands that fill the memory
     recorded = (
-        values for values in drawn if all(guard.holds(values) for guard in asked)
-    )  # others are another recording
+        values
+        for values in drawn
+        if all(guard.holds(values) for guard in asked) and max(a.nbytes for a in graph.bind(values).avals) <= 64 * MOST
+    )
     for values in islice(recorded, 3):
         buffers = list(map(symbolic.buffer, symbolic.arguments(graph.bind(values), seed)))
         attempt(partial(executable, buffers, sizes=values))
