@@ -8,7 +8,6 @@ einops takes tensors for PyTorch's. Next: `array_api`, which `einops.array_api` 
 from __future__ import annotations
 
 import sys
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -27,8 +26,9 @@ def install() -> None:
         sys.meta_path.insert(0, _Watch())
 
 
-class _Watch(MetaPathFinder):
-    """Sees einops' backends being imported, once."""
+class _Watch:
+    """A finder that sees einops' backends being imported, once. Finders and loaders need no base class here: `importlib.abc` brings
+    some twenty modules to every start."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname != _MODULE:
@@ -37,18 +37,19 @@ class _Watch(MetaPathFinder):
         found = (each.find_spec(fullname, path, target) for each in list(sys.meta_path))
         spec = next((s for s in found if s is not None), None)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Then(spec.loader)
+            spec.loader = _Then(spec.loader)  # type: ignore[assignment]
         return spec
 
 
-class _Then(Loader):
+class _Then:
     """Loads a module as another loader does, and then defines the backend."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Any) -> None:
         self.loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
+        made: ModuleType | None = self.loader.create_module(spec)
+        return made
 
     def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
