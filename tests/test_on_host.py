@@ -7,7 +7,7 @@ import flambeau as fb
 import numpy as np
 import pytest
 from flambeau.compiler import driver, stages
-from flambeau.compiler.host_calls import reference_kernel
+from flambeau.compiler.host_calls import addresses, reference_kernel
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
 from flambeau.dialects import reference
@@ -254,4 +254,4 @@ def test_what_has_no_text_is_refused():
 def test_only_its_own_text_is_that_of_the_host():
     (call,) = stages.run(build(find("neg"), F32), NEG).lowered[0].calls
     assert call.source.is_host and not KernelSource("module {}", "").is_host
-    assert reference_kernel.address(call.source) == reference_kernel.address(KernelSource(call.source.text, "again"))
+    assert addresses.address(call.source) == addresses.address(KernelSource(call.source.text, "again"))

@@ -3,7 +3,7 @@
 In: `KernelSource`s and `Options`. Out: addresses. Each kernel is one entry of its own (`object_store.py`),
 so equal layers, other programs and other processes share it. A lookup imports neither MLIR nor a code
 generator. `get` compiles what is missing; `find` only looks; worker processes call `compile_and_store`
-and the parent finds the entry on disk, or is handed the object for `insert` or `adopt`. Next: `loader.py`.
+and the parent finds the entry on disk, or is handed the object for `insert` or `adopt`. Next: `backend/loader.py`.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ class KernelCache:
         """The address if the kernel is in memory or on disk. Dumping asks for the stages, so it ignores the disk."""
         _check_runs(source, options)
         if source.is_host:
-            from flambeau.compiler.host_calls import reference_kernel  # few programs have one
+            from flambeau.compiler.host_calls import addresses  # few programs have one
 
-            return reference_kernel.address(source)
+            return addresses.address(source)
         name = key(source, options)
         with self._lock:
             known = self._addresses.get(name)

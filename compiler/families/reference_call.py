@@ -1,6 +1,6 @@
 """Calls of references: a step of the plan that runs an op's NumPy reference on the plan's memory.
 
-In: the cluster of one op. Out: a call (`compiler/host_calls/reference_kernel.py`). Next: `compiler/passes/reference_calls.py`.
+In: the cluster of one op. Out: a call (`host_calls/reference_kernel.py`). Next: `passes/reference_calls.py`.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class _Ufunc(ctypes.Structure):
 
 @cache
 def kernels() -> Mapping[str, Sequence[int]]:
-    """The addresses of each kernel, for the dtypes of `reference_kernel.DTYPES`. Raises RuntimeError where NumPy has no
+    """The addresses of each kernel, for the dtypes of `addresses.DTYPES`. Raises RuntimeError where NumPy has no
     such loops."""
     try:
         ufuncs: Any = import_module("numpy.fft._pocketfft_umath")

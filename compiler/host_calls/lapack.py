@@ -17,7 +17,7 @@ from flambeau.runtime import _binding as runtime
 
 @cache
 def kernels() -> Mapping[str, Sequence[int]]:
-    """The addresses of each kernel, for the dtypes of `reference_kernel.DTYPES`. Raises RuntimeError where SciPy cannot be
+    """The addresses of each kernel, for the dtypes of `addresses.DTYPES`. Raises RuntimeError where SciPy cannot be
     imported, or has no such routines."""
     try:
         from scipy.linalg import cython_blas, cython_lapack

@@ -3,7 +3,7 @@
 In: the cluster of one `reference_call`. Out: a kernel whose text says what is called (JSON), as other kernels' says what is
 computed; and its address in this process, a C function that takes the GIL. The function gets copies of the operands,
 which it may keep, and what it gives is copied into the results. Whatever it raises is a failure of the step, which is
-one of those that may fail: running op by op finds the error and its line. Next: `kernel_cache.py`.
+one of those that may fail: running op by op finds the error and its line. Next: `addresses.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import ctypes
 import json
 import threading
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from math import prod
 from typing import Any
 
@@ -35,9 +34,6 @@ _KERNEL = ctypes.CFUNCTYPE(
     ctypes.c_int64,
     ctypes.c_void_p,
 )
-#: Modules of kernels that are C code throughout, as descriptions name them; each has an address per dtype.
-_LIBRARIES = frozenset({"lapack", "fourier"})
-DTYPES = ("float32", "float64", "complex64", "complex128")
 _made: dict[str, Any] = {}  # C functions by text; plans hold their addresses, so they live as long as the process
 _lock = process_lock()
 _interrupted = threading.local()
@@ -70,17 +66,12 @@ def lower(cluster: Cluster) -> Lowered:
     return Lowered([call])
 
 
-def address(source: KernelSource) -> int:
-    """Where the kernel is in this process. Raises KeyError where its op is not there any more, RuntimeError without what it
-    calls."""
-    description = json.loads(source.text)
-    for library in _LIBRARIES.intersection(description):
-        table = import_module(f"{__package__}.{library}").kernels()  # imports what it calls
-        return table[description[library]][DTYPES.index(description["dtype"])]
+def address(text: str) -> int:
+    """Where the kernel with this text is in this process. Raises KeyError where its op is not there any more."""
     with _lock:
-        if source.text not in _made:
-            _made[source.text] = _KERNEL(_kernel(description))
-        return ctypes.cast(_made[source.text], ctypes.c_void_p).value or 0
+        if text not in _made:
+            _made[text] = _KERNEL(_kernel(json.loads(text)))
+        return ctypes.cast(_made[text], ctypes.c_void_p).value or 0
 
 
 def check_interrupt() -> None:
