@@ -147,21 +147,20 @@ class CallHistory:
 
     def data_of(self, slot: int) -> int:
         """The slot with the data of a slot."""
-        given, data = self.given, self.data
-        while True:
-            slot = given.get(slot, slot)
-            if slot not in data:
-                return slot
-            slot = data[slot]
+        return self._end(slot, self.data)
 
     def meeting(self, slot: int) -> int:
         """The slot where the gradients of a slot meet: its history, if that has parted from its data."""
-        given, links = self.given, self.links
+        return self._end(slot, self.links)
+
+    def _end(self, slot: int, onward: Mapping[int, int]) -> int:
+        """Where a slot leads, as long as it leads on."""
+        given = self.given
         while True:
             slot = given.get(slot, slot)
-            if slot not in links:
+            if slot not in onward:
                 return slot
-            slot = links[slot]
+            slot = onward[slot]
 
     def type_of(self, slot: int) -> Aval | None:
         """None where it is not at hand."""

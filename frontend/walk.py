@@ -33,7 +33,7 @@ def walk(
             return None
     if not steps.steps or steps.cost > CHEAP * len(steps.steps) or not steps.used_up.issuperset(history or ()):
         return None
-    if not steps.make(live):
+    if steps.imports and not steps.makes(live):
         return None
     program = Program(_Walk(steps, live), live, None, None if history is None else ())
     program.once = True
@@ -49,6 +49,7 @@ class _Steps:
         self.steps: list[Step] = []
         self.same: dict[int, int] = {}
         self.used_up: set[int] = set()
+        self.imports = False
         self.cost = 0
 
     def add(self, kind: str, *entry: Any) -> bool:
@@ -63,13 +64,14 @@ class _Steps:
             self.same[entry[0]] = self.same.get(entry[1], entry[1])
         elif kind == "backward" and isinstance(entry[0], Deferred):
             return self._backward(entry[0], [s for s in entry[2] if s is not None])
-        else:  # what is read of imported traces is among the steps of a backward
+        else:  # what a backward by call reads of imported traces is among its steps
+            self.imports |= kind == "segment"
             return kind in ("segment", "link", "leaf", "freed")
         return True
 
-    def make(self, live: Sequence[int]) -> bool:
-        """Whether all that is read, and what is `live` then, has entered or was made before. A backward may read what no call of
-        this trace gave."""
+    def makes(self, live: Sequence[int]) -> bool:
+        """Whether all that is read, and what is `live` then, has entered or was made before. Calls that were recorded by a gradient
+        with create_graph read values of imported traces, which are no steps."""
         known = set(self.inputs)
         for _, operands, results in self.steps:
             if not known.issuperset(operands):

@@ -5,7 +5,7 @@ import random
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau import call_gradients, expansions
+from call_programs import counted, data, same_bits_in_every_mode
 from flambeau.runtime import recorder
 
 F = fb.nn.functional
@@ -36,10 +36,6 @@ def background():
         yield
 
 
-def data(seed, *shape):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
 def gradients(seed):
     """A program of a few operations on 4 x 5 numbers, its loss and gradients."""
     chance = random.Random(seed)
@@ -58,36 +54,10 @@ def gradients(seed):
     return [z.detach().numpy().tobytes(), *(None if t.grad is None else t.grad.numpy().tobytes() for t in (w, v))]
 
 
-def counted(monkeypatch):
-    """How many fragments are made, and how many traces are left to the walk."""
-    made = {"fragments": 0, "deferred": 0}
-    real, walked = expansions.Differentiation.expansion, call_gradients.Deferred.__init__
-
-    def expansion(self, *args):
-        made["fragments"] += 1
-        return real(self, *args)
-
-    def deferred(self, *args):
-        made["deferred"] += 1
-        walked(self, *args)
-
-    monkeypatch.setattr(expansions.Differentiation, "expansion", expansion)
-    monkeypatch.setattr(call_gradients.Deferred, "__init__", deferred)
-    return made
-
-
 @pytest.mark.parametrize("part", range(4))
 def test_random_programs_have_the_bits_of_blocking_mode(part, background, monkeypatch):
     seeds = range(part * 30, part * 30 + 30)
-    with fb.compiler_options(mode="off"):
-        wanted = [gradients(seed) for seed in seeds]
-    for seed in seeds:  # plans of ops
-        gradients(seed)
-    recorder.clear()
-    made = counted(monkeypatch)
-    assert [gradients(seed) for seed in seeds] == wanted
-    assert made["deferred"] > len(seeds) // 2
-    assert [gradients(seed) for seed in seeds] == wanted  # assembled, from what was put off
+    same_bits_in_every_mode(gradients, seeds, len(seeds) // 2, monkeypatch)
 
 
 def test_changing_sizes_share_programs(background, monkeypatch):

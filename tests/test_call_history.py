@@ -5,7 +5,7 @@ import random
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau import call_gradients, expansions
+from call_programs import counted, data, same_bits_in_every_mode
 from flambeau.runtime import recorder
 
 F = fb.nn.functional
@@ -15,10 +15,6 @@ F = fb.nn.functional
 def background():
     with fb.compiler_options(mode="background"):
         yield
-
-
-def data(seed, *shape):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 OPS = [
@@ -60,36 +56,10 @@ def gradients(seed):
     return [z.detach().numpy().tobytes(), *(None if t.grad is None else t.grad.numpy().tobytes() for t in (w, v))]
 
 
-def counted(monkeypatch):
-    """How many fragments are made, and how many traces are left to the walk."""
-    made = {"fragments": 0, "deferred": 0}
-    real, walked = expansions.Differentiation.expansion, call_gradients.Deferred.__init__
-
-    def expansion(self, *args):
-        made["fragments"] += 1
-        return real(self, *args)
-
-    def deferred(self, *args):
-        made["deferred"] += 1
-        walked(self, *args)
-
-    monkeypatch.setattr(expansions.Differentiation, "expansion", expansion)
-    monkeypatch.setattr(call_gradients.Deferred, "__init__", deferred)
-    return made
-
-
 @pytest.mark.parametrize("part", range(4))
 def test_random_programs_with_looks_have_the_bits_of_blocking_mode(part, background, monkeypatch):
     seeds = range(part * 30, part * 30 + 30)
-    with fb.compiler_options(mode="off"):
-        wanted = [gradients(seed) for seed in seeds]
-    for seed in seeds:  # plans of ops
-        gradients(seed)
-    recorder.clear()
-    made = counted(monkeypatch)
-    assert [gradients(seed) for seed in seeds] == wanted
-    assert made["deferred"] > len(seeds)
-    assert [gradients(seed) for seed in seeds] == wanted
+    same_bits_in_every_mode(gradients, seeds, len(seeds), monkeypatch)
 
 
 def episode(n, w, v):
@@ -151,3 +121,18 @@ def test_what_was_written_or_used_up_since_is_refused(background):
         y.mul_(2)
         with pytest.raises(RuntimeError, match="modified in place"):
             y.sum().backward()
+
+
+def test_a_gradient_with_history_reads_what_an_earlier_trace_had():
+    """Its calls are the trace's own, and their operands are values of the trace that was run before."""
+
+    def gradients(look):
+        a, b = fb.tensor([1.0, 2.0, 3.0], requires_grad=True), fb.tensor([2.0, 1.0, 3.0], requires_grad=True)
+        y = fb.minimum(a, b)
+        look()
+        found = fb.autograd.grad((y * 0.5).sum(), [a, b], create_graph=True)
+        look()
+        return [g.tolist() for g in found]
+
+    with fb.compiler_options(mode="off"):
+        assert gradients(fb.flush) == gradients(lambda: None) == [[0.5, 0.0, 0.25], [0.0, 0.5, 0.25]]
