@@ -2,7 +2,7 @@
 
 In: the recorder's hooks, called on a miss only. Out: expansions (`Graph` fragments kept on trie edges), result types,
 `Program`s. Nothing here runs when a recording is seen again. Next: `assembly.py` for traces as graphs,
-`autograd.py` for backward, `function.py` for how functions are declared.
+`autograd/` for backward, `function.py` for how functions are declared.
 """
 
 from __future__ import annotations

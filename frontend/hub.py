@@ -1,6 +1,6 @@
 """Where PyTorch programs look for `torch.hub`: models of a folder that has a `hubconf.py`. Nothing is downloaded.
 
-In: a folder and a name. Out: what its function makes. Next: `serialization.py`.
+In: a folder and a name. Out: what its function makes. Next: `serialization/`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Gradients recorded op by op: for `create_graph`, and where tensor hooks must see them.
 
 In: tensors with history. Out: gradients as tensors, themselves differentiable with `create_graph`; hooks run each time.
-The forward values that vjps read are the trace's own; what has no slot is recorded again. Next: `autograd.py`.
+The forward values that vjps read are the trace's own; what has no slot is recorded again. Next: `autograd/`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 In: a path, and a block that writes to another one. Out: the path replaced when the block succeeds, everything on the disk
 before that is said. What is being written lies in a folder beside the target that this process has locked (flock); the next
-to write there removes the folders of processes that were killed, whose locks are gone. Next: `serialization.py`,
+to write there removes the folders of processes that were killed, whose locks are gone. Next: `serialization/`,
 `exporting.py`.
 """
 

@@ -1,10 +1,11 @@
 """Named tensors and safetensors files.
 
-In: tensors by name and string metadata; out: a stream, to which tensors go from where they lie; and back, trusting nothing, by way
-of the package `safetensors`, imported when it is needed: it checks that sizes, offsets, shapes and dtypes of the header agree with
+In: tensors by name and string metadata; out: a stream, to which tensors go from where they lie, while the package `safetensors` has
+no writer that copies nothing and lets the disk begin before all is there; and back, trusting nothing, by way of that package,
+imported when it is needed: it checks that sizes, offsets, shapes and dtypes of the header agree with
 the file before memory is reserved. Done here is what it does not do: it takes a name that stands twice for one, and sizes that
 no array can have; it reads streams whole, so they are bounded by what their header speaks of; and it says of files of other
-kinds that their header is too large. Next: `foreign.py` for those, `serialization.py`.
+kinds that their header is too large. Next: `foreign.py` for those, `serialization/`.
 """
 
 from __future__ import annotations
@@ -40,9 +41,7 @@ def write(stream: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str
         raise TypeError(
             f"[save] safetensors has no name for {unknown[1]}, the dtype of '{unknown[0]}'. Use another format, or convert it."
         )
-    in_file = sorted(
-        tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])
-    )  # each where its numbers may lie
+    in_file = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))  # each is aligned then
     text = _header_of(in_file, metadata)
     if len(text) > foreign.LARGEST_HEADER:
         raise ValueError(

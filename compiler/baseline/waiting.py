@@ -1,7 +1,7 @@
 """Who runs op by op and waits for something better, and what that has cost so far.
 
 In: `OpList`s, which the recorder runs without Python, and the seconds spent in them. Out: their flag, set when there is reason to
-ask; how much workers should hurry. Next: `one_op.py` and `driver.py`, whose plans are waited for; `pool.py`, which hurries.
+ask; how much workers should hurry. Next: `one_op.py` and `driver.py`, whose plans are waited for; `workers/pool.py`, which hurries.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 In: an offer and what is to be run of it. Out: what that gives, or a PluginError that says what was raised, in which file
 and line. A worker also says beforehand what it is about to run, so that a death or a hang blames one plug-in, and ends
-what takes too long. Next: `passes/pipeline.py` and `foreign.py`, the users; `worker.py` and `opt.py`, which set `watch`.
+what takes too long. Next: `passes/pipeline.py` and `foreign.py`, the users; `workers/worker.py` and `opt.py`, which set `watch`.
 """
 
 from __future__ import annotations

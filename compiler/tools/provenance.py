@@ -1,7 +1,7 @@
 """Where the steps of a plan come from: kernels, ops, lines, and what they move and compute.
 
 In: a graph with lines, and options. Out: an `Origin` for each step of its plan, found by going through the stages again, which
-make the same of the same; a plan itself, which may come from disk, knows nothing of lines. Next: `stages.py`, `plan.py`.
+make the same of the same; a plan itself, which may come from disk, knows nothing of lines. Next: `stages.py`, `plans/plan.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The standard's linear algebra: `linalg`, and `matmul`, `matrix_transpose`, `tensordot` and `vecdot` of the main namespace.
 
-In: arrays of matrices. Out: arrays, named tuples of them. Next: `flambeau/functions/factors.py`.
+In: arrays of matrices. Out: arrays, named tuples of them. Next: `functions/factors.py`.
 """
 
 from __future__ import annotations

@@ -43,6 +43,11 @@ def _bound(op: str, dtype: DType, sign: int) -> Any:
     return int(dtype.least if sign < 0 else dtype.greatest)
 
 
+def _bounded(op: str, input: Tensor, mask: Tensor | None, sign: int) -> Tensor:
+    """The input with the bound of its dtype where the mask does not hold."""
+    return input if mask is None else filled(op, input, mask, _bound(op, input.dtype, sign))
+
+
 def _cast(found: Tensor, dtype: DType | None, input: Tensor) -> Tensor:
     return found.to(input.dtype if dtype is None else dtype)
 
@@ -108,7 +113,7 @@ def amax(
 ) -> Tensor:
     """The largest elements over `dim` (an int, a tuple, or None for all) where `mask` holds; -inf, or the least integer, of
     nothing."""
-    x = filled("masked.amax", input, mask, None if mask is None else _bound("masked.amax", input.dtype, -1))
+    x = _bounded("masked.amax", input, mask, -1)
     return _cast(x.amax(canonical_dims("masked.amax", dim, x.ndim), keepdim), dtype, input)
 
 
@@ -118,7 +123,7 @@ def amin(
 ) -> Tensor:
     """The least elements over `dim` (an int, a tuple, or None for all) where `mask` holds; inf, or the largest integer, of
     nothing."""
-    x = filled("masked.amin", input, mask, None if mask is None else _bound("masked.amin", input.dtype, 1))
+    x = _bounded("masked.amin", input, mask, 1)
     return _cast(x.amin(canonical_dims("masked.amin", dim, x.ndim), keepdim), dtype, input)
 
 
@@ -133,7 +138,7 @@ def argmax(
 ) -> Tensor:
     """Where the largest element along `dim`, or of all, is of those where `mask` holds. As in PyTorch the result has the input's
     dtype, unless `dtype` says otherwise."""
-    x = filled("masked.argmax", input, mask, None if mask is None else _bound("masked.argmax", input.dtype, -1))
+    x = _bounded("masked.argmax", input, mask, -1)
     return _cast(x.argmax(dim, keepdim), dtype, input)
 
 
@@ -148,7 +153,7 @@ def argmin(
 ) -> Tensor:
     """Where the least element along `dim`, or of all, is of those where `mask` holds. As in PyTorch the result has the input's
     dtype, unless `dtype` says otherwise."""
-    x = filled("masked.argmin", input, mask, None if mask is None else _bound("masked.argmin", input.dtype, 1))
+    x = _bounded("masked.argmin", input, mask, 1)
     return _cast(x.argmin(dim, keepdim), dtype, input)
 
 
@@ -177,7 +182,7 @@ def logsumexp(
     input: Tensor, dim: Dims = None, *, keepdim: bool = False, dtype: DType | None = None, mask: Tensor | None = None
 ) -> Tensor:
     """log(sum(exp(x))) over `dim` (an int, a tuple, or None for all) where `mask` holds; -inf of nothing."""
-    x = filled("masked.logsumexp", input, mask, None if mask is None else _bound("masked.logsumexp", input.dtype, -1))
+    x = _bounded("masked.logsumexp", input, mask, -1)
     return _cast(x.logsumexp(canonical_dims("masked.logsumexp", dim, x.ndim), keepdim), dtype, input)
 
 

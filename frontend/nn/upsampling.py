@@ -1,7 +1,7 @@
 """Maps at another size as layers: Upsample, UpsamplingNearest2d, UpsamplingBilinear2d.
 
 In: [batch, channels, spatial...]. Out: the same with other spatial sizes. Formulas and errors are those of
-`nn.functional.interpolate`. Next: `vision.py`.
+`nn.functional.interpolate`. Next: `functions/interpolate.py`.
 """
 
 from __future__ import annotations

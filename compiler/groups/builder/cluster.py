@@ -1,6 +1,6 @@
 """What the families share while a cluster becomes a group: how every value can be read, and appending ops.
 
-In: the cluster's graph. Out: a `Group`, through `form.GroupBuilder`. Next: `views.py`.
+In: the cluster's graph. Out: a `Group`, through `form.GroupBuilder`. Next: `groups/form.py`.
 """
 
 from __future__ import annotations

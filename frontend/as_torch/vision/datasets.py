@@ -1,7 +1,7 @@
 """`torchvision.datasets`: those that Flambeau reads, called as torchvision's are; samples are images of Pillow where that is
 installed.
 
-In: folders where the files are, for nothing is downloaded. Out: datasets. Next: `flambeau/data/pictures.py`.
+In: folders where the files are, for nothing is downloaded. Out: datasets. Next: `data/pictures.py`.
 """
 
 from __future__ import annotations
