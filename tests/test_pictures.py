@@ -164,7 +164,8 @@ def test_digits_are_built_in():
         and 0 <= image.min().item() <= image.max().item() == 15 / 16
     )
     assert label == 0 and sorted(set(whole.targets)) == list(range(10)) and test.targets == whole.targets[-360:]
-    datasets = pytest.importorskip("sklearn.datasets")
+    from sklearn import datasets
+
     known = datasets.load_digits()
     assert np.array_equal(whole.data[:, 0], known.images) and whole.targets == known.target.tolist()
 

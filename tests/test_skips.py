@@ -1,11 +1,13 @@
 """Skipped tests are accounted for: known reasons only, named in the closing lines, and run again when asked."""
 
+import ast
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import need
 
 TESTS = """
 import pytest
@@ -71,3 +73,21 @@ def test_without_pytests_cache_nothing_is_remembered(run):
 def test_only_needs_that_are_known_can_be_required(run):
     done = run(THERE, "--require", "pytorch")
     assert done.returncode == 4 and "--require knows torch" in done.stderr
+
+
+def test_every_module_that_a_test_may_do_without_is_a_known_need():
+    """Seen here and not only where the module is missing: of a package's own module as of the package."""
+    calls = [
+        (file.name, node)
+        for file in sorted(Path(__file__).parent.glob("**/*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("importorskip")
+    ]
+    modules = [
+        (f"{name}:{node.lineno}", node.args[0].value)
+        for name, node in calls
+        if isinstance(node.args[0], ast.Constant) and "reason" not in {key.arg for key in node.keywords}
+    ]
+    assert len(modules) > 20
+    for place, module in modules:
+        assert need(f"could not import {module!r}: No module named {module!r}"), f"{place} {module}"
