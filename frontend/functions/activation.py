@@ -50,20 +50,24 @@ def leaky_relu(input: Tensor_, negative_slope: Operand = 0.01):
     return ops.select(x > 0, x, x * slope)
 
 
+def gelu_of(op: str, x: Value, approximate: str) -> Value:
+    """`gelu` within `op`."""
+    check_floating(op, x)
+    if approximate == "none":
+        return x * 0.5 * (ops.erf(x * math.sqrt(0.5)) + 1.0)
+    if approximate != "tanh":
+        raise RuntimeError(f"[{op}] approximate is {approximate!r}. Use 'none' or 'tanh'.")
+    inner = (x + x * x * x * 0.044715) * math.sqrt(2.0 / math.pi)
+    return x * 0.5 * (ops.tanh(inner) + 1.0)
+
+
 @function(free="nn.functional", samples=unary() + unary(approximate="tanh"))
 def gelu(input: Tensor_, approximate: Static = "none"):
     """x times the normal distribution function: exact, or with `approximate="tanh"` the usual approximation.
 
     Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016).
     """
-    x = input
-    check_floating("gelu", x)
-    if approximate == "none":
-        return x * 0.5 * (ops.erf(x * math.sqrt(0.5)) + 1.0)
-    if approximate != "tanh":
-        raise RuntimeError(f"[gelu] approximate is {approximate!r}. Use 'none' or 'tanh'.")
-    inner = (x + x * x * x * 0.044715) * math.sqrt(2.0 / math.pi)
-    return x * 0.5 * (ops.tanh(inner) + 1.0)
+    return gelu_of("gelu", input, approximate)
 
 
 @function(free="nn.functional", takes_inplace=True, samples=unary())

@@ -1,6 +1,6 @@
-"""Further activation functions: softmin, softsign, shrinkages, threshold, glu.
+"""Further activation functions: softmin, softsign, shrinkages, threshold.
 
-In: floating-point tensors. Out: the same shape and dtype (`glu`: half of one dimension). Next: `slopes.py`.
+In: floating-point tensors. Out: the same shape and dtype. Next: `gated.py`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import math
 from typing import Any
 
 from flambeau.declarations import declare, declared
-from flambeau.function import Operand, Static, Tensor_, function
+from flambeau.function import Operand, Tensor_, function
 from flambeau.functions.activation import softmax, usual_dim
-from flambeau.functions.common import canonical_dim, check_floating, ops, part, promoted
+from flambeau.functions.common import check_floating, ops, promoted
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, unary
 
@@ -83,27 +83,3 @@ def threshold(input: Tensor_, threshold: Operand, value: Operand):
 
 
 declare(threshold.inplace, "threshold_", free="flambeau", samples=unary(threshold=0.3, value=5.0))  # type: ignore[attr-defined]
-
-
-@function(
-    free="nn.functional",
-    samples=calls(
-        lambda: [
-            call(data(3, 4)),
-            call(data(4, 3), 0),
-            call(data(2, 3), error=(RuntimeError, "has 3 elements")),
-            call(data(), error=(RuntimeError, "no dimension")),
-        ]
-    ),
-)
-def glu(input: Tensor_, dim: Static = -1):
-    """The first half along `dim` times the sigmoid of the second one. Dauphin et al. (2017). Raises RuntimeError for odd sizes."""
-    x = input
-    check_floating("glu", x)
-    if not x.shape:
-        raise RuntimeError("[glu] the tensor has no dimension to halve. Pass one of at least 1 dimension.")
-    axis = canonical_dim("glu", dim, len(x.shape))
-    if x.shape[axis] % 2:
-        raise RuntimeError(f"[glu] dimension {axis} has {x.shape[axis]} elements. Pass an even number of them.")
-    half = x.shape[axis] // 2
-    return part(x, axis, 0, half) * ops.sigmoid(part(x, axis, half, half))

@@ -92,20 +92,6 @@ class Threshold(_InPlace):
         return self._repr_with(f"threshold={self.threshold}, value={self.value}")
 
 
-class GLU(Module):
-    """The first half along `dim` times the sigmoid of the second one."""
-
-    def __init__(self, dim: int = -1) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Tensor) -> Tensor:
-        return shrinkage.glu(input, self.dim)
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
-
-
 class PixelShuffle(Module):
     """[..., c * r * r, h, w] as [..., c, h * r, w * r] for r = `upscale_factor`."""
 
