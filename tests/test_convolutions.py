@@ -108,6 +108,19 @@ def test_rows_of_taps_or_of_output_channels_give_the_same_bits(machine):
             assert case.run(schedule) == Case("convolution", name, "host").wanted, (name, schedule)
 
 
+@pytest.mark.parametrize("machine", ["host", "x86-64-v3", "aarch64-neon"])
+def test_last_columns_by_whole_tiles_or_vector_by_vector_give_the_same_bits(machine):
+    tried = 0
+    for name in CONVOLUTIONS:
+        case = Case("convolution", name, machine)
+        for narrows in (False, True):
+            schedule = choose(case.unit, targets.find(machine), {"narrows": narrows})
+            if case.fits(schedule):
+                assert case.run(schedule) == Case("convolution", name, "host").wanted, (name, schedule)
+                tried += narrows
+    assert tried >= 3
+
+
 def test_zeros_around_a_map_take_part_and_taps_between_strides_do_not():
     """An infinite weight: NaN where it meets a zero beside the map, nothing where a stride passes it by."""
     w = np.ones((1, 1, 3), np.float32)

@@ -61,7 +61,8 @@ def choose(nest: OwnNest, machine: Target, fixed: Mapping[str, Any]) -> Convolut
     m_block = ceil_div(all_rows, m_blocks * rows) * rows if m_block is None else m_block
     n_block = ceil_div(panels, n_blocks) * width if n_block is None else n_block
     steps = fixed.get("steps", 1 if c.gives == "w" else STEPS)
-    return Convolution(lanes, rows, vectors, steps, m_block, n_block, turned, work)
+    narrows = fixed["narrows"] if "narrows" in fixed else _narrows(c, columns, lanes, vectors)
+    return Convolution(lanes, rows, vectors, steps, m_block, n_block, turned, narrows, work)
 
 
 def pays_to_turn(c: Computed, lanes: int, machine: Target) -> bool:
@@ -97,6 +98,19 @@ def _tile(c: Computed, rows: Int, columns: Int, lanes: int, machine: Target) -> 
     return min(fitting, key=lambda t: ceil_div(rows, t[0]) * t[0] * ceil_div(columns, lanes * t[1]) * t[1])
 
 
+def _narrows(c: Computed, columns: Int, lanes: int, vectors: int) -> bool:
+    """Whether the last columns, which fill no tile, go vector by vector: of small maps they are many. It is the same for few of
+    them and for many, so that layers share text."""
+    if not may_narrow(c) or vectors == 1:
+        return False
+    return isinstance(columns, Size) or ceil_div(columns, lanes) % vectors > 0
+
+
+def may_narrow(c: Computed) -> bool:
+    """Columns of a phase are noted panel by panel; those of a gradient by the kernel are many."""
+    return c.gives != "w" and c.phases == 1
+
+
 def columns_of(c: Computed) -> Int:
     """Columns of C, of the first phase, which has most."""
     if c.phases == 1:
@@ -114,6 +128,8 @@ def obstacle(nest: OwnNest, schedule: Convolution, machine: Target) -> str | Non
     c = read(nest.graph)
     if schedule.turned and c.gives != "w":
         return "turned is true, and this is no gradient by the kernel. Give false."
+    if schedule.narrows and not may_narrow(c):
+        return "narrows is true, and this is a gradient by the kernel, or one by the maps with a stride. Give false."
     rows, columns = extents(c, schedule.turned)
     if not schedule.m_block < rows + schedule.rows or not schedule.n_block < columns + schedule.columns:
         return f"a block of C is larger than C, {repr_of(rows)} x {repr_of(columns)}. Give smaller m_block and n_block."

@@ -233,6 +233,7 @@ class Convolution(Tiles):
 
     kind: ClassVar[str] = "convolution"
     turned: bool = flag("of a gradient by the kernel: whether rows of C are taps, and columns output channels")
+    narrows: bool = flag("whether the last columns of C, which fill no tile, are computed vector by vector")
     grain: int = count("multiply-adds of vectors in a task")
 
 

@@ -127,22 +127,43 @@ class ConvTiles(Chains):
         direct = b.and_(wide, b.cmp("eq", rows, spec.rows))
         if not spec.epilogue.is_plain:
             direct = b.and_(direct, b.not_(self.last))
-        stride = b.const(spec.columns, "i64")
-        source = PanelSource(self.region("panel"), b.const(spec.panel_pitch, "i64"), spec.vectors, unrolled=True)
-        chains = self.chains(self.row_pointers(a, rows), a.k, source)
-        tile = self.region("tile")
+        pointers = self.row_pointers(a, rows)
         if spec.phased:
-            self._put_apart(chains, rows, columns, m)
+            self._put_apart(self._wide(a, pointers), rows, columns, m)
             return
         if spec.turned:
+            chains = self._wide(a, pointers)
             self.put_where(self.first, chains, self._sums(m, columns.place), self.dim("n_block"))
             return
-        c_at = b.place(b.buffer(spec.sums), b.add(self._row_start(m, columns.image), columns.place), spec.element)
-        target, c_stride = b.select(direct, c_at, tile), b.select(direct, self.dim("pitch"), stride)
-        fresh = b.or_(self.first, b.not_(direct))
-        self.put_where(fresh, chains, target, c_stride)
+
+        def whole() -> list[Val]:
+            c_at = b.place(b.buffer(spec.sums), b.add(self._row_start(m, columns.image), columns.place), spec.element)
+            target = b.select(direct, c_at, self.region("tile"))
+            c_stride = b.select(direct, self.dim("pitch"), b.const(spec.columns, "i64"))
+            self.put_where(b.or_(self.first, b.not_(direct)), self._wide(a, pointers), target, c_stride)
+            return []
+
+        if spec.schedule.narrows:
+            few = b.cmp("le", columns.width, spec.columns - spec.lanes)
+            b.if_else(few, lambda: self._put_narrow(a, pointers, columns.width), whole)
+        else:
+            whole()
         with b.if_(b.not_(direct)):
             self._finish_runs(rows, columns, m)
+
+    def _wide(self, a: RowSource, pointers: list[Val]) -> list[Val]:
+        """The chains of a whole tile."""
+        pitch = self.b.const(self.spec.panel_pitch, "i64")
+        return self.chains(pointers, a.k, PanelSource(self.region("panel"), pitch, self.spec.vectors, unrolled=True))
+
+    def _put_narrow(self, a: RowSource, pointers: list[Val], width: Val) -> list[Val]:
+        """The chains of fewer columns than the tile has, vector by vector, into scratch."""
+        b, spec = self.b, self.spec
+        pitch, stride = b.const(spec.panel_pitch, "i64"), b.const(spec.columns, "i64")
+        with b.loop(0, width, spec.lanes) as vs:
+            panel, tile = (b.address(self.region(name), vs.index, spec.element) for name in ("panel", "tile"))
+            self.put(self.chains(pointers, a.k, PanelSource(panel, pitch, 1)), tile, stride, False)
+        return []
 
     def _row_start(self, m: Val, image: Val) -> Val:
         """Where the pixels of an image begin in row `m` of C."""
