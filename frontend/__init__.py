@@ -47,6 +47,7 @@ _SUBMODULES = (
     "nn",
     "onnx",
     "optim",
+    "quantization",
     "serialization",
     "signal",
     "special",

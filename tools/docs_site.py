@@ -31,7 +31,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: Title -> pages of docs/, in the order in which they are read.
 GUIDES = {
-    "Guides": ["coming-from-pytorch", "training", "checkpoints", "torch-scripts", "onnx", "export", "differences", "performance"],
+    "Guides": [
+        "coming-from-pytorch", "training", "checkpoints", "torch-scripts", "onnx", "quantization", "export", "differences",
+        "performance",
+    ],
     "How it works": ["architecture", "compiler", "recorder"],
     "Extending": ["adding-ops-and-passes", "adding-a-pass", "adding-a-family", "adding-a-dtype", "testing"],
     "Lists": ["functions", "features"],
@@ -42,7 +45,7 @@ MODULES = (
     "nn", "nn.init", "nn.utils", "nn.utils.parametrize", "nn.utils.prune", "nn.utils.rnn", "optim", "optim.lr_scheduler",
     "optim.swa_utils", "autograd", "autograd.functional", "func", "amp", "data", "transforms", "distributions", "checkpoints",
     "serialization", "onnx", "utils.checkpoint", "utils.stopping", "utils.tensorboard", "debug", "hub", "jit", "cuda",
-    "accelerator", "metrics", "signal.windows",
+    "accelerator", "metrics", "quantization", "signal.windows",
 )  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def margins(op: str, padding: Any, kernel: Sequence[Any], stride: _Numbers, dila
     return tuple([n // 2 for n in total]), tuple([n - n // 2 for n in total])
 
 
-def _convolution(
+def convolution(
     op: str,
     rank: int,
     x: Value,
@@ -120,6 +120,7 @@ def _convolution(
     dilation: Any,
     groups: Any,
 ) -> Value:
+    """A convolution along `rank` axes, as `conv1d` and its kin are, with their arguments and errors."""
     x, is_batch = _batched(op, x, weight, rank)
     stride = numbers(op, "stride", stride, rank, 1)
     dilation, groups = numbers(op, "dilation", dilation, rank, 1), _check_groups(op, groups)
@@ -199,7 +200,7 @@ def conv1d(
     floats are added up in float32. Raises RuntimeError for shapes, dtypes and numbers that do not fit, TypeError for what is no
     int.
     """
-    return _convolution("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
+    return convolution("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
 @function(free="flambeau nn.functional", samples=_CALLS_2D)
@@ -214,7 +215,7 @@ def conv2d(
 ):
     """Convolves maps [N, C, H, W] or [C, H, W] with a kernel [O, C / groups, KH, KW]: as `conv1d`, along two axes. Numbers are for
     both, or one for each."""
-    return _convolution("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
+    return convolution("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
 
 @function(free="flambeau nn.functional", samples=_CALLS_3D)
@@ -228,7 +229,7 @@ def conv3d(
     groups: Static = 1,
 ):
     """Convolves maps [N, C, D, H, W] or [C, D, H, W] with a kernel [O, C / groups, KD, KH, KW]: as `conv1d`, along three axes."""
-    return _convolution("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
+    return convolution("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
 
 
 # ---- transposed convolutions ------------------------------------------------------------------------------------

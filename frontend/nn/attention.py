@@ -11,7 +11,7 @@ from flambeau.device import Device
 from flambeau.functions.attention import multi_head_attention_forward
 from flambeau.functions.create import empty
 from flambeau.nn import init
-from flambeau.nn.linear import Linear
+from flambeau.nn.linear import NonDynamicallyQuantizableLinear
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
 from flambeau.runtime.recorder import Tensor
@@ -62,7 +62,7 @@ class MultiheadAttention(Module):
         parameter("v_proj_weight", not same, embed_dim, self.vdim)
         parameter("in_proj_weight", same, 3 * embed_dim, embed_dim)
         parameter("in_proj_bias", bias, 3 * embed_dim)
-        self.out_proj = Linear(embed_dim, embed_dim, bias=bias, device=device, dtype=dtype)
+        self.out_proj = NonDynamicallyQuantizableLinear(embed_dim, embed_dim, bias=bias, device=device, dtype=dtype)
         parameter("bias_k", add_bias_kv, 1, 1, embed_dim)
         parameter("bias_v", add_bias_kv, 1, 1, embed_dim)
         self._reset_parameters()

@@ -61,6 +61,10 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
+class NonDynamicallyQuantizableLinear(Linear):
+    """A `Linear` whose owner reads its weight itself, so that no layer of another kind can take its place."""
+
+
 class Bilinear(Module):
     """`input1 @ weight[o] @ input2 + bias[o]` for each output o: [..., in1_features] and [..., in2_features] give
     [..., out_features].
