@@ -48,6 +48,7 @@ _SUBMODULES = (
     "onnx",
     "optim",
     "quantization",
+    "return_types",
     "serialization",
     "signal",
     "special",

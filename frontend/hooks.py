@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from flambeau import engine, expansions, host, layout, programs, sizing
+from flambeau import engine, expansions, host, layout, programs, sizing, tensor_types
 from flambeau.border import told
 from flambeau.runtime import recorder
 from flambeau.runtime._binding import uncollected
@@ -25,5 +25,6 @@ recorder.set_hooks(
     replay=told("replay", programs.replay),
     view_layout=told("view", layout.layout_of),
     array_of=host.array_of,
+    construct=told("tensor", tensor_types.construct),
 )
 recorder.set_mode(engine.GRAD_MODE)

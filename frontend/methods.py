@@ -244,8 +244,12 @@ def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
 
 @declared(method="__contains__", samples=_LOOKS)
 def contains(self: Tensor, element: Any) -> bool:
-    """Whether some element equals `element`."""
-    return bool((self == element).any())
+    """Whether some element equals `element`. Raises RuntimeError for what is no number and no tensor."""
+    if not isinstance(element, Tensor | int | float | complex | np.generic):
+        raise RuntimeError(
+            f"[contains] a {type(element).__name__} is no number and no tensor. Compare elements in x.tolist()."
+        )
+    return bool(compare.eq(self, element).any())
 
 
 @declared(method=True, samples=calls(lambda: [call(data(3, 1), data(2, 3, 4))]))

@@ -18,6 +18,13 @@ def _inplace_matmul(x: Tensor, y: Tensor) -> Tensor:
     return inplace.copy_(x, linear.matmul(x, y))
 
 
+def _invert(x: Tensor) -> Tensor:
+    try:
+        return compare.bitwise_not(x)
+    except NotImplementedError as error:  # an operator that a type does not have is a TypeError
+        raise TypeError(str(error)) from None
+
+
 _SLOTS: dict[str, Any] = {
     "nb_add": arithmetic.plus,
     "nb_subtract": arithmetic.minus,
@@ -35,7 +42,7 @@ _SLOTS: dict[str, Any] = {
     "nb_negative": arithmetic.neg,
     "nb_positive": arithmetic.positive,
     "nb_absolute": arithmetic.abs,
-    "nb_invert": compare.bitwise_not,
+    "nb_invert": _invert,
     "lt": compare.lt,
     "le": compare.le,
     "eq": compare.eq,

@@ -19,7 +19,10 @@ class _Info:
         self.dtype, self.bits = dtype.name, dtype.itemsize * 8
 
     def __repr__(self) -> str:
-        limits = ", ".join(f"{name}={getattr(self, name)}" for name in self._shown)
+        shown = ((name, getattr(self, name)) for name in self._shown)
+        limits = ", ".join(
+            f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in shown
+        )
         return f"{type(self).__name__}({limits}, dtype={self.dtype})"
 
     def __eq__(self, other: object) -> bool:

@@ -63,6 +63,7 @@ Statics are a dict by parameter name; lists have become tuples, a variadic one a
   shows, in elements: the first one where all starts are 0, the strides, by how much each start moves it. Asked once per view
 - `array_of(tensor)`: its elements as a NumPy array, for what the recorder cannot read (`dtype.code`, the letter of the struct
   module, says how an element is read; without one it cannot)
+- `construct(cls, args, kwargs or None)`: what `Tensor(*args, **kwargs)` gives, and that of classes that inherit from it
 - `window`, `copy`, `fill`: no hooks but Functions, with which `x[i]` and `x[i] = y` are made where i is ints, slices, None and
   `...`: the view `window(x, starts, sizes, steps, shape)`, the in-place `copy(view, tensor)` and `fill(view, number)`
 - `read_view(buffer, base_shape, dtype, view_payload, starts) -> Buffer`: the elements a view selects, contiguous

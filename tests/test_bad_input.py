@@ -213,3 +213,33 @@ def test_a_gradient_through_what_failed_says_so():
             gradient()
     (w * 2.0).sum().backward()
     assert w.grad.tolist() == [2.0, 2.0]
+
+
+@pytest.mark.accept("ERR-01")
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda m: m.bitwise_not(m.ones(2)), NotImplementedError, r"\[bitwise_not\] input has dtype flambeau.float32"),
+        (lambda m: m.ones(2) & m.tensor([1, 2]), NotImplementedError, r"\[bitwise_and\] operands have dtype"),
+        (lambda m: m.ones(2) << 1, NotImplementedError, r"\[bitwise_left_shift\] operands have dtype"),
+        (lambda m: ~m.ones(2), TypeError, r"\[bitwise_not\] input has dtype flambeau.float32"),
+        (lambda m: int(m.ones(2)), ValueError, r"\[int\] a tensor of shape \(2,\) has 2 elements, not one"),
+        (lambda m: float(m.ones(0)), ValueError, r"\[float\] a tensor of shape \(0,\) has 0 elements"),
+        (lambda m: range(3)[m.tensor([1, 2])], TypeError, r"\[index\] a tensor of shape \(2,\) has 2 elements"),
+        (lambda m: m.ones(2).item(), RuntimeError, r"\[item\] a tensor of shape \(2,\) has 2 elements"),
+        (lambda m: "a" in m.ones(2), RuntimeError, r"\[contains\] a str is no number and no tensor"),
+        (
+            lambda m: m.nn.functional.threshold(m.tensor([True]), 0, 1),
+            NotImplementedError,
+            r"\[threshold\] input has dtype",
+        ),
+    ],
+)
+def test_classes_of_errors_are_those_of_pytorch(call, error, text):
+    with pytest.raises(error, match=text) as caught:
+        call(fb)
+    assert type(caught.value) is error
+    torch = pytest.importorskip("torch", reason="could not import 'torch'")
+    with pytest.raises(error) as theirs:
+        call(torch)
+    assert type(theirs.value) is error

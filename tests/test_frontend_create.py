@@ -73,7 +73,9 @@ def test_numbers_are_rounded_once_to_the_given_dtype(data, dtype):
         (lambda: fb.tensor([1, 2], requires_grad=True), RuntimeError, r"only floating-point tensors can require grad"),
         (lambda: fb.zeros(-1), RuntimeError, r"\[zeros\] size \(-1,\) has a negative entry"),
         (lambda: fb.zeros(2.5), TypeError, r"\[zeros\] size \(2.5,\) has an entry of type float"),
-        (lambda: fb.Tensor([1.0]), TypeError, r"Use flambeau.tensor"),
+        (lambda: fb.Tensor(2.5), TypeError, r"\[Tensor\] 2.5 is no size and no sequence. Use flambeau.tensor"),
+        (lambda: fb.Tensor(fb.tensor([1])), TypeError, r"\[Tensor\] the tensor is of dtype int64, not float32"),
+        (lambda: fb.Tensor([1.0], dtype=fb.int64), TypeError, r"\[Tensor\] there is no argument 'dtype'"),
     ],
 )
 def test_bad_creation(call, error, text):
@@ -561,3 +563,86 @@ def test_arguments_by_position_and_none():
     assert fb.bernoulli(fb.zeros(3), 1.0).tolist() == [1, 1, 1] and fb.ones(2).type(fb.int64, True).tolist() == [1, 1]
     with pytest.raises(RuntimeError, match=r"\[tensor\] no memory can be pinned"):
         fb.tensor([1], pin_memory=True)
+
+
+CONSTRUCTED = {
+    "nothing": (lambda m: m.Tensor(), (0,)),
+    "sizes": (lambda m: m.Tensor(2, 3).zero_(), (2, 3)),
+    "a shape": (lambda m: m.Tensor(m.ones(2, 3).shape).zero_(), (2, 3)),
+    "numbers": (lambda m: m.Tensor([[1, 2.5], [3, True]]), (2, 2)),
+    "an array": (lambda m: m.Tensor(np.arange(3)), (3,)),
+    "tensors": (lambda m: m.Tensor([[m.tensor(2.0)], [m.tensor(3)]]), (2, 1)),
+    "tensors and numbers": (lambda m: m.Tensor([m.tensor(2.0), 1]), (2,)),
+    "with a device": (lambda m: m.Tensor([1.0], device="cpu"), (1,)),
+}
+
+
+@pytest.mark.accept("CRE-01")
+@pytest.mark.parametrize("kind", CONSTRUCTED)
+def test_the_class_is_a_constructor(kind):
+    call, shape = CONSTRUCTED[kind]
+    found = call(fb)
+    assert type(found) is fb.Tensor and found.dtype is fb.float32 and found.shape == shape
+    torch = pytest.importorskip("torch", reason="could not import 'torch'")
+    assert found.tolist() == call(torch).tolist()
+
+
+def test_what_the_class_makes_of_a_tensor_shares_its_memory_and_dtypes_are_the_default():
+    x = fb.zeros(2)
+    fb.Tensor(x)[0] = 5
+    assert x.tolist() == [5, 0]
+
+    class Mine(fb.Tensor):
+        pass
+
+    made = Mine([1, 2])
+    assert type(made) is Mine and made.tolist() == [1, 2]
+    fb.set_default_dtype(fb.float64)
+    try:
+        assert fb.Tensor([1]).dtype is fb.float64
+    finally:
+        fb.set_default_dtype(fb.float32)
+
+
+CUT = [
+    (-0.5, 2.5),
+    (0.5, 3.2),
+    (-1.5, 1.5),
+    (5.9, 0.1, -1.5),
+    (-0.9, 4.0, 1.5),
+]  # and what int64 and int32 make of them
+CUT_TO = {
+    "int64": [[0, 1], [0, 1, 2], [-1, 0], [5, 4, 3, 2, 1], [0, 1, 2, 3]],
+    "int32": [[0, 1, 2], [0, 1, 2], [-1, 0, 1], [5, 4, 3, 2], [0, 1, 2, 3]],
+}
+
+
+@pytest.mark.accept("CRE-11")
+@pytest.mark.parametrize("dtype", CUT_TO)
+def test_ends_that_an_integer_dtype_cuts(dtype):
+    found = [fb.arange(*ends, dtype=getattr(fb, dtype)).tolist() for ends in CUT]
+    assert found == CUT_TO[dtype]
+    torch = pytest.importorskip("torch", reason="could not import 'torch'")
+    assert found == [torch.arange(*ends, dtype=getattr(torch, dtype)).tolist() for ends in CUT]
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        ([1, [2]], TypeError),
+        ([[1, 2], 3], TypeError),
+        ([[1], [2, 3]], ValueError),
+        (None, RuntimeError),
+        ([[1], [None]], RuntimeError),
+        ({}, RuntimeError),
+        ("a", TypeError),
+        ([1, "a"], TypeError),
+    ],
+)
+def test_what_is_no_number_is_of_the_class_of_pytorch(data, error):
+    with pytest.raises(error) as caught:
+        fb.tensor(data)
+    assert type(caught.value) is error and str(caught.value).startswith("[tensor] ")
+    torch = pytest.importorskip("torch", reason="could not import 'torch'")
+    with pytest.raises(error):
+        torch.tensor(data)

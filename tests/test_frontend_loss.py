@@ -325,3 +325,15 @@ def test_arguments_of_old_are_told_of():
         F.multi_margin_loss(fb.ones(2, 3), fb.tensor([0, 3])).item()
     with pytest.warns(UserWarning, match=r"\[MSELoss\] .* Write reduction='none'"):
         assert nn.MSELoss(reduce=False).reduction == "none"
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_scores_without_a_batch_take_a_class_in_a_vector_of_one(reduction):
+    x, at = SCORES[0], fb.tensor(2)
+    for loss in (F.cross_entropy, F.nll_loss):
+        found = loss(fb.tensor(x), at.reshape(1), reduction=reduction)
+        assert found.shape == () and found.item() == loss(fb.tensor(x), at, reduction=reduction).item()
+    torch = pytest.importorskip("torch")
+    found = F.cross_entropy(fb.tensor(x), at.reshape(1), reduction=reduction)
+    theirs = torch.nn.functional.cross_entropy(torch.tensor(x), torch.tensor([2]), reduction=reduction)
+    np.testing.assert_allclose(found.numpy(), theirs.numpy(), rtol=3e-6)  # PyTorch has no gradient of it

@@ -107,3 +107,12 @@ def test_printing_a_view_shows_the_view():
 def test_results_along_a_dim_have_names():
     text = repr(fb.tensor([[1.0, 5.0]]).max(1))
     assert text == "flambeau.return_types.max(\nvalues=tensor([5.]),\nindices=tensor([1]))"
+
+
+def test_limits_of_dtypes_are_written_shortly():
+    assert repr(fb.iinfo(fb.int8)) == "iinfo(min=-128, max=127, dtype=int8)"
+    found = repr(fb.finfo(fb.float32))
+    assert found.startswith("finfo(resolution=1e-06, min=-3.40282e+38, max=3.40282e+38, eps=1.19209e-07, ")
+    torch = pytest.importorskip("torch", reason="could not import 'torch'")
+    for name in ("float16", "bfloat16", "float32", "float64"):
+        assert repr(fb.finfo(getattr(fb, name))) == repr(torch.finfo(getattr(torch, name)))

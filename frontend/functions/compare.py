@@ -53,33 +53,33 @@ def ge(input: Tensor_, other: Operand):
 def _bits(op: str, input: Value, other: Value) -> list[Value]:
     x, y = promoted(op, input, other)
     if x.dtype.is_inexact:
-        raise RuntimeError(f"[{op}] operands have dtype {x.dtype}. Use integer or bool tensors.")
+        raise NotImplementedError(f"[{op}] operands have dtype {x.dtype}. Use integer or bool tensors.")
     return [x, y]
 
 
 @function(free="flambeau", method=True, in_place=True, samples=binary(number=True))
 def bitwise_and(input: Operand, other: Operand):
-    """`input & other`: bit by bit, or logical and of bools. Raises RuntimeError for floats."""
+    """`input & other`: bit by bit, or logical and of bools. Raises NotImplementedError for floats."""
     return ops.and_(*_bits("bitwise_and", input, other))
 
 
 @function(free="flambeau", method=True, in_place=True, samples=binary(number=True))
 def bitwise_or(input: Operand, other: Operand):
-    """`input | other`: bit by bit, or logical or of bools. Raises RuntimeError for floats."""
+    """`input | other`: bit by bit, or logical or of bools. Raises NotImplementedError for floats."""
     return ops.or_(*_bits("bitwise_or", input, other))
 
 
 @function(free="flambeau", method=True, in_place=True, samples=binary(number=True))
 def bitwise_xor(input: Operand, other: Operand):
-    """`input ^ other`: bit by bit, or exclusive or of bools. Raises RuntimeError for floats."""
+    """`input ^ other`: bit by bit, or exclusive or of bools. Raises NotImplementedError for floats."""
     return ops.xor(*_bits("bitwise_xor", input, other))
 
 
 @function(free="flambeau", method=True, in_place=True, samples=unary())
 def bitwise_not(input: Tensor_):
-    """`~input`: every bit flipped, or logical not of bools. Raises RuntimeError for floats."""
+    """`~input`: every bit flipped, or logical not of bools. Raises NotImplementedError for floats."""
     if input.dtype.is_inexact:
-        raise RuntimeError(f"[bitwise_not] input has dtype {input.dtype}. Use an integer or bool tensor.")
+        raise NotImplementedError(f"[bitwise_not] input has dtype {input.dtype}. Use an integer or bool tensor.")
     return ops.not_(input)
 
 

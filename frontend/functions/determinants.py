@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from flambeau import return_types
 from flambeau.declarations import declare
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int32, int64
 from flambeau.function import Tensor_, function
 from flambeau.functions.common import ops
-from flambeau.functions.matrices import check_square, diagonal, eps, matrices, returned, singular
+from flambeau.functions.matrices import check_square, diagonal, eps, matrices, singular
 from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -75,7 +76,6 @@ def _slogdet(A: Tensor_):
     return _sign_and_log("slogdet", A)
 
 
-slogdet_result = returned("slogdet_result", "sign logabsdet", __name__)
 _SLOGDET = calls(
     lambda: [
         *(call(matrices(*s)) for s in ((1, 1), (3, 3), (2, 2, 2))),
@@ -88,12 +88,12 @@ _SLOGDET = calls(
 
 def slogdet(input: Tensor, *, out: Any = None) -> Any:
     """(sign, logabsdet): `sign * exp(logabsdet)` is the determinant; 0 and -infinity of a singular matrix."""
-    found = slogdet_result(*_slogdet(input))
+    found = return_types.slogdet(*_slogdet(input))
     return found if out is None else stored_in("slogdet", out, found)
 
 
 def _linalg_slogdet(A: Tensor, *, out: Any = None) -> Any:
-    return slogdet(A, out=out)
+    return return_types.linalg_slogdet(*slogdet(A, out=out))
 
 
 _linalg_slogdet.__doc__ = slogdet.__doc__

@@ -9,11 +9,12 @@ import math
 from typing import Any
 
 import numpy as np
+from flambeau import return_types
 from flambeau.declarations import declared
 from flambeau.dialects.tape.matrices import LinAlgError
 from flambeau.function import Tensor_, function
 from flambeau.functions.common import ops
-from flambeau.functions.matrices import check_square, matrices, returned
+from flambeau.functions.matrices import check_square, matrices
 from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -25,7 +26,6 @@ def _eig(input: Tensor_):
     return ops.eig(input)
 
 
-eig_result = returned("eig_result", "eigenvalues eigenvectors", __name__)
 _EIG = calls(
     lambda: [
         *(call(matrices(*s), gradient=False) for s in ((1, 1), (3, 3), (2, 2, 2))),
@@ -43,7 +43,7 @@ def eig(input: Tensor, *, out: Any = None) -> Any:
 
     Raises LinAlgError for elements that are not finite. The vectors of equal values have no gradient; that of a loss which depends
     on the phase of vectors is a RuntimeError, for that is left to chance."""
-    found = eig_result(*_eig(input))
+    found = return_types.linalg_eig(*_eig(input))
     return found if out is None else stored_in("eig", out, found)
 
 

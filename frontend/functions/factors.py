@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from flambeau import return_types
 from flambeau.declarations import declare, declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.tape.linear_algebra import permutation
@@ -22,7 +23,6 @@ from flambeau.functions.matrices import (
     matrices,
     on_diagonal,
     positive,
-    returned,
     singular,
     upper,
 )
@@ -67,8 +67,6 @@ _linalg_cholesky.__doc__ = cholesky.__doc__
 declare(cholesky, "cholesky", free="flambeau", method=True, samples=_CHOLESKY)
 declare(_linalg_cholesky, "cholesky", free="linalg", samples=_CHOLESKY)
 
-cholesky_ex_result = returned("cholesky_ex_result", "L info", __name__)
-
 
 @declared(
     free="linalg",
@@ -83,7 +81,7 @@ cholesky_ex_result = returned("cholesky_ex_result", "L info", __name__)
 def cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False, out: Any = None) -> Any:
     """(L, info): `cholesky`, and for each matrix 0, or the order of the leading minor that is not positive-definite; L is then of
     no use. Raises LinAlgError there with `check_errors`."""
-    found = cholesky_ex_result(*_cholesky(input, upper, "cholesky_ex" if check_errors else ""))
+    found = return_types.linalg_cholesky_ex(*_cholesky(input, upper, "cholesky_ex" if check_errors else ""))
     return found if out is None else stored_in("cholesky_ex", out, found)
 
 
@@ -99,10 +97,6 @@ def _lu(A: Tensor_, op: Static):
 def _check_pivot(op: str, pivot: bool) -> None:
     if not pivot:
         raise RuntimeError(f"[{op}] pivot is False, which no CPU has. Leave it out.")
-
-
-lu_factor_result = returned("lu_factor_result", "LU pivots", __name__)
-lu_factor_ex_result = returned("lu_factor_ex_result", "LU pivots info", __name__)
 
 
 @declared(
@@ -121,7 +115,7 @@ def lu_factor(A: Tensor, *, pivot: bool = True, out: Any = None) -> Any:
     one after
     the other. Raises LinAlgError for a zero on the diagonal of U."""
     _check_pivot("lu_factor", pivot)
-    found = lu_factor_result(*_lu(A, "lu_factor")[:2])
+    found = return_types.linalg_lu_factor(*_lu(A, "lu_factor")[:2])
     return found if out is None else stored_in("lu_factor", out, found)
 
 
@@ -139,7 +133,7 @@ def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False, o
     """(LU, pivots, info): `lu_factor`, and for each matrix 0 or the place, from 1, of the first zero on the diagonal of U. Raises
     LinAlgError there with `check_errors`."""
     _check_pivot("lu_factor_ex", pivot)
-    found = lu_factor_ex_result(*_lu(A, "lu_factor_ex" if check_errors else ""))
+    found = return_types.linalg_lu_factor_ex(*_lu(A, "lu_factor_ex" if check_errors else ""))
     return found if out is None else stored_in("lu_factor_ex", out, found)
 
 
@@ -181,10 +175,6 @@ def _unpacked(LU_data: Tensor_, LU_pivots: Tensor_):
     return permutation(LU_pivots, LU_data.shape[-2], LU_data), left, right
 
 
-lu_unpack_result = returned("lu_unpack_result", "P L U", __name__)
-lu_result = returned("lu_result", "P L U", __name__)
-
-
 @declared(
     free="flambeau",
     samples=calls(
@@ -202,7 +192,7 @@ def lu_unpack(
     """(P, L, U) of what `lu_factor` gives; those that are not asked for are empty."""
     p, left, right = _unpacked(LU_data, LU_pivots)
     nothing = LU_data.new_empty((0,))
-    found = lu_unpack_result(
+    found = return_types.lu_unpack(
         p if unpack_pivots else nothing, left if unpack_data else nothing, right if unpack_data else nothing
     )
     return found if out is None else stored_in("lu_unpack", out, found)
@@ -212,7 +202,7 @@ def _linalg_lu(A: Tensor, *, pivot: bool = True, out: Any = None) -> Any:
     """(P, L, U) with A = P L U: a permutation, a lower triangle with ones on its diagonal, and an upper triangle."""
     _check_pivot("lu", pivot)
     packed, pivots, _ = _lu(A, "")
-    found = lu_result(*_unpacked(packed, pivots))
+    found = return_types.linalg_lu(*_unpacked(packed, pivots))
     return found if out is None else stored_in("lu", out, found)
 
 
@@ -238,7 +228,6 @@ def _qr(A: Tensor_, complete: Static):
     return ops.qr(A, complete=complete)
 
 
-QR = returned("QR", "Q R", __name__)
 _MODES = ("reduced", "complete", "r")
 
 
@@ -249,7 +238,7 @@ def _linalg_qr(A: Tensor, mode: str = "reduced", *, out: Any = None) -> Any:
     if mode not in _MODES:
         raise ValueError(f"[qr] mode is {mode!r}. Use 'reduced', 'complete' or 'r'.")
     q, r = _qr(A, mode == "complete")
-    found = QR(A.new_empty((0,)) if mode == "r" else q, r)
+    found = return_types.linalg_qr(A.new_empty((0,)) if mode == "r" else q, r)
     return found if out is None else stored_in("qr", out, found)
 
 
@@ -273,4 +262,4 @@ declare(
 @declared(free="flambeau", method=True, samples=calls(lambda: [call(matrices(3, 2)), call(matrices(2, 2, 3))]))
 def qr(input: Tensor, some: bool = True, *, out: Any = None) -> Any:
     """`linalg.qr` in mode "reduced", or "complete" where `some` is False."""
-    return _linalg_qr(input, "reduced" if some else "complete", out=out)
+    return return_types.qr(*_linalg_qr(input, "reduced" if some else "complete", out=out))

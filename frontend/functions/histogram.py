@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import builtins
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from flambeau import return_types
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, float32, float64, int64
@@ -173,16 +174,6 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     return _histc(input, bins, low, high)
 
 
-class HistogramResult(NamedTuple):
-    """What `histogram` returns."""
-
-    hist: Tensor
-    bin_edges: Tensor
-
-    def __repr__(self) -> str:
-        return f"flambeau.return_types.histogram(\nhist={self.hist!r},\nbin_edges={self.bin_edges!r})"
-
-
 @function(name="histogram", fallible=True)
 def _histogram(input: Tensor_, edges: Tensor_, weight: Optional_, density: Static):
     x = _data(input)
@@ -215,7 +206,7 @@ def histogram(
     range: Any = None,
     weight: Tensor | None = None,
     density: bool = False,
-) -> HistogramResult:
+) -> Any:
     """(hist, bin_edges): how many elements, or how much `weight`, lie in each bin, in the dtype of `input`. `bins` is their
     number, between the ends `range` or those of the data (which are read at once); or a vector of the edges. An edge belongs to
     the bin above it, the last one to the last bin. With `density` the histogram's integral is 1. No gradient goes through it.
@@ -230,17 +221,7 @@ def histogram(
             f"{input.dtype}. Make them equal."
         )
     edges = _edges(input, bins, range)
-    return HistogramResult(_histogram(input, edges, weight, density), edges)
-
-
-class HistogramddResult(NamedTuple):
-    """What `histogramdd` returns."""
-
-    hist: Tensor
-    bin_edges: tuple[Tensor, ...]
-
-    def __repr__(self) -> str:
-        return f"flambeau.return_types.histogramdd(\nhist={self.hist!r},\nbin_edges={self.bin_edges!r})"
+    return return_types.histogram(_histogram(input, edges, weight, density), edges)
 
 
 @function(name="histogramdd", fallible=True)
@@ -281,7 +262,7 @@ def _histogramdd(points: Tensor_, edges: Tensors, weight: Optional_, density: St
 )
 def histogramdd(
     input: Tensor, bins: Any, range: Any = None, weight: Tensor | None = None, density: bool = False
-) -> HistogramddResult:
+) -> Any:
     """(hist, bin_edges): how many points, the last dimension of `input`, lie in each cell of a grid. `bins` says for each
     coordinate how many there are, between the ends `range` or those of the data, or a vector of edges. See `histogram`.
 
@@ -302,7 +283,7 @@ def histogramdd(
         _edges(x, n, None if ends is None else ends[2 * d : 2 * d + 2]) for d, (x, n) in enumerate(zip(columns, each))
     ]
     mass = None if weight is None else reshape(weight, (-1,))
-    return HistogramddResult(_histogramdd(flat_points, edges, mass, density), tuple(edges))
+    return return_types.histogramdd(_histogramdd(flat_points, edges, mass, density), tuple(edges))
 
 
 def _edges(input: Tensor, bins: Any, ends: Any) -> Tensor:

@@ -147,10 +147,14 @@ def _viewed(tensor: Tensor, items: tuple[Any, ...]) -> Tensor:
 def setitem(tensor: Tensor, index: Any, value: Any) -> None:
     """`tensor[index] = value` for every index that reads. Of equal positions the last one stays.
 
-    Raises RuntimeError for values that do not broadcast to the place or, at positions and masks, are of another dtype.
+    Raises RuntimeError for values that do not broadcast to the place or, at positions and masks, are of another dtype, TypeError
+    for None.
     """
     from flambeau.functions.from_data import as_tensor
     from flambeau.functions.inplace import copy_, fill_
+
+    if value is None:
+        raise TypeError("[setitem] None is no number and no tensor. Pass one of these, or a list of numbers.")
 
     items = _items(tensor, index)
     if not isinstance(value, (Tensor, bool, int, float, complex)):

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from flambeau import return_types
 from flambeau.declarations import declared
 from flambeau.dialects.dtypes import int64
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.choose import where
 from flambeau.functions.common import ops
 from flambeau.functions.distances import matrix_norm
-from flambeau.functions.matrices import batched, check_alike, check_matrix, matrices, product, returned, singular
+from flambeau.functions.matrices import batched, check_alike, check_matrix, matrices, product, singular
 from flambeau.functions.solve import inv_ex
 from flambeau.functions.spectra import are_large, pseudo_inverse_of, values_of
 from flambeau.out import stored_in
@@ -72,7 +73,6 @@ def cond(input: Tensor, p: Any = None, *, out: Tensor | None = None) -> Tensor:
 
 # ---- least squares ----------------------------------------------------------------------------------------
 
-lstsq_result = returned("lstsq_result", "solution residuals rank singular_values", __name__)
 _DRIVERS = ("gels", "gelsy", "gelsd", "gelss")
 
 
@@ -127,7 +127,7 @@ def lstsq(input: Tensor, b: Tensor, rcond: float | None = None, *, driver: str |
     nothing = input.new_empty((0,))
     by_values = driver in ("gelsd", "gelss")
     remains = m > n and (driver == "gels" or (by_values and bool((rank == n).all())))
-    return lstsq_result(
+    return return_types.linalg_lstsq(
         x,
         residuals if remains else nothing,
         rank.new_empty((0,)) if driver == "gels" else rank,

@@ -20,8 +20,9 @@ def array_of(op: str, data: Any, dtype: DType | None) -> np.ndarray:
     """`data` as an array. Its dtype is the common one of all numbers in it: floats count as the default dtype (unless
     `dtype` is given: then they are left as they are, to be converted once), ints as int64; arrays and tensors as theirs.
 
-    Raises ValueError for ragged rows and for ints that the dtype cannot hold beyond 64 bits, RuntimeError for numbers that an
-    integer dtype does not hold, TypeError for what is not numbers. Arrays are converted as they are.
+    Raises ValueError for ragged rows and for ints that the dtype cannot hold beyond 64 bits, TypeError for text and for numbers
+    beside lists, RuntimeError for other things that are no numbers and for numbers that an integer dtype does not hold. Arrays are
+    converted as they are.
     """
     array = _array_of(op, data, dtype)
     if dtype is not None and dtype.is_integer and not hasattr(data, "__array__"):
@@ -56,10 +57,18 @@ def _array_of(op: str, data: Any, dtype: DType | None) -> np.ndarray:
     try:
         array = np.array(_without_tensors(data))
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"[{op}] the data is ragged or out of range: {error}. Make all rows equally long.") from None
+        kind = TypeError if _mixes(data) else ValueError
+        raise kind(f"[{op}] the data is ragged or out of range: {error}. Make all rows equally long.") from None
     if array.dtype.kind not in "biufc":
-        raise TypeError(f"[{op}] {_no_number(data)} is no number. Pass numbers, lists or an array.")
+        other = TypeError if array.dtype.kind == "U" else RuntimeError
+        raise other(f"[{op}] {_no_number(data)} is no number. Pass numbers, lists or an array.")
     return array if dtype else array.astype(_dtype(data).numpy, copy=False)
+
+
+def _mixes(data: Any) -> bool:
+    """Whether numbers stand beside lists."""
+    lists = [x for x in data if isinstance(x, list | tuple)] if isinstance(data, list | tuple) else []
+    return 0 < len(lists) < len(data) or any(map(_mixes, lists))
 
 
 def _beyond_int64(data: Any) -> int | None:

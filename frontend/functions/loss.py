@@ -132,14 +132,18 @@ def kl_div(input: Tensor_, target: Tensor_, reduction: Static = "mean", log_targ
 # ---- classes ----------------------------------------------------------------------------------------------
 
 
-def _class_dim(op: str, input: Value, target: Value) -> int:
-    """Dimension 1, or 0 without a batch. Raises for class indices of another shape than the rest of `input`: ValueError where the
-    batches differ, else RuntimeError."""
+def _class_dim(op: str, input: Value, target: Value) -> tuple[int, Value]:
+    """Dimension 1, or 0 without a batch, and the class indices, of the shape of the rest; without a batch (1,) will do.
+
+    Raises for class indices of another shape: ValueError where the batches differ, else RuntimeError.
+    """
     check_floating(op, input)
     if not input.shape:
         raise RuntimeError(f"[{op}] input is 0-d. Pass [classes], [batch, classes] or [batch, classes, ...].")
     dim = 1 if len(input.shape) > 1 else 0
     rest = (*input.shape[:dim], *input.shape[dim + 1 :])
+    if not dim and target.shape == (1,):
+        target = ops.reshape(target, shape=())
     if target.shape != rest:
         if target.shape == input.shape and op == "cross_entropy":
             raise RuntimeError(
@@ -152,7 +156,7 @@ def _class_dim(op: str, input: Value, target: Value) -> int:
         )
     if target.dtype not in (int64, uint8):
         raise RuntimeError(f"[{op}] class indices have dtype {target.dtype}. Convert the target with .long().")
-    return dim
+    return dim, target
 
 
 def weight_along(op: str, x: Value, weight: Value, dim: int) -> Value:
@@ -219,7 +223,7 @@ def nll_loss(
     Raises ValueError for batches that differ, RuntimeError for other shapes and dtypes that do not fit, IndexError for a target
     outside 0..C-1 (when the value is read).
     """
-    dim = _class_dim("nll_loss", input, target)
+    dim, target = _class_dim("nll_loss", input, target)
     classes = _Classes("nll_loss", input, target, dim, weight, as_value(target, ignore_index))
     return classes.reduce(-(classes.pick(input) * classes.weight), reduction)
 
@@ -260,7 +264,7 @@ def cross_entropy(
                 "[cross_entropy] ignore_index is of class indices, and the target has floats. Leave it out."
             )
         return _from_probabilities(input, target, weight, reduction, smoothing)
-    dim = _class_dim("cross_entropy", input, target)
+    dim, target = _class_dim("cross_entropy", input, target)
     classes = _Classes("cross_entropy", input, target, dim, weight, as_value(target, ignore_index))
     log_probability = log_softmax_of(input, dim)
     loss = -(classes.pick(log_probability) * classes.weight)

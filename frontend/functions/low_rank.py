@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau import return_types
 from flambeau.declarations import declared
 from flambeau.functions.factors import _linalg_qr
 from flambeau.functions.random import randn
-from flambeau.functions.spectra import SVD, _linalg_svd
+from flambeau.functions.spectra import _linalg_svd
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
 
@@ -57,7 +58,7 @@ def svd_lowrank(A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor |
     basis = _basis(a, q, niter)
     u, s, vh = _linalg_svd(basis.mH @ a, full_matrices=False)
     left, right = basis @ u, vh.mH
-    return SVD(right, s, left) if wide else SVD(left, s, right)
+    return return_types.svd(right, s, left) if wide else return_types.svd(left, s, right)
 
 
 @declared(free="flambeau", samples=_SAMPLES)

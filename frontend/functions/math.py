@@ -6,11 +6,15 @@ In: a tensor; integers and bools are converted to the default dtype (rounding ke
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from flambeau import return_types
+from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, float64
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.common import floating, ops, promoted
+from flambeau.runtime.recorder import Tensor
 from flambeau.samples import binary, call, calls, data, unary
 
 
@@ -157,8 +161,13 @@ def heaviside(input: Tensor_, values: Tensor_):
     return ops.select(x.ne(x), x, step) if x.dtype.is_floating_point else step
 
 
-@function(free="flambeau", method=True, samples=unary())
-def frexp(input: Tensor_):
+@function(name="frexp")
+def _frexp(input: Tensor_):
+    return ops.frexp(floating(input))
+
+
+@declared(free="flambeau", method=True, samples=unary())
+def frexp(input: Tensor) -> Any:
     """(mantissa, exponent) with `input == mantissa * 2**exponent`: 1/2 <= |mantissa| < 1, int32 exponents. Zeros, infinities and
     NaN are their own mantissa, with exponent 0."""
-    return ops.frexp(floating(input))
+    return return_types.frexp(*_frexp(input))

@@ -6,7 +6,6 @@ Next: `factors.py`.
 
 from __future__ import annotations
 
-from collections import namedtuple
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,6 @@ __all__ = [
     "on_diagonal",
     "positive",
     "product",
-    "returned",
     "singular",
     "transposed",
     "upper",
@@ -85,17 +83,6 @@ def identity(like: Value, n: Any) -> Value:
 def eps(x: Value) -> float:
     """The distance from 1 to the next number."""
     return 2.0 ** (-23 if x.dtype.to_real() is NUMBERS[0] else -52)
-
-
-def returned(name: str, fields: str, module: str) -> Any:
-    """A tuple of tensors with names, written as PyTorch writes them."""
-    base = namedtuple(name, fields, module=module)  # type: ignore[misc]
-
-    def __repr__(self: Any) -> str:
-        shown = ",\n".join(f"{field}={value!r}" for field, value in zip(self._fields, self, strict=True))
-        return f"flambeau.return_types.{name}(\n{shown})"
-
-    return type(name, (base,), {"__repr__": __repr__, "__slots__": (), "__module__": module, "__doc__": None})
 
 
 # ---- samples ----------------------------------------------------------------------------------------------

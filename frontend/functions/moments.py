@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
+from flambeau import return_types
 from flambeau.declarations import declare, declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float64
@@ -101,16 +102,6 @@ def norm(
 # ---- pairs ------------------------------------------------------------------------------------------------
 
 
-class AminmaxResult(NamedTuple):
-    """What `aminmax` returns."""
-
-    min: Tensor
-    max: Tensor
-
-    def __repr__(self) -> str:
-        return f"flambeau.return_types.aminmax(\nmin={self.min!r},\nmax={self.max!r})"
-
-
 @function(name="aminmax")
 def _aminmax(input: Tensor_, dim: Static, keepdim: Static):
     if dim is None and 0 in input.shape:
@@ -136,12 +127,12 @@ def _aminmax(input: Tensor_, dim: Static, keepdim: Static):
         ]
     ),
 )
-def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> AminmaxResult:
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """(min, max): the smallest and the largest element along `dim`, or of all. NaN wins; ties share the gradient evenly.
 
     Raises RuntimeError for a tensor without elements, IndexError for a dim that is empty or does not exist.
     """
-    return AminmaxResult(*_aminmax(input, dim, keepdim))
+    return return_types.aminmax(*_aminmax(input, dim, keepdim))
 
 
 def _mean(x: Value, dim: Any, keepdim: bool) -> Value:

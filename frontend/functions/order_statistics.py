@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from flambeau import return_types
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import float32, float64, int64
 from flambeau.function import Operand, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_between, flat, moved, ops, part
-from flambeau.functions.reduce import Named
 from flambeau.functions.sort import check_not_empty, places, reduced_to
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points
@@ -79,18 +79,6 @@ def _nanmedian(input: Tensor_, dim: Static, keepdim: Static):
     return _middle("nanmedian", input, dim, keepdim, True)
 
 
-class MedianResult(Named):
-    """What `median` along a dim returns: `values` and `indices`."""
-
-    _op = "median"
-
-
-class NanmedianResult(Named):
-    """What `nanmedian` along a dim returns: `values` and `indices`."""
-
-    _op = "nanmedian"
-
-
 _SAMPLES = calls(
     lambda: [
         call(data(7)),
@@ -115,13 +103,13 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
 
     Raises IndexError for a dim that is empty or does not exist.
     """
-    return _median_of_all(input) if dim is None else MedianResult(*_median(input, dim, keepdim))
+    return _median_of_all(input) if dim is None else return_types.median(*_median(input, dim, keepdim))
 
 
 @declared(free="flambeau", method=True, samples=_SAMPLES)
 def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """`median` of the elements that are not NaN; NaN where there are none."""
-    return _nanmedian_of_all(input) if dim is None else NanmedianResult(*_nanmedian(input, dim, keepdim))
+    return _nanmedian_of_all(input) if dim is None else return_types.nanmedian(*_nanmedian(input, dim, keepdim))
 
 
 # ---- mode -------------------------------------------------------------------------------------------------
@@ -148,12 +136,6 @@ def _mode(input: Tensor_, dim: Static, keepdim: Static):
     return tuple(reduced_to(v, input, axis, keepdim) for v in (ops.gather(x, at, axis=axis), at))
 
 
-class ModeResult(Named):
-    """What `mode` returns: `values` and `indices`."""
-
-    _op = "mode"
-
-
 @declared(
     free="flambeau",
     method=True,
@@ -175,7 +157,7 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
 
     Raises IndexError for a dim that is empty or does not exist.
     """
-    return ModeResult(*_mode(input, dim, keepdim))
+    return return_types.mode(*_mode(input, dim, keepdim))
 
 
 # ---- quantiles --------------------------------------------------------------------------------------------

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from flambeau import return_types
 from flambeau.declarations import declared
 from flambeau.dialects.tape.matrices import LinAlgError
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.common import broadcast_shapes, ops
-from flambeau.functions.matrices import check_alike, check_matrix, check_square, matrices, positive, returned
+from flambeau.functions.matrices import check_alike, check_matrix, check_square, matrices, positive
 from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -25,8 +26,6 @@ def _ldl(input: Tensor_, hermitian: Static, op: Static):
     return ops.ldl(input, hermitian=hermitian, op=op)
 
 
-ldl_factor_result = returned("ldl_factor_result", "LD pivots", __name__)
-ldl_factor_ex_result = returned("ldl_factor_ex_result", "LD pivots info", __name__)
 _INDEFINITE = np.array([[0.0, 2.0, 1.0], [2.0, 0.0, 3.0], [1.0, 3.0, 0.5]])
 
 
@@ -47,7 +46,7 @@ def ldl_factor(input: Tensor, *, hermitian: bool = False, out: Any = None) -> An
     blocks of D in one matrix, and the rows (int32, from 1; below 0 for blocks of two) that were exchanged.
 
     Raises LinAlgError for a zero on the diagonal of D. There is no gradient, as in PyTorch."""
-    found = ldl_factor_result(*_ldl(input, hermitian, "ldl_factor")[:2])
+    found = return_types.linalg_ldl_factor(*_ldl(input, hermitian, "ldl_factor")[:2])
     return found if out is None else stored_in("ldl_factor", out, found)
 
 
@@ -64,7 +63,7 @@ def ldl_factor(input: Tensor, *, hermitian: bool = False, out: Any = None) -> An
 def ldl_factor_ex(input: Tensor, *, hermitian: bool = False, check_errors: bool = False, out: Any = None) -> Any:
     """(LD, pivots, info): `ldl_factor`, and for each matrix 0 or the place, from 1, of the first zero on the diagonal of D. Raises
     LinAlgError there with `check_errors`."""
-    found = ldl_factor_ex_result(*_ldl(input, hermitian, "ldl_factor_ex" if check_errors else ""))
+    found = return_types.linalg_ldl_factor_ex(*_ldl(input, hermitian, "ldl_factor_ex" if check_errors else ""))
     return found if out is None else stored_in("ldl_factor_ex", out, found)
 
 
@@ -113,9 +112,6 @@ def _geqrf(input: Tensor_):
     return ops.geqrf(input)
 
 
-geqrf_result = returned("geqrf_result", "a tau", __name__)
-
-
 @declared(
     free="flambeau",
     method=True,
@@ -130,5 +126,5 @@ geqrf_result = returned("geqrf_result", "a tau", __name__)
 def geqrf(input: Tensor, *, out: Any = None) -> Any:
     """(a, tau): R, with the reflectors below its diagonal whose product is Q, of input = Q R, and their factors; see
     `householder_product`. There is no gradient, as in PyTorch: `linalg.qr` has one."""
-    found = geqrf_result(*_geqrf(input))
+    found = return_types.geqrf(*_geqrf(input))
     return found if out is None else stored_in("geqrf", out, found)

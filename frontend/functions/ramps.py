@@ -71,11 +71,22 @@ def _arange(
         start, end, step = [v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step)]
         whole = _whole(start, end, step)
     dtype = host.check_supported("arange", dtype or (int64 if whole else get_default_dtype()))
-    if not whole:
-        if not dtype.is_inexact and 0 < abs(step) < 1:
-            raise ValueError(f"[arange] step {step} is 0 as {dtype}. Use a floating-point dtype.")
-        start, step = float(start), float(step)
-    return with_grad(_ramp(_steps(start, end, step, inclusive), dtype, start, step), requires_grad, there)
+    if whole:
+        count = _steps(start, end, step, inclusive)
+    else:
+        count, start, step = _real_ramp(start, end, step, dtype, inclusive)
+    return with_grad(_ramp(count, dtype, start, step), requires_grad, there)
+
+
+def _real_ramp(start: float, end: float, step: float, dtype: DType, inclusive: bool) -> tuple[int, Any, Any]:
+    """How many elements, the first one and the step. Integer dtypes cut both first, and int64 the end, too, as PyTorch does."""
+    if dtype.is_inexact:
+        return _steps(start, end, step, inclusive), float(start), float(step)
+    if dtype is int64 and abs(step) >= 1:
+        start, end, step = int(start), int(end), int(step)
+    elif dtype is int64:
+        raise ValueError(f"[arange] step {step} is 0 as {dtype}. Use a floating-point dtype.")
+    return _steps(start, end, step, inclusive), int(start), int(step)
 
 
 @function(

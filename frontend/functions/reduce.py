@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+from flambeau import return_types
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, float64, int64, uint8
@@ -179,32 +180,6 @@ def _min_dim(input: Tensor_, dim: Static, keepdim: Static):
     return _along("min", input, dim, keepdim)
 
 
-class _Extremes(NamedTuple):
-    values: Tensor
-    indices: Tensor
-
-
-class Named(_Extremes):
-    """Values and indices, written as PyTorch writes them; `_op` is the function that returned them."""
-
-    _op = ""
-
-    def __repr__(self) -> str:
-        return f"flambeau.return_types.{self._op}(\nvalues={self.values!r},\nindices={self.indices!r})"
-
-
-class MaxResult(Named):
-    """What `max` along a dim returns: `values` and `indices`."""
-
-    _op = "max"
-
-
-class MinResult(Named):
-    """What `min` along a dim returns: `values` and `indices`."""
-
-    _op = "min"
-
-
 @declared(
     free="flambeau",
     method=True,
@@ -219,7 +194,7 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor 
         return _max_full(input)
     if isinstance(dim, Tensor):
         return maximum(input, dim)
-    return MaxResult(*_max_dim(input, dim, keepdim))
+    return return_types.max(*_max_dim(input, dim, keepdim))
 
 
 @declared(
@@ -236,7 +211,7 @@ def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor 
         return _min_full(input)
     if isinstance(dim, Tensor):
         return minimum(input, dim)
-    return MinResult(*_min_dim(input, dim, keepdim))
+    return return_types.min(*_min_dim(input, dim, keepdim))
 
 
 @function(free="flambeau", method=True, samples=folds(several=False, empty=False, keepdim=True))

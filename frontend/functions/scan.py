@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from flambeau import return_types
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.dialects.tape.scans import positions, shifted
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_floating, ops, part
-from flambeau.functions.reduce import Named, accumulating
+from flambeau.functions.reduce import accumulating
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
 
@@ -85,30 +86,18 @@ def _cummin(input: Tensor_, dim: Static):
     return _extreme("cummin", input, dim)
 
 
-class CummaxResult(Named):
-    """What `cummax` returns: `values` and `indices`."""
-
-    _op = "cummax"
-
-
-class CumminResult(Named):
-    """What `cummin` returns: `values` and `indices`."""
-
-    _op = "cummin"
-
-
 @declared(free="flambeau", method=True, samples=_SAMPLES)
 def cummax(input: Tensor, dim: int) -> Any:
     """(values, indices): the largest element up to each place along `dim`, and where it was met last (int64). NaN counts as
     largest. The gradient goes to that place. Raises IndexError for a dim that does not exist."""
-    return CummaxResult(*_cummax(input, dim))
+    return return_types.cummax(*_cummax(input, dim))
 
 
 @declared(free="flambeau", method=True, samples=_SAMPLES)
 def cummin(input: Tensor, dim: int) -> Any:
     """(values, indices): the smallest element up to each place along `dim`, and where it was met last (int64). NaN counts as
     smallest. The gradient goes to that place. Raises IndexError for a dim that does not exist."""
-    return CumminResult(*_cummin(input, dim))
+    return return_types.cummin(*_cummin(input, dim))
 
 
 @function(

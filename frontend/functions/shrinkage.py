@@ -9,11 +9,12 @@ import math
 from typing import Any
 
 from flambeau.declarations import declare, declared
+from flambeau.dialects.dtypes import bool_
 from flambeau.function import Operand, Tensor_, function
 from flambeau.functions.activation import softmax, usual_dim
 from flambeau.functions.common import check_floating, ops, promoted
 from flambeau.runtime.recorder import Tensor
-from flambeau.samples import call, calls, data, unary
+from flambeau.samples import call, calls, data, index, unary
 
 
 @declared(
@@ -74,12 +75,16 @@ def hardshrink(input: Tensor_, lambd: Operand = 0.5):
     return ops.select(ops.and_(x >= -limit, x <= limit), x.like(0.0), x)
 
 
-@function(free="flambeau nn.functional", takes_inplace=True, samples=unary(threshold=0.3, value=5.0))
+_THRESHOLD = calls(lambda: [call(data(3, 4), threshold=0.3, value=5.0), call(index(7, 3, 4), 3, 1)])
+
+
+@function(free="flambeau nn.functional", takes_inplace=True, samples=unary(threshold=0.3, value=5.0) + _THRESHOLD)
 def threshold(input: Tensor_, threshold: Operand, value: Operand):
-    """x above `threshold`, `value` elsewhere; NaN stays."""
-    check_floating("threshold", input)
-    x, limit, other = promoted("threshold", input, threshold, value)
-    return ops.select(x <= limit, other, x)
+    """x above `threshold`, `value` elsewhere, in the dtype of `input`, which may be an integer one; NaN stays."""
+    if input.dtype is bool_ or input.dtype.is_complex:
+        raise NotImplementedError(f"[threshold] input has dtype {input.dtype}. Use floats or integers.")
+    limit, other = (v.cast(input.dtype).expand(input.shape) for v in (threshold, value))
+    return ops.select(input <= limit, other, input)
 
 
 declare(threshold.inplace, "threshold_", free="flambeau", samples=unary(threshold=0.3, value=5.0))  # type: ignore[attr-defined]

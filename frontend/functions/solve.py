@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
+from flambeau import return_types
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.tape.linear_algebra import permutation
@@ -24,7 +25,6 @@ from flambeau.functions.matrices import (
     identity,
     matrices,
     product,
-    returned,
     singular,
     transposed,
 )
@@ -100,9 +100,6 @@ def _solve_ex(A: Tensor_, B: Tensor_, left: Static, failing: Static):
     return solved("solve_ex", A, B, left, failing)
 
 
-solve_ex_result = returned("solve_ex_result", "result info", __name__)
-
-
 @declared(
     free="linalg",
     samples=calls(
@@ -117,7 +114,7 @@ def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fa
     """(result, info): `solve`, and for each matrix 0, or the place of the first zero on the diagonal of U, where the result
     is of no use.
     Raises LinAlgError there with `check_errors`."""
-    found = solve_ex_result(*_solve_ex(A, B, left, "solve_ex" if check_errors else ""))
+    found = return_types.linalg_solve_ex(*_solve_ex(A, B, left, "solve_ex" if check_errors else ""))
     return found if out is None else stored_in("solve_ex", out, found)
 
 
@@ -153,9 +150,6 @@ def _inv_ex(A: Tensor_, failing: Static):
     return inverted("inv_ex", A, failing)
 
 
-inv_ex_result = returned("inv_ex_result", "inverse info", __name__)
-
-
 @declared(
     free="linalg",
     samples=calls(
@@ -170,7 +164,7 @@ def inv_ex(A: Tensor, *, check_errors: bool = False, out: Any = None) -> Any:
     """(inverse, info): `inv`, and for each matrix 0, or the place of the first zero on the diagonal of U, where the inverse
     is of no use.
     Raises LinAlgError there with `check_errors`."""
-    found = inv_ex_result(*_inv_ex(A, "inv_ex" if check_errors else ""))
+    found = return_types.linalg_inv_ex(*_inv_ex(A, "inv_ex" if check_errors else ""))
     return found if out is None else stored_in("inv_ex", out, found)
 
 
@@ -219,9 +213,6 @@ def _triangular_solve(input: Tensor_, A: Tensor_, upper: Static, transpose: Stat
     return x, A.expand((*x.shape[:-2], *A.shape[-2:]))
 
 
-triangular_solve_result = returned("triangular_solve_result", "solution cloned_coefficient", __name__)
-
-
 @declared(
     free="flambeau",
     method=True,
@@ -243,7 +234,7 @@ def triangular_solve(
     out: Any = None,
 ) -> Any:
     """(solution, cloned_coefficient): the X with `A @ X == input`, or `A.mT` with `transpose`, of a triangle A; and A."""
-    found = triangular_solve_result(*_triangular_solve(input, A, upper, transpose, unitriangular))
+    found = return_types.triangular_solve(*_triangular_solve(input, A, upper, transpose, unitriangular))
     return found if out is None else stored_in("triangular_solve", out, found)
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau import return_types
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, ops, part
-from flambeau.functions.reduce import Named
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points
 
@@ -69,18 +69,12 @@ def _sort(input: Tensor_, dim: Static, descending: Static):
     return (found, at) if input.shape else (ops.reshape(found, shape=()), ops.reshape(at, shape=()))
 
 
-class SortResult(Named):
-    """What `sort` returns: `values` and `indices`."""
-
-    _op = "sort"
-
-
 @declared(free="flambeau", method=True, samples=_SAMPLES + _STABLE)
 def sort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool | None = False) -> Any:
     """(values, indices): the elements along `dim` sorted, and where they were (int64). Equal elements always keep their order,
     whatever `stable` says; NaN counts as largest. The gradient goes to those places. Raises IndexError for a dim that does not
     exist."""
-    return SortResult(*_sort(input, dim, descending))
+    return return_types.sort(*_sort(input, dim, descending))
 
 
 @function(free="flambeau", method=True, samples=_SAMPLES + _STABLE)
@@ -125,12 +119,6 @@ def _topk(input: Tensor_, k: Static, dim: Static, largest: Static):
     return ops.reshape(found, shape=()), ops.reshape(at, shape=())
 
 
-class TopkResult(Named):
-    """What `topk` returns: `values` and `indices`."""
-
-    _op = "topk"
-
-
 @declared(
     free="flambeau",
     method=True,
@@ -155,7 +143,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 
     Raises RuntimeError for k larger than the dim, IndexError for a dim that does not exist.
     """
-    return TopkResult(*_topk(input, k, dim, largest))
+    return return_types.topk(*_topk(input, k, dim, largest))
 
 
 @function(name="kthvalue", fallible=True)
@@ -166,12 +154,6 @@ def _kthvalue(input: Tensor_, k: Static, dim: Static, keepdim: Static):
     _check_k("kthvalue", k, x.shape[axis], 1, axis)
     at = part(first(x, axis, k, False), axis, k - 1, 1)
     return tuple(reduced_to(v, input, axis, keepdim) for v in (ops.gather(x, at, axis=axis), at))
-
-
-class KthvalueResult(Named):
-    """What `kthvalue` returns: `values` and `indices`."""
-
-    _op = "kthvalue"
 
 
 @declared(
@@ -196,4 +178,4 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
 
     Raises RuntimeError for a k that there is not, IndexError for a dim that is empty or does not exist.
     """
-    return KthvalueResult(*_kthvalue(input, k, dim, keepdim))
+    return return_types.kthvalue(*_kthvalue(input, k, dim, keepdim))

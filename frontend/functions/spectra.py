@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
+from flambeau import return_types
 from flambeau.declarations import declare, declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
@@ -25,7 +26,6 @@ from flambeau.functions.matrices import (
     matrices,
     positive,
     product,
-    returned,
     singular,
 )
 from flambeau.out import stored_in
@@ -47,7 +47,6 @@ def _eigh(input: Tensor_, uplo: Static):
     return _eigh_of("eigh", input, uplo)
 
 
-eigh_result = returned("eigh_result", "eigenvalues eigenvectors", __name__)
 _NAN = np.array([[1.0, math.nan], [math.nan, 1.0]])
 _EIGH = calls(
     lambda: [
@@ -65,7 +64,7 @@ def eigh(input: Tensor, UPLO: str = "L", *, out: Any = None) -> Any:
     """(eigenvalues, eigenvectors) of symmetric matrices, of which the lower or the upper triangle is read: ascending, and as
     columns.
     Raises LinAlgError for elements that are not finite. The vectors of equal values have no gradient."""
-    found = eigh_result(*_eigh(input, UPLO))
+    found = return_types.linalg_eigh(*_eigh(input, UPLO))
     return found if out is None else stored_in("eigh", out, found)
 
 
@@ -89,15 +88,11 @@ def _check_driver(op: str, driver: str | None) -> None:
         raise RuntimeError(f"[{op}] driver is {driver!r}, and only GPUs have several. Leave it out.")
 
 
-svd_result = returned("svd_result", "U S Vh", __name__)
-SVD = returned("SVD", "U S V", __name__)
-
-
 def _linalg_svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None, out: Any = None) -> Any:
     """(U, S, Vh) with A = U diag(S) Vh: the singular values, descending, and orthonormal vectors, as many as values unless
     `full_matrices`. Raises LinAlgError for elements that are not finite. The vectors of equal values have no gradient."""
     _check_driver("svd", driver)
-    found = svd_result(*_svd(A, full_matrices))
+    found = return_types.linalg_svd(*_svd(A, full_matrices))
     return found if out is None else stored_in("svd", out, found)
 
 
@@ -139,7 +134,7 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True, *, out: Any =
     if not compute_uv:
         m, n = input.shape[-2:]
         u, v = (input.new_zeros((*input.shape[:-2], k, k)) for k in (m, n))
-    found = SVD(u, s, v)
+    found = return_types.svd(u, s, v)
     return found if out is None else stored_in("svd", out, found)
 
 

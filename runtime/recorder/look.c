@@ -172,6 +172,16 @@ PyObject *fb_py_tolist(PyObject *module, PyObject *o) {
   return list;
 }
 
+/* Python's own error for what is no number is another class than that of `item()`. */
+static int check_one(PyObject *o, const char *op, PyObject *error) {
+  fb_tensor *t = fb_as_tensor(o, op);
+  const fb_type *type = t ? fb_tensor_get_type(t) : NULL;
+  if (type && count(type) != 1)
+    PyErr_Format(error, "[%s] a tensor of shape %S has %lld elements, not one. Index it first.", op, type->size,
+                 (long long)count(type));
+  return type && count(type) == 1 ? 0 : -1;
+}
+
 static PyObject *converted(PyObject *o, PyObject *(*convert)(PyObject *)) {
   PyObject *number = fb_py_item(NULL, o), *made = number ? convert(number) : NULL;
   Py_XDECREF(number);
@@ -180,12 +190,12 @@ static PyObject *converted(PyObject *o, PyObject *(*convert)(PyObject *)) {
 
 PyObject *fb_py_to_float(PyObject *module, PyObject *o) {
   (void)module;
-  return converted(o, PyNumber_Float);
+  return check_one(o, "float", PyExc_ValueError) < 0 ? NULL : converted(o, PyNumber_Float);
 }
 
 PyObject *fb_py_to_int(PyObject *module, PyObject *o) {
   (void)module;
-  return converted(o, PyNumber_Long);
+  return check_one(o, "int", PyExc_ValueError) < 0 ? NULL : converted(o, PyNumber_Long);
 }
 
 static PyObject *truth(PyObject *number) {
@@ -214,6 +224,8 @@ PyObject *fb_py_to_index(PyObject *module, PyObject *o) {
   if (is_whole == 0)
     PyErr_Format(PyExc_TypeError, "[index] a tensor of dtype %S cannot be used as an index. Convert it with .long().",
                  type->dtype);
+  if (is_whole > 0 && check_one(o, "index", PyExc_TypeError) < 0)
+    return NULL;
   return is_whole > 0 ? converted(o, PyNumber_Long) : NULL;
 }
 

@@ -246,10 +246,8 @@ static int tensor_clear(fb_tensor *t) {
 }
 
 static PyObject *tensor_tp_new(PyTypeObject *cls, PyObject *args, PyObject *kwargs) {
-  (void)args;
-  (void)kwargs;
-  PyErr_Format(PyExc_TypeError, "[tensor] %s cannot be made directly. Use flambeau.tensor(data).", cls->tp_name);
-  return NULL;
+  PyObject *hook = fb_hook(fb_hooks.construct, "construct");
+  return hook ? PyObject_CallFunctionObjArgs(hook, cls, args, kwargs ? kwargs : Py_None, NULL) : NULL;
 }
 
 static int tensor_setattro(PyObject *self, PyObject *name, PyObject *value) {

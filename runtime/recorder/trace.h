@@ -214,7 +214,8 @@ static inline bool fb_cell_owed(const fb_cell *c) { return fb_cell_pending(c) &&
   X(fit_sizes)                                                                                                         \
   X(equations)                                                                                                         \
   X(build_program)                                                                                                     \
-  X(expand_backward) X(expand_grad) X(read_view) X(replay) X(window) X(copy) X(fill) X(view_layout) X(array_of)
+  X(expand_backward)                                                                                                   \
+  X(expand_grad) X(read_view) X(replay) X(window) X(copy) X(fill) X(view_layout) X(array_of) X(construct)
 typedef struct {
 #define FB_FIELD(name) PyObject *name;
   FB_HOOKS(FB_FIELD)
