@@ -70,9 +70,23 @@ def shared(array: np.ndarray) -> Tensor:
     """A tensor on the memory of `array`, which may be a permutation of a C-contiguous one. A read-only array is read where it is
     if nobody can write its memory (see `immutable`), and else copied.
 
-    Raises ValueError for other strides.
+    Raises ValueError for other strides, and for bytes in another order than the machine's.
     """
+    made = recorder.tensor_on(array, _NATIVE)
+    return made if made is not None else _shared(array)
+
+
+#: What NumPy has itself, and exports.
+_NATIVE = {d.numpy: d for d in SUPPORTED if d.module == "numpy"}
+
+
+def _shared(array: np.ndarray) -> Tensor:
     dtype = check_supported("from_numpy", from_numpy(array.dtype))
+    if not array.dtype.isnative:
+        raise ValueError(
+            f"[from_numpy] the bytes of {array.dtype.str} are in another order than this machine's. "
+            "Pass array.astype(array.dtype.newbyteorder('='))."
+        )
     is_lent = array.flags.writeable
     order = sorted(range(array.ndim), key=lambda d: -array.strides[d])
     dense = array if array.flags.c_contiguous else array.transpose(order)
@@ -147,5 +161,5 @@ def exported(tensor: Tensor) -> np.ndarray:
         raise TypeError(
             f"[numpy] the tensor lies on {tensor._place}, whose memory cannot be shared. Use x.cpu() first."
         )
-    recorder.set_shared(tensor, True)
-    return array_of(tensor)
+    array = recorder.array_on(tensor)
+    return array_of(tensor) if array is None else array

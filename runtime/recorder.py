@@ -120,6 +120,10 @@ be replaced at any time; `runs` and `ns` count.
 - `Context`: base of context managers written in Python: `enter()`, and `leave()`, which is called until no interrupt cuts it short
 - `tensor_from_buffer(buffer, shape, dtype, requires_grad=False, cls=None, shared=False, unset=False, device="cpu")`;
   unset: nothing was written to it yet
+- `tensor_on(array, dtypes)`: a tensor on the memory of a NumPy array, if that is writable, laid out row by row and of a dtype in
+  `dtypes`, {NumPy's: ours}; else None. `array_on(tensor)`: an array on the memory of a tensor, which is shared from then on; None
+  where strides cannot express what it shows
+- `Forwarding`: base of classes whose calls go to `forward`, and to `_call_impl` where their `_call_hooks` is not None
 - `alias(tensor, cls)`: another handle, of class `cls`, of the same value with the same history; a leaf's is the same leaf
 - `intercept(cls, handler, callables)`: from now on a call with a tensor of class `cls` of one of a tuple of Functions and Publics,
   or of one that is made later, goes to `handler(callable, *args, **kwargs)`; methods of classes are left as they are
@@ -180,6 +184,7 @@ from flambeau.runtime import _recorder
 from flambeau.runtime._recorder import (
     REQUIRED,
     Context,
+    Forwarding,
     Function,
     GradScope,
     ModeScope,
@@ -190,6 +195,7 @@ from flambeau.runtime._recorder import (
     Tensor,
     abandon,
     alias,
+    array_on,
     backward,
     capture_begin,
     capture_changes,
@@ -246,6 +252,7 @@ from flambeau.runtime._recorder import (
     strides,
     tensor_for_slot,
     tensor_from_buffer,
+    tensor_on,
     to_bool,
     to_float,
     to_index,
@@ -269,6 +276,7 @@ from flambeau.runtime._recorder import (
 __all__ = [
     "REQUIRED",
     "Context",
+    "Forwarding",
     "Function",
     "GradScope",
     "ModeScope",
@@ -279,6 +287,7 @@ __all__ = [
     "Tensor",
     "abandon",
     "alias",
+    "array_on",
     "backward",
     "capture_begin",
     "capture_changes",
@@ -335,6 +344,7 @@ __all__ = [
     "strides",
     "tensor_for_slot",
     "tensor_from_buffer",
+    "tensor_on",
     "to_bool",
     "to_float",
     "to_index",

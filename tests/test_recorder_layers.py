@@ -11,12 +11,12 @@ FOLDER = Path(__file__).parent.parent / "runtime" / "recorder"
 #: From the bottom. A file includes its own layer and those below; a header's functions are defined in its layer.
 LAYERS = {
     "values": "values sizes function types views statics shape buffers owners",
-    "traces": "patterns trie trace threads recorder mode period locate export",
+    "traces": "patterns trie trace threads recorder mode period locate log export",
     "cells": "program flatten history ended watches cells holders capture region places tensor view layout stream marks undo "
     "reset pending",
     "calls": "call record enter fit learn memo import slots index function intercept",
     "runs": "runs flush failure",
-    "module": "module backward inline public together look literal",
+    "module": "module arrays forward backward inline public together look literal",
 }
 #: function.h says what a function is, for all; calling one (function.c) belongs to calls.
 HEADERS_OF_VALUES = ("values.h", "sizes.h", "function.h")

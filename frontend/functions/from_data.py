@@ -174,7 +174,8 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A tensor that shares the memory of a NumPy array: writes to either are seen by the other. A read-only array is copied, unless
     its memory is that of `bytes` or of a map opened for reading: that is read where it is, and writing to the tensor moves it.
 
-    Raises TypeError for other objects and unsupported dtypes, ValueError for strides that are not a permutation.
+    Raises TypeError for other objects and unsupported dtypes, ValueError for strides that are not a permutation and for bytes in
+    another order than the machine's.
     """
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"[from_numpy] expected a NumPy array, got {type(ndarray).__name__}. Use tensor(data).")

@@ -1,23 +1,20 @@
 """Calling modules: `module(...)`, and the hooks around its `forward`.
 
-In: arguments. Out: what `forward` returns, as the hooks leave it. A module without hooks calls `forward` at once: `_call_hooks` is
-None in its class until somebody registers a hook for all modules. Next: `hooks.py`.
+In: arguments. Out: what `forward` returns, as the hooks leave it. A module without hooks calls `forward` at once, from C
+(`runtime/recorder/forward.c`): `_call_hooks` is None in its class until somebody registers a hook for all modules.
+Next: `hooks.py`.
 """
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from flambeau.engine import GRAD_MODE
 from flambeau.nn.hooks import GLOBAL, HookHandle, ModuleHooks, RemovableHandle
 from flambeau.nn.tree import Tree
 from flambeau.runtime import recorder
-
-_calls = threading.local()  # depth: how many module calls without grad enclose this one
 
 
 class _Table:
@@ -33,7 +30,7 @@ class _Table:
         setattr(module._own_hooks(), self._name, OrderedDict(value) if isinstance(value, dict) else value)
 
 
-class Calls(Tree):
+class Calls(Tree, recorder.Forwarding):
     """What modules are called by."""
 
     _call_hooks: ModuleHooks | None = None
@@ -46,24 +43,6 @@ class Calls(Tree):
     _forward_pre_hooks_with_kwargs = _Table("forward_pre_with_kwargs")
     _forward_hooks_always_called = _Table("always_called")
     _is_full_backward_hook = _Table("is_full")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not recorder.get_mode() & GRAD_MODE:
-            return self._call_without_grad(args, kwargs)
-        if self._call_hooks is None:
-            return self.forward(*args, **kwargs)
-        return _Call(self, args, kwargs).run()
-
-    def _call_without_grad(self, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """The outermost module call of an evaluation loop is a place where the loop repeats: a long trace is cut here."""
-        depth = getattr(_calls, "depth", 0)
-        if depth == 0:
-            recorder.flush_point()
-        _calls.depth = depth + 1
-        try:
-            return self._call_impl(*args, **kwargs)
-        finally:
-            _calls.depth = depth
 
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         if self._call_hooks is None:

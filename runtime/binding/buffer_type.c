@@ -21,11 +21,21 @@ static void release_view(void *owner) {
   PyGILState_Release(gil);
 }
 
+/* Asking for the format costs NumPy the making of one; some others refuse without. */
+static int get_view(PyObject *object, Py_buffer *view) {
+  if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS) == 0)
+    return 0;
+  if (!PyErr_ExceptionMatches(PyExc_BufferError))
+    return -1;
+  PyErr_Clear();
+  return PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT);
+}
+
 fb_buffer *fb_buffer_object_import(PyObject *object, int *readonly) {
   Py_buffer *view = PyMem_Calloc(1, sizeof *view);
   if (view == NULL)
     return (fb_buffer *)PyErr_NoMemory();
-  if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0) {
+  if (get_view(object, view) < 0) {
     PyMem_Free(view);
     return NULL;
   }

@@ -25,6 +25,8 @@ PyObject *fb_buffer_exporter(const fb_buffer *b, bool *readonly) {
   return exporter;
 }
 
+fb_buffer *fb_buffer_import(PyObject *exporter, int *readonly) { return api->buffer_import(exporter, readonly); }
+
 PyObject *fb_buffer_to_python(fb_buffer *b) { return api->buffer_wrap(b); }
 fb_buffer *fb_buffer_from_python(PyObject *o) { return api->buffer_get(o); }
 fb_plan *fb_plan_from_python(PyObject *o) { return Py_IS_TYPE(o, api->plan_type) ? api->plan_get(o) : NULL; }

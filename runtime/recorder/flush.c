@@ -255,7 +255,7 @@ static int await_turn(fb_recorder *rec) {
 static int run_trace(fb_recorder *run, fb_liveness *found) {
   int status = find_live(run, found);
   if (status == 0 && found->n_live) {
-    fb_explain("flush", run->state);
+    fb_explain_flush(run->state);
     status = run_program(run, found);
   }
   if (status < 0)

@@ -218,7 +218,8 @@ PyObject *fb_py_to_index(PyObject *module, PyObject *o) {
   (void)module;
   fb_tensor *t = fb_as_tensor(o, "index");
   const fb_type *type = t ? fb_tensor_get_type(t) : NULL;
-  PyObject *whole = type ? PyObject_GetAttrString(type->dtype, "is_integral") : NULL;
+  static PyObject *name;
+  PyObject *whole = type ? fb_attribute_of(type->dtype, &name, "is_integral") : NULL;
   int is_whole = whole ? PyObject_IsTrue(whole) : -1;
   Py_XDECREF(whole);
   if (is_whole == 0)
@@ -255,7 +256,8 @@ PyObject *fb_py_memory(PyObject *module, PyObject *o) {
     strides = fb_symbol_tuple(look.strides, (uint32_t)type->ndim);
   }
   Py_ssize_t offset = look.first - (const char *)fb_buffer_data(look.buffer);
-  PyObject *dtype = strides ? PyObject_GetAttrString(type->dtype, "numpy") : NULL;
+  static PyObject *name;
+  PyObject *dtype = strides ? fb_attribute_of(type->dtype, &name, "numpy") : NULL;
   PyObject *buffer = dtype ? fb_buffer_to_python(look.buffer) : (fb_buffer_release(look.buffer), NULL);
   if (buffer)
     made = Py_BuildValue("(OOOnO)", type->shape, dtype, buffer, offset, strides);

@@ -10,12 +10,16 @@ static PyObject *do_flush(PyObject *module, PyObject *unused) {
 
 /* Called where programs repeat: a loader's next batch, an outermost module call. With True, the caller finds the trace
  * long enough. */
-static PyObject *flush_point(PyObject *module, PyObject *const *args, Py_ssize_t n) {
-  (void)module;
+int fb_flush_point(bool is_long) {
   fb_recorder *rec = fb_recorder_get();
   rec->look_again = UINT32_MAX; /* it says itself where it repeats */
-  bool is_long = (n && args[0] == Py_True) || rec->new_leaves || fb_trace_is_long(rec) || fb_imports_nest(rec);
-  return is_long && fb_cut(rec) < 0 ? NULL : Py_NewRef(Py_None);
+  is_long |= rec->new_leaves || fb_trace_is_long(rec) || fb_imports_nest(rec);
+  return is_long ? fb_cut(rec) : 0;
+}
+
+static PyObject *flush_point(PyObject *module, PyObject *const *args, Py_ssize_t n) {
+  (void)module;
+  return fb_flush_point(n && args[0] == Py_True) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *flush_if_pending(PyObject *module, PyObject *o) {
@@ -89,6 +93,16 @@ static fb_buffer *usable_buffer(fb_buffer *b, bool shared, size_t itemsize) {
   return copy;
 }
 
+PyObject *fb_tensor_on(fb_buffer *b, const fb_type *type, PyTypeObject *cls, bool shared, bool unset) {
+  fb_cell *c = fb_cell_new(type);
+  if (!c)
+    return NULL;
+  c->shared = shared;
+  c->unset = unset;
+  c->buffer = fb_capture_cell(c) == 0 ? usable_buffer(b, shared, type->itemsize) : NULL;
+  return c->buffer ? fb_tensor_new(c, cls) : (fb_cell_release(c), NULL);
+}
+
 static PyObject *tensor_from_buffer(PyObject *module, PyObject *args, PyObject *kwargs) {
   static char *names[] = {"buffer", "shape", "dtype", "requires_grad", "cls", "shared", "unset", "device", NULL};
   PyObject *buffer, *shape, *dtype, *cls = Py_None, *device = NULL;
@@ -109,13 +123,7 @@ static PyObject *tensor_from_buffer(PyObject *module, PyObject *args, PyObject *
   if (fb_buffer_bytes(b) < described->bytes)
     return PyErr_Format(PyExc_ValueError, "[tensor] a buffer of %zu bytes is too small for shape %R of %R.",
                         fb_buffer_bytes(b), shape, dtype);
-  fb_cell *c = fb_cell_new(described);
-  if (!c)
-    return NULL;
-  c->shared = shared;
-  c->unset = unset;
-  c->buffer = fb_capture_cell(c) == 0 ? usable_buffer(b, shared, described->itemsize) : NULL;
-  PyObject *made = c->buffer ? fb_tensor_new(c, type) : (fb_cell_release(c), NULL);
+  PyObject *made = fb_tensor_on(b, described, type, shared, unset);
   if (made && requires_grad && fb_tensor_make_leaf((fb_tensor *)made) < 0)
     Py_CLEAR(made);
   return made;
@@ -296,16 +304,7 @@ static int flush_readers(fb_cell *c) {
   return r ? -1 : 0;
 }
 
-static PyObject *set_shared(PyObject *module, PyObject *args) {
-  PyObject *o;
-  int shared;
-  (void)module;
-  if (!PyArg_ParseTuple(args, "Op:set_shared", &o, &shared))
-    return NULL;
-  fb_tensor *t = fb_as_tensor(o, "set_shared");
-  if (!t)
-    return NULL;
-  fb_cell *c = t->cell;
+int fb_cell_share(fb_cell *c, bool shared) {
   c->refs++;
   int status = flush_readers(c);
   if (status == 0)
@@ -315,7 +314,17 @@ static PyObject *set_shared(PyObject *module, PyObject *args) {
   if (status == 0)
     c->shared = shared;
   fb_cell_release(c);
-  return status < 0 ? NULL : Py_NewRef(Py_None);
+  return status;
+}
+
+static PyObject *set_shared(PyObject *module, PyObject *args) {
+  PyObject *o;
+  int shared;
+  (void)module;
+  if (!PyArg_ParseTuple(args, "Op:set_shared", &o, &shared))
+    return NULL;
+  fb_tensor *t = fb_as_tensor(o, "set_shared");
+  return t && fb_cell_share(t->cell, shared) == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *is_shared(PyObject *module, PyObject *o) {
@@ -393,7 +402,7 @@ static PyObject *set_shadow(PyObject *module, PyObject *on) {
 
 static PyObject *explain_log(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
-  return fb_explain_list ? PyDict_Copy(fb_explain_list) : PyDict_New();
+  return fb_explain_events();
 }
 
 static PyObject *stats(PyObject *module, PyObject *unused) {
@@ -470,6 +479,8 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"set_mode", set_mode, METH_O, NULL},
                                 {"get_mode", get_mode, METH_NOARGS, NULL},
                                 {"tensor_from_buffer", FB_KEYWORDS(tensor_from_buffer), NULL},
+                                {"array_on", fb_py_array_on, METH_O, NULL},
+                                {"tensor_on", (PyCFunction)(void (*)(void))fb_py_tensor_on, METH_FASTCALL, NULL},
                                 {"make_leaf", make_leaf, METH_VARARGS, NULL},
                                 {"set_requires_grad", set_requires_grad, METH_VARARGS, NULL},
                                 {"set_cell", set_cell, METH_VARARGS, NULL},
@@ -542,7 +553,7 @@ PyMODINIT_FUNC PyInit__recorder(void) {
   if (fb_buffers_init() < 0 || fb_tensor_init(module, fb_operator_slots, fb_operator_slot_count()) < 0 ||
       fb_function_init(module) < 0 || fb_stream_init(module) < 0 || fb_program_init(module) < 0 ||
       fb_history_init() < 0 || fb_holders_init() < 0 || fb_public_init(module) < 0 || fb_shape_init(module) < 0 ||
-      fb_threads_init(module) < 0 || fb_mode_add_types(module) < 0 || !fb_trie_root()) {
+      fb_threads_init(module) < 0 || fb_mode_add_types(module) < 0 || fb_forward_init(module) < 0 || !fb_trie_root()) {
     Py_DECREF(module);
     return NULL;
   }

@@ -21,6 +21,19 @@ PyObject *fb_py_trace_scalar(PyObject *module, PyObject *number);
 PyObject *fb_py_trace_scalars(PyObject *module, PyObject *unused);
 PyObject *fb_py_trace_leaves(PyObject *module, PyObject *unused);
 
+/* module.c */
+int fb_flush_point(bool is_long); /* a place where programs repeat: flush if the trace is long */
+/* A tensor on a buffer, which it holds a reference of its own to, or on a copy where kernels could not read it. */
+PyObject *fb_tensor_on(fb_buffer *b, const fb_type *type, PyTypeObject *cls, bool shared, bool unset);
+int fb_cell_share(fb_cell *c, bool shared); /* whether others see its memory */
+
+/* arrays.c */
+PyObject *fb_py_array_on(PyObject *module, PyObject *tensor);
+PyObject *fb_py_tensor_on(PyObject *module, PyObject *const *args, Py_ssize_t n);
+
+/* forward.c */
+int fb_forward_init(PyObject *module);
+
 /* look.c */
 PyObject *fb_py_item(PyObject *module, PyObject *tensor);
 PyObject *fb_py_tolist(PyObject *module, PyObject *tensor);

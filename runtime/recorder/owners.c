@@ -10,15 +10,17 @@
 
 static PyObject *array_type; /* numpy.ndarray, while NumPy is there */
 
-static bool is_array(PyObject *o) {
-  if (!array_type) {
+PyObject *fb_array_type(void) {
+  if (FB_UNLIKELY(!array_type)) {
     PyObject *modules = PyImport_GetModuleDict(), *numpy = PyDict_GetItemString(modules, "numpy");
     array_type = numpy ? PyObject_GetAttrString(numpy, "ndarray") : NULL;
     if (!array_type)
       PyErr_Clear();
   }
-  return (PyObject *)Py_TYPE(o) == array_type; /* a subclass may do as it likes */
+  return array_type;
 }
+
+bool fb_is_array(PyObject *o) { return (PyObject *)Py_TYPE(o) == fb_array_type(); } /* a subclass may do as it likes */
 
 static bool has_weakrefs(PyObject *o) {
   Py_ssize_t offset = Py_TYPE(o)->tp_weaklistoffset;
@@ -28,8 +30,9 @@ static bool has_weakrefs(PyObject *o) {
 static bool is_only_ours(PyObject *o) { return Py_REFCNT(o) == 1 && !has_weakrefs(o); }
 
 static bool owns_memory(PyObject *array) {
-  PyObject *flags = PyObject_GetAttrString(array, "flags");
-  PyObject *owns = flags ? PyObject_GetAttrString(flags, "owndata") : NULL;
+  static PyObject *flags_name, *owns_name;
+  PyObject *flags = fb_attribute_of(array, &flags_name, "flags");
+  PyObject *owns = flags ? fb_attribute_of(flags, &owns_name, "owndata") : NULL;
   bool found = owns && PyObject_IsTrue(owns) > 0;
   Py_XDECREF(owns);
   Py_XDECREF(flags);
@@ -38,8 +41,9 @@ static bool owns_memory(PyObject *array) {
 
 /* Down the chain of `base`s to the array that owns the memory. */
 static bool is_owned_by_us(PyObject *array) {
-  while (is_array(array) && is_only_ours(array)) {
-    PyObject *base = PyObject_GetAttrString(array, "base");
+  static PyObject *base_name;
+  while (fb_is_array(array) && is_only_ours(array)) {
+    PyObject *base = fb_attribute_of(array, &base_name, "base");
     if (!base)
       return false;
     if (base == Py_None) {

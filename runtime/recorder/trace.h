@@ -224,9 +224,11 @@ typedef struct {
 extern fb_hooks_t fb_hooks;
 PyObject *fb_hook(PyObject *hook, const char *name); /* borrowed, or an error */
 
-int fb_user_line(PyObject **file); /* new reference; returns the line, 0 when there is none */
+int fb_user_line(PyObject **file);  /* new reference; returns the line, 0 when there is none */
+PyFrameObject *fb_user_frame(void); /* new reference, or NULL */
 void fb_explain(const char *kind, const fb_node *node);
-extern PyObject *fb_explain_list; /* NULL: off */
+void fb_explain_flush(const fb_node *node);
+PyObject *fb_explain_events(void); /* a dict from event to count; new reference */
 extern bool fb_shadow;
 
 PyObject *fb_slot_tuple(const uint32_t *slots, uint32_t n);

@@ -151,9 +151,12 @@ PyObject *fb_size_of(PyObject *shape); /* a Size of a tuple of ints, new referen
 int fb_buffers_init(void);
 PyObject *fb_buffer_to_python(fb_buffer *b);                      /* takes over the reference */
 fb_buffer *fb_buffer_from_python(PyObject *o);                    /* borrowed; NULL with TypeError */
+fb_buffer *fb_buffer_import(PyObject *exporter, int *readonly);   /* new reference, or an error */
 PyObject *fb_buffer_exporter(const fb_buffer *b, bool *readonly); /* whose memory it is, or NULL; borrowed */
 /* Whether nobody but the holder of the only reference can write to it: see owners.c. */
 bool fb_buffer_is_private(const fb_buffer *b);
+PyObject *fb_array_type(void);             /* numpy.ndarray, borrowed; NULL without an error while NumPy is not there */
+bool fb_is_array(PyObject *o);             /* one of these, and of no subclass */
 fb_plan *fb_plan_from_python(PyObject *o); /* borrowed; NULL without error when not a Plan */
 /* Programs run op by op (OpList): see the binding's API. */
 bool fb_is_op_list(PyObject *o);
@@ -163,6 +166,14 @@ PyObject *fb_raise_status(fb_status status, int64_t failure);
 bool fb_is_interruption(PyObject *type);  /* no Exception, as KeyboardInterrupt */
 bool fb_is_out_of_memory(PyObject *type); /* OutOfMemory or MemoryError */
 PyObject *fb_out_of_memory(void);         /* the class; borrowed */
+
+/* An attribute by a name that is made once, for `PyObject_GetAttrString` makes, hashes and looks for it anew each time.
+ */
+static inline PyObject *fb_attribute_of(PyObject *o, PyObject **kept, const char *name) {
+  if (FB_UNLIKELY(!*kept))
+    *kept = PyUnicode_InternFromString(name);
+  return *kept ? PyObject_GetAttr(o, *kept) : NULL;
+}
 
 int fb_grow(void **array, uint32_t *cap, uint32_t need, size_t item);
 /* No collection of garbage in between: allocating Python objects then runs no finalizers, and lets nobody in. */

@@ -1,0 +1,57 @@
+/* Tensors on the memory of NumPy arrays, and arrays on that of tensors. Arrays that programs are fed with, writable and
+ * one element after the other, are lent in C; others go on to the frontend (host.py), which knows what is shared, what
+ * is copied and what is refused. */
+#include "module.h"
+
+static fb_buffer *writable(PyObject *array) {
+  int readonly = 0;
+  fb_buffer *b = fb_buffer_import(array, &readonly);
+  if (b && !readonly)
+    return b;
+  fb_buffer_release(b);
+  PyErr_Clear();
+  return NULL;
+}
+
+static fb_type *type_of(PyObject *array, PyObject *dtypes) {
+  static PyObject *dtype_name, *shape_name;
+  PyObject *described = fb_attribute_of(array, &dtype_name, "dtype");
+  PyObject *dtype = described ? PyDict_GetItemWithError(dtypes, described) : NULL; /* borrowed */
+  PyObject *shape = dtype ? fb_attribute_of(array, &shape_name, "shape") : NULL;
+  fb_type *type = shape ? fb_type_intern(shape, dtype, NULL, false) : NULL;
+  Py_XDECREF(described);
+  Py_XDECREF(shape);
+  return type;
+}
+
+/* tensor_on(array, dtypes): a tensor that shares the memory of a NumPy array whose dtype is among these, {NumPy's:
+ * ours}; None for one that it does not know. */
+PyObject *fb_py_tensor_on(PyObject *module, PyObject *const *args, Py_ssize_t n) {
+  (void)module;
+  if (n != 2 || !PyDict_Check(args[1]))
+    return PyErr_Format(PyExc_TypeError, "[tensor_on] takes an array and a dict of dtypes.");
+  if (!fb_is_array(args[0]))
+    Py_RETURN_NONE;
+  fb_type *type = type_of(args[0], args[1]);
+  fb_buffer *b = type ? writable(args[0]) : NULL;
+  if (!b)
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+  PyObject *made = fb_tensor_on(b, type, NULL, true, false);
+  fb_buffer_release(b);
+  return made;
+}
+
+/* array_on(tensor): an array that shares the memory of a tensor, which is shared from now on; None where strides do not
+ * say what the tensor shows, or where it does not lie here. */
+PyObject *fb_py_array_on(PyObject *module, PyObject *o) {
+  fb_tensor *t = fb_as_tensor(o, "numpy");
+  PyObject *array_type = t ? fb_array_type() : NULL;
+  if (!t || fb_cell_share(t->cell, true) < 0)
+    return NULL;
+  PyObject *parts = array_type ? fb_py_memory(module, o) : Py_NewRef(Py_None);
+  if (!parts || parts == Py_None)
+    return parts;
+  PyObject *array = PyObject_Call(array_type, parts, NULL);
+  Py_DECREF(parts);
+  return array;
+}
