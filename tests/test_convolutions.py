@@ -59,6 +59,11 @@ SHAPES = {
     ),
     "few channels": ((2, 6, 7, 7), (4, 3, 7, 7), (2, 4, 7, 7), dict(padding=3, groups=2)),
     "depthwise line": ((2, 20, 37), (20, 1, 4), (2, 20, 19), dict(stride=2, padding=2, groups=20)),
+    "rows of phases": ((3, 9, 8, 8), (21, 9, 4, 4), (3, 21, 4, 4), dict(stride=2)),
+    "long rows of phases": ((1, 9, 4, 74), (70, 9, 4, 4), (1, 70, 2, 37), dict(stride=2)),
+    "phases of many taps": ((1, 5, 10, 12), (20, 5, 7, 7), (1, 20, 5, 6), dict(stride=2, padding=3)),
+    "phases without taps": ((2, 7, 6, 10), (20, 7, 1, 1), (2, 20, 3, 5), dict(stride=2, padding=0)),
+    "rows of volumes": ((2, 5, 3, 4, 5), (9, 5, 3, 3, 3), (2, 9, 3, 4, 5), {}),
     "line": ((2, 270, 9), (4, 270, 1), (2, 4, 3), dict(stride=4, padding=0)),
 }
 
@@ -83,6 +88,18 @@ def test_tiles_of_every_machine_give_the_same_bits(machine):
         expected = execute.run_graph(graph, given, OPTIONS)
         found = execute.run_graph(graph, given, OPTIONS, parts=2, in_place=True, target=targets.find(machine))
         assert [x.tobytes() for x in found] == [x.tobytes() for x in expected], name
+
+
+@pytest.mark.parametrize("machine", ["x86-64-v3", "aarch64-neon"])
+@pytest.mark.parametrize("shape", ["plain", "rows of phases", "long rows of phases", "rows of volumes"])
+def test_vectors_across_the_ends_of_rows_give_the_same_bits_on_every_machine(machine, shape):
+    x, w, y, numbers = SHAPES[shape]
+    for name in ("convolution", "convolution_input"):
+        (a, b), size = operands(name, x, w, y)
+        attrs = how(size, **numbers)
+        graph = graph_of(lambda *v: find(name)(*v, **attrs), [a, b])  # noqa: B023
+        (found,) = execute.run_graph(graph, [a, b], OPTIONS, parts=2, target=targets.find(machine))
+        assert found.tobytes() == convolution_order.run(name, a, b, attrs).tobytes(), name
 
 
 @pytest.mark.parametrize("machine", ["host", "x86-64-v3", "aarch64-neon"])

@@ -27,6 +27,8 @@ WIDE, NARROW = (8, 3), (6, 2)
 #: Tiles of a kernel where registers are many; what it takes to copy a vector of a line across cache lines, in multiply-adds of
 #: vectors. (To transpose a square takes as many shuffles of each of its vectors as the number of these has bits, two each.)
 OF_A_COPY = 8
+#: What a panel takes beside its columns, in vectors of these: the tiles along it read all of A once more.
+OF_A_PANEL = 0.06
 TILES = ((8, 3), (6, 4), (14, 2))
 #: Items of the parallel loop where every one packs A for itself, and columns of C that this is worth.
 PACKED_ITEMS, PACKED_COLUMNS = 6, 64
@@ -90,9 +92,12 @@ def extents(c: Computed, turned: bool) -> tuple[Int, Int]:
 
 
 def _tile(c: Computed, rows: Int, columns: Int, lanes: int, machine: Target) -> tuple[int, int]:
-    """Rows and vectors of the register tile. A kernel has few rows and columns: of its tiles that which computes least beyond."""
+    """Rows and vectors of the register tile. A kernel has few rows and columns: of its tiles that which computes least beyond. So
+    have phases columns, which may fill fewer vectors better."""
     if machine.registers < 32 or c.gives != "w" or isinstance(rows, Size) or isinstance(columns, Size):
         most, wide = WIDE if machine.registers >= 32 else NARROW
+        if c.phases > 1 and not isinstance(columns, Size):
+            wide = min(range(2, wide + 1), key=lambda v: ceil_div(columns, v * lanes) * (v + OF_A_PANEL))
         return rows if not isinstance(rows, Size) and rows < most else most, _vectors(columns, lanes, wide)
     fitting = [(min(rows, height), _vectors(columns, lanes, wide)) for height, wide in TILES]
     return min(fitting, key=lambda t: ceil_div(rows, t[0]) * t[0] * ceil_div(columns, lanes * t[1]) * t[1])

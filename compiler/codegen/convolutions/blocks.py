@@ -8,6 +8,7 @@ line by line into scratch and turned there. A is read in place for y, and for x,
 
 from __future__ import annotations
 
+from flambeau.compiler.codegen.convolutions.joined import JoinedPatches
 from flambeau.compiler.codegen.convolutions.patches import Geometry, Patches, coordinates
 from flambeau.compiler.codegen.convolutions.phases import Phase, Phases
 from flambeau.compiler.codegen.convolutions.tile import Columns, ConvSpec, ConvTiles
@@ -53,7 +54,7 @@ class _Writer(ConvTiles):
             a0 = b.add(a0, b.mul(phase, d("a.phase")))
         self.a0 = b.address(b.buffer(0), a0, spec.element)
         b0 = b.address(b.buffer(1), b.mul(group, d("b.group")), spec.element)
-        patches = Patches(
+        patches = (JoinedPatches if spec.joined else Patches)(
             b, spec.element, spec.lanes, spec.step, geometry, b0, self.region("lines"), self.region("runs"), spec.ahead
         )
         of_rows, of_columns = patches, patches

@@ -16,7 +16,7 @@ from flambeau.compiler.codegen.convolutions.blocks import convolution_kernel
 from flambeau.compiler.codegen.convolutions.channels import ChannelsSpec, channels_kernel
 from flambeau.compiler.codegen.convolutions.direct import DirectSpec, direct_kernel
 from flambeau.compiler.codegen.convolutions.operands import Convolution, read
-from flambeau.compiler.codegen.convolutions.taps import pattern
+from flambeau.compiler.codegen.convolutions.taps import pattern, taps_of_phases
 from flambeau.compiler.codegen.convolutions.tile import ConvSpec
 from flambeau.compiler.codegen.convolutions.turned import TurnedSpec, turned_kernel
 from flambeau.compiler.codegen.convolutions.weights import ROWS, WeightsSpec, weights_kernel
@@ -161,7 +161,7 @@ class _Tiles(_Call):
         apart = c.axes[-1].stride
         spec = ConvSpec(
             c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), step if step <= 2 else 0, c.phases > 1,
-            apart if apart <= 2 and c.phases > 1 else 0,
+            apart if apart <= 2 and c.phases > 1 else 0, _are_joined(c),
         )  # fmt: skip
         source, names = convolution_kernel(spec)
         rows, columns = convolutions.extents(c, schedule.turned)
@@ -200,6 +200,15 @@ class _Tiles(_Call):
         return found
 
 
+def _are_joined(c: Convolution) -> bool:
+    """Whether rows of places, of all phases, are as long as those of the map that they meet, as far as sizes are known or written
+    alike. (Of w tiles have no registers left.)"""
+    if len(c.axes) < 2 or c.gives == "w" or (c.gives == "y" and any(a.stride > 1 for a in c.axes[-2:])):
+        return False
+    beyond = c.axes[-1].x - c.axes[-1].y * c.axes[-1].stride
+    return not isinstance(beyond, Size) and beyond == 0
+
+
 class _ByInput(_Tiles):
     """The gradient by the maps: its kernel is turned once, before tiles read it."""
 
@@ -213,8 +222,11 @@ class _ByInput(_Tiles):
     @property
     def turned(self) -> WeightsSpec:
         c = self.c
-        how = "gather" if c.phases > 1 else "squares" if not isinstance(c.ws, Size) and c.ws == 1 else "runs"
-        return WeightsSpec(c.dtype.mlir, self.schedule.lanes, len(c.axes), c.phases > 1, how)
+        lanes, how, taps = self.schedule.lanes, "squares" if not isinstance(c.ws, Size) and c.ws == 1 else "runs", ()
+        if c.phases > 1:
+            taps = taps_of_phases(c.axes, lanes)
+            how = "picks" if taps else "gather"
+        return WeightsSpec(c.dtype.mlir, lanes, len(c.axes), c.phases > 1, how, taps)
 
     def numbers(self) -> dict[str, Int]:
         c, pitch = self.c, self.turned.pitch(self.most)
@@ -229,7 +241,7 @@ class _ByInput(_Tiles):
         temps.append(c.groups * c.phases * c.rows * spec.pitch(self.most) * c.dtype.itemsize)
         matrix = Operand("temp", len(temps) - 1)
         source, names = weights_kernel(spec)
-        blocks = c.groups * c.phases * ceil_div(c.rows, ROWS)
+        blocks = c.groups * (1 if spec.taps else c.phases) * ceil_div(c.rows, ROWS)
         grain = minimum(blocks, maximum(1, self.schedule.grain // maximum(1, self.most)))
         turn = KernelCall(
             source, (Operand("value", c.a), matrix), in_order(names, self.numbers()), blocks, grain, (1,),

@@ -7,9 +7,16 @@ many as the stride, since these meet different taps. Next: `direct.py`, `strips.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+from math import prod
 from typing import NamedTuple
 
 from flambeau.compiler.codegen.convolutions.operands import Axis
+from flambeau.dialects.size import Size
+
+#: Phases whose taps are written out, at most.
+MOST_PHASES = 16
 
 
 class Pattern(NamedTuple):
@@ -57,3 +64,17 @@ def pattern(gives: str, axis: Axis) -> Pattern:
         return Pattern(stride, (tuple((r, r * dilation - padding) for r in taps),))
     distances = [[(r, j + padding - r * dilation) for r in taps] for j in range(stride)]
     return Pattern(1, tuple(tuple((r, n // stride) for r, n in of_j if n % stride == 0) for of_j in distances))
+
+
+def taps_of_phases(axes: Sequence[Axis], lanes: int) -> tuple[tuple[int, ...], ...]:
+    """Places in the kernel of the taps that each phase meets, in order, of a kernel that two vectors hold, whose places lie apart
+    among every tap once; else nothing."""
+    if any(isinstance(a.w, Size) for a in axes) or prod(a.w for a in axes) > 2 * lanes:
+        return ()
+    strides = [prod(a.w for a in axes[d + 1 :]) for d in range(len(axes))]
+    met = [
+        [[r * stride for r, _ in taps] for taps in pattern("x", a).taps]
+        for a, stride in zip(axes, strides, strict=True)
+    ]
+    found = tuple(tuple(sum(of) for of in product(*phase)) for phase in product(*met))
+    return found if len(found) <= MOST_PHASES and max(map(len, found)) <= lanes else ()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from flambeau.compiler.codegen.convolutions.joined import JoinedPatches
 from flambeau.compiler.codegen.convolutions.patches import Patches, advanced, coordinates
 from flambeau.compiler.codegen.convolutions.phases import Phase
 from flambeau.compiler.codegen.emitter import Val
@@ -29,7 +30,7 @@ _RUN = 4
 class ConvSpec(TileText):
     """What text of convolutions depends on. `gives` is the tensor that is computed, `rank` counts its spatial axes; neighbours
     along the last one meet places a `step` apart (0: any); `phased`: x with a stride, whose neighbours in a phase lie `apart`
-    elements from each other (0: any)."""
+    elements from each other (0: any); `joined`: rows of places are as long as those of the map (`joined.py`)."""
 
     schedule: Convolution
     gives: str
@@ -37,6 +38,7 @@ class ConvSpec(TileText):
     step: int
     phased: bool
     apart: int
+    joined: bool
 
     @property
     def turned(self) -> bool:
@@ -67,7 +69,7 @@ class ConvSpec(TileText):
         elements = storage_bytes(self.element)
         words = {
             "lines": most * Patches.line_words(self.rank),
-            "runs": most * Patches.run_words(self.rank),
+            "runs": most * (JoinedPatches if self.joined else Patches).run_words(self.rank),
             "a.lines": most * Patches.line_words(1) if self.gives == "w" else 0,
             "a.runs": K_BLOCK * Patches.run_words(1) if self.gives == "w" else 0,
             "places": _RUN * self.columns if self.phased else 0,

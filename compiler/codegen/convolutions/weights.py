@@ -28,13 +28,15 @@ _WORD = 8
 @dataclass(frozen=True)
 class WeightsSpec:
     """What text depends on. `how`: taps of a channel are copied as they lie ("runs"), a kernel of one tap is a matrix that is
-    transposed ("squares"), the taps of phases are found by their distances ("gather")."""
+    transposed ("squares"), the taps of phases are found by their distances ("gather"), or, of small kernels, picked from a
+    channel's vectors ("picks"): `taps` are their places in the kernel then, phase by phase."""
 
     element: str
     lanes: int
     rank: int
     phased: bool
     how: str
+    taps: tuple[tuple[int, ...], ...] = ()
 
     def pitch(self, k: Int) -> Int:
         """Elements between rows that hold up to `k`: whole vectors, and room for one that is written too far."""
@@ -59,14 +61,18 @@ class _Writer(Kernel):
         b, spec, d = self.b, self.spec, self.dim
         with b.loop(b.lo, b.hi) as items:
             matrix, block = self.split(items.index, ["row_blocks"])
-            group, number = self.split(matrix, ["phases"]) if spec.phased else (matrix, None)
+            group, number = self.split(matrix, ["phases"]) if spec.phased and not spec.taps else (matrix, None)
             first = b.mul(block, ROWS)
             count = b.minimum(b.sub(d("m"), first), ROWS)
             start = b.add(b.mul(group, d("w.group")), b.mul(first, d("w.row")))
             source = b.address(b.buffer(0), start, spec.element)
-            row = b.add(b.mul(matrix, d("m")), first)
-            target = b.address(b.buffer(1), b.mul(row, d("a.row")), spec.element)
-            if spec.how == "runs":
+            place = b.add(b.mul(group, d("a.group")), b.mul(first, d("a.row")))
+            if number is not None:
+                place = b.add(place, b.mul(number, d("a.phase")))
+            target = b.address(b.buffer(1), place, spec.element)
+            if spec.how == "picks":
+                self._pick(source, target, count)
+            elif spec.how == "runs":
                 self._copy_runs(source, target, count)
             elif spec.how == "squares":
                 self._transpose(source, target, count)
@@ -102,6 +108,27 @@ class _Writer(Kernel):
             for i, row in reversed(list(enumerate(transposed(b, lines)))):
                 at = b.mul(b.minimum(b.add(rs.index, i), last), d("a.row"))
                 b.store(row, target, b.add(at, ks.index))
+
+    def _pick(self, source: Val, target: Val, rows: Val) -> None:
+        """All phases' taps of a channel, then of the next one, which overwrites what vectors hold behind them. Kernels are read as
+        they lie side by side, once for all phases."""
+        b, spec, d, lanes = self.b, self.spec, self.dim, self.spec.lanes
+        with b.loop(0, d("channels")) as channels, b.loop(0, rows) as rs:
+            line = b.address(
+                source, b.add(b.mul(channels.index, d("w.channel")), b.mul(rs.index, d("w.row"))), spec.element
+            )
+            b.prefetch(line, b.mul(d("w.channel"), _AHEAD), spec.element)
+            read = []
+            for start in range(0, sum(map(len, spec.taps)), lanes):
+                mask = b.tail_mask(b.sub(d("w.row"), start), lanes)
+                read.append(b.load(line, start, spec.element, lanes, mask))
+            to = b.address(target, b.mul(rs.index, d("a.row")), spec.element)
+            for number, taps in enumerate(spec.taps):
+                at = b.add(b.mul(channels.index, len(taps)), b.mul(d("a.phase"), number))
+                if taps:
+                    width = max(2, 1 << (len(taps) - 1).bit_length())
+                    picked = b.shuffle(read[0], read[-1], [*taps, *[0] * (width - len(taps))])
+                    b.store(picked, to, at)
 
     def _gather(self, phase: Phase | None, source: Val, target: Val, rows: Val) -> None:
         """The taps that a phase meets, found by their distances."""
