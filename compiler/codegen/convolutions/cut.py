@@ -22,7 +22,7 @@ from flambeau.compiler.codegen.convolutions.turned import TurnedSpec, turned_ker
 from flambeau.compiler.codegen.convolutions.weights import ROWS, WeightsSpec, weights_kernel
 from flambeau.compiler.codegen.loops import cut as loops
 from flambeau.compiler.codegen.products.kernel import Epilogue, in_order, make_leaf
-from flambeau.compiler.codegen.products.operands import Access, NoProduct
+from flambeau.compiler.codegen.products.operands import MatrixAccess, NoProduct
 from flambeau.compiler.codegen.products.results import in_place, place_sums
 from flambeau.compiler.codegen.units import Cut, OwnNest, Parts, joined
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Operand
@@ -304,5 +304,5 @@ class _Channels(_Call):
         return _Kernel(source, names, numbers, ceil_div(outputs, schedule.lanes), c.k * c.c * c.ws, spec.scratch)
 
 
-def _operand(x: Access) -> Operand:
+def _operand(x: MatrixAccess) -> Operand:
     return Operand("value", x.value, x.offset * x.dtype.itemsize)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple
 
-from flambeau.compiler.codegen.products.operands import Access, Flattener, NoProduct, Ref, Step, TermReader
+from flambeau.compiler.codegen.products.operands import MatrixAccess, Flattener, NoProduct, Ref, Step, TermReader
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.size import Int
@@ -61,7 +61,7 @@ class Convolution:
     o: Int
     c: Int
     axes: tuple[Axis, ...]
-    leaves: tuple[Access, ...] = ()
+    leaves: tuple[MatrixAccess, ...] = ()
     steps: tuple[Step, ...] = ()
     outputs: tuple[tuple[int, Ref, DType], ...] = ()
 
@@ -92,7 +92,7 @@ class Convolution:
         """How many such rows of pixels the columns are."""
         return 1 if self.gives == "w" else self.images
 
-    def is_dense(self, x: Access) -> bool:
+    def is_dense(self, x: MatrixAccess) -> bool:
         """Whether an epilogue operand lies exactly as the result does."""
         extents = (self.copies, self.groups, self.rows, self.pixels)
         strides = [prod(extents[k + 1 :]) for k in range(4)]

@@ -14,7 +14,7 @@ from flambeau.compiler.codegen.gpu.fold import Accumulator, Fold
 from flambeau.compiler.codegen.gpu.kernel import Kernel
 from flambeau.compiler.codegen.products.cut import is_dense
 from flambeau.compiler.codegen.products.kernel import evaluate
-from flambeau.compiler.codegen.products.operands import Access, Contraction, Factor, read
+from flambeau.compiler.codegen.products.operands import MatrixAccess, Contraction, Factor, read
 from flambeau.compiler.codegen.units import Cut, Parts, ProductNest, joined
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import Cluster, KernelCall
@@ -53,9 +53,9 @@ class _Product(Kernel):
         super().__init__(threads)
         self.c = c
         self.m, self.n, self.k = self.extent(c.m), self.extent(c.n), self.extent(c.k)
-        self._numbers: dict[tuple[Access | None, str], Val] = {}
+        self._numbers: dict[tuple[MatrixAccess | None, str], Val] = {}
 
-    def base(self, x: Access, batch: Val) -> Val:
+    def base(self, x: MatrixAccess, batch: Val) -> Val:
         """Where a batch's part of an operand begins."""
         b, total, left = self.b, self.b.const(x.offset, "i64"), batch
         for axis in range(len(x.batch) - 1, -1, -1):
@@ -65,7 +65,7 @@ class _Product(Kernel):
             left = b.div_unsigned(left, extent) if axis else left
         return total
 
-    def element(self, x: Access, base: Val, row: Val, column: Val) -> Val:
+    def element(self, x: MatrixAccess, base: Val, row: Val, column: Val) -> Val:
         b = self.b
         at = b.add(self._times(row, x, "row", x.row), self._times(column, x, "column", x.column))
         return b.load(self.pointer(x.value), b.add(base, at), x.dtype.mlir)
@@ -79,13 +79,13 @@ class _Product(Kernel):
         load = lambda k: self.element(x.leaves[k], bases[k], row, column)  # noqa: E731
         return evaluate(self.b, x.steps, [x.ref], load)[0]
 
-    def _times(self, index: Val, x: Access, axis: str, stride: Int) -> Val:
+    def _times(self, index: Val, x: MatrixAccess, axis: str, stride: Int) -> Val:
         """`index` times the stride of an operand; strides 0 and 1 are in the text, others are dims."""
         if stride in (0, 1):
             return index if stride else self.b.const(0, "i64")
         return self.b.mul(index, self._number(x, axis, stride))
 
-    def _number(self, x: Access | None, axis: str, number: Int) -> Val:
+    def _number(self, x: MatrixAccess | None, axis: str, number: Int) -> Val:
         if (x, axis) not in self._numbers:
             self._numbers[x, axis] = self.extent(number)
         return self._numbers[x, axis]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flambeau.compiler.codegen.products.kernel import Epilogue, in_order, make_leaf
-from flambeau.compiler.codegen.products.operands import Access, Contraction, Factor, read, unit_of_rhs
+from flambeau.compiler.codegen.products.operands import MatrixAccess, Contraction, Factor, read, unit_of_rhs
 from flambeau.compiler.codegen.products.prologue import Prologue, prologue, strides
 from flambeau.compiler.codegen.products.results import in_place, place_sums
 from flambeau.compiler.codegen.products.tile import TileSpec, tile_kernel
@@ -161,11 +161,11 @@ def _factor_numbers(name: str, factor: Factor, computed: Prologue | None) -> dic
     return numbers
 
 
-def _operand(x: Access) -> Operand:
+def _operand(x: MatrixAccess) -> Operand:
     return Operand("value", x.value, x.offset * x.dtype.itemsize)
 
 
-def is_dense(x: Access, c: Contraction) -> bool:
+def is_dense(x: MatrixAccess, c: Contraction) -> bool:
     """Whether an epilogue operand lies exactly as the result does."""
     steps = [c.m * c.n]
     for extent in reversed(c.batch[1:]):

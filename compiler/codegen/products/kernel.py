@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.products.operands import Access, Ref, Step
+from flambeau.compiler.codegen.products.operands import MatrixAccess, Ref, Step
 from flambeau.compiler.kernel import KernelSource
 from flambeau.dialects.size import Int, Size
 
@@ -47,7 +47,7 @@ class Epilogue:
         return "".join(f" + {step.op.name}" for step in self.steps if step.args)
 
 
-def make_leaf(x: Access, column: Any) -> Leaf:
+def make_leaf(x: MatrixAccess, column: Any) -> Leaf:
     """An access as text sees it, given its stride along columns."""
     return Leaf(x.dtype.mlir, {0: "fixed", 1: "unit"}.get(column, "strided"))
 

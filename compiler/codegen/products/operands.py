@@ -24,7 +24,7 @@ class NoProduct(ValueError):
     """A cluster that is more than one product with elementwise ops around it."""
 
 
-class Access(NamedTuple):
+class MatrixAccess(NamedTuple):
     """Element (batch..., row, column) of an operand lies at `offset + strides . coordinates` of graph input `value`."""
 
     value: int
@@ -53,7 +53,7 @@ class Step(NamedTuple):
 class Factor(NamedTuple):
     """An operand of a product: element (batch..., row, column) is `ref`, computed by `steps` from the `leaves` there."""
 
-    leaves: tuple[Access, ...]
+    leaves: tuple[MatrixAccess, ...]
     steps: tuple[Step, ...]
     ref: Ref
 
@@ -89,7 +89,7 @@ class Factor(NamedTuple):
         return sum(x.row == 1 for x in self._matrices)
 
     @property
-    def _matrices(self) -> list[Access]:
+    def _matrices(self) -> list[MatrixAccess]:
         """The leaves that vary along rows and columns; where there are none, all."""
         return [x for x in self.leaves if x.row and x.column] or list(self.leaves)
 
@@ -106,7 +106,7 @@ class Contraction:
     k: Any
     lhs: Factor
     rhs: Factor
-    leaves: tuple[Access, ...] = ()
+    leaves: tuple[MatrixAccess, ...] = ()
     steps: tuple[Step, ...] = ()
     outputs: tuple[tuple[int, Ref, DType], ...] = ()
 
@@ -195,7 +195,7 @@ class Flattener:
 
     graph: Graph
     shape: tuple[Any, ...]
-    leaves: list[Access] = field(default_factory=list)
+    leaves: list[MatrixAccess] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     known: dict[_Term, Ref] = field(default_factory=dict)
 
@@ -214,7 +214,7 @@ class Flattener:
         self.steps.append(step)
         return Ref("step", len(self.steps) - 1)
 
-    def _leaf(self, access: Access) -> Ref:
+    def _leaf(self, access: MatrixAccess) -> Ref:
         if access not in self.leaves:
             self.leaves.append(access)
         return Ref("leaf", self.leaves.index(access))
@@ -250,9 +250,9 @@ def _onto(layout: Layout, shape: tuple[int, ...]) -> Layout:
     return found
 
 
-def _access(graph: Graph, value: int, layout: Layout) -> Access:
+def _access(graph: Graph, value: int, layout: Layout) -> MatrixAccess:
     strides = tuple(0 if extent == 1 else s for extent, s in zip(layout.shape, layout.strides, strict=True))
-    return Access(value, graph.avals[value].dtype, layout.offset, strides[:-2], strides[-2], strides[-1])
+    return MatrixAccess(value, graph.avals[value].dtype, layout.offset, strides[:-2], strides[-2], strides[-1])
 
 
 # ---- fewer dimensions -----------------------------------------------------------------------------------------

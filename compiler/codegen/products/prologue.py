@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.kernel import Kernel, Leaf, evaluate, make_leaf
-from flambeau.compiler.codegen.products.operands import Access, Factor, Ref, Step
+from flambeau.compiler.codegen.products.operands import MatrixAccess, Factor, Ref, Step
 from flambeau.compiler.codegen.products.pack import transposed
 
 
@@ -46,7 +46,7 @@ def prologue(name: str, factor: Factor, element: str, lines: str) -> Prologue | 
     return Prologue(name, element, lines, leaves, factor.steps, factor.ref)
 
 
-def strides(x: Access, lines: str) -> tuple[Any, Any]:
+def strides(x: MatrixAccess, lines: str) -> tuple[Any, Any]:
     """The strides of a leaf from line to line, and along a line."""
     return (x.row, x.column) if lines == "row" else (x.column, x.row)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flambeau.compiler.codegen.products.chains import K_BLOCK
-from flambeau.compiler.codegen.products.operands import Access, Ref
+from flambeau.compiler.codegen.products.operands import MatrixAccess, Ref
 from flambeau.compiler.kernel import Operand
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph
@@ -34,9 +34,9 @@ def in_place(
     graph: Graph,
     operands: Sequence[Operand],
     sums: int,
-    leaves: Sequence[Access],
+    leaves: Sequence[MatrixAccess],
     k: Int,
-    is_dense: Callable[[Access], bool],
+    is_dense: Callable[[MatrixAccess], bool],
 ) -> tuple[tuple[int, int], ...]:
     """Outputs may overwrite dense epilogue operands, which come after partial sums; where these lie, only if there are none."""
     written = list(range(sums + 1 + len(leaves), len(operands)))
