@@ -14,7 +14,7 @@ from flambeau.compiler.codegen.convolutions.phases import Phase, Phases
 from flambeau.compiler.codegen.convolutions.tile import Columns, ConvSpec, ConvTiles
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.chains import K_BLOCK, RowSource
-from flambeau.compiler.codegen.products.pack import Block, Packer
+from flambeau.compiler.codegen.products.pack import Packer, Submatrix
 from flambeau.compiler.kernel import KernelSource
 from flambeau.dialects.size import Size
 
@@ -148,4 +148,4 @@ class _Writer(ConvTiles):
             patches.fill(vs.index, lines, runs, turned, spec.pitch)
             one, pitch = b.const(1, "i64"), b.const(spec.pitch, "i64")
             target = b.address(panel, vs.index, spec.element)
-            packer.pack(Block(turned, one, pitch, self.kc, lines), target, "row")
+            packer.pack(Submatrix(turned, one, pitch, self.kc, lines), target, "row")

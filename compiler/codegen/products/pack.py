@@ -13,7 +13,7 @@ from flambeau.compiler.codegen.values import storage_bytes
 
 
 @dataclass(frozen=True)
-class Block:
+class Submatrix:
     """`rows` x `columns` elements at `source`; (r, c) lies at r * row + c * column. All but `source` are i64."""
 
     source: Val
@@ -33,7 +33,7 @@ class Packer:
     width: int
     masks: bool
 
-    def pack(self, block: Block, panel: Val, unit: str) -> None:
+    def pack(self, block: Submatrix, panel: Val, unit: str) -> None:
         """Copy; `unit` says where adjacent elements are: along a "column" index, along a "row" index, or "neither".
 
         The panel has room for a multiple of `lanes` rows.
@@ -43,7 +43,7 @@ class Packer:
         else:
             self._copy(block, panel, unit == "column")
 
-    def _copy(self, block: Block, panel: Val, adjacent: bool) -> None:
+    def _copy(self, block: Submatrix, panel: Val, adjacent: bool) -> None:
         b, lanes = self.b, self.lanes
 
         def whole() -> list[Val]:
@@ -63,13 +63,13 @@ class Packer:
 
         b.if_else(b.cmp("eq", block.columns, self.width), whole, border)
 
-    def _row(self, block: Block, panel: Val, r: Val) -> tuple[Val, Val]:
+    def _row(self, block: Submatrix, panel: Val, r: Val) -> tuple[Val, Val]:
         b = self.b
         source = b.address(block.source, b.mul(r, block.row), self.element)
         return source, b.address(panel, b.mul(r, self.width), self.element)
 
     def _move(
-        self, block: Block, source: Val, target: Val, c: Val, lanes: int, mask: Val | None, adjacent: bool
+        self, block: Submatrix, source: Val, target: Val, c: Val, lanes: int, mask: Val | None, adjacent: bool
     ) -> None:
         b = self.b
         if adjacent:
@@ -78,7 +78,7 @@ class Packer:
             x = b.gather(source, b.mul(b.add(b.iota(lanes), c), block.column), self.element, mask)
         b.store(x, target, c)
 
-    def _transpose(self, block: Block, panel: Val) -> None:
+    def _transpose(self, block: Submatrix, panel: Val) -> None:
         """Square blocks through registers. Rows beyond the last are masked, or the last few are copied one by one."""
         b, lanes = self.b, self.lanes
         whole = block.rows if self.masks else b.mul(b.div_unsigned(block.rows, lanes), lanes)
@@ -90,7 +90,7 @@ class Packer:
                 x = b.load(block.source, b.add(rs.index, b.mul(cs.index, block.column)), self.element)
                 b.store(x, panel, b.add(b.mul(rs.index, self.width), cs.index))
 
-    def _transpose_square(self, block: Block, panel: Val, r: Val, c: Val, mask: Val | None) -> None:
+    def _transpose_square(self, block: Submatrix, panel: Val, r: Val, c: Val, mask: Val | None) -> None:
         """`lanes` x `lanes` elements; columns beyond the border repeat the last one."""
         b, last = self.b, self.b.sub(block.columns, 1)
         lines = []

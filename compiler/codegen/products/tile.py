@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.chains import K_BLOCK, Chains, Compute, PanelSource, RowSource, TileText
-from flambeau.compiler.codegen.products.pack import Block, Packer
+from flambeau.compiler.codegen.products.pack import Submatrix, Packer
 from flambeau.compiler.codegen.products.prologue import Computer, Lines, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
@@ -147,12 +147,12 @@ class _TileWriter(Chains):
         packer = Packer(b, spec.element, spec.lanes, spec.columns, spec.masks)
         if spec.b_unit != "column":
             source = b.address(b_k, b.mul(n, d("b.column")), spec.element)
-            packer.pack(Block(source, d("b.k"), d("b.column"), self.kc, columns), scratch, spec.b_unit)
+            packer.pack(Submatrix(source, d("b.k"), d("b.column"), self.kc, columns), scratch, spec.b_unit)
             return _Panel(scratch, width, source, None)
         source = b.address(b_k, n, spec.element)
         packed, whole = b.cmp("ne", d("b.packed"), 0), b.cmp("eq", columns, spec.columns)
         with b.if_(b.and_(packed, b.not_(whole))):
-            packer.pack(Block(source, d("b.k"), b.const(1, "i64"), self.kc, columns), scratch, "column")
+            packer.pack(Submatrix(source, d("b.k"), b.const(1, "i64"), self.kc, columns), scratch, "column")
         rows, stride = b.select(packed, scratch, source), b.select(packed, width, d("b.k"))
         return _Panel(rows, stride, source, b.and_(packed, whole))
 
