@@ -1,7 +1,7 @@
 """A block of rows of a chain of products, folds of rows and elementwise ops, as a program of its own.
 
 In: the graph of a cluster whose products share their rows: scores [*batch, rows, n], what is made of them row by row, products
-of that with something else, and products that fold the rows. Out: `Block`: the graph that computes some rows of one matrix of
+of that with something else, and products that fold the rows. Out: `BlockProgram`: the graph that computes some rows of one matrix of
 the batch, and where its inputs and outputs lie. Its ops are those of the cluster on fewer rows, so its bits are those of the
 cluster's ops apart. Raises NoBlocks for what does not go by rows. Next: `kernel.py`, which loops over blocks.
 """
@@ -47,7 +47,7 @@ class Given(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Block:
+class BlockProgram:
     """The program of one block, whose inputs are `feeds` and whose outputs are `given`, in order. Sums come first in both."""
 
     graph: Graph
@@ -82,7 +82,7 @@ def widest(graph: Graph) -> int:
     return max(int(graph.avals[n.results[0]].shape[-1]) for n in graph.nodes if n.op.name == "matmul")
 
 
-def block(graph: Graph, rows: int, known: int = 0) -> Block:
+def block(graph: Graph, rows: int, known: int = 0) -> BlockProgram:
     """The program of `rows` rows of a cluster's graph. The first `known` of them belong to the block before, too: sums have had
     them. Raises NoBlocks."""
     return _Writer(graph, extent(graph), rows, known).run()
@@ -122,7 +122,7 @@ class _Writer:
         if not self.fragment.is_affine or self.rows < 2:
             raise NoBlocks("[blocks] a view is not affine, or a block has less than two rows.")
 
-    def run(self) -> Block:
+    def run(self) -> BlockProgram:
         for node in self.fragment.members:
             if not node.op.family.is_pointwise:
                 self._node(node)
@@ -130,7 +130,7 @@ class _Writer:
             self._make(v)
         return self._finish()
 
-    def _finish(self) -> Block:
+    def _finish(self) -> BlockProgram:
         known = {v.id: feed for (feed, _, _), v in self.feeds.items()}
         sums = [v for v in self.graph.outputs if v in self.sums]
         others = [v for v in self.graph.outputs if v not in self.sums]
@@ -145,7 +145,7 @@ class _Writer:
         feeds = [Feed("sums", v) for v in sums] + [known[v] for v in graph.inputs[len(sums) :]]
         given = [Given(v, prod(self.sums[v].value.shape), True) for v in sums]
         given += [Given(v, self.made[v].columns or 1) for v in others]
-        return Block(graph, tuple(feeds), tuple(given))
+        return BlockProgram(graph, tuple(feeds), tuple(given))
 
     # ---- ops ---------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
-from flambeau.compiler.codegen.blocks.block import Block, Extent, Feed, NoBlocks, block, extent, widest
+from flambeau.compiler.codegen.blocks.block import BlockProgram, Extent, Feed, NoBlocks, block, extent, widest
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.values import POINTER
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
@@ -35,7 +35,7 @@ class Placed:
     """The program of blocks of `rows` rows, and its steps in memory."""
 
     rows: int
-    block: Block
+    block: BlockProgram
     body: Body
 
 
