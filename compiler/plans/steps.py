@@ -1,6 +1,6 @@
 """The steps of a plan: kernel calls bound to blocks of memory, and the order they run in.
 
-In: the program and its lowered clusters. Out: `Step`s on `Block`s: what may fail first, updates that nobody waits for
+In: the program and its lowered clusters. Out: `Step`s on `Allocation`s: what may fail first, updates that nobody waits for
 last, copies that need not be made left out. Next: `plan.py`, which gives every block a place.
 """
 
@@ -19,7 +19,7 @@ from flambeau.dialects.size import Int, Size, same
 
 
 @dataclass
-class Block:
+class Allocation:
     """A piece of memory that steps read and write. `ref` is where it lies once that is decided."""
 
     bytes: Int
@@ -42,13 +42,13 @@ class Step:
     """One kernel call on blocks. `blocks` matches `call.operands`; None stands for the status word."""
 
     call: KernelCall
-    blocks: tuple[Block | None, ...]
+    blocks: tuple[Allocation | None, ...]
     ops: tuple[str, ...] = ()  # the fallible ops of its cluster
-    updates: dict[int, Block] = field(default_factory=dict)  # id(input block) -> the output that is it, in place
+    updates: dict[int, Allocation] = field(default_factory=dict)  # id(input block) -> the output that is it, in place
     is_done: bool = False  # a copy of an input to the output that takes its buffer
     cluster: Cluster | None = None  # what it is a call of; None: a copy that the plan needs
 
-    def written(self) -> list[Block]:
+    def written(self) -> list[Allocation]:
         return distinct(self.blocks[p] for p in self.call.writes)
 
     @cached_property
@@ -63,21 +63,21 @@ class Step:
             found.setdefault(id(self.blocks[w]), []).append(r)
         return found
 
-    def copied(self) -> tuple[Block, Block] | None:
+    def copied(self) -> tuple[Allocation, Allocation] | None:
         """(written, read) if the call only copies one block to another."""
         return self._pair(self.call.copies)
 
-    def placed(self) -> tuple[Block, Block] | None:
+    def placed(self) -> tuple[Allocation, Allocation] | None:
         """(written, read) if the call only copies one block to a part of another."""
         return self._pair(self.call.places)
 
-    def _pair(self, positions: tuple[int, int] | None) -> tuple[Block, Block] | None:
+    def _pair(self, positions: tuple[int, int] | None) -> tuple[Allocation, Allocation] | None:
         if positions is None:
             return None
         written, read = (self.blocks[p] for p in positions)
         return None if written is None or read is None else (written, read)
 
-    def read(self) -> list[Block]:
+    def read(self) -> list[Allocation]:
         writes = set(self.call.writes)
         return distinct(b for p, b in enumerate(self.blocks) if p not in writes)
 
@@ -87,15 +87,15 @@ class Storage:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.blocks: dict[int, Block] = {
-            v: Block(graph.avals[v].nbytes, graph.avals[v].device, input=k) for k, v in enumerate(graph.inputs)
+        self.blocks: dict[int, Allocation] = {
+            v: Allocation(graph.avals[v].nbytes, graph.avals[v].device, input=k) for k, v in enumerate(graph.inputs)
         }
 
-    def of(self, value: int) -> Block:
+    def of(self, value: int) -> Allocation:
         block = self.blocks.get(value)
         if block is None:
             aval = self.graph.avals[value]
-            block = self.blocks[value] = Block(aval.nbytes, aval.device)
+            block = self.blocks[value] = Allocation(aval.nbytes, aval.device)
         return block
 
 
@@ -106,7 +106,7 @@ def collect(storage: Storage, clusters: Iterable[tuple[Cluster, Lowered]]) -> li
         graph = lowered.graph or cluster.graph
         local = _local_blocks(storage, graph, cluster, lowered)
         device = cluster.device
-        temps = [Block(size, device) for size in lowered.temps]
+        temps = [Allocation(size, device) for size in lowered.temps]
         ops = tuple(n.op.name for n in cluster.graph.nodes if n.may_fail)
         for call in lowered.calls:
             blocks = tuple(_block(graph, local, temps, o.kind, o.index, device) for o in call.operands)
@@ -115,7 +115,7 @@ def collect(storage: Storage, clusters: Iterable[tuple[Cluster, Lowered]]) -> li
     return steps
 
 
-def _local_blocks(storage: Storage, graph: Graph, cluster: Cluster, lowered: Lowered) -> dict[int, Block]:
+def _local_blocks(storage: Storage, graph: Graph, cluster: Cluster, lowered: Lowered) -> dict[int, Allocation]:
     """The blocks of the cluster's own values, which `graph` numbers, aliases joined."""
     local = {v: storage.of(p) for v, p in zip(graph.inputs, cluster.operands, strict=True)}
     for v, p in zip(graph.outputs, cluster.results, strict=True):
@@ -123,24 +123,24 @@ def _local_blocks(storage: Storage, graph: Graph, cluster: Cluster, lowered: Low
         while source in lowered.aliases:
             source = lowered.aliases[source]
         if source not in local:
-            local[source] = storage.of(p) if source == v else Block(graph.avals[source].nbytes, cluster.device)
+            local[source] = storage.of(p) if source == v else Allocation(graph.avals[source].nbytes, cluster.device)
         local[v] = storage.blocks[p] = local[source]
     return local
 
 
 def _block(
-    graph: Graph, local: dict[int, Block], temps: list[Block], kind: str, index: int, device: str
-) -> Block | None:
+    graph: Graph, local: dict[int, Allocation], temps: list[Allocation], kind: str, index: int, device: str
+) -> Allocation | None:
     if kind == "status":
         return None
     if kind == "temp":
         return temps[index]
     if index not in local:  # a value that only this cluster's calls see
-        local[index] = Block(graph.avals[index].nbytes, device)
+        local[index] = Allocation(graph.avals[index].nbytes, device)
     return local[index]
 
 
-def distinct(blocks: Iterable[Block | None]) -> list[Block]:
+def distinct(blocks: Iterable[Allocation | None]) -> list[Allocation]:
     return list({id(b): b for b in blocks if b is not None}.values())
 
 
@@ -174,7 +174,7 @@ def drop_copies(steps: list[Step], n_fallible: int, storage: Storage) -> tuple[l
     """
     note_uses(steps)
     escaping = {id(storage.of(v)) for v in storage.graph.outputs}
-    homes: dict[int, tuple[Block, Int]] = {}  # id of a block that is gone -> where it lies, and from which byte on
+    homes: dict[int, tuple[Allocation, Int]] = {}  # id of a block that is gone -> where it lies, and from which byte on
     early: list[Step] = []
     late: list[Step] = []
     for position, step in enumerate(steps):
@@ -191,7 +191,7 @@ def drop_copies(steps: list[Step], n_fallible: int, storage: Storage) -> tuple[l
     return kept, len(early)
 
 
-def _home(step: Step, position: int, escaping: set[int]) -> tuple[Block, tuple[Block, Int]] | None:
+def _home(step: Step, position: int, escaping: set[int]) -> tuple[Allocation, tuple[Allocation, Int]] | None:
     """The temporary that a copy reads last of all, and where it may lie from the beginning."""
     whole, part = step.copied(), step.placed()
     if whole is not None:
@@ -205,14 +205,14 @@ def _home(step: Step, position: int, escaping: set[int]) -> tuple[Block, tuple[B
     return None
 
 
-def _is_last_read(block: Block, position: int, escaping: set[int]) -> bool:
+def _is_last_read(block: Allocation, position: int, escaping: set[int]) -> bool:
     """Whether `block` is a temporary that the copy at `position` reads, last of all."""
     if block.input is not None or id(block) in escaping:
         return False
     return block.reads[-1] == position and block.writes[-1] < position
 
 
-def _move(step: Step, homes: dict[int, tuple[Block, Int]]) -> None:
+def _move(step: Step, homes: dict[int, tuple[Allocation, Int]]) -> None:
     """Bind a step to the blocks that are left."""
     blocks, operands = list(step.blocks), list(step.call.operands)
     for p, block in enumerate(blocks):
