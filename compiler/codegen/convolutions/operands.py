@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple
 
-from flambeau.compiler.codegen.products.operands import MatrixAccess, Flattener, NoProduct, Ref, Step, TermReader
+from flambeau.compiler.codegen.products.operands import Flattener, MatrixAccess, NoProduct, Ref, TermOp, TermReader
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.size import Int
@@ -62,7 +62,7 @@ class Convolution:
     c: Int
     axes: tuple[Axis, ...]
     leaves: tuple[MatrixAccess, ...] = ()
-    steps: tuple[Step, ...] = ()
+    steps: tuple[TermOp, ...] = ()
     outputs: tuple[tuple[int, Ref, DType], ...] = ()
 
     @property

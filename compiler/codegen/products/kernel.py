@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.products.operands import MatrixAccess, Ref, Step
+from flambeau.compiler.codegen.products.operands import MatrixAccess, Ref, TermOp
 from flambeau.compiler.kernel import KernelSource
 from flambeau.dialects.size import Int, Size
 
@@ -29,7 +29,7 @@ class Epilogue:
     """What happens to a product before it is stored. `outputs` pairs a ref with an element type."""
 
     leaves: tuple[Leaf, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[TermOp, ...]
     outputs: tuple[tuple[Ref, str], ...]
 
     @property
@@ -58,7 +58,7 @@ def in_order(names: tuple[str | Size, ...], numbers: dict[str, Int]) -> tuple[In
 
 
 def evaluate(
-    b: Emitter, steps: Sequence[Step], refs: Sequence[Ref], load: Callable[[int], Val], acc: Val | None = None
+    b: Emitter, steps: Sequence[TermOp], refs: Sequence[Ref], load: Callable[[int], Val], acc: Val | None = None
 ) -> list[Val]:
     """The values that `refs` stand for at one place; `load` reads a leaf there, `acc` is the product."""
     loaded: dict[int, Val] = {}

@@ -42,7 +42,7 @@ class Ref(NamedTuple):
     number: int = 0
 
 
-class Step(NamedTuple):
+class TermOp(NamedTuple):
     """One elementwise op (or 0-d constant) of an operand or the epilogue."""
 
     op: OpRecord
@@ -54,7 +54,7 @@ class Factor(NamedTuple):
     """An operand of a product: element (batch..., row, column) is `ref`, computed by `steps` from the `leaves` there."""
 
     leaves: tuple[MatrixAccess, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[TermOp, ...]
     ref: Ref
 
     @property
@@ -107,7 +107,7 @@ class Contraction:
     lhs: Factor
     rhs: Factor
     leaves: tuple[MatrixAccess, ...] = ()
-    steps: tuple[Step, ...] = ()
+    steps: tuple[TermOp, ...] = ()
     outputs: tuple[tuple[int, Ref, DType], ...] = ()
 
     @property
@@ -196,7 +196,7 @@ class Flattener:
     graph: Graph
     shape: tuple[Any, ...]
     leaves: list[MatrixAccess] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
+    steps: list[TermOp] = field(default_factory=list)
     known: dict[_Term, Ref] = field(default_factory=dict)
 
     def ref(self, term: _Term) -> Ref:
@@ -210,7 +210,7 @@ class Flattener:
             return self._leaf(_access(self.graph, term.value, _onto(term.layout, self.shape)))
         if term.node is None:
             return Ref("acc")
-        step = Step(term.node.op, term.node.attrs, tuple(self.ref(a) for a in term.args))
+        step = TermOp(term.node.op, term.node.attrs, tuple(self.ref(a) for a in term.args))
         self.steps.append(step)
         return Ref("step", len(self.steps) - 1)
 

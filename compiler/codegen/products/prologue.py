@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.kernel import Kernel, Leaf, evaluate, make_leaf
-from flambeau.compiler.codegen.products.operands import MatrixAccess, Factor, Ref, Step
+from flambeau.compiler.codegen.products.operands import MatrixAccess, Factor, Ref, TermOp
 from flambeau.compiler.codegen.products.pack import transposed
 
 
@@ -25,7 +25,7 @@ class Prologue:
     element: str
     lines: str
     leaves: tuple[Leaf, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[TermOp, ...]
     ref: Ref
 
     @property
