@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple
 
-from flambeau.compiler.codegen.products.operands import Flattener, MatrixAccess, NoProduct, Ref, TermOp, TermReader
+from flambeau.compiler.codegen.products.operands import Flattener, MatrixAccess, NoProduct, TermOp, TermReader, TermRef
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.size import Int
@@ -63,7 +63,7 @@ class Convolution:
     axes: tuple[Axis, ...]
     leaves: tuple[MatrixAccess, ...] = ()
     steps: tuple[TermOp, ...] = ()
-    outputs: tuple[tuple[int, Ref, DType], ...] = ()
+    outputs: tuple[tuple[int, TermRef, DType], ...] = ()
 
     @property
     def xs(self) -> Int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.products.operands import MatrixAccess, Ref, TermOp
+from flambeau.compiler.codegen.products.operands import MatrixAccess, TermRef, TermOp
 from flambeau.compiler.kernel import KernelSource
 from flambeau.dialects.size import Int, Size
 
@@ -30,7 +30,7 @@ class Epilogue:
 
     leaves: tuple[Leaf, ...]
     steps: tuple[TermOp, ...]
-    outputs: tuple[tuple[Ref, str], ...]
+    outputs: tuple[tuple[TermRef, str], ...]
 
     @property
     def is_plain(self) -> bool:
@@ -58,13 +58,13 @@ def in_order(names: tuple[str | Size, ...], numbers: dict[str, Int]) -> tuple[In
 
 
 def evaluate(
-    b: Emitter, steps: Sequence[TermOp], refs: Sequence[Ref], load: Callable[[int], Val], acc: Val | None = None
+    b: Emitter, steps: Sequence[TermOp], refs: Sequence[TermRef], load: Callable[[int], Val], acc: Val | None = None
 ) -> list[Val]:
     """The values that `refs` stand for at one place; `load` reads a leaf there, `acc` is the product."""
     loaded: dict[int, Val] = {}
     values: list[Val] = []
 
-    def value(ref: Ref) -> Val:
+    def value(ref: TermRef) -> Val:
         if ref.kind == "step":
             return values[ref.number]
         if ref.kind == "acc" and acc is not None:

@@ -35,7 +35,7 @@ class MatrixAccess(NamedTuple):
     column: Any
 
 
-class Ref(NamedTuple):
+class TermRef(NamedTuple):
     """A value of an operand or the epilogue: the product ("acc"), a leaf by number, or an earlier step's result."""
 
     kind: str  # "acc" | "leaf" | "step"
@@ -47,7 +47,7 @@ class TermOp(NamedTuple):
 
     op: OpRecord
     attrs: tuple[Hashable, ...]
-    args: tuple[Ref, ...]
+    args: tuple[TermRef, ...]
 
 
 class Factor(NamedTuple):
@@ -55,7 +55,7 @@ class Factor(NamedTuple):
 
     leaves: tuple[MatrixAccess, ...]
     steps: tuple[TermOp, ...]
-    ref: Ref
+    ref: TermRef
 
     @property
     def is_computed(self) -> bool:
@@ -108,7 +108,7 @@ class Contraction:
     rhs: Factor
     leaves: tuple[MatrixAccess, ...] = ()
     steps: tuple[TermOp, ...] = ()
-    outputs: tuple[tuple[int, Ref, DType], ...] = ()
+    outputs: tuple[tuple[int, TermRef, DType], ...] = ()
 
     @property
     def batches(self) -> Any:
@@ -197,27 +197,27 @@ class Flattener:
     shape: tuple[Any, ...]
     leaves: list[MatrixAccess] = field(default_factory=list)
     steps: list[TermOp] = field(default_factory=list)
-    known: dict[_Term, Ref] = field(default_factory=dict)
+    known: dict[_Term, TermRef] = field(default_factory=dict)
 
-    def ref(self, term: _Term) -> Ref:
+    def ref(self, term: _Term) -> TermRef:
         found = self.known.get(term)
         if found is None:
             found = self.known[term] = self._make(term)
         return found
 
-    def _make(self, term: _Term) -> Ref:
+    def _make(self, term: _Term) -> TermRef:
         if term.layout is not None:
             return self._leaf(_access(self.graph, term.value, _onto(term.layout, self.shape)))
         if term.node is None:
-            return Ref("acc")
+            return TermRef("acc")
         step = TermOp(term.node.op, term.node.attrs, tuple(self.ref(a) for a in term.args))
         self.steps.append(step)
-        return Ref("step", len(self.steps) - 1)
+        return TermRef("step", len(self.steps) - 1)
 
-    def _leaf(self, access: MatrixAccess) -> Ref:
+    def _leaf(self, access: MatrixAccess) -> TermRef:
         if access not in self.leaves:
             self.leaves.append(access)
-        return Ref("leaf", self.leaves.index(access))
+        return TermRef("leaf", self.leaves.index(access))
 
 
 def read(graph: Graph) -> Contraction:

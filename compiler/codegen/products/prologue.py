@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.kernel import Kernel, Leaf, evaluate, make_leaf
-from flambeau.compiler.codegen.products.operands import MatrixAccess, Factor, Ref, TermOp
+from flambeau.compiler.codegen.products.operands import MatrixAccess, Factor, TermRef, TermOp
 from flambeau.compiler.codegen.products.pack import transposed
 
 
@@ -26,7 +26,7 @@ class Prologue:
     lines: str
     leaves: tuple[Leaf, ...]
     steps: tuple[TermOp, ...]
-    ref: Ref
+    ref: TermRef
 
     @property
     def names(self) -> list[str]:

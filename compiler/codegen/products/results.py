@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flambeau.compiler.codegen.products.chains import K_BLOCK
-from flambeau.compiler.codegen.products.operands import MatrixAccess, Ref
+from flambeau.compiler.codegen.products.operands import MatrixAccess, TermRef
 from flambeau.compiler.kernel import Operand
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph
@@ -18,7 +18,7 @@ from flambeau.dialects.size import Int, at_most
 
 
 def place_sums(
-    outputs: Sequence[tuple[int, Ref, DType]], dtype: DType, k: Int, size: Int, temps: list[Int]
+    outputs: Sequence[tuple[int, TermRef, DType]], dtype: DType, k: Int, size: Int, temps: list[Int]
 ) -> tuple[int | None, Operand]:
     """Where partial sums lie: the output that is the product itself, else one of its dtype, else a temporary of `size` elements if
     there are several k-blocks. Gives the output's number, or None."""
