@@ -14,7 +14,7 @@ from functools import partial
 
 from flambeau.compiler.codegen.convolutions.taps import Pattern
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.products.kernel import Epilogue, Kernel
+from flambeau.compiler.codegen.products.kernel import Epilogue, KernelEmitter
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.schedules.kinds import Direct
@@ -63,7 +63,7 @@ class _Tile:
     masks: dict[int, Val] | None = None
 
 
-class _Writer(Kernel):
+class _Writer(KernelEmitter):
     source: Val
     weights: Val
     image: Val

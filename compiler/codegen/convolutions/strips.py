@@ -12,7 +12,7 @@ from functools import partial
 
 from flambeau.compiler.codegen.convolutions.taps import Pattern
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.products.kernel import Epilogue, Kernel
+from flambeau.compiler.codegen.products.kernel import Epilogue, KernelEmitter
 from flambeau.compiler.codegen.products.pack import transposed
 from flambeau.compiler.codegen.values import storage_bytes
 
@@ -77,7 +77,7 @@ class Strip:
     columns: Val
 
 
-class Strips(Kernel):
+class Strips(KernelEmitter):
     """A kernel whose vectors hold channels of results."""
 
     spec: StripsSpec

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from flambeau.compiler.codegen.convolutions.patches import counted
 from flambeau.compiler.codegen.convolutions.phases import Phase, Phases
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.products.kernel import Kernel
+from flambeau.compiler.codegen.products.kernel import KernelEmitter
 from flambeau.compiler.codegen.products.pack import transposed
 from flambeau.compiler.kernel import KernelSource
 from flambeau.dialects.size import Int, Size, ceil_div
@@ -52,7 +52,7 @@ def weights_kernel(spec: WeightsSpec) -> tuple[KernelSource, tuple[str | Size, .
     return _Writer(spec).write()
 
 
-class _Writer(Kernel):
+class _Writer(KernelEmitter):
     def __init__(self, spec: WeightsSpec) -> None:
         super().__init__()
         self.spec = spec

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.products.kernel import Epilogue, Kernel
+from flambeau.compiler.codegen.products.kernel import Epilogue, KernelEmitter
 from flambeau.compiler.schedules.kinds import Tiles
 from flambeau.dialects.orders import BLOCK
 
@@ -77,7 +77,7 @@ class PanelSource(NamedTuple):
     compute: Compute | None = None
 
 
-class Chains(Kernel):
+class Chains(KernelEmitter):
     """A kernel of register tiles. `kc` is the length of the k-block at hand, `first` and `last` say whether it is that; a tile that
     fills a panel asks for rows of B so far `ahead`."""
 

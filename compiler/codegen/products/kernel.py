@@ -1,6 +1,6 @@
 """What all contraction kernels share: named dims, the items of the parallel loop, applying an epilogue.
 
-In: an `Emitter`. Out: text; `Kernel.finish` gives the source and the names of its dims in order, so that `cut.py`
+In: an `Emitter`. Out: text; `KernelEmitter.finish` gives the source and the names of its dims in order, so that `cut.py`
 fills them in. Next: `tile.py`, `vector.py`, `pack.py`, `prologue.py`.
 """
 
@@ -78,7 +78,7 @@ def evaluate(
     return [value(ref) for ref in refs]
 
 
-class Kernel:
+class KernelEmitter:
     """An `Emitter` whose dims have names (a size that is read names itself), numbered in order of first use."""
 
     def __init__(self) -> None:

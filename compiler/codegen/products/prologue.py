@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.products.kernel import Kernel, Leaf, evaluate, make_leaf
+from flambeau.compiler.codegen.products.kernel import KernelEmitter, Leaf, evaluate, make_leaf
 from flambeau.compiler.codegen.products.operands import MatrixAccess, Factor, TermRef, TermOp
 from flambeau.compiler.codegen.products.pack import transposed
 
@@ -64,7 +64,7 @@ class Lines(NamedTuple):
 class Computer:
     """Computes vectors of an operand. Its leaves are the buffers from `buffer` on and begin at `offsets`."""
 
-    kernel: Kernel
+    kernel: KernelEmitter
     prologue: Prologue
     buffer: int
     offsets: dict[str, Val]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.products.kernel import Epilogue, Kernel
+from flambeau.compiler.codegen.products.kernel import Epilogue, KernelEmitter
 from flambeau.compiler.codegen.products.prologue import Computer, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
@@ -78,7 +78,7 @@ def vector_kernel(spec: VectorSpec) -> tuple[KernelSource, tuple[str | Size, ...
     return (_AlongK(spec) if spec.unit == "k" else _AlongOutputs(spec)).write()
 
 
-class _VectorWriter(Kernel):
+class _VectorWriter(KernelEmitter):
     def __init__(self, spec: VectorSpec) -> None:
         super().__init__()
         self.spec = spec
