@@ -16,7 +16,7 @@ from flambeau.dialects.size import Int, Size
 _GRID = (2**31 - 1, 65535, 65535)
 
 
-class Kernel:
+class GpuKernel:
     """A kernel being written: which operand is which value, and the numbers of its launch."""
 
     def __init__(self, threads: int) -> None:

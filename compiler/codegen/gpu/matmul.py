@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.compiler.codegen.gpu.fold import Accumulator, Fold
-from flambeau.compiler.codegen.gpu.kernel import Kernel
+from flambeau.compiler.codegen.gpu.kernel import GpuKernel
 from flambeau.compiler.codegen.products.cut import is_dense
 from flambeau.compiler.codegen.products.kernel import evaluate
 from flambeau.compiler.codegen.products.operands import MatrixAccess, Contraction, Factor, read
@@ -46,7 +46,7 @@ def _label(c: Contraction) -> str:
     return "+".join([*before, "matmul", *(s.op.name for s in c.steps)])
 
 
-class _Product(Kernel):
+class _Product(GpuKernel):
     """What both kinds of kernel share: operands by strides, prologues and the epilogue."""
 
     def __init__(self, c: Contraction, threads: int) -> None:

@@ -10,7 +10,7 @@ from flambeau.compiler import families
 from flambeau.compiler.codegen.access import Layout, merge
 from flambeau.compiler.codegen.fragment import Form, Fragment, Source
 from flambeau.compiler.codegen.gpu.emitter import GpuEmitter
-from flambeau.compiler.codegen.gpu.kernel import Kernel
+from flambeau.compiler.codegen.gpu.kernel import GpuKernel
 from flambeau.compiler.codegen.loops.reduce import canonical
 from flambeau.compiler.codegen.values import Val
 from flambeau.dialects.graph import Node
@@ -20,7 +20,7 @@ from flambeau.dialects.size import Int, maximum
 _NARROW = 1 << 31
 
 
-class NestKernel(Kernel):
+class NestKernel(GpuKernel):
     """A kernel that computes the nest of a fragment."""
 
     def __init__(self, fragment: Fragment, form: Form, threads: int) -> None:
@@ -29,7 +29,7 @@ class NestKernel(Kernel):
         self.read: dict[int, set[Layout]] = {}  # how elements of each input are read
 
     def overwrites(self, new: int, old: int) -> bool:
-        """Whether `new`, an output, may take the buffer of the input `old`: see `Kernel.launch`. Every thread computes the
+        """Whether `new`, an output, may take the buffer of the input `old`: see `GpuKernel.launch`. Every thread computes the
         elements in the same places of all outputs before it writes one of them, and every pass over a row ends at a
         barrier."""
         avals, sources = self.fragment.avals, self.fragment.sources
