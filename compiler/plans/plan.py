@@ -15,7 +15,7 @@ from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered,
 from flambeau.compiler.plans.arena import Arenas
 from flambeau.compiler.plans.control import Body
 from flambeau.compiler.plans.rows import COPY, Rows
-from flambeau.compiler.plans.steps import Allocation, Step, Storage, collect, distinct, drop_copies, schedule
+from flambeau.compiler.plans.steps import Allocation, BufferAssignment, Step, collect, distinct, drop_copies, schedule
 from flambeau.dialects import size
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
@@ -42,7 +42,7 @@ def build(
 ) -> Program:
     """The program that runs `clusters`, which are in an order that respects their operands. `origins` gets the cluster of each
     step of the plan."""
-    storage = Storage(graph)
+    storage = BufferAssignment(graph)
     steps = collect(storage, clusters)
     steps, n_fallible = schedule(steps, storage)
     steps, n_fallible = drop_copies(steps, n_fallible, storage)
@@ -56,7 +56,7 @@ def build(
 # ---- outputs --------------------------------------------------------------------------------------------------
 
 
-def place_outputs(steps: list[Step], n_fallible: int, storage: Storage) -> list[tuple[int, int, Int]]:
+def place_outputs(steps: list[Step], n_fallible: int, storage: BufferAssignment) -> list[tuple[int, int, Int]]:
     """(mode, source, bytes) per output, and the refs of inputs and outputs. May append copies to `steps`."""
     graph = storage.graph
     for k, v in enumerate(graph.inputs):
@@ -92,7 +92,7 @@ def place_outputs(steps: list[Step], n_fallible: int, storage: Storage) -> list[
     return outputs
 
 
-def _input_output(k: int, block: Allocation, steps: list[Step], storage: Storage) -> tuple[int, int, Int]:
+def _input_output(k: int, block: Allocation, steps: list[Step], storage: BufferAssignment) -> tuple[int, int, Int]:
     """An output that is an input: the same buffer. A 0-d one may be a host scalar, which has none: it is copied."""
     assert block.input is not None
     if storage.graph.avals[storage.graph.inputs[block.input]].shape or block.device != CPU:
@@ -137,7 +137,7 @@ def in_place(step: Step, written: Allocation, read: Allocation) -> bool:
 # ---- temporaries ----------------------------------------------------------------------------------------------
 
 
-def found_devices(steps: list[Step], storage: Storage) -> list[str]:
+def found_devices(steps: list[Step], storage: BufferAssignment) -> list[str]:
     """The devices whose memory the plan uses, the CPU first."""
     ends = [storage.of(v) for v in (*storage.graph.inputs, *storage.graph.outputs)]
     blocks = [*ends, *distinct(b for step in steps for b in step.blocks)]
@@ -194,7 +194,7 @@ def _inherit(
 def place_body(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]], in_place: int = 0) -> Body:
     """The steps of a region in memory of their own. The first `in_place` outputs may lie where the inputs of the same numbers
     do, if each may be written there while the others are still read."""
-    storage = Storage(graph)
+    storage = BufferAssignment(graph)
     steps, _ = drop_copies(collect(storage, clusters), 0, storage)
     for k, v in enumerate(graph.inputs):
         storage.of(v).ref = (RefKind.INPUT, k, 0)
@@ -203,7 +203,7 @@ def place_body(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]], in_pla
     return Body(steps, place_temporaries(steps, [CPU])[CPU], frozenset(kept))  # regions are programs of the CPU
 
 
-def _place_results(graph: Graph, steps: list[Step], storage: Storage, in_place: int) -> list[int]:
+def _place_results(graph: Graph, steps: list[Step], storage: BufferAssignment, in_place: int) -> list[int]:
     """Give every output of a region its place; returns those that lie where their inputs do. May append copies."""
     roots = [storage.of(v) for v in graph.outputs]
     escaping = {id(b) for b in roots if b.input is not None}
@@ -231,7 +231,7 @@ def emit(
     n_fallible: int,
     outputs: list[tuple[int, int, Int]],
     arenas: dict[str, Int],
-    storage: Storage,
+    storage: BufferAssignment,
     origins: list[Cluster | None],
 ) -> Program:
     """Write everything down as plain tuples."""

@@ -82,7 +82,7 @@ class Step:
         return distinct(b for p, b in enumerate(self.blocks) if p not in writes)
 
 
-class Storage:
+class BufferAssignment:
     """Which block each value of the program lives in; aliases share one."""
 
     def __init__(self, graph: Graph) -> None:
@@ -99,7 +99,7 @@ class Storage:
         return block
 
 
-def collect(storage: Storage, clusters: Iterable[tuple[Cluster, Lowered]]) -> list[Step]:
+def collect(storage: BufferAssignment, clusters: Iterable[tuple[Cluster, Lowered]]) -> list[Step]:
     """Bind every call's operands to blocks. Calls over domains that are always empty are dropped."""
     steps = []
     for cluster, lowered in clusters:
@@ -115,7 +115,7 @@ def collect(storage: Storage, clusters: Iterable[tuple[Cluster, Lowered]]) -> li
     return steps
 
 
-def _local_blocks(storage: Storage, graph: Graph, cluster: Cluster, lowered: Lowered) -> dict[int, Allocation]:
+def _local_blocks(storage: BufferAssignment, graph: Graph, cluster: Cluster, lowered: Lowered) -> dict[int, Allocation]:
     """The blocks of the cluster's own values, which `graph` numbers, aliases joined."""
     local = {v: storage.of(p) for v, p in zip(graph.inputs, cluster.operands, strict=True)}
     for v, p in zip(graph.outputs, cluster.results, strict=True):
@@ -147,7 +147,7 @@ def distinct(blocks: Iterable[Allocation | None]) -> list[Allocation]:
 # ---- order ----------------------------------------------------------------------------------------------------
 
 
-def schedule(steps: list[Step], storage: Storage) -> tuple[list[Step], int]:
+def schedule(steps: list[Step], storage: BufferAssignment) -> tuple[list[Step], int]:
     """Fallible steps and what they need first, updates that nobody waits for last. Returns the number that may fail."""
     early = _needed_by_fallible(steps)
     first = [s for k, s in enumerate(steps) if k in early]
@@ -167,7 +167,7 @@ def note_uses(steps: list[Step]) -> None:
             block.writes.append(position)
 
 
-def drop_copies(steps: list[Step], n_fallible: int, storage: Storage) -> tuple[list[Step], int]:
+def drop_copies(steps: list[Step], n_fallible: int, storage: BufferAssignment) -> tuple[list[Step], int]:
     """Let a copy and a temporary that is not read after it be one block, and drop the step. Notes all uses.
 
     A copy to a part of a block: the temporary is that part.
@@ -237,7 +237,7 @@ def _needed_by_fallible(steps: list[Step]) -> set[int]:
     return needed
 
 
-def _postponed(steps: list[Step], storage: Storage) -> set[int]:
+def _postponed(steps: list[Step], storage: BufferAssignment) -> set[int]:
     """Steps that write the new value of an input which later steps still read, and whose results nobody reads."""
     graph = storage.graph
     donors = {id(storage.of(graph.outputs[k])): id(storage.of(graph.inputs[i])) for k, i in graph.updates.items()}
