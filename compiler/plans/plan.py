@@ -15,7 +15,7 @@ from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered,
 from flambeau.compiler.plans.arena import Arenas
 from flambeau.compiler.plans.control import Body
 from flambeau.compiler.plans.rows import COPY, Rows
-from flambeau.compiler.plans.steps import Allocation, BufferAssignment, Step, collect, distinct, drop_copies, schedule
+from flambeau.compiler.plans.steps import BufferAssignment, MemoryBlock, Step, collect, distinct, drop_copies, schedule
 from flambeau.dialects import size
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
@@ -92,12 +92,12 @@ def place_outputs(steps: list[Step], n_fallible: int, storage: BufferAssignment)
     return outputs
 
 
-def _input_output(k: int, block: Allocation, steps: list[Step], storage: BufferAssignment) -> tuple[int, int, Int]:
+def _input_output(k: int, block: MemoryBlock, steps: list[Step], storage: BufferAssignment) -> tuple[int, int, Int]:
     """An output that is an input: the same buffer. A 0-d one may be a host scalar, which has none: it is copied."""
     assert block.input is not None
     if storage.graph.avals[storage.graph.inputs[block.input]].shape or block.device != CPU:
         return (OutMode.INPUT, block.input, block.bytes)
-    target = Allocation(block.bytes, ref=(RefKind.OUTPUT, k, 0))
+    target = MemoryBlock(block.bytes, ref=(RefKind.OUTPUT, k, 0))
     steps.append(Step(_copy(int(block.bytes)), (target, block)))
     return (OutMode.NEW, 0, block.bytes)
 
@@ -107,7 +107,7 @@ def _copy(size: Int) -> KernelCall:
     return KernelCall(COPY, (Operand("value"), Operand("value")), (size,), 1, 1, writes=(0,))
 
 
-def _donation(steps: list[Step], n_fallible: int, block: Allocation, donor: Allocation) -> int:
+def _donation(steps: list[Step], n_fallible: int, block: MemoryBlock, donor: MemoryBlock) -> int:
     """How `block`, an output, may use the buffer of input `donor`."""
     if not block.writes or block.writes[0] < n_fallible:
         return OutMode.NEW
@@ -126,7 +126,7 @@ def _donation(steps: list[Step], n_fallible: int, block: Allocation, donor: Allo
     return OutMode.UPDATE
 
 
-def in_place(step: Step, written: Allocation, read: Allocation) -> bool:
+def in_place(step: Step, written: MemoryBlock, read: MemoryBlock) -> bool:
     """Whether the call allows `written` and `read` to be one buffer."""
     operands, blocks = step.call.operands, step.blocks
     writes = [p for p in step.call.writes if blocks[p] is written]
@@ -147,7 +147,7 @@ def found_devices(steps: list[Step], storage: BufferAssignment) -> list[str]:
 def place_temporaries(steps: list[Step], devices: list[str]) -> dict[str, Int]:
     """Give every block that has no place yet an offset in its device's arena; returns the arenas' sizes in bytes."""
     arenas = {device: Arenas() for device in devices}
-    placed: list[Allocation] = []
+    placed: list[MemoryBlock] = []
     last: dict[int, int] = {}
     for position, step in enumerate(steps):
         last.update((id(b), position) for b in distinct(step.blocks) if b.ref is None)
@@ -174,7 +174,7 @@ def place_temporaries(steps: list[Step], devices: list[str]) -> dict[str, Int]:
 
 
 def _inherit(
-    step: Step, block: Allocation, reads: Iterable[int], position: int, last: dict[int, int], inherited: set[int]
+    step: Step, block: MemoryBlock, reads: Iterable[int], position: int, last: dict[int, int], inherited: set[int]
 ) -> Int | None:
     """The offset of a temporary that dies in this step and that `block` may overwrite in place: one of the operands `reads`."""
     for r in reads:
@@ -213,7 +213,7 @@ def _place_results(graph: Graph, steps: list[Step], storage: BufferAssignment, i
         if block is donor:
             kept.append(k)
         elif block.ref is not None:
-            target = Allocation(block.bytes, ref=(RefKind.OUTPUT, k, 0))
+            target = MemoryBlock(block.bytes, ref=(RefKind.OUTPUT, k, 0))
             steps.append(Step(_copy(block.bytes), (target, block)))
         elif donor is not None and id(donor) not in escaping and _donation(steps, 0, block, donor) != OutMode.NEW:
             block.ref = donor.ref

@@ -1,6 +1,6 @@
 """The steps of a plan: kernel calls bound to blocks of memory, and the order they run in.
 
-In: the program and its lowered clusters. Out: `Step`s on `Allocation`s: what may fail first, updates that nobody waits for
+In: the program and its lowered clusters. Out: `Step`s on `MemoryBlock`s: what may fail first, updates that nobody waits for
 last, copies that need not be made left out. Next: `plan.py`, which gives every block a place.
 """
 
@@ -19,7 +19,7 @@ from flambeau.dialects.size import Int, Size, same
 
 
 @dataclass
-class Allocation:
+class MemoryBlock:
     """A piece of memory that steps read and write. `ref` is where it lies once that is decided."""
 
     bytes: Int
@@ -42,13 +42,13 @@ class Step:
     """One kernel call on blocks. `blocks` matches `call.operands`; None stands for the status word."""
 
     call: KernelCall
-    blocks: tuple[Allocation | None, ...]
+    blocks: tuple[MemoryBlock | None, ...]
     ops: tuple[str, ...] = ()  # the fallible ops of its cluster
-    updates: dict[int, Allocation] = field(default_factory=dict)  # id(input block) -> the output that is it, in place
+    updates: dict[int, MemoryBlock] = field(default_factory=dict)  # id(input block) -> the output that is it, in place
     is_done: bool = False  # a copy of an input to the output that takes its buffer
     cluster: Cluster | None = None  # what it is a call of; None: a copy that the plan needs
 
-    def written(self) -> list[Allocation]:
+    def written(self) -> list[MemoryBlock]:
         return distinct(self.blocks[p] for p in self.call.writes)
 
     @cached_property
@@ -63,21 +63,21 @@ class Step:
             found.setdefault(id(self.blocks[w]), []).append(r)
         return found
 
-    def copied(self) -> tuple[Allocation, Allocation] | None:
+    def copied(self) -> tuple[MemoryBlock, MemoryBlock] | None:
         """(written, read) if the call only copies one block to another."""
         return self._pair(self.call.copies)
 
-    def placed(self) -> tuple[Allocation, Allocation] | None:
+    def placed(self) -> tuple[MemoryBlock, MemoryBlock] | None:
         """(written, read) if the call only copies one block to a part of another."""
         return self._pair(self.call.places)
 
-    def _pair(self, positions: tuple[int, int] | None) -> tuple[Allocation, Allocation] | None:
+    def _pair(self, positions: tuple[int, int] | None) -> tuple[MemoryBlock, MemoryBlock] | None:
         if positions is None:
             return None
         written, read = (self.blocks[p] for p in positions)
         return None if written is None or read is None else (written, read)
 
-    def read(self) -> list[Allocation]:
+    def read(self) -> list[MemoryBlock]:
         writes = set(self.call.writes)
         return distinct(b for p, b in enumerate(self.blocks) if p not in writes)
 
@@ -87,15 +87,15 @@ class BufferAssignment:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.blocks: dict[int, Allocation] = {
-            v: Allocation(graph.avals[v].nbytes, graph.avals[v].device, input=k) for k, v in enumerate(graph.inputs)
+        self.blocks: dict[int, MemoryBlock] = {
+            v: MemoryBlock(graph.avals[v].nbytes, graph.avals[v].device, input=k) for k, v in enumerate(graph.inputs)
         }
 
-    def of(self, value: int) -> Allocation:
+    def of(self, value: int) -> MemoryBlock:
         block = self.blocks.get(value)
         if block is None:
             aval = self.graph.avals[value]
-            block = self.blocks[value] = Allocation(aval.nbytes, aval.device)
+            block = self.blocks[value] = MemoryBlock(aval.nbytes, aval.device)
         return block
 
 
@@ -106,7 +106,7 @@ def collect(storage: BufferAssignment, clusters: Iterable[tuple[Cluster, Lowered
         graph = lowered.graph or cluster.graph
         local = _local_blocks(storage, graph, cluster, lowered)
         device = cluster.device
-        temps = [Allocation(size, device) for size in lowered.temps]
+        temps = [MemoryBlock(size, device) for size in lowered.temps]
         ops = tuple(n.op.name for n in cluster.graph.nodes if n.may_fail)
         for call in lowered.calls:
             blocks = tuple(_block(graph, local, temps, o.kind, o.index, device) for o in call.operands)
@@ -115,7 +115,9 @@ def collect(storage: BufferAssignment, clusters: Iterable[tuple[Cluster, Lowered
     return steps
 
 
-def _local_blocks(storage: BufferAssignment, graph: Graph, cluster: Cluster, lowered: Lowered) -> dict[int, Allocation]:
+def _local_blocks(
+    storage: BufferAssignment, graph: Graph, cluster: Cluster, lowered: Lowered
+) -> dict[int, MemoryBlock]:
     """The blocks of the cluster's own values, which `graph` numbers, aliases joined."""
     local = {v: storage.of(p) for v, p in zip(graph.inputs, cluster.operands, strict=True)}
     for v, p in zip(graph.outputs, cluster.results, strict=True):
@@ -123,24 +125,24 @@ def _local_blocks(storage: BufferAssignment, graph: Graph, cluster: Cluster, low
         while source in lowered.aliases:
             source = lowered.aliases[source]
         if source not in local:
-            local[source] = storage.of(p) if source == v else Allocation(graph.avals[source].nbytes, cluster.device)
+            local[source] = storage.of(p) if source == v else MemoryBlock(graph.avals[source].nbytes, cluster.device)
         local[v] = storage.blocks[p] = local[source]
     return local
 
 
 def _block(
-    graph: Graph, local: dict[int, Allocation], temps: list[Allocation], kind: str, index: int, device: str
-) -> Allocation | None:
+    graph: Graph, local: dict[int, MemoryBlock], temps: list[MemoryBlock], kind: str, index: int, device: str
+) -> MemoryBlock | None:
     if kind == "status":
         return None
     if kind == "temp":
         return temps[index]
     if index not in local:  # a value that only this cluster's calls see
-        local[index] = Allocation(graph.avals[index].nbytes, device)
+        local[index] = MemoryBlock(graph.avals[index].nbytes, device)
     return local[index]
 
 
-def distinct(blocks: Iterable[Allocation | None]) -> list[Allocation]:
+def distinct(blocks: Iterable[MemoryBlock | None]) -> list[MemoryBlock]:
     return list({id(b): b for b in blocks if b is not None}.values())
 
 
@@ -174,7 +176,9 @@ def drop_copies(steps: list[Step], n_fallible: int, storage: BufferAssignment) -
     """
     note_uses(steps)
     escaping = {id(storage.of(v)) for v in storage.graph.outputs}
-    homes: dict[int, tuple[Allocation, Int]] = {}  # id of a block that is gone -> where it lies, and from which byte on
+    homes: dict[
+        int, tuple[MemoryBlock, Int]
+    ] = {}  # id of a block that is gone -> where it lies, and from which byte on
     early: list[Step] = []
     late: list[Step] = []
     for position, step in enumerate(steps):
@@ -191,7 +195,7 @@ def drop_copies(steps: list[Step], n_fallible: int, storage: BufferAssignment) -
     return kept, len(early)
 
 
-def _home(step: Step, position: int, escaping: set[int]) -> tuple[Allocation, tuple[Allocation, Int]] | None:
+def _home(step: Step, position: int, escaping: set[int]) -> tuple[MemoryBlock, tuple[MemoryBlock, Int]] | None:
     """The temporary that a copy reads last of all, and where it may lie from the beginning."""
     whole, part = step.copied(), step.placed()
     if whole is not None:
@@ -205,14 +209,14 @@ def _home(step: Step, position: int, escaping: set[int]) -> tuple[Allocation, tu
     return None
 
 
-def _is_last_read(block: Allocation, position: int, escaping: set[int]) -> bool:
+def _is_last_read(block: MemoryBlock, position: int, escaping: set[int]) -> bool:
     """Whether `block` is a temporary that the copy at `position` reads, last of all."""
     if block.input is not None or id(block) in escaping:
         return False
     return block.reads[-1] == position and block.writes[-1] < position
 
 
-def _move(step: Step, homes: dict[int, tuple[Allocation, Int]]) -> None:
+def _move(step: Step, homes: dict[int, tuple[MemoryBlock, Int]]) -> None:
     """Bind a step to the blocks that are left."""
     blocks, operands = list(step.blocks), list(step.call.operands)
     for p, block in enumerate(blocks):
