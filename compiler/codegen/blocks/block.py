@@ -1,7 +1,7 @@
 """A block of rows of a chain of products, folds of rows and elementwise ops, as a program of its own.
 
 In: the graph of a cluster whose products share their rows: scores [*batch, rows, n], what is made of them row by row, products
-of that with something else, and products that fold the rows. Out: `BlockProgram`: the graph that computes some rows of one matrix of
+of that with something else, and products that fold the rows. Out: `BlockProgram`: a graph that makes some rows of one matrix of
 the batch, and where its inputs and outputs lie. Its ops are those of the cluster on fewer rows, so its bits are those of the
 cluster's ops apart. Raises NoBlocks for what does not go by rows. Next: `kernel.py`, which loops over blocks.
 """

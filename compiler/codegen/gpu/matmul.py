@@ -14,7 +14,7 @@ from flambeau.compiler.codegen.gpu.fold import Accumulator, Fold
 from flambeau.compiler.codegen.gpu.kernel import GpuKernel
 from flambeau.compiler.codegen.products.cut import is_dense
 from flambeau.compiler.codegen.products.kernel import evaluate
-from flambeau.compiler.codegen.products.operands import MatrixAccess, Contraction, Factor, read
+from flambeau.compiler.codegen.products.operands import Contraction, Factor, MatrixAccess, read
 from flambeau.compiler.codegen.units import Cut, Parts, ProductNest, joined
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import Cluster, KernelCall

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flambeau.compiler.codegen.products.kernel import Epilogue, in_order, make_leaf
-from flambeau.compiler.codegen.products.operands import MatrixAccess, Contraction, Factor, read, unit_of_rhs
+from flambeau.compiler.codegen.products.operands import Contraction, Factor, MatrixAccess, read, unit_of_rhs
 from flambeau.compiler.codegen.products.prologue import Prologue, prologue, strides
 from flambeau.compiler.codegen.products.results import in_place, place_sums
 from flambeau.compiler.codegen.products.tile import TileSpec, tile_kernel

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.products.operands import MatrixAccess, TermRef, TermOp
+from flambeau.compiler.codegen.products.operands import MatrixAccess, TermOp, TermRef
 from flambeau.compiler.kernel import KernelSource
 from flambeau.dialects.size import Int, Size
 

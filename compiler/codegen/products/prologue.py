@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.kernel import KernelEmitter, Leaf, evaluate, make_leaf
-from flambeau.compiler.codegen.products.operands import MatrixAccess, Factor, TermRef, TermOp
+from flambeau.compiler.codegen.products.operands import Factor, MatrixAccess, TermOp, TermRef
 from flambeau.compiler.codegen.products.pack import transposed
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.chains import K_BLOCK, Chains, Compute, PanelSource, RowSource, TileText
-from flambeau.compiler.codegen.products.pack import Submatrix, Packer
+from flambeau.compiler.codegen.products.pack import Packer, Submatrix
 from flambeau.compiler.codegen.products.prologue import Computer, Lines, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
