@@ -14,7 +14,7 @@ from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.fragment import Form
 from flambeau.compiler.codegen.loops.nest import Nest, Writer
 from flambeau.compiler.codegen.loops.points import Point, Row
-from flambeau.compiler.codegen.loops.reduce import Fold, canonical, walk_pairs
+from flambeau.compiler.codegen.loops.reduce import Reduction, canonical, walk_pairs
 from flambeau.compiler.codegen.loops.rows import finish, fold_columns, short_columns, store_point, sweep
 from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.kernel import KernelCall, Operand
@@ -27,7 +27,7 @@ def lower_chunks(unit: LoopNest, schedule: Rows) -> Parts:
     """Few long rows: chunks of 4096 columns in parallel, then one combine per reduction."""
     nest, form = Nest(unit, schedule, schedule.recompute), unit.form
     b, count = nest.b, ceil_div(form.count, CHUNK)
-    folds = [Fold(n, unit.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
+    folds = [Reduction(n, unit.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
     nest.storing = set(nest.stages.stores[0])
     partials = [nest.pointer(Operand("temp", k), written=True) for k in range(len(folds))]
     written = range(len(folds))
@@ -50,7 +50,7 @@ def _with_writes(call: KernelCall, positions: range) -> KernelCall:
     return replace(call, writes=tuple(sorted({*call.writes, *positions})))
 
 
-def _combine_rows(fold: Fold, temp: int, rows: Int, count: Int, elements: int) -> KernelCall:
+def _combine_rows(fold: Reduction, temp: int, rows: Int, count: Int, elements: int) -> KernelCall:
     """Per row: fold `count` partial results into the reduction's output."""
     b = Writer()
     with b.apart(), b.loop(b.lo, b.hi) as row:
@@ -65,7 +65,7 @@ def lower_columns(unit: LoopNest, schedule: Columns) -> Parts:
     """Outer reductions: chains of 64 rows, blocks of columns in parallel; then the chains in pairs."""
     nest, form = Nest(unit, schedule), unit.form
     is_one, chains = form.count <= CHAIN, maximum(1, ceil_div(form.count, CHAIN))
-    folds = [Fold(n, unit.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
+    folds = [Reduction(n, unit.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
     nest.storing = set(nest.stages.stores[0])
     block = minimum(schedule.block, form.columns)
     blocks = ceil_div(form.columns, block)
@@ -83,7 +83,7 @@ def lower_columns(unit: LoopNest, schedule: Columns) -> Parts:
 
 
 def _emit_chains(
-    nest: Nest, schedule: Columns, folds: list[Fold], partials: list[Val], counts: tuple[Int, Int, Int]
+    nest: Nest, schedule: Columns, folds: list[Reduction], partials: list[Val], counts: tuple[Int, Int, Int]
 ) -> None:
     """Item (batch, chain, block of columns): fold the rows of a chain into its partial results."""
     b, form = nest.b, nest.form
@@ -105,7 +105,7 @@ def _emit_chains(
             _fold_in_memory(nest, homes, rows, (lo, hi), schedule.unroll)
 
 
-Home = tuple[Fold, Val, Val]  # a fold, the buffer of its partial results and where the item's begin
+Home = tuple[Reduction, Val, Val]  # a fold, the buffer of its partial results and where the item's begin
 
 
 def _fold_in_memory(nest: Nest, homes: list[Home], rows: tuple[Val, Val], span: tuple[Val, Val], unroll: int) -> None:
@@ -162,7 +162,9 @@ def _fold_in_registers(nest: Nest, homes: list[Home], rows: tuple[Val, Val]) -> 
                 b.store(canonical(b, r.results[j * len(columns) + k]), partial, b.add(base, col), mask)
 
 
-def _combine_columns(fold: Fold, temp: int, schedule: Columns, form: Form, counts: tuple[Int, Int, Int]) -> KernelCall:
+def _combine_columns(
+    fold: Reduction, temp: int, schedule: Columns, form: Form, counts: tuple[Int, Int, Int]
+) -> KernelCall:
     """Item (batch, block of columns): combine the chains pairwise, in place, and copy the last one out."""
     b, lanes, (chains, block, blocks) = Writer(), schedule.lanes, counts
     partial, out = b.buffer(0), b.buffer(1)

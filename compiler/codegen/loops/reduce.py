@@ -18,7 +18,7 @@ from flambeau.dialects.tape.nan import canonical_nan
 
 
 @dataclass(frozen=True)
-class Fold:
+class Reduction:
     """One reduction being emitted: its node, monoid and element type."""
 
     node: Node

@@ -13,7 +13,7 @@ from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.loops.nest import Nest
 from flambeau.compiler.codegen.loops.points import Point, Row
-from flambeau.compiler.codegen.loops.reduce import Fold
+from flambeau.compiler.codegen.loops.reduce import Reduction
 from flambeau.compiler.codegen.loops.tiles import emit_tiles
 from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.kernel import KernelCall
@@ -137,7 +137,7 @@ def _pass(nest: Nest, row: Row, stage: int, schedule: Points | Rows) -> None:
     """One pass over the columns: the reductions and stores of a stage."""
     b = nest.b
     nest.stage, nest.storing = stage, set(nest.stages.stores[stage])
-    folds = [Fold(n, nest.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[stage]]
+    folds = [Reduction(n, nest.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[stage]]
     if nest.is_empty:
         row.values.update({fold.node.results[0]: fold.identity(b) for fold in folds})
         return
@@ -172,7 +172,7 @@ def interleave_of(schedule: Points | Rows) -> int:
     return schedule.interleave
 
 
-def _short_pass(nest: Nest, row: Row, stage: int, folds: list[Fold]) -> None:
+def _short_pass(nest: Nest, row: Row, stage: int, folds: list[Reduction]) -> None:
     """One pass over a row that is held in registers."""
     b, lanes = nest.b, nest.lanes
     points = row.points or [Point(row, col, lanes, mask) for col, mask in short_columns(nest)]
@@ -208,7 +208,7 @@ def short_columns(nest: Nest) -> list[tuple[Val, Val | None]]:
     return columns
 
 
-def _chunked(nest: Nest, row: Row, stage: int, cols: Val, folds: list[Fold], interleave: int) -> None:
+def _chunked(nest: Nest, row: Row, stage: int, cols: Val, folds: list[Reduction], interleave: int) -> None:
     """A pass in chunks of 4096 columns, each folded by itself; then the chunks in pairs."""
     b = nest.b
     count = ceil_div(nest.cols, CHUNK)
@@ -265,7 +265,7 @@ def whole_blocks(b: Emitter, lo: Val, hi: Val, block: int) -> Val:
 
 
 def fold_columns(
-    nest: Nest, row: Row, stage: int, span: tuple[Val, Val], folds: list[Fold], interleave: int
+    nest: Nest, row: Row, stage: int, span: tuple[Val, Val], folds: list[Reduction], interleave: int
 ) -> list[Val]:
     """Fold a span of columns (at most a chunk) into scalars, in 64 lanes, and store what the stage stores."""
     b, lanes, (lo, hi) = nest.b, nest.lanes, span
@@ -293,7 +293,7 @@ def _fold_blocks(
     row: Row,
     stage: int,
     span: tuple[Val, Val],
-    folds: list[Fold],
+    folds: list[Reduction],
     registers: list[list[Val]],
     interleave: int,
 ) -> list[list[Val]]:
@@ -325,7 +325,7 @@ def _groups(registers: list[Val], size: int) -> list[list[Val]]:
     return [list(registers[k : k + size]) for k in range(0, len(registers), size)]
 
 
-def lanes_of(point: Point, fold: Fold) -> Val:
+def lanes_of(point: Point, fold: Reduction) -> Val:
     """The elements that a fold takes at a point, as its lanes hold them."""
     return fold.lane(point.nest.b, point.nest.b.splat(point.value(fold.node.operands[0]), point.lanes))
 
