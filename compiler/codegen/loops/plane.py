@@ -70,7 +70,7 @@ class Pick(Put):
             b.store(canonical(b, x), self.out, b.add(given, k.index))
 
 
-class Fold(Windowed):
+class WindowSums(Windowed):
     """Windows along an axis, each with elements of its own, summed window after window. An item is a line along the axis."""
 
     def prepare(self) -> None:

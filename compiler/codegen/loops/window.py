@@ -14,7 +14,7 @@ from typing import Any
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Form, Fragment
-from flambeau.compiler.codegen.loops.plane import Fold, Pick, Put
+from flambeau.compiler.codegen.loops.plane import Pick, Put, WindowSums
 from flambeau.compiler.codegen.loops.reduce import canonical
 from flambeau.compiler.codegen.loops.windowed import Windowed
 from flambeau.compiler.codegen.units import LoopNest, Parts
@@ -37,7 +37,7 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
 def lower(nest: LoopNest, schedule: Windows) -> Parts:
     """The call of a nest."""
     assert nest.node is not None
-    made: type[Windowed] = {"put": Put, "pick": Pick, "fold": Fold, "pool_spread": _Spread}.get(
+    made: type[Windowed] = {"put": Put, "pick": Pick, "fold": WindowSums, "pool_spread": _Spread}.get(
         nest.node.op.name, _Folds
     )
     return Parts([made(nest, nest.node, schedule).call()])
