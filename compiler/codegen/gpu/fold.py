@@ -33,7 +33,7 @@ def chunks_of(count: Int) -> Int:
     return maximum(1, ceil_div(count, CHUNK))
 
 
-class Fold:
+class FoldWriter:
     """Writes folds over rows of `count` elements; `length` is the same number as a value of the kernel. There is `room` for the
     results of so many chunks."""
 

@@ -13,7 +13,7 @@ from flambeau.compiler.codegen.access import merge
 from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment, Source
 from flambeau.compiler.codegen.gpu.columns import lower_columns
-from flambeau.compiler.codegen.gpu.fold import Accumulator, Fold
+from flambeau.compiler.codegen.gpu.fold import Accumulator, FoldWriter
 from flambeau.compiler.codegen.gpu.points import NestKernel, Point, label_of, refuse_unsupported
 from flambeau.compiler.codegen.loops.phases import Stages
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, joined
@@ -152,7 +152,7 @@ def _rows(nest: LoopNest, schedule: GpuRows) -> KernelCall:
     length = kernel.extent(form.count)
     row = Point(kernel, b.block())
     start = b.mul(b.block(), length)
-    fold = Fold(b, form.count, length, schedule.room)
+    fold = FoldWriter(b, form.count, length, schedule.room)
     for stage in range(stages.last):
         _compute_row(row, stages, stage)
         row.values.update(_fold_stage(kernel, row, start, fold, stages.reductions[stage]))
@@ -181,7 +181,7 @@ def _compute_row(row: Point, stages: Stages, stage: int) -> None:
                 row.value(result)
 
 
-def _fold_stage(kernel: NestKernel, row: Point, start: Val, fold: Fold, nodes: list[Node]) -> dict[int, Val]:
+def _fold_stage(kernel: NestKernel, row: Point, start: Val, fold: FoldWriter, nodes: list[Node]) -> dict[int, Val]:
     """The results of reductions that depend on the same earlier ones, folded in one pass."""
     b, avals = kernel.b, kernel.fragment.avals
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flambeau.compiler.codegen.gpu.fold import Accumulator, Fold
+from flambeau.compiler.codegen.gpu.fold import Accumulator, FoldWriter
 from flambeau.compiler.codegen.gpu.kernel import GpuKernel
 from flambeau.compiler.codegen.products.cut import is_dense
 from flambeau.compiler.codegen.products.kernel import evaluate
@@ -122,7 +122,7 @@ def _vector(c: Contraction, schedule: GpuVectorProduct) -> KernelCall:
         return [b.fma(x, y, totals[0])]
 
     addition = Accumulator(0.0, c.dtype.mlir, lambda b, x, y: b.add(x, y))
-    (product,) = Fold(b, c.k, kernel.k, schedule.room).run([addition], step)
+    (product,) = FoldWriter(b, c.k, kernel.k, schedule.room).run([addition], step)
     with b.if_(b.cmp("eq", b.thread(), 0)):
         kernel.finish(product, batch, row, column)
     return kernel.launch(_label(c), (maximum(c.m, c.n), c.batches, 1), kernel.overwrites)
