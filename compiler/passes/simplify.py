@@ -14,7 +14,7 @@ import numpy as np
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.simplify_rewrite import (
     Answer,
-    Call,
+    Match,
     Nested,
     Repeat,
     Rewrite,
@@ -49,14 +49,14 @@ class Simplify(Pass):
                 work.keep(node)
             else:
                 aval = graph.avals[node.results[0]]
-                work.bind(node, (work.emit(node, Call(node.op, work.operands(node), node.attrs), aval),))
+                work.bind(node, (work.emit(node, Match(node.op, work.operands(node), node.attrs), aval),))
         return work.finish()
 
 
 # ---- constants ------------------------------------------------------------------------------------------------
 
 
-def constant(work: Rewrite, call: Call) -> Answer:
+def constant(work: Rewrite, call: Match) -> Answer:
     value, dtype = call.attrs
     if isinstance(value, Size):
         return None
@@ -70,7 +70,7 @@ def _one_nan(value: Any) -> Any:
     return value if value == value else math.nan
 
 
-def fold(work: Rewrite, call: Call) -> Answer:
+def fold(work: Rewrite, call: Match) -> Answer:
     """An exact elementwise op on constants is a constant, unless that is -0.0, which has no constant."""
     values = [work.splats.get(v) for v in call.operands]
     if not values or not call.op.exact or any(v is None for v in values):
@@ -82,16 +82,18 @@ def fold(work: Rewrite, call: Call) -> Answer:
     return None if negative_zero(result) else Splat(_one_nan(result), aval)
 
 
-def repeat(work: Rewrite, call: Call) -> Answer:
+def repeat(work: Rewrite, call: Match) -> Answer:
     """An elementwise op on numbers that are stretched is done once. It would also be one value that all readers of its size share,
     which joins what has nothing else in common into one kernel: the first updates of all parameters, by their zeros."""
     ones = [work.repeated.get(v) for v in call.operands]
     if not ones or any(v is None for v in ones):
         return None
-    return Repeat(Call(call.op, tuple(v for v in ones if v is not None), call.attrs), work.aval(call.operands[0]).shape)
+    return Repeat(
+        Match(call.op, tuple(v for v in ones if v is not None), call.attrs), work.aval(call.operands[0]).shape
+    )
 
 
-def view_of_constant(work: Rewrite, call: Call) -> Answer:
+def view_of_constant(work: Rewrite, call: Match) -> Answer:
     value = work.splats.get(call.operands[0])
     if value is None or negative_zero(value):
         return None
@@ -105,7 +107,7 @@ def view_of_constant(work: Rewrite, call: Call) -> Answer:
 def neutral(*positions: int, integer: int | None, floating: float | None) -> Rule:
     """`op(x, c) = x` where operand `position` is the number given for its category."""
 
-    def rule(work: Rewrite, call: Call) -> Answer:
+    def rule(work: Rewrite, call: Match) -> Answer:
         for p in positions:
             value, dtype = work.splats.get(call.operands[p]), work.aval(call.operands[p]).dtype
             wanted = floating if dtype.is_floating_point else integer
@@ -116,24 +118,24 @@ def neutral(*positions: int, integer: int | None, floating: float | None) -> Rul
     return rule
 
 
-def involution(work: Rewrite, call: Call) -> Answer:
+def involution(work: Rewrite, call: Match) -> Answer:
     """op(op(x)) = x."""
     inner = work.made.get(call.operands[0])
     return inner.operands[0] if inner and inner.op is call.op else None
 
 
-def idempotent(work: Rewrite, call: Call) -> Answer:
+def idempotent(work: Rewrite, call: Match) -> Answer:
     """op(x, x) = x."""
     return call.operands[0] if call.operands[0] == call.operands[1] else None
 
 
-def absorbs_sign(work: Rewrite, call: Call) -> Answer:
+def absorbs_sign(work: Rewrite, call: Match) -> Answer:
     """|-x| = ||x|| = |x|."""
     inner = work.made.get(call.operands[0])
-    return Call(call.op, inner.operands, ()) if inner and inner.op.name in ("neg", "abs") else None
+    return Match(call.op, inner.operands, ()) if inner and inner.op.name in ("neg", "abs") else None
 
 
-def select(work: Rewrite, call: Call) -> Answer:
+def select(work: Rewrite, call: Match) -> Answer:
     condition, x, y = call.operands
     chosen = work.splats.get(condition)
     if chosen is not None:
@@ -141,10 +143,10 @@ def select(work: Rewrite, call: Call) -> Answer:
     if x == y:
         return x
     inner = work.made.get(condition)
-    return Call(call.op, (inner.operands[0], y, x), ()) if inner and inner.op.name == "not_" else None
+    return Match(call.op, (inner.operands[0], y, x), ()) if inner and inner.op.name == "not_" else None
 
 
-def canonical(work: Rewrite, call: Call) -> Answer:
+def canonical(work: Rewrite, call: Match) -> Answer:
     """What is computed is canonical already (see `canonical_nans.py`)."""
     return None if work.is_moved(call.operands[0]) else call.operands[0]
 
@@ -156,7 +158,7 @@ def is_lossless(source: DType, between: DType, target: DType) -> bool:
     return between.holds(source) and (not rounds or target.holds(source))
 
 
-def cast(work: Rewrite, call: Call) -> Answer:
+def cast(work: Rewrite, call: Match) -> Answer:
     (x,), (dtype,) = call.operands, call.attrs
     if work.aval(x).dtype is dtype:
         return x
@@ -164,53 +166,53 @@ def cast(work: Rewrite, call: Call) -> Answer:
     if inner is None or inner.op is not call.op:
         return None
     source = work.aval(inner.operands[0]).dtype
-    return Call(call.op, inner.operands, call.attrs) if is_lossless(source, inner.attrs[0], dtype) else None
+    return Match(call.op, inner.operands, call.attrs) if is_lossless(source, inner.attrs[0], dtype) else None
 
 
 # ---- views ----------------------------------------------------------------------------------------------------
 
 
-def same_shape(work: Rewrite, call: Call) -> Answer:
+def same_shape(work: Rewrite, call: Match) -> Answer:
     x = call.operands[0]
     return x if work.aval(x).shape == call.attrs[0] else None
 
 
-def outer_wins(work: Rewrite, call: Call) -> Answer:
+def outer_wins(work: Rewrite, call: Match) -> Answer:
     """A reshape of a reshape, or a broadcast of a broadcast, is the outer one."""
     inner = work.made.get(call.operands[0])
-    return Call(call.op, inner.operands, call.attrs) if inner and inner.op is call.op else None
+    return Match(call.op, inner.operands, call.attrs) if inner and inner.op is call.op else None
 
 
-def permute(work: Rewrite, call: Call) -> Answer:
+def permute(work: Rewrite, call: Match) -> Answer:
     (x,), (perm,) = call.operands, call.attrs
     if perm == tuple(range(len(perm))):
         return x
     inner = work.made.get(x)
     if inner and inner.op is call.op:
-        return Call(call.op, inner.operands, (tuple([inner.attrs[0][axis] for axis in perm]),))
+        return Match(call.op, inner.operands, (tuple([inner.attrs[0][axis] for axis in perm]),))
     shape = work.aval(x).shape
     moved = [axis for axis in perm if shape[axis] != 1]
     if moved == sorted(moved):  # only unit axes move
-        return Call(find("reshape"), (x,), (tuple([shape[axis] for axis in perm]),))
+        return Match(find("reshape"), (x,), (tuple([shape[axis] for axis in perm]),))
     return None
 
 
-def window(work: Rewrite, call: Call) -> Answer:
+def window(work: Rewrite, call: Match) -> Answer:
     (x,), (starts, sizes, steps) = call.operands, call.attrs
     if sizes == work.aval(x).shape:
         return x
     unit = tuple([step if size > 1 else 1 for size, step in zip(sizes, steps)])
     if unit != steps:
-        return Call(call.op, (x,), (starts, sizes, unit))
+        return Match(call.op, (x,), (starts, sizes, unit))
     inner = work.made.get(x)
     if not inner or inner.op is not call.op or 0 in sizes:
         return None
     first, _, stride = inner.attrs
     starts = tuple([a + b * s for a, b, s in zip(first, starts, stride)])
-    return Call(call.op, inner.operands, (starts, sizes, tuple([a * b for a, b in zip(stride, steps)])))
+    return Match(call.op, inner.operands, (starts, sizes, tuple([a * b for a, b in zip(stride, steps)])))
 
 
-def dynamic_window(work: Rewrite, call: Call) -> Answer:
+def dynamic_window(work: Rewrite, call: Match) -> Answer:
     """Starts that are constants, or that cannot be anything but 0, make a static window."""
     (x, *starts), (sizes, steps) = call.operands, call.attrs
     shape = work.aval(x).shape
@@ -221,40 +223,40 @@ def dynamic_window(work: Rewrite, call: Call) -> Answer:
         return None
     last = [n - reach(size, step) for n, size, step in zip(shape, sizes, steps)]
     clamped = tuple([0 if v <= 0 else minimum(v, most) for v, most in zip(values, last)])
-    return Call(find("slice"), (x,), (clamped, sizes, steps))
+    return Match(find("slice"), (x,), (clamped, sizes, steps))
 
 
-def transfer(work: Rewrite, call: Call) -> Answer:
+def transfer(work: Rewrite, call: Match) -> Answer:
     """Nothing to move, or a second move: from where the element was first."""
     (x,), (device,) = call.operands, call.attrs
     if work.aval(x).device == device:
         return x
     inner = work.made.get(x)
-    return Call(call.op, inner.operands, call.attrs) if inner and inner.op is call.op else None
+    return Match(call.op, inner.operands, call.attrs) if inner and inner.op is call.op else None
 
 
-def flip(work: Rewrite, call: Call) -> Answer:
+def flip(work: Rewrite, call: Match) -> Answer:
     (x,), (axes,) = call.operands, call.attrs
     shape = work.aval(x).shape
     inner = work.made.get(x)
     if inner and inner.op is call.op:
-        return Call(call.op, inner.operands, (tuple(sorted(set(axes) ^ set(inner.attrs[0]))),))
+        return Match(call.op, inner.operands, (tuple(sorted(set(axes) ^ set(inner.attrs[0]))),))
     long = tuple([axis for axis in axes if shape[axis] > 1])
     if not long:
         return x
-    return Call(call.op, (x,), (long,)) if long != axes else None
+    return Match(call.op, (x,), (long,)) if long != axes else None
 
 
-def one_operand(work: Rewrite, call: Call) -> Answer:
+def one_operand(work: Rewrite, call: Match) -> Answer:
     return call.operands[0] if len(call.operands) == 1 else None
 
 
-def no_padding(work: Rewrite, call: Call) -> Answer:
+def no_padding(work: Rewrite, call: Match) -> Answer:
     attrs = dict(zip(call.op.attrs, call.attrs))
     return call.operands[0] if not any(attrs["low"]) and not any(attrs["high"]) else None
 
 
-def overwritten(work: Rewrite, call: Call) -> Answer:
+def overwritten(work: Rewrite, call: Match) -> Answer:
     """An update of the whole operand is the update."""
     x, update = call.operands[:2]
     return update if work.aval(x).shape == work.aval(update).shape else None
@@ -264,7 +266,7 @@ def overwritten(work: Rewrite, call: Call) -> Answer:
 _SIDES = 16
 
 
-def side_by_side(work: Rewrite, call: Call) -> Answer:
+def side_by_side(work: Rewrite, call: Match) -> Answer:
     """The sum of what lies side by side among zeros, as gradients of slices do, is a concat. Each element has one 0.0 added."""
     first, second = (work.made.get(v) for v in call.operands)
     if not all(x and x.op.name == "pad" and work.splats.get(x.operands[1]) == 0 for x in (first, second)):

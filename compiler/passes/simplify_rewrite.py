@@ -17,7 +17,7 @@ from flambeau.dialects.record import OpRecord, find
 from flambeau.dialects.tape.nan import canonical_nan, leaving, moves
 
 
-class Call(NamedTuple):
+class Match(NamedTuple):
     """A node being rewritten, on the new graph's numbers."""
 
     op: OpRecord
@@ -32,7 +32,7 @@ class Rewrite(Copy):
     def __init__(self, source: Graph, rules: dict[str, tuple[Rule, ...]], others: tuple[Rule, ...]) -> None:
         super().__init__(source)
         self._rules, self._others = rules, others
-        self.made: dict[int, Call] = {}
+        self.made: dict[int, Match] = {}
         self.splats: dict[int, Any] = {}
         self.repeated: dict[int, int] = {}  # a value that repeats one element: the value of size 1 that has it
         self._known: dict[tuple, int] = {}
@@ -42,7 +42,7 @@ class Rewrite(Copy):
     def aval(self, value: int) -> Aval:
         return self.graph.avals[value]
 
-    def emit(self, at: Node, call: Call, aval: Aval | None = None) -> int:
+    def emit(self, at: Node, call: Match, aval: Aval | None = None) -> int:
         """Simplify `call` until no rule applies, and append what is left. Returns the value that is its result, which has the
         type `aval`, where that is given."""
         self._device = self.source.avals[at.results[0]].device
@@ -64,12 +64,12 @@ class Rewrite(Copy):
     def _repeat(self, at: Node, found: Repeat) -> int:
         """The op on single elements, stretched."""
         reshape, rank = find("reshape"), len(found.shape)
-        numbers = tuple([self.emit(at, Call(reshape, (v,), ((),))) for v in found.call.operands])
+        numbers = tuple([self.emit(at, Match(reshape, (v,), ((),))) for v in found.call.operands])
         number = self.emit(at, found.call._replace(operands=numbers))
-        unit = self.emit(at, Call(reshape, (number,), ((1,) * rank,)))
-        return self.emit(at, Call(find("broadcast"), (unit,), (found.shape,)))
+        unit = self.emit(at, Match(reshape, (number,), ((1,) * rank,)))
+        return self.emit(at, Match(find("broadcast"), (unit,), (found.shape,)))
 
-    def _call(self, at: Node, found: Nested) -> Call:
+    def _call(self, at: Node, found: Nested) -> Match:
         """The call, whose operands are made first."""
         operands = []
         for x in found.operands:
@@ -77,9 +77,9 @@ class Rewrite(Copy):
                 operands.append(self.emit(at, self._call(at, x)))
             else:
                 operands.append(self.splat(at, x.value, x.aval) if isinstance(x, Splat) else x)
-        return Call(found.op, tuple(operands), found.attrs)
+        return Match(found.op, tuple(operands), found.attrs)
 
-    def _without_op(self, at: Node, call: Call, value: int) -> int:
+    def _without_op(self, at: Node, call: Match, value: int) -> int:
         """The value that an op is left out for. Where that leaves the program and is no result of an op that computes, its
         NaNs may be any: the op would have made them canonical."""
         if (
@@ -89,7 +89,7 @@ class Rewrite(Copy):
             or not self.is_moved(value)
         ):
             return value
-        return self.emit(at, Call(canonical_nan, (value,), ()))
+        return self.emit(at, Match(canonical_nan, (value,), ()))
 
     def is_moved(self, value: int) -> bool:
         """Whether some element of the value comes from an input and was only moved."""
@@ -108,23 +108,23 @@ class Rewrite(Copy):
         key = (attrs_key((value, aval.dtype)), aval.shape, self._device)
         if key not in self._known:
             if not aval.shape:
-                call = Call(find("constant"), (), (value, aval.dtype))
+                call = Match(find("constant"), (), (value, aval.dtype))
             elif aval.size == 1:
-                call = Call(find("reshape"), (self.splat(at, value, Aval((), aval.dtype)),), (aval.shape,))
+                call = Match(find("reshape"), (self.splat(at, value, Aval((), aval.dtype)),), (aval.shape,))
             else:
                 unit = self.splat(at, value, Aval((1,) * aval.rank, aval.dtype))
-                call = Call(find("broadcast"), (unit,), (aval.shape,))
+                call = Match(find("broadcast"), (unit,), (aval.shape,))
             self._known[key] = self._append(at, call, value)
         return self._known[key]
 
-    def _minus_zero(self, call: Call) -> float | None:
+    def _minus_zero(self, call: Match) -> float | None:
         """-0.0 if that is what the result is everywhere: there is no such constant, it stays a negated 0.0."""
         value = self.splats.get(call.operands[0]) if call.operands else None
         if call.op.name == "neg" and value is not None and isinstance(value, float) and same(value, 0.0):
             return -0.0
         return value if call.op.family.is_view and value is not None and negative_zero(value) else None
 
-    def _append(self, at: Node, call: Call, splat: Any = None, aval: Aval | None = None) -> int:
+    def _append(self, at: Node, call: Match, splat: Any = None, aval: Aval | None = None) -> int:
         if aval is None:
             (aval,) = call.op.infer_results([self.aval(v) for v in call.operands], call.attrs, self._device)
         (result,) = self.append(at, call.op, call.operands, call.attrs, [aval])
@@ -148,7 +148,7 @@ class Splat(NamedTuple):
 class Repeat(NamedTuple):
     """A rule's answer: the result is one element everywhere, that of `call`, whose operands have size 1."""
 
-    call: Call
+    call: Match
     shape: tuple[Any, ...]
 
 
@@ -160,8 +160,8 @@ class Nested(NamedTuple):
     attrs: tuple[Any, ...]
 
 
-Answer = int | Call | Splat | Repeat | Nested | None
-Rule = Callable[[Rewrite, Call], Answer]
+Answer = int | Match | Splat | Repeat | Nested | None
+Rule = Callable[[Rewrite, Match], Answer]
 
 
 def same(value: float, wanted: float) -> bool:
