@@ -21,7 +21,7 @@ from flambeau.dialects.size import Int
 
 
 @dataclass(frozen=True)
-class Call:
+class BatchedOp:
     """One op of a batch of `n` calls: `xs` are the operands in builder `b`, with their batch where `many` says so."""
 
     b: Builder
@@ -79,7 +79,7 @@ class BatchBuilder(Builder):
         many = tuple([self.is_batched(x) for x in operands])
         xs = tuple([x.id for x in operands])
         with self.inner.on(self.device):
-            call = Call(self.inner, op, xs, many, attrs, self.n)
+            call = BatchedOp(self.inner, op, xs, many, attrs, self.n)
             if self.base is not None and op.name == "random_bits":
                 return tuple([self.value(r, True) for r in _drawn(call, self.base)])
             if not any(many):
@@ -87,7 +87,7 @@ class BatchBuilder(Builder):
             return tuple([self.value(r, True) for r in rule_of(op)(call)])
 
 
-def _drawn(call: Call, base: Value) -> tuple[Value, ...]:
+def _drawn(call: BatchedOp, base: Value) -> tuple[Value, ...]:
     """Random bits that differ from call to call: what lies k numbers behind the stream's first one for a single call begins k n
     behind it for n of them."""
     if any(call.many):
@@ -96,7 +96,7 @@ def _drawn(call: Call, base: Value) -> tuple[Value, ...]:
     return call.emit([seed, base + (offset - base) * call.n], ((call.n, *call.attrs[0]),))
 
 
-def rule_of(op: OpRecord) -> Callable[[Call], Sequence[Value]]:
+def rule_of(op: OpRecord) -> Callable[[BatchedOp], Sequence[Value]]:
     """What a batch of an op's calls becomes. Raises NotImplementedError where its family has no rule."""
     from flambeau.dialects import batching_rules
 
@@ -109,7 +109,7 @@ def rule_of(op: OpRecord) -> Callable[[Call], Sequence[Value]]:
     return rule
 
 
-def _offered(family: Family) -> Callable[[Call], Sequence[Value]] | None:
+def _offered(family: Family) -> Callable[[BatchedOp], Sequence[Value]] | None:
     """The rule of a family all of whose ops are batched alike."""
     if not family.batch:
         return None

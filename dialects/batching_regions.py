@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flambeau.dialects.aval import Aval
-from flambeau.dialects.batching import BatchBuilder, Call, moved, repeated, replayed
+from flambeau.dialects.batching import BatchBuilder, BatchedOp, moved, repeated, replayed
 from flambeau.dialects.builder import Builder, Value
 from flambeau.dialects.graph import Region
 from flambeau.dialects.record import find
@@ -40,7 +40,7 @@ def chosen(flag: Value, x: Value, y: Value) -> Value:
     return find("select")(find("reshape")(flag, shape=shape).expand(x.shape), x, y)
 
 
-def cond(call: Call) -> Sequence[Value]:
+def cond(call: BatchedOp) -> Sequence[Value]:
     pred, *values = call.xs
     many, branches = call.many[1:], call.attrs
     if call.many[0]:
@@ -55,7 +55,7 @@ def cond(call: Call) -> Sequence[Value]:
     return call.emit(call.xs, tuple(map(batched, branches)))
 
 
-def while_loop(call: Call) -> Sequence[Value]:
+def while_loop(call: BatchedOp) -> Sequence[Value]:
     goes_on, body = call.attrs
     n_carried, n = len(body.outputs), call.n
     many = _settled(call, goes_on, body)
@@ -79,7 +79,7 @@ def while_loop(call: Call) -> Sequence[Value]:
     return [x if m else repeated(x, n) for x, m in zip(found, many[:n_carried])]
 
 
-def scan(call: Call) -> Sequence[Value]:
+def scan(call: BatchedOp) -> Sequence[Value]:
     """The same loop, in each turn of which the whole batch takes its step."""
     n_carried, sliced, size, reverse, body = call.attrs
     n, end, many = call.n, n_carried + sliced, list(call.many)
@@ -117,7 +117,7 @@ def _flags(region: Region, many: Sequence[bool], n: Int) -> list[bool]:
     return flags
 
 
-def _settled(call: Call, goes_on: Region, body: Region) -> list[bool]:
+def _settled(call: BatchedOp, goes_on: Region, body: Region) -> list[bool]:
     """Which operands of the loop differ from call to call, in any round."""
     many = list(call.many)
     while True:

@@ -10,44 +10,44 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from flambeau.dialects.batching import Call, constant, moved
+from flambeau.dialects.batching import BatchedOp, constant, moved
 from flambeau.dialects.batching_regions import cond, scan, while_loop
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.dialects.tape.common import ops
 from flambeau.dialects.tape.view import reach
 
-Rule = Callable[[Call], Sequence[Value]]
+Rule = Callable[[BatchedOp], Sequence[Value]]
 
 
 # ---- axes one further on ------------------------------------------------------------------------------------------
 
 
-def same(call: Call) -> Sequence[Value]:
+def same(call: BatchedOp) -> Sequence[Value]:
     """Ops that say nothing of axes, or count them from the last one."""
     return call.emit(call.fronted(), call.attrs)
 
 
-def axis_further(call: Call) -> Sequence[Value]:
+def axis_further(call: BatchedOp) -> Sequence[Value]:
     """Ops whose first attribute is an axis."""
     return call.emit(call.fronted(), (call.attrs[0] + 1, *call.attrs[1:]))
 
 
-def axes_further(call: Call) -> Sequence[Value]:
+def axes_further(call: BatchedOp) -> Sequence[Value]:
     """Ops whose first attribute is several axes."""
     return call.emit(call.fronted(), (tuple([a + 1 for a in call.attrs[0]]), *call.attrs[1:]))
 
 
-def _shape(call: Call) -> Sequence[Value]:
+def _shape(call: BatchedOp) -> Sequence[Value]:
     """Views to a shape."""
     return call.emit(call.xs, ((call.n, *call.attrs[0]),))
 
 
-def _permute(call: Call) -> Sequence[Value]:
+def _permute(call: BatchedOp) -> Sequence[Value]:
     return call.emit(call.xs, ((0, *[a + 1 for a in call.attrs[0]]),))
 
 
-def _slice(call: Call) -> Sequence[Value]:
+def _slice(call: BatchedOp) -> Sequence[Value]:
     starts, sizes, steps = call.attrs
     return call.emit(call.xs, ((0, *starts), (call.n, *sizes), (1, *steps)))
 
@@ -55,7 +55,7 @@ def _slice(call: Call) -> Sequence[Value]:
 # ---- windows whose starts may differ ------------------------------------------------------------------------------
 
 
-def _places(call: Call, starts: int, shape: Sequence[Any], sizes: Sequence[Any], steps: Sequence[int]) -> Value:
+def _places(call: BatchedOp, starts: int, shape: Sequence[Any], sizes: Sequence[Any], steps: Sequence[int]) -> Value:
     """Where the elements of each call's window lie in [*shape], counted row by row: [n, elements of the window]. `starts` is the
     first operand that is one."""
     total = constant(call.b, 0).expand((call.n, *sizes))
@@ -76,7 +76,7 @@ def _flat(x: Value, n: Any) -> Value:
     return ops.reshape(x, shape=(n, prod(x.shape[1:])))
 
 
-def _dynamic_slice(call: Call) -> Sequence[Value]:
+def _dynamic_slice(call: BatchedOp) -> Sequence[Value]:
     sizes, steps = call.attrs
     if not any(call.many[1:]):
         return call.emit([call.xs[0], constant(call.b, 0), *call.xs[1:]], ((call.n, *sizes), (1, *steps)))
@@ -92,7 +92,7 @@ def _dynamic_slice(call: Call) -> Sequence[Value]:
     return (ops.reshape(found, shape=(call.n, *sizes)),)
 
 
-def _update_slice(call: Call) -> Sequence[Value]:
+def _update_slice(call: BatchedOp) -> Sequence[Value]:
     (steps,) = call.attrs
     x, update = call.front(0), call.front(1)
     if not any(call.many[2:]):
@@ -101,7 +101,7 @@ def _update_slice(call: Call) -> Sequence[Value]:
     return (ops.reshape(ops.scatter(_flat(x, call.n), places, _flat(update, call.n), axis=1), shape=x.shape),)
 
 
-def _pad(call: Call) -> Sequence[Value]:
+def _pad(call: BatchedOp) -> Sequence[Value]:
     low, high = call.attrs
     x, value = call.front(0), call.xs[1]
     attrs = {"low": (0, *low), "high": (0, *high)}
@@ -117,7 +117,7 @@ def _pad(call: Call) -> Sequence[Value]:
 # ---- elements at an index -----------------------------------------------------------------------------------------
 
 
-def looked_up(call: Call) -> Sequence[Value]:
+def looked_up(call: BatchedOp) -> Sequence[Value]:
     """`gather` and `searchsorted`: in one table for all, the calls' indices follow each other along the axis."""
     axis, *rest = call.attrs
     table, index = call.xs
@@ -147,7 +147,7 @@ def _rows(a: Value, b: Value, n: Any) -> Value:
     return moved(ops.reshape(found, shape=(*batch, n, m, b.shape[-1])), rank - 2, 0)
 
 
-def product(call: Call) -> Sequence[Value]:
+def product(call: BatchedOp) -> Sequence[Value]:
     a, b = call.xs
     if all(call.many):
         return call.emit([a, b], ())
@@ -174,7 +174,7 @@ def _parted(x: Value, axis: int, n: Any, extent: Any) -> Value:
 _CHANNELS = {"convolution": (1, 0, 1), "convolution_input": (1, 0, 1), "convolution_weight": (1, 1, 0)}
 
 
-def convolution(call: Call) -> Sequence[Value]:
+def convolution(call: BatchedOp) -> Sequence[Value]:
     """Maps of several calls meet one kernel as more maps; else the calls are groups."""
     if not call.many[1] and call.op.name != "convolution_weight":
         (found,) = call.emit([_joined(call.xs[0], 0), call.xs[1]], call.attrs)
@@ -190,7 +190,7 @@ def convolution(call: Call) -> Sequence[Value]:
 # ---- the table ----------------------------------------------------------------------------------------------------
 
 
-def host_call(call: Call) -> Sequence[Value]:
+def host_call(call: BatchedOp) -> Sequence[Value]:
     raise NotImplementedError("[vmap] a call of the host cannot be made for a whole batch. Make it outside of vmap.")
 
 
