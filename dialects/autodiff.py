@@ -206,7 +206,7 @@ class Forward:
                 self.values = {**dict(zip(node.results, results, strict=True)), **self.values}
 
 
-class Fragment:
+class DerivativeGraph:
     """What an op's derivative computes, as a graph without dead nodes; `reads` says which of its inputs are used. That of a vjp
     takes cotangents, results, operands, and its `outputs` has one value, or None, per operand of the node."""
 
@@ -236,14 +236,14 @@ class Fragment:
             local.update(zip(step.results, results, strict=True))
         return [None if v is None else local[v] for v in self.outputs]
 
-    def on(self, device: str) -> Fragment:
+    def on(self, device: str) -> DerivativeGraph:
         """The same where all values lie on a device."""
         found = copy(self)
         found.avals = [a.on(device) for a in self.avals]
         return found
 
 
-def fragment(graph: Graph, node: Node, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> Fragment:
+def fragment(graph: Graph, node: Node, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> DerivativeGraph:
     """What the vjp of a node gives its `wanted` operands, where the `given` ones of its results have a cotangent."""
     if isinstance(node.op.vjp, NoGradient):
         place = f" ({node.loc})" if node.loc else ""
@@ -260,7 +260,7 @@ def make_fragment(
     attrs: tuple[Any, ...],
     wanted: tuple[bool, ...],
     given: tuple[bool, ...],
-) -> Fragment:
+) -> DerivativeGraph:
     place = operands[0].device
     if place != CPU and op.moves_to is None:  # rules know of no devices, nor do regions
         here = (tuple(a.on(CPU) for a in avals) for avals in (operands, results))
@@ -273,7 +273,7 @@ def make_fragment(
         if want and part is not None and part.aval != aval:
             raise RuntimeError(f"[{op.name}] its vjp gives {part.aval} for an operand of type {aval}. Fix the record.")
         outputs.append(part.id if want and part is not None else None)
-    return Fragment(scratch.graph, tuple(outputs))
+    return DerivativeGraph(scratch.graph, tuple(outputs))
 
 
 def _run_vjp(

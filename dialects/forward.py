@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.dialects import autodiff
-from flambeau.dialects.autodiff import Fragment, depth_first, fragment, histories, make_fragment, requires_gradient
+from flambeau.dialects.autodiff import (
+    DerivativeGraph,
+    depth_first,
+    fragment,
+    histories,
+    make_fragment,
+    requires_gradient,
+)
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.builder import Builder, GraphBuilder, Value
 from flambeau.dialects.graph import Graph, Node, Region
@@ -72,7 +79,7 @@ def _emit(builder: Builder, forward: autodiff.Forward, node: Node, given: Sequen
     return rule.emit(builder, forward, (*node.results, *node.operands, *there), node.loc)
 
 
-def _rule(graph: Graph, node: Node, given: tuple[bool, ...]) -> Fragment:
+def _rule(graph: Graph, node: Node, given: tuple[bool, ...]) -> DerivativeGraph:
     """The tangents of a node's results, where the `given` ones of its operands have one. Inputs: results, operands, tangents."""
     if isinstance(node.op.vjp, NoGradient) and node.op.name != "while_loop":
         fragment(graph, node, given, (True,) * len(node.results))  # raises
@@ -83,7 +90,7 @@ def _rule(graph: Graph, node: Node, given: tuple[bool, ...]) -> Fragment:
 @remembered(4096)
 def _make_rule(
     op: OpRecord, operands: tuple[Aval, ...], results: tuple[Aval, ...], attrs: tuple[Any, ...], given: tuple[bool, ...]
-) -> Fragment:
+) -> DerivativeGraph:
     place = operands[0].device
     if place != CPU and op.moves_to is None:
         here = (tuple(a.on(CPU) for a in avals) for avals in (operands, results))
@@ -91,7 +98,7 @@ def _make_rule(
     scratch, parts = _transposed(op, operands, results, attrs, given)
     if any(a.dtype.is_narrow for a in operands) and rounds_within(scratch.graph):
         scratch, parts = _transposed(op, operands, results, attrs, given, rounded_once=True)
-    return Fragment(scratch.graph, tuple([None if t is None else t.id for t in parts]))
+    return DerivativeGraph(scratch.graph, tuple([None if t is None else t.id for t in parts]))
 
 
 def _transposed(
