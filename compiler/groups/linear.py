@@ -1,6 +1,6 @@
 """Which values of a body are linear in the loops: coordinates, places in a fold, an element's row-major number.
 
-In: a `Body`. Out: `Linear` forms by number. Next: `replay.py`.
+In: a `Body`. Out: `AffineForm` forms by number. Next: `replay.py`.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from flambeau.compiler.groups.form import Affine, Body, BodyOp
 from flambeau.dialects.size import Int
 
 
-class Linear(NamedTuple):
+class AffineForm(NamedTuple):
     """`sum(coefficient * d[loop]) + constant`; terms are sorted by loop, none is 0. Unlike in maps, numbers may be sizes."""
 
     terms: tuple[tuple[int, Int], ...] = ()
     constant: Int = 0
 
-    def plus(self, other: Linear) -> Linear:
+    def plus(self, other: AffineForm) -> AffineForm:
         total = dict(self.terms)
         for loop, c in other.terms:
             total[loop] = total.get(loop, 0) + c
         return _linear(total, self.constant + other.constant)
 
-    def times(self, factor: Int) -> Linear:
+    def times(self, factor: Int) -> AffineForm:
         return _linear({loop: c * factor for loop, c in self.terms}, self.constant * factor)
 
 
-def _linear(terms: Mapping[int, Int], constant: Int) -> Linear:
-    return Linear(tuple(sorted((d, c) for d, c in terms.items() if c != 0)), constant)
+def _linear(terms: Mapping[int, Int], constant: Int) -> AffineForm:
+    return AffineForm(tuple(sorted((d, c) for d, c in terms.items() if c != 0)), constant)
 
 
-def forms(body: Body, known: Mapping[int, Linear] | None = None) -> dict[int, Linear]:
+def forms(body: Body, known: Mapping[int, AffineForm] | None = None) -> dict[int, AffineForm]:
     """The values that are linear; `known` are forms of arguments."""
     found = dict(known or {})
     for n, op in zip(body.numbers(), body.ops, strict=True):
@@ -42,20 +42,20 @@ def forms(body: Body, known: Mapping[int, Linear] | None = None) -> dict[int, Li
     return found
 
 
-def _form(op: BodyOp, operands: list[Linear | None]) -> Linear | None:
+def _form(op: BodyOp, operands: list[AffineForm | None]) -> AffineForm | None:
     if op.name == "linalg.index" and isinstance(op.attribute, int):
-        return Linear(((op.attribute, 1),))
+        return AffineForm(((op.attribute, 1),))
     if op.name == "arith.constant" and op.types[0] in ("i64", "index"):
-        return Linear((), int(str(op.attribute)))
+        return AffineForm((), int(str(op.attribute)))
     if op.name == "flambeau.size":
-        return Linear((), op.attribute)  # type: ignore[arg-type]  # a size
+        return AffineForm((), op.attribute)  # type: ignore[arg-type]  # a size
     known = [x for x in operands if x is not None]
     if not known or len(known) != len(operands):
         return None
     if op.name == "arith.index_cast":
         return known[0]
     if op.name == "affine.apply" and isinstance(op.attribute, Affine):
-        total = Linear((), op.attribute.constant)
+        total = AffineForm((), op.attribute.constant)
         for k, c in op.attribute.terms:
             total = total.plus(known[k].times(c))
         return total
@@ -69,7 +69,7 @@ def _form(op: BodyOp, operands: list[Linear | None]) -> Linear | None:
     return None
 
 
-def row_major(extents: Sequence[Int]) -> Linear:
+def row_major(extents: Sequence[Int]) -> AffineForm:
     """An element's number; loops of one iteration add nothing to it."""
     terms: dict[int, Int] = {}
     below: Int = 1
@@ -80,7 +80,7 @@ def row_major(extents: Sequence[Int]) -> Linear:
     return _linear(terms, 0)
 
 
-def folded_loops(places: Sequence[Linear | None], extents: Sequence[Int], folded: set[int]) -> list[int] | None:
+def folded_loops(places: Sequence[AffineForm | None], extents: Sequence[Int], folded: set[int]) -> list[int] | None:
     """The loops that a fold's places count, outermost first: each place the row-major number over some of them, all
     together every folded loop once. None for any other places."""
     order: list[int] = []

@@ -287,7 +287,7 @@ def _picked(maker: GraphMaker, op: Generic, loops: list[int], extract: BodyOp, r
     computed = [k for k, form in enumerate(places) if form is None]
     if not computed:
         return _flipped(maker, op, loops, places, table)
-    plain = all(form is None or form == linear.Linear(((loops[k], 1),)) for k, form in enumerate(places))
+    plain = all(form is None or form == linear.AffineForm(((loops[k], 1),)) for k, form in enumerate(places))
     if len(computed) != 1:
         raise GroupError("[tensor.extract] generators gather along one axis. Read the others in place.")
     slots = [k for k in needs(op.body, [extract.operands[1 + computed[0]]]) if k < len(op.body.types)]
@@ -303,8 +303,8 @@ def _flipped(maker: GraphMaker, op: Generic, loops: list[int], places: Sequence[
     shape = maker.group.avals[table].shape
     axes = []
     for k, form in enumerate(places):
-        if form == linear.Linear(((loops[k], -1),), shape[k] - 1):
+        if form == linear.AffineForm(((loops[k], -1),), shape[k] - 1):
             axes.append(k)
-        elif form != linear.Linear(((loops[k], 1),)):
+        elif form != linear.AffineForm(((loops[k], 1),)):
             raise GroupError("[tensor.extract] generators read in place or backwards. Use maps for all else.")
     return maker.record("flip", [maker.value[table]], maker.group.avals[table], (tuple(axes),), op.loc)
