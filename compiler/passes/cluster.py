@@ -17,7 +17,7 @@ from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.cluster_blocks import BLOCKS, blocked
-from flambeau.compiler.passes.cluster_groups import Group, Program
+from flambeau.compiler.passes.cluster_groups import OpenGroup, Program
 from flambeau.compiler.passes.cluster_producers import Producers
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.tape.transfer import crosses
@@ -62,7 +62,7 @@ class _Clustering:
     fuse: bool
     max_ops: int
     careful: bool = False  # look for cycles everywhere: the short search can miss one through groups that interleave
-    groups: dict[int, Group] = field(default_factory=dict)
+    groups: dict[int, OpenGroup] = field(default_factory=dict)
     entered: int = 0
     group_of: dict[int, int] = field(default_factory=dict)  # value -> number of the group that stores it
     readers: dict[int, int] = field(default_factory=dict)  # value -> number of the last group that read all of it
@@ -95,7 +95,7 @@ class _Clustering:
 
     # ---- groups ----------------------------------------------------------------------------------------------
 
-    def _enter(self, group: Group) -> None:
+    def _enter(self, group: OpenGroup) -> None:
         group.number = self.entered
         self.entered += 1
         self.groups[group.number] = group
@@ -126,7 +126,7 @@ class _Clustering:
         if group.is_scalar and self.groups[here].is_scalar:
             self.scalars = here
 
-    def _makers(self, group: Group) -> list[int | None]:
+    def _makers(self, group: OpenGroup) -> list[int | None]:
         """The groups of what a group reads. Of several products the last one comes first: a sum of many products is then added up
         product by product, each of which takes one sum, instead of by a few that wait for some of the others."""
         made = [self.group_of.get(v) for v in group.reads]
@@ -176,7 +176,7 @@ class _Clustering:
             pending += fresh
         return False
 
-    def _join(self, one: int, two: int, union: Group) -> int:
+    def _join(self, one: int, two: int, union: OpenGroup) -> int:
         """Replace two groups by their union; returns its number."""
         kept, gone = (one, two) if len(self.groups[one].nodes) >= len(self.groups[two].nodes) else (two, one)
         absorbed = self.groups.pop(gone)
@@ -248,7 +248,7 @@ class _Clustering:
 
     # ---- the result ------------------------------------------------------------------------------------------
 
-    def _ordered(self) -> list[Group]:
+    def _ordered(self) -> list[OpenGroup]:
         """Groups with operands first, otherwise by their first node."""
         self.program.find_outputs(self.groups.values(), self.group_of)
         waiting = {n: len(self._before(n)) for n in self.groups}
@@ -268,7 +268,7 @@ class _Clustering:
                     heapq.heappush(ready, (self.groups[reader].first, reader))
         return ordered
 
-    def _cluster(self, group: Group) -> Cluster:
+    def _cluster(self, group: OpenGroup) -> Cluster:
         graph, operands, results = self.program.fragment(group)
         return Cluster(kind_of(graph), graph, operands, results)
 

@@ -1,6 +1,6 @@
 """Groups of nodes under construction, and the rules by which two of them may become one loop nest or one product.
 
-In: the program. Out: `Group`s, and fragments of them with canonical numbers. A group is summed up by the form of its
+In: the program. Out: `OpenGroup`s, and fragments of them with canonical numbers. A group is summed up by the form of its
 nest and by the cuts its accesses make in it, so that joining two is cheap. Next: `cluster.py`.
 """
 
@@ -33,7 +33,7 @@ MOST_EPILOGUE_OUTPUTS = 4
 
 
 @dataclass
-class Group:
+class OpenGroup:
     """Nodes that become one cluster. `form` None: it stands alone. `after`: groups that must run before it."""
 
     nodes: list[int]
@@ -64,18 +64,18 @@ class Program(Values):
 
     # ---- new groups ------------------------------------------------------------------------------------------
 
-    def copy_group(self, value: int) -> Group:
+    def copy_group(self, value: int) -> OpenGroup:
         """The group that stores a view, constant or iota."""
         node = self.producers[value]
         operands = node.operands if node.op.family.is_view else ()
         reads = dict.fromkeys(r for v in operands for r in self.roots(v))
-        return Group([self.index_of[value]], [value], reads)
+        return OpenGroup([self.index_of[value]], [value], reads)
 
-    def group(self, index: int) -> Group:
+    def group(self, index: int) -> OpenGroup:
         """A group of one node."""
         node = self.graph.nodes[index]
         reads = dict.fromkeys(r for v in node.operands for r in self.roots(v))
-        group = Group([index], list(node.results), reads)
+        group = OpenGroup([index], list(node.results), reads)
         if families.rules(node.op).epilogue is not None:
             group.product = node.results[0]
             return group
@@ -102,19 +102,19 @@ class Program(Values):
         within = tuple([root in members for root in roots])
         return self.memo.answer((question, form, within, about), work, *arguments, members)
 
-    def whole_reads(self, group: Group) -> list[int]:
+    def whole_reads(self, group: OpenGroup) -> list[int]:
         """Values that a nest reads element by element: another reader of them is worth joining."""
         if group.form is None:
             return []
         return [v for v in group.reads if self.avals[v].size == group.form.size > 1]
 
-    def device(self, group: Group) -> str:
+    def device(self, group: OpenGroup) -> str:
         """Where the group's results lie. It computes there, unless it is a transfer, which stands alone."""
         return self.graph.device(self.graph.nodes[group.nodes[0]])
 
     # ---- joining ---------------------------------------------------------------------------------------------
 
-    def joined(self, one: Group, two: Group) -> Group | None:
+    def joined(self, one: OpenGroup, two: OpenGroup) -> OpenGroup | None:
         """The union of two groups, or None where no single kernel computes it."""
         if self.device(one) != self.device(two):
             return None
@@ -139,7 +139,7 @@ class Program(Values):
             return None
         return self._union(one, two, form=form, cuts=cuts)
 
-    def without_epilogue(self, group: Group) -> tuple[Group, Group]:
+    def without_epilogue(self, group: OpenGroup) -> tuple[OpenGroup, OpenGroup]:
         """A product that has an epilogue by itself, and the epilogue as a nest."""
         (index,) = (i for i in group.nodes if group.product in self.graph.nodes[i].results)
         epilogue, *rest = (self.group(i) for i in group.nodes if i != index)
@@ -149,15 +149,15 @@ class Program(Values):
 
     def _union(
         self,
-        one: Group,
-        two: Group,
+        one: OpenGroup,
+        two: OpenGroup,
         form: Form | None = None,
         cuts: frozenset[Any] = frozenset(),
         product: int | None = None,
-    ) -> Group:
+    ) -> OpenGroup:
         nodes = sorted([*one.nodes, *two.nodes])
         values = [v for i in nodes for v in self.graph.nodes[i].results]
-        return Group(nodes, values, {**one.reads, **two.reads}, form, product, cuts)
+        return OpenGroup(nodes, values, {**one.reads, **two.reads}, form, product, cuts)
 
     def _cuts(self, node: Node, form: Form, members: set[int]) -> set[Any]:
         """The cuts that a member's accesses of what is outside make."""
@@ -205,7 +205,7 @@ class Program(Values):
             return False
         return not row_level and layout.is_identity and self.avals[root].size == form.size
 
-    def _joined_product(self, one: Group, two: Group) -> Group | None:
+    def _joined_product(self, one: OpenGroup, two: OpenGroup) -> OpenGroup | None:
         """A product and elementwise ops on its result."""
         product = one.product if one.product is not None else two.product
         if product is None or None not in (one.product, two.product):
@@ -230,7 +230,7 @@ class Program(Values):
 
     # ---- fragments -------------------------------------------------------------------------------------------
 
-    def find_outputs(self, groups: Iterable[Group], group_of: dict[int, int]) -> None:
+    def find_outputs(self, groups: Iterable[OpenGroup], group_of: dict[int, int]) -> None:
         """What every group must store: what others read, what the program returns, what may fail."""
         groups = list(groups)
         wanted = {r for v in self.graph.outputs for r in ([v] if v in group_of else [])}
@@ -240,7 +240,7 @@ class Program(Values):
             wanted.update(self._unread_failures(group, wanted))
             group.outputs = [v for v in group.values if v in wanted]
 
-    def _unread_failures(self, group: Group, wanted: set[int]) -> list[int]:
+    def _unread_failures(self, group: OpenGroup, wanted: set[int]) -> list[int]:
         """Results of nodes that no output of the group depends on: they are computed for their errors or effects."""
         live: set[int] = set()
         found: list[int] = []
@@ -253,7 +253,7 @@ class Program(Values):
             live.update(r for v in node.operands for r in self.roots(v))
         return found
 
-    def fragment(self, group: Group) -> tuple[Graph, tuple[int, ...], tuple[int, ...]]:
+    def fragment(self, group: OpenGroup) -> tuple[Graph, tuple[int, ...], tuple[int, ...]]:
         """The group's nodes and the views they read through, numbered canonically; its operands and results."""
         indices = set(group.nodes)
         pending = [v for i in group.nodes for v in self.graph.nodes[i].operands]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from flambeau.compiler import families
 from flambeau.compiler.codegen.loops.phases import weight
-from flambeau.compiler.passes.cluster_groups import Group, Program
+from flambeau.compiler.passes.cluster_groups import OpenGroup, Program
 from flambeau.compiler.schedules.loops import RECOMPUTE
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, hint
@@ -42,7 +42,7 @@ class Move(NamedTuple):
     operand once. `work` is that of computing an element, `again` that of ops which their old nest computes too.
     """
 
-    joined: Group
+    joined: OpenGroup
     reader: Node
     position: int
     bytes: int
@@ -54,7 +54,7 @@ class Move(NamedTuple):
 class Producers:
     """Moves producers. `groups` and `group_of` are those of the clustering, which are changed in place."""
 
-    def __init__(self, program: Program, groups: dict[int, Group], group_of: dict[int, int], max_ops: int) -> None:
+    def __init__(self, program: Program, groups: dict[int, OpenGroup], group_of: dict[int, int], max_ops: int) -> None:
         self.program, self.groups, self.group_of, self.max_ops = program, groups, group_of, max_ops
         self.graph, self.avals = program.graph, program.avals
         self.readers: dict[int, list[int]] = {}  # stored value -> nodes that read it; -1 stands for the program's end
@@ -77,7 +77,7 @@ class Producers:
                     emptied.add(home)
         return emptied
 
-    def _reader(self, group: Group) -> tuple[int, _Rule | None]:
+    def _reader(self, group: OpenGroup) -> tuple[int, _Rule | None]:
         """The node of a group that may take in producers, and the rule that says when."""
         if group.product is not None:
             reader = self.program.index_of[group.product]
@@ -120,7 +120,7 @@ class Producers:
 
     # ---- what could move -------------------------------------------------------------------------------------
 
-    def _cone(self, root: int, reader: int, home: Group) -> _Cone:
+    def _cone(self, root: int, reader: int, home: OpenGroup) -> _Cone:
         """From `root` back, the ops of its nest that its reader could compute."""
         cone, wanted, budget = _Cone(), {root}, RECOMPUTE
         size, members = self.avals[root].size, set(home.nodes)
@@ -150,7 +150,7 @@ class Producers:
             return False
         return self.avals[node.results[0]].size == size
 
-    def _joined(self, whole: Group, cone: _Cone) -> Group | None:
+    def _joined(self, whole: OpenGroup, cone: _Cone) -> OpenGroup | None:
         """The reader's group with the cone; None where that is too much for one cluster."""
         if not cone.moved or len(cone.reads) > MOST_LEAVES or len(whole.nodes) + len(cone.nodes) > self.max_ops:
             return None
@@ -160,13 +160,13 @@ class Producers:
         reads = dict.fromkeys(r for i in nodes for r in self._roots(i) if r not in made)
         return replace(whole, nodes=nodes, values=sorted([*whole.values, *moved]), reads=reads)
 
-    def _without(self, home: Group, moved: set[int]) -> Group:
+    def _without(self, home: OpenGroup, moved: set[int]) -> OpenGroup:
         nodes = [i for i in home.nodes if i not in moved]
         gone = {v for i in moved for v in self.graph.nodes[i].results}
         reads = dict.fromkeys(r for i in nodes for r in self._roots(i))
         return replace(home, nodes=nodes, values=[v for v in home.values if v not in gone], reads=reads)
 
-    def _traffic(self, cone: _Cone, home: Group) -> int:
+    def _traffic(self, cone: _Cone, home: OpenGroup) -> int:
         """Bytes that are read and written only because the reader computes its operand."""
         rest = [i for i in home.nodes if i not in cone.moved]
         still_read = {r for i in rest for r in self._roots(i)}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flambeau.compiler.codegen.products.operands import Contraction, read
-from flambeau.compiler.passes.cluster_groups import Group, Program
+from flambeau.compiler.passes.cluster_groups import OpenGroup, Program
 from flambeau.compiler.schedules.products import computations, computes_well
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def pays(program: Program, move: Move) -> bool:
     return (computations(product)[move.position] - 1) * move.work + move.again <= SAVED * move.saved
 
 
-def _contraction(program: Program, joined: Group) -> Contraction | None:
+def _contraction(program: Program, joined: OpenGroup) -> Contraction | None:
     """What the code generator sees; None where it cannot read the operand."""
     assert joined.product is not None
     graph, _, _ = program.fragment(replace(joined, outputs=[joined.product]))
