@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.passes.cluster_values import Values
-from flambeau.compiler.plans.control import Branch, Compile, Copy, Cursor, Loop, Lowering, Part, Repeat, lower
+from flambeau.compiler.plans.control import Branch, Compile, Copy, Cursor, Lowering, Part, Repeat, WhileLoop, lower
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Node, Region
 from flambeau.dialects.tape.loop import turns
@@ -41,7 +41,7 @@ def _while_loop(work: Lowering, goes_on: Region, region: Region) -> list[Part]:
     once = work.run(body, inputs, [aside.get(k, r) for k, r in enumerate(work.results)])
     back = [Copy(r, aside[k], work.bytes(r)) for k, r in enumerate(work.results) if k in aside]
     start = [Copy(r, k, work.bytes(r)) for k, r in enumerate(work.results)]
-    return [*start, Loop((test,), flag, (once, *back))]
+    return [*start, WhileLoop((test,), flag, (once, *back))]
 
 
 def _scan(work: Lowering, region: Region) -> list[Part]:

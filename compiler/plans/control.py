@@ -62,7 +62,7 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Loop:
+class WhileLoop:
     """`test`; where the operand `flag` then holds, `body`, and again; else the end."""
 
     test: tuple[Part, ...]
@@ -100,7 +100,7 @@ class Note:
     bytes: tuple[Int, ...]
 
 
-Part = Run | Copy | Branch | Loop | Repeat | Note
+Part = Run | Copy | Branch | WhileLoop | Repeat | Note
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def bodies(parts: Sequence[Part]) -> Iterator[Body]:
             yield part.body
         elif isinstance(part, Branch):
             yield from bodies((*part.then, *part.otherwise))
-        elif isinstance(part, Loop):
+        elif isinstance(part, WhileLoop):
             yield from bodies((*part.test, *part.body))
         elif isinstance(part, Repeat):
             yield from bodies(part.body)
@@ -133,7 +133,7 @@ def lower(cluster: Cluster, compile_region: Compile, made: Callable[..., list[Pa
     (node,) = cluster.graph.nodes
     work = Lowering(cluster.graph, node, compile_region)
     parts = tuple(made(work, *node.regions))
-    loops = any(isinstance(part, Loop | Repeat) for part in parts)  # may be interrupted
+    loops = any(isinstance(part, WhileLoop | Repeat) for part in parts)  # may be interrupted
     fallible = loops or node.has_effect or any(body.may_fail for body in bodies(parts))  # before what cannot be undone
     n_read, n = len(node.operands), len(work.operands)
     call = ControlCall(

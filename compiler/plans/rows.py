@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flambeau.compiler.kernel import TRANSFER, Cluster, KernelCall, KernelSource, Launch
-from flambeau.compiler.plans.control import Branch, ControlCall, Copy, Cursor, Loop, Note, Part, Repeat, Run
+from flambeau.compiler.plans.control import Branch, ControlCall, Copy, Cursor, Note, Part, Repeat, Run, WhileLoop
 from flambeau.compiler.plans.steps import Step
 from flambeau.dialects.size import Int
 from flambeau.dialects.size_rows import Table
@@ -120,7 +120,7 @@ class Rows:
             self._built_in(KERNEL_JUMP, (), len(otherwise))
             self.rows += otherwise
 
-    def _loop(self, part: Loop, place: Places) -> None:
+    def _loop(self, part: WhileLoop, place: Places) -> None:
         test, body = self._apart(part.test, place), self._apart(part.body, place)
         self.rows += test
         self._built_in(KERNEL_BRANCH, (place(part.flag),), len(body) + 1)
