@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.passes.cluster_values import Values
-from flambeau.compiler.plans.control import Branch, Compile, Copy, Cursor, Lowering, Part, Repeat, WhileLoop, lower
+from flambeau.compiler.plans.control import Branch, Compile, Copy, CountedLoop, Cursor, Lowering, Part, WhileLoop, lower
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Node, Region
 from flambeau.dialects.tape.loop import turns
@@ -63,7 +63,7 @@ def _scan(work: Lowering, region: Region) -> list[Part]:
     back = [Copy(carried[k], at, work.bytes(carried[k])) for k, at in aside.items()]
     start = [Copy(r, k, work.bytes(r)) for k, r in enumerate(carried)]
     once = work.run(body, inputs, outputs)
-    return [*start, Repeat(times, work.temp(8), (*slices, *stacked), (once, *back))]
+    return [*start, CountedLoop(times, work.temp(8), (*slices, *stacked), (once, *back))]
 
 
 _PARTS: dict[str, Callable[..., list[Part]]] = {"cond": _cond, "while_loop": _while_loop, "scan": _scan}

@@ -83,7 +83,7 @@ class Cursor:
 
 
 @dataclass(frozen=True)
-class Repeat:
+class CountedLoop:
     """`body` as many `times`, counted down in the operand `counter`; cursors go on from turn to turn."""
 
     times: Int
@@ -100,7 +100,7 @@ class Note:
     bytes: tuple[Int, ...]
 
 
-Part = Run | Copy | Branch | WhileLoop | Repeat | Note
+Part = Run | Copy | Branch | WhileLoop | CountedLoop | Note
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def bodies(parts: Sequence[Part]) -> Iterator[Body]:
             yield from bodies((*part.then, *part.otherwise))
         elif isinstance(part, WhileLoop):
             yield from bodies((*part.test, *part.body))
-        elif isinstance(part, Repeat):
+        elif isinstance(part, CountedLoop):
             yield from bodies(part.body)
 
 
@@ -133,7 +133,7 @@ def lower(cluster: Cluster, compile_region: Compile, made: Callable[..., list[Pa
     (node,) = cluster.graph.nodes
     work = Lowering(cluster.graph, node, compile_region)
     parts = tuple(made(work, *node.regions))
-    loops = any(isinstance(part, WhileLoop | Repeat) for part in parts)  # may be interrupted
+    loops = any(isinstance(part, WhileLoop | CountedLoop) for part in parts)  # may be interrupted
     fallible = loops or node.has_effect or any(body.may_fail for body in bodies(parts))  # before what cannot be undone
     n_read, n = len(node.operands), len(work.operands)
     call = ControlCall(

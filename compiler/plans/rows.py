@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flambeau.compiler.kernel import TRANSFER, Cluster, KernelCall, KernelSource, Launch
-from flambeau.compiler.plans.control import Branch, ControlCall, Copy, Cursor, Note, Part, Repeat, Run, WhileLoop
+from flambeau.compiler.plans.control import Branch, ControlCall, Copy, CountedLoop, Cursor, Note, Part, Run, WhileLoop
 from flambeau.compiler.plans.steps import Step
 from flambeau.dialects.size import Int
 from flambeau.dialects.size_rows import Table
@@ -101,7 +101,7 @@ class Rows:
                 self._built_in(KERNEL_NOTE, [place(p) for p in part.operands], *part.bytes)
             elif isinstance(part, Branch):
                 self._branch(part, place)
-            elif isinstance(part, Repeat):
+            elif isinstance(part, CountedLoop):
                 self._repeat(part, place)
             else:
                 self._loop(part, place)
@@ -127,7 +127,7 @@ class Rows:
         self.rows += body
         self._built_in(KERNEL_JUMP, (), -(len(test) + len(body) + 2))
 
-    def _repeat(self, part: Repeat, place: Places) -> None:
+    def _repeat(self, part: CountedLoop, place: Places) -> None:
         slots = {c.position: self.n_cursors + k for k, c in enumerate(part.cursors)}
         self.n_cursors += len(slots)
 
