@@ -10,7 +10,17 @@ from collections.abc import Callable, Sequence
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.kernel import Cluster, Lowered
 from flambeau.compiler.passes.cluster_values import Values
-from flambeau.compiler.plans.control import Branch, Compile, Copy, CountedLoop, Cursor, Lowering, Part, WhileLoop, lower
+from flambeau.compiler.plans.control import (
+    Branch,
+    Compile,
+    CountedLoop,
+    Cursor,
+    Lowering,
+    MemoryCopy,
+    Part,
+    WhileLoop,
+    lower,
+)
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Node, Region
 from flambeau.dialects.tape.loop import turns
@@ -39,8 +49,8 @@ def _while_loop(work: Lowering, goes_on: Region, region: Region) -> list[Part]:
     aside = {k: work.temp(work.bytes(r)) for k, r in enumerate(work.results) if k not in body.kept}
     test = work.run(work.body(goes_on), inputs, (flag,))
     once = work.run(body, inputs, [aside.get(k, r) for k, r in enumerate(work.results)])
-    back = [Copy(r, aside[k], work.bytes(r)) for k, r in enumerate(work.results) if k in aside]
-    start = [Copy(r, k, work.bytes(r)) for k, r in enumerate(work.results)]
+    back = [MemoryCopy(r, aside[k], work.bytes(r)) for k, r in enumerate(work.results) if k in aside]
+    start = [MemoryCopy(r, k, work.bytes(r)) for k, r in enumerate(work.results)]
     return [*start, WhileLoop((test,), flag, (once, *back))]
 
 
@@ -60,8 +70,8 @@ def _scan(work: Lowering, region: Region) -> list[Part]:
     aside = {k: work.temp(work.bytes(r)) for k, r in enumerate(carried) if k not in body.kept}
     inputs = (*carried, *[c.position for c in slices], *work.reads[n + sliced :])
     outputs = [*[aside.get(k, r) for k, r in enumerate(carried)], *[c.position for c in stacked]]
-    back = [Copy(carried[k], at, work.bytes(carried[k])) for k, at in aside.items()]
-    start = [Copy(r, k, work.bytes(r)) for k, r in enumerate(carried)]
+    back = [MemoryCopy(carried[k], at, work.bytes(carried[k])) for k, at in aside.items()]
+    start = [MemoryCopy(r, k, work.bytes(r)) for k, r in enumerate(carried)]
     once = work.run(body, inputs, outputs)
     return [*start, CountedLoop(times, work.temp(8), (*slices, *stacked), (once, *back))]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from flambeau.compiler.families.control import stored
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.kernel import Cluster, Lowered
-from flambeau.compiler.plans.control import Compile, Copy, Lowering, Note, Part, lower
+from flambeau.compiler.plans.control import Compile, Lowering, MemoryCopy, Note, Part, lower
 
 
 def steps(cluster: Cluster, compile_region: Compile) -> Lowered:
@@ -19,7 +19,7 @@ def _host_call(work: Lowering) -> list[Part]:
     token, *operands = work.reads
     (result,) = work.results
     noted = Note(tuple(operands), tuple(map(work.bytes, operands)))
-    return [noted, Copy(result, token, work.bytes(result))]
+    return [noted, MemoryCopy(result, token, work.bytes(result))]
 
 
 RULES = Rules("host_call", steps=steps, stored=stored)

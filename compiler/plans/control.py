@@ -44,7 +44,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Copy:
+class MemoryCopy:
     """Copy `bytes` from one operand to another."""
 
     target: int
@@ -100,7 +100,7 @@ class Note:
     bytes: tuple[Int, ...]
 
 
-Part = Run | Copy | Branch | WhileLoop | CountedLoop | Note
+Part = Run | MemoryCopy | Branch | WhileLoop | CountedLoop | Note
 
 
 @dataclass(frozen=True)

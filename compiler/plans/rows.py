@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flambeau.compiler.kernel import TRANSFER, Cluster, KernelCall, KernelSource, Launch
-from flambeau.compiler.plans.control import Branch, ControlCall, Copy, CountedLoop, Cursor, Note, Part, Run, WhileLoop
+from flambeau.compiler.plans.control import (
+    Branch,
+    ControlCall,
+    CountedLoop,
+    Cursor,
+    MemoryCopy,
+    Note,
+    Part,
+    Run,
+    WhileLoop,
+)
 from flambeau.compiler.plans.steps import Step
 from flambeau.dialects.size import Int
 from flambeau.dialects.size_rows import Table
@@ -95,7 +105,7 @@ class Rows:
             if isinstance(part, Run):
                 for step in part.body.steps:
                     self.add(step, _inside(part, place, step))
-            elif isinstance(part, Copy):
+            elif isinstance(part, MemoryCopy):
                 self._built_in(KERNEL_COPY, (place(part.target), place(part.source)), part.bytes)
             elif isinstance(part, Note):
                 self._built_in(KERNEL_NOTE, [place(p) for p in part.operands], *part.bytes)
