@@ -20,7 +20,7 @@ Compile = Callable[[Graph], list[tuple[Cluster, Lowered]]]
 
 
 @dataclass
-class Body:
+class RegionPlan:
     """A region's steps, with all their blocks placed: inputs and outputs by number, temporaries at offsets from 0. `kept` are
     the outputs that lie where the input of the same number does."""
 
@@ -37,7 +37,7 @@ class Body:
 class Run:
     """Run a body. Operands of the call, by position: one per input, one per output, its temporary memory."""
 
-    body: Body
+    body: RegionPlan
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     arena: int
@@ -115,7 +115,7 @@ class ControlCall(KernelCall):
                 yield from step.call.sources()
 
 
-def bodies(parts: Sequence[Part]) -> Iterator[Body]:
+def bodies(parts: Sequence[Part]) -> Iterator[RegionPlan]:
     """Every body among parts and within them."""
     for part in parts:
         if isinstance(part, Run):
@@ -186,12 +186,12 @@ class Lowering:
         start, by = (step * times, 0 - step) if reverse else (0, step)
         return Cursor(-self.n_cursors, of, start, by, early=reverse)
 
-    def body(self, region: Region, in_place: int = 0) -> Body:
+    def body(self, region: Region, in_place: int = 0) -> RegionPlan:
         from flambeau.compiler.plans.plan import place_body
 
         return place_body(region.graph, self._compile(region.graph), in_place)
 
-    def run(self, body: Body, inputs: Sequence[int], outputs: Sequence[int]) -> Run:
+    def run(self, body: RegionPlan, inputs: Sequence[int], outputs: Sequence[int]) -> Run:
         return Run(body, tuple(inputs), tuple(outputs), self.temp(body.arena))
 
     def bytes(self, position: int) -> Int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
 from flambeau.compiler.plans.arena import Arenas
-from flambeau.compiler.plans.control import Body
+from flambeau.compiler.plans.control import RegionPlan
 from flambeau.compiler.plans.rows import COPY, Rows
 from flambeau.compiler.plans.steps import BufferAssignment, MemoryBlock, Step, collect, distinct, drop_copies, schedule
 from flambeau.dialects import size
@@ -191,7 +191,7 @@ def _inherit(
 # ---- regions --------------------------------------------------------------------------------------------------
 
 
-def place_body(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]], in_place: int = 0) -> Body:
+def place_body(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]], in_place: int = 0) -> RegionPlan:
     """The steps of a region in memory of their own. The first `in_place` outputs may lie where the inputs of the same numbers
     do, if each may be written there while the others are still read."""
     storage = BufferAssignment(graph)
@@ -200,7 +200,7 @@ def place_body(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]], in_pla
         storage.of(v).ref = (RefKind.INPUT, k, 0)
     kept = _place_results(graph, steps, storage, in_place)
     steps = [s for s in steps if not s.is_done]
-    return Body(steps, place_temporaries(steps, [CPU])[CPU], frozenset(kept))  # regions are programs of the CPU
+    return RegionPlan(steps, place_temporaries(steps, [CPU])[CPU], frozenset(kept))  # regions are programs of the CPU
 
 
 def _place_results(graph: Graph, steps: list[Step], storage: BufferAssignment, in_place: int) -> list[int]:

@@ -17,7 +17,7 @@ from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.values import POINTER
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
 from flambeau.compiler.plans.arena import aligned
-from flambeau.compiler.plans.control import Body, Compile
+from flambeau.compiler.plans.control import Compile, RegionPlan
 from flambeau.compiler.plans.rows import place_of
 from flambeau.compiler.plans.steps import Step
 from flambeau.compiler.targets import Target
@@ -36,7 +36,7 @@ class Placed:
 
     rows: int
     block: BlockProgram
-    body: Body
+    body: RegionPlan
 
 
 #: Rows of a block, at least and at most; matrices of a block that are in use at a time.
