@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.compiler.workers import worker as worker_module
-from flambeau.compiler.workers.worker import HEADER, Note, Request, packed
+from flambeau.compiler.workers.worker import HEADER, Progress, Request, packed
 
 #: Of what a process says on standard error, this many bytes are kept.
 _KEPT = 4000
@@ -176,7 +176,7 @@ class Process:
                 return None
             message = pickle.loads(self._inbox[HEADER.size : end])
             del self._inbox[:end]
-            if not isinstance(message, Note):
+            if not isinstance(message, Progress):
                 return message
             self.seen, self.running = True, message.running
         return None

@@ -34,7 +34,7 @@ class Request(NamedTuple):
     limit: float  # seconds of processor time
 
 
-class Note(NamedTuple):
+class Progress(NamedTuple):
     """A word on the way: the request was read, and the code of a plug-in that runs next, if any."""
 
     running: str = ""
@@ -91,7 +91,7 @@ def main(idle: float = 30.0, nice: float = 10, parent: float = 0) -> None:
         send(sink, Reply(os.getpid(), None, 0.0))
         while select.select([source], [], [], idle)[0]:
             limit, data = receive(source)
-            send(sink, Note())
+            send(sink, Progress())
             signal.setitimer(signal.ITIMER_PROF, limit)
             reply = serve(data)
             signal.setitimer(signal.ITIMER_PROF, 0)
@@ -107,13 +107,13 @@ def _announce(sink: BinaryIO) -> None:
 
     @contextlib.contextmanager
     def watch(name: str, seconds: float) -> Iterator[None]:
-        send(sink, Note(name))
+        send(sink, Progress(name))
         left, _ = signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_PROF, left)
-            send(sink, Note())
+            send(sink, Progress())
 
     boundary.watch = watch
 
