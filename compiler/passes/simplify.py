@@ -16,10 +16,10 @@ from flambeau.compiler.passes.simplify_rewrite import (
     Answer,
     Match,
     Nested,
-    Repeat,
     Rewrite,
     Rule,
     Splat,
+    SplatCall,
     negative_zero,
     same,
 )
@@ -88,7 +88,7 @@ def repeat(work: Rewrite, call: Match) -> Answer:
     ones = [work.repeated.get(v) for v in call.operands]
     if not ones or any(v is None for v in ones):
         return None
-    return Repeat(
+    return SplatCall(
         Match(call.op, tuple(v for v in ones if v is not None), call.attrs), work.aval(call.operands[0]).shape
     )
 

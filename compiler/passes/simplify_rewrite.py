@@ -57,11 +57,11 @@ class Rewrite(Copy):
                 return self._without_op(at, call, found)
             if isinstance(found, Splat):
                 return self.splat(at, found.value, found.aval)
-            if isinstance(found, Repeat):
+            if isinstance(found, SplatCall):
                 return self._repeat(at, found)
             call, aval = self._call(at, found) if isinstance(found, Nested) else found, None
 
-    def _repeat(self, at: Node, found: Repeat) -> int:
+    def _repeat(self, at: Node, found: SplatCall) -> int:
         """The op on single elements, stretched."""
         reshape, rank = find("reshape"), len(found.shape)
         numbers = tuple([self.emit(at, Match(reshape, (v,), ((),))) for v in found.call.operands])
@@ -145,7 +145,7 @@ class Splat(NamedTuple):
     aval: Aval
 
 
-class Repeat(NamedTuple):
+class SplatCall(NamedTuple):
     """A rule's answer: the result is one element everywhere, that of `call`, whose operands have size 1."""
 
     call: Match
@@ -160,7 +160,7 @@ class Nested(NamedTuple):
     attrs: tuple[Any, ...]
 
 
-Answer = int | Match | Splat | Repeat | Nested | None
+Answer = int | Match | Splat | SplatCall | Nested | None
 Rule = Callable[[Rewrite, Match], Answer]
 
 
