@@ -14,7 +14,7 @@ from flambeau.compiler.codegen.loops import assemble as loops_assemble
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
 from flambeau.compiler.passes import cluster_parts
-from flambeau.compiler.passes.cluster_groups import Program
+from flambeau.compiler.passes.cluster_groups import Clustering
 from flambeau.compiler.passes.cluster_producers import Move
 from flambeau.compiler.passes.cluster_values import Values
 from flambeau.dialects.graph import Node
@@ -55,7 +55,7 @@ def _is_part(values: Values, value: int, place: Layout) -> bool:
     return extents_of(Form("map", 1, layout.size), nest_cuts([layout, place])) is not None
 
 
-def producers(node: Node) -> Callable[[Program, Move], bool] | None:
+def producers(node: Node) -> Callable[[Clustering, Move], bool] | None:
     return cluster_parts.pays if node.op.name == "concat" else None
 
 

@@ -16,7 +16,7 @@ from flambeau.compiler.groups.builder.cluster import ClusterBuilder, Moved, move
 from flambeau.compiler.groups.builder.folded import says_trips
 from flambeau.compiler.groups.form import PARALLEL, REDUCTION, Affine, Map, identity_map
 from flambeau.compiler.passes import cluster_prologues
-from flambeau.compiler.passes.cluster_groups import Program
+from flambeau.compiler.passes.cluster_groups import Clustering
 from flambeau.compiler.passes.cluster_values import Values
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int
@@ -49,7 +49,7 @@ def stored(values: Values, node: Node) -> list[int]:
     return [v for v in dict.fromkeys(node.operands) if values.is_dynamic(v) or values.is_free(values.source(v).root)]
 
 
-def epilogue(program: Program, node: Node, product: int, members: set[int]) -> bool:
+def epilogue(program: Clustering, node: Node, product: int, members: set[int]) -> bool:
     """Whether `node` may run on the register tile of a product.
 
     The form that `codegen/products/cut.py` takes: elementwise ops that cannot fail, of the product's size, whose operands
@@ -59,7 +59,7 @@ def epilogue(program: Program, node: Node, product: int, members: set[int]) -> b
     return joins_onto(program, node, program.avals[product].shape, members)
 
 
-def joins_onto(program: Program, node: Node, shape: tuple[Int, ...], members: set[int]) -> bool:
+def joins_onto(program: Clustering, node: Node, shape: tuple[Int, ...], members: set[int]) -> bool:
     """Whether `node` may be computed at the places of a result that its code generator sees in this shape."""
     if not node.op.family.is_pointwise or node.op.fallible or len(node.results) > 1:
         return False

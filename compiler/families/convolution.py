@@ -18,7 +18,7 @@ from flambeau.compiler.groups.builder.cluster import ClusterBuilder
 from flambeau.compiler.groups.checks import check_count, check_like
 from flambeau.compiler.groups.form import Call, GroupError
 from flambeau.compiler.groups.replay_views import GraphMaker
-from flambeau.compiler.passes.cluster_groups import Program
+from flambeau.compiler.passes.cluster_groups import Clustering
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, same
@@ -64,7 +64,7 @@ def replay(maker: GraphMaker, op: Call, operands: list[int]) -> int:
     return maker.record(op.name.removeprefix("flambeau."), operands, aval, attrs, op.loc)
 
 
-def epilogue(program: Program, node: Node, product: int, members: set[int]) -> bool:
+def epilogue(program: Clustering, node: Node, product: int, members: set[int]) -> bool:
     """Whether `node` may be computed where the result is: as for products, over (image, group, channel, place)."""
     head = program.producers[product]
     shape, groups = program.avals[product].shape, head.attrs[head.op.attrs.index("groups")]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flambeau.compiler.groups.form import Call
     from flambeau.compiler.groups.replay_views import GraphMaker
     from flambeau.compiler.kernel import Cluster, Lowered
-    from flambeau.compiler.passes.cluster_groups import Program
+    from flambeau.compiler.passes.cluster_groups import Clustering
     from flambeau.compiler.passes.cluster_producers import Move
     from flambeau.compiler.passes.cluster_values import Values
     from flambeau.compiler.plans.control import Compile
@@ -126,8 +126,8 @@ class Rules:
     alone: Callable[[Fragment], list[LoopNest] | None] | None = None
     generators: Mapping[str, Generator] = field(default_factory=dict)
     steps: Callable[[Cluster, Compile], Lowered] | None = None
-    epilogue: Callable[[Program, Node, int, set[int]], bool] | None = None
-    producers: Callable[[Node], Callable[[Program, Move], bool] | None] = takes_none
+    epilogue: Callable[[Clustering, Node, int, set[int]], bool] | None = None
+    producers: Callable[[Node], Callable[[Clustering, Move], bool] | None] = takes_none
     ops: tuple[GroupOp, ...] = ()
     schedules: tuple[type[Schedule], ...] = ()
 

@@ -17,7 +17,7 @@ from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.cluster_blocks import BLOCKS, blocked
-from flambeau.compiler.passes.cluster_groups import OpenGroup, Program
+from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
 from flambeau.compiler.passes.cluster_producers import Producers
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.tape.transfer import crosses
@@ -78,7 +78,7 @@ class _Clustering:
 
     def run(self) -> list[Cluster] | None:
         """The clusters, or None if groups were joined that wait for each other."""
-        self.program = Program(self.graph, self.fuse)
+        self.program = Clustering(self.graph, self.fuse)
         for index, node in enumerate(self.graph.nodes):
             if self.program.is_computed(node):
                 self._add(index)

@@ -59,7 +59,7 @@ class OpenGroup:
         return self.form is not None and self.form.size == 1
 
 
-class Program(Values):
+class Clustering(Values):
     """The program's values, and the rules by which its nodes form groups."""
 
     # ---- new groups ------------------------------------------------------------------------------------------

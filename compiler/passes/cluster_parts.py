@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flambeau.compiler.codegen.loops.assemble import can_place, concat_parts, is_run
-from flambeau.compiler.passes.cluster_groups import Program
+from flambeau.compiler.passes.cluster_groups import Clustering
 
 if TYPE_CHECKING:
     from flambeau.compiler.passes.cluster_producers import Move
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SAVED = 10.0
 
 
-def pays(program: Program, move: Move) -> bool:
+def pays(program: Clustering, move: Move) -> bool:
     """Whether computing into the part is less than a copy: not where the plan lets a value lie there anyway."""
     _, layout = concat_parts(program.avals, move.reader)[move.position]
     source = program.source(move.reader.operands[move.position])

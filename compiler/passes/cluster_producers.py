@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from flambeau.compiler import families
 from flambeau.compiler.codegen.loops.phases import weight
-from flambeau.compiler.passes.cluster_groups import OpenGroup, Program
+from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
 from flambeau.compiler.schedules.loops import RECOMPUTE
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, hint
@@ -54,7 +54,9 @@ class Move(NamedTuple):
 class Producers:
     """Moves producers. `groups` and `group_of` are those of the clustering, which are changed in place."""
 
-    def __init__(self, program: Program, groups: dict[int, OpenGroup], group_of: dict[int, int], max_ops: int) -> None:
+    def __init__(
+        self, program: Clustering, groups: dict[int, OpenGroup], group_of: dict[int, int], max_ops: int
+    ) -> None:
         self.program, self.groups, self.group_of, self.max_ops = program, groups, group_of, max_ops
         self.graph, self.avals = program.graph, program.avals
         self.readers: dict[int, list[int]] = {}  # stored value -> nodes that read it; -1 stands for the program's end
@@ -186,4 +188,4 @@ class Producers:
         return hint(self.avals[value].nbytes)
 
 
-_Rule = Callable[[Program, Move], bool]
+_Rule = Callable[[Clustering, Move], bool]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flambeau.compiler.codegen.products.operands import Contraction, read
-from flambeau.compiler.passes.cluster_groups import OpenGroup, Program
+from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
 from flambeau.compiler.schedules.products import computations, computes_well
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SAVED = 10.0
 
 
-def pays(program: Program, move: Move) -> bool:
+def pays(program: Clustering, move: Move) -> bool:
     """Whether the operand need not be written and read for less than that costs."""
     product = _contraction(program, move.joined)
     if product is None or not computes_well(product, move.position, move.bytes):
@@ -27,7 +27,7 @@ def pays(program: Program, move: Move) -> bool:
     return (computations(product)[move.position] - 1) * move.work + move.again <= SAVED * move.saved
 
 
-def _contraction(program: Program, joined: OpenGroup) -> Contraction | None:
+def _contraction(program: Clustering, joined: OpenGroup) -> Contraction | None:
     """What the code generator sees; None where it cannot read the operand."""
     assert joined.product is not None
     graph, _, _ = program.fragment(replace(joined, outputs=[joined.product]))
