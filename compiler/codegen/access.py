@@ -1,6 +1,6 @@
 """Where elements lie: views as strides, and the common refinement of the loops that several accesses need.
 
-In: shapes and view ops; numbers are ints or `Size`s. Out: `Layout`s (affine maps from coordinates to positions in a root
+In: shapes and view ops; numbers are ints or `Size`s. Out: `StridedView`s (affine maps from coordinates to positions in a root
 value), and `merge` and `chain`, which turn the layouts of one loop nest into few loop dimensions. Nothing here emits
 code. Next: `fragment.py`.
 """
@@ -16,7 +16,7 @@ from flambeau.dialects.size import hint
 from flambeau.dialects.tape.view import reach, windows_in
 
 
-class Layout(NamedTuple):
+class StridedView(NamedTuple):
     """Element `c` of a view is element `offset + sum(strides * c) + sum(scale * start)` of a dense root.
 
     `dynamic` holds (0-d value, limit, scale) triples: starts known only at run time, clamped to 0..limit.
@@ -51,40 +51,40 @@ class Layout(NamedTuple):
         return all(extent == 1 or stride == 0 for extent, stride in zip(self.shape, self.strides, strict=True))
 
 
-def dense(shape: tuple[Any, ...]) -> Layout:
+def dense(shape: tuple[Any, ...]) -> StridedView:
     """The layout of a value stored row-major."""
     strides: list[Any] = []
     step: Any = 1
     for extent in reversed(shape):
         strides.append(step)
         step *= extent
-    return Layout(shape, tuple(reversed(strides)))
+    return StridedView(shape, tuple(reversed(strides)))
 
 
-def permute(x: Layout, axes: tuple[int, ...]) -> Layout:
+def permute(x: StridedView, axes: tuple[int, ...]) -> StridedView:
     return x._replace(shape=tuple(x.shape[a] for a in axes), strides=tuple(x.strides[a] for a in axes))
 
 
-def broadcast(x: Layout, shape: tuple[Any, ...]) -> Layout:
+def broadcast(x: StridedView, shape: tuple[Any, ...]) -> StridedView:
     """Stretch unit axes to `shape`, which has the same rank."""
     pairs = zip(x.shape, shape, x.strides, strict=True)
     return x._replace(shape=shape, strides=tuple(0 if old == 1 and new != 1 else s for old, new, s in pairs))
 
 
-def strided(x: Layout, starts: tuple[Any, ...], shape: tuple[Any, ...], steps: tuple[int, ...]) -> Layout:
+def strided(x: StridedView, starts: tuple[Any, ...], shape: tuple[Any, ...], steps: tuple[int, ...]) -> StridedView:
     """The part of `x` of the given shape from `starts` on, every `steps`-th element."""
     offset = x.offset + sum(start * stride for start, stride in zip(starts, x.strides, strict=True))
     strides = tuple(step * stride for step, stride in zip(steps, x.strides, strict=True))
     return x._replace(shape=shape, strides=strides, offset=offset)
 
 
-def flip(x: Layout, axes: tuple[int, ...]) -> Layout:
+def flip(x: StridedView, axes: tuple[int, ...]) -> StridedView:
     offset = x.offset + sum((x.shape[a] - 1) * x.strides[a] for a in axes if x.shape[a])
     strides = tuple(-s if a in axes else s for a, s in enumerate(x.strides))
     return x._replace(strides=strides, offset=offset)
 
 
-def reshape(x: Layout, shape: tuple[Any, ...]) -> Layout | None:
+def reshape(x: StridedView, shape: tuple[Any, ...]) -> StridedView | None:
     """The same elements in another shape, or None where that is not affine."""
     if prod(shape) == 0:
         return x._replace(shape=shape, strides=(0,) * len(shape))
@@ -97,7 +97,7 @@ def reshape(x: Layout, shape: tuple[Any, ...]) -> Layout | None:
     return x._replace(shape=shape, strides=tuple(0 if n == 1 else next(strides) for n in shape))
 
 
-def merge(x: Layout) -> list[tuple[Any, Any]]:
+def merge(x: StridedView) -> list[tuple[Any, Any]]:
     """(extent, stride) pairs, outermost first, with unit dims dropped and dims that run on joined."""
     dims: list[tuple[Any, Any]] = []
     for extent, stride in zip(x.shape, x.strides, strict=True):
@@ -154,7 +154,9 @@ def spread(dims: list[tuple[Any, Any]], extents: tuple[Any, ...]) -> tuple[Any, 
     return tuple(reversed(strides))
 
 
-def dynamic_window(x: Layout, starts: tuple[int, ...], sizes: tuple[Any, ...], steps: tuple[int, ...]) -> Layout:
+def dynamic_window(
+    x: StridedView, starts: tuple[int, ...], sizes: tuple[Any, ...], steps: tuple[int, ...]
+) -> StridedView:
     """The window of `x` from run-time `starts` (0-d values), moved to where it fits."""
     dynamic = []
     for start, extent, size, step, stride in zip(starts, x.shape, sizes, steps, x.strides, strict=True):
@@ -165,13 +167,13 @@ def dynamic_window(x: Layout, starts: tuple[int, ...], sizes: tuple[Any, ...], s
     return window._replace(dynamic=x.dynamic + tuple(dynamic))
 
 
-def unfold(x: Layout, axis: int, shape: tuple[Any, ...], step: int, dilation: int) -> Layout:
+def unfold(x: StridedView, axis: int, shape: tuple[Any, ...], step: int, dilation: int) -> StridedView:
     """Windows along an axis, of the given shape: their elements are the last axis."""
     strides = tuple(s * step if a == axis else s for a, s in enumerate(x.strides))
     return x._replace(shape=shape, strides=(*strides, x.strides[axis] * dilation))
 
 
-def apply_view(node: Node, x: Layout) -> Layout | None:
+def apply_view(node: Node, x: StridedView) -> StridedView | None:
     """The layout of a view op's result given its operand's; None where it is not affine."""
     attrs = dict(zip(node.op.attrs, node.attrs, strict=True))
     match node.op.name:

@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.access import Layout, chain, dense, merge, suffixes
+from flambeau.compiler.codegen.access import StridedView, chain, dense, merge, suffixes
 from flambeau.dialects.graph import Graph, Node
 
 #: Lanes of an inner reduction, a multiple of those of any register.
@@ -23,7 +23,7 @@ class Source(NamedTuple):
     """A value as a view of `root`, which is an input, a leaf source (constant, iota) or a member's result."""
 
     root: int
-    layout: Layout
+    layout: StridedView
 
 
 class Split(NamedTuple):
@@ -227,23 +227,23 @@ class Fragment:
         seen.update(dict.fromkeys(v for v in self.graph.outputs if v not in self.member_of))
         return list(seen)
 
-    def elem_layouts(self, form: Form) -> list[Layout]:
+    def elem_layouts(self, form: Form) -> list[StridedView]:
         """The layouts that the innermost loops walk."""
         return [x for x in self._walked() if x.size == form.size]
 
-    def row_layouts(self, form: Form) -> list[Layout]:
+    def row_layouts(self, form: Form) -> list[StridedView]:
         if form.kind != "rows":
             return []
         return [x for x in self._walked() if x.size == form.batch and x.size != form.size]
 
-    def _walked(self) -> list[Layout]:
+    def _walked(self) -> list[StridedView]:
         layouts = [self.sources[v].layout for v in self.leaf_values() if self.sources[v].root not in self.member_of]
         gathers = (n for n in self.members if n.op.family.reads_table)
         return layouts + [
             self.gather_layout(n) for n in gathers if self.sources[n.operands[0]].root not in self.member_of
         ]
 
-    def gather_layout(self, node: Node) -> Layout:
+    def gather_layout(self, node: Node) -> StridedView:
         """Where a gather reads, without the contribution of the index."""
         layout, axis = self.sources[node.operands[0]].layout, node.attrs[0]
         strides = tuple(0 if a == axis else s for a, s in enumerate(layout.strides))
@@ -256,11 +256,11 @@ def number_fallible(graph: Graph) -> dict[int, int]:
     return {n.results[0]: k for k, n in enumerate(fallible)}
 
 
-def leaf_layout(node: Node, shape: tuple[Any, ...]) -> Layout:
+def leaf_layout(node: Node, shape: tuple[Any, ...]) -> StridedView:
     """Of an iota: its coordinate as a layout. Of others: dense."""
     if node.op.name != "iota":
         return dense(shape)
-    return Layout(shape, tuple(int(axis == node.attrs[1]) for axis in range(len(shape))))
+    return StridedView(shape, tuple(int(axis == node.attrs[1]) for axis in range(len(shape))))
 
 
 def read_operands(node: Node) -> tuple[int, ...]:
@@ -277,7 +277,7 @@ def form_of_split(split: Split) -> Form:
     return Form("rows" if split.inner else "columns", split.batch, split.count, split.columns)
 
 
-def is_row_broadcast(layout: Layout, form: Form) -> bool:
+def is_row_broadcast(layout: StridedView, form: Form) -> bool:
     """Whether `layout`, of as many elements as the nest, repeats one dense value per row."""
     if layout.offset or layout.dynamic or layout.size != form.size:
         return False
@@ -287,7 +287,7 @@ def is_row_broadcast(layout: Layout, form: Form) -> bool:
     return merge(layout) == [*rows, (form.count, 0)] if form.batch > 1 else layout.is_uniform
 
 
-def nest_cuts(layouts: Iterable[Layout]) -> set[Any]:
+def nest_cuts(layouts: Iterable[StridedView]) -> set[Any]:
     """Where layouts of one size need the element index to break."""
     return {cut for layout in layouts for cut in suffixes([e for e, _ in merge(layout)])}
 
@@ -310,14 +310,14 @@ def extents_of(form: Form, cuts: set[Any]) -> tuple[Any, ...] | None:
     return chain({*(cuts - inside), *form.cuts}, form.size)
 
 
-def breaks_rows(layout: Layout, form: Form) -> bool:
+def breaks_rows(layout: StridedView, form: Form) -> bool:
     """Whether a layout of the nest's size breaks inside the columns that an inner reduction folds."""
     if form.kind != "rows" or layout.size != form.size or form.size == 0:
         return False
     return any(cut % form.count != 0 for cut in nest_cuts([layout]))
 
 
-def nest_extents(form: Form, elem: list[Layout], row: list[Layout]) -> tuple[Any, ...] | None:
+def nest_extents(form: Form, elem: list[StridedView], row: list[StridedView]) -> tuple[Any, ...] | None:
     """The loop extents that make every layout affine."""
     if form.size == 0:
         return extents_of(form, set())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from flambeau.compiler.codegen.access import Layout
+from flambeau.compiler.codegen.access import StridedView
 from flambeau.compiler.codegen.fragment import Form, Fragment
 from flambeau.compiler.codegen.loops.phases import Stages
 from flambeau.compiler.codegen.loops.space import Space
@@ -44,7 +44,7 @@ class LoopNest:
     fragment: Fragment
     form: Form
     label: str
-    placed: dict[int, tuple[int, Layout]] = field(default_factory=dict)
+    placed: dict[int, tuple[int, StridedView]] = field(default_factory=dict)
     alone: bool = False  # whether no other nest writes to the placed outputs' part of their buffers
     node: Node | None = None
     own: Callable[[LoopNest, Any], Parts] | None = None

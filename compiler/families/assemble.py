@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flambeau.compiler.codegen.access import Layout
+from flambeau.compiler.codegen.access import StridedView
 from flambeau.compiler.codegen.fragment import Form, extents_of, nest_cuts
 from flambeau.compiler.codegen.loops import assemble as loops_assemble
 from flambeau.compiler.families.rules import Rules
@@ -45,7 +45,7 @@ def stored(values: Values, node: Node) -> list[int]:
     return list(dict.fromkeys(v for v, place in parts if not _is_part(values, v, place)))
 
 
-def _is_part(values: Values, value: int, place: Layout) -> bool:
+def _is_part(values: Values, value: int, place: StridedView) -> bool:
     """Whether a concat can copy the value from where it lies to its place."""
     root, layout = values.source(value)
     if values.is_plain(value):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flambeau.compiler.codegen.access import Layout
+    from flambeau.compiler.codegen.access import StridedView
     from flambeau.compiler.codegen.fragment import Form, Fragment
     from flambeau.compiler.codegen.units import Cut, LoopNest
     from flambeau.compiler.groups.builder.cluster import ClusterBuilder
@@ -120,7 +120,7 @@ class Rules:
     structure: Callable[[ClusterBuilder, Node], None] | None = None
     nest: Callable[[Graph, Node], Form | None] | None = None
     nests_on: tuple[str, ...] = ("cpu", "gpu")
-    layout: Callable[[Node, Layout], Layout | None] | None = None
+    layout: Callable[[Node, StridedView], StridedView | None] | None = None
     stored: Callable[[Values, Node], list[int]] | None = None
     fails_empty: Callable[[Graph, Node], bool] = never
     alone: Callable[[Fragment], list[LoopNest] | None] | None = None

@@ -5,7 +5,7 @@ In: the cluster of one op and the views it reads through, which lie where memory
 
 from __future__ import annotations
 
-from flambeau.compiler.codegen.access import Layout, apply_view, dense
+from flambeau.compiler.codegen.access import StridedView, apply_view, dense
 from flambeau.compiler.families.rules import Rules, in_memory
 from flambeau.compiler.families.view import structure
 from flambeau.compiler.kernel import TRANSFER, Cluster, KernelCall, Lowered, Operand
@@ -18,7 +18,7 @@ def steps(cluster: Cluster, compile_region: Compile) -> Lowered:
     *views, node = graph.nodes
     if not crosses(graph, node) or graph.outputs != [node.results[0]]:
         raise RuntimeError("[transfer] a transfer does not stand alone. Report this as a bug.")
-    roots: dict[int, tuple[int, Layout | None]] = {v: (v, dense(graph.avals[v].shape)) for v in graph.inputs}
+    roots: dict[int, tuple[int, StridedView | None]] = {v: (v, dense(graph.avals[v].shape)) for v in graph.inputs}
     for view in views:
         root, layout = roots[view.operands[0]]
         roots[view.results[0]] = root, None if layout is None else apply_view(view, layout)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
-from flambeau.compiler.codegen.access import Layout
+from flambeau.compiler.codegen.access import StridedView
 from flambeau.compiler.codegen.blocks.block import NoBlocks, block, extent
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.kernel import Cluster
@@ -231,7 +231,7 @@ def _split(graph: Graph, cluster: Cluster, node: Node) -> list[Cluster]:
     return [first, Cluster("loops", after, tuple(values[v] for v in inputs), tuple(values[v] for v in others))]
 
 
-def _is_turned(layout: Layout) -> bool:
+def _is_turned(layout: StridedView) -> bool:
     return len(layout.strides) > 1 and layout.strides[-2] == 1 and layout.strides[-1] != 1
 
 

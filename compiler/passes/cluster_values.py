@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.access import Layout, dense
+from flambeau.compiler.codegen.access import StridedView, dense
 from flambeau.compiler.codegen.fragment import (
     Form,
     Source,
@@ -149,7 +149,7 @@ class Values:
         nest = families.rules(node.op).nest
         return None if nest is None else nest(self.graph, node)
 
-    def external_layouts(self, node: Node, members: set[int]) -> list[Layout]:
+    def external_layouts(self, node: Node, members: set[int]) -> list[StridedView]:
         """The layouts that a node walks of values outside its group."""
         sources = [self.source(v) for v in read_operands(node)]
         layouts = [s.layout for s in sources if s.root not in members]
@@ -157,7 +157,7 @@ class Values:
             layouts.append(self.table_layout(node))
         return [x for x in layouts if x.size != 1]
 
-    def table_layout(self, node: Node) -> Layout:
+    def table_layout(self, node: Node) -> StridedView:
         layout, axis = self.source(node.operands[0]).layout, node.attrs[0]
         strides = tuple(0 if a == axis else s for a, s in enumerate(layout.strides))
         return layout._replace(shape=self.avals[node.results[0]].shape, strides=strides)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
-from flambeau.compiler.codegen.access import Layout, permute, reshape
+from flambeau.compiler.codegen.access import StridedView, permute, reshape
 from flambeau.compiler.codegen.fragment import Fragment, Source, is_leaf_source
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
@@ -276,7 +276,7 @@ class _Writer:
         x = self._window(root, found.offset, tuple(batch), row, (row, column), (self.rows, columns or 1))
         return x if columns else find("reshape")(x, shape=(self.rows,))
 
-    def _member(self, made: _Rows, layout: Layout, columns: int) -> Value:
+    def _member(self, made: _Rows, layout: StridedView, columns: int) -> Value:
         if made.columns == columns and layout.is_identity:
             return made.value
         over = reshape(layout, (prod(self.extent.batch) * self.extent.rows, columns)) if columns else None
@@ -284,7 +284,7 @@ class _Writer:
             raise NoBlocks("[blocks] what was made of rows is read in another order.")
         return find("reshape")(made.value, shape=(self.rows, 1)).expand((self.rows, columns))
 
-    def _leaf(self, node: Node, layout: Layout, columns: int) -> Value:
+    def _leaf(self, node: Node, layout: StridedView, columns: int) -> Value:
         """A constant, or numbers of rows or columns."""
         if node.op.name == "constant":
             return self.b.emit(node.op, (), node.attrs).expand(self._shape(columns))
@@ -350,10 +350,10 @@ class _Writer:
             self.whole[root] = self.b.emit(node.op, operands, node.attrs)
         return self.whole[root]
 
-    def _affine(self, layout: Layout, shape: tuple[int, ...]) -> Layout:
+    def _affine(self, layout: StridedView, shape: tuple[int, ...]) -> StridedView:
         """A layout of memory over these coordinates."""
         if layout.size == 1 or (layout.is_uniform and layout.size != prod(shape)):
-            found: Layout | None = layout._replace(shape=shape, strides=(0,) * len(shape))
+            found: StridedView | None = layout._replace(shape=shape, strides=(0,) * len(shape))
         elif layout.is_uniform:
             found = layout._replace(shape=shape, strides=(0,) * len(shape))
         else:

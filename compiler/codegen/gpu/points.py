@@ -7,7 +7,7 @@ the emitter stands. Next: `loops.py`.
 from __future__ import annotations
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.access import Layout, merge
+from flambeau.compiler.codegen.access import StridedView, merge
 from flambeau.compiler.codegen.fragment import Form, Fragment, Source
 from flambeau.compiler.codegen.gpu.emitter import GpuEmitter
 from flambeau.compiler.codegen.gpu.kernel import GpuKernel
@@ -26,7 +26,7 @@ class NestKernel(GpuKernel):
     def __init__(self, fragment: Fragment, form: Form, threads: int) -> None:
         super().__init__(threads)
         self.fragment, self.form = fragment, form
-        self.read: dict[int, set[Layout]] = {}  # how elements of each input are read
+        self.read: dict[int, set[StridedView]] = {}  # how elements of each input are read
 
     def overwrites(self, new: int, old: int) -> bool:
         """Whether `new`, an output, may take the buffer of the input `old`: see `GpuKernel.launch`. Every thread computes the
@@ -98,7 +98,7 @@ class Point:
             return self.b.cast(index, element)
         return self.b.load(self.kernel.pointer(source.root), index, element)
 
-    def _index(self, layout: Layout) -> Val:
+    def _index(self, layout: StridedView) -> Val:
         """Where a layout's element lies in its root (i64)."""
         if layout.is_identity and layout.size > 1:
             return self._at(layout)
@@ -110,7 +110,7 @@ class Point:
             return self.b.const(layout.offset, "i64")
         return self.b.add(total, layout.offset) if layout.offset else total
 
-    def _at(self, layout: Layout) -> Val:
+    def _at(self, layout: StridedView) -> Val:
         """The index that a layout is walked by: the element's, or the row's for one element per row."""
         if self.row is not None and layout.size != self.kernel.form.size:
             return self.row.linear
@@ -133,7 +133,7 @@ def strided_index(b: GpuEmitter, linear: Val, dims: list[tuple[Int, Int]], span:
     return b.extend_signed(total, "i64") if total.type == "i32" else total
 
 
-def _span(layout: Layout) -> Int:
+def _span(layout: StridedView) -> Int:
     """More than any number met while an index of `layout` is computed."""
     reach = sum((extent - 1) * abs(stride) for extent, stride in zip(layout.shape, layout.strides, strict=True))
     return maximum(layout.size, reach) + abs(layout.offset) + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flambeau.compiler.codegen.access import Layout, dense, dynamic_window, merge, strided
+from flambeau.compiler.codegen.access import StridedView, dense, dynamic_window, merge, strided
 from flambeau.compiler.codegen.fragment import Form, Fragment, nest_extents
 from flambeau.compiler.codegen.loops.rows import label
 from flambeau.compiler.codegen.units import LoopNest
@@ -25,7 +25,7 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
     """Nests that fill the result, in order; None if an operand's view cannot be walked."""
     node = fragment.members[-1]
     graph, out = fragment.graph, node.results[0]
-    parts: list[tuple[int, Layout]] = []
+    parts: list[tuple[int, StridedView]] = []
     match node.op.name:
         case "concat":
             parts = concat_parts(graph.avals, node)
@@ -47,7 +47,7 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
     return made if len(made) == len(found) else None
 
 
-def concat_parts(avals: Sequence[Aval], node: Node) -> list[tuple[int, Layout]]:
+def concat_parts(avals: Sequence[Aval], node: Node) -> list[tuple[int, StridedView]]:
     """The operands of a concat, each with its place in the result."""
     (dim,), whole, parts = node.attrs, dense(avals[node.results[0]].shape), []
     start: Int = 0
@@ -65,7 +65,7 @@ def _filled(graph: Graph, value: int, shape: tuple[Int, ...]) -> tuple[Graph, in
     return grown, GraphBuilder(grown).value(value).expand(shape).id
 
 
-def place(graph: Graph, value: int, out: int, layout: Layout, alone: bool = False) -> LoopNest | None:
+def place(graph: Graph, value: int, out: int, layout: StridedView, alone: bool = False) -> LoopNest | None:
     """A nest that writes `value`, a view of inputs or computed from such, to the elements `layout` of `out`, which no other
     nest writes if it does so `alone`."""
     fragment, form = _part(graph, value, layout), Form("map", 1, graph.avals[value].size)
@@ -85,19 +85,19 @@ def noted(nest: LoopNest, call: KernelCall) -> KernelCall:
     return replace(call, places=pair) if nest.alone else call
 
 
-def can_place(graph: Graph, value: int, layout: Layout) -> bool:
+def can_place(graph: Graph, value: int, layout: StridedView) -> bool:
     """Whether `place` finds a nest."""
     return _can_walk(_part(graph, value, layout), Form("map", 1, graph.avals[value].size), value, layout)
 
 
-def _can_walk(fragment: Fragment, form: Form, value: int, layout: Layout) -> bool:
+def _can_walk(fragment: Fragment, form: Form, value: int, layout: StridedView) -> bool:
     """Whether one nest computes `value`, in the order of its elements, and walks its place."""
     if fragment.members and (fragment.form() != form or not fragment.sources[value].layout.is_identity):
         return False
     return fragment.is_affine and nest_extents(form, [*fragment.elem_layouts(form), layout], []) is not None
 
 
-def _part(graph: Graph, value: int, layout: Layout) -> Fragment:
+def _part(graph: Graph, value: int, layout: StridedView) -> Fragment:
     """The nodes of `graph` that `value` and its place are made of."""
     needed, nodes = {value, *(start for start, _, _ in layout.dynamic)}, []
     for node in reversed(graph.nodes):
@@ -107,7 +107,7 @@ def _part(graph: Graph, value: int, layout: Layout) -> Fragment:
     return Fragment(replace(graph, nodes=nodes[::-1], outputs=[value]))
 
 
-def is_run(layout: Layout) -> bool:
+def is_run(layout: StridedView) -> bool:
     """Whether elements lie one after the other, in order."""
     return all(stride == 1 for _, stride in merge(layout)[-1:]) and len(merge(layout)) <= 1 and not layout.dynamic
 

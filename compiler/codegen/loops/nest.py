@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import reduce
 from typing import Any, NamedTuple
 
-from flambeau.compiler.codegen.access import Layout
+from flambeau.compiler.codegen.access import StridedView
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.loops.space import Loop
 from flambeau.compiler.codegen.units import LoopNest
@@ -161,7 +161,7 @@ class Nest:
         self.scratch += ceil_div(size, 64) * 64
         return at
 
-    def access(self, root: int, layout: Layout) -> Access:
+    def access(self, root: int, layout: StridedView) -> Access:
         """How the nest reads `layout` of an input (or of an iota's coordinates), set up once."""
         key = (root, layout)
         self.last_read[root] = max(self.stage, self.last_read.get(root, 0))
@@ -169,7 +169,7 @@ class Nest:
             self.accesses[key] = self._make_access(root, layout)
         return self.accesses[key]
 
-    def target_access(self, buffer: int, layout: Layout) -> Access:
+    def target_access(self, buffer: int, layout: StridedView) -> Access:
         """How the nest writes to a part of a buffer."""
         key = ("target", buffer, layout)
         if key not in self.accesses:
@@ -185,26 +185,26 @@ class Nest:
         self.tables.add(root)
         return self.access(root, self.fragment.gather_layout(gather))
 
-    def _make_access(self, root: int, layout: Layout) -> Access:
+    def _make_access(self, root: int, layout: StridedView) -> Access:
         itemsize = self.fragment.avals[root].dtype.itemsize
         pointer = self.pointer(Operand("value", root, layout.offset * itemsize))
         return Access(pointer, *self.walk(layout), layout.is_identity, self._dynamic(layout), self.inside(layout))
 
-    def layouts(self) -> dict[int, list[Layout]]:
+    def layouts(self) -> dict[int, list[StridedView]]:
         """How each input is read so far."""
-        found: dict[int, list[Layout]] = {}
+        found: dict[int, list[StridedView]] = {}
         for key in self.accesses:
             if key[0] != "target":
                 found.setdefault(key[0], []).append(key[1])
         return found
 
-    def reads_only_itself(self, root: int, layouts: Mapping[int, list[Layout]]) -> bool:
+    def reads_only_itself(self, root: int, layouts: Mapping[int, list[StridedView]]) -> bool:
         """Whether every element of the nest reads of this input only the element in its own place."""
         return root not in self.tables and all(
             x.is_identity and x.size == self.form.size for x in layouts.get(root, ())
         )
 
-    def _dynamic(self, layout: Layout) -> Val | None:
+    def _dynamic(self, layout: StridedView) -> Val | None:
         total = None
         for start, limit, scale in layout.dynamic:
             with self.b.into(self.top):
@@ -222,7 +222,7 @@ class Nest:
                 self.uniform[value] = self._uniform(value, producer, root, layout)
         return self.uniform[value]
 
-    def _uniform(self, value: int, producer: Node | None, root: int, layout: Layout) -> Val:
+    def _uniform(self, value: int, producer: Node | None, root: int, layout: StridedView) -> Val:
         element = self.fragment.avals[value].dtype.mlir
         if producer is not None and producer.op.name == "constant":
             return self.b.const(producer.attrs[0], element)
@@ -232,7 +232,7 @@ class Nest:
         index = access.dynamic if access.dynamic is not None else 0
         return self.b.load(access.pointer, index, element)
 
-    def index_origin(self, layout: Layout) -> Val:
+    def index_origin(self, layout: StridedView) -> Val:
         """Where the coordinates of an iota begin."""
         origin, moved = self.number(layout.offset, (layout, "origin")), self._dynamic(layout)
         if moved is None:

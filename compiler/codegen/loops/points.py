@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from flambeau.compiler.codegen.access import Layout
+from flambeau.compiler.codegen.access import StridedView
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.fragment import Source, read_operands
 from flambeau.compiler.codegen.loops.nest import Access, Nest, index_value
@@ -50,10 +50,10 @@ class Row:
         self.nest, self.row = nest, row
         self.lines = nest.b.here()
         self.values: dict[int, Val] = {}
-        self.tiles: dict[tuple[int, Layout], Tile] = {}
+        self.tiles: dict[tuple[int, StridedView], Tile] = {}
         self.points: list[Point] = []  # the elements of a row that is held in registers
         self.bases: dict[Access, Val | None] = {}
-        self.indices: dict[Layout, Val] = {}
+        self.indices: dict[StridedView, Val] = {}
         self._coordinates: list[Val] | None = None
         self._start: Val | None = None
 
@@ -129,7 +129,7 @@ class Row:
         made = compute(nest, node, [self.value(v) for v in node.operands], self.position, None)
         return _noted(self.values, node, made)[root]
 
-    def _leaf(self, value: int, root: int, layout: Layout) -> Val:
+    def _leaf(self, value: int, root: int, layout: StridedView) -> Val:
         producer = self.nest.fragment.producers.get(root)
         if layout.is_uniform and (producer is None or producer.op.name == "constant"):
             return self.nest.uniform_value(value)
@@ -139,7 +139,7 @@ class Row:
         base = self.base(access)
         return self.nest.b.load(access.pointer, 0 if base is None else base, self.nest.fragment.avals[root].dtype.mlir)
 
-    def _index_base(self, layout: Layout) -> Val:
+    def _index_base(self, layout: StridedView) -> Val:
         return index_base(self, layout, self.nest.walk(layout)[0])
 
     def position(self) -> Val:
@@ -175,7 +175,7 @@ class Point:
         self.block, self.shift = block or (col, 0)
         self.nest = row.nest
         self.values: dict[int, Val] = {}
-        self.leaves: dict[tuple[int, Layout], Val] = {}
+        self.leaves: dict[tuple[int, StridedView], Val] = {}
         self._columns: Val | None = None
 
     def columns(self) -> Val:
@@ -260,7 +260,7 @@ class Point:
                 )
         return self.leaves[root, layout]
 
-    def _index(self, layout: Layout, rows: tuple[int, ...], stride: int) -> Val:
+    def _index(self, layout: StridedView, rows: tuple[int, ...], stride: int) -> Val:
         b = self.nest.b
         if inside := self.nest.inside(layout):
             return b.add(self._inside(inside, layout, True), index_base(self.row, layout, rows))
@@ -351,7 +351,7 @@ class Point:
             at = checked_index(self.nest, node, self.row.value(index), lambda: start, None)
             return gather_index(self.nest, node, base, at)
 
-    def place(self, x: Val, buffer: int, layout: Layout) -> None:
+    def place(self, x: Val, buffer: int, layout: StridedView) -> None:
         """Write to the part of a buffer that `layout` describes."""
         nest, b = self.nest, self.nest.b
         access = nest.target_access(buffer, layout)
@@ -414,7 +414,7 @@ def gather_index(nest: Nest, node: Node, base: Val | None, at: Val) -> Val:
     return at if base is None else b.add(at, base)
 
 
-def index_base(row: Row, layout: Layout, row_strides: tuple[int, ...]) -> Val:
+def index_base(row: Row, layout: StridedView, row_strides: tuple[int, ...]) -> Val:
     """The row's part of an iota's coordinate."""
     nest, b = row.nest, row.nest.b
     if layout in row.indices:

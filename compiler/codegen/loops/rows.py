@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from flambeau.compiler.codegen.access import Layout
+from flambeau.compiler.codegen.access import StridedView
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.loops.nest import Nest
@@ -111,7 +111,7 @@ def in_place(nest: Nest) -> tuple[tuple[int, int], ...]:
     return tuple(pairs)
 
 
-def _may_overwrite(nest: Nest, value: int, read: int, layouts: Mapping[int, list[Layout]]) -> bool:
+def _may_overwrite(nest: Nest, value: int, read: int, layouts: Mapping[int, list[StridedView]]) -> bool:
     """Whether writing `value` may destroy the operand at position `read` element by element."""
     operand, avals = nest.operands[read], nest.fragment.avals
     if operand.kind != "value" or operand.index not in nest.fragment.graph.inputs or operand.offset:

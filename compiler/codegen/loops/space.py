@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from flambeau.compiler.codegen.access import Layout, chain, merge, spread, suffixes
+from flambeau.compiler.codegen.access import StridedView, chain, merge, spread, suffixes
 from flambeau.compiler.codegen.fragment import Form, Fragment, breaks_rows, nest_cuts, nest_extents
 
 
@@ -25,7 +25,7 @@ class Space:
     """`extents` are those of the row loops, outermost first; `cols` is that of the innermost loop."""
 
     def __init__(
-        self, fragment: Fragment, form: Form, placed: Sequence[Layout] = (), extents: tuple[Any, ...] | None = None
+        self, fragment: Fragment, form: Form, placed: Sequence[StridedView] = (), extents: tuple[Any, ...] | None = None
     ) -> None:
         self.fragment, self.form = fragment, form
         if extents is None:
@@ -34,7 +34,7 @@ class Space:
             extents = found or (1,)
         self.extents, self.cols = extents[:-1], extents[-1]
 
-    def walk(self, layout: Layout) -> tuple[tuple[Any, ...], Any]:
+    def walk(self, layout: StridedView) -> tuple[tuple[Any, ...], Any]:
         """The strides of a layout over the row loops, and over the columns."""
         if layout.size == 0 or layout.size == 1:
             return (0,) * len(self.extents), 0
@@ -43,14 +43,14 @@ class Space:
             return strides[: len(self.extents)], strides[-1]
         return spread(merge(layout), self.extents), 0
 
-    def _loops(self, layout: Layout) -> tuple[Any, ...]:
+    def _loops(self, layout: StridedView) -> tuple[Any, ...]:
         """The extents of the row loops and of the loops into which a layout breaks the columns."""
         own = (*self.extents, self.cols)
         if not breaks_rows(layout, self.form):
             return own
         return chain({*suffixes(own), *nest_cuts([layout])}, self.form.size) or own
 
-    def inside(self, layout: Layout) -> tuple[Loop, ...]:
+    def inside(self, layout: StridedView) -> tuple[Loop, ...]:
         """The loops into which a layout breaks the columns, outermost first; none if it does not."""
         if not breaks_rows(layout, self.form):
             return ()
@@ -59,7 +59,7 @@ class Space:
         below = [*suffixes(extents)[::-1], 1]
         return tuple(Loop(*parts) for parts in zip(below, extents, strides, strict=True))
 
-    def crossing(self) -> list[tuple[int, Layout]]:
+    def crossing(self) -> list[tuple[int, StridedView]]:
         """The inputs that are read with a stride along the columns."""
         fragment = self.fragment
         sources = dict.fromkeys(fragment.sources[v] for v in fragment.leaf_values())

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from flambeau.compiler.codegen.access import Layout
+from flambeau.compiler.codegen.access import StridedView
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.loops.nest import Nest
 from flambeau.compiler.codegen.loops.points import Row, Tile
@@ -54,7 +54,7 @@ def _itemsize(nest: Nest, root: int) -> int:
 
 
 def _turn(
-    nest: Nest, corner: Row, key: tuple[int, Layout], tile: tuple[Val, int], span: tuple[Val, Val], rows: Val
+    nest: Nest, corner: Row, key: tuple[int, StridedView], tile: tuple[Val, int], span: tuple[Val, Val], rows: Val
 ) -> None:
     """Copy columns `span` of the rows from `corner` on into a tile of scratch, one row (of its width) after the other."""
     b, height, (scratch, width) = nest.b, nest.lanes, tile

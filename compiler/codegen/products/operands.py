@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.access import Layout, apply_view, dense, reshape
+from flambeau.compiler.codegen.access import StridedView, apply_view, dense, reshape
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import OpRecord
@@ -130,7 +130,7 @@ class _Term:
     kind: str  # "acc" | "leaf" | "op"
     acc: bool = False
     value: int = 0
-    layout: Layout | None = None
+    layout: StridedView | None = None
     node: Node | None = None
     args: tuple[_Term, ...] = ()
 
@@ -238,7 +238,7 @@ def _view(node: Node, term: _Term) -> _Term:
     return replace(term, args=tuple(_view(node, a) for a in term.args))
 
 
-def _onto(layout: Layout, shape: tuple[int, ...]) -> Layout:
+def _onto(layout: StridedView, shape: tuple[int, ...]) -> StridedView:
     """`layout` with the coordinates of the product's result, which has the same elements in the same order."""
     if layout.shape == shape:
         return layout
@@ -250,7 +250,7 @@ def _onto(layout: Layout, shape: tuple[int, ...]) -> Layout:
     return found
 
 
-def _access(graph: Graph, value: int, layout: Layout) -> MatrixAccess:
+def _access(graph: Graph, value: int, layout: StridedView) -> MatrixAccess:
     strides = tuple(0 if extent == 1 else s for extent, s in zip(layout.shape, layout.strides, strict=True))
     return MatrixAccess(value, graph.avals[value].dtype, layout.offset, strides[:-2], strides[-2], strides[-1])
 
