@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.access import StridedView
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.loops.space import Loop
+from flambeau.compiler.codegen.loops.space import ColumnLoop
 from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.codegen.values import POINTER
 from flambeau.compiler.kernel import KernelSource, Operand
@@ -72,7 +72,7 @@ class Access(NamedTuple):
     stride: Any
     is_linear: bool  # element i of the nest is element i of the buffer
     dynamic: Val | None
-    inside: tuple[Loop, ...] = ()  # the loops that columns stand for where the access breaks inside of them
+    inside: tuple[ColumnLoop, ...] = ()  # the loops that columns stand for where the access breaks inside of them
 
 
 class Nest:

@@ -14,7 +14,7 @@ from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.fragment import Source, read_operands
 from flambeau.compiler.codegen.loops.nest import Access, Nest, index_value
 from flambeau.compiler.codegen.loops.reduce import canonical
-from flambeau.compiler.codegen.loops.space import Loop
+from flambeau.compiler.codegen.loops.space import ColumnLoop
 from flambeau.dialects.graph import Node
 
 #: Gives the linear index of the lanes being computed, on demand.
@@ -304,7 +304,7 @@ class Point:
             return b.load(access.pointer, at, element, self.lanes, self.mask)
         return b.gather(access.pointer, at, element, self.mask if self.lanes > 1 else None)
 
-    def _inside(self, loops: tuple[Loop, ...], key: object, each: bool) -> Val:
+    def _inside(self, loops: tuple[ColumnLoop, ...], key: object, each: bool) -> Val:
         """Where the first lane lies, counted from the row's first element, or where `each` lane does.
 
         No break lies inside of a block of 64: quotients of its first column serve all of it.

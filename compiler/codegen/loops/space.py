@@ -13,7 +13,7 @@ from flambeau.compiler.codegen.access import StridedView, chain, merge, spread, 
 from flambeau.compiler.codegen.fragment import Form, Fragment, breaks_rows, nest_cuts, nest_extents
 
 
-class Loop(NamedTuple):
+class ColumnLoop(NamedTuple):
     """A loop that is part of a row's columns: column c is its iteration `c // below % extent`."""
 
     below: Any
@@ -50,14 +50,14 @@ class Space:
             return own
         return chain({*suffixes(own), *nest_cuts([layout])}, self.form.size) or own
 
-    def inside(self, layout: StridedView) -> tuple[Loop, ...]:
+    def inside(self, layout: StridedView) -> tuple[ColumnLoop, ...]:
         """The loops into which a layout breaks the columns, outermost first; none if it does not."""
         if not breaks_rows(layout, self.form):
             return ()
         loops = self._loops(layout)
         strides, extents = (x[len(self.extents) :] for x in (spread(merge(layout), loops), loops))
         below = [*suffixes(extents)[::-1], 1]
-        return tuple(Loop(*parts) for parts in zip(below, extents, strides, strict=True))
+        return tuple(ColumnLoop(*parts) for parts in zip(below, extents, strides, strict=True))
 
     def crossing(self) -> list[tuple[int, StridedView]]:
         """The inputs that are read with a stride along the columns."""
