@@ -7,7 +7,7 @@ nest whose form is "columns", and its schedule. Out: its launch. Next: `points.p
 from __future__ import annotations
 
 from flambeau.compiler.codegen.gpu.fold import Accumulator, fold_pairs
-from flambeau.compiler.codegen.gpu.points import NestKernel, Point, label_of
+from flambeau.compiler.codegen.gpu.points import GpuPoint, NestKernel, label_of
 from flambeau.compiler.codegen.loops.reduce import canonical
 from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.codegen.values import Val
@@ -58,7 +58,7 @@ class _Columns:
         start = b.mul(chain, CHAIN)
         with b.loop(start, b.minimum(self.count, b.add(start, CHAIN)), 1, self.identities) as rows:
             row = b.add(b.mul(self.batch, self.count), rows.index)
-            point = Point(self.kernel, b.add(b.mul(row, self.columns), self.column))
+            point = GpuPoint(self.kernel, b.add(b.mul(row, self.columns), self.column))
             operands = [point.value(n.operands[0]) for n in self.nodes]
             for v in self.elements:
                 point.value(v)

@@ -14,7 +14,7 @@ from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment, Source
 from flambeau.compiler.codegen.gpu.columns import lower_columns
 from flambeau.compiler.codegen.gpu.fold import Accumulator, FoldWriter
-from flambeau.compiler.codegen.gpu.points import NestKernel, Point, label_of, refuse_unsupported
+from flambeau.compiler.codegen.gpu.points import GpuPoint, NestKernel, label_of, refuse_unsupported
 from flambeau.compiler.codegen.loops.phases import Stages
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, joined
 from flambeau.compiler.codegen.values import Val
@@ -59,11 +59,11 @@ def _map(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
     for k in range(each):
         linear = b.add(first, k * threads) if k else first
         with b.if_(b.cmp("lt", linear, n)):
-            _store(Point(kernel, linear))
+            _store(GpuPoint(kernel, linear))
     return kernel.launch(nest.label, (ceil_div(form.size, threads * each), 1, 1), kernel.overwrites)
 
 
-def _store(point: Point) -> None:
+def _store(point: GpuPoint) -> None:
     """Write every output's element, all of them computed before the first is written."""
     outputs = point.fragment.graph.outputs
     for v in outputs:
@@ -131,7 +131,7 @@ def _tiles(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
         local = b.add(y, step)
         row, column = b.add(row0, local), b.add(column0, x)
         with b.if_(b.and_(b.cmp("lt", row, height), b.cmp("lt", column, width))):
-            point = Point(kernel, b.add(base, b.add(b.mul(row, width), column)))
+            point = GpuPoint(kernel, b.add(base, b.add(b.mul(row, width), column)))
             for source, tile in tiles.items():
                 element = fragment.avals[source.root].dtype.mlir
                 point.leaves[source] = b.load(tile, b.add(b.mul(x, pitch), local), element)
@@ -150,7 +150,7 @@ def _rows(nest: LoopNest, schedule: GpuRows) -> KernelCall:
     kernel = NestKernel(fragment, form, LANES * schedule.groups)
     b, stages = kernel.b, nest.stages(0)
     length = kernel.extent(form.count)
-    row = Point(kernel, b.block())
+    row = GpuPoint(kernel, b.block())
     start = b.mul(b.block(), length)
     fold = FoldWriter(b, form.count, length, schedule.room)
     for stage in range(stages.last):
@@ -160,7 +160,7 @@ def _rows(nest: LoopNest, schedule: GpuRows) -> KernelCall:
     row_outputs = set(stages.row_outputs())
     if elements := [v for v in fragment.graph.outputs if v not in row_outputs]:
         with b.loop(b.thread(), length, b.threads) as loop:
-            point = Point(kernel, b.add(start, loop.index), row)
+            point = GpuPoint(kernel, b.add(start, loop.index), row)
             for v in elements:
                 point.value(v)
             for v in elements:
@@ -172,7 +172,7 @@ def _rows(nest: LoopNest, schedule: GpuRows) -> KernelCall:
     return kernel.launch(nest.label, (form.batch, 1, 1), kernel.overwrites)
 
 
-def _compute_row(row: Point, stages: Stages, stage: int) -> None:
+def _compute_row(row: GpuPoint, stages: Stages, stage: int) -> None:
     """Compute what the row's elements share and what is known by `stage`, before the loops that read it."""
     fragment = row.fragment
     for node in fragment.members:
@@ -181,12 +181,12 @@ def _compute_row(row: Point, stages: Stages, stage: int) -> None:
                 row.value(result)
 
 
-def _fold_stage(kernel: NestKernel, row: Point, start: Val, fold: FoldWriter, nodes: list[Node]) -> dict[int, Val]:
+def _fold_stage(kernel: NestKernel, row: GpuPoint, start: Val, fold: FoldWriter, nodes: list[Node]) -> dict[int, Val]:
     """The results of reductions that depend on the same earlier ones, folded in one pass."""
     b, avals = kernel.b, kernel.fragment.avals
 
     def step(column: Val, totals):
-        point = Point(kernel, b.add(start, column), row)
+        point = GpuPoint(kernel, b.add(start, column), row)
         return [n.op.lower.combine(b, t, point.value(n.operands[0])) for n, t in zip(nodes, totals, strict=True)]
 
     results = fold.run([_accumulator(n, avals[n.results[0]].dtype) for n in nodes], step)

@@ -39,14 +39,14 @@ class NestKernel(GpuKernel):
         return whole and as_large and all(x.is_identity and x.size == self.form.size for x in reads)
 
 
-class Point:
+class GpuPoint:
     """One element: `linear` is its row-major index in the nest, `row` the point of its row where the nest has rows.
 
     `values` holds what is known already: results of reductions, accumulators of a product. `leaves` holds operands
     that were loaded in another way.
     """
 
-    def __init__(self, kernel: NestKernel, linear: Val, row: Point | None = None) -> None:
+    def __init__(self, kernel: NestKernel, linear: Val, row: GpuPoint | None = None) -> None:
         self.kernel, self.b, self.fragment = kernel, kernel.b, kernel.fragment
         self.linear, self.row = linear, row
         self.values: dict[int, Val] = {}
