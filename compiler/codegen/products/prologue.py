@@ -51,7 +51,7 @@ def strides(x: MatrixAccess, lines: str) -> tuple[Any, Any]:
     return (x.row, x.column) if lines == "row" else (x.column, x.row)
 
 
-class Lines(NamedTuple):
+class OperandLines(NamedTuple):
     """Some lines of an operand: `height` of them from line `first` on, and of each `length` elements from `start` on."""
 
     first: Val
@@ -87,7 +87,7 @@ class Computer:
         (x,) = evaluate(b, spec.steps, [spec.ref], load)
         return b.splat(x, lanes)
 
-    def fill(self, lines: Lines, target: Val, pitch: Val, unroll: int) -> None:
+    def fill(self, lines: OperandLines, target: Val, pitch: Val, unroll: int) -> None:
         """Store lines one after the other, `pitch` apart, `unroll` vectors per round. What follows a line's end is overwritten:
         `pitch` is a multiple of the vector."""
         b, element = self.kernel.b, self.prologue.element
@@ -100,7 +100,7 @@ class Computer:
 
             self._along(lines.length, move, unroll)
 
-    def fill_transposed(self, lines: Lines, target: Val, width: int, unroll: int) -> None:
+    def fill_transposed(self, lines: OperandLines, target: Val, width: int, unroll: int) -> None:
         """Store lines side by side, `width` elements of as many lines in a row: squares pass through registers, `unroll` per
         round."""
         b, lanes, element = self.kernel.b, self.lanes, self.prologue.element

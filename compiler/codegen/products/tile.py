@@ -15,7 +15,7 @@ from typing import NamedTuple
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.chains import K_BLOCK, Chains, Compute, PanelSource, RowSource, TileText
 from flambeau.compiler.codegen.products.pack import Packer, Submatrix
-from flambeau.compiler.codegen.products.prologue import Computer, Lines, Prologue
+from flambeau.compiler.codegen.products.prologue import Computer, OperandLines, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.schedules.kinds import Product
@@ -129,9 +129,9 @@ class _TileWriter(Chains):
         computer = Computer(self, spec.lhs, 0, self.offsets, spec.lanes, spec.masks)
         one, pitch, count = b.const(1, "i64"), d("a.pitch"), b.sub(m1, m0)
         if spec.lhs.lines == "row":
-            computer.fill(Lines(m0, count, k, self.kc), block, pitch, spec.schedule.a_unroll)
+            computer.fill(OperandLines(m0, count, k, self.kc), block, pitch, spec.schedule.a_unroll)
             return RowSource(block, m0, pitch, one)
-        computer.fill(Lines(k, self.kc, m0, count), block, pitch, spec.schedule.a_unroll)
+        computer.fill(OperandLines(k, self.kc, m0, count), block, pitch, spec.schedule.a_unroll)
         return RowSource(block, m0, one, pitch)
 
     def _panel(self, b_k: Val | None, k: Val, n: Val, columns: Val) -> _Panel:
@@ -162,9 +162,11 @@ class _TileWriter(Chains):
         assert spec.rhs is not None
         computer = Computer(self, spec.rhs, spec.first_rhs, self.offsets, spec.lanes, spec.masks)
         if spec.rhs.lines == "column":
-            computer.fill_transposed(Lines(n, columns, k, self.kc), scratch, spec.columns, spec.schedule.b_unroll)
+            computer.fill_transposed(
+                OperandLines(n, columns, k, self.kc), scratch, spec.columns, spec.schedule.b_unroll
+            )
             return _Panel(scratch, width, scratch, None)
-        lines = Lines(k, self.kc, n, columns)
+        lines = OperandLines(k, self.kc, n, columns)
         if not spec.schedule.b_in_tile:
             computer.fill(lines, scratch, width, spec.schedule.b_unroll)
             return _Panel(scratch, width, scratch, None)
