@@ -11,7 +11,7 @@ from __future__ import annotations
 from flambeau.compiler.codegen.convolutions.joined import JoinedPatches
 from flambeau.compiler.codegen.convolutions.patches import Geometry, Patches, coordinates
 from flambeau.compiler.codegen.convolutions.phases import Phase, Phases
-from flambeau.compiler.codegen.convolutions.tile import Columns, ConvSpec, ConvTiles
+from flambeau.compiler.codegen.convolutions.tile import ConvSpec, ConvTiles, PanelColumns
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.chains import K_BLOCK, RowSource
 from flambeau.compiler.codegen.products.pack import Packer, Submatrix
@@ -101,15 +101,15 @@ class _Writer(ConvTiles):
             k, n = b.mul(k, taps), b.mul(n, places)
         return k, n
 
-    def _columns(self, first: Val, count: Val) -> Columns:
+    def _columns(self, first: Val, count: Val) -> PanelColumns:
         b, d = self.b, self.dim
         if self.phase is not None:
-            return Columns(count, self.note_places(first, count), b.sub(first, self.n0), b.const(False, "i1"))
+            return PanelColumns(count, self.note_places(first, count), b.sub(first, self.n0), b.const(False, "i1"))
         if self.spec.gives == "w":
             place = b.sub(first, self.n0) if self.spec.turned else first
-            return Columns(count, b.const(0, "i64"), place, b.const(True, "i1"))
+            return PanelColumns(count, b.const(0, "i64"), place, b.const(True, "i1"))
         image, place = coordinates(b, first, [d("pitch")])
-        return Columns(count, image, place, b.cmp("le", b.add(place, self.spec.columns), d("pitch")))
+        return PanelColumns(count, image, place, b.cmp("le", b.add(place, self.spec.columns), d("pitch")))
 
     # ---- operands ------------------------------------------------------------------------------------------
 

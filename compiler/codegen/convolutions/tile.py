@@ -91,7 +91,7 @@ class ConvSpec(TileText):
         return self.regions()["a"] + self.schedule.m_block * row * storage_bytes(self.element)
 
 
-class Columns(NamedTuple):
+class PanelColumns(NamedTuple):
     """The columns of a panel: `width` of them from the pixel `place` of `image` on, of which some may be another image's. Of x with
     a stride, `image` counts the runs that are noted, and `place` is that of the first column in its block of C."""
 
@@ -122,7 +122,7 @@ class ConvTiles(Chains):
         """The numbers of that name, one per spatial axis."""
         return [self.dim(f"{name}{d}") for d in range(self.spec.rank)]
 
-    def tile(self, a: RowSource, columns: Columns, m: Val, rows: Val) -> None:
+    def tile(self, a: RowSource, columns: PanelColumns, m: Val, rows: Val) -> None:
         """One register tile over one k-block. Columns beyond the border are computed of what is in the panel, and never stored."""
         b, spec = self.b, self.spec
         wide = b.and_(b.cmp("eq", columns.width, spec.columns), columns.are_adjacent)
@@ -173,7 +173,7 @@ class ConvTiles(Chains):
         start = b.add(b.mul(self.group, d("c.group")), b.mul(m, d("pitch")))
         return b.add(start, b.mul(image, d("c.image")))
 
-    def _finish_runs(self, rows: Val, columns: Columns, m: Val) -> None:
+    def _finish_runs(self, rows: Val, columns: PanelColumns, m: Val) -> None:
         """From the tile in scratch to C, image by image."""
         b, spec, zero = self.b, self.spec, self.b.const(0, "i64")
 
@@ -266,7 +266,7 @@ class ConvTiles(Chains):
 
         return b.while_([zero, zero, *coordinates(b, first, phase.places)], more, note)[1]
 
-    def _put_apart(self, chains: list[Val], rows: Val, columns: Columns, m: Val) -> None:
+    def _put_apart(self, chains: list[Val], rows: Val, columns: PanelColumns, m: Val) -> None:
         """Partial sums stay in scratch, side by side; finished ones go to their places."""
         b, spec, n_block = self.b, self.spec, self.dim("n_block")
         sums, tile, stride = self._sums(m, columns.place), self.region("tile"), b.const(spec.columns, "i64")
@@ -286,7 +286,7 @@ class ConvTiles(Chains):
 
         b.if_else(self.last, finish, partial)
 
-    def _finish_apart(self, rows: Val, columns: Columns, m: Val) -> None:
+    def _finish_apart(self, rows: Val, columns: PanelColumns, m: Val) -> None:
         """From the tile in scratch to C, run by run."""
         b, spec, position = self.b, self.spec, self.spec.sums + 1 + len(self.spec.epilogue.leaves)
         with b.loop(0, columns.image) as runs:
