@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from flambeau.compiler.codegen.convolutions.operands import Convolution as Computed
-from flambeau.compiler.codegen.convolutions.operands import read
+from flambeau.compiler.codegen.convolutions.operands import ConvolutionOperands, read
 from flambeau.compiler.codegen.units import OwnNest
 from flambeau.compiler.schedules.fitting import registers
 from flambeau.compiler.schedules.kinds import Convolution
@@ -67,14 +66,14 @@ def choose(nest: OwnNest, machine: Target, fixed: Mapping[str, Any]) -> Convolut
     return Convolution(lanes, rows, vectors, steps, m_block, n_block, turned, narrows, work)
 
 
-def pays_to_turn(c: Computed, lanes: int, machine: Target) -> bool:
+def pays_to_turn(c: ConvolutionOperands, lanes: int, machine: Target) -> bool:
     """Whether rows of C are better taps, of a gradient by the kernel."""
     if c.gives != "w" or any(isinstance(n, Size) for n in (c.o, c.pixels)):
         return False
     return _cost(c, True, lanes, machine) < _cost(c, False, lanes, machine)
 
 
-def _cost(c: Computed, turned: bool, lanes: int, machine: Target) -> int:
+def _cost(c: ConvolutionOperands, turned: bool, lanes: int, machine: Target) -> int:
     """Multiply-adds of a step along k, those beyond C's borders included, and what it takes to bring lines of the maps there: rows
     once for every block of columns, columns, which are transposed, once for every block of rows."""
     rows, columns = (int(n) for n in extents(c, turned))
@@ -86,12 +85,12 @@ def _cost(c: Computed, turned: bool, lanes: int, machine: Target) -> int:
     return int(tiles + lines * (OF_A_COPY + 2 * (lanes.bit_length() - 1)) + rows * n_blocks * OF_A_COPY)
 
 
-def extents(c: Computed, turned: bool) -> tuple[Int, Int]:
+def extents(c: ConvolutionOperands, turned: bool) -> tuple[Int, Int]:
     """Rows and columns of C."""
     return (c.pixels, c.rows) if turned else (c.rows, columns_of(c))
 
 
-def _tile(c: Computed, rows: Int, columns: Int, lanes: int, machine: Target) -> tuple[int, int]:
+def _tile(c: ConvolutionOperands, rows: Int, columns: Int, lanes: int, machine: Target) -> tuple[int, int]:
     """Rows and vectors of the register tile. A kernel has few rows and columns: of its tiles that which computes least beyond. So
     have phases columns, which may fill fewer vectors better."""
     if machine.registers < 32 or c.gives != "w" or isinstance(rows, Size) or isinstance(columns, Size):
@@ -103,7 +102,7 @@ def _tile(c: Computed, rows: Int, columns: Int, lanes: int, machine: Target) -> 
     return min(fitting, key=lambda t: ceil_div(rows, t[0]) * t[0] * ceil_div(columns, lanes * t[1]) * t[1])
 
 
-def _narrows(c: Computed, columns: Int, lanes: int, vectors: int) -> bool:
+def _narrows(c: ConvolutionOperands, columns: Int, lanes: int, vectors: int) -> bool:
     """Whether the last columns, which fill no tile, go vector by vector: of small maps they are many. It is the same for few of
     them and for many, so that layers share text."""
     if not may_narrow(c) or vectors == 1:
@@ -111,12 +110,12 @@ def _narrows(c: Computed, columns: Int, lanes: int, vectors: int) -> bool:
     return isinstance(columns, Size) or ceil_div(columns, lanes) % vectors > 0
 
 
-def may_narrow(c: Computed) -> bool:
+def may_narrow(c: ConvolutionOperands) -> bool:
     """Columns of a phase are noted panel by panel; those of a gradient by the kernel are many."""
     return c.gives != "w" and c.phases == 1
 
 
-def columns_of(c: Computed) -> Int:
+def columns_of(c: ConvolutionOperands) -> Int:
     """Columns of C, of the first phase, which has most."""
     if c.phases == 1:
         return c.copies * c.pixels

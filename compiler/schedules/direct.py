@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flambeau.compiler.codegen.convolutions.operands import Axis, read
-from flambeau.compiler.codegen.convolutions.operands import Convolution as Computed
+from flambeau.compiler.codegen.convolutions.operands import Axis, ConvolutionOperands, read
 from flambeau.compiler.codegen.convolutions.taps import Pattern, pattern
 from flambeau.compiler.codegen.units import OwnNest
 from flambeau.compiler.schedules.fitting import registers
@@ -35,7 +34,7 @@ MOST_COLUMNS, SOME_COLUMNS, MOST_STRIP, PART_OF_L2, MOST_RESULTS = 256, 64, 64, 
 ACROSS_LINES, OF_A_VECTOR = 3, 3
 
 
-def is_direct(c: Computed) -> bool:
+def is_direct(c: ConvolutionOperands) -> bool:
     """Whether a convolution is computed without packing."""
     return (
         c.gives != "w"
@@ -48,12 +47,12 @@ def is_direct(c: Computed) -> bool:
     )
 
 
-def channels(c: Computed) -> Int:
+def channels(c: ConvolutionOperands) -> Int:
     """Channels of a group that a result is made of."""
     return c.c if c.gives == "y" else c.o
 
 
-def plane(c: Computed) -> tuple[Axis, Axis]:
+def plane(c: ConvolutionOperands) -> tuple[Axis, Axis]:
     """Rows and columns; of one axis these are columns."""
     return (Axis(1, 1, 1, 1, 0, 1), c.axes[0]) if len(c.axes) == 1 else (c.axes[0], c.axes[1])
 
@@ -90,7 +89,7 @@ def choose(nest: OwnNest, machine: Target, fixed: Mapping[str, Any]) -> Direct:
     return Direct(lanes, along, tile, across, unroll, kept, band, grain)
 
 
-def _pays_to_turn(c: Computed, rows: Pattern, columns: Pattern, height: Int, width: Int, lanes: int) -> bool:
+def _pays_to_turn(c: ConvolutionOperands, rows: Pattern, columns: Pattern, height: Int, width: Int, lanes: int) -> bool:
     """Whether channels in the lanes take less, counted in multiply-adds of as many planes as a vector has lanes: of those that
     lanes idle in, of what is read beside each, of squares that are turned."""
     if any(isinstance(n, Size) for n in (height, width, channels(c))) or channels(c) != 1:
@@ -125,7 +124,7 @@ def _strip(rows: Pattern, columns: Pattern, height: Int, across: int, room: int)
     return count if isinstance(height, Size) else max(1, min(count, height))
 
 
-def _registers(lanes: int, c: Computed, machine: Target) -> int:
+def _registers(lanes: int, c: ConvolutionOperands, machine: Target) -> int:
     """Registers of a vector."""
     return max(1, lanes * c.dtype.itemsize // machine.vector_bytes)
 

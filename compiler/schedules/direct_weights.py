@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flambeau.compiler.codegen.convolutions.operands import Convolution as Computed
-from flambeau.compiler.codegen.convolutions.operands import read
+from flambeau.compiler.codegen.convolutions.operands import ConvolutionOperands, read
 from flambeau.compiler.codegen.units import OwnNest
 from flambeau.compiler.schedules.direct import MOST_CHANNELS, MOST_TAPS, least_lanes, plane
 from flambeau.compiler.schedules.fitting import registers
@@ -30,7 +29,7 @@ PART_OF_L2 = 4
 MOST_UNROLLED = 8
 
 
-def is_direct(c: Computed) -> bool:
+def is_direct(c: ConvolutionOperands) -> bool:
     """Whether a gradient by the kernel is computed so."""
     return (
         c.gives == "w"

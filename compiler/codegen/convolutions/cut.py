@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from flambeau.compiler.codegen.convolutions.blocks import convolution_kernel
 from flambeau.compiler.codegen.convolutions.channels import ChannelsSpec, channels_kernel
 from flambeau.compiler.codegen.convolutions.direct import DirectSpec, direct_kernel
-from flambeau.compiler.codegen.convolutions.operands import Convolution, read
+from flambeau.compiler.codegen.convolutions.operands import ConvolutionOperands, read
 from flambeau.compiler.codegen.convolutions.taps import pattern, taps_of_phases
 from flambeau.compiler.codegen.convolutions.tile import ConvSpec
 from flambeau.compiler.codegen.convolutions.turned import TurnedSpec, turned_kernel
@@ -83,7 +83,7 @@ class _Kernel(NamedTuple):
 class _Call:
     """The call of a kernel. Its operands: A, B, C (partial sums), the epilogue's leaves, its outputs but the one that is C."""
 
-    c: Convolution
+    c: ConvolutionOperands
     graph: Graph
     schedule: Any
     temps: list[Int] = field(default_factory=list)
@@ -200,7 +200,7 @@ class _Tiles(_Call):
         return found
 
 
-def _are_joined(c: Convolution) -> bool:
+def _are_joined(c: ConvolutionOperands) -> bool:
     """Whether rows of places, of all phases, are as long as those of the map that they meet, as far as sizes are known or written
     alike. (Of w tiles have no registers left.)"""
     if len(c.axes) < 2 or c.gives == "w" or (c.gives == "y" and any(a.stride > 1 for a in c.axes[-2:])):

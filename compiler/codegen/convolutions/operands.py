@@ -46,7 +46,7 @@ class Axis(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Convolution:
+class ConvolutionOperands:
     """`gives` is the tensor that is computed, `a` and `b` are the values of the operands in the roles above. `o` and `c` are
     channels of a group. Epilogue: as in `products.operands.Contraction`; a leaf's batch strides are those of images and of
     groups."""
@@ -110,22 +110,22 @@ class Convolution:
         return prod(a.stride for a in self.axes) if self.gives == "x" else 1
 
 
-def read(graph: Graph) -> Convolution:
+def read(graph: Graph) -> ConvolutionOperands:
     """What a cluster's graph computes. Raises NoProduct where that is more than one convolution."""
     return _Reader(graph).read()
 
 
-class _Reader(TermReader[Convolution]):
+class _Reader(TermReader[ConvolutionOperands]):
     """Reads the ops around a convolution."""
 
-    def found(self, head: Node) -> Convolution:
+    def found(self, head: Node) -> ConvolutionOperands:
         graph, avals = self.graph, self.graph.avals
         gives = GIVES[head.op.name]
         first, second = (self._in_memory(v) for v in head.operands)
         _, stride, padding, dilation, groups = head.attrs
         x, w, y = by_role(head.op.name, [avals[v].shape for v in (*head.operands, *head.results)])
         extents = zip(x[2:], y[2:], w[2:], stride, padding, dilation, strict=True)
-        c = Convolution(
+        c = ConvolutionOperands(
             gives, avals[head.results[0]].dtype, head.results[0], second, first, x[0], groups,
             w[0] // groups, w[1], _joined([Axis(*e) for e in extents]),
         )  # fmt: skip
