@@ -168,7 +168,7 @@ class Process:
         return b"".join(parts), False
 
     def _message(self) -> Any:
-        """The next message that is not a `Note`, if it is complete."""
+        """The next message that is not `Progress`, if it is complete."""
         while len(self._inbox) >= HEADER.size:
             (size,) = HEADER.unpack_from(self._inbox)
             end = HEADER.size + size

@@ -1,6 +1,6 @@
 """What a cluster with a convolution computes: extents, the two operands, and the epilogue as a list of steps.
 
-In: the cluster's graph (one convolution of operands that lie in memory, elementwise ops on its result). Out: `Convolution`.
+In: the cluster's graph (one convolution of operands that lie in memory, elementwise ops on its result). Out: `ConvolutionOperands`.
 
 All three ops are products of matrices, one per group, whose elements are found by tables:
 
