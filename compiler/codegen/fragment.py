@@ -1,6 +1,6 @@
 """What a loop kernel needs to know of a cluster: where every operand comes from, and one loop nest that serves all.
 
-In: the graph of a cluster; its sizes are ints or `Size`s. Out: `Fragment` (views resolved to layouts) and its `Form`, or
+In: the graph of a cluster; its sizes are ints or `Size`s. Out: `Fragment` (views resolved to layouts) and its `NestForm`, or
 None where no single nest can compute it. The same rules decide in `passes/cluster.py` what may be fused.
 Next: `loops/phases.py`, `nest.py`.
 """
@@ -40,7 +40,7 @@ class Split(NamedTuple):
         return self.count == 1
 
 
-class Form(NamedTuple):
+class NestForm(NamedTuple):
     """The loop nest of a fragment over `batch * count * columns` elements.
 
     kind "map": no reductions. "rows": inner reductions; batch rows of count elements. "columns": outer reductions.
@@ -52,7 +52,7 @@ class Form(NamedTuple):
     columns: Any = 1
 
     @classmethod
-    def along(cls, shape: Sequence[Any], axis: int) -> Form:
+    def along(cls, shape: Sequence[Any], axis: int) -> NestForm:
         """The lines along an axis: what lies before it, its elements, what lies beside each of them."""
         return cls("columns", prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
 
@@ -141,7 +141,7 @@ class Fragment:
         split = self.split(node) if node.op.family.folds else None
         return split is not None and not split.is_trivial
 
-    def form(self) -> Form | None:
+    def form(self) -> NestForm | None:
         """The nest that computes all outputs, or None."""
         if not self.is_affine or any(families.rules(n.op).has_own_loops for n in self.members):
             return None
@@ -152,7 +152,7 @@ class Fragment:
             return None
         return form if nest_extents(form, self.elem_layouts(form), self.row_layouts(form)) is not None else None
 
-    def _shape_of_nest(self) -> Form | None:
+    def _shape_of_nest(self) -> NestForm | None:
         splits = []
         for node in self.members:
             if node.op.family.folds:
@@ -163,16 +163,16 @@ class Fragment:
                     splits.append(split)
         if not splits:
             sizes = {self.size(v) for v in self.graph.outputs}
-            return Form("map", 1, sizes.pop()) if len(sizes) == 1 else None
+            return NestForm("map", 1, sizes.pop()) if len(sizes) == 1 else None
         if len(set(splits)) > 1:
             return None
         return form_of_split(splits[0])
 
-    def is_row_level(self, value: int, form: Form) -> bool:
+    def is_row_level(self, value: int, form: NestForm) -> bool:
         """Whether a member's result has one element per row."""
         return form.kind == "rows" and self.size(value) == form.batch
 
-    def _fits(self, node: Node, form: Form) -> bool:
+    def _fits(self, node: Node, form: NestForm) -> bool:
         result = node.results[0]
         if self.folds(node):
             return self._reads(node.operands[0], form, False)
@@ -183,7 +183,7 @@ class Fragment:
             return self._gather_fits(node, form, row_level)
         return all(self._reads(v, form, row_level) for v in node.operands)
 
-    def _gather_fits(self, node: Node, form: Form, row_level: bool) -> bool:
+    def _gather_fits(self, node: Node, form: NestForm, row_level: bool) -> bool:
         operand, index = node.operands
         root = self.sources[operand].root
         if not self._reads(index, form, row_level) or breaks_rows(self.gather_layout(node), form):
@@ -197,7 +197,7 @@ class Fragment:
         sources = [self.sources[v] for v in node.operands]
         return all(s.layout.is_identity and s.root in self.graph.inputs for s in sources)
 
-    def picks_from_row(self, node: Node, form: Form) -> bool:
+    def picks_from_row(self, node: Node, form: NestForm) -> bool:
         """Whether a gather takes one element of each row of a member of the nest."""
         operand, _ = node.operands
         shape, axis = self.avals[operand].shape, node.attrs[0]
@@ -208,7 +208,7 @@ class Fragment:
             and prod(shape[axis + 1 :]) == 1
         )
 
-    def _reads(self, value: int, form: Form, row_level: bool) -> bool:
+    def _reads(self, value: int, form: NestForm, row_level: bool) -> bool:
         """Whether the nest can read `value` element by element, or row by row."""
         root, layout = self.sources[value]
         if any(self.sources[start].root in self.member_of for start, _, _ in layout.dynamic):
@@ -227,11 +227,11 @@ class Fragment:
         seen.update(dict.fromkeys(v for v in self.graph.outputs if v not in self.member_of))
         return list(seen)
 
-    def elem_layouts(self, form: Form) -> list[StridedView]:
+    def elem_layouts(self, form: NestForm) -> list[StridedView]:
         """The layouts that the innermost loops walk."""
         return [x for x in self._walked() if x.size == form.size]
 
-    def row_layouts(self, form: Form) -> list[StridedView]:
+    def row_layouts(self, form: NestForm) -> list[StridedView]:
         if form.kind != "rows":
             return []
         return [x for x in self._walked() if x.size == form.batch and x.size != form.size]
@@ -268,16 +268,16 @@ def read_operands(node: Node) -> tuple[int, ...]:
     return node.operands[1:] if node.op.family.reads_table else node.operands
 
 
-def over_result(graph: Graph, node: Node) -> Form:
+def over_result(graph: Graph, node: Node) -> NestForm:
     """The nest of a node over the elements of its result."""
-    return Form("map", 1, graph.avals[node.results[0]].size)
+    return NestForm("map", 1, graph.avals[node.results[0]].size)
 
 
-def form_of_split(split: Split) -> Form:
-    return Form("rows" if split.inner else "columns", split.batch, split.count, split.columns)
+def form_of_split(split: Split) -> NestForm:
+    return NestForm("rows" if split.inner else "columns", split.batch, split.count, split.columns)
 
 
-def is_row_broadcast(layout: StridedView, form: Form) -> bool:
+def is_row_broadcast(layout: StridedView, form: NestForm) -> bool:
     """Whether `layout`, of as many elements as the nest, repeats one dense value per row."""
     if layout.offset or layout.dynamic or layout.size != form.size:
         return False
@@ -292,7 +292,7 @@ def nest_cuts(layouts: Iterable[StridedView]) -> set[Any]:
     return {cut for layout in layouts for cut in suffixes([e for e, _ in merge(layout)])}
 
 
-def extents_of(form: Form, cuts: set[Any]) -> tuple[Any, ...] | None:
+def extents_of(form: NestForm, cuts: set[Any]) -> tuple[Any, ...] | None:
     """Loop extents for a form, outermost first; None if the cuts clash or fall inside a fold where it cannot be broken.
 
     The rows that an outer reduction folds are loops of their own. The columns that an inner one folds stay one loop:
@@ -310,14 +310,14 @@ def extents_of(form: Form, cuts: set[Any]) -> tuple[Any, ...] | None:
     return chain({*(cuts - inside), *form.cuts}, form.size)
 
 
-def breaks_rows(layout: StridedView, form: Form) -> bool:
+def breaks_rows(layout: StridedView, form: NestForm) -> bool:
     """Whether a layout of the nest's size breaks inside the columns that an inner reduction folds."""
     if form.kind != "rows" or layout.size != form.size or form.size == 0:
         return False
     return any(cut % form.count != 0 for cut in nest_cuts([layout]))
 
 
-def nest_extents(form: Form, elem: list[StridedView], row: list[StridedView]) -> tuple[Any, ...] | None:
+def nest_extents(form: NestForm, elem: list[StridedView], row: list[StridedView]) -> tuple[Any, ...] | None:
     """The loop extents that make every layout affine."""
     if form.size == 0:
         return extents_of(form, set())

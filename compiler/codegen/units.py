@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.access import StridedView
-from flambeau.compiler.codegen.fragment import Form, Fragment
+from flambeau.compiler.codegen.fragment import Fragment, NestForm
 from flambeau.compiler.codegen.loops.phases import Stages
 from flambeau.compiler.codegen.loops.space import Space
 from flambeau.compiler.codegen.products.operands import Contraction
@@ -42,7 +42,7 @@ class LoopNest:
 
     kind: type[Schedule]
     fragment: Fragment
-    form: Form
+    form: NestForm
     label: str
     placed: dict[int, tuple[int, StridedView]] = field(default_factory=dict)
     alone: bool = False  # whether no other nest writes to the placed outputs' part of their buffers

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flambeau.compiler.codegen.access import StridedView
-from flambeau.compiler.codegen.fragment import Form, extents_of, nest_cuts
+from flambeau.compiler.codegen.fragment import NestForm, extents_of, nest_cuts
 from flambeau.compiler.codegen.loops import assemble as loops_assemble
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
@@ -52,7 +52,7 @@ def _is_part(values: Values, value: int, place: StridedView) -> bool:
         return True
     if layout.dynamic or (values.is_free(root) and values.producers[root].op.name != "constant"):
         return False
-    return extents_of(Form("map", 1, layout.size), nest_cuts([layout, place])) is not None
+    return extents_of(NestForm("map", 1, layout.size), nest_cuts([layout, place])) is not None
 
 
 def producers(node: Node) -> Callable[[Clustering, Move], bool] | None:

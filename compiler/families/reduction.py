@@ -5,7 +5,7 @@ In: a node. Out: a linalg.generic that starts from the fold's identity. Next: `c
 
 from __future__ import annotations
 
-from flambeau.compiler.codegen.fragment import Form, form_of_split, over_result, reduction_split
+from flambeau.compiler.codegen.fragment import NestForm, form_of_split, over_result, reduction_split
 from flambeau.compiler.codegen.values import spell_number
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.groups import bodies
@@ -34,7 +34,7 @@ def structure(b: ClusterBuilder, node: Node) -> None:
     b.define(result, number)
 
 
-def nest(graph: Graph, node: Node) -> Form | None:
+def nest(graph: Graph, node: Node) -> NestForm | None:
     """Rows or columns that are folded in place, or elements where there is nothing to fold; positions of extremes have no
     monoid, and what lies scattered must be moved first (`codegen/expand.py`)."""
     split = reduction_split(graph, node)

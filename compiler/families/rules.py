@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flambeau.compiler.codegen.access import StridedView
-    from flambeau.compiler.codegen.fragment import Form, Fragment
+    from flambeau.compiler.codegen.fragment import Fragment, NestForm
     from flambeau.compiler.codegen.units import Cut, LoopNest
     from flambeau.compiler.groups.builder.cluster import ClusterBuilder
     from flambeau.compiler.groups.form import Call
@@ -118,7 +118,7 @@ class Rules:
 
     family: str
     structure: Callable[[ClusterBuilder, Node], None] | None = None
-    nest: Callable[[Graph, Node], Form | None] | None = None
+    nest: Callable[[Graph, Node], NestForm | None] | None = None
     nests_on: tuple[str, ...] = ("cpu", "gpu")
     layout: Callable[[Node, StridedView], StridedView | None] | None = None
     stored: Callable[[Values, Node], list[int]] | None = None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from flambeau.compiler import families
 from flambeau.compiler.codegen.fragment import (
-    Form,
+    NestForm,
     breaks_rows,
     extents_of,
     form_of_split,
@@ -39,7 +39,7 @@ class OpenGroup:
     nodes: list[int]
     values: list[int]
     reads: dict[int, None]  # roots that its nodes read, its own values included
-    form: Form | None = None
+    form: NestForm | None = None
     product: int | None = None  # of a head that elementwise ops may join: its result
     cuts: frozenset[Any] = frozenset()
     number: int = -1
@@ -82,7 +82,7 @@ class Clustering(Values):
         group.form, group.cuts = self._asked(index, "nest", (), self._nest, node)
         return group
 
-    def _nest(self, node: Node) -> tuple[Form | None, frozenset[Any]]:
+    def _nest(self, node: Node) -> tuple[NestForm | None, frozenset[Any]]:
         """The nest of a node by itself, and the cuts that its accesses make."""
         form = self.form_of(node)
         return form, frozenset() if form is None else frozenset(nest_cuts(self.external_layouts(node, set())))
@@ -151,7 +151,7 @@ class Clustering(Values):
         self,
         one: OpenGroup,
         two: OpenGroup,
-        form: Form | None = None,
+        form: NestForm | None = None,
         cuts: frozenset[Any] = frozenset(),
         product: int | None = None,
     ) -> OpenGroup:
@@ -159,7 +159,7 @@ class Clustering(Values):
         values = [v for i in nodes for v in self.graph.nodes[i].results]
         return OpenGroup(nodes, values, {**one.reads, **two.reads}, form, product, cuts)
 
-    def _cuts(self, node: Node, form: Form, members: set[int]) -> set[Any]:
+    def _cuts(self, node: Node, form: NestForm, members: set[int]) -> set[Any]:
         """The cuts that a member's accesses of what is outside make."""
         cuts: set[Any] = set()
         for layout in self.external_layouts(node, members):
@@ -167,10 +167,10 @@ class Clustering(Values):
             cuts |= {cut * scale for cut in nest_cuts([layout])}
         return cuts
 
-    def _is_row_level(self, value: int, form: Form) -> bool:
+    def _is_row_level(self, value: int, form: NestForm) -> bool:
         return form.kind == "rows" and self.avals[value].size == form.batch
 
-    def _fits(self, node: Node, form: Form, members: set[int]) -> bool:
+    def _fits(self, node: Node, form: NestForm, members: set[int]) -> bool:
         """Whether the nest `form` can compute a member; mirrors `Fragment.form`."""
         result = node.results[0]  # an op whose results differ in shape has no nest of this kind
         split = self.fold_of(node)
@@ -185,13 +185,13 @@ class Clustering(Values):
             return row_level and self._picks_from_row(node, form) and self._reads(node.operands[1], form, True, members)
         return all(self._reads(v, form, row_level, members) for v in read_operands(node))
 
-    def _picks_from_row(self, node: Node, form: Form) -> bool:
+    def _picks_from_row(self, node: Node, form: NestForm) -> bool:
         operand, _ = node.operands
         shape, axis = self.avals[operand].shape, node.attrs[0]
         fits = shape[axis] == form.count and prod(shape[axis + 1 :]) == 1 and self.avals[operand].size == form.size
         return fits and self.source(operand).layout.is_identity
 
-    def _reads(self, value: int, form: Form, row_level: bool, members: set[int]) -> bool:
+    def _reads(self, value: int, form: NestForm, row_level: bool, members: set[int]) -> bool:
         root, layout = self.source(value)
         if any(r in members for start, _, _ in layout.dynamic for r in self.roots(start)):
             return False
@@ -281,7 +281,7 @@ class Clustering(Values):
         return value in self.stored or self.is_computed(self.producers[value])
 
 
-def join_forms(one: Form, two: Form) -> Form | None:
+def join_forms(one: NestForm, two: NestForm) -> NestForm | None:
     """The form of a nest that computes what two forms compute."""
     if one == two:
         return one

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from flambeau.compiler import families
 from flambeau.compiler.codegen.access import StridedView, dense
 from flambeau.compiler.codegen.fragment import (
-    Form,
+    NestForm,
     Source,
     Split,
     extents_of,
@@ -144,7 +144,7 @@ class Values:
 
     # ---- nests -----------------------------------------------------------------------------------------------
 
-    def form_of(self, node: Node) -> Form | None:
+    def form_of(self, node: Node) -> NestForm | None:
         """The nest of a node by itself; None for what is lowered in its own way."""
         nest = families.rules(node.op).nest
         return None if nest is None else nest(self.graph, node)

@@ -1,6 +1,6 @@
 """The values of a fragment at one element of its nest, as scalars of one thread.
 
-In: a `Fragment`, its `Form`, and the element's index. Out: text that loads operands and computes members, written where
+In: a `Fragment`, its `NestForm`, and the element's index. Out: text that loads operands and computes members, written where
 the emitter stands. Next: `loops.py`.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flambeau.compiler import families
 from flambeau.compiler.codegen.access import StridedView, merge
-from flambeau.compiler.codegen.fragment import Form, Fragment, Source
+from flambeau.compiler.codegen.fragment import Fragment, NestForm, Source
 from flambeau.compiler.codegen.gpu.emitter import GpuEmitter
 from flambeau.compiler.codegen.gpu.kernel import GpuKernel
 from flambeau.compiler.codegen.loops.reduce import canonical
@@ -23,7 +23,7 @@ _NARROW = 1 << 31
 class NestKernel(GpuKernel):
     """A kernel that computes the nest of a fragment."""
 
-    def __init__(self, fragment: Fragment, form: Form, threads: int) -> None:
+    def __init__(self, fragment: Fragment, form: NestForm, threads: int) -> None:
         super().__init__(threads)
         self.fragment, self.form = fragment, form
         self.read: dict[int, set[StridedView]] = {}  # how elements of each input are read

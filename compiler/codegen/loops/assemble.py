@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flambeau.compiler.codegen.access import StridedView, dense, dynamic_window, merge, strided
-from flambeau.compiler.codegen.fragment import Form, Fragment, nest_extents
+from flambeau.compiler.codegen.fragment import Fragment, NestForm, nest_extents
 from flambeau.compiler.codegen.loops.rows import label
 from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.kernel import KernelCall
@@ -68,7 +68,7 @@ def _filled(graph: Graph, value: int, shape: tuple[Int, ...]) -> tuple[Graph, in
 def place(graph: Graph, value: int, out: int, layout: StridedView, alone: bool = False) -> LoopNest | None:
     """A nest that writes `value`, a view of inputs or computed from such, to the elements `layout` of `out`, which no other
     nest writes if it does so `alone`."""
-    fragment, form = _part(graph, value, layout), Form("map", 1, graph.avals[value].size)
+    fragment, form = _part(graph, value, layout), NestForm("map", 1, graph.avals[value].size)
     if not _can_walk(fragment, form, value, layout):
         return None
     return LoopNest(Points, fragment, form, label(fragment), {value: (out, layout)}, alone)
@@ -87,10 +87,10 @@ def noted(nest: LoopNest, call: KernelCall) -> KernelCall:
 
 def can_place(graph: Graph, value: int, layout: StridedView) -> bool:
     """Whether `place` finds a nest."""
-    return _can_walk(_part(graph, value, layout), Form("map", 1, graph.avals[value].size), value, layout)
+    return _can_walk(_part(graph, value, layout), NestForm("map", 1, graph.avals[value].size), value, layout)
 
 
-def _can_walk(fragment: Fragment, form: Form, value: int, layout: StridedView) -> bool:
+def _can_walk(fragment: Fragment, form: NestForm, value: int, layout: StridedView) -> bool:
     """Whether one nest computes `value`, in the order of its elements, and walks its place."""
     if fragment.members and (fragment.form() != form or not fragment.sources[value].layout.is_identity):
         return False

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.fragment import Form
+from flambeau.compiler.codegen.fragment import NestForm
 from flambeau.compiler.codegen.loops.nest import Nest, Writer
 from flambeau.compiler.codegen.loops.points import Point, Row
 from flambeau.compiler.codegen.loops.reduce import Reduction, canonical, walk_pairs
@@ -163,7 +163,7 @@ def _fold_in_registers(nest: Nest, homes: list[Home], rows: tuple[Val, Val]) -> 
 
 
 def _combine_columns(
-    fold: Reduction, temp: int, schedule: Columns, form: Form, counts: tuple[Int, Int, Int]
+    fold: Reduction, temp: int, schedule: Columns, form: NestForm, counts: tuple[Int, Int, Int]
 ) -> KernelCall:
     """Item (batch, block of columns): combine the chains pairwise, in place, and copy the last one out."""
     b, lanes, (chains, block, blocks) = Writer(), schedule.lanes, counts

@@ -1,13 +1,13 @@
 """The order of work inside a row: which pass over the columns computes what, and what is kept between passes.
 
-In: a `Fragment` and its `Form`. Out: `Stages`. A reduction of elements of stage t is known from stage t + 1 on; an
+In: a `Fragment` and its `NestForm`. Out: `Stages`. A reduction of elements of stage t is known from stage t + 1 on; an
 element needed in a later stage is recomputed when that is cheap and kept in memory when it is not. Next: `nest.py`.
 """
 
 from __future__ import annotations
 
 from flambeau.compiler.codegen.body_record import BodyRecord
-from flambeau.compiler.codegen.fragment import Form, Fragment, is_leaf_source
+from flambeau.compiler.codegen.fragment import Fragment, NestForm, is_leaf_source
 from flambeau.dialects.graph import Node
 
 #: Work of one element, in additions; everything not named here counts as HEAVY.
@@ -37,7 +37,7 @@ class Stages:
     """`stage_of[v]` for every member's result and every row value; `kept` are the elements stored between stages: those that would
     take more work than `recompute` to compute again."""
 
-    def __init__(self, fragment: Fragment, form: Form, recompute: int) -> None:
+    def __init__(self, fragment: Fragment, form: NestForm, recompute: int) -> None:
         self.fragment, self.form, self.recompute = fragment, form, recompute
         self.stage_of: dict[int, int] = {}
         for node in fragment.members:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.fragment import Form, Fragment
+from flambeau.compiler.codegen.fragment import Fragment, NestForm
 from flambeau.compiler.codegen.loops.reduce import canonical
 from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.kernel import KernelCall, KernelSource, Operand
@@ -29,7 +29,7 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
     (node,) = fragment.members
     if not fragment.reads_memory(node):
         return None
-    form = Form.along(fragment.avals[node.results[0]].shape, node.attrs[0])
+    form = NestForm.along(fragment.avals[node.results[0]].shape, node.attrs[0])
     label = "scan" if len(node.operands) == 1 else "recurrence"
     return [LoopNest(Scan, fragment, form, label, node=node, own=lower)] if form.size else []
 

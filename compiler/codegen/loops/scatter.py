@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from flambeau.compiler.codegen.access import dense
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.fragment import Form, Fragment, nest_extents
+from flambeau.compiler.codegen.fragment import Fragment, NestForm, nest_extents
 from flambeau.compiler.codegen.loops.assemble import place
 from flambeau.compiler.codegen.loops.nest import Nest
 from flambeau.compiler.codegen.loops.points import Point, Row, checked_index
@@ -38,7 +38,7 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
 
 def _updates(fragment: Fragment, node: Node) -> LoopNest | None:
     _, index, updates = node.operands
-    form = Form.along(fragment.avals[index].shape, node.attrs[0])
+    form = NestForm.along(fragment.avals[index].shape, node.attrs[0])
     walked = replace(fragment.graph, nodes=[n for n in fragment.graph.nodes if n is not node], outputs=[index, updates])
     views = Fragment(walked, fragment.error_numbers)
     extents = nest_extents(form, views.elem_layouts(form), [])
@@ -59,7 +59,7 @@ def lower(unit: LoopNest, schedule: Scatter) -> Parts:
     return Parts([finish(nest, form.batch * blocks, maximum(1, schedule.grain // (block * form.count)), unit.label)])
 
 
-def _emit(nest: Nest, node: Node, form: Form, numbers: tuple[Int, Int, Int], unroll: int) -> None:
+def _emit(nest: Nest, node: Node, form: NestForm, numbers: tuple[Int, Int, Int], unroll: int) -> None:
     """Item (outer index, block of inner indices): all updates along the axis, in order."""
     b, (_, index, updates) = nest.b, node.operands
     block, blocks, extent = numbers

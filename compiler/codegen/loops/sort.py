@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.compiler.codegen.emitter import Emitter
-from flambeau.compiler.codegen.fragment import Form, Fragment
+from flambeau.compiler.codegen.fragment import Fragment, NestForm
 from flambeau.compiler.codegen.loops import search as loops_search
 from flambeau.compiler.codegen.loops import topk as loops_topk
 from flambeau.compiler.codegen.loops.sort_blocks import Blocks
@@ -30,7 +30,7 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
     (node,) = fragment.members
     if not fragment.reads_memory(node):
         return None
-    form = Form.along(fragment.avals[node.operands[0]].shape, node.attrs[0])
+    form = NestForm.along(fragment.avals[node.operands[0]].shape, node.attrs[0])
     if fragment.avals[node.results[0]].size == 0:
         return []
     kind, own = _OPS[node.op.name]

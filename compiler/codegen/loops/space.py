@@ -1,6 +1,6 @@
 """The loops of a nest, and how layouts run along them. Nothing here emits code.
 
-In: a `Fragment`, its `Form`, and where its outputs lie. Out: `Space`: the extents of the row loops and of the columns, and the
+In: a `Fragment`, its `NestForm`, and where its outputs lie. Out: `Space`: the extents of the row loops and of the columns, and the
 strides of a layout over them. Next: `units.py`, the nests of a cluster; `nest.py`, which emits one.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.access import StridedView, chain, merge, spread, suffixes
-from flambeau.compiler.codegen.fragment import Form, Fragment, breaks_rows, nest_cuts, nest_extents
+from flambeau.compiler.codegen.fragment import Fragment, NestForm, breaks_rows, nest_cuts, nest_extents
 
 
 class ColumnLoop(NamedTuple):
@@ -25,7 +25,11 @@ class Space:
     """`extents` are those of the row loops, outermost first; `cols` is that of the innermost loop."""
 
     def __init__(
-        self, fragment: Fragment, form: Form, placed: Sequence[StridedView] = (), extents: tuple[Any, ...] | None = None
+        self,
+        fragment: Fragment,
+        form: NestForm,
+        placed: Sequence[StridedView] = (),
+        extents: tuple[Any, ...] | None = None,
     ) -> None:
         self.fragment, self.form = fragment, form
         if extents is None:

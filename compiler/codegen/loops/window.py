@@ -13,7 +13,7 @@ from math import prod
 from typing import Any
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.fragment import Form, Fragment
+from flambeau.compiler.codegen.fragment import Fragment, NestForm
 from flambeau.compiler.codegen.loops.plane import Pick, Put, WindowSums
 from flambeau.compiler.codegen.loops.reduce import canonical
 from flambeau.compiler.codegen.loops.windowed import Windowed
@@ -30,7 +30,7 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
     (node,) = fragment.members
     if not fragment.reads_memory(node):
         return None
-    form = Form("map", 1, fragment.size(node.results[0]))
+    form = NestForm("map", 1, fragment.size(node.results[0]))
     return [LoopNest(Windows, fragment, form, node.op.name, node=node, own=lower)] if form.size else []
 
 
