@@ -20,7 +20,7 @@ from flambeau.dialects.size_text import parse
 Value = Int | bool | str | tuple[int, ...]
 
 
-class Form(NamedTuple):
+class FieldRule(NamedTuple):
     """What a field accepts, in words and as a test, and how its text is read."""
 
     words: str
@@ -40,44 +40,45 @@ def _read_numbers(text: str) -> tuple[int, ...]:
     return tuple(int(x) for x in text.removeprefix("[").removesuffix("]").split(",") if x.strip())
 
 
-def _field(form: Form, doc: str) -> Any:
+def _field(form: FieldRule, doc: str) -> Any:
     return field(metadata={"form": form, "doc": doc})
 
 
 def count(doc: str, least: int = 1, most: int = 1 << 40) -> Any:
     """A field that is an int within bounds."""
     limits = f"an int of at least {least}" if most >= 1 << 40 else f"an int from {least} to {most}"
-    return _field(Form(limits, lambda x: _is_int(x) and least <= x <= most, _read_int), doc)
+    return _field(FieldRule(limits, lambda x: _is_int(x) and least <= x <= most, _read_int), doc)
 
 
 def power(doc: str, most: int) -> Any:
     """A field that is a power of two."""
     accepts = lambda x: _is_int(x) and 1 <= x <= most and x & (x - 1) == 0  # noqa: E731
-    return _field(Form(f"a power of two, at most {most}", accepts, _read_int), doc)
+    return _field(FieldRule(f"a power of two, at most {most}", accepts, _read_int), doc)
 
 
 def size(doc: str, least: int = 1) -> Any:
     """A field that is an int, or an expression of sizes known at run time only."""
     accepts = lambda x: isinstance(x, Size) or (_is_int(x) and x >= least)  # noqa: E731
-    return _field(Form(f"an int of at least {least}", accepts, lambda text: parse(text.strip("'"))), doc)
+    return _field(FieldRule(f"an int of at least {least}", accepts, lambda text: parse(text.strip("'"))), doc)
 
 
 def flag(doc: str) -> Any:
     """A field that is true or false."""
     return _field(
-        Form("true or false", lambda x: isinstance(x, bool), lambda text: {"true": True, "false": False}[text]), doc
+        FieldRule("true or false", lambda x: isinstance(x, bool), lambda text: {"true": True, "false": False}[text]),
+        doc,
     )
 
 
 def word(doc: str, *words: str) -> Any:
     """A field that is one of a few words."""
-    return _field(Form(f"one of {', '.join(words)}", lambda x: x in words, str), doc)
+    return _field(FieldRule(f"one of {', '.join(words)}", lambda x: x in words, str), doc)
 
 
 def positions(doc: str) -> Any:
     """A field that is a tuple of numbers in order."""
     accepts = lambda x: isinstance(x, tuple) and all(_is_int(n) and n >= 0 for n in x) and list(x) == sorted(set(x))  # noqa: E731
-    return _field(Form("numbers in order, each once", accepts, _read_numbers), doc)
+    return _field(FieldRule("numbers in order, each once", accepts, _read_numbers), doc)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -109,7 +110,7 @@ class Schedule:
 
     @classmethod
     @cache
-    def forms(cls) -> Mapping[str, Form]:
+    def forms(cls) -> Mapping[str, FieldRule]:
         """What each field accepts."""
         return {f.name: f.metadata["form"] for f in fields(cls)}
 
@@ -175,7 +176,7 @@ def read_value(cls: type[Schedule], name: str, text: str) -> Any:
         raise ScheduleError(f"[schedule] {cls.kind}: {name} is {text}. Give {form.words}.") from None
 
 
-def form_of(cls: type[Schedule], name: str) -> Form:
+def form_of(cls: type[Schedule], name: str) -> FieldRule:
     """What a field accepts. Raises ScheduleError for one that the kind has not."""
     known = cls.forms()
     if name not in known:
