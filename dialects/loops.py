@@ -22,7 +22,7 @@ from flambeau.dialects.size import Int
 
 
 @dataclass(frozen=True)
-class Parts:
+class ScanParts:
     """The attributes of a `scan`."""
 
     body: Region
@@ -35,12 +35,12 @@ class Parts:
         attrs = (self.carried, self.sliced, self.size, self.reverse, self.body)
         return operands[0].builder.emit_all(find("scan"), operands, attrs)
 
-    def with_outputs(self, more: Sequence[int]) -> Parts:
+    def with_outputs(self, more: Sequence[int]) -> ScanParts:
         """The loop with further results of each turn, values of the body."""
         graph = self.body.graph
         return replace(self, body=Region(Graph(graph.avals, graph.inputs, graph.nodes, [*graph.outputs, *more])))
 
-    def keeping(self) -> Parts:
+    def keeping(self) -> ScanParts:
         """The loop with further results: what its gradient reads of a turn and could not compute again."""
         graph, n = self.body.graph, self.carried + self.sliced
         results, inputs = (
@@ -63,7 +63,7 @@ def _same_in_all(graph: Graph, changing: int) -> set[int]:
 
 
 def gradient(
-    cts: Sequence[Value | None], results: Sequence[Value], operands: Sequence[Value], loop: Parts
+    cts: Sequence[Value | None], results: Sequence[Value], operands: Sequence[Value], loop: ScanParts
 ) -> list[Value | None]:
     """A cotangent per operand, None where none arrives, given those of some results."""
     n, graph = loop.carried, loop.body.graph
@@ -78,7 +78,7 @@ def gradient(
     return turn.emit(cts, operands, stacked)
 
 
-def _flows(loop: Parts, given: Sequence[bool]) -> tuple[list[bool], list[bool]]:
+def _flows(loop: ScanParts, given: Sequence[bool]) -> tuple[list[bool], list[bool]]:
     """Which carried values, and which operands, have a cotangent in any turn, where these results have one."""
     flags = list(given[: loop.carried])
     while True:
@@ -93,7 +93,7 @@ class _Turn:
     """One turn of a gradient. Its inputs: the cotangents that are carried, sums so far; those of what the turn gave, what is known
     of it, its slices; what is the same in all."""
 
-    def __init__(self, loop: Parts, flows: Sequence[bool], arrives: Sequence[bool], given: Sequence[bool]) -> None:
+    def __init__(self, loop: ScanParts, flows: Sequence[bool], arrives: Sequence[bool], given: Sequence[bool]) -> None:
         self.loop, self.flows, self.given, self.arrives = loop, flows, given, arrives
         graph, n, end = loop.body.graph, loop.carried, loop.carried + loop.sliced
         self.known = list(dict.fromkeys([*graph.outputs[n:], *graph.inputs[:n]]))  # values with one in each turn
@@ -156,7 +156,9 @@ class _Turn:
         fixed = [(x, whole) for x, whole in zip(self.fixed, operands[end:], strict=True) if x.id in read]
         body, extra = self._body([x for x, _ in through], [x for x, _ in fixed])
         size = loop.size if not loop.sliced else operands[n].shape[0]
-        made = Parts(body, len(started) + len(sums), len(through), 0 if through else size, not loop.reverse).keeping()
+        made = ScanParts(
+            body, len(started) + len(sums), len(through), 0 if through else size, not loop.reverse
+        ).keeping()
         found = iter(made.emit([*started, *sums, *[w for _, w in through], *[w for _, w in fixed]]))
         of_carried = [next(found) for _ in started]
         of_sums = [next(found) for _ in sums]
@@ -242,14 +244,14 @@ def unrolled(graph: Graph) -> Graph:
         b.loc = node.loc
         operands = [known[v] for v in node.operands]
         with b.on(graph.device(node)):
-            found = _turns(b, operands, Parts(node.attrs[4], *node.attrs[:4])) if node.op.name == "scan" else None
+            found = _turns(b, operands, ScanParts(node.attrs[4], *node.attrs[:4])) if node.op.name == "scan" else None
             known.update(zip(node.results, found or b.emit_all(node.op, operands, node.attrs), strict=True))
     made = b.graph
     made.outputs, made.updates, made.sizes = [known[v].id for v in graph.outputs], dict(graph.updates), graph.sizes
     return made
 
 
-def _turns(b: GraphBuilder, operands: Sequence[Value], loop: Parts) -> list[Value]:
+def _turns(b: GraphBuilder, operands: Sequence[Value], loop: ScanParts) -> list[Value]:
     n, end = loop.carried, loop.carried + loop.sliced
     carried, through, fixed = list(operands[:n]), operands[n:end], operands[end:]
     times = int(through[0].shape[0] if through else loop.size)

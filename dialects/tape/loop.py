@@ -64,7 +64,7 @@ def _run(call: Call, *rest: Any) -> tuple[Any, ...]:
 
 def _vjp(cts: Sequence[Value | None], results: Sequence[Value], *rest: Any) -> tuple[Value | None, ...]:
     *operands, carried, sliced, size, reverse, body = rest
-    return tuple(loops.gradient(cts, results, operands, loops.Parts(body, carried, sliced, size, reverse)))
+    return tuple(loops.gradient(cts, results, operands, loops.ScanParts(body, carried, sliced, size, reverse)))
 
 
 def _samples() -> list[Sample]:

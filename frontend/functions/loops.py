@@ -14,7 +14,7 @@ import numpy as np
 from flambeau import debug
 from flambeau.declarations import declared
 from flambeau.dialects.graph import Region
-from flambeau.dialects.loops import Parts
+from flambeau.dialects.loops import ScanParts
 from flambeau.dialects.record import Sample, find
 from flambeau.functions.control import placeholders, same_nesting, while_loop
 from flambeau.functions.create import zeros
@@ -106,7 +106,7 @@ def _recorded(name: str, function: Callable[[Any, Any], Any], init: Any, xs: Any
 def _repeated(turn: _Turn, init: Any, through: Sequence[Tensor], reverse: bool) -> tuple[Any, Any]:
     n = len(turn.carried)
     operands = [*turn.carried, *through, *turn.fixed]
-    loop = Parts(turn.region, n, len(through), 0, reverse)
+    loop = ScanParts(turn.region, n, len(through), 0, reverse)
     n_results = len(turn.region.outputs)
     if any(x.requires_grad for x in operands):
         loop = loop.keeping()

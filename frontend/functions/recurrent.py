@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flambeau.dialects.builder import Value
-from flambeau.dialects.loops import Parts
+from flambeau.dialects.loops import ScanParts
 from flambeau.dialects.region import build
 from flambeau.function import Optional_, Static, Tensor_, function
 from flambeau.functions.common import ops, part
@@ -180,7 +180,7 @@ def _loop(
 
     slices = [x.aval._replace(shape=x.shape[1:]) for x in through]
     body = build([*[s.aval for s in first], *slices, *[w.aval for w in given]], turn)
-    found = Parts(body, len(first), len(through), 0, reverse).keeping().emit([*first, *through, *given])
+    found = ScanParts(body, len(first), len(through), 0, reverse).keeping().emit([*first, *through, *given])
     return found[len(first)], *found[: len(first)]
 
 
