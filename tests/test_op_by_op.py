@@ -99,7 +99,7 @@ def test_extents_too_small_for_symbols_are_left_to_others():
     b, table = GraphBuilder(), Table()
     with scope((5,)):
         b.graph.outputs = [find("exp")(b.input(Aval((symbol(0),), dtypes.float32))).id]
-    (plan,) = op_plans.Linker(Options())([replace(b.graph, sizes=(5,))])
+    (plan,) = op_plans.OpPlans(Options())([replace(b.graph, sizes=(5,))])
     rest = [table.add(symbol(0) - 1)]
     exp = lambda sizes, x: [np.exp(np.frombuffer(x, np.float32))]  # noqa: E731
     row = (plan, exp, [0], [1], [0], rest)
@@ -137,7 +137,7 @@ def test_what_replaced_lists_have_cost_counts():
 def test_what_cannot_have_another_plan_is_not_asked_about_again_and_again():
     b = GraphBuilder()
     b.graph.outputs = [find("sum")(b.input(Aval((4,), dtypes.float32)), axes=(0,)).id]
-    program = one_op.OneOp(b.graph, op_plans.Linker(Options(mode="background")))
+    program = one_op.OneOp(b.graph, op_plans.OpPlans(Options(mode="background")))
     program.plans.append(object())
     program.waiting.seconds = 1.0
     program.look(())
@@ -283,7 +283,7 @@ def test_sizes_that_are_equal_at_the_time_are_not_one_for_good():
     sums = [find("sum")(b.input(Aval(shape, dtypes.float32)), axes=(0,)) for shape in ((s, t), (s, s), (t, s))]
     b.graph.outputs = [x.id for x in sums]
     with scope((7, 7)):
-        found = one_op.OneOps(replace(b.graph, sizes=(7, 7)), op_plans.Linker(Options(mode="background")))
+        found = one_op.OneOps(replace(b.graph, sizes=(7, 7)), op_plans.OpPlans(Options(mode="background")))
     one, both, other = (found.optional(k) for k in range(3))
     assert one is other and one is not both
 

@@ -34,7 +34,7 @@ _lock = process_lock()
 _slow: weakref.ref[pool.Pool] | None = None  # the pool that kept a step waiting; it is asked for no more plans
 
 
-class Linker:
+class OpPlans:
     """Makes plans of one-op programs for a program that is compiled with `options`."""
 
     def __init__(self, options: Options) -> None:
@@ -78,9 +78,9 @@ class Linker:
 
 
 @lru_cache(maxsize=64)
-def linker(options: Options) -> Linker:
+def linker(options: Options) -> OpPlans:
     """The `Linker` of these options."""
-    return Linker(options)
+    return OpPlans(options)
 
 
 def link(graphs: Sequence[Graph], options: Options) -> list[Any]:
