@@ -30,7 +30,7 @@ _known: dict[tuple[Any, ...], Found] = {}  # one-op programs by the types of the
 _lock = process_lock()
 
 
-class Linker(Protocol):
+class OpPlanner(Protocol):
     """Makes plans of one-op programs (`op_plans.py`)."""
 
     def __call__(self, graphs: Sequence[Graph]) -> list[Any]:
@@ -57,7 +57,7 @@ class Found(NamedTuple):
 class OneOps:
     """The plans of a graph's nodes, by position; equal nodes share one. Making it links what a run at `sizes` needs."""
 
-    def __init__(self, graph: Graph, link: Linker, sizes: Sequence[int] = (), links: bool = True) -> None:
+    def __init__(self, graph: Graph, link: OpPlanner, sizes: Sequence[int] = (), links: bool = True) -> None:
         self._nodes: dict[int, Found] = {}
         self._optional: dict[int, Found] = {}  # where an exact reference stands in as long as there is no plan
         theirs: dict[tuple[Any, ...], Found] = {}
@@ -114,7 +114,7 @@ class OneOps:
             n += len(program.plans)
         return n
 
-    def _link_together(self, link: Linker, sizes: Sequence[int]) -> None:
+    def _link_together(self, link: OpPlanner, sizes: Sequence[int]) -> None:
         """Link what is missing in one go, so that workers share it. What fails is met again one by one, when it runs."""
         wanted = {}
         for program, extents in self._nodes.values():
@@ -134,7 +134,7 @@ class OneOps:
 class OneOp:
     """A one-op program and its plans: one, or with symbols several that serve different sizes."""
 
-    def __init__(self, graph: Graph, link: Linker, is_general: bool = True) -> None:
+    def __init__(self, graph: Graph, link: OpPlanner, is_general: bool = True) -> None:
         self.graph, self.link = graph, link
         self.plans: list[Any] = []
         self._next = LOOK  # after so many, something is done about it
@@ -217,7 +217,7 @@ class OneOp:
             return None
 
 
-def _find(graph: Graph, node: Node, link: Linker, memo: dict[tuple[Any, ...], Found]) -> Found:
+def _find(graph: Graph, node: Node, link: OpPlanner, memo: dict[tuple[Any, ...], Found]) -> Found:
     """The program of a node, remembered by its types in `memo`."""
     types = [graph.avals[v] for v in (*node.operands, *node.results)]
     key: tuple[Any, ...] = (link.key, node.op, node.attrs, *types)
@@ -229,7 +229,7 @@ def _find(graph: Graph, node: Node, link: Linker, memo: dict[tuple[Any, ...], Fo
     return found
 
 
-def _made(graph: Graph, node: Node, link: Linker, memo: dict[tuple[Any, ...], Found]) -> Found:
+def _made(graph: Graph, node: Node, link: OpPlanner, memo: dict[tuple[Any, ...], Found]) -> Found:
     if not graph.sizes:
         single, extents = _of_extents(graph, node, memo is _known)
         return Found(_program(memo, single, link), extents)
@@ -254,7 +254,7 @@ def _form(x: Any) -> Any:
     return (Size, x.terms) if isinstance(x, Size) else x
 
 
-def _program(memo: dict[tuple[Any, ...], Found], single: Graph, link: Linker) -> OneOp:
+def _program(memo: dict[tuple[Any, ...], Found], single: Graph, link: OpPlanner) -> OneOp:
     """The program of a graph of one op; equal ones are one."""
     key = (link.key, graph_key(single))
     return (memo.get(key) or _remember(memo, key, Found(OneOp(single, link), ()))).program

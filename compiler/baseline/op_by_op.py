@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from flambeau.compiler.baseline.one_op import Linker, OneOp, OneOps
+from flambeau.compiler.baseline.one_op import OneOp, OneOps, OpPlanner
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.dtypes import exported
 from flambeau.dialects.graph import Graph, Node, Region
@@ -40,7 +40,7 @@ class Prefix:
 class Interpreter:
     """Runs one graph op by op. Making one compiles the one-op programs that are missing for a run at `sizes`."""
 
-    def __init__(self, graph: Graph, link: Linker, sizes: Sequence[int] = (), ops: OneOps | None = None) -> None:
+    def __init__(self, graph: Graph, link: OpPlanner, sizes: Sequence[int] = (), ops: OneOps | None = None) -> None:
         self.graph = graph
         self._ops = ops or OneOps(graph, link, sizes)
         self._seen = nan.seen(graph)
