@@ -46,7 +46,7 @@ Announce = Callable[[KernelSource], None]
 
 
 @dataclass
-class Work:
+class Compilation:
     """A program on its way: each stage fills in its part."""
 
     graph: Graph
@@ -66,60 +66,60 @@ class Work:
         self.asked = Scope(self.graph.sizes, by_form=True)
 
 
-def tape(work: Work) -> None:
+def tape(work: Compilation) -> None:
     """The program as it was recorded, its sizes settled."""
     work.graph = settle(work.graph)
 
 
-def legalise_complex(work: Work) -> None:
+def legalise_complex(work: Compilation) -> None:
     """Complex arithmetic in real one: behind this there are no complex values."""
     work.graph = registry.find("legalise-complex")()(work.graph)
 
 
-def simplify(work: Work) -> None:
+def simplify(work: Compilation) -> None:
     work.graph = registry.find("simplify")()(work.graph)
 
 
-def transpose_products(work: Work) -> None:
+def transpose_products(work: Compilation) -> None:
     before, work.graph = work.graph, registry.find("transpose-products")()(work.graph)
     if work.graph is not before:
         work.graph = registry.find("simplify")()(work.graph)
 
 
-def cse(work: Work) -> None:
+def cse(work: Compilation) -> None:
     work.graph = registry.find("cse")()(work.graph)
 
 
-def dead_code(work: Work) -> None:
+def dead_code(work: Compilation) -> None:
     work.graph = registry.find("dead-code")()(work.graph)
 
 
-def push_broadcasts(work: Work) -> None:
+def push_broadcasts(work: Compilation) -> None:
     if work.options.fuse:
         work.graph = registry.find("push-broadcasts")()(work.graph)
 
 
-def legalise_dtypes(work: Work) -> None:
+def legalise_dtypes(work: Compilation) -> None:
     make: Callable[..., Pass] = registry.find("legalise-dtypes")
     work.graph = make(native="+".join(targets.find(work.options.target).native))(work.graph)
 
 
-def reference_calls(work: Work) -> None:
+def reference_calls(work: Compilation) -> None:
     make: Callable[..., Pass] = registry.find("reference-calls")
     work.graph = make(ops="+".join(work.options.on_host))(work.graph)
 
 
-def legalise_devices(work: Work) -> None:
+def legalise_devices(work: Compilation) -> None:
     """Ops that a device has no kernels for are computed on the CPU."""
     make: Callable[..., Pass] = registry.find("legalise-devices")
     work.graph = make(targets=";".join(work.options.devices))(work.graph)
 
 
-def canonical_nans(work: Work) -> None:
+def canonical_nans(work: Compilation) -> None:
     work.graph = registry.find("canonical-nans")()(work.graph)
 
 
-def cluster(work: Work) -> None:
+def cluster(work: Compilation) -> None:
     """Fragments to compile together. Results of ops that may fail count as read: dropping them would lose the error."""
     graph = work.graph
     read = {v for n in graph.nodes for v in n.operands}.union(graph.outputs)
@@ -130,7 +130,7 @@ def cluster(work: Work) -> None:
     work.clusters = grouping(replace(graph, outputs=[*graph.outputs, *unread]) if unread else graph)
 
 
-def linalg(work: Work) -> None:
+def linalg(work: Compilation) -> None:
     """The fusion group of every cluster: structured ops on tensors, which are all that code generators get."""
     foreign.check_lowerings(work.graph)
     passes = pipeline.following(pipeline.GROUPS, work.options, OPEN)
@@ -140,7 +140,7 @@ def linalg(work: Work) -> None:
     ]
 
 
-def schedule(work: Work) -> None:
+def schedule(work: Compilation) -> None:
     """How every group is looped, as data: the default choice for the machine, or what a plug-in or the user wants."""
     plugins = _schedulers(work.options)
     pairs = zip_longest(work.clusters, work.groups)  # groups that were read have no clusters
@@ -148,7 +148,7 @@ def schedule(work: Work) -> None:
     work.taken.update(entry for found in work.scheduled if found is not None for entry in found.taken)
 
 
-def kernels(work: Work) -> None:
+def kernels(work: Compilation) -> None:
     """Kernel text for every group; equal groups are lowered once. Branches and loops are made of what their regions become."""
     for part, found in zip_longest(work.clusters, work.scheduled):
         if part is not None and (steps := generate.steps_of(part)) is not None:
@@ -160,7 +160,7 @@ def kernels(work: Work) -> None:
                 work.announce(call.source)
 
 
-def _steps(work: Work, part: Cluster, steps: Callable[..., Lowered]) -> Lowered:
+def _steps(work: Compilation, part: Cluster, steps: Callable[..., Lowered]) -> Lowered:
     """A cluster that is no fusion group, lowered. One that is computed by blocks is a kernel of several groups, whose own are not
     compiled alone."""
     if part.kind != BLOCKS:
@@ -188,21 +188,23 @@ def _told_nobody(source: KernelSource) -> None:
     """Of kernels that are part of another one."""
 
 
-def _region(work: Work, graph: Graph, announce: Announce, taken: set[overrides.Entry]) -> list[tuple[Cluster, Lowered]]:
+def _region(
+    work: Compilation, graph: Graph, announce: Announce, taken: set[overrides.Entry]
+) -> list[tuple[Cluster, Lowered]]:
     """The clusters of a region, lowered."""
-    inner = Work(graph, work.options, announce, blocks=work.blocks, taken=taken)
+    inner = Compilation(graph, work.options, announce, blocks=work.blocks, taken=taken)
     for stage in (cluster, linalg, schedule, kernels):
         stage(inner)
     return list(zip(inner.clusters, inner.lowered, strict=True))
 
 
-def plan(work: Work) -> None:
+def plan(work: Compilation) -> None:
     program = plan_module.build(work.graph, list(zip(work.clusters, work.lowered, strict=True)), work.origins)
     work.program = replace(program, unread=tuple(p for p, f in work.options.schedules if (p, f) not in work.taken))
 
 
 #: The stages of a program, in order.
-PROGRAM: dict[str, Callable[[Work], None]] = {
+PROGRAM: dict[str, Callable[[Compilation], None]] = {
     "tape": tape,
     "legalise-complex": legalise_complex,
     "simplify": simplify,
@@ -233,7 +235,7 @@ ON_PROGRAMS = tuple(PROGRAM)[: list(PROGRAM).index("cluster")]
 OPEN = ON_PROGRAMS[: ON_PROGRAMS.index("legalise-dtypes")]
 
 
-def advance(work: Work, stage: str) -> None:
+def advance(work: Compilation, stage: str) -> None:
     """One stage of a program, and the passes of other packages that follow it."""
     PROGRAM[stage](work)
     if stage in OPEN and foreign.passes(work.options):
@@ -251,10 +253,10 @@ def of_kernels(target: str) -> tuple[str, ...]:
     return tuple(name for name in KERNEL if name == ours or name not in DIALECTS)
 
 
-def run(graph: Graph, options: Options, announce: Announce = lambda source: None) -> Work:
+def run(graph: Graph, options: Options, announce: Announce = lambda source: None) -> Compilation:
     """All stages of a program. Each is written to `options.dump` when that is set. `announce` is called with every kernel
     as soon as there is one; the plan may find that it can do without some."""
-    work = Work(graph, options, announce)
+    work = Compilation(graph, options, announce)
     name = "-".join(["program", graph_key(graph)[:12], *map(str, graph.sizes)])
     folder = Path(options.dump) / name if options.dump else None
     with size.within(work.asked):

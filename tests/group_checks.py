@@ -93,7 +93,7 @@ def install() -> None:
     seen: set[str] = set()
     kernels = stages.PROGRAM["kernels"]
 
-    def checked(work: stages.Work) -> None:
+    def checked(work: stages.Compilation) -> None:
         kernels(work)
         for cluster, lowered in zip(work.clusters, work.lowered, strict=True):
             name = digest(cluster.kind, work.options.target, graph_bytes(cluster.graph))

@@ -40,9 +40,9 @@ ELEMENTWISE = sorted(name for name, record in REGISTRY.items() if record.family.
 HOST = targets.find("host")
 
 
-def parts(graph: Graph, through_mlir: bool = False, **options) -> tuple[stages.Work, list[Cluster]]:
+def parts(graph: Graph, through_mlir: bool = False, **options) -> tuple[stages.Compilation, list[Cluster]]:
     """A program's clusters; use them inside of `work.asked`."""
-    work = stages.Work(graph, Options(mode="blocking", through_mlir=through_mlir, **options))
+    work = stages.Compilation(graph, Options(mode="blocking", through_mlir=through_mlir, **options))
     with within(work.asked):
         for name in itertools.takewhile(lambda name: name != "linalg", stages.PROGRAM):
             stages.advance(work, name)

@@ -21,7 +21,7 @@ from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, on_groups, pipeline, registry
 from flambeau.compiler.passes.cluster import kind_of
 from flambeau.compiler.plugins import boundary
-from flambeau.compiler.stages import KERNEL, PROGRAM, Work
+from flambeau.compiler.stages import KERNEL, PROGRAM, Compilation
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import within
 from flambeau.runtime.plan_spec import KERNEL_COPY, KERNEL_TRANSFER, LAUNCH_FIELDS, ExprOp, PlanSpec, RefKind
@@ -136,9 +136,9 @@ def _programs(text: str, passes: Sequence[Pass], first: str, last: str, options:
     return _text(works, last, options.target)
 
 
-def run_passes(graph: Graph, passes: Sequence[Pass], first: str, options: Options) -> tuple[Work, str]:
+def run_passes(graph: Graph, passes: Sequence[Pass], first: str, options: Options) -> tuple[Compilation, str]:
     """The program of stage `first` after `passes`, and the stage whose form it then has."""
-    work, at = Work(graph, options), first
+    work, at = Compilation(graph, options), first
     for each in passes:
         if isinstance(each, on_groups.GroupPass):
             raise ValueError(f"[{each.name}] the pass works on groups. Give it those: --to linalg writes them.")
@@ -178,7 +178,7 @@ def _run_pass(each: Pass, graph: Graph) -> object:
     return result
 
 
-def run_stages(work: Work, first: str, last: str) -> None:
+def run_stages(work: Compilation, first: str, last: str) -> None:
     """The stages after `first` up to `last`, as far as they work on whole programs."""
     order = list(PROGRAM)
     end = "kernels" if last in KERNEL else last
@@ -208,7 +208,7 @@ def _from_groups(text: str, passes: Sequence[Pass], first: str, last: str, optio
     passes = _after_modules(module, passes)
     works = {}
     for name, group in reading.read(module).items():
-        work = works[name] = Work(Graph(sizes=group.sizes), options)
+        work = works[name] = Compilation(Graph(sizes=group.sizes), options)
         with within(work.asked):
             for each in passes:
                 group = _on_group(each, group)
@@ -256,7 +256,7 @@ def _clusters(text: str, last: str, options: Options) -> str:
 
     works = {}
     for name, graph in parse_functions(text).items():
-        work = works[name] = Work(graph, options)
+        work = works[name] = Compilation(graph, options)
         work.clusters = [Cluster(kind_of(graph), graph)]
         run_stages(work, "cluster", last)
     return _text(works, last, options.target)
@@ -265,12 +265,12 @@ def _clusters(text: str, last: str, options: Options) -> str:
 # ---- writing --------------------------------------------------------------------------------------------------
 
 
-def text(work: Work, stage: str, name: str = "main") -> str:
+def text(work: Compilation, stage: str, name: str = "main") -> str:
     """What `stage` made of the program called `name`."""
     return _text({name: work}, stage, work.options.target)
 
 
-def _text(works: Mapping[str, Work], stage: str, target: str) -> str:
+def _text(works: Mapping[str, Compilation], stage: str, target: str) -> str:
     from flambeau.dialects.irdl import print_function
 
     if stage in (LINALG, SCHEDULE):
@@ -293,7 +293,7 @@ def _text(works: Mapping[str, Work], stage: str, target: str) -> str:
     return join(parts, stage, target)
 
 
-def _cluster_texts(work: Work, name: str) -> list[str]:
+def _cluster_texts(work: Compilation, name: str) -> list[str]:
     from flambeau.dialects.irdl import print_function
 
     names = [f"{name}_{k}" if len(work.clusters) > 1 else name for k in range(len(work.clusters))]
@@ -301,24 +301,24 @@ def _cluster_texts(work: Work, name: str) -> list[str]:
     return [f"// {c.kind} cluster\nmodule {{\n{text}\n}}\n" for c, text in zip(work.clusters, texts)]
 
 
-def _named_groups(work: Work, name: str) -> list[tuple[str, Group]]:
+def _named_groups(work: Compilation, name: str) -> list[tuple[str, Group]]:
     several = len(work.groups) > 1
     named = [(f"{name}_{k}" if several else name, group) for k, group in enumerate(work.groups)]
     return [(n, replace(group, sizes=work.asked.hints)) for n, group in named if group is not None]
 
 
-def _named_schedules(work: Work, name: str) -> list[tuple[str, list[str]]]:
+def _named_schedules(work: Compilation, name: str) -> list[tuple[str, list[str]]]:
     several = len(work.scheduled) > 1
     named = [(f"{name}_{k}" if several else name, found) for k, found in enumerate(work.scheduled)]
     return [(n, [str(schedule) for schedule in found.schedules]) for n, found in named if found is not None]
 
 
-def _at_hints(work: Work, graph: Graph) -> Graph:
+def _at_hints(work: Compilation, graph: Graph) -> Graph:
     """A part of the program, with the values that its symbols had: its text stands alone."""
     return replace(graph, sizes=work.asked.hints)
 
 
-def _plan_text(work: Work, name: str) -> str:
+def _plan_text(work: Compilation, name: str) -> str:
     from flambeau.dialects.plan import print_plan
 
     kernels = [f"//   kernel {k}: {source.label}\n" for k, source in enumerate(work.program.kernels)]
@@ -326,7 +326,7 @@ def _plan_text(work: Work, name: str) -> str:
     return "".join([f"// plan of @{name}\n", *kernels, *errors, print_plan(work.program.spec)])
 
 
-def _kernel_texts(work: Work, name: str, stage: str) -> list[str]:
+def _kernel_texts(work: Compilation, name: str, stage: str) -> list[str]:
     found = (source for low in work.lowered for call in low.calls for source in call.sources())
     sources = {source.text: source for source in found if source.text}
     titles = [f"kernel {k} of @{name}: {source.label}" for k, source in enumerate(sources.values())]
