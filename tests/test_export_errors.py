@@ -86,7 +86,7 @@ def test_messages_of_records(record, good, sample, tmp_path, link):
         [np.zeros_like(x) for x in bad],
         [np.zeros(graph.avals[v].shape, graph.avals[v].dtype.numpy) for v in graph.outputs],
     )
-    request = exporter.Request("one", graph, list(range(len(bad))), inputs, expected)
+    request = exporter.ExportRequest("one", graph, list(range(len(bad))), inputs, expected)
     exporter.write(tmp_path, request, HERE.name, False)
     domain = record.domain(*(graph.avals[v] for v in graph.inputs), *graph.nodes[0].attrs)
     x = bad[domain.operand].reshape(-1)

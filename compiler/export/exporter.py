@@ -34,7 +34,7 @@ _RUNTIME = Path(flambeau.runtime.__file__).parent
 
 
 @dataclass
-class Request:
+class ExportRequest:
     """What to export. `sources` has, per graph input, the number of the caller's input or the array that it always is;
     `sample_inputs` are the caller's inputs of an example and `expected` the graph's outputs for them."""
 
@@ -83,7 +83,7 @@ def problems(graph: Graph) -> list[str]:
     return found
 
 
-def write(folder: Path, request: Request, target: str, executable: bool) -> Path | None:
+def write(folder: Path, request: ExportRequest, target: str, executable: bool) -> Path | None:
     """Write the program's files into `folder`; returns the executable. Raises RuntimeError where compiling fails."""
     platform = platforms.find(target)
     contents = compile(request, platform)
@@ -101,7 +101,7 @@ def write(folder: Path, request: Request, target: str, executable: bool) -> Path
     return output
 
 
-def compile(request: Request, platform: Platform) -> Contents:
+def compile(request: ExportRequest, platform: Platform) -> Contents:
     """The fused plan of the request's graph for the platform's machine, with everything else that the object needs."""
     graph = request.graph
     options = Options(mode="blocking", target=platform.target)
