@@ -17,7 +17,7 @@ QUOTIENT, LESSER, GREATER = -1, -2, -3
 _OPS = {QUOTIENT: ExprOp.FLOORDIV, LESSER: ExprOp.MIN, GREATER: ExprOp.MAX}
 
 
-class Table:
+class ExprTable:
     """Expressions in the form of `PlanSpec.exprs`: (operator, a, b), operands before their users, each once."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Table:
 
 def program(size: Int) -> tuple[tuple[int, int, int], ...]:
     """The size as rows of which the last is its value."""
-    table = Table()
+    table = ExprTable()
     last = table.add(size)
     assert last == len(table.rows) - 1
     return table.exprs

@@ -19,7 +19,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.record import find
 from flambeau.dialects.size import scope, symbol
-from flambeau.dialects.size_rows import Table
+from flambeau.dialects.size_rows import ExprTable
 from flambeau.runtime import _binding
 
 COMPILER = str(Path(driver.__file__).parent)
@@ -96,7 +96,7 @@ def test_ops_with_plans_run_without_python_and_give_the_same_bits(held_back, pro
 @pytest.mark.runtime
 def test_extents_too_small_for_symbols_are_left_to_others():
     """A plan with symbols is for extents of two at least, also where these follow from other extents."""
-    b, table = GraphBuilder(), Table()
+    b, table = GraphBuilder(), ExprTable()
     with scope((5,)):
         b.graph.outputs = [find("exp")(b.input(Aval((symbol(0),), dtypes.float32))).id]
     (plan,) = op_plans.OpPlans(Options())([replace(b.graph, sizes=(5,))])

@@ -21,7 +21,7 @@ from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.dtypes import exported
 from flambeau.dialects.graph import Graph, Node, Region
 from flambeau.dialects.reference import fitted
-from flambeau.dialects.size_rows import Table
+from flambeau.dialects.size_rows import ExprTable
 from flambeau.dialects.tape import nan
 from flambeau.runtime import _binding as runtime
 
@@ -74,7 +74,7 @@ class Interpreter:
         return found
 
     def _listed(self, sizes: Sequence[int]) -> Any:
-        graph, table = self.graph, Table()
+        graph, table = self.graph, ExprTable()
         numbers = {v: k for k, v in enumerate(graph.inputs)}
         for v in (v for node in graph.nodes for v in node.results):
             numbers[v] = len(numbers)

@@ -20,7 +20,7 @@ from flambeau.dialects import size
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import RELATIONS, Guard, Int, same, strongest
-from flambeau.dialects.size_rows import Table
+from flambeau.dialects.size_rows import ExprTable
 from flambeau.runtime.plan_spec import OutMode, PlanSpec, RefKind, Relation
 
 
@@ -235,7 +235,7 @@ def emit(
     origins: list[Cluster | None],
 ) -> Program:
     """Write everything down as plain tuples."""
-    exprs = Table()
+    exprs = ExprTable()
     asked = size.current()
     guards = _guards(asked.guards, exprs) if asked else ()
     rows = Rows(exprs)
@@ -262,7 +262,7 @@ def emit(
     return Program(spec, tuple(rows.sources), tuple(rows.errors))
 
 
-def _devices(arenas: dict[str, Int], graph: Graph, kernels: Sequence[KernelSource], exprs: Table) -> tuple:
+def _devices(arenas: dict[str, Int], graph: Graph, kernels: Sequence[KernelSource], exprs: ExprTable) -> tuple:
     """The rows of `PlanSpec.devices`."""
 
     def on(device: str, values: Sequence[int]) -> tuple[int, ...]:
@@ -281,14 +281,14 @@ def _devices(arenas: dict[str, Int], graph: Graph, kernels: Sequence[KernelSourc
     )
 
 
-def _guards(asked: Sequence[Guard], exprs: Table) -> tuple[tuple[int, int], ...]:
+def _guards(asked: Sequence[Guard], exprs: ExprTable) -> tuple[tuple[int, int], ...]:
     """What was asked about sizes, without what follows from the rest."""
     return tuple((RELATIONS.index(g.relation), exprs.add(g.size)) for g in strongest(asked))
 
 
 def pinned(program: Program, values: Sequence[int], reason: str) -> Program:
     """A program made without symbols as one with symbols that serves these values of theirs."""
-    spec, table = program.spec, Table()
+    spec, table = program.spec, ExprTable()
     for row in spec.exprs:
         table.row(*row)
     guards = tuple((Relation.EQUAL, table.add(size.symbol(i) - v)) for i, v in enumerate(values))

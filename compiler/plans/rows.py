@@ -22,7 +22,7 @@ from flambeau.compiler.plans.control import (
 )
 from flambeau.compiler.plans.steps import Step
 from flambeau.dialects.size import Int
-from flambeau.dialects.size_rows import Table
+from flambeau.dialects.size_rows import ExprTable
 from flambeau.runtime.plan_spec import (
     KERNEL_BRANCH,
     KERNEL_COPY,
@@ -47,7 +47,7 @@ Places = Callable[[int], Place | None]
 class Rows:
     """The rows so far, and what they number."""
 
-    def __init__(self, exprs: Table) -> None:
+    def __init__(self, exprs: ExprTable) -> None:
         self.exprs = exprs
         self.rows: list[tuple] = []
         self.kernels: dict[tuple[str, str], int] = {}  # by device and text
