@@ -38,7 +38,7 @@ class _Call:
         return found
 
 
-class Calls:
+class CallRunner:
     """What runs calls, for one set of options."""
 
     def __init__(self, options: Options) -> None:
@@ -72,6 +72,6 @@ class Calls:
 
 
 @lru_cache(maxsize=16)
-def calls(options: Options) -> Calls | None:
+def calls(options: Options) -> CallRunner | None:
     """The calls of these options; None where every program is to be compiled at once, or its ops are told where to run."""
-    return None if options.mode == "blocking" or options.on_host or options.dump else Calls(options)
+    return None if options.mode == "blocking" or options.on_host or options.dump else CallRunner(options)
