@@ -26,7 +26,7 @@ def default_cache_dir() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "flambeau"
 
 
-class Rule(NamedTuple):
+class OptionRule(NamedTuple):
     """What a field accepts, as a test and in words; values of other types than `types` raise TypeError."""
 
     types: tuple[type, ...]
@@ -34,22 +34,24 @@ class Rule(NamedTuple):
     accepts: Callable[[Any], bool] = lambda value: True
 
 
-def _option(rule: Rule, default: Any = None, make: Callable[[], Any] | None = None) -> Any:
+def _option(rule: OptionRule, default: Any = None, make: Callable[[], Any] | None = None) -> Any:
     metadata = {"rule": rule}
     return field(default_factory=make, metadata=metadata) if make else field(default=default, metadata=metadata)
 
 
-def _one_of(words: tuple[str, ...]) -> Rule:
-    return Rule((str,), environment.either(tuple(f"'{w}'" for w in words)), lambda value: value in words)
+def _one_of(words: tuple[str, ...]) -> OptionRule:
+    return OptionRule((str,), environment.either(tuple(f"'{w}'" for w in words)), lambda value: value in words)
 
 
-_BOOL = Rule((bool,), "True or False")
-_COUNT = Rule((int,), "an int of at least 1", lambda value: value >= 1)
-_NAMES = Rule((tuple,), "a tuple of names", lambda value: all(isinstance(v, str) for v in value))
-_OPS = Rule((tuple,), "a tuple of names of primitive ops", lambda value: all(map(_only_computes, value)))
-_SCHEDULES = Rule((tuple,), "a dict from patterns to fields", lambda value: _are_entries(value))
-_TARGET = Rule((str,), _one_of(("host", *targets.KNOWN)).words, targets.is_known)
-_FOLDER = Rule((str, type(None)), "None or a folder that can be written", lambda value: not value or _writable(value))
+_BOOL = OptionRule((bool,), "True or False")
+_COUNT = OptionRule((int,), "an int of at least 1", lambda value: value >= 1)
+_NAMES = OptionRule((tuple,), "a tuple of names", lambda value: all(isinstance(v, str) for v in value))
+_OPS = OptionRule((tuple,), "a tuple of names of primitive ops", lambda value: all(map(_only_computes, value)))
+_SCHEDULES = OptionRule((tuple,), "a dict from patterns to fields", lambda value: _are_entries(value))
+_TARGET = OptionRule((str,), _one_of(("host", *targets.KNOWN)).words, targets.is_known)
+_FOLDER = OptionRule(
+    (str, type(None)), "None or a folder that can be written", lambda value: not value or _writable(value)
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def _defaults(mode: str, strict_sizes: bool) -> Options:
     return Options(mode=mode, strict_sizes=strict_sizes)
 
 
-def _check(name: str, value: Any, rule: Rule) -> None:
+def _check(name: str, value: Any, rule: OptionRule) -> None:
     if type(value) not in rule.types:
         raise TypeError(f"[options] {name} is {value!r}, of type {type(value).__name__}. Give {rule.words}.")
     if not rule.accepts(value):
