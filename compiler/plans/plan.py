@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
 from flambeau.compiler.plans.arena import Arenas
 from flambeau.compiler.plans.control import RegionPlan
-from flambeau.compiler.plans.rows import COPY, Rows
+from flambeau.compiler.plans.rows import COPY, RowWriter
 from flambeau.compiler.plans.steps import BufferAssignment, MemoryBlock, Step, collect, distinct, drop_copies, schedule
 from flambeau.dialects import size
 from flambeau.dialects.aval import CPU
@@ -238,7 +238,7 @@ def emit(
     exprs = ExprTable()
     asked = size.current()
     guards = _guards(asked.guards, exprs) if asked else ()
-    rows = Rows(exprs)
+    rows = RowWriter(exprs)
     for step in steps[:n_fallible]:
         rows.add_from(step)
     n_first = len(rows.rows)

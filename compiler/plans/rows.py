@@ -44,7 +44,7 @@ Place = tuple[int, int, Int]  #: (RefKind, index, byte offset)
 Places = Callable[[int], Place | None]
 
 
-class Rows:
+class RowWriter:
     """The rows so far, and what they number."""
 
     def __init__(self, exprs: ExprTable) -> None:
