@@ -54,7 +54,7 @@ def compile(graph: Graph, options: Options | None = None) -> Executable:
 
 
 def calls(options: Options | None = None) -> Any:
-    """What runs the calls of a trace by themselves: `calls.Calls`, or None where that is not wanted."""
+    """What runs the calls of a trace by themselves: `CallRunner` of `baseline/calls.py`, or None where that is not wanted."""
     from flambeau.compiler.baseline import calls
 
     return calls.calls(options or Options.from_environment())

@@ -4,7 +4,7 @@
          -> reference-calls -> legalise-devices -> canonical-nans -> cluster -> linalg -> schedule -> kernels -> plan
          -> llvm (for GPUs: nvvm) -> ir -> optimised -> assembly
 
-In: a graph and `Options`. Out: `Work`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
+In: a graph and `Options`. Out: `Compilation`, which holds what the stages so far have made. `flambeau-opt --to STAGE` prints
 it, `Options.dump` writes it. A graph with symbols is worked on inside the scope of its sizes: what the stages ask about
 them becomes the plan's guards. Stages up to `plan` run once per program; those after it once per kernel, in
 `backend/object_code.py`. Next: `driver.py`, which runs them; `tools/stage_text.py`, which shows them.

@@ -1,6 +1,6 @@
 """Batches of ops with regions: a choice, or a loop, that goes its own way in each call.
 
-In: a `BatchedOp` of `cond`, `while_loop` or `scan`. Out: its results. Where all calls go the same way, the op stays, with regions that
+In: a `BatchedOp` of `cond`, `while_loop` or `scan`. Out: results. Where all calls go the same way, the op stays, with regions that
 compute the batch. Else both branches of a choice are computed and one taken; a loop runs as long as any call does, and what a call
 that has ended carries stays. Next: `batching.py`.
 """

@@ -1,6 +1,6 @@
 """What a batch of calls of an op becomes: a rule for each family, and for ops that differ from theirs.
 
-In: a `BatchedOp`. Out: its results, each with the batch in front. Attributes that name axes count one more; where an operand is the same
+In: a `BatchedOp`. Out: results, the batch in front. Attributes that name axes count one more; where an operand is the same
 for all calls, products and convolutions fold the batch into an axis that they have. Next: `batching_regions.py`.
 """
 

@@ -60,7 +60,7 @@ class Family:
     flops         (graph, node) -> floating-point operations, a multiply-add being two (`cost.py`).
     calls         what of this machine its ops call, which exported programs do not have; empty: nothing.
     dialect       the dialect that its ops are printed in. Those of `control` are in no dialect of MLIR's.
-    batch         "module:attribute" of what a batch of calls of an op becomes: `batching.Call` -> results with the batch in front.
+    batch         "module:attribute" of what a batch of calls of an op becomes: `batching.BatchedOp` -> results, the batch in front.
                   Without one, only ops that have a rule of their own (`batching_rules.py`) can be in `vmap`.
 
     What holds of its ops:

@@ -83,7 +83,7 @@ def export(
         with open(partial / f"{name}.safetensors", "wb") as stream:
             safetensors_format.write(stream, weights, {"format": "pt"})
         sources = [np.array(host.array_of(s)) if isinstance(s, Tensor) else s for s in trace.sources]
-        request = exporter.Request(name, trace.graph, sources, inputs, trace.expected)
+        request = exporter.ExportRequest(name, trace.graph, sources, inputs, trace.expected)
         made = exporter.write(partial, request, target, executable)
     object_file, header, weight_file = (folder / f"{name}{suffix}" for suffix in (".o", ".h", ".safetensors"))
     program = folder / made.name if made else None

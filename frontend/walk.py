@@ -25,7 +25,7 @@ Step = tuple[Any, Sequence[int], Sequence[int]]  #: a call as an OpList, its ope
 def walk(
     export: Sequence[tuple], live: Sequence[int], sizes: Sequence[int], calls: Any, history: Sequence[int] | None = None
 ) -> Program | None:
-    """A program that runs the trace now, with `compiler.baseline.calls.Calls` for its calls. `history` are the slots whose
+    """A program that runs the trace now, with `compiler.baseline.calls.CallRunner` for its calls. `history` are the slots whose
     gradients may be asked for, unless a backward of the trace has used them up."""
     steps = _Steps(calls, sizes)
     for entry in export:

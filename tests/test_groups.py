@@ -234,7 +234,7 @@ from flambeau.dialects.record import find
 graph = Graph()
 x = graph.add_input(Aval((5,), float32))
 graph.outputs = list(graph.add_node(find("exp"), [x]))
-work = stages.Work(graph, Options())
+work = stages.Compilation(graph, Options())
 for stage in list(stages.PROGRAM)[:-1]:
     stages.advance(work, stage)
 assert work.lowered[0].calls

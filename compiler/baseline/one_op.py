@@ -1,6 +1,6 @@
 """Programs of one op each, for the baseline tier: which plan runs a node.
 
-In: a graph, and a `Linker`, which makes plans. Out: `OneOps`, which finds a node's plan. One-op programs have symbols for their
+In: a graph, and an `OpPlanner`, which makes plans. Out: `OneOps`, which finds a node's plan. One-op programs have symbols for their
 extents, so new sizes need no new plan. Where a NumPy reference is exact nobody waits for a plan: the reference's time is
 counted, and a plan is looked for on disk, then asked of the workers, once that has become worth it. Next: `op_by_op.py`, the user;
 `op_plans.py`, which links.

@@ -79,7 +79,7 @@ class OpPlans:
 
 @lru_cache(maxsize=64)
 def linker(options: Options) -> OpPlans:
-    """The `Linker` of these options."""
+    """The `OpPlans` of these options."""
     return OpPlans(options)
 
 

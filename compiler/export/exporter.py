@@ -1,6 +1,6 @@
 """Graphs compiled ahead of time: object file, C header and runtime sources, and an executable.
 
-In: a `Request`: a graph, where its inputs come from, a sample. Out: files in a folder. The frontend reaches this
+In: an `ExportRequest`: a graph, where its inputs come from, a sample. Out: files in a folder. The frontend reaches this
 module by name and owns the folder. Next: `object_file.py` (the object file), `linker.py` (the executable),
 `targets/platforms.py` (what can be exported for).
 """
