@@ -36,10 +36,23 @@ class Event(NamedTuple):
         return f"{self.times:6d} x  {place}  {what}"
 
 
+class Kept(NamedTuple):
+    """What is held now for gradients that may still be asked for: so many values, of so many bytes, from so many recordings
+    that have run. A value that two of them hold counts twice. Where these numbers grow from step to step, something keeps
+    results with their history: a list of losses, say."""
+
+    recordings: int
+    values: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"Gradients keep {self.values} values ({self.bytes} bytes) of {self.recordings} recordings."
+
+
 @dataclass(frozen=True)
 class Explanation:
-    """Counters of this process. `programs` is how many programs were built, `reports` says what became of each. With
-    `shows_schedules` its text has the schedule of every kernel, by the kernel's label."""
+    """Counters of this process. `programs` is how many programs were built, `reports` says what became of each, `kept` what
+    gradients hold. With `shows_schedules` its text has the schedule of every kernel, by the kernel's label."""
 
     hits: int
     misses: int
@@ -48,6 +61,7 @@ class Explanation:
     programs: int
     events: tuple[Event, ...]
     reports: tuple[Any, ...]
+    kept: Kept
     shows_schedules: bool = False
 
     @property
@@ -69,6 +83,7 @@ class Explanation:
             f"Flambeau recorded {self.hits + self.misses} calls ({self.misses} new), flushed {self.flushes} times, "
             f"built {self.programs} programs ({tiers['fused']} fused, {tiers['generic']} op by op).",
         ]
+        lines += [str(self.kept)] if self.kept.recordings else []
         lines += _section("programs", [_program(r) for r in self.reports])
         if unread := self.unread_schedules:
             named = ", ".join(f"'{p}'" for p in unread)
@@ -128,5 +143,6 @@ def explain(schedules: bool = False) -> Explanation:
         programs=stats["builds"],
         events=events,
         reports=tuple(report.programs()),
+        kept=Kept(stats["histories"], stats["kept_values"], stats["kept_bytes"]),
         shows_schedules=schedules,
     )

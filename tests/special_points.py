@@ -34,10 +34,10 @@ ROWS = [
 
 
 class Case:
-    """`call(m, *tensors)` with the module `m`; `operands` are nested lists, each made a float64 leaf."""
+    """`call(m, *tensors)` with the module `m`; `operands` are nested lists, each made a float64 leaf; `covers`: functions."""
 
-    def __init__(self, call, *operands):
-        self.call, self.operands = call, operands
+    def __init__(self, call, operands, covers):
+        self.call, self.operands, self.covers = call, operands, covers
 
 
 CASES: dict[str, Case] = {}
@@ -47,8 +47,8 @@ COVERED: set[str] = set()
 
 def case(name, call, *operands, covers=()):
     assert name not in CASES, name
-    CASES[name] = Case(call, *operands)
-    COVERED.update(covers or (name.split(" ")[0],))
+    CASES[name] = Case(call, operands, covers or (name.split(" ")[0],))
+    COVERED.update(CASES[name].covers)
 
 
 def functional(name, **options):

@@ -1,7 +1,9 @@
 """Comparisons used by several test files: against NumPy always, against PyTorch where it is installed."""
 
+import importlib.util
 import os
 from contextlib import contextmanager
+from pathlib import Path
 
 import flambeau as fb
 import numpy as np
@@ -20,6 +22,14 @@ def for_users(error):
     """The class of an error that a public call raised, whose message must not be one that only our own code can cause."""
     assert not is_internal(error) and not tells_of_bug(error), f"no message for users: {error}"
     return type(error)
+
+
+def tool(name):
+    """A module of `tools/`."""
+    path = Path(__file__).resolve().parent.parent / "tools" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    return module
 
 
 def arrays(*shape, seed=0, dtype=np.float32):

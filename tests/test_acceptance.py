@@ -140,7 +140,7 @@ def line() -> int:
     return inspect.currentframe().f_back.f_lineno
 
 
-@pytest.mark.accept("AG-09")
+@pytest.mark.accept("AG-09", "ERR-04")
 def test_an_error_travels_down_the_chain_and_names_where_it_arose():
     x = leaf([1.0, 2.0, 3.0])
     before = x * 2
@@ -153,7 +153,7 @@ def test_an_error_travels_down_the_chain_and_names_where_it_arose():
     assert before.tolist() == [2.0, 4.0, 6.0]
 
 
-@pytest.mark.accept("AG-09")
+@pytest.mark.accept("AG-09", "ERR-04")
 def test_an_error_in_the_forward_reaches_the_gradient_and_leaves_the_leaf_intact():
     x = leaf([1.0, 2.0, 3.0])
     x.index_select(0, fb.tensor([0, 7])).sum().backward()
@@ -247,6 +247,46 @@ def test_modules_know_their_names():
     assert holders[net[1][1]] == (net[1], "1") and net not in holders
     with pytest.raises(AttributeError, match=r"1\.2"):
         net.get_submodule("1.2")
+
+
+@pytest.mark.accept("ERR-02")
+def test_parameters_of_views_and_of_what_has_no_gradients():
+    """A view that nobody else sees becomes a parameter as it stands; where somebody does, writes to it are refused."""
+    for make in (lambda: fb.ones(6).view(2, 3), lambda: fb.ones(3, 2).t(), lambda: fb.ones(4, 3)[1:3]):
+        p = fb.nn.Parameter(make())
+        assert p.shape == (2, 3) and p.is_leaf and p.requires_grad
+        (p * 3).sum().backward()
+        fb.optim.SGD([p], lr=1.0).step()
+        assert p.tolist() == [[-2.0] * 3] * 2
+    held = fb.ones(4)
+    with pytest.warns(UserWarning, match=r"\[Parameter\] a leaf has elements of its own"):
+        p = fb.nn.Parameter(held[1:])
+    p.grad = fb.ones(3)
+    with pytest.raises(RuntimeError):
+        fb.optim.SGD([p], lr=1.0).step()
+    assert held.tolist() == p.tolist() + [1.0]
+    for data in (fb.arange(3), fb.tensor([True])):
+        with pytest.raises(
+            RuntimeError, match=r"\[Parameter\] only floating-point tensors can require grad, this one is"
+        ):
+            fb.nn.Parameter(data)
+        assert fb.nn.Parameter(data, requires_grad=False).tolist() == data.tolist()
+
+
+@pytest.mark.accept("NN-19")
+def test_any_function_is_a_module():
+    def scaled(x, by=2.0):
+        return x * by
+
+    net = fb.nn.Sequential(fb.nn.Lambda(fb.relu), fb.nn.Lambda(scaled))
+    x = leaf([-1.0, 3.0])
+    net(x).sum().backward()
+    assert net(x).tolist() == [0.0, 6.0] and x.grad.tolist() == [0.0, 2.0]
+    assert fb.nn.Lambda(scaled)(x, by=3.0).tolist() == [-3.0, 9.0] and not list(net.parameters())
+    assert repr(net) == "Sequential(\n  (0): Lambda(relu)\n  (1): Lambda(scaled)\n)"
+    assert [p.tolist() for p in fb.nn.Lambda(fb.nn.PReLU()).parameters()] == [[0.25]]  # a module is one, too
+    with pytest.raises(TypeError, match=r"\[Lambda\] function is a int\. Pass something that can be called\."):
+        fb.nn.Lambda(3)
 
 
 # ---- states and named inputs: what is plain Python here ------------------------------------------------------------

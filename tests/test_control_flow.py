@@ -152,6 +152,7 @@ def test_sizes_that_change_cost_a_bounded_number_of_programs(mode):
 # ---- loops
 
 
+@pytest.mark.accept("T-23")
 @pytest.mark.parametrize("mode", MODES)
 def test_a_loop_runs_as_often_as_its_condition_says_and_compiles_once(mode):
     x = fb.tensor(ROWS)

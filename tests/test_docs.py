@@ -1,14 +1,15 @@
 """The README and the docs: every Python block runs, in order, one namespace per page; what they quote is up to date."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+import support
 from flambeau.dialects.record import REGISTRY
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUIDES = ("coming-from-pytorch.md", "training.md")
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 QUOTED = re.compile(r"^<!-- from: (\S+) -->\n```\w+\n(.*?)^```", re.M | re.S)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
@@ -24,8 +25,10 @@ def own_ops():
 
 
 def how_to(page):
-    """The page as a parameter; the guides to adding ops and passes are what CLI-08 asks for."""
-    return pytest.param(page, id=page.name, marks=pytest.mark.accept("CLI-08") if "adding" in page.name else ())
+    """The page as a parameter; the guides to adding ops and passes are what CLI-08 asks for, those for users CLI-07."""
+    marks = pytest.mark.accept("CLI-08") if "adding" in page.name else ()
+    marks = pytest.mark.accept("CLI-07") if page.name in GUIDES else marks
+    return pytest.param(page, id=page.name, marks=marks)
 
 
 @pytest.mark.parametrize("page", [how_to(page) for page in PAGES if BLOCK.search(page.read_text())])
@@ -67,23 +70,16 @@ def test_shell_blocks_name_what_there_is():
                 assert all((ROOT / path).exists() for path in re.findall(r"\bexamples/\S+", line)), line
 
 
-def tool_named(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
 @pytest.mark.accept("CLI-02")
 def test_the_page_of_functions_is_up_to_date():
-    tool = tool_named("functions_page")
+    tool = support.tool("functions_page")
     page = tool.page()
     assert page.count("\n| `") > 200 and not re.search(r"\| {1,2}\|$", page, re.M), "a function has no docstring"
     assert tool.PAGE.read_text() == page, "docs/functions.md is stale: run python tools/functions_page.py"
 
 
 def test_the_walk_through_the_compiler_is_up_to_date():
-    tool = tool_named("compiler_page")
+    tool = support.tool("compiler_page")
     page = tool.PAGE.read_text()
     assert "vdivps" in page and "arith.divf" in page
     assert tool.rewritten(page) == page, "docs/compiler.md is stale: run python tools/compiler_page.py"

@@ -40,7 +40,7 @@ def test_bags_are_those_of_torch(mode):
         np.testing.assert_allclose(x.grad.tolist(), y.grad.tolist(), rtol=1e-12, atol=1e-14, err_msg=str(named))
 
 
-@pytest.mark.accept("NN-40")
+@pytest.mark.accept("NN-40", "IDX-09")
 def test_bags_by_hand():
     offsets = [0, 3, 3, 7]
     bags = [ROWS[VECTOR[a:b]] for a, b in zip(offsets, [*offsets[1:], 9], strict=True)]
@@ -61,6 +61,7 @@ def test_bags_by_hand():
     assert nothing.tolist() == [[0, 0, 0]] * 2
 
 
+@pytest.mark.accept("IDX-09")
 def test_gradients_divided_by_how_often_a_row_is_picked():
     positions = fb.tensor([[0, 1], [1, 1]])
     x = fb.tensor(ROWS, requires_grad=True)
@@ -130,6 +131,7 @@ def test_what_does_not_fit_is_refused(named, error, text):
     assert text in str(caught.value)
 
 
+@pytest.mark.accept("IDX-09")
 def test_positions_outside_are_told():
     with pytest.raises(IndexError, match=r"index\[1, 0\] is out of range for axis 0"):
         F.embedding_bag(fb.tensor([[0, 6]]), fb.tensor(ROWS)).tolist()

@@ -11,6 +11,7 @@ import flambeau.nn as nn
 import flambeau.nn.functional as F
 import numpy as np
 import pytest
+from flambeau import transforms as T
 from flambeau.compiler.export import elf, linker
 from flambeau.compiler.targets import platforms
 
@@ -94,7 +95,7 @@ def digits():
     return model.eval(), images.numpy()
 
 
-@pytest.mark.accept("SER-16", "DEV-04")
+@pytest.mark.accept("SER-16", "DEV-04", "EXA-01", "EXA-04")
 @pytest.mark.parametrize("target", ["x86_64-linux", "aarch64-linux"])
 def test_digits_are_predicted_alike_to_the_bit(digits, target, tmp_path):
     launcher(target)
@@ -106,6 +107,29 @@ def test_digits_are_predicted_alike_to_the_bit(digits, target, tmp_path):
     assert made.executable.stat().st_size < 1_200_000  # most of it is the C library
     weights = fb.load(made.weights)
     assert {k: v.tolist() for k, v in weights.items()} == {k: v.tolist() for k, v in model.state_dict().items()}
+
+
+def prepared(images):
+    """Bytes [N, 3, 10, 10] as a network wants them: cut, scaled, normalized."""
+    images = T.center_crop(images, (8, 8))
+    return T.normalize(images.float() / 255, [0.5, 0.4, 0.3], [0.2, 0.3, 0.25])
+
+
+@needs_native
+@pytest.mark.accept("EXA-10")
+def test_what_prepares_images_for_training_is_part_of_the_program(tmp_path):
+    fb.manual_seed(0)
+    images = np.random.default_rng(0).integers(0, 256, (6, 3, 10, 10)).astype(np.uint8)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    optimizer = fb.optim.SGD(net.parameters(), lr=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(net(prepared(fb.tensor(images))), fb.tensor([0, 1, 2, 3, 0, 1])).backward()
+        optimizer.step()
+    served = nn.Sequential(nn.Lambda(prepared), net)
+    made = fb.export(served, (fb.tensor(images[:2]),), tmp_path / "net", target=HERE.name, executable=True)
+    wanted = b"".join(called(lambda x: net(prepared(x)), images[k : k + 2]) for k in (0, 2, 4))
+    assert outputs(made, HERE.name, images) == wanted
 
 
 class Mixture(nn.Module):

@@ -460,7 +460,7 @@ def test_distributions(dtype):
     )
 
 
-@pytest.mark.accept("CRE-17")
+@pytest.mark.accept("CRE-17", "CRE-18")
 def test_integers_permutations_and_coins():
     i = fb.randint(-3, 4, (20000,)).numpy()
     assert i.dtype == np.int64 and set(i) == set(range(-3, 4)) and np.abs(np.bincount(i + 3) - 20000 / 7).max() < 250

@@ -27,7 +27,8 @@ POSITIVE = {
 ROWS = {
     "neg": "PW-04", "exp": "PW-05", "log": "PW-05", "sqrt": "PW-05", "abs": "PW-06", "log1p": "PW-08", "expm1": "PW-08",
     "log2": "PW-08", "log10": "PW-08", "sign": "PW-10", "floor": "PW-10", "ceil": "PW-10", "round": "PW-10",
-    "trunc": "PW-10", "frac": "PW-10", "relu": "PW-29", "sigmoid": "PW-31", "tanh": "PW-31",
+    "trunc": "PW-10", "frac": "PW-10", "relu": "PW-29", "sigmoid": "PW-31", "tanh": "PW-31", "isnan": "PW-21", "isinf": "PW-21",
+    "isfinite": "PW-21", "sin": "PW-09", "cos": "PW-09", "tan": "PW-09",
 }  # fmt: skip
 
 
@@ -172,6 +173,7 @@ def test_pow_of_tensors_and_integers():
         fb.tensor([2]) ** -1
 
 
+@pytest.mark.accept("PW-12")
 @pytest.mark.parametrize("name", ["floor_divide", "remainder", "fmod"])
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float32])
 def test_division_with_remainder(name, dtype):
@@ -232,6 +234,7 @@ def test_where_keeps_nan_out_of_the_other_branch():
     assert x.grad.tolist() == [0.0, 0.25]
 
 
+@pytest.mark.accept("PW-13", "PW-25")
 def test_masked_fill_lerp_addcmul():
     x, y, mask = FLOATS["x"], FLOATS["y"], FLOATS["x"] > 0
     against_torch(lambda m, x, k: m.masked_fill(x, k, -1.5), x, mask)
@@ -252,6 +255,7 @@ def test_logic_and_bits():
         fb.tensor([1.0]) & fb.tensor([2.0])
 
 
+@pytest.mark.accept("PW-21", "PW-23")
 def test_closeness():
     x = fb.tensor([1.0, 2.0, math.inf, math.nan])
     assert fb.isclose(x, x).tolist() == [True, True, True, False]
@@ -264,12 +268,14 @@ ACTIVATIONS = {
     "leaky_relu": (0.1,), "gelu": (), "silu": (), "elu": (0.7,), "selu": (), "softplus": (), "logsigmoid": (), "mish": (),
     "hardtanh": (), "relu6": (), "hardsigmoid": (), "hardswish": (), "relu": (), "sigmoid": (), "tanh": (),
 }  # fmt: skip
-ACTIVATION_ROWS = {"leaky_relu": "PW-30", "gelu": "PW-32", "silu": "PW-33", "relu": "PW-29", "sigmoid": "PW-31"}
+ACTIVATION_ROWS = {
+    "leaky_relu": "PW-30", "gelu": "PW-32", "silu": "PW-33", "relu": "PW-29", "sigmoid": "PW-31", "tanh": "PW-31",
+    "elu": "PW-34", "selu": "PW-34", "softplus": "PW-34", "logsigmoid": "PW-34", "mish": "PW-34", "hardtanh": "PW-34",
+    "relu6": "PW-34", "hardsigmoid": "PW-34", "hardswish": "PW-34",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.accept(ACTIVATION_ROWS.get(n, "PW-31"))) for n in ACTIVATIONS]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.accept(ACTIVATION_ROWS[n])) for n in ACTIVATIONS])
 def test_activation(name):
     torch = pytest.importorskip("torch")
     x = np.concatenate([arrays(40) * 4, [0.0, -0.0, 30.0, -30.0, 3.0, -3.0]]).astype(np.float32)

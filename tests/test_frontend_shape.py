@@ -9,7 +9,8 @@ from support import against_numpy, against_torch, arrays, gradients_against_torc
 X = arrays(2, 3, 4)
 ROWS = {
     "reshape": "SHP-01", "view": "SHP-02", "transpose": "SHP-03", "permute": "SHP-04", "squeeze": "SHP-06",
-    "unsqueeze": "SHP-07", "flatten": "SHP-08", "expand": "SHP-09",
+    "unsqueeze": "SHP-07", "flatten": "SHP-08", "expand": "SHP-09", "movedim": "SHP-05", "unbind": "SHP-14",
+    "split": "SHP-14", "chunk": "SHP-14",
 }  # fmt: skip
 VIEWS = [
     ("reshape", lambda m, x: x.reshape(6, 4)),
@@ -246,6 +247,7 @@ def test_pad(mode):
             F.pad(fb.tensor(X), (9, 9), mode) if mode != "replicate" else F.pad(fb.zeros(2, 0), (1, 1), mode)
 
 
+@pytest.mark.accept("SHP-10", "SHP-17", "LIN-05", "LIN-06")
 def test_flip_roll_repeat_triangles():
     for op in (
         lambda m, x: m.flip(x, (0, 2)),
@@ -262,6 +264,7 @@ def test_flip_roll_repeat_triangles():
         gradients_against_torch(op, X)
 
 
+@pytest.mark.accept("SHP-21")
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [

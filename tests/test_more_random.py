@@ -22,6 +22,7 @@ def test_windows_are_those_of_numpy_and_pytorch(name, length):
     np.testing.assert_allclose(call(length, dtype=fb.float64).numpy(), wanted, atol=1e-15, rtol=1e-12)
 
 
+@pytest.mark.accept("CRE-14")
 def test_ramps():
     np.testing.assert_allclose(fb.logspace(-1, 2, 7).numpy(), np.logspace(-1, 2, 7, dtype=np.float32), rtol=1e-6)
     assert fb.logspace(0, 4, 5, base=2, dtype=fb.int64).tolist() == [1, 2, 4, 8, 16]
@@ -73,6 +74,7 @@ def test_random_integers_of_every_dtype():
         fb.zeros(1).random_(3, 3)
 
 
+@pytest.mark.accept("CRE-18")
 @pytest.mark.parametrize("replacement", [True, False])
 def test_positions_are_drawn_in_proportion(replacement):
     weights = fb.tensor([1.0, 0.0, 3.0, 4.0]).expand(N // 4, 4)
@@ -85,6 +87,7 @@ def test_positions_are_drawn_in_proportion(replacement):
         assert abs(after[2] / after.sum() - 0.75) < 0.04
 
 
+@pytest.mark.accept("CRE-18")
 def test_weights_that_are_none():
     for weights, replacement in (
         ([0.0, 0.0], True),

@@ -19,11 +19,13 @@ EQUATIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.accept("LIN-10")
 @pytest.mark.parametrize("equation", EQUATIONS)
 def test_einsum_is_that_of_pytorch(equation):
     gradients_against_torch(lambda m, *xs: m.einsum(equation, *xs), *EQUATIONS[equation], rtol=1e-5)
 
 
+@pytest.mark.accept("LIN-10")
 @pytest.mark.parametrize("equation", EQUATIONS)
 def test_einsum_in_numpy(equation):
     operands = EQUATIONS[equation]
@@ -57,6 +59,7 @@ def products_of(call):
     return seen
 
 
+@pytest.mark.accept("LIN-10")
 def test_einsum_multiplies_matrices_in_the_cheapest_order():
     a, b, c = fb.ones(2, 60), fb.ones(60, 61), fb.ones(61, 3)
     assert sum(products_of(lambda: fb.einsum("ij,jk,kl->il", a, b, c))) == 2 * 60 * 61 + 2 * 61 * 3
@@ -103,6 +106,7 @@ CALLS = {
 }  # fmt: skip
 
 
+@pytest.mark.accept("LIN-08", "LIN-09", "LIN-10")
 @pytest.mark.parametrize("name", CALLS)
 def test_products_and_distances_are_those_of_pytorch(name):
     call, *operands = CALLS[name]
@@ -119,6 +123,7 @@ def test_layers_of_two_inputs():
     assert fb.nn.PairwiseDistance(1.0)(x, x).tolist() == fb.pairwise_distance(x, x, 1.0).tolist()
 
 
+@pytest.mark.accept("LIN-08")
 def test_distances_of_equal_points_have_no_gradient():
     x = fb.tensor(np.repeat(X[:1], 3, 0), requires_grad=True)
     fb.cdist(x, x).sum().backward()

@@ -160,6 +160,7 @@ def bits_of_torch(op, x, y):
     return got.dtype == want.dtype, same
 
 
+@pytest.mark.accept("PW-12")
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bits_are_those_of_torch(name, dtype):
@@ -187,6 +188,7 @@ def test_numbers_and_mixed_dtypes(name):
         op(fb, fb.tensor(integers), fb.tensor(integers)).tolist()
 
 
+@pytest.mark.accept("PW-12")
 @pytest.mark.parametrize("name", ["fmod", "%", "floor", "trunc"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradients_are_those_of_torch(name, dtype):

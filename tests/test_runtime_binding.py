@@ -96,6 +96,7 @@ def threads():
 # ---- buffers ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.accept("DEV-10")
 def test_alloc_is_aligned_writable_and_counted():
     before = runtime.memory_stats()
     buffer = Buffer.alloc(1000)
@@ -182,6 +183,7 @@ def test_a_plan_out_of_memory_changes_nothing():
     assert view.cast("d").tolist() == [*range(10)]
 
 
+@pytest.mark.accept("DEV-12")
 def test_trim_and_peak():
     runtime.trim()
     runtime.reset_peak()

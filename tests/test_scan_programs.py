@@ -196,7 +196,7 @@ def test_what_is_carried_may_change_places_and_stand_still(mode):
     assert count.item() == 7 and counts.tolist() == [3, 4, 5, 6]
 
 
-@pytest.mark.accept("GRB-10", "GRB-11")
+@pytest.mark.accept("GRB-10", "GRB-11", "T-23")
 @pytest.mark.parametrize("mode", MODES)
 def test_fori_loop_counts_and_has_gradients_between_ints(mode):
     x = fb.tensor([2.0, 3.0], requires_grad=True)
@@ -235,7 +235,7 @@ def test_switch_runs_the_branch_of_its_index(mode):
             fb.switch(fb.tensor(1), failing, x).tolist()
 
 
-@pytest.mark.accept("GRB-15")
+@pytest.mark.accept("GRB-15", "T-10")
 @pytest.mark.parametrize("mode", MODES)
 def test_a_switch_for_each_row_says_what_its_branches_see(mode):
     x, index = fb.tensor(numbers(5, 3), requires_grad=True), [2, 0, 2, 1, 3]

@@ -13,6 +13,7 @@ import flambeau.nn.functional as F
 import numpy as np
 import pytest
 import special_points
+import support
 from flambeau.runtime.recorder import Tensor
 
 FACTS = json.loads((Path(__file__).parent / "pytorch_facts.json").read_text())["points"]
@@ -109,8 +110,18 @@ def spread(gradients, operands):
     return [np.zeros(np.shape(x)) if g is None else np.asarray(g, float) for g, x in zip(given, operands, strict=True)]
 
 
+def tagged():
+    """Every case, tagged with the rows of `docs/features.md` that name its functions and nothing else."""
+    features_page = support.tool("features_page")
+    rows = features_page.rows_of(features_page.PAGE.read_text())
+    return [
+        pytest.param(name, marks=pytest.mark.accept(*rows[name]) if name in rows else ())
+        for name in special_points.CASES
+    ]
+
+
 @pytest.mark.filterwarnings("ignore:.*target's shape")
-@pytest.mark.parametrize("name", special_points.CASES)
+@pytest.mark.parametrize("name", tagged())
 def test_derivatives_at_special_points_are_those_of_pytorch(name):
     operands, theirs = special_points.CASES[name].operands, FACTS[name]
     with fb.compiler_options(mode="off"):

@@ -105,6 +105,7 @@ LAID_OUT = {
 }
 
 
+@pytest.mark.accept("SHP-19")
 @pytest.mark.parametrize("how", LAID_OUT)
 def test_channels_last_is_an_order_of_elements(how):
     x = fb.arange(120.0).reshape(2, 3, 4, 5)
@@ -118,6 +119,7 @@ def test_channels_last_is_an_order_of_elements(how):
     assert z.is_contiguous(memory_format=fb.channels_last_3d) and z.shape == (2, 3, 2, 2, 5)
 
 
+@pytest.mark.accept("SHP-19")
 @pytest.mark.parametrize("how", LAID_OUT)
 def test_gradients_go_through_memory_formats(how):
     x = fb.ones(1, 2, 1, 3, requires_grad=True)
@@ -160,6 +162,7 @@ def test_copy_is_the_second_flag_of_to():
 # ---- grids ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.accept("CRE-22")
 @pytest.mark.parametrize("indexing", ["ij", "xy"])
 @pytest.mark.parametrize("sizes", [(2,), (2, 3), (2, 1, 3)])
 def test_meshgrid_is_that_of_numpy(indexing, sizes):
@@ -174,6 +177,7 @@ def test_meshgrid_is_that_of_numpy(indexing, sizes):
         assert t.grad.tolist() == (a * count / len(a)).tolist()
 
 
+@pytest.mark.accept("CRE-22")
 def test_meshgrid_refuses_what_is_no_vector():
     assert [g.shape for g in fb.meshgrid(fb.tensor(1.0), fb.ones(2))] == [(1, 2), (1, 2)]
     for call in (lambda: fb.meshgrid(fb.ones(2, 2)), lambda: fb.meshgrid(fb.ones(2), fb.arange(2)), lambda: fb.meshgrid(),

@@ -15,6 +15,7 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.accept("GRB-28")
 def test_the_step_at_hand_ends_and_what_was_learned_is_saved(tmp_path, capsys):
     path, weight, before = tmp_path / "model.safetensors", fb.zeros(1), signal.getsignal(signal.SIGINT)
     steps = []
@@ -39,6 +40,7 @@ def test_without_an_interrupt_and_with_an_error_nothing_is_saved():
     assert not saved
 
 
+@pytest.mark.accept("GRB-28")
 def test_a_second_interrupt_stops_at_once_and_one_within_saving_waits():
     saved = []
 
@@ -95,6 +97,7 @@ print("stopped", stop.requested)
 """
 
 
+@pytest.mark.accept("GRB-28")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_program_with_workers_stops_cleanly(tmp_path):
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "model.safetensors")]

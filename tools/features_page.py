@@ -1,13 +1,16 @@
-"""Writes the last column of `docs/features.md`: the tests that prove each row, found by their tags (`@pytest.mark.accept`), or
-`open`; and its last part: which of PyTorch's own samples do not pass, and why.
+"""Writes the last column of `docs/features.md`: the tests that prove each row, or `open` with a reason; and its last part: which of
+PyTorch's own samples do not pass, and why.
 
-In: the page, whose rows and words are written by hand, the tests, and their lists of samples with `parity_reasons.txt`. Run it
-after tagging a test or making a list; `tests/test_features.py` compares.
+A row is proved by the tests that are tagged with it (`@pytest.mark.accept`), and, where it says nothing but names of functions, by
+the cases of `special_points.py` that are made for each of these: `test_special_points.py` marks them by `rows_of`.
+In: the page, whose rows, words and reasons of open rows are written by hand, the tests, and their lists of samples with
+`parity_reasons.txt`. Run it after tagging a test or making a list; `tests/test_features.py` compares.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -17,7 +20,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, TESTS = ROOT / "docs" / "features.md", ROOT / "tests"
 ROW = re.compile(r"^\| ([A-Z]+-\d\d) \| (.*?) \| (.*?) \|$", re.M)
+OPEN = "open"  #: of rows without a test; the reason follows after a colon
 SHOWN = 3  #: tests named for one row
+NAMES = re.compile(r"`\w+`(?:(?:,| and) `\w+`)*")  #: what a row says that names functions and nothing else
 LISTS = ("info_parity.txt", "opinfo_parity.txt")
 SAMPLES = "\n## PyTorch's own samples\n"  #: what follows this is written here
 
@@ -25,6 +30,34 @@ SAMPLES = "\n## PyTorch's own samples\n"  #: what follows this is written here
 def rows(page: str) -> dict[str, str]:
     """Row -> what its last column says."""
     return {row: proof for row, _, proof in ROW.findall(page)}
+
+
+@cache
+def cases() -> dict[str, list[str]]:
+    """Function -> the cases of `special_points.py` that are made for it."""
+    spec = importlib.util.spec_from_file_location("special_points", TESTS / "special_points.py")
+    assert spec is not None and spec.loader is not None
+    spec.loader.exec_module(made := importlib.util.module_from_spec(spec))
+    found: dict[str, list[str]] = {}
+    for name, case in made.CASES.items():
+        for function in case.covers:
+            found.setdefault(function, []).append(name)
+    return found
+
+
+def functions(page: str) -> dict[str, list[str]]:
+    """Row -> the functions that are all it names, if there are cases for each of them."""
+    named = {row: re.findall(r"`(\w+)`", words) for row, words, _ in ROW.findall(page) if NAMES.fullmatch(words)}
+    return {row: names for row, names in named.items() if all(name in cases() for name in names)}
+
+
+def rows_of(page: str) -> dict[str, list[str]]:
+    """Case of `special_points.py` -> the rows that it helps to prove."""
+    found: dict[str, list[str]] = {}
+    for row, names in functions(page).items():
+        for case in dict.fromkeys(case for name in names for case in cases()[name]):
+            found.setdefault(case, []).append(row)
+    return found
 
 
 @cache
@@ -64,13 +97,15 @@ def _rows_of(arguments: list[ast.expr], dicts: dict[str, list[str]]) -> Iterator
 
 def rewritten(page: str) -> str:
     """The page with the last column of every row as the tags say."""
-    proofs = tags()
+    tagged, named = tags(), functions(page)
 
     def row(match: re.Match[str]) -> str:
-        tests = proofs.get(match[1], [])
+        generated = [f"test_special_points[{case}]" for name in named.get(match[1], ()) for case in cases()[name]]
+        tests = [*tagged.get(match[1], ()), *dict.fromkeys(generated)]
         shown = ", ".join(f"`{t}`" for t in tests[:SHOWN])
         more = f" and {len(tests) - SHOWN} more" if len(tests) > SHOWN else ""
-        return f"| {match[1]} | {match[2]} | {shown + more if tests else 'open'} |"
+        still = match[3] if match[3].startswith(OPEN) else OPEN
+        return f"| {match[1]} | {match[2]} | {shown + more if tests else still} |"
 
     return ROW.sub(row, page.partition(SAMPLES)[0]) + SAMPLES + samples()
 

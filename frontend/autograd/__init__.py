@@ -323,22 +323,25 @@ def _set_data(tensor: Tensor, value: Tensor) -> None:
 def requires_grad_(tensor: Tensor, requires_grad: bool = True) -> Tensor:
     """Make a leaf tensor require grad, or not. A view gets elements of its own, with a warning where what it was a view of is held
     elsewhere. Raises RuntimeError for integer dtypes and for tensors with history."""
-    dtype: DType = tensor.dtype
-    if requires_grad and not dtype.is_inexact:
-        raise RuntimeError(
-            f"[requires_grad_] only floating-point tensors can require grad, this one is {dtype.name}. Cast it first."
-        )
-    if requires_grad and not tensor.requires_grad and recorder.is_part(tensor):
-        _own_elements(tensor)
+    if requires_grad:
+        prepare_leaf(tensor, "requires_grad_")
     return recorder.set_requires_grad(tensor, bool(requires_grad))
 
 
-def _own_elements(tensor: Tensor) -> None:
-    """Give a view elements of its own, as a leaf has. Where somebody holds what it shows, who would see writes in PyTorch: warns,
-    and refuses writes to the leaf."""
+def prepare_leaf(tensor: Tensor, op: str) -> None:
+    """What `op` does before `tensor` becomes a leaf that requires grad: refuses dtypes that have no gradients, and gives a view
+    elements of its own, as a leaf has. Where somebody holds what the view shows, who would see writes in PyTorch: warns, and
+    refuses writes to the leaf."""
+    dtype: DType = tensor.dtype
+    if not dtype.is_inexact:
+        raise RuntimeError(
+            f"[{op}] only floating-point tensors can require grad, this one is {dtype.name}. Cast it first."
+        )
+    if tensor.requires_grad or not recorder.is_part(tensor):
+        return
     is_lone = recorder.is_lone_view(tensor)
     if not is_lone:
-        text = "[requires_grad_] a leaf has elements of its own: this view's are copied, and what it is of is no longer seen."
+        text = f"[{op}] a leaf has elements of its own: this view's are copied, and what it is of is no longer seen."
         warnings.warn(f"{text} Clone it first.", stacklevel=3)
     with no_grad():
         recorder.set_cell(tensor, tensor.clone())

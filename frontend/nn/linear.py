@@ -1,4 +1,4 @@
-"""Linear, Bilinear, Identity and Flatten.
+"""Linear, Bilinear, Identity, Lambda and Flatten.
 
 In: tensors. Out: tensors. Next: `activation.py`.
 """
@@ -6,6 +6,7 @@ In: tensors. Out: tensors. Next: `activation.py`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from flambeau.device import Device
@@ -27,6 +28,25 @@ class Identity(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return input
+
+
+class Lambda(Module):
+    """Any function as a module: `Lambda(f)(*args, **kwargs) == f(*args, **kwargs)`, so that it can stand in a `Sequential`.
+
+    Raises TypeError for what cannot be called. Parameters that the function reads are not the module's.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        if not callable(function):
+            raise TypeError(f"[Lambda] function is a {type(function).__name__}. Pass something that can be called.")
+        self.function = function
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def extra_repr(self) -> str:
+        return "" if isinstance(self.function, Module) else getattr(self.function, "__name__", repr(self.function))
 
 
 class Linear(Module):

@@ -5,6 +5,17 @@ static fb_segment *segments;
 
 fb_segment *fb_segments(void) { return segments; }
 
+fb_kept fb_kept_for_gradients(void) {
+  fb_kept kept = {0};
+  for (const fb_segment *s = segments; s; s = s->next) {
+    kept.segments++;
+    kept.values += s->n_residuals;
+    for (uint32_t i = 0; i < s->n_residuals; i++)
+      kept.bytes += fb_buffer_bytes(s->residuals[i]);
+  }
+  return kept;
+}
+
 int fb_raise_freed(void) {
   PyErr_SetString(PyExc_RuntimeError,
                   "[backward] the graph of this tensor was freed by an earlier backward(): gradients cannot go through "

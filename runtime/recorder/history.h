@@ -67,7 +67,11 @@ void fb_segment_unwatch(fb_segment *s);
 uint32_t fb_watched_writes(const fb_watched *watched, uint32_t n, bool aside, uint32_t base, uint64_t *words);
 
 fb_segment *fb_segments(void);
-int fb_raise_freed(void); /* -1, and the error for going through a history that a backward has used up */
+typedef struct fb_kept {
+  uint64_t segments, values, bytes;
+} fb_kept;
+fb_kept fb_kept_for_gradients(void); /* what all segments hold; a value that two hold counts twice */
+int fb_raise_freed(void);            /* -1, and the error for going through a history that a backward has used up */
 bool fb_history_freed(const fb_recorder *rec, uint32_t slot);
 /* Mark in `needed` (one byte per slot) all slots that marked ones depend on through gradient history. */
 int fb_reach(fb_node *state, uint8_t *needed);

@@ -408,11 +408,13 @@ static PyObject *explain_log(PyObject *module, PyObject *unused) {
 static PyObject *stats(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   fb_recorder *rec = fb_recorder_get();
-  return Py_BuildValue("{sK sK sK sK sK sK sK sI sI sI sI sK sI sI}", "hits", fb_stats.hits, "misses", fb_stats.misses,
-                       "flushes", fb_stats.flushes, "failures", fb_stats.failures, "builds", fb_stats.builds,
-                       "patterns", fb_stats.patterns, "copied", fb_stats.copied, "states", fb_trie_states(), "programs",
-                       fb_trie_programs(), "types", fb_type_count(), "views", fb_view_count(), "live_cells",
-                       fb_live_cells(), "pending_ops", rec->state->depth, "pending_slots", rec->n_slots);
+  fb_kept kept = fb_kept_for_gradients();
+  return Py_BuildValue(
+      "{sK sK sK sK sK sK sK sI sI sI sI sK sI sI sK sK sK}", "hits", fb_stats.hits, "misses", fb_stats.misses,
+      "flushes", fb_stats.flushes, "failures", fb_stats.failures, "builds", fb_stats.builds, "patterns",
+      fb_stats.patterns, "copied", fb_stats.copied, "states", fb_trie_states(), "programs", fb_trie_programs(), "types",
+      fb_type_count(), "views", fb_view_count(), "live_cells", fb_live_cells(), "pending_ops", rec->state->depth,
+      "pending_slots", rec->n_slots, "histories", kept.segments, "kept_values", kept.values, "kept_bytes", kept.bytes);
 }
 
 static PyObject *flush_all(PyObject *module, PyObject *unused) {
