@@ -5,6 +5,9 @@ In: tensors. Out: `diagonal` and `diag` of a matrix as views, all else as new te
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import numpy as np
 from flambeau import host, layout
 from flambeau.declarations import declare, declared
@@ -207,6 +210,13 @@ def diagonal_scatter(input: Tensor_, src: Tensor_, offset: Sizes = 0, dim1: Stat
     return place.put(input, src.cast(input.dtype))
 
 
+def _of_calls(input: Any) -> Any:
+    """The function, whose calls print what they record."""
+    if not callable(input):
+        raise TypeError(f"[trace] argument 'input' must be a Tensor or a function, got {type(input).__name__}.")
+    return import_module("flambeau.tracing").Tracing(input)
+
+
 @function(
     free="flambeau",
     method=True,
@@ -218,9 +228,13 @@ def diagonal_scatter(input: Tensor_, src: Tensor_, offset: Sizes = 0, dim1: Stat
             call(data(3), error=(RuntimeError, "Pass a matrix")),
         ]
     ),
+    otherwise=_of_calls,
 )
 def trace(input: Tensor_):
-    """The sum of the main diagonal of a matrix; of integers int64. Raises RuntimeError for other tensors."""
+    """The sum of the main diagonal of a matrix; of integers int64. Raises RuntimeError for other tensors.
+
+    `trace(fn)(*args)` prints what `fn(*args)` records, as Python with types; nothing is run.
+    """
     if len(input.shape) != 2:
         raise RuntimeError(f"[trace] the tensor has shape {input.shape}. Pass a matrix.")
     if input.dtype is bool_:

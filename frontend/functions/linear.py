@@ -187,7 +187,9 @@ def outer(input: Tensor_, vec2: Tensor_):
 
 
 def _scaled(x: Value, factor: Value) -> Value:
-    return x * factor.cast(x.dtype).expand(x.shape)
+    """`factor * x`, but 0 for a factor of 0, also where x is NaN or infinite: it may be memory that nothing has been written to."""
+    number = factor.cast(x.dtype).expand(x.shape)
+    return ops.select(number.eq(0), x.like(0), x * number)
 
 
 def _plus(op: str, input: Value, made: Value, beta: Value, alpha: Value) -> Value:
@@ -207,6 +209,7 @@ def _plus(op: str, input: Value, made: Value, beta: Value, alpha: Value) -> Valu
         lambda: [
             call(data(3, 5), data(3, 4), data(4, 5)),
             call(data(5), data(3, 4), data(4, 5), beta=0.5, alpha=2),
+            call(data(5) * math.nan, data(3, 4), data(4, 5), beta=0, gradient=False),
             call(data(3), data(2, 3), data(2, 3), error=(RuntimeError, "cannot be multiplied")),
         ]
     ),
