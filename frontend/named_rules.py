@@ -7,92 +7,18 @@ of one elementwise record are elementwise; the others are listed by what they do
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
-from flambeau import spellings
+from flambeau import named_layers
+from flambeau.dialects.dtypes import bool_
 from flambeau.dialects.record import REGISTRY
 from flambeau.dialects.record import Kind as RecordKind
 from flambeau.dim_names import Names, checked, position, resolved, unified, unique
+from flambeau.named_calls import Call, each, refusal, signature_of
 from flambeau.named_tensor import names_of, plain, set_names, with_names
-from flambeau.runtime.recorder import Function, Tensor
-
-#: Parameters that are dimensions, and may be names.
-_DIMS = ("dim", "dims", "dim0", "dim1", "start_dim", "end_dim")
-
-
-class Call:
-    """A call with its arguments by parameter, names of dimensions replaced by positions. `names` are those of the first operand."""
-
-    def __init__(self, op: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.op, self.function, self.args = op, function, args
-        other = spellings.known(_signature(function).parameters)
-        self.kwargs = {other.get(key, key): value for key, value in kwargs.items()}
-        self.operands = [x for value in (*args, *kwargs.values()) for x in _tensors(value)]
-        self.names = names_of(self.operands[0])
-
-    @cached_property
-    def given(self) -> dict[str, Any]:
-        """The arguments by parameter. Raises what the function raises where they do not bind."""
-        signature = _signature(self.function)
-        if isinstance(self.function, Function) and getattr(self.function, "variadic", False):
-            last = sum(p.kind is not p.KEYWORD_ONLY for p in signature.parameters.values()) - 1
-            if len(self.args) > last + 1:
-                self.args = (*self.args[:last], self.args[last:])
-        try:
-            return dict(signature.bind(*self.args, **self.kwargs).arguments)
-        except TypeError:
-            self.function(*map(plain, self.args), **{k: plain(v) for k, v in self.kwargs.items()})
-            raise refusal(self.op) from None
-
-    def dim(self, name: str = "dim") -> Any:
-        """The position, or positions, that a parameter names, or its default."""
-        default = _signature(self.function).parameters[name].default
-        return resolved(self.op, self.given.get(name, default), self.names)
-
-    def run(self) -> Any:
-        """The function's result, of plain tensors and positions."""
-        parameters = _signature(self.function).parameters
-        args: list[Any] = []
-        kwargs: dict[str, Any] = {}
-        for key, value in self.given.items():
-            value = self.dim(key) if key in _DIMS and not isinstance(value, Tensor) else plain(value)
-            kind = parameters[key].kind
-            if kind is inspect.Parameter.VAR_POSITIONAL:
-                args += value
-            elif kind is inspect.Parameter.VAR_KEYWORD:
-                kwargs.update(value)
-            elif kind is inspect.Parameter.KEYWORD_ONLY or len(args) < list(parameters).index(key):
-                kwargs[key] = value
-            else:
-                args.append(value)
-        return self.function(*args, **kwargs)
-
-
-def refusal(op: str) -> RuntimeError:
-    return RuntimeError(f"[{op}] does not take named dimensions. Call x.rename(None) first.")
-
-
-@cache
-def _signature(function: Any) -> inspect.Signature:
-    return inspect.signature(function.rule if isinstance(function, Function) else function)
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [x for x in (value if isinstance(value, tuple | list) else (value,)) if isinstance(x, Tensor)]
-
-
-def _each(result: Any, name: Callable[[Tensor], Names]) -> Any:
-    """A result, or a tuple, list or named tuple of them, with names."""
-    if isinstance(result, Tensor):
-        return with_names(result, name(result))
-    if isinstance(result, tuple | list):
-        named = [_each(x, name) for x in result]
-        return result._make(named) if hasattr(result, "_make") else type(result)(named)  # type: ignore[attr-defined]
-    return result
-
+from flambeau.runtime.recorder import Tensor
 
 # ---- rules ------------------------------------------------------------------------------------------------------
 
@@ -107,7 +33,7 @@ def _joint(call: Call) -> Names:
 def _elementwise(call: Call) -> Any:
     """Operands broadcast, and their names with them."""
     names = _joint(call)
-    return _each(call.run(), lambda x: names)
+    return each(call.run(), lambda x: names)
 
 
 def _stored(call: Call) -> Any:
@@ -132,7 +58,7 @@ def _reduction(call: Call) -> Any:
     )
     at = {d % max(len(names), 1) for d in gone}
     left = tuple(n for d, n in enumerate(names) if d not in at)
-    return _each(
+    return each(
         call.run(), lambda x: names if x.ndim == len(names) else left if x.ndim == len(left) else (None,) * x.ndim
     )
 
@@ -140,7 +66,7 @@ def _reduction(call: Call) -> Any:
 def _kept(call: Call) -> Any:
     """The result has the dimensions of the first operand, of maybe other sizes."""
     names = call.names
-    return _each(call.run(), lambda x: names)
+    return each(call.run(), lambda x: names)
 
 
 def _looked_at(call: Call) -> Any:
@@ -161,7 +87,7 @@ def _of_itself(call: Call) -> Any:
 def _without_dim(call: Call) -> Any:
     at = call.dim() % max(len(call.names), 1)
     left = call.names[:at] + call.names[at + 1 :]
-    return _each(call.run(), lambda x: left)
+    return each(call.run(), lambda x: left)
 
 
 def _squeeze(call: Call) -> Any:
@@ -171,12 +97,12 @@ def _squeeze(call: Call) -> Any:
     dims = range(len(shape)) if dim in (None, (None,)) else dim if isinstance(dim, tuple | list) else (dim,)
     at = {d % max(len(shape), 1) for d in dims}
     left = tuple(n for d, n in enumerate(call.names) if d not in at or shape[d] != 1)
-    return _each(call.run(), lambda x: left)
+    return each(call.run(), lambda x: left)
 
 
 def _unsqueeze(call: Call) -> Any:
     at = call.dim() % (len(call.names) + 1)
-    return _each(call.run(), lambda x: (*call.names[:at], None, *call.names[at:]))
+    return each(call.run(), lambda x: (*call.names[:at], None, *call.names[at:]))
 
 
 def _transpose(call: Call) -> Any:
@@ -213,7 +139,7 @@ def _cat(call: Call) -> Any:
     call.names = names = _joint(call)
     if any(x.ndim != len(names) for x in tensors):
         names = (None,) * len(names)
-    return _each(call.run(), lambda x: names)
+    return each(call.run(), lambda x: names)
 
 
 def product_names(op: str, x: Names, y: Names) -> Names:
@@ -270,19 +196,44 @@ def _unflatten(call: Call) -> Any:
 
 
 def indexed(index: Any, names: Names) -> Names:
-    """The names of `x[index]`: ints take a dimension away, slices keep it, None gives one without a name."""
+    """The names of `x[index]`: ints take a dimension away, slices keep it, None gives one without a name. So do positions and
+    masks, and what they give stands in front where they are not neighbours."""
     parts = list(index) if isinstance(index, tuple) else [index]
-    if any(isinstance(part, Tensor | list | bool) for part in parts):
-        raise RuntimeError("[getitem] tensors do not index named dimensions. Call x.rename(None) first.")
-    used = sum(part is not None and part is not ... for part in parts)
+    if any(isinstance(part, bool) for part in parts):
+        raise RuntimeError("[getitem] bools do not index named dimensions. Call x.rename(None) first.")
+    used = sum(_taken(part) for part in parts)
     at = next((i for i, part in enumerate(parts) if part is ...), len(parts))
     parts[at : at + 1] = [slice(None)] * (len(names) - used)
     left = iter(names)
     found: list[str | None] = []
+    picked: list[int] = []  # where in what is found, and of what rank, positions stand
+    rank, neighbours = 0, True
     for part in parts:
-        name = None if part is None else next(left, None)
-        found += [name] if part is None or isinstance(part, slice) else []
+        dropped = [next(left, None) for _ in range(_taken(part))]
+        if isinstance(part, Tensor | list):
+            neighbours = neighbours and (not picked or picked[0] == len(found))
+            picked.append(len(found))
+            rank = max(rank, _picks(part))
+        elif part is None or isinstance(part, slice):
+            found += dropped or [None]
+    if picked:
+        start = picked[0] if neighbours else 0
+        found[start:start] = [None] * rank
     return tuple(found)
+
+
+def _taken(part: Any) -> int:
+    """How many dimensions a part of an index is for."""
+    if part is None or part is ...:
+        return 0
+    return part.ndim if isinstance(part, Tensor) and part.dtype is bool_ else 1
+
+
+def _picks(part: Any) -> int:
+    """How many dimensions positions or a mask give."""
+    if isinstance(part, Tensor):
+        return 1 if part.dtype is bool_ else part.ndim
+    return 1 + max((_picks(x) for x in part if isinstance(x, list)), default=0)
 
 
 # ---- which function has which -----------------------------------------------------------------------------------
@@ -292,11 +243,13 @@ _LISTED: dict[Callable[[Call], Any], str] = {
         bitwise_not bitwise_left_shift bitwise_right_shift logical_and logical_or logical_xor logical_not isnan isinf isposinf
         isneginf isreal signbit isfinite isclose fmax fmin nan_to_num clamp_min clamp_max clamp clip where masked_fill lerp addcmul
         addcdiv fill relu leaky_relu gelu silu elu selu softplus logsigmoid mish hardtanh relu6 hardsigmoid hardswish
+        prelu threshold celu softsign tanhshrink softshrink hardshrink
         lcm heaviside frac deg2rad rad2deg sinc xlogy xlog1py erf frexp""",
     _stored: "zero_ fill_ copy_ clamp_ pow_ uniform_ normal_ bernoulli_ exponential_ geometric_ cauchy_ log_normal_ random_",
     _kept: """clone contiguous detach to type type_as bool byte char short int long half bfloat16 float double cfloat cdouble cpu
         cuda alias_copy detach_copy zeros_like ones_like full_like empty_like rand_like randn_like randint_like dropout bernoulli
         softmax log_softmax softmin cumsum cumprod cummax cummin logcumsumexp sort argsort topk flip roll normalize renorm narrow
+        tril triu gather take_along_dim scatter scatter_add scatter_reduce index_add index_copy index_reduce masked_scatter
         split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk index_select index_fill diff real imag conj
         conj_physical resolve_conj resolve_neg expand_as pin_memory""",
     _reduction: "count_nonzero",
@@ -308,16 +261,17 @@ _LISTED: dict[Callable[[Call], Any], str] = {
     _without_dim: "select unbind",
     _squeeze: "squeeze",
     _unsqueeze: "unsqueeze",
-    _transpose: "transpose",
+    _transpose: "transpose swapaxes",
     _permute: "permute",
     _reverse: "t T",
     _swap_last: "mT",
-    _expand: "expand broadcast_to",
+    _expand: "expand broadcast_to repeat tile",
     _cat: "cat",
     _product: "matmul mm mv dot bmm",
     _added_product: "addmm addmv baddbmm",
     _flatten: "flatten",
     _unflatten: "unflatten",
+    **named_layers.LISTED,
 }
 _BY_NAME = {name: rule for rule, names in _LISTED.items() for name in names.split()}
 #: What concerns names alone knows them.
@@ -332,7 +286,7 @@ def _rule(op: str, function: Any) -> Callable[[Call], Any] | None:
         return _BY_NAME.get(op)
     if op in REGISTRY and REGISTRY[op].kind == RecordKind.ELEMENTWISE:
         return _elementwise
-    if {"dim", "keepdim"} <= _signature(function).parameters.keys():
+    if {"dim", "keepdim"} <= signature_of(function).parameters.keys():
         return _reduction
     is_stored = op.endswith("_") and not op.endswith("__")
     return _stored if is_stored and _rule(op[:-1], function) is _elementwise else None

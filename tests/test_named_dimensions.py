@@ -7,6 +7,7 @@ import copy
 import pickle
 
 import flambeau as fb
+import flambeau.nn.functional as F
 import numpy as np
 import pytest
 from flambeau import declarations, dim_names, named_rules, named_tensor
@@ -31,6 +32,8 @@ def names(result):
     return [names(x) for x in result] if isinstance(result, tuple | list) else result.names
 
 
+AT = fb.tensor([[0, 1], [1, 0]])
+WIDE, KERNEL = made(None, None, shape=(5, 3)), made(None, None, None, shape=(4, 1, 2))
 N, C = ("N",), ("C",)
 NC, CN = ("N", "C"), ("C", "N")
 #: What -> (with names, the same without, names of the result, or of each).
@@ -93,6 +96,48 @@ CALLS = {
     "rename": (lambda x: x.rename(C="D"), lambda x: x, ("N", "D")),
     "rename the last": (lambda x: x.rename(..., "D"), lambda x: x, ("N", "D")),
     "refine": (lambda x: x.rename(None, "C").refine_names("N", ...), lambda x: x, NC),
+    "reshape": (lambda x: x.reshape(2, 3, 1), lambda x: x.reshape(2, 3, 1), ("N", "C", None)),
+    "reshape in the middle": (
+        lambda x: x.unsqueeze(1).reshape(2, -1, 1, 3),
+        lambda x: x[:, None, None],
+        ("N", None, None, "C"),
+    ),
+    "view": (lambda x: x.view(6), lambda x: x.view(6), (None,)),
+    "view as": (lambda x: x.view_as(fb.ones(1, 2, 3)), lambda x: x[None], (None, "N", "C")),
+    "stack": (lambda x: fb.stack([x, x.rename(None)], 1), lambda x: fb.stack([x, x], 1), ("N", None, "C")),
+    "diagonal": (lambda x: x.diagonal(), lambda x: x.diagonal(), (None,)),
+    "diagonal by name": (
+        lambda x: x[None].refine_names("B", ...).diagonal(1, outdim="D", dim1="N", dim2="C"),
+        lambda x: x[None].diagonal(1, 1, 2),
+        ("B", "D"),
+    ),
+    "movedim": (lambda x: x[None].movedim((1, 2), (0, 1)), lambda x: x[..., None], ("N", "C", None)),
+    "swapaxes": (lambda x: x.swapaxes(0, 1), lambda x: x.T, CN),
+    "repeat": (lambda x: x.repeat(2, 1, 2), lambda x: x.repeat(2, 1, 2), (None, "N", "C")),
+    "tril": (lambda x: x.tril(), lambda x: x.tril(), NC),
+    "gather": (lambda x: x.gather("C", AT), lambda x: x.gather(1, AT), NC),
+    "positions": (lambda x: x[AT[0]], lambda x: x[AT[0]], (None, "C")),
+    "positions of two dims": (lambda x: x[:, [[0, 1], [1, 2]]], lambda x: x[:, [[0, 1], [1, 2]]], ("N", None, None)),
+    "positions apart": (lambda x: x[None][[0, 0], :, [1, 2]], lambda x: x[None][[0, 0], :, [1, 2]], (None, "N")),
+    "a mask": (lambda x: x[x > 0.6], lambda x: x[x > 0.6], (None,)),
+    "a mask of rows": (lambda x: x[x[:, 0] > 0.6], lambda x: x[x[:, 0] > 0.6], (None, "C")),
+    "linear": (lambda x: F.linear(x, WIDE), lambda x: F.linear(x, WIDE), ("N", None)),
+    "linear with names": (lambda x: F.linear(x, WIDE.rename("D", "C")), lambda x: F.linear(x, WIDE), ("N", "D")),
+    "convolution": (lambda x: F.conv1d(x[:, None], KERNEL), lambda x: F.conv1d(x[:, None], KERNEL), ("N", None, "C")),
+    "transposed convolution": (
+        lambda x: F.conv_transpose1d(x[:, None], KERNEL.transpose(0, 1).rename(None, "K", None)),
+        lambda x: F.conv_transpose1d(x[:, None], KERNEL.transpose(0, 1)),
+        ("N", "K", "C"),
+    ),
+    "norms": (lambda x: F.layer_norm(F.group_norm(x, 3), (3,)), lambda x: F.layer_norm(F.group_norm(x, 3), (3,)), NC),
+    "pools": (lambda x: F.max_pool1d(x, 2), lambda x: F.max_pool1d(x, 2), NC),
+    "embedding": (lambda x: F.embedding(AT.rename("N", "T"), WIDE), lambda x: F.embedding(AT, WIDE), ("N", "T", None)),
+    "a loss": (lambda x: F.mse_loss(x, x.rename(None) + 1), lambda x: F.mse_loss(x, x + 1), ()),
+    "losses": (
+        lambda x: F.cross_entropy(x, AT[:, 0].rename("N"), reduction="none"),
+        lambda x: F.cross_entropy(x, AT[:, 0], reduction="none"),
+        N,
+    ),
     "no names": (lambda x: x.rename(None), lambda x: x, (None, None)),
 }
 
@@ -141,11 +186,12 @@ ERRORS = {
     "no neighbours": (lambda x: x.flatten(["C", "N"], "F"), r"\[flatten\] \('C', 'N'\) are no neighbours"),
     "merged": (lambda x: x.flatten(), r"\[flatten\] does not take named dimensions\. Call x\.rename\(None\) first"),
     "split": (lambda x: x.unflatten("C", (3, 1)), r"\[unflatten\] \(3, 1\) has no names"),
-    "no rule": (lambda x: x.reshape(6), r"\[reshape\] does not take named dimensions\. Call x\.rename\(None\) first"),
-    "no rule, as a function": (lambda x: fb.stack([x, x]), r"\[stack\] does not take named dimensions"),
-    "of layers": (lambda x: fb.nn.Linear(3, 2)(x.float()), r"\[linear\] does not take named dimensions"),
+    "no rule": (lambda x: x.corrcoef(), r"\[corrcoef\] does not take named dimensions\. Call x\.rename\(None\) first"),
+    "no rule, as a function": (lambda x: fb.einsum("ij->i", x), r"\[einsum\] does not take named dimensions"),
+    "of lists, stacked": (lambda x: fb.stack([x, made("N", "D")]), r"\[stack\] dimensions 'C' of"),
+    "of weights": (lambda x: F.linear(x, WIDE.rename("N", None)), r"\[linear\] .* has the name 'N' twice"),
     "out": (lambda x: fb.add(x, x, out=made(None, None)), r"\[add\] does not take named dimensions"),
-    "by a mask": (lambda x: x[x > 1], r"\[getitem\] tensors do not index named dimensions"),
+    "by a bool": (lambda x: x[True], r"\[getitem\] bools do not index named dimensions"),
 }
 
 
@@ -283,3 +329,19 @@ def test_unification_is_symmetric():
     for x, y in cases:
         assert dim_names.unified("f", x, y) == dim_names.unified("f", y, x)
     assert named_tensor.plain([1, None]) == [1, None]
+
+
+def test_a_network_of_layers_takes_names_and_gives_the_gradients_without():
+    conv, head = fb.nn.Conv1d(3, 4, 2), fb.nn.Linear(2, 2)
+
+    def net(x):
+        return head(F.max_pool1d(F.batch_norm(conv(x), None, None, training=True).relu(), 2))
+
+    x = fb.arange(30.0).sin().reshape(2, 3, 5)
+    found, plain = net(x.rename("N", "C", "T")), net(x)
+    assert found.names == ("N", None, None)
+    np.testing.assert_array_equal(values(found), values(plain))
+    assert fb.nn.CrossEntropyLoss()(found[0].rename("N", "C"), fb.tensor([0, 1, 1, 0])).names == ()
+    grads = [fb.autograd.grad(y.sin().sum(), [*conv.parameters(), *head.parameters()]) for y in (found, plain)]
+    for a, b in zip(*grads, strict=True):
+        np.testing.assert_array_equal(values(a), values(b))
