@@ -25,6 +25,7 @@ from flambeau.compiler.schedules.choose import choose
 from flambeau.compiler.schedules.fitting import obstacle
 from flambeau.compiler.schedules.form import Schedule
 from flambeau.compiler.schedules.kinds import KINDS
+from flambeau.dialects.dtypes import float32, int32
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import find
 from flambeau.dialects.tape.reduce import restore
@@ -125,6 +126,25 @@ VECTORS = {
     "computed": (_computed, floats(1, 100), floats(100, 70, seed=1)),
     "long": (matmul, floats(5, 4200), floats(4200, 1)),
     "doubles": (matmul, floats(9, 65).astype(np.float64), floats(65, 1).astype(np.float64)),
+}
+
+
+def _integers(*shape, dtype=np.int8):
+    limits = np.iinfo(dtype)
+    return np.random.default_rng(7).integers(limits.min, limits.max + 1, shape).astype(dtype)
+
+
+def _dots(x, y):
+    """8-bit integers, whose products are added up in int32, of lines that both lie along k."""
+    wide = [op("cast", v, dtype=int32) for v in (x, y)]
+    return op("cast", matmul(wide[0], permute(1, 0)(wide[1])), dtype=float32) * 0.5
+
+
+DOTS = {
+    "signed": (_dots, _integers(9, 130), _integers(37, 130)),
+    "unsigned": (_dots, _integers(5, 70, dtype=np.uint8), _integers(70, 70, dtype=np.uint8)),
+    "both": (_dots, _integers(1, 200, dtype=np.uint8), _integers(65, 200)),
+    "turned": (_dots, _integers(3, 64), _integers(17, 64, dtype=np.uint8)),
 }
 SCATTERS = {
     "rows": (_scattered, floats(12, 40), _indices(30, 40, most=12), floats(30, 40, seed=1)),
@@ -269,7 +289,8 @@ ON_GPUS = {
 PROGRAMS = {
     "points": LOOPS, "rows": ROWS, "columns": COLUMNS, "scatter": SCATTERS, "scan": SCANS,
     "sort": SORTS, "topk": FIRST, "search": SEARCHES, "windows": WINDOWS,
-    "product": PRODUCTS, "vector-product": VECTORS, "convolution": CONVOLUTIONS, "direct": DIRECT, "direct-weight": DIRECT_WEIGHTS,
+    "product": PRODUCTS, "vector-product": VECTORS, "dot-product": DOTS,
+    "convolution": CONVOLUTIONS, "direct": DIRECT, "direct-weight": DIRECT_WEIGHTS,
     **ON_GPUS,
 }  # fmt: skip
 

@@ -2,12 +2,23 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import flambeau as fb
 import flambeau.nn as nn
 import numpy as np
+import products
 import pytest
 from flambeau import quantization as q
+from flambeau.compiler import targets
+from flambeau.compiler.codegen.products import cut as gemm
+from flambeau.compiler.kernel import Cluster
+from flambeau.compiler.schedules.choose import choose
+from flambeau.compiler.tools import report
+from flambeau.dialects import dtypes
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.builder import GraphBuilder
+from flambeau.dialects.record import find
 from flambeau.quantization import Int8WeightOnlyConfig, convert, fuse_modules, prepare, quantize_
 
 RNG = np.random.default_rng(3)
@@ -279,3 +290,67 @@ def test_what_is_refused(net):
         RuntimeError, match=r"\[QuantizedConv\] the layer is in training mode, .* Call eval\(\), or train"
     ):
         made(x)
+
+
+# ---- kernels ---------------------------------------------------------------------------------------------------
+
+
+def dots(dtype_a, dtype_b, m, k, n):
+    """A cluster that multiplies 8-bit integers whose lines lie along k, its operands, and the sums."""
+    build = GraphBuilder()
+    limits = [np.iinfo(d) for d in (dtype_a, dtype_b)]
+    a, b = (
+        RNG.integers(i.min, i.max + 1, shape).astype(i.dtype) for i, shape in zip(limits, ((m, k), (n, k)), strict=True)
+    )
+    a[-1], b[-1] = limits[0].min or limits[0].max, limits[1].min or limits[1].max
+    wide = [find("cast")(build.input(Aval(x.shape, dtypes.by_name(x.dtype.name))), dtype=dtypes.int32) for x in (a, b)]
+    total = find("matmul")(wide[0], find("permute")(wide[1], perm=(1, 0)))
+    bias = RNG.integers(-1000, 1000, n).astype(np.int32)
+    result = total + build.input(Aval((n,), dtypes.int32)).expand((m, n))
+    build.graph.outputs = [total.id, result.id]
+    wanted = a.astype(np.int32) @ b.T.astype(np.int32)
+    return build.graph, [a, b, bias], [wanted, wanted + bias]
+
+
+@pytest.mark.accept("AMP-05")
+@pytest.mark.parametrize("target", ["host", "x86-64-v3"])
+@pytest.mark.parametrize("dtype_a", [np.int8, np.uint8])
+@pytest.mark.parametrize("dtype_b", [np.int8, np.uint8])
+def test_dots_of_8_bit_integers_are_exact_on_every_machine(target, dtype_a, dtype_b):
+    """Also where instructions of a machine would saturate, or take other signs; no tile divides these sizes."""
+    for m, k, n in ((1, 3, 1), (1, 260, 67), (9, 1, 5), (6, 129, 70), (70, 64, 13)):
+        graph, given, wanted = dots(dtype_a, dtype_b, m, k, n)
+        for backwards in (False, True):
+            found = products.run(graph, given, target=target, backwards=backwards)
+            assert all(np.array_equal(x, y) for x, y in zip(found, wanted, strict=True)), (m, k, n)
+
+
+def test_machines_that_add_up_four_products_at_once_do():
+    """Of vectors as wide as theirs; others widen."""
+    graph, _, _ = dots(np.uint8, np.int8, 8, 256, 64)
+    known = targets.find("x86-64-v3"), targets.find("x86-64-v4")
+    makers = {
+        t: replace(t, features=f"{t.features},+{f}") for t, f in zip(known, ("avxvnni", "avx512vnni"), strict=True)
+    }
+    for plain, maker in makers.items():
+        assert maker.has_dots and not plain.has_dots
+        found = []
+        for machine in (plain, maker):
+            units = gemm.cut(Cluster("contraction", graph))
+            (call,) = units.lower([choose(units.units[0], machine)], machine).calls
+            found.append("vpdpbusd" in call.source.text)
+        assert found == [False, True]
+
+
+def test_a_program_reads_8_bit_integers_in_its_products():
+    """They are neither written wide before a product nor by the epilogue of the one before it."""
+    layers = nn.Sequential(nn.Linear(40, 48), nn.ReLU(), nn.Linear(48, 24)).eval()
+    x = fb.tensor(floats(8, 40))
+    made = calibrated(layers, x)
+    with fb.no_grad(), fb.compiler_options(mode="off"):
+        wanted = made(x).numpy()
+    with fb.no_grad(), fb.compiler_options(mode="blocking"):
+        assert np.array_equal(made(x).numpy(), wanted)
+    labels = report.programs()[-1].kernels
+    assert [label.split(" + ")[0] for label in labels if "dots" in label] == ["dots i8 x i8", "dots ui8 x i8"]
+    assert len(labels) == 4, labels  # the others divide by scales, and quantize the input

@@ -138,6 +138,11 @@ class Arithmetic:
         """x * y + z, rounded once."""
         return self._same("math.fma", x, y, z)
 
+    def dot4(self, x: Val, y: Val, z: Val) -> Val:
+        """z + the sums of the products of four neighbours each: x of uint8, y of int8, z of int32. Wraps. Only where
+        `Target.has_dots`, with vectors as wide as the machine's."""
+        return self.op("llvm.x86.avx512.vpdpbusd", [z, x, y], "i32", z.lanes)
+
     def neg(self, x: Val) -> Val:
         return self._same("arith.negf", x) if x.is_float else self.sub(self.const(0, x), x)
 

@@ -46,6 +46,12 @@ def _intrinsic(name: str, operands: Sequence[Val], attribute: str, result: Val) 
     return f'llvm.call_intrinsic "{full}"({x.name}) : ({x.mlir}) -> {result.mlir}'
 
 
+def _by_width(name: str, operands: Sequence[Val], attribute: str, result: Val) -> str:
+    """An intrinsic whose name ends in the bits of its vectors."""
+    names, types = ", ".join([x.name for x in operands]), ", ".join([x.mlir for x in operands])
+    return f'llvm.call_intrinsic "{name}.{result.lanes * result.bits}"({names}) : ({types}) -> {result.mlir}'
+
+
 def _extract(name: str, operands: Sequence[Val], attribute: str, result: Val) -> str:
     (x,) = operands
     return f"{name} {x.name}[{attribute}] : {spell_type(x.type)} from {x.mlir}"
@@ -85,6 +91,7 @@ _FORMS: dict[str, _Form] = {
     "arith.select": _select,
     "llvm.fptosi.sat": _intrinsic,
     "llvm.fptoui.sat": _intrinsic,
+    "llvm.x86.avx512.vpdpbusd": _by_width,
     "vector.broadcast": _conversion,
     "vector.extract": _extract,
     "vector.insert": _insert,

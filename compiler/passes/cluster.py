@@ -19,6 +19,7 @@ from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.cluster_blocks import BLOCKS, blocked
 from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
 from flambeau.compiler.passes.cluster_producers import Producers
+from flambeau.compiler.passes.cluster_prologues import widened_factors
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.tape.transfer import crosses
 
@@ -79,6 +80,7 @@ class _Clustering:
     def run(self) -> list[Cluster] | None:
         """The clusters, or None if groups were joined that wait for each other."""
         self.program = Clustering(self.graph, self.fuse)
+        self.waiting = widened_factors(self.graph) if self.fuse else set()
         for index, node in enumerate(self.graph.nodes):
             if self.program.is_computed(node):
                 self._add(index)
@@ -107,7 +109,7 @@ class _Clustering:
         """A new node: a group of its own, then joined to the groups of its operands where that is allowed."""
         group = self.program.group(index)
         self._enter(group)
-        if not self.fuse:
+        if not self.fuse or index in self.waiting:
             return
         here = group.number
         neighbours = self._makers(group) + [self.readers.get(v) for v in group.reads]

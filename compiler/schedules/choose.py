@@ -27,6 +27,7 @@ _CHOICES: dict[type[Schedule], Callable[..., Schedule]] = {
     kinds.Windows: loops.windows,
     kinds.Product: products.product,
     kinds.VectorProduct: products.vector_product,
+    kinds.DotProduct: products.dot_product,
     kinds.GpuPoints: gpu.points,
     kinds.GpuRows: gpu.rows,
     kinds.GpuColumns: gpu.columns,

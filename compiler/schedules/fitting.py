@@ -18,6 +18,7 @@ from flambeau.compiler.schedules import gpu
 from flambeau.compiler.schedules.form import Schedule, first
 from flambeau.compiler.schedules.kinds import (
     Columns,
+    DotProduct,
     GpuColumns,
     GpuPoints,
     GpuProduct,
@@ -186,6 +187,13 @@ def _vector_product(nest: ProductNest, schedule: VectorProduct, machine: Target)
     return registers(values, schedule.lanes, nest.c.dtype.itemsize, machine)
 
 
+def _dot_product(nest: ProductNest, schedule: DotProduct, machine: Target) -> str | None:
+    c, tile = nest.c, schedule.rows * schedule.columns
+    if not schedule.m_block < c.m + schedule.rows:
+        return f"a block of C is larger than C, {repr_of(c.m)} x {repr_of(c.n)}. Give a smaller m_block."
+    return registers(tile + schedule.rows + 1, schedule.lanes, c.dtype.itemsize, machine)
+
+
 # ---- GPUs -------------------------------------------------------------------------------------------------------
 
 
@@ -244,6 +252,7 @@ _FITTING: dict[type[Schedule], Callable[..., str | None]] = {
     Windows: _windows,
     Product: _product,
     VectorProduct: _vector_product,
+    DotProduct: _dot_product,
     GpuPoints: _gpu_points,
     GpuRows: _gpu_rows,
     GpuColumns: _gpu_columns,

@@ -304,6 +304,28 @@ class VectorProduct(Schedule):
         return f"group is {self.group}. Along k give a power of two." if self.group & (self.group - 1) else None
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class DotProduct(Schedule):
+    """A product of 8-bit integers whose lines lie along k: an item of the parallel loop is a block of C, in tiles of dots."""
+
+    kind: ClassVar[str] = "dot-product"
+    lanes: int = power("sums of a vector", LANES)
+    rows: int = count("rows of a tile, which share what is read of B", 1, 16)
+    columns: int = count("columns of a tile, which share what is read of A", 1, 16)
+    m_block: Int = size("rows of a block of C")  # noqa: RUF009
+    n_block: int = count("columns of a block of C")
+    grain: int = count("multiply-adds of vectors in a task")
+
+    def broken(self) -> str | None:
+        if self.lanes == 1:
+            return "lanes is 1, and sums go by vectors. Give at least 2."
+        return first(
+            multiple("m_block", self.m_block, "rows", self.rows),
+            multiple("n_block", self.n_block, "columns", self.columns),
+            multiple("n_block", self.n_block, "lanes", self.lanes),
+        )
+
+
 # ---- GPUs -------------------------------------------------------------------------------------------------------
 
 
@@ -393,7 +415,7 @@ class GpuVectorProduct(Schedule):
 KINDS: dict[str, type[Schedule]] = {
     cls.kind: cls
     for cls in (
-        Points, Rows, Columns, Scatter, Scan, Sort, TopK, Search, Windows, Product, VectorProduct,
+        Points, Rows, Columns, Scatter, Scan, Sort, TopK, Search, Windows, Product, VectorProduct, DotProduct,
         Convolution, Direct, DirectWeight,
         GpuPoints, GpuRows, GpuColumns, GpuProduct, GpuVectorProduct,
     )

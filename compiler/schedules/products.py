@@ -6,12 +6,13 @@ bit, and they never depend on the number of threads; `benchmarks/gemm.py` measur
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from flambeau.compiler.codegen.products.operands import Contraction, Factor, lines_of, unit_of_rhs
 from flambeau.compiler.codegen.units import ProductNest
-from flambeau.compiler.schedules.kinds import Product, VectorProduct
+from flambeau.compiler.schedules.kinds import DotProduct, Product, VectorProduct
 from flambeau.compiler.targets import Target
 from flambeau.dialects.orders import BLOCK, LANES
 from flambeau.dialects.size import Int, Size, ceil_div, hint, maximum, minimum
@@ -39,6 +40,11 @@ STEPS = 2
 SHORT, MOST_SHORT_LEAVES, UNROLLED = 4, 3, 4
 #: Multiply-adds worth a task of a matrix-vector product.
 VECTOR_GRAIN = 65_536
+
+#: Rows and columns of a tile of dots where there are 32 registers and where there are 16; with one row all go along B. Columns of
+#: a block of C, whose lines of B stay in L2 while rows pass by, and rows of one.
+DOTS, FEW_DOTS, ONE_ROW = (4, 4), (2, 3), 8
+DOT_COLUMNS, DOT_ROWS = 64, 64
 
 Fixed = Mapping[str, Any]
 
@@ -191,3 +197,19 @@ def directions(c: Contraction) -> list[str]:
     if p.is_computed or outputs == 1 or (p.row if over_rows else p.column) == 1:
         found.append("output")
     return found if p.is_computed else [*found, "neither"]
+
+
+# ---- 8-bit integers ---------------------------------------------------------------------------------------------
+
+
+def dot_product(nest: ProductNest, machine: Target, fixed: Fixed) -> DotProduct:
+    c = nest.c
+    lanes = fixed.get("lanes", machine.lanes(c.dtype.itemsize))
+    most, wide = DOTS if machine.registers >= 32 else FEW_DOTS
+    single = not isinstance(c.m, Size) and c.m == 1
+    rows = fixed.get("rows", 1 if single else most)
+    columns = fixed.get("columns", ONE_ROW if single and machine.registers >= 32 else wide)
+    width = math.lcm(columns, lanes)
+    n_block = fixed.get("n_block", -(-DOT_COLUMNS // width) * width)
+    m_block = fixed.get("m_block", ceil_div(minimum(c.m, DOT_ROWS), rows) * rows)
+    return DotProduct(lanes, rows, columns, m_block, n_block, fixed.get("grain", ITEM_WORK))

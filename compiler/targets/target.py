@@ -37,6 +37,12 @@ class Target:
         """Whether vectors are loaded and stored under a mask at no cost."""
         return self.vector_bytes == 64
 
+    @property
+    def has_dots(self) -> bool:
+        """Whether it adds up products of four neighbouring 8-bit integers in one instruction."""
+        name = {64: "+avx512vnni", 32: "+avxvnni"}.get(self.vector_bytes)
+        return self.family == "cpu" and name in self.features.split(",")
+
     def lanes(self, itemsize: int) -> int:
         """Elements of `itemsize` bytes in one vector register."""
         return self.vector_bytes // itemsize

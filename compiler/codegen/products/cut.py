@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from flambeau.compiler.codegen.products.dots import DotSpec, dot_kernel, fits
 from flambeau.compiler.codegen.products.kernel import Epilogue, in_order, make_leaf
 from flambeau.compiler.codegen.products.operands import Contraction, Factor, MatrixAccess, read, unit_of_rhs
 from flambeau.compiler.codegen.products.prologue import Prologue, prologue, strides
@@ -19,7 +20,7 @@ from flambeau.compiler.codegen.products.tile import TileSpec, tile_kernel
 from flambeau.compiler.codegen.products.vector import VectorSpec, vector_kernel
 from flambeau.compiler.codegen.units import Cut, Parts, ProductNest, joined
 from flambeau.compiler.kernel import Cluster, KernelCall, Operand
-from flambeau.compiler.schedules.kinds import Product, VectorProduct
+from flambeau.compiler.schedules.kinds import DotProduct, Product, VectorProduct
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.orders import CHUNK
@@ -31,7 +32,7 @@ def cut(cluster: Cluster) -> Cut:
     c = read(cluster.graph)
     if 0 in (c.batches, c.m, c.n):
         return Cut()
-    kind = VectorProduct if c.is_vector else Product
+    kind = VectorProduct if c.is_vector else DotProduct if fits(c) else Product
     return Cut([ProductNest(kind, c, cluster.graph, label(c))], _emit, joined)
 
 
@@ -45,6 +46,8 @@ def label(c: Contraction) -> str:
 def _emit(nest: ProductNest, schedule: Any, target: Target) -> Parts:
     if isinstance(schedule, VectorProduct):
         return Parts([_vector_call(nest.c, schedule, target.has_masks)])
+    if isinstance(schedule, DotProduct):
+        return Parts([_dot_call(nest.c, schedule, target)])
     return _Tiled(nest.c, nest.graph, schedule, target.has_masks).lower()
 
 
@@ -141,6 +144,33 @@ def _vector_call(c: Contraction, schedule: VectorProduct, masks: bool) -> Kernel
     n = c.batches * blocks
     grain = minimum(n, maximum(1, schedule.grain // maximum(1, group * c.k)))
     return KernelCall(source, operands, in_order(names, numbers), n, grain, written, spec.scratch(c.k))
+
+
+# ---- dots of 8-bit integers --------------------------------------------------------------------------------------
+
+
+def _dot_call(c: Contraction, schedule: DotProduct, target: Target) -> KernelCall:
+    (a,), (b,) = c.lhs.leaves, c.rhs.leaves
+    spec = DotSpec(
+        a.dtype.mlir, b.dtype.mlir, schedule, target.has_masks, target.has_dots, len(c.batch), make_epilogue(c)
+    )
+    source, names = dot_kernel(spec)
+    m_block, n_block = schedule.m_block, schedule.n_block
+    m_blocks, n_blocks = ceil_div(c.m, m_block), ceil_div(c.n, n_block)
+    numbers = {
+        "m": c.m, "n": c.n, "k": c.k, "a.row": a.row, "b.column": b.column,
+        "m_block": m_block, "n_block": n_block, "m_blocks": m_blocks, "n_blocks": n_blocks,
+        **{f"batch{r}": extent for r, extent in enumerate(c.batch)},
+    }  # fmt: skip
+    for name, leaf in (("a", a), ("b", b), *((f"leaf{k}", leaf) for k, leaf in enumerate(c.leaves))):
+        numbers.update({f"{name}.batch{r}": s for r, s in enumerate(leaf.batch)})
+        numbers.update({f"{name}.row": leaf.row, f"{name}.column": leaf.column})
+    operands = (*map(_operand, (a, b, *c.leaves)), *(Operand("value", v) for v, _, _ in c.outputs))
+    writes = tuple(range(2 + len(c.leaves), len(operands)))
+    n = c.batches * m_blocks * n_blocks
+    work = minimum(m_block, c.m) * minimum(n_block, c.n) * ceil_div(maximum(c.k, 1), spec.step)
+    grain = minimum(n, maximum(1, schedule.grain // work))
+    return KernelCall(source, operands, in_order(names, numbers), n, grain, writes, spec.scratch())
 
 
 def make_epilogue(c: Contraction, columns: list[int] | None = None) -> Epilogue:
