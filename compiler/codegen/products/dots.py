@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.products.kernel import Epilogue, Kernel
+from flambeau.compiler.codegen.products.kernel import Epilogue, KernelEmitter
 from flambeau.compiler.codegen.products.operands import Contraction, Factor
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
@@ -72,7 +72,7 @@ def dot_kernel(spec: DotSpec) -> tuple[KernelSource, tuple[str | Size, ...]]:
     return _DotWriter(spec).write()
 
 
-class _DotWriter(Kernel):
+class _DotWriter(KernelEmitter):
     def __init__(self, spec: DotSpec) -> None:
         super().__init__()
         self.spec = spec
