@@ -97,6 +97,22 @@ def test_loops_that_fill_or_copy_call_nothing():
     assert elf.undefined_symbols(object_code.compile_object(source(write), OPTIONS)) == []
 
 
+def test_loops_compute_once_what_they_do_not_change():
+    """Also where a kernel's text says it within the loop, twice. And a loop ends in the one branch that it takes."""
+
+    def write(b):
+        x = b.load(b.buffer(0), b.const(0, "i64"), "f32")
+        with b.loop(b.lo, b.hi, 8) as loop:
+            for place in (1, 2):
+                b.store(b.splat(b.div(x, 3.0), 8), b.buffer(place), loop.index)
+
+    text = str(object_code.compile_module(source(write), OPTIONS))
+    before, loop = text.split("\n.lr.ph:")
+    assert before.count("fdiv") == 1 and "fdiv" not in loop
+    body = loop.split("\n\n")[0]
+    assert body.count("store <8 x float>") == 2 and body.count("br i1") == 1
+
+
 @pytest.mark.accept("ERR-01")
 def test_bad_text_names_kernel_stage_diagnostic_and_reproducer(tmp_path):
     with pytest.raises(object_code.CompileError) as caught:

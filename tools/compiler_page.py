@@ -79,7 +79,7 @@ def parts(page: str) -> dict[str, str]:
         "schedule": excerpt(stage("schedule"), r"func\.func", r"rows\(", r"^    \]"),
         "kernels": renumbered(excerpt(stage("kernels"), r"scf\.for", r"arith\.divf", r"^ *}")),
         "plan": "\n".join(plan),
-        "optimised": renumbered(excerpt(stage("optimised"), r"^\d+:", r"fdiv", r"^  br")),
+        "optimised": renumbered(excerpt(stage("optimised"), r"^[\w.]+:", r"fdiv", r"^  br")),
         "assembly": renumbered(excerpt(stage("assembly"), r"^\.LBB", r"vdivps", r"^\tj")).expandtabs(8),
         "gpu": renumbered(excerpt(on_gpu("kernels"), r"scf\.for", r"gpu\.barrier", r"gpu\.shuffle")),
         "ptx": excerpt(on_gpu("assembly"), r"st\.shared", r"shfl", r"max").expandtabs(8),

@@ -29,11 +29,16 @@ from flambeau.dialects.locks import process_lock
 #: MLIR's passes from kernel text to the llvm dialect, by family of targets. For GPUs, `math` goes first: what is left of it
 #: `convert-gpu-to-nvvm` makes calls of CUDA's library. That pass takes arith, cf and memref along, and vector it does not.
 LOWERING = {
-    "cpu": "builtin.module(convert-scf-to-cf,convert-vector-to-llvm,convert-math-to-llvm,convert-arith-to-llvm,"
-    "convert-cf-to-llvm,reconcile-unrealized-casts)",
+    "cpu": "builtin.module(loop-invariant-code-motion,convert-scf-to-cf,convert-vector-to-llvm,convert-math-to-llvm,"
+    "convert-arith-to-llvm,convert-cf-to-llvm,reconcile-unrealized-casts)",
     "gpu": "builtin.module(convert-vector-to-llvm,gpu.module(convert-math-to-llvm,convert-scf-to-cf,"
     "convert-gpu-to-nvvm{index-bitwidth=64},reconcile-unrealized-casts))",
 }
+
+#: LLVM's passes over a kernel of a CPU, in order. The pipeline of its level 1 takes three times as long, most of it for combining
+#: instructions again behind passes that find nothing in kernels. What loops do not change MLIR moves out of them: llvmlite does
+#: not offer LLVM's pass for that by itself.
+SIMPLIFICATION = ("loop_rotate", "simplify_cfg", "instruction_combine", "new_gvn", "simplify_cfg")
 
 _lock = process_lock()  # MLIR's context and LLVM's passes are shared by all threads
 
@@ -108,25 +113,35 @@ def translate(parsed: Any) -> str:
 
 def optimise(ir_text: str, target: Target) -> Any:
     """An optimised llvmlite module. Kernels are vectorised explicitly, so LLVM's vectorisers stay off, and have nothing to inline:
-    for CPUs LLVM simplifies each function once. All passes of level 2 take twice as long, for code that is no faster."""
+    for CPUs LLVM simplifies each function once (`SIMPLIFICATION`)."""
     import llvmlite.binding as llvm
 
     module = llvm.parse_assembly(ir_text)
     module.triple = target.triple
     module.data_layout = str(machine(target).target_data)
     module.verify()
-    tuning = llvm.create_pipeline_tuning_options(speed_level=1 if target.family == "cpu" else 2)
-    tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_interleaving = False
-    tuning.loop_unrolling = False
-    builder = llvm.create_pass_builder(machine(target), tuning)
+    builder, passes = _passes(target)
     if target.family != "cpu":
         builder.getModulePassManager().run(module, builder)
         return module
-    passes = builder.getFunctionPassManager()
     for function in module.functions:
         if not function.is_declaration:
             passes.run(function, builder)
     return module
+
+
+@cache
+def _passes(target: Target) -> tuple[Any, Any]:
+    """LLVM's passes for a target, and those of one function."""
+    import llvmlite.binding as llvm
+
+    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+    tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_interleaving = False
+    tuning.loop_unrolling = False
+    passes = llvm.create_new_function_pass_manager()
+    for name in SIMPLIFICATION:
+        getattr(passes, f"add_{name}_pass")()
+    return llvm.create_pass_builder(machine(target), tuning), passes
 
 
 def emit_object(module: Any, target: Target) -> bytes:
