@@ -29,6 +29,10 @@ OF_A_COPY = 8
 #: What a panel takes beside its columns, in vectors of these: the tiles along it read all of A once more.
 OF_A_PANEL = 0.06
 TILES = ((8, 3), (6, 4), (14, 2))
+#: Those whose rows are places, each of which takes a register that points there; places of a block of C at most.
+OF_PLACES, MOST_PLACES = ((6, 4), (8, 3), (7, 3)), 256
+#: Caches of the second level that hold maps which are copied to get margins: of many images no map is copied whole.
+NEAR = 4
 #: Items of the parallel loop where every one packs A for itself, and columns of C that this is worth.
 PACKED_ITEMS, PACKED_COLUMNS = 6, 64
 #: Vectors of the columns of a block of C: what is noted and packed for a k-block serves so many.
@@ -40,7 +44,7 @@ def choose(nest: OwnNest, machine: Target, fixed: Mapping[str, Any]) -> Convolut
     lanes = fixed.get("lanes", machine.lanes(c.dtype.itemsize))
     turned = fixed["turned"] if "turned" in fixed else pays_to_turn(c, lanes, machine)
     all_rows, columns = extents(c, turned)
-    tile = _tile(c, all_rows, columns, lanes, machine)
+    tile = _tile(c, all_rows, columns, lanes, machine, turned)
     rows, vectors = fixed.get("rows", tile[0]), fixed.get("vectors") or tile[1]
     width, work = lanes * vectors, fixed.get("grain", ITEM_WORK)
     m_block, n_block = fixed.get("m_block"), fixed.get("n_block")
@@ -50,34 +54,73 @@ def choose(nest: OwnNest, machine: Target, fixed: Mapping[str, Any]) -> Convolut
     items = PACKED_ITEMS if c.gives == "w" else ITEMS
     wanted = minimum(items, c.groups * all_rows * ceil_div(columns, lanes) * maximum(k, 1) // work)
     n_blocks = ceil_div(columns, max(1, BLOCK_VECTORS // vectors) * width)
-    if turned:
+    if turned and c.gives == "y":
+        m_blocks, n_blocks = _of_places(c, panels, width, wanted, machine)
+    elif turned:
         m_blocks = maximum(m_blocks, minimum(ceil_div(wanted, c.groups), ceil_div(all_rows, PACK_ROWS)))
     else:
         n_blocks = maximum(n_blocks, ceil_div(wanted, c.groups * c.phases * m_blocks))
     n_blocks = maximum(1, minimum(panels, n_blocks))
     if c.gives == "w":
         n_blocks = minimum(n_blocks, ceil_div(columns, PACKED_COLUMNS))
-    missing = ceil_div(minimum(wanted, ITEMS // 4), c.groups * c.phases * n_blocks)
-    m_blocks = maximum(m_blocks, minimum(missing, ceil_div(all_rows, PACK_ROWS)))
+    if not turned or c.gives == "w":
+        missing = ceil_div(minimum(wanted, ITEMS // 4), c.groups * c.phases * n_blocks)
+        m_blocks = maximum(m_blocks, minimum(missing, ceil_div(all_rows, PACK_ROWS)))
     m_block = ceil_div(all_rows, m_blocks * rows) * rows if m_block is None else m_block
     n_block = ceil_div(panels, n_blocks) * width if n_block is None else n_block
     steps = fixed.get("steps", 1 if c.gives == "w" else STEPS)
-    narrows = fixed["narrows"] if "narrows" in fixed else _narrows(c, columns, lanes, vectors)
+    narrows = fixed["narrows"] if "narrows" in fixed else not turned and _narrows(c, columns, lanes, vectors)
     return Convolution(lanes, rows, vectors, steps, m_block, n_block, turned, narrows, work)
 
 
+def _of_places(c: ConvolutionOperands, panels: Int, width: int, wanted: Int, machine: Target) -> tuple[Int, Int]:
+    """Blocks of places and of output channels: sums stay in a quarter of L2, and many places share what is read of the kernel."""
+    m_blocks = ceil_div(c.pixels, MOST_PLACES)
+    most = max(1, machine.l2 // 4 // (MOST_PLACES * c.dtype.itemsize) // width)
+    n_blocks = maximum(ceil_div(panels, most), ceil_div(wanted, c.images * c.groups * m_blocks))
+    return m_blocks, maximum(1, minimum(panels, n_blocks))
+
+
 def pays_to_turn(c: ConvolutionOperands, lanes: int, machine: Target) -> bool:
-    """Whether rows of C are better taps, of a gradient by the kernel."""
-    if c.gives != "w" or any(isinstance(n, Size) for n in (c.o, c.pixels)):
+    """Whether rows of C are better taps, of a gradient by the kernel, or places."""
+    if c.gives == "x" or any(isinstance(n, Size) for n in (c.o, c.pixels, c.images, c.k)):
         return False
+    if c.gives == "y":
+        if margins(c) * c.dtype.itemsize > NEAR * machine.l2:
+            return False
+        return _cost_of_places(c, lanes, machine) < _cost_of_patches(c, lanes, machine)
     return _cost(c, True, lanes, machine) < _cost(c, False, lanes, machine)
+
+
+def margins(c: ConvolutionOperands) -> int:
+    """Elements of maps that are copied to get margins, or 0 where places meet none."""
+    wide = [(int(a.y) - 1) * a.stride + (int(a.w) - 1) * a.dilation + 1 for a in c.axes]
+    if all(a.padding == 0 and n <= a.x for a, n in zip(c.axes, wide, strict=True)):
+        return 0
+    return int(c.images) * c.groups * int(c.c) * prod(wide)
+
+
+def _cost_of_places(c: ConvolutionOperands, lanes: int, machine: Target) -> int:
+    """Multiply-adds of a step along k, those beyond C's borders included, and what it takes to turn the kernel once."""
+    height, vectors = _tile(c, c.pixels, c.rows, lanes, machine, True)
+    rows = ceil_div(int(c.pixels), height) * height * int(c.images)
+    columns = ceil_div(int(c.rows), vectors * lanes) * vectors * lanes
+    return rows * columns + int(c.rows) * (OF_A_COPY + 2 * (lanes.bit_length() - 1))
+
+
+def _cost_of_patches(c: ConvolutionOperands, lanes: int, machine: Target) -> int:
+    """The same where rows of C are output channels: a patch is copied for every block of these."""
+    all_columns = int(columns_of(c))
+    height, _ = _tile(c, c.rows, all_columns, lanes, machine, False)
+    rows = ceil_div(int(c.rows), height) * height
+    return rows * ceil_div(all_columns, lanes) * lanes + all_columns * OF_A_COPY * ceil_div(int(c.rows), MOST_ROWS)
 
 
 def _cost(c: ConvolutionOperands, turned: bool, lanes: int, machine: Target) -> int:
     """Multiply-adds of a step along k, those beyond C's borders included, and what it takes to bring lines of the maps there: rows
     once for every block of columns, columns, which are transposed, once for every block of rows."""
     rows, columns = (int(n) for n in extents(c, turned))
-    height, vectors = _tile(c, rows, columns, lanes, machine)
+    height, vectors = _tile(c, rows, columns, lanes, machine, turned)
     width = vectors * lanes
     n_blocks = 1 if turned else min(PACKED_ITEMS, ceil_div(columns, PACKED_COLUMNS))
     lines = columns * ceil_div(rows, MOST_ROWS)
@@ -90,15 +133,19 @@ def extents(c: ConvolutionOperands, turned: bool) -> tuple[Int, Int]:
     return (c.pixels, c.rows) if turned else (c.rows, columns_of(c))
 
 
-def _tile(c: ConvolutionOperands, rows: Int, columns: Int, lanes: int, machine: Target) -> tuple[int, int]:
-    """Rows and vectors of the register tile. A kernel has few rows and columns: of its tiles that which computes least beyond. So
-    have phases columns, which may fill fewer vectors better."""
-    if machine.registers < 32 or c.gives != "w" or isinstance(rows, Size) or isinstance(columns, Size):
+def _tile(
+    c: ConvolutionOperands, rows: Int, columns: Int, lanes: int, machine: Target, turned: bool
+) -> tuple[int, int]:
+    """Rows and vectors of the register tile: where rows and columns are few, that which computes least beyond. So have
+    phases columns, which may fill fewer vectors better."""
+    fixed = isinstance(rows, Size) or isinstance(columns, Size) or not (c.gives == "w" or turned)
+    if machine.registers < 32 or fixed:
         most, wide = WIDE if machine.registers >= 32 else NARROW
         if c.phases > 1 and not isinstance(columns, Size):
             wide = min(range(2, wide + 1), key=lambda v: ceil_div(columns, v * lanes) * (v + OF_A_PANEL))
         return rows if not isinstance(rows, Size) and rows < most else most, _vectors(columns, lanes, wide)
-    fitting = [(min(rows, height), _vectors(columns, lanes, wide)) for height, wide in TILES]
+    tiles = TILES if c.gives == "w" else OF_PLACES
+    fitting = [(min(rows, height), _vectors(columns, lanes, wide)) for height, wide in tiles]
     return min(fitting, key=lambda t: ceil_div(rows, t[0]) * t[0] * ceil_div(columns, lanes * t[1]) * t[1])
 
 
@@ -130,10 +177,10 @@ def _vectors(columns: Int, lanes: int, wide: int) -> int:
 def obstacle(nest: OwnNest, schedule: Convolution, machine: Target) -> str | None:
     """Why a schedule does not fit, and what to do; None if it does."""
     c = read(nest.graph)
-    if schedule.turned and c.gives != "w":
-        return "turned is true, and this is no gradient by the kernel. Give false."
-    if schedule.narrows and not may_narrow(c):
-        return "narrows is true, and this is a gradient by the kernel, or one by the maps with a stride. Give false."
+    if schedule.turned and c.gives == "x":
+        return "turned is true, and this is a gradient by the maps. Give false."
+    if schedule.narrows and (schedule.turned or not may_narrow(c)):
+        return "narrows is true, and columns are no places of a map that lie side by side. Give false."
     rows, columns = extents(c, schedule.turned)
     if not schedule.m_block < rows + schedule.rows or not schedule.n_block < columns + schedule.columns:
         return f"a block of C is larger than C, {repr_of(rows)} x {repr_of(columns)}. Give smaller m_block and n_block."

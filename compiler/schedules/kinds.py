@@ -232,7 +232,9 @@ class Convolution(Tiles):
     """A convolution, or one of its gradients: a product of matrices per group, whose B is packed of patches, panel by panel."""
 
     kind: ClassVar[str] = "convolution"
-    turned: bool = flag("of a gradient by the kernel: whether rows of C are taps, and columns output channels")
+    turned: bool = flag(
+        "whether columns of C are output channels; its rows are places, or of a gradient by the kernel taps"
+    )
     narrows: bool = flag("whether the last columns of C, which fill no tile, are computed vector by vector")
     grain: int = count("multiply-adds of vectors in a task")
 

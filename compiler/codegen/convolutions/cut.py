@@ -16,6 +16,7 @@ from flambeau.compiler.codegen.convolutions.blocks import convolution_kernel
 from flambeau.compiler.codegen.convolutions.channels import ChannelsSpec, channels_kernel
 from flambeau.compiler.codegen.convolutions.direct import DirectSpec, direct_kernel
 from flambeau.compiler.codegen.convolutions.operands import ConvolutionOperands, read
+from flambeau.compiler.codegen.convolutions.places import margins_kernel, panels_kernel, places_kernel
 from flambeau.compiler.codegen.convolutions.taps import pattern, taps_of_phases
 from flambeau.compiler.codegen.convolutions.tile import ConvSpec
 from flambeau.compiler.codegen.convolutions.turned import TurnedSpec, turned_kernel
@@ -57,7 +58,9 @@ NAMES = {"y": "convolution", "x": "convolution by input", "w": "convolution by w
 
 def _emit_tiles(nest: OwnNest, schedule: kinds.Convolution, target: Target) -> Parts:
     c = read(nest.graph)
-    return (_ByInput if c.gives == "x" else _Tiles)(c, nest.graph, schedule).parts()
+    by_places = c.gives == "y" and schedule.turned
+    made = _ByInput if c.gives == "x" else _ByPlaces if by_places else _Tiles
+    return made(c, nest.graph, schedule).parts()
 
 
 def _emit_direct(nest: OwnNest, schedule: kinds.Direct, target: Target) -> Parts:
@@ -248,6 +251,81 @@ class _ByInput(_Tiles):
             spec.scratch(self.most),
         )  # fmt: skip
         return Parts([turn, replace(tiles, operands=(matrix, *tiles.operands[1:]))], temps)
+
+
+class _ByPlaces(_Tiles):
+    """A convolution whose vectors hold output channels: its kernel is turned into panels once, and maps get their margins."""
+
+    @property
+    def wide(self) -> list[Int]:
+        """The extents of maps with margins, or of maps as they are where no place meets any."""
+        wide = [(a.y - 1) * a.stride + (a.w - 1) * a.dilation + 1 for a in self.c.axes]
+        return wide if self.has_margins else [a.x for a in self.c.axes]
+
+    @property
+    def has_margins(self) -> bool:
+        return any(a.padding or (a.y - 1) * a.stride + (a.w - 1) * a.dilation >= a.x for a in self.c.axes)
+
+    @property
+    def panels(self) -> Int:
+        return ceil_div(self.c.rows, self.schedule.columns)
+
+    def numbers(self) -> dict[str, Int]:
+        c, schedule, wide = self.c, self.schedule, self.wide
+        numbers, plane = super().numbers(), prod(wide)
+        panel = ceil_div(c.k, schedule.lanes) * schedule.lanes * schedule.columns
+        for d, a in enumerate(c.axes):
+            numbers |= {f"x.stride{d}": numbers[f"stride{d}"], f"stride{d}": prod(wide[d + 1 :]), f"wide{d}": wide[d]}
+            numbers[f"low{d}"] = a.padding
+        return numbers | {
+            "x.channel": c.xs, "channel": plane, "b.group": c.c * plane, "image": c.groups * c.c * plane,
+            "a.panel": panel, "a.group": self.panels * panel, "panels": self.panels,
+        }  # fmt: skip
+
+    def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
+        c, schedule = self.c, self.schedule
+        self.spec = spec = ConvSpec(
+            c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), 0, False, 0, False
+        )  # fmt: skip
+        source, names = places_kernel(spec)
+        m_blocks, n_blocks = ceil_div(c.pixels, schedule.m_block), ceil_div(c.rows, schedule.n_block)
+        numbers = self.numbers() | self._extents() | {
+            "m_block": schedule.m_block, "n_block": schedule.n_block, "m_blocks": m_blocks, "n_blocks": n_blocks,
+        }  # fmt: skip
+        width = ceil_div(schedule.n_block, schedule.lanes)
+        work = minimum(schedule.m_block, c.pixels) * width * maximum(c.k, 1)
+        return _Kernel(source, names, numbers, c.images * c.groups * n_blocks * m_blocks, work, spec.scratch)
+
+    def _extents(self) -> dict[str, Int]:
+        return {"m": self.c.pixels, "n": self.c.rows}
+
+    def parts(self) -> Parts:
+        c, size = self.c, self.c.dtype.itemsize
+        (tiles,), temps = super().parts()
+        numbers, words = self.numbers() | self._extents(), 8
+        count = c.groups * self.panels
+        temps += [count * numbers["a.panel"] * size, (c.k + c.pixels) * words]
+        panels, tables = (Operand("temp", len(temps) - 2 + k) for k in range(2))
+        source, names = panels_kernel(self.spec)
+        calls = [KernelCall(
+            source, (Operand("value", c.a), panels, tables), in_order(names, numbers), count,
+            self._grain(count, numbers["a.panel"]), (1, 2), 0,
+        )]  # fmt: skip
+        maps = tiles.operands[1]
+        if self.has_margins:
+            planes, plane = c.images * c.groups * c.c, numbers["channel"]
+            temps.append(planes * plane * size)
+            source, names = margins_kernel(self.spec)
+            wide = Operand("temp", len(temps) - 1)
+            dims, grain = in_order(names, numbers), self._grain(planes, plane)
+            calls.append(KernelCall(source, (maps, wide), dims, planes, grain, (1,), 0))
+            maps = wide
+        operands = (panels, maps, *tiles.operands[2:], tables)
+        return Parts([replace(tiles, operands=operands), *calls][::-1], temps)
+
+    def _grain(self, items: Int, elements: Int) -> Int:
+        """Items of a task that moves so many elements in each."""
+        return minimum(items, maximum(1, self.schedule.grain * self.schedule.lanes // maximum(1, elements)))
 
 
 class _Direct(_Call):

@@ -45,6 +45,11 @@ class ConvSpec(TileText):
         return self.schedule.turned
 
     @property
+    def by_places(self) -> bool:
+        """Whether rows of C are places of y: nothing is copied in a block."""
+        return self.turned and self.gives == "y"
+
+    @property
     def sums(self) -> int:
         return 2  # after A and B
 
@@ -68,15 +73,15 @@ class ConvSpec(TileText):
         most = max(K_BLOCK, self.columns)
         elements = storage_bytes(self.element)
         words = {
-            "lines": most * Patches.line_words(self.rank),
-            "runs": most * (JoinedPatches if self.joined else Patches).run_words(self.rank),
+            "lines": 0 if self.by_places else most * Patches.line_words(self.rank),
+            "runs": 0 if self.by_places else most * (JoinedPatches if self.joined else Patches).run_words(self.rank),
             "a.lines": most * Patches.line_words(1) if self.gives == "w" else 0,
             "a.runs": K_BLOCK * Patches.run_words(1) if self.gives == "w" else 0,
             "places": _RUN * self.columns if self.phased else 0,
         }
         parts = {name: count * _WORD for name, count in words.items()}
         parts["tile"] = max(self.rows * self.columns, self.lanes * self.lanes) * elements
-        parts["panel"] = K_BLOCK * self.panel_pitch * elements
+        parts["panel"] = 0 if self.by_places else K_BLOCK * self.panel_pitch * elements
         parts["turned"] = self.lanes * self.pitch * elements if self.gives == "w" else 0
         found, at = {}, 0
         for name, size in parts.items():
@@ -218,9 +223,11 @@ class ConvTiles(Chains):
             at = b.add(at, b.mul(self.dim("m_block"), spec.pitch))
         return b.address(self.region("a"), at, spec.element)
 
-    def finish_turned(self, m1: Val, n1: Val) -> None:
-        """From the sums in scratch, whose rows are taps, to C, whose rows are output channels: square by square."""
-        b, spec, square, zero = self.b, self.spec, self.region("tile"), self.b.const(0, "i64")
+    def finish_turned(self, m1: Val, n1: Val, image: Val | None = None) -> None:
+        """From the sums in scratch, whose rows are taps, or places of an image, to C, whose rows are output channels: square by
+        square."""
+        b, spec, square = self.b, self.spec, self.region("tile")
+        start_of = image if image is not None else b.const(0, "i64")
         lanes, position = spec.lanes, spec.sums + 1 + len(spec.epilogue.leaves)
         with b.loop(self.n0, n1, lanes) as ns, b.loop(self.m0, m1, lanes) as ms:
             lines = [b.minimum(b.add(ms.index, i), b.sub(m1, 1)) for i in range(lanes)]
@@ -235,11 +242,11 @@ class ConvTiles(Chains):
 
                 def load(k: int) -> Val:
                     leaf, buffer = spec.epilogue.leaves[k], b.buffer(spec.sums + 1 + k)
-                    start = self._leaf_start(k, row)
+                    start = self._leaf_start(k, row, image)
                     return self.load_leaf(leaf, buffer, start, ms.index, f"leaf{k}", lanes, mask)
 
                 x = b.load(square, b.mul(rs.index, lanes), spec.element, lanes)
-                index = b.add(self._row_start(row, zero), ms.index)
+                index = b.add(self._row_start(row, start_of), ms.index)
                 for k, y in enumerate(spec.epilogue.apply(b, x, load)):
                     b.store(y, b.buffer(position + k), index, mask)
 

@@ -95,17 +95,17 @@ class Chains(KernelEmitter):
         b, last = self.b, self.b.sub(rows, 1)
         return [b.address(a.start, b.mul(b.minimum(last, i), a.row), self.element) for i in range(self.schedule.rows)]
 
-    def chains(self, pointers: list[Val], a_k: Val, source: PanelSource) -> list[Val]:
-        """The FMA chains over one k-block of a tile, row by row."""
+    def chains(self, pointers: list[Val], a_k: Val, source: PanelSource, noted: Val | None = None) -> list[Val]:
+        """The FMA chains over one k-block of a tile, row by row. Elements of A lie `a_k` apart, or where a table has `noted`."""
         b, schedule = self.b, self.schedule
         zero = b.const(0, self.element, schedule.lanes)
         state = [*[zero] * (len(pointers) * source.vectors), b.const(0, "i64"), source.rows]
         start = b.const(0, "i64")
         if source.unrolled:
             whole = b.and_(self.kc, -schedule.steps)
-            state = self._steps(pointers, a_k, source, start, whole, schedule.steps, state)
+            state = self._steps(pointers, a_k, source, start, whole, schedule.steps, state, noted)
             start = whole
-        return self._steps(pointers, a_k, source, start, self.kc, 1, state)[:-2]
+        return self._steps(pointers, a_k, source, start, self.kc, 1, state, noted)[:-2]
 
     def _steps(
         self,
@@ -116,6 +116,7 @@ class Chains(KernelEmitter):
         end: Val,
         count: int,
         state: list[Val],
+        noted: Val | None,
     ) -> list[Val]:
         """Extends the chains from `start` to `end`, `count` steps per round; what is read of B goes to `fill` too."""
         b, schedule, vectors = self.b, self.schedule, source.vectors
@@ -137,8 +138,9 @@ class Chains(KernelEmitter):
                     target = b.address(source.fill, b.mul(ks.index, schedule.columns), self.element)
                     for v, x in enumerate(row):
                         b.store(x, target, v * schedule.lanes)
+                place = a_k if noted is None else b.load(noted, a_k, "i64")
                 for i, pointer in enumerate(pointers):
-                    x = b.splat(b.load(pointer, a_k, self.element), schedule.lanes)
+                    x = b.splat(b.load(pointer, place, self.element), schedule.lanes)
                     for v in range(vectors):
                         at = i * vectors + v
                         chains[at] = self.multiply_add(x, row[v], chains[at])
