@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flambeau.compiler.baseline.waiting import Waiting
 from flambeau.compiler.caches import kernel_cache, plan_cache
@@ -20,14 +20,13 @@ from flambeau.compiler.plans.plan import Program, pinned
 from flambeau.compiler.plugins import foreign
 from flambeau.compiler.schedules import ScheduleError
 from flambeau.compiler.tools import report
+from flambeau.compiler.workers import pool
+from flambeau.compiler.workers.build import Build
 from flambeau.compiler.workers.crew import Crew
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size import LEAST
 from flambeau.dialects.size_programs import fits
-
-if TYPE_CHECKING:
-    from flambeau.compiler.workers.build import Build
 
 _lock = process_lock()
 
@@ -92,8 +91,6 @@ class Compiled:
     def hurry(self) -> None:
         """Have the pool see whether what is spent op by op is worth more than leisure."""
         if self._build is not None and self.waiting.heat() >= 1:
-            from flambeau.compiler.workers import pool
-
             pool.shared().look()
 
     def wait(self, timeout: float | None, sizes: Sequence[int]) -> Any:
@@ -167,7 +164,7 @@ class Compiled:
         """The program, its kernels' addresses, and seconds that workers took. Where an op of others does not compile, it runs
         on the host. Where the program cannot be compiled for all sizes and `may_pin`, it serves only those at hand, and
         says why."""
-        from flambeau.compiler import stages
+        from flambeau.compiler import stages  # a start from the caches does without
 
         try:
             with Crew(options) as crew:
@@ -195,8 +192,6 @@ class Compiled:
             self._collect()
 
     def _start_build(self, program: Program | None, sizes: Sequence[int], options: Options | None = None) -> None:
-        from flambeau.compiler.workers.build import Build  # a start from the caches needs no processes
-
         self._build = Build(
             self._at(sizes),
             foreign.remembered(options or self.options),
@@ -206,8 +201,6 @@ class Compiled:
 
     def _start_pinned(self, failed: Build) -> None:
         """A build for one value of the symbols, where the one for all values failed."""
-        from flambeau.compiler.workers.build import Build
-
         sizes = failed.graph.sizes
         self._build = Build(self.graph.bind(sizes), failed.options, waiting=self.waiting)
         self._build.pin = sizes, failed.error

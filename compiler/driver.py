@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 from flambeau.compiler import targets
+from flambeau.compiler.baseline import calls as single_calls
+from flambeau.compiler.baseline import op_plans
+from flambeau.compiler.baseline.op_by_op import Interpreter
 from flambeau.compiler.caches import plan_cache
 from flambeau.compiler.compiled import Compiled
 from flambeau.compiler.options import Options
@@ -55,9 +58,7 @@ def compile(graph: Graph, options: Options | None = None) -> Executable:
 
 def calls(options: Options | None = None) -> Any:
     """What runs the calls of a trace by themselves: `CallRunner` of `baseline/calls.py`, or None where that is not wanted."""
-    from flambeau.compiler.baseline import calls
-
-    return calls.calls(options or Options.from_environment())
+    return single_calls.calls(options or Options.from_environment())
 
 
 class Executable:
@@ -149,9 +150,7 @@ class Executable:
 
     def _interpreter(self, sizes: Sequence[int]) -> Any:
         """The baseline tier of this program, ready for these values of its symbols."""
-        from flambeau.compiler.baseline import op_plans
-        from flambeau.compiler.baseline.op_by_op import Interpreter
-        from flambeau.compiler.passes.reference_calls import ReferenceCalls
+        from flambeau.compiler.passes.reference_calls import ReferenceCalls  # a start from the caches does without
 
         sizes = self.compiled.checked(sizes)
         found = self._generic  # another thread may drop it meanwhile

@@ -146,7 +146,7 @@ def _are_entries(value: tuple[Any, ...]) -> bool:
 
 
 def _entries(value: Any) -> tuple[tuple[str, str], ...]:
-    from flambeau.compiler.schedules import overrides
+    from flambeau.compiler.schedules import overrides  # `import flambeau` does without
 
     return overrides.entries(value)
 

@@ -263,7 +263,7 @@ def run(graph: Graph, options: Options, announce: Announce = lambda source: None
         for number, name in enumerate(PROGRAM):
             advance(work, name)
             if folder:
-                from flambeau.compiler.tools import stage_text
+                from flambeau.compiler.tools import stage_text  # that module imports this one
 
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"{number:02}-{name}.mlir").write_text(stage_text.text(work, name))
@@ -297,7 +297,7 @@ def _schedulers(options: Options) -> _Plugins:
     """The plug-ins that choose schedules. Raises PluginError."""
     if not (offers := foreign.schedules(options)):
         return ()
-    from flambeau.compiler.schedules.registry import SCHEDULE_REGISTRY
+    from flambeau.compiler.schedules.registry import SCHEDULE_REGISTRY  # a compile does without
 
     loaded = []
     for offer in offers:

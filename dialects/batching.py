@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from flambeau.dialects.builder import Builder, Value
+from flambeau.dialects.dtypes import int64
 from flambeau.dialects.family import Family
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import OpRecord, find
@@ -98,7 +99,7 @@ def _drawn(call: BatchedOp, base: Value) -> tuple[Value, ...]:
 
 def rule_of(op: OpRecord) -> Callable[[BatchedOp], Sequence[Value]]:
     """What a batch of an op's calls becomes. Raises NotImplementedError where its family has no rule."""
-    from flambeau.dialects import batching_rules
+    from flambeau.dialects import batching_rules  # that module imports this one
 
     family = op.family
     rule = batching_rules.OF_OPS.get(op.name) or _offered(family)
@@ -134,8 +135,6 @@ def replayed(
 
 def constant(b: Builder, number: int) -> Value:
     """A position as an operand."""
-    from flambeau.dialects.dtypes import int64
-
     return b.constant(number, int64)
 
 

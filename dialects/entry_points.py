@@ -69,7 +69,7 @@ class Offer:
     def load(self) -> Any:
         """The object. Raises PluginError when importing it raises, whatever it be; then no record of it stays
         registered."""
-        from flambeau.dialects.record import REGISTRY
+        from flambeau.dialects.record import REGISTRY  # that module imports this one
 
         module, _, attribute = self.value.partition(":")
         before = set(REGISTRY)

@@ -103,7 +103,7 @@ def _transformed(graph: Graph, node: Node) -> float:
 
 
 def _convolved(graph: Graph, node: Node) -> float:
-    from flambeau.dialects.tape.convolution import by_role
+    from flambeau.dialects.tape.convolution import by_role  # that module imports this one
 
     _, w, y = by_role(node.op.name, [graph.avals[v] for v in (*node.operands, *node.results)])
     return 2.0 * hint(y.size * w.size) / max(1, hint(w.shape[0]))
@@ -116,7 +116,7 @@ def _arithmetic(graph: Graph, node: Node) -> float:
 
 def _once_each(graph: Graph, node: Node) -> float:
     """Every region counts as often as is known that it runs, else once."""
-    from flambeau.dialects.cost import nanoseconds
+    from flambeau.dialects.cost import nanoseconds  # that module imports this one
 
     return _turns(graph, node) * sum(nanoseconds(region.graph) for region in node.regions)
 
@@ -124,13 +124,13 @@ def _once_each(graph: Graph, node: Node) -> float:
 def _turns(graph: Graph, node: Node) -> int:
     if node.op.attrs[:3] != ("carried", "sliced", "size"):
         return 1
-    from flambeau.dialects.tape.loop import turns
+    from flambeau.dialects.tape.loop import turns  # that module imports this one
 
     return hint(turns([graph.avals[v] for v in node.operands], *node.attrs[:3]))
 
 
 def _flops_once_each(graph: Graph, node: Node) -> float:
-    from flambeau.dialects.cost import flops
+    from flambeau.dialects.cost import flops  # that module imports this one
 
     return _turns(graph, node) * sum(flops(region.graph) for region in node.regions)
 

@@ -28,15 +28,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from flambeau.dialects import mlir
 from flambeau.dialects.orders import SCAN_ORDERS, OrderError, Place, check_order, folded_loops
 from flambeau.dialects.size import Int
 from flambeau.dialects.size_text import parse
-
-
-def _mlir() -> Any:
-    from flambeau.dialects import mlir
-
-    return mlir
 
 
 class _Bad(ValueError):
@@ -48,7 +43,7 @@ class _Bad(ValueError):
 
 def walked(root: Any) -> Iterator[Any]:
     """The operations inside of one, itself last, as plain objects: as long as they live, `parent` gives the same ones."""
-    ir = _mlir().ir
+    ir = mlir.ir
     found: list[Any] = []
 
     def visit(op: Any) -> Any:
@@ -61,7 +56,7 @@ def walked(root: Any) -> Iterator[Any]:
 
 def linear(expression: Any, dims: Sequence[Place | None], symbols: Sequence[Place | None]) -> Place | None:
     """An affine expression over linear forms, as one; None where it is not linear."""
-    ir = _mlir().ir
+    ir = mlir.ir
     if isinstance(expression, ir.AffineDimExpr):
         return dims[expression.position]
     if isinstance(expression, ir.AffineSymbolExpr):
@@ -91,7 +86,7 @@ def _sum(x: Place, y: Place) -> Place:
 def _place(value: Any, made: dict[Any, Any], users: tuple[Any, ...] = ()) -> Place | None:
     """A place as a linear form of the loops; None if it is anything else. `users`: what is made of it (MLIR verifies ops
     before it looks whether one is made of itself)."""
-    ir, op = _mlir().ir, made.get(value)
+    ir, op = mlir.ir, made.get(value)
     if op is None or value in users:
         return None
     if op.name == "linalg.index":
@@ -109,7 +104,7 @@ def _place(value: Any, made: dict[Any, Any], users: tuple[Any, ...] = ()) -> Pla
 
 
 def _attribute(op: Any, name: str, kind: str) -> Any:
-    ir = _mlir().ir
+    ir = mlir.ir
     class_ = {"integer (i64)": ir.IntegerAttr, "string": ir.StringAttr}[kind]
     found = op.attributes.get(name)
     if not isinstance(found, class_):
@@ -154,7 +149,7 @@ def _check_counts(op: Any, operands: int, variadic: bool, results: int, regions:
 
 
 def _check_fold(op: Any) -> None:
-    ir = _mlir().ir
+    ir = mlir.ir
     nest = op.parent
     if nest.name != "linalg.generic":
         raise _Bad(f"it stands in {nest.name}. A fold is in the body of a linalg.generic: generalize named ops first.")
@@ -188,7 +183,7 @@ def _makers(op: Any, nest: Any, inner: Sequence[Any]) -> dict[Any, Any]:
 
 def _extents(nest: Any) -> dict[int, Int]:
     """The trip counts of a generic's loops, as far as its operands' types say them."""
-    ir = _mlir().ir
+    ir = mlir.ir
     found: dict[int, Int] = {}
     for value, attribute in zip(nest.operands, ir.ArrayAttr(nest.attributes["indexing_maps"])):
         if not isinstance(value.type, ir.RankedTensorType):
@@ -241,7 +236,7 @@ def _check_start(op: Any) -> None:
 
 def _check_axis(op: Any) -> Any:
     """The type of the first operand, of which `axis` has to number an axis; all operands have a rank."""
-    ir = _mlir().ir
+    ir = mlir.ir
     if wrong := [str(v.type) for v in op.operands if not isinstance(v.type, ir.RankedTensorType)]:
         raise _Bad(f"it takes {wrong[0]}. Give tensors with a rank.")
     type_ = ir.RankedTensorType(op.operands[0].type)
@@ -282,7 +277,7 @@ def _check_sorting(op: Any) -> None:
 
 
 def _check_convolution(op: Any) -> None:
-    ir = _mlir().ir
+    ir = mlir.ir
     values = [*op.operands, *op.results]
     if wrong := [str(v.type) for v in values if not isinstance(v.type, ir.RankedTensorType)]:
         raise _Bad(f"it takes or gives {wrong[0]}. Give tensors with a rank.")
@@ -353,7 +348,7 @@ _OPS: dict[str, Declared] = {
 
 def declare(namespace: str, ops: Mapping[str, Declared]) -> Any:
     """A dialect of MLIR's with these ops."""
-    ext: Any = _mlir().ext
+    ext: Any = mlir.ext
     dialect: Any = type(namespace.title(), (ext.Dialect,), {}, name=namespace)
     for name, (operands, variadic, results, regions, pure, check) in ops.items():
         fields: dict[str, Any] = {f"operand{k}_": ext.Operand[Any] for k in range(operands)}
@@ -369,17 +364,17 @@ def declare(namespace: str, ops: Mapping[str, Declared]) -> Any:
 
 @cache
 def _dialect() -> Any:
-    ext: Any = _mlir().ext
+    ext: Any = mlir.ext
     dialect = declare("flambeau", _OPS)
     fields = {"values_": Sequence[ext.Operand[Any]]}
     members = {"__annotations__": fields, "__module__": __name__}
-    type("Flambeau_yield", (dialect.Operation,), members, name="yield", traits=[ext.Pure, _mlir().ir.IsTerminatorTrait])
+    type("Flambeau_yield", (dialect.Operation,), members, name="yield", traits=[ext.Pure, mlir.ir.IsTerminatorTrait])
     return dialect
 
 
 def unknown_location() -> Any:
     """The location of what stands in no file."""
-    return _mlir().ir.Location.unknown()
+    return mlir.ir.Location.unknown()
 
 
 @cache

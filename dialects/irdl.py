@@ -17,7 +17,9 @@ from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from flambeau.dialects import dtypes
+import flambeau.dialects.history
+import flambeau.dialects.tape  # noqa: F401  (their records are the dialect's ops)
+from flambeau.dialects import dtypes, mlir, plugins
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.graph import Graph, Loc, Region
 from flambeau.dialects.record import REGISTRY, OpRecord, find
@@ -35,14 +37,8 @@ def _list_of(operand: Any) -> Any:
     return Sequence[operand]
 
 
-def _mlir() -> Any:
-    from flambeau.dialects import mlir
-
-    return mlir
-
-
 def _decode(attribute: Any) -> Any:
-    ir = _mlir().ir
+    ir = mlir.ir
     if isinstance(attribute, ir.BoolAttr):
         return ir.BoolAttr(attribute).value
     if isinstance(attribute, ir.IntegerAttr):
@@ -63,7 +59,7 @@ def _decode(attribute: Any) -> Any:
 
 
 def _aval(type_: Any) -> Aval:
-    ir = _mlir().ir
+    ir = mlir.ir
     if not isinstance(type_, ir.RankedTensorType):
         raise ValueError(f"[tape] {type_} is not a ranked tensor. Ops of the tape dialect take and give tensors.")
     tensor = ir.RankedTensorType(type_)
@@ -81,7 +77,7 @@ def _aval(type_: Any) -> Aval:
 
 def _encoding(attribute: Any) -> tuple[Any, str]:
     """The expressions of unknown extents, and the device."""
-    if attribute is None or not isinstance(attribute, _mlir().ir.DictAttr):
+    if attribute is None or not isinstance(attribute, mlir.ir.DictAttr):
         return () if attribute is None else _decode(attribute), CPU
     found = {entry.name: _decode(entry.attr) for entry in attribute}
     device = found.pop("device", CPU)
@@ -169,10 +165,6 @@ def _operand_names(record: OpRecord) -> tuple[list[str], bool]:
 
 def _dialect() -> Any:
     """The dialect's class with one operation class per record: built-in ones, plug-ins', and those defined by now."""
-    import flambeau.dialects.history
-    import flambeau.dialects.tape  # noqa: F401
-    from flambeau.dialects import plugins
-
     for error in plugins.load_ops():
         warnings.warn(str(error), RuntimeWarning, stacklevel=2)
     return _dialect_of(tuple(REGISTRY.values()))
@@ -180,7 +172,7 @@ def _dialect() -> Any:
 
 @lru_cache(maxsize=4)
 def _dialect_of(records: tuple[OpRecord, ...]) -> Any:
-    ext = _mlir().ext
+    ext = mlir.ext
     tape: Any = type("Tape", (ext.Dialect,), {}, name="tape")
     for record in records:
         if record.family.dialect == CONTROL:
@@ -198,9 +190,7 @@ def _dialect_of(records: tuple[OpRecord, ...]) -> Any:
 
 def context() -> Any:
     """A new MLIR context with the `tape` dialect and those of plug-ins loaded."""
-    from flambeau.dialects import plugins
-
-    ir = _mlir().ir
+    ir = mlir.ir
     made = ir.Context()
     made.allow_unregistered_dialects = True  # for ops with regions
     with made, ir.Location.unknown():
@@ -215,7 +205,7 @@ def context() -> Any:
 
 def _loc(op: Any) -> Loc | None:
     location = op.location
-    if isinstance(location, _mlir().ir.FileLineColLoc) and location.filename != "-":  # "-": the text itself
+    if isinstance(location, mlir.ir.FileLineColLoc) and location.filename != "-":  # "-": the text itself
         return Loc(location.filename, location.start_line)
     return None
 
@@ -323,7 +313,7 @@ def parse_functions(text: str) -> dict[str, Graph]:
 
     Raises ValueError with MLIR's diagnostics when the text does not parse or does not verify.
     """
-    ir = _mlir().ir
+    ir = mlir.ir
     with context():
         try:
             module = ir.Module.parse(text)

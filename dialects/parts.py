@@ -17,6 +17,7 @@ import numpy as np
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Builder, Value
 from flambeau.dialects.dtypes import DType, from_numpy
+from flambeau.dialects.record import NoGradient, OpRecord, Sample, find
 
 if TYPE_CHECKING:
     from flambeau.dialects.record import OpRecord
@@ -50,8 +51,6 @@ def in_memory(aval: Aval) -> Aval:
 
 def from_memory(aval: Aval) -> Aval:
     """The complex tensor that a real one is the memory of. Raises RuntimeError for one that is none's."""
-    from flambeau.dialects.record import find
-
     found: Any = find("view_as_complex").infer(aval)
     return found
 
@@ -64,8 +63,6 @@ def memory_form(op: OpRecord) -> OpRecord:
     """The same op where complex numbers are real tensors with a last axis of 2, as they lie in memory: what `legalise-complex`
     writes for a record that says `by_memory`. With the attribute `complex` operands are such numbers, else real ones; what it
     gives may be complex in either case."""
-    from flambeau.dialects.record import NoGradient, OpRecord, Sample
-
     count = len(op.attrs) + 1
 
     def taken(avals: Sequence[Aval], is_complex: bool) -> list[Aval]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from flambeau.dialects import mlir
 from flambeau.dialects.size import RELATIONS
 from flambeau.runtime.plan_spec import LAUNCH_FIELDS, ExprOp, OutMode, PlanSpec, RefKind
 
@@ -100,12 +101,6 @@ def _list_of(operand: Any) -> Any:
     return Sequence[operand]
 
 
-def _mlir() -> Any:
-    from flambeau.dialects import mlir
-
-    return mlir
-
-
 #: The kind of every attribute of the dialect's ops.
 _KINDS = {
     "value": "integer",
@@ -121,7 +116,7 @@ _KINDS = {
 
 def _attribute(attributes: Any, name: str, kind: str, owner: str) -> Any:
     """The value of an attribute of the given kind. Raises ValueError when it is missing or of another kind."""
-    ir = _mlir().ir
+    ir = mlir.ir
     if name not in attributes:
         raise ValueError(f"[{owner}] attribute '{name}' is missing.")
     found = attributes[name]
@@ -196,7 +191,7 @@ def _operation(
 ) -> None:
     """Define `plan.<name>` with so many operands, a list of equally typed ones after them if `tail`, and a result whose
     type starts with `result` (no result if empty)."""
-    ext = _mlir().ext
+    ext = mlir.ext
     fields: dict[str, Any] = {f"operand{i}_": ext.Operand[Any] for i in range(operands)}
     if tail:
         fields["tail_"] = _list_of(ext.Operand[Any])
@@ -224,7 +219,7 @@ def _operation(
 
 @cache
 def _dialect() -> Any:
-    plan = type("Plan", (_mlir().ext.Dialect,), {}, name="plan")
+    plan = type("Plan", (mlir.ext.Dialect,), {}, name="plan")
     for code, name in _EXPR.items():
         leaf = code in (ExprOp.CONST, ExprOp.SYMBOL)
         _operation(plan, name, 0 if leaf else 2, "index", ("value",) if leaf else ())
@@ -356,7 +351,7 @@ def _device(op: Any) -> str:
 
 def parse_plan(text: str) -> PlanSpec:
     """Parse and verify a plan. Raises ValueError with MLIR's diagnostics when it is not one."""
-    ir = _mlir().ir
+    ir = mlir.ir
     with ir.Context(), ir.Location.unknown():
         _dialect().load()
         try:

@@ -164,7 +164,7 @@ class OpRecord:
             object.__setattr__(self, "reference", by_parts(self))
         REGISTRY[self.name] = self
         if self.by_memory:
-            from flambeau.dialects.parts import memory_form
+            from flambeau.dialects.parts import memory_form  # that module imports this one
 
             memory_form(self)
 
@@ -249,7 +249,7 @@ def find(name: str) -> OpRecord:
     if name not in REGISTRY:
         import flambeau.dialects.tape  # noqa: F401
     if name not in REGISTRY:
-        from flambeau.dialects import plugins
+        from flambeau.dialects import plugins  # that module imports this one
 
         plugins.load_op(name)
     return REGISTRY[name]

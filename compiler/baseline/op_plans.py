@@ -153,7 +153,7 @@ def _finish(build: Build, graph: Graph) -> Any:
 
 
 def _lower(key: str, graph: Graph, options: Options) -> Program:
-    from flambeau.compiler import stages
+    from flambeau.compiler import stages  # a start from the caches does without
 
     program = stages.run(graph, options).program
     plan_cache.shared().insert(key, program, graph.sizes)

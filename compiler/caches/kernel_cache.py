@@ -105,7 +105,7 @@ class KernelCache:
 
     def compile_and_store(self, source: KernelSource, options: Options) -> bytes:
         """Compile without loading: what a worker does. Returns the object, also written to disk. Raises CompileError."""
-        from flambeau.compiler.backend import object_code
+        from flambeau.compiler.backend import object_code  # a start from the caches does without
 
         name = key(source, options)
         code = self._stored(name, options)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import flambeau.dialects
 from flambeau.compiler import targets
 from flambeau.compiler.caches import kernel_cache
 from flambeau.compiler.caches.identity import digest
@@ -23,6 +24,7 @@ from flambeau.compiler.plugins import foreign
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.identity import graph_bytes
 from flambeau.dialects.size_programs import fits
+from flambeau.runtime import plan_spec
 from flambeau.runtime.plan_spec import PlanSpec
 
 _LIMIT = 128 << 20  # bytes of all entries
@@ -90,9 +92,6 @@ def key(graph: Graph, options: Options) -> str:
 @cache
 def toolchain() -> str:
     """A digest of everything that turns a graph into a program: our sources, and what `kernel_cache` depends on."""
-    import flambeau.dialects
-    from flambeau.runtime import plan_spec
-
     folders = [Path(__file__).parent.parent, *map(Path, flambeau.dialects.__path__)]
     files = [path for folder in folders for path in folder.rglob("*.py")] + [Path(plan_spec.__file__)]
     return digest(kernel_cache.toolchain(), *(path.read_bytes() for path in sorted(set(files))))

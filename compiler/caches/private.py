@@ -15,6 +15,8 @@ import warnings
 from collections import deque
 from pathlib import Path
 
+from flambeau.compiler.options import default_cache_dir
+
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _MOST_LINKS = 40
 
@@ -110,8 +112,6 @@ def make(folder: Path) -> str | None:
 
 def cache_folder(name: str) -> Path | None:
     """The folder `name` in `FLAMBEAU_CACHE` or the user's cache folder; None, after a warning, where it is not to be used."""
-    from flambeau.compiler.options import default_cache_dir
-
     try:
         folder = default_cache_dir() / name
         reason = make(folder)

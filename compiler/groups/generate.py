@@ -116,7 +116,7 @@ def code_generator(family: str, kind: str) -> Callable[[Cluster], Cut]:
 def steps_of(cluster: Cluster) -> Callable[..., Lowered] | None:
     """What makes steps of the plan of a cluster that is no fusion group, or several; None where it is one."""
     if cluster.kind == BLOCKS:
-        from flambeau.compiler.codegen.blocks.kernel import lower
+        from flambeau.compiler.codegen.blocks.kernel import lower  # a compile does without
 
         return lower
     return None if cluster.kind == LOOPS else families.find(cluster.kind).steps

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from flambeau.compiler.backend import mlir
+from flambeau.compiler.groups import reading
 from flambeau.compiler.groups.form import Call, Generic, Group, GroupError
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.groups.verify import verify
@@ -36,9 +38,6 @@ class ModulePass(GroupPass):
         raise NotImplementedError
 
     def __call__(self, graph: Any) -> Group:
-        from flambeau.compiler.backend import mlir
-        from flambeau.compiler.groups import reading
-
         module = reading.module(self.text(graph))
         with mlir.context():
             self.rewrite(module)
@@ -68,8 +67,6 @@ class PipelinePass(ModulePass):
         return f"{head}attributes {{transform.with_named_sequence}} {{{body.rstrip().removesuffix('}')}\n{self.script}\n}}\n"
 
     def rewrite(self, module: Any) -> None:
-        from flambeau.compiler.backend import mlir
-
         whole = f"builtin.module({self.pipeline})"
         mlir.prepare(whole)
         mlir.run(module, whole)

@@ -65,7 +65,7 @@ def _run(cls: type[Pass], offer: Offer, graph: Graph) -> Graph:
 
 def check_group(offer: Offer, before: Group, after: Group, lower: Callable[[Group], object]) -> None:
     """Raise PluginError unless what a pass gave is a group that stands for the one before, and that `lower` follows."""
-    from flambeau.compiler.passes import on_groups
+    from flambeau.compiler.passes import on_groups  # a compile does without
 
     if after == before:
         return

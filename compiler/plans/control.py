@@ -151,7 +151,7 @@ def lower(cluster: Cluster, compile_region: Compile, made: Callable[..., list[Pa
 
 def lower_graph(graph: Graph, compile_region: Compile) -> Lowered:
     """A graph as one call that runs what it becomes by itself, in a piece of the plan's memory."""
-    from flambeau.compiler.plans.plan import place_body
+    from flambeau.compiler.plans.plan import place_body  # that module imports this one
 
     body = place_body(graph, compile_region(graph))
     ends, n_read = (*graph.inputs, *graph.outputs), len(graph.inputs)
@@ -187,7 +187,7 @@ class Lowering:
         return Cursor(-self.n_cursors, of, start, by, early=reverse)
 
     def body(self, region: Region, in_place: int = 0) -> RegionPlan:
-        from flambeau.compiler.plans.plan import place_body
+        from flambeau.compiler.plans.plan import place_body  # that module imports this one
 
         return place_body(region.graph, self._compile(region.graph), in_place)
 

@@ -21,7 +21,7 @@ from flambeau.compiler.plugins import boundary
 from flambeau.dialects import entry_points, plugins
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.plugins import Offer, PluginError
-from flambeau.dialects.record import OpRecord
+from flambeau.dialects.record import REGISTRY, OpRecord
 from flambeau.dialects.registry import Registry
 
 _banned: dict[Offer, str] = {}  # passes and ops whose code ended a worker of this process, and how
@@ -31,7 +31,7 @@ def passes(options: Options) -> tuple[Offer, ...]:
     """The passes of plug-ins that take part in compiling with `options`."""
     if not options.plugins or not plugins.offers(plugins.PASSES):
         return ()
-    from flambeau.compiler.passes.registry import PASS_REGISTRY
+    from flambeau.compiler.passes.registry import PASS_REGISTRY  # a start from the caches does without
 
     return _taking_part(PASS_REGISTRY, options)
 
@@ -40,7 +40,7 @@ def schedules(options: Options) -> tuple[Offer, ...]:
     """The plug-ins that choose schedules when compiling with `options`."""
     if not options.plugins or not plugins.offers(entry_points.SCHEDULES):
         return ()
-    from flambeau.compiler.schedules.registry import SCHEDULE_REGISTRY
+    from flambeau.compiler.schedules.registry import SCHEDULE_REGISTRY  # a start from the caches does without
 
     return _taking_part(SCHEDULE_REGISTRY, options)
 
@@ -101,8 +101,8 @@ def for_host(graph: Graph, options: Options, error: str, running: str = "") -> t
 
 def registries() -> tuple[Registry[Any], ...]:
     """All kinds of things that other packages offer."""
-    from flambeau.compiler.passes.registry import PASS_REGISTRY
-    from flambeau.compiler.schedules.registry import SCHEDULE_REGISTRY
+    from flambeau.compiler.passes.registry import PASS_REGISTRY  # a start from the caches does without
+    from flambeau.compiler.schedules.registry import SCHEDULE_REGISTRY  # a start from the caches does without
 
     return PASS_REGISTRY, plugins.ops, SCHEDULE_REGISTRY, targets.REGISTRY, plugins.dialects, plugins.families
 
@@ -116,8 +116,6 @@ def warn_of_names() -> None:
 
 @cache
 def _warn_of_names(offered: tuple[tuple[Offer, ...], ...], problems: tuple[str, ...]) -> None:
-    from flambeau.dialects.record import REGISTRY
-
     for problem in problems:
         warnings.warn(problem, RuntimeWarning, stacklevel=2)
     mine = {name for name, record in REGISTRY.items() if not record_source(record)}
@@ -176,8 +174,8 @@ def check_lowerings(graph: Graph) -> None:
 
 
 def _check_lowering(graph: Graph, node: Node, offer: Offer, lanes: int) -> None:
-    from flambeau.compiler.codegen.emitter import Emitter
-    from flambeau.compiler.codegen.values import Val
+    from flambeau.compiler.codegen.emitter import Emitter  # a start from the caches does without
+    from flambeau.compiler.codegen.values import Val  # a start from the caches does without
 
     operands = [Val(f"%x{k}", graph.avals[v].dtype.mlir, lanes) for k, v in enumerate(node.operands)]
     with boundary.beyond(offer, 1, boundary.LOWERING):

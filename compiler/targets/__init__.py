@@ -39,7 +39,7 @@ def is_known(name: str) -> bool:
 def find(name: str) -> Target:
     """The target called `name`. Raises ValueError with the known names, PluginError for a plug-in's that cannot be used."""
     if name == "host":
-        from flambeau.compiler.targets import host
+        from flambeau.compiler.targets import host  # that module imports this one
 
         return host.target()
     if not is_known(name):
@@ -55,7 +55,7 @@ def check_runs_here(name: str) -> None:
     target = find(name)
     if name == "host":
         return
-    from flambeau.compiler.targets import host
+    from flambeau.compiler.targets import host  # that module imports this one
 
     if (obstacle := host.obstacle(target)) is not None:
         here = ", ".join(["host", *(t for t in KNOWN if host.obstacle(KNOWN[t]) is None)])

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flambeau.compiler.caches import private
+from flambeau.compiler.caches import kernel_cache, plan_cache, private
 from flambeau.compiler.options import Options
 from flambeau.compiler.plans.plan import Program
+from flambeau.compiler.workers import pool
 from flambeau.dialects import bugs
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Guard
@@ -101,9 +102,6 @@ def programs() -> list[ProgramReport]:
 
 def totals() -> dict[str, Any]:
     """Counts over all programs, and the caches' statistics."""
-    from flambeau.compiler.caches import kernel_cache, plan_cache
-    from flambeau.compiler.workers import pool
-
     plans, kernels = plan_cache.shared(), kernel_cache.shared().statistics
     known = programs()  # a copy: other threads may add some
     return {
@@ -130,7 +128,7 @@ def bug(graph: Graph, key: str, failure: Exception) -> Exception:
 
 def reproducer(graph: Graph, key: str, error: str) -> str:
     """Write a program that did not compile, as text for `flambeau-opt`; returns the path."""
-    from flambeau.dialects.irdl import print_graph
+    from flambeau.dialects.irdl import print_graph  # a start from the caches does without
 
     content = "".join(f"// {line}\n" for line in error.splitlines()) + print_graph(graph)
     try:

@@ -14,6 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from flambeau.compiler import stages, targets
+from flambeau.compiler.backend import mlir, object_code
+from flambeau.compiler.groups import reading
 from flambeau.compiler.groups.form import Group
 from flambeau.compiler.groups.text import print_groups
 from flambeau.compiler.kernel import Cluster, KernelSource
@@ -21,9 +23,13 @@ from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, on_groups, pipeline, registry
 from flambeau.compiler.passes.cluster import kind_of
 from flambeau.compiler.plugins import boundary
+from flambeau.compiler.schedules import scheduling
 from flambeau.compiler.stages import KERNEL, PROGRAM, Compilation
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.irdl import parse_functions, print_function
+from flambeau.dialects.plan import parse_plan, print_plan
 from flambeau.dialects.size import within
+from flambeau.runtime._binding import Plan
 from flambeau.runtime.plan_spec import KERNEL_COPY, KERNEL_TRANSFER, LAUNCH_FIELDS, ExprOp, PlanSpec, RefKind
 
 #: Stages whose form is a program in the `tape` dialect: all before the first that makes clusters.
@@ -121,8 +127,6 @@ def _check_order(first: str, last: str) -> None:
 
 
 def _programs(text: str, passes: Sequence[Pass], first: str, last: str, options: Options) -> str:
-    from flambeau.dialects.irdl import parse_functions
-
     graphs = parse_functions(text)
     if not graphs:
         raise ValueError("[tape] the module has no func.func.")
@@ -192,10 +196,6 @@ def run_stages(work: Compilation, first: str, last: str) -> None:
 def _from_groups(text: str, passes: Sequence[Pass], first: str, last: str, options: Options, upstream: str) -> str:
     """Fusion groups after a pipeline of MLIR's passes and then `passes`, verified, and what later stages make of them. Groups
     of stage `schedule` have the schedules that they say."""
-    from flambeau.compiler.backend import mlir
-    from flambeau.compiler.groups import reading
-    from flambeau.compiler.schedules import scheduling
-
     whole = upstream if upstream.startswith("builtin.module(") else f"builtin.module({upstream})"
     mlir.prepare(whole)  # refuses a pipeline before the text is read
     module = reading.module(text)
@@ -222,8 +222,6 @@ def _from_groups(text: str, passes: Sequence[Pass], first: str, last: str, optio
 
 def _after_modules(module: Any, passes: Sequence[Pass]) -> list[Pass]:
     """Run the passes on what is no group yet, which come first; returns the others."""
-    from flambeau.compiler.backend import mlir
-
     on_modules = [p for p in passes if isinstance(p, on_groups.ModulePass) and p.on_modules]
     if on_modules != list(passes[: len(on_modules)]):
         raise ValueError(
@@ -252,8 +250,6 @@ def _on_group(each: Pass, group: Group) -> Group:
 
 
 def _clusters(text: str, last: str, options: Options) -> str:
-    from flambeau.dialects.irdl import parse_functions
-
     works = {}
     for name, graph in parse_functions(text).items():
         work = works[name] = Compilation(graph, options)
@@ -271,8 +267,6 @@ def text(work: Compilation, stage: str, name: str = "main") -> str:
 
 
 def _text(works: Mapping[str, Compilation], stage: str, target: str) -> str:
-    from flambeau.dialects.irdl import print_function
-
     if stage in (LINALG, SCHEDULE):
         groups = {n: g for name, work in works.items() for n, g in _named_groups(work, name)}
         said = (
@@ -294,8 +288,6 @@ def _text(works: Mapping[str, Compilation], stage: str, target: str) -> str:
 
 
 def _cluster_texts(work: Compilation, name: str) -> list[str]:
-    from flambeau.dialects.irdl import print_function
-
     names = [f"{name}_{k}" if len(work.clusters) > 1 else name for k in range(len(work.clusters))]
     texts = [print_function(_at_hints(work, c.graph), n) for n, c in zip(names, work.clusters)]
     return [f"// {c.kind} cluster\nmodule {{\n{text}\n}}\n" for c, text in zip(work.clusters, texts)]
@@ -319,8 +311,6 @@ def _at_hints(work: Compilation, graph: Graph) -> Graph:
 
 
 def _plan_text(work: Compilation, name: str) -> str:
-    from flambeau.dialects.plan import print_plan
-
     kernels = [f"//   kernel {k}: {source.label}\n" for k, source in enumerate(work.program.kernels)]
     errors = [f"//   error {k}: {op}\n" for k, op in enumerate(work.program.errors, 1)]
     return "".join([f"// plan of @{name}\n", *kernels, *errors, print_plan(work.program.spec)])
@@ -356,8 +346,6 @@ def _kernel(text: str, first: str, last: str, target: str) -> str:
 def _read(text: str, stage: str) -> str:
     """The text of a kernel as its parser prints it. Raises RuntimeError when it does not parse or verify."""
     if stage in ("kernels", *stages.DIALECTS):
-        from flambeau.compiler.backend import mlir
-
         return str(mlir.parse(text))
     if stage == "assembly":
         raise ValueError("[stages] assembly is the last form; nothing reads it.")
@@ -373,8 +361,6 @@ def lower_kernel(text: str, first: str, last: str, target: str) -> str:
 
 
 def _lower_once(text: str, stage: str, target_name: str) -> str:
-    from flambeau.compiler.backend import mlir, object_code
-
     target = targets.find(target_name)
     if stage in stages.DIALECTS:
         module = mlir.parse(text)
@@ -396,9 +382,6 @@ def _llvm_module(text: str) -> object:
 
 
 def _plan(text: str, last: str) -> str:
-    from flambeau.dialects.plan import parse_plan, print_plan
-    from flambeau.runtime._binding import Plan
-
     if last != "plan":
         raise ValueError(f"[plan] a plan does not hold its kernels, so there is no way from it to '{last}'.")
     spec = parse_plan(text)

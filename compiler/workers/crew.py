@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from flambeau.compiler.caches import kernel_cache
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
+from flambeau.compiler.workers import pool
 from flambeau.dialects.aval import CPU
 from flambeau.runtime import progress
 
@@ -127,8 +128,6 @@ class Crew:
 
     def _withdraw(self) -> KernelSource | None:
         """A kernel that is meant for a worker which has yet to come up."""
-        from flambeau.compiler.workers import pool
-
         with self._changed:
             for job in self._out:
                 if pool.shared().withdraw(job):
@@ -168,8 +167,6 @@ class Crew:
 
     def _hand_out(self) -> None:
         """Give the workers one kernel each, as far as there is work for so many."""
-        from flambeau.compiler.workers import pool
-
         running = len(pool.processes())
         if self._backlog < (HAND_OUT if running else START):
             return

@@ -77,7 +77,7 @@ def receive(stream: Any) -> tuple[float, bytes]:
 
 def main(idle: float = 30.0, nice: float = 10, parent: float = 0) -> None:
     if parent:
-        from flambeau.compiler.workers import lifeline
+        from flambeau.compiler.workers import lifeline  # found once the package is set up
 
         lifeline.die_with(int(parent))
     source, sink = _own_streams()
@@ -103,7 +103,7 @@ def main(idle: float = 30.0, nice: float = 10, parent: float = 0) -> None:
 
 def _announce(sink: BinaryIO) -> None:
     """Tell the parent before code of a plug-in runs, and give it a time of its own."""
-    from flambeau.compiler.plugins import boundary
+    from flambeau.compiler.plugins import boundary  # found once the package is set up
 
     @contextlib.contextmanager
     def watch(name: str, seconds: float) -> Iterator[None]:
@@ -122,7 +122,7 @@ def serve(data: bytes) -> Reply:
     """Do what is asked; whatever is raised becomes the reply's error."""
     from time import perf_counter
 
-    from flambeau.runtime._binding import uncollected
+    from flambeau.runtime._binding import uncollected  # found once the package is set up
 
     start = perf_counter()
     try:
@@ -135,23 +135,23 @@ def serve(data: bytes) -> Reply:
 
 def _prepare() -> None:
     """Load MLIR and LLVM before the first word to the parent: until then it may still do the work itself."""
-    from flambeau.compiler.backend import object_code
+    from flambeau.compiler.backend import object_code  # found once the package is set up
 
     with contextlib.suppress(Exception):  # the first request will say what is wrong
         object_code.prepare("host")
 
 
 def _do(data: bytes) -> Any:
-    from flambeau.compiler.backend import object_code
-    from flambeau.compiler.caches import kernel_cache
+    from flambeau.compiler.backend import object_code  # found once the package is set up
+    from flambeau.compiler.caches import kernel_cache  # found once the package is set up
 
     request: Request = pickle.loads(data)
     if request.kind == "object":
         return object_code.compile_object(request.what, request.options)
     if request.kind == "kernel":
         return kernel_cache.shared().compile_and_store(request.what, request.options)
-    from flambeau.compiler import stages
-    from flambeau.compiler.caches import plan_cache
+    from flambeau.compiler import stages  # found once the package is set up
+    from flambeau.compiler.caches import plan_cache  # found once the package is set up
 
     graph = request.what
     program = stages.run(graph, request.options).program

@@ -17,7 +17,7 @@ def _logit(x: np.ndarray) -> np.ndarray:
 
 
 def _lower_logit(b, x):
-    from flambeau.dialects.tape import approximations
+    from flambeau.dialects.tape import approximations  # that module imports this one
 
     return approximations.log(b, b.div(x, b.sub(1.0, x)))
 
@@ -46,7 +46,7 @@ def _entr(x: np.ndarray) -> np.ndarray:
 
 
 def _lower_entr(b, x):
-    from flambeau.dialects.tape import approximations
+    from flambeau.dialects.tape import approximations  # that module imports this one
 
     value = b.neg(b.mul(x, approximations.log(b, x)))
     value = b.select(b.cmp("eq", x, 0.0), b.const(0.0, x), value)
@@ -74,7 +74,7 @@ def _apart(b, x, y):
 
 
 def _lower_logaddexp(b, x, y):
-    from flambeau.dialects.tape import approximations
+    from flambeau.dialects.tape import approximations  # that module imports this one
 
     larger, apart = _apart(b, x, y)
     more = approximations.log1p(b, approximations.exp(b, apart))
@@ -82,8 +82,8 @@ def _lower_logaddexp(b, x, y):
 
 
 def _lower_logaddexp2(b, x, y):
-    from flambeau.dialects.tape import approximations
-    from flambeau.dialects.tape.approximations_inverse import exp2
+    from flambeau.dialects.tape import approximations  # that module imports this one
+    from flambeau.dialects.tape.approximations_inverse import exp2  # that module imports this one
 
     larger, apart = _apart(b, x, y)
     return b.fma(approximations.log1p(b, exp2(b, apart)), 1 / math.log(2.0), larger)

@@ -139,7 +139,7 @@ def _random_bits(seed: np.ndarray, offset: np.ndarray, shape: tuple[int, ...]) -
 
 
 def _lower_random_bits(b, seed, offset, shape):
-    from flambeau.dialects.tape import approximations
+    from flambeau.dialects.tape import approximations  # that module imports this one
 
     return approximations.philox(b, seed, offset, b.position())
 

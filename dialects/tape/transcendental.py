@@ -24,7 +24,7 @@ def _approximated(name: str, reference, vjp, doc: str, low: float = -3.0, high: 
     parts = getattr(complex_functions, name, None)
 
     def lower(b, x):
-        from flambeau.dialects.tape import approximations
+        from flambeau.dialects.tape import approximations  # that module imports this one
 
         return getattr(approximations, name)(b, x)
 
@@ -119,7 +119,7 @@ def _integer_pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _lower_pow(b, x, y):
     if not x.is_float:
         return _lower_integer_pow(b, x, y)
-    from flambeau.dialects.tape import approximations
+    from flambeau.dialects.tape import approximations  # that module imports this one
 
     result = approximations.pow(b, x, y)
     emitted = _Emitted(b, x)

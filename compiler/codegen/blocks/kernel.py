@@ -18,6 +18,7 @@ from flambeau.compiler.codegen.values import POINTER
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
 from flambeau.compiler.plans.arena import aligned
 from flambeau.compiler.plans.control import Compile, RegionPlan
+from flambeau.compiler.plans.plan import place_body
 from flambeau.compiler.plans.rows import place_of
 from flambeau.compiler.plans.steps import Step
 from flambeau.compiler.targets import Target
@@ -79,8 +80,6 @@ def rest_of_blocks(rows: int, length: int) -> tuple[int, int]:
 
 
 def _placed(graph: Graph, rows: int, compile_program: Compile, known: int = 0) -> Placed:
-    from flambeau.compiler.plans.plan import place_body
-
     found = block(graph, rows, known)
     return Placed(rows, found, place_body(found.graph, compile_program(found.graph), found.sums))
 

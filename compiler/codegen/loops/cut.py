@@ -17,7 +17,10 @@ from flambeau.compiler.codegen.loops import assemble as loops_assemble
 from flambeau.compiler.codegen.loops.columns import lower_chunks, lower_columns
 from flambeau.compiler.codegen.loops.rows import label, lower_map, lower_rows
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, Unit, joined
+from flambeau.compiler.groups.generate import code_generator
 from flambeau.compiler.kernel import Cluster, Lowered, Operand
+from flambeau.compiler.options import Options
+from flambeau.compiler.passes.cluster import LOOPS, cluster
 from flambeau.compiler.schedules.form import Schedule
 from flambeau.compiler.schedules.kinds import Columns, Points, Rows
 from flambeau.compiler.targets import Target
@@ -110,9 +113,6 @@ def _is_stored(graph: Graph, root: int) -> bool:
 
 def _cut_apart(graph: Graph, expanded: Graph, errors: dict[int, int], aliases: dict[int, int]) -> Cut:
     """Cut a graph that is no single nest op by op; values that `graph` does not know become temporaries."""
-    from flambeau.compiler.options import Options
-    from flambeau.compiler.passes.cluster import cluster
-
     if len(expanded.nodes) == 1:
         raise ValueError(f"[loops] {expanded.nodes[0].op.name} has no lowering. Teach its family how it is made.")
     pieces: list[tuple[Cut, dict[int, int]]] = []
@@ -128,9 +128,6 @@ def _cut_apart(graph: Graph, expanded: Graph, errors: dict[int, int], aliases: d
 
 def _piece(part: Cluster, errors: dict[int, int]) -> Cut:
     """The nests of one op: by its family's generator, if that has one."""
-    from flambeau.compiler.groups.generate import code_generator
-    from flambeau.compiler.passes.cluster import LOOPS
-
     if part.kind == LOOPS:
         return cut_graph(part.graph, errors)
 
