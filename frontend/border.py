@@ -18,7 +18,7 @@ from types import BuiltinFunctionType, FunctionType, TracebackType
 from typing import Any
 
 import numpy as np
-from flambeau import spellings
+from flambeau import dialects, runtime, spellings
 from flambeau.dialects.bugs import bug, is_internal
 from flambeau.dialects.dtypes import DType
 from flambeau.runtime.recorder import Public, Tensor
@@ -80,8 +80,6 @@ def _known_as(name: str, args: tuple) -> tuple[str, int]:
 def _folders() -> tuple[tuple[str, ...], str]:
     """Where our code lies, and NumPy's; and Python's own."""
     import sysconfig
-
-    from flambeau import dialects, runtime
 
     home = os.path.dirname(os.path.abspath(dialects.__file__))
     ours = (os.path.dirname(os.path.abspath(__file__)), home, os.path.join(os.path.dirname(home), "compiler"))

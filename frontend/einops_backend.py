@@ -61,7 +61,7 @@ class _Then:
 
 def _define(backends: Any) -> None:
     """The subclass of einops' `AbstractBackend`, which einops finds by being there."""
-    import flambeau as fb
+    import flambeau as fb  # that module imports this one
 
     names: Any = fb
 

@@ -10,6 +10,8 @@ import os
 from typing import Any
 
 from flambeau.declarations import Unsampled, declared
+from flambeau.device import device as device_type
+from flambeau.functions.from_data import tensor
 from flambeau.runtime.recorder import Stream
 
 
@@ -24,8 +26,6 @@ class Generator(Stream):
     """A stream of random numbers. `Generator().manual_seed(0)` starts it at a known place."""
 
     def __init__(self, device: Any = "cpu") -> None:
-        from flambeau.device import device as device_type
-
         self.device = device_type(device)
         self._start(67280421310721, 0)
 
@@ -48,8 +48,6 @@ class Generator(Stream):
 
     def get_state(self) -> Any:
         """The state as an int64 tensor, for `set_state`."""
-        from flambeau.functions.from_data import tensor
-
         return tensor([self._seed, self._offset])
 
     def set_state(self, state: Any) -> None:

@@ -57,7 +57,7 @@ def lies_so(tensor: Tensor, given: memory_format) -> bool:
 
 def laid_out(op: str, tensor: Tensor, given: memory_format) -> Tensor:
     """A copy whose elements lie in that order. Raises RuntimeError for another number of dimensions than it has."""
-    from flambeau.functions.create import clone
+    from flambeau.functions.create import clone  # that module imports this one
 
     if not given.order:
         return clone(tensor)

@@ -54,7 +54,7 @@ def set_names(x: Tensor, names: Names) -> None:
 
 def _call(function: Any, *args: Any, **kwargs: Any) -> Any:
     """What a public function that is given a named tensor does."""
-    from flambeau import named_rules
+    from flambeau import named_rules  # that module imports this one
 
     return named_rules.apply(function, _known_as(function), args, kwargs)
 
@@ -92,7 +92,7 @@ class NamedTensor(Tensor):
     _names: Names
 
     def __getitem__(self, index: Any) -> Tensor:
-        from flambeau import named_rules
+        from flambeau import named_rules  # that module imports this one
 
         return with_names(plain(self)[plain(index)], named_rules.indexed(index, self._names))
 
@@ -119,7 +119,7 @@ class NamedTensor(Tensor):
 
 def _binary(name: str, compute: Callable[[Any, Any], Any], is_reflected: bool) -> Callable[[Any, Any], Any]:
     def method(x: Tensor, y: Any) -> Any:
-        from flambeau import named_rules
+        from flambeau import named_rules  # that module imports this one
 
         x, y = (y, x) if is_reflected else (x, y)
         unify = named_rules.product_names if name == "matmul" else unified

@@ -149,9 +149,9 @@ def stored_in(op: str, out: Any, found: Any) -> Any:
 
 
 def _store(op: str, out: Any, found: Tensor) -> None:
-    from flambeau.autograd import is_grad_enabled
-    from flambeau.functions.inplace import copy_values
-    from flambeau.promotion import can_cast
+    from flambeau.autograd import is_grad_enabled  # that module imports this one
+    from flambeau.functions.inplace import copy_values  # that module imports this one
+    from flambeau.promotion import can_cast  # that module imports this one
 
     if not isinstance(out, Tensor):
         raise TypeError(f"[{op}] out is {type(out).__name__}. Pass a tensor.")

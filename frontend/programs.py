@@ -249,14 +249,13 @@ def _located(error: Exception) -> Exception:
 def read_view(buffer: Any, shape: tuple[int, ...], dtype: Any, view: Any, starts: Sequence[int]) -> Any:
     """Hook: the elements that a view of shared memory selects, copied now."""
     import numpy as np
-    from flambeau.runtime import Buffer
 
     b = GraphBuilder()
     base = b.input(Aval(shape, dtype))
     b.graph.outputs = [view.read(base, [b.input(START) for _ in starts]).id]
     array = np.frombuffer(buffer, dtype.numpy).reshape(shape)
     (result,) = reference.run(strip(b.graph), [array, *(np.asarray(s, np.int64) for s in starts)])
-    copy = Buffer.alloc(result.nbytes)
+    copy = runtime.Buffer.alloc(result.nbytes)
     np.frombuffer(memoryview(copy), result.dtype)[:] = result.reshape(-1)
     return copy
 

@@ -21,7 +21,7 @@ def run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help") or (arguments[0] == "-m" and len(arguments) < 2):
         print(_USAGE, file=sys.stdout if arguments[:1] in (["-h"], ["--help"]) else sys.stderr)
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
-    from flambeau.as_torch import install
+    from flambeau.as_torch import install  # the usage needs no stand-in
 
     install()
     sys.excepthook = _without_us(sys.excepthook)

@@ -11,6 +11,8 @@ from typing import Any
 
 from flambeau.dialects import dtypes
 from flambeau.dialects.dtypes import DType
+from flambeau.functions import create, from_data
+from flambeau.promotion import get_default_dtype
 from flambeau.runtime.recorder import Size, Tensor
 
 
@@ -27,8 +29,6 @@ class TensorType(type):
 
 
 def _constructed(name: str, dtype: DType, args: tuple[Any, ...], device: Any) -> Tensor:
-    from flambeau.functions import create, from_data
-
     if len(args) == 1 and isinstance(args[0], Tensor):
         return _same(name, dtype, args[0])
     if len(args) == 1 and isinstance(args[0], bool | float | complex | NoneType):
@@ -51,8 +51,6 @@ def construct(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -
 
     Raises TypeError for a tensor of another dtype, for a number that is no size, and for other keywords than `device`.
     """
-    from flambeau.promotion import get_default_dtype
-
     given = dict(kwargs or {})
     if unknown := given.keys() - {"device", "data"}:
         raise TypeError(f"[{cls.__name__}] there is no argument {min(unknown)!r}. It takes: data or sizes, device.")

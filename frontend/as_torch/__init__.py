@@ -6,7 +6,7 @@ In: nothing. Out: `import torch` and its submodules mean Flambeau in this proces
 
 def install() -> None:
     """Make `import torch` mean Flambeau from here on. Raises RuntimeError where PyTorch has been imported."""
-    from flambeau.as_torch import finder
+    from flambeau.as_torch import finder  # that module imports this one
 
     finder.install()
 

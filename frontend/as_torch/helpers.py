@@ -46,20 +46,20 @@ def _config() -> Names:
 
 
 def _hooks() -> Names:
-    from flambeau.nn.hooks import RemovableHandle
+    from flambeau.nn.hooks import RemovableHandle  # loaded once it is asked for
 
     return {"RemovableHandle": RemovableHandle, "unserializable_hook": same}
 
 
 def _dlpack() -> Names:
-    import flambeau
+    import flambeau  # loaded once it is asked for
 
     return {"from_dlpack": flambeau.from_dlpack, "to_dlpack": flambeau.to_dlpack}
 
 
 def _distribution_utils() -> Names:
-    from flambeau.distributions import utils
-    from flambeau.functions.random import randn
+    from flambeau.distributions import utils  # loaded once it is asked for
+    from flambeau.functions.random import randn  # loaded once it is asked for
 
     return {
         "_sum_rightmost": utils.sum_rightmost,
@@ -68,19 +68,19 @@ def _distribution_utils() -> Names:
 
 
 def _distribution_transforms() -> Names:
-    from flambeau.distributions.transform import _InverseTransform
+    from flambeau.distributions.transform import _InverseTransform  # loaded once it is asked for
 
     return {"_InverseTransform": _InverseTransform}
 
 
 def _constraints() -> Names:
-    from flambeau.distributions import constraints
+    from flambeau.distributions import constraints  # loaded once it is asked for
 
     return {"__all__": [name for name in vars(constraints) if name.isidentifier() and not name.startswith("_")]}
 
 
 def _module() -> Names:
-    from flambeau.nn.state import IncompatibleKeys
+    from flambeau.nn.state import IncompatibleKeys  # loaded once it is asked for
 
     return {"_IncompatibleKeys": IncompatibleKeys}
 
@@ -99,7 +99,7 @@ def _attribute(value: Any, type: Any = None) -> Any:
 
 
 def _lr_scheduler() -> Names:
-    from flambeau.optim.lr_scheduler import LRScheduler
+    from flambeau.optim.lr_scheduler import LRScheduler  # loaded once it is asked for
 
     return {"_LRScheduler": LRScheduler}
 
@@ -131,7 +131,7 @@ def _tensor_text() -> Names:
 
 def _dataloader() -> Names:
     """What iterators of loaders are instances of."""
-    from flambeau.data.processes import Epoch
+    from flambeau.data.processes import Epoch  # loaded once it is asked for
 
     base = ABCMeta("_BaseDataLoaderIter", (), {})
     base.register(Epoch)
@@ -170,7 +170,7 @@ def _foreach() -> Names:
 
 
 def _linear() -> Names:
-    from flambeau.nn import Linear
+    from flambeau.nn import Linear  # loaded once it is asked for
 
     return {"NonDynamicallyQuantizableLinear": Linear}
 

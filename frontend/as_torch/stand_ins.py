@@ -78,7 +78,7 @@ def _types() -> Names:
 
 
 def _version() -> Names:
-    from flambeau.as_torch.finder import VERSION
+    from flambeau.as_torch.finder import VERSION  # that module imports this one
 
     return {"__version__": VERSION, "cuda": None, "hip": None, "xpu": None, "debug": False, "git_version": "flambeau"}
 
@@ -129,19 +129,19 @@ def _c() -> Names:
 
 
 def _generator() -> Any:
-    from flambeau.generator import Generator
+    from flambeau.generator import Generator  # loaded once it is asked for
 
     return Generator
 
 
 def _storage() -> Names:
-    from flambeau.functions.storage import UntypedStorage
+    from flambeau.functions.storage import UntypedStorage  # loaded once it is asked for
 
     return {"UntypedStorage": UntypedStorage, "TypedStorage": type("TypedStorage", (), {})}
 
 
 def _random() -> Names:
-    from flambeau import generator
+    from flambeau import generator  # loaded once it is asked for
 
     def fork_rng(*args: Any, **kwargs: Any) -> Any:
         return _forked()
@@ -152,7 +152,7 @@ def _random() -> Names:
 
 @contextmanager
 def _forked() -> Any:
-    from flambeau import generator
+    from flambeau import generator  # loaded once it is asked for
 
     state = generator.get_rng_state()
     try:
@@ -187,7 +187,7 @@ _ABSENT_DTYPES = (
 
 def _finfo(type: Any = None) -> Any:
     """`finfo`, also of floats that Flambeau has not."""
-    from flambeau.type_info import finfo
+    from flambeau.type_info import finfo  # loaded once it is asked for
 
     if not isinstance(type, AbsentDType):
         return finfo(type)
@@ -202,7 +202,7 @@ def _assert_async(condition: Any, text: str = "Expected condition to be true") -
 
 
 def _torch() -> Names:
-    import flambeau
+    import flambeau  # loaded once it is asked for
 
     absent = {name: AbsentDType(name) for name in _ABSENT_DTYPES if not hasattr(flambeau, name)}
     layouts = {name: name for name in ("strided", "sparse_coo", "sparse_csr", "jagged") if not hasattr(flambeau, name)}
@@ -221,14 +221,14 @@ def _attention() -> Names:
 
 
 def _flex_attention() -> Names:
-    from flambeau.nn import flex_attention
+    from flambeau.nn import flex_attention  # loaded once it is asked for
 
     return {n: getattr(flex_attention, n) for n in (*flex_attention.__all__, "_DEFAULT_SPARSE_BLOCK_SIZE")}
 
 
 def _cuda() -> Names:
     """What asks for GPUs by their driver's objects; there are no streams, graphs and pools of memory."""
-    from flambeau import cuda
+    from flambeau import cuda  # loaded once it is asked for
 
     classes = ("CUDAGraph", "Stream", "Event", "ExternalStream", "MemPool", "StreamContext", "graph",
                "device", "stream", "device_of")  # fmt: skip
@@ -246,7 +246,7 @@ def _cuda() -> Names:
 
 def _interpolation() -> Names:
     names = ("NEAREST", "NEAREST_EXACT", "BILINEAR", "BICUBIC", "BOX", "HAMMING", "LANCZOS")
-    from flambeau import transforms
+    from flambeau import transforms  # loaded once it is asked for
 
     mode = Enum("InterpolationMode", [(name, name.lower().replace("_", "-")) for name in names])  # type: ignore[misc]
     return {"InterpolationMode": mode, "pil_to_tensor": transforms.to_image}
@@ -265,7 +265,7 @@ def _empty() -> Names:
 
 
 def _init() -> Names:
-    from flambeau.nn import init
+    from flambeau.nn import init  # loaded once it is asked for
 
     return {
         "_calculate_fan_in_and_fan_out": init._fans, "_calculate_correct_fan": init._fan,

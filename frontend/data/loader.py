@@ -109,7 +109,7 @@ class DataLoader(Generic[T_co]):
         if ahead is not None and ahead < 1:
             raise ValueError(f"[DataLoader] prefetch_factor is {ahead}. Use at least 1.")
         if num_workers:
-            from flambeau.data.processes import context_of
+            from flambeau.data.processes import context_of  # that module imports this one
 
             context_of(context)
 
@@ -138,7 +138,7 @@ class DataLoader(Generic[T_co]):
             yield batch
 
     def _epoch_of_workers(self) -> Iterator[Any]:
-        from flambeau.data.processes import Crew, Epoch
+        from flambeau.data.processes import Crew, Epoch  # that module imports this one
 
         crew = self._crew
         if crew is None or not crew.is_open:

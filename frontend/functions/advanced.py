@@ -15,6 +15,7 @@ from flambeau.dialects.aval import CPU
 from flambeau.dialects.dtypes import bool_, int32, int64, uint8
 from flambeau.function import Operand, Static, Tensor_, Tensors, function, inplace, stored
 from flambeau.functions.common import fitted, flat, ops
+from flambeau.functions.from_data import as_tensor
 from flambeau.functions.masks import numbers_of, taken_in_order
 from flambeau.functions.positions import ADD, STORE, places, stretched, whole
 from flambeau.functions.transfer import moved
@@ -74,8 +75,6 @@ def standing(tensor: Tensor, item: Any) -> Any:
 
 
 def _tensor(tensor: Tensor, item: Any) -> Any:
-    from flambeau.functions.from_data import as_tensor
-
     if isinstance(item, (list, range)):
         item = list(item)
         if not all(isinstance(i, (int, bool, list, np.generic, np.ndarray, Tensor)) for i in item):

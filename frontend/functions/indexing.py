@@ -15,6 +15,8 @@ from flambeau.dialects.dtypes import bool_
 from flambeau.function import Sizes, Starts, Static, Tensor_, view
 from flambeau.functions import advanced
 from flambeau.functions.common import canonical_dim, ops
+from flambeau.functions.from_data import as_tensor
+from flambeau.functions.inplace import copy_, fill_
 from flambeau.functions.transfer import moved
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
@@ -150,9 +152,6 @@ def setitem(tensor: Tensor, index: Any, value: Any) -> None:
     Raises RuntimeError for values that do not broadcast to the place or, at positions and masks, are of another dtype, TypeError
     for None.
     """
-    from flambeau.functions.from_data import as_tensor
-    from flambeau.functions.inplace import copy_, fill_
-
     if value is None:
         raise TypeError("[setitem] None is no number and no tensor. Pass one of these, or a list of numbers.")
 

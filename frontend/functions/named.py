@@ -16,7 +16,7 @@ _NAMED = Unsampled("gives names, of which samples know nothing: see test_named_d
 
 def _parts() -> Any:
     """Loaded when somebody asks for names."""
-    from flambeau import named_tensor
+    from flambeau import named_tensor  # `import flambeau` does without
 
     return named_tensor
 
@@ -46,7 +46,7 @@ def refine_names(self: Tensor, *names: Any) -> Tensor:
 
     Raises RuntimeError where a dimension has another name. Example: `x.refine_names("N", ..., "C")`.
     """
-    from flambeau import dim_names
+    from flambeau import dim_names  # `import flambeau` does without
 
     return _parts().with_names(self, dim_names.refined(names, _names(self)))
 
@@ -57,7 +57,7 @@ def rename(self: Tensor, *names: Any, **rename_map: Any) -> Tensor:
 
     Raises RuntimeError for a name that is there twice or is no identifier, and for an old one that is not there.
     """
-    from flambeau import dim_names
+    from flambeau import dim_names  # `import flambeau` does without
 
     return _parts().with_names(self, dim_names.renamed("rename", names, rename_map, _names(self)))
 
@@ -65,14 +65,14 @@ def rename(self: Tensor, *names: Any, **rename_map: Any) -> Tensor:
 @declared(method=True, samples=_NAMED)
 def rename_(self: Tensor, *names: Any, **rename_map: Any) -> Tensor:
     """`rename`, of the tensor itself."""
-    from flambeau import dim_names
+    from flambeau import dim_names  # `import flambeau` does without
 
     _parts().set_names(self, dim_names.renamed("rename_", names, rename_map, _names(self)))
     return self
 
 
 def _aligned(op: str, self: Tensor, names: tuple[Any, ...]) -> Tensor:
-    from flambeau import dim_names
+    from flambeau import dim_names  # `import flambeau` does without
 
     parts = _parts()
     order, wanted = dim_names.order_to(op, names, _names(self))

@@ -12,6 +12,7 @@ from typing import Any
 from flambeau.declarations import Unsampled, declared
 from flambeau.device import CPU, Device, device
 from flambeau.dialects.dtypes import DType
+from flambeau.functions.storage import UntypedStorage
 from flambeau.promotion import set_default_dtype
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -170,8 +171,6 @@ def is_nonzero(input: Tensor) -> bool:
 @declared(free="flambeau", samples=Unsampled("takes anything, and says whether it is a storage"))
 def is_storage(obj: Any, /) -> bool:
     """Whether `obj` is what `Tensor.untyped_storage` gives."""
-    from flambeau.functions.storage import UntypedStorage
-
     return isinstance(obj, UntypedStorage)
 
 

@@ -18,6 +18,7 @@ from flambeau.declarations import declared
 from flambeau.device import Device, place
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, float32, float64, int64
+from flambeau.dialects.tape.source import philox
 from flambeau.function import Default, Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
 from flambeau.functions.common import check_between, check_floating, ops, size_of
 from flambeau.functions.complex import view_as_real
@@ -308,8 +309,6 @@ def randint_like(
 
 def permutation(n: int, generator: Generator | None = None) -> np.ndarray:
     """0..n-1 in random order, on the host: the order of n random keys. Raises OutOfMemory, and then nothing is drawn."""
-    from flambeau.dialects.tape.source import philox
-
     nbytes = host.byte_count((2 * n,), int64)
     try:
         places = np.arange(2 * n, dtype=np.int64)

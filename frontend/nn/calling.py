@@ -128,7 +128,7 @@ class _Call:
         full, pre = (tuple(hook for _, hook in self._hooks(t)) for t in ("backward", "backward_pre"))
         watch = None
         if full or pre:
-            from flambeau.nn.backward_hooks import BackwardHooks
+            from flambeau.nn.backward_hooks import BackwardHooks  # that module imports this one
 
             watch = BackwardHooks(self.module, full, pre)
             self.args = watch.enter(self.args)

@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from flambeau.device import cuda_place
 from flambeau.dialects.dtypes import DType, bfloat16, float16, float32, float64
+from flambeau.functions.convert import parse_to
+from flambeau.functions.create import empty_like
+from flambeau.memory_format import checked
 from flambeau.nn.tree import Tree
 from flambeau.runtime.recorder import Tensor
 
@@ -43,9 +47,6 @@ class Conversion(Tree):
 
         Parameters keep their identity, so an optimizer made before goes on updating them. Integer dtypes are refused.
         """
-        from flambeau.functions.convert import parse_to
-        from flambeau.memory_format import checked
-
         wanted = parse_to("Module.to", *args, **kwargs)
         dtype, kept = wanted.dtype, wanted.memory_format
         if dtype is not None and not dtype.is_inexact:
@@ -59,8 +60,6 @@ class Conversion(Tree):
 
     def to_empty(self: Self, *, device: Any, recurse: bool = True) -> Self:
         """Move parameters and buffers to a device without their values: they are unset."""
-        from flambeau.functions.create import empty_like
-
         return self._apply(lambda t: empty_like(t, device=device), recurse)
 
     def type(self: Self, dst_type: Any) -> Self:
@@ -89,8 +88,6 @@ class Conversion(Tree):
 
     def cuda(self: Self, device: Any = None) -> Self:
         """Move to a GPU, a number or a device, the first one if left out. Raises RuntimeError where there is none."""
-        from flambeau.device import cuda_place
-
         return self.to(cuda_place("Module.cuda", device))
 
     def xpu(self: Self, device: Any = None) -> Self:

@@ -103,7 +103,7 @@ REGISTRATIONS = Registrations()
 
 def _for_all() -> ModuleHooks:
     """The hooks of all modules. From now on no module calls its `forward` without looking at them."""
-    from flambeau.nn.calling import Calls
+    from flambeau.nn.calling import Calls  # that module imports this one
 
     Calls._call_hooks = GLOBAL
     return GLOBAL

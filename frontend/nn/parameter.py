@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.autograd import prepare_leaf
+from flambeau.functions.create import empty
+from flambeau.functions.from_data import as_tensor
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
@@ -18,10 +21,6 @@ class Parameter(Tensor):
     _text_name = "tensor"
 
     def __new__(cls, data: Any = None, requires_grad: bool = True) -> Parameter:
-        from flambeau.autograd import prepare_leaf
-        from flambeau.functions.create import empty
-        from flambeau.functions.from_data import as_tensor
-
         data = empty(0) if data is None else as_tensor(data)
         data = data.detach() if data.requires_grad else data
         if requires_grad:
@@ -36,6 +35,4 @@ class Buffer:
     """`self.mean = nn.Buffer(tensor)` registers the tensor as a buffer; `persistent=False` keeps it out of state dicts."""
 
     def __init__(self, data: Tensor | None = None, *, persistent: bool = True) -> None:
-        from flambeau.functions.create import empty
-
         self.tensor, self.persistent = empty(0) if data is None else data, persistent

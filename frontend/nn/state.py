@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from flambeau.autograd import no_grad
+from flambeau.functions.from_data import as_tensor
 from flambeau.nn.hooks import HookHandle, RemovableHandle
 from flambeau.nn.members import BUFFER, PARAMETER
 from flambeau.nn.parameter import Parameter
@@ -193,8 +194,6 @@ class State(Tree):
         self, name: str, live: Tensor, given: Any, key: str, assign: bool, error_msgs: list[str]
     ) -> Callable[[], Any] | None:
         """What copies a value of the state dict, or puts it in the place of `live`; None, and a message, where it does not fit."""
-        from flambeau.functions.from_data import as_tensor
-
         found = as_tensor(given)
         if live.ndim == 0 and found.shape == (1,):
             found = found[0]

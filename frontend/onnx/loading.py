@@ -134,7 +134,7 @@ def _check(missing: list[Step], local: set[str]) -> None:
 
 def _weights(program: Program) -> Iterator[tuple[str, np.ndarray]]:
     """What is trained: floating-point initializers that some node takes as a tensor."""
-    from flambeau.onnx.node import RULES
+    from flambeau.onnx.node import RULES  # that module imports this one
 
     wanted = set()
     for step in program.steps:

@@ -14,6 +14,8 @@ from flambeau import border as _border
 from flambeau import missing as _missing
 from flambeau import replacing, safetensors_format, steady
 from flambeau.declarations import Unsampled, declared
+from flambeau.device import place
+from flambeau.functions.transfer import moved
 from flambeau.serialization import legacy_format, pickling, reading, structure, zip_format
 from flambeau.serialization.reading import How
 from flambeau.serialization.safe_globals import (
@@ -137,9 +139,6 @@ def _is_torch(source: Source) -> bool:
 
 
 def _safetensors(stream: BinaryIO, path: Any, how: How) -> Any:
-    from flambeau.device import place
-    from flambeau.functions.transfer import moved
-
     there = place(how.map_location if not callable(how.map_location) else None)
     tensors, metadata = safetensors_format.read(stream, path, how.mmap)
     return structure.unpacked({name: moved(t, there) for name, t in tensors.items()}, metadata)

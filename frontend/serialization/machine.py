@@ -205,8 +205,8 @@ class Machine:
 
 def _is_plain(key: Any, depth: int) -> bool:
     """Whether a key is a number, text, a dtype or a device, or a short tuple of these."""
-    from flambeau.device import device
-    from flambeau.dialects.dtypes import DType
+    from flambeau.device import device  # the rest of the module needs nothing of ours
+    from flambeau.dialects.dtypes import DType  # the rest of the module needs nothing of ours
 
     if type(key) is tuple:
         return depth > 0 and len(key) <= 64 and all(_is_plain(k, depth - 1) for k in key)

@@ -14,7 +14,7 @@ from flambeau.generator import default_generator
 def skip_init(module_cls: Any, *args: Any, **kwargs: Any) -> Any:
     """`module_cls(*args, **kwargs)`, whose parameters and buffers are unset: their initial values are never computed, and no random
     numbers are drawn. Raises RuntimeError for what is no class of modules, or takes no `device`."""
-    from flambeau.nn.module import Module
+    from flambeau.nn.module import Module  # that module imports this one
 
     if not (isinstance(module_cls, type) and issubclass(module_cls, Module)):
         raise RuntimeError(f"[skip_init] {module_cls!r} is no class of modules. Pass one, such as nn.Linear.")

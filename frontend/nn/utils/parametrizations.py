@@ -104,7 +104,7 @@ class _Orthogonal(Module):
     def _of_skew(self, a: Tensor) -> Tensor:
         if self.orthogonal_map == "matrix_exp":
             return _exponential(a)
-        from flambeau import linalg
+        from flambeau import linalg  # a start from the caches does without
 
         one = eye(a.shape[-1], dtype=a.dtype, device=a.device)
         return linalg.solve(one - a / 2, one + a / 2)

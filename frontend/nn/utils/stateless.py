@@ -20,6 +20,6 @@ def functional_call(
     strict: bool = False,
 ) -> Any:
     """See `func.functional_call`."""
-    from flambeau.func import functional_call as call
+    from flambeau.func import functional_call as call  # that module imports this one
 
     return call(module, parameters_and_buffers, args, kwargs, tie_weights=tie_weights, strict=strict)

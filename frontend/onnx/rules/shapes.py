@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from flambeau.onnx.names import fb
 from flambeau.onnx.node import Node, rule
+from flambeau.onnx.package import dtype_of
 from flambeau.runtime.recorder import Tensor
 
 
@@ -138,8 +139,6 @@ def _constant_of_shape(node: Node, given: np.ndarray) -> Tensor:
 
 @rule("EyeLike")
 def _eye_like(node: Node, x: Tensor) -> Tensor:
-    from flambeau.onnx.package import dtype_of
-
     dtype = dtype_of(node.get("dtype"), "EyeLike") if node.get("dtype") else x.dtype
     rows, columns = fb.arange(x.shape[0])[:, None], fb.arange(x.shape[1])[None]
     return (columns - rows == node.get("k", 0)).to(dtype)
