@@ -225,7 +225,8 @@ class _ByInput(_Tiles):
     @property
     def turned(self) -> WeightsSpec:
         c = self.c
-        lanes, how, taps = self.schedule.lanes, "squares" if not isinstance(c.ws, Size) and c.ws == 1 else "runs", ()
+        lanes, how = self.schedule.lanes, "squares" if not isinstance(c.ws, Size) and c.ws == 1 else "runs"
+        taps: tuple[tuple[int, ...], ...] = ()
         if c.phases > 1:
             taps = taps_of_phases(c.axes, lanes)
             how = "picks" if taps else "gather"

@@ -69,9 +69,10 @@ def pattern(gives: str, axis: Axis) -> Pattern:
 def taps_of_phases(axes: Sequence[Axis], lanes: int) -> tuple[tuple[int, ...], ...]:
     """Places in the kernel of the taps that each phase meets, in order, of a kernel that two vectors hold, whose places lie apart
     among every tap once; else nothing."""
-    if any(isinstance(a.w, Size) for a in axes) or prod(a.w for a in axes) > 2 * lanes:
+    extents = [a.w for a in axes if not isinstance(a.w, Size)]
+    if len(extents) < len(axes) or prod(extents) > 2 * lanes:
         return ()
-    strides = [prod(a.w for a in axes[d + 1 :]) for d in range(len(axes))]
+    strides = [prod(extents[d + 1 :]) for d in range(len(axes))]
     met = [
         [[r * stride for r, _ in taps] for taps in pattern("x", a).taps]
         for a, stride in zip(axes, strides, strict=True)
