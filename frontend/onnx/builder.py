@@ -37,7 +37,7 @@ class Unwritten(Exception):
     """A variant of an op that ONNX has no nodes for; the message says which."""
 
 
-class Builder:
+class OnnxBuilder:
     """`names[v]` is what value v of the recorded graph is called, `known[v]` its array where that is constant."""
 
     def __init__(self, graph: Graph) -> None:

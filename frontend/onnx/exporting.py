@@ -16,7 +16,7 @@ from flambeau import exporting, host
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.loops import unrolled
 from flambeau.onnx import writing  # noqa: F401  (fills the table)
-from flambeau.onnx.builder import Builder, Unwritten
+from flambeau.onnx.builder import OnnxBuilder, Unwritten
 from flambeau.onnx.package import number_of, onnx
 from flambeau.runtime.recorder import Tensor
 
@@ -115,7 +115,7 @@ def _recorded(call: Callable[..., Any], inputs: Sequence[np.ndarray]) -> exporti
 def _problems(graph: Graph) -> list[str]:
     """What cannot be written, a sentence each: found by writing it."""
     graph = unrolled(graph)
-    builder = Builder(graph)
+    builder = OnnxBuilder(graph)
     builder.names = {v: f"i{k}" for k, v in enumerate(graph.inputs)}
     found = []
     for node in graph.nodes:
@@ -156,7 +156,7 @@ def _model(
     version: int,
 ) -> Any:
     graph = unrolled(trace.graph)  # ONNX's own loops are left to those that read its files
-    builder, helper = Builder(graph), onnx().helper
+    builder, helper = OnnxBuilder(graph), onnx().helper
     for v, source, label in zip(graph.inputs, trace.sources, trace.names):
         if isinstance(source, int):
             builder.names[v] = names[source]
@@ -197,7 +197,7 @@ def _needed(nodes: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
     return kept[::-1]
 
 
-def _used(builder: Builder) -> list[Any]:
+def _used(builder: OnnxBuilder) -> list[Any]:
     read = {name for node in builder.nodes for name in node.input}
     return [each for each in builder.initializers if each.name in read]
 

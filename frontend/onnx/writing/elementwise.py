@@ -7,7 +7,7 @@ import math
 import numpy as np
 from flambeau.dialects.dtypes import bool_, int32
 from flambeau.dialects.graph import Node
-from flambeau.onnx.builder import Builder, Unwritten, writes
+from flambeau.onnx.builder import OnnxBuilder, Unwritten, writes
 
 #: Of numbers; of bools and whole numbers there may be others, below.
 _SAME = {
@@ -31,7 +31,7 @@ _OF_BITS = {"and_": "BitwiseAnd", "or_": "BitwiseOr", "xor": "BitwiseXor", "not_
 _COMPARISONS = ("ge", "gt", "le", "lt", "eq")
 
 
-def operands(b: Builder, node: Node) -> list[str]:
+def operands(b: OnnxBuilder, node: Node) -> list[str]:
     """The operands' names, unstretched where ONNX stretches them to the shape of the result."""
     short = [b.unstretched.get(v, v) if v not in b.names else v for v in node.operands]
     (result,) = node.results
@@ -43,7 +43,7 @@ def operands(b: Builder, node: Node) -> list[str]:
 
 
 @writes(*_SAME, *_OF_BITS)
-def _same(b: Builder, node: Node) -> str:
+def _same(b: OnnxBuilder, node: Node) -> str:
     given, dtype = operands(b, node), b.aval(node.operands[-1]).dtype
     name = node.op.name
     if dtype is bool_ and name in _COMPARISONS[:4]:
@@ -56,34 +56,34 @@ def _same(b: Builder, node: Node) -> str:
 
 
 @writes("ne")
-def _ne(b: Builder, node: Node) -> str:
+def _ne(b: OnnxBuilder, node: Node) -> str:
     return b.node("Not", b.node("Equal", *operands(b, node)))
 
 
 @writes("cast")
-def _cast(b: Builder, node: Node) -> str:
+def _cast(b: OnnxBuilder, node: Node) -> str:
     return b.cast(b.name(node.operands[0]), node.attrs[0])
 
 
 @writes("canonical_nan", "canonical_nan_of_root", "check_index", "check_range", "to_device")
-def _as_it_is(b: Builder, node: Node) -> str:
+def _as_it_is(b: OnnxBuilder, node: Node) -> str:
     """Checks are not written: ONNX's programs do not say why they fail."""
     return b.name(node.operands[0])
 
 
 @writes("rsqrt")
-def _rsqrt(b: Builder, node: Node) -> str:
+def _rsqrt(b: OnnxBuilder, node: Node) -> str:
     return b.node("Reciprocal", b.node("Sqrt", *operands(b, node)))
 
 
 @writes("trunc")
-def _trunc(b: Builder, node: Node) -> str:
+def _trunc(b: OnnxBuilder, node: Node) -> str:
     (x,) = operands(b, node)
     return b.node("Mul", b.node("Sign", x), b.node("Floor", b.node("Abs", x)))
 
 
 @writes("erfc", "expm1", "log1p", "exp2", "log2", "log10", "logit")
-def _of_one(b: Builder, node: Node) -> str:
+def _of_one(b: OnnxBuilder, node: Node) -> str:
     (x,), name, v = operands(b, node), node.op.name, node.operands[0]
     one = b.like(v, 1)
     if name == "erfc":
@@ -100,20 +100,20 @@ def _of_one(b: Builder, node: Node) -> str:
 
 
 @writes("logaddexp")
-def _logaddexp(b: Builder, node: Node) -> str:
+def _logaddexp(b: OnnxBuilder, node: Node) -> str:
     x, y = operands(b, node)
     away = b.node("Exp", b.node("Neg", b.node("Abs", b.node("Sub", x, y))))
     return b.node("Add", b.node("Max", x, y), b.node("Log", b.node("Add", away, b.like(node.operands[0], 1))))
 
 
 @writes("hypot")
-def _hypot(b: Builder, node: Node) -> str:
+def _hypot(b: OnnxBuilder, node: Node) -> str:
     x, y = operands(b, node)
     return b.node("Sqrt", b.node("Add", b.node("Mul", x, x), b.node("Mul", y, y)))
 
 
 @writes("fmod", "int_rem", "remainder", "floor_div", "int_div")
-def _remainders(b: Builder, node: Node) -> str:
+def _remainders(b: OnnxBuilder, node: Node) -> str:
     x, y = operands(b, node)
     name, is_real = node.op.name, b.aval(node.operands[0]).dtype.is_floating_point
     if name == "fmod" or not is_real:
@@ -124,7 +124,7 @@ def _remainders(b: Builder, node: Node) -> str:
 
 
 @writes("copysign")
-def _copysign(b: Builder, node: Node) -> str:
+def _copysign(b: OnnxBuilder, node: Node) -> str:
     """Of -0 ONNX cannot tell the sign; it counts as positive."""
     x, y = operands(b, node)
     size = b.node("Abs", x)
@@ -132,7 +132,7 @@ def _copysign(b: Builder, node: Node) -> str:
 
 
 @writes("atan2")
-def _atan2(b: Builder, node: Node) -> str:
+def _atan2(b: OnnxBuilder, node: Node) -> str:
     """The angle of the half plane on the right, turned by half a turn on the left; a quarter where x is 0."""
     y, x = operands(b, node)
     dtype = b.aval(node.operands[0]).dtype

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from flambeau.dialects.dtypes import bool_, int32
 from flambeau.dialects.graph import Node
-from flambeau.onnx.builder import Builder, Unwritten, writes
+from flambeau.onnx.builder import OnnxBuilder, Unwritten, writes
 
 _FOLDS = {"sum": "ReduceSum", "prod": "ReduceProd", "max": "ReduceMax", "min": "ReduceMin"}
 
 
 @writes(*_FOLDS)
-def _fold(b: Builder, node: Node) -> str:
+def _fold(b: OnnxBuilder, node: Node) -> str:
     x = b.name(node.operands[0])
     if not node.attrs[0]:
         return x
@@ -21,7 +21,7 @@ def _fold(b: Builder, node: Node) -> str:
 
 
 @writes("all", "any")
-def _truth(b: Builder, node: Node) -> str:
+def _truth(b: OnnxBuilder, node: Node) -> str:
     x = b.name(node.operands[0])
     if not node.attrs[0]:
         return x
@@ -30,7 +30,7 @@ def _truth(b: Builder, node: Node) -> str:
 
 
 @writes("argmax", "argmin")
-def _place(b: Builder, node: Node) -> str:
+def _place(b: OnnxBuilder, node: Node) -> str:
     (x,), (axes,) = node.operands, node.attrs
     kind = "ArgMax" if node.op.name == "argmax" else "ArgMin"
     if len(axes) == 1:
@@ -42,13 +42,13 @@ def _place(b: Builder, node: Node) -> str:
 
 
 @writes("cumsum")
-def _cumsum(b: Builder, node: Node) -> str:
+def _cumsum(b: OnnxBuilder, node: Node) -> str:
     axis, reverse = node.attrs
     return b.node("CumSum", b.name(node.operands[0]), b.constant(np.array(axis)), reverse=int(reverse))
 
 
 @writes("argsort", "topk")
-def _order(b: Builder, node: Node) -> str:
+def _order(b: OnnxBuilder, node: Node) -> str:
     """Positions; among equals ONNX has the lowest first, as we do."""
     (x,) = node.operands
     axis, k, largest = (

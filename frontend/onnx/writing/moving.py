@@ -6,24 +6,24 @@ from math import prod
 
 import numpy as np
 from flambeau.dialects.graph import Node
-from flambeau.onnx.builder import Builder, Unwritten, writes
+from flambeau.onnx.builder import OnnxBuilder, Unwritten, writes
 
 _REDUCTIONS = {"scatter_add": "add", "scatter_mul": "mul", "scatter_max": "max", "scatter_min": "min"}
 
 
 @writes("reshape")
-def _reshape(b: Builder, node: Node) -> str:
+def _reshape(b: OnnxBuilder, node: Node) -> str:
     (x,), shape = node.operands, b.shape(node.results[0])
     return b.name(x) if b.shape(x) == shape else b.reshaped(b.name(x), shape)
 
 
 @writes("permute")
-def _permute(b: Builder, node: Node) -> str:
+def _permute(b: OnnxBuilder, node: Node) -> str:
     return b.node("Transpose", b.name(node.operands[0]), perm=list(node.attrs[0]))
 
 
 @writes("slice")
-def _slice(b: Builder, node: Node) -> str:
+def _slice(b: OnnxBuilder, node: Node) -> str:
     (x,), (starts, sizes, steps) = node.operands, node.attrs
     cut = [d for d, n in enumerate(b.shape(x)) if (int(starts[d]), int(sizes[d]), int(steps[d])) != (0, n, 1)]
     if not cut:
@@ -34,13 +34,13 @@ def _slice(b: Builder, node: Node) -> str:
 
 
 @writes("flip")
-def _flip(b: Builder, node: Node) -> str:
+def _flip(b: OnnxBuilder, node: Node) -> str:
     axes = list(node.attrs[0])
     ends = [np.iinfo(np.int64).min + 1] * len(axes)
     return b.node("Slice", b.name(node.operands[0]), *map(b.ints, ([-1] * len(axes), ends, axes, [-1] * len(axes))))
 
 
-def _starts(b: Builder, given: tuple[int, ...], most: list[int]) -> str:
+def _starts(b: OnnxBuilder, given: tuple[int, ...], most: list[int]) -> str:
     """Starts as a vector, moved to where the window fits."""
     parts = [b.reshaped(b.name(v), (1,)) for v in given]
     whole = b.node("Concat", *parts, axis=0)
@@ -52,7 +52,7 @@ def _spans(sizes: tuple[int, ...], steps: tuple[int, ...]) -> list[int]:
 
 
 @writes("dynamic_slice")
-def _dynamic_slice(b: Builder, node: Node) -> str:
+def _dynamic_slice(b: OnnxBuilder, node: Node) -> str:
     (x, *given), (sizes, steps) = node.operands, node.attrs
     spans = _spans(sizes, steps)
     most = [n - span for n, span in zip(b.shape(x), spans)]
@@ -66,7 +66,7 @@ def _dynamic_slice(b: Builder, node: Node) -> str:
 
 
 @writes("update_slice")
-def _update_slice(b: Builder, node: Node) -> str:
+def _update_slice(b: OnnxBuilder, node: Node) -> str:
     """The window's places, counted from its start, and what is put there."""
     (x, update, *given), (steps,) = node.operands, node.attrs
     sizes = b.shape(update)
@@ -80,7 +80,7 @@ def _update_slice(b: Builder, node: Node) -> str:
 
 
 @writes("unfold")
-def _unfold(b: Builder, node: Node) -> str:
+def _unfold(b: OnnxBuilder, node: Node) -> str:
     (x,), (axis, size, step, dilation) = node.operands, node.attrs
     count, rank = b.shape(node.results[0])[axis], len(b.shape(x))
     places = np.arange(count)[:, None] * int(step) + np.arange(int(size)) * int(dilation)
@@ -90,23 +90,23 @@ def _unfold(b: Builder, node: Node) -> str:
 
 
 @writes("concat")
-def _concat(b: Builder, node: Node) -> str:
+def _concat(b: OnnxBuilder, node: Node) -> str:
     return b.node("Concat", *map(b.name, node.operands), axis=node.attrs[0])
 
 
 @writes("pad")
-def _pad(b: Builder, node: Node) -> str:
+def _pad(b: OnnxBuilder, node: Node) -> str:
     (x, value), (low, high) = node.operands, node.attrs
     return b.node("Pad", b.name(x), b.ints([*low, *high]), b.name(value))
 
 
 @writes("matmul")
-def _matmul(b: Builder, node: Node) -> str:
+def _matmul(b: OnnxBuilder, node: Node) -> str:
     return b.node("MatMul", *map(b.name, node.operands))
 
 
 @writes("gather")
-def _gather(b: Builder, node: Node) -> str:
+def _gather(b: OnnxBuilder, node: Node) -> str:
     """Whole slices where the positions are a vector, stretched."""
     (x, index), (axis,) = node.operands, node.attrs
     short = b.unstretched.get(index) if index not in b.names else None
@@ -120,12 +120,12 @@ def _gather(b: Builder, node: Node) -> str:
 
 
 @writes("scatter", *_REDUCTIONS)
-def _scatter(b: Builder, node: Node) -> str:
+def _scatter(b: OnnxBuilder, node: Node) -> str:
     how = {"reduction": _REDUCTIONS[node.op.name]} if node.op.name in _REDUCTIONS else {}
     return b.node("ScatterElements", *map(b.name, node.operands), axis=node.attrs[0], **how)
 
 
-def _flat(b: Builder, v: int, rank: int) -> tuple[str, tuple[int, ...]]:
+def _flat(b: OnnxBuilder, v: int, rank: int) -> tuple[str, tuple[int, ...]]:
     """A value with its last axes as one, and the shape that it has then."""
     shape = b.shape(v)
     flat = (*shape[: len(shape) - rank], prod(shape[len(shape) - rank :]))
@@ -133,7 +133,7 @@ def _flat(b: Builder, v: int, rank: int) -> tuple[str, tuple[int, ...]]:
 
 
 @writes("pick")
-def _pick(b: Builder, node: Node) -> str:
+def _pick(b: OnnxBuilder, node: Node) -> str:
     """Elements at places of a plane; 0 at those outside."""
     (x, index), (rank,) = node.operands, node.attrs
     (values, shape), (places, _) = _flat(b, x, rank), _flat(b, index, rank)
@@ -145,7 +145,7 @@ def _pick(b: Builder, node: Node) -> str:
 
 
 @writes("put")
-def _put(b: Builder, node: Node) -> str:
+def _put(b: OnnxBuilder, node: Node) -> str:
     """A plane of zeros and one element more, where everything goes that lies outside."""
     (x, index), (shape, add) = node.operands, node.attrs
     (values, _), (places, before) = _flat(b, x, len(shape)), _flat(b, index, len(shape))
@@ -160,5 +160,5 @@ def _put(b: Builder, node: Node) -> str:
 
 
 @writes("iota")
-def _iota(b: Builder, node: Node) -> str:
+def _iota(b: OnnxBuilder, node: Node) -> str:
     raise Unwritten("of this size")

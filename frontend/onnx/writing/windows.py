@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 from flambeau.dialects.graph import Node
-from flambeau.onnx.builder import Builder, Unwritten, writes
+from flambeau.onnx.builder import OnnxBuilder, Unwritten, writes
 
 
 def _high(
@@ -23,7 +23,7 @@ def _extents(size: Sequence[int], dilation: Sequence[int]) -> list[int]:
 
 
 @writes("convolution")
-def _convolution(b: Builder, node: Node) -> str:
+def _convolution(b: OnnxBuilder, node: Node) -> str:
     (x, w), (sizes, stride, padding, dilation, groups) = node.operands, node.attrs
     kernel = b.shape(w)[2:]
     high = _high(b.shape(x)[2:], sizes, _extents(kernel, dilation), stride, padding)
@@ -32,7 +32,7 @@ def _convolution(b: Builder, node: Node) -> str:
 
 
 @writes("convolution_input")
-def _transposed(b: Builder, node: Node) -> str:
+def _transposed(b: OnnxBuilder, node: Node) -> str:
     (y, w), (sizes, stride, padding, dilation, groups) = node.operands, node.attrs
     extents = _extents(b.shape(w)[2:], dilation)
     whole = [(n - 1) * int(s) + e for n, s, e in zip(b.shape(y)[2:], stride, extents)]
@@ -44,13 +44,13 @@ def _transposed(b: Builder, node: Node) -> str:
     return b.node("ConvTranspose", b.name(y), b.name(w), pads=[*padding, *cut], **how)
 
 
-def _maps(b: Builder, v: int, n: int) -> str:
+def _maps(b: OnnxBuilder, v: int, n: int) -> str:
     """A value with all axes but the last n as one: [1, rest, maps...]."""
     shape = b.shape(v)
     return b.reshaped(b.name(v), (1, prod(shape[: len(shape) - n]), *shape[len(shape) - n :]))
 
 
-def _pooled(b: Builder, node: Node, kind: str, count: int, **more: int) -> tuple[str, ...]:
+def _pooled(b: OnnxBuilder, node: Node, kind: str, count: int, **more: int) -> tuple[str, ...]:
     (x,), (shape, size, step, low, dilation) = node.operands, node.attrs
     n = len(shape)
     high = _high(b.shape(x)[-n:], shape, _extents(size, dilation), step, low)
@@ -61,12 +61,12 @@ def _pooled(b: Builder, node: Node, kind: str, count: int, **more: int) -> tuple
 
 
 @writes("pool_max")
-def _pool_max(b: Builder, node: Node) -> str:
+def _pool_max(b: OnnxBuilder, node: Node) -> str:
     return b.reshaped(_pooled(b, node, "MaxPool", 1)[0], b.shape(node.results[0]))
 
 
 @writes("pool_argmax")
-def _pool_argmax(b: Builder, node: Node) -> str:
+def _pool_argmax(b: OnnxBuilder, node: Node) -> str:
     """ONNX counts places through all maps."""
     plane = prod(b.shape(node.operands[0])[-len(node.attrs[0]) :])
     places = b.node("Mod", _pooled(b, node, "MaxPool", 2)[1], b.constant(np.array(plane)))
@@ -74,7 +74,7 @@ def _pool_argmax(b: Builder, node: Node) -> str:
 
 
 @writes("pool_sum")
-def _pool_sum(b: Builder, node: Node) -> str:
+def _pool_sum(b: OnnxBuilder, node: Node) -> str:
     if any(d != 1 for d in node.attrs[4]):
         raise Unwritten("of dilated windows")
     mean = _pooled(b, node, "AveragePool", 1, count_include_pad=1)[0]
@@ -91,7 +91,7 @@ def _adaptive(extent: int, count: int) -> np.ndarray:
 
 
 @writes("adaptive_sum")
-def _adaptive_sum(b: Builder, node: Node) -> str:
+def _adaptive_sum(b: OnnxBuilder, node: Node) -> str:
     """Along each axis a product by a matrix of zeros and ones."""
     (x,), (shape,) = node.operands, node.attrs
     found, n, extents = _maps(b, x, len(shape)), len(shape), b.shape(x)[-len(shape) :]
@@ -104,7 +104,7 @@ def _adaptive_sum(b: Builder, node: Node) -> str:
 
 
 @writes("adaptive_max")
-def _adaptive_max(b: Builder, node: Node) -> str:
+def _adaptive_max(b: OnnxBuilder, node: Node) -> str:
     """Along each axis the largest of the elements in each window, of which the last one may be there twice."""
     (x,), (shape,) = node.operands, node.attrs
     found, extents = _maps(b, x, len(shape)), b.shape(x)[-len(shape) :]
