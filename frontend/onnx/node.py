@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-class Node(NamedTuple):
+class OnnxNode(NamedTuple):
     """kind        ONNX calls it the type of the op: "Conv".
     name        of the node, as messages say it.
     version     of ONNX's set of ops, by which meanings differ.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from flambeau.onnx.names import fb
-from flambeau.onnx.node import RULES, Node
+from flambeau.onnx.node import RULES, OnnxNode
 from flambeau.onnx.package import onnx
 from flambeau.runtime.recorder import Tensor
 
@@ -81,7 +81,7 @@ class Step:
     def __init__(self, proto: Any, version: int) -> None:
         self.proto, self.inputs, self.outputs = proto, list(proto.input), list(proto.output)
         name = proto.name or (self.outputs[0] if self.outputs else "")
-        self.node = Node(proto.op_type, name, version, attributes(proto), sum(1 for o in self.outputs if o))
+        self.node = OnnxNode(proto.op_type, name, version, attributes(proto), sum(1 for o in self.outputs if o))
         self.last: list[str] = []  # what nobody reads afterwards
         self._tensors: dict[int, tuple[Any, Any]] = {}  # by position: an array, and the tensor that was made of it
         graphs = ((each.name, each.g) for each in proto.attribute if each.HasField("g"))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flambeau.onnx.names import F, fb
-from flambeau.onnx.node import Node, rule
+from flambeau.onnx.node import OnnxNode, rule
 from flambeau.runtime.recorder import Tensor
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -36,7 +36,7 @@ class Windows(NamedTuple):
         return [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation)]
 
 
-def windows(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> Windows:
+def windows(node: OnnxNode, sizes: Sequence[int], kernel: Sequence[int]) -> Windows:
     """Of a node on maps of these sizes. Raises NotImplementedError for maps of more than three dimensions."""
     n = len(sizes)
     if n not in _CONVOLUTIONS:
@@ -60,7 +60,7 @@ def padded(x: Tensor, low: Sequence[int], high: Sequence[int], value: float = 0.
 
 
 @rule("Conv")
-def _conv(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+def _conv(node: OnnxNode, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     at = windows(node, x.shape[2:], node.ints("kernel_shape") or w.shape[2:])
     padding = at.low
     if not at.is_even:
@@ -70,7 +70,7 @@ def _conv(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
 
 
 @rule("ConvTranspose")
-def _conv_transpose(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+def _conv_transpose(node: OnnxNode, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """Whole, then cut to what is wanted: ONNX may cut more on one side than on the other."""
     at = windows(node, x.shape[2:], node.ints("kernel_shape") or w.shape[2:])
     n = x.dim() - 2

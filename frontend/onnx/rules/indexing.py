@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from flambeau.onnx.names import fb
-from flambeau.onnx.node import Node, rule
+from flambeau.onnx.node import OnnxNode, rule
 from flambeau.runtime.recorder import Tensor
 
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
@@ -25,7 +25,7 @@ def _positions(index: Any, n: Any) -> Tensor:
 
 
 @rule("Gather", raw=True)
-def _gather(node: Node, x: Any, index: Any) -> Tensor:
+def _gather(node: OnnxNode, x: Any, index: Any) -> Tensor:
     axis = node.get("axis", 0)
     x = fb.from_numpy(x) if isinstance(x, np.ndarray) else x
     axis %= x.dim()
@@ -37,7 +37,7 @@ def _gather(node: Node, x: Any, index: Any) -> Tensor:
 
 
 @rule("GatherElements")
-def _gather_elements(node: Node, x: Tensor, index: Tensor) -> Tensor:
+def _gather_elements(node: OnnxNode, x: Tensor, index: Tensor) -> Tensor:
     axis = node.get("axis", 0)
     return fb.gather(x, axis, _from_start(index, x.shape[axis]))
 
@@ -51,7 +51,7 @@ def _row_numbers(index: Tensor, sizes: Any) -> Tensor:
 
 
 @rule("GatherND")
-def _gather_nd(node: Node, x: Tensor, index: Tensor) -> Tensor:
+def _gather_nd(node: OnnxNode, x: Tensor, index: Tensor) -> Tensor:
     b, k = node.get("batch_dims", 0), index.shape[-1]
     batch, inner = [int(n) for n in x.shape[:b]], x.shape[b : b + k]
     at = _row_numbers(index, inner)
@@ -63,14 +63,14 @@ def _gather_nd(node: Node, x: Tensor, index: Tensor) -> Tensor:
 
 
 @rule("ScatterElements Scatter")
-def _scatter(node: Node, x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
+def _scatter(node: OnnxNode, x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
     axis, how = node.get("axis", 0), node.get("reduction", "none")
     at = _from_start(index, x.shape[axis])
     return fb.scatter(x, axis, at, updates) if how == "none" else x.scatter_reduce(axis, at, updates, _REDUCTIONS[how])
 
 
 @rule("ScatterND")
-def _scatter_nd(node: Node, x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
+def _scatter_nd(node: OnnxNode, x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
     k, how = int(index.shape[-1]), node.get("reduction", "none")
     rest = int(np.prod(tuple(x.shape[k:])))
     rows = x.reshape(-1, rest)
@@ -81,7 +81,7 @@ def _scatter_nd(node: Node, x: Tensor, index: Tensor, updates: Tensor) -> Tensor
 
 
 @rule("OneHot", host=(1,))
-def _one_hot(node: Node, index: Tensor, depth: np.ndarray, values: Tensor) -> Tensor:
+def _one_hot(node: OnnxNode, index: Tensor, depth: np.ndarray, values: Tensor) -> Tensor:
     n, axis = int(depth.reshape(-1)[0]), node.get("axis", -1)
     axis = axis + index.dim() + 1 if axis < 0 else axis
     classes = fb.arange(n).reshape([n if d == axis else 1 for d in range(index.dim() + 1)])
@@ -89,20 +89,20 @@ def _one_hot(node: Node, index: Tensor, depth: np.ndarray, values: Tensor) -> Te
 
 
 @rule("NonZero")
-def _nonzero(node: Node, x: Tensor) -> Tensor:
+def _nonzero(node: OnnxNode, x: Tensor) -> Tensor:
     """How many there are is not known before: this reads the values."""
     return fb.nonzero(x).t()
 
 
 @rule("Compress", host=(1,))
-def _compress(node: Node, x: Tensor, condition: np.ndarray) -> Tensor:
+def _compress(node: OnnxNode, x: Tensor, condition: np.ndarray) -> Tensor:
     axis = node.get("axis")
     x = x.reshape(-1) if axis is None else x
     return x.index_select(axis or 0, fb.from_numpy(np.flatnonzero(condition)))
 
 
 @rule("ReverseSequence", host=(1,))
-def _reverse_sequence(node: Node, x: Tensor, lengths: np.ndarray) -> Tensor:
+def _reverse_sequence(node: OnnxNode, x: Tensor, lengths: np.ndarray) -> Tensor:
     time, batch = node.get("time_axis", 0), node.get("batch_axis", 1)
     steps = np.arange(x.shape[time])[:, None]
     at = np.where(steps < lengths, lengths - 1 - steps, steps).astype(np.int64)  # [T, N]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flambeau.onnx.names import F, fb
-from flambeau.onnx.node import Node, rule
+from flambeau.onnx.node import OnnxNode, rule
 from flambeau.runtime.recorder import Tensor
 
 
@@ -22,7 +22,7 @@ def _standard(x: Tensor, axes: Sequence[int], eps: float) -> tuple[Tensor, Tenso
 
 
 @rule("BatchNormalization")
-def _batch_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> object:
+def _batch_norm(node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> object:
     eps = node.get("epsilon", 1e-5)
     if not node.get("training_mode", 0):
         return F.batch_norm(x, mean, var, scale, bias, False, 0.0, eps)
@@ -34,13 +34,13 @@ def _batch_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor
 
 
 @rule("InstanceNormalization")
-def _instance_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+def _instance_norm(node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     normal, _, _ = _standard(x, range(2, x.dim()), node.get("epsilon", 1e-5))
     return normal * _by_channel(scale, x) + _by_channel(bias, x)
 
 
 @rule("LayerNormalization")
-def _layer_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> object:
+def _layer_norm(node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> object:
     first, eps = node.get("axis", -1) % x.dim(), node.get("epsilon", 1e-5)
     if node.results == 1 and tuple(scale.shape) == tuple(x.shape[first:]):
         return F.layer_norm(x, tuple(x.shape[first:]), scale, bias, eps)
@@ -50,13 +50,13 @@ def _layer_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None
 
 
 @rule("RMSNormalization")
-def _rms_norm(node: Node, x: Tensor, scale: Tensor) -> Tensor:
+def _rms_norm(node: OnnxNode, x: Tensor, scale: Tensor) -> Tensor:
     axes = tuple(range(node.get("axis", -1) % x.dim(), x.dim()))
     return x * fb.rsqrt((x * x).mean(axes, keepdim=True) + node.get("epsilon", 1e-5)) * scale
 
 
 @rule("GroupNormalization")
-def _group_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+def _group_norm(node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """Since set 21 there is a scale for each channel, before that for each group."""
     groups, channels = node.get("num_groups"), x.shape[1]
     if scale.shape[0] != channels:
@@ -65,21 +65,21 @@ def _group_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 
 
 @rule("LpNormalization")
-def _lp_norm(node: Node, x: Tensor) -> Tensor:
+def _lp_norm(node: OnnxNode, x: Tensor) -> Tensor:
     axis, p = node.get("axis", -1), node.get("p", 2)
     length = fb.abs(x).sum(axis, keepdim=True) if p == 1 else (x * x).sum(axis, keepdim=True).sqrt()
     return fb.where(length == 0, fb.zeros_like(x), x / length)
 
 
 @rule("MeanVarianceNormalization")
-def _mean_variance(node: Node, x: Tensor) -> Tensor:
+def _mean_variance(node: OnnxNode, x: Tensor) -> Tensor:
     axes = tuple(node.ints("axes") or (0, 2, 3))
     mean = x.mean(axes, keepdim=True)
     return (x - mean) / (fb.var(x, axes, correction=0, keepdim=True).sqrt() + 1e-9)
 
 
 @rule("LRN")
-def _lrn(node: Node, x: Tensor) -> Tensor:
+def _lrn(node: OnnxNode, x: Tensor) -> Tensor:
     """Of an even number of neighbours ONNX has the larger half after, PyTorch before."""
     size = node.get("size")
     x = x if size % 2 else x.flip(1)

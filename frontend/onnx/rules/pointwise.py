@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from flambeau.onnx.names import F, fb
-from flambeau.onnx.node import Node, rule
+from flambeau.onnx.node import OnnxNode, rule
 from flambeau.onnx.package import dtype_of
 from flambeau.runtime.recorder import Tensor
 
@@ -29,72 +29,72 @@ _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @rule(" ".join(_UNARY))
-def _unary(node: Node, x: Tensor) -> Tensor:
+def _unary(node: OnnxNode, x: Tensor) -> Tensor:
     return _UNARY[node.kind](x)
 
 
 @rule(" ".join(_BINARY))
-def _binary(node: Node, x: Tensor, y: Tensor) -> Tensor:
+def _binary(node: OnnxNode, x: Tensor, y: Tensor) -> Tensor:
     return _BINARY[node.kind](x, y)
 
 
 @rule("Identity", raw=True)
-def _identity(node: Node, x: Any) -> Any:
+def _identity(node: OnnxNode, x: Any) -> Any:
     return x
 
 
 @rule("Dropout")
-def _dropout(node: Node, x: Tensor, ratio: Any = None, training: Any = None) -> Any:
+def _dropout(node: OnnxNode, x: Tensor, ratio: Any = None, training: Any = None) -> Any:
     """As in inference: nothing is dropped."""
     return x if node.results == 1 else (x, fb.ones_like(x, dtype=fb.bool))
 
 
 @rule("Div")
-def _div(node: Node, x: Tensor, y: Tensor) -> Tensor:
+def _div(node: OnnxNode, x: Tensor, y: Tensor) -> Tensor:
     return fb.div(x, y) if x.dtype.is_floating_point else fb.div(x, y, rounding_mode="trunc")
 
 
 @rule("Pow")
-def _pow(node: Node, x: Tensor, y: Tensor) -> Tensor:
+def _pow(node: OnnxNode, x: Tensor, y: Tensor) -> Tensor:
     if y.dtype.is_floating_point and not x.dtype.is_floating_point:
         return fb.pow(x.to(y.dtype), y).to(x.dtype)
     return fb.pow(x, y.to(x.dtype))
 
 
 @rule("Mod")
-def _mod(node: Node, x: Tensor, y: Tensor) -> Tensor:
+def _mod(node: OnnxNode, x: Tensor, y: Tensor) -> Tensor:
     return fb.fmod(x, y) if node.get("fmod", 0) else fb.remainder(x, y)
 
 
 @rule("BitShift")
-def _bit_shift(node: Node, x: Tensor, y: Tensor) -> Tensor:
+def _bit_shift(node: OnnxNode, x: Tensor, y: Tensor) -> Tensor:
     return fb.bitwise_left_shift(x, y) if node.get("direction") == "LEFT" else fb.bitwise_right_shift(x, y)
 
 
 @rule("Max Min Sum Mean")
-def _several(node: Node, *xs: Tensor) -> Tensor:
+def _several(node: OnnxNode, *xs: Tensor) -> Tensor:
     calls: dict[str, Callable] = {"Max": fb.maximum, "Min": fb.minimum}
     found = reduce(calls.get(node.kind, fb.add), xs)
     return found / len(xs) if node.kind == "Mean" else found
 
 
 @rule("Where")
-def _where(node: Node, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _where(node: OnnxNode, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return fb.where(condition, x, y)
 
 
 @rule("Cast")
-def _cast(node: Node, x: Tensor) -> Tensor:
+def _cast(node: OnnxNode, x: Tensor) -> Tensor:
     return x.to(dtype_of(node.get("to"), "Cast"))
 
 
 @rule("CastLike")
-def _cast_like(node: Node, x: Tensor, like: Tensor) -> Tensor:
+def _cast_like(node: OnnxNode, x: Tensor, like: Tensor) -> Tensor:
     return x.to(like.dtype)
 
 
 @rule("IsInf")
-def _is_inf(node: Node, x: Tensor) -> Tensor:
+def _is_inf(node: OnnxNode, x: Tensor) -> Tensor:
     found = fb.isinf(x)
     if not node.get("detect_negative", 1):
         found = found & (x > 0)
@@ -102,7 +102,7 @@ def _is_inf(node: Node, x: Tensor) -> Tensor:
 
 
 @rule("Clip", raw=True)
-def _clip(node: Node, x: Any, low: Any = None, high: Any = None) -> Tensor:
+def _clip(node: OnnxNode, x: Any, low: Any = None, high: Any = None) -> Tensor:
     def bound(name: str, given: Any) -> Any:
         return node.get(name) if given is None else given.item() if isinstance(given, np.ndarray) else given
 
@@ -118,59 +118,59 @@ def _clip(node: Node, x: Any, low: Any = None, high: Any = None) -> Tensor:
 
 
 @rule("LeakyRelu")
-def _leaky_relu(node: Node, x: Tensor) -> Tensor:
+def _leaky_relu(node: OnnxNode, x: Tensor) -> Tensor:
     return F.leaky_relu(x, node.get("alpha", 0.01))
 
 
 @rule("PRelu")
-def _prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
+def _prelu(node: OnnxNode, x: Tensor, slope: Tensor) -> Tensor:
     return fb.where(x < 0, slope * x, x)
 
 
 @rule("Elu")
-def _elu(node: Node, x: Tensor) -> Tensor:
+def _elu(node: OnnxNode, x: Tensor) -> Tensor:
     return fb.where(x < 0, node.get("alpha", 1.0) * fb.expm1(fb.clamp(x, max=0)), x)
 
 
 @rule("Celu")
-def _celu(node: Node, x: Tensor) -> Tensor:
+def _celu(node: OnnxNode, x: Tensor) -> Tensor:
     return F.celu(x, node.get("alpha", 1.0))
 
 
 @rule("Selu")
-def _selu(node: Node, x: Tensor) -> Tensor:
+def _selu(node: OnnxNode, x: Tensor) -> Tensor:
     alpha, gamma = node.get("alpha", 1.6732632423543772), node.get("gamma", 1.0507009873554805)
     return gamma * fb.where(x > 0, x, alpha * fb.expm1(fb.clamp(x, max=0)))
 
 
 @rule("HardSigmoid")
-def _hard_sigmoid(node: Node, x: Tensor) -> Tensor:
+def _hard_sigmoid(node: OnnxNode, x: Tensor) -> Tensor:
     return fb.clamp(node.get("alpha", 0.2) * x + node.get("beta", 0.5), 0, 1)
 
 
 @rule("ThresholdedRelu")
-def _thresholded_relu(node: Node, x: Tensor) -> Tensor:
+def _thresholded_relu(node: OnnxNode, x: Tensor) -> Tensor:
     return fb.where(x > node.get("alpha", 1.0), x, fb.zeros_like(x))
 
 
 @rule("Shrink")
-def _shrink(node: Node, x: Tensor) -> Tensor:
+def _shrink(node: OnnxNode, x: Tensor) -> Tensor:
     bias, edge = node.get("bias", 0.0), node.get("lambd", 0.5)
     return fb.where(x < -edge, x + bias, fb.where(x > edge, x - bias, fb.zeros_like(x)))
 
 
 @rule("Gelu")
-def _gelu(node: Node, x: Tensor) -> Tensor:
+def _gelu(node: OnnxNode, x: Tensor) -> Tensor:
     return F.gelu(x, approximate=node.get("approximate", "none"))
 
 
 @rule("Swish")
-def _swish(node: Node, x: Tensor) -> Tensor:
+def _swish(node: OnnxNode, x: Tensor) -> Tensor:
     return x * fb.sigmoid(node.get("alpha", 1.0) * x)
 
 
 @rule("Softmax LogSoftmax Hardmax")
-def _softmax(node: Node, x: Tensor) -> Tensor:
+def _softmax(node: OnnxNode, x: Tensor) -> Tensor:
     """Along an axis; older sets take all axes from one on as one."""
     axis = node.get("axis", -1 if node.version >= 13 else 1)
     if node.version >= 13:

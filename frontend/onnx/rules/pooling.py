@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from flambeau.onnx.names import F, fb
-from flambeau.onnx.node import Node, rule
+from flambeau.onnx.node import OnnxNode, rule
 from flambeau.onnx.rules.convolution import Windows, padded, windows
 from flambeau.runtime.recorder import Tensor
 
@@ -16,7 +16,7 @@ _MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def _counts(node: Node, at: Windows, sizes: Sequence[int]) -> list[int]:
+def _counts(node: OnnxNode, at: Windows, sizes: Sequence[int]) -> list[int]:
     """How many windows there are along each axis: rounded up if asked for, but none that begins in what is added at the end."""
     found = []
     for size, extent, s, low, high in zip(sizes, at.extents(), at.stride, at.low, at.high):
@@ -32,12 +32,12 @@ def _enlarged(at: Windows, sizes: Sequence[int], counts: Sequence[int]) -> list[
     return [max((count - 1) * s + extent - size - low, high) for count, s, extent, size, low, high in ends]
 
 
-def _is_plain(node: Node, at: Windows) -> bool:
+def _is_plain(node: OnnxNode, at: Windows) -> bool:
     return at.is_even and not node.get("ceil_mode", 0) and all(2 * p <= k for p, k in zip(at.low, at.kernel))
 
 
 @rule("MaxPool")
-def _max_pool(node: Node, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+def _max_pool(node: OnnxNode, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
     sizes = list(x.shape[2:])
     at = windows(node, sizes, node.ints("kernel_shape") or ())
     pool = _MAX[len(sizes)]
@@ -54,7 +54,7 @@ def _max_pool(node: Node, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
     return pool(padded(x, at.low, high, least), at.kernel, at.stride, 0, at.dilation)
 
 
-def _present(node: Node, at: Windows, sizes: Sequence[int], counts: Sequence[int]) -> np.ndarray:
+def _present(node: OnnxNode, at: Windows, sizes: Sequence[int], counts: Sequence[int]) -> np.ndarray:
     """How many elements each window holds; what is added counts if the node says so, but not past it."""
     whole = bool(node.get("count_include_pad", 0))
     found = np.ones(())
@@ -78,7 +78,7 @@ def _sums(x: Tensor, at: Windows, counts: Sequence[int]) -> Tensor:
 
 
 @rule("AveragePool")
-def _average_pool(node: Node, x: Tensor) -> Tensor:
+def _average_pool(node: OnnxNode, x: Tensor) -> Tensor:
     sizes = list(x.shape[2:])
     at = windows(node, sizes, node.ints("kernel_shape") or ())
     if _is_plain(node, at) and all(d == 1 for d in at.dilation):
@@ -91,7 +91,7 @@ def _average_pool(node: Node, x: Tensor) -> Tensor:
 
 
 @rule("LpPool")
-def _lp_pool(node: Node, x: Tensor) -> Tensor:
+def _lp_pool(node: OnnxNode, x: Tensor) -> Tensor:
     """(sum of |x|**p)**(1 / p) over each window."""
     sizes, p = list(x.shape[2:]), node.get("p", 2)
     at = windows(node, sizes, node.ints("kernel_shape") or ())
@@ -100,7 +100,7 @@ def _lp_pool(node: Node, x: Tensor) -> Tensor:
 
 
 @rule("GlobalAveragePool GlobalMaxPool GlobalLpPool")
-def _global(node: Node, x: Tensor) -> Tensor:
+def _global(node: OnnxNode, x: Tensor) -> Tensor:
     axes = tuple(range(2, x.dim()))
     if node.kind == "GlobalAveragePool":
         return x.mean(axes, keepdim=True)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from flambeau.onnx.names import fb
-from flambeau.onnx.node import Node, rule
+from flambeau.onnx.node import OnnxNode, rule
 from flambeau.runtime.recorder import Tensor
 
 
 @rule("MatMul")
-def _matmul(node: Node, x: Tensor, y: Tensor) -> Tensor:
+def _matmul(node: OnnxNode, x: Tensor, y: Tensor) -> Tensor:
     return fb.matmul(x, y)
 
 
 @rule("Gemm")
-def _gemm(node: Node, x: Tensor, y: Tensor, c: Tensor | None = None) -> Tensor:
+def _gemm(node: OnnxNode, x: Tensor, y: Tensor, c: Tensor | None = None) -> Tensor:
     """alpha x y + beta c"""
     x = x.t() if node.get("transA", 0) else x
     y = y.t() if node.get("transB", 0) else y
@@ -24,10 +24,10 @@ def _gemm(node: Node, x: Tensor, y: Tensor, c: Tensor | None = None) -> Tensor:
 
 
 @rule("Einsum")
-def _einsum(node: Node, *xs: Tensor) -> Tensor:
+def _einsum(node: OnnxNode, *xs: Tensor) -> Tensor:
     return fb.einsum(node.get("equation"), *xs)
 
 
 @rule("Det")
-def _det(node: Node, x: Tensor) -> Tensor:
+def _det(node: OnnxNode, x: Tensor) -> Tensor:
     return fb.det(x)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from flambeau.onnx.names import fb
-from flambeau.onnx.node import Node, rule
+from flambeau.onnx.node import OnnxNode, rule
 from flambeau.runtime.recorder import Tensor
 
 
-def _along(node: Node, v: Tensor, x: Tensor) -> Tensor:
+def _along(node: OnnxNode, v: Tensor, x: Tensor) -> Tensor:
     if v.dim() == 0 or v.numel() == 1:
         return v.reshape([])
     if v.dim() > 1:
@@ -17,14 +17,14 @@ def _along(node: Node, v: Tensor, x: Tensor) -> Tensor:
 
 
 @rule("DequantizeLinear")
-def _dequantize(node: Node, x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
+def _dequantize(node: OnnxNode, x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
     found = x.to(scale.dtype)
     found = found if zero is None else found - _along(node, zero, x).to(scale.dtype)
     return found * _along(node, scale, x)
 
 
 @rule("QuantizeLinear")
-def _quantize(node: Node, x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
+def _quantize(node: OnnxNode, x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
     dtype = fb.uint8 if zero is None else zero.dtype
     found = fb.round(x / _along(node, scale, x))
     found = found if zero is None else found + _along(node, zero, x).to(x.dtype)

@@ -13,7 +13,7 @@ import numpy as np
 from flambeau.functions.recurrent import SEQUENCES
 from flambeau.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from flambeau.onnx.names import F, fb
-from flambeau.onnx.node import Node, rule
+from flambeau.onnx.node import OnnxNode, rule
 from flambeau.runtime.recorder import Tensor
 
 _ACTIVATIONS: dict[str, Callable[[Tensor, float, float], Tensor]] = {
@@ -36,7 +36,7 @@ _ORDER = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 2, 3, 1]}
 class _Direction(NamedTuple):
     """One direction of a node: weights [gates * hidden, ...] with ONNX's order of gates, biases None where there are none."""
 
-    node: Node
+    node: OnnxNode
     activations: list[Callable[[Tensor], Tensor]]
     usual: bool
     w: Tensor
@@ -136,7 +136,7 @@ def _stepped(at: _Direction, x: Tensor, lengths: np.ndarray | None, h: Tensor, c
 # ---- nodes ----------------------------------------------------------------------------------------------------
 
 
-def _activation(node: Node, k: int, names: Sequence[str]) -> Callable[[Tensor], Tensor]:
+def _activation(node: OnnxNode, k: int, names: Sequence[str]) -> Callable[[Tensor], Tensor]:
     name = names[k].capitalize() if names[k].islower() else names[k]
     if name not in _ACTIVATIONS:
         raise node.lacks(f"has the activation {name}")
@@ -146,7 +146,7 @@ def _activation(node: Node, k: int, names: Sequence[str]) -> Callable[[Tensor], 
     return lambda x: _ACTIVATIONS[name](x, a, b)
 
 
-def _direction(node: Node, d: int, w: Tensor, r: Tensor, b: Tensor | None, p: Tensor | None) -> _Direction:
+def _direction(node: OnnxNode, d: int, w: Tensor, r: Tensor, b: Tensor | None, p: Tensor | None) -> _Direction:
     usual = _USUAL[node.kind]
     directions = int(w.shape[0])
     names = list(node.get("activations") or usual * directions)
@@ -163,7 +163,7 @@ def _direction(node: Node, d: int, w: Tensor, r: Tensor, b: Tensor | None, p: Te
 
 @rule("RNN GRU LSTM", host=(4,))
 def _recurrent(
-    node: Node,
+    node: OnnxNode,
     x: Tensor,
     w: Tensor,
     r: Tensor,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from flambeau.onnx.names import fb
-from flambeau.onnx.node import Node, rule
+from flambeau.onnx.node import OnnxNode, rule
 from flambeau.runtime.recorder import Tensor
 
 
@@ -40,7 +40,7 @@ _FOLDS: dict[str, Callable[[Tensor, tuple[int, ...], bool], Tensor]] = {
 
 
 @rule(" ".join(_FOLDS), host=(1,))
-def _reduce(node: Node, x: Tensor, given: np.ndarray | None = None) -> Tensor:
+def _reduce(node: OnnxNode, x: Tensor, given: np.ndarray | None = None) -> Tensor:
     axes = node.ints("axes", given)
     if not axes and node.get("noop_with_empty_axes", 0):
         return (
@@ -55,7 +55,7 @@ def _reduce(node: Node, x: Tensor, given: np.ndarray | None = None) -> Tensor:
 
 
 @rule("ArgMax ArgMin")
-def _arg(node: Node, x: Tensor) -> Tensor:
+def _arg(node: OnnxNode, x: Tensor) -> Tensor:
     axis, keep = node.get("axis", 0), bool(node.get("keepdims", 1))
     last = bool(node.get("select_last_index", 0))
     x = x.flip(axis) if last else x
@@ -64,7 +64,7 @@ def _arg(node: Node, x: Tensor) -> Tensor:
 
 
 @rule("CumSum CumProd", host=(1,))
-def _cumulative(node: Node, x: Tensor, given: np.ndarray) -> Tensor:
+def _cumulative(node: OnnxNode, x: Tensor, given: np.ndarray) -> Tensor:
     axis, call = int(given.item()), fb.cumsum if node.kind == "CumSum" else fb.cumprod
     x = x.flip(axis) if node.get("reverse", 0) else x
     found = call(x, axis, dtype=x.dtype)
@@ -75,7 +75,7 @@ def _cumulative(node: Node, x: Tensor, given: np.ndarray) -> Tensor:
 
 
 @rule("TopK", host=(1,))
-def _top_k(node: Node, x: Tensor, given: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+def _top_k(node: OnnxNode, x: Tensor, given: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
     k = node.get("k") if given is None else int(given.reshape(()) if given.ndim == 0 else given[0])
     found: Any = fb.topk(x, k, node.get("axis", -1), bool(node.get("largest", 1)), bool(node.get("sorted", 1)))
     return found[0], found[1]

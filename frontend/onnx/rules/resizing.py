@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from flambeau.onnx.names import F, fb
-from flambeau.onnx.node import Node, rule
+from flambeau.onnx.node import OnnxNode, rule
 from flambeau.runtime.recorder import Tensor
 
 
@@ -58,7 +58,7 @@ def _cubic(x: np.ndarray, a: float) -> np.ndarray:
     return np.where(x <= 1, near, np.where(x < 2, far, 0))
 
 
-def _weights(node: Node, axis: _Axis, at: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
+def _weights(node: OnnxNode, axis: _Axis, at: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """Of every result the elements that it is made of, which may lie outside, and how much of each: [m, taps] both."""
     if mode == "nearest":
         found = _nearest(at, node.get("nearest_mode", "round_prefer_floor"))[:, None]
@@ -74,7 +74,7 @@ def _weights(node: Node, axis: _Axis, at: np.ndarray, mode: str) -> tuple[np.nda
     return taps, how_much / how_much.sum(1, keepdims=True)
 
 
-def _along(node: Node, x: Tensor, d: int, axis: _Axis, mode: str) -> Tensor:
+def _along(node: OnnxNode, x: Tensor, d: int, axis: _Axis, mode: str) -> Tensor:
     how = node.get("coordinate_transformation_mode", "half_pixel")
     at = axis.places(how)
     taps, how_much = _weights(node, axis, at, mode)
@@ -94,7 +94,7 @@ def _along(node: Node, x: Tensor, d: int, axis: _Axis, mode: str) -> Tensor:
     return found
 
 
-def _resized(node: Node, x: Tensor, scales: Any, sizes: Any, crop: Any, axes: Any) -> Tensor:
+def _resized(node: OnnxNode, x: Tensor, scales: Any, sizes: Any, crop: Any, axes: Any) -> Tensor:
     mode = node.get("mode", "nearest")
     for k, d in enumerate(axes):
         n = int(x.shape[d])
@@ -109,7 +109,7 @@ def _resized(node: Node, x: Tensor, scales: Any, sizes: Any, crop: Any, axes: An
 
 @rule("Resize", host=(1, 2, 3))
 def _resize(
-    node: Node,
+    node: OnnxNode,
     x: Tensor,
     roi: np.ndarray | None = None,
     scales: np.ndarray | None = None,
@@ -129,19 +129,19 @@ def _resize(
     return _resized(node, x, None, sizes, roi, axes)
 
 
-def _as_of_old(node: Node) -> Node:
+def _as_of_old(node: OnnxNode) -> OnnxNode:
     """Before set 11 results lay where they start, and nearest elements were those below."""
     rules = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     return node._replace(attributes={**node.attributes, **rules})
 
 
 @rule("Upsample", host=(1,))
-def _upsample(node: Node, x: Tensor, scales: np.ndarray | None = None) -> Tensor:
+def _upsample(node: OnnxNode, x: Tensor, scales: np.ndarray | None = None) -> Tensor:
     return _resized(_as_of_old(node), x, node.get("scales") if scales is None else scales, None, None, range(x.dim()))
 
 
 @rule("GridSample")
-def _grid_sample(node: Node, x: Tensor, grid: Tensor) -> Tensor:
+def _grid_sample(node: OnnxNode, x: Tensor, grid: Tensor) -> Tensor:
     mode = {"linear": "bilinear", "cubic": "bicubic"}.get(node.get("mode", "linear"), node.get("mode", "linear"))
     padding = node.get("padding_mode", "zeros")
     return F.grid_sample(x, grid, mode, padding, align_corners=bool(node.get("align_corners", 0)))

@@ -6,23 +6,23 @@ from typing import Any
 
 import numpy as np
 from flambeau.onnx.names import fb
-from flambeau.onnx.node import Node, rule
+from flambeau.onnx.node import OnnxNode, rule
 from flambeau.onnx.package import dtype_of
 from flambeau.runtime.recorder import Tensor
 
 
 @rule("Shape", raw=True)
-def _shape(node: Node, x: Any) -> np.ndarray:
+def _shape(node: OnnxNode, x: Any) -> np.ndarray:
     return np.array(tuple(x.shape)[slice(node.get("start", 0), node.get("end"))], np.int64)
 
 
 @rule("Size", raw=True)
-def _size(node: Node, x: Any) -> np.ndarray:
+def _size(node: OnnxNode, x: Any) -> np.ndarray:
     return np.array(int(np.prod(tuple(x.shape))), np.int64)
 
 
 @rule("Reshape", host=(1,))
-def _reshape(node: Node, x: Tensor, given: np.ndarray | None = None) -> Tensor:
+def _reshape(node: OnnxNode, x: Tensor, given: np.ndarray | None = None) -> Tensor:
     wanted = node.ints("shape", given) or []
     if not node.get("allowzero", 0):  # 0 is what is there
         wanted = [x.shape[axis] if n == 0 else n for axis, n in enumerate(wanted)]
@@ -30,26 +30,26 @@ def _reshape(node: Node, x: Tensor, given: np.ndarray | None = None) -> Tensor:
 
 
 @rule("Flatten")
-def _flatten(node: Node, x: Tensor) -> Tensor:
+def _flatten(node: OnnxNode, x: Tensor) -> Tensor:
     axis = node.get("axis", 1)
     axis = axis + x.dim() if axis < 0 else axis
     return x.reshape(int(np.prod(tuple(x.shape[:axis]))), int(np.prod(tuple(x.shape[axis:]))))
 
 
 @rule("Transpose")
-def _transpose(node: Node, x: Tensor) -> Tensor:
+def _transpose(node: OnnxNode, x: Tensor) -> Tensor:
     return x.permute(node.ints("perm") or list(range(x.dim()))[::-1])
 
 
 @rule("Squeeze", host=(1,))
-def _squeeze(node: Node, x: Tensor, given: np.ndarray | None = None) -> Tensor:
+def _squeeze(node: OnnxNode, x: Tensor, given: np.ndarray | None = None) -> Tensor:
     axes = node.ints("axes", given)
     axes = [a for a in range(x.dim()) if x.shape[a] == 1] if axes is None else [a % x.dim() for a in axes]
     return x.reshape([n for axis, n in enumerate(x.shape) if axis not in axes])
 
 
 @rule("Unsqueeze", host=(1,))
-def _unsqueeze(node: Node, x: Tensor, given: np.ndarray | None = None) -> Tensor:
+def _unsqueeze(node: OnnxNode, x: Tensor, given: np.ndarray | None = None) -> Tensor:
     axes = node.ints("axes", given) or []
     rank = x.dim() + len(axes)
     for axis in sorted(a % rank for a in axes):
@@ -58,12 +58,12 @@ def _unsqueeze(node: Node, x: Tensor, given: np.ndarray | None = None) -> Tensor
 
 
 @rule("Concat")
-def _concat(node: Node, *xs: Tensor) -> Tensor:
+def _concat(node: OnnxNode, *xs: Tensor) -> Tensor:
     return fb.cat(list(xs), node.get("axis", 0))
 
 
 @rule("Split", host=(1,))
-def _split(node: Node, x: Tensor, given: np.ndarray | None = None) -> tuple[Tensor, ...]:
+def _split(node: OnnxNode, x: Tensor, given: np.ndarray | None = None) -> tuple[Tensor, ...]:
     axis = node.get("axis", 0)
     sizes = node.ints("split", given)
     if sizes is None:  # equal parts, of which the last one may be smaller
@@ -74,7 +74,7 @@ def _split(node: Node, x: Tensor, given: np.ndarray | None = None) -> tuple[Tens
 
 
 @rule("Slice", host=(1, 2, 3, 4))
-def _slice(node: Node, x: Tensor, *given: np.ndarray | None) -> Tensor:
+def _slice(node: OnnxNode, x: Tensor, *given: np.ndarray | None) -> Tensor:
     named = ("starts", "ends", "axes", "steps")
     starts, ends, axes, steps = (node.ints(name, part) for name, part in zip(named, (*given, *[None] * 4)))
     assert starts is not None and ends is not None
@@ -90,18 +90,18 @@ def _slice(node: Node, x: Tensor, *given: np.ndarray | None) -> Tensor:
 
 
 @rule("Expand", host=(1,))
-def _expand(node: Node, x: Tensor, given: np.ndarray) -> Tensor:
+def _expand(node: OnnxNode, x: Tensor, given: np.ndarray) -> Tensor:
     return x.broadcast_to(np.broadcast_shapes(tuple(x.shape), tuple(given.tolist())))
 
 
 @rule("Tile", host=(1,))
-def _tile(node: Node, x: Tensor, given: np.ndarray) -> Tensor:
+def _tile(node: OnnxNode, x: Tensor, given: np.ndarray) -> Tensor:
     return x.repeat(given.tolist())
 
 
 @rule("Pad", host=(1, 2, 3))
 def _pad(
-    node: Node,
+    node: OnnxNode,
     x: Tensor,
     pads: np.ndarray | None = None,
     value: np.ndarray | None = None,
@@ -131,32 +131,32 @@ def _around(x: Tensor, axis: int, low: int, high: int, mode: Any, fill: Any) -> 
 
 
 @rule("ConstantOfShape", host=(0,))
-def _constant_of_shape(node: Node, given: np.ndarray) -> Tensor:
+def _constant_of_shape(node: OnnxNode, given: np.ndarray) -> Tensor:
     value = node.get("value")
     value = np.zeros(1, np.float32) if value is None else value
     return fb.from_numpy(np.full(given.tolist(), value.reshape(()), value.dtype))
 
 
 @rule("EyeLike")
-def _eye_like(node: Node, x: Tensor) -> Tensor:
+def _eye_like(node: OnnxNode, x: Tensor) -> Tensor:
     dtype = dtype_of(node.get("dtype"), "EyeLike") if node.get("dtype") else x.dtype
     rows, columns = fb.arange(x.shape[0])[:, None], fb.arange(x.shape[1])[None]
     return (columns - rows == node.get("k", 0)).to(dtype)
 
 
 @rule("Trilu", host=(1,))
-def _trilu(node: Node, x: Tensor, given: np.ndarray | None = None) -> Tensor:
+def _trilu(node: OnnxNode, x: Tensor, given: np.ndarray | None = None) -> Tensor:
     k = 0 if given is None else int(given.item())
     return fb.triu(x, k) if node.get("upper", 1) else fb.tril(x, k)
 
 
 @rule("Range", host=(0, 1, 2))
-def _range(node: Node, start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray:
+def _range(node: OnnxNode, start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray:
     return np.arange(start.item(), limit.item(), delta.item()).astype(start.dtype)
 
 
 @rule("DepthToSpace")
-def _depth_to_space(node: Node, x: Tensor) -> Tensor:
+def _depth_to_space(node: OnnxNode, x: Tensor) -> Tensor:
     n, c, h, w = x.shape
     b = node.get("blocksize")
     if node.get("mode", "DCR") == "DCR":
@@ -165,7 +165,7 @@ def _depth_to_space(node: Node, x: Tensor) -> Tensor:
 
 
 @rule("SpaceToDepth")
-def _space_to_depth(node: Node, x: Tensor) -> Tensor:
+def _space_to_depth(node: OnnxNode, x: Tensor) -> Tensor:
     n, c, h, w = x.shape
     b = node.get("blocksize")
     order = (0, 3, 5, 1, 2, 4) if node.get("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
