@@ -15,7 +15,7 @@ from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
 from flambeau.onnx.names import fb
 from flambeau.onnx.package import onnx
-from flambeau.onnx.program import Program, Step, as_tensor
+from flambeau.onnx.program import OnnxProgram, Step, as_tensor
 from flambeau.runtime.recorder import Tensor
 
 _SHOWN = 10
@@ -29,7 +29,7 @@ class OnnxModule(Module):
     module's mode is: Dropout passes on, BatchNormalization takes the statistics that it holds.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: OnnxProgram) -> None:
         super().__init__()
         self._weights: dict[str, tuple[Module, str]] = {}
         self._tensors: dict[str, Tensor] = {}
@@ -94,7 +94,7 @@ def load(f: Any) -> OnnxModule:
     version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
     import flambeau.onnx.rules  # noqa: F401  (fills the table)
 
-    program = Program(proto.graph, version)
+    program = OnnxProgram(proto.graph, version)
     _check(list(program.missing()), {function.name for function in proto.functions})
     module = OnnxModule(program)
     return module.eval()
@@ -132,7 +132,7 @@ def _check(missing: list[Step], local: set[str]) -> None:
     raise NotImplementedError(f"[onnx.load] the model uses ops that Flambeau does not have: {said}{more}. {hint}")
 
 
-def _weights(program: Program) -> Iterator[tuple[str, np.ndarray]]:
+def _weights(program: OnnxProgram) -> Iterator[tuple[str, np.ndarray]]:
     """What is trained: floating-point initializers that some node takes as a tensor."""
     from flambeau.onnx.node import RULES  # that module imports this one
 

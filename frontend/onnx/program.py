@@ -85,7 +85,7 @@ class Step:
         self.last: list[str] = []  # what nobody reads afterwards
         self._tensors: dict[int, tuple[Any, Any]] = {}  # by position: an array, and the tensor that was made of it
         graphs = ((each.name, each.g) for each in proto.attribute if each.HasField("g"))
-        self.inner = {attribute: Program(graph, version) for attribute, graph in graphs}
+        self.inner = {attribute: OnnxProgram(graph, version) for attribute, graph in graphs}
 
     @cached_property
     def _reference(self) -> Callable[..., Any]:
@@ -122,7 +122,7 @@ class Step:
         return found if isinstance(found, tuple) else (found,)
 
 
-class Program:
+class OnnxProgram:
     """Steps in order. `constants` are the values that the graph holds itself."""
 
     def __init__(self, proto: Any, version: int) -> None:
@@ -207,7 +207,7 @@ class Program:
         return step.computed(given) if found is None else found
 
 
-def _loop(body: Program, given: list[Any], find: Callable[[str], Any]) -> list[Any]:
+def _loop(body: OnnxProgram, given: list[Any], find: Callable[[str], Any]) -> list[Any]:
     """What a Loop carries, then what each turn gives, stacked."""
     most, goes_on, *carried = given
     limit = None if most is None else int(as_array(most).reshape(-1)[0])
