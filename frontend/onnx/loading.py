@@ -15,7 +15,7 @@ from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
 from flambeau.onnx.names import fb
 from flambeau.onnx.package import onnx
-from flambeau.onnx.program import OnnxProgram, Step, as_tensor
+from flambeau.onnx.program import OnnxProgram, OnnxStep, as_tensor
 from flambeau.runtime.recorder import Tensor
 
 _SHOWN = 10
@@ -115,7 +115,7 @@ def _read(f: Any) -> Any:
         raise ValueError(f"[onnx.load] {name}: no ONNX model: {str(error).splitlines()[0]}") from error
 
 
-def _check(missing: list[Step], local: set[str]) -> None:
+def _check(missing: list[OnnxStep], local: set[str]) -> None:
     if not missing:
         return
     by_kind: dict[str, list[str]] = {}

@@ -75,7 +75,7 @@ def as_array(value: Any) -> Any:
     return value.detach().numpy() if isinstance(value, Tensor) else value
 
 
-class Step:
+class OnnxStep:
     """One node: where its inputs are found, what computes it, what its results are called."""
 
     def __init__(self, proto: Any, version: int) -> None:
@@ -132,11 +132,11 @@ class OnnxProgram:
             each.name: onnx().numpy_helper.to_array(each) for each in proto.initializer
         }
         self.initializers = set(self.constants)
-        self.steps: list[Step] = []
+        self.steps: list[OnnxStep] = []
         for node in proto.node:
             value = constant(node)
             if value is None:
-                self.steps.append(Step(node, version))
+                self.steps.append(OnnxStep(node, version))
             else:
                 self.constants[node.output[0]] = value
         self._find_last_readers()
@@ -171,7 +171,7 @@ class OnnxProgram:
             for inner in step.inner.values():
                 inner.fold({n: v for n, v in values.items() if n not in inner.inputs})
 
-    def missing(self) -> Iterator[Step]:
+    def missing(self) -> Iterator[OnnxStep]:
         """The steps that no rule computes."""
         for step in self.steps:
             if step.node.kind not in (*RULES, *_CONTROL) or step.proto.domain not in ("", "ai.onnx"):
@@ -196,7 +196,7 @@ class OnnxProgram:
                 values.pop(name, None)
         return [find(name) for name in self.outputs]
 
-    def _results(self, step: Step, find: Callable[[str], Any]) -> tuple[Any, ...]:
+    def _results(self, step: OnnxStep, find: Callable[[str], Any]) -> tuple[Any, ...]:
         given = [find(name) if name else None for name in step.inputs]
         if step.node.kind == "If":
             branch = "then_branch" if bool(as_array(given[0]).reshape(-1)[0]) else "else_branch"
