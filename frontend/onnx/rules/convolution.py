@@ -17,7 +17,7 @@ _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
-class Windows(NamedTuple):
+class SpatialWindows(NamedTuple):
     """Of every spatial axis."""
 
     kernel: list[int]
@@ -36,7 +36,7 @@ class Windows(NamedTuple):
         return [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation)]
 
 
-def windows(node: OnnxNode, sizes: Sequence[int], kernel: Sequence[int]) -> Windows:
+def windows(node: OnnxNode, sizes: Sequence[int], kernel: Sequence[int]) -> SpatialWindows:
     """Of a node on maps of these sizes. Raises NotImplementedError for maps of more than three dimensions."""
     n = len(sizes)
     if n not in _CONVOLUTIONS:
@@ -44,7 +44,7 @@ def windows(node: OnnxNode, sizes: Sequence[int], kernel: Sequence[int]) -> Wind
     stride = node.ints("strides") or [1] * n
     dilation = node.ints("dilations") or [1] * n
     pads = node.ints("pads") or [0] * 2 * n
-    found = Windows([int(k) for k in kernel], stride, dilation, pads[:n], pads[n:])
+    found = SpatialWindows([int(k) for k in kernel], stride, dilation, pads[:n], pads[n:])
     same = node.get("auto_pad", "NOTSET")
     if not same.startswith("SAME"):
         return found

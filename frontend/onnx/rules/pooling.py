@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from flambeau.onnx.names import F, fb
 from flambeau.onnx.node import OnnxNode, rule
-from flambeau.onnx.rules.convolution import Windows, padded, windows
+from flambeau.onnx.rules.convolution import SpatialWindows, padded, windows
 from flambeau.runtime.recorder import Tensor
 
 _MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def _counts(node: OnnxNode, at: Windows, sizes: Sequence[int]) -> list[int]:
+def _counts(node: OnnxNode, at: SpatialWindows, sizes: Sequence[int]) -> list[int]:
     """How many windows there are along each axis: rounded up if asked for, but none that begins in what is added at the end."""
     found = []
     for size, extent, s, low, high in zip(sizes, at.extents(), at.stride, at.low, at.high):
@@ -26,13 +26,13 @@ def _counts(node: OnnxNode, at: Windows, sizes: Sequence[int]) -> list[int]:
     return found
 
 
-def _enlarged(at: Windows, sizes: Sequence[int], counts: Sequence[int]) -> list[int]:
+def _enlarged(at: SpatialWindows, sizes: Sequence[int], counts: Sequence[int]) -> list[int]:
     """How much must be added at the end so that there are so many windows."""
     ends = zip(counts, at.stride, at.extents(), sizes, at.low, at.high)
     return [max((count - 1) * s + extent - size - low, high) for count, s, extent, size, low, high in ends]
 
 
-def _is_plain(node: OnnxNode, at: Windows) -> bool:
+def _is_plain(node: OnnxNode, at: SpatialWindows) -> bool:
     return at.is_even and not node.get("ceil_mode", 0) and all(2 * p <= k for p, k in zip(at.low, at.kernel))
 
 
@@ -54,7 +54,7 @@ def _max_pool(node: OnnxNode, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
     return pool(padded(x, at.low, high, least), at.kernel, at.stride, 0, at.dilation)
 
 
-def _present(node: OnnxNode, at: Windows, sizes: Sequence[int], counts: Sequence[int]) -> np.ndarray:
+def _present(node: OnnxNode, at: SpatialWindows, sizes: Sequence[int], counts: Sequence[int]) -> np.ndarray:
     """How many elements each window holds; what is added counts if the node says so, but not past it."""
     whole = bool(node.get("count_include_pad", 0))
     found = np.ones(())
@@ -65,7 +65,7 @@ def _present(node: OnnxNode, at: Windows, sizes: Sequence[int], counts: Sequence
     return found
 
 
-def _sums(x: Tensor, at: Windows, counts: Sequence[int]) -> Tensor:
+def _sums(x: Tensor, at: SpatialWindows, counts: Sequence[int]) -> Tensor:
     """The sum of every window of maps that hold all of them."""
     if all(d == 1 for d in at.dilation):
         return _AVERAGE[len(counts)](x, at.kernel, at.stride) * float(np.prod(at.kernel))
