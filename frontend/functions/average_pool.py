@@ -14,7 +14,7 @@ from flambeau.dialects.dtypes import int64
 from flambeau.function import Static, Tensor_
 from flambeau.functions.activation import relu
 from flambeau.functions.common import check_floating, numbers, ops
-from flambeau.functions.pool import Numbers, Windows, of_dimensions, strides_of, windows_samples
+from flambeau.functions.pool import Numbers, PoolWindows, of_dimensions, strides_of, windows_samples
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import Samples, call, calls, data
 
@@ -29,7 +29,7 @@ def divided(total: Value, counts: list[Value]) -> Value:
     return total / product.cast(total.dtype).expand(total.shape)
 
 
-def _counts(x: Value, windows: Windows, include_pad: bool) -> list[Value]:
+def _counts(x: Value, windows: PoolWindows, include_pad: bool) -> list[Value]:
     """How many elements windows hold along each dimension, those of margins among them if told so."""
     found = []
     for n, m, k, s, p in zip(windows.extents, windows.counts, windows.kernel, windows.stride, windows.padding):
@@ -47,7 +47,7 @@ def _avg_pool(
 ):
     check_floating(op, input)
     kernel, *_ = numbers
-    windows = Windows(op, input, len(kernel), (*numbers, (1,) * len(kernel)), ceil_mode)
+    windows = PoolWindows(op, input, len(kernel), (*numbers, (1,) * len(kernel)), ceil_mode)
     total = ops.pool_sum(input, **windows.named())
     if divisor_override is not None:
         return total / total.like(divisor_override)

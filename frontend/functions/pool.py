@@ -37,7 +37,7 @@ def of_dimensions(name: str, fallible: bool = False) -> Callable[[Callable], dic
     return lambda rule: {n: function(name=name.replace("*", str(n)), fallible=fallible)(rule) for n in (1, 2, 3)}
 
 
-class Windows:
+class PoolWindows:
     """Where the windows of a call lie: how many along each dimension, and what the records say of them."""
 
     def __init__(self, op: str, x: Value, n: int, numbers: tuple[tuple[int, ...], ...], ceil_mode: bool) -> None:
@@ -83,10 +83,10 @@ def strides_of(kernel: tuple[int, ...], stride: Any, op: str) -> tuple[int, ...]
     return numbers(op, "stride", stride, len(kernel), 1) if is_given else kernel
 
 
-def _max_windows(x: Value, numbers: Any, ceil_mode: bool, op: str) -> Windows:
+def _max_windows(x: Value, numbers: Any, ceil_mode: bool, op: str) -> PoolWindows:
     if x.dtype is bool_:
         raise RuntimeError(f"[{op}] is not defined for bool tensors. Cast the input first.")
-    return Windows(op, x, len(numbers[0]), numbers, ceil_mode)
+    return PoolWindows(op, x, len(numbers[0]), numbers, ceil_mode)
 
 
 @of_dimensions("max_pool*d")
