@@ -20,7 +20,7 @@ from flambeau.runtime.recorder import Function, Tensor
 _DIMS = ("dim", "dims", "dim0", "dim1", "dim2", "start_dim", "end_dim")
 
 
-class Call:
+class NamedCall:
     """A call with its arguments by parameter, names of dimensions replaced by positions. `names` are those of the first operand."""
 
     def __init__(self, op: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

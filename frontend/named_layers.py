@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.dim_names import Names, checked, unified, unique
-from flambeau.named_calls import Call, each
+from flambeau.named_calls import NamedCall, each
 from flambeau.named_tensor import names_of, with_names
 
 
-def _reshaped(call: Call) -> Any:
+def _reshaped(call: NamedCall) -> Any:
     """Dimensions that the shapes have in common at both ends keep their names."""
     old, result = call.operands[0].shape, call.run()
     new = result.shape
@@ -25,7 +25,7 @@ def _reshaped(call: Call) -> Any:
     return with_names(result, (*call.names[:front], *(None,) * (len(new) - front - back), *last))
 
 
-def _stack(call: Call) -> Any:
+def _stack(call: NamedCall) -> Any:
     """The names of all, and a dimension without one."""
     names: Names = ()
     for x in call.operands:
@@ -34,7 +34,7 @@ def _stack(call: Call) -> Any:
     return with_names(call.run(), (*names[:at], None, *names[at:]))
 
 
-def _diagonal(call: Call) -> Any:
+def _diagonal(call: NamedCall) -> Any:
     """The two dimensions go; the diagonal is the last, and its name is `outdim`."""
     outdim = call.kwargs.pop("outdim", None)
     gone = {call.dim(d) % len(call.names) for d in ("dim1", "dim2")}
@@ -42,7 +42,7 @@ def _diagonal(call: Call) -> Any:
     return with_names(call.run(), checked(call.op, (*left, outdim), len(left) + 1))
 
 
-def _moved(call: Call) -> Any:
+def _moved(call: NamedCall) -> Any:
     rank, names = len(call.names), call.names
     source, target = ([d] if isinstance(d, int) else list(d) for d in (call.given["source"], call.given["destination"]))
     places = {t % rank: names[s % rank] for s, t in zip(source, target, strict=True)}
@@ -50,13 +50,13 @@ def _moved(call: Call) -> Any:
     return with_names(call.run(), tuple(places[d] if d in places else next(rest) for d in range(rank)))
 
 
-def _linear(call: Call) -> Any:
+def _linear(call: NamedCall) -> Any:
     """The features are those of the weight's rows."""
     weight = names_of(call.given["weight"])
     return with_names(call.run(), unique(call.op, (*call.names[:-1], *weight[:-1])))
 
 
-def _convolution(call: Call) -> Any:
+def _convolution(call: NamedCall) -> Any:
     """Samples and places keep their names, channels are those of the weight: its rows, or the columns where it is transposed."""
     weight = names_of(call.given["weight"])
     at = len(call.names) - (len(weight) - 1)
@@ -64,18 +64,18 @@ def _convolution(call: Call) -> Any:
     return with_names(call.run(), unique(call.op, (*call.names[:at], channel, *call.names[at + 1 :])))
 
 
-def _embedding(call: Call) -> Any:
+def _embedding(call: NamedCall) -> Any:
     weight = names_of(call.given["weight"])
     return with_names(call.run(), unique(call.op, (*names_of(call.given["input"]), weight[-1])))
 
 
-def _same_rank(call: Call) -> Any:
+def _same_rank(call: NamedCall) -> Any:
     """Dimensions that the function looks through by their places, of maybe other sizes."""
     names = call.names
     return each(call.run(), lambda x: names if x.ndim == len(names) else (None,) * x.ndim)
 
 
-def _loss(call: Call) -> Any:
+def _loss(call: NamedCall) -> Any:
     """One number has no names; losses one by one have those of the target, where they lie as it does."""
     target = call.operands[1]
     names = names_of(target)
@@ -85,7 +85,7 @@ def _loss(call: Call) -> Any:
 
 
 #: Which function has which.
-LISTED: dict[Callable[[Call], Any], str] = {
+LISTED: dict[Callable[[NamedCall], Any], str] = {
     _reshaped: "reshape view view_as reshape_as",
     _stack: "stack",
     _diagonal: "diagonal",

@@ -16,27 +16,27 @@ from flambeau.dialects.dtypes import bool_
 from flambeau.dialects.record import REGISTRY
 from flambeau.dialects.record import Kind as RecordKind
 from flambeau.dim_names import Names, checked, position, resolved, unified, unique
-from flambeau.named_calls import Call, each, refusal, signature_of
+from flambeau.named_calls import NamedCall, each, refusal, signature_of
 from flambeau.named_tensor import names_of, plain, set_names, with_names
 from flambeau.runtime.recorder import Tensor
 
 # ---- rules ------------------------------------------------------------------------------------------------------
 
 
-def _joint(call: Call) -> Names:
+def _joint(call: NamedCall) -> Names:
     names: Names = ()
     for x in call.operands:
         names = unified(call.op, names, names_of(x))
     return names
 
 
-def _elementwise(call: Call) -> Any:
+def _elementwise(call: NamedCall) -> Any:
     """Operands broadcast, and their names with them."""
     names = _joint(call)
     return each(call.run(), lambda x: names)
 
 
-def _stored(call: Call) -> Any:
+def _stored(call: NamedCall) -> Any:
     """The first operand is written: it has the names of all."""
     target, names = call.operands[0], _joint(call)
     call.run()
@@ -44,7 +44,7 @@ def _stored(call: Call) -> Any:
     return target
 
 
-def _reduction(call: Call) -> Any:
+def _reduction(call: NamedCall) -> Any:
     """The dims that are folded go, unless they are kept."""
     names, dim = call.names, call.dim()
     if isinstance(dim, Tensor):  # of two tensors: max(x, y)
@@ -63,18 +63,18 @@ def _reduction(call: Call) -> Any:
     )
 
 
-def _kept(call: Call) -> Any:
+def _kept(call: NamedCall) -> Any:
     """The result has the dimensions of the first operand, of maybe other sizes."""
     names = call.names
     return each(call.run(), lambda x: names)
 
 
-def _looked_at(call: Call) -> Any:
+def _looked_at(call: NamedCall) -> Any:
     """Names mean nothing to the function."""
     return call.run()
 
 
-def _of_itself(call: Call) -> Any:
+def _of_itself(call: NamedCall) -> Any:
     """The tensor's own state, which another handle does not have: it is plain meanwhile."""
     target, names = call.operands[0], call.names
     set_names(target, (None,) * len(names))
@@ -84,13 +84,13 @@ def _of_itself(call: Call) -> Any:
         set_names(target, names)
 
 
-def _without_dim(call: Call) -> Any:
+def _without_dim(call: NamedCall) -> Any:
     at = call.dim() % max(len(call.names), 1)
     left = call.names[:at] + call.names[at + 1 :]
     return each(call.run(), lambda x: left)
 
 
-def _squeeze(call: Call) -> Any:
+def _squeeze(call: NamedCall) -> Any:
     dim, shape = call.dim(), call.operands[0].shape
     if isinstance(dim, tuple) and len(dim) == 1 and isinstance(dim[0], tuple | list):
         dim = resolved(call.op, dim[0], call.names)
@@ -100,12 +100,12 @@ def _squeeze(call: Call) -> Any:
     return each(call.run(), lambda x: left)
 
 
-def _unsqueeze(call: Call) -> Any:
+def _unsqueeze(call: NamedCall) -> Any:
     at = call.dim() % (len(call.names) + 1)
     return each(call.run(), lambda x: (*call.names[:at], None, *call.names[at:]))
 
 
-def _transpose(call: Call) -> Any:
+def _transpose(call: NamedCall) -> Any:
     names, result = list(call.names), call.run()
     a, b = call.dim("dim0"), call.dim("dim1")
     if b is None:
@@ -115,26 +115,26 @@ def _transpose(call: Call) -> Any:
     return with_names(result, tuple(names))
 
 
-def _permute(call: Call) -> Any:
+def _permute(call: NamedCall) -> Any:
     dims = call.dim("dims")
     dims = resolved(call.op, dims[0], call.names) if len(dims) == 1 and isinstance(dims[0], tuple | list) else dims
     return with_names(call.run(), tuple(call.names[d] for d in dims))
 
 
-def _reverse(call: Call) -> Any:
+def _reverse(call: NamedCall) -> Any:
     return with_names(call.run(), call.names[::-1])
 
 
-def _swap_last(call: Call) -> Any:
+def _swap_last(call: NamedCall) -> Any:
     return with_names(call.run(), (*call.names[:-2], *call.names[:-3:-1]))
 
 
-def _expand(call: Call) -> Any:
+def _expand(call: NamedCall) -> Any:
     result = call.run()
     return with_names(result, (None,) * (result.ndim - len(call.names)) + call.names)
 
 
-def _cat(call: Call) -> Any:
+def _cat(call: NamedCall) -> Any:
     tensors = call.operands
     call.names = names = _joint(call)
     if any(x.ndim != len(names) for x in tensors):
@@ -148,12 +148,12 @@ def product_names(op: str, x: Names, y: Names) -> Names:
     return unique(op, (*unified(op, x[:-2], y[:-2]), *rows, *columns))
 
 
-def _product(call: Call) -> Any:
+def _product(call: NamedCall) -> Any:
     names = product_names(call.op, *map(names_of, call.operands))
     return with_names(call.run(), names)
 
 
-def _added_product(call: Call) -> Any:
+def _added_product(call: NamedCall) -> Any:
     added, x, y = map(names_of, call.operands)
     return with_names(call.run(), unified(call.op, product_names(call.op, x, y), added))
 
@@ -161,7 +161,7 @@ def _added_product(call: Call) -> Any:
 # ---- the forms that only named tensors have ---------------------------------------------------------------------
 
 
-def _flatten(call: Call) -> Any:
+def _flatten(call: NamedCall) -> Any:
     """`flatten(dims, out_dim)`, `flatten(start_dim, end_dim, out_dim)`: neighbours merged into one dimension with a name."""
     x, rest = call.args[0], (*call.args[1:], *call.kwargs.values())
     rank = len(call.names)
@@ -184,7 +184,7 @@ def _flatten(call: Call) -> Any:
     return with_names(plain(x).flatten(start, end), checked("flatten", names, len(names)))
 
 
-def _unflatten(call: Call) -> Any:
+def _unflatten(call: NamedCall) -> Any:
     """`unflatten(dim, ((name, size), ...))`: one dimension split into several with names."""
     at, given = call.dim(), call.given["sizes"]
     if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in given):
@@ -238,7 +238,7 @@ def _picks(part: Any) -> int:
 
 # ---- which function has which -----------------------------------------------------------------------------------
 
-_LISTED: dict[Callable[[Call], Any], str] = {
+_LISTED: dict[Callable[[NamedCall], Any], str] = {
     _elementwise: """rsub floor_divide positive sgn square reciprocal float_power ldexp bitwise_and bitwise_or bitwise_xor
         bitwise_not bitwise_left_shift bitwise_right_shift logical_and logical_or logical_xor logical_not isnan isinf isposinf
         isneginf isreal signbit isfinite isclose fmax fmin nan_to_num clamp_min clamp_max clamp clip where masked_fill lerp addcmul
@@ -281,7 +281,7 @@ _NONE = frozenset(["quantile", "nanquantile", "matrix_norm", "pairwise_distance"
 
 
 @cache
-def _rule(op: str, function: Any) -> Callable[[Call], Any] | None:
+def _rule(op: str, function: Any) -> Callable[[NamedCall], Any] | None:
     if op in _NONE or op in _BY_NAME:
         return _BY_NAME.get(op)
     if op in REGISTRY and REGISTRY[op].kind == RecordKind.ELEMENTWISE:
@@ -299,4 +299,4 @@ def apply(function: Any, op: str, args: tuple[Any, ...], kwargs: dict[str, Any])
     rule = _rule(op, function)
     if rule is None or kwargs.get("out") is not None:
         raise refusal(op)
-    return rule(Call(op, function, args, kwargs))
+    return rule(NamedCall(op, function, args, kwargs))
