@@ -28,7 +28,7 @@ _known: dict[tuple[Any, ...], Replay] = {}
 _lock = process_lock()
 
 
-class Call(NamedTuple):
+class RecordedCall(NamedTuple):
     """One recorded call: `function([values], *attrs)`, where values are numbered as they came to be; of one op, or of None where
     it is something else."""
 
@@ -42,7 +42,7 @@ class Replay(NamedTuple):
     """The calls of a derivative. Its values are those of `slots` (of numbers, where so), then the given tensors, then results."""
 
     slots: tuple[tuple[int, bool], ...]
-    calls: tuple[Call, ...]
+    calls: tuple[RecordedCall, ...]
     outputs: tuple[int | None, ...]
     program: regions.Template | None = None
     may_fail: bool = False
@@ -97,7 +97,10 @@ class Log:
         needed = [*(t for _, _, operands, _ in self._made for t in operands), *(t for t in found if t is not None)]
         if len(self._made) > _LONGEST or any(id(t) not in number for t in needed):
             return None
-        calls = [Call(f, op, tuple([number[id(t)] for t in operands]), attrs) for f, op, operands, attrs in self._made]
+        calls = [
+            RecordedCall(f, op, tuple([number[id(t)] for t in operands]), attrs)
+            for f, op, operands, attrs in self._made
+        ]
         outputs = tuple([None if t is None else number[id(t)] for t in found])
         made = Replay(tuple(self._slots), tuple(calls), outputs)
         inputs, shown = values[: len(values) - len(self._results)], [k for k in outputs if k is not None]
