@@ -37,7 +37,7 @@ def convert(input: Tensor, dtype: DType, copy: bool = False) -> Tensor:
     return cast(input, host.check_supported("to", dtype))
 
 
-class Conversion(NamedTuple):
+class ToArguments(NamedTuple):
     """What the arguments of `to` ask for: a device by the name that types have for it."""
 
     device: str | None = None
@@ -46,7 +46,7 @@ class Conversion(NamedTuple):
     memory_format: Any = None
 
 
-def parse_to(op: str, *args: Any, **kwargs: Any) -> Conversion:
+def parse_to(op: str, *args: Any, **kwargs: Any) -> ToArguments:
     """What is asked for by a dtype, a device, both, or a tensor to follow; then `non_blocking` and `copy`, as bools."""
     wanted = {name: kwargs.pop(name, None) for name in ("device", "dtype", "copy", "memory_format")}
     other = kwargs.pop("other", None)
@@ -71,7 +71,7 @@ def parse_to(op: str, *args: Any, **kwargs: Any) -> Conversion:
     if wanted["device"] is not None:
         wanted["device"] = place(wanted["device"])
     wanted["copy"] = bool(wanted["copy"])
-    return Conversion(**wanted)
+    return ToArguments(**wanted)
 
 
 @declared(
