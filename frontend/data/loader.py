@@ -138,11 +138,11 @@ class DataLoader(Generic[T_co]):
             yield batch
 
     def _epoch_of_workers(self) -> Iterator[Any]:
-        from flambeau.data.processes import Crew, Epoch  # that module imports this one
+        from flambeau.data.processes import Epoch, WorkerPool  # that module imports this one
 
         crew = self._crew
         if crew is None or not crew.is_open:
-            crew = Crew(self)
+            crew = WorkerPool(self)
             self._crew = crew if self.persistent_workers else None
         return Epoch(self, crew, self.persistent_workers)
 

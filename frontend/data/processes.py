@@ -67,7 +67,7 @@ class _Member:
         return kind, epoch, number, body, placed
 
 
-class Crew:
+class WorkerPool:
     """The workers of a loader, as long as somebody holds this."""
 
     def __init__(self, loader: Any) -> None:
@@ -180,7 +180,7 @@ def _end_all(members: list[_Member], pid: int) -> None:
 class Epoch:
     """Batches that workers load, in order or as they come."""
 
-    def __init__(self, loader: Any, crew: Crew, keeps: bool) -> None:
+    def __init__(self, loader: Any, crew: WorkerPool, keeps: bool) -> None:
         self._crew, self._keeps, self._in_order = crew, keeps, loader.in_order
         self._timeout, self._ahead = loader.timeout or None, loader.prefetch_factor or 2
         self._tasks = enumerate(loader._tasks())
