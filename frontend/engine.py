@@ -117,7 +117,7 @@ class View:
 # ---- operands of a call ---------------------------------------------------------------------------------------
 
 
-class Operand:
+class BoundOperand:
     """One tensor or number of a call, as its rule sees it: `value`, on the builder's device; `info` is what the recorder said of
     it."""
 
@@ -211,17 +211,17 @@ class _Call:
     def __init__(self, function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: int) -> None:
         self.b, self.name, self.rule = RuleBuilder(), function.name, function.rule
         self.b.device = place_of(function, infos, statics)
-        self.operands: list[Operand] = []
+        self.operands: list[BoundOperand] = []
         self.arguments, self.places = dict(statics), {}
         names = [p[0] for p in function.params if p[1] not in ("static", "size", "starts", "default")]
         for name, info in zip(names, infos, strict=True):
             self.places[name] = len(self.operands)
             if isinstance(info, list):
-                group = [Operand(i, self.b) for i in info]
+                group = [BoundOperand(i, self.b) for i in info]
                 self.operands += group
                 self.arguments[name] = [o.value for o in group]
             else:
-                self.operands.append(Operand(info, self.b))
+                self.operands.append(BoundOperand(info, self.b))
                 self.arguments[name] = self.operands[-1].value
         self.dtype: DType | None = None  # of the results, where it is another than they are made in
         if mode & autocasting.ON:
@@ -306,12 +306,14 @@ def _expand_view(function: Any, info: tuple, n_starts: int, statics: dict[str, A
     return same_before(made) or made, (result.shape, result.dtype)
 
 
-def _requires_grad(results: Sequence[Value], operands: Sequence[Operand], mode: int) -> list[bool]:
+def _requires_grad(results: Sequence[Value], operands: Sequence[BoundOperand], mode: int) -> list[bool]:
     wanted = bool(mode & GRAD_MODE) and any(o.requires_grad for o in operands)
     return [wanted and r.dtype.is_inexact for r in results]
 
 
-def _targets(function: Any, operands: Sequence[Operand], places: dict[str, int], infos: Sequence[Any]) -> list[int]:
+def _targets(
+    function: Any, operands: Sequence[BoundOperand], places: dict[str, int], infos: Sequence[Any]
+) -> list[int]:
     """The operands that leading results of an in-place call replace, in order."""
     writes = getattr(function, "writes", 1)
     if isinstance(writes, int):
@@ -322,7 +324,7 @@ def _targets(function: Any, operands: Sequence[Operand], places: dict[str, int],
 
 
 def _write(
-    name: str, results: list[Value], operands: list[Operand], targets: list[int], grads: list[bool], mode: int
+    name: str, results: list[Value], operands: list[BoundOperand], targets: list[int], grads: list[bool], mode: int
 ) -> None:
     """Turn leading results into new values of the targets' bases, checking what PyTorch checks."""
     for i, k in enumerate(targets):
