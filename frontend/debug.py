@@ -34,7 +34,7 @@ class _Call(NamedTuple):
     types: tuple[tuple[tuple[int, ...], DType], ...]
 
 
-class Order:
+class EffectOrder:
     """A thread's token, and its calls that have not been made."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Order:
 
 class _Threads(threading.local):
     def __init__(self) -> None:
-        self.order = Order()
+        self.order = EffectOrder()
 
 
 _threads = _Threads()
@@ -65,7 +65,7 @@ _call = Function(
 )
 
 
-def order() -> Order:
+def order() -> EffectOrder:
     """This thread's."""
     return _threads.order
 
