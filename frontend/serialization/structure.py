@@ -19,7 +19,7 @@ _STRUCTURE = "flambeau.structure"
 _PLAIN = (bool, int, float, str)
 
 
-class Packer:
+class TensorPacker:
     """Takes the tensors out of a nested object; `tree` of it is JSON."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Packer:
 def packed(obj: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name and the metadata of a file. Raises TypeError for what is not tensors, numbers, strings, dicts, lists or
     tuples, ValueError for what is nested too deeply."""
-    packer = Packer()
+    packer = TensorPacker()
     try:
         structure = json.dumps(packer.tree(dict(obj) if isinstance(obj, dict) else obj))
     except RecursionError:
