@@ -20,7 +20,7 @@ from flambeau.runtime.recorder import Tensor
 
 
 @dataclass
-class Row:
+class ModuleRow:
     """One module: `name` is its dotted path, `parameters` are those of the whole module below it, each once. `flops` are those of
     all `calls` together, a multiply-add counting as two."""
 
@@ -37,7 +37,7 @@ class Row:
 class Summary:
     """What `summary` found. Its text is a table."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ModuleRow] = field(default_factory=list)
     parameters: int = 0
     trainable: int = 0
     parameter_bytes: int = 0
@@ -60,7 +60,7 @@ class Summary:
         return "\n".join(lines)
 
 
-def _label(row: Row) -> str:
+def _label(row: ModuleRow) -> str:
     name = row.name.rpartition(".")[2]
     return "  " * row.depth + (f"{name}: {row.kind}" if name else row.kind)
 
@@ -91,7 +91,7 @@ def _shapes(output: Any) -> Any:
 class _Watch:
     """The calls of the modules of a model while it is recorded."""
 
-    def __init__(self, rows: dict[int, Row]) -> None:
+    def __init__(self, rows: dict[int, ModuleRow]) -> None:
         self.rows = rows
         self.starts: list[int] = []
         self.counted: list[int] = []  # of each entry of the trace, what it computes
@@ -134,7 +134,7 @@ def summary(model: Any, *args: Any, depth: int | None = None, **kwargs: Any) -> 
         raise TypeError(f"[summary] the model is a {type(model).__name__}. Pass a Module.")
     found, rows = list(_named(model, "", 0, set())), {}
     for name, module, level in found:
-        rows[id(module)] = Row(name, type(module).__name__, level, sum(p.numel() for p in module.parameters()))
+        rows[id(module)] = ModuleRow(name, type(module).__name__, level, sum(p.numel() for p in module.parameters()))
     watch = _Watch(rows)
     handles: list[Any] = []
     try:
