@@ -25,7 +25,7 @@ _SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Row:
+class ProfileRow:
     """What ran as one: the kernels of a fusion group, of all programs that have the same one at the same lines.
 
     kernels  their labels. `ops`: the ops that they compute, but for views; `lines`: those that recorded them ("file:line").
@@ -98,9 +98,9 @@ class profile(Watcher):
         return usual(given=run.may_take, times=found.times)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ProfileRow]:
         """What ran, the longest first."""
-        found: dict[tuple, list[Row]] = {}
+        found: dict[tuple, list[ProfileRow]] = {}
         for timed in list(self._timed.values()):
             for row in _rows(timed):
                 found.setdefault((row.kernels, row.lines, row.bytes), []).append(row)
@@ -129,7 +129,7 @@ class profile(Watcher):
         return "\n".join(line.rstrip() for line in lines)
 
 
-def _rows(timed: _Timed) -> list[Row]:
+def _rows(timed: _Timed) -> list[ProfileRow]:
     compiled = timed.executable.compiled
     origins = importlib.import_module("flambeau.compiler.tools.provenance").origins
     graph: Graph = timed.executable.graph
@@ -140,10 +140,10 @@ def _rows(timed: _Timed) -> list[Row]:
     return [_row([*group], timed.runs) for _, group in groupby(pairs, key=lambda pair: pair[0].cluster)]
 
 
-def _row(steps: Sequence[tuple[Any, int]], runs: int) -> Row:
+def _row(steps: Sequence[tuple[Any, int]], runs: int) -> ProfileRow:
     first, seconds = steps[0][0], sum(ns for _, ns in steps) * 1e-9
     kernels = tuple(dict.fromkeys(step.kernel for step, _ in steps))
-    return Row(
+    return ProfileRow(
         kernels,
         first.ops,
         first.lines,
@@ -155,10 +155,10 @@ def _row(steps: Sequence[tuple[Any, int]], runs: int) -> Row:
     )
 
 
-def _together(rows: Sequence[Row]) -> Row:
+def _together(rows: Sequence[ProfileRow]) -> ProfileRow:
     first, calls, seconds = rows[0], sum(r.calls for r in rows), sum(r.seconds for r in rows)
     limit = _limit(first.bytes, first.flops, seconds / calls)
-    return Row(first.kernels, first.ops, first.lines, calls, seconds, first.bytes, first.flops, limit)
+    return ProfileRow(first.kernels, first.ops, first.lines, calls, seconds, first.bytes, first.flops, limit)
 
 
 def _limit(moved: int, flops: int, seconds: float) -> float:
@@ -184,7 +184,7 @@ def _seconds(call: Callable[[], Any]) -> float:
     return perf_counter() - began
 
 
-def _shown(row: Row, total: float) -> tuple[str, ...]:
+def _shown(row: ProfileRow, total: float) -> tuple[str, ...]:
     each = row.seconds / row.calls if row.seconds else float("inf")
     return (
         f"{row.seconds * 1e3:.3f}",
