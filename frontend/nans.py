@@ -16,7 +16,7 @@ from flambeau.dialects.dtypes import is_inexact
 from flambeau.dialects.graph import Graph, Node
 from flambeau.programs import compiler_options
 from flambeau.verifying import as_array
-from flambeau.watching import Run, Watcher
+from flambeau.watching import ProgramRun, Watcher
 
 
 class find_nan(Watcher):
@@ -32,7 +32,7 @@ class find_nan(Watcher):
         super().__init__(compiler_options(mode="blocking"))
         self._is_bad: Callable[[np.ndarray], np.ndarray] = _not_finite if infinity else np.isnan
 
-    def watch(self, run: Run, usual: Callable[..., list[Any]]) -> list[Any]:
+    def watch(self, run: ProgramRun, usual: Callable[..., list[Any]]) -> list[Any]:
         found = self._first(run.graph, run.op_by_op())
         if found is not None:
             raise RuntimeError(f"[find_nan] {found}")

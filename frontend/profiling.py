@@ -19,7 +19,7 @@ from flambeau.border import publish
 from flambeau.dialects.graph import Graph
 from flambeau.programs import compiler_options
 from flambeau.runtime import memory_stats, recorder, reset_peak
-from flambeau.watching import Run, Watcher
+from flambeau.watching import ProgramRun, Watcher
 
 _SHOWN = 20
 
@@ -49,7 +49,7 @@ class ProfileRow:
 class _Timed:
     """The runs of an executable at certain sizes: nanoseconds of its plan's steps."""
 
-    def __init__(self, run: Run, steps: int) -> None:
+    def __init__(self, run: ProgramRun, steps: int) -> None:
         self.executable, self.sizes = run.executable, tuple(run.sizes)
         self.times, self.runs = np.zeros(steps, np.int64), 0
 
@@ -84,7 +84,7 @@ class profile(Watcher):
             self._began = 0.0
         super().leave()
 
-    def watch(self, run: Run, usual: Callable[..., list[Any]]) -> list[Any]:
+    def watch(self, run: ProgramRun, usual: Callable[..., list[Any]]) -> list[Any]:
         began = perf_counter()
         key = id(run.executable), tuple(run.sizes)
         found = self._timed.get(key)

@@ -32,7 +32,7 @@ from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Program
 from flambeau.sizing import assembled, bound
 from flambeau.walk import walk
-from flambeau.watching import Run
+from flambeau.watching import ProgramRun
 
 COMPILER = "flambeau.compiler.driver"
 NO_SLOT = 2**32 - 1
@@ -121,7 +121,7 @@ class Runner:
         if (watcher := watching.current()) is not None:
             symbols, may_take = () if self.apart else sizes, [i for i, may in enumerate(donate) if may]
             graph = self.graph.bind(sizes) if self.graph.sizes else self.graph
-            run = Run(graph, partial(self.executable, sizes), inputs, symbols, may_take)
+            run = ProgramRun(graph, partial(self.executable, sizes), inputs, symbols, may_take)
             return watcher.watch(run, partial(self._run, inputs, sizes=sizes))
         self.promote(sizes)
         given = [i for i, may in enumerate(donate) if may]

@@ -23,7 +23,7 @@ from flambeau.dialects.reducing import reduced
 from flambeau.dialects.reference import fitted
 from flambeau.programs import compiler, compiler_options, options
 from flambeau.runtime import recorder
-from flambeau.watching import Run, Watcher
+from flambeau.watching import ProgramRun, Watcher
 
 
 @declared(free="flambeau", samples=Unsampled("runs a function of the user's"))
@@ -53,7 +53,7 @@ class _Verifier(Watcher):
         super().__init__(options)
         self.found: str | None = None  # what is wrong; nothing is checked behind it
 
-    def watch(self, run: Run, usual: Callable[..., list[Any]]) -> list[Any]:
+    def watch(self, run: ProgramRun, usual: Callable[..., list[Any]]) -> list[Any]:
         outputs = usual()
         if self.found is None:
             values = run.op_by_op()
@@ -76,7 +76,7 @@ def wrong_op(graph: Graph, values: dict[int, Any]) -> str | None:
     return None
 
 
-def wrong_fusion(run: Run, values: dict[int, Any], outputs: Sequence[Any]) -> str | None:
+def wrong_fusion(run: ProgramRun, values: dict[int, Any], outputs: Sequence[Any]) -> str | None:
     """The first value that is another one when it is computed with others than alone, in words."""
     graph = run.graph
     v = _first_unequal(graph, graph.outputs, values, outputs)

@@ -17,7 +17,7 @@ from flambeau.runtime import recorder
 _watchers: list[Watcher] = []  # of all threads; the one put there last counts
 
 
-class Run:
+class ProgramRun:
     """One run of a program: its `graph` with values for its sizes, its inputs, of which it may take some for good, and `make`,
     which gives its executable, for which `sizes` are those that it is told."""
 
@@ -65,7 +65,7 @@ class Watcher(recorder.Context):
         finally:
             _watchers.remove(self)
 
-    def watch(self, run: Run, usual: Callable[..., list[Any]]) -> list[Any]:
+    def watch(self, run: ProgramRun, usual: Callable[..., list[Any]]) -> list[Any]:
         """The outputs of a run, which `usual` computes; `given=run.may_take` lets it overwrite these inputs, and `times` is memory
         for the nanoseconds of the plan's steps."""
         raise NotImplementedError
