@@ -24,7 +24,7 @@ from flambeau.serialization.safe_globals import (
     get_safe_globals,
     safe_globals,
 )
-from flambeau.serialization.sources import Source, can_seek, is_regular
+from flambeau.serialization.sources import FileSource, can_seek, is_regular
 
 DEFAULT_PROTOCOL = 2
 
@@ -124,7 +124,7 @@ def _read(stream: BinaryIO, path: Any, how: How) -> Any:
     if how.mmap and not (path is not None and is_regular(stream)):
         raise ValueError("[load] mmap needs the path of a file. Pass one, or leave mmap out.")
     if can_seek(stream) and (path is None or is_regular(stream)):
-        source = Source(stream)
+        source = FileSource(stream)
         if source.begins_with(b"PK\3\4") and _is_torch(source):
             return reading.archive(source, how)
         if source.size > 14 and source.read(2, 12) == legacy_format.MAGIC:
@@ -133,7 +133,7 @@ def _read(stream: BinaryIO, path: Any, how: How) -> Any:
     return _safetensors(stream, path, how)
 
 
-def _is_torch(source: Source) -> bool:
+def _is_torch(source: FileSource) -> bool:
     """Whether an archive begins as those of `torch.save` do, or has a pickle anywhere."""
     return b"data.pkl" in source.read(0, min(source.size, 4096)) or zip_format.has_pickle(source)
 

@@ -14,7 +14,7 @@ from flambeau.dialects.dtypes import DType
 from flambeau.serialization.machine import LONGEST, Machine, refuse
 from flambeau.serialization.pickling import plain
 from flambeau.serialization.rebuilding import Rebuilding, StorageType
-from flambeau.serialization.sources import Source
+from flambeau.serialization.sources import FileSource
 from flambeau.serialization.storages import Saved, Storage, read_storage
 
 _NUMBER, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -80,7 +80,7 @@ class _LookingMachine(Machine):
 class Pickles:
     """The pickles of a file, and where its storages are. Raises ValueError for malformed files."""
 
-    def __init__(self, source: Source, encoding: str) -> None:
+    def __init__(self, source: FileSource, encoding: str) -> None:
         self.source = source
         self.text = source.read(0, min(source.size, LONGEST))
         number, at = self._plain(0, encoding)

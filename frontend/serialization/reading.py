@@ -16,7 +16,7 @@ from flambeau.serialization import legacy_format
 from flambeau.serialization.machine import Machine, UnpicklingError
 from flambeau.serialization.places import mover
 from flambeau.serialization.rebuilding import Named, Rebuilding
-from flambeau.serialization.sources import Source
+from flambeau.serialization.sources import FileSource
 from flambeau.serialization.storages import Storage
 from flambeau.serialization.zip_format import Archive
 
@@ -31,14 +31,14 @@ class How:
     encoding: str = "utf-8"
 
 
-def archive(source: Source, how: How) -> Any:
+def archive(source: FileSource, how: How) -> Any:
     """The object of a zip archive."""
     found = Archive(source)
     found.check_apart()
     return _object(found.read("data.pkl"), 0, found, how)
 
 
-def legacy(source: Source, how: How) -> Any:
+def legacy(source: FileSource, how: How) -> Any:
     """The object of a file of pickles."""
     if how.mmap:
         raise RuntimeError("[load] only files of the zip format can be mapped. Leave mmap out, or save the file again.")

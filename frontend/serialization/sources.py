@@ -16,7 +16,7 @@ from flambeau.serialization.machine import refuse
 _CHUNK = 1 << 24
 
 
-class Source:
+class FileSource:
     """A file from where its stream stands on."""
 
     def __init__(self, stream: BinaryIO) -> None:

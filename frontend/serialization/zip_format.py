@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 
 from flambeau.dialects.dtypes import DType
 from flambeau.serialization.machine import LONGEST, refuse
-from flambeau.serialization.sources import Source
+from flambeau.serialization.sources import FileSource
 from flambeau.serialization.storages import Saved, Storage, mapped_storage, read_storage
 
 _ALIGNMENT = 64
@@ -74,7 +74,7 @@ def _end(count: int, size: int, at: int) -> bytes:
 class Archive:
     """The records of a file of `torch.save`. Raises ValueError for archives that are malformed or something else."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: FileSource) -> None:
         self.source = source
         self.records: dict[str, tuple[int, int]] = {}  # name without the folder: where, how long
         entries = self._entries()
@@ -142,7 +142,7 @@ class Archive:
 class _Window(io.RawIOBase):
     """The source as a file from 0 on, of which no more is asked than there is."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: FileSource) -> None:
         self.source, self.at = source, 0
 
     def seekable(self) -> bool:
@@ -168,7 +168,7 @@ class _Window(io.RawIOBase):
         return found
 
 
-def has_pickle(source: Source) -> bool:
+def has_pickle(source: FileSource) -> bool:
     """Whether an archive that can be read has a `data.pkl`."""
     try:
         return any(name.endswith("data.pkl") for name in zipfile.ZipFile(cast(Any, _Window(source))).namelist())
