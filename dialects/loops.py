@@ -70,7 +70,7 @@ def gradient(
     flows, arrives = _flows(loop, [ct is not None for ct in cts])
     if not any(flows) and not any(arrives):
         return [None] * len(operands)
-    turn = _Turn(loop, flows, arrives, [ct is not None for ct in cts[n:]])
+    turn = _GradientTurn(loop, flows, arrives, [ct is not None for ct in cts[n:]])
     stacked = dict(zip(graph.outputs[n:], results[n:]))
     if lacking := [v for v in turn.lacking() if v not in stacked]:  # it was recorded without them
         again = loop.with_outputs(lacking).emit(operands)
@@ -89,7 +89,7 @@ def _flows(loop: ScanParts, given: Sequence[bool]) -> tuple[list[bool], list[boo
         flags = new
 
 
-class _Turn:
+class _GradientTurn:
     """One turn of a gradient. Its inputs: the cotangents that are carried, sums so far; those of what the turn gave, what is known
     of it, its slices; what is the same in all."""
 

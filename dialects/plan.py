@@ -237,7 +237,7 @@ def _dialect() -> Any:
     return plan
 
 
-class _Reader:
+class _PlanReader:
     """Collects the ops of a plan function into the fields of a spec."""
 
     def __init__(self) -> None:
@@ -370,7 +370,7 @@ def _spec(function: Any) -> PlanSpec:
     blocks = function.regions[0].blocks
     if len(blocks) != 1 or len(blocks[0].arguments):
         raise ValueError("[plan] the function has arguments, or not one block. Give a body, and inputs as plan.input.")
-    reader = _Reader()
+    reader = _PlanReader()
     for op in blocks[0].operations:
         if op.operation.name != "func.return":
             reader.read(op.operation)

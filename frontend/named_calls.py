@@ -1,6 +1,6 @@
 """Calls with named tensors: their arguments by parameter, and results with names.
 
-In: a function and what it was given. Out: a `Call`, which rules (`named_rules.py`, `named_layers.py`) run and name. Next:
+In: a function and what it was given. Out: a `NamedCall`, which rules (`named_rules.py`, `named_layers.py`) run and name. Next:
 `dim_names.py`.
 """
 

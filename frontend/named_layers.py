@@ -1,6 +1,6 @@
 """What layers, and functions that change how a tensor is laid out, do with names of dimensions.
 
-In: a `Call`. Out: its result, with names. A dimension that a function makes anew (features of a layer, what is reshaped or
+In: a `NamedCall`. Out: its result, with names. A dimension that a function makes anew (features of a layer, what is reshaped or
 stacked) has the name that its weight or its argument gives, else none; all others keep theirs. Next: `named_rules.py`.
 """
 

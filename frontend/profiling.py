@@ -61,7 +61,7 @@ class profile(Watcher):
     each. Everything is compiled before it is timed. Programs that run op by op are not in it.
 
     `seconds` is the block's time, `compiling` what of it was spent on compiling, `peak_bytes` the most memory of tensors and
-    temporaries that was held within it. `rows` are `Row`s."""
+    temporaries that was held within it. `rows` are `ProfileRow`s."""
 
     def __init__(self) -> None:
         super().__init__(compiler_options(mode="blocking"))

@@ -132,3 +132,28 @@ def test_modules_import_each_other_in_one_direction():
 
 def test_a_circle_of_imports_is_seen():
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"a"}}) == ["b", "c"]
+
+
+#: Classes that PyTorch and torchvision have under one name in several modules.
+TWICE_THERE = {
+    "autocast",
+    "GradScaler",
+    "Identity",
+    "Lambda",
+    "CIFAR10",
+    "FashionMNIST",
+    "ImageFolder",
+    "MNIST",
+    "Node",
+}
+
+
+def test_a_class_has_a_name_of_its_own():
+    """One meaning per name, over all layers; names that begin with an underscore are a module's own."""
+    found: dict[str, list[str]] = {}
+    for name, (_, tree) in parsed().items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(name)
+    several = {name: where for name, where in found.items() if len(where) > 1}
+    assert set(several) == TWICE_THERE, {n: w for n, w in several.items() if n not in TWICE_THERE}

@@ -23,7 +23,7 @@ from flambeau.dialects.locks import process_lock
 _REMEMBERED = 4096
 
 
-class _Call:
+class _CallGraph:
     """A call's graph and what runs it: `op_list`, once all of its ops have plans."""
 
     def __init__(self, graph: Graph, interpreter: Interpreter) -> None:
@@ -43,7 +43,7 @@ class CallRunner:
 
     def __init__(self, options: Options) -> None:
         self._link = linker(options)
-        self._known: OrderedDict[tuple[int, tuple[int, ...]], _Call] = OrderedDict()
+        self._known: OrderedDict[tuple[int, tuple[int, ...]], _CallGraph] = OrderedDict()
         self._lock = process_lock()
 
     def find(self, graph: Graph, sizes: Sequence[int]) -> Any:
@@ -56,7 +56,7 @@ class CallRunner:
         made = self._made(graph, sizes)
         if made is None:
             return None
-        call = _Call(graph, made)
+        call = _CallGraph(graph, made)
         with self._lock:
             self._known[key] = call
             if len(self._known) > _REMEMBERED:

@@ -33,12 +33,12 @@ class _Op:
     attribute: Hashable
     types: tuple[str, ...]
     results: list[str]
-    regions: tuple[_Block, ...] = ()
+    regions: tuple[_OpenBlock, ...] = ()
     captured: list[str] = field(default_factory=list)  # what the regions read from outside; the last operands
 
 
 @dataclass
-class _Block:
+class _OpenBlock:
     """A block under construction."""
 
     arguments: list[str]
@@ -63,7 +63,7 @@ class Recorder(Arithmetic):
         self.extents = extents
         self._types: dict[str, str] = {}
         self.arguments = [self._value(type) for type in types]
-        self._block = _Block([v.name for v in self.arguments])
+        self._block = _OpenBlock([v.name for v in self.arguments])
 
     def body(self, *results: Val) -> Body:
         """All that was recorded."""
@@ -148,19 +148,19 @@ class Recorder(Arithmetic):
         )
         return self._structured("scf.while", carried, types, regions)
 
-    def _region(self, arguments: Sequence[Val], write: Callable[[], Sequence[Val]]) -> _Block:
-        with self._inside(_Block([v.name for v in arguments])) as block:
+    def _region(self, arguments: Sequence[Val], write: Callable[[], Sequence[Val]]) -> _OpenBlock:
+        with self._inside(_OpenBlock([v.name for v in arguments])) as block:
             block.results = [v.name for v in write()]
         return block
 
     @contextmanager
-    def _inside(self, block: _Block) -> Iterator[_Block]:
+    def _inside(self, block: _OpenBlock) -> Iterator[_OpenBlock]:
         outer, self._block = self._block, block
         yield block
         self._block = outer
 
     def _structured(
-        self, name: str, operands: Sequence[Val], types: tuple[str, ...], regions: tuple[_Block, ...]
+        self, name: str, operands: Sequence[Val], types: tuple[str, ...], regions: tuple[_OpenBlock, ...]
     ) -> list[Val]:
         captured = list(dict.fromkeys(n for region in regions for n in region.outside()))
         names = [*(v.name for v in operands), *captured]
@@ -179,7 +179,7 @@ class Recorder(Arithmetic):
         self._block.ops.append(op)
         return results
 
-    def _finished(self, block: _Block, captured: list[str]) -> Body:
+    def _finished(self, block: _OpenBlock, captured: list[str]) -> Body:
         arguments = [*block.arguments, *captured]
         number = {name: k for k, name in enumerate(arguments)}
         ops = []

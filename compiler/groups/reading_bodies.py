@@ -68,14 +68,14 @@ class BodyReader:
         """The body of an op, and its captures."""
         ((arguments, operations),) = self.structure.blocks(op)
         outer = [v for v in self.structure.used(op) if self.types.text(v) != "index"]
-        return _Block(self, indices, [*arguments, *outer]).read(operations), outer
+        return _BlockReader(self, indices, [*arguments, *outer]).read(operations), outer
 
     def block(self, arguments: Sequence[Any], operations: Sequence[Any], indices: Indices) -> Body:
         """A region that reads nothing from outside."""
-        return _Block(self, indices, arguments).read(operations)
+        return _BlockReader(self, indices, arguments).read(operations)
 
 
-class _Block:
+class _BlockReader:
     """A block being read: its arguments are numbered first, then the results of its ops."""
 
     def __init__(self, reader: BodyReader, indices: Indices, arguments: Sequence[Any]) -> None:
@@ -206,7 +206,7 @@ class _Block:
         free = [v for v in self.reader.structure.used(op) if self.reader.types.text(v) != "index"]
         regions = []
         for arguments, operations in self.reader.structure.blocks(op):
-            block = _Block(self.reader, self.indices, [*arguments, *free])
+            block = _BlockReader(self.reader, self.indices, [*arguments, *free])
             regions.append(block.read(operations))
         operands = (*self._operands(op), *(self._number(op, v) for v in free))
         return BodyOp(op.name, operands, None, tuple(map(self.reader.types.text, op.results)), tuple(regions))

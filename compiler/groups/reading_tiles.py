@@ -57,10 +57,10 @@ class _Slice(NamedTuple):
 
 def tiling(loop: Any, structure: Structure, types: Types, index: Callable[[Any], Int | None]) -> Tiling:
     """What a nest of tiling loops is. `index`: a number of type index that is known before the group runs."""
-    return _Nest(structure, types, index).read(loop)
+    return _TiledNest(structure, types, index).read(loop)
 
 
-class _Nest:
+class _TiledNest:
     def __init__(self, structure: Structure, types: Types, index: Callable[[Any], Int | None]) -> None:
         self.structure, self.types, self.index = structure, types, index
         self.variables: dict[Any, int] = {}

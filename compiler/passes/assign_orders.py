@@ -55,10 +55,10 @@ class AssignOrders(ModulePass):
         nests = [op for ops in structure.children.values() for op in ops if op.name == "linalg.generic"]
         for op in nests:
             with op.location:
-                _Nest(op, structure, types).assign()
+                _GenericNest(op, structure, types).assign()
 
 
-class _Nest:
+class _GenericNest:
     """One linalg.generic. Loops are numbers; `arguments` are those of its body, for operands first, then for results."""
 
     def __init__(self, op: Any, structure: Structure, types: Types) -> None:

@@ -15,14 +15,14 @@ from flambeau.dialects.parts import Pair
 from flambeau.dialects.record import find
 
 
-class _Ops:
+class _LateOps:
     """As `common.ops`, which imports what imports this."""
 
     def __getattr__(self, name: str) -> Any:
         return find(name)
 
 
-ops = _Ops()
+ops = _LateOps()
 
 
 def product(x: Pair, y: Pair) -> Pair:

@@ -67,7 +67,7 @@ sin = _approximated("sin", np.sin, lambda ct, r, x: (ct * ops.cos(x),), "The sin
 cos = _approximated("cos", np.cos, lambda ct, r, x: (-(ct * ops.sin(x)),), "The cosine of x radians.")
 
 #: Exponents for which pow is defined by a formula rather than as the rounded power: (exponent, formula on NumPy arrays
-#: and, through `_Emitted`, on emitter values). Compiled code tests for them at run time, so that a constant exponent
+#: and, through `_PowersOnEmitter`, on emitter values). Compiled code tests for them at run time, so that a constant exponent
 #: and an operand give the same bits.
 POW_FORMULAS = (
     (0.0, lambda m, x: m.one),
@@ -80,7 +80,7 @@ POW_FORMULAS = (
 )
 
 
-class _OnArrays:
+class _PowersOnArrays:
     """The vocabulary of POW_FORMULAS on NumPy arrays."""
 
     mul, div, sqrt = staticmethod(np.multiply), staticmethod(np.true_divide), staticmethod(np.sqrt)
@@ -89,7 +89,7 @@ class _OnArrays:
         self.one = np.ones_like(x)
 
 
-class _Emitted:
+class _PowersOnEmitter:
     """The vocabulary of POW_FORMULAS on emitter values."""
 
     def __init__(self, b, x) -> None:
@@ -100,7 +100,7 @@ def _pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if from_numpy(x.dtype).is_integer:
         return _integer_pow(x, y)
     result = in_float64(np.power)(x, y)
-    on_arrays = _OnArrays(x)
+    on_arrays = _PowersOnArrays(x)
     for exponent, formula in POW_FORMULAS:
         result = np.where(y == exponent, formula(on_arrays, x), result)
     return result
@@ -122,7 +122,7 @@ def _lower_pow(b, x, y):
     from flambeau.dialects.tape import approximations  # that module imports this one
 
     result = approximations.pow(b, x, y)
-    emitted = _Emitted(b, x)
+    emitted = _PowersOnEmitter(b, x)
     for exponent, formula in POW_FORMULAS:
         result = b.select(b.cmp("eq", y, b.const(exponent, y)), formula(emitted, x), result)
     return result

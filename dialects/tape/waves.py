@@ -192,7 +192,7 @@ _KINDS: dict[str, Terms] = {
 MOST = 1 << 20
 
 
-class _OnArrays:
+class _WavesOnArrays:
     """The vocabulary of the kinds on arrays."""
 
     add, sub, mul, div = (staticmethod(f) for f in (np.add, np.subtract, np.multiply, np.true_divide))
@@ -201,7 +201,7 @@ class _OnArrays:
         self.number = x.dtype.type
 
 
-class _Emitted:
+class _WavesOnEmitter:
     """The vocabulary of the kinds on emitter values."""
 
     def __init__(self, b: Any, x: Any) -> None:
@@ -214,7 +214,7 @@ class _Emitted:
 def _polynomial(x: np.ndarray, n: np.ndarray, kind: str) -> np.ndarray:
     """By the recurrence, each element up to its degree, in the dtype of the operands."""
     first, following = _KINDS[kind]
-    m, degree = _OnArrays(x), np.trunc(n)
+    m, degree = _WavesOnArrays(x), np.trunc(n)
     before, now, k = np.ones_like(x), np.asarray(first(m, x)), x.dtype.type(1)
     while (going := (k < degree) & (k < MOST)).any():
         further = following(m, x, now, before, k)
@@ -226,7 +226,7 @@ def _polynomial(x: np.ndarray, n: np.ndarray, kind: str) -> np.ndarray:
 def _lower(b: Any, x: Any, n: Any, kind: str) -> Any:
     first, following = _KINDS[kind]
     x, n = b.unify(x, n)
-    m, degree, one = _Emitted(b, x), b.trunc(n), b.const(1.0, x)
+    m, degree, one = _WavesOnEmitter(b, x), b.trunc(n), b.const(1.0, x)
     last = b.select(b.cmp("gt", degree, float(MOST)), float(MOST), degree)
 
     def step(k: Any, now: Any, before: Any) -> list[Any]:

@@ -1,6 +1,6 @@
 """The loader's side of workers: starts them, hands out tasks, puts batches in order, ends them.
 
-In: a loader. Out: `Crew`, its workers, and `Epoch`, an iterator over batches that they load. Workers are forked where that can
+In: a loader. Out: a `WorkerPool`, and `Epoch`, an iterator over batches that they load. Workers are forked where that can
 be (a dataset is then shared as it is, however large, and need not be pickled): what was recorded is run before, locks, threads
 and compiler processes are renewed in the child (docs/architecture.md), which has a channel of its own and nothing of other
 workers'. `multiprocessing_context` names other ways. Next: `worker.py`, `channel.py`, `blocks.py`.

@@ -1,8 +1,8 @@
 """An ONNX graph in the making, and the table of what writes our primitive ops.
 
 In: a recorded graph's nodes, one after the other. Out: nodes and initializers. Three things keep files small: what is made of
-constants alone is computed here (`Builder.known`), a stretched operand of an elementwise op stays as it is, since ONNX stretches
-itself (`Builder.unstretched`), and a reshape to the same shape is no node. Next: `writing/`.
+constants alone is computed here (`OnnxBuilder.known`), a stretched operand of an elementwise op stays as it is (ONNX stretches
+itself: `OnnxBuilder.unstretched`), and a reshape to the same shape is no node. Next: `writing/`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flambeau.onnx.package import number_of, onnx
 _MOST_FOLDED = 4096
 
 #: (builder, node) -> the names of its results.
-Writer = Callable[["Builder", Node], "str | tuple[str, ...]"]
+Writer = Callable[["OnnxBuilder", Node], "str | tuple[str, ...]"]
 WRITERS: dict[str, Writer] = {}
 
 

@@ -1,6 +1,6 @@
 """A graph of an ONNX file as steps that run our ops, one after the other.
 
-In: a `GraphProto`. Out: `Program`, whose `run` takes values by name and gives values: tensors, or NumPy arrays where they are known
+In: a `GraphProto`. Out: `OnnxProgram`, whose `run` takes values by name and gives values: tensors, or NumPy arrays where known
 without computing (shapes and what is made of these), which nodes that only move numbers around are evaluated on at once, by
 the package's own reference. Next: `loading.py`.
 """

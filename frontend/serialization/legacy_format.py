@@ -1,6 +1,6 @@
 """PyTorch's format before 1.6, which some files still have: pickles one after the other, then the bytes of the storages.
 
-In: a pickle and storages; or a `Source`. Out: magic number, protocol, facts of the system, the object, the keys of the
+In: a pickle and storages; or a `FileSource`. Out: magic number, protocol, facts of the system, the object, the keys of the
 storages, and each storage as its length and its elements; and back. The object is read twice: first for what storages it names.
 Next: `rebuilding.py`.
 """

@@ -1,6 +1,6 @@
 """Reading a file of `torch.save`, or of ours in these formats.
 
-In: a `Source`, and what `load` was given. Out: the object. With `weights_only` a `Machine` runs the pickle; without it Python's
+In: a `FileSource`, and what `load` was given. Out: the object. With `weights_only` a `Machine` runs the pickle; without it Python's
 does, which runs whatever the file says. Next: `machine.py`.
 """
 

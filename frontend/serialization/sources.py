@@ -1,6 +1,6 @@
 """Where a file is read from: a path or a stream that can seek, in parts, trusting no size that the file speaks of.
 
-In: an open file. Out: `Source`, whose parts exist. Next: `zip_format.py`.
+In: an open file. Out: `FileSource`, whose parts exist. Next: `zip_format.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """PyTorch's format since 1.6: a zip archive with a pickle and a record of bytes per storage, none compressed.
 
-In: a pickle and storages; or a `Source`. Out: an archive, sizes and sums of which are known before it is written, so that any
+In: a pickle and storages; or a `FileSource`. Out: an archive, sizes and sums of which are known before it is written, so that any
 stream will do, with records at multiples of 64 bytes; and back. Records must lie apart, so that a small file has no large
 content. Next: `rebuilding.py`.
 """

@@ -85,7 +85,7 @@ def widest(graph: Graph) -> int:
 def block(graph: Graph, rows: int, known: int = 0) -> BlockProgram:
     """The program of `rows` rows of a cluster's graph. The first `known` of them belong to the block before, too: sums have had
     them. Raises NoBlocks."""
-    return _Writer(graph, extent(graph), rows, known).run()
+    return _BlockWriter(graph, extent(graph), rows, known).run()
 
 
 @dataclass
@@ -105,7 +105,7 @@ class _Sum:
 
 
 @dataclass
-class _Writer:
+class _BlockWriter:
     graph: Graph
     extent: Extent
     rows: int

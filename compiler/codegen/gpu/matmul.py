@@ -38,7 +38,7 @@ def cut(cluster: Cluster) -> Cut:
 def _emit(nest: ProductNest, schedule: Any, target: Target) -> Parts:
     if isinstance(schedule, GpuVectorProduct):
         return Parts([_vector(nest.c, schedule)])
-    return Parts([_Tiled(nest.c, schedule).call()])
+    return Parts([_TiledProduct(nest.c, schedule).call()])
 
 
 def _label(c: Contraction) -> str:
@@ -128,7 +128,7 @@ def _vector(c: Contraction, schedule: GpuVectorProduct) -> KernelCall:
     return kernel.launch(_label(c), (maximum(c.m, c.n), c.batches, 1), kernel.overwrites)
 
 
-class _Tiled:
+class _TiledProduct:
     """Writes the kernel of a product of matrices."""
 
     def __init__(self, c: Contraction, schedule: GpuProduct) -> None:

@@ -21,7 +21,7 @@ def lower(nest: LoopNest, schedule: Search) -> Parts:
     node, fragment, form, chains = nest.node, nest.fragment, nest.form, schedule.chains
     values = fragment.avals[node.operands[1]]
     total: Int = prod(values.shape)
-    search = _Search(Emitter(), values.dtype.mlir, bool(node.attrs[1]), not bool(form.batch * form.columns > 1))
+    search = _SearchWriter(Emitter(), values.dtype.mlir, bool(node.attrs[1]), not bool(form.batch * form.columns > 1))
     b = search.b
     with b.loop(b.lo, b.hi) as item:
         first, all_values = b.mul(item.index, chains), b.dim(3)
@@ -43,7 +43,7 @@ def lower(nest: LoopNest, schedule: Search) -> Parts:
     return Parts([call])
 
 
-class _Search:
+class _SearchWriter:
     """The text of searches."""
 
     def __init__(self, b: Emitter, element: str, right: bool, is_alone: bool) -> None:

@@ -47,7 +47,7 @@ def lower(nest: LoopNest, schedule: Windows) -> Parts:
 
 
 @dataclass(frozen=True)
-class _Axis:
+class _WindowAxis:
     """One windowed axis: extents of what windows are of and of the windows, and what they are; adaptive without a size."""
 
     extent: Val
@@ -94,7 +94,7 @@ class _OverWindows(Windowed):
         self.batch = prod(self.result.shape[:-rank])
         self.window_size = prod(window[0]) or maximum(1, prod(self.extents) // maximum(1, prod(self.counts)))
         numbers = [(self.number(n), self.number(m)) for n, m in zip(self.extents, self.counts, strict=True)]
-        self.axes = [_Axis(*pair, *w) for pair, w in zip(numbers, zip(*window, strict=True), strict=True)]
+        self.axes = [_WindowAxis(*pair, *w) for pair, w in zip(numbers, zip(*window, strict=True), strict=True)]
         self.plane, self.windows = self.number(prod(self.extents)), self.number(prod(self.counts))
         self.shape()
 
@@ -104,7 +104,7 @@ class _OverWindows(Windowed):
 
     def over_taps(
         self,
-        axes: Sequence[tuple[_Axis, Val, Val, Val]],
+        axes: Sequence[tuple[_WindowAxis, Val, Val, Val]],
         carried: list[Val],
         visit: Callable[[Val, list[Val]], list[Val]],
     ) -> list[Val]:
@@ -145,7 +145,7 @@ class _Folds(_OverWindows):
 
     def emit(self, item: Val) -> None:
         b, (*outer, last) = self.b, self.axes
-        rest, rows = item, list[tuple[_Axis, Val, Val, Val]]()
+        rest, rows = item, list[tuple[_WindowAxis, Val, Val, Val]]()
         for axis in reversed(outer):
             o, rest = b.rem_unsigned(rest, axis.count), b.div_unsigned(rest, axis.count)
             first = axis.first(b, o)
@@ -169,7 +169,7 @@ class _Folds(_OverWindows):
                 )
             b.store(found, self.out, b.add(results, o))
 
-    def _window(self, start: Val, axes: list[tuple[_Axis, Val, Val, Val]]) -> Val:
+    def _window(self, start: Val, axes: list[tuple[_WindowAxis, Val, Val, Val]]) -> Val:
         """One window."""
         b = self.b
 
@@ -179,7 +179,9 @@ class _Folds(_OverWindows):
         found = self.over_taps(axes, self._begin(1), visit)
         return self._end(found, [(first, begin, end) for _, first, begin, end in axes])
 
-    def _side_by_side(self, start: Val, rows: list[tuple[_Axis, Val, Val, Val]], first: Val, at_edge: bool) -> Val:
+    def _side_by_side(
+        self, start: Val, rows: list[tuple[_WindowAxis, Val, Val, Val]], first: Val, at_edge: bool
+    ) -> Val:
         """Windows side by side along the last axis, of which the leftmost begins at `first`."""
         b, last, lanes = self.b, self.axes[-1], self.lanes
         ahead = b.mul(b.iota(lanes), last.step)
@@ -279,7 +281,7 @@ class _Spread(_OverWindows):
         self.zero(start, self.plane)
         self._over(0, b.const(0, "i64"), [], start, given)
 
-    def _over(self, k: int, window: Val, axes: list[tuple[_Axis, Val, Val, Val]], start: Val, given: Val) -> None:
+    def _over(self, k: int, window: Val, axes: list[tuple[_WindowAxis, Val, Val, Val]], start: Val, given: Val) -> None:
         b = self.b
         if k < len(self.axes):
             axis = self.axes[k]

@@ -1,6 +1,6 @@
 """Convolutions, and how ONNX says where their windows lie.
 
-`Windows` turns a node's attributes into numbers for each spatial axis: kernel, stride, dilation, and how much is added before and
+`SpatialWindows` makes of attributes numbers for each spatial axis: kernel, stride, dilation, and how much is added before and
 after. Next: `pooling.py`.
 """
 
