@@ -189,6 +189,14 @@ def _along(op: str, value: Any, ours: Any, tangents: Any, keeps: bool, strict: b
     return trees.filled(value, _tangents(outs, ins, given, keeps))
 
 
+def functionalize(func: Callable[..., Any], *, remove: str = "mutations") -> Callable[..., Any]:
+    """`func` itself: writes and views within it are no more in what is compiled. Raises RuntimeError where `remove` is
+    another word than "mutations" and "mutations_and_views"."""
+    if remove not in ("mutations", "mutations_and_views"):
+        raise RuntimeError(f"[functionalize] remove is {remove!r}. Use 'mutations' or 'mutations_and_views'.")
+    return func
+
+
 def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """(value, function) for `func(*primals)`: the function gives the derivative of the value along tangents, one for each primal,
     as often as wanted; `func` is not called again."""
@@ -356,6 +364,7 @@ def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dic
 
 __all__ = [
     "functional_call",
+    "functionalize",
     "grad",
     "grad_and_value",
     "hessian",

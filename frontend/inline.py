@@ -86,7 +86,7 @@ class TensorBuilder(Builder):
 
 
 #: A tensor with the same elements, computed from a tensor: its history goes on there.
-same = Function("add", (("input", "tensor", REQUIRED, False),), "pure", lambda input: input + input.like(-0.0))
+same = Function("same", (("input", "tensor", REQUIRED, False),), "pure", lambda input: input + input.like(-0.0))
 
 
 # ---- the engine -----------------------------------------------------------------------------------------------

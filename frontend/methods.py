@@ -20,6 +20,7 @@ from flambeau.dialects.dtypes import bool_, int64
 from flambeau.functions import assemble, choose, compare, shape
 from flambeau.functions.create import empty, full, ones, zeros
 from flambeau.functions.from_data import tensor
+from flambeau.functions.storage import untyped_storage
 from flambeau.functions.transfer import moved
 from flambeau.memory_format import checked, in_format, lies_so
 from flambeau.out import strided
@@ -128,11 +129,30 @@ def to_device(self: Tensor, device: Device, /, *, stream: Any = None) -> Tensor:
 
 @declared(method="__deepcopy__", samples=_LOOKS)
 def deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
-    """A leaf of its own storage with the same values. Raises RuntimeError for a tensor with gradient history."""
+    """A leaf of its own storage with the same values; views that are copied together share one again.
+
+    Raises RuntimeError for a tensor with gradient history.
+    """
     if not self.is_leaf:
         raise RuntimeError("[deepcopy] only leaf tensors can be copied deeply. Use x.detach().clone().")
-    made = memo[id(self)] = _leaf(host.copied(host.array_of(self), there=self._place), self.requires_grad, type(self))
+    made = memo[id(self)] = _leaf(_copied(self, memo), self.requires_grad, type(self))
     return made
+
+
+def _copied(x: Tensor, memo: dict[Any, Any]) -> Tensor:
+    """The elements of a tensor, in what `memo` has of its storage."""
+    if x.requires_grad or named(x._place) != CPU or not numel(x):
+        return host.copied(host.array_of(x), there=x._place)
+    storage = untyped_storage(x)
+    key = (storage.data_ptr(), x.dtype)
+    whole = memo.get(key)
+    if whole is None and numel(x) * x.dtype.itemsize == storage.nbytes() and is_contiguous(x):
+        memo[key] = made = host.copied(host.array_of(x), there=x._place)
+        return made
+    if whole is None:
+        count = storage.nbytes() // x.dtype.itemsize
+        memo[key] = whole = host.copied(host.array_of(x.as_strided((count,), (1,), 0)), there=x._place)
+    return whole.as_strided(x.shape, x.stride(), x.storage_offset())
 
 
 def _leaf(data: Tensor, requires_grad: bool, cls: type) -> Tensor:

@@ -411,3 +411,14 @@ def test_a_hook_after_the_gradient_has_been_added():
     assert len(seen) == 2
     with pytest.raises(RuntimeError, match=r"\[register_post_accumulate_grad_hook\] the tensor is no leaf"):
         (x * 2).register_post_accumulate_grad_hook(print)
+
+
+def test_functionalize_gives_the_function_itself():
+    def f(x):
+        y = x.clone()
+        y[0] = 3
+        return y
+
+    assert fb.func.functionalize(f) is f and fb.func.functionalize(f, remove="mutations_and_views") is f
+    with pytest.raises(RuntimeError, match=r"\[functionalize\] remove is 'all'"):
+        fb.func.functionalize(f, remove="all")

@@ -99,3 +99,24 @@ def test_a_batch_of_gradients_gives_what_single_gradients_give(record):
         seeds = [np.ones(case.graph.avals[v].shape, case.graph.avals[v].dtype.numpy) for v in case.graph.outputs]
         for many in choices(len(case.arrays))[-4:]:
             check(graph, [*case.arrays, *seeds], (*many, *[False] * len(seeds)))
+
+
+#: Records whose batch is a loop, with the reason; none today.
+LOOPED: dict[str, str] = {}
+
+
+@pytest.mark.accept("AG-15")
+@pytest.mark.parametrize("record", RECORDS, ids=str)
+def test_a_batch_takes_as_many_ops_whatever_its_size(record):
+    """No loop over the samples: a batch of 11 is as many ops as one of 3, for calls and for gradients."""
+    (*_, case) = cases(record)[:1]
+    graphs = [case.graph]
+    if case.sample.gradient and is_inexact(case.arrays[-1]) and not isinstance(record.vjp, NoGradient):
+        graphs.append(
+            opgen.gradient_graph(case.graph, [v for v in case.graph.inputs if case.graph.avals[v].dtype.is_inexact])
+        )
+    for graph in graphs:
+        for many in choices(len(case.arrays))[-4:]:
+            every = (*many, *[False] * (len(graph.inputs) - len(many)))
+            few, more = (batched(graph, every, n) for n in (3, 11))
+            assert (len(few.nodes) == len(more.nodes)) != (record.name in LOOPED), many

@@ -1,5 +1,6 @@
 """Which reshapes share storage and which copy: strides and aliasing are those of PyTorch."""
 
+import copy
 import random
 
 import flambeau as fb
@@ -94,3 +95,22 @@ def test_reshaping_a_transposed_matrix_copies():
     assert x.tolist() == [[0, 1, 2], [3, 4, 5]]
     x.flatten().zero_()
     assert x.sum().item() == 0
+
+
+def test_views_that_are_copied_together_share_a_storage_again():
+    x = fb.arange(6.0).reshape(2, 3)
+    for order in ((0, 1, 2), (2, 1, 0)):
+        given = [x, x[1:], x.T]
+        made = dict(zip(order, copy.deepcopy([given[k] for k in order]), strict=True))
+        made[0][1, 2] = 9
+        assert made[1].tolist() == [[3, 4, 9]] and made[2].tolist() == [[0, 3], [1, 4], [2, 9]]
+        assert x.tolist() == [[0, 1, 2], [3, 4, 5]] and made[2].stride() == (1, 3)
+    alone = copy.deepcopy(x.T)
+    alone[0, 0] = 7
+    assert x[0, 0].item() == 0 and not alone.requires_grad
+    parts = copy.deepcopy({"a": fb.ones(2, requires_grad=True), "b": fb.zeros(0), "c": fb.ones(1).expand(3)})
+    assert parts["a"].requires_grad and parts["b"].shape == (0,) and parts["c"].stride() == (0,)
+
+
+def test_sizes_are_compared():
+    assert fb.is_same_size(fb.ones(2, 3), fb.zeros(2, 3)) and not fb.ones(2).is_same_size(fb.ones(2, 1))

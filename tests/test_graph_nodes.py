@@ -118,3 +118,32 @@ def test_hooks_on_several_tensors():
         graph.register_multi_grad_hook([a], print, mode="some")
     with pytest.raises(RuntimeError, match=r"\[register_multi_grad_hook\] a tensor does not require grad"):
         graph.register_multi_grad_hook([X], print)
+
+
+def test_classes_of_nodes_are_named_and_leaves_are_found():
+    class Twice(autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * 2
+
+    x = fb.ones(2, requires_grad=True)
+    y = Twice.apply(x * 3)
+    node = y.grad_fn
+    assert type(node).__name__ == node.name() == "TwiceBackward" and isinstance(node, graph.Node)
+    product = [before for before, _ in node.next_functions if before][-1]
+    leaf = product.next_functions[0][0]
+    assert (type(product).__name__, type(leaf).__name__) == ("MulBackward0", "AccumulateGrad")
+    assert leaf.next_functions == ()
+    y.sum().backward()
+    assert x.grad.tolist() == [6, 6]
+
+
+def test_retains_grad_says_whose_gradient_is_kept():
+    x = fb.ones(2, requires_grad=True)
+    y, z = x * 2, x * 3
+    y.retain_grad(), x.retain_grad()
+    assert (x.retains_grad, y.retains_grad, z.retains_grad, fb.ones(1).retains_grad) == (False, True, False, False)

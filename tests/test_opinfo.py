@@ -37,7 +37,9 @@ def test_the_list_says_what_it_counts():
     assert all(": " in line and not line.endswith(": ") for line in lines), "each with a reason"
     counts = re.search(r"^\[everything else\] (\d+) pass, (\d+) fail, (\d+) missing of (\d+)$", text, re.M)
     good, bad, missing, total = map(int, counts.groups())
-    assert good + bad + missing == total > 530 and bad + missing <= MOST * total
+    assert good + bad + missing == total > 530
+    near = [n for n in parity_lists.passing(text, parity_lists.NEARER) if not opinfo_parity.is_listed_apart(n)]
+    assert near and bad + missing + len(near) <= MOST * total, "also by PyTorch's tolerances alone"
 
 
 @pytest.mark.accept("VER-03")

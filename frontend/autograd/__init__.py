@@ -15,7 +15,7 @@ from typing import Any, Self
 from flambeau import anomaly, expansions, inline, tensor_hooks
 from flambeau import border as _border
 from flambeau import missing as _missing
-from flambeau.declarations import Unsampled, declare, declared
+from flambeau.declarations import Unsampled, attribute, declare, declared
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.tape.common import ops
 from flambeau.engine import GRAD_MODE
@@ -366,6 +366,7 @@ declare(detach_, "detach_", method=True, samples=_GRADIENTS)
 declare(_backward, "backward", method=True, samples=_GRADIENTS)
 declare(tensor_hooks.register_hook, "register_hook", method=True, samples=_GRADIENTS)
 declare(tensor_hooks.retain_grad, "retain_grad", method=True, samples=_GRADIENTS)
+attribute("retains_grad")(lambda self: "_retained" in self.__dict__)
 declare(
     tensor_hooks.register_post_accumulate_grad_hook,
     "register_post_accumulate_grad_hook",

@@ -9,7 +9,7 @@ replaces the zeros that arrived by what that gave. So hooks, `create_graph` and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 from flambeau import inline, tensor_hooks
@@ -24,14 +24,20 @@ from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
 
-@function(name="Function")
-def _depending(input: Tensor_, carriers: Tensors):
-    """`input`, whose gradient history goes on to the carriers, which get zeros."""
-    result = input
-    nowhere = input.builder.constant(False, bool_, input.shape)
-    for x in carriers:
-        result = ops.select(nowhere, _first(x).cast(input.dtype).expand(input.shape), result)
-    return result
+@lru_cache(maxsize=256)
+def _depending(name: str) -> Callable[..., Tensor]:
+    """What gives the results of the user's function of that name their history."""
+
+    @function(name=name)
+    def depending(input: Tensor_, carriers: Tensors):
+        """`input`, whose gradient history goes on to the carriers, which get zeros."""
+        result = input
+        nowhere = input.builder.constant(False, bool_, input.shape)
+        for x in carriers:
+            result = ops.select(nowhere, _first(x).cast(input.dtype).expand(input.shape), result)
+        return result
+
+    return depending
 
 
 def _first(x: Value) -> Value:
@@ -140,7 +146,7 @@ class _Node:
 
     def result(self, number: int, value: Tensor, carriers: list[Tensor]) -> Tensor:
         with enable_grad():
-            made = _depending(value, carriers)
+            made = _depending(f"{self.cls.__name__}Backward")(value, carriers)
         tensor_hooks.attach(made, lambda gradient: self.note(number, gradient), self.end)
         return made
 

@@ -7,7 +7,7 @@ do not go through nodes (see `dialects/autodiff.py`). And hooks on several tenso
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from flambeau import border as _border
@@ -111,6 +111,10 @@ class _Recorded:
         slot = self.root(slot)
         if not self.requires_grad(slot) or (view is not None and view.detached):
             return None, 0
+        if slot in self.made and self.made[slot].entry[1].name == "same":  # what hooks and users' functions stand on
+            made = self.made[slot]
+            operand = made.entry[2][0]
+            return self.edge(made.base + operand[0], operand[1])
         before = self.entered.get(slot) if view is None or not view.steps else None
         node = (
             Node(self, slot, view if view is not None and view.steps else None) if before is None else node_of(before)
@@ -123,6 +127,7 @@ class Node:
 
     def __init__(self, recorded: _Recorded, slot: int, view: Any) -> None:
         self._recorded, self._slot, self._view = recorded, slot, view
+        self.__class__ = _named(self.name())  # type: ignore[assignment]  # as PyTorch's, whose classes people ask for
 
     def name(self) -> str:
         """What the function is called, as `MulBackward0`; `AccumulateGrad` for a leaf."""
@@ -169,6 +174,12 @@ class Node:
         return f"<{self.name()}>"
 
 
+@lru_cache(maxsize=1024)
+def _named(name: str) -> type[Node]:
+    """The class of nodes of that name."""
+    return type(name, (Node,), {"__module__": __name__})
+
+
 def _before(view: Any) -> Any:
     """The view that one was made from, None for its base."""
     parent = view.parent
@@ -176,6 +187,9 @@ def _before(view: Any) -> Any:
 
 
 def _camel(name: str) -> str:
+    """What PyTorch calls the node of a function; one of the user's is named already."""
+    if name.endswith("Backward"):
+        return name
     return "".join(part[:1].upper() + part[1:] for part in name.split("_")) + "Backward0"
 
 

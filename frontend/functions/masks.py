@@ -191,15 +191,14 @@ def _picked(input: Tensor_, mask: Tensor_, numbers: Tensor_):
         ]
     ),
 )
-def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> Tensor:
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements of `input` where `mask` holds, row by row, in a vector; both broadcast. Runs what was recorded, to know how many
     there are.
 
     Raises RuntimeError for a mask that is none, and shapes that do not broadcast.
     """
     whole = _spread_mask(input, mask)
-    found = _picked(input, whole, numbers_of(whole))
-    return found if out is None else stored_in("masked_select", out, found)
+    return _picked(input, whole, numbers_of(whole))
 
 
 def _checked_count(op: str, ranks: Value, low: Any, high: Any, text: str) -> Value:

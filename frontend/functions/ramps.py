@@ -80,7 +80,7 @@ def _arange(
 
 def _real_ramp(start: float, end: float, step: float, dtype: DType, inclusive: bool) -> tuple[int, Any, Any]:
     """How many elements, the first one and the step. Integer dtypes cut both first, and int64 the end, too, as PyTorch does."""
-    if dtype.is_inexact:
+    if not dtype.is_integer:
         return _steps(start, end, step, inclusive), float(start), float(step)
     if dtype is int64 and abs(step) >= 1:
         start, end, step = int(start), int(end), int(step)

@@ -81,6 +81,14 @@ def get_device(self: Tensor) -> int:
     return -1 if place.type == "cpu" else place.index or 0
 
 
+@declared(
+    free="flambeau", method=True, samples=calls(lambda: [call(data(2, 3), data(2, 3)), call(data(2), data(2, 1))])
+)
+def is_same_size(self: Tensor, other: Tensor) -> bool:
+    """Whether both have the same shape."""
+    return self.shape == other.shape
+
+
 @declared(method=True, samples=Unsampled("compares storages"))
 def is_set_to(self: Tensor, tensor: Tensor) -> bool:
     """Whether both show the same elements of the same storage."""
