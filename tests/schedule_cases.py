@@ -152,6 +152,24 @@ SCATTERS = {
 }
 
 
+def _convolved_quads(size, stride=1, padding=1, groups=1):
+    how = dict(sizes=size, stride=(stride,) * 2, padding=(padding,) * 2, dilation=(1, 1), groups=groups)
+
+    def program(x, w):
+        kernel = op("cast", permute(0, 3, 1, 2)(w), dtype=int32)
+        y = op("convolution", op("cast", x, dtype=int32), kernel, **how)
+        return op("cast", y, dtype=float32) * 0.5
+
+    return program
+
+
+QUADS = {
+    "signed": (_convolved_quads((9, 13)), _integers(2, 6, 9, 13), _integers(11, 3, 3, 6)),
+    "unsigned": (_convolved_quads((5, 7), 2, 1, 2), _integers(1, 8, 9, 13, dtype=np.uint8), _integers(6, 3, 3, 4)),
+    "points": (_convolved_quads((6, 9), 1, 0), _integers(3, 5, 6, 9, dtype=np.uint8), _integers(9, 1, 1, 5)),
+}
+
+
 def _convolved(name, size, stride=1, padding=1, groups=1):
     how = dict(stride=(stride,) * 2, padding=(padding,) * 2, dilation=(1, 1), groups=groups)
     return lambda a, b: op(name, a, b, sizes=size, **how)
@@ -291,6 +309,7 @@ PROGRAMS = {
     "sort": SORTS, "topk": FIRST, "search": SEARCHES, "windows": WINDOWS,
     "product": PRODUCTS, "vector-product": VECTORS, "dot-product": DOTS,
     "convolution": CONVOLUTIONS, "direct": DIRECT, "direct-weight": DIRECT_WEIGHTS,
+    "quads": QUADS,
     **ON_GPUS,
 }  # fmt: skip
 

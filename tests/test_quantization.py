@@ -354,3 +354,44 @@ def test_a_program_reads_8_bit_integers_in_its_products():
     labels = report.programs()[-1].kernels
     assert [label.split(" + ")[0] for label in labels if "dots" in label] == ["dots i8 x i8", "dots ui8 x i8"]
     assert len(labels) == 4, labels  # the others divide by scales, and quantize the input
+
+
+@pytest.mark.accept("AMP-05")
+@pytest.mark.parametrize("target", ["host", "x86-64-v3"])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize(
+    "x, weight, how",
+    [
+        ((2, 8, 9, 11), (13, 3, 3, 8), dict(padding=1)),
+        ((1, 6, 12, 10), (4, 3, 5, 3), dict(stride=2, padding=(1, 2), groups=2)),
+        ((2, 5, 40), (3, 4, 5), dict(padding="same", dilation=2)),
+        ((1, 33, 6, 20), (9, 1, 1, 33), dict(stride=(1, 2))),
+    ],
+)
+def test_convolutions_read_8_bit_integers_where_they_lie(target, dtype, x, weight, how):
+    """With channels last in the kernel, as layers keep it; on machines with and without an instruction for it."""
+    limits = np.iinfo(dtype)
+    a = RNG.integers(limits.min, limits.max + 1, x).astype(dtype)
+    b = RNG.integers(-128, 128, weight).astype(np.int8)
+    a[0, 0], b[0], b[-1] = limits.max, 127, -128
+    scale, bias = np.abs(floats(weight[0])) * 1e-3, floats(weight[0])
+    given = [fb.tensor(v) for v in (a, b, scale, bias)]
+
+    def results():
+        y = q.quantized_conv(given[0], given[1].movedim(-1, 1), *given[2:], **how)
+        return q.quantize(y.relu(), 0.02, dtype=fb.uint8).numpy()
+
+    with fb.compiler_options(mode="off"):
+        wanted = results()
+    with fb.compiler_options(mode="blocking", target=target):
+        found = results()
+    labels = report.programs()[-1].kernels
+    assert any(label.startswith(f"convolution {'u' * (dtype == np.uint8)}i8 x i8 + cast + mul") for label in labels), (
+        labels
+    )
+    assert np.array_equal(found, wanted)
+    call = nn.functional.conv2d if len(x) == 4 else nn.functional.conv1d
+    sums = call(fb.tensor(a.astype(np.float64)), fb.tensor(np.moveaxis(b, -1, 1).astype(np.float64)), **how).numpy()
+    shape = (-1, *(1,) * (len(x) - 2))
+    y = np.maximum(sums.astype(np.float32) * scale.reshape(shape) + bias.reshape(shape), 0)
+    assert np.array_equal(found, rounded(y, 0.02, 0, 0, 255))

@@ -257,6 +257,10 @@ class Arithmetic:
             return x._replace(type=element)
         return self._convert("arith.bitcast", x, element)
 
+    def regrouped(self, x: Val, element: str) -> Val:
+        """The same bits as elements of another width, in the order in which they would lie in memory."""
+        return self.op("llvm.bitcast", [x], element, x.lanes * x.bits // dtype_of(element).bits)
+
     # ---- comparison and choice -----------------------------------------------------------------------------
 
     def cmp(self, predicate: str, x: Operand, y: Operand) -> Val:
@@ -310,11 +314,23 @@ class Arithmetic:
         if target.carrier:
             return self._carried(self.cast(x, target.accumulation.mlir), target)
         if not target.is_floating_point:
-            name = "llvm.fptosi.sat" if target.is_signed else "llvm.fptoui.sat"
-            return self.op(name, [x], target.mlir, x.lanes)
+            return self.saturated(x, target)
         if target.bits == x.bits:  # f16 and bf16: no direct conversion
             return self.cast(self.cast(x, target.accumulation.mlir), target.mlir)
         return self._convert("arith.extf" if target.bits > x.bits else "arith.truncf", x, target.mlir)
+
+    def saturated(self, x: Val, target: DType) -> Val:
+        """Floats as integers. LLVM's saturating conversion of a vector goes element by element: integers of at most 16 bits,
+        whose bounds are floats, are limited first."""
+        if x.lanes == 1 or target.bits > 16:
+            name = "llvm.fptosi.sat" if target.is_signed else "llvm.fptoui.sat"
+            return self.op(name, [x], target.mlir, x.lanes)
+        low, high = (self.const(float(n), x) for n in (target.least, target.greatest))
+        y = self.select(self.cmp("gt", x, low), x, low)  # NaN becomes the least
+        found = self._convert("arith.fptosi", self.select(self.cmp("lt", y, high), y, high), "i32")
+        if target.is_signed:
+            found = self.select(self.is_nan(x), self.const(0, found), found)
+        return self.truncate(found, target.mlir)
 
     def _uncarried(self, x: Val) -> Val:
         """A float that is kept as its bits, in the dtype that it accumulates in. Exact."""

@@ -18,6 +18,7 @@ from flambeau.compiler.groups.builder.cluster import ClusterBuilder
 from flambeau.compiler.groups.checks import check_count, check_like
 from flambeau.compiler.groups.form import Call, GroupError
 from flambeau.compiler.groups.replay_views import GraphMaker
+from flambeau.compiler.passes import cluster_prologues
 from flambeau.compiler.passes.cluster_groups import Clustering
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Node
@@ -82,5 +83,6 @@ RULES = Rules(
     stored=in_memory,
     generators={"cpu": "flambeau.compiler.codegen.convolutions.cut:cut"},
     epilogue=epilogue,
+    producers=lambda node: cluster_prologues.widens_for_convolution if GIVES[node.op.name] == "y" else None,
     ops=OPS,
 )

@@ -18,7 +18,7 @@ from flambeau.compiler.groups.form import Body, BodyOp
 
 _CONVERSIONS = frozenset(
     f"arith.{name}" for name in ("bitcast", "extf", "truncf", "extsi", "extui", "trunci", "sitofp", "uitofp")
-) | {"llvm.fptosi.sat", "llvm.fptoui.sat"}
+)
 _APART = frozenset(("arith.constant", "flambeau.check"))
 #: Ops that say where an element is, or what must hold: nothing is written for them.
 _SILENT = frozenset(("linalg.index", "affine.apply", "flambeau.check", "flambeau.fold"))
@@ -133,8 +133,13 @@ def _converted(b: Any, op: BodyOp, operands: list[Val]) -> Val:
     return b.op(op.name, operands, op.types[0], operands[0].lanes)
 
 
+def _saturated(b: Any, op: BodyOp, operands: list[Val]) -> Val:
+    return b.saturated(operands[0], dtype_of(op.types[0]))
+
+
 _WRITERS: dict[str, _Writer] = {
     **dict.fromkeys(_CONVERSIONS, _converted),
+    **dict.fromkeys(("llvm.fptosi.sat", "llvm.fptoui.sat"), _saturated),
     "arith.bitcast": lambda b, op, operands: b.bitcast(operands[0], op.types[0]),
     "arith.cmpf": _compared,
     "arith.cmpi": _compared,

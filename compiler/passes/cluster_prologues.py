@@ -10,12 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flambeau.compiler import families
+from flambeau.compiler.codegen.access import StridedView
 from flambeau.compiler.codegen.products.dots import is_small
 from flambeau.compiler.codegen.products.operands import Contraction, read
 from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
 from flambeau.compiler.schedules.products import computations, computes_well
 from flambeau.dialects.dtypes import int8, int32, uint8
 from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.size import Size
 
 if TYPE_CHECKING:
     from flambeau.compiler.passes.cluster_producers import Move
@@ -42,6 +44,25 @@ def _contraction(program: Clustering, joined: OpenGroup) -> Contraction | None:
         return read(graph)
     except ValueError:
         return None
+
+
+def widens_for_convolution(program: Clustering, move: Move) -> bool:
+    """Whether both operands are widened 8-bit integers that a convolution can read where they lie."""
+    sources = [program.source(v) for v in move.reader.operands]
+    casts = [program.producers.get(s.root) for s in sources]
+    if not all(s.layout.is_identity for s in sources) or move.saved <= 0:
+        return False
+    if any(cast is None or not _widens(program.graph, cast) for cast in casts):
+        return False
+    map, kernel = (program.source(cast.operands[0]).layout for cast in casts if cast is not None)
+    small = program.avals[casts[1].operands[0]].dtype is int8 if casts[1] is not None else False
+    beside = kernel.strides[1] == 1 or kernel.shape[1] == 1
+    return small and map.is_identity and not kernel.dynamic and _is_known(kernel) and bool(beside)
+
+
+def _is_known(kernel: StridedView) -> bool:
+    """Whether the number of channels of a kernel along one or two axes is known."""
+    return len(kernel.shape) <= 4 and not isinstance(kernel.shape[1], Size)
 
 
 def widened_factors(graph: Graph) -> set[int]:

@@ -281,6 +281,22 @@ class DirectWeight(Schedule):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Quads(Schedule):
+    """A convolution of 8-bit integers: an item of the parallel loop is a band of rows of an image and a group, which is packed four
+    channels at a time."""
+
+    kind: ClassVar[str] = "quads"
+    lanes: int = power("places of a vector", LANES)
+    rows: int = count("output channels of a tile, which share what is read of the map", 1, 16)
+    vectors: int = count("vectors of a tile, which share what is read of the kernel", 1, 16)
+    band: Int = size("rows of the result in an item")  # noqa: RUF009
+    grain: int = count("multiply-adds of vectors in a task")
+
+    def broken(self) -> str | None:
+        return "lanes is 1, and tiles go by vectors. Give at least 2." if self.lanes == 1 else None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class VectorProduct(Schedule):
     """A dot or matrix-vector product: an item of the parallel loop is a group of outputs, each summed in 64 lanes."""
 
@@ -418,7 +434,7 @@ KINDS: dict[str, type[Schedule]] = {
     cls.kind: cls
     for cls in (
         Points, Rows, Columns, Scatter, Scan, Sort, TopK, Search, Windows, Product, VectorProduct, DotProduct,
-        Convolution, Direct, DirectWeight,
+        Convolution, Direct, DirectWeight, Quads,
         GpuPoints, GpuRows, GpuColumns, GpuProduct, GpuVectorProduct,
     )
 }  # fmt: skip

@@ -78,7 +78,8 @@ class QuantizedLinear(_Quantized):
 
 
 class QuantizedConv(_Quantized):
-    """`nn.Conv1d`, `Conv2d` or `Conv3d` on integers: see `quantized_conv`. Made by `convert`."""
+    """`nn.Conv1d`, `Conv2d` or `Conv3d` on integers: see `quantized_conv`. Made by `convert`. The weight is [O, *K, C / groups],
+    so that channels, which are added up four at a time, lie side by side."""
 
     stride: Any
     padding: Any
@@ -88,7 +89,8 @@ class QuantizedConv(_Quantized):
     @classmethod
     def from_float(cls, layer: Any, input_scale: float, dtype: DType) -> QuantizedConv:
         """The layer with the weights of a float one, rounded, for inputs of that scale."""
-        made = cls(*_members(layer, input_scale, dtype)).eval()
+        weight, scale, bias, _, _ = _members(layer, input_scale, dtype)
+        made = cls(weight.movedim(1, -1).contiguous(), scale, bias, tensor(input_scale), dtype).eval()
         made.stride, made.padding, made.dilation, made.groups = (
             layer.stride,
             layer.padding,
@@ -99,10 +101,10 @@ class QuantizedConv(_Quantized):
 
     def forward(self, input: Tensor) -> Tensor:
         where = self.stride, self.padding, self.dilation, self.groups
-        return quantized_conv(self._integers(input), self.weight, self.scale, self.bias, *where)
+        return quantized_conv(self._integers(input), self.weight.movedim(-1, 1), self.scale, self.bias, *where)
 
     def extra_repr(self) -> str:
-        rows, columns, *kernel = self.weight.shape
+        rows, *kernel, columns = self.weight.shape
         return (
             f"{columns * self.groups}, {rows}, kernel_size={tuple(kernel)}, stride={self.stride}, padding={self.padding}, "
             f"dilation={self.dilation}, groups={self.groups}, bias={self.bias is not None}, input_dtype={self.input_dtype}, "

@@ -15,14 +15,15 @@ of the kernel, so that no element is multiplied by a zero between strides. Nothi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.products.operands import Flattener, MatrixAccess, NoProduct, TermOp, TermReader, TermRef
-from flambeau.dialects.dtypes import DType
+from flambeau.dialects.dtypes import DType, int8, int32, uint8
 from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.size import Int
+from flambeau.dialects.size import Int, Size
 from flambeau.dialects.tape.convolution import ROLES, by_role
 
 #: Which of the three tensors an op gives.
@@ -45,6 +46,16 @@ class Axis(NamedTuple):
         return self.w == 1 and self.stride == 1 and self.padding == 0 and self.x == self.y
 
 
+class Small(NamedTuple):
+    """Operands of 8 bits that are only widened: their dtypes in memory, and where the kernel lies: its element (o, c, r...) is at
+    `offset` + `strides`."""
+
+    kernel: DType
+    map: DType
+    offset: Int
+    strides: tuple[Int, ...]
+
+
 @dataclass(frozen=True)
 class ConvolutionOperands:
     """`gives` is the tensor that is computed, `a` and `b` are the values of the operands in the roles above. `o` and `c` are
@@ -61,6 +72,7 @@ class ConvolutionOperands:
     o: Int
     c: Int
     axes: tuple[Axis, ...]
+    small: Small | None = None
     leaves: tuple[MatrixAccess, ...] = ()
     steps: tuple[TermOp, ...] = ()
     outputs: tuple[tuple[int, TermRef, DType], ...] = ()
@@ -121,17 +133,39 @@ class _Reader(TermReader[ConvolutionOperands]):
     def found(self, head: Node) -> ConvolutionOperands:
         graph, avals = self.graph, self.graph.avals
         gives = GIVES[head.op.name]
-        first, second = (self._in_memory(v) for v in head.operands)
+        small = self._small(head)
+        first, second = (self.terms[v].args[0].value if small else self._in_memory(v) for v in head.operands)
         _, stride, padding, dilation, groups = head.attrs
         x, w, y = by_role(head.op.name, [avals[v].shape for v in (*head.operands, *head.results)])
         extents = zip(x[2:], y[2:], w[2:], stride, padding, dilation, strict=True)
         c = ConvolutionOperands(
             gives, avals[head.results[0]].dtype, head.results[0], second, first, x[0], groups,
-            w[0] // groups, w[1], _joined([Axis(*e) for e in extents]),
+            w[0] // groups, w[1], _plane(extents) if small else _joined([Axis(*e) for e in extents]), small,
         )  # fmt: skip
         flat = Flattener(graph, (c.copies, c.groups, c.rows, c.pixels))
         outputs = tuple((v, flat.ref(self.terms[v]), avals[v].dtype) for v in graph.outputs)
         return replace(c, leaves=tuple(flat.leaves), steps=tuple(flat.steps), outputs=outputs)
+
+    def _small(self, head: Node) -> Small | None:
+        """Operands that are 8-bit integers in memory, and nothing but widened. Raises NoProduct where these cannot be read."""
+        terms = [self.terms[v] for v in head.operands]
+        if not any(t.node is not None for t in terms):
+            return None
+        sources = [t.args[0] for t in terms if t.node is not None and t.node.op.name == "cast"]
+        dtypes = [self.graph.avals[t.value].dtype for t in sources if t.layout is not None]
+        if GIVES[head.op.name] != "y" or len(dtypes) != 2 or dtypes[1] is not int8 or dtypes[0] not in (int8, uint8):
+            raise NoProduct("[convolution] an operand is computed. Store it first.")
+        map, kernel = (t.layout for t in sources)
+        if map is None or kernel is None or self.graph.avals[head.results[0]].dtype is not int32:
+            raise NoProduct("[convolution] an operand is computed. Store it first.")
+        lies = (
+            map.is_identity and not kernel.dynamic and len(kernel.shape) <= 4 and not isinstance(kernel.shape[1], Size)
+        )
+        if not lies or (kernel.strides[1] != 1 and kernel.shape[1] != 1):
+            raise NoProduct(
+                "[convolution] channels of a kernel of 8-bit integers do not lie side by side. Store it wide first."
+            )
+        return Small(dtypes[1], dtypes[0], kernel.offset, kernel.strides)
 
     def _in_memory(self, v: int) -> int:
         """The graph's input that an operand is, element by element."""
@@ -139,6 +173,12 @@ class _Reader(TermReader[ConvolutionOperands]):
         if layout is None or not layout.is_identity:
             raise NoProduct("[convolution] an operand does not lie in memory in order. Store it first.")
         return self.terms[v].value
+
+
+def _plane(extents: Iterable[tuple[Any, ...]]) -> tuple[Axis, ...]:
+    """Rows and columns; of one axis these are columns."""
+    axes = [Axis(*e) for e in extents]
+    return (Axis(1, 1, 1, 1, 0, 1), *axes) if len(axes) == 1 else tuple(axes)
 
 
 def _joined(axes: list[Axis]) -> tuple[Axis, ...]:
