@@ -17,7 +17,7 @@ from flambeau.border import public
 from flambeau.declarations import Unsampled, attribute, declare, declared
 from flambeau.device import CPU, Device, cuda_place, named, place
 from flambeau.dialects.dtypes import bool_, int64
-from flambeau.functions import assemble, choose, compare, shape
+from flambeau.functions import assemble, choose, compare, expansion, shape
 from flambeau.functions.create import empty, full, ones, zeros
 from flambeau.functions.from_data import tensor
 from flambeau.functions.storage import untyped_storage
@@ -275,7 +275,7 @@ def contains(self: Tensor, element: Any) -> bool:
 @declared(method=True, samples=calls(lambda: [call(data(3, 1), data(2, 3, 4))]))
 def expand_as(self: Tensor, other: Tensor) -> Tensor:
     """Expanded to the shape of `other`."""
-    return shape.expand(self, other.shape)
+    return expansion.expand(self, other.shape)
 
 
 @declared(method=True, samples=calls(lambda: [call(data(2, 6), data(3, 4))]))

@@ -15,7 +15,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType
 from flambeau.function import Tensor_, function, stored, view
 from flambeau.functions.common import broadcast_shapes, check_floating, floating, ops, without_slope
-from flambeau.functions.shape import _permuted, _swapped
+from flambeau.functions.permutations import _permuted, _swapped
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, points
 

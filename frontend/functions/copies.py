@@ -11,7 +11,7 @@ from flambeau.declarations import declare, declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, int64
 from flambeau.function import Static, Tensor_, function
-from flambeau.functions import indexing, shape, windows
+from flambeau.functions import expansion, indexing, permutations, shape, windows
 from flambeau.functions.common import canonical_dim, ops
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -23,11 +23,11 @@ def _copying(view: Any, *arguments: Any, variadic: bool = False) -> None:
     function(free="flambeau", samples=samples, name=view.name + "_copy", variadic=variadic)(view.rule)
 
 
-_copying(shape.permute, (2, 0, 1))
-_copying(shape.transpose, 0, 2)
-_copying(shape.t)
+_copying(permutations.permute, (2, 0, 1))
+_copying(permutations.transpose, 0, 2)
+_copying(permutations.t)
 _copying(shape.unsqueeze, 1)
-_copying(shape.expand, (2, 4, 3))
+_copying(expansion.expand, (2, 4, 3))
 _copying(shape.squeeze, 1, variadic=True)
 _copying(windows.unfold, 2, 2, 1)
 

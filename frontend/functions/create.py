@@ -19,7 +19,7 @@ from flambeau.function import Default, Number, Sizes, Static, Tensor_, builder, 
 from flambeau.functions.assemble import _one_hot
 from flambeau.functions.common import check_between, fitted, ops, size_of
 from flambeau.functions.from_data import alike, laid_alike, with_grad
-from flambeau.functions.shape import permute
+from flambeau.functions.permutations import permute
 from flambeau.memory_format import checked, laid_out, preserve_format
 from flambeau.promotion import get_default_dtype, number_dtype, result_dtype
 from flambeau.runtime import recorder

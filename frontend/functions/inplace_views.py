@@ -10,7 +10,7 @@ from typing import Any
 
 from flambeau import layout
 from flambeau.declarations import Unsampled, declared
-from flambeau.functions import shape
+from flambeau.functions import permutations, shape
 from flambeau.functions.create import empty
 from flambeau.functions.shape import _sizes
 from flambeau.memory_format import checked, contiguous_format, preserve_format
@@ -46,13 +46,13 @@ def unsqueeze_(input: Tensor, dim: int) -> Tensor:
 @declared(method=True, aliases="swapaxes_ swapdims_", samples=calls(lambda: [call(data(2, 3), 0, 1, gradient=False)]))
 def transpose_(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """`transpose`, of the tensor itself. Raises RuntimeError for a leaf that requires grad."""
-    return _become("transpose_", input, shape.transpose(input, dim0, dim1))
+    return _become("transpose_", input, permutations.transpose(input, dim0, dim1))
 
 
 @declared(method=True, samples=calls(lambda: [call(data(2, 3), gradient=False)]))
 def t_(input: Tensor) -> Tensor:
     """`t`, of the tensor itself. Raises RuntimeError for a leaf that requires grad."""
-    return _become("t_", input, shape.t(input))
+    return _become("t_", input, permutations.t(input))
 
 
 @declared(method=True, samples=_OWN)

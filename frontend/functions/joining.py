@@ -18,8 +18,9 @@ from flambeau.dialects.dtypes import int64
 from flambeau.function import Tensors, function
 from flambeau.functions.assemble import joined, stacked
 from flambeau.functions.common import ops
+from flambeau.functions.expansion import _tensors
 from flambeau.functions.gathering import index_select
-from flambeau.functions.shape import _tensors, reshape, unsqueeze
+from flambeau.functions.shape import reshape, unsqueeze
 from flambeau.promotion import result_dtype
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.declarations import Unsampled, declared
-from flambeau.functions.shape import permute, unsqueeze
+from flambeau.functions.permutations import permute
+from flambeau.functions.shape import unsqueeze
 from flambeau.runtime.recorder import Tensor
 
 _NAMED = Unsampled("gives names, of which samples know nothing: see test_named_dimensions.py")

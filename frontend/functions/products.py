@@ -16,9 +16,9 @@ from flambeau.dialects.dtypes import int64
 from flambeau.dialects.tape.matrices import LinAlgError
 from flambeau.function import Operand, Optional_, Static, Tensor_, Tensors, function
 from flambeau.functions.common import broadcast_shapes, canonical_dim, moved, ops, part
+from flambeau.functions.expansion import _tensors
 from flambeau.functions.linear import _check_batches, _check_rank, _matmul, _plus, _same_dtype
 from flambeau.functions.matrices import matrices
-from flambeau.functions.shape import _tensors
 from flambeau.functions.solve import inverted
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
