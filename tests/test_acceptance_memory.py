@@ -161,6 +161,77 @@ def test_what_gradients_keep_is_counted():
     assert fb.explain().kept == before
 
 
+#: What shows the elements of a result, and nothing of where it came from.
+CUT = {
+    "detach": lambda y: y.detach(),
+    "data": lambda y: y.data,
+    "a view of it": lambda y: y.detach()[1:].view(-1, 1),
+    "a view without gradients": fb.no_grad()(lambda y: y[3:]),
+    "a leaf": lambda y: y.detach().requires_grad_(),
+    "detach_": lambda y: y.detach_(),
+}
+
+
+@pytest.mark.accept("AG-11", "AG-05", "DEV-09")
+@pytest.mark.parametrize("look", ["before", "after", "between"])
+@pytest.mark.parametrize("how", CUT)
+def test_what_is_detached_keeps_no_history(how, look):
+    """Also where the trace runs before the result is detached, or while both are there."""
+    x = fb.ones(N, requires_grad=True)
+    fb.flush()
+    before, kept = fb.explain().kept, []
+    for k in range(3):
+        y = (x * (k + 1.0)).exp().sin()
+        if look == "before":
+            y[0].item()
+        if how == "detach_" and look == "between":
+            continue  # there are never both
+        found = CUT[how](y)
+        if look == "between":
+            assert y[5].item() == found.reshape(-1)[5 - (N - found.numel())].item()
+            assert fb.explain().kept.recordings > before.recordings
+        kept.append(found)
+        del y, found
+        fb.flush()
+        assert fb.explain().kept == before
+    for k, found in enumerate(kept):
+        np.testing.assert_allclose(found.detach().numpy().ravel(), np.sin(np.exp(k + 1.0)), rtol=1e-4)
+
+
+@pytest.mark.accept("AG-05")
+def test_what_others_need_of_a_detached_result_is_there():
+    """The history of a result whose last handle goes stays with those that came from it; its detached alias may be written."""
+    x = fb.tensor([1.0, 2.0], requires_grad=True)
+    for look in (False, True):
+        x.grad = None
+        y = x * x
+        if look:
+            y[0].item()
+        z = y * 3
+        d = y.detach()
+        del y
+        assert [n.name() for n, _ in z.grad_fn.next_functions[0][0].next_functions] == ["AccumulateGrad"] * 2
+        d.add_(1)  # nobody's gradient reads the elements
+        w = z + d
+        d[0] = 7.0
+        w.sum().backward()
+        assert x.grad.tolist() == [6.0, 12.0] and w.tolist() == [5.0, 17.0] and d.tolist() == [7.0, 5.0]
+        assert not d.requires_grad and (d * 1).grad_fn is None
+
+
+@pytest.mark.accept("AG-05", "AG-07")
+def test_a_detached_leaf_that_is_none_any_more_has_no_history():
+    x = fb.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    d = y.detach().requires_grad_()
+    (d * d).sum().backward()
+    assert d.grad.tolist() == [4.0, 8.0] and x.grad is None
+    d.requires_grad = False
+    assert not d.requires_grad and d.is_leaf and d.grad_fn is None and (d * 2).grad_fn is None
+    y.sum().backward()
+    assert x.grad.tolist() == [2.0, 2.0]
+
+
 @pytest.mark.accept("DEV-08")
 def test_the_number_of_threads_changes_no_bit():
     before = fb.get_num_threads()

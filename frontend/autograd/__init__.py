@@ -325,7 +325,10 @@ def requires_grad_(tensor: Tensor, requires_grad: bool = True) -> Tensor:
     elsewhere. Raises RuntimeError for integer dtypes and for tensors with history."""
     if requires_grad:
         prepare_leaf(tensor, "requires_grad_")
-    return recorder.set_requires_grad(tensor, bool(requires_grad))
+    found = recorder.set_requires_grad(tensor, bool(requires_grad))
+    if found.requires_grad > requires_grad:  # it shares elements that have a history, from which it was detached
+        recorder.set_cell(tensor, detach(tensor))
+    return found
 
 
 def prepare_leaf(tensor: Tensor, op: str) -> None:

@@ -205,10 +205,11 @@ static void undo_cell(const fb_change *change) {
 static void undo_handle(fb_change *change) {
   fb_tensor *t = (fb_tensor *)change->object;
   fb_tensor_part(t);
+  fb_tensor_show(t, NULL);
   fb_cell *cell = t->cell;
   t->cell = change->cell;
   change->cell = cell;
-  t->view = change->view;
+  fb_tensor_show(t, change->view);
   int64_t *starts = t->starts;
   t->starts = change->starts;
   change->starts = starts;

@@ -61,6 +61,10 @@ bool fb_tensor_is_leaf(const fb_tensor *t);
 PyObject *fb_tensor_new(fb_cell *cell, PyTypeObject *cls);
 int fb_tensor_track(fb_tensor *t); /* let the garbage collector see it, once it may be part of a cycle */
 void fb_tensor_part(fb_tensor *t); /* before it gets another cell, or none */
+/* A handle that shows its cell through `v`, a view or NULL: whether that is cut from history is counted. */
+void fb_tensor_show(fb_tensor *t, const fb_view *v);
+/* Somebody may still come to the history of `c`: if not, it is dropped, and a trace that ends keeps none for it. */
+static inline bool fb_cell_leads_back(const fb_cell *c) { return c->refs > c->cut; }
 int fb_holders_init(void);
 PyObject *fb_py_track(PyObject *module, PyObject *tensor);
 fb_cell *fb_cell_new(const fb_type *type);

@@ -32,7 +32,8 @@ static int find_live(fb_recorder *rec, fb_liveness *found) {
       continue;
     c->home = rec; /* the trace has just been moved here */
     found->live[found->n_live++] = s;
-    if (c->type->requires_grad && !kept_origin(rec, c))
+    c->rooted = c->type->requires_grad && fb_cell_leads_back(c);
+    if (c->rooted && !kept_origin(rec, c))
       found->history[found->n_history++] = history_slot(c);
   }
   return 0;
@@ -158,7 +159,7 @@ static void commit_history(fb_recorder *rec, fb_cell *c, fb_segment *segment) {
 static void commit_histories(fb_recorder *rec, fb_segment *segment) {
   for (uint32_t s = 0; s < rec->n_slots; s++) {
     fb_cell *c = rec->owner[s];
-    if (c && c->type->requires_grad)
+    if (c && c->rooted)
       commit_history(rec, c, segment);
     else if (c && c->segment)
       fb_cell_set_history(c, NULL, 0);

@@ -278,7 +278,7 @@ static int mark_read(const fb_recorder *rec, uint8_t *read) {
   PyMem_Free(path);
   for (uint32_t slot = 0; slot < rec->n_slots; slot++) {
     const fb_cell *c = rec->owner[slot];
-    if (c && c->type->requires_grad)
+    if (c && c->type->requires_grad && fb_cell_leads_back(c))
       read[c->use == FB_NO_SLOT ? c->history : c->use] = 1;
   }
   return 0;

@@ -169,11 +169,20 @@ PyObject *fb_py_trace_leaves(PyObject *module, PyObject *unused) {
   return list;
 }
 
+/* Its history outlasts the trace, as its value does. */
+static void take_origin(const fb_recorder *rec, uint32_t slot, fb_cell *c) {
+  for (uint32_t i = 0; i < rec->n_origins; i++)
+    if (rec->origins[i].slot == slot)
+      fb_cell_set_history(c, rec->origins[i].segment, rec->origins[i].segment_slot);
+}
+
 /* A cell for a value of the trace whose own cell is gone or has moved on. */
 static fb_cell *cell_for_slot(fb_recorder *rec, uint32_t slot, const fb_type *type) {
   fb_cell *owner = rec->owner[slot];
   if (owner && owner->slot == slot && owner->use == slot) {
     owner->refs++;
+    if (!owner->segment) /* nobody could come to it */
+      take_origin(rec, slot, owner);
     return owner;
   }
   fb_cell *c = fb_cell_new(type);
@@ -182,9 +191,7 @@ static fb_cell *cell_for_slot(fb_recorder *rec, uint32_t slot, const fb_type *ty
   c->epoch = rec->id;
   c->home = rec;
   c->slot = c->use = slot;
-  for (uint32_t i = 0; i < rec->n_origins; i++)
-    if (rec->origins[i].slot == slot) /* its history outlasts the trace, as its value does */
-      fb_cell_set_history(c, rec->origins[i].segment, rec->origins[i].segment_slot);
+  take_origin(rec, slot, c);
   const fb_trace_input *in = fb_input_at(rec, slot);
   if (in && in->kind == FB_BUFFER) {
     fb_buffer_retain(in->buffer);

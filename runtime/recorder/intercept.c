@@ -75,7 +75,7 @@ PyObject *fb_py_alias(PyObject *module, PyObject *args) {
     return NULL;
   }
   made->starts = starts;
-  made->view = view;
+  fb_tensor_show(made, view);
   made->leaf = (fb_leaf *)leaf;
   if ((PyTypeObject *)cls != fb_tensor_type && fb_tensor_track(made) < 0) /* the collector sees it from the start */
     Py_CLEAR(made);

@@ -168,7 +168,7 @@ static PyObject *make_leaf(PyObject *module, PyObject *args) {
     return NULL;
   }
   made->starts = starts;
-  made->view = view;
+  fb_tensor_show(made, view);
   if (requires_grad && fb_tensor_make_leaf(made) < 0)
     Py_CLEAR(made);
   return (PyObject *)made;
@@ -214,10 +214,11 @@ static PyObject *set_cell(PyObject *module, PyObject *args) {
   if (copy_starts(other, &starts) < 0)
     return NULL;
   fb_tensor_part(t);
+  fb_tensor_show(t, NULL);
   fb_cell *old = t->cell;
   other->cell->refs++;
   t->cell = other->cell;
-  t->view = t->leaf ? NULL : other->view;
+  fb_tensor_show(t, t->leaf ? NULL : other->view);
   int64_t *old_starts = t->starts;
   t->starts = starts;
   PyMem_Free(old_starts);

@@ -54,9 +54,17 @@ FB_NOINLINE void fb_leave_input(fb_recorder *rec, uint32_t input) {
   rec->flush_soon |= rec->held_bytes > fb_limits.max_bytes;
 }
 
+static FB_NOINLINE void cell_forget_history(fb_cell *c) {
+  if (c->segment)
+    fb_cell_set_history(c, NULL, 0); /* may let other threads in */
+}
+
 FB_HOT void fb_cell_release(fb_cell *c) {
-  if (--c->refs)
+  if (--c->refs) {
+    if (FB_UNLIKELY(!fb_cell_leads_back(c)))
+      cell_forget_history(c);
     return;
+  }
   fb_recorder *rec = c->home;
   if (rec && c->epoch == rec->id) {
     if (FB_UNLIKELY(c->input != FB_NO_SLOT))
@@ -182,6 +190,7 @@ static FB_NOINLINE fb_tensor *tensor_allocate(PyTypeObject *cls) {
     t->starts = NULL;
     t->dict = t->weakrefs = NULL;
     t->holders = NULL;
+    t->cut = false;
   }
   return t;
 }
@@ -199,6 +208,16 @@ FB_HOT PyObject *fb_tensor_new(fb_cell *cell, PyTypeObject *cls) {
   return (PyObject *)t;
 }
 
+static void count_cut(fb_tensor *t, bool cut) {
+  t->cell->cut += cut - t->cut;
+  t->cut = cut;
+}
+
+void fb_tensor_show(fb_tensor *t, const fb_view *v) {
+  t->view = v;
+  count_cut(t, v && v->detached);
+}
+
 static FB_NOINLINE void tensor_release_extras(fb_tensor *t) {
   if (t->weakrefs)
     PyObject_ClearWeakRefs((PyObject *)t);
@@ -206,6 +225,8 @@ static FB_NOINLINE void tensor_release_extras(fb_tensor *t) {
   Py_CLEAR(t->dict);
   PyMem_Free(t->starts);
   t->starts = NULL;
+  if (t->cell)
+    count_cut(t, false); /* its reference goes next */
 }
 
 FB_HOT static void tensor_dealloc(fb_tensor *t) {
@@ -214,7 +235,7 @@ FB_HOT static void tensor_dealloc(fb_tensor *t) {
     PyObject_GC_UnTrack(t);
     fb_tensor_part(t);
   }
-  if (FB_UNLIKELY(t->weakrefs || t->leaf || t->dict || t->starts))
+  if (FB_UNLIKELY(t->weakrefs || t->leaf || t->dict || t->starts || t->cut))
     tensor_release_extras(t);
   t->view = NULL;
   fb_cell *cell = t->cell;

@@ -96,6 +96,7 @@ typedef struct fb_watch {
  * read it meanwhile know where they have it themselves: see places.c. */
 typedef struct fb_cell {
   uint32_t refs, version;
+  uint32_t cut; /* those of its handles through which nobody comes to its history */
   uint64_t epoch;
   uint32_t slot;    /* data, valid in `epoch` */
   uint32_t use;     /* slot that operands use: data with history; FB_NO_SLOT: data parted from history, graft first */
@@ -112,6 +113,7 @@ typedef struct fb_cell {
   bool unset;                 /* nothing was ever written to the buffer */
   bool apart;                 /* copied from a view that others see: a write would not reach them */
   bool placed;                /* traces of several threads have, or had, read it */
+  bool rooted;                /* the trace that runs keeps its history */
   PyObject *error;            /* (class, args): why the value was never computed */
 } fb_cell;
 
@@ -137,6 +139,7 @@ typedef struct fb_tensor {
   int64_t *starts;     /* view->n_starts numbers, or NULL */
   PyObject *dict, *weakrefs;
   struct fb_holders *holders; /* of its cell, or NULL: only while the collector sees it */
+  bool cut;                   /* it is counted among its cell's `cut` */
 } fb_tensor;
 
 extern PyTypeObject *fb_tensor_type, *fb_leaf_type, *fb_function_type, *fb_program_type;

@@ -140,6 +140,8 @@ static PyObject *make_handle(fb_tensor *t, const fb_view *v, const int64_t *own,
     return NULL;
   }
   made->view = v;
+  if (FB_UNLIKELY(v->detached))
+    fb_tensor_show(made, v);
   made->starts = starts;
   made->leaf = (fb_leaf *)leaf;
   return (PyObject *)made;
