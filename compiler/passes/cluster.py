@@ -20,6 +20,7 @@ from flambeau.compiler.passes.cluster_blocks import BLOCKS, blocked
 from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
 from flambeau.compiler.passes.cluster_producers import Producers
 from flambeau.compiler.passes.cluster_prologues import widened_factors
+from flambeau.compiler.passes.cluster_repeats import Repeats
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.tape.transfer import crosses
 
@@ -29,7 +30,7 @@ class ClusterKernels(Pass):
     """Group a program's ops into clusters.
 
     In: any graph. Out: clusters in which every op is computed once (views, constants and iotas by every reader, and cheap
-    ops of an operand of a product or concat also by their other readers), in an order in which operands come first.
+    ops also by readers that read what these are made of, or that are their old nest), in an order in which operands come first.
     `fuse=False` puts every op into a cluster of its own, `blocks=True` joins those that share their rows (`cluster_blocks.py`).
     """
 
@@ -91,7 +92,8 @@ class _Clustering:
                 self._enter(self.program.copy_group(value))
         self._repair_products()
         if self.fuse:
-            self._move_producers()
+            self._leave_out(Producers(self.program, self.groups, self.group_of, self.max_ops).run())
+            self._leave_out(Repeats(self.program, self.groups, self.group_of, self.max_ops).run())
         ordered = self._ordered()
         return [self._cluster(g) for g in ordered if g.outputs] if len(ordered) == len(self.groups) else None
 
@@ -240,9 +242,8 @@ class _Clustering:
         self._join(epilogue.number, reader, union)
         return True
 
-    def _move_producers(self) -> None:
-        """Move elementwise ops into the product or concat that reads them."""
-        emptied = Producers(self.program, self.groups, self.group_of, self.max_ops).run()
+    def _leave_out(self, emptied: set[int]) -> None:
+        """Forget groups that nothing is left of."""
         for number in emptied:
             del self.groups[number]
         for group in self.groups.values():

@@ -267,9 +267,8 @@ class _ByInput(_Tiles):
     def turned(self) -> WeightsSpec:
         c = self.c
         lanes, how = self.schedule.lanes, "squares" if not isinstance(c.ws, Size) and c.ws == 1 else "runs"
-        taps: tuple[tuple[int, ...], ...] = ()
+        taps = taps_of_phases(c.axes, lanes) if c.phases > 1 else ()
         if c.phases > 1:
-            taps = taps_of_phases(c.axes, lanes)
             how = "picks" if taps else "gather"
         return WeightsSpec(c.dtype.mlir, lanes, len(c.axes), c.phases > 1, how, taps)
 

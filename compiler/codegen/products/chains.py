@@ -12,11 +12,14 @@ from typing import NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.kernel import Epilogue, KernelEmitter
+from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.schedules.kinds import Tiles
 from flambeau.dialects.orders import BLOCK
 
 #: Length of an FMA chain; part of the language's meaning (docs/architecture.md, "Contractions").
 K_BLOCK = BLOCK
+#: Bytes of a cache line.
+LINE = 64
 
 Compute = Callable[[Val, int], Val]
 
@@ -170,6 +173,21 @@ class Chains(KernelEmitter):
             lambda: self.put(chains, target, stride, False),
             lambda: self.put(chains, target, stride, True),
         )
+
+    def ask_for_leaves(self, rows: Val, reach: Val | int, place: Callable[[int, Val], Val]) -> None:
+        """Before the last chains of a tile of so many rows, ask for what its epilogue reads, each row's elements within a `reach`:
+        rows lie apart, which caches do not foresee. `place(k, i)` is where leaf k begins in the tile's row i."""
+        b, spec = self.b, self.spec
+        near = [k for k, leaf in enumerate(spec.epilogue.leaves) if leaf.column == "unit"]
+        if not near:
+            return
+        with b.if_(self.last), b.loop(0, rows) as rs:
+            for k in near:
+                element, at = spec.epilogue.leaves[k].element, place(k, rs.index)
+                line, buffer = LINE // storage_bytes(element), b.buffer(spec.sums + 1 + k)
+                with b.loop(0, reach, line) as lines:
+                    b.prefetch(buffer, b.add(at, lines.index), element)
+                b.prefetch(buffer, b.add(at, b.sub(reach, 1) if isinstance(reach, Val) else reach - 1), element)
 
     def finish_vector(
         self,

@@ -188,6 +188,7 @@ class _TileWriter(Chains):
             direct = b.and_(direct, b.not_(self.last))
         c_index = b.add(b.mul(b.add(self.row0, m), self.dim("n")), n)
         pointers = self.row_pointers(a, rows)
+        self.ask_for_leaves(rows, columns, lambda k, i: b.add(self._leaf_start(k, b.add(m, i)), n))
 
         def full() -> list[Val]:
             in_panel = PanelSource(panel.rows, panel.stride, spec.vectors, unrolled=True)
@@ -245,10 +246,8 @@ class _TileWriter(Chains):
         x = b.load(b.scratch, b.add(b.mul(i, spec.columns), v), spec.element, lanes)
 
         def load(k: int) -> Val:
-            name = f"leaf{k}"
-            start = b.add(self.offsets[name], b.mul(row, self.dim(f"{name}.row")))
             leaf, buffer = spec.epilogue.leaves[k], b.buffer(spec.sums + 1 + k)
-            return self.load_leaf(leaf, buffer, start, column, name, lanes, mask)
+            return self.load_leaf(leaf, buffer, self._leaf_start(k, row), column, f"leaf{k}", lanes, mask)
 
         self.finish_vector(
             x,
@@ -256,3 +255,7 @@ class _TileWriter(Chains):
             lambda y, buffer: b.store(y, buffer, index, mask),
             load,
         )
+
+    def _leaf_start(self, k: int, row: Val) -> Val:
+        """Where a row of a leaf begins."""
+        return self.b.add(self.offsets[f"leaf{k}"], self.b.mul(row, self.dim(f"leaf{k}.row")))

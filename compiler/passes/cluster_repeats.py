@@ -1,0 +1,150 @@
+"""Repeats: a group computes again what it would read, where that takes less than writing and reading it.
+
+In: the groups of a program. Out: the same groups, some of which hold cheap elementwise ops of others, too, and read what these are
+made of: what they read anyway, or one value in the place of several. What gradients read of a forward pass is mostly of this sort
+(x * x and 0.5 * x beside x). What nobody reads any more is not stored. Next: `cluster_producers.py`, which moves ops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flambeau.compiler import families
+from flambeau.compiler.codegen.loops.phases import weight
+from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
+
+#: What reading an element is worth, in additions.
+READ = 5
+
+
+class Repeats:
+    """Repeats ops. `groups` and `group_of` are those of the clustering; `groups` is changed in place."""
+
+    def __init__(self, program: Clustering, groups: dict[int, OpenGroup], group_of: dict[int, int], max_ops: int) -> None:
+        self.program, self.groups, self.group_of, self.max_ops = program, groups, group_of, max_ops
+        self.nodes, self.avals = program.graph.nodes, program.avals
+        self.readers: dict[int, set[int]] = {v: {-1} for v in program.graph.outputs}  # -1: the program's end
+        for number, group in groups.items():
+            for value in self._others(group):
+                self.readers.setdefault(value, set()).add(number)
+
+    def run(self) -> set[int]:
+        """Repeat what pays; returns the numbers of groups that nothing is left of."""
+        found = False
+        for number, group in list(self.groups.items()):
+            if group.form is None and group.product is None:
+                continue
+            while self._improve(number):
+                found = True
+        return self._drop_unread() if found else set()
+
+    def _improve(self, number: int) -> bool:
+        """Have a group read less, if it can."""
+        group = self.groups[number]
+        read = [v for v in self._others(group) if self._is_cheap(v)]
+        beside = dict.fromkeys(r for v in read for r in self._roots(self.program.index_of[v]) if r not in group.reads)
+        for more in ((), *((r,) for r in beside if r in self.program.index_of)):
+            cones = {v: self._cone(group, v, more) for v in read}
+            cones = {v: cone for v, cone in cones.items() if cone}
+            saved = sum(1 + (self.readers[v] == {number}) for v in cones)
+            if saved <= sum(1 + (r not in self.readers) for r in more):
+                continue
+            joined = self._joined(group, set().union(*cones.values()))
+            if joined is not None:
+                self._replace(number, joined)
+                return True
+        return False
+
+    def _others(self, group: OpenGroup) -> list[int]:
+        """What a group reads of other groups."""
+        return [v for v in group.reads if self.group_of.get(v, group.number) != group.number]
+
+    def _is_cheap(self, value: int) -> bool:
+        node = self.nodes[self.program.index_of[value]]
+        return node.op.family.is_pointwise and not node.op.fallible and len(node.results) == 1 and weight(node) <= READ
+
+    def _replace(self, number: int, joined: OpenGroup) -> None:
+        before, after = self._others(self.groups[number]), self._others(joined)
+        for value in before:
+            self.readers[value].discard(number)
+            if not self.readers[value]:
+                del self.readers[value]
+        for value in after:
+            self.readers.setdefault(value, set()).add(number)
+        joined.after = joined.after | {self.group_of[v] for v in after}
+        self.groups[number] = joined
+
+    def _cone(self, group: OpenGroup, value: int, more: tuple[int, ...]) -> set[int]:
+        """The ops that give a value of what else the group reads, and `more`; none where that is more work than reading it."""
+        cone, pending, budget = set[int](), [value], READ
+        while pending:
+            at = pending.pop()
+            if at not in self.program.index_of or not self._is_cheap(at):
+                return set()
+            index = self.program.index_of[at]
+            if index in cone:
+                continue
+            budget -= weight(self.nodes[index])
+            if budget < 0 or self.avals[at].size != self.avals[value].size:
+                return set()
+            cone.add(index)
+            pending += [r for r in self._roots(index) if r == value or (r not in group.reads and r not in more)]
+        return cone
+
+    def _roots(self, index: int) -> list[int]:
+        return [r for v in self.nodes[index].operands for r in self.program.roots(v)]
+
+    def _joined(self, group: OpenGroup, cone: set[int]) -> OpenGroup | None:
+        """The group with the cone, or None where no one kernel computes that."""
+        nodes = sorted({*group.nodes, *cone})
+        if len(nodes) > self.max_ops:
+            return None
+        union = self._with_product(group, nodes, cone) if group.product is not None else self._nest(group, cone)
+        if union is None:
+            return None
+        again = {v for i in nodes for v in self.nodes[i].results} - {*group.values}
+        reads = dict.fromkeys(r for i in nodes for r in self._roots(i) if r not in again)
+        return replace(union, nodes=nodes, values=group.values, reads=reads, number=group.number, after=group.after)
+
+    def _nest(self, group: OpenGroup, cone: set[int]) -> OpenGroup | None:
+        found: OpenGroup | None = group
+        for i in sorted(cone, reverse=True):
+            found = found and self.program.joined(found, self.program.group(i))
+        return found if found is not None and found.form == group.form else None
+
+    def _with_product(self, group: OpenGroup, nodes: list[int], cone: set[int]) -> OpenGroup | None:
+        """A group with a product: what reads the cone has to be computed where the product's result is, and so has the cone."""
+        assert group.product is not None
+        again = {v for i in cone for v in self.nodes[i].results}
+        members = {v for i in nodes for v in self.nodes[i].results}
+        joins = families.rules(self.program.producers[group.product].op).epilogue
+        readers = [i for i in nodes if i in cone or not again.isdisjoint(self._roots(i))]
+        if joins is None or not all(joins(self.program, self.nodes[i], group.product, members) for i in readers):
+            return None
+        return group
+
+    def _drop_unread(self) -> set[int]:
+        """Leave out what a group computed only for groups that compute it themselves now."""
+        emptied = set[int]()
+        for number in sorted(self.groups, key=lambda n: -self.groups[n].last):
+            group, live, nodes = (
+                self.groups[number],
+                {v for v in self.groups[number].values if v in self.readers},
+                list[int](),
+            )
+            for i in reversed(group.nodes):
+                node = self.nodes[i]
+                if node.may_fail or node.has_effect or not live.isdisjoint(node.results):
+                    nodes.append(i)
+                    live.update(self._roots(i))
+            if len(nodes) == len(group.nodes):
+                continue
+            made = {v for i in nodes for v in self.nodes[i].results}
+            reads = dict.fromkeys(
+                r for i in reversed(nodes) for r in self._roots(i) if r not in made or r in group.values
+            )
+            values = [v for v in group.values if v in made]
+            self._replace(number, replace(group, nodes=nodes[::-1], values=values, reads=reads))
+            if not nodes:
+                emptied.add(number)
+        return emptied
