@@ -20,7 +20,9 @@ READ = 5
 class Repeats:
     """Repeats ops. `groups` and `group_of` are those of the clustering; `groups` is changed in place."""
 
-    def __init__(self, program: Clustering, groups: dict[int, OpenGroup], group_of: dict[int, int], max_ops: int) -> None:
+    def __init__(
+        self, program: Clustering, groups: dict[int, OpenGroup], group_of: dict[int, int], max_ops: int
+    ) -> None:
         self.program, self.groups, self.group_of, self.max_ops = program, groups, group_of, max_ops
         self.nodes, self.avals = program.graph.nodes, program.avals
         self.readers: dict[int, set[int]] = {v: {-1} for v in program.graph.outputs}  # -1: the program's end
