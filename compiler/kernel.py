@@ -63,6 +63,8 @@ class KernelCall:
     other: the plan drops it where the two can be one buffer. `places` is the same where it copies to adjacent elements of
     the other, from the written operand's offset on, that no other call writes: the first may then be a part of the other.
 
+    `keeps`: what it makes of an input of the program, as of weights, is worth memory while that stays the same from run to run.
+
     A `fallible` call gets one more dim from the plan builder, after `dims`: its base error code. The k-th fallible
     node of the cluster's graph, in node order, reports by lowering the status word to `(base + k) << 48 | position`.
     """
@@ -78,6 +80,7 @@ class KernelCall:
     fallible: bool = False
     copies: tuple[int, int] | None = None
     places: tuple[int, int] | None = None
+    keeps: bool = False
 
     def sources(self) -> Iterator[KernelSource]:
         """The kernels that it runs."""

@@ -199,7 +199,9 @@ def _region(
 
 
 def plan(work: Compilation) -> None:
-    program = plan_module.build(work.graph, list(zip(work.clusters, work.lowered, strict=True)), work.origins)
+    keeps = work.options.target == "host"  # a program for others has its weights, and the memory that it was made with
+    lowered = list(zip(work.clusters, work.lowered, strict=True))
+    program = plan_module.build(work.graph, lowered, work.origins, keeps)
     work.program = replace(program, unread=tuple(p for p, f in work.options.schedules if (p, f) not in work.taken))
 
 

@@ -27,7 +27,7 @@ def _arena(device: int) -> str:
 
 def _ref(kind: int, index: int) -> str:
     counted = {RefKind.INPUT: f"%in{index}", RefKind.OUTPUT: f"%out{index}", RefKind.ARENA: _arena(index)}
-    counted[RefKind.CURSOR] = f"%cursor{index}"
+    counted |= {RefKind.CURSOR: f"%cursor{index}", RefKind.KEPT: f"%kept{index}"}
     return counted.get(kind) or _SHARED[kind]
 
 
@@ -87,6 +87,7 @@ def print_plan(spec: PlanSpec) -> str:
         lines.append(f'    {_arena(k)} = "plan.arena"(%x{size}) {{device = "{device}"}} : (index) -> {_BUFFER}')
     lines.append(f'    %constants = "plan.constants"() {{data = "{spec.constants.hex()}"}} : () -> {_BUFFER}')
     lines.append(f'    %status = "plan.status"() : () -> {_BUFFER}')
+    lines += [f'    %kept{k} = "plan.kept"(%x{size}) : (index) -> {_BUFFER}' for k, size in enumerate(spec.kept)]
     lines += [f'    %cursor{k} = "plan.cursor"() : () -> {_BUFFER}' for k in range(_cursors(spec))]
     for i, step in enumerate(spec.steps):
         lines += _step(i, step, i < spec.n_fallible, kernels.get(step[0], ""))
@@ -229,6 +230,7 @@ def _dialect() -> Any:
     _operation(plan, "arena", 1, _BUFFER)
     _operation(plan, "constants", 0, _BUFFER, ("data",), _check_constants)
     _operation(plan, "status", 0, _BUFFER)
+    _operation(plan, "kept", 1, _BUFFER)
     _operation(plan, "cursor", 0, _BUFFER)
     _operation(plan, "view", 2, _BUFFER)
     _operation(plan, "dims", 0, "tensor<", (), _check_dims, tail=True)
@@ -256,6 +258,7 @@ class _PlanReader:
         self.places: dict[int, list[str]] = {RefKind.INPUT: [], RefKind.OUTPUT: []}
         self.kernels: dict[int, str] = {}  # where those are that are launched
         self.cursors = 0
+        self.kept: list[int] = []
         self.once: list[str] = []  # arena, constants and status as they were met
 
     def read(self, op: Any) -> None:
@@ -310,6 +313,10 @@ class _PlanReader:
     def _status(self, op: Any, operands: list) -> tuple[int, int]:
         self.once.append("status")
         return RefKind.STATUS, 0
+
+    def _kept(self, op: Any, operands: list) -> tuple[int, int]:
+        self.kept.append(operands[0])
+        return RefKind.KEPT, len(self.kept) - 1
 
     def _cursor(self, op: Any, operands: list) -> tuple[int, int]:
         self.cursors += 1
@@ -392,4 +399,5 @@ def _spec(function: Any) -> PlanSpec:
         n_kernels=counts["kernels"],
         guards=tuple(reader.guards),
         devices=reader.devices(),
+        kept=tuple(reader.kept),
     )

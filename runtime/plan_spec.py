@@ -26,8 +26,8 @@ class ExprOp:
 
 
 class RefKind:
-    """Where a pointer of a step comes from. `index` counts inputs, outputs or cursors; of an arena it is that of its device, 0 for
-    the CPU's; it is 0 for constants and the status word. A cursor is an address that steps of the plan move on."""
+    """Where a pointer of a step comes from. `index` counts inputs, outputs, cursors or what is kept; of an arena it is that of its
+    device, 0 for the CPU's; it is 0 for constants and the status word. A cursor is an address that steps of the plan move on."""
 
     INPUT = 0
     OUTPUT = 1
@@ -35,6 +35,7 @@ class RefKind:
     CONST = 3
     STATUS = 4
     CURSOR = 5
+    KEPT = 6
 
 
 class OutMode:
@@ -133,3 +134,7 @@ class PlanSpec(NamedTuple):
     devices: tuple[tuple[str, int, tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...] = ()
     """Per device other than the CPU: its name, the expression of the bytes of its arena, and which inputs, outputs and kernels
     are there. Device k of the plan is row k - 1."""
+
+    kept: tuple[int, ...] = ()
+    """Step k makes KEPT number k, of so many bytes (an expression), of one input alone; the steps count as ones that may fail.
+    While the input stays the same from run to run, its memory unwritten, it is made once. Only where there are no devices."""

@@ -190,6 +190,8 @@ def _plan(t: Tables, program: Program, name: str, numbers: dict[str, int]) -> li
         ("i32", len(spec.guards)),
         ("i32", 0),  # devices
         *(("ptr", "null") for _ in range(4)),
+        ("i32", 0),  # kept results
+        ("ptr", "null"),
     ]
 
 

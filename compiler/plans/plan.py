@@ -15,7 +15,16 @@ from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered,
 from flambeau.compiler.plans.arena import Arenas
 from flambeau.compiler.plans.control import RegionPlan
 from flambeau.compiler.plans.rows import COPY, RowWriter
-from flambeau.compiler.plans.steps import BufferAssignment, MemoryBlock, Step, collect, distinct, drop_copies, schedule
+from flambeau.compiler.plans.steps import (
+    BufferAssignment,
+    MemoryBlock,
+    Step,
+    collect,
+    distinct,
+    drop_copies,
+    note_uses,
+    schedule,
+)
 from flambeau.dialects import size
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
@@ -38,19 +47,63 @@ class Program:
 
 
 def build(
-    graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]], origins: list[Cluster | None] | None = None
+    graph: Graph,
+    clusters: Sequence[tuple[Cluster, Lowered]],
+    origins: list[Cluster | None] | None = None,
+    keeps: bool = False,
 ) -> Program:
     """The program that runs `clusters`, which are in an order that respects their operands. `origins` gets the cluster of each
-    step of the plan."""
+    step of the plan. Results of calls that are worth it are kept from run to run if `keeps`."""
     storage = BufferAssignment(graph)
     steps = collect(storage, clusters)
     steps, n_fallible = schedule(steps, storage)
+    kept = kept_steps(steps, storage) if keeps else []
+    if kept:
+        first = {id(s) for s in kept}
+        n_fallible += sum(id(s) in first for s in steps[n_fallible:])
+        steps = [*kept, *(s for s in steps if id(s) not in first)]
     steps, n_fallible = drop_copies(steps, n_fallible, storage)
     outputs = place_outputs(steps, n_fallible, storage)
     steps = [s for s in steps if not s.is_done]
     devices = found_devices(steps, storage)
+    kept_bytes = place_kept(kept)
     arenas = place_temporaries(steps, devices)
-    return emit(steps, n_fallible, outputs, arenas, storage, [] if origins is None else origins)
+    return emit(steps, n_fallible, outputs, arenas, kept_bytes, storage, [] if origins is None else origins)
+
+
+# ---- what is kept ---------------------------------------------------------------------------------------------
+
+
+def kept_steps(steps: list[Step], storage: BufferAssignment) -> list[Step]:
+    """The steps that make something of one input, which is worth keeping, and of nothing else: the plan's first ones."""
+    if len(found_devices(steps, storage)) > 1:
+        return []
+    note_uses(steps)
+    outputs = {id(storage.of(v)) for v in storage.graph.outputs}
+
+    def is_kept(step: Step) -> bool:
+        call, read, written = step.call, step.read(), step.written()
+        return (
+            call.keeps
+            and None not in step.blocks
+            and len(read) == 1
+            and read[0].input is not None
+            and all(b.input is None and id(b) not in outputs and len(b.writes) == 1 for b in written)
+            and all(isinstance(n, int) for n in (call.n, *call.dims, *(b.bytes for b in written)))
+        )
+
+    return [step for step in steps if is_kept(step)]
+
+
+def place_kept(steps: list[Step]) -> list[int]:
+    """Give what each of these steps writes a place in the memory that is kept for it; how many bytes that is."""
+    found = []
+    for k, step in enumerate(steps):
+        arena = Arenas()
+        for block in step.written():
+            block.ref = (RefKind.KEPT, k, arena.take(block.bytes))
+        found.append(int(arena.size))
+    return found
 
 
 # ---- outputs --------------------------------------------------------------------------------------------------
@@ -231,6 +284,7 @@ def emit(
     n_fallible: int,
     outputs: list[tuple[int, int, Int]],
     arenas: dict[str, Int],
+    kept: Sequence[int],
     storage: BufferAssignment,
     origins: list[Cluster | None],
 ) -> Program:
@@ -256,6 +310,7 @@ def emit(
         constants=b"",
         n_kernels=len(rows.kernels),
         devices=_devices(arenas, graph, rows.sources, exprs),
+        kept=tuple(map(exprs.add, kept)),
         exprs=exprs.exprs,
         guards=guards,
     )

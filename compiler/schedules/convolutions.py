@@ -101,11 +101,12 @@ def margins(c: ConvolutionOperands) -> int:
 
 
 def _cost_of_places(c: ConvolutionOperands, lanes: int, machine: Target) -> int:
-    """Multiply-adds of a step along k, those beyond C's borders included, and what it takes to turn the kernel once."""
+    """Multiply-adds of a step along k, those beyond C's borders included, and half of what it takes to turn the kernel: it is kept
+    while it stays the same."""
     height, vectors = _tile(c, c.pixels, c.rows, lanes, machine, True)
     rows = ceil_div(int(c.pixels), height) * height * int(c.images)
     columns = ceil_div(int(c.rows), vectors * lanes) * vectors * lanes
-    return rows * columns + int(c.rows) * (OF_A_COPY + 2 * (lanes.bit_length() - 1))
+    return rows * columns + int(c.rows) * (OF_A_COPY + 2 * (lanes.bit_length() - 1)) // 2
 
 
 def _cost_of_patches(c: ConvolutionOperands, lanes: int, machine: Target) -> int:

@@ -188,8 +188,10 @@ static bool is_aligned(const fb_cell *c) {
 /* The flag is dropped once nobody else can write the memory, for nobody ever will again. Not in a call that has taken a
  * snapshot already: what it knows of its operands stays as it is. */
 static bool is_shared(fb_cell *c, int how) {
-  if (c->shared && !(how & FB_STAYS_SHARED) && fb_buffer_is_private(c->buffer) && is_aligned(c))
+  if (c->shared && !(how & FB_STAYS_SHARED) && fb_buffer_is_private(c->buffer) && is_aligned(c)) {
     c->shared = false;
+    fb_buffer_written(c->buffer, false);
+  }
   return c->shared;
 }
 

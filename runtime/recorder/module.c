@@ -100,6 +100,8 @@ PyObject *fb_tensor_on(fb_buffer *b, const fb_type *type, PyTypeObject *cls, boo
   c->shared = shared;
   c->unset = unset;
   c->buffer = fb_capture_cell(c) == 0 ? usable_buffer(b, shared, type->itemsize) : NULL;
+  if (c->buffer && shared)
+    fb_buffer_written(c->buffer, true);
   return c->buffer ? fb_tensor_new(c, cls) : (fb_cell_release(c), NULL);
 }
 
@@ -312,8 +314,11 @@ int fb_cell_share(fb_cell *c, bool shared) {
     status = fb_cell_settle(fb_recorder_get(), c);
   if (status == 0 && shared)
     status = own_buffer(c);
-  if (status == 0)
+  if (status == 0) {
     c->shared = shared;
+    if (c->buffer)
+      fb_buffer_written(c->buffer, shared);
+  }
   fb_cell_release(c);
   return status;
 }

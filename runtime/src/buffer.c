@@ -33,6 +33,8 @@ fb_status fb_buffer_wrap_on(fb_device *d, void *data, size_t bytes, fb_release_f
 void fb_buffer_retain(fb_buffer *b) { atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed); }
 
 static void destroy(fb_buffer *b) {
+  if (FB_UNLIKELY(atomic_load_explicit(&b->kept, memory_order_relaxed)))
+    fb_kept_forget(b);
   if (b->capacity > 0) {
     fb_pool_give(b);
     return;
@@ -63,6 +65,20 @@ bool fb_buffer_is_pooled(const fb_buffer *b) { return fb_is_pooled(b); }
 
 void *fb_buffer_owner(const fb_buffer *b, fb_release_fn release) {
   return b->capacity == 0 && b->release == release ? b->owner : NULL;
+}
+
+/* Stamps of new blocks of the pool are even, see memory.c. */
+void fb_buffer_written(fb_buffer *b, bool may_go_on) {
+  static atomic_uint_least64_t writes;
+  if (b->device != NULL)
+    return;
+  uint64_t stamp = may_go_on ? 0 : 2 * atomic_fetch_add_explicit(&writes, 1, memory_order_relaxed) + 1;
+  if (b->capacity > 0)
+    atomic_store_explicit(&b->stamp, stamp, memory_order_relaxed);
+  else
+    atomic_store_explicit(&b->stamp_wrapped, (uint32_t)stamp, memory_order_relaxed);
+  if (FB_UNLIKELY(atomic_load_explicit(&b->kept, memory_order_relaxed)))
+    fb_kept_forget(b);
 }
 
 fb_device *fb_buffer_device(const fb_buffer *b) { return b->device; }

@@ -36,8 +36,16 @@ struct fb_buffer {
     fb_release_fn release;  /* wrapped memory; may be NULL */
     struct fb_buffer *next; /* a cached block */
   };
-  void *owner;
-  int32_t size_class;
+  union {
+    void *owner;                 /* of wrapped memory */
+    atomic_uint_least64_t stamp; /* of pool memory: another one for all other contents; 0: they may change unseen */
+  };
+  union {
+    int32_t size_class;
+    atomic_uint_least32_t
+        stamp_wrapped; /* the same of wrapped memory: 0 until somebody knows that nobody writes there */
+  };
+  atomic_int kept;   /* a plan keeps what it has made of the contents */
   fb_device *device; /* NULL: the CPU */
 };
 
@@ -60,6 +68,10 @@ void fb_guarded_free(void *data, size_t bytes);
 
 fb_status fb_pool_take(size_t bytes, fb_buffer **out);
 void fb_pool_give(fb_buffer *b);
+
+/* What plans keep (plan_kept.c) of a buffer that is about to change or go; of all: whether there was anything. */
+void fb_kept_forget(const fb_buffer *operand);
+bool fb_kept_forget_all(void);
 
 /* ---- threads ------------------------------------------------------------------------------------------- */
 

@@ -152,31 +152,36 @@ static bool reserve(size_t capacity, fb_guard_mode *guard) {
   return fits;
 }
 
-static void finish_reservation(size_t capacity, bool succeeded) {
+/* Also counts the allocation: how many there were is in the block's stamp. */
+static size_t finish_reservation(size_t capacity, bool succeeded) {
   lock();
   if (succeeded)
     count_allocation();
   else
     pool.live -= capacity;
+  size_t number = pool.allocations;
   unlock();
+  return number;
 }
 
 static fb_status take_from_system(size_t bytes, size_t capacity, int size_class, fb_buffer **out) {
   fb_guard_mode guard;
-  if (!reserve(capacity, &guard))
+  if (!reserve(capacity, &guard) && !(fb_kept_forget_all() && reserve(capacity, &guard)))
     return out_of_memory(bytes, "cannot allocate");
   fb_buffer *b = system_alloc(bytes, capacity, size_class, guard);
   if (b == NULL) {
+    fb_kept_forget_all();
     trim();
     b = system_alloc(bytes, capacity, size_class, guard);
   }
-  finish_reservation(capacity, b != NULL);
+  size_t number = finish_reservation(capacity, b != NULL);
   if (b == NULL)
     return out_of_memory(bytes, "the system refused");
   b->next = NULL;
-  b->owner = NULL;
   b->device = NULL;
+  atomic_init(&b->kept, 0);
   atomic_init(&b->refs, 1);
+  atomic_init(&b->stamp, 2 * (uint64_t)number);
   *out = b;
   return FB_OK;
 }
@@ -202,8 +207,11 @@ fb_status fb_pool_take(size_t bytes, fb_buffer **out) {
   pool.live += capacity;
   pool.cache_hits++;
   count_allocation();
+  size_t number = pool.allocations;
   unlock();
   b->bytes = bytes;
+  atomic_store_explicit(&b->kept, 0, memory_order_relaxed);
+  atomic_store_explicit(&b->stamp, 2 * (uint64_t)number, memory_order_relaxed);
   atomic_store_explicit(&b->refs, 1, memory_order_relaxed);
   *out = b;
   return FB_OK;
@@ -248,6 +256,8 @@ void fb_memory_reset_peak(void) {
 static void choose_most(void) { pool.most = pool.guard != FB_GUARD_OFF ? 0 : pool.limit > 0 ? pool.limit : SIZE_MAX; }
 
 void fb_memory_set_limit(size_t bytes) {
+  if (bytes > 0)
+    fb_kept_forget_all(); /* what is needed comes back */
   lock();
   pool.limit = bytes;
   choose_most();
@@ -263,6 +273,7 @@ void fb_memory_refuse(size_t nth) {
 }
 
 size_t fb_memory_trim(void) {
+  fb_kept_forget_all();
   lock();
   size_t bytes = pool.cached;
   fb_buffer *list = detach_cache();

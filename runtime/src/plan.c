@@ -71,11 +71,12 @@ static fb_status check_boundary(const fb_plan_spec *s) {
 static fb_status check_refs(const fb_plan_spec *s) {
   for (int32_t i = 0; i < s->n_refs; i++) {
     const fb_ref *r = &s->refs[i];
-    REQUIRE(r->kind >= FB_REF_INPUT && r->kind <= FB_REF_CURSOR, "ref %d has kind %d.", i, r->kind);
+    REQUIRE(r->kind >= FB_REF_INPUT && r->kind <= FB_REF_KEPT, "ref %d has kind %d.", i, r->kind);
     int32_t count = r->kind == FB_REF_INPUT    ? s->n_inputs
                     : r->kind == FB_REF_OUTPUT ? s->n_outputs
                     : r->kind == FB_REF_ARENA  ? 1 + s->n_devices
                     : r->kind == FB_REF_CURSOR ? FB_MAX_CURSORS
+                    : r->kind == FB_REF_KEPT   ? s->n_kept
                                                : 1;
     REQUIRE(in_range(r->index, count), "ref %d names number %d of %d.", i, r->index, count);
     REQUIRE(in_range(r->offset, s->n_exprs), "the offset of ref %d is expression %d of %d.", i, r->offset, s->n_exprs);
@@ -171,6 +172,32 @@ static fb_status check_step(const fb_plan_spec *s, int32_t index) {
   return check_step_places(s, index);
 }
 
+/* The input that KEPT number k is made of; -1 where there is none, or more than that. */
+static int32_t kept_input(const fb_plan_spec *s, int32_t k) {
+  const fb_step *step = &s->steps[k];
+  int32_t found = -1;
+  for (int32_t i = 0; i < step->n_refs; i++) {
+    const fb_ref *r = &s->refs[step->first_ref + i];
+    if (r->kind == FB_REF_INPUT && found < 0)
+      found = r->index;
+    else if (r->kind != FB_REF_KEPT || r->index != k)
+      return -1;
+  }
+  return found;
+}
+
+static fb_status check_kept(const fb_plan_spec *s) {
+  REQUIRE(s->n_kept >= 0 && s->n_kept <= s->n_fallible && (s->n_kept == 0 || s->n_devices == 0),
+          "%d results are kept, of %d steps that come first, on %d devices.", s->n_kept, s->n_fallible, s->n_devices);
+  for (int32_t k = 0; k < s->n_kept; k++) {
+    REQUIRE(in_range(s->kept[k], s->n_exprs), "the size of kept result %d is expression %d of %d.", k, s->kept[k],
+            s->n_exprs);
+    REQUIRE(s->steps[k].kernel >= 0 && kept_input(s, k) >= 0,
+            "step %d makes a kept result of something else than one input.", k);
+  }
+  return FB_OK;
+}
+
 static fb_status check_spec(const fb_plan_spec *s) {
   fb_status status = check_counts(s);
   if (status != FB_OK || (status = check_exprs(s)) != FB_OK || (status = check_guards(s)) != FB_OK ||
@@ -180,7 +207,7 @@ static fb_status check_spec(const fb_plan_spec *s) {
   for (int32_t i = 0; i < s->n_steps; i++)
     if ((status = check_step(s, i)) != FB_OK)
       return status;
-  return FB_OK;
+  return check_kept(s);
 }
 
 /* ---- copying ------------------------------------------------------------------------------------------- */
@@ -223,6 +250,9 @@ static void lay_out(fb_plan *p, const fb_plan_spec *s, fb_carver *c) {
   p->spec.input_devices = CARVE_COPY(c, int32_t, s->input_devices, is_anywhere ? s->n_inputs : 0);
   p->spec.output_devices = CARVE_COPY(c, int32_t, s->output_devices, is_anywhere ? s->n_outputs : 0);
   p->spec.kernel_devices = CARVE_COPY(c, int32_t, s->kernel_devices, is_anywhere ? s->n_kernels : 0);
+  p->spec.kept = CARVE_COPY(c, int32_t, s->kept, s->n_kept);
+  p->kept = CARVE(c, fb_kept, s->n_kept);
+  p->kept_inputs = CARVE(c, int32_t, s->n_kept);
   p->slots = CARVE(c, uint32_t, s->n_refs);
   p->input_kept = CARVE(c, bool, s->n_inputs);
   p->sizes.values = CARVE(c, int64_t, s->n_exprs);
@@ -240,6 +270,8 @@ static uint32_t slot_of(const fb_plan_spec *s, const fb_ref *r) {
     return fb_arena_slot(s) + (r->index == 0 ? 0 : 2 + (uint32_t)r->index);
   case FB_REF_CURSOR:
     return (uint32_t)fb_base_count(s) + (uint32_t)r->index;
+  case FB_REF_KEPT:
+    return fb_kept_slot(s) + (uint32_t)r->index;
   default:
     return fb_arena_slot(s) + (uint32_t)(r->kind - FB_REF_ARENA);
   }
@@ -263,6 +295,9 @@ static void derive(fb_plan *p) {
   for (int32_t i = 0; i < s->n_outputs; i++)
     if (s->outputs[i].mode == FB_OUT_INPUT)
       p->input_kept[s->outputs[i].source] = true;
+  memset(p->kept, 0, (size_t)s->n_kept * sizeof *p->kept);
+  for (int32_t i = 0; i < s->n_kept; i++)
+    p->kept_inputs[i] = kept_input(s, i);
   int32_t max_refs = 0;
   for (int32_t i = 0; i < s->n_steps; i++) {
     p->loops |= goes_back(s, &s->steps[i]);
@@ -270,7 +305,7 @@ static void derive(fb_plan *p) {
       max_refs = s->steps[i].n_refs;
   }
   p->bases = fb_base_count(s) + (size_t)p->n_cursors;
-  p->frame_pointers = p->bases + (size_t)max_refs;
+  p->frame_pointers = p->bases + (size_t)max_refs + (size_t)s->n_kept;
   for (int32_t i = 0; i < s->n_guards; i++)
     if (s->guards[i].x >= p->guard_exprs)
       p->guard_exprs = s->guards[i].x + 1;
@@ -311,6 +346,7 @@ void fb_plan_retain(fb_plan *p) { atomic_fetch_add_explicit(&p->refs, 1, memory_
 void fb_plan_release(fb_plan *p) {
   if (p == NULL || atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) != 1)
     return;
+  fb_kept_end(p);
   free(p->block);
   free(p);
 }

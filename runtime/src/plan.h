@@ -16,6 +16,15 @@ typedef struct {
   bool scratch_shared;   /* a step with scratch may run on several threads: each gets its own */
 } fb_sizes;
 
+/* What a plan's step k has made of an input: of which contents, those of the last run, and, if these were the same
+ * twice, the result. Guarded by the lock of plan_kept.c. */
+typedef struct fb_kept {
+  const fb_buffer *operand;
+  uint64_t stamp;
+  fb_buffer *result;
+  struct fb_kept *next, **link; /* among all that have a result */
+} fb_kept;
+
 struct fb_plan {
   fb_plan_spec spec; /* its arrays point into `block` */
   atomic_int_least64_t refs;
@@ -25,6 +34,8 @@ struct fb_plan {
   bool loops;       /* a step goes back */
   int32_t guard_exprs; /* the guards need the first so many expressions */
   int32_t n_cursors;
+  fb_kept *kept;                        /* per KEPT */
+  int32_t *kept_inputs;                 /* the input that it is made of */
   size_t bases;                         /* pointers of a run before those of the current step */
   size_t frame_pointers, frame_numbers; /* working memory of one run */
   fb_sizes sizes;                       /* valid when n_symbols is 0 */
@@ -33,9 +44,11 @@ struct fb_plan {
 
 static inline uint32_t fb_arena_slot(const fb_plan_spec *spec) { return (uint32_t)(spec->n_inputs + spec->n_outputs); }
 
-static inline size_t fb_base_count(const fb_plan_spec *spec) {
-  return fb_arena_slot(spec) + 3 + (size_t)spec->n_devices; /* arena, constants, status; the arenas of devices */
+static inline uint32_t fb_kept_slot(const fb_plan_spec *spec) {
+  return fb_arena_slot(spec) + 3 + (uint32_t)spec->n_devices; /* arena, constants, status; the arenas of devices */
 }
+
+static inline size_t fb_base_count(const fb_plan_spec *spec) { return fb_kept_slot(spec) + (size_t)spec->n_kept; }
 
 /* Whether a built-in step is one of control flow, which the CPU takes itself. */
 static inline bool fb_is_control(int32_t kernel) { return kernel <= FB_KERNEL_BRANCH && kernel != FB_KERNEL_TRANSFER; }
@@ -52,12 +65,20 @@ typedef struct {
   const fb_sizes *sizes;
   void **bases; /* per slot */
   void **bufs;  /* of the current step */
+  fb_buffer **kept;
   char *scratch;
   int threads;
   atomic_int_least64_t status;
   fb_status failure; /* of a step that could not write its note, or of a loop that was interrupted */
   fb_turns turns;
 } fb_execution;
+
+/* plan_kept.c: finds or reserves what KEPT number k is; whether its step has to make it. Then says that it has, and at
+ * the end of a run or of a plan, that this needs them no more. */
+fb_status fb_kept_find(fb_execution *e, int32_t k, bool *is_missing, bool *is_wanted);
+void fb_kept_store(fb_execution *e, int32_t k);
+void fb_kept_release(fb_execution *e);
+void fb_kept_end(fb_plan *p);
 
 /* Writes the operands of a step, of these sizes, into the run's notes. */
 fb_status fb_write_note(const fb_execution *e, const fb_step *step, const int64_t *sizes);

@@ -152,10 +152,31 @@ __attribute__((cold, noinline)) static fb_status failed_step(fb_execution *e, in
                  (long long)(word >> 48), (long long)(word & ((INT64_C(1) << 48) - 1)));
 }
 
+/* The plan's first steps: those whose results are there are left out. */
+__attribute__((noinline)) static fb_status run_kept_steps(fb_execution *e) {
+  const fb_plan_spec *spec = &e->plan->spec;
+  fb_status status = FB_OK;
+  for (int32_t i = 0; i < spec->n_kept; i++)
+    e->kept[i] = NULL;
+  for (int32_t i = 0; status == FB_OK && i < spec->n_kept; i++) {
+    int64_t begin = e->run->nanoseconds == NULL ? 0 : fb_now_ns();
+    bool is_missing, is_wanted;
+    status = fb_kept_find(e, i, &is_missing, &is_wanted);
+    if (status == FB_OK && is_missing) {
+      run_step(e, &spec->steps[i]);
+      if (is_wanted)
+        fb_kept_store(e, i);
+    }
+    if (e->run->nanoseconds != NULL)
+      e->run->nanoseconds[i] += fb_now_ns() - begin;
+  }
+  return status;
+}
+
 /* Runs the steps; stops after the first fallible one that reports an error. */
 static fb_status run_steps(fb_execution *e) {
   const fb_plan_spec *spec = &e->plan->spec;
-  for (int64_t i = 0; i < spec->n_fallible; i++) {
+  for (int64_t i = spec->n_kept; i < spec->n_fallible; i++) {
     int64_t at = i, skipped = run_step(e, &spec->steps[i]);
     i += skipped;
     if (FB_UNLIKELY(skipped < 0))
@@ -172,7 +193,7 @@ static fb_status run_steps(fb_execution *e) {
 __attribute__((noinline)) static fb_status run_steps_anywhere(fb_execution *e) {
   const fb_plan_spec *spec = &e->plan->spec;
   int64_t *nanoseconds = e->run->nanoseconds;
-  for (int64_t i = 0; i < spec->n_steps; i++) {
+  for (int64_t i = spec->n_kept; i < spec->n_steps; i++) {
     const fb_step *step = &spec->steps[i];
     int64_t at = i, begin = nanoseconds == NULL ? 0 : fb_now_ns();
     if (spec->n_devices == 0 || !fb_devices_have(spec, step)) {
@@ -254,6 +275,7 @@ FB_INLINE fb_status make_output(const fb_execution *e, const fb_output *spec, fb
   if (spec->mode != FB_OUT_INPUT && may_take(e, spec->source, bytes)) {
     input->taken = true;
     *out = input->buffer;
+    fb_buffer_written(input->buffer, false);
     return FB_OK;
   }
   return spec->mode == FB_OUT_REPLACE ? fb_pool_take(bytes, out) : copy_of_input(e, spec->source, bytes, out);
@@ -336,8 +358,10 @@ static fb_status execute(fb_execution *e) {
     e->bases[fb_base_count(spec) + (size_t)i] = NULL;
   if (FB_UNLIKELY(spec->n_devices > 0))
     status = execute_anywhere(e);
-  else if ((status = make_outputs(e)) == FB_OK)
+  else if ((status = make_outputs(e)) == FB_OK && (spec->n_kept == 0 || (status = run_kept_steps(e)) == FB_OK))
     status = FB_UNLIKELY(e->run->nanoseconds != NULL) ? run_steps_anywhere(e) : run_steps(e);
+  if (spec->n_kept > 0)
+    fb_kept_release(e);
   fb_buffer_release(working);
   return status;
 }
@@ -349,6 +373,7 @@ static fb_status run_in_frame(fb_plan *p, fb_run *run, void **pointers, int64_t 
       .sizes = &p->sizes,
       .bases = pointers,
       .bufs = pointers + p->bases,
+      .kept = (fb_buffer **)(pointers + p->frame_pointers - p->spec.n_kept),
       .threads = fb_get_num_threads(),
   };
   atomic_init(&e.status, INT64_MAX);

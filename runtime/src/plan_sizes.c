@@ -102,6 +102,8 @@ static int64_t region_bytes(const fb_plan_spec *spec, const fb_ref *ref, const i
     return values[ref->index == 0 ? spec->arena_bytes : spec->devices[ref->index - 1].arena_bytes];
   case FB_REF_CONST:
     return (int64_t)spec->constant_bytes;
+  case FB_REF_KEPT:
+    return values[spec->kept[ref->index]];
   case FB_REF_CURSOR: /* in what it was taken from, which is not known here */
     return INT64_MAX / 2;
   default:
@@ -125,6 +127,9 @@ static fb_status check_regions(const fb_plan_spec *spec, const int64_t *values) 
   }
   if (values[spec->arena_bytes] < 0)
     return negative("the arena's size, expression", spec->arena_bytes, values[spec->arena_bytes]);
+  for (int32_t k = 0; k < spec->n_kept; k++)
+    if (values[spec->kept[k]] < 0)
+      return negative("the size of kept result", k, values[spec->kept[k]]);
   for (int32_t k = 0; k < spec->n_devices; k++)
     if (values[spec->devices[k].arena_bytes] < 0)
       return negative("the size of the arena of device", k + 1, values[spec->devices[k].arena_bytes]);

@@ -55,7 +55,7 @@ static void output_size_unknown(Builder *b) { b->outputs[0].bytes = 99; }
 static void output_source(Builder *b) { b->outputs[0].source = 1; }
 static void output_of_later(Builder *b) { b->outputs[1].source = 1; }
 static void output_too_big(Builder *b) { b->outputs[0].bytes = 4; }
-static void ref_kind(Builder *b) { b->refs[0].kind = 6; }
+static void ref_kind(Builder *b) { b->refs[0].kind = 7; }
 static void ref_index(Builder *b) { b->refs[0].index = 1; }
 static void ref_input(Builder *b) { b->refs[1].index = -1; }
 static void ref_offset_unknown(Builder *b) { b->refs[0].offset = 5; }
@@ -96,7 +96,7 @@ static const Case cases[] = {
     {"[plan] output 0 comes from input 1 of 1.", output_source},
     {"[plan] output 1 is output 1, not an earlier one.", output_of_later},
     {"[plan] output 0 has 96 bytes but comes from input 0 of 64 bytes.", output_too_big},
-    {"[plan] ref 0 has kind 6.", ref_kind},
+    {"[plan] ref 0 has kind 7.", ref_kind},
     {"[plan] ref 0 names number 1 of 1.", ref_index},
     {"[plan] ref 1 names number -1 of 1.", ref_input},
     {"[plan] the offset of ref 0 is expression 5 of 5.", ref_offset_unknown},

@@ -350,7 +350,7 @@ class _ByPlaces(_Tiles):
         source, names = panels_kernel(self.spec)
         calls = [KernelCall(
             source, (Operand("value", c.a), panels, tables), in_order(names, numbers), count,
-            self._grain(count, numbers["a.panel"]), (1, 2), 0,
+            self._grain(count, numbers["a.panel"]), (1, 2), 0, keeps=True,
         )]  # fmt: skip
         maps = tiles.operands[1]
         if self.has_margins:

@@ -58,6 +58,9 @@ FB_API void *fb_buffer_owner(const fb_buffer *b, fb_release_fn release); /* if i
 typedef struct fb_device fb_device;
 /* NULL: the CPU. Data of a buffer on another device is an address there. */
 FB_API fb_device *fb_buffer_device(const fb_buffer *b);
+/* What was made of the buffer's contents means nothing any more. `may_go_on`: somebody outside may write there at any
+ * time, until this is said once more without. */
+FB_API void fb_buffer_written(fb_buffer *b, bool may_go_on);
 
 typedef struct {
   size_t live_bytes, peak_bytes, reserved_bytes, limit_bytes; /* limit 0: none. reserved = live + cached */
@@ -69,7 +72,7 @@ FB_API void fb_memory_reset_peak(void);
 FB_API void fb_memory_set_limit(size_t bytes);
 FB_API void
 fb_memory_refuse(size_t nth);       /* for tests: the nth allocation from now on fails (1: the next one); 0: none */
-FB_API size_t fb_memory_trim(void); /* give cached blocks back to the system; returns bytes */
+FB_API size_t fb_memory_trim(void); /* give cached blocks, and what plans keep, back to the system; returns bytes */
 
 /* For tests: from now on each block lies alone between two pages that end the process when they are touched. Its last
  * byte (FB_GUARD_END: its data is then aligned no better than its size is) or its first one is next to such a page. */
@@ -116,8 +119,16 @@ typedef struct {
 /* Where a kernel's pointer comes from, plus a byte offset. An arena's index is its device's: 0 for the CPU's. STATUS is
  * the int64 word that fallible kernels lower with an atomic minimum to (error_code << 48 | position); it starts at
  * INT64_MAX, which means no error. A CURSOR is an address that the plan's own steps move on: where a loop is in what it
- * goes through. */
-typedef enum { FB_REF_INPUT, FB_REF_OUTPUT, FB_REF_ARENA, FB_REF_CONST, FB_REF_STATUS, FB_REF_CURSOR } fb_ref_kind;
+ * goes through. KEPT is what the plan's first steps make of an input: it may be there from an earlier run. */
+typedef enum {
+  FB_REF_INPUT,
+  FB_REF_OUTPUT,
+  FB_REF_ARENA,
+  FB_REF_CONST,
+  FB_REF_STATUS,
+  FB_REF_CURSOR,
+  FB_REF_KEPT
+} fb_ref_kind;
 typedef struct {
   int32_t kind, index;
   int32_t offset; /* expression */
@@ -195,6 +206,9 @@ typedef struct {
   const fb_plan_device *devices;
   const int32_t *input_devices, *output_devices, *kernel_devices; /* 0: the CPU; k: devices[k - 1]. Kernels there are
                                                                    * what the device launches, not addresses */
+  int32_t n_kept;                                                 /* only where there are no devices */
+  const int32_t *kept; /* expressions: the bytes of KEPT number k, which step k makes of one input and of nothing else.
+                        * While that is the same, unwritten, in one run after the other, it is made once */
 } fb_plan_spec;
 
 typedef struct fb_plan fb_plan;
