@@ -20,6 +20,8 @@ from flambeau.call_derivatives import Term, copied, derivative, is_plain, met, o
 from flambeau.call_history import CallHistory
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.size import scope
+from flambeau.runtime import recorder
 
 #: A graph, the values it reads and those it makes: slots, or numbers below 0.
 Step = tuple[Graph, tuple[int, ...], tuple[int, ...]]
@@ -28,7 +30,8 @@ Step = tuple[Graph, tuple[int, ...], tuple[int, ...]]
 class Deferred:
     """The expansion of a backward entry, as `Differentiated`, whose `graph` and `operands` are made when they are asked for.
 
-    `steps` compute the same: `results` are the gradients that there are, in order, of these `types`. None: they have been taken.
+    `take` gives steps that compute the same: `results` are the gradients that there are, in order, of these `types`. They are many
+    objects, and made `again` where they have been taken.
     """
 
     def __init__(
@@ -40,11 +43,16 @@ class Deferred:
         freed: tuple[int, ...],
         cost: int,
         make: Callable[[], Differentiated],
+        again: Callable[[], Sequence[Step] | None],
     ) -> None:
         self.name, self.results, self.types, self.freed, self.cost = name, results, types, freed, cost
-        self.steps: Sequence[Step] | None = steps
-        self._make = make
+        self._steps: Sequence[Step] | None = steps
+        self._make, self._again = make, again
         self._made: Differentiated | None = None
+
+    def take(self) -> Sequence[Step] | None:
+        steps, self._steps = self._steps, None
+        return self._again() if steps is None else steps
 
     @property
     def made(self) -> Differentiated:
@@ -182,7 +190,8 @@ def call_by_call(
     retain_graph: bool,
     make: Callable[[], Differentiated],
 ) -> tuple[Deferred, list[Aval | None]] | None:
-    """The payload and the types of the gradients, arguments as those of the hook `expand_backward`; `make` gives the fragment."""
+    """The payload and the types of the gradients, arguments as those of the hook `expand_backward`; `make` gives the fragment. The
+    payload keeps the export."""
     refs = [loss, gradient, *(held for _, held in leaves)]
     if any(ref is not None and ref[1] is not None for ref in refs):  # seen through a view
         return None
@@ -203,7 +212,13 @@ def call_by_call(
         () if retain_graph else tuple(sorted((walk.passed & trace.needs).difference(map(trace.meeting, trace.leaves))))
     )
     there, kinds = [r for r in results if r is not None], [t for t in types if t is not None]
-    return Deferred("backward", walk.steps, there, kinds, freed, walk.cost, make), types
+
+    def again() -> Sequence[Step] | None:
+        with scope(recorder.trace_sizes()):  # what it asks of them was asked before
+            made = call_by_call(export, loss, gradient, leaves, retain_graph, make)
+        return made and made[0].take()
+
+    return Deferred("backward", walk.steps, there, kinds, freed, walk.cost, make, again), types
 
 
 def _gradients(walk: _Walk, leaves: Sequence[tuple]) -> tuple[list[int | None], list[Aval | None]]:

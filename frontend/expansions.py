@@ -288,7 +288,7 @@ def expand_backward(
         wrt = [asm.slots[s] for s, _ in leaves]
         return _told(*d.expansion([d.value(root)], [given], wrt, held, bool(flags & 1)))
 
-    calls = partial(call_by_call, export, loss, gradient, leaves, bool(flags & 1))
+    calls = partial(call_by_call, loss=loss, gradient=gradient, leaves=leaves, retain_graph=bool(flags & 1))
     return _deferred(calls, export, _with_scratch(ask)) or answered(export, _with_scratch(ask))
 
 
@@ -304,7 +304,7 @@ def _deferred(calls: Callable[..., Any], export: Sequence[tuple], ask: Callable[
 
     try:
         with scope(values) as questions:
-            found = calls(make)
+            found = calls(entries, make=make)
             return found and (*_told(*found), programs_of(questions))
     except RuntimeError:  # an op without a gradient: the fragment's error names its line
         return None

@@ -50,14 +50,16 @@ def build_program(export: Sequence[tuple], live: Sequence[int], history: Sequenc
     """Hook: a program that computes the live slots and, if `history` names slots whose gradient may still be asked
     for, the residuals of their backward."""
     sizes, returns = recorder.trace_sizes(), recorder.trace_returns()
-    if not returns and (calls := walker()) and (walked := walk(export, live, sizes, calls, history)) is not None:
-        return walked
+    if returns is not None and (calls := walker()):
+        walked = walk(export, live, sizes, calls, history, returns)
+        if walked is not None:
+            return walked
     with scope(sizes):
         asm = assembled(export)
         kept = None if history is None else kept_slots(asm, history, [asm.slots[s] for s in sources(asm)])
         residuals, watched, followed = kept or (None, None, None)
         graph, inputs = program_graph(asm, [*live, *(residuals or ())])
-    runner = Runner(graph, returns)
+    runner = Runner(graph, returns != 0)
     runner.program = Program(runner, live, None, residuals, inputs, watched, followed)
     runner.promote(sizes)
     return runner.program

@@ -33,6 +33,7 @@ from flambeau.dialects.size_equations import solved
 from flambeau.dialects.size_programs import read_program
 from flambeau.dialects.size_rows import program
 from flambeau.engine import START, View, ViewStep, expand
+from flambeau.import_sizes import imported_zeros
 from flambeau.runtime import environment, recorder
 
 Seen = tuple[Sequence[int], Sequence[int]]  #: the values of the symbols at that time, and the sizes
@@ -286,9 +287,9 @@ def assembled(export: Sequence[tuple]) -> Assembly:
 def equations(export: Sequence[tuple]) -> list[tuple]:
     """Hook: what is 0 of the trace's symbols, by its guards and those of the traces it has imported: programs of sizes."""
     values = recorder.trace_sizes()
-    with scope(values), _reading("solved") as reading:
-        reading.solve(export, values)
-        apart = [symbol(i) - size for i, size in enumerate(reading.sizes)]
+    with scope(values):
+        zeros = [*_zeros(recorder.trace_equations(0)[1]), *imported_zeros(export)]
+        apart = [symbol(i) - size for i, size in enumerate(solved(zeros, len(values)))]
     return [program(zero) for zero in apart if isinstance(zero, Size)]
 
 

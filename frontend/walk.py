@@ -1,8 +1,10 @@
-"""Traces that are seen for the first time, run call by call: most of what is seen once is never seen again.
+"""Traces that were never seen, run call by call: most of what is seen once is never seen again.
 
 In: a trace as the recorder exports it. Out: a program for this once, or None where the trace is better assembled at once: a
 gradient may still be asked for, an op is still to be compiled, or its own work is worth a look at what lies on disk. Each call has
 been expanded and its ops have plans: what calls share is looked up, so a new trace of known calls costs microseconds for each.
+What goes through traces that looks have cut, as a gradient of an episode, is as long as all of them. Assembling it costs what some
+walks do, so it is walked as often first.
 Next: `call_gradients.py` for backward; `programs.py`, which assembles what is seen again.
 """
 
@@ -18,15 +20,25 @@ from flambeau.runtime.recorder import Program
 
 #: Nanoseconds that a call's own work may take, by estimate, where assembling it costs more than running it unfused.
 CHEAP = 20_000
+#: How often a trace that has imported others is walked before it is assembled, which takes about as long as this many walks, and
+#: more while its program is compiled.
+WALKS = 8
 
 Step = tuple[Any, Sequence[int], Sequence[int]]  #: a call as an OpList, its operands' slots, its results'
 
 
 def walk(
-    export: Sequence[tuple], live: Sequence[int], sizes: Sequence[int], calls: Any, history: Sequence[int] | None = None
+    export: Sequence[tuple],
+    live: Sequence[int],
+    sizes: Sequence[int],
+    calls: Any,
+    history: Sequence[int] | None = None,
+    returns: int = 0,
 ) -> Program | None:
     """A program that runs the trace now, with `compiler.baseline.calls.CallRunner` for its calls. `history` are the slots whose
-    gradients may be asked for, unless a backward of the trace has used them up."""
+    gradients may be asked for, unless a backward of the trace has used them up. It `returns` for this many times."""
+    if returns and (returns >= WALKS or not any(entry[0] == "segment" for entry in export)):
+        return None
     steps = _Steps(calls, sizes)
     for entry in export:
         if not steps.add(*entry):
@@ -36,7 +48,7 @@ def walk(
     if steps.imports and not steps.makes(live):
         return None
     program = Program(_Walk(steps, live), live, None, None if history is None else ())
-    program.once = True
+    program.once = returns + 1
     return program
 
 
@@ -87,7 +99,7 @@ class _Steps:
         return True
 
     def _backward(self, payload: Deferred, slots: Sequence[int]) -> bool:
-        steps, payload.steps = payload.steps, None  # they are many objects, and what comes again is assembled
+        steps = payload.take()
         if steps is None:
             return False
         self.cost += payload.cost

@@ -6,7 +6,12 @@ import flambeau as fb
 import numpy as np
 import pytest
 from call_programs import counted, data, same_bits_in_every_mode
+from flambeau import sizing
+from flambeau.dialects.size import Size, scope, symbol
+from flambeau.dialects.size_equations import solved
+from flambeau.dialects.size_rows import program
 from flambeau.runtime import recorder
+from flambeau.walk import WALKS
 
 F = fb.nn.functional
 
@@ -99,6 +104,83 @@ def test_an_episode_of_a_new_length_is_not_differentiated_as_a_whole(background,
             assert gradient.numpy() == pytest.approx(wanted, rel=2e-4, abs=2e-5)
     assert made == {"fragments": 0, "deferred": 4}
     assert recorder.stats()["builds"] - builds <= 8  # of the last look and the gradients of each
+
+
+def weighted(n, w, v):
+    """As `episode`, with weights that are made of as many numbers as there are steps, and the loss in hand."""
+    losses = []
+    for k in range(n):
+        h = F.relu(fb.tensor(data(k, 4)) @ w) @ v
+        losses.append(h.tanh().sum() if h.sum().item() > 0 else h.sin().sum())
+    weights = fb.tensor([k % 3 - 1.0 for k in range(n)])
+    weights = weights - weights.mean()
+    loss = (fb.stack(losses) * weights).sum()
+    loss.backward()
+    return loss, [t.grad.numpy().tobytes() for t in (w, v)]
+
+
+def test_sizes_that_follow_the_number_of_steps_ask_for_no_fragment(background, monkeypatch):
+    w, v = fb.tensor(data(1, 4, 6), requires_grad=True), fb.tensor(data(2, 6, 2), requires_grad=True)
+    got = {}
+
+    def run(n):
+        w.grad = v.grad = None
+        return weighted(n, w, v)[1]
+
+    for n in range(5, 14):  # either branch as the last one: every op has its plans
+        run(n)
+    made = counted(monkeypatch)
+    for n in (19, 31, 14, 23):
+        got[n] = run(n)
+    assert made["fragments"] == 0
+    with fb.compiler_options(mode="blocking"):
+        for n, bits in got.items():
+            assert run(n) == bits
+
+
+def test_an_episode_is_assembled_once_it_came_often(background, monkeypatch):
+    w, v = fb.tensor(data(1, 4, 6), requires_grad=True), fb.tensor(data(2, 6, 2), requires_grad=True)
+    for n in (5, 6, 7):
+        weighted(n, w, v)
+    made, results = counted(monkeypatch), []
+    for k in range(WALKS + 2):
+        w.grad = v.grad = None
+        results.append(weighted(9, w, v)[1])
+        assert made["fragments"] == (k >= WALKS)
+    assert all(r == results[0] for r in results)
+
+
+def test_what_imports_say_of_sizes_is_what_their_assembly_says(monkeypatch):
+    w = fb.tensor(data(1, 4, 4), requires_grad=True)
+    answers = []
+
+    def both(export):
+        values = recorder.trace_sizes()
+        with scope(values):
+            asm = sizing.assembled(export)
+            zeros = [*sizing._zeros(recorder.trace_equations(0)[1]), *asm.zeros]
+            wanted = solved(zeros, len(values))
+        found = sizing.equations(export)
+        assert found == [program(zero) for i, size in enumerate(wanted) if isinstance(zero := symbol(i) - size, Size)]
+        answers.append(len(values))
+        return found
+
+    before = recorder.set_hooks(equations=both)
+    try:
+        for n in (3, 5, 6, 9, 4):
+            x, h = fb.ones(n, 4), fb.ones(4)
+            y = (x @ w).tanh()
+            y.sum().item()
+            z = (y * 0.5).exp()[: n - 1]
+            loss = z.mean() + (h * w).sum()
+            loss.backward(retain_graph=True)
+            kept = z * y[1:]
+            kept.sum().item()
+            (kept.sum() + loss).backward()
+            assert np.isfinite(w.grad.numpy()).all()
+    finally:
+        recorder.set_hooks(**before)
+    assert any(answers)
 
 
 def test_what_was_written_or_used_up_since_is_refused(background):

@@ -153,3 +153,28 @@ def test_the_frontend_is_not_asked_again_about_calls_on_changing_sizes(backgroun
             wanted = run(order, fb.tensor(x)).numpy()
         assert got.tobytes() == wanted.tobytes()
     assert len(asked) <= 60, asked
+
+
+def test_calls_that_are_used_stay_and_those_without_sizes_are_found_for_all(monkeypatch):
+    from flambeau.compiler.baseline import calls as module
+    from flambeau.compiler.options import Options
+    from flambeau.dialects import dtypes
+    from flambeau.dialects.aval import Aval
+    from flambeau.dialects.builder import GraphBuilder
+
+    def graph(n):
+        b = GraphBuilder()
+        x = b.input(Aval((n,), dtypes.float32))
+        b.graph.outputs = [(x + x).id]
+        return b.graph
+
+    monkeypatch.setattr(module, "_REMEMBERED", 8)
+    calls = module.CallRunner(Options(mode="background"))
+    hot, others = graph(3), [graph(4) for _ in range(40)]
+    found = calls.find(hot, (5,))
+    for k, other in enumerate(others):
+        assert calls.find(hot, (k,)) is found
+        calls.find(other, ())
+    assert len(calls._known) <= 8
+    forgotten = calls.find(others[0], ())
+    assert forgotten is calls.find(others[0], ())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from flambeau.compiler.baseline.one_op import OneOps
@@ -19,8 +20,14 @@ from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import strip
 from flambeau.dialects.locks import process_lock
+from flambeau.dialects.size import is_static
 
 _REMEMBERED = 4096
+_LOOKED_AT = 64  # of them for one to forget
+
+
+def _is_static(graph: Graph) -> bool:
+    return all(is_static(a.shape) for a in graph.avals) and all(is_static(n.attrs) for n in graph.nodes)
 
 
 class _CallGraph:
@@ -29,6 +36,7 @@ class _CallGraph:
     def __init__(self, graph: Graph, interpreter: Interpreter) -> None:
         self.graph, self._interpreter = graph, interpreter
         self.op_list: Any = None
+        self.is_used = False  # since it was last looked at
 
     def listed(self) -> Any:
         """The list as it is by now."""
@@ -49,19 +57,32 @@ class CallRunner:
     def find(self, graph: Graph, sizes: Sequence[int]) -> Any:
         """What runs `graph` with these values of its symbols; None where an op has no plan, an effect, regions, or
         another device than this one."""
-        key = id(graph), tuple(sizes)
-        found = self._known.get(key)
+        number = id(graph)
+        found = self._known.get((number, ()))
+        if (found is None or found.graph is not graph) and sizes:
+            found = self._known.get((number, tuple(sizes)))
         if found is not None and found.graph is graph:
+            found.is_used = True
             return found.op_list or found.listed()
+        sizes = () if _is_static(graph) else tuple(sizes)  # a trace's sizes are not those of each of its calls
         made = self._made(graph, sizes)
         if made is None:
             return None
         call = _CallGraph(graph, made)
         with self._lock:
-            self._known[key] = call
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            self._known[number, sizes] = call
+            while len(self._known) > _REMEMBERED:
+                self._forget()
         return call.listed()
+
+    def _forget(self) -> None:
+        """The one that was not used for the longest time, of those that were looked at."""
+        for key, call in list(islice(self._known.items(), _LOOKED_AT)):
+            if not call.is_used:
+                break
+            call.is_used = False
+            self._known.move_to_end(key)
+        self._known.popitem(last=False)
 
     def _made(self, graph: Graph, sizes: Sequence[int]) -> Interpreter | None:
         graph = strip(graph.bind(sizes) if sizes else graph)

@@ -225,7 +225,10 @@ def _find(graph: Graph, node: Node, link: OpPlanner, memo: dict[tuple[Any, ...],
         key = (*key[:2], _form(node.attrs), *map(_form, types))
     found = memo.get(key)
     if found is None:
-        found = _remember(memo, key, _made(graph, node, link, memo))
+        return _remember(memo, key, _made(graph, node, link, memo))
+    if memo is _known and len(memo) > _REMEMBERED // 2:  # what was found last is forgotten last
+        with _lock:
+            memo[key] = memo.pop(key, found)
     return found
 
 

@@ -126,7 +126,9 @@ static fb_node *find_or_learn(fb_call *call, fb_node_kind kind, uint32_t header,
     return node;
   }
   fb_recorder *before = fb_subject_set(call->rec);
+  int quiet = fb_quiet_begin(); /* what it makes stays, as what ask_program of flush.c does */
   PyObject *answer = ask(call, context, flags);
+  fb_quiet_end(quiet);
   fb_subject_set(before);
   return answer ? learn(call, kind, answer, n, writes) : NULL;
 }

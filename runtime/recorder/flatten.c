@@ -220,7 +220,9 @@ static int run(flattening *f, const fb_program *p, fb_node **path, uint32_t dept
 static PyObject *ask_equations(fb_recorder *rec) {
   PyObject *hook = fb_hook(fb_hooks.equations, "equations"), *export = hook ? fb_export(rec) : NULL;
   fb_recorder *before = fb_subject_set(rec);
+  int quiet = fb_quiet_begin();
   PyObject *found = export ? PyObject_CallOneArg(hook, export) : NULL;
+  fb_quiet_end(quiet);
   fb_subject_set(before);
   Py_XDECREF(export);
   if (found && !PyList_CheckExact(found)) {

@@ -73,10 +73,13 @@ PyObject *fb_py_trace_key(PyObject *module, PyObject *unused) {
                        fb_symbol_tuple(rec->symbols, rec->state->n_symbols));
 }
 
-/* Whether the current trace has been seen before, by a program that was for the first time only. */
+/* How often the current trace has been run, each time by a program that was for once; None where another one has. */
 PyObject *fb_py_trace_returns(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
-  return PyBool_FromLong(fb_subject()->state->program != NULL);
+  const fb_program *p = (const fb_program *)fb_subject()->state->program;
+  if (p && !p->once)
+    Py_RETURN_NONE;
+  return PyLong_FromLong(p ? p->once : 0);
 }
 
 static PyObject *equations(const fb_node *state, uint32_t from);

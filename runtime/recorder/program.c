@@ -357,7 +357,8 @@ static PyGetSetDef program_getset[] = {
 static PyMemberDef program_members[] = {
     {"executable", T_OBJECT, offsetof(fb_program, executable), 0, "A Plan, an OpList or a callable; may be replaced."},
     {"others", T_OBJECT, offsetof(fb_program, others), 0, "A tuple of Plans for other sizes, or None."},
-    {"once", T_BOOL, offsetof(fb_program, once), 0, "Whether another one is asked for when the trace comes again."},
+    {"once", T_UBYTE, offsetof(fb_program, once), 0,
+     "How often the trace was run by programs after which another one is asked for, with this one; 0: it stays."},
     {"updates", T_OBJECT, offsetof(fb_program, updates), 0, "Whatever the frontend stores."},
     {"runs", T_ULONGLONG, offsetof(fb_program, runs), 0, "How often it ran."},
     {"ns", T_ULONGLONG, offsetof(fb_program, ns), 0, "Nanoseconds spent in it."},

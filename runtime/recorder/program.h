@@ -34,7 +34,7 @@ typedef struct {
   uint32_t *followed, n_followed;   /* of them, those overwritten aside; each followed by the slot that is there now */
   fb_flat *flat;                    /* NULL: its trace has imported none */
   bool has_history;
-  char once; /* it has run the trace when that was new, and is not to run it again */
+  unsigned char once; /* it is not to run the trace again, which was run this often by such programs; or 0 */
   uint64_t runs, ns;
 } fb_program;
 
