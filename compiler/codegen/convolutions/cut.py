@@ -17,7 +17,7 @@ from flambeau.compiler.codegen.convolutions.channels import ChannelsSpec, channe
 from flambeau.compiler.codegen.convolutions.direct import DirectSpec, direct_kernel
 from flambeau.compiler.codegen.convolutions.operands import ConvolutionOperands, read
 from flambeau.compiler.codegen.convolutions.places import margins_kernel, panels_kernel, places_kernel
-from flambeau.compiler.codegen.convolutions.quads import QuadSpec, quad_kernel
+from flambeau.compiler.codegen.convolutions.quad_calls import emit_quads
 from flambeau.compiler.codegen.convolutions.taps import pattern, taps_of_phases
 from flambeau.compiler.codegen.convolutions.tile import ConvSpec
 from flambeau.compiler.codegen.convolutions.turned import TurnedSpec, turned_kernel
@@ -30,7 +30,6 @@ from flambeau.compiler.codegen.units import Cut, OwnNest, Parts, joined
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Operand
 from flambeau.compiler.schedules import convolutions, direct, direct_weights, kinds, quads
 from flambeau.compiler.targets import Target
-from flambeau.dialects.dtypes import int8
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Int, Size, ceil_div, maximum, minimum
 
@@ -45,7 +44,7 @@ def cut(cluster: Cluster) -> Cut:
         return Cut()
     label = "".join([f"{NAMES[c.gives]} {c.dtype.mlir}", *(f" + {s.op.name}" for s in c.steps if s.args)])
     if c.small is not None:
-        return Cut([OwnNest(kinds.Quads, cluster.graph, label, quads.choose, quads.obstacle)], _emit_quads, joined)
+        return Cut([OwnNest(kinds.Quads, cluster.graph, label, quads.choose, quads.obstacle)], emit_quads, joined)
     if direct.is_direct(c):
         nest = OwnNest(kinds.Direct, cluster.graph, label, direct.choose, direct.obstacle)
         return Cut([nest], _emit_direct, joined)
@@ -65,43 +64,6 @@ def _emit_tiles(nest: OwnNest, schedule: kinds.Convolution, target: Target) -> P
     by_places = c.gives == "y" and schedule.turned
     made = _ByInput if c.gives == "x" else _ByPlaces if by_places else _Tiles
     return made(c, nest.graph, schedule).parts()
-
-
-def _emit_quads(nest: OwnNest, schedule: kinds.Quads, target: Target) -> Parts:
-    c = read(nest.graph)
-    assert c.small is not None
-    down, right = c.axes
-    leaves = tuple(make_leaf(x, x.column) for x in c.leaves)
-    epilogue = Epilogue(leaves, c.steps, tuple((ref, dtype.mlir) for _, ref, dtype in c.outputs))
-    spec = QuadSpec(schedule, epilogue, target.has_dots, c.small.map is int8, int(c.c) % 4, right.stride != 1)
-    source, names = quad_kernel(spec, f"convolution {c.small.map.mlir} x {c.small.kernel.mlir}{epilogue.label}")
-    sizes, bands = quads.regions(c, schedule), ceil_div(down.y, schedule.band)
-    row, _, *taps = c.small.strides
-    numbers: dict[str, Int] = {
-        "groups": c.groups, "bands": bands, "band": schedule.band, "m": c.o, "quads": c.c // 4,
-        "height": down.y, "width": right.y, "size0": down.x, "size1": right.x, "channel": c.xs,
-        "b.group": c.c * c.xs, "image": c.groups * c.c * c.xs, "a.row": row, "a.group": c.o * row,
-        "a.tap0": taps[0] if len(taps) > 1 else 0, "a.tap1": taps[-1], **sizes,
-    }  # fmt: skip
-    for d, axis in enumerate(c.axes):
-        numbers.update(
-            {f"stride{d}": axis.stride, f"padding{d}": axis.padding, f"dilation{d}": axis.dilation, f"taps{d}": axis.w}
-        )
-    for k, leaf in enumerate(c.leaves):
-        image, group = leaf.batch
-        numbers.update(
-            {f"leaf{k}.image": image, f"leaf{k}.group": group, f"leaf{k}.row": leaf.row, f"leaf{k}.column": leaf.column}
-        )
-    operands = (
-        Operand("value", c.a, c.small.offset), Operand("value", c.b), *map(_operand, c.leaves),
-        *(Operand("value", v) for v, _, _ in c.outputs),
-    )  # fmt: skip
-    n = c.images * c.groups * bands
-    scratch = 16 * c.ws + 4 * (sizes["packed"] + schedule.rows * sizes["places"])
-    writes = tuple(range(2 + len(c.leaves), len(operands)))
-    return Parts(
-        [KernelCall(source, operands, in_order(names, numbers), n, quads.grain(c, schedule, n), writes, scratch)]
-    )
 
 
 def _emit_direct(nest: OwnNest, schedule: kinds.Direct, target: Target) -> Parts:

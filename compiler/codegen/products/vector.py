@@ -21,8 +21,9 @@ from flambeau.compiler.schedules.kinds import VectorProduct
 from flambeau.dialects.orders import CHUNK, LANES
 from flambeau.dialects.size import Int, Size, ceil_div, maximum
 
-#: `load(at, lanes, mask)`: elements of a line of the matrix, or of the vector, from `at` on.
-Load = Callable[[Val, int, Val | None], Val]
+#: `load(at, lanes, mask, ahead)`: elements of a line of the matrix, or of the vector, from `at` on; what is computed asks for what
+#: the line `ahead` of it, if any, will need.
+Load = Callable[..., Val]
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,11 @@ class _VectorWriter(KernelEmitter):
     def _computed(self, side: Prologue, buffer: int, line: Val, start: Val) -> Load:
         """Reads a line of a computed operand, counting from `start`."""
         computer = Computer(self, side, buffer, self.offsets, self.spec.lanes, self.spec.masks)
-        return lambda at, lanes, mask: computer.vector(line, self.b.add(start, at), lanes, mask)
+        return lambda at, lanes, mask, ahead=0: computer.vector(line, self.b.add(start, at), lanes, mask, ahead)
 
     def _in_memory(self, pointer: Val) -> Load:
         """Reads adjacent elements."""
-        return lambda at, lanes, mask: self.b.load(pointer, at, self.spec.element, lanes, mask)
+        return lambda at, lanes, mask, ahead=0: self.b.load(pointer, at, self.spec.element, lanes, mask)
 
     def _chunks(self) -> None:
         """Every chunk's result for the group, then their pairwise sum, then the outputs."""
@@ -209,7 +210,8 @@ class _AlongK(_VectorWriter):
             xs = x(at, spec.lanes, mask)
             for g, row in enumerate(rows):
                 lane = lanes[g * vectors + v]
-                total = b.fma(row(at, spec.lanes, mask), xs, lane)
+                ahead = 0 if v or left else spec.group  # lines of small numbers end before caches foresee the next ones
+                total = b.fma(row(at, spec.lanes, mask, ahead), xs, lane)
                 lanes[g * vectors + v] = b.select(mask, total, lane) if mask else total
         return lanes
 
@@ -283,7 +285,7 @@ class _AlongOutputs(_VectorWriter):
         if spec.unit == "output":
             return self._in_memory(line)
         at = lambda o, lanes: b.mul(b.add(b.iota(lanes), o), self.dim("p.output"))  # noqa: E731
-        return lambda o, lanes, mask: b.gather(line, at(o, lanes), spec.element, mask)
+        return lambda o, lanes, mask, ahead=0: b.gather(line, at(o, lanes), spec.element, mask)
 
     def _in_registers(self, length: Val) -> list[Val]:
         """A whole group: a few lanes at a time stay in registers while every 64th row goes by."""
