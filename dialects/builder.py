@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from flambeau.dialects.aval import CPU, Aval
-from flambeau.dialects.dtypes import DType
+from flambeau.dialects.dtypes import DType, of_python
 from flambeau.dialects.graph import Graph, Loc
 from flambeau.dialects.record import OpRecord, find
 from flambeau.dialects.size import Int, Size
@@ -94,7 +94,7 @@ class Value:
         return x if x.shape == shape else find("broadcast")(x, shape=shape)
 
     def cast(self, dtype: DType) -> Value:
-        return self if dtype is self.dtype else find("cast")(self, dtype=dtype)
+        return self if dtype is self.dtype else find("cast")(self, dtype=of_python(dtype))
 
     def conj(self) -> Value:
         """The conjugate; of real numbers the value itself."""

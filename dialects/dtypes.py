@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -352,6 +353,14 @@ def added(*dtypes: DType) -> Iterator[None]:
 
 
 # ---- finding one ----------------------------------------------------------------------------------------------
+
+
+_OF_PYTHON: dict[type, DType] = {bool: bool_, int: int64, float: float64, complex: complex128}
+
+
+def of_python(dtype: Any) -> Any:
+    """The dtype that a type of Python's numbers stands for, as `float` does for float64; anything else as it is."""
+    return _OF_PYTHON.get(dtype, dtype) if isinstance(dtype, type) else dtype
 
 
 def by_name(name: str) -> DType:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import CPU
-from flambeau.dialects.dtypes import SUPPORTED, DType, from_numpy, is_inexact
+from flambeau.dialects.dtypes import SUPPORTED, DType, from_numpy, is_inexact, of_python
 from flambeau.dialects.parts import ArrayBuilder
 from flambeau.dialects.tape.elementwise import saturate
 from flambeau.runtime import Buffer, OutOfMemory, devices, recorder
@@ -22,7 +22,8 @@ from flambeau.runtime.recorder import Tensor
 
 
 def check_supported(op: str, dtype: DType) -> DType:
-    """`dtype` itself. Raises TypeError if there are no kernels for it yet."""
+    """`dtype` itself, or what a type of Python's numbers stands for. Raises TypeError if there are no kernels for it yet."""
+    dtype = of_python(dtype)
     if dtype not in SUPPORTED:
         names = ", ".join(d.name for d in SUPPORTED)
         raise TypeError(f"[{op}] dtype {dtype!r} is not supported yet. Use one of {names}.")

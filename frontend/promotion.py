@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from flambeau.declarations import Unsampled, declared
-from flambeau.dialects.dtypes import DType, bool_, float32, float64, int64, promote
+from flambeau.dialects.dtypes import DType, bool_, float32, float64, int64, of_python, promote
 from flambeau.runtime import recorder
 
 _FLOAT64_MODE = 2  # bit of the recorder's mode word, so that traces under different defaults are different
@@ -115,10 +115,10 @@ def result_type(
 @declared(free="flambeau", samples=Unsampled("of dtypes, not of tensors"))
 def promote_types(type1: DType, type2: DType) -> DType:
     """The smallest dtype that both convert to."""
-    return promote(type1, type2)
+    return promote(of_python(type1), of_python(type2))
 
 
 @declared(free="flambeau", samples=Unsampled("of dtypes, not of tensors"))
 def can_cast(from_: DType, to: DType) -> bool:
     """Whether an in-place op may store a `from_` result in a `to` tensor: categories may only go up."""
-    return from_.category <= to.category
+    return of_python(from_).category <= of_python(to).category

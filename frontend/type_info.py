@@ -5,7 +5,7 @@ In: dtypes. Out: their limits. Next: `promotion.py`.
 
 from __future__ import annotations
 
-from flambeau.dialects.dtypes import DType
+from flambeau.dialects.dtypes import DType, of_python
 from flambeau.promotion import get_default_dtype
 
 
@@ -33,6 +33,7 @@ class _Info:
 
 
 def _check(op: str, dtype: object, is_kind: str) -> DType:
+    dtype = of_python(dtype)
     if not isinstance(dtype, DType):
         raise TypeError(f"[{op}] dtype is a {type(dtype).__name__}. Pass a dtype.")
     if not getattr(dtype, is_kind):

@@ -252,3 +252,61 @@ def test_no_supported_dtype_is_left_out_here():
     assert {d.tensor for d in SUPPORTED if d.has_classes} == {n.removesuffix("Tensor") for n in TENSOR_TYPES}
     assert set(dtypes.ALL) >= set(SUPPORTED) and all(d.c_type for d in SUPPORTED)
     assert [d for d in SUPPORTED if not d.safetensors] == [fb.complex128], "the format has no name for it"
+
+
+NAMED = {  # what is made of `m` and a type of Python's
+    "tensor": lambda m, t: m.tensor([1, 0], dtype=t),
+    "as_tensor": lambda m, t: m.as_tensor(m.ones(2), dtype=t),
+    "asarray": lambda m, t: m.asarray([1, 0], dtype=t),
+    "Tensor.to": lambda m, t: m.ones(2).to(t),
+    "Tensor.to with a device": lambda m, t: m.ones(2).to("cpu", t),
+    "Tensor.to by keyword": lambda m, t: m.ones(2).to(dtype=t),
+    "zeros": lambda m, t: m.zeros(2, dtype=t),
+    "empty": lambda m, t: m.empty(0, dtype=t),
+    "full": lambda m, t: m.full((2,), 1, dtype=t),
+    "eye": lambda m, t: m.eye(2, dtype=t),
+    "ones_like": lambda m, t: m.ones_like(m.ones(2), dtype=t),
+    "new_zeros": lambda m, t: m.ones(2).new_zeros(2, dtype=t),
+}
+FOLDED = {
+    "view": lambda m, t: m.zeros(16, dtype=m.uint8).view(t),
+    "arange": lambda m, t: m.arange(3, dtype=t),
+    "sum": lambda m, t: m.ones(2).sum(dtype=t),
+    "cumsum": lambda m, t: m.ones(2).cumsum(0, dtype=t),
+    "promote_types": lambda m, t: m.zeros(1, dtype=m.promote_types(t, m.int8)),
+}
+DRAWN = {
+    "linspace": lambda m, t: m.linspace(0, 1, 3, dtype=t),
+    "softmax": lambda m, t: m.ones(2).softmax(0, dtype=t),
+    "mean": lambda m, t: m.ones(2).mean(dtype=t),
+    "norm": lambda m, t: m.linalg.norm(m.ones(2), dtype=t),
+    "a layer": lambda m, t: m.nn.Linear(1, 1, dtype=t).bias.detach() * 0,
+    "a converted layer": lambda m, t: m.nn.Linear(1, 1).to(t).bias.detach() * 0,
+}
+
+
+@pytest.mark.accept("DTY-05")
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(n, t) for n in NAMED for t in (bool, int, float, complex)]
+    + [(n, t) for n in FOLDED for t in (int, float)]
+    + [(n, float) for n in DRAWN],
+)
+def test_types_of_python_stand_for_dtypes(name, kind):
+    dtype = {bool: fb.bool, int: fb.int64, float: fb.float64, complex: fb.complex128}[kind]
+    call = {**NAMED, **FOLDED, **DRAWN}[name]
+    found, same = call(fb, kind), call(fb, dtype)
+    assert found.dtype is same.dtype and found.dtype in (dtype, fb.promote_types(dtype, fb.int8))
+    assert found.tolist() == same.tolist()
+    torch = pytest.importorskip("torch", reason="could not import 'torch'")
+    theirs = call(torch, kind)
+    assert str(theirs.dtype).removeprefix("torch.") == found.dtype.name and theirs.tolist() == found.tolist()
+
+
+def test_limits_of_the_types_of_python():
+    assert fb.finfo(float) == fb.finfo(fb.float64) and fb.iinfo(int) == fb.iinfo(fb.int64)
+    assert not fb.can_cast(float, fb.int32) and fb.can_cast(int, float)
+    with pytest.raises(TypeError, match="cannot be the default"):
+        fb.set_default_dtype(float)
+    with pytest.raises(TypeError, match="dtype <class 'str'> is not supported"):
+        fb.zeros(2, dtype=str)

@@ -13,7 +13,7 @@ from flambeau import host
 from flambeau.declarations import declare, declared
 from flambeau.device import device, place
 from flambeau.dialects import dtypes
-from flambeau.dialects.dtypes import DType
+from flambeau.dialects.dtypes import DType, of_python
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.transfer import moved
 from flambeau.memory_format import in_format
@@ -55,8 +55,8 @@ def parse_to(op: str, *args: Any, **kwargs: Any) -> ToArguments:
         raise TypeError(f"[{op}] there is no argument '{name}'. Use dtype, device, copy and memory_format.")
     flags = 0
     for value in (*args, *(() if other is None else (other,))):
-        if isinstance(value, DType):
-            wanted["dtype"] = value
+        if isinstance(of_python(value), DType):
+            wanted["dtype"] = of_python(value)
         elif isinstance(value, (str, device)) or type(value) is int:
             wanted["device"] = value
         elif isinstance(value, Tensor):

@@ -13,7 +13,7 @@ from flambeau import host, layout
 from flambeau.declarations import declare, declared
 from flambeau.device import Device, place
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import DType, bool_, int32, int64
+from flambeau.dialects.dtypes import DType, bool_, int32, int64, of_python
 from flambeau.function import Operand, Sizes, Static, Tensor_, function, inplace, view
 from flambeau.functions.common import canonical_dim, flat, ops
 from flambeau.functions.from_data import with_grad
@@ -280,7 +280,7 @@ def fill_diagonal_(input: Tensor_, fill_value: Operand, wrap: Static = False):
 def _indices(
     op: str, row: int, col: int, offset: int, dtype: DType, device: Device, requires_grad: bool, lower: bool
 ) -> Tensor:
-    there = place(device)
+    there, dtype = place(device), of_python(dtype)
     if row < 0 or col < 0:
         raise RuntimeError(f"[{op}] a matrix of {row} rows and {col} columns was asked for. Use at least 0.")
     if dtype not in (int32, int64):

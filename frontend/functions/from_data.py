@@ -15,7 +15,7 @@ from flambeau import dlpack, host
 from flambeau.declarations import Unsampled, declared
 from flambeau.device import Device, place
 from flambeau.dialects.aval import CPU
-from flambeau.dialects.dtypes import DType, bool_, float64, int64
+from flambeau.dialects.dtypes import DType, bool_, float64, int64, of_python
 from flambeau.dialects.dtypes import from_numpy as from_numpy_dtype
 from flambeau.functions import literals
 from flambeau.functions.common import size_of
@@ -45,6 +45,7 @@ def floating_dtype(op: str, dtype: DType | None) -> DType:
 
 def drawn_dtype(op: str, dtype: DType | None) -> DType:
     """As `floating_dtype`, and complex dtypes are allowed."""
+    dtype = of_python(dtype)
     return dtype if isinstance(dtype, DType) and dtype.is_complex else floating_dtype(op, dtype)
 
 
@@ -94,7 +95,7 @@ def tensor(
     Raises ValueError for ragged lists, RuntimeError for numbers that an integer dtype does not hold, TypeError for what is not
     numbers. Example: `flambeau.tensor([[1.0, 2.0], [3.0, 4.0]])`.
     """
-    there = place(device)
+    there, dtype = place(device), of_python(dtype)
     if pin_memory:
         raise RuntimeError("[tensor] no memory can be pinned. Leave out pin_memory.")
     made = recorder.literal(data, dtype, get_default_dtype(), int64, bool_)
@@ -119,6 +120,7 @@ def tensor(
 def as_tensor(data: Any, dtype: DType | None = None, device: Device = None) -> Tensor:
     """`data` as a tensor: itself if it is one of that dtype on that device, sharing memory with a NumPy array if possible, else a
     copy."""
+    dtype = of_python(dtype)
     if isinstance(data, Tensor):
         data = data if dtype is None or data.dtype is dtype else data.to(dtype)
         return data if device is None else moved(data, place(device))
@@ -144,7 +146,7 @@ def asarray(
 
     Raises ValueError where a copy is needed and `copy` is False.
     """
-    is_shared = isinstance(obj, Tensor | np.ndarray)
+    is_shared, dtype = isinstance(obj, Tensor | np.ndarray), of_python(dtype)
     if not is_shared and hasattr(obj, "__dlpack__"):
         obj, is_shared = from_dlpack(obj), True
     if not is_shared and isinstance(obj, bytearray | memoryview) and dtype is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from flambeau import layout
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
-from flambeau.dialects.dtypes import DType, bool_
+from flambeau.dialects.dtypes import DType, bool_, of_python
 from flambeau.dialects.size import Size
 from flambeau.function import Sizes, Static, Tensor_, function, view
 from flambeau.functions.common import canonical_dim, canonical_dims, ops
@@ -121,8 +121,8 @@ def view_as(input: Tensor, *sizes: Any, size: Any = None, dtype: DType | None = 
 
     Raises RuntimeError if the shape holds another number of elements, or if strides do not allow a view.
     """
-    if dtype is None and len(sizes) == 1 and isinstance(sizes[0], DType):
-        (dtype,), sizes = sizes, ()
+    if dtype is None and len(sizes) == 1 and isinstance(of_python(sizes[0]), DType):
+        dtype, sizes = of_python(sizes[0]), ()
     if dtype is not None:
         if sizes or size is not None:
             raise TypeError("[view] both a shape and a dtype were given. Give one: x.view(dtype).view(shape).")
