@@ -187,6 +187,7 @@ static int32_t kept_input(const fb_plan_spec *s, int32_t k) {
 }
 
 static fb_status check_kept(const fb_plan_spec *s) {
+  REQUIRE(s->n_kept == 0 || s->kept != NULL, "the sizes of %d kept results are missing.", s->n_kept);
   REQUIRE(s->n_kept >= 0 && s->n_kept <= s->n_fallible && (s->n_kept == 0 || s->n_devices == 0),
           "%d results are kept, of %d steps that come first, on %d devices.", s->n_kept, s->n_fallible, s->n_devices);
   for (int32_t k = 0; k < s->n_kept; k++) {

@@ -55,6 +55,10 @@ static void output_size_unknown(Builder *b) { b->outputs[0].bytes = 99; }
 static void output_source(Builder *b) { b->outputs[0].source = 1; }
 static void output_of_later(Builder *b) { b->outputs[1].source = 1; }
 static void output_too_big(Builder *b) { b->outputs[0].bytes = 4; }
+static const int32_t kept_unknown[] = {99}, kept_known[] = {0};
+static void kept_late(Builder *b) { b->spec.n_fallible = 0, b->spec.n_kept = 1, b->spec.kept = kept_known; }
+static void kept_size(Builder *b) { b->spec.n_fallible = 1, b->spec.n_kept = 1, b->spec.kept = kept_unknown; }
+static void kept_of_arena(Builder *b) { b->spec.n_fallible = 1, b->spec.n_kept = 1, b->spec.kept = kept_known; }
 static void ref_kind(Builder *b) { b->refs[0].kind = 7; }
 static void ref_index(Builder *b) { b->refs[0].index = 1; }
 static void ref_input(Builder *b) { b->refs[1].index = -1; }
@@ -96,6 +100,9 @@ static const Case cases[] = {
     {"[plan] output 0 comes from input 1 of 1.", output_source},
     {"[plan] output 1 is output 1, not an earlier one.", output_of_later},
     {"[plan] output 0 has 96 bytes but comes from input 0 of 64 bytes.", output_too_big},
+    {"[plan] 1 results are kept, of 0 steps that come first, on 0 devices.", kept_late},
+    {"[plan] the size of kept result 0 is expression 99 of 5.", kept_size},
+    {"[plan] step 0 makes a kept result of something else than one input.", kept_of_arena},
     {"[plan] ref 0 has kind 7.", ref_kind},
     {"[plan] ref 0 names number 1 of 1.", ref_index},
     {"[plan] ref 1 names number -1 of 1.", ref_input},
