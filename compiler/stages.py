@@ -24,7 +24,7 @@ from flambeau.compiler.groups import generate
 from flambeau.compiler.groups.form import Group
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.kernel import Cluster, KernelSource, Lowered
-from flambeau.compiler.memo import Shared
+from flambeau.compiler.memo import Memo, Shared
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.passes.cluster_blocks import BLOCKS
@@ -141,20 +141,28 @@ def linalg(work: Compilation) -> None:
 
 
 def schedule(work: Compilation) -> None:
-    """How every group is looped, as data: the default choice for the machine, or what a plug-in or the user wants."""
-    plugins = _schedulers(work.options)
+    """How every group is looped, as data: the default choice for the machine, or what a plug-in or the user wants. Of equal
+    clusters there is one group."""
+    plugins, memo = _schedulers(work.options), Memo()
     pairs = zip_longest(work.clusters, work.groups)  # groups that were read have no clusters
-    work.scheduled = [scheduled(g, work.options, plugins, CPU if c is None else c.device) for c, g in pairs]
+    for part, group in pairs:
+        device = CPU if part is None else part.device
+        work.scheduled.append(
+            memo.answer(("schedule", id(group), device), scheduled, group, work.options, plugins, device)
+        )
     work.taken.update(entry for found in work.scheduled if found is not None for entry in found.taken)
 
 
 def kernels(work: Compilation) -> None:
     """Kernel text for every group; equal groups are lowered once. Branches and loops are made of what their regions become."""
+    memo = Memo()
     for part, found in zip_longest(work.clusters, work.scheduled):
         if part is not None and (steps := generate.steps_of(part)) is not None:
             work.lowered.append(_steps(work, part, steps))
             continue
-        work.lowered.append(devices.lower(part, found, work.options, lower))
+        device = CPU if part is None else part.device
+        form = "kernels", id(found), device
+        work.lowered.append(memo.answer(form, devices.lower, device, found, work.options, lower))
         for call in work.lowered[-1].calls:
             if call.source.text:  # the runtime has transfers built in
                 work.announce(call.source)
@@ -259,8 +267,7 @@ def run(graph: Graph, options: Options, announce: Announce = lambda source: None
     """All stages of a program. Each is written to `options.dump` when that is set. `announce` is called with every kernel
     as soon as there is one; the plan may find that it can do without some."""
     work = Compilation(graph, options, announce)
-    name = "-".join(["program", graph_key(graph)[:12], *map(str, graph.sizes)])
-    folder = Path(options.dump) / name if options.dump else None
+    folder = _dumped_to(graph, options.dump) if options.dump else None
     with size.within(work.asked):
         for number, name in enumerate(PROGRAM):
             advance(work, name)
@@ -270,6 +277,10 @@ def run(graph: Graph, options: Options, announce: Announce = lambda source: None
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"{number:02}-{name}.mlir").write_text(stage_text.text(work, name))
     return work
+
+
+def _dumped_to(graph: Graph, folder: str) -> Path:
+    return Path(folder) / "-".join(["program", graph_key(graph)[:12], *map(str, graph.sizes)])
 
 
 # ---- what equal clusters and groups become, made once ----------------------------------------------------------

@@ -117,9 +117,9 @@ def requires_gradient(graph: Graph, wrt: Iterable[int]) -> set[int]:
     """
     needs = {v for v in wrt if graph.avals[v].dtype.is_inexact}
     for node in graph.nodes:
-        wanted = tuple(v in needs for v in node.operands)
-        if not any(wanted):
+        if needs.isdisjoint(node.operands):
             continue
+        wanted = tuple([v in needs for v in node.operands])
         for k, result in enumerate(node.results):
             if graph.avals[result].dtype.is_inexact and _passes(graph, node, k, wanted):
                 needs.add(result)
@@ -130,7 +130,7 @@ def _passes(graph: Graph, node: Node, k: int, wanted: tuple[bool, ...]) -> bool:
     """Whether a cotangent of result `k` reaches one of the wanted operands, or would have to."""
     if isinstance(node.op.vjp, NoGradient):
         return True
-    given = tuple(i == k for i in range(len(node.results)))
+    given = tuple([i == k for i in range(len(node.results))])
     return any(v is not None for v in fragment(graph, node, wanted, given).outputs)
 
 
@@ -141,10 +141,10 @@ def readers(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> dict[in
     reached = {v for v in outputs if v in needs}
     read: dict[int, set[int]] = {}
     for node in reversed(graph.nodes):
-        wanted = tuple(v in needs for v in node.operands)
-        given = tuple(v in reached for v in node.results)
-        if not any(given) or not any(wanted) or isinstance(node.op.vjp, NoGradient):  # `vjp` refuses the last
-            continue
+        if reached.isdisjoint(node.results) or needs.isdisjoint(node.operands) or isinstance(node.op.vjp, NoGradient):
+            continue  # `vjp` refuses the last
+        wanted = tuple([v in needs for v in node.operands])
+        given = tuple([v in reached for v in node.results])
         part = fragment(graph, node, wanted, given)
         for value, used in zip((*node.results, *node.operands), part.reads[len(given) :], strict=True):
             if used:
@@ -248,7 +248,8 @@ def fragment(graph: Graph, node: Node, wanted: tuple[bool, ...], given: tuple[bo
     if isinstance(node.op.vjp, NoGradient):
         place = f" ({node.loc})" if node.loc else ""
         raise RuntimeError(f"[{node.op.name}] has no gradient: {node.op.vjp.reason}. Detach its operands{place}.")
-    operands, results = (tuple(graph.avals[v] for v in values) for values in (node.operands, node.results))
+    avals = graph.avals
+    operands, results = tuple([avals[v] for v in node.operands]), tuple([avals[v] for v in node.results])
     return make_fragment(node.op, operands, results, node.attrs, wanted, given)
 
 

@@ -52,12 +52,13 @@ class Node(NamedTuple):
     @property
     def may_fail(self) -> bool:
         """Whether the op, or one in its regions, may fail at run time."""
-        return self.op.fallible or any(n.may_fail for r in self.regions for n in r.graph.nodes)
+        op = self.op
+        return op.fallible or (bool(op.regions) and any(n.may_fail for r in self.regions for n in r.graph.nodes))
 
     @property
     def has_effect(self) -> bool:
         """Whether the op, or one in its regions, does something besides giving results."""
-        return self.op.effect or any(r.graph.has_effect for r in self.regions)
+        return self.op.effect or (bool(self.op.regions) and any(r.graph.has_effect for r in self.regions))
 
 
 @dataclass

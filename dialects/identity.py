@@ -51,9 +51,15 @@ def _made_at(graph: Graph, node: Node) -> tuple[str, ...]:
     return () if node.operands or not node.results else _place(graph.avals[node.results[0]])
 
 
+_PLAIN = frozenset({int, float, bool, complex, str, bytes, type(None)})
+
+
 def _plain(value: Any) -> Any:
-    if type(value) is tuple:
-        return tuple([_plain(v) for v in value])
+    kind = type(value)
+    if kind is tuple:
+        return value if _PLAIN.issuperset(map(type, value)) else tuple([_plain(v) for v in value])
+    if kind in _PLAIN:
+        return value
     if isinstance(value, Size):
         return repr_of(value).encode()
     if isinstance(value, Sized):

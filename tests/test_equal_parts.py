@@ -13,6 +13,7 @@ import pytest
 import random_graphs
 import whole_programs
 from flambeau.compiler import memo, stages
+from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import _Clustering, cluster
 from flambeau.compiler.passes.dead_code import DeadCode
@@ -145,6 +146,20 @@ def test_equal_parts_are_asked_about_once():
     with memo.nothing_kept():
         assert clustered(many) > 2.8 * clustered(few) > 800
     assert clustered(few) == clustered(many) < 60
+
+
+def test_equal_groups_are_printed_once(monkeypatch):
+    """What is remembered of groups goes by their text: of those of a program each is looked up once."""
+    printed = []
+    monkeypatch.setattr(stages, "print_group", lambda group: printed.append(group) or print_group(group))
+
+    def texts(n: int) -> int:
+        printed.clear()
+        work = stages.run(interleaved(micro_batches(n)), Options())
+        assert len(work.groups) > 4 * n and len({print_group(g) for g in work.groups}) == len(printed) / 2
+        return len(printed)
+
+    assert texts(60) <= texts(20) + 2
 
 
 def lowered(graph: Graph) -> tuple:

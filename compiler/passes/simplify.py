@@ -72,8 +72,8 @@ def _one_nan(value: Any) -> Any:
 
 def fold(work: Rewrite, call: Match) -> Answer:
     """An exact elementwise op on constants is a constant, unless that is -0.0, which has no constant."""
-    values = [work.splats.get(v) for v in call.operands]
-    if not values or not call.op.exact or any(v is None for v in values):
+    values = [work.splats[v] for v in call.operands if v in work.splats]
+    if not values or len(values) < len(call.operands) or not call.op.exact:
         return None
     avals = [work.aval(v) for v in call.operands]
     arrays = [np.asarray(v, a.dtype.numpy) for v, a in zip(values, avals)]
@@ -85,12 +85,10 @@ def fold(work: Rewrite, call: Match) -> Answer:
 def repeat(work: Rewrite, call: Match) -> Answer:
     """An elementwise op on numbers that are stretched is done once. It would also be one value that all readers of its size share,
     which joins what has nothing else in common into one kernel: the first updates of all parameters, by their zeros."""
-    ones = [work.repeated.get(v) for v in call.operands]
-    if not ones or any(v is None for v in ones):
+    ones = [work.repeated[v] for v in call.operands if v in work.repeated]
+    if not ones or len(ones) < len(call.operands):
         return None
-    return SplatCall(
-        Match(call.op, tuple(v for v in ones if v is not None), call.attrs), work.aval(call.operands[0]).shape
-    )
+    return SplatCall(Match(call.op, tuple(ones), call.attrs), work.aval(call.operands[0]).shape)
 
 
 def view_of_constant(work: Rewrite, call: Match) -> Answer:

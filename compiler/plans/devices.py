@@ -36,13 +36,12 @@ def at_home(cluster: Cluster) -> Cluster:
 
 
 def lower(
-    part: Cluster | None,
+    device: str,
     found: Scheduled | None,
     options: Options,
     generate: Callable[[Scheduled | None, str], Lowered],
 ) -> Lowered:
-    """What the code generator of the cluster's device makes of its group; without a cluster, that of the CPU."""
-    device = CPU if part is None else part.device
+    """What the code generator of a device makes of a group."""
     lowered = generate(found, options.target_of(device))
     return lowered if device == CPU else replace(lowered, calls=[_on(device, call) for call in lowered.calls])
 
