@@ -289,6 +289,14 @@ def test_states_copies_and_files(net, tmp_path):
     )
 
 
+def test_quantized_models_are_exported(net, tmp_path):
+    model, x = net
+    made = fb.export(calibrated(model, x), (x[:1],), tmp_path / "net")
+    kept = fb.load(made.weights)
+    assert kept["rest.4.weight"].dtype is fb.int8 and kept["rest.4.weight"].shape == (5, 128)
+    assert made.object_file.read_bytes()[:4] == b"\x7fELF"
+
+
 def test_what_is_refused(net):
     model, x = net
     with pytest.raises(TypeError, match=r"\[quantize_\] config is a str\. Pass an Int8WeightOnlyConfig\(\)"):
