@@ -13,8 +13,8 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
-from flambeau.dialects import size
-from flambeau.dialects.size import Guard
+from flambeau.dialects import size_guards, size_scopes
+from flambeau.dialects.size_guards import Guard
 
 _T = TypeVar("_T")
 _NONE: Any = object()
@@ -63,7 +63,7 @@ class Shared:
 
     def answer(self, form: str, work: Callable[[], Any]) -> Guarded:
         """What `work` gives for sizes like those at hand; the guards are noted in the scope that asks."""
-        asked = size.current()
+        asked = size_scopes.current()
         hints = asked.hints if asked else ()
         known = self._known.setdefault(form, [])
         self._known.move_to_end(form)
@@ -72,7 +72,7 @@ class Shared:
         found = next((g for g in known if all(guard.holds(hints) for guard in g.guards)), None)
         if found is None or _forgets[0]:
             self.worked += 1
-            with size.scope(hints, by_form=True) as inner:
+            with size_guards.scope(hints, by_form=True) as inner:
                 made = work()
             found = Guarded(made, inner.guards)
             known.append(found)

@@ -35,12 +35,12 @@ from flambeau.compiler.plans.settle import settle
 from flambeau.compiler.plugins import boundary, foreign
 from flambeau.compiler.schedules import overrides, scheduling
 from flambeau.compiler.schedules.scheduling import Scheduled, Scheduler
-from flambeau.dialects import size
+from flambeau.dialects import size_scopes
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.entry_points import Offer
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.identity import graph_bytes
-from flambeau.dialects.size import Scope
+from flambeau.dialects.size_guards import Scope
 
 Announce = Callable[[KernelSource], None]
 
@@ -268,7 +268,7 @@ def run(graph: Graph, options: Options, announce: Announce = lambda source: None
     as soon as there is one; the plan may find that it can do without some."""
     work = Compilation(graph, options, announce)
     folder = _dumped_to(graph, options.dump) if options.dump else None
-    with size.within(work.asked):
+    with size_scopes.within(work.asked):
         for number, name in enumerate(PROGRAM):
             advance(work, name)
             if folder:
@@ -343,7 +343,7 @@ def lower(found: Scheduled | None, target: str) -> Lowered:
     machine = targets.find(target)
 
     def make() -> Lowered:
-        if (asked := size.current()) is not None:
+        if (asked := size_scopes.current()) is not None:
             for guard in found.guards:
                 asked.note(guard)  # on which the nests depend
         cut = found.cut or generate.cut(found.group, machine)

@@ -21,7 +21,7 @@ from flambeau.dialects.builder import Builder, GraphBuilder, Value
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import NoGradient, OpRecord, find
 from flambeau.dialects.rounding import accumulated, rounds_within
-from flambeau.dialects.size import remembered
+from flambeau.dialects.size_guards import remembered
 
 
 def vjp(

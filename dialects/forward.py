@@ -26,7 +26,7 @@ from flambeau.dialects.graph import Graph, Node, Region
 from flambeau.dialects.record import NoGradient, OpRecord, find
 from flambeau.dialects.region import build, inlined
 from flambeau.dialects.rounding import accumulated, rounds_within
-from flambeau.dialects.size import remembered
+from flambeau.dialects.size_guards import remembered
 
 
 def jvp(

@@ -69,7 +69,7 @@ class Graph:
     written by the user are ordinary 0-d inputs (float64, int64 or bool).
 
     Shapes and attributes may be `Size`s over the symbols whose values are given to each run; `sizes` are the values
-    at which the program was recorded, one per symbol. Work on such a graph goes on inside `size.scope(graph.sizes)`.
+    at which the program was recorded, one per symbol. Work on such a graph goes on inside `size_guards.scope(graph.sizes)`.
     """
 
     avals: list[Aval] = field(default_factory=list)

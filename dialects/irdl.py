@@ -23,7 +23,8 @@ from flambeau.dialects import dtypes, mlir, plugins
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.graph import Graph, Loc, Region
 from flambeau.dialects.record import REGISTRY, OpRecord, find
-from flambeau.dialects.size import scope, symbols
+from flambeau.dialects.size import symbols
+from flambeau.dialects.size_guards import scope
 from flambeau.dialects.size_text import parse
 from flambeau.dialects.tape_text import CONTROL, print_function, print_graph
 from flambeau.dialects.verify import verify_tokens

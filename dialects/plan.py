@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from flambeau.dialects import mlir
-from flambeau.dialects.size import RELATIONS
+from flambeau.dialects.size_guards import RELATIONS
 from flambeau.runtime.plan_spec import LAUNCH_FIELDS, ExprOp, OutMode, PlanSpec, RefKind
 
 _EXPR = {v: k.lower() for k, v in vars(ExprOp).items() if k.isupper()}

@@ -3,9 +3,9 @@
 In: symbols, numbered from 0, each at least 2 (sizes 0 and 1 are always literal). Out: `Size`, which behaves like an int
 where shapes are computed. A question about its value (a comparison, `int()`, printing) is answered from the values at
 hand, the *hints*, and the answer is noted as a *guard*: what was built holds for all sizes for which the guards do.
-Inside `scope(hints)` guards are collected; elsewhere a question that has no certain answer is an error.
-Next: `size_rows.py`, what the runtime evaluates; `size_programs.py`, `size_text.py`, the ways back; `size_equations.py`;
-`graph.py`.
+Inside `size_guards.scope(hints)` guards are collected; elsewhere a question that has no certain answer is an error.
+Next: `size_guards.py`; `size_rows.py`, what the runtime evaluates; `size_programs.py`, `size_text.py`, the ways back;
+`size_equations.py`; `graph.py`.
 
 A size is a polynomial with integer coefficients over symbols, divisions and extremes, in a normal form: equal sizes are
 equal objects, and `a == b` needs no guard when the two forms agree. The compiler works in scopes that are `by_form`:
@@ -14,19 +14,15 @@ there sizes are equal only if their forms are, so that no program depends on a c
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, wraps
+from functools import lru_cache
 from math import gcd, inf
 from operator import floordiv
-from typing import Any, NamedTuple, TypeVar, Union
+from typing import Any, Union
 from weakref import WeakValueDictionary
 
-from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size_rows import GREATER, LESSER, QUOTIENT, program
-from flambeau.runtime.recorder import Context
-
-_T = TypeVar("_T")
+from flambeau.dialects.size_scopes import asking, current
 
 LEAST = 2  #: the least value of a symbol
 
@@ -58,202 +54,6 @@ _atoms: WeakValueDictionary[str, Atom] = WeakValueDictionary()
 def _atom(symbol: int, parts: tuple[Int, ...] = ()) -> Atom:
     text = f"s{symbol}" if symbol >= 0 else _TEXTS[symbol].format(*map(repr_of, parts))
     return _atoms.get(text) or _atoms.setdefault(text, Atom(symbol, parts, text))
-
-
-class Guard(NamedTuple):
-    """`size relation 0`, where relation is "==", "!=", "<" or ">="."""
-
-    relation: str
-    size: Size
-
-    def holds(self, values: Sequence[int]) -> bool:
-        """Whether it does for these values of the symbols."""
-        return _RELATIONS[self.relation](evaluate(self.size, values))
-
-    @property
-    def program(self) -> tuple[int, tuple[tuple[int, int, int], ...]]:
-        """(index of the relation in `RELATIONS`, the size's `program`): what the runtime evaluates."""
-        return RELATIONS.index(self.relation), program(self.size)
-
-
-RELATIONS = ("==", "!=", "<", ">=")
-_RELATIONS: dict[str, Callable[[int], bool]] = {
-    "==": lambda v: v == 0,
-    "!=": lambda v: v != 0,
-    "<": lambda v: v < 0,
-    ">=": lambda v: v >= 0,
-}
-_OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<"}
-
-
-def strongest(guards: Sequence[Guard]) -> list[Guard]:
-    """The guards without the inequalities that follow from another one: its expression differs by a factor and a
-    constant only."""
-    found: dict[tuple[_Term, ...], tuple[int, Guard]] = {}
-    kept = []
-    for guard in guards:
-        if guard.relation in ("==", "!="):
-            kept.append(guard)
-            continue
-        form, least = _at_least(guard)
-        if form not in found or found[form][0] < least:
-            found[form] = least, guard
-    return kept + [guard for _, guard in found.values()]
-
-
-def _at_least(guard: Guard) -> tuple[tuple[_Term, ...], int]:
-    """An inequality as (sum of terms without a constant, the least value that it may have)."""
-    terms, constant, factor = _primitive(guard.size if guard.relation == ">=" else as_size(-guard.size - 1))
-    return terms, -(constant // factor)
-
-
-class Scope:
-    """The values that questions are answered from, and the guards that the answers depend on, in order. What follows
-    from earlier guards needs none. `by_form`: sizes whose forms differ are not equal, which needs no guard either."""
-
-    def __init__(self, hints: Sequence[int], by_form: bool = False) -> None:
-        self.hints, self.by_form = tuple(hints), by_form
-        self._guards: dict[Guard, None] = {}
-        self._known: dict[tuple[_Term, ...], float] = {}  # sums of terms without a constant, and their least values
-        self._answers: dict[tuple[str, Size], bool] = {}  # since the last guard
-
-    @property
-    def guards(self) -> tuple[Guard, ...]:
-        return tuple(self._guards)
-
-    def note(self, guard: Guard) -> None:
-        self._guards[guard] = None
-        self._answers.clear()
-        if guard.relation in ("==", ">="):
-            self._learn(guard.size)
-        if guard.relation in ("==", "<"):
-            self._learn(as_size(-guard.size - int(guard.relation == "<")))
-
-    def require(self, guard: Guard) -> None:
-        """Note a guard, known to hold, unless it follows from earlier ones."""
-        if not _decide(guard.relation, *self.bounds(guard.size)):
-            self.note(guard)
-
-    def _learn(self, size: Size) -> None:
-        """`size >= 0`."""
-        terms, constant, factor = _primitive(size)
-        self._known[terms] = max(self._known.get(terms, -inf), -(constant // factor))
-
-    def bounds(self, size: Size) -> tuple[float, float]:
-        """The least and the greatest value that the guards so far allow."""
-        low, high = _bounds(size)
-        for negated, x in ((False, size), (True, as_size(-size))):
-            terms, constant, factor = _primitive(x)
-            if terms in self._known:
-                bound = self._known[terms] * factor + constant
-                low, high = (low, min(high, -bound)) if negated else (max(low, bound), high)
-        return low, high
-
-    def ask(self, relation: str, size: Size) -> bool:
-        """Whether `size relation 0` at the hints; noted unless it is certain."""
-        found = self._answers.get((relation, size))
-        if found is None:
-            found = self._answer(relation, size)
-            self._answers[relation, size] = found
-        return found
-
-    def _answer(self, relation: str, size: Size) -> bool:
-        certain = _decide(relation, *self.bounds(size))
-        if certain is not None:
-            return certain
-        if self.by_form and relation in ("==", "!="):
-            return relation == "!="
-        guard = Guard(relation, size)
-        if not guard.holds(self.hints):
-            self.note(Guard(_OPPOSITE[relation], size))
-            return False
-        self.note(guard)
-        return True
-
-    def pin(self, *symbols: int) -> None:
-        """Make everything hold for exactly these hints, or for those of some symbols."""
-        for i in symbols or range(len(self.hints)):
-            self.note(Guard("==", as_size(symbol(i) - self.hints[i])))
-
-
-_local = threading.local()
-
-
-def _stack() -> list[within]:
-    if not hasattr(_local, "stack"):
-        _local.stack = []
-    return _local.stack
-
-
-class within(Context):
-    """Go on in a scope that was left."""
-
-    def __init__(self, made: Scope) -> None:
-        self.made = made
-
-    def enter(self) -> Scope:
-        _stack().append(self)
-        return self.made
-
-    def leave(self) -> None:
-        stack = _stack()
-        if self in stack:
-            del stack[stack.index(self) :]
-
-
-def scope(hints: Sequence[int], by_form: bool = False) -> within:
-    """Answer questions about sizes from `hints` inside, and collect the guards. `by_form`: see `Scope`."""
-    return within(Scope(hints, by_form))
-
-
-def current() -> Scope | None:
-    """The innermost scope of this thread."""
-    stack = _stack()
-    return stack[-1].made if stack else None
-
-
-_MOST_ANSWERS = 16  # that are remembered for equal arguments
-
-
-def _with_guards(function: Callable[..., _T], args: tuple, asked: Scope | None) -> tuple[_T, tuple[Guard, ...]]:
-    """What a function gives, and the guards that it would give the same under."""
-    if asked is None:
-        return function(*args), ()
-    with scope(asked.hints, asked.by_form) as inner:
-        return function(*args), inner.guards
-
-
-def remembered(limit: int) -> Callable[[Callable[..., _T]], Callable[..., _T]]:
-    """Remember the results of a function of hashable arguments, each for the sizes for which its guards hold."""
-
-    def wrap(function: Callable[..., _T]) -> Callable[..., _T]:
-        known: dict[tuple, list[tuple[_T, tuple[Guard, ...]]]] = {}
-        lock = process_lock()
-
-        @wraps(function)
-        def run(*args: Any) -> _T:
-            asked = current()
-            key = (asked is not None and asked.by_form, *args)
-            found = None
-            for entry in known.get(key, ()):
-                if not entry[1]:
-                    return entry[0]
-                if all(g.holds(asked.hints if asked else ()) for g in entry[1]):
-                    found = entry
-                    break
-            if found is None:
-                found = _with_guards(function, args, asked)
-                with lock:
-                    if len(known) >= limit:
-                        known.pop(next(iter(known)))
-                    known[key] = [*known.get(key, [])[1 - _MOST_ANSWERS :], found]
-            for guard in found[1]:
-                _asking("what is remembered").require(guard)
-            return found[0]
-
-        return run
-
-    return wrap
 
 
 class Size:
@@ -338,7 +138,7 @@ class Size:
 
     def bit_length(self) -> int:
         """Of the value at hand; guarded to within that power of two."""
-        bits = int(evaluate(self, _asking("bit_length").hints)).bit_length()
+        bits = int(evaluate(self, asking("bit_length").hints)).bit_length()
         if bits and not (self >= 1 << (bits - 1) and self < 1 << bits):
             raise AssertionError
         return bits
@@ -375,10 +175,7 @@ class Size:
 
     def __index__(self) -> int:
         """The value at hand; whatever is made with it holds for this value only."""
-        asking = _asking("int")
-        value = evaluate(self, asking.hints)
-        asking.note(Guard("==", as_size(self - value)))
-        return value
+        return asking("int").fix(self)
 
     __int__ = __index__
 
@@ -498,7 +295,7 @@ def symbols(x: Any) -> frozenset[int]:
 
 def hint(size: Int) -> int:
     """The value at hand, without a guard: for estimates, and choices that change nothing but speed."""
-    return evaluate(size, _asking("hint").hints) if isinstance(size, Size) else size
+    return evaluate(size, asking("hint").hints) if isinstance(size, Size) else size
 
 
 def minimum(a: Int, b: Int) -> Int:
@@ -674,11 +471,12 @@ def _atom_bounds(atom: Atom) -> tuple[float, float]:
     return (0 if d == inf else a // d), (inf if b == inf else b // c)
 
 
-def _asking(what: str) -> Scope:
-    found = current()
-    if found is None:
-        raise RuntimeError(f"[size] {what} of a size that is not known here. Ask inside `size.scope(hints)`.")
-    return found
+_RELATIONS: dict[str, Callable[[int], bool]] = {
+    "==": lambda v: v == 0,
+    "!=": lambda v: v != 0,
+    "<": lambda v: v < 0,
+    ">=": lambda v: v >= 0,
+}
 
 
 def _decide(relation: str, low: float, high: float) -> bool | None:
@@ -698,4 +496,4 @@ def _ask(relation: str, difference: Int) -> bool:
     if not isinstance(difference, Size):
         return _RELATIONS[relation](difference)
     certain = _decide(relation, *_bounds(difference))
-    return _asking("a comparison").ask(relation, difference) if certain is None else certain
+    return asking("a comparison").ask(relation, difference) if certain is None else certain

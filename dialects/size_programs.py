@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flambeau.dialects.size import RELATIONS, Guard, Int, as_size, maximum, minimum, symbol
+from flambeau.dialects.size import Int, as_size, maximum, minimum, symbol
+from flambeau.dialects.size_guards import RELATIONS, Guard
 from flambeau.runtime.plan_spec import ExprOp, PlanSpec
 
 

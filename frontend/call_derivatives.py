@@ -17,7 +17,7 @@ from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.locks import process_lock
 from flambeau.dialects.record import find
-from flambeau.dialects.size import remembered
+from flambeau.dialects.size_guards import remembered
 
 
 class Known:

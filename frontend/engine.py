@@ -22,7 +22,8 @@ from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import overwrite, stop_gradient
 from flambeau.dialects.record import find
 from flambeau.dialects.rounding import accumulated, rounds_within
-from flambeau.dialects.size import Int, current
+from flambeau.dialects.size import Int
+from flambeau.dialects.size_scopes import current
 from flambeau.function import RuleBuilder, building
 from flambeau.naming import told_of
 from flambeau.placing import apart, place_of, placed

@@ -20,7 +20,7 @@ from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.identity import attrs_key
-from flambeau.dialects.size import remembered, scope
+from flambeau.dialects.size_guards import remembered, scope
 from flambeau.engine import View
 from flambeau.programs import walker
 from flambeau.reach import History

@@ -23,7 +23,7 @@ from flambeau.dialects.effects import Noted
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.history import strip
 from flambeau.dialects.locks import process_lock
-from flambeau.dialects.size import scope
+from flambeau.dialects.size_guards import scope
 from flambeau.dialects.verify import verify
 from flambeau.engine import START
 from flambeau.naming import told_of

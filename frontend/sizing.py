@@ -18,18 +18,9 @@ from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.locks import process_lock
-from flambeau.dialects.size import (
-    LEAST,
-    Guard,
-    Int,
-    Scope,
-    Size,
-    evaluate,
-    scope,
-    substitute,
-    symbol,
-)
+from flambeau.dialects.size import LEAST, Int, Size, evaluate, substitute, symbol
 from flambeau.dialects.size_equations import solved
+from flambeau.dialects.size_guards import Guard, Scope, scope
 from flambeau.dialects.size_programs import read_program
 from flambeau.dialects.size_rows import program
 from flambeau.engine import START, View, ViewStep, expand

@@ -20,7 +20,7 @@ from flambeau.compiler.groups.verify import verify
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster as clusters_of
-from flambeau.dialects import size
+from flambeau.dialects import size_guards, size_scopes
 from flambeau.dialects.identity import graph_bytes
 
 _spec = importlib.util.spec_from_file_location(
@@ -32,8 +32,8 @@ _spec.loader.exec_module(process_replay)
 
 def scope():
     """A scope of its own at the sizes at hand."""
-    asked = size.current()
-    return size.scope(asked.hints if asked else (), by_form=True)
+    asked = size_scopes.current()
+    return size_guards.scope(asked.hints if asked else (), by_form=True)
 
 
 def comes_back(cluster: Cluster) -> None:

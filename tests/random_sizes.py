@@ -10,7 +10,8 @@ import random
 import numpy as np
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.size import Size, at_most, scope, symbol
+from flambeau.dialects.size import Size, at_most, symbol
+from flambeau.dialects.size_guards import scope
 from random_graphs import SPECIAL, _Generator
 
 s, t = symbol(0), symbol(1)

@@ -17,7 +17,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.size import Guard, scope
+from flambeau.dialects.size_guards import Guard, scope
 from flambeau.runtime import _binding as runtime
 from random_graphs import same_bits
 

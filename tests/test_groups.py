@@ -33,7 +33,7 @@ from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import NUMERIC, SUPPORTED, by_mlir
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import REGISTRY, find
-from flambeau.dialects.size import within
+from flambeau.dialects.size_scopes import within
 from support import rounds
 
 ELEMENTWISE = sorted(name for name, record in REGISTRY.items() if record.family.is_pointwise)

@@ -18,7 +18,8 @@ from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.record import find
-from flambeau.dialects.size import scope, symbol
+from flambeau.dialects.size import symbol
+from flambeau.dialects.size_guards import scope
 from flambeau.dialects.size_rows import ExprTable
 from flambeau.runtime import _binding
 

@@ -7,8 +7,9 @@ import random
 
 import pytest
 from flambeau.dialects import size as sizes
-from flambeau.dialects import size_equations
-from flambeau.dialects.size import Size, evaluate, repr_of, scope, substitute, symbol
+from flambeau.dialects import size_equations, size_guards
+from flambeau.dialects.size import Size, evaluate, repr_of, substitute, symbol
+from flambeau.dialects.size_guards import scope
 from flambeau.dialects.size_rows import program
 from flambeau.dialects.size_text import parse
 from flambeau.runtime.plan_spec import ExprOp
@@ -157,14 +158,14 @@ def test_equations_are_solved_where_that_takes_no_more_than_a_look():
 def test_what_is_remembered_holds_where_its_guards_do():
     ran = []
 
-    @sizes.remembered(2)
+    @size_guards.remembered(2)
     def parts(n, by):
         ran.append(by)
         return "few" if n < 10 else "many"
 
     built = []
 
-    @sizes.remembered(2)
+    @size_guards.remembered(2)
     def pinned(n):
         built.append(n)
         return int(n)

@@ -20,8 +20,10 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.dtypes import float32, int32
 from flambeau.dialects.record import find
-from flambeau.dialects.size import Guard, current, scope, symbol
+from flambeau.dialects.size import symbol
+from flambeau.dialects.size_guards import Guard, scope
 from flambeau.dialects.size_programs import fits
+from flambeau.dialects.size_scopes import current
 from flambeau.dialects.verify import verify
 from flambeau.runtime import _binding as runtime
 from flambeau.runtime.plan_spec import ExprOp

@@ -17,7 +17,8 @@ from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import float32, float64, int64
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import find
-from flambeau.dialects.size import scope, symbol
+from flambeau.dialects.size import symbol
+from flambeau.dialects.size_guards import scope
 from flambeau.function import building
 
 s, t = symbol(0), symbol(1)

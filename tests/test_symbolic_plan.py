@@ -8,7 +8,8 @@ from flambeau.compiler.options import Options
 from flambeau.compiler.plans.arena import ALIGN, Arenas
 from flambeau.dialects.dtypes import float32
 from flambeau.dialects.record import find
-from flambeau.dialects.size import evaluate, scope, symbol
+from flambeau.dialects.size import evaluate, symbol
+from flambeau.dialects.size_guards import scope
 from symbolic import check, record
 
 s, t = symbol(0), symbol(1)

@@ -15,7 +15,8 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import DType, float64, from_numpy
 from flambeau.dialects.graph import Graph, Region
 from flambeau.dialects.record import OpRecord, Sample
-from flambeau.dialects.size import Guard, Int, hint, scope, symbol
+from flambeau.dialects.size import Int, hint, symbol
+from flambeau.dialects.size_guards import Guard, scope
 from flambeau.regions import Template
 
 RECORDS = opgen.records()

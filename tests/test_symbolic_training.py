@@ -13,7 +13,8 @@ from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import float32, int64
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import find
-from flambeau.dialects.size import scope, symbol
+from flambeau.dialects.size import symbol
+from flambeau.dialects.size_guards import scope
 from test_symbolic_kernels import layer_norm, softmax, transposed
 
 WIDTH, HEADS, WORDS = 32, 2, 11

@@ -21,7 +21,8 @@ from flambeau.compiler.plugins import foreign
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.locks import process_lock
-from flambeau.dialects.size import LEAST, Int, Size, evaluate, scope, substitute, symbol
+from flambeau.dialects.size import LEAST, Int, Size, evaluate, substitute, symbol
+from flambeau.dialects.size_guards import scope
 
 #: Seconds that an op's reference takes before a plan is looked for on disk, and before one is asked of the workers.
 LOOK, ASK = 0.0002, 0.005

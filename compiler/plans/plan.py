@@ -25,10 +25,11 @@ from flambeau.compiler.plans.steps import (
     note_uses,
     schedule,
 )
-from flambeau.dialects import size
+from flambeau.dialects import size, size_scopes
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.size import RELATIONS, Guard, Int, same, strongest
+from flambeau.dialects.size import Int, same
+from flambeau.dialects.size_guards import RELATIONS, Guard, strongest
 from flambeau.dialects.size_rows import ExprTable
 from flambeau.runtime.plan_spec import OutMode, PlanSpec, RefKind, Relation
 
@@ -290,7 +291,7 @@ def emit(
 ) -> Program:
     """Write everything down as plain tuples."""
     exprs = ExprTable()
-    asked = size.current()
+    asked = size_scopes.current()
     guards = _guards(asked.guards, exprs) if asked else ()
     rows = RowWriter(exprs)
     for step in steps[:n_fallible]:

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flambeau.dialects import size
+from flambeau.dialects import size, size_guards, size_scopes
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.size import Int, Scope, Size, symbol
+from flambeau.dialects.size import Int, Size, symbol
 from flambeau.dialects.size_equations import solve
+from flambeau.dialects.size_guards import Scope
 
 
 def settle(graph: Graph) -> Graph:
     """The program in fewer symbols; what that takes for granted is noted in the current scope."""
-    asked = size.current()
+    asked = size_scopes.current()
     if not graph.sizes or asked is None:
         return graph
     while (known := _equality(graph, asked) or _small_extent(graph, asked)) is not None:
@@ -31,7 +32,7 @@ def settle(graph: Graph) -> Graph:
 def _equality(graph: Graph, asked: Scope) -> dict[int, Int] | None:
     """What a symbol must be, or all symbols of a size, for some op to accept its operands."""
     equal = None
-    with size.scope(graph.sizes) as demanded:
+    with size_guards.scope(graph.sizes) as demanded:
         for inner, node in graph.walk():
             node.op.infer_results([inner.avals[v] for v in node.operands], node.attrs, inner.device(node))
             equal = next((g.size for g in demanded.guards if g.relation == "=="), None)

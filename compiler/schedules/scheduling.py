@@ -23,7 +23,7 @@ from flambeau.compiler.schedules.kinds import parse
 from flambeau.compiler.targets import Target
 from flambeau.dialects.entry_points import Offer, PluginError
 from flambeau.dialects.graph import Loc
-from flambeau.dialects.size import Guard
+from flambeau.dialects.size_guards import Guard
 
 #: A plug-in's function: (group, machine, default) -> a schedule of the same kind, or None for the default.
 Scheduler = Callable[[Group, Target, Schedule], Schedule | None]

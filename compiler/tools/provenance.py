@@ -13,7 +13,7 @@ from typing import NamedTuple
 from flambeau.compiler import stages
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
-from flambeau.dialects import size
+from flambeau.dialects import size_guards
 from flambeau.dialects.cost import flops
 from flambeau.dialects.graph import Graph
 from flambeau.runtime.plan_spec import KERNEL_COPY, KERNEL_NOTE, KERNEL_TRANSFER, KERNEL_ZERO
@@ -38,7 +38,7 @@ def origins(graph: Graph, options: Options, sizes: Sequence[int] = ()) -> list[O
     work = stages.run(replace(graph, sizes=tuple(sizes)) if sizes else graph, replace(options, dump=None))
     numbers: dict[int, int] = {}
     found = []
-    with size.scope(tuple(sizes)):
+    with size_guards.scope(tuple(sizes)):
         for row, cluster in zip(work.program.spec.steps, work.origins, strict=True):
             kernel = row[0]
             label = work.program.kernels[kernel].label if kernel >= 0 else _BUILT_IN.get(kernel, "control")

@@ -17,7 +17,7 @@ from flambeau.compiler.plans.plan import Program
 from flambeau.compiler.workers import pool
 from flambeau.dialects import bugs
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.size import Guard
+from flambeau.dialects.size_guards import Guard
 from flambeau.dialects.size_programs import guards_of
 
 _KEPT = 1024  # programs, and files of those that failed

@@ -28,7 +28,7 @@ from flambeau.compiler.stages import KERNEL, PROGRAM, Compilation
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.irdl import parse_functions, print_function
 from flambeau.dialects.plan import parse_plan, print_plan
-from flambeau.dialects.size import within
+from flambeau.dialects.size_scopes import within
 from flambeau.runtime._binding import Plan
 from flambeau.runtime.plan_spec import KERNEL_COPY, KERNEL_TRANSFER, LAUNCH_FIELDS, ExprOp, PlanSpec, RefKind
 

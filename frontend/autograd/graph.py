@@ -16,7 +16,8 @@ from flambeau import tensor_hooks
 from flambeau.autograd.saving import disable_saved_tensors_hooks, save_on_cpu, saved_tensors_hooks
 from flambeau.declarations import attribute
 from flambeau.dialects.autodiff import requires_gradient
-from flambeau.dialects.size import evaluate, scope
+from flambeau.dialects.size import evaluate
+from flambeau.dialects.size_guards import scope
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
