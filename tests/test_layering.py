@@ -157,3 +157,14 @@ def test_a_class_has_a_name_of_its_own():
                 found.setdefault(node.name, []).append(name)
     several = {name: where for name, where in found.items() if len(where) > 1}
     assert set(several) == TWICE_THERE, {n: w for n, w in several.items() if n not in TWICE_THERE}
+
+
+#: Files that hold one idea in more lines: a class that computes with itself, the kinds of schedules, a table.
+LONG = {"size.py": 510, "kinds.py": 500, "coefficients_special.py": 560}
+
+
+def test_a_file_holds_one_idea():
+    """About 400 lines; with more than 450 it holds two, and is split, or stands above with what its idea is."""
+    lengths = {path: len(path.read_text().splitlines()) for path, _ in parsed().values()}
+    too_long = {str(path): n for path, n in lengths.items() if n > LONG.get(path.name, 450)}
+    assert not too_long, too_long
