@@ -20,7 +20,7 @@ from flambeau.call_derivatives import Term, copied, derivative, is_plain, met, o
 from flambeau.call_history import CallHistory
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.size import scope
+from flambeau.dialects.size_guards import scope
 from flambeau.runtime import recorder
 
 #: A graph, the values it reads and those it makes: slots, or numbers below 0.

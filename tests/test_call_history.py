@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from call_programs import counted, data, same_bits_in_every_mode
 from flambeau import sizing
-from flambeau.dialects.size import Size, scope, symbol
+from flambeau.dialects.size import Size, symbol
 from flambeau.dialects.size_equations import solved
+from flambeau.dialects.size_guards import scope
 from flambeau.dialects.size_rows import program
 from flambeau.runtime import recorder
 from flambeau.walk import WALKS
