@@ -106,7 +106,7 @@ def _cost_of_places(c: ConvolutionOperands, lanes: int, machine: Target) -> int:
     height, vectors = _tile(c, c.pixels, c.rows, lanes, machine, True)
     rows = ceil_div(int(c.pixels), height) * height * int(c.images)
     columns = ceil_div(int(c.rows), vectors * lanes) * vectors * lanes
-    return rows * columns + int(c.rows) * (OF_A_COPY + 2 * (lanes.bit_length() - 1)) // 2
+    return int(rows * columns) + int(c.rows) * (OF_A_COPY + 2 * (lanes.bit_length() - 1)) // 2
 
 
 def _cost_of_patches(c: ConvolutionOperands, lanes: int, machine: Target) -> int:
@@ -114,7 +114,7 @@ def _cost_of_patches(c: ConvolutionOperands, lanes: int, machine: Target) -> int
     all_columns = int(columns_of(c))
     height, _ = _tile(c, c.rows, all_columns, lanes, machine, False)
     rows = ceil_div(int(c.rows), height) * height
-    return rows * ceil_div(all_columns, lanes) * lanes + all_columns * OF_A_COPY * ceil_div(int(c.rows), MOST_ROWS)
+    return int(rows * ceil_div(all_columns, lanes) * lanes + all_columns * OF_A_COPY * ceil_div(int(c.rows), MOST_ROWS))
 
 
 def _cost(c: ConvolutionOperands, turned: bool, lanes: int, machine: Target) -> int:
@@ -146,7 +146,7 @@ def _tile(
             wide = min(range(2, wide + 1), key=lambda v: ceil_div(columns, v * lanes) * (v + OF_A_PANEL))
         return rows if not isinstance(rows, Size) and rows < most else most, _vectors(columns, lanes, wide)
     tiles = TILES if c.gives == "w" else OF_PLACES
-    fitting = [(min(rows, height), _vectors(columns, lanes, wide)) for height, wide in tiles]
+    fitting: list[tuple[Any, int]] = [(min(rows, height), _vectors(columns, lanes, wide)) for height, wide in tiles]
     return min(fitting, key=lambda t: ceil_div(rows, t[0]) * t[0] * ceil_div(columns, lanes * t[1]) * t[1])
 
 
