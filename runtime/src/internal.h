@@ -42,8 +42,7 @@ struct fb_buffer {
   };
   union {
     int32_t size_class;
-    atomic_uint_least32_t
-        stamp_wrapped; /* the same of wrapped memory: 0 until somebody knows that nobody writes there */
+    atomic_uint stamp_wrapped; /* the same of wrapped memory: 0 until somebody knows that nobody writes there */
   };
   atomic_int kept;   /* a plan keeps what it has made of the contents */
   fb_device *device; /* NULL: the CPU */
