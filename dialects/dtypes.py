@@ -275,6 +275,8 @@ _BY_NAME = {d.name: d for d in ALL}
 _BY_MLIR = {d.mlir: d for d in ALL}
 _REGISTERS = {d.mlir: d.register for d in ALL}
 _narrow: dict[np.dtype, DType | None] = {}  # what `narrow` has answered
+#: Those that NumPy has itself, and exports.
+NATIVE = {d.numpy: d for d in ALL if d.module == "numpy"}
 
 
 class DTypes(Sequence[DType]):
@@ -333,22 +335,22 @@ def added(*dtypes: DType) -> Iterator[None]:
     """Inside, these dtypes are supported in this process, be they rows of the table or new ones: how a dtype is tried before it
     is there for all. What holds sets of dtypes sees it; what copied one does not."""
     global ALL, _supported
-    before = ALL, _supported, dict(_BY_NAME), dict(_BY_MLIR), dict(_REGISTERS)
+    before = ALL, _supported, dict(_BY_NAME), dict(_BY_MLIR), dict(_REGISTERS), dict(NATIVE)
     ALL = (*ALL, *(d for d in dtypes if d not in ALL))
     _supported = tuple([d for d in ALL if d in _supported or d in dtypes])
     _BY_NAME.update({d.name: d for d in dtypes})
     _BY_MLIR.update({d.mlir: d for d in dtypes})
     _REGISTERS.update({d.mlir: d.register for d in dtypes})
+    NATIVE.update({d.numpy: d for d in dtypes if d.module == "numpy"})
     _narrow.clear()
     try:
         yield
     finally:
-        ALL, _supported, names, elements, registers = before
-        for table, old in ((_BY_NAME, names), (_BY_MLIR, elements)):
+        ALL, _supported, names, elements, registers, native = before
+        tables: tuple[dict[Any, Any], ...] = (_BY_NAME, _BY_MLIR, _REGISTERS, NATIVE)
+        for table, old in zip(tables, (names, elements, registers, native)):
             table.clear()
             table.update(old)
-        _REGISTERS.clear()
-        _REGISTERS.update(registers)
         _narrow.clear()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import CPU
-from flambeau.dialects.dtypes import SUPPORTED, DType, from_numpy, is_inexact, of_python
+from flambeau.dialects.dtypes import NATIVE, SUPPORTED, DType, from_numpy, is_inexact, of_python
 from flambeau.dialects.parts import ArrayBuilder
 from flambeau.dialects.tape.elementwise import saturate
 from flambeau.runtime import Buffer, OutOfMemory, devices, recorder
@@ -73,12 +73,8 @@ def shared(array: np.ndarray) -> Tensor:
 
     Raises ValueError for other strides, and for bytes in another order than the machine's.
     """
-    made = recorder.tensor_on(array, _NATIVE)
+    made = recorder.tensor_on(array, NATIVE)
     return made if made is not None else _shared(array)
-
-
-#: What NumPy has itself, and exports.
-_NATIVE = {d.numpy: d for d in SUPPORTED if d.module == "numpy"}
 
 
 def _shared(array: np.ndarray) -> Tensor:

@@ -14,7 +14,6 @@ from typing import Any
 from flambeau import named_layers
 from flambeau.dialects.dtypes import bool_
 from flambeau.dialects.record import REGISTRY
-from flambeau.dialects.record import Kind as RecordKind
 from flambeau.dim_names import Names, checked, position, resolved, unified, unique
 from flambeau.named_calls import NamedCall, each, refusal, signature_of
 from flambeau.named_tensor import names_of, plain, set_names, with_names
@@ -284,7 +283,7 @@ _NONE = frozenset(["quantile", "nanquantile", "matrix_norm", "pairwise_distance"
 def _rule(op: str, function: Any) -> Callable[[NamedCall], Any] | None:
     if op in _NONE or op in _BY_NAME:
         return _BY_NAME.get(op)
-    if op in REGISTRY and REGISTRY[op].kind == RecordKind.ELEMENTWISE:
+    if op in REGISTRY and REGISTRY[op].family.is_pointwise:
         return _elementwise
     if {"dim", "keepdim"} <= signature_of(function).parameters.keys():
         return _reduction

@@ -16,7 +16,6 @@ from flambeau.capture import modules_of
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node, Region
-from flambeau.dialects.record import Kind
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
@@ -151,7 +150,7 @@ def _laid_out(graph: Graph) -> set[int]:
     found = {n.results[0] for n in graph.nodes if n.op.name in _LAYS_OUT} - set(graph.outputs)
     for node in reversed(graph.nodes):
         is_layout = node.op.name in _LAYS_OUT and node.results[0] in found
-        if node.op.kind is not Kind.ELEMENTWISE and not is_layout:
+        if not node.op.family.is_pointwise and not is_layout:
             found.difference_update(node.operands)
     return found
 
