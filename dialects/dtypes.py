@@ -277,6 +277,7 @@ _REGISTERS = {d.mlir: d.register for d in ALL}
 _narrow: dict[np.dtype, DType | None] = {}  # what `narrow` has answered
 #: Those that NumPy has itself, and exports.
 NATIVE = {d.numpy: d for d in ALL if d.module == "numpy"}
+_TABLES: tuple[dict[Any, Any], ...] = (_BY_NAME, _BY_MLIR, _REGISTERS, NATIVE)
 
 
 class DTypes(Sequence[DType]):
@@ -332,10 +333,9 @@ ORDERED = DTypes(Category.BOOL, Category.INTEGER, Category.FLOATING)
 
 @contextmanager
 def added(*dtypes: DType) -> Iterator[None]:
-    """Inside, these dtypes are supported in this process, be they rows of the table or new ones: how a dtype is tried before it
-    is there for all. What holds sets of dtypes sees it; what copied one does not."""
+    """Inside, these dtypes, rows of the table or new ones, are supported: how one is tried. Copied sets of dtypes lack them."""
     global ALL, _supported
-    before = ALL, _supported, dict(_BY_NAME), dict(_BY_MLIR), dict(_REGISTERS), dict(NATIVE)
+    before, tables = (ALL, _supported), [(table, dict(table)) for table in _TABLES]
     ALL = (*ALL, *(d for d in dtypes if d not in ALL))
     _supported = tuple([d for d in ALL if d in _supported or d in dtypes])
     _BY_NAME.update({d.name: d for d in dtypes})
@@ -346,9 +346,8 @@ def added(*dtypes: DType) -> Iterator[None]:
     try:
         yield
     finally:
-        ALL, _supported, names, elements, registers, native = before
-        tables: tuple[dict[Any, Any], ...] = (_BY_NAME, _BY_MLIR, _REGISTERS, NATIVE)
-        for table, old in zip(tables, (names, elements, registers, native)):
+        ALL, _supported = before
+        for table, old in tables:
             table.clear()
             table.update(old)
         _narrow.clear()
