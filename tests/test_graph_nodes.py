@@ -1,6 +1,7 @@
 """`grad_fn`: nodes by the names of functions, before and after a look; anomaly mode; hooks on several tensors."""
 
 import flambeau as fb
+import numpy as np
 import pytest
 from flambeau import autograd
 from flambeau.autograd import graph
@@ -147,3 +148,22 @@ def test_retains_grad_says_whose_gradient_is_kept():
     y, z = x * 2, x * 3
     y.retain_grad(), x.retain_grad()
     assert (x.retains_grad, y.retains_grad, z.retains_grad, fb.ones(1).retains_grad) == (False, True, False, False)
+
+
+def test_asking_for_a_node_computes_nothing_of_an_imported_trace():
+    """What a derivative has imported, and a second backward left in the trace, is not to be computed for the sake of nodes."""
+    a, b = (fb.ones(4).requires_grad_() for _ in range(2))
+
+    def derive():
+        t = a.tanh()
+        t.detach().tolist()
+        w = a.exp()
+        loss = (t * t.detach().cos()).sum() + (w * w.detach()).sum() + a.sum()
+        (g,) = fb.autograd.grad(loss, a, create_graph=True)
+        fb.autograd.grad((g * g).sum(), a)[0].tolist()
+        with pytest.raises(RuntimeError, match="second time"):
+            (t.mean() + w.mean()).backward()
+
+    derive()
+    node = b.tanh().grad_fn  # it holds what it knows
+    assert np.allclose(b.sin().tolist(), np.sin(1)) and names(node) == ("TanhBackward0", ("AccumulateGrad",))
