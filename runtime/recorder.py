@@ -122,7 +122,7 @@ be replaced at any time; `runs` and `ns` count.
   unset: nothing was written to it yet
 - `tensor_on(array, dtypes)`: a tensor on the memory of a NumPy array, if that is writable, laid out row by row and of a dtype in
   `dtypes`, {NumPy's: ours}; else None. `array_on(tensor)`: an array on the memory of a tensor, which is shared from then on; None
-  where strides cannot express what it shows
+  where strides cannot express what it shows. `tell_address(tensor)`: from now on its memory may be written to unseen
 - `Forwarding`: base of classes whose calls go to `forward`, and to `_call_impl` where their `_call_hooks` is not None
 - `alias(tensor, cls)`: another handle, of class `cls`, of the same value with the same history; a leaf's is the same leaf
 - `intercept(cls, handler, callables)`: from now on a call with a tensor of class `cls` of one of a tuple of Functions and Publics,
@@ -250,6 +250,7 @@ from flambeau.runtime._recorder import (
     slot_for_tensor,
     stats,
     strides,
+    tell_address,
     tensor_for_slot,
     tensor_from_buffer,
     tensor_on,
@@ -342,6 +343,7 @@ __all__ = [
     "slot_for_tensor",
     "stats",
     "strides",
+    "tell_address",
     "tensor_for_slot",
     "tensor_from_buffer",
     "tensor_on",

@@ -4,6 +4,7 @@ In: convolutions whose kernel is turned before (`plan_kept.c`), run again and ag
 equal to the bit to those of a fresh tensor of the same values, and memory that is counted and given back.
 """
 
+import ctypes
 import gc
 import threading
 
@@ -111,6 +112,17 @@ def test_memory_that_numpy_may_write_is_never_remembered():
     for k in range(RUNS):
         array[...] = k
         assert run(conv, x).tobytes() == fresh(conv.weight, x).tobytes()
+    assert kept_after(conv, x) == 0
+
+
+def test_memory_whose_address_was_told_is_never_remembered():
+    conv, x = layer(), image()
+    run(conv, x)
+    first = ctypes.c_float.from_address(conv.weight.data_ptr())
+    for k in range(RUNS):
+        first.value = k
+        for _ in range(RUNS):
+            assert run(conv, x).tobytes() == fresh(conv.weight, x).tobytes()
     assert kept_after(conv, x) == 0
 
 

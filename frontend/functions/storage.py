@@ -33,6 +33,7 @@ def _on_host(op: str, tensor: Tensor) -> np.ndarray:
 def data_ptr(self: Tensor) -> int:
     """The address of the first element, 0 of an empty tensor; the value is computed. Raises RuntimeError on other devices."""
     array = _on_host("data_ptr", self)
+    recorder.tell_address(self)
     return host.address(array) if array.size else 0
 
 

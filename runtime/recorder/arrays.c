@@ -41,6 +41,16 @@ PyObject *fb_py_tensor_on(PyObject *module, PyObject *const *args, Py_ssize_t n)
   return made;
 }
 
+/* tell_address(tensor): whoever is told where a computed tensor lies may write there, and no array says for how long.
+ */
+PyObject *fb_py_tell_address(PyObject *module, PyObject *o) {
+  (void)module;
+  fb_tensor *t = fb_as_tensor(o, "tell_address");
+  if (t && t->cell->buffer)
+    fb_buffer_told(t->cell->buffer);
+  return t ? Py_NewRef(Py_None) : NULL;
+}
+
 /* array_on(tensor): an array that shares the memory of a tensor, which is shared from now on; None where strides do not
  * say what the tensor shows, or where it does not lie here. */
 PyObject *fb_py_array_on(PyObject *module, PyObject *o) {

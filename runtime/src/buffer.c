@@ -72,6 +72,7 @@ void fb_buffer_written(fb_buffer *b, bool may_go_on) {
   static atomic_uint_least64_t writes;
   if (b->device != NULL)
     return;
+  may_go_on |= (atomic_load_explicit(&b->kept, memory_order_relaxed) & FB_TOLD) != 0;
   uint64_t stamp = may_go_on ? 0 : 2 * atomic_fetch_add_explicit(&writes, 1, memory_order_relaxed) + 1;
   if (b->capacity > 0)
     atomic_store_explicit(&b->stamp, stamp, memory_order_relaxed);
@@ -79,6 +80,11 @@ void fb_buffer_written(fb_buffer *b, bool may_go_on) {
     atomic_store_explicit(&b->stamp_wrapped, (uint32_t)stamp, memory_order_relaxed);
   if (FB_UNLIKELY(atomic_load_explicit(&b->kept, memory_order_relaxed)))
     fb_kept_forget(b);
+}
+
+void fb_buffer_told(fb_buffer *b) {
+  atomic_fetch_or_explicit(&b->kept, FB_TOLD, memory_order_relaxed);
+  fb_buffer_written(b, true);
 }
 
 fb_device *fb_buffer_device(const fb_buffer *b) { return b->device; }

@@ -26,6 +26,8 @@ fb_status fb_fail(fb_status status, const char *format, ...) __attribute__((form
 
 /* ---- memory -------------------------------------------------------------------------------------------- */
 
+enum { FB_KEPT = 1, FB_TOLD = 2 };
+
 /* 64 bytes, so that the data of a small pooled block can follow its header. */
 struct fb_buffer {
   _Alignas(FB_ALIGN) atomic_int_least64_t refs;
@@ -44,7 +46,7 @@ struct fb_buffer {
     int32_t size_class;
     atomic_uint stamp_wrapped; /* the same of wrapped memory: 0 until somebody knows that nobody writes there */
   };
-  atomic_int kept;   /* a plan keeps what it has made of the contents */
+  atomic_int kept;   /* FB_KEPT: a plan keeps what it has made of the contents; FB_TOLD: somebody knows the address */
   fb_device *device; /* NULL: the CPU */
 };
 

@@ -100,7 +100,7 @@ void fb_kept_store(fb_execution *e, int32_t number) {
     if (all != NULL)
       all->link = &k->next;
     all = k;
-    atomic_store_explicit(&b->kept, 1, memory_order_relaxed);
+    atomic_fetch_or_explicit(&b->kept, FB_KEPT, memory_order_relaxed);
   }
   unlock();
 }

@@ -61,6 +61,8 @@ FB_API fb_device *fb_buffer_device(const fb_buffer *b);
 /* What was made of the buffer's contents means nothing any more. `may_go_on`: somebody outside may write there at any
  * time, until this is said once more without. */
 FB_API void fb_buffer_written(fb_buffer *b, bool may_go_on);
+/* The address is told to somebody who may write there unseen, for as long as the buffer lives. */
+FB_API void fb_buffer_told(fb_buffer *b);
 
 typedef struct {
   size_t live_bytes, peak_bytes, reserved_bytes, limit_bytes; /* limit 0: none. reserved = live + cached */
