@@ -1,5 +1,6 @@
 """What a call of a module and a look through NumPy cost: no Python but the user's own in between, and a log that still counts."""
 
+import inspect
 import sys
 
 import flambeau as fb
@@ -135,3 +136,14 @@ def test_every_flush_is_counted_at_its_line():
     (x + 1).tolist()
     assert flushes() == {line + 2: 7, line + 4: 3, line + 6: 1}
     assert flushes() == {line + 2: 7, line + 4: 3, line + 6: 1}
+
+
+def test_modules_have_the_signatures_that_python_would_give_their_calls():
+    class Own(nn.Linear):
+        def __call__(self, x, scale=2):
+            return super().__call__(x) * scale
+
+    plain, own = nn.Linear(2, 2), Own(2, 2)
+    assert str(inspect.signature(plain)) == str(inspect.signature(plain.__call__)) == "(*args, **kwargs)"
+    assert str(inspect.signature(own)) == "(x, scale=2)" and str(inspect.signature(plain.forward)).startswith("(input")
+    assert list(inspect.signature(nn.Linear).parameters)[:2] == ["in_features", "out_features"]

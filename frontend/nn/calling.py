@@ -7,6 +7,7 @@ Next: `hooks.py`.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -30,9 +31,17 @@ class _Table:
         setattr(module._own_hooks(), self._name, OrderedDict(value) if isinstance(value, dict) else value)
 
 
+class _Signature:
+    """`__signature__` of modules, for `inspect.signature` knows of no calls in C; classes have that of their `__init__`."""
+
+    def __get__(self, module: Any, owner: type) -> inspect.Signature | None:
+        return None if module is None else inspect.signature(module.__call__)
+
+
 class Calls(Tree, recorder.Forwarding):
     """What modules are called by."""
 
+    __signature__ = _Signature()
     _call_hooks: ModuleHooks | None = None
 
     _forward_hooks = _Table("forward")
