@@ -186,7 +186,7 @@ def _forward(emitted: Tensor, skips: Tensor, inputs: Tensor, first: Tensor, keep
         return t + 1, state, *(r.index_copy(0, at, state.unsqueeze(0)) for r in rows)
 
     rows = [cat([first.unsqueeze(0), emitted[1:]])] if keep else []
-    return while_loop(lambda t, *_: t < steps, body, (full((), 1), first, *rows))[1:]
+    return while_loop(lambda t, *_: t < steps, body, (full((), 1, device=emitted.device), first, *rows))[1:]
 
 
 def _after(emitted: Tensor, skips: Tensor, inputs: Tensor, last: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ def _after(emitted: Tensor, skips: Tensor, inputs: Tensor, last: Tensor) -> Tens
         return t - 1, state, rows.index_copy(0, t.reshape(1), state.unsqueeze(0))
 
     rows = cat([emitted[1:], last.unsqueeze(0)])
-    carried = full((), emitted.shape[0] - 2), last, rows
+    carried = full((), emitted.shape[0] - 2, device=emitted.device), last, rows
     return while_loop(lambda t, *_: t >= 0, body, carried)[2]
 
 
@@ -240,9 +240,9 @@ def _padded(targets: Tensor, lengths: Tensor) -> Tensor:
     """Targets that follow one another as [N, longest]. How long that is is read from the lengths."""
     most = max(max(lengths.tolist(), default=0), 1)
     if not targets.numel():
-        return full((lengths.shape[0], most), 0)
+        return full((lengths.shape[0], most), 0, device=targets.device)
     first = lengths.cumsum(0) - lengths
-    at = first.unsqueeze(1) + arange(most)
+    at = first.unsqueeze(1) + arange(most, device=targets.device)
     return targets[at.clamp(0, targets.numel() - 1)]
 
 
@@ -287,7 +287,7 @@ def ctc_loss(
     x = log_probs if is_batched else log_probs.unsqueeze(1)
     n = x.shape[1]
     inputs, labels = (
-        _lengths(name, as_tensor(given) if is_batched else as_tensor(given).reshape(-1), n)
+        _lengths(name, as_tensor(given) if is_batched else as_tensor(given).reshape(-1), n).to(x.device)
         for name, given in (("input_lengths", input_lengths), ("target_lengths", target_lengths))
     )
     if targets.ndim == 1:
@@ -295,7 +295,7 @@ def ctc_loss(
     elif targets.ndim != 2 or targets.shape[0] != n:
         raise RuntimeError(f"[ctc_loss] targets have shape {tuple(targets.shape)}. Pass [{n}, S], or a vector.")
     elif not targets.shape[1]:
-        targets = full((n, 1), 0)
+        targets = full((n, 1), 0, device=targets.device)
     keep = is_grad_enabled() and x.requires_grad
     losses = _Losses.apply(x, targets, (inputs, labels), int(blank), bool(zero_infinity), keep)
     found = _reduced(losses, labels, reduction, bool(zero_infinity), x.dtype)

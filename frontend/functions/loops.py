@@ -258,7 +258,8 @@ def fori_loop(lower: int | Tensor, upper: int | Tensor, body_fun: Callable[[Tens
         turn = _recorded("fori_loop", lambda val, i: (body_fun(i[0], val), None), init_val, xs, xs)
         return _repeated(turn, init_val, xs, False)[0]
     carried = _leaves("fori_loop", "init_val", init_val)
-    first = as_tensor(lower) if isinstance(lower, int) else lower.reshape(()).long()
+    where = next(bound.device for bound in (lower, upper) if isinstance(bound, Tensor))
+    first = as_tensor(lower, device=where) if isinstance(lower, int) else lower.reshape(()).long()
     end = upper if isinstance(upper, int) else upper.reshape(())
 
     def body(i: Tensor, *values: Tensor) -> tuple[Tensor, ...]:

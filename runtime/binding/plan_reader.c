@@ -5,12 +5,18 @@
 
 #define LAUNCH_FIELDS 5 /* of a step that is a launch; see plan_spec.py */
 
+struct fb_plan_array {
+  struct fb_plan_array *before;
+  max_align_t items[];
+};
+
 static void *new_array(fb_plan_reader *r, Py_ssize_t count, size_t size) {
-  void *array = PyMem_Calloc((size_t)count + 1, size);
+  struct fb_plan_array *array = PyMem_Calloc(1, sizeof *array + ((size_t)count + 1) * size);
   if (array == NULL)
     return PyErr_NoMemory();
-  r->arrays[r->n_arrays++] = array;
-  return array;
+  array->before = r->arrays;
+  r->arrays = array;
+  return array->items;
 }
 
 static Py_ssize_t tuple_missing(const char *what) {
@@ -310,6 +316,9 @@ int fb_read_plan_spec(fb_plan_reader *r, PyObject *spec, PyObject *addresses, Py
 }
 
 void fb_plan_reader_free(fb_plan_reader *r) {
-  for (int i = 0; i < r->n_arrays; i++)
-    PyMem_Free(r->arrays[i]);
+  while (r->arrays != NULL) {
+    struct fb_plan_array *before = r->arrays->before;
+    PyMem_Free(r->arrays);
+    r->arrays = before;
+  }
 }

@@ -7,8 +7,7 @@
 /* The spec and the arrays it points into. Start from zeros; free after fb_plan_create has copied the spec. */
 typedef struct {
   fb_plan_spec spec;
-  void *arrays[12];
-  int n_arrays;
+  struct fb_plan_array *arrays; /* the last one made; each knows the one before */
 } fb_plan_reader;
 
 /* `devices` are the Device objects of the spec's devices. -1 and an exception on failure. */
