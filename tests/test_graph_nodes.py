@@ -167,3 +167,14 @@ def test_asking_for_a_node_computes_nothing_of_an_imported_trace():
     derive()
     node = b.tanh().grad_fn  # it holds what it knows
     assert np.allclose(b.sin().tolist(), np.sin(1)) and names(node) == ("TanhBackward0", ("AccumulateGrad",))
+
+
+def test_nodes_lead_on_where_a_derivative_has_imported_only_a_part_of_a_trace():
+    a, b = (fb.ones(4).requires_grad_() for _ in range(2))
+    x, y = a.sin(), b.exp()
+    x.detach().tolist()
+    u, v = x.tanh(), y.cos()
+    u.detach().tolist()
+    (g,) = fb.autograd.grad((u * u).sum(), a, create_graph=True)
+    assert names(v.grad_fn) == ("CosBackward0", ("ExpBackward0", ("AccumulateGrad",)))
+    assert np.allclose(v.tolist(), np.cos(np.e)) and g.requires_grad

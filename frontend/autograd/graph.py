@@ -7,7 +7,6 @@ do not go through nodes (see `dialects/autodiff.py`). And hooks on several tenso
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -42,11 +41,11 @@ class _Recorded:
         self.alias: dict[int, int] = {}
         self.leaves: set[int] = set()
         self.entered: dict[int, Tensor | None] = {}  # slots whose history is in a trace that is not imported
-        self.lost: set[int] = set()  # those of imported traces whose values nobody has
+        self.lost: set[int] = set()  # likewise, of imported traces, whose values nobody has to have
         self._known: dict[int, bool] = {}
-        self._read(export, 0, recorder.trace_sizes(), set())
+        self._read(export, 0, recorder.trace_sizes())
 
-    def _read(self, export: Sequence[tuple], base: int, sizes: Sequence[int], given: AbstractSet[int]) -> None:
+    def _read(self, export: Sequence[tuple], base: int, sizes: Sequence[int]) -> None:
         for entry in export:
             kind = entry[0]
             if kind == "call":
@@ -54,34 +53,36 @@ class _Recorded:
             elif kind == "leaf":
                 self.leaves.add(base + entry[1])
             elif kind == "input" and entry[4] and not entry[5]:
-                self.entered[base + entry[1]] = None
-                if base and entry[1] not in given:
+                if base:
                     self.lost.add(base + entry[1])
+                else:
+                    self.entered[entry[1]] = None
             elif kind == "graft":
                 self.alias[base + entry[1]] = base + entry[3]
             elif kind == "link" and not base:
                 self.alias[entry[1]] = entry[2]
             elif kind == "segment":
-                inner = {*entry[4], *(slot - entry[1] for slot in given if slot >= entry[1])}
-                self._read(entry[2], base + entry[1], [evaluate(size, sizes) for size in entry[-1]], inner)
+                self._read(entry[2], base + entry[1], [evaluate(size, sizes) for size in entry[-1]])
 
     def go_on(self) -> _Recorded:
-        """Let what entered the current trace lead on to what made it. Not what is lost: the trace would have to compute it."""
-        known = [s for s in self.entered if s not in self.alias and s not in self.lost]
-        self.entered = {s: recorder.tensor_for_slot(s) for s in known}
+        """Let what entered the current trace lead on to what made it."""
+        self.entered = {s: recorder.tensor_for_slot(s) for s in self.entered if s not in self.alias}
         return self
 
-    def is_cut(self, slot: int) -> bool:
-        """Whether the history of a slot leads to something that is lost."""
-        pending, seen = [self.root(slot)] if self.lost else [], set[int]()
+    def has_all(self, slot: int) -> bool:
+        """Whether a slot was made here, and nothing that its history leads to is lost."""
+        slot = self.root(slot)
+        if slot in self.entered or not self.requires_grad(slot):
+            return False
+        pending, seen = [slot] if self.lost else [], set[int]()
         while pending:
             here = pending.pop()
             if here in self.lost:
-                return True
+                return False
             if here in self.made and here not in seen:
                 seen.add(here)
                 pending += self._passed(here)
-        return False
+        return True
 
     def root(self, slot: int) -> int:
         """Where the history of a slot is."""
@@ -220,7 +221,7 @@ def node_of(tensor: Tensor) -> Node | None:
     view = recorder.view_info(tensor)[0]
     slot = recorder.known_history(tensor)
     found = None if slot is None else _Recorded(recorder.trace_export()).go_on()
-    if found is None or slot is None or not found.requires_grad(slot) or found.is_cut(slot):
+    if found is None or slot is None or not found.has_all(slot):
         recorder.region_begin("grad_fn")  # beside the trace, which goes on as if nobody had asked
         try:
             slot = recorder.import_history(tensor)
