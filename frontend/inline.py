@@ -85,8 +85,8 @@ class TensorBuilder(Builder):
         return Value(self, tensor, aval_of(tensor))
 
 
-#: A tensor with the same elements, computed from a tensor: its history goes on there.
-same = Function("same", (("input", "tensor", REQUIRED, False),), "pure", lambda input: input + input.like(-0.0))
+#: A tensor with the same elements, computed from a tensor: its history goes on there. Users' own `view_as` is a view, and no call.
+same = Function("view_as", (("input", "tensor", REQUIRED, False),), "pure", lambda input: input + input.like(-0.0))
 
 
 # ---- the engine -----------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from flambeau import border as _border
+from flambeau import inline, tensor_hooks
 from flambeau import missing as _missing
-from flambeau import tensor_hooks
 from flambeau.autograd.saving import disable_saved_tensors_hooks, save_on_cpu, saved_tensors_hooks
 from flambeau.declarations import attribute
 from flambeau.dialects.autodiff import requires_gradient
@@ -131,8 +131,8 @@ class _Recorded:
         slot = self.root(slot)
         if not self.requires_grad(slot) or (view is not None and view.detached):
             return None, 0
-        if slot in self.made and self.made[slot].entry[1].name == "same":  # what hooks and users' functions stand on
-            made = self.made[slot]
+        made = self.made.get(slot)
+        if made is not None and made.entry[1].name == inline.same.name:  # what hooks and users' functions stand on
             operand = made.entry[2][0]
             return self.edge(made.base + operand[0], operand[1])
         before = self.entered.get(slot) if view is None or not view.steps else None
