@@ -95,7 +95,7 @@ def tensor(
     Raises ValueError for ragged lists, RuntimeError for numbers that an integer dtype does not hold, TypeError for what is not
     numbers. Example: `flambeau.tensor([[1.0, 2.0], [3.0, 4.0]])`.
     """
-    there, dtype = place(device), of_python(dtype)
+    there, dtype = place(device), None if dtype is None else of_python(dtype)
     if pin_memory:
         raise RuntimeError("[tensor] no memory can be pinned. Leave out pin_memory.")
     made = recorder.literal(data, dtype, get_default_dtype(), int64, bool_)
