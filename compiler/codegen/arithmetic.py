@@ -140,7 +140,7 @@ class Arithmetic:
 
     def dot4(self, x: Val, y: Val, z: Val) -> Val:
         """z + the sums of the products of four neighbours each: x of uint8, y of int8, z of int32. Wraps. Only where
-        `Target.has_dots`, with vectors as wide as the machine's."""
+        `Target.has_dots` of as many lanes."""
         return self.op("llvm.x86.avx512.vpdpbusd", [z, x, y], "i32", z.lanes)
 
     def neg(self, x: Val) -> Val:

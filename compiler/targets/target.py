@@ -37,11 +37,10 @@ class Target:
         """Whether vectors are loaded and stored under a mask at no cost."""
         return self.vector_bytes == 64
 
-    @property
-    def has_dots(self) -> bool:
-        """Whether it adds up products of four neighbouring 8-bit integers in one instruction."""
+    def has_dots(self, lanes: int) -> bool:
+        """Whether one instruction adds products of four neighbouring 8-bit integers to each of `lanes` sums, a vector's."""
         name = {64: "+avx512vnni", 32: "+avxvnni"}.get(self.vector_bytes)
-        return self.family == "cpu" and name in self.features.split(",")
+        return self.family == "cpu" and name in self.features.split(",") and lanes == self.lanes(4)
 
     def lanes(self, itemsize: int) -> int:
         """Elements of `itemsize` bytes in one vector register."""

@@ -24,7 +24,9 @@ def emit_quads(nest: OwnNest, schedule: kinds.Quads, target: Target) -> Parts:
     down, right = c.axes
     leaves = tuple(make_leaf(x, x.column) for x in c.leaves)
     epilogue = Epilogue(leaves, c.steps, tuple((ref, dtype.mlir) for _, ref, dtype in c.outputs))
-    spec = QuadSpec(schedule, epilogue, target.has_dots, c.small.map is int8, int(c.c) % 4, right.stride != 1)
+    spec = QuadSpec(
+        schedule, epilogue, target.has_dots(schedule.lanes), c.small.map is int8, int(c.c) % 4, right.stride != 1
+    )
     source, names = quad_kernel(spec, f"convolution {c.small.map.mlir} x {c.small.kernel.mlir}{epilogue.label}")
     sizes, bands = quads.regions(c, schedule), ceil_div(down.y, schedule.band)
     row, _, *taps = c.small.strides

@@ -152,7 +152,13 @@ def _vector_call(c: Contraction, schedule: VectorProduct, masks: bool) -> Kernel
 def _dot_call(c: Contraction, schedule: DotProduct, target: Target) -> KernelCall:
     (a,), (b,) = c.lhs.leaves, c.rhs.leaves
     spec = DotSpec(
-        a.dtype.mlir, b.dtype.mlir, schedule, target.has_masks, target.has_dots, len(c.batch), make_epilogue(c)
+        a.dtype.mlir,
+        b.dtype.mlir,
+        schedule,
+        target.has_masks,
+        target.has_dots(schedule.lanes),
+        len(c.batch),
+        make_epilogue(c),
     )
     source, names = dot_kernel(spec)
     m_block, n_block = schedule.m_block, schedule.n_block
