@@ -161,7 +161,8 @@ LEFT_OUT = {
         gcd lcm isneginf isposinf isreal nextafter signbit
         bitwise_right_shift bitwise_xor count_nonzero eq equal ge gt isclose isfinite isinf isnan le logical_and logical_not
         logical_or logical_xor lt ne one_hot argsort searchsorted bucketize isin unique unique_consecutive bincount histc
-        histogram histogramdd nonzero nonzero_static bool byte char short int long is_contiguous is_floating_point""",
+        histogram histogramdd nonzero nonzero_static bool byte char short int long is_contiguous is_floating_point
+        is_same_size""",
     "it makes tensors or draws numbers": """bartlett_window blackman_window hamming_window hann_window kaiser_window logspace
         range empty_permuted empty_strided new_empty_strided normal multinomial arange as_tensor asarray bernoulli empty
         empty_like eye from_buffer from_dlpack from_numpy frombuffer full full_like linspace ones ones_like rand rand_like
@@ -207,7 +208,8 @@ LEFT_OUT = {
         view_as_real view_as_complex""",
     "its edges are in a test of its own": """igamma igammac gammainc gammaincc ctc_loss angle airy_ai bessel_j0 bessel_j1
         bessel_y0 bessel_y1 modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1
-        scaled_modified_bessel_k0 scaled_modified_bessel_k1 spherical_bessel_j0""",
+        scaled_modified_bessel_k0 scaled_modified_bessel_k1 spherical_bessel_j0 fake_quantize_per_channel_affine
+        fake_quantize_per_tensor_affine""",
     "it is a transform of lines, which test_fft.py goes through": """fft ifft rfft irfft hfft ihfft fft2 ifft2 rfft2 irfft2
         hfft2 ihfft2 fftn ifftn rfftn irfftn hfftn ihfftn fftfreq rfftfreq fftshift ifftshift stft istft""",
     "it is a polynomial": """chebyshev_polynomial_t chebyshev_polynomial_u chebyshev_polynomial_v chebyshev_polynomial_w
@@ -217,7 +219,7 @@ LEFT_OUT = {
     "it repeats elements, as expand does, which has a case": "broadcast_tensors meshgrid",
     "its parts have cases": """multi_head_attention_forward scaled_dot_product_attention
         cosine_embedding_loss gaussian_nll_loss multilabel_margin_loss multilabel_soft_margin_loss
-        triplet_margin_loss triplet_margin_with_distance_loss""",
+        triplet_margin_loss triplet_margin_with_distance_loss geglu swiglu rotary_embedding""",
     "it tells or sets what the process is to do, or returns what it is given": """compile use_deterministic_algorithms
         are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled set_deterministic_debug_mode
         get_deterministic_debug_mode set_float32_matmul_precision get_float32_matmul_precision set_warn_always
