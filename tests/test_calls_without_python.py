@@ -147,3 +147,24 @@ def test_modules_have_the_signatures_that_python_would_give_their_calls():
     assert str(inspect.signature(plain)) == str(inspect.signature(plain.__call__)) == "(*args, **kwargs)"
     assert str(inspect.signature(own)) == "(x, scale=2)" and str(inspect.signature(plain.forward)).startswith("(input")
     assert list(inspect.signature(nn.Linear).parameters)[:2] == ["in_features", "out_features"]
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_class_may_make_its_calls_itself(grad):
+    """By `_call_impl`, as it may in PyTorch; hooks are met where that goes on to the one it has inherited."""
+
+    class Counting(nn.Linear):
+        calls = 0
+
+        def _call_impl(self, *args, **kwargs):
+            self.calls += 1
+            return super()._call_impl(*args, **kwargs) + 1
+
+    layer, x = Counting(3, 2), fb.ones(1, 3)
+    with fb.set_grad_enabled(grad):
+        assert (
+            layer(x).tolist() == (nn.functional.linear(x, layer.weight, layer.bias) + 1).tolist() and layer.calls == 1
+        )
+        layer.register_forward_hook(lambda module, given, result: result * 0)
+        assert layer(x).tolist() == [[1.0, 1.0]] and layer.calls == 2
+        assert nn.Linear(3, 2)(x).shape == (1, 2) and layer.calls == 2

@@ -53,6 +53,11 @@ class Calls(Tree, recorder.Forwarding):
     _forward_hooks_always_called = _Table("always_called")
     _is_full_backward_hook = _Table("is_full")
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "_call_impl" in vars(cls):  # which is called where there may be hooks
+            cls._call_hooks = ModuleHooks()
+
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         if self._call_hooks is None:
             return self.forward(*args, **kwargs)
