@@ -13,7 +13,7 @@ for python in "$@"; do
   zig=$("$work/tools/bin/python" -c 'import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).with_name("zig"))')
   printf '#!/bin/sh\nexec "%s" cc -target "%s" "$@"\n' "$zig" "$(uname -m)-linux-gnu.2.17" >"$work/cc"
   chmod +x "$work/cc"
-  CC="$PWD/$work/cc" "$work/tools/bin/pip" wheel -q --no-deps -C build-dir="$PWD/$work/build" -w "$work/raw" .
+  CC="$PWD/$work/cc" "$work/tools/bin/pip" wheel -q --no-deps --config-settings build-dir="$PWD/$work/build" -w "$work/raw" .
   PATH="$PWD/$work/tools/bin:$PATH" auditwheel repair -w build/wheels "$work"/raw/flambeau-*.whl
   "$python" -m venv "$work/bare"
   tag=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
