@@ -42,6 +42,7 @@ typedef uint64_t atomic_uint_least64_t;
 #define atomic_fetch_add_explicit(at, value, order) __atomic_fetch_add(at, value, order)
 #define atomic_fetch_add(at, value) __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST)
 #define atomic_fetch_sub_explicit(at, value, order) __atomic_fetch_sub(at, value, order)
+#define atomic_fetch_or_explicit(at, value, order) __atomic_fetch_or(at, value, order)
 #define atomic_fetch_sub(at, value) __atomic_fetch_sub(at, value, __ATOMIC_SEQ_CST)
 #define atomic_compare_exchange_strong_explicit(at, expected, value, success, failure)                                 \
   __atomic_compare_exchange_n(at, expected, value, false, success, failure)
