@@ -20,7 +20,7 @@ from flambeau.dialects.dtypes import bool_, int64
 from flambeau.functions import assemble, choose, compare, expansion, shape
 from flambeau.functions.create import empty, full, ones, zeros
 from flambeau.functions.from_data import tensor
-from flambeau.functions.storage import untyped_storage
+from flambeau.functions.storage import ByStorage, untyped_storage
 from flambeau.functions.transfer import moved
 from flambeau.memory_format import checked, in_format, lies_so
 from flambeau.out import strided
@@ -143,15 +143,15 @@ def _copied(x: Tensor, memo: dict[Any, Any]) -> Tensor:
     """The elements of a tensor, in what `memo` has of its storage."""
     if x.requires_grad or named(x._place) != CPU or not numel(x):
         return host.copied(host.array_of(x), there=x._place)
-    storage = untyped_storage(x)
-    key = (storage.data_ptr(), x.dtype)
-    whole = memo.get(key)
-    if whole is None and numel(x) * x.dtype.itemsize == storage.nbytes() and is_contiguous(x):
-        memo[key] = made = host.copied(host.array_of(x), there=x._place)
-        return made
+    known: ByStorage = memo.setdefault(ByStorage, ByStorage())
+    whole, size = known.of(x), untyped_storage(x).nbytes() // x.dtype.itemsize
+    if whole is None and numel(x) == size and is_contiguous(x):
+        whole = host.copied(host.array_of(x), there=x._place)
+        known.note(x, whole)
+        return whole
     if whole is None:
-        count = storage.nbytes() // x.dtype.itemsize
-        memo[key] = whole = host.copied(host.array_of(x.as_strided((count,), (1,), 0)), there=x._place)
+        whole = host.copied(host.array_of(x.as_strided((size,), (1,), 0)), there=x._place)
+        known.note(x, whole)
     return whole.as_strided(x.shape, x.stride(), x.storage_offset())
 
 

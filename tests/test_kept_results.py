@@ -4,6 +4,7 @@ In: convolutions whose kernel is turned before (`plan_kept.c`), run again and ag
 equal to the bit to those of a fresh tensor of the same values, and memory that is counted and given back.
 """
 
+import copy
 import ctypes
 import gc
 import threading
@@ -208,3 +209,16 @@ def test_threads_share_what_is_kept_while_weights_change():
     for t in threads:
         t.join()
     assert not failed and found <= wanted
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_what_copies_and_files_read_is_remembered(trained, tmp_path):
+    """A copy of a model, or a file of its weights, is made without telling anybody where these lie."""
+    conv, x = layer().requires_grad_(trained), image()
+    copied = copy.deepcopy(conv)
+    fb.save(conv.state_dict(), tmp_path / "weights.pt")
+    run(conv, x)
+    assert kept_after(conv, x) >= 64 * 32 * 9 * 4
+    with fb.no_grad():
+        copied.weight.zero_()
+    assert run(conv, x).tobytes() == fresh(conv.weight, x).tobytes() and not run(copied, x).any()

@@ -43,6 +43,26 @@ def storage_offset(self: Tensor) -> int:
     return layout.offset(self)
 
 
+class ByStorage:
+    """What is known of the storages of tensors: `of(x)` is that of x's. Their addresses are told to nobody."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], list[tuple[Tensor, Any]]] = {}
+
+    def _at(self, tensor: Tensor) -> list[tuple[Tensor, Any]]:
+        where = tensor._place, recorder.realize(tensor).address, recorder.view_info(tensor)[1], tensor.dtype
+        return self._known.setdefault(where, [])
+
+    def of(self, tensor: Tensor) -> Any:
+        """What is known of a tensor's storage, read with its dtype; None of a new one."""
+        # a clone may lie where its original does until one of them is written
+        return next((known for other, known in self._at(tensor) if recorder.same_storage(other, tensor)), None)
+
+    def note(self, tensor: Tensor, known: Any) -> None:
+        """Know something of a tensor's storage, which is held from now on."""
+        self._at(tensor).append((tensor, known))
+
+
 class UntypedStorage:
     """The memory below a tensor and its views: how large it is, and where."""
 

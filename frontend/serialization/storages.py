@@ -17,6 +17,7 @@ from flambeau import host
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.dtypes import DType
+from flambeau.functions.storage import ByStorage
 from flambeau.functions.transfer import moved
 from flambeau.runtime import devices, recorder
 from flambeau.runtime.recorder import Tensor
@@ -47,7 +48,7 @@ class Keeping:
 
     def __init__(self) -> None:
         self.storages: list[Saved] = []
-        self._known: dict[tuple, list[tuple[Tensor, Saved]]] = {}
+        self._known = ByStorage()
 
     def of(self, t: Tensor) -> tuple[Saved, int, tuple[int, ...]]:
         """The storage of a tensor, and where in it: offset and strides, in elements."""
@@ -65,15 +66,12 @@ class Keeping:
 
     def _base(self, t: Tensor) -> tuple[Saved, tuple[int, ...]]:
         buffer, shape = recorder.realize(t), recorder.view_info(t)[1]
-        key = (t._place, buffer.address, shape, t.dtype)
-        known = self._known.setdefault(key, [])
-        for other, saved in known:  # a clone may lie where its original does until one of them is written
-            if recorder.same_storage(other, t):
-                return saved, shape
-        if t._place != CPU:
-            buffer = devices.find(t._place).handle.download(buffer)
-        saved = self._new(np.ndarray((math.prod(shape),), t.dtype.numpy, buffer=buffer), t)
-        known.append((t, saved))
+        saved = self._known.of(t)
+        if saved is None:
+            if t._place != CPU:
+                buffer = devices.find(t._place).handle.download(buffer)
+            saved = self._new(np.ndarray((math.prod(shape),), t.dtype.numpy, buffer=buffer), t)
+            self._known.note(t, saved)
         return saved, shape
 
     def _new(self, array: np.ndarray, t: Tensor) -> Saved:
