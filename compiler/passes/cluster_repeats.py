@@ -129,11 +129,8 @@ class Repeats:
         """Leave out what a group computed only for groups that compute it themselves now."""
         emptied = set[int]()
         for number in sorted(self.groups, key=lambda n: -self.groups[n].last):
-            group, live, nodes = (
-                self.groups[number],
-                {v for v in self.groups[number].values if v in self.readers},
-                list[int](),
-            )
+            group, nodes = self.groups[number], list[int]()
+            live = {v for v in group.values if v in self.readers}
             for i in reversed(group.nodes):
                 node = self.nodes[i]
                 if node.may_fail or node.has_effect or not live.isdisjoint(node.results):

@@ -15,7 +15,7 @@ from flambeau.dialects.dtypes import DType, float32, int8, int32, uint8
 from flambeau.function import Operand, Optional_, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_between, check_floating, matched, ops, promoted
 from flambeau.functions.convolution import convolution
-from flambeau.functions.linear import product
+from flambeau.functions.linear import matmul
 from flambeau.promotion import get_default_dtype
 from flambeau.samples import call, calls, data
 
@@ -168,7 +168,7 @@ def fake_quantize_per_channel_affine(
 # ---- products with quantized weights ----------------------------------------------------------------------------
 
 
-def _check_weight(op: str, x: Value, weight: Value, scale: Value, rank: int) -> None:
+def _check_weight(op: str, weight: Value, scale: Value, rank: int) -> None:
     if weight.dtype is not int8 or len(weight.shape) != rank:
         raise RuntimeError(
             f"[{op}] weight is {weight.dtype} of shape {weight.shape}, expected int8 with {rank} dimensions. Quantize it first."
@@ -195,9 +195,7 @@ def _check_small(op: str, x: Value) -> None:
 
 def _rows(x: Value, weight: Value) -> Value:
     """x @ weight.T."""
-    rows = ops.reshape(x, shape=(1, *x.shape)) if len(x.shape) == 1 else x
-    found = product(rows, ops.permute(weight, perm=(1, 0)))
-    return ops.reshape(found, shape=found.shape[1:]) if len(x.shape) == 1 else found
+    return matmul.rule(x, ops.permute(weight, perm=(1, 0)))
 
 
 def _scaled(op: str, y: Value, scale: Value, bias: Value | None, axis: int) -> Value:
@@ -239,7 +237,7 @@ def int8_linear(input: Tensor_, weight: Tensor_, scale: Tensor_, bias: Optional_
     at the end. The converted weights are never in memory. Raises RuntimeError for shapes and dtypes that do not fit.
     """
     check_floating("int8_linear", input)
-    _check_weight("int8_linear", input, weight, scale, 2)
+    _check_weight("int8_linear", weight, scale, 2)
     _check_features("int8_linear", input, weight)
     return _scaled("int8_linear", _rows(input, weight.cast(input.dtype)), scale, bias, -1 % len(input.shape))
 
@@ -263,7 +261,7 @@ def quantized_linear(input: Tensor_, weight: Tensor_, scale: Tensor_, bias: Opti
     input times those of the weights. Raises RuntimeError for shapes and dtypes that do not fit.
     """
     _check_small("quantized_linear", input)
-    _check_weight("quantized_linear", input, weight, scale, 2)
+    _check_weight("quantized_linear", weight, scale, 2)
     _check_features("quantized_linear", input, weight)
     found = _rows(input.cast(int32), weight.cast(int32)).cast(scale.dtype)
     return _scaled("quantized_linear", found, scale, bias, -1 % len(input.shape))
@@ -310,7 +308,7 @@ def quantized_conv(
     """
     _check_small("quantized_conv", input)
     rank = len(weight.shape) - 2
-    _check_weight("quantized_conv", input, weight, scale, rank + 2 if rank in (1, 2, 3) else len(input.shape))
+    _check_weight("quantized_conv", weight, scale, rank + 2 if rank in (1, 2, 3) else len(input.shape))
     wide = input.cast(int32), weight.cast(int32)
     found = convolution("quantized_conv", rank, *wide, None, stride, padding, dilation, groups).cast(scale.dtype)
     return _scaled("quantized_conv", found, scale, bias, len(found.shape) - 1 - rank)

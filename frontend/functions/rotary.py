@@ -33,7 +33,7 @@ def _turned(x: Value, positions: Value, base: Value, interleaved: bool) -> Value
     half = x.shape[-1] // 2
     pair = ops.iota(shape=(half,), dim=0, dtype=wide, builder=x.builder)
     share = pair * 2.0 / pair.like(x.shape[-1])
-    frequency = ops.div(pair.like(1.0), ops.pow(base.cast(wide).expand((half,)), share))
+    frequency = 1.0 / ops.pow(base.cast(wide).expand((half,)), share)
     angles = (*positions.shape, half)
     where = ops.reshape(positions.cast(wide), shape=(*positions.shape, 1)).expand(angles)
     angle = where * frequency.expand(angles)

@@ -89,8 +89,8 @@ class QuantizedConv(_Quantized):
     @classmethod
     def from_float(cls, layer: Any, input_scale: float, dtype: DType) -> QuantizedConv:
         """The layer with the weights of a float one, rounded, for inputs of that scale."""
-        weight, scale, bias, _, _ = _members(layer, input_scale, dtype)
-        made = cls(weight.movedim(1, -1).contiguous(), scale, bias, tensor(input_scale), dtype).eval()
+        made = cls(*_members(layer, input_scale, dtype)).eval()
+        made.weight = made.weight.movedim(1, -1).contiguous()
         made.stride, made.padding, made.dilation, made.groups = (
             layer.stride,
             layer.padding,

@@ -66,24 +66,15 @@ static int read_row(PyObject *row, const char *what, int32_t *out, Py_ssize_t co
   return 0;
 }
 
-static int read_inputs(fb_plan_reader *r, PyObject *inputs) {
-  Py_ssize_t count = tuple_size(inputs, "inputs", -1);
+/* Reads a tuple of any number of 32-bit ints into an array of their own. */
+static int read_numbers(fb_plan_reader *r, PyObject *row, const char *what, int32_t *n, const int32_t **numbers) {
+  Py_ssize_t count = tuple_size(row, what, -1);
   int32_t *array = count < 0 ? NULL : new_array(r, count, sizeof *array);
   if (array == NULL)
     return -1;
-  r->spec.n_inputs = (int32_t)count;
-  r->spec.input_bytes = array;
-  return read_row(inputs, "inputs", array, count);
-}
-
-static int read_kept(fb_plan_reader *r, PyObject *kept) {
-  Py_ssize_t count = tuple_size(kept, "kept", -1);
-  int32_t *array = count < 0 ? NULL : new_array(r, count, sizeof *array);
-  if (array == NULL)
-    return -1;
-  r->spec.n_kept = (int32_t)count;
-  r->spec.kept = array;
-  return read_row(kept, "kept", array, count);
+  *n = (int32_t)count;
+  *numbers = array;
+  return read_row(row, what, array, count);
 }
 
 static int read_outputs(fb_plan_reader *r, PyObject *outputs) {
@@ -296,11 +287,12 @@ int fb_read_plan_spec(fb_plan_reader *r, PyObject *spec, PyObject *addresses, Py
   if (tuple_size(spec, "the spec", 12) < 0)
     return -1;
   PyObject **fields = &PyTuple_GET_ITEM(spec, 0);
-  if (read_int32(fields[0], &r->spec.n_symbols) < 0 || read_inputs(r, fields[1]) < 0 ||
+  if (read_int32(fields[0], &r->spec.n_symbols) < 0 ||
+      read_numbers(r, fields[1], "inputs", &r->spec.n_inputs, &r->spec.input_bytes) < 0 ||
       read_outputs(r, fields[2]) < 0 || read_exprs(r, fields[3]) < 0 || read_int32(fields[8], &r->spec.n_kernels) < 0 ||
       read_devices(r, fields[10], devices) < 0 || read_steps(r, fields[4]) < 0 ||
       read_int32(fields[5], &r->spec.n_fallible) < 0 || read_int32(fields[6], &r->spec.arena_bytes) < 0 ||
-      read_guards(r, fields[9]) < 0 || read_kept(r, fields[11]) < 0)
+      read_guards(r, fields[9]) < 0 || read_numbers(r, fields[11], "kept", &r->spec.n_kept, &r->spec.kept) < 0)
     return -1;
   if (r->spec.n_kernels < 0) {
     PyErr_Format(PyExc_ValueError, "[plan] n_kernels is %d.", (int)r->spec.n_kernels);
