@@ -1,6 +1,6 @@
 """When a product computes an operand while it packs it.
 
-In: a `Move`. Out: whether it pays. In: a program. Out: ops that wait for the products that read them. Next:
+In: a `Move`, or a program. Out: whether the move pays; the ops that wait for the products that read them. Next:
 `schedules/products.py`, which knows how often elements are computed.
 """
 
@@ -70,10 +70,10 @@ def widened_factors(graph: Graph) -> set[int]:
     if not any(aval.dtype in (int8, uint8) for aval in graph.avals):
         return set()
     readers: dict[int, list[Node]] = {}
-    found: set[int] = set()
+    found, outputs = set[int](), set(graph.outputs)
     for index in reversed(range(len(graph.nodes))):
         node = graph.nodes[index]
-        if _widens(graph, node) and _is_factor(readers, node.results[0], set(graph.outputs)):
+        if _widens(graph, node) and _is_factor(readers, node.results[0], outputs):
             found.add(index)
         for v in node.operands:
             readers.setdefault(v, []).append(node)
