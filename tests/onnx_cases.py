@@ -58,6 +58,10 @@ def model(c):
 x, y = normal(2, 3, 4), normal(2, 3, 4, seed=1)
 maps, image = normal(2, 4, 7, 6), normal(1, 2, 5, 4)
 whole = np.arange(-6, 6).reshape(3, 4)
+bytes_ = np.random.default_rng(0).integers(-128, 128, (4, 5), np.int8)
+unsigned, pixels = (np.random.default_rng(1).integers(0, 256, shape, np.uint8) for shape in ((4, 5), (1, 2, 6, 5)))
+kernels = np.random.default_rng(2).integers(-128, 128, (3, 2, 3, 3), np.int8)
+kernels_u = kernels.view(np.uint8)
 some = np.array([7, -7, 9, -9, 5])
 sequence, hidden = normal(5, 3, 4), 6
 
@@ -282,6 +286,39 @@ CASES = [
     case("GridSample", image, normal(1, 3, 3, 2), mode="nearest", padding_mode="border"),
     case("QuantizeLinear", x * 9, np.float32(0.1), np.uint8(9)),
     case("DequantizeLinear", np.int8([[1, -2], [3, 9]]), np.float32([1, 2]), np.int8([0, 1]), axis=0),
+    case("DequantizeLinear", bytes_[:, :3], np.float32([[1, 2, 3], [4, 5, 6]]), axis=0, block_size=2),
+    case("QuantizeLinear", x * 9, np.float32([0.1, 0.2, 0.3]), np.int8([1, -2, 3]), axis=1),
+    case("DynamicQuantizeLinear", x, results=3),
+    case("DynamicQuantizeLinear", np.abs(x), results=3),
+    case("MatMulInteger", unsigned, bytes_.T.copy(), np.uint8(7), np.int8(-3)),
+    case("MatMulInteger", unsigned, bytes_.T.copy()),
+    case("MatMulInteger", unsigned, bytes_.T.copy(), np.uint8(5), np.int8([4, 3, 2, 1]), by_reference=False),
+    case("ConvInteger", pixels, kernels_u, np.uint8(3), np.uint8(9), pads=[1, 0, 1, 1], strides=[2, 1]),
+    case(
+        "QLinearMatMul",
+        unsigned,
+        np.float32(0.1),
+        np.uint8(9),
+        bytes_.T.copy(),
+        np.float32(0.2),
+        np.int8(1),
+        np.float32(3),
+        np.uint8(100),
+    ),
+    case(
+        "QLinearConv",
+        pixels,
+        np.float32(0.1),
+        np.uint8(3),
+        kernels,
+        np.float32([0.2, 0.1, 0.3]),
+        np.int8([0, 0, 0]),
+        np.float32(30),
+        np.uint8(128),
+        np.int32([5, -900, 70]),
+        pads=[1, 1, 1, 1],
+        constant=(3, 4, 5),
+    ),
     recurrent("GRU", 3, given=1),
     recurrent("GRU", 3, 2, linear_before_reset=1),
     recurrent("LSTM", 4, 2, states=2, given=2),

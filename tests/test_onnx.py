@@ -61,6 +61,53 @@ def test_neighbours_of_an_even_number():
     np.testing.assert_allclose(results(built([node], {"x": x}), {"x": x})[0], wanted, rtol=1e-5)
 
 
+def test_zeros_of_rows():
+    """Which ONNX Runtime does not have, nor the reference."""
+    a, b = np.arange(6, dtype=np.uint8).reshape(2, 3), np.arange(-6, 6, dtype=np.int8).reshape(3, 4)
+    zeros = np.uint8([1, 200])
+    made = built([helper.make_node("MatMulInteger", ["a", "b", "z"], ["y"])], {"a": a, "b": b, "z": zeros})
+    wanted = (a.astype(np.int32) - zeros[:, None].astype(np.int32)) @ b.astype(np.int32)
+    np.testing.assert_array_equal(results(made, {"a": a, "b": b, "z": zeros})[0], wanted)
+
+
+@pytest.mark.accept("SER-14")
+@pytest.mark.parametrize("how", ["by range", "with nodes around", "of whole numbers"])
+def test_models_that_onnx_runtime_has_quantized(tmp_path, how):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime.quantization")
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
+
+    class Once(CalibrationDataReader):
+        left = [{"x": normal(2, 3, 8, 8)}]
+
+        def get_next(self):
+            return self.left.pop() if self.left else None
+
+    reader = Once()
+    reader.left = list(Once.left)
+    nodes = [
+        node("Conv", "x kernels bias", "maps", pads=[1, 1, 1, 1]),
+        node("Relu", "maps", "r"),
+        node("GlobalAveragePool", "r", "means"),
+        node("Flatten", "means", "flat"),
+        node("MatMul", "flat weight", "y"),
+    ]
+    weights = {"kernels": normal(4, 3, 3, 3) / 5, "bias": normal(4), "weight": normal(4, 6)}
+    plain, path = built(nodes, {"x": normal(2, 3, 8, 8)}, weights, version=17), tmp_path / "quantized.onnx"
+    if how == "by range":
+        quantize_dynamic(plain, path)
+    else:
+        format = QuantFormat.QDQ if how == "with nodes around" else QuantFormat.QOperator
+        nodes_wanted = ["Conv", "MatMul"] if how == "of whole numbers" else None
+        quantize_static(plain, path, reader, quant_format=format, op_types_to_quantize=nodes_wanted)
+    x = normal(2, 3, 8, 8, seed=3)
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (wanted,), found = session.run(None, {"x": x}), fb.onnx.load(path)(x).detach().numpy()
+    step = np.ptp(wanted) / 100  # a number in between may be rounded to the next
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=step)
+    assert np.abs(found - wanted).mean() < step / 10
+
+
 # ---- whole models ---------------------------------------------------------------------------------------------
 
 

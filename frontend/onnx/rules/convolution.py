@@ -60,7 +60,8 @@ def padded(x: Tensor, low: Sequence[int], high: Sequence[int], value: float = 0.
 
 
 @rule("Conv")
-def _conv(node: OnnxNode, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+def convolved(node: OnnxNode, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    """The convolution that a node of this or a quantized kind says."""
     at = windows(node, x.shape[2:], node.ints("kernel_shape") or w.shape[2:])
     padding = at.low
     if not at.is_even:
