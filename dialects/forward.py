@@ -81,7 +81,7 @@ def _emit(builder: Builder, forward: autodiff.Forward, node: Node, given: Sequen
 
 def _rule(graph: Graph, node: Node, given: tuple[bool, ...]) -> DerivativeGraph:
     """The tangents of a node's results, where the `given` ones of its operands have one. Inputs: results, operands, tangents."""
-    if isinstance(node.op.vjp, NoGradient) and node.op.name != "while_loop":
+    if isinstance(node.op.vjp, NoGradient):
         fragment(graph, node, given, (True,) * len(node.results))  # raises
     operands, results = (tuple(graph.avals[v] for v in values) for values in (node.operands, node.results))
     return _make_rule(node.op, operands, results, node.attrs, given)

@@ -41,8 +41,12 @@ class ScanParts:
         return replace(self, body=Region(Graph(graph.avals, graph.inputs, graph.nodes, [*graph.outputs, *more])))
 
     def keeping(self) -> ScanParts:
-        """The loop with further results: what its gradient reads of a turn and could not compute again."""
+        """The loop with further results: what its gradient reads of a turn and could not compute again. Of one around a loop
+        without a given length that is what is carried into a turn: to ask what such a loop's gradient reads, which has such
+        loops in it, would go on for ever."""
         graph, n = self.body.graph, self.carried + self.sliced
+        if any(node.op.name == "while_loop" for _, node in graph.walk()):
+            return self.with_outputs([v for v in graph.inputs[: self.carried] if graph.avals[v].dtype.is_inexact])
         results, inputs = (
             [v for v in values if graph.avals[v].dtype.is_inexact] for values in (graph.outputs, graph.inputs)
         )
@@ -67,7 +71,7 @@ def gradient(
 ) -> list[Value | None]:
     """A cotangent per operand, None where none arrives, given those of some results."""
     n, graph = loop.carried, loop.body.graph
-    flows, arrives = _flows(loop, [ct is not None for ct in cts])
+    flows, arrives = flowing(loop.body, n, [ct is not None for ct in cts])
     if not any(flows) and not any(arrives):
         return [None] * len(operands)
     turn = _GradientTurn(loop, flows, arrives, [ct is not None for ct in cts[n:]])
@@ -78,11 +82,11 @@ def gradient(
     return turn.emit(cts, operands, stacked)
 
 
-def _flows(loop: ScanParts, given: Sequence[bool]) -> tuple[list[bool], list[bool]]:
-    """Which carried values, and which operands, have a cotangent in any turn, where these results have one."""
-    flags = list(given[: loop.carried])
+def flowing(body: Region, carried: int, given: Sequence[bool]) -> tuple[list[bool], list[bool]]:
+    """Which carried values, and which operands, have a cotangent in any turn of a loop, where these results have one."""
+    flags = list(given[:carried])
     while True:
-        arrives = reached(loop.body, [*flags, *given[loop.carried :]])
+        arrives = reached(body, [*flags, *given[carried:]])
         new = [had or there for had, there in zip(flags, arrives)]
         if new == flags:
             return flags, arrives

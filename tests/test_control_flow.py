@@ -190,14 +190,6 @@ def test_what_a_loop_carries_may_change_places_and_errors_in_it_name_the_line(mo
             walk(5).item()
 
 
-def test_the_gradient_of_a_loop_is_refused_and_its_values_are_not():
-    x = fb.tensor([1.0, 2.0], requires_grad=True)
-    y = fb.while_loop(lambda y: y.sum() < 50, lambda y: (y * x + y,), (x,))[0]
-    assert y.tolist() == [8.0, 54.0]
-    with pytest.raises(RuntimeError, match=r"\[while_loop\] has no gradient: how often it runs is not known before"):
-        y.sum().backward()
-
-
 # ---- what is refused
 
 

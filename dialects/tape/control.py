@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from flambeau.dialects import reference
+from flambeau.dialects import reference, unbounded_loops
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, float64, int64
 from flambeau.dialects.graph import Region
-from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample
+from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.region import (
     build,
     check_region,
@@ -163,6 +163,11 @@ def _run_while(call: Call, *rest: Any) -> tuple[Any, ...]:
     return tuple(carried)
 
 
+def _vjp_while(cts: Sequence[Value | None], results: Any, *rest: Any) -> tuple[Value | None, ...]:
+    *operands, goes_on, body = rest
+    return tuple(unbounded_loops.gradient(cts, operands, goes_on, body))
+
+
 def _samples_while() -> list[Sample]:
     n = Aval((), int64)
 
@@ -177,7 +182,7 @@ def _samples_while() -> list[Sample]:
     endless = {**attrs, "goes_on": build([n, x, n, x], lambda i, y, n, x: [i])}
     changing = {**attrs, "body": build([n, x, n, x], lambda i, y, n, x: [y, i])}
     return [
-        *(Sample((zero, start, np.array(times), by), attrs, gradient=False) for times in (0, 1, 5)),
+        *(Sample((zero, start, np.array(times), by), attrs) for times in (0, 1, 5)),
         Sample((zero, more[0], np.array(3), more[1]), regions(Aval((67,), float64)), gradient=False),
         Sample((zero, start, by), attrs, error=(RuntimeError, "[while_loop] its region 'goes_on' takes (i64, 4xf64")),
         Sample(
@@ -193,7 +198,7 @@ while_loop = OpRecord(
     attrs=("goes_on", "body"),
     infer=_infer_while,
     reference=by_numpy(_run_while),
-    vjp=NoGradient("how often it runs is not known before, so what its gradient needs has no size"),
+    vjp=_vjp_while,
     lower=None,
     dtypes=(float64,),  # of the samples: which types it takes says each region
     exact=False,

@@ -131,8 +131,8 @@ def _samples_of_while() -> list[Sample]:
         return i + 1, x * 0.5 + 1
 
     return [
-        call(below, step, (zero, x), gradient=False),
-        call(lambda i, x: i < 0, step, [zero, x], gradient=False),
+        call(below, step, (zero, x)),
+        call(lambda i, x: i < 0, step, [zero, x]),
         call(lambda i, x: i, step, (zero, x), error=(RuntimeError, "[while_loop] the condition is int64 of shape ()")),
         call(below, lambda i, x: (x, i), (zero, x), error=(RuntimeError, "[while_loop] the body gives (2x3xf32, i64)")),
         call(below, lambda i, x: i, (zero, x), error=(RuntimeError, "[while_loop] the body returns 1 tensors")),
@@ -146,7 +146,8 @@ def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried
 
     Both functions are recorded once, with what they read from outside, and the program repeats them while it runs: how often does
     not change what is compiled. `cond_fn` returns a bool tensor with one element, `body_fn` as many tensors as are carried, in
-    their shapes and dtypes. A gradient is refused: what it needs of each round has no size that is known before.
+    their shapes and dtypes. Gradients of any order run it again, to count the rounds and for what was carried into each: four times
+    for up to 1,024 rounds, in memory for 64 of them.
 
     Raises RuntimeError where that is not so, and where a function does more than compute: reads a value, changes a tensor
     from outside, draws random numbers. TypeError if it returns anything else.

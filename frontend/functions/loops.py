@@ -226,8 +226,8 @@ def _samples_of_fori() -> list[Sample]:
             [x, x],
             error=(RuntimeError, "[fori_loop] what the function carries on is nested otherwise"),
         ),
-        call(low, high, step, x, gradient=False),
-        call(0, high, lambda i, x: (x[0] + i, x[1] * 2), (x, data(3)), gradient=False),
+        call(low, high, step, x),
+        call(0, high, lambda i, x: (x[0] + i, x[1] * 2), (x, data(3))),
         call(
             0,
             3,
@@ -246,8 +246,8 @@ def _samples_of_fori() -> list[Sample]:
 def fori_loop(lower: int | Tensor, upper: int | Tensor, body_fun: Callable[[Tensor, Any], Any], init_val: Any) -> Any:
     """`val = body_fun(i, val)` for i from `lower` up to, not including, `upper`, beginning with `init_val`: tensors, maybe nested.
 
-    JAX's `lax.fori_loop`. `i` is a 0-d int64 tensor. With bounds that are ints it is a `scan`, and has gradients; a bound that is a
-    tensor is not read, the loop is a `while_loop` then, and has none. Raises as these do.
+    JAX's `lax.fori_loop`. `i` is a 0-d int64 tensor. With bounds that are ints it is a `scan`; a bound that is a tensor is not
+    read, and the loop is a `while_loop` then, whose gradients take longer. Raises as these do.
     """
     for name, bound in (("lower", lower), ("upper", upper)):
         if isinstance(bound, bool) or not isinstance(bound, int | Tensor):
