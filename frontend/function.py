@@ -11,7 +11,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from flambeau import spellings
 from flambeau.border import public
@@ -99,7 +99,7 @@ def _define(rule: Callable, kind: str, name: str | None, given: Callable | None 
     return Function(name, _params(rule), kind, given or rule, doc=rule.__doc__, **flags)
 
 
-_Samples = Callable[[], list[Any]] | Unsampled | None
+_Samples: TypeAlias = Callable[[], list[Any]] | Unsampled | None
 
 
 def function(

@@ -106,7 +106,7 @@ def to_dlpack(tensor: Tensor) -> Any:
 
 
 @declared(method="__dlpack_device__", samples=_LOOKS)
-def dlpack_device(self: Tensor) -> tuple[int, int]:
+def dlpack_device(self: Tensor) -> tuple[int, int | None]:
     """Device type 1, the CPU, or 2, a GPU, and its number."""
     return (2, self.device.index) if self.is_cuda else (1, 0)
 

@@ -11,10 +11,11 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from flambeau import declarations, functions, memory_format, out, tensor_types, type_info
+from flambeau import declarations, functions, out, tensor_types, type_info
 from flambeau.device import device
 from flambeau.dialects import dtypes
 from flambeau.generator import Generator, default_generator
+from flambeau.memory_format import FORMATS, memory_format
 from flambeau.runtime import get_num_threads, memory_stats, reset_peak, set_memory_limit, set_num_threads, trim
 from flambeau.runtime.recorder import Size, Tensor, flush, set_limits
 
@@ -47,10 +48,10 @@ _VALUES: dict[str, Any] = {
     **tensor_types.TENSOR_TYPES,
     "finfo": type_info.finfo,
     "iinfo": type_info.iinfo,
-    "memory_format": memory_format.memory_format,
+    "memory_format": memory_format,
     "strided": out.strided,
     **out.others,
-    **{f.name: f for f in memory_format.FORMATS},
+    **{f.name: f for f in FORMATS},
     **{name: getattr(math, name) for name in ("inf", "nan", "pi", "e")},
     **{name: d for d in dtypes.ALL for name in (d.name, *d.aliases)},
 }

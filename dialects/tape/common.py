@@ -23,7 +23,7 @@ class _Ops:
         return find(name)
 
 
-ops = _Ops()
+ops: _Ops = _Ops()
 
 Samples = Callable[[], list[Sample]]
 

@@ -155,7 +155,8 @@ class TransformedDistribution(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         y = self._checked(value)
-        event_dim, total = len(self.event_shape), 0.0
+        event_dim = len(self.event_shape)
+        total: float | Tensor = 0.0
         for t in reversed(self.transforms):
             x = t.inv(y)
             event_dim += t.domain.event_dim - t.codomain.event_dim

@@ -69,8 +69,8 @@ def _set_imag(self: Tensor, value: Any) -> None:
     imag(self)[...] = value
 
 
-Tensor.real = property(real, _set_real, doc=real.__doc__)  # type: ignore[attr-defined]
-Tensor.imag = property(imag, _set_imag, doc=imag.__doc__)  # type: ignore[attr-defined]
+Tensor.real = property(real, _set_real, doc=real.__doc__)  # type: ignore[assignment]
+Tensor.imag = property(imag, _set_imag, doc=imag.__doc__)  # type: ignore[assignment]
 
 
 @view(

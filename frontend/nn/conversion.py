@@ -104,4 +104,4 @@ class Conversion(Tree):
 
     def share_memory(self: Self) -> Self:
         """Move parameters and buffers to memory that processes share."""
-        return self._apply(lambda t: t.share_memory_())
+        return self._apply(lambda t: t.share_memory_())  # type: ignore[attr-defined]

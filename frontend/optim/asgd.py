@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar
 
+from flambeau.device import Device
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
 from flambeau.functions.create import full
@@ -85,7 +86,7 @@ class ASGD(Counted):
         }
         super().__init__(params, {**options, **flags})
 
-    def _first(self, group: dict[str, Any], name: str, first: float, device: str) -> Tensor:
+    def _first(self, group: dict[str, Any], name: str, first: float, device: Device) -> Tensor:
         return full((), float(group["lr"]) if name == "eta" else first, device=device)
 
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:

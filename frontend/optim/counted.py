@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from flambeau.device import Device
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import float64
 from flambeau.functions.common import ops
@@ -41,7 +42,7 @@ class Counted(Optimizer):
         """For each of `_AVERAGES` those of all states."""
         return [[s[name] for s in states] for name in self._AVERAGES]
 
-    def _first(self, group: dict[str, Any], name: str, first: float, device: str) -> Tensor:
+    def _first(self, group: dict[str, Any], name: str, first: float, device: Device) -> Tensor:
         """The counter `name` before its first step."""
         return full((), first, device=device)
 

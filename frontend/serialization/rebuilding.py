@@ -19,8 +19,8 @@ from flambeau.dialects.dtypes import DType
 from flambeau.nn.parameter import Parameter
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Size, Tensor
-from flambeau.serialization import safe_globals
 from flambeau.serialization.machine import HASHED_APART, MOST_COPIED, MOST_ODD_KEYS, refuse
+from flambeau.serialization.safe_globals import allowed, is_allowed
 from flambeau.serialization.storages import MOST_DIMENSIONS, Storage, Typed, view
 
 
@@ -86,7 +86,7 @@ class Rebuilding:
     def find(self, module: str, name: str) -> Any:
         found = self.names.get((module, name))
         if found is None:
-            found = safe_globals.allowed(module, name)
+            found = allowed(module, name)
         if found is None:
             refuse(
                 f"it names {module}.{name}, which is not among what may be called",
@@ -97,7 +97,7 @@ class Rebuilding:
 
     def call(self, function: Any, arguments: tuple) -> Any:
         if not isinstance(function, Named):
-            if not safe_globals.is_allowed(function):
+            if not is_allowed(function):
                 refuse(f"it calls a {type(function).__name__}")
             return function(*arguments)
         try:
@@ -108,14 +108,14 @@ class Rebuilding:
             return refuse(f"it calls {function.module}.{function.name} with what that does not take")
 
     def create(self, cls: Any, arguments: tuple) -> Any:
-        if isinstance(cls, type) and safe_globals.is_allowed(cls):
+        if isinstance(cls, type) and is_allowed(cls):
             return cls.__new__(cls, *arguments)
         return self.call(cls, arguments)
 
     def build(self, made: Any, state: Any) -> None:
         if type(made) is OrderedDict and type(state) is dict and all(name == "_metadata" for name in state):
             vars(made).update(state)
-        elif safe_globals.is_allowed(type(made)):
+        elif is_allowed(type(made)):
             _set_state(made, state)
         else:
             refuse(f"it gives a {type(made).__name__} attributes")

@@ -67,7 +67,8 @@ def _packed(at: _Direction, x: Tensor, lengths: np.ndarray | None, h: Tensor, c:
         )
         return y.reshape(steps, batch, -1), *last
     packed = pack_padded_sequence(x, lengths.tolist(), enforce_sorted=False)
-    sort, back = packed.sorted_indices, packed.unsorted_indices
+    sort: Any = packed.sorted_indices
+    back = packed.unsorted_indices
     counts = tuple(packed.batch_sizes.tolist())
     states = [h.index_select(0, sort), None if c is None else c.index_select(0, sort)]
     y, *last = SEQUENCES[kind](kind, packed.data, *states, *weights, *biases, None, counts, at.reverse)

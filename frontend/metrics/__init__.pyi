@@ -1,0 +1,33 @@
+"""Written by `python tools/stubs.py` from the declarations of public functions."""
+from flambeau.metrics.ranking import AUROC as AUROC
+from flambeau.metrics.classification import Accuracy as Accuracy
+from flambeau.metrics.ranking import AveragePrecision as AveragePrecision
+from flambeau.metrics.classification import ConfusionMatrix as ConfusionMatrix
+from flambeau.metrics.classification import F1Score as F1Score
+from flambeau.metrics.aggregation import Max as Max
+from flambeau.metrics.aggregation import Mean as Mean
+from flambeau.metrics.regression import MeanAbsoluteError as MeanAbsoluteError
+from flambeau.metrics.regression import MeanSquaredError as MeanSquaredError
+from flambeau.metrics.metric import Metric as Metric
+from flambeau.metrics.metric import MetricCollection as MetricCollection
+from flambeau.metrics.aggregation import Min as Min
+from flambeau.metrics.text import Perplexity as Perplexity
+from flambeau.metrics.classification import Precision as Precision
+from flambeau.metrics.regression import R2Score as R2Score
+from flambeau.metrics.classification import Recall as Recall
+from flambeau.metrics.aggregation import RunningMean as RunningMean
+from flambeau.metrics.aggregation import Sum as Sum
+from flambeau.metrics.classification import TopKAccuracy as TopKAccuracy
+from flambeau.metrics.functional import accuracy as accuracy
+from flambeau.metrics.functional import auroc as auroc
+from flambeau.metrics.functional import average_precision as average_precision
+from flambeau.metrics.functional import confusion_matrix as confusion_matrix
+from flambeau.metrics.functional import f1_score as f1_score
+from flambeau.metrics.functional import mean_absolute_error as mean_absolute_error
+from flambeau.metrics.functional import mean_squared_error as mean_squared_error
+from flambeau.metrics.functional import perplexity as perplexity
+from flambeau.metrics.functional import precision as precision
+from flambeau.metrics.functional import r2_score as r2_score
+from flambeau.metrics.functional import recall as recall
+from flambeau.metrics.functional import topk_accuracy as topk_accuracy
+
