@@ -17,12 +17,12 @@ from flambeau.dialects.graph import Node
 from flambeau.runtime import recorder
 
 
-class _Mode(threading.local):
+class _AnomalyMode(threading.local):
     on = False
     check_nan = True
 
 
-_mode = _Mode()
+_mode = _AnomalyMode()
 
 
 def is_on() -> bool:

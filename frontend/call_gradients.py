@@ -74,7 +74,7 @@ class Deferred:
         return self.made._replace(**changes)
 
 
-class _Walk:
+class _BackwardWalk:
     """The steps of a backward in the making. `terms` are what cotangents are sums of, by slot, `avals` the types of the numbers
     below 0."""
 
@@ -198,7 +198,7 @@ def call_by_call(
     trace = CallHistory([slot for slot, _ in leaves])
     if not trace.read(export) or not trace.reach(root := trace.meeting(loss[0])):
         return None
-    walk, aval = _Walk(trace, root), trace.type_of(loss[0])
+    walk, aval = _BackwardWalk(trace, root), trace.type_of(loss[0])
     if aval is None or (gradient is None and (aval.size != 1 or not aval.dtype.is_inexact or aval.dtype.is_complex)):
         return None
     if gradient is not None and trace.type_of(gradient[0]) != aval:
@@ -221,7 +221,7 @@ def call_by_call(
     return Deferred("backward", walk.steps, there, kinds, freed, walk.cost, make, again), types
 
 
-def _gradients(walk: _Walk, leaves: Sequence[tuple]) -> tuple[list[int | None], list[Aval | None]]:
+def _gradients(walk: _BackwardWalk, leaves: Sequence[tuple]) -> tuple[list[int | None], list[Aval | None]]:
     """What is found for the leaves, added to what they have; each a value of its own."""
     results: list[int | None] = []
     for slot, held in leaves:

@@ -27,7 +27,7 @@ from flambeau.runtime import Buffer, recorder
 from flambeau.runtime.recorder import REQUIRED, Function, Tensor
 
 
-class _Call(NamedTuple):
+class _HostFunction(NamedTuple):
     """What a number stands for: a function, and the types of the tensors that it gets."""
 
     function: Callable[..., Any]
@@ -39,7 +39,7 @@ class EffectOrder:
 
     def __init__(self) -> None:
         self.token: Tensor | None = None
-        self.calls: dict[int, _Call] = {}
+        self.calls: dict[int, _HostFunction] = {}
 
     def put_back(self, before: Tensor) -> None:
         self.token = before
@@ -52,7 +52,7 @@ class _Threads(threading.local):
 
 _threads = _Threads()
 _numbers = count(1)
-_all: dict[int, dict[int, _Call]] = {}  # number -> the calls of the thread that recorded it
+_all: dict[int, dict[int, _HostFunction]] = {}  # number -> the calls of the thread that recorded it
 _call = Function(
     "callback",
     (
@@ -127,7 +127,7 @@ def _record(name: str, function: Callable[..., Any], args: Sequence[Any]) -> Non
     if number == 1:
         atexit.register(recorder.flush_all)
     calls = order().calls
-    calls[number] = _Call(function, tuple((tuple(x.shape), x.dtype) for x in args))
+    calls[number] = _HostFunction(function, tuple((tuple(x.shape), x.dtype) for x in args))
     _all[number] = calls
     follow(_call(token(), number, [x.detach().cpu() for x in args]))
 
@@ -165,7 +165,7 @@ def perform(noted: Sequence[Noted]) -> None:
             del calls[number], _all[number]
 
 
-def _make(known: _Call, operands: Sequence[bytes]) -> None:
+def _make(known: _HostFunction, operands: Sequence[bytes]) -> None:
     try:
         known.function(*(_tensor(data, *type_) for data, type_ in zip(operands, known.types, strict=True)))
     except KeyboardInterrupt:

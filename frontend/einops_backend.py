@@ -22,11 +22,11 @@ def install() -> None:
     known = sys.modules.get(_MODULE)
     if known is not None:
         _define(known)
-    elif not any(isinstance(each, _Watch) for each in sys.meta_path):
-        sys.meta_path.insert(0, _Watch())
+    elif not any(isinstance(each, _BackendFinder) for each in sys.meta_path):
+        sys.meta_path.insert(0, _BackendFinder())
 
 
-class _Watch:
+class _BackendFinder:
     """A finder that sees einops' backends being imported, once. Finders and loaders need no base class here: `importlib.abc` brings
     some twenty modules to every start."""
 

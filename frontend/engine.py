@@ -183,11 +183,11 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
     if function.kind == "view":
         info, n_starts = infos
         return _expand_view(function, info, n_starts, statics, mode)
-    call = _Call(function, infos, statics, mode)
+    call = _FragmentCall(function, infos, statics, mode)
     found = call.results()
     dtypes = [r.dtype for r in _several(found)]
     if any(d.is_narrow for d in dtypes) and call.rounds_within():
-        call = _Call(function, infos, statics, mode)
+        call = _FragmentCall(function, infos, statics, mode)
         found = call.results(wide=dtypes)
     b, operands, places = call.b, call.operands, call.places
     single = isinstance(found, Value)
@@ -206,7 +206,7 @@ def expand(function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: i
     return Expansion(function.name, b.graph, cost, b.draws), types, tuple(writes), single
 
 
-class _Call:
+class _FragmentCall:
     """A call of a function on values of a fragment: `operands` in order, `places` where those of each argument begin."""
 
     def __init__(self, function: Any, infos: Sequence[Any], statics: dict[str, Any], mode: int) -> None:

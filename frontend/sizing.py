@@ -227,7 +227,7 @@ def _replaced(x: Any, sizes: Iterator[Int]) -> Any:
 # ---- whole traces ---------------------------------------------------------------------------------------------
 
 
-class _Reading:
+class _TraceReading:
     """The current trace as it is read along with its recording: each entry once, however often it is looked at, unless an
     equation says more of the symbols of what was read before.
 
@@ -295,10 +295,10 @@ def assembled_as_is(export: Sequence[tuple]) -> Assembly:
 
 
 @contextmanager
-def _reading(name: str) -> Iterator[_Reading]:
+def _reading(name: str) -> Iterator[_TraceReading]:
     """A reading of the current trace, to go on with."""
     notes = recorder.trace_notes()
-    reading = notes.pop(name, None) or _Reading()
+    reading = notes.pop(name, None) or _TraceReading()
     yield reading
     notes[name] = reading  # not if it was cut short
 

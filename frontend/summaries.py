@@ -88,7 +88,7 @@ def _shapes(output: Any) -> Any:
     return tuple(_shapes(x) for x in output) if isinstance(output, list | tuple) else None
 
 
-class _Watch:
+class _ModuleCalls:
     """The calls of the modules of a model while it is recorded."""
 
     def __init__(self, rows: dict[int, ModuleRow]) -> None:
@@ -135,7 +135,7 @@ def summary(model: Any, *args: Any, depth: int | None = None, **kwargs: Any) -> 
     found, rows = list(_named(model, "", 0, set())), {}
     for name, module, level in found:
         rows[id(module)] = ModuleRow(name, type(module).__name__, level, sum(p.numel() for p in module.parameters()))
-    watch = _Watch(rows)
+    watch = _ModuleCalls(rows)
     handles: list[Any] = []
     try:
         for _, module, _ in found:

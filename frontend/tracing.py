@@ -39,7 +39,9 @@ class Tracing:
         found = regions.trace("trace", lambda: self._fn(*args, **kwargs), (), draws=True)
         labels = _labels(self._fn, args, kwargs)
         name = getattr(self._fn, "__name__", type(self._fn).__name__)
-        return "\n".join(_Writer(found.graph).function(_identifier(name), [_read(r, labels) for r in found.reads], ""))
+        return "\n".join(
+            _ProgramText(found.graph).function(_identifier(name), [_read(r, labels) for r in found.reads], "")
+        )
 
 
 def _labels(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[Tensor, str]]:
@@ -70,10 +72,10 @@ def _read(read: Any, labels: Sequence[tuple[Tensor, str]]) -> str | Any:
     return next((name for x, name in labels if x is read or recorder.same_storage(x, read)), "")
 
 
-class _Writer:
+class _ProgramText:
     """Names of values, and lines of text. Numbers stand where they are used; what only lays one out for its use is not shown."""
 
-    def __init__(self, graph: Graph, outer: _Writer | None = None) -> None:
+    def __init__(self, graph: Graph, outer: _ProgramText | None = None) -> None:
         self.graph, self.names = graph, dict[int, str]()
         self.taken: set[str] = outer.taken if outer else set()
         self._numbers: set[int] = set()  # values that are one number, however they are shaped
@@ -113,7 +115,7 @@ class _Writer:
         for name, attribute in zip(node.op.attrs, node.attrs, strict=False):
             if isinstance(attribute, Region):
                 called = self.new(name)
-                inner = _Writer(attribute.graph, self)
+                inner = _ProgramText(attribute.graph, self)
                 yield from inner.function(called, [""] * len(attribute.graph.inputs), indent)
                 arguments.append(f"{name}={called}")
             else:

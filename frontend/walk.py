@@ -47,7 +47,7 @@ def walk(
         return None
     if steps.imports and not steps.makes(live):
         return None
-    program = Program(_Walk(steps, live), live, None, None if history is None else ())
+    program = Program(_TraceWalk(steps, live), live, None, None if history is None else ())
     program.once = returns + 1
     return program
 
@@ -111,7 +111,7 @@ class _Steps:
         )
 
 
-class _Walk:
+class _TraceWalk:
     """The calls of one trace; it forgets them when they have run."""
 
     def __init__(self, made: _Steps, live: Sequence[int]) -> None:

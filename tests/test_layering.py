@@ -149,11 +149,11 @@ TWICE_THERE = {
 
 
 def test_a_class_has_a_name_of_its_own():
-    """One meaning per name, over all layers; names that begin with an underscore are a module's own."""
+    """One meaning per name, over all layers, also of those that only a module itself knows."""
     found: dict[str, list[str]] = {}
     for name, (_, tree) in parsed().items():
         for node in tree.body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, []).append(name)
     several = {name: where for name, where in found.items() if len(where) > 1}
     assert set(several) == TWICE_THERE, {n: w for n, w in several.items() if n not in TWICE_THERE}

@@ -25,7 +25,7 @@ from flambeau.dialects.size import Int, Size
 
 
 @dataclass
-class _Op:
+class _UnboundOp:
     """An op whose operands are still names."""
 
     name: str
@@ -42,7 +42,7 @@ class _OpenBlock:
     """A block under construction."""
 
     arguments: list[str]
-    ops: list[_Op] = field(default_factory=list)
+    ops: list[_UnboundOp] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
 
     def outside(self) -> list[str]:
@@ -77,7 +77,7 @@ class Recorder(Arithmetic):
 
     def keep(self, name: str, operands: Sequence[Val], types: tuple[str, ...], attribute: Hashable = None) -> list[Val]:
         """Append an op with any number of results."""
-        return self._append(_Op(name, [v.name for v in operands], attribute, types, []))
+        return self._append(_UnboundOp(name, [v.name for v in operands], attribute, types, []))
 
     def const(self, number: Number, like: Val | str, lanes: int = 1) -> Val:
         """A constant of the element type, which says whether an integer is signed."""
@@ -164,7 +164,7 @@ class Recorder(Arithmetic):
     ) -> list[Val]:
         captured = list(dict.fromkeys(n for region in regions for n in region.outside()))
         names = [*(v.name for v in operands), *captured]
-        return self._append(_Op(name, names, None, types, [], regions, captured))
+        return self._append(_UnboundOp(name, names, None, types, [], regions, captured))
 
     # ---- names and numbers
 
@@ -173,7 +173,7 @@ class Recorder(Arithmetic):
         self._types[name] = type
         return Val(name, type)
 
-    def _append(self, op: _Op) -> list[Val]:
+    def _append(self, op: _UnboundOp) -> list[Val]:
         results = [self._value(type) for type in op.types]
         op.results = [v.name for v in results]
         self._block.ops.append(op)

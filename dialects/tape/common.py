@@ -16,14 +16,14 @@ from flambeau.dialects.dtypes import DType, bool_, by_name, is_inexact, narrow
 from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample, find
 
 
-class _Ops:
+class _RecordsByName:
     """`ops.sum` is the record "sum", looked up when used: a vjp may name ops of any family."""
 
     def __getattr__(self, name: str) -> OpRecord:
         return find(name)
 
 
-ops: _Ops = _Ops()
+ops: _RecordsByName = _RecordsByName()
 
 Samples = Callable[[], list[Sample]]
 

@@ -31,7 +31,7 @@ def refused(what: str) -> Callable[..., Any]:
     return refuse
 
 
-class _Op:
+class _LibraryOp:
     """`torch.ops.name.op`: what `torch.library` defined under that name."""
 
     def __init__(self, name: str) -> None:
@@ -46,16 +46,16 @@ class _Op:
         return self.call(*args, **kwargs)
 
     @property
-    def default(self) -> _Op:
+    def default(self) -> _LibraryOp:
         return self
 
-    def __getattr__(self, name: str) -> _Op:
+    def __getattr__(self, name: str) -> _LibraryOp:
         if name.startswith("__"):
             raise AttributeError(name)
         return self  # an overload
 
 
-class _Ops:
+class _LibraryOps:
     """`torch.ops`, and a namespace in it."""
 
     def __init__(self, name: str = "") -> None:
@@ -64,7 +64,7 @@ class _Ops:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        made = _Op(f"{self._name}::{name}") if self._name else _Ops(name)
+        made = _LibraryOp(f"{self._name}::{name}") if self._name else _LibraryOps(name)
         self.__dict__[name] = made
         return made
 
@@ -72,10 +72,10 @@ class _Ops:
         raise RuntimeError(f"[torch.ops] '{path}' is a library of PyTorch's, which cannot be loaded.")
 
 
-OPS = _Ops()
+OPS = _LibraryOps()
 
 
-def _op(name: str) -> _Op:
+def _op(name: str) -> _LibraryOp:
     namespace, _, last = name.partition("::")
     return getattr(getattr(OPS, namespace), last.partition(".")[0])
 

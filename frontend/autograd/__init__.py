@@ -42,7 +42,7 @@ class set_grad_enabled(recorder.GradScope):
         return _decorated("set_grad_enabled", fn, partial(set_grad_enabled, bool(self._bits)))
 
 
-class _Mode(recorder.ModeScope):
+class _GradMode(recorder.ModeScope):
     """A grad mode that takes effect on entering."""
 
     enabled = False
@@ -55,17 +55,17 @@ class _Mode(recorder.ModeScope):
         return _decorated(type(self).__name__, fn, type(self))
 
 
-class no_grad(_Mode):
+class no_grad(_GradMode):
     """No gradient history inside: `with no_grad():`, `@no_grad()` or `@no_grad`."""
 
 
-class enable_grad(_Mode):
+class enable_grad(_GradMode):
     """Gradient history inside, also within `no_grad`."""
 
     enabled = True
 
 
-class inference_mode(_Mode):
+class inference_mode(_GradMode):
     """As `no_grad`."""
 
 

@@ -48,7 +48,7 @@ class custom_vjp:
                 f"[custom_vjp] {self._name} has no gradient yet. Give one with defvjp(forward, backward)."
             )
         shape: list[Any] = []
-        found = _Call.apply(self, shape, *args)
+        found = _CustomCall.apply(self, shape, *args)
         return trees.filled(shape[0], found if isinstance(found, tuple) else (found,))
 
     @property
@@ -75,7 +75,7 @@ class custom_vjp:
         return found
 
 
-class _Call(Function):
+class _CustomCall(Function):
     """A call, as the engine knows it."""
 
     @staticmethod

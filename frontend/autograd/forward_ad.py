@@ -35,11 +35,11 @@ class _Level:
         self.keeps = False  # whether what was given has a history of its own
 
 
-class _Here(threading.local):
+class _EnteredLevel(threading.local):
     level: _Level | None = None
 
 
-_here = _Here()
+_here = _EnteredLevel()
 
 
 def enter_dual_level() -> int:

@@ -33,7 +33,7 @@ class _Made(NamedTuple):
     sizes: Sequence[int]
 
 
-class _Recorded:
+class _RecordedEntries:
     """The entries of the current trace up to now, with those of traces imported into it, by the slots that they made."""
 
     def __init__(self, export: Sequence[tuple]) -> None:
@@ -64,7 +64,7 @@ class _Recorded:
             elif kind == "segment":
                 self._read(entry[2], base + entry[1], [evaluate(size, sizes) for size in entry[-1]])
 
-    def go_on(self) -> _Recorded:
+    def go_on(self) -> _RecordedEntries:
         """Let what entered the current trace lead on to what made it."""
         self.entered = {s: recorder.tensor_for_slot(s) for s in self.entered if s not in self.alias}
         return self
@@ -145,7 +145,7 @@ class _Recorded:
 class Node:
     """A function in the history of a tensor: `name()`, and `next_functions`, those whose results it took."""
 
-    def __init__(self, recorded: _Recorded, slot: int, view: Any) -> None:
+    def __init__(self, recorded: _RecordedEntries, slot: int, view: Any) -> None:
         self._recorded, self._slot, self._view = recorded, slot, view
         self.__class__ = _named(self.name())  # type: ignore[assignment]  # as PyTorch's, whose classes people ask for
 
@@ -220,12 +220,12 @@ def node_of(tensor: Tensor) -> Node | None:
         return None
     view = recorder.view_info(tensor)[0]
     slot = recorder.known_history(tensor)
-    found = None if slot is None else _Recorded(recorder.trace_export()).go_on()
+    found = None if slot is None else _RecordedEntries(recorder.trace_export()).go_on()
     if found is None or slot is None or not found.has_all(slot):
         recorder.region_begin("grad_fn")  # beside the trace, which goes on as if nobody had asked
         try:
             slot = recorder.import_history(tensor)
-            found = _Recorded(recorder.trace_export())
+            found = _RecordedEntries(recorder.trace_export())
         finally:
             recorder.region_end()
     return Node(found, found.root(slot), view if view is not None and view.steps else None)
@@ -243,7 +243,7 @@ def reaches_others(outputs: Sequence[Tensor], ours: Sequence[Tensor]) -> bool:
         export = recorder.trace_export()
         notes = recorder.trace_notes()  # see `inline.flush_point`
         notes["assembled"] = notes.get("assembled", 0) + len(export)
-        recorded = _Recorded(export)
+        recorded = _RecordedEntries(export)
         recorded.leaves -= {recorded.root(slot) for slot in mine if slot is not None}
         return any(recorded.requires_grad(slot) for slot in slots)
 

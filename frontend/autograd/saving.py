@@ -17,7 +17,7 @@ from flambeau.autograd import no_grad
 from flambeau.runtime.recorder import Tensor
 
 
-class _Here(threading.local):
+class _EnteredHooks(threading.local):
     """The pairs of hooks that the thread has entered, innermost last, and what is said where they are disabled."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class _Here(threading.local):
         self.disabled: str | None = None
 
 
-_here = _Here()
+_here = _EnteredHooks()
 
 
 class saved_tensors_hooks:

@@ -117,7 +117,7 @@ class Filled:
         copied into blocks."""
         stream, placed = io.BytesIO(), list[tuple[int, int]]()
         try:
-            _Pickler(stream, self, placed).dump(batch)
+            _BlockPickler(stream, self, placed).dump(batch)
         except BaseException:
             self.abandon()
             raise
@@ -167,7 +167,7 @@ class Filled:
         return block.number
 
 
-class _Pickler(pickle.Pickler):
+class _BlockPickler(pickle.Pickler):
     """Puts tensors and arrays into blocks where they are large."""
 
     def __init__(self, stream: io.BytesIO, blocks: Filled, placed: list[tuple[int, int]]) -> None:
@@ -191,11 +191,11 @@ class _Pickler(pickle.Pickler):
         return _large, (self._blocks.place(data), data.nbytes, tuple(obj.shape), obj.dtype.name)
 
 
-class _Reading(threading.local):
+class _BlocksBeingRead(threading.local):
     blocks: Any = None
 
 
-_reading = _Reading()
+_reading = _BlocksBeingRead()
 
 
 def _small(data: bytes, shape: tuple[int, ...], dtype: str) -> Tensor:

@@ -36,7 +36,7 @@ def window(input: Tensor_, starts: Starts, sizes: Sizes, steps: Static, shape: S
     return picked if picked.shape == shape else ops.reshape(picked, shape=shape)
 
 
-class _Window:
+class _IndexWindow:
     """The window that a basic index selects from `shape`, gathered item by item."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -78,13 +78,13 @@ class _Window:
             self.take(0, extent, 1, True)
 
 
-def _basic(shape: tuple[int, ...], items: tuple[Any, ...]) -> _Window:
+def _basic(shape: tuple[int, ...], items: tuple[Any, ...]) -> _IndexWindow:
     used = sum(1 for i in items if i is not None and i is not Ellipsis)
     if used > len(shape):
         raise IndexError(
             f"[getitem] {used} indices for a tensor of {len(shape)} dimensions. Remove {used - len(shape)}."
         )
-    found = _Window(shape)
+    found = _IndexWindow(shape)
     for item in items:
         if item is None:
             found.shape.append(1)

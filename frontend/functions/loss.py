@@ -170,7 +170,7 @@ def weight_along(op: str, x: Value, weight: Value, dim: int) -> Value:
     return ops.reshape(weight, shape=along).expand(x.shape)
 
 
-class _Classes:
+class _CountedClasses:
     """Class indices beside predictions x: which are counted, the mask of the target class, and weights."""
 
     def __init__(self, op: str, x: Value, target: Value, dim: int, weight: Value | None, ignore_index: Value) -> None:
@@ -224,7 +224,7 @@ def nll_loss(
     outside 0..C-1 (when the value is read).
     """
     dim, target = _class_dim("nll_loss", input, target)
-    classes = _Classes("nll_loss", input, target, dim, weight, as_value(target, ignore_index))
+    classes = _CountedClasses("nll_loss", input, target, dim, weight, as_value(target, ignore_index))
     return classes.reduce(-(classes.pick(input) * classes.weight), reduction)
 
 
@@ -265,7 +265,7 @@ def cross_entropy(
             )
         return _from_probabilities(input, target, weight, reduction, smoothing)
     dim, target = _class_dim("cross_entropy", input, target)
-    classes = _Classes("cross_entropy", input, target, dim, weight, as_value(target, ignore_index))
+    classes = _CountedClasses("cross_entropy", input, target, dim, weight, as_value(target, ignore_index))
     log_probability = log_softmax_of(input, dim)
     loss = -(classes.pick(log_probability) * classes.weight)
     if smoothing is not None:

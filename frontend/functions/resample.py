@@ -34,7 +34,7 @@ def _read(x: Value, at: Value, axis: int) -> Value:
     return ops.gather(x, along(x, at, axis), axis=axis)
 
 
-class _Axis:
+class _ResampledAxis:
     """One axis of n elements that becomes one of m: `ratio` is how many of the n a step is, in `dtype` as PyTorch has it."""
 
     def __init__(self, x: Value, axis: int, m: Any, factor: float | None, is_aligned: bool, dtype: DType) -> None:
@@ -78,7 +78,7 @@ class _Axis:
 # ---- nearest ------------------------------------------------------------------------------------------------
 
 
-def _repeats(axis: _Axis, shift: float) -> int:
+def _repeats(axis: _ResampledAxis, shift: float) -> int:
     """How often every element comes, where that is the same for all of them in arithmetic of the dtype too; or 0."""
     if isinstance(axis.n, Size) or isinstance(axis.m, Size) or axis.m % axis.n:
         return 0
@@ -88,7 +88,7 @@ def _repeats(axis: _Axis, shift: float) -> int:
     return times if np.array_equal(found, np.arange(axis.m) // times) else 0
 
 
-def _nearest(x: Value, axis: _Axis, shift: float) -> Value:
+def _nearest(x: Value, axis: _ResampledAxis, shift: float) -> Value:
     """The element that each result lies on; `shift` is 0.5 where the middle of a result counts."""
     k, shape = axis.axis, x.shape
     if times := _repeats(axis, shift):
@@ -110,7 +110,7 @@ def _nearest(x: Value, axis: _Axis, shift: float) -> Value:
 # ---- linear and cubic -----------------------------------------------------------------------------------------
 
 
-def _weighted(x: Value, axis: _Axis, taps: list[tuple[Value, Value]]) -> Value:
+def _weighted(x: Value, axis: _ResampledAxis, taps: list[tuple[Value, Value]]) -> Value:
     """The sum of elements at positions times weights."""
     total = None
     for at, weight in taps:
@@ -121,7 +121,7 @@ def _weighted(x: Value, axis: _Axis, taps: list[tuple[Value, Value]]) -> Value:
     return total
 
 
-def _linear(x: Value, axis: _Axis) -> Value:
+def _linear(x: Value, axis: _ResampledAxis) -> Value:
     if axis.n == axis.m:
         return x
     source = axis.source()
@@ -148,7 +148,7 @@ def cubic_weights(t: Value, a: float = -0.75) -> list[Value]:
     return [outer_cubic(t + 1.0, a), inner_cubic(t, a), inner_cubic(rest, a), outer_cubic(rest + 1.0, a)]
 
 
-def _cubic(x: Value, axis: _Axis) -> Value:
+def _cubic(x: Value, axis: _ResampledAxis) -> Value:
     if axis.is_kept():
         return x
     source = axis.source()
@@ -168,7 +168,7 @@ def _bell(t: Value) -> Value:
     return ops.select(t < 1.0, inner_cubic(t, -0.5), ops.select(t < 2.0, outer_cubic(t, -0.5), t.like(0)))
 
 
-def _smoothed(x: Value, axis: _Axis, kernel: Callable[[Value], Value], reach: float) -> Value:
+def _smoothed(x: Value, axis: _ResampledAxis, kernel: Callable[[Value], Value], reach: float) -> Value:
     """Kernels as wide as a step, which hold more elements the smaller the result is: one read of all of them, then a sum."""
     if axis.is_kept():
         return x
@@ -199,7 +199,7 @@ def _smoothed(x: Value, axis: _Axis, kernel: Callable[[Value], Value], reach: fl
 _LINEAR = ("linear", "bilinear", "trilinear")
 
 
-def _along_axis(x: Value, axis: _Axis, mode: str, is_smooth: bool) -> Value:
+def _along_axis(x: Value, axis: _ResampledAxis, mode: str, is_smooth: bool) -> Value:
     if mode in ("nearest", "nearest-exact"):
         return _nearest(x, axis, 0.5 if mode == "nearest-exact" else 0.0)
     if is_smooth:
@@ -222,5 +222,7 @@ def resized(input: Tensor_, size: Sizes, factors: Static, mode: Static, align_co
     x = input if exact else input.cast(real)
     for k in reversed(range(n)):
         factor = None if factors is None else factors[k]
-        x = _along_axis(x, _Axis(x, k + 2, size[k], factor, bool(align_corners) and not exact, real), mode, antialias)
+        x = _along_axis(
+            x, _ResampledAxis(x, k + 2, size[k], factor, bool(align_corners) and not exact, real), mode, antialias
+        )
     return x.cast(dtype)

@@ -147,7 +147,7 @@ def _single(given: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         recorder.region_end()
 
 
-class _Recorded(NamedTuple):
+class _SampleProgram(NamedTuple):
     """What the function does with one sample: `traced` gives its results, then the new values of the arguments `written`."""
 
     traced: Traced
@@ -155,7 +155,7 @@ class _Recorded(NamedTuple):
     written: list[int]
 
 
-def _record(func: Callable[..., Any], mapped: Mapped, single: Sequence[Tensor], randomness: str) -> _Recorded:
+def _record(func: Callable[..., Any], mapped: Mapped, single: Sequence[Tensor], randomness: str) -> _SampleProgram:
     kept: dict[str, Any] = {}
 
     def run(*places: Tensor) -> list[Tensor]:
@@ -179,7 +179,7 @@ def _record(func: Callable[..., Any], mapped: Mapped, single: Sequence[Tensor], 
         )
     if traced.has_effect:
         raise RuntimeError("[vmap] the function calls the host, which has no batch. Do that outside of it.")
-    return _Recorded(traced, kept["returned"], kept["written"])
+    return _SampleProgram(traced, kept["returned"], kept["written"])
 
 
 def _results(returned: Any) -> list[Tensor]:

@@ -33,7 +33,7 @@ def _averaged(shares: Tensor, actual: Tensor, is_there: Tensor, average: str | N
     return _ratio((shares * weights).sum(), weights.sum())
 
 
-class _Classes(Metric):
+class _PredictedClasses(Metric):
     """What classes are predicted, and what they are."""
 
     def __init__(self, num_classes: int | None, threshold: float, ignore_index: int | None) -> None:
@@ -81,7 +81,7 @@ class _Classes(Metric):
         return arange(self.num_classes or 2, device=classes.device).gather(0, classes)
 
 
-class _Shares(_Classes):
+class _Shares(_PredictedClasses):
     """Shares that follow from how often classes were hit, predicted and there."""
 
     def __init__(
@@ -231,7 +231,7 @@ class F1Score(_ByClass):
         return self.hits * 2, self.predicted + self.actual
 
 
-class ConfusionMatrix(_Classes):
+class ConfusionMatrix(_PredictedClasses):
     """How often class i (rows) was predicted as class j: int64 [C, C]; two classes for `num_classes=None`. `normalize` "true"
     divides rows by their sums, "pred" columns, "all" everything. Raises ValueError for other words."""
 

@@ -18,7 +18,7 @@ from flambeau.nn.tree import Tree
 from flambeau.runtime import recorder
 
 
-class _Table:
+class _CallTable:
     """An attribute of modules: a table of their hooks, or the numbers of some."""
 
     def __init__(self, name: str) -> None:
@@ -44,14 +44,14 @@ class Calls(Tree, recorder.Forwarding):
     __signature__ = _Signature()
     _call_hooks: ModuleHooks | None = None
 
-    _forward_hooks = _Table("forward")
-    _forward_pre_hooks = _Table("forward_pre")
-    _backward_hooks = _Table("backward")
-    _backward_pre_hooks = _Table("backward_pre")
-    _forward_hooks_with_kwargs = _Table("forward_with_kwargs")
-    _forward_pre_hooks_with_kwargs = _Table("forward_pre_with_kwargs")
-    _forward_hooks_always_called = _Table("always_called")
-    _is_full_backward_hook = _Table("is_full")
+    _forward_hooks = _CallTable("forward")
+    _forward_pre_hooks = _CallTable("forward_pre")
+    _backward_hooks = _CallTable("backward")
+    _backward_pre_hooks = _CallTable("backward_pre")
+    _forward_hooks_with_kwargs = _CallTable("forward_with_kwargs")
+    _forward_pre_hooks_with_kwargs = _CallTable("forward_pre_with_kwargs")
+    _forward_hooks_always_called = _CallTable("always_called")
+    _is_full_backward_hook = _CallTable("is_full")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -61,7 +61,7 @@ class Calls(Tree, recorder.Forwarding):
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         if self._call_hooks is None:
             return self.forward(*args, **kwargs)
-        return _Call(self, args, kwargs).run()
+        return _HookedCall(self, args, kwargs).run()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's outputs. Subclasses define it; it takes and returns anything."""
@@ -112,7 +112,7 @@ class Calls(Tree, recorder.Forwarding):
         return HookHandle(self._own_hooks().backward_pre, hook, prepend=prepend)
 
 
-class _Call:
+class _HookedCall:
     """One call of a module with hooks: first those of all modules, then its own."""
 
     def __init__(self, module: Any, args: tuple, kwargs: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ def embedding(
     return gathering.embedding(input, weight, padding_idx, bool(scale_grad_by_freq))
 
 
-class _Table(Module):
+class _EmbeddingTable(Module):
     """What both have: a weight [num_embeddings, embedding_dim] that is given or drawn."""
 
     padding_idx: int | None
@@ -90,7 +90,7 @@ def _table(embeddings: Tensor) -> tuple[int, int]:
     return embeddings.shape[0], embeddings.shape[1]
 
 
-class Embedding(_Table):
+class Embedding(_EmbeddingTable):
     """A table [num_embeddings, embedding_dim] of vectors, drawn from the normal distribution; the row `padding_idx` starts at 0
     and gets no gradient. `max_norm` and such: see `nn.functional.embedding`. `_weight` is a table to take, which `_freeze` does not
     train. Raises NotImplementedError for `sparse`, ValueError for a table of other sizes."""
@@ -144,7 +144,7 @@ class Embedding(_Table):
         )
 
 
-class EmbeddingBag(_Table):
+class EmbeddingBag(_EmbeddingTable):
     """A table [num_embeddings, embedding_dim] of vectors, drawn from the normal distribution; bags of its rows are put together
     by `mode`: see `nn.functional.embedding_bag`. Raises NotImplementedError for `sparse`, ValueError for a table of other sizes."""
 

@@ -22,7 +22,7 @@ from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
 
 
-class _Scales:
+class _AdamScales:
     """The numbers of one step, in float64 as Python would compute them; `t` is the step's number."""
 
     def __init__(self, t: Value, lr: Value, beta1: Value, beta2: Value) -> None:
@@ -52,7 +52,7 @@ def _adam(
 ):
     """One step; parameter i is at step number `steps[clocks[i]]`."""
     new_steps = [t + 1.0 for t in steps]
-    scales = [_Scales(t, lr, beta1, beta2) for t in new_steps]
+    scales = [_AdamScales(t, lr, beta1, beta2) for t in new_steps]
     new: tuple[list[Value], ...] = ([], [], [], [])
     for i, (p, g, m, v) in enumerate(zip(params, grads, firsts, seconds)):
         scale = scales[clocks[i]]

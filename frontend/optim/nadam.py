@@ -20,7 +20,7 @@ from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
 
 
-class _Scales:
+class _NAdamScales:
     """The numbers of one step, in float64; `t` is the step's number, `product` that of the momenta before it."""
 
     def __init__(self, t: Value, product: Value, lr: Value, beta1: Value, beta2: Value, momentum_decay: Value) -> None:
@@ -54,7 +54,7 @@ def _nadam(
     maximize: Static,
 ):
     steps = [t + 1.0 for t in steps]
-    scales = [_Scales(t, product, lr, beta1, beta2, momentum_decay) for t, product in zip(steps, products)]
+    scales = [_NAdamScales(t, product, lr, beta1, beta2, momentum_decay) for t, product in zip(steps, products)]
     (first,) = exact(beta1)
     new = []
     for p, g, m, v, clock in zip(params, grads, firsts, seconds, clocks):

@@ -21,7 +21,7 @@ from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
 
 
-class _Scales:
+class _RAdamScales:
     """The numbers of one step, in float64; `t` is the step's number."""
 
     def __init__(self, t: Value, lr: Value, beta1: Value, beta2: Value) -> None:
@@ -53,7 +53,7 @@ def _radam(
     maximize: Static,
 ):
     steps = [t + 1.0 for t in steps]
-    scales = [_Scales(t, lr, beta1, beta2) for t in steps]
+    scales = [_RAdamScales(t, lr, beta1, beta2) for t in steps]
     (first,) = exact(beta1)
     new = []
     for p, g, m, v, clock in zip(params, grads, firsts, seconds, clocks):

@@ -44,7 +44,7 @@ def _torch(name: str) -> _Name:
 _InPython: Any = pickle._Pickler  # type: ignore[attr-defined]  # C's looks for what it names
 
 
-class _Pickler(_InPython):
+class _StatePickler(_InPython):
     def __init__(self, file: io.BytesIO, protocol: int, more: tuple) -> None:
         super().__init__(file, protocol)
         self.keeping, self.more = Keeping(), more
@@ -106,7 +106,7 @@ def pickled(obj: Any, protocol: int, more: tuple = ()) -> tuple[bytes, list[Save
     """The pickle, and the storages; `more` ends the name of each storage. Raises ValueError for what is nested too deeply, and what
     `pickle` raises for what it cannot write."""
     stream = io.BytesIO()
-    pickler = _Pickler(stream, protocol, more)
+    pickler = _StatePickler(stream, protocol, more)
     try:
         pickler.dump(obj)
     except RecursionError:

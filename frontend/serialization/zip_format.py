@@ -93,7 +93,7 @@ class Archive:
 
     def _entries(self) -> list[zipfile.ZipInfo]:
         try:
-            return zipfile.ZipFile(cast(Any, _Window(self.source))).infolist()
+            return zipfile.ZipFile(cast(Any, _SourceWindow(self.source))).infolist()
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error, OSError, LookupError):
             return refuse("the archive's list of records is malformed")
 
@@ -139,7 +139,7 @@ class Archive:
         return read_storage(lambda target: self.source.fill(start, target), size, dtype)
 
 
-class _Window(io.RawIOBase):
+class _SourceWindow(io.RawIOBase):
     """The source as a file from 0 on, of which no more is asked than there is."""
 
     def __init__(self, source: FileSource) -> None:
@@ -171,6 +171,6 @@ class _Window(io.RawIOBase):
 def has_pickle(source: FileSource) -> bool:
     """Whether an archive that can be read has a `data.pkl`."""
     try:
-        return any(name.endswith("data.pkl") for name in zipfile.ZipFile(cast(Any, _Window(source))).namelist())
+        return any(name.endswith("data.pkl") for name in zipfile.ZipFile(cast(Any, _SourceWindow(source))).namelist())
     except Exception:  # whatever is wrong with it, it is told elsewhere
         return False

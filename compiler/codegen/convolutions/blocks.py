@@ -22,10 +22,10 @@ from flambeau.dialects.size import Size
 def convolution_kernel(spec: ConvSpec) -> tuple[KernelSource, tuple[str | Size, ...]]:
     """The kernel, and the names of its dims. Buffers: A, B, C (partial sums), the epilogue's leaves, its outputs but the one
     that is C."""
-    return _Writer(spec).write()
+    return _BlocksWriter(spec).write()
 
 
-class _Writer(ConvTiles):
+class _BlocksWriter(ConvTiles):
     def write(self) -> tuple[KernelSource, tuple[str | Size, ...]]:
         b, spec = self.b, self.spec
         with b.loop(b.lo, b.hi) as items:

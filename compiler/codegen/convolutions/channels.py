@@ -37,10 +37,10 @@ class ChannelsSpec(StripsSpec):
 
 def channels_kernel(spec: ChannelsSpec, label: str) -> tuple[KernelSource, tuple[str | Size, ...]]:
     """The kernel, and the names of its dims."""
-    return _Writer(spec).write(label)
+    return _ChannelsWriter(spec).write(label)
 
 
-class _Writer(Strips):
+class _ChannelsWriter(Strips):
     spec: ChannelsSpec
 
     def write(self, label: str) -> tuple[KernelSource, tuple[str | Size, ...]]:

@@ -71,7 +71,7 @@ def _emit_direct(nest: OwnNest, schedule: kinds.Direct, target: Target) -> Parts
 
 
 def _emit_channels(nest: OwnNest, schedule: kinds.DirectWeight, target: Target) -> Parts:
-    return _Channels(read(nest.graph), nest.graph, schedule).parts()
+    return _ChannelsCall(read(nest.graph), nest.graph, schedule).parts()
 
 
 class _Kernel(NamedTuple):
@@ -86,7 +86,7 @@ class _Kernel(NamedTuple):
 
 
 @dataclass
-class _Call:
+class _ConvolutionCall:
     """The call of a kernel. Its operands: A, B, C (partial sums), the epilogue's leaves, its outputs but the one that is C."""
 
     c: ConvolutionOperands
@@ -152,7 +152,7 @@ class _Call:
         }  # fmt: skip
 
 
-class _Tiles(_Call):
+class _Tiles(_ConvolutionCall):
     """A product of matrices."""
 
     def place_sums(self) -> tuple[int | None, Operand]:
@@ -331,7 +331,7 @@ class _ByPlaces(_Tiles):
         return minimum(items, maximum(1, self.schedule.grain * self.schedule.lanes // maximum(1, elements)))
 
 
-class _Direct(_Call):
+class _Direct(_ConvolutionCall):
     """Planes of the result, made of the map where that lies; or vectors of channels, for which it is turned."""
 
     def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
@@ -366,7 +366,7 @@ class _Direct(_Call):
         )
 
 
-class _Channels(_Call):
+class _ChannelsCall(_ConvolutionCall):
     """The gradient by the kernel, whose vectors hold output channels."""
 
     def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:

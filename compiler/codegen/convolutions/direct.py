@@ -49,7 +49,7 @@ class DirectSpec:
 
 def direct_kernel(spec: DirectSpec, label: str) -> tuple[KernelSource, tuple[str | Size, ...]]:
     """The kernel, and the names of its dims."""
-    return _Writer(spec).write(label)
+    return _DirectWriter(spec).write(label)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Tile:
     masks: dict[int, Val] | None = None
 
 
-class _Writer(KernelEmitter):
+class _DirectWriter(KernelEmitter):
     source: Val
     weights: Val
     image: Val

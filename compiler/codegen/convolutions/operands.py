@@ -124,10 +124,10 @@ class ConvolutionOperands:
 
 def read(graph: Graph) -> ConvolutionOperands:
     """What a cluster's graph computes. Raises NoProduct where that is more than one convolution."""
-    return _Reader(graph).read()
+    return _ConvolutionReader(graph).read()
 
 
-class _Reader(TermReader[ConvolutionOperands]):
+class _ConvolutionReader(TermReader[ConvolutionOperands]):
     """Reads the ops around a convolution."""
 
     def found(self, head: Node) -> ConvolutionOperands:

@@ -34,10 +34,10 @@ class TurnedSpec(StripsSpec):
 
 def turned_kernel(spec: TurnedSpec, label: str) -> tuple[KernelSource, tuple[str | Size, ...]]:
     """The kernel, and the names of its dims."""
-    return _Writer(spec).write(label)
+    return _TurnedWriter(spec).write(label)
 
 
-class _Writer(Strips):
+class _TurnedWriter(Strips):
     spec: TurnedSpec
     image: Val
 

@@ -49,10 +49,10 @@ class WeightsSpec:
 
 def weights_kernel(spec: WeightsSpec) -> tuple[KernelSource, tuple[str | Size, ...]]:
     """The kernel, and the names of its dims. Buffers: the kernel as it lies, the matrices."""
-    return _Writer(spec).write()
+    return _WeightsWriter(spec).write()
 
 
-class _Writer(KernelEmitter):
+class _WeightsWriter(KernelEmitter):
     def __init__(self, spec: WeightsSpec) -> None:
         super().__init__()
         self.spec = spec

@@ -169,7 +169,7 @@ class TermReader(Generic[_Read]):
         raise NoProduct(f"[gemm] a contraction cluster cannot hold {node.op.name}. Put it into another cluster.")
 
 
-class _Reader(TermReader[Contraction]):
+class _ContractionReader(TermReader[Contraction]):
     def found(self, matmul: Node) -> Contraction:
         result, avals = matmul.results[0], self.graph.avals
         shape, k = avals[result].shape, avals[matmul.operands[0]].shape[-1]
@@ -222,7 +222,7 @@ class Flattener:
 
 def read(graph: Graph) -> Contraction:
     """The contraction that a cluster's graph computes. Raises NoProduct for a graph that is none."""
-    return _join_batches(_Reader(graph).read())
+    return _join_batches(_ContractionReader(graph).read())
 
 
 def _view(node: Node, term: _Term) -> _Term:

@@ -211,7 +211,7 @@ class L1Unstructured(_ByAmount):
         return self._least(t.abs(), default_mask)
 
 
-class _Channels(_ByAmount):
+class _ByChannels(_ByAmount):
     """Prunes places along a dimension."""
 
     PRUNING_TYPE = "structured"
@@ -236,14 +236,14 @@ class _Channels(_ByAmount):
         return _without(default_mask, topk(self._scores(t), count, largest=False)[1], self.dim)
 
 
-class RandomStructured(_Channels):
+class RandomStructured(_ByChannels):
     """Prunes places along a dimension by chance."""
 
     def _scores(self, t: Tensor) -> Tensor:
         return rand(t.shape[self.dim], device=t.device)
 
 
-class LnStructured(_Channels):
+class LnStructured(_ByChannels):
     """Prunes the places along a dimension of the least n-norm."""
 
     def __init__(self, amount: Amount, n: Any, dim: int = -1) -> None:

@@ -14,7 +14,7 @@ from flambeau.onnx.node import OnnxNode, rule
 from flambeau.runtime.recorder import Tensor
 
 
-class _Axis(NamedTuple):
+class _ResizedAxis(NamedTuple):
     """n elements become m; `scale` is the factor as it was given, and `crop` the part of the axis that is read."""
 
     n: int
@@ -58,7 +58,7 @@ def _cubic(x: np.ndarray, a: float) -> np.ndarray:
     return np.where(x <= 1, near, np.where(x < 2, far, 0))
 
 
-def _weights(node: OnnxNode, axis: _Axis, at: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
+def _weights(node: OnnxNode, axis: _ResizedAxis, at: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """Of every result the elements that it is made of, which may lie outside, and how much of each: [m, taps] both."""
     if mode == "nearest":
         found = _nearest(at, node.get("nearest_mode", "round_prefer_floor"))[:, None]
@@ -74,7 +74,7 @@ def _weights(node: OnnxNode, axis: _Axis, at: np.ndarray, mode: str) -> tuple[np
     return taps, how_much / how_much.sum(1, keepdims=True)
 
 
-def _along(node: OnnxNode, x: Tensor, d: int, axis: _Axis, mode: str) -> Tensor:
+def _along(node: OnnxNode, x: Tensor, d: int, axis: _ResizedAxis, mode: str) -> Tensor:
     how = node.get("coordinate_transformation_mode", "half_pixel")
     at = axis.places(how)
     taps, how_much = _weights(node, axis, at, mode)
@@ -103,7 +103,7 @@ def _resized(node: OnnxNode, x: Tensor, scales: Any, sizes: Any, crop: Any, axes
         part = (0.0, 1.0) if crop is None else (float(crop[k]), float(crop[k + len(axes)]))
         plain = node.get("coordinate_transformation_mode") != "tf_crop_and_resize"
         if not (n == m and scale == 1.0 and plain):
-            x = _along(node, x, d, _Axis(n, m, scale, part), mode)
+            x = _along(node, x, d, _ResizedAxis(n, m, scale, part), mode)
     return x
 
 
