@@ -5,6 +5,7 @@
     flambeau-opt program.mlir --to kernels --target x86-64-v3
     flambeau-opt kernel.mlir --from kernels --to assembly
     flambeau-opt groups.mlir --mlir-passes "func.func(linalg-fuse-elementwise-ops,canonicalize)"
+    flambeau-opt groups.mlir --reduce "sh still-fails.sh"
 
 In: programs in the `tape` dialect, or the text of the stage named by --from; several are separated by `// -----`. A
 module's functions are programs of their own. Plans and fusion groups (linalg) are recognised. Out: the same after each named
@@ -24,6 +25,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 from flambeau.compiler import stages, targets
@@ -31,7 +33,7 @@ from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass, registry
 from flambeau.compiler.plugins import boundary, foreign
 from flambeau.compiler.schedules.kinds import KINDS, of_families
-from flambeau.compiler.tools import stage_text
+from flambeau.compiler.tools import reduce_text, stage_text
 from flambeau.compiler.workers import lifeline
 from flambeau.dialects import dtypes
 from flambeau.dialects.plugins import PluginError
@@ -145,22 +147,31 @@ def run(
 ) -> Iterator[str]:
     """What becomes of every part of `text` after `passes` and the stages up to `last`, with separators between them.
     `upstream` are passes of MLIR's own for fusion groups; `refuse` is told what a part raised."""
+    return parts(text, first, lambda part, start: _convert(part, passes, start, last, options, upstream), refuse)
+
+
+def parts(
+    text: str, first: str, work: Callable[[str, str], tuple[str, str]], refuse: Callable[[Exception], None]
+) -> Iterator[str]:
+    """What `work` makes of every part of `text` and the stage whose form it has: a text, and the line that ends it."""
     separator = ""
     for part in stage_text.split(text):
-        start = first or first_stage(part)
         try:
-            shown = _convert(part, passes, start, last, options, upstream)
+            shown, after = work(part, first or first_stage(part))
         except Exception as e:
             refuse(e)
             continue
         yield separator + shown
-        separator = stage_text.separator(last or start, options.target)
+        separator = after
 
 
-def _convert(part: str, passes: Sequence[Pass], first: str, last: str, options: Options, upstream: str = "") -> str:
-    """`stage_text.convert`, without those passes that plug-ins add to the stages and that do not work."""
+def _convert(
+    part: str, passes: Sequence[Pass], first: str, last: str, options: Options, upstream: str = ""
+) -> tuple[str, str]:
+    """`stage_text.convert`, without those passes that plug-ins add to the stages and that do not work; and the separator."""
     try:
-        return stage_text.convert(part, passes, first, last, options, upstream)
+        made = stage_text.convert(part, passes, first, last, options, upstream)
+        return made, stage_text.separator(last or first, options.target)
     except PluginError as e:
         named = {each.name for each in passes}
         blamed = [o for o in foreign.passes(options) if foreign.named([o]) in str(e) and o.name not in named]
@@ -203,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         usage="flambeau-opt [FILE] [--PASS[=OPTION=VALUE,...]]... [--from STAGE] [--to STAGE] [--target TARGET] "
-        "[--device NAME=TARGET]... [--limit SECONDS] [--dtype NAME]...",
+        "[--device NAME=TARGET]... [--limit SECONDS] [--dtype NAME]... [--reduce COMMAND]",
         epilog=f"passes: {', '.join(registry.names())}\nstages: {', '.join(stages.names())}",
     )
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="the text; - is standard input")
@@ -231,6 +242,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PIPELINE",
         help="run passes of MLIR's own on fusion groups, before they are read",
     )
+    parser.add_argument(
+        "--reduce",
+        default=None,
+        metavar="COMMAND",
+        help="make programs and fusion groups small as long as COMMAND, given a file, exits with 0 within --limit",
+    )
     more = "take this dtype of the table as supported, before it is (several times for several)"
     parser.add_argument("--dtype", dest="dtypes", action="append", default=[], metavar="NAME", help=more)
     parser.add_argument("--list-passes", action="store_true", help="name the passes and where each comes from")
@@ -248,6 +265,7 @@ _OPTIONS = frozenset(
         "target",
         "device",
         "limit",
+        "reduce",
         "dtype",
         "mlir-passes",
         "list-passes",
@@ -328,6 +346,12 @@ def _execute(arguments: Sequence[str]) -> int:
         refused.append(error)
         _complain(describe(error, args.file))
 
+    if args.reduce is not None:
+        if named or args.last or args.mlir_passes:
+            raise ValueError("[opt] --reduce works on the text as it is. Let the command run passes and stages.")
+        work = partial(reduce_text.reduced, holds=reduce_text.by_command(args.reduce, args.limit))
+        sys.stdout.writelines(parts(_read(args.file), args.first, work, refuse))
+        return 1 if refused else 0
     options = Options(mode="blocking", target=args.target, devices=tuple(map(_device, args.devices)))
     with _limited(args.limit), dtypes.added(*map(_dtype, args.dtypes)):
         passes = [make_pass(name, settings) for name, settings in named]
