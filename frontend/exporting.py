@@ -23,6 +23,7 @@ from flambeau.c_names import program_name
 from flambeau.capture import Capture, captured
 from flambeau.declarations import Unsampled, declared
 from flambeau.dialects.graph import Graph
+from flambeau.dialects.size_guards import scope
 from flambeau.programs import program_graph
 from flambeau.replacing import replaced_folder
 from flambeau.runtime import recorder
@@ -48,11 +49,13 @@ class Exported(NamedTuple):
 
 class Trace(NamedTuple):
     """A model's recorded call: its graph, per graph input the number of the caller's input or the value it always has,
-    the names of those values, and what it computed for the example."""
+    the names of those values, which of the numbers that the call took each is (None: none of them), and what it computed for the
+    example, if it was to."""
 
     graph: Graph
     sources: list[int | Tensor | np.ndarray]
     names: list[str]
+    numbers: list[int | None]
     expected: list[np.ndarray]
 
 
@@ -93,8 +96,19 @@ def export(
 # ---- recording ------------------------------------------------------------------------------------------------
 
 
-def record(model: Callable[..., Any], inputs: Sequence[np.ndarray], problems: Callable[[Graph], list[str]]) -> Trace:
-    """Record one call of the model and take its trace. Raises RuntimeError with all that `problems` and we find."""
+def _at_these_sizes(export: Sequence[tuple]) -> Assembly:
+    return Assembly(bound(export))
+
+
+def record(
+    model: Callable[..., Any],
+    inputs: Sequence[np.ndarray],
+    problems: Callable[[Graph], list[str]],
+    assemble: Callable[[Sequence[tuple]], Assembly] = _at_these_sizes,
+    compute: bool = True,
+) -> Trace:
+    """Record one call of the model and take its trace. `assemble` makes a graph of it, by default one without symbols; the example
+    is computed if `compute` says so. Raises RuntimeError with all that `problems` and we find."""
     with captured(model) as capture, no_grad(), evaluating(model):
         examples = [host.copied(a) for a in inputs]
         returned = _called(model, [x.clone() for x in examples], capture)  # not computed: reading one is noticed
@@ -103,7 +117,8 @@ def record(model: Callable[..., Any], inputs: Sequence[np.ndarray], problems: Ca
         own = {recorder.slot_for_tensor(x): k for k, x in enumerate(examples)}
         names = {recorder.slot_for_tensor(t): n for n, t in _named_tensors(model)}
         scalars = recorder.trace_scalars()
-        asm = Assembly(bound(recorder.trace_export()))
+        with scope(recorder.trace_sizes()):
+            asm = assemble(recorder.trace_export())
         names = {asm.roots.get(s, s): n for s, n in names.items()}
         graph, used = program_graph(asm, slots)
         graph.updates = {}
@@ -116,9 +131,10 @@ def record(model: Callable[..., Any], inputs: Sequence[np.ndarray], problems: Ca
         numbers = {s: np.asarray(x, graph.avals[asm.slots[s]].dtype.numpy) for s, x in scalars.items()}
         sources = [own[s] if s in own else numbers[s] if s in numbers else recorder.tensor_for_slot(s) for s in used]
         labels = [names.get(s, f"constant_{k}") for k, s in enumerate(used)]
+        ordinals = {s: k for k, s in enumerate(scalars)}
         recorder.capture_open()
-        expected = [np.array(host.array_of(r)) for r in results]
-    return Trace(graph, sources, labels, expected)
+        expected = [np.array(host.array_of(r)) for r in results] if compute else []
+    return Trace(graph, sources, labels, [ordinals.get(s) for s in used], expected)
 
 
 def _called(model: Callable[..., Any], arguments: Sequence[Tensor], capture: Capture) -> Any:

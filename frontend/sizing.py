@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import combinations_with_replacement
 from typing import Any
 
 from flambeau.assembly import Assembly, translated
@@ -48,7 +49,7 @@ def fit_sizes(
     for k, size in enumerate(sizes):
         before = [s[k] for _, s in seen]
         if any(b != size for b in before):
-            expr = _relation(size, before, now, then)
+            expr = relation(size, before, now, then)
             if expr is None:
                 if size < LEAST:
                     return None
@@ -62,8 +63,9 @@ def fit_sizes(
     return tuple(found), tuple(now)
 
 
-def _relation(size: int, before: Sequence[int], now: Sequence[int], then: Sequence[Sequence[int]]) -> Int | None:
-    """A symbol, a symbol and a constant, or a multiple of a symbol that has been this size all the time."""
+def relation(size: int, before: Sequence[int], now: Sequence[int], then: Sequence[Sequence[int]]) -> Int | None:
+    """What a size is that was `before` when the symbols were `then`, and is `size` where they are `now`: a symbol, a symbol and a
+    constant, a multiple of a symbol, or the product of two. None for another relation."""
     pairs = [*zip(before, then), (size, now)]
     for i in range(len(now)):
         if all(s == symbols[i] for s, symbols in pairs):
@@ -75,6 +77,9 @@ def _relation(size: int, before: Sequence[int], now: Sequence[int], then: Sequen
         times = size // now[i]
         if times > 1 and all(s == times * symbols[i] for s, symbols in pairs):
             return symbol(i) * times
+    for i, j in combinations_with_replacement(range(len(now)), 2):
+        if all(s == symbols[i] * symbols[j] for s, symbols in pairs):
+            return symbol(i) * symbol(j)
     return None
 
 

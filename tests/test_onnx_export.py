@@ -200,8 +200,6 @@ def test_what_cannot_be_written_is_listed_with_its_line(tmp_path):
     assert "lu" in str(caught.value) and "searchsorted" in str(caught.value) and not [*tmp_path.iterdir()]
     with pytest.raises(RuntimeError, match=r"\[onnx\.export\][^(]*reads values while it runs"):
         fb.onnx.export(lambda x: x * x.sum().item(), fb.tensor(x))
-    with pytest.raises(NotImplementedError, match="shapes are those of the example"):
-        fb.onnx.export(nn.ReLU(), fb.tensor(x), dynamic_axes={"input": [0]})
     with pytest.raises(ValueError, match=r"opset_version is 9\. Use 18"):
         fb.onnx.export(nn.ReLU(), fb.tensor(x), opset_version=9)
     with pytest.raises(ValueError, match="input_names are 2 for 1 inputs"):

@@ -2,17 +2,21 @@
 
 In: a recorded graph's nodes, one after the other. Out: nodes and initializers. Three things keep files small: what is made of
 constants alone is computed here (`OnnxBuilder.known`), a stretched operand of an elementwise op stays as it is (ONNX stretches
-itself: `OnnxBuilder.unstretched`), and a reshape to the same shape is no node. Next: `writing/`.
+itself: `OnnxBuilder.unstretched`), and a reshape to the same shape is no node. Sizes with symbols (`dynamic.py`) are computed from
+the shapes of the inputs; what needs the value of one pins it, which is then said. Next: `writing/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.size import Int, Size, is_static
+from flambeau.dialects.size_rows import GREATER, QUOTIENT
 from flambeau.onnx.package import number_of, onnx
 
 #: Constants of up to so many elements are computed when the file is written.
@@ -38,16 +42,18 @@ class Unwritten(Exception):
 
 
 class OnnxBuilder:
-    """`names[v]` is what value v of the recorded graph is called, `known[v]` its array where that is constant."""
+    """`names[v]` is what value v of the recorded graph is called, `known[v]` its array where that is constant, `symbols[i]` the
+    input and the dimension of which symbol i is the size."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, symbols: Mapping[int, tuple[str, int]] | None = None) -> None:
+        self.graph, self.symbols = graph, symbols or {}
         self.names: dict[int, str] = {}
         self.known: dict[int, np.ndarray] = {}
         self.unstretched: dict[int, int] = {}  # a broadcast's result: its operand
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self._constants: dict[tuple, str] = {}
+        self._sizes: dict[Size, str] = {}
         self._count = 0
 
     # ---- values ----------------------------------------------------------------------------------------------
@@ -55,8 +61,8 @@ class OnnxBuilder:
     def aval(self, v: int) -> Aval:
         return self.graph.avals[v]
 
-    def shape(self, v: int) -> tuple[int, ...]:
-        return tuple(int(n) for n in self.graph.avals[v].shape)
+    def shape(self, v: int) -> tuple[Any, ...]:
+        return self.graph.avals[v].shape
 
     def name(self, v: int) -> str:
         """What a value is called; a constant or a stretched value becomes a node when somebody asks."""
@@ -106,7 +112,47 @@ class OnnxBuilder:
         return self._constants[key]
 
     def ints(self, values: Any) -> str:
-        return self.constant(np.array([int(v) for v in values], np.int64))
+        """A vector of sizes."""
+        parts: list[str] = []
+        for is_size, found in groupby(values, lambda v: isinstance(v, Size)):
+            run = list(found)
+            parts += map(self.size, run) if is_size else [self.constant(np.array([int(v) for v in run], np.int64))]
+        if not parts:
+            return self.constant(np.zeros(0, np.int64))
+        return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=0)
+
+    def number(self, n: Int) -> str:
+        """A size as a scalar."""
+        return self.node("Squeeze", self.size(n)) if isinstance(n, Size) else self.constant(np.array(n, np.int64))
+
+    def count(self, n: Int) -> str:
+        """0, 1, ... below n."""
+        if not isinstance(n, Size):
+            return self.constant(np.arange(n))
+        return self.node("Range", self.number(0), self.number(n), self.number(1))
+
+    def size(self, size: Size) -> str:
+        """A size with symbols, as a vector of one."""
+        if size not in self._sizes:
+            total = ""
+            for monomial, c in size.terms:
+                product = "" if c == 1 and monomial else self.ints([c])
+                for atom in monomial:
+                    factor = self._atom(atom)
+                    product = self.node("Mul", product, factor) if product else factor
+                total = self.node("Add", total, product) if total else product
+            self._sizes[size] = total
+        return self._sizes[size]
+
+    def _atom(self, atom: Any) -> str:
+        """A symbol; a quotient, rounded down, where ONNX's rounds to 0; the greater or the lesser of two."""
+        if atom.symbol >= 0:
+            name, dimension = self.symbols[atom.symbol]
+            return self.node("Shape", name, start=dimension, end=dimension + 1)
+        x, y = (self.ints([part]) for part in atom.parts)
+        if atom.symbol == QUOTIENT:
+            return self.node("Div", self.node("Sub", x, self.node("Mod", x, y)), y)
+        return self.node("Max" if atom.symbol == GREATER else "Min", x, y)
 
     def like(self, v: int, number: Any) -> str:
         """A number in the dtype of a value."""
@@ -115,8 +161,12 @@ class OnnxBuilder:
     def cast(self, name: str, dtype: Any) -> str:
         return self.node("Cast", name, to=number_of(dtype))
 
-    def reshaped(self, name: str, shape: Sequence[int]) -> str:
-        more = {"allowzero": 1} if 0 in shape else {}
+    def reshaped(self, name: str, shape: Sequence[Int]) -> str:
+        """The one size that has symbols, if it is the only one, is left to ONNX."""
+        fixed = {n for n in shape if not isinstance(n, Size)}
+        if sum(isinstance(n, Size) for n in shape) == 1 and fixed.isdisjoint((0, -1)):
+            shape = [-1 if isinstance(n, Size) else n for n in shape]
+        more = {"allowzero": 1} if 0 in fixed else {}
         return self.node("Reshape", name, self.ints(shape), **more)
 
     # ---- the graph -------------------------------------------------------------------------------------------
@@ -145,16 +195,30 @@ class OnnxBuilder:
         is_source = not node.operands and node.op.name in ("constant", "iota")
         if not is_source and (not node.operands or any(v not in self.known for v in node.operands)):
             return False
-        if node.regions or node.op.effect or any(np.prod(self.shape(v)) > _MOST_FOLDED for v in node.results):
-            return is_source and self._wide_source(node)
+        is_fixed = is_static(node.attrs) and all(is_static(self.shape(v)) for v in node.results)
+        if (
+            node.regions
+            or node.op.effect
+            or not is_fixed
+            or any(self.aval(v).size > _MOST_FOLDED for v in node.results)
+        ):
+            return is_source and self._source(node)
         found = node.op.reference(*(self.known[v] for v in node.operands), *node.attrs)
         self.known.update(zip(node.results, found if isinstance(found, tuple) else (found,)))
         return True
 
-    def _wide_source(self, node: Node) -> bool:
-        """A long iota is a short one, stretched."""
-        (result,), (shape, dim, dtype) = node.results, node.attrs
+    def _source(self, node: Node) -> bool:
+        """A number that is a size; a long iota, which is a short one, stretched."""
+        (result,) = node.results
+        if node.op.name == "constant":
+            value, dtype = node.attrs
+            self.names[result] = self.cast(self.number(value), dtype)
+            return True
+        shape, dim, dtype = node.attrs
         along = [n if d == dim else 1 for d, n in enumerate(shape)]
-        row = self.constant(np.arange(shape[dim]).astype(dtype.numpy).reshape(along))
+        if is_static(shape[dim]):
+            row = self.constant(np.arange(shape[dim]).astype(dtype.numpy).reshape(along))
+        else:
+            row = self.reshaped(self.cast(self.count(shape[dim]), dtype), along)
         self.names[result] = self.node("Expand", row, self.ints(shape))
         return True

@@ -15,7 +15,10 @@ import numpy as np
 from flambeau import exporting, host
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.loops import unrolled
-from flambeau.onnx import writing  # noqa: F401  (fills the table)
+from flambeau.dialects.size import symbols
+from flambeau.dialects.size_guards import Guard
+from flambeau.dialects.size_scopes import current
+from flambeau.onnx import dynamic, writing  # noqa: F401  (fills the table)
 from flambeau.onnx.builder import OnnxBuilder, Unwritten
 from flambeau.onnx.package import number_of, onnx
 from flambeau.runtime.recorder import Tensor
@@ -71,33 +74,44 @@ def export(
     ONNX's own reference computes for the example with what the model did.
 
     Raises ImportError without the package onnx, ValueError for an `opset_version` below 18 and for names that are too few or too
-    many, NotImplementedError for dynamic shapes, RuntimeError that lists every op that ONNX does not have with the line that
-    recorded it, and where `verify` finds a difference.
+    many, RuntimeError that lists every op that ONNX does not have with the line that recorded it, that says which dynamic sizes the
+    model fixes, and where `verify` finds a difference.
+
+    Sizes of the inputs that differ when the file is run have names, by `dynamic_axes={"x": {0: "batch"}}` or, also by the names of
+    parameters, `dynamic_shapes={"x": {0: "batch"}}`; sizes of one name are one size. `verify` then compares at two sizes.
     """
-    _check(opset_version, dynamic_axes or dynamic_shapes, ignored)
+    _check(opset_version, ignored)
     onnx()
     inputs = exporting._example_arrays(args)
     call = partial(model, **kwargs) if kwargs else model
-    with exporting.evaluating(model):
-        trace = _recorded(call, inputs)
-    names = _inputs(model, len(inputs), input_names)
-    proto = _model(trace, inputs, names, output_names, opset_version or OLDEST)
+    parameters = _parameters(model, len(inputs))
+    names = _inputs(parameters, len(inputs), input_names)
+    if dynamic_axes or dynamic_shapes:
+        named = dynamic.size_names(dynamic_axes, dynamic_shapes, names, output_names or ["output"], parameters)
+        named = dynamic.completed(named, inputs, names)
+        with exporting.evaluating(model):
+            sized = dynamic.record(call, inputs, named, names, partial(_problems_of, names=names))
+            tried = [inputs, dynamic.resized(inputs, named, 0)[0]] if verify else []
+            expected = [exporting.record(call, each, lambda graph: []).expected for each in tried]
+        proto = _model(sized, names, output_names, opset_version or OLDEST, named)
+    else:
+        with exporting.evaluating(model):
+            trace = _recorded(call, inputs)
+        tried, expected = [inputs] if verify else [], [trace.expected]
+        sized, named = dynamic.SizedTrace(trace, {}, {}, inputs), dynamic.SizeNames([{} for _ in inputs], {})
+        proto = _model(sized, names, output_names, opset_version or OLDEST, named)
     onnx().checker.check_model(proto, full_check=proto.ByteSize() < _LARGEST)
-    if verify:
-        _verify(proto, dict(zip(names, inputs)), trace.expected)
+    for given, wanted in zip(tried, expected):
+        _verify(proto, dict(zip(names, given)), wanted)
     program = ONNXProgram(proto)
     if f is not None:
         program.save(f, external_data=bool(ignored.get("external_data")) and proto.ByteSize() > _LARGEST)
     return program
 
 
-def _check(version: int | None, dynamic: Any, ignored: Mapping[str, Any]) -> None:
+def _check(version: int | None, ignored: Mapping[str, Any]) -> None:
     if version is not None and version < OLDEST:
         raise ValueError(f"[onnx.export] opset_version is {version}. Use {OLDEST} or a later one.")
-    if dynamic:
-        raise NotImplementedError(
-            "[onnx.export] dynamic shapes are not written: shapes are those of the example. Export once for each shape."
-        )
     if unknown := [name for name in ignored if name not in _IGNORED]:
         raise TypeError(f"[onnx.export] there is no argument '{unknown[0]}'.")
 
@@ -117,29 +131,56 @@ def _problems(graph: Graph) -> list[str]:
     graph = unrolled(graph)
     builder = OnnxBuilder(graph)
     builder.names = {v: f"i{k}" for k, v in enumerate(graph.inputs)}
-    found = []
-    for node in graph.nodes:
+    return _lacks(builder, {})
+
+
+def _problems_of(sized: dynamic.SizedTrace, names: Sequence[str]) -> list[str]:
+    with dynamic.asked(sized) as scope:
+        builder = _begun(sized, names)
+        turns = _pinned(scope.guards, sized.places)
+        found = [f"a loop has as many turns as {turns} says: it is written for one value only"] if turns else []
+        return found + _lacks(builder, sized.places)
+
+
+def _lacks(builder: OnnxBuilder, places: Mapping[int, tuple[int, int, str]]) -> list[str]:
+    """Write all nodes, and say which cannot be written, and which need the value of a dynamic size."""
+    found, scope = [], current()
+    for node in builder.graph.nodes:
         where = f" at {node.loc}" if node.loc else ""
+        known = {*scope.guards} if scope else set()
         try:
             builder.add(node)
         except Unwritten as lack:
             builder.names.update({v: builder.fresh() for v in node.results})
             what = f" {lack}" if str(lack) else ""
             found.append(f"ONNX has nothing for {node.op.name}{what}{where}")
+        if scope and (pinned := _pinned([g for g in scope.guards if g not in known], places)):
+            found.append(f"{node.op.name}{where} is written for one value of {pinned} only")
     return list(dict.fromkeys(found))
 
 
-def _inputs(model: Any, count: int, given: Sequence[str] | None) -> list[str]:
+def _pinned(guards: Sequence[Guard], places: Mapping[int, tuple[int, int, str]]) -> str:
+    """The names of sizes that have one value by these guards."""
+    found = {places[i][2]: None for g in guards if g.relation == "==" for i in sorted(symbols(g.size))}
+    return ", ".join(f"'{name}'" for name in found)
+
+
+def _parameters(model: Any, count: int) -> list[str]:
+    """What `forward` calls its inputs; nothing where that cannot be told."""
+    try:
+        parameters = inspect.signature(getattr(model, "forward", model)).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    plain = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return plain[:count] if len(plain) >= count else []
+
+
+def _inputs(parameters: Sequence[str], count: int, given: Sequence[str] | None) -> list[str]:
     if given is not None:
         if len(given) != count:
             raise ValueError(f"[onnx.export] input_names are {len(given)} for {count} inputs. Give one for each.")
         return list(given)
-    try:
-        parameters = inspect.signature(getattr(model, "forward", model)).parameters.values()
-    except (TypeError, ValueError):
-        parameters = ()  # type: ignore[assignment]
-    plain = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return plain[:count] if len(plain) >= count else [f"input_{k}" for k in range(count)]
+    return list(parameters or [f"input_{k}" for k in range(count)])
 
 
 def _outputs(count: int, given: Sequence[str] | None) -> list[str]:
@@ -148,15 +189,11 @@ def _outputs(count: int, given: Sequence[str] | None) -> list[str]:
     return list(given or (["output"] if count == 1 else [f"output_{k}" for k in range(count)]))
 
 
-def _model(
-    trace: exporting.Trace,
-    inputs: Sequence[np.ndarray],
-    names: Sequence[str],
-    output_names: Sequence[str] | None,
-    version: int,
-) -> Any:
+def _begun(sized: dynamic.SizedTrace, names: Sequence[str]) -> OnnxBuilder:
+    """A builder that knows what enters the graph."""
+    trace = sized.trace
     graph = unrolled(trace.graph)  # ONNX's own loops are left to those that read its files
-    builder, helper = OnnxBuilder(graph), onnx().helper
+    builder = OnnxBuilder(graph, {i: (names[k], d) for i, (k, d, _) in sized.places.items()})
     for v, source, label in zip(graph.inputs, trace.sources, trace.names):
         if isinstance(source, int):
             builder.names[v] = names[source]
@@ -166,16 +203,41 @@ def _model(
             builder.names[v] = builder.initializer(np.asarray(host.array_of(source)), label)
         else:
             builder.known[v] = source
-    for node in graph.nodes:
-        builder.add(node)
-    outputs = _outputs(len(graph.outputs), output_names)
-    for v, name in zip(graph.outputs, outputs):
-        builder.nodes.append(helper.make_node("Identity", [builder.name(v)], [name], name=f"Identity_{name}"))
+    for v, size in zip(graph.inputs, [sized.numbers.get(v) for v in trace.graph.inputs]):
+        if size is not None:
+            del builder.known[v]
+            builder.names[v] = builder.cast(builder.number(size), builder.aval(v).dtype)
+    return builder
+
+
+def _model(
+    sized: dynamic.SizedTrace,
+    names: Sequence[str],
+    output_names: Sequence[str] | None,
+    version: int,
+    called: dynamic.SizeNames,
+) -> Any:
+    helper = onnx().helper
+    with dynamic.asked(sized):
+        builder = _begun(sized, names)
+        graph = builder.graph
+        for node in graph.nodes:
+            builder.add(node)
+        outputs = _outputs(len(graph.outputs), output_names)
+        for v, name in zip(graph.outputs, outputs):
+            builder.nodes.append(helper.make_node("Identity", [builder.name(v)], [name], name=f"Identity_{name}"))
     types = [
-        helper.make_tensor_value_info(n, number_of(host.from_numpy(a.dtype)), a.shape) for n, a in zip(names, inputs)
+        helper.make_tensor_value_info(
+            n, number_of(host.from_numpy(a.dtype)), [said.get(d, size) for d, size in enumerate(a.shape)]
+        )
+        for n, a, said in zip(names, sized.inputs, called.inputs)
     ]
     results = [
-        helper.make_tensor_value_info(n, number_of(builder.aval(v).dtype), builder.shape(v))
+        helper.make_tensor_value_info(
+            n,
+            number_of(builder.aval(v).dtype),
+            dynamic.dimensions(builder.shape(v), sized.places, called.outputs.get(n, {})),
+        )
         for n, v in zip(outputs, graph.outputs)
     ]
     made = helper.make_graph(_needed(builder.nodes, outputs), "flambeau", types, results, _used(builder))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-import numpy as np
 from flambeau.dialects.dtypes import bool_, int32
 from flambeau.dialects.graph import Node
+from flambeau.dialects.size import Int, same
 from flambeau.onnx.builder import OnnxBuilder, Unwritten, writes
 
 #: Of numbers; of bools and whole numbers there may be others, below.
@@ -35,11 +36,18 @@ def operands(b: OnnxBuilder, node: Node) -> list[str]:
     """The operands' names, unstretched where ONNX stretches them to the shape of the result."""
     short = [b.unstretched.get(v, v) if v not in b.names else v for v in node.operands]
     (result,) = node.results
-    if np.broadcast_shapes(*(b.shape(v) for v in short)) != b.shape(result):
+    if _stretched([b.shape(v) for v in short]) != b.shape(result):
         short[0] = node.operands[0]
-        if np.broadcast_shapes(*(b.shape(v) for v in short)) != b.shape(result):
+        if _stretched([b.shape(v) for v in short]) != b.shape(result):
             short = list(node.operands)
     return [b.name(v) for v in short]
+
+
+def _stretched(shapes: Sequence[tuple[Int, ...]]) -> tuple[Int, ...]:
+    """The shape that these are stretched to, which can be: of every dimension the size that is not 1."""
+    rank = max(map(len, shapes))
+    aligned = [(1,) * (rank - len(shape)) + shape for shape in shapes]
+    return tuple(next((n for n in sizes if not same(n, 1)), 1) for sizes in zip(*aligned))
 
 
 @writes(*_SAME, *_OF_BITS)

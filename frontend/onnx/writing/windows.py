@@ -7,15 +7,24 @@ from math import prod
 
 import numpy as np
 from flambeau.dialects.graph import Node
+from flambeau.dialects.size import Int, is_static, same
 from flambeau.onnx.builder import OnnxBuilder, Unwritten, writes
 
 
 def _high(
-    sizes: Sequence[int], counts: Sequence[int], extents: Sequence[int], steps: Sequence[int], low: Sequence[int]
+    sizes: Sequence[Int], counts: Sequence[Int], extents: Sequence[int], steps: Sequence[int], low: Sequence[int]
 ) -> list[int]:
     """How much is added at the end so that there are so many windows; none where elements are left over."""
-    found = zip(sizes, counts, extents, steps, low)
-    return [max((count - 1) * step + extent - n - before, 0) for n, count, extent, step, before in found]
+    return [_missing(*of_one) for of_one in zip(sizes, counts, extents, steps, low)]
+
+
+def _missing(n: Int, count: Int, extent: int, step: int, before: int) -> int:
+    if is_static((n, count)):
+        return int(max((count - 1) * step + extent - n - before, 0))
+    for after in range(extent + step):
+        if same((n + before + after - extent) // step + 1, count):
+            return after
+    raise Unwritten("with a number of windows that this size does not give")
 
 
 def _extents(size: Sequence[int], dilation: Sequence[int]) -> list[int]:
@@ -35,9 +44,9 @@ def _convolution(b: OnnxBuilder, node: Node) -> str:
 def _transposed(b: OnnxBuilder, node: Node) -> str:
     (y, w), (sizes, stride, padding, dilation, groups) = node.operands, node.attrs
     extents = _extents(b.shape(w)[2:], dilation)
-    whole = [(n - 1) * int(s) + e for n, s, e in zip(b.shape(y)[2:], stride, extents)]
-    rest = [int(n) - (total - int(low)) for n, total, low in zip(sizes, whole, padding)]
-    cut, extra = [max(-r, 0) for r in rest], [max(r, 0) for r in rest]
+    whole = [(n - 1) * s + e for n, s, e in zip(b.shape(y)[2:], stride, extents)]
+    rest = [n - (total - low) for n, total, low in zip(sizes, whole, padding)]
+    cut, extra = [int(max(-r, 0)) for r in rest], [int(max(r, 0)) for r in rest]
     if any(e >= int(s) and e for e, s in zip(extra, stride)):
         raise Unwritten("with an output this much larger than what is put in")
     how = {"strides": list(stride), "dilations": list(dilation), "group": int(groups), "output_padding": extra}
@@ -69,7 +78,7 @@ def _pool_max(b: OnnxBuilder, node: Node) -> str:
 def _pool_argmax(b: OnnxBuilder, node: Node) -> str:
     """ONNX counts places through all maps."""
     plane = prod(b.shape(node.operands[0])[-len(node.attrs[0]) :])
-    places = b.node("Mod", _pooled(b, node, "MaxPool", 2)[1], b.constant(np.array(plane)))
+    places = b.node("Mod", _pooled(b, node, "MaxPool", 2)[1], b.number(plane))
     return b.reshaped(places, b.shape(node.results[0]))
 
 
@@ -96,6 +105,9 @@ def _adaptive_sum(b: OnnxBuilder, node: Node) -> str:
     (x,), (shape,) = node.operands, node.attrs
     found, n, extents = _maps(b, x, len(shape)), len(shape), b.shape(x)[-len(shape) :]
     for k, (extent, count) in enumerate(zip(extents, shape)):
+        if same(count, 1):
+            found = b.node("ReduceSum", found, b.ints([2 + k]), keepdims=1)
+            continue
         matrix = b.constant(_adaptive(extent, int(count)).astype(b.aval(x).dtype.numpy))
         perm = [*range(2 + n)]
         perm[2 + k], perm[-1] = perm[-1], perm[2 + k]
@@ -109,6 +121,9 @@ def _adaptive_max(b: OnnxBuilder, node: Node) -> str:
     (x,), (shape,) = node.operands, node.attrs
     found, extents = _maps(b, x, len(shape)), b.shape(x)[-len(shape) :]
     for k, (extent, count) in enumerate(zip(extents, shape)):
+        if same(count, 1):
+            found = b.node("ReduceMax", found, b.ints([2 + k]), keepdims=1)
+            continue
         inside = [np.flatnonzero(column) for column in _adaptive(extent, int(count)).T]
         most = max(len(places) for places in inside)
         places = np.stack([np.pad(p, (0, most - len(p)), mode="edge") for p in inside])
