@@ -10,7 +10,7 @@ import flambeau as fb
 import flambeau.nn as nn
 import numpy as np
 import pytest
-from flambeau.checkpoints import CheckpointManager, ResumableLoader, architecture, fingerprint, migrated
+from flambeau.checkpoints import CheckpointManager, ResumableLoader, architecture, fingerprint, migrated, resharded
 from support import rounds
 
 
@@ -173,6 +173,84 @@ def test_one_part_by_its_path(tmp_path):
     assert other.encoder[0].weight.tolist() == net.encoder[0].weight.tolist() and other.head.weight.tolist() == head
     with pytest.raises(KeyError, match="the saved model has nothing at 'decoder'"):
         manager.load_part(other.encoder, "decoder")
+
+
+@pytest.mark.accept("SER-10")
+def test_slices_of_what_was_saved_whole(tmp_path):
+    whole = nn.Linear(4, 6)
+    manager = CheckpointManager(tmp_path, model=whole)
+    manager.save(1)
+    rows = [slice(0, 4), slice(4, 6)]
+    shards = [nn.Linear(4, 4), nn.Linear(4, 2)]
+    for shard, part in zip(shards, rows):
+        manager.load_slices(shard, {"weight": part, "bias": part})
+        assert shard.weight.tolist() == whole.weight[part].tolist() and shard.bias.tolist() == whole.bias[part].tolist()
+    narrow = nn.Linear(2, 6)
+    manager.load_slices(
+        narrow, lambda name, shape: (slice(None), slice(shape[1] - 2, None)) if len(shape) == 2 else None
+    )
+    assert narrow.weight.tolist() == whole.weight[:, 2:].tolist() and narrow.bias.tolist() == whole.bias.tolist()
+    with pytest.raises(RuntimeError, match="weight"):
+        manager.load_slices(nn.Linear(4, 3), {"weight": rows[0]})
+    states = [shard.state_dict() for shard in shards]
+    axes = {"weight": 0, "bias": 0}
+    (again,) = resharded(states, axes, 1)
+    assert again["weight"].tolist() == whole.weight.tolist() and again["bias"].tolist() == whole.bias.tolist()
+    three = resharded(states, {"weight": 0}, 3)
+    assert [s["weight"].tolist() for s in three] == [whole.weight[k : k + 2].tolist() for k in (0, 2, 4)]
+    assert all(s["bias"].tolist() == shards[0].bias.tolist() for s in three)
+    with pytest.raises(KeyError, match=r"\[resharded\] the state has no 'scale'\. It has weight, bias"):
+        resharded(states, {"scale": 0}, 2)
+    with pytest.raises(ValueError, match="2 state dicts are to become 0"):
+        resharded(states, axes, 0)
+
+
+@pytest.mark.accept("SER-07")
+def test_a_training_goes_on_in_another_dtype(tmp_path):
+    def made(dtype):
+        net = nn.Linear(3, 2).to(dtype)
+        return (
+            net,
+            (optimizer := fb.optim.Adam(net.parameters())),
+            CheckpointManager(tmp_path, model=net, optimizer=optimizer),
+        )
+
+    net, optimizer, manager = made(fb.float32)
+    net(fb.ones(1, 3)).sum().backward()
+    optimizer.step()
+    manager.save(1)
+    other, others, again = made(fb.float64)
+    with pytest.raises(RuntimeError, match=r"'weight: \(2, 3\) float32', the model 'weight: \(2, 3\) float64'"):
+        again.load()
+    again.load(check=False)
+    state = others.state[other.weight]
+    assert other.weight.dtype is state["exp_avg"].dtype is fb.float64
+    assert other.weight.tolist() == net.weight.tolist() and state["step"].item() == 1
+
+
+FULL_DISK = """
+import os, resource, sys, flambeau as fb
+from flambeau.checkpoints import CheckpointManager
+net = fb.nn.Linear(200, 200)
+manager = CheckpointManager(sys.argv[1], model=net)
+manager.save(0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+for wait in (True, False):
+    try:
+        manager.save(1, wait=wait)
+        manager.wait()
+    except OSError as error:
+        print("refused", error.strerror or error)
+print(os.listdir(sys.argv[1]), manager.load()["step"])
+"""
+
+
+@pytest.mark.accept("SER-07")
+def test_where_the_disk_is_full_the_last_one_stays(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path / "c")], capture_output=True, text=True)
+    *refused, last = done.stdout.splitlines()
+    assert len(refused) == 2 and all(line.startswith("refused") for line in refused), done.stderr
+    assert last == "['step-0000000000'] 0"
 
 
 def test_malformed_facts(tmp_path):

@@ -358,6 +358,30 @@ def test_state_continues_where_it_was_saved(name, options):
         SGD([fb.ones(1, requires_grad=True)]).load_state_dict(opt.state_dict())
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam", "NAdam", "ASGD", "Rprop"])
+def test_state_has_the_dtype_of_the_parameter_it_is_loaded_for(name):
+    options = {"momentum": 0.9} if name == "SGD" else {}
+
+    def stepped(lib, dtype):
+        p = lib.ones(3, dtype=getattr(lib, dtype), requires_grad=True)
+        opt = getattr(lib.optim, name)([p], lr=0.1, **options)
+        (p * 2).sum().backward()
+        opt.step()
+        return opt, p
+
+    opt, _ = stepped(fb, "float32")
+    other, p = stepped(fb, "bfloat16")
+    other.load_state_dict(opt.state_dict())
+    tensors = {k: v.dtype.name for k, v in other.state[p].items() if isinstance(v, fb.Tensor) and v.dim()}
+    assert {*tensors.values()} == {"bfloat16"} and other.state[p].get("step", fb.ones(())).dtype is fb.float32
+    torch = pytest.importorskip("torch")
+    opt, _ = stepped(torch, "float32")
+    other, p = stepped(torch, "bfloat16")
+    other.load_state_dict(opt.state_dict())
+    theirs = {k: str(v.dtype)[6:] for k, v in other.state[p].items() if isinstance(v, torch.Tensor) and v.dim()}
+    assert tensors == theirs
+
+
 def test_state_dict_has_the_form_of_torch():
     torch = pytest.importorskip("torch")
     for name in OPTIONS:

@@ -8,7 +8,8 @@ from flambeau.checkpoints.keys import migrated
 from flambeau.checkpoints.manager import CheckpointManager
 from flambeau.checkpoints.position import ResumableLoader
 from flambeau.checkpoints.shape_of_models import architecture, fingerprint
+from flambeau.checkpoints.shards import resharded
 
-__all__ = ["CheckpointManager", "ResumableLoader", "architecture", "fingerprint", "migrated"]
+__all__ = ["CheckpointManager", "ResumableLoader", "architecture", "fingerprint", "migrated", "resharded"]
 
 _border.publish(globals(), __all__)

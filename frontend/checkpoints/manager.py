@@ -11,7 +11,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,18 @@ class CheckpointManager:
                 "Use the newer program."
             )
         return [rule for v in range(version, self.version) for rule in self.migrations.get(v, [])]
+
+    def load_slices(
+        self, module: Any, slices: Mapping[str, Any] | Callable[[str, tuple[int, ...]], Any], step: int | None = None
+    ) -> Any:
+        """Load into `module` parts of the saved weights: `slices[name]`, or `slices(name, shape)`, is a slice, a tuple of slices,
+        or None for all of it. The file is mapped: nothing else is read. Returns what `load_state_dict` does. Raises RuntimeError
+        where a part has another shape than the module's tensor."""
+        state = load(self.path(step) / _WEIGHTS, mmap=True)
+        ask = slices if callable(slices) else lambda name, shape: slices.get(name)
+        wanted = {name: ask(name, tuple(t.shape)) for name, t in state.items() if isinstance(t, Tensor)}
+        parts = {n: t if (part := wanted.get(n)) is None else t[part] for n, t in state.items()}
+        return module.load_state_dict(parts)
 
     def load_part(self, module: Any, path: str, step: int | None = None, *, strict: bool = True) -> Any:
         """Load the weights of one part of the saved model, such as "encoder.layers.0", into `module`; nothing else is read.

@@ -28,10 +28,9 @@ def both_parts(number: float, p: Tensor) -> complex:
 
 
 class Counted(Optimizer):
-    """An optimizer with counters. `_COUNTERS` are their names and first values: "step", and others that change as it does.
-    `_AVERAGES` are the names of the tensors like a parameter that its state begins with."""
+    """An optimizer with counters: `_COUNTERS` has "step", and others that change as it does. `_AVERAGES` are the names of the
+    tensors like a parameter that its state begins with."""
 
-    _COUNTERS: ClassVar[dict[str, float]] = {"step": 0.0}
     _AVERAGES: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
 
     def _made(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:

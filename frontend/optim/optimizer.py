@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from flambeau.autograd import enable_grad
+from flambeau.dialects.dtypes import DType
 from flambeau.engine import GRAD_MODE, WHOLE_MODE
 from flambeau.function import Tensor_, Tensors, inplace
 from flambeau.functions.common import ops
@@ -53,10 +54,11 @@ class Optimizer:
 
     `params` is an iterable of tensors, of (name, tensor) pairs, or of dicts with "params" and options of their own.
     Options are read at every step: changing `param_groups[0]["lr"]` never compiles anew. Subclasses name options of theirs that
-    must not be negative in `_NOT_NEGATIVE`.
+    must not be negative in `_NOT_NEGATIVE`, and of their state that counts, with its first value, in `_COUNTERS`.
     """
 
     _NOT_NEGATIVE: tuple[str, ...] = ()
+    _COUNTERS: ClassVar[dict[str, float]] = {"step": 0.0}
     _skipped_if: dict[str, Tensor] | None = (
         None  # by device: a step changes nothing where this is above 0 (`GradScaler`)
     )
@@ -250,7 +252,7 @@ class Optimizer:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over options and (copied) state of an optimizer with groups of the same sizes. The state of a parameter lies where
-        the parameter does. Raises ValueError for other sizes."""
+        the parameter does and, but for counters, has its dtype. Raises ValueError for other sizes."""
         state_dict = _through(self._load_pre_hooks, self, state_dict)
         groups = state_dict["param_groups"]
         sizes, mine = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
@@ -265,7 +267,10 @@ class Optimizer:
         state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for index, entry in state_dict["state"].items():
             p = found[int(index)]
-            state[p] = {k: _copied(v, copies, p._place) for k, v in entry.items()}
+            dtype = p.dtype if p.is_floating_point() else None
+            state[p] = {
+                k: _copied(v, copies, p._place, None if k in self._COUNTERS else dtype) for k, v in entry.items()
+            }
         self._share(state)
         recorder.flush()  # where memory runs out, the state is still the old one
         self.state = state
@@ -311,9 +316,16 @@ def _once(value: Any, met: set[int]) -> Any:
     return value.detach().clone()
 
 
-def _copied(value: Any, copies: dict[Any, Any], place: str) -> Any:
-    """A copy on a device; what was one tensor stays one there."""
-    key = id(value), place
+def _copied(value: Any, copies: dict[Any, Any], place: str, dtype: DType | None = None) -> Any:
+    """A copy on a device, in a dtype if one is given; what was one tensor stays one there."""
+    if type(value) in (list, tuple):
+        return type(value)(_copied(each, copies, place, dtype) for each in value)
+    key = id(value), place, dtype
     if key not in copies:
-        copies[key] = moved(value.detach().clone(), place) if isinstance(value, Tensor) else deepcopy(value)
+        copies[key] = _moved(value, place, dtype) if isinstance(value, Tensor) else deepcopy(value)
     return copies[key]
+
+
+def _moved(value: Tensor, place: str, dtype: DType | None) -> Tensor:
+    value = value.detach()
+    return moved(value.clone() if dtype in (None, value.dtype) else value.to(dtype), place)
