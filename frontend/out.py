@@ -149,7 +149,7 @@ def stored_in(op: str, out: Any, found: Any) -> Any:
 
 
 def _store(op: str, out: Any, found: Tensor) -> None:
-    from flambeau.autograd import is_grad_enabled  # that module imports this one
+    from flambeau.autograd.grad_mode import is_grad_enabled  # that module imports this one
     from flambeau.functions.inplace import copy_values  # that module imports this one
     from flambeau.promotion import can_cast  # that module imports this one
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from flambeau import cuda
 from flambeau.autocasting import DEVICES, UNCACHED, Bits
-from flambeau.autograd import _decorated
+from flambeau.autograd.grad_mode import decorated
 from flambeau.declarations import Unsampled, declared
 from flambeau.dialects.dtypes import DType, float64
 from flambeau.runtime import recorder
@@ -76,7 +76,7 @@ class autocast(recorder.ModeScope):
 
     def __call__(self, func: Callable) -> Callable:
         again = partial(autocast, self.device, self.fast_dtype, self._enabled, self._cache_enabled)  # type: ignore[attr-defined]
-        return _decorated("autocast", func, again)
+        return decorated("autocast", func, again)
 
 
 # ---- asking and setting -----------------------------------------------------------------------------------

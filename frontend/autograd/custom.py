@@ -12,8 +12,8 @@ from typing import Any
 
 from flambeau import border as _border
 from flambeau import trees
-from flambeau.autograd import is_grad_enabled
 from flambeau.autograd.function import Function, FunctionCtx
+from flambeau.autograd.grad_mode import is_grad_enabled
 from flambeau.runtime.recorder import Tensor
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from flambeau import along_history, inline
 from flambeau import border as _border
 from flambeau import missing as _missing
-from flambeau.autograd import is_grad_enabled
 from flambeau.autograd.functional import _owned
+from flambeau.autograd.grad_mode import is_grad_enabled
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 

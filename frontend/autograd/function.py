@@ -13,7 +13,7 @@ from functools import lru_cache, wraps
 from typing import Any
 
 from flambeau import inline, tensor_hooks
-from flambeau.autograd import enable_grad, is_grad_enabled, no_grad
+from flambeau.autograd.grad_mode import enable_grad, is_grad_enabled, no_grad
 from flambeau.autograd.saving import Packed, packed
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_

@@ -12,7 +12,8 @@ from typing import Any
 from flambeau import along_history, inline, tensor_hooks
 from flambeau import border as _border
 from flambeau import missing as _missing
-from flambeau.autograd import enable_grad, grad
+from flambeau.autograd.grad_mode import enable_grad
+from flambeau.autograd.gradients import grad
 from flambeau.functions.assemble import cat, stack
 from flambeau.functions.create import eye, ones_like, zeros_like
 from flambeau.runtime.recorder import Tensor

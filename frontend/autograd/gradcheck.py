@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 from flambeau import host
-from flambeau.autograd import enable_grad, grad, no_grad
+from flambeau.autograd.grad_mode import enable_grad, no_grad
+from flambeau.autograd.gradients import grad
 from flambeau.functions.complex import view_as_complex, view_as_real
 from flambeau.functions.create import zeros_like
 from flambeau.functions.random import randn_like

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from flambeau import border as _border
-from flambeau.autograd import no_grad
+from flambeau.autograd.grad_mode import no_grad
 from flambeau.runtime.recorder import Tensor
 
 

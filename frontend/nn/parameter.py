@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.autograd import prepare_leaf
+from flambeau.autograd.leaves import prepare_leaf
 from flambeau.functions.create import empty
 from flambeau.functions.from_data import as_tensor
 from flambeau.runtime import recorder
