@@ -84,6 +84,12 @@ KERNEL_COUNT = -8
 KERNEL_MOVE = -9
 """Built-in kernel: refs are (a cursor, a place), no dims: the cursor is at that place now."""
 
+KERNEL_WAVE = -10
+"""Built-in kernel: no refs, dims are (a count,): so many steps behind it are independent, and may run side by side."""
+
+MAX_WAVE = 32
+"""The most steps of a wave."""
+
 
 LAUNCH_FIELDS = 5
 """The fields of a step that is a launch on a GPU; other steps have six."""

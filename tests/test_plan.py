@@ -6,12 +6,15 @@ wrong order shows up as a wrong result.
 
 import random
 from dataclasses import replace
+from itertools import product
+from unittest import mock
 
 import numpy as np
 import pytest
 from counting import calls
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
 from flambeau.compiler.passes.rewrite import renumber
+from flambeau.compiler.plans import waves
 from flambeau.compiler.plans.arena import Arena, aligned
 from flambeau.compiler.plans.plan import build
 from flambeau.dialects import reference
@@ -20,7 +23,7 @@ from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32, int32, int64
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import find
-from flambeau.runtime.plan_spec import KERNEL_COPY, ExprOp, OutMode, RefKind
+from flambeau.runtime.plan_spec import KERNEL_COPY, KERNEL_WAVE, ExprOp, OutMode, RefKind
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import program, same_bits
@@ -101,10 +104,11 @@ class Stub:
 
 
 class Simulator:
-    """Runs a program's spec on byte arrays. `donated` are inputs whose buffers outputs may take."""
+    """Runs a program's spec on byte arrays. `donated` are inputs whose buffers outputs may take. What may run side by side runs
+    one after the other, the last one first if `backwards`."""
 
-    def __init__(self, made, stub: Stub, inputs, donated=()) -> None:
-        self.spec, self.kernels, self.stub = made.spec, made.kernels, stub
+    def __init__(self, made, stub: Stub, inputs, donated=(), backwards=False) -> None:
+        self.spec, self.kernels, self.stub, self.backwards = made.spec, made.kernels, stub, backwards
         self.inputs = [np.frombuffer(bytearray(x.tobytes() + bytes(8)), np.uint8) for x in inputs]
         self.donated = set(donated)
         self.arena = np.full(self.expr(made.spec.arena_bytes), 0xA5, np.uint8)
@@ -130,8 +134,19 @@ class Simulator:
         block = {RefKind.INPUT: self.inputs, RefKind.OUTPUT: self.outputs}.get(kind)
         return (self.arena if block is None else block[index])[self.expr(offset) :]
 
+    def steps(self):
+        steps = list(self.spec.steps)
+        while steps:
+            step, *steps = steps
+            if step[0] != KERNEL_WAVE:
+                yield step
+                continue
+            count = self.expr(step[5][0])
+            yield from steps[:count][:: -1 if self.backwards else 1]
+            steps = steps[count:]
+
     def run(self):
-        for kernel, _, _, _, refs, dims in self.spec.steps:
+        for kernel, _, _, _, refs, dims in self.steps():
             memory = [None if ref[0] == RefKind.STATUS else self.memory(*ref) for ref in refs]
             if kernel == KERNEL_COPY:
                 size = self.expr(dims[0])
@@ -157,8 +172,8 @@ def check(graph: Graph, inputs, seed: int, sizes=(1, 2, 5)):
     made = build(graph, [(c, stub.lower(c)) for c in clusters_of(graph, rng, sizes)])
     check_rules(made)
     expected = reference.run(graph, inputs)
-    for donated in ((), range(len(inputs))):
-        outputs = Simulator(made, stub, inputs, donated).run()
+    for donated, backwards in product(((), range(len(inputs))), (False, True)):
+        outputs = Simulator(made, stub, inputs, donated, backwards).run()
         for x, y in zip(expected, outputs, strict=True):
             assert same_bits(x, y[: x.nbytes].view(x.dtype).reshape(x.shape))
     return made
@@ -187,6 +202,19 @@ def check_rules(made):
 def test_a_plan_computes_what_the_program_means(seed, nodes):
     graph, inputs = program(seed, n_nodes=nodes)
     check(graph, inputs, seed)
+
+
+def every_wave():
+    """All steps are worth running beside others."""
+    return mock.patch.multiple(waves, nanoseconds=lambda graph: 1000, WAKE_NS=1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 10**6), nodes=st.integers(2, 40))
+def test_steps_that_may_run_side_by_side_run_in_any_order(seed, nodes):
+    graph, inputs = program(seed, n_nodes=nodes)
+    with every_wave():
+        check(graph, inputs, seed)
 
 
 @settings(max_examples=100, deadline=None)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
+from flambeau.compiler.plans import waves
 from flambeau.compiler.plans.arena import Arenas
 from flambeau.compiler.plans.control import RegionPlan
 from flambeau.compiler.plans.rows import COPY, RowWriter
@@ -24,6 +25,7 @@ from flambeau.compiler.plans.steps import (
     drop_copies,
     note_uses,
     schedule,
+    span,
 )
 from flambeau.dialects import size, size_scopes
 from flambeau.dialects.aval import CPU
@@ -63,6 +65,7 @@ def build(
         first = {id(s) for s in kept}
         n_fallible += sum(id(s) in first for s in steps[n_fallible:])
         steps = [*kept, *(s for s in steps if id(s) not in first)]
+    steps = waves.find(steps, len(kept), n_fallible, _replaced(storage))
     steps, n_fallible = drop_copies(steps, n_fallible, storage)
     outputs = place_outputs(steps, n_fallible, storage)
     steps = [s for s in steps if not s.is_done]
@@ -70,6 +73,12 @@ def build(
     kept_bytes = place_kept(kept)
     arenas = place_temporaries(steps, devices)
     return emit(steps, n_fallible, outputs, arenas, kept_bytes, storage, [] if origins is None else origins)
+
+
+def _replaced(storage: BufferAssignment) -> dict[int, int]:
+    """id of the block of an output -> id of the block of the input that it updates."""
+    graph = storage.graph
+    return {id(storage.of(graph.outputs[k])): id(storage.of(graph.inputs[i])) for k, i in graph.updates.items()}
 
 
 # ---- what is kept ---------------------------------------------------------------------------------------------
@@ -166,9 +175,10 @@ def _donation(steps: list[Step], n_fallible: int, block: MemoryBlock, donor: Mem
     if not block.writes or block.writes[0] < n_fallible:
         return OutMode.NEW
     first = block.writes[0]
-    if not donor.reads or donor.reads[-1] < first:
+    beside = span(steps, first)[0]  # from there on steps may run at the same time
+    if not donor.reads or donor.reads[-1] < beside:
         return OutMode.REPLACE
-    if donor.reads[-1] > first:
+    if donor.reads[-1] > first or any(beside <= r < first for r in donor.reads):
         return OutMode.NEW
     pair = steps[first].copied()
     if pair is not None and pair[0] is block and pair[1] is donor:
@@ -202,11 +212,11 @@ def place_temporaries(steps: list[Step], devices: list[str]) -> dict[str, Int]:
     """Give every block that has no place yet an offset in its device's arena; returns the arenas' sizes in bytes."""
     arenas = {device: Arenas() for device in devices}
     placed: list[MemoryBlock] = []
-    last: dict[int, int] = {}
-    for position, step in enumerate(steps):
-        last.update((id(b), position) for b in distinct(step.blocks) if b.ref is None)
+    uses = _uses(steps)
     inherited: set[int] = set()
+    ended: list[MemoryBlock] = []  # their last use is in the wave at hand
     for position, step in enumerate(steps):
+        beside = span(steps, position)
         written, overwritable = {id(b) for b in step.written()}, step.overwritable()
         for block in distinct(step.blocks):
             if block.ref is None:
@@ -214,29 +224,54 @@ def place_temporaries(steps: list[Step], devices: list[str]) -> dict[str, Int]:
                     raise RuntimeError(
                         f"[plan] '{step.call.source.label}' reads what nobody wrote. Report this as a bug."
                     )
-                offset = _inherit(step, block, overwritable.get(id(block), ()), position, last, inherited)
+                reads = overwritable.get(id(block), ())
+                offset = _inherit(step, block, reads, position, beside, uses, inherited)
                 offset = arenas[block.device].take(block.bytes) if offset is None else offset
                 block.ref = (RefKind.ARENA, devices.index(block.device), offset)
                 placed.append(block)
-        for block in distinct(step.blocks):
-            if last.get(id(block)) == position and id(block) not in inherited:
-                arenas[block.device].give(block.place[2], block.bytes)
+        ended += [b for b in distinct(step.blocks) if uses.get(id(b), [-1])[-1] == position]
+        if position == beside[1]:
+            for block in ended:
+                if id(block) not in inherited:
+                    arenas[block.device].give(block.place[2], block.bytes)
+            ended.clear()
     for block in placed:
         kind, index, offset = block.place
         block.ref = (kind, index, arenas[block.device].offset(offset, block.bytes))
     return {device: arena.size for device, arena in arenas.items()}
 
 
+def _uses(steps: list[Step]) -> dict[int, list[int]]:
+    """id of each block that has no place yet -> the positions of the steps that read or write it."""
+    found: dict[int, list[int]] = {}
+    for position, step in enumerate(steps):
+        for block in distinct(step.blocks):
+            if block.ref is None:
+                found.setdefault(id(block), []).append(position)
+    return found
+
+
 def _inherit(
-    step: Step, block: MemoryBlock, reads: Iterable[int], position: int, last: dict[int, int], inherited: set[int]
+    step: Step,
+    block: MemoryBlock,
+    reads: Iterable[int],
+    position: int,
+    beside: tuple[int, int],
+    uses: dict[int, list[int]],
+    inherited: set[int],
 ) -> Int | None:
-    """The offset of a temporary that dies in this step and that `block` may overwrite in place: one of the operands `reads`."""
+    """The offset of a temporary that dies in this step and that `block` may overwrite in place: one of the operands `reads`. No
+    step that may run at the same time (`beside`: their positions) touches either."""
+
+    def is_alone(b: MemoryBlock) -> bool:
+        return all(p == position or not beside[0] <= p <= beside[1] for p in uses[id(b)])
+
     for r in reads:
         dying = step.blocks[r]
         if dying is None or dying.ref is None or dying.ref[0] != RefKind.ARENA:
             continue
-        usable = last[id(dying)] == position and id(dying) not in inherited and same(dying.bytes, block.bytes)
-        if usable and in_place(step, block, dying):
+        usable = uses[id(dying)][-1] == position and id(dying) not in inherited and same(dying.bytes, block.bytes)
+        if usable and is_alone(dying) and is_alone(block) and in_place(step, block, dying):
             inherited.add(id(dying))
             return dying.ref[2]
     return None
@@ -294,11 +329,9 @@ def emit(
     asked = size_scopes.current()
     guards = _guards(asked.guards, exprs) if asked else ()
     rows = RowWriter(exprs)
-    for step in steps[:n_fallible]:
-        rows.add_from(step)
+    rows.add_from(steps[:n_fallible])
     n_first = len(rows.rows)
-    for step in steps[n_fallible:]:
-        rows.add_from(step)
+    rows.add_from(steps[n_fallible:])
     origins += rows.clusters
     graph = storage.graph
     spec = PlanSpec(

@@ -7,6 +7,7 @@ have parts; `runtime/src/plan_run.c`, which runs the rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from flambeau.compiler.kernel import TRANSFER, Cluster, KernelCall, KernelSource, Launch
 from flambeau.compiler.plans.control import (
@@ -32,6 +33,7 @@ from flambeau.runtime.plan_spec import (
     KERNEL_NOTE,
     KERNEL_SET,
     KERNEL_TRANSFER,
+    KERNEL_WAVE,
     RefKind,
 )
 
@@ -56,10 +58,16 @@ class RowWriter:
         self.n_cursors = 0
         self.clusters: list[Cluster | None] = []  # of each row; of a region's steps that of the op that has the region
 
-    def add_from(self, step: Step) -> None:
-        """A step of the program itself."""
-        self.add(step)
-        self.clusters += [step.cluster] * (len(self.rows) - len(self.clusters))
+    def add_from(self, steps: Sequence[Step]) -> None:
+        """Steps of the program itself."""
+        for wave, group in groupby(steps, key=lambda step: step.wave):
+            together = list(group)
+            if wave and len(together) > 1:
+                self._built_in(KERNEL_WAVE, (), len(together))
+                self.clusters.append(None)
+            for step in together:
+                self.add(step)
+                self.clusters += [step.cluster] * (len(self.rows) - len(self.clusters))
 
     def add(self, step: Step, place: Places | None = None) -> None:
         """One step, whose operands lie where it says itself, or `place` does."""

@@ -6,7 +6,7 @@ last, copies that need not be made left out. Next: `plan.py`, which gives every 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -47,6 +47,7 @@ class Step:
     updates: dict[int, MemoryBlock] = field(default_factory=dict)  # id(input block) -> the output that is it, in place
     is_done: bool = False  # a copy of an input to the output that takes its buffer
     cluster: Cluster | None = None  # what it is a call of; None: a copy that the plan needs
+    wave: int = 0  # the number of the wave that it is in, whose steps may run at once; 0: none
 
     def written(self) -> list[MemoryBlock]:
         return distinct(self.blocks[p] for p in self.call.writes)
@@ -156,6 +157,17 @@ def schedule(steps: list[Step], storage: BufferAssignment) -> tuple[list[Step], 
     rest = [s for k, s in enumerate(steps) if k not in early]
     late = _postponed(rest, storage)
     return first + [s for k, s in enumerate(rest) if k not in late] + [rest[k] for k in sorted(late)], len(first)
+
+
+def span(steps: Sequence[Step], position: int) -> tuple[int, int]:
+    """The positions of the first and the last step that may run at the same time as the one at `position`: its wave, or itself."""
+    first = last = position
+    wave = steps[position].wave
+    while wave and first > 0 and steps[first - 1].wave == wave:
+        first -= 1
+    while wave and last + 1 < len(steps) and steps[last + 1].wave == wave:
+        last += 1
+    return first, last
 
 
 def note_uses(steps: list[Step]) -> None:

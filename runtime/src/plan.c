@@ -143,9 +143,23 @@ static fb_status check_step_places(const fb_plan_spec *s, int32_t index) {
   return FB_OK;
 }
 
+/* A wave's steps are kernels of the CPU, all of them among those that may fail, or none. */
+static fb_status check_wave(const fb_plan_spec *s, int32_t index) {
+  const fb_expr *count = &s->exprs[s->dims[s->steps[index].first_dim]];
+  int32_t end = index < s->n_fallible ? s->n_fallible : s->n_steps;
+  REQUIRE(count->op == FB_X_CONST && count->a >= 0 && count->a <= FB_MAX_WAVE && count->a < end - index,
+          "step %d begins a wave of %lld steps. Give a constant of at most %d that follow it and may fail, or not, as "
+          "it may.",
+          index, (long long)count->a, FB_MAX_WAVE);
+  for (int32_t i = index + 1; i <= index + count->a; i++)
+    REQUIRE(s->steps[i].kernel >= 0 && fb_kernel_device(s, s->steps[i].kernel) == 0,
+            "step %d is in a wave, but calls no kernel of the CPU.", i);
+  return FB_OK;
+}
+
 static fb_status check_step(const fb_plan_spec *s, int32_t index) {
   const fb_step *step = &s->steps[index];
-  REQUIRE(step->kernel >= FB_KERNEL_MOVE && step->kernel < s->n_kernels, "step %d calls kernel %d of %d.", index,
+  REQUIRE(step->kernel >= FB_KERNEL_WAVE && step->kernel < s->n_kernels, "step %d calls kernel %d of %d.", index,
           step->kernel, s->n_kernels);
   REQUIRE(step->first_ref >= 0 && step->n_refs >= 0 && step->first_ref <= s->n_refs - step->n_refs,
           "the refs of step %d are out of range.", index);
@@ -155,7 +169,7 @@ static fb_status check_step(const fb_plan_spec *s, int32_t index) {
           "step %d has domain, grain and scratch %d, %d, %d of %d expressions.", index, step->n, step->grain,
           step->scratch, s->n_exprs);
   static const int32_t built_in_refs[] = {
-      2, 1, 1, 0, 0, 2, 1, 1, 2}; /* of copy, zero, branch, jump, (note), transfer, set, count, move */
+      2, 1, 1, 0, 0, 2, 1, 1, 2, 0}; /* of copy, zero, branch, jump, (note), transfer, set, count, move, wave */
   if (step->kernel == FB_KERNEL_NOTE)
     REQUIRE(step->n_refs == step->n_dims && index < s->n_fallible,
             "step %d notes %d refs with %d sizes. Note each with its size, in the steps that may fail.", index,
@@ -207,6 +221,9 @@ static fb_status check_spec(const fb_plan_spec *s) {
     return status;
   for (int32_t i = 0; i < s->n_steps; i++)
     if ((status = check_step(s, i)) != FB_OK)
+      return status;
+  for (int32_t i = 0; i < s->n_steps; i++)
+    if (s->steps[i].kernel == FB_KERNEL_WAVE && (status = check_wave(s, i)) != FB_OK)
       return status;
   return check_kept(s);
 }
@@ -285,6 +302,14 @@ static bool goes_back(const fb_plan_spec *s, const fb_step *step) {
   return skip->op != FB_X_CONST || skip->a < 0;
 }
 
+/* How many pointers a step needs while it runs, a wave all those of its steps. */
+static int32_t pointers_of(const fb_plan_spec *s, int32_t index) {
+  int32_t found = s->steps[index].n_refs, count = (int32_t)fb_wave_length(s, &s->steps[index]);
+  for (int32_t i = index + 1; i <= index + count; i++)
+    found += s->steps[i].n_refs;
+  return found;
+}
+
 static void derive(fb_plan *p) {
   const fb_plan_spec *s = &p->spec;
   for (int32_t i = 0; i < s->n_refs; i++) {
@@ -302,8 +327,9 @@ static void derive(fb_plan *p) {
   int32_t max_refs = 0;
   for (int32_t i = 0; i < s->n_steps; i++) {
     p->loops |= goes_back(s, &s->steps[i]);
-    if (s->steps[i].n_refs > max_refs)
-      max_refs = s->steps[i].n_refs;
+    int32_t refs = pointers_of(s, i);
+    if (refs > max_refs)
+      max_refs = refs;
   }
   p->bases = fb_base_count(s) + (size_t)p->n_cursors;
   p->frame_pointers = p->bases + (size_t)max_refs + (size_t)s->n_kept;

@@ -53,6 +53,11 @@ static inline size_t fb_base_count(const fb_plan_spec *spec) { return fb_kept_sl
 /* Whether a built-in step is one of control flow, which the CPU takes itself. */
 static inline bool fb_is_control(int32_t kernel) { return kernel <= FB_KERNEL_BRANCH && kernel != FB_KERNEL_TRANSFER; }
 
+/* How many steps the wave has that begins here; 0: none does. */
+static inline int64_t fb_wave_length(const fb_plan_spec *spec, const fb_step *step) {
+  return step->kernel == FB_KERNEL_WAVE ? spec->exprs[spec->dims[step->first_dim]].a : 0;
+}
+
 /* How often loops went back since somebody was last asked, when that was, and after how many turns it is done again. */
 typedef struct {
   int64_t count, limit, asked_ns;
@@ -72,6 +77,14 @@ typedef struct {
   fb_status failure; /* of a step that could not write its note, or of a loop that was interrupted */
   fb_turns turns;
 } fb_execution;
+
+/* Where a ref lies in this run. */
+static inline void *fb_address(const fb_execution *e, int32_t ref) {
+  return (void *)((uintptr_t)e->bases[e->plan->slots[ref]] + (uintptr_t)e->sizes->offsets[ref]);
+}
+
+/* Runs steps that do not depend on one another on all threads at once; every one of them runs, whatever fails. */
+void fb_run_wave(fb_execution *e, const fb_step *steps, int64_t count);
 
 /* plan_kept.c: finds or reserves what KEPT number k is; whether its step has to make it. Then says that it has, and at
  * the end of a run or of a plan, that this needs them no more. */

@@ -112,6 +112,11 @@ FB_INLINE int64_t run_control(fb_execution *e, const fb_step *step, uint32_t fir
   case FB_KERNEL_SET:
     *counter = dims[0];
     return 0;
+  case FB_KERNEL_WAVE: /* by itself a step is timed, and runs where there is one thread */
+    if (e->threads == 1 || e->run->nanoseconds != NULL)
+      return 0;
+    fb_run_wave(e, step + 1, dims[0]);
+    return dims[0];
   case FB_KERNEL_MOVE:
     e->bases[first_slot] = e->bufs[1];
     return 0;

@@ -184,7 +184,7 @@ static fb_status check_built_in(const fb_plan_spec *spec, int32_t index, const f
   return FB_OK;
 }
 
-static fb_status check_kernel(const fb_plan_spec *spec, int32_t index, fb_sizes *sizes) {
+static fb_status check_kernel(const fb_plan_spec *spec, int32_t index, bool in_wave, fb_sizes *sizes) {
   const fb_step *step = &spec->steps[index];
   int64_t n = sizes->values[step->n], grain = sizes->values[step->grain], scratch = sizes->values[step->scratch];
   if (n < 0)
@@ -197,7 +197,7 @@ static fb_status check_kernel(const fb_plan_spec *spec, int32_t index, fb_sizes 
   size_t padded = fb_round_up((size_t)scratch, FB_ALIGN);
   if (padded > sizes->scratch)
     sizes->scratch = padded;
-  sizes->scratch_shared |= scratch > 0 && n > grain;
+  sizes->scratch_shared |= scratch > 0 && (n > grain || in_wave);
   return FB_OK;
 }
 
@@ -212,11 +212,11 @@ static fb_status check_launch(const fb_plan_spec *spec, int32_t index, const fb_
   return FB_OK;
 }
 
-static fb_status check_sizes_of(const fb_plan_spec *spec, int32_t index, fb_sizes *sizes) {
+static fb_status check_sizes_of(const fb_plan_spec *spec, int32_t index, bool in_wave, fb_sizes *sizes) {
   int32_t kernel = spec->steps[index].kernel;
   if (kernel < 0)
     return check_built_in(spec, index, sizes);
-  return fb_kernel_device(spec, kernel) ? check_launch(spec, index, sizes) : check_kernel(spec, index, sizes);
+  return fb_kernel_device(spec, kernel) ? check_launch(spec, index, sizes) : check_kernel(spec, index, in_wave, sizes);
 }
 
 fb_status fb_plan_measure(const fb_plan *plan, const int64_t *symbols, fb_sizes *sizes) {
@@ -232,10 +232,12 @@ fb_status fb_plan_measure(const fb_plan *plan, const int64_t *symbols, fb_sizes 
     sizes->dims[i] = sizes->values[spec->dims[i]];
   if ((status = check_regions(spec, sizes->values)) != FB_OK || (status = check_refs(spec, sizes)) != FB_OK)
     return status;
-  for (int32_t i = 0; i < spec->n_steps; i++) {
-    status = check_sizes_of(spec, i, sizes);
+  for (int64_t i = 0, wave_end = 0; i < spec->n_steps; i++) {
+    status = check_sizes_of(spec, (int32_t)i, i < wave_end, sizes);
     if (status != FB_OK)
       return status;
+    if (spec->steps[i].kernel == FB_KERNEL_WAVE)
+      wave_end = i + 1 + fb_wave_length(spec, &spec->steps[i]);
   }
   sizes->arena = fb_round_up((size_t)sizes->values[spec->arena_bytes], FB_ALIGN);
   return FB_OK;

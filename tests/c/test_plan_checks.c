@@ -67,7 +67,7 @@ static void ref_offset_outside(Builder *b) { b->refs[1].offset = 4; }
 static void ref_offset_negative(Builder *b) { b->exprs[1].a = -8, b->refs[1].offset = 1, b->steps[0].grain = 2; }
 static void dim_unknown(Builder *b) { b->dims[0] = 5; }
 static void step_kernel(Builder *b) { b->steps[0].kernel = 1; }
-static void step_built_in(Builder *b) { b->steps[0].kernel = -10; }
+static void step_built_in(Builder *b) { b->steps[0].kernel = -11; }
 static void step_refs(Builder *b) { b->steps[1].n_refs = 3; }
 static void step_dims(Builder *b) { b->steps[0].first_dim = 2; }
 static void step_domain_unknown(Builder *b) { b->steps[0].n = -1; }
@@ -77,6 +77,14 @@ static void step_scratch(Builder *b) { b->exprs[1].a = -3, b->steps[0].scratch =
 static void built_in_refs(Builder *b) { b->steps[1].n_refs = 1; }
 static void no_cursor(Builder *b) { b->steps[1].kernel = FB_KERNEL_MOVE, b->steps[1].n_dims = 0; }
 static void many_cursors(Builder *b) { b->refs[0] = (fb_ref){FB_REF_CURSOR, 4096, 0}; }
+static void wave(Builder *b, int32_t step, int32_t length) {
+  b->steps[step] = (fb_step){.kernel = FB_KERNEL_WAVE, .n_dims = 1};
+  b->dims[0] = length;
+}
+static void wave_too_long(Builder *b) { wave(b, 1, 1); }
+static void wave_unknown(Builder *b) { wave(b, 1, 4); }
+static void wave_of_both_kinds(Builder *b) { wave(b, 0, 1); }
+static void wave_of_copies(Builder *b) { wave(b, 0, 1), b->spec.n_fallible = 0; }
 static void built_in_past_end(Builder *b) { b->refs[3].offset = 3; }
 static void built_in_negative(Builder *b) { b->exprs[1].a = -3, b->dims[0] = 1, b->steps[0].grain = 2; }
 static void fallible_writes(Builder *b) { b->spec.n_fallible = 2; }
@@ -115,7 +123,17 @@ static const Case cases[] = {
     {"[plan] -1 guards on 1 symbols.", guards_missing},
     {"[plan] guard 0 has relation 4.", guard_relation},
     {"[plan] guard 0 is on expression 5 of 5.", guard_unknown},
-    {"[plan] step 0 calls kernel -10 of 1.", step_built_in},
+    {"[plan] step 0 calls kernel -11 of 1.", step_built_in},
+    {"[plan] step 1 begins a wave of 1 steps. Give a constant of at most 32 that follow it and may fail, or not, as it "
+     "may.",
+     wave_too_long},
+    {"[plan] step 1 begins a wave of 2 steps. Give a constant of at most 32 that follow it and may fail, or not, as it "
+     "may.",
+     wave_unknown},
+    {"[plan] step 0 begins a wave of 1 steps. Give a constant of at most 32 that follow it and may fail, or not, as it "
+     "may.",
+     wave_of_both_kinds},
+    {"[plan] step 1 is in a wave, but calls no kernel of the CPU.", wave_of_copies},
     {"[plan] the refs of step 1 are out of range.", step_refs},
     {"[plan] the dims of step 0 are out of range.", step_dims},
     {"[plan] step 0 has domain, grain and scratch -1, 1, 0 of 5 expressions.", step_domain_unknown},

@@ -152,6 +152,10 @@ typedef struct {
 #define FB_KERNEL_SET (-7)
 #define FB_KERNEL_COUNT (-8)
 #define FB_KERNEL_MOVE (-9)
+/* The next so many steps, as its one dim says, read and write nothing that another one of them writes, so threads may
+ * run them side by side. They are kernels of the CPU; the count is constant. */
+#define FB_KERNEL_WAVE (-10)
+#define FB_MAX_WAVE 32
 
 typedef struct {
   int32_t kernel;
