@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.export import elf
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
+from flambeau.compiler.targets import host
+from flambeau.runtime import _binding
 
 OPTIONS = Options()
 
@@ -149,6 +152,57 @@ def test_damaged_objects_do_not_load():
     for bad in (b"", b"not an object", code[: len(code) // 2], b"\0" * 4096):
         with pytest.raises(loader.LoadError, match="does not link"):
             loader.load(bad)
+
+
+X86_64 = pytest.mark.skipif(
+    not targets.find("host").triple.startswith("x86_64") or sys.platform != "linux", reason="LLVM links"
+)
+
+
+def tripling(b):
+    with b.loop(b.lo, b.hi) as loop:
+        x = b.load(b.buffer(0), loop.index, "f32")
+        b.store(b.add(b.mul(x, 3.0), 0.625), b.buffer(1), loop.index)
+
+
+@X86_64
+def test_the_runtime_maps_what_the_compiler_makes():
+    """By itself, without LLVM: code with constants gives what it gives behind LLVM's linker."""
+    code = object_code.compile_object(source(tripling), OPTIONS)
+    x = np.arange(7, dtype=np.float32)
+    kernel_type = ctypes.CFUNCTYPE(
+        None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
+    )
+    for address in (_binding.map_object(code, loader.SYMBOL), loader.link(code)):
+        y = np.zeros(7, np.float32)
+        kernel_type(address)((ctypes.c_void_p * 2)(x.ctypes.data, y.ctypes.data), None, 0, 7, None)
+        assert y.tolist() == [3 * v + 0.625 for v in x.tolist()]
+    assert _binding.map_object(code, "absent") is None
+
+
+@X86_64
+def test_the_runtime_maps_nothing_that_it_does_not_understand():
+    """Whatever is changed in an object, or cut off: it is mapped within its bounds, or it is not."""
+    code = object_code.compile_object(source(tripling), OPTIONS)
+    head = 64
+    sections = int.from_bytes(code[40:48], "little")
+    for cut in range(0, len(code), 16):
+        assert _binding.map_object(code[:cut], loader.SYMBOL) is None or cut > sections
+    for at in (*range(head), *range(sections, len(code))):
+        for value in (0, 1, 0x7F, 0xFF):
+            found = _binding.map_object(code[:at] + bytes([value]) + code[at + 1 :], loader.SYMBOL)
+            assert found is None or found > 0
+
+
+def test_what_llvm_said_of_this_cpu_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLAMBEAU_CACHE", str(tmp_path))
+    first = host._described()
+    assert first == host._asked() and len(list((tmp_path / "hosts").rglob("*"))) == (
+        2 if _binding.cpu_identity() else 0
+    )
+    if _binding.cpu_identity():
+        monkeypatch.setattr(host, "_asked", lambda: pytest.fail("LLVM is asked again"))
+    assert host._described() == first and _binding.cpu_identity() == _binding.cpu_identity()
 
 
 def test_equal_symbols_are_loaded_side_by_side():

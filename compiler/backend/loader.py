@@ -1,7 +1,8 @@
 """Maps object code into the process.
 
-In: the bytes of an object file that defines `kernel`. Out: its address, valid for the life of the process.
-One LLJIT for all; each object is a library of its own, so equal symbol names do not meet. Next: `kernel_cache.py`.
+In: the bytes of an object file that defines `kernel`. Out: its address, valid for the life of the process. The runtime maps what
+needs nothing but itself, so that a start from the caches loads no LLVM. Others go to one LLJIT, in which each is a library of
+its own, so equal symbol names do not meet. Next: `kernel_cache.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from flambeau.dialects.locks import process_lock
+from flambeau.runtime import _binding
 
 SYMBOL = "kernel"
 
@@ -25,6 +27,11 @@ class LoadError(RuntimeError):
 
 def load(code: bytes) -> int:
     """The address of `kernel`. Raises LoadError for bytes that are not an object or lack the symbol."""
+    return _binding.map_object(code, SYMBOL) or link(code)
+
+
+def link(code: bytes) -> int:
+    """As `load`, by LLVM's linker, which takes every object."""
     import llvmlite.binding as llvm
 
     library = llvm.JITLibraryBuilder().add_object_img(code)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from flambeau.compiler import targets
 from flambeau.compiler.backend import loader
+from flambeau.compiler.caches.identity import installed
 from flambeau.compiler.caches.object_store import ObjectStore
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
@@ -161,25 +162,20 @@ def key(source: KernelSource, options: Options) -> str:
 @cache
 def toolchain() -> str:
     """A digest of the compiler's sources, the versions of what it is built on, and the kernel ABI."""
-    import llvmlite
-
     folder = Path(__file__).parent.parent
-    digest = hashlib.sha256(f"{ABI_VERSION} {llvmlite.__version__} {_mlir_version()}".encode())
+    mlir = installed("torch_mlir") or installed("mlir")
+    digest = hashlib.sha256(f"{ABI_VERSION} {_llvm_version()} {mlir}".encode())
     for name in _CODE:
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()
 
 
-def _mlir_version() -> str:
-    """The version of the MLIR bindings, told from the name of their metadata: importing them would be slow."""
-    import importlib.util
+def _llvm_version() -> str:
+    if found := installed("llvmlite"):
+        return found
+    import llvmlite
 
-    for name in ("torch_mlir", "mlir"):
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.submodule_search_locations:
-            site = Path(next(iter(spec.submodule_search_locations))).parent
-            return " ".join(sorted(p.name for p in site.glob(f"{name}*.dist-info")))
-    return "none"
+    return llvmlite.__version__
 
 
 @cache

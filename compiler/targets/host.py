@@ -5,18 +5,21 @@ Next: `__init__.py` for the fields.
 
 from __future__ import annotations
 
+import marshal
+import sys
 from pathlib import Path
 
+from flambeau.compiler.caches.identity import digest, installed
+from flambeau.compiler.caches.object_store import ObjectStore
 from flambeau.compiler.targets.target import Target
+from flambeau.runtime import _binding
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def target() -> Target:
     """The host with all its features; cache sizes fall back to those of a small desktop core."""
-    import llvmlite.binding as llvm
-
-    features = dict(llvm.get_host_cpu_features())
+    triple, cpu, features = _described()
     vector_bytes, registers = _vectors(features)
     text = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(features.items()))
     if vector_bytes == 64:
@@ -24,8 +27,8 @@ def target() -> Target:
     sizes = cache_sizes(_CACHES)
     return Target(
         name="host",
-        triple=llvm.get_process_triple(),
-        cpu=llvm.get_host_cpu_name(),
+        triple=triple,
+        cpu=cpu,
         features=text,
         vector_bytes=vector_bytes,
         registers=registers,
@@ -33,6 +36,26 @@ def target() -> Target:
         l2=sizes.get(2, 1 << 20),
         l3=sizes.get(3, 8 << 20),
     )
+
+
+def _described() -> tuple[str, str, dict[str, bool]]:
+    """LLVM's triple, CPU and features. What it said of this CPU is in the user's cache: a start from there loads no LLVM."""
+    store, seen, version = ObjectStore.of_user("host"), _binding.cpu_identity(), installed("llvmlite")
+    if store is None or seen is None or not version:
+        return _asked()
+    name = digest(seen, version, sys.platform)
+    try:
+        triple, cpu, features = marshal.loads(store.read(name) or b"")
+    except (EOFError, ValueError, TypeError):
+        triple, cpu, features = _asked()
+        store.write(name, marshal.dumps((triple, cpu, features)))
+    return triple, cpu, features
+
+
+def _asked() -> tuple[str, str, dict[str, bool]]:
+    import llvmlite.binding as llvm
+
+    return llvm.get_process_triple(), llvm.get_host_cpu_name(), dict(llvm.get_host_cpu_features())
 
 
 def obstacle(target: Target) -> str | None:

@@ -27,6 +27,12 @@ PyObject *fb_run_op_lists(PyObject *module, PyObject *args);
 fb_device *fb_device_object_get(PyObject *object); /* NULL and an exception when it is no Device */
 PyObject *fb_cuda_probe(PyObject *module, PyObject *arguments);
 
+/* cpu_identity.c */
+PyObject *fb_cpu_identity(PyObject *module, PyObject *unused);
+
+/* object_loader.c */
+PyObject *fb_map_object(PyObject *module, PyObject *arguments);
+
 typedef struct {
   const char *name;
   fb_kernel of[4]; /* float32, float64, complex64, complex128; NULL where there is none */

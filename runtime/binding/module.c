@@ -169,6 +169,14 @@ static PyMethodDef functions[] = {
     {"cuda_device", fb_cuda_probe, METH_VARARGS,
      PyDoc_STR("cuda_device(driver=None, device=0)\n--\n\nA dict of an NVIDIA GPU's name, compute capability and bytes "
                "of memory. `driver` is the path of the\ndriver's library, None the system's. Raises RuntimeError.")},
+    {"cpu_identity", fb_cpu_identity, METH_NOARGS,
+     PyDoc_STR(
+         "cpu_identity()\n--\n\nBytes that are the same on equal CPUs, under systems that save the same registers; "
+         "None where the CPU\ndoes not say.")},
+    {"map_object", fb_map_object, METH_VARARGS,
+     PyDoc_STR(
+         "map_object(code, symbol)\n--\n\nThe address of a function of an object file that needs nothing but itself, "
+         "mapped for the life of the process. None for\nbytes that are anything else.")},
     {"lapack_kernels", fb_lapack_kernels, METH_VARARGS,
      PyDoc_STR(
          "lapack_kernels(routines, get_threads, set_threads)\n--\n\nThe kernels of linear algebra by name, their "
