@@ -8,6 +8,7 @@ import flambeau.nn.functional as F
 import numpy as np
 import pytest
 from flambeau import nn
+from flambeau import transforms as T
 
 pytest.importorskip("onnx")
 
@@ -94,6 +95,12 @@ MODELS = {
         [normal(2, 9)],
         {"x": {0: "batch", 1: "time"}},
         [[normal(3, 12)]],
+    ),
+    "what prepares images": (
+        lambda: T.Compose([T.Resize((8, 6)), T.CenterCrop(5), T.Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))]),
+        [np.abs(normal(1, 3, 12, 9))],
+        {"img": {0: "batch"}},
+        [[np.abs(normal(4, 3, 12, 9))]],
     ),
     "orders": (
         lambda: lambda x: (*fb.sort(x, -1), *fb.topk(x, 2), x.argmax(1), x.cumsum(1)),
@@ -221,6 +228,9 @@ def test_scripts_for_pytorch_name_sizes(tmp_path):
         "net = torch.nn.Linear(5, 2)\n"
         "axes = {'x': {0: 'batch'}, 'y': {0: 'batch'}}\n"
         "torch.onnx.export(net, torch.ones(1, 5), 'net.onnx', input_names=['x'], output_names=['y'], dynamic_axes=axes)\n"
+        "rows = torch.export.Dim('rows', min=1, max=64)\n"
+        "for shape in ({'input': {0: rows}}, ({0: torch.export.Dim.DYNAMIC},)):\n"
+        "    torch.onnx.export(net, (torch.ones(2, 5),), 'other.onnx', dynamic_shapes=shape, dynamo=True)\n"
         "print(net(torch.ones(4, 5)).tolist())\n"
     )
     command = [sys.executable, "-m", "flambeau.run", "script.py"]
@@ -228,3 +238,4 @@ def test_scripts_for_pytorch_name_sizes(tmp_path):
     assert done.returncode == 0, done.stderr
     found = fb.onnx.load(tmp_path / "net.onnx")(x=fb.ones(4, 5))
     np.testing.assert_allclose(found.tolist(), eval(done.stdout), rtol=1e-6)
+    assert fb.onnx.load(tmp_path / "other.onnx")(input=fb.ones(7, 5)).shape == (7, 2)

@@ -82,7 +82,7 @@ class Alias(ModuleType):
     def __getattr__(self, name: str) -> Any:
         target = vars(self)["_target"]
         inner = f"{self.__name__}.{name}"
-        if _is_there(inner) and (target is None or not _is_value(target, name)):
+        if _is_there(inner) and (target is None or inner in STAND_INS or not _is_value(target, name)):
             return importlib.import_module(inner)
         if target is not None:
             try:

@@ -114,6 +114,28 @@ def _fx() -> Names:
     }  # fmt: skip
 
 
+class Dim:
+    """The name of a size, for the `dynamic_shapes` of `onnx.export`; its limits are not checked."""
+
+    AUTO: Dim
+    DYNAMIC: Dim
+    STATIC = None
+
+    def __init__(self, name: str, *, min: int | None = None, max: int | None = None) -> None:
+        self.__name__, self.min, self.max = name, min, max
+
+
+Dim.AUTO = Dim.DYNAMIC = Dim("")
+
+
+def _export() -> Names:
+    """Here `export` writes programs for C; PyTorch's module of that name is known for what its `onnx.export` takes."""
+    return {
+        "Dim": Dim, "dims": lambda *names, **limits: tuple(Dim(n, **limits) for n in names),
+        "export": refused("export.export"), "ExportedProgram": type("ExportedProgram", (), {}),
+    }  # fmt: skip
+
+
 def _onnx() -> Names:
     return {"is_in_onnx_export": false, "operators": None}
 
@@ -301,6 +323,7 @@ STAND_INS: dict[str, Callable[[], Names]] = {
     "torch.fx.graph_module": _fx,
     "torch.utils._pytree": pytrees.names,
     "torch.onnx": _onnx,
+    "torch.export": _export,
     "torch.storage": _storage,
     "torch.random": _random,
     "torch.utils.cpp_extension": _cpp_extension,

@@ -70,14 +70,14 @@ def _moved(x: Tensor, zero: Tensor | None) -> Tensor:
     return x if zero is None else x - zero.to(fb.int32)
 
 
-def _of_rows(zero: Tensor | None) -> Tensor | None:
-    """A zero of each row of a matrix, as a column."""
-    return zero.unsqueeze(-1) if zero is not None and zero.dim() == 1 and zero.numel() > 1 else zero
+def _of_rows(v: Tensor) -> Tensor:
+    """A scale or zero of each row of a matrix, as a column."""
+    return v.unsqueeze(-1) if v.dim() == 1 and v.numel() > 1 else v
 
 
 @rule("MatMulInteger")
 def _matmul_integer(node: OnnxNode, x: Tensor, y: Tensor, zero: Any = None, zero_y: Any = None) -> Tensor:
-    return fb.matmul(_moved(x, _of_rows(zero)), _moved(y, zero_y))
+    return fb.matmul(_moved(x, None if zero is None else _of_rows(zero)), _moved(y, zero_y))
 
 
 @rule("ConvInteger")
