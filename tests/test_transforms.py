@@ -177,6 +177,16 @@ def test_composed_transforms_compile_once():
     assert T.RandomChoice([T.Lambda(abs)])(-1) == 1
 
 
+def test_nothing_is_kept_of_a_recording_that_came_to_nothing(tmp_path):
+    resize = T.Resize((5, 3))
+    image = fb.rand(3, 11, 7)
+    with pytest.raises(RuntimeError, match="reads values while it runs"):
+        fb.export(lambda x: resize(x) * x.sum().item(), image, tmp_path / "resized")
+    expected = T.resize(image.double(), (5, 3)).float()
+    assert fb.allclose(resize(image), expected, atol=1e-6)
+    assert resize(image.bfloat16()).dtype is fb.bfloat16
+
+
 def test_gradients_reach_the_image():
     x = fb.tensor(arrays(1, 4, 4), requires_grad=True)
     T.resize(x, 2).sum().backward()

@@ -34,16 +34,17 @@ _FILTERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"bilinear": _triangle
 
 @lru_cache(64)
 def _weights(n: int, wanted: int, interpolation: str, antialias: bool, dtype: DType) -> Tensor:
-    """(wanted, n): row i has the weights of the elements that result i is made of; they add up to 1."""
+    """(wanted, n): row i has the weights of the elements that result i is made of; they add up to 1. Made of an array of the dtype,
+    so that nothing is recorded: what is kept must not belong to the trace at hand."""
     scale = n / wanted
     places = np.arange(n)[None, :]
     if interpolation == "nearest":
         matrix = places == np.floor(np.arange(wanted) * scale)[:, None]
-        return tensor(matrix.astype(np.float64)).to(dtype)
+        return tensor(matrix.astype(dtype.numpy))
     width = max(scale, 1.0) if antialias else 1.0
     centers = (np.arange(wanted)[:, None] + 0.5) * scale
     matrix = _FILTERS[interpolation]((places + 0.5 - centers) / width)
-    return tensor(matrix / matrix.sum(1, keepdims=True)).to(dtype)
+    return tensor((matrix / matrix.sum(1, keepdims=True)).astype(dtype.numpy))
 
 
 def _sizes(image: Tensor, size: int | Sequence[int], max_size: int | None) -> tuple[int, int]:
