@@ -46,9 +46,12 @@ class Hook:
         return replaced
 
     def slot(self) -> int | None:
-        """Where the owner is in the current trace, if it is there."""
+        """Where the owner is in the current trace, if it is there. What it is a view of may have changed by other `data`."""
         tensor = self.owner() if self.owner is not None else None
-        return None if tensor is None else recorder.known_history(tensor)
+        if tensor is None:
+            return None
+        self.view, _, self.starts = recorder.view_info(tensor)
+        return recorder.known_history(tensor)
 
     def forget(self) -> None:
         self.fn = self.end = None

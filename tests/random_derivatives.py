@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import random_training
 from random_training import environment, observed, plain, run_line
 
@@ -267,3 +268,26 @@ def before_refusals(program: tuple[str, ...], *libraries: types.ModuleType) -> t
             assert kinds & {"RuntimeError", "GraphFreed"} or kinds == {"TypeError", "AttributeError"}, lines
             return program[:i]
     return program
+
+
+def beside_pytorch(program: tuple[str, ...], *libraries: types.ModuleType) -> str | None:
+    """Where Flambeau and PyTorch differ, before the first line that one of them refuses, but for what docs/differences.md states:
+    whether a derivative requires grad, and None where PyTorch has zeros."""
+    outcomes = [run(program, library)[0] for library in libraries]
+    wrong = (i for i, lines in enumerate(zip(*outcomes, strict=True)) if any(outcome for _, outcome in lines))
+    program = program[: next(wrong, len(program))]
+    found, expected = (_without_flags(run(program, library)[1]) for library in libraries)
+    return random_training.difference(found, expected, 1e-9)
+
+
+def _without_flags(seen: dict[str, Any]) -> dict[str, Any]:
+    """What can be seen of a program, derivatives without what is said of their history, and without those that are zeros."""
+    found = {}
+    for name, facts in seen.items():
+        if isinstance(facts, dict) and "requires_grad" in facts:
+            flags = ("requires_grad", "is_leaf", "grad.requires_grad")
+            facts = {k: v for k, v in facts.items() if k not in flags}
+            if not np.any(facts["value"]) and name[0] in "guvw":
+                continue
+        found[name] = facts
+    return found

@@ -61,6 +61,14 @@ y *= 3
 y.sum().backward()
 seen.append(y.grad.tolist())
 
+# Also where it is a view of a leaf, and other data are assigned to it.
+x = data(1, 3, grad=True)
+y = x.transpose(0, 1)
+z = y.flatten()
+i = z.register_hook(log.hook('i', 2.0))
+z.data = z.clone()
+z.backward(T.ones_like(z))
+
 # It outlives the tensor.
 x = data(3, 3, grad=True)
 y = x.tanh() + 1
