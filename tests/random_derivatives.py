@@ -287,7 +287,7 @@ def _without_flags(seen: dict[str, Any]) -> dict[str, Any]:
         if isinstance(facts, dict) and "requires_grad" in facts:
             flags = ("requires_grad", "is_leaf", "grad.requires_grad")
             facts = {k: v for k, v in facts.items() if k not in flags}
-            if not np.any(facts["value"]) and name[0] in "guvw":
+            if np.abs(facts["value"]).max(initial=0.0) < 1e-9 and name[0] in "guvw":
                 continue
         found[name] = facts
     return found
