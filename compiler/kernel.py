@@ -64,6 +64,8 @@ class KernelCall:
     the other, from the written operand's offset on, that no other call writes: the first may then be a part of the other.
 
     `keeps`: what it makes of an input of the program, as of weights, is worth memory while that stays the same from run to run.
+    `spare`: who reads what it makes does without, given no address: it is called only where that is kept, or once for all turns
+    of a loop.
 
     A `fallible` call gets one more dim from the plan builder, after `dims`: its base error code. The k-th fallible
     node of the cluster's graph, in node order, reports by lowering the status word to `(base + k) << 48 | position`.
@@ -81,6 +83,7 @@ class KernelCall:
     copies: tuple[int, int] | None = None
     places: tuple[int, int] | None = None
     keeps: bool = False
+    spare: bool = False
 
     def sources(self) -> Iterator[KernelSource]:
         """The kernels that it runs."""

@@ -164,7 +164,7 @@ def kernels(work: Compilation) -> None:
         form = "kernels", id(found), device
         work.lowered.append(memo.answer(form, devices.lower, device, found, work.options, lower))
         for call in work.lowered[-1].calls:
-            if call.source.text:  # the runtime has transfers built in
+            if call.source.text and not call.spare:  # the runtime has transfers built in; what is spare may be left out
                 work.announce(call.source)
 
 
@@ -172,7 +172,11 @@ def _steps(work: Compilation, part: Cluster, steps: Callable[..., Lowered]) -> L
     """A cluster that is no fusion group, lowered. One that is computed by blocks is a kernel of several groups, whose own are not
     compiled alone."""
     if part.kind != BLOCKS:
-        return steps(part, lambda graph: _region(work, graph, work.announce, work.taken))
+        made = steps(part, lambda graph: _region(work, graph, work.announce, work.taken))
+        for call in made.calls:
+            if call.source.text:
+                work.announce(call.source)
+        return made
     target = work.options.target
 
     def make() -> tuple[Lowered, set[overrides.Entry]]:

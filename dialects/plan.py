@@ -13,7 +13,7 @@ from typing import Any
 
 from flambeau.dialects import mlir
 from flambeau.dialects.size_guards import RELATIONS
-from flambeau.runtime.plan_spec import LAUNCH_FIELDS, ExprOp, OutMode, PlanSpec, RefKind
+from flambeau.runtime.plan_spec import KERNEL_WAVE, LAUNCH_FIELDS, ExprOp, OutMode, PlanSpec, RefKind
 
 _EXPR = {v: k.lower() for k, v in vars(ExprOp).items() if k.isupper()}
 _MODE = {v: k.lower() for k, v in vars(OutMode).items() if k.isupper()}
@@ -87,7 +87,9 @@ def print_plan(spec: PlanSpec) -> str:
         lines.append(f'    {_arena(k)} = "plan.arena"(%x{size}) {{device = "{device}"}} : (index) -> {_BUFFER}')
     lines.append(f'    %constants = "plan.constants"() {{data = "{spec.constants.hex()}"}} : () -> {_BUFFER}')
     lines.append(f'    %status = "plan.status"() : () -> {_BUFFER}')
-    lines += [f'    %kept{k} = "plan.kept"(%x{size}) : (index) -> {_BUFFER}' for k, size in enumerate(spec.kept)]
+    for k, size in enumerate(spec.kept):
+        spare = "true" if k >= len(spec.kept) - spec.spare else "false"
+        lines.append(f'    %kept{k} = "plan.kept"(%x{size}) {{spare = {spare}}} : (index) -> {_BUFFER}')
     lines += [f'    %cursor{k} = "plan.cursor"() : () -> {_BUFFER}' for k in range(_cursors(spec))]
     for i, step in enumerate(spec.steps):
         lines += _step(i, step, i < spec.n_fallible, kernels.get(step[0], ""))
@@ -108,6 +110,7 @@ _KINDS = {
     "source": "integer",
     "kernel": "integer",
     "fallible": "bool",
+    "spare": "bool",
     "mode": "string",
     "data": "string",
     "relation": "string",
@@ -134,9 +137,9 @@ def _check_step(op: Any) -> None:
     types = [str(v.type) for v in op.operands]
     if types[:3] != ["index"] * 3 or not types[3].endswith("xindex>") or set(types[4:]) - {_BUFFER}:
         raise ValueError(f"[plan.step] operands are {types}. Give n, grain and scratch, dims, then buffers.")
-    if op.attributes["kernel"].value < -6:
-        built_in = "-1 (copy), -2 (zero), -3 (branch), -4 (jump), -5 (note) and -6 (transfer)"
-        raise ValueError(f"[plan.step] built-in kernels are {built_in}.")
+    if op.attributes["kernel"].value < KERNEL_WAVE:
+        control = "-3 (branch), -4 (jump), -5 (note), -6 (transfer), -7 (set), -8 (count), -9 (move), -10 (wave)"
+        raise ValueError(f"[plan.step] built-in kernels are -1 (copy), -2 (zero), {control}.")
 
 
 def _check_launch(op: Any) -> None:
@@ -230,7 +233,7 @@ def _dialect() -> Any:
     _operation(plan, "arena", 1, _BUFFER)
     _operation(plan, "constants", 0, _BUFFER, ("data",), _check_constants)
     _operation(plan, "status", 0, _BUFFER)
-    _operation(plan, "kept", 1, _BUFFER)
+    _operation(plan, "kept", 1, _BUFFER, ("spare",))
     _operation(plan, "cursor", 0, _BUFFER)
     _operation(plan, "view", 2, _BUFFER)
     _operation(plan, "dims", 0, "tensor<", (), _check_dims, tail=True)
@@ -259,6 +262,7 @@ class _PlanReader:
         self.kernels: dict[int, str] = {}  # where those are that are launched
         self.cursors = 0
         self.kept: list[int] = []
+        self.spare: list[bool] = []  # of each of these
         self.once: list[str] = []  # arena, constants and status as they were met
 
     def read(self, op: Any) -> None:
@@ -316,6 +320,7 @@ class _PlanReader:
 
     def _kept(self, op: Any, operands: list) -> tuple[int, int]:
         self.kept.append(operands[0])
+        self.spare.append(op.attributes["spare"].value)
         return RefKind.KEPT, len(self.kept) - 1
 
     def _cursor(self, op: Any, operands: list) -> tuple[int, int]:
@@ -385,6 +390,8 @@ def _spec(function: Any) -> PlanSpec:
         raise ValueError(
             f"[plan] there is {reader.once or 'nothing'}. Give plan.arena, plan.constants and plan.status once."
         )
+    if reader.spare != sorted(reader.spare):
+        raise ValueError("[plan] what is kept for certain follows what is spare. Put that last.")
     if reader.fallible != sorted(reader.fallible, reverse=True):
         raise ValueError("[plan] a fallible step follows a commit step. Put what may fail first.")
     return PlanSpec(
@@ -400,4 +407,5 @@ def _spec(function: Any) -> PlanSpec:
         guards=tuple(reader.guards),
         devices=reader.devices(),
         kept=tuple(reader.kept),
+        spare=sum(reader.spare),
     )

@@ -144,3 +144,6 @@ class PlanSpec(NamedTuple):
     kept: tuple[int, ...] = ()
     """Step k makes KEPT number k, of so many bytes (an expression), of one input alone; the steps count as ones that may fail.
     While the input stays the same from run to run, its memory unwritten, it is made once. Only where there are no devices."""
+
+    spare: int = 0
+    """The last so many of these are made only where they are kept; until then who reads them gets no address."""

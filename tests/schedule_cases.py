@@ -327,7 +327,7 @@ VALUES = {
     "room": tuple(range(1, 49)), "width": (8, 16, 32, 64), "workers": (1, 2, 4, 8, 16),
     "along": ("k", "output", "neither", "row", "channels"), "tap_rows": (1, 2, 3, 4, 7), "columns": _SMALL,
 }  # fmt: skip
-for flagged in ("resident", "chunks", "b_in_tile", "kept", "turned", "narrows"):
+for flagged in ("resident", "chunks", "b_in_tile", "panels", "kept", "turned", "narrows"):
     VALUES[flagged] = (False, True)
 
 

@@ -202,7 +202,7 @@ def test_text_depends_on_extents_by_the_tile_only():
     ):
         a = Aval((k, m) if ta else (m, k), dtypes.float32)
         graph = product(a, Aval((k, n), dtypes.float32), transpose_a=ta)
-        texts.update(call.source.text for call in lower(graph, "x86-64-v4").calls)
+        texts.update(call.source.text for call in lower(graph, "x86-64-v4").calls if not call.spare)
     assert len(texts) == 2, "one for each width of the register tile"
 
 
@@ -284,7 +284,7 @@ def test_an_output_may_overwrite_an_operand_where_the_call_says_so(k):
 
     a, b, total = random((9, k), "float32", 1), random((k, 50), "float32", 2), random((9, 50), "float32", 3)
     graph = product(*(Aval(x.shape, dtypes.float32) for x in (a, b)), epilogue=epilogue)
-    (call,) = lower(graph).calls
+    (call,) = (call for call in lower(graph).calls if not call.spare)
     assert call.in_place == (((2, 3),) if k <= 256 else ())  # partial sums would destroy the operand
     if call.in_place:
         (got,) = run(graph, [a, b, total], overwrite={0: 2})

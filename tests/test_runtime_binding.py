@@ -347,7 +347,7 @@ def test_malformed_specs_raise(change, error, text):
     Plan(spec, ())
     with pytest.raises(error, match=text):
         Plan(spec._replace(**change), ())
-    with pytest.raises(TypeError, match=r"the spec has 3 items. It needs 12."):
+    with pytest.raises(TypeError, match=r"the spec has 3 items. It needs 13."):
         Plan(tuple(spec)[:3], ())
 
 

@@ -135,7 +135,7 @@ def test_schedules_are_part_of_what_a_program_is_known_by():
     assert other == Options(schedules=(("product", "rows = 2"),)) and hash(other) == hash(replace(other))
     made = [stages.run(graph, options).program.kernels for options in (plain, other, plain)]
     assert made[0] == made[2] and [k.text for k in made[0]] != [k.text for k in made[1]]
-    assert "rows = 2," in made[1][0].schedule
+    assert any("rows = 2," in kernel.schedule for kernel in made[1])
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,14 @@ class Memory(Arithmetic):
         )
         return self.emit(text, POINTER)
 
+    def nowhere(self) -> Val:
+        """The address of nothing."""
+        return self.emit(f"llvm.mlir.zero : {POINTER}", POINTER)
+
+    def exists(self, pointer: Val) -> Val:
+        """Whether (i1) there is something at an address."""
+        return self.emit(f'llvm.icmp "ne" {pointer.name}, {self.nowhere().name} : {POINTER}', "i1")
+
     def load(
         self, pointer: Val, index: Index, element: str, lanes: int = 1, mask: Val | None = None, other: Operand = 0
     ) -> Val:

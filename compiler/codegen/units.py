@@ -141,8 +141,14 @@ class Cut:
 
 
 def _named(made: Parts, schedule: Schedule) -> Parts:
-    """The same calls. The first one's kernel says by what schedule they were made; others only combine its partial results."""
-    return Parts([*(_with_schedule(call, str(schedule)) for call in made.calls[:1]), *made.calls[1:]], made.temps)
+    """The same calls. The first one's kernel, of those that are not spare, says by what schedule they were made; others only
+    combine its partial results."""
+    calls = list(made.calls)
+    for k, call in enumerate(calls):
+        if not call.spare:
+            calls[k] = _with_schedule(call, str(schedule))
+            break
+    return Parts(calls, made.temps)
 
 
 def _with_schedule(call: KernelCall, text: str) -> KernelCall:

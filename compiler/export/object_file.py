@@ -192,6 +192,7 @@ def _plan(t: Tables, program: Program, name: str, numbers: dict[str, int]) -> li
         *(("ptr", "null") for _ in range(4)),
         ("i32", 0),  # kept results
         ("ptr", "null"),
+        ("i32", 0),
     ]
 
 

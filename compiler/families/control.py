@@ -45,9 +45,10 @@ def _while_loop(work: Lowering, goes_on: Region, region: Region) -> list[Part]:
     """What is carried lies in the results. The body writes it in place where it may, else aside, and it is copied back."""
     n = len(work.results)
     inputs = (*work.results, *work.reads[n:])
-    body, flag = work.body(region, in_place=n), work.temp(1)
+    fixed = range(n, len(work.reads))
+    body, flag = work.body(region, n, fixed), work.temp(1)
     aside = {k: work.temp(work.bytes(r)) for k, r in enumerate(work.results) if k not in body.kept}
-    test = work.run(work.body(goes_on), inputs, (flag,))
+    test = work.run(work.body(goes_on, fixed=fixed), inputs, (flag,))
     once = work.run(body, inputs, [aside.get(k, r) for k, r in enumerate(work.results)])
     back = [MemoryCopy(r, aside[k], work.bytes(r)) for k, r in enumerate(work.results) if k in aside]
     start = [MemoryCopy(r, k, work.bytes(r)) for k, r in enumerate(work.results)]
@@ -66,7 +67,7 @@ def _scan(work: Lowering, region: Region) -> list[Part]:
     slices = through(work.reads[n : n + sliced], region.inputs[n : n + sliced])
     stacked = through(work.results[n:], region.outputs[n:])
     carried = work.results[:n]
-    body = work.body(region, in_place=n)
+    body = work.body(region, n, range(n + sliced, len(work.reads)))
     aside = {k: work.temp(work.bytes(r)) for k, r in enumerate(carried) if k not in body.kept}
     inputs = (*carried, *[c.position for c in slices], *work.reads[n + sliced :])
     outputs = [*[aside.get(k, r) for k, r in enumerate(carried)], *[c.position for c in stacked]]

@@ -8,7 +8,7 @@ plan's. Next: `families/control.py`, what each op becomes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
 from flambeau.compiler.plans.steps import Step
@@ -22,11 +22,12 @@ Compile = Callable[[Graph], list[tuple[Cluster, Lowered]]]
 @dataclass
 class RegionPlan:
     """A region's steps, with all their blocks placed: inputs and outputs by number, temporaries at offsets from 0. `kept` are
-    the outputs that lie where the input of the same number does."""
+    the outputs that lie where the input of the same number does. What the steps `before` a loop write counts as further inputs."""
 
     steps: list[Step]
     arena: Int
     kept: frozenset[int] = frozenset()
+    before: tuple[Step, ...] = ()
 
     @property
     def may_fail(self) -> bool:
@@ -129,7 +130,8 @@ def bodies(parts: Sequence[Part]) -> Iterator[RegionPlan]:
 
 
 def lower(cluster: Cluster, compile_region: Compile, made: Callable[..., list[Part]]) -> Lowered:
-    """The cluster's one op as a call of the parts that `made` makes of the work and the op's regions."""
+    """The cluster's one op as a call of the parts that `made` makes of the work and the op's regions, after those of what its loops
+    find as it was."""
     (node,) = cluster.graph.nodes
     work = Lowering(cluster.graph, node, compile_region)
     parts = tuple(made(work, *node.regions))
@@ -142,11 +144,11 @@ def lower(cluster: Cluster, compile_region: Compile, made: Callable[..., list[Pa
         dims=(),
         n=1,
         grain=1,
-        writes=tuple(range(n_read, n)),
+        writes=tuple(p for p in range(n_read, n) if p not in work.made),
         fallible=fallible,
         parts=parts,
     )
-    return Lowered([call], work.temps)
+    return Lowered([*work.before, call], work.temps)
 
 
 def lower_graph(graph: Graph, compile_region: Compile) -> Lowered:
@@ -173,6 +175,8 @@ class Lowering:
         self.results = tuple(range(len(node.operands), len(self.operands)))
         self.temps: list[Int] = []
         self.n_cursors = 0
+        self.before: list[KernelCall] = []
+        self.made = set[int]()  # the positions of what these write
 
     def temp(self, size: Int) -> int:
         """The position of a temporary of so many bytes."""
@@ -186,13 +190,26 @@ class Lowering:
         start, by = (step * times, 0 - step) if reverse else (0, step)
         return Cursor(-self.n_cursors, of, start, by, early=reverse)
 
-    def body(self, region: Region, in_place: int = 0) -> RegionPlan:
+    def body(self, region: Region, in_place: int = 0, fixed: Sequence[int] = ()) -> RegionPlan:
         from flambeau.compiler.plans.plan import place_body  # that module imports this one
 
-        return place_body(region.graph, self._compile(region.graph), in_place)
+        return place_body(region.graph, self._compile(region.graph), in_place, fixed)
 
     def run(self, body: RegionPlan, inputs: Sequence[int], outputs: Sequence[int]) -> Run:
-        return Run(body, tuple(inputs), tuple(outputs), self.temp(body.arena))
+        made = [position for step in body.before for position in self._make_before(step, inputs)]
+        return Run(body, (*inputs, *made), tuple(outputs), self.temp(body.arena))
+
+    def _make_before(self, step: Step, inputs: Sequence[int]) -> list[int]:
+        """Call a step of a body before the loop; the positions of what it writes."""
+        written = {id(b): self.temp(b.bytes) for b in step.written()}
+        operands = []
+        for operand, block in zip(step.call.operands, step.blocks, strict=True):
+            assert block is not None  # such a step cannot fail
+            at = self.operands[inputs[block.input] if block.input is not None else written[id(block)]]
+            operands.append(replace(at, offset=at.offset + operand.offset))
+        self.before.append(replace(step.call, operands=tuple(operands), spare=False))
+        self.made.update(written.values())
+        return list(written.values())
 
     def bytes(self, position: int) -> Int:
         return self.graph.avals[self.operands[position].index].nbytes

@@ -3,7 +3,8 @@
 In: the program and its clusters with what the code generators made of them. Out: a `Program`, plain data: the
 `PlanSpec` the runtime interprets, the kernels it calls and the ops its error codes stand for. Nothing here knows
 MLIR or addresses. Sizes of the program's symbols become expressions, and what was asked about them so far becomes the
-plan's guards; nothing here asks more. Next: `steps.py` for the steps, `arena.py` for offsets.
+plan's guards; nothing here asks more. Next: `steps.py` for the steps, `kept.py` for what is made once,
+`arena.py` for offsets.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered,
 from flambeau.compiler.plans import waves
 from flambeau.compiler.plans.arena import Arenas
 from flambeau.compiler.plans.control import RegionPlan
+from flambeau.compiler.plans.kept import KeptMemory, kept_steps, place_kept, steps_before, with_made
 from flambeau.compiler.plans.rows import COPY, RowWriter
 from flambeau.compiler.plans.steps import (
     BufferAssignment,
@@ -23,7 +25,6 @@ from flambeau.compiler.plans.steps import (
     collect,
     distinct,
     drop_copies,
-    note_uses,
     schedule,
     span,
 )
@@ -59,8 +60,8 @@ def build(
     step of the plan. Results of calls that are worth it are kept from run to run if `keeps`."""
     storage = BufferAssignment(graph)
     steps = collect(storage, clusters)
-    steps, n_fallible = schedule(steps, storage)
-    kept = kept_steps(steps, storage) if keeps else []
+    kept = kept_steps(steps, storage) if keeps and len(found_devices(steps, storage)) == 1 else []
+    steps, n_fallible = schedule(with_made(steps, kept), storage)
     if kept:
         first = {id(s) for s in kept}
         n_fallible += sum(id(s) in first for s in steps[n_fallible:])
@@ -70,50 +71,15 @@ def build(
     outputs = place_outputs(steps, n_fallible, storage)
     steps = [s for s in steps if not s.is_done]
     devices = found_devices(steps, storage)
-    kept_bytes = place_kept(kept)
+    made = KeptMemory(place_kept(kept), sum(step.call.spare for step in kept))
     arenas = place_temporaries(steps, devices)
-    return emit(steps, n_fallible, outputs, arenas, kept_bytes, storage, [] if origins is None else origins)
+    return emit(steps, n_fallible, outputs, arenas, made, storage, [] if origins is None else origins)
 
 
 def _replaced(storage: BufferAssignment) -> dict[int, int]:
     """id of the block of an output -> id of the block of the input that it updates."""
     graph = storage.graph
     return {id(storage.of(graph.outputs[k])): id(storage.of(graph.inputs[i])) for k, i in graph.updates.items()}
-
-
-# ---- what is kept ---------------------------------------------------------------------------------------------
-
-
-def kept_steps(steps: list[Step], storage: BufferAssignment) -> list[Step]:
-    """The steps that make something of one input, which is worth keeping, and of nothing else: the plan's first ones."""
-    if len(found_devices(steps, storage)) > 1:
-        return []
-    note_uses(steps)
-    outputs = {id(storage.of(v)) for v in storage.graph.outputs}
-
-    def is_kept(step: Step) -> bool:
-        call, read, written = step.call, step.read(), step.written()
-        return (
-            call.keeps
-            and None not in step.blocks
-            and len(read) == 1
-            and read[0].input is not None
-            and all(b.input is None and id(b) not in outputs and len(b.writes) == 1 for b in written)
-            and all(isinstance(n, int) for n in (call.n, *call.dims, *(b.bytes for b in written)))
-        )
-
-    return [step for step in steps if is_kept(step)]
-
-
-def place_kept(steps: list[Step]) -> list[int]:
-    """Give what each of these steps writes a place in the memory that is kept for it; how many bytes that is."""
-    found = []
-    for k, step in enumerate(steps):
-        arena = Arenas()
-        for block in step.written():
-            block.ref = (RefKind.KEPT, k, arena.take(block.bytes))
-        found.append(int(arena.size))
-    return found
 
 
 # ---- outputs --------------------------------------------------------------------------------------------------
@@ -280,16 +246,25 @@ def _inherit(
 # ---- regions --------------------------------------------------------------------------------------------------
 
 
-def place_body(graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]], in_place: int = 0) -> RegionPlan:
+def place_body(
+    graph: Graph, clusters: Sequence[tuple[Cluster, Lowered]], in_place: int = 0, fixed: Sequence[int] = ()
+) -> RegionPlan:
     """The steps of a region in memory of their own. The first `in_place` outputs may lie where the inputs of the same numbers
-    do, if each may be written there while the others are still read."""
+    do, if each may be written there while the others are still read. Inputs that are `fixed`, by number, are the same in every
+    turn of a loop: what steps make of one of these alone, and is worth keeping, is made before it."""
     storage = BufferAssignment(graph)
-    steps, _ = drop_copies(collect(storage, clusters), 0, storage)
+    steps = collect(storage, clusters)
+    before = steps_before(steps, storage, fixed)
+    first = {id(step) for step in before}
+    steps, _ = drop_copies([s for s in with_made(steps, before) if id(s) not in first], 0, storage)
     for k, v in enumerate(graph.inputs):
         storage.of(v).ref = (RefKind.INPUT, k, 0)
+    for k, block in enumerate((b for step in before for b in step.written()), len(graph.inputs)):
+        block.ref = (RefKind.INPUT, k, 0)
     kept = _place_results(graph, steps, storage, in_place)
     steps = [s for s in steps if not s.is_done]
-    return RegionPlan(steps, place_temporaries(steps, [CPU])[CPU], frozenset(kept))  # regions are programs of the CPU
+    arena = place_temporaries(steps, [CPU])[CPU]  # regions are programs of the CPU
+    return RegionPlan(steps, arena, frozenset(kept), tuple(before))
 
 
 def _place_results(graph: Graph, steps: list[Step], storage: BufferAssignment, in_place: int) -> list[int]:
@@ -320,7 +295,7 @@ def emit(
     n_fallible: int,
     outputs: list[tuple[int, int, Int]],
     arenas: dict[str, Int],
-    kept: Sequence[int],
+    kept: KeptMemory,
     storage: BufferAssignment,
     origins: list[Cluster | None],
 ) -> Program:
@@ -344,7 +319,8 @@ def emit(
         constants=b"",
         n_kernels=len(rows.kernels),
         devices=_devices(arenas, graph, rows.sources, exprs),
-        kept=tuple(map(exprs.add, kept)),
+        kept=tuple(map(exprs.add, kept.bytes)),
+        spare=kept.spare,
         exprs=exprs.exprs,
         guards=guards,
     )

@@ -21,7 +21,7 @@ from flambeau.compiler.plans.control import (
     Run,
     WhileLoop,
 )
-from flambeau.compiler.plans.steps import Step
+from flambeau.compiler.plans.steps import NOWHERE, Step
 from flambeau.dialects.size import Int
 from flambeau.dialects.size_rows import ExprTable
 from flambeau.runtime.plan_spec import (
@@ -56,6 +56,7 @@ class RowWriter:
         self.sources: list[KernelSource] = []
         self.errors: list[str] = []
         self.n_cursors = 0
+        self.nowhere: int | None = None  # a cursor that nobody moves, which has no address
         self.clusters: list[Cluster | None] = []  # of each row; of a region's steps that of the op that has the region
 
     def add_from(self, steps: Sequence[Step]) -> None:
@@ -104,6 +105,10 @@ class RowWriter:
         if place is None:
             return (RefKind.STATUS, 0, self.exprs.add(0))
         kind, index, offset = place
+        if place == NOWHERE:
+            if self.nowhere is None:
+                self.nowhere, self.n_cursors = self.n_cursors, self.n_cursors + 1
+            kind, index = RefKind.CURSOR, self.nowhere
         return (kind, index, self.exprs.add(offset))
 
     # ---- control flow ----------------------------------------------------------------------------------------
@@ -193,8 +198,8 @@ def _inside(run: Run, outer: Places, step: Step) -> Places:
 
     def place(position: int) -> Place | None:
         found = place_of(step, position)
-        if found is None:
-            return None
+        if found is None or found == NOWHERE:
+            return found
         kind, index, offset = found
         known = {RefKind.INPUT: run.inputs, RefKind.OUTPUT: run.outputs}.get(kind)
         base = outer(run.arena if known is None else known[index])

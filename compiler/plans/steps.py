@@ -15,6 +15,9 @@ from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Int, Size, same
 
+#: The place of what nobody has made: a kernel gets no address.
+NOWHERE = (-1, 0, 0)
+
 # ---- storage and steps ----------------------------------------------------------------------------------------
 
 

@@ -34,7 +34,7 @@ def find(steps: Sequence[Step], n_kept: int, n_fallible: int, updated: dict[int,
     """The steps, waves together; the first `n_kept` stay as they are, and none leaves the part that may fail, or the other one.
     `updated`: id of the block of an output -> id of that of the input that it replaces, whose readers stay in front of what may
     be written over it."""
-    costs, made = _Costs(steps), count(1)
+    costs, made = _Costs(steps[n_kept:]), count(1)
     found = list(steps[:n_kept])
     for part in (steps[n_kept:n_fallible], steps[n_fallible:]):
         found += _arranged([_Member.of(s, costs, updated) for s in part], made)

@@ -36,7 +36,7 @@ from flambeau.compiler.schedules.kinds import (
     Windows,
 )
 from flambeau.compiler.schedules.loops import is_one_pass, may_stream
-from flambeau.compiler.schedules.products import directions
+from flambeau.compiler.schedules.products import directions, may_be_kept
 from flambeau.compiler.targets import Target
 from flambeau.dialects.orders import BLOCK, CHAIN, LANES
 from flambeau.dialects.size import Int, ceil_div, maximum, repr_of
@@ -172,6 +172,8 @@ def _product(nest: ProductNest, schedule: Product, machine: Target) -> str | Non
     if not schedule.a_pitch >= least or (length == 0 and schedule.a_pitch):
         given, right = repr_of(schedule.a_pitch), "0" if length == 0 else "at least that"
         return f"a_pitch is {given}, and lines of A take {repr_of(least)}. Give {right}."
+    if schedule.panels and not may_be_kept(c):
+        return "panels are those of one matrix in memory, whose extents are known. Leave panels false."
     values = schedule.rows * schedule.vectors + schedule.vectors + 1
     return registers(values, schedule.lanes, c.dtype.itemsize, machine)
 

@@ -219,9 +219,12 @@ class Product(Tiles):
     b_lines: str = word("in which lines a computed B is computed; none: it lies in memory", "none", "row", "column")
     b_unroll: int = count("vectors per round while B is computed", 1, _MOST_UNROLLED)
     b_in_tile: bool = flag("whether the first tile of a panel computes B while it multiplies")
+    panels: bool = flag("whether panels of B may come from a call before, which is made where these are kept")
     grain: int = count("multiply-adds of vectors in a task")
 
     def broken(self) -> str | None:
+        if self.panels and self.b_lines != "none":
+            return "what is computed in tiles is not kept. Leave panels false, or b_lines none."
         if self.b_in_tile and self.b_lines != "row":
             return "a tile computes B row by row. Leave b_in_tile false, or b_lines row."
         return first(super().broken(), multiple("a_pitch", self.a_pitch, "lanes", self.lanes))

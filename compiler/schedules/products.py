@@ -34,6 +34,8 @@ ALONE = 8_000_000
 PACK_ROWS, ITEM_WORK, ITEMS = 192, 40_000, 24
 #: Rows of B that are asked for before a panel's first tile needs them: they lie far apart, which caches do not foresee.
 AHEAD = 16
+#: Panels of an unchanged B are kept from call to call where packing them takes more than this part of the multiply-adds.
+WORTH = 128
 #: Steps along k per round.
 STEPS = 2
 #: Steps and leaves of a computed operand that is written out several times in a row, or between the arithmetic of a tile.
@@ -78,7 +80,8 @@ def product(nest: ProductNest, machine: Target, fixed: Fixed) -> Product:
         a_lines, fixed.get("a_unroll", UNROLLED if is_short(c.lhs) else 1),
         fixed.get("a_pitch", pitch(a_lines, m_block, lanes)),
         b_lines, fixed.get("b_unroll", UNROLLED if short_b and b_lines == "row" else 1),
-        fixed.get("b_in_tile", b_lines == "row" and short_b), work,
+        fixed.get("b_in_tile", b_lines == "row" and short_b),
+        fixed.get("panels", b_lines == "none" and may_be_kept(c)), work,
     )  # fmt: skip
 
 
@@ -98,6 +101,21 @@ def pitch(lines: str, m_block: Int, lanes: int) -> Int:
 def is_short(factor: Factor) -> bool:
     """Whether a computed operand is little work, and needs few registers."""
     return factor.is_computed and len(factor.steps) <= SHORT and len(factor.leaves) <= MOST_SHORT_LEAVES
+
+
+def may_be_kept(c: Contraction) -> bool:
+    """Whether B is one matrix in memory, of known extents."""
+    if c.rhs.is_computed:
+        return False
+    (b,) = c.rhs.leaves
+    return not any(b.batch) and not any(isinstance(x, Size) for x in (c.n, c.k, b.row, b.column, b.offset))
+
+
+def panels_pay(c: Contraction, lanes: int) -> bool:
+    """Whether packing B takes more than a `WORTH`-th of the multiply-adds: per vector of B a load and a store, and where it is
+    turned the shuffles of a square, beside a multiply-add for each row of A."""
+    packing = 2 if unit_of_rhs(c) == "column" else 2 + lanes.bit_length() - 1
+    return packing * WORTH >= hint(c.m)
 
 
 def _blocks(c: Contraction, panels: Any, wanted: Any, most: tuple[int, int, int]) -> tuple[Any, Any]:

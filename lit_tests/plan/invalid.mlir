@@ -68,7 +68,7 @@ func.func @plan() attributes {plan.kernels = 1, plan.symbols = 1} {
 
 // -----
 
-// CHECK: [plan.step] built-in kernels are -1 (copy), -2 (zero), -3 (branch), -4 (jump), -5 (note) and -6 (transfer).
+// CHECK: [plan.step] built-in kernels are -1 (copy), -2 (zero), -3 (branch), -4 (jump), -5 (note), -6 (transfer), -7 (set), -8 (count), -9 (move), -10 (wave).
 func.func @plan() attributes {plan.kernels = 1, plan.symbols = 1} {
   %x = "plan.const"() {value = 64} : () -> index
   %arena = "plan.arena"(%x) : (index) -> memref<?xi8>
@@ -76,7 +76,7 @@ func.func @plan() attributes {plan.kernels = 1, plan.symbols = 1} {
   %status = "plan.status"() : () -> memref<?xi8>
   %v = "plan.view"(%arena, %x) : (memref<?xi8>, index) -> memref<?xi8>
   %d = "plan.dims"(%x) : (index) -> tensor<1xindex>
-  "plan.step"(%x, %x, %x, %d, %v) {fallible = false, kernel = -9} : (index, index, index, tensor<1xindex>, memref<?xi8>) -> ()
+  "plan.step"(%x, %x, %x, %d, %v) {fallible = false, kernel = -11} : (index, index, index, tensor<1xindex>, memref<?xi8>) -> ()
   return
 }
 

@@ -284,7 +284,7 @@ static int read_devices(fb_plan_reader *r, PyObject *rows, PyObject *devices) {
 }
 
 int fb_read_plan_spec(fb_plan_reader *r, PyObject *spec, PyObject *addresses, PyObject *devices) {
-  if (tuple_size(spec, "the spec", 12) < 0)
+  if (tuple_size(spec, "the spec", 13) < 0)
     return -1;
   PyObject **fields = &PyTuple_GET_ITEM(spec, 0);
   if (read_int32(fields[0], &r->spec.n_symbols) < 0 ||
@@ -292,7 +292,8 @@ int fb_read_plan_spec(fb_plan_reader *r, PyObject *spec, PyObject *addresses, Py
       read_outputs(r, fields[2]) < 0 || read_exprs(r, fields[3]) < 0 || read_int32(fields[8], &r->spec.n_kernels) < 0 ||
       read_devices(r, fields[10], devices) < 0 || read_steps(r, fields[4]) < 0 ||
       read_int32(fields[5], &r->spec.n_fallible) < 0 || read_int32(fields[6], &r->spec.arena_bytes) < 0 ||
-      read_guards(r, fields[9]) < 0 || read_numbers(r, fields[11], "kept", &r->spec.n_kept, &r->spec.kept) < 0)
+      read_guards(r, fields[9]) < 0 || read_numbers(r, fields[11], "kept", &r->spec.n_kept, &r->spec.kept) < 0 ||
+      read_int32(fields[12], &r->spec.n_spare) < 0)
     return -1;
   if (r->spec.n_kernels < 0) {
     PyErr_Format(PyExc_ValueError, "[plan] n_kernels is %d.", (int)r->spec.n_kernels);

@@ -204,6 +204,7 @@ static fb_status check_kept(const fb_plan_spec *s) {
   REQUIRE(s->n_kept == 0 || s->kept != NULL, "the sizes of %d kept results are missing.", s->n_kept);
   REQUIRE(s->n_kept >= 0 && s->n_kept <= s->n_fallible && (s->n_kept == 0 || s->n_devices == 0),
           "%d results are kept, of %d steps that come first, on %d devices.", s->n_kept, s->n_fallible, s->n_devices);
+  REQUIRE(s->n_spare >= 0 && s->n_spare <= s->n_kept, "%d of %d kept results are spare.", s->n_spare, s->n_kept);
   for (int32_t k = 0; k < s->n_kept; k++) {
     REQUIRE(in_range(s->kept[k], s->n_exprs), "the size of kept result %d is expression %d of %d.", k, s->kept[k],
             s->n_exprs);

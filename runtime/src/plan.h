@@ -86,8 +86,8 @@ static inline void *fb_address(const fb_execution *e, int32_t ref) {
 /* Runs steps that do not depend on one another on all threads at once; every one of them runs, whatever fails. */
 void fb_run_wave(fb_execution *e, const fb_step *steps, int64_t count);
 
-/* plan_kept.c: finds or reserves what KEPT number k is; whether its step has to make it. Then says that it has, and at
- * the end of a run or of a plan, that this needs them no more. */
+/* plan_kept.c: finds or reserves what KEPT number k is, but for a spare one that would not be kept; whether its step
+ * has to make it. Then says that it has, and at the end of a run or of a plan, that this needs them no more. */
 fb_status fb_kept_find(fb_execution *e, int32_t k, bool *is_missing, bool *is_wanted);
 void fb_kept_store(fb_execution *e, int32_t k);
 void fb_kept_release(fb_execution *e);

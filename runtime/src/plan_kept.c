@@ -78,10 +78,12 @@ fb_status fb_kept_find(fb_execution *e, int32_t number, bool *is_missing, bool *
   *is_missing = found == NULL;
   *is_wanted = is_same;
   fb_status status = FB_OK;
-  if (found == NULL)
+  bool is_spare = number >= p->spec.n_kept - p->spec.n_spare;
+  if (found == NULL && (is_same || !is_spare))
     status = fb_pool_take((size_t)e->sizes->values[p->spec.kept[number]], &found);
-  if (status == FB_OK)
-    e->bases[fb_kept_slot(&p->spec) + (uint32_t)number] = found->data;
+  if (status != FB_OK && is_spare)
+    status = FB_OK; /* it goes without */
+  e->bases[fb_kept_slot(&p->spec) + (uint32_t)number] = found == NULL ? NULL : found->data;
   e->kept[number] = found;
   return status;
 }

@@ -167,7 +167,7 @@ __attribute__((noinline)) static fb_status run_kept_steps(fb_execution *e) {
     int64_t begin = e->run->nanoseconds == NULL ? 0 : fb_now_ns();
     bool is_missing, is_wanted;
     status = fb_kept_find(e, i, &is_missing, &is_wanted);
-    if (status == FB_OK && is_missing) {
+    if (status == FB_OK && is_missing && e->kept[i] != NULL) {
       run_step(e, &spec->steps[i]);
       if (is_wanted)
         fb_kept_store(e, i);

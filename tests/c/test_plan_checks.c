@@ -59,6 +59,7 @@ static const int32_t kept_unknown[] = {99}, kept_known[] = {0};
 static void kept_late(Builder *b) { b->spec.n_fallible = 0, b->spec.n_kept = 1, b->spec.kept = kept_known; }
 static void kept_size(Builder *b) { b->spec.n_fallible = 1, b->spec.n_kept = 1, b->spec.kept = kept_unknown; }
 static void kept_of_arena(Builder *b) { b->spec.n_fallible = 1, b->spec.n_kept = 1, b->spec.kept = kept_known; }
+static void kept_spare(Builder *b) { b->spec.n_spare = 1; }
 static void ref_kind(Builder *b) { b->refs[0].kind = 7; }
 static void ref_index(Builder *b) { b->refs[0].index = 1; }
 static void ref_input(Builder *b) { b->refs[1].index = -1; }
@@ -111,6 +112,7 @@ static const Case cases[] = {
     {"[plan] 1 results are kept, of 0 steps that come first, on 0 devices.", kept_late},
     {"[plan] the size of kept result 0 is expression 99 of 5.", kept_size},
     {"[plan] step 0 makes a kept result of something else than one input.", kept_of_arena},
+    {"[plan] 1 of 0 kept results are spare.", kept_spare},
     {"[plan] ref 0 has kind 7.", ref_kind},
     {"[plan] ref 0 names number 1 of 1.", ref_index},
     {"[plan] ref 1 names number -1 of 1.", ref_input},

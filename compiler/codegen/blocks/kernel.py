@@ -20,7 +20,7 @@ from flambeau.compiler.plans.arena import aligned
 from flambeau.compiler.plans.control import Compile, RegionPlan
 from flambeau.compiler.plans.plan import place_body
 from flambeau.compiler.plans.rows import place_of
-from flambeau.compiler.plans.steps import Step
+from flambeau.compiler.plans.steps import NOWHERE, Step
 from flambeau.compiler.targets import Target
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph
@@ -243,6 +243,8 @@ class _Composer:
         def pointer(step: Step, position: int, name: str) -> Val:
             place = place_of(step, position)
             assert place is not None
+            if place == NOWHERE:
+                return b.nowhere()
             kind, index, offset = place
             bases = {RefKind.INPUT: inputs, RefKind.OUTPUT: outputs}.get(kind)
             base = arena if bases is None else bases[index] or outputs[index]

@@ -16,11 +16,12 @@ from flambeau.compiler.codegen.products.kernel import Epilogue, in_order, make_l
 from flambeau.compiler.codegen.products.operands import Contraction, Factor, MatrixAccess, read, unit_of_rhs
 from flambeau.compiler.codegen.products.prologue import Prologue, prologue, strides
 from flambeau.compiler.codegen.products.results import in_place, place_sums
-from flambeau.compiler.codegen.products.tile import TileSpec, tile_kernel
+from flambeau.compiler.codegen.products.tile import TileSpec, panels_kernel, tile_kernel
 from flambeau.compiler.codegen.products.vector import VectorSpec, vector_kernel
 from flambeau.compiler.codegen.units import Cut, Parts, ProductNest, joined
 from flambeau.compiler.kernel import Cluster, KernelCall, Operand
 from flambeau.compiler.schedules.kinds import DotProduct, Product, VectorProduct
+from flambeau.compiler.schedules.products import panels_pay
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.orders import CHUNK
@@ -71,7 +72,7 @@ class _Tiled:
         if accumulator is not None:
             del outputs[accumulator]
         factors = [_operand(x) for x in (*c.lhs.leaves, *c.rhs.leaves)]
-        operands = (*factors, sums, *map(_operand, c.leaves), *outputs)
+        operands: tuple[Operand, ...] = (*factors, sums, *map(_operand, c.leaves), *outputs)
         first_output = spec.sums + 1 + len(c.leaves)
         m_block, n_block = schedule.m_block, schedule.n_block
         m_blocks, n_blocks = ceil_div(c.m, m_block), ceil_div(c.n, n_block)
@@ -81,7 +82,29 @@ class _Tiled:
         dims = in_order(names, self._numbers(spec, m_blocks, n_blocks))
         writes = (spec.sums, *range(first_output, len(operands)))
         over = in_place(self.graph, operands, spec.sums, c.leaves, c.k, lambda leaf: is_dense(leaf, c))
-        return Parts([KernelCall(source, operands, dims, n, grain, writes, spec.scratch, over)], self.temps)
+        before = [self._panels(spec)] if schedule.panels else []
+        operands += tuple(call.operands[1] for call in before)
+        return Parts([*before, KernelCall(source, operands, dims, n, grain, writes, spec.scratch, over)], self.temps)
+
+    def _panels(self, spec: TileSpec) -> KernelCall:
+        """What packs B where that is kept, which need not pay: texts do not depend on it."""
+        c, schedule = self.c, self.schedule
+        source, names = panels_kernel(spec)
+        panels, panel = ceil_div(c.n, schedule.columns), self._pitch() * schedule.columns
+        self.temps.append(panels * panel * c.dtype.itemsize)
+        grain = minimum(panels, maximum(1, schedule.grain * schedule.lanes // maximum(1, panel)))
+        operands = _operand(c.rhs.leaves[0]), Operand("temp", len(self.temps) - 1)
+        dims = in_order(names, self._of_b(spec) | {"n": c.n, "k": c.k})
+        return KernelCall(source, operands, dims, panels, grain, (1,), keeps=panels_pay(c, schedule.lanes), spare=True)
+
+    def _pitch(self) -> Int:
+        """Rows that a panel of all of B has room for."""
+        return ceil_div(self.c.k, self.schedule.lanes) * self.schedule.lanes
+
+    def _of_b(self, spec: TileSpec) -> dict[str, Int]:
+        """The dims of a B in memory."""
+        c = self.c
+        return {"b.k": c.rhs.row, "b.column": 1 if spec.b_unit == "column" else c.rhs.column, "b.pitch": self._pitch()}
 
     def _packed(self, unit: str) -> Int:
         """Whether B is packed, if it is not 0: where its rows are not adjacent or end within a vector that cannot be masked,
@@ -101,7 +124,7 @@ class _Tiled:
         else:
             numbers["a.pitch"] = schedule.a_pitch
         if spec.rhs is None:
-            numbers.update({"b.k": c.rhs.row, "b.column": c.rhs.column})
+            numbers.update(self._of_b(spec))
         numbers.update(_factor_numbers("a", c.lhs, spec.lhs) | _factor_numbers("b", c.rhs, spec.rhs))
         numbers.update({f"batch{r}": extent for r, extent in enumerate(c.batch)})
         for k, leaf in enumerate(c.leaves):

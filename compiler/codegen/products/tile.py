@@ -9,11 +9,13 @@ finishes them. Next: `pack.py`, `prologue.py`.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.chains import K_BLOCK, Chains, Compute, PanelSource, RowSource, TileText
+from flambeau.compiler.codegen.products.kernel import KernelEmitter
 from flambeau.compiler.codegen.products.pack import Packer, Submatrix
 from flambeau.compiler.codegen.products.prologue import Computer, OperandLines, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
@@ -47,6 +49,12 @@ class TileSpec(TileText):
         return self.first_rhs + (1 if self.rhs is None else len(self.rhs.leaves))
 
     @property
+    def panels(self) -> int:
+        """The position of panels of B that a call before has packed; there may be none at that address."""
+        outputs = len(self.epilogue.outputs) - (self.accumulator is not None)
+        return self.sums + 1 + len(self.epilogue.leaves) + outputs
+
+    @property
     def scratch(self) -> Int:
         """Bytes for one tile, one packed panel of B and, where A is computed, a block of it."""
         elements: Int = (self.rows + K_BLOCK) * self.columns
@@ -59,9 +67,23 @@ def tile_kernel(spec: TileSpec) -> tuple[KernelSource, tuple[str | Size, ...]]:
     """The kernel, and the names of its dims.
 
     Buffers: A, B (their leaves where they are computed), C (partial sums), the epilogue's leaves, its outputs but the one
-    that is C.
+    that is C, the panels of B.
     """
     return _TileWriter(spec).write()
+
+
+def panels_kernel(spec: TileSpec) -> tuple[KernelSource, tuple[str | Size, ...]]:
+    """What packs all of B, panel after panel, and the names of its dims. Buffers: B, panels."""
+    kernel = KernelEmitter()
+    b, d = kernel.b, kernel.dim
+    packer = Packer(b, spec.element, spec.lanes, spec.columns, spec.masks)
+    with b.loop(b.lo, b.hi) as items:
+        first = b.mul(items.index, spec.columns)
+        source = b.address(b.buffer(0), b.mul(first, d("b.column")), spec.element)
+        target = b.address(b.buffer(1), b.mul(first, d("b.pitch")), spec.element)
+        columns = b.minimum(b.sub(d("n"), first), spec.columns)
+        packer.pack(Submatrix(source, d("b.k"), d("b.column"), d("k"), columns), target, spec.b_unit)
+    return kernel.finish(f"panels of a matrix {spec.element}")
 
 
 class _Panel(NamedTuple):
@@ -145,16 +167,30 @@ class _TileWriter(Chains):
         if b_k is None:
             return self._computed_panel(k, n, columns, scratch, width)
         packer = Packer(b, spec.element, spec.lanes, spec.columns, spec.masks)
+        kept = self._kept(k, n) if spec.schedule.panels else None
+        missing = None if kept is None else b.not_(kept[0])
         if spec.b_unit != "column":
             source = b.address(b_k, b.mul(n, d("b.column")), spec.element)
-            packer.pack(Submatrix(source, d("b.k"), d("b.column"), self.kc, columns), scratch, spec.b_unit)
-            return _Panel(scratch, width, source, None)
+            block = Submatrix(source, d("b.k"), d("b.column"), self.kc, columns)
+            with b.if_(missing) if missing else nullcontext():
+                packer.pack(block, scratch, spec.b_unit)
+            return _Panel(b.select(*kept, scratch) if kept else scratch, width, source, None)
         source = b.address(b_k, n, spec.element)
         packed, whole = b.cmp("ne", d("b.packed"), 0), b.cmp("eq", columns, spec.columns)
+        packed = b.and_(packed, missing) if missing else packed
         with b.if_(b.and_(packed, b.not_(whole))):
             packer.pack(Submatrix(source, d("b.k"), b.const(1, "i64"), self.kc, columns), scratch, "column")
         rows, stride = b.select(packed, scratch, source), b.select(packed, width, d("b.k"))
+        if kept:
+            rows, stride = b.select(*kept, rows), b.select(kept[0], width, stride)
         return _Panel(rows, stride, source, b.and_(packed, whole))
+
+    def _kept(self, k: Val, n: Val) -> tuple[Val, Val]:
+        """Whether (i1) somebody has packed B, and where from row `k` and column `n` on."""
+        b, spec = self.b, self.spec
+        panels = b.buffer(spec.panels)
+        at = b.add(b.mul(n, self.dim("b.pitch")), b.mul(k, spec.columns))
+        return b.exists(panels), b.place(panels, at, spec.element)
 
     def _computed_panel(self, k: Val, n: Val, columns: Val, scratch: Val, width: Val) -> _Panel:
         """Computed before the first tile reads it, or by the first tile if that has registers left for it."""

@@ -215,6 +215,7 @@ typedef struct {
   int32_t n_kept;                                                 /* only where there are no devices */
   const int32_t *kept; /* expressions: the bytes of KEPT number k, which step k makes of one input and of nothing else.
                         * While that is the same, unwritten, in one run after the other, it is made once */
+  int32_t n_spare; /* the last so many of these are made only where they are kept; until then their address is NULL */
 } fb_plan_spec;
 
 typedef struct fb_plan fb_plan;
