@@ -212,6 +212,7 @@ def set_limits(
     max_ns: int = ...,
     soft_ns: int = ...,
     max_programs: int = ...,
+    max_types: int = ...,
 ) -> None: ...
 
 class ModeScope:

@@ -3,8 +3,8 @@
     python tests/leaking.py shapes COUNT
     python tests/leaking.py models COUNT
 
-Prints one line: bytes of memory that the second half of the rounds added, open files that it added, and how many states and
-programs the recorder has in the end.
+Prints one line: bytes of memory that the second half of the rounds added, open files that it added, and how many states,
+programs, types and static arguments the recorder has in the end.
 """
 
 import gc
@@ -19,6 +19,8 @@ from flambeau.runtime import recorder
 PAGE = os.sysconf("SC_PAGE_SIZE")
 #: So many programs are remembered in the test of models, to see that this is a bound.
 PROGRAMS = 30
+#: So many types are remembered in the test of shapes.
+TYPES = 250
 
 
 def held():
@@ -53,6 +55,7 @@ def model(number):
 
 def main(what, count):
     do = {"shapes": shape, "models": model}[what]
+    fb.set_limits(max_types=TYPES)
     if do is model:
         fb.set_limits(max_programs=PROGRAMS)
         driver._REMEMBERED = PROGRAMS
@@ -62,7 +65,8 @@ def main(what, count):
     for number in range(count // 2, count):
         do(number)
     after, stats = held(), recorder.stats()
-    print(after[0] - before[0], after[1] - before[1], stats["states"], stats["programs"])
+    remembered = (stats[what] for what in ("states", "programs", "types", "statics"))
+    print(after[0] - before[0], after[1] - before[1], *remembered)
 
 
 if __name__ == "__main__":

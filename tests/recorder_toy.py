@@ -24,7 +24,14 @@ class DType:
 
 f32, f64, i64 = DType("float32"), DType("float64"), DType("int64")
 GRAD = 1
-LIMITS = {"max_ops": 10_000, "soft_ops": 1000, "max_bytes": 2 << 30, "max_states": 1 << 20, "max_programs": 1024}
+LIMITS = {
+    "max_ops": 10_000,
+    "soft_ops": 1000,
+    "max_bytes": 2 << 30,
+    "max_states": 1 << 20,
+    "max_programs": 1024,
+    "max_types": 4096,
+}
 counts = {"expand": 0, "build": 0, "runs": 0}
 last_export: list = []
 requested: list = []

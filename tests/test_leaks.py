@@ -27,16 +27,17 @@ def left_by(what, count, mode):
 
 
 @pytest.mark.accept("VER-06")
-def test_a_shape_that_comes_once_leaves_its_type_and_nothing_else():
+def test_shapes_that_come_once_are_forgotten():
     count = rounds(2000, 10_000, 100_000)
-    added, files, states, programs = left_by("shapes", count, "blocking")
-    assert added <= 1300 * (count // 2) + (1 << 20), f"{added / (count // 2):.0f} bytes a shape"
+    added, files, states, programs, types, statics = left_by("shapes", count, "blocking")
+    assert added <= 8 << 20, f"{added / (count // 2):.0f} bytes a shape"
     assert files <= 2 and states <= 100 and programs <= 10
+    assert max(types, statics) <= 4 * leaking.TYPES
 
 
 @pytest.mark.accept("VER-06")
 def test_models_that_come_once_are_forgotten():
     count = rounds(40, 200, 10_000)
-    added, files, states, programs = left_by("models", count, "background")
+    added, files, states, programs, *_ = left_by("models", count, "background")
     assert added <= 40 << 20, f"{added >> 20} MB"
     assert files <= 6 and programs <= leaking.PROGRAMS + 1 and states <= 100 * leaking.PROGRAMS

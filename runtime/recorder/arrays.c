@@ -32,13 +32,11 @@ PyObject *fb_py_tensor_on(PyObject *module, PyObject *const *args, Py_ssize_t n)
     return PyErr_Format(PyExc_TypeError, "[tensor_on] takes an array and a dict of dtypes.");
   if (!fb_is_array(args[0]))
     Py_RETURN_NONE;
-  fb_type *type = type_of(args[0], args[1]);
-  fb_buffer *b = type ? writable(args[0]) : NULL;
-  if (!b)
-    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-  PyObject *made = fb_tensor_on(b, type, NULL, true, false);
+  fb_buffer *b = writable(args[0]);
+  fb_type *type = b ? type_of(args[0], args[1]) : NULL;
+  PyObject *made = type ? fb_tensor_on(b, type, NULL, true, false) : NULL;
   fb_buffer_release(b);
-  return made;
+  return made || PyErr_Occurred() ? made : Py_NewRef(Py_None);
 }
 
 /* tell_address(tensor): whoever is told where a computed tensor lies may write there, and no array says for how long.

@@ -22,6 +22,7 @@ typedef struct {
   uint64_t snapshot_word;
   PyObject *kept; /* what the operands are borrowed from, or NULL */
   bool narrow;    /* has numbers specialised by value */
+  bool pinned;    /* `statics` are: see fb_static_pin */
   bool again;     /* bind again: numbers have just become operands, or another thread has changed something */
 } fb_call;
 

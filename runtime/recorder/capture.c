@@ -195,7 +195,7 @@ int fb_capture_refuse(fb_recorder *rec) {
 
 static void undo_cell(const fb_change *change) {
   change->cell->version = change->version;
-  change->cell->type = change->type;
+  fb_cell_retype(change->cell, change->type);
   if (!change->watch)
     return;
   change->watch->writes = change->writes;
@@ -271,7 +271,7 @@ static int drop_trace(fb_recorder *rec) {
     return -1;
   for (uint32_t i = 0; i < rec->n_inputs; i++)
     if (rec->inputs[i].cell && rec->inputs[i].cell->epoch == rec->id)
-      rec->inputs[i].cell->type = rec->inputs[i].type;
+      fb_cell_retype(rec->inputs[i].cell, rec->inputs[i].type);
   for (uint32_t s = 0; s < rec->n_slots; s++) {
     fb_cell *c = rec->owner[s];
     if (c && !c->buffer)

@@ -69,6 +69,7 @@ int fb_holders_init(void);
 PyObject *fb_py_track(PyObject *module, PyObject *tensor);
 fb_cell *fb_cell_new(const fb_type *type);
 void fb_cell_release(fb_cell *c);
+void fb_cell_retype(fb_cell *c, const fb_type *type);
 int fb_tensor_restore_grad(fb_tensor *t); /* it does again */
 int fb_tensor_make_leaf(fb_tensor *t);
 int fb_tensor_end_leaf(fb_tensor *t); /* it does not require grad any more */

@@ -147,7 +147,7 @@ static void restore(fb_recorder *rec, PyObject *values, const uint32_t *previous
   PyObject *summary = summary_of(error);
   for (uint32_t i = 0; i < rec->n_inputs; i++)
     if (rec->inputs[i].cell && rec->inputs[i].cell->epoch == rec->id)
-      rec->inputs[i].cell->type = rec->inputs[i].type;
+      fb_cell_retype(rec->inputs[i].cell, rec->inputs[i].type);
   for (uint32_t s = 0; s < rec->n_slots; s++) {
     fb_cell *c = rec->owner[s];
     fb_buffer *value = c ? prefix_value(values, previous, s) : NULL;

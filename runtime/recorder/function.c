@@ -241,7 +241,19 @@ static FB_NOINLINE int freeze_lists(fb_call *call, PyObject **values) {
   return 0;
 }
 
-static PyObject *record_call(fb_function *f, PyObject **values, uint32_t statics) {
+/* Static arguments that may have been forgotten while operands were bound: not once more. */
+static FB_NOINLINE int pin_statics(fb_call *call, PyObject **values, PyObject *const *rest, Py_ssize_t n_rest) {
+  int64_t bound = fb_bind_statics(call->function, values, rest, n_rest);
+  if (bound < 0)
+    return -1;
+  call->statics = (uint32_t)bound;
+  call->pinned = true;
+  fb_static_pin(call->statics);
+  return 0;
+}
+
+static PyObject *record_call(fb_function *f, PyObject **values, uint32_t statics, PyObject *const *rest,
+                             Py_ssize_t n_rest) {
   fb_call call;
   fb_recorder *rec = fb_recorder_get();
   if (FB_UNLIKELY(rec->flush_soon | rec->new_leaves) && flush_before(rec, f, values) < 0)
@@ -258,10 +270,14 @@ again:
       goto done;
   result = fb_call_finish(&call);
   if (FB_UNLIKELY(!result && call.again)) {
-    fb_call_restart(&call);
-    goto again;
+    if (!f->n_static || call.pinned || pin_statics(&call, values, rest, n_rest) == 0) {
+      fb_call_restart(&call);
+      goto again;
+    }
   }
 done:
+  if (FB_UNLIKELY(call.pinned))
+    fb_static_unpin(call.statics);
   fb_call_clear(&call);
   return result;
 }
@@ -310,7 +326,7 @@ static PyObject *bind_and_record(fb_function *f, PyObject *const *args, Py_ssize
     return NULL;
   if (f->kind == FB_VIEW)
     return fb_record_view(f, values, (uint32_t)statics);
-  return record_call(f, values, (uint32_t)statics);
+  return record_call(f, values, (uint32_t)statics, rest, n_rest);
 }
 
 FB_HOT static PyObject *function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {

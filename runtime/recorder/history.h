@@ -86,6 +86,7 @@ PyObject *fb_py_known_history(PyObject *module, PyObject *tensor);
 
 void fb_trie_collect(void);               /* drop what no trace or segment stands on */
 void fb_trie_limit(void);                 /* do so when there are too many states */
+void fb_interned_limit(void);             /* forget types and static arguments that nothing has */
 void fb_recorder_reset(fb_recorder *rec); /* forget the trace; its cells are left to the caller */
 /* `to` is empty, and `from` then is. The home of the cells that own slots is left to the caller. */
 void fb_move_trace(fb_recorder *from, fb_recorder *to);

@@ -232,6 +232,9 @@ static fb_node *learn(fb_call *call, fb_fit *fit, fb_expansion *e, bool pinned) 
 /* A new state for the call. The recorder is held. */
 static fb_node *learn_call(fb_call *call) {
   fb_recorder *rec = call->rec;
+  call->again = call->function->n_static && !fb_static_is_there(call->statics);
+  if (call->again) /* forgotten while the operands were bound */
+    return NULL;
   if (call->narrow) {
     int widened = fb_trie_note_number(rec->state, call->function, call->words, call->n);
     call->again = widened > 0;

@@ -113,7 +113,7 @@ static PyObject *make(PyObject *data, const fb_literal *found, const fb_type *ty
  * code, which may change the data: then it is read again. */
 static const fb_type *read_data(PyObject *const *args, fb_literal *found) {
   for (;;) {
-    uint32_t n_types = fb_type_count();
+    uint32_t n_types = fb_types_made();
     *found = (fb_literal){0};
     if (!read_shape(args[0], found) || !read_kinds(args[0], 0, found))
       return NULL;
@@ -121,7 +121,7 @@ static const fb_type *read_data(PyObject *const *args, fb_literal *found) {
     PyObject *shape = fb_symbol_tuple(found->shape, (uint32_t)found->ndim);
     const fb_type *type = shape ? fb_type_intern(shape, args[1] == Py_None ? own : args[1], NULL, false) : NULL;
     Py_XDECREF(shape);
-    if (!type || fb_type_count() == n_types)
+    if (!type || fb_types_made() == n_types)
       return type;
   }
 }

@@ -5,6 +5,10 @@ static PyObject *events; /* a dict from event to count; NULL until there is one 
 
 #define FB_LOG_LIMIT 10000
 
+static PyObject *other_statics(PyObject *now, PyObject *before) {
+  return now && before ? PyUnicode_FromFormat("static arguments: %R now, %R before", now, before) : NULL;
+}
+
 static PyObject *describe_word(const fb_node *node, const fb_node *other) {
   if (node->n_words != other->n_words)
     return PyUnicode_FromString("number of operands");
@@ -15,8 +19,7 @@ static PyObject *describe_word(const fb_node *node, const fb_node *other) {
   if ((uint32_t)a != (uint32_t)b)
     return PyUnicode_FromFormat("mode: %u now, %u before", (uint32_t)a >> 20, (uint32_t)b >> 20);
   if (a != b)
-    return PyUnicode_FromFormat("static arguments: %R now, %R before", fb_static_values(a >> 32),
-                                fb_static_values(b >> 32));
+    return other_statics(fb_static_values(a >> 32), fb_static_values(b >> 32));
   for (uint32_t i = 1; i < node->n_words; i++)
     if (node->words[i] != other->words[i])
       return PyUnicode_FromFormat("operand %u: another value, view or kind", i - 1);

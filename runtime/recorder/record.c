@@ -22,6 +22,7 @@ void fb_call_init(fb_call *call, fb_recorder *rec, fb_function *f, PyObject *con
   call->values = values;
   call->statics = statics;
   call->kept = NULL;
+  call->pinned = false;
   fb_call_restart(call);
 }
 
@@ -216,7 +217,8 @@ FB_HOT int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb
     fb_type *mine = fb_type_with_grad(c->type, differentiable && type->requires_grad);
     if (!mine)
       return -1;
-    c->type = mine;
+    if (FB_UNLIKELY(mine != c->type))
+      fb_cell_retype(c, mine);
     c->use = slot;
   }
   c->slot = slot;

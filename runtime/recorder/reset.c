@@ -85,7 +85,57 @@ void fb_trie_collect(void) {
   fb_trie_sweep();
 }
 
+/* The static arguments and complex numbers in a key. */
+static void mark_statics(const fb_node *node) {
+  if (node->kind != FB_CALL)
+    return;
+  fb_static_mark(fb_word_high(node->words[0]));
+  for (uint32_t i = 1; i < node->n_words; i++)
+    if (fb_word_slot(node->words[i]) == FB_TAG_NUMBER && fb_word_high(node->words[i++]) == FB_CONSTANT &&
+        i < node->n_words)
+      fb_static_mark((uint32_t)node->words[i]);
+}
+
+static void mark_interned(void) {
+  for (const fb_node *node = fb_trie_nodes(); node; node = node->all_next) {
+    fb_type_mark(node->type);
+    for (uint32_t i = 0; node->results && i < node->n_results; i++) /* NULL: those of the state that it imports */
+      fb_type_mark(node->results[i].type);
+    mark_statics(node);
+  }
+  for (const fb_recorder *r = fb_recorders(); r; r = r->next)
+    for (uint32_t i = 0; i < r->n_inputs; i++)
+      fb_type_mark(r->inputs[i].type);
+  fb_views_mark();
+}
+
+static bool is_any_held(void) {
+  for (const fb_recorder *r = fb_recorders(); r; r = r->next)
+    if (r->held)
+      return true;
+  return false;
+}
+
+/* Cells count themselves in their types; states, traces and views are asked here. A call on its way holds its recorder
+ * (or says fb_in_hand) while it has a type that none of these has, or makes a cell of it before anybody is let in. What
+ * is found without a holder has until the next collection to be asked for again: somebody may have taken it from a
+ * tensor that has gone since. Numbers are never given twice, so keys with those of forgotten ones are found by nobody.
+ */
+void fb_interned_limit(void) {
+  static bool collecting;
+  if (collecting || fb_in_hand || is_any_held())
+    return;
+  collecting = true;
+  mark_interned();
+  fb_types_sweep();
+  fb_statics_sweep();
+  fb_splits_sweep();
+  collecting = false;
+}
+
 void fb_trie_limit(void) {
   if (fb_trie_is_full())
     fb_trie_collect();
+  if (FB_UNLIKELY(fb_types_are_full(fb_limits.max_types) || fb_statics_are_full(fb_limits.max_types)))
+    fb_interned_limit();
 }

@@ -170,6 +170,7 @@ int64_t fb_static_sizes(fb_function *f, uint32_t statics, const int64_t **sizes,
       return -1;
     }
     made.skeleton = (uint32_t)skeleton;
+    fb_static_pin(made.skeleton); /* patterns are found by it: there are as many as forms of calls */
     place = split_place(key);
     if (place->key) {
       PyMem_Free(made.sizes);
@@ -181,6 +182,25 @@ int64_t fb_static_sizes(fb_function *f, uint32_t statics, const int64_t **sizes,
   *sizes = place->sizes;
   *n = place->n;
   return place->skeleton;
+}
+
+void fb_splits_sweep(void) {
+  fb_split *old = splits, *kept = old ? PyMem_Calloc((size_t)split_mask + 1, sizeof *kept) : NULL;
+  if (!kept)
+    return;
+  splits = kept;
+  n_splits = 0;
+  for (uint32_t i = 0; i <= split_mask; i++) {
+    if (!old[i].key)
+      continue;
+    if (fb_static_is_there((uint32_t)old[i].key)) {
+      *split_place(old[i].key) = old[i];
+      n_splits++;
+    } else {
+      PyMem_Free(old[i].sizes);
+    }
+  }
+  PyMem_Free(old);
 }
 
 PyObject *fb_symbol_tuple(const int64_t *symbols, uint32_t n) {

@@ -1,8 +1,17 @@
 /* Static arguments of a call: found by identity in a small cache of each function, interned by value otherwise. */
 #include "function.h"
 
-static PyObject *static_ids;  /* canonical key -> index */
-static PyObject *static_list; /* index -> tuple of values */
+typedef struct {
+  uint32_t id;         /* of no other, now or later */
+  uint32_t pins;       /* rows of functions' caches, and what stays */
+  bool marked, doomed; /* see fb_interned_limit */
+  PyObject *values;    /* tuple */
+  PyObject *key;       /* canonical */
+} fb_static;
+
+static PyObject *static_ids; /* canonical key -> id */
+static fb_static *statics;   /* by id */
+static uint32_t n_statics, cap_statics, next_id, collect_at;
 
 /* ---- by value -------------------------------------------------------------------------------------------- */
 
@@ -76,19 +85,35 @@ static PyObject *canonical(PyObject *o) {
   return PyTuple_Pack(2, (PyObject *)Py_TYPE(o), o);
 }
 
+/* NULL: it is gone. Valid until the next one is added. */
+static fb_static *static_find(uint32_t id) {
+  uint32_t low = 0, high = n_statics;
+  while (low < high) {
+    uint32_t middle = low + (high - low) / 2;
+    if (statics[middle].id < id)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low < n_statics && statics[low].id == id ? &statics[low] : NULL;
+}
+
 /* Keys may be compared by Python code: the first to be put there counts, and numbers are never used twice. */
 static int64_t static_add(PyObject *values, PyObject *key) {
-  if (PyList_Append(static_list, values) < 0)
+  PyObject *number = PyLong_FromUnsignedLong(next_id);
+  if (!number || fb_grow((void **)&statics, &cap_statics, n_statics + 1, sizeof *statics) < 0) {
+    Py_XDECREF(number);
     return -1;
-  PyObject *number = PyLong_FromSsize_t(PyList_GET_SIZE(static_list) - 1);
-  PyObject *known = number ? PyDict_SetDefault(static_ids, key, number) : NULL;
+  }
+  statics[n_statics++] = (fb_static){.id = next_id++, .values = Py_NewRef(values), .key = Py_NewRef(key)};
+  PyObject *known = PyDict_SetDefault(static_ids, key, number);
   int64_t id = known ? PyLong_AsLongLong(known) : -1;
-  Py_XDECREF(number);
+  Py_DECREF(number);
   return id;
 }
 
 static int64_t static_lookup(PyObject *values) {
-  if (!static_ids && (!(static_ids = PyDict_New()) || !(static_list = PyList_New(0))))
+  if (!static_ids && !(static_ids = PyDict_New()))
     return -1;
   PyObject *key = canonical(values);
   if (!key)
@@ -99,6 +124,9 @@ static int64_t static_lookup(PyObject *values) {
     id = PyLong_AsLongLong(found);
   else if (!PyErr_Occurred())
     id = static_add(values, key);
+  fb_static *known = id >= 0 ? static_find((uint32_t)id) : NULL;
+  if (known)
+    known->doomed = false;
   Py_DECREF(key);
   return id;
 }
@@ -127,7 +155,86 @@ int64_t fb_static_intern(PyObject *const *values, Py_ssize_t n, const char *func
   return id;
 }
 
-PyObject *fb_static_values(uint32_t id) { return PyList_GET_ITEM(static_list, id); }
+PyObject *fb_static_values(uint32_t id) {
+  const fb_static *found = static_find(id);
+  if (!found || !found->values)
+    PyErr_Format(PyExc_RuntimeError, "[recorder] static arguments %u have been forgotten. Report this as a bug.", id);
+  return found ? found->values : NULL;
+}
+
+bool fb_static_is_there(uint32_t id) {
+  const fb_static *found = static_find(id);
+  return found && found->values;
+}
+
+uint32_t fb_static_count(void) { return n_statics; }
+
+static void add_pins(uint32_t id, int n) {
+  fb_static *found = static_find(id);
+  if (found)
+    found->pins += (uint32_t)n;
+}
+
+void fb_static_pin(uint32_t id) { add_pins(id, 1); }
+void fb_static_unpin(uint32_t id) { add_pins(id, -1); }
+
+/* ---- memory ------------------------------------------------------------------------------------------------ */
+
+bool fb_statics_are_full(uint32_t most) { return n_statics > most && n_statics > collect_at; }
+
+void fb_static_mark(uint32_t id) {
+  fb_static *found = static_find(id);
+  if (found)
+    found->marked = true;
+}
+
+/* Nobody finds it any more, unless somebody has meanwhile: hashing and comparing may let other threads in. */
+static void static_unlink(uint32_t id) {
+  fb_static *s = static_find(id);
+  PyObject *key = Py_NewRef(s->key), *found = PyDict_GetItemWithError(static_ids, key);
+  if (found && PyLong_AsUnsignedLong(found) == id && static_find(id)->doomed)
+    PyDict_DelItem(static_ids, key);
+  PyErr_Clear();
+  s = static_find(id);
+  if (s->doomed && !s->pins)
+    Py_CLEAR(s->values);
+  Py_DECREF(key);
+}
+
+static void statics_compact(void) {
+  uint32_t kept = 0, before = n_statics;
+  PyObject **keys = PyMem_Malloc(before * sizeof *keys);
+  uint32_t n_keys = 0;
+  for (uint32_t i = 0; keys && i < before; i++) {
+    if (statics[i].values)
+      statics[kept++] = statics[i];
+    else
+      keys[n_keys++] = statics[i].key;
+  }
+  if (keys)
+    n_statics = kept;
+  for (uint32_t i = 0; i < n_keys; i++)
+    Py_DECREF(keys[i]);
+  PyMem_Free(keys);
+}
+
+void fb_statics_sweep(void) {
+  uint32_t *dead = PyMem_Malloc(((size_t)n_statics + 1) * sizeof *dead), n_dead = 0;
+  for (uint32_t i = 0; dead && i < n_statics; i++) {
+    fb_static *s = &statics[i];
+    bool lives = s->marked || s->pins;
+    if (!lives && s->doomed)
+      dead[n_dead++] = s->id;
+    s->doomed = !lives;
+    s->marked = false;
+  }
+  for (uint32_t i = 0; i < n_dead; i++)
+    static_unlink(dead[i]);
+  PyMem_Free(dead);
+  if (n_dead)
+    statics_compact();
+  collect_at = n_statics * 2;
+}
 
 /* ---- by identity ----------------------------------------------------------------------------------------- */
 
@@ -170,6 +277,10 @@ static void row_pin(fb_function *f, uint32_t index, const fb_row *row, uint32_t 
   memcpy(before, line, sizeof before);
   memcpy(line, row->item, row->n * sizeof *line);
   line[FB_ROW] = (PyObject *)(uintptr_t)row->n;
+  if (n_before)
+    add_pins(f->cache_id[index], -1);
+  if (row->n)
+    add_pins(id, 1);
   f->cache_id[index] = id;
   for (uintptr_t i = 0; i < n_before; i++) /* last, since it may run Python code */
     if (!((uintptr_t)before[i] & 1))
@@ -249,6 +360,10 @@ PyObject *fb_function_statics(fb_function *f, uint32_t id) {
     return dict;
   PyObject *values = fb_static_values(id);
   Py_ssize_t n = 0;
+  if (!values) {
+    Py_DECREF(dict);
+    return NULL;
+  }
   for (uint32_t i = 0; i < f->n_params; i++)
     if (f->param[i].kind == FB_P_STATIC || (f->kind == FB_VIEW && f->param[i].kind == FB_P_NUMBER))
       if (PyDict_SetItem(dict, f->param[i].name, PyTuple_GET_ITEM(values, n++)) < 0) {

@@ -26,6 +26,7 @@ FB_HOT fb_cell *fb_cell_new(const fb_type *type) {
   c->epoch = 0;
   c->slot = c->use = c->input = FB_NO_SLOT;
   c->type = type;
+  fb_type_enter(type);
   return c;
 }
 
@@ -54,6 +55,12 @@ FB_NOINLINE void fb_leave_input(fb_recorder *rec, uint32_t input) {
   rec->flush_soon |= rec->held_bytes > fb_limits.max_bytes;
 }
 
+void fb_cell_retype(fb_cell *c, const fb_type *type) {
+  fb_type_leave(c->type);
+  fb_type_enter(type);
+  c->type = type;
+}
+
 static FB_NOINLINE void cell_forget_history(fb_cell *c) {
   if (c->segment)
     fb_cell_set_history(c, NULL, 0); /* may let other threads in */
@@ -75,6 +82,7 @@ FB_HOT void fb_cell_release(fb_cell *c) {
   if (FB_UNLIKELY(c->buffer || c->segment || c->error || c->watch))
     cell_release_values(c);
   live_cells--;
+  fb_type_leave(c->type);
   if (FB_LIKELY(n_free_cells < FB_FREE_CELLS))
     free_cells[n_free_cells++] = c;
   else

@@ -268,6 +268,8 @@ bool fb_trie_is_full(void) {
          (n_programs > fb_limits.max_programs && n_programs > collect_programs_at);
 }
 
+fb_node *fb_trie_nodes(void) { return all_nodes; }
+
 uint32_t fb_trie_states(void) { return n_states; }
 
 uint64_t fb_trie_sweeps(void) { return n_sweeps; }

@@ -27,9 +27,10 @@ typedef struct fb_size fb_size; /* an expression over a trace's symbols; see siz
 
 /* With symbols in its shape it describes slots of a trace's states, never tensors: see fb_type_at. */
 typedef struct fb_type {
-  uint32_t id;
-  uint32_t skeleton; /* the same for all types that differ in sizes only */
-  bool requires_grad, symbolic;
+  uint32_t id;                                  /* of no other, now or later */
+  uint32_t cells;                               /* live ones of this type */
+  uint32_t skeleton;                            /* the same for all types that differ in sizes only */
+  bool requires_grad, symbolic, marked, doomed; /* the last two: see fb_interned_limit */
   char code; /* of the struct module for an element, 0 where that has none, or none of it can be read here */
   int ndim;
   size_t bytes, itemsize;
@@ -39,6 +40,8 @@ typedef struct fb_type {
   struct fb_type *with_other_grad; /* same shape and dtype, requires_grad inverted; made on demand */
   fb_size **sizes;                 /* symbolic: per dim, NULL where it is in `dims` */
   const struct fb_type *recent;    /* symbolic: what it was the last time */
+  struct fb_type *hash_next;
+  uint32_t hash;
   int64_t dims[];
 } fb_type;
 
@@ -70,8 +73,15 @@ bool fb_type_on_cpu(const fb_type *type);
 fb_type *fb_type_with_grad(const fb_type *type, bool requires_grad);
 fb_type *fb_type_by_id(uint32_t id);
 const fb_type *fb_type_at(const fb_type *type, const int64_t *symbols); /* for these values; NULL: error */
+static inline void fb_type_enter(const fb_type *type) {
+  ((fb_type *)type)->cells++;
+} /* a cell takes it, or leaves it */
+static inline void fb_type_leave(const fb_type *type) { ((fb_type *)type)->cells--; }
 int64_t fb_static_intern(PyObject *const *values, Py_ssize_t n, const char *function, PyObject *names); /* -1: error */
-PyObject *fb_static_values(uint32_t id);                                                                /* borrowed */
+PyObject *fb_static_values(uint32_t id); /* borrowed; NULL: error */
+bool fb_static_is_there(uint32_t id);
+void fb_static_pin(uint32_t id); /* it stays, until it is let go as often */
+void fb_static_unpin(uint32_t id);
 bool fb_static_is_stable(PyObject *value); /* identity implies equality for ever */
 fb_view *fb_view_find(const void *origin, fb_function *function, uint32_t statics, bool detached, uint32_t n_own);
 /* What is given, completed: its limits are taken over. One that another thread has added meanwhile counts. */
@@ -79,7 +89,22 @@ fb_view *fb_view_add(const fb_view *given);
 fb_view *fb_view_by_id(uint32_t id);
 fb_view *fb_view_like(const fb_view *v, PyObject *payload); /* for keys of traces with symbols; not interned */
 uint32_t fb_type_count(void);
+uint32_t fb_types_made(void);
+uint32_t fb_static_count(void);
 uint32_t fb_view_count(void);
+/* Collecting, see fb_interned_limit. Marks, then what has been found unmarked twice is freed. */
+static inline void fb_type_mark(const fb_type *type) {
+  if (type)
+    ((fb_type *)type)->marked = true;
+}
+void fb_static_mark(uint32_t id);
+extern uint32_t fb_in_hand; /* code that has types in hand which nothing has yet, and lets others in */
+void fb_views_mark(void);   /* what all views hold */
+void fb_types_sweep(void);
+void fb_statics_sweep(void); /* may run Python code */
+void fb_splits_sweep(void);  /* those of statics that are gone */
+bool fb_types_are_full(uint32_t most);
+bool fb_statics_are_full(uint32_t most);
 
 /* ---- cells, leaves, tensors ------------------------------------------------------------------------------ */
 

@@ -163,8 +163,13 @@ static const fb_view *link_of(fb_function *f, fb_tensor *t, uint32_t statics, ui
     const void *origin = fb_view_origin(t);
     const fb_view *v = origin ? fb_view_find(origin, f, statics, detached, n_own) : NULL;
     /* once it is known nobody comes in between: another thread may assign to `data` meanwhile */
-    if (FB_LIKELY(v != NULL) || !origin || !learn(f, t, statics, detached, n_own, origin))
+    if (FB_LIKELY(v != NULL) || !origin)
       return v;
+    fb_in_hand++;
+    bool learnt = learn(f, t, statics, detached, n_own, origin) != NULL;
+    fb_in_hand--;
+    if (!learnt)
+      return NULL;
   }
 }
 

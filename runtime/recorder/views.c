@@ -131,5 +131,16 @@ fb_view *fb_view_add(const fb_view *given) {
   return v;
 }
 
+void fb_views_mark(void) {
+  for (uint32_t i = 1; i < n_views; i++) {
+    const fb_view *v = views[i];
+    if (!v->parent)
+      fb_type_mark(v->origin); /* NULL: one of fb_view_like */
+    fb_type_mark(v->types[0]);
+    fb_type_mark(v->types[1]);
+    fb_static_mark(v->statics);
+  }
+}
+
 fb_view *fb_view_by_id(uint32_t id) { return views[id]; }
 uint32_t fb_view_count(void) { return n_views ? n_views - 1 : 0; }
