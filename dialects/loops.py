@@ -18,7 +18,7 @@ from flambeau.dialects.graph import Graph, Node, Region
 from flambeau.dialects.loop_sums import Sums
 from flambeau.dialects.record import find
 from flambeau.dialects.region import inlined, reached, reads, without_dead_code, without_inputs
-from flambeau.dialects.size import Int
+from flambeau.dialects.size import Int, Size
 
 
 @dataclass(frozen=True)
@@ -237,10 +237,11 @@ def _narrowed(outer: Graph, node: Node, live: set[int]) -> Node:
 # ---- turn by turn ----------------------------------------------------------------------------------------------
 
 
-def unrolled(graph: Graph) -> Graph:
-    """The program with the turns one after the other in the place of its own loops, for what knows no loops."""
+def unrolled(graph: Graph, all_of_them: bool = True) -> Graph:
+    """The program with the turns one after the other in the place of its own loops, for what knows no loops; or else of those only
+    whose turns have one number for all sizes."""
     graph = narrowed(graph)
-    if not any(n.op.name == "scan" for n in graph.nodes):
+    if not any(_is_unrolled(graph, n, all_of_them) for n in graph.nodes):
         return graph
     b = GraphBuilder()
     known = {v: b.input(graph.avals[v]) for v in graph.inputs}
@@ -248,11 +249,20 @@ def unrolled(graph: Graph) -> Graph:
         b.loc = node.loc
         operands = [known[v] for v in node.operands]
         with b.on(graph.device(node)):
-            found = _turns(b, operands, ScanParts(node.attrs[4], *node.attrs[:4])) if node.op.name == "scan" else None
+            is_unrolled = _is_unrolled(graph, node, all_of_them)
+            found = _turns(b, operands, ScanParts(node.attrs[4], *node.attrs[:4])) if is_unrolled else None
             known.update(zip(node.results, found or b.emit_all(node.op, operands, node.attrs), strict=True))
     made = b.graph
     made.outputs, made.updates, made.sizes = [known[v].id for v in graph.outputs], dict(graph.updates), graph.sizes
     return made
+
+
+def _is_unrolled(graph: Graph, node: Node, all_of_them: bool) -> bool:
+    if node.op.name != "scan":
+        return False
+    carried, sliced, size, *_ = node.attrs
+    times = graph.avals[node.operands[carried]].shape[0] if sliced else size
+    return all_of_them or not isinstance(times, Size)
 
 
 def _turns(b: GraphBuilder, operands: Sequence[Value], loop: ScanParts) -> list[Value]:

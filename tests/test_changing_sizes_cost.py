@@ -62,3 +62,19 @@ def test_sizes_that_return_keep_nothing_more(built):
     decode()
     assert known() == twice
     assert (twice["types"], twice["views"]) == (once["types"], once["views"])
+
+
+@pytest.mark.accept("SER-14")
+def test_a_model_of_an_onnx_file_is_built_for_all_batches_together(built):
+    pytest.importorskip("onnx")
+    model = fb.nn.Sequential(fb.nn.Linear(5, 4), fb.nn.ReLU())
+    with fb.compiler_options(mode="off"):
+        loaded = fb.onnx.load(fb.onnx.export(model, fb.ones(1, 5), dynamic_axes={"input": [0]}).model_proto)
+    del built[:]
+    with fb.no_grad():
+        for batch in (20, 30, 41, 52, 63, 74, 85):
+            assert loaded(fb.ones(batch, 5)).shape == (batch, 4)
+            assert loaded(fb.ones(batch, 5)).sum().item() == pytest.approx(
+                model(fb.ones(batch, 5)).sum().item(), rel=1e-5
+            )
+    assert len(built) <= 9  # of three kinds of calls each: for two sizes, and for all

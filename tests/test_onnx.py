@@ -201,6 +201,26 @@ def test_branches_and_loops():
     assert fb.onnx.load(made)(-x)[0].tolist() == [4, 8]
 
 
+@pytest.mark.parametrize("backwards", [0, 1])
+def test_scans(backwards):
+    """y[k] = sum of the rows up to k, or from k on, of the columns of x."""
+    real = TensorProto.FLOAT
+    info = [helper.make_tensor_value_info(n, real, None) for n in ("sum", "row", "next", "each")]
+    body = helper.make_graph(
+        [node("Add", "sum row", "next"), node("Mul", "next two", "each")], "body", info[:2], info[2:]
+    )
+    how = {"num_scan_inputs": 1, "scan_input_axes": [1], "scan_output_axes": [1]}
+    how |= {f"scan_{what}_directions": [backwards] for what in ("input", "output")}
+    scan = helper.make_node("Scan", ["zero", "x"], ["last", "y"], body=body, **how)
+    x = normal(2, 5)
+    made = built([scan], {"x": x}, {"zero": np.zeros(2, np.float32), "two": np.float32(2)}, ("last", "y"))
+    last, y = fb.onnx.load(made)(x)
+    turned = x[:, ::-1] if backwards else x
+    sums = np.cumsum(turned, 1)
+    np.testing.assert_allclose(last.detach().numpy(), x.sum(1), rtol=1e-5)
+    np.testing.assert_allclose(y.detach().numpy(), 2 * (sums[:, ::-1] if backwards else sums), rtol=1e-5)
+
+
 # ---- what is refused ------------------------------------------------------------------------------------------
 
 

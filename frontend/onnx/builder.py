@@ -45,8 +45,8 @@ class OnnxBuilder:
     """`names[v]` is what value v of the recorded graph is called, `known[v]` its array where that is constant, `symbols[i]` the
     input and the dimension of which symbol i is the size."""
 
-    def __init__(self, graph: Graph, symbols: Mapping[int, tuple[str, int]] | None = None) -> None:
-        self.graph, self.symbols = graph, symbols or {}
+    def __init__(self, graph: Graph, symbols: Mapping[int, tuple[str, int]] | None = None, prefix: str = "v") -> None:
+        self.graph, self.symbols, self._prefix = graph, symbols or {}, prefix
         self.names: dict[int, str] = {}
         self.known: dict[int, np.ndarray] = {}
         self.unstretched: dict[int, int] = {}  # a broadcast's result: its operand
@@ -84,7 +84,11 @@ class OnnxBuilder:
 
     def fresh(self) -> str:
         self._count += 1
-        return f"v{self._count}"
+        return f"{self._prefix}{self._count}"
+
+    def within(self, graph: Graph) -> OnnxBuilder:
+        """A builder of a graph inside this one, which may read what is known so far."""
+        return OnnxBuilder(graph, self.symbols, f"{self.fresh()}_")
 
     def several(self, kind: str, inputs: Sequence[str], count: int, **attributes: Any) -> tuple[str, ...]:
         """A node with so many results."""

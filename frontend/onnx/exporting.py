@@ -21,6 +21,7 @@ from flambeau.dialects.size_scopes import current
 from flambeau.onnx import dynamic, writing  # noqa: F401  (fills the table)
 from flambeau.onnx.builder import OnnxBuilder, Unwritten
 from flambeau.onnx.package import number_of, onnx
+from flambeau.onnx.program import used
 from flambeau.runtime.recorder import Tensor
 
 #: The oldest set of ops that has all that is written, and of files the version that came with it.
@@ -135,11 +136,8 @@ def _problems(graph: Graph) -> list[str]:
 
 
 def _problems_of(sized: dynamic.SizedTrace, names: Sequence[str]) -> list[str]:
-    with dynamic.asked(sized) as scope:
-        builder = _begun(sized, names)
-        turns = _pinned(scope.guards, sized.places)
-        found = [f"a loop has as many turns as {turns} says: it is written for one value only"] if turns else []
-        return found + _lacks(builder, sized.places)
+    with dynamic.asked(sized):
+        return _lacks(_begun(sized, names), sized.places)
 
 
 def _lacks(builder: OnnxBuilder, places: Mapping[int, tuple[int, int, str]]) -> list[str]:
@@ -192,7 +190,7 @@ def _outputs(count: int, given: Sequence[str] | None) -> list[str]:
 def _begun(sized: dynamic.SizedTrace, names: Sequence[str]) -> OnnxBuilder:
     """A builder that knows what enters the graph."""
     trace = sized.trace
-    graph = unrolled(trace.graph)  # ONNX's own loops are left to those that read its files
+    graph = unrolled(trace.graph, all_of_them=False)
     builder = OnnxBuilder(graph, {i: (names[k], d) for i, (k, d, _) in sized.places.items()})
     for v, source, label in zip(graph.inputs, trace.sources, trace.names):
         if isinstance(source, int):
@@ -254,13 +252,17 @@ def _needed(nodes: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
     wanted, kept = set(outputs), []
     for node in reversed(nodes):
         if not wanted.isdisjoint(node.output):
-            wanted.update(node.input)
+            wanted.update(_reads(node))
             kept.append(node)
     return kept[::-1]
 
 
+def _reads(node: Any) -> list[str]:
+    return [*node.input, *(name for each in node.attribute if each.HasField("g") for name in used(each.g))]
+
+
 def _used(builder: OnnxBuilder) -> list[Any]:
-    read = {name for node in builder.nodes for name in node.input}
+    read = {name for node in builder.nodes for name in _reads(node)}
     return [each for each in builder.initializers if each.name in read]
 
 

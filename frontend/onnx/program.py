@@ -18,7 +18,7 @@ from flambeau.onnx.package import onnx
 from flambeau.runtime.recorder import Tensor
 
 #: Kinds of nodes that hold graphs of their own.
-_CONTROL = ("If", "Loop")
+_CONTROL = ("If", "Loop", "Scan")
 
 
 def attributes(proto: Any) -> dict[str, Any]:
@@ -203,6 +203,8 @@ class OnnxProgram:
             return tuple(step.inner[branch].run({}, find))
         if step.node.kind == "Loop":
             return tuple(_loop(step.inner["body"], given, find))
+        if step.node.kind == "Scan":
+            return tuple(_scan(step.node, step.inner["body"], given, find))
         found = step.folded(given)
         return step.computed(given) if found is None else found
 
@@ -219,3 +221,25 @@ def _loop(body: OnnxProgram, given: list[Any], find: Callable[[str], Any]) -> li
         carried, last = results[: len(carried)], results[len(carried) :]
         turns.append([as_tensor(x) for x in last])
     return carried + [fb.stack(column) for column in zip(*turns)]
+
+
+def _scan(node: OnnxNode, body: OnnxProgram, given: list[Any], find: Callable[[str], Any]) -> list[Any]:
+    """What a Scan carries through slices of its last inputs, then what each turn gives, stacked."""
+    n = len(given) - node.attributes["num_scan_inputs"]
+    carried, through = given[:n], given[n:]
+    axes, backwards = (
+        node.get("scan_input_axes") or [0] * len(through),
+        node.get("scan_input_directions") or [0] * len(through),
+    )
+    slices = [fb.unbind(as_tensor(x), axis)[:: -1 if b else 1] for x, axis, b in zip(through, axes, backwards)]
+    turns = []
+    for rows in zip(*slices):
+        results = body.run(dict(zip(body.inputs, [*carried, *rows])), find)
+        carried = results[:n]
+        turns.append([as_tensor(x) for x in results[n:]])
+    columns = list(zip(*turns))
+    axes, backwards = (
+        node.get("scan_output_axes") or [0] * len(columns),
+        node.get("scan_output_directions") or [0] * len(columns),
+    )
+    return carried + [fb.stack(c[:: -1 if b else 1], axis) for c, axis, b in zip(columns, axes, backwards)]

@@ -37,9 +37,13 @@ def _slice(b: OnnxBuilder, node: Node) -> str:
 
 @writes("flip")
 def _flip(b: OnnxBuilder, node: Node) -> str:
-    axes = list(node.attrs[0])
+    return flipped(b, b.name(node.operands[0]), list(node.attrs[0]))
+
+
+def flipped(b: OnnxBuilder, name: str, axes: list[int]) -> str:
+    """A value with its elements in the other order along some axes."""
     ends = [np.iinfo(np.int64).min + 1] * len(axes)
-    return b.node("Slice", b.name(node.operands[0]), *map(b.ints, ([-1] * len(axes), ends, axes, [-1] * len(axes))))
+    return b.node("Slice", name, *map(b.ints, ([-1] * len(axes), ends, axes, [-1] * len(axes))))
 
 
 def _starts(b: OnnxBuilder, given: tuple[int, ...], most: list[Int]) -> str:
