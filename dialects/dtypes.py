@@ -31,16 +31,16 @@ class Category(IntEnum):
 class DType:
     """An element type: a row of the table.
 
-    `mlir` is the element type in the tape dialect and in code generators, signedness included; `bits` the width of a value
-    (bool 1, stored as a byte, 0 or 1). `exponent` and `mantissa` are the stored bits of a float, of a complex number those
-    of its parts. `accumulator` names the dtype that numbers of this one are computed, added up and multiplied in where that
-    is another one: results are rounded to this one once per op. `carrier` is the MLIR integer that holds a value's bits in
-    registers where machines and LLVM do not move them as they are: only conversions look into it. `parts` names the dtype of
-    a complex number's parts. `is_stored_only` is said of what is moved, converted and compared for being equal, and not
-    computed with; `has_infinity` of floats that have infinities, `has_classes` of those that PyTorch has classes of tensors
-    and storages for (`LongTensor`, `LongStorage`), as it has for none of its younger dtypes. `module` is where NumPy has the
-    type from, `dlpack` its code in DLPack where NumPy has none. `c_type`, `safetensors`, `tensor` and `aliases` are its
-    names in C, in safetensors files, in `Tensor.type()`, and PyTorch's other names for it.
+    `mlir` is the element type in the tape dialect and in code generators, signedness included; `bits` the width of a value (bool
+    1, stored as a byte, 0 or 1). `exponent` and `mantissa` are the stored bits of a float, of a complex number those of its
+    parts. `accumulator` names the dtype that numbers of this one are computed, added up and multiplied in where that is another
+    one: results are rounded to this one once per op. `carrier` is the MLIR integer that holds a value's bits in registers where
+    machines and LLVM do not move them as they are: only conversions look into it. `parts` names the dtype of a complex number's
+    parts. `is_stored_only` is said of what is moved, converted and compared for being equal, and not computed with;
+    `has_infinity` of floats that have infinities, `has_classes` of those that PyTorch has classes of tensors and storages for
+    (`LongTensor`, `LongStorage`), as it has for none of its younger dtypes. `module` is where NumPy has the type from, `dlpack`
+    its code in DLPack where NumPy has none. `c_type`, `safetensors`, `tensor` and `aliases` are its names in C, in safetensors
+    files, in `Tensor.type()`, and PyTorch's other names for it.
     """
 
     name: str
@@ -198,6 +198,8 @@ class DType:
     def __reduce__(self):
         return (by_name, (self.name,))
 
+
+del DType.__dataclass_fields__  # libraries take dataclasses for containers, and PyTorch's dtypes are none
 
 # ---- the table ------------------------------------------------------------------------------------------------
 

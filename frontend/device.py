@@ -5,9 +5,8 @@ In: what a user gave. Out: `place`, the name that types have for it. Next: `runt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from flambeau.declarations import Unsampled, declared
 from flambeau.runtime import devices
@@ -16,14 +15,14 @@ from flambeau.runtime import devices
 TYPES = ("cpu", "cuda", "meta", "mps", "xpu")
 
 
-@dataclass(frozen=True, init=False)
 class device:
     """Where a tensor lives: `device("cpu")`, or `device("cuda", 1)` and such, which need not be there; `device(1)` is `cuda:1`.
     Compares and prints as PyTorch's does. Raises RuntimeError for names that no device has.
     """
 
-    type: str
+    __slots__ = ("index", "type")
     index: int | None
+    type: str
 
     def __init__(self, type: str | device | int, index: int | None = None) -> None:
         if isinstance(type, int) and not isinstance(type, bool) and index is None:
@@ -35,6 +34,18 @@ class device:
             raise RuntimeError(f"[device] '{type}' is no device. Use one of {', '.join(TYPES)}.")
         object.__setattr__(self, "type", name)
         object.__setattr__(self, "index", int(number) if number else index)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"[device] its {name} stays what it is. Make another device.")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, device) and (self.type, self.index) == (other.type, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return device, (self.type, self.index)
 
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"

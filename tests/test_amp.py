@@ -255,6 +255,7 @@ def test_what_autocast_refuses_and_warns_of():
     with pytest.warns(UserWarning, match="the dtypes are bfloat16 and float16"), fb.autocast("cpu", fb.float32):
         assert not fb.is_autocast_enabled("cpu")
     assert amp.is_autocast_available("cpu") and not amp.is_autocast_available("tpu")
+    assert not fb.is_autocast_enabled("mps") and not fb.is_autocast_enabled("xpu")
     if not fb.cuda.is_available():
         with pytest.warns(UserWarning, match="there is no GPU"), fb.autocast("cuda"):
             assert not fb.is_autocast_enabled("cuda")

@@ -307,3 +307,52 @@ def test_drawing_again_compiles_nothing_and_does_not_repeat_itself():
         after = recorder.stats()
     assert after["misses"] == before["misses"] and after["builds"] == before["builds"]
     assert len(set(drawn)) == 6
+
+
+def test_classes_of_users():
+    """What PyTorch's users call in subclasses: an instance for `expand`, and checks of values that are used as they are."""
+
+    class Shifted(distributions.Normal):
+        def __init__(self, loc, by):
+            super().__init__(loc + by, 1.0)
+            self.by = by
+
+    class Expanded(Shifted):
+        def expand(self, batch_shape, _instance=None):
+            made = self._get_checked_instance(Expanded, _instance)
+            made.by = self.by
+            return super().expand(batch_shape, made)
+
+    made = Expanded(fb.tensor(1.0), 2.0).expand((3,))
+    assert type(made) is Expanded and made.by == 2.0 and made.mean.tolist() == [3.0] * 3
+    with pytest.raises(
+        NotImplementedError, match=r"\[expand\] Shifted has an __init__ of its own. Define Shifted.expand"
+    ):
+        Shifted(fb.tensor(1.0), 2.0)._get_checked_instance(distributions.Normal)
+    distributions.HalfNormal(1.0)._validate_sample(fb.tensor([0.0, 2.0]))
+    with pytest.raises(ValueError, match=r"HalfNormal\.value\[1\] does not lie in the support"):
+        distributions.HalfNormal(1.0)._validate_sample(fb.tensor([1.0, -1.0]))
+    with pytest.raises(ValueError, match=r"\[HalfNormal\] value is a float"):
+        distributions.HalfNormal(1.0)._validate_sample(1.0)
+
+
+def test_divergences_of_bases_that_are_no_distributions():
+    class Base:
+        pass
+
+    class Mine(distributions.Normal, Base):
+        pass
+
+    distributions.register_kl(Mine, Base)(lambda p, q: fb.tensor(7.0))
+    assert distributions.kl_divergence(Mine(0.0, 1.0), Mine(0.0, 1.0)).item() == 7.0
+    with pytest.raises(TypeError, match=r"\[register_kl\] 3 is no class"):
+        distributions.register_kl(Mine, 3)
+
+
+def test_constraints_have_pytorchs_public_names():
+    from flambeau.distributions import constraints
+
+    classes = {n for n, v in vars(constraints).items() if v.__class__ in (type, constraints.Constraint.__class__)}
+    assert {"Constraint", "greater_than", "dependent_property"} <= classes & set(constraints.__all__)
+    assert len(constraints.__all__) == 32 and all(hasattr(constraints, name) for name in constraints.__all__)
+    assert not {"Tensor", "Any", "fb"} & set(constraints.__all__)

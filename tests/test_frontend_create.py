@@ -1,7 +1,10 @@
 """Creation, host data, conversions, random numbers."""
 
+import copy
+import dataclasses
 import math
 import os
+import pickle
 import subprocess
 import sys
 
@@ -646,3 +649,15 @@ def test_what_is_no_number_is_of_the_class_of_pytorch(data, error):
     torch = pytest.importorskip("torch", reason="could not import 'torch'")
     with pytest.raises(error):
         torch.tensor(data)
+
+
+def test_devices_and_dtypes_are_values_and_no_containers():
+    """Libraries go into dataclasses to convert what is in them."""
+    one = fb.device("cuda", 1)
+    assert not any(dataclasses.is_dataclass(x) for x in (one, fb.float32))
+    assert (
+        one == fb.device("cuda:1") and one != fb.device("cuda") and one != "cuda:1" and hash(one) == hash(fb.device(1))
+    )
+    assert copy.deepcopy(one) == pickle.loads(pickle.dumps(one)) == one
+    with pytest.raises(AttributeError, match=r"\[device\] its index stays what it is. Make another device"):
+        one.index = 2

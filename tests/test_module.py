@@ -434,3 +434,12 @@ def test_nobody_looks_for_names_like_a_new_one(monkeypatch):
 
     with pytest.raises(KeyError, match="'anything' already exists"):
         Open().register_buffer("anything", None)
+
+
+def test_moving_a_module_may_be_overridden_by_way_of_the_others():
+    class Net(nn.Linear):
+        def to(self, *args, **kwargs):
+            return self.cpu() if args == ("cpu",) else super().to(*args, **kwargs)
+
+    net = Net(2, 3)
+    assert net.to("cpu") is net and net.to(fb.float64).weight.dtype is fb.float64

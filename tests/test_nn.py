@@ -138,6 +138,21 @@ def test_strict_loading_reports_missing_and_unexpected_and_changes_nothing():
 
 
 @pytest.mark.accept("NN-06")
+def test_states_of_batch_norms_from_before_they_counted():
+    layer = nn.Sequential(nn.BatchNorm1d(2), nn.InstanceNorm1d(2, track_running_stats=True))
+    layer(fb.ones(3, 2, 4))
+    state = layer.state_dict()
+    assert [state._metadata[name]["version"] for name in ("0", "1")] == [2, 2]
+    del state["0.num_batches_tracked"], state["1.num_batches_tracked"]
+    with pytest.raises(RuntimeError, match="num_batches_tracked"):  # it says that it counts
+        layer.load_state_dict(state)
+    old = {key: value + 1 for key, value in state.items()}  # and this says nothing
+    assert not any(layer.load_state_dict(old))
+    assert layer[0].num_batches_tracked.item() == 1 and layer[0].running_mean.tolist() == old["0.running_mean"].tolist()
+    assert "0.num_batches_tracked" not in old
+
+
+@pytest.mark.accept("NN-06")
 def test_state_dict_aliases_and_loading_keeps_identity():
     net = Net()
     weight = net.first.weight

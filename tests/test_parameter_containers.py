@@ -64,6 +64,40 @@ def test_dicts_of_parameters():
             act()
 
 
+@pytest.mark.accept("NN-03")
+def test_dicts_of_modules():
+    first = nn.ModuleDict({"a": nn.ReLU(), "b": nn.Linear(2, 3)})
+    second = nn.ModuleDict([["c", nn.Tanh()]])
+    second.update(first)
+    assert list(second) == ["c", "a", "b"] and second["b"] is first["b"]
+    assert [name for name, _ in second.named_parameters()] == ["b.weight", "b.bias"]
+    second.update([("a", nn.Tanh())])
+    assert len(second) == 3 and type(second["a"]) is nn.Tanh
+    for given, error, text in (
+        (3, TypeError, "it is given a int. Pass a dict, or pairs"),
+        ([nn.ReLU()], TypeError, "an item is a ReLU. Pass pairs"),
+        ([("a", nn.ReLU(), 1)], ValueError, "an item has 3 parts. Pass pairs"),
+    ):
+        with pytest.raises(error, match=rf"\[ModuleDict\] {text}"):
+            second.update(given)
+
+
+def test_a_container_of_nothing_calls_no_method_of_a_subclass():
+    class Dict(nn.ModuleDict):
+        def update(self, modules):
+            super().update({self.prefix + key: module for key, module in modules.items()})
+
+    class List(nn.ModuleList):
+        def extend(self, modules):
+            return super().extend([self.wrapped(m) for m in modules])
+
+    dict_, list_ = Dict(), List()
+    dict_.prefix, list_.wrapped = "x_", nn.Sequential
+    dict_.update({"a": nn.ReLU()})
+    list_ += [nn.ReLU()]
+    assert list(dict_) == ["x_a"] and type(list_[0]) is nn.Sequential
+
+
 @pytest.mark.accept("NN-34")
 def test_sync_batch_norm_of_one_process_is_batch_norm():
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Sequential(nn.BatchNorm2d(4)))

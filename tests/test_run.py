@@ -234,6 +234,43 @@ def test_what_libraries_take_of_lists_devices_and_testing(tmp_path):
     )
 
 
+def test_what_libraries_take_of_groups_storages_and_trees(tmp_path):
+    in_script(
+        tmp_path,
+        "import collections, torch\nimport torch.distributed as dist, torch.utils._pytree as tree\n"
+        "from torch.distributed.tensor import DTensor\nfrom torch.distributed.fsdp import FullyShardedDataParallel as FSDP\n"
+        "from torch._subclasses.fake_tensor import is_fake\nfrom torch.nn.parameter import UninitializedParameter, is_lazy\n"
+        "from torch.utils.flop_counter import FlopCounterMode\nfrom torchvision.models.vgg import make_layers\n"
+        "x, net = torch.ones(2, 3), torch.nn.Linear(1, 1)\n"
+        "assert not isinstance(x, DTensor) and not isinstance(net, FSDP) and not is_fake(x) and not is_lazy(net.weight)\n"
+        "assert isinstance(torch.nn.LazyLinear(2).weight, UninitializedParameter) and not isinstance(3, torch.SymInt)\n"
+        "for act in (lambda: FSDP(net), lambda: dist.all_reduce(x), lambda: DTensor(x), lambda: FlopCounterMode().__enter__(), "
+        "lambda: torch.UntypedStorage.from_file('data', shared=True), lambda: torch.ones(4)[1:].untyped_storage()[:4]):\n"
+        "    try:\n        act()\n    except RuntimeError:\n        continue\n    raise SystemExit('not refused')\n"
+        "assert [type(m).__name__ for m in make_layers([4, 'M', 8], True)] == "
+        "['Conv2d', 'BatchNorm2d', 'ReLU', 'MaxPool2d', 'Conv2d', 'BatchNorm2d', 'ReLU']\n"
+        "assert issubclass(vars(torch.distributions)['Normal'], torch.distributions.Distribution)\n"
+        "torch.cuda.manual_seed_all(3)\ntorch.cuda.empty_cache()\nassert torch.cuda.max_memory_allocated() == 0\n"
+        "assert torch._C._nn._parse_to('cpu', torch.float64) == (torch.device('cpu'), torch.float64, False, None)\n"
+        "with open('data', 'wb') as file:\n    file.write(torch.arange(8.0).numpy().tobytes())\n"
+        "whole = torch.UntypedStorage.from_file('data', shared=False, nbytes=32)\n"
+        "part = torch.asarray(whole.untyped()[8:24], dtype=torch.uint8).view(torch.float32)\n"
+        "part += 1\nassert part.tolist() == [3, 4, 5, 6] and len(whole) == 32\n"
+        "assert torch.asarray(whole).view(torch.float32).tolist() == list(range(8))\n"
+        "assert torch.tensor([1.0]).untyped_storage()[2:].as_bytes().tolist() == [128, 63]\n"
+        "point = collections.namedtuple('point', 'x y')\n"
+        "made = {'a': [1, point(2, (3,))], 'b': collections.defaultdict(list, c=4), 'd': collections.deque([5], maxlen=2)}\n"
+        "found = tree.tree_map(lambda v: v * 10, made)\n"
+        "assert found == {'a': [10, point(20, (30,))], 'b': {'c': 40}, 'd': collections.deque([50])}, found\n"
+        "assert found['b'].default_factory is list and found['d'].maxlen == 2 and type(found['a'][1]) is point\n"
+        "assert [p for p, _ in tree.tree_leaves_with_path(made)] == "
+        "[('a', 0), ('a', 1, 0), ('a', 1, 1, 0), ('b', 'c'), ('d', 0)]\n"
+        "assert tree.tree_map_with_path(lambda p, v, w: (p, v + w), [1, 2], [3, 4]) == [((0,), 4), ((1,), 6)]\n"
+        "assert tree._get_node_type(point(1, 2)) in tree.SUPPORTED_NODES and tree.tree_is_leaf(3) and not tree.tree_is_leaf([])\n"
+        "assert tree.SUPPORTED_NODES[list].flatten_fn([1])[0] == [1] and tree.tree_flatten(made)[1].child(0).num_children == 2\n",
+    )
+
+
 #: What PyTorch 2.13 prints, of the packages of tests/parity.txt.
 MODELS = {
     "timm": ([2.043178558, 0.425319254, 0.072240099], None),  # with a stand-in for torchvision there, too

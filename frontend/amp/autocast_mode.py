@@ -16,6 +16,7 @@ from flambeau import cuda
 from flambeau.autocasting import DEVICES, UNCACHED, Bits
 from flambeau.autograd.grad_mode import decorated
 from flambeau.declarations import Unsampled, declared
+from flambeau.device import TYPES
 from flambeau.dialects.dtypes import DType, float64
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
@@ -88,7 +89,9 @@ def _set(mask: int, bits: int) -> None:
 
 @declared(free="flambeau", samples=_OF_MODE)
 def is_autocast_enabled(device_type: str | None = None) -> bool:
-    """Whether autocast is on for a type of device ("cuda", if that is left out)."""
+    """Whether autocast is on for a type of device ("cuda", if that is left out). It never is for those that cannot be there."""
+    if device_type in TYPES and device_type not in DEVICES:
+        return False
     return bool(recorder.get_mode() & _bits("is_autocast_enabled", device_type or "cuda").enabled)
 
 

@@ -77,6 +77,7 @@ class Alias(ModuleType):
 
     def __init__(self, name: str, target: ModuleType | None, own: dict[str, Any]) -> None:
         super().__init__(name, target.__doc__ if target else None)
+        vars(self).update(_public(target))
         vars(self).update(_target=target, __path__=[], __file__=getattr(target, "__file__", None), **own)
 
     def __getattr__(self, name: str) -> Any:
@@ -99,6 +100,12 @@ class Alias(ModuleType):
 
     def __dir__(self) -> list[str]:
         return sorted({*vars(self), *dir(vars(self)["_target"])} - {"_target"})
+
+
+def _public(target: ModuleType | None) -> dict[str, Any]:
+    """Classes and functions of our module, for those who go through `vars(module)`."""
+    names = getattr(target, "__all__", ())
+    return {name: vars(target)[name] for name in names if callable(vars(target).get(name))}
 
 
 def _is_value(target: ModuleType, name: str) -> bool:

@@ -1,5 +1,5 @@
 """What libraries take from PyTorch's submodules beside what its documentation lists: handles of hooks, groups of tensors, classes
-of scripts, one process's half of remote calls.
+of scripts.
 
 In: nothing. Out: `HELPERS`: a module's name, and a function that gives what stands in it; what needs other processes raises when it
 is used. Next: `stand_ins.py`.
@@ -26,18 +26,6 @@ SCRIPTS: Names = {
 }
 
 
-def _rpc() -> Names:
-    names = ("init_rpc", "rpc_sync", "rpc_async", "remote", "shutdown", "get_worker_info")
-    return {"is_available": false, "RRef": type("RRef", (), {"__init__": refused("distributed.rpc.RRef")})} | {
-        name: refused(f"distributed.rpc.{name}") for name in names
-    }
-
-
-def _device_mesh() -> Names:
-    mesh = type("DeviceMesh", (), {"__init__": refused("distributed.device_mesh.DeviceMesh")})
-    return {"DeviceMesh": mesh, "init_device_mesh": refused("distributed.device_mesh.init_device_mesh")}
-
-
 def _config() -> Names:
     return {
         "show": lambda: "Flambeau: every operation is compiled; BLAS is NumPy's (USE_MKL=OFF)\n",
@@ -49,6 +37,12 @@ def _hooks() -> Names:
     from flambeau.nn.hooks import RemovableHandle  # loaded once it is asked for
 
     return {"RemovableHandle": RemovableHandle, "unserializable_hook": same}
+
+
+def _parameter() -> Names:
+    from flambeau.nn import uninitialized  # loaded once it is asked for
+
+    return {name: getattr(uninitialized, name) for name in ("UninitializedParameter", "UninitializedBuffer", "is_lazy")}
 
 
 def _dlpack() -> Names:
@@ -71,12 +65,6 @@ def _distribution_transforms() -> Names:
     from flambeau.distributions.transform import _InverseTransform  # loaded once it is asked for
 
     return {"_InverseTransform": _InverseTransform}
-
-
-def _constraints() -> Names:
-    from flambeau.distributions import constraints  # loaded once it is asked for
-
-    return {"__all__": [name for name in vars(constraints) if name.isidentifier() and not name.startswith("_")]}
 
 
 def _module() -> Names:
@@ -169,14 +157,22 @@ def _foreach() -> Names:
     }  # fmt: skip
 
 
+#: Decorators of methods for scripts.
+_MARKS = ("_copy_to_script_wrapper", "_overload", "_overload_method", "ignore", "unused", "export")
+
+
+def _flop_counter() -> type:
+    enter = refused("FlopCounterMode", "flambeau.summary(model, inputs) counts.")
+    return type("FlopCounterMode", (), {
+        "__init__": nothing, "__enter__": enter, "__exit__": nothing, "get_flop_counts": lambda self: {},
+        "get_total_flops": lambda self: 0,
+    })  # fmt: skip
+
+
 def _linear() -> Names:
     from flambeau.nn import Linear  # loaded once it is asked for
 
     return {"NonDynamicallyQuantizableLinear": Linear}
-
-
-def _empty() -> Names:
-    return {}
 
 
 #: A module's name -> what is put beside the names of ours.
@@ -188,7 +184,7 @@ HELPERS: dict[str, Callable[[], Names]] = {
     "torch.utils.data.dataloader": _dataloader,
     "torch.distributions.utils": _distribution_utils,
     "torch.distributions.transforms": _distribution_transforms,
-    "torch.distributions.constraints": _constraints,
+    "torch.nn.parameter": _parameter,
     "torch.nn.modules.linear": _linear,
     "torch.nn.modules.module": _module,
     **dict.fromkeys(("torch.nn.parallel", "torch.nn.parallel.distributed"), _parallel),
@@ -203,7 +199,6 @@ HELPERS: dict[str, Callable[[], Names]] = {
     "torch.optim.lr_scheduler": _lr_scheduler,
     "torch.testing": testing.names,
     **dict.fromkeys((f"torch.{kind}" for kind in ("xpu", "mps", "mtia")), _absent_devices),
-    "torch.distributed.rpc": _rpc,
-    "torch.distributed.device_mesh": _device_mesh,
-    **dict.fromkeys(("torch.distributed.nn", "torch.distributed.algorithms"), _empty),
+    "torch._jit_internal": lambda: dict.fromkeys(_MARKS, same),
+    "torch.utils.flop_counter": lambda: {"FlopCounterMode": _flop_counter()},
 }

@@ -24,9 +24,9 @@ def nothing(*args: Any, **kwargs: Any) -> None:
     return None
 
 
-def refused(what: str) -> Callable[..., Any]:
+def refused(what: str, instead: str = "See docs/differences.md.") -> Callable[..., Any]:
     def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError(f"[{what}] there is no such thing in Flambeau. See docs/differences.md.")
+        raise RuntimeError(f"[{what}] there is no such thing in Flambeau. {instead}")
 
     return refuse
 

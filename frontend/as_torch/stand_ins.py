@@ -13,32 +13,15 @@ from enum import Enum, IntEnum
 from typing import Any
 
 from flambeau.as_torch import foreach, pytrees
+from flambeau.as_torch.groups import GROUPS
 from flambeau.as_torch.helpers import HELPERS, SCRIPTS
 from flambeau.as_torch.ops import OPS, Names, false, library, nothing, refused, same
 from flambeau.device import device
 from flambeau.dialects.dtypes import DType
+from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Size, Tensor
 
-# ---- processes, compilers, versions -------------------------------------------------------------------------------
-
-
-def _distributed() -> Names:
-    """One process, which is not part of a group."""
-    return {
-        "is_available": false, "is_initialized": false, "is_torchelastic_launched": false, "is_nccl_available": false,
-        "get_rank": lambda group=None: 0, "get_world_size": lambda group=None: 1, "barrier": nothing,
-        "init_process_group": refused("distributed.init_process_group"), "destroy_process_group": nothing,
-        "ProcessGroup": type("ProcessGroup", (), {}), "group": type("group", (), {"WORLD": None}),
-        "ReduceOp": type("ReduceOp", (), {"SUM": "sum", "AVG": "avg", "MAX": "max", "MIN": "min", "PRODUCT": "product"}),
-        **{name: refused(f"distributed.{name}") for name in _COLLECTIVES},
-    }  # fmt: skip
-
-
-_COLLECTIVES = (
-    "all_reduce", "all_gather", "all_gather_into_tensor", "all_to_all_single", "broadcast", "broadcast_object_list",
-    "all_gather_object", "reduce", "reduce_scatter", "reduce_scatter_tensor", "scatter", "gather", "send", "recv", "new_group",
-    "isend", "irecv",
-)  # fmt: skip
+# ---- compilers, versions -------------------------------------------------------------------------------
 
 
 def _compiler() -> Names:
@@ -49,12 +32,16 @@ def _compiler() -> Names:
     }  # fmt: skip
 
 
+class _OptimizedModule:
+    """What `compile` makes of a module in PyTorch: here it stays what it is."""
+
+
 def _dynamo() -> Names:
     config = type("config", (), {"suppress_errors": False, "cache_size_limit": 8, "recompile_limit": 8})
     return {
         "disable": same, "allow_in_graph": same, "is_compiling": false, "reset": nothing, "config": config,
         "mark_dynamic": nothing, "mark_static": nothing, "mark_static_address": nothing, "maybe_mark_dynamic": nothing,
-        "OptimizedModule": type("OptimizedModule", (), {}), "graph_break": nothing, "optimize": lambda *a, **k: same,
+        "OptimizedModule": _OptimizedModule, "graph_break": nothing, "optimize": lambda *a, **k: same,
         "assume_constant_result": same, "forbid_in_graph": same,
     }  # fmt: skip
 
@@ -92,7 +79,9 @@ def _profiler() -> Names:
     activity = type("ProfilerActivity", (), {"CPU": "cpu", "CUDA": "cuda", "XPU": "xpu"})
     return {
         "profile": _recorded, "record_function": _recorded, "ProfilerActivity": activity, "schedule": nothing,
+        "kineto_available": false,
         "EventList": type("EventList", (list,), {}), "tensorboard_trace_handler": nothing, "ProfilerAction": activity,
+        **{name: type(name, (), {"__init__": refused(f"profiler.{name}")}) for name in ("emit_nvtx", "emit_itt")},
     }  # fmt: skip
 
 
@@ -136,6 +125,12 @@ def _export() -> Names:
     }  # fmt: skip
 
 
+def _fake_tensor() -> Names:
+    """Tensors without values do not exist: values that nobody looks at are not computed."""
+    classes = ("FakeTensor", "FakeTensorMode")
+    return {"is_fake": false, **{name: type(name, (), {"__init__": refused(name)}) for name in classes}}
+
+
 def _onnx() -> Names:
     return {"is_in_onnx_export": false, "operators": None}
 
@@ -146,8 +141,17 @@ def _c() -> Names:
         "device": device, "Size": Size, "dtype": DType, "_jit_set_profiling_executor": nothing,
         "_jit_set_profiling_mode": nothing, "_jit_override_can_fuse_on_cpu": nothing, "_jit_set_texpr_fuser_enabled": nothing,
         "ScriptMethod": type("ScriptMethod", (), {}), "ScriptFunction": type("ScriptFunction", (), {}), "Value": Any, "Graph": Any,
-        "_functorch": None, "_disabled_torch_function_impl": refused("_C._disabled_torch_function_impl"),
+        "_are_functorch_transforms_active": recorder.capturing, "_functorch": None,
+        "_disabled_torch_function_impl": refused("_C._disabled_torch_function_impl"),
     }  # fmt: skip
+
+
+def _parse_to(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+    """What `Module.to` is asked for: a device, a dtype, `non_blocking` and a memory format."""
+    from flambeau.functions.convert import parse_to  # loaded once it is asked for
+
+    wanted = parse_to("Module.to", *args, **kwargs)
+    return None if wanted.device is None else device(wanted.device), wanted.dtype, False, wanted.memory_format
 
 
 def _generator() -> Any:
@@ -223,6 +227,9 @@ def _assert_async(condition: Any, text: str = "Expected condition to be true") -
         raise RuntimeError(f"[_assert_async] {text}")
 
 
+_CLASSES = ("Stream", "Event", "PyTorchFileReader", "PyTorchFileWriter", "SymInt", "SymFloat", "SymBool")
+
+
 def _torch() -> Names:
     import flambeau  # loaded once it is asked for
 
@@ -231,7 +238,7 @@ def _torch() -> Names:
     return {
         "ops": OPS, "typename": lambda x: type(x).__name__, "layout": str, "finfo": _finfo, **layouts, **absent, **_storage(),
         **{name: SCRIPTS[name] for name in ("ScriptModule", "ScriptFunction")}, **foreach.names(), "_assert_async": _assert_async,
-        **{name: type(name, (), {"__init__": refused(name)}) for name in ("Stream", "Event") if not hasattr(flambeau, name)},
+        **{name: type(name, (), {"__init__": refused(name)}) for name in _CLASSES if not hasattr(flambeau, name)},
     }  # fmt: skip
 
 
@@ -254,14 +261,14 @@ def _cuda() -> Names:
 
     classes = ("CUDAGraph", "Stream", "Event", "ExternalStream", "MemPool", "StreamContext", "graph",
                "device", "stream", "device_of")  # fmt: skip
-    nothing = ("synchronize", "empty_cache", "reset_peak_memory_stats", "reset_max_memory_allocated", "ipc_collect", "init",
+    quiet = ("synchronize", "empty_cache", "reset_peak_memory_stats", "reset_max_memory_allocated", "ipc_collect", "init",
                "set_device", "manual_seed", "manual_seed_all")  # fmt: skip
     zero = ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved", "current_device")
     asked = ("get_device_properties", "get_device_name", "get_device_capability", "current_stream", "default_stream",
              "mem_get_info", "memory_stats", "memory_summary", "get_rng_state_all", "set_rng_state_all")  # fmt: skip
     found: Names = {name: type(name, (), {"__init__": refused(f"cuda.{name}")}) for name in classes}
     found |= {name: refused(f"cuda.{name}") for name in asked}
-    found |= dict.fromkeys(nothing, nothing) | {name: lambda *args, **kwargs: 0 for name in zero}
+    found |= dict.fromkeys(quiet, nothing) | {name: lambda *args, **kwargs: 0 for name in zero}
     found |= {"is_initialized": false, "is_bf16_supported": false, "is_current_stream_capturing": false}
     return {name: value for name, value in found.items() if not hasattr(cuda, name)}
 
@@ -298,6 +305,7 @@ def _init() -> Names:
 #: A module's name -> what is put beside the names of ours.
 STAND_INS: dict[str, Callable[[], Names]] = {
     **HELPERS,
+    **GROUPS,
     "torch": _torch,
     "torch.cuda": _cuda,
     "torch.nn.attention": _attention,
@@ -305,7 +313,6 @@ STAND_INS: dict[str, Callable[[], Names]] = {
     "torch.nn.attention.bias": _empty,
     "torch.nn.init": _init,
     "torch.library": library,
-    "torch.distributed": _distributed,
     "torch.compiler": _compiler,
     "torch._dynamo": _dynamo,
     "torch._dynamo._trace_wrapped_higher_order_op": lambda: {"TransformGetItemToIndex": nullcontext},
@@ -313,6 +320,7 @@ STAND_INS: dict[str, Callable[[], Names]] = {
     "torch.overrides": _overrides,
     "torch.types": _types,
     "torch._C": _c,
+    "torch._C._nn": lambda: {"_parse_to": _parse_to},
     "torch.version": _version,
     "torch.torch_version": _version,
     "torch.profiler": _profiler,
@@ -321,6 +329,11 @@ STAND_INS: dict[str, Callable[[], Names]] = {
     "torch.fx": _fx,
     "torch.fx.node": _fx,
     "torch.fx.graph_module": _fx,
+    "torch.fx.experimental": _empty,
+    "torch.fx.experimental.proxy_tensor": lambda: {"get_proxy_mode": nothing},
+    "torch._subclasses": _fake_tensor,
+    "torch._subclasses.fake_tensor": _fake_tensor,
+    "torch._dynamo.eval_frame": lambda: {"is_dynamo_supported": false, "OptimizedModule": _OptimizedModule},
     "torch.utils._pytree": pytrees.names,
     "torch.onnx": _onnx,
     "torch.export": _export,

@@ -86,6 +86,16 @@ class Distribution:
     def _instance_of(self, instance: Any) -> Any:
         return type(self).__new__(type(self)) if instance is None else instance
 
+    def _get_checked_instance(self, cls: type, _instance: Any = None) -> Any:
+        """What subclasses of users call in an `expand` of their own: an instance without attributes, to be filled.
+
+        Raises NotImplementedError for a subclass of `cls` that has another `__init__` and no `expand` to go with it.
+        """
+        if _instance is None and type(self).__init__ is not cls.__init__:  # type: ignore[misc]
+            name = type(self).__name__
+            raise NotImplementedError(f"[expand] {name} has an __init__ of its own. Define {name}.expand() as well.")
+        return self._instance_of(_instance)
+
     def _extended_shape(self, sample_shape: Sequence[int] = ()) -> Size:
         return Size((*sample_shape, *self._batch_shape, *self._event_shape))
 
@@ -174,6 +184,11 @@ class Distribution:
             raise ValueError(f"[{name}] value has shape {value.shape}, which does not broadcast with {wanted}.")
         text = f"does not lie in the support, {support!r}. Pass values that do."
         return self._holding("value", value, support, text)
+
+    def _validate_sample(self, value: Tensor) -> None:
+        """For classes of users, whose `log_prob` goes on with `value` itself: looks at it, and raises ValueError where it does not
+        fit."""
+        self._checked_in(value.detach() if isinstance(value, Tensor) else value, self.support).sum().item()
 
     def __repr__(self) -> str:
         shown = {k: self.__dict__[k] for k in self.arg_constraints if k in self.__dict__}

@@ -19,11 +19,11 @@ _formulas: dict[tuple[type, type], _Formula] = {}
 def register_kl(type_p: type, type_q: type) -> Callable[[_Formula], _Formula]:
     """A decorator: use the function of (p, q) for these types and those that inherit from them.
 
-    Raises TypeError for a type that is no Distribution.
+    A type may be a base of several, which need be no Distribution itself. Raises TypeError for what is no type.
     """
     for kind in (type_p, type_q):
-        if not isinstance(kind, type) or not issubclass(kind, Distribution):
-            raise TypeError(f"[register_kl] {kind!r} is no Distribution. Pass subclasses of it.")
+        if not isinstance(kind, type):
+            raise TypeError(f"[register_kl] {kind!r} is no class. Pass classes of distributions.")
 
     def register(formula: _Formula) -> _Formula:
         _formulas[type_p, type_q] = formula

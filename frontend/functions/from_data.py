@@ -19,6 +19,7 @@ from flambeau.dialects.dtypes import DType, bool_, float64, int64, of_python
 from flambeau.dialects.dtypes import from_numpy as from_numpy_dtype
 from flambeau.functions import literals
 from flambeau.functions.common import size_of
+from flambeau.functions.storage import UntypedStorage
 from flambeau.functions.transfer import moved
 from flambeau.memory_format import in_format
 from flambeau.promotion import get_default_dtype
@@ -141,11 +142,13 @@ def asarray(
     copy: bool | None = None,
     requires_grad: bool | None = None,
 ) -> Tensor:
-    """`obj` as a tensor: itself, or sharing memory with an array, one with `__dlpack__` or a buffer where that is possible; with
-    `copy` always a copy. `requires_grad` says whether it is a leaf that requires grad; None leaves that as it is.
+    """`obj` as a tensor: itself, or sharing memory with an array, one with `__dlpack__`, a buffer or a storage (its bytes) where
+    that is possible; with `copy` always a copy. `requires_grad` says whether it is a leaf that requires grad; None leaves that as
+    it is.
 
     Raises ValueError where a copy is needed and `copy` is False.
     """
+    obj = obj.as_bytes() if isinstance(obj, UntypedStorage) else obj
     is_shared, dtype = isinstance(obj, Tensor | np.ndarray), of_python(dtype)
     if not is_shared and hasattr(obj, "__dlpack__"):
         obj, is_shared = from_dlpack(obj), True

@@ -7,6 +7,7 @@ written. Next: `host.py`.
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from flambeau import host, layout
 from flambeau.declarations import Unsampled, declared
 from flambeau.device import CPU, named
+from flambeau.dialects.dtypes import uint8
 from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -71,6 +73,36 @@ class UntypedStorage:
         view, shape, _ = recorder.view_info(tensor)
         self._bytes = math.prod(shape) * (view.base.dtype if view else tensor.dtype).itemsize
         self.device = named(tensor._place)
+
+    @classmethod
+    def from_file(cls, filename: Any, shared: bool = False, nbytes: int = 0) -> UntypedStorage:
+        """The first `nbytes` bytes of a file (0: all), which is mapped, and read where somebody looks. Writes do not reach it: what
+        is written has memory of its own. Raises RuntimeError for `shared`, OSError and ValueError as `mmap` does."""
+        if shared:
+            raise RuntimeError(
+                "[UntypedStorage.from_file] writes do not reach a file. Leave shared out, and save again."
+            )
+        with open(filename, "rb") as file:
+            found = mmap.mmap(file.fileno(), nbytes, access=mmap.ACCESS_READ)
+        return cls(host.shared(np.frombuffer(found, np.uint8)))
+
+    def __getitem__(self, index: slice) -> UntypedStorage:
+        """A part of the bytes. Raises TypeError for an index that is no slice, RuntimeError for a step."""
+        if not isinstance(index, slice):
+            raise TypeError(f"[UntypedStorage] the index is a {type(index).__name__}. Pass a slice of bytes.")
+        if index.step not in (None, 1):
+            raise RuntimeError(f"[UntypedStorage] the slice has step {index.step}. Leave it out.")
+        return UntypedStorage(host.shared(host.array_of(self.as_bytes())[index]))
+
+    def as_bytes(self) -> Tensor:
+        """The bytes as a tensor of uint8, which shares them. Raises RuntimeError for the storage of a view."""
+        if not host.is_whole(self._tensor):
+            raise RuntimeError("[UntypedStorage] this is the storage of a view. Ask its base for it.")
+        return self._tensor if self._tensor.dtype is uint8 else self._tensor.reshape(-1).view(uint8)
+
+    def untyped(self) -> UntypedStorage:
+        """The storage itself."""
+        return self
 
     def nbytes(self) -> int:
         """How many bytes there are."""

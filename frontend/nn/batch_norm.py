@@ -20,6 +20,11 @@ class _Tracked(_Scaled):
     """Running statistics beside scale and shift. `_ranks` are the numbers of dimensions that inputs may have."""
 
     _ranks: ClassVar[tuple[int, ...]]
+    _version = 2  # num_batches_tracked came with it
+
+    def _complete(self, state_dict: Any, prefix: str, version: int | None) -> None:
+        if self.num_batches_tracked is not None and (version is None or version < 2):
+            state_dict.setdefault(prefix + "num_batches_tracked", self.num_batches_tracked)
 
     def _made(
         self,

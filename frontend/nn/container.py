@@ -107,7 +107,8 @@ class ModuleList(_Indexed):
 
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
-        self.extend(() if modules is None else modules)
+        if modules is not None:  # a subclass's own `extend` is not called for nothing
+            self.extend(modules)
 
     def _of(self, modules: list[Module]) -> Module:
         return type(self)(modules)
@@ -136,7 +137,8 @@ class ModuleDict(Module):
 
     def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
         super().__init__()
-        self.update(() if modules is None else modules)
+        if modules is not None:  # a subclass's own `update` is not called for nothing
+            self.update(modules)
 
     def __getitem__(self, key: str) -> Any:
         return self._modules[key]
@@ -179,7 +181,16 @@ class ModuleDict(Module):
         for key in list(self._members):
             del self[key]
 
-    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
-        """Add or replace modules."""
-        for key, module in modules.items() if isinstance(modules, Mapping) else modules:
-            self[key] = module
+    def update(self, modules: Mapping[str, Module] | ModuleDict | Iterable[tuple[str, Module]]) -> None:
+        """Add or replace modules: of a dict, of a `ModuleDict`, or of pairs. Raises TypeError for others, ValueError for pairs of
+        another length."""
+        if not isinstance(modules, Iterable):
+            raise TypeError(f"[ModuleDict] it is given a {type(modules).__name__}. Pass a dict, or pairs.")
+        pairs: Iterable[Any] = modules.items() if isinstance(modules, Mapping | ModuleDict) else modules
+        for pair in pairs:
+            if not isinstance(pair, Iterable):
+                raise TypeError(f"[ModuleDict] an item is a {type(pair).__name__}. Pass pairs of a key and a module.")
+            key, *rest = pair
+            if len(rest) != 1:
+                raise ValueError(f"[ModuleDict] an item has {1 + len(rest)} parts. Pass pairs of a key and a module.")
+            self[key] = rest[0]

@@ -58,6 +58,10 @@ class Conversion(Tree):
     def _floats(self: Self, dtype: DType) -> Self:
         return self._apply(lambda t: t.to(dtype) if t.dtype.is_floating_point else t)
 
+    def _moved(self: Self, device: Any) -> Self:
+        """Not by way of `to`, which subclasses override by way of these."""
+        return self._apply(lambda t: t.to(device))
+
     def to_empty(self: Self, *, device: Any, recurse: bool = True) -> Self:
         """Move parameters and buffers to a device without their values: they are unset."""
         return self._apply(lambda t: empty_like(t, device=device), recurse)
@@ -84,23 +88,23 @@ class Conversion(Tree):
 
     def cpu(self: Self) -> Self:
         """Move to the CPU."""
-        return self.to("cpu")
+        return self._moved("cpu")
 
     def cuda(self: Self, device: Any = None) -> Self:
         """Move to a GPU, a number or a device, the first one if left out. Raises RuntimeError where there is none."""
-        return self.to(cuda_place("Module.cuda", device))
+        return self._moved(cuda_place("Module.cuda", device))
 
     def xpu(self: Self, device: Any = None) -> Self:
         """Raises RuntimeError: there is no such device."""
-        return self.to("xpu")
+        return self._moved("xpu")
 
     def ipu(self: Self, device: Any = None) -> Self:
         """Raises RuntimeError: there is no such device."""
-        return self.to("ipu")
+        return self._moved("ipu")
 
     def mtia(self: Self, device: Any = None) -> Self:
         """Raises RuntimeError: there is no such device."""
-        return self.to("mtia")
+        return self._moved("mtia")
 
     def share_memory(self: Self) -> Self:
         """Move parameters and buffers to memory that processes share."""

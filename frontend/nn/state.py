@@ -160,6 +160,7 @@ class State(Tree):
         """Load this module's own part of the state, and append to the lists what does not fit. Subclasses may override it."""
         for hook in self._hooks("_load_state_dict_pre_hooks"):
             hook(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        self._complete(state_dict, prefix, local_metadata.get("version"))
         live = {n: v for n, v in {**self._of_kind(PARAMETER), **self._of_kind(BUFFER)}.items() if v is not None}
         assign, waits = local_metadata.get("assign_to_params_buffers", False), self._waits()
         for name, value in live.items():
@@ -179,6 +180,9 @@ class State(Tree):
         if strict:
             known = {prefix + n for n in live} | ({prefix + _EXTRA} if takes_extra else set())
             unexpected_keys += [k for k in state_dict if k.startswith(prefix) and self._is_strange(k, prefix, known)]
+
+    def _complete(self, state_dict: Any, prefix: str, version: int | None) -> None:
+        """Add what a state dict that was saved by an earlier `_version` of this module, or by none, lacks."""
 
     def _waits(self) -> list[Callable[[], Any]] | None:
         """Where copies wait; None where they are made at once: outside of `load_state_dict`, and in classes that load in their own

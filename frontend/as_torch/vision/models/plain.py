@@ -72,15 +72,22 @@ _STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2
 
 
 def _vgg_features(depth: int, batch_norm: bool) -> nn.Sequential:
+    stages = zip((64, 128, 256, 512, 512), _STAGES[depth])
+    return make_layers([each for width, count in stages for each in (*[width] * count, "M")], batch_norm)
+
+
+def make_layers(cfg: list[Any], batch_norm: bool = False) -> nn.Sequential:
+    """The convolutions of a VGG: `cfg` has widths, and "M" for a pooling."""
     layers: list[nn.Module] = []
     fan_in = 3
-    for width, count in zip((64, 128, 256, 512, 512), _STAGES[depth]):
-        for _ in range(count):
-            layers += [nn.Conv2d(fan_in, width, 3, padding=1)]
-            layers += [nn.BatchNorm2d(width)] if batch_norm else []
-            layers += [nn.ReLU(inplace=True)]
-            fan_in = width
-        layers.append(nn.MaxPool2d(2, 2))
+    for width in cfg:
+        if width == "M":
+            layers.append(nn.MaxPool2d(2, 2))
+            continue
+        layers += [nn.Conv2d(fan_in, width, 3, padding=1)]
+        layers += [nn.BatchNorm2d(width)] if batch_norm else []
+        layers += [nn.ReLU(inplace=True)]
+        fan_in = width
     return nn.Sequential(*layers)
 
 
@@ -218,6 +225,6 @@ _VGGS = {made.__name__: made for depth in _STAGES for made in (_vgg(depth, False
 globals().update(_VGGS)
 
 __all__ = [
-    "VGG", "AlexNet", "Fire", "InvertedResidual", "MobileNetV2", "SqueezeNet", "alexnet", "mobilenet_v2", "squeezenet1_0",
-    "squeezenet1_1", *_VGGS,
+    "VGG", "AlexNet", "Fire", "InvertedResidual", "MobileNetV2", "SqueezeNet", "alexnet", "make_layers", "mobilenet_v2",
+    "squeezenet1_0", "squeezenet1_1", *_VGGS,
 ]  # fmt: skip
