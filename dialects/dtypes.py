@@ -237,16 +237,8 @@ int32 = _integer(32, "Int", "int")
 int64 = _integer(64, "Long", "long")
 uint16, uint32, uint64 = (_integer(bits, f"UInt{bits}", signed=False) for bits in (16, 32, 64))
 float16 = _floating(
-    "float16",
-    "f16",
-    5,
-    10,
-    accumulator="float32",
-    safetensors="F16",
-    tensor="Half",
-    c_type="uint16_t",
-    aliases=("half",),
-)
+    "float16", "f16", 5, 10, accumulator="float32", safetensors="F16", tensor="Half", c_type="uint16_t", aliases=("half",),
+)  # fmt: skip
 bfloat16 = _floating(
     "bfloat16", "bf16", 8, 7, accumulator="float32", carrier="i16", safetensors="BF16", tensor="BFloat16", c_type="uint16_t",
     module="ml_dtypes", dlpack=4,
