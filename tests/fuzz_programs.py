@@ -185,7 +185,10 @@ def check_training(program: tuple, seed: int) -> str | None:
     with mode("blocking" if seed % 5 == 0 else "off"):
         first = None
         for name, between in (("new", None), ("again", None), ("run after every line", fb.flush)):
-            found = random_training.run(program, fb, between)
+            try:
+                found = random_training.run(program, fb, between)
+            except AssertionError as error:  # an error that is none for users
+                return f"{name}: {error}"
             what = random_training.disagreement(found, expected)
             if what is not None and not (what.startswith(".log") and writes):
                 return f"{name}, beside PyTorch: {what}"

@@ -193,6 +193,17 @@ u = v[1] * v[:2]
 with T.no_grad(): v[0] += v[1]
 t = v.t().sum(0)
 
+# Results whose memory NumPy has keep their history when their data are written.
+x = data(4, 3, grad=True)
+y = x * x
+a = y.detach().numpy()
+with T.no_grad(): y.mul_(0.5)
+z = y * y
+z.sum().backward(retain_graph=True)
+y.data.zero_()
+seen.append(a.tolist())
+(y * 2).sum().backward()
+
 # Views of leaves are not written to.
 x = data(3, 3, grad=True)
 y = x.t()

@@ -177,10 +177,18 @@ void fb_take_scalars(fb_recorder *rec, const fb_scalar *scalars, uint32_t n, uin
 }
 
 /* The cell's value becomes this trace's, whatever other traces have read. */
+/* Where the history of a shared cell is: that of the snapshots of it that have entered. */
+static uint32_t history_of_snapshots(const fb_recorder *rec, const fb_cell *c) {
+  for (uint32_t i = c->segment ? rec->n_origins : 0; i-- > 0;)
+    if (rec->origins[i].segment == c->segment && rec->origins[i].segment_slot == c->segment_slot)
+      return rec->origins[i].slot;
+  return FB_NO_SLOT;
+}
+
 static FB_NOINLINE void take_cell(fb_recorder *rec, fb_cell *c) {
   fb_place place;
   if (!fb_cell_find(rec, c, &place)) { /* a shared cell: only snapshots of it are in the trace */
-    place = (fb_place){c, FB_NO_SLOT, FB_NO_SLOT, FB_NO_SLOT, FB_NO_SLOT, c->version};
+    place = (fb_place){c, FB_NO_SLOT, FB_NO_SLOT, history_of_snapshots(rec, c), FB_NO_SLOT, c->version};
     rec->flush_soon = true;
   }
   fb_cell_claim(rec, c, &place);
