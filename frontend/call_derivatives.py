@@ -7,7 +7,8 @@ operand, since sums go by ops. Next: `call_gradients.py`, which goes through a t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from flambeau.dialects import autodiff
@@ -21,12 +22,19 @@ from flambeau.dialects.size_guards import remembered
 
 
 class Known:
-    """The graph of a call, told from others by identity, since equal calls share theirs."""
+    """The graph of a call, told from others by identity, since equal calls share theirs.
 
-    __slots__ = ("graph",)
+    values      those of its values that may be read when its derivative runs, its inputs first
+    slots       value -> slot, where it stands for several calls and gradients pass through their results
+    """
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    __slots__ = ("graph", "slots", "values")
+
+    def __init__(
+        self, graph: Graph, values: Sequence[int] | None = None, slots: Mapping[int, int] = MappingProxyType({})
+    ) -> None:
+        self.graph, self.slots = graph, slots
+        self.values = [*graph.inputs, *graph.outputs] if values is None else values
 
 
 _MOST = 4096
@@ -57,14 +65,15 @@ class Derivative(NamedTuple):
     """What a call's operands get of the cotangent of one of its results.
 
     graph       the cotangent and the values `reads` in, terms out
-    reads       numbers of the call's values: operands first, then results
-    passed      the operands on the way
+    reads       places among the call's `values`
+    passed      the operands on the way; `within` the slots of calls that the call stands for
     """
 
     graph: Graph
     reads: tuple[int, ...]
     terms: tuple[Term, ...]
     passed: tuple[int, ...]
+    within: tuple[int, ...]
     cost: int
 
 
@@ -80,7 +89,7 @@ def derivative(call: Known, wanted: tuple[bool, ...], result: int) -> Derivative
     """None where its ops may not run here. What is read of values within the call is computed again. Raises what an op says that
     has no gradient."""
     graph = call.graph
-    root, wrt, values = graph.outputs[result], _chosen(graph.inputs, wanted), [*graph.inputs, *graph.outputs]
+    root, wrt, values = graph.outputs[result], _chosen(graph.inputs, wanted), call.values
     if not is_plain(graph):
         return None
     b = GraphBuilder()
@@ -103,7 +112,14 @@ def derivative(call: Known, wanted: tuple[bool, ...], result: int) -> Derivative
     made.inputs = [ct.id, *(forward[values[k]].id for k in reads)]
     reached = _between(graph, root, wrt)
     passed = tuple([k for k, v in enumerate(graph.inputs) if v in reached])
-    return Derivative(made, tuple(reads), tuple(terms), passed, nanoseconds(made))
+    return Derivative(made, tuple(reads), tuple(terms), passed, within(call, wanted, result), nanoseconds(made))
+
+
+@remembered(_MOST)
+def within(call: Known, wanted: tuple[bool, ...], result: int) -> tuple[int, ...]:
+    """The slots of the calls that a call stands for, those on the way from a result to the wanted operands."""
+    reached = _between(call.graph, call.graph.outputs[result], _chosen(call.graph.inputs, wanted)) if call.slots else ()
+    return tuple([call.slots[v] for v in reached if v in call.slots])
 
 
 def _split(graph: Graph, wrt: Sequence[int]) -> tuple[Graph, dict[int, tuple[int, int]]]:

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from flambeau.assembly import Differentiated
 from flambeau.call_derivatives import Term, copied, derivative, is_plain, met, ones, total
-from flambeau.call_history import CallHistory
+from flambeau.call_history import CallHistory, call_history
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size_guards import scope
@@ -30,8 +30,8 @@ Step = tuple[Graph, tuple[int, ...], tuple[int, ...]]
 class Deferred:
     """The expansion of a backward entry, as `Differentiated`, whose `graph` and `operands` are made when they are asked for.
 
-    `take` gives steps that compute the same: `results` are the gradients that there are, in order, of these `types`. They are many
-    objects, and made `again` where they have been taken.
+    `take` gives steps that compute the same: `results` are the gradients that there are, in order, of these `types`; they stand for
+    so many `calls`. They are many objects, and made `again` where they have been taken.
     """
 
     def __init__(
@@ -42,17 +42,21 @@ class Deferred:
         types: Sequence[Aval],
         freed: tuple[int, ...],
         cost: int,
+        calls: int,
         make: Callable[[], Differentiated],
-        again: Callable[[], Sequence[Step] | None],
+        again: Callable[[], Deferred | None],
     ) -> None:
-        self.name, self.results, self.types, self.freed, self.cost = name, results, types, freed, cost
+        self.name, self.results, self.types, self.freed = name, results, types, freed
+        self.cost, self.calls = cost, calls
         self._steps: Sequence[Step] | None = steps
         self._make, self._again = make, again
         self._made: Differentiated | None = None
 
     def take(self) -> Sequence[Step] | None:
         steps, self._steps = self._steps, None
-        return self._again() if steps is None else steps
+        if steps is None and (made := self._again()) is not None:  # calls may be joined in another way by now
+            steps, self.results = made._steps, made.results
+        return steps
 
     @property
     def made(self) -> Differentiated:
@@ -86,6 +90,7 @@ class _BackwardWalk:
         self.passed: set[int] = set()
         self.avals: dict[int, Aval] = {}
         self.cost = 0
+        self.n_joined = 0  # calls that have no steps of their own
 
     def step(self, graph: Graph, operands: tuple[int, ...]) -> tuple[int, ...]:
         results = tuple(range(-len(self.avals) - 1, -len(self.avals) - 1 - len(graph.outputs), -1))
@@ -112,6 +117,8 @@ class _BackwardWalk:
             made = derivative(passed.call, passed.wanted, passed.result)
             if made is None or passed.slot in self.trace.freed:
                 return False
+            if made.within and not self._go_within(passed.base, made.within):
+                return False
             ct = self.cotangent(passed.slot)
             read = [self.value(passed.values[k], passed.at) for k in made.reads]
             if None in read:
@@ -123,6 +130,13 @@ class _BackwardWalk:
                 value = outputs[term.output] if term.output >= 0 else ct
                 self.terms.setdefault(passed.operands[term.operand], []).append((number, term, value))
         return True
+
+    def _go_within(self, base: int, slots: Sequence[int]) -> bool:
+        """Whether the history of calls that were joined is still there."""
+        inner = [base + s for s in slots]
+        self.passed.update(inner)
+        self.n_joined += len(inner) - 1
+        return self.trace.freed.isdisjoint(inner)
 
     def value(self, slot: int, at: int) -> int | None:
         """The value of a slot that the call in this place read, where need be computed again; None where it cannot be, or its
@@ -195,9 +209,10 @@ def call_by_call(
     refs = [loss, gradient, *(held for _, held in leaves)]
     if any(ref is not None and ref[1] is not None for ref in refs):  # seen through a view
         return None
-    trace = CallHistory([slot for slot, _ in leaves])
-    if not trace.read(export) or not trace.reach(root := trace.meeting(loss[0])):
+    trace = call_history(export, [slot for slot, _ in leaves], loss[0])
+    if trace is None:
         return None
+    root = trace.meeting(loss[0])
     walk, aval = _BackwardWalk(trace, root), trace.type_of(loss[0])
     if aval is None or (gradient is None and (aval.size != 1 or not aval.dtype.is_inexact or aval.dtype.is_complex)):
         return None
@@ -213,12 +228,13 @@ def call_by_call(
     )
     there, kinds = [r for r in results if r is not None], [t for t in types if t is not None]
 
-    def again() -> Sequence[Step] | None:
+    def again() -> Deferred | None:
         with scope(recorder.trace_sizes()):  # what it asks of them was asked before
             made = call_by_call(export, loss, gradient, leaves, retain_graph, make)
-        return made and made[0].take()
+        return made and made[0]
 
-    return Deferred("backward", walk.steps, there, kinds, freed, walk.cost, make, again), types
+    calls = len(walk.steps) + walk.n_joined
+    return Deferred("backward", walk.steps, there, kinds, freed, walk.cost, calls, make, again), types
 
 
 def _gradients(walk: _BackwardWalk, leaves: Sequence[tuple]) -> tuple[list[int | None], list[Aval | None]]:

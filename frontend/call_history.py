@@ -7,17 +7,19 @@ trace the calls on the way. Next: `call_gradients.py`.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flambeau.call_derivatives import Known, known, passes
+from flambeau.call_derivatives import Known, known, passes, within
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph
+from flambeau.imported_calls import Imported, JoinedCalls, imported
 
 
 class Passed(NamedTuple):
-    """A call that gradients can pass: where those of its operands meet, which result hands them on, the slots of its operands
-    and results, and its place among the entries."""
+    """A call that gradients can pass: where those of its operands meet, which result hands them on, the slots of its values,
+    its place among the entries, the slot of that result, and the number that the slots of the call's trace begin with."""
 
     call: Known
     wanted: tuple[bool, ...]
@@ -25,10 +27,29 @@ class Passed(NamedTuple):
     result: int
     values: Sequence[int]
     at: int
+    slot: int
+    base: int
 
-    @property
-    def slot(self) -> int:
-        return self.values[len(self.operands) + self.result]
+
+class _JoinedTrace(NamedTuple):
+    """An imported trace whose calls are joined: the first number of its slots, which of them have values, its place."""
+
+    base: int
+    trace: Imported
+    kept: tuple[int, ...]
+    at: int
+
+
+class _MetCall(NamedTuple):
+    """A call that may be passed: the slots of its results, else as in `Passed`."""
+
+    graph: Graph
+    joined: JoinedCalls | None
+    operands: Sequence[int]
+    results: Sequence[int]
+    values: Sequence[int]
+    at: int
+    base: int
 
 
 class CallHistory:
@@ -42,10 +63,12 @@ class CallHistory:
                     history was used up
     own             slots that have their data when the trace runs: its inputs and results
     calls           those that gradients pass, each after those it depends on; `needs` the slots between
+    meets           gradients through two results of an imported trace meet in it, so fewer of its calls may be joined
     """
 
-    def __init__(self, leaves: Sequence[int]) -> None:
-        self.leaves = frozenset(leaves)
+    def __init__(self, leaves: Sequence[int], joins: bool = True) -> None:
+        self.leaves, self.joins = frozenset(leaves), joins
+        self.meets = False
         self.makers: dict[int, tuple[Sequence[Any], int, int]] = {}
         self.given: dict[int, int] = {}
         self.data: dict[int, int] = {}
@@ -57,6 +80,9 @@ class CallHistory:
         self.needs: set[int] = set()
         self._avals: dict[int, Aval] = {}
         self._at = 0
+        self._places: list[_JoinedTrace] = []
+        self._bases: list[int] = []
+        self._within: dict[int, set[int]] = {}  # by where a joined trace begins: slots that gradients pass
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
@@ -140,8 +166,20 @@ class CallHistory:
     ) -> bool:
         if sizes:
             return False
+        if self.joins and not base and not provided and (trace := imported(state, inner)) is not None:
+            self._join(trace, at, given)
+            return True
         kept = {slot - at: now for slot, now in provided.items() if slot >= at}
         return self._entries(inner, base + at, {slot: base + now for slot, now in given.items()} | kept)
+
+    def _join(self, trace: Imported, base: int, provided: Mapping[int, int]) -> None:
+        self._places.append(_JoinedTrace(base, trace, tuple(provided), self._at))
+        self._bases.append(base)
+        for slot, now in provided.items():
+            (self.given if slot in trace.inputs else self.data)[base + slot] = now
+        for leaf, held in trace.leaves:
+            if held is not None and leaf not in provided:
+                self.data[base + leaf] = base + held
 
     # ---- what a slot is ---------------------------------------------------------------------------------------
 
@@ -165,7 +203,7 @@ class CallHistory:
     def type_of(self, slot: int) -> Aval | None:
         """None where it is not at hand."""
         slot = self.data_of(slot)
-        made = self.makers.get(slot)
+        made = self._maker(slot)
         if made is None:
             return self._avals.get(slot)
         graph: Graph = made[0][1].graph
@@ -173,12 +211,24 @@ class CallHistory:
 
     def made_by(self, slot: int) -> tuple[Graph, list[int], list[int]] | None:
         """The call that makes a slot: its graph, operands and results."""
-        made = self.makers.get(slot)
+        made = self._maker(slot)
         if made is None:
             return None
         (_, payload, operands, results, *_), base, _ = made
         values = [base + s for o in operands if o is not None for s in (o[0], *o[2])]
         return payload.graph, values, [base + s for s in results]
+
+    def _maker(self, slot: int) -> tuple[Sequence[Any], int, int] | None:
+        made = self.makers.get(slot)
+        if made is None and (place := self._place_of(slot)) is not None:
+            made = place.trace.makers[slot - place.base], place.base, place.at
+        return made
+
+    def _place_of(self, slot: int) -> _JoinedTrace | None:
+        """The joined trace that makes a slot."""
+        k = bisect_right(self._bases, slot)
+        place = self._places[k - 1] if k else None
+        return place if place is not None and slot - place.base in place.trace.makers else None
 
     # ---- what gradients pass ----------------------------------------------------------------------------------
 
@@ -186,29 +236,69 @@ class CallHistory:
         """Find the calls from `root` down to the leaves. False: one hands on the gradients of several results."""
         self.needs = {self.meeting(slot) for slot in self.leaves}
         entered: set[int] = set()
-        pending: list[tuple[int, tuple[Graph, list[int], list[int]] | None]] = [(root, None)]
+        pending: list[tuple[int, _MetCall | None]] = [(root, None)]
         while pending:
-            slot, made = pending.pop()
-            if made is not None:
-                if not self._pass(*made, self.makers[slot][2]):
+            slot, met = pending.pop()
+            if met is not None:
+                if not self._pass(met):
                     return False
-            elif slot not in entered and (call := self.made_by(slot)) is not None:
-                graph, values, results = call
-                entered.update(results)
-                operands = [self.meeting(v) for v in values]
-                pending.append((slot, (graph, operands, [*values, *results])))
-                pending.extend([(v, None) for v in operands])
-        return True
+            elif slot not in entered and (met := self._met(slot)) is not None:
+                entered.update(met.results)
+                pending.append((slot, met))
+                pending.extend([(v, None) for v in met.operands])
+        return not self.meets
 
-    def _pass(self, graph: Graph, operands: Sequence[int], values: Sequence[int], at: int) -> bool:
+    def _met(self, slot: int) -> _MetCall | None:
+        place = self._place_of(slot)
+        if place is not None:
+            base = place.base
+            joined = place.trace.joined(slot - base, place.kept)
+            values = [base + s for s in joined.reads]
+            operands = [self.meeting(v) for v in values[: len(joined.operands)]]
+            return _MetCall(joined.graph, joined, operands, [slot], values, place.at, base)
+        made = self.made_by(slot)
+        if made is None:
+            return None
+        graph, read, results = made
+        _, base, at = self.makers[slot]
+        return _MetCall(graph, None, [self.meeting(v) for v in read], results, [*read, *results], at, base)
+
+    def _pass(self, met: _MetCall) -> bool:
         needs = self.needs
-        wanted = tuple([v in needs for v in operands])
+        wanted = tuple([v in needs for v in met.operands])
         if True not in wanted:
             return True
-        call = known(graph)
+        call = met.joined or known(met.graph)
         through = passes(call, wanted)
         if True in through:
             k = through.index(True)
-            needs.add(values[len(operands) + k])
-            self.calls.append(Passed(call, wanted, operands, k, values, at))
+            slot = met.results[k]
+            self.calls.append(Passed(call, wanted, met.operands, k, met.values, met.at, slot, met.base))
+            needs.add(slot)
+            if met.joined:
+                self._go_within(met.base, slot, [met.base + s for s in within(call, wanted, k)])
         return through.count(True) <= 1
+
+    def _go_within(self, base: int, slot: int, inner: Sequence[int]) -> None:
+        """Note that gradients pass these slots on their way from `slot`; where others do, too, these begin a call of their own."""
+        others = self._within.setdefault(base, set())
+        if common := others.intersection(inner):
+            self.meets = True
+            met = slot if slot in others else max(common)
+            self._places[bisect_right(self._bases, base) - 1].trace.cut(met - base)
+        others.update(inner)
+        self.needs.update(inner)
+
+
+_ATTEMPTS = 8  # at joining calls, each of which says where gradients meet; equal traces need one
+
+
+def call_history(export: Sequence[tuple], leaves: Sequence[int], loss: int) -> CallHistory | None:
+    """What a loss goes through on its way to the leaves; None where it cannot be told by calls alone."""
+    for attempt in range(_ATTEMPTS + 1):
+        trace = CallHistory(leaves, joins=attempt < _ATTEMPTS)
+        if trace.read(export) and trace.reach(trace.meeting(loss)):
+            return trace
+        if not trace.meets:
+            break
+    return None

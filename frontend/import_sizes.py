@@ -6,10 +6,13 @@ Next: `sizing.py`, which solves them; `Assembly.zeros` finds the same along with
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from flambeau.dialects.size import Int, Size, substitute
+from flambeau.imported_calls import Imported, imported
 
 Shape = Sequence[Int]
 
@@ -22,10 +25,12 @@ def imported_zeros(export: Sequence[tuple]) -> list[Size]:
 
 
 class _Shapes:
-    """`of`: the shapes of slots, where they are known; those of imported traces have the numbers that the trace gives them."""
+    """`of`: the shapes of slots, where they are known; those of imported traces have the numbers that the trace gives them.
+    `whole` are traces without sizes that change, each with where its slots begin: of these no slot is looked at by itself."""
 
     def __init__(self) -> None:
         self.of: dict[int, Shape] = {}
+        self.whole: list[tuple[int, Imported]] = []
         self.zeros: list[Size] = []
 
     def entries(self, export: Sequence[tuple], base: int, provided: Mapping[int, int], sizes: Sequence[Int]) -> None:
@@ -39,7 +44,7 @@ class _Shapes:
             elif kind == "input":
                 self._results(entry[1:2], entry[2:3], base, provided, sizes)
             elif kind in ("leaf", "graft"):
-                data = self.of.get(base + entry[2]) if entry[2] is not None else None
+                data = self._shape(base + entry[2]) if entry[2] is not None else None
                 if data is not None:
                     self.of[base + entry[1]] = data
             elif kind in ("backward", "grad"):
@@ -58,10 +63,15 @@ class _Shapes:
     ) -> None:
         for slot, shape in zip(slots, shapes, strict=True):
             shape = substitute(tuple(shape), sizes) if sizes else shape
-            outer = self.of.get(provided[slot]) if slot in provided else None
+            outer = self._shape(provided[slot]) if slot in provided else None
             if outer is not None:
                 self._same(shape, outer)
             self.of[base + slot] = shape if outer is None else outer
+
+    def _shape(self, slot: int) -> Shape | None:
+        found = self.of.get(slot)
+        k = 0 if found is not None else bisect_right(self.whole, slot, key=itemgetter(0))
+        return self.whole[k - 1][1].shapes.get(slot - self.whole[k - 1][0]) if k else found
 
     def _same(self, inner: Shape, outer: Shape) -> None:
         for a, b in zip(inner, outer, strict=True):
@@ -69,7 +79,15 @@ class _Shapes:
                 self.zeros.append(zero)
 
     def _segment(self, entry: tuple[Any, ...], base: int, provided: Mapping[int, int], sizes: Sequence[Int]) -> None:
-        _, at, inner, _, given, own = entry
+        _, at, inner, state, given, own = entry
+        if not (own or base or provided) and (trace := imported(state, inner)) is not None:
+            self.whole.append((at, trace))
+            for slot, now in given.items():
+                outer, shape = self._shape(now), trace.shapes.get(slot)
+                if outer is not None and shape is not None:
+                    self._same(shape, outer)
+                    self.of[at + slot] = outer
+            return
         kept = {slot - at: now for slot, now in provided.items() if slot >= at}
         own = substitute(tuple(own), sizes) if own and sizes else own
         self.entries(inner, base + at, {slot: base + now for slot, now in given.items()} | kept, own)

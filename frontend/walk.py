@@ -43,7 +43,7 @@ def walk(
     for entry in export:
         if not steps.add(*entry):
             return None
-    if not steps.steps or steps.cost > CHEAP * len(steps.steps) or not steps.used_up.issuperset(history or ()):
+    if not steps.steps or steps.cost > CHEAP * steps.n_calls or not steps.used_up.issuperset(history or ()):
         return None
     if steps.imports and not steps.makes(live):
         return None
@@ -62,13 +62,14 @@ class _Steps:
         self.same: dict[int, int] = {}
         self.used_up: set[int] = set()
         self.imports = False
-        self.cost = 0
+        self.cost = self.n_calls = 0
 
     def add(self, kind: str, *entry: Any) -> bool:
         """Add an entry of the export. False: the trace is to be assembled."""
         if kind == "call":
             payload, operands, results, *_ = entry
             self.cost += payload.cost
+            self.n_calls += 1
             return self._step(payload.graph, [s for o in operands if o is not None for s in (o[0], *o[2])], results)
         if kind in ("input", "scalar"):
             self.inputs.append(entry[0])
@@ -103,6 +104,7 @@ class _Steps:
         if steps is None:
             return False
         self.cost += payload.cost
+        self.n_calls += payload.calls
         self.used_up.update(payload.freed)
         named = dict(zip(payload.results, slots, strict=True))
         return all(

@@ -6,7 +6,8 @@ import flambeau as fb
 import numpy as np
 import pytest
 from call_programs import counted, data, same_bits_in_every_mode
-from flambeau import sizing
+from flambeau import call_gradients, sizing
+from flambeau.dialects import autodiff
 from flambeau.dialects.size import Size, symbol
 from flambeau.dialects.size_equations import solved
 from flambeau.dialects.size_guards import scope
@@ -137,6 +138,43 @@ def test_sizes_that_follow_the_number_of_steps_ask_for_no_fragment(background, m
     with fb.compiler_options(mode="blocking"):
         for n, bits in got.items():
             assert run(n) == bits
+
+
+def carried(n, w, v):
+    """A loss of every step, each of which is looked at and goes on to the next one: gradients come to it on two ways."""
+    h, loss = fb.zeros(4), 0.0
+    for k in range(n):
+        h = (fb.tensor(data(k, 4)) @ w + h * 0.5).tanh()
+        y = (h @ v).sum()
+        y.item()
+        loss = loss + y * (k % 3 - 1.0)
+    return loss
+
+
+@pytest.mark.parametrize("program, most", [(episode, 5), (carried, 10)])
+def test_equal_steps_are_differentiated_once_and_looked_up_as_one(program, most, background, monkeypatch):
+    w, v = fb.tensor(data(1, 4, 4), requires_grad=True), fb.tensor(data(2, 4, 2), requires_grad=True)
+
+    def run(n):
+        w.grad = v.grad = None
+        program(n, w, v).backward()
+        return w.grad.numpy().tobytes(), v.grad.numpy().tobytes()
+
+    for n in (5, 6, 7, 8, 9):
+        run(n)
+    made, worked_out, steps = counted(monkeypatch), [], []
+    real, deferred = autodiff.vjp, call_gradients.Deferred.__init__
+    monkeypatch.setattr(autodiff, "vjp", lambda *args: worked_out.append(1) or real(*args))
+    monkeypatch.setattr(
+        call_gradients.Deferred,
+        "__init__",
+        lambda d, name, of, *args: steps.append(len(of)) or deferred(d, name, of, *args),
+    )
+    got = {n: run(n) for n in (19, 29)}
+    assert made == {"fragments": 0, "deferred": 2} and len(worked_out) <= 4  # stacks of so many losses
+    assert steps[1] - steps[0] <= 10 * most
+    with fb.compiler_options(mode="blocking"):
+        assert {n: run(n) for n in got} == got
 
 
 def test_an_episode_is_assembled_once_it_came_often(background, monkeypatch):

@@ -151,8 +151,21 @@ static PyObject *provided_slots(const fb_node *node, PyObject *entries) {
   return provided;
 }
 
-static int export_segment(const fb_node *node, PyObject *entries) {
-  PyObject *provided = provided_slots(node, entries), *inner = provided ? fb_export_state(node->imported, NULL) : NULL;
+/* The export of an imported state. A trace that imports equal ones, as those of a loop's rounds, has it once. */
+static PyObject *imported_entries(const fb_node *node, fb_recorder *rec) {
+  if (rec && !rec->exported_states && !(rec->exported_states = PyDict_New()))
+    return NULL;
+  PyObject *key = rec ? PyLong_FromUnsignedLongLong(node->imported->id) : NULL;
+  PyObject *known = key ? PyDict_GetItemWithError(rec->exported_states, key) : NULL;
+  PyObject *inner = known ? Py_NewRef(known) : PyErr_Occurred() ? NULL : fb_export_state(node->imported, NULL);
+  if (inner && key && !known && PyDict_SetItem(rec->exported_states, key, inner) < 0)
+    Py_CLEAR(inner);
+  Py_XDECREF(key);
+  return inner;
+}
+
+static int export_segment(const fb_node *node, PyObject *entries, fb_recorder *rec) {
+  PyObject *provided = provided_slots(node, entries), *inner = provided ? imported_entries(node, rec) : NULL;
   if (!inner) {
     Py_XDECREF(provided);
     return -1;
@@ -174,7 +187,7 @@ static int export_mark(const fb_node *node, const char *kind, PyObject *entries)
   return slots ? append(entries, Py_BuildValue("(sN)", kind, slots)) : -1;
 }
 
-static int export_node(const fb_node *node, PyObject *entries, const fb_recorder *rec) {
+static int export_node(const fb_node *node, PyObject *entries, fb_recorder *rec) {
   const fb_type *type = node->type;
   switch ((fb_node_kind)node->kind) {
   case FB_INPUT:
@@ -196,7 +209,7 @@ static int export_node(const fb_node *node, PyObject *entries, const fb_recorder
   case FB_GRAD:
     return export_call(node, "grad", entries, rec);
   case FB_SEGMENT:
-    return export_segment(node, entries);
+    return export_segment(node, entries, rec);
   case FB_MODIFIED:
     return export_mark(node, fb_word_high(node->words[0]) ? "written_aside" : "modified", entries);
   case FB_FREED:
@@ -209,7 +222,7 @@ static int export_node(const fb_node *node, PyObject *entries, const fb_recorder
 }
 
 /* The entries of `state` behind the first `from` states are appended. */
-static int export_states(fb_node *state, uint32_t from, PyObject *entries, const fb_recorder *rec) {
+static int export_states(fb_node *state, uint32_t from, PyObject *entries, fb_recorder *rec) {
   uint32_t n = state->depth - from;
   fb_node **path = PyMem_Malloc((n + (size_t)1) * sizeof *path);
   if (!path)

@@ -64,10 +64,11 @@ void fb_recorder_reset(fb_recorder *rec) {
   rec->written = 0;
   fb_trie_limit();
   fb_undo_forget(rec);
-  PyObject *exported = rec->exported, *notes = rec->notes;
-  rec->exported = rec->notes = NULL;
+  PyObject *exported = rec->exported, *states = rec->exported_states, *notes = rec->notes;
+  rec->exported = rec->exported_states = rec->notes = NULL;
   rec->exported_to = 0;
   Py_XDECREF(exported);
+  Py_XDECREF(states);
   Py_XDECREF(notes);
   fb_marks_drop(&rec->marks, &rec->n_marks, &rec->cap_marks);
 }

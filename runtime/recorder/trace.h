@@ -124,8 +124,8 @@ struct fb_recorder {
   uint32_t written;                /* of them, as the trace was last told: see add_modified */
   uint32_t calls_left, look_again; /* until the trace is cut where the program repeats; see fb_note_repetition */
   size_t held_bytes;               /* inputs that only the trace keeps alive */
-  /* Its export up to a depth, and what Python code has worked out about it; or NULL. */
-  PyObject *exported, *notes;
+  /* Its export up to a depth, those of states that it imported, what Python code has worked out about it; or NULL. */
+  PyObject *exported, *exported_states, *notes;
   uint32_t exported_to;
   fb_phase phase;
 
