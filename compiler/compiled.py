@@ -16,7 +16,7 @@ from flambeau.compiler.baseline.waiting import Waiting
 from flambeau.compiler.caches import kernel_cache, plan_cache
 from flambeau.compiler.options import Options
 from flambeau.compiler.plans import devices
-from flambeau.compiler.plans.plan import Program, pinned
+from flambeau.compiler.plans.program import Program, pinned
 from flambeau.compiler.plugins import foreign
 from flambeau.compiler.schedules import ScheduleError
 from flambeau.compiler.tools import report

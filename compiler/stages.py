@@ -30,7 +30,7 @@ from flambeau.compiler.passes import Pass, pipeline, registry
 from flambeau.compiler.passes.cluster_blocks import BLOCKS
 from flambeau.compiler.plans import control, devices
 from flambeau.compiler.plans import plan as plan_module
-from flambeau.compiler.plans.plan import Program
+from flambeau.compiler.plans.program import Program
 from flambeau.compiler.plans.settle import settle
 from flambeau.compiler.plugins import boundary, foreign
 from flambeau.compiler.schedules import overrides, scheduling

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from flambeau.compiler.kernel import Launch, Operand
-from flambeau.compiler.plans.plan import Program
+from flambeau.compiler.plans.program import Program
 from flambeau.dialects.size_programs import fits
 from flambeau.runtime.plan_spec import KERNEL_COPY, LAUNCH_FIELDS, ExprOp, OutMode, RefKind
 

@@ -318,7 +318,9 @@ def test_a_warm_start_needs_no_mlir_and_no_code_generator(tmp_path):
     for found in (warm, background):
         assert found["origin"] == "disk" and found["loss"] == cold["loss"]
         heavy = [
-            m for m in found["modules"] if any(w in m for w in ("mlir", "llvmlite", "codegen", "passes", "object_code"))
+            m
+            for m in found["modules"]
+            if any(w in m for w in ("mlir", "llvmlite", "codegen", "passes", "plans.plan", "object_code"))
         ]
         assert heavy == []
 

@@ -16,7 +16,7 @@ import pytest
 import symbolic
 from flambeau.compiler import stages
 from flambeau.compiler.options import Options
-from flambeau.compiler.plans.plan import Program
+from flambeau.compiler.plans.program import Program
 from flambeau.dialects.dtypes import float32, float64
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.plan import parse_plan, print_plan

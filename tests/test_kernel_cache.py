@@ -138,7 +138,7 @@ def test_unwritable_folders_warn_once_and_memory_serves(tmp_path, monkeypatch):
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("flambeau.compiler.caches.object_store.tempfile.mkstemp", full)
+    monkeypatch.setattr("tempfile.mkstemp", full)
     cache = KernelCache(store)
     with pytest.warns(RuntimeWarning, match="is not writable .No space left on device.") as caught:
         cache.get([source(1), source(2)], OPTIONS)

@@ -18,7 +18,7 @@ from flambeau.compiler.baseline.waiting import Waiting
 from flambeau.compiler.caches import kernel_cache, plan_cache
 from flambeau.compiler.options import Options
 from flambeau.compiler.plans import devices
-from flambeau.compiler.plans.plan import Program
+from flambeau.compiler.plans.program import Program
 from flambeau.compiler.plugins import foreign
 from flambeau.compiler.workers import pool
 from flambeau.compiler.workers.build import Build

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -109,6 +108,8 @@ class ObjectStore:
         self._used = used
 
     def _write(self, path: Path, content: bytes) -> None:
+        import tempfile  # a start from the caches does without
+
         path.parent.mkdir(mode=0o700, exist_ok=True)
         if not self._is_private(path.parent):
             return

@@ -19,7 +19,7 @@ from flambeau.compiler.caches.identity import digest
 from flambeau.compiler.caches.object_store import ObjectStore
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
-from flambeau.compiler.plans.plan import Program
+from flambeau.compiler.plans.program import Program
 from flambeau.compiler.plugins import foreign
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.identity import graph_bytes

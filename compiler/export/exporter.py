@@ -21,7 +21,7 @@ from flambeau.compiler.export.explanation import explanation
 from flambeau.compiler.export.header import header
 from flambeau.compiler.export.object_file import Contents, write_object
 from flambeau.compiler.options import Options
-from flambeau.compiler.plans.plan import Program
+from flambeau.compiler.plans.program import Program
 from flambeau.compiler.plugins import foreign
 from flambeau.compiler.targets import platforms
 from flambeau.compiler.targets.platforms import Platform

@@ -16,7 +16,7 @@ from flambeau.compiler.export import elf
 from flambeau.compiler.export.explanation import Checked
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
-from flambeau.compiler.plans.plan import Program
+from flambeau.compiler.plans.program import Program
 from flambeau.compiler.targets import Target
 from flambeau.dialects.aval import Aval
 

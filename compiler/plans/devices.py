@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.compiler.kernel import Cluster, KernelCall, Launch, Lowered
 from flambeau.compiler.options import Options
-from flambeau.compiler.plans.plan import Program
+from flambeau.compiler.plans.program import Program
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
 from flambeau.runtime import _binding as runtime

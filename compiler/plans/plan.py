@@ -10,13 +10,13 @@ plan's guards; nothing here asks more. Next: `steps.py` for the steps, `kept.py`
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
 from flambeau.compiler.kernel import Cluster, KernelCall, KernelSource, Lowered, Operand
 from flambeau.compiler.plans import waves
 from flambeau.compiler.plans.arena import Arenas
 from flambeau.compiler.plans.control import RegionPlan
 from flambeau.compiler.plans.kept import KeptMemory, kept_steps, place_kept, steps_before, with_made
+from flambeau.compiler.plans.program import Program
 from flambeau.compiler.plans.rows import COPY, RowWriter
 from flambeau.compiler.plans.steps import (
     BufferAssignment,
@@ -28,26 +28,13 @@ from flambeau.compiler.plans.steps import (
     schedule,
     span,
 )
-from flambeau.dialects import size, size_scopes
+from flambeau.dialects import size_scopes
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size import Int, same
 from flambeau.dialects.size_guards import RELATIONS, Guard, strongest
 from flambeau.dialects.size_rows import ExprTable
-from flambeau.runtime.plan_spec import OutMode, PlanSpec, RefKind, Relation
-
-
-@dataclass(frozen=True)
-class Program:
-    """A plan without addresses: `spec` calls `kernels` by position, `errors[code - 1]` is the op a code means. `pinned`
-    is why it serves one value of its symbols only, where that is not how it should be. `unread` are patterns of the user's
-    for schedules that meant none of its kernels."""
-
-    spec: PlanSpec
-    kernels: tuple[KernelSource, ...]
-    errors: tuple[str, ...] = ()
-    pinned: str = ""
-    unread: tuple[str, ...] = ()
+from flambeau.runtime.plan_spec import OutMode, PlanSpec, RefKind
 
 
 def build(
@@ -349,13 +336,3 @@ def _devices(arenas: dict[str, Int], graph: Graph, kernels: Sequence[KernelSourc
 def _guards(asked: Sequence[Guard], exprs: ExprTable) -> tuple[tuple[int, int], ...]:
     """What was asked about sizes, without what follows from the rest."""
     return tuple((RELATIONS.index(g.relation), exprs.add(g.size)) for g in strongest(asked))
-
-
-def pinned(program: Program, values: Sequence[int], reason: str) -> Program:
-    """A program made without symbols as one with symbols that serves these values of theirs."""
-    spec, table = program.spec, ExprTable()
-    for row in spec.exprs:
-        table.row(*row)
-    guards = tuple((Relation.EQUAL, table.add(size.symbol(i) - v)) for i, v in enumerate(values))
-    spec = spec._replace(n_symbols=len(values), exprs=table.exprs, guards=guards)
-    return replace(program, spec=spec, pinned=reason)

@@ -37,7 +37,7 @@ def find(steps: Sequence[Step], n_kept: int, n_fallible: int, updated: dict[int,
     costs, made = _Costs(steps[n_kept:]), count(1)
     found = list(steps[:n_kept])
     for part in (steps[n_kept:n_fallible], steps[n_fallible:]):
-        found += _arranged([_Member.of(s, costs, updated) for s in part], made)
+        found += _arranged([_Candidate.of(s, costs, updated) for s in part], made)
     return found
 
 
@@ -61,7 +61,7 @@ class _Costs:
 
 
 @dataclass
-class _Member:
+class _Candidate:
     """A step and what decides where it may go: ids of the blocks that it reads and writes, nanoseconds, bytes written."""
 
     step: Step
@@ -73,13 +73,13 @@ class _Member:
     is_placed: bool = False
 
     @staticmethod
-    def of(step: Step, costs: _Costs, updated: dict[int, int]) -> _Member:
+    def of(step: Step, costs: _Costs, updated: dict[int, int]) -> _Candidate:
         written = {id(b) for b in step.written()}
         cluster, call = step.cluster, step.call
         is_ours = cluster is not None and cluster.device == CPU and bool(call.source.text) and not call.source.is_host
         size = sum(hint(b.bytes) for b in step.written())
         cost = costs.of(cluster) if cluster is not None and is_ours and size <= WRITTEN_BYTES else 0
-        return _Member(
+        return _Candidate(
             step,
             {id(b) for b in step.read()},
             written | {updated[b] for b in written if b in updated},
@@ -89,7 +89,7 @@ class _Member:
         )
 
 
-def _arranged(members: list[_Member], made: Iterator[int]) -> list[Step]:
+def _arranged(members: list[_Candidate], made: Iterator[int]) -> list[Step]:
     """The steps, each wave where its first one stands."""
     found = []
     for k, member in enumerate(members):
@@ -106,7 +106,7 @@ def _arranged(members: list[_Member], made: Iterator[int]) -> list[Step]:
     return found
 
 
-def _beside(members: list[_Member], k: int) -> list[_Member]:
+def _beside(members: list[_Candidate], k: int) -> list[_Candidate]:
     """Member k and those behind it that may run beside it: they touch nothing that is written by what they would overtake, and
     write nothing that it reads."""
     first = members[k]
@@ -122,7 +122,7 @@ def _beside(members: list[_Member], k: int) -> list[_Member]:
     return wave
 
 
-def _saved(wave: Sequence[_Member]) -> int:
+def _saved(wave: Sequence[_Candidate]) -> int:
     """The nanoseconds that two threads take less for these steps than one does."""
     total = sum(m.cost for m in wave)
     return total - max(total // 2, max((m.cost for m in wave), default=0))

@@ -13,7 +13,7 @@ from typing import Any
 
 from flambeau.compiler.caches import kernel_cache, plan_cache, private
 from flambeau.compiler.options import Options
-from flambeau.compiler.plans.plan import Program
+from flambeau.compiler.plans.program import Program
 from flambeau.compiler.workers import pool
 from flambeau.dialects import bugs
 from flambeau.dialects.graph import Graph

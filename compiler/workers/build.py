@@ -13,7 +13,7 @@ from flambeau.compiler.baseline.waiting import Waiting
 from flambeau.compiler.caches import kernel_cache
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
-from flambeau.compiler.plans.plan import Program
+from flambeau.compiler.plans.program import Program
 from flambeau.compiler.workers import pool
 from flambeau.compiler.workers.pool import Job
 from flambeau.dialects.graph import Graph
