@@ -162,5 +162,5 @@ def test_text_depends_on_extents_by_the_tile_only():
         x, _ = case.centred(random((m, k), "float32", 1), False)
         case.build.graph.outputs = [find("matmul")(x, case.input(random((k, n), "float32", 2))).id]
         lowered = lower(case.build.graph, "x86-64-v4")
-        texts.update(call.source.text for call in lowered.calls)
+        texts.update(call.source.text for call in lowered.calls if not call.spare)
     assert len(texts) == 2, "one for each width of the register tile"
