@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
 
 _FORMATS = {"half": (5, 10), "bfloat": (8, 7), "float": (8, 23), "double": (11, 52)}
 _PREFIXES = {"half": "0xH{:04X}", "bfloat": "0xR{:04X}", "double": "0x{:016X}"}
@@ -42,7 +42,7 @@ def _rewritten(line: str) -> str:
     return _TOKEN.sub(rewrite, line)
 
 
-@cache
+@lru_cache(4096)
 def _spell(type: str, literal: str) -> str:
     bits = _bits(type, literal)
     if type != "float":
