@@ -262,14 +262,19 @@ def _cuda() -> Names:
     classes = ("CUDAGraph", "Stream", "Event", "ExternalStream", "MemPool", "StreamContext", "graph",
                "device", "stream", "device_of")  # fmt: skip
     quiet = ("synchronize", "empty_cache", "reset_peak_memory_stats", "reset_max_memory_allocated", "ipc_collect", "init",
-               "set_device", "manual_seed", "manual_seed_all")  # fmt: skip
+               "set_device", "manual_seed", "manual_seed_all", "set_rng_state_all")  # fmt: skip
     zero = ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved", "current_device")
     asked = ("get_device_properties", "get_device_name", "get_device_capability", "current_stream", "default_stream",
-             "mem_get_info", "memory_stats", "memory_summary", "get_rng_state_all", "set_rng_state_all")  # fmt: skip
+             "mem_get_info", "memory_stats", "memory_summary")  # fmt: skip
     found: Names = {name: type(name, (), {"__init__": refused(f"cuda.{name}")}) for name in classes}
     found |= {name: refused(f"cuda.{name}") for name in asked}
     found |= dict.fromkeys(quiet, nothing) | {name: lambda *args, **kwargs: 0 for name in zero}
-    found |= {"is_initialized": false, "is_bf16_supported": false, "is_current_stream_capturing": false}
+    found |= {
+        "is_initialized": false,
+        "is_bf16_supported": false,
+        "is_current_stream_capturing": false,
+        "get_rng_state_all": list,
+    }
     return {name: value for name, value in found.items() if not hasattr(cuda, name)}
 
 
