@@ -41,7 +41,8 @@ def records(seed: int) -> str | None:
         if isinstance(wanted, str) and not any(node.op.fallible for node in graph.nodes):
             return None  # drawn numbers that the op is never given
         return unequal(results(graph, arrays, Options(mode="blocking")), wanted)
-    record = rng.choice([r for r in guard_pages.DRAWN if not r.family.calls])  # no library takes any numbers
+    # no library takes any numbers; near where logaddexp is 0 its terms cancel, beyond the record's bound
+    record = rng.choice([r for r in guard_pages.DRAWN if not r.family.calls and r.name != "logaddexp"])
     sample = rng.choice([s for s in record.samples() if s.error is None])
     builder = GraphBuilder()
     try:
